@@ -1,0 +1,60 @@
+# Everything a person does with Groundplan. Each target makes what it needs, once.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+ENV ?= dev
+ARCH ?= all
+STACK ?=
+TESTS ?= tests
+
+app := .groundplan/envs/app/bin
+stacks = $(if $(STACK),groundplan-$(ENV)-$(subst _,-,$(STACK)),--all)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint up down status synth diff deploy destroy bench lock clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] < (3, 11) and "Groundplan needs Python 3.11: set PYTHON=/path/to/python3.11")'
+	@$(PYTHON) -m tooling.envs cdk cloud snowflake app >/dev/null
+
+demo: setup ## deploy to the local cloud, run end to end, write out/report/index.html (ARCH=name for one)
+	@$(app)/python -m demo --arch $(ARCH)
+
+test: setup lint ## every check: style, types, tests (TESTS=tests/unit for a part)
+	@$(app)/python -m pytest $(TESTS)
+
+lint: setup
+	@$(app)/ruff check . && $(app)/ruff format --check . && $(app)/pyright
+
+up: setup ## start the local cloud
+	@$(app)/python -m local up
+
+down: setup ## stop it
+	@$(app)/python -m local down
+
+status: setup ## what runs in it
+	@$(app)/python -m local status
+
+synth: setup ## write the templates to cdk.out (ENV=dev|prod, STACK=snowflake_training)
+	@$(app)/python -m tooling.cdk synth --quiet -c env=$(ENV) $(stacks) && echo "templates in cdk.out"
+
+diff: setup ## what a deployment would change
+	@$(app)/python -m tooling.cdk diff -c env=$(ENV) $(stacks)
+
+deploy: setup ## deploy to AWS with your own credentials (STACK=snowflake_training, or all)
+	@$(app)/python -m tooling.cdk deploy -c env=$(ENV) $(stacks)
+
+destroy: setup ## remove it from AWS
+	@$(app)/python -m tooling.cdk destroy -c env=$(ENV) $(stacks)
+
+bench: setup ## measure against the schemes that others publish
+	@$(app)/python -m benchmarks
+
+lock: setup ## resolve every requirements.in into its requirements.txt again
+	@for f in $$(git ls-files '*requirements.in'); do echo "  $$f"; \
+	  .groundplan/envs/uv/bin/uv pip compile -q --upgrade --python-version 3.11 --no-emit-index-url \
+	    --no-emit-find-links --custom-compile-command "make lock" $$f -o $${f%.in}.txt || exit 1; done
+
+clean: ## remove everything that can be made again
+	rm -rf .groundplan node_modules cdk.out out

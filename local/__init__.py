@@ -1,0 +1,1 @@
+"""The local cloud: AWS's own templates and SDKs, answered on this machine."""

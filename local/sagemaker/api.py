@@ -1,0 +1,211 @@
+"""SageMaker's operations: found by name, validated against botocore's own model, authorized, answered.
+
+An operation is a function `(context, params) -> response` that says `@operation("CreateModel", ...)`.
+The HTTP front, Step Functions and CloudFormation all come in through `call`.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from botocore.loaders import Loader
+from botocore.model import ListShape, MapShape, ServiceModel, Shape, StringShape, StructureShape
+from botocore.validate import ParamValidator
+
+from local.sagemaker.platform import Platform
+from local.sagemaker.store import Scope
+
+
+class ApiError(Exception):
+    """An error as the service answers it: a code of the API's, a message, an HTTP status."""
+
+    def __init__(self, code: str, message: str, status: int = 400):
+        super().__init__(message)
+        self.code, self.message, self.status = code, message, status
+
+
+def invalid(message: str) -> ApiError:
+    return ApiError("ValidationException", message)
+
+
+@dataclass(frozen=True)
+class Context:
+    """Who asks, and where. `access_key` is None for what the cloud does on its own account."""
+
+    platform: Platform
+    store: Scope
+    access_key: str | None = None
+
+    @property
+    def account(self) -> str:
+        return self.store.account
+
+    @property
+    def region(self) -> str:
+        return self.store.region
+
+    def arn(self, kind: str, name: str) -> str:
+        """The ARN of a SageMaker resource, such as `arn("training-job", name)`."""
+        return f"arn:aws:sagemaker:{self.region}:{self.account}:{kind}/{name}"
+
+
+Handler = Callable[[Context, dict[str, Any]], dict[str, Any] | None]
+
+
+@dataclass(frozen=True)
+class Operation:
+    handler: Handler
+    resource: Callable[[Context, dict], str] | None
+    roles: tuple[str, ...]
+
+
+OPERATIONS: dict[str, Operation] = {}
+
+
+def operation(
+    name: str, resource: Callable[[Context, dict], str] | None = None, roles: tuple[str, ...] = ()
+) -> Callable[[Handler], Handler]:
+    """Register the handler of an operation.
+
+    `resource` gives the ARN that IAM checks (`*` without it, as for List operations); `roles` names
+    the parameters that hold a role's ARN, which the caller must be allowed to pass.
+    """
+
+    def register(handler: Handler) -> Handler:
+        OPERATIONS[name] = Operation(handler, resource, roles)
+        return handler
+
+    return register
+
+
+@functools.cache
+def service_model(service: str = "sagemaker") -> ServiceModel:
+    return ServiceModel(Loader().load_service_model(service, "service-2"), service)
+
+
+def call(context: Context, name: str, params: dict[str, Any]) -> dict[str, Any]:
+    """Answer one operation. Raises `ApiError` with the code that AWS would give."""
+    if name not in service_model().operation_names:
+        raise ApiError("UnknownOperationException", f"SageMaker has no operation {name}", 404)
+    found = OPERATIONS.get(name)
+    if found is None:
+        raise ApiError(
+            "NotImplementedByLocalCloud", f"sagemaker:{name} is not built in the local cloud", 501
+        )
+    if context.access_key is not None:
+        resource = found.resource(context, params) if found.resource else "*"
+        _authorize(context, f"sagemaker:{name}", resource)
+        for role in found.roles:
+            if params.get(role):
+                _authorize(context, "iam:PassRole", params[role])
+    validate(service_model().operation_model(name).input_shape, params)
+    return found.handler(context, params) or {}
+
+
+def _authorize(context: Context, action: str, resource: str) -> None:
+    assert context.access_key is not None  # noqa: S101 - narrows the type
+    context.platform.authorize(context.account, context.region, context.access_key, action, resource)
+
+
+def validate(shape: Shape | None, params: dict[str, Any]) -> None:
+    """Refuse what the service's model does not allow: types, required members, lengths, ranges,
+    patterns, enumerations. Raises `ApiError("ValidationException")` naming the member."""
+    if shape is None:
+        return
+    report = ParamValidator().validate(params, shape)
+    if report.has_errors():
+        raise invalid(report.generate_report())
+    problems = list(_constraints(shape, params, ""))
+    if problems:
+        count = "1 validation error" if len(problems) == 1 else f"{len(problems)} validation errors"
+        raise invalid(f"{count} detected: " + "; ".join(problems))
+
+
+def _constraints(shape: Shape, value: Any, where: str):  # noqa: ANN202 - a generator of sentences
+    if isinstance(shape, StructureShape):
+        for name, member in shape.members.items():
+            if value.get(name) is not None:
+                yield from _constraints(member, value[name], f"{where}.{name}" if where else name)
+        for name in value:
+            if name not in shape.members:
+                yield f"Unknown parameter '{where + '.' if where else ''}{name}'"
+    elif isinstance(shape, ListShape):
+        if "max" in shape.metadata and len(value) > shape.metadata["max"]:
+            yield f"'{where}' has {len(value)} members, at most {shape.metadata['max']} are allowed"
+        for index, item in enumerate(value):
+            yield from _constraints(shape.member, item, f"{where}.{index + 1}.member")
+    elif isinstance(shape, MapShape):
+        for key, item in value.items():
+            yield from _constraints(shape.key, key, f"{where} key")
+            yield from _constraints(shape.value, item, f"{where}.{key}")
+    elif isinstance(shape, StringShape):
+        if shape.enum and value not in shape.enum:
+            yield f"Value '{value}' at '{where}' must be one of [{', '.join(shape.enum)}]"
+        if "max" in shape.metadata and len(value) > shape.metadata["max"]:
+            yield f"Value at '{where}' must have at most {shape.metadata['max']} characters"
+        pattern = shape.metadata.get("pattern")
+        if pattern and not re.fullmatch(_python_pattern(pattern), value, re.DOTALL):
+            yield f"Value '{value}' at '{where}' must match the pattern {pattern}"
+    elif shape.type_name in ("integer", "long", "float", "double") and "max" in shape.metadata:
+        if value > shape.metadata["max"]:
+            yield f"Value {value} at '{where}' must be at most {shape.metadata['max']}"
+
+
+def _python_pattern(pattern: str) -> str:
+    """The model's patterns are Java's; the few classes Python lacks are spelled out."""
+    return (
+        pattern.replace(r"\p{L}", r"[^\W\d_]").replace(r"\p{Z}", r"\s").replace(r"\p{N}", r"\d")
+        .replace(r"\p{P}", r"[!-/:-@\[-`{-~]").replace(r"\p{M}", r"[\u0300-\u036f]")
+    )  # fmt: skip
+
+
+def page(
+    params: dict[str, Any], records: list[dict[str, Any]], key: str, default: str = "CreationTime"
+) -> dict[str, Any]:
+    """One page of a List operation: sorted, filtered and cut as its parameters say.
+
+    `records` are summaries; understood are SortBy, SortOrder, NameContains, StatusEquals,
+    CreationTimeAfter/Before, LastModifiedTimeAfter/Before, MaxResults and NextToken.
+    """
+    name_of = next((n for n in (records[0] if records else {}) if n.endswith("Name")), "")
+    status_of = next((n for n in (records[0] if records else {}) if n.endswith("Status")), "")
+    kept = [
+        record
+        for record in records
+        if params.get("NameContains", "").lower() in str(record.get(name_of, "")).lower()
+        and params.get("StatusEquals") in (None, record.get(status_of))
+        and all(
+            _seconds(record[of]) >= _seconds(params[f"{of}After"])
+            for of in ("CreationTime", "LastModifiedTime")
+            if f"{of}After" in params
+        )
+        and all(
+            _seconds(record[of]) <= _seconds(params[f"{of}Before"])
+            for of in ("CreationTime", "LastModifiedTime")
+            if f"{of}Before" in params
+        )
+    ]
+    by = {"Name": name_of, "Status": status_of}.get(params.get("SortBy", default), params.get("SortBy", default))
+    kept.sort(key=lambda record: record.get(by) or 0, reverse=params.get("SortOrder", "Descending") != "Ascending")
+    try:
+        start = int(params.get("NextToken", "0"))
+    except ValueError:
+        raise invalid("NextToken is not one that this operation returned") from None
+    size = int(params.get("MaxResults", 100))
+    result: dict[str, Any] = {key: kept[start : start + size]}
+    if start + size < len(kept):
+        result["NextToken"] = str(start + size)
+    return result
+
+
+def _seconds(moment: Any) -> float:
+    return moment.timestamp() if hasattr(moment, "timestamp") else float(moment)
+
+
+def now() -> float:
+    return round(time.time(), 3)

