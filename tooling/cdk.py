@@ -1,4 +1,4 @@
-"""The plain CDK command line, found and made ready: `python -m tooling.cdk deploy ...` is `cdk deploy ...`."""
+"""The plain CDK command line, made ready: `python -m tooling.cdk deploy` is `cdk deploy`."""
 
 from __future__ import annotations
 

@@ -107,12 +107,12 @@ def build(folder: Path, requirements: Path) -> Path:
         tool, started = str(uv()), time.monotonic()
         say(f"  installing {folder.name} from {_shown(requirements)}")
         quiet = ["--quiet", "--no-progress"]
+        subprocess.run([tool, "venv", *quiet, "--clear", "--python", sys.executable, str(folder)], check=True)
         subprocess.run(
-            [tool, "venv", *quiet, "--clear", "--python", sys.executable, str(folder)], check=True
-        )
-        subprocess.run(
-            [tool, "pip", "sync", *quiet, "--allow-empty-requirements", "--python", str(python_of(folder))]
-            + [*_pip_settings(), str(requirements)],
+            [
+                *(tool, "pip", "sync", *quiet, "--allow-empty-requirements", *_pip_settings()),
+                *("--python", str(python_of(folder)), str(requirements)),
+            ],
             check=True,
             cwd=ROOT,
         )
