@@ -17,7 +17,10 @@ class Image:
     id: str
     folder: Path
 
-    def launch(self, args: list[str]) -> tuple[list[str], dict[str, str], Path]:
-        """How `docker run IMAGE ARGS...` starts here: the command line, the image's own environment
-        (paths inside the image turned into paths on this machine) and the working directory."""
+    def launch(
+        self, args: list[str], entrypoint: list[str] | None = None
+    ) -> tuple[list[str], dict[str, str], Path]:
+        """How `docker run [--entrypoint ENTRYPOINT...] IMAGE ARGS...` starts here: the command line, the
+        image's own environment (paths inside the image turned into paths on this machine) and the working
+        directory. `entrypoint` replaces the image's own, and its default command with it."""
         raise NotImplementedError

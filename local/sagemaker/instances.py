@@ -1,0 +1,252 @@
+"""Local instances: an image running as a process group of its own, with `/opt/ml` and an address.
+
+A training job's hosts and an endpoint's containers both come from here. An instance sees what a container on
+SageMaker sees: files below `/opt/ml` (found by `SAGEMAKER_BASE_DIR`), environment variables, a host name and
+a port; its output comes back line by line.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import threading
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import IO
+
+from local.images.store import Image
+from local.sagemaker.platform import Platform
+
+PORT = 8080
+LONGEST_LINE = 16_384
+"""Characters; a longer line reaches the callback in pieces, as Docker cuts it."""
+
+_RESERVATION_PORT = 61_010  # outside Linux's and macOS's ranges for outgoing connections
+_OPT_ML = (
+    "input/config",
+    "input/data",
+    "model",
+    "code",
+    "checkpoints",
+    "output/data",
+    "processing",
+)
+
+
+class NoAddressError(Exception):
+    """This machine has no loopback address left to give, or only one where several are needed."""
+
+
+class Host:
+    """A loopback address that is this instance's alone on the whole machine, until `release`.
+
+    The reservation is a bound socket, so it ends with the process that holds it however that ends, and
+    other clouds on the machine respect it. `port` is 8080 unless another program listens there on every
+    address.
+    """
+
+    def __init__(self, name: str, port: int, reservation: socket.socket | None):
+        self.name, self.port, self._reservation = name, port, reservation
+
+    def release(self) -> None:
+        if self._reservation is not None:
+            self._reservation.close()
+
+
+def reserve(count: int = 1) -> list[Host]:
+    """Take `count` hosts. Raises `NoAddressError`, holding none, where the machine cannot give them."""
+    if not _bindable("127.0.0.2", 0):  # macOS configures 127.0.0.1 alone
+        if count == 1:
+            return [Host("127.0.0.1", _free_port("127.0.0.1"), None)]
+        raise NoAddressError(
+            f"{count} instances need a loopback address each and this machine has only 127.0.0.1: "
+            "add more (on macOS: sudo ifconfig lo0 alias 127.0.0.2), or use one instance"
+        )
+    hosts: list[Host] = []
+    for _ in range(50 * count):
+        if len(hosts) == count:
+            return hosts
+        # At random, so that a new instance does not meet connections left over from the last one.
+        name = f"127.{random.randint(64, 127)}.{random.randint(0, 255)}.{random.randint(1, 254)}"  # noqa: S311
+        reservation = socket.socket()
+        try:
+            reservation.bind((name, _RESERVATION_PORT))
+        except OSError:
+            reservation.close()
+            continue
+        port = PORT if _bindable(name, PORT) else _free_port(name)
+        hosts.append(Host(name, port, reservation))
+    if len(hosts) == count:
+        return hosts
+    for host in hosts:
+        host.release()
+    raise NoAddressError(f"no loopback address is free: port {_RESERVATION_PORT} is taken on all of them")
+
+
+def _bindable(address: str, port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((address, port))
+            probe.listen()
+        except OSError:
+            return False
+    return True
+
+
+def _free_port(address: str) -> int:
+    with socket.socket() as probe:
+        probe.bind((address, 0))
+        return probe.getsockname()[1]
+
+
+def clean(platform: Platform, kind: str) -> None:
+    """Remove what instances of this kind left on disk; for the start of a server, when none runs."""
+    folder = platform.home / "instances" / kind
+    for instance in folder.glob("*"):
+        _remove(instance)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _remove(folder: Path) -> None:
+    short = folder / "tmp"
+    if short.is_symlink():
+        shutil.rmtree(short.resolve(), ignore_errors=True)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+class Instance:
+    """One container's place on this machine: made, filled with files, started, waited for, closed.
+
+    `opt_ml` is the folder that the container knows as `/opt/ml`. `close` is owed in every case: it ends
+    the process group, removes the files and gives the address back.
+    """
+
+    def __init__(self, platform: Platform, kind: str, host: Host):
+        self._platform, self.host = platform, host
+        self._folder = platform.home / "instances" / kind / uuid.uuid4().hex[:12]
+        self.opt_ml = self._folder / "ml"
+        for part in _OPT_ML:
+            (self.opt_ml / part).mkdir(parents=True)
+        # Sockets have paths of at most 107 bytes and programs put them into their temporary folder.
+        self._temporary = Path(tempfile.mkdtemp(prefix="gp-"))
+        (self._folder / "tmp").symlink_to(self._temporary)
+        self._process: subprocess.Popen[str] | None = None
+        self._ended = threading.Event()
+        self._lock = threading.Lock()
+
+    def path(self, inside: str) -> Path:
+        """Where a path inside the container lies here. Raises ValueError unless it is below `/opt/ml`."""
+        parts = Path(os.path.normpath(inside)).parts
+        if parts[:3] != ("/", "opt", "ml"):
+            raise ValueError(f"{inside} is not below /opt/ml")
+        return self.opt_ml.joinpath(*parts[3:])
+
+    def start(
+        self,
+        image: Image,
+        args: Sequence[str],
+        environment: Mapping[str, str],
+        on_line: Callable[[str], None],
+        entrypoint: Sequence[str] | None = None,
+    ) -> None:
+        """Run the image as `docker run [--entrypoint ENTRYPOINT] IMAGE ARGS...` would.
+
+        `environment` is added to the image's own. `on_line` gets each line of the output, standard error
+        included, from a thread of this instance. Raises OSError where the command cannot be started.
+        """
+        command, own, folder = image.launch(list(args), list(entrypoint) if entrypoint else None)
+        with self._lock:
+            self._process = subprocess.Popen(
+                command,
+                cwd=folder,
+                # Nothing of the server's own environment but what any container has.
+                env={"PATH": os.defpath, "LANG": "C.UTF-8", "HOME": str(self._temporary)}
+                | own
+                | {
+                    "TMPDIR": str(self._temporary),
+                    "SAGEMAKER_BASE_DIR": str(self.opt_ml),
+                    "BIND_HOST": self.host.name,
+                    "SAGEMAKER_BIND_TO_PORT": str(self.host.port),
+                }
+                | dict(environment),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                encoding="utf-8",
+                errors="replace",
+            )
+            self._platform.adopt(self._process.pid)
+        reader = threading.Thread(target=_read, args=(self._process.stdout, on_line), daemon=True)
+        reader.start()
+        threading.Thread(target=self._watch, args=(self._process, reader), daemon=True).start()
+
+    def _watch(self, process: subprocess.Popen[str], reader: threading.Thread) -> None:
+        # When a container's first process ends, so do the others. The process is left unreaped until
+        # they have the signal: its number cannot be another group's before.
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        with self._lock:
+            _signal_group(process.pid, signal.SIGKILL)
+            process.wait()
+        reader.join(timeout=5)  # a process that left the group may hold the pipe for ever
+        self._platform.release(process.pid)
+        self._ended.set()
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None and not self._ended.is_set()
+
+    def wait(self, timeout: float | None = None) -> int | None:
+        """The exit code once the process ended and its last line was handed on, None before (seconds).
+
+        Ended by a signal, it is 128 and the signal's number, as a container's."""
+        if self._process is None or not self._ended.wait(timeout):
+            return None
+        code = self._process.returncode
+        return code if code >= 0 else 128 - code
+
+    def terminate(self) -> None:
+        """Ask the process group to end (SIGTERM)."""
+        self._signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self._signal(signal.SIGKILL)
+
+    def stop(self, grace: float) -> None:
+        """End the process group: SIGTERM, then SIGKILL after `grace` seconds. Returns when it has ended."""
+        if self.running:
+            self.terminate()
+            if not self._ended.wait(grace):
+                self.kill()
+                self._ended.wait()
+
+    def close(self) -> None:
+        """End what still runs, at once, and leave nothing behind."""
+        self.stop(0)
+        _remove(self._folder)
+        self.host.release()
+
+    def _signal(self, number: signal.Signals) -> None:
+        with self._lock:
+            if self._process is not None and self._process.returncode is None:
+                _signal_group(self._process.pid, number)
+
+
+def _signal_group(group: int, number: signal.Signals) -> None:
+    # PermissionError: macOS's answer where only the unreaped leader is left.
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(group, number)
+
+
+def _read(stream: IO[str], on_line: Callable[[str], None]) -> None:
+    with stream:
+        while line := stream.readline(LONGEST_LINE):
+            on_line(line.rstrip("\r\n"))
