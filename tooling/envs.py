@@ -32,6 +32,8 @@ ENVIRONMENTS = {
     "cloud": "local/requirements.txt",
     "snowflake": "local/snowflake/requirements.txt",
     "notebooks": "notebooks/requirements.txt",
+    "scikit-learn": "scenarios/requirements.txt",
+    "snowflake_xgboost": "containers/snowflake_xgboost/requirements.txt",
 }
 """Each environment and its lock file, relative to the project."""
 

@@ -15,7 +15,7 @@ MAY_IMPORT = {
     "constructs": {"groundplan"},
     "runtime": set(),
     "containers": set(),
-    "scenarios": {"scenarios"},
+    "scenarios": {"scenarios", "tooling"},
     "tooling": {"tooling"},
     "local": {"local", "tooling"},
     "benchmarks": {"benchmarks", "tooling", "scenarios", "local", "snowflake_xgboost"},

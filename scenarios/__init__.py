@@ -1,0 +1,105 @@
+"""What a person does with each architecture once it is deployed, here or on AWS.
+
+A scenario is a package with `METRICS`, the figures it measures with their meaning, and
+`run(stack, out, progress)`. It finds everything it uses in the stack's outputs and speaks to AWS
+through boto3, so whoever sets the endpoint decides where it runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+Progress = Callable[[str], None]
+"""Told one line at a time what is going on."""
+
+
+class ScenarioError(Exception):
+    """The architecture did not do what it is for; the message says what, in one sentence."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A figure that a scenario measures.
+
+    `better` is "higher", "lower" or "" for a figure that is only told; `bound` is the worst value
+    that is good enough.
+    """
+
+    name: str
+    meaning: str
+    unit: str = ""
+    better: str = ""
+    bound: float | None = None
+
+    def __post_init__(self) -> None:
+        if not self.meaning.strip():
+            raise ValueError(f"the metric {self.name!r} has no meaning")
+        if self.better not in ("", "higher", "lower"):
+            raise ValueError(f"the metric {self.name!r}: better is 'higher', 'lower' or '', not {self.better!r}")
+        if self.bound is not None and not self.better:
+            raise ValueError(f"the metric {self.name!r} has a bound, so say whether higher or lower is better")
+
+    def reached(self, value: float) -> bool:
+        """Whether `value` is within the bound; NaN never is."""
+        if self.bound is None:
+            return True
+        return value >= self.bound if self.better == "higher" else value <= self.bound
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A picture in the report: an SVG file, and in words what it shows to whoever cannot see it."""
+
+    title: str
+    path: Path
+    alt: str
+    caption: str
+
+
+@dataclass(frozen=True)
+class Story:
+    """Something that was tried on the deployed architecture, and what came of it."""
+
+    title: str
+    tried: str
+    outcome: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """What the report tells about one architecture beyond its figures.
+
+    `facts` are short labelled values (the data's source and licence among them), `path` the steps
+    that the architecture took, in order.
+    """
+
+    facts: dict[str, str] = field(default_factory=dict)
+    path: list[str] = field(default_factory=list)
+    figures: list[Figure] = field(default_factory=list)
+    stories: list[Story] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class ScenarioResult:
+    """`metrics` by name; `declared` says what each means, with the bounds that apply to this run."""
+
+    metrics: dict[str, float]
+    declared: tuple[Metric, ...]
+    artifacts: list[Path]
+    report: Report
+
+    def __post_init__(self) -> None:
+        unknown = sorted(set(self.metrics) - {metric.name for metric in self.declared})
+        if unknown:
+            raise ValueError(f"metrics without a meaning: {', '.join(unknown)}")
+
+    def missed(self) -> list[str]:
+        """One line for each figure that did not reach its bound."""
+        return [
+            f"{metric.name} is {self.metrics[metric.name]:.4g}, "
+            f"{'at least' if metric.better == 'higher' else 'at most'} {metric.bound:g} was to be reached"
+            for metric in self.declared
+            if metric.name in self.metrics and not metric.reached(self.metrics[metric.name])
+        ]

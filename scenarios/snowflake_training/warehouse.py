@@ -1,0 +1,87 @@
+"""The Snowflake side: the connection that a person has, and the table put there."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet
+import snowflake.connector
+from cryptography.hazmat.primitives import serialization
+
+from scenarios import ScenarioError
+from scenarios.data import Table
+
+REQUIRED = ("account", "user", "warehouse", "database", "schema")
+
+
+def connection() -> dict[str, Any]:
+    """The connection in the file named by `GROUNDPLAN_SNOWFLAKE`, as the secret holds it.
+
+    Raises `ScenarioError` when there is none or it lacks a field. No value of it is ever told.
+    """
+    name = os.environ.get("GROUNDPLAN_SNOWFLAKE")
+    if not name:
+        raise ScenarioError("set GROUNDPLAN_SNOWFLAKE to a JSON file with the connection to Snowflake")
+    try:
+        found = json.loads(Path(name).read_text())
+    except (OSError, json.JSONDecodeError) as error:
+        reason = "is not JSON" if isinstance(error, json.JSONDecodeError) else "cannot be read"
+        raise ScenarioError(f"the file named by GROUNDPLAN_SNOWFLAKE {reason}: {name}") from None
+    missing = [field for field in REQUIRED if not found.get(field)]
+    if not found.get("private_key") and not found.get("password"):
+        missing.append("private_key")
+    if missing:
+        raise ScenarioError(f"the connection in {name} lacks {', '.join(missing)}")
+    return found
+
+
+def connect(values: dict[str, Any]) -> snowflake.connector.SnowflakeConnection:
+    """A connection by key pair, or by password where there is no key."""
+    values = dict(values)
+    pem, passphrase = values.pop("private_key", None), values.pop("private_key_passphrase", None)
+    if pem:
+        key = serialization.load_pem_private_key(pem.encode(), passphrase.encode() if passphrase else None)
+        values.pop("password", None)
+        values["private_key"] = key.private_bytes(
+            serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+    return snowflake.connector.connect(**values)
+
+
+def load(values: dict[str, Any], table: Table) -> int:
+    """Replace the table in Snowflake by `table`'s rows; returns how many are there now.
+
+    One Parquet file through a stage, whatever the number of rows, into a table of this session's
+    own. That takes the old one's place in a single step, so a reader sees one or the other whole.
+    """
+    name, fresh = quoted(table.name), quoted(f"{table.name}_LOADING")
+    with connect(values) as session, session.cursor() as cursor, tempfile.TemporaryDirectory() as folder:
+        cursor.execute(f"CREATE OR REPLACE TEMPORARY TABLE {fresh} ({declaration(table.rows)})")
+        cursor.execute("CREATE OR REPLACE TEMPORARY STAGE groundplan_load")
+        path = Path(folder, "rows.parquet")
+        pyarrow.parquet.write_table(table.rows, path)
+        cursor.execute(f"PUT 'file://{path}' @groundplan_load AUTO_COMPRESS=FALSE")
+        cursor.execute(
+            f"COPY INTO {fresh} FROM @groundplan_load/{path.name} FILE_FORMAT=(TYPE=PARQUET) "
+            "MATCH_BY_COLUMN_NAME=CASE_INSENSITIVE"
+        )
+        cursor.execute(f"CREATE OR REPLACE TABLE {name} AS SELECT * FROM {fresh}")
+        (count,) = cursor.execute(f"SELECT COUNT(*) FROM {name}").fetchone()  # type: ignore[union-attr]
+    if count != table.rows.num_rows:
+        raise ScenarioError(f"{table.name} holds {count} rows in Snowflake, {table.rows.num_rows} were loaded")
+    return count
+
+
+def declaration(rows: pa.Table) -> str:
+    """The columns of a CREATE TABLE. Names are quoted: one of them may be a word of SQL's own."""
+    kinds = {True: "VARCHAR", False: "DOUBLE"}
+    return ", ".join(f"{quoted(field.name)} {kinds[pa.types.is_string(field.type)]}" for field in rows.schema)
+
+
+def quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
