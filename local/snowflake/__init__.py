@@ -1,0 +1,1 @@
+"""The local Snowflake: what the real connector talks to on this machine."""

@@ -1,0 +1,207 @@
+"""The local Snowflake: fakesnow behind Snowflake's own protocol, with accounts that are checked.
+
+    python -m local.snowflake.server --port 8085 --home .groundplan/cloud/snowflake --credentials FILE
+
+Runs in the environment `snowflake`. Tables are DuckDB files below `--home`, so they survive a
+restart. `FILE` is what a client connects with (a `Connection` as JSON); it is made when it is not
+there. fakesnow lets everybody in; here a login succeeds as on Snowflake: with a token signed by the
+user's private key, or with the user's password.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import contextvars
+import gzip
+import hashlib
+import hmac
+import importlib
+import json
+import os
+import secrets
+import socket
+from pathlib import Path
+from typing import Any
+
+import jwt
+import uvicorn
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+from fakesnow.instance import FakeSnow
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+# The package also has a function of this name, which an ordinary import would find.
+fakesnow: Any = importlib.import_module("fakesnow.server")
+
+ACCOUNT, USER = "GROUNDPLAN", "GROUNDPLAN"
+CHUNK_ROWS = 20_000
+"""Rows in one result chunk. Snowflake hands out a large result in chunks that a client fetches one by
+one (`get_result_batches`), each from storage; fakesnow alone answers with all of it in one piece."""
+KEPT_RESULTS = 16
+"""Results whose chunks are kept for fetching, the latest ones."""
+
+
+def credentials(path: Path, port: int) -> dict[str, Any]:
+    """The connection of the account's only user: kept from the last run, made at the first.
+
+    The same keys as in the secret that a training container reads.
+    """
+    known = json.loads(path.read_text()) if path.exists() else _new_credentials()
+    known |= {"host": "127.0.0.1", "port": port, "protocol": "http"}
+    draft = path.with_suffix(".tmp")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as handle:
+        json.dump(known, handle, indent=2)
+    draft.replace(path)
+    return known
+
+
+def _new_credentials() -> dict[str, Any]:
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    pem = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    return {
+        "account": ACCOUNT,
+        "user": USER,
+        "private_key": pem.decode(),
+        "password": secrets.token_urlsafe(24),
+        "warehouse": "GROUNDPLAN",
+        "database": "GROUNDPLAN",
+        "schema": "PUBLIC",
+    }
+
+
+class Accounts:
+    """Who may log in."""
+
+    def __init__(self, known: dict[str, Any]):
+        self.user, self.password = known["user"].upper(), known["password"]
+        private = serialization.load_pem_private_key(known["private_key"].encode(), password=None)
+        self.public = private.public_key()
+        der = self.public.public_bytes(
+            serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+        )
+        self.fingerprint = "SHA256:" + base64.b64encode(hashlib.sha256(der).digest()).decode()
+
+    def refusal(self, data: dict[str, Any]) -> tuple[str, str] | None:
+        """Snowflake's error code and sentence, or None when the login is right."""
+        if data.get("AUTHENTICATOR") == "SNOWFLAKE_JWT":
+            return None if self._signed(str(data.get("TOKEN", ""))) else ("394304", "JWT token is invalid.")
+        same = hmac.compare_digest(str(data.get("PASSWORD", "")).encode(), self.password.encode())
+        if same and str(data.get("LOGIN_NAME", "")).upper() == self.user:
+            return None
+        return "390100", "Incorrect username or password was specified."
+
+    def _signed(self, token: str) -> bool:
+        try:
+            claims = jwt.decode(token, self.public, algorithms=["RS256"])  # type: ignore[arg-type]
+        except jwt.PyJWTError:
+            return False
+        subject = str(claims.get("sub", ""))
+        return subject.rpartition(".")[2] == self.user and claims.get("iss") == f"{subject}.{self.fingerprint}"
+
+
+class Chunks:
+    """Results cut into chunks, as Snowflake hands them out."""
+
+    def __init__(self) -> None:
+        self._results: dict[str, list[bytes]] = {}
+        self._collected: contextvars.ContextVar[list] = contextvars.ContextVar("collected")
+        self._whole = fakesnow.to_ipc
+
+    def first(self, table: Any) -> Any:
+        """In fakesnow's `to_ipc`'s place: the first chunk now, the rest put aside for `complete`."""
+        if table.num_rows > CHUNK_ROWS:
+            self._collected.get().extend(
+                table.slice(start, CHUNK_ROWS) for start in range(CHUNK_ROWS, table.num_rows, CHUNK_ROWS)
+            )
+            table = table.slice(0, CHUNK_ROWS)
+        return self._whole(table)
+
+    async def query(self, request: Request) -> Response:
+        """A query, its result cut into chunks that stand at addresses of their own."""
+        rest: list[Any] = []
+        self._collected.set(rest)
+        response = await fakesnow.query_request(request)
+        if not rest:
+            return response
+        answer = json.loads(bytes(response.body))
+        name = secrets.token_urlsafe(24)
+        self._results[name] = [gzip.compress(bytes(self._whole(table)), 1) for table in rest]
+        for old in list(self._results)[:-KEPT_RESULTS]:
+            del self._results[old]
+        answer["data"]["chunks"] = [
+            {
+                "url": f"{request.url.scheme}://{request.url.netloc}/results/{name}/{index}",
+                "rowCount": table.num_rows,
+                "uncompressedSize": table.nbytes,
+                "compressedSize": len(self._results[name][index]),
+            }
+            for index, table in enumerate(rest)
+        ]
+        answer["data"]["chunkHeaders"] = {}
+        return JSONResponse(answer)
+
+    async def fetch(self, request: Request) -> Response:
+        chunks = self._results.get(request.path_params["name"], [])
+        index = request.path_params["index"]
+        if index >= len(chunks):
+            return Response(status_code=403)
+        return Response(chunks[index], headers={"Content-Encoding": "gzip"})
+
+
+def application(home: Path, known: dict[str, Any]) -> Starlette:
+    """The server: fakesnow's own routes, with logins checked, results cut and data kept."""
+    home.mkdir(parents=True, exist_ok=True)
+    fakesnow.shared_fs = FakeSnow(db_path=home)
+    accounts, chunks = Accounts(known), Chunks()
+    fakesnow.to_ipc = chunks.first
+
+    async def login(request: Request) -> Response:
+        body = await request.body()
+        if request.headers.get("Content-Encoding") == "gzip":
+            body = gzip.decompress(body)
+        refusal = accounts.refusal(json.loads(body).get("data", {}))
+        if refusal:
+            code, message = refusal
+            return JSONResponse({"data": None, "code": code, "message": message, "success": False})
+        return await fakesnow.login_request(request)
+
+    ours = [
+        Route("/session/v1/login-request", login, methods=["POST"]),
+        Route("/queries/v1/query-request", chunks.query, methods=["POST"]),
+        Route("/results/{name}/{index:int}", chunks.fetch, methods=["GET"]),
+    ]
+    return Starlette(routes=[*ours, *fakesnow.routes])
+
+
+def free_port(preferred: int = 0) -> int:
+    """`preferred` when nobody has it, else one that the system picks. Loopback only."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", preferred))
+        except OSError:
+            probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="local.snowflake.server", description="The local Snowflake.")
+    parser.add_argument("--home", type=Path, required=True, help="where its tables are kept")
+    parser.add_argument("--credentials", type=Path, required=True, help="the connection file it writes")
+    parser.add_argument("--port", type=int, help="a port of 127.0.0.1; the last one, or a free one, without it")
+    asked = parser.parse_args()
+    last = json.loads(asked.credentials.read_text())["port"] if asked.credentials.exists() else 0
+    port = asked.port or free_port(last)
+    known = credentials(asked.credentials, port)
+    uvicorn.run(application(asked.home, known), host="127.0.0.1", port=port, log_level="warning")
+
+
+if __name__ == "__main__":
+    main()
