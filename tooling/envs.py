@@ -34,6 +34,7 @@ ENVIRONMENTS = {
     "notebooks": "notebooks/requirements.txt",
     "scikit-learn": "scenarios/requirements.txt",
     "snowflake_xgboost": "containers/snowflake_xgboost/requirements.txt",
+    "benchmarks": "benchmarks/requirements.txt",
 }
 """Each environment and its lock file, relative to the project."""
 
