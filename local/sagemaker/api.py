@@ -9,12 +9,12 @@ from __future__ import annotations
 import functools
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from botocore.loaders import Loader
-from botocore.model import ListShape, MapShape, ServiceModel, Shape, StringShape, StructureShape
+from botocore.model import ServiceModel
 from botocore.validate import ParamValidator
 
 from local.sagemaker.platform import Platform
@@ -60,7 +60,7 @@ Handler = Callable[[Context, dict[str, Any]], dict[str, Any] | None]
 @dataclass(frozen=True)
 class Operation:
     handler: Handler
-    resource: Callable[[Context, dict], str] | None
+    resource: Callable[[Context, dict], str | list[str]] | None
     roles: tuple[str, ...]
 
 
@@ -68,12 +68,13 @@ OPERATIONS: dict[str, Operation] = {}
 
 
 def operation(
-    name: str, resource: Callable[[Context, dict], str] | None = None, roles: tuple[str, ...] = ()
+    name: str, resource: Callable[[Context, dict], str | list[str]] | None = None, roles: tuple[str, ...] = ()
 ) -> Callable[[Handler], Handler]:
     """Register the handler of an operation.
 
-    `resource` gives the ARN that IAM checks (`*` without it, as for List operations); `roles` names
-    the parameters that hold a role's ARN, which the caller must be allowed to pass.
+    `resource` gives the ARN that IAM checks, or all of them where the service checks several (`*` without
+    it, as for List operations); `roles` names the parameters that hold a role's ARN, which the caller must
+    be allowed to pass.
     """
 
     def register(handler: Handler) -> Handler:
@@ -84,7 +85,7 @@ def operation(
 
 
 @functools.cache
-def service_model(service: str = "sagemaker") -> ServiceModel:
+def service_model(service: str = "sagemaker") -> Any:  # a botocore ServiceModel, whose properties are untyped
     return ServiceModel(Loader().load_service_model(service, "service-2"), service)
 
 
@@ -94,17 +95,37 @@ def call(context: Context, name: str, params: dict[str, Any]) -> dict[str, Any]:
         raise ApiError("UnknownOperationException", f"SageMaker has no operation {name}", 404)
     found = OPERATIONS.get(name)
     if found is None:
-        raise ApiError(
-            "NotImplementedByLocalCloud", f"sagemaker:{name} is not built in the local cloud", 501
-        )
+        raise ApiError("NotImplementedByLocalCloud", f"sagemaker:{name} is not built in the local cloud", 501)
+    model = service_model().operation_model(name)
+    validate(model.input_shape, params)
     if context.access_key is not None:
         resource = found.resource(context, params) if found.resource else "*"
-        _authorize(context, f"sagemaker:{name}", resource)
+        resources = [resource] if isinstance(resource, str) else resource
+        for each in resources:
+            _authorize(context, f"sagemaker:{name}", each)
+        if name.startswith("Create") and params.get("Tags"):
+            _authorize(context, "sagemaker:AddTags", resources[0])
         for role in found.roles:
             if params.get(role):
                 _authorize(context, "iam:PassRole", params[role])
-    validate(service_model().operation_model(name).input_shape, params)
-    return found.handler(context, params) or {}
+    return shaped(model.output_shape, found.handler(context, params) or {})
+
+
+def shaped(shape: Any, value: Any) -> Any:
+    """What the service's model has of `value`: a record may hold more than its operation answers."""
+    if shape is None:
+        return {}
+    if shape.type_name == "structure":
+        return {
+            name: shaped(shape.members[name], member)
+            for name, member in value.items()
+            if name in shape.members and member is not None
+        }
+    if shape.type_name == "list":
+        return [shaped(shape.member, item) for item in value]
+    if shape.type_name == "map":
+        return {key: shaped(shape.value, item) for key, item in value.items()}
+    return value
 
 
 def _authorize(context: Context, action: str, resource: str) -> None:
@@ -112,7 +133,7 @@ def _authorize(context: Context, action: str, resource: str) -> None:
     context.platform.authorize(context.account, context.region, context.access_key, action, resource)
 
 
-def validate(shape: Shape | None, params: dict[str, Any]) -> None:
+def validate(shape: Any, params: dict[str, Any]) -> None:
     """Refuse what the service's model does not allow: types, required members, lengths, ranges,
     patterns, enumerations. Raises `ApiError("ValidationException")` naming the member."""
     if shape is None:
@@ -126,24 +147,24 @@ def validate(shape: Shape | None, params: dict[str, Any]) -> None:
         raise invalid(f"{count} detected: " + "; ".join(problems))
 
 
-def _constraints(shape: Shape, value: Any, where: str):  # noqa: ANN202 - a generator of sentences
-    if isinstance(shape, StructureShape):
+def _constraints(shape: Any, value: Any, where: str) -> Iterator[str]:
+    if shape.type_name == "structure":
         for name, member in shape.members.items():
             if value.get(name) is not None:
                 yield from _constraints(member, value[name], f"{where}.{name}" if where else name)
         for name in value:
             if name not in shape.members:
                 yield f"Unknown parameter '{where + '.' if where else ''}{name}'"
-    elif isinstance(shape, ListShape):
+    elif shape.type_name == "list":
         if "max" in shape.metadata and len(value) > shape.metadata["max"]:
             yield f"'{where}' has {len(value)} members, at most {shape.metadata['max']} are allowed"
         for index, item in enumerate(value):
             yield from _constraints(shape.member, item, f"{where}.{index + 1}.member")
-    elif isinstance(shape, MapShape):
+    elif shape.type_name == "map":
         for key, item in value.items():
             yield from _constraints(shape.key, key, f"{where} key")
             yield from _constraints(shape.value, item, f"{where}.{key}")
-    elif isinstance(shape, StringShape):
+    elif shape.type_name == "string":
         if shape.enum and value not in shape.enum:
             yield f"Value '{value}' at '{where}' must be one of [{', '.join(shape.enum)}]"
         if "max" in shape.metadata and len(value) > shape.metadata["max"]:
@@ -151,9 +172,10 @@ def _constraints(shape: Shape, value: Any, where: str):  # noqa: ANN202 - a gene
         pattern = shape.metadata.get("pattern")
         if pattern and not re.fullmatch(_python_pattern(pattern), value, re.DOTALL):
             yield f"Value '{value}' at '{where}' must match the pattern {pattern}"
-    elif shape.type_name in ("integer", "long", "float", "double") and "max" in shape.metadata:
-        if value > shape.metadata["max"]:
-            yield f"Value {value} at '{where}' must be at most {shape.metadata['max']}"
+    elif shape.type_name in ("integer", "long", "float", "double") and value > shape.metadata.get(
+        "max", value
+    ):
+        yield f"Value {value} at '{where}' must be at most {shape.metadata['max']}"
 
 
 def _python_pattern(pattern: str) -> str:
@@ -190,13 +212,16 @@ def page(
             if f"{of}Before" in params
         )
     ]
-    by = {"Name": name_of, "Status": status_of}.get(params.get("SortBy", default), params.get("SortBy", default))
-    kept.sort(key=lambda record: record.get(by) or 0, reverse=params.get("SortOrder", "Descending") != "Ascending")
+    by = str(params.get("SortBy", default))
+    by = {"Name": name_of, "Status": status_of}.get(by, by)
+    kept.sort(
+        key=lambda record: record.get(by) or 0, reverse=params.get("SortOrder", "Descending") != "Ascending"
+    )
     try:
         start = int(params.get("NextToken", "0"))
     except ValueError:
         raise invalid("NextToken is not one that this operation returned") from None
-    size = int(params.get("MaxResults", 100))
+    size = int(params.get("MaxResults", 10))  # the service's own default
     result: dict[str, Any] = {key: kept[start : start + size]}
     if start + size < len(kept):
         result["NextToken"] = str(start + size)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sqlite3
 import threading
@@ -17,11 +18,14 @@ class Store:
 
     Every call is one transaction, safe from any thread. `change` is the only way to alter a record
     from what it was, so that two threads never lose each other's update.
+
+    `live` holds what goes with this process: jobs at work, containers, pacing. Guard it by `exclusive`.
     """
 
     def __init__(self, path: Path):
         path.parent.mkdir(parents=True, exist_ok=True)
         self._lock = threading.RLock()
+        self.live: dict[tuple[str, ...], Any] = {}
         self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.execute(
@@ -37,6 +41,12 @@ class Store:
         with self._lock:
             return self._db.execute("SELECT DISTINCT account, region FROM records").fetchall()
 
+    @contextlib.contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """Nothing else reads or writes within: for a decision that rests on several records."""
+        with self._lock:
+            yield
+
     def reset(self) -> None:
         with self._lock:
             self._db.execute("DELETE FROM records")
@@ -46,7 +56,7 @@ class Scope:
     """The records of one account in one Region."""
 
     def __init__(self, store: Store, account: str, region: str):
-        self._store, self._db, self._lock = store, store._db, store._lock
+        self.store, self._db, self._lock = store, store._db, store._lock
         self.account, self.region = account, region
 
     def get(self, kind: str, name: str) -> Record | None:

@@ -1,0 +1,103 @@
+"""SageMaker over HTTP: JSON 1.1 operations by `X-Amz-Target`, and the runtime's paths."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import logging
+import re
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import unquote
+
+from local.sagemaker import api
+from local.sagemaker.api import ApiError, Context
+from local.sagemaker.platform import Platform
+from local.sagemaker.store import Store
+
+Response = tuple[int, dict[str, str], bytes]
+
+logger = logging.getLogger(__name__)
+
+for _module in ("training", "hosting", "registry", "notebooks", "tags"):
+    importlib.import_module(f"local.sagemaker.{_module}")  # each registers its operations
+
+_RUNTIME = re.compile(r"/endpoints/([^/]+)/(invocations|async-invocations|invocations-\w+-stream)")
+_RUNTIME_UNBUILT = {
+    "async-invocations": "InvokeEndpointAsync",
+    "invocations-response-stream": "InvokeEndpointWithResponseStream",
+    "invocations-bidirectional-stream": "InvokeEndpointWithBidirectionalStream",
+}
+
+
+def handle_request(
+    platform: Platform,
+    store: Store,
+    method: str,
+    path: str,
+    headers: Mapping[str, str],
+    body: bytes,
+    query: Mapping[str, Any],
+    account: str,
+    region: str,
+    access_key: str | None,
+) -> Response:
+    """Answer one request of either SageMaker service. Blocks while it is worked on; never raises.
+
+    `access_key` is the caller's, whose policies are enforced; None for the cloud itself.
+    """
+    context = Context(platform, store.scoped(account, region), access_key)
+    headers = {name.lower(): value for name, value in headers.items()}
+    try:
+        if runtime := _RUNTIME.fullmatch(path.partition("?")[0]):
+            return _invoke(context, method, unquote(runtime[1]), runtime[2], headers, body)
+        return _answer(200, api.call(context, _operation(method, headers), _parameters(body)))
+    except ApiError as error:
+        return _error(error)
+    except Exception:
+        logger.exception("%s %s %s", method, path, headers.get("x-amz-target", ""))
+        return _error(ApiError("InternalFailure", "The local SageMaker failed; its log says where.", 500))
+
+
+def _operation(method: str, headers: Mapping[str, str]) -> str:
+    service, _, name = headers.get("x-amz-target", "").rpartition(".")
+    if method != "POST" or service != "SageMaker" or not name:
+        raise ApiError("UnknownOperationException", "The request names no operation of SageMaker", 404)
+    return name
+
+
+def _parameters(body: bytes) -> dict[str, Any]:
+    try:
+        params = json.loads(body or b"{}")
+    except ValueError:
+        params = None
+    if not isinstance(params, dict):
+        raise ApiError("SerializationException", "The request's body is not a JSON object")
+    # A null member is a member left out.
+    return {name: value for name, value in params.items() if value is not None}
+
+
+def _invoke(
+    context: Context, method: str, endpoint: str, action: str, headers: Mapping[str, str], body: bytes
+) -> Response:
+    if action in _RUNTIME_UNBUILT:
+        raise ApiError(
+            "NotImplementedByLocalCloud",
+            f"sagemaker:{_RUNTIME_UNBUILT[action]} is not built in the local cloud",
+            501,
+        )
+    if method != "POST":
+        raise ApiError("MethodNotAllowedException", f"{method} is not allowed on an endpoint", 405)
+    from local.sagemaker import hosting
+
+    return hosting.invoke(context, endpoint, headers, body)
+
+
+def _answer(status: int, document: dict[str, Any]) -> Response:
+    return status, {"Content-Type": "application/x-amz-json-1.1"}, json.dumps(document).encode()
+
+
+def _error(error: ApiError) -> Response:
+    status, headers, body = _answer(error.status, {"__type": error.code, "message": error.message})
+    # Both services read the code from the body or, the runtime (REST) first, from this header.
+    return status, headers | {"x-amzn-ErrorType": error.code}, body

@@ -1,0 +1,67 @@
+"""Quotas and paces of the local SageMaker: every one by name, with its default, in one table."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from typing import Any
+
+from local.sagemaker.api import ApiError, Context
+from local.sagemaker.platform import Platform
+
+DEFAULTS: dict[str, Any] = {
+    # Quotas of an account in a Region, as Service Quotas has them.
+    "training_instances": 20,  # "<instance type> for training job usage": at once, for each instance type
+    "training_instances_per_job": 20,  # "Maximum number of instances per training job"
+    "create_training_job_per_second": 1.0,  # what CreateTrainingJob sustains
+    "create_training_job_burst": 5,  # calls let through at once after a pause
+    # Paces, in seconds.
+    "training_stop_grace": 120.0,  # between SIGTERM and SIGKILL
+    "training_checkpoint_interval": 3.0,  # between two looks for checkpoints to copy
+    "training_log_interval": 0.5,  # between two deliveries of log lines and metrics
+}
+"""Each may be set in `Platform.settings`, while the cloud runs too."""
+
+
+def setting(platform: Platform, name: str) -> Any:
+    return platform.settings.get(name, DEFAULTS[name])
+
+
+class Pace:
+    """A token bucket: `burst` calls at once, `rate` a second in the long run."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._tokens = math.inf  # full, whatever the burst
+        self._at = time.monotonic()
+
+    def take(self, rate: float, burst: float) -> bool:
+        with self._lock:
+            now = time.monotonic()
+            self._tokens = min(burst, self._tokens + (now - self._at) * rate)
+            self._at = now
+            if self._tokens < 1:
+                return False
+            self._tokens -= 1
+            return True
+
+
+def throttle(context: Context, operation: str, rate: float, burst: float) -> None:
+    """Raises `ThrottlingException`, which the SDKs retry, when calls come faster than this pace."""
+    key = ("pace", context.account, context.region, operation)
+    with context.store.store.exclusive():
+        pace = context.store.store.live.setdefault(key, Pace())
+    if not pace.take(rate, burst):
+        raise ApiError("ThrottlingException", "Rate exceeded", 400)
+
+
+def limit_exceeded(quota: str, limit: int, used: int, asked: int, unit: str = "Instances") -> ApiError:
+    """`ResourceLimitExceeded` in the service's own words."""
+    return ApiError(
+        "ResourceLimitExceeded",
+        f"The account-level service limit '{quota}' is {limit} {unit}, with current utilization of {used} "
+        f"{unit} and a request delta of {asked} {unit}. Please use AWS Service Quotas to request an increase "
+        "for this quota. If AWS Service Quotas is not available, contact AWS support to request an increase "
+        "for this quota.",
+    )
