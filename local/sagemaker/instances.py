@@ -10,12 +10,14 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import re
 import shutil
 import signal
 import socket
 import subprocess
 import tempfile
 import threading
+import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -28,6 +30,8 @@ PORT = 8080
 LONGEST_LINE = 16_384
 """Characters; a longer line reaches the callback in pieces, as Docker cuts it."""
 
+_BELOW_OPT_ML = re.compile(r"(^|[:=])/opt/ml(?=[/:]|$)")
+_ECR_ADDRESS = re.compile(r"(\d{12})\.dkr\.ecr\.([a-z0-9-]+)\.[^/]+/([^:@]+)")
 _RESERVATION_PORT = 61_010  # outside Linux's and macOS's ranges for outgoing connections
 _OPT_ML = (
     "input/config",
@@ -122,6 +126,18 @@ def _remove(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
+def pull(platform: Platform, account: str, region: str, uri: str, role_arn: str) -> Image:
+    """The image behind an ECR address, as far as this role may pull it. Raises ApiError."""
+    key = platform.credentials(account, region, role_arn, "SageMaker")["AWS_ACCESS_KEY_ID"]
+    platform.authorize(account, region, key, "ecr:GetAuthorizationToken", "*")
+    if address := _ECR_ADDRESS.match(uri):
+        owner, where, repository = address.groups()
+        for action in ("BatchCheckLayerAvailability", "GetDownloadUrlForLayer", "BatchGetImage"):
+            resource = f"arn:aws:ecr:{where}:{owner}:repository/{repository}"
+            platform.authorize(account, region, key, f"ecr:{action}", resource)
+    return platform.image(account, region, uri)
+
+
 class Instance:
     """One container's place on this machine: made, filled with files, started, waited for, closed.
 
@@ -138,6 +154,7 @@ class Instance:
         # Sockets have paths of at most 107 bytes and programs put them into their temporary folder.
         self._temporary = Path(tempfile.mkdtemp(prefix="gp-"))
         (self._folder / "tmp").symlink_to(self._temporary)
+        self.ended_at: float | None = None
         self._process: subprocess.Popen[str] | None = None
         self._ended = threading.Event()
         self._lock = threading.Lock()
@@ -149,6 +166,10 @@ class Instance:
             raise ValueError(f"{inside} is not below /opt/ml")
         return self.opt_ml.joinpath(*parts[3:])
 
+    def _here(self, text: str) -> str:
+        """A setting or an argument with the paths below `/opt/ml` in it as they are on this machine."""
+        return _BELOW_OPT_ML.sub(lambda match: f"{match[1]}{self.opt_ml}", text)
+
     def start(
         self,
         image: Image,
@@ -159,10 +180,19 @@ class Instance:
     ) -> None:
         """Run the image as `docker run [--entrypoint ENTRYPOINT] IMAGE ARGS...` would.
 
-        `environment` is added to the image's own. `on_line` gets each line of the output, standard error
+        `environment` is added to the image's own. Values and arguments that are paths below `/opt/ml` are
+        turned into where they lie here. `on_line` gets each line of the output, standard error
         included, from a thread of this instance. Raises OSError where the command cannot be started.
         """
-        command, own, folder = image.launch(list(args), list(entrypoint) if entrypoint else None)
+        files = image.folder / "root" / "opt" / "ml"
+        if files.is_dir():  # what the image itself brings, under what was put there since
+            shutil.copytree(
+                files, self.opt_ml, symlinks=True, dirs_exist_ok=True, copy_function=_unless_there
+            )
+        here = self._here
+        command, own, folder = image.launch(
+            [here(each) for each in args], [here(each) for each in entrypoint] if entrypoint else None
+        )
         with self._lock:
             self._process = subprocess.Popen(
                 command,
@@ -170,13 +200,13 @@ class Instance:
                 # Nothing of the server's own environment but what any container has.
                 env={"PATH": os.defpath, "LANG": "C.UTF-8", "HOME": str(self._temporary)}
                 | own
+                | {name: here(value) for name, value in environment.items()}
                 | {
                     "TMPDIR": str(self._temporary),
                     "SAGEMAKER_BASE_DIR": str(self.opt_ml),
                     "BIND_HOST": self.host.name,
                     "SAGEMAKER_BIND_TO_PORT": str(self.host.port),
-                }
-                | dict(environment),
+                },
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
@@ -193,6 +223,7 @@ class Instance:
         # When a container's first process ends, so do the others. The process is left unreaped until
         # they have the signal: its number cannot be another group's before.
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        self.ended_at = time.time()
         with self._lock:
             _signal_group(process.pid, signal.SIGKILL)
             process.wait()
@@ -244,6 +275,11 @@ def _signal_group(group: int, number: signal.Signals) -> None:
     # PermissionError: macOS's answer where only the unreaped leader is left.
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(group, number)
+
+
+def _unless_there(source: str, target: str) -> None:
+    if not Path(target).exists():
+        shutil.copy2(source, target)
 
 
 def _read(stream: IO[str], on_line: Callable[[str], None]) -> None:

@@ -1,0 +1,258 @@
+"""What moves between S3 and a job's instances: channels in, archives out, checkpoints both ways."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tarfile
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import urlsplit
+
+from boto3.exceptions import S3UploadFailedError
+from boto3.s3.transfer import TransferConfig
+from botocore.exceptions import BotoCoreError, ClientError
+
+S3_ERRORS = (ClientError, BotoCoreError, S3UploadFailedError)
+
+_TRANSFER = TransferConfig(use_threads=False)
+
+
+class TransferError(Exception):
+    """Data cannot be fetched or stored; the sentence is the job's failure reason."""
+
+
+def split(uri: str) -> tuple[str, str]:
+    """Bucket and key of `s3://bucket/key`. Raises ValueError."""
+    parts = urlsplit(uri)
+    if parts.scheme != "s3" or not parts.netloc:
+        raise ValueError(f"{uri} is not an S3 address (s3://bucket/key)")
+    return parts.netloc, uri.partition(parts.netloc)[2].lstrip("/")
+
+
+def list_keys(s3: Any, bucket: str, prefix: str) -> Iterator[str]:
+    """Keys below a prefix in S3's order, without the markers that consoles make for folders."""
+    for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
+        for item in page.get("Contents", []):
+            if not item["Key"].endswith("/"):
+                yield item["Key"]
+
+
+def relative(key: str, prefix: str) -> PurePosixPath:
+    """Where an object lies in its channel: below the prefix where that names a folder, else by what follows
+    the prefix's last slash. Raises TransferError for a key that would leave the channel."""
+    if key == prefix:
+        path = key.rpartition("/")[2]
+    elif prefix == "" or prefix.endswith("/") or key.startswith(prefix + "/"):
+        path = key[len(prefix) :].lstrip("/")
+    else:
+        path = key[len(prefix.rpartition("/")[0]) :].lstrip("/")
+    parts = PurePosixPath(path)
+    if ".." in parts.parts or parts.is_absolute() or not parts.parts:
+        raise TransferError(f"ClientError: Data download failed:The key {key} is not a path in a folder")
+    return parts
+
+
+def fetch_channel(
+    s3: Any, source: dict[str, Any], folders: Sequence[Path], role: str, stopped: Callable[[], bool]
+) -> None:
+    """Put a channel's objects into `folders`, one for each instance that gets it.
+
+    `source` is the request's `S3DataSource`. With `ShardedByS3Key` the objects are dealt out in turn, else
+    each folder gets all, in one download. Returns early when `stopped()`. Raises TransferError.
+    """
+    uri = source["S3Uri"]
+    sharded = source.get("S3DataDistributionType") == "ShardedByS3Key"
+    for folder in folders:
+        folder.mkdir(parents=True, exist_ok=True)
+    try:
+        objects = list(
+            _manifest(s3, uri) if source["S3DataType"] == "ManifestFile" else _below_prefix(s3, uri)
+        )
+    except S3_ERRORS as error:
+        raise TransferError(_no_objects(uri, role, s3, error)) from error
+    if not objects:
+        raise TransferError(_no_objects(uri, role, s3))
+    for index, (bucket, key, path) in enumerate(objects):
+        if stopped():
+            return
+        targets = [folder / path for folder in ([folders[index % len(folders)]] if sharded else folders)]
+        try:
+            for target in targets:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                if target.exists():
+                    raise FileExistsError
+            s3.download_file(bucket, key, str(targets[0]), Config=_TRANSFER)
+        except S3_ERRORS as error:
+            raise TransferError(
+                f"ClientError: Data download failed:Cannot download s3://{bucket}/{key}: {error}. Please "
+                f'ensure that the role "{role}" has "s3:GetObject" permission on it.'
+            ) from error
+        except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
+            raise TransferError(
+                f"ClientError: Data download failed:Cannot download s3://{bucket}/{key}, a previously "
+                "downloaded file/folder clashes with it"
+            ) from error
+        for target in targets[1:]:
+            shutil.copyfile(targets[0], target)
+
+
+def _below_prefix(s3: Any, uri: str) -> Iterator[tuple[str, str, PurePosixPath]]:
+    bucket, prefix = split(uri)
+    for key in list_keys(s3, bucket, prefix):
+        yield bucket, key, relative(key, prefix)
+
+
+def _manifest(s3: Any, uri: str) -> Iterator[tuple[str, str, PurePosixPath]]:
+    bucket, key = split(uri)
+    body = s3.get_object(Bucket=bucket, Key=key)["Body"].read()
+    try:
+        (head, *names) = json.loads(body)
+        bucket, prefix = split(head["prefix"])
+        if not all(isinstance(name, str) for name in names):
+            raise TypeError
+    except (ValueError, TypeError, KeyError):
+        raise TransferError(
+            f"ClientError: Data download failed:The manifest {uri} must be a JSON list: "
+            '{"prefix": "s3://bucket/prefix/"}, then names below the prefix'
+        ) from None
+    for name in names:
+        yield bucket, prefix + name, relative(prefix + name, prefix)
+
+
+def _no_objects(uri: str, role: str, s3: Any, error: Exception | None = None) -> str:
+    said = f" Error message from S3: {error}" if error else ""
+    return (
+        f'ClientError: No S3 objects found under S3 URL "{uri}" given in input data source. Please ensure '
+        f"that the bucket exists in the selected region ({s3.meta.region_name}), that objects exist under "
+        f'that S3 prefix, and that the role "{role}" has "s3:ListBucket" permissions on bucket '
+        f'"{split(uri)[0]}".{said}'
+    )
+
+
+def merged(folders: Iterable[Path]) -> dict[str, Path]:
+    """The files of several instances' folders as one, by path inside it; of two, the first instance's."""
+    files: dict[str, Path] = {}
+    for folder in folders:
+        for path in sorted(folder.rglob("*")):
+            if path.is_symlink() or not path.is_dir():
+                files.setdefault(path.relative_to(folder).as_posix(), path)
+    return files
+
+
+def store_output(
+    s3: Any, files: dict[str, Path], uri: str, compress: bool, kms_key: str, scratch: Path
+) -> str:
+    """Store files as the archive `<uri>.tar.gz`, or as they are below `<uri>/`; returns that address.
+
+    Raises TransferError.
+    """
+    extra = {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": kms_key} if kms_key else {}
+    if compress:
+        archive = scratch / f"{uri.rpartition('/')[2]}.tar.gz"
+        with tarfile.open(archive, "w:gz", compresslevel=6) as tar:
+            for name, path in files.items():
+                tar.add(path, name, recursive=False, filter=_of_nobody)
+        uploads, address = {f"{uri}.tar.gz": archive}, f"{uri}.tar.gz"
+    else:
+        uploads, address = {f"{uri}/{name}": path for name, path in files.items()}, f"{uri}/"
+    for target, path in uploads.items():
+        bucket, key = split(target)
+        try:
+            s3.upload_file(str(path), bucket, key, ExtraArgs=extra, Config=_TRANSFER)
+        except S3_ERRORS as error:
+            raise TransferError(
+                f"ClientError: Artifact upload failed:{error}. Please ensure that the bucket exists and that "
+                f'the job\'s role has "s3:PutObject" permission on {target}.'
+            ) from error
+    return address
+
+
+def _of_nobody(member: tarfile.TarInfo) -> tarfile.TarInfo:
+    member.uid = member.gid = 0
+    member.uname = member.gname = "root"
+    return member
+
+
+class Checkpoints:
+    """The instances' checkpoint folders and their place in S3, brought there again and again.
+
+    As on AWS all instances share one prefix, and what they delete stays in S3. `error`: S3 refused.
+    """
+
+    def __init__(self, s3: Any, uri: str, folders: Sequence[Path], interval: float):
+        self._s3, self._folders, self._interval = s3, folders, interval
+        self._bucket, prefix = split(uri)
+        self._prefix = prefix.rstrip("/") + "/" if prefix.strip("/") else ""
+        self._sent: dict[Path, tuple[int, int]] = {}
+        self._closed = threading.Event()
+        self._thread: threading.Thread | None = None
+        self.error: TransferError | None = None
+
+    def restore(self) -> int:
+        """Fetch what is there into every folder; returns the number of objects. Raises TransferError."""
+        keys = []
+        try:
+            keys = list(list_keys(self._s3, self._bucket, self._prefix))
+            for key in keys:
+                path = relative(key, self._prefix)
+                first, *others = [folder / path for folder in self._folders]
+                first.parent.mkdir(parents=True, exist_ok=True)
+                self._s3.download_file(self._bucket, key, str(first), Config=_TRANSFER)
+                for other in others:
+                    other.parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copyfile(first, other)
+                for file in (first, *others):
+                    self._sent[file] = _state(file.stat())
+        except S3_ERRORS as error:
+            raise TransferError(
+                f"ClientError: Checkpoint download failed:{error}. Please ensure that the job's role may "
+                f"list and read s3://{self._bucket}/{self._prefix}"
+            ) from error
+        return len(keys)
+
+    def start(self) -> None:
+        self._thread = threading.Thread(target=self._repeat, name="checkpoints", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Bring over what has changed since, once nothing changes any more. Raises TransferError."""
+        self._closed.set()
+        if self._thread is not None:
+            self._thread.join()
+        if self.error:
+            raise self.error
+        self._sync()
+
+    def _repeat(self) -> None:
+        while not self._closed.wait(self._interval):
+            try:
+                self._sync()
+            except TransferError as error:
+                self.error = error
+                return
+
+    def _sync(self) -> None:
+        for folder in self._folders:
+            for file in sorted(folder.rglob("*")):
+                try:
+                    state = _state(file.stat())
+                    if not file.is_file() or self._sent.get(file) == state:
+                        continue
+                    key = self._prefix + file.relative_to(folder).as_posix()
+                    self._s3.upload_file(str(file), self._bucket, key, Config=_TRANSFER)
+                    self._sent[file] = state
+                except FileNotFoundError:
+                    continue  # replaced or removed while it was looked at
+                except S3_ERRORS as error:
+                    raise TransferError(
+                        f"ClientError: Checkpoint upload failed:{error}. Please ensure that the job's role "
+                        f'has "s3:PutObject" permission on s3://{self._bucket}/{self._prefix}'
+                    ) from error
+
+
+def _state(status: os.stat_result) -> tuple[int, int]:
+    return status.st_size, status.st_mtime_ns

@@ -1,0 +1,65 @@
+"""A training job's metrics: read from its log lines by its own regular expressions, sent to CloudWatch."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+NAMESPACE = "/aws/sagemaker/TrainingJobs"
+BATCH = 500  # the service takes 1,000 values in a request
+
+
+class Metrics:
+    """What the `MetricDefinitions` of one job find in its lines. Safe from any thread.
+
+    A definition's value is the first group of its expression, where that is a number.
+    """
+
+    def __init__(self, definitions: Iterable[Mapping[str, str]]):
+        self._expressions = [(each["Name"], re.compile(each["Regex"])) for each in definitions]
+        self._lock = threading.Lock()
+        self._last: dict[str, dict[str, Any]] = {}
+        self._unsent: list[dict[str, Any]] = []
+
+    def read(self, line: str) -> None:
+        for name, expression in self._expressions:
+            if not (match := expression.search(line)):
+                continue
+            try:
+                value = float(match[1])
+            except (TypeError, ValueError):
+                continue
+            found = {"MetricName": name, "Value": value, "Timestamp": round(time.time(), 3)}
+            with self._lock:
+                self._last[name] = found
+                self._unsent.append(found)
+
+    def final(self) -> list[dict[str, Any]]:
+        """The last value of each metric, as `FinalMetricDataList` has them."""
+        with self._lock:
+            return list(self._last.values())
+
+    def send(self, cloudwatch: Any, job: str) -> None:
+        """Put the values found since the last call. Raises what the client raises."""
+        with self._lock:
+            values, self._unsent = self._unsent, []
+        dimensions = [{"Name": "TrainingJobName", "Value": job}]
+        for start in range(0, len(values), BATCH):
+            cloudwatch.put_metric_data(
+                Namespace=NAMESPACE,
+                MetricData=[value | {"Dimensions": dimensions} for value in values[start : start + BATCH]],
+            )
+
+
+def check(definitions: Iterable[Mapping[str, str]]) -> None:
+    """Raises ValueError naming a definition whose expression cannot be used."""
+    for each in definitions:
+        try:
+            groups = re.compile(each["Regex"]).groups
+        except re.error as error:
+            raise ValueError(f"The regex of metric {each['Name']} is not valid: {error}") from None
+        if not groups:
+            raise ValueError(f"The regex of metric {each['Name']} has no group that captures the value")
