@@ -19,7 +19,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -33,10 +33,12 @@ ENVIRONMENTS = {
     "snowflake": "local/snowflake/requirements.txt",
     "notebooks": "notebooks/requirements.txt",
     "scikit-learn": "scenarios/requirements.txt",
-    "snowflake_xgboost": "containers/snowflake_xgboost/requirements.txt",
     "benchmarks": "benchmarks/requirements.txt",
 }
 """Each environment and its lock file, relative to the project."""
+
+MACHINE_PYTHON = Path(sys.base_prefix, "bin", f"python{sys.version_info.major}.{sys.version_info.minor}")
+"""The Python behind the environment that runs this: unlike that one, it has pip."""
 
 
 def home() -> Path:
@@ -78,8 +80,9 @@ def uv() -> Path:
 
 def _pip_settings() -> list[str]:
     """What pip on this machine is told about where packages come from, as uv's options."""
+    python = MACHINE_PYTHON if MACHINE_PYTHON.exists() else sys.executable
     shown = subprocess.run(
-        [sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=False
+        [str(python), "-m", "pip", "config", "list"], capture_output=True, text=True, check=False
     ).stdout
     values = {}
     for line in shown.splitlines():
@@ -94,32 +97,46 @@ def _pip_settings() -> list[str]:
 
 
 def build(folder: Path, requirements: Path) -> Path:
-    """Make the environment `folder` hold exactly `requirements`; returns its Python.
-
-    Raises `subprocess.CalledProcessError` when the installer fails, leaving no stamp behind, so
-    that the next call starts over.
-    """
-    wanted = hashlib.sha256(
+    """Make the environment `folder` hold exactly `requirements`; returns its Python. Errors as in `make`."""
+    key = hashlib.sha256(
         requirements.read_bytes() + platform.python_version().encode() + str(ROOT).encode()
     ).hexdigest()
+    return make(
+        folder, key, _shown(requirements), [["sync", "--allow-empty-requirements", str(requirements)]]
+    )
+
+
+def make(
+    folder: Path,
+    key: str,
+    source: str,
+    steps: Sequence[Sequence[str]],
+    python: str = sys.executable,
+    cwd: Path = ROOT,
+) -> Path:
+    """Make the environment `folder` with `python` and `uv pip` for each of `steps`; returns its Python.
+
+    It is left alone while `key` stays the same. `source` says in the progress where it comes from.
+    Raises `subprocess.CalledProcessError` when the installer fails, leaving nothing behind, so that the
+    next call starts over.
+    """
     stamp = folder / ".stamp"
     with locked(home() / "locks" / folder.name):
-        if stamp.exists() and stamp.read_text() == wanted:
+        if stamp.exists() and stamp.read_text() == key and python_of(folder).exists():
             return python_of(folder)
         stamp.unlink(missing_ok=True)
         tool, started = str(uv()), time.monotonic()
-        say(f"  installing {folder.name} from {_shown(requirements)}")
+        say(f"  installing {folder.name} from {source}")
         quiet = ["--quiet", "--no-progress"]
-        subprocess.run([tool, "venv", *quiet, "--clear", "--python", sys.executable, str(folder)], check=True)
-        subprocess.run(
-            [
-                *(tool, "pip", "sync", *quiet, "--allow-empty-requirements", *_pip_settings()),
-                *("--python", str(python_of(folder)), str(requirements)),
-            ],
-            check=True,
-            cwd=ROOT,
-        )
-        stamp.write_text(wanted)
+        into = [*_pip_settings(), "--python", str(python_of(folder))]
+        try:
+            subprocess.run([tool, "venv", *quiet, "--clear", "--python", python, str(folder)], check=True)
+            for command, *arguments in steps:
+                subprocess.run([tool, "pip", command, *quiet, *into, *arguments], check=True, cwd=cwd)
+        except subprocess.CalledProcessError:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        stamp.write_text(key)
         say(f"  installed {folder.name} in {time.monotonic() - started:.0f} s")
     return python_of(folder)
 
