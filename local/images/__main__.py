@@ -1,0 +1,120 @@
+"""The program that the CDK calls in place of docker: build, tag and push images without an engine.
+
+Set CDK_DOCKER to what `local.images.launcher` returns. Understood is what the CDK's command line says;
+anything else is refused. Progress goes to standard error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from local.images import store
+from local.images.dockerfile import BuildError
+from tooling.envs import say
+
+
+def login(options: argparse.Namespace) -> None:
+    if not sys.stdin.read().strip():
+        raise BuildError(f"no password for {options.registry} on standard input")
+    say("Login Succeeded")  # nothing is kept: a push is signed with the caller's own AWS credentials
+
+
+def inspect(options: argparse.Namespace) -> None:
+    from local.images.build import current
+
+    image = store.find(options.image)
+    if not current(image):
+        raise LookupError(f"{options.image} was built for another base or by another version: build it again")
+    tags = [name for name, identifier in store.tags().items() if identifier == image.id]
+    shown = {"Id": f"sha256:{image.id}", "RepoTags": tags, "Config": image.config}
+    print(json.dumps([shown | {"Architecture": image.document["architecture"], "Os": "linux"}], indent=4))
+
+
+def build(options: argparse.Namespace) -> None:
+    from local.images.build import build
+
+    system, _, architecture = options.platform.partition("/")
+    if system != "linux" or architecture not in ("amd64", "arm64"):
+        raise BuildError(f"--platform {options.platform} is neither linux/amd64 nor linux/arm64")
+    pairs = [argument.partition("=") for argument in options.build_arg]
+    if wrong := [name for name, equals, _ in pairs if not equals]:
+        raise BuildError(f"--build-arg {wrong[0]} has no value")
+    if not options.context.is_dir():
+        raise BuildError(f"{options.context} is not a folder")
+    arguments = {name: value for name, _, value in pairs}
+    image = build(options.context, options.file, arguments, options.target, architecture)
+    for name in options.tag:
+        store.tag(image, name)
+
+
+def tag(options: argparse.Namespace) -> None:
+    store.tag(store.find(options.image), options.name)
+
+
+def push(options: argparse.Namespace) -> None:
+    from local.images.registry import push
+
+    image = store.find(options.name)
+    push(image, options.name)
+    say(f"{options.name}: pushed {image.id[:12]}")
+
+
+def list_(options: argparse.Namespace) -> None:
+    tags = store.tags()
+    for image in reversed(store.images()):
+        names = [name for name, identifier in tags.items() if identifier == image.id] or ["<none>"]
+        made = time.strftime("%Y-%m-%d %H:%M", time.localtime(image.folder.stat().st_mtime))
+        for name in names:
+            print(f"{image.id[:12]}  {made}  {image.document['groundplan']['base']}  {name}")
+
+
+def arguments() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="docker (local images)", description=__doc__, allow_abbrev=False)
+    # The CDK names a folder of registry credentials here where it has some; none are needed.
+    parser.add_argument("--config", help=argparse.SUPPRESS)
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    def command(name: str, run: Callable, text: str) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
+        added.set_defaults(run=run)
+        return added
+
+    one = command("login", login, "accept a registry's password, which is not needed")
+    one.add_argument("--username", "-u", required=True)
+    one.add_argument("--password-stdin", action="store_true", required=True)
+    one.add_argument("registry")
+    one = command("inspect", inspect, "show an image; exits with 1 when it is not here")
+    one.add_argument("image")
+    one = command("build", build, "build the Dockerfile in a folder")
+    one.add_argument("context", type=Path)
+    one.add_argument("--tag", "-t", action="append", default=[])
+    one.add_argument("--file", "-f", type=Path)
+    one.add_argument("--build-arg", action="append", default=[], metavar="NAME=VALUE")
+    one.add_argument("--target")
+    one.add_argument("--platform", default="linux/amd64")
+    one = command("tag", tag, "give an image another name")
+    one.add_argument("image")
+    one.add_argument("name")
+    one = command("push", push, "record an image in the local cloud's ECR")
+    one.add_argument("name")
+    command("list", list_, "the images on this machine, newest first")
+    return parser
+
+
+def main() -> int:
+    options = arguments().parse_args()
+    try:
+        options.run(options)
+    except (BuildError, LookupError) as error:
+        say(f"error: {error.args[0]}")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

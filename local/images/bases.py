@@ -1,0 +1,67 @@
+"""Base images and what provides the same software on this machine: the rows of `bases.toml`."""
+
+from __future__ import annotations
+
+import functools
+import json
+import platform
+import sys
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+
+TABLE = Path(__file__).with_name("bases.toml")
+
+
+@dataclass(frozen=True)
+class Base:
+    """A row of the table, as found for the name `reference`."""
+
+    reference: str
+    python: str
+    packages: tuple[str, ...]
+    prefix: str
+    folders: frozenset[str]
+    command: tuple[str, ...]
+    environment: dict[str, str]
+
+    @property
+    def interpreter(self) -> str:
+        """What the installer is asked for: this very Python where its version fits."""
+        return sys.executable if self._fits else self.python
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes when an image built on this base would come out differently."""
+        exact = platform.python_version() if self._fits else self.python
+        row = [exact, self.packages, self.prefix, sorted(self.folders), self.command, self.environment]
+        return json.dumps(row, sort_keys=True)
+
+    @property
+    def _fits(self) -> bool:
+        return self.python == f"{sys.version_info.major}.{sys.version_info.minor}"
+
+
+@functools.cache
+def _rows() -> dict[str, dict]:
+    return {name: row for row in tomllib.loads(TABLE.read_text()).values() for name in row["images"]}
+
+
+def find(reference: str) -> Base:
+    """The base that a Dockerfile names. Raises `LookupError` when the table has none."""
+    name, _, digest = reference.partition("@")
+    row = _rows().get(reference) or (_rows().get(name) if digest and ":" in name else None)
+    if row is None:
+        raise LookupError(
+            f"the base image {reference} is not known: add it to local/images/bases.toml, with what provides "
+            f"the same software on this machine. Known are {', '.join(_rows())}"
+        )
+    return Base(
+        reference=reference,
+        python=row["python"],
+        packages=tuple(row["packages"]),
+        prefix=row["prefix"],
+        folders=frozenset(row["folders"]),
+        command=tuple(row["command"]),
+        environment=dict(row["environment"]),
+    )

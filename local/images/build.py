@@ -1,0 +1,172 @@
+"""From a Dockerfile to an image in the store: what it makes is hashed first, and built only if it is new."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from local.images import bases, store
+from local.images.dockerfile import BuildError, Instruction
+from local.images.recipe import Stage, evaluate
+from local.images.store import Image
+from tooling import envs
+
+FORMAT = 1
+"""To be raised when the same Dockerfile comes out differently by a change in this package."""
+
+
+def build(
+    context: Path,
+    dockerfile: Path | None = None,
+    build_args: dict[str, str] | None = None,
+    target: str | None = None,
+    architecture: str = "amd64",
+    say: Callable[[str], None] = envs.say,
+) -> Image:
+    """Build the Dockerfile (`Dockerfile` in the context, unless named) into the store.
+
+    The same content gives the same image, at once when it is there already. Raises `BuildError`, and then
+    nothing is left behind.
+    """
+    context = context.resolve()
+    dockerfile = dockerfile.resolve() if dockerfile else context / "Dockerfile"
+    stage = evaluate(dockerfile, context, build_args or {}, target, architecture, say)
+    document = _document(stage)
+    written = json.dumps(document, indent=1, sort_keys=True).encode()
+    identifier = hashlib.sha256(written).hexdigest()
+    image = Image(identifier, store.folder() / identifier)
+    environment = _environment_key(stage)
+    if image.intact:
+        say(f"{identifier[:12]} is there already")
+        return image
+    _make_environment(stage, envs.home() / "envs" / environment)
+    store.folder().mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(dir=store.folder(), prefix=".building-"))
+    try:
+        _write_files(stage, draft / "root")
+        (draft / "env").symlink_to(os.path.join("..", "..", "envs", environment))  # noqa: PTH118
+        (draft / "image.json").write_bytes(written)
+        _check_entry(stage, Image(identifier, draft))
+        draft.chmod(0o755)
+        draft.rename(image.folder)
+    except OSError:
+        if not image.intact:  # else another process built the very same one in the meantime
+            raise
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    say(f"{identifier[:12]} is built")
+    return image
+
+
+def current(image: Image) -> bool:
+    """Whether a build would give this image again, as far as the table of bases and this program decide."""
+    made = image.document["groundplan"]
+    try:
+        return made["made_by"] == _made_by(bases.find(made["base"]))
+    except LookupError:
+        return False
+
+
+def _made_by(base: bases.Base) -> str:
+    return _digest([FORMAT, base.fingerprint])
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()
+
+
+def _document(stage: Stage) -> dict[str, Any]:
+    """The image's configuration as registries keep it (OCI image specification), with ours beside it."""
+    files = []
+    for path, entry in sorted(stage.files.items()):
+        digest = None
+        if entry.source:
+            with entry.source.open("rb") as stream:
+                digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        files.append([path, entry.executable, entry.link, digest])
+    config: dict[str, Any] = {
+        "Env": [f"{name}={value}" for name, value in stage.environment.items()],
+        "Entrypoint": stage.entrypoint,
+        "Cmd": stage.command,
+        "WorkingDir": stage.workdir,
+        "User": stage.user,
+        "Labels": stage.labels,
+        "ExposedPorts": stage.ports,
+    }
+    if stage.stop_signal:
+        config["StopSignal"] = stage.stop_signal
+    if stage.health_check:
+        config["Healthcheck"] = {"Test": ["CMD-SHELL", stage.health_check]}
+    return {
+        "architecture": stage.architecture,
+        "os": "linux",
+        "config": config,
+        "rootfs": {"type": "layers", "diff_ids": [f"sha256:{_digest([files, _environment_key(stage)])}"]},
+        "groundplan": {
+            "base": stage.base.reference,
+            "prefix": stage.base.prefix,
+            "made_by": _made_by(stage.base),
+        },
+    }
+
+
+def _environment_key(stage: Stage) -> str:
+    """The name of the environment with the stage's packages; images with the same ones share it."""
+    installs = [
+        [install.arguments, {name: data.decode() for name, data in install.files.items()}]
+        for install in stage.installs
+    ]
+    return f"image-{_digest([stage.base.fingerprint, installs])[:16]}"
+
+
+def _make_environment(stage: Stage, folder: Path) -> None:
+    steps = [["install", *stage.base.packages]] if stage.base.packages else []
+    origin: list[Instruction | None] = [None] * len(steps)
+    with tempfile.TemporaryDirectory(prefix="groundplan-") as temporary:
+        for number, install in enumerate(stage.installs):
+            for name, data in install.files.items():
+                path = Path(temporary, str(number), name)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(data)
+            arguments = (f"{number}/{each}" if each in install.files else each for each in install.arguments)
+            steps.append(["install", *arguments])
+            origin.append(install.instruction)
+        try:
+            envs.make(folder, folder.name, "the Dockerfile", steps, stage.base.interpreter, Path(temporary))
+        except subprocess.CalledProcessError as error:
+            # Only the instruction is shown, not the command: an index's address may hold a password.
+            for step, instruction in zip(steps, origin, strict=True):
+                if instruction and error.cmd[-len(step[1:]) :] == step[1:]:
+                    raise instruction.error("the packages could not be installed, as said above") from None
+            raise BuildError(f"Python {stage.base.python} could not be set up, as said above") from None
+
+
+def _write_files(stage: Stage, root: Path) -> None:
+    root.mkdir()
+    for path, entry in sorted(stage.files.items()):
+        here = root / path[1:]
+        if entry.link is not None:
+            here.symlink_to(entry.link)
+        elif entry.source is None:
+            here.mkdir()
+        else:
+            shutil.copyfile(entry.source, here)
+            # Every container of this image reads these very files: none may change them for the others.
+            here.chmod(0o555 if entry.executable else 0o444)
+
+
+def _check_entry(stage: Stage, draft: Image) -> None:
+    if not [*stage.entrypoint, *stage.command]:
+        return
+    try:
+        draft.launch([])
+    except FileNotFoundError as error:
+        reason = str(error).replace(f"image {draft.id[:12]}", "the image")
+        raise (stage.entry.error(reason) if stage.entry else BuildError(reason)) from None
