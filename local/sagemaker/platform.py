@@ -25,7 +25,11 @@ class Platform(Protocol):
         ...
 
     def client(self, service: str, account: str, region: str, role_arn: str, session: str) -> Any:
-        """A boto3 client that acts as a role, so that its policies are enforced on what is done for it."""
+        """A boto3 client that acts as a role, so that its policies are enforced on what is done for it.
+
+        With an empty `role_arn` it acts as the cloud itself, for what AWS does without a role of the
+        customer's, such as an endpoint's metrics.
+        """
         ...
 
     def authorize(self, account: str, region: str, access_key: str, action: str, resource: str) -> None:

@@ -20,6 +20,13 @@ DEFAULTS: dict[str, Any] = {
     "training_stop_grace": 120.0,  # between SIGTERM and SIGKILL
     "training_checkpoint_interval": 3.0,  # between two looks for checkpoints to copy
     "training_log_interval": 0.5,  # between two deliveries of log lines and metrics
+    "endpoint_startup_timeout": 480.0,  # a container must answer /ping by then, unless its variant says when
+    "serverless_startup_timeout": 180.0,  # the same for serverless variants
+    "endpoint_stop_grace": 30.0,  # between SIGTERM and SIGKILL
+    "endpoint_log_interval": 0.5,  # between two deliveries of log lines and metrics
+    "serverless_idle": 300.0,  # without a request, until a serverless container is stopped
+    "invocation_timeout": 60.0,  # for a container to answer a request
+    "notebook_transition": 0.5,  # between a notebook instance's statuses
 }
 """Each may be set in `Platform.settings`, while the cloud runs too."""
 

@@ -1,0 +1,573 @@
+"""Endpoints: created, updated, deleted, and asked.
+
+An endpoint's record in the store is what Describe answers, with the variants that it serves beside it
+(`_Variants`), so that a restart finds everything although its configuration or its model was deleted since.
+The containers behind it are a `Fleet` (`serving.py`) in `Store.live`. Create, update and delete answer at
+once and are worked off in a thread; only `_advance` moves the status, and it sends the events.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from local.sagemaker import models, records, registry, tags
+from local.sagemaker.api import ApiError, Context, invalid, now, operation, page
+from local.sagemaker.instances import clean
+from local.sagemaker.models import CONFIG
+from local.sagemaker.platform import Platform
+from local.sagemaker.quotas import setting
+from local.sagemaker.serving import KIND as INSTANCES
+from local.sagemaker.serving import Fleet, Reply, ServingError, ThrottledError, Variant
+from local.sagemaker.store import Record, Store
+from local.sagemaker.traffic import Traffic
+
+ENDPOINT = "endpoint"
+LONGEST_REASON = 1_024
+
+logger = logging.getLogger(__name__)
+
+_endpoint = records.named(ENDPOINT, "EndpointName")
+
+
+def _with_config(context: Context, params: dict[str, Any]) -> list[str]:
+    config = context.arn(CONFIG, str(params.get("EndpointConfigName", "")))
+    return [_endpoint(context, params), config]
+
+
+def _key(context: Context, name: str) -> tuple[str, ...]:
+    return ENDPOINT, context.account, context.region, name
+
+
+def _fleet(context: Context, name: str) -> Fleet | None:
+    with context.store.store.exclusive():
+        return context.store.store.live.get(_key(context, name))
+
+
+def _missing(context: Context, name: str) -> str:
+    return f'Could not find endpoint "{context.arn(ENDPOINT, name)}".'
+
+
+def _find(context: Context, name: str) -> Record:
+    return records.find(context, ENDPOINT, name, _missing(context, name))
+
+
+# The operations
+
+
+@operation("CreateEndpoint", _with_config)
+def create_endpoint(context: Context, params: dict[str, Any]) -> dict[str, Any]:
+    _check_deployment(params, "CreateEndpoint")
+    name = params["EndpointName"]
+    config = _config(context, params["EndpointConfigName"])
+    record = {
+        "EndpointName": name,
+        "EndpointArn": context.arn(ENDPOINT, name),
+        "EndpointConfigName": params["EndpointConfigName"],
+        "EndpointStatus": "Creating",
+        "CreationTime": now(),
+        "LastModifiedTime": now(),
+        "_Variants": [],
+    }
+    taken = f'Cannot create already existing endpoint "{record["EndpointArn"]}".'
+    arn = records.create(context, ENDPOINT, name, record, params.get("Tags"), taken)
+    _publish(context, record)
+    _in_background(_create, context, name, config)
+    return {"EndpointArn": arn}
+
+
+@operation("UpdateEndpoint", _with_config)
+def update_endpoint(context: Context, params: dict[str, Any]) -> dict[str, Any]:
+    _check_deployment(params, "UpdateEndpoint")
+    name = params["EndpointName"]
+    _find(context, name)
+    config = _config(context, params["EndpointConfigName"])
+    keep = set(_RETAINED if params.get("RetainAllVariantProperties") else ()) - {
+        each["VariantPropertyType"] for each in params.get("ExcludeRetainedVariantProperties", [])
+    }
+    pending = {"EndpointConfigName": config["EndpointConfigName"], "StartTime": now()}
+    _begin(context, name, "Updating", PendingDeploymentSummary=pending)
+    _in_background(_update, context, name, config, keep)
+    return {"EndpointArn": context.arn(ENDPOINT, name)}
+
+
+@operation("UpdateEndpointWeightsAndCapacities", _endpoint)
+def update_weights(context: Context, params: dict[str, Any]) -> dict[str, Any]:
+    name = params["EndpointName"]
+    known = {spec["VariantName"] for spec in _find(context, name)["_Variants"]}
+    changes = {each["VariantName"]: each for each in params["DesiredWeightsAndCapacities"]}
+    for variant in changes:
+        if variant not in known:
+            raise invalid(f'The endpoint "{context.arn(ENDPOINT, name)}" has no variant {variant}.')
+    _begin(context, name, "Updating")
+    _in_background(_reweigh, context, name, changes)
+    return {"EndpointArn": context.arn(ENDPOINT, name)}
+
+
+@operation("DeleteEndpoint", _endpoint)
+def delete_endpoint(context: Context, params: dict[str, Any]) -> None:
+    name = params["EndpointName"]
+    _begin(context, name, "Deleting", after=("InService", "Failed", "OutOfService"))
+    _in_background(_delete, context, name)
+
+
+@operation("DescribeEndpoint", _endpoint)
+def describe_endpoint(context: Context, params: dict[str, Any]) -> Record:
+    name = params["EndpointName"]
+    record, fleet = _find(context, name), _fleet(context, name)
+    if fleet is not None:
+        record["ProductionVariants"] = [_described(each, fleet) for each in record["_Variants"]]
+    return record
+
+
+def _described(spec: Record, fleet: Fleet) -> Record:
+    """A variant as it is: `CurrentInstanceCount` counts what runs, which is one container at most."""
+    name = spec["VariantName"]
+    weight = fleet.weights.get(name)
+    shown: Record = {
+        "VariantName": name,
+        "DeployedImages": [{"SpecifiedImage": spec["Container"]["Image"], "ResolutionTime": spec["Since"]}],
+        "CurrentWeight": weight,
+        "DesiredWeight": weight,
+    }
+    if serverless := spec.get("ServerlessConfig"):
+        return shown | {"CurrentServerlessConfig": serverless, "DesiredServerlessConfig": serverless}
+    variant = fleet.variants.get(name)
+    running = int(variant is not None and variant.running)
+    return shown | {"CurrentInstanceCount": running, "DesiredInstanceCount": spec["InitialInstanceCount"]}
+
+
+@operation("ListEndpoints")
+def list_endpoints(context: Context, params: dict[str, Any]) -> dict[str, Any]:
+    members = ("EndpointName", "EndpointArn", "CreationTime", "LastModifiedTime", "EndpointStatus")
+    found = [records.summary(each, *members) for each in context.store.all(ENDPOINT)]
+    return page(params, found, "Endpoints")
+
+
+def _config(context: Context, name: str) -> Record:
+    return records.find(context, CONFIG, name, models.missing_config(context, name))
+
+
+def _check_deployment(params: dict[str, Any], name: str) -> None:
+    """All traffic moves at once here; what would move it otherwise, or back, is refused."""
+    given = params.get("DeploymentConfig", {})
+    records.refuse_unbuilt(name, given, "RollingUpdatePolicy", "AutoRollbackConfiguration")
+    policy = given.get("BlueGreenUpdatePolicy", {}).get("TrafficRoutingConfiguration", {})
+    if policy.get("Type", "ALL_AT_ONCE") != "ALL_AT_ONCE":
+        records.refuse_unbuilt(name, policy, "Type")
+
+
+# The work behind them
+
+
+def _in_background(work: Callable[..., None], *arguments: Any) -> None:
+    threading.Thread(target=work, args=arguments, name=f"endpoint {arguments[1]}", daemon=True).start()
+
+
+def _create(context: Context, name: str, config: Record) -> None:
+    try:
+        fleet, specs = _start(context, name, config, {})
+    except ServingError as error:
+        _advance(context, name, "Failed", FailureReason=_cut(error))
+        return
+    _install(context, name, fleet, config, specs)
+
+
+def _update(context: Context, name: str, config: Record, keep: set[str]) -> None:
+    """The fleet in service stays until the new one answers, and for good if that does not."""
+    before = {spec["VariantName"]: spec for spec in _find(context, name)["_Variants"]} if keep else {}
+    try:
+        fleet, specs = _start(context, name, config, before, keep)
+    except ServingError as error:
+        _advance(context, name, "RollingBack")
+        _advance(context, name, "InService", FailureReason=_cut(error), PendingDeploymentSummary=None)
+        return
+    old = _fleet(context, name)
+    _install(context, name, fleet, config, specs)
+    if old is not None:
+        old.close(drain=setting(context.platform, "invocation_timeout"))
+
+
+def _start(
+    context: Context, name: str, config: Record, before: dict[str, Record], keep: set[str] | None = None
+) -> tuple[Fleet, list[Record]]:
+    """A fleet that answers, and what it was made from. Raises ServingError."""
+    try:
+        specs = [_resolved(context, variant) for variant in config["ProductionVariants"]]
+        for spec in specs:
+            for member in (_RETAINED[each] for each in keep or ()):
+                if member in before.get(spec["VariantName"], {}) and member in spec:
+                    spec[member] = before[spec["VariantName"]][member]
+        fleet = Fleet(context, name, specs)
+        # Known from now on, so that the end of the server finds it.
+        with context.store.store.exclusive():
+            context.store.store.live[("starting", *_key(context, name))] = fleet
+        try:
+            fleet.start()
+        finally:
+            with context.store.store.exclusive():
+                context.store.store.live.pop(("starting", *_key(context, name)), None)
+        return fleet, specs
+    except (ServingError, ApiError) as error:
+        raise ServingError(str(error)) from error
+    except Exception as error:  # whatever it is, the endpoint must not stay as it is for ever
+        logger.exception("Endpoint %s", name)
+        raise ServingError(f"InternalServerError: {type(error).__name__}: {error}") from error
+
+
+_RETAINED = {"DesiredWeight": "InitialVariantWeight", "DesiredInstanceCount": "InitialInstanceCount"}
+"""What RetainAllVariantProperties keeps of a variant, by its name in the API."""
+
+
+def _install(context: Context, name: str, fleet: Fleet, config: Record, specs: list[Record]) -> None:
+    """The fleet answers: from now on it is the endpoint's."""
+    with context.store.store.exclusive():
+        context.store.store.live[_key(context, name)] = fleet
+    capture = config.get("DataCaptureConfig")
+    summary = capture and {
+        "EnableCapture": capture.get("EnableCapture", False),
+        "CaptureStatus": "Stopped",  # recorded, not done
+        "CurrentSamplingPercentage": capture["InitialSamplingPercentage"],
+        "DestinationS3Uri": capture["DestinationS3Uri"],
+        "KmsKeyId": capture.get("KmsKeyId", ""),
+    }
+    _advance(
+        context,
+        name,
+        "InService",
+        EndpointConfigName=config["EndpointConfigName"],
+        DataCaptureConfig=summary,
+        PendingDeploymentSummary=None,
+        FailureReason=None,
+        _Variants=specs,
+    )
+
+
+def _resolved(context: Context, variant: Record) -> Record:
+    """A production variant with its model's container in it: all that it takes to serve it."""
+    model = context.store.get(models.MODEL, variant["ModelName"])
+    if model is None:
+        raise ServingError(models.missing_model(context, variant["ModelName"]))
+    named = f"Model {variant['ModelName']}"
+    if not model.get("ExecutionRoleArn"):
+        raise ServingError(f"{named} has no ExecutionRoleArn.")
+    definitions = models.containers(model)
+    if len(definitions) > 1:
+        raise ServingError(
+            f"{named} has several containers; inference pipelines are not built in the local cloud."
+        )
+    container = dict(definitions[0])
+    if container["Mode"] == "MultiModel":
+        raise ServingError(
+            f"{named} is in mode MultiModel; multi-model endpoints are not built in the local cloud."
+        )
+    if package := container.get("ModelPackageName"):
+        container = _packaged(context, container, package)
+    given = ("ServerlessConfig", "InitialInstanceCount", "ContainerStartupHealthCheckTimeoutInSeconds")
+    return records.summary(variant, "VariantName", "ModelName", "InitialVariantWeight", *given) | {
+        "ExecutionRoleArn": model["ExecutionRoleArn"],
+        "Container": container,
+        "Since": now(),
+    }
+
+
+def _packaged(context: Context, container: Record, name: str) -> Record:
+    """A container from a model package: the package's image and data, the model's environment on top."""
+    package = registry.find_package(context, name)
+    specification = package["InferenceSpecification"]
+    if wanted := container.get("InferenceSpecificationName"):
+        others = package.get("AdditionalInferenceSpecifications", [])
+        specification = next((each for each in others if each["Name"] == wanted), None)
+        if specification is None:
+            raise ServingError(f"Model package {package['ModelPackageArn']} has no specification {wanted}.")
+    if len(specification["Containers"]) > 1:
+        raise ServingError(
+            f"Model package {package['ModelPackageArn']} has several containers; "
+            "inference pipelines are not built in the local cloud."
+        )
+    inside = specification["Containers"][0]
+    data = records.summary(container, "ModelDataUrl", "ModelDataSource") or records.summary(
+        inside, "ModelDataUrl", "ModelDataSource"
+    )
+    environment = inside.get("Environment", {}) | container["Environment"]
+    return {"Image": inside["Image"], "Environment": environment} | data
+
+
+def _reweigh(context: Context, name: str, changes: dict[str, Record]) -> None:
+    specs = _find(context, name)["_Variants"]
+    for spec in specs:
+        change = changes.get(spec["VariantName"], {})
+        for asked, member in _RETAINED.items():
+            if asked in change:
+                spec[member] = change[asked]
+        if "ServerlessUpdateConfig" in change:
+            spec["ServerlessConfig"] |= change["ServerlessUpdateConfig"]
+    fleet = _fleet(context, name)
+    if fleet is not None:
+        fleet.adjust(specs)
+    _advance(context, name, "InService", _Variants=specs)
+
+
+def _delete(context: Context, name: str) -> None:
+    with context.store.store.exclusive():
+        fleet = context.store.store.live.pop(_key(context, name), None)
+        traffic = context.store.store.live.pop(("traffic", *_key(context, name)), None)
+    for each in (fleet, traffic):
+        if each is not None:
+            each.close()
+    record = context.store.get(ENDPOINT, name)
+    if record is not None:
+        given = tags.attached(context.store, record["EndpointArn"])
+        records.remove(context, ENDPOINT, name, _missing(context, name))
+        _publish(context, record | {"EndpointStatus": "Deleted"}, given)
+
+
+def _cut(error: Exception) -> str:
+    return str(error)[:LONGEST_REASON]
+
+
+# Status, and events
+
+
+def _begin(
+    context: Context, name: str, status: str, after: tuple[str, ...] = ("InService",), **members: Any
+) -> None:
+    """Take an endpoint out of rest. Raises ApiError where it is at work, or has failed."""
+
+    def check(record: Record) -> None:
+        if record["EndpointStatus"] not in after:
+            what = "failed" if record["EndpointStatus"] == "Failed" else "in-progress"
+            raise invalid(f'Cannot update {what} endpoint "{record["EndpointArn"]}".')
+
+    if not _advance(context, name, status, check, **members):
+        raise invalid(_missing(context, name))
+
+
+def _advance(
+    context: Context,
+    name: str,
+    status: str,
+    check: Callable[[Record], None] = lambda record: None,
+    **members: Any,
+) -> bool:
+    """Set an endpoint's status and these members (None: without it), and say so on the event bus. False
+    where there is no such endpoint. `check` may raise, and nothing is changed."""
+
+    def edit(record: Record) -> None:
+        check(record)
+        record |= members | {"EndpointStatus": status, "LastModifiedTime": now()}
+
+    record = context.store.change(ENDPOINT, name, edit)
+    if record is not None:
+        _publish(context, record)
+    return record is not None
+
+
+def _publish(context: Context, record: Record, given: tags.Tags | None = None) -> None:
+    arn = record["EndpointArn"]
+    variants = [
+        {
+            "DesiredWeight": spec["InitialVariantWeight"],
+            "DesiredInstanceCount": spec.get("InitialInstanceCount", 0),
+        }
+        for spec in record["_Variants"]
+    ]
+    detail = records.summary(record, "EndpointName", "EndpointArn", "EndpointConfigName", "FailureReason") | {
+        "ProductionVariants": variants,
+        "EndpointStatus": _EVENT_STATUS.get(record["EndpointStatus"], record["EndpointStatus"].upper()),
+        "CreationTime": round(record["CreationTime"] * 1000),
+        "LastModifiedTime": round(record["LastModifiedTime"] * 1000),
+        "Tags": {tag["Key"]: tag["Value"] for tag in given or tags.attached(context.store, arn)},
+    }
+    try:
+        context.platform.publish(
+            context.account, context.region, "SageMaker Endpoint State Change", detail, arn
+        )
+    except Exception:  # a bus that is down does not keep an endpoint from its status
+        logger.exception("The state change of %s was not published", arn)
+
+
+_EVENT_STATUS = {"InService": "IN_SERVICE", "OutOfService": "OUT_OF_SERVICE", "RollingBack": "ROLLING_BACK"}
+
+
+# Asking
+
+
+_LIMIT, _SERVERLESS_LIMIT = 6 * 1024 * 1024, 4 * 1024 * 1024
+_TO_CONTAINER = (
+    *("content-type", "accept", "x-amzn-sagemaker-custom-attributes", "x-amzn-sagemaker-target-model"),
+    *("x-amzn-sagemaker-inference-id", "x-amzn-sagemaker-session-id"),
+)
+_TO_CALLER = (
+    *("Content-Type", "X-Amzn-SageMaker-Custom-Attributes", "X-Amzn-SageMaker-New-Session-Id"),
+    "X-Amzn-SageMaker-Closed-Session-Id",
+)
+_UNBUILT = {
+    "x-amzn-sagemaker-target-container-hostname": "TargetContainerHostname",
+    "x-amzn-sagemaker-enable-explanations": "EnableExplanations",
+    "x-amzn-sagemaker-inference-component": "InferenceComponentName",
+}
+
+Response = tuple[int, dict[str, str], bytes]
+
+
+def invoke(context: Context, name: str, headers: Mapping[str, str], body: bytes) -> Response:
+    """InvokeEndpoint. `headers` are in lower case. Raises ApiError for what is not the container's doing;
+    the container's own errors come back as the ModelError that the service makes of them."""
+    began = time.monotonic()
+    arn = context.arn(ENDPOINT, name)
+    if context.access_key is not None:
+        context.platform.authorize(
+            context.account, context.region, context.access_key, "sagemaker:InvokeEndpoint", arn
+        )
+    unbuilt = {member: headers.get(header) for header, member in _UNBUILT.items()}
+    records.refuse_unbuilt("InvokeEndpoint", unbuilt, *unbuilt)
+    target = headers.get("x-amzn-sagemaker-target-variant")
+    while True:
+        variant = _serving(context, name, target)
+        try:
+            with variant.turn() as taken:
+                if taken:
+                    return _ask(context, name, variant, headers, body, began)
+        except ThrottledError:
+            # The status that AWS's runtime answers with (a 400; SDKs go by the code and try again).
+            limit = variant.spec["ServerlessConfig"]["MaxConcurrency"]
+            message = f"The endpoint {name} is at its maximum concurrency of {limit}. Rate exceeded"
+            raise ApiError("ThrottlingException", message, 400) from None
+        # Updated or deleted between the choice and the turn: choose again.
+
+
+def _refused(message: str) -> ApiError:
+    return ApiError("ValidationError", message, 400)
+
+
+def _serving(context: Context, name: str, target: str | None) -> Variant:
+    record = context.store.get(ENDPOINT, name)
+    if record is None:
+        raise _refused(f"Endpoint {name} of account {context.account} not found.")
+    fleet = _fleet(context, name)
+    if fleet is None or record["EndpointStatus"] == "Deleting":
+        raise _refused(
+            f"Endpoint {name} of account {context.account} is not in service: "
+            f"its status is {record['EndpointStatus']}."
+        )
+    variant = fleet.choose(target)
+    if variant is None:
+        raise _refused(f"Endpoint {name} of account {context.account} has no variant {target}.")
+    return variant
+
+
+def _ask(
+    context: Context, name: str, variant: Variant, headers: Mapping[str, str], body: bytes, began: float
+) -> Response:
+    limit = _SERVERLESS_LIMIT if variant.serverless else _LIMIT
+    if len(body) > limit:
+        raise _refused(
+            "1 validation error detected: Value at 'body' failed to satisfy constraint: "
+            f"Member must have length less than or equal to {limit}"
+        )
+    traffic = _traffic(context, name)
+    reply, started, reason = None, False, ""
+    try:
+        started = variant.start()
+        forwarded = {header: headers[header] for header in _TO_CONTAINER if header in headers}
+        reply = variant.ask(forwarded, body)
+        if len(reply.body) > limit:
+            reply, reason = None, f"The response is larger than {limit} bytes."
+    except ServingError as error:
+        reason = str(error)
+    except TimeoutError:
+        reason = (
+            "Your invocation timed out while waiting for a response from container primary. Review the "
+            "latency metrics for each container in Amazon CloudWatch, resolve the issue, and try again."
+        )
+    except (OSError, http.client.HTTPException) as error:
+        reason = f"The container did not answer the request: {error or type(error).__name__}"
+    traffic.count(variant, reply, time.monotonic() - began, started)
+    if reply is None or not 200 <= reply.status < 300:
+        return _model_error(context, variant, reply, reason)
+    given = {header.lower(): value for header, value in reply.headers.items()}
+    answer = {header: given[header.lower()] for header in _TO_CALLER if header.lower() in given}
+    return 200, answer | {"x-Amzn-Invoked-Production-Variant": variant.name}, reply.body
+
+
+def _model_error(context: Context, variant: Variant, reply: Reply | None, reason: str) -> Response:
+    status = reply.status if reply else 0
+    text = reply.body.decode("utf-8", "replace") if reply else reason
+    side = "client" if 400 <= status < 500 else "server"
+    document = {
+        "Message": f'Received {side} error ({status}) from primary with message "{text[:1024]}". '
+        f"See log group {variant.group} in account {context.account} for more information.",
+        "OriginalStatusCode": status or 500,
+        "OriginalMessage": text[:2048],
+        "LogStreamArn": f"arn:aws:logs:{context.region}:{context.account}:log-group:{variant.group}"
+        f":log-stream:{variant.stream}",
+    }
+    headers = {"Content-Type": "application/json", "x-amzn-ErrorType": "ModelError"}
+    return 424, headers, json.dumps(document).encode()
+
+
+def _traffic(context: Context, name: str) -> Traffic:
+    store, key = context.store.store, ("traffic", *_key(context, name))
+    with store.exclusive():
+        if key not in store.live:
+            store.live[key] = Traffic(context, name)
+        return store.live[key]
+
+
+# The cloud's own start and end
+
+
+def recover(platform: Platform, store: Store) -> None:
+    """At the start of a server: what was in service is again, what was under way has failed or is undone.
+
+    Returns at once. Containers of instances start in the background, serverless ones with the first
+    request; requests that come before wait.
+    """
+    clean(platform, INSTANCES)
+    for account, region in store.scopes():
+        context = Context(platform, store.scoped(account, region))
+        for record in context.store.all(ENDPOINT):
+            name, status = record["EndpointName"], record["EndpointStatus"]
+            if status == "Creating":
+                _advance(context, name, "Failed", FailureReason=_ENDED.format("created"))
+            elif status == "Deleting":
+                _delete(context, name)
+            elif status in ("InService", "Updating", "RollingBack"):
+                fleet = Fleet(context, name, record["_Variants"])
+                with store.exclusive():
+                    store.live[_key(context, name)] = fleet
+                if status != "InService":
+                    reason = _ENDED.format("updated")
+                    members = {"FailureReason": reason, "PendingDeploymentSummary": None}
+                    _advance(context, name, "InService", **members)
+                _in_background(_warm, context, name, fleet)
+
+
+_ENDED = "InternalServerError: The local cloud ended while the endpoint was being {}."
+
+
+def _warm(context: Context, name: str, fleet: Fleet) -> None:
+    for variant in fleet.variants.values():
+        if not variant.serverless:
+            try:
+                variant.start()
+            except Exception as error:  # the next request tries again and is told why
+                logger.warning("Variant %s of endpoint %s: %s", variant.name, name, error)
+
+
+def shutdown(store: Store) -> None:
+    """At the end of a server: end every container and deliver what they logged."""
+    with store.exclusive():
+        live = [value for value in store.live.values() if isinstance(value, Fleet | Traffic)]
+        store.live = {key: value for key, value in store.live.items() if value not in live}
+    threads = [threading.Thread(target=each.close) for each in live]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()

@@ -1,0 +1,398 @@
+"""Containers that serve a model: fetched and started under the model's own role, asked, stopped.
+
+A `Server` is one container. A `Variant` is what an endpoint has of them: one that always runs, or one that
+comes with the first request and goes after a while without any. A `Fleet` is all variants of one
+deployment. `hosting.py` decides which fleet an endpoint has.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import logging
+import random
+import tarfile
+import threading
+import time
+import uuid
+import zlib
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from local.images.store import Image
+from local.sagemaker import artifacts
+from local.sagemaker.api import ApiError, Context
+from local.sagemaker.instances import Instance, NoAddressError, pull, reserve
+from local.sagemaker.logs import LogWriter
+from local.sagemaker.quotas import setting
+from local.sagemaker.store import Record
+
+KIND = "endpoints"
+"""Where the instances of endpoints lie below the cloud's `instances` folder."""
+SESSION = "SageMaker"
+"""The session name under which the service takes on a model's role."""
+
+logger = logging.getLogger(__name__)
+
+_SEE = "Please check CloudWatch logs for this endpoint."
+_RESERVED = ("SAGEMAKER_BASE_DIR", "SAGEMAKER_BIND_TO_PORT", "BIND_HOST")
+
+
+class ServingError(Exception):
+    """A container cannot serve; the sentence is the endpoint's failure reason."""
+
+
+class ThrottledError(Exception):
+    """All that a serverless variant may do at once is being done."""
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A container's answer. `latency` is the seconds that the container took."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    latency: float
+
+
+# Fetching
+
+
+def _refused(error: Exception) -> str:
+    if isinstance(error, ClientError):
+        return f"{error.response['Error'].get('Code')}: {error.response['Error'].get('Message')}"
+    return error.message if isinstance(error, ApiError) else str(error)
+
+
+def _client(context: Context, service: str, role: str) -> Any:
+    try:
+        return context.platform.client(service, context.account, context.region, role, SESSION)
+    except (ApiError, ClientError, BotoCoreError) as error:
+        raise ServingError(
+            f"Could not assume role {role}. Please ensure that the role exists and allows principal "
+            f"'sagemaker.amazonaws.com' to assume the role. {_refused(error)}"
+        ) from error
+
+
+def pull_image(context: Context, uri: str, role: str) -> Image:
+    """The image behind an ECR address, if the role may pull it. Raises ServingError."""
+    try:
+        return pull(context.platform, context.account, context.region, uri, role)
+    except (ApiError, ClientError, BotoCoreError) as error:
+        raise ServingError(
+            f"The image '{uri}' cannot be pulled. Please ensure that it exists and that the role '{role}' "
+            f"can be assumed by SageMaker and has permissions to pull it. {_refused(error)}"
+        ) from error
+
+
+def fetch_model(s3: Any, container: Record, folder: Path) -> None:
+    """Put model data into `folder`: an archive unpacked, a prefix as it is. Raises ServingError."""
+    source = container.get("ModelDataSource", {}).get("S3DataSource", {})
+    uri = source.get("S3Uri") or container.get("ModelDataUrl")
+    if not uri:
+        return
+    try:
+        bucket, key = artifacts.split(uri)
+        if source.get("S3DataType") == "S3Prefix":
+            _fetch_prefix(s3, bucket, key, folder)
+        elif source.get("CompressionType") == "None":
+            s3.download_file(bucket, key, str(folder / key.rpartition("/")[2]))
+        else:
+            # A stream, so that an archive of any size costs no memory and no second place on disk. The
+            # filter refuses members that would land outside of the folder.
+            with tarfile.open(fileobj=s3.get_object(Bucket=bucket, Key=key)["Body"], mode="r|*") as archive:
+                archive.extractall(folder, filter="data")
+    except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
+        raise ServingError(
+            f'Failed to extract model data archive from URL "{uri}". Please ensure that the object located '
+            f"at the URL is a valid tar.gz archive. {error}"
+        ) from error
+    except (ClientError, BotoCoreError, ValueError, artifacts.TransferError) as error:
+        raise ServingError(
+            f'Failed to download model data from URL "{uri}". Please ensure that there is an object located '
+            "at the URL and that the role passed to CreateModel has permissions to download it. "
+            f"{_refused(error)}"
+        ) from error
+
+
+def _fetch_prefix(s3: Any, bucket: str, prefix: str, folder: Path) -> None:
+    keys = list(artifacts.list_keys(s3, bucket, prefix))
+    if not keys:
+        raise ValueError("No object has this prefix.")
+    for key in keys:
+        target = folder / artifacts.relative(key, prefix)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        s3.download_file(bucket, key, str(target))
+
+
+# One container
+
+
+class Server:
+    """One container of a variant, from its model's download to its end. `stop` works at any moment, from
+    any thread; a `start` under way then fails."""
+
+    def __init__(self, context: Context, variant: Record, logs: LogWriter):
+        self._context, self._variant, self._logs = context, variant, logs
+        self.stream = f"{variant['VariantName']}/{uuid.uuid4().hex}"
+        self._instance: Instance | None = None
+        self._lock = threading.Lock()
+        self._answers = False
+        self._stopped = threading.Event()
+
+    @property
+    def running(self) -> bool:
+        """Whether the container has answered and has not ended since."""
+        return self._answers and self._instance is not None and self._instance.running
+
+    def start(self) -> None:
+        """Fetch the model, start the container, wait until it answers. Raises ServingError."""
+        try:
+            self._start()
+        except BaseException:
+            self.stop()
+            raise
+
+    def _start(self) -> None:
+        context, container = self._context, self._variant["Container"]
+        role = self._variant["ExecutionRoleArn"]
+        image = pull_image(context, container["Image"], role)
+        with self._lock:
+            self._check()
+            try:
+                instance = self._instance = Instance(context.platform, KIND, reserve(1)[0])
+            except NoAddressError as error:
+                raise ServingError(str(error)) from error
+        fetch_model(_client(context, "s3", role), container, instance.path("/opt/ml/model"))
+        environment = (
+            context.platform.credentials(context.account, context.region, role, SESSION)
+            | {name: value for name, value in container["Environment"].items() if name not in _RESERVED}
+            | {"SAGEMAKER_SAFE_PORT_RANGE": "20000-20999"}
+        )
+        with self._lock:
+            self._check()
+            try:
+                instance.start(
+                    image, ["serve"], environment, lambda line: self._logs.write(self.stream, line)
+                )
+            except OSError as error:
+                raise ServingError(f"The container cannot be started: {error}") from error
+        self._await_ping(instance)
+        self._answers = True
+
+    def _check(self) -> None:
+        if self._stopped.is_set():
+            raise ServingError("The container was stopped before it answered.")
+
+    def _await_ping(self, instance: Instance) -> None:
+        deadline = time.monotonic() + self._patience()
+        pause = 0.02
+        failed = (
+            f"The primary container for production variant {self._variant['VariantName']} did not pass the "
+            "ping health check."
+        )
+        while True:
+            code = instance.wait(pause)
+            self._check()
+            if code is not None:
+                raise ServingError(f"{failed} It ended with exit code {code}. {_SEE}")
+            with contextlib.suppress(OSError, http.client.HTTPException):
+                if self._http("GET", "/ping", {}, b"", timeout=2).status == 200:
+                    return
+            if time.monotonic() > deadline:
+                raise ServingError(f"{failed} It did not answer in {self._patience():g} seconds. {_SEE}")
+            pause = min(pause * 1.5, 0.5)
+
+    def _patience(self) -> float:
+        given = self._variant.get("ContainerStartupHealthCheckTimeoutInSeconds")
+        kind = "serverless" if self._variant.get("ServerlessConfig") else "endpoint"
+        return given or setting(self._context.platform, f"{kind}_startup_timeout")
+
+    def ask(self, headers: Mapping[str, str], body: bytes) -> Reply:
+        """One `/invocations`. Raises OSError (TimeoutError too) or HTTPException where no answer comes."""
+        timeout = setting(self._context.platform, "invocation_timeout")
+        return self._http("POST", "/invocations", headers, body, timeout)
+
+    def _http(self, method: str, path: str, headers: Mapping[str, str], body: bytes, timeout: float) -> Reply:
+        if self._instance is None:
+            raise ConnectionError("The container is not there.")
+        host = self._instance.host
+        connection = http.client.HTTPConnection(host.name, host.port, timeout=timeout)
+        started = time.monotonic()
+        try:
+            connection.request(method, path, body if method == "POST" else None, dict(headers))
+            response = connection.getresponse()
+            content = response.read()
+            return Reply(response.status, dict(response.getheaders()), content, time.monotonic() - started)
+        finally:
+            connection.close()
+
+    def stop(self) -> None:
+        with self._lock:
+            self._stopped.set()
+            self._answers = False
+            instance = self._instance
+        if instance is not None:
+            instance.stop(setting(self._context.platform, "endpoint_stop_grace"))
+            instance.close()
+
+
+# A variant
+
+
+class Variant:
+    """What answers for one production variant. Requests that come while the container starts wait for it.
+
+    A serverless one does at most `MaxConcurrency` at once, and its container goes after a while without a
+    request. A container that ended by itself is started again by the next request.
+    """
+
+    def __init__(self, context: Context, endpoint: str, variant: Record):
+        self._context, self.spec = context, variant
+        self.name: str = variant["VariantName"]
+        self.group = f"/aws/sagemaker/Endpoints/{endpoint}"
+        role = variant["ExecutionRoleArn"]
+        self._logs = LogWriter(
+            lambda: _client(context, "logs", role),
+            self.group,
+            setting(context.platform, "endpoint_log_interval"),
+        )
+        self._starting = threading.Lock()  # held while a container starts
+        self._state = threading.Condition()  # guards what follows
+        self._server: Server | None = None
+        self._busy = 0
+        self._used = time.monotonic()
+        self._closed = False
+        self.setup = 0.0
+        """Seconds that the last start of a container took."""
+        if self.serverless:
+            threading.Thread(target=self._idle, name=f"idle {endpoint}", daemon=True).start()
+
+    @property
+    def serverless(self) -> Record | None:
+        return self.spec.get("ServerlessConfig")
+
+    @property
+    def running(self) -> bool:
+        return self._server is not None and self._server.running
+
+    @property
+    def stream(self) -> str:
+        return self._server.stream if self._server else f"{self.name}/none"
+
+    def start(self) -> bool:
+        """See to it that the container answers; True if it had to be started. Raises ServingError."""
+        if self.running:
+            return False
+        with self._starting:
+            if self.running:
+                return False
+            began = time.monotonic()
+            with self._state:
+                if self._closed:
+                    raise ServingError("The production variant was removed.")
+                before, self._server = self._server, Server(self._context, self.spec, self._logs)
+                server = self._server
+            if before is not None:
+                before.stop()  # it ended by itself, and its files are still here
+            server.start()
+            self.setup = time.monotonic() - began
+            with self._state:
+                self._used = time.monotonic()
+            return True
+
+    @contextlib.contextmanager
+    def turn(self) -> Iterator[bool]:
+        """A place among what the variant does at once; False when the variant is closed. Raises
+        ThrottledError when there is none."""
+        with self._state:
+            if self._closed:
+                yield False
+                return
+            if self.serverless and self._busy >= self.serverless["MaxConcurrency"]:
+                raise ThrottledError
+            self._busy += 1
+        try:
+            yield True
+        finally:
+            with self._state:
+                self._busy -= 1
+                self._used = time.monotonic()
+                self._state.notify_all()
+
+    def ask(self, headers: Mapping[str, str], body: bytes) -> Reply:
+        """Raises what `Server.ask` raises."""
+        server = self._server
+        if server is None:
+            raise ConnectionError("The container is not there.")
+        return server.ask(headers, body)
+
+    def _idle(self) -> None:
+        while True:
+            with self._state:
+                if self._closed:
+                    return
+                allowed = setting(self._context.platform, "serverless_idle")
+                left = self._used + allowed - time.monotonic()
+                if self._busy or left > 0 or not self.running:
+                    # The setting may change meanwhile: look again soon.
+                    self._state.wait(min(1.0, left) if left > 0 else min(1.0, allowed))
+                    continue
+                server, self._server = self._server, None
+            if server is not None:
+                server.stop()
+
+    def close(self, drain: float = 0.0) -> None:
+        """End the container, after the requests under way or `drain` seconds. New requests are refused."""
+        with self._state:
+            self._closed = True
+            self._state.notify_all()
+            self._state.wait_for(lambda: self._busy == 0, timeout=drain)
+            server = self._server
+        if server is not None:
+            server.stop()
+        self._logs.close()
+
+
+# All variants of one deployment
+
+
+class Fleet:
+    """The variants of one deployment of an endpoint."""
+
+    def __init__(self, context: Context, endpoint: str, specs: list[Record]):
+        self.variants = {spec["VariantName"]: Variant(context, endpoint, spec) for spec in specs}
+        self.weights = {spec["VariantName"]: spec["InitialVariantWeight"] for spec in specs}
+
+    def start(self) -> None:
+        """Start all variants. Raises ServingError of the first that cannot, having closed all."""
+        try:
+            with ThreadPoolExecutor(max_workers=len(self.variants)) as pool:
+                list(pool.map(Variant.start, self.variants.values()))
+        except BaseException:
+            self.close()
+            raise
+
+    def choose(self, target: str | None = None) -> Variant | None:
+        """The variant of that name, else one by weight. None where there is none such."""
+        if target is not None:
+            return self.variants.get(target)
+        names = list(self.variants)
+        weights = [self.weights[name] for name in names]
+        return self.variants[random.choices(names, weights)[0]]  # noqa: S311 - traffic, not secrets
+
+    def adjust(self, specs: list[Record]) -> None:
+        """Take over weights and serverless limits from changed specifications of the same variants."""
+        for spec in specs:
+            self.weights[spec["VariantName"]] = spec["InitialVariantWeight"]
+            self.variants[spec["VariantName"]].spec = spec
+
+    def close(self, drain: float = 0.0) -> None:
+        with ThreadPoolExecutor(max_workers=len(self.variants)) as pool:
+            list(pool.map(lambda variant: variant.close(drain), self.variants.values()))

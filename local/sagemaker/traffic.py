@@ -1,0 +1,85 @@
+"""What was asked of an endpoint, as the metrics that the service keeps in CloudWatch."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from typing import Any
+
+from local.sagemaker.api import Context
+from local.sagemaker.metrics import BATCH
+from local.sagemaker.quotas import setting
+from local.sagemaker.serving import SESSION, Reply, Variant
+
+NAMESPACE = "AWS/SageMaker"
+
+logger = logging.getLogger(__name__)
+
+
+class Traffic:
+    """Counts one endpoint's invocations and delivers the counts every while. Safe from any thread.
+
+    A thread delivers; it ends when there is nothing to deliver and begins again with the next count.
+    """
+
+    def __init__(self, context: Context, endpoint: str):
+        self._context, self._endpoint = context, endpoint
+        self._lock = threading.Lock()
+        self._unsent: list[dict[str, Any]] = []
+        self._thread: threading.Thread | None = None
+        self._closed = threading.Event()
+
+    def count(self, variant: Variant, reply: Reply | None, seconds: float, started: bool) -> None:
+        """One invocation that took `seconds` in all; `reply` is None where the container gave none, `started`
+        says that it had to be started."""
+        status = reply.status if reply else 500
+        values: list[tuple[str, float, str]] = [
+            ("Invocations", 1, "Count"),
+            ("InvocationsPerInstance", 1, "Count"),
+            ("Invocation4XXErrors", float(400 <= status < 500), "Count"),
+            ("Invocation5XXErrors", float(status >= 500), "Count"),
+            ("InvocationModelErrors", float(not 200 <= status < 300), "Count"),
+        ]
+        if reply is not None:
+            values.append(("ModelLatency", reply.latency * 1e6, "Microseconds"))
+            values.append(("OverheadLatency", (seconds - reply.latency) * 1e6, "Microseconds"))
+        if started and variant.serverless:
+            values.append(("ModelSetupTime", variant.setup * 1e6, "Microseconds"))
+        dimensions = [
+            {"Name": "EndpointName", "Value": self._endpoint},
+            {"Name": "VariantName", "Value": variant.name},
+        ]
+        moment = round(time.time(), 3)
+        with self._lock:
+            for name, value, unit in values:
+                self._unsent.append(
+                    {"MetricName": name, "Value": value, "Unit": unit, "Timestamp": moment}
+                    | {"Dimensions": dimensions}
+                )
+            if self._thread is None and not self._closed.is_set():
+                self._thread = threading.Thread(target=self._deliver, name="traffic", daemon=True)
+                self._thread.start()
+
+    def _deliver(self) -> None:
+        context = self._context
+        while True:
+            self._closed.wait(setting(context.platform, "endpoint_log_interval"))
+            with self._lock:
+                values, self._unsent = self._unsent, []
+                if not values:
+                    self._thread = None
+                    return
+            try:
+                client = context.platform.client("cloudwatch", context.account, context.region, "", SESSION)
+                for start in range(0, len(values), BATCH):
+                    client.put_metric_data(Namespace=NAMESPACE, MetricData=values[start : start + BATCH])
+            except Exception as error:  # a lost count does not fail an invocation
+                logger.warning("No metrics of endpoint %s: %s", self._endpoint, error)
+
+    def close(self) -> None:
+        """Deliver what is left."""
+        self._closed.set()
+        thread = self._thread
+        if thread is not None:
+            thread.join(timeout=5)
