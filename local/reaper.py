@@ -23,7 +23,9 @@ GRACE_SECONDS = 5.0
 class Reaper:
     """The cloud's side of the pipe."""
 
-    def __init__(self) -> None:
+    def __init__(self, keep: int) -> None:
+        """`keep` is a file descriptor that stays open until the last group has ended: the cloud's lock
+        file, so that the next cloud in the same place waits for what is left of this one."""
         self._lock = threading.Lock()
         # The program must outlive any signal to the cloud's own group: it gets a session of its own.
         self._process = subprocess.Popen(
@@ -31,6 +33,7 @@ class Reaper:
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             start_new_session=True,
+            pass_fds=(keep,),
             env={"PATH": os.environ.get("PATH", "")},
         )
 
@@ -67,13 +70,27 @@ def signal_group(group: int, number: int) -> bool:
     return True
 
 
+def alive(group: int) -> bool:
+    """Whether a process group has a member that runs. One that has ended but that nobody has waited
+    for, as in a container whose first process does not, counts as gone where the system tells."""
+    if not signal_group(group, 0):
+        return False
+    members = []
+    for entry in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            state, _, its_group = entry.read_text().rpartition(")")[2].split()[:3]
+            if int(its_group) == group:
+                members.append(state)
+    return any(state != "Z" for state in members) if members else True
+
+
 def end_groups(groups: set[int], grace: float = GRACE_SECONDS) -> None:
     """SIGTERM, then SIGKILL to what is left after `grace` seconds."""
     left = {group for group in groups if signal_group(group, signal.SIGTERM)}
     deadline = time.monotonic() + grace
     while left and time.monotonic() < deadline:
         time.sleep(0.02)
-        left = {group for group in left if signal_group(group, 0)}
+        left = {group for group in left if alive(group)}
     for group in left:
         signal_group(group, signal.SIGKILL)
 

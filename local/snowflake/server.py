@@ -1,3 +1,4 @@
+# pyright: reportMissingImports=false, reportAttributeAccessIssue=false
 """The local Snowflake: fakesnow behind Snowflake's own protocol, with accounts that are checked.
 
     python -m local.snowflake.server --port 8085 --home .groundplan/cloud/snowflake --credentials FILE
@@ -103,7 +104,9 @@ class Accounts:
         except jwt.PyJWTError:
             return False
         subject = str(claims.get("sub", ""))
-        return subject.rpartition(".")[2] == self.user and claims.get("iss") == f"{subject}.{self.fingerprint}"
+        return (
+            subject.rpartition(".")[2] == self.user and claims.get("iss") == f"{subject}.{self.fingerprint}"
+        )
 
 
 class Chunks:
@@ -195,7 +198,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="local.snowflake.server", description="The local Snowflake.")
     parser.add_argument("--home", type=Path, required=True, help="where its tables are kept")
     parser.add_argument("--credentials", type=Path, required=True, help="the connection file it writes")
-    parser.add_argument("--port", type=int, help="a port of 127.0.0.1; the last one, or a free one, without it")
+    parser.add_argument(
+        "--port", type=int, help="a port of 127.0.0.1; the last one, or a free one, without it"
+    )
     asked = parser.parse_args()
     last = json.loads(asked.credentials.read_text())["port"] if asked.credentials.exists() else 0
     port = asked.port or free_port(last)

@@ -1,0 +1,86 @@
+"""Start, stop and look at a cloud on this machine.
+
+python -m local up                  # start it
+eval "$(python -m local env)"       # turn this shell to it
+python -m local status
+python -m local down                # stop it; what is deployed is there again after the next up
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from pathlib import Path
+
+from local.cloud import CloudError, LocalCloud
+from tooling import envs
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m local", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("command", choices=["up", "down", "status", "env"])
+    parser.add_argument(
+        "--home", type=Path, default=envs.home() / "cloud", help="where its state lies (%(default)s)"
+    )
+    parser.add_argument("--port", type=int, help="where it answers on 127.0.0.1; the last one, or a free one")
+    parser.add_argument("--region", help="the AWS Region that it plays (eu-west-1)")
+    asked = parser.parse_args()
+    cloud = LocalCloud(asked.home, asked.port, asked.region)
+    try:
+        return {"up": up, "down": down, "status": status, "env": env}[asked.command](cloud)
+    except CloudError as error:
+        print(error, file=sys.stderr)
+        return 1
+
+
+def up(cloud: LocalCloud) -> int:
+    if not cloud.running:
+        envs.say("starting the local cloud")
+        cloud.start()
+    print(f"The local cloud answers at {cloud.endpoint_url}. To turn this shell to it:\n")
+    print('  eval "$(python3 -m local env)"\n\nor set:\n')
+    return env(cloud)
+
+
+def down(cloud: LocalCloud) -> int:
+    was = cloud.running
+    cloud.stop()
+    print("The local cloud has stopped; its state is kept." if was else "The local cloud is not running.")
+    return 0
+
+
+def env(cloud: LocalCloud) -> int:
+    if not cloud.running:
+        raise CloudError("The local cloud is not running: python3 -m local up")
+    for name, value in cloud.env().items():
+        print(f"export {name}={shlex.quote(value)}" if value else f"unset {name}")
+    return 0
+
+
+def status(cloud: LocalCloud) -> int:
+    if not cloud.running:
+        print(f"The local cloud in {cloud.home} is not running.")
+        return 1
+    now = cloud.status()
+    rows = {
+        "address": now["endpoint_url"],
+        "account, Region": f"{now['account']}, {now['region']}",
+        "IAM": "enforced" if now["iam_enforced"] else "not enforced",
+        "Snowflake": f"127.0.0.1:{now['snowflake']}, connection in {cloud.snowflake}",
+        "stacks": ", ".join(f"{one['name']} ({one['status']})" for one in now["stacks"]),
+        "training jobs": ", ".join(now["training_jobs_running"]),
+        "endpoints": ", ".join(f"{one['name']} ({one['status']})" for one in now["endpoints"]),
+        "executions": str(now["executions_running"]),
+        "functions warm": str(now["functions_warm"]),
+        "state": str(cloud.home),
+    }
+    for name, value in rows.items():
+        print(f"{name:<16} {value or 'none'}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,293 @@
+"""A cloud on this machine, as a person or a test holds it. Needs nothing but Python's own library.
+
+with LocalCloud(Path(".groundplan/cloud")) as cloud:
+    outputs = cloud.deploy("groundplan-dev-snowflake-training")
+    subprocess.run(["aws", "s3", "ls"], env=os.environ | cloud.env())
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from local.reaper import alive
+from tooling import envs
+
+ACCOUNT = "000000000000"
+REGION = "eu-west-1"
+START_SECONDS = 120
+"""A start takes a few seconds; a machine under load may take longer."""
+TAIL_LINES = 40
+
+
+class CloudError(Exception):
+    """The cloud did not do what it was asked; the message says what it said."""
+
+
+class LocalCloud:
+    """One local cloud: its state lies in `home`, it answers on one port of 127.0.0.1.
+
+    Several may run at once, each with a home of its own. A handle on the home of a cloud that runs
+    already is a handle on that cloud.
+    """
+
+    def __init__(self, home: Path, port: int | None = None, region: str | None = None):
+        """`port`: None for the one it had last, else a free one. `region`: the last, or eu-west-1."""
+        self.home = home.resolve()
+        self._port, self._region = port, region
+
+    # Its life -------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start it, and return when all of it answers. Raises `CloudError` with the end of its log."""
+        if self.running:
+            return
+        python, snowflake = envs.environment("cloud"), envs.environment("snowflake")
+        self.home.mkdir(parents=True, exist_ok=True)
+        self.home.chmod(0o700)
+        last = self._last()
+        port = self._port or _free_port(last.get("port", 0))
+        settled = {"port": port, "region": self._region or last.get("region") or REGION}
+        (self.home / "cloud.json").write_text(json.dumps(settled))
+        self._file.unlink(missing_ok=True)
+        options = ["--home", str(self.home), "--port", str(port), "--region", settled["region"]]
+        options += ["--snowflake", str(snowflake)]
+        with self._log.open("wb") as log:
+            process = subprocess.Popen(
+                [str(python), "-m", "local.emulator.server", *options],
+                cwd=envs.ROOT,
+                env=os.environ | {"GROUNDPLAN_HOME": str(envs.home())},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        deadline = time.monotonic() + START_SECONDS
+        while not self._file.exists():
+            if process.poll() is not None:
+                raise CloudError(f"The local cloud ended while it started:\n{self._tail()}")
+            if time.monotonic() > deadline:
+                self._end(process.pid, signal.SIGKILL)
+                raise CloudError(f"The local cloud did not start in {START_SECONDS} s:\n{self._tail()}")
+            time.sleep(0.02)
+
+    def stop(self) -> None:
+        """End it and everything that it runs; its state stays. Nothing happens when it does not run."""
+        if pid := self._pid():
+            self._end(pid, signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End the server as a crash would. What it ran ends too, a moment later."""
+        if pid := self._pid():
+            self._end(pid, signal.SIGKILL)
+
+    @property
+    def running(self) -> bool:
+        return self._pid() is not None
+
+    def __enter__(self) -> LocalCloud:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    # What one asks of it --------------------------------------------------------------------------
+
+    @property
+    def port(self) -> int:
+        port = self._last().get("port") or self._port
+        if port is None:
+            raise CloudError(f"No cloud was started in {self.home} yet")
+        return port
+
+    @property
+    def region(self) -> str:
+        return self._last().get("region") or self._region or REGION
+
+    @property
+    def endpoint_url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def snowflake(self) -> Path:
+        """The file with the connection to the local Snowflake, in the format of the secret."""
+        return self.home / "snowflake.json"
+
+    def env(self) -> dict[str, str]:
+        """What turns the AWS SDKs, the AWS CLI and the CDK of a process to this cloud."""
+        from local import images
+
+        return {
+            "AWS_ENDPOINT_URL": self.endpoint_url,
+            "AWS_ENDPOINT_URL_S3": self.endpoint_url,
+            "AWS_ACCESS_KEY_ID": "test",
+            "AWS_SECRET_ACCESS_KEY": "test",
+            "AWS_SESSION_TOKEN": "",
+            "AWS_REGION": self.region,
+            "AWS_DEFAULT_REGION": self.region,
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "CDK_DEFAULT_ACCOUNT": ACCOUNT,
+            "CDK_DEFAULT_REGION": self.region,
+            "CDK_DOCKER": str(images.launcher(envs.home(), envs.environment("cloud"))),
+            "GROUNDPLAN_HOME": str(envs.home()),
+            "GROUNDPLAN_SNOWFLAKE": str(self.snowflake),
+        }
+
+    def status(self) -> dict[str, Any]:
+        """What runs in it, by name."""
+        return self._ask("status")
+
+    def enforce_iam(self, on: bool) -> None:
+        """From now on every call is checked against its caller's policies, or no call is.
+
+        The person's own keys (`test`) are the account's root and are always let through.
+        """
+        self._ask("iam", {"enforce": on})
+
+    def configure(self, **settings: Any) -> dict[str, Any]:
+        """Set quotas and paces (`local/sagemaker/quotas.py` names them); None puts one back. Returns all."""
+        return self._ask("settings", settings)
+
+    # Deploying ------------------------------------------------------------------------------------
+
+    def deploy(
+        self,
+        *stacks: str,
+        context: Mapping[str, str] | None = None,
+        app: str | None = None,
+        progress: Callable[[str], None] = lambda line: None,
+    ) -> dict[str, dict[str, str]]:
+        """Deploy with the plain CDK CLI, as one would to AWS; returns each stack's outputs.
+
+        `app` is the command of the CDK app; the project's own when left out. Raises `CloudError` with
+        the CLI's output.
+        """
+        self._bootstrap(progress)
+        with tempfile.TemporaryDirectory() as folder:
+            outputs = Path(folder) / "outputs.json"
+            options = ["--require-approval", "never", "--progress", "events", "--outputs-file", str(outputs)]
+            self._cdk(["deploy", *(stacks or ["--all"]), *options], context, app, progress)
+            return json.loads(outputs.read_text()) if outputs.exists() else {}
+
+    def destroy(
+        self,
+        *stacks: str,
+        context: Mapping[str, str] | None = None,
+        app: str | None = None,
+        progress: Callable[[str], None] = lambda line: None,
+    ) -> None:
+        """Remove what `deploy` made, again with the plain CDK CLI."""
+        self._cdk(["destroy", *(stacks or ["--all"]), "--force"], context, app, progress)
+
+    def _bootstrap(self, progress: Callable[[str], None]) -> None:
+        if any(stack["name"] == "CDKToolkit" for stack in self.status()["stacks"]):
+            return
+        self._cdk(["bootstrap", f"aws://{ACCOUNT}/{self.region}"], None, "", progress)
+
+    def _cdk(
+        self,
+        command: list[str],
+        context: Mapping[str, str] | None,
+        app: str | None,
+        progress: Callable[[str], None],
+    ) -> None:
+        program, node = envs.cdk(), envs.node()
+        app = f"{envs.environment('app')} app.py" if app is None else app
+        options = ["--ci", "--no-color", "--no-notices", "--no-version-reporting"]
+        options += [f"--context={key}={value}" for key, value in (context or {}).items()]
+        with tempfile.TemporaryDirectory() as assembly:
+            if app:
+                options += ["--app", app, "--output", assembly]
+            with subprocess.Popen(
+                [str(program), *command, *options],
+                cwd=envs.ROOT,
+                # A profile of the person's own would go before these keys with the CDK CLI.
+                env={name: value for name, value in os.environ.items() if name != "AWS_PROFILE"}
+                | self.env()
+                | {
+                    "PATH": f"{node}{os.pathsep}{os.environ['PATH']}",
+                    "JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION": "20",
+                },
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            ) as process:
+                lines = []
+                assert process.stdout is not None  # noqa: S101 - narrows the type
+                for line in process.stdout:
+                    lines.append(line.rstrip())
+                    progress(lines[-1])
+        if process.returncode:
+            said = "\n".join(lines[-TAIL_LINES:])
+            raise CloudError(f"cdk {command[0]} failed:\n{said}")
+
+    # Within ---------------------------------------------------------------------------------------
+
+    @property
+    def _file(self) -> Path:
+        return self.home / "server.json"
+
+    @property
+    def _log(self) -> Path:
+        return self.home / "cloud.log"
+
+    def _last(self) -> dict[str, Any]:
+        with contextlib.suppress(OSError, ValueError):
+            return json.loads((self.home / "cloud.json").read_text())
+        return {}
+
+    def _pid(self) -> int | None:
+        """The server's process, when it is alive and answers as this home's."""
+        try:
+            pid = json.loads(self._file.read_text())["pid"]
+            return pid if self.status()["pid"] == pid else None
+        except (OSError, ValueError, CloudError):
+            return None
+
+    def _end(self, pid: int, number: int) -> None:
+        """Send the signal, and return when nothing of the server's process group is left."""
+        os.kill(pid, number)
+        while alive(pid):
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, os.WNOHANG)
+            time.sleep(0.02)
+
+    def _ask(self, what: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(f"{self.endpoint_url}/_groundplan/{what}", data)  # noqa: S310
+        try:
+            with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
+                return json.load(answer)
+        except urllib.error.HTTPError as error:
+            raise CloudError(json.load(error).get("error", str(error))) from error
+        except OSError as error:
+            raise CloudError(f"No cloud answers at {self.endpoint_url}: {error}") from error
+
+    def _tail(self) -> str:
+        with contextlib.suppress(OSError):
+            return "\n".join(self._log.read_text(errors="replace").splitlines()[-TAIL_LINES:])
+        return ""
+
+
+def _free_port(preferred: int = 0) -> int:
+    """`preferred` when nobody has it, else one that the system picks."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", preferred))
+        except OSError:
+            probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]

@@ -1,0 +1,280 @@
+"""SageMaker's CloudFormation types: what a template may say of them, done through SageMaker's own API."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from botocore.model import ListShape, MapShape, StructureShape
+
+from local.sagemaker import api
+from local.sagemaker.api import ApiError
+
+Call = Callable[[str, dict[str, Any]], dict[str, Any]]
+"""One SageMaker operation in the stack's account and Region, on the cloud's own authority."""
+
+POLL_SECONDS = 0.1
+GONE = ("ValidationException", "ResourceNotFound", "ResourceNotFoundException")
+"""How Describe says that there is no such resource."""
+
+
+@dataclass(frozen=True)
+class Type:
+    """One resource type. `Ref` is the ARN for all of them, as the CloudFormation reference has it."""
+
+    kind: str
+    """The name of its operations: `Model` for CreateModel, DescribeModel, DeleteModel."""
+    replacing: tuple[str, ...] = ()
+    """Properties whose change makes another resource, the name included."""
+    name: str = ""
+    """The property that names it; `<kind>Name` when left out."""
+    name_length: int = 63
+    attributes: tuple[str, ...] = ()
+    """What `Fn::GetAtt` knows besides the name."""
+    settles: tuple[str, ...] = ()
+    """The states in which it is neither coming nor going, good ones; none for a plain record."""
+    fails: tuple[str, ...] = ("Failed",)
+    apart: tuple[str, ...] = ()
+    """Properties that Create does not take, set by operations of their own."""
+    updates: Callable[[Call, str, dict[str, Any], dict[str, Any]], None] | None = field(default=None)
+    """Changes in place: `(call, name, old properties, new properties)`."""
+
+    @property
+    def named_by(self) -> str:
+        return self.name or f"{self.kind}Name"
+
+    @property
+    def arn(self) -> str:
+        return f"{self.kind}Arn"
+
+    @property
+    def status(self) -> str:
+        return f"{self.kind}Status"
+
+    # The three things CloudFormation does with a resource.
+
+    def create(self, call: Call, name: str, properties: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+        """Make it and wait until it stands; returns (Ref, attributes). What failed is taken away again."""
+        given = {key: value for key, value in properties.items() if key not in self.apart}
+        request = coerced(f"Create{self.kind}", given | {self.named_by: name})
+        call(f"Create{self.kind}", request)
+        try:
+            described = self._settled(call, name)
+            if self.updates:
+                self.updates(call, name, {key: None for key in self.apart if key in properties}, properties)
+        except Exception:
+            self.delete(call, name)
+            raise
+        return described[self.arn], self._attributes(described)
+
+    def update(
+        self, call: Call, name: str, old: dict[str, Any], new: dict[str, Any]
+    ) -> tuple[str, dict[str, Any]]:
+        """Change it in place."""
+        described = call(f"Describe{self.kind}", {self.named_by: name})
+        arn = described[self.arn]
+        self._tag(call, arn, old.get("Tags") or [], new.get("Tags") or [])
+        if self.updates:
+            self.updates(call, name, old, new)
+            described = self._settled(call, name)
+        return arn, self._attributes(described)
+
+    def delete(self, call: Call, name: str) -> None:
+        """Take it away and wait until it is gone; nothing happens when it is not there."""
+        described = self._described(call, name)
+        if described is None:
+            return
+        if self.kind == "NotebookInstance":
+            _stop_notebook(call, name)
+        try:
+            call(f"Delete{self.kind}", {self.named_by: name})
+        except ApiError as error:
+            if error.code not in GONE or self._described(call, name) is not None:
+                raise
+        while self.settles and self._described(call, name) is not None:
+            time.sleep(POLL_SECONDS)
+
+    def _described(self, call: Call, name: str) -> dict[str, Any] | None:
+        try:
+            return call(f"Describe{self.kind}", {self.named_by: name})
+        except ApiError as error:
+            if error.code in GONE:
+                return None
+            raise
+
+    def _settled(self, call: Call, name: str) -> dict[str, Any]:
+        while True:
+            described = call(f"Describe{self.kind}", {self.named_by: name})
+            if not self.settles or described[self.status] in self.settles:
+                return described
+            if described[self.status] in self.fails:
+                reason = described.get("FailureReason", "no reason given")
+                raise ValueError(f"{self.kind} {name} is {described[self.status]}: {reason}")
+            time.sleep(POLL_SECONDS)
+
+    def _attributes(self, described: dict[str, Any]) -> dict[str, Any]:
+        return {key: described[key] for key in (self.named_by, *self.attributes) if key in described}
+
+    def _tag(self, call: Call, arn: str, old: list[dict], new: list[dict]) -> None:
+        dropped = {tag["Key"] for tag in old} - {tag["Key"] for tag in new}
+        if dropped:
+            call("DeleteTags", {"ResourceArn": arn, "TagKeys": sorted(dropped)})
+        changed = [tag for tag in new if tag not in old]
+        if changed:
+            call("AddTags", {"ResourceArn": arn, "Tags": changed})
+
+
+def _update_endpoint(call: Call, name: str, old: dict, new: dict) -> None:
+    """Another configuration. The old one goes on serving when the new one does not come up."""
+    if "EndpointConfigName" not in old or old["EndpointConfigName"] == new["EndpointConfigName"]:
+        return
+    given = {key: value for key, value in new.items() if key != "Tags"}
+    call("UpdateEndpoint", coerced("UpdateEndpoint", given | {"EndpointName": name}))
+    while True:
+        described = call("DescribeEndpoint", {"EndpointName": name})
+        if described["EndpointStatus"] not in ("Updating", "RollingBack", "SystemUpdating"):
+            break
+        time.sleep(POLL_SECONDS)
+    if described["EndpointConfigName"] != new["EndpointConfigName"]:
+        reason = described.get("FailureReason", "no reason given")
+        raise ValueError(f"Endpoint {name} went back to {described['EndpointConfigName']}: {reason}")
+
+
+def _update_notebook(call: Call, name: str, old: dict, new: dict) -> None:
+    """Settings of a notebook instance change while it is stopped; it is started again if it ran."""
+    if "RoleArn" not in old:
+        return  # it has just been made
+    ran = _stop_notebook(call, name)
+    changes = {key: value for key, value in new.items() if key != "Tags" and value != old.get(key)}
+    gone = {
+        "LifecycleConfigName": "DisassociateLifecycleConfig",
+        "DefaultCodeRepository": "DisassociateDefaultCodeRepository",
+        "AdditionalCodeRepositories": "DisassociateAdditionalCodeRepositories",
+    }
+    changes |= {flag: True for key, flag in gone.items() if key in old and key not in new}
+    if changes:
+        request = changes | {"NotebookInstanceName": name}
+        call("UpdateNotebookInstance", coerced("UpdateNotebookInstance", request))
+    _wait_notebook(call, name, "Stopped")
+    if ran:
+        call("StartNotebookInstance", {"NotebookInstanceName": name})
+
+
+def _stop_notebook(call: Call, name: str) -> bool:
+    """Stop a notebook instance; True when it ran."""
+    status = _wait_notebook(call, name, "InService", "Stopped", "Failed")
+    if status == "InService":
+        call("StopNotebookInstance", {"NotebookInstanceName": name})
+        _wait_notebook(call, name, "Stopped", "Failed")
+    return status == "InService"
+
+
+def _wait_notebook(call: Call, name: str, *states: str) -> str:
+    while True:
+        status = call("DescribeNotebookInstance", {"NotebookInstanceName": name})["NotebookInstanceStatus"]
+        if status in states:
+            return status
+        time.sleep(POLL_SECONDS)
+
+
+def _update_lifecycle(call: Call, name: str, old: dict, new: dict) -> None:
+    scripts = {key: new.get(key, []) for key in ("OnCreate", "OnStart")}
+    if old and any(old.get(key, []) != value for key, value in scripts.items()):
+        operation = "UpdateNotebookInstanceLifecycleConfig"
+        call(operation, coerced(operation, scripts | {"NotebookInstanceLifecycleConfigName": name}))
+
+
+def _update_group(call: Call, name: str, old: dict, new: dict) -> None:
+    policy = new.get("ModelPackageGroupPolicy")
+    if policy == old.get("ModelPackageGroupPolicy"):
+        return
+    if policy is None:
+        call("DeleteModelPackageGroupPolicy", {"ModelPackageGroupName": name})
+    else:
+        text = policy if isinstance(policy, str) else json.dumps(policy)
+        call("PutModelPackageGroupPolicy", {"ModelPackageGroupName": name, "ResourcePolicy": text})
+
+
+TYPES = {
+    "AWS::SageMaker::Model": Type(
+        "Model",
+        replacing=(
+            "ModelName", "PrimaryContainer", "Containers", "ExecutionRoleArn", "VpcConfig",
+            "EnableNetworkIsolation", "InferenceExecutionConfig",
+        ),
+    ),
+    "AWS::SageMaker::EndpointConfig": Type(
+        "EndpointConfig",
+        replacing=(
+            "EndpointConfigName", "ProductionVariants", "ShadowProductionVariants", "DataCaptureConfig",
+            "KmsKeyId", "AsyncInferenceConfig", "ExplainerConfig", "VpcConfig", "ExecutionRoleArn",
+            "EnableNetworkIsolation",
+        ),
+    ),
+    "AWS::SageMaker::Endpoint": Type(
+        "Endpoint",
+        replacing=("EndpointName",),
+        settles=("InService",),
+        apart=(
+            "RetainAllVariantProperties", "ExcludeRetainedVariantProperties",
+            "RetainDeploymentConfig",
+        ),
+        updates=_update_endpoint,
+    ),
+    "AWS::SageMaker::NotebookInstance": Type(
+        "NotebookInstance",
+        replacing=(
+            "NotebookInstanceName", "SubnetId", "SecurityGroupIds", "KmsKeyId", "DirectInternetAccess",
+            "PlatformIdentifier",
+        ),
+        settles=("InService", "Stopped"),
+        updates=_update_notebook,
+    ),
+    "AWS::SageMaker::NotebookInstanceLifecycleConfig": Type(
+        "NotebookInstanceLifecycleConfig",
+        replacing=("NotebookInstanceLifecycleConfigName",),
+        updates=_update_lifecycle,
+    ),
+    "AWS::SageMaker::ModelPackageGroup": Type(
+        "ModelPackageGroup",
+        replacing=("ModelPackageGroupName", "ModelPackageGroupDescription"),
+        attributes=("ModelPackageGroupArn", "ModelPackageGroupStatus", "CreationTime"),
+        apart=("ModelPackageGroupPolicy",),
+        updates=_update_group,
+    ),
+}  # fmt: skip
+
+
+def coerced(operation: str, properties: dict[str, Any]) -> dict[str, Any]:
+    """Properties as the operation takes them. A template may write any number or boolean as a string.
+
+    Raises `ValueError` for a property that the operation does not have.
+    """
+
+    def value_of(shape: Any, value: Any) -> Any:
+        if isinstance(shape, StructureShape) and isinstance(value, dict):
+            members: Any = shape.members
+            unknown = [key for key in value if key not in members]
+            if unknown:
+                raise ValueError(f"Encountered unsupported property {unknown[0]}")
+            return {key: value_of(members[key], item) for key, item in value.items()}
+        if isinstance(shape, ListShape) and isinstance(value, list):
+            return [value_of(shape.member, item) for item in value]
+        if isinstance(shape, MapShape) and isinstance(value, dict):
+            return {key: value_of(shape.value, item) for key, item in value.items()}
+        if isinstance(value, str) and shape.type_name in ("integer", "long"):
+            return int(value)
+        if isinstance(value, str) and shape.type_name in ("float", "double"):
+            return float(value)
+        if isinstance(value, str) and shape.type_name == "boolean":
+            return value.lower() == "true"
+        if not isinstance(value, str) and shape.type_name == "string":
+            return str(value).lower() if isinstance(value, bool) else str(value)
+        return value
+
+    shape = api.service_model().operation_model(operation).input_shape
+    assert shape is not None  # noqa: S101 - narrows the type
+    return value_of(shape, properties)

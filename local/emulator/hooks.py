@@ -1,0 +1,652 @@
+"""Every place where the local cloud reaches into MiniStack, and nothing else does.
+
+MiniStack is pinned, but what is used here is not its public interface. So every reach goes through
+`touch`, which names the function and the parameters it is expected to have, and every change of its
+behaviour is one `@hook` with one sentence of why. When an upgrade moves something, `install` raises
+`Moved` with the hook's name; `tests/local/test_hooks.py` checks what each hook is there for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import functools
+import hashlib
+import importlib
+import inspect
+import json
+import re
+import secrets
+import threading
+import time
+import types
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+from local.emulator import cloudformation as cfn
+from local.emulator import stepfunctions as sfn
+from local.sagemaker import api
+from local.sagemaker.api import ApiError
+
+
+class Moved(Exception):
+    """A hook found MiniStack other than it was when the hook was written."""
+
+
+class Cloud(Protocol):
+    """What the hooks ask of the cloud that they are installed for."""
+
+    def context(self, account: str, region: str, access_key: str | None) -> api.Context: ...
+    def sagemaker(self, *request: Any) -> tuple[int, dict[str, str], bytes]: ...
+    def changed(self) -> None: ...
+
+
+def touch(name: str, *parameters: str) -> Any:
+    """MiniStack's `module.attribute`; for a function, one with these leading parameters. Else `Moved`."""
+    module_name, _, attribute = name.rpartition(".")
+    try:
+        found = getattr(importlib.import_module(f"ministack.{module_name}"), attribute)
+    except (ImportError, AttributeError) as error:
+        raise Moved(f"MiniStack has no {name} any more") from error
+    if parameters:
+        has = list(inspect.signature(found).parameters)
+        if has[: len(parameters)] != list(parameters):
+            raise Moved(f"MiniStack's {name} takes ({', '.join(has)}), not ({', '.join(parameters)})")
+    return found
+
+
+def replace(name: str, *parameters: str) -> Callable[[Callable], Callable]:
+    """Put a function in the place of MiniStack's `name`; it gets the original as its first argument."""
+    original = touch(name, *parameters)
+    module_name, _, attribute = name.rpartition(".")
+
+    def put(function: Callable) -> Callable:
+        wrapper = functools.wraps(original)(functools.partial(function, original))
+        setattr(importlib.import_module(f"ministack.{module_name}"), attribute, wrapper)
+        return function
+
+    return put
+
+
+HOOKS: dict[str, Callable[[Cloud], None]] = {}
+
+
+def hook(function: Callable[[Cloud], None]) -> Callable[[Cloud], None]:
+    HOOKS[function.__name__] = function
+    return function
+
+
+def install(cloud: Cloud) -> None:
+    """Put every hook in its place, once a process. Raises `Moved` naming the hook that has none."""
+    for name, put in HOOKS.items():
+        try:
+            put(cloud)
+        except Exception as error:
+            raise Moved(f"hook {name!r}: {error}") from error
+
+
+# What the rest of the emulator asks of MiniStack ------------------------------------------------------
+
+
+def enforcing() -> bool:
+    return bool(touch("app.AUTH"))
+
+
+def enforce(on: bool) -> None:
+    """MiniStack reads the flag at every request."""
+    touch("app.AUTH")
+    importlib.import_module("ministack.app").AUTH = on  # type: ignore[attr-defined]
+
+
+def scope(account: str, region: str) -> contextlib.AbstractContextManager:
+    """Stores are read and written for this account and Region inside."""
+    return touch("core.responses.request_scope", "account_id", "region")(account, region)
+
+
+def here() -> tuple[str, str]:
+    """The account and Region of the request that is being answered."""
+    return touch("core.responses.get_account_id")(), touch("core.responses.get_region")()
+
+
+_sessions_lock = threading.Lock()
+_sessions: dict[tuple[str, str, str], dict[str, str]] = {}
+
+
+def role_session(account: str, role_arn: str, session: str) -> dict[str, str]:
+    """Credentials of a session of a role, the same ones for the same role and session.
+
+    Nobody can derive them: a container knows the names of roles that are not its own.
+    """
+    key = (account, role_arn, session)
+    with _sessions_lock:
+        if key not in _sessions:
+            role = role_arn.rpartition("/")[2]
+            session = re.sub(r"[^\w+=,.@-]", "-", session)[:64]
+            _sessions[key] = {
+                "AWS_ACCESS_KEY_ID": "ASIA" + secrets.token_hex(8).upper(),
+                "AWS_SECRET_ACCESS_KEY": secrets.token_urlsafe(30),
+                "AWS_SESSION_TOKEN": secrets.token_urlsafe(60),
+            }
+            touch("services.sts.register_session", "access_key", "session")(
+                _sessions[key]["AWS_ACCESS_KEY_ID"],
+                {
+                    "Arn": f"arn:aws:sts::{account}:assumed-role/{role}/{session}",
+                    "UserId": f"AROA{hashlib.sha256(role_arn.encode()).hexdigest()[:16].upper()}:{session}",
+                    "SecretAccessKey": _sessions[key]["AWS_SECRET_ACCESS_KEY"],
+                    "SessionToken": _sessions[key]["AWS_SESSION_TOKEN"],
+                },
+            )
+        return dict(_sessions[key])
+
+
+def assumable(account: str, role_arn: str, service: str) -> bool:
+    """Whether the role exists and its trust policy lets the service principal assume it."""
+    role = touch("services.iam._roles").get_scoped(account, None, role_arn.rpartition("/")[2])
+    if role is None or role.get("Arn") != role_arn:
+        return False
+    document = role.get("AssumeRolePolicyDocument") or {}
+    document = json.loads(document) if isinstance(document, str) else document
+    statements = document.get("Statement", [])
+    for statement in statements if isinstance(statements, list) else [statements]:
+        principals = (
+            (statement.get("Principal") or {}) if isinstance(statement.get("Principal"), dict) else {}
+        )
+        services = principals.get("Service", [])
+        services = [services] if isinstance(services, str) else services
+        actions = statement.get("Action", [])
+        actions = [actions] if isinstance(actions, str) else actions
+        if statement.get("Effect") == "Allow" and service in services and "sts:AssumeRole" in actions:
+            return True
+    return False
+
+
+def denial(account: str, region: str, access_key: str, action: str, resource: str) -> str | None:
+    """IAM's sentence why the caller may not do this; None when it may, or when IAM is not enforced."""
+    if not enforcing():
+        return None
+    ask = touch(
+        "core.iam_evaluator.enforce",
+        "access_key_id", "iam_action", "service", "region", "resource_arn",
+    )  # fmt: skip
+    explain = touch(
+        "core.iam_actions.identity_denial_message", "action", "principal_arn", "resource", "explicit_deny"
+    )
+
+    def evaluate() -> str | None:
+        with scope(account, region):
+            denied = ask(access_key, action, action.partition(":")[0], region, resource_arn=resource)
+        if denied is None:
+            return None
+        if hasattr(denied, "message"):
+            return denied.message
+        return explain(action, denied.principal_arn, resource, denied.decision == "Deny")
+
+    # In a context of its own: what the thread inherited describes another request's signature.
+    return contextvars.Context().run(evaluate)
+
+
+def put_event(account: str, region: str, source: str, detail_type: str, detail: dict, resource: str) -> None:
+    entry = {
+        "Source": source,
+        "DetailType": detail_type,
+        "Detail": json.dumps(detail),
+        "Resources": [resource],
+    }
+    with scope(account, region):
+        touch("services.eventbridge._put_events", "data", "allow_aws_source")(
+            {"Entries": [entry]}, allow_aws_source=True
+        )
+
+
+def image_manifest(account: str, region: str, repository: str, reference: str) -> str | None:
+    """The manifest pushed to ECR under a tag or a digest; None when there is none."""
+    image = {"imageDigest": reference} if reference.startswith("sha256:") else {"imageTag": reference}
+    with scope(account, region):
+        found = touch("services.ecr._find_image", "repo_name", "image_id")(repository, image)
+    return found["imageManifest"] if found else None
+
+
+def states() -> dict[str, Any]:
+    """A consistent copy of every service's state that is not on disk yet, by file name.
+
+    The copy is made while requests and executions go on, so it may have to be made again.
+    """
+    state: dict[str, Any] = {}
+    for name, copy in touch("app._build_persistence_save_dict")().items():
+        found = _copied(copy)
+        if found is not None:
+            state[name] = found
+    return state
+
+
+def _copied(copy: Callable[[], Any], attempts: int = 5) -> Any:
+    try:
+        return copy()
+    except RuntimeError:  # a dictionary changed its size meanwhile
+        if attempts == 1:
+            raise
+        return _copied(copy, attempts - 1)
+
+
+def encode_state(name: str, state: Any) -> bytes:
+    """A service's state as MiniStack reads it at its start."""
+    version = touch("core.persistence._state_format_version", "service")(name)
+    document = {"__ministack_format__": version, "payload": state}
+    return json.dumps(document, default=touch("core.persistence._json_default", "obj")).encode()
+
+
+def application() -> Callable:
+    return touch("app.app", "scope", "receive", "send")
+
+
+def end_functions() -> None:
+    """End the processes of Lambda functions."""
+    touch("core.lambda_runtime.reset")()
+
+
+def functions_running() -> int:
+    return len(touch("core.lambda_runtime._workers"))
+
+
+def executions_running() -> int:
+    executions = touch("services.stepfunctions._executions")
+    return sum(1 for execution in executions.all_values() if execution.get("status") == "RUNNING")
+
+
+def stacks() -> list[dict[str, str]]:
+    """Name and status of every stack, in every account and Region."""
+    found = touch("services.cloudformation._stacks").all_values()
+    return [{"name": stack["StackName"], "status": stack["StackStatus"]} for stack in found]
+
+
+# SageMaker itself ------------------------------------------------------------------------------------
+
+
+@hook
+def sagemaker_service(cloud: Cloud) -> None:
+    """MiniStack has no SageMaker: requests signed for it, or targeted at it, go to ours."""
+    run = touch("core.concurrency.run_reentrant", "fn")
+    access_key_of = touch("core.router.extract_access_key_id", "headers", "query_params")
+
+    async def handle(method: str, path: str, headers: dict, body: bytes, query: dict) -> tuple:
+        account, region = here()
+        caller = access_key_of(headers, query) or ""
+        # On a thread of its own: it may wait for a container, which in turn calls this server.
+        return await run(cloud.sagemaker, method, path, headers, body, query, account, region, caller)
+
+    touch("app.SERVICE_HANDLERS")["sagemaker"] = handle
+    touch("core.router.SERVICE_PATTERNS")["sagemaker"] = {"target_prefixes": ["SageMaker."]}
+
+
+@hook
+def absent_image_is_an_error(cloud: Cloud) -> None:
+    """DescribeImages answers an absent tag with an empty list; AWS raises, and the CDK then builds."""
+
+    @replace("services.ecr._describe_images", "data")
+    def describe_images(original: Callable, data: dict) -> tuple:
+        status, headers, body = original(data)
+        if status == 200 and data.get("imageIds") and not json.loads(body)["imageDetails"]:
+            wanted = data["imageIds"][0]
+            shown = ", ".join(f"{key}:'{value}'" for key, value in sorted(wanted.items()))
+            return touch("core.responses.error_response_json", "code", "message", "status")(
+                "ImageNotFoundException",
+                f"The image with imageId {{{shown}}} does not exist within the repository with name "
+                f"'{data.get('repositoryName')}' in the registry with id '{here()[0]}'",
+                400,
+            )
+        return status, headers, body
+
+
+# Roles ------------------------------------------------------------------------------------------------
+
+
+@hook
+def functions_act_under_their_role(cloud: Cloud) -> None:
+    """A function started before IAM is enforced would keep root's keys: it gets its role's from the first."""
+
+    def credentials(original: Callable, config: dict) -> dict[str, str]:
+        account = str(config.get("FunctionArn", "")).split(":")[4:5]
+        if not config.get("Role") or not account:
+            return original(config)
+        return role_session(account[0], config["Role"], config.get("FunctionName", "function"))
+
+    # Two modules have the function under a name of their own.
+    replace("core.lambda_runtime.execution_credentials", "config")(credentials)
+    replace("services.lambda_svc.execution_credentials", "config")(credentials)
+
+
+# Step Functions ---------------------------------------------------------------------------------------
+
+_execution: contextvars.ContextVar[dict | None] = contextvars.ContextVar("execution", default=None)
+_deadline: contextvars.ContextVar[float] = contextvars.ContextVar("deadline", default=float("inf"))
+
+
+def _running(execution: dict) -> bool:
+    return execution["status"] == "RUNNING"
+
+
+def _role_of(execution: dict) -> str:
+    started = execution["events"][0].get("executionStartedEventDetails", {}) if execution["events"] else {}
+    return started.get("roleArn", "")
+
+
+def _task(cloud: Cloud) -> sfn.Task | None:
+    """The running execution's task, or None outside of one."""
+    execution = _execution.get()
+    if execution is None:
+        return None
+    account, region = here()
+    credentials = role_session(account, _role_of(execution), execution["name"])
+    deadline = _deadline.get()
+    return sfn.Task(
+        cloud.context(account, region, credentials["AWS_ACCESS_KEY_ID"]),
+        lambda: _running(execution) and time.monotonic() < deadline,
+    )
+
+
+@contextlib.contextmanager
+def _task_errors() -> Iterator[None]:
+    """A `TaskError` as MiniStack raises its own."""
+    try:
+        yield
+    except sfn.TaskError as error:
+        raise touch("services.stepfunctions._ExecutionError", "error", "cause")(
+            error.error, error.cause
+        ) from error
+
+
+@hook
+def executions(cloud: Cloud) -> None:
+    """An execution has a role, an end when its time is over, and keeps the end that it came to."""
+    now = touch("core.responses.now_iso")
+    add_event = touch("services.stepfunctions._add_event", "execution", "event_type", "details")
+    emit = "services.stepfunctions._emit_execution_status_event"
+
+    def time_out(execution: dict) -> None:
+        if not _running(execution):
+            return
+        execution.update(status="TIMED_OUT", stopDate=now(), error="States.Timeout")
+        add_event(
+            execution, "ExecutionTimedOut", {"executionTimedOutEventDetails": {"error": "States.Timeout"}}
+        )
+        touch(emit, "execution")(execution)
+
+    @replace("services.stepfunctions._run_execution", "exec_arn")
+    def run_execution(original: Callable, exec_arn: str) -> None:
+        execution = touch("services.stepfunctions._executions").get(exec_arn)
+        machine = touch("services.stepfunctions._state_machines").get(execution["stateMachineArn"]) or {}
+        token = _execution.set(execution)
+        timer = None
+        with contextlib.suppress(ValueError):
+            limit = json.loads(machine.get("definition", "{}")).get("TimeoutSeconds")
+            if limit:
+                context = contextvars.copy_context()
+                timer = threading.Timer(float(limit), context.run, [time_out, execution])
+                timer.daemon = True
+                timer.start()
+        try:
+            original(exec_arn)
+        finally:
+            _execution.reset(token)
+            if timer:
+                timer.cancel()
+
+    @replace("services.stepfunctions._fail_execution", "execution", "error", "cause")
+    def fail_execution(original: Callable, execution: dict, error: str, cause: str) -> None:
+        # A task that is still at work when its execution is stopped fails later: nobody listens then.
+        if _running(execution):
+            original(execution, error, cause)
+
+    @replace("services.stepfunctions._invoke_resource_with_timeout", "resource", "input_data", "timeout")
+    def invoke_with_timeout(original: Callable, resource: str, arguments: Any, timeout: float) -> Any:
+        token = _deadline.set(min(_deadline.get(), time.monotonic() + float(timeout)))
+        try:
+            return original(resource, arguments, timeout)
+        finally:
+            _deadline.reset(token)
+
+
+@hook
+def execution_metrics(cloud: Cloud) -> None:
+    """AWS/States is not published: alarms on failed or timed-out executions would never go off."""
+    record = touch(
+        "services.cloudwatch.record_metric", "namespace", "metric_name", "value", "unit", "dimensions"
+    )
+    names = {
+        "RUNNING": "ExecutionsStarted",
+        "SUCCEEDED": "ExecutionsSucceeded",
+        "FAILED": "ExecutionsFailed",
+        "TIMED_OUT": "ExecutionsTimedOut",
+        "ABORTED": "ExecutionsAborted",
+    }
+
+    @replace("services.stepfunctions._emit_execution_status_event", "execution")
+    def emit(original: Callable, execution: dict) -> None:
+        original(execution)
+        machine = {"StateMachineArn": execution["stateMachineArn"]}
+        record("AWS/States", names[execution["status"]], 1, "Count", machine)
+        if not _running(execution) and execution.get("stopDate"):
+            begin, end = (
+                datetime.fromisoformat(execution[key].replace("Z", "+00:00")).astimezone(UTC)
+                for key in ("startDate", "stopDate")
+            )
+            taken = (end - begin).total_seconds() * 1000
+            record("AWS/States", "ExecutionTime", taken, "Milliseconds", machine)
+        touch("services.cloudwatch._evaluate_all_alarms")()
+        cloud.changed()
+
+
+@hook
+def alarms_look_at_their_own_metric(cloud: Cloud) -> None:
+    """An alarm is judged on its metric's points of every dimension: another state machine sets it off."""
+    key_of = touch("services.cloudwatch._dims_key", "dims")
+    named = touch("services.cloudwatch._dims_from_list", "dimensions")
+
+    @replace("services.cloudwatch._evaluate_alarm", "alarm")
+    def evaluate(original: Callable, alarm: dict) -> None:
+        wanted = key_of(named(alarm.get("Dimensions") or []))
+        everything = touch("services.cloudwatch._metrics")
+        own = {key: points for key, points in everything.items() if key[2] == wanted}
+        # The same code over these points alone; the store itself stays as it is for other threads.
+        types.FunctionType(original.__code__, {**original.__globals__, "_metrics": own})(alarm)
+
+
+@hook
+def tasks_call_sagemaker(cloud: Cloud) -> None:
+    """Neither `sagemaker:` nor `aws-sdk:sagemaker:` tasks exist."""
+
+    def sagemaker(resource: str, arguments: dict) -> Any:
+        task = _task(cloud)
+        if task is None:
+            task = sfn.Task(cloud.context(*here(), None), lambda: True)
+        with _task_errors():
+            return task.sagemaker(resource, arguments)
+
+    touch("services.stepfunctions._SERVICE_DISPATCH")["arn:aws:states:::sagemaker:"] = sagemaker
+
+    @replace("services.stepfunctions._invoke_aws_sdk_integration", "resource", "input_data")
+    def invoke(original: Callable, resource: str, arguments: dict) -> Any:
+        if ":aws-sdk:sagemaker:" in resource:
+            return sagemaker(resource, arguments)
+        return original(resource, arguments)
+
+
+@hook
+def tasks_act_under_the_machines_role(cloud: Cloud) -> None:
+    """Every other call of a state machine is made as root: IAM is asked for its role first."""
+
+    def authorize(resource: str, arguments: Any) -> None:
+        task = _task(cloud)
+        if task is not None and enforcing():
+            with _task_errors():
+                task.authorize(resource, arguments)
+
+    dispatch = touch("services.stepfunctions._SERVICE_DISPATCH")
+
+    def guarded(resource: str, call: Callable) -> Callable:
+        def invoke(task_resource: str, arguments: Any) -> Any:
+            authorize(resource, arguments)
+            return call(task_resource, arguments)
+
+        return invoke
+
+    for resource, call in list(dispatch.items()):
+        if not resource.startswith("arn:aws:states:::sagemaker:"):
+            dispatch[resource] = guarded(resource, call)
+
+    @replace("services.stepfunctions._call_lambda", "func_ref", "event")
+    def call_lambda(original: Callable, function: Any, event: Any) -> Any:
+        name = function if isinstance(function, str) else getattr(function, "arn", str(function))
+        authorize("arn:aws:states:::lambda:invoke", {"FunctionName": name})
+        return original(function, event)
+
+    for name in ("_invoke_nested_start_execution", "_invoke_nested_start_execution_sync"):
+
+        @replace(f"services.stepfunctions.{name}", "resource", "input_data")
+        def start(original: Callable, resource: str, arguments: Any) -> Any:
+            authorize("arn:aws:states:::states:startExecution", arguments)
+            return original(resource, arguments)
+
+    action_of = touch(
+        "core.iam_actions.extract_iam_action",
+        "service", "method", "path", "headers", "body", "query_params",
+    )  # fmt: skip
+    resource_of = touch(
+        "core.iam_actions.extract_resource_arn",
+        "service", "method", "path", "headers", "body", "query_params", "region", "account_id",
+    )  # fmt: skip
+    refuse = touch(
+        "core.iam_actions.access_denied_response", "service", "action", "principal_arn", "request_id"
+    )
+
+    @replace(
+        "app.call_service_handler_sync",
+        "handler", "method", "path", "headers", "body", "query_params",
+    )  # fmt: skip
+    def call_service(
+        original: Callable, handler: Callable, method: str, path: str, headers: dict, body: Any, query: dict,
+        timeout: float | None = None,
+    ) -> tuple:  # fmt: skip
+        task = _task(cloud)
+        if task is not None and enforcing():
+            account, region = here()
+            service = headers["host"].partition(".")[0]
+            sent = body.encode() if isinstance(body, str) else body
+            params = touch("app._routing_params", "method", "path", "headers", "body", "query_params")(
+                method, path, headers, sent, query
+            )
+            action = action_of(service, method, path, headers, sent, params)
+            if action is not None:
+                resource = resource_of(service, method, path, headers, sent, params, region, account)
+                key = task.context.access_key or ""
+                if denial(account, region, key, action, resource):
+                    session = role_session_arn(account, _role_of(_execution.get() or {}), key)
+                    return refuse(service, action, session, secrets.token_hex(16), headers=headers,
+                                  resource_arn=resource)  # fmt: skip
+        return original(handler, method, path, headers, body, query, timeout)
+
+    @replace("services.stepfunctions._prefix_sdk_error", "service_name", "error_code")
+    def error_name(original: Callable, service: str, code: str) -> str:
+        # No SDK has a class for a refusal: it comes out as the service's base class.
+        if code in ("AccessDenied", "AccessDeniedException"):
+            prefix = original(service, "").rstrip(".")
+            return f"{prefix}.{prefix}Exception"
+        return original(service, code)
+
+
+def role_session_arn(account: str, role_arn: str, access_key: str) -> str:
+    session = touch("services.sts._sessions").get(access_key) or {}
+    return session.get("Arn", f"arn:aws:sts::{account}:assumed-role/{role_arn.rpartition('/')[2]}")
+
+
+# CloudFormation ---------------------------------------------------------------------------------------
+
+
+@hook
+def sagemaker_resource_types(cloud: Cloud) -> None:
+    """Unknown types are refused: SageMaker's are made, changed, replaced and deleted through its API."""
+    handlers = touch("services.cloudformation.provisioners._RESOURCE_HANDLERS")
+    replacing = touch("services.cloudformation.provisioners._REPLACING_PROPERTIES")
+    named = touch("services.cloudformation.provisioners._CUSTOM_NAME_REPLACEMENT")
+    tagged = touch("services.cloudformation.provisioners._STACK_TAG_PROPERTY")
+    generated = touch("services.cloudformation.provisioners._physical_name", "stack_name", "logical_id")
+
+    def call(operation: str, params: dict) -> dict:
+        return api.call(cloud.context(*here(), None), operation, params)
+
+    def errors_said(function: Callable) -> Callable:
+        @functools.wraps(function)
+        def said(*args: Any) -> Any:
+            try:
+                return function(*args)
+            except ApiError as error:
+                raise ValueError(
+                    f"{error.message} (Service: SageMaker, Status Code: {error.status}, "
+                    f"Error Code: {error.code})"
+                ) from error
+
+        return said
+
+    for type_name, kind in cfn.TYPES.items():
+
+        def create(logical_id: str, props: dict, stack: str, kind: cfn.Type = kind) -> tuple:
+            name = props.get(kind.named_by) or generated(stack, logical_id, max_len=kind.name_length)
+            return kind.create(call, name, props)
+
+        def update(ref: str, old: dict, new: dict, stack: str, kind: cfn.Type = kind) -> tuple:
+            return kind.update(call, ref.rpartition("/")[2], old, new)
+
+        def delete(ref: str, props: dict, kind: cfn.Type = kind) -> None:
+            kind.delete(call, ref.rpartition("/")[2])
+
+        handlers[type_name] = {
+            "create": errors_said(create),
+            "update": errors_said(update),
+            "delete": errors_said(delete),
+        }
+        replacing[type_name] = kind.replacing
+        named[type_name] = {"name": kind.named_by}
+        tagged[type_name] = ("Tags", "list")
+
+    @replace("services.cloudformation.stacks._runs_on_worker_thread", "resource_type")
+    def on_worker_thread(original: Callable, resource_type: str) -> bool:
+        # An endpoint comes up while requests of its container are answered.
+        return resource_type in cfn.TYPES or original(resource_type)
+
+
+@hook
+def unfinished_stacks_end(cloud: Cloud) -> None:
+    """A stack that was being changed when the server died stays IN_PROGRESS for ever."""
+
+    @replace("services.cloudformation.load_persisted_state", "data")
+    def load(original: Callable, data: dict) -> None:
+        original(data)
+        for stack in touch("services.cloudformation._stacks").all_values():
+            status = stack.get("StackStatus", "")
+            if status.endswith("_IN_PROGRESS") and status != "REVIEW_IN_PROGRESS":
+                begun = status.removesuffix("_IN_PROGRESS").removesuffix("_COMPLETE_CLEANUP")
+                stack["StackStatus"] = f"{begun}_FAILED"
+                stack["StackStatusReason"] = "The local cloud ended while the stack was being changed"
+
+
+# Lambda -----------------------------------------------------------------------------------------------
+
+
+@hook
+def functions_fail_by_their_own_exception(cloud: Cloud) -> None:
+    """A function's error type is always the same: no Retry or Catch on an exception class would match."""
+    last_line = re.compile(r"^(?:[\w.]+\.)?(\w+)(?::|$)")
+
+    @replace("services.lambda_svc._execute_function_warm", "func", "event", "request_id")
+    def execute(original: Callable, func: dict, event: Any, request_id: str) -> dict:
+        result = original(func, event, request_id)
+        body = result.get("body")
+        if result.get("error") and isinstance(body, dict) and body.get("errorType") == "Runtime.HandlerError":
+            trace = [line for line in result.get("log", "").splitlines() if line.strip()]
+            starts = [index for index, line in enumerate(trace) if line.startswith("Traceback (most recent")]
+            for line in trace[starts[-1] + 1 :] if starts else []:
+                if not line.startswith(" ") and (found := last_line.match(line)):
+                    body["errorType"] = found[1]
+                    break
+        return result

@@ -1,0 +1,89 @@
+"""The running local cloud, as the local SageMaker sees it."""
+
+from __future__ import annotations
+
+import re
+import threading
+from pathlib import Path
+from typing import Any
+
+from boto3.session import Session
+
+from local.emulator import hooks
+from local.images import store as images
+from local.images.store import Image
+from local.reaper import Reaper
+from local.sagemaker.api import ApiError
+
+_ECR = re.compile(r"(\d{12})\.dkr\.ecr\.([a-z0-9-]+)\.amazonaws\.com/([^:@]+)(?::([^@]+))?(?:@(sha256:\w+))?")
+
+
+def _own(account: str) -> dict[str, str]:
+    """The cloud's own keys in an account: the emulator lets an account's number act as its root."""
+    return {"AWS_ACCESS_KEY_ID": account, "AWS_SECRET_ACCESS_KEY": "test", "AWS_SESSION_TOKEN": ""}
+
+
+class LocalPlatform:
+    """Implements `local.sagemaker.platform.Platform`; every method may be called from any thread."""
+
+    def __init__(self, endpoint_url: str, home: Path, reaper: Reaper):
+        self.endpoint_url, self.home, self._reaper = endpoint_url, home, reaper
+        self.settings: dict[str, Any] = {}
+        self._clients: dict[tuple[str, ...], Any] = {}
+        self._lock = threading.Lock()
+
+    def credentials(self, account: str, region: str, role_arn: str, session: str) -> dict[str, str]:
+        # As on AWS, a role that SageMaker may not assume is found out when it is used.
+        if hooks.enforcing() and not hooks.assumable(account, role_arn, "sagemaker.amazonaws.com"):
+            raise ApiError(
+                "ValidationException",
+                f"Could not assume role {role_arn}. Please ensure that the role exists and allows principal "
+                "'sagemaker.amazonaws.com' to assume the role.",
+            )
+        return hooks.role_session(account, role_arn, session) | {
+            "AWS_REGION": region,
+            "AWS_DEFAULT_REGION": region,
+            "AWS_ENDPOINT_URL": self.endpoint_url,
+        }
+
+    def client(self, service: str, account: str, region: str, role_arn: str, session: str) -> Any:
+        acting = self.credentials(account, region, role_arn, session) if role_arn else _own(account)
+        key = (service, region, acting["AWS_ACCESS_KEY_ID"])
+        with self._lock:  # making a client is not safe from several threads, using one is
+            if key not in self._clients:
+                self._clients[key] = Session().client(
+                    service,
+                    region_name=region,
+                    endpoint_url=self.endpoint_url,
+                    aws_access_key_id=acting["AWS_ACCESS_KEY_ID"],
+                    aws_secret_access_key=acting["AWS_SECRET_ACCESS_KEY"],
+                    aws_session_token=acting["AWS_SESSION_TOKEN"] or None,
+                )
+            return self._clients[key]
+
+    def authorize(self, account: str, region: str, access_key: str, action: str, resource: str) -> None:
+        denied = hooks.denial(account, region, access_key, action, resource)
+        if denied:
+            raise ApiError("AccessDeniedException", denied)
+
+    def image(self, account: str, region: str, uri: str) -> Image:
+        address = _ECR.fullmatch(uri)
+        if address is None:
+            raise ApiError("ValidationException", f"{uri} is not the address of an image in Amazon ECR")
+        owner, place, repository, tag, digest = address.groups()
+        manifest = hooks.image_manifest(owner, place, repository, digest or tag or "latest")
+        if manifest is None:
+            raise ApiError("ValidationException", f"Requested image {uri} not found.")
+        try:
+            return images.resolve(manifest)
+        except (KeyError, ValueError, OSError) as error:
+            raise ApiError("ValidationException", f"{uri} has no image on this machine: {error}") from error
+
+    def publish(self, account: str, region: str, detail_type: str, detail: dict, resource: str) -> None:
+        hooks.put_event(account, region, "aws.sagemaker", detail_type, detail, resource)
+
+    def adopt(self, process_group: int) -> None:
+        self._reaper.adopt(process_group)
+
+    def release(self, process_group: int) -> None:
+        self._reaper.release(process_group)

@@ -1,0 +1,302 @@
+# pyright: reportMissingImports=false, reportAttributeAccessIssue=false
+"""The local cloud's server: MiniStack, SageMaker and what goes with them, in one process.
+
+    python -m local.emulator.server --port 4566 --home .groundplan/cloud --region eu-west-1
+
+Runs in the environment `cloud`; `local.cloud.LocalCloud` starts it. Binds 127.0.0.1 and nothing else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import fcntl
+import json
+import logging
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+from hypercorn.asyncio import serve
+from hypercorn.config import Config
+
+from local.emulator import hooks
+from local.emulator.platform import LocalPlatform
+from local.emulator.snapshots import Snapshots
+from local.reaper import GRACE_SECONDS, Reaper
+from local.sagemaker import hosting, http, notebooks, quotas, training
+from local.sagemaker.api import Context
+from local.sagemaker.store import Store
+
+ACCOUNT = "000000000000"
+INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "GROUNDPLAN_HOME", "SSL_CERT_FILE")
+"""What the server keeps of the environment it is started in. Lambda functions inherit the server's
+environment, and nothing of the person's own, credentials least of all, may reach them."""
+
+logger = logging.getLogger("groundplan")
+
+
+def settle(port: int, home: Path, region: str) -> None:
+    """Give MiniStack the environment that it reads while it is imported."""
+    kept = {name: os.environ[name] for name in INHERITED if name in os.environ}
+    scratch = home / "tmp"
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir(parents=True)
+    os.environ.clear()
+    os.environ.update(kept)
+    os.environ.update(
+        GATEWAY_PORT=str(port),
+        BIND_HOST="127.0.0.1",
+        MINISTACK_REGION=region,
+        MINISTACK_ACCOUNT_ID=ACCOUNT,
+        PERSIST_STATE="1",
+        STATE_DIR=str(home / "state"),
+        S3_PERSIST="1",
+        S3_DATA_DIR=str(home / "s3"),
+        TMPDIR=str(scratch),
+        # Nothing listens but the one port, and no Docker on this machine is looked at.
+        IOT_MTLS_ENABLED="0",
+        SFTP_ENABLED="0",
+        DOCKER_HOST="unix:///nonexistent/docker.sock",
+        LOG_LEVEL="WARNING",
+    )
+
+
+class Server:
+    """Everything of one cloud that lives in this process."""
+
+    def __init__(self, port: int, home: Path, region: str, snowflake_python: str | None, lock: int):
+        self.port, self.home, self.region = port, home, region
+        self.reaper = Reaper(lock)
+        self.reaper.adopt(os.getpgrp())  # this process and the Lambda functions' processes
+        self.snowflake = Snowflake(home, snowflake_python, self.reaper) if snowflake_python else None
+        self.platform = LocalPlatform(f"http://127.0.0.1:{port}", home, self.reaper)
+        self.store = Store(home / "sagemaker.sqlite")
+        self.snapshots = Snapshots(home / "state")
+        hooks.install(self)
+
+    # What the hooks ask for.
+
+    def context(self, account: str, region: str, access_key: str | None) -> Context:
+        return Context(self.platform, self.store.scoped(account, region), access_key)
+
+    def sagemaker(self, *request: Any) -> tuple[int, dict[str, str], bytes]:
+        return http.handle_request(self.platform, self.store, *request)
+
+    def changed(self) -> None:
+        self.snapshots.changed()
+
+    # Its life.
+
+    def begin(self) -> None:
+        """Once requests are answered: bring what the last server left unfinished to an end, or back up."""
+        self.snapshots.start()
+        training.recover(self.platform, self.store)
+        hosting.recover(self.platform, self.store)
+        notebooks.recover(self.platform, self.store)
+
+    async def serve(self) -> None:
+        config = Config()
+        config.bind = [f"127.0.0.1:{self.port}"]
+        config.keep_alive_timeout = 75
+        config.graceful_timeout = 1
+        config.loglevel = "WARNING"
+        ended = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, ended.set)
+
+        async def until_ended() -> None:
+            await ended.wait()
+            # While requests are still answered: containers that end deliver their last log lines.
+            await asyncio.to_thread(self._end_instances)
+
+        await serve(self.application, config, shutdown_trigger=until_ended)  # type: ignore[arg-type]
+
+    async def application(self, scope: dict, receive: Any, send: Any) -> None:
+        """MiniStack's application, with the addresses of ours beside it."""
+        if scope["type"] == "http" and scope["path"].startswith("/_groundplan/"):
+            await self._administer(scope, receive, send)
+        else:
+            await hooks.application()(scope, receive, send)
+            if scope["type"] == "http" and scope["method"] != "GET":
+                self.changed()
+
+    def stop(self) -> None:
+        """After the last request: nothing of this cloud but this process runs afterwards."""
+        try:
+            self.snapshots.stop()
+            (self.home / "server.json").unlink(missing_ok=True)
+            hooks.end_functions()
+        finally:
+            self.reaper.release(os.getpgrp())
+            self.reaper.end()
+
+    def _end_instances(self) -> None:
+        for end in (training.shutdown, hosting.shutdown):
+            try:
+                end(self.store)
+            except Exception:
+                logger.exception("An end that was not clean; the reaper ends what is left")
+
+    # Its own addresses.
+
+    async def _administer(self, scope: dict, receive: Any, send: Any) -> None:
+        body = b""
+        while True:
+            message = await receive()
+            body += message.get("body", b"")
+            if not message.get("more_body"):
+                break
+        path, status = scope["path"].removeprefix("/_groundplan/"), 200
+        try:
+            given = json.loads(body or b"{}")
+            if scope["method"] == "GET" and path == "status":
+                answer = self.status()
+            elif scope["method"] == "POST" and path == "iam":
+                hooks.enforce(bool(given["enforce"]))
+                answer = {"enforce": hooks.enforcing()}
+            elif scope["method"] == "POST" and path == "settings":
+                answer = self._set(given)
+            else:
+                status, answer = 404, {"error": f"{scope['method']} {scope['path']} is not known"}
+        except (KeyError, ValueError, TypeError) as error:
+            status, answer = 400, {"error": f"{type(error).__name__}: {error}"}
+        headers = [(b"content-type", b"application/json")]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": json.dumps(answer).encode()})
+
+    def _set(self, given: dict[str, Any]) -> dict[str, Any]:
+        """Change quotas and paces; null puts one back to its default."""
+        unknown = sorted(set(given) - set(quotas.DEFAULTS))
+        if unknown:
+            raise ValueError(f"{unknown[0]} is no setting; there are {', '.join(quotas.DEFAULTS)}")
+        for name, value in given.items():
+            if value is None:
+                self.platform.settings.pop(name, None)
+            else:
+                self.platform.settings[name] = value
+        return quotas.DEFAULTS | self.platform.settings
+
+    def status(self) -> dict[str, Any]:
+        jobs, endpoints = [], []
+        for account, region in self.store.scopes():
+            scope = self.store.scoped(account, region)
+            jobs += [(job["TrainingJobName"], job["TrainingJobStatus"]) for job in scope.all("training-job")]
+            endpoints += [(one["EndpointName"], one["EndpointStatus"]) for one in scope.all("endpoint")]
+        return {
+            "pid": os.getpid(),
+            "endpoint_url": self.platform.endpoint_url,
+            "region": self.region,
+            "account": ACCOUNT,
+            "iam_enforced": hooks.enforcing(),
+            "snowflake": self.snowflake.port if self.snowflake else None,
+            "stacks": hooks.stacks(),
+            "training_jobs_running": [name for name, status in jobs if status in ("InProgress", "Stopping")],
+            "endpoints": [{"name": name, "status": status} for name, status in endpoints],
+            "executions_running": hooks.executions_running(),
+            "functions_warm": hooks.functions_running(),
+        }
+
+
+class Snowflake:
+    """The local Snowflake, a process beside the server."""
+
+    def __init__(self, home: Path, python: str, reaper: Reaper):
+        self._log = (home / "snowflake.log").open("ab")
+        self._file = home / "snowflake.json"
+        self._before = self._file.stat().st_mtime_ns if self._file.exists() else 0
+        arguments = ["--home", str(home / "snowflake"), "--credentials", str(self._file)]
+        self._process = subprocess.Popen(
+            [python, "-m", "local.snowflake.server", *arguments],
+            cwd=Path(__file__).resolve().parents[2],
+            stdin=subprocess.DEVNULL,
+            stdout=self._log,
+            stderr=self._log,
+            start_new_session=True,
+        )
+        reaper.adopt(self._process.pid)
+
+    @property
+    def port(self) -> int:
+        return json.loads(self._file.read_text())["port"]
+
+    def wait(self, seconds: float = 60) -> None:
+        """Until it answers. Raises `RuntimeError` when it ended or does not answer in time."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            if self._process.poll() is not None:
+                raise RuntimeError(f"The local Snowflake ended; see {self._log.name}")
+            if self._file.exists() and self._file.stat().st_mtime_ns != self._before:
+                with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
+                    return
+            time.sleep(0.05)
+        raise RuntimeError(f"The local Snowflake does not answer; see {self._log.name}")
+
+
+def begin(server: Server) -> None:
+    """Wait until all of the cloud answers, then say so in `server.json`."""
+    url = f"{server.platform.endpoint_url}/_groundplan/status"
+    try:
+        while True:
+            with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=5):  # noqa: S310
+                break
+            time.sleep(0.02)
+        server.begin()
+        if server.snowflake:
+            server.snowflake.wait()
+    except Exception:
+        logger.exception("The cloud could not begin")
+        os.kill(os.getpid(), signal.SIGTERM)
+        return
+    draft = server.home / "server.json.tmp"
+    draft.write_text(json.dumps({"pid": os.getpid(), "port": server.port, "region": server.region}))
+    draft.replace(server.home / "server.json")
+
+
+def alone(home: Path) -> int:
+    """Hold this home's lock; returns its file descriptor. Waits for the end of a cloud that was killed."""
+    lock = os.open(home / "lock", os.O_WRONLY | os.O_CREAT, 0o600)
+    deadline = time.monotonic() + 2 * GRACE_SECONDS
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return lock
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                sys.exit(f"A cloud is running in {home} already")
+            time.sleep(0.05)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="local.emulator.server", description="The local cloud's server.")
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--home", type=Path, required=True, help="this cloud's folder")
+    parser.add_argument("--region", default="eu-west-1")
+    parser.add_argument("--snowflake", metavar="PYTHON", help="start the local Snowflake with this Python")
+    asked = parser.parse_args()
+    home = asked.home.resolve()
+    home.mkdir(parents=True, exist_ok=True)
+    home.chmod(0o700)  # secrets lie below it
+    lock = alone(home)
+    if os.getpgrp() != os.getpid():
+        os.setpgrp()  # so that the group is this cloud's alone
+    settle(asked.port, home, asked.region)
+    server = Server(asked.port, home, asked.region, asked.snowflake, lock)
+    threading.Thread(target=begin, args=[server], daemon=True).start()
+    try:
+        asyncio.run(server.serve())
+    finally:
+        server.stop()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,207 @@
+"""What a state machine's tasks do beyond MiniStack: call SageMaker, and ask IAM before every call."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from botocore.model import ListShape, MapShape, StructureShape
+
+from local.sagemaker import api
+from local.sagemaker.api import ApiError
+
+POLL_SECONDS = 0.25
+"""Between two looks at a job that a `.sync` task waits for."""
+
+MODELLED_ERRORS = {
+    "ConflictException": "ConflictException",
+    "ResourceInUse": "ResourceInUseException",
+    "ResourceLimitExceeded": "ResourceLimitExceededException",
+    "ResourceNotFound": "ResourceNotFoundException",
+}
+"""SageMaker's error codes that the SDK has a class for, and its name. All others come out as the
+service's base class: a throttled call is `SageMaker.AmazonSageMakerException` to a `Retry`."""
+
+OPTIMIZED = {
+    "CreateEndpoint",
+    "CreateEndpointConfig",
+    "CreateHyperParameterTuningJob",
+    "CreateLabelingJob",
+    "CreateModel",
+    "CreateProcessingJob",
+    "CreateTrainingJob",
+    "CreateTransformJob",
+    "UpdateEndpoint",
+}
+"""The operations of `arn:aws:states:::sagemaker:*`."""
+
+MANAGED_RULE = "StepFunctionsGetEventsForSageMakerTrainingJobsRule"
+"""The rule by which Step Functions hears that a job has ended; the role must be allowed to keep it."""
+
+
+class TaskError(Exception):
+    """A task failed with this error name and cause."""
+
+    def __init__(self, error: str, cause: str):
+        super().__init__(f"{error}: {cause}")
+        self.error, self.cause = error, cause
+
+
+@dataclass(frozen=True)
+class Task:
+    """A task while it runs: the caller under the state machine's role, and how long it may go on."""
+
+    context: api.Context
+    goes_on: Callable[[], bool]
+    """False once the execution was stopped or the task's time is over."""
+
+    def sagemaker(self, resource: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        """One `sagemaker:` or `aws-sdk:sagemaker:` task; returns its result. Raises `TaskError`."""
+        integration, _, action = resource.removeprefix("arn:aws:states:::").rpartition(":")
+        action, _, pattern = action.partition(".")
+        operation = action[:1].upper() + action[1:]
+        optimized = integration == "sagemaker"
+        if (optimized and operation not in OPTIMIZED) or pattern not in ("", "sync"):
+            raise TaskError("States.Runtime", f"Step Functions has no integration {resource}")
+        base = "AmazonSageMakerException" if optimized else "SageMakerException"
+        try:
+            if pattern == "sync":
+                return self._job(operation, arguments)
+            answer = api.call(self.context, operation, renamed(operation, arguments))
+        except ApiError as error:
+            name = MODELLED_ERRORS.get(error.code, base)
+            raise TaskError(
+                f"SageMaker.{name}",
+                f"{error.message} (Service: SageMaker, Status Code: {error.status}, "
+                f"Error Code: {error.code})",
+            ) from error
+        shape = api.service_model().operation_model(operation).output_shape
+        return shown(shape, answer, milliseconds=optimized) if shape else answer
+
+    def _job(self, operation: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        """Start a training job and wait for its end; the result is what Describe says then."""
+        if operation != "CreateTrainingJob":
+            raise TaskError("States.Runtime", f"{operation}.sync is not built in the local cloud")
+        rule = f"arn:aws:events:{self.context.region}:{self.context.account}:rule/{MANAGED_RULE}"
+        for action in ("events:PutTargets", "events:PutRule", "events:DescribeRule"):
+            self._authorize(action, rule)
+        api.call(self.context, operation, arguments)
+        name = {"TrainingJobName": arguments["TrainingJobName"]}
+        while True:
+            job = api.call(self.context, "DescribeTrainingJob", name)
+            if job["TrainingJobStatus"] not in ("InProgress", "Stopping"):
+                break
+            if not self.goes_on():
+                if job["TrainingJobStatus"] == "InProgress":
+                    api.call(self.context, "StopTrainingJob", name)
+                raise TaskError("States.Timeout", f"The task ended before {name['TrainingJobName']} did")
+            time.sleep(POLL_SECONDS)
+        shape = api.service_model().operation_model("DescribeTrainingJob").output_shape
+        result = shown(shape, job, milliseconds=True)
+        if job["TrainingJobStatus"] != "Completed":
+            raise TaskError("States.TaskFailed", json.dumps(result))
+        return result
+
+    def _authorize(self, action: str, resource: str) -> None:
+        context = self.context
+        if context.access_key is not None:
+            context.platform.authorize(context.account, context.region, context.access_key, action, resource)
+
+    def authorize(self, resource: str, arguments: Any) -> None:
+        """Ask IAM whether the role may do what an optimized integration of another service does."""
+        for action, target, error in needs(resource, arguments, self.context.account, self.context.region):
+            try:
+                self._authorize(action, target)
+            except ApiError as denied:
+                raise TaskError(error, denied.message) from denied
+
+
+def needs(resource: str, arguments: Any, account: str, region: str) -> Iterator[tuple[str, str, str]]:
+    """(action, resource, error name of a refusal) that an optimized integration needs granted."""
+
+    def arn(service: str, name: str) -> str:
+        return name if name.startswith("arn:") else f"arn:aws:{service}:{region}:{account}:{name}"
+
+    service, _, action = resource.removeprefix("arn:aws:states:::").partition(":")
+    action = action.partition(".")[0]
+    arguments = arguments if isinstance(arguments, dict) else {}
+    if service == "lambda":
+        function = str(arguments.get("FunctionName", ""))
+        target = function if function.startswith("arn:") else arn("lambda", f"function:{function}")
+        yield "lambda:InvokeFunction", target, "Lambda.AWSLambdaException"
+    elif service == "sqs":
+        queue = str(arguments.get("QueueUrl", "")).rpartition("/")[2]
+        yield "sqs:SendMessage", arn("sqs", queue), "SQS.AmazonSQSException"
+    elif service == "sns":
+        topic = str(arguments.get("TopicArn") or arguments.get("TargetArn") or "*")
+        yield "sns:Publish", topic, "SNS.AuthorizationErrorException"
+    elif service == "events":
+        for entry in arguments.get("Entries", []):
+            bus = arn("events", f"event-bus/{entry.get('EventBusName', 'default')}")
+            if str(entry.get("EventBusName", "")).startswith("arn:"):
+                bus = entry["EventBusName"]
+            yield "events:PutEvents", bus, "EventBridge.AmazonEventBridgeException"
+    elif service == "dynamodb":
+        table = str(arguments.get("TableName", ""))
+        target = table if table.startswith("arn:") else arn("dynamodb", f"table/{table}")
+        name = action[:1].upper() + action[1:]
+        yield f"dynamodb:{name}", target, "DynamoDB.AmazonDynamoDBException"
+    elif service == "states":
+        machine = str(arguments.get("StateMachineArn", ""))
+        yield "states:StartExecution", machine, "StepFunctions.AWSStepFunctionsException"
+    elif service == "ecs":
+        task = arn("ecs", f"task-definition/{arguments.get('TaskDefinition', '')}")
+        yield "ecs:RunTask", task, "ECS.AmazonECSException"
+
+
+def sdk_name(name: str) -> str:
+    """A member's name as Step Functions' SDK spells it: `EnableSSMAccess` is `EnableSsmAccess`."""
+    return re.sub(r"([A-Z])([A-Z]+)(?=[A-Z][a-z])", lambda found: found[1] + found[2].lower(), name)
+
+
+def renamed(operation: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    """A task's arguments with the members named as the service names them."""
+
+    def value_of(shape: Any, value: Any) -> Any:
+        if isinstance(shape, StructureShape) and isinstance(value, dict):
+            members: Any = shape.members
+            names = {sdk_name(name): name for name in members}
+            wire = {key if key in members else names.get(key, key): item for key, item in value.items()}
+            return {key: value_of(members.get(key), item) for key, item in wire.items()}
+        if isinstance(shape, ListShape) and isinstance(value, list):
+            return [value_of(shape.member, item) for item in value]
+        if isinstance(shape, MapShape) and isinstance(value, dict):
+            return {key: value_of(shape.value, item) for key, item in value.items()}
+        return value
+
+    model = api.service_model()
+    if operation not in model.operation_names:
+        return arguments
+    return value_of(model.operation_model(operation).input_shape, arguments)
+
+
+def shown(shape: Any, value: Any, milliseconds: bool) -> Any:
+    """An answer as a task's result has it: the optimized integrations keep the service's names and give
+    times as epoch milliseconds; the SDK's have the SDK's names and ISO 8601."""
+    if isinstance(shape, StructureShape):
+        members: Any = shape.members
+        return {
+            name if milliseconds else sdk_name(name): shown(members.get(name), item, milliseconds)
+            for name, item in value.items()
+            if item is not None
+        }
+    if isinstance(shape, ListShape):
+        return [shown(shape.member, item, milliseconds) for item in value]
+    if isinstance(shape, MapShape):
+        return {key: shown(shape.value, item, milliseconds) for key, item in value.items()}
+    if shape is not None and shape.type_name == "timestamp":
+        whole = round(float(value) * 1000)
+        if milliseconds:
+            return whole
+        moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole // 1000))
+        return f"{moment}.{whole % 1000:03d}Z"
+    return value
