@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import re
 import time
+import unicodedata
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -169,21 +170,35 @@ def _constraints(shape: Any, value: Any, where: str) -> Iterator[str]:
             yield f"Value '{value}' at '{where}' must be one of [{', '.join(shape.enum)}]"
         if "max" in shape.metadata and len(value) > shape.metadata["max"]:
             yield f"Value at '{where}' must have at most {shape.metadata['max']} characters"
-        pattern = shape.metadata.get("pattern")
-        if pattern and not re.fullmatch(_python_pattern(pattern), value, re.DOTALL):
-            yield f"Value '{value}' at '{where}' must match the pattern {pattern}"
+        wanted = shape.metadata.get("pattern")
+        if wanted and (pattern := _pattern(wanted)) and not pattern.fullmatch(value):
+            yield f"Value '{value}' at '{where}' must match the pattern {wanted}"
     elif shape.type_name in ("integer", "long", "float", "double") and value > shape.metadata.get(
         "max", value
     ):
         yield f"Value {value} at '{where}' must be at most {shape.metadata['max']}"
 
 
-def _python_pattern(pattern: str) -> str:
-    """The model's patterns are Java's; the few classes Python lacks are spelled out."""
-    return (
-        pattern.replace(r"\p{L}", r"[^\W\d_]").replace(r"\p{Z}", r"\s").replace(r"\p{N}", r"\d")
-        .replace(r"\p{P}", r"[!-/:-@\[-`{-~]").replace(r"\p{M}", r"[\u0300-\u036f]")
-    )  # fmt: skip
+@functools.cache
+def _pattern(java: str) -> re.Pattern[str] | None:
+    """One of the model's patterns, which are Java's; None for one that Python cannot express."""
+    text = re.sub(r"\\p\{(\w+)\}", lambda match: _characters(match[1]), java)
+    text = re.sub(r"\$\{\d+,\d+\}$", "", text)  # a slip in the model: "at the end, 1 to 128 times"
+    try:
+        return re.compile(text, re.DOTALL)
+    except re.error:
+        return None
+
+
+@functools.cache
+def _characters(category: str) -> str:
+    """Java's `\\p{category}` as what stands between the brackets of a Python character class."""
+    if category == "Alnum":
+        return "a-zA-Z0-9"
+    member = [unicodedata.category(chr(code)).startswith(category) for code in range(0x20000)] + [False]
+    starts = [code for code in range(0x20000) if member[code] and not (code and member[code - 1])]
+    ends = [code for code in range(0x20000) if member[code] and not member[code + 1]]
+    return "".join(f"\\U{start:08x}-\\U{end:08x}" for start, end in zip(starts, ends, strict=True))
 
 
 def page(

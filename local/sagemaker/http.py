@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import logging
 import re
@@ -10,17 +9,17 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import unquote
 
-from local.sagemaker import api
+from local.sagemaker import api, hosting, models, notebooks, registry, tags, training
 from local.sagemaker.api import ApiError, Context
 from local.sagemaker.platform import Platform
 from local.sagemaker.store import Store
 
 Response = tuple[int, dict[str, str], bytes]
 
-logger = logging.getLogger(__name__)
+OPERATED_BY = (hosting, models, notebooks, registry, tags, training)
+"""Each registers its operations where it is imported."""
 
-for _module in ("training", "hosting", "registry", "notebooks", "tags"):
-    importlib.import_module(f"local.sagemaker.{_module}")  # each registers its operations
+logger = logging.getLogger(__name__)
 
 _RUNTIME = re.compile(r"/endpoints/([^/]+)/(invocations|async-invocations|invocations-\w+-stream)")
 _RUNTIME_UNBUILT = {
@@ -88,8 +87,6 @@ def _invoke(
         )
     if method != "POST":
         raise ApiError("MethodNotAllowedException", f"{method} is not allowed on an endpoint", 405)
-    from local.sagemaker import hosting
-
     return hosting.invoke(context, endpoint, headers, body)
 
 
