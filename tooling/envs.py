@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import fcntl
+import functools
 import hashlib
 import os
 import platform
@@ -78,8 +79,10 @@ def uv() -> Path:
     return program
 
 
-def _pip_settings() -> list[str]:
-    """What pip on this machine is told about where packages come from, as uv's options."""
+@functools.cache
+def _pip_settings() -> dict[str, str]:
+    """What pip on this machine is told about where packages come from, as uv's environment: an option on
+    its command line comes before it."""
     python = MACHINE_PYTHON if MACHINE_PYTHON.exists() else sys.executable
     shown = subprocess.run(
         [str(python), "-m", "pip", "config", "list"], capture_output=True, text=True, check=False
@@ -88,12 +91,12 @@ def _pip_settings() -> list[str]:
     for line in shown.splitlines():
         key, _, value = line.partition("=")
         values[key.rpartition(".")[2]] = value.strip("'\"")
-    options = []
+    settings = {}
     if "index-url" in values:
-        options += ["--default-index", values["index-url"]]
-    for folder in values.get("find-links", "").split():
-        options += ["--find-links", folder]
-    return options
+        settings["UV_DEFAULT_INDEX"] = values["index-url"]
+    if "find-links" in values:
+        settings["UV_FIND_LINKS"] = ",".join(values["find-links"].split())
+    return settings
 
 
 def build(folder: Path, requirements: Path) -> Path:
@@ -128,11 +131,12 @@ def make(
         tool, started = str(uv()), time.monotonic()
         say(f"  installing {folder.name} from {source}")
         quiet = ["--quiet", "--no-progress"]
-        into = [*_pip_settings(), "--python", str(python_of(folder))]
+        into, settings = ["--python", str(python_of(folder))], _pip_settings() | os.environ
         try:
             subprocess.run([tool, "venv", *quiet, "--clear", "--python", python, str(folder)], check=True)
             for command, *arguments in steps:
-                subprocess.run([tool, "pip", command, *quiet, *into, *arguments], check=True, cwd=cwd)
+                run = [tool, "pip", command, *quiet, *into, *arguments]
+                subprocess.run(run, check=True, cwd=cwd, env=settings)
         except subprocess.CalledProcessError:
             shutil.rmtree(folder, ignore_errors=True)
             raise

@@ -382,7 +382,8 @@ class _Reader:
             elif option in PIP_VALUES:
                 if value.startswith((".", "/")):
                     raise instruction.error(f"{option} {value}: only an address is supported, not a folder")
-                arguments += [option, value]
+                # By this name it comes before what this machine's own settings say.
+                arguments += ["--default-index" if option in ("-i", "--index-url") else option, value]
             elif option in PIP_FLAGS:
                 arguments.append(option)
             elif option == "--pre":
