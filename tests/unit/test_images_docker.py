@@ -23,7 +23,13 @@ ENTRYPOINT ["python", "/opt/program/code/main.py"]
 
 
 @pytest.fixture(scope="module")
-def endpoint(tmp_path_factory):
+def python():
+    """The Python of the environment "cloud"."""
+    return envs.environment("cloud")
+
+
+@pytest.fixture(scope="module")
+def endpoint(tmp_path_factory, python):
     """A MiniStack of its own on a free port, ended with the module."""
     log = tmp_path_factory.mktemp("ministack") / "log"
     with socket.socket() as free:
@@ -39,7 +45,7 @@ def endpoint(tmp_path_factory):
     }
     with log.open("w") as stream:
         server = subprocess.Popen(
-            [envs.environment("cloud"), "-m", "ministack.app"],
+            [python, "-m", "ministack.app"],
             env=environment,
             cwd=log.parent,
             stdout=stream,
@@ -61,7 +67,8 @@ def endpoint(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory):
+def home(tmp_path_factory, python):
+    """A store of its own for this module, with the installer borrowed."""
     folder = tmp_path_factory.mktemp("home")
     (folder / "envs").mkdir()
     (folder / "envs" / "uv").symlink_to(envs.uv().parents[1])
@@ -71,9 +78,8 @@ def home(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def cloud(home, endpoint):
+def cloud(home, endpoint, python):
     """The environment that the CDK's command line runs in, but for what a person's own shell adds."""
-    python = envs.ROOT / ".groundplan" / "envs" / "cloud" / "bin" / "python"
     return {
         "PATH": os.environ["PATH"],
         "CDK_DOCKER": str(launcher(home / "a folder", python)),
