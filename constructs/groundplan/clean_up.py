@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+from aws_cdk import ArnFormat, CustomResource, Duration, RemovalPolicy, Stack
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_lambda as lambda_
+from aws_cdk import aws_logs as logs
+from constructs import Construct
+
+from groundplan.artifact_bucket import ArtifactBucket
+from groundplan.model_registry import ModelRegistry
+from groundplan.permissions import allow
+
+
+class CleanUp(Construct):
+    """Deletes, with the stack, what a workflow created in SageMaker while it lived.
+
+    CloudFormation knows nothing of the endpoint, the models and the jobs that `TrainAndDeploy` makes; left
+    alone they would outlive the stack, and the endpoint would go on serving. Make the workflow depend on this
+    construct, so that nothing is created any more when it runs.
+
+    :param code: the handler (`runtime/clean_up`), a function `handler.handler`.
+    :param endpoint_name: the endpoint; whatever else is deleted has a name that begins with it and a hyphen.
+    :param bucket: emptied. Default: none, the bucket is retained.
+    :param registry: emptied. Default: none, the models' record is retained.
+    :param log_retention: how long the handler's log is kept. Default: one month.
+    """
+
+    def __init__(
+        self,
+        scope: Construct,
+        id: str,
+        *,
+        code: lambda_.Code,
+        endpoint_name: str,
+        bucket: ArtifactBucket | None = None,
+        registry: ModelRegistry | None = None,
+        log_retention: logs.RetentionDays = logs.RetentionDays.ONE_MONTH,
+    ) -> None:
+        super().__init__(scope, id)
+        log_group = logs.LogGroup(self, "Log", retention=log_retention, removal_policy=RemovalPolicy.DESTROY)
+        role = iam.Role(self, "Role", assumed_by=iam.ServicePrincipal("lambda.amazonaws.com"))
+        self._allow(role, endpoint_name, bucket, registry)
+        log_group.grant_write(role)
+        timeout = Duration.minutes(15)
+        self.function = lambda_.Function(
+            self,
+            "Function",
+            code=code,
+            handler="handler.handler",
+            runtime=lambda_.Runtime.PYTHON_3_14,
+            architecture=lambda_.Architecture.ARM_64,
+            memory_size=256,
+            timeout=timeout,
+            role=role,
+            log_group=log_group,
+            description=f"Deletes what the workflow of {endpoint_name} left behind, with its stack",
+        )
+        """The function that deletes."""
+        resource = CustomResource(
+            self,
+            "Resource",
+            resource_type="Custom::SageMakerCleanUp",
+            service_token=self.function.function_arn,
+            service_timeout=timeout,
+            properties={
+                "EndpointName": endpoint_name,
+                "BucketName": bucket.bucket.bucket_name if bucket else "",
+                "ModelPackageGroupName": registry.name if registry else "",
+            },
+        )
+        for container in (bucket, registry):  # which cannot be deleted before they are empty
+            if container:
+                resource.node.add_dependency(container)
+
+    def _allow(
+        self, role: iam.Role, name: str, bucket: ArtifactBucket | None, registry: ModelRegistry | None
+    ) -> None:
+        stack = Stack.of(self)
+
+        def arn(kind: str, resource: str) -> str:
+            return stack.format_arn(service="sagemaker", resource=kind, resource_name=resource)
+
+        job_logs = stack.format_arn(
+            service="logs",
+            resource="log-group",
+            resource_name="/aws/sagemaker/TrainingJobs",
+            arn_format=ArnFormat.COLON_RESOURCE_NAME,
+        )
+        own = "The workflow's executions name what they create after themselves."
+        lists = "IAM knows no resource for a list; the handler deletes only what has the workflow's names."
+        allow(role, "sagemaker:StopTrainingJob", on=[arn("training-job", f"{name}-*")], because=own)
+        allow(
+            role,
+            "sagemaker:DescribeEndpoint",
+            "sagemaker:DeleteEndpoint",
+            on=[arn("endpoint", name), arn("endpoint", f"{name}-*")],
+            because=own,
+        )
+        allow(role, "sagemaker:DeleteEndpointConfig", on=[arn("endpoint-config", f"{name}-*")], because=own)
+        allow(role, "sagemaker:DeleteModel", on=[arn("model", f"{name}-*")], because=own)
+        allow(role, "logs:DescribeLogStreams", on=[job_logs])
+        allow(role, "logs:DeleteLogStream", on=[f"{job_logs}:log-stream:{name}-*"], because=own)
+        allow(
+            role,
+            "sagemaker:ListTrainingJobs",
+            "sagemaker:ListEndpoints",
+            "sagemaker:ListEndpointConfigs",
+            "sagemaker:ListModels",
+            "sagemaker:ListModelPackages",
+            on=["*"],
+            because=lists,
+        )
+        if bucket:
+            allow(role, "s3:ListBucket", "s3:ListBucketVersions", on=[bucket.bucket.bucket_arn])
+            allow(
+                role,
+                "s3:DeleteObject",
+                "s3:DeleteObjectVersion",
+                on=[bucket.bucket.arn_for_objects("*")],
+                because="A bucket is deleted whole.",
+            )
+        if registry:
+            allow(
+                role,
+                "sagemaker:DeleteModelPackage",
+                on=[registry.package_arns],
+                because="A group of packages is deleted whole.",
+            )

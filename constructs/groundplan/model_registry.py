@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+from aws_cdk import RemovalPolicy, Stack
+from aws_cdk import aws_sagemaker as sagemaker
+from constructs import Construct
+
+
+class ModelRegistry(Construct):
+    """A group of model packages: every model that was trained, with its figures and whether it was approved.
+
+    :param name: the group's name, unique in the account and Region.
+    :param description: what its models are for.
+    :param retain: whether the group and its packages outlive the stack. Default: False; whoever deletes the
+        stack must delete the packages first, which `CleanUp` does.
+    """
+
+    def __init__(
+        self, scope: Construct, id: str, *, name: str, description: str, retain: bool = False
+    ) -> None:
+        super().__init__(scope, id)
+        self.group = sagemaker.CfnModelPackageGroup(
+            self, "Group", model_package_group_name=name, model_package_group_description=description
+        )
+        """The group itself."""
+        self.group.apply_removal_policy(RemovalPolicy.RETAIN if retain else RemovalPolicy.DESTROY)
+        self.name = name
+        """The group's name."""
+        self.group_arn = self.group.attr_model_package_group_arn
+        """The group's ARN."""
+        self.package_arns = Stack.of(self).format_arn(
+            service="sagemaker", resource="model-package", resource_name=f"{name}/*"
+        )
+        """A pattern for the ARNs of all its packages."""

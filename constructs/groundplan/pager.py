@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+from aws_cdk import aws_cloudwatch as cloudwatch
+from aws_cdk import aws_cloudwatch_actions as actions
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_kms as kms
+from aws_cdk import aws_sns as sns
+from aws_cdk import aws_sns_subscriptions as subscriptions
+from constructs import Construct
+
+from groundplan.permissions import acknowledge
+
+
+class Pager(Construct):
+    """A topic that reaches a person, and the alarms that page it.
+
+    :param email: who is told; SNS asks this address to confirm first. Default: nobody, until one subscribes.
+    :param key: encrypts the messages. Default: SNS's disk encryption alone; an alarm tells no data.
+    """
+
+    def __init__(
+        self, scope: Construct, id: str, *, email: str | None = None, key: kms.IKey | None = None
+    ) -> None:
+        super().__init__(scope, id)
+        self.topic = sns.Topic(self, "Topic", enforce_ssl=True, master_key=key)
+        """The topic itself."""
+        if key:
+            key.grant(iam.ServicePrincipal("cloudwatch.amazonaws.com"), "kms:Decrypt", "kms:GenerateDataKey*")
+        else:
+            acknowledge(
+                self.topic, {"AwsSolutions-SNS2": "CloudWatch cannot publish to a topic under AWS's own key."}
+            )
+        if email:
+            self.topic.add_subscription(subscriptions.EmailSubscription(email))
+
+    def page_when(
+        self, id: str, metric: cloudwatch.IMetric, *, description: str, above: float = 0
+    ) -> cloudwatch.Alarm:
+        """Page when `metric` is above a threshold in one period; silence is good news."""
+        alarm = cloudwatch.Alarm(
+            self,
+            id,
+            metric=metric,
+            alarm_description=description,
+            threshold=above,
+            comparison_operator=cloudwatch.ComparisonOperator.GREATER_THAN_THRESHOLD,
+            evaluation_periods=1,
+            treat_missing_data=cloudwatch.TreatMissingData.NOT_BREACHING,
+        )
+        alarm.add_alarm_action(actions.SnsAction(self.topic))
+        return alarm

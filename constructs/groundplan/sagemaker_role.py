@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+from aws_cdk import ArnFormat, Aws, Stack
+from aws_cdk import aws_iam as iam
+from constructs import Construct
+
+from groundplan.network import Network
+from groundplan.permissions import allow
+
+
+class SageMakerRole(Construct):
+    """A role that SageMaker assumes for jobs or an endpoint, and that starts with its logs and metrics alone.
+
+    Whatever else it needs is granted to it: `secret.grant_read(role.role)`, `bucket.grant_read(...)`.
+
+    :param log_group: the log group that SageMaker writes for it, such as `/aws/sagemaker/TrainingJobs`.
+    :param network: the VPC that its instances join. Default: none, they reach the internet through SageMaker.
+    """
+
+    def __init__(self, scope: Construct, id: str, *, log_group: str, network: Network | None = None) -> None:
+        super().__init__(scope, id)
+        self.role = iam.Role(
+            self,
+            "Role",
+            assumed_by=iam.ServicePrincipal(
+                "sagemaker.amazonaws.com", conditions={"StringEquals": {"aws:SourceAccount": Aws.ACCOUNT_ID}}
+            ),
+            description=f"SageMaker, writing to {log_group}",
+        )
+        """The role itself."""
+        allow_logs(self.role, log_group)
+        if network:
+            _allow_network(self.role)
+
+    def grant_pass(self, grantee: iam.IGrantable) -> iam.Grant:
+        """Let `grantee` hand this role to SageMaker, and to nothing else."""
+        return iam.Grant.add_to_principal(
+            grantee=grantee,
+            actions=["iam:PassRole"],
+            resource_arns=[self.role.role_arn],
+            conditions={"StringEquals": {"iam:PassedToService": "sagemaker.amazonaws.com"}},
+        )
+
+
+def allow_logs(role: iam.Role, log_group: str) -> None:
+    """What SageMaker does in the role's name to write logs and metrics, and to sign in to the registry."""
+    arn = Stack.of(role).format_arn(
+        service="logs",
+        resource="log-group",
+        resource_name=log_group,
+        arn_format=ArnFormat.COLON_RESOURCE_NAME,
+    )
+    allow(
+        role,
+        "logs:CreateLogGroup",
+        "logs:CreateLogStream",
+        "logs:DescribeLogStreams",
+        "logs:PutLogEvents",
+        on=[arn, f"{arn}:*"],
+        because="SageMaker names the streams of a log group.",
+    )
+    allow(
+        role,
+        "cloudwatch:PutMetricData",
+        on=["*"],
+        because="IAM knows no resource for these calls: metrics (held to SageMaker's namespaces by a"
+        " condition), the sign-in to the image registry and, in a VPC, network interfaces.",
+        only_if={"StringLike": {"cloudwatch:namespace": ["/aws/sagemaker/*", "aws/sagemaker/*"]}},
+    )
+
+
+def _allow_network(role: iam.Role) -> None:
+    """What SageMaker does in the role's name to put an instance into a VPC."""
+    allow(
+        role,
+        "ec2:CreateNetworkInterface",
+        "ec2:CreateNetworkInterfacePermission",
+        "ec2:DeleteNetworkInterface",
+        "ec2:DeleteNetworkInterfacePermission",
+        "ec2:DescribeDhcpOptions",
+        "ec2:DescribeNetworkInterfaces",
+        "ec2:DescribeSecurityGroups",
+        "ec2:DescribeSubnets",
+        "ec2:DescribeVpcs",
+        on=["*"],
+        because="Network interfaces get their ids when SageMaker makes them.",
+    )

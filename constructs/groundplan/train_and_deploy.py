@@ -1,0 +1,222 @@
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from aws_cdk import ArnFormat, Aws, Duration, RemovalPolicy, Stack
+from aws_cdk import aws_cloudwatch as cloudwatch
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_logs as logs
+from aws_cdk import aws_stepfunctions as sfn
+from constructs import Construct
+
+from groundplan import asl, workflow
+from groundplan.artifact_bucket import ArtifactBucket
+from groundplan.model_registry import ModelRegistry
+from groundplan.network import Network
+from groundplan.permissions import allow
+from groundplan.sagemaker_role import SageMakerRole
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingJobs:
+    """How the container trains and evaluates.
+
+    `inputs` and `hyperparameters` are defaults that an execution may override, the former as fields of its
+    input; `fixed` are hyperparameters that it may not. The container is told `mode=train` or `mode=evaluate`.
+    """
+
+    image: str
+    role: SageMakerRole
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    hyperparameters: Mapping[str, str] = field(default_factory=dict)
+    fixed: Mapping[str, str] = field(default_factory=dict)
+    hosts: int = 1
+    instance_type: str = "ml.m5.xlarge"
+    volume_gb: int = 30
+    max_runtime: Duration = field(default_factory=lambda: Duration.hours(1))
+    network: Network | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerlessEndpoint:
+    """Where the better model serves: nothing runs, and nothing is paid, while nobody asks.
+
+    `name` has at most 40 lower-case letters, digits and hyphens; everything that the workflow creates in
+    SageMaker begins with it.
+    """
+
+    name: str
+    role: SageMakerRole
+    memory_mb: int = 2048
+    concurrency: int = 5
+    deployment: Duration = field(default_factory=lambda: Duration.minutes(30))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """What makes a model better: `validation:NAME` in the training's log, `candidate:NAME` and
+    `champion:NAME` in the evaluation's. `minimum_improvement` is a share of the champion's figure."""
+
+    name: str
+    minimum_improvement: float = 0.0
+    higher_is_better: bool = False
+
+
+class TrainAndDeploy(Construct):
+    """A state machine that trains a model, registers it, and deploys it when it beats the one in service.
+
+    :param training: how models are trained and evaluated.
+    :param endpoint: where the better one serves.
+    :param metric: what better means.
+    :param bucket: takes models, checkpoints and evaluations.
+    :param registry: keeps every model that was trained.
+    :param log_retention: how long the workflow's log is kept. Default: one month.
+    :param tags: put on everything that the workflow creates. Default: none.
+    """
+
+    def __init__(
+        self,
+        scope: Construct,
+        id: str,
+        *,
+        training: TrainingJobs,
+        endpoint: ServerlessEndpoint,
+        metric: Metric,
+        bucket: ArtifactBucket,
+        registry: ModelRegistry,
+        log_retention: logs.RetentionDays = logs.RetentionDays.ONE_MONTH,
+        tags: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(scope, id)
+        definition = workflow.definition(
+            workflow.Plan(
+                endpoint=endpoint.name,
+                group=registry.name,
+                image=training.image,
+                training_role=training.role.role.role_arn,
+                serving_role=endpoint.role.role.role_arn,
+                bucket=bucket.bucket.bucket_name,
+                key=bucket.key.key_arn if bucket.key else None,
+                vpc_config=training.network.vpc_config if training.network else None,
+                hosts=training.hosts,
+                instance_type=training.instance_type,
+                volume_gb=training.volume_gb,
+                max_runtime_seconds=int(training.max_runtime.to_seconds()),
+                inputs=training.inputs,
+                hyperparameters=training.hyperparameters,
+                fixed=training.fixed,
+                metric=metric.name,
+                minimum_improvement=metric.minimum_improvement,
+                higher_is_better=metric.higher_is_better,
+                memory_mb=endpoint.memory_mb,
+                concurrency=endpoint.concurrency,
+                deployment_seconds=int(endpoint.deployment.to_seconds()),
+                tags=tags or {},
+                partition=Aws.PARTITION,
+            )
+        )
+        problems = asl.problems(definition)
+        if problems:
+            raise ValueError("the workflow is not sound: " + "; ".join(problems))
+
+        self.endpoint_name = endpoint.name
+        """The endpoint's name; it exists once the first model was deployed."""
+        self._role = iam.Role(self, "Role", assumed_by=iam.ServicePrincipal("states.amazonaws.com"))
+        self._allow(endpoint.name, registry)
+        training.role.grant_pass(self._role)
+        endpoint.role.grant_pass(self._role)
+        self.state_machine = sfn.StateMachine(
+            self,
+            "StateMachine",
+            state_machine_name=endpoint.name,
+            definition_body=sfn.DefinitionBody.from_string(Stack.of(self).to_json_string(definition)),
+            role=self._role,
+            tracing_enabled=True,
+            logs=sfn.LogOptions(
+                destination=logs.LogGroup(
+                    self,
+                    "Log",
+                    log_group_name=f"/aws/vendedlogs/states/{endpoint.name}",
+                    retention=log_retention,
+                    removal_policy=RemovalPolicy.DESTROY,
+                ),
+                level=sfn.LogLevel.ALL,
+                include_execution_data=False,
+            ),
+        )
+        """The state machine itself."""
+
+    def grant_start(self, grantee: iam.IGrantable) -> iam.Grant:
+        """Let `grantee` start the workflow."""
+        return self.state_machine.grant_start_execution(grantee)
+
+    def grant_invoke_endpoint(self, grantee: iam.IGrantable) -> iam.Grant:
+        """Let `grantee` ask the model in service for predictions."""
+        return iam.Grant.add_to_principal(
+            grantee=grantee,
+            actions=["sagemaker:InvokeEndpoint"],
+            resource_arns=[self._arn("endpoint", self.endpoint_name)],
+        )
+
+    def metric_not_succeeded(self, period: Duration | None = None) -> cloudwatch.IMetric:
+        """How many executions failed or ran out of time."""
+        period = period or Duration.minutes(5)
+        return cloudwatch.MathExpression(
+            expression="failed + timed_out",
+            label="Executions that did not succeed",
+            period=period,
+            using_metrics={
+                "failed": self.state_machine.metric_failed(period=period, statistic="Sum"),
+                "timed_out": self.state_machine.metric_timed_out(period=period, statistic="Sum"),
+            },
+        )
+
+    def metric_server_errors(self, period: Duration | None = None) -> cloudwatch.IMetric:
+        """How many predictions failed inside the model's container."""
+        return cloudwatch.Metric(
+            namespace="AWS/SageMaker",
+            metric_name="Invocation5XXErrors",
+            dimensions_map={"EndpointName": self.endpoint_name, "VariantName": "AllTraffic"},
+            statistic="Sum",
+            period=period or Duration.minutes(5),
+        )
+
+    def _arn(self, kind: str, name: str) -> str:
+        return Stack.of(self).format_arn(service="sagemaker", resource=kind, resource_name=name)
+
+    def _allow(self, name: str, registry: ModelRegistry) -> None:
+        """What the workflow's calls need, on what begins with its name."""
+        stack = Stack.of(self)
+        jobs, models, configs = (
+            self._arn(kind, f"{name}-*") for kind in ("training-job", "model", "endpoint-config")
+        )
+        endpoint = self._arn("endpoint", name)
+        rule = stack.format_arn(
+            service="events",
+            resource="rule",
+            resource_name="StepFunctionsGetEventsForSageMakerTrainingJobsRule",
+            arn_format=ArnFormat.SLASH_RESOURCE_NAME,
+        )
+        own = "Each execution names what it creates after itself."
+        for actions, resources, because in (
+            (["CreateTrainingJob", "DescribeTrainingJob", "StopTrainingJob"], [jobs], own),
+            (["CreateModel", "DescribeModel"], [models], own),
+            (["CreateEndpointConfig", "DescribeEndpointConfig"], [configs], own),
+            (["CreateEndpoint", "UpdateEndpoint"], [endpoint, configs], own),
+            (["DescribeEndpoint", "DeleteEndpoint"], [endpoint], None),
+            (["AddTags"], [jobs, models, configs, endpoint], own),
+            (
+                ["CreateModelPackage", "UpdateModelPackage"],
+                [registry.group_arn, registry.package_arns],
+                "SageMaker numbers the packages of a group.",
+            ),
+            (
+                ["ListEndpoints"],
+                ["*"],
+                "IAM knows no resource for these calls: the list of endpoints, traces, delivery of logs.",
+            ),
+        ):
+            allow(self._role, *(f"sagemaker:{action}" for action in actions), on=resources, because=because)
+        # How Step Functions hears that a job has ended
+        allow(self._role, "events:PutTargets", "events:PutRule", "events:DescribeRule", on=[rule])

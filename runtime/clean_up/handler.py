@@ -1,0 +1,206 @@
+"""Deletes what a training workflow created in SageMaker, when CloudFormation deletes its stack.
+
+A custom resource: on Create and Update there is nothing to do; on Delete everything goes whose name the
+workflow, or a notebook beside it, gave it. Each step may be repeated: what is gone already is not missed, so
+that a deletion that failed half way can be started again.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import time
+import urllib.request
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import ClientError
+
+log = logging.getLogger()
+log.setLevel(logging.INFO)
+
+JOB_LOGS = "/aws/sagemaker/TrainingJobs"
+SPARE_SECONDS = 30
+"""What is left of the Lambda's time when it gives up and says so."""
+
+_config = Config(retries={"mode": "adaptive", "max_attempts": 10})
+_clients: dict[str, Any] = {}
+
+
+def client(service: str) -> Any:
+    """One client per service and Lambda container."""
+    if service not in _clients:
+        _clients[service] = boto3.client(service, config=_config)
+    return _clients[service]
+
+
+class OutOfTime(Exception):
+    """Something is left to delete, and the time is up."""
+
+
+@dataclass(frozen=True)
+class Leftovers:
+    """What is to be deleted. `bucket` and `group` are empty where they are retained."""
+
+    endpoint: str
+    bucket: str
+    group: str
+
+    def owns(self, name: str) -> bool:
+        """Whether the workflow, or a notebook beside it, gave this name.
+
+        The names of another stack may begin with this one's, so a shared beginning is not enough.
+        """
+        return name == self.endpoint or bool(
+            re.fullmatch(rf"{re.escape(self.endpoint)}-([0-9a-f]{{12}}(-train|-evaluate)?|notebook-.+)", name)
+        )
+
+
+def handler(event: dict[str, Any], context: Any) -> None:
+    """CloudFormation's request. Whatever happens is answered: without an answer it waits for an hour."""
+    properties = event["ResourceProperties"]
+    found = Leftovers(
+        properties["EndpointName"], properties["BucketName"], properties["ModelPackageGroupName"]
+    )
+    # When one of them changes, CloudFormation asks for the deletion of the resource that had the old ones
+    identity = "|".join((found.endpoint, found.bucket, found.group))
+    reason = ""
+    if event["RequestType"] == "Delete":
+        try:
+            delete(found, time_left=lambda: context.get_remaining_time_in_millis() / 1000 - SPARE_SECONDS)
+        except Exception as error:  # anything: CloudFormation must hear of it
+            log.exception("could not delete everything")
+            reason = f"{type(error).__name__}: {error}"
+        identity = event["PhysicalResourceId"]
+    answer = {
+        "Status": "FAILED" if reason else "SUCCESS",
+        "Reason": reason[:1000],
+        "PhysicalResourceId": identity,
+        **{key: event[key] for key in ("StackId", "RequestId", "LogicalResourceId")},
+    }
+    request = urllib.request.Request(  # noqa: S310 - the address is CloudFormation's own
+        event["ResponseURL"], data=json.dumps(answer).encode(), method="PUT", headers={"Content-Type": ""}
+    )
+    urllib.request.urlopen(request, timeout=20).close()  # noqa: S310
+
+
+def delete(found: Leftovers, time_left: Callable[[], float]) -> None:
+    """Delete all of it, jobs and endpoints first: they are what costs money.
+
+    Raises `OutOfTime` when `time_left()`, in seconds, is used up, and `ClientError` when AWS refuses.
+    """
+    sagemaker = client("sagemaker")
+    for job in _listed("list_training_jobs", "TrainingJobSummaries", found, StatusEquals="InProgress"):
+        _gone(sagemaker.stop_training_job, TrainingJobName=job["TrainingJobName"])
+    endpoints = [item["EndpointName"] for item in _listed("list_endpoints", "Endpoints", found)]
+    for name in endpoints:
+        _gone(sagemaker.delete_endpoint, EndpointName=name)
+    for name in endpoints:  # its configuration and its log are its own until it is gone
+        while not _gone(sagemaker.describe_endpoint, EndpointName=name):
+            _pause(time_left, f"endpoint {name} is still being deleted")
+    for config in _listed("list_endpoint_configs", "EndpointConfigs", found):
+        _gone(sagemaker.delete_endpoint_config, EndpointConfigName=config["EndpointConfigName"])
+    for model in _listed("list_models", "Models", found):
+        _gone(sagemaker.delete_model, ModelName=model["ModelName"])
+    if found.group:
+        for package in _pages(
+            "list_model_packages", "ModelPackageSummaryList", ModelPackageGroupName=found.group
+        ):
+            _gone(sagemaker.delete_model_package, ModelPackageName=package["ModelPackageArn"])
+    # A job that was stopped writes its log, and its model, until it has ended
+    while True:
+        running = list(_listed("list_training_jobs", "TrainingJobSummaries", found, StatusEquals="Stopping"))
+        if not running:
+            break
+        _pause(time_left, f"training job {running[0]['TrainingJobName']} is still stopping")
+    _delete_job_logs(found)
+    if found.bucket:
+        _empty(found.bucket, time_left)
+
+
+def _listed(operation: str, key: str, found: Leftovers, **filters: Any) -> Iterator[dict[str, Any]]:
+    """What SageMaker lists, as far as it is the workflow's own."""
+    for item in _pages(operation, key, NameContains=found.endpoint, **filters):
+        name = next(value for field, value in item.items() if field.endswith("Name"))
+        if found.owns(name):
+            yield item
+
+
+def _pages(operation: str, key: str, **arguments: Any) -> list[dict[str, Any]]:
+    """All pages, read before anything is deleted: a page's token may depend on what is there."""
+    pages: Iterable[dict[str, Any]] = client("sagemaker").get_paginator(operation).paginate(**arguments)
+    try:
+        return [item for page in pages for item in page[key]]
+    except ClientError as error:
+        if _missing(error):
+            return []
+        raise
+
+
+def _gone(call: Callable[..., Any], **arguments: Any) -> bool:
+    """Make a call; True when AWS says that there is no such thing, or that it has ended."""
+    try:
+        call(**arguments)
+    except ClientError as error:
+        if not _missing(error):
+            raise
+        return True
+    log.info("%s %s", call.__name__, " ".join(map(str, arguments.values())))
+    return False
+
+
+def _missing(error: ClientError) -> bool:
+    """SageMaker has no error of its own for what is not there: the message says it."""
+    code, message = error.response["Error"]["Code"], error.response["Error"].get("Message", "")
+    return code in ("ResourceNotFound", "ResourceNotFoundException", "NoSuchBucket") or (
+        code == "ValidationException"
+        and bool(re.search(r"could not find|does not exist|not found|cannot find", message, re.IGNORECASE))
+    )
+
+
+def _pause(time_left: Callable[[], float], waiting_for: str) -> None:
+    if time_left() <= 0:
+        raise OutOfTime(f"{waiting_for}; delete the stack again to go on")
+    time.sleep(2)
+
+
+def _delete_job_logs(found: Leftovers) -> None:
+    """The streams of the workflow's jobs; their group belongs to the whole account."""
+    logs = client("logs")
+    pages = logs.get_paginator("describe_log_streams").paginate(
+        logGroupName=JOB_LOGS, logStreamNamePrefix=f"{found.endpoint}-"
+    )
+    try:
+        streams = [stream["logStreamName"] for page in pages for stream in page["logStreams"]]
+    except ClientError as error:
+        if _missing(error):
+            return
+        raise
+    for name in streams:
+        if found.owns(name.partition("/")[0]):
+            _gone(logs.delete_log_stream, logGroupName=JOB_LOGS, logStreamName=name)
+
+
+def _empty(bucket: str, time_left: Callable[[], float]) -> None:
+    """Every version of every object, a thousand at a time."""
+    s3 = client("s3")
+    try:
+        for page in s3.get_paginator("list_object_versions").paginate(Bucket=bucket):
+            objects = [
+                {"Key": item["Key"], "VersionId": item["VersionId"]}
+                for item in [*page.get("Versions", []), *page.get("DeleteMarkers", [])]
+            ]
+            if objects:
+                answer = s3.delete_objects(Bucket=bucket, Delete={"Objects": objects, "Quiet": True})
+                for failure in answer.get("Errors", [])[:1]:
+                    raise OSError(f"s3://{bucket}/{failure['Key']} cannot be deleted: {failure['Message']}")
+                log.info("deleted %d objects of %s", len(objects), bucket)
+            if time_left() <= 0:
+                raise OutOfTime(f"bucket {bucket} is not empty yet; delete the stack again to go on")
+    except ClientError as error:
+        if not _missing(error):
+            raise

@@ -1,0 +1,235 @@
+"""Train XGBoost straight from Snowflake on several instances, and serve the better model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from aws_cdk import CfnOutput, Duration, RemovalPolicy, Stack, Tags
+from aws_cdk import aws_ec2 as ec2
+from aws_cdk import aws_ecr_assets as assets
+from aws_cdk import aws_kms as kms
+from aws_cdk import aws_lambda as lambda_
+from aws_cdk import aws_logs as logs
+from aws_cdk import aws_secretsmanager as secretsmanager
+from constructs import Construct
+
+from groundplan import (
+    ArtifactBucket,
+    CleanUp,
+    EmptySecret,
+    Metric,
+    ModelRegistry,
+    Network,
+    Pager,
+    SageMakerNotebook,
+    SageMakerRole,
+    ServerlessEndpoint,
+    TrainAndDeploy,
+    TrainingJobs,
+)
+from settings import SnowflakeTraining
+
+ROOT = Path(__file__).resolve().parent.parent
+NAME = "snowflake_training"
+
+
+class SnowflakeTrainingStack(Stack):
+    def __init__(self, scope: Construct, id: str, *, env_name: str, settings: SnowflakeTraining) -> None:
+        super().__init__(
+            scope,
+            id,
+            description="Groundplan: XGBoost trained straight from Snowflake, served when it is better",
+        )
+        tags = {"groundplan:architecture": NAME, "groundplan:environment": env_name}
+        for key, value in tags.items():
+            Tags.of(self).add(key, value)
+        endpoint_name = settings.endpoint_name or id
+        retention = _retention(settings.log_retention_days)
+        network = self._network(settings)
+        key = self._key(settings)
+
+        bucket = ArtifactBucket(self, "Artifacts", key=key, retain=settings.retain)
+        registry = ModelRegistry(
+            self,
+            "Models",
+            name=endpoint_name,
+            description=f"XGBoost trained from Snowflake, {env_name}",
+            retain=settings.retain,
+        )
+        secret = self._secret(settings, key)
+        image = assets.DockerImageAsset(
+            self,
+            "Image",
+            directory=str(ROOT / "containers" / "snowflake_xgboost"),
+            platform=assets.Platform.LINUX_AMD64,
+            exclude=["**/__pycache__", "**/.*", "**/*.egg-info", "tests", "README.md", "requirements.in"],
+        )
+
+        training_role = SageMakerRole(
+            self, "Training", log_group="/aws/sagemaker/TrainingJobs", network=network
+        )
+        secret.grant_read(training_role.role)
+        image.repository.grant_pull(training_role.role)
+        for folder in ("training", "checkpoints", "evaluation", "notebook"):
+            bucket.grant_read(training_role.role, folder)
+            bucket.grant_write(training_role.role, folder)
+
+        # SageMaker would make this group itself, to be kept for ever
+        serving_log = logs.LogGroup(
+            self,
+            "ServingLog",
+            log_group_name=f"/aws/sagemaker/Endpoints/{endpoint_name}",
+            retention=retention,
+            removal_policy=RemovalPolicy.DESTROY,
+        )
+        serving_role = SageMakerRole(self, "Serving", log_group=f"/aws/sagemaker/Endpoints/{endpoint_name}")
+        image.repository.grant_pull(serving_role.role)
+        for folder in ("training", "notebook"):
+            bucket.grant_read(serving_role.role, folder)
+
+        clean_up = CleanUp(
+            self,
+            "CleanUp",
+            code=lambda_.Code.from_asset(
+                str(ROOT / "runtime" / "clean_up"), exclude=["**/__pycache__", "**/.*", "__init__.py"]
+            ),
+            endpoint_name=endpoint_name,
+            bucket=None if settings.retain else bucket,
+            registry=None if settings.retain else registry,
+            log_retention=retention,
+        )
+        clean_up.node.add_dependency(serving_log)
+
+        workflow = TrainAndDeploy(
+            self,
+            "Workflow",
+            training=TrainingJobs(
+                image=image.image_uri,
+                role=training_role,
+                inputs={"table": settings.table, "target": settings.target},
+                hyperparameters=settings.hyperparameters.as_hyperparameters(),
+                fixed={"secret": settings.secret_name},
+                hosts=settings.hosts,
+                instance_type=settings.instance_type,
+                volume_gb=settings.volume_gb,
+                max_runtime=Duration.minutes(settings.max_runtime_minutes),
+                network=network,
+            ),
+            endpoint=ServerlessEndpoint(
+                name=endpoint_name,
+                role=serving_role,
+                memory_mb=settings.serverless_memory_mb,
+                concurrency=settings.serverless_concurrency,
+                deployment=Duration.minutes(settings.deployment_minutes),
+            ),
+            metric=Metric(name="rmse", minimum_improvement=settings.minimum_improvement),
+            bucket=bucket,
+            registry=registry,
+            log_retention=retention,
+            tags=tags,
+        )
+        # Deleted in the other order: first nothing makes endpoints any more, then they are cleaned up
+        workflow.node.add_dependency(clean_up)
+
+        pager = Pager(self, "Pager", email=settings.alarm_email or None, key=key)
+        pager.page_when(
+            "RunFailed", workflow.metric_not_succeeded(), description=f"{id}: training or deployment failed"
+        )
+        pager.page_when(
+            "PredictionFailed",
+            workflow.metric_server_errors(),
+            description=f"{id}: the model in service fails",
+        )
+
+        if settings.notebook:
+            notebook = SageMakerNotebook(
+                self,
+                "Notebook",
+                name=endpoint_name,
+                instance_type=settings.notebook_instance_type,
+                packages=_packages(ROOT / "notebooks" / "requirements.txt"),
+                network=network,
+                key=key,
+            )
+            notebook.allow_experiments(f"{endpoint_name}-notebook", [training_role, serving_role])
+            secret.grant_read(notebook.role)
+            bucket.grant_read(notebook.role, "training")
+            bucket.grant_read(notebook.role, "notebook")
+            bucket.grant_write(notebook.role, "notebook")
+            workflow.grant_start(notebook.role)
+            workflow.grant_invoke_endpoint(notebook.role)
+            CfnOutput(self, "NotebookInstanceName", value=endpoint_name)
+
+        for name, value in {
+            "StateMachineArn": workflow.state_machine.state_machine_arn,
+            "EndpointName": endpoint_name,
+            "ModelPackageGroupName": registry.name,
+            "SecretArn": secret.secret_arn,
+            "BucketName": bucket.bucket.bucket_name,
+            "ExecutionRoleArn": training_role.role.role_arn,
+            "ServingRoleArn": serving_role.role.role_arn,
+            "ImageUri": image.image_uri,
+            "AlarmTopicArn": pager.topic.topic_arn,
+        }.items():
+            CfnOutput(self, name, value=value)
+
+    def _network(self, settings: SnowflakeTraining) -> Network | None:
+        if not settings.subnet_ids:
+            return None
+        return Network(
+            subnets=[ec2.Subnet.from_subnet_id(self, id, id) for id in settings.subnet_ids],
+            security_groups=[
+                ec2.SecurityGroup.from_security_group_id(self, id, id) for id in settings.security_group_ids
+            ],
+        )
+
+    def _key(self, settings: SnowflakeTraining) -> kms.Key | None:
+        if not settings.own_key:
+            return None
+        return kms.Key(
+            self,
+            "Key",
+            description="Groundplan: models, credentials, messages and volumes of snowflake_training",
+            enable_key_rotation=True,
+            removal_policy=RemovalPolicy.RETAIN if settings.retain else RemovalPolicy.DESTROY,
+            pending_window=Duration.days(7),
+        )
+
+    def _secret(self, settings: SnowflakeTraining, key: kms.IKey | None) -> secretsmanager.ISecret:
+        if not settings.create_secret:
+            return secretsmanager.Secret.from_secret_name_v2(self, "Credentials", settings.secret_name)
+        return EmptySecret(
+            self,
+            "Credentials",
+            name=settings.secret_name,
+            description="Snowflake connection as JSON: account, user, private_key (PEM) or password,"
+            " warehouse, database, schema, and optionally role, host, port",
+            key=key,
+            retain=settings.retain,
+        ).secret
+
+
+def _retention(days: int) -> logs.RetentionDays:
+    """The CDK's name for a number of days."""
+    names = {
+        1: "ONE_DAY",
+        3: "THREE_DAYS",
+        5: "FIVE_DAYS",
+        7: "ONE_WEEK",
+        14: "TWO_WEEKS",
+        30: "ONE_MONTH",
+        60: "TWO_MONTHS",
+        90: "THREE_MONTHS",
+        180: "SIX_MONTHS",
+        365: "ONE_YEAR",
+        731: "TWO_YEARS",
+        1827: "FIVE_YEARS",
+        3653: "TEN_YEARS",
+    }
+    return logs.RetentionDays[names[days]]
+
+
+def _packages(lock: Path) -> list[str]:
+    """The requirements of a lock file, without its comments."""
+    lines = (line.partition("#")[0].strip() for line in lock.read_text().splitlines())
+    return [line for line in lines if line]
