@@ -64,6 +64,11 @@ def python_of(folder: Path) -> Path:
     return folder / "bin" / "python"
 
 
+def made(folder: Path) -> bool:
+    """Whether the environment is whole: its installation ended, and its Python is still on this machine."""
+    return (folder / ".stamp").exists() and python_of(folder).exists()
+
+
 def uv() -> Path:
     """The installer itself, in an environment of its own."""
     folder = home() / "envs" / "uv"
@@ -125,7 +130,7 @@ def make(
     """
     stamp = folder / ".stamp"
     with locked(home() / "locks" / folder.name):
-        if stamp.exists() and stamp.read_text() == key and python_of(folder).exists():
+        if made(folder) and stamp.read_text() == key:
             return python_of(folder)
         stamp.unlink(missing_ok=True)
         tool, started = str(uv()), time.monotonic()
@@ -191,11 +196,9 @@ def cdk() -> Path:
 
 def main() -> None:
     choices = [*ENVIRONMENTS, "cdk"]
-    parser = argparse.ArgumentParser(prog="tooling.envs", description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(prog="tooling.envs", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("names", nargs="+", metavar="NAME", choices=choices, help=", ".join(choices))
-    for name in parser.parse_args().names:
-        made = cdk() if name == "cdk" else environment(name)
-    print(made)
+    print([cdk() if name == "cdk" else environment(name) for name in parser.parse_args().names][-1])
 
 
 if __name__ == "__main__":

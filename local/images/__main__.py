@@ -113,6 +113,9 @@ def main() -> int:
     except (BuildError, LookupError) as error:
         say(f"error: {error.args[0]}")
         return 1
+    except OSError as error:
+        say(f"error: {error}")
+        return 1
     return 0
 
 

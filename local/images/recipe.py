@@ -82,7 +82,8 @@ class Stage:
     installs: list[Install] = field(default_factory=list)
     workdir: str = "/"
     labels: dict[str, str] = field(default_factory=dict)
-    # Recorded as an engine would, and without effect, as in SageMaker.
+    # Recorded, and without effect: SageMaker itself looks at neither ports, signal nor health check, and
+    # here every program runs as whoever runs the local cloud.
     user: str = ""
     ports: dict[str, dict] = field(default_factory=dict)
     stop_signal: str = ""
@@ -143,6 +144,7 @@ def evaluate(
     """
     shown = str(dockerfile.relative_to(context)) if dockerfile.is_relative_to(context) else str(dockerfile)
     instructions = read(dockerfile, shown)
+    target = target and target.lower()  # as the names of stages are kept
     reader = _Reader(Context(context, dockerfile), build_args, architecture)
     for number, instruction in enumerate(instructions, 1):
         say(f"[{number}/{len(instructions)}] {instruction.name} {' '.join(instruction.value.split())[:100]}")

@@ -50,7 +50,7 @@ class Image:
     @property
     def intact(self) -> bool:
         """Whether it is here whole: its folder, its environment and the Python this was made with."""
-        return (self.folder / "image.json").exists() and (self.folder / "env" / "bin" / "python").exists()
+        return (self.folder / "image.json").exists() and envs.made(self.folder / "env")
 
     @property
     def manifest(self) -> str:
