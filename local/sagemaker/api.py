@@ -97,6 +97,7 @@ def call(context: Context, name: str, params: dict[str, Any]) -> dict[str, Any]:
     found = OPERATIONS.get(name)
     if found is None:
         raise ApiError("NotImplementedByLocalCloud", f"sagemaker:{name} is not built in the local cloud", 501)
+    params = _without_nulls(params)
     model = service_model().operation_model(name)
     validate(model.input_shape, params)
     if context.access_key is not None:
@@ -110,6 +111,13 @@ def call(context: Context, name: str, params: dict[str, Any]) -> dict[str, Any]:
             if params.get(role):
                 _authorize(context, "iam:PassRole", params[role])
     return shaped(model.output_shape, found.handler(context, params) or {})
+
+
+def _without_nulls(value: Any) -> Any:
+    """A null member is a member left out."""
+    if isinstance(value, dict):
+        return {name: _without_nulls(member) for name, member in value.items() if member is not None}
+    return [_without_nulls(item) for item in value] if isinstance(value, list) else value
 
 
 def shaped(shape: Any, value: Any) -> Any:
@@ -153,9 +161,6 @@ def _constraints(shape: Any, value: Any, where: str) -> Iterator[str]:
         for name, member in shape.members.items():
             if value.get(name) is not None:
                 yield from _constraints(member, value[name], f"{where}.{name}" if where else name)
-        for name in value:
-            if name not in shape.members:
-                yield f"Unknown parameter '{where + '.' if where else ''}{name}'"
     elif shape.type_name == "list":
         if "max" in shape.metadata and len(value) > shape.metadata["max"]:
             yield f"'{where}' has {len(value)} members, at most {shape.metadata['max']} are allowed"

@@ -72,8 +72,7 @@ def _parameters(body: bytes) -> dict[str, Any]:
         params = None
     if not isinstance(params, dict):
         raise ApiError("SerializationException", "The request's body is not a JSON object")
-    # A null member is a member left out.
-    return {name: value for name, value in params.items() if value is not None}
+    return params
 
 
 def _invoke(

@@ -152,7 +152,8 @@ class Instance:
         for part in _OPT_ML:
             (self.opt_ml / part).mkdir(parents=True)
         # Sockets have paths of at most 107 bytes and programs put them into their temporary folder.
-        self._temporary = Path(tempfile.mkdtemp(prefix="gp-"))
+        short = "/tmp" if Path("/tmp").is_dir() else None  # noqa: S108 - mkdtemp makes it ours alone
+        self._temporary = Path(tempfile.mkdtemp(prefix="gp-", dir=short))
         (self._folder / "tmp").symlink_to(self._temporary)
         self.ended_at: float | None = None
         self._process: subprocess.Popen[str] | None = None

@@ -585,8 +585,9 @@ def test_a_job_that_ran_when_the_server_was_killed_has_failed_and_left_nothing(
     script = f"""
 import subprocess
 child = subprocess.Popen(["/bin/sleep", "300"])
-(base / "checkpoints" / "count").write_text("10")
 pathlib.Path({str(tmp_path / "pids")!r}).write_text(f"{{os.getpid()}} {{child.pid}}")
+pathlib.Path({str(tmp_path / "scratch")!r}).write_text(os.environ["TMPDIR"])
+(base / "checkpoints" / "count").write_text("10")
 time.sleep(300)
 """
     checkpoints = {"S3Uri": f"s3://{BUCKET}/checkpoints/{next(names)}"}
@@ -605,6 +606,7 @@ time.sleep(300)
     assert (job["TrainingJobStatus"], job["SecondaryStatus"]) == ("Failed", "Failed")
     assert "local cloud ended" in job["FailureReason"]
     assert list((cloud.home / "instances").glob("training/*")) == []
+    assert not Path((tmp_path / "scratch").read_text()).exists()
     # and a job that goes on from the checkpoint completes
     again = request(
         "assert (base / 'checkpoints' / 'count').read_text() == '10'", CheckpointConfig=checkpoints
@@ -691,3 +693,49 @@ print(os.environ["AWS_ACCESS_KEY_ID"][:4])
     # When SageMaker may not assume it, there is no job
     with pytest.raises(ClientError, match="Could not assume role"):
         sagemaker.create_training_job(**request("", RoleArn="arn:aws:iam::000000000000:role/nobodys"))
+
+
+def caller(cloud: LocalCloud, *statements: dict[str, Any]) -> Any:
+    """A SageMaker client of a person with these policy statements and no others."""
+    iam, name = client(cloud, "iam"), next(names)
+    iam.create_user(UserName=name)
+    document = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow"} | each for each in statements]}
+    iam.put_user_policy(UserName=name, PolicyName="grants", PolicyDocument=json.dumps(document))
+    key = iam.create_access_key(UserName=name)["AccessKey"]
+    return boto3.client(
+        "sagemaker",
+        endpoint_url=cloud.endpoint_url,
+        region_name=cloud.region,
+        aws_access_key_id=key["AccessKeyId"],
+        aws_secret_access_key=key["SecretAccessKey"],
+    )
+
+
+def test_a_caller_may_start_only_the_jobs_and_pass_only_the_roles_that_its_policies_say(
+    cloud: LocalCloud, sagemaker: Any, s3: Any
+) -> None:
+    # Given a caller who may start jobs of one name's prefix, and pass one role to SageMaker
+    own, other = role(cloud), role(cloud)
+    jobs = f"arn:aws:sagemaker:{cloud.region}:000000000000:training-job/mine-*"
+    passing = {"StringEquals": {"iam:PassedToService": "sagemaker.amazonaws.com"}}
+    person = caller(
+        cloud,
+        {"Action": ["sagemaker:CreateTrainingJob", "sagemaker:DescribeTrainingJob"], "Resource": jobs},
+        {"Action": "iam:PassRole", "Resource": own, "Condition": passing},
+    )
+    cloud.enforce_iam(True)
+    # When that is what is asked for, then the job runs
+    name = f"mine-{next(names)}"
+    person.create_training_job(**request("", TrainingJobName=name, RoleArn=own))
+    assert ended(person, name)["TrainingJobStatus"] == "Completed"
+    # When it is another job, another role, tags or another operation, it is denied by name
+    tag: dict[str, Any] = {"Tags": [{"Key": "a", "Value": "b"}]}
+    for action, asked in (
+        ("sagemaker:CreateTrainingJob", request("", RoleArn=own)),
+        ("iam:PassRole", request("", TrainingJobName="mine-2", RoleArn=other)),
+        ("sagemaker:AddTags", request("", TrainingJobName="mine-2", RoleArn=own, **tag)),
+    ):
+        with pytest.raises(ClientError, match=rf"AccessDeniedException.*not authorized to perform: {action}"):
+            person.create_training_job(**asked)
+    with pytest.raises(ClientError, match="not authorized to perform: sagemaker:StopTrainingJob"):
+        person.stop_training_job(TrainingJobName=name)
