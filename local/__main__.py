@@ -57,6 +57,7 @@ def env(cloud: LocalCloud) -> int:
         raise CloudError("The local cloud is not running: python3 -m local up")
     for name, value in cloud.env().items():
         print(f"export {name}={shlex.quote(value)}" if value else f"unset {name}")
+    print("unset AWS_PROFILE")
     return 0
 
 

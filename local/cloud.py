@@ -212,7 +212,7 @@ class LocalCloud:
                 options += ["--app", app, "--output", assembly]
             with subprocess.Popen(
                 [str(program), *command, *options],
-                cwd=envs.ROOT,
+                cwd=envs.ROOT if app else assembly,
                 # A profile of the person's own would go before these keys with the CDK CLI.
                 env={name: value for name, value in os.environ.items() if name != "AWS_PROFILE"}
                 | self.env()

@@ -167,15 +167,24 @@ def denial(account: str, region: str, access_key: str, action: str, resource: st
         return None
     ask = touch(
         "core.iam_evaluator.enforce",
-        "access_key_id", "iam_action", "service", "region", "resource_arn",
+        "access_key_id", "iam_action", "service", "region", "resource_arn", "service_context",
     )  # fmt: skip
+    # Only SageMaker asks here, and policies that let a role be passed say to whom.
+    about = {"iam:PassedToService": "sagemaker.amazonaws.com"} if action == "iam:PassRole" else {}
     explain = touch(
         "core.iam_actions.identity_denial_message", "action", "principal_arn", "resource", "explicit_deny"
     )
 
     def evaluate() -> str | None:
         with scope(account, region):
-            denied = ask(access_key, action, action.partition(":")[0], region, resource_arn=resource)
+            denied = ask(
+                access_key,
+                action,
+                action.partition(":")[0],
+                region,
+                resource_arn=resource,
+                service_context=about,
+            )
         if denied is None:
             return None
         if hasattr(denied, "message"):
@@ -273,7 +282,12 @@ def sagemaker_service(cloud: Cloud) -> None:
         account, region = here()
         caller = access_key_of(headers, query) or ""
         # On a thread of its own: it may wait for a container, which in turn calls this server.
-        return await run(cloud.sagemaker, method, path, headers, body, query, account, region, caller)
+        answer = await run(cloud.sagemaker, method, path, headers, body, query, account, region, caller)
+        if path.startswith("/endpoints/"):
+            # What a container says of its answer's type is no envelope's, which MiniStack would make it.
+            status, given, content = answer
+            return status, {name.lower(): value for name, value in given.items()}, content
+        return answer
 
     touch("app.SERVICE_HANDLERS")["sagemaker"] = handle
     touch("core.router.SERVICE_PATTERNS")["sagemaker"] = {"target_prefixes": ["SageMaker."]}

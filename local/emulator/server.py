@@ -32,7 +32,7 @@ from hypercorn.config import Config
 from local.emulator import hooks
 from local.emulator.platform import LocalPlatform
 from local.emulator.snapshots import Snapshots
-from local.reaper import GRACE_SECONDS, Reaper
+from local.reaper import GRACE_SECONDS, Reaper, alive
 from local.sagemaker import hosting, http, notebooks, quotas, training
 from local.sagemaker.api import Context
 from local.sagemaker.store import Store
@@ -263,7 +263,8 @@ def begin(server: Server) -> None:
 
 
 def alone(home: Path) -> int:
-    """Hold this home's lock; returns its file descriptor. Waits for the end of a cloud that was killed."""
+    """Hold this home's lock; returns its file descriptor. Waits for the end of a cloud that was killed,
+    whose server is gone while what it ran is still ending. Ends this process when the server is there."""
     lock = os.open(home / "lock", os.O_WRONLY | os.O_CREAT, 0o600)
     deadline = time.monotonic() + 2 * GRACE_SECONDS
     while True:
@@ -271,7 +272,9 @@ def alone(home: Path) -> int:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return lock
         except BlockingIOError:
-            if time.monotonic() > deadline:
+            announced = home / "server.json"
+            runs = announced.exists() and alive(json.loads(announced.read_text())["pid"])
+            if runs or time.monotonic() > deadline:
                 sys.exit(f"A cloud is running in {home} already")
             time.sleep(0.05)
 

@@ -21,7 +21,7 @@ def create(
     """Store a new resource with its tags and return its ARN. Raises ApiError, saying `taken`, if there is
     one of that name."""
     arn = context.arn(kind, name)
-    tags.check(given)
+    tags.check(context, given)
     if not context.store.add(kind, name, record):
         raise invalid(taken)
     tags.attach(context, arn, given)

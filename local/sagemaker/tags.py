@@ -17,13 +17,14 @@ MOST = 50
 Tags = list[dict[str, str]]
 
 
-def check(tags: Tags | None) -> None:
-    """Raises ApiError where tags break a rule of the service's."""
+def check(context: Context, tags: Tags | None) -> None:
+    """Raises ApiError where tags break a rule of the service's. The cloud's own callers, such as
+    CloudFormation, may set the tags that are AWS's."""
     keys = [tag["Key"] for tag in tags or ()]
     for key in keys:
         if keys.count(key) > 1:
             raise invalid(f"Duplicate tag key found: {key}")
-        if key.lower().startswith("aws:"):
+        if key.lower().startswith("aws:") and context.access_key is not None:
             raise invalid(f"Tag keys that start with aws: are reserved for system use: {key}")
 
 
@@ -32,7 +33,7 @@ def attach(context: Context, arn: str, tags: Tags | None) -> None:
     have them."""
     if not tags:
         return
-    check(tags)
+    check(context, tags)
     new = {tag["Key"]: tag["Value"] for tag in tags}
 
     def merge(record: Record) -> Record:

@@ -26,7 +26,7 @@ def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCloud]:
 
 @pytest.fixture(scope="session")
 def aws(cloud: LocalCloud) -> Callable[..., Any]:
-    """`aws("s3")` is a client of the cloud with the person's own keys; `aws("s3", **credentials)` of others."""
+    """`aws("s3")` is a client with the person's own keys; `aws("s3", **credentials)` one with others."""
     return functools.cache(functools.partial(client, cloud))
 
 

@@ -1,0 +1,352 @@
+"""The local cloud as a person holds it: it starts, stops, survives, and takes everything with it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+import time
+import zipfile
+from collections.abc import Callable, Iterator
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from local.cloud import CloudError, LocalCloud
+from local.reaper import alive
+from tests.local.conftest import client
+from tooling import envs
+
+TEST_ROLE = {"Version": "2012-10-17", "Statement": []}
+
+
+def until(condition: Callable[[], Any], what: str) -> Any:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        if found := condition():
+            return found
+        time.sleep(0.05)
+    raise AssertionError(f"{what} did not happen")
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Iterator[LocalCloud]:
+    """A cloud that a test may kill."""
+    cloud = LocalCloud(tmp_path / "cloud")
+    yield cloud
+    cloud.stop()
+    until(lambda: not processes(cloud), "the end of everything")
+
+
+def processes(cloud: LocalCloud) -> dict[int, str]:
+    """Every process that names the cloud's folder in its command or environment, and its command."""
+    found = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            said = (folder / "cmdline").read_bytes() + (folder / "environ").read_bytes()
+            if str(cloud.home).encode() in said and int(folder.name) != os.getpid():
+                found[int(folder.name)] = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+        except OSError:
+            continue
+    return found
+
+
+def listening(pids: set[int]) -> set[str]:
+    """The addresses, in hexadecimal, on which these processes listen."""
+    sockets = set()
+    for pid in pids:
+        for descriptor in Path(f"/proc/{pid}/fd").glob("*"):
+            try:
+                sockets.add(str(descriptor.readlink()))
+            except OSError:
+                continue
+    addresses = set()
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == "0A" and f"socket:[{fields[9]}]" in sockets:
+                addresses.add(fields[1].partition(":")[0])
+    return addresses
+
+
+def function(cloud: LocalCloud, name: str) -> None:
+    """A Lambda function that ran once, so that its process is warm."""
+    archive = BytesIO()
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("index.py", "def handler(event, context):\n    return 'here'\n")
+    client(cloud, "iam").create_role(RoleName=name, AssumeRolePolicyDocument=json.dumps(TEST_ROLE))
+    client(cloud, "lambda").create_function(
+        FunctionName=name,
+        Runtime="python3.11",
+        Handler="index.handler",
+        Role=f"arn:aws:iam::000000000000:role/{name}",
+        Code={"ZipFile": archive.getvalue()},
+    )
+    assert client(cloud, "lambda").invoke(FunctionName=name)["Payload"].read() == b'"here"'
+
+
+def test_a_cloud_starts_answers_and_stops(own: LocalCloud) -> None:
+    # given a cloud that was never started
+    assert not own.running
+    own.start()
+    # then it answers, says what runs, and a second handle on its folder is the same cloud
+    assert own.running
+    assert client(own, "sts").get_caller_identity()["Account"] == "000000000000"
+    assert LocalCloud(own.home).status()["pid"] == own.status()["pid"]
+    own.start()  # nothing happens
+    # when it stops, then nothing answers and no process is left
+    own.stop()
+    assert not own.running
+    assert not processes(own)
+    with pytest.raises(CloudError, match="No cloud answers"):
+        own.status()
+
+
+@pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="reads Linux's table of sockets")
+def test_only_the_loopback_interface_is_bound(own: LocalCloud) -> None:
+    own.start()
+    function(own, "warm")
+    addresses = listening(set(processes(own)))
+    assert addresses == {"0100007F"}, "the server and Snowflake on 127.0.0.1, and nothing else"
+
+
+@pytest.mark.parametrize("end", ["stop", "SIGTERM", "SIGINT", "SIGKILL", "SIGSEGV"])
+def test_everything_ends_with_the_server(own: LocalCloud, end: str) -> None:
+    # given a cloud with a warm function, beside its Snowflake
+    own.start()
+    function(own, "warm")
+    before = processes(own)
+    assert len(before) >= 3
+    # when it ends, however
+    if end == "stop":
+        own.stop()
+    else:
+        os.kill(own.status()["pid"], getattr(signal, end))
+    # then nothing of it is left
+    until(lambda: not any(alive_process(pid) for pid in before), f"the end after {end}")
+    assert not own.running
+
+
+def alive_process(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.mark.parametrize("end", ["stop", "kill"])
+def test_state_survives(own: LocalCloud, end: str) -> None:
+    # given something in every kind of store
+    own.start()
+    address, snowflake = own.endpoint_url, own.snowflake.read_text()
+    s3 = client(own, "s3")
+    s3.create_bucket(Bucket="kept", CreateBucketConfiguration={"LocationConstraint": own.region})
+    s3.put_object(Bucket="kept", Key="file", Body=b"content")
+    client(own, "secretsmanager").create_secret(Name="secret", SecretString="hidden")
+    client(own, "sagemaker").create_model_package_group(ModelPackageGroupName="group")
+    function(own, "kept")
+    template = {"Resources": {"Topic": {"Type": "AWS::SNS::Topic"}}}
+    formation = client(own, "cloudformation")
+    formation.create_stack(StackName="kept", TemplateBody=json.dumps(template))
+    formation.get_waiter("stack_create_complete").wait(StackName="kept", WaiterConfig={"Delay": 1})
+    if end == "kill":
+        # a crash loses what was changed in the last moment, and nothing before
+        until(lambda: saved(own, "cloudformation", "CREATE_COMPLETE"), "a snapshot")
+        own.kill()
+    else:
+        own.stop()
+    # when it starts again
+    own.start()
+    # then it is where it was, and holds what it held
+    assert own.endpoint_url == address
+    assert own.snowflake.read_text() == snowflake
+    s3 = client(own, "s3")
+    assert s3.get_object(Bucket="kept", Key="file")["Body"].read() == b"content"
+    secret = client(own, "secretsmanager").get_secret_value(SecretId="secret")
+    assert secret["SecretString"] == "hidden"
+    groups = client(own, "sagemaker").list_model_package_groups()["ModelPackageGroupSummaryList"]
+    assert [group["ModelPackageGroupName"] for group in groups] == ["group"]
+    assert client(own, "lambda").invoke(FunctionName="kept")["Payload"].read() == b'"here"'
+    stacks = client(own, "cloudformation").describe_stacks()["Stacks"]
+    assert [(stack["StackName"], stack["StackStatus"]) for stack in stacks] == [("kept", "CREATE_COMPLETE")]
+
+
+def saved(cloud: LocalCloud, service: str, what: str) -> bool:
+    file = cloud.home / "state" / f"{service}.json"
+    return file.exists() and what in file.read_text()
+
+
+def test_what_was_under_way_when_the_server_died_has_failed(own: LocalCloud) -> None:
+    # given an execution that waits and a stack that is being made
+    own.start()
+    states = client(own, "stepfunctions")
+    client(own, "iam").create_role(RoleName="states", AssumeRolePolicyDocument=json.dumps(TEST_ROLE))
+    waiting = {"StartAt": "Wait", "States": {"Wait": {"Type": "Wait", "Seconds": 3600, "End": True}}}
+    machine = states.create_state_machine(
+        name="waits", definition=json.dumps(waiting), roleArn="arn:aws:iam::000000000000:role/states"
+    )["stateMachineArn"]
+    execution = states.start_execution(stateMachineArn=machine)["executionArn"]
+    handle = {"Type": "AWS::CloudFormation::WaitConditionHandle"}
+    wait = {
+        "Type": "AWS::CloudFormation::WaitCondition",
+        "Properties": {"Handle": {"Ref": "Handle"}, "Timeout": "3600"},
+    }
+    client(own, "cloudformation").create_stack(
+        StackName="half", TemplateBody=json.dumps({"Resources": {"Handle": handle, "Wait": wait}})
+    )
+    until(lambda: saved(own, "cloudformation", "CREATE_IN_PROGRESS"), "a snapshot of the stack")
+    until(lambda: saved(own, "stepfunctions", execution), "a snapshot of the execution")
+    # when the server dies and starts again
+    own.kill()
+    own.start()
+    # then neither is stuck
+    assert client(own, "stepfunctions").describe_execution(executionArn=execution)["status"] == "FAILED"
+    stack = client(own, "cloudformation").describe_stacks(StackName="half")["Stacks"][0]
+    assert stack["StackStatus"] == "CREATE_FAILED"
+
+
+def test_two_clouds_run_side_by_side(own: LocalCloud, cloud: LocalCloud) -> None:
+    own.start()
+    where = {"LocationConstraint": own.region}
+    client(own, "s3").create_bucket(Bucket="mine", CreateBucketConfiguration=where)
+    # then each has its own address, its own Snowflake and its own things
+    assert own.endpoint_url != cloud.endpoint_url
+    assert own.status()["snowflake"] != cloud.status()["snowflake"]
+    there = [bucket["Name"] for bucket in client(cloud, "s3").list_buckets()["Buckets"]]
+    assert "mine" not in there
+
+
+def test_a_second_server_in_the_same_folder_is_refused(cloud: LocalCloud) -> None:
+    command = [str(envs.environment("cloud")), "-m", "local.emulator.server", "--port", "1"]
+    second = subprocess.run(
+        [*command, "--home", str(cloud.home)], cwd=envs.ROOT, capture_output=True, text=True, timeout=60
+    )
+    assert second.returncode != 0
+    assert "running in" in second.stderr
+    assert cloud.running
+
+
+def test_secrets_at_rest_are_the_persons_alone(cloud: LocalCloud) -> None:
+    assert stat.S_IMODE(cloud.home.stat().st_mode) == 0o700
+    assert stat.S_IMODE(cloud.snowflake.stat().st_mode) == 0o600
+
+
+def test_nothing_of_the_persons_environment_reaches_a_function(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given a person with credentials of their own
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "the person's own")
+    monkeypatch.setenv("SNOWFLAKE_PASSWORD", "the person's own")
+    with LocalCloud(tmp_path / "cloud") as cloud:
+        function(cloud, "curious")
+        for pid in processes(cloud):
+            said = Path(f"/proc/{pid}/environ").read_bytes()
+            command = Path(f"/proc/{pid}/cmdline").read_bytes()
+            if b"local.emulator.server" not in command:  # it has forgotten it, but the kernel shows its start
+                assert b"the person's own" not in said, command
+
+
+def test_settings_are_checked(cloud: LocalCloud) -> None:
+    assert cloud.configure(training_instances=3)["training_instances"] == 3
+    assert cloud.configure(training_instances=None)["training_instances"] > 3
+    with pytest.raises(CloudError, match="no_such_quota is no setting; there are training_instances"):
+        cloud.configure(no_such_quota=1)
+
+
+def test_the_command_line_starts_shows_and_stops(tmp_path: Path) -> None:
+    def local(*command: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "local", *command, "--home", str(tmp_path / "cloud")],
+            cwd=envs.ROOT,
+            capture_output=True,
+            text=True,
+            timeout=180,
+        )
+
+    try:
+        up = local("up")
+        assert up.returncode == 0, up.stderr
+        assert 'eval "$(python3 -m local env)"' in up.stdout
+        assert "export AWS_ENDPOINT_URL=http://127.0.0.1:" in local("env").stdout
+        assert "not enforced" in local("status").stdout
+    finally:
+        down = local("down")
+    assert "has stopped" in down.stdout
+    assert local("status").returncode == 1
+    assert local("env").returncode == 1
+
+
+APP = """
+import aws_cdk as cdk
+from aws_cdk import aws_iam as iam, aws_lambda as lambda_, aws_s3 as s3
+app = cdk.App()
+stack = cdk.Stack(app, "small")
+bucket = s3.Bucket(stack, "Bucket", removal_policy=cdk.RemovalPolicy.DESTROY)
+code = lambda_.Code.from_asset(app.node.get_context("code"))
+function = lambda_.Function(
+    stack, "Function", runtime=lambda_.Runtime.PYTHON_3_11, handler="index.handler", code=code,
+    environment={"BUCKET": bucket.bucket_name},
+)
+if app.node.try_get_context("grant") == "yes":
+    bucket.grant_put(function)
+cdk.CfnOutput(stack, "FunctionName", value=function.function_name)
+app.synth()
+"""
+HANDLER = """
+import os, boto3
+def handler(event, context):
+    boto3.client("s3").put_object(Bucket=os.environ["BUCKET"], Key="k", Body=b"v")
+    return "written"
+"""
+
+
+def test_the_plain_cdk_deploys_and_iam_is_enforced_on_what_it_deployed(
+    cloud: LocalCloud, tmp_path: Path
+) -> None:
+    # given a CDK app whose function writes to a bucket
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "index.py").write_text(HANDLER)
+    (tmp_path / "app.py").write_text(APP)
+    app = f"{envs.environment('app')} {tmp_path / 'app.py'}"
+    said: list[str] = []
+
+    def deployed(grant: str) -> str:
+        context = {"code": str(tmp_path / "code"), "grant": grant}
+        outputs = cloud.deploy("small", app=app, context=context, progress=said.append)
+        return outputs["small"]["FunctionName"]
+
+    def answer(name: str) -> str:
+        return client(cloud, "lambda").invoke(FunctionName=name)["Payload"].read().decode()
+
+    try:
+        # when it is deployed with the grant; then the function may write, also with IAM enforced
+        name = deployed("yes")
+        assert any("CREATE_COMPLETE" in line for line in said)
+        cloud.enforce_iam(True)
+        assert answer(name) == '"written"'
+        # when it is deployed again without it, with IAM enforced; then the function is refused
+        name = deployed("no")
+        assert "not authorized to perform: s3:PutObject" in answer(name)
+    finally:
+        cloud.enforce_iam(False)
+        cloud.destroy("small", app=app, context={"code": str(tmp_path / "code")})
+    assert [stack["name"] for stack in cloud.status()["stacks"] if stack["name"] == "small"] == []
+
+
+def test_a_failed_deployment_says_why(cloud: LocalCloud, tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text("raise SystemExit('this app has a mistake')\n")
+    with pytest.raises(CloudError, match="this app has a mistake"):
+        cloud.deploy("any", app=f"{sys.executable} {tmp_path / 'app.py'}")
+
+
+def test_a_group_is_alive_until_its_last_process_ends() -> None:
+    process = subprocess.Popen(["sleep", "60"], start_new_session=True)
+    assert alive(process.pid)
+    process.kill()
+    until(lambda: not alive(process.pid), "the end of the group")  # though nobody has waited for it
+    process.wait()
