@@ -341,8 +341,8 @@ class Variant:
                 allowed = setting(self._context.platform, "serverless_idle")
                 left = self._used + allowed - time.monotonic()
                 if self._busy or left > 0 or not self.running:
-                    # The setting may change meanwhile: look again soon.
-                    self._state.wait(min(1.0, left) if left > 0 else min(1.0, allowed))
+                    # At most a second, as the setting may change meanwhile.
+                    self._state.wait(min(1.0, left) if left > 0 else 1.0)
                     continue
                 server, self._server = self._server, None
             if server is not None:

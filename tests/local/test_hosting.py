@@ -22,18 +22,15 @@ from tests.local.hosting_bench import SERVERLESS, Bench, alive, unique, until
 
 
 @pytest.fixture(scope="module")
-def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
-    with LocalCloud(tmp_path_factory.mktemp("hosting")) as cloud:
-        cloud.configure(endpoint_log_interval=0.05)
-        yield Bench(cloud)
+def bench(cloud: LocalCloud) -> Bench:
+    return Bench(cloud)
 
 
 @pytest.fixture
-def settings(bench: Bench) -> Iterator[Any]:
+def settings(cloud: LocalCloud) -> Iterator[Any]:
     """Sets the cloud's settings for one test."""
-    yield bench.cloud.configure
-    bench.cloud.configure(**dict.fromkeys(quotas.DEFAULTS))
-    bench.cloud.configure(endpoint_log_interval=0.05)
+    yield cloud.configure
+    cloud.configure(**dict.fromkeys(quotas.DEFAULTS))
 
 
 # What serves
@@ -537,6 +534,10 @@ def test_a_restart_brings_back_what_was_in_service_and_leaves_nothing_stuck(tmp_
         creating = unique("endpoint")
         bench.sagemaker.create_endpoint(EndpointName=creating, EndpointConfigName=never)
         bench.sagemaker.update_endpoint(EndpointName=updating, EndpointConfigName=never)
+        # And a notebook instance that takes its time
+        cloud.configure(notebook_transition=3600.0)
+        notebook = {"NotebookInstanceName": "slow"}
+        bench.sagemaker.create_notebook_instance(**notebook, InstanceType="ml.t3.medium", RoleArn=bench.role)
         time.sleep(0.5)
 
         # When the server is killed and comes again
@@ -554,6 +555,9 @@ def test_a_restart_brings_back_what_was_in_service_and_leaves_nothing_stuck(tmp_
         assert "ended while the endpoint was being created" in bench.describe(creating)["FailureReason"]
         assert bench.describe(updating)["EndpointStatus"] == "InService"
         assert "ended while the endpoint was being updated" in bench.describe(updating)["FailureReason"]
+
+        arrived = bench.sagemaker.describe_notebook_instance(**notebook)
+        assert arrived["NotebookInstanceStatus"] == "InService"
 
         # And a clean end leaves no container
         after = [bench.ask(each)["pid"] for each in (instance, serverless, updating)]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import boto3
@@ -20,12 +19,6 @@ IMAGE = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/serves:latest"
 DATA = "s3://bucket/model.tar.gz"
 INSTANCE = {"InstanceType": "ml.m5.large", "InitialInstanceCount": 1}
 SERVERLESS = {"ServerlessConfig": {"MemorySizeInMB": 2048, "MaxConcurrency": 5}}
-
-
-@pytest.fixture(scope="module")
-def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCloud]:
-    with LocalCloud(tmp_path_factory.mktemp("records")) as cloud:
-        yield cloud
 
 
 @pytest.fixture(scope="module")
@@ -123,6 +116,7 @@ def test_a_model_is_described_as_it_was_created(sagemaker: Any) -> None:
         ({"PrimaryContainer": {"Image": IMAGE, "Mode": "MultiModel"}}, "needs the S3 prefix of its models"),
         ({"ExecutionRoleArn": "nobody"}, "ExecutionRoleArn"),
         ({"Tags": [{"Key": "a", "Value": "1"}, {"Key": "a", "Value": "2"}]}, "Duplicate tag key"),
+        ({"Tags": [{"Key": "aws:a", "Value": "1"}]}, "reserved for system use"),
     ],
 )
 def test_a_model_that_is_not_one_is_refused(sagemaker: Any, given: dict[str, Any], message: str) -> None:
@@ -520,19 +514,6 @@ def test_a_lifecycle_configuration_is_described_updated_and_checked(sagemaker: A
         sagemaker.create_notebook_instance_lifecycle_config(
             NotebookInstanceLifecycleConfigName="plain", OnCreate=[{"Content": "#!/bin/bash"}]
         )
-
-
-def test_a_notebook_instance_that_was_on_its_way_arrives_after_a_restart(
-    cloud: LocalCloud, sagemaker: Any
-) -> None:
-    cloud.configure(notebook_transition=3600.0)
-    name = make_notebook(sagemaker)
-    assert notebook_status(sagemaker, name) == "Pending"
-
-    cloud.stop()
-    cloud.start()
-
-    reach(sagemaker, name, "InService")
 
 
 # Tags
