@@ -30,9 +30,12 @@ PORT = 8080
 LONGEST_LINE = 16_384
 """Characters; a longer line reaches the callback in pieces, as Docker cuts it."""
 
-_BELOW_OPT_ML = re.compile(r"(^|[:=])/opt/ml(?=[/:]|$)")
+_OWN = f"{uuid.uuid4().hex[:6]}-"
+"""What the names of this process's folders begin with."""
+
+_BELOW_OPT_ML = re.compile(r"""(^|[\s:='"])/opt/ml(?=[\s:/'"]|$)""")
 _ECR_ADDRESS = re.compile(r"(\d{12})\.dkr\.ecr\.([a-z0-9-]+)\.[^/]+/([^:@]+)")
-_RESERVATION_PORT = 61_010  # outside Linux's and macOS's ranges for outgoing connections
+_RESERVATION_PORT = 28_610  # below the ranges that systems take outgoing connections' ports from
 _OPT_ML = (
     "input/config",
     "input/data",
@@ -40,7 +43,6 @@ _OPT_ML = (
     "code",
     "checkpoints",
     "output/data",
-    "processing",
 )
 
 
@@ -112,11 +114,10 @@ def _free_port(address: str) -> int:
 
 
 def clean(platform: Platform, kind: str) -> None:
-    """Remove what instances of this kind left on disk; for the start of a server, when none runs."""
-    folder = platform.home / "instances" / kind
-    for instance in folder.glob("*"):
-        _remove(instance)
-    shutil.rmtree(folder, ignore_errors=True)
+    """Remove what the instances of earlier servers left on disk; for the start of a server."""
+    for folder in (platform.home / "instances" / kind).glob("*"):
+        if not folder.name.startswith(_OWN):
+            _remove(folder)
 
 
 def _remove(folder: Path) -> None:
@@ -147,7 +148,7 @@ class Instance:
 
     def __init__(self, platform: Platform, kind: str, host: Host):
         self._platform, self.host = platform, host
-        self._folder = platform.home / "instances" / kind / uuid.uuid4().hex[:12]
+        self._folder = platform.home / "instances" / kind / f"{_OWN}{uuid.uuid4().hex[:8]}"
         self.opt_ml = self._folder / "ml"
         for part in _OPT_ML:
             (self.opt_ml / part).mkdir(parents=True)
@@ -223,7 +224,10 @@ class Instance:
     def _watch(self, process: subprocess.Popen[str], reader: threading.Thread) -> None:
         # When a container's first process ends, so do the others. The process is left unreaped until
         # they have the signal: its number cannot be another group's before.
-        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        if hasattr(os, "waitid"):  # Python on macOS has it from 3.13 on
+            os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        else:
+            process.wait()
         self.ended_at = time.time()
         with self._lock:
             _signal_group(process.pid, signal.SIGKILL)

@@ -557,6 +557,53 @@ def test_many_callers_at_once_lose_no_job(cloud: LocalCloud, sagemaker: Any, s3:
     assert sizes == [5, 5, 2]
 
 
+def test_channels_by_instance_group_and_by_manifest_and_a_model_that_stays_as_files(
+    sagemaker: Any, s3: Any
+) -> None:
+    # Given two groups of instances, a channel for one of them, and another listed by a manifest
+    for key in ("listed/a.csv", "listed/b.csv", "listed/c.csv"):
+        s3.put_object(Bucket=BUCKET, Key=key, Body=b"x")
+    manifest = [{"prefix": f"s3://{BUCKET}/listed/"}, "a.csv", "c.csv"]
+    s3.put_object(Bucket=BUCKET, Key="manifest", Body=json.dumps(manifest).encode())
+    listed = channel("listed", f"s3://{BUCKET}/manifest")
+    listed["DataSource"]["S3DataSource"]["S3DataType"] = "ManifestFile"
+    grouped = channel("grouped", f"s3://{BUCKET}/listed/b.csv")
+    grouped["DataSource"]["S3DataSource"]["InstanceGroupNames"] = ["readers"]
+    groups = [
+        {"InstanceGroupName": "readers", "InstanceType": "ml.m5.large", "InstanceCount": 1},
+        {"InstanceGroupName": "others", "InstanceType": "ml.c5.xlarge", "InstanceCount": 1},
+    ]
+    script = """
+channels = json.loads((config / "inputdataconfig.json").read_text())
+seen = {name: sorted(path.name for path in (base / "input/data" / name).iterdir()) for name in channels}
+(base / "model" / resources["current_group_name"]).write_text(json.dumps(seen))
+"""
+    # When they train, and want their model uncompressed
+    job = run(
+        sagemaker,
+        script,
+        InputDataConfig=[listed, grouped],
+        OutputDataConfig={"S3OutputPath": f"s3://{BUCKET}/out", "CompressionType": "NONE"},
+        ResourceConfig={"InstanceGroups": groups, "VolumeSizeInGB": 1},
+    )
+    # Then each group saw its own
+    assert job["TrainingJobStatus"] == "Completed", job.get("FailureReason")
+    place = job["ModelArtifacts"]["S3ModelArtifacts"]
+    assert place == f"s3://{BUCKET}/out/{job['TrainingJobName']}/output/model/"
+    key = place.removeprefix(f"s3://{BUCKET}/")
+    both = {"listed": ["a.csv", "c.csv"]}
+    assert json.loads(object_text(s3, f"{key}readers") or "") == both | {"grouped": ["b.csv"]}
+    assert json.loads(object_text(s3, f"{key}others") or "") == both
+
+
+def test_an_isolated_container_gets_no_credentials(sagemaker: Any, s3: Any) -> None:
+    script = "(base / 'model' / 'names').write_text(' '.join(os.environ))"
+    job = run(sagemaker, script, EnableNetworkIsolation=True)
+    names = archive(s3, job["ModelArtifacts"]["S3ModelArtifacts"])["names"].split()
+    assert "TRAINING_JOB_NAME" in names
+    assert not [name for name in names if name.startswith("AWS_") and name != "AWS_REGION"]
+
+
 def test_requests_that_this_cloud_cannot_honour_are_refused_by_name(
     cloud: LocalCloud, sagemaker: Any, s3: Any
 ) -> None:
