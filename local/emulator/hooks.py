@@ -176,6 +176,7 @@ def denial(account: str, region: str, access_key: str, action: str, resource: st
     )
 
     def evaluate() -> str | None:
+        touch("core.iam_evaluator.pin_request_origin", "source_ip", "secure_transport")("127.0.0.1", True)
         with scope(account, region):
             denied = ask(
                 access_key,
@@ -264,9 +265,10 @@ def executions_running() -> int:
 
 
 def stacks() -> list[dict[str, str]]:
-    """Name and status of every stack, in every account and Region."""
+    """Name and status of every stack that is there, in every account and Region."""
     found = touch("services.cloudformation._stacks").all_values()
-    return [{"name": stack["StackName"], "status": stack["StackStatus"]} for stack in found]
+    there = [stack for stack in found if stack["StackStatus"] != "DELETE_COMPLETE"]
+    return [{"name": stack["StackName"], "status": stack["StackStatus"]} for stack in there]
 
 
 # SageMaker itself ------------------------------------------------------------------------------------
@@ -328,6 +330,16 @@ def functions_act_under_their_role(cloud: Cloud) -> None:
     # Two modules have the function under a name of their own.
     replace("core.lambda_runtime.execution_credentials", "config")(credentials)
     replace("services.lambda_svc.execution_credentials", "config")(credentials)
+
+
+@hook
+def the_loopback_is_a_secure_transport(cloud: Cloud) -> None:
+    """A bucket that denies unencrypted requests, as each should, denies all of them: there is no TLS here,
+    and nothing leaves the machine."""
+
+    @replace("app.pin_request_origin", "source_ip", "secure_transport")
+    def pin(original: Callable, source_ip: str, secure_transport: bool) -> None:
+        original(source_ip, True)
 
 
 # Step Functions ---------------------------------------------------------------------------------------

@@ -64,6 +64,7 @@ HOOKS = [
     "sagemaker_service",
     "absent_image_is_an_error",
     "functions_act_under_their_role",
+    "the_loopback_is_a_secure_transport",
     "executions",
     "execution_metrics",
     "alarms_look_at_their_own_metric",
@@ -107,6 +108,7 @@ def test_every_hook_finds_its_place_in_the_pinned_ministack(in_the_clouds_enviro
         ("sagemaker_service", "core.router.SERVICE_PATTERNS"),
         ("absent_image_is_an_error", "services.ecr._describe_images"),
         ("functions_act_under_their_role", "core.lambda_runtime.execution_credentials"),
+        ("the_loopback_is_a_secure_transport", "app.pin_request_origin"),
         ("executions", "services.stepfunctions._run_execution"),
         ("execution_metrics", "services.cloudwatch.record_metric"),
         ("alarms_look_at_their_own_metric", "services.cloudwatch._evaluate_alarm"),
@@ -267,20 +269,9 @@ def test_a_role_may_do_in_sagemaker_what_its_policy_grants(
     cloud: LocalCloud, aws: Callable, enforced: None
 ) -> None:
     # given a role that may list models, and nothing else
-    arn = role(aws, "lambda.amazonaws.com", ("sagemaker:ListModels", "*"))
-    aws("iam").update_assume_role_policy(
-        RoleName=arn.rpartition("/")[2],
-        PolicyDocument=policy({"Effect": "Allow", "Principal": {"AWS": "*"}, "Action": "sts:AssumeRole"}),
-    )
-    session = aws("sts").assume_role(RoleArn=arn, RoleSessionName="someone")["Credentials"]
-    acting = aws(
-        "sagemaker",
-        aws_access_key_id=session["AccessKeyId"],
-        aws_secret_access_key=session["SecretAccessKey"],
-        aws_session_token=session["SessionToken"],
-    )
+    acting = aws("sagemaker", **assumed(aws, ("sagemaker:ListModels", "*")))
     # then it lists them, and is refused anything else by AWS's own sentence
-    assert acting.list_models()["Models"] == []
+    assert acting.list_models(NameContains="nobody")["Models"] == []
     with pytest.raises(ClientError, match="not authorized to perform: sagemaker:DeleteModel on resource: "
                        f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:model/mine") as refused:  # fmt: skip
         acting.delete_model(ModelName="mine")
@@ -318,6 +309,39 @@ def test_an_absent_image_is_an_error(aws: Callable, image: str) -> None:
         aws("ecr").describe_images(repositoryName="hooks", imageIds=[{"imageTag": "absent"}])
     assert refused.value.response["Error"]["Code"] == "ImageNotFoundException"
     assert aws("ecr").describe_images(repositoryName="hooks", imageIds=[{"imageTag": "1"}])["imageDetails"]
+
+
+def test_a_bucket_that_wants_encrypted_requests_is_reached(cloud: LocalCloud, aws: Callable) -> None:
+    # given a bucket as the house makes it, and a role that may read it
+    name = next(names)
+    aws("s3").create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": REGION})
+    aws("s3").put_object(Bucket=name, Key="key", Body=b"content")
+    arn = f"arn:aws:s3:::{name}"
+    deny = {"Effect": "Deny", "Principal": {"AWS": "*"}, "Action": "s3:*", "Resource": [arn, f"{arn}/*"]}
+    insecure = {"Condition": {"Bool": {"aws:SecureTransport": "false"}}}
+    aws("s3").put_bucket_policy(Bucket=name, Policy=policy(deny | insecure))
+    reader = assumed(aws, ("s3:GetObject", f"{arn}/*"))
+    cloud.enforce_iam(True)
+    try:
+        # then it reads, and may do no more
+        assert aws("s3", **reader).get_object(Bucket=name, Key="key")["Body"].read() == b"content"
+        with pytest.raises(ClientError, match="AccessDenied"):
+            aws("s3", **reader).put_object(Bucket=name, Key="key", Body=b"other")
+    finally:
+        cloud.enforce_iam(False)
+
+
+def assumed(aws: Callable, *grants: tuple[str, str]) -> dict[str, str]:
+    """The keys of a role that may do just this."""
+    arn = role(aws, "lambda.amazonaws.com", *grants)
+    trust = {"Effect": "Allow", "Principal": {"AWS": "*"}, "Action": "sts:AssumeRole"}
+    aws("iam").update_assume_role_policy(RoleName=arn.rpartition("/")[2], PolicyDocument=policy(trust))
+    session = aws("sts").assume_role(RoleArn=arn, RoleSessionName="someone")["Credentials"]
+    return {
+        "aws_access_key_id": session["AccessKeyId"],
+        "aws_secret_access_key": session["SecretAccessKey"],
+        "aws_session_token": session["SessionToken"],
+    }
 
 
 # Step Functions ---------------------------------------------------------------------------------------
