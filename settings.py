@@ -18,7 +18,11 @@ from pydantic.fields import FieldInfo
 Environment = Literal["dev", "prod"]
 LogRetention = Literal[1, 3, 5, 7, 14, 30, 60, 90, 180, 365, 731, 1827, 3653]
 
-IDENTIFIER = r'([A-Za-z_][A-Za-z0-9_$]*|"[^"]+")'
+IDENTIFIER = r'([A-Za-z_][A-Za-z0-9_$]*|"([^"]|"")+")'
+Objective = Literal[
+    "reg:squarederror", "reg:absoluteerror", "reg:pseudohubererror", "reg:gamma", "count:poisson"
+]
+
 INSTANCE = r"ml\.[a-z0-9-]+\.[a-z0-9]+"
 
 
@@ -41,30 +45,27 @@ class Choices(BaseModel):
 
 
 class XGBoostHyperparameters(Choices):
-    """What the training container reads; an execution of the workflow may override each of them."""
+    """What `containers/snowflake_xgboost` reads, with its defaults; an execution may override each."""
 
-    rounds: int = Field(default=800, ge=1, le=100_000, description="a whole number from 1 to 100000")
+    rounds: int = Field(default=1000, ge=1, le=100_000, description="a whole number from 1 to 100000")
     early_stopping_rounds: int = Field(
         default=50, ge=0, le=100_000, description="a whole number from 0 (never stop early) to 100000"
     )
-    max_depth: int = Field(default=8, ge=0, le=64, description="a whole number from 0 (no limit) to 64")
+    max_depth: int = Field(default=8, ge=1, le=30, description="a whole number from 1 to 30")
     eta: float = Field(default=0.05, gt=0, le=1, description="a number above 0 and at most 1")
     subsample: float = Field(default=0.8, gt=0, le=1, description="a number above 0 and at most 1")
-    colsample_bytree: float = Field(default=0.8, gt=0, le=1, description="a number above 0 and at most 1")
-    min_child_weight: float = Field(default=1, ge=0, description="a number from 0")
-    gamma: float = Field(default=0, ge=0, description="a number from 0")
-    lambda_: float = Field(default=1, ge=0, alias="lambda", description="a number from 0")
-    alpha: float = Field(default=0, ge=0, description="a number from 0")
-    objective: str = Field(
-        default="reg:squarederror",
-        pattern=r"^reg:[a-z]+$",
-        description="one of XGBoost's regression objectives, reg:...",
+    colsample_bytree: float = Field(default=0.5, gt=0, le=1, description="a number above 0 and at most 1")
+    min_child_weight: float = Field(default=5, ge=0, le=1e9, description="a number from 0 to 1e9")
+    gamma: float = Field(default=0, ge=0, le=1e9, description="a number from 0 to 1e9")
+    lambda_: float = Field(default=1, ge=0, le=1e9, alias="lambda", description="a number from 0 to 1e9")
+    alpha: float = Field(default=0, ge=0, le=1e9, description="a number from 0 to 1e9")
+    objective: Objective = Field(
+        default="reg:squarederror", description="one of " + ", ".join(get_args(Objective))
     )
-    tree_method: Literal["hist", "approx"] = Field(default="hist", description="hist or approx")
     validation_fraction: float = Field(
         default=0.2, ge=0.01, le=0.9, description="a number from 0.01 to 0.9, the share of rows held out"
     )
-    seed: int = Field(default=7, ge=0, le=2**31 - 1, description="a whole number from 0 to 2147483647")
+    seed: int = Field(default=42, ge=0, le=2**31 - 1, description="a whole number from 0 to 2147483647")
     blanks: Literal["keep", "drop"] = Field(
         default="keep", description="keep or drop, for rows with blank cells"
     )
@@ -78,6 +79,12 @@ class XGBoostHyperparameters(Choices):
     )
     record_rows: bool = Field(
         default=False, description="true or false, whether each host lists the rows it read"
+    )
+    timeout: int = Field(
+        default=300,
+        ge=5,
+        le=86_400,
+        description="a whole number from 5 to 86400, seconds for Snowflake to answer",
     )
     nthread: int = Field(
         default=0, ge=0, le=1024, description="a whole number from 0 (all cores of the instance) to 1024"

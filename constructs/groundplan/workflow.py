@@ -314,7 +314,8 @@ def _find_champion(plan: Plan) -> dict[str, Any]:
                 {
                     "Condition": f"{{% $looks > {patience} %}}",
                     "Assign": {
-                        "reason": "{% 'FindEndpoint: endpoint ' & $endpoint & ' is still ' & $serving %}"
+                        "at": "FindEndpoint",
+                        "reason": "{% 'FindEndpoint: endpoint ' & $endpoint & ' is still ' & $serving %}",
                     },
                     "Next": "Failed",
                 },

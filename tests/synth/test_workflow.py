@@ -1,0 +1,474 @@
+"""Every path through the workflow: the definition that is deployed, with SageMaker's answers scripted."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from groundplan import asl, workflow
+from tests.synth.machine import Run, TaskError
+
+ENDPOINT = "groundplan-dev-snowflake-training"
+THROTTLED = TaskError(
+    "SageMaker.AmazonSageMakerException",
+    "Rate exceeded (Service: AmazonSageMaker; Status Code: 400; Error Code: ThrottlingException)",
+)
+
+
+def plan(**changes: Any) -> workflow.Plan:
+    settings: dict[str, Any] = {
+        "endpoint": ENDPOINT,
+        "group": "models",
+        "image": "image:1",
+        "training_role": "training-role",
+        "serving_role": "serving-role",
+        "bucket": "bucket",
+        "key": None,
+        "vpc_config": None,
+        "hosts": 2,
+        "instance_type": "ml.m5.xlarge",
+        "volume_gb": 30,
+        "max_runtime_seconds": 3600,
+        "inputs": {"table": "HOUSES", "target": "VALUE"},
+        "hyperparameters": {"eta": "0.05", "rounds": "800", "record_rows": "false"},
+        "fixed": {"secret": "snowflake_credentials"},
+        "metric": "rmse",
+        "minimum_improvement": 0.0,
+        "higher_is_better": False,
+        "memory_mb": 2048,
+        "concurrency": 5,
+        "deployment_seconds": 60,
+        "tags": {"team": "a"},
+        "partition": "aws",
+    }
+    return workflow.Plan(**(settings | changes))
+
+
+class SageMaker:
+    """SageMaker as the workflow sees it.
+
+    `candidate` and `champion` are what the evaluation says; `fail` maps an action to what it raises, one
+    after the other; `statuses` are what the endpoint shows, one look after the other, the last for ever.
+    """
+
+    def __init__(self, serving: str | None = None, candidate: float = 0.40, champion: float = 0.50):
+        self.endpoint = {"EndpointStatus": serving, "EndpointConfigName": "old"} if serving else None
+        self.figures = {"candidate": candidate, "champion": champion, "validation": 0.45, "train": 0.3}
+        self.fail: dict[str, list[TaskError]] = {}
+        self.statuses: list[dict[str, str]] = []
+        self.packages: dict[str, str] = {}
+
+    def __call__(self, action: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        verb = action.removesuffix(".sync").rpartition(":")[2]
+        if self.fail.get(verb):
+            raise self.fail[verb].pop(0)
+        return getattr(self, verb, lambda _: {})(arguments)
+
+    def createTrainingJob(self, a: dict[str, Any]) -> dict[str, Any]:
+        names = [definition["Name"] for definition in a["AlgorithmSpecification"]["MetricDefinitions"]]
+        figures = [(name, self.figures.get(name.partition(":")[0])) for name in names]
+        return {
+            "TrainingJobName": a["TrainingJobName"],
+            "ModelArtifacts": {
+                "S3ModelArtifacts": f"s3://bucket/training/{a['TrainingJobName']}/model.tar.gz"
+            },
+            "FinalMetricDataList": [
+                {"MetricName": name, "Value": value, "Timestamp": 1}
+                for name, value in figures
+                if value is not None
+            ],
+        }
+
+    def listEndpoints(self, a: dict[str, Any]) -> dict[str, Any]:
+        name = a["NameContains"]
+        others = [{"EndpointName": f"{name}-other", "EndpointStatus": "InService"}]
+        return {"Endpoints": others + ([{"EndpointName": name, **self.endpoint}] if self.endpoint else [])}
+
+    def describeEndpoint(self, a: dict[str, Any]) -> dict[str, Any]:
+        assert self.endpoint
+        if self.statuses:
+            self.endpoint |= self.statuses.pop(0) if len(self.statuses) > 1 else self.statuses[0]
+        return dict(self.endpoint)
+
+    def describeEndpointConfig(self, a: dict[str, Any]) -> dict[str, Any]:
+        return {"ProductionVariants": [{"ModelName": "old-model"}]}
+
+    def describeModel(self, a: dict[str, Any]) -> dict[str, Any]:
+        return {"PrimaryContainer": {"ModelDataUrl": "s3://bucket/training/old/model.tar.gz"}}
+
+    def createModelPackage(self, a: dict[str, Any]) -> dict[str, Any]:
+        self.packages["arn:package/1"] = a["ModelApprovalStatus"]
+        return {"ModelPackageArn": "arn:package/1"}
+
+    def updateModelPackage(self, a: dict[str, Any]) -> dict[str, Any]:
+        self.packages[a["ModelPackageArn"]] = a["ModelApprovalStatus"]
+        return {}
+
+    def createEndpoint(self, a: dict[str, Any]) -> dict[str, Any]:
+        self.endpoint = {"EndpointStatus": "InService", "EndpointConfigName": a["EndpointConfigName"]}
+        return {}
+
+    updateEndpoint = createEndpoint
+
+    def deleteEndpoint(self, a: dict[str, Any]) -> dict[str, Any]:
+        self.endpoint = None
+        return {}
+
+
+def run(sagemaker: Callable[..., Any], given: Any = None, **changes: Any) -> Run:
+    definition = workflow.definition(plan(**changes))
+    assert asl.problems(definition) == []
+    return Run(definition, {} if given is None else given, sagemaker)
+
+
+def verbs(run: Run) -> list[str]:
+    return [action.removesuffix(".sync").rpartition(":")[2] for action, _ in run.calls]
+
+
+def arguments(run: Run, verb: str) -> list[dict[str, Any]]:
+    return [given for action, given in run.calls if action.removesuffix(".sync").rpartition(":")[2] == verb]
+
+
+def test_the_first_model_is_deployed_without_a_comparison():
+    sagemaker = SageMaker(serving=None)
+    done = run(sagemaker)
+    assert verbs(done).count("createTrainingJob") == 1
+    assert done.output == {
+        "training_job": arguments(done, "createTrainingJob")[0]["TrainingJobName"],
+        "model_data": arguments(done, "createModel")[0]["PrimaryContainer"]["ModelDataUrl"],
+        "hosts": 2,
+        "validation_rmse": 0.45,
+        "candidate_rmse": None,
+        "champion_rmse": None,
+        "model_package_arn": "arn:package/1",
+        "deployed": True,
+        "endpoint": ENDPOINT,
+    }
+    assert sagemaker.packages == {"arn:package/1": "Approved"}
+    assert "createEndpoint" in verbs(done)
+    assert "updateEndpoint" not in verbs(done)
+
+
+def test_a_better_model_replaces_the_one_in_service():
+    sagemaker = SageMaker(serving="InService", candidate=0.40, champion=0.50)
+    done = run(sagemaker)
+    training, evaluation = arguments(done, "createTrainingJob")
+    channels = {
+        c["ChannelName"]: c["DataSource"]["S3DataSource"]["S3Uri"] for c in evaluation["InputDataConfig"]
+    }
+    assert channels == {
+        "candidate": f"s3://bucket/training/{training['TrainingJobName']}/model.tar.gz",
+        "champion": "s3://bucket/training/old/model.tar.gz",
+    }
+    assert evaluation["HyperParameters"]["mode"] == "evaluate"
+    assert evaluation["ResourceConfig"]["InstanceCount"] == 1
+    assert "InputDataConfig" not in training  # AWS refuses an empty list
+    assert (done.output["candidate_rmse"], done.output["champion_rmse"]) == (0.40, 0.50)
+    assert done.output["deployed"] is True
+    assert "updateEndpoint" in verbs(done)
+    assert sagemaker.packages == {"arn:package/1": "Approved"}
+
+
+@pytest.mark.parametrize(
+    ("candidate", "champion", "minimum", "higher", "deployed"),
+    [
+        (0.50, 0.50, 0.0, False, False),
+        (0.60, 0.50, 0.0, False, False),
+        (0.4999, 0.50, 0.0, False, True),
+        (0.495, 0.50, 0.02, False, False),
+        (0.489, 0.50, 0.02, False, True),
+        (0.91, 0.90, 0.0, True, True),
+        (0.91, 0.90, 0.02, True, False),
+        (0.89, 0.90, 0.0, True, False),
+    ],
+)
+def test_only_a_model_that_is_better_by_enough_is_deployed(candidate, champion, minimum, higher, deployed):
+    sagemaker = SageMaker(serving="InService", candidate=candidate, champion=champion)
+    done = run(sagemaker, minimum_improvement=minimum, higher_is_better=higher)
+    assert done.error is None
+    assert done.output["deployed"] is deployed
+    assert sagemaker.packages == {"arn:package/1": "Approved" if deployed else "Rejected"}
+    assert ("updateEndpoint" in verbs(done)) is deployed
+
+
+def test_an_execution_overrides_settings():
+    given = {"table": "OTHER", "hosts": 5, "hyperparameters": {"eta": 0.1, "rounds": 10, "record_rows": True}}
+    done = run(SageMaker(), given)
+    job = arguments(done, "createTrainingJob")[0]
+    assert job["ResourceConfig"]["InstanceCount"] == 5
+    assert job["HyperParameters"] == {
+        "table": "OTHER",
+        "target": "VALUE",
+        "eta": "0.1",
+        "rounds": "10",
+        "record_rows": "true",
+        "secret": "snowflake_credentials",
+        "mode": "train",
+    }
+    assert done.output["hosts"] == 5
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ([], "the input must be an object"),
+        ({"tabel": "X"}, "unknown field tabel, allowed are table, target, hosts, hyperparameters"),
+        ({"table": ""}, "table must not be empty"),
+        ({"target": 7}, "target must be a text"),
+        ({"hosts": 0}, "hosts must be a whole number from 1 to 64"),
+        ({"hosts": 65}, "hosts must be a whole number from 1 to 64"),
+        ({"hosts": 1.5}, "hosts must be a whole number from 1 to 64"),
+        ({"hosts": "2"}, "hosts must be a whole number from 1 to 64"),
+        ({"hyperparameters": "eta=1"}, "hyperparameters must be an object"),
+        ({"hyperparameters": {"secret": "x"}}, "unknown hyperparameter secret, allowed are eta, rounds"),
+        ({"hyperparameters": {"mode": "x"}}, "unknown hyperparameter mode, allowed are eta, rounds"),
+        ({"hyperparameters": {"eta": [1]}}, "hyperparameter eta must be a text, a number, true or false"),
+        ({"hyperparameters": {"eta": None}}, "hyperparameter eta must be a text, a number, true or false"),
+        ({"hosts": 0, "table": ""}, "table must not be empty; hosts must be a whole number from 1 to 64"),
+    ],
+)  # fmt: skip
+def test_a_wrong_input_is_refused_before_anything_starts(given, says):
+    done = run(SageMaker(), given)
+    assert done.error == "AcceptFailed"
+    assert done.cause
+    assert done.cause.startswith(f"Accept: {says}")
+    assert done.calls == []
+
+
+@pytest.mark.parametrize(
+    "given", [{}, {"hyperparameters": {}}, {"hyperparameters": {"eta": "0.2"}}, {"hosts": 64}]
+)
+def test_a_sparse_input_is_accepted(given):
+    assert run(SageMaker(), given).error is None
+
+
+def test_names_are_those_of_the_execution_and_short_enough():
+    first, again = run(SageMaker(serving="InService")), run(SageMaker(serving="InService"))
+    other = Run(workflow.definition(plan()), {}, SageMaker(serving="InService"), name="run-2")
+    names = [given["TrainingJobName"] for given in arguments(first, "createTrainingJob")]
+    assert names == [given["TrainingJobName"] for given in arguments(again, "createTrainingJob")]
+    assert names != [given["TrainingJobName"] for given in arguments(other, "createTrainingJob")]
+    longest = run(SageMaker(serving="InService"), endpoint="e" * 40)
+    assert len(arguments(longest, "createTrainingJob")[1]["TrainingJobName"]) <= 63
+
+
+def test_a_failed_job_says_its_own_reason():
+    failed = {
+        "TrainingJobName": "x-train",
+        "TrainingJobStatus": "Failed",
+        "FailureReason": "AlgorithmError: table HOUSES does not exist, exit code: 1",
+    }
+    sagemaker = SageMaker(serving="InService")
+    sagemaker.fail = {"createTrainingJob": [TaskError("States.TaskFailed", json.dumps(failed))]}
+    done = run(sagemaker)
+    assert done.error == "TrainFailed"
+    assert done.cause == "Train: AlgorithmError: table HOUSES does not exist, exit code: 1"
+    assert verbs(done) == ["createTrainingJob"]  # the model in service is left alone
+
+
+def test_a_job_that_failed_with_a_word_about_throttling_is_not_started_again():
+    failed = {"TrainingJobName": "x", "FailureReason": "AlgorithmError: Snowflake throttled the query"}
+    sagemaker = SageMaker()
+    sagemaker.fail = {"createTrainingJob": [TaskError("States.TaskFailed", json.dumps(failed))]}
+    done = run(sagemaker)
+    assert done.cause == "Train: AlgorithmError: Snowflake throttled the query"
+    assert len(done.calls) == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "cause", "says"),
+    [
+        ("States.Timeout", "", "Train: no end after 7200 seconds"),
+        (
+            "States.TaskFailed",
+            json.dumps(
+                {
+                    "TrainingJobName": "x",
+                    "TrainingJobStatus": "Stopped",
+                    "SecondaryStatus": "MaxRuntimeExceeded",
+                }
+            ),
+            "Train: training job x ended as Stopped (MaxRuntimeExceeded)",
+        ),
+        (
+            "SageMaker.ResourceLimitExceededException",
+            "The account-level service limit is 0 Instances",
+            "Train: SageMaker.ResourceLimitExceededException The account-level service limit is 0 Instances",
+        ),
+    ],
+)
+def test_a_task_that_fails_otherwise_says_so_at_once(error, cause, says):
+    sagemaker = SageMaker()
+    sagemaker.fail = {"createTrainingJob": [TaskError(error, cause)]}
+    done = run(sagemaker)
+    assert (done.error, done.cause) == ("TrainFailed", says)
+    assert len(done.calls) == 1
+
+
+def test_a_job_without_the_metric_is_a_failure_that_names_it():
+    sagemaker = SageMaker()
+    del sagemaker.figures["validation"]
+    done = run(sagemaker)
+    assert done.error == "TrainFailed"
+    assert done.cause
+    assert "logged no validation:rmse" in done.cause
+
+
+TASKS = [name for name, state in workflow.definition(plan())["States"].items() if state["Type"] == "Task"]
+UNDOING = {"RemoveEndpoint", "Reject"}
+
+
+def _action(task: str) -> str:
+    resource = workflow.definition(plan())["States"][task]["Resource"]
+    return resource.removesuffix(".sync").rpartition(":")[2]
+
+
+def _scene(task: str) -> SageMaker:
+    """A course of events in which `task` is reached first among those of its action."""
+    if task == "ClearEndpoint":
+        return SageMaker(serving="Failed")
+    if task == "NotBetter":
+        return SageMaker(serving="InService", candidate=0.9)
+    return SageMaker(serving=None if task in ("CreateEndpoint", "Approve") else "InService")
+
+
+@pytest.mark.parametrize(
+    "task", [task for task in TASKS if task not in UNDOING | {"Evaluate", "LookAtEndpoint"}]
+)
+def test_throttling_is_retried_whichever_call_it_hits(task):
+    sagemaker = _scene(task)
+    sagemaker.fail = {_action(task): [THROTTLED, THROTTLED]}
+    done = run(sagemaker)
+    assert done.error is None
+    assert done.visited.count(task) == 3
+    first, second = done.waited[:2]
+    assert 1 <= first <= 3
+    assert 2 <= second <= 6
+
+
+def test_throttling_without_end_is_given_up():
+    sagemaker = SageMaker()
+    sagemaker.fail = {"createTrainingJob": [THROTTLED] * 1000}
+    done = run(sagemaker)
+    assert done.error == "TrainFailed"
+    assert done.cause
+    assert "Rate exceeded" in done.cause
+    assert len(done.waited) == workflow.THROTTLES
+    assert sum(done.waited) < 1000
+
+
+@pytest.mark.parametrize(
+    "task", [task for task in TASKS if task not in UNDOING | {"Evaluate", "LookAtEndpoint"}]
+)
+def test_any_other_error_ends_the_execution_with_its_reason(task):
+    sagemaker = _scene(task)
+    sagemaker.fail = {_action(task): [TaskError("SageMaker.SageMakerException", "no such thing")]}
+    done = run(sagemaker)
+    assert (done.error, done.cause) == (
+        f"{task}Failed",
+        f"{task}: SageMaker.SageMakerException no such thing",
+    )
+    assert done.visited.count(task) == 1
+
+
+def test_a_deployment_that_fails_leaves_the_old_model_serving():
+    sagemaker = SageMaker(serving="InService")
+    sagemaker.statuses = [
+        {"EndpointStatus": "InService"},  # asked for the champion
+        {"EndpointStatus": "Updating"},
+        {"EndpointStatus": "InService", "EndpointConfigName": "old", "FailureReason": "/ping answered 500"},
+    ]
+    done = run(sagemaker)
+    assert done.error == "DeployFailed"
+    assert done.cause == (
+        f"Deploy: endpoint {ENDPOINT} is InService and did not take the new model: /ping answered 500"
+    )
+    assert sagemaker.packages == {"arn:package/1": "Rejected"}
+    assert "deleteEndpoint" not in verbs(done)
+
+
+def test_a_first_deployment_that_fails_leaves_no_endpoint_behind():
+    sagemaker = SageMaker(serving=None)
+    sagemaker.statuses = [{"EndpointStatus": "Failed", "FailureReason": "the image has no serve"}]
+    done = run(sagemaker)
+    assert done.error == "DeployFailed"
+    assert done.cause
+    assert done.cause.endswith("the image has no serve")
+    assert sagemaker.endpoint is None
+    assert sagemaker.packages == {"arn:package/1": "Rejected"}
+
+
+def test_a_deployment_without_end_is_given_up():
+    sagemaker = SageMaker(serving="InService")
+    sagemaker.statuses = [{"EndpointStatus": "InService"}, {"EndpointStatus": "Updating"}]
+    done = run(sagemaker)
+    assert done.error == "DeployFailed"
+    assert done.cause
+    assert "is Updating" in done.cause
+    assert sum(done.waited) <= 60 + workflow.LOOK_SECONDS
+
+
+def test_a_failed_endpoint_is_cleared_away_and_made_again():
+    sagemaker = SageMaker(serving="Failed")
+    done = run(sagemaker)
+    assert done.output["deployed"] is True
+    assert [verb for verb in verbs(done) if verb.endswith("Endpoint") and "describe" not in verb] == [
+        "deleteEndpoint",
+        "createEndpoint",
+    ]
+
+
+def test_an_endpoint_that_is_changing_is_waited_for_but_not_for_ever():
+    done = run(SageMaker(serving="Updating"))
+    assert done.error == "FindEndpointFailed"
+    assert done.cause == f"FindEndpoint: endpoint {ENDPOINT} is still Updating"
+    assert "createModelPackage" not in verbs(done)
+
+
+def test_a_model_that_serves_already_is_not_undone_when_its_record_fails():
+    sagemaker = SageMaker(serving=None)
+    sagemaker.fail = {"updateModelPackage": [TaskError("SageMaker.ConflictException", "busy")]}
+    done = run(sagemaker)
+    assert done.error == "ApproveFailed"
+    assert sagemaker.endpoint is not None
+
+
+def test_what_undoing_meets_does_not_hide_the_reason():
+    sagemaker = SageMaker(serving=None)
+    sagemaker.statuses = [{"EndpointStatus": "Failed", "FailureReason": "the image has no serve"}]
+    sagemaker.fail = {"deleteEndpoint": [TaskError("X", "y")], "updateModelPackage": [TaskError("X", "y")]}
+    done = run(sagemaker)
+    assert done.cause
+    assert done.cause.endswith("the image has no serve")
+
+
+def test_jobs_join_the_vpc_and_use_the_key_that_they_are_given():
+    network = {"Subnets": ["subnet-1"], "SecurityGroupIds": ["sg-1"]}
+    done = run(SageMaker(serving="InService"), vpc_config=network, key="key-arn")
+    for job in arguments(done, "createTrainingJob"):
+        assert job["VpcConfig"] == network
+        assert job["ResourceConfig"]["VolumeKmsKeyId"] == "key-arn"
+        assert job["OutputDataConfig"]["KmsKeyId"] == "key-arn"
+    assert "VpcConfig" not in arguments(done, "createModel")[0]  # a serverless endpoint cannot have one
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        (lambda states: states["Train"].update(Next="Nowhere"), "Train leads to Nowhere, which is no state"),
+        (lambda states: states["Train"].pop("TimeoutSeconds"), "Train has no TimeoutSeconds"),
+        (lambda states: states["Train"].pop("Catch"), "Train has no Catch"),
+        (lambda states: states["Train"].pop("Next"), "Train needs either Next or End"),
+        (lambda states: states["IsBetter"].pop("Default"), "IsBetter has no Default"),
+        (lambda states: states.update(Lost={"Type": "Succeed"}), "nothing leads to Lost"),
+        (lambda states: states["Report"].update(Output="{% $merge( %}"), "Report: "),
+        (lambda states: states["Report"].update(Output="{% $x"), "Report: an expression does not end"),
+    ],
+)
+def test_an_unsound_definition_is_found_at_synthesis(damage, says):
+    definition = workflow.definition(plan())
+    damage(definition["States"])
+    assert any(problem.startswith(says) for problem in asl.problems(definition))
