@@ -56,12 +56,12 @@ def connect(values: dict[str, Any]) -> snowflake.connector.SnowflakeConnection:
 def load(values: dict[str, Any], table: Table) -> int:
     """Replace the table in Snowflake by `table`'s rows; returns how many are there now.
 
-    One Parquet file through a stage, whatever the number of rows, into a table of this session's
-    own. That takes the old one's place in a single step, so a reader sees one or the other whole.
+    One Parquet file through a stage, whatever the number of rows, into a table beside it. That takes
+    the old one's place in a single step, so a reader sees one or the other whole.
     """
     name, fresh = quoted(table.name), quoted(f"{table.name}_LOADING")
     with connect(values) as session, session.cursor() as cursor, tempfile.TemporaryDirectory() as folder:
-        cursor.execute(f"CREATE OR REPLACE TEMPORARY TABLE {fresh} ({declaration(table.rows)})")
+        cursor.execute(f"CREATE OR REPLACE TABLE {fresh} ({declaration(table.rows)})")
         cursor.execute("CREATE OR REPLACE TEMPORARY STAGE groundplan_load")
         path = Path(folder, "rows.parquet")
         pyarrow.parquet.write_table(table.rows, path)
@@ -71,9 +71,12 @@ def load(values: dict[str, Any], table: Table) -> int:
             "MATCH_BY_COLUMN_NAME=CASE_INSENSITIVE"
         )
         cursor.execute(f"CREATE OR REPLACE TABLE {name} AS SELECT * FROM {fresh}")
+        cursor.execute(f"DROP TABLE {fresh}")
         (count,) = cursor.execute(f"SELECT COUNT(*) FROM {name}").fetchone()  # type: ignore[union-attr]
     if count != table.rows.num_rows:
-        raise ScenarioError(f"{table.name} holds {count} rows in Snowflake, {table.rows.num_rows} were loaded")
+        raise ScenarioError(
+            f"{table.name} holds {count} rows in Snowflake, {table.rows.num_rows} were loaded"
+        )
     return count
 
 
