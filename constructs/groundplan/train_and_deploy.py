@@ -124,6 +124,15 @@ class TrainAndDeploy(Construct):
         """The endpoint's name; it exists once the first model was deployed."""
         self._role = iam.Role(self, "Role", assumed_by=iam.ServicePrincipal("states.amazonaws.com"))
         self._allow(endpoint.name, registry)
+        if bucket.key:  # a job's volume is encrypted by a grant on the key, given by who starts the job
+            key = bucket.key.key_arn
+            allow(self._role, "kms:DescribeKey", on=[key])
+            allow(
+                self._role,
+                "kms:CreateGrant",
+                on=[key],
+                only_if={"Bool": {"kms:GrantIsForAWSResource": "true"}},
+            )
         training.role.grant_pass(self._role)
         endpoint.role.grant_pass(self._role)
         self.state_machine = sfn.StateMachine(
@@ -163,7 +172,7 @@ class TrainAndDeploy(Construct):
         """How many executions failed or ran out of time."""
         period = period or Duration.minutes(5)
         return cloudwatch.MathExpression(
-            expression="failed + timed_out",
+            expression="FILL(failed, 0) + FILL(timed_out, 0)",
             label="Executions that did not succeed",
             period=period,
             using_metrics={

@@ -249,11 +249,17 @@ TYPES = {
 
 
 def coerced(operation: str, properties: dict[str, Any]) -> dict[str, Any]:
-    """Properties as the operation takes them. A template may write any number or boolean as a string.
+    """Properties as an operation of SageMaker takes them. A template may write any number or boolean as a
+    string. Raises `ValueError` for a property that the operation does not have."""
+    return _coerced(api.service_model().operation_model(operation).input_shape, properties)
 
-    Raises `ValueError` for a property that the operation does not have.
-    """
 
+def coerced_like(service: str, shape: str, properties: dict[str, Any]) -> dict[str, Any]:
+    """The same for a named shape of another service's model."""
+    return _coerced(api.service_model(service).shape_for(shape), properties)
+
+
+def _coerced(shape: Any, properties: dict[str, Any]) -> dict[str, Any]:
     def value_of(shape: Any, value: Any) -> Any:
         if isinstance(shape, StructureShape) and isinstance(value, dict):
             members: Any = shape.members
@@ -275,6 +281,4 @@ def coerced(operation: str, properties: dict[str, Any]) -> dict[str, Any]:
             return str(value).lower() if isinstance(value, bool) else str(value)
         return value
 
-    shape = api.service_model().operation_model(operation).input_shape
-    assert shape is not None  # noqa: S101 - narrows the type
     return value_of(shape, properties)

@@ -19,11 +19,11 @@ import re
 import secrets
 import threading
 import time
-import types
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
+from local.emulator import alarms
 from local.emulator import cloudformation as cfn
 from local.emulator import stepfunctions as sfn
 from local.sagemaker import api
@@ -464,18 +464,59 @@ def execution_metrics(cloud: Cloud) -> None:
 
 
 @hook
-def alarms_look_at_their_own_metric(cloud: Cloud) -> None:
-    """An alarm is judged on its metric's points of every dimension: another state machine sets it off."""
+def alarms_are_judged_as_aws_does(cloud: Cloud) -> None:
+    """An alarm looks at its metric's points of every dimension, knows neither missing data nor metric
+    math, and never goes back to OK by itself."""
     key_of = touch("services.cloudwatch._dims_key", "dims")
     named = touch("services.cloudwatch._dims_from_list", "dimensions")
+    summed = touch("services.cloudwatch._calc_stats", "points")
+    statistic_of = touch("services.cloudwatch._stat_value", "stats", "stat_name", "points")
+
+    def lookup(metric: dict, statistic: str, period: int, periods: int) -> alarms.Series:
+        key = (metric["Namespace"], metric["MetricName"], key_of(named(metric.get("Dimensions") or [])))
+        points, now = list(touch("services.cloudwatch._metrics").get(key) or []), time.time()
+        ages: list[list] = [[] for _ in range(periods)]
+        for point in points:
+            age = int((now - point["Timestamp"]) // period)
+            if 0 <= age < periods:
+                ages[age].append(point)
+        return [statistic_of(summed(some), statistic, some) if some else None for some in ages]
 
     @replace("services.cloudwatch._evaluate_alarm", "alarm")
     def evaluate(original: Callable, alarm: dict) -> None:
-        wanted = key_of(named(alarm.get("Dimensions") or []))
-        everything = touch("services.cloudwatch._metrics")
-        own = {key: points for key, points in everything.items() if key[2] == wanted}
-        # The same code over these points alone; the store itself stays as it is for other threads.
-        types.FunctionType(original.__code__, {**original.__globals__, "_metrics": own})(alarm)
+        judged = alarms.judge(alarm, lookup)
+        if judged is None or judged[0] == alarm["StateValue"]:
+            return
+        old, (new, reason) = alarm["StateValue"], judged
+        alarm.update(StateValue=new, StateReason=reason, StateUpdatedTimestamp=int(time.time()))
+        touch("services.cloudwatch._record_history", "alarm_name", "old_state", "new_state", "reason")(
+            alarm["AlarmName"], old, new, reason
+        )
+        touch("services.cloudwatch._dispatch_alarm_actions", "alarm", "old_state", "new_state", "reason")(
+            alarm, old, new, reason
+        )
+        touch("services.cloudwatch._evaluate_parent_alarms", "child")(alarm)
+
+    @replace("services.cloudformation.provisioners._cw_metric_alarm_record", "name", "props")
+    def record(original: Callable, name: str, props: dict) -> dict:
+        if not props.get("Metrics"):
+            return original(name, props)
+        plain = {"MetricName": "-", "Namespace": "-", **props}
+        alarm = original(name, {key: value for key, value in plain.items() if key != "Metrics"})
+        alarm |= dict.fromkeys(("MetricName", "Namespace", "Statistic", "Period", "Dimensions"))
+        alarm["Metrics"] = [
+            cfn.coerced_like("cloudwatch", "MetricDataQuery", one) for one in props["Metrics"]
+        ]
+        alarms.datapoints(alarm, lookup)  # what is not built is said while it is deployed
+        return alarm
+
+
+def evaluate_alarms() -> None:
+    """Judge every alarm there is, in each account and Region."""
+    places = {key[:2] for key in list(touch("services.cloudwatch._alarms")._data)}
+    for account, region in places:
+        with scope(account, region):
+            touch("services.cloudwatch._evaluate_all_alarms")()
 
 
 @hook
@@ -639,6 +680,25 @@ def sagemaker_resource_types(cloud: Cloud) -> None:
     def on_worker_thread(original: Callable, resource_type: str) -> bool:
         # An endpoint comes up while requests of its container are answered.
         return resource_type in cfn.TYPES or original(resource_type)
+
+
+@hook
+def secrets_are_referred_to_by_arn(cloud: Cloud) -> None:
+    """`Ref` of a secret is its name: a policy for it grants nothing, where on AWS it names the ARN."""
+    handlers = touch("services.cloudformation.provisioners._RESOURCE_HANDLERS")["AWS::SecretsManager::Secret"]
+    secrets_of = touch("services.secretsmanager._secrets")
+    create, update, delete = (handlers[key] for key in ("create", "update", "delete"))
+
+    def arn(made: tuple[str, dict]) -> tuple[str, dict]:
+        name, attributes = made
+        return secrets_of[name]["ARN"], attributes
+
+    def name(reference: str) -> str:
+        return next((each for each, secret in secrets_of.items() if secret["ARN"] == reference), reference)
+
+    handlers["create"] = lambda *given: arn(create(*given))
+    handlers["update"] = lambda reference, *given: arn(update(name(reference), *given))
+    handlers["delete"] = lambda reference, *given: delete(name(reference), *given)
 
 
 @hook

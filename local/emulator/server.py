@@ -38,6 +38,8 @@ from local.sagemaker.api import Context
 from local.sagemaker.store import Store
 
 ACCOUNT = "000000000000"
+ALARM_SECONDS = 10
+"""Between two looks at the alarms."""
 INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "GROUNDPLAN_HOME", "SSL_CERT_FILE")
 """What the server keeps of the environment it is started in. Lambda functions inherit the server's
 environment, and nothing of the person's own, credentials least of all, may reach them."""
@@ -102,6 +104,16 @@ class Server:
         self.snapshots.start()
         training.recover(self.platform, self.store)
         hosting.recover(self.platform, self.store)
+        threading.Thread(target=self._watch_alarms, name="alarms", daemon=True).start()
+
+    def _watch_alarms(self) -> None:
+        """An alarm changes its state also when nothing happens any more."""
+        while True:
+            time.sleep(ALARM_SECONDS)
+            try:
+                hooks.evaluate_alarms()
+            except Exception:
+                logger.exception("The alarms could not be judged; they are again in a moment")
         notebooks.recover(self.platform, self.store)
 
     async def serve(self) -> None:
@@ -226,8 +238,9 @@ class Snowflake:
         reaper.adopt(self._process.pid)
 
     @property
-    def port(self) -> int:
-        return json.loads(self._file.read_text())["port"]
+    def port(self) -> int | None:
+        """Where it answers; None before it has said so."""
+        return json.loads(self._file.read_text())["port"] if self._file.exists() else None
 
     def wait(self, seconds: float = 60) -> None:
         """Until it answers. Raises `RuntimeError` when it ended or does not answer in time."""
@@ -235,7 +248,7 @@ class Snowflake:
         while time.monotonic() < deadline:
             if self._process.poll() is not None:
                 raise RuntimeError(f"The local Snowflake ended; see {self._log.name}")
-            if self._file.exists() and self._file.stat().st_mtime_ns != self._before:
+            if self.port and self._file.stat().st_mtime_ns != self._before:
                 with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
                     return
             time.sleep(0.05)

@@ -67,10 +67,11 @@ HOOKS = [
     "the_loopback_is_a_secure_transport",
     "executions",
     "execution_metrics",
-    "alarms_look_at_their_own_metric",
+    "alarms_are_judged_as_aws_does",
     "tasks_call_sagemaker",
     "tasks_act_under_the_machines_role",
     "sagemaker_resource_types",
+    "secrets_are_referred_to_by_arn",
     "unfinished_stacks_end",
     "functions_fail_by_their_own_exception",
 ]
@@ -111,10 +112,11 @@ def test_every_hook_finds_its_place_in_the_pinned_ministack(in_the_clouds_enviro
         ("the_loopback_is_a_secure_transport", "app.pin_request_origin"),
         ("executions", "services.stepfunctions._run_execution"),
         ("execution_metrics", "services.cloudwatch.record_metric"),
-        ("alarms_look_at_their_own_metric", "services.cloudwatch._evaluate_alarm"),
+        ("alarms_are_judged_as_aws_does", "services.cloudwatch._evaluate_alarm"),
         ("tasks_call_sagemaker", "services.stepfunctions._invoke_aws_sdk_integration"),
         ("tasks_act_under_the_machines_role", "app.call_service_handler_sync"),
         ("sagemaker_resource_types", "services.cloudformation.provisioners._RESOURCE_HANDLERS"),
+        ("secrets_are_referred_to_by_arn", "services.secretsmanager._secrets"),
         ("unfinished_stacks_end", "services.cloudformation.load_persisted_state"),
         ("functions_fail_by_their_own_exception", "services.lambda_svc._execute_function_warm"),
     ],
@@ -692,6 +694,60 @@ def test_a_stack_makes_notebooks_and_model_groups(aws: Callable, execution_role:
     assert [group["ModelPackageGroupName"] for group in groups] == ["group-8"]
     stack.delete()
     assert sagemaker.list_notebook_instances(NameContains=stack.name)["NotebookInstances"] == []
+
+
+def test_a_secret_is_referred_to_by_its_arn(cloud: LocalCloud, aws: Callable) -> None:
+    # given a stack with a secret, and a role that may read what the secret's Ref names
+    stack, name = Stack(aws), next(names)
+
+    def resources(description: str) -> dict[str, Any]:
+        properties = {"Name": name, "SecretString": "hidden", "Description": description}
+        return {"Secret": {"Type": "AWS::SecretsManager::Secret", "Properties": properties}}
+
+    assert stack.create(resources("one"), {"Arn": {"Ref": "Secret"}}) == "CREATE_COMPLETE", stack.reasons
+    arn = stack.outputs["Arn"]
+    assert arn == aws("secretsmanager").describe_secret(SecretId=name)["ARN"]
+    reader, stranger = assumed(aws, ("secretsmanager:GetSecretValue", arn)), assumed(aws)
+    cloud.enforce_iam(True)
+    try:
+        # then it may, by the secret's ARN and by its name, and another may not
+        for reference in (arn, name):
+            read = aws("secretsmanager", **reader).get_secret_value(SecretId=reference)
+            assert read["SecretString"] == "hidden"
+            with pytest.raises(ClientError, match="AccessDenied"):
+                aws("secretsmanager", **stranger).get_secret_value(SecretId=reference)
+    finally:
+        cloud.enforce_iam(False)
+    # and the stack changes it and deletes it
+    assert stack.update(resources("two"), {"Arn": {"Ref": "Secret"}}) == "UPDATE_COMPLETE", stack.reasons
+    assert stack.outputs["Arn"] == arn
+    assert aws("secretsmanager").describe_secret(SecretId=arn)["Description"] == "two"
+    stack.delete()
+    with pytest.raises(ClientError):
+        aws("secretsmanager").get_secret_value(SecretId=name)
+
+
+def test_an_alarm_calculates_with_metrics(aws: Callable) -> None:
+    # given an alarm on the sum of two metrics
+    metrics: list[dict[str, Any]] = [{"Id": "sum", "Expression": "FILL(a, 0) + FILL(b, 0)"}]
+    for each in ("a", "b"):
+        stat = {"Metric": {"Namespace": "Hooks", "MetricName": each}, "Period": "60", "Stat": "Sum"}
+        metrics.append({"Id": each, "MetricStat": stat, "ReturnData": False})
+    name = next(names)
+    rule = {"ComparisonOperator": "GreaterThanThreshold", "Threshold": "2", "EvaluationPeriods": 1}
+    properties = {"AlarmName": name, "Metrics": metrics, "TreatMissingData": "notBreaching"} | rule
+    stack = Stack(aws)
+    made = stack.create({"Alarm": {"Type": "AWS::CloudWatch::Alarm", "Properties": properties}})
+    assert made == "CREATE_COMPLETE", stack.reasons
+
+    def state() -> str:
+        return aws("cloudwatch").describe_alarms(AlarmNames=[name])["MetricAlarms"][0]["StateValue"]
+
+    assert state() == "OK"
+    for metric, value, wanted in (("a", 2, "OK"), ("b", 1, "ALARM")):
+        data = [{"MetricName": metric, "Value": value}]
+        aws("cloudwatch").put_metric_data(Namespace="Hooks", MetricData=data)
+        assert state() == wanted
 
 
 # Lambda -----------------------------------------------------------------------------------------------
