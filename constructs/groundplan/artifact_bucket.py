@@ -64,7 +64,8 @@ class ArtifactBucket(Construct):
         """Let `role` write and list one folder. It cannot delete there."""
         self._grant(role, folder, ["s3:PutObject", "s3:AbortMultipartUpload"])
         if self.key:
-            self.key.grant_encrypt_decrypt(role)  # a multipart upload is read back to be joined
+            # A multipart upload is read back to be joined
+            self.key.grant(role, "kms:GenerateDataKey", "kms:Decrypt")
 
     def _grant(self, role: iam.Role, folder: str, actions: list[str]) -> None:
         allow(

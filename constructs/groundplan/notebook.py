@@ -17,16 +17,19 @@ KERNEL = """#!/bin/bash
 # A kernel named "groundplan" with exactly these packages; /home/ec2-user/SageMaker outlives a stop.
 # In the background: a lifecycle script has five minutes, pip may take longer. Its log lies beside it.
 set -eu
+command -v python3.11 || dnf install --quiet --assumeyes python3.11
 cat > /home/ec2-user/SageMaker/.groundplan.txt <<'PACKAGES'
 {packages}
 PACKAGES
 sudo -u ec2-user -i nohup bash -eu > /home/ec2-user/SageMaker/.groundplan.log 2>&1 <<'SCRIPT' &
 cd /home/ec2-user/SageMaker
-test -x .groundplan/bin/python || python3 -m venv .groundplan
-.groundplan/bin/python -m pip install --quiet --requirement .groundplan.txt
+test -x .groundplan/bin/python || python3.11 -m venv .groundplan
+.groundplan/bin/python -m pip install --quiet --requirement .groundplan.txt ipykernel
 .groundplan/bin/python -m ipykernel install --user --name groundplan --display-name groundplan
 SCRIPT
 """
+LONGEST_SCRIPT = 12_288
+"""SageMaker takes 16,384 characters in Base64."""
 
 
 class SageMakerNotebook(Construct):
@@ -61,13 +64,18 @@ class SageMakerNotebook(Construct):
         )
         """What its notebooks may do; grant them more."""
         allow_logs(self.role, "/aws/sagemaker/NotebookInstances")
+        script = KERNEL.format(packages="\n".join(packages))
+        if len(script) > LONGEST_SCRIPT:
+            raise ValueError(
+                f"the packages make a script of {len(script)} characters, {LONGEST_SCRIPT} are allowed"
+            )
         start = sagemaker.CfnNotebookInstanceLifecycleConfig(
             self,
             "Kernel",
             notebook_instance_lifecycle_config_name=name,
             on_start=[
                 sagemaker.CfnNotebookInstanceLifecycleConfig.NotebookInstanceLifecycleHookProperty(
-                    content=Fn.base64(KERNEL.format(packages="\n".join([*packages, "ipykernel"])))
+                    content=Fn.base64(script)
                 )
             ],
         )

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from aws_cdk import Aws
 from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_cloudwatch_actions as actions
 from aws_cdk import aws_iam as iam
@@ -24,8 +25,18 @@ class Pager(Construct):
         super().__init__(scope, id)
         self.topic = sns.Topic(self, "Topic", enforce_ssl=True, master_key=key)
         """The topic itself."""
+        alarms = iam.ServicePrincipal("cloudwatch.amazonaws.com")
+        # A topic with a policy of its own has lost the one by which its account's alarms may publish
+        self.topic.add_to_resource_policy(
+            iam.PolicyStatement(
+                actions=["sns:Publish"],
+                principals=[alarms],
+                resources=[self.topic.topic_arn],
+                conditions={"StringEquals": {"aws:SourceAccount": Aws.ACCOUNT_ID}},
+            )
+        )
         if key:
-            key.grant(iam.ServicePrincipal("cloudwatch.amazonaws.com"), "kms:Decrypt", "kms:GenerateDataKey*")
+            key.grant(alarms, "kms:Decrypt", "kms:GenerateDataKey*")
         else:
             acknowledge(
                 self.topic, {"AwsSolutions-SNS2": "CloudWatch cannot publish to a topic under AWS's own key."}
