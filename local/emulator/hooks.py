@@ -218,9 +218,10 @@ def image_manifest(account: str, region: str, repository: str, reference: str) -
 
 
 def states() -> dict[str, Any]:
-    """A consistent copy of every service's state that is not on disk yet, by file name.
+    """A copy of every service's state, by file name.
 
-    The copy is made while requests and executions go on, so it may have to be made again.
+    It is made while requests and executions go on, so that it may have to be made again; a service that
+    changes all the time is left out, and its turn comes later.
     """
     state: dict[str, Any] = {}
     for name, copy in touch("app._build_persistence_save_dict")().items():
@@ -231,12 +232,10 @@ def states() -> dict[str, Any]:
 
 
 def _copied(copy: Callable[[], Any], attempts: int = 5) -> Any:
-    try:
-        return copy()
-    except RuntimeError:  # a dictionary changed its size meanwhile
-        if attempts == 1:
-            raise
-        return _copied(copy, attempts - 1)
+    for _ in range(attempts):
+        with contextlib.suppress(RuntimeError):  # a dictionary changed its size meanwhile
+            return copy()
+    return None
 
 
 def encode_state(name: str, state: Any) -> bytes:

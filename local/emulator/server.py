@@ -85,6 +85,7 @@ class Server:
         self.store = Store(home / "sagemaker.sqlite")
         self.snapshots = Snapshots(home / "state")
         hooks.install(self)
+        self._recall()
 
     # What the hooks ask for.
 
@@ -176,8 +177,10 @@ class Server:
             elif scope["method"] == "POST" and path == "iam":
                 hooks.enforce(bool(given["enforce"]))
                 answer = {"enforce": hooks.enforcing()}
+                self._remember()
             elif scope["method"] == "POST" and path == "settings":
                 answer = self._set(given)
+                self._remember()
             else:
                 status, answer = 404, {"error": f"{scope['method']} {scope['path']} is not known"}
         except (KeyError, ValueError, TypeError) as error:
@@ -185,6 +188,20 @@ class Server:
         headers = [(b"content-type", b"application/json")]
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": json.dumps(answer).encode()})
+
+    def _remember(self) -> None:
+        """What was set while the cloud ran holds after a restart as well."""
+        set_so_far = {"enforce": hooks.enforcing(), "settings": self.platform.settings}
+        draft = self.home / "settings.json.tmp"
+        draft.write_text(json.dumps(set_so_far))
+        draft.replace(self.home / "settings.json")
+
+    def _recall(self) -> None:
+        file = self.home / "settings.json"
+        if file.exists():
+            known = json.loads(file.read_text())
+            hooks.enforce(known["enforce"])
+            self.platform.settings |= known["settings"]
 
     def _set(self, given: dict[str, Any]) -> dict[str, Any]:
         """Change quotas and paces; null puts one back to its default."""

@@ -154,6 +154,8 @@ def test_state_survives(own: LocalCloud, end: str) -> None:
     formation = client(own, "cloudformation")
     formation.create_stack(StackName="kept", TemplateBody=json.dumps(template))
     formation.get_waiter("stack_create_complete").wait(StackName="kept", WaiterConfig={"Delay": 1})
+    own.enforce_iam(True)
+    own.configure(training_instances=3)
     if end == "kill":
         # a crash loses what was changed in the last moment, and nothing before
         until(lambda: saved(own, "cloudformation", "CREATE_COMPLETE"), "a snapshot")
@@ -162,7 +164,9 @@ def test_state_survives(own: LocalCloud, end: str) -> None:
         own.stop()
     # when it starts again
     own.start()
-    # then it is where it was, and holds what it held
+    # then it is where it was, holds what it held, and is set as it was set
+    assert own.status()["iam_enforced"]
+    assert own.configure()["training_instances"] == 3
     assert own.endpoint_url == address
     assert own.snowflake.read_text() == snowflake
     s3 = client(own, "s3")
