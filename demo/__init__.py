@@ -1,0 +1,39 @@
+"""The demonstration: every architecture deployed to a cloud on this machine and run end to end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """One architecture of the demonstration.
+
+    `scenario` is the module with `METRICS` and `run`; `needs` are the environments that it uses
+    besides those of the demonstration itself.
+    """
+
+    name: str
+    title: str
+    sentence: str
+    scenario: str
+    needs: tuple[str, ...] = ()
+
+    def stack(self, environment: str) -> str:
+        """The name of its stack in an environment such as `dev`."""
+        return f"groundplan-{environment}-{self.name.replace('_', '-')}"
+
+
+ARCHITECTURES = {
+    architecture.name: architecture
+    for architecture in (
+        Architecture(
+            name="snowflake_training",
+            title="Train straight from Snowflake",
+            sentence="Several hosts pull disjoint parts of a Snowflake table, train one XGBoost model together, and "
+            "a state machine puts it behind a serverless endpoint when it beats the model in service.",
+            scenario="scenarios.snowflake_training",
+            needs=("benchmarks",),
+        ),
+    )
+}

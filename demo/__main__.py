@@ -1,0 +1,55 @@
+"""`python -m demo [--arch NAME] [--keep] [--out FOLDER]`: the same as `make demo`.
+
+Makes the environments it needs, then goes on in the one that has the libraries.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from demo import ARCHITECTURES
+from demo.progress import Lines, Progress
+from tooling import envs
+
+ROOMS = ("cdk", "cloud", "snowflake")
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="demo", description=__doc__.partition("\n")[0])
+    choices = ["all", *ARCHITECTURES]
+    parser.add_argument("--arch", default="all", choices=choices, help="one architecture instead of all")
+    parser.add_argument("--keep", action="store_true", help="leave the local cloud running afterwards")
+    parser.add_argument("--out", type=Path, default=Path("out"), help="where results and report go")
+    return parser.parse_args()
+
+
+def main() -> int:
+    chosen = arguments()
+    names = list(ARCHITECTURES) if chosen.arch == "all" else [chosen.arch]
+    python = envs.environment("app")
+    if Path(sys.prefix).resolve() != python.parents[1].resolve():
+        os.execv(python, [str(python), "-m", "demo", *sys.argv[1:]])
+    from demo.run import demonstrate  # only here are its libraries there
+
+    progress = Progress()
+    set_up(names, progress)
+    return demonstrate([ARCHITECTURES[name] for name in names], chosen.out, chosen.keep, progress)
+
+
+def set_up(names: list[str], progress: Progress) -> None:
+    """Make the environments that the local cloud and these architectures need."""
+    needed = dict.fromkeys((*ROOMS, *(need for name in names for need in ARCHITECTURES[name].needs)))
+    with progress.step("environments"):
+        stderr: Any = Lines(progress)
+        with contextlib.redirect_stderr(stderr):
+            for name in needed:
+                envs.cdk() if name == "cdk" else envs.environment(name)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,82 @@
+"""What a person sees meanwhile: a live line on a terminal, plain lines anywhere else."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import shutil
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from typing import TextIO
+
+
+class Progress:
+    """Steps with their durations, and below each what it is doing now."""
+
+    def __init__(self, stream: TextIO | None = None):
+        self.stream = stream or sys.stderr
+        self.live = self.stream.isatty()
+        self._detail = ""
+        self._lock = threading.Lock()
+
+    @contextlib.contextmanager
+    def step(self, title: str) -> Iterator[None]:
+        """One step: `title` while it lasts, then how long it took and how it ended."""
+        started, self._detail = time.monotonic(), ""
+        done = threading.Event()
+        painter = threading.Thread(target=self._paint, args=(title, started, done), daemon=True)
+        if self.live:
+            painter.start()
+        else:
+            self._write(f"{title} ...\n")
+        mark = "✗"
+        try:
+            yield
+            mark = "✓"
+        finally:
+            done.set()
+            if self.live:
+                painter.join()
+                self._write("\r\x1b[2K")
+            self._write(f"  {mark} {title}  {time.monotonic() - started:.0f} s\n")
+
+    def tell(self, line: str) -> None:
+        """What the running step is doing: takes the place of the last such line on a terminal."""
+        self._detail = line.strip()
+        if not self.live and self._detail:
+            self._write(f"    {self._detail}\n")
+
+    def say(self, line: str = "") -> None:
+        """A line that stays."""
+        self._write(f"{line}\n")
+
+    def _paint(self, title: str, started: float, done: threading.Event) -> None:
+        for frame in itertools.cycle("⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"):
+            line = f"  {frame} {title}  {time.monotonic() - started:.0f} s  {self._detail}"
+            width = shutil.get_terminal_size().columns - 1
+            self._write(f"\r\x1b[2K{line[:width]}")
+            if done.wait(0.12):
+                return
+
+    def _write(self, text: str) -> None:
+        with self._lock:
+            self.stream.write(text)
+            self.stream.flush()
+
+
+class Lines:
+    """A text stream that hands each line written to it to `tell`; stands in for standard error."""
+
+    def __init__(self, progress: Progress):
+        self._progress, self._rest = progress, ""
+
+    def write(self, text: str) -> int:
+        *lines, self._rest = (self._rest + text).split("\n")
+        for line in lines:
+            self._progress.tell(line)
+        return len(text)
+
+    def flush(self) -> None:
+        pass

@@ -1,0 +1,88 @@
+"""The page that tells what the demonstration did: one HTML file that asks nobody for anything."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import platform
+import re
+from pathlib import Path
+
+import jinja2
+from markupsafe import Markup
+
+from demo.outcome import Outcome, goal, number, shown
+from scenarios import Figure
+from tooling import envs
+
+HERE = Path(__file__).parent
+PINS = {
+    "requirements.txt": ("aws-cdk-lib", "snowflake-connector-python"),
+    "local/requirements.txt": ("ministack",),
+    "local/snowflake/requirements.txt": ("fakesnow",),
+    "containers/snowflake_xgboost/requirements.txt": ("xgboost-cpu",),
+}
+"""The packages whose versions a reader asks for first, by the lock file that pins them."""
+
+
+def write_report(outcomes: list[Outcome], path: Path) -> Path:
+    """Write the report of these runs to `path` and return it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    templates = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(HERE),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    templates.globals.update(number=number, goal=goal, picture=picture, shown=shown)
+    page = templates.get_template("report.html.j2").render(
+        outcomes=outcomes,
+        ok=all(outcome.status == "ok" for outcome in outcomes),
+        made=datetime.datetime.now().astimezone().strftime("%-d %B %Y, %H:%M %Z"),
+        machine=machine(),
+        folder=path.parent,
+    )
+    path.write_text(page)
+    return path
+
+
+def picture(figure: Figure) -> Markup:
+    """A figure's SVG to stand inside the page, where it takes the page's colours and names itself."""
+    from scenarios.drawing import PALETTE
+
+    svg = figure.path.read_text()
+    svg = svg[svg.index("<svg") :]
+    for name, color in PALETTE.items():
+        svg = svg.replace(color, f"var(--figure-{name})")
+    # Names that several pictures would share; those that are referred to are hashes and stay.
+    svg = re.sub(r' id="[a-zA-Z]+(?:2D|Collection)?_\d+"', "", svg)
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    label = Markup.escape(figure.alt)
+    return Markup(re.sub(r"<svg\b", f'<svg role="img" aria-label="{label}"', svg, count=1))  # noqa: S704
+
+
+def machine() -> dict[str, str]:
+    """What it ran on."""
+    facts = {
+        "Processor": f"{processor()}, {os.cpu_count()} cores",
+        "Memory": f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.0f} GiB",
+        "System": f"{platform.system()} {platform.machine()}",
+        "Python": platform.python_version(),
+    }
+    for name, packages in PINS.items():
+        lock = (envs.ROOT / name).read_text() if (envs.ROOT / name).is_file() else ""
+        for package in packages:
+            pinned = re.search(rf"^{re.escape(package)}(?:\[[^]]*\])?==(\S+)", lock, flags=re.MULTILINE)
+            if pinned:
+                facts[package] = pinned[1]
+    return facts
+
+
+def processor() -> str:
+    """The processor's name; what the kernel calls the machine where it has none."""
+    try:
+        found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), flags=re.MULTILINE)
+    except OSError:
+        found = None
+    return found[1] if found else platform.processor() or platform.machine()

@@ -1,0 +1,181 @@
+"""Deploy each architecture to a fresh local cloud, run its scenario there, and report."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import json
+import os
+import shutil
+import signal
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import boto3
+
+from demo import Architecture
+from demo.outcome import DEPLOY, Outcome, goal, number, shown
+from demo.progress import Progress
+from demo.report import write_report
+from tooling import envs
+
+ENVIRONMENT = "dev"
+
+
+class Cloud(Protocol):
+    """What the demonstration asks of a cloud on this machine."""
+
+    endpoint_url: str
+
+    def start(self) -> None: ...
+    def stop(self) -> None: ...
+    def env(self) -> dict[str, str]: ...
+    def deploy(self, *stacks: str, context: dict[str, str]) -> Any: ...
+    def enforce_iam(self, on: bool) -> None: ...
+
+
+def fresh_cloud() -> Cloud:
+    """A local cloud without a past: whatever an earlier demonstration left is stopped and removed."""
+    from local.cloud import LocalCloud
+
+    home = envs.home() / "demo"
+    if home.exists():
+        LocalCloud(home).stop()
+        shutil.rmtree(home)
+    return LocalCloud(home)
+
+
+def demonstrate(
+    architectures: list[Architecture],
+    out: Path,
+    keep: bool,
+    progress: Progress,
+    make_cloud: Callable[[], Cloud] = fresh_cloud,
+) -> int:
+    """Run them all, one's failure leaving the others alone; returns the exit code, 0 when all are ok.
+
+    Writes `results.json` and `report/index.html` below `out`, whatever happens; the cloud is stopped
+    at the end, also when a person interrupts, unless `keep`.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    outcomes = [Outcome(architecture, architecture.stack(ENVIRONMENT)) for architecture in architectures]
+    cloud: Cloud | None = None
+    try:
+        with interruptible():
+            with progress.step("local cloud"):
+                cloud = make_cloud()
+                cloud.start()
+            os.environ.update(cloud.env())
+            for outcome in outcomes:
+                attempt(outcome, cloud, out / outcome.architecture.name, progress)
+    except KeyboardInterrupt:
+        for outcome in outcomes:
+            if outcome.status != "ok":
+                outcome.reason = outcome.reason or "interrupted"
+        progress.say("interrupted")
+    except Exception as error:
+        for outcome in outcomes:
+            outcome.reason = outcome.reason or explain(error, out, "the local cloud did not start: ")
+    finally:
+        if cloud and not keep:
+            cloud.stop()
+    page = write_report(outcomes, out / "report" / "index.html")
+    (out / "results.json").write_text(json.dumps(results(outcomes), indent=2) + "\n")
+    tell(outcomes, page, progress)
+    if cloud and keep:
+        progress.say(f"the local cloud answers at {cloud.endpoint_url}")
+    return int(any(outcome.status != "ok" for outcome in outcomes))
+
+
+def attempt(outcome: Outcome, cloud: Cloud, folder: Path, progress: Progress) -> None:
+    """Deploy one architecture, enforce its policies, run its scenario; failures end in `outcome`."""
+    started = time.monotonic()
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    try:
+        with progress.step(f"cdk deploy {outcome.stack}"):
+            cloud.enforce_iam(False)  # AWS's deployment roles are not the subject here
+            cloud.deploy(outcome.stack, context={"env": ENVIRONMENT})
+            outcome.metrics[DEPLOY.name] = time.monotonic() - started
+            outcome.resources = deployed(outcome.stack)
+            cloud.enforce_iam(True)
+        scenario = importlib.import_module(outcome.architecture.scenario)
+        with progress.step(outcome.architecture.name):
+            result = scenario.run(outcome.stack, folder, progress.tell)
+        outcome.metrics |= result.metrics
+        outcome.declared = (DEPLOY, *result.declared)
+        outcome.artifacts, outcome.report = list(result.artifacts), result.report
+        outcome.reason = "; ".join(result.missed())
+        outcome.status = "failed" if outcome.reason else "ok"
+    except KeyboardInterrupt:
+        outcome.reason = "interrupted"
+        raise
+    except Exception as error:
+        outcome.reason = explain(error, folder)
+        outcome.artifacts = sorted(path for path in folder.rglob("*") if path.is_file())
+    finally:
+        outcome.seconds = time.monotonic() - started
+
+
+def explain(error: Exception, folder: Path, before: str = "") -> str:
+    """The reason in a line, and the whole of it in `error.txt`."""
+    (folder / "error.txt").write_text("".join(traceback.format_exception(error)))
+    lines = [line.strip() for line in str(error).strip().splitlines() if line.strip()]
+    told = lines[0] if len(lines) == 1 else " … ".join([*lines[:1], *lines[-2:]])
+    known = type(error).__name__ in ("ScenarioError", "CloudError", "DataError")
+    return f"{before}{told if known and told else f'{type(error).__name__}: {told}'}"[:1000]
+
+
+def deployed(stack: str) -> dict[str, int]:
+    """How many resources of each type the stack has."""
+    pages = boto3.client("cloudformation").get_paginator("list_stack_resources").paginate(StackName=stack)
+    types = Counter(
+        found["ResourceType"] for page in pages for found in page["StackResourceSummaries"]
+    )
+    return dict(sorted(types.items()))
+
+
+def results(outcomes: list[Outcome]) -> dict[str, Any]:
+    """What `results.json` holds. Paths are relative to the working folder where they are below it."""
+    return {
+        outcome.architecture.name: {
+            "status": outcome.status,
+            "seconds": round(outcome.seconds, 3),
+            "metrics": {name: float(value) for name, value in outcome.metrics.items()},
+            "artifacts": [shown(path) for path in outcome.artifacts],
+        }
+        for outcome in outcomes
+    }
+
+
+def tell(outcomes: list[Outcome], page: Path, progress: Progress) -> None:
+    """The table of figures, and each reason for a failure, on the terminal."""
+    for outcome in outcomes:
+        progress.say()
+        progress.say(f"{outcome.architecture.name}: status: {outcome.status}  ({outcome.seconds:.0f} s)")
+        if outcome.reason:
+            progress.say(f"  {outcome.reason}")
+        for metric, value in outcome.figures:
+            mark = ("✓" if metric.reached(value) else "✗") if metric.bound is not None else ""
+            line = f"  {metric.name:28} {number(value):>10} {metric.unit:10} {goal(metric)} {mark}"
+            progress.say(line.rstrip())
+    progress.say()
+    progress.say(f"report: {shown(page)}")
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """SIGTERM ends the demonstration as Ctrl-C does: tidily."""
+
+    def interrupt(signum: int, frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,127 @@
+"""What every scenario does with AWS: find a stack's outputs, run a state machine and watch it."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import ClientError
+
+from scenarios import Progress, ScenarioError
+
+PATIENT = Config(retries={"mode": "standard", "max_attempts": 8}, read_timeout=120)
+"""Throttling and a cold start are answered by trying again, as every caller should."""
+
+
+def client(service: str) -> Any:
+    return boto3.client(service, config=PATIENT)
+
+
+def outputs(stack: str) -> dict[str, str]:
+    """A deployed stack's outputs by name; raises `ScenarioError` when it is not deployed."""
+    try:
+        (found,) = client("cloudformation").describe_stacks(StackName=stack)["Stacks"]
+    except ClientError as error:
+        raise ScenarioError(f"the stack {stack} is not deployed: {error.response['Error']['Message']}") from None
+    return {output["OutputKey"]: output["OutputValue"] for output in found.get("Outputs", [])}
+
+
+@dataclass(frozen=True)
+class Execution:
+    """An execution that has ended, and how: `output` when it succeeded, `error` and `cause` when not."""
+
+    arn: str
+    status: str
+    started: float
+    seconds: float
+    output: dict[str, Any]
+    error: str
+    cause: str
+    path: list[str]
+
+    def succeeded(self) -> dict[str, Any]:
+        """Its output; raises `ScenarioError` with its cause when it failed."""
+        if self.status != "SUCCEEDED":
+            raise ScenarioError(f"the state machine ended {self.status}: {self.cause or self.error}")
+        return self.output
+
+
+def execute(state_machine: str, payload: dict[str, Any], progress: Progress, limit: float = 3600) -> Execution:
+    """Start the state machine and follow it to its end, telling what it does meanwhile.
+
+    `limit` is in seconds; raises `ScenarioError` when it is passed, and stops the execution then.
+    """
+    machine, sagemaker = client("stepfunctions"), client("sagemaker")
+    started = time.time()
+    arn = machine.start_execution(stateMachineArn=state_machine, input=json.dumps(payload))["executionArn"]
+    told = ""
+    while True:
+        found = machine.describe_execution(executionArn=arn)
+        line = _doing(machine, sagemaker, arn)
+        if line and line != told:
+            progress(line)
+            told = line
+        if found["status"] != "RUNNING":
+            break
+        if time.time() - started > limit:
+            machine.stop_execution(executionArn=arn, cause=f"not done after {limit:.0f} s")
+            raise ScenarioError(f"the state machine was not done after {limit:.0f} s; it was at: {told}")
+        time.sleep(0.5)
+    return Execution(
+        arn=arn,
+        status=found["status"],
+        started=started,
+        seconds=time.time() - started,
+        output=json.loads(found.get("output") or "{}"),
+        error=found.get("error", ""),
+        cause=found.get("cause", ""),
+        path=_states(machine, arn),
+    )
+
+
+def _history(machine: Any, arn: str, **options: Any) -> list[dict[str, Any]]:
+    return machine.get_execution_history(executionArn=arn, **options)["events"]
+
+
+def _states(machine: Any, arn: str) -> list[str]:
+    """The states an execution entered, in order, each once."""
+    pages = machine.get_paginator("get_execution_history").paginate(executionArn=arn)
+    entered = [
+        event["stateEnteredEventDetails"]["name"]
+        for page in pages
+        for event in page["events"]
+        if "stateEnteredEventDetails" in event
+    ]
+    return list(dict.fromkeys(entered))
+
+
+def _doing(machine: Any, sagemaker: Any, arn: str) -> str:
+    """The state an execution is in, and of a training job in it what SageMaker last told."""
+    events = _history(machine, arn, reverseOrder=True, maxResults=20)
+    for event in events:
+        if "stateEnteredEventDetails" in event:
+            state = event["stateEnteredEventDetails"]["name"]
+            break
+        scheduled = event.get("taskScheduledEventDetails", {})
+        if "createTrainingJob" in scheduled.get("resource", ""):
+            name = json.loads(scheduled["parameters"])["TrainingJobName"]
+            return _training(sagemaker, name)
+    else:
+        return ""
+    return state
+
+
+def _training(sagemaker: Any, name: str) -> str:
+    try:
+        job = sagemaker.describe_training_job(TrainingJobName=name)
+    except ClientError:  # scheduled, but not created yet
+        return ""
+    hosts = job["ResourceConfig"]["InstanceCount"]
+    metrics = " ".join(f"{m['MetricName']}={m['Value']:.5g}" for m in job.get("FinalMetricDataList", []))
+    return " · ".join(
+        filter(None, [name, f"{hosts} host{'s' * (hosts > 1)}", job.get("SecondaryStatus", ""), metrics])
+    )

@@ -1,0 +1,67 @@
+"""How the scenarios' pictures look: one palette and one size, as SVG that a page can recolour."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("svg")
+
+import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+
+PALETTE = {
+    "ink": "#1c2b3a",
+    "quiet": "#64748a",
+    "grid": "#d8dfe8",
+    "first": "#2563eb",
+    "second": "#e0652c",
+    "third": "#0f9b8e",
+}
+"""Colours by what they are for. They stand in the SVG as they are here, so a page can put its own in."""
+
+INK, QUIET, GRID, FIRST, SECOND, THIRD = PALETTE.values()
+
+STYLE = {
+    "svg.fonttype": "none",
+    "font.family": "sans-serif",
+    "font.size": 9,
+    "text.color": INK,
+    "axes.edgecolor": GRID,
+    "axes.labelcolor": QUIET,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "grid.color": GRID,
+    "grid.linewidth": 0.6,
+    "xtick.color": QUIET,
+    "ytick.color": QUIET,
+    "xtick.labelcolor": QUIET,
+    "ytick.labelcolor": QUIET,
+    "xtick.major.size": 0,
+    "ytick.major.size": 0,
+    "legend.frameon": False,
+    "legend.fontsize": 8.5,
+    "lines.linewidth": 1.6,
+    "figure.constrained_layout.use": True,
+}
+
+
+@contextmanager
+def picture(path: Path, width: float = 4.6, height: float = 3.1) -> Iterator[Axes]:
+    """Axes to draw on, written to `path` as SVG with a clear background. Sizes are in inches.
+
+    The size is a phone's, so that the text is still read there.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with matplotlib.rc_context({**STYLE, "svg.hashsalt": path.stem}):
+        figure, axes = plt.subplots(figsize=(width, height))
+        try:
+            yield axes
+            figure.savefig(path, transparent=True, metadata={"Date": None, "Creator": None})
+        finally:
+            plt.close(figure)

@@ -1,0 +1,163 @@
+"""The pictures of this architecture's report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from scenarios import Figure
+from scenarios.drawing import FIRST, INK, QUIET, SECOND, THIRD, picture
+
+SHOWN = 1500  # points in a scatter: more of them only make the page heavy
+
+
+def predictions(path: Path, true: np.ndarray, predicted: np.ndarray, unit: str, rmse: float) -> Figure:
+    """Held-out rows: what the endpoint answered against the truth, both of shape (rows,), in `unit`s."""
+    shown = np.random.default_rng(0).permutation(len(true))[:SHOWN]
+    low, high = float(min(true.min(), predicted.min())), float(max(true.max(), predicted.max()))
+    with picture(path, height=3.8) as axes:
+        axes.scatter(true[shown], predicted[shown], s=5, color=FIRST, alpha=0.35, linewidths=0)
+        axes.plot([low, high], [low, high], color=INK, linewidth=0.9, linestyle=(0, (4, 3)))
+        axes.set(xlabel=f"true, {unit}", ylabel=f"predicted, {unit}", xlim=(low, high), ylim=(low, high))
+        axes.set_aspect("equal")
+    correlation = float(np.corrcoef(true, predicted)[0, 1])
+    return Figure(
+        "Predicted against true",
+        path,
+        f"Scatter of predictions against true values in {unit}. The points lie along the diagonal, "
+        f"with a correlation of {correlation:.2f}.",
+        f"{len(shown):,} of {len(true):,} rows that no host trained on, answered by the serverless endpoint. "
+        f"RMSE over all of them {rmse:.3f} {unit}; the dashed line is a perfect answer.",
+    )
+
+
+def importance(path: Path, gains: dict[str, float]) -> Figure:
+    """The features that lower the error most: share of the total gain."""
+    total = sum(gains.values()) or 1.0
+    top = sorted(((gain / total, name) for name, gain in gains.items()), reverse=True)[:12]
+    with picture(path, height=3.8) as axes:
+        names = [name for _, name in reversed(top)]
+        bars = axes.barh(names, [share for share, _ in reversed(top)], color=FIRST, height=0.62)
+        axes.bar_label(bars, fmt=lambda value: f"{value:.0%}", padding=3, color=QUIET, fontsize=8)
+        axes.grid(axis="y", visible=False)
+        axes.xaxis.set_visible(False)
+        axes.spines["bottom"].set_visible(False)
+    return Figure(
+        "What the model looks at",
+        path,
+        "Bars of feature importance. " + ", ".join(f"{name} {share:.0%}" for share, name in top[:5]) + ".",
+        "Share of the gain over all splits: how much of the error's fall each feature is behind.",
+    )
+
+
+def learning(path: Path, curves: dict[str, dict[str, ArrayLike]], unit: str, scale: float) -> Figure:
+    """RMSE after each round on each host. `curves[host]` has `train` and `validation`, each (rounds,)."""
+    with picture(path) as axes:
+        styles = ["-", (0, (4, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2))]
+        for number, (host, curve) in enumerate(sorted(curves.items())):
+            for kind, color in (("train", QUIET), ("validation", FIRST)):
+                if kind in curve:
+                    values = np.asarray(curve[kind], dtype=float) / scale
+                    axes.plot(
+                        np.arange(1, len(values) + 1),
+                        values,
+                        color=color,
+                        linestyle=styles[number % len(styles)],
+                        label=f"{kind}, {host}",
+                    )
+        axes.set(xlabel="boosting round", ylabel=f"RMSE, {unit}", yscale="log")
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axes.yaxis.set_minor_formatter(lambda value, _: f"{value:g}")
+        axes.tick_params(axis="y", which="minor", labelsize=7.5)
+        axes.legend()
+    ends = ", ".join(
+        f"{host} ends at {np.asarray(curve['validation'], dtype=float)[-1] / scale:.3f}"
+        for host, curve in sorted(curves.items())
+        if "validation" in curve
+    )
+    return Figure(
+        "Learning curve per host",
+        path,
+        f"Lines of training and validation error by boosting round, falling. On validation rows {ends}.",
+        "The hosts build one model between them and agree on one error after every round, so their lines of "
+        "validation lie on each other.",
+    )
+
+
+def coverage(path: Path, ours: dict[int, float], sample: dict[int, float]) -> Figure:
+    """Share of the table's rows that reach at least one host, by the number of hosts."""
+    hosts = sorted(set(ours) & set(sample))
+    place = np.arange(len(hosts))
+    with picture(path) as axes:
+        for offset, values, color, label in (
+            (-0.19, ours, FIRST, "Groundplan: disjoint parts"),
+            (0.19, sample, SECOND, "each host draws a sample"),
+        ):
+            shares = [values[count] for count in hosts]
+            bars = axes.bar(place + offset, shares, width=0.36, color=color, label=label)
+            axes.bar_label(bars, fmt=lambda value: f"{value:.0%}", padding=2, color=QUIET, fontsize=8)
+        axes.set_xticks(place, [f"{count} hosts" for count in hosts])
+        axes.set_ylim(0, 1.3)
+        axes.set_yticks([0, 0.5, 1], ["0", "50%", "100%"])
+        axes.grid(axis="x", visible=False)
+        axes.legend(ncols=2, loc="upper center")
+    return Figure(
+        "Rows that reach the model",
+        path,
+        "Bars of the share of rows that reach a host. "
+        + "; ".join(f"{count} hosts: {ours[count]:.0%} against {sample[count]:.0%}" for count in hosts)
+        + ".",
+        "Where each host draws its own sample of 1/n of the table, some rows are drawn twice and others never. "
+        "Disjoint parts reach every row once.",
+    )
+
+
+def seeds(path: Path, ours: list[float], sample: list[float], unit: str, bounds: dict) -> Figure:
+    """RMSE of each seed under both schemes, and each mean with its interval (`bounds[scheme]`)."""
+    with picture(path) as axes:
+        number = np.arange(1, len(ours) + 1)
+        for a, b, x in zip(ours, sample, number, strict=True):
+            axes.plot([x, x], [a, b], color=QUIET, linewidth=0.8, alpha=0.6, zorder=1)
+        for values, color, key, label in (
+            (ours, FIRST, "ours", "Groundplan"),
+            (sample, SECOND, "sample", "sample scheme"),
+        ):
+            axes.scatter(number, values, color=color, s=30, label=label, zorder=3)
+            axes.axhline(float(np.mean(values)), color=color, linewidth=1, alpha=0.8)
+            axes.axhspan(*bounds[key], color=color, alpha=0.12, linewidth=0)
+        axes.set_xticks(number, [str(value) for value in number])
+        axes.set(xlabel="seed", ylabel=f"RMSE, {unit}")
+        axes.grid(axis="x", visible=False)
+        low, high = axes.get_ylim()
+        axes.set_ylim(low, high + 0.22 * (high - low))
+        axes.legend(ncols=2, loc="upper center")
+    return Figure(
+        "The same model, by scheme and seed",
+        path,
+        f"Points of validation error for {len(ours)} seeds: Groundplan's mean is {np.mean(ours):.3f}, "
+        f"the sample scheme's {np.mean(sample):.3f} {unit}.",
+        "Same rows held out, same parameters; only how rows reach the hosts differs. Lines are means, bands their "
+        "95% intervals over seeds.",
+    )
+
+
+def memory(path: Path, megabytes: dict[str, float], rows: int) -> Figure:
+    """Peak memory of one host's pull, by how the rows are read."""
+    with picture(path, height=1.9) as axes:
+        names = list(megabytes)
+        colors = [FIRST, SECOND, THIRD][: len(names)]
+        bars = axes.barh(names[::-1], list(megabytes.values())[::-1], color=colors[::-1], height=0.55)
+        axes.bar_label(bars, fmt=lambda value: f"{value:,.0f} MB", padding=3, color=QUIET, fontsize=8)
+        axes.grid(axis="y", visible=False)
+        axes.xaxis.set_visible(False)
+        axes.spines["bottom"].set_visible(False)
+        axes.margins(x=0.16)
+    told = ", ".join(f"{name} {value:,.0f} MB" for name, value in megabytes.items())
+    return Figure(
+        "Memory of the pull",
+        path,
+        f"Bars of peak memory for {rows:,} rows: {told}.",
+        f"Peak resident memory of a process that pulls {rows:,} rows into XGBoost, above the same process before.",
+    )
