@@ -341,6 +341,24 @@ def the_loopback_is_a_secure_transport(cloud: Cloud) -> None:
         original(source_ip, True)
 
 
+@hook
+def a_logs_stream_is_a_resource(cloud: Cloud) -> None:
+    """What is done to one stream is checked on the stream, not on its group: a grant may name streams."""
+
+    @replace(
+        "core.iam_actions.extract_resource_arn",
+        "service", "method", "path", "headers", "body", "query_params", "region", "account_id",
+    )  # fmt: skip
+    def resource(original: Callable, service: str, *request: Any) -> str:
+        arn = original(service, *request)
+        headers, body = request[2:4]
+        verb = headers.get("x-amz-target", "").rpartition(".")[2]
+        if service == "logs" and verb in ("DeleteLogStream", "GetLogEvents", "PutLogEvents"):
+            stream = json.loads(body or b"{}").get("logStreamName", "")
+            return f"{arn}:log-stream:{stream}"
+        return arn
+
+
 # Step Functions ---------------------------------------------------------------------------------------
 
 _execution: contextvars.ContextVar[dict | None] = contextvars.ContextVar("execution", default=None)

@@ -65,6 +65,7 @@ HOOKS = [
     "absent_image_is_an_error",
     "functions_act_under_their_role",
     "the_loopback_is_a_secure_transport",
+    "a_logs_stream_is_a_resource",
     "executions",
     "execution_metrics",
     "alarms_are_judged_as_aws_does",
@@ -110,6 +111,7 @@ def test_every_hook_finds_its_place_in_the_pinned_ministack(in_the_clouds_enviro
         ("absent_image_is_an_error", "services.ecr._describe_images"),
         ("functions_act_under_their_role", "core.lambda_runtime.execution_credentials"),
         ("the_loopback_is_a_secure_transport", "app.pin_request_origin"),
+        ("a_logs_stream_is_a_resource", "core.iam_actions.extract_resource_arn"),
         ("executions", "services.stepfunctions._run_execution"),
         ("execution_metrics", "services.cloudwatch.record_metric"),
         ("alarms_are_judged_as_aws_does", "services.cloudwatch._evaluate_alarm"),
@@ -329,6 +331,24 @@ def test_a_bucket_that_wants_encrypted_requests_is_reached(cloud: LocalCloud, aw
         assert aws("s3", **reader).get_object(Bucket=name, Key="key")["Body"].read() == b"content"
         with pytest.raises(ClientError, match="AccessDenied"):
             aws("s3", **reader).put_object(Bucket=name, Key="key", Body=b"other")
+    finally:
+        cloud.enforce_iam(False)
+
+
+def test_a_grant_may_name_the_streams_of_a_log(cloud: LocalCloud, aws: Callable) -> None:
+    # given a log with two streams, and a role that may delete those whose names begin with "mine"
+    group = next(names)
+    aws("logs").create_log_group(logGroupName=group)
+    for stream in ("mine-1", "other-1"):
+        aws("logs").create_log_stream(logGroupName=group, logStreamName=stream)
+    streams = f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:{group}:log-stream:mine-*"
+    acting = aws("logs", **assumed(aws, ("logs:DeleteLogStream", streams)))
+    cloud.enforce_iam(True)
+    try:
+        # then it deletes that one, and is refused the other
+        acting.delete_log_stream(logGroupName=group, logStreamName="mine-1")
+        with pytest.raises(ClientError, match="log-stream:other-1"):
+            acting.delete_log_stream(logGroupName=group, logStreamName="other-1")
     finally:
         cloud.enforce_iam(False)
 
