@@ -30,8 +30,8 @@ ARCHITECTURES = {
         Architecture(
             name="snowflake_training",
             title="Train straight from Snowflake",
-            sentence="Several hosts pull disjoint parts of a Snowflake table, train one XGBoost model together, and "
-            "a state machine puts it behind a serverless endpoint when it beats the model in service.",
+            sentence="Several hosts pull disjoint parts of a Snowflake table and train one XGBoost model "
+            "together; a state machine puts it behind a serverless endpoint when it beats the one in service.",
             scenario="scenarios.snowflake_training",
             needs=("benchmarks",),
         ),

@@ -20,7 +20,7 @@ ROOMS = ("cdk", "cloud", "snowflake")
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="demo", description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(prog="demo", description=(__doc__ or "").partition("\n")[0])
     choices = ["all", *ARCHITECTURES]
     parser.add_argument("--arch", default="all", choices=choices, help="one architecture instead of all")
     parser.add_argument("--keep", action="store_true", help="leave the local cloud running afterwards")
@@ -33,7 +33,7 @@ def main() -> int:
     names = list(ARCHITECTURES) if chosen.arch == "all" else [chosen.arch]
     python = envs.environment("app")
     if Path(sys.prefix).resolve() != python.parents[1].resolve():
-        os.execv(python, [str(python), "-m", "demo", *sys.argv[1:]])
+        os.execv(python, [str(python), "-m", "demo", *sys.argv[1:]])  # noqa: S606
     from demo.run import demonstrate  # only here are its libraries there
 
     progress = Progress()

@@ -29,7 +29,9 @@ class Outcome:
     @property
     def figures(self) -> list[tuple[Metric, float]]:
         """The metrics there are, each with its meaning, in the order they are declared."""
-        return [(metric, self.metrics[metric.name]) for metric in self.declared if metric.name in self.metrics]
+        return [
+            (metric, self.metrics[metric.name]) for metric in self.declared if metric.name in self.metrics
+        ]
 
 
 def number(value: float) -> str:

@@ -29,12 +29,13 @@ ENVIRONMENT = "dev"
 class Cloud(Protocol):
     """What the demonstration asks of a cloud on this machine."""
 
-    endpoint_url: str
+    @property
+    def endpoint_url(self) -> str: ...
 
     def start(self) -> None: ...
     def stop(self) -> None: ...
     def env(self) -> dict[str, str]: ...
-    def deploy(self, *stacks: str, context: dict[str, str]) -> Any: ...
+    def deploy(self, *stacks: str, context: dict[str, str], progress: Callable[[str], None]) -> Any: ...
     def enforce_iam(self, on: bool) -> None: ...
 
 
@@ -99,7 +100,7 @@ def attempt(outcome: Outcome, cloud: Cloud, folder: Path, progress: Progress) ->
     try:
         with progress.step(f"cdk deploy {outcome.stack}"):
             cloud.enforce_iam(False)  # AWS's deployment roles are not the subject here
-            cloud.deploy(outcome.stack, context={"env": ENVIRONMENT})
+            cloud.deploy(outcome.stack, context={"env": ENVIRONMENT}, progress=progress.tell)
             outcome.metrics[DEPLOY.name] = time.monotonic() - started
             outcome.resources = deployed(outcome.stack)
             cloud.enforce_iam(True)
@@ -133,9 +134,7 @@ def explain(error: Exception, folder: Path, before: str = "") -> str:
 def deployed(stack: str) -> dict[str, int]:
     """How many resources of each type the stack has."""
     pages = boto3.client("cloudformation").get_paginator("list_stack_resources").paginate(StackName=stack)
-    types = Counter(
-        found["ResourceType"] for page in pages for found in page["StackResourceSummaries"]
-    )
+    types = Counter(found["ResourceType"] for page in pages for found in page["StackResourceSummaries"])
     return dict(sorted(types.items()))
 
 

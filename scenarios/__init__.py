@@ -37,9 +37,13 @@ class Metric:
         if not self.meaning.strip():
             raise ValueError(f"the metric {self.name!r} has no meaning")
         if self.better not in ("", "higher", "lower"):
-            raise ValueError(f"the metric {self.name!r}: better is 'higher', 'lower' or '', not {self.better!r}")
+            raise ValueError(
+                f"the metric {self.name!r}: better is 'higher', 'lower' or '', not {self.better!r}"
+            )
         if self.bound is not None and not self.better:
-            raise ValueError(f"the metric {self.name!r} has a bound, so say whether higher or lower is better")
+            raise ValueError(
+                f"the metric {self.name!r} has a bound, so say whether higher or lower is better"
+            )
 
     def reached(self, value: float) -> bool:
         """Whether `value` is within the bound; NaN never is."""

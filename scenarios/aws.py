@@ -26,7 +26,9 @@ def outputs(stack: str) -> dict[str, str]:
     try:
         (found,) = client("cloudformation").describe_stacks(StackName=stack)["Stacks"]
     except ClientError as error:
-        raise ScenarioError(f"the stack {stack} is not deployed: {error.response['Error']['Message']}") from None
+        raise ScenarioError(
+            f"the stack {stack} is not deployed: {error.response['Error']['Message']}"
+        ) from None
     return {output["OutputKey"]: output["OutputValue"] for output in found.get("Outputs", [])}
 
 
@@ -50,7 +52,9 @@ class Execution:
         return self.output
 
 
-def execute(state_machine: str, payload: dict[str, Any], progress: Progress, limit: float = 3600) -> Execution:
+def execute(
+    state_machine: str, payload: dict[str, Any], progress: Progress, limit: float = 3600
+) -> Execution:
     """Start the state machine and follow it to its end, telling what it does meanwhile.
 
     `limit` is in seconds; raises `ScenarioError` when it is passed, and stops the execution then.

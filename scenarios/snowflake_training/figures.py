@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from scenarios import Figure
 from scenarios.drawing import FIRST, INK, QUIET, SECOND, THIRD, picture
+
+Estimate = dict[str, Any]
+"""A mean over seeds: `mean`, `low` and `high` of its 95 % interval, and the `values`."""
 
 SHOWN = 1500  # points in a scatter: more of them only make the page heavy
 
@@ -109,24 +113,21 @@ def coverage(path: Path, ours: dict[int, float], sample: dict[int, float]) -> Fi
         "Bars of the share of rows that reach a host. "
         + "; ".join(f"{count} hosts: {ours[count]:.0%} against {sample[count]:.0%}" for count in hosts)
         + ".",
-        "Where each host draws its own sample of 1/n of the table, some rows are drawn twice and others never. "
-        "Disjoint parts reach every row once.",
+        "Where each host draws its own sample of 1/n of the table, some rows are drawn twice and others "
+        "never. Disjoint parts reach every row once.",
     )
 
 
-def seeds(path: Path, ours: list[float], sample: list[float], unit: str, bounds: dict) -> Figure:
-    """RMSE of each seed under both schemes, and each mean with its interval (`bounds[scheme]`)."""
+def seeds(path: Path, ours: Estimate, sample: Estimate, unit: str) -> Figure:
+    """RMSE of each seed under both schemes, and each mean with its interval."""
+    number = np.arange(1, len(ours["values"]) + 1)
     with picture(path) as axes:
-        number = np.arange(1, len(ours) + 1)
-        for a, b, x in zip(ours, sample, number, strict=True):
+        for x, a, b in zip(number, ours["values"], sample["values"], strict=True):
             axes.plot([x, x], [a, b], color=QUIET, linewidth=0.8, alpha=0.6, zorder=1)
-        for values, color, key, label in (
-            (ours, FIRST, "ours", "Groundplan"),
-            (sample, SECOND, "sample", "sample scheme"),
-        ):
-            axes.scatter(number, values, color=color, s=30, label=label, zorder=3)
-            axes.axhline(float(np.mean(values)), color=color, linewidth=1, alpha=0.8)
-            axes.axhspan(*bounds[key], color=color, alpha=0.12, linewidth=0)
+        for found, color, label in ((ours, FIRST, "Groundplan"), (sample, SECOND, "sample scheme")):
+            axes.scatter(number, found["values"], color=color, s=30, label=label, zorder=3)
+            axes.axhline(found["mean"], color=color, linewidth=1, alpha=0.8)
+            axes.axhspan(found["low"], found["high"], color=color, alpha=0.12, linewidth=0)
         axes.set_xticks(number, [str(value) for value in number])
         axes.set(xlabel="seed", ylabel=f"RMSE, {unit}")
         axes.grid(axis="x", visible=False)
@@ -136,10 +137,10 @@ def seeds(path: Path, ours: list[float], sample: list[float], unit: str, bounds:
     return Figure(
         "The same model, by scheme and seed",
         path,
-        f"Points of validation error for {len(ours)} seeds: Groundplan's mean is {np.mean(ours):.3f}, "
-        f"the sample scheme's {np.mean(sample):.3f} {unit}.",
-        "Same rows held out, same parameters; only how rows reach the hosts differs. Lines are means, bands their "
-        "95% intervals over seeds.",
+        f"Points of test error for {len(number)} seeds: Groundplan's mean is {ours['mean']:.3f}, "
+        f"the sample scheme's {sample['mean']:.3f} {unit}.",
+        "The same test rows and the same parameters; only how rows reach the hosts differs. Lines are means, "
+        "bands their 95% intervals over seeds.",
     )
 
 
@@ -159,5 +160,5 @@ def memory(path: Path, megabytes: dict[str, float], rows: int) -> Figure:
         "Memory of the pull",
         path,
         f"Bars of peak memory for {rows:,} rows: {told}.",
-        f"Peak resident memory of a process that pulls {rows:,} rows into XGBoost, above the same process before.",
+        f"The most memory that a process took to pull {rows:,} rows into XGBoost, its libraries included.",
     )

@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 import snowflake.connector
@@ -70,9 +71,10 @@ def load(values: dict[str, Any], table: Table) -> int:
             f"COPY INTO {fresh} FROM @groundplan_load/{path.name} FILE_FORMAT=(TYPE=PARQUET) "
             "MATCH_BY_COLUMN_NAME=CASE_INSENSITIVE"
         )
-        cursor.execute(f"CREATE OR REPLACE TABLE {name} AS SELECT * FROM {fresh}")
+        cursor.execute(f"CREATE OR REPLACE TABLE {name} AS SELECT * FROM {fresh}")  # noqa: S608
         cursor.execute(f"DROP TABLE {fresh}")
-        (count,) = cursor.execute(f"SELECT COUNT(*) FROM {name}").fetchone()  # type: ignore[union-attr]
+        cursor.execute(f"SELECT COUNT(*) FROM {name}")  # noqa: S608
+        ((count,),) = cursor.fetchall()
     if count != table.rows.num_rows:
         raise ScenarioError(
             f"{table.name} holds {count} rows in Snowflake, {table.rows.num_rows} were loaded"
@@ -88,3 +90,18 @@ def declaration(rows: pa.Table) -> str:
 
 def quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
+
+
+def hashed(values: dict[str, Any], table: Table, row_hash: str) -> tuple[np.ndarray, pa.Table]:
+    """The whole table as Snowflake has it, and beside each row its hash by the SQL in `row_hash`.
+
+    Returns hashes, int64 (rows,), and the rows in the same order. A float64 read back is the one
+    that was written.
+    """
+    names = table.rows.column_names
+    columns = ", ".join(map(quoted, names))
+    with connect(values) as session, session.cursor() as cursor:
+        cursor.execute(f"SELECT {row_hash}, {columns} FROM {quoted(table.name)}")  # noqa: S608
+        hashes, *found = zip(*cursor.fetchall(), strict=True)
+    arrays = [pa.array(column, field.type) for column, field in zip(found, table.rows.schema, strict=True)]
+    return np.array(hashes, dtype=np.int64), pa.table(arrays, names=names)

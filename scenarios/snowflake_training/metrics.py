@@ -1,0 +1,85 @@
+"""Every figure of this scenario: what it means, in which unit, and the bound to reach."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from scenarios import Metric
+from scenarios.data import Table
+
+ERROR = "{unit}"
+"""Stands for the unit that errors are told in, which depends on the table."""
+
+METRICS = (
+    Metric("hosts", "Instances that trained together"),
+    Metric("rows", "Rows in the Snowflake table", "rows"),
+    Metric(
+        "coverage", "Share of the table's rows that reached a host, by their recorded hashes", "", "higher", 1
+    ),
+    Metric("duplicate_rows", "Rows that reached more than one host", "rows", "lower", 0),
+    Metric(
+        "rows_ratio_vs_sample",
+        "Different rows that reached a host, against each host drawing its own sample",
+        "times",
+        "higher",
+        1.3,
+    ),
+    Metric(
+        "validation_rmse",
+        "Error of the deployed job's model on rows that no host trained on",
+        ERROR,
+        "lower",
+        0.42,
+    ),
+    Metric("served_rmse", "Error of the endpoint's answers for those rows", ERROR, "lower"),
+    Metric("rmse", "Error on rows neither scheme saw, mean over seeds", ERROR, "lower"),
+    Metric("rmse_low", "Lower end of its 95% interval", ERROR),
+    Metric("rmse_high", "Upper end of its 95% interval", ERROR),
+    Metric("rmse_sample_scheme", "The same where each host draws its own sample", ERROR, "lower"),
+    Metric("rmse_sample_scheme_low", "Lower end of its 95% interval", ERROR),
+    Metric("rmse_sample_scheme_high", "Upper end of its 95% interval", ERROR),
+    Metric(
+        "rmse_ratio", "Error against the sample scheme's on the same rows, mean over seeds", "", "lower", 0.98
+    ),
+    Metric("rmse_ratio_low", "Lower end of its 95% interval"),
+    Metric("rmse_ratio_high", "Upper end of its 95% interval"),
+    Metric("rmse_best", "Error with the best preparation, mean over seeds", ERROR, "lower", 0.42),
+    Metric("rmse_best_low", "Lower end of its 95% interval", ERROR),
+    Metric("rmse_best_high", "Upper end of its 95% interval", ERROR),
+    Metric("seeds", "Repetitions behind each mean and interval"),
+    Metric(
+        "peak_memory_ratio",
+        "Peak memory of pulling a million rows, against row tuples and pandas",
+        "",
+        "lower",
+        0.5,
+    ),
+    Metric("peak_memory_mib", "That peak, the process with its libraries included", "MiB", "lower"),
+    Metric("peak_memory_sample_scheme_mib", "The peak with row tuples and pandas", "MiB", "lower"),
+    Metric("seconds_load", "Loading the table into Snowflake", "s", "lower"),
+    Metric("seconds_train", "The training job, as SageMaker counts it", "s", "lower"),
+    Metric("seconds_pipeline", "The whole state machine: train, judge, register, deploy", "s", "lower"),
+    Metric(
+        "seconds_to_first_prediction",
+        "From starting the state machine to the endpoint's first answer, its cold start included",
+        "s",
+        "lower",
+    ),
+    Metric("seconds_to_refuse", "From starting with a table that is not there to the reason", "s", "lower"),
+    Metric("weak_rmse", "Error of the candidate that was trained to be weak", ERROR),
+)
+
+CALIFORNIA = ("validation_rmse", "rmse_ratio", "rmse_best")
+"""Figures whose bounds are known for California Housing and for no other table."""
+
+
+def declared(table: Table) -> tuple[Metric, ...]:
+    """The figures as they are for this table: its unit, and only the bounds that are meant for it."""
+    return tuple(
+        replace(
+            metric,
+            unit=metric.unit.replace(ERROR, table.unit),
+            bound=None if metric.name in CALIFORNIA and table.name != "CALIFORNIA_HOUSING" else metric.bound,
+        )
+        for metric in METRICS
+    )
