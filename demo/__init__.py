@@ -31,7 +31,7 @@ ARCHITECTURES = {
             name="snowflake_training",
             title="Train straight from Snowflake",
             sentence="Several hosts pull disjoint parts of a Snowflake table and train one XGBoost model "
-            "together; a state machine puts it behind a serverless endpoint when it beats the one in service.",
+            "together; a state machine puts it behind a serverless endpoint when it beats the one there.",
             scenario="scenarios.snowflake_training",
             needs=("benchmarks",),
         ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import hashlib
 import os
 import platform
 import re
@@ -55,9 +56,12 @@ def picture(figure: Figure) -> Markup:
     svg = svg[svg.index("<svg") :]
     for name, color in PALETTE.items():
         svg = svg.replace(color, f"var(--figure-{name})")
-    # Names that several pictures would share; those that are referred to are hashes and stay.
-    svg = re.sub(r' id="[a-zA-Z]+(?:2D|Collection)?_\d+"', "", svg)
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    # All pictures share the page's names: only those that are referred to stay, made this picture's own.
+    used = set(re.findall(r"#([\w.-]+)[\")]", svg))
+    own = hashlib.sha256(str(figure.path).encode()).hexdigest()[:8]
+    svg = re.sub(r' id="([^"]*)"', lambda found: f' id="{own}-{found[1]}"' if found[1] in used else "", svg)
+    svg = re.sub(r"#([\w.-]+)([\")])", rf"#{own}-\1\2", svg)
     label = Markup.escape(figure.alt)
     return Markup(re.sub(r"<svg\b", f'<svg role="img" aria-label="{label}"', svg, count=1))  # noqa: S704
 

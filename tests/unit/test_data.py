@@ -1,0 +1,77 @@
+"""Which table is trained on, and what is said when it cannot be had."""
+
+import pyarrow as pa
+import pytest
+
+from scenarios import data
+from scenarios.snowflake_training import warehouse
+
+CSV = """longitude,latitude,total_bedrooms,median_house_value,ocean_proximity
+-122.23,37.88,129,452600.0,NEAR BAY
+-122.22,37.86,,358500.0,NEAR BAY
+"""
+
+
+@pytest.fixture
+def nothing_fetched(monkeypatch):
+    """No machine outside is asked: scikit-learn's origin is out of reach."""
+    monkeypatch.delenv("GROUNDPLAN_DATA", raising=False)
+
+    def refuse(url):
+        raise data.DataError("out of reach")
+
+    monkeypatch.setattr(data, "reach", refuse)
+
+
+def test_a_named_folder_is_used_with_blanks_kept_and_names_as_snowflake_keeps_them(tmp_path, monkeypatch):
+    (tmp_path / "california_housing.csv").write_text(CSV)
+    monkeypatch.setenv("GROUNDPLAN_DATA", str(tmp_path))
+
+    table = data.load()
+
+    assert (table.name, table.target, table.scale) == ("CALIFORNIA_HOUSING", "MEDIAN_HOUSE_VALUE", 100_000)
+    assert table.rows["TOTAL_BEDROOMS"].to_pylist() == [129.0, None]
+    assert table.features == ["LONGITUDE", "LATITUDE", "TOTAL_BEDROOMS", "OCEAN_PROXIMITY"]
+
+
+def test_whoever_names_a_folder_without_the_file_is_told_so_and_gets_no_other_table(tmp_path, monkeypatch):
+    monkeypatch.setenv("GROUNDPLAN_DATA", str(tmp_path))
+    with pytest.raises(data.DataError, match=r"GROUNDPLAN_DATA.*no california_housing\.csv"):
+        data.load()
+
+
+def test_a_file_without_the_target_is_refused_by_name(tmp_path, monkeypatch):
+    (tmp_path / "california_housing.csv").write_text("a,b\n1,2\n")
+    monkeypatch.setenv("GROUNDPLAN_DATA", str(tmp_path))
+    with pytest.raises(data.DataError, match="no column median_house_value"):
+        data.load()
+
+
+def test_out_of_reach_of_the_loader_a_real_table_comes_out_of_a_package(nothing_fetched):
+    said = []
+
+    table = data.load(said.append)
+
+    assert table.name == "DIAMONDS"
+    assert table.rows.num_rows >= 10_000
+    assert table.rows[table.target].null_count == 0
+    assert any("cannot be had here: out of reach" in line for line in said)
+    assert table.licence
+    assert "plotnine" in table.source
+
+
+def test_a_loader_that_answered_once_is_not_asked_again(nothing_fetched, monkeypatch, tmp_path):
+    monkeypatch.setattr(data.envs, "home", lambda: tmp_path)
+    kept = tmp_path / "data" / "california_housing_scikit_learn.csv"
+    kept.parent.mkdir()
+    kept.write_text("MedInc,Latitude,Longitude,MedHouseVal\n8.3,37.9,-122.2,4.526\n")
+
+    table = data.load()
+
+    assert (table.target, table.scale, table.rows.num_rows) == ("MEDHOUSEVAL", 1, 1)
+    assert "scikit-learn" in table.source
+
+
+def test_columns_are_declared_by_kind_and_quoted_since_one_may_be_a_word_of_sql():
+    rows = pa.table({"TABLE": [1.0], "CUT": ["Ideal"], 'A"B': [1.0]})
+    assert warehouse.declaration(rows) == '"TABLE" DOUBLE, "CUT" VARCHAR, "A""B" DOUBLE'

@@ -1,0 +1,212 @@
+"""The demonstration: what it writes, and that one architecture's failure stays its own."""
+
+import io
+import json
+import re
+import sys
+import types
+
+import pytest
+
+from demo import ARCHITECTURES, Architecture
+from demo import run as demo_run
+from demo.progress import Lines, Progress
+from scenarios import Figure, Metric, Report, ScenarioError, ScenarioResult, Story
+from scenarios.drawing import FIRST, picture
+
+ERROR = Metric("error", "how <wrong> it is", "$", "lower", 0.5)
+
+
+class Cloud:
+    """Stands where a cloud would: it remembers what it was asked."""
+
+    endpoint_url = "http://127.0.0.1:1"
+
+    def __init__(self, start=lambda: None):
+        self.asked, self._start = [], start
+
+    def start(self):
+        self.asked.append("start")
+        self._start()
+
+    def stop(self):
+        self.asked.append("stop")
+
+    def env(self):
+        return {}
+
+    def deploy(self, *stacks, context, progress):
+        self.asked.append(("deploy", *stacks, context))
+
+    def enforce_iam(self, on):
+        self.asked.append(("iam", on))
+
+
+@pytest.fixture
+def architecture(monkeypatch):
+    """Makes an architecture whose scenario is the given function."""
+    monkeypatch.setattr(demo_run, "deployed", lambda stack: {"AWS::S3::Bucket": 2})
+
+    def make(name, run):
+        module = types.ModuleType(f"scenario_of_{name}")
+        vars(module).update(METRICS=(ERROR,), run=run)
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+        return Architecture(name, name.title(), "It does a thing.", module.__name__)
+
+    return make
+
+
+@pytest.fixture
+def demonstrate(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def call(*architectures, cloud=None, keep=False):
+        cloud, stream = cloud or Cloud(), io.StringIO()
+        code = demo_run.demonstrate(
+            list(architectures), tmp_path / "out", keep, Progress(stream), lambda: cloud
+        )
+        results = json.loads((tmp_path / "out/results.json").read_text())
+        page = (tmp_path / "out/report/index.html").read_text()
+        return types.SimpleNamespace(
+            code=code, results=results, page=page, told=stream.getvalue(), cloud=cloud
+        )
+
+    return call
+
+
+def good(stack, out, progress):
+    progress("working")
+    path = out / "line.svg"
+    with picture(path) as axes:
+        axes.plot([1, 2], [1, 2], color=FIRST)
+    figure = Figure("A line", path, "A line that rises & rises.", "It rises.")
+    report = Report({"Licence": "MIT"}, ["Train"], [figure], [Story("A story", "tried", "came of it")])
+    return ScenarioResult({"error": 0.25}, (ERROR,), [path], report)
+
+
+def bad(stack, out, progress):
+    (out / "half.txt").write_text("so far")
+    raise ScenarioError("the endpoint did not answer")
+
+
+def missed(stack, out, progress):
+    return ScenarioResult({"error": 0.75}, (ERROR,), [], Report())
+
+
+def test_results_have_the_promised_shape(architecture, demonstrate):
+    done = demonstrate(architecture("good", good))
+
+    assert done.code == 0
+    assert set(done.results) == {"good"}
+    found = done.results["good"]
+    assert set(found) == {"status", "seconds", "metrics", "artifacts"}
+    assert found["status"] == "ok"
+    assert found["metrics"]["error"] == 0.25
+    assert found["metrics"]["seconds_deploy"] >= 0
+    assert found["artifacts"] == ["out/good/line.svg"]
+
+
+def test_the_stack_is_deployed_first_and_then_held_to_its_policies(architecture, demonstrate):
+    done = demonstrate(architecture("good", good))
+    assert done.cloud.asked == [
+        "start",
+        ("iam", False),
+        ("deploy", "groundplan-dev-good", {"env": "dev"}),
+        ("iam", True),
+        "stop",
+    ]
+
+
+def test_one_failure_leaves_the_others_alone_and_its_reason_is_everywhere(architecture, demonstrate):
+    done = demonstrate(architecture("bad", bad), architecture("good", good))
+
+    assert done.code == 1
+    assert [found["status"] for found in done.results.values()] == ["failed", "ok"]
+    assert "the endpoint did not answer" in done.told
+    assert "the endpoint did not answer" in done.page
+    assert done.results["bad"]["artifacts"] == ["out/bad/error.txt", "out/bad/half.txt"]
+    assert done.cloud.asked[-1] == "stop"
+
+
+def test_a_figure_that_misses_its_bound_fails_its_architecture(architecture, demonstrate):
+    done = demonstrate(architecture("missed", missed))
+    assert done.code == 1
+    assert done.results["missed"]["status"] == "failed"
+    assert done.results["missed"]["metrics"]["error"] == 0.75
+    assert "error is 0.75, at most 0.5 was to be reached" in done.told
+
+
+def test_a_cloud_that_does_not_start_is_a_reason_for_each_and_is_stopped(architecture, demonstrate):
+    def refuse():
+        raise RuntimeError("the port is taken")
+
+    done = demonstrate(architecture("a", good), architecture("b", good), cloud=Cloud(refuse))
+
+    assert done.code == 1
+    assert [found["status"] for found in done.results.values()] == ["failed", "failed"]
+    assert done.told.count("the port is taken") == 2
+    assert done.cloud.asked == ["start", "stop"]
+
+
+def test_an_interrupt_stops_the_cloud_and_still_tells_what_was_done(architecture, demonstrate):
+    def interrupted(stack, out, progress):
+        raise KeyboardInterrupt
+
+    done = demonstrate(architecture("a", good), architecture("b", interrupted), architecture("c", good))
+
+    assert done.code == 1
+    assert [found["status"] for found in done.results.values()] == ["ok", "failed", "failed"]
+    assert done.cloud.asked[-1] == "stop"
+
+
+def test_keep_leaves_the_cloud_running_and_says_where(architecture, demonstrate):
+    done = demonstrate(architecture("good", good), keep=True)
+    assert "stop" not in done.cloud.asked
+    assert "http://127.0.0.1:1" in done.told
+
+
+def test_the_report_stands_alone_and_can_be_read_without_seeing(architecture, demonstrate):
+    page = demonstrate(architecture("good", good)).page
+
+    assert not re.search(r'(src|href)="(?!#)', page)
+    assert "<script" not in page
+    assert "@import" not in page
+    assert 'role="img" aria-label="A line that rises &amp; rises."' in page
+    assert "how &lt;wrong&gt; it is" in page
+    assert "var(--figure-first)" in page
+    assert "prefers-color-scheme: dark" in page
+
+
+def test_names_in_the_report_are_given_once_and_all_that_are_used_are_there(architecture, demonstrate):
+    page = demonstrate(architecture("a", good), architecture("b", good)).page
+    ids = re.findall(r'\sid="([^"]+)"', page)
+    assert len(ids) == len(set(ids))
+    assert set(re.findall(r'(?:href="|url\()#([^")]+)', page)) <= set(ids)
+
+
+def test_off_a_terminal_progress_is_plain_lines():
+    stream = io.StringIO()
+    progress = Progress(stream)
+
+    with progress.step("deploy"):
+        print("installing\nhalf a", end="", file=Lines(progress))
+
+    lines = stream.getvalue().splitlines()
+    assert lines[:2] == ["deploy ...", "    installing"]
+    assert re.fullmatch(r"  ✓ deploy  \d+ s", lines[2])
+    assert "\x1b" not in stream.getvalue()
+
+
+def test_a_step_that_fails_is_marked_so():
+    stream = io.StringIO()
+    with pytest.raises(ValueError, match="no"), Progress(stream).step("deploy"):
+        raise ValueError("no")
+    assert "✗ deploy" in stream.getvalue()
+
+
+def test_an_architecture_is_named_alike_in_every_room():
+    for name, architecture in ARCHITECTURES.items():
+        assert architecture.name == name
+        assert architecture.scenario == f"scenarios.{name}"
+        assert architecture.stack("dev") == f"groundplan-dev-{name.replace('_', '-')}"
+        assert architecture.sentence.endswith(".")

@@ -1,0 +1,113 @@
+"""The words of every scenario: metrics with a meaning, and what they say of a run."""
+
+import importlib
+import math
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from demo import ARCHITECTURES
+from scenarios import Metric, Report, ScenarioError, ScenarioResult
+from scenarios.snowflake_training import steps, warehouse
+
+LOW = Metric("error", "how wrong it is", "$", "lower", 0.42)
+HIGH = Metric("coverage", "how much of it", "", "higher", 1)
+
+
+@pytest.mark.parametrize(
+    ("metric", "value", "reached"),
+    [(LOW, 0.42, True), (LOW, 0.43, False), (HIGH, 1, True), (HIGH, 0.99, False), (LOW, math.nan, False)],
+)
+def test_a_bound_is_the_worst_value_that_is_good_enough(metric, value, reached):
+    assert metric.reached(value) is reached
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"meaning": " "}, "has no meaning"),
+        ({"meaning": "m", "better": "smaller"}, "'higher', 'lower'"),
+        ({"meaning": "m", "bound": 1.0}, "say whether higher or lower is better"),
+    ],
+)
+def test_a_metric_that_does_not_explain_itself_is_refused(wrong, told):
+    with pytest.raises(ValueError, match=told):
+        Metric("x", **wrong)
+
+
+def test_a_figure_that_nobody_declared_is_refused():
+    with pytest.raises(ValueError, match="metrics without a meaning: speed"):
+        ScenarioResult({"error": 0.4, "speed": 3}, (LOW,), [], Report())
+
+
+def test_what_missed_its_bound_is_told_with_the_bound():
+    result = ScenarioResult({"error": 0.5, "coverage": 1}, (LOW, HIGH), [], Report())
+    assert result.missed() == ["error is 0.5, at most 0.42 was to be reached"]
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_every_scenario_declares_each_metric_once(name):
+    scenario = importlib.import_module(ARCHITECTURES[name].scenario)
+    names = [metric.name for metric in scenario.METRICS]
+    assert names
+    assert len(names) == len(set(names))
+    assert callable(scenario.run)
+
+
+# --- snowflake_training ---
+
+
+def test_rows_that_were_lost_or_came_twice_are_counted_and_equal_rows_are_not():
+    # given a table of five rows, two of them equal in every column
+    table = np.array([1, 2, 3, 4, 4])
+    # then all of them, in any order, are complete and disjoint
+    assert steps.reached(table, np.array([4, 3, 2, 1, 4])) == {"coverage": 1.0, "duplicate_rows": 0.0}
+    # and a lost row or one that came twice is seen
+    assert steps.reached(table, np.array([1, 1, 2, 4, 4])) == {"coverage": 0.8, "duplicate_rows": 1.0}
+
+
+@pytest.fixture
+def connection_file(tmp_path, monkeypatch):
+    path = tmp_path / "connection.json"
+    monkeypatch.setenv("GROUNDPLAN_SNOWFLAKE", str(path))
+    return path
+
+
+def test_without_a_connection_a_person_is_told_what_to_set(monkeypatch):
+    monkeypatch.delenv("GROUNDPLAN_SNOWFLAKE", raising=False)
+    with pytest.raises(ScenarioError, match="set GROUNDPLAN_SNOWFLAKE"):
+        warehouse.connection()
+
+
+def test_a_connection_that_lacks_a_field_is_refused_by_that_name_and_shows_no_value(connection_file):
+    connection_file.write_text('{"account": "a", "user": "u", "password": "hush", "database": "d"}')
+    with pytest.raises(ScenarioError, match="lacks warehouse, schema") as caught:
+        warehouse.connection()
+    assert "hush" not in str(caught.value)
+
+
+def test_a_connection_file_that_is_not_json_is_told_without_its_content(connection_file):
+    connection_file.write_text("password=hush")
+    with pytest.raises(ScenarioError, match="is not JSON") as caught:
+        warehouse.connection()
+    assert "hush" not in str(caught.value)
+
+
+def test_predictions_are_asked_for_in_the_order_the_model_expects_and_in_batches(monkeypatch):
+    asked = []
+
+    class Endpoint:
+        def invoke_endpoint(self, **request):
+            asked.append(request["Body"].decode())
+            rows = len(asked[-1].splitlines())
+            return {"Body": type("Body", (), {"read": lambda self: b"1.5\n" * rows})()}
+
+    monkeypatch.setattr(steps.aws, "client", lambda service: Endpoint())
+    rows = pa.table({"A": [1.0, None] * 300, "TARGET": [0.0] * 600, "B": ["x", "y"] * 300})
+
+    answers = steps.Service("name", {"kinds": {"B": "text", "A": "number"}}).ask(rows)
+
+    assert answers.shape == (600,)
+    assert [len(body.splitlines()) for body in asked] == [500, 100]
+    assert asked[0].splitlines()[:2] == ['"x",1', '"y",']
