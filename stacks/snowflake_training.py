@@ -30,6 +30,7 @@ from groundplan import (
 from settings import SnowflakeTraining
 
 ROOT = Path(__file__).resolve().parent.parent
+CONTAINER = ROOT / "containers" / "snowflake_xgboost"
 NAME = "snowflake_training"
 
 
@@ -60,7 +61,7 @@ class SnowflakeTrainingStack(Stack):
         image = assets.DockerImageAsset(
             self,
             "Image",
-            directory=str(ROOT / "containers" / "snowflake_xgboost"),
+            directory=str(CONTAINER),
             platform=assets.Platform.LINUX_AMD64,
             exclude=["**/__pycache__", "**/.*", "**/*.egg-info", "tests", "README.md", "requirements.in"],
         )

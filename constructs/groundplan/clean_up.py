@@ -98,7 +98,7 @@ class CleanUp(Construct):
         )
         allow(role, "sagemaker:DeleteEndpointConfig", on=[arn("endpoint-config", f"{name}-*")], because=own)
         allow(role, "sagemaker:DeleteModel", on=[arn("model", f"{name}-*")], because=own)
-        allow(role, "logs:DescribeLogStreams", on=[job_logs])
+        allow(role, "logs:DescribeLogStreams", on=[job_logs, f"{job_logs}:log-stream:"])
         allow(role, "logs:DeleteLogStream", on=[f"{job_logs}:log-stream:{name}-*"], because=own)
         allow(
             role,

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -139,7 +140,8 @@ class TrainAndDeploy(Construct):
             self,
             "StateMachine",
             state_machine_name=endpoint.name,
-            definition_body=sfn.DefinitionBody.from_string(Stack.of(self).to_json_string(definition)),
+            # Not Stack.to_json_string: it leaves out what is null
+            definition_body=sfn.DefinitionBody.from_string(json.dumps(definition)),
             role=self._role,
             tracing_enabled=True,
             logs=sfn.LogOptions(

@@ -536,7 +536,12 @@ def _deploy(plan: Plan) -> dict[str, Any]:
                 " & ' and did not take the new model: ' & $why %}",
             },
         },
-        "WaitToLook": {"Type": "Wait", "Seconds": LOOK_SECONDS, "Next": "LookAtEndpoint"},
+        # Every second at first: a small container is up in a few
+        "WaitToLook": {
+            "Type": "Wait",
+            "Seconds": f"{{% $looks < {LOOK_SECONDS} ? 1 : {LOOK_SECONDS} %}}",
+            "Next": "LookAtEndpoint",
+        },
         **_judge(plan, "Approve", "Approved", "{% 'In service at ' & $endpoint %}", "Report"),
         "Report": {
             "Type": "Pass",

@@ -15,6 +15,8 @@ import pytest
 
 from groundplan import asl
 from tests.synth.conftest import ROOT, synthesize
+from tests.synth.machine import Run
+from tests.synth.test_workflow import SageMaker
 
 Template = dict[str, Any]
 NAME = "groundplan-dev-snowflake-training"
@@ -339,6 +341,16 @@ def test_the_deployed_workflow_is_sound(variant: str, request: pytest.FixtureReq
             assert state["TimeoutSeconds"] > 0, name
             assert state["Catch"], name
             assert "Retry" not in state, f"{name}: Retry cannot tell throttling from a wrong request"
+
+
+@pytest.mark.parametrize("serving", [None, "InService", "Failed"])
+def test_the_deployed_workflow_trains_and_deploys(serving: str | None, dev: Template):
+    """The text in the template, not the definition it was made from."""
+    sagemaker = SageMaker(serving)
+    done = Run(workflow(dev), {}, sagemaker)
+    assert (done.error, done.cause) == (None, None)
+    assert done.output["deployed"] is True
+    assert sagemaker.packages == {"arn:package/1": "Approved"}
 
 
 def test_the_workflow_leaves_a_log_and_a_trace(dev: Template):
