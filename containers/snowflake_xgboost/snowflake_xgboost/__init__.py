@@ -1,0 +1,1 @@
+"""Train XGBoost straight from a Snowflake table, and serve what was trained."""

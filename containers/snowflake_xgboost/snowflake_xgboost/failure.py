@@ -1,0 +1,31 @@
+"""What went wrong, in one sentence that a person can act on and that holds no credential."""
+
+from __future__ import annotations
+
+import re
+
+
+class Failure(Exception):
+    """A problem that the person who started the job can act on. Its text is the job's failure reason."""
+
+
+class Stopped(BaseException):
+    """SIGTERM came. Not an `Exception`, so that nothing on the way up takes it for a failure."""
+
+
+_PEM = re.compile(r"-----BEGIN [A-Z ]+-----.*?(-----END [A-Z ]+-----|$)", re.DOTALL)
+_secrets: set[str] = set()
+
+
+def keep_secret(*values: str | None) -> None:
+    """From now on `scrub` blots these values out."""
+    _secrets.update(value for value in values if value)
+
+
+def scrub(text: object, fold: bool = True) -> str:
+    """`text` without the credentials, whatever a library put into its error; on one line with `fold`."""
+    words = str(text)
+    for secret in sorted(_secrets, key=len, reverse=True):
+        words = words.replace(secret, "***")
+    words = _PEM.sub("***", words)
+    return " ".join(words.split()) if fold else words

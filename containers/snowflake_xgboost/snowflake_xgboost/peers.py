@@ -1,0 +1,101 @@
+"""The hosts of one job, talking through XGBoost's own collective."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import time
+import traceback
+import warnings
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+from xgboost import collective
+from xgboost.core import XGBoostError
+from xgboost.tracker import RabitTracker
+
+from .failure import Failure, scrub
+from .sagemaker import Cluster
+
+PORT = 9099
+T = TypeVar("T")
+
+
+def start_tracker(cluster: Cluster, timeout: int) -> RabitTracker | None:
+    """On the first host: where all of them meet, at its own address alone."""
+    if not cluster.first:
+        return None
+    address = socket.gethostbyname(cluster.host)
+    tracker = RabitTracker(n_workers=cluster.size, host_ip=address, port=PORT, sortby="task", timeout=timeout)
+    tracker.start()
+    return tracker
+
+
+@contextlib.contextmanager
+def gathered(cluster: Cluster, timeout: int) -> Iterator[None]:
+    """All hosts, ranked by their names. Raises `Failure` when they have not met in `timeout` seconds.
+
+    Hosts start in any order, so one that comes before the tracker tries again. From then on a host
+    that goes away fails the others at once, and one that goes silent after `timeout` seconds.
+    """
+    if cluster.size == 1:
+        yield
+        return
+    tracker = start_tracker(cluster, timeout)
+    # XGBoost warns of every try that comes before the tracker is there; the last one's error is enough.
+    warnings.filterwarnings("ignore", message=".*Failed to connect.*", category=UserWarning)
+    until = time.monotonic() + timeout
+    while True:
+        try:
+            collective.init(
+                dmlc_communicator="rabit",
+                dmlc_tracker_uri=socket.gethostbyname(cluster.hosts[0]),
+                dmlc_tracker_port=PORT,
+                dmlc_task_id=f"{cluster.rank:06d}",
+                dmlc_retry=1,
+                dmlc_timeout=timeout,
+            )
+            break
+        except (XGBoostError, OSError):
+            if time.monotonic() > until:
+                raise Failure(
+                    f"host {cluster.host} could not meet host {cluster.hosts[0]} in {timeout} seconds"
+                ) from None
+            time.sleep(0.5)
+    try:
+        yield
+    except Failure:  # of `together`: every host has it, so every host says goodbye
+        collective.finalize()
+        raise
+    collective.finalize()
+    if tracker:
+        tracker.wait_for(timeout)
+
+
+def together(cluster: Cluster, work: Callable[[], T]) -> list[T]:
+    """Do a piece of work on every host; the results of all, by rank, on all of them.
+
+    What fails on one host raises the same `Failure` on every host, so that all end with the reason
+    and none waits for one that is gone.
+    """
+    try:
+        mine: tuple[T | None, str | None] = (work(), None)
+    except Failure as failure:
+        mine = (None, str(failure))
+    except Exception as error:
+        print(scrub(traceback.format_exc()), flush=True)
+        mine = (None, f"host {cluster.host}: {type(error).__name__}: {scrub(error)}")
+    all_of_them = [
+        collective.broadcast(mine if rank == cluster.rank else None, rank) for rank in range(cluster.size)
+    ]
+    for _, problem in all_of_them:
+        if problem:
+            raise Failure(problem)
+    return [result for result, _ in all_of_them]  # type: ignore[misc]
+
+
+def agreed(cluster: Cluster, work: Callable[[], T]) -> T:
+    """Like `together`, but each host keeps its result to itself."""
+    kept: list[T] = []
+    together(cluster, lambda: kept.append(work()))
+    return kept[0]

@@ -1,0 +1,261 @@
+"""A table in Snowflake, dealt out to the hosts: every row to one of them, none to two.
+
+How. Snowflake hashes each row's columns to 63 bits. The lower 31 say which host pulls the row
+(`bits mod hosts`), the upper 31 whether it is held out for validation (`bits < fraction`). Two
+separate halves of one hash, so neither says anything about the other. It follows that
+
+- the parts are disjoint and complete over any number of hosts: the remainders are;
+- the held-out rows are the same whatever the number of hosts, stay held out as the table grows,
+  and copies of one row never sit on both sides of the split;
+- blanks are no special case (HASH is never NULL), nor is the sign: the bits are masked, not taken
+  through ABS, which has no answer for the least 64-bit integer.
+
+Why not one query whose result batches are dealt out by rank? Snowflake cuts a result by size, so a
+table of some megabytes is one batch and one host gets all of it; batches come with pre-signed
+addresses that would have to travel between hosts; and the split still needs the hash. What it does
+better, one query being one snapshot, time travel gives as well: all hosts read the table AT the
+moment the first one looked at it. A table that keeps no history is read as it stands, and said so.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from snowflake.connector import SnowflakeConnection
+from snowflake.connector.errors import Error
+
+from .failure import Failure, scrub
+from .settings import IDENTIFIER
+
+KINDS = {0: "number", 1: "number", 2: "text", 13: "boolean"}
+"""Snowflake's type codes (FIXED, REAL, TEXT, BOOLEAN) that a feature may have."""
+
+TYPES = {3: "DATE", 4: "TIMESTAMP", 5: "VARIANT", 6: "TIMESTAMP_LTZ", 7: "TIMESTAMP_TZ"}
+TYPES |= {8: "TIMESTAMP_NTZ", 9: "OBJECT", 10: "ARRAY", 11: "BINARY", 12: "TIME"}
+
+BITS = 31
+NOT_THERE = 2003
+"""Snowflake's error number for what does not exist or is not granted; it does not tell which."""
+
+
+def quoted(name: str) -> str:
+    """A column's exact name as SQL, whatever is in it."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def qualified(table: str) -> str:
+    """`db.schema.Table` as SQL, each part quoted; unquoted parts are upper case, as in Snowflake.
+
+    Raises `Failure` for anything that is not one to three identifiers.
+    """
+    if not re.fullmatch(rf"{IDENTIFIER}(\.{IDENTIFIER}){{0,2}}", table):
+        raise Failure(f"table {table!r} is not TABLE, SCHEMA.TABLE or DATABASE.SCHEMA.TABLE")
+    parts = re.findall(IDENTIFIER, table)
+    return ".".join(part if part.startswith('"') else quoted(part.upper()) for part in parts)
+
+
+def named(wanted: str, names: list[str]) -> str | None:
+    """The column meant by `wanted`: the exact name, else the one that differs in case only."""
+    if wanted in names:
+        return wanted
+    same = [name for name in names if name.upper() == wanted.upper()]
+    return same[0] if len(same) == 1 else None
+
+
+@dataclass(frozen=True)
+class Table:
+    """What the first host saw in the table before anyone pulled from it.
+
+    `kinds`: number, text or boolean by column that may be a feature (the target is not among them).
+    `filled`: values that are not NULL by such column. `rows`, `labelled`: all rows, and those with
+    a target. `at`: the moment read by all hosts, or None for a table without history.
+    """
+
+    name: str
+    target: str
+    kinds: dict[str, str]
+    filled: dict[str, int]
+    left_out: dict[str, str]
+    rows: int
+    labelled: int
+    at: str | None
+
+    @property
+    def sql(self) -> str:
+        moment = f" AT(TIMESTAMP => '{self.at}'::TIMESTAMP_TZ)" if self.at else ""
+        return qualified(self.name) + moment
+
+
+@dataclass(frozen=True)
+class Split:
+    """Which rows are held out: a fraction of all, chosen by a hash of these columns and the seed."""
+
+    columns: tuple[str, ...]
+    seed: int
+    fraction: float
+
+    @classmethod
+    def of(cls, table: Table, seed: int, fraction: float) -> Split:
+        return cls(tuple(sorted((*table.kinds, table.target))), seed, fraction)
+
+    @property
+    def hash(self) -> str:
+        """SQL: 63 bits that belong to a row, as a whole number that is never negative."""
+        return f"BITAND(HASH({', '.join(map(quoted, self.columns))}, {self.seed}), {2**63 - 1})"
+
+    def host(self, hosts: int) -> str:
+        """SQL: the rank of the host that a row belongs to."""
+        return f"MOD(BITAND({self.hash}, {2**BITS - 1}), {hosts})"
+
+    @property
+    def held_out_sql(self) -> str:
+        return f"BITSHIFTRIGHT({self.hash}, {63 - BITS}) < {self._bound}"
+
+    def held_out(self, hashes: np.ndarray) -> np.ndarray:
+        """The same for hashes that were pulled: int64 [rows] → bool [rows]."""
+        return (hashes >> (63 - BITS)) < self._bound
+
+    @property
+    def _bound(self) -> int:
+        return round(self.fraction * 2**BITS)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows as they came: hashes int64 [n], target float64 [n] (blank: NaN), and their columns in
+    Arrow, `double` for numbers and booleans (0 and 1), `string` for text; blanks are null."""
+
+    hashes: np.ndarray
+    target: np.ndarray
+    columns: pa.Table
+
+
+def survey(connection: SnowflakeConnection, table: str, target: str) -> Table:
+    """Look at a table without pulling it. Raises `Failure` naming what is wrong with it."""
+    place = qualified(table)
+    with connection.cursor() as cursor:
+        try:
+            described = cursor.describe(f"SELECT * FROM {place}")
+        except Error as error:
+            if error.errno == NOT_THERE:
+                raise Failure(f"table {table} does not exist, or the user may not read it") from None
+            raise Failure(f"table {table} cannot be read: {scrub(error.msg)}") from None
+    types = {column.name: column.type_code for column in described}
+    column = named(target, list(types))
+    if column is None:
+        raise Failure(f"table {table} has no column {target}: it has {_listed(types)}")
+    if KINDS.get(types[column]) != "number":
+        what = KINDS.get(types[column], TYPES.get(types[column], "of another type"))
+        raise Failure(f"target {column} of table {table} is not a number: it is {what}")
+    kinds = {name: KINDS[code] for name, code in types.items() if code in KINDS and name != column}
+    left_out = {name: TYPES.get(code, "another type") for name, code in types.items() if code not in KINDS}
+    if not kinds:
+        raise Failure(f"table {table} has no usable feature beside target {column}: {_listed(types)}")
+
+    seen = Table(table, column, kinds, {}, left_out, 0, 0, _now(connection))
+    counts = ", ".join(f"COUNT({quoted(name)})" for name in (column, *kinds))
+    try:
+        numbers = _one(connection, f"SELECT COUNT(*), {counts} FROM {seen.sql}")
+    except Error:  # no history: a view, a shared or transient table, or one made this moment
+        seen = Table(table, column, kinds, {}, left_out, 0, 0, None)
+        numbers = ask(connection, table, f"SELECT COUNT(*), {counts} FROM {seen.sql}")[0]
+    rows, labelled, *filled = map(int, numbers)
+    if rows == 0:
+        raise Failure(f"table {table} is empty")
+    if labelled == 0:
+        raise Failure(f"target {column} of table {table} is blank in all {rows} rows")
+    return Table(
+        table, column, kinds, dict(zip(kinds, filled, strict=True)), left_out, rows, labelled, seen.at
+    )
+
+
+def categories(connection: SnowflakeConnection, table: Table, column: str, most: int) -> list[str] | None:
+    """The distinct values of a text column, sorted; None when there are more than `most`."""
+    query = f"SELECT DISTINCT {_value(column, 'text')} FROM {table.sql} LIMIT {most + 2}"
+    values = [row[0] for row in ask(connection, table.name, query) if row[0] is not None]
+    return sorted(values) if len(values) <= most else None
+
+
+def pull(
+    connection: SnowflakeConnection,
+    table: Table,
+    columns: dict[str, str],
+    split: Split,
+    host: int = 0,
+    hosts: int = 1,
+) -> Iterator[Batch]:
+    """The rows of one host, batch by batch; never more than a few batches in memory.
+
+    `columns`: the kind (number, text, boolean) of each column wanted. Over `host` = 0 … `hosts` - 1
+    every row of the table comes exactly once.
+    """
+    yield from _stream(connection, table, columns, split, f"{split.host(hosts)} = {host}")
+
+
+def pull_held_out(
+    connection: SnowflakeConnection, table: Table, columns: dict[str, str], splits: list[Split]
+) -> Iterator[Batch]:
+    """The rows that every one of `splits` holds out."""
+    condition = " AND ".join(dict.fromkeys(split.held_out_sql for split in splits))
+    yield from _stream(connection, table, columns, splits[0], condition)
+
+
+def _stream(
+    connection: SnowflakeConnection, table: Table, columns: dict[str, str], split: Split, condition: str
+) -> Iterator[Batch]:
+    wanted = [f'{split.hash} AS "H"', f'{_value(table.target, "number")} AS "Y"']
+    wanted += [f'{_value(name, kind)} AS "F{i}"' for i, (name, kind) in enumerate(columns.items())]
+    query = f"SELECT {', '.join(wanted)} FROM {table.sql} WHERE {condition}"
+    types = [pa.string() if kind == "text" else pa.float64() for kind in columns.values()]
+    with connection.cursor() as cursor:
+        try:
+            cursor.execute(query)
+            for rows in cursor.fetch_arrow_batches():
+                yield Batch(
+                    rows.column(0).cast(pa.int64()).to_numpy(),
+                    rows.column(1).cast(pa.float64()).to_numpy(),
+                    pa.table(
+                        [rows.column(i + 2).cast(kind) for i, kind in enumerate(types)], names=list(columns)
+                    ),
+                )
+        except Error as error:
+            raise Failure(f"table {table.name} cannot be read: {scrub(error.msg)}") from None
+
+
+def ask(connection: SnowflakeConnection, table: str, query: str) -> list[Any]:
+    """All rows of a small result."""
+    try:
+        with connection.cursor() as cursor:
+            return list(cursor.execute(query) or [])
+    except Error as error:
+        raise Failure(f"table {table} cannot be read: {scrub(error.msg)}") from None
+
+
+def _one(connection: SnowflakeConnection, query: str) -> Any:
+    with connection.cursor() as cursor:
+        cursor.execute(query)
+        return cursor.fetchone()
+
+
+def _now(connection: SnowflakeConnection) -> str:
+    """Snowflake's clock, not this host's."""
+    return _one(connection, "SELECT CURRENT_TIMESTAMP()")[0].isoformat()
+
+
+def _value(name: str, kind: str) -> str:
+    """SQL: a column as a feature; text without its outer blanks, and empty text as blank."""
+    if kind == "text":
+        return f"NULLIF(TRIM({quoted(name)}), '')"
+    if kind == "boolean":
+        return f"CAST(CAST({quoted(name)} AS NUMBER) AS FLOAT)"
+    return f"CAST({quoted(name)} AS FLOAT)"
+
+
+def _listed(names: Any, most: int = 20) -> str:
+    shown = sorted(names)
+    return ", ".join(shown[:most]) + (f" and {len(shown) - most} more" if len(shown) > most else "")
