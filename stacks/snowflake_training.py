@@ -63,7 +63,6 @@ class SnowflakeTrainingStack(Stack):
             "Image",
             directory=str(CONTAINER),
             platform=assets.Platform.LINUX_AMD64,
-            exclude=["**/__pycache__", "**/.*", "**/*.egg-info", "tests", "README.md", "requirements.in"],
         )
 
         training_role = SageMakerRole(
@@ -105,7 +104,7 @@ class SnowflakeTrainingStack(Stack):
             self,
             "Workflow",
             training=TrainingJobs(
-                image=image.image_uri,
+                image=image,
                 role=training_role,
                 inputs={"table": settings.table, "target": settings.target},
                 hyperparameters=settings.hyperparameters.as_hyperparameters(),

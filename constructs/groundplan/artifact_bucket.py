@@ -65,7 +65,7 @@ class ArtifactBucket(Construct):
         self._grant(role, folder, ["s3:PutObject", "s3:AbortMultipartUpload"])
         if self.key:
             # A multipart upload is read back to be joined
-            self.key.grant(role, "kms:GenerateDataKey", "kms:Decrypt")
+            self.key.grant(role, "kms:Encrypt", "kms:GenerateDataKey", "kms:Decrypt")
 
     def _grant(self, role: iam.Role, folder: str, actions: list[str]) -> None:
         allow(

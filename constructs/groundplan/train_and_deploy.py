@@ -9,6 +9,7 @@ from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_logs as logs
 from aws_cdk import aws_stepfunctions as sfn
+from aws_cdk.aws_ecr_assets import DockerImageAsset
 from constructs import Construct
 
 from groundplan import asl, workflow
@@ -27,7 +28,7 @@ class TrainingJobs:
     input; `fixed` are hyperparameters that it may not. The container is told `mode=train` or `mode=evaluate`.
     """
 
-    image: str
+    image: DockerImageAsset
     role: SageMakerRole
     inputs: Mapping[str, str] = field(default_factory=dict)
     hyperparameters: Mapping[str, str] = field(default_factory=dict)
@@ -94,7 +95,7 @@ class TrainAndDeploy(Construct):
             workflow.Plan(
                 endpoint=endpoint.name,
                 group=registry.name,
-                image=training.image,
+                image=training.image.image_uri,
                 training_role=training.role.role.role_arn,
                 serving_role=endpoint.role.role.role_arn,
                 bucket=bucket.bucket.bucket_name,
@@ -125,6 +126,10 @@ class TrainAndDeploy(Construct):
         """The endpoint's name; it exists once the first model was deployed."""
         self._role = iam.Role(self, "Role", assumed_by=iam.ServicePrincipal("states.amazonaws.com"))
         self._allow(endpoint.name, registry)
+        # Who registers a model must be able to read what it registers
+        bucket.grant_read(self._role, "training")
+        image = training.image.repository.repository_arn
+        allow(self._role, "ecr:BatchGetImage", "ecr:DescribeImages", on=[image])
         if bucket.key:  # a job's volume is encrypted by a grant on the key, given by who starts the job
             key = bucket.key.key_arn
             allow(self._role, "kms:DescribeKey", on=[key])
