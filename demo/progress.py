@@ -48,6 +48,11 @@ class Progress:
         if not self.live and self._detail:
             self._write(f"    {self._detail}\n")
 
+    def hint(self, line: str) -> None:
+        """As `tell`, for what only somebody who watches would want to see."""
+        if self.live:
+            self.tell(line)
+
     def say(self, line: str = "") -> None:
         """A line that stays."""
         self._write(f"{line}\n")

@@ -100,7 +100,7 @@ def attempt(outcome: Outcome, cloud: Cloud, folder: Path, progress: Progress) ->
     try:
         with progress.step(f"cdk deploy {outcome.stack}"):
             cloud.enforce_iam(False)  # AWS's deployment roles are not the subject here
-            cloud.deploy(outcome.stack, context={"env": ENVIRONMENT}, progress=progress.tell)
+            cloud.deploy(outcome.stack, context={"env": ENVIRONMENT}, progress=progress.hint)
             outcome.metrics[DEPLOY.name] = time.monotonic() - started
             outcome.resources = deployed(outcome.stack)
             cloud.enforce_iam(True)

@@ -53,11 +53,12 @@ class Execution:
 
 
 def execute(
-    state_machine: str, payload: dict[str, Any], progress: Progress, limit: float = 3600
+    state_machine: str, payload: dict[str, Any], progress: Progress, jobs: str, limit: float = 3600
 ) -> Execution:
     """Start the state machine and follow it to its end, telling what it does meanwhile.
 
-    `limit` is in seconds; raises `ScenarioError` when it is passed, and stops the execution then.
+    The names of the training jobs that it starts contain `jobs`. `limit` is in seconds; raises
+    `ScenarioError` when it is passed, and stops the execution then.
     """
     machine, sagemaker = client("stepfunctions"), client("sagemaker")
     started = time.time()
@@ -65,7 +66,7 @@ def execute(
     told = ""
     while True:
         found = machine.describe_execution(executionArn=arn)
-        line = _doing(machine, sagemaker, arn)
+        line = _doing(machine, sagemaker, arn, jobs, started)
         if line and line != told:
             progress(line)
             told = line
@@ -87,10 +88,6 @@ def execute(
     )
 
 
-def _history(machine: Any, arn: str, **options: Any) -> list[dict[str, Any]]:
-    return machine.get_execution_history(executionArn=arn, **options)["events"]
-
-
 def _states(machine: Any, arn: str) -> list[str]:
     """The states an execution entered, in order, each once."""
     pages = machine.get_paginator("get_execution_history").paginate(executionArn=arn)
@@ -103,29 +100,30 @@ def _states(machine: Any, arn: str) -> list[str]:
     return list(dict.fromkeys(entered))
 
 
-def _doing(machine: Any, sagemaker: Any, arn: str) -> str:
-    """The state an execution is in, and of a training job in it what SageMaker last told."""
-    events = _history(machine, arn, reverseOrder=True, maxResults=20)
-    for event in events:
-        if "stateEnteredEventDetails" in event:
-            state = event["stateEnteredEventDetails"]["name"]
-            break
-        scheduled = event.get("taskScheduledEventDetails", {})
-        if "createTrainingJob" in scheduled.get("resource", ""):
-            name = json.loads(scheduled["parameters"])["TrainingJobName"]
-            return _training(sagemaker, name)
-    else:
-        return ""
-    return state
+def _doing(machine: Any, sagemaker: Any, arn: str, jobs: str, started: float) -> str:
+    """The state an execution is in, or what SageMaker last told of a training job that runs for it."""
+    running = sagemaker.list_training_jobs(
+        NameContains=jobs,
+        CreationTimeAfter=started - 1,
+        StatusEquals="InProgress",
+        SortBy="CreationTime",
+        SortOrder="Descending",
+        MaxResults=1,
+    )["TrainingJobSummaries"]
+    if running:
+        return _training(sagemaker.describe_training_job(TrainingJobName=running[0]["TrainingJobName"]))
+    events = machine.get_execution_history(executionArn=arn, reverseOrder=True, maxResults=20)["events"]
+    entered = (event["stateEnteredEventDetails"] for event in events if "stateEnteredEventDetails" in event)
+    return next(entered, {"name": ""})["name"]
 
 
-def _training(sagemaker: Any, name: str) -> str:
-    try:
-        job = sagemaker.describe_training_job(TrainingJobName=name)
-    except ClientError:  # scheduled, but not created yet
-        return ""
+def _training(job: dict[str, Any]) -> str:
     hosts = job["ResourceConfig"]["InstanceCount"]
     metrics = " ".join(f"{m['MetricName']}={m['Value']:.5g}" for m in job.get("FinalMetricDataList", []))
-    return " · ".join(
-        filter(None, [name, f"{hosts} host{'s' * (hosts > 1)}", job.get("SecondaryStatus", ""), metrics])
-    )
+    told = [
+        job["TrainingJobName"],
+        f"{hosts} host{'s' * (hosts > 1)}",
+        job.get("SecondaryStatus", ""),
+        metrics,
+    ]
+    return " · ".join(filter(None, told))

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from scenarios import Figure
 from scenarios.drawing import FIRST, INK, QUIET, SECOND, THIRD, picture
@@ -56,37 +55,35 @@ def importance(path: Path, gains: dict[str, float]) -> Figure:
     )
 
 
-def learning(path: Path, curves: dict[str, dict[str, ArrayLike]], unit: str, scale: float) -> Figure:
-    """RMSE after each round on each host. `curves[host]` has `train` and `validation`, each (rounds,)."""
-    with picture(path) as axes:
-        styles = ["-", (0, (4, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2))]
-        for number, (host, curve) in enumerate(sorted(curves.items())):
-            for kind, color in (("train", QUIET), ("validation", FIRST)):
-                if kind in curve:
-                    values = np.asarray(curve[kind], dtype=float) / scale
-                    axes.plot(
-                        np.arange(1, len(values) + 1),
-                        values,
-                        color=color,
-                        linestyle=styles[number % len(styles)],
-                        label=f"{kind}, {host}",
-                    )
+def learning(path: Path, curve: dict[str, Any], unit: str, scale: float) -> Figure:
+    """RMSE after each round: `train` and `validation` over all rows, each (rounds,), and in `hosts` a list
+    for each host of the error over its own held-out rows."""
+    styles = [(0, (1, 1.2)), (0, (5, 1.5)), (0, (5, 1.5, 1, 1.5)), "-"]
+    rounds = np.arange(1, len(curve["validation"]) + 1)
+    last = {}
+    with picture(path, height=3.3) as axes:
+        axes.plot(rounds, np.array(curve["train"]) / scale, color=QUIET, label="training rows, all hosts")
+        for number, values in enumerate(curve["hosts"]):
+            label = f"held-out rows of host {number + 1}"
+            shown = np.array(values, dtype=float) / scale
+            color = (SECOND, THIRD)[number % 2]
+            axes.plot(rounds, shown, color=color, linestyle=styles[number % len(styles)], label=label)
+            last[label] = shown[-1]
+        whole = np.array(curve["validation"]) / scale
+        axes.plot(rounds, whole, color=FIRST, label="held-out rows, all hosts")
         axes.set(xlabel="boosting round", ylabel=f"RMSE, {unit}", yscale="log")
-        axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-        axes.yaxis.set_minor_formatter(lambda value, _: f"{value:g}")
+        for formatter in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+            formatter(lambda value, _: f"{value:g}")
         axes.tick_params(axis="y", which="minor", labelsize=7.5)
         axes.legend()
-    ends = ", ".join(
-        f"{host} ends at {np.asarray(curve['validation'], dtype=float)[-1] / scale:.3f}"
-        for host, curve in sorted(curves.items())
-        if "validation" in curve
-    )
+    ends = ", ".join(f"{label} {value:.3f}" for label, value in last.items())
     return Figure(
         "Learning curve per host",
         path,
-        f"Lines of training and validation error by boosting round, falling. On validation rows {ends}.",
-        "The hosts build one model between them and agree on one error after every round, so their lines of "
-        "validation lie on each other.",
+        f"Lines of error by boosting round, falling. After {len(rounds)} rounds the held-out rows of all "
+        f"hosts are at {whole[-1]:.3f}; {ends}.",
+        f"The hosts build one model between them and judge it together; the best round was "
+        f"{whole.argmin() + 1} of {len(rounds)}. Each host's own line is over the held-out rows in its part.",
     )
 
 

@@ -61,8 +61,11 @@ def run(stack: str, out: Path, progress: Progress) -> ScenarioResult:
         )
     held = held_out(hashes, rows, job, table)
     progress(f"asking the endpoint for {held.num_rows:,} held-out rows")
-    service = Service(outputs["EndpointName"], job.preparation)
-    true, predicted = held[table.target].to_numpy() / table.scale, service.ask(held) / table.scale
+    service = Service(outputs["EndpointName"])
+    true, predicted = (
+        held[table.target].to_numpy() / table.scale,
+        service.ask(held.select(table.features)) / table.scale,
+    )
     metrics["validation_rmse"] = trained["validation_rmse"] / table.scale
     metrics["served_rmse"] = float(np.sqrt(np.mean((true - predicted) ** 2)))
     if trained["deployed"] and abs(metrics["served_rmse"] / metrics["validation_rmse"] - 1) > 0.005:
@@ -72,7 +75,7 @@ def run(stack: str, out: Path, progress: Progress) -> ScenarioResult:
         )
     stories = [
         refuse_weak(outputs, table, service, held, metrics, progress),
-        refuse_missing(outputs, service, held, metrics, progress),
+        refuse_missing(outputs, table, service, held, metrics, progress),
     ]
     compared = benchmark(out / "benchmark.json", connection_file(), progress)
     metrics |= compared_figures(compared)
@@ -108,14 +111,13 @@ def train(
 ) -> dict[str, Any]:
     """Run the state machine and ask the endpoint once; returns the execution's output and its `path`."""
     payload = asked_for(table, record_rows="true")
-    execution = aws.execute(outputs["StateMachineArn"], payload, progress)
+    execution = aws.execute(outputs["StateMachineArn"], payload, progress, outputs["EndpointName"])
     trained = execution.succeeded()
     metrics["seconds_pipeline"] = execution.seconds
     if not trained["deployed"] and trained["champion_rmse"] is None:
         raise ScenarioError("nothing was in service, and yet the first model was not deployed")
     progress("asking the endpoint for its first prediction")
-    columns = finished(trained["training_job"]).preparation
-    Service(outputs["EndpointName"], columns).ask(table.rows.slice(0, 1))
+    Service(outputs["EndpointName"]).ask(table.rows.slice(0, 1).select(table.features))
     metrics["seconds_to_first_prediction"] = time.time() - execution.started
     return trained | {"path": execution.path}
 
@@ -132,21 +134,17 @@ def asked_for(table: data.Table, **hyperparameters: str) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Service:
-    """The endpoint, and how the model behind it reads a row."""
+    """The endpoint, asked as an application would ask it."""
 
     endpoint: str
-    preparation: dict[str, Any]
 
     def ask(self, rows: pa.Table) -> np.ndarray:
-        """Predictions of `rows`, float64 (rows,). Rows go as CSV, a blank as nothing between commas."""
-        columns = rows.select(list(self.preparation["kinds"]))
-        return np.concatenate(
-            [self._ask(columns.slice(start, ASK)) for start in range(0, rows.num_rows, ASK)]
-        )
+        """Predictions of `rows`, float64 (rows,). They go as CSV with a heading, a blank as nothing."""
+        return np.concatenate([self._ask(rows.slice(start, ASK)) for start in range(0, rows.num_rows, ASK)])
 
     def _ask(self, rows: pa.Table) -> np.ndarray:
         body = io.BytesIO()
-        pyarrow.csv.write_csv(rows, body, pyarrow.csv.WriteOptions(include_header=False))
+        pyarrow.csv.write_csv(rows, body)
         answer = aws.client("sagemaker-runtime").invoke_endpoint(
             EndpointName=self.endpoint, ContentType="text/csv", Accept="text/csv", Body=body.getvalue()
         )
@@ -196,9 +194,11 @@ def refuse_weak(
     progress: Progress,
 ) -> Story:
     """A candidate that is worse than the model in service is evaluated and not deployed."""
-    some = held.slice(0, 20)
+    some = held.slice(0, 20).select(table.features)
     with untouched(service, some, "a weak candidate"):
-        found = aws.execute(outputs["StateMachineArn"], asked_for(table, **WEAK), progress).succeeded()
+        found = aws.execute(
+            outputs["StateMachineArn"], asked_for(table, **WEAK), progress, outputs["EndpointName"]
+        ).succeeded()
         if found["deployed"]:
             raise ScenarioError("a candidate of five rounds was deployed over the model in service")
     metrics["weak_rmse"] = found["candidate_rmse"] / table.scale
@@ -214,12 +214,19 @@ def refuse_weak(
 
 
 def refuse_missing(
-    outputs: dict[str, str], service: Service, held: pa.Table, metrics: dict[str, float], progress: Progress
+    outputs: dict[str, str],
+    table: data.Table,
+    service: Service,
+    held: pa.Table,
+    metrics: dict[str, float],
+    progress: Progress,
 ) -> Story:
     """A table that is not there ends the execution with a reason that names it."""
-    some = held.slice(0, 20)
+    some = held.slice(0, 20).select(table.features)
     with untouched(service, some, "a missing table"):
-        execution = aws.execute(outputs["StateMachineArn"], {"table": NO_TABLE}, progress)
+        execution = aws.execute(
+            outputs["StateMachineArn"], {"table": NO_TABLE}, progress, outputs["EndpointName"]
+        )
         if execution.status != "FAILED" or NO_TABLE not in execution.cause:
             raise ScenarioError(
                 f"with the table {NO_TABLE} the state machine ended {execution.status}, "
