@@ -4,48 +4,27 @@ from __future__ import annotations
 
 import math
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import xgboost as xgb
 
 from . import sagemaker
 from .connection import connect, credentials
 from .failure import Failure
-from .preparation import Preparation
+from .model import Model
 from .settings import Settings
 from .source import pull_held_out, survey
 
-NAMES = ("candidate", "champion")
-
-
-@dataclass
-class Model:
-    """A trained model with what it takes to use it."""
-
-    booster: xgb.Booster
-    preparation: Preparation
-
-    @classmethod
-    def load(cls, folder: Path) -> Model:
-        """Raises `Failure` when the folder holds no model of this container's."""
-        preparation = Preparation.load(folder)
-        try:
-            return cls(xgb.Booster(model_file=folder / "model.ubj"), preparation)
-        except xgb.core.XGBoostError:
-            raise Failure(f"{folder.name} holds no model.ubj that can be read") from None
-
-    def predict(self, features: np.ndarray) -> np.ndarray:
-        """float32 [rows, features] as `Preparation.encode` gives them → float32 [rows]."""
-        types = self.preparation.types
-        return self.booster.predict(xgb.DMatrix(features, feature_types=types, enable_categorical=True))
+NAMES: tuple[str, ...] = ("candidate", "champion")
 
 
 def run(settings: Settings) -> None:
     """Logs `candidate:rmse=` and `champion:rmse=`. Raises `Failure` when they cannot be compared."""
     with tempfile.TemporaryDirectory() as scratch:
-        models = {name: Model.load(sagemaker.unpacked(name, Path(scratch) / name)) for name in NAMES}
+        models = {
+            name: Model.load(sagemaker.unpacked(name, Path(scratch) / name), settings.nthread)
+            for name in NAMES
+        }
     connection = connect(credentials(settings.secret))
     table = survey(connection, settings.table, settings.target)
     kinds: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""A trained model and its preparation, as `train` leaves them: rows in, predictions out."""
+"""A trained model with its preparation, as `train` leaves them: features in, predictions out."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import xgboost as xgb
 
 from .failure import Failure
@@ -15,24 +14,19 @@ from .preparation import Preparation
 
 @dataclass(frozen=True)
 class Model:
-    preparation: Preparation
     booster: xgb.Booster
+    preparation: Preparation
 
     @classmethod
     def load(cls, folder: Path, threads: int = 0) -> Model:
-        """Raises `Failure` when the folder does not hold a model of this container's."""
+        """Raises `Failure` when the folder holds no model of this container's."""
         preparation = Preparation.load(folder)
         try:
-            booster = xgb.Booster({"nthread": threads}, model_file=folder / "model.ubj")
-        except xgb.core.XGBoostError as error:
-            first = str(error).strip().splitlines()[-1]
-            raise Failure(f"model.ubj in {folder.name} cannot be read: {first}") from None
-        return cls(preparation, booster)
+            return cls(xgb.Booster({"nthread": threads}, model_file=folder / "model.ubj"), preparation)
+        except xgb.core.XGBoostError:
+            raise Failure(f"{folder.name} holds no model.ubj that can be read") from None
 
-    def predict(self, rows: pa.Table) -> np.ndarray:
-        """Columns by source name, [rows] → float32 [rows]. Raises `Failure` for a number too large."""
-        if rows.num_rows == 0:
-            return np.empty(0, np.float32)
-        prepared = self.preparation.encode(rows)
-        matrix = xgb.DMatrix(prepared, feature_types=self.preparation.types, enable_categorical=True)
-        return self.booster.predict(matrix)
+    def predict(self, features: np.ndarray) -> np.ndarray:
+        """float32 [rows, features] as `Preparation.encode` gives them → float32 [rows]."""
+        types = self.preparation.types
+        return self.booster.predict(xgb.DMatrix(features, feature_types=types, enable_categorical=True))

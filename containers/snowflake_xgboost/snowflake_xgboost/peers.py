@@ -8,7 +8,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from xgboost import collective
 from xgboost.core import XGBoostError
@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 def start_tracker(cluster: Cluster, timeout: int) -> RabitTracker | None:
     """On the first host: where all of them meet, at its own address alone."""
-    if not cluster.first:
+    if not cluster.first or cluster.size == 1:
         return None
     address = socket.gethostbyname(cluster.host)
     tracker = RabitTracker(n_workers=cluster.size, host_ip=address, port=PORT, sortby="task", timeout=timeout)
@@ -41,7 +41,6 @@ def gathered(cluster: Cluster, timeout: int) -> Iterator[None]:
     if cluster.size == 1:
         yield
         return
-    tracker = start_tracker(cluster, timeout)
     # XGBoost warns of every try that comes before the tracker is there; the last one's error is enough.
     warnings.filterwarnings("ignore", message=".*Failed to connect.*", category=UserWarning)
     until = time.monotonic() + timeout
@@ -68,8 +67,6 @@ def gathered(cluster: Cluster, timeout: int) -> Iterator[None]:
         collective.finalize()
         raise
     collective.finalize()
-    if tracker:
-        tracker.wait_for(timeout)
 
 
 def together(cluster: Cluster, work: Callable[[], T]) -> list[T]:
@@ -91,7 +88,7 @@ def together(cluster: Cluster, work: Callable[[], T]) -> list[T]:
     for _, problem in all_of_them:
         if problem:
             raise Failure(problem)
-    return [result for result, _ in all_of_them]  # type: ignore[misc]
+    return [cast(T, result) for result, _ in all_of_them]
 
 
 def agreed(cluster: Cluster, work: Callable[[], T]) -> T:

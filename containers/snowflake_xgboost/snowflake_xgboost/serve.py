@@ -15,8 +15,8 @@ import waitress
 from flask import Flask, Response, request
 
 from . import sagemaker
-from .evaluate import Model
 from .failure import Failure
+from .model import Model
 from .preparation import Preparation
 
 LARGEST = 100 * 2**20
@@ -40,13 +40,14 @@ def application(model: Model) -> Flask:
     @app.post("/invocations")
     def invocations() -> Response:
         readers = {CSV: from_csv, JSON: from_json}
-        if request.mimetype not in readers:
-            return _refusal(415, f"content type {request.mimetype or '(none)'} is not {CSV} or {JSON}")
-        answer = request.accept_mimetypes.best_match([request.mimetype, *readers])
+        kind = request.mimetype or CSV
+        if kind not in readers:
+            return _refusal(415, f"content type {kind} is not {CSV} or {JSON}")
+        answer = request.accept_mimetypes.best_match([kind, *readers]) if request.accept_mimetypes else kind
         if answer is None:
             return _refusal(406, f"predictions come as {CSV} or {JSON}, not {request.accept_mimetypes}")
         try:
-            rows = readers[request.mimetype](request.get_data(), model.preparation)
+            rows = readers[kind](request.get_data(), model.preparation)
             predictions = model.predict(model.preparation.encode(rows)).tolist()
         except (BadRequest, Failure) as problem:
             return _refusal(400, str(problem))
@@ -54,16 +55,20 @@ def application(model: Model) -> Flask:
             return Response(json.dumps({"predictions": predictions}), mimetype=JSON)
         return Response("".join(f"{value!r}\n" for value in predictions), mimetype=CSV)
 
+    @app.errorhandler(413)
+    def too_large(_: Exception) -> Response:
+        return _refusal(413, f"the body is larger than {LARGEST} bytes")
+
     return app
 
 
 def serve() -> int:
     """Until SIGTERM, after which requests that are being answered still are."""
-    model = Model.load(sagemaker.MODEL)
+    model = Model.load(sagemaker.MODEL, threads=1)
     host = os.environ.get("BIND_HOST", "0.0.0.0")  # noqa: S104 - SageMaker reaches a container from outside
     port = int(os.environ.get("SAGEMAKER_BIND_TO_PORT", "8080"))
     server = waitress.create_server(
-        application(model), host=host, port=port, threads=4, max_request_body_size=LARGEST
+        application(model), host=host, port=port, threads=4, max_request_body_size=LARGEST + 1
     )
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     print(f"serving {model.preparation.target} on port {port}", flush=True)

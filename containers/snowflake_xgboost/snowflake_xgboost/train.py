@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import re
@@ -18,7 +17,6 @@ from typing import Any
 
 import numpy as np
 import xgboost as xgb
-from snowflake.connector import SnowflakeConnection
 from snowflake.connector import SnowflakeConnection
 from xgboost import collective
 
@@ -67,13 +65,13 @@ class Interruption:
 class Progress:
     """The learning curve so far. Early stopping is a function of it, so resuming needs no more.
 
-    `train`, `validation`: RMSE over the rows of all hosts, by round. `hosts`: RMSE over each host's
-    own held-out rows, None where it has none.
+    `train`, `validation`: RMSE over the rows of all hosts, by round. `hosts`: by rank, RMSE over each
+    host's own held-out rows, None where it has none.
     """
 
     train: list[float] = field(default_factory=list)
     validation: list[float] = field(default_factory=list)
-    hosts: dict[str, list[float | None]] = field(default_factory=dict)
+    hosts: list[list[float | None]] = field(default_factory=list)
 
     @property
     def rounds(self) -> int:
@@ -101,7 +99,7 @@ def run(settings: Settings, cluster: Cluster) -> None:
         train, validation = share.matrices(settings.nthread)
         labels = share.validation.labels()
         booster, progress = begin(settings, cluster, preparation, [train, validation])
-        own = progress.hosts.get(cluster.host) or [None] * progress.rounds
+        own = progress.hosts[cluster.rank]
         with interruption.between_rounds():
             while not progress.finished(settings):
                 booster.update(train, progress.rounds)
@@ -119,13 +117,13 @@ def run(settings: Settings, cluster: Cluster) -> None:
                 stop = bool(collective.allreduce(wanted, collective.Op.MAX)[0])
                 every = settings.checkpoint_every
                 if stop or (every and progress.rounds % every == 0):
-                    progress.hosts = dict(zip(cluster.hosts, together(cluster, lambda: own), strict=True))
+                    progress.hosts = together(cluster, lambda: own)
                     if cluster.first:
                         write_checkpoint(settings, preparation, booster, progress)
                 if stop:
                     say(f"stopped after round {progress.rounds}; a checkpoint is written")
                     raise Stopped
-        progress.hosts = dict(zip(cluster.hosts, together(cluster, lambda: own), strict=True))
+        progress.hosts = together(cluster, lambda: own)
         summary = {
             "host": cluster.host,
             "hosts": list(cluster.hosts),
@@ -137,9 +135,10 @@ def run(settings: Settings, cluster: Cluster) -> None:
             "seconds_train": round(time.monotonic() - pulled, 3),
             "peak_memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
         }
+        learning_curve = {"train": progress.train, "validation": progress.validation, "own": own}
         sagemaker.OUTPUT.mkdir(parents=True, exist_ok=True)
         write_json(sagemaker.OUTPUT / f"summary-{cluster.host}.json", summary)
-        write_json(sagemaker.OUTPUT / f"learning-curve-{cluster.host}.json", curve(progress, cluster, own))
+        write_json(sagemaker.OUTPUT / f"learning-curve-{cluster.host}.json", learning_curve)
         if settings.record_rows:
             np.save(sagemaker.OUTPUT / f"rows-{cluster.host}.npy", share.hashes)
         if cluster.first:
@@ -172,11 +171,7 @@ def read(
 
     share = agreed(cluster, part)
     connection.close()
-    say(
-        f"rows:pulled={share.pulled} rows:blank={share.blank_target + share.blank_features} "
-        f"(target {share.blank_target}, features {share.blank_features}, {settings.blanks}) "
-        f"rows:train={share.train.rows} rows:validation={share.validation.rows}"
-    )
+    say(f"host {cluster.host}: " + _told(share.counts))
     counts = together(cluster, lambda: share.counts)
     totals = {name: sum(each[name] for each in counts) for name in share.counts}
     if totals["rows_pulled"] != table.rows:
@@ -188,8 +183,13 @@ def read(
         raise Failure(
             f"table {table.name} has {_usable(totals)} usable rows of {table.rows} "
             f"({totals['rows_blank_target']} without target {table.target}, blanks={settings.blanks}), "
-            f"{totals['rows_validation']} of them held out: at least {LEAST_ROWS} are needed, some on each side"
+            f"{totals['rows_validation']} of them held out: at least {LEAST_ROWS} are needed, "
+            "some to train and some to judge"
         )
+    if cluster.first:
+        say(f"all hosts: {_told(totals)}")
+        blank = totals["rows_blank_target"] + totals["rows_blank_features"]
+        say(f"rows:pulled={totals['rows_pulled']} rows:blank={blank}")
     return table, preparation, share, totals
 
 
@@ -211,8 +211,10 @@ def begin(
     found = together(cluster, lambda: read_checkpoint(settings, preparation) if cluster.first else None)[0]
     parameters = settings.booster_parameters()
     if found is None:
-        return xgb.Booster(parameters, cache=matrices), Progress()
+        return xgb.Booster(parameters, cache=matrices), Progress(hosts=[[] for _ in cluster.hosts])
     model, progress = found
+    if len(progress.hosts) != cluster.size:  # then each has other rows than before
+        progress.hosts = [[None] * progress.rounds for _ in cluster.hosts]
     say(f"going on from the checkpoint of round {progress.rounds}")
     return xgb.Booster(parameters, cache=matrices, model_file=bytearray(model)), progress
 
@@ -251,10 +253,6 @@ def read_checkpoint(settings: Settings, preparation: Preparation) -> tuple[bytes
     return content, Progress(**json.loads(saved.attr("progress") or "{}"))
 
 
-def curve(progress: Progress, cluster: Cluster, own: list[float | None]) -> dict[str, Any]:
-    return {"host": cluster.host, "train": progress.train, "validation": progress.validation, "own": own}
-
-
 def write_model(
     cluster: Cluster,
     preparation: Preparation,
@@ -265,7 +263,8 @@ def write_model(
     """The model of the best round, with what it takes to use and to judge it."""
     best = booster[: progress.best + 1]
     best.set_attr(made_with=None, progress=None)
-    gains = best.get_score(importance_type="gain")
+    gains = best.get_score(importance_type="total_gain")
+    whole = sum(gains.values()) or 1.0
     write_bytes(sagemaker.MODEL / "model.ubj", bytes(best.save_raw("ubj")))
     preparation.save(sagemaker.MODEL)
     metrics = {
@@ -275,14 +274,19 @@ def write_model(
         "rounds": progress.rounds,
         "hosts": cluster.size,
         **totals,
-        "importance": {name: gains.get(f"f{i}", 0.0) for i, name in enumerate(preparation.features)},
+        "importance": {name: gains.get(f"f{i}", 0.0) / whole for i, name in enumerate(preparation.features)},
         "learning_curve": {
             "train": progress.train,
             "validation": progress.validation,
-            "hosts": [progress.hosts[host] for host in cluster.hosts],
+            "hosts": progress.hosts,
         },
     }
     write_json(sagemaker.MODEL / "metrics.json", metrics)
+
+
+def _told(counts: dict[str, int]) -> str:
+    """`20640 rows pulled, 16512 train, ...`"""
+    return ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in counts.items())
 
 
 def _usable(totals: dict[str, int]) -> int:
@@ -292,9 +296,14 @@ def _usable(totals: dict[str, int]) -> int:
 def _score(scores: str, name: str) -> float:
     """From XGBoost's own line, such as `[3]\ttrain-rmse:0.51\tvalidation-rmse:0.55`."""
     found = re.search(rf"{name}-rmse:(\S+)", scores)
-    assert found, scores  # noqa: S101
-    return float(found[1])
+    assert found, scores  # noqa: S101 - the metric is ours
+    value = float(found[1])
+    if not math.isfinite(value):  # the same on all hosts
+        raise Failure(
+            f"the {name} error became {value}: the target's size or eta is beyond what training bears"
+        )
+    return value
 
 
 def _rmse(predicted: np.ndarray, labels: np.ndarray) -> float | None:
-    return math.sqrt(float(np.mean((predicted - labels) ** 2))) if len(labels) else None
+    return math.sqrt(float(np.mean((predicted.astype(np.float64) - labels) ** 2))) if len(labels) else None
