@@ -26,7 +26,7 @@ def train() -> None:
             (archive,) = (BASE / "input/data" / channel).iterdir()
             with tarfile.open(archive) as files:
                 file = files.extractfile("model.json")
-                assert file  # noqa: S101
+                assert file
                 model = json.load(file)
             print(f"{channel}:rmse={model['error']}", flush=True)
         return
