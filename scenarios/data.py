@@ -21,6 +21,19 @@ import pyarrow.csv
 from tooling import envs
 
 FILE = "california_housing.csv"
+TARGET = "MEDIAN_HOUSE_VALUE"
+TOTALS = (
+    "LONGITUDE",
+    "LATITUDE",
+    "HOUSING_MEDIAN_AGE",
+    "TOTAL_ROOMS",
+    "TOTAL_BEDROOMS",
+    "POPULATION",
+    "HOUSEHOLDS",
+    "MEDIAN_INCOME",
+)
+"""The census's own columns in that file, of which scikit-learn's are ratios."""
+
 ORIGIN = "https://ndownloader.figshare.com/files/5976036"  # where scikit-learn's loader downloads from
 DIAMONDS = "plotnine==0.15.9"
 
@@ -83,19 +96,45 @@ def from_folder(folder: Path) -> Table:
     path = folder.expanduser() / FILE
     if not path.is_file():
         raise DataError(f"GROUNDPLAN_DATA is {str(folder)!r}, but there is no {FILE} in it")
-    rows = read(path)
-    if "MEDIAN_HOUSE_VALUE" not in rows.column_names:
-        raise DataError(f"{path} has no column median_house_value; it has {', '.join(rows.column_names)}")
+    totals = read(path)
+    missing = sorted({*TOTALS, TARGET} - set(totals.column_names))
+    if missing:
+        raise DataError(f"{path} lacks {', '.join(missing).lower()}; it has {', '.join(totals.column_names)}")
+
+    def per_household(name: str) -> pa.Array:
+        return pa.array(totals[name].to_numpy() / totals["HOUSEHOLDS"].to_numpy(), from_pandas=True)
+
+    return california(
+        pa.table(
+            {
+                "MEDINC": totals["MEDIAN_INCOME"],
+                "HOUSEAGE": totals["HOUSING_MEDIAN_AGE"],
+                "AVEROOMS": per_household("TOTAL_ROOMS"),
+                "AVEBEDRMS": per_household("TOTAL_BEDROOMS"),
+                "POPULATION": totals["POPULATION"],
+                "AVEOCCUP": per_household("POPULATION"),
+                "LATITUDE": totals["LATITUDE"],
+                "LONGITUDE": totals["LONGITUDE"],
+                TARGET: totals[TARGET],
+            }
+        ),
+        "as kept in ageron/handson-ml2, its totals turned into scikit-learn's ratios",
+        "U.S. government data; the copy is Apache-2.0",
+    )
+
+
+def california(rows: pa.Table, kept: str, licence: str) -> Table:
+    """California Housing in scikit-learn's columns, with house values in dollars. Blanks stay blank."""
     return Table(
         name="CALIFORNIA_HOUSING",
         rows=rows,
-        target="MEDIAN_HOUSE_VALUE",
-        coordinates="LONGITUDE,LATITUDE",
+        target=TARGET,
+        coordinates="LATITUDE,LONGITUDE",
         unit="$100,000",
         scale=100_000,
         title=f"California Housing, {rows.num_rows:,} census blocks of 1990",
-        source="U.S. Census 1990, by Pace and Barry (1997), as kept in ageron/handson-ml2",
-        licence="U.S. government data; the copy is Apache-2.0",
+        source=f"U.S. Census 1990, by Pace and Barry (1997), {kept}",
+        licence=licence,
     )
 
 
@@ -120,17 +159,9 @@ def from_scikit_learn(progress: Callable[[str], None]) -> Table:
             raise DataError(f"scikit-learn's loader: {error.stderr.strip().splitlines()[-1]}") from None
         part.replace(path)
     rows = read(path)
-    return Table(
-        name="CALIFORNIA_HOUSING",
-        rows=rows,
-        target="MEDHOUSEVAL",
-        coordinates="LONGITUDE,LATITUDE",
-        unit="$100,000",
-        scale=1,
-        title=f"California Housing, {rows.num_rows:,} census blocks of 1990",
-        source="U.S. Census 1990, by Pace and Barry (1997), by scikit-learn's fetch_california_housing",
-        licence="U.S. government data",
-    )
+    dollars = pa.array(rows["MEDHOUSEVAL"].to_numpy() * 100_000)
+    rows = rows.drop_columns(["MEDHOUSEVAL"]).append_column(TARGET, dollars)
+    return california(rows, "by scikit-learn's fetch_california_housing", "U.S. government data")
 
 
 def reach(url: str) -> None:

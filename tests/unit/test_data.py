@@ -6,10 +6,21 @@ import pytest
 from scenarios import data
 from scenarios.snowflake_training import warehouse
 
-CSV = """longitude,latitude,total_bedrooms,median_house_value,ocean_proximity
--122.23,37.88,129,452600.0,NEAR BAY
--122.22,37.86,,358500.0,NEAR BAY
+CSV = """longitude,latitude,housing_median_age,total_rooms,total_bedrooms,population,households,\
+median_income,median_house_value,ocean_proximity
+-122.23,37.88,41,880,129,322,126,8.3252,452600,NEAR BAY
+-122.22,37.86,21,7099,,2401,1138,8.3014,358500,NEAR BAY
 """
+SCIKIT_LEARN = [
+    "MEDINC",
+    "HOUSEAGE",
+    "AVEROOMS",
+    "AVEBEDRMS",
+    "POPULATION",
+    "AVEOCCUP",
+    "LATITUDE",
+    "LONGITUDE",
+]
 
 
 @pytest.fixture
@@ -23,15 +34,17 @@ def nothing_fetched(monkeypatch):
     monkeypatch.setattr(data, "reach", refuse)
 
 
-def test_a_named_folder_is_used_with_blanks_kept_and_names_as_snowflake_keeps_them(tmp_path, monkeypatch):
+def test_a_named_folder_is_used_in_scikit_learns_columns_with_blanks_kept(tmp_path, monkeypatch):
     (tmp_path / "california_housing.csv").write_text(CSV)
     monkeypatch.setenv("GROUNDPLAN_DATA", str(tmp_path))
 
     table = data.load()
 
     assert (table.name, table.target, table.scale) == ("CALIFORNIA_HOUSING", "MEDIAN_HOUSE_VALUE", 100_000)
-    assert table.rows["TOTAL_BEDROOMS"].to_pylist() == [129.0, None]
-    assert table.features == ["LONGITUDE", "LATITUDE", "TOTAL_BEDROOMS", "OCEAN_PROXIMITY"]
+    assert table.features == SCIKIT_LEARN
+    assert table.rows["AVEROOMS"].to_pylist() == pytest.approx([6.98412698, 6.23813708])
+    assert table.rows["AVEBEDRMS"].to_pylist() == [pytest.approx(1.02380952), None]
+    assert table.rows["AVEOCCUP"].to_pylist() == pytest.approx([2.55555556, 2.10984183])
 
 
 def test_whoever_names_a_folder_without_the_file_is_told_so_and_gets_no_other_table(tmp_path, monkeypatch):
@@ -40,10 +53,10 @@ def test_whoever_names_a_folder_without_the_file_is_told_so_and_gets_no_other_ta
         data.load()
 
 
-def test_a_file_without_the_target_is_refused_by_name(tmp_path, monkeypatch):
+def test_a_file_that_lacks_columns_is_refused_by_their_names(tmp_path, monkeypatch):
     (tmp_path / "california_housing.csv").write_text("a,b\n1,2\n")
     monkeypatch.setenv("GROUNDPLAN_DATA", str(tmp_path))
-    with pytest.raises(data.DataError, match="no column median_house_value"):
+    with pytest.raises(data.DataError, match=r"lacks households, .*median_house_value"):
         data.load()
 
 
@@ -68,7 +81,8 @@ def test_a_loader_that_answered_once_is_not_asked_again(nothing_fetched, monkeyp
 
     table = data.load()
 
-    assert (table.target, table.scale, table.rows.num_rows) == ("MEDHOUSEVAL", 1, 1)
+    assert (table.target, table.scale, table.rows.num_rows) == ("MEDIAN_HOUSE_VALUE", 100_000, 1)
+    assert table.rows[table.target].to_pylist() == [pytest.approx(452_600)]
     assert "scikit-learn" in table.source
 
 
