@@ -3,9 +3,11 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 ENV ?= dev
 ARCH ?= all
 STACK ?=
+SET ?=
 TESTS ?= tests
 
 app := .groundplan/envs/app/bin
+chosen = -c env=$(ENV) $(foreach choice,$(SET),-c $(choice))
 stacks = $(if $(STACK),groundplan-$(ENV)-$(subst _,-,$(STACK)),--all)
 
 .DEFAULT_GOAL := help
@@ -37,16 +39,16 @@ status: setup ## what runs in it
 	@$(app)/python -m local status
 
 synth: setup ## write the templates to cdk.out (ENV=dev|prod, STACK=snowflake_training)
-	@$(app)/python -m tooling.cdk synth --quiet -c env=$(ENV) $(stacks) && echo "templates in cdk.out"
+	@$(app)/python -m tooling.cdk synth --quiet $(chosen) $(stacks) && echo "templates in cdk.out"
 
 diff: setup ## what a deployment would change
-	@$(app)/python -m tooling.cdk diff -c env=$(ENV) $(stacks)
+	@$(app)/python -m tooling.cdk diff $(chosen) $(stacks)
 
-deploy: setup ## deploy to AWS with your own credentials (STACK=snowflake_training, or all)
-	@$(app)/python -m tooling.cdk deploy -c env=$(ENV) $(stacks)
+deploy: setup ## deploy to AWS with your own credentials (STACK=name, ENV=dev|prod, SET="field=value ...")
+	@$(app)/python -m tooling.cdk deploy $(chosen) $(stacks)
 
 destroy: setup ## remove it from AWS
-	@$(app)/python -m tooling.cdk destroy -c env=$(ENV) $(stacks)
+	@$(app)/python -m tooling.cdk destroy $(chosen) $(stacks)
 
 bench: setup ## measure against the schemes that others publish
 	@$(app)/python -m benchmarks
