@@ -8,7 +8,7 @@ TESTS ?= tests
 
 app := .groundplan/envs/app/bin
 chosen = -c env=$(ENV) $(foreach choice,$(SET),-c $(choice))
-stacks = $(if $(STACK),groundplan-$(ENV)-$(subst _,-,$(STACK)),--all)
+stack = $(if $(STACK),groundplan-$(ENV)-$(subst _,-,$(STACK)))
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test lint up down status synth diff deploy destroy bench lock clean
@@ -39,16 +39,16 @@ status: setup ## what runs in it
 	@$(app)/python -m local status
 
 synth: setup ## write the templates to cdk.out (ENV=dev|prod, STACK=snowflake_training)
-	@$(app)/python -m tooling.cdk synth --quiet $(chosen) $(stacks) && echo "templates in cdk.out"
+	@$(app)/python -m tooling.cdk synth --quiet $(chosen) $(stack) && echo "templates in cdk.out"
 
 diff: setup ## what a deployment would change
-	@$(app)/python -m tooling.cdk diff $(chosen) $(stacks)
+	@$(app)/python -m tooling.cdk diff $(chosen) $(stack)
 
 deploy: setup ## deploy to AWS with your own credentials (STACK=name, ENV=dev|prod, SET="field=value ...")
-	@$(app)/python -m tooling.cdk deploy $(chosen) $(stacks)
+	@$(app)/python -m tooling.cdk deploy $(chosen) $(or $(stack),--all)
 
 destroy: setup ## remove it from AWS
-	@$(app)/python -m tooling.cdk destroy $(chosen) $(stacks)
+	@$(app)/python -m tooling.cdk destroy $(chosen) $(or $(stack),--all)
 
 bench: setup ## measure against the schemes that others publish
 	@$(app)/python -m benchmarks
