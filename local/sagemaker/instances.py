@@ -113,6 +113,16 @@ def _free_port(address: str) -> int:
         return probe.getsockname()[1]
 
 
+def share_of_cores(instances: int) -> dict[str, str]:
+    """OpenMP's environment for each of several instances that work at once.
+
+    On SageMaker each has a machine to itself and takes every core. Here they share one: threads beyond its
+    cores would wait for each other, and OpenMP waits by spinning.
+    """
+    threads = str(max(1, (os.cpu_count() or 1) // instances))
+    return {"OMP_NUM_THREADS": threads, "OMP_WAIT_POLICY": "PASSIVE"}
+
+
 def clean(platform: Platform, kind: str) -> None:
     """Remove what the instances of earlier servers left on disk; for the start of a server."""
     for folder in (platform.home / "instances" / kind).glob("*"):

@@ -22,7 +22,7 @@ from typing import Any
 from local.images.store import Image
 from local.sagemaker import artifacts, metrics, quotas, tags
 from local.sagemaker.api import ApiError, Context, invalid, now, operation, page
-from local.sagemaker.instances import Instance, NoAddressError, clean, pull, reserve
+from local.sagemaker.instances import Instance, NoAddressError, clean, pull, reserve, share_of_cores
 from local.sagemaker.logs import LogWriter
 from local.sagemaker.platform import Platform
 from local.sagemaker.quotas import setting
@@ -538,7 +538,8 @@ class Job:
 
     def _start_containers(self, hosts: list[Host], logs: LogWriter, found: metrics.Metrics) -> None:
         algorithm, record = self._record["AlgorithmSpecification"], self._record
-        environment = record.get("Environment", {}) | {
+        environment = share_of_cores(len(hosts)) | record.get("Environment", {})
+        environment |= {
             "TRAINING_JOB_NAME": self._name,
             "TRAINING_JOB_ARN": record["TrainingJobArn"],
             "AWS_REGION": self._context.region,
