@@ -11,6 +11,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import traceback
 
@@ -31,25 +32,32 @@ def train() -> int:
     stopping: list[float] = []
     signal.signal(signal.SIGTERM, lambda *_: stopping.append(time.monotonic()))
     tracker = None
-    if settings.mode == "train":
+    if settings.mode == "train" and cluster.first and cluster.size > 1:
         from .peers import start_tracker  # imports XGBoost: not for a wrong setting
 
-        tracker = start_tracker(cluster, settings.timeout)
-    worker = subprocess.Popen([sys.executable, "-m", "snowflake_xgboost", "work"])
-    told = False
-    while worker.poll() is None:
-        time.sleep(0.05)
-        if stopping and not told:
-            worker.terminate()
-            told = True
-        if stopping and time.monotonic() - stopping[0] > GRACE:
-            worker.kill()
+        try:
+            tracker = start_tracker(cluster, settings.timeout)
+        except Failure as failure:
+            return fail(failure)
+    with tempfile.TemporaryDirectory() as scratch:  # gone however the worker ends
+        command = [sys.executable, "-m", "snowflake_xgboost", "work"]
+        worker = subprocess.Popen(command, env=os.environ | {"TMPDIR": scratch})
+        told = False
+        while worker.poll() is None:
+            time.sleep(0.05)
+            if stopping and not told:
+                worker.terminate()
+                told = True
+            if stopping and time.monotonic() - stopping[0] > GRACE:
+                worker.kill()
     del tracker
     if stopping or worker.returncode == 0:
         return 1 if sagemaker.FAILURE.exists() else 0
     code = worker.returncode
     how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
-    return fail(f"training on host {cluster.host} {how}: out of memory, or another host failed; see the logs")
+    return fail(
+        f"training on host {cluster.host} {how}: out of memory, or another host was lost; see the logs"
+    )
 
 
 def work() -> int:
@@ -69,7 +77,10 @@ def work() -> int:
     except Failure as failure:
         return fail(failure)
     except Exception as error:
-        print(scrub(traceback.format_exc()), file=sys.stderr, flush=True)
+        for line in traceback.format_exc().splitlines():
+            print(scrub(line), file=sys.stderr, flush=True)
+        if "/collective/" in str(error):  # where XGBoost's hosts talk
+            return fail("a host of the job was lost while the others waited for it; its log says why")
         return fail(f"{type(error).__name__}: {scrub(error)}")
     return 0
 

@@ -91,10 +91,10 @@ class Share:
         """Train and validation, binned alike. All hosts must call this together: they find the
         quantiles of the whole table with each other."""
         types = self.preparation.types
-        threads = threads or None
-        train = xgb.QuantileDMatrix(Pieces(self.train, types), enable_categorical=True, nthread=threads)
+        some = threads or None  # None: all there are
+        train = xgb.QuantileDMatrix(Pieces(self.train, types), enable_categorical=True, nthread=some)
         validation = xgb.QuantileDMatrix(
-            Pieces(self.validation, types), ref=train, enable_categorical=True, nthread=threads
+            Pieces(self.validation, types), ref=train, enable_categorical=True, nthread=some
         )
         return train, validation
 

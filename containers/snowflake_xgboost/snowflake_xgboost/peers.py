@@ -21,14 +21,29 @@ PORT = 9099
 T = TypeVar("T")
 
 
-def start_tracker(cluster: Cluster, timeout: int) -> RabitTracker | None:
-    """On the first host: where all of them meet, at its own address alone."""
-    if not cluster.first or cluster.size == 1:
-        return None
-    address = socket.gethostbyname(cluster.host)
-    tracker = RabitTracker(n_workers=cluster.size, host_ip=address, port=PORT, sortby="task", timeout=timeout)
-    tracker.start()
-    return tracker
+def start_tracker(cluster: Cluster, timeout: int) -> RabitTracker:
+    """Where all hosts meet: on the first one, at its own address alone, at a fixed port.
+
+    Raises `Failure` when that port is taken, or the host's name is not known in `timeout` seconds.
+    """
+    until = time.monotonic() + timeout
+    while True:
+        try:
+            tracker = RabitTracker(
+                n_workers=cluster.size,
+                host_ip=socket.gethostbyname(cluster.host),
+                port=PORT,
+                sortby="task",
+                timeout=timeout,
+            )
+            tracker.start()
+            return tracker
+        except OSError:  # a name may come up after its host
+            if time.monotonic() > until:
+                raise Failure(f"host {cluster.host} has no address") from None
+            time.sleep(0.5)
+        except XGBoostError:
+            raise Failure(f"host {cluster.host} cannot listen on port {PORT}: something else does") from None
 
 
 @contextlib.contextmanager
@@ -80,7 +95,8 @@ def together(cluster: Cluster, work: Callable[[], T]) -> list[T]:
     except Failure as failure:
         mine = (None, str(failure))
     except Exception as error:
-        print(scrub(traceback.format_exc()), flush=True)
+        for line in traceback.format_exc().splitlines():
+            print(scrub(line), flush=True)
         mine = (None, f"host {cluster.host}: {type(error).__name__}: {scrub(error)}")
     all_of_them = [
         collective.broadcast(mine if rank == cluster.rank else None, rank) for rank in range(cluster.size)

@@ -2,6 +2,7 @@
 
 Numbers stay as they are. Text becomes a category, by a dictionary that all hosts agree on. Two
 columns that are coordinates also appear rotated: a tree cuts along its axes, and a map has no axes.
+Two columns may also appear as their ratio, which a tree finds only by many cuts in both.
 Blanks are left to XGBoost, which learns a side for them at each cut, or their rows are dropped.
 """
 
@@ -24,7 +25,7 @@ from .source import Split, Table, categories, named
 MOST_CATEGORIES = 255
 """A text column with more distinct values is a name or prose, not a category."""
 
-ANGLES = (15, 30, 45, 60, 75, 105, 120, 135, 150, 165)
+ANGLES = tuple(angle for angle in range(10, 180, 10) if angle != 90)
 """Degrees by which coordinates are rotated; 0 and 90 are the coordinates themselves."""
 
 
@@ -41,6 +42,7 @@ class Preparation:
     kinds: dict[str, str]
     categories: dict[str, list[str]]
     coordinates: tuple[str, ...]
+    ratios: tuple[tuple[str, str], ...]
     blanks: str
     split: Split
     left_out: dict[str, str]
@@ -48,12 +50,14 @@ class Preparation:
     @property
     def features(self) -> list[str]:
         """Names of what XGBoost sees, in order."""
-        return [*self.kinds, *(f"{'~'.join(self.coordinates)} {a}°" for a in self._angles)]
+        turned = [f"{'~'.join(self.coordinates)} {angle}°" for angle in self._angles]
+        return [*self.kinds, *turned, *("/".join(pair) for pair in self.ratios)]
 
     @property
     def types(self) -> list[str]:
         """XGBoost's type of each feature: q a quantity, c a category."""
-        return ["c" if kind == "text" else "q" for kind in self.kinds.values()] + ["q"] * len(self._angles)
+        own = ["c" if kind == "text" else "q" for kind in self.kinds.values()]
+        return own + ["q"] * (len(self.features) - len(own))
 
     @property
     def _angles(self) -> tuple[int, ...]:
@@ -69,10 +73,17 @@ class Preparation:
             y, x = (_number(rows[name], name) for name in self.coordinates)
             for i, angle in enumerate(self._angles, start=len(self.kinds)):
                 result[:, i] = x * math.cos(math.radians(angle)) + y * math.sin(math.radians(angle))
+        for i, (above, below) in enumerate(self.ratios, start=len(self.features) - len(self.ratios)):
+            divisor = _number(rows[below], below)
+            divisor[divisor == 0] = np.nan  # no ratio: a blank
+            with np.errstate(over="ignore"):
+                ratio = (_number(rows[above], above) / divisor).astype(np.float32)
+            result[:, i] = np.where(np.isinf(ratio), np.nan, ratio)
         return result
 
     def _text(self, column: pa.ChunkedArray, name: str) -> np.ndarray:
-        codes = pc.index_in(column, value_set=pa.array(self.categories[name], pa.string()))
+        dictionary = pa.array(self.categories[name], pa.string())
+        codes = pc.call_function("index_in", [column], pc.SetLookupOptions(dictionary))
         return codes.cast(pa.float64()).to_numpy()
 
     def save(self, folder: Path) -> None:
@@ -91,6 +102,7 @@ class Preparation:
         split = found["split"]
         found["split"] = Split(tuple(split["columns"]), split["seed"], split["fraction"])
         found["coordinates"] = tuple(found["coordinates"])
+        found["ratios"] = tuple((above, below) for above, below in found.get("ratios", ()))
         return cls(**found)
 
 
@@ -114,23 +126,37 @@ def prepare(connection: SnowflakeConnection, table: Table, settings: Settings) -
     if not kinds:
         reasons = "; ".join(f"{name}: {why}" for name, why in left_out.items())
         raise Failure(f"table {table.name} has no usable feature beside target {table.target} ({reasons})")
-    coordinates = tuple(_coordinate(name, kinds, table.name) for name in settings.coordinates)
+    coordinates = tuple(_numeric("coordinates", name, kinds, table) for name in settings.coordinates)
+    ratios = []
+    for ratio in settings.ratios:
+        above, below = (_numeric("ratios", name, kinds, table) for name in ratio.split("/"))
+        ratios.append((above, below))
     split = Split.of(table, settings.seed, settings.validation_fraction)
     return Preparation(
-        table.name, table.target, kinds, dictionary, coordinates, settings.blanks, split, left_out
+        table.name,
+        table.target,
+        kinds,
+        dictionary,
+        coordinates,
+        tuple(ratios),
+        settings.blanks,
+        split,
+        left_out,
     )
 
 
-def _coordinate(wanted: str, kinds: dict[str, str], table: str) -> str:
+def _numeric(setting: str, wanted: str, kinds: dict[str, str], table: Table) -> str:
     name = named(wanted, list(kinds))
     if name is None or kinds[name] != "number":
-        raise Failure(f"coordinate {wanted} is not a column of numbers of table {table}")
+        raise Failure(
+            f"{wanted} of hyperparameter {setting} is not a column of numbers of table {table.name}"
+        )
     return name
 
 
 def _number(column: pa.ChunkedArray, name: str) -> np.ndarray:
-    """float64 [rows], blank as NaN."""
-    values = column.to_numpy()
+    """float64 [rows], blank as NaN; a copy."""
+    values = column.to_numpy().copy()
     if np.any(np.abs(values) > np.finfo(np.float32).max):
         raise Failure(f"column {name} holds a number that is infinite or larger than 3.4e38")
     return values

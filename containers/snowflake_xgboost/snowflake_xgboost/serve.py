@@ -1,4 +1,10 @@
-"""The model behind HTTP, as SageMaker's hosting and batch transform ask: `/ping` and `/invocations`."""
+"""The model behind HTTP, as SageMaker's hosting and batch transform ask: `/ping` and `/invocations`.
+
+In: `text/csv`, a row a line, its cells in the order of `preparation.json` or below a heading of column
+names; or `application/json`, `{"instances": [[...], {"COLUMN": value, ...}, ...]}`. An empty cell, or null,
+is a blank. Out: a prediction a row, as CSV or `{"predictions": [...]}`, whichever `Accept` asks for, else
+as the rows came.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +17,8 @@ import sys
 from typing import Any
 
 import pyarrow as pa
-import waitress
 from flask import Flask, Response, request
+from waitress.server import create_server
 
 from . import sagemaker
 from .failure import Failure
@@ -63,11 +69,11 @@ def application(model: Model) -> Flask:
 
 
 def serve() -> int:
-    """Until SIGTERM, after which requests that are being answered still are."""
+    """Until SIGTERM."""
     model = Model.load(sagemaker.MODEL, threads=1)
     host = os.environ.get("BIND_HOST", "0.0.0.0")  # noqa: S104 - SageMaker reaches a container from outside
     port = int(os.environ.get("SAGEMAKER_BIND_TO_PORT", "8080"))
-    server = waitress.create_server(
+    server = create_server(
         application(model), host=host, port=port, threads=4, max_request_body_size=LARGEST + 1
     )
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
@@ -82,7 +88,7 @@ def serve() -> int:
 def from_csv(body: bytes, preparation: Preparation) -> pa.Table:
     """Rows in the order of `preparation.kinds`, or in any order below a heading of column names."""
     try:
-        lines = [line for line in csv.reader(io.StringIO(body.decode("utf-8-sig"))) if line]
+        lines = [line or [""] for line in csv.reader(io.StringIO(body.decode("utf-8-sig")), strict=True)]
     except (UnicodeDecodeError, csv.Error) as error:
         raise BadRequest(f"the body is not CSV in UTF-8: {error}") from None
     names = list(preparation.kinds)
@@ -120,9 +126,9 @@ def from_json(body: bytes, preparation: Preparation) -> pa.Table:
 
 
 def _is_heading(line: list[str], preparation: Preparation) -> bool:
-    """A first line that names at least one column is a heading; a value never is a column's name."""
+    """A line most of whose cells are names of columns."""
     known = {name.upper() for name in preparation.kinds}
-    return any(cell.strip().upper() in known for cell in line)
+    return sum(cell.strip().upper() in known for cell in line) * 2 > len(line)
 
 
 def _heading(cells: list[str], preparation: Preparation, where: str = "the heading") -> list[str]:

@@ -78,6 +78,14 @@ def _coordinates(text: str) -> tuple[str, ...]:
     return names
 
 
+def _ratios(text: str) -> tuple[str, ...]:
+    """`ROOMS/HOUSEHOLDS,PEOPLE/HOUSEHOLDS` as `A/B` each, or nothing."""
+    pairs = [pair.split("/") for pair in text.split(",")] if text.strip() else []
+    if any(len(pair) != 2 or not all(name.strip() for name in pair) for pair in pairs):
+        raise ValueError
+    return tuple(dict.fromkeys("/".join(name.strip() for name in pair) for pair in pairs))
+
+
 OBJECTIVES = ("reg:squarederror", "reg:absoluteerror", "reg:pseudohubererror", "reg:gamma", "count:poisson")
 
 
@@ -93,15 +101,18 @@ class Settings:
     early_stopping_rounds: int = whole(0, 100_000, 50)
     blanks: str = choice("keep", "drop", default="keep")
     coordinates: tuple[str, ...] = option(_coordinates, "two columns as LATITUDE,LONGITUDE, or nothing", ())
+    ratios: tuple[str, ...] = option(
+        _ratios, "pairs of columns as ROOMS/HOUSEHOLDS,PEOPLE/HOUSEHOLDS, or nothing", ()
+    )
     checkpoint_every: int = whole(0, 100_000, 50)
     record_rows: bool = flag(False)
-    timeout: int = whole(5, 86_400, 300)
+    timeout: int = whole(5, 86_400, 600)  # seconds that a host waits for another
 
     # XGBoost's own, under its own names
     max_depth: int = whole(1, 30, 8)
     eta: float = number(0, 1, 0.05, above=True)
     subsample: float = number(0, 1, 0.8, above=True)
-    colsample_bytree: float = number(0, 1, 0.5, above=True)
+    colsample_bytree: float = number(0, 1, 0.3, above=True)
     min_child_weight: float = number(0, 1e9, 5.0)
     lambda_: float = number(0, 1e9, 1.0)
     alpha: float = number(0, 1e9, 0.0)

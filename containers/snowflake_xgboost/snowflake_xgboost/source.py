@@ -106,7 +106,10 @@ class Split:
     @property
     def hash(self) -> str:
         """SQL: 63 bits that belong to a row, as a whole number that is never negative."""
-        return f"BITAND(HASH({', '.join(map(quoted, self.columns))}, {self.seed}), {2**63 - 1})"
+        row = f"HASH({', '.join(map(quoted, self.columns))}, {self.seed})"
+        # Hashed again: a hash of several values may be their hashes XORed, and then the rows that two
+        # seeds hold out are not independent of each other.
+        return f"BITAND(HASH({row}), {2**63 - 1})"
 
     def host(self, hosts: int) -> str:
         """SQL: the rank of the host that a row belongs to."""

@@ -120,6 +120,12 @@ def run(settings: Settings, cluster: Cluster) -> None:
                     progress.hosts = together(cluster, lambda: own)
                     if cluster.first:
                         write_checkpoint(settings, preparation, booster, progress)
+                    # As a resumed job would: XGBoost's sampling of columns then begins anew here in both,
+                    # and an interruption changes nothing in the model.
+                    model = bytearray(booster.save_raw("ubj"))
+                    booster = xgb.Booster(
+                        settings.booster_parameters(), cache=[train, validation], model_file=model
+                    )
                 if stop:
                     say(f"stopped after round {progress.rounds}; a checkpoint is written")
                     raise Stopped

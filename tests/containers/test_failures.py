@@ -1,0 +1,201 @@
+"""What goes wrong ends the job in seconds, on all hosts, with one sentence that names it and no credential."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from .conftest import QUICK, Image, Job, Warehouse, encrypted, free_port, keep
+
+
+@pytest.fixture(scope="module")
+def tables(warehouse: Warehouse) -> None:
+    warehouse.numbers("GOOD", 300)
+    warehouse.run("CREATE OR REPLACE TABLE EMPTY (A FLOAT, Y FLOAT)")
+    warehouse.numbers("TINY", 12)
+    warehouse.run("CREATE OR REPLACE TABLE BLANK AS SELECT A, B, CAST(NULL AS FLOAT) AS Y FROM GOOD")
+    warehouse.run("CREATE OR REPLACE TABLE LONELY AS SELECT Y FROM GOOD")
+    warehouse.run("CREATE OR REPLACE TABLE DATED AS SELECT Y, DATE '2026-01-01' AS SINCE FROM GOOD")
+    warehouse.run("CREATE OR REPLACE TABLE HOLLOW AS SELECT Y, CAST(NULL AS FLOAT) AS A FROM GOOD")
+    warehouse.run(
+        "CREATE OR REPLACE TABLE WORDS AS SELECT A, 'high' AS Y, A > 0 AS FLAG, CURRENT_DATE() AS D FROM GOOD"
+    )
+    warehouse.run("CREATE OR REPLACE TABLE ENDLESS AS SELECT A, B, 'inf'::FLOAT AS Y FROM GOOD")
+    warehouse.run("CREATE OR REPLACE TABLE HUGE AS SELECT A, 1e200 AS B, Y FROM GOOD")
+    warehouse.run(
+        "CREATE OR REPLACE TABLE HOLES AS SELECT CASE WHEN A > 0 THEN NULL ELSE A END AS A, B, Y FROM GOOD"
+    )
+
+
+REASONS = {
+    "no such table": (
+        {"table": "NO_SUCH_TABLE"},
+        "table NO_SUCH_TABLE does not exist, or the user may not read it",
+    ),
+    "empty table": ({"table": "EMPTY"}, "table EMPTY is empty"),
+    "few rows": ({"table": "TINY"}, "table TINY has 12 rows with target Y: at least 20 are needed"),
+    "no target": ({"target": "PRICE"}, "table GOOD has no column PRICE: it has A, B, Y"),
+    "blank target": ({"table": "BLANK"}, "target Y of table BLANK is blank in all 300 rows"),
+    "text target": ({"table": "WORDS"}, "target Y of table WORDS is not a number: it is text"),
+    "truth target": (
+        {"table": "WORDS", "target": "FLAG"},
+        "target FLAG of table WORDS is not a number: it is boolean",
+    ),
+    "date target": ({"table": "WORDS", "target": "D"}, "target D of table WORDS is not a number: it is DATE"),
+    "infinite target": ({"table": "ENDLESS"}, "target Y of table ENDLESS holds an infinite value"),
+    "huge feature": ({"table": "HUGE"}, "column B holds a number that is infinite or larger than 3.4e38"),
+    "target alone": ({"table": "LONELY"}, "table LONELY has no usable feature beside target Y: Y"),
+    "dates alone": ({"table": "DATED"}, "table DATED has no usable feature beside target Y: SINCE, Y"),
+    "blanks alone": (
+        {"table": "HOLLOW"},
+        "table HOLLOW has no usable feature beside target Y (A: blank in all rows)",
+    ),
+    "dropped": (
+        {"table": "HOLES", "blanks": "drop"},
+        "table HOLES has 1 usable rows of 300 (0 without target Y, blanks=drop), 0 of them held out: at least 20 "
+        "are needed, some to train and some to judge",
+    ),
+    "no such coordinate": (
+        {"coordinates": "LATITUDE,LONGITUDE"},
+        "LATITUDE of hyperparameter coordinates is not a column of numbers of table GOOD",
+    ),
+    "no such ratio": (
+        {"ratios": "A/ROOMS"},
+        "ROOMS of hyperparameter ratios is not a column of numbers of table GOOD",
+    ),
+    "bad setting": ({"eta": "2"}, "hyperparameter eta is '2': it takes a number above 0 and up to 1"),
+    "injection": (
+        {"table": "GOOD; DROP TABLE GOOD"},
+        "hyperparameter table is 'GOOD; DROP TABLE GOOD': it takes a table as TABLE, SCHEMA.TABLE or "
+        'DATABASE.SCHEMA.TABLE ("quoted" or not)',
+    ),
+    "no such secret": ({"secret": "nothing"}, "secret nothing cannot be read: there is no such secret"),
+}
+
+
+@pytest.mark.usefixtures("tables")
+@pytest.mark.parametrize("names", [list(REASONS)[i::5] for i in range(5)], ids=str)
+def test_the_reason_names_what_is_wrong(image: Image, secret: str, names: list[str]):
+    """Several jobs at a time: each waits for Python more than for anything else."""
+    given = {**QUICK, "secret": secret, "table": "GOOD", "target": "Y"}
+    jobs = {name: image.train(given | REASONS[name][0]) for name in names}
+    found = {name: job.reason() for name, job in jobs.items()}
+    assert found == {name: REASONS[name][1] for name in names}
+
+
+@pytest.mark.usefixtures("tables")
+@pytest.mark.parametrize(
+    "name", ["no such table", "infinite target", "dropped", "bad setting", "no such secret"]
+)
+def test_all_hosts_end_with_the_reason(image: Image, secret: str, name: str):
+    """Whichever host it is that finds it, and with what the others were waiting in."""
+    change, reason = REASONS[name]
+    job = image.train({**QUICK, "secret": secret, "table": "GOOD", "target": "Y", **change}, hosts=3)
+    assert job.reason() == reason
+
+
+# --- logging in ---
+
+
+def login(image: Image, aws: dict[str, str], name: str, value: Any) -> Job:
+    keep(aws, name, value)
+    return image.train({**QUICK, "secret": name, "table": "GOOD", "target": "Y"})
+
+
+def without(known: dict[str, Any], *names: str, **more: Any) -> dict[str, Any]:
+    return {name: value for name, value in known.items() if name not in names} | more
+
+
+@pytest.mark.usefixtures("tables")
+def test_a_key_is_enough_and_so_is_a_password(image: Image, aws: dict[str, str], warehouse: Warehouse):
+    known = warehouse.credentials
+    phrase = "correct horse battery"
+    jobs = [
+        login(image, aws, "by-key", without(known, "password")),
+        login(image, aws, "by-password", without(known, "private_key")),
+        login(
+            image,
+            aws,
+            "by-locked-key",
+            without(
+                known,
+                "password",
+                private_key=encrypted(known["private_key"], phrase),
+                private_key_passphrase=phrase,
+            ),
+        ),
+        # the key is what counts where there are both
+        login(image, aws, "by-both", {**known, "password": "wrong"}),
+    ]
+    for job in jobs:
+        job.succeeded()
+        told = everything_told(job)
+        for secret in (phrase, known["password"], *body(known["private_key"])):
+            assert secret not in told
+
+
+@pytest.mark.usefixtures("tables")
+def test_what_is_wrong_with_a_secret_is_told_without_telling_it(
+    image: Image, aws: dict[str, str], warehouse: Warehouse
+):
+    known = warehouse.credentials
+    other = encrypted(known["private_key"], "right")
+    bad = {
+        "wrong-password": without(known, "private_key", password="hunter2-hunter2"),
+        "unknown-user": without(known, "private_key", user="MALLORY"),
+        "wrong-key": without(
+            known, private_key="-----BEGIN PRIVATE KEY-----\nc2VjcmV0LXNlY3JldA==\n-----END PRIVATE KEY-----"
+        ),
+        "wrong-passphrase": without(known, private_key=other, private_key_passphrase="wrong-passphrase-1"),
+        "no-proof": without(known, "private_key", "password"),
+        "no-account": without(known, "account"),
+        "strange": without(known, insecure_mode=True),
+        "not-json": "user=GROUNDPLAN;password=hunter2-hunter2",
+        "a-list": json.dumps(["hunter2-hunter2"]),
+        "nobody-there": without(known, port=free_port()),
+    }
+    jobs = {name: login(image, aws, name, value) for name, value in bad.items()}
+    reasons = {name: job.reason() for name, job in jobs.items()}
+    refused = "Snowflake refused the login of user {} of account GROUNDPLAN: "
+    assert reasons.pop("wrong-password").startswith(refused.format("GROUNDPLAN"))
+    assert reasons.pop("unknown-user").startswith(refused.format("MALLORY"))
+    reached = "Snowflake cannot be reached for user GROUNDPLAN of account GROUNDPLAN: "
+    assert reasons.pop("nobody-there").startswith(reached)
+    not_a_key = "private_key of the secret is not a PEM key, or private_key_passphrase does not open it"
+    assert reasons == {
+        "wrong-key": not_a_key,
+        "wrong-passphrase": not_a_key,
+        "no-proof": "secret no-proof lacks private_key (or, where that cannot be, password)",
+        "no-account": "secret no-account lacks account",
+        "strange": "secret strange holds insecure_mode: only account, user, warehouse, database, schema, "
+        "private_key, private_key_passphrase, password, role, host, port, protocol are known",
+        "not-json": "secret not-json is not JSON",
+        "a-list": "secret a-list is not a JSON object",
+    }
+    for job in jobs.values():
+        told = everything_told(job)
+        secrets = (
+            "hunter2",
+            "c2VjcmV0",
+            "wrong-passphrase-1",
+            known["password"],
+            *body(known["private_key"]),
+        )
+        for secret in secrets:
+            assert secret not in told
+
+
+def everything_told(job: Job) -> str:
+    """The log, the failure, and every file that the job wrote."""
+    texts = []
+    for path in job.first.base.rglob("*"):
+        if path.is_file():
+            texts.append(path.read_bytes().decode("latin-1"))
+    return "\n".join(texts)
+
+
+def body(pem: str) -> list[str]:
+    """The lines of a key, each of which must not be told."""
+    return [line for line in pem.splitlines() if line and not line.startswith("-----")]

@@ -1,0 +1,313 @@
+"""A training job, whole: what the hosts pull, what they agree on, what they leave behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from snowflake_xgboost.source import Split, Table, pull, survey
+
+from .conftest import PATIENCE, QUICK, Host, Image, Job, Warehouse
+
+
+@pytest.fixture(scope="module")
+def table(warehouse: Warehouse) -> str:
+    return warehouse.numbers("TRAINING", 4000)
+
+
+@pytest.fixture
+def given(table: str, secret: str) -> dict[str, str]:
+    return {**QUICK, "secret": secret, "table": table, "target": "Y"}
+
+
+def wait_for(host: Host, pattern: str) -> re.Match[str]:
+    """The first match in the host's log, as soon as it is there."""
+    until = time.monotonic() + PATIENCE
+    while time.monotonic() < until:
+        if found := re.search(pattern, host.log):
+            return found
+        assert host.process.poll() is None, f"{host.failure}\n{host.log[-3000:]}"
+        time.sleep(0.02)
+    pytest.fail(f"{pattern} is not in the log:\n{host.log[-3000:]}")
+
+
+def test_any_number_of_hosts_trains_one_model_on_all_rows(image: Image, given: dict[str, str]):
+    # given the same job on 1, 2, 3 and 5 hosts
+    jobs = {hosts: image.train({**given, "record_rows": "true"}, hosts).succeeded() for hosts in (1, 2, 3, 5)}
+    (whole,) = (np.sort(host.rows) for host in jobs[1].hosts)
+    held_out = jobs[1].metrics()["rows_validation"]
+    assert whole.size == 4000
+    for job in jobs.values():
+        # then the hosts' rows are the table's, each once
+        parts = [host.rows for host in job.hosts]
+        assert np.array_equal(np.sort(np.concatenate(parts)), whole)
+        # the same rows are held out, by all hosts together
+        summaries = [host.output("summary") for host in job.hosts]
+        assert sum(summary["rows_validation"] for summary in summaries) == held_out
+        assert sum(summary["rows_train"] for summary in summaries) == 4000 - held_out
+        # and the error on them is the same, but for where the quantiles of a sketch fall
+        assert job.metrics()["validation_rmse"] == pytest.approx(
+            jobs[1].metrics()["validation_rmse"], rel=0.03
+        )
+        assert job.metrics()["hosts"] == len(job.hosts)
+
+
+def test_what_a_job_leaves_behind(image: Image, given: dict[str, str]):
+    job = image.train(given, hosts=2).succeeded()
+    metrics, preparation = job.metrics(), job.preparation()
+    model = job.first.base / "model"
+    assert sorted(path.name for path in model.iterdir()) == ["metrics.json", "model.ubj", "preparation.json"]
+    assert not list((job.hosts[1].base).glob("model/*"))
+    # the metrics that SageMaker scrapes, the last of each the best round's
+    for name in ("train", "validation"):
+        for host in job.hosts:
+            scraped = [float(value) for value in re.findall(rf"(?<!\w){name}:rmse=([0-9.eE+-]+)", host.log)]
+            assert scraped[-1] == pytest.approx(metrics[f"{name}_rmse"], rel=1e-4)
+            assert len(scraped) == int(given["rounds"]) + 1
+    assert re.findall(r"rows:pulled=(\d+) rows:blank=(\d+)", job.first.log) == [("4000", "0")]
+    # a learning curve of all rows and one per host, on every host
+    curve = metrics["learning_curve"]
+    assert len(curve["train"]) == len(curve["validation"]) == int(given["rounds"])
+    assert len(curve["hosts"]) == 2
+    for rank, host in enumerate(job.hosts):
+        kept = host.output("learning-curve")
+        assert kept == {
+            "train": curve["train"],
+            "validation": curve["validation"],
+            "own": curve["hosts"][rank],
+        }
+    # the mean of the hosts' squared errors, weighed by their rows, is the whole's
+    weights = [host.output("summary")["rows_validation"] for host in job.hosts]
+    squares = np.average(np.square(curve["hosts"]), axis=0, weights=weights)
+    assert np.sqrt(squares) == pytest.approx(curve["validation"], rel=1e-4)
+    # importance, by the names of the columns
+    assert set(metrics["importance"]) == {"A", "B"} == set(preparation["kinds"])
+    assert sum(metrics["importance"].values()) == pytest.approx(1)
+
+
+def test_the_best_round_is_kept(image: Image, given: dict[str, str]):
+    # given a job that overfits: deep trees, great steps, hardly any rows
+    overfit = {**given, "rounds": "300", "eta": "1", "max_depth": "12", "early_stopping_rounds": "7"}
+    overfit |= {"validation_fraction": "0.9", "min_child_weight": "0", "subsample": "0.3"}
+    job = image.train(overfit, hosts=2).succeeded()
+    metrics = job.metrics()
+    curve = metrics["learning_curve"]["validation"]
+    # then it stops early, a patience after its best round, and that round's model is kept
+    assert metrics["rounds"] == metrics["best_round"] + 7 < 300
+    assert metrics["validation_rmse"] == min(curve)
+
+
+def sides(warehouse: Warehouse, table: Table, split: Split) -> set[bool]:
+    """Whether there are rows held out, and rows not."""
+    batches = pull(warehouse.session, table, {}, split)
+    return {bool(out) for batch in batches for out in split.held_out(batch.hashes)}
+
+
+def test_a_host_without_rows_takes_part(image: Image, warehouse: Warehouse, given: dict[str, str]):
+    # given three distinct rows, 10 times each: two of five hosts or more get none
+    warehouse.run("CREATE OR REPLACE TABLE FEW (A FLOAT, Y FLOAT)")
+    for a in (1, 2, 3):
+        warehouse.run(f"INSERT INTO FEW SELECT {a}, {a} FROM TABLE(GENERATOR(ROWCOUNT => 10))")
+    few = survey(warehouse.session, "FEW", "Y")
+    seed = next(
+        seed for seed in range(99) if sides(warehouse, few, Split.of(few, seed, 0.5)) == {True, False}
+    )
+    asked = {**given, "table": "FEW", "validation_fraction": "0.5", "seed": str(seed)}
+    job = image.train(asked, hosts=5).succeeded()
+    parts = [host.output("summary")["rows_pulled"] for host in job.hosts]
+    assert sum(parts) == 30
+    assert parts.count(0) >= 2
+    for host, rows in zip(job.hosts, parts, strict=True):
+        own = host.output("learning-curve")["own"]
+        assert len(own) == int(given["rounds"])
+        assert rows or own == [None] * len(own)
+
+
+def test_hosts_may_start_in_any_order(image: Image, given: dict[str, str], tmp_path: Path):
+    # given that the others come seconds before the first, where they are to meet
+    bases = [tmp_path / str(rank) for rank in range(3)]
+    job = image.train(given, hosts=3, bases=bases)
+    os.killpg(job.first.process.pid, signal.SIGKILL)
+    job.first.process.wait()
+    time.sleep(1)
+    late = Host(job.first.name, job.first.base, image.start("train", job.first.base))
+    Job([late, *job.hosts[1:]]).succeeded()
+
+
+# --- checkpoints ---
+
+
+def test_a_killed_job_goes_on_where_it_was(image: Image, given: dict[str, str], tmp_path: Path):
+    long = {**given, "rounds": "400", "early_stopping_rounds": "30", "eta": "0.1", "checkpoint_every": "20"}
+    long |= {"subsample": "0.5", "colsample_bytree": "0.5", "max_depth": "6"}
+    whole = image.train(long, hosts=2).succeeded().metrics()
+    # given a job killed on all hosts, at once, in the middle
+    bases = [tmp_path / "killed" / str(rank) for rank in range(2)]
+    killed = image.train(long, hosts=2, bases=bases)
+    wait_for(killed.first, r"\[45\] ")
+    for host in killed.hosts:
+        os.killpg(host.process.pid, signal.SIGKILL)
+        host.process.wait()
+    (checkpoint,) = (bases[0] / "checkpoints").iterdir()
+    assert not (bases[1] / "checkpoints").exists()
+    assert not (bases[0] / "model").exists()
+    # when it starts again with other addresses and what the first host saved
+    for base in bases:
+        (base / "log").unlink()
+    resumed = image.train(long, hosts=2, bases=bases).succeeded()
+    # then it does not begin anew, and both hosts say from where they go on
+    for host in resumed.hosts:
+        begun = int(wait_for(host, r"going on from the checkpoint of round (\d+)")[1])
+        assert begun >= 40
+        assert begun % 20 == 0
+        assert int(wait_for(host, r"(?m)^\[(\d+)\] ")[1]) == begun + 1
+    # and it ends as if nothing had happened: curve, early stopping, model
+    again = resumed.metrics()
+    assert again["rounds"] == whole["rounds"]
+    assert again["best_round"] == whole["best_round"]
+    for name in ("train", "validation"):
+        assert again["learning_curve"][name] == pytest.approx(whole["learning_curve"][name], rel=1e-4)
+    hosts = zip(whole["learning_curve"]["hosts"], again["learning_curve"]["hosts"], strict=True)
+    for before, after in hosts:
+        assert after == pytest.approx(before, rel=1e-4)
+    assert checkpoint.exists()
+
+
+def test_a_checkpoint_of_other_settings_is_not_gone_on_from(
+    image: Image, given: dict[str, str], tmp_path: Path
+):
+    bases = [tmp_path / "0"]
+    image.train({**given, "checkpoint_every": "5"}, bases=bases).succeeded()
+    changed = image.train({**given, "checkpoint_every": "5", "max_depth": "4"}, bases=bases).succeeded()
+    assert "made with other settings or another table: training begins anew" in changed.first.log
+    assert changed.metrics()["rounds"] == int(given["rounds"])
+    # more rounds are not another training
+    more = image.train({**given, "max_depth": "4", "rounds": "20"}, bases=bases).succeeded()
+    assert "going on from the checkpoint of round 10" in more.first.log
+    assert more.metrics()["rounds"] == 20
+
+
+def test_a_damaged_checkpoint_is_passed_over(image: Image, given: dict[str, str], tmp_path: Path):
+    bases = [tmp_path / "0"]
+    (bases[0] / "checkpoints").mkdir(parents=True)
+    (bases[0] / "checkpoints" / "checkpoint.ubj").write_bytes(b"half of")
+    job = image.train(given, bases=bases).succeeded()
+    assert "cannot be read: training begins anew" in job.first.log
+
+
+def test_sigterm_saves_a_checkpoint_and_ends_cleanly(image: Image, given: dict[str, str], tmp_path: Path):
+    bases = [tmp_path / str(rank) for rank in range(2)]
+    endless = {**given, "rounds": "50000", "checkpoint_every": "0"}
+    job = image.train(endless, hosts=2, bases=bases)
+    wait_for(job.first, r"\[10\] ")
+    # when SageMaker stops the job: the signal reaches the hosts one after the other
+    for host in job.hosts:
+        host.process.terminate()
+        time.sleep(0.1)
+    job.succeeded()
+    stopped = [int(re.findall(r"stopped after round (\d+)", host.log)[0]) for host in job.hosts]
+    assert stopped[0] == stopped[1]
+    assert not (bases[0] / "model").exists()
+    # then it can go on from there
+    finish = image.train({**endless, "rounds": str(stopped[0] + 3)}, hosts=2, bases=bases).succeeded()
+    assert finish.metrics()["rounds"] == stopped[0] + 3
+    assert f"going on from the checkpoint of round {stopped[0]}" in finish.first.log
+
+
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_lost_host_fails_the_others(image: Image, given: dict[str, str], victim: int):
+    # given a host that is gone without a word
+    job = image.train({**given, "rounds": "50000", "timeout": "600"}, hosts=3)
+    wait_for(job.first, r"\[5\] ")
+    started = time.monotonic()
+    os.killpg(job.hosts[victim].process.pid, signal.SIGKILL)
+    job.wait()
+    # then the others fail long before any of their timeouts, and say what happened
+    assert time.monotonic() - started < 60
+    for rank, host in enumerate(job.hosts):
+        if rank != victim:
+            assert job.codes[rank] == 1
+            assert host.failure
+            assert "lost" in host.failure
+
+
+def test_a_worker_that_dies_is_reported(image: Image, given: dict[str, str]):
+    job = image.train({**given, "rounds": "50000"})
+    wait_for(job.first, r"\[5\] ")
+    (worker,) = children(job.first.process.pid)
+    os.kill(worker, signal.SIGKILL)
+    assert re.fullmatch(r"training on host \S+ was ended by SIGKILL: out of memory, .*", job.reason())
+
+
+def children(parent: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{parent}/task/{parent}/children").read_text().split()]
+
+
+# --- preparation ---
+
+
+@pytest.fixture(scope="module")
+def mixed(warehouse: Warehouse) -> str:
+    """A place, a category, blanks in a feature (every 10th row) and in the target (every 8th)."""
+    warehouse.run(
+        "CREATE OR REPLACE TABLE MIXED AS SELECT SEQ4() % 40 / 10::FLOAT AS LAT, "
+        "SEQ4() % 39 / 10::FLOAT AS LON, "
+        "CASE SEQ4() % 3 WHEN 0 THEN 'inland' WHEN 1 THEN ' coast' END AS KIND, "
+        "CASE WHEN SEQ4() % 10 = 0 THEN NULL ELSE SEQ4() % 17 END AS ROOMS, "
+        "'house ' || SEQ4() AS NAME, CAST(NULL AS FLOAT) AS NOTHING, "
+        "CASE WHEN SEQ4() % 8 = 0 THEN NULL ELSE SEQ4() % 40 + SEQ4() % 39 + 10 * (SEQ4() % 3) END AS PRICE "
+        "FROM TABLE(GENERATOR(ROWCOUNT => 2000))"
+    )
+    return "MIXED"
+
+
+def test_blanks_are_counted_and_kept_or_dropped(image: Image, secret: str, mixed: str):
+    job = {**QUICK, "secret": secret, "table": mixed, "target": "PRICE"}
+    kept, dropped = (image.train({**job, "blanks": choice}, hosts=2) for choice in ("keep", "drop"))
+    ids = np.arange(2000)
+    labelled = ids % 8 != 0
+    blank = (ids % 10 == 0) | (ids % 3 == 2)
+    for training in (kept, dropped):
+        found = training.succeeded().metrics()
+        assert found["rows_pulled"] == 2000
+        assert found["rows_blank_target"] == (~labelled).sum()
+        assert found["rows_blank_features"] == (labelled & blank).sum()
+    rows = [job.metrics()["rows_train"] + job.metrics()["rows_validation"] for job in (kept, dropped)]
+    assert rows == [labelled.sum(), (labelled & ~blank).sum()]
+
+
+def test_text_becomes_a_category_and_what_cannot_be_used_is_named(image: Image, secret: str, mixed: str):
+    job = image.train({**QUICK, "secret": secret, "table": mixed, "target": "PRICE", "rounds": "60"}, hosts=2)
+    found = job.succeeded().preparation()
+    assert found["categories"] == {"KIND": ["coast", "inland"]}
+    assert found["left_out"] == {
+        "NAME": "text of more than 255 distinct values",
+        "NOTHING": "blank in all rows",
+    }
+    assert "column NAME is not used: text of more than 255 distinct values" in job.first.log
+    assert job.metrics()["importance"]["KIND"] > 0
+
+
+def test_coordinates_are_turned_and_ratios_taken(image: Image, secret: str, mixed: str):
+    asked = {"coordinates": "lat, lon", "ratios": "ROOMS/LAT,LON/LAT"}
+    job = image.train({**QUICK, "secret": secret, "table": mixed, "target": "PRICE", **asked}).succeeded()
+    importance = job.metrics()["importance"]
+    assert {"LAT~LON 10°", "LAT~LON 170°", "ROOMS/LAT", "LON/LAT"} < set(importance)
+    assert "LAT~LON 90°" not in importance
+    assert sum(value for name, value in importance.items() if "°" in name) > 0
+
+
+def test_what_is_written_is_json_for_everybody(image: Image, given: dict[str, str]):
+    """No NaN and no infinity, which only Python's reader takes."""
+    job = image.train(given).succeeded()
+    paths = [*job.first.base.glob("model/*.json"), *job.first.base.glob("output/data/*.json")]
+    assert len(paths) == 4
+    for path in paths:
+        json.loads(path.read_text(), parse_constant=pytest.fail)
