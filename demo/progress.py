@@ -12,13 +12,17 @@ from collections.abc import Iterator
 from typing import TextIO
 
 
+QUIET_SECONDS = 10
+
+
 class Progress:
     """Steps with their durations, and below each what it is doing now."""
 
     def __init__(self, stream: TextIO | None = None):
         self.stream = stream or sys.stderr
         self.live = self.stream.isatty()
-        self._detail = ""
+        self._detail = self._subject = ""
+        self._told = 0.0
         self._lock = threading.Lock()
 
     @contextlib.contextmanager
@@ -43,9 +47,16 @@ class Progress:
             self._write(f"  {mark} {title}  {time.monotonic() - started:.0f} s\n")
 
     def tell(self, line: str) -> None:
-        """What the running step is doing: takes the place of the last such line on a terminal."""
+        """What the running step is doing: takes the place of the last such line on a terminal.
+
+        Elsewhere, of lines about the same subject (up to the first ` · `) one every few seconds stays.
+        """
         self._detail = line.strip()
-        if not self.live and self._detail:
+        if self.live or not self._detail:
+            return
+        subject, now = self._detail.partition(" · ")[0], time.monotonic()
+        if subject != self._subject or now - self._told > QUIET_SECONDS:
+            self._subject, self._told = subject, now
             self._write(f"    {self._detail}\n")
 
     def hint(self, line: str) -> None:

@@ -75,7 +75,7 @@ def execute(
         if time.time() - started > limit:
             machine.stop_execution(executionArn=arn, cause=f"not done after {limit:.0f} s")
             raise ScenarioError(f"the state machine was not done after {limit:.0f} s; it was at: {told}")
-        time.sleep(0.5)
+        time.sleep(1)
     return Execution(
         arn=arn,
         status=found["status"],
@@ -119,11 +119,19 @@ def _doing(machine: Any, sagemaker: Any, arn: str, jobs: str, started: float) ->
 
 def _training(job: dict[str, Any]) -> str:
     hosts = job["ResourceConfig"]["InstanceCount"]
-    metrics = " ".join(f"{m['MetricName']}={m['Value']:.5g}" for m in job.get("FinalMetricDataList", []))
-    told = [
-        job["TrainingJobName"],
-        f"{hosts} host{'s' * (hosts > 1)}",
-        job.get("SecondaryStatus", ""),
-        metrics,
-    ]
-    return " · ".join(filter(None, told))
+    told = [job["TrainingJobName"], f"{hosts} host{'s' * (hosts > 1)}", job.get("SecondaryStatus", "")]
+    return " · ".join(filter(None, [*told, _last_line(job["TrainingJobName"])]))
+
+
+def _last_line(job: str) -> str:
+    """What the job's first host said last; nothing before it has said anything."""
+    logs, group = client("logs"), "/aws/sagemaker/TrainingJobs"
+    try:
+        streams = logs.describe_log_streams(logGroupName=group, logStreamNamePrefix=f"{job}/", limit=1)
+        (stream,) = streams["logStreams"]
+        (event,) = logs.get_log_events(
+            logGroupName=group, logStreamName=stream["logStreamName"], startFromHead=False, limit=1
+        )["events"]
+    except (ValueError, ClientError):  # no stream yet, or nothing in it, or no such group on a new account
+        return ""
+    return event["message"].strip()

@@ -197,6 +197,14 @@ def test_off_a_terminal_progress_is_plain_lines():
     assert "\x1b" not in stream.getvalue()
 
 
+def test_off_a_terminal_a_subject_that_changes_all_the_time_does_not_fill_the_log():
+    stream = io.StringIO()
+    progress = Progress(stream)
+    for line in ("job · round 1", "job · round 2", "job · round 3", "asking", "job · round 4"):
+        progress.tell(line)
+    assert stream.getvalue().split("\n") == ["    job · round 1", "    asking", "    job · round 4", ""]
+
+
 def test_a_step_that_fails_is_marked_so():
     stream = io.StringIO()
     with pytest.raises(ValueError, match="no"), Progress(stream).step("deploy"):
