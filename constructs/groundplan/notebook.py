@@ -144,7 +144,11 @@ class SageMakerNotebook(Construct):
         ):
             allow(self.role, *(f"sagemaker:{action}{noun}" for action in actions), on=resources, because=own)
         allow(self.role, "logs:DescribeLogStreams", "logs:GetLogEvents", on=[job_logs], because=own)
-        allow(self.role, "cloudformation:DescribeStacks", on=[stack.stack_id])
+        again = "A stack has a new last part in its ARN each time it is created."
+        this_stack = stack.format_arn(
+            service="cloudformation", resource="stack", resource_name=f"{stack.stack_name}/*"
+        )
+        allow(self.role, "cloudformation:DescribeStacks", on=[this_stack], because=again)
         for role in roles:
             role.grant_pass(self.role)
 

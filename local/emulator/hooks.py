@@ -341,9 +341,13 @@ def the_loopback_is_a_secure_transport(cloud: Cloud) -> None:
         original(source_ip, True)
 
 
+STREAM_VERBS = ("DeleteLogStream", "DescribeLogStreams", "GetLogEvents", "PutLogEvents")
+
+
 @hook
 def a_logs_stream_is_a_resource(cloud: Cloud) -> None:
-    """What is done to one stream is checked on the stream, not on its group: a grant may name streams."""
+    """What is done to one stream is checked on the stream, not on its group: a grant may name streams.
+    Listing them is checked on a stream without a name."""
 
     @replace(
         "core.iam_actions.extract_resource_arn",
@@ -353,7 +357,7 @@ def a_logs_stream_is_a_resource(cloud: Cloud) -> None:
         arn = original(service, *request)
         headers, body = request[2:4]
         verb = headers.get("x-amz-target", "").rpartition(".")[2]
-        if service == "logs" and verb in ("DeleteLogStream", "GetLogEvents", "PutLogEvents"):
+        if service == "logs" and verb in STREAM_VERBS:
             stream = json.loads(body or b"{}").get("logStreamName", "")
             return f"{arn}:log-stream:{stream}"
         return arn
