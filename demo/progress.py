@@ -11,7 +11,6 @@ import time
 from collections.abc import Iterator
 from typing import TextIO
 
-
 QUIET_SECONDS = 10
 
 
