@@ -105,6 +105,7 @@ class Server:
         self.snapshots.start()
         training.recover(self.platform, self.store)
         hosting.recover(self.platform, self.store)
+        notebooks.recover(self.platform, self.store)
         threading.Thread(target=self._watch_alarms, name="alarms", daemon=True).start()
 
     def _watch_alarms(self) -> None:
@@ -115,7 +116,6 @@ class Server:
                 hooks.evaluate_alarms()
             except Exception:
                 logger.exception("The alarms could not be judged; they are again in a moment")
-        notebooks.recover(self.platform, self.store)
 
     async def serve(self) -> None:
         config = Config()
