@@ -62,6 +62,9 @@ class LocalPlatform:
             return self._clients[key]
 
     def authorize(self, account: str, region: str, access_key: str, action: str, resource: str) -> None:
+        if hooks.enforcing() and not access_key:
+            # The emulator turns away who does not sign, but only at the services that it knows.
+            raise ApiError("MissingAuthenticationTokenException", "Missing Authentication Token", 403)
         denied = hooks.denial(account, region, access_key, action, resource)
         if denied:
             raise ApiError("AccessDeniedException", denied)

@@ -12,7 +12,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
+from botocore import UNSIGNED
+from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from local.cloud import LocalCloud
@@ -280,6 +283,14 @@ def test_a_role_may_do_in_sagemaker_what_its_policy_grants(
                        f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:model/mine") as refused:  # fmt: skip
         acting.delete_model(ModelName="mine")
     assert refused.value.response["Error"]["Code"] == "AccessDeniedException"
+
+
+def test_who_does_not_sign_is_refused(cloud: LocalCloud, aws: Callable, enforced: None) -> None:
+    unsigned = {"config": Config(signature_version=UNSIGNED)}
+    sagemaker = boto3.client("sagemaker", endpoint_url=cloud.endpoint_url, region_name=REGION, **unsigned)
+    with pytest.raises(ClientError) as refused:
+        sagemaker.list_models()
+    assert refused.value.response["Error"]["Code"] == "MissingAuthenticationTokenException"
 
 
 def test_only_a_role_that_trusts_sagemaker_is_assumed(
