@@ -23,8 +23,11 @@ import sys
 import threading
 import time
 import urllib.request
+from collections.abc import Iterable
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from hypercorn.asyncio import serve
 from hypercorn.config import Config
@@ -136,7 +139,12 @@ class Server:
 
     async def application(self, scope: dict, receive: Any, send: Any) -> None:
         """MiniStack's application, with the addresses of ours beside it."""
-        if scope["type"] == "http" and scope["path"].startswith("/_groundplan/"):
+        if scope["type"] == "websocket" and from_the_web(scope["headers"]):
+            await send({"type": "websocket.close", "code": 1008})
+        elif scope["type"] == "http" and from_the_web(scope["headers"]):
+            error = "The local cloud does not answer pages of the web, nor names that are not this machine's."
+            await _answer(send, 403, {"error": error})
+        elif scope["type"] == "http" and scope["path"].startswith("/_groundplan/"):
             await self._administer(scope, receive, send)
         else:
             await hooks.application()(scope, receive, send)
@@ -185,9 +193,7 @@ class Server:
                 status, answer = 404, {"error": f"{scope['method']} {scope['path']} is not known"}
         except (KeyError, ValueError, TypeError) as error:
             status, answer = 400, {"error": f"{type(error).__name__}: {error}"}
-        headers = [(b"content-type", b"application/json")]
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": json.dumps(answer).encode()})
+        await _answer(send, status, answer)
 
     def _remember(self) -> None:
         """What was set while the cloud ran holds after a restart as well."""
@@ -234,6 +240,36 @@ class Server:
             "executions_running": hooks.executions_running(),
             "functions_warm": hooks.functions_running(),
         }
+
+
+async def _answer(send: Any, status: int, answer: dict[str, Any]) -> None:
+    headers = [(b"content-type", b"application/json")]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": json.dumps(answer).encode()})
+
+
+def from_the_web(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    """Whether a page that is not of this machine asks, through the browser of whoever looks at it.
+
+    The loopback interface keeps other machines out, but not the pages that a browser on this one shows:
+    MiniStack answers every origin, root's keys are known, and secrets lie here. Nor does a name that its
+    owner lets point to 127.0.0.1 (DNS rebinding) make a page one of this machine's.
+    """
+    said = {name.lower(): value.decode("latin-1") for name, value in headers}
+    origin = said.get(b"origin")
+    if origin is not None and not _this_machine(origin):
+        return True
+    if origin is None and said.get(b"sec-fetch-site") == "cross-site":
+        return True
+    return b"host" in said and not _this_machine(f"//{said[b'host']}")
+
+
+def _this_machine(url: str) -> bool:
+    try:
+        host = urlsplit(url).hostname or ""
+        return host == "localhost" or host.endswith(".localhost") or ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 class Snowflake:

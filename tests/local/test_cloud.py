@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -9,6 +10,8 @@ import stat
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 import zipfile
 from collections.abc import Callable, Iterator
 from io import BytesIO
@@ -233,6 +236,47 @@ def test_a_second_server_in_the_same_folder_is_refused(cloud: LocalCloud) -> Non
     assert second.returncode != 0
     assert "running in" in second.stderr
     assert cloud.running
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": "https://page.example"},
+        {"Origin": "null"},
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Host": "page.example"},
+        {"Host": "127.0.0.1.page.example"},
+    ],
+)
+def test_a_page_of_the_web_reaches_nothing_through_the_browser(
+    cloud: LocalCloud, headers: dict[str, str]
+) -> None:
+    secret = client(cloud, "secretsmanager")
+    with contextlib.suppress(secret.exceptions.ResourceExistsException):
+        secret.create_secret(Name="not-for-pages", SecretString="hidden")
+    signed = {
+        "X-Amz-Target": "secretsmanager.GetSecretValue",
+        "Authorization": f"AWS4-HMAC-SHA256 Credential=test/20260101/{cloud.region}/secretsmanager/"
+        "aws4_request, SignedHeaders=host, Signature=0",
+    }
+
+    def ask(path: str, body: bytes, **given: str) -> tuple[int, bytes]:
+        request = urllib.request.Request(f"{cloud.endpoint_url}{path}", body, given)
+        try:
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                return answer.status, answer.read()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read()
+
+    # given a request that is answered where it comes from a program, or from a page of this machine
+    wanted = b'{"SecretId": "not-for-pages"}'
+    assert b"hidden" in ask("/", wanted, **signed)[1]
+    assert b"hidden" in ask("/", wanted, **signed, Origin="http://page.localhost:8000")[1]
+    # then it is refused from a browser that shows another page, and so is what sets the cloud
+    status, said = ask("/", wanted, **signed, **headers)
+    assert (status, b"hidden" in said) == (403, False)
+    assert ask("/_groundplan/iam", b'{"enforce": true}', **headers)[0] == 403
+    assert not cloud.status()["iam_enforced"]
 
 
 def test_secrets_at_rest_are_the_persons_alone(cloud: LocalCloud) -> None:
