@@ -215,6 +215,9 @@ class Server:
         if unknown:
             raise ValueError(f"{unknown[0]} is no setting; there are {', '.join(quotas.DEFAULTS)}")
         for name, value in given.items():
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+                raise ValueError(f"{name} must be a number or null, not {value!r}")
+        for name, value in given.items():
             if value is None:
                 self.platform.settings.pop(name, None)
             else:

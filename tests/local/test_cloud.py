@@ -304,6 +304,8 @@ def test_settings_are_checked(cloud: LocalCloud) -> None:
     assert cloud.configure(training_instances=None)["training_instances"] > 3
     with pytest.raises(CloudError, match="no_such_quota is no setting; there are training_instances"):
         cloud.configure(no_such_quota=1)
+    with pytest.raises(CloudError, match="training_instances must be a number or null, not 'many'"):
+        cloud.configure(training_instances="many")
 
 
 def test_the_command_line_starts_shows_and_stops(tmp_path: Path) -> None:
