@@ -1,4 +1,4 @@
-"""What goes wrong ends the job in seconds, on all hosts, with one sentence that names it and no credential."""
+"""What goes wrong ends the job in seconds, on all hosts, with one sentence that names it, and no secret."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ REASONS = {
     ),
     "dropped": (
         {"table": "HOLES", "blanks": "drop"},
-        "table HOLES has 1 usable rows of 300 (0 without target Y, blanks=drop), 0 of them held out: at least 20 "
-        "are needed, some to train and some to judge",
+        "table HOLES has 1 usable rows of 300 (0 without target Y, blanks=drop), 0 of them held out: at "
+        "least 20 are needed, some to train and some to judge",
     ),
     "no such coordinate": (
         {"coordinates": "LATITUDE,LONGITUDE"},
@@ -97,6 +97,8 @@ def test_all_hosts_end_with_the_reason(image: Image, secret: str, name: str):
 
 
 # --- logging in ---
+
+NO_KEY = "-----BEGIN PRIVATE KEY-----\nc2VjcmV0LXNlY3JldA==\n-----END PRIVATE KEY-----"
 
 
 def login(image: Image, aws: dict[str, str], name: str, value: Any) -> Job:

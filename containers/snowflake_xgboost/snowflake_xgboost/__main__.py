@@ -100,7 +100,10 @@ def main() -> int:
     if what == "serve":
         from .serve import serve
 
-        return serve()
+        try:
+            return serve()
+        except Failure as failure:
+            return fail(failure)
     print("python -m snowflake_xgboost train|serve", file=sys.stderr)
     return 2
 

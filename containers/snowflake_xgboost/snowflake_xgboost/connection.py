@@ -18,7 +18,7 @@ from .failure import Failure, keep_secret, scrub
 REQUIRED = ("account", "user", "warehouse", "database", "schema")
 PROOFS = ("private_key", "private_key_passphrase", "password")
 OPTIONAL = ("role", "host", "port", "protocol")
-LOGIN_SECONDS = 30
+LOGIN_SECONDS = 20
 """A refused login is final at once; this bounds the tries at an address that does not answer."""
 
 REQUEST_SECONDS = 120

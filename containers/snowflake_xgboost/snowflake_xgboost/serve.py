@@ -96,7 +96,7 @@ def from_csv(body: bytes, preparation: Preparation) -> pa.Table:
         names, lines = _heading(lines[0], preparation), lines[1:]
     for number, line in enumerate(lines, start=1):
         if len(line) != len(names):
-            raise BadRequest(f"row {number} has {len(line)} values where {len(names)} are expected: {names}")
+            raise BadRequest(_wrong_length(number, line, names))
     return _table([dict(zip(names, line, strict=True)) for line in lines], preparation)
 
 
@@ -113,9 +113,7 @@ def from_json(body: bytes, preparation: Preparation) -> pa.Table:
     for number, row in enumerate(rows, start=1):
         if isinstance(row, list):
             if len(row) != len(names):
-                raise BadRequest(
-                    f"row {number} has {len(row)} values where {len(names)} are expected: {names}"
-                )
+                raise BadRequest(_wrong_length(number, row, names))
             row = dict(zip(names, row, strict=True))
         elif isinstance(row, dict):
             row = dict(zip(_heading(list(row), preparation, f"row {number}"), row.values(), strict=True))
@@ -175,17 +173,22 @@ def _cell(value: Any, kind: str, name: str, row: int) -> float | str | None:
         if isinstance(value, str):
             return value
         raise BadRequest(f"row {row}, column {name}: {value!r} is not text")
-    if isinstance(value, bool) or (kind == "boolean" and isinstance(value, str) and value.lower() in TRUTHS):
-        if kind == "boolean":
-            return TRUTHS[str(value).lower()]
-        raise BadRequest(f"row {row}, column {name}: {value!r} is not a number")
+    if kind == "boolean" and str(value).lower() in TRUTHS:
+        return TRUTHS[str(value).lower()]
     try:
+        if isinstance(value, bool):
+            raise TypeError
         number = float(value)
     except (TypeError, ValueError, OverflowError):
         raise BadRequest(f"row {row}, column {name}: {value!r} is not a number") from None
     if number != number or abs(number) > 3.4e38:
         raise BadRequest(f"row {row}, column {name}: {value!r} is not a number that can be used")
     return number
+
+
+def _wrong_length(number: int, row: list[Any], names: list[str]) -> str:
+    values = "1 value" if len(row) == 1 else f"{len(row)} values"
+    return f"row {number} has {values} where {len(names)} are expected: {', '.join(names)}"
 
 
 def _refusal(status: int, reason: str) -> Response:
