@@ -89,13 +89,13 @@ def execute(
 
 
 def _states(machine: Any, arn: str) -> list[str]:
-    """The states an execution entered, in order, each once."""
+    """The states that did something for an execution, in order, each once."""
     pages = machine.get_paginator("get_execution_history").paginate(executionArn=arn)
     entered = [
         event["stateEnteredEventDetails"]["name"]
         for page in pages
         for event in page["events"]
-        if "stateEnteredEventDetails" in event
+        if event["type"] == "TaskStateEntered"
     ]
     return list(dict.fromkeys(entered))
 

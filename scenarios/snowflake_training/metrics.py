@@ -78,7 +78,8 @@ def declared(table: Table) -> tuple[Metric, ...]:
     return tuple(
         replace(
             metric,
-            unit=metric.unit.replace(ERROR, table.unit),
+            # An error of 0.4, where the unit is $100,000, reads as that many times the unit.
+            unit=metric.unit.replace(ERROR, table.unit if table.scale == 1 else f"× {table.unit}"),  # noqa: RUF001
             bound=None if metric.name in CALIFORNIA and table.name != "CALIFORNIA_HOUSING" else metric.bound,
         )
         for metric in METRICS

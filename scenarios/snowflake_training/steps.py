@@ -327,7 +327,7 @@ def draw(
             {count: row["coverage"] for count, row in schemes.items()},
             {count: row["coverage_sample_scheme"] for count, row in schemes.items()},
         ),
-        figures.seeds(out / "seeds.svg", at["rmse"], at["rmse_sample_scheme"], table.unit),
+        figures.seeds(out / "seeds.svg", at["rmse"], at["rmse_sample_scheme"], at["rmse_ratio"], table.unit),
         figures.memory(
             out / "memory.svg",
             {"Groundplan: Arrow": taken["ours_mib"], "row tuples, pandas": taken["sample_mib"]},

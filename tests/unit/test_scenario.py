@@ -46,6 +46,12 @@ def test_what_missed_its_bound_is_told_with_the_bound():
     assert result.missed() == ["error is 0.5, at most 0.42 was to be reached"]
 
 
+@pytest.mark.parametrize(("low", "misses"), [(0.41, 0), (0.43, 1)])
+def test_an_estimate_misses_its_bound_when_its_whole_interval_does(low, misses):
+    declared = (LOW, Metric("error_low", "the interval's lower end"))
+    assert len(ScenarioResult({"error": 0.44, "error_low": low}, declared, [], Report()).missed()) == misses
+
+
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_every_scenario_declares_each_metric_once(name):
     scenario = importlib.import_module(ARCHITECTURES[name].scenario)
@@ -94,20 +100,19 @@ def test_a_connection_file_that_is_not_json_is_told_without_its_content(connecti
     assert "hush" not in str(caught.value)
 
 
-def test_predictions_are_asked_for_in_the_order_the_model_expects_and_in_batches(monkeypatch):
+def test_predictions_are_asked_for_in_batches_with_names_and_blanks_as_nothing(monkeypatch):
     asked = []
 
     class Endpoint:
         def invoke_endpoint(self, **request):
-            asked.append(request["Body"].decode())
-            rows = len(asked[-1].splitlines())
+            asked.append(request["Body"].decode().splitlines())
+            rows = len(asked[-1]) - 1
             return {"Body": type("Body", (), {"read": lambda self: b"1.5\n" * rows})()}
 
     monkeypatch.setattr(steps.aws, "client", lambda service: Endpoint())
-    rows = pa.table({"A": [1.0, None] * 300, "TARGET": [0.0] * 600, "B": ["x", "y"] * 300})
 
-    answers = steps.Service("name", {"kinds": {"B": "text", "A": "number"}}).ask(rows)
+    answers = steps.Service("name").ask(pa.table({"A": [1.0, None] * 300, "B": ["x", "y, z"] * 300}))
 
     assert answers.shape == (600,)
-    assert [len(body.splitlines()) for body in asked] == [500, 100]
-    assert asked[0].splitlines()[:2] == ['"x",1', '"y",']
+    assert [len(lines) for lines in asked] == [501, 101]
+    assert asked[0][:3] == ['"A","B"', '1,"x"', ',"y, z"']
