@@ -722,6 +722,19 @@ def secrets_are_referred_to_by_arn(cloud: Cloud) -> None:
     handlers["delete"] = lambda reference, *given: delete(name(reference), *given)
 
 
+UNFINISHED = {
+    "CREATE": "ROLLBACK_FAILED",
+    "ROLLBACK": "ROLLBACK_FAILED",
+    "UPDATE": "UPDATE_ROLLBACK_COMPLETE",
+    "UPDATE_ROLLBACK": "UPDATE_ROLLBACK_COMPLETE",
+    "DELETE": "DELETE_FAILED",
+    "IMPORT": "IMPORT_ROLLBACK_COMPLETE",
+    "IMPORT_ROLLBACK": "IMPORT_ROLLBACK_COMPLETE",
+}
+"""What becomes of a stack that was being changed: a state from which the next `cdk deploy` goes on by
+itself. In CREATE_FAILED and UPDATE_FAILED, which are for --no-rollback, the CDK asks a person first."""
+
+
 @hook
 def unfinished_stacks_end(cloud: Cloud) -> None:
     """A stack that was being changed when the server died stays IN_PROGRESS for ever."""
@@ -730,10 +743,11 @@ def unfinished_stacks_end(cloud: Cloud) -> None:
     def load(original: Callable, data: dict) -> None:
         original(data)
         for stack in touch("services.cloudformation._stacks").all_values():
-            status = stack.get("StackStatus", "")
-            if status.endswith("_IN_PROGRESS") and status != "REVIEW_IN_PROGRESS":
-                begun = status.removesuffix("_IN_PROGRESS").removesuffix("_COMPLETE_CLEANUP")
-                stack["StackStatus"] = f"{begun}_FAILED"
+            begun, in_progress, _ = stack.get("StackStatus", "").partition("_IN_PROGRESS")
+            if in_progress and begun != "REVIEW":
+                # Only old resources were left to clear away after COMPLETE.
+                done = begun.removesuffix("_CLEANUP") if begun.endswith("_COMPLETE_CLEANUP") else None
+                stack["StackStatus"] = done or UNFINISHED[begun]
                 stack["StackStatusReason"] = "The local cloud ended while the stack was being changed"
 
 

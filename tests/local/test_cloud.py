@@ -189,7 +189,7 @@ def saved(cloud: LocalCloud, service: str, what: str) -> bool:
 
 
 def test_what_was_under_way_when_the_server_died_has_failed(own: LocalCloud) -> None:
-    # given an execution that waits and a stack that is being made
+    # given an execution that waits, a stack that is being made and one that is being updated
     own.start()
     states = client(own, "stepfunctions")
     client(own, "iam").create_role(RoleName="states", AssumeRolePolicyDocument=json.dumps(TEST_ROLE))
@@ -203,18 +203,30 @@ def test_what_was_under_way_when_the_server_died_has_failed(own: LocalCloud) -> 
         "Type": "AWS::CloudFormation::WaitCondition",
         "Properties": {"Handle": {"Ref": "Handle"}, "Timeout": "3600"},
     }
-    client(own, "cloudformation").create_stack(
-        StackName="half", TemplateBody=json.dumps({"Resources": {"Handle": handle, "Wait": wait}})
-    )
-    until(lambda: saved(own, "cloudformation", "CREATE_IN_PROGRESS"), "a snapshot of the stack")
+    formation = client(own, "cloudformation")
+    topic = {"Topic": {"Type": "AWS::SNS::Topic"}}
+    waits = {"Handle": handle, "Wait": wait}
+    formation.create_stack(StackName="changed", TemplateBody=json.dumps({"Resources": topic}))
+    formation.get_waiter("stack_create_complete").wait(StackName="changed", WaiterConfig={"Delay": 1})
+    formation.update_stack(StackName="changed", TemplateBody=json.dumps({"Resources": topic | waits}))
+    formation.create_stack(StackName="half", TemplateBody=json.dumps({"Resources": waits}))
+    until(lambda: saved(own, "cloudformation", '"CREATE_IN_PROGRESS"'), "a snapshot of the stack")
+    until(lambda: saved(own, "cloudformation", '"UPDATE_IN_PROGRESS"'), "a snapshot of the update")
     until(lambda: saved(own, "stepfunctions", execution), "a snapshot of the execution")
     # when the server dies and starts again
     own.kill()
     own.start()
     # then neither is stuck
     assert client(own, "stepfunctions").describe_execution(executionArn=execution)["status"] == "FAILED"
-    stack = client(own, "cloudformation").describe_stacks(StackName="half")["Stacks"][0]
-    assert stack["StackStatus"] == "CREATE_FAILED"
+    # and the stacks are in states that the CDK goes on from: it makes the one again, and updates the other
+    formation = client(own, "cloudformation")
+    stacks = {stack["StackName"]: stack["StackStatus"] for stack in formation.describe_stacks()["Stacks"]}
+    assert stacks == {"half": "ROLLBACK_FAILED", "changed": "UPDATE_ROLLBACK_COMPLETE"}
+    formation.delete_stack(StackName="half")
+    formation.get_waiter("stack_delete_complete").wait(StackName="half", WaiterConfig={"Delay": 1})
+    again = json.dumps({"Resources": topic | {"Other": topic["Topic"]}})
+    formation.update_stack(StackName="changed", TemplateBody=again)
+    formation.get_waiter("stack_update_complete").wait(StackName="changed", WaiterConfig={"Delay": 1})
 
 
 def test_two_clouds_run_side_by_side(own: LocalCloud, cloud: LocalCloud) -> None:
@@ -261,9 +273,9 @@ def test_a_page_of_the_web_reaches_nothing_through_the_browser(
     }
 
     def ask(path: str, body: bytes, **given: str) -> tuple[int, bytes]:
-        request = urllib.request.Request(f"{cloud.endpoint_url}{path}", body, given)
+        request = urllib.request.Request(f"{cloud.endpoint_url}{path}", body, given)  # noqa: S310
         try:
-            with urllib.request.urlopen(request, timeout=30) as answer:
+            with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
                 return answer.status, answer.read()
         except urllib.error.HTTPError as error:
             return error.code, error.read()
