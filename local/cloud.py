@@ -56,31 +56,10 @@ class LocalCloud:
         python, snowflake = envs.environment("cloud"), envs.environment("snowflake")
         self.home.mkdir(parents=True, exist_ok=True)
         self.home.chmod(0o700)
-        last = self._last()
-        port = self._port or _free_port(last.get("port", 0))
-        settled = {"port": port, "region": self._region or last.get("region") or REGION}
-        (self.home / "cloud.json").write_text(json.dumps(settled))
-        self._file.unlink(missing_ok=True)
-        options = ["--home", str(self.home), "--port", str(port), "--region", settled["region"]]
-        options += ["--snowflake", str(snowflake)]
-        with self._log.open("wb") as log:
-            process = subprocess.Popen(
-                [str(python), "-m", "local.emulator.server", *options],
-                cwd=envs.ROOT,
-                env=os.environ | {"GROUNDPLAN_HOME": str(envs.home())},
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-        deadline = time.monotonic() + START_SECONDS
-        while not self._file.exists():
-            if process.poll() is not None:
-                raise CloudError(f"The local cloud ended while it started:\n{self._tail()}")
-            if time.monotonic() > deadline:
-                self._end(process.pid, signal.SIGKILL)
-                raise CloudError(f"The local cloud did not start in {START_SECONDS} s:\n{self._tail()}")
-            time.sleep(0.02)
+        # Of two at once, one starts it: the other would take away the file that says where it answers.
+        with envs.locked(self.home / "start.lock"):
+            if not self.running:
+                self._launch(python, snowflake)
 
     def stop(self) -> None:
         """End it and everything that it runs; its state stays. Nothing happens when it does not run."""
@@ -248,6 +227,33 @@ class LocalCloud:
         with contextlib.suppress(OSError, ValueError):
             return json.loads((self.home / "cloud.json").read_text())
         return {}
+
+    def _launch(self, python: Path, snowflake: Path) -> None:
+        last = self._last()
+        port = self._port or _free_port(last.get("port", 0))
+        settled = {"port": port, "region": self._region or last.get("region") or REGION}
+        (self.home / "cloud.json").write_text(json.dumps(settled))
+        self._file.unlink(missing_ok=True)
+        options = ["--home", str(self.home), "--port", str(port), "--region", settled["region"]]
+        options += ["--snowflake", str(snowflake)]
+        with self._log.open("wb") as log:
+            process = subprocess.Popen(
+                [str(python), "-m", "local.emulator.server", *options],
+                cwd=envs.ROOT,
+                env=os.environ | {"GROUNDPLAN_HOME": str(envs.home())},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        deadline = time.monotonic() + START_SECONDS
+        while not self._file.exists():
+            if process.poll() is not None:
+                raise CloudError(f"The local cloud ended while it started:\n{self._tail()}")
+            if time.monotonic() > deadline:
+                self._end(process.pid, signal.SIGKILL)
+                raise CloudError(f"The local cloud did not start in {START_SECONDS} s:\n{self._tail()}")
+            time.sleep(0.02)
 
     def _pid(self) -> int | None:
         """The server's process, when it is alive and answers as this home's."""

@@ -14,6 +14,7 @@ import urllib.error
 import urllib.request
 import zipfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -108,6 +109,16 @@ def test_a_cloud_starts_answers_and_stops(own: LocalCloud) -> None:
     assert not processes(own)
     with pytest.raises(CloudError, match="No cloud answers"):
         own.status()
+
+
+def test_all_who_start_it_at_once_get_one_cloud(own: LocalCloud) -> None:
+    # given handles that all find no cloud
+    handles = [own, *(LocalCloud(own.home) for _ in range(4))]
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(LocalCloud.start, handles))
+    # then all are handles on the one that runs
+    assert all(handle.running for handle in handles)
+    assert own.status()["endpoint_url"] == own.endpoint_url
 
 
 @pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="reads Linux's table of sockets")
