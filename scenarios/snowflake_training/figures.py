@@ -130,7 +130,7 @@ def seeds(path: Path, ours: Estimate, sample: Estimate, ratio: Estimate, unit: s
             reach = np.array([[found["mean"] - found["low"]], [found["high"] - found["mean"]]])
             axes.errorbar(count + 1.2 + aside, found["mean"], yerr=reach, color=color, fmt="D", markersize=5)
         axes.axvline(count + 0.6, color=GRID, linewidth=0.8)
-        axes.set_xticks([*number, count + 1.2], [*map(str, number), "mean"])
+        axes.set_xticks(np.append(number, count + 1.2), [*map(str, number), "mean"])
         axes.set(xlabel="seed", ylabel=f"RMSE, {unit}")
         axes.grid(axis="x", visible=False)
         low, high = axes.get_ylim()

@@ -292,6 +292,11 @@ def _told(process: subprocess.Popen, progress: Progress) -> Iterator[str]:
 def compared_figures(found: dict[str, Any]) -> dict[str, float]:
     """The benchmark's figures at this number of hosts under this scenario's names."""
     at, taken = found["hosts"][str(HOSTS)], found["memory"]
+    if at["coverage"] < 1 or at["duplicate_rows"]:
+        raise ScenarioError(
+            f"in the comparison our hosts' parts were not disjoint and complete: coverage "
+            f"{at['coverage']:.6f}, {at['duplicate_rows']} rows twice"
+        )
     figures = {"rows_ratio_vs_sample": at["rows_ratio_vs_sample"], "seeds": float(found["seeds"])}
     estimates = {name: at[name] for name in ("rmse", "rmse_sample_scheme", "rmse_ratio")}
     for name, estimate in {**estimates, "rmse_best": found["rmse_best"]}.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -58,17 +59,19 @@ def load(values: dict[str, Any], table: Table) -> int:
     """Replace the table in Snowflake by `table`'s rows; returns how many are there now.
 
     One Parquet file through a stage, whatever the number of rows, into a table beside it. That takes
-    the old one's place in a single step, so a reader sees one or the other whole.
+    the old one's place in a single step, so a reader sees one or the other whole. The stage is named
+    anew each time: two that load at once must not find each other's file.
     """
-    name, fresh = quoted(table.name), quoted(f"{table.name}_LOADING")
+    token = secrets.token_hex(6)
+    name, fresh, stage = quoted(table.name), quoted(f"{table.name}_{token}"), f"groundplan_load_{token}"
     with connect(values) as session, session.cursor() as cursor, tempfile.TemporaryDirectory() as folder:
         cursor.execute(f"CREATE OR REPLACE TABLE {fresh} ({declaration(table.rows)})")
-        cursor.execute("CREATE OR REPLACE TEMPORARY STAGE groundplan_load")
+        cursor.execute(f"CREATE OR REPLACE TEMPORARY STAGE {stage}")
         path = Path(folder, "rows.parquet")
         pyarrow.parquet.write_table(table.rows, path)
-        cursor.execute(f"PUT 'file://{path}' @groundplan_load AUTO_COMPRESS=FALSE")
+        cursor.execute(f"PUT 'file://{path}' @{stage} AUTO_COMPRESS=FALSE")
         cursor.execute(
-            f"COPY INTO {fresh} FROM @groundplan_load/{path.name} FILE_FORMAT=(TYPE=PARQUET) "
+            f"COPY INTO {fresh} FROM @{stage}/{path.name} FILE_FORMAT=(TYPE=PARQUET) "
             "MATCH_BY_COLUMN_NAME=CASE_INSENSITIVE"
         )
         cursor.execute(f"CREATE OR REPLACE TABLE {name} AS SELECT * FROM {fresh}")  # noqa: S608
