@@ -100,6 +100,7 @@ def coverage(path: Path, ours: dict[int, float], sample: dict[int, float]) -> Fi
             bars = axes.bar(place + offset, shares, width=0.36, color=color, label=label)
             axes.bar_label(bars, fmt=lambda value: f"{value:.0%}", padding=2, color=QUIET, fontsize=8)
         axes.set_xticks(place, [f"{count} hosts" for count in hosts])
+        axes.set_xlim(-0.8, len(hosts) - 0.2)
         axes.set_ylim(0, 1.3)
         axes.set_yticks([0, 0.5, 1], ["0", "50%", "100%"])
         axes.grid(axis="x", visible=False)
