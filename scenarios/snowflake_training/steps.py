@@ -78,7 +78,7 @@ def run(stack: str, out: Path, progress: Progress) -> ScenarioResult:
         refuse_missing(outputs, table, service, held, metrics, progress),
     ]
     compared = benchmark(out / "benchmark.json", connection_file(), progress)
-    metrics |= compared_figures(compared)
+    metrics |= compared_figures(compared, turned=bool(table.coordinates))
 
     with (out / "predictions.csv").open("w", newline="") as file:
         writer = csv.writer(file)
@@ -289,8 +289,9 @@ def _told(process: subprocess.Popen, progress: Progress) -> Iterator[str]:
             yield line.strip()
 
 
-def compared_figures(found: dict[str, Any]) -> dict[str, float]:
-    """The benchmark's figures at this number of hosts under this scenario's names."""
+def compared_figures(found: dict[str, Any], turned: bool) -> dict[str, float]:
+    """The benchmark's figures at this number of hosts under this scenario's names; `turned` when the
+    table has coordinates, without which there is no better preparation to speak of."""
     at, taken = found["hosts"][str(HOSTS)], found["memory"]
     if at["coverage"] < 1 or at["duplicate_rows"]:
         raise ScenarioError(
@@ -299,7 +300,9 @@ def compared_figures(found: dict[str, Any]) -> dict[str, float]:
         )
     figures = {"rows_ratio_vs_sample": at["rows_ratio_vs_sample"], "seeds": float(found["seeds"])}
     estimates = {name: at[name] for name in ("rmse", "rmse_sample_scheme", "rmse_ratio")}
-    for name, estimate in {**estimates, "rmse_best": found["rmse_best"]}.items():
+    if turned:
+        estimates["rmse_best"] = found["rmse_best"]
+    for name, estimate in estimates.items():
         figures |= {name: estimate["mean"], f"{name}_low": estimate["low"], f"{name}_high": estimate["high"]}
     return figures | {
         "peak_memory_ratio": taken["peak_memory_ratio"],
