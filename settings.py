@@ -54,7 +54,7 @@ class XGBoostHyperparameters(Choices):
     max_depth: int = Field(default=8, ge=1, le=30, description="a whole number from 1 to 30")
     eta: float = Field(default=0.05, gt=0, le=1, description="a number above 0 and at most 1")
     subsample: float = Field(default=0.8, gt=0, le=1, description="a number above 0 and at most 1")
-    colsample_bytree: float = Field(default=0.5, gt=0, le=1, description="a number above 0 and at most 1")
+    colsample_bytree: float = Field(default=0.3, gt=0, le=1, description="a number above 0 and at most 1")
     min_child_weight: float = Field(default=5, ge=0, le=1e9, description="a number from 0 to 1e9")
     gamma: float = Field(default=0, ge=0, le=1e9, description="a number from 0 to 1e9")
     lambda_: float = Field(default=1, ge=0, le=1e9, alias="lambda", description="a number from 0 to 1e9")
@@ -81,10 +81,10 @@ class XGBoostHyperparameters(Choices):
         default=False, description="true or false, whether each host lists the rows it read"
     )
     timeout: int = Field(
-        default=300,
+        default=600,
         ge=5,
         le=86_400,
-        description="a whole number from 5 to 86400, seconds for Snowflake to answer",
+        description="a whole number from 5 to 86400, seconds that a host waits for the others",
     )
     nthread: int = Field(
         default=0, ge=0, le=1024, description="a whole number from 0 (all cores of the instance) to 1024"

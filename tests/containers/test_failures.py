@@ -61,10 +61,6 @@ REASONS = {
         {"coordinates": "LATITUDE,LONGITUDE"},
         "LATITUDE of hyperparameter coordinates is not a column of numbers of table GOOD",
     ),
-    "no such ratio": (
-        {"ratios": "A/ROOMS"},
-        "ROOMS of hyperparameter ratios is not a column of numbers of table GOOD",
-    ),
     "bad setting": ({"eta": "2"}, "hyperparameter eta is '2': it takes a number above 0 and up to 1"),
     "injection": (
         {"table": "GOOD; DROP TABLE GOOD"},

@@ -70,7 +70,7 @@ def model(
     )
     made = Image(image_python, aws, tmp_path_factory.mktemp("serving"))
     given = {**QUICK, "secret": secret, "table": "SERVED", "target": "PRICE", "rounds": "40"}
-    job = made.train({**given, "coordinates": "LAT,LON", "ratios": "ROOMS/LAT"}).succeeded()
+    job = made.train({**given, "coordinates": "LAT,LON"}).succeeded()
     yield made, job.first.base
     made.close()
 

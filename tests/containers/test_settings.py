@@ -21,7 +21,6 @@ WRONG = {
     "early_stopping_rounds": "2.5",
     "blanks": "mean",
     "coordinates": "LATITUDE",
-    "ratios": "A/B/C",
     "checkpoint_every": "often",
     "record_rows": "yes",
     "timeout": "1",

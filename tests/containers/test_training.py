@@ -295,11 +295,11 @@ def test_text_becomes_a_category_and_what_cannot_be_used_is_named(image: Image, 
     assert job.metrics()["importance"]["KIND"] > 0
 
 
-def test_coordinates_are_turned_and_ratios_taken(image: Image, secret: str, mixed: str):
-    asked = {"coordinates": "lat, lon", "ratios": "ROOMS/LAT,LON/LAT"}
-    job = image.train({**QUICK, "secret": secret, "table": mixed, "target": "PRICE", **asked}).succeeded()
+def test_coordinates_are_turned(image: Image, secret: str, mixed: str):
+    given = {**QUICK, "secret": secret, "table": mixed, "target": "PRICE"}
+    job = image.train({**given, "coordinates": "lat, lon"}).succeeded()
     importance = job.metrics()["importance"]
-    assert {"LAT~LON 10°", "LAT~LON 170°", "ROOMS/LAT", "LON/LAT"} < set(importance)
+    assert {"LAT", "LON", "LAT~LON 10°", "LAT~LON 170°"} < set(importance)
     assert "LAT~LON 90°" not in importance
     assert sum(value for name, value in importance.items() if "°" in name) > 0
 

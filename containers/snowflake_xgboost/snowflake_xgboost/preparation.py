@@ -2,7 +2,6 @@
 
 Numbers stay as they are. Text becomes a category, by a dictionary that all hosts agree on. Two
 columns that are coordinates also appear rotated: a tree cuts along its axes, and a map has no axes.
-Two columns may also appear as their ratio, which a tree finds only by many cuts in both.
 Blanks are left to XGBoost, which learns a side for them at each cut, or their rows are dropped.
 """
 
@@ -42,7 +41,6 @@ class Preparation:
     kinds: dict[str, str]
     categories: dict[str, list[str]]
     coordinates: tuple[str, ...]
-    ratios: tuple[tuple[str, str], ...]
     blanks: str
     split: Split
     left_out: dict[str, str]
@@ -50,14 +48,13 @@ class Preparation:
     @property
     def features(self) -> list[str]:
         """Names of what XGBoost sees, in order."""
-        turned = [f"{'~'.join(self.coordinates)} {angle}°" for angle in self._angles]
-        return [*self.kinds, *turned, *("/".join(pair) for pair in self.ratios)]
+        return [*self.kinds, *(f"{'~'.join(self.coordinates)} {angle}°" for angle in self._angles)]
 
     @property
     def types(self) -> list[str]:
         """XGBoost's type of each feature: q a quantity, c a category."""
         own = ["c" if kind == "text" else "q" for kind in self.kinds.values()]
-        return own + ["q"] * (len(self.features) - len(own))
+        return own + ["q"] * len(self._angles)
 
     @property
     def _angles(self) -> tuple[int, ...]:
@@ -73,12 +70,6 @@ class Preparation:
             y, x = (_number(rows[name], name) for name in self.coordinates)
             for i, angle in enumerate(self._angles, start=len(self.kinds)):
                 result[:, i] = x * math.cos(math.radians(angle)) + y * math.sin(math.radians(angle))
-        for i, (above, below) in enumerate(self.ratios, start=len(self.features) - len(self.ratios)):
-            divisor = _number(rows[below], below)
-            divisor[divisor == 0] = np.nan  # no ratio: a blank
-            with np.errstate(over="ignore"):
-                ratio = (_number(rows[above], above) / divisor).astype(np.float32)
-            result[:, i] = np.where(np.isinf(ratio), np.nan, ratio)
         return result
 
     def _text(self, column: pa.ChunkedArray, name: str) -> np.ndarray:
@@ -102,7 +93,6 @@ class Preparation:
         split = found["split"]
         found["split"] = Split(tuple(split["columns"]), split["seed"], split["fraction"])
         found["coordinates"] = tuple(found["coordinates"])
-        found["ratios"] = tuple((above, below) for above, below in found.get("ratios", ()))
         return cls(**found)
 
 
@@ -126,11 +116,7 @@ def prepare(connection: SnowflakeConnection, table: Table, settings: Settings) -
     if not kinds:
         reasons = "; ".join(f"{name}: {why}" for name, why in left_out.items())
         raise Failure(f"table {table.name} has no usable feature beside target {table.target} ({reasons})")
-    coordinates = tuple(_numeric("coordinates", name, kinds, table) for name in settings.coordinates)
-    ratios = []
-    for ratio in settings.ratios:
-        above, below = (_numeric("ratios", name, kinds, table) for name in ratio.split("/"))
-        ratios.append((above, below))
+    coordinates = tuple(_coordinate(name, kinds, table) for name in settings.coordinates)
     split = Split.of(table, settings.seed, settings.validation_fraction)
     return Preparation(
         table.name,
@@ -138,25 +124,24 @@ def prepare(connection: SnowflakeConnection, table: Table, settings: Settings) -
         kinds,
         dictionary,
         coordinates,
-        tuple(ratios),
         settings.blanks,
         split,
         left_out,
     )
 
 
-def _numeric(setting: str, wanted: str, kinds: dict[str, str], table: Table) -> str:
+def _coordinate(wanted: str, kinds: dict[str, str], table: Table) -> str:
     name = named(wanted, list(kinds))
     if name is None or kinds[name] != "number":
         raise Failure(
-            f"{wanted} of hyperparameter {setting} is not a column of numbers of table {table.name}"
+            f"{wanted} of hyperparameter coordinates is not a column of numbers of table {table.name}"
         )
     return name
 
 
 def _number(column: pa.ChunkedArray, name: str) -> np.ndarray:
-    """float64 [rows], blank as NaN; a copy."""
-    values = column.to_numpy().copy()
+    """float64 [rows], blank as NaN."""
+    values = column.to_numpy()
     if np.any(np.abs(values) > np.finfo(np.float32).max):
         raise Failure(f"column {name} holds a number that is infinite or larger than 3.4e38")
     return values

@@ -78,14 +78,6 @@ def _coordinates(text: str) -> tuple[str, ...]:
     return names
 
 
-def _ratios(text: str) -> tuple[str, ...]:
-    """`ROOMS/HOUSEHOLDS,PEOPLE/HOUSEHOLDS` as `A/B` each, or nothing."""
-    pairs = [pair.split("/") for pair in text.split(",")] if text.strip() else []
-    if any(len(pair) != 2 or not all(name.strip() for name in pair) for pair in pairs):
-        raise ValueError
-    return tuple(dict.fromkeys("/".join(name.strip() for name in pair) for pair in pairs))
-
-
 OBJECTIVES = ("reg:squarederror", "reg:absoluteerror", "reg:pseudohubererror", "reg:gamma", "count:poisson")
 
 
@@ -101,9 +93,6 @@ class Settings:
     early_stopping_rounds: int = whole(0, 100_000, 50)
     blanks: str = choice("keep", "drop", default="keep")
     coordinates: tuple[str, ...] = option(_coordinates, "two columns as LATITUDE,LONGITUDE, or nothing", ())
-    ratios: tuple[str, ...] = option(
-        _ratios, "pairs of columns as ROOMS/HOUSEHOLDS,PEOPLE/HOUSEHOLDS, or nothing", ()
-    )
     checkpoint_every: int = whole(0, 100_000, 50)
     record_rows: bool = flag(False)
     timeout: int = whole(5, 86_400, 600)  # seconds that a host waits for another
