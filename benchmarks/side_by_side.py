@@ -114,30 +114,11 @@ def say(line: str) -> None:
 
 
 def numbers_only(table: data.Table) -> data.Table:
-    """The table as the known sample has it: numbers, and of California Housing scikit-learn's columns.
-
-    Where the data is the census's own file, those are its totals divided by households, and dollars
-    in units of $100,000.
-    """
-    rows = table.rows
-    if "TOTAL_ROOMS" in rows.column_names:
-        raw = {name: rows[name].to_numpy() for name in rows.column_names if name != "OCEAN_PROXIMITY"}
-        households = raw["HOUSEHOLDS"]
-        columns = {
-            "MEDINC": raw["MEDIAN_INCOME"],
-            "HOUSEAGE": raw["HOUSING_MEDIAN_AGE"],
-            "AVEROOMS": raw["TOTAL_ROOMS"] / households,
-            "AVEBEDRMS": raw["TOTAL_BEDROOMS"] / households,
-            "POPULATION": raw["POPULATION"],
-            "AVEOCCUP": raw["POPULATION"] / households,
-            "LATITUDE": raw["LATITUDE"],
-            "LONGITUDE": raw["LONGITUDE"],
-            table.target: raw[table.target] / table.scale,
-        }
-        rows = pa.table({name: pa.array(values, from_pandas=True) for name, values in columns.items()})
-        return replace(table, rows=rows, scale=1)
-    kept = [field.name for field in rows.schema if pa.types.is_floating(field.type)]
-    return replace(table, rows=rows.select(kept))
+    """The table as the known sample trains on it: columns of numbers, the target in its unit."""
+    rows = table.rows.select([field.name for field in table.rows.schema if pa.types.is_floating(field.type)])
+    index = rows.column_names.index(table.target)
+    told = pa.array(rows[table.target].to_numpy() / table.scale, from_pandas=True)
+    return replace(table, rows=rows.set_column(index, table.target, told), scale=1)
 
 
 def keys(columns: dict[str, np.ndarray]) -> list[bytes]:
@@ -176,15 +157,14 @@ class Repetition:
     seed: int
     table: str
     target: str
-    scale: float
     held: Counter[bytes]
     test: pa.Table
 
     def error(self, booster: xgboost.Booster, features: np.ndarray) -> float:
-        """RMSE on the test rows, in the unit that the data is told in."""
+        """RMSE on the test rows."""
         matrix = xgboost.DMatrix(features, nthread=THREADS)
         said = booster.predict(matrix, iteration_range=(0, booster.best_iteration + 1))
-        return float(np.sqrt(np.mean((said - self.test[self.target].to_numpy()) ** 2)) / self.scale)
+        return float(np.sqrt(np.mean((said - self.test[self.target].to_numpy()) ** 2)))
 
     def result(self, got: Sequence[bytes], rmse: float) -> Result:
         found = Counter(got)
@@ -198,7 +178,7 @@ def repetition(values: dict[str, Any], table: data.Table, seed: int) -> Repetiti
     test, rest = table.rows.take(np.sort(order[:cut])), table.rows.take(np.sort(order[cut:]))
     name = f"{PREFIX}_{seed}"
     load(values, replace(table, name=name, rows=rest))
-    return Repetition(seed, name, table.target, table.scale, Counter(keys(of_arrow(rest))), test)
+    return Repetition(seed, name, table.target, Counter(keys(of_arrow(rest))), test)
 
 
 def ours(session: SnowflakeConnection, now: Repetition, wanted: Settings, hosts: int) -> Result:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -63,7 +64,8 @@ class DataScientist:
             timeout=400,
             check=False,
         )
-        assert done.returncode == 0, done.stderr[-4000:]
+        said = re.sub(r"\x1b\[[0-9;]*m", "", done.stderr).strip()
+        assert done.returncode == 0, said.splitlines()[-1] + "\n" + said[-4000:]
         return json.loads(done.stdout.splitlines()[-2])
 
 
