@@ -103,7 +103,8 @@ def main() -> int:
         try:
             return serve()
         except Failure as failure:
-            return fail(failure)
+            print(f"failed: {failure}", file=sys.stderr, flush=True)
+            return 1
     print("python -m snowflake_xgboost train|serve", file=sys.stderr)
     return 2
 

@@ -11,15 +11,20 @@ import json
 import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from snowflake.connector import SnowflakeConnection
 
 from .failure import Failure
 from .settings import Settings
-from .source import Split, Table, categories, named
+from .split import Split, named
+
+if TYPE_CHECKING:
+    from snowflake.connector import SnowflakeConnection
+
+    from .source import Table
 
 MOST_CATEGORIES = 255
 """A text column with more distinct values is a name or prose, not a category."""
@@ -98,6 +103,8 @@ class Preparation:
 
 def prepare(connection: SnowflakeConnection, table: Table, settings: Settings) -> Preparation:
     """Decide how this table is prepared. Raises `Failure` when no usable feature is left."""
+    from .source import categories  # here, for serving starts faster without Snowflake
+
     kinds, dictionary, left_out = {}, {}, dict(table.left_out)
     for name, kind in table.kinds.items():
         if table.filled[name] == 0:

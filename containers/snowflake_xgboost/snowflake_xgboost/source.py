@@ -31,6 +31,7 @@ from snowflake.connector.errors import Error
 
 from .failure import Failure, scrub
 from .settings import IDENTIFIER
+from .split import Split, named, quoted
 
 KINDS = {0: "number", 1: "number", 2: "text", 13: "boolean"}
 """Snowflake's type codes (FIXED, REAL, TEXT, BOOLEAN) that a feature may have."""
@@ -38,14 +39,8 @@ KINDS = {0: "number", 1: "number", 2: "text", 13: "boolean"}
 TYPES = {3: "DATE", 4: "TIMESTAMP", 5: "VARIANT", 6: "TIMESTAMP_LTZ", 7: "TIMESTAMP_TZ"}
 TYPES |= {8: "TIMESTAMP_NTZ", 9: "OBJECT", 10: "ARRAY", 11: "BINARY", 12: "TIME"}
 
-BITS = 31
 NOT_THERE = 2003
 """Snowflake's error number for what does not exist or is not granted; it does not tell which."""
-
-
-def quoted(name: str) -> str:
-    """A column's exact name as SQL, whatever is in it."""
-    return '"' + name.replace('"', '""') + '"'
 
 
 def qualified(table: str) -> str:
@@ -57,14 +52,6 @@ def qualified(table: str) -> str:
         raise Failure(f"table {table!r} is not TABLE, SCHEMA.TABLE or DATABASE.SCHEMA.TABLE")
     parts = re.findall(IDENTIFIER, table)
     return ".".join(part if part.startswith('"') else quoted(part.upper()) for part in parts)
-
-
-def named(wanted: str, names: list[str]) -> str | None:
-    """The column meant by `wanted`: the exact name, else the one that differs in case only."""
-    if wanted in names:
-        return wanted
-    same = [name for name in names if name.upper() == wanted.upper()]
-    return same[0] if len(same) == 1 else None
 
 
 @dataclass(frozen=True)
@@ -89,43 +76,6 @@ class Table:
     def sql(self) -> str:
         moment = f" AT(TIMESTAMP => '{self.at}'::TIMESTAMP_TZ)" if self.at else ""
         return qualified(self.name) + moment
-
-
-@dataclass(frozen=True)
-class Split:
-    """Which rows are held out: a fraction of all, chosen by a hash of these columns and the seed."""
-
-    columns: tuple[str, ...]
-    seed: int
-    fraction: float
-
-    @classmethod
-    def of(cls, table: Table, seed: int, fraction: float) -> Split:
-        return cls(tuple(sorted((*table.kinds, table.target))), seed, fraction)
-
-    @property
-    def hash(self) -> str:
-        """SQL: 63 bits that belong to a row, as a whole number that is never negative."""
-        row = f"HASH({', '.join(map(quoted, self.columns))}, {self.seed})"
-        # Hashed again: a hash of several values may be their hashes XORed, and then the rows that two
-        # seeds hold out are not independent of each other.
-        return f"BITAND(HASH({row}), {2**63 - 1})"
-
-    def host(self, hosts: int) -> str:
-        """SQL: the rank of the host that a row belongs to."""
-        return f"MOD(BITAND({self.hash}, {2**BITS - 1}), {hosts})"
-
-    @property
-    def held_out_sql(self) -> str:
-        return f"BITSHIFTRIGHT({self.hash}, {63 - BITS}) < {self._bound}"
-
-    def held_out(self, hashes: np.ndarray) -> np.ndarray:
-        """The same for hashes that were pulled: int64 [rows] → bool [rows]."""
-        return (hashes >> (63 - BITS)) < self._bound
-
-    @property
-    def _bound(self) -> int:
-        return round(self.fraction * 2**BITS)
 
 
 @dataclass(frozen=True)
