@@ -111,15 +111,16 @@ def _doing(machine: Any, sagemaker: Any, arn: str, jobs: str, started: float) ->
         MaxResults=1,
     )["TrainingJobSummaries"]
     if running:
-        return _training(sagemaker.describe_training_job(TrainingJobName=running[0]["TrainingJobName"]))
+        job = sagemaker.describe_training_job(TrainingJobName=running[0]["TrainingJobName"])
+        return _training(job, job["TrainingJobName"].rpartition(jobs)[2].strip("-"))
     events = machine.get_execution_history(executionArn=arn, reverseOrder=True, maxResults=20)["events"]
     entered = (event["stateEnteredEventDetails"] for event in events if "stateEnteredEventDetails" in event)
     return next(entered, {"name": ""})["name"]
 
 
-def _training(job: dict[str, Any]) -> str:
+def _training(job: dict[str, Any], name: str) -> str:
     hosts = job["ResourceConfig"]["InstanceCount"]
-    told = [job["TrainingJobName"], f"{hosts} host{'s' * (hosts > 1)}", job.get("SecondaryStatus", "")]
+    told = [name, f"{hosts} host{'s' * (hosts > 1)}", job.get("SecondaryStatus", "")]
     return " · ".join(filter(None, [*told, _last_line(job["TrainingJobName"])]))
 
 
