@@ -44,7 +44,7 @@ def cluster() -> Cluster:
     """From `resourceconfig.json`; a container run by hand without that file is a cluster of one."""
     path = CONFIG / "resourceconfig.json"
     if not path.exists():
-        return Cluster(("localhost",), "localhost")
+        return Cluster(("algo-1",), "algo-1")
     found = json.loads(path.read_text())
     return Cluster(tuple(sorted(found["hosts"])), found["current_host"])
 
