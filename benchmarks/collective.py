@@ -23,12 +23,14 @@ from snowflake_xgboost.settings import Settings
 
 def train(scheme: str, values: dict[str, Any], wanted: Settings, hosts: int, seed: int) -> xgboost.Booster:
     """The model of `hosts` processes that pull and train together; `scheme` is ours or sample."""
-    spawn = multiprocessing.get_context("spawn")  # a fork after OpenMP was used hangs
+    # A fork after OpenMP was used hangs; the fork server has only imported.
+    server = multiprocessing.get_context("forkserver")
+    server.set_forkserver_preload([__name__, "benchmarks.side_by_side"])
     tracker = RabitTracker(host_ip="127.0.0.1", n_workers=hosts, sortby="task")
     tracker.start()
-    results = spawn.SimpleQueue()
+    results = server.SimpleQueue()
     common = (scheme, values, wanted, hosts, seed, tracker.worker_args(), results)
-    processes = [spawn.Process(target=_host, args=(rank, *common)) for rank in range(hosts)]
+    processes = [server.Process(target=_host, args=(rank, *common)) for rank in range(hosts)]
     for process in processes:
         process.start()
     try:

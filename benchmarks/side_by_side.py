@@ -139,10 +139,11 @@ def load(values: dict[str, Any], table: data.Table) -> None:
         path = Path(folder, "rows.parquet")
         pyarrow.parquet.write_table(table.rows, path)
         cursor.execute(f"CREATE OR REPLACE TABLE {table.name} ({columns})")
-        cursor.execute(f"CREATE OR REPLACE TEMPORARY STAGE {PREFIX}")
-        cursor.execute(f"PUT 'file://{path}' @{PREFIX} AUTO_COMPRESS=FALSE")
+        stage = f"{table.name}_FILES"  # its own: the local Snowflake shares stages between sessions
+        cursor.execute(f"CREATE OR REPLACE TEMPORARY STAGE {stage}")
+        cursor.execute(f"PUT 'file://{path}' @{stage} AUTO_COMPRESS=FALSE")
         cursor.execute(
-            f"COPY INTO {table.name} FROM @{PREFIX}/{path.name} FILE_FORMAT=(TYPE=PARQUET) "
+            f"COPY INTO {table.name} FROM @{stage}/{path.name} FILE_FORMAT=(TYPE=PARQUET) "
             "MATCH_BY_COLUMN_NAME=CASE_INSENSITIVE"
         )
 
@@ -168,8 +169,9 @@ class Repetition:
 
     def result(self, got: Sequence[bytes], rmse: float) -> Result:
         found = Counter(got)
-        twice = (found - self.held).total()
-        return Result(len(found) / len(self.held), twice, len(found), rmse)
+        if strange := len(found.keys() - self.held.keys()):
+            raise RuntimeError(f"{strange} rows came that are not in the table")
+        return Result(len(found) / len(self.held), (found - self.held).total(), len(found), rmse)
 
 
 def repetition(values: dict[str, Any], table: data.Table, seed: int) -> Repetition:

@@ -105,7 +105,8 @@ def local_snowflake(folder: Path, reaper: Reaper) -> Path:
     command = [str(envs.environment("snowflake")), "-m", "local.snowflake.server"]
     command += ["--home", str(folder / "data"), "--credentials", str(connection)]
     with log.open("wb") as output:
-        server = start(command, reaper, stdout=output, stderr=output)
+        own = os.environ | {"TMPDIR": str(folder)}  # what it leaves there goes with the folder
+        server = start(command, reaper, stdout=output, stderr=output, env=own)
     await_answer(server, connection, log)
     return connection
 
