@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -10,7 +12,7 @@ from typing import Any
 
 from botocore.model import ListShape, MapShape, StructureShape
 
-from local.sagemaker import api
+from local.sagemaker import api, tags
 from local.sagemaker.api import ApiError
 
 Call = Callable[[str, dict[str, Any]], dict[str, Any]]
@@ -53,6 +55,11 @@ class Type:
     @property
     def status(self) -> str:
         return f"{self.kind}Status"
+
+    @property
+    def records(self) -> str:
+        """What its records are stored under, and its ARNs named after: `endpoint-config`."""
+        return re.sub(r"(?<!^)(?=[A-Z])", "-", self.kind).lower()
 
     # The three things CloudFormation does with a resource.
 
@@ -246,6 +253,22 @@ TYPES = {
         updates=_update_group,
     ),
 }  # fmt: skip
+
+
+def remove_unlisted(context: api.Context, stack: dict[str, Any]) -> None:
+    """Delete what a stack made and does not list.
+
+    SageMaker keeps a record at once, CloudFormation's memory is saved a moment later: what a stack made in
+    the moment before a crash it no longer knows, and nobody else would ever delete it.
+    """
+    listed = {resource["PhysicalResourceId"] for resource in stack.get("_resources", {}).values()}
+    call = functools.partial(api.call, context)
+    for kind in TYPES.values():
+        for record in list(context.store.all(kind.records)):
+            name, arn = record[kind.named_by], context.arn(kind.records, record[kind.named_by])
+            owner = {"Key": "aws:cloudformation:stack-id", "Value": stack["StackId"]}
+            if arn not in listed and owner in tags.attached(context.store, arn):
+                kind.delete(call, name)
 
 
 def coerced(operation: str, properties: dict[str, Any]) -> dict[str, Any]:

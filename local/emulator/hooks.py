@@ -40,6 +40,7 @@ class Cloud(Protocol):
     def context(self, account: str, region: str, access_key: str | None) -> api.Context: ...
     def sagemaker(self, *request: Any) -> tuple[int, dict[str, str], bytes]: ...
     def changed(self) -> None: ...
+    def cut_off(self, stack: dict) -> None: ...
 
 
 def touch(name: str, *parameters: str) -> Any:
@@ -749,6 +750,7 @@ def unfinished_stacks_end(cloud: Cloud) -> None:
                 done = begun.removesuffix("_CLEANUP") if begun.endswith("_COMPLETE_CLEANUP") else None
                 stack["StackStatus"] = done or UNFINISHED[begun]
                 stack["StackStatusReason"] = "The local cloud ended while the stack was being changed"
+                cloud.cut_off(stack)
 
 
 # Lambda -----------------------------------------------------------------------------------------------

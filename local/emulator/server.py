@@ -32,7 +32,7 @@ from urllib.parse import urlsplit
 from hypercorn.asyncio import serve
 from hypercorn.config import Config
 
-from local.emulator import hooks
+from local.emulator import cloudformation, hooks
 from local.emulator.platform import LocalPlatform
 from local.emulator.snapshots import Snapshots
 from local.reaper import GRACE_SECONDS, Reaper, alive
@@ -87,6 +87,7 @@ class Server:
         self.platform = LocalPlatform(f"http://127.0.0.1:{port}", home, self.reaper)
         self.store = Store(home / "sagemaker.sqlite")
         self.snapshots = Snapshots(home / "state")
+        self._cut_off: list[dict[str, Any]] = []
         hooks.install(self)
         self._recall()
 
@@ -101,11 +102,18 @@ class Server:
     def changed(self) -> None:
         self.snapshots.changed()
 
+    def cut_off(self, stack: dict[str, Any]) -> None:
+        """A restored stack that was being changed when the last server died."""
+        self._cut_off.append(stack)
+
     # Its life.
 
     def begin(self) -> None:
         """Once requests are answered: bring what the last server left unfinished to an end, or back up."""
         self.snapshots.start()
+        for stack in self._cut_off:
+            region, account = stack["StackId"].split(":")[3:5]
+            cloudformation.remove_unlisted(self.context(account, region, None), stack)
         training.recover(self.platform, self.store)
         hosting.recover(self.platform, self.store)
         notebooks.recover(self.platform, self.store)

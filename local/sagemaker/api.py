@@ -237,10 +237,10 @@ def page(
     kept.sort(
         key=lambda record: record.get(by) or 0, reverse=params.get("SortOrder", "Descending") != "Ascending"
     )
-    try:
-        start = int(params.get("NextToken", "0"))
-    except ValueError:
-        raise invalid("NextToken is not one that this operation returned") from None
+    token = params.get("NextToken", "0")
+    if not token.isdecimal():
+        raise invalid("NextToken is not one that this operation returned")
+    start = int(token)
     size = int(params.get("MaxResults", 10))  # the service's own default
     result: dict[str, Any] = {key: kept[start : start + size]}
     if start + size < len(kept):

@@ -199,6 +199,45 @@ def saved(cloud: LocalCloud, service: str, what: str) -> bool:
     return file.exists() and what in file.read_text()
 
 
+def test_what_a_stack_made_in_the_moment_before_a_crash_is_taken_away(own: LocalCloud) -> None:
+    # given two stacks under way, each with a group; the server dies before one's group is in its memory
+    own.start()
+    formation = client(own, "cloudformation")
+    for stack in ("knows", "forgot"):
+        resources = {
+            "Group": {
+                "Type": "AWS::SageMaker::ModelPackageGroup",
+                "Properties": {"ModelPackageGroupName": stack},
+            },
+            "Handle": {"Type": "AWS::CloudFormation::WaitConditionHandle"},
+            "Wait": {
+                "Type": "AWS::CloudFormation::WaitCondition",
+                "DependsOn": "Group",
+                "Properties": {"Handle": {"Ref": "Handle"}, "Timeout": "3600"},
+            },
+        }
+        formation.create_stack(StackName=stack, TemplateBody=json.dumps({"Resources": resources}))
+        until(lambda made=stack: saved(own, "cloudformation", f"group/{made}"), "a snapshot of the group")
+    own.kill()
+    memory = own.home / "state" / "cloudformation.json"
+
+    def forget(found: Any) -> None:
+        if isinstance(found, dict):
+            if found.get("StackName") == "forgot" and "_resources" in found:
+                del found["_resources"]["Group"]
+            for value in found.values():
+                forget(value)
+
+    state = json.loads(memory.read_text())
+    forget(state)
+    memory.write_text(json.dumps(state))
+    # when it starts again
+    own.start()
+    # then that group is gone, as if it had never been made, and the other is still its stack's
+    groups = client(own, "sagemaker").list_model_package_groups()["ModelPackageGroupSummaryList"]
+    assert [group["ModelPackageGroupName"] for group in groups] == ["knows"]
+
+
 def test_what_was_under_way_when_the_server_died_has_failed(own: LocalCloud) -> None:
     # given an execution that waits, a stack that is being made and one that is being updated
     own.start()
