@@ -191,7 +191,9 @@ class Server:
             if scope["method"] == "GET" and path == "status":
                 answer = self.status()
             elif scope["method"] == "POST" and path == "iam":
-                hooks.enforce(bool(given["enforce"]))
+                if not isinstance(given["enforce"], bool):
+                    raise TypeError(f"enforce is {given['enforce']!r}: it takes true or false")
+                hooks.enforce(given["enforce"])
                 answer = {"enforce": hooks.enforcing()}
                 self._remember()
             elif scope["method"] == "POST" and path == "settings":
