@@ -49,7 +49,7 @@ class XGBoostHyperparameters(Choices):
 
     rounds: int = Field(default=1000, ge=1, le=100_000, description="a whole number from 1 to 100000")
     early_stopping_rounds: int = Field(
-        default=50, ge=0, le=100_000, description="a whole number from 0 (never stop early) to 100000"
+        default=200, ge=0, le=100_000, description="a whole number from 0 (never stop early) to 100000"
     )
     max_depth: int = Field(default=8, ge=1, le=30, description="a whole number from 1 to 30")
     eta: float = Field(default=0.05, gt=0, le=1, description="a number above 0 and at most 1")

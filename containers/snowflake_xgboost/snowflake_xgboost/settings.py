@@ -90,7 +90,7 @@ class Settings:
     validation_fraction: float = number(0.01, 0.9, 0.2)
     seed: int = whole(0, 2**31 - 1, 42)
     rounds: int = whole(1, 100_000, 1000)
-    early_stopping_rounds: int = whole(0, 100_000, 50)
+    early_stopping_rounds: int = whole(0, 100_000, 200)
     blanks: str = choice("keep", "drop", default="keep")
     coordinates: tuple[str, ...] = option(_coordinates, "two columns as LATITUDE,LONGITUDE, or nothing", ())
     checkpoint_every: int = whole(0, 100_000, 50)
