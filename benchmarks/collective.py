@@ -25,7 +25,7 @@ def train(scheme: str, values: dict[str, Any], wanted: Settings, hosts: int, see
     """The model of `hosts` processes that pull and train together; `scheme` is ours or sample."""
     # A fork after OpenMP was used hangs; the fork server has only imported.
     server = multiprocessing.get_context("forkserver")
-    server.set_forkserver_preload([__name__, "benchmarks.side_by_side"])
+    server.set_forkserver_preload([__name__, "scipy.stats"])
     tracker = RabitTracker(host_ip="127.0.0.1", n_workers=hosts, sortby="task")
     tracker.start()
     results = server.SimpleQueue()

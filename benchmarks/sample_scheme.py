@@ -15,6 +15,8 @@ import pandas as pd
 import xgboost
 from snowflake.connector import SnowflakeConnection
 
+warnings.filterwarnings("ignore", message="pandas only supports SQLAlchemy")
+
 
 def draw(session: SnowflakeConnection, table: str, hosts: int, seed: int | None = None) -> pd.DataFrame:
     """One host's rows of `table`, blanks and all.
@@ -23,9 +25,7 @@ def draw(session: SnowflakeConnection, table: str, hosts: int, seed: int | None 
     """
     percent = round(100 / hosts)
     query = f"SELECT * FROM {table} SAMPLE ({percent})" + ("" if seed is None else f" SEED ({seed})")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # pandas would rather have SQLAlchemy
-        return pd.read_sql(query, session)  # type: ignore[arg-type]
+    return pd.read_sql(query, session)  # type: ignore[arg-type]
 
 
 def seed(repetition: int, host: int) -> int:

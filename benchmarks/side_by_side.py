@@ -38,9 +38,12 @@ PREFIX = "GROUNDPLAN_BENCHMARK"
 TEST_FRACTION = 0.2
 REPEATS_OF_MEMORY = 3
 
-PLAIN: dict[str, Any] = {"colsample_bytree": 0.8}
-"""On the plain columns both schemes do best with most of them in each tree; the image's own default is
-for the columns and the turned coordinates together."""
+PLAIN: dict[str, Any] = {"max_depth": 8, "eta": 0.05, "subsample": 0.8}
+PLAIN |= {"colsample_bytree": 1, "min_child_weight": 1}
+"""What the known sample tunes, at values with room to learn; XGBoost's own defaults for the rest."""
+
+KINDEST: dict[str, Any] = PLAIN | {"colsample_bytree": 0.8, "min_child_weight": 5}
+"""Of five sets tried over 8 seeds, the one at which the sample's error is least."""
 
 PUBLISHED: dict[str, Any] = {
     "max_depth": 5,
@@ -273,8 +276,8 @@ def memory(values: dict[str, Any], connection: Path, table: data.Table, rows: in
 def at_seed(
     values: dict[str, Any], table: data.Table, options: argparse.Namespace, seed: int
 ) -> dict[int | str, Pair]:
-    """Both schemes at every host count; with the sample's own hyperparameters as "published", and ours
-    with the coordinates turned as "best", at the first host count."""
+    """Both schemes at every host count; at the first one also with other hyperparameters, as "kindest" and
+    "published", and ours with the image's own and the coordinates turned, as "best"."""
     now, started = repetition(values, table, seed), time.monotonic()
     chosen: dict[str, Any] = {"seed": seed} | ({"rounds": options.rounds} if options.rounds else {})
     first = options.hosts[0]
@@ -288,6 +291,7 @@ def at_seed(
             return ours(session, now, wanted, hosts), sample(session, now, wanted, hosts)
 
         found: dict[int | str, Pair] = {hosts: pair(settings(**PLAIN), hosts) for hosts in options.hosts}
+        found["kindest"] = pair(settings(**KINDEST), first)
         found["published"] = pair(settings(**PUBLISHED), first)
         found["best"] = ours(session, now, settings(table.coordinates), first), found[first][1]
         session.cursor().execute(f"DROP TABLE {now.table}")
@@ -360,12 +364,12 @@ def told(report: dict[str, Any], table: data.Table) -> None:
         twice = f"{row['duplicate_rows']:,} / {row['duplicate_rows_sample_scheme']:,}"
         errors = (row["rmse"], row["rmse_sample_scheme"], row["rmse_ratio"])
         say(line.format(hosts, coverage, twice, f"{row['rows_ratio_vs_sample']:.3f}", *map(str, errors)))
-    theirs, first = report["published"], next(iter(report["hosts"]))
-    say(f"\nOurs with the coordinates turned as well, at {first} hosts: {report['rmse_best']}")
-    say(
-        f"Both with the sample's own hyperparameters: ours {theirs['rmse']}, sample "
-        f"{theirs['rmse_sample_scheme']}, ratio {theirs['rmse_ratio']}"
-    )
+    first = next(iter(report["hosts"]))
+    say(f"\nAt {first} hosts, with other hyperparameters for both:")
+    for name, what in (("kindest", "kindest to the sample"), ("published", "as the sample publishes them")):
+        row = report[name]
+        say(f"  {what}: {row['rmse']} / {row['rmse_sample_scheme']}, ratio {row['rmse_ratio']}")
+    say(f"Ours with the image's own, and the coordinates turned as well: {report['rmse_best']}")
     if taken := report.get("memory"):
         say(
             f"Peak memory of a pull of {taken['rows']:,} rows, {taken['columns']} columns: ours "
@@ -382,13 +386,20 @@ def told(report: dict[str, Any], table: data.Table) -> None:
         )
     say(f"\nWanted, at {first} hosts:")
     for metric in WANTED:
-        if metric.name in report["metrics"] and metric.bound is not None:
-            value, sign = (
-                report["metrics"][metric.name],
-                "at least" if metric.better == "higher" else "at most",
-            )
-            verdict = "reached" if metric.reached(value) else "NOT REACHED"
-            say(f"  {metric.name} {value:.4g}, {sign} {metric.bound:g}: {verdict} ({metric.meaning})")
+        value = report["metrics"].get(metric.name)
+        if value is not None and metric.bound is not None:
+            sign = "at least" if metric.better == "higher" else "at most"
+            say(f"  {metric.name} {value:.4g}, {sign} {metric.bound:g}: {verdict(report, metric, value)}")
+            say(f"    {metric.meaning}")
+
+
+def verdict(report: dict[str, Any], metric: Metric, value: float) -> str:
+    if metric.reached(value):
+        return "reached"
+    interval = next(iter(report["hosts"].values())).get(metric.name, report.get(metric.name))
+    if isinstance(interval, Estimate) and interval.low <= (metric.bound or 0) <= interval.high:
+        return "NOT REACHED by the mean; the bound lies within the interval, so more seeds are needed to tell"
+    return "NOT REACHED"
 
 
 def plainly(value: Any) -> Any:
@@ -416,7 +427,8 @@ def main() -> None:
     with ThreadPoolExecutor(AT_ONCE) as pool:
         found = list(pool.map(partial(at_seed, values, table, options), range(options.seeds)))
     report["hosts"] = {hosts: compared([seed[hosts] for seed in found]) for hosts in options.hosts}
-    report["published"] = compared([seed["published"] for seed in found]) | {"hyperparameters": PUBLISHED}
+    for name, chosen in (("kindest", KINDEST), ("published", PUBLISHED)):
+        report[name] = compared([seed[name] for seed in found]) | {"hyperparameters": chosen}
     report["rmse_best"] = compared([seed["best"] for seed in found])["rmse"]
     if options.collective_rounds:
         report["collective"] = check(values, table, options)

@@ -55,7 +55,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("--hosts", type=int, nargs="+", default=[2, 4, 8], metavar="N", help="host counts to measure")
-    add("--seeds", type=int, default=5, help="repetitions, each with a test split of its own")
+    add("--seeds", type=int, default=10, help="repetitions, each with a test split of its own")
     add("--rounds", type=int, help="most boosting rounds (the image's default)")
     add("--rows-memory", type=int, default=1_000_000, help="rows of the memory table, 0: leave it out")
     add("--collective-rounds", type=int, default=20, help="rounds with real processes, 0: leave it out")
