@@ -11,7 +11,6 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -21,6 +20,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from local.ports import free_port
 from local.reaper import alive
 from tooling import envs
 
@@ -230,7 +230,7 @@ class LocalCloud:
 
     def _launch(self, python: Path, snowflake: Path) -> None:
         last = self._last()
-        port = self._port or _free_port(last.get("port", 0))
+        port = self._port or free_port(last.get("port", 0))
         settled = {"port": port, "region": self._region or last.get("region") or REGION}
         (self.home / "cloud.json").write_text(json.dumps(settled))
         self._file.unlink(missing_ok=True)
@@ -286,14 +286,3 @@ class LocalCloud:
         with contextlib.suppress(OSError):
             return "\n".join(self._log.read_text(errors="replace").splitlines()[-TAIL_LINES:])
         return ""
-
-
-def _free_port(preferred: int = 0) -> int:
-    """`preferred` when nobody has it, else one that the system picks."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", preferred))
-        except OSError:
-            probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]

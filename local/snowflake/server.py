@@ -21,7 +21,6 @@ import importlib
 import json
 import os
 import secrets
-import socket
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +33,8 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+
+from local.ports import free_port
 
 # The package also has a function of this name, which an ordinary import would find.
 fakesnow: Any = importlib.import_module("fakesnow.server")
@@ -181,17 +182,6 @@ def application(home: Path, known: dict[str, Any]) -> Starlette:
         Route("/results/{name}/{index:int}", chunks.fetch, methods=["GET"]),
     ]
     return Starlette(routes=[*ours, *fakesnow.routes])
-
-
-def free_port(preferred: int = 0) -> int:
-    """`preferred` when nobody has it, else one that the system picks. Loopback only."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", preferred))
-        except OSError:
-            probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def main() -> None:

@@ -6,6 +6,7 @@ import functools
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,16 @@ import pytest
 from botocore.config import Config
 
 from local.cloud import LocalCloud
+
+
+def until(condition: Callable[[], Any], what: str) -> Any:
+    """What `condition` answers as soon as that is something. Generous: the machine may be busy."""
+    deadline = time.monotonic() + 90
+    while time.monotonic() < deadline:
+        if found := condition():
+            return found
+        time.sleep(0.05)
+    raise AssertionError(f"{what} did not happen")
 
 
 @pytest.fixture(scope="session")

@@ -9,11 +9,10 @@ import signal
 import stat
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
@@ -23,19 +22,10 @@ import pytest
 
 from local.cloud import CloudError, LocalCloud
 from local.reaper import alive
-from tests.local.conftest import client
+from tests.local.conftest import client, until
 from tooling import envs
 
 TEST_ROLE = {"Version": "2012-10-17", "Statement": []}
-
-
-def until(condition: Callable[[], Any], what: str) -> Any:
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        if found := condition():
-            return found
-        time.sleep(0.05)
-    raise AssertionError(f"{what} did not happen")
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from local.cloud import LocalCloud
+from tests.local.conftest import until
 from tooling import envs
 
 ACCOUNT, REGION = "000000000000", "eu-west-1"
@@ -49,16 +50,6 @@ else:
     http.server.ThreadingHTTPServer(address, Handler).serve_forever()
 """
 names = (f"hooks-{number}" for number in itertools.count())
-
-
-def until(condition: Callable[[], Any], what: str) -> Any:
-    """The condition's first true value. Generous: the machine may be busy."""
-    deadline = time.monotonic() + 90
-    while time.monotonic() < deadline:
-        if found := condition():
-            return found
-        time.sleep(0.05)
-    raise AssertionError(f"{what} did not happen")
 
 
 # The contract itself ----------------------------------------------------------------------------------

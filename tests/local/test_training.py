@@ -21,6 +21,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from local.cloud import LocalCloud
+from tests.local.conftest import until
 
 BUCKET = "training-tests"
 ROLE = "arn:aws:iam::000000000000:role/training"
@@ -123,15 +124,6 @@ def request(script: str, instances: int = 1, **members: Any) -> dict[str, Any]:
 def channel(name: str, uri: str, distribution: str = "FullyReplicated") -> dict[str, Any]:
     source = {"S3DataType": "S3Prefix", "S3Uri": uri, "S3DataDistributionType": distribution}
     return {"ChannelName": name, "DataSource": {"S3DataSource": source}}
-
-
-def until(condition: Callable[[], Any], what: str) -> Any:
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        if found := condition():
-            return found
-        time.sleep(0.05)
-    raise AssertionError(f"{what} did not happen")
 
 
 def alive(pid: int) -> bool:
