@@ -19,8 +19,9 @@ import re
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Any, Protocol
 
 from local.emulator import alarms
@@ -162,8 +163,16 @@ def assumable(account: str, role_arn: str, service: str) -> bool:
     return False
 
 
-def denial(account: str, region: str, access_key: str, action: str, resource: str) -> str | None:
-    """IAM's sentence why the caller may not do this; None when it may, or when IAM is not enforced."""
+def denial(
+    account: str,
+    region: str,
+    access_key: str,
+    action: str,
+    resource: str,
+    about: Mapping[str, str] = MappingProxyType({}),
+) -> str | None:
+    """IAM's sentence why the caller may not do this; None when it may, or when IAM is not enforced. `about`
+    are values of the service's own condition keys."""
     if not enforcing():
         return None
     ask = touch(
@@ -171,7 +180,7 @@ def denial(account: str, region: str, access_key: str, action: str, resource: st
         "access_key_id", "iam_action", "service", "region", "resource_arn", "service_context",
     )  # fmt: skip
     # Only SageMaker asks here, and policies that let a role be passed say to whom.
-    about = {"iam:PassedToService": "sagemaker.amazonaws.com"} if action == "iam:PassRole" else {}
+    passed = {"iam:PassedToService": "sagemaker.amazonaws.com"} if action == "iam:PassRole" else {}
     explain = touch(
         "core.iam_actions.identity_denial_message", "action", "principal_arn", "resource", "explicit_deny"
     )
@@ -185,7 +194,7 @@ def denial(account: str, region: str, access_key: str, action: str, resource: st
                 action.partition(":")[0],
                 region,
                 resource_arn=resource,
-                service_context=about,
+                service_context=passed | dict(about),
             )
         if denied is None:
             return None

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 import threading
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from boto3.session import Session
@@ -61,11 +63,19 @@ class LocalPlatform:
                 )
             return self._clients[key]
 
-    def authorize(self, account: str, region: str, access_key: str, action: str, resource: str) -> None:
+    def authorize(
+        self,
+        account: str,
+        region: str,
+        access_key: str,
+        action: str,
+        resource: str,
+        about: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         if hooks.enforcing() and not access_key:
             # The emulator turns away who does not sign, but only at the services that it knows.
             raise ApiError("MissingAuthenticationTokenException", "Missing Authentication Token", 403)
-        denied = hooks.denial(account, region, access_key, action, resource)
+        denied = hooks.denial(account, region, access_key, action, resource, about)
         if denied:
             raise ApiError("AccessDeniedException", denied)
 

@@ -20,10 +20,12 @@ from local.sagemaker import models, records, registry, tags
 from local.sagemaker.api import ApiError, Context, invalid, now, operation, page
 from local.sagemaker.instances import clean
 from local.sagemaker.models import CONFIG
+from local.sagemaker.multi_model import checked_target
 from local.sagemaker.platform import Platform
 from local.sagemaker.quotas import setting
+from local.sagemaker.reply import Reply
 from local.sagemaker.serving import KIND as INSTANCES
-from local.sagemaker.serving import Fleet, Reply, ServingError, ThrottledError, Variant
+from local.sagemaker.serving import Fleet, ServingError, ThrottledError, Variant, multi_model
 from local.sagemaker.store import Record, Store
 from local.sagemaker.traffic import Traffic
 
@@ -126,7 +128,7 @@ def describe_endpoint(context: Context, params: dict[str, Any]) -> Record:
 
 
 def _described(spec: Record, fleet: Fleet) -> Record:
-    """A variant as it is: `CurrentInstanceCount` counts what runs, which is one container at most."""
+    """A variant as it is: `CurrentInstanceCount` counts the containers that run."""
     name = spec["VariantName"]
     weight = fleet.weights.get(name)
     shown: Record = {
@@ -138,7 +140,7 @@ def _described(spec: Record, fleet: Fleet) -> Record:
     if serverless := spec.get("ServerlessConfig"):
         return shown | {"CurrentServerlessConfig": serverless, "DesiredServerlessConfig": serverless}
     variant = fleet.variants.get(name)
-    running = int(variant is not None and variant.running)
+    running = variant.running if variant is not None else 0
     return shown | {"CurrentInstanceCount": running, "DesiredInstanceCount": spec["InitialInstanceCount"]}
 
 
@@ -262,14 +264,11 @@ def _resolved(context: Context, variant: Record) -> Record:
             f"{named} has several containers; inference pipelines are not built in the local cloud."
         )
     container = dict(definitions[0])
-    if container["Mode"] == "MultiModel":
-        raise ServingError(
-            f"{named} is in mode MultiModel; multi-model endpoints are not built in the local cloud."
-        )
     if package := container.get("ModelPackageName"):
         container = _packaged(context, container, package)
-    given = ("ServerlessConfig", "InitialInstanceCount", "ContainerStartupHealthCheckTimeoutInSeconds")
-    return records.summary(variant, "VariantName", "ModelName", "InitialVariantWeight", *given) | {
+    given = ("ServerlessConfig", "InitialInstanceCount", "VolumeSizeInGB")
+    patience = "ContainerStartupHealthCheckTimeoutInSeconds"
+    return records.summary(variant, "VariantName", "ModelName", "InitialVariantWeight", *given, patience) | {
         "ExecutionRoleArn": model["ExecutionRoleArn"],
         "Container": container,
         "Since": now(),
@@ -295,7 +294,8 @@ def _packaged(context: Context, container: Record, name: str) -> Record:
         inside, "ModelDataUrl", "ModelDataSource"
     )
     environment = inside.get("Environment", {}) | container["Environment"]
-    return {"Image": inside["Image"], "Environment": environment} | data
+    mode = records.summary(container, "Mode", "MultiModelConfig")
+    return {"Image": inside["Image"], "Environment": environment} | data | mode
 
 
 def _reweigh(context: Context, name: str, changes: dict[str, Record]) -> None:
@@ -307,10 +307,16 @@ def _reweigh(context: Context, name: str, changes: dict[str, Record]) -> None:
                 spec[member] = change[asked]
         if "ServerlessUpdateConfig" in change:
             spec["ServerlessConfig"] |= change["ServerlessUpdateConfig"]
-    fleet = _fleet(context, name)
-    if fleet is not None:
-        fleet.adjust(specs)
-    _advance(context, name, "InService", _Variants=specs)
+    fleet, reason = _fleet(context, name), None
+    try:
+        if fleet is not None:
+            fleet.adjust(specs)
+    except ServingError as error:  # what answered before still does
+        reason = _cut(error)
+    except Exception as error:  # whatever it is, the endpoint must not stay as it is for ever
+        logger.exception("Endpoint %s", name)
+        reason = _cut(error)
+    _advance(context, name, "InService", _Variants=specs, FailureReason=reason)
 
 
 def _delete(context: Context, name: str) -> None:
@@ -399,14 +405,20 @@ _EVENT_STATUS = {"InService": "IN_SERVICE", "OutOfService": "OUT_OF_SERVICE", "R
 
 
 _LIMIT, _SERVERLESS_LIMIT = 6 * 1024 * 1024, 4 * 1024 * 1024
+_TARGET_MODEL = "x-amzn-sagemaker-target-model"
 _TO_CONTAINER = (
-    *("content-type", "accept", "x-amzn-sagemaker-custom-attributes", "x-amzn-sagemaker-target-model"),
+    *("content-type", "accept", "x-amzn-sagemaker-custom-attributes", _TARGET_MODEL),
     *("x-amzn-sagemaker-inference-id", "x-amzn-sagemaker-session-id"),
 )
 _TO_CALLER = (
     *("Content-Type", "X-Amzn-SageMaker-Custom-Attributes", "X-Amzn-SageMaker-New-Session-Id"),
     "X-Amzn-SageMaker-Closed-Session-Id",
 )
+_CONDITIONS = {
+    _TARGET_MODEL: "sagemaker:TargetModel",
+    "x-amzn-sagemaker-target-variant": "sagemaker:TargetVariant",
+}
+"""What a policy for InvokeEndpoint may ask about, by the request's header."""
 _UNBUILT = {
     "x-amzn-sagemaker-target-container-hostname": "TargetContainerHostname",
     "x-amzn-sagemaker-enable-explanations": "EnableExplanations",
@@ -422,8 +434,9 @@ def invoke(context: Context, name: str, headers: Mapping[str, str], body: bytes)
     began = time.monotonic()
     arn = context.arn(ENDPOINT, name)
     if context.access_key is not None:
+        said = {key: headers[header] for header, key in _CONDITIONS.items() if headers.get(header)}
         context.platform.authorize(
-            context.account, context.region, context.access_key, "sagemaker:InvokeEndpoint", arn
+            context.account, context.region, context.access_key, "sagemaker:InvokeEndpoint", arn, said
         )
     unbuilt = {member: headers.get(header) for header, member in _UNBUILT.items()}
     records.refuse_unbuilt("InvokeEndpoint", unbuilt, *unbuilt)
@@ -471,16 +484,21 @@ def _ask(
             "1 validation error detected: Value at 'body' failed to satisfy constraint: "
             f"Member must have length less than or equal to {limit}"
         )
+    target = _target(variant, headers.get(_TARGET_MODEL))
     traffic = _traffic(context, name)
     reply, started, reason = None, False, ""
     try:
         started = variant.start()
         forwarded = {header: headers[header] for header in _TO_CONTAINER if header in headers}
-        reply = variant.ask(forwarded, body)
+        reply = variant.ask(forwarded, body, target)
         if len(reply.body) > limit:
             reply, reason = None, f"The response is larger than {limit} bytes."
     except ServingError as error:
         reason = str(error)
+    except ApiError as error:  # the model that the caller named cannot be had
+        refusal = Reply(error.status, {}, error.message.encode(), 0.0)
+        traffic.count(variant, refusal, time.monotonic() - began, started)
+        raise
     except TimeoutError:
         reason = (
             "Your invocation timed out while waiting for a response from container primary. Review the "
@@ -494,6 +512,15 @@ def _ask(
     given = {header.lower(): value for header, value in reply.headers.items()}
     answer = {header: given[header.lower()] for header in _TO_CALLER if header.lower() in given}
     return 200, answer | {"x-Amzn-Invoked-Production-Variant": variant.name}, reply.body
+
+
+def _target(variant: Variant, given: str | None) -> str | None:
+    """The model that a request is for, where the variant has many. Raises ApiError."""
+    if not multi_model(variant.spec):
+        return None
+    if given is None:
+        raise _refused("The endpoint hosts multiple models: the request must name one as TargetModel.")
+    return checked_target(given)
 
 
 def _model_error(context: Context, variant: Variant, reply: Reply | None, reason: str) -> Response:

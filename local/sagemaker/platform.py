@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Protocol
 
 from local.images.store import Image
@@ -32,8 +34,19 @@ class Platform(Protocol):
         """
         ...
 
-    def authorize(self, account: str, region: str, access_key: str, action: str, resource: str) -> None:
-        """Raises `ApiError` when the caller's policies do not grant `action` on `resource`."""
+    def authorize(
+        self,
+        account: str,
+        region: str,
+        access_key: str,
+        action: str,
+        resource: str,
+        about: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        """Raises `ApiError` when the caller's policies do not grant `action` on `resource`.
+
+        `about` are the condition keys of the service's own that a policy may ask about.
+        """
         ...
 
     def image(self, account: str, region: str, uri: str) -> Image:

@@ -26,6 +26,8 @@ DEFAULTS: dict[str, Any] = {
     "endpoint_log_interval": 0.5,  # between two deliveries of log lines and metrics
     "serverless_idle": 300.0,  # without a request, until a serverless container is stopped
     "invocation_timeout": 60.0,  # for a container to answer a request
+    "endpoint_volume_gb": 30.0,  # an instance's volume, unless its variant says; models fill it
+    "multi_model_busy": 4,  # requests under way on an instance, until another takes on its models too
     "notebook_transition": 0.5,  # between a notebook instance's statuses
 }
 """Each may be set in `Platform.settings`, while the cloud runs too."""

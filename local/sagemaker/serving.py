@@ -1,13 +1,15 @@
 """Containers that serve a model: fetched and started under the model's own role, asked, stopped.
 
-A `Server` is one container. A `Variant` is what an endpoint has of them: one that always runs, or one that
+A `Server` is one container. A `Variant` is what an endpoint has of them: one for each instance, or one that
 comes with the first request and goes after a while without any. A `Fleet` is all variants of one
-deployment. `hosting.py` decides which fleet an endpoint has.
+deployment. `hosting.py` decides which fleet an endpoint has. What a container of a multi-model endpoint holds
+is in `multi_model.py`.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import http.client
 import logging
 import random
@@ -18,7 +20,6 @@ import uuid
 import zlib
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,9 @@ from local.sagemaker import artifacts
 from local.sagemaker.api import ApiError, Context
 from local.sagemaker.instances import Instance, NoAddressError, pull, reserve
 from local.sagemaker.logs import LogWriter
+from local.sagemaker.multi_model import Measure, Models
 from local.sagemaker.quotas import setting
+from local.sagemaker.reply import Reply
 from local.sagemaker.store import Record
 
 KIND = "endpoints"
@@ -49,16 +52,6 @@ class ServingError(Exception):
 
 class ThrottledError(Exception):
     """All that a serverless variant may do at once is being done."""
-
-
-@dataclass(frozen=True)
-class Reply:
-    """A container's answer. `latency` is the seconds that the container took."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-    latency: float
 
 
 # Fetching
@@ -140,7 +133,12 @@ class Server:
 
     def __init__(self, context: Context, variant: Record, logs: LogWriter):
         self._context, self._variant, self._logs = context, variant, logs
-        self.stream = f"{variant['VariantName']}/{uuid.uuid4().hex}"
+        self.id = uuid.uuid4().hex
+        self.stream = f"{variant['VariantName']}/{self.id}"
+        self.models: Models | None = None
+        """What it has loaded, where it serves many models."""
+        self.busy = 0
+        """Requests under way; the variant counts them."""
         self._instance: Instance | None = None
         self._lock = threading.Lock()
         self._answers = False
@@ -169,12 +167,16 @@ class Server:
                 instance = self._instance = Instance(context.platform, KIND, reserve(1)[0])
             except NoAddressError as error:
                 raise ServingError(str(error)) from error
-        fetch_model(_client(context, "s3", role), container, instance.path("/opt/ml/model"))
         environment = (
             context.platform.credentials(context.account, context.region, role, SESSION)
             | {name: value for name, value in container["Environment"].items() if name not in _RESERVED}
             | {"SAGEMAKER_SAFE_PORT_RANGE": "20000-20999"}
         )
+        if multi_model(self._variant):
+            self.models = self._many(instance.path("/opt/ml/models"))
+            environment["SAGEMAKER_MULTI_MODEL"] = "true"
+        else:
+            fetch_model(_client(context, "s3", role), container, instance.path("/opt/ml/model"))
         with self._lock:
             self._check()
             try:
@@ -185,6 +187,24 @@ class Server:
                 raise ServingError(f"The container cannot be started: {error}") from error
         self._await_ping(instance)
         self._answers = True
+
+    def _many(self, folder: Path) -> Models:
+        context, variant = self._context, self._variant
+        folder.mkdir(exist_ok=True)
+
+        def fetch(target: str, place: Path) -> None:
+            url = f"{prefix_of(variant).rstrip('/')}/{target}"
+            try:
+                s3 = _client(context, "s3", variant["ExecutionRoleArn"])
+                fetch_model(s3, {"ModelDataUrl": url}, place)
+            except ServingError as error:
+                raise ApiError("ValidationError", str(error)) from error
+
+        def capacity() -> float:
+            return 1e9 * (variant.get("VolumeSizeInGB") or setting(context.platform, "endpoint_volume_gb"))
+
+        caching = variant["Container"].get("MultiModelConfig", {}).get("ModelCacheSetting", "Enabled")
+        return Models(self._http, fetch, folder, capacity, cached=caching == "Enabled")
 
     def _check(self) -> None:
         if self._stopped.is_set():
@@ -214,9 +234,12 @@ class Server:
         kind = "serverless" if self._variant.get("ServerlessConfig") else "endpoint"
         return given or setting(self._context.platform, f"{kind}_startup_timeout")
 
-    def ask(self, headers: Mapping[str, str], body: bytes) -> Reply:
-        """One `/invocations`. Raises OSError (TimeoutError too) or HTTPException where no answer comes."""
+    def ask(self, headers: Mapping[str, str], body: bytes, target: str | None = None) -> Reply:
+        """One invocation, of the model `target` where there are many. Raises OSError (TimeoutError too) or
+        HTTPException where no answer comes, and ApiError for a model that cannot be had."""
         timeout = setting(self._context.platform, "invocation_timeout")
+        if self.models is not None and target is not None:
+            return self.models.invoke(target, headers, body, timeout)
         return self._http("POST", "/invocations", headers, body, timeout)
 
     def _http(self, method: str, path: str, headers: Mapping[str, str], body: bytes, timeout: float) -> Reply:
@@ -246,11 +269,22 @@ class Server:
 # A variant
 
 
+def multi_model(variant: Record) -> bool:
+    """Whether a variant serves many models, of which a request names one."""
+    return variant["Container"].get("Mode") == "MultiModel"
+
+
+def prefix_of(variant: Record) -> str:
+    """The S3 address below which a variant's many models lie."""
+    container = variant["Container"]
+    return container.get("ModelDataUrl") or container["ModelDataSource"]["S3DataSource"]["S3Uri"]
+
+
 class Variant:
-    """What answers for one production variant. Requests that come while the container starts wait for it.
+    """What answers for one production variant. Requests that come while no container answers wait for one.
 
     A serverless one does at most `MaxConcurrency` at once, and its container goes after a while without a
-    request. A container that ended by itself is started again by the next request.
+    request. A container that ended by itself is replaced with the next request.
     """
 
     def __init__(self, context: Context, endpoint: str, variant: Record):
@@ -263,14 +297,14 @@ class Variant:
             self.group,
             setting(context.platform, "endpoint_log_interval"),
         )
-        self._starting = threading.Lock()  # held while a container starts
+        self._starting = threading.Lock()  # held while containers start
         self._state = threading.Condition()  # guards what follows
-        self._server: Server | None = None
+        self._servers: list[Server] = []
         self._busy = 0
         self._used = time.monotonic()
         self._closed = False
         self.setup = 0.0
-        """Seconds that the last start of a container took."""
+        """Seconds that the last start of containers took."""
         if self.serverless:
             threading.Thread(target=self._idle, name=f"idle {endpoint}", daemon=True).start()
 
@@ -279,33 +313,66 @@ class Variant:
         return self.spec.get("ServerlessConfig")
 
     @property
-    def running(self) -> bool:
-        return self._server is not None and self._server.running
+    def wanted(self) -> int:
+        """How many containers there should be while requests come."""
+        return 1 if self.serverless else self.spec["InitialInstanceCount"]
+
+    @property
+    def running(self) -> int:
+        """How many containers answer."""
+        with self._state:
+            return sum(server.running for server in self._servers)
 
     @property
     def stream(self) -> str:
-        return self._server.stream if self._server else f"{self.name}/none"
+        """The log stream of one of its containers."""
+        with self._state:
+            return self._servers[0].stream if self._servers else f"{self.name}/none"
 
     def start(self) -> bool:
-        """See to it that the container answers; True if it had to be started. Raises ServingError."""
-        if self.running:
+        """See to it that a container answers; True if it had to be started. Raises ServingError."""
+        running = self.running
+        if running == self.wanted:
             return False
+        if running:  # some answer; what is missing comes beside them
+            if not self._starting.locked():
+                threading.Thread(target=self._refill, name=f"refill {self.name}", daemon=True).start()
+            return False
+        return self.fill()
+
+    def fill(self) -> bool:
+        """Start and stop containers until as many answer as are wanted; True if one was started. Raises
+        ServingError, and then those that had answered go on."""
         with self._starting:
-            if self.running:
-                return False
             began = time.monotonic()
             with self._state:
                 if self._closed:
                     raise ServingError("The production variant was removed.")
-                before, self._server = self._server, Server(self._context, self.spec, self._logs)
-                server = self._server
-            if before is not None:
-                before.stop()  # it ended by itself, and its files are still here
-            server.start()
-            self.setup = time.monotonic() - began
+                running = [server for server in self._servers if server.running]
+                missing = self.wanted - len(running)
+                ended = [server for server in self._servers if server not in running]
+                fresh = [Server(self._context, self.spec, self._logs) for _ in range(missing)]
+                surplus = running[self.wanted :]
+                self._servers = running[: self.wanted] + fresh
+            for server in ended:
+                server.stop()  # it ended by itself, and its files are still here
+            if fresh:
+                with ThreadPoolExecutor(max_workers=len(fresh)) as pool:
+                    list(pool.map(Server.start, fresh))
+                self.setup = time.monotonic() - began
             with self._state:
                 self._used = time.monotonic()
-            return True
+                timeout = setting(self._context.platform, "invocation_timeout")
+                self._state.wait_for(lambda: not any(each.busy for each in surplus), timeout)
+            for server in surplus:
+                server.stop()
+            return bool(fresh)
+
+    def _refill(self) -> None:
+        try:
+            self.fill()
+        except ServingError as error:  # the next request tries again
+            logger.warning("Variant %s: %s", self.name, error)
 
     @contextlib.contextmanager
     def turn(self) -> Iterator[bool]:
@@ -326,12 +393,41 @@ class Variant:
                 self._used = time.monotonic()
                 self._state.notify_all()
 
-    def ask(self, headers: Mapping[str, str], body: bytes) -> Reply:
+    def ask(self, headers: Mapping[str, str], body: bytes, target: str | None = None) -> Reply:
         """Raises what `Server.ask` raises."""
-        server = self._server
-        if server is None:
+        with self._state:
+            server = self._choose(target)
+            server.busy += 1
+        try:
+            return server.ask(headers, body, target)
+        finally:
+            with self._state:
+                server.busy -= 1
+                self._state.notify_all()
+
+    def _choose(self, target: str | None) -> Server:
+        """The container for a request: the least busy one. Of many models each has its own order of the
+        instances, so that it stays where it is loaded while instances come and go, and another one takes it
+        on when the first has its hands full."""
+        running = [server for server in self._servers if server.running]
+        if not running:
             raise ConnectionError("The container is not there.")
-        return server.ask(headers, body)
+        if target is None:
+            return min(running, key=lambda server: server.busy)
+        order = sorted(running, key=lambda server: hashlib.sha256(f"{server.id} {target}".encode()).digest())
+        full = setting(self._context.platform, "multi_model_busy")
+        return next((server for server in order if server.busy < full), min(order, key=lambda s: s.busy))
+
+    def loaded(self) -> list[list[str]]:
+        """The models that each instance has loaded, where there are many."""
+        with self._state:
+            return [server.models.loaded() for server in self._servers if server.models is not None]
+
+    def measures(self) -> list[Measure]:
+        """What loading and unloading models took since the last call."""
+        with self._state:
+            several = [server.models for server in self._servers if server.models is not None]
+        return [measure for models in several for measure in models.measures()]
 
     def _idle(self) -> None:
         while True:
@@ -340,23 +436,27 @@ class Variant:
                     return
                 allowed = setting(self._context.platform, "serverless_idle")
                 left = self._used + allowed - time.monotonic()
-                if self._busy or left > 0 or not self.running:
+                running = any(server.running for server in self._servers)
+                if self._busy or left > 0 or not running:
                     # At most a second, as the setting may change meanwhile.
                     self._state.wait(min(1.0, left) if left > 0 else 1.0)
                     continue
-                server, self._server = self._server, None
-            if server is not None:
+                servers, self._servers = self._servers, []
+            for server in servers:
                 server.stop()
 
     def close(self, drain: float = 0.0) -> None:
-        """End the container, after the requests under way or `drain` seconds. New requests are refused."""
+        """End the containers, after the requests under way or `drain` seconds. New requests are refused."""
         with self._state:
             self._closed = True
             self._state.notify_all()
             self._state.wait_for(lambda: self._busy == 0, timeout=drain)
-            server = self._server
-        if server is not None:
-            server.stop()
+            servers = list(self._servers)
+        threads = [threading.Thread(target=server.stop) for server in servers]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
         self._logs.close()
 
 
@@ -374,7 +474,7 @@ class Fleet:
         """Start all variants. Raises ServingError of the first that cannot, having closed all."""
         try:
             with ThreadPoolExecutor(max_workers=len(self.variants)) as pool:
-                list(pool.map(Variant.start, self.variants.values()))
+                list(pool.map(Variant.fill, self.variants.values()))
         except BaseException:
             self.close()
             raise
@@ -388,10 +488,14 @@ class Fleet:
         return self.variants[random.choices(names, weights)[0]]  # noqa: S311 - traffic, not secrets
 
     def adjust(self, specs: list[Record]) -> None:
-        """Take over weights and serverless limits from changed specifications of the same variants."""
+        """Take over weights, numbers of instances and serverless limits from changed specifications of the
+        same variants. Raises ServingError where an instance does not come up; the others serve."""
         for spec in specs:
             self.weights[spec["VariantName"]] = spec["InitialVariantWeight"]
-            self.variants[spec["VariantName"]].spec = spec
+            variant = self.variants[spec["VariantName"]]
+            variant.spec = spec
+            if not variant.serverless:
+                variant.fill()
 
     def close(self, drain: float = 0.0) -> None:
         with ThreadPoolExecutor(max_workers=len(self.variants)) as pool:

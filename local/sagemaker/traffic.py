@@ -10,9 +10,11 @@ from typing import Any
 from local.sagemaker.api import Context
 from local.sagemaker.metrics import BATCH
 from local.sagemaker.quotas import setting
-from local.sagemaker.serving import SESSION, Reply, Variant
+from local.sagemaker.reply import Reply
+from local.sagemaker.serving import SESSION, Variant
 
 NAMESPACE = "AWS/SageMaker"
+OF_INSTANCES = "/aws/sagemaker/Endpoints"
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +28,7 @@ class Traffic:
     def __init__(self, context: Context, endpoint: str):
         self._context, self._endpoint = context, endpoint
         self._lock = threading.Lock()
-        self._unsent: list[dict[str, Any]] = []
+        self._unsent: list[tuple[str, dict[str, Any]]] = []
         self._thread: threading.Thread | None = None
         self._closed = threading.Event()
 
@@ -36,7 +38,7 @@ class Traffic:
         status = reply.status if reply else 500
         values: list[tuple[str, float, str]] = [
             ("Invocations", 1, "Count"),
-            ("InvocationsPerInstance", 1, "Count"),
+            ("InvocationsPerInstance", 1 / max(1, variant.running), "Count"),
             ("Invocation4XXErrors", float(400 <= status < 500), "Count"),
             ("Invocation5XXErrors", float(status >= 500), "Count"),
             ("InvocationModelErrors", float(not 200 <= status < 300), "Count"),
@@ -46,17 +48,18 @@ class Traffic:
             values.append(("OverheadLatency", (seconds - reply.latency) * 1e6, "Microseconds"))
         if started and variant.serverless:
             values.append(("ModelSetupTime", variant.setup * 1e6, "Microseconds"))
+        values += variant.measures()
+        loaded = [("LoadedModelCount", float(len(each)), "Count") for each in variant.loaded()]
         dimensions = [
             {"Name": "EndpointName", "Value": self._endpoint},
             {"Name": "VariantName", "Value": variant.name},
         ]
         moment = round(time.time(), 3)
         with self._lock:
-            for name, value, unit in values:
-                self._unsent.append(
-                    {"MetricName": name, "Value": value, "Unit": unit, "Timestamp": moment}
-                    | {"Dimensions": dimensions}
-                )
+            for namespace, found in ((NAMESPACE, values), (OF_INSTANCES, loaded)):
+                for name, value, unit in found:
+                    datum = {"MetricName": name, "Value": value, "Unit": unit, "Timestamp": moment}
+                    self._unsent.append((namespace, datum | {"Dimensions": dimensions}))
             if self._thread is None and not self._closed.is_set():
                 self._thread = threading.Thread(target=self._deliver, name="traffic", daemon=True)
                 self._thread.start()
@@ -72,8 +75,10 @@ class Traffic:
                     return
             try:
                 client = context.platform.client("cloudwatch", context.account, context.region, "", SESSION)
-                for start in range(0, len(values), BATCH):
-                    client.put_metric_data(Namespace=NAMESPACE, MetricData=values[start : start + BATCH])
+                for namespace in (NAMESPACE, OF_INSTANCES):
+                    data = [datum for of, datum in values if of == namespace]
+                    for start in range(0, len(data), BATCH):
+                        client.put_metric_data(Namespace=namespace, MetricData=data[start : start + BATCH])
             except Exception as error:  # a lost count does not fail an invocation
                 logger.warning("No metrics of endpoint %s: %s", self._endpoint, error)
 

@@ -39,12 +39,13 @@ def until(reached: Callable[[], Any]) -> Any:
 class Bench:
     """Clients of a cloud, and what a model needs there."""
 
-    def __init__(self, cloud: LocalCloud):
-        self.cloud = cloud
+    def __init__(self, cloud: LocalCloud, container: Path = CONTAINER):
+        self.cloud, self.container = cloud, container
+        self.name = container.name.replace("_", "-")
         self.sagemaker = self.client("sagemaker")
         self.runtime = self.client("sagemaker-runtime")
         self.image = self._push()
-        self.bucket = "models"
+        self.bucket = f"{self.name}-models"
         s3 = self.client("s3")
         s3.create_bucket(Bucket=self.bucket, CreateBucketConfiguration={"LocationConstraint": REGION})
         self.role = self.new_role("serves", *self.grants())
@@ -63,10 +64,10 @@ class Bench:
 
     def _push(self) -> str:
         ecr = self.client("ecr")
-        ecr.create_repository(repositoryName="serves")
-        address = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/serves:latest"
+        ecr.create_repository(repositoryName=self.name)
+        address = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/{self.name}:latest"
         env = os.environ | self.cloud.env()
-        for arguments in (["build", "--tag", address, str(CONTAINER)], ["push", address]):
+        for arguments in (["build", "--tag", address, str(self.container)], ["push", address]):
             subprocess.run([env["CDK_DOCKER"], *arguments], env=env, check=True, capture_output=True)
         return address
 

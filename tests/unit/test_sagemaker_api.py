@@ -24,7 +24,9 @@ class Platform:
         self.settings: dict[str, Any] = {}
         self.granted, self.asked = granted, []
 
-    def authorize(self, account: str, region: str, access_key: str, action: str, resource: str) -> None:
+    def authorize(
+        self, account: str, region: str, access_key: str, action: str, resource: str, about: Any = None
+    ) -> None:
         self.asked.append((action, resource))
         if self.granted is not None and (action, resource) not in self.granted:
             raise ApiError("AccessDeniedException", f"not authorized to perform: {action}")

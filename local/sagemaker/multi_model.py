@@ -1,0 +1,280 @@
+"""What one container of a multi-model endpoint has: models fetched, loaded, and let go of.
+
+As on AWS there are two places. Loading brings a model into the container's memory and needs its files on the
+instance's volume. A container that answers 507 has no memory left: the least recently used model is unloaded,
+and its files stay for the next time. Files go when the volume is full. So an archive that is replaced
+in S3 is fetched again only after the old one's files went: give a new model a new key.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import json
+import logging
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Protocol
+
+from local.sagemaker.api import ApiError
+from local.sagemaker.reply import Reply
+
+LOAD_TIMEOUT = 360.0
+"""Seconds that the service gives a model to load; a caller is told to come again long before."""
+LONGEST_TARGET = 1_024
+
+logger = logging.getLogger(__name__)
+
+Measure = tuple[str, float, str]
+"""Name, value and unit of a metric."""
+
+
+class Ask(Protocol):
+    """One request to the container."""
+
+    def __call__(
+        self, method: str, path: str, headers: Mapping[str, str], body: bytes, timeout: float
+    ) -> Reply: ...
+
+
+class Refused(Exception):
+    """The container does not load a model; `reply` is what it said."""
+
+    def __init__(self, reply: Reply):
+        super().__init__(reply.status)
+        self.reply = reply
+
+
+class Model:
+    """One model on one instance. `lock` is held while it is brought or taken away."""
+
+    def __init__(self, target: str, folder: Path):
+        self.target = target
+        self.name = hashlib.sha256(target.encode()).hexdigest()[:32]
+        self.folder = folder / self.name
+        self.lock = threading.Lock()
+        self.size = 0
+        """Bytes on the volume; 0 when it is not there."""
+        self.loaded = False
+        self.users = 0
+        self.used = 0.0
+        self.coming: Coming | None = None
+
+
+class Coming:
+    """A model on its way into the container, and all who wait for it."""
+
+    def __init__(self) -> None:
+        self.done = threading.Event()
+        self.error: Exception | None = None
+
+
+class Models:
+    """The models of one container. Safe from any thread.
+
+    `fetch(target, folder)` puts a model's files into a folder; `capacity()` is the volume's size in bytes;
+    with `cached` false a model goes as soon as nobody uses it.
+    """
+
+    def __init__(
+        self,
+        ask: Ask,
+        fetch: Callable[[str, Path], None],
+        folder: Path,
+        capacity: Callable[[], float],
+        cached: bool,
+    ):
+        self._ask, self._fetch, self._folder = ask, fetch, folder
+        self._capacity, self._cached = capacity, cached
+        self._lock = threading.Lock()  # guards what follows; never held while something is waited for
+        self._models: dict[str, Model] = {}
+        self._measures: list[Measure] = []
+
+    def invoke(self, target: str, headers: Mapping[str, str], body: bytes, timeout: float) -> Reply:
+        """Ask a model, loading it before where that is needed. `Reply` may also be the container's refusal to
+        load it. Raises ApiError for a model that cannot be fetched, or not in time, and what the request
+        to the container raises."""
+        began = time.monotonic()
+        try:
+            with self._held(target, timeout) as model:
+                left = max(0.001, timeout - (time.monotonic() - began))
+                return self._ask("POST", f"/models/{model.name}/invoke", headers, body, left)
+        except Refused as refused:
+            return refused.reply
+
+    def loaded(self) -> list[str]:
+        """The targets in the container's memory."""
+        with self._lock:
+            return [model.target for model in self._models.values() if model.loaded]
+
+    def measures(self) -> list[Measure]:
+        """What was measured since the last call."""
+        with self._lock:
+            taken, self._measures = self._measures, []
+        return taken
+
+    @contextmanager
+    def _held(self, target: str, timeout: float) -> Iterator[Model]:
+        """The model, loaded, and not taken away within."""
+        with self._lock:
+            model = self._models.setdefault(target, Model(target, self._folder))
+            model.users += 1
+            hit = model.loaded
+        try:
+            self._measure("ModelCacheHit", float(hit), "Count")
+            if not hit:
+                self._await(model, timeout)
+            yield model
+        finally:
+            with self._lock:
+                model.users -= 1
+                model.used = time.monotonic()
+            if not self._cached and not model.users:
+                self._remove(model)
+            self._forget(model)
+
+    def _await(self, model: Model, timeout: float) -> None:
+        """Wait until it is loaded. It goes on loading when the caller does not wait so long."""
+        began = time.monotonic()
+        with self._lock:
+            if model.loaded:
+                return
+            coming = model.coming
+            if coming is None:
+                coming = model.coming = Coming()
+                model.users += 1  # the loading itself
+                threading.Thread(target=self._bring, args=(model, coming), daemon=True).start()
+        in_time = coming.done.wait(timeout)
+        self._measure("ModelLoadingWaitTime", (time.monotonic() - began) * 1e6, "Microseconds")
+        if not in_time:
+            raise ApiError(
+                "ModelNotReadyException",
+                "The target model is being downloaded or loaded. Wait and try your request again.",
+                429,
+            )
+        if coming.error is not None:
+            raise coming.error
+
+    def _bring(self, model: Model, coming: Coming) -> None:
+        try:
+            with model.lock:
+                if not model.size:
+                    self._download(model)
+                self._load(model)
+        except Exception as error:  # for those who wait
+            coming.error = error
+        finally:
+            with self._lock:
+                model.users -= 1
+                model.used = time.monotonic()
+                model.coming = None
+            coming.done.set()
+            self._forget(model)
+
+    def _download(self, model: Model) -> None:
+        with self._timed("ModelDownloadingTime"):
+            place = model.folder / "model"
+            try:
+                place.mkdir(parents=True, exist_ok=True)
+                self._fetch(model.target, place)
+                size = sum(each.lstat().st_size for each in place.rglob("*")) or 1
+                while self._stored() + size > self._capacity():
+                    victim = self._least_recent(lambda other: bool(other.size) and other is not model)
+                    if victim is None:
+                        raise Refused(_no_room(model, "the instance's volume has no room for it"))
+                    self._remove(victim)
+                model.size = size
+            except BaseException:
+                shutil.rmtree(model.folder, ignore_errors=True)
+                raise
+
+    def _load(self, model: Model) -> None:
+        url = str(model.folder / "model")
+        request = json.dumps({"model_name": model.name, "url": url}).encode()
+        kind = {"Content-Type": "application/json"}
+        while True:
+            with self._timed("ModelLoadingTime"):
+                reply = self._ask("POST", "/models", kind, request, LOAD_TIMEOUT)
+            if reply.status in (200, 409):
+                model.loaded = True
+                return
+            victim = None
+            if reply.status == 507:
+                victim = self._least_recent(lambda other: other.loaded and other is not model)
+            if victim is None:
+                if reply.status != 507:  # nothing wrong with the files of a model that does not fit just now
+                    self._delete_files(model)
+                raise Refused(reply)
+            with victim.lock:
+                self._unload(victim)
+
+    def _least_recent(self, fits: Callable[[Model], bool]) -> Model | None:
+        with self._lock:
+            idle = [model for model in self._models.values() if not model.users and fits(model)]
+        return min(idle, key=lambda model: model.used, default=None)
+
+    def _unload(self, model: Model) -> None:
+        """With the model's lock. Who asks for it from now on loads it again."""
+        with self._lock:
+            if model.users or not model.loaded:
+                return  # somebody came for it meanwhile
+            model.loaded = False
+        with self._timed("ModelUnloadingTime"):
+            reply = self._ask("DELETE", f"/models/{model.name}", {}, b"", LOAD_TIMEOUT)
+        if reply.status not in (200, 404):
+            logger.warning("Unloading %s answered %s: %s", model.target, reply.status, reply.body[:200])
+
+    def _remove(self, model: Model) -> None:
+        """Take a model away, files and all, unless somebody uses it."""
+        with model.lock:
+            try:
+                self._unload(model)
+            except (OSError, http.client.HTTPException) as error:
+                logger.warning("Unloading %s: %s", model.target, error)  # the container ends, or has
+            with self._lock:
+                if model.users or model.loaded:
+                    return
+            self._delete_files(model)
+        self._forget(model)
+
+    def _delete_files(self, model: Model) -> None:
+        shutil.rmtree(model.folder, ignore_errors=True)
+        model.size = 0
+
+    def _forget(self, model: Model) -> None:
+        """Drop what holds nothing: a target is whatever a caller says, and most may not exist."""
+        with self._lock:
+            known = self._models.get(model.target) is model
+            if known and not (model.users or model.loaded or model.size):
+                del self._models[model.target]
+
+    def _stored(self) -> int:
+        with self._lock:
+            return sum(model.size for model in self._models.values())
+
+    def _measure(self, *measure: str | float) -> None:
+        with self._lock:
+            self._measures.append(measure)  # type: ignore[arg-type]
+
+    @contextmanager
+    def _timed(self, name: str) -> Iterator[None]:
+        began = time.monotonic()
+        yield
+        self._measure(name, (time.monotonic() - began) * 1e6, "Microseconds")
+
+
+def _no_room(model: Model, why: str) -> Reply:
+    return Reply(507, {}, f"Model {model.target} cannot be loaded: {why}.".encode(), 0.0)
+
+
+def checked_target(target: str) -> str:
+    """The target, without the slash that it may begin with. Raises ApiError for one that is not a path below
+    the endpoint's prefix."""
+    parts = target.removeprefix("/").split("/")
+    if not target.isprintable() or {"", ".", ".."} & set(parts) or len(target) > LONGEST_TARGET:
+        raise ApiError("ValidationError", f"TargetModel '{target}' is not the relative path of a model.")
+    return "/".join(parts)

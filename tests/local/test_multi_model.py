@@ -1,0 +1,384 @@
+"""Many models behind one endpoint, through plain boto3: what is loaded, what goes, who may ask for what."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from local.cloud import LocalCloud
+from local.sagemaker import quotas
+from tests.local.hosting_bench import Bench, alive, archive, unique, until
+
+CONTAINER = Path(__file__).parent / "multi_model_container"
+
+
+class Many(Bench):
+    """A bench whose endpoints serve every archive below a prefix of their own."""
+
+    def serve(
+        self,
+        *models: str,
+        capacity: int = 100,
+        instances: int = 1,
+        cached: bool = True,
+        role: str | None = None,
+        load_seconds: float = 0.0,
+    ) -> tuple[str, str]:
+        """Endpoint and prefix. There is a model `<name>.tar.gz`, with the name as its text, for each name."""
+        prefix = unique("adapters")
+        for name in models:
+            self.put_model(prefix, f"{name}.tar.gz", name)
+        definition = {
+            "Image": self.image,
+            "Mode": "MultiModel",
+            "ModelDataUrl": f"s3://{self.bucket}/{prefix}/",
+            "Environment": {"CAPACITY": str(capacity), "LOAD_SECONDS": str(load_seconds)},
+        }
+        if not cached:
+            definition["MultiModelConfig"] = {"ModelCacheSetting": "Disabled"}
+        model = self.model(role=role, **definition)
+        size = {"InstanceType": "ml.m5.large", "InitialInstanceCount": instances}
+        config = self.config({"VariantName": "AllTraffic", "ModelName": model} | size)
+        return self.endpoint(config), prefix
+
+    def put_model(self, prefix: str, target: str, text: str, **files: str) -> None:
+        self.put(f"{prefix}/{target}", archive({"model.txt": text} | files))
+
+    def text(self, endpoint: str, target: str) -> str:
+        return self.ask(endpoint, TargetModel=target)["model"]["model.txt"]
+
+    def total(self, endpoint: str, metric: str, namespace: str = "AWS/SageMaker") -> dict[str, float]:
+        now = datetime.now(UTC)
+        found = self.client("cloudwatch").get_metric_statistics(
+            Namespace=namespace,
+            MetricName=metric,
+            Dimensions=[
+                {"Name": "EndpointName", "Value": endpoint},
+                {"Name": "VariantName", "Value": "AllTraffic"},
+            ],
+            StartTime=now - timedelta(minutes=10),
+            EndTime=now + timedelta(minutes=1),
+            Period=3600,
+            Statistics=["Sum", "SampleCount", "Maximum"],
+        )["Datapoints"]
+        return found[0] if found else {"Sum": 0.0, "SampleCount": 0.0, "Maximum": 0.0}
+
+
+@pytest.fixture(scope="module")
+def bench(cloud: LocalCloud) -> Many:
+    return Many(cloud, CONTAINER)
+
+
+@pytest.fixture
+def settings(cloud: LocalCloud) -> Iterator[Any]:
+    """Sets the cloud's settings for one test."""
+    yield cloud.configure
+    cloud.configure(**dict.fromkeys(quotas.DEFAULTS))
+
+
+def refused(bench: Many, endpoint: str, request: Any = None, **said: str) -> dict[str, Any]:
+    with pytest.raises(ClientError) as error:
+        bench.ask(endpoint, request, **said)
+    return error.value.response
+
+
+# What is loaded
+
+
+def test_a_model_is_loaded_with_its_first_request_and_asked_as_sagemaker_does(bench: Many) -> None:
+    # Given an endpoint over a prefix, and one model in a folder of its own
+    endpoint, prefix = bench.serve("first")
+    bench.put_model(prefix, "somebody/their-own.tar.gz", "two")  # added while it serves
+
+    # When both are asked, one of them twice
+    one = bench.ask(endpoint, TargetModel="first.tar.gz")
+    bench.ask(endpoint, TargetModel="first.tar.gz")
+    two = bench.ask(endpoint, TargetModel="somebody/their-own.tar.gz")
+
+    # Then each was loaded once, from where SageMaker puts it, and knows what it is asked as
+    assert one["model"] == {"model.txt": "first"}
+    assert one["url"].endswith(f"/models/{one['name']}/model")
+    assert one["multi_model"] == "true"
+    assert two["model"] == {"model.txt": "two"}
+    assert two["loads"] == ["first", "two"]
+    assert two["name"] != one["name"]
+    assert two["headers"]["x-amzn-sagemaker-target-model"] == "somebody/their-own.tar.gz"
+    assert two["headers"]["content-type"] == "application/json"
+
+
+def test_first_requests_that_come_together_load_a_model_once(bench: Many) -> None:
+    endpoint, _ = bench.serve("slow", load_seconds=0.5)
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda _: bench.ask(endpoint, TargetModel="slow.tar.gz"), range(8)))
+
+    assert all(answer["loads"] == ["slow"] for answer in answers)
+
+
+def test_a_model_that_takes_longer_than_a_caller_waits_goes_on_loading(bench: Many, settings: Any) -> None:
+    endpoint, _ = bench.serve("slow", load_seconds=1.5)
+    settings(invocation_timeout=0.3)
+
+    answer = refused(bench, endpoint, TargetModel="slow.tar.gz")
+    assert answer["Error"]["Code"] == "ModelNotReadyException"
+    assert answer["ResponseMetadata"]["HTTPStatusCode"] == 429
+
+    def ready() -> Any:
+        try:
+            return bench.ask(endpoint, TargetModel="slow.tar.gz")
+        except ClientError:
+            return None
+
+    assert until(ready)["loads"] == ["slow"]
+
+
+def test_metrics_say_what_was_loaded_and_how_long_it_took(bench: Many) -> None:
+    # Given two models where one fits, asked in turn
+    endpoint, _ = bench.serve("one", "two", capacity=1)
+    for target in ("one", "one", "two"):
+        bench.text(endpoint, f"{target}.tar.gz")
+
+    # Then one of three was there already, two were fetched and loaded, one was unloaded
+    until(lambda: bench.total(endpoint, "ModelCacheHit")["SampleCount"] == 3)
+    assert bench.total(endpoint, "ModelCacheHit")["Sum"] == 1
+    assert bench.total(endpoint, "Invocations")["Sum"] == 3
+    assert bench.total(endpoint, "InvocationsPerInstance")["Sum"] == 3
+    for name in ("ModelDownloadingTime", "ModelLoadingWaitTime"):
+        assert bench.total(endpoint, name)["SampleCount"] == 2
+        assert bench.total(endpoint, name)["Sum"] > 0
+    assert bench.total(endpoint, "ModelLoadingTime")["SampleCount"] == 3  # one answered that it does not fit
+    assert bench.total(endpoint, "ModelUnloadingTime")["SampleCount"] == 1
+    assert bench.total(endpoint, "ModelLatency")["Sum"] > 0
+    assert bench.total(endpoint, "OverheadLatency")["Sum"] > 0
+    assert bench.total(endpoint, "LoadedModelCount", "/aws/sagemaker/Endpoints")["Maximum"] == 1
+
+
+# What is let go
+
+
+def test_what_does_not_fit_in_memory_takes_the_place_of_what_was_used_least_recently(bench: Many) -> None:
+    # Given memory for two of three models, of which the first was asked last
+    endpoint, prefix = bench.serve(*"abc", capacity=2)
+    for target in "aba":
+        bench.text(endpoint, f"{target}.tar.gz")
+
+    # When a third comes and then each again
+    for target in "cab":
+        bench.text(endpoint, f"{target}.tar.gz")
+
+    # Then the second gave way, not the first; and its files had stayed: an archive that was
+    # replaced meanwhile is not fetched again, as on AWS
+    bench.put_model(prefix, "c.tar.gz", "another")
+    bench.text(endpoint, "b.tar.gz")
+    last = bench.ask(endpoint, TargetModel="c.tar.gz")
+    assert last["loads"] == ["a", "b", "c", "b", "c"]
+    assert last["model"]["model.txt"] == "c"
+
+
+def test_a_full_volume_lets_go_of_files_as_well(bench: Many, settings: Any) -> None:
+    # Given a volume for two models of a kilobyte
+    settings(endpoint_volume_gb=2_500 / 1e9)
+    endpoint, prefix = bench.serve()
+    for name in "abc":
+        bench.put_model(prefix, f"{name}.tar.gz", name * 1000)
+    asked = {name: bench.ask(endpoint, TargetModel=f"{name}.tar.gz") for name in "abc"}
+
+    # Then the first model's files are gone, and it is fetched anew with its next request
+    assert not Path(asked["a"]["url"]).exists()
+    assert Path(asked["c"]["url"]).exists()
+    bench.put_model(prefix, "a.tar.gz", "new")
+    assert bench.text(endpoint, "a.tar.gz") == "new"
+
+    # And what is larger than the volume is refused, as a container without memory would
+    bench.put_model(prefix, "large.tar.gz", "x" * 3_000)
+    answer = refused(bench, endpoint, TargetModel="large.tar.gz")
+    assert (answer["Error"]["Code"], answer["OriginalStatusCode"]) == ("ModelError", 507)
+    assert bench.text(endpoint, "a.tar.gz") == "new"
+
+
+def test_a_model_that_is_being_asked_stays_and_what_finds_no_room_is_told_so(bench: Many) -> None:
+    endpoint, _ = bench.serve("busy", "other", capacity=1)
+    bench.text(endpoint, "busy.tar.gz")
+
+    with ThreadPoolExecutor(1) as pool:
+        long = pool.submit(bench.ask, endpoint, {"sleep": 1.5}, TargetModel="busy.tar.gz")
+        time.sleep(0.3)
+        answer = refused(bench, endpoint, TargetModel="other.tar.gz")
+        assert long.result()["model"]["model.txt"] == "busy"
+
+    assert (answer["Error"]["Code"], answer["OriginalStatusCode"]) == ("ModelError", 507)
+    assert "no memory left" in answer["OriginalMessage"]
+    assert bench.text(endpoint, "other.tar.gz") == "other"  # and afterwards there is room
+
+
+def test_without_caching_a_model_goes_after_each_request(bench: Many) -> None:
+    endpoint, prefix = bench.serve("one", cached=False)
+    asked = bench.ask(endpoint, TargetModel="one.tar.gz")
+    assert not Path(asked["url"]).exists()
+
+    bench.put_model(prefix, "one.tar.gz", "after")
+
+    assert bench.text(endpoint, "one.tar.gz") == "after"
+
+
+def test_many_callers_of_more_models_than_fit_all_get_their_own(bench: Many) -> None:
+    """Loading, unloading and asking at once: nobody is answered by another's model, nobody waits for ever."""
+    endpoint, _ = bench.serve(*(f"m{number}" for number in range(12)), capacity=6)
+    wrong: list[str] = []
+
+    def call(number: int) -> None:
+        name = f"m{number * 7 % 12}"
+        try:
+            if bench.text(endpoint, f"{name}.tar.gz") != name:
+                wrong.append(name)
+        except ClientError as error:
+            wrong.append(str(error))
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(call, range(120)))
+    assert not wrong
+
+
+# What is refused
+
+
+def test_what_cannot_be_fetched_is_the_callers_mistake(bench: Many) -> None:
+    endpoint, prefix = bench.serve("here")
+    bench.put(f"{prefix}/broken.tar.gz", b"this is no archive")
+    bench.put("secret.tar.gz", archive({"model.txt": "beside the prefix"}))
+
+    missing = refused(bench, endpoint, TargetModel="nowhere.tar.gz")
+    assert missing["Error"]["Code"] == "ValidationError"
+    assert missing["ResponseMetadata"]["HTTPStatusCode"] == 400
+    assert "Failed to download model data" in missing["Error"]["Message"]
+    assert "Failed to extract" in refused(bench, endpoint, TargetModel="broken.tar.gz")["Error"]["Message"]
+    for target in ("../secret.tar.gz", "a/../../secret.tar.gz", "..", "a//here.tar.gz", "./here.tar.gz"):
+        answer = refused(bench, endpoint, TargetModel=target)
+        assert answer["Error"]["Code"] == "ValidationError", target
+        assert "relative path" in answer["Error"]["Message"], target
+    assert "must name one" in refused(bench, endpoint)["Error"]["Message"]
+    # and nothing of that keeps the endpoint from what it can do
+    assert bench.text(endpoint, "here.tar.gz") == "here"
+
+
+def test_what_the_container_does_not_take_is_a_model_error_and_is_tried_anew(bench: Many) -> None:
+    endpoint, prefix = bench.serve("fine")
+    bench.put_model(prefix, "bad.tar.gz", "bad", broken="yes")
+
+    answer = refused(bench, endpoint, TargetModel="bad.tar.gz")
+    assert (answer["Error"]["Code"], answer["OriginalStatusCode"]) == ("ModelError", 400)
+    assert "no model of mine" in answer["OriginalMessage"]
+    answer = refused(bench, endpoint, {"status": 503}, TargetModel="fine.tar.gz")
+    assert (answer["Error"]["Code"], answer["OriginalStatusCode"]) == ("ModelError", 503)
+
+    bench.put_model(prefix, "bad.tar.gz", "mended")
+    assert bench.text(endpoint, "bad.tar.gz") == "mended"
+
+
+def test_models_are_fetched_with_the_endpoints_own_role(bench: Many, enforced: None) -> None:
+    """The caller needs InvokeEndpoint and nothing else; the role needs the object."""
+    role = bench.new_role("narrow", *bench.grants("s3:GetObject"), grant(bench, "*/mine/*"))
+    endpoint, prefix = bench.serve(role=role)
+    bench.put_model(prefix, "mine/a.tar.gz", "mine")
+    bench.put_model(prefix, "theirs/a.tar.gz", "theirs")
+
+    assert bench.text(endpoint, "mine/a.tar.gz") == "mine"
+    answer = refused(bench, endpoint, TargetModel="theirs/a.tar.gz")
+    assert answer["Error"]["Code"] == "ValidationError"
+    assert "AccessDenied" in answer["Error"]["Message"]
+
+
+def grant(bench: Many, keys: str) -> dict[str, str]:
+    return {"Effect": "Allow", "Action": "s3:GetObject", "Resource": f"arn:aws:s3:::{bench.bucket}/{keys}"}
+
+
+def test_a_policy_may_name_the_models_that_its_holder_may_ask(bench: Many, enforced: None) -> None:
+    endpoint, _ = bench.serve("mine", "theirs")
+    arn = bench.describe(endpoint)["EndpointArn"]
+    only = {"StringEquals": {"sagemaker:TargetModel": "mine.tar.gz"}}
+    statement = {"Effect": "Allow", "Action": "sagemaker:InvokeEndpoint", "Resource": arn, "Condition": only}
+    someone = bench.as_user("sagemaker-runtime", statement)
+
+    assert someone.invoke_endpoint(EndpointName=endpoint, Body=b"{}", TargetModel="mine.tar.gz")
+    with pytest.raises(ClientError, match="AccessDenied"):
+        someone.invoke_endpoint(EndpointName=endpoint, Body=b"{}", TargetModel="theirs.tar.gz")
+
+
+# Several instances
+
+
+def test_a_model_stays_on_one_of_several_instances_until_that_is_busy(bench: Many, settings: Any) -> None:
+    # Given three instances and a dozen models
+    names = [f"m{number}" for number in range(12)]
+    endpoint, _ = bench.serve(*names, instances=3)
+    (variant,) = bench.describe(endpoint)["ProductionVariants"]
+    assert (variant["CurrentInstanceCount"], variant["DesiredInstanceCount"]) == (3, 3)
+
+    # When each is asked again and again, then it is always the same instance, and all have some
+    placed: dict[str, set[int]] = {name: set() for name in names}
+    for _ in range(3):
+        for name in names:
+            placed[name].add(bench.ask(endpoint, TargetModel=f"{name}.tar.gz")["pid"])
+    assert all(len(pids) == 1 for pids in placed.values())
+    assert len(set().union(*placed.values())) == 3
+
+    # And when one model is asked by many at once, others take it on
+    settings(multi_model_busy=2)
+    with ThreadPoolExecutor(8) as pool:
+        calls = [pool.submit(bench.ask, endpoint, {"sleep": 0.7}, TargetModel="m0.tar.gz") for _ in range(6)]
+        assert len({call.result()["pid"] for call in calls}) == 3
+
+
+def test_instances_come_and_go_while_it_serves(bench: Many) -> None:
+    endpoint, _ = bench.serve("one")
+    stop, wrong = threading.Event(), []
+
+    def keep_asking() -> None:
+        while not stop.is_set():
+            try:
+                bench.text(endpoint, "one.tar.gz")
+            except ClientError as error:
+                wrong.append(str(error))
+
+    asking = threading.Thread(target=keep_asking)
+    asking.start()
+    try:
+        for count in (3, 1):
+            bench.sagemaker.update_endpoint_weights_and_capacities(
+                EndpointName=endpoint,
+                DesiredWeightsAndCapacities=[{"VariantName": "AllTraffic", "DesiredInstanceCount": count}],
+            )
+            (variant,) = bench.settled(endpoint)["ProductionVariants"]
+            assert (variant["CurrentInstanceCount"], variant["DesiredInstanceCount"]) == (count, count)
+    finally:
+        stop.set()
+        asking.join()
+    assert not wrong
+
+
+# The cloud's own end
+
+
+def test_a_restart_brings_the_endpoint_back(tmp_path: Path) -> None:
+    with LocalCloud(tmp_path / "cloud") as cloud:
+        bench = Many(cloud, CONTAINER)
+        endpoint, _ = bench.serve("one", instances=2)
+        before = bench.ask(endpoint, TargetModel="one.tar.gz")["pid"]
+
+        cloud.kill()
+        until(lambda: not alive(before))
+        cloud.start()
+
+        after = bench.ask(endpoint, TargetModel="one.tar.gz")
+        assert after["model"]["model.txt"] == "one"
+        until(lambda: bench.describe(endpoint)["ProductionVariants"][0]["CurrentInstanceCount"] == 2)
+    assert not alive(after["pid"])
+    assert not list((tmp_path / "cloud" / "instances").glob("endpoints/*"))
