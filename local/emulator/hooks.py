@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any, Protocol
+from urllib.parse import parse_qs, unquote
 
 from local.emulator import alarms
 from local.emulator import cloudformation as cfn
@@ -760,6 +761,66 @@ def unfinished_stacks_end(cloud: Cloud) -> None:
                 stack["StackStatus"] = done or UNFINISHED[begun]
                 stack["StackStatusReason"] = "The local cloud ended while the stack was being changed"
                 cloud.cut_off(stack)
+
+
+# CloudFront -------------------------------------------------------------------------------------------
+
+
+@hook
+def viewers_use_https(cloud: Cloud) -> None:
+    """A distribution that redirects to HTTPS, as each should, has nowhere to redirect to: there is no TLS
+    here, and nothing leaves the machine."""
+
+    @replace("services.cloudfront._check_viewer_protocol_policy", "behavior", "method", "viewer_is_https")
+    def check(original: Callable, behavior: dict, method: str, viewer_is_https: bool, *rest: Any) -> Any:
+        return original(behavior, method, True, *rest)
+
+
+API_ORIGIN = re.compile(r"([a-z0-9]+)\.execute-api\.[a-z0-9-]+\.amazonaws\.com", re.IGNORECASE)
+
+
+@hook
+def distributions_reach_apis(cloud: Cloud) -> None:
+    """An origin at AWS is not dialed, and an API of this cloud's has its address there."""
+    execute = touch(
+        "app._handle_execute_api_request", "host", "path", "method", "headers", "body", "query_params"
+    )
+    to_send = touch(
+        "services.cloudfront._origin_request_headers",
+        "origin", "headers", "client_ip", "viewer_x_forwarded_for",
+    )  # fmt: skip
+    joined = touch("services.cloudfront._multidict_from_pairs", "pairs")
+
+    @replace(
+        "services.cloudfront._fetch_from_origin",
+        "origin", "method", "uri", "query_string", "headers", "body",
+        "viewer_is_https", "client_ip", "viewer_xff", "dist_arn",
+    )  # fmt: skip
+    async def fetch(
+        original: Callable, origin: dict, method: str, uri: str, query: str, headers: dict, body: bytes,
+        https: bool, client: str, forwarded_for: str, distribution: str,
+    ) -> tuple:  # fmt: skip
+        api = API_ORIGIN.fullmatch(origin["domain_name"])
+        if api is None:
+            return await original(
+                origin, method, uri, query, headers, body, https, client, forwarded_for, distribution
+            )
+        if "host" in headers:  # API Gateway knows its APIs by this header: a viewer's means nothing to it
+            return 403, "Forbidden", {"content-type": "application/json"}, b'{"message":"Forbidden"}'
+        host = f"{api[1]}.execute-api.localhost"
+        sent = to_send(origin | {"domain_name": host}, headers, client, forwarded_for)
+        raw = origin["origin_path"] + uri
+        status, answered, content = await execute(
+            host,
+            unquote(raw),
+            method,
+            {name.lower(): value for name, value in sent.items()},
+            body,
+            parse_qs(query, keep_blank_values=True),
+            raw_path=raw,
+            raw_query_string=query,
+        )
+        return status, "", joined(answered.items()), content
 
 
 # Lambda -----------------------------------------------------------------------------------------------

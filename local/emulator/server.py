@@ -23,11 +23,8 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Iterable
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from hypercorn.asyncio import serve
 from hypercorn.config import Config
@@ -35,6 +32,7 @@ from hypercorn.config import Config
 from local.emulator import cloudformation, hooks
 from local.emulator.platform import LocalPlatform
 from local.emulator.snapshots import Snapshots
+from local.emulator.web import as_on_aws, from_the_web
 from local.reaper import GRACE_SECONDS, Reaper, alive
 from local.sagemaker import hosting, http, notebooks, quotas, training
 from local.sagemaker.api import Context
@@ -155,7 +153,10 @@ class Server:
         elif scope["type"] == "http" and scope["path"].startswith("/_groundplan/"):
             await self._administer(scope, receive, send)
         else:
-            await hooks.application()(scope, receive, send)
+            if scope["type"] == "http":
+                await as_on_aws(hooks.application(), scope, receive, send)
+            else:
+                await hooks.application()(scope, receive, send)
             if scope["type"] == "http" and scope["method"] != "GET":
                 self.changed()
 
@@ -259,30 +260,6 @@ async def _answer(send: Any, status: int, answer: dict[str, Any]) -> None:
     headers = [(b"content-type", b"application/json")]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": json.dumps(answer).encode()})
-
-
-def from_the_web(headers: Iterable[tuple[bytes, bytes]]) -> bool:
-    """Whether a page that is not of this machine asks, through the browser of whoever looks at it.
-
-    The loopback interface keeps other machines out, but not the pages that a browser on this one shows:
-    MiniStack answers every origin, root's keys are known, and secrets lie here. Nor does a name that its
-    owner lets point to 127.0.0.1 (DNS rebinding) make a page one of this machine's.
-    """
-    said = {name.lower(): value.decode("latin-1") for name, value in headers}
-    origin = said.get(b"origin")
-    if origin is not None and not _this_machine(origin):
-        return True
-    if origin is None and said.get(b"sec-fetch-site") == "cross-site":
-        return True
-    return b"host" in said and not _this_machine(f"//{said[b'host']}")
-
-
-def _this_machine(url: str) -> bool:
-    try:
-        host = urlsplit(url).hostname or ""
-        return host == "localhost" or host.endswith(".localhost") or ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 class Snowflake:

@@ -68,6 +68,8 @@ HOOKS = [
     "sagemaker_resource_types",
     "secrets_are_referred_to_by_arn",
     "unfinished_stacks_end",
+    "viewers_use_https",
+    "distributions_reach_apis",
     "functions_fail_by_their_own_exception",
 ]
 INSTALL = """
@@ -114,6 +116,8 @@ def test_every_hook_finds_its_place_in_the_pinned_ministack(in_the_clouds_enviro
         ("sagemaker_resource_types", "services.cloudformation.provisioners._RESOURCE_HANDLERS"),
         ("secrets_are_referred_to_by_arn", "services.secretsmanager._secrets"),
         ("unfinished_stacks_end", "services.cloudformation.load_persisted_state"),
+        ("viewers_use_https", "services.cloudfront._check_viewer_protocol_policy"),
+        ("distributions_reach_apis", "services.cloudfront._fetch_from_origin"),
         ("functions_fail_by_their_own_exception", "services.lambda_svc._execute_function_warm"),
     ],
 )

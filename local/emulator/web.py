@@ -1,0 +1,58 @@
+"""Browsers on this machine: which pages are answered, and what a page of a distribution is called on AWS."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Iterable
+from ipaddress import ip_address
+from typing import Any
+from urllib.parse import urlsplit
+
+Headers = list[tuple[bytes, bytes]]
+Application = Callable[[dict, Any, Any], Awaitable[None]]
+
+_DISTRIBUTION = re.compile(r"https?://([a-z0-9]+)\.cloudfront\.localhost(?::\d+)?")
+
+
+def from_the_web(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    """Whether a page that is not of this machine asks, through the browser of whoever looks at it.
+
+    The loopback interface keeps other machines out, but not the pages that a browser on this one shows:
+    MiniStack answers every origin, root's keys are known, and secrets lie here. Nor does a name that its
+    owner lets point to 127.0.0.1 (DNS rebinding) make a page one of this machine's.
+    """
+    said = {name.lower(): value.decode("latin-1") for name, value in headers}
+    origin = said.get(b"origin")
+    if origin is not None and not _this_machine(origin):
+        return True
+    if origin is None and said.get(b"sec-fetch-site") == "cross-site":
+        return True
+    return b"host" in said and not _this_machine(f"//{said[b'host']}")
+
+
+def _this_machine(url: str) -> bool:
+    try:
+        host = urlsplit(url).hostname or ""
+        return host == "localhost" or host.endswith(".localhost") or ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+async def as_on_aws(application: Application, scope: dict, receive: Any, send: Any) -> None:
+    """Answer a page of a distribution as if it had the origin that it has on AWS: rules for other origins
+    name that one, `https://LABEL.cloudfront.net`, where this machine has
+    `http://LABEL.cloudfront.localhost:PORT`. The browser gets its own back."""
+    given = dict(scope["headers"]).get(b"origin", b"")
+    page = _DISTRIBUTION.fullmatch(given.decode("latin-1"))
+    if page is None:
+        return await application(scope, receive, send)
+    origin = f"https://{page[1]}.cloudfront.net".encode()
+    headers = [(name, origin if name == b"origin" else value) for name, value in scope["headers"]]
+
+    async def send_back(message: dict) -> None:
+        if message["type"] == "http.response.start":
+            back = [(name, given if value == origin else value) for name, value in message["headers"]]
+            message = message | {"headers": back}
+        await send(message)
+
+    await application(scope | {"headers": headers}, receive, send_back)
