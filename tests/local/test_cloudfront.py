@@ -231,7 +231,7 @@ class Page:
 
 
 def send(url: str, method: str, body: bytes | None, headers: dict[str, str]) -> Reply:
-    request = urllib.request.Request(url, body, headers, method=method)
+    request = urllib.request.Request(url, body, headers, method=method)  # noqa: S310
     opener = urllib.request.build_opener(NoRedirects)
     try:
         with opener.open(request, timeout=30) as answer:
