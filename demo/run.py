@@ -88,12 +88,12 @@ def demonstrate(
     (out / "results.json").write_text(json.dumps(results(outcomes), indent=2) + "\n")
     tell(outcomes, page, progress)
     if cloud and keep:
-        home = shown(envs.home() / "demo")
+        home, python = shown(envs.home() / "demo"), envs.MACHINE_PYTHON.name
         progress.say(
             f"the local cloud goes on at {cloud.endpoint_url}; turn this shell to it, or end it, with"
         )
-        progress.say(f'  eval "$(python3 -m local env --home {home})"')
-        progress.say(f"  python3 -m local down --home {home}")
+        progress.say(f'  eval "$({python} -m local env --home {home})"')
+        progress.say(f"  {python} -m local down --home {home}")
     return int(any(outcome.status != "ok" for outcome in outcomes))
 
 

@@ -16,6 +16,11 @@ from pathlib import Path
 from local.cloud import CloudError, LocalCloud
 from tooling import envs
 
+PYTHON = envs.MACHINE_PYTHON.name
+"""The Python to call this with: with another one every environment would be made anew."""
+
+HOME = envs.home() / "cloud"
+
 
 def main() -> int:
     parser = argparse.ArgumentParser(
@@ -23,7 +28,7 @@ def main() -> int:
     )
     parser.add_argument("command", choices=["up", "down", "status", "env"])
     parser.add_argument(
-        "--home", type=Path, default=envs.home() / "cloud", help="where its state lies (%(default)s)"
+        "--home", type=Path, default=HOME, help="where its state lies (%(default)s)"
     )
     parser.add_argument("--port", type=int, help="where it answers on 127.0.0.1; the last one, or a free one")
     parser.add_argument("--region", help="the AWS Region that it plays (eu-west-1)")
@@ -41,7 +46,8 @@ def up(cloud: LocalCloud) -> int:
         envs.say("starting the local cloud")
         cloud.start()
     print(f"The local cloud answers at {cloud.endpoint_url}. To turn this shell to it:\n")
-    print('  eval "$(python3 -m local env)"\n\nor set:\n')
+    home = [] if cloud.home == HOME.resolve() else ["--home", str(cloud.home)]
+    print(f'  eval "$({shlex.join([PYTHON, "-m", "local", "env", *home])})"\n\nor set:\n')
     return env(cloud)
 
 
@@ -54,7 +60,7 @@ def down(cloud: LocalCloud) -> int:
 
 def env(cloud: LocalCloud) -> int:
     if not cloud.running:
-        raise CloudError("The local cloud is not running: python3 -m local up")
+        raise CloudError("The local cloud is not running: make up")
     for name, value in cloud.env().items():
         print(f"export {name}={shlex.quote(value)}" if value else f"unset {name}")
     print("unset AWS_PROFILE")
