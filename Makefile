@@ -11,7 +11,7 @@ chosen = -c env=$(ENV) $(foreach choice,$(SET),-c $(choice))
 stack = $(if $(STACK),groundplan-$(ENV)-$(subst _,-,$(STACK)))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint up down status synth diff deploy destroy bench lock clean
+.PHONY: help setup demo test lint up down status synth diff bootstrap deploy destroy bench lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,6 +43,9 @@ synth: setup ## write the templates to cdk.out (ENV=dev|prod, STACK=snowflake_tr
 
 diff: setup ## what a deployment would change
 	@$(app)/python -m tooling.cdk diff $(chosen) $(stack)
+
+bootstrap: setup ## make an account and Region ready for the CDK, once
+	@$(app)/python -m tooling.cdk bootstrap $(chosen)
 
 deploy: setup ## deploy to AWS with your own credentials (STACK=name, ENV=dev|prod, SET="field=value ...")
 	@$(app)/python -m tooling.cdk deploy $(chosen) $(or $(stack),--all)
