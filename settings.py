@@ -9,6 +9,7 @@ have no place here.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, get_args
 
@@ -223,14 +224,20 @@ ENVIRONMENTS: dict[str, dict[str, dict[str, Any]]] = {
 def load(context: Mapping[str, Any]) -> Settings:
     """The settings that the CDK's context names: `env`, then single fields as `architecture.field`.
 
-    Other keys are the CDK's own and are left alone. Raises `SettingsError`.
+    The CDK's own keys, which have other signs in them, are left alone, and so are plain words that are
+    no field's name. Raises `SettingsError`.
     """
+    architectures = [name for name in Settings.model_fields if name != "env"]
     env = context.get("env", "dev")
     values: dict[str, Any] = {"env": env, **_copy(ENVIRONMENTS.get(env, {}) if isinstance(env, str) else {})}
     problems = []
     for key, value in sorted(context.items()):
         architecture, *path = key.split(".")
-        if architecture not in Settings.model_fields or architecture == "env":
+        if architecture not in architectures:
+            # A misspelt setting would otherwise deploy the default, and nobody would be told.
+            meant = f"{architectures[0]}.hosts" if path else _owner(key)
+            if meant and re.fullmatch(r"\w+(\.\w+)*", key):
+                problems.append(f"{key} is not a setting, they begin with an architecture's name: {meant}")
             continue
         if not path:
             problems.append(f"{key} is set one field at a time, such as {key}.hosts=2")
@@ -263,6 +270,15 @@ def _contradictions(settings: Settings) -> list[str]:
             f"{name}.{missing} is empty, allowed is: both subnet_ids and security_group_ids, or neither"
         )
     return found
+
+
+def _owner(field: str) -> str:
+    """The whole name of a setting of which only the last part was given, "" when there is none."""
+    for name, info in Settings.model_fields.items():
+        known = getattr(info.annotation, "model_fields", {})  # none for what is no architecture
+        if field in known:
+            return f"{name}.{field}"
+    return ""
 
 
 def _copy(values: Mapping[str, Any]) -> dict[str, Any]:

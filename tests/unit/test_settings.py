@@ -69,6 +69,11 @@ def test_the_cdks_own_context_is_left_alone():
     )
 
 
+@pytest.mark.parametrize("key", ["hosts", "snowflke_training.hosts", "prod.hosts"])
+def test_a_setting_under_another_name_is_not_passed_over(key: str):
+    assert error({key: "4"}) == (f"{key} is not a setting, they begin with an architecture's name: {P}.hosts")
+
+
 WRONG = {
     "retain": "perhaps",
     "own_key": "2",
