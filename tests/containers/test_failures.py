@@ -152,6 +152,7 @@ def test_what_is_wrong_with_a_secret_is_told_without_telling_it(
         "strange": without(known, insecure_mode=True),
         "not-json": "user=GROUNDPLAN;password=hunter2-hunter2",
         "a-list": json.dumps(["hunter2-hunter2"]),
+        "no-text": without(known, private_key=body(known["private_key"])),
         "nobody-there": without(known, port=free_port()),
     }
     jobs = {name: login(image, aws, name, value) for name, value in bad.items()}
@@ -171,6 +172,7 @@ def test_what_is_wrong_with_a_secret_is_told_without_telling_it(
         "private_key, private_key_passphrase, password, role, host, port, protocol are known",
         "not-json": "secret not-json is not JSON",
         "a-list": "secret a-list is not a JSON object",
+        "no-text": "secret no-text: private_key is not a text",
     }
     for job in jobs.values():
         told = everything_told(job)

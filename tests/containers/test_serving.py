@@ -191,6 +191,7 @@ def test_a_bad_line_is_named(endpoint: Endpoint, body: str | bytes, reason: str)
     ("body", "reason"),
     [
         ("{", "the body is not JSON"),
+        ("[" * 100_000, "the body is not JSON"),
         ("[[1, 2]]", 'the body is not {"instances": [row, ...]}'),
         ('{"rows": []}', 'the body is not {"instances": [row, ...]}'),
         ('{"instances": []}', "the body has no rows"),
@@ -199,6 +200,7 @@ def test_a_bad_line_is_named(endpoint: Endpoint, body: str | bytes, reason: str)
         ('{"instances": [[1, [2], "coast", true, 3]]}', "row 1, column LON: [2] is not a number"),
         ('{"instances": [[1, true, "coast", true, 3]]}', "row 1, column LON: True is not a number"),
         ('{"instances": [[1, 2, 3, true, 3]]}', "row 1, column KIND: 3 is not text"),
+        ('{"instances": [[1, 2, "\\ud800", true, 3]]}', "row 1, column KIND: '\\ud800' is not text"),
         ('{"instances": [[1, NaN, "coast", true, 3]]}', "row 1, column LON: nan is not a number"),
         ('{"instances": [{"LAT": 1, "LON": 2, "KIND": "coast", "OPEN": true}]}', "row 1 lacks ROOMS"),
         ('{"instances": [{"LAT": 1, "NO": 2}]}', "row 1 names 'NO', which is no column of the model"),
@@ -225,9 +227,20 @@ def test_sigterm_ends_it_cleanly(model: tuple[Image, Path]):
     assert process.wait(20) == 0
 
 
-def test_what_is_no_model_is_not_served(image: Image, tmp_path: Path):
+@pytest.mark.parametrize(
+    ("files", "reason"),
+    [
+        ({}, "model holds no preparation.json: it is not a model of this container"),
+        ({"preparation.json": '{"table": "HOMES"}'}, "model's preparation.json is not of this container"),
+        ({"preparation.json": "{"}, "model's preparation.json is not of this container"),
+    ],
+)
+def test_what_is_no_model_is_not_served(image: Image, tmp_path: Path, files: dict[str, str], reason: str):
     base = tmp_path / "ml"
     (base / "model").mkdir(parents=True)
+    for name, content in files.items():
+        (base / "model" / name).write_text(content)
     process = image.start("serve", base, BIND_HOST="127.0.0.1", SAGEMAKER_BIND_TO_PORT=str(free_port()))
     assert process.wait(30) == 1
-    assert "holds no preparation.json: it is not a model of this container" in (base / "log").read_text()
+    (line,) = (base / "log").read_text().splitlines()
+    assert line == f"failed: {reason}"

@@ -52,7 +52,9 @@ def credentials(secret: str) -> dict[str, Any]:
         raise Failure(f"secret {secret} is not JSON") from None  # what it is must not be shown
     if not isinstance(found, dict):
         raise Failure(f"secret {secret} is not a JSON object")
-    keep_secret(*(str(found.get(name) or "") for name in PROOFS))
+    if wrong := [name for name in PROOFS if not isinstance(found.get(name) or "", str)]:
+        raise Failure(f"secret {secret}: {', '.join(wrong)} is not a text")
+    keep_secret(*(found.get(name) for name in PROOFS))
     if missing := [name for name in REQUIRED if not found.get(name)]:
         raise Failure(f"secret {secret} lacks {', '.join(missing)}")
     if not (found.get("private_key") or found.get("password")):

@@ -91,7 +91,10 @@ class Preparation:
         path = folder / "preparation.json"
         if not path.exists():
             raise Failure(f"{folder.name} holds no preparation.json: it is not a model of this container")
-        return cls.from_dict(json.loads(path.read_text()))
+        try:
+            return cls.from_dict(json.loads(path.read_text()))
+        except (ValueError, TypeError, KeyError):
+            raise Failure(f"{folder.name}'s preparation.json is not of this container") from None
 
     @classmethod
     def from_dict(cls, found: dict) -> Preparation:

@@ -12,6 +12,7 @@ import csv
 import io
 import json
 import os
+import re
 import signal
 import sys
 from typing import Any
@@ -104,7 +105,7 @@ def from_json(body: bytes, preparation: Preparation) -> pa.Table:
     """`{"instances": [...]}`, each a list in the order of `preparation.kinds` or an object by name."""
     try:
         found = json.loads(body)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BadRequest(f"the body is not JSON: {error}") from None
     rows = found.get("instances") if isinstance(found, dict) else None
     if not isinstance(rows, list):
@@ -161,6 +162,8 @@ def _table(rows: list[dict[str, Any]], preparation: Preparation) -> pa.Table:
 
 
 TRUTHS = {"true": 1.0, "false": 0.0}
+SURROGATE = re.compile("[\ud800-\udfff]")
+"""Half a character: JSON can say it, UTF-8 cannot."""
 
 
 def _cell(value: Any, kind: str, name: str, row: int) -> float | str | None:
@@ -170,7 +173,7 @@ def _cell(value: Any, kind: str, name: str, row: int) -> float | str | None:
     if value is None or value == "":
         return None
     if kind == "text":
-        if isinstance(value, str):
+        if isinstance(value, str) and not SURROGATE.search(value):
             return value
         raise BadRequest(f"row {row}, column {name}: {value!r} is not text")
     if kind == "boolean" and str(value).lower() in TRUTHS:
