@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from .conftest import QUICK, Image, Job, Warehouse, encrypted, free_port, keep
+from .conftest import IMAGE, QUICK, Image, Job, Warehouse, encrypted, free_port, keep
 
 
 @pytest.fixture(scope="module")
@@ -185,6 +187,41 @@ def test_what_is_wrong_with_a_secret_is_told_without_telling_it(
         )
         for secret in secrets:
             assert secret not in told
+
+
+LEAK = """
+import sys
+from snowflake_xgboost import __main__, peers, train
+
+def leak():
+    raise ValueError("no key in " + sys.argv[1])
+
+train.run = {"alone": lambda settings, cluster: leak(), "together": lambda settings, cluster:
+    peers.together(cluster, leak)}[sys.argv[2]]
+sys.exit(__main__.work())
+"""
+
+
+@pytest.mark.parametrize("where", ["alone", "together"])
+def test_a_key_in_a_librarys_error_is_not_told(image_python: Path, tmp_path: Path, where: str):
+    # given a library that puts the key that it was given, line by line, into its error
+    config = tmp_path / "input" / "config"
+    config.mkdir(parents=True)
+    (config / "hyperparameters.json").write_text('{"secret": "S", "table": "T", "target": "Y"}')
+    done = subprocess.run(
+        [str(image_python), "-c", LEAK, NO_KEY, where],
+        env={"PYTHONPATH": str(IMAGE), "SAGEMAKER_BASE_DIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    # then the log has the whole trace and the failure its reason, both without the key
+    told = done.stdout + done.stderr
+    reason = (tmp_path / "output" / "failure").read_text()
+    assert done.returncode == 1
+    assert "in leak" in told
+    assert reason.endswith("ValueError: no key in ***")
+    assert not [line for line in body(NO_KEY) if line in told + reason]
 
 
 def everything_told(job: Job) -> str:

@@ -13,10 +13,9 @@ import subprocess
 import sys
 import tempfile
 import time
-import traceback
 
 from . import sagemaker
-from .failure import Failure, Stopped, scrub
+from .failure import Failure, Stopped, scrub, trace
 from .settings import Settings
 
 GRACE = 100
@@ -77,8 +76,7 @@ def work() -> int:
     except Failure as failure:
         return fail(failure)
     except Exception as error:
-        for line in traceback.format_exc().splitlines():
-            print(scrub(line), file=sys.stderr, flush=True)
+        print(trace(), file=sys.stderr, flush=True)
         if "/collective/" in str(error):  # where XGBoost's hosts talk
             return fail("a host of the job was lost while the others waited for it; its log says why")
         return fail(f"{type(error).__name__}: {scrub(error)}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import traceback
 
 
 class Failure(Exception):
@@ -22,10 +23,18 @@ def keep_secret(*values: str | None) -> None:
     _secrets.update(value for value in values if value)
 
 
-def scrub(text: object, fold: bool = True) -> str:
-    """`text` without the credentials, whatever a library put into its error; on one line with `fold`."""
-    words = str(text)
+def scrub(text: object) -> str:
+    """`text` on one line, without the credentials, whatever a library put into its error."""
+    return " ".join(_without_secrets(str(text)).split())
+
+
+def trace() -> str:
+    """The exception that is being handled, as Python tells it, without the credentials."""
+    return _without_secrets(traceback.format_exc())
+
+
+def _without_secrets(words: str) -> str:
+    # A key goes over many lines, so this must see all of a text at once.
     for secret in sorted(_secrets, key=len, reverse=True):
         words = words.replace(secret, "***")
-    words = _PEM.sub("***", words)
-    return " ".join(words.split()) if fold else words
+    return _PEM.sub("***", words)

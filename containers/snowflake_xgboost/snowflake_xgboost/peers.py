@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import socket
 import time
-import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from typing import TypeVar, cast
@@ -14,7 +13,7 @@ from xgboost import collective
 from xgboost.core import XGBoostError
 from xgboost.tracker import RabitTracker
 
-from .failure import Failure, scrub
+from .failure import Failure, scrub, trace
 from .sagemaker import Cluster
 
 PORT = 9099
@@ -95,8 +94,7 @@ def together(cluster: Cluster, work: Callable[[], T]) -> list[T]:
     except Failure as failure:
         mine = (None, str(failure))
     except Exception as error:
-        for line in traceback.format_exc().splitlines():
-            print(scrub(line), flush=True)
+        print(trace(), flush=True)
         mine = (None, f"host {cluster.host}: {type(error).__name__}: {scrub(error)}")
     all_of_them = [
         collective.broadcast(mine if rank == cluster.rank else None, rank) for rank in range(cluster.size)
