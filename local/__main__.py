@@ -27,9 +27,7 @@ def main() -> int:
         prog="python -m local", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("command", choices=["up", "down", "status", "env"])
-    parser.add_argument(
-        "--home", type=Path, default=HOME, help="where its state lies (%(default)s)"
-    )
+    parser.add_argument("--home", type=Path, default=HOME, help="where its state lies (%(default)s)")
     parser.add_argument("--port", type=int, help="where it answers on 127.0.0.1; the last one, or a free one")
     parser.add_argument("--region", help="the AWS Region that it plays (eu-west-1)")
     asked = parser.parse_args()
