@@ -19,6 +19,7 @@ help: ## show this list
 setup:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] < (3, 11) and "Groundplan needs Python 3.11: set PYTHON=/path/to/python3.11")'
 	@$(PYTHON) -m tooling.envs cdk cloud snowflake app >/dev/null
+	@$(PYTHON) -m tooling.layers >/dev/null
 
 demo: setup ## deploy to the local cloud, run end to end, write out/report/index.html (ARCH=name for one)
 	@$(app)/python -m demo --arch $(ARCH)

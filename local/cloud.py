@@ -22,7 +22,7 @@ from typing import Any
 
 from local.ports import free_port
 from local.reaper import alive
-from tooling import envs
+from tooling import envs, layers
 
 ACCOUNT = "000000000000"
 REGION = "eu-west-1"
@@ -183,6 +183,7 @@ class LocalCloud:
         progress: Callable[[str], None],
     ) -> None:
         program, node = envs.cdk(), envs.node()
+        layers.layer()
         app = f"{envs.environment('app')} app.py" if app is None else app
         options = ["--ci", "--no-color", "--no-notices", "--no-version-reporting"]
         options += [f"--context={key}={value}" for key, value in (context or {}).items()]

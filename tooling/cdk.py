@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from tooling import envs
+from tooling import envs, layers
 
 
 def environ() -> dict[str, str]:
@@ -19,6 +19,7 @@ def environ() -> dict[str, str]:
 
 
 def main() -> None:
+    layers.layer()
     os.execve(envs.cdk(), [str(envs.cdk()), *sys.argv[1:]], environ())  # noqa: S606 - the pinned CLI
 
 

@@ -85,7 +85,7 @@ def uv() -> Path:
 
 
 @functools.cache
-def _pip_settings() -> dict[str, str]:
+def pip_settings() -> dict[str, str]:
     """What pip on this machine is told about where packages come from, as uv's environment: an option on
     its command line comes before it."""
     python = MACHINE_PYTHON if MACHINE_PYTHON.exists() else sys.executable
@@ -136,7 +136,7 @@ def make(
         tool, started = str(uv()), time.monotonic()
         say(f"  installing {folder.name} from {source}")
         quiet = ["--quiet", "--no-progress"]
-        into, settings = ["--python", str(python_of(folder))], _pip_settings() | os.environ
+        into, settings = ["--python", str(python_of(folder))], pip_settings() | os.environ
         try:
             subprocess.run([tool, "venv", *quiet, "--clear", "--python", python, str(folder)], check=True)
             for command, *arguments in steps:

@@ -1,0 +1,306 @@
+"""What a user has: models, what was made with them, and the counts that their limits are held against.
+
+A count changes in the transaction that changes what it counts, so it is neither lost nor counted twice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from personalization import ids, keys
+from personalization.model import IN_FLIGHT, Request, Status
+from personalization.pacing import take
+from personalization.settings import Limits
+from personalization.store import bucket_of, request_item, request_of, swap_bucket
+from personalization.tables import Item, Table, iso, seconds, write
+
+KEY_SECONDS = 86_400
+"""How long an idempotency key is kept."""
+RUNNING_SECONDS = 60
+"""A generation that runs for longer has been killed: the Lambda may not."""
+DELETE_TRIES = 5
+RUNNING, DONE = "RUNNING", "DONE"
+_AFTER_IDS = ":"
+"""Sorts after every id, and before the items that keep idempotency keys."""
+
+
+class Absent(Exception):
+    """There is no such thing, or it is not the caller's: nobody is told which."""
+
+
+class NotReady(Exception):
+    """The model is in another status: `args[0]`."""
+
+
+class LimitReached(Exception):
+    """`args[0]` names the limit."""
+
+
+class KeyReused(Exception):
+    """The idempotency key belongs to another request."""
+
+
+class StillRunning(Exception):
+    """The first request of this idempotency key has not ended."""
+
+
+@dataclass(frozen=True)
+class Accounts:
+    client: Any
+    users: Table
+    models: Table
+    requests: Table
+    generations: Table
+    limits: Limits
+
+    # The pace of one user
+
+    def wait(self, user: str, now: float) -> float:
+        """Count one request of `user`; returns 0, or the seconds until the next is allowed."""
+        key, most = {"user": user}, self.limits.requests_per_minute
+        return take(
+            lambda: bucket_of(self.users.get(**key) or {}),
+            lambda before, after: swap_bucket(self.users, key, before, after),
+            now,
+            rate=most / 60,
+            burst=most,
+        )
+
+    # Models
+
+    def model(self, user: str, model: str) -> Item:
+        """Raises `Absent`."""
+        found = self.models.get(user=user, model=model) if ids.valid(model) else None
+        if not found or found["status"] == Status.DELETED:
+            raise Absent
+        return found
+
+    def models_of(self, user: str) -> list[Item]:
+        """Newest first."""
+        given = {"user": user, "deleted": Status.DELETED}
+        return self.models.query(
+            "#user = :user",
+            given,
+            filter="#status <> :deleted",
+            newest_first=True,
+            limit=self.limits.models + 1,
+        )
+
+    def create(self, user: str, name: str, subject: str, images: Sequence[Item], now: float) -> Item:
+        """A new model in CREATED. Raises `LimitReached`."""
+        model = ids.new(now)
+        item = {
+            "user": user,
+            "model": model,
+            "request": model,
+            "name": name,
+            "subject": subject,
+            "images": images,
+            "status": Status.CREATED,
+            "reason": "",
+            "target": keys.target(user, model),
+            "previews": 0,
+            "created": iso(now),
+            "updated": iso(now),
+        }
+        below = "attribute_not_exists(#models) OR #models < :most"
+        count = self.users.update({"user": user}, {}, below, {"most": self.limits.models}, add={"models": 1})
+        if write(self.client, count, self.models.put(item, "attribute_not_exists(#model)")):
+            raise LimitReached("models")
+        return item
+
+    def start(self, model: Item, steps: int, estimate: float, attempts: int, now: float) -> None:
+        """Queue a model that is CREATED or FAILED; later nothing happens. Raises `LimitReached`."""
+        if model["status"] not in (Status.CREATED, Status.FAILED):
+            return
+        known = self.requests.get(request=model["request"])
+        before = request_of(known) if known else None
+        attempt = before.attempt + 1 if before else 1
+        after = Request(
+            request=model["request"],
+            user=model["user"],
+            model=model["model"],
+            subject=model["subject"],
+            images=len(model["images"]),
+            steps=steps,
+            estimate=estimate,
+            status=Status.QUEUED,
+            attempt=attempt,
+            last_attempt=attempt + attempts - 1,
+            queued_at=now,
+            updated=now,
+            previous=(*before.previous, *filter(None, [before.job])) if before else (),
+        )
+        below = "attribute_not_exists(#active) OR #active < :most"
+        failed = write(
+            self.client,
+            self._model_moved(model, Status.QUEUED, now),
+            self._request_put(before, after),
+            self.users.update(
+                {"user": model["user"]}, {}, below, {"most": self.limits.active}, add={"active": 1}
+            ),
+        )
+        if failed == {2}:
+            raise LimitReached("active")
+        # Otherwise the model moved on while this looked at it: started by the same call, sent twice.
+
+    def delete(self, user: str, model: str, now: float) -> None:
+        """Mark a model DELETED, whatever it is doing; the rest follows from that. Raises `Absent`."""
+        for _ in range(DELETE_TRIES):
+            found = self.model(user, model)
+            known = self.requests.get(request=found["request"])
+            before = request_of(known) if known else None
+            after = (
+                replace(before, status=Status.DELETED, updated=now) if before else _never_queued(found, now)
+            )
+            active = -1 if before and before.status in IN_FLIGHT else 0
+            counts = {"models": -1} | ({"active": active} if active else {})
+            if not write(
+                self.client,
+                self._model_moved(found, Status.DELETED, now),
+                self._request_put(before, after),
+                self.users.update({"user": user}, {}, "attribute_exists(#user)", add=counts),
+            ):
+                return
+        raise RuntimeError(f"model {model} changes too fast to be deleted")
+
+    def _model_moved(self, model: Item, status: Status, now: float) -> Item:
+        return self.models.update(
+            {"user": model["user"], "model": model["model"]},
+            {"status": status, "updated": iso(now), "reason": ""},
+            "#status = :status",
+            {"status": model["status"]},
+        )
+
+    def _request_put(self, before: Request | None, after: Request) -> Item:
+        if before is None:
+            return self.requests.put(request_item(after), "attribute_not_exists(#request)")
+        given = {"status": before.status, "attempt": before.attempt}
+        return self.requests.put(request_item(after), "#status = :status AND #attempt = :attempt", given)
+
+    # Generations
+
+    def generation(self, user: str, generation: str) -> Item:
+        """Raises `Absent`."""
+        found = self.generations.get(user=user, generation=generation) if ids.valid(generation) else None
+        if not found:
+            raise Absent
+        return found
+
+    def generations_of(self, user: str, model: str, before: str | None, limit: int) -> list[Item]:
+        """Newest first, those older than `before`."""
+        return self.generations.query(
+            "#user = :user AND #generation < :before",
+            {"user": user, "before": before or _AFTER_IDS, "model": model},
+            filter="#model = :model",
+            newest_first=True,
+            limit=limit,
+        )
+
+    def begin(self, model: Item, prompt: str, seed: int, count: int, key: str | None, now: float) -> Item:
+        """A generation, RUNNING; or the one that `key` began before, if it is DONE.
+
+        Raises `NotReady`, `Absent`, `KeyReused`, `StillRunning`.
+        """
+        user = model["user"]
+        item = {
+            "user": user,
+            "generation": ids.new(now),
+            "model": model["model"],
+            "prompt": prompt,
+            "seed": seed,
+            "count": count,
+            "status": RUNNING,
+            "created": iso(now),
+            "updated": iso(now),
+        }
+        parts = [
+            self._still_ready(user, model["model"]),
+            self.generations.put(item, "attribute_not_exists(#generation)"),
+        ]
+        name = "key#" + hashlib.sha256(f"{model['model']} {key}".encode()).hexdigest()
+        if key:
+            kept = {"user": user, "generation": name, "made": item["generation"]}
+            gone = "attribute_not_exists(#generation) OR #expires < :now"
+            parts.append(
+                self.generations.put(kept | {"expires": int(now) + KEY_SECONDS}, gone, {"now": int(now)})
+            )
+        failed = write(self.client, *parts)
+        if not failed:
+            return item
+        if 0 in failed:
+            raise NotReady(self.model(user, model["model"])["status"])
+        made = self.generation(user, (self.generations.get(user=user, generation=name) or {}).get("made", ""))
+        return self._again(made, item, now)
+
+    def _again(self, made: Item, asked: Item, now: float) -> Item:
+        """The generation of a repeated key: done, or given up by whoever began it and begun once more."""
+        if any(made[field] != asked[field] for field in ("model", "prompt", "count")):
+            raise KeyReused
+        if made["status"] == DONE:
+            return made
+        if shown_status(made, now) == RUNNING:
+            raise StillRunning
+        place = {"user": made["user"], "generation": made["generation"]}
+        seen = {"status": made["status"], "updated": made["updated"]}
+        change = {"status": RUNNING, "updated": iso(now)}
+        condition = "#status = :status AND #updated = :updated"
+        if write(self.client, self.generations.update(place, change, condition, seen)):
+            raise StillRunning
+        return made | change
+
+    def end(self, generation: Item, status: str, now: float) -> bool:
+        """DONE or FAILED. False when the model was deleted meanwhile."""
+        place = {"user": generation["user"], "generation": generation["generation"]}
+        change = {"status": status, "updated": iso(now)}
+        return not write(
+            self.client,
+            self._still_ready(generation["user"], generation["model"]),
+            self.generations.update(place, change, "attribute_exists(#generation)"),
+        )
+
+    def _still_ready(self, user: str, model: str) -> Item:
+        return self.models.check({"user": user, "model": model}, "#status = :ready", {"ready": Status.READY})
+
+    # After a deletion
+
+    def forget(self, user: str, model: str) -> None:
+        """Remove the rows of a DELETED model; its request's stays, to be remembered by."""
+        for item in self.generations_of(user, model, None, limit=100_000):
+            place = {"user": user, "generation": item["generation"]}
+            write(self.client, self.generations.delete(place, "attribute_exists(#generation)"))
+        gone = "#status = :deleted"
+        write(
+            self.client,
+            self.models.delete({"user": user, "model": model}, gone, {"deleted": Status.DELETED}),
+        )
+
+    def forget_request(self, request: str) -> None:
+        gone = {"deleted": Status.DELETED}
+        write(self.client, self.requests.delete({"request": request}, "#status = :deleted", gone))
+
+
+def shown_status(generation: Item, now: float) -> str:
+    """A generation whose Lambda was killed says RUNNING for ever; it is not."""
+    late = now - seconds(generation["updated"]) > RUNNING_SECONDS
+    return "FAILED" if generation["status"] == RUNNING and late else generation["status"]
+
+
+def _never_queued(model: Item, now: float) -> Request:
+    return Request(
+        request=model["request"],
+        user=model["user"],
+        model=model["model"],
+        subject=model["subject"],
+        images=len(model["images"]),
+        steps=0,
+        estimate=0.0,
+        status=Status.DELETED,
+        attempt=0,
+        last_attempt=0,
+        queued_at=now,
+        updated=now,
+    )

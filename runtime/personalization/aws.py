@@ -1,0 +1,133 @@
+"""AWS, as the Lambdas hold it: one client for each service and container, with an end to every wait."""
+
+from __future__ import annotations
+
+import functools
+import io
+import os
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import ClientError
+
+from personalization.accounts import Accounts
+from personalization.ports import Backend
+from personalization.settings import JobSettings, Limits, Pace, read
+from personalization.store import DynamoStore
+from personalization.tables import Table
+from personalization.training import SageMaker
+
+CONFIG = Config(connect_timeout=3, read_timeout=10, retries={"mode": "standard", "total_max_attempts": 4})
+ONCE = Config(connect_timeout=3, read_timeout=24, retries={"mode": "standard", "total_max_attempts": 1})
+"""For the endpoint: a picture is not made twice, and API Gateway waits for 30 seconds."""
+PRESIGNED = Config(signature_version="s3v4", s3={"addressing_style": "virtual"})
+DELETED_AT_ONCE = 1_000
+"""Keys in one call of DeleteObjects."""
+
+
+@functools.cache
+def client(service: str) -> Any:
+    config = ONCE if service == "sagemaker-runtime" else CONFIG
+    return boto3.client(service, config=config.merge(PRESIGNED) if service == "s3" else config)
+
+
+class SystemClock:
+    def now(self) -> float:
+        return time.time()
+
+
+class Bucket:
+    """`ports.Objects` over S3, and the addresses that let a browser in."""
+
+    def __init__(self, s3: Any, name: str):
+        self.s3, self.name = s3, name
+
+    def get(self, key: str) -> bytes | None:
+        return self.get_bounded(key, None)
+
+    def get_bounded(self, key: str, most: int | None) -> bytes | None:
+        """At most `most` + 1 bytes of the object: enough to see that it is larger."""
+        try:
+            body = self.s3.get_object(Bucket=self.name, Key=key)["Body"]
+        except ClientError as error:
+            if error.response["Error"]["Code"] in ("NoSuchKey", "404"):
+                return None
+            raise
+        with body:
+            return body.read() if most is None else body.read(most + 1)
+
+    def size_and_type(self, key: str) -> tuple[int, str] | None:
+        try:
+            found = self.s3.head_object(Bucket=self.name, Key=key)
+        except ClientError as error:
+            if error.response["Error"]["Code"] in ("NoSuchKey", "404"):
+                return None
+            raise
+        return found["ContentLength"], found.get("ContentType", "")
+
+    def put(self, key: str, body: bytes, content_type: str = "application/octet-stream") -> None:
+        self.s3.put_object(Bucket=self.name, Key=key, Body=io.BytesIO(body), ContentType=content_type)
+
+    def list(self, prefix: str) -> list[str]:
+        pages = self.s3.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=prefix)
+        return [item["Key"] for page in pages for item in page.get("Contents", [])]
+
+    def copy(self, source: str, target: str) -> None:
+        self.s3.copy_object(Bucket=self.name, Key=target, CopySource={"Bucket": self.name, "Key": source})
+
+    def delete(self, keys: Sequence[str]) -> None:
+        for start in range(0, len(keys), DELETED_AT_ONCE):
+            named = [{"Key": key} for key in keys[start : start + DELETED_AT_ONCE]]
+            answer = self.s3.delete_objects(Bucket=self.name, Delete={"Objects": named, "Quiet": True})
+            for failure in answer.get("Errors", [])[:1]:
+                raise OSError(f"s3://{self.name}/{failure['Key']} cannot be deleted: {failure['Message']}")
+
+    def picture(self, key: str, seconds: int) -> str:
+        """An address from which a browser can get the object for so long."""
+        place = {"Bucket": self.name, "Key": key}
+        return self.s3.generate_presigned_url("get_object", Params=place, ExpiresIn=seconds)
+
+    def upload(self, key: str, content_type: str, size: int, seconds: int) -> dict[str, Any]:
+        """A form that lets a browser put exactly this object, of exactly this type and size, for so long."""
+        return self.s3.generate_presigned_post(
+            self.name,
+            key,
+            Fields={"Content-Type": content_type},
+            Conditions=[{"Content-Type": content_type}, ["content-length-range", size, size]],
+            ExpiresIn=seconds,
+        )
+
+
+def table(name: str) -> Table:
+    """The table that the environment variable `{NAME}_TABLE` names."""
+    return Table(client("dynamodb"), os.environ[f"{name.upper()}_TABLE"])
+
+
+@functools.cache
+def accounts() -> Accounts:
+    """What users have, from this Lambda's environment."""
+    tables = (table(name) for name in ("users", "models", "requests", "generations"))
+    return Accounts(client("dynamodb"), *tables, limits=read(Limits, "LIMITS"))
+
+
+@functools.cache
+def backend() -> Backend:
+    """What onboarding works with, from this Lambda's environment."""
+    from personalization.observe import count
+
+    tables = (table(name) for name in ("users", "models", "requests", "jobs"))
+    bucket = Bucket(client("s3"), os.environ["DATA_BUCKET"])
+    return Backend(
+        store=DynamoStore(client("dynamodb"), *tables),
+        objects=bucket,
+        training=SageMaker(client("sagemaker")),
+        clock=SystemClock(),
+        settings=read(JobSettings, "JOB_SETTINGS"),
+        pace=read(Pace, "PACE"),
+        bucket=bucket.name,
+        prefix=os.environ["JOB_PREFIX"],
+        count=count,
+    )

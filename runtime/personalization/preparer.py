@@ -1,0 +1,25 @@
+"""Lambda: a training task has written its result. The event is S3's, for `jobs/…/result.json`."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import unquote_plus
+
+from personalization import keys
+from personalization.aws import backend
+from personalization.observe import logger, metrics
+from personalization.prepare import prepare
+
+
+@metrics.log_metrics
+@logger.inject_lambda_context
+def handler(event: dict[str, Any], context: Any) -> None:
+    for record in event["Records"]:
+        found = keys.request_of_result(unquote_plus(record["s3"]["object"]["key"]))
+        if found is None:
+            continue
+        job, name = found
+        logger.append_keys(job=job, request=name)
+        for request in backend().store.requests([name]):
+            if request.job == job:  # else the result is of a job that was given up
+                logger.info("%s is %s", name, prepare(backend(), request).status)

@@ -1,0 +1,286 @@
+"""What a signed-in user can do, one function for each operation of `openapi.json`.
+
+Nothing here takes an identity from anywhere but `call.user`, nor a place in the bucket or the name of a model
+at the endpoint from anywhere but the caller's own rows.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from personalization import ids, images, keys, serving
+from personalization.accounts import (
+    DONE,
+    Absent,
+    Accounts,
+    KeyReused,
+    LimitReached,
+    NotReady,
+    StillRunning,
+    shown_status,
+)
+from personalization.aws import Bucket
+from personalization.http import Answer, Call, Problem, invalid, not_found
+from personalization.model import IN_JOB, Status, trigger
+from personalization.settings import JobSettings, Limits, Pace
+from personalization.tables import Item, iso
+
+log = logging.getLogger(__name__)
+
+UPLOAD_SECONDS = 900
+PICTURE_SECONDS = 900
+PAGE = 24
+"""Generations in one answer."""
+FAILED = "FAILED"
+WAITING = {"stage": "waiting", "step": 0, "steps": 0, "done": 0.0}
+
+
+@dataclass(frozen=True)
+class Service:
+    """What the operations work with."""
+
+    accounts: Accounts
+    bucket: Bucket
+    endpoint: Any
+    """SageMaker's runtime client."""
+    endpoint_name: str
+    seconds_per_step: Callable[[], float | None]
+    now: Callable[[], float]
+    settings: JobSettings
+    pace: Pace
+    limits: Limits
+
+
+def answer(service: Service, operation: str, call: Call) -> Answer:
+    """Do it; whatever is wrong with the request becomes its error."""
+    try:
+        if wait := service.accounts.wait(call.user, service.now()):
+            most = service.limits.requests_per_minute
+            raise Problem(
+                429, "too_many", f"allowed are {most} requests a minute", "requests_per_minute", wait
+            )
+        return OPERATIONS[operation](service, call)
+    except Absent:
+        return not_found().answer()
+    except Problem as problem:
+        return problem.answer()
+
+
+# Models
+
+
+def create_model(service: Service, call: Call) -> Answer:
+    wanted, limits, now = call.body["images"], service.limits, service.now()
+    if not limits.images_min <= len(wanted) <= limits.images_max:
+        allowed = f"{limits.images_min} to {limits.images_max} pictures"
+        raise invalid("images", f"has {len(wanted)}, allowed are {allowed}")
+    for number, image in enumerate(wanted):
+        if image["bytes"] > limits.image_bytes:
+            raise invalid(f"images[{number}].bytes", f"allowed are at most {limits.image_bytes} bytes")
+    try:
+        name = call.body["name"].strip()
+        model = service.accounts.create(call.user, name, call.body["subject"].strip(), wanted, now)
+    except LimitReached:
+        message = f"allowed are {limits.models} models: delete one first"
+        raise Problem(429, "too_many", message, "models", retry_after=60) from None
+    uploads = [
+        service.bucket.upload(
+            keys.upload(call.user, model["model"], number), image["type"], image["bytes"], UPLOAD_SECONDS
+        )
+        for number, image in enumerate(wanted)
+    ]
+    body = {"model": model["model"], "uploads": uploads, "expires": iso(now + UPLOAD_SECONDS)}
+    return Answer(201, body, {"Location": f"/api/models/{model['model']}"})
+
+
+def start_model(service: Service, call: Call) -> Answer:
+    model = service.accounts.model(call.user, call.path.get("model", ""))
+    if model["status"] in (Status.CREATED, Status.FAILED):
+        check_uploads(service, model)
+        settings = service.settings
+        steps = settings.steps(len(model["images"]))
+        per_step = service.seconds_per_step() or settings.seconds_per_step
+        estimate = per_step * (steps or int(settings.hyperparameters.get("steps", 0)) or 1)
+        try:
+            service.accounts.start(model, steps, estimate, service.pace.max_attempts, service.now())
+        except LimitReached:
+            message = f"allowed are {service.limits.active} trainings at once: wait for one to end"
+            raise Problem(429, "too_many", message, "active", retry_after=60) from None
+    return Answer(202, {"model": model["model"]})
+
+
+def check_uploads(service: Service, model: Item) -> None:
+    """Every picture that was announced is there, of its size and type, and can be decoded."""
+    limits = service.limits
+    for number, wanted in enumerate(model["images"]):
+        field, key = f"images[{number}]", keys.upload(model["user"], model["model"], number)
+        found = service.bucket.size_and_type(key)
+        if found is None:
+            raise invalid(field, "has not been uploaded")
+        if found != (wanted["bytes"], wanted["type"]):
+            told = f"{wanted['bytes']} bytes of {wanted['type']}"
+            raise invalid(field, f"is {found[0]} bytes of {found[1]}, announced were {told}")
+        content = service.bucket.get_bounded(key, wanted["bytes"])
+        try:
+            images.check(content or b"", wanted["type"], limits.image_pixels, limits.image_side)
+        except images.NotAnImage as error:
+            raise invalid(field, str(error)) from error
+
+
+def list_models(service: Service, call: Call) -> Answer:
+    return Answer(200, {"models": [_summary(model) for model in service.accounts.models_of(call.user)]})
+
+
+def get_model(service: Service, call: Call) -> Answer:
+    model = service.accounts.model(call.user, call.path.get("model", ""))
+    shown = {"progress": _progress(service, model), "previews": _previews(service, model)}
+    return Answer(200, _summary(model) | shown)
+
+
+def delete_model(service: Service, call: Call) -> Answer:
+    model = call.path.get("model", "")
+    service.accounts.delete(call.user, model, service.now())
+    return Answer(202, {"model": model, "status": Status.DELETED})
+
+
+def _summary(model: Item) -> dict[str, Any]:
+    return {
+        "model": model["model"],
+        "name": model["name"],
+        "subject": model["subject"],
+        "trigger": trigger(model["subject"]),
+        "status": model["status"],
+        "reason": model["reason"],
+        "images": len(model["images"]),
+        "created": model["created"],
+        "updated": model["updated"],
+    }
+
+
+def _progress(service: Service, model: Item) -> dict[str, Any]:
+    """What the training wrote last. It comes from a container: nothing but the known fields is passed on."""
+    if model["status"] in (Status.READY, Status.PREPARING):
+        return WAITING | {"stage": "done", "done": 1.0}
+    if model["status"] not in IN_JOB:
+        return WAITING | ({"stage": "failed"} if model["status"] == Status.FAILED else {})
+    content = service.bucket.get(f"{keys.checkpoint(model['job'], model['request'])}progress.json")
+    with contextlib.suppress(ValueError, TypeError, KeyError, AttributeError):
+        told = json.loads(content or b"")
+        step, steps = int(told["step"]), int(told["steps"])
+        done = min(1.0, max(0.0, step / steps)) if steps > 0 else 0.0
+        if told["stage"] in ("training", "previews", "done", "failed"):
+            return {"stage": told["stage"], "step": step, "steps": steps, "done": done}
+    return WAITING
+
+
+def _previews(service: Service, model: Item) -> list[str]:
+    """The first pictures: while the job runs from its folder, later from their own."""
+    if model["status"] == Status.READY:
+        folder = keys.previews(model["user"], model["model"])
+    elif model["status"] in IN_JOB:
+        folder = f"{keys.checkpoint(model['job'], model['request'])}previews/"
+    else:
+        return []
+    found = [key for key in service.bucket.list(folder) if key.endswith(".png")]
+    return [service.bucket.picture(key, PICTURE_SECONDS) for key in found]
+
+
+# Generations
+
+
+def create_generation(service: Service, call: Call) -> Answer:
+    prompt, most = call.body["prompt"], service.limits.prompt_chars
+    if len(prompt) > most:
+        raise invalid("prompt", f"has {len(prompt)} characters, allowed are at most {most}")
+    key = call.headers.get("idempotency-key")
+    if key is not None and not 1 <= len(key) <= 128:
+        raise invalid("Idempotency-Key", "allowed are 1 to 128 characters")
+    model = service.accounts.model(call.user, call.path.get("model", ""))
+    seed = call.body.get("seed", secrets.randbelow(2**32))
+    try:
+        generation = service.accounts.begin(
+            model, prompt, seed, call.body.get("count", 1), key, service.now()
+        )
+    except NotReady as error:
+        message = f"The model is {error.args[0]}; wait until it is READY."
+        raise Problem(409, "not_ready", message, "model") from None
+    except KeyReused:
+        raise invalid("Idempotency-Key", "was used for another request") from None
+    except StillRunning:
+        raise Problem(503, "unavailable", "The first request is still running.", retry_after=2) from None
+    if generation["status"] != DONE:
+        make_pictures(service, model, generation)
+        generation = generation | {"status": DONE}
+    location = {"Location": f"/api/generations/{generation['generation']}"}
+    return Answer(201, _generation(service, generation), location)
+
+
+def make_pictures(service: Service, model: Item, generation: Item) -> None:
+    """Ask the endpoint, keep what was asked and what came, and only then call it done."""
+    folder = keys.generation(model["user"], model["model"], generation["generation"])
+    request = {field: generation[field] for field in ("prompt", "seed", "count")}
+    try:
+        service.bucket.put(f"{folder}input.json", json.dumps(request).encode(), "application/json")
+        pictures = serving.invoke(service.endpoint, service.endpoint_name, model["target"], request)
+        for number, picture in enumerate(pictures):
+            service.bucket.put(f"{folder}{number}.png", picture, "image/png")
+    except serving.Refused as error:
+        service.accounts.end(generation, FAILED, service.now())
+        raise invalid(error.field, error.message) from error
+    except serving.Busy as error:
+        log.warning("the endpoint made no pictures: %s", error)
+        service.accounts.end(generation, FAILED, service.now())
+        message = "The model is being loaded or the service is busy. Try again."
+        raise Problem(503, "unavailable", message, retry_after=error.seconds) from error
+    if not service.accounts.end(generation, DONE, service.now()):
+        service.bucket.delete(service.bucket.list(folder))  # the model was deleted meanwhile
+        raise Absent
+
+
+def list_generations(service: Service, call: Call) -> Answer:
+    before = call.query.get("before")
+    if before is not None and not ids.valid(before):
+        raise invalid("before", "allowed is the id of a generation")
+    model = service.accounts.model(call.user, call.path.get("model", ""))
+    found = service.accounts.generations_of(call.user, model["model"], before, PAGE + 1)
+    shown = found[:PAGE]
+    body: dict[str, Any] = {"generations": [_generation(service, generation) for generation in shown]}
+    return Answer(200, body | ({"next": shown[-1]["generation"]} if len(found) > PAGE else {}))
+
+
+def get_generation(service: Service, call: Call) -> Answer:
+    generation = service.accounts.generation(call.user, call.path.get("generation", ""))
+    service.accounts.model(call.user, generation["model"])  # with its model it is gone, before its row is
+    return Answer(200, _generation(service, generation))
+
+
+def _generation(service: Service, generation: Item) -> dict[str, Any]:
+    status = shown_status(generation, service.now())
+    folder = keys.generation(generation["user"], generation["model"], generation["generation"])
+    count = generation["count"] if status == DONE else 0
+    fields = ("generation", "model", "prompt", "seed", "count", "created")
+    return {field: generation[field] for field in fields} | {
+        "status": status,
+        "images": [
+            service.bucket.picture(f"{folder}{number}.png", PICTURE_SECONDS) for number in range(count)
+        ],
+    }
+
+
+OPERATIONS: dict[str, Callable[[Service, Call], Answer]] = {
+    "createModel": create_model,
+    "listModels": list_models,
+    "getModel": get_model,
+    "deleteModel": delete_model,
+    "startModel": start_model,
+    "createGeneration": create_generation,
+    "listGenerations": list_generations,
+    "getGeneration": get_generation,
+}
+"""By `operationId`."""

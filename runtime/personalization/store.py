@@ -1,0 +1,223 @@
+"""Requests and jobs in DynamoDB: `ports.Store`.
+
+A request and its model change together, and with them the count of what is in flight for their user; so no
+reader ever sees one without the other, and no repetition counts twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from personalization.model import IN_FLIGHT, Job, JobStatus, Request, Status
+from personalization.pacing import Bucket
+from personalization.tables import Item, Table, iso, seconds, write
+
+PACE = "#pace"
+"""The item of `jobs` that is no job: the token bucket of CreateTrainingJob."""
+DURATIONS = "#durations"
+"""Another: what a step of training takes."""
+NEWEST_SHARE = 0.2
+"""Of the newest measurement in that mean; the rest is what was known before."""
+
+
+@dataclass(frozen=True)
+class DynamoStore:
+    client: Any
+    users: Table
+    models: Table
+    requests_table: Table
+    jobs: Table
+
+    def queue(self, limit: int) -> list[Request]:
+        return self._settled(Status.QUEUED, self._by_status(Status.QUEUED, iso(1e11), limit))
+
+    def stale(self, status: Status, before: float, limit: int) -> list[Request]:
+        return self._settled(status, self._by_status(status, iso(before), limit))
+
+    def _by_status(self, status: Status, before: str, limit: int) -> list[str]:
+        given = {"status": status, "before": before}
+        condition = "#status = :status AND #updated < :before"
+        items = self.requests_table.query(condition, given, index="queue", limit=limit)
+        return [item["request"] for item in items]
+
+    def _settled(self, status: Status, ids: Sequence[str]) -> list[Request]:
+        """The index lags behind the table: only the table knows what has that status now."""
+        found = [request for request in self.requests(ids) if request.status == status]
+        return sorted(found, key=lambda request: (request.updated, request.request))
+
+    def requests(self, ids: Sequence[str]) -> list[Request]:
+        items = self.requests_table.get_all([{"request": name} for name in dict.fromkeys(ids)])
+        found = {item["request"]: request_of(item) for item in items}
+        return [found[name] for name in ids if name in found]
+
+    def job(self, name: str) -> Job | None:
+        item = self.jobs.get(job=name)
+        return _job(item) if item else None
+
+    def due(self, status: JobStatus, now: float, limit: int) -> list[Job]:
+        items = self.jobs.query(
+            "#status = :status",
+            {"status": status, "now": iso(now)},
+            index="open",
+            filter="#not_before <= :now",
+            limit=limit,
+        )
+        found = [self.job(item["job"]) for item in items]
+        return [job for job in found if job and job.status == status and job.not_before <= now]
+
+    def claim(self, job: Job, changes: Sequence[tuple[Request, Request]]) -> bool:
+        parts = [self.jobs.put(_job_item(job), "attribute_not_exists(#job)")]
+        for before, after in changes:
+            parts += self._moved(before, after, None)
+        return not write(self.client, *parts)
+
+    def move(self, before: Request, after: Request, *, previews: int | None = None) -> bool:
+        return not write(self.client, *self._moved(before, after, previews))
+
+    def _moved(self, before: Request, after: Request, previews: int | None) -> list[Item]:
+        shared = {
+            "status": after.status,
+            "updated": iso(after.updated),
+            "job": after.job,
+            "reason": after.reason,
+        }
+        own = shared | {
+            "attempt": after.attempt,
+            "last_attempt": after.last_attempt,
+            "previous": after.previous,
+            "estimate": after.estimate,
+        }
+        parts = [
+            self.requests_table.update(
+                {"request": before.request},
+                own,
+                "#status = :status AND #attempt = :attempt",
+                {"status": before.status, "attempt": before.attempt},
+            ),
+            self.models.update(
+                {"user": before.user, "model": before.model},
+                shared | ({} if previews is None else {"previews": previews}),
+                "#request = :request AND #status = :status",
+                {"request": before.request, "status": before.status},
+            ),
+        ]
+        if change := (after.status in IN_FLIGHT) - (before.status in IN_FLIGHT):
+            user = {"user": before.user}
+            parts.append(self.users.update(user, {}, "attribute_exists(#user)", add={"active": change}))
+        return parts
+
+    def change(self, before: Job, after: Job) -> bool:
+        item = _job_item(after)
+        del item["job"]
+        given = {"status": before.status, "attempt": before.attempt}
+        condition = "#status = :status AND #attempt = :attempt"
+        return not write(self.client, self.jobs.update({"job": before.job}, item, condition, given))
+
+    def bucket(self) -> Bucket | None:
+        item = self.jobs.get(job=PACE)
+        return bucket_of(item) if item else None
+
+    def swap_bucket(self, before: Bucket | None, after: Bucket) -> bool:
+        return swap_bucket(self.jobs, {"job": PACE}, before, after)
+
+    def seconds_per_step(self) -> float | None:
+        item = self.jobs.get(job=DURATIONS)
+        return item["seconds_per_step"] if item else None
+
+    def learn(self, seconds_per_step: float) -> None:
+        known = self.seconds_per_step()
+        mean = seconds_per_step
+        if known is not None:
+            mean = known + NEWEST_SHARE * (seconds_per_step - known)
+        change = {"seconds_per_step": float(mean)}
+        if known is None:
+            write(self.client, self.jobs.update({"job": DURATIONS}, change, "attribute_not_exists(#job)"))
+        else:
+            unchanged = "#seconds_per_step = :known"
+            write(self.client, self.jobs.update({"job": DURATIONS}, change, unchanged, {"known": known}))
+
+
+def bucket_of(item: Item) -> Bucket | None:
+    """The token bucket in an item, which may hold other things too."""
+    return Bucket(item["tokens"], item["refilled"]) if "tokens" in item else None
+
+
+def swap_bucket(table: Table, key: dict[str, str], before: Bucket | None, after: Bucket) -> bool:
+    change = {"tokens": float(after.tokens), "refilled": float(after.at)}
+    if before is None:
+        part = table.update(key, change, "attribute_not_exists(#tokens)")
+    else:
+        known = {"tokens": before.tokens, "refilled": before.at}
+        part = table.update(key, change, "#tokens = :tokens AND #refilled = :refilled", known)
+    return not write(table.client, part)
+
+
+def request_of(item: Item) -> Request:
+    return Request(
+        request=item["request"],
+        user=item["user"],
+        model=item["model"],
+        subject=item.get("subject", ""),
+        images=item.get("images", 0),
+        steps=item.get("steps", 0),
+        estimate=item.get("estimate", 0.0),
+        status=Status(item["status"]),
+        attempt=item.get("attempt", 0),
+        last_attempt=item.get("last_attempt", 0),
+        queued_at=seconds(item["queued_at"]) if "queued_at" in item else 0.0,
+        updated=seconds(item["updated"]),
+        job=item.get("job", ""),
+        previous=tuple(item.get("previous", ())),
+        reason=item.get("reason", ""),
+    )
+
+
+def request_item(request: Request) -> Item:
+    """A request as `requests` holds it."""
+    return {
+        "request": request.request,
+        "user": request.user,
+        "model": request.model,
+        "subject": request.subject,
+        "images": request.images,
+        "steps": request.steps,
+        "estimate": request.estimate,
+        "status": request.status,
+        "attempt": request.attempt,
+        "last_attempt": request.last_attempt,
+        "queued_at": iso(request.queued_at),
+        "updated": iso(request.updated),
+        "job": request.job,
+        "previous": request.previous,
+        "reason": request.reason,
+    }
+
+
+def _job(item: Item) -> Job:
+    return Job(
+        job=item["job"],
+        status=JobStatus(item["status"]),
+        requests=tuple(item["requests"]),
+        hosts=item["hosts"],
+        spot=item["spot"],
+        warm=item["warm"],
+        attempt=item["attempt"],
+        not_before=seconds(item["not_before"]),
+        updated=seconds(item["updated"]),
+    )
+
+
+def _job_item(job: Job) -> Item:
+    return {
+        "job": job.job,
+        "status": job.status,
+        "requests": job.requests,
+        "hosts": job.hosts,
+        "spot": job.spot,
+        "warm": job.warm,
+        "attempt": job.attempt,
+        "not_before": iso(job.not_before),
+        "updated": iso(job.updated),
+    }

@@ -1,0 +1,235 @@
+"""DynamoDB in plain values, and the one kind of write that the tables see: a transaction with conditions."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
+from botocore.exceptions import ClientError
+
+Item = dict[str, Any]
+
+CONFLICT_TRIES = 8
+CONDITION = "ConditionalCheckFailed"
+PASSING = frozenset(
+    (
+        "TransactionConflict",
+        "ThrottlingError",
+        "ProvisionedThroughputExceeded",
+        "TransactionInProgressException",
+    )
+)
+"""Reasons to try a write again: nobody's condition failed."""
+
+_serialize, _deserialize = TypeSerializer().serialize, TypeDeserializer().deserialize
+
+
+def iso(moment: float) -> str:
+    """Seconds since 1970 as ISO 8601 in UTC. Texts sort as the moments do."""
+    return datetime.fromtimestamp(moment, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def seconds(text: str) -> float:
+    """The inverse of `iso`."""
+    return datetime.fromisoformat(text).timestamp()
+
+
+def marshal(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: _serialize(_plain(value)) for name, value in values.items()}
+
+
+def unmarshal(item: Mapping[str, Any]) -> Item:
+    return {name: _number(_deserialize(value)) for name, value in item.items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float):
+        return Decimal(repr(value))
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    return str(value) if isinstance(value, str) else value  # a StrEnum is its text
+
+
+def _number(value: Any) -> Any:
+    if isinstance(value, Decimal):
+        return int(value) if value == value.to_integral_value() else float(value)
+    if isinstance(value, list):
+        return [_number(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _number(item) for key, item in value.items()}
+    return value
+
+
+class Table:
+    """One table, and the parts that transactions on it are made of.
+
+    Conditions and filters are DynamoDB's own expressions, in which `#name` stands for the attribute `name`
+    and `:name` for the value given for it.
+    """
+
+    def __init__(self, client: Any, name: str):
+        self.client, self.name = client, name
+
+    def get(self, **key: str) -> Item | None:
+        """The item, as it is now."""
+        answer = self.client.get_item(TableName=self.name, Key=marshal(key), ConsistentRead=True)
+        return unmarshal(answer["Item"]) if "Item" in answer else None
+
+    def get_all(self, keys: Sequence[Mapping[str, str]]) -> list[Item]:
+        """The items as they are now, in no order, without those that are not there."""
+        found: list[Item] = []
+        left = [marshal(key) for key in keys]
+        while left:
+            batch, left = left[:100], left[100:]
+            asked = {self.name: {"Keys": batch, "ConsistentRead": True}}
+            answer = self.client.batch_get_item(RequestItems=asked)
+            found += [unmarshal(item) for item in answer["Responses"].get(self.name, [])]
+            left += answer.get("UnprocessedKeys", {}).get(self.name, {}).get("Keys", [])
+        return found
+
+    def query(
+        self,
+        condition: str,
+        values: Mapping[str, Any],
+        *,
+        index: str | None = None,
+        filter: str | None = None,
+        newest_first: bool = False,
+        limit: int,
+    ) -> list[Item]:
+        """At most `limit` items that pass, reading on past those that do not."""
+        return list(self._query(condition, values, index, filter, newest_first, limit))
+
+    def _query(
+        self,
+        condition: str,
+        values: Mapping[str, Any],
+        index: str | None,
+        filter: str | None,
+        newest_first: bool,
+        limit: int,
+    ) -> Iterator[Item]:
+        asked: dict[str, Any] = {
+            "TableName": self.name,
+            "KeyConditionExpression": condition,
+            "ScanIndexForward": not newest_first,
+            "Limit": max(limit, 100) if filter else limit,
+        }
+        asked |= {"IndexName": index} if index else {"ConsistentRead": True}
+        asked |= {"FilterExpression": filter} if filter else {}
+        asked |= _names_and_values(f"{condition} {filter or ''}", values)
+        while True:
+            answer = self.client.query(**asked)
+            for item in answer["Items"]:
+                yield unmarshal(item)
+                limit -= 1
+                if not limit:
+                    return
+            if "LastEvaluatedKey" not in answer:
+                return
+            asked["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
+
+    # Parts of transactions
+
+    def put(self, item: Mapping[str, Any], condition: str, values: Mapping[str, Any] | None = None) -> Item:
+        part = {"TableName": self.name, "Item": marshal(item), "ConditionExpression": condition}
+        return {"Put": part | _names_and_values(condition, values or {})}
+
+    def update(
+        self,
+        key: Mapping[str, str],
+        change: Mapping[str, Any],
+        condition: str,
+        values: Mapping[str, Any] | None = None,
+        add: Mapping[str, int] | None = None,
+    ) -> Item:
+        """Set the attributes of `change` (None removes one), add the numbers of `add`."""
+        given, sets, removes, adds = dict(values or {}), [], [], []
+        for name, value in change.items():
+            if value is None:
+                removes.append(f"#{name}")
+            else:
+                given[f"new_{name}"] = value
+                sets.append(f"#{name} = :new_{name}")
+        for name, value in (add or {}).items():
+            given[f"add_{name}"] = value
+            adds.append(f"#{name} :add_{name}")
+        clauses = [("SET", sets), ("REMOVE", removes), ("ADD", adds)]
+        expression = " ".join(f"{word} {', '.join(parts)}" for word, parts in clauses if parts)
+        part = {
+            "TableName": self.name,
+            "Key": marshal(key),
+            "UpdateExpression": expression,
+            "ConditionExpression": condition,
+        }
+        return {"Update": part | _names_and_values(f"{expression} {condition}", given)}
+
+    def check(self, key: Mapping[str, str], condition: str, values: Mapping[str, Any] | None = None) -> Item:
+        part = {"TableName": self.name, "Key": marshal(key), "ConditionExpression": condition}
+        return {"ConditionCheck": part | _names_and_values(condition, values or {})}
+
+    def delete(self, key: Mapping[str, str], condition: str, values: Mapping[str, Any] | None = None) -> Item:
+        part = {"TableName": self.name, "Key": marshal(key), "ConditionExpression": condition}
+        return {"Delete": part | _names_and_values(condition, values or {})}
+
+
+def _names_and_values(expression: str, values: Mapping[str, Any]) -> Item:
+    names = set(expression.replace("(", " ").replace(")", " ").replace(",", " ").split())
+    found: Item = {}
+    if used := {word: word[1:] for word in names if word.startswith("#")}:
+        found["ExpressionAttributeNames"] = used
+    if values:
+        found["ExpressionAttributeValues"] = {f":{name}": item for name, item in marshal(values).items()}
+    return found
+
+
+def write(client: Any, *parts: Item) -> frozenset[int]:
+    """Write all of `parts`, or nothing; returns the positions of those whose condition failed, if any.
+
+    One part is written by its own operation, which costs half. Raises `ClientError` for anything but
+    conditions; what two writers' haste causes is tried again before.
+    """
+    for attempt in range(CONFLICT_TRIES):
+        try:
+            _send(client, parts)
+            return frozenset()
+        except ClientError as error:
+            reasons = _reasons(error, len(parts))
+            if failed := frozenset(at for at, reason in enumerate(reasons) if reason == CONDITION):
+                return failed
+            if attempt == CONFLICT_TRIES - 1 or not any(reason in PASSING for reason in reasons):
+                raise
+        time.sleep(random.uniform(0, 0.02 * 2**attempt))  # noqa: S311 - not a secret
+    raise AssertionError("unreachable")
+
+
+def _send(client: Any, parts: Sequence[Item]) -> None:
+    if len(parts) > 1:
+        client.transact_write_items(TransactItems=list(parts))
+        return
+    [(kind, part)] = parts[0].items()
+    operations: dict[str, Callable[..., Any]] = {
+        "Put": client.put_item,
+        "Update": client.update_item,
+        "Delete": client.delete_item,
+    }
+    operations[kind](**part)
+
+
+def _reasons(error: ClientError, count: int) -> list[str]:
+    """Why each part was not written, in DynamoDB's words."""
+    code = error.response["Error"]["Code"]
+    if code == "TransactionCanceledException":
+        return [reason.get("Code", "None") for reason in error.response.get("CancellationReasons", [])]
+    own = {
+        "ConditionalCheckFailedException": CONDITION,
+        "TransactionConflictException": "TransactionConflict",
+    }
+    return [own.get(str(code), str(code))] * count

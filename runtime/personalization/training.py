@@ -1,0 +1,68 @@
+"""SageMaker's training jobs: `ports.Training` over its API."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from botocore.exceptions import ClientError, ConnectionError, HTTPClientError, ParamValidationError
+
+from personalization.ports import Described, PutOff, Refused
+
+LATER = frozenset(
+    (
+        "ThrottlingException",
+        "Throttling",
+        "TooManyRequestsException",
+        "RequestLimitExceeded",
+        "ResourceLimitExceeded",
+        "InternalFailure",
+        "InternalServerError",
+        "InternalServerException",
+        "ServiceUnavailable",
+        "ServiceUnavailableException",
+    )
+)
+
+
+class SageMaker:
+    """`ports.Training` over SageMaker's API."""
+
+    def __init__(self, client: Any):
+        self.client = client
+
+    def create(self, request: dict[str, Any]) -> None:
+        try:
+            self.client.create_training_job(**request)
+        except ClientError as error:
+            code = error.response["Error"]["Code"]
+            if code == "ResourceInUse":
+                return  # the name is taken: by this very job
+            message = error.response["Error"].get("Message", "")
+            raise (PutOff if code in LATER else Refused)(f"{code}: {message}") from error
+        except ParamValidationError as error:
+            raise Refused(str(error)) from error
+        except (ConnectionError, HTTPClientError) as error:
+            raise PutOff(f"no answer from SageMaker: {error}") from error
+
+    def describe(self, name: str) -> Described | None:
+        try:
+            found = self.client.describe_training_job(TrainingJobName=name)
+        except ClientError as error:
+            if _not_found(error):
+                return None
+            raise
+        return Described(found["TrainingJobStatus"], found.get("FailureReason", ""))
+
+    def stop(self, name: str) -> None:
+        try:
+            self.client.stop_training_job(TrainingJobName=name)
+        except ClientError as error:
+            # SageMaker says the same of one that has ended and of one that never was
+            if error.response["Error"]["Code"] not in ("ValidationException", "ResourceNotFound"):
+                raise
+
+
+def _not_found(error: ClientError) -> bool:
+    """SageMaker has no error of its own for what is not there: the message says it."""
+    code, message = error.response["Error"]["Code"], error.response["Error"].get("Message", "")
+    return code == "ResourceNotFound" or (code == "ValidationException" and "not found" in message.lower())

@@ -1,0 +1,85 @@
+"""The Lambda layer that the code in `runtime/` stands on, made once from its locked requirements.
+
+    python3.11 -m tooling.layers     # make it, print its folder
+
+Synthesis reads the folder and touches no network. The folder is the same on every machine, so the template
+and the layer's version change only with the lock file: it holds each compiled module for every Python that
+may run it, side by side, as their names allow.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+from tooling import envs
+
+REQUIREMENTS = envs.ROOT / "runtime" / "layer" / "requirements.txt"
+FOLDER = envs.ROOT / ".groundplan" / "layers" / "runtime"
+"""Where the stacks look for it."""
+PLATFORMS = (
+    ("3.14", "aarch64-manylinux_2_28"),
+    ("3.11", "aarch64-manylinux_2_28"),
+    ("3.11", "x86_64-manylinux_2_28"),
+)
+"""The Pythons, and the machines, that the runtime's code is run and tested on."""
+UNUSED = ("bin", ".lock", "PIL/_avif.*", "PIL/_imagingtk.*", "pillow.libs/libavif-*")
+"""Programs, and the largest of what nothing here decodes with."""
+OF_ONE_INSTALLATION = ("RECORD", "WHEEL", "INSTALLER", "REQUESTED", "direct_url.json", "uv_cache.json")
+"""Files in `*.dist-info` that tell of an installation, not of the package."""
+
+
+def layer() -> Path:
+    """The layer's folder (`python/` is in it), made if it is not there yet or its requirements have changed.
+
+    Raises `subprocess.CalledProcessError` when the installer fails, leaving what was there.
+    """
+    stamp = FOLDER.with_suffix(".stamp")
+    key = hashlib.sha256(REQUIREMENTS.read_bytes() + Path(__file__).read_bytes()).hexdigest()
+    with envs.locked(envs.home() / "locks" / "layer"):
+        if stamp.exists() and stamp.read_text() == key and FOLDER.is_dir():
+            return FOLDER
+        started = time.monotonic()
+        envs.say("  installing the Lambda layer from runtime/layer/requirements.txt")
+        FOLDER.parent.mkdir(parents=True, exist_ok=True)
+        stamp.unlink(missing_ok=True)
+        with tempfile.TemporaryDirectory(dir=FOLDER.parent) as folder:
+            made = Path(folder, "layer")
+            for number, (python, platform) in enumerate(PLATFORMS):
+                one = Path(folder, str(number))
+                _install(one, python, platform)
+                _tidy(one)
+                shutil.copytree(one, made / "python", dirs_exist_ok=True)
+            shutil.rmtree(FOLDER, ignore_errors=True)
+            made.rename(FOLDER)
+        stamp.write_text(key)
+        envs.say(f"  installed the Lambda layer in {time.monotonic() - started:.0f} s")
+    return FOLDER
+
+
+def _install(target: Path, python: str, platform: str) -> None:
+    options = ["--quiet", "--no-progress", "--no-deps", "--only-binary", ":all:", "--target", str(target)]
+    options += ["--python-version", python, "--python-platform", platform]
+    subprocess.run(
+        [str(envs.uv()), "pip", "install", *options, "-r", str(REQUIREMENTS)],
+        check=True,
+        env=envs.pip_settings() | os.environ,
+    )
+
+
+def _tidy(folder: Path) -> None:
+    """Leave out what differs from one installation to the next, and what nothing imports."""
+    for path in [found for pattern in UNUSED for found in folder.glob(pattern)]:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    for path in folder.glob("*.dist-info/*"):
+        if path.name in OF_ONE_INSTALLATION:
+            path.unlink()
+
+
+if __name__ == "__main__":
+    print(layer())
