@@ -15,6 +15,7 @@ import subprocess
 import tempfile
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -136,8 +137,20 @@ class LocalCloud:
         self._ask("iam", {"enforce": on})
 
     def configure(self, **settings: Any) -> dict[str, Any]:
-        """Set quotas and paces (`local/sagemaker/quotas.py` names them); None puts one back. Returns all."""
+        """Set quotas and paces (`local/sagemaker/quotas.py` names them) and the faults to come
+        (`local/faults.py`); None puts one back. Returns all."""
         return self._ask("settings", settings)
+
+    def local_url(self, address: str) -> str:
+        """Where a distribution or an HTTP API answers on this machine, by its address on AWS: a browser finds
+        `http://d123.cloudfront.localhost:4566/` for `https://d123.cloudfront.net/`."""
+        parts = urllib.parse.urlsplit(address)
+        label, _, rest = (parts.hostname or "").partition(".")
+        service = rest.partition(".")[0]
+        if service not in ("cloudfront", "execute-api"):
+            raise ValueError(f"{address} is neither a distribution's address nor an HTTP API's")
+        host = f"{label}.{service}.localhost:{self.port}"
+        return urllib.parse.urlunsplit(("http", host, parts.path, parts.query, parts.fragment))
 
     # Deploying ------------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import copy
 import functools
 import hashlib
 import importlib
@@ -21,15 +22,18 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Protocol
 from urllib.parse import parse_qs, unquote
 
-from local.emulator import alarms
+from local import faults
+from local.emulator import alarms, streams
 from local.emulator import cloudformation as cfn
 from local.emulator import stepfunctions as sfn
 from local.sagemaker import api
 from local.sagemaker.api import ApiError
+from local.sagemaker.quotas import setting
 
 
 class Moved(Exception):
@@ -38,6 +42,8 @@ class Moved(Exception):
 
 class Cloud(Protocol):
     """What the hooks ask of the cloud that they are installed for."""
+
+    platform: Any
 
     def context(self, account: str, region: str, access_key: str | None) -> api.Context: ...
     def sagemaker(self, *request: Any) -> tuple[int, dict[str, str], bytes]: ...
@@ -235,8 +241,8 @@ def states() -> dict[str, Any]:
     changes all the time is left out, and its turn comes later.
     """
     state: dict[str, Any] = {}
-    for name, copy in touch("app._build_persistence_save_dict")().items():
-        found = _copied(copy)
+    for name, get_state in touch("app._build_persistence_save_dict")().items():
+        found = _copied(get_state)
         if found is not None:
             state[name] = found
     return state
@@ -843,3 +849,303 @@ def functions_fail_by_their_own_exception(cloud: Cloud) -> None:
                     body["errorType"] = found[1]
                     break
         return result
+
+
+@hook
+def functions_keep_what_their_template_says(cloud: Cloud) -> None:
+    """A template's dead-letter queue and reserved concurrency of a function are dropped."""
+    handlers = touch("services.cloudformation.provisioners._RESOURCE_HANDLERS")["AWS::Lambda::Function"]
+    functions = touch("services.lambda_svc._functions")
+    create, update = handlers["create"], handlers["update"]
+
+    def settle(name: str, properties: dict) -> None:
+        function = functions[name]
+        if target := (properties.get("DeadLetterConfig") or {}).get("TargetArn"):
+            function["config"]["DeadLetterConfig"] = {"TargetArn": target}
+        else:
+            function["config"].pop("DeadLetterConfig", None)
+        reserved = properties.get("ReservedConcurrentExecutions")
+        function["concurrency"] = None if reserved is None else int(reserved)
+
+    def created(logical_id: str, properties: dict, stack: str, *rest: Any) -> tuple:
+        made = create(logical_id, properties, stack, *rest)
+        settle(made[0], properties)
+        return made
+
+    @functools.wraps(update)
+    def updated(physical_id: str, old: dict, new: dict, *rest: Any, **more: Any) -> tuple:
+        made = update(physical_id, old, new, *rest, **more)
+        settle(made[0], new)
+        return made
+
+    handlers |= {"create": created, "update": updated}
+
+
+@hook
+def failed_events_reach_the_dead_letter_queue_as_they_came(cloud: Cloud) -> None:
+    """A function's dead-letter queue gets the event itself; only a destination gets what led to it."""
+    functions = touch("services.lambda_svc._functions")
+
+    @replace("services.lambda_svc._route_async_failure", "target_arn", "func_name", "event", "result")
+    def route(original: Callable, target: str, name: str, event: Any, result: dict) -> None:
+        config = (functions.get(name) or {}).get("config") or {}
+        if (config.get("DeadLetterConfig") or {}).get("TargetArn") != target:
+            return original(target, name, event, result)
+        said = result.get("body") if isinstance(result.get("body"), dict) else {}
+        about = {
+            "RequestID": ("String", str(result.get("request_id") or secrets.token_hex(16))),
+            "ErrorCode": ("Number", "200"),
+            "ErrorMessage": ("String", str((said or {}).get("errorMessage") or "Unhandled")[:1024]),
+        }
+        attributes = {key: {"DataType": kind, "StringValue": text} for key, (kind, text) in about.items()}
+        _, _, _, region, account, resource = target.split(":", 5)
+        text = json.dumps(event)
+        if target.split(":")[2] == "sns":
+            sns = cloud.platform.client("sns", account, region, "", "lambda")
+            sns.publish(TopicArn=target, Message=text, MessageAttributes=attributes)
+        else:
+            sqs = cloud.platform.client("sqs", account, region, "", "lambda")
+            queue = sqs.get_queue_url(QueueName=resource)["QueueUrl"]
+            sqs.send_message(QueueUrl=queue, MessageBody=text, MessageAttributes=attributes)
+
+
+@hook
+def events_are_tried_again(cloud: Cloud) -> None:
+    """A rule's function gets an event once, whatever becomes of it; and what cannot be delivered at all does
+    not reach the rule's dead-letter queue."""
+    again = touch("services.lambda_svc.invoke_async_with_retry", "func", "event")
+    found = touch("services.lambda_svc._get_func_record_for_ref")
+    record = touch("services.lambda_svc._execution_record_for_config", "func", "config")
+    queue: contextvars.ContextVar[str | None] = contextvars.ContextVar("queue", default=None)
+    to_sqs = touch("services.eventbridge._dispatch_to_sqs", "spec", "payload")
+    parsed = touch("core.arn.parse_arn", "value")
+
+    @replace("services.eventbridge._invoke_target", "target", "event", "rule")
+    def invoke(original: Callable, target: dict, *rest: Any, **more: Any) -> None:
+        token = queue.set((target.get("DeadLetterConfig") or {}).get("Arn"))
+        try:
+            original(target, *rest, **more)
+        finally:
+            queue.reset(token)
+
+    @replace("services.eventbridge._dispatch_to_lambda", "arn", "payload")
+    def dispatch(original: Callable, arn: str, payload: str) -> None:
+        function, config, _ = found(arn)
+        if function and config:
+            again(record(function, config), json.loads(payload))
+        elif letters := queue.get():
+            to_sqs(parsed(letters), payload)
+
+
+# DynamoDB streams -------------------------------------------------------------------------------------
+
+
+@hook
+def streams_outlive_the_server(cloud: Cloud) -> None:
+    """How far each stream was read is kept, its records are not: after a restart the first new ones, as many
+    as there had been, would be taken for read."""
+    kept = {
+        name: touch(f"services.dynamodb.{place}")
+        for name, place in {"stream_records": "_stream_records", "stream_trimmed": "_stream_trimmed"}.items()
+    }
+
+    @replace("services.dynamodb.get_state")
+    def get_state(original: Callable) -> dict:
+        return original() | {name: copy.deepcopy(value) for name, value in kept.items()}
+
+    @replace("services.dynamodb.load_persisted_state", "data")
+    def load(original: Callable, data: dict) -> None:
+        original(data)
+        for name, value in kept.items():
+            value.update((data or {}).get(name, {}))
+
+
+@hook
+def streams_are_delivered_as_lambda_does(cloud: Cloud) -> None:
+    """One failing function holds up all streams for ever: no retry limit, no bisection, no partial answer, no
+    batching window. Each mapping gets a thread of its own here while it has something to deliver."""
+    svc = {
+        name: touch(f"services.lambda_svc.{name}", *parameters)
+        for name, parameters in {
+            "_iter_all_esms": (),
+            "_apply_filter_criteria": ("records", "esm"),
+            "_execute_function": ("func", "event"),
+            "_get_func_record_for_qualifier": ("name", "qualifier"),
+            "_dynamodb_stream_table_from_arn_spec": ("spec",),
+            "_send_ddb_stream_failure_record": (
+                "esm", "func_rec", "batch", "stream_arn", "result", "condition",
+            ),
+            "_esms": (),
+        }.items()
+    }  # fmt: skip
+    positions = touch("services.lambda_svc._dynamodb_stream_positions")
+    wake = touch("core.concurrency.esm_wake")
+    tables = touch("services.dynamodb._tables")
+    begin = touch("services.dynamodb.stream_start_position", "table_name")
+    end = touch("services.dynamodb.stream_end_position", "table_name")
+    since = touch("services.dynamodb.stream_records_since", "table_name", "position", "limit")
+    parsed = touch("core.arn.parse_arn", "value")
+    busy: set[str] = set()
+    waiting: dict[str, float] = {}
+
+    def enabled(mapping: dict) -> bool:
+        return str(mapping.get("Enabled", True)).lower() == "true" and mapping["UUID"] in svc["_esms"]
+
+    def next_batch(mapping: dict) -> tuple[str, int, list] | None:
+        """Table, position and records of what a mapping reads next, once it is time to."""
+        arn = mapping.get("EventSourceArn", "")
+        if not arn.startswith("arn:") or ":dynamodb:" not in arn or not enabled(mapping):
+            return None
+        place = svc["_dynamodb_stream_table_from_arn_spec"](parsed(arn))
+        table = tables.get(place[0]) if place else None
+        if not place or not table or table.get("LatestStreamArn") != arn:
+            return None
+        name, first, last, key = place[0], begin(place[0]), end(place[0]), mapping["UUID"]
+        if key not in positions:
+            positions[key] = first if mapping.get("StartingPosition") == "TRIM_HORIZON" else last
+        at = positions[key] = min(max(positions[key], first), last)
+        size = int(mapping.get("BatchSize") or 100)
+        records = list(since(name, at, size))
+        if not records:
+            waiting.pop(key, None)
+            return None
+        window = float(mapping.get("MaximumBatchingWindowInSeconds") or 0)
+        waited = time.monotonic() - waiting.setdefault(key, time.monotonic())
+        if len(records) < size and waited < window:
+            return None
+        waiting.pop(key, None)
+        return name, at, records
+
+    def work(account: str, region: str, mapping: dict, at: int, records: list) -> None:
+        key = mapping["UUID"]
+        with scope(account, region):
+            try:
+                batch = svc["_apply_filter_criteria"](records, mapping)
+                if not batch or serve(mapping, batch):
+                    if key in positions:
+                        positions[key] = at + len(records)
+                    cloud.changed()
+            finally:
+                busy.discard(key)
+                wake.set()
+
+    def serve(mapping: dict, batch: list) -> bool:
+        function, _ = svc["_get_func_record_for_qualifier"](mapping["FunctionName"], mapping.get("Qualifier"))
+        if function is None:
+            return False
+        rules, platform = streams.Rules.of(mapping), cloud.platform
+
+        def pause(attempt: int) -> bool:
+            # Together with what it doubles to this stays below a minute, as a person waits here.
+            time.sleep(setting(platform, "stream_retry") * min(2 ** (attempt - 1), 20))
+            return enabled(mapping)
+
+        def invoke(records: list) -> dict:
+            result = svc["_execute_function"](function, {"Records": records})
+            failed = result.get("error")
+            mapping["LastProcessingResult"] = "PROBLEM: Function call failed" if failed else "OK"
+            return result
+
+        def give_up(records: list, result: dict, condition: str) -> None:
+            svc["_send_ddb_stream_failure_record"](
+                mapping, function, records, mapping["EventSourceArn"], result, condition
+            )
+
+        def age(record: dict) -> float:
+            return time.time() - float(record["dynamodb"]["ApproximateCreationDateTime"])
+
+        late = faults.value(platform, "fault_stream_seconds")
+        if faults.take(platform, "fault_delay_stream_batches"):
+            time.sleep(late)
+        done = streams.deliver(batch, rules, invoke, give_up, age, pause)
+        if done and faults.take(platform, "fault_repeat_stream_batches"):
+            threading.Thread(
+                target=contextvars.copy_context().run,
+                args=(lambda: (time.sleep(late), invoke(batch)),),
+                daemon=True,
+            ).start()
+        return done
+
+    @replace("services.lambda_svc._poll_dynamodb_streams")
+    def poll(original: Callable) -> bool:
+        for account, region, mapping in svc["_iter_all_esms"]():
+            key = mapping.get("UUID", "")
+            if key in busy:
+                continue
+            with scope(account, region):
+                found = next_batch(mapping)
+                if found is None:
+                    continue
+                busy.add(key)
+                _, at, records = found
+                threading.Thread(
+                    target=work, args=(account, region, mapping, at, records), daemon=True
+                ).start()
+        return False  # whoever is done wakes the poller
+
+
+# Faults -----------------------------------------------------------------------------------------------
+
+_READS = ("Get", "Describe", "List", "Query", "Scan", "BatchGet", "TransactGet", "Head", "Receive")
+_NO_WRITES = ("logs", "monitoring", "xray", "sts", "kms")
+_CREDENTIAL = re.compile(r"Credential=([^/]+)/\d+/[^/]*/([^/]+)/")
+_writes = 0
+
+
+def dies_with(platform: Any, request: dict) -> bool:
+    """Whether the function that makes this request dies with it, as `faults.py` says. `request` is the
+    connection's scope; what it asks for must then not be done."""
+    global _writes
+    if faults.value(platform, "fault_kill_functions") <= 0:
+        return False
+    headers = {name: value.decode("latin-1") for name, value in request["headers"]}
+    credential = _CREDENTIAL.search(headers.get(b"authorization", ""))
+    if credential is None or not _changes(request["method"], headers, credential[2]):
+        return False
+    session = touch("services.sts._sessions").get(credential[1]) or {}
+    name = str(session.get("Arn", "")).rpartition("/")[2]
+    if faults.value(platform, "fault_kill_function") not in name:
+        return False
+    process = _caller(name, (request.get("client") or ("", 0))[1])
+    if process is None:
+        return False
+    _writes += 1
+    if _writes < faults.value(platform, "fault_kill_at_write"):
+        return False
+    if not faults.take(platform, "fault_kill_functions"):
+        return False
+    _writes = 0
+    process.kill()
+    return True
+
+
+def _changes(method: str, headers: dict[bytes, str], service: str) -> bool:
+    if service in _NO_WRITES:
+        return False
+    if target := headers.get(b"x-amz-target"):
+        return not target.rpartition(".")[2].startswith(_READS)
+    if service == "sagemaker":
+        return False  # the runtime's
+    return method in ("PUT", "POST", "DELETE")
+
+
+def _caller(name: str, port: int) -> Any:
+    """The process of this function that holds the other end of a connection; None where there is none."""
+    workers = [
+        worker
+        for several in list(touch("core.lambda_runtime._workers").values())
+        for worker in list(several)
+        if worker.func_name == name and worker._proc is not None
+    ]
+    inodes = set()
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        with contextlib.suppress(OSError):
+            for fields in (line.split() for line in Path(table).read_text().splitlines()[1:]):
+                if int(fields[1].rpartition(":")[2], 16) == port:
+                    inodes.add(f"socket:[{fields[9]}]")
+    for worker in workers:
+        with contextlib.suppress(OSError):
+            opened = Path(f"/proc/{worker._proc.pid}/fd").iterdir()
+            if any(str(each.readlink()) in inodes for each in opened):
+                return worker._proc
+    return None

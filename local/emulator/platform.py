@@ -11,6 +11,7 @@ from typing import Any
 
 from boto3.session import Session
 
+from local import faults
 from local.emulator import hooks
 from local.images import store as images
 from local.images.store import Image
@@ -93,6 +94,8 @@ class LocalPlatform:
             raise ApiError("ValidationException", f"{uri} has no image on this machine: {error}") from error
 
     def publish(self, account: str, region: str, detail_type: str, detail: dict, resource: str) -> None:
+        if faults.take(self, "fault_lose_events"):
+            return
         hooks.put_event(account, region, "aws.sagemaker", detail_type, detail, resource)
 
     def adopt(self, process_group: int) -> None:

@@ -29,6 +29,7 @@ from typing import Any
 from hypercorn.asyncio import serve
 from hypercorn.config import Config
 
+from local import faults
 from local.emulator import cloudformation, hooks
 from local.emulator.platform import LocalPlatform
 from local.emulator.snapshots import Snapshots
@@ -152,6 +153,8 @@ class Server:
             await _answer(send, 403, {"error": error})
         elif scope["type"] == "http" and scope["path"].startswith("/_groundplan/"):
             await self._administer(scope, receive, send)
+        elif scope["type"] == "http" and hooks.dies_with(self.platform, scope):
+            await _answer(send, 500, {"error": "The function that asked was killed before this was done."})
         else:
             if scope["type"] == "http":
                 await as_on_aws(hooks.application(), scope, receive, send)
@@ -163,6 +166,7 @@ class Server:
     def stop(self) -> None:
         """After the last request: nothing of this cloud but this process runs afterwards."""
         try:
+            self._remember()
             self.snapshots.stop()
             (self.home / "server.json").unlink(missing_ok=True)
             hooks.end_functions()
@@ -222,12 +226,14 @@ class Server:
 
     def _set(self, given: dict[str, Any]) -> dict[str, Any]:
         """Change quotas and paces; null puts one back to its default."""
-        unknown = sorted(set(given) - set(quotas.DEFAULTS))
+        unknown = sorted(set(given) - {*quotas.DEFAULTS, faults.INJECTED})
         if unknown:
             raise ValueError(f"{unknown[0]} is no setting; there are {', '.join(quotas.DEFAULTS)}")
         for name, value in given.items():
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
-                raise ValueError(f"{name} must be a number or null, not {value!r}")
+            wanted = str if isinstance(quotas.DEFAULTS.get(name), str) else int | float
+            if value is not None and (isinstance(value, bool) or not isinstance(value, wanted)):
+                kind = "a text" if wanted is str else "a number"
+                raise ValueError(f"{name} must be {kind} or null, not {value!r}")
         for name, value in given.items():
             if value is None:
                 self.platform.settings.pop(name, None)
@@ -253,6 +259,7 @@ class Server:
             "endpoints": [{"name": name, "status": status} for name, status in endpoints],
             "executions_running": hooks.executions_running(),
             "functions_warm": hooks.functions_running(),
+            "faults": faults.report(self.platform),
         }
 
 

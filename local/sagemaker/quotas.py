@@ -7,6 +7,7 @@ import threading
 import time
 from typing import Any
 
+from local import faults
 from local.sagemaker.api import ApiError, Context
 from local.sagemaker.platform import Platform
 
@@ -28,7 +29,9 @@ DEFAULTS: dict[str, Any] = {
     "invocation_timeout": 60.0,  # for a container to answer a request
     "endpoint_volume_gb": 30.0,  # an instance's volume, unless its variant says; models fill it
     "multi_model_busy": 4,  # requests under way on an instance, until another takes on its models too
+    "stream_retry": 0.5,  # before a function is given a failed batch again; doubles up to twenty times that
     "notebook_transition": 0.5,  # between a notebook instance's statuses
+    **faults.DEFAULTS,
 }
 """Each may be set in `Platform.settings`, while the cloud runs too."""
 

@@ -71,6 +71,11 @@ HOOKS = [
     "viewers_use_https",
     "distributions_reach_apis",
     "functions_fail_by_their_own_exception",
+    "functions_keep_what_their_template_says",
+    "failed_events_reach_the_dead_letter_queue_as_they_came",
+    "events_are_tried_again",
+    "streams_outlive_the_server",
+    "streams_are_delivered_as_lambda_does",
 ]
 INSTALL = """
 import importlib, sys
@@ -119,6 +124,14 @@ def test_every_hook_finds_its_place_in_the_pinned_ministack(in_the_clouds_enviro
         ("viewers_use_https", "services.cloudfront._check_viewer_protocol_policy"),
         ("distributions_reach_apis", "services.cloudfront._fetch_from_origin"),
         ("functions_fail_by_their_own_exception", "services.lambda_svc._execute_function_warm"),
+        ("functions_keep_what_their_template_says", "services.lambda_svc._functions"),
+        (
+            "failed_events_reach_the_dead_letter_queue_as_they_came",
+            "services.lambda_svc._route_async_failure",
+        ),
+        ("events_are_tried_again", "services.eventbridge._dispatch_to_lambda"),
+        ("streams_outlive_the_server", "services.dynamodb._stream_records"),
+        ("streams_are_delivered_as_lambda_does", "services.lambda_svc._poll_dynamodb_streams"),
     ],
 )
 def test_a_hook_whose_place_moved_is_named(

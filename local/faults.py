@@ -1,0 +1,62 @@
+"""Faults that a test injects into the local cloud, by name: off until a number says how many come next.
+
+    cloud.configure(fault_lose_events=3, fault_throttle_training_jobs=5)
+    cloud.status()["faults"]     # {"fault_lose_events": {"injected": 2, "left": 1}, ...}
+
+Each counts down as it strikes. What has struck is counted until `cloud.configure(faults_injected=None)`.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Any, Protocol
+
+DEFAULTS: dict[str, Any] = {
+    "fault_lose_events": 0,  # of the next SageMaker state changes: never reach the event bus
+    "fault_repeat_stream_batches": 0,  # of the next batches of a DynamoDB stream: delivered, and again later
+    "fault_delay_stream_batches": 0,  # of the next batches of a DynamoDB stream: held back
+    "fault_stream_seconds": 2.0,  # how much later those two come
+    "fault_kill_functions": 0,  # functions whose process dies as it makes a call that changes something
+    "fault_kill_at_write": 1,  # which such call it is, counted from the last that died; it is not done
+    "fault_kill_function": "",  # only functions whose name contains this
+    "fault_throttle_training_jobs": 0,  # of the next CreateTrainingJob calls
+    "fault_no_capacity": 0,  # of the next training jobs: CapacityError before it starts
+    "fault_fail_training_jobs": 0,  # of the next training jobs: InternalServerError while it trains
+    "fault_stop_training_jobs": 0,  # of the next training jobs: stopped while it trains
+    "fault_interrupt_training_jobs": 0,  # of the next on spot capacity: taken away while it trains
+    "fault_training_after": 1.0,  # seconds of training until those three strike
+}
+"""Set like the quotas and paces, through `cloud.configure`; null puts one back."""
+INJECTED = "faults_injected"
+
+_lock = threading.Lock()
+
+
+class Holder(Protocol):
+    settings: dict[str, Any]
+
+
+def value(of: Holder, name: str) -> Any:
+    return of.settings.get(name, DEFAULTS[name])
+
+
+def take(of: Holder, name: str) -> bool:
+    """Whether this fault strikes now; then there is one less to come."""
+    with _lock:
+        left = value(of, name)
+        if left <= 0:
+            return False
+        of.settings[name] = left - 1
+        counts = of.settings.setdefault(INJECTED, {})
+        counts[name] = counts.get(name, 0) + 1
+        return True
+
+
+def report(of: Holder) -> dict[str, dict[str, int]]:
+    """How many of each have struck, and how many are still to come."""
+    counts = of.settings.get(INJECTED, {})
+    return {
+        name: {"injected": counts.get(name, 0), "left": value(of, name)}
+        for name, default in DEFAULTS.items()
+        if default == 0 and isinstance(default, int)
+    }

@@ -1,0 +1,414 @@
+"""What reaches functions, how often, and where it goes when it never succeeds: streams, events, objects."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from local import faults
+from local.cloud import LocalCloud
+from tests.local.conftest import client, until
+
+FUNCTION = """
+import json, os, boto3
+sqs, dynamodb = boto3.client("sqs"), boto3.client("dynamodb")
+def keys(event):
+    return [each["dynamodb"]["Keys"]["id"]["S"] for each in event["Records"]]
+def tell(what):
+    sqs.send_message(QueueUrl=os.environ["SEEN"], MessageBody=json.dumps(what))
+def stream(event, context):
+    tell(keys(event))
+    if any("poison" in key for key in keys(event)):
+        raise ValueError("poisoned")
+def partial(event, context):
+    tell(keys(event))
+    failed = [each["dynamodb"]["SequenceNumber"] for each, key in zip(event["Records"], keys(event))
+              if "poison" in key]
+    return {"batchItemFailures": [{"itemIdentifier": number} for number in failed]}
+def fails(event, context):
+    tell(["failed", event.get("detail") or [r["s3"]["object"]["key"] for r in event["Records"]]])
+    raise ValueError("never")
+def steps(event, context):
+    for number in range(3):
+        dynamodb.put_item(TableName=os.environ["DONE"], Item={"id": {"S": f"{event['run']}-{number}"}})
+    return "done"
+"""
+
+
+def template() -> dict[str, Any]:
+    def get(name: str, attribute: str) -> dict[str, list[str]]:
+        return {"Fn::GetAtt": [name, attribute]}
+
+    def ref(name: str) -> dict[str, str]:
+        return {"Ref": name}
+
+    assume = {"Effect": "Allow", "Principal": {"Service": "lambda.amazonaws.com"}, "Action": "sts:AssumeRole"}
+    allow = {"Effect": "Allow", "Action": ["sqs:*", "dynamodb:*"], "Resource": "*"}
+    resources: dict[str, tuple[str, dict[str, Any]]] = {
+        "Seen": ("AWS::SQS::Queue", {}),
+        "Lost": ("AWS::SQS::Queue", {}),
+        "Letters": ("AWS::SQS::Queue", {}),
+        "RuleLetters": ("AWS::SQS::Queue", {}),
+        "Done": (
+            "AWS::DynamoDB::Table",
+            {
+                "BillingMode": "PAY_PER_REQUEST",
+                "KeySchema": [{"AttributeName": "id", "KeyType": "HASH"}],
+                "AttributeDefinitions": [{"AttributeName": "id", "AttributeType": "S"}],
+            },
+        ),
+        "Role": (
+            "AWS::IAM::Role",
+            {
+                "AssumeRolePolicyDocument": {"Version": "2012-10-17", "Statement": [assume]},
+                "Policies": [
+                    {
+                        "PolicyName": "all",
+                        "PolicyDocument": {"Version": "2012-10-17", "Statement": [allow]},
+                    }
+                ],
+            },
+        ),
+        "Bucket": (
+            "AWS::S3::Bucket",
+            {
+                "NotificationConfiguration": {
+                    "LambdaConfigurations": [
+                        {
+                            "Event": "s3:ObjectCreated:*",
+                            "Function": get("Fails", "Arn"),
+                            "Filter": {"S3Key": {"Rules": [{"Name": "suffix", "Value": "/result.json"}]}},
+                        }
+                    ]
+                }
+            },
+        ),
+        "Rule": (
+            "AWS::Events::Rule",
+            {
+                "EventPattern": {"source": ["tests"]},
+                "Targets": [
+                    {"Id": "fails", "Arn": get("Fails", "Arn")},
+                    {
+                        "Id": "gone",
+                        "Arn": {
+                            "Fn::Sub": "arn:aws:lambda:${AWS::Region}:${AWS::AccountId}:function:not-there"
+                        },
+                        "DeadLetterConfig": {"Arn": get("RuleLetters", "Arn")},
+                    },
+                ],
+            },
+        ),
+    }
+    for name in ("Stream", "Partial", "Fails", "Steps"):
+        resources[name] = (
+            "AWS::Lambda::Function",
+            {
+                "Runtime": "python3.11",
+                "Handler": f"index.{name.lower()}",
+                "Role": get("Role", "Arn"),
+                "Code": {"ZipFile": FUNCTION},
+                "Environment": {"Variables": {"SEEN": ref("Seen"), "DONE": ref("Done")}},
+            },
+        )
+    resources["Fails"][1]["DeadLetterConfig"] = {"TargetArn": get("Letters", "Arn")}
+    resources["Fails"][1]["ReservedConcurrentExecutions"] = 7
+    tables = {
+        "Bisected": ("Stream", {"BisectBatchOnFunctionError": True, "MaximumRetryAttempts": 1}),
+        "Bounded": ("Stream", {"MaximumRetryAttempts": 2}),
+        "Reported": (
+            "Partial",
+            {"MaximumRetryAttempts": 1, "FunctionResponseTypes": ["ReportBatchItemFailures"]},
+        ),
+        "Filtered": (
+            "Stream",
+            {
+                "FilterCriteria": {
+                    "Filters": [
+                        {
+                            "Pattern": json.dumps(
+                                {
+                                    "eventName": ["MODIFY"],
+                                    "dynamodb": {"NewImage": {"status": {"S": ["READY"]}}},
+                                }
+                            )
+                        }
+                    ]
+                }
+            },
+        ),
+    }
+    for name, (function, more) in tables.items():
+        resources[name] = (
+            "AWS::DynamoDB::Table",
+            {
+                "BillingMode": "PAY_PER_REQUEST",
+                "KeySchema": [{"AttributeName": "id", "KeyType": "HASH"}],
+                "AttributeDefinitions": [{"AttributeName": "id", "AttributeType": "S"}],
+                "StreamSpecification": {"StreamViewType": "NEW_AND_OLD_IMAGES"},
+            },
+        )
+        resources[f"{name}Mapping"] = (
+            "AWS::Lambda::EventSourceMapping",
+            {
+                "EventSourceArn": get(name, "StreamArn"),
+                "FunctionName": get(function, "Arn"),
+                "StartingPosition": "TRIM_HORIZON",
+                "BatchSize": 10,
+                "MaximumBatchingWindowInSeconds": 1,
+                "DestinationConfig": {"OnFailure": {"Destination": get("Lost", "Arn")}},
+            }
+            | more,
+        )
+    names = ("Seen", "Lost", "Letters", "RuleLetters", "Done", "Bucket", "Fails", "Steps", *tables)
+    return {
+        "Resources": {name: {"Type": kind, "Properties": props} for name, (kind, props) in resources.items()},
+        "Outputs": {name: {"Value": ref(name)} for name in names},
+    }
+
+
+class Stack:
+    """The deployed template; `of[...]` are its resources."""
+
+    def __init__(self, cloud: LocalCloud):
+        self.cloud, name = cloud, f"delivery-{uuid.uuid4().hex[:8]}"
+        formation = self.client("cloudformation")
+        text = json.dumps(template())
+        formation.create_stack(StackName=name, TemplateBody=text, Capabilities=["CAPABILITY_IAM"])
+
+        def made() -> Any:
+            (found,) = formation.describe_stacks(StackName=name)["Stacks"]
+            if found["StackStatus"].endswith("_IN_PROGRESS"):
+                return None
+            assert found["StackStatus"] == "CREATE_COMPLETE", formation.describe_stack_events(StackName=name)
+            return {each["OutputKey"]: each["OutputValue"] for each in found["Outputs"]}
+
+        self.of: dict[str, str] = until(made, "the stack")
+
+    def client(self, service: str) -> Any:
+        return client(self.cloud, service)
+
+    def put(self, table: str, *keys: str, **attributes: str) -> None:
+        """Write items at once, so that they come in one batch."""
+        dynamodb = self.client("dynamodb")
+        for key in keys:
+            item = {"id": {"S": key}} | {name: {"S": value} for name, value in attributes.items()}
+            dynamodb.put_item(TableName=self.of[table], Item=item)
+
+    def received(self, queue: str) -> list[dict[str, Any]]:
+        """Take what is in a queue."""
+        sqs, found = self.client("sqs"), []
+        while some := sqs.receive_message(
+            QueueUrl=self.of[queue], MaxNumberOfMessages=10, MessageAttributeNames=["All"]
+        ).get("Messages"):
+            for message in some:
+                sqs.delete_message(QueueUrl=self.of[queue], ReceiptHandle=message["ReceiptHandle"])
+                found.append(message)
+        return found
+
+    def gather(self, queue: str, enough: Callable[[list[Any]], Any]) -> list[Any]:
+        """What a queue got, as JSON, once that is enough."""
+        found: list[Any] = []
+
+        def there() -> bool:
+            found.extend(json.loads(message["Body"]) for message in self.received(queue))
+            return bool(enough(found))
+
+        until(there, f"enough of {queue}")
+        return found
+
+
+def flat(batches: list[list[str]]) -> list[str]:
+    return list(itertools.chain.from_iterable(batches))
+
+
+@pytest.fixture(scope="module")
+def stack(cloud: LocalCloud) -> Iterator[Stack]:
+    cloud.configure(stream_retry=0.05)
+    yield Stack(cloud)
+    cloud.configure(stream_retry=None)
+
+
+@pytest.fixture
+def struck(cloud: LocalCloud) -> Iterator[Callable[[str], int]]:
+    """How often a fault has struck in this test."""
+    yield lambda name: cloud.status()["faults"][name]["injected"]
+    cloud.configure(**dict.fromkeys(faults.DEFAULTS), faults_injected=None)
+
+
+# Streams
+
+
+def test_a_poisoned_record_alone_is_given_up_where_batches_are_halved(stack: Stack) -> None:
+    stack.put("Bisected", "a", "b", "poison-1", "c")
+
+    (lost,) = stack.gather("Lost", lambda found: found)
+    seen = stack.gather("Seen", lambda found: ["c"] in found)
+
+    # Then every other record was processed, and the destination knows which one was not
+    assert ["a", "b"] in seen
+    assert seen.count(["poison-1"]) == 2  # an attempt, and one more
+    assert lost["requestContext"]["condition"] == "RetryAttemptsExhausted"
+    assert lost["DDBStreamBatchInfo"]["batchSize"] == 1
+
+
+def test_a_failing_batch_is_tried_as_often_as_the_mapping_says(stack: Stack) -> None:
+    stack.put("Bounded", "poison-2")
+    (lost,) = stack.gather("Lost", lambda found: found)
+    assert lost["requestContext"]["condition"] == "RetryAttemptsExhausted"
+
+    # and what comes after it is delivered
+    stack.put("Bounded", "after")
+    seen = stack.gather("Seen", lambda found: ["after"] in found)
+    assert seen.count(["poison-2"]) == 3
+
+
+def test_only_what_a_function_reports_as_failed_comes_again(stack: Stack) -> None:
+    stack.put("Reported", "d", "poison-3", "e")
+    (lost,) = stack.gather("Lost", lambda found: found)
+    seen = stack.gather("Seen", lambda found: len(found) >= 2)
+    assert seen == [["d", "poison-3", "e"], ["poison-3", "e"]]  # from the failed one on; "d" is done
+    assert lost["DDBStreamBatchInfo"]["batchSize"] == 2
+
+
+def test_a_filter_lets_only_what_it_names_through(stack: Stack) -> None:
+    for status in ("QUEUED", "TRAINING", "READY"):
+        stack.put("Filtered", "f", status=status)
+    stack.put("Filtered", "g", status="READY")  # new, not changed
+    stack.put("Filtered", "h", status="OTHER")
+    stack.put("Filtered", "h", status="READY")
+
+    assert flat(stack.gather("Seen", lambda found: "h" in flat(found))) == ["f", "h"]
+
+
+# Events and notifications
+
+
+def test_an_event_that_a_function_fails_is_tried_again_and_then_put_aside_as_it_came(stack: Stack) -> None:
+    entry = {"Source": "tests", "DetailType": "test", "Detail": json.dumps({"number": 1})}
+    stack.client("events").put_events(Entries=[entry])
+
+    letters: list[Any] = []
+    until(lambda: letters.extend(stack.received("Letters")) or letters, "the letter")
+    assert json.loads(letters[0]["Body"])["detail"] == {"number": 1}
+    assert letters[0]["MessageAttributes"]["ErrorMessage"]["StringValue"] == "never"
+    assert stack.gather("Seen", lambda found: len(found) >= 3) == [["failed", {"number": 1}]] * 3
+    # and what has nobody to go to is in the rule's own queue
+    assert stack.gather("RuleLetters", lambda found: found)[0]["detail"] == {"number": 1}
+
+
+def test_a_notification_comes_for_the_suffix_alone_and_failures_are_put_aside(stack: Stack) -> None:
+    s3 = stack.client("s3")
+    for key in ("jobs/j/checkpoints/r/progress.json", "jobs/j/checkpoints/r/result.json", "result.json"):
+        s3.put_object(Bucket=stack.of["Bucket"], Key=key, Body=b"{}")
+
+    (letter,) = stack.gather("Letters", lambda found: found)
+
+    assert letter["Records"][0]["s3"]["object"]["key"] == "jobs/j/checkpoints/r/result.json"
+    seen = stack.gather("Seen", lambda found: len(found) >= 3)
+    assert seen == [["failed", ["jobs/j/checkpoints/r/result.json"]]] * 3
+
+
+def test_a_functions_reserved_concurrency_is_what_the_template_says(stack: Stack) -> None:
+    found = stack.client("lambda").get_function_concurrency(FunctionName=stack.of["Fails"])
+    assert found["ReservedConcurrentExecutions"] == 7
+
+
+def test_a_cancelled_transaction_says_why_for_each_of_its_writes(stack: Stack) -> None:
+    dynamodb, table = stack.client("dynamodb"), stack.of["Done"]
+    stack.put("Done", "there", status="READY")
+
+    def put(key: str, condition: str) -> dict[str, Any]:
+        item = {"TableName": table, "Item": {"id": {"S": key}}, "ConditionExpression": condition}
+        return {"Put": item | {"ReturnValuesOnConditionCheckFailure": "ALL_OLD"}}
+
+    absent = "attribute_not_exists(id)"
+    with pytest.raises(ClientError) as refused:
+        dynamodb.transact_write_items(TransactItems=[put("new", absent), put("there", absent)])
+
+    first, second = refused.value.response["CancellationReasons"]
+    assert refused.value.response["Error"]["Code"] == "TransactionCanceledException"
+    assert (first["Code"], second["Code"]) == ("None", "ConditionalCheckFailed")
+    assert second["Item"]["status"] == {"S": "READY"}
+    assert "Item" not in dynamodb.get_item(TableName=table, Key={"id": {"S": "new"}})  # nothing was done
+    assert "[None, ConditionalCheckFailed]" in refused.value.response["Error"]["Message"]
+
+
+# Faults
+
+
+def test_records_come_twice_and_late_when_asked_for(
+    stack: Stack, cloud: LocalCloud, struck: Callable[[str], int]
+) -> None:
+    cloud.configure(fault_repeat_stream_batches=1, fault_stream_seconds=0.5)
+    stack.put("Bounded", "twice")
+    assert stack.gather("Seen", lambda found: len(found) == 2) == [["twice"], ["twice"]]
+    assert struck("fault_repeat_stream_batches") == 1
+
+    cloud.configure(fault_delay_stream_batches=1, fault_stream_seconds=1.0)
+    began = time.monotonic()
+    stack.put("Bounded", "late")
+    assert stack.gather("Seen", lambda found: found) == [["late"]]
+    assert time.monotonic() - began >= 1.0
+    assert struck("fault_delay_stream_batches") == 1
+
+
+@pytest.mark.parametrize("write", [1, 2, 3])
+def test_a_function_dies_before_the_write_that_is_named(
+    stack: Stack, cloud: LocalCloud, struck: Callable[[str], int], write: int
+) -> None:
+    run = uuid.uuid4().hex[:6]
+    cloud.configure(fault_kill_functions=1, fault_kill_at_write=write, fault_kill_function="Steps")
+
+    def call() -> dict[str, Any]:
+        return stack.client("lambda").invoke(
+            FunctionName=stack.of["Steps"], Payload=json.dumps({"run": run}).encode()
+        )
+
+    def done() -> list[str]:
+        dynamodb, keys = stack.client("dynamodb"), (f"{run}-{number}" for number in range(3))
+        found = {key: dynamodb.get_item(TableName=stack.of["Done"], Key={"id": {"S": key}}) for key in keys}
+        return [key for key, answer in found.items() if "Item" in answer]
+
+    assert call()["FunctionError"]
+    assert done() == [f"{run}-{number}" for number in range(write - 1)]
+    assert struck("fault_kill_functions") == 1
+    # and the next invocation is none the worse
+    assert json.load(call()["Payload"]) == "done"
+    assert len(done()) == 3
+
+
+def test_what_is_no_fault_is_refused(cloud: LocalCloud) -> None:
+    with pytest.raises(Exception, match="fault_nonsense is no setting"):
+        cloud.configure(fault_nonsense=1)
+    with pytest.raises(Exception, match="fault_kill_function must be a text or null"):
+        cloud.configure(fault_kill_function=1)
+
+
+# A restart
+
+
+def test_a_stream_goes_on_after_a_restart_where_it_was(tmp_path: Path) -> None:
+    with LocalCloud(tmp_path / "cloud") as cloud:
+        stack = Stack(cloud)
+        for number in range(5):
+            stack.put("Bounded", f"before-{number}")
+        stack.gather("Seen", lambda found: len(flat(found)) == 5)
+        cloud.configure(fault_delay_stream_batches=1, fault_stream_seconds=600)
+        stack.put("Bounded", "meanwhile")  # on its way when the cloud ends
+        until(lambda: cloud.status()["faults"]["fault_delay_stream_batches"]["injected"], "the delay")
+
+        cloud.stop()
+        cloud.start()
+        stack.put("Bounded", "after")
+
+        assert flat(stack.gather("Seen", lambda found: "after" in flat(found))) == ["meanwhile", "after"]
+        assert cloud.status()["faults"]["fault_delay_stream_batches"] == {"injected": 1, "left": 0}
