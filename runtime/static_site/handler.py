@@ -90,7 +90,7 @@ def handler(event: dict[str, Any], context: Any) -> None:
         if event["RequestType"] != "Delete":
             identity = properties["Bucket"]
             publish(properties, ends)
-        elif properties.get("Retain") != "true" and identity != "static-site":
+        elif str(properties.get("Retain")).lower() != "true" and identity != "static-site":
             empty(identity, ends)
     except Exception as error:  # anything: CloudFormation must hear of it
         log.exception("the page's bucket is not as it should be")

@@ -1,0 +1,78 @@
+// What a person chose, made ready to be sent: checked, and made smaller where a camera made it huge.
+
+const SIDE = 1600; // pixels of the longer side: far above what a model learns from
+const SENT = ["image/jpeg", "image/png", "image/webp"];
+
+/** The limits that hold when the deployment names none. The API has the last word. */
+export const LIMITS = { images_min: 4, images_max: 20, image_bytes: 10_000_000, prompt_chars: 400 };
+
+/**
+ * A blob of an allowed type and size. Raises `Error` with a sentence for the person when the file is no
+ * picture, or cannot be made small enough.
+ */
+export async function prepared(file, limits) {
+  let bitmap;
+  try {
+    bitmap = await createImageBitmap(file);
+  } catch {
+    throw new Error(`${file.name} is not a picture that this browser can read.`);
+  }
+  try {
+    const scale = Math.min(1, SIDE / Math.max(bitmap.width, bitmap.height));
+    if (scale === 1 && SENT.includes(file.type) && file.size <= limits.image_bytes) return file;
+    const canvas = document.createElement("canvas");
+    canvas.width = Math.max(1, Math.round(bitmap.width * scale));
+    canvas.height = Math.max(1, Math.round(bitmap.height * scale));
+    const context = canvas.getContext("2d");
+    context.fillStyle = "#fff"; // JPEG knows no transparency
+    context.fillRect(0, 0, canvas.width, canvas.height);
+    context.imageSmoothingQuality = "high";
+    context.drawImage(bitmap, 0, 0, canvas.width, canvas.height);
+    for (const quality of [0.92, 0.8, 0.6]) {
+      const blob = await new Promise((resolve) => canvas.toBlob(resolve, "image/jpeg", quality));
+      if (blob && blob.size <= limits.image_bytes) return blob;
+    }
+    throw new Error(`${file.name} is too large, and could not be made smaller.`);
+  } finally {
+    bitmap.close();
+  }
+}
+
+/** Sends one picture to where the API said, three times if need be. `progress` hears of 0 to 1. */
+export async function send(upload, blob, progress) {
+  for (const pause of [800, 2400, null]) {
+    try {
+      return await post(upload, blob, progress);
+    } catch (error) {
+      if (pause === null || error.final) throw error;
+      await new Promise((resolve) => setTimeout(resolve, pause));
+    }
+  }
+}
+
+function post({ url, fields }, blob, progress) {
+  const form = new FormData();
+  for (const [name, value] of Object.entries(fields)) form.append(name, value);
+  form.append("file", blob); // S3 reads nothing after it
+  return new Promise((resolve, reject) => {
+    const request = new XMLHttpRequest(); // fetch does not tell how far an upload is
+    request.open("POST", url);
+    request.timeout = 120_000;
+    request.upload.addEventListener("progress", (event) => {
+      if (event.lengthComputable) progress(event.loaded / event.total);
+    });
+    request.addEventListener("load", () => {
+      if (request.status >= 200 && request.status < 300) {
+        progress(1);
+        resolve();
+      } else {
+        const refused = request.status >= 400 && request.status < 500;
+        const words = refused ? "The picture was refused, or the time to send it is over." : "The picture did not arrive.";
+        reject(Object.assign(new Error(words), { final: refused }));
+      }
+    });
+    for (const name of ["error", "timeout", "abort"])
+      request.addEventListener(name, () => reject(new Error("The picture did not arrive.")));
+    request.send(form);
+  });
+}

@@ -1,0 +1,46 @@
+// What a model is doing, in words.
+
+import { h } from "./dom.js";
+
+const WORDS = {
+  CREATED: ["Not started", "Waiting for its pictures."],
+  QUEUED: ["In line", "Waiting for a machine. You may close this page."],
+  LAUNCHED: ["Starting", "A machine is being made ready."],
+  TRAINING: ["Learning", "Learning what makes your pictures yours."],
+  PREPARING: ["Finishing", "Packing up what was learned."],
+  READY: ["Ready", "Ready for your ideas."],
+  FAILED: ["Did not work", ""],
+  DELETED: ["Deleted", ""],
+};
+
+/** Whether the status will change by itself. */
+export const moves = (model) => ["QUEUED", "LAUNCHED", "TRAINING", "PREPARING"].includes(model.status);
+
+export const word = (model) => (WORDS[model.status] ?? [model.status])[0];
+
+/** One sentence on where the model is. */
+export function sentence(model) {
+  if (model.status === "FAILED") return model.reason || "Something went wrong. Delete this model and create it anew.";
+  const { stage, step, steps } = model.progress ?? {};
+  if (model.status === "TRAINING" && stage === "previews") return "Making the first pictures.";
+  if (model.status === "TRAINING" && steps) return `Learning your ${model.subject}: step ${step} of ${steps}.`;
+  return (WORDS[model.status] ?? ["", ""])[1];
+}
+
+export function pill(model) {
+  return h("span", { class: `pill ${String(model.status).toLowerCase()}` }, word(model));
+}
+
+/** How far it is, or that it moves at all where nobody knows; nothing once it is over. */
+export function bar(model) {
+  if (!moves(model)) return null;
+  const done = model.progress?.done;
+  const known = model.status === "TRAINING" && done > 0;
+  return h("div", { class: "progress" },
+    h("progress", { max: 1, "aria-label": `Progress of ${model.name}`, ...(known ? { value: done } : {}) }),
+    known ? h("span", { class: "percent" }, `${Math.floor(done * 100)} %`) : null);
+}
+
+/** What of a model is shown: the same text means that nothing changed. */
+export const fingerprint = (model) =>
+  JSON.stringify([model.status, model.reason, model.progress, (model.previews ?? []).length]);
