@@ -102,7 +102,9 @@ class Service:
             user = self.refreshes.get(body["AuthParameters"]["REFRESH_TOKEN"])
             if not user:
                 raise PermissionError("NotAuthorizedException", "Refresh Token has been revoked")
-            return {"AuthenticationResult": self._tokens(user)}
+            renewed = self._tokens(user)
+            del self.refreshes[renewed.pop("RefreshToken")]  # the one that was used stays
+            return {"AuthenticationResult": renewed}
         if action == "RespondToAuthChallenge":
             user, chosen = body["Session"], body["ChallengeResponses"]["NEW_PASSWORD"]
             if len(chosen) < 12:

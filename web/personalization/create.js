@@ -12,7 +12,7 @@ export function createView({ limits, signal, go }) {
   const subject = h("input", { name: "subject", maxLength: 40, autocomplete: "off", required: true });
   const input = h("input", { type: "file", accept: "image/*", multiple: true, class: "unseen", id: "pictures", name: "pictures" });
   const tiles = h("ul", { class: "tiles" });
-  const count = h("p", { class: "hint", id: "pictures-count" });
+  const count = h("p", { class: "hint", id: "pictures-count", "aria-live": "polite" });
   const wrong = h("p", { class: "error", id: "pictures-error", hidden: true });
   const failed = h("div", {});
   const submit = h("button", { type: "submit" }, "Upload and start");
@@ -59,7 +59,6 @@ export function createView({ limits, signal, go }) {
     }
     if (problems.length) input.setError(problems.join(" "));
     tell();
-    announce(count.textContent);
   };
 
   const show = (label, blob) => {

@@ -1,0 +1,155 @@
+"""A page's bucket in the local cloud: published, published again, emptied."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from local.cloud import LocalCloud
+from static_site import handler as site
+from tests.local.hosting_bench import unique
+from tests.unit.test_static_site import zipped
+
+Ask = Callable[..., dict[str, str]]
+
+
+@pytest.fixture
+def ask(cloud: LocalCloud, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ask]:
+    """`ask("Update", properties)` is CloudFormation's request; returns what it is answered."""
+    for name, value in cloud.env().items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(site, "_clients", {})
+    answers: list[dict[str, str]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_PUT(self) -> None:
+            answers.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+
+    def request(
+        kind: str, properties: dict[str, str], identity: str = "", seconds: float = 60
+    ) -> dict[str, str]:
+        event: dict[str, Any] = {"RequestType": kind, "ResourceProperties": properties}
+        event |= {"StackId": "s", "RequestId": "r", "LogicalResourceId": "l"}
+        event |= {"ResponseURL": f"http://127.0.0.1:{server.server_port}/"}
+        if identity:
+            event["PhysicalResourceId"] = identity
+        site.handler(event, SimpleNamespace(get_remaining_time_in_millis=lambda: seconds * 1000))
+        return answers[-1]
+
+    yield request
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def s3(aws: Callable[..., Any]) -> Any:
+    return aws("s3")
+
+
+@pytest.fixture
+def properties(s3: Any, cloud: LocalCloud) -> dict[str, str]:
+    """A page's asset, and an empty bucket for it."""
+    names = {"SourceBucket": unique("assets"), "Bucket": unique("site"), "StorageBucket": unique("data")}
+    for name in names.values():
+        s3.create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": cloud.region})
+    s3.put_object(
+        Bucket=names["SourceBucket"],
+        Key="one.zip",
+        Body=zipped(index__html="{{identity}} {{storage}}", app__js="one", old__js="gone soon"),
+    )
+    s3.put_object(Bucket=names["SourceBucket"], Key="two.zip", Body=zipped(index__html="", app__js="two"))
+    return {
+        **names,
+        "SourceKey": "one.zip",
+        "Config": json.dumps({"clientId": "abc", "limits": {"models": 3}}),
+    }
+
+
+def keys(s3: Any, bucket: str) -> set[str]:
+    return {item["Key"] for item in s3.list_objects_v2(Bucket=bucket).get("Contents", [])}
+
+
+def test_the_page_is_in_the_bucket_with_what_only_the_sdk_knows(ask, s3, properties, cloud):
+    # WHEN CloudFormation creates it
+    answer = ask("Create", properties)
+
+    # THEN the files are there, the settings keep their types, and the hosts are those the SDK calls
+    assert answer["Status"] == "SUCCESS", answer["Reason"]
+    assert answer["PhysicalResourceId"] == properties["Bucket"]
+    page = s3.get_object(Bucket=properties["Bucket"], Key="index.html")
+    assert page["Body"].read().decode() == f"{cloud.endpoint_url} {cloud.endpoint_url}"
+    assert page["ContentType"].startswith("text/html")
+    assert page["CacheControl"] == "no-cache"
+    config = json.load(s3.get_object(Bucket=properties["Bucket"], Key="config.json")["Body"])
+    assert config == {"clientId": "abc", "limits": {"models": 3}, "cognitoEndpoint": cloud.endpoint_url}
+
+
+def test_a_next_release_leaves_nothing_of_the_one_before_and_may_be_repeated(ask, s3, properties):
+    ask("Create", properties)
+    for _ in range(2):
+        # WHEN another asset is published, and CloudFormation asks again
+        answer = ask("Update", properties | {"SourceKey": "two.zip"}, properties["Bucket"])
+
+        # THEN the bucket holds that one alone
+        assert answer["Status"] == "SUCCESS", answer["Reason"]
+        assert keys(s3, properties["Bucket"]) == {"index.html", "app.js", "config.json"}
+        assert s3.get_object(Bucket=properties["Bucket"], Key="app.js")["Body"].read() == b"two"
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"SourceKey": "three.zip"}, "NoSuchKey"),
+        ({"Config": "{"}, "Config is not JSON"),
+        ({"Config": "[]"}, "Config is a JSON object"),
+    ],
+)
+def test_a_failed_release_says_why_and_leaves_the_page_as_it_was(ask, s3, properties, change, words):
+    ask("Create", properties)
+    answer = ask("Update", properties | change, properties["Bucket"])
+    assert answer["Status"] == "FAILED"
+    assert words in answer["Reason"]
+    assert answer["PhysicalResourceId"] == properties["Bucket"]
+    assert s3.get_object(Bucket=properties["Bucket"], Key="app.js")["Body"].read() == b"one"
+
+
+def test_a_deleted_stack_leaves_an_empty_bucket_with_every_version_gone(ask, s3, properties):
+    # GIVEN a bucket with versions, some of them of files that are gone
+    bucket = properties["Bucket"]
+    s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    ask("Create", properties)
+    ask("Update", properties | {"SourceKey": "two.zip"}, bucket)
+
+    # WHEN the stack goes, and CloudFormation asks twice
+    first, second = ask("Delete", properties, bucket), ask("Delete", properties, bucket)
+
+    # THEN the bucket can be deleted, and a third request finds nothing to do
+    assert first["Status"] == second["Status"] == "SUCCESS", first["Reason"]
+    s3.delete_bucket(Bucket=bucket)
+    assert ask("Delete", properties, bucket)["Status"] == "SUCCESS"
+
+
+def test_a_retained_page_stays(ask, s3, properties):
+    ask("Create", properties)
+    assert ask("Delete", properties | {"Retain": "true"}, properties["Bucket"])["Status"] == "SUCCESS"
+    assert "index.html" in keys(s3, properties["Bucket"])
+
+
+def test_it_gives_up_in_time_to_say_so(ask, properties):
+    answer = ask("Create", properties, seconds=site.SPARE_SECONDS - 1)
+    assert answer["Status"] == "FAILED"
+    assert "TimeoutError" in answer["Reason"]

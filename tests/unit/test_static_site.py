@@ -1,0 +1,160 @@
+"""What is published of a page, and that CloudFormation always hears how it went."""
+
+import io
+import json
+import threading
+import zipfile
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from static_site import handler as site
+
+ORIGINS = {"identity": ["https://cognito-idp.eu-west-1.amazonaws.com"], "storage": ["https://a", "https://b"]}
+
+
+def zipped(**files: str) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, text in files.items():
+            archive.writestr(name.replace("__", "."), text)
+    return buffer.getvalue()
+
+
+def published(**files: str) -> dict[str, site.Object]:
+    return {item.key: item for item in site.objects(zipped(**files), {"region": "eu-west-1"}, ORIGINS)}
+
+
+def test_each_file_has_the_type_without_which_a_browser_refuses_it():
+    page = published(
+        index__html="", app__js="", style__css="", icon__svg="", **{"a/photo__JPG": "", "b__bin": ""}
+    )
+    assert {key: item.content_type.partition(";")[0] for key, item in page.items()} == {
+        "index.html": "text/html",
+        "app.js": "text/javascript",
+        "style.css": "text/css",
+        "icon.svg": "image/svg+xml",
+        "a/photo.JPG": "image/jpeg",
+        "b.bin": "application/octet-stream",
+        "config.json": "application/json",
+    }
+
+
+def test_what_keeps_its_name_is_asked_for_again_at_each_visit_and_pictures_are_not():
+    page = published(index__html="", app__js="", icon__svg="")
+    assert {page[key].cache_control for key in ("index.html", "app.js", "config.json")} == {"no-cache"}
+    assert page["icon.svg"].cache_control == "public, max-age=86400"
+
+
+def test_the_html_comes_last_so_that_it_never_names_a_file_that_is_not_there():
+    assert list(published(index__html="", app__js="", zoo__css=""))[-1] == "index.html"
+
+
+def test_the_policy_of_the_page_names_the_hosts_and_the_script_is_left_as_it_is():
+    page = published(index__html="connect-src 'self' {{identity}} {{storage}}", app__js="{{identity}}")
+    assert page["index.html"].body.decode() == (
+        "connect-src 'self' https://cognito-idp.eu-west-1.amazonaws.com https://a https://b"
+    )
+    assert page["app.js"].body == b"{{identity}}"
+
+
+def test_the_settings_are_a_file_of_their_own_even_over_one_in_the_asset():
+    page = published(index__html="", config__json="{}")
+    assert json.loads(page["config.json"].body) == {"region": "eu-west-1"}
+
+
+def test_two_runs_publish_the_same_bytes():
+    files = {"index__html": "{{storage}}", "b__js": "b", "a__js": "a"}
+    assert published(**files) == published(**dict(reversed(files.items())))
+
+
+@pytest.mark.parametrize(
+    ("archive", "words"),
+    [
+        (b"not a zip", "not a whole zip"),
+        (zipped(index__html="")[:-9], "not a whole zip"),
+        (zipped(app__js=""), "no index.html"),
+        (zipped(index__html="{{nobody}}"), "asks for 'nobody'; known are identity, storage"),
+        (zipped(index__html="", **{"../other/app__js": ""}), "not a name inside the page"),
+        (zipped(index__html="", **{"/etc/app__js": ""}), "not a name inside the page"),
+    ],
+)
+def test_an_asset_that_is_no_page_is_refused_with_what_is_wrong(archive, words):
+    with pytest.raises(ValueError, match=words):
+        site.objects(archive, {}, ORIGINS)
+
+
+def test_the_page_of_this_project_can_be_published():
+    # GIVEN its files, as the CDK packs them
+    folder = Path(__file__).resolve().parents[2] / "web" / "personalization"
+    files = {path.name.replace(".", "__"): path.read_text() for path in folder.iterdir()}
+
+    # WHEN they are published THEN nothing is left to fill in, and nothing weakens the policy
+    page = published(**files)
+    text = page["index.html"].body.decode()
+    assert "{{" not in text
+    assert "unsafe" not in text
+    assert "innerHTML" not in "".join(files.values())
+
+
+class Told(HTTPServer):
+    """CloudFormation's end: refuses `failures` answers before it takes one."""
+
+    def __init__(self, failures: int = 0):
+        told = self
+        self.answers: list[dict[str, str]] = []
+        self.left = failures
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_PUT(self) -> None:
+                text = self.rfile.read(int(self.headers["Content-Length"]))
+                told.left -= 1
+                if told.left < 0:
+                    told.answers.append(json.loads(text))
+                self.send_response(500 if told.left >= 0 else 200)
+                self.end_headers()
+
+            def log_message(self, format: str, *args: object) -> None:
+                pass
+
+        super().__init__(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    def ask(self, kind: str, properties: dict[str, str], **more: str) -> dict[str, str]:
+        event = {"RequestType": kind, "ResourceProperties": properties, "StackId": "s", "RequestId": "r"}
+        event |= {"LogicalResourceId": "l", "ResponseURL": f"http://127.0.0.1:{self.server_port}/", **more}
+        site.handler(event, SimpleNamespace(get_remaining_time_in_millis=lambda: 60_000))
+        return self.answers[-1]
+
+
+@pytest.mark.parametrize("failures", [0, 1, 2])
+def test_a_failure_reaches_cloudformation_with_its_reason(failures):
+    # GIVEN properties that lack the bucket, and a CloudFormation that is not reached at once
+    told = Told(failures)
+
+    # WHEN the resource is created
+    answer = told.ask("Create", {})
+    told.shutdown()
+    told.server_close()
+
+    # THEN one answer arrives, which says what is missing
+    assert len(told.answers) == 1
+    assert answer["Status"] == "FAILED"
+    assert "Bucket" in answer["Reason"]
+
+
+def test_what_was_never_created_is_deleted_without_a_call(monkeypatch):
+    # GIVEN a creation that failed before it had a bucket, and an SDK that cannot be used
+    monkeypatch.setattr(site, "client", None)
+    told = Told()
+    made = told.ask("Create", {})
+
+    # WHEN CloudFormation rolls it back
+    answer = told.ask("Delete", {}, PhysicalResourceId=made["PhysicalResourceId"])
+    told.shutdown()
+    told.server_close()
+
+    # THEN there is nothing to do
+    assert answer["Status"] == "SUCCESS"
