@@ -1,0 +1,1 @@
+"""Thousands of personalized models on one resident text-to-image pipeline, served by Triton."""
