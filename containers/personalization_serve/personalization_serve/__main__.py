@@ -1,7 +1,8 @@
 """`python -m personalization_serve`, as SageMaker starts the container.
 
-Answers `/ping` by 503 at once and by 200 when the base is resident. Ends with 0 on SIGTERM, after the requests
-under way, and with 1 when there is no base, or when Triton or the base dies: SageMaker then starts anew.
+Answers `/ping` by 503 at once and by 200 when the base is resident. Ends with 0 on SIGTERM, after the
+requests under way, and with 1 when there is no base, or when Triton or the base dies: SageMaker then starts
+it anew.
 """
 
 from __future__ import annotations
@@ -51,10 +52,11 @@ def serve() -> int:
             raise Failure(f"{triton.watch()} died")
         finally:
             front.stopping = True
-            if front.models and sys.exc_info()[0] is SystemExit:
-                front.models.drain(GRACE)
+            asked = sys.exc_info()[0] is SystemExit
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
-            triton.stop()
+            if front.models and asked:
+                front.models.drain(GRACE)
+            triton.stop(gently=asked)
 
 
 def main() -> int:

@@ -99,7 +99,7 @@ def adapter(folder: Path, files: list[Path], found: dict[str, Any], base: str, m
     """The adapter in the folder, for the base of that id. Raises `Refused`."""
     belongs = found.get("base")
     if belongs != base:
-        raise Refused(400, f"the adapter belongs to base {str(belongs)[:200]}, and this endpoint has base {base}")
+        raise Refused(400, f"the adapter belongs to base {str(belongs)[:200]}, this endpoint has base {base}")
     if other := [path.name for path in files if path not in (folder / MANIFEST, folder / WEIGHTS)]:
         raise Refused(400, f"the archive holds {other[0][:80]} beside {MANIFEST} and {WEIGHTS}")
     path = folder / WEIGHTS
@@ -118,7 +118,7 @@ def read(path: Path) -> Adapter:
     for key, shape in shapes.items():
         match = _KEY.fullmatch(key)
         if not match:
-            raise Refused(400, f"{WEIGHTS} holds {key[:120]}, which is no low-rank weight of a U-Net or text encoder")
+            raise Refused(400, f"{WEIGHTS} holds {key[:120]}, no low-rank weight of unet or text_encoder")
         component, module, half = match.groups()
         module = module.removeprefix("text_model.")  # as older versions of transformers name it
         halves.setdefault(f"{component}.{module}", {})[half] = key, shape
@@ -159,7 +159,7 @@ def _header(path: Path) -> tuple[dict[str, list[int]], dict[str, str]]:
             for key in file.keys():  # noqa: SIM118 - it is no dictionary
                 part = file.get_slice(key)
                 if part.get_dtype() not in TYPES and path.name == WEIGHTS:
-                    raise Refused(400, f"{key[:120]} is {part.get_dtype()}: only {', '.join(sorted(TYPES))} are taken")
+                    raise Refused(400, f"{key[:120]} is {part.get_dtype()}, not {' or '.join(sorted(TYPES))}")
                 shapes[key] = list(part.get_shape())
             return shapes, file.metadata() or {}
     except (SafetensorError, OSError, ValueError):

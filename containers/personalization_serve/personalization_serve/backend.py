@@ -24,9 +24,8 @@ class Full:
     """A pipeline without adapters."""
 
     def initialize(self, args: dict[str, str]) -> None:
-        parameters = {
-            name: value["string_value"] for name, value in json.loads(args["model_config"])["parameters"].items()
-        }
+        config = json.loads(args["model_config"])
+        parameters = {name: value["string_value"] for name, value in config["parameters"].items()}
         follow(os.getppid())
         self.resident = Resident(Path(parameters["pipeline"]), int(parameters["batch"]))
         # Makes what is only made once (kernels, buffers) before anybody waits for it.
@@ -58,9 +57,9 @@ class Full:
 
     def answer(self, asked: list[dict[str, Any]]) -> list[dict[str, Any] | Exception]:
         pictures = [
-            Picture(each.get("adapter"), each["prompt"], each["seed"] + number, each["steps"], each["guidance"])
+            Picture(each.get("adapter"), each["prompt"], seed, each["steps"], each["guidance"])
             for each in asked
-            for number in range(each["count"])
+            for seed in range(each["seed"], each["seed"] + each["count"])
         ]
         made = iter(self.resident.make(pictures))
         answers: list[dict[str, Any] | Exception] = []
@@ -68,7 +67,7 @@ class Full:
             own = [next(made) for _ in range(each["count"])]
             errors = [picture for picture in own if isinstance(picture, Exception)]
             images = [base64.b64encode(picture).decode() for picture in own if isinstance(picture, bytes)]
-            answers.append(errors[0] if errors else {"images": images, "batch": len(asked)})
+            answers.append(errors[0] if errors else {"images": images})
         return answers
 
 

@@ -82,7 +82,8 @@ class Front:
         models, begun = self._loaded(), time.monotonic()
         models.find(name)
         made = models.generate(name, generation(self._body(), self.settings))
-        return answer({"images": made["images"], "model": name, "seconds": round(time.monotonic() - begun, 4)})
+        seconds = round(time.monotonic() - begun, 4)
+        return answer({"images": made["images"], "model": name, "seconds": seconds})
 
     def _loaded(self) -> Models:
         if self.models is None or self.stopping:

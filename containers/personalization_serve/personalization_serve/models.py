@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import shutil
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -136,10 +137,18 @@ class Models:
                 self.triton.unload(model.pipeline)
             elif model.adapter:
                 model.adapter.unlink(missing_ok=True)
-                self.triton.ask({"forget": str(model.adapter)})
+                self._forget(model.adapter)
         finally:
             with self._changed:
                 del self._models[name]
+
+    def _forget(self, adapter: Path) -> None:
+        while True:
+            try:
+                self.triton.ask({"forget": str(adapter)})
+                return
+            except Refused:  # the queue is full; memory that is not freed would be lost for good
+                time.sleep(0.1)
 
     def generate(self, name: str, request: dict[str, Any]) -> dict[str, Any]:
         with self.using(name) as model:

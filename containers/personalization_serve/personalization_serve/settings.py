@@ -65,7 +65,7 @@ class Settings:
 
         base = environment.get("GROUNDPLAN_BASE", "").strip()
         if not base:
-            raise Failure("GROUNDPLAN_BASE is missing: it takes s3://bucket/prefix/, a Hugging Face id or a folder")
+            raise Failure("GROUNDPLAN_BASE is missing: s3://bucket/prefix/, a Hugging Face id or a folder")
         return cls(
             base=base,
             host=environment.get("BIND_HOST", "0.0.0.0"),  # noqa: S104 - SageMaker calls from outside

@@ -75,7 +75,7 @@ class Triton:
         self.process = subprocess.Popen(
             command,
             env=environment,
-            preexec_fn=lambda: prctl(PR_SET_PDEATHSIG, signal.SIGTERM),  # noqa: PLW1509 - no other threads' locks in it
+            preexec_fn=lambda: prctl(PR_SET_PDEATHSIG, signal.SIGTERM),
             process_group=0,
         )
         while not self.ready(BASE):
@@ -85,17 +85,21 @@ class Triton:
         self.state = json.loads(state.read_text())
 
     def watch(self) -> str:
-        """Wait until Triton or the base dies; says which."""
-        assert self.process
-        watched = select.poll()
-        for pid in (self.process.pid, self.state["pid"]):
+        """Wait until Triton or the base dies; says which. To be called after `start`."""
+        watched, pids = select.poll(), [self.state["pid"]]
+        pids += [self.process.pid] if self.process else []
+        for pid in pids:
             watched.register(os.pidfd_open(pid), select.POLLIN)
         watched.poll()
-        return "Triton" if self.process.poll() is not None else "the base's process"
+        return "Triton" if self.process and self.process.poll() is not None else "the base's process"
 
-    def stop(self) -> None:
+    def stop(self, gently: bool = True) -> None:
+        """End Triton; gently it first ends its models, which it never does when one is dead."""
         if self.process is None:
             return
+        if not gently:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self._http.clear()  # it would wait for connections that are kept open
         self.process.terminate()
         try:
             self.process.wait(GRACE + 5)
@@ -118,7 +122,11 @@ class Triton:
     def load(self, model: str, pipeline: Path) -> None:
         """Load a user's own full pipeline as a model of its own. Raises `Failure`."""
         self._write(model, "Full", pipeline)
-        self._call("POST", f"repository/models/{model}/load", {})
+        try:
+            self._call("POST", f"repository/models/{model}/load", {})
+        except Failure:
+            shutil.rmtree(self.repository / model, ignore_errors=True)
+            raise
 
     def unload(self, model: str) -> None:
         """Returns when its process is gone. Raises `Failure`."""
