@@ -173,4 +173,4 @@ def restore(backend: Backend, job: Job, request: Request) -> None:
 
 
 def _json(value: Any) -> bytes:
-    return json.dumps(value, indent=1, sort_keys=True).encode()
+    return json.dumps(value, sort_keys=True).encode()

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import warnings
+
 from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.metrics import MetricUnit
 
 logger = Logger(service="personalization")
 """Also the parent of every module's own logger here."""
-metrics = Metrics(service="personalization", namespace="Groundplan")
+metrics = Metrics(namespace=os.environ.get("POWERTOOLS_METRICS_NAMESPACE", "Groundplan"))
+"""Their dimension `service` is the environment's `POWERTOOLS_SERVICE_NAME`."""
+warnings.filterwarnings("ignore", "No application metrics to publish")
 
 
 def count(name: str, value: float) -> None:

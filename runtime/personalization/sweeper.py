@@ -47,7 +47,9 @@ def jobs() -> list[Exception]:
 def queue() -> list[Exception]:
     """Claimed jobs that were never created, and requests that nobody took."""
     backend = aws.backend()
-    count("QueueDepth", len(backend.store.queue(QUEUE_SHOWN)))
+    waiting = backend.store.queue(QUEUE_SHOWN)
+    count("QueueDepth", len(waiting))
+    count("OldestQueuedSeconds", backend.clock.now() - waiting[0].updated if waiting else 0.0)
     return tried([backend], lambda backend: drain(backend, DISPATCH_SECONDS, time.sleep))
 
 

@@ -1,0 +1,266 @@
+"""The API as its document describes it: every route has its code, every bad body a sentence that helps."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError, ReadTimeoutError
+
+from personalization import http, serving
+from personalization.http import BODY_BYTES, Problem, operations, parse
+from personalization.service import OPERATIONS
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCUMENT = json.loads((ROOT / "runtime/personalization/openapi.json").read_text())
+MODEL = "01m83jqav0ppw1v617gkkkdbxc"
+GOOD = {"name": "Mimi", "subject": "cat", "images": [{"type": "image/png", "bytes": 900}]}
+CREATE, GENERATE = "POST /api/models", "POST /api/models/{model}/generations"
+
+
+def event(route: str, body: Any = None, **changes: Any) -> dict[str, Any]:
+    claims = {"sub": "6f1c3a52-0d1e-4c7e-9c35-1b0f5a7d2e11"}
+    return {
+        "routeKey": route,
+        "pathParameters": {"model": MODEL},
+        "body": body if isinstance(body, str) else json.dumps(body),
+        "requestContext": {"authorizer": {"jwt": {"claims": claims}}},
+    } | changes
+
+
+def problem(route: str, body: Any, **changes: Any) -> Problem:
+    with pytest.raises(Problem) as caught:
+        parse(event(route, body, **changes))
+    return caught.value
+
+
+# The document
+
+
+def test_every_operation_has_its_code_and_no_code_is_without_one():
+    assert {operation.name for operation in operations().values()} == set(OPERATIONS)
+
+
+def test_every_reference_in_the_document_leads_somewhere():
+    for reference in re.findall(r'"\$ref": "#/([^"]+)"', json.dumps(DOCUMENT)):
+        found = DOCUMENT
+        for part in reference.split("/"):
+            found = found[part]
+
+
+def test_every_operation_says_who_may_call_it_and_what_can_go_wrong():
+    assert DOCUMENT["openapi"].startswith("3.1")
+    assert DOCUMENT["security"] == [{"user": []}]
+    for path, methods in DOCUMENT["paths"].items():
+        for method, operation in methods.items():
+            if method == "parameters":
+                continue
+            assert operation["summary"], (path, method)
+            assert {"401", "429", "503"} <= set(operation["responses"]), (path, method)
+            assert ("404" in operation["responses"]) == ("{" in path), (path, method)
+
+
+def test_every_field_that_a_caller_sends_says_what_is_allowed():
+    for name in ("NewModel", "NewImage", "NewGeneration"):
+        for field, schema in DOCUMENT["components"]["schemas"][name]["properties"].items():
+            assert schema["description"], (name, field)
+
+
+def test_every_error_code_is_in_the_document():
+    codes = DOCUMENT["components"]["schemas"]["Error"]["properties"]["error"]["properties"]["code"]["enum"]
+    for module in ("http", "service", "api"):
+        text = (ROOT / "runtime/personalization" / f"{module}.py").read_text()
+        assert set(re.findall(r'Problem\(\s*\d+, "([a-z_]+)"', text)) <= set(codes)
+
+
+# Who asks
+
+
+def test_the_caller_is_who_the_token_says_and_nobody_else():
+    _, call = parse(event(CREATE, GOOD, headers={"X-User": "somebody", "sub": "somebody"}))
+    assert call.user == "6f1c3a52-0d1e-4c7e-9c35-1b0f5a7d2e11"
+
+
+@pytest.mark.parametrize(
+    "context", [{}, {"authorizer": {}}, {"authorizer": {"jwt": {"claims": {"sub": ""}}}}]
+)
+def test_without_a_checked_token_nothing_happens(context):
+    assert problem(CREATE, GOOD, requestContext=context).status == 401
+
+
+@pytest.mark.parametrize("route", ["GET /api/nothing", "PUT /api/models", "$default", ""])
+def test_another_route_is_not_found(route):
+    assert problem(route, None).answer().body == http.not_found().answer().body
+
+
+# What is sent
+
+
+@pytest.mark.parametrize(
+    ("body", "field", "told"),
+    [
+        ({}, "name", "is missing, allowed is: 1 to 80 characters"),
+        (GOOD | {"name": ""}, "name", "1 to 80 characters"),
+        (GOOD | {"name": "   "}, "name", "not only blanks"),
+        (GOOD | {"name": "a" * 81}, "name", "1 to 80 characters"),
+        (GOOD | {"name": "a\nb"}, "name", "on one line"),
+        (GOOD | {"name": 7}, "name", "1 to 80 characters"),
+        (GOOD | {"subject": "{trigger}"}, "subject", "letters"),
+        (GOOD | {"subject": "9 cats"}, "subject", "beginning with a letter"),
+        (GOOD | {"subject": "cat\n"}, "subject", "letters"),
+        (GOOD | {"images": []}, "images", "pictures"),
+        (GOOD | {"images": "many"}, "images", "a list"),
+        (GOOD | {"images": GOOD["images"] * 101}, "images", "pictures"),
+        (GOOD | {"images": [{"type": "image/png"}]}, "images[0].bytes", "is missing"),
+        (
+            GOOD | {"images": [*GOOD["images"], {"type": "image/gif", "bytes": 1}]},
+            "images[1].type",
+            "image/webp",
+        ),
+        (GOOD | {"images": [{"type": "image/png", "bytes": 0}]}, "images[0].bytes", "whole number"),
+        (GOOD | {"images": [{"type": "image/png", "bytes": 1.5}]}, "images[0].bytes", "whole number"),
+        (GOOD | {"images": [{"type": "image/png", "bytes": True}]}, "images[0].bytes", "whole number"),
+        (
+            GOOD | {"images": [{"type": "image/png", "bytes": 1, "key": "x"}]},
+            "images[0].key",
+            "allowed are: type, bytes",
+        ),
+        (GOOD | {"user": "somebody"}, "user", "is not known, allowed are: name, subject, images"),
+        (GOOD | {"target": "somebody/model.tar.gz"}, "target", "is not known"),
+        ([], "", "an object with name"),
+        (None, "", "an object with name"),
+    ],
+)
+def test_a_bad_model_is_answered_by_its_field_and_what_is_allowed(body, field, told):
+    found = problem(CREATE, body)
+    assert (found.status, found.code, found.field) == (422, "invalid", field)
+    assert told in found.message
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({}, "prompt"),
+        ({"prompt": ""}, "prompt"),
+        ({"prompt": " \t "}, "prompt"),
+        ({"prompt": "a" * 2001}, "prompt"),
+        ({"prompt": ["a"]}, "prompt"),
+        ({"prompt": "a cat", "count": 0}, "count"),
+        ({"prompt": "a cat", "count": 5}, "count"),
+        ({"prompt": "a cat", "seed": -1}, "seed"),
+        ({"prompt": "a cat", "seed": 2**32}, "seed"),
+        ({"prompt": "a cat", "seed": "7"}, "seed"),
+        ({"prompt": "a cat", "TargetModel": "x/y.tar.gz"}, "TargetModel"),
+        ({"prompt": "a cat", "steps": 9999}, "steps"),
+    ],
+)
+def test_a_bad_generation_is_answered_by_its_field(body, field):
+    found = problem(GENERATE, body)
+    assert (found.status, found.field) == (422, field)
+    assert "allowed" in found.message
+
+
+@pytest.mark.parametrize("body", ["", "{", "NaN", '{"name": Infinity}', "\x00", "[" * 50_000])
+def test_a_body_that_is_not_json_is_refused(body):
+    assert problem(CREATE, body).status == 400
+
+
+def test_a_body_in_base64_is_read_and_a_forged_one_refused():
+    body = base64.b64encode(json.dumps(GOOD).encode()).decode()
+    assert parse(event(CREATE, body, isBase64Encoded=True))[1].body == GOOD
+    assert problem(CREATE, "%%%", isBase64Encoded=True).status == 400
+    assert problem(CREATE, base64.b64encode(b"\xff\xfe{").decode(), isBase64Encoded=True).status == 400
+
+
+def test_a_body_that_is_too_large_is_not_even_read():
+    assert problem(CREATE, "[" * (BODY_BYTES + 1)).status == 413
+
+
+def test_what_comes_back_when_it_is_worth_trying_again():
+    answer = Problem(429, "too_many", "allowed are 3", "models", retry_after=0.2).answer()
+    assert answer.headers == {"Retry-After": "1"}
+    assert answer.body == {"error": {"code": "too_many", "field": "models", "message": "allowed are 3"}}
+
+
+# The endpoint
+
+
+PNG = base64.b64encode(serving.PNG + b"...").decode()
+
+
+class Endpoint:
+    """SageMaker's runtime with one answer."""
+
+    def __init__(self, answer: bytes | Exception):
+        self.answer, self.asked = answer, {}
+
+    def invoke_endpoint(self, **asked: Any) -> dict[str, Any]:
+        self.asked = asked
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return {"Body": io.BytesIO(self.answer)}
+
+
+def model_error(status: int, message: str) -> ClientError:
+    answer: Any = {
+        "Error": {"Code": "ModelError", "Message": "Received error from primary"},
+        "OriginalStatusCode": status,
+        "OriginalMessage": message,
+    }
+    return ClientError(answer, "InvokeEndpoint")
+
+
+def invoke(answer: bytes | Exception) -> list[bytes]:
+    return serving.invoke(Endpoint(answer), "e", "u/m.tar.gz", {"prompt": "a cat", "seed": 1, "count": 1})
+
+
+def test_pictures_come_back_as_bytes():
+    assert invoke(json.dumps({"images": [PNG]}).encode()) == [serving.PNG + b"..."]
+
+
+def test_what_the_model_refuses_names_the_field():
+    with pytest.raises(serving.Refused) as caught:
+        invoke(model_error(400, '{"error": "prompt: at most 77 tokens"}'))
+    assert (caught.value.field, caught.value.message) == ("prompt", "at most 77 tokens")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        model_error(507, "does not fit"),
+        model_error(503, ""),
+        model_error(500, '{"error": "prompt: leaked"}'),
+        model_error(400, '{"error": "/opt/ml/secret: no such file"}'),
+        model_error(404, "not json"),
+        ClientError({"Error": {"Code": "ThrottlingException", "Message": ""}}, "InvokeEndpoint"),
+        ClientError({"Error": {"Code": "ModelNotReadyException", "Message": ""}}, "InvokeEndpoint"),
+        ClientError({"Error": {"Code": "ValidationError", "Message": "no endpoint"}}, "InvokeEndpoint"),
+        ReadTimeoutError(endpoint_url="e"),
+    ],
+)
+def test_everything_else_is_worth_another_try_and_tells_nothing_of_the_inside(error):
+    with pytest.raises(serving.Busy) as caught:
+        invoke(error)
+    assert caught.value.seconds >= 1
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{}",
+        b"[]",
+        b'{"images": []}',
+        b'{"images": ["!"]}',
+        b'{"images": ["aGVsbG8="]}',
+        b'{"images": 5}',
+    ],
+)
+def test_an_answer_without_pictures_is_none(body):
+    with pytest.raises(serving.Busy):
+        invoke(body)
