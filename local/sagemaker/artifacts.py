@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -180,7 +181,8 @@ def _of_nobody(member: tarfile.TarInfo) -> tarfile.TarInfo:
 class Checkpoints:
     """The instances' checkpoint folders and their place in S3, brought there again and again.
 
-    As on AWS all instances share one prefix, and what they delete stays in S3. `error`: S3 refused.
+    As on AWS all instances share one prefix, and what they delete stays in S3. What was written last is
+    uploaded last: who sees it there finds there what was written before it. `error`: S3 refused.
     """
 
     def __init__(self, s3: Any, uri: str, folders: Sequence[Path], interval: float):
@@ -237,10 +239,10 @@ class Checkpoints:
 
     def _sync(self) -> None:
         for folder in self._folders:
-            for file in sorted(folder.rglob("*")):
+            for file in _by_time(folder):
                 try:
                     state = _state(file.stat())
-                    if not file.is_file() or self._sent.get(file) == state:
+                    if self._sent.get(file) == state:
                         continue
                     key = self._prefix + file.relative_to(folder).as_posix()
                     self._s3.upload_file(str(file), self._bucket, key, Config=_TRANSFER)
@@ -252,6 +254,16 @@ class Checkpoints:
                         f"ClientError: Checkpoint upload failed:{error}. Please ensure that the job's role "
                         f'has "s3:PutObject" permission on s3://{self._bucket}/{self._prefix}'
                     ) from error
+
+
+def _by_time(folder: Path) -> list[Path]:
+    """The files in a folder, the one written last at the end."""
+    found = []
+    for file in folder.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):  # replaced or removed while it was looked at
+            if file.is_file():
+                found.append((file.stat().st_mtime_ns, file))
+    return [file for _, file in sorted(found)]
 
 
 def _state(status: os.stat_result) -> tuple[int, int]:

@@ -17,9 +17,12 @@ DEFAULTS: dict[str, Any] = {
     "training_instances_per_job": 20,  # "Maximum number of instances per training job"
     "create_training_job_per_second": 1.0,  # what CreateTrainingJob sustains
     "create_training_job_burst": 5,  # calls let through at once after a pause
+    "warm_pool_instances": 20,  # "<instance type> for training warm pool usage"
     # Paces, in seconds.
+    "training_launch": 0.0,  # until instances stand that no warm pool has ready
     "training_stop_grace": 120.0,  # between SIGTERM and SIGKILL
     "training_checkpoint_interval": 3.0,  # between two looks for checkpoints to copy
+    "training_spot_price": 0.3,  # not seconds: what a second on spot capacity is billed as
     "training_log_interval": 0.5,  # between two deliveries of log lines and metrics
     "endpoint_startup_timeout": 480.0,  # a container must answer /ping by then, unless its variant says when
     "serverless_startup_timeout": 180.0,  # the same for serverless variants

@@ -19,8 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from local import faults
 from local.images.store import Image
-from local.sagemaker import artifacts, metrics, quotas, tags
+from local.sagemaker import artifacts, metrics, quotas, tags, warm_pools
 from local.sagemaker.api import ApiError, Context, invalid, now, operation, page
 from local.sagemaker.instances import Instance, NoAddressError, clean, pull, reserve, share_of_cores
 from local.sagemaker.logs import LogWriter
@@ -47,6 +48,8 @@ def create_training_job(context: Context, params: dict[str, Any]) -> dict[str, A
     quotas.throttle(
         context, "CreateTrainingJob", rate, setting(context.platform, "create_training_job_burst")
     )
+    if faults.take(context.platform, "fault_throttle_training_jobs"):
+        raise ApiError("ThrottlingException", "Rate exceeded", 400)
     _check(params)
     name, arn = params["TrainingJobName"], context.arn(KIND, params["TrainingJobName"])
     image = pull_image(context, params["AlgorithmSpecification"]["TrainingImage"], params["RoleArn"])
@@ -63,6 +66,7 @@ def create_training_job(context: Context, params: dict[str, Any]) -> dict[str, A
     }
     for flag in ("NetworkIsolation", "InterContainerTrafficEncryption", "ManagedSpotTraining"):
         record.setdefault(f"Enable{flag}", False)
+    record |= warm_pools.begin(record)
     job = Job(context, name, image, groups)
     with context.store.store.exclusive():
         _check_quotas(context, groups)
@@ -85,13 +89,27 @@ def create_training_job(context: Context, params: dict[str, Any]) -> dict[str, A
 
 @operation("DescribeTrainingJob", named(KIND, "TrainingJobName"))
 def describe_training_job(context: Context, params: dict[str, Any]) -> Record:
-    return _find(context, params)
+    return warm_pools.current(_find(context, params))
+
+
+@operation("UpdateTrainingJob", named(KIND, "TrainingJobName"))
+def update_training_job(context: Context, params: dict[str, Any]) -> dict[str, Any]:
+    unbuilt = ("ProfilerConfig", "ProfilerRuleConfigurations", "RemoteDebugConfig")
+    refuse_unbuilt("UpdateTrainingJob", params, *unbuilt)
+    record = _find(context, params)
+    if "ResourceConfig" in params:
+        seconds = params["ResourceConfig"]["KeepAlivePeriodInSeconds"]
+        context.store.change(KIND, params["TrainingJobName"], lambda found: warm_pools.keep(found, seconds))
+    return {"TrainingJobArn": record["TrainingJobArn"]}
 
 
 @operation("ListTrainingJobs")
 def list_training_jobs(context: Context, params: dict[str, Any]) -> dict[str, Any]:
-    refuse_unbuilt("ListTrainingJobs", params, "WarmPoolStatusEquals", "TrainingPlanArnEquals")
-    return page(params, list(context.store.all(KIND)), "TrainingJobSummaries")
+    refuse_unbuilt("ListTrainingJobs", params, "TrainingPlanArnEquals")
+    jobs, wanted = [warm_pools.current(job) for job in context.store.all(KIND)], "WarmPoolStatusEquals"
+    if wanted in params:
+        jobs = [job for job in jobs if job.get("WarmPoolStatus", {}).get("Status") == params[wanted]]
+    return page(params, jobs, "TrainingJobSummaries")
 
 
 @operation("StopTrainingJob", named(KIND, "TrainingJobName"))
@@ -141,6 +159,7 @@ def _check(params: dict[str, Any]) -> None:
     elif "MaxWaitTimeInSeconds" in limits:
         raise invalid("MaxWaitTimeInSeconds is only for jobs with EnableManagedSpotTraining.")
     groups = _groups(params["ResourceConfig"])
+    warm_pools.check(params)
     names = [channel["ChannelName"] for channel in params.get("InputDataConfig", [])]
     if len(set(names)) < len(names):
         raise invalid(f"Channel names must be unique: {', '.join(names)}")
@@ -247,6 +266,8 @@ _MESSAGES = {
     "Stopping": "Stopping the training job",
     "Stopped": "Training job stopped",
     "MaxRuntimeExceeded": "Training job stopped because it exceeded MaxRuntimeInSeconds",
+    "MaxWaitTimeExceeded": "Training job stopped because it exceeded MaxWaitTimeInSeconds",
+    "Interrupted": "The training job was interrupted: its spot capacity was taken back",
     "Completed": "Training job completed",
     "Failed": "Training job failed",
 }
@@ -267,7 +288,8 @@ def _advance(context: Context, name: str, status: str | None, secondary: str, **
 
     def edit(record: Record) -> None:
         nonlocal changed
-        stopping = record["TrainingJobStatus"] == "Stopping" and secondary in ("Downloading", "Training")
+        going_on = ("Starting", "Downloading", "Training", "Interrupted")
+        stopping = record["TrainingJobStatus"] == "Stopping" and secondary in going_on
         if record["TrainingJobStatus"] in _ENDED or (status is None and stopping):
             return
         changed, moment, transitions = True, now(), record["SecondaryStatusTransitions"]
@@ -278,11 +300,17 @@ def _advance(context: Context, name: str, status: str | None, secondary: str, **
         record["SecondaryStatus"], record["LastModifiedTime"] = secondary, moment
         record.update({key: value for key, value in members.items() if value is not None})
         if secondary == "Downloading":
-            record["TrainingStartTime"] = moment
+            record.setdefault("TrainingStartTime", moment)
+            record["_Since"] = moment
+        if status in _ENDED or secondary == "Interrupted":  # waiting for capacity is no training
+            record["_Spent"] = record.get("_Spent", 0.0) + moment - record.pop("_Since", moment)
         if status in _ENDED:
             transitions[-1]["EndTime"] = record["TrainingEndTime"] = moment
-            seconds = math.ceil(moment - record.get("TrainingStartTime", moment))
-            record["TrainingTimeInSeconds"] = record["BillableTimeInSeconds"] = seconds
+            price = setting(context.platform, "training_spot_price")
+            price = price if record["EnableManagedSpotTraining"] else 1
+            record["TrainingTimeInSeconds"] = math.ceil(record["_Spent"])
+            record["BillableTimeInSeconds"] = math.ceil(record["_Spent"] * price)
+            warm_pools.leave(context, KIND, record)
 
     record = context.store.change(KIND, name, edit)
     if changed and record is not None:
@@ -318,6 +346,13 @@ def _publish(context: Context, record: Record) -> None:
 # The work
 
 
+_NO_CAPACITY = (
+    "CapacityError: Unable to provision requested ML compute capacity. "
+    "Please retry using a different ML instance type or after some time."
+)
+_INTERNAL_ERROR = "InternalServerError: We encountered an internal error.  Please try again."
+
+
 class JobError(Exception):
     """The job fails, with this reason."""
 
@@ -343,6 +378,7 @@ class Job:
         """StopTrainingJob was called."""
         self.abandoned = threading.Event()
         """The cloud itself ends."""
+        self._spent = 0.0  # seconds that earlier attempts trained
         self._clients: dict[str, Any] = {}
         self.thread = threading.Thread(target=self._run, name=f"training job {name}", daemon=True)
 
@@ -379,8 +415,21 @@ class Job:
         _advance(self._context, self._name, status, secondary, **members)
 
     def _work(self) -> tuple[str, str, dict[str, Any]]:
-        """Do the job; returns its status, its secondary status and what its record gets. Nothing of it is
-        left on this machine. Raises JobError and TransferError."""
+        """Do the job; returns its status, its secondary status and what its record gets. On spot capacity it
+        may take several attempts. Raises JobError and TransferError."""
+        while True:
+            end = self._attempt()
+            if end is not None:
+                return end
+            # Its instances were taken back. The next ones go on from its checkpoints, if it keeps any.
+            _advance(self._context, self._name, None, "Interrupted")
+            if self._stopped():
+                return "Stopped", "Stopped", {}
+            _advance(self._context, self._name, None, "Starting")
+
+    def _attempt(self) -> tuple[str, str, dict[str, Any]] | None:
+        """The job from its instances to its end, None where they were taken back. Nothing of it is left on
+        this machine. Raises JobError and TransferError."""
         with contextlib.ExitStack() as stack:
             hosts = self._launch_instances(stack)
             _advance(self._context, self._name, None, "Downloading")
@@ -399,9 +448,14 @@ class Job:
                 finally:
                     for host in hosts:  # all have ended, and their last lines are on their way
                         host.instance.stop(0)
+            self._spent += time.monotonic() - started
             members: dict[str, Any] = {"FinalMetricDataList": found.final() or None}
             if self.abandoned.is_set():
                 return "Failed", "Failed", members
+            if secondary == "Interrupted":
+                if checkpoints:
+                    checkpoints.close()
+                return None
             _advance(self._context, self._name, None, "Uploading", **members)
             try:
                 if checkpoints:
@@ -416,6 +470,10 @@ class Job:
 
     def _launch_instances(self, stack: contextlib.ExitStack) -> list[Host]:
         groups = [group for group in self.groups for _ in range(group.count)]
+        if faults.take(self._platform, "fault_no_capacity"):
+            raise JobError(_NO_CAPACITY)
+        if not warm_pools.take(self._context, KIND, self._record):
+            self.stopping.wait(setting(self._platform, "training_launch"))
         try:
             addresses = reserve(len(groups))
         except NoAddressError as error:
@@ -570,7 +628,10 @@ class Job:
         self, hosts: list[Host], started: float, checkpoints: artifacts.Checkpoints | None
     ) -> tuple[str, str]:
         """Until every container has ended. Returns the failure's reason, "" if none, and how the job ends."""
-        deadline = started + self._record["StoppingCondition"]["MaxRuntimeInSeconds"]
+        limits, began = self._record["StoppingCondition"], self._record["CreationTime"]
+        deadline = started + limits["MaxRuntimeInSeconds"] - self._spent
+        last_moment = began + limits.get("MaxWaitTimeInSeconds", math.inf)
+        strikes = started + faults.value(self._platform, "fault_training_after")
         if checkpoints:
             checkpoints.start()
         while True:
@@ -583,11 +644,27 @@ class Job:
                 return _ABANDONED, "Failed"
             if checkpoints and checkpoints.error:
                 raise checkpoints.error
-            expired = time.monotonic() > deadline
-            if expired or self.stopping.is_set():
+            over = "MaxRuntimeExceeded" if time.monotonic() > deadline else ""
+            over = over or ("MaxWaitTimeExceeded" if time.time() > last_moment else "")
+            if over or self.stopping.is_set():
                 self._terminate(hosts)
-                return "", "MaxRuntimeExceeded" if expired else "Stopped"
+                return "", over or "Stopped"
+            if time.monotonic() > strikes and self._interrupted():
+                self._terminate(hosts)
+                return "", "Interrupted"
             self.stopping.wait(TICK)
+
+    def _interrupted(self) -> bool:
+        """Let a fault strike; True where the instances are taken back. Raises JobError."""
+        spot = self._record["EnableManagedSpotTraining"]
+        if spot and faults.take(self._platform, "fault_interrupt_training_jobs"):
+            return True
+        if faults.take(self._platform, "fault_fail_training_jobs"):
+            raise JobError(_INTERNAL_ERROR)  # with the instances goes what was not copied yet
+        if faults.take(self._platform, "fault_stop_training_jobs"):
+            _advance(self._context, self._name, "Stopping", "Stopping")
+            self.stopping.set()
+        return False
 
     def _terminate(self, hosts: list[Host]) -> None:
         """SIGTERM to all, which gives them time to save what they have; SIGKILL to who has not ended then."""

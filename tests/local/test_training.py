@@ -79,7 +79,7 @@ def cloud(running: LocalCloud) -> Iterator[LocalCloud]:
         sagemaker.stop_training_job(TrainingJobName=name)
         ended(sagemaker, name)
     changed = running.configure()
-    running.configure(**dict.fromkeys(changed))
+    running.configure(**dict.fromkeys([*changed, "faults_injected"]))
     assert list((running.home / "instances").glob("training/*")) == [], "a job left files behind"
 
 
@@ -778,3 +778,208 @@ def test_a_caller_may_start_only_the_jobs_and_pass_only_the_roles_that_its_polic
             person.create_training_job(**asked)
     with pytest.raises(ClientError, match="not authorized to perform: sagemaker:StopTrainingJob"):
         person.stop_training_job(TrainingJobName=name)
+
+
+# Spot capacity, warm pools, faults
+
+
+COUNTS = """
+state, stop = base / "checkpoints" / "state", []
+signal.signal(signal.SIGTERM, lambda *_: stop.append(1))
+done = int(state.read_text()) if state.exists() else 0
+print("from", done, flush=True)
+while done < 30 and not stop:
+    time.sleep(0.1)
+    done += 1
+state.write_text(str(done))
+(base / "model" / "done").write_text(str(done))
+"""
+"""A job of three seconds that saves when it is told to end, and goes on from there."""
+
+
+def spot(**limits: int) -> dict[str, Any]:
+    return {
+        "EnableManagedSpotTraining": True,
+        "StoppingCondition": {"MaxRuntimeInSeconds": 60, "MaxWaitTimeInSeconds": 120} | limits,
+    }
+
+
+def struck(cloud: LocalCloud, name: str) -> dict[str, int]:
+    return cloud.status()["faults"][name]
+
+
+def test_a_spot_job_that_is_interrupted_goes_on_from_its_checkpoints(
+    cloud: LocalCloud, sagemaker: Any, s3: Any
+) -> None:
+    # Given two interruptions to come, a second into the training each time
+    cloud.configure(fault_interrupt_training_jobs=2, fault_training_after=1.0)
+    checkpoints: Any = {"CheckpointConfig": {"S3Uri": f"s3://{BUCKET}/spot"}}
+
+    job = run(sagemaker, COUNTS, **checkpoints, **spot())
+
+    # Then it came to its end in three attempts, none of which began anew
+    assert job["TrainingJobStatus"] == "Completed", job.get("FailureReason")
+    assert archive(s3, job["ModelArtifacts"]["S3ModelArtifacts"]) == {"done": "30"}
+    begun = ["Starting", "Downloading", "Training"]
+    states = [each["Status"] for each in job["SecondaryStatusTransitions"]]
+    assert states == [*begun, "Interrupted", *begun, "Interrupted", *begun, "Uploading", "Completed"]
+    lines = [line for stream in logged(cloud, job["TrainingJobName"]).values() for line in stream]
+    starts = sorted(int(line.removeprefix("from ")) for line in lines)
+    assert starts[0] == 0
+    assert 0 < starts[1] < starts[2] < 30
+    assert 0 < job["BillableTimeInSeconds"] < job["TrainingTimeInSeconds"]
+    assert struck(cloud, "fault_interrupt_training_jobs") == {"injected": 2, "left": 0}
+
+
+def test_only_spot_capacity_is_taken_back_and_only_for_so_long(
+    cloud: LocalCloud, sagemaker: Any, s3: Any
+) -> None:
+    cloud.configure(fault_interrupt_training_jobs=9, fault_training_after=0.2)
+    assert run(sagemaker, "time.sleep(0.8)")["TrainingJobStatus"] == "Completed"
+    assert struck(cloud, "fault_interrupt_training_jobs")["injected"] == 0
+
+    # A job that waits longer than it may is stopped
+    job = run(sagemaker, "time.sleep(60)", **spot(MaxRuntimeInSeconds=3, MaxWaitTimeInSeconds=3))
+    assert job["TrainingJobStatus"] == "Stopped"
+    assert job["SecondaryStatus"] == "MaxWaitTimeExceeded"
+
+
+def test_faults_of_the_service_end_jobs_as_the_service_says_it(
+    cloud: LocalCloud, sagemaker: Any, s3: Any
+) -> None:
+    cloud.configure(fault_no_capacity=1, fault_training_after=0.2)
+    job = run(sagemaker, "pass")
+    assert job["FailureReason"].startswith("CapacityError: Unable to provision requested ML compute")
+
+    cloud.configure(fault_fail_training_jobs=1)
+    job = run(sagemaker, "time.sleep(60)")
+    assert job["TrainingJobStatus"] == "Failed"
+    assert job["FailureReason"].startswith("InternalServerError: We encountered an internal error")
+
+    cloud.configure(fault_stop_training_jobs=1)
+    job = run(sagemaker, "time.sleep(60)")
+    assert (job["TrainingJobStatus"], job["SecondaryStatus"]) == ("Stopped", "Stopped")
+
+    cloud.configure(fault_throttle_training_jobs=1)
+    params = request("pass")
+    with pytest.raises(ClientError, match="Rate exceeded") as refused:
+        client(cloud, "sagemaker", attempts=1).create_training_job(**params)
+    assert refused.value.response["Error"]["Code"] == "ThrottlingException"
+    sagemaker.create_training_job(**params)  # the next one is let through
+    assert ended(sagemaker, params["TrainingJobName"])["TrainingJobStatus"] == "Completed"
+
+    # and each was counted, and is over
+    names = ("no_capacity", "fail_training_jobs", "stop_training_jobs", "throttle_training_jobs")
+    assert [struck(cloud, f"fault_{name}") for name in names] == [{"injected": 1, "left": 0}] * 4
+    assert run(sagemaker, "pass")["TrainingJobStatus"] == "Completed"
+
+
+def test_events_are_lost_as_many_as_asked_for(cloud: LocalCloud, sagemaker: Any, s3: Any) -> None:
+    heard = listen(cloud)
+    cloud.configure(fault_lose_events=2)
+    job = run(sagemaker, "pass")
+    until(lambda: "Completed" in [each["detail"]["SecondaryStatus"] for each in heard()], "the last event")
+    told = [each["detail"]["SecondaryStatus"] for each in heard()]
+    lost = [each["Status"] for each in job["SecondaryStatusTransitions"][:2]]
+    assert not set(lost) & set(told)
+    assert struck(cloud, "fault_lose_events") == {"injected": 2, "left": 0}
+
+
+def test_the_next_job_of_the_same_kind_takes_over_a_warm_pool(
+    cloud: LocalCloud, sagemaker: Any, s3: Any
+) -> None:
+    # Given instances that take their time, and a job that keeps them
+    cloud.configure(training_launch=1.5)
+    resources = {"InstanceType": "ml.m5.large", "InstanceCount": 1, "VolumeSizeInGB": 1}
+    kept: Any = {"ResourceConfig": resources | {"KeepAlivePeriodInSeconds": 600}}
+
+    def launch(job: dict[str, Any]) -> float:
+        first, second = job["SecondaryStatusTransitions"][:2]
+        return (second["StartTime"] - first["StartTime"]).total_seconds()
+
+    def pool(job: dict[str, Any]) -> dict[str, Any]:
+        return sagemaker.describe_training_job(TrainingJobName=job["TrainingJobName"])["WarmPoolStatus"]
+
+    cold = run(sagemaker, "pass", **kept)
+    assert launch(cold) >= 1.5
+    assert pool(cold)["Status"] == "Available"
+
+    # When one of another kind comes, then it does not get them; one of the same kind does
+    other = run(sagemaker, "pass", ResourceConfig=resources | {"VolumeSizeInGB": 2})
+    assert launch(other) >= 1.5
+    assert "WarmPoolStatus" not in other
+    warm = run(sagemaker, "pass", **kept)
+    assert launch(warm) < 1.5
+    assert pool(cold)["Status"] == "Reused"
+    assert pool(cold)["ReusedByJob"] == warm["TrainingJobName"]
+
+    # And they are listed as such, and go when their time is over
+    listed = sagemaker.list_training_jobs(WarmPoolStatusEquals="Available")["TrainingJobSummaries"]
+    assert [each["TrainingJobName"] for each in listed] == [warm["TrainingJobName"]]
+    over = {"ResourceConfig": {"KeepAlivePeriodInSeconds": 0}}
+    sagemaker.update_training_job(TrainingJobName=warm["TrainingJobName"], **over)
+    assert pool(warm)["Status"] == "Terminated"
+    assert launch(run(sagemaker, "pass", **kept)) >= 1.5
+    with pytest.raises(ClientError, match="cannot be used with EnableManagedSpotTraining"):
+        sagemaker.create_training_job(**request("pass", **kept, **spot()))
+
+
+def test_what_a_job_writes_last_is_in_s3_last_and_each_object_is_told(
+    cloud: LocalCloud, sagemaker: Any, s3: Any
+) -> None:
+    # Given a bucket that tells a queue of every result
+    sqs, name = client(cloud, "sqs"), next(names)
+    queue = sqs.create_queue(QueueName=name)["QueueUrl"]
+    arn = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    told = {"QueueArn": arn, "Events": ["s3:ObjectCreated:*"]}
+    told["Filter"] = {"Key": {"FilterRules": [{"Name": "prefix", "Value": f"{name}/"}]}}
+    s3.put_bucket_notification_configuration(
+        Bucket=BUCKET, NotificationConfiguration={"QueueConfigurations": [told]}
+    )
+    # When a job writes its result after all that the result speaks of, whatever their names
+    script = """
+folder = base / "checkpoints" / "request"
+(folder / "z").mkdir(parents=True)
+for path in ("z/weights", "previews", "adapter", "result.json"):
+    (folder / path).write_text("x" * 10)
+    time.sleep(0.02)
+time.sleep(1)
+"""
+    cloud.configure(training_checkpoint_interval=0.5)
+    checkpoints: Any = {"CheckpointConfig": {"S3Uri": f"s3://{BUCKET}/{name}"}}
+    job = run(sagemaker, script, **checkpoints)
+    assert job["TrainingJobStatus"] == "Completed", job.get("FailureReason")
+
+    # Then the objects came in that order
+    keys: list[str] = []
+
+    def receive() -> bool:
+        for message in sqs.receive_message(QueueUrl=queue, MaxNumberOfMessages=10).get("Messages", []):
+            keys.extend(
+                each["s3"]["object"]["key"] for each in json.loads(message["Body"]).get("Records", [])
+            )
+        return len(keys) >= 4
+
+    until(receive, "the notifications")
+    expected = ["z/weights", "previews", "adapter", "result.json"]
+    assert keys == [f"{name}/request/{path}" for path in expected]
+    s3.put_bucket_notification_configuration(Bucket=BUCKET, NotificationConfiguration={})
+
+
+def test_a_manifest_of_many_objects_keeps_where_each_lay(sagemaker: Any, s3: Any) -> None:
+    paths = [f"user-{number % 7}/model-{number % 3}/{number:02}" for number in range(120)]
+    for path in paths:
+        s3.put_object(Bucket=BUCKET, Key=f"uploads/{path}", Body=path.encode())
+    manifest = [{"prefix": f"s3://{BUCKET}/uploads/"}, *paths[:100]]
+    s3.put_object(Bucket=BUCKET, Key="many.manifest", Body=json.dumps(manifest).encode())
+    images = channel("images", f"s3://{BUCKET}/many.manifest")
+    images["DataSource"]["S3DataSource"]["S3DataType"] = "ManifestFile"
+    script = """
+folder = base / "input/data/images"
+files = {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*") if path.is_file()}
+(base / "model" / "files").write_text(json.dumps(files))
+"""
+    job = run(sagemaker, script, InputDataConfig=[images])
+    assert job["TrainingJobStatus"] == "Completed", job.get("FailureReason")
+    files = json.loads(archive(s3, job["ModelArtifacts"]["S3ModelArtifacts"])["files"])
+    assert files == {path: path for path in paths[:100]}
