@@ -105,7 +105,8 @@ def warehouse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warehouse]:
     ]
     port = free_port()
     command += ["--credentials", str(home / "connection.json"), "--port", str(port)]
-    process = subprocess.Popen(command, cwd=envs.ROOT, stdout=subprocess.DEVNULL)
+    own = os.environ | {"TMPDIR": str(home)}  # it leaves the files of its stages there
+    process = subprocess.Popen(command, cwd=envs.ROOT, env=own, stdout=subprocess.DEVNULL)
     try:
         wait_until(lambda: answers(port), process, "the local Snowflake")
         known = json.loads((home / "connection.json").read_text())
