@@ -29,6 +29,7 @@ ACCOUNT = "000000000000"
 REGION = "eu-west-1"
 START_SECONDS = 120
 """A start takes a few seconds; a machine under load may take longer."""
+STOP_SECONDS = 90
 TAIL_LINES = 40
 
 
@@ -278,9 +279,14 @@ class LocalCloud:
             return None
 
     def _end(self, pid: int, number: int) -> None:
-        """Send the signal, and return when nothing of the server's process group is left."""
+        """Send the signal, and return when nothing of the server's process group is left. A server that
+        has not ended by itself in `STOP_SECONDS` is killed."""
         os.kill(pid, number)
+        until = time.monotonic() + STOP_SECONDS
         while alive(pid):
+            if time.monotonic() > until:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(pid, signal.SIGKILL)
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(pid, os.WNOHANG)
             time.sleep(0.02)

@@ -120,6 +120,18 @@ def test_only_the_loopback_interface_is_bound(own: LocalCloud) -> None:
     assert addresses == {"0100007F"}, "the server and Snowflake on 127.0.0.1, and nothing else"
 
 
+def test_a_server_that_does_not_end_is_killed(own: LocalCloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    # given a server that takes no signal but the last
+    own.start()
+    pid = own.status()["pid"]
+    os.kill(pid, signal.SIGSTOP)
+    monkeypatch.setattr(own, "_pid", lambda: pid)
+    monkeypatch.setattr("local.cloud.STOP_SECONDS", 0.5)
+    # when it is stopped; then it is gone, and nobody waits for ever
+    own.stop()
+    assert not alive(pid)
+
+
 @pytest.mark.parametrize("end", ["stop", "SIGTERM", "SIGINT", "SIGKILL", "SIGSEGV"])
 def test_everything_ends_with_the_server(own: LocalCloud, end: str) -> None:
     # given a cloud with a warm function, beside its Snowflake
