@@ -156,7 +156,8 @@ def from_scikit_learn(progress: Callable[[str], None]) -> Table:
         except subprocess.TimeoutExpired:
             raise DataError("scikit-learn's loader took more than 120 s") from None
         except subprocess.CalledProcessError as error:
-            raise DataError(f"scikit-learn's loader: {error.stderr.strip().splitlines()[-1]}") from None
+            said = error.stderr.strip().splitlines() or [f"it ended with {error.returncode}"]
+            raise DataError(f"scikit-learn's loader: {said[-1]}") from None
         part.replace(path)
     rows = read(path)
     dollars = pa.array(rows["MEDHOUSEVAL"].to_numpy() * 100_000)

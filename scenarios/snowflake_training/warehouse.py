@@ -31,9 +31,12 @@ def connection() -> dict[str, Any]:
         raise ScenarioError("set GROUNDPLAN_SNOWFLAKE to a JSON file with the connection to Snowflake")
     try:
         found = json.loads(Path(name).read_text())
-    except (OSError, json.JSONDecodeError) as error:
-        reason = "is not JSON" if isinstance(error, json.JSONDecodeError) else "cannot be read"
-        raise ScenarioError(f"the file named by GROUNDPLAN_SNOWFLAKE {reason}: {name}") from None
+    except OSError:
+        raise ScenarioError(f"the file named by GROUNDPLAN_SNOWFLAKE cannot be read: {name}") from None
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise ScenarioError(f"the file named by GROUNDPLAN_SNOWFLAKE is not a JSON object: {name}")
     missing = [field for field in REQUIRED if not found.get(field)]
     if not found.get("private_key") and not found.get("password"):
         missing.append("private_key")

@@ -1,5 +1,7 @@
 """Which table is trained on, and what is said when it cannot be had."""
 
+from pathlib import Path
+
 import pyarrow as pa
 import pytest
 
@@ -89,3 +91,10 @@ def test_a_loader_that_answered_once_is_not_asked_again(nothing_fetched, monkeyp
 def test_columns_are_declared_by_kind_and_quoted_since_one_may_be_a_word_of_sql():
     rows = pa.table({"TABLE": [1.0], "CUT": ["Ideal"], 'A"B': [1.0]})
     assert warehouse.declaration(rows) == '"TABLE" DOUBLE, "CUT" VARCHAR, "A""B" DOUBLE'
+
+
+def test_an_empty_cell_is_a_blank_and_the_text_na_is_not(tmp_path: Path):
+    path = tmp_path / "table.csv"
+    path.write_text("rooms,place\n4,NA\n,\n6,coast\n")
+    found = data.read(path)
+    assert found.to_pydict() == {"ROOMS": [4.0, None, 6.0], "PLACE": ["NA", None, "coast"]}
