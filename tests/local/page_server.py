@@ -78,6 +78,7 @@ class Service:
     """So many uploads from now on are refused, as if their time were over."""
     busy_seconds: int = 0
     """When not 0: every creation of pictures is answered with 429, to be tried again after so many."""
+    codes: dict[str, tuple[str, str]] = field(default_factory=dict)
     tokens: dict[str, str] = field(default_factory=dict)
     refreshes: dict[str, str] = field(default_factory=dict)
     models: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -112,6 +113,17 @@ class Service:
             del self.temporary[user]
             self.passwords[user] = chosen
             return {"AuthenticationResult": self._tokens(user)}
+        if action in ("SignUp", "ForgotPassword"):
+            if action == "SignUp" and body["Username"] in self.passwords:
+                raise PermissionError("UsernameExistsException", "An account with the given email exists.")
+            self.codes[body["Username"]] = ("314159", body.get("Password", ""))
+            return {}
+        if action in ("ConfirmSignUp", "ConfirmForgotPassword"):
+            code, password = self.codes[body["Username"]]
+            if body["ConfirmationCode"] != code:
+                raise PermissionError("CodeMismatchException", "Invalid verification code provided.")
+            self.passwords[body["Username"]] = body.get("Password", password)
+            return {}
         self.refreshes.pop(body.get("Token", ""), None)
         return {}
 
@@ -345,7 +357,7 @@ def served(service: Service, port: int = 0) -> Iterator[str]:
     """The page's address while it is served; ends with the block."""
     amazon = ThreadingHTTPServer(("127.0.0.1", 0), type("Amazon", (_Amazon,), {"service": service}))
     service.storage = f"http://127.0.0.1:{amazon.server_port}"
-    settings = {"clientId": "page", "limits": LIMITS, "cognitoEndpoint": service.storage}
+    settings = {"clientId": "page", "selfSignUp": True, "limits": LIMITS, "cognitoEndpoint": service.storage}
     origins = {"identity": [service.storage], "storage": [service.storage]}
     files = {item.key: item for item in publisher.objects(packed(PAGE), settings, origins)}
     kind = type("Page", (_Page,), {"service": service, "files": files})

@@ -247,7 +247,7 @@ def test_a_lent_password_is_changed_before_anything_else(visit, service):
     expect(page.get_by_role("alert")).to_have_text("That email address and password do not match.")
     sign_in(page, EVE, "Lent-once-1")
     expect(page.get_by_role("heading", name="Choose your password")).to_be_visible()
-    for chosen, again, words in (("short", "shorter", "not the same"), ("short", "short", "12 characters")):
+    for chosen, again, words in (("short", "shorter", "not the same"), ("short", "short", "not long enough")):
         page.get_by_label("New password").fill(chosen)
         page.get_by_label("The same again").fill(again)
         page.get_by_role("button", name="Save and sign in").click()
@@ -257,6 +257,39 @@ def test_a_lent_password_is_changed_before_anything_else(visit, service):
     page.get_by_role("button", name="Save and sign in").click()
     expect(page.get_by_role("heading", name="Your models")).to_be_visible()
     assert service.passwords[EVE] == "Eve-and-nobody-else"
+
+
+def test_an_account_can_be_made_and_its_password_found_again(visit, service):
+    # GIVEN a pool that lets people in, and a person who types the address of another
+    page = visit()
+    page.get_by_role("button", name="Create an account").click()
+    for user in (ADA, "fay@example.org"):
+        page.get_by_label("Email").fill(user)
+        page.get_by_label("New password").fill("Fay-and-nobody-else")
+        page.get_by_label("The same again").fill("Fay-and-nobody-else")
+        page.get_by_role("button", name="Create it").click()
+        if user == ADA:
+            expect(page.get_by_label("Email")).to_have_accessible_description(re.compile("exists"))
+
+    # WHEN the code that was sent is entered, at the second try
+    for code in ("000000", "314159"):
+        page.get_by_label("Code").fill(code)
+        page.get_by_role("button", name="Go on").click()
+        if code == "000000":
+            expect(page.get_by_label("Code")).to_have_accessible_description(re.compile("Invalid"))
+
+    # THEN the person is in, and gets in again without the password
+    expect(page.get_by_role("heading", name="Your models")).to_be_visible()
+    page.get_by_role("button", name="Sign out").click()
+    page.get_by_role("button", name="Forgot your password?").click()
+    page.get_by_label("Email").fill("fay@example.org")
+    page.get_by_role("button", name="Send a code").click()
+    page.get_by_label("Code").fill("314159")
+    page.get_by_label("New password").fill("Fay-found-it-again-1")
+    page.get_by_label("The same again").fill("Fay-found-it-again-1")
+    page.get_by_role("button", name="Save and sign in").click()
+    expect(page.get_by_role("heading", name="Your models")).to_be_visible()
+    assert service.passwords["fay@example.org"] == "Fay-found-it-again-1"
 
 
 def test_a_session_is_renewed_while_it_may_be_and_ends_where_it_is_taken_back(visit, service):

@@ -94,6 +94,19 @@ function next(email, { AuthenticationResult, ChallengeName, ChallengeParameters,
   return { wants, answer };
 }
 
+/** Whether people may make accounts of their own. */
+export const mayRegister = () => Boolean(settings.selfSignUp);
+
+/** Makes an account, which is confirmed by the code that is sent to the address. These raise `SignInError`. */
+export const register = (email, password) =>
+  ask("SignUp", { Username: email, Password: password, UserAttributes: [{ Name: "email", Value: email }] });
+export const confirm = (email, code) => ask("ConfirmSignUp", { Username: email, ConfirmationCode: code });
+
+/** Has a code sent with which a new password can be set. */
+export const forget = (email) => ask("ForgotPassword", { Username: email });
+export const reset = (email, code, password) =>
+  ask("ConfirmForgotPassword", { Username: email, ConfirmationCode: code, Password: password });
+
 /** The id token, which the API asks for, renewed when it is about to end; null when the person has to sign in again. */
 export async function token(renew = false) {
   const now = session();

@@ -1,86 +1,140 @@
-import { signIn } from "./auth.js";
+import * as auth from "./auth.js";
 import { busy, field, h, notice } from "./dom.js";
 
-/** Sign in; choose a password where the first one was only lent; prove the second factor of who has one. */
+const KNOWN = {
+  // One sentence for both, as Cognito has it: who has an account is nobody's business
+  NotAuthorizedException: "That email address and password do not match.",
+  UserNotFoundException: "That email address and password do not match.",
+};
+const AT = { InvalidPasswordException: "chosen", CodeMismatchException: "code", ExpiredCodeException: "code", UsernameExistsException: "email" };
+
+/** Signing in, and what may lie on the way: a password to choose, a second factor, an account to make. */
 export function signInView({ done }) {
-  const email = h("input", { type: "email", name: "email", autocomplete: "username", required: true });
-  const password = h("input", { type: "password", name: "password", autocomplete: "current-password", required: true });
-  const button = h("button", { type: "submit" }, "Sign in");
-  const failed = h("div", {});
+  const card = h("section", { class: "card narrow" });
 
-  const go = (asked) => {
+  /**
+   * One step: its fields, and what is done with their values. `submit` throws what goes wrong; an error that
+   * is about one of the fields is shown there.
+   */
+  const step = ({ title, lead, fields, action, doing, submit, links = [] }) => {
+    const button = h("button", { type: "submit" }, action);
+    const failed = h("div", {});
+    const onsubmit = async (event) => {
+      event.preventDefault();
+      failed.replaceChildren();
+      for (const { control, missing } of Object.values(fields))
+        if (!control.value.trim()) return complain(control, missing);
+      const { chosen, again } = fields;
+      if (again && chosen.control.value !== again.control.value)
+        return complain(again.control, "The two passwords are not the same.");
+      try {
+        const values = Object.fromEntries(Object.entries(fields).map(([name, { control }]) => [name, control.value]));
+        await busy(button, doing, () => submit(values));
+      } catch (error) {
+        const at = fields[AT[error.code]];
+        if (at) complain(at.control, error.message);
+        else failed.replaceChildren(notice("error", KNOWN[error.code] ?? error.message));
+      }
+    };
+    card.replaceChildren(
+      h("h1", {}, title),
+      h("p", { class: "lead" }, lead),
+      failed,
+      h("form", { onsubmit, noValidate: true },
+        Object.values(fields).map(({ label, control, hint }) => field(label, control, hint)),
+        button),
+      links.length && h("p", { class: "links" },
+        links.map(([words, to]) => h("button", { type: "button", class: "link", onclick: to }, words))));
+    return card;
+  };
+
+  const show = (...what) => step(...what).querySelector("input").focus();
+  const email = (value = "") => ({
+    label: "Email", missing: "Enter your email address.",
+    control: h("input", { type: "email", name: "email", autocomplete: "username", required: true, value }),
+  });
+  const secret = (label, name, missing, hint) => ({
+    label, missing, hint,
+    control: h("input", { type: "password", name, autocomplete: name === "password" ? "current-password" : "new-password", required: true }),
+  });
+  const passwords = () => ({
+    chosen: secret("New password", "chosen", "Choose a password.", "At least 12 characters, with capitals, digits and a symbol."),
+    again: secret("The same again", "again", "Enter the password a second time."),
+  });
+  const code = () => ({
+    label: "Code", missing: "Enter the code.",
+    control: h("input", { name: "code", inputMode: "numeric", autocomplete: "one-time-code", required: true }),
+  });
+
+  const proceed = (asked) => {
     if (!asked) done();
-    else if (asked.wants === "password") choose(asked.answer);
-    else prove(asked.answer);
+    else if (asked.wants === "password")
+      show({
+        title: "Choose your password", action: "Save and sign in", doing: "Saving…", fields: passwords(),
+        lead: "The password you were given works once. From now on, use one that only you know.",
+        submit: async ({ chosen }) => proceed(await asked.answer(chosen)),
+      });
+    else
+      show({
+        title: "Your second factor", action: "Go on", doing: "Checking…", fields: { code: code() },
+        lead: "Enter the code that your authenticator shows.",
+        submit: async ({ code: text }) => proceed(await asked.answer(text.trim())),
+      });
   };
 
-  const prove = (send) => {
-    const code = h("input", { name: "code", inputMode: "numeric", autocomplete: "one-time-code", required: true });
-    const check = h("button", { type: "submit" }, "Go on");
-    const submit = async (event) => {
-      event.preventDefault();
-      if (!code.value.trim()) return complain(code, "Enter the code.");
-      try {
-        go(await busy(check, "Checking…", () => send(code.value.trim())));
-      } catch (error) {
-        complain(code, error.message);
-      }
-    };
-    card.replaceChildren(
-      h("h1", {}, "Your second factor"),
-      h("p", { class: "lead" }, "Enter the code that your authenticator shows."),
-      h("form", { onsubmit: submit, noValidate: true }, field("Code", code), check),
-    );
-    code.focus();
-  };
+  const enter = (known) => ({
+    title: "Sign in", action: "Sign in", doing: "Signing in…",
+    lead: "Make new pictures of what you love, from a handful of your own.",
+    fields: { email: email(known), password: secret("Password", "password", "Enter your password.") },
+    submit: async (given) => proceed(await auth.signIn(given.email.trim(), given.password)),
+    links: [
+      ["Forgot your password?", () => show(forget())],
+      ...(auth.mayRegister() ? [["Create an account", () => show(register())]] : []),
+    ],
+  });
+  const back = ["Back to sign in", () => show(enter())];
 
-  const choose = (send) => {
-    const chosen = h("input", { type: "password", name: "new-password", autocomplete: "new-password", required: true });
-    const again = h("input", { type: "password", name: "repeated", autocomplete: "new-password", required: true });
-    const save = h("button", { type: "submit" }, "Save and sign in");
-    const wrong = h("div", {});
-    const submit = async (event) => {
-      event.preventDefault();
-      wrong.replaceChildren();
-      if (!chosen.value) return complain(chosen, "Choose a password.");
-      if (chosen.value !== again.value) return complain(again, "The two passwords are not the same.");
-      try {
-        go(await busy(save, "Saving…", () => send(chosen.value)));
-      } catch (error) {
-        if (error.code === "InvalidPasswordException") complain(chosen, error.message);
-        else wrong.replaceChildren(notice("error", error.message));
-      }
-    };
-    card.replaceChildren(
-      h("h1", {}, "Choose your password"),
-      h("p", { class: "lead" }, "The password you were given works once. From now on, use one that only you know."),
-      wrong,
-      h("form", { onsubmit: submit, noValidate: true }, field("New password", chosen), field("The same again", again), save),
-    );
-    chosen.focus();
-  };
+  const register = () => ({
+    title: "Create an account", action: "Create it", doing: "Creating…",
+    lead: "A code will be sent to your email address.",
+    fields: { email: email(), ...passwords() },
+    submit: async ({ email: given, chosen }) => {
+      const who = given.trim();
+      await auth.register(who, chosen);
+      show({
+        title: "Check your email", action: "Go on", doing: "Checking…", fields: { code: code() },
+        lead: `Enter the code that was sent to ${who}.`,
+        submit: async ({ code: text }) => {
+          await auth.confirm(who, text.trim());
+          proceed(await auth.signIn(who, chosen));
+        },
+      });
+    },
+    links: [back],
+  });
 
-  const submit = async (event) => {
-    event.preventDefault();
-    failed.replaceChildren();
-    if (!email.value.trim()) return complain(email, "Enter your email address.");
-    if (!password.value) return complain(password, "Enter your password.");
-    try {
-      go(await busy(button, "Signing in…", () => signIn(email.value.trim(), password.value)));
-    } catch (error) {
-      // One sentence for both, as Cognito has it: who has an account is nobody's business
-      const known = ["NotAuthorizedException", "UserNotFoundException"].includes(error.code);
-      failed.replaceChildren(notice("error", known ? "That email address and password do not match." : error.message));
-      password.select();
-    }
-  };
+  const forget = () => ({
+    title: "Choose a new password", action: "Send a code", doing: "Sending…",
+    lead: "A code will be sent to your email address, if there is an account of that name.",
+    fields: { email: email() },
+    submit: async ({ email: given }) => {
+      const who = given.trim();
+      await auth.forget(who);
+      show({
+        title: "Check your email", action: "Save and sign in", doing: "Saving…",
+        lead: `Enter the code that was sent to ${who}, and the password you want.`,
+        fields: { code: code(), ...passwords() },
+        submit: async ({ code: text, chosen }) => {
+          await auth.reset(who, text.trim(), chosen);
+          proceed(await auth.signIn(who, chosen));
+        },
+        links: [back],
+      });
+    },
+    links: [back],
+  });
 
-  const card = h("section", { class: "card narrow" },
-    h("h1", {}, "Sign in"),
-    h("p", { class: "lead" }, "Make new pictures of what you love, from a handful of your own."),
-    failed,
-    h("form", { onsubmit: submit, noValidate: true }, field("Email", email), field("Password", password), button));
-  return card;
+  return step(enter());
 }
 
 function complain(control, text) {
