@@ -10,6 +10,7 @@ function that publishes them. Models "train" by the clock; what is "generated" i
 from __future__ import annotations
 
 import base64
+import functools
 import io
 import json
 import re
@@ -25,11 +26,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+import fastjsonschema
 from PIL import Image, ImageEnhance, ImageOps
 
 from static_site import handler as publisher
 
-PAGE = Path(__file__).resolve().parents[2] / "web" / "personalization"
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = ROOT / "web" / "personalization"
+DOCUMENT = json.loads((ROOT / "runtime" / "personalization" / "openapi.json").read_text())
 LIMITS = {"models": 6, "images_min": 4, "images_max": 20, "image_bytes": 3_000_000, "prompt_chars": 300}
 STEPS = 300
 
@@ -42,6 +46,13 @@ def packed(folder: Path) -> bytes:
             if path.is_file():
                 archive.write(path, path.relative_to(folder).as_posix())
     return buffer.getvalue()
+
+
+@functools.cache
+def schema(name: str) -> Any:
+    """What checks a body against the API's document. Raises `fastjsonschema.JsonSchemaException`."""
+    found = {"$ref": f"#/components/schemas/{name}", "components": DOCUMENT["components"]}
+    return fastjsonschema.compile(found)
 
 
 class Refused(Exception):
@@ -85,6 +96,8 @@ class Service:
     generations: dict[str, dict[str, Any]] = field(default_factory=dict)
     objects: dict[str, bytes] = field(default_factory=dict)
     promised: dict[str, dict[str, Any]] = field(default_factory=dict)
+    breaches: list[str] = field(default_factory=list)
+    """What was asked, or answered, otherwise than the API's document says."""
     calls: list[str] = field(default_factory=list)
     lock: threading.RLock = field(default_factory=threading.RLock)
     storage: str = ""
@@ -138,20 +151,24 @@ class Service:
 
     def api(self, method: str, path: str, query: str, user: str, body: Any) -> tuple[int, Any]:
         routes = (
-            ("GET", r"/models", self.list),
-            ("POST", r"/models", self.create),
-            ("GET", r"/models/(\w+)", self.show),
-            ("DELETE", r"/models/(\w+)", self.remove),
-            ("POST", r"/models/(\w+)/start", self.start),
-            ("POST", r"/models/(\w+)/generations", self.generate),
-            ("GET", r"/models/(\w+)/generations", self.made),
-            ("GET", r"/generations/(\w+)", self.one),
+            ("GET", r"/models", self.list, "Models"),
+            ("POST", r"/models", self.create, "CreatedModel"),
+            ("GET", r"/models/(\w+)", self.show, "Model"),
+            ("DELETE", r"/models/(\w+)", self.remove, "DeletedModel"),
+            ("POST", r"/models/(\w+)/start", self.start, "StartedModel"),
+            ("POST", r"/models/(\w+)/generations", self.generate, "Generation"),
+            ("GET", r"/models/(\w+)/generations", self.made, "Generations"),
+            ("GET", r"/generations/(\w+)", self.one, "Generation"),
         )
         with self.lock:
             self.calls.append(f"{method} {path}")
-            for wanted, pattern, function in routes:
+            for wanted, pattern, function, answer in routes:
                 if wanted == method and (found := re.fullmatch(f"/api{pattern}", path)):
-                    return function(user, *found.groups(), body=body, query=parse_qs(query))
+                    if body is not None:
+                        schema("NewModel" if answer == "CreatedModel" else "NewGeneration")(body)
+                    status, told = function(user, *found.groups(), body=body, query=parse_qs(query))
+                    schema(answer)(told)
+                    return status, told
         raise Refused(404, "not_found", "There is nothing here.")
 
     def _own(self, user: str, model: str) -> dict[str, Any]:
@@ -306,7 +323,11 @@ class _Page(_Answers):
             status, found = self.service.api(
                 self.command, parts.path, parts.query, user, json.loads(text or b"null")
             )
+        except fastjsonschema.JsonSchemaException as error:
+            self.service.breaches.append(f"{self.command} {parts.path}: {error}")
+            return self.send(500, b"{}", **json_type)
         except Refused as error:
+            schema("Error")(error.body)
             wait = {"Retry_After": str(error.wait)} if error.wait else {}
             return self.send(error.status, json.dumps(error.body).encode(), **json_type, **wait)
         self.send(status, json.dumps(found).encode(), **json_type)

@@ -33,6 +33,7 @@ def service() -> Service:
 def address(service: Service) -> Iterator[str]:
     with served(service) as at:
         yield at
+    assert not service.breaches
 
 
 @pytest.fixture

@@ -57,11 +57,12 @@ function retryAt(text) {
 
 /** What a person is told of an error. */
 export function explained(error) {
-  if (!error.until) return error.message;
+  const message = error.message.replace(/^./u, (first) => first.toUpperCase()).replace(/[^.!?]$/u, "$&.");
+  if (!error.until) return message;
   const seconds = Math.max(1, Math.round((error.until - Date.now()) / 1000));
   const clock = new Intl.DateTimeFormat(undefined, { timeStyle: "medium" }).format(error.until);
   const span = seconds < 120 ? `${seconds} s` : `${Math.round(seconds / 60)} minutes`;
-  return `${error.message} Try again at ${clock}, in ${span}.`;
+  return `${message} Try again at ${clock}, in ${span}.`;
 }
 
 const id = encodeURIComponent;

@@ -53,7 +53,7 @@ export function modelsView({ limits, signal }) {
   };
 
   load()
-    .then((more) => more !== false && poll(load, signal))
+    .then((more) => more !== false && poll(load, signal, { first: 4000 }))
     .catch((error) => signal.aborted || body.replaceChildren(notice("error", explained(error))))
     .finally(() => body.removeAttribute("aria-busy"));
 
