@@ -36,7 +36,7 @@ QUICK = {"rounds": "12", "max_depth": "3", "early_stopping_rounds": "0", "nthrea
 
 sys.path.insert(0, str(IMAGE))  # what needs no XGBoost is tested in this process
 
-_networks = itertools.count(random.randrange(1 << 14))  # noqa: S311
+_networks = itertools.count(random.randrange(1 << 14))
 
 
 def free_port() -> int:
