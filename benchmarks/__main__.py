@@ -2,7 +2,7 @@
 
 import sys
 
-from benchmarks import snowflake_training
+from benchmarks import personalization_scale, snowflake_training
 
 if __name__ == "__main__":
-    sys.exit(snowflake_training.main())
+    sys.exit(max([benchmark.main() for benchmark in (snowflake_training, personalization_scale)]))
