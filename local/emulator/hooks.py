@@ -31,8 +31,9 @@ from local import faults
 from local.emulator import alarms, streams
 from local.emulator import cloudformation as cfn
 from local.emulator import stepfunctions as sfn
-from local.sagemaker import api
+from local.sagemaker import api, scaling
 from local.sagemaker.api import ApiError
+from local.sagemaker.http import SCALING
 from local.sagemaker.quotas import setting
 
 
@@ -501,28 +502,40 @@ def execution_metrics(cloud: Cloud) -> None:
         cloud.changed()
 
 
+def metrics(account: str, region: str) -> scaling.Lookup:
+    """What was recorded of a place's metrics."""
+
+    def lookup(metric: dict, statistic: str, period: float, periods: int) -> alarms.Series:
+        with scope(account, region):
+            return recorded(metric, statistic, period, periods)
+
+    return lookup
+
+
+def recorded(metric: dict, statistic: str, period: float, periods: int) -> alarms.Series:
+    """A metric's last periods, the latest first; None where there is nothing."""
+    named = touch("services.cloudwatch._dims_from_list", "dimensions")
+    dimensions = touch("services.cloudwatch._dims_key", "dims")(named(metric.get("Dimensions") or []))
+    summed = touch("services.cloudwatch._calc_stats", "points")
+    statistic_of = touch("services.cloudwatch._stat_value", "stats", "stat_name", "points")
+    key = (metric["Namespace"], metric["MetricName"], dimensions)
+    points, now = list(touch("services.cloudwatch._metrics").get(key) or []), time.time()
+    ages: list[list] = [[] for _ in range(periods)]
+    for point in points:
+        age = int((now - point["Timestamp"]) // period)
+        if 0 <= age < periods:
+            ages[age].append(point)
+    return [statistic_of(summed(some), statistic, some) if some else None for some in ages]
+
+
 @hook
 def alarms_are_judged_as_aws_does(cloud: Cloud) -> None:
     """An alarm looks at its metric's points of every dimension, knows neither missing data nor metric
     math, and never goes back to OK by itself."""
-    key_of = touch("services.cloudwatch._dims_key", "dims")
-    named = touch("services.cloudwatch._dims_from_list", "dimensions")
-    summed = touch("services.cloudwatch._calc_stats", "points")
-    statistic_of = touch("services.cloudwatch._stat_value", "stats", "stat_name", "points")
-
-    def lookup(metric: dict, statistic: str, period: int, periods: int) -> alarms.Series:
-        key = (metric["Namespace"], metric["MetricName"], key_of(named(metric.get("Dimensions") or [])))
-        points, now = list(touch("services.cloudwatch._metrics").get(key) or []), time.time()
-        ages: list[list] = [[] for _ in range(periods)]
-        for point in points:
-            age = int((now - point["Timestamp"]) // period)
-            if 0 <= age < periods:
-                ages[age].append(point)
-        return [statistic_of(summed(some), statistic, some) if some else None for some in ages]
 
     @replace("services.cloudwatch._evaluate_alarm", "alarm")
     def evaluate(original: Callable, alarm: dict) -> None:
-        judged = alarms.judge(alarm, lookup)
+        judged = alarms.judge(alarm, recorded)
         if judged is None or judged[0] == alarm["StateValue"]:
             return
         old, (new, reason) = alarm["StateValue"], judged
@@ -545,7 +558,7 @@ def alarms_are_judged_as_aws_does(cloud: Cloud) -> None:
         alarm["Metrics"] = [
             cfn.coerced_like("cloudwatch", "MetricDataQuery", one) for one in props["Metrics"]
         ]
-        alarms.datapoints(alarm, lookup)  # what is not built is said while it is deployed
+        alarms.datapoints(alarm, recorded)  # what is not built is said while it is deployed
         return alarm
 
 
@@ -718,6 +731,42 @@ def sagemaker_resource_types(cloud: Cloud) -> None:
     def on_worker_thread(original: Callable, resource_type: str) -> bool:
         # An endpoint comes up while requests of its container are answered.
         return resource_type in cfn.TYPES or original(resource_type)
+
+
+@hook
+def scaling_service(cloud: Cloud) -> None:
+    """MiniStack has no Application Auto Scaling, neither its API nor its CloudFormation types."""
+    touch("services.cloudwatch._metrics")  # what policies look at
+    handlers = touch("app.SERVICE_HANDLERS")
+    handlers[scaling.SERVICE] = handlers["sagemaker"]
+    touch("core.router.SERVICE_PATTERNS")[scaling.SERVICE] = {"target_prefixes": [f"{SCALING}."]}
+    types = touch("services.cloudformation.provisioners._RESOURCE_HANDLERS")
+    replacing = touch("services.cloudformation.provisioners._REPLACING_PROPERTIES")
+    place = ("ResourceId", "ScalableDimension", "ServiceNamespace")
+
+    def kind(name: str, shape: str, create: Callable, delete: Callable, *replaced: str) -> None:
+        def put(properties: dict) -> tuple:
+            given = dict(properties)
+            reference = given.pop("ScalingTargetId", None)
+            given = cfn.coerced_like(scaling.SERVICE, shape, given)
+            given |= {"ScalingTargetId": reference} if reference else {}
+            try:
+                return create(cloud.context(*here(), None), given)
+            except ApiError as error:
+                raise ValueError(f"{error.message} (Error Code: {error.code})") from error
+
+        types[name] = {
+            "create": lambda logical_id, properties, stack: put(properties),
+            "update": lambda ref, old, new, stack: put(new),
+            "delete": lambda ref, properties: delete(cloud.context(*here(), None), ref),
+        }
+        replacing[name] = (*place, *replaced)
+
+    family = "AWS::ApplicationAutoScaling::"
+    target = (scaling.create_target, scaling.delete_target)
+    policy = (scaling.create_policy, scaling.delete_policy)
+    kind(f"{family}ScalableTarget", "RegisterScalableTargetRequest", *target)
+    kind(f"{family}ScalingPolicy", "PutScalingPolicyRequest", *policy, "PolicyName", "ScalingTargetId")
 
 
 @hook

@@ -35,7 +35,7 @@ from local.emulator.platform import LocalPlatform
 from local.emulator.snapshots import Snapshots
 from local.emulator.web import as_on_aws, from_the_web
 from local.reaper import GRACE_SECONDS, Reaper, alive
-from local.sagemaker import hosting, http, notebooks, quotas, training
+from local.sagemaker import hosting, http, notebooks, quotas, scaling, training
 from local.sagemaker.api import Context
 from local.sagemaker.store import Store
 
@@ -117,6 +117,7 @@ class Server:
         hosting.recover(self.platform, self.store)
         notebooks.recover(self.platform, self.store)
         threading.Thread(target=self._watch_alarms, name="alarms", daemon=True).start()
+        threading.Thread(target=self._scale, name="scaling", daemon=True).start()
 
     def _watch_alarms(self) -> None:
         """An alarm changes its state also when nothing happens any more."""
@@ -126,6 +127,15 @@ class Server:
                 hooks.evaluate_alarms()
             except Exception:
                 logger.exception("The alarms could not be judged; they are again in a moment")
+
+    def _scale(self) -> None:
+        """Scaling policies look at their metrics a few times in a period."""
+        while True:
+            time.sleep(quotas.setting(self.platform, "scaling_period") / 4)
+            try:
+                scaling.act_everywhere(self.platform, self.store, hooks.metrics)
+            except Exception:
+                logger.exception("The scaling policies could not be looked at; they are again in a moment")
 
     async def serve(self) -> None:
         config = Config()

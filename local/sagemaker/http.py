@@ -1,4 +1,5 @@
-"""SageMaker over HTTP: JSON 1.1 operations by `X-Amz-Target`, and the runtime's paths."""
+"""SageMaker over HTTP: JSON 1.1 operations by `X-Amz-Target`, and the runtime's paths; beside it Application
+Auto Scaling, which changes its variants."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import unquote
 
-from local.sagemaker import api, hosting, models, notebooks, registry, tags, training
+from local.sagemaker import api, hosting, models, notebooks, registry, scaling, tags, training
 from local.sagemaker.api import ApiError, Context
 from local.sagemaker.platform import Platform
 from local.sagemaker.store import Store
@@ -18,6 +19,9 @@ Response = tuple[int, dict[str, str], bytes]
 
 OPERATED_BY = (hosting, models, notebooks, registry, tags, training)
 """Each registers its operations where it is imported."""
+
+SCALING = "AnyScaleFrontendService"
+"""What Application Auto Scaling calls itself in `X-Amz-Target`."""
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +54,9 @@ def handle_request(
     try:
         if runtime := _RUNTIME.fullmatch(path.partition("?")[0]):
             return _invoke(context, method, unquote(runtime[1]), runtime[2], headers, body)
-        return _answer(200, api.call(context, _operation(method, headers), _parameters(body)))
+        service, name = _operation(method, headers)
+        call = scaling.call if service == SCALING else api.call
+        return _answer(200, call(context, name, _parameters(body)))
     except ApiError as error:
         return _error(error)
     except Exception:
@@ -58,11 +64,11 @@ def handle_request(
         return _error(ApiError("InternalFailure", "The local SageMaker failed; its log says where.", 500))
 
 
-def _operation(method: str, headers: Mapping[str, str]) -> str:
+def _operation(method: str, headers: Mapping[str, str]) -> tuple[str, str]:
     service, _, name = headers.get("x-amz-target", "").rpartition(".")
-    if method != "POST" or service != "SageMaker" or not name:
+    if method != "POST" or service not in ("SageMaker", SCALING) or not name:
         raise ApiError("UnknownOperationException", "The request names no operation of SageMaker", 404)
-    return name
+    return service, name
 
 
 def _parameters(body: bytes) -> dict[str, Any]:

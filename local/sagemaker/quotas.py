@@ -32,6 +32,7 @@ DEFAULTS: dict[str, Any] = {
     "invocation_timeout": 60.0,  # for a container to answer a request
     "endpoint_volume_gb": 30.0,  # an instance's volume, unless its variant says; models fill it
     "multi_model_busy": 4,  # requests under way on an instance, until another takes on its models too
+    "scaling_period": 60.0,  # the period by which scaling policies look at their metric
     "stream_retry": 0.5,  # before a function is given a failed batch again; doubles up to twenty times that
     "notebook_transition": 0.5,  # between a notebook instance's statuses
     **faults.DEFAULTS,
