@@ -47,7 +47,8 @@ class Terms:
     rate: float = 1.0
     burst: int = 5
     price: float = 1.515
-    """An hour of ml.g5.2xlarge for training, on demand in us-east-1, as listed in November 2026."""
+    """An hour of ml.g5.2xlarge for training, on demand in us-east-1: the list price in November 2026, as public
+    tools quote it."""
     provision_cold: float = 150
     provision_warm: float = 10
     load_cold: float = 90

@@ -221,7 +221,10 @@ def serving(adapter_size_ratio: float, seeds: int, users: int = cache.USERS) -> 
         for values in [[pair[name] for pair in pairs]]
     }
     say(f"  hit rate, {seeds} seeds")
-    copies, sizes = (2, 5, 10, 20, 40), sorted({15.0, 30.0, 60.0, 123.0, adapter_size_ratio})
+    copies, sizes = (
+        (2, 5, 10, 20, 40),
+        sorted({15.0, 30.0, 60.0, 90.0, 120.0, cache.size_ratio(16), adapter_size_ratio}),
+    )
     exponents = (0.6, 0.8, 1.0, 1.2, 1.4)
     by_exponent = {e: cache.caches(cache.stream(users, e, seed=0)) for e in exponents}
     at = by_exponent[cache.EXPONENT]
@@ -263,7 +266,11 @@ def tell_serving(found: dict[str, Any]) -> None:
     ):
         say()
         rows = [
-            [f"{row[label]:g}", *(f"{row[name]:.3f}" for name in ("full", "adapters")), f"{row['ratio']:.2f}"]
+            [
+                f"{row[label]:.4g}",
+                *(f"{row[name]:.3f}" for name in ("full", "adapters")),
+                f"{row['ratio']:.2f}",
+            ]
             for row in found[key]
         ]
         table([label, "full copies", "adapters", "ratio"], rows)
@@ -367,7 +374,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         type=float,
         default=cache.size_ratio(),
         metavar="RATIO",
-        help="a full copy's bytes over an adapter's (Stable Diffusion 1.5 at rank 16: %(default).0f)",
+        help="a full copy's bytes over an adapter's (Stable Diffusion 1.5 at rank 8: %(default).0f)",
     )
     parts = ["onboarding", "packing", "serving"]
     add("--only", nargs="+", choices=parts, default=parts, help="parts to run")
