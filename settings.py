@@ -1,6 +1,6 @@
 """What a deployment may choose, per environment, and what is allowed for each choice.
 
-    cdk deploy -c env=prod -c snowflake_training.hosts=4 -c snowflake_training.hyperparameters.eta=0.1
+    cdk deploy -c env=prod -c snowflake_training.hosts=4 -c personalization.hyperparameters.rank=16
 
 `load` turns the CDK's context into `Settings`, or says in one error what is wrong and what is allowed.
 A field's `description` is both its documentation and the end of that sentence. Secrets and account ids
@@ -25,6 +25,14 @@ Objective = Literal[
 ]
 
 INSTANCE = r"ml\.[a-z0-9-]+\.[a-z0-9]+"
+# The images are built for x86: no Graviton. GPU families as multi-model endpoints take them, and training.
+X86 = r"t3|m5|m5d|m6i|m7i|c5|c5d|c6i|c7i|r5|r5d|r6i|r7i"
+SERVING_INSTANCE = rf"ml\.({X86}|g4dn|g5|p3)\.[a-z0-9]+"
+TRAINING_INSTANCE = rf"ml\.({X86}|g4dn|g5|g6|g6e|p3|p4d|p4de|p5)\.[a-z0-9]+"
+HUGGING_FACE = r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w.-]+)?"
+S3_FOLDER = r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/([\w!.()-]+/)*"
+REQUESTS_PER_JOB = 30
+"""One transaction moves a job and all its requests, and DynamoDB takes 100 items in one."""
 
 
 class SettingsError(ValueError):
@@ -93,14 +101,99 @@ class XGBoostHyperparameters(Choices):
 
     def as_hyperparameters(self) -> dict[str, str]:
         """The fields as SageMaker wants them: texts by name."""
-        return {
-            name: str(value).lower()
-            if isinstance(value, bool)
-            else f"{value:g}"
-            if isinstance(value, float)
-            else str(value)
-            for name, value in self.model_dump(by_alias=True).items()
-        }
+        return _texts(self)
+
+
+class FineTuning(Choices):
+    """What `containers/personalization_finetune` reads besides the base, with its defaults."""
+
+    method: Literal["lora", "full"] = Field(
+        default="lora", description="lora, or full for a whole copy of the base per user"
+    )
+    rank: int = Field(default=8, ge=1, le=256, description="a whole number from 1 to 256")
+    alpha: float = Field(default=8, gt=0, le=1024, description="a number above 0 and at most 1024")
+    train_text_encoder: bool = Field(
+        default=False, description="true or false, whether the text encoder learns too"
+    )
+    steps: int = Field(default=400, ge=1, le=100_000, description="a whole number from 1 to 100000")
+    batch_size: int = Field(default=1, ge=1, le=64, description="a whole number from 1 to 64")
+    learning_rate: float = Field(default=1e-4, gt=0, le=1, description="a number above 0 and at most 1")
+    resolution: int = Field(default=512, ge=8, le=2048, description="a whole number of pixels from 8 to 2048")
+    prior_weight: float = Field(
+        default=1, ge=0, le=10, description="a number from 0 (no prior preservation) to 10"
+    )
+    prior_images: int = Field(default=50, ge=0, le=1000, description="a whole number from 0 to 1000")
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        default="auto", description="one of auto, fp32, bf16, fp16"
+    )
+    previews: int = Field(default=4, ge=0, le=16, description="a whole number from 0 to 16")
+    seed: int = Field(default=42, ge=0, le=2**31 - 1, description="a whole number from 0 to 2147483647")
+    checkpoint_every: int = Field(
+        default=100, ge=0, le=100_000, description="a whole number of steps from 0 (no checkpoints) to 100000"
+    )
+
+    def as_hyperparameters(self) -> dict[str, str]:
+        """The fields as SageMaker wants them: texts by name."""
+        return _texts(self)
+
+
+class Limits(Choices):
+    """What one user may have and send."""
+
+    models: int = Field(default=10, ge=1, le=1000, description="a whole number of models from 1 to 1000")
+    active: int = Field(
+        default=2, ge=1, le=100, description="a whole number of fine-tunes at once from 1 to 100"
+    )
+    requests_per_minute: int = Field(
+        default=60, ge=1, le=10_000, description="a whole number from 1 to 10000"
+    )
+    images_min: int = Field(default=3, ge=1, le=100, description="a whole number of images from 1 to 100")
+    images_max: int = Field(default=20, ge=1, le=100, description="a whole number of images from 1 to 100")
+    image_bytes: int = Field(
+        default=10_485_760,
+        ge=1024,
+        le=104_857_600,
+        description="a whole number of bytes from 1024 to 104857600",
+    )
+    image_pixels: int = Field(
+        default=50_000_000,
+        ge=4096,
+        le=200_000_000,
+        description="a whole number of pixels from 4096 to 200000000",
+    )
+    image_side: int = Field(
+        default=64, ge=1, le=4096, description="a whole number of pixels from 1 to 4096, of the shorter side"
+    )
+    prompt_chars: int = Field(
+        default=300, ge=1, le=2000, description="a whole number of characters from 1 to 2000"
+    )
+
+
+class Pace(Choices):
+    """How fast training jobs are made, and how often a request is tried."""
+
+    rate: float = Field(
+        default=0.5, gt=0, le=10, description="a number above 0 and at most 10, training jobs made a second"
+    )
+    burst: int = Field(default=2, ge=1, le=100, description="a whole number of jobs at once from 1 to 100")
+    max_attempts: int = Field(default=3, ge=1, le=10, description="a whole number from 1 to 10")
+    stale_seconds: int = Field(
+        default=360,
+        ge=1,
+        le=86_400,
+        description="a whole number of seconds from 1 to 86400 after which the sweeper looks again",
+    )
+
+
+def _texts(chosen: BaseModel) -> dict[str, str]:
+    return {
+        name: str(value).lower()
+        if isinstance(value, bool)
+        else f"{value:g}"
+        if isinstance(value, float)
+        else str(value)
+        for name, value in chosen.model_dump(by_alias=True).items()
+    }
 
 
 class Architecture(Choices):
@@ -200,13 +293,89 @@ class SnowflakeTraining(Architecture):
     hyperparameters: XGBoostHyperparameters = XGBoostHyperparameters()
 
 
+class Personalization(Architecture):
+    """Fine-tune a text-to-image model for every user, and serve all of them from one endpoint."""
+
+    base: str = Field(
+        default="stable-diffusion-v1-5/stable-diffusion-v1-5",
+        pattern=rf"^({HUGGING_FACE}|{S3_FOLDER})$",
+        max_length=512,
+        description="a text-to-image pipeline of diffusers: a Hugging Face id such as owner/name or"
+        " owner/name@revision, or a folder such as s3://bucket/base/",
+    )
+    endpoint_name: str = Field(
+        default="",
+        pattern=r"^([a-z0-9](-?[a-z0-9]){0,35})?$",
+        description="1 to 36 lower-case letters, digits and hyphens, or empty for the stack's name;"
+        " training jobs are named after it too",
+    )
+    training_instance_type: str = Field(
+        default="ml.g5.2xlarge",
+        pattern=rf"^{TRAINING_INSTANCE}$",
+        description="an x86 SageMaker instance type such as ml.g5.2xlarge, ml.g6e.xlarge or ml.m5.xlarge",
+    )
+    hosts_max: int = Field(
+        default=2, ge=1, le=REQUESTS_PER_JOB, description=f"a whole number from 1 to {REQUESTS_PER_JOB}"
+    )
+    tasks_per_host: int = Field(
+        default=8, ge=1, le=REQUESTS_PER_JOB, description=f"a whole number from 1 to {REQUESTS_PER_JOB}"
+    )
+    volume_gb: int = Field(default=50, ge=1, le=16_384, description="a whole number of GB from 1 to 16384")
+    max_runtime_minutes: int = Field(
+        default=240, ge=1, le=40_320, description="a whole number of minutes from 1 to 40320 (28 days)"
+    )
+    spot: bool = Field(
+        default=True,
+        description="true or false, whether jobs run on spot capacity; those of a warm pool do not",
+    )
+    keep_alive_seconds: int = Field(
+        default=0,
+        ge=0,
+        le=3600,
+        description="a whole number from 0 (no warm pool) to 3600, seconds that instances wait for more",
+    )
+    serving_instance_type: str = Field(
+        default="ml.g5.xlarge",
+        pattern=rf"^{SERVING_INSTANCE}$",
+        description="an x86 instance type that multi-model endpoints take: ml.g5, ml.g4dn or ml.p3 with a"
+        " GPU, such as ml.g5.xlarge, or one without, such as ml.m5.xlarge",
+    )
+    min_instances: int = Field(default=1, ge=1, le=1000, description="a whole number from 1 to 1000")
+    max_instances: int = Field(default=2, ge=1, le=1000, description="a whole number from 1 to 1000")
+    invocations_per_instance: float = Field(
+        default=20,
+        gt=0,
+        le=100_000,
+        description="a number above 0 and at most 100000, invocations a minute that an instance should get",
+    )
+    serving_memory_mb: int = Field(
+        default=4096,
+        ge=16,
+        le=1_048_576,
+        description="a whole number of MB from 16 to 1048576, what users' adapters may take beside the base",
+    )
+    sweep_minutes: int = Field(
+        default=5, ge=1, le=60, description="a whole number of minutes from 1 to 60 between two sweeps"
+    )
+    self_sign_up: bool = Field(
+        default=False, description="true or false, whether anybody may make an account"
+    )
+    point_in_time_recovery: bool = Field(
+        default=False, description="true or false, whether tables can be put back to any second of 35 days"
+    )
+    limits: Limits = Limits()
+    pace: Pace = Pace()
+    hyperparameters: FineTuning = FineTuning()
+
+
 class Settings(Choices):
     env: Environment = Field(default="dev", description="dev or prod")
     snowflake_training: SnowflakeTraining = SnowflakeTraining()
+    personalization: Personalization = Personalization()
 
 
 ENVIRONMENTS: dict[str, dict[str, dict[str, Any]]] = {
-    "dev": {"snowflake_training": {}},
+    "dev": {"snowflake_training": {}, "personalization": {}},
     "prod": {
         "snowflake_training": {
             "retain": True,
@@ -215,7 +384,18 @@ ENVIRONMENTS: dict[str, dict[str, dict[str, Any]]] = {
             "minimum_improvement": 0.01,
             "serverless_concurrency": 20,
             "notebook": False,
-        }
+        },
+        "personalization": {
+            "retain": True,
+            "own_key": True,
+            "log_retention_days": 365,
+            "point_in_time_recovery": True,
+            "hosts_max": 4,
+            "tasks_per_host": 7,
+            "keep_alive_seconds": 600,
+            "min_instances": 2,
+            "max_instances": 20,
+        },
     },
 }
 """Where an environment differs from the defaults above."""
@@ -240,7 +420,7 @@ def load(context: Mapping[str, Any]) -> Settings:
                 problems.append(f"{key} is not a setting, they begin with an architecture's name: {meant}")
             continue
         if not path:
-            problems.append(f"{key} is set one field at a time, such as {key}.hosts=2")
+            problems.append(f"{key} is set one field at a time, such as {key}.retain=true")
             continue
         *groups, field = path
         inner = values.setdefault(architecture, {})
@@ -263,11 +443,33 @@ def load(context: Mapping[str, Any]) -> Settings:
 
 def _contradictions(settings: Settings) -> list[str]:
     """What no single field can know."""
-    chosen, name, found = settings.snowflake_training, "snowflake_training", []
-    if bool(chosen.subnet_ids) != bool(chosen.security_group_ids):
-        missing = "security_group_ids" if chosen.subnet_ids else "subnet_ids"
+    found = []
+    for name in ENVIRONMENTS[settings.env]:
+        chosen: Architecture = getattr(settings, name)
+        if bool(chosen.subnet_ids) != bool(chosen.security_group_ids):
+            missing = "security_group_ids" if chosen.subnet_ids else "subnet_ids"
+            found.append(
+                f"{name}.{missing} is empty, allowed is: both subnet_ids and security_group_ids, or neither"
+            )
+    return found + [f"personalization.{problem}" for problem in _at_odds(settings.personalization)]
+
+
+def _at_odds(chosen: Personalization) -> list[str]:
+    found = []
+    if chosen.hosts_max * chosen.tasks_per_host > REQUESTS_PER_JOB:
         found.append(
-            f"{name}.{missing} is empty, allowed is: both subnet_ids and security_group_ids, or neither"
+            f"tasks_per_host is {chosen.tasks_per_host}, allowed is: at most {REQUESTS_PER_JOB} tasks on the"
+            f" {chosen.hosts_max} hosts of a job together"
+        )
+    if chosen.min_instances > chosen.max_instances:
+        found.append(
+            f"max_instances is {chosen.max_instances}, allowed is: min_instances"
+            f" ({chosen.min_instances}) or more"
+        )
+    if chosen.limits.images_min > chosen.limits.images_max:
+        found.append(
+            f"limits.images_max is {chosen.limits.images_max}, allowed is: limits.images_min"
+            f" ({chosen.limits.images_min}) or more"
         )
     return found
 

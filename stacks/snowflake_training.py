@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from aws_cdk import CfnOutput, Duration, RemovalPolicy, Stack, Tags
-from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_ecr_assets as assets
 from aws_cdk import aws_kms as kms
 from aws_cdk import aws_lambda as lambda_
@@ -19,7 +18,6 @@ from groundplan import (
     EmptySecret,
     Metric,
     ModelRegistry,
-    Network,
     Pager,
     SageMakerNotebook,
     SageMakerRole,
@@ -28,6 +26,7 @@ from groundplan import (
     TrainingJobs,
 )
 from settings import SnowflakeTraining
+from stacks.shared import key_of, network_of, retention
 
 ROOT = Path(__file__).resolve().parent.parent
 CONTAINER = ROOT / "containers" / "snowflake_xgboost"
@@ -45,9 +44,9 @@ class SnowflakeTrainingStack(Stack):
         for key, value in tags.items():
             Tags.of(self).add(key, value)
         endpoint_name = settings.endpoint_name or id
-        retention = _retention(settings.log_retention_days)
-        network = self._network(settings)
-        key = self._key(settings)
+        keep_logs = retention(settings.log_retention_days)
+        network = network_of(self, settings)
+        key = key_of(self, settings, "models, credentials, messages and volumes of snowflake_training")
 
         bucket = ArtifactBucket(self, "Artifacts", key=key, retain=settings.retain)
         registry = ModelRegistry(
@@ -79,7 +78,7 @@ class SnowflakeTrainingStack(Stack):
             self,
             "ServingLog",
             log_group_name=f"/aws/sagemaker/Endpoints/{endpoint_name}",
-            retention=retention,
+            retention=keep_logs,
             removal_policy=RemovalPolicy.DESTROY,
         )
         serving_role = SageMakerRole(self, "Serving", log_group=f"/aws/sagemaker/Endpoints/{endpoint_name}")
@@ -96,7 +95,7 @@ class SnowflakeTrainingStack(Stack):
             endpoint_name=endpoint_name,
             bucket=None if settings.retain else bucket,
             registry=None if settings.retain else registry,
-            log_retention=retention,
+            log_retention=keep_logs,
         )
         clean_up.node.add_dependency(serving_log)
 
@@ -125,7 +124,7 @@ class SnowflakeTrainingStack(Stack):
             metric=Metric(name="rmse", minimum_improvement=settings.minimum_improvement),
             bucket=bucket,
             registry=registry,
-            log_retention=retention,
+            log_retention=keep_logs,
             tags=tags,
         )
         # Deleted in the other order: first nothing makes endpoints any more, then they are cleaned up
@@ -173,28 +172,6 @@ class SnowflakeTrainingStack(Stack):
         }.items():
             CfnOutput(self, name, value=value)
 
-    def _network(self, settings: SnowflakeTraining) -> Network | None:
-        if not settings.subnet_ids:
-            return None
-        return Network(
-            subnets=[ec2.Subnet.from_subnet_id(self, id, id) for id in settings.subnet_ids],
-            security_groups=[
-                ec2.SecurityGroup.from_security_group_id(self, id, id) for id in settings.security_group_ids
-            ],
-        )
-
-    def _key(self, settings: SnowflakeTraining) -> kms.Key | None:
-        if not settings.own_key:
-            return None
-        return kms.Key(
-            self,
-            "Key",
-            description="Groundplan: models, credentials, messages and volumes of snowflake_training",
-            enable_key_rotation=True,
-            removal_policy=RemovalPolicy.RETAIN if settings.retain else RemovalPolicy.DESTROY,
-            pending_window=Duration.days(7),
-        )
-
     def _secret(self, settings: SnowflakeTraining, key: kms.IKey | None) -> secretsmanager.ISecret:
         if not settings.create_secret:
             return secretsmanager.Secret.from_secret_name_v2(self, "Credentials", settings.secret_name)
@@ -207,26 +184,6 @@ class SnowflakeTrainingStack(Stack):
             key=key,
             retain=settings.retain,
         ).secret
-
-
-def _retention(days: int) -> logs.RetentionDays:
-    """The CDK's name for a number of days."""
-    names = {
-        1: "ONE_DAY",
-        3: "THREE_DAYS",
-        5: "FIVE_DAYS",
-        7: "ONE_WEEK",
-        14: "TWO_WEEKS",
-        30: "ONE_MONTH",
-        60: "TWO_MONTHS",
-        90: "THREE_MONTHS",
-        180: "SIX_MONTHS",
-        365: "ONE_YEAR",
-        731: "TWO_YEARS",
-        1827: "FIVE_YEARS",
-        3653: "TEN_YEARS",
-    }
-    return logs.RetentionDays[names[days]]
 
 
 def _packages(lock: Path) -> list[str]:

@@ -3,27 +3,41 @@
 from groundplan.artifact_bucket import ArtifactBucket
 from groundplan.clean_up import CleanUp
 from groundplan.model_registry import ModelRegistry
+from groundplan.multi_model_endpoint import Instances, MultiModelEndpoint
 from groundplan.network import Network
 from groundplan.notebook import SageMakerNotebook
 from groundplan.pager import Pager
 from groundplan.permissions import acknowledge, allow
+from groundplan.python_function import Package, PythonFunction, allow_key
 from groundplan.sagemaker_role import SageMakerRole
 from groundplan.secret import EmptySecret
+from groundplan.static_site import SiteFiles, StaticSite
 from groundplan.train_and_deploy import Metric, ServerlessEndpoint, TrainAndDeploy, TrainingJobs
+from groundplan.user_api import UserApi
+from groundplan.users import Users
 
 __all__ = [
     "ArtifactBucket",
     "CleanUp",
     "EmptySecret",
+    "Instances",
     "Metric",
     "ModelRegistry",
+    "MultiModelEndpoint",
     "Network",
+    "Package",
     "Pager",
+    "PythonFunction",
     "SageMakerNotebook",
     "SageMakerRole",
     "ServerlessEndpoint",
+    "SiteFiles",
+    "StaticSite",
     "TrainAndDeploy",
     "TrainingJobs",
+    "UserApi",
+    "Users",
     "acknowledge",
     "allow",
+    "allow_key",
 ]

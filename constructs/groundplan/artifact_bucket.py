@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from aws_cdk import Duration, RemovalPolicy
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
@@ -8,19 +10,29 @@ from constructs import Construct
 
 from groundplan.permissions import acknowledge, allow
 
+EXPIRE = {"checkpoints": 30, "evaluation": 90}
+
 
 class ArtifactBucket(Construct):
     """A private, encrypted bucket for what training leaves behind, with grants on single folders.
 
-    Models under `training/` stay, for the registry points at them; `checkpoints/` and `evaluation/` expire.
-
     :param key: encrypts the objects. Default: S3's own keys, which cost nothing.
     :param retain: whether the bucket and its objects outlive the stack. Default: False; whoever deletes the
         stack must empty the bucket first, which `CleanUp` does.
+    :param expire: after how many days the objects of a folder are deleted. Default: `checkpoints` after 30,
+        `evaluation` after 90; models under `training` stay, for a registry points at them.
+    :param events: whether EventBridge is told of every object that is written. Default: False.
     """
 
     def __init__(
-        self, scope: Construct, id: str, *, key: kms.IKey | None = None, retain: bool = False
+        self,
+        scope: Construct,
+        id: str,
+        *,
+        key: kms.IKey | None = None,
+        retain: bool = False,
+        expire: Mapping[str, int] = EXPIRE,
+        events: bool = False,
     ) -> None:
         super().__init__(scope, id)
         self.bucket = s3.Bucket(
@@ -35,12 +47,23 @@ class ArtifactBucket(Construct):
             object_ownership=s3.ObjectOwnership.BUCKET_OWNER_ENFORCED,
             removal_policy=RemovalPolicy.RETAIN if retain else RemovalPolicy.DESTROY,
             lifecycle_rules=[
-                s3.LifecycleRule(id="checkpoints", prefix="checkpoints/", expiration=Duration.days(30)),
-                s3.LifecycleRule(id="evaluation", prefix="evaluation/", expiration=Duration.days(90)),
-                s3.LifecycleRule(id="uploads", abort_incomplete_multipart_upload_after=Duration.days(7)),
+                *(
+                    s3.LifecycleRule(id=folder, prefix=f"{folder}/", expiration=Duration.days(days))
+                    for folder, days in expire.items()
+                ),
+                s3.LifecycleRule(id="unfinished", abort_incomplete_multipart_upload_after=Duration.days(7)),
             ],
         )
         """The bucket itself."""
+        if events:
+            # The L2 construct would have a function of the CDK's do it, which may change every bucket
+            resource = self.bucket.node.default_child
+            assert isinstance(resource, s3.CfnBucket)  # noqa: S101 - narrows the type
+            resource.notification_configuration = s3.CfnBucket.NotificationConfigurationProperty(
+                event_bridge_configuration=s3.CfnBucket.EventBridgeConfigurationProperty(
+                    event_bridge_enabled=True
+                )
+            )
         self.key = key
         acknowledge(
             self.bucket,

@@ -60,3 +60,18 @@ class Pager(Construct):
         )
         alarm.add_alarm_action(actions.SnsAction(self.topic))
         return alarm
+
+    def page_when_silent(self, id: str, metric: cloudwatch.IMetric, *, description: str) -> cloudwatch.Alarm:
+        """Page when `metric`, a count, is 0 or missing for three periods: what should run does not."""
+        alarm = cloudwatch.Alarm(
+            self,
+            id,
+            metric=metric,
+            alarm_description=description,
+            threshold=1,
+            comparison_operator=cloudwatch.ComparisonOperator.LESS_THAN_THRESHOLD,
+            evaluation_periods=3,
+            treat_missing_data=cloudwatch.TreatMissingData.BREACHING,
+        )
+        alarm.add_alarm_action(actions.SnsAction(self.topic))
+        return alarm

@@ -24,6 +24,9 @@ log = logging.getLogger()
 log.setLevel(logging.INFO)
 
 JOB_LOGS = "/aws/sagemaker/TrainingJobs"
+OWN = r"[0-9a-f]{12}(-train|-evaluate)?|notebook-.+|[0-9a-hjkmnp-tv-z]{26}"
+"""What follows a name and a hyphen: an execution's number, a notebook's choice, a packed job's number."""
+
 SPARE_SECONDS = 30
 """What is left of the Lambda's time when it gives up and says so."""
 
@@ -51,13 +54,11 @@ class Leftovers:
     group: str
 
     def owns(self, name: str) -> bool:
-        """Whether the workflow, or a notebook beside it, gave this name.
+        """Whether the workflow, a dispatcher, or a notebook beside it gave this name.
 
         The names of another stack may begin with this one's, so a shared beginning is not enough.
         """
-        return name == self.endpoint or bool(
-            re.fullmatch(rf"{re.escape(self.endpoint)}-([0-9a-f]{{12}}(-train|-evaluate)?|notebook-.+)", name)
-        )
+        return name == self.endpoint or bool(re.fullmatch(rf"{re.escape(self.endpoint)}-({OWN})", name))
 
 
 def handler(event: dict[str, Any], context: Any) -> None:

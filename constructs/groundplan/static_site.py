@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from aws_cdk import CustomResource, Duration, RemovalPolicy, Stack
+from aws_cdk import aws_cloudfront as cloudfront
+from aws_cdk import aws_cloudfront_origins as origins
+from aws_cdk import aws_s3 as s3
+from aws_cdk import aws_s3_assets as s3_assets
+from constructs import Construct
+
+from groundplan.permissions import acknowledge, allow
+from groundplan.python_function import PythonFunction
+from groundplan.user_api import UserApi
+
+
+class StaticSite(Construct):
+    """A private bucket behind CloudFront, with an API under `/api/` of the same origin.
+
+    Its files come with `SiteFiles`. The page needs no CORS for the API, for both are one origin.
+
+    :param api: answers `/api/*`; never cached, its caller's headers passed on.
+    """
+
+    def __init__(self, scope: Construct, id: str, *, api: UserApi) -> None:
+        super().__init__(scope, id)
+        self.bucket = s3.Bucket(
+            self,
+            "Bucket",
+            encryption=s3.BucketEncryption.S3_MANAGED,
+            block_public_access=s3.BlockPublicAccess.BLOCK_ALL,
+            enforce_ssl=True,
+            minimum_tls_version=1.2,
+            object_ownership=s3.ObjectOwnership.BUCKET_OWNER_ENFORCED,
+            removal_policy=RemovalPolicy.DESTROY,
+        )
+        """The bucket of its files."""
+        acknowledge(
+            self.bucket,
+            {"AwsSolutions-S1": "CloudFront alone reads it, and what it holds all may see."},
+        )
+        headers = cloudfront.ResponseHeadersPolicy(
+            self,
+            "Headers",
+            security_headers_behavior=cloudfront.ResponseSecurityHeadersBehavior(
+                strict_transport_security=cloudfront.ResponseHeadersStrictTransportSecurity(
+                    access_control_max_age=Duration.days(365), include_subdomains=True, override=True
+                ),
+                content_type_options=cloudfront.ResponseHeadersContentTypeOptions(override=True),
+                frame_options=cloudfront.ResponseHeadersFrameOptions(
+                    frame_option=cloudfront.HeadersFrameOption.DENY, override=True
+                ),
+                referrer_policy=cloudfront.ResponseHeadersReferrerPolicy(
+                    referrer_policy=cloudfront.HeadersReferrerPolicy.NO_REFERRER, override=True
+                ),
+            ),
+        )
+        self.distribution = cloudfront.Distribution(
+            self,
+            "Distribution",
+            comment=f"{self.node.path}: the page, and its API under /api/",
+            default_root_object="index.html",
+            default_behavior=cloudfront.BehaviorOptions(
+                origin=origins.S3BucketOrigin.with_origin_access_control(self.bucket),
+                viewer_protocol_policy=cloudfront.ViewerProtocolPolicy.REDIRECT_TO_HTTPS,
+                cache_policy=cloudfront.CachePolicy.CACHING_OPTIMIZED,
+                response_headers_policy=headers,
+                compress=True,
+            ),
+            additional_behaviors={
+                "/api/*": cloudfront.BehaviorOptions(
+                    origin=origins.HttpOrigin(
+                        api.domain,
+                        protocol_policy=cloudfront.OriginProtocolPolicy.HTTPS_ONLY,
+                        origin_ssl_protocols=[cloudfront.OriginSslPolicy.TLS_V1_2],
+                    ),
+                    viewer_protocol_policy=cloudfront.ViewerProtocolPolicy.HTTPS_ONLY,
+                    allowed_methods=cloudfront.AllowedMethods.ALLOW_ALL,
+                    cache_policy=cloudfront.CachePolicy.CACHING_DISABLED,
+                    # The caller's token, and not the page's host, which the API does not answer to
+                    origin_request_policy=cloudfront.OriginRequestPolicy.ALL_VIEWER_EXCEPT_HOST_HEADER,
+                    response_headers_policy=headers,
+                )
+            },
+            price_class=cloudfront.PriceClass.PRICE_CLASS_100,
+            http_version=cloudfront.HttpVersion.HTTP2_AND_3,
+        )
+        """The distribution itself."""
+        acknowledge(
+            self.distribution,
+            {
+                "AwsSolutions-CFR1": "Users may be anywhere.",
+                "AwsSolutions-CFR2": "Every call wants a token and is throttled; a web ACL is extra.",
+                "AwsSolutions-CFR3": "The API writes an access log; about the page there is nothing to tell.",
+                "AwsSolutions-CFR4": "The certificate of CloudFront's own domain allows older protocols;"
+                " whoever has a domain brings a certificate with it.",
+            },
+        )
+        self.url = f"https://{self.distribution.distribution_domain_name}"
+        """Where the page is; also the origin of its requests."""
+
+
+class SiteFiles(Construct):
+    """Puts a folder's files into a site's bucket with the stack, and takes them away with it.
+
+    The CDK's own way brings the AWS CLI as a layer and a role that reads every asset; a page is a few files.
+
+    :param site: whose files they are.
+    :param source: the files, as an asset of a folder.
+    :param config: what the page is told, written beside them as `config.json`.
+    :param storage: the bucket that the page's presigned addresses name, for its content security policy.
+    :param publisher: the function that does it (`runtime/static_site`).
+    """
+
+    def __init__(
+        self,
+        scope: Construct,
+        id: str,
+        *,
+        site: StaticSite,
+        source: s3_assets.Asset,
+        config: Mapping[str, Any],
+        storage: s3.IBucket,
+        publisher: PythonFunction,
+    ) -> None:
+        super().__init__(scope, id)
+        role, bucket = publisher.role, site.bucket
+        allow(role, "s3:GetObject", on=[source.bucket.arn_for_objects(source.s3_object_key)])
+        allow(role, "s3:ListBucket", "s3:ListBucketVersions", on=[bucket.bucket_arn])
+        allow(
+            role,
+            "s3:PutObject",
+            "s3:DeleteObject",
+            "s3:DeleteObjectVersion",
+            on=[bucket.arn_for_objects("*")],
+            because="The bucket holds the site's files and nothing else.",
+        )
+        resource = CustomResource(
+            self,
+            "Resource",
+            resource_type="Custom::SiteFiles",
+            service_token=publisher.function.function_arn,
+            service_timeout=Duration.minutes(5),
+            properties={
+                "SourceBucket": source.s3_bucket_name,
+                "SourceKey": source.s3_object_key,
+                "Bucket": bucket.bucket_name,
+                "StorageBucket": storage.bucket_name,
+                "Config": Stack.of(self).to_json_string(dict(config)),
+            },
+        )
+        # It must be allowed to before it starts, and until it has ended
+        resource.node.add_dependency(bucket, publisher)

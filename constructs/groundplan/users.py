@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+from aws_cdk import Duration, RemovalPolicy
+from aws_cdk import aws_cognito as cognito
+from constructs import Construct
+
+from groundplan.permissions import acknowledge
+
+
+class Users(Construct):
+    """The people who may sign in, by e-mail address and a strong password, and the client that signs them in.
+
+    :param self_sign_up: whether anybody may make an account. Default: False, an administrator invites.
+    :param retain: whether the accounts outlive the stack, and cannot be deleted by mistake. Default: False.
+    """
+
+    def __init__(
+        self, scope: Construct, id: str, *, self_sign_up: bool = False, retain: bool = False
+    ) -> None:
+        super().__init__(scope, id)
+        self.pool = cognito.UserPool(
+            self,
+            "Pool",
+            self_sign_up_enabled=self_sign_up,
+            sign_in_aliases=cognito.SignInAliases(email=True),
+            sign_in_case_sensitive=False,
+            auto_verify=cognito.AutoVerifiedAttrs(email=True),
+            # An address takes effect once it is confirmed, so that nobody takes another's
+            keep_original=cognito.KeepOriginalAttrs(email=True),
+            password_policy=cognito.PasswordPolicy(
+                min_length=12,
+                require_lowercase=True,
+                require_uppercase=True,
+                require_digits=True,
+                require_symbols=True,
+                temp_password_validity=Duration.days(3),
+            ),
+            mfa=cognito.Mfa.OPTIONAL,
+            mfa_second_factor=cognito.MfaSecondFactor(sms=False, otp=True),
+            account_recovery=cognito.AccountRecovery.EMAIL_ONLY,
+            deletion_protection=retain,
+            removal_policy=RemovalPolicy.RETAIN if retain else RemovalPolicy.DESTROY,
+        )
+        """The pool itself."""
+        acknowledge(
+            self.pool,
+            {
+                "AwsSolutions-COG2": "A second factor is the user's choice: the pictures are theirs.",
+                "AwsSolutions-COG3": "Threat protection is a paid plan; who wants it sets it on the pool.",
+                "AwsSolutions-COG8": "The Plus plan is paid for each user; who wants it sets it on the pool.",
+            },
+        )
+        self.client = self.pool.add_client(
+            "Client",
+            # A page can keep no secret
+            generate_secret=False,
+            auth_flows=cognito.AuthFlow(user_password=True, user_srp=True),
+            disable_o_auth=True,
+            prevent_user_existence_errors=True,
+            enable_token_revocation=True,
+            access_token_validity=Duration.hours(1),
+            id_token_validity=Duration.hours(1),
+            refresh_token_validity=Duration.days(7),
+        )
+        """The page's client."""
