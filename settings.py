@@ -305,7 +305,8 @@ class Personalization(Architecture):
     )
     endpoint_name: str = Field(
         default="",
-        pattern=r"^([a-z0-9](-?[a-z0-9]){0,35})?$",
+        pattern=r"^([a-z0-9](-?[a-z0-9])*)?$",
+        max_length=36,
         description="1 to 36 lower-case letters, digits and hyphens, or empty for the stack's name;"
         " training jobs are named after it too",
     )

@@ -11,10 +11,21 @@ from typing import Any
 
 import pytest
 
-from settings import ENVIRONMENTS, Settings, SettingsError, SnowflakeTraining, XGBoostHyperparameters, load
+from settings import (
+    ENVIRONMENTS,
+    FineTuning,
+    Limits,
+    Pace,
+    Personalization,
+    Settings,
+    SettingsError,
+    SnowflakeTraining,
+    XGBoostHyperparameters,
+    load,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
-P = "snowflake_training"
+P, Q = "snowflake_training", "personalization"
 
 
 def error(context: dict[str, Any]) -> str:
@@ -120,24 +131,78 @@ WRONG_HYPERPARAMETERS = {
 }
 
 
-def test_every_setting_is_tried_with_a_wrong_value():
-    assert set(WRONG) | {"hyperparameters"} == set(SnowflakeTraining.model_fields)
-    names = {info.alias or name for name, info in XGBoostHyperparameters.model_fields.items()}
-    assert set(WRONG_HYPERPARAMETERS) == names
+SHARED = ("retain", "own_key", "log_retention_days", "alarm_email", "subnet_ids", "security_group_ids")
+WRONG_PERSONALIZATION = {name: WRONG[name] for name in SHARED} | {
+    "base": "s3://no folder",
+    "endpoint_name": "a-name-of-more-than-thirty-six-letters",
+    "training_instance_type": "ml.g5g.xlarge",
+    "hosts_max": "31",
+    "tasks_per_host": "0",
+    "volume_gb": "0",
+    "max_runtime_minutes": "50000",
+    "spot": "sometimes",
+    "keep_alive_seconds": "3601",
+    "serving_instance_type": "ml.p5.48xlarge",
+    "min_instances": "0",
+    "max_instances": "none",
+    "invocations_per_instance": "0",
+    "serving_memory_mb": "1",
+    "sweep_minutes": "61",
+    "self_sign_up": "2",
+    "point_in_time_recovery": "perhaps",
+}
+WRONG_LIMITS = {
+    "models": "0",
+    "active": "101",
+    "requests_per_minute": "0",
+    "images_min": "0",
+    "images_max": "101",
+    "image_bytes": "10",
+    "image_pixels": "9",
+    "image_side": "0",
+    "prompt_chars": "2001",
+}
+WRONG_PACE = {"rate": "0", "burst": "0", "max_attempts": "11", "stale_seconds": "0"}
+WRONG_FINE_TUNING = {
+    "method": "qlora",
+    "rank": "0",
+    "alpha": "0",
+    "train_text_encoder": "a bit",
+    "steps": "0",
+    "batch_size": "65",
+    "learning_rate": "nan",
+    "resolution": "7",
+    "prior_weight": "-1",
+    "prior_images": "1001",
+    "precision": "int8",
+    "previews": "17",
+    "seed": "-1",
+    "checkpoint_every": "-1",
+}
+GROUPS = [
+    (P, SnowflakeTraining, WRONG),
+    (f"{P}.hyperparameters", XGBoostHyperparameters, WRONG_HYPERPARAMETERS),
+    (Q, Personalization, WRONG_PERSONALIZATION),
+    (f"{Q}.limits", Limits, WRONG_LIMITS),
+    (f"{Q}.pace", Pace, WRONG_PACE),
+    (f"{Q}.hyperparameters", FineTuning, WRONG_FINE_TUNING),
+]
+
+
+@pytest.mark.parametrize(("group", "model", "wrong"), GROUPS, ids=[group[0] for group in GROUPS])
+def test_every_setting_is_tried_with_a_wrong_value(group, model, wrong):
+    names = {info.alias or name for name, info in model.model_fields.items()}
+    assert set(wrong) == names - {"hyperparameters", "limits", "pace"}
 
 
 @pytest.mark.parametrize(
     ("path", "model", "value"),
-    [(name, SnowflakeTraining, value) for name, value in WRONG.items()]
-    + [
-        (f"hyperparameters.{name}", XGBoostHyperparameters, value)
-        for name, value in WRONG_HYPERPARAMETERS.items()
-    ],
+    [(f"{group}.{name}", model, value) for group, model, wrong in GROUPS for name, value in wrong.items()],
 )
 def test_a_wrong_value_is_answered_by_its_own_sentence(path, model, value):
     name = path.rpartition(".")[2]
     allowed = next(i.description for n, i in model.model_fields.items() if name in (n, i.alias))
-    assert error({f"{P}.{path}": value}) == f"{P}.{path} is {value!r}, allowed is: {allowed}"
+    assert error({path: value}) == f"{path} is {value!r}, allowed is: {allowed}"
 
 
 @pytest.mark.parametrize("value", ["stage", "", 7, None, ["dev"]])
@@ -155,7 +220,7 @@ def test_a_setting_that_does_not_exist_is_answered_by_those_that_do():
 
 
 def test_a_group_is_set_field_by_field():
-    assert error({P: {"hosts": 2}}) == f"{P} is set one field at a time, such as {P}.hosts=2"
+    assert error({P: {"hosts": 2}}) == f"{P} is set one field at a time, such as {P}.retain=true"
     assert (
         error({f"{P}.hyperparameters": "x"})
         == f"{P}.hyperparameters is 'x', allowed is: its fields, one at a time"
@@ -167,6 +232,63 @@ def test_subnets_and_security_groups_come_together():
         f"{P}.security_group_ids is empty, allowed is: both subnet_ids and security_group_ids, or neither"
     )
     assert error({f"{P}.security_group_ids": "sg-0123abcd"}).startswith(f"{P}.subnet_ids is empty")
+    assert error({f"{Q}.subnet_ids": "subnet-0123abcd"}).startswith(f"{Q}.security_group_ids is empty")
+
+
+@pytest.mark.parametrize(
+    ("choice", "sentence"),
+    [
+        (
+            {"hosts_max": "4", "tasks_per_host": "8"},
+            "tasks_per_host is 8, allowed is: at most 30 tasks on the 4 hosts of a job together",
+        ),
+        ({"min_instances": "3"}, "max_instances is 2, allowed is: min_instances (3) or more"),
+        ({"limits.images_min": "30"}, "limits.images_max is 20, allowed is: limits.images_min (30) or more"),
+    ],
+)
+def test_values_that_cannot_go_together_are_named(choice: dict[str, str], sentence: str):
+    assert error({f"{Q}.{name}": value for name, value in choice.items()}) == f"{Q}.{sentence}"
+
+
+@pytest.mark.parametrize(
+    "base", ["owner/name", "owner/name@fp16", "s3://some-bucket/base/", "s3://some-bucket/a/b.c/"]
+)
+def test_a_base_is_a_hugging_face_id_or_a_folder_in_s3(base: str):
+    assert load({f"{Q}.base": base}).personalization.base == base
+
+
+@pytest.mark.parametrize(
+    "base", ["name", "s3://some-bucket/base", "s3://", "/opt/base", "a/b/c", "https://x/y"]
+)
+def test_nothing_else_is_a_base(base: str):
+    assert error({f"{Q}.base": base}).startswith(
+        f"{Q}.base is {base!r}, allowed is: a text-to-image pipeline"
+    )
+
+
+@pytest.mark.parametrize("instance", ["ml.g5.xlarge", "ml.g4dn.2xlarge", "ml.p3.2xlarge", "ml.m5.large"])
+def test_an_endpoint_of_many_models_stands_on_the_instances_that_take_it(instance: str):
+    chosen = load({f"{Q}.serving_instance_type": instance}).personalization
+    assert chosen.serving_instance_type == instance
+
+
+@pytest.mark.parametrize(
+    "instance", ["ml.m7g.large", "ml.c6g.xlarge", "ml.inf2.xlarge", "ml.trn1.2xlarge", "g5.xlarge"]
+)
+def test_an_instance_that_cannot_run_the_images_is_refused(instance: str):
+    for field in ("serving_instance_type", "training_instance_type"):
+        assert error({f"{Q}.{field}": instance}).startswith(
+            f"{Q}.{field} is {instance!r}, allowed is: an x86"
+        )
+
+
+def test_prod_of_personalization_keeps_and_guards_more():
+    dev, prod = (load({"env": env}).personalization for env in ("dev", "prod"))
+    assert (prod.retain, prod.own_key, prod.point_in_time_recovery) == (True, True, True)
+    assert (dev.retain, dev.own_key, dev.point_in_time_recovery) == (False, False, False)
+    assert not dev.self_sign_up
+    assert not prod.self_sign_up
+    assert prod.hosts_max * prod.tasks_per_host <= 30
 
 
 def test_all_wrong_values_are_told_at_once():
@@ -175,9 +297,9 @@ def test_all_wrong_values_are_told_at_once():
 
 
 def test_every_field_says_what_is_allowed():
-    for model in (SnowflakeTraining, XGBoostHyperparameters):
+    for _, model, _ in GROUPS:
         for name, info in model.model_fields.items():
-            assert info.description or name == "hyperparameters", name
+            assert info.description or name in ("hyperparameters", "limits", "pace"), name
 
 
 def test_environments_name_only_settings_that_exist():
