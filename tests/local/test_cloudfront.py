@@ -304,6 +304,14 @@ def test_the_page_comes_from_the_bucket_that_only_the_distribution_may_read(page
     assert direct.status == 403
 
 
+def test_the_page_is_there_where_iam_is_not_enforced(page: Page) -> None:
+    page.cloud.enforce_iam(False)
+    try:
+        assert page.send("/").status == 200
+    finally:
+        page.cloud.enforce_iam(True)
+
+
 def test_the_api_answers_behind_the_page_with_the_callers_claims(page: Page) -> None:
     # Given someone who signed in from the page
     signed = {"Authorization": f"Bearer {token(page)}", "Origin": page.origin}

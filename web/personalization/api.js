@@ -62,11 +62,12 @@ export function explained(error) {
   const seconds = Math.max(1, Math.round((error.until - Date.now()) / 1000));
   const clock = new Intl.DateTimeFormat(undefined, { timeStyle: "medium" }).format(error.until);
   const span = seconds < 120 ? `${seconds} s` : `${Math.round(seconds / 60)} minutes`;
-  return `${message} Try again at ${clock}, in ${span}.`;
+  return `${message.replace(/ Try again\.$/u, "")} Try again at ${clock}, in ${span}.`;
 }
 
 const id = encodeURIComponent;
 const WAKING = 4; // how often a model that is still being loaded is asked again
+const PATIENCE = 20_000; // and no later than after so many milliseconds each: a person is told of longer ones
 
 /**
  * Makes pictures. A model that is not in the endpoint's memory takes a moment: the request is repeated then,
@@ -78,9 +79,10 @@ async function generate(model, body, signal, waiting) {
     try {
       return await call("POST", `/models/${id(model)}/generations`, { body, signal, headers });
     } catch (error) {
-      if (![0, 502, 503, 504].includes(error.status) || turn === WAKING) throw error;
+      const pause = Math.max(1000, (error.until ?? 0) - Date.now());
+      if (![0, 502, 503, 504].includes(error.status) || turn === WAKING || pause > PATIENCE) throw error;
       waiting();
-      await new Promise((resolve) => setTimeout(resolve, Math.max(1000, (error.until ?? 0) - Date.now())));
+      await new Promise((resolve) => setTimeout(resolve, pause));
       if (signal.aborted) throw error;
     }
   }

@@ -44,7 +44,7 @@ export function modelView({ model: id, limits, signal, go }) {
         h("section", {},
           h("h2", {}, "First pictures"),
           h("ul", { class: "gallery previews" }, previews.map((src, place) =>
-            h("li", {}, h("img", { src, alt: `First picture ${place + 1} of your ${model.subject}` }))))));
+            h("li", {}, h("img", { crossOrigin: "anonymous", src, alt: `First picture ${place + 1} of your ${model.subject}` }))))));
     if (model.status === "READY" && !studio.hasChildNodes())
       studio.replaceChildren(...makeStudio({ model, limits, signal }));
   };
@@ -196,7 +196,8 @@ function work(item, again) {
 }
 
 function picture(item, src, place) {
-  const image = h("img", { src, alt: `${item.prompt}, ${place + 1}`, loading: "lazy" });
+  // Asked for by the rules of CORS, for it is to be kept too: both get one answer of the browser's cache
+  const image = h("img", { crossOrigin: "anonymous", src, alt: `${item.prompt}, ${place + 1}`, loading: "lazy" });
   // The address of a picture ends after a while: whoever left the page open gets a new one
   image.addEventListener("error", async () => {
     const fresh = await api.generation(item.generation).catch(() => null);

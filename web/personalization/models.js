@@ -67,7 +67,7 @@ function card(model) {
   const preview = (model.previews ?? [])[0];
   return h("li", { class: "card model" },
     h("div", { class: "thumb", "aria-hidden": "true" },
-      preview ? h("img", { src: preview, alt: "" }) : h("span", {}, [...model.name][0]?.toUpperCase() ?? "?")),
+      preview ? h("img", { crossOrigin: "anonymous", src: preview, alt: "" }) : h("span", {}, [...model.name][0]?.toUpperCase() ?? "?")),
     h("div", { class: "about" },
       h("h2", {}, h("a", { href: `#/models/${encodeURIComponent(model.model)}` }, model.name)),
       h("p", { class: "hint" }, model.subject),
