@@ -16,6 +16,7 @@ import pytest
 from botocore.config import Config
 
 from local.cloud import LocalCloud
+from tests.local.personalization_world import make_world, personalization_cloud  # noqa: F401 - fixtures
 
 
 def until(condition: Callable[[], Any], what: str) -> Any:
