@@ -47,8 +47,8 @@ class Terms:
     rate: float = 1.0
     burst: int = 5
     price: float = 1.515
-    """An hour of ml.g5.2xlarge for training, on demand in us-east-1: the list price in November 2026, as public
-    tools quote it."""
+    """An hour of ml.g5.2xlarge for training, on demand in us-east-1: the list price of November 2026, as
+    public tools quote it."""
     provision_cold: float = 150
     provision_warm: float = 10
     load_cold: float = 90
@@ -97,7 +97,6 @@ class Job:
     spot: bool = False
     keep_alive: float = 0
     status: str = "InProgress"
-    secondary: str = "Starting"
     reason: str = ""
     life: int = 0
     running: int = 0
@@ -201,11 +200,9 @@ class Fleet:
 
     def _load(self, job: Job, life: int, seconds: float) -> None:
         job.billed_from = self.clock.now
-        job.secondary = "Downloading"
         self.clock.after(self._spread(seconds), self._train, job, life)
 
     def _train(self, job: Job, life: int) -> None:
-        job.secondary = "Training"
         job.running, job.began = job.hosts, [self.clock.now] * job.hosts
         self._on_change(job)
         often = self.terms.interruptions if job.spot else self.terms.faults
@@ -241,7 +238,6 @@ class Fleet:
         self._checkpoint(job)
         self._bill(job)
         job.life += 1
-        job.secondary = "Interrupted"
         self._on_change(job)
         self.clock.after(self._spread(self.terms.interrupted_for), self._start, job, False)
 
@@ -272,7 +268,7 @@ class Fleet:
         if job.life != life:
             return
         self._bill(job)
-        job.status, job.secondary, job.reason = status, status, reason
+        job.status, job.reason = status, reason
         job.life += 1
         if job.keep_alive and status == "Completed":
             pool = self.clock.now, next(self._pool_numbers)

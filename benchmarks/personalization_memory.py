@@ -6,6 +6,7 @@ The store compares and swaps as DynamoDB's transactions do, and every list is in
 from __future__ import annotations
 
 import heapq
+import itertools
 from collections.abc import Callable, Sequence
 
 from personalization.model import Job, JobStatus, Request, Status
@@ -38,24 +39,12 @@ class MemoryStore:
         return list(self._requests.values())
 
     def queue(self, limit: int) -> list[Request]:
-        return self._first(Status.QUEUED, limit)
+        return self.stale(Status.QUEUED, float("inf"), limit)
 
     def stale(self, status: Status, before: float, limit: int) -> list[Request]:
-        found = []
-        for name in self._by_status[status]:
-            request = self._requests[name]
-            if request.updated >= before or len(found) == limit:
-                break
-            found.append(request)
-        return found
-
-    def _first(self, status: Status, limit: int) -> list[Request]:
-        found = []
-        for name in self._by_status[status]:
-            if len(found) == limit:
-                break
-            found.append(self._requests[name])
-        return found
+        oldest = (self._requests[name] for name in self._by_status[status])
+        entered = itertools.takewhile(lambda request: request.updated < before, oldest)
+        return list(itertools.islice(entered, limit))
 
     def requests(self, ids: Sequence[str]) -> list[Request]:
         return [self._requests[name] for name in ids if name in self._requests]
@@ -80,9 +69,6 @@ class MemoryStore:
 
     def job(self, name: str) -> Job | None:
         return self._jobs.get(name)
-
-    def jobs(self) -> list[Job]:
-        return list(self._jobs.values())
 
     def due(self, status: JobStatus, now: float, limit: int) -> list[Job]:
         waiting, found, kept = self._due[status], [], []
@@ -167,7 +153,3 @@ class MemoryObjects:
     def delete(self, keys: Sequence[str]) -> None:
         for key in keys:
             self._folders.get(self._folder(key), {}).pop(key, None)
-
-    def forget(self, folder: str) -> None:
-        """Drop a folder that nobody reads again, to keep a long run small."""
-        self._folders.pop(folder, None)
