@@ -5,7 +5,10 @@ from __future__ import annotations
 import base64
 import io
 import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +79,12 @@ def test_every_error_code_is_in_the_document():
     for module in ("http", "service", "api"):
         text = (ROOT / "runtime/personalization" / f"{module}.py").read_text()
         assert set(re.findall(r'Problem\(\s*\d+, "([a-z_]+)"', text)) <= set(codes)
+
+
+def test_a_cold_start_does_not_wait_for_the_pictures_library():
+    program = "import sys; import personalization.api; sys.exit('PIL' in sys.modules)"
+    env = os.environ | {"PYTHONPATH": str(ROOT / "runtime")}
+    subprocess.run([sys.executable, "-c", program], env=env, check=True)
 
 
 # Who asks
