@@ -999,14 +999,28 @@ def events_are_tried_again(cloud: Cloud) -> None:
 def streams_outlive_the_server(cloud: Cloud) -> None:
     """How far each stream was read is kept, its records are not: after a restart the first new ones, as many
     as there had been, would be taken for read."""
-    kept = {
-        name: touch(f"services.dynamodb.{place}")
-        for name, place in {"stream_records": "_stream_records", "stream_trimmed": "_stream_trimmed"}.items()
-    }
+    records = touch("services.dynamodb._stream_records")
+    trimmed = touch("services.dynamodb._stream_trimmed")
+    positions = touch("services.lambda_svc._dynamodb_stream_positions")
+    mappings = touch("services.lambda_svc._iter_all_esms")
+    kept = {"stream_records": records, "stream_trimmed": trimmed}
+
+    def read(place: tuple[str, str, str]) -> int | None:
+        """Up to where every mapping has read a table's stream; None where nobody reads it."""
+        account, region, table = place
+        of = f"arn:aws:dynamodb:{region}:{account}:table/{table}/stream/"
+        ours = [each for *_, each in mappings() if each.get("EventSourceArn", "").startswith(of)]
+        return min((positions.get_scoped(account, region, one["UUID"], 0) for one in ours), default=None)
 
     @replace("services.dynamodb.get_state")
     def get_state(original: Callable) -> dict:
-        return original() | {name: copy.deepcopy(value) for name, value in kept.items()}
+        state = original() | {name: type(value)() for name, value in kept.items()}
+        for place, stream in records.all_items():
+            begins = trimmed.get_scoped(*place, 0)
+            done = max(0, (read(place) or begins) - begins)  # what all have read would only make this larger
+            state["stream_records"].set_scoped(*place, copy.deepcopy(stream[done:]))
+            state["stream_trimmed"].set_scoped(*place, begins + min(done, len(stream)))
+        return state
 
     @replace("services.dynamodb.load_persisted_state", "data")
     def load(original: Callable, data: dict) -> None:
