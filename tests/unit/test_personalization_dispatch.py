@@ -6,7 +6,7 @@ import hashlib
 import json
 import random
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -57,6 +57,22 @@ class SageMaker:
         self.stopped.append(name)
 
 
+class Store(MemoryStore):
+    """Also tells which jobs were claimed."""
+
+    def __init__(self, on_move: Callable[[Request | None, Request], object]) -> None:
+        super().__init__(on_move)
+        self.claimed: list[str] = []
+
+    def claim(self, job: Job, changes: Sequence[tuple[Request, Request]]) -> bool:
+        done = super().claim(job, changes)
+        self.claimed += [job.job] * done
+        return done
+
+    def jobs(self) -> list[Job]:
+        return [job for name in self.claimed if (job := self.job(name))]
+
+
 class Desk:
     """A backend in memory and what a test asks of it."""
 
@@ -68,9 +84,7 @@ class Desk:
         self.clock, self.training, self.objects = Clock(), SageMaker(), MemoryObjects()
         self.moves: list[tuple[Status, Status]] = []
         self.counted: Counter[str] = Counter()
-        self.store = MemoryStore(
-            lambda before, after: before and self.moves.append((before.status, after.status))
-        )
+        self.store = Store(lambda before, after: before and self.moves.append((before.status, after.status)))
         self.backend = Backend(
             store=self.store,
             objects=self.objects,
