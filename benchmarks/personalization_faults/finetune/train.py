@@ -1,0 +1,76 @@
+"""A fine-tuning container that keeps to the contract of `containers/personalization_finetune` and trains nothing.
+
+What is measured with it is the pipeline around the training. A task whose first picture's bytes end in
+`bad` fails, alone. Between two writes it may be stopped at any moment, as the real one.
+"""
+
+import hashlib
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+BASE = Path(os.environ.get("SAGEMAKER_BASE_DIR", "/opt/ml"))
+CHECKPOINTS = BASE / "checkpoints"
+CHANNELS = BASE / "input" / "data"
+
+
+def main() -> None:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    cluster = json.loads((BASE / "input/config/resourceconfig.json").read_text())
+    mine = sorted(cluster["hosts"]).index(cluster["current_host"])
+    (file,) = (path for path in (CHANNELS / "tasks").rglob("*") if path.is_file())
+    for task in json.loads(file.read_text())["tasks"]:
+        if task["host"] == mine:
+            tune(task)
+    print("done", flush=True)
+
+
+def tune(task: dict) -> None:
+    folder = CHECKPOINTS / task["request"]
+    if (folder / "result.json").exists():  # from before an interruption
+        return
+    write(folder / "progress.json", {"stage": "training", "step": 1, "steps": 2, "loss": 1.0})
+    images = [(CHANNELS / "images" / name).read_bytes() for name in task["images"]]
+    if images[0].endswith(b"bad"):
+        write(folder / "result.json", {"version": 1, "status": "failed", "reason": "images[0] cannot be read"})
+        return
+    time.sleep(0.02)
+    weights = hashlib.sha256(b"".join(images)).digest()
+    known = {"version": 1, "request": task["request"], "base": "0" * 16, "rank": 1, "alpha": 1, "targets": ["x"]}
+    files = {
+        "adapter/adapter.json": json.dumps(known | {"trigger": f"sks {task['subject']}", "resolution": 64}).encode(),
+        "adapter/adapter_model.safetensors": weights,
+        "previews/0.png": b"\x89PNG" + weights,
+    }
+    for name, data in files.items():
+        put(folder / name, data)
+    told = {name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()} for name, data in files.items()}
+    write(
+        folder / "result.json",
+        {
+            "version": 1,
+            "status": "done",
+            "reason": "",
+            "base": "0" * 16,
+            "seconds": 0.02,
+            "metrics": {},
+            "files": told,
+        },
+    )
+
+
+def write(path: Path, value: dict) -> None:
+    put(path, json.dumps(value).encode())
+
+
+def put(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.part")
+    part.write_bytes(data)
+    part.replace(path)
+
+
+main()
