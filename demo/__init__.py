@@ -9,7 +9,8 @@ from dataclasses import dataclass
 class Architecture:
     """One architecture of the demonstration.
 
-    `scenario` is the module with `METRICS` and `run`; `needs` are the environments that it uses
+    `scenario` is the module with `METRICS` and `run`, and with `prepare` where something has to be there
+    before the stack is deployed; `needs` are the environments that it uses
     besides those of the demonstration itself.
     """
 

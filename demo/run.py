@@ -21,6 +21,7 @@ from demo import Architecture
 from demo.outcome import DEPLOY, Outcome, goal, number, shown
 from demo.progress import Progress
 from demo.report import write_report
+from local.names import resolve_localhost
 from tooling import envs
 
 ENVIRONMENT = "dev"
@@ -70,6 +71,7 @@ def demonstrate(
             with progress.step("local cloud"):
                 cloud = make_cloud()
                 cloud.start()
+            resolve_localhost()
             os.environ.update(cloud.env())
             for outcome in outcomes:
                 attempt(outcome, cloud, out / outcome.architecture.name, progress)
@@ -103,13 +105,18 @@ def attempt(outcome: Outcome, cloud: Cloud, folder: Path, progress: Progress) ->
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     try:
-        with progress.step(f"cdk deploy {outcome.stack}"):
-            cloud.enforce_iam(False)  # AWS's deployment roles are not the subject here
-            cloud.deploy(outcome.stack, context={"env": ENVIRONMENT}, progress=progress.hint)
-            outcome.metrics[DEPLOY.name] = time.monotonic() - started
-            outcome.resources = deployed(outcome.stack)
-            cloud.enforce_iam(True)
         scenario = importlib.import_module(outcome.architecture.scenario)
+        cloud.enforce_iam(False)  # AWS's deployment roles are not the subject here
+        chosen = {"env": ENVIRONMENT}
+        if prepare := getattr(scenario, "prepare", None):
+            with progress.step(f"what {outcome.architecture.name} needs"):
+                chosen |= prepare(progress.tell)
+        with progress.step(f"cdk deploy {outcome.stack}"):
+            deploying = time.monotonic()
+            cloud.deploy(outcome.stack, context=chosen, progress=progress.hint)
+            outcome.metrics[DEPLOY.name] = time.monotonic() - deploying
+            outcome.resources = deployed(outcome.stack)
+        cloud.enforce_iam(True)
         with progress.step(outcome.architecture.name):
             result = scenario.run(outcome.stack, folder, progress.tell)
         outcome.metrics |= result.metrics

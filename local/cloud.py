@@ -122,6 +122,7 @@ class LocalCloud:
             "CDK_DEFAULT_ACCOUNT": ACCOUNT,
             "CDK_DEFAULT_REGION": self.region,
             "CDK_DOCKER": str(images.launcher(envs.home(), envs.environment("cloud"))),
+            "GROUNDPLAN_ADDRESS": f"http://{{label}}.{{service}}.localhost:{self.port}",
             "GROUNDPLAN_HOME": str(envs.home()),
             "GROUNDPLAN_SNOWFLAKE": str(self.snowflake),
         }

@@ -2,7 +2,8 @@
 
 A scenario is a package with `METRICS`, the figures it measures with their meaning, and
 `run(stack, out, progress)`. It finds everything it uses in the stack's outputs and speaks to AWS
-through boto3, so whoever sets the endpoint decides where it runs.
+through boto3, so whoever sets the endpoint decides where it runs. One whose stack needs something that
+must be there first has `prepare(progress)`, which makes it and returns the settings that name it.
 """
 
 from __future__ import annotations

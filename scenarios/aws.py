@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 import boto3
 from botocore.config import Config
@@ -30,6 +32,16 @@ def outputs(stack: str) -> dict[str, str]:
             f"the stack {stack} is not deployed: {error.response['Error']['Message']}"
         ) from None
     return {output["OutputKey"]: output["OutputValue"] for output in found.get("Outputs", [])}
+
+
+def address(url: str) -> str:
+    """Where an address in a stack's outputs is reached: there, unless `GROUNDPLAN_ADDRESS` says where names
+    of AWS's are reached instead, with the name's first two labels as {label} and {service}."""
+    template = os.environ.get("GROUNDPLAN_ADDRESS")
+    if not template:
+        return url.rstrip("/")
+    label, service, *_ = (urlsplit(url).hostname or "").split(".")
+    return template.format(label=label, service=service) + urlsplit(url).path.rstrip("/")
 
 
 @dataclass(frozen=True)

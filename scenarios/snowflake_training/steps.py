@@ -6,8 +6,6 @@ import csv
 import io
 import json
 import os
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -21,11 +19,11 @@ import pyarrow as pa
 import pyarrow.csv
 
 from scenarios import Figure, Progress, Report, ScenarioError, ScenarioResult, Story, aws, data
+from scenarios.measuring import measure
 from scenarios.snowflake_training import figures, warehouse
 from scenarios.snowflake_training.job import Job, finished
 from scenarios.snowflake_training.metrics import declared
 
-ROOT = Path(__file__).resolve().parents[2]
 HOSTS, SEEDS, ROWS_MEMORY = 2, 5, 1_000_000
 WEAK = {"rounds": "5", "max_depth": "2", "early_stopping_rounds": "0"}
 NO_TABLE = "GROUNDPLAN_NO_SUCH_TABLE"
@@ -259,34 +257,13 @@ def connection_file() -> str:
 
 def benchmark(path: Path, connection: str, progress: Progress) -> dict[str, Any]:
     """Ours and the source's scheme side by side, over several seeds; returns what it measured."""
-    path = path.resolve()
-    command = [sys.executable, "-m", "benchmarks.snowflake_training", "--json", str(path)]
-    command += ["--hosts", str(HOSTS), "--seeds", str(SEEDS), "--rows-memory", str(ROWS_MEMORY)]
-    command += ["--collective-rounds", "0", "--connection", connection]
-    with subprocess.Popen(
-        command,
-        cwd=ROOT,
-        # Threads that wait for each other in a loop starve whatever else the machine does.
-        env={"OMP_WAIT_POLICY": "PASSIVE"} | os.environ,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    ) as process:
-        try:
-            last = list(_told(process, progress))[-5:]
-        except BaseException:
-            process.terminate()
-            raise
-    if process.returncode:
-        raise ScenarioError("the comparison with the source's scheme failed: " + " … ".join(last))
-    return json.loads(path.read_text())
-
-
-def _told(process: subprocess.Popen, progress: Progress) -> Iterator[str]:
-    for line in process.stdout or ():
-        if line.strip():
-            progress(line.strip())
-            yield line.strip()
+    return measure(
+        "benchmarks.snowflake_training",
+        path,
+        progress,
+        *("--hosts", str(HOSTS), "--seeds", str(SEEDS), "--rows-memory", str(ROWS_MEMORY)),
+        *("--collective-rounds", "0", "--connection", connection),
+    )
 
 
 def compared_figures(found: dict[str, Any], turned: bool) -> dict[str, float]:
