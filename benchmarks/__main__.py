@@ -2,7 +2,8 @@
 
 import sys
 
-from benchmarks import personalization_scale, snowflake_training
+from benchmarks import personalization_scale, personalization_serving, snowflake_training
 
 if __name__ == "__main__":
-    sys.exit(max([benchmark.main() for benchmark in (snowflake_training, personalization_scale)]))
+    benchmarks = (snowflake_training, personalization_scale, personalization_serving)
+    sys.exit(max([benchmark.main() for benchmark in benchmarks]))
