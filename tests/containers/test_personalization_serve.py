@@ -21,6 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import boto3
 import matplotlib.image
 import numpy as np
 import pytest
@@ -520,6 +521,38 @@ def test_triton_dies_with_its_parent(built: BuiltImage, made: Path, tmp_path: Pa
         assert container.ping() in (0, 503)
         container.process.kill()
         wait_for(lambda: not container.children, "the end of all processes")
+
+
+def test_the_base_is_fetched_from_s3_whole_and_into_its_folder_alone(
+    built: BuiltImage, made: Path, aws: dict[str, str], tmp_path: Path
+):
+    s3 = boto3.client(
+        "s3",
+        endpoint_url=aws["AWS_ENDPOINT_URL"],
+        region_name=aws["AWS_REGION"],
+        aws_access_key_id="test",
+        aws_secret_access_key="test",
+    )
+    s3.create_bucket(Bucket="bases", CreateBucketConfiguration={"LocationConstraint": aws["AWS_REGION"]})
+    for path in sorted((made / "base").rglob("*")):
+        if path.is_file():
+            s3.upload_file(str(path), "bases", f"one/{path.relative_to(made / 'base')}")
+    s3.put_object(Bucket="bases", Key="another/model_index.json", Body=b"{}")
+    s3.put_object(Bucket="bases", Key="bad/../../stray", Body=b"")
+    (python, *_), own, directory = built.launch([])
+    program = (
+        "import sys; from pathlib import Path; from personalization_serve.base import fetch; "
+        "print(fetch(sys.argv[1], Path(sys.argv[2]))[1])"
+    )
+
+    def fetch(address: str) -> subprocess.CompletedProcess[str]:
+        command = [python, "-c", program, address, str(tmp_path / "scratch")]
+        return subprocess.run(command, env=own | aws, cwd=directory, capture_output=True, text=True)
+
+    assert fetch("s3://bases/one/").stdout.strip() == identity(made / "base")
+    assert "leads out of its folder" in fetch("s3://bases/bad/").stderr
+    assert "cannot be fetched" in fetch("s3://nowhere/one/").stderr
+    assert not (tmp_path / "stray").exists()
 
 
 @pytest.mark.parametrize(
