@@ -18,11 +18,20 @@ MAY_IMPORT = {
     "scenarios": {"scenarios", "tooling"},
     "tooling": {"tooling"},
     "local": {"local", "tooling"},
-    "benchmarks": {"benchmarks", "tooling", "scenarios", "local", "snowflake_xgboost", "personalization_serve"},
+    "benchmarks": {
+        "benchmarks",
+        "tooling",
+        "scenarios",
+        "local",
+        "snowflake_xgboost",
+        "personalization_serve",
+    },
     "demo": {"demo", "local", "scenarios", "tooling", "settings"},
 }
 # `import constructs` is the PyPI package: the room of that name holds `groundplan`.
-ROOMS = {*MAY_IMPORT, "groundplan", "settings", "app", "snowflake_xgboost", "personalization_serve"} - {"constructs"}
+ROOMS = {*MAY_IMPORT, "groundplan", "settings", "app", "snowflake_xgboost", "personalization_serve"} - {
+    "constructs"
+}
 
 
 def tracked(*patterns: str) -> list[Path]:
