@@ -1,6 +1,6 @@
 """Cold loads, switches and memory: three ways to put every user's model behind one endpoint, side by side.
 
-    .groundplan/envs/app/bin/python -m benchmarks.personalization_serving [--users 4] [--rounds 3] [--base FOLDER]
+    python -m benchmarks.personalization_serving [--users 4] [--rounds 3] [--base FOLDER]
 
 Each on the real Triton, each through SageMaker's multi-model API:
 
