@@ -58,9 +58,10 @@ bench: setup ## measure against the schemes that others publish
 	@$(app)/python -m benchmarks
 
 lock: setup ## resolve every requirements.in into its requirements.txt again
-	@for f in $$(git ls-files '*requirements.in'); do echo "  $$f"; \
+	@for f in $$(git ls-files '*requirements.in'); do echo "  $$f"; p=$$(dirname $$f)/provided.txt; \
 	  .groundplan/envs/uv/bin/uv pip compile -q --upgrade --python-version 3.11 --no-emit-index-url \
-	    --no-emit-find-links --custom-compile-command "make lock" $$f -o $${f%.in}.txt || exit 1; done
+	    --no-emit-find-links --custom-compile-command "make lock" $$(test -f $$p && echo --excludes $$p) \
+	    $$f -o $${f%.in}.txt || exit 1; done
 
 clean: ## remove everything that can be made again
 	rm -rf .groundplan node_modules cdk.out out

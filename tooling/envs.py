@@ -35,6 +35,7 @@ ENVIRONMENTS = {
     "notebooks": "notebooks/requirements.txt",
     "scikit-learn": "scenarios/requirements.txt",
     "benchmarks": "benchmarks/requirements.txt",
+    "personalization": "scenarios/personalization/requirements.txt",
 }
 """Each environment and its lock file, relative to the project."""
 
@@ -101,6 +102,10 @@ def pip_settings() -> dict[str, str]:
         settings["UV_DEFAULT_INDEX"] = values["index-url"]
     if "find-links" in values:
         settings["UV_FIND_LINKS"] = ",".join(values["find-links"].split())
+    # PyTorch's build for the CPU: a folder of this machine's may have it, else its project's own index.
+    # PyPI's is the one for CUDA, of several GB.
+    if not any(Path(place).glob("torch-*+cpu-*.whl") for place in values.get("find-links", "").split()):
+        settings["UV_TORCH_BACKEND"] = "cpu"
     return settings
 
 

@@ -127,7 +127,8 @@ def _environment_key(stage: Stage) -> str:
 
 
 def _make_environment(stage: Stage, folder: Path) -> None:
-    steps = [["install", *stage.base.packages]] if stage.base.packages else []
+    # Bytecode as pip makes it: an image's containers may not write any, and would compile at every start.
+    steps = [["install", "--compile-bytecode", *stage.base.packages]] if stage.base.packages else []
     origin: list[Instruction | None] = [None] * len(steps)
     with tempfile.TemporaryDirectory(prefix="groundplan-") as temporary:
         for number, install in enumerate(stage.installs):
@@ -136,7 +137,7 @@ def _make_environment(stage: Stage, folder: Path) -> None:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(data)
             arguments = (f"{number}/{each}" if each in install.files else each for each in install.arguments)
-            steps.append(["install", *arguments])
+            steps.append(["install", "--compile-bytecode", *arguments])
             origin.append(install.instruction)
         try:
             envs.make(folder, folder.name, "the Dockerfile", steps, stage.base.interpreter, Path(temporary))

@@ -1,0 +1,297 @@
+"""The networks of one user's model while it is made: what is learned, and how; how pictures come out."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from diffusers import DDPMScheduler, StableDiffusionPipeline
+from diffusers.training_utils import cast_training_params
+from peft import LoraConfig
+from peft.utils import get_peft_model_state_dict
+from PIL import Image
+
+from .base import Base
+from .failure import TaskFailure
+from .settings import Settings
+
+ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
+CONVOLUTIONS = ("conv1", "conv2", "conv_shortcut", "conv", "proj_in", "proj_out", "ff.net.0.proj", "ff.net.2")
+TEXT = ("q_proj", "k_proj", "v_proj", "out_proj")
+TARGETS = {"attention": ATTENTION, "attention+convolutions": ATTENTION + CONVOLUTIONS}
+
+WEIGHTS = "adapter_model.safetensors"
+
+
+class Learner:
+    """A copy of the base's UNet (and text encoder) with what is to be learned added to it.
+
+    Everything random is drawn from `random`, on the CPU, so that a seed gives the same model on any device up
+    to rounding, and a checkpoint needs one generator's state to go on as if nothing had happened.
+    """
+
+    def __init__(self, base: Base, settings: Settings, seed: int):
+        self.base, self.settings = base, settings
+        self.random = torch.Generator().manual_seed(seed)
+        self.noise = DDPMScheduler.from_config(base.pipeline.scheduler.config)
+        full = settings.method == "full"
+        # What stays as it is may be kept in fewer bits; what is learned may not, or small steps are lost.
+        dtype = torch.float32 if full else base.dtype
+        self.unet = copy.deepcopy(base.pipeline.unet).to(base.device, dtype)
+        self.text = base.pipeline.text_encoder.to(base.device)
+        if settings.train_text_encoder:
+            self.text = copy.deepcopy(self.text).to(dtype)
+        self.vae = base.pipeline.vae.to(base.device)
+        self.configs: dict[str, LoraConfig] = {}
+
+    def begin(self) -> None:
+        """Open what is to be learned. Before this, the networks are the base's."""
+        settings = self.settings
+        networks = {"unet": (self.unet, TARGETS[settings.targets])}
+        if settings.train_text_encoder:
+            networks["text_encoder"] = (self.text, TEXT)
+        for name, (network, targets) in networks.items():
+            if settings.method == "full":
+                network.requires_grad_(True)
+                continue
+            config = LoraConfig(
+                r=settings.rank,
+                lora_alpha=settings.alpha,
+                target_modules=list(targets),
+                init_lora_weights="gaussian",
+            )
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(int(torch.randint(2**62, (), generator=self.random)))
+                network.add_adapter(config)
+            cast_training_params(network, torch.float32)
+            self.configs[name] = config
+        self.optimizer = torch.optim.AdamW(
+            [*self.trained.values()], lr=settings.learning_rate, weight_decay=0.01
+        )
+        self.scaler = torch.amp.GradScaler(enabled=self.base.dtype == torch.float16)
+
+    @property
+    def trained(self) -> dict[str, torch.nn.Parameter]:
+        networks = {"unet": self.unet} | ({"text": self.text} if self.settings.train_text_encoder else {})
+        return {
+            f"{name}.{key}": parameter
+            for name, network in networks.items()
+            for key, parameter in network.named_parameters()
+            if parameter.requires_grad
+        }
+
+    def autocast(self) -> torch.autocast:
+        dtype = self.base.dtype
+        return torch.autocast(self.base.device.type, dtype, enabled=dtype != torch.float32)
+
+    # --- into the latent space ---
+
+    @torch.no_grad()
+    def encode(self, pictures: torch.Tensor) -> torch.Tensor:
+        """Pictures (n, 3, side, side) in [-1, 1] as latents, on the CPU."""
+        made = []
+        for some in pictures.split(8):
+            encoded = self.vae.encode(some.to(self.base.device, self.vae.dtype))
+            latents = encoded.latent_dist.mode() if hasattr(encoded, "latent_dist") else encoded.latents
+            made.append((latents * self.vae.config.scaling_factor).float().cpu())
+        return torch.cat(made)
+
+    def embed(self, prompt: str) -> torch.Tensor:
+        """(1, tokens, width)"""
+        words = self.base.pipeline.tokenizer(
+            [prompt],
+            padding="max_length",
+            truncation=True,
+            max_length=self.base.pipeline.tokenizer.model_max_length,
+            return_tensors="pt",
+        )
+        return self.text(words.input_ids.to(self.base.device))[0]
+
+    # --- learning ---
+
+    def errors(
+        self, clean: torch.Tensor, noise: torch.Tensor, at: torch.Tensor, words: torch.Tensor
+    ) -> torch.Tensor:
+        """How far the denoiser is off for each of n latents: squared error, mean over its values, (n,)."""
+        device = self.base.device
+        clean, noise, at = clean.to(device), noise.to(device), at.to(device)
+        with self.autocast():
+            guess = self.unet(self.noise.add_noise(clean, noise, at), at, words.to(device)).sample
+        velocity = self.noise.config.prediction_type == "v_prediction"
+        wanted = self.noise.get_velocity(clean, noise, at) if velocity else noise
+        return F.mse_loss(guess.float(), wanted.float(), reduction="none").mean(dim=(1, 2, 3))
+
+    def rate(self, step: int, steps: int) -> float:
+        """The learning rate rises during the warm-up and falls along a cosine to a tenth."""
+        warm = min(1.0, (step + 1) / max(1.0, self.settings.warmup * steps))
+        return self.settings.learning_rate * warm * (0.55 + 0.45 * math.cos(math.pi * step / steps))
+
+    def learn(
+        self,
+        step: int,
+        steps: int,
+        subject: torch.Tensor,
+        prior: torch.Tensor | None,
+        words: Callable[[int, int], torch.Tensor],
+    ) -> float:
+        """One step over a batch of the subject's latents and one of its class's; the subject's loss.
+
+        `words(subjects, priors)` gives the text that goes with so many of each.
+        """
+        settings = self.settings
+
+        def drawn(latents: torch.Tensor, count: int) -> torch.Tensor:
+            return latents[torch.randint(len(latents), (count,), generator=self.random)]
+
+        clean = drawn(subject, settings.batch_size)
+        if prior is not None:
+            clean = torch.cat([clean, drawn(prior, settings.prior_batch)])
+        noise = torch.randn(clean.shape, generator=self.random)
+        at = torch.randint(self.noise.config.num_train_timesteps, (len(clean),), generator=self.random)
+        own = settings.batch_size
+        with self.autocast():
+            text = words(own, len(clean) - own)
+        errors = self.errors(clean, noise, at, text)
+        loss = errors[:own].mean()
+        whole = loss + settings.prior_weight * errors[own:].mean() if prior is not None else loss
+        value = loss.item()
+        if not math.isfinite(value):
+            raise TaskFailure(
+                "Learning went astray: the numbers became too large. Start it again; if that does not help, "
+                "use pictures that show the subject more clearly."
+            )
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.rate(step, steps)
+        self.optimizer.zero_grad(set_to_none=True)
+        self.scaler.scale(whole).backward()
+        self.scaler.unscale_(self.optimizer)
+        torch.nn.utils.clip_grad_norm_(list(self.trained.values()), 1.0)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        return value
+
+    # --- making pictures ---
+
+    def generate(
+        self,
+        prompt: str,
+        seed: int,
+        count: int = 1,
+        latent: bool = False,
+        check: Callable[[], None] | None = None,
+    ) -> Any:
+        """`count` pictures (or their latents, on the CPU) by the networks as they are now."""
+        pipeline = StableDiffusionPipeline(
+            vae=self.vae,
+            text_encoder=self.text,
+            tokenizer=self.base.pipeline.tokenizer,
+            unet=self.unet,
+            scheduler=copy.deepcopy(self.base.pipeline.scheduler),
+            safety_checker=None,
+            feature_extractor=None,
+            requires_safety_checker=False,
+        )
+        pipeline.set_progress_bar_config(disable=True)
+
+        def between(_: Any, __: int, ___: int, values: dict[str, Any]) -> dict[str, Any]:
+            if check:
+                check()
+            return values
+
+        side = self.settings.resolution or self.base.resolution
+        with torch.no_grad(), self.autocast():
+            made = pipeline(
+                prompt,
+                height=side,
+                width=side,
+                num_inference_steps=self.settings.preview_steps,
+                guidance_scale=self.settings.guidance,
+                num_images_per_prompt=count,
+                generator=torch.Generator().manual_seed(seed),
+                output_type="latent" if latent else "pil",
+                callback_on_step_end=between,
+            ).images
+        return made.float().cpu() if latent else list(made)
+
+    # --- what is kept ---
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "trained": {name: parameter.detach().cpu() for name, parameter in self.trained.items()},
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "random": self.random.get_state(),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        with torch.no_grad():
+            for name, parameter in self.trained.items():
+                parameter.copy_(state["trained"][name])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        self.random.set_state(state["random"])
+
+    def save(self, folder: Path) -> None:
+        """The adapter as diffusers' `load_lora_weights` reads it, or with `full` the whole pipeline."""
+        if self.settings.method == "full":
+            unet = copy.deepcopy(self.unet).to(self.base.dtype)
+            text = self.text.to(self.base.dtype)
+            components = self.base.pipeline.components | {"unet": unet, "text_encoder": text}
+            StableDiffusionPipeline(**components, requires_safety_checker=False).save_pretrained(
+                folder / "pipeline"
+            )
+            return
+        layers: dict[str, Any] = {}
+        for name, config in self.configs.items():
+            network = self.unet if name == "unet" else self.text
+            layers[f"{name}_lora_layers"] = {
+                key: value.detach().to(self.base.dtype).cpu().contiguous()
+                for key, value in get_peft_model_state_dict(network).items()
+            }
+            # Sets in an order of their own, so that the same weights make the same file.
+            layers[f"{name}_lora_adapter_metadata"] = {
+                key: sorted(value) if isinstance(value, set) else value
+                for key, value in config.to_dict().items()
+            }
+        StableDiffusionPipeline.save_lora_weights(folder, weight_name=WEIGHTS, **layers)
+
+
+def key_of(*parts: Any) -> str:
+    """What work already done must have in common with work that goes on from it."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=asdict).encode()).hexdigest()[:16]
+
+
+def prior_latents(learner: Learner, subject: str, scratch: Path) -> torch.Tensor | None:
+    """What the base itself makes of the subject's class, made once per base and class; None: not wanted."""
+    settings = learner.settings
+    if not (settings.prior_weight and settings.prior_images and settings.prior_batch):
+        return None
+    side = settings.resolution or learner.base.resolution
+    named = key_of(
+        learner.base.id, subject, settings.prior_images, side, settings.preview_steps, settings.guidance
+    )
+    path = scratch / f"prior-{named}.pt"
+    if path.exists():
+        return torch.load(path, weights_only=True)
+    seed, made = int(named[:8], 16), []  # the class's own: whoever comes first makes the same
+    for start in range(0, settings.prior_images, 8):
+        count = min(8, settings.prior_images - start)
+        made.append(learner.generate(f"a photo of a {subject}", seed + start, count, latent=True))
+    latents = torch.cat(made)
+    scratch.mkdir(parents=True, exist_ok=True)
+    torch.save(latents, path)
+    return latents
+
+
+def saved(pictures: Sequence[Image.Image], folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, picture in enumerate(pictures):
+        picture.save(folder / f"{number}.png")

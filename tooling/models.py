@@ -1,0 +1,56 @@
+"""Models made on this machine, once, and found again by what they were made of.
+
+python3.11 -m tooling.models     # make the base of `personalization`, print its folder
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from tooling import envs
+
+IMAGE = envs.ROOT / "containers" / "personalization_finetune"
+PICTURES = envs.ROOT / "scenarios" / "personalization"
+MADE_OF = (
+    IMAGE / "personalization_finetune" / "pretrain.py",
+    PICTURES / "pictures.py",
+    PICTURES / "requirements.txt",
+)
+
+
+def personalization_base() -> Path:
+    """The folder of a small text-to-image pipeline in diffusers' format, trained when it is not there yet.
+
+    Raises `subprocess.CalledProcessError` when that fails, leaving nothing behind.
+    """
+    key = hashlib.sha256(b"".join(path.read_bytes() for path in MADE_OF)).hexdigest()[:16]
+    folder = envs.home() / "models" / key
+    with envs.locked(envs.home() / "locks" / f"model-{key}"):
+        if folder.exists():
+            return folder
+        python = str(envs.environment("personalization"))
+        envs.say("  training the base of personalization, once: some minutes on two cores")
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        code = os.pathsep.join((str(envs.ROOT), str(IMAGE)))
+        # Threads that wait leave the cores to others.
+        settings = os.environ | {"PYTHONPATH": code, "OMP_WAIT_POLICY": "passive", "HF_HUB_OFFLINE": "1"}
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".making-") as draft:
+            corpus, made = Path(draft, "corpus"), Path(draft, "base")
+            for arguments in (
+                ["scenarios.personalization.pictures", "corpus", str(corpus)],
+                ["personalization_finetune.pretrain", "--pictures", str(corpus), "--output", str(made)],
+            ):
+                subprocess.run(
+                    [python, "-m", *arguments], cwd=envs.ROOT, env=settings, stdout=sys.stderr, check=True
+                )
+            made.rename(folder)
+    return folder
+
+
+if __name__ == "__main__":
+    print(personalization_base())
