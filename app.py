@@ -8,6 +8,7 @@ from aws_cdk import App, Validations
 from cdk_nag import AwsSolutionsChecks
 
 from settings import Settings, SettingsError, load
+from stacks.personalization import LayerMissing, PersonalizationStack
 from stacks.snowflake_training import SnowflakeTrainingStack
 
 
@@ -19,6 +20,12 @@ def build(app: App, settings: Settings) -> None:
         env_name=settings.env,
         settings=settings.snowflake_training,
     )
+    PersonalizationStack(
+        app,
+        f"groundplan-{settings.env}-personalization",
+        env_name=settings.env,
+        settings=settings.personalization,
+    )
     Validations.of(app).add_plugins(AwsSolutionsChecks(app, write_suppressions_to_cloud_formation=True))
 
 
@@ -26,9 +33,9 @@ def main() -> None:
     app = App()
     try:
         settings = load(app.node.get_all_context())
-    except SettingsError as error:
+        build(app, settings)
+    except (SettingsError, LayerMissing) as error:
         sys.exit(str(error))
-    build(app, settings)
     app.synth()
 
 

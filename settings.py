@@ -29,7 +29,7 @@ INSTANCE = r"ml\.[a-z0-9-]+\.[a-z0-9]+"
 X86 = r"t3|m5|m5d|m6i|m7i|c5|c5d|c6i|c7i|r5|r5d|r6i|r7i"
 SERVING_INSTANCE = rf"ml\.({X86}|g4dn|g5|p3)\.[a-z0-9]+"
 TRAINING_INSTANCE = rf"ml\.({X86}|g4dn|g5|g6|g6e|p3|p4d|p4de|p5)\.[a-z0-9]+"
-HUGGING_FACE = r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w.-]+)?"
+HUGGING_FACE = r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w./-]+)?"
 S3_FOLDER = r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/([\w!.()-]+/)*"
 REQUESTS_PER_JOB = 30
 """One transaction moves a job and all its requests, and DynamoDB takes 100 items in one."""
@@ -110,26 +110,46 @@ class FineTuning(Choices):
     method: Literal["lora", "full"] = Field(
         default="lora", description="lora, or full for a whole copy of the base per user"
     )
+    targets: Literal["attention", "attention+convolutions"] = Field(
+        default="attention+convolutions", description="attention or attention+convolutions"
+    )
     rank: int = Field(default=8, ge=1, le=256, description="a whole number from 1 to 256")
     alpha: float = Field(default=8, gt=0, le=1024, description="a number above 0 and at most 1024")
     train_text_encoder: bool = Field(
         default=False, description="true or false, whether the text encoder learns too"
     )
-    steps: int = Field(default=400, ge=1, le=100_000, description="a whole number from 1 to 100000")
-    batch_size: int = Field(default=1, ge=1, le=64, description="a whole number from 1 to 64")
-    learning_rate: float = Field(default=1e-4, gt=0, le=1, description="a number above 0 and at most 1")
-    resolution: int = Field(default=512, ge=8, le=2048, description="a whole number of pixels from 8 to 2048")
-    prior_weight: float = Field(
-        default=1, ge=0, le=10, description="a number from 0 (no prior preservation) to 10"
+    steps: int = Field(default=500, ge=1, le=100_000, description="a whole number from 1 to 100000")
+    batch_size: int = Field(default=4, ge=1, le=256, description="a whole number from 1 to 256")
+    learning_rate: float = Field(default=3e-4, gt=0, le=1, description="a number above 0 and at most 1")
+    warmup: float = Field(
+        default=0.05, ge=0, le=0.5, description="a number from 0 to 0.5, the share of steps to the full rate"
     )
-    prior_images: int = Field(default=50, ge=0, le=1000, description="a whole number from 0 to 1000")
+    resolution: int = Field(
+        default=0, ge=0, le=2048, description="a whole number of pixels from 0 (the base's own) to 2048"
+    )
+    variants: int = Field(
+        default=8, ge=1, le=256, description="a whole number from 1 to 256, different copies of each picture"
+    )
+    prior_weight: float = Field(
+        default=0.5, ge=0, le=10, description="a number from 0 (no prior preservation) to 10"
+    )
+    prior_images: int = Field(default=16, ge=0, le=1000, description="a whole number from 0 to 1000")
+    prior_batch: int = Field(default=1, ge=0, le=256, description="a whole number from 0 to 256")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         default="auto", description="one of auto, fp32, bf16, fp16"
     )
     previews: int = Field(default=4, ge=0, le=16, description="a whole number from 0 to 16")
-    seed: int = Field(default=42, ge=0, le=2**31 - 1, description="a whole number from 0 to 2147483647")
+    preview_steps: int = Field(default=30, ge=1, le=200, description="a whole number from 1 to 200")
+    guidance: float = Field(default=5, ge=1, le=30, description="a number from 1 to 30")
+    seed: int = Field(default=0, ge=0, le=2**31 - 1, description="a whole number from 0 to 2147483647")
     checkpoint_every: int = Field(
-        default=100, ge=0, le=100_000, description="a whole number of steps from 0 (no checkpoints) to 100000"
+        default=100,
+        ge=0,
+        le=100_000,
+        description="a whole number of steps from 0 (only when stopped) to 100000",
+    )
+    threads: int = Field(
+        default=0, ge=0, le=1024, description="a whole number from 0 (all cores of the instance) to 1024"
     )
 
     def as_hyperparameters(self) -> dict[str, str]:

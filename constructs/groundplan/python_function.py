@@ -17,26 +17,20 @@ from aws_cdk import aws_logs as logs
 from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 
-from groundplan.permissions import acknowledge, allow
+from groundplan.permissions import allow
 
-RUNTIME = lambda_.Runtime.PYTHON_3_14
 RETRIES = 10
 """How often a batch of a stream is tried, halved each time, before its records are put aside."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Package:
-    """What the functions of one architecture share.
-
-    A `layer` with compiled modules fixes `runtime` and `architecture`: it must hold those of that Python.
-    """
+    """What the functions of one architecture share: code, libraries, and where what they gave up goes."""
 
     code: lambda_.Code
     layer: lambda_.ILayerVersion | None = None
     dead_letters: sqs.IQueue | None = None
     environment: Mapping[str, str] | None = None
-    runtime: lambda_.Runtime = RUNTIME
-    architecture: lambda_.Architecture = lambda_.Architecture.ARM_64
     log_retention: logs.RetentionDays = logs.RetentionDays.ONE_MONTH
 
 
@@ -81,8 +75,8 @@ class PythonFunction(Construct):
             code=package.code,
             handler=handler,
             description=description,
-            runtime=package.runtime,
-            architecture=package.architecture,
+            runtime=lambda_.Runtime.PYTHON_3_14,
+            architecture=lambda_.Architecture.ARM_64,
             layers=[package.layer] if package.layer else None,
             environment={**(package.environment or {}), **(environment or {})},
             timeout=timeout or Duration.seconds(30),
@@ -92,11 +86,6 @@ class PythonFunction(Construct):
             dead_letter_queue=package.dead_letters,
         )
         """The function itself."""
-        if package.runtime.name != RUNTIME.name:
-            acknowledge(
-                self.function,
-                {"AwsSolutions-L1": "Its layer holds modules compiled for this Python, and for no other."},
-            )
 
     def on_changes(
         self, id: str, table: dynamodb.Table, patterns: Sequence[Mapping[str, Any]], *, batch: int = 100

@@ -89,7 +89,8 @@ class UserApi(Construct):
             authorizer_type="JWT",
             identity_source=["$request.header.Authorization"],
             jwt_configuration=apigateway.CfnAuthorizer.JWTConfigurationProperty(
-                issuer=users.pool.user_pool_provider_url, audience=[users.client.user_pool_client_id]
+                issuer=f"https://{users.pool.user_pool_provider_name}",
+                audience=[users.client.user_pool_client_id],
             ),
         )
 

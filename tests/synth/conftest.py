@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-STACK = "groundplan-{}-snowflake-training"
 
 CUT_PYTHON = """
 import socket
@@ -63,8 +62,8 @@ def synthesize(out: Path, env: Mapping[str, str], context: Mapping[str, Any] | N
     return out
 
 
-def template(assembly: Path, env: str = "dev") -> dict[str, Any]:
-    return json.loads((assembly / f"{STACK.format(env)}.template.json").read_text())
+def template(assembly: Path, architecture: str, env: str = "dev") -> dict[str, Any]:
+    return json.loads((assembly / f"groundplan-{env}-{architecture}.template.json").read_text())
 
 
 @pytest.fixture(scope="session")
@@ -76,22 +75,45 @@ def assembly(tmp_path_factory: pytest.TempPathFactory, cut_off: dict[str, str]) 
 
 
 @pytest.fixture(scope="session")
-def dev(assembly: Path) -> dict[str, Any]:
-    return template(assembly)
+def prod_assembly(tmp_path_factory: pytest.TempPathFactory, cut_off: dict[str, str]) -> Path:
+    return synthesize(tmp_path_factory.mktemp("prod") / "cdk.out", cut_off, {"env": "prod"})
 
 
 @pytest.fixture(scope="session")
-def prod(tmp_path_factory: pytest.TempPathFactory, cut_off: dict[str, str]) -> dict[str, Any]:
-    return template(synthesize(tmp_path_factory.mktemp("prod") / "cdk.out", cut_off, {"env": "prod"}), "prod")
-
-
-@pytest.fixture(scope="session")
-def vpc(tmp_path_factory: pytest.TempPathFactory, cut_off: dict[str, str]) -> dict[str, Any]:
-    """`dev` in a VPC, with a secret that is there already, and someone to page."""
-    choice = {
-        "snowflake_training.subnet_ids": "subnet-0123abcd,subnet-0123abce",
-        "snowflake_training.security_group_ids": "sg-0123abcd",
-        "snowflake_training.create_secret": "false",
-        "snowflake_training.alarm_email": "someone@example.com",
+def chosen_assembly(tmp_path_factory: pytest.TempPathFactory, cut_off: dict[str, str]) -> Path:
+    """`dev` in a VPC, with a secret and a base that are there already, and someone to page."""
+    shared = {
+        "subnet_ids": "subnet-0123abcd,subnet-0123abce",
+        "security_group_ids": "sg-0123abcd",
+        "alarm_email": "someone@example.com",
     }
-    return template(synthesize(tmp_path_factory.mktemp("vpc") / "cdk.out", cut_off, choice))
+    choice = {
+        **{
+            f"{name}.{key}": value
+            for name in ("snowflake_training", "personalization")
+            for key, value in shared.items()
+        },
+        "snowflake_training.create_secret": "false",
+        "personalization.base": "s3://bases/pictures/v1/",
+        "personalization.endpoint_name": "pictures",
+        "personalization.training_instance_type": "ml.p3.2xlarge",
+        "personalization.own_key": "true",
+        "personalization.self_sign_up": "true",
+        "personalization.hyperparameters.rank": "16",
+    }
+    return synthesize(tmp_path_factory.mktemp("chosen") / "cdk.out", cut_off, choice)
+
+
+@pytest.fixture(scope="session")
+def dev(assembly: Path) -> dict[str, Any]:
+    return template(assembly, "snowflake-training")
+
+
+@pytest.fixture(scope="session")
+def prod(prod_assembly: Path) -> dict[str, Any]:
+    return template(prod_assembly, "snowflake-training", "prod")
+
+
+@pytest.fixture(scope="session")
+def vpc(chosen_assembly: Path) -> dict[str, Any]:
+    return template(chosen_assembly, "snowflake-training")

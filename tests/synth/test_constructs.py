@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from aws_cdk import aws_iam as iam
 from constructs import Construct
 
 import groundplan
-from tests.synth.conftest import ROOT
+from tests.synth.conftest import ROOT, template
 
 PUBLIC = [getattr(groundplan, name) for name in groundplan.__all__]
 CONSTRUCTS = [item for item in PUBLIC if inspect.isclass(item) and issubclass(item, Construct)]
@@ -46,8 +47,8 @@ def test_a_construct_has_its_section_with_every_prop(construct: type):
         assert f"`{name}`" in section[1], name
 
 
-def test_a_construct_makes_at_most_eight_resources(dev: dict[str, Any], prod: dict[str, Any]):
-    ids = {
+MADE = {
+    "snowflake-training": (
         "Artifacts",
         "Models",
         "Credentials",
@@ -57,11 +58,39 @@ def test_a_construct_makes_at_most_eight_resources(dev: dict[str, Any], prod: di
         "Workflow",
         "Pager",
         "Notebook",
-    }
-    for template in (dev, prod):
-        for id in ids:
-            made = [name for name in template["Resources"] if name.startswith(id)]
-            assert len(made) <= 8, made
+    ),
+    "personalization": (
+        "Data",
+        "Users",
+        "Api",
+        "Site",
+        "SiteFiles",
+        "CleanUp",
+        "Training",
+        "Endpoint",
+        "Pager",
+        "Dispatcher",
+        "Sweeper",
+    ),
+}
+
+
+@pytest.mark.parametrize("architecture", MADE)
+def test_a_construct_makes_at_most_eight_resources(architecture: str, assembly: Path, prod_assembly: Path):
+    """What there is one of for each thing that it is told, a route or an alarm, counts once."""
+    for made in (template(assembly, architecture), template(prod_assembly, architecture, "prod")):
+        for id in MADE[architecture]:
+            others = [other for other in ("ApiFunction", "SiteFiles", *MADE[architecture]) if other != id]
+            longer = tuple(other for other in others if other.startswith(id))
+            kinds = [
+                resource["Type"]
+                for name, resource in made["Resources"].items()
+                if name.startswith(id) and not name.startswith(longer)
+            ]
+            repeated = [
+                kind for kind in kinds if kind in ("AWS::ApiGatewayV2::Route", "AWS::CloudWatch::Alarm")
+            ]
+            assert len(kinds) - len(repeated) + bool(repeated) <= 8, kinds
 
 
 def test_a_wildcard_without_a_reason_is_refused_at_synthesis():

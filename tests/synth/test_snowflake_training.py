@@ -7,7 +7,6 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,55 +15,10 @@ import pytest
 from groundplan import asl
 from tests.synth.conftest import ROOT, synthesize
 from tests.synth.machine import Run
+from tests.synth.template import Template, allowed, flat, listed, of_type, only, statements
 from tests.synth.test_workflow import SageMaker
 
-Template = dict[str, Any]
 NAME = "groundplan-dev-snowflake-training"
-
-
-def of_type(template: Template, kind: str) -> dict[str, dict[str, Any]]:
-    return {name: r for name, r in template["Resources"].items() if r["Type"] == kind}
-
-
-def only(template: Template, kind: str) -> dict[str, Any]:
-    (found,) = of_type(template, kind).values()
-    return found
-
-
-def flat(value: Any) -> str:
-    """A text with joins carried out and references as `<Name>`."""
-    match value:
-        case {"Ref": name}:
-            return f"<{name}>"
-        case {"Fn::GetAtt": [name, attribute]}:
-            return f"<{name}.{attribute}>"
-        case {"Fn::Join": [between, parts]}:
-            return between.join(map(flat, parts))
-        case {"Fn::Sub": text}:
-            return re.sub(r"\$\{(.*?)\}", r"<\1>", text)
-        case _:
-            return str(value)
-
-
-def listed(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [value]
-
-
-def statements(template: Template) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
-    """(policy's name, policy, statement) for all that a role is allowed."""
-    for name, policy in of_type(template, "AWS::IAM::Policy").items():
-        for statement in policy["Properties"]["PolicyDocument"]["Statement"]:
-            yield name, policy, statement
-
-
-def allowed(template: Template, role: str) -> dict[str, set[str]]:
-    """Resources by action, for the role whose logical id begins with `role`."""
-    found: dict[str, set[str]] = {}
-    for name, _, statement in statements(template):
-        if name.startswith(role):
-            for action in listed(statement["Action"]):
-                found.setdefault(action, set()).update(map(flat, listed(statement["Resource"])))
-    return found
 
 
 def workflow(template: Template) -> dict[str, Any]:

@@ -165,19 +165,26 @@ WRONG_LIMITS = {
 WRONG_PACE = {"rate": "0", "burst": "0", "max_attempts": "11", "stale_seconds": "0"}
 WRONG_FINE_TUNING = {
     "method": "qlora",
+    "targets": "everything",
     "rank": "0",
     "alpha": "0",
     "train_text_encoder": "a bit",
     "steps": "0",
-    "batch_size": "65",
+    "batch_size": "257",
     "learning_rate": "nan",
-    "resolution": "7",
+    "warmup": "0.6",
+    "resolution": "-1",
+    "variants": "0",
     "prior_weight": "-1",
     "prior_images": "1001",
+    "prior_batch": "-1",
     "precision": "int8",
     "previews": "17",
+    "preview_steps": "0",
+    "guidance": "0",
     "seed": "-1",
     "checkpoint_every": "-1",
+    "threads": "-1",
 }
 GROUPS = [
     (P, SnowflakeTraining, WRONG),
@@ -330,6 +337,15 @@ def test_the_container_reads_the_same_hyperparameters_with_the_same_defaults(mon
         if field.name != "coordinates":  # which are the demonstration's, not the container's
             assert field.default is not MISSING
             assert getattr(theirs, field.name) == field.default, field.name
+
+
+def test_fine_tuning_reads_the_same_hyperparameters_with_the_same_defaults(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.syspath_prepend(str(ROOT / "containers" / "personalization_finetune"))
+    from personalization_finetune import settings as container  # pyright: ignore
+
+    ours = FineTuning().as_hyperparameters()
+    assert {field.name for field in fields(container.Settings)} == {*ours, "base"}
+    assert container.Settings.read(ours) == container.Settings()
 
 
 def test_the_app_says_it_in_one_sentence_and_ends_with_1(tmp_path: Path):
