@@ -6,6 +6,7 @@ import base64
 import json
 import subprocess
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -62,14 +63,16 @@ Ask = Callable[..., tuple[int, Any]]
 
 @pytest.fixture(scope="module")
 def ask(deployed: SimpleNamespace) -> Ask:
+    """`ask("GET", "/api/models", token)` through the page's own origin: status and JSON."""
+    cloud = deployed.cloud
+    # Browsers find *.localhost by themselves, Python does not
+    host = urllib.parse.urlsplit(cloud.local_url(deployed.out["SiteUrl"])).netloc
+
     def ask(method: str, path: str, token: str = "", body: Any = None) -> tuple[int, Any]:
-        headers = {"content-type": "application/json"} | (
-            {"authorization": f"Bearer {token}"} if token else {}
-        )
+        headers = {"Host": host, "content-type": "application/json"}
+        headers |= {"authorization": f"Bearer {token}"} if token else {}
         data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(  # noqa: S310 - the address is the stack's own
-            deployed.out["ApiUrl"] + path, data, headers, method=method
-        )
+        request = urllib.request.Request(cloud.endpoint_url + path, data, headers, method=method)  # noqa: S310
         try:
             with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310
                 return answer.status, json.loads(answer.read() or b"null")
