@@ -754,6 +754,8 @@ def scaling_service(cloud: Cloud) -> None:
         def put(properties: dict) -> tuple:
             given = dict(properties)
             reference = given.pop("ScalingTargetId", None)
+            if "Tags" in given:  # a list in templates, a map in the API
+                given["Tags"] = {tag["Key"]: tag["Value"] for tag in given["Tags"]}
             given = cfn.coerced_like(scaling.SERVICE, shape, given)
             given |= {"ScalingTargetId": reference} if reference else {}
             try:
