@@ -13,11 +13,12 @@ from typing import Any, Protocol
 
 DEFAULTS: dict[str, Any] = {
     "fault_lose_events": 0,  # of the next SageMaker state changes: never reach the event bus
+    "fault_lose_object_events": 0,  # of the next events of S3's objects that a rule matches: reach no target
     "fault_repeat_stream_batches": 0,  # of the next batches of a DynamoDB stream: delivered, and again later
     "fault_delay_stream_batches": 0,  # of the next batches of a DynamoDB stream: held back
     "fault_stream_seconds": 2.0,  # how much later those two come
     "fault_kill_functions": 0,  # functions whose process dies as it makes a call that changes something
-    "fault_kill_at_write": 1,  # which such call it is, counted from the last that died; it is not done
+    "fault_kill_at_write": 1,  # which such call of an invocation it is; it is not done
     "fault_kill_function": "",  # only functions whose name contains this
     "fault_throttle_training_jobs": 0,  # of the next CreateTrainingJob calls
     "fault_no_capacity": 0,  # of the next training jobs: CapacityError before it starts
@@ -40,23 +41,29 @@ def value(of: Holder, name: str) -> Any:
     return of.settings.get(name, DEFAULTS[name])
 
 
-def take(of: Holder, name: str) -> bool:
-    """Whether this fault strikes now; then there is one less to come."""
+def take(of: Holder, name: str, at: str = "") -> bool:
+    """Whether this fault strikes now; then there is one less to come. `at`: where it would."""
     with _lock:
         left = value(of, name)
         if left <= 0:
             return False
         of.settings[name] = left - 1
         counts = of.settings.setdefault(INJECTED, {})
-        counts[name] = counts.get(name, 0) + 1
+        for counted in (name, f"{name} {at}") if at else (name,):
+            counts[counted] = counts.get(counted, 0) + 1
         return True
 
 
-def report(of: Holder) -> dict[str, dict[str, int]]:
-    """How many of each have struck, and how many are still to come."""
+def report(of: Holder) -> dict[str, dict[str, Any]]:
+    """How many of each have struck, where, and how many are still to come."""
     counts = of.settings.get(INJECTED, {})
+
+    def places(name: str) -> dict[str, Any]:
+        found = {key.partition(" ")[2]: count for key, count in counts.items() if key.startswith(f"{name} ")}
+        return {"at": found} if found else {}
+
     return {
-        name: {"injected": counts.get(name, 0), "left": value(of, name)}
+        name: {"injected": counts.get(name, 0), "left": value(of, name)} | places(name)
         for name, default in DEFAULTS.items()
         if default == 0 and isinstance(default, int)
     }

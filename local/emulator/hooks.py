@@ -120,15 +120,15 @@ def here() -> tuple[str, str]:
 
 
 _sessions_lock = threading.Lock()
-_sessions: dict[tuple[str, str, str], dict[str, str]] = {}
+_sessions: dict[tuple[str, ...], dict[str, str]] = {}
 
 
-def role_session(account: str, role_arn: str, session: str) -> dict[str, str]:
-    """Credentials of a session of a role, the same ones for the same role and session.
+def role_session(account: str, role_arn: str, session: str, process: str = "") -> dict[str, str]:
+    """Credentials of a session of a role, the same ones for the same role, session and process.
 
     Nobody can derive them: a container knows the names of roles that are not its own.
     """
-    key = (account, role_arn, session)
+    key = (account, role_arn, session, process)
     with _sessions_lock:
         if key not in _sessions:
             role = role_arn.rpartition("/")[2]
@@ -336,13 +336,15 @@ def absent_image_is_an_error(cloud: Cloud) -> None:
 
 @hook
 def functions_act_under_their_role(cloud: Cloud) -> None:
-    """A function started before IAM is enforced would keep root's keys: it gets its role's from the first."""
+    """A function started before IAM is enforced would keep root's keys: it gets its role's from the first.
+    As on AWS, each of its processes has its own."""
 
     def credentials(original: Callable, config: dict) -> dict[str, str]:
         account = str(config.get("FunctionArn", "")).split(":")[4:5]
         if not config.get("Role") or not account:
             return original(config)
-        return role_session(account[0], config["Role"], config.get("FunctionName", "function"))
+        name = config.get("FunctionName", "function")
+        return role_session(account[0], config["Role"], name, secrets.token_hex(8))
 
     # Two modules have the function under a name of their own.
     replace("core.lambda_runtime.execution_credentials", "config")(credentials)
@@ -978,10 +980,12 @@ def events_are_tried_again(cloud: Cloud) -> None:
     parsed = touch("core.arn.parse_arn", "value")
 
     @replace("services.eventbridge._invoke_target", "target", "event", "rule")
-    def invoke(original: Callable, target: dict, *rest: Any, **more: Any) -> None:
+    def invoke(original: Callable, target: dict, event: dict, *rest: Any, **more: Any) -> None:
+        if event.get("Source") == "aws.s3" and faults.take(cloud.platform, "fault_lose_object_events"):
+            return
         token = queue.set((target.get("DeadLetterConfig") or {}).get("Arn"))
         try:
-            original(target, *rest, **more)
+            original(target, event, *rest, **more)
         finally:
             queue.reset(token)
 
@@ -1159,64 +1163,66 @@ def streams_are_delivered_as_lambda_does(cloud: Cloud) -> None:
 
 _READS = ("Get", "Describe", "List", "Query", "Scan", "BatchGet", "TransactGet", "Head", "Receive")
 _NO_WRITES = ("logs", "monitoring", "xray", "sts", "kms")
-_CREDENTIAL = re.compile(r"Credential=([^/]+)/\d+/[^/]*/([^/]+)/")
-_writes = 0
+_CREDENTIAL = re.compile(rb"Credential=([^/]+)/\d+/[^/]*/([^/]+)/")
+_processes: dict[bytes, tuple[Any, Any]] = {}
+"""A function's worker and its process, by the access key that only this process has."""
+most_writes: dict[str, int] = {}
+"""By function, the most writes that one invocation has begun."""
+
+
+@hook
+def a_functions_writes_are_numbered(cloud: Cloud) -> None:
+    """A fault names a write by its number in its invocation, and a worker does not tell where one begins."""
+
+    @replace("services.lambda_svc.acquire_worker", "func_name", "config", "code_zip")
+    def acquire(original: Callable, *given: Any, **more: Any) -> tuple:
+        worker, reason = original(*given, **more)
+        if worker is not None:
+            worker.writes = 0
+        return worker, reason
 
 
 def dies_with(platform: Any, request: dict) -> bool:
     """Whether the function that makes this request dies with it, as `faults.py` says. `request` is the
     connection's scope; what it asks for must then not be done."""
-    global _writes
-    if faults.value(platform, "fault_kill_functions") <= 0:
+    headers = dict(request["headers"])
+    credential = _CREDENTIAL.search(headers.get(b"authorization", b""))
+    if credential is None or not _changes(request["method"], headers, credential[2].decode()):
         return False
-    headers = {name: value.decode("latin-1") for name, value in request["headers"]}
-    credential = _CREDENTIAL.search(headers.get(b"authorization", ""))
-    if credential is None or not _changes(request["method"], headers, credential[2]):
-        return False
-    session = touch("services.sts._sessions").get(credential[1]) or {}
-    name = str(session.get("Arn", "")).rpartition("/")[2]
-    if faults.value(platform, "fault_kill_function") not in name:
-        return False
-    process = _caller(name, (request.get("client") or ("", 0))[1])
+    worker, process = _caller(credential[1])
     if process is None:
         return False
-    _writes += 1
-    if _writes < faults.value(platform, "fault_kill_at_write"):
+    name, number = worker.func_name, getattr(worker, "writes", 0) + 1
+    worker.writes, most_writes[name] = number, max(number, most_writes.get(name, 0))
+    if (
+        faults.value(platform, "fault_kill_function") not in name
+        or number != faults.value(platform, "fault_kill_at_write")
+        or not faults.take(platform, "fault_kill_functions", f"{name} {number}")
+    ):
         return False
-    if not faults.take(platform, "fault_kill_functions"):
-        return False
-    _writes = 0
     process.kill()
     return True
 
 
-def _changes(method: str, headers: dict[bytes, str], service: str) -> bool:
+def _changes(method: str, headers: dict[bytes, bytes], service: str) -> bool:
     if service in _NO_WRITES:
         return False
     if target := headers.get(b"x-amz-target"):
-        return not target.rpartition(".")[2].startswith(_READS)
+        return not target.decode("latin-1").rpartition(".")[2].startswith(_READS)
     if service == "sagemaker":
         return False  # the runtime's
     return method in ("PUT", "POST", "DELETE")
 
 
-def _caller(name: str, port: int) -> Any:
-    """The process of this function that holds the other end of a connection; None where there is none."""
-    workers = [
-        worker
-        for several in list(touch("core.lambda_runtime._workers").values())
-        for worker in list(several)
-        if worker.func_name == name and worker._proc is not None
-    ]
-    inodes = set()
-    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
-        with contextlib.suppress(OSError):
-            for fields in (line.split() for line in Path(table).read_text().splitlines()[1:]):
-                if int(fields[1].rpartition(":")[2], 16) == port:
-                    inodes.add(f"socket:[{fields[9]}]")
-    for worker in workers:
-        with contextlib.suppress(OSError):
-            opened = Path(f"/proc/{worker._proc.pid}/fd").iterdir()
-            if any(str(each.readlink()) in inodes for each in opened):
-                return worker._proc
-    return None
+def _caller(key: bytes) -> tuple[Any, Any]:
+    """The worker, and its process, that has this access key; (None, None) where that is no function."""
+    if key not in _processes and key.startswith(b"ASIA"):
+        for several in list(touch("core.lambda_runtime._workers").values()):
+            for worker in list(several):
+                process = worker._proc
+                with contextlib.suppress(OSError, AttributeError):
+                    for entry in Path(f"/proc/{process.pid}/environ").read_bytes().split(b"\0"):
+                        if entry.startswith(b"AWS_ACCESS_KEY_ID="):
+                            _processes[entry.partition(b"=")[2]] = worker, process
+        _processes.setdefault(key, (None, None))
+    return _processes.get(key, (None, None))

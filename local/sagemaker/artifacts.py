@@ -222,12 +222,16 @@ class Checkpoints:
 
     def close(self) -> None:
         """Bring over what has changed since, once nothing changes any more. Raises TransferError."""
-        self._closed.set()
-        if self._thread is not None:
-            self._thread.join()
+        self.end()
         if self.error:
             raise self.error
         self._sync()
+
+    def end(self) -> None:
+        """Bring nothing over any more: who sees the job's end sees nothing come after it."""
+        self._closed.set()
+        if self._thread is not None:
+            self._thread.join()
 
     def _repeat(self) -> None:
         while not self._closed.wait(self._interval):

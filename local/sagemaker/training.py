@@ -435,6 +435,8 @@ class Job:
             _advance(self._context, self._name, None, "Downloading")
             self._download(hosts)
             checkpoints = self._checkpoints(hosts)
+            if checkpoints:
+                stack.callback(checkpoints.end)
             if self._stopped():
                 return "Stopped", "Stopped", {}
             found = metrics.Metrics(self._record["AlgorithmSpecification"].get("MetricDefinitions", []))

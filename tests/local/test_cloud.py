@@ -10,6 +10,7 @@ import signal
 import stat
 import subprocess
 import sys
+import threading
 import urllib.error
 import urllib.request
 import zipfile
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.exceptions import BotoCoreError
 
 from local.cloud import CloudError, LocalCloud
 from local.reaper import alive
@@ -156,7 +158,7 @@ def alive_process(pid: int) -> bool:
         return False
 
 
-@pytest.mark.parametrize("end", ["stop", "kill"])
+@pytest.mark.parametrize("end", ["stop", "kill", "crash"])
 def test_state_survives(own: LocalCloud, end: str) -> None:
     # given something in every kind of store
     own.start()
@@ -177,6 +179,8 @@ def test_state_survives(own: LocalCloud, end: str) -> None:
         # a crash loses what was changed in the last moment, and nothing before
         until(lambda: saved(own, "cloudformation", "CREATE_COMPLETE"), "a snapshot")
         own.kill()
+    elif end == "crash":
+        own.crash()
     else:
         own.stop()
     # when it starts again
@@ -239,6 +243,40 @@ def test_what_a_stack_made_in_the_moment_before_a_crash_is_taken_away(own: Local
     # then that group is gone, as if it had never been made, and the other is still its stack's
     groups = client(own, "sagemaker").list_model_package_groups()["ModelPackageGroupSummaryList"]
     assert [group["ModelPackageGroupName"] for group in groups] == ["knows"]
+
+
+def test_a_crash_loses_nothing_that_was_answered(own: LocalCloud) -> None:
+    # given writers who note what was answered
+    own.start()
+    key = {"AttributeName": "id", "AttributeType": "S"}
+    client(own, "dynamodb").create_table(
+        TableName="rows",
+        BillingMode="PAY_PER_REQUEST",
+        AttributeDefinitions=[key],
+        KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
+    )
+    answered: list[str] = []
+
+    def write(writer: int) -> None:
+        dynamodb = client(own, "dynamodb")
+        with contextlib.suppress(BotoCoreError):  # the server is gone
+            for number in range(100_000):
+                dynamodb.put_item(TableName="rows", Item={"id": {"S": f"{writer}-{number}"}})
+                answered.append(f"{writer}-{number}")
+
+    writers = [threading.Thread(target=write, args=(number,)) for number in range(4)]
+    for thread in writers:
+        thread.start()
+    until(lambda: len(answered) > 200, "enough rows")
+    # when the server crashes in the middle of it
+    own.crash()
+    for thread in writers:
+        thread.join()
+    # then all of it is there afterwards
+    own.start()
+    pages = client(own, "dynamodb").get_paginator("scan").paginate(TableName="rows")
+    kept = {row["id"]["S"] for page in pages for row in page["Items"]}
+    assert kept >= set(answered)
 
 
 def test_what_was_under_way_when_the_server_died_has_failed(own: LocalCloud) -> None:

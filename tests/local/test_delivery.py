@@ -56,6 +56,7 @@ def template() -> dict[str, Any]:
         "Seen": ("AWS::SQS::Queue", {}),
         "Lost": ("AWS::SQS::Queue", {}),
         "Letters": ("AWS::SQS::Queue", {}),
+        "Told": ("AWS::SQS::Queue", {}),
         "RuleLetters": ("AWS::SQS::Queue", {}),
         "Done": (
             "AWS::DynamoDB::Table",
@@ -81,14 +82,28 @@ def template() -> dict[str, Any]:
             "AWS::S3::Bucket",
             {
                 "NotificationConfiguration": {
+                    "EventBridgeConfiguration": {"EventBridgeEnabled": True},
                     "LambdaConfigurations": [
                         {
                             "Event": "s3:ObjectCreated:*",
                             "Function": get("Fails", "Arn"),
                             "Filter": {"S3Key": {"Rules": [{"Name": "suffix", "Value": "/result.json"}]}},
                         }
-                    ]
+                    ],
                 }
+            },
+        ),
+        "ObjectRule": (
+            "AWS::Events::Rule",
+            {
+                "EventPattern": {
+                    "source": ["aws.s3"],
+                    "detail": {
+                        "bucket": {"name": [ref("Bucket")]},
+                        "object": {"key": [{"prefix": "told/"}]},
+                    },
+                },
+                "Targets": [{"Id": "told", "Arn": get("Told", "Arn")}],
             },
         ),
         "Rule": (
@@ -168,7 +183,7 @@ def template() -> dict[str, Any]:
             }
             | more,
         )
-    names = ("Seen", "Lost", "Letters", "RuleLetters", "Done", "Bucket", "Fails", "Steps", *tables)
+    names = ("Seen", "Lost", "Told", "Letters", "RuleLetters", "Done", "Bucket", "Fails", "Steps", *tables)
     return {
         "Resources": {name: {"Type": kind, "Properties": props} for name, (kind, props) in resources.items()},
         "Outputs": {name: {"Value": ref(name)} for name in names},
@@ -380,10 +395,33 @@ def test_a_function_dies_before_the_write_that_is_named(
 
     assert call()["FunctionError"]
     assert done() == [f"{run}-{number}" for number in range(write - 1)]
-    assert struck("fault_kill_functions") == 1
+    at = cloud.status()["faults"]["fault_kill_functions"]["at"]
+    assert [(where.rpartition(" ")[2], count) for where, count in at.items()] == [(str(write), 1)]
     # and the next invocation is none the worse
     assert json.load(call()["Payload"]) == "done"
     assert len(done()) == 3
+
+
+def test_writes_are_counted_within_one_invocation(
+    stack: Stack, cloud: LocalCloud, struck: Callable[[str], int]
+) -> None:
+    cloud.configure(fault_kill_functions=1, fault_kill_at_write=4, fault_kill_function="Steps")
+    for run in (uuid.uuid4().hex[:6] for _ in range(3)):
+        payload = json.dumps({"run": run}).encode()
+        answer = stack.client("lambda").invoke(FunctionName=stack.of["Steps"], Payload=payload)
+        assert json.load(answer["Payload"]) == "done"
+    assert struck("fault_kill_functions") == 0
+    assert cloud.status()["function_writes"][stack.of["Steps"]] == 3
+
+
+def test_events_of_objects_get_lost(stack: Stack, cloud: LocalCloud, struck: Callable[[str], int]) -> None:
+    cloud.configure(fault_lose_object_events=2)
+    for key in ("told/1", "other", "told/2"):
+        stack.client("s3").put_object(Bucket=stack.of["Bucket"], Key=key, Body=b"")
+    until(lambda: struck("fault_lose_object_events") == 2, "the loss")
+    stack.client("s3").put_object(Bucket=stack.of["Bucket"], Key="told/3", Body=b"")
+    (event,) = stack.gather("Told", lambda found: found)
+    assert event["detail"]["object"]["key"] == "told/3"
 
 
 def test_what_is_no_fault_is_refused(cloud: LocalCloud) -> None:

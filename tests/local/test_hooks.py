@@ -77,6 +77,7 @@ HOOKS = [
     "events_are_tried_again",
     "streams_outlive_the_server",
     "streams_are_delivered_as_lambda_does",
+    "a_functions_writes_are_numbered",
 ]
 INSTALL = """
 import importlib, sys
