@@ -44,6 +44,7 @@ from stacks.shared import key_of, network_of, retention
 
 ROOT = Path(__file__).resolve().parent.parent
 NAME = "personalization"
+FINETUNE, SERVE = (ROOT / "containers" / f"{NAME}_{part}" for part in ("finetune", "serve"))
 METRICS = "Groundplan"
 LOCAL_STORAGE = re.compile(r"ml\.(g4dn|g5|g6|g6e|p4d|p4de|p5|m5d|c5d|r5d)\.")
 """Instances with disks of their own, which encrypt by themselves: SageMaker refuses a key for them."""
@@ -135,7 +136,7 @@ class PersonalizationStack(Stack):
         )
 
         # What SageMaker runs
-        finetune, serve = (self._image(name) for name in ("Finetune", "Serve"))
+        finetune, serve = self._image("Finetune", FINETUNE), self._image("Serve", SERVE)
         clean_up = CleanUp(
             self,
             "CleanUp",
@@ -265,13 +266,8 @@ class PersonalizationStack(Stack):
 
     # What SageMaker runs
 
-    def _image(self, id: str) -> assets.DockerImageAsset:
-        return assets.DockerImageAsset(
-            self,
-            id,
-            directory=str(ROOT / "containers" / f"{NAME}_{id.lower()}"),
-            platform=assets.Platform.LINUX_AMD64,
-        )
+    def _image(self, id: str, folder: Path) -> assets.DockerImageAsset:
+        return assets.DockerImageAsset(self, id, directory=str(folder), platform=assets.Platform.LINUX_AMD64)
 
     def _training_role(self, image: assets.DockerImageAsset) -> SageMakerRole:
         role = SageMakerRole(
