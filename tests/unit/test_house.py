@@ -25,6 +25,9 @@ MAY_IMPORT = {
         "local",
         "snowflake_xgboost",
         "personalization_serve",
+        # for the project's own stack with other containers
+        "app",
+        "stacks",
     },
     "demo": {"demo", "local", "scenarios", "tooling", "settings"},
 }

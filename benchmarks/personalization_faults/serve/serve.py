@@ -1,4 +1,4 @@
-"""A multi-model server that loads nothing and answers nothing but /ping: the endpoint is not what is measured."""
+"""A multi-model server that answers nothing but /ping: the endpoint is not what is measured."""
 
 import os
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer

@@ -1,0 +1,181 @@
+"""The people: each makes models as the page does, with a token, over HTTP, and remembers what was said."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+import urllib3
+from PIL import Image
+
+PICTURES = 4
+PASSWORD = "Groundplan-1234"  # noqa: S105 - of accounts that live as long as this run
+PATIENCE_SECONDS = 180
+"""How long a person tries again what the service cannot do now."""
+FAILED_PICTURE = b"bad"
+"""Behind a picture's end, where no decoder looks: tells the stand-in of the training to fail."""
+
+
+@dataclass
+class Person:
+    name: str
+    user: str
+    token: str
+
+
+@dataclass
+class Wish:
+    """One model that a person asks for, and what has become of it as seen from outside."""
+
+    number: int
+    person: Person
+    bad: bool
+    """Its first picture makes its training fail."""
+    twice: bool
+    """Its start is sent twice at once."""
+    delete_at: str
+    """"", or the status at which it is deleted."""
+    pictures: list[bytes] = field(default_factory=list)
+    model: str = ""
+    started: bool = False
+    deleted: bool = False
+
+    @property
+    def adapter(self) -> bytes:
+        """The weights that training on these pictures makes, and on no others."""
+        return hashlib.sha256(b"".join(self.pictures)).digest()
+
+
+class Gone(Exception):
+    """404: nothing of the caller's is there."""
+
+
+class Api:
+    """The deployed HTTP API, as somebody meets it who tries again what may be tried again."""
+
+    def __init__(self, url: str, endpoint: str):
+        """`endpoint`: where the cloud answers. Browsers find `*.localhost` there, Python does not."""
+        self._host, self._endpoint = urlsplit(url).netloc, endpoint
+        self.answers = Counter[str]()
+        self._pool = urllib3.PoolManager(maxsize=64, retries=False, timeout=urllib3.Timeout(60))
+        self._lock = threading.Lock()
+
+    def ask(self, person: Person, method: str, path: str, body: Any = None) -> dict[str, Any]:
+        """The answer's JSON. Raises `Gone`, and `RuntimeError` for any other refusal."""
+        headers = {"host": self._host, "authorization": f"Bearer {person.token}"}
+        status, found = self._send(method, self._endpoint + path, headers=headers, json=body)
+        if status == 404:
+            raise Gone
+        if status >= 400:
+            raise RuntimeError(f"{method} {path}: {status} {found.decode(errors='replace')[:500]}")
+        return json.loads(found)
+
+    def upload(self, form: dict[str, Any], picture: bytes) -> bool:
+        """Put a picture; False when the form is not accepted (any more)."""
+        fields = form["fields"] | {"file": ("picture", picture, form["fields"]["Content-Type"])}
+        return self._send("POST", form["url"], fields=fields)[0] < 300
+
+    def _send(self, method: str, url: str, **options: Any) -> tuple[int, bytes]:
+        until = time.monotonic() + PATIENCE_SECONDS
+        while True:
+            wait, told = 0.5, "no answer"
+            try:
+                answer = self._pool.request(method, url, **options)
+                told, done = str(answer.status), answer.status < 500 and answer.status != 429
+                if done or time.monotonic() > until:
+                    return answer.status, answer.data
+                wait = float(answer.headers.get("Retry-After", wait))
+            except urllib3.exceptions.HTTPError:
+                if time.monotonic() > until:
+                    raise
+            finally:
+                with self._lock:
+                    self.answers[told] += 1
+            time.sleep(wait)
+
+
+def sign_in(cognito: Any, pool: str, client: str, count: int) -> list[Person]:
+    """People with accounts, signed in."""
+    people = []
+    for number in range(count):
+        name = f"person-{number:03}@example.org"
+        cognito.admin_create_user(UserPoolId=pool, Username=name, MessageAction="SUPPRESS")
+        cognito.admin_set_user_password(UserPoolId=pool, Username=name, Password=PASSWORD, Permanent=True)
+        found = cognito.initiate_auth(
+            ClientId=client,
+            AuthFlow="USER_PASSWORD_AUTH",
+            AuthParameters={"USERNAME": name, "PASSWORD": PASSWORD},
+        )
+        about = cognito.admin_get_user(UserPoolId=pool, Username=name)
+        user = next(each["Value"] for each in about["UserAttributes"] if each["Name"] == "sub")
+        people.append(Person(name, user, found["AuthenticationResult"]["IdToken"]))
+    return people
+
+
+def wishes(people: list[Person], count: int, chance: random.Random) -> list[Wish]:
+    """What they will ask for, in turn: of fifty, three with a bad picture, two that are started twice at
+    once, and two that are deleted before they are done."""
+    found = []
+    for number in range(count):
+        kind = number % 50
+        found.append(
+            Wish(
+                number=number,
+                person=people[number % len(people)],
+                bad=kind in (7, 23, 41),
+                twice=kind in (3, 31),
+                delete_at={11: "QUEUED", 37: "TRAINING"}.get(kind, ""),
+                pictures=[picture(chance) for _ in range(PICTURES)],
+            )
+        )
+        if found[-1].bad:
+            found[-1].pictures[0] += FAILED_PICTURE
+    return found
+
+
+def picture(chance: random.Random) -> bytes:
+    """A small JPEG that no other is like."""
+    content = io.BytesIO()
+    Image.frombytes("RGB", (4, 4), chance.randbytes(48)).resize((64, 64)).save(content, "JPEG")
+    return content.getvalue()
+
+
+def fulfil(api: Api, wish: Wish) -> None:
+    """Create the model, upload its pictures, start it; perhaps delete it again."""
+    images = [{"type": "image/jpeg", "bytes": len(each)} for each in wish.pictures]
+    body = {"name": f"Wish {wish.number}", "subject": "cat", "images": images}
+    while True:
+        made = api.ask(wish.person, "POST", "/api/models", body)
+        # A form is signed by the function that made it, and ends with that function's session
+        if all(map(api.upload, made["uploads"], wish.pictures)):
+            break
+    wish.model = made["model"]
+    path = f"/api/models/{wish.model}/start"
+    with ThreadPoolExecutor(2) as both:
+        list(both.map(lambda _: api.ask(wish.person, "POST", path), range(1 + wish.twice)))
+    wish.started = True
+    if wish.delete_at == "QUEUED":
+        delete(api, wish)
+
+
+def delete(api: Api, wish: Wish) -> None:
+    with contextlib.suppress(Gone):  # by an earlier try, whose answer was lost
+        api.ask(wish.person, "DELETE", f"/api/models/{wish.model}")
+    wish.deleted = True
+
+
+def shown(api: Api, people: list[Person]) -> Iterator[dict[str, Any]]:
+    """Every model, as its owner is shown it."""
+    for person in people:
+        yield from api.ask(person, "GET", "/api/models")["models"]
