@@ -221,7 +221,7 @@ class Page:
     def origin(self) -> str:
         return f"http://{self.host}"
 
-    def send(self, path: str, method: str = "GET", body: bytes | None = None, **headers: str) -> Reply:
+    def send(self, path: str, method: str = "GET", body: bytes | None = None, /, **headers: str) -> Reply:
         """A request to the distribution, as the browser that resolves `*.localhost` to the loopback."""
         return send(f"{self.cloud.endpoint_url}{path}", method, body, {"Host": self.host} | headers)
 
@@ -241,7 +241,7 @@ def send(url: str, method: str, body: bytes | None, headers: dict[str, str]) -> 
 
 
 class NoRedirects(urllib.request.HTTPRedirectHandler):
-    def redirect_request(self, *_: Any) -> None:
+    def redirect_request(self, *_: Any, **__: Any) -> None:
         return None
 
 
