@@ -66,7 +66,7 @@ AT_ONCE = 6
 """People who are being served at the same moment."""
 SWEEP_SECONDS = 5.0
 """Between two runs of the sweeper, beside those of its rule, whose shortest interval is a minute."""
-LOOK_SECONDS = 3.0
+LOOK_SECONDS = 4.0
 STANDSTILL_SECONDS = 240
 """Without any change for so long, what is open is lost."""
 ENDS = ("READY", "FAILED", "DELETED")
@@ -240,7 +240,7 @@ class Run:
         self._ended.wait(LOOK_SECONDS)
 
     def _delete_in_training(self) -> None:
-        if self._ended.wait(LOOK_SECONDS / 4):
+        if self._ended.wait(LOOK_SECONDS / 8):
             return
         for wish in self._wishes:
             if wish.started and not wish.deleted and wish.delete_at == "TRAINING":

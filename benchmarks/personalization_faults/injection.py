@@ -12,7 +12,7 @@ from typing import Any
 
 from local.cloud import LocalCloud
 
-LOOK_SECONDS = 0.25
+LOOK_SECONDS = 0.5
 KILL_SECONDS = 6.0
 """A kill that has not struck by then gives its place to another, and comes again later."""
 LAST_WRITE = 8
@@ -101,8 +101,7 @@ class Injection:
     def kills(self) -> dict[str, dict[str, int]]:
         """By handler: before which of an invocation's writes it was killed, and how often."""
         found: dict[str, dict[str, int]] = {}
-        for place, count in sorted(self._struck().items()):
-            handler, number = place
+        for (handler, number), count in sorted(self._struck(self._cloud.status()).items()):
             found.setdefault(handler, {})[str(number)] = count
         return found
 
@@ -110,10 +109,10 @@ class Injection:
         """By handler: the most writes of one invocation that were seen."""
         return dict(sorted(self._writes.items()))
 
-    def _struck(self) -> Counter[tuple[str, int]]:
+    def _struck(self, status: dict[str, Any]) -> Counter[tuple[str, int]]:
         handlers = {name: handler for handler, name in self._functions.items()}
         found: Counter[tuple[str, int]] = Counter()
-        for place, count in self._cloud.status()["faults"][KILL].get("at", {}).items():
+        for place, count in status["faults"][KILL].get("at", {}).items():
             name, _, number = place.rpartition(" ")
             found[handlers[name], int(number)] += count
         return found
@@ -136,7 +135,7 @@ class Injection:
             left = status["faults"][kind.setting]["left"]
             more[kind.setting] = more.get(kind.setting, left) + count
         if progress < UNTIL:
-            more |= self._next_kill(status["faults"][KILL]["left"])
+            more |= self._next_kill(status)
         if more:
             self._cloud.configure(**more)
         if self._crashes and progress >= self._crashes[0]:
@@ -144,14 +143,15 @@ class Injection:
             self._crash()
             self.crashes += 1
 
-    def _next_kill(self, left: int) -> dict[str, Any]:
+    def _next_kill(self, status: dict[str, Any]) -> dict[str, Any]:
         """Of the writes that were seen, the next before which nobody has died yet."""
+        left = status["faults"][KILL]["left"]
         waited = time.monotonic() - self._armed_at
         if self._armed and left and waited < KILL_SECONDS:
             return {}
         if self._armed and left:
             self._late.append(self._armed)
-        struck = self._struck()
+        struck = self._struck(status)
         places = [
             (handler, number)
             for handler, most in self._writes.items()
