@@ -23,7 +23,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from types import MappingProxyType
+from types import MappingProxyType, SimpleNamespace
 from typing import Any, Protocol
 from urllib.parse import parse_qs, unquote
 
@@ -908,6 +908,32 @@ def functions_fail_by_their_own_exception(cloud: Cloud) -> None:
                     body["errorType"] = found[1]
                     break
         return result
+
+
+@hook
+def layers_are_unpacked_once(cloud: Cloud) -> None:
+    """Each process of a function unpacks its layers anew: a second of work and a folder of its own, of
+    megabytes, which a start of the cloud then has to remove."""
+    archives, lock = touch("core.lambda_runtime.zipfile"), threading.Lock()
+
+    class Archive(archives.ZipFile):
+        def extractall(self, path: Any = None, *rest: Any, **more: Any) -> None:
+            target = Path(str(path))
+            if not re.fullmatch(r"layer_\d+", target.name):
+                return super().extractall(path, *rest, **more)
+            digest = hashlib.sha256(Path(str(self.filename)).read_bytes()).hexdigest()
+            shared = target.parents[1] / f"layer-{digest}"
+            with lock:
+                if not shared.exists():
+                    draft = shared.with_suffix(".draft")
+                    super().extractall(draft, *rest, **more)
+                    draft.rename(shared)
+            # As on AWS, nobody writes there.
+            target.rmdir()
+            target.symlink_to(shared, target_is_directory=True)
+
+    shim = SimpleNamespace(**{**vars(archives), "ZipFile": Archive})
+    importlib.import_module("ministack.core.lambda_runtime").zipfile = shim  # type: ignore[attr-defined]
 
 
 @hook

@@ -9,6 +9,7 @@ import subprocess
 import time
 import zipfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,7 @@ HOOKS = [
     "viewers_use_https",
     "distributions_reach_apis",
     "functions_fail_by_their_own_exception",
+    "layers_are_unpacked_once",
     "functions_keep_what_their_template_says",
     "failed_events_reach_the_dead_letter_queue_as_they_came",
     "events_are_tried_again",
@@ -127,6 +129,7 @@ def test_every_hook_finds_its_place_in_the_pinned_ministack(in_the_clouds_enviro
         ("viewers_use_https", "services.cloudfront._check_viewer_protocol_policy"),
         ("distributions_reach_apis", "services.cloudfront._fetch_from_origin"),
         ("functions_fail_by_their_own_exception", "services.lambda_svc._execute_function_warm"),
+        ("layers_are_unpacked_once", "core.lambda_runtime.zipfile"),
         ("functions_keep_what_their_template_says", "services.lambda_svc._functions"),
         (
             "failed_events_reach_the_dead_letter_queue_as_they_came",
@@ -135,6 +138,7 @@ def test_every_hook_finds_its_place_in_the_pinned_ministack(in_the_clouds_enviro
         ("events_are_tried_again", "services.eventbridge._dispatch_to_lambda"),
         ("streams_outlive_the_server", "services.dynamodb._stream_records"),
         ("streams_are_delivered_as_lambda_does", "services.lambda_svc._poll_dynamodb_streams"),
+        ("a_functions_writes_are_numbered", "services.lambda_svc.acquire_worker"),
     ],
 )
 def test_a_hook_whose_place_moved_is_named(
@@ -827,6 +831,40 @@ def function(aws: Callable) -> str:
 def test_a_function_has_its_roles_session_even_before_iam_is_enforced(aws: Callable, function: str) -> None:
     answer = json.load(aws("lambda").invoke(FunctionName=function, Payload=b"{}")["Payload"])
     assert ":assumed-role/hooks-" in answer
+
+
+def test_processes_of_a_function_share_one_unpacked_layer(aws: Callable) -> None:
+    # given a function with a layer, of which two run at once
+    def archive(name: str, text: str) -> bytes:
+        content = io.BytesIO()
+        with zipfile.ZipFile(content, "w") as file:
+            file.writestr(name, text)
+        return content.getvalue()
+
+    layer = aws("lambda").publish_layer_version(
+        LayerName=next(names), Content={"ZipFile": archive("python/shared.py", "")}
+    )
+    code = "import os, shared, time\ndef handler(event, context):\n    time.sleep(1)\n"
+    code += "    return [os.getpid(), os.path.realpath(shared.__file__)]\n"
+    name = next(names)
+    aws("lambda").create_function(
+        FunctionName=name,
+        Runtime="python3.11",
+        Handler="index.handler",
+        Role=role(aws, "lambda.amazonaws.com"),
+        Code={"ZipFile": archive("index.py", code)},
+        Layers=[layer["LayerVersionArn"]],
+        Timeout=30,
+    )
+
+    def call(_: int) -> list:
+        return json.load(aws("lambda").invoke(FunctionName=name, Payload=b"{}")["Payload"])
+
+    # then both find the same files
+    with ThreadPoolExecutor(2) as calls:
+        (one, first), (other, second) = calls.map(call, range(2))
+    assert one != other
+    assert first == second
 
 
 def test_a_function_fails_by_its_own_exception(aws: Callable, function: str) -> None:
