@@ -18,7 +18,7 @@ IMAGE = envs.ROOT / "containers" / "personalization_finetune"
 PICTURES = envs.ROOT / "scenarios" / "personalization"
 MADE_OF = (
     IMAGE / "personalization_finetune" / "pretrain.py",
-    PICTURES / "pictures.py",
+    PICTURES / "corpus.py",
     PICTURES / "requirements.txt",
 )
 
@@ -42,7 +42,7 @@ def personalization_base() -> Path:
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".making-") as draft:
             corpus, made = Path(draft, "corpus"), Path(draft, "base")
             for arguments in (
-                ["scenarios.personalization.pictures", "corpus", str(corpus)],
+                ["scenarios.personalization.corpus", str(corpus)],
                 ["personalization_finetune.pretrain", "--pictures", str(corpus), "--output", str(made)],
             ):
                 subprocess.run(

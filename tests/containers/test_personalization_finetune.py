@@ -401,3 +401,36 @@ def test_a_job_without_a_base_says_so(python, tmp_path):
     made = Job(python, tmp_path / "job", tmp_path).prepare([task("x", *GOOD)], PICTURES)
     assert made.run() == [1]
     assert made.failure().startswith("there is no base: the channel base has no model_index.json")
+
+
+OWN = """
+import sys
+from pathlib import Path
+import torch
+from personalization_finetune.pretrain import Plan, pretrain
+torch.set_num_threads(1)
+plan = Plan(autoencoder_steps=21, steps=21, batch=2, autoencoder_batch=2, channels=(16, 32, 32))
+for name in sys.argv[2:]:
+    pretrain(Path(sys.argv[1]), Path(sys.argv[1], name), 0, plan)
+"""
+
+
+def test_a_base_of_ones_own_comes_out_the_same_and_can_be_personalized(python, tmp_path):
+    """GIVEN pictures with captions, WHEN a base is trained on them twice, THEN the weights are the same, and
+    a job accepts it."""
+    for number in range(2):
+        (tmp_path / f"{number}.png").write_bytes(picture(100 * number, side=64))
+    (tmp_path / "captions.json").write_text(json.dumps({"0.png": "a wall", "1.png": "the moon"}))
+    subprocess.run(
+        [str(python), "-c", OWN, str(tmp_path), "one", "two"], check=True, env=environment(), cwd=tmp_path
+    )
+    weights = [
+        (tmp_path / name / part / "diffusion_pytorch_model.safetensors").read_bytes()
+        for part in ("unet", "vae")
+        for name in ("one", "two")
+    ]
+    assert weights[0] == weights[1]
+    assert weights[2] == weights[3]
+    made = Job(python, tmp_path / "job", tmp_path / "one").prepare([task("x", *GOOD)], PICTURES)
+    assert made.run() == [0], made.log()[-3000:]
+    verified(made, "x")

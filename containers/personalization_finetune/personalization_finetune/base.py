@@ -8,6 +8,8 @@ from pathlib import Path
 
 import torch
 from diffusers import StableDiffusionPipeline
+from diffusers.utils import logging as diffusers_logging
+from transformers.utils import logging as transformers_logging
 
 from .failure import Failure
 from .settings import Settings
@@ -38,6 +40,9 @@ def identity(folder: Path) -> str:
 
 def load(settings: Settings, channel: Path) -> Base:
     """From the channel `base`, else from the Hugging Face Hub. Raises `Failure` when there is neither."""
+    for logging in (diffusers_logging, transformers_logging):  # the log is the job's own
+        logging.set_verbosity_error()
+        logging.disable_progress_bar()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if settings.threads:
         torch.set_num_threads(settings.threads)

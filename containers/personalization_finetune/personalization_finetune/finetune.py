@@ -135,6 +135,8 @@ def _learn(
     steps: int,
 ) -> dict[str, Any]:
     progress.tell("training", 0, None)
+    if base.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
     seed = (settings.seed * 1_000_003 + task.seed) % 2**63
     learner = Learner(base, settings, seed)
     side = settings.resolution or base.resolution

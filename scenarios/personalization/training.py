@@ -1,0 +1,16 @@
+"""How the demonstration's models are learned, on the small base: settings for minutes of one core."""
+
+HYPERPARAMETERS = {
+    "steps": "300",
+    "batch_size": "8",
+    "learning_rate": "0.004",
+    "rank": "8",
+    "alpha": "8",
+    "variants": "1",
+    "prior_batch": "2",
+    "previews": "4",
+    "preview_steps": "25",
+    "guidance": "4",
+    "threads": "1",
+}
+"""For `containers/personalization_finetune`. The defaults there are for Stable Diffusion on a GPU."""

@@ -1,0 +1,13 @@
+"""The pictures of the demonstration: the base must not know what its users bring."""
+
+from __future__ import annotations
+
+from scenarios.personalization import corpus, pictures
+
+
+def test_the_base_has_seen_none_of_the_users_subjects():
+    brought = {path for _, path, _ in (pictures.SUBJECTS | pictures.SPARE).values()}
+    assert len(brought) == 4
+    assert not brought & set(corpus.CORPUS)
+    shown = {what.split()[-1] for what in corpus.CORPUS.values()}
+    assert not shown & {subject for subject, *_ in (pictures.SUBJECTS | pictures.SPARE).values()}
