@@ -24,6 +24,7 @@ MAY_IMPORT = {
         "scenarios",
         "local",
         "snowflake_xgboost",
+        "personalization_finetune",
         "personalization_serve",
         # for the project's own stack with other containers
         "app",
@@ -32,9 +33,8 @@ MAY_IMPORT = {
     "demo": {"demo", "local", "scenarios", "tooling", "settings"},
 }
 # `import constructs` is the PyPI package: the room of that name holds `groundplan`.
-ROOMS = {*MAY_IMPORT, "groundplan", "settings", "app", "snowflake_xgboost", "personalization_serve"} - {
-    "constructs"
-}
+CONTAINERS = {"snowflake_xgboost", "personalization_finetune", "personalization_serve"}
+ROOMS = {*MAY_IMPORT, "groundplan", "settings", "app", *CONTAINERS} - {"constructs"}
 
 
 def tracked(*patterns: str) -> list[Path]:
