@@ -41,7 +41,7 @@ class Bench:
 
     def __init__(self, cloud: LocalCloud, container: Path = CONTAINER):
         self.cloud, self.container = cloud, container
-        self.name = container.name.replace("_", "-")
+        self.name = unique(container.name.replace("_", "-"))  # several share a cloud
         self.sagemaker = self.client("sagemaker")
         self.runtime = self.client("sagemaker-runtime")
         self.image = self._push()

@@ -201,7 +201,7 @@ def test_an_endpoint_that_cannot_start_has_failed_and_says_why(bench: Bench, set
         r"Failed to extract model data.*outside": {
             "ModelDataUrl": bench.put("out/model.tar.gz", _escaping())
         },
-        "cannot be pulled.*not found": {"Image": f"{registry}/hosting-container:nowhere"},
+        "cannot be pulled.*not found": {"Image": f"{registry}/{bench.name}:nowhere"},
         "did not pass the ping health check.*exit code 3": {"Environment": {"EXIT": "3"}},
         "did not pass the ping health check.*did not answer in 1 s": {"Environment": {"PING": "503"}},
     }
