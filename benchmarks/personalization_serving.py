@@ -1,6 +1,6 @@
 """Cold loads, switches and memory: three ways to put every user's model behind one endpoint, side by side.
 
-    python -m benchmarks.personalization_serving [--users 4] [--rounds 3] [--base FOLDER]
+    python -m benchmarks.personalization_serving [--users 4] [--rounds 3] [--base FOLDER] [--json FILE]
 
 Each on the real Triton, each through SageMaker's multi-model API:
 
@@ -316,9 +316,14 @@ def main() -> int:
     parser.add_argument("--users", type=int, default=4, help="models loaded (4)")
     parser.add_argument("--rounds", type=int, default=3, help="times that each is loaded (3)")
     parser.add_argument("--base", default="", help="a pipeline's folder; without, one of random weights")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there as well")
     options = parser.parse_args()
     found = measure(max(2, options.users), max(1, options.rounds), options.base, envs.say)
+    found["metrics"] = {name: found[name] for name in ("cold_load_ratio", "warm_switch_ms")}
     print(json.dumps(found, indent=1))
+    if options.json:
+        options.json.parent.mkdir(parents=True, exist_ok=True)
+        options.json.write_text(json.dumps(found, indent=1) + "\n")
     return 0
 
 

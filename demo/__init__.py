@@ -36,5 +36,13 @@ ARCHITECTURES = {
             scenario="scenarios.snowflake_training",
             needs=("benchmarks",),
         ),
+        Architecture(
+            name="personalization",
+            title="A model for every user",
+            sentence="People upload pictures; their fine-tunes are packed into training jobs, and thousands "
+            "of adapters share one multi-model endpoint on Triton, where one base is resident.",
+            scenario="scenarios.personalization.steps",
+            needs=("personalization",),
+        ),
     )
 }

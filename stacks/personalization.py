@@ -163,6 +163,9 @@ class PersonalizationStack(Stack):
                 "GROUNDPLAN_BASE": settings.base,
                 "GROUNDPLAN_MEMORY": str(settings.serving_memory_mb * 2**20),
                 "GROUNDPLAN_PROMPT": str(settings.limits.prompt_chars),
+                # As the first pictures in the job are made
+                "GROUNDPLAN_GUIDANCE": f"{settings.hyperparameters.guidance:g}",
+                "GROUNDPLAN_STEPS": str(settings.hyperparameters.preview_steps),
             },
             log_retention=self.keep_logs,
         )

@@ -215,6 +215,6 @@ def test_a_step_that_fails_is_marked_so():
 def test_an_architecture_is_named_alike_in_every_room():
     for name, architecture in ARCHITECTURES.items():
         assert architecture.name == name
-        assert architecture.scenario == f"scenarios.{name}"
+        assert architecture.scenario.removesuffix(".steps") == f"scenarios.{name}"
         assert architecture.stack("dev") == f"groundplan-dev-{name.replace('_', '-')}"
         assert architecture.sentence.endswith(".")
