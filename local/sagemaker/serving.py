@@ -238,9 +238,14 @@ class Server:
         """One invocation, of the model `target` where there are many. Raises OSError (TimeoutError too) or
         HTTPException where no answer comes, and ApiError for a model that cannot be had."""
         timeout = setting(self._context.platform, "invocation_timeout")
-        if self.models is not None and target is not None:
-            return self.models.invoke(target, headers, body, timeout)
-        return self._http("POST", "/invocations", headers, body, timeout)
+        try:
+            if self.models is not None and target is not None:
+                return self.models.invoke(target, headers, body, timeout)
+            return self._http("POST", "/invocations", headers, body, timeout)
+        except (ConnectionError, http.client.HTTPException):
+            if self._instance is not None:  # it may be ending: who asks next is to find it ended
+                self._instance.wait(1)
+            raise
 
     def _http(self, method: str, path: str, headers: Mapping[str, str], body: bytes, timeout: float) -> Reply:
         if self._instance is None:
