@@ -31,7 +31,7 @@ RATES = {"lora": (2e-3, 4e-3, 8e-3, 1.2e-2), "full": (5e-4, 1e-3, 2e-3)}
 """What the learning rate of each way is chosen from, on the spare subject."""
 
 LEVELS, REPEATS = 64, 1
-"""Amounts of noise at which the held-out loss is taken, evenly spread, and how often at each for a picture."""
+"""Amounts of noise at which the held-out loss is taken, evenly spread; how often at each for a picture."""
 
 METRICS = [
     Metric("adapter_size_ratio", "bytes of the full copy over bytes of the adapter", "", "higher", 15),
