@@ -72,7 +72,7 @@ def settle(backend: Backend, job: Job, reason: str) -> None:
         try:
             if request.status in IN_JOB:
                 request = prepare(backend, request)
-            if request.status in IN_JOB:  # without a whole result
+            if request.status in IN_JOB and request.job == job.job:  # without a whole result
                 put_back(backend, request, reason)
         except Exception as error:  # of one request: the others go on
             failures.append(error)

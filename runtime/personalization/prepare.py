@@ -30,7 +30,8 @@ LONGEST_REASON = 500
 def prepare(backend: Backend, request: Request) -> Request:
     """Make `request` READY or FAILED if its result is there and whole; returns it as it is then.
 
-    A result that is missing, or not whole yet, leaves it where it is: its files arrive in any order.
+    A result that is missing, or not whole yet, leaves it where it is: its files arrive in any order. Who is
+    overtaken goes on from where the request is then; if that is in another job, it is that job's to say.
     """
     if request.status not in IN_JOB:
         return request
@@ -44,14 +45,16 @@ def prepare(backend: Backend, request: Request) -> Request:
         failed = replace(request, status=Status.FAILED, reason=reason, updated=now)
         after = _moved(backend, request, failed)
         backend.count("RequestsFailed", float(after is failed))
-        return after
+        return after if after is failed else _overtaken(backend, request, after)
     files = _files(backend, folder, result)
     if files is None:
         return request
     if request.status != Status.PREPARING:
-        request = _moved(backend, request, replace(request, status=Status.PREPARING, updated=now))
-        if request.status != Status.PREPARING:
-            return request
+        preparing = replace(request, status=Status.PREPARING, updated=now)
+        after = _moved(backend, request, preparing)
+        if after is not preparing:
+            return _overtaken(backend, request, after)
+        request = preparing
     backend.objects.put(keys.adapter(request.user, request.model), archive.build(files), "application/gzip")
     previews = _keep_previews(backend, folder, request)
     ready = replace(request, status=Status.READY, reason="", updated=backend.clock.now())
@@ -111,6 +114,11 @@ def _learn(backend: Backend, result: dict[str, Any]) -> None:
     seconds, steps = result.get("seconds"), result.get("metrics", {}).get("steps")
     if isinstance(seconds, int | float) and isinstance(steps, int) and steps > 0 and seconds > 0:
         backend.store.learn(seconds / steps)
+
+
+def _overtaken(backend: Backend, before: Request, now: Request) -> Request:
+    """States only go forward within a job, so this comes to an end."""
+    return prepare(backend, now) if now.job == before.job else now
 
 
 def _moved(backend: Backend, before: Request, after: Request, previews: int | None = None) -> Request:

@@ -400,6 +400,51 @@ def test_each_task_of_a_job_has_an_end_of_its_own():
     assert desk.job().status == JobStatus.ENDED
 
 
+def overtaken(desk: Desk, meanwhile: Callable[[Request], object]) -> None:
+    """Between a collector's look at a request and its first change of it, somebody else acts."""
+    move = desk.store.move
+
+    def late(before: Request, after: Request, **more: Any) -> bool:
+        desk.store.move = move
+        meanwhile(before)
+        return move(before, after, **more)
+
+    desk.store.move = late
+
+
+def test_a_task_that_is_done_is_not_trained_again_when_another_look_was_a_moment_faster():
+    desk = Desk()
+    [name] = desk.add()
+    dispatch(desk.backend)
+    desk.result(name)
+    desk.end(desk.job().job)
+    # A collector that saw the job run, and was slow, marks the request as in training only now
+    overtaken(desk, lambda seen: desk.store.move(seen, replace(seen, status=Status.TRAINING)))
+    collect(desk.backend, desk.job())
+    assert (desk.request(name).status, desk.request(name).attempt) == (Status.READY, 1)
+
+
+def test_a_late_look_at_an_ended_job_leaves_a_request_alone_that_is_in_another_job():
+    desk = Desk()
+    [name] = desk.add()
+    dispatch(desk.backend)
+    first = desk.job()
+    desk.result(name)
+    desk.end(first.job, "Failed", "InternalServerError")
+
+    def go_on(seen: Request) -> None:
+        back = replace(seen, status=Status.QUEUED, attempt=2, previous=(first.job,), job="")
+        assert desk.store.move(seen, back)
+        desk.clock.time += 10
+        dispatch(desk.backend)
+
+    overtaken(desk, go_on)
+    collect(desk.backend, first)
+    now = desk.request(name)
+    assert (now.status, now.attempt, now.job) == (Status.LAUNCHED, 2, desk.store.claimed[1])
+    assert len(desk.store.claimed) == 2
+
+
 def test_who_is_interrupted_goes_on_from_the_last_checkpoint():
     desk = Desk()
     [name] = desk.add()
