@@ -53,7 +53,7 @@ SETTINGS = {
     "limits.requests_per_minute": 10_000,
     "pace.rate": 1,  # what SageMaker sustains
     "pace.max_attempts": 5,
-    "pace.stale_seconds": 30,  # longer than any function runs, also on a busy machine
+    "pace.stale_seconds": 10,
 }
 PACES = {
     "training_checkpoint_interval": 0.5,
