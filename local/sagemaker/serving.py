@@ -28,7 +28,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from local.images.store import Image
 from local.sagemaker import artifacts
 from local.sagemaker.api import ApiError, Context
-from local.sagemaker.instances import Instance, NoAddressError, pull, reserve
+from local.sagemaker.instances import Instance, NoAddressError, pull, reserve, share_of_cores
 from local.sagemaker.logs import LogWriter
 from local.sagemaker.multi_model import Measure, Models
 from local.sagemaker.quotas import setting
@@ -168,7 +168,8 @@ class Server:
             except NoAddressError as error:
                 raise ServingError(str(error)) from error
         environment = (
-            context.platform.credentials(context.account, context.region, role, SESSION)
+            share_of_cores(self._variant.get("InitialInstanceCount") or 1)
+            | context.platform.credentials(context.account, context.region, role, SESSION)
             | {name: value for name, value in container["Environment"].items() if name not in _RESERVED}
             | {"SAGEMAKER_SAFE_PORT_RANGE": "20000-20999"}
         )

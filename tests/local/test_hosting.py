@@ -62,6 +62,7 @@ def test_an_endpoint_answers_with_its_model_and_passes_on_what_the_caller_said(b
     assert asked["headers"]["x-amzn-sagemaker-target-model"] == "that one"
     assert asked["headers"]["x-amzn-sagemaker-inference-id"] == "42"
     assert asked["environment"]["FLAVOUR"] == "plain"
+    assert asked["environment"]["OMP_WAIT_POLICY"] == "PASSIVE"  # the machine is not its own
     assert asked["environment"]["AWS_ACCESS_KEY_ID"].startswith("ASIA")  # a session of the model's role
     assert answer["ContentType"] == "application/json"
     assert answer["InvokedProductionVariant"] == "AllTraffic"
