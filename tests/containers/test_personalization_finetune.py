@@ -24,7 +24,7 @@ from tooling import envs
 SOURCE = envs.ROOT / "containers" / "personalization_finetune"
 PATIENCE = 300
 QUICK = {
-    "steps": "6", "batch_size": "2", "variants": "2", "prior_images": "2", "previews": "1",
+    "steps": "6", "batch_size": "2", "variants": "2", "prior_images": "2", "previews": "2",
     "preview_steps": "2", "rank": "2", "alpha": "2", "threads": "1", "checkpoint_every": "2",
 }  # fmt: skip
 
@@ -239,7 +239,10 @@ def test_one_users_trouble_stays_their_own(job):
             "adapter/adapter.json",
             "adapter/adapter_model.safetensors",
             "previews/0.png",
+            "previews/1.png",
         }
+        first, second = ((made.of(request) / f"previews/{n}.png").read_bytes() for n in range(2))
+        assert first != second  # of one prompt, from two seeds
         about = json.loads((made.of(request) / "adapter/adapter.json").read_text())
         assert (about["request"], about["trigger"], about["rank"]) == (request, "sks cat", 2)
         assert about["base"] == result["base"]

@@ -9,6 +9,7 @@ import time
 import traceback
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -178,7 +179,8 @@ def _learn(
 
     _write_adapter(task, settings, learner, folder / "adapter", side)
     made = []
-    for number, prompt in enumerate(task.prompts[: settings.previews]):
+    # The prompts in turn, each time from another seed
+    for number, prompt in zip(range(settings.previews), cycle(task.prompts), strict=False):
         progress.tell("previews", steps, loss and round(loss, 6))
         made += learner.generate(prompt, task.seed + number, check=stop.check)
         saved(made, folder / "previews")
