@@ -47,9 +47,9 @@ def architecture(monkeypatch):
     """Makes an architecture whose scenario is the given function."""
     monkeypatch.setattr(demo_run, "deployed", lambda stack: {"AWS::S3::Bucket": 2})
 
-    def make(name, run):
+    def make(name, run, **more):
         module = types.ModuleType(f"scenario_of_{name}")
-        vars(module).update(METRICS=(ERROR,), run=run)
+        vars(module).update(METRICS=(ERROR,), run=run, **more)
         monkeypatch.setitem(sys.modules, module.__name__, module)
         return Architecture(name, name.title(), "It does a thing.", module.__name__)
 
@@ -91,6 +91,33 @@ def bad(stack, out, progress):
 
 def missed(stack, out, progress):
     return ScenarioResult({"error": 0.75}, (ERROR,), [], Report())
+
+
+def test_what_a_stack_needs_is_there_before_it_is_deployed_with_the_settings_that_name_it(
+    architecture, demonstrate
+):
+    cloud = Cloud()
+
+    def prepare(progress):
+        cloud.asked.append("prepare")
+        return {"good.base": "s3://bases/one/"}
+
+    done = demonstrate(architecture("good", good, prepare=prepare), cloud=cloud)
+
+    assert done.code == 0
+    deployed = ("deploy", "groundplan-dev-good", {"env": "dev", "good.base": "s3://bases/one/"})
+    assert cloud.asked == ["start", ("iam", False), "prepare", deployed, ("iam", True), "stop"]
+
+
+def test_what_a_stack_needs_and_cannot_be_had_is_the_reason(architecture, demonstrate):
+    def prepare(progress):
+        raise ScenarioError("there is no base")
+
+    done = demonstrate(architecture("good", good, prepare=prepare))
+
+    assert done.code == 1
+    assert done.results["good"]["status"] == "failed"
+    assert "there is no base" in done.page
 
 
 def test_results_have_the_promised_shape(architecture, demonstrate):

@@ -8,7 +8,8 @@ import pyarrow as pa
 import pytest
 
 from demo import ARCHITECTURES
-from scenarios import Metric, Report, ScenarioError, ScenarioResult
+from scenarios import Metric, Report, ScenarioError, ScenarioResult, aws
+from scenarios.measuring import measure
 from scenarios.snowflake_training import steps, warehouse
 
 LOW = Metric("error", "how wrong it is", "$", "lower", 0.42)
@@ -117,3 +118,33 @@ def test_predictions_are_asked_for_in_batches_with_names_and_blanks_as_nothing(m
     assert answers.shape == (600,)
     assert [len(lines) for lines in asked] == [501, 101]
     assert asked[0][:3] == ['"A","B"', '1,"x"', ',"y, z"']
+
+
+def test_an_address_is_reached_where_it_is_on_aws(monkeypatch):
+    monkeypatch.delenv("GROUNDPLAN_ADDRESS", raising=False)
+    assert aws.address("https://a1.execute-api.eu-west-1.amazonaws.com/") == (
+        "https://a1.execute-api.eu-west-1.amazonaws.com"
+    )
+
+
+def test_an_address_is_reached_where_the_environment_says(monkeypatch):
+    monkeypatch.setenv("GROUNDPLAN_ADDRESS", "http://{label}.{service}.here:4566")
+    assert aws.address("https://a1.execute-api.eu-west-1.amazonaws.com/") == "http://a1.execute-api.here:4566"
+    assert aws.address("https://d2.cloudfront.net/page") == "http://d2.cloudfront.here:4566/page"
+
+
+def test_a_benchmark_that_fails_says_how_it_ended(tmp_path, monkeypatch):
+    (tmp_path / "failing.py").write_text("print('first')\nraise SystemExit('no room left')\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    told = []
+    with pytest.raises(ScenarioError, match="failing failed: first … no room left"):
+        measure("failing", tmp_path / "figures.json", told.append)
+    assert told == ["first", "no room left"]
+
+
+def test_a_benchmarks_figures_are_those_it_wrote(tmp_path, monkeypatch):
+    program = "import json, sys\njson.dump({'given': sys.argv[3:]}, open(sys.argv[2], 'w'))\n"
+    (tmp_path / "measuring_me.py").write_text(program)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    figures = measure("measuring_me", tmp_path / "figures.json", print, "--seeds", "3")
+    assert figures == {"given": ["--seeds", "3"]}
