@@ -33,6 +33,7 @@ from tests.local.personalization_world import (
     killed,
     png,
     ready,
+    until,
 )
 
 pytestmark = pytest.mark.filterwarnings("ignore:No application metrics")
@@ -186,6 +187,7 @@ def test_what_is_somebody_elses_is_as_if_it_had_never_been(make_world):
     model = ready(world)
     made = world.ask(GENERATE, {"prompt": "a"}, model=model)[1]["generation"]
     world.ask("POST /api/models", {"name": "x", "subject": "dog", "images": IMAGES}, user=thief)
+    until(world.ended, "the training: it writes too")
     before = [world.rows(table) for table in ("models", "requests", "generations")], world.objects()
     never, attempts = "0" * 26, 0
     forged = [
