@@ -5,6 +5,7 @@ ARCH ?= all
 STACK ?=
 SET ?=
 TESTS ?= tests
+WORKERS ?= 2
 
 app := .groundplan/envs/app/bin
 chosen = -c env=$(ENV) $(foreach choice,$(SET),-c $(choice))
@@ -24,8 +25,8 @@ setup:
 demo: setup ## deploy to the local cloud, run end to end, write out/report/index.html (ARCH=name for one)
 	@$(app)/python -m demo --arch $(ARCH)
 
-test: setup lint ## every check: style, types, tests (TESTS=tests/unit for a part)
-	@$(app)/python -m pytest $(TESTS)
+test: setup lint ## every check: style, types, tests (TESTS=tests/unit for a part, WORKERS=8 at a time)
+	@$(app)/python -m pytest -n $(WORKERS) --dist loadfile $(TESTS)
 
 lint: setup
 	@$(app)/ruff check . && $(app)/ruff format --check . && $(app)/pyright
