@@ -14,10 +14,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from playwright.sync_api import expect
 
 from local.cloud import LocalCloud
 from local.images.build import build
+from tests.local.browser import Visit, chromium
 from tests.local.conftest import client, until
+from tests.local.test_personalization_page import created, drawn, pictures, sign_in  # noqa: F401 - a fixture
 from tooling import envs
 
 STACK = "groundplan-dev-personalization"
@@ -26,6 +29,8 @@ CHOICE = {
     "personalization.base": f"s3://{BASES}/micro/",
     "personalization.serving_instance_type": "ml.m5.xlarge",
     "personalization.serving_memory_mb": "64",
+    "personalization.hyperparameters.steps": "20",
+    "personalization.hyperparameters.preview_steps": "4",
 }
 PASSWORD = "Long-enough-1234"
 
@@ -177,6 +182,52 @@ def test_the_page_is_in_its_bucket_and_knows_where_to_sign_in(deployed: SimpleNa
     config = json.load(s3.get_object(Bucket=bucket, Key="config.json")["Body"])
     assert config["clientId"] == deployed.out["UserPoolClientId"]
     assert b"<html" in s3.get_object(Bucket=bucket, Key="index.html")["Body"].read()
+
+
+def test_in_a_browser_a_person_goes_from_photographs_to_pictures_and_nobody_else_sees_them(
+    deployed: SimpleNamespace,
+    pictures: list[Path],  # noqa: F811
+):
+    # GIVEN two invited people, each with the page open in a browser of their own
+    pool, cognito = deployed.out["UserPoolId"], deployed.client("cognito-idp")
+    address = deployed.cloud.local_url(deployed.out["SiteUrl"]) + "/"
+    with chromium() as browser:
+        ada, bob = (Visit(browser.new_context(locale="en-GB").new_page()) for _ in range(2))
+        for visit, name in ((ada, "ada@example.com"), (bob, "bob@example.com")):
+            cognito.admin_create_user(UserPoolId=pool, Username=name, MessageAction="SUPPRESS")
+            cognito.admin_set_user_password(UserPoolId=pool, Username=name, Password=PASSWORD, Permanent=True)
+            visit.page.goto(address)
+            sign_in(visit.page, name, PASSWORD)
+            expect(visit.page.get_by_role("heading", name="Your models")).to_be_visible()
+
+        # WHEN one uploads photographs THEN the page tells how far it is until pictures can be made
+        created(ada.page, pictures)
+        expect(ada.page.get_by_role("button", name="Make pictures")).to_be_visible(timeout=240_000)
+        expect(ada.page.get_by_role("img", name="First picture 1 of your cat")).to_be_visible()
+
+        # WHEN a picture is asked for THEN it comes from the endpoint
+        drawn(ada.page, "a photo of sks cat", seed=7)
+        picture = ada.page.get_by_role("article").get_by_role("img").first
+        expect(picture).to_be_visible(timeout=120_000)
+        assert picture.evaluate("image => image.decode().then(() => image.naturalWidth)") == 64
+
+        # AND the other, with the very address, sees that there is nothing
+        bob.page.goto(ada.page.url)
+        expect(bob.page.get_by_text("There is no such model among yours.")).to_be_visible()
+
+        # WHEN the model is deleted THEN it is gone from the page, and soon from table and bucket
+        ada.page.get_by_role("button", name="Delete this model").click()
+        ada.page.get_by_role("button", name="Delete everything").click()
+        expect(ada.page.get_by_text("Nothing here yet")).to_be_visible()
+        assert not ada.complaints + bob.complaints
+    table, bucket, s3 = deployed.out["ModelsTable"], deployed.out["DataBucket"], deployed.client("s3")
+
+    def gone() -> bool:
+        rows = deployed.client("dynamodb").scan(TableName=table)["Items"]
+        found = s3.list_objects_v2(Bucket=bucket).get("Contents", [])
+        return not rows and not [each["Key"] for each in found if not each["Key"].startswith("jobs/")]
+
+    until(gone, "the purge")
 
 
 def test_what_is_destroyed_leaves_nothing(deployed: SimpleNamespace):
