@@ -15,6 +15,9 @@ import pandas as pd
 import xgboost
 from snowflake.connector import SnowflakeConnection
 
+VALIDATION_FRACTION = 0.25
+"""Of its rows each host keeps so many from training: the `test_size` that the known sample sets."""
+
 warnings.filterwarnings("ignore", message="pandas only supports SQLAlchemy")
 
 

@@ -57,6 +57,13 @@ PUBLISHED: dict[str, Any] = {
 }
 """What the known sample sets."""
 
+OTHERS = {
+    "same_split": "the sample holding out no more than ours",
+    "kindest": "with hyperparameters kindest to the sample",
+    "published": "with those that the sample publishes",
+}
+"""What else the schemes are compared with, at the first host count."""
+
 AT_ONCE, THREADS = 2, 1
 """Seeds at a time, threads in each: the table is too small for threads to share a tree well."""
 
@@ -212,12 +219,18 @@ def plain(rows: pa.Table, target: str) -> np.ndarray:
     return np.column_stack([rows[name].to_numpy() for name in rows.column_names if name != target])
 
 
-def sample(session: SnowflakeConnection, now: Repetition, wanted: Settings, hosts: int) -> Result:
+def sample(
+    session: SnowflakeConnection,
+    now: Repetition,
+    wanted: Settings,
+    hosts: int,
+    held_out: float = sample_scheme.VALIDATION_FRACTION,
+) -> Result:
     """Every host's draw and split, as the known sample does it; one model on all of them."""
     seeds = [sample_scheme.seed(now.seed, host) for host in range(hosts)]
     drawn = [sample_scheme.draw(session, now.table, hosts, seed) for seed in seeds]
     got = [key for frame in drawn for key in keys({name: frame[name].to_numpy() for name in frame})]
-    splits = [sample_scheme.split(frame, wanted.validation_fraction, now.seed) for frame in drawn]
+    splits = [sample_scheme.split(frame, held_out, now.seed) for frame in drawn]
     train, validation = (pd.concat(rows, ignore_index=True) for rows in zip(*splits, strict=True))
     matrices = sample_scheme.matrix(train, now.target), sample_scheme.matrix(validation, now.target)
     booster = fit(wanted, *matrices, THREADS)
@@ -277,7 +290,8 @@ def at_seed(
     values: dict[str, Any], table: data.Table, options: argparse.Namespace, seed: int
 ) -> dict[int | str, Pair]:
     """Both schemes at every host count; at the first one also with other hyperparameters, as "kindest" and
-    "published", and ours with the image's own and the coordinates turned, as "best"."""
+    "published", with the sample holding out no more than ours, as "same_split", and ours with the image's own
+    hyperparameters and the coordinates turned, as "best"."""
     now, started = repetition(values, table, seed), time.monotonic()
     chosen: dict[str, Any] = {"seed": seed} | ({"rounds": options.rounds} if options.rounds else {})
     first = options.hosts[0]
@@ -293,6 +307,8 @@ def at_seed(
         found: dict[int | str, Pair] = {hosts: pair(settings(**PLAIN), hosts) for hosts in options.hosts}
         found["kindest"] = pair(settings(**KINDEST), first)
         found["published"] = pair(settings(**PUBLISHED), first)
+        same = settings(**PLAIN)
+        found["same_split"] = found[first][0], sample(session, now, same, first, same.validation_fraction)
         found["best"] = ours(session, now, settings(table.coordinates), first), found[first][1]
         session.cursor().execute(f"DROP TABLE {now.table}")
     (mine, theirs), seconds = found[first], time.monotonic() - started
@@ -365,8 +381,8 @@ def told(report: dict[str, Any], table: data.Table) -> None:
         errors = (row["rmse"], row["rmse_sample_scheme"], row["rmse_ratio"])
         say(line.format(hosts, coverage, twice, f"{row['rows_ratio_vs_sample']:.3f}", *map(str, errors)))
     first = next(iter(report["hosts"]))
-    say(f"\nAt {first} hosts, with other hyperparameters for both:")
-    for name, what in (("kindest", "kindest to the sample"), ("published", "as the sample publishes them")):
+    say(f"\nAt {first} hosts:")
+    for name, what in OTHERS.items():
         row = report[name]
         say(f"  {what}: {row['rmse']} / {row['rmse_sample_scheme']}, ratio {row['rmse_ratio']}")
     say(f"Ours with the image's own, and the coordinates turned as well: {report['rmse_best']}")
@@ -427,7 +443,7 @@ def main() -> None:
     with ThreadPoolExecutor(AT_ONCE) as pool:
         found = list(pool.map(partial(at_seed, values, table, options), range(options.seeds)))
     report["hosts"] = {hosts: compared([seed[hosts] for seed in found]) for hosts in options.hosts}
-    for name, chosen in (("kindest", KINDEST), ("published", PUBLISHED)):
+    for name, chosen in (("same_split", PLAIN), ("kindest", KINDEST), ("published", PUBLISHED)):
         report[name] = compared([seed[name] for seed in found]) | {"hyperparameters": chosen}
     report["rmse_best"] = compared([seed["best"] for seed in found])["rmse"]
     if options.collective_rounds:

@@ -277,6 +277,7 @@ def compared_figures(found: dict[str, Any], turned: bool) -> dict[str, float]:
         )
     figures = {"rows_ratio_vs_sample": at["rows_ratio_vs_sample"], "seeds": float(found["seeds"])}
     estimates = {name: at[name] for name in ("rmse", "rmse_sample_scheme", "rmse_ratio")}
+    estimates["rmse_ratio_same_split"] = found["same_split"]["rmse_ratio"]
     if turned:
         estimates["rmse_best"] = found["rmse_best"]
     for name, estimate in estimates.items():

@@ -52,7 +52,7 @@ def test_our_hosts_hold_every_row_once_and_the_sample_s_do_not(done: tuple, host
 
 
 def test_errors_come_with_intervals_that_hold_their_seeds_mean(done: tuple) -> None:
-    for at in (*done[0]["hosts"].values(), done[0]["published"]):
+    for at in (*done[0]["hosts"].values(), done[0]["published"], done[0]["same_split"]):
         for name in ("rmse", "rmse_sample_scheme", "rmse_ratio"):
             found = at[name]
             assert len(found["values"]) == 2
