@@ -49,7 +49,7 @@ METRICS = (
     Metric("rmse_ratio_low", "Lower end of its 95% interval"),
     Metric("rmse_ratio_high", "Upper end of its 95% interval"),
     Metric(
-        "rmse_ratio_same_split", "The same where the sample scheme holds out a fifth, as ours does", "", "lower"
+        "rmse_ratio_same_split", "That ratio where the sample holds out a fifth, as ours does", "", "lower"
     ),
     Metric("rmse_ratio_same_split_low", "Lower end of its 95% interval"),
     Metric("rmse_ratio_same_split_high", "Upper end of its 95% interval"),
