@@ -6,6 +6,7 @@ STACK ?=
 SET ?=
 TESTS ?= tests
 WORKERS ?= 2
+BENCH ?=
 
 app := .groundplan/envs/app/bin
 chosen = -c env=$(ENV) $(foreach choice,$(SET),-c $(choice))
@@ -55,8 +56,8 @@ deploy: setup ## deploy to AWS with your own credentials (STACK=name, ENV=dev|pr
 destroy: setup ## remove it from AWS
 	@$(app)/python -m tooling.cdk destroy $(chosen) $(or $(stack),--all)
 
-bench: setup ## measure against the schemes that others publish
-	@$(app)/python -m benchmarks
+bench: setup ## measure against the schemes that others publish (BENCH=name for one)
+	@$(app)/python -m benchmarks $(BENCH)
 
 lock: setup ## resolve every requirements.in into its requirements.txt again
 	@for f in $$(git ls-files '*requirements.in'); do echo "  $$f"; p=$$(dirname $$f)/provided.txt; \

@@ -1,9 +1,49 @@
-"""`python -m benchmarks`: every benchmark, one after the other."""
+"""Every benchmark, one after the other; one that fails does not keep the next from running.
 
+    python -m benchmarks [NAME ...]
+
+Figures are in `out/benchmarks/NAME.json`. The exit code is 1 when one failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
 import sys
+import time
 
-from benchmarks import personalization_scale, personalization_serving, snowflake_training
+from tooling import envs
+
+NAMES = (
+    "snowflake_training",
+    "personalization_quality",
+    "personalization_serving",
+    "personalization_scale",
+    "personalization_faults",
+)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="benchmarks", description="Measure beside what others publish.")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)} (all)")
+    names = parser.parse_args().names or NAMES
+    if wrong := [name for name in names if name not in NAMES]:
+        parser.error(f"there is no benchmark {wrong[0]}; there are {', '.join(NAMES)}")
+    folder = envs.ROOT / "out" / "benchmarks"
+    folder.mkdir(parents=True, exist_ok=True)
+    ended = []
+    for name in names:
+        print(f"\n=== {name}\n", flush=True)
+        figures, started = folder / f"{name}.json", time.monotonic()
+        command = [sys.executable, "-m", f"benchmarks.{name}", "--json", str(figures)]
+        code = subprocess.run(command, cwd=envs.ROOT).returncode
+        ended.append((name, code, time.monotonic() - started, figures))
+    print()
+    for name, code, seconds, figures in ended:
+        told = f"failed, exit code {code}" if code else str(figures.relative_to(envs.ROOT))
+        print(f"  {name:<24} {seconds:6.0f} s  {told}")
+    return int(any(code for _, code, _, _ in ended))
+
 
 if __name__ == "__main__":
-    benchmarks = (snowflake_training, personalization_scale, personalization_serving)
-    sys.exit(max([benchmark.main() for benchmark in benchmarks]))
+    sys.exit(main())
