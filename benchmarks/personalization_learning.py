@@ -27,7 +27,7 @@ from scenarios import Metric
 from scenarios.personalization import pictures
 from scenarios.personalization.training import HYPERPARAMETERS
 
-RATES = {"lora": (2e-3, 4e-3, 8e-3, 1.2e-2), "full": (5e-4, 1e-3, 2e-3)}
+RATES = {"lora": (4e-3, 8e-3, 1.2e-2), "full": (5e-4, 1e-3, 2e-3)}
 """What the learning rate of each way is chosen from, on the spare subject."""
 
 LEVELS, REPEATS = 64, 1

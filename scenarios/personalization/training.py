@@ -3,9 +3,9 @@
 HYPERPARAMETERS = {
     "steps": "300",
     "batch_size": "8",
-    "learning_rate": "0.004",
+    "learning_rate": "0.008",
     "rank": "8",
-    "alpha": "8",
+    "alpha": "4",
     "variants": "1",
     "prior_batch": "2",
     "previews": "4",

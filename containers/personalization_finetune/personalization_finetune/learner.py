@@ -66,7 +66,6 @@ class Learner:
                 r=settings.rank,
                 lora_alpha=settings.alpha,
                 target_modules=list(targets),
-                init_lora_weights="gaussian",
             )
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(int(torch.randint(2**62, (), generator=self.random)))
