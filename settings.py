@@ -115,11 +115,15 @@ class FineTuning(Choices):
     )
     rank: int = Field(default=8, ge=1, le=256, description="a whole number from 1 to 256")
     alpha: float = Field(default=8, gt=0, le=1024, description="a number above 0 and at most 1024")
+    rank_falloff: float = Field(
+        default=0, ge=0, le=4, description="a number from 0 (the same rank everywhere) to 4"
+    )
     train_text_encoder: bool = Field(
         default=False, description="true or false, whether the text encoder learns too"
     )
     steps: int = Field(default=500, ge=1, le=100_000, description="a whole number from 1 to 100000")
     batch_size: int = Field(default=4, ge=1, le=256, description="a whole number from 1 to 256")
+    optimizer: Literal["adamw", "muon"] = Field(default="adamw", description="adamw or muon")
     learning_rate: float = Field(default=3e-4, gt=0, le=1, description="a number above 0 and at most 1")
     warmup: float = Field(
         default=0.05, ge=0, le=0.5, description="a number from 0 to 0.5, the share of steps to the full rate"

@@ -27,15 +27,32 @@ from scenarios import Metric
 from scenarios.personalization import pictures
 from scenarios.personalization.training import HYPERPARAMETERS
 
-RATES = {"lora": (4e-3, 8e-3, 1.2e-2), "full": (5e-4, 1e-3, 2e-3)}
-"""What the learning rate of each way is chosen from, on the spare subject."""
+RATES = {
+    ("lora", "muon"): (5e-3, 1e-2, 2e-2),
+    ("lora", "adamw"): (2e-3, 4e-3, 8e-3),
+    ("full", "muon"): (1.5e-3, 3e-3, 6e-3),
+    ("full", "adamw"): (5e-4, 1e-3, 2e-3),
+}
+"""By method and optimizer: what the learning rate is chosen from, on the spare subject."""
+
+METHODS = "lora", "full"
+
+USUAL = "full", "adamw"
+"""A full fine-tune as it is mostly done, measured as well where another optimizer does better."""
 
 LEVELS, REPEATS = 64, 1
 """Amounts of noise at which the held-out loss is taken, evenly spread; how often at each for a picture."""
 
 METRICS = [
     Metric("adapter_size_ratio", "bytes of the full copy over bytes of the adapter", "", "higher", 15),
-    Metric("quality_ratio", "LoRA's gain in held-out loss over the full fine-tune's", "", "higher", 0.95),
+    Metric(
+        "quality_ratio",
+        "LoRA's gain in held-out loss over the full fine-tune's, both with their best optimizer and rate",
+        "",
+        "higher",
+        0.95,
+    ),
+    Metric("quality_ratio_adamw", "the same where the full fine-tune takes AdamW, as is usual", "", "higher"),
     Metric("seconds_ratio", "seconds of LoRA's steps over the full fine-tune's"),
 ]
 
@@ -47,6 +64,7 @@ class Work:
     user: str
     subject: str
     method: str
+    optimizer: str
     rate: float
     seed: int
     steps: int
@@ -97,7 +115,11 @@ def held_out(model: learner.Learner, latents: torch.Tensor, words: torch.Tensor)
 def fine_tune(work: Work) -> Result:
     origin = loaded(work.base)
     settings = dataclasses.replace(
-        Settings.read(HYPERPARAMETERS), method=work.method, learning_rate=work.rate, steps=work.steps
+        Settings.read(HYPERPARAMETERS),
+        method=work.method,
+        optimizer=work.optimizer,
+        learning_rate=work.rate,
+        steps=work.steps,
     )
     folder = Path(work.folder)
     model = learner.Learner(origin, settings, work.seed)
@@ -139,22 +161,28 @@ def interval(values: list[float]) -> tuple[float, float, float]:
     return mean, mean - half, mean + half
 
 
-def chosen(pool: ProcessPoolExecutor, options: argparse.Namespace, folder: Path) -> dict[str, float]:
-    """The learning rate of each way with which it does best on the spare subject, with another seed."""
+def chosen(
+    pool: ProcessPoolExecutor, options: argparse.Namespace, folder: Path
+) -> dict[tuple[str, str], float]:
+    """The best optimizer and learning rate of each method on the spare subject, with another seed; and the
+    best rate of the usual full fine-tune."""
     (user, (subject, *_)), *_ = pictures.SPARE.items()
     works = [
-        Work(user, subject, method, rate, 1000, options.steps, str(folder), str(options.base))
-        for method, rates in RATES.items()
+        Work(user, subject, *way, rate, 1000, options.steps, str(folder), str(options.base))
+        for way, rates in RATES.items()
         for rate in rates
     ]
-    best: dict[str, tuple[float, float]] = {}
+    best: dict[tuple[str, str], tuple[float, float]] = {}
     for work, result in zip(works, pool.map(fine_tune, works), strict=True):
-        say(f"{work.subject}, {work.method} at {work.rate:g}: {result.before:.4f} -> {result.after:.4f}")
-        best[work.method] = min(best.get(work.method, (float("inf"), 0.0)), (result.after, work.rate))
-    for method, (_, rate) in best.items():
-        if rate in (RATES[method][0], RATES[method][-1]):
-            say(f"note: the best rate of {method} is at the end of what was tried")
-    return {method: rate for method, (_, rate) in best.items()}
+        way = work.method, work.optimizer
+        told = f"{result.before:.4f} -> {result.after:.4f}"
+        say(f"{work.subject}, {work.method} by {work.optimizer} at {work.rate:g}: {told}")
+        best[way] = min(best.get(way, (float("inf"), 0.0)), (result.after, work.rate))
+    for way, (_, rate) in best.items():
+        if rate in (RATES[way][0], RATES[way][-1]):
+            say(f"note: the best rate of {' by '.join(way)} is at the end of what was tried")
+    winners = {min((way for way in best if way[0] == method), key=best.__getitem__) for method in METHODS}
+    return {way: rate for way, (_, rate) in best.items() if way in winners or way == USUAL}
 
 
 def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
@@ -163,41 +191,53 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     with ProcessPoolExecutor(options.processes, mp_context=get_context("spawn")) as pool:
         rates = chosen(pool, options, folder)
         works = [
-            Work(user, subject, method, rate, seed, options.steps, str(folder), str(options.base), seed == 0)
+            Work(user, subject, *way, rate, seed, options.steps, str(folder), str(options.base), seed == 0)
             for seed in range(options.seeds)
             for user, (subject, *_) in pictures.SUBJECTS.items()
-            for method, rate in rates.items()
+            for way, rate in rates.items()
         ]
         results = {}
         for work, result in zip(works, pool.map(fine_tune, works), strict=True):
             results[work] = result
             say(
-                f"seed {work.seed}, {work.subject}, {work.method}: {result.before:.4f} -> {result.after:.4f} "
-                f"in {result.seconds:.0f} s, {result.bytes:,} bytes"
+                f"seed {work.seed}, {work.subject}, {work.method} by {work.optimizer}: "
+                f"{result.before:.4f} -> {result.after:.4f} in {result.seconds:.0f} s, {result.bytes:,} bytes"
             )
     if options.pictures:
         draw(results, options.pictures)
 
-    def of(method: str, seed: int) -> list[Result]:
-        return [result for work, result in results.items() if (work.method, work.seed) == (method, seed)]
+    ways = {method: [way for way in rates if way[0] == method] for method in METHODS}
+    (lora,), full = ways["lora"], next((way for way in ways["full"] if way != USUAL), USUAL)
 
-    by_seed = [
-        sum(each.gain for each in of("lora", seed)) / sum(each.gain for each in of("full", seed))
-        for seed in range(options.seeds)
-    ]
-    every = {method: [r for w, r in results.items() if w.method == method] for method in RATES}
-    sizes = {method: statistics.fmean(each.bytes for each in some) for method, some in every.items()}
-    seconds = {method: statistics.median(each.seconds for each in some) for method, some in every.items()}
-    mean, low, high = interval(by_seed)
+    def of(way: tuple[str, str], seed: int | None = None) -> list[Result]:
+        return [
+            result
+            for work, result in results.items()
+            if (work.method, work.optimizer) == way and seed in (None, work.seed)
+        ]
+
+    def ratios(way: tuple[str, str]) -> list[float]:
+        """LoRA's gain over this full fine-tune's, all subjects of a seed together."""
+        return [
+            sum(each.gain for each in of(lora, seed)) / sum(each.gain for each in of(way, seed))
+            for seed in range(options.seeds)
+        ]
+
+    sizes = {way[0]: statistics.fmean(each.bytes for each in of(way)) for way in (lora, full)}
+    seconds = {way: statistics.median(each.seconds for each in of(way)) for way in rates}
+    mean, low, high = interval(ratios(full))
+    usual, usual_low, usual_high = interval(ratios(USUAL))
     return {
         "adapter_size_ratio": sizes["full"] / sizes["lora"],
         "quality_ratio": mean,
         "quality_ratio_interval": [low, high],
-        "quality_ratio_by_seed": by_seed,
-        "seconds_ratio": seconds["lora"] / seconds["full"],
+        "quality_ratio_by_seed": ratios(full),
+        "quality_ratio_adamw": usual,
+        "quality_ratio_adamw_interval": [usual_low, usual_high],
+        "seconds_ratio": seconds[lora] / seconds[full],
         "bytes": sizes,
-        "seconds": seconds,
-        "learning_rates": rates,
+        "seconds": {" by ".join(way): each for way, each in seconds.items()},
+        "learning_rates": {" by ".join(way): rate for way, rate in rates.items()},
         "steps": options.steps,
         "runs": [
             {key: value for key, value in dataclasses.asdict(work).items() if key not in ("folder", "base")}
@@ -225,10 +265,10 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="groundplan-quality-") as folder:
         figures = measure(options, Path(folder))
-    low, high = figures["quality_ratio_interval"]
     for metric in METRICS:
         value = figures[metric.name]
-        told = f" [{low:.4f}, {high:.4f}]" if metric.name == "quality_ratio" else ""
+        bounds = figures.get(f"{metric.name}_interval")
+        told = f" [{bounds[0]:.4f}, {bounds[1]:.4f}]" if bounds else ""
         bound = "" if metric.bound is None else f", wanted {metric.bound:g}"
         say(f"{metric.name}: {value:.4f}{told} ({metric.meaning}{bound})")
     if options.json:

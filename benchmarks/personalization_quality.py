@@ -3,8 +3,9 @@
     python -m benchmarks.personalization_quality [--seeds 3] [--base FOLDER] [--json FILE]
 
 Both learn the same subjects from the same pictures, in the same steps, with the container's own code. The
-learning rate of each is chosen on another subject. Runs in an environment of its own, on the small base that
-is trained on this machine unless `--base` names another. See benchmarks/README.md for what each figure means.
+optimizer and the learning rate of each are chosen on another subject. Runs in an environment of its own, on
+the small base that is trained on this machine unless `--base` names another. See benchmarks/README.md for
+what each figure means.
 """
 
 from __future__ import annotations

@@ -85,10 +85,12 @@ def pipeline(folder: Path, seed: int, width: int = 32) -> StableDiffusionPipelin
 def adapter(
     base: Path, folder: Path, seed: int, rank: int, alpha: float, targets: list[str], **more: Any
 ) -> None:
-    """An adapter of random weights as diffusers saves it; `text` are targets in the text encoder too."""
+    """An adapter of random weights as diffusers saves it; `text` are targets in the text encoder too, `ranks`
+    those of modules that have another, by peft's pattern."""
     made = StableDiffusionPipeline.from_pretrained(base)
     torch.manual_seed(seed)
-    made.unet.add_adapter(LoraConfig(r=rank, lora_alpha=alpha, target_modules=targets))
+    ranks = more.get("ranks", {})
+    made.unet.add_adapter(LoraConfig(r=rank, lora_alpha=alpha, target_modules=targets, rank_pattern=ranks))
     parts = {"unet": made.unet}
     if text := more.get("text"):
         made.text_encoder.add_adapter(LoraConfig(r=rank, lora_alpha=alpha, target_modules=text))
@@ -118,7 +120,7 @@ def main(folder: Path) -> None:
     pipeline(base, 0)
     pipeline(full, 1)
     pipeline(folder / "wider", 2, width=64)
-    adapter(base, adapters / "alice", 1, 4, 8, ATTENTION)
+    adapter(base, adapters / "alice", 1, 4, 8, ATTENTION, ranks={r"up_blocks\.1.*": 2})
     adapter(base, adapters / "bob", 2, 8, 4, [*ATTENTION, "conv1"], text=["q_proj", "v_proj"])
     adapter(base, adapters / "large", 3, 256, 256, [*ATTENTION, "conv1", "conv2"])
     adapter(folder / "wider", adapters / "wider", 4, 4, 4, ATTENTION)

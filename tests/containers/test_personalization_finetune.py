@@ -44,7 +44,7 @@ StableDiffusionPipeline(
     text_encoder=CLIPTextModel(CLIPTextConfig(vocab_size=len(words), hidden_size=16, intermediate_size=16,
         num_hidden_layers=1, num_attention_heads=2, max_position_embeddings=words.model_max_length)),
     tokenizer=words,
-    unet=UNet2DConditionModel(sample_size=16, block_out_channels=(16, 16), layers_per_block=1,
+    unet=UNet2DConditionModel(sample_size=16, block_out_channels=(8, 16), layers_per_block=1,
         norm_num_groups=4, cross_attention_dim=16, attention_head_dim=2,
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
         up_block_types=("CrossAttnUpBlock2D", "UpBlock2D")),
@@ -253,7 +253,8 @@ def test_one_users_trouble_stays_their_own(job):
     assert not (made.ml() / "output/failure").exists()
 
 
-def test_a_job_that_is_taken_away_goes_on_where_it_was(job):
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_a_job_that_is_taken_away_goes_on_where_it_was(job, optimizer):
     """GIVEN a job ended by SIGTERM in the midst of a task, and one ended without a warning, WHEN each is
     started again with its checkpoints, THEN both end with the weights of a job that was left alone."""
     tasks = [task("one", *GOOD, steps=40), task("two", *GOOD, steps=4)]
@@ -269,11 +270,11 @@ def test_a_job_that_is_taken_away_goes_on_where_it_was(job):
             found.append((head, content[end:]))
         return found
 
-    alone = job("alone").prepare(tasks, PICTURES)
+    alone = job("alone").prepare(tasks, PICTURES, optimizer=optimizer)
     assert alone.run() == [0], alone.log()[-3000:]
 
     for name, number, code in (("warned", signal.SIGTERM, 0), ("lost", signal.SIGKILL, -signal.SIGKILL)):
-        made = job(name).prepare(tasks, PICTURES)
+        made = job(name).prepare(tasks, PICTURES, optimizer=optimizer)
         process = made.start()
         made.await_((made.of("one") / "state/state.pt").exists, process)
         if number == signal.SIGTERM:
@@ -329,8 +330,9 @@ def test_hosts_share_the_tasks(job):
     assert did == [["t0", "t2"], ["t1"]]
 
 
-def test_the_full_copy_is_a_pipeline_of_its_own(job, python):
-    made = job().prepare([task("one", *GOOD)], PICTURES, method="full", prior_weight="0")
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_the_full_copy_is_a_pipeline_of_its_own(job, python, optimizer):
+    made = job().prepare([task("one", *GOOD)], PICTURES, method="full", prior_weight="0", optimizer=optimizer)
     assert made.run() == [0], made.log()[-3000:]
     assert "adapter/pipeline/model_index.json" in verified(made, "one")["files"]
     assert json.loads((made.of("one") / "adapter/adapter.json").read_text())["full"] is True
@@ -354,12 +356,15 @@ print(json.dumps([float(abs(after - preview).max()), float(abs(after - before).m
 """
 
 
-def test_an_adapter_gives_elsewhere_what_its_previews_showed(job, python, micro):
+@pytest.mark.parametrize(
+    "way",
+    [{"train_text_encoder": "true"}, {"optimizer": "muon", "rank": "8", "alpha": "4", "rank_falloff": "2"}],
+    ids=["usual", "muon, ranks by width"],
+)
+def test_an_adapter_gives_elsewhere_what_its_previews_showed(job, python, micro, way):
     """GIVEN a task's adapter, WHEN diffusers' own loader puts it on the base, THEN the same prompt and seed
     give the preview, and without the adapter something else."""
-    made = job().prepare(
-        [task("one", *GOOD, steps=20)], PICTURES, learning_rate="0.01", train_text_encoder="true"
-    )
+    made = job().prepare([task("one", *GOOD, steps=20)], PICTURES, learning_rate="0.01", **way)
     assert made.run() == [0], made.log()[-3000:]
     folder = made.of("one")
     shown = subprocess.run(

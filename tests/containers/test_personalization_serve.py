@@ -100,7 +100,11 @@ class Container:
         wait_for(lambda: not self.children, "the end of all processes")
 
     def ready(self) -> Container:
-        wait_until(lambda: self.ping() == 200, self.process, f"serving ({self.log.read_text()[-1000:]})")
+        try:
+            wait_until(lambda: self.ping() == 200, self.process, f"serving ({self.log.read_text()[-1000:]})")
+        except BaseException:
+            self.__exit__()  # no `with` has begun that would end it
+            raise
         return self
 
     @property

@@ -6,6 +6,7 @@ import copy
 import hashlib
 import json
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -62,19 +63,21 @@ class Learner:
             if settings.method == "full":
                 network.requires_grad_(True)
                 continue
+            ranks = block_ranks(network.config.block_out_channels, settings) if name == "unet" else {}
+            scale = settings.alpha / settings.rank
             config = LoraConfig(
                 r=settings.rank,
                 lora_alpha=settings.alpha,
                 target_modules=list(targets),
+                rank_pattern=ranks,
+                alpha_pattern={block: rank * scale for block, rank in ranks.items()},
             )
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(int(torch.randint(2**62, (), generator=self.random)))
                 network.add_adapter(config)
             cast_training_params(network, torch.float32)
             self.configs[name] = config
-        self.optimizer = torch.optim.AdamW(
-            [*self.trained.values()], lr=settings.learning_rate, weight_decay=0.01
-        )
+        self.optimizers = optimizers([*self.trained.values()], settings)
         self.scaler = torch.amp.GradScaler(enabled=self.base.dtype == torch.float16)
 
     @property
@@ -167,13 +170,17 @@ class Learner:
                 "Learning went astray: the numbers became too large. Start it again; if that does not help, "
                 "use pictures that show the subject more clearly."
             )
-        for group in self.optimizer.param_groups:
+        groups = [group for optimizer in self.optimizers for group in optimizer.param_groups]
+        for group in groups:
             group["lr"] = self.rate(step, steps)
-        self.optimizer.zero_grad(set_to_none=True)
+        for optimizer in self.optimizers:
+            optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(whole).backward()
-        self.scaler.unscale_(self.optimizer)
-        torch.nn.utils.clip_grad_norm_(list(self.trained.values()), 1.0)
-        self.scaler.step(self.optimizer)
+        for optimizer in self.optimizers:
+            self.scaler.unscale_(optimizer)
+        torch.nn.utils.clip_grad_norm_([each for group in groups for each in group["params"]], 1.0)
+        for optimizer in self.optimizers:
+            self.scaler.step(optimizer)
         self.scaler.update()
         return value
 
@@ -225,7 +232,7 @@ class Learner:
     def state(self) -> dict[str, Any]:
         return {
             "trained": {name: parameter.detach().cpu() for name, parameter in self.trained.items()},
-            "optimizer": self.optimizer.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "scaler": self.scaler.state_dict(),
             "random": self.random.get_state(),
         }
@@ -234,7 +241,8 @@ class Learner:
         with torch.no_grad():
             for name, parameter in self.trained.items():
                 parameter.copy_(state["trained"][name])
-        self.optimizer.load_state_dict(state["optimizer"])
+        for optimizer, kept in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(kept)
         self.scaler.load_state_dict(state["scaler"])
         self.random.set_state(state["random"])
 
@@ -253,14 +261,62 @@ class Learner:
             network = self.unet if name == "unet" else self.text
             layers[f"{name}_lora_layers"] = {
                 key: value.detach().to(self.base.dtype).cpu().contiguous()
-                for key, value in get_peft_model_state_dict(network).items()
+                for key, value in _one_alpha(get_peft_model_state_dict(network), config).items()
             }
             # Sets in an order of their own, so that the same weights make the same file.
             layers[f"{name}_lora_adapter_metadata"] = {
                 key: sorted(value) if isinstance(value, set) else value
-                for key, value in config.to_dict().items()
+                for key, value in (config.to_dict() | {"alpha_pattern": {}}).items()
             }
         StableDiffusionPipeline.save_lora_weights(folder, weight_name=WEIGHTS, **layers)
+
+
+def block_ranks(widths: Sequence[int], settings: Settings) -> dict[str, int]:
+    """Ranks of a UNet's blocks, of these widths, by peft's pattern of their names; empty: all have `rank`.
+
+    With a falloff, narrow blocks get more of it than wide ones. They see more pixels of the picture and their
+    weights are few: at the same bytes this learns more (benchmarks/README.md has the figures).
+    """
+    if not settings.rank_falloff:
+        return {}
+    blocks = {f"down_blocks.{number}": width for number, width in enumerate(widths)}
+    blocks |= {f"up_blocks.{number}": width for number, width in enumerate(reversed(widths))}
+    blocks["mid_block"] = widths[-1]
+    share = {block: (min(widths) / width) ** settings.rank_falloff for block, width in blocks.items()}
+    return {rf"{re.escape(block)}\..*": max(1, round(settings.rank * part)) for block, part in share.items()}
+
+
+def optimizers(parameters: list[torch.nn.Parameter], settings: Settings) -> list[torch.optim.Optimizer]:
+    """AdamW; or Muon (Jordan et al. 2024) for matrices, its step sized as AdamW's (Liu et al. 2025,
+    arXiv:2502.16982), with AdamW for what is none."""
+    options: dict[str, Any] = {"lr": settings.learning_rate, "weight_decay": 0.01}
+    if settings.optimizer == "adamw":
+        return [torch.optim.AdamW(parameters, **options)]
+    matrices = [_as_matrix(each) for each in parameters if each.dim() > 1]
+    rest = [each for each in parameters if each.dim() == 1]
+    muon = torch.optim.Muon(matrices, adjust_lr_fn="match_rms_adamw", **options)
+    return [muon, torch.optim.AdamW(rest, **options)] if rest else [muon]
+
+
+def _as_matrix(parameter: torch.nn.Parameter) -> torch.nn.Parameter:
+    """The same memory as a matrix, which is handed the gradient: Muon takes no convolutions."""
+    matrix = torch.nn.Parameter(parameter.detach().view(len(parameter), -1))
+
+    def hand_over(owner: torch.Tensor) -> None:
+        if owner.grad is not None:
+            matrix.grad, owner.grad = owner.grad.flatten(1), None
+
+    parameter.register_post_accumulate_grad_hook(hand_over)
+    return matrix
+
+
+def _one_alpha(weights: dict[str, torch.Tensor], config: LoraConfig) -> dict[str, torch.Tensor]:
+    """The weights such that `lora_alpha` over each layer's own rank is right, so that whoever merges them
+    needs no pattern of alphas: in training all layers have the same scale, alpha / r."""
+    return {
+        key: value * (value.shape[1] / config.r) if ".lora_B." in key else value
+        for key, value in weights.items()
+    }
 
 
 def key_of(*parts: Any) -> str:

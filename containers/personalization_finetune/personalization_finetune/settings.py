@@ -61,9 +61,11 @@ class Settings:
     targets: str = choice("attention", "attention+convolutions", default="attention+convolutions")
     rank: int = whole(1, 256, 8)
     alpha: float = number(0, 1024, 8.0, above=True)
+    rank_falloff: float = number(0, 4, 0.0)  # a block has rank * (narrowest block / its width) ** this
     train_text_encoder: bool = flag(False)
     steps: int = whole(1, 100_000, 500)
     batch_size: int = whole(1, 256, 4)
+    optimizer: str = choice("adamw", "muon", default="adamw")
     learning_rate: float = number(0, 1, 3e-4, above=True)
     warmup: float = number(0, 0.5, 0.05)
     resolution: int = whole(0, 2048, 0)  # 0: the base's own
