@@ -1,7 +1,7 @@
 """How the demonstration's models are learned, on the small base: settings for minutes of one core."""
 
 HYPERPARAMETERS = {
-    "steps": "300",
+    "steps": "250",
     "batch_size": "8",
     "optimizer": "muon",
     "learning_rate": "0.01",
