@@ -1,6 +1,7 @@
 """Cold loads, switches and memory: three ways to put every user's model behind one endpoint, side by side.
 
-    python -m benchmarks.personalization_serving [--users 4] [--rounds 3] [--base FOLDER] [--json FILE]
+    python -m benchmarks.personalization_serving [--users 4] [--rounds 3] [--ways full adapter]
+                                                 [--base FOLDER] [--json FILE]
 
 Each on the real Triton, each through SageMaker's multi-model API:
 
@@ -206,8 +207,8 @@ def endpoint(way: str, image: Image, made: Path, folder: Path, source: str) -> I
         process.communicate()
 
 
-def pack(made: Path, program: str, users: int) -> dict[str, float]:
-    """Every way's archive of every user; returns MiB of one of each."""
+def pack(made: Path, program: str, users: int, ways: list[str]) -> dict[str, float]:
+    """Each way's archive of every user; returns MiB of one of each."""
     sys.path.insert(0, str(CONTAINER))
     from personalization_serve.base import identity
 
@@ -218,7 +219,7 @@ def pack(made: Path, program: str, users: int) -> dict[str, float]:
         adapter = made / "adapters" / str(user)
         (adapter / "adapter.json").write_text(json.dumps({"version": 1, "base": belongs}))
         work = made / "work"
-        for way in WAYS:
+        for way in ways:
             shutil.rmtree(work, ignore_errors=True)
             if way == "adapter":
                 shutil.copytree(adapter, work)
@@ -235,7 +236,7 @@ def pack(made: Path, program: str, users: int) -> dict[str, float]:
             with tarfile.open(store / f"{way}-{user}.tar.gz", "w:gz", compresslevel=6) as packed:
                 for path in sorted(work.iterdir()):
                     packed.add(path, path.name)
-    return {way: (store / f"{way}-0.tar.gz").stat().st_size / 2**20 for way in WAYS}
+    return {way: (store / f"{way}-0.tar.gz").stat().st_size / 2**20 for way in ways}
 
 
 def median(values: Iterator[float] | list[float]) -> float:
@@ -254,7 +255,9 @@ def switching(of: Endpoint, times: int = 30) -> float:
     return 1000 * (median(other) - median(same))
 
 
-def measure(users: int, rounds: int, base: str, say: Callable[[str], None]) -> dict[str, Any]:
+def measure(
+    users: int, rounds: int, base: str, ways: list[str], say: Callable[[str], None]
+) -> dict[str, Any]:
     image = build(CONTAINER, say=lambda _: None)
     (python, *_), environment, _ = image.launch([])
     program = environment["PYTHONPATH"]
@@ -270,12 +273,12 @@ def measure(users: int, rounds: int, base: str, say: Callable[[str], None]) -> d
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        sizes = pack(made, program, users)
+        sizes = pack(made, program, users, ways)
         handler = functools.partial(Quiet, directory=str(made / "store"))
         server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
         threading.Thread(target=server.serve_forever, daemon=True).start()
         source = f"http://127.0.0.1:{server.server_address[1]}"
-        for way in WAYS:
+        for way in ways:
             with endpoint(way, image, made, made / way, source) as serving:
                 cold, one = [], 0.0
                 for number in range(rounds):
@@ -316,9 +319,19 @@ def main() -> int:
     parser.add_argument("--users", type=int, default=4, help="models loaded (4)")
     parser.add_argument("--rounds", type=int, default=3, help="times that each is loaded (3)")
     parser.add_argument("--base", default="", help="a pipeline's folder; without, one of random weights")
+    parser.add_argument(
+        "--ways",
+        nargs="+",
+        choices=WAYS,
+        default=WAYS,
+        help="what to measure: full and adapter at least (all)",
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there as well")
     options = parser.parse_args()
-    found = measure(max(2, options.users), max(1, options.rounds), options.base, envs.say)
+    ways = [way for way in WAYS if way in options.ways]
+    if not {"full", "adapter"} <= set(ways):
+        parser.error("--ways takes full and adapter at least: the ratios are of these two")
+    found = measure(max(2, options.users), max(1, options.rounds), options.base, ways, envs.say)
     found["metrics"] = {name: found[name] for name in ("cold_load_ratio", "warm_switch_ms")}
     print(json.dumps(found, indent=1))
     if options.json:

@@ -144,7 +144,10 @@ def compared(out: Path, progress: Progress) -> dict[str, float]:
     """Figures beside the source's way, each benchmark in one run."""
     figures = {}
     for name, arguments in {
-        "serving": ("--users", "2", "--rounds", "1", "--base", str(personalization_base())),
+        "serving": (
+            *("--users", "2", "--rounds", "1", "--ways", "full", "adapter"),
+            *("--base", str(personalization_base())),
+        ),
         "scale": ("--only", "packing", "serving"),
     }.items():
         found = measure(f"benchmarks.personalization_{name}", out / f"{name}.json", progress, *arguments)
