@@ -244,7 +244,9 @@ class Image:
         self.processes.append(process)
         return process
 
-    def train(self, hyperparameters: dict[str, str], hosts: int = 1, bases: list[Path] | None = None) -> Job:
+    def train(
+        self, hyperparameters: dict[str, str], hosts: int = 1, bases: list[Path] | None = None, **env: str
+    ) -> Job:
         """Start a job; `bases` are the `/opt/ml` of an earlier one, to go on in."""
         names = addresses(hosts)
         number = next(self._count)
@@ -258,7 +260,7 @@ class Image:
             (config / "resourceconfig.json").write_text(
                 json.dumps({"current_host": name, "hosts": names[::-1]})
             )
-            started.append(Host(name, base, self.start("train", base)))
+            started.append(Host(name, base, self.start("train", base, **env)))
         return Job(started)
 
     def close(self) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from snowflake_xgboost.source import Split, Table, pull, survey
 
-from .conftest import PATIENCE, QUICK, Host, Image, Job, Warehouse
+from .conftest import IMAGE, PATIENCE, QUICK, Host, Image, Job, Warehouse
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +57,25 @@ def test_any_number_of_hosts_trains_one_model_on_all_rows(image: Image, given: d
             jobs[1].metrics()["validation_rmse"], rel=0.03
         )
         assert job.metrics()["hosts"] == len(job.hosts)
+
+
+LATE = """
+import time
+from xgboost import collective
+leave = collective.finalize
+def late():
+    time.sleep(2 * collective.get_rank())
+    leave()
+collective.finalize = late
+"""
+
+
+def test_a_host_that_says_goodbye_late_has_not_failed(image: Image, given: dict[str, str], tmp_path: Path):
+    # given a second host that takes its time between its last round and its farewell
+    (tmp_path / "sitecustomize.py").write_text(LATE)
+    job = image.train(given, hosts=2, PYTHONPATH=os.pathsep.join((str(IMAGE), str(tmp_path))))
+    # then the first one, where all meet, has stayed until then
+    job.succeeded()
 
 
 def test_what_a_job_leaves_behind(image: Image, given: dict[str, str]):

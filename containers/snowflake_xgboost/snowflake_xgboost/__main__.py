@@ -49,7 +49,10 @@ def train() -> int:
                 told = True
             if stopping and time.monotonic() - stopping[0] > GRACE:
                 worker.kill()
-    del tracker
+    if tracker and not stopping and worker.returncode >= 0:
+        from .peers import end_tracker
+
+        end_tracker(tracker)
     if stopping or worker.returncode == 0:
         return 1 if sagemaker.FAILURE.exists() else 0
     code = worker.returncode

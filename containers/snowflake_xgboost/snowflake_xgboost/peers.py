@@ -17,6 +17,9 @@ from .failure import Failure, scrub, trace
 from .sagemaker import Cluster
 
 PORT = 9099
+FAREWELL = 10
+"""Seconds that the first host stays for the others to say goodbye."""
+
 T = TypeVar("T")
 
 
@@ -43,6 +46,13 @@ def start_tracker(cluster: Cluster, timeout: int) -> RabitTracker:
             time.sleep(0.5)
         except XGBoostError:
             raise Failure(f"host {cluster.host} cannot listen on port {PORT}: something else does") from None
+
+
+def end_tracker(tracker: RabitTracker) -> None:
+    """Wait until every host has said goodbye. One that comes after the first host has left finds nobody, and
+    would fail with its work done."""
+    with contextlib.suppress(XGBoostError, ValueError):  # a host that is lost says none
+        tracker.wait_for(FAREWELL)
 
 
 @contextlib.contextmanager
