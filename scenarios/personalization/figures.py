@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import html
+from itertools import groupby, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -61,7 +62,8 @@ def timeline(path: Path, ways: list[Onboarding]) -> Figure:
     """How long each person's model stayed in each state."""
     with picture(path, height=0.8 + 0.5 * len(ways)) as axes:
         for row, way in enumerate(ways):
-            for (begin, state, _), (end, _, _) in zip(way.seen, way.seen[1:], strict=False):
+            first = [next(seen) for _, seen in groupby(way.seen, key=lambda seen: seen[1])]
+            for (begin, state, _), (end, _, _) in pairwise(first):
                 axes.barh(row, end - begin, left=begin, color=STAGES.get(state, GRID), height=0.5)
             axes.plot(
                 [way.first_image], [row], marker="o", markersize=5, color=PALETTE["ink"], linestyle="none"

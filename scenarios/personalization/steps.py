@@ -315,7 +315,7 @@ def wrong(way: Onboarding) -> Story:
             answers.append(f"{what}: {refused.status}, “{refused.error.get('message')}”")
         else:
             raise ScenarioError(f"{what} was accepted")
-    return Story("Asked wrongly", "Requests that make no sense.", " ".join(answers))
+    return Story("Asked wrongly", "Requests that make no sense.", "; ".join(answers) + ".")
 
 
 def removed(outputs: dict[str, str], way: Onboarding, progress: Progress) -> Story:

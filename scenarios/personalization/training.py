@@ -1,7 +1,7 @@
 """How the demonstration's models are learned, on the small base: settings for minutes of one core."""
 
 HYPERPARAMETERS = {
-    "steps": "250",
+    "steps": "200",
     "batch_size": "8",
     "optimizer": "muon",
     "learning_rate": "0.01",
@@ -12,7 +12,7 @@ HYPERPARAMETERS = {
     "prior_batch": "2",
     "previews": "4",
     "preview_steps": "25",
-    "guidance": "4",
+    "guidance": "1.5",
     "threads": "1",
 }
 """For `containers/personalization_finetune`. The defaults there are for Stable Diffusion on a GPU."""

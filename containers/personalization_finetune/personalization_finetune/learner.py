@@ -22,6 +22,7 @@ from PIL import Image
 
 from .base import Base
 from .failure import TaskFailure
+from .optimizing import optimizers
 from .settings import Settings
 
 ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
@@ -77,7 +78,7 @@ class Learner:
                 network.add_adapter(config)
             cast_training_params(network, torch.float32)
             self.configs[name] = config
-        self.optimizers = optimizers([*self.trained.values()], settings)
+        self.optimizers = optimizers([*self.trained.values()], settings.optimizer, settings.learning_rate)
         self.scaler = torch.amp.GradScaler(enabled=self.base.dtype == torch.float16)
 
     @property
@@ -284,30 +285,6 @@ def block_ranks(widths: Sequence[int], settings: Settings) -> dict[str, int]:
     blocks["mid_block"] = widths[-1]
     share = {block: (min(widths) / width) ** settings.rank_falloff for block, width in blocks.items()}
     return {rf"{re.escape(block)}\..*": max(1, round(settings.rank * part)) for block, part in share.items()}
-
-
-def optimizers(parameters: list[torch.nn.Parameter], settings: Settings) -> list[torch.optim.Optimizer]:
-    """AdamW; or Muon (Jordan et al. 2024) for matrices, its step sized as AdamW's (Liu et al. 2025,
-    arXiv:2502.16982), with AdamW for what is none."""
-    options: dict[str, Any] = {"lr": settings.learning_rate, "weight_decay": 0.01}
-    if settings.optimizer == "adamw":
-        return [torch.optim.AdamW(parameters, **options)]
-    matrices = [_as_matrix(each) for each in parameters if each.dim() > 1]
-    rest = [each for each in parameters if each.dim() == 1]
-    muon = torch.optim.Muon(matrices, adjust_lr_fn="match_rms_adamw", **options)
-    return [muon, torch.optim.AdamW(rest, **options)] if rest else [muon]
-
-
-def _as_matrix(parameter: torch.nn.Parameter) -> torch.nn.Parameter:
-    """The same memory as a matrix, which is handed the gradient: Muon takes no convolutions."""
-    matrix = torch.nn.Parameter(parameter.detach().view(len(parameter), -1))
-
-    def hand_over(owner: torch.Tensor) -> None:
-        if owner.grad is not None:
-            matrix.grad, owner.grad = owner.grad.flatten(1), None
-
-    parameter.register_post_accumulate_grad_hook(hand_over)
-    return matrix
 
 
 def _one_alpha(weights: dict[str, torch.Tensor], config: LoraConfig) -> dict[str, torch.Tensor]:

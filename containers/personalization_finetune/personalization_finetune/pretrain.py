@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -25,11 +26,15 @@ from diffusers import AutoencoderTiny, DDIMScheduler, StableDiffusionPipeline, U
 from PIL import Image, ImageEnhance, ImageFilter
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from .optimizing import optimizers
+
 SIZE = 48
 """Pixels on a side."""
 
 THREADS = 2
 """Sums come out differently with another number of threads, so it does not follow the machine's."""
+
+WEIGHT_DECAY = 1e-4
 
 STYLES = ("", "black and white", "dark", "bright", "blue", "red", "blurred")
 """What a caption may say about how a picture was taken; the first is the picture as it is."""
@@ -51,17 +56,18 @@ class Plan:
     """How large the parts are and how long each is trained."""
 
     shrink: int = 2  # the autoencoder halves the sides so many times
-    latent_channels: int = 6
+    latent_channels: int = 12
     autoencoder_width: int = 32
-    autoencoder_steps: int = 1500
+    autoencoder_steps: int = 2500
     autoencoder_batch: int = 8
     autoencoder_side: int = 32  # pixels; a piece of a picture teaches it as much as the whole
-    autoencoder_rate: float = 2e-3
+    autoencoder_rate: float = 3e-3
     channels: tuple[int, ...] = (48, 96, 192)
     width: int = 64
-    steps: int = 1200
+    steps: int = 800
     batch: int = 24
-    rate: float = 1e-3
+    rate: float = 3e-3
+    text_rate: float = 1e-3
 
 
 # --- pictures and captions ---
@@ -201,18 +207,21 @@ def parts(
 # --- training ---
 
 
-def optimized(parameters: list[torch.nn.Parameter], rate: float, steps: int) -> Iterator[int]:
-    """`steps` turns of an optimizer whose rate rises for the first twentieth and falls to nothing."""
-    optimizer = torch.optim.AdamW(parameters, lr=rate, weight_decay=1e-4)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, rate, total_steps=steps, pct_start=0.05, anneal_strategy="cos"
-    )
+def optimized(optimizers: list[torch.optim.Optimizer], steps: int) -> Iterator[int]:
+    """`steps` turns of the optimizers, whose rates rise for the first twentieth and fall to nothing."""
+    groups = [group for optimizer in optimizers for group in optimizer.param_groups]
+    rates = [group["lr"] for group in groups]
+    parameters = [parameter for group in groups for parameter in group["params"]]
     for step in range(steps):
-        optimizer.zero_grad(set_to_none=True)
+        share = min(1.0, 20 * (step + 1) / steps) * (0.5 + 0.5 * math.cos(math.pi * step / steps))
+        for group, rate in zip(groups, rates, strict=True):
+            group["lr"] = rate * share
+        for optimizer in optimizers:
+            optimizer.zero_grad(set_to_none=True)
         yield step
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
-        schedule.step()
+        for optimizer in optimizers:
+            optimizer.step()
 
 
 class Clock:
@@ -226,24 +235,31 @@ class Clock:
 
 
 def recolored(batch: torch.Tensor, chance: np.random.Generator) -> torch.Tensor:
-    """The pictures in other colors, so that the autoencoder learns colors that none of them has."""
+    """The pictures in other colors, each a mixture of its own or of their opposites, so that the autoencoder
+    learns colors that none of them has."""
+
+    def drawn(values: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(values.astype(np.float32)).to(batch.device)
+
     shape = (len(batch), 3, 1, 1)
-    gain = torch.from_numpy(chance.uniform(0.6, 1.2, shape).astype(np.float32)).to(batch.device)
-    shift = torch.from_numpy(chance.uniform(-0.3, 0.3, shape).astype(np.float32)).to(batch.device)
-    return (batch[:, torch.from_numpy(chance.permutation(3))] * gain + shift).clamp(-1, 1)
+    shares = chance.dirichlet([0.4] * 3, (len(batch), 3)) * chance.choice([1, 1, 1, -1], shape[:3])
+    mixed = torch.einsum("nij,njhw->nihw", drawn(shares), batch)
+    gain, shift = drawn(chance.uniform(0.6, 1.4, shape)), drawn(chance.uniform(-0.4, 0.4, shape))
+    return (mixed * gain + shift).clamp(-1, 1)
 
 
 def train_autoencoder(
     autoencoder: AutoencoderTiny, pool: torch.Tensor, plan: Plan, chance: np.random.Generator, clock: Clock
 ) -> None:
     side = plan.autoencoder_side
-    for step in optimized(list(autoencoder.parameters()), plan.autoencoder_rate, plan.autoencoder_steps):
+    learning = optimizers([*autoencoder.parameters()], "muon", plan.autoencoder_rate, WEIGHT_DECAY)
+    for step in optimized(learning, plan.autoencoder_steps):
         pick = torch.from_numpy(chance.integers(len(pool), size=plan.autoencoder_batch))
         top, left = chance.integers(SIZE - side + 1, size=2)
         batch = recolored(pool[pick, :, top : top + side, left : left + side], chance)
         latents = autoencoder.encode(batch).latents
         # The denoiser will never hit a latent exactly: what is a little off must look the same.
-        blurred = latents + 0.15 * latents.detach().std() * torch.randn(latents.shape).to(latents.device)
+        blurred = latents + 0.1 * latents.detach().std() * torch.randn(latents.shape).to(latents.device)
         made = autoencoder.decode(blurred).sample
         error = F.l1_loss(made, batch) + 0.5 * F.mse_loss(made, batch)
         edges = sum(F.l1_loss(made.diff(dim=d), batch.diff(dim=d)) for d in (2, 3))
@@ -264,7 +280,9 @@ def train_denoiser(
 ) -> None:
     """`tokens` go with `latents`; `nothing`, an empty text, stands in for a tenth of them."""
     total = 0.0
-    for step in optimized([*unet.parameters(), *text.parameters()], plan.rate, plan.steps):
+    learning = optimizers([*unet.parameters()], "muon", plan.rate, WEIGHT_DECAY)
+    learning += optimizers([*text.parameters()], "adamw", plan.text_rate, WEIGHT_DECAY)
+    for step in optimized(learning, plan.steps):
         pick = torch.randint(len(latents), (plan.batch,))
         silent = torch.rand(plan.batch, 1) < 0.1
         at = torch.randint(noise.config.num_train_timesteps, (plan.batch,)).to(latents.device)
