@@ -30,7 +30,7 @@ from scenarios.personalization.training import HYPERPARAMETERS
 RATES = {
     ("lora", "muon"): (5e-3, 1e-2, 2e-2),
     ("lora", "adamw"): (2e-3, 4e-3, 8e-3),
-    ("full", "muon"): (1.5e-3, 3e-3, 6e-3),
+    ("full", "muon"): (1.5e-3, 3e-3, 6e-3, 1.2e-2),
     ("full", "adamw"): (5e-4, 1e-3, 2e-3),
 }
 """By method and optimizer: what the learning rate is chosen from, on the spare subject."""
