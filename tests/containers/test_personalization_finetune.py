@@ -411,6 +411,39 @@ def test_a_job_without_a_base_says_so(python, tmp_path):
     assert made.failure().startswith("there is no base: the channel base has no model_index.json")
 
 
+LEARNS = """
+import json, sys
+import torch
+from personalization_finetune.optimizing import optimizers
+from personalization_finetune.pretrain import optimized
+torch.manual_seed(0)
+network = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3, padding=1), torch.nn.SiLU(), torch.nn.Conv2d(8, 3, 1))
+pictures = torch.randn(4, 3, 8, 8)
+begun = [parameter.detach().clone() for parameter in network.parameters()]
+losses = []
+for _ in optimized(optimizers([*network.parameters()], sys.argv[1], 0.02), 100):
+    loss = (network(pictures) - pictures).square().mean()
+    loss.backward()
+    losses.append(loss.item())
+still = [torch.equal(*pair) for pair in zip(begun, network.parameters(), strict=True)]
+print(json.dumps({"first": losses[0], "last": losses[-1], "still": sum(still)}))
+"""
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_convolutions_and_biases_learn_with_every_optimizer(python, tmp_path, optimizer):
+    told = subprocess.run(
+        [str(python), "-c", LEARNS, optimizer],
+        check=True,
+        env=environment(),
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+    ).stdout
+    found = json.loads(told)
+    assert found["still"] == 0
+    assert found["last"] < found["first"] / 2
+
+
 OWN = """
 import sys
 from pathlib import Path

@@ -207,20 +207,20 @@ def parts(
 # --- training ---
 
 
-def optimized(optimizers: list[torch.optim.Optimizer], steps: int) -> Iterator[int]:
+def optimized(learning: list[torch.optim.Optimizer], steps: int) -> Iterator[int]:
     """`steps` turns of the optimizers, whose rates rise for the first twentieth and fall to nothing."""
-    groups = [group for optimizer in optimizers for group in optimizer.param_groups]
+    groups = [group for optimizer in learning for group in optimizer.param_groups]
     rates = [group["lr"] for group in groups]
     parameters = [parameter for group in groups for parameter in group["params"]]
     for step in range(steps):
         share = min(1.0, 20 * (step + 1) / steps) * (0.5 + 0.5 * math.cos(math.pi * step / steps))
         for group, rate in zip(groups, rates, strict=True):
             group["lr"] = rate * share
-        for optimizer in optimizers:
+        for optimizer in learning:
             optimizer.zero_grad(set_to_none=True)
         yield step
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-        for optimizer in optimizers:
+        for optimizer in learning:
             optimizer.step()
 
 
