@@ -6,15 +6,19 @@ import json
 import os
 import re
 import signal
+import socket
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from snowflake_xgboost.sagemaker import Cluster
 from snowflake_xgboost.source import Split, Table, pull, survey
+from snowflake_xgboost.watch import FAREWELL, PORT, Watch
 
-from .conftest import IMAGE, PATIENCE, QUICK, Host, Image, Job, Warehouse
+from .conftest import IMAGE, PATIENCE, QUICK, Host, Image, Job, Warehouse, addresses
 
 
 @pytest.fixture(scope="module")
@@ -255,6 +259,56 @@ def test_a_lost_host_fails_the_others(image: Image, given: dict[str, str], victi
             assert job.codes[rank] == 1
             assert host.failure
             assert "lost" in host.failure
+
+
+@pytest.mark.parametrize("victim", [0, 1])
+def test_work_that_waits_for_a_lost_host_is_ended(image: Image, given: dict[str, str], victim: int):
+    # given work that does not notice that a host is gone, as XGBoost's at times does not
+    job = image.train({**given, "rounds": "50000", "timeout": "600"}, hosts=3)
+    wait_for(job.first, r"\[5\] ")
+    lost = job.hosts[victim]
+    others = [host for host in job.hosts if host is not lost]
+    for host in others:
+        (worker,) = children(host.process.pid)
+        os.kill(worker, signal.SIGSTOP)
+    os.killpg(lost.process.pid, signal.SIGKILL)
+    job.wait()
+    # then it is ended, and each host says which one is gone
+    told = f"host {lost.name} was lost while the others waited for it; its log says why"
+    assert [(host.process.returncode, host.failure) for host in others] == [(1, told)] * 2
+
+
+@pytest.fixture
+def watched() -> tuple[Watch, Callable[[str], socket.socket]]:
+    """The first of three hosts, and a way to be one of the others."""
+    first, *others = addresses(3)
+    watch = Watch(Cluster((first, *others), first))
+    watch.start()
+
+    def join(name: str) -> socket.socket:
+        connection = socket.create_connection((first, PORT), timeout=PATIENCE)
+        connection.sendall(f"{name}\n".encode())
+        return connection
+
+    return watch, join
+
+
+def test_only_a_host_without_a_farewell_is_missed(watched: tuple[Watch, Callable[[str], socket.socket]]):
+    watch, join = watched
+    _, second, third = watch.cluster.hosts
+    staying = join(third)
+    # given a host whose work is done, and somebody who is no host of the job
+    for name, last_words in ((second, FAREWELL), ("somebody", b"")):
+        with join(name) as connection:
+            connection.sendall(last_words)
+            connection.shutdown(socket.SHUT_WR)
+            assert connection.recv(100) == b""  # it is heard
+    assert watch.lost is None
+    # when one goes without a word, then all are told, also who comes later
+    join(second).close()
+    assert staying.recv(100) == f"{second}\n".encode()
+    assert watch.lost == second
+    assert join(third).recv(100) == f"{second}\n".encode()
 
 
 def test_a_worker_that_dies_is_reported(image: Image, given: dict[str, str]):

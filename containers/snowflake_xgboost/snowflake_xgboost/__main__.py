@@ -1,8 +1,8 @@
 """`python -m snowflake_xgboost train|serve`, as SageMaker starts the container.
 
 `train` watches over a process of its own that does the work. XGBoost ends the process it is in when
-another host fails, so whoever writes down the reason has to stand outside; and a fresh process, not a
-fork, is what its threads need.
+another host fails, or waits in it for ever, so whoever writes down the reason has to stand outside; and a
+fresh process, not a fork, is what its threads need.
 """
 
 from __future__ import annotations
@@ -17,6 +17,10 @@ import time
 from . import sagemaker
 from .failure import Failure, Stopped, scrub, trace
 from .settings import Settings
+from .watch import Watch
+
+LAST_WORDS = 10
+"""Seconds that the work has, once another host is lost, to end by itself with a better reason."""
 
 GRACE = 100
 """Seconds between SIGTERM and the end; SageMaker allows 120."""
@@ -30,31 +34,40 @@ def train() -> int:
         return fail(failure)
     stopping: list[float] = []
     signal.signal(signal.SIGTERM, lambda *_: stopping.append(time.monotonic()))
-    tracker = None
-    if settings.mode == "train" and cluster.first and cluster.size > 1:
-        from .peers import start_tracker  # imports XGBoost: not for a wrong setting
-
+    tracker, watch = None, Watch(cluster)
+    if settings.mode == "train" and cluster.size > 1:
         try:
-            tracker = start_tracker(cluster, settings.timeout)
+            if cluster.first:
+                from .peers import start_tracker  # imports XGBoost: not for a wrong setting
+
+                tracker = start_tracker(cluster, settings.timeout)
+            watch.start()
         except Failure as failure:
             return fail(failure)
     with tempfile.TemporaryDirectory() as scratch:  # gone however the worker ends
         command = [sys.executable, "-m", "snowflake_xgboost", "work"]
         worker = subprocess.Popen(command, env=os.environ | {"TMPDIR": scratch})
-        told = False
+        told = given_up = False
         while worker.poll() is None:
             time.sleep(0.05)
+            if watch.missing_for() > LAST_WORDS:
+                worker.kill()
+                given_up = True
             if stopping and not told:
                 worker.terminate()
                 told = True
             if stopping and time.monotonic() - stopping[0] > GRACE:
                 worker.kill()
+    if worker.returncode == 0:
+        watch.say_farewell()
     if tracker and not stopping and worker.returncode >= 0:
         from .peers import end_tracker
 
         end_tracker(tracker)
     if stopping or worker.returncode == 0:
         return 1 if sagemaker.FAILURE.exists() else 0
+    if given_up:
+        return fail(f"host {watch.lost} was lost while the others waited for it; its log says why")
     code = worker.returncode
     how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
     return fail(

@@ -60,7 +60,8 @@ def gathered(cluster: Cluster, timeout: int) -> Iterator[None]:
     """All hosts, ranked by their names. Raises `Failure` when they have not met in `timeout` seconds.
 
     Hosts start in any order, so one that comes before the tracker tries again. From then on a host
-    that goes away fails the others at once, and one that goes silent after `timeout` seconds.
+    that goes away fails the others, most often at once (`watch.py` sees to the rest), and one that goes
+    silent fails them after `timeout` seconds.
     """
     if cluster.size == 1:
         yield
