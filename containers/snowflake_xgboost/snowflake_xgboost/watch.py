@@ -10,6 +10,7 @@ without a farewell is a loss.
 from __future__ import annotations
 
 import contextlib
+import math
 import socket
 import socketserver
 import threading
@@ -34,7 +35,7 @@ class Watch:
 
     def __init__(self, cluster: Cluster) -> None:
         self.lost: str | None = None
-        self._lost_at = 0.0
+        self._lost_at = math.inf
         self.cluster = cluster
         self._lines: list[socket.socket] = []  # of the first host: to all others; of another: to the first
         self._done = False
@@ -46,8 +47,8 @@ class Watch:
         threading.Thread(target=follow, daemon=True).start()
 
     def missing_for(self) -> float:
-        """Seconds since a host was lost, 0 when none is."""
-        return time.monotonic() - self._lost_at if self.lost else 0.0
+        """Seconds since a host was lost, below 0 when none is."""
+        return time.monotonic() - self._lost_at
 
     def say_farewell(self) -> None:
         """This host's work is done: nobody needs to miss it."""
