@@ -8,12 +8,13 @@ import re
 import signal
 import socket
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from snowflake_xgboost.__main__ import LAST_WORDS
+from snowflake_xgboost.failure import Failure
 from snowflake_xgboost.sagemaker import Cluster
 from snowflake_xgboost.source import Split, Table, pull, survey
 from snowflake_xgboost.watch import FAREWELL, PORT, Watch
@@ -278,37 +279,75 @@ def test_work_that_waits_for_a_lost_host_is_ended(image: Image, given: dict[str,
     assert [(host.process.returncode, host.failure) for host in others] == [(1, told)] * 2
 
 
+def test_a_host_that_is_done_is_not_missed(image: Image, given: dict[str, str]):
+    # given a first host that takes longer to write the model than a lost host would be waited for
+    base = image.folder / "slow"
+    slow = base / "model" / ".model.ubj.part"
+    slow.parent.mkdir(parents=True)
+    os.mkfifo(slow)
+    job = image.train(given, hosts=2, bases=[base, image.folder / "other"])
+    first, other = job.hosts
+    assert other.wait() == 0
+    time.sleep(LAST_WORDS + 2)
+    # then it is left to its work
+    assert first.process.poll() is None
+    assert slow.read_bytes()
+    job.succeeded()
+
+
 @pytest.fixture
-def watched() -> tuple[Watch, Callable[[str], socket.socket]]:
-    """The first of three hosts, and a way to be one of the others."""
-    first, *others = addresses(3)
-    watch = Watch(Cluster((first, *others), first))
+def first() -> Watch:
+    """The first of three hosts."""
+    hosts = tuple(addresses(3))
+    watch = Watch(Cluster(hosts, hosts[0]))
     watch.start()
-
-    def join(name: str) -> socket.socket:
-        connection = socket.create_connection((first, PORT), timeout=PATIENCE)
-        connection.sendall(f"{name}\n".encode())
-        return connection
-
-    return watch, join
+    return watch
 
 
-def test_only_a_host_without_a_farewell_is_missed(watched: tuple[Watch, Callable[[str], socket.socket]]):
-    watch, join = watched
-    _, second, third = watch.cluster.hosts
-    staying = join(third)
+def join(watch: Watch, name: str) -> socket.socket:
+    connection = socket.create_connection((watch.cluster.host, PORT), timeout=PATIENCE)
+    connection.sendall(f"{name}\n".encode())
+    return connection
+
+
+def test_only_a_host_without_a_farewell_is_missed(first: Watch):
+    _, second, third = first.cluster.hosts
+    staying = join(first, third)
     # given a host whose work is done, and somebody who is no host of the job
     for name, last_words in ((second, FAREWELL), ("somebody", b"")):
-        with join(name) as connection:
+        with join(first, name) as connection:
             connection.sendall(last_words)
             connection.shutdown(socket.SHUT_WR)
             assert connection.recv(100) == b""  # it is heard
-    assert watch.lost is None
+    assert first.lost is None
     # when one goes without a word, then all are told, also who comes later
-    join(second).close()
+    join(first, second).close()
     assert staying.recv(100) == f"{second}\n".encode()
-    assert watch.lost == second
-    assert join(third).recv(100) == f"{second}\n".encode()
+    assert first.lost == second
+    assert join(first, third).recv(100) == f"{second}\n".encode()
+
+
+def test_an_instance_that_vanishes_is_asked_for(first: Watch):
+    # given two hosts that have nothing to say to each other
+    Watch(Cluster(first.cluster.hosts, first.cluster.hosts[1])).start()
+    # then the kernel asks from time to time, on both sides, whether the other is there
+    until = time.monotonic() + PATIENCE
+    while timers(first.cluster.host, PORT) != ["02", "02"]:
+        assert time.monotonic() < until, timers(first.cluster.host, PORT)
+        time.sleep(0.05)
+
+
+def test_a_port_that_is_taken_is_named(first: Watch):
+    with pytest.raises(Failure, match=f"^host {first.cluster.host} cannot listen on port {PORT}: "):
+        Watch(first.cluster).start()
+
+
+def timers(host: str, port: int) -> list[str]:
+    """The kernel's pending timer at either end of each connection to a port; 02 is keepalive's."""
+    address = f"{int.from_bytes(socket.inet_aton(host), 'little'):08X}:{port:04X}"
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    established = "01"
+    return [row[5][:2] for row in rows if row[3] == established and address in row[1:3]]
 
 
 def test_a_worker_that_dies_is_reported(image: Image, given: dict[str, str]):
