@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import time
@@ -178,14 +179,14 @@ def test_a_killed_job_goes_on_where_it_was(image: Image, given: dict[str, str], 
     wait_for(killed.first, r"\[45\] ")
     for host in killed.hosts:
         os.killpg(host.process.pid, signal.SIGKILL)
-        host.process.wait()
+    killed.wait()
     (checkpoint,) = (bases[0] / "checkpoints").iterdir()
     assert not (bases[1] / "checkpoints").exists()
     assert not (bases[0] / "model").exists()
-    # when it starts again with other addresses and what the first host saved
-    for base in bases:
-        (base / "log").unlink()
-    resumed = image.train(long, hosts=2, bases=bases).succeeded()
+    # when new hosts, with other addresses, start with what the first one saved and nothing else
+    new = [tmp_path / "resumed" / str(rank) for rank in range(2)]
+    shutil.copytree(bases[0] / "checkpoints", new[0] / "checkpoints")
+    resumed = image.train(long, hosts=2, bases=new).succeeded()
     # then it does not begin anew, and both hosts say from where they go on
     for host in resumed.hosts:
         begun = int(wait_for(host, r"going on from the checkpoint of round (\d+)")[1])
@@ -201,7 +202,7 @@ def test_a_killed_job_goes_on_where_it_was(image: Image, given: dict[str, str], 
     hosts = zip(whole["learning_curve"]["hosts"], again["learning_curve"]["hosts"], strict=True)
     for before, after in hosts:
         assert after == pytest.approx(before, rel=1e-4)
-    assert checkpoint.exists()
+    assert (new[0] / "checkpoints" / checkpoint.name).exists()
 
 
 def test_a_checkpoint_of_other_settings_is_not_gone_on_from(
