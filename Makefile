@@ -7,27 +7,32 @@ SET ?=
 TESTS ?= tests
 WORKERS ?= 2
 BENCH ?=
+CDK_ARGS ?=
+IAM ?= on
 
 app := .groundplan/envs/app/bin
 chosen = -c env=$(ENV) $(foreach choice,$(SET),-c $(choice))
 stack = $(if $(STACK),groundplan-$(ENV)-$(subst _,-,$(STACK)))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint up down status synth diff bootstrap deploy destroy bench lock clean
+.PHONY: help setup demo test quick lint up down status iam synth diff bootstrap deploy destroy bench lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] < (3, 11) and "Groundplan needs Python 3.11: set PYTHON=/path/to/python3.11")'
-	@$(PYTHON) -m tooling.envs cdk cloud snowflake app >/dev/null
-	@$(PYTHON) -m tooling.layers >/dev/null
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info[:2] < (3, 11) and "Groundplan needs Python 3.11: set PYTHON=/path/to/python3.11")'
+	@"$(PYTHON)" -m tooling.envs cdk cloud snowflake app >/dev/null
+	@"$(PYTHON)" -m tooling.layers >/dev/null
 
 demo: setup ## deploy to the local cloud, run end to end, write out/report/index.html (ARCH=name for one)
 	@$(app)/python -m demo --arch $(ARCH)
 
 test: setup lint ## every check: style, types, tests (TESTS=tests/unit for a part, WORKERS=8 at a time)
 	@$(app)/python -m pytest -n $(WORKERS) --dist loadfile $(TESTS)
+
+quick: setup ## the unit tests only, in less than a minute
+	@$(app)/python -m pytest -q -n $(WORKERS) tests/unit
 
 lint: setup
 	@$(app)/ruff check . && $(app)/ruff format --check . && $(app)/pyright
@@ -41,20 +46,23 @@ down: setup ## stop it
 status: setup ## what runs in it
 	@$(app)/python -m local status
 
+iam: setup ## check every call in it against its caller's policies, or none (IAM=on|off)
+	@$(app)/python -m local iam $(IAM)
+
 synth: setup ## write the templates to cdk.out (ENV=dev|prod, STACK=snowflake_training)
 	@$(app)/python -m tooling.cdk synth --quiet $(chosen) $(stack) && echo "templates in cdk.out"
 
 diff: setup ## what a deployment would change
-	@$(app)/python -m tooling.cdk diff $(chosen) $(stack)
+	@$(app)/python -m tooling.cdk diff $(chosen) $(stack) $(CDK_ARGS)
 
 bootstrap: setup ## make an account and Region ready for the CDK, once
-	@$(app)/python -m tooling.cdk bootstrap $(chosen)
+	@$(app)/python -m tooling.cdk bootstrap $(chosen) $(CDK_ARGS)
 
-deploy: setup ## deploy to AWS with your own credentials (STACK=name, ENV=dev|prod, SET="field=value ...")
-	@$(app)/python -m tooling.cdk deploy $(chosen) $(or $(stack),--all)
+deploy: setup ## deploy to AWS with your own credentials (STACK=name, ENV=dev|prod, SET="field=value ...", CDK_ARGS="--require-approval never")
+	@$(app)/python -m tooling.cdk deploy $(chosen) $(or $(stack),--all) $(CDK_ARGS)
 
 destroy: setup ## remove it from AWS
-	@$(app)/python -m tooling.cdk destroy $(chosen) $(or $(stack),--all)
+	@$(app)/python -m tooling.cdk destroy $(chosen) $(or $(stack),--all) $(CDK_ARGS)
 
 bench: setup ## measure against the schemes that others publish (BENCH=name for one)
 	@$(app)/python -m benchmarks $(BENCH)

@@ -7,25 +7,17 @@ import sys
 from aws_cdk import App, Validations
 from cdk_nag import AwsSolutionsChecks
 
+import architectures
+from groundplan import NameTooLongError
 from settings import Settings, SettingsError, load
-from stacks.personalization import LayerMissing, PersonalizationStack
-from stacks.snowflake_training import SnowflakeTrainingStack
+from stacks.shared import LayerMissingError
 
 
 def build(app: App, settings: Settings) -> None:
     """Add every architecture, in the environment that the settings are of."""
-    SnowflakeTrainingStack(
-        app,
-        f"groundplan-{settings.env}-snowflake-training",
-        env_name=settings.env,
-        settings=settings.snowflake_training,
-    )
-    PersonalizationStack(
-        app,
-        f"groundplan-{settings.env}-personalization",
-        env_name=settings.env,
-        settings=settings.personalization,
-    )
+    for each in architectures.ALL:
+        stack, chosen = architectures.load(each.stack), getattr(settings, each.name)
+        stack(app, each.stack_name(settings.env), env_name=settings.env, settings=chosen)
     Validations.of(app).add_plugins(AwsSolutionsChecks(app, write_suppressions_to_cloud_formation=True))
 
 
@@ -34,7 +26,7 @@ def main() -> None:
     try:
         settings = load(app.node.get_all_context())
         build(app, settings)
-    except (SettingsError, LayerMissing) as error:
+    except (SettingsError, LayerMissingError, NameTooLongError) as error:
         sys.exit(str(error))
     app.synth()
 

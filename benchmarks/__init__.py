@@ -1,1 +1,10 @@
-"""Side-by-side measurements against the known way of doing the same."""
+"""Benchmarks against the published way of doing the same, in a package per architecture.
+
+Each package lists in `BENCHMARKS` the modules that `python -m benchmarks` runs.
+"""
+
+import sys
+from pathlib import Path
+
+# Some benchmarks run the code of the Lambda functions
+sys.path.append(str(Path(__file__).resolve().parents[1] / "runtime"))

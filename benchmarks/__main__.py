@@ -11,16 +11,18 @@ import argparse
 import subprocess
 import sys
 import time
+from importlib import import_module
+from importlib.util import find_spec
 
+import architectures
 from tooling import envs
 
-NAMES = (
-    "snowflake_training",
-    "personalization_quality",
-    "personalization_serving",
-    "personalization_scale",
-    "personalization_faults",
-)
+NAMES = [
+    f"{architecture}.{benchmark}"
+    for architecture in architectures.BY_NAME
+    if find_spec(f"benchmarks.{architecture}")
+    for benchmark in import_module(f"benchmarks.{architecture}").BENCHMARKS
+]
 
 
 def main() -> int:
@@ -41,7 +43,7 @@ def main() -> int:
     print()
     for name, code, seconds, figures in ended:
         told = f"failed, exit code {code}" if code else str(figures.relative_to(envs.ROOT))
-        print(f"  {name:<24} {seconds:6.0f} s  {told}")
+        print(f"  {name:<28} {seconds:6.0f} s  {told}")
     return int(any(code for _, code, _, _ in ended))
 
 

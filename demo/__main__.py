@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from demo import ARCHITECTURES
+import architectures
 from demo.progress import Lines, Progress
 from tooling import envs
 
@@ -21,7 +21,7 @@ ROOMS = ("cdk", "cloud", "snowflake")
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="demo", description=(__doc__ or "").partition("\n")[0])
-    choices = ["all", *ARCHITECTURES]
+    choices = ["all", *architectures.BY_NAME]
     parser.add_argument("--arch", default="all", choices=choices, help="one architecture instead of all")
     parser.add_argument("--keep", action="store_true", help="leave the local cloud running afterwards")
     parser.add_argument("--out", type=Path, default=Path("out"), help="where results and report go")
@@ -30,7 +30,7 @@ def arguments() -> argparse.Namespace:
 
 def main() -> int:
     chosen = arguments()
-    names = list(ARCHITECTURES) if chosen.arch == "all" else [chosen.arch]
+    names = list(architectures.BY_NAME) if chosen.arch == "all" else [chosen.arch]
     python = envs.environment("app")
     if Path(sys.prefix).resolve() != python.parents[1].resolve():
         os.execv(python, [str(python), "-m", "demo", *sys.argv[1:]])  # noqa: S606
@@ -38,12 +38,12 @@ def main() -> int:
 
     progress = Progress()
     set_up(names, progress)
-    return demonstrate([ARCHITECTURES[name] for name in names], chosen.out, chosen.keep, progress)
+    return demonstrate([architectures.BY_NAME[name] for name in names], chosen.out, chosen.keep, progress)
 
 
 def set_up(names: list[str], progress: Progress) -> None:
     """Make the environments that the local cloud and these architectures need."""
-    needed = dict.fromkeys((*ROOMS, *(need for name in names for need in ARCHITECTURES[name].needs)))
+    needed = dict.fromkeys((*ROOMS, *(need for name in names for need in architectures.BY_NAME[name].needs)))
     with progress.step("environments"):
         stderr: Any = Lines(progress)
         with contextlib.redirect_stderr(stderr):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from demo import Architecture
+from architectures import Architecture
 from scenarios import Metric, Report
 
 DEPLOY = Metric("seconds_deploy", "cdk deploy of the whole stack, its image build included", "s", "lower")

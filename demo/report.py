@@ -21,7 +21,7 @@ PINS = {
     "requirements.txt": ("aws-cdk-lib", "snowflake-connector-python"),
     "local/requirements.txt": ("ministack",),
     "local/snowflake/requirements.txt": ("fakesnow",),
-    "containers/snowflake_xgboost/requirements.txt": ("xgboost-cpu",),
+    "containers/snowflake_training/train_and_serve/requirements.txt": ("xgboost-cpu",),
 }
 """The packages whose versions a reader asks for first, by the lock file that pins them."""
 

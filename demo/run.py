@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 import boto3
 
-from demo import Architecture
+from architectures import Architecture
 from demo.outcome import DEPLOY, Outcome, goal, number, shown
 from demo.progress import Progress
 from demo.report import write_report
@@ -64,7 +64,7 @@ def demonstrate(
     at the end, also when a person interrupts, unless `keep`.
     """
     out.mkdir(parents=True, exist_ok=True)
-    outcomes = [Outcome(architecture, architecture.stack(ENVIRONMENT)) for architecture in architectures]
+    outcomes = [Outcome(architecture, architecture.stack_name(ENVIRONMENT)) for architecture in architectures]
     cloud: Cloud | None = None
     try:
         with interruptible():

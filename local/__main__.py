@@ -3,6 +3,7 @@
 python -m local up                  # start it
 eval "$(python -m local env)"       # turn this shell to it
 python -m local status
+python -m local iam on              # check every call against its caller's policies; off: check none
 python -m local down                # stop it; what is deployed is there again after the next up
 """
 
@@ -26,13 +27,21 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m local", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("command", choices=["up", "down", "status", "env"])
+    parser.add_argument("command", choices=["up", "down", "status", "env", "iam"])
+    parser.add_argument("state", nargs="?", choices=["on", "off"], help="of iam: whether it is enforced")
     parser.add_argument("--home", type=Path, default=HOME, help="where its state lies (%(default)s)")
     parser.add_argument("--port", type=int, help="where it answers on 127.0.0.1; the last one, or a free one")
     parser.add_argument("--region", help="the AWS Region that it plays (eu-west-1)")
     asked = parser.parse_args()
+    if (asked.command == "iam") != bool(asked.state):
+        parser.error("iam takes on or off, and no other command does")
+    if asked.command == "up" and (problem := envs.unwritable()):
+        print(problem, file=sys.stderr)
+        return 1
     cloud = LocalCloud(asked.home, asked.port, asked.region)
     try:
+        if asked.command == "iam":
+            return iam(cloud, asked.state == "on")
         return {"up": up, "down": down, "status": status, "env": env}[asked.command](cloud)
     except CloudError as error:
         print(error, file=sys.stderr)
@@ -65,6 +74,14 @@ def env(cloud: LocalCloud) -> int:
     return 0
 
 
+def iam(cloud: LocalCloud, on: bool) -> int:
+    if not cloud.running:
+        raise CloudError("The local cloud is not running: make up")
+    cloud.enforce_iam(on)
+    print("IAM is enforced." if on else "IAM is not enforced; calls are signed all the same.")
+    return 0
+
+
 def status(cloud: LocalCloud) -> int:
     if not cloud.running:
         print(f"The local cloud in {cloud.home} is not running.")
@@ -74,6 +91,7 @@ def status(cloud: LocalCloud) -> int:
         "address": now["endpoint_url"],
         "account, Region": f"{now['account']}, {now['region']}",
         "IAM": "enforced" if now["iam_enforced"] else "not enforced",
+        "containers": now["containers"],
         "Snowflake": f"127.0.0.1:{now['snowflake']}, connection in {cloud.snowflake}",
         "stacks": ", ".join(f"{one['name']} ({one['status']})" for one in now["stacks"]),
         "training jobs": ", ".join(now["training_jobs_running"]),

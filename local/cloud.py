@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import signal
 import subprocess
 import tempfile
@@ -21,6 +22,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from local import keys
 from local.ports import free_port
 from local.reaper import alive
 from tooling import envs, layers
@@ -56,8 +58,14 @@ class LocalCloud:
         if self.running:
             return
         python, snowflake = envs.environment("cloud"), envs.environment("snowflake")
-        self.home.mkdir(parents=True, exist_ok=True)
-        self.home.chmod(0o700)
+        try:
+            self.home.mkdir(parents=True, exist_ok=True)
+            self.home.chmod(0o700)
+        except OSError as error:
+            raise CloudError(
+                f"{self.home}, the cloud's folder, cannot be used by this user ({error.strerror}):"
+                " choose another folder with --home"
+            ) from error
         # Of two at once, one starts it: the other would take away the file that says where it answers.
         with envs.locked(self.home / "start.lock"):
             if not self.running:
@@ -113,19 +121,30 @@ class LocalCloud:
         """The file with the connection to the local Snowflake, in the format of the secret."""
         return self.home / "snowflake.json"
 
+    @property
+    def key(self) -> keys.Key:
+        """The access key of its root, made at its first start. Raises `CloudError` before that."""
+        try:
+            return keys.read(self.home)
+        except FileNotFoundError as error:
+            raise CloudError(f"No cloud was started in {self.home} yet") from error
+
     def env(self) -> dict[str, str]:
         """What turns the AWS SDKs, the AWS CLI and the CDK of a process to this cloud."""
         from local import images
 
+        key = self.key
         return {
             "AWS_ENDPOINT_URL": self.endpoint_url,
             "AWS_ENDPOINT_URL_S3": self.endpoint_url,
-            "AWS_ACCESS_KEY_ID": "test",
-            "AWS_SECRET_ACCESS_KEY": "test",
+            "AWS_ACCESS_KEY_ID": key.access_key_id,
+            "AWS_SECRET_ACCESS_KEY": key.secret_access_key,
             "AWS_SESSION_TOKEN": "",
             "AWS_REGION": self.region,
             "AWS_DEFAULT_REGION": self.region,
             "AWS_EC2_METADATA_DISABLED": "true",
+            # Some operations' hosts have a prefix of their own (`sync-`), which no address here has.
+            "AWS_DISABLE_HOST_PREFIX_INJECTION": "true",
             "CDK_DEFAULT_ACCOUNT": ACCOUNT,
             "CDK_DEFAULT_REGION": self.region,
             "CDK_DOCKER": str(images.launcher(envs.home(), envs.environment("cloud"))),
@@ -141,7 +160,7 @@ class LocalCloud:
     def enforce_iam(self, on: bool) -> None:
         """From now on every call is checked against its caller's policies, or no call is.
 
-        The person's own keys (`test`) are the account's root and are always let through.
+        The key that `env` exports is the account's root's and is always let through.
         """
         self._ask("iam", {"enforce": on})
 
@@ -206,12 +225,13 @@ class LocalCloud:
     ) -> None:
         program, node = envs.cdk(), envs.node()
         layers.layer()
-        app = f"{envs.environment('app')} app.py" if app is None else app
+        app = f"{shlex.quote(str(envs.environment('app')))} app.py" if app is None else app
         options = ["--ci", "--no-color", "--no-notices", "--no-version-reporting"]
         options += [f"--context={key}={value}" for key, value in (context or {}).items()]
         with tempfile.TemporaryDirectory() as assembly:
             if app:
-                options += ["--app", app, "--output", assembly]
+                # The CLI takes away quotes at both ends of the whole, which are those of two paths
+                options += ["--app", f"exec {app}" if app.startswith("'") else app, "--output", assembly]
             with subprocess.Popen(
                 [str(program), *command, *options],
                 cwd=envs.ROOT if app else assembly,
@@ -253,7 +273,12 @@ class LocalCloud:
 
     def _launch(self, python: Path, snowflake: Path) -> None:
         last = self._last()
-        port = self._port or free_port(last.get("port", 0))
+        port = free_port(self._port or last.get("port", 0))
+        if self._port and port != self._port:
+            raise CloudError(
+                f"Port {self._port} of 127.0.0.1 is in use by another program:"
+                " stop it, or choose another with --port"
+            )
         settled = {"port": port, "region": self._region or last.get("region") or REGION}
         (self.home / "cloud.json").write_text(json.dumps(settled))
         self._file.unlink(missing_ok=True)
@@ -302,7 +327,11 @@ class LocalCloud:
 
     def _ask(self, what: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(f"{self.endpoint_url}/_groundplan/{what}", data)  # noqa: S310
+        url, method = f"{self.endpoint_url}/_groundplan/{what}", "GET" if data is None else "POST"
+        headers = {}
+        with contextlib.suppress(FileNotFoundError):  # a cloud of an older version has no key, and wants none
+            headers = dict(keys.signed(keys.read(self.home), method, url, data or b""))
+        request = urllib.request.Request(url, data, headers)  # noqa: S310
         try:
             with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
                 return json.load(answer)

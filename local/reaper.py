@@ -12,8 +12,10 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 GRACE_SECONDS = 5.0
@@ -68,6 +70,17 @@ def signal_group(group: int, number: int) -> bool:
     except PermissionError:
         return True
     return True
+
+
+@contextlib.contextmanager
+def ended_with_us() -> Iterator[Reaper]:
+    """Yield a reaper that ends its process groups on exit, or when this process dies for any reason."""
+    with tempfile.TemporaryFile() as kept:
+        reaper = Reaper(kept.fileno())
+        try:
+            yield reaper
+        finally:
+            reaper.end()
 
 
 def alive(group: int) -> bool:

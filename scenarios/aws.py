@@ -73,7 +73,7 @@ def execute(
     `ScenarioError` when it is passed, and stops the execution then.
     """
     machine, sagemaker = client("stepfunctions"), client("sagemaker")
-    started = time.time()
+    started, begun = time.time(), time.monotonic()
     arn = machine.start_execution(stateMachineArn=state_machine, input=json.dumps(payload))["executionArn"]
     told = ""
     while True:
@@ -84,7 +84,7 @@ def execute(
             told = line
         if found["status"] != "RUNNING":
             break
-        if time.time() - started > limit:
+        if time.monotonic() - begun > limit:
             machine.stop_execution(executionArn=arn, cause=f"not done after {limit:.0f} s")
             raise ScenarioError(f"the state machine was not done after {limit:.0f} s; it was at: {told}")
         time.sleep(1)
@@ -92,7 +92,7 @@ def execute(
         arn=arn,
         status=found["status"],
         started=started,
-        seconds=time.time() - started,
+        seconds=time.monotonic() - begun,
         output=json.loads(found.get("output") or "{}"),
         error=found.get("error", ""),
         cause=found.get("cause", ""),

@@ -1,18 +1,56 @@
-"""What every stack makes of the settings that every architecture has."""
+"""Resources that all stacks create from the settings that all architectures have."""
 
 from __future__ import annotations
 
-from aws_cdk import Duration, RemovalPolicy
+from collections.abc import Mapping
+from pathlib import Path
+
+from aws_cdk import Duration, IgnoreMode
 from aws_cdk import aws_ec2 as ec2
+from aws_cdk import aws_ecr_assets as assets
 from aws_cdk import aws_kms as kms
 from aws_cdk import aws_logs as logs
 from constructs import Construct
 
-from groundplan import Network
-from settings import Architecture
+from groundplan import Network, removal
+from settings.base import ArchitectureSettings
+
+CONTAINERS = Path(__file__).resolve().parents[1] / "containers"
+"""Build context of the images. A Dockerfile copies from its own folder and from `toolkit`."""
+
+DOCKER_MANIFEST = ["type=docker,oci-mediatypes=false"]
+"""What `docker build` is to write. BuildKit 0.31 and later write OCI media types unless told otherwise, for
+`type=docker` too (moby/buildkit#6824, #6844), and SageMaker's CreateModel refuses those."""
 
 
-def network_of(scope: Construct, settings: Architecture) -> Network | None:
+def docker_image(
+    scope: Construct, id: str, folder: Path, build_args: Mapping[str, str] | None = None
+) -> assets.DockerImageAsset:
+    """Create the image asset of a folder with a Dockerfile.
+
+    The files listed in its `Dockerfile.dockerignore` are the content of the image: the asset hash, and so a
+    rebuild, depends on them only. Docker reads the same file.
+    """
+    context = CONTAINERS if folder.is_relative_to(CONTAINERS) else folder
+    rules = folder / "Dockerfile.dockerignore"
+    return assets.DockerImageAsset(
+        scope,
+        id,
+        directory=str(context),
+        file=str((folder / "Dockerfile").relative_to(context)),
+        exclude=rules.read_text().splitlines() if rules.exists() else None,
+        ignore_mode=IgnoreMode.DOCKER,
+        build_args=build_args,
+        outputs=DOCKER_MANIFEST,
+        platform=assets.Platform.LINUX_AMD64,
+    )
+
+
+class LayerMissingError(Exception):
+    """The Lambda layer was not made yet; the text says what makes it."""
+
+
+def network_of(scope: Construct, settings: ArchitectureSettings) -> Network | None:
     """The VPC that training joins; None without subnets."""
     if not settings.subnet_ids:
         return None
@@ -24,7 +62,7 @@ def network_of(scope: Construct, settings: Architecture) -> Network | None:
     )
 
 
-def key_of(scope: Construct, settings: Architecture, of: str) -> kms.Key | None:
+def key_of(scope: Construct, settings: ArchitectureSettings, of: str) -> kms.Key | None:
     """A key of the stack's own, for what `of` says; None where AWS's keys do."""
     if not settings.own_key:
         return None
@@ -33,7 +71,7 @@ def key_of(scope: Construct, settings: Architecture, of: str) -> kms.Key | None:
         "Key",
         description=f"Groundplan: {of}",
         enable_key_rotation=True,
-        removal_policy=RemovalPolicy.RETAIN if settings.retain else RemovalPolicy.DESTROY,
+        removal_policy=removal(settings.retain),
         pending_window=Duration.days(7),
     )
 

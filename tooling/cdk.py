@@ -4,8 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping, Sequence
 
-from tooling import envs, layers
+from tooling import assembly, envs, layers, registries
+
+ELSEWHERE = {"AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_ECR"}
+"""Variables with which another cloud than AWS answers."""
+
+BUILDS = {"deploy", "watch", "publish-assets"}
+"""Commands of the CDK CLI that build images."""
 
 
 def environ() -> dict[str, str]:
@@ -18,9 +25,36 @@ def environ() -> dict[str, str]:
     }
 
 
+def prepare(arguments: Sequence[str], environment: Mapping[str, str]) -> None:
+    """Before a deployment to AWS, log in to the base images' registries and look for taken names.
+
+    Does nothing for other commands, nor with AWS_ENDPOINT_URL: another cloud answers there. Raises
+    `assembly.PreparationError`.
+    """
+    line = assembly.parse(arguments)
+    flags = {name for name, _ in line.options}
+    elsewhere = ELSEWHERE & set(environment)
+    if line.command not in BUILDS or elsewhere or {"help", "version"} & flags:
+        return
+    from tooling import secret_names
+
+    profile = line.option("profile")
+    region = line.option("region") or environment.get("AWS_REGION")
+    with assembly.synthesized(line, environment) as folder:
+        stacks = assembly.selected(folder, line)
+        registries.log_in(stacks, environment, profile)
+        if line.command != "publish-assets":
+            secret_names.check(stacks, profile, region)
+
+
 def main() -> None:
     layers.layer()
-    os.execve(envs.cdk(), [str(envs.cdk()), *sys.argv[1:]], environ())  # noqa: S606 - the pinned CLI
+    environment = environ()
+    try:
+        prepare(sys.argv[1:], environment)
+    except assembly.PreparationError as error:
+        sys.exit(str(error))
+    os.execve(envs.cdk(), [str(envs.cdk()), *sys.argv[1:]], environment)  # noqa: S606 - the pinned CLI
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ processes may ask for the same one at once: the second waits for the first.
 from __future__ import annotations
 
 import argparse
+import ast
 import contextlib
 import fcntl
 import functools
@@ -34,10 +35,13 @@ ENVIRONMENTS = {
     "snowflake": "local/snowflake/requirements.txt",
     "notebooks": "notebooks/requirements.txt",
     "scikit-learn": "scenarios/requirements.txt",
-    "benchmarks": "benchmarks/requirements.txt",
-    "personalization": "scenarios/personalization/requirements.txt",
+} | {
+    f"{room}-{lock.parent.name}": f"{room}/{lock.parent.name}/{lock.name}"
+    for room in ("scenarios", "benchmarks")
+    for lock in sorted(ROOT.glob(f"{room}/*/requirements.txt"))
 }
-"""Each environment and its lock file, relative to the project."""
+"""Lock file of each environment, relative to the project. Environments of a single architecture are named
+after the folder of their lock file: `scenarios-NAME`, `benchmarks-NAME`."""
 
 MACHINE_PYTHON = Path(sys.base_prefix, "bin", f"python{sys.version_info.major}.{sys.version_info.minor}")
 """The Python behind the environment that runs this: unlike that one, it has pip."""
@@ -93,15 +97,19 @@ def pip_settings() -> dict[str, str]:
     shown = subprocess.run(
         [str(python), "-m", "pip", "config", "list"], capture_output=True, text=True, check=False
     ).stdout
-    values = {}
+    values, in_environment = {}, {}
     for line in shown.splitlines():
         key, _, value = line.partition("=")
-        values[key.rpartition(".")[2]] = value.strip("'\"")
+        chosen = in_environment if key.startswith(":env:") else values
+        chosen[key.rpartition(".")[2]] = str(ast.literal_eval(value))  # pip prints each text as Python would
+    values |= in_environment
     settings = {}
     if "index-url" in values:
         settings["UV_DEFAULT_INDEX"] = values["index-url"]
     if "find-links" in values:
         settings["UV_FIND_LINKS"] = ",".join(values["find-links"].split())
+    if "cert" in values:
+        settings["SSL_CERT_FILE"] = values["cert"]
     # PyTorch's build for the CPU: a folder of this machine's may have it, else its project's own index.
     # PyPI's is the one for CUDA, of several GB.
     if not any(Path(place).glob("torch-*+cpu-*.whl") for place in values.get("find-links", "").split()):
@@ -199,11 +207,27 @@ def cdk() -> Path:
     return program
 
 
+def unwritable() -> str | None:
+    """Say in one sentence which folder that everything here needs cannot be written; None where all can."""
+    for folder, purpose, remedy in (
+        (ROOT, "the project", "make a clone of your own"),
+        (home(), "environments and images", "set GROUNDPLAN_HOME to a folder of your own"),
+        (Path.home(), "the caches of pip, npm and the CDK", "set HOME to a folder of your own"),
+    ):
+        there = next(each for each in (folder, *folder.parents) if each.exists())
+        if not os.access(there, os.W_OK | os.X_OK):
+            return f"{folder}, the folder for {purpose}, cannot be written by this user: {remedy}"
+    return None
+
+
 def main() -> None:
     choices = [*ENVIRONMENTS, "cdk"]
     parser = argparse.ArgumentParser(prog="tooling.envs", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("names", nargs="+", metavar="NAME", choices=choices, help=", ".join(choices))
-    print([cdk() if name == "cdk" else environment(name) for name in parser.parse_args().names][-1])
+    names = parser.parse_args().names
+    if problem := unwritable():
+        sys.exit(problem)
+    print([cdk() if name == "cdk" else environment(name) for name in names][-1])
 
 
 if __name__ == "__main__":

@@ -2,13 +2,16 @@
 
 from groundplan.artifact_bucket import ArtifactBucket
 from groundplan.clean_up import CleanUp
+from groundplan.log_group import log_group
 from groundplan.model_registry import ModelRegistry
 from groundplan.multi_model_endpoint import Instances, MultiModelEndpoint
+from groundplan.names import NameTooLongError, physical_name
 from groundplan.network import Network
 from groundplan.notebook import SageMakerNotebook
 from groundplan.pager import Pager
 from groundplan.permissions import acknowledge, allow
 from groundplan.python_function import Package, PythonFunction, allow_key
+from groundplan.removal import removal
 from groundplan.sagemaker_role import SageMakerRole
 from groundplan.secret import EmptySecret
 from groundplan.static_site import SiteFiles, StaticSite
@@ -24,6 +27,7 @@ __all__ = [
     "Metric",
     "ModelRegistry",
     "MultiModelEndpoint",
+    "NameTooLongError",
     "Network",
     "Package",
     "Pager",
@@ -40,4 +44,7 @@ __all__ = [
     "acknowledge",
     "allow",
     "allow_key",
+    "log_group",
+    "physical_name",
+    "removal",
 ]

@@ -2,13 +2,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from aws_cdk import Duration, RemovalPolicy
+from aws_cdk import Duration
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
 from aws_cdk import aws_s3 as s3
 from constructs import Construct
 
 from groundplan.permissions import acknowledge, allow
+from groundplan.removal import removal
 
 EXPIRE = {"checkpoints": 30, "evaluation": 90}
 
@@ -45,7 +46,7 @@ class ArtifactBucket(Construct):
             enforce_ssl=True,
             minimum_tls_version=1.2,
             object_ownership=s3.ObjectOwnership.BUCKET_OWNER_ENFORCED,
-            removal_policy=RemovalPolicy.RETAIN if retain else RemovalPolicy.DESTROY,
+            removal_policy=removal(retain),
             lifecycle_rules=[
                 *(
                     s3.LifecycleRule(id=folder, prefix=f"{folder}/", expiration=Duration.days(days))

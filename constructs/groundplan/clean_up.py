@@ -1,12 +1,15 @@
 from __future__ import annotations
 
-from aws_cdk import ArnFormat, CustomResource, Duration, RemovalPolicy, Stack
+from aws_cdk import ArnFormat, CustomResource, Duration, Stack
 from aws_cdk import aws_iam as iam
+from aws_cdk import aws_kms as kms
 from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_logs as logs
 from constructs import Construct
 
 from groundplan.artifact_bucket import ArtifactBucket
+from groundplan.lambdas import code_of
+from groundplan.log_group import log_group
 from groundplan.model_registry import ModelRegistry
 from groundplan.permissions import allow
 
@@ -18,11 +21,11 @@ class CleanUp(Construct):
     alone they would outlive the stack, and the endpoint would go on serving. Make the workflow depend on this
     construct, so that nothing is created any more when it runs.
 
-    :param code: the handler (`runtime/clean_up`), a function `handler.handler`.
     :param endpoint_name: the endpoint; whatever else is deleted has a name that begins with it and a hyphen.
     :param bucket: emptied. Default: none, the bucket is retained.
     :param registry: emptied. Default: none, the models' record is retained.
     :param log_retention: how long the handler's log is kept. Default: one month.
+    :param key: encrypts that log. Default: CloudWatch Logs' own encryption.
     """
 
     def __init__(
@@ -30,29 +33,29 @@ class CleanUp(Construct):
         scope: Construct,
         id: str,
         *,
-        code: lambda_.Code,
         endpoint_name: str,
         bucket: ArtifactBucket | None = None,
         registry: ModelRegistry | None = None,
         log_retention: logs.RetentionDays = logs.RetentionDays.ONE_MONTH,
+        key: kms.IKey | None = None,
     ) -> None:
         super().__init__(scope, id)
-        log_group = logs.LogGroup(self, "Log", retention=log_retention, removal_policy=RemovalPolicy.DESTROY)
+        log = log_group(self, "Log", retention=log_retention, key=key)
         role = iam.Role(self, "Role", assumed_by=iam.ServicePrincipal("lambda.amazonaws.com"))
         self._allow(role, endpoint_name, bucket, registry)
-        log_group.grant_write(role)
+        log.grant_write(role)
         timeout = Duration.minutes(15)
         self.function = lambda_.Function(
             self,
             "Function",
-            code=code,
+            code=code_of("clean_up"),
             handler="handler.handler",
             runtime=lambda_.Runtime.PYTHON_3_14,
             architecture=lambda_.Architecture.ARM_64,
             memory_size=256,
             timeout=timeout,
             role=role,
-            log_group=log_group,
+            log_group=log,
             description=f"Deletes what the workflow of {endpoint_name} left behind, with its stack",
         )
         """The function that deletes."""

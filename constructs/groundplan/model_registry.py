@@ -1,8 +1,10 @@
 from __future__ import annotations
 
-from aws_cdk import RemovalPolicy, Stack
+from aws_cdk import Stack
 from aws_cdk import aws_sagemaker as sagemaker
 from constructs import Construct
+
+from groundplan.removal import removal
 
 
 class ModelRegistry(Construct):
@@ -22,7 +24,7 @@ class ModelRegistry(Construct):
             self, "Group", model_package_group_name=name, model_package_group_description=description
         )
         """The group itself."""
-        self.group.apply_removal_policy(RemovalPolicy.RETAIN if retain else RemovalPolicy.DESTROY)
+        self.group.apply_removal_policy(removal(retain))
         self.name = name
         """The group's name."""
         self.group_arn = self.group.attr_model_package_group_arn

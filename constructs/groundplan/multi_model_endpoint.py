@@ -3,7 +3,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from aws_cdk import Duration, RemovalPolicy, Stack
+from aws_cdk import Duration, Stack
 from aws_cdk import aws_applicationautoscaling as autoscaling
 from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_ecr_assets as assets
@@ -13,6 +13,8 @@ from aws_cdk import aws_sagemaker as sagemaker
 from constructs import Construct
 
 from groundplan.artifact_bucket import ArtifactBucket
+from groundplan.instance_types import inference_ami
+from groundplan.log_group import log_group
 from groundplan.permissions import allow
 from groundplan.sagemaker_role import SageMakerRole
 
@@ -30,6 +32,8 @@ class Instances:
     """Invocations a minute that one instance should get."""
     startup_minutes: int = 15
     """How long a container may take to answer its first ping: it fetches the base first."""
+    cuda: str = ""
+    """The image's CUDA version, such as `13.0`: GPU hosts get a driver for it. Needed for GPU types only."""
 
 
 class MultiModelEndpoint(Construct):
@@ -66,12 +70,12 @@ class MultiModelEndpoint(Construct):
         self.arn = Stack.of(self).format_arn(service="sagemaker", resource="endpoint", resource_name=name)
         """The endpoint's ARN."""
         # SageMaker would make this group itself, to be kept for ever
-        log = logs.LogGroup(
+        log = log_group(
             self,
             "Log",
-            log_group_name=f"/aws/sagemaker/Endpoints/{name}",
+            name=f"/aws/sagemaker/Endpoints/{name}",
             retention=log_retention,
-            removal_policy=RemovalPolicy.DESTROY,
+            key=bucket.key,
         )
         role = SageMakerRole(self, "Serving", log_group=f"/aws/sagemaker/Endpoints/{name}")
         self.role = role.role
@@ -102,6 +106,7 @@ class MultiModelEndpoint(Construct):
                     instance_type=instances.type,
                     initial_instance_count=instances.min,
                     initial_variant_weight=1,
+                    inference_ami_version=inference_ami(instances.type, instances.cuda),
                     container_startup_health_check_timeout_in_seconds=instances.startup_minutes * 60,
                 )
             ],
@@ -111,6 +116,7 @@ class MultiModelEndpoint(Construct):
             "Endpoint",
             endpoint_name=name,
             endpoint_config_name=config.attr_endpoint_config_name,
+            deployment_config=_in_batches() if instances.min > 1 else None,
             # As many instances as scaling has made of them, not as many as at first
             retain_all_variant_properties=True,
             exclude_retained_variant_properties=[
@@ -174,3 +180,16 @@ class MultiModelEndpoint(Construct):
     def metric_cache_hits(self) -> cloudwatch.Metric:
         """The share of invocations whose model was there already."""
         return self.metric("ModelCacheHit", statistic="Average")
+
+
+def _in_batches() -> sagemaker.CfnEndpoint.DeploymentConfigProperty:
+    """Replace half of the instances at a time: 1.5 times as many for the while of an update, not twice.
+
+    SageMaker takes batches of 5 % to 50 % of a variant, so it cannot split a single instance.
+    """
+    half = sagemaker.CfnEndpoint.CapacitySizeProperty(type="CAPACITY_PERCENT", value=50)
+    return sagemaker.CfnEndpoint.DeploymentConfigProperty(
+        rolling_update_policy=sagemaker.CfnEndpoint.RollingUpdatePolicyProperty(
+            maximum_batch_size=half, rollback_maximum_batch_size=half, wait_interval_in_seconds=0
+        )
+    )

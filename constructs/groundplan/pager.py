@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from aws_cdk import Aws
+from aws_cdk import ArnFormat, Aws, Stack
 from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_cloudwatch_actions as actions
 from aws_cdk import aws_iam as iam
@@ -36,7 +36,19 @@ class Pager(Construct):
             )
         )
         if key:
-            key.grant(alarms, "kms:Decrypt", "kms:GenerateDataKey*")
+            # As the SNS Developer Guide asks of a service that publishes to an encrypted topic:
+            # https://docs.aws.amazon.com/sns/latest/dg/sns-key-management.html#compatibility-with-aws-services
+            own = Stack.of(self).format_arn(
+                service="cloudwatch",
+                resource="alarm",
+                resource_name="*",
+                arn_format=ArnFormat.COLON_RESOURCE_NAME,
+            )
+            conditions = {
+                "StringEquals": {"aws:SourceAccount": Aws.ACCOUNT_ID},
+                "ArnLike": {"aws:SourceArn": own},
+            }
+            key.grant(alarms.with_conditions(conditions), "kms:Decrypt", "kms:GenerateDataKey*")
         else:
             acknowledge(
                 self.topic, {"AwsSolutions-SNS2": "CloudWatch cannot publish to a topic under AWS's own key."}

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from aws_cdk import Duration, RemovalPolicy
+from aws_cdk import Duration
 from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_dynamodb as dynamodb
 from aws_cdk import aws_events as events
@@ -17,6 +17,7 @@ from aws_cdk import aws_logs as logs
 from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 
+from groundplan.log_group import log_group
 from groundplan.permissions import allow
 
 RETRIES = 10
@@ -32,6 +33,8 @@ class Package:
     dead_letters: sqs.IQueue | None = None
     environment: Mapping[str, str] | None = None
     log_retention: logs.RetentionDays = logs.RetentionDays.ONE_MONTH
+    key: kms.IKey | None = None
+    """Encrypts the functions' variables and logs; None for the services' own keys."""
 
 
 class PythonFunction(Construct):
@@ -45,6 +48,7 @@ class PythonFunction(Construct):
     :param environment: its variables, besides the package's.
     :param timeout: how long one call may take. Default: 30 seconds.
     :param memory_mb: its memory, and its share of a processor with it. Default: 256.
+    :param reserved_concurrency: executions at once that are reserved for it, and its limit. Default: none.
     """
 
     def __init__(
@@ -58,17 +62,16 @@ class PythonFunction(Construct):
         environment: Mapping[str, str] | None = None,
         timeout: Duration | None = None,
         memory_mb: int = 256,
+        reserved_concurrency: int | None = None,
     ) -> None:
         super().__init__(scope, id)
         self._package = package
-        log_group = logs.LogGroup(
-            self, "Log", retention=package.log_retention, removal_policy=RemovalPolicy.DESTROY
-        )
+        log = log_group(self, "Log", retention=package.log_retention, key=package.key)
         self.role = iam.Role(
             self, "Role", assumed_by=iam.ServicePrincipal("lambda.amazonaws.com"), description=description
         )
         """The role itself; `groundplan.allow` grants it something."""
-        log_group.grant_write(self.role)
+        log.grant_write(self.role)
         self.function = lambda_.Function(
             self,
             "Function",
@@ -81,8 +84,10 @@ class PythonFunction(Construct):
             environment={**(package.environment or {}), **(environment or {})},
             timeout=timeout or Duration.seconds(30),
             memory_size=memory_mb,
+            reserved_concurrent_executions=reserved_concurrency,
             role=self.role,
-            log_group=log_group,
+            log_group=log,
+            environment_encryption=package.key,
             dead_letter_queue=package.dead_letters,
         )
         """The function itself."""
@@ -151,7 +156,9 @@ class PythonFunction(Construct):
         return self.function.metric_invocations(statistic="Sum", period=period)
 
     def _target(self, input: events.RuleTargetInput | None) -> targets.LambdaFunction:
-        return targets.LambdaFunction(self.function, event=input)
+        return targets.LambdaFunction(
+            self.function, event=input, dead_letter_queue=self._package.dead_letters
+        )
 
 
 def allow_key(role: iam.Role, key: kms.IKey | None) -> None:

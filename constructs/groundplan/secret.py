@@ -1,11 +1,11 @@
 from __future__ import annotations
 
-from aws_cdk import RemovalPolicy
 from aws_cdk import aws_kms as kms
 from aws_cdk import aws_secretsmanager as secretsmanager
 from constructs import Construct
 
 from groundplan.permissions import acknowledge
+from groundplan.removal import removal
 
 
 class EmptySecret(Construct):
@@ -35,7 +35,7 @@ class EmptySecret(Construct):
         resource = secretsmanager.CfnSecret(
             self, "Resource", name=name, description=description, kms_key_id=key.key_arn if key else None
         )
-        resource.apply_removal_policy(RemovalPolicy.RETAIN if retain else RemovalPolicy.DESTROY)
+        resource.apply_removal_policy(removal(retain))
         self.secret: secretsmanager.ISecret = secretsmanager.Secret.from_secret_attributes(
             self, "Secret", secret_complete_arn=resource.ref, encryption_key=key
         )

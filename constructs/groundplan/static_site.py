@@ -6,13 +6,22 @@ from typing import Any
 from aws_cdk import CustomResource, Duration, RemovalPolicy, Stack
 from aws_cdk import aws_cloudfront as cloudfront
 from aws_cdk import aws_cloudfront_origins as origins
+from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_s3 as s3
 from aws_cdk import aws_s3_assets as s3_assets
 from constructs import Construct
 
+from groundplan.lambdas import code_of
 from groundplan.permissions import acknowledge, allow
-from groundplan.python_function import PythonFunction
+from groundplan.python_function import Package, PythonFunction
 from groundplan.user_api import UserApi
+
+CACHED_ERRORS = (400, 403, 404, 405, 414, 500, 501, 502, 503, 504)
+"""The errors that CloudFront keeps (always, or where the origin allows it) and whose time can be set."""
+
+
+TIMEOUT = Duration.minutes(5)
+"""Timeout for copying the files of a site."""
 
 
 class StaticSite(Construct):
@@ -83,6 +92,12 @@ class StaticSite(Construct):
                     response_headers_policy=headers,
                 )
             },
+            # By default CloudFront keeps an error for 10 s, whatever the origin says, and answers every user
+            # with it: the cache key has no Authorization header
+            error_responses=[
+                cloudfront.ErrorResponse(http_status=status, ttl=Duration.seconds(0))
+                for status in CACHED_ERRORS
+            ],
             price_class=cloudfront.PriceClass.PRICE_CLASS_100,
             http_version=cloudfront.HttpVersion.HTTP2_AND_3,
         )
@@ -110,7 +125,7 @@ class SiteFiles(Construct):
     :param source: the files, as an asset of a folder.
     :param config: what the page is told, written beside them as `config.json`.
     :param storage: the bucket that the page's presigned addresses name, for its content security policy.
-    :param publisher: the function that does it (`runtime/static_site`).
+    :param publisher: a function with the code `SiteFiles.code()` that copies the files. Default: a new one.
     """
 
     def __init__(
@@ -122,9 +137,17 @@ class SiteFiles(Construct):
         source: s3_assets.Asset,
         config: Mapping[str, Any],
         storage: s3.IBucket,
-        publisher: PythonFunction,
+        publisher: PythonFunction | None = None,
     ) -> None:
         super().__init__(scope, id)
+        publisher = publisher or PythonFunction(
+            self,
+            "Publisher",
+            package=Package(code=self.code()),
+            handler="handler.handler",
+            description="Puts the site's files into its bucket, with the stack",
+            timeout=TIMEOUT,
+        )
         role, bucket = publisher.role, site.bucket
         allow(role, "s3:GetObject", on=[source.bucket.arn_for_objects(source.s3_object_key)])
         allow(role, "s3:ListBucket", "s3:ListBucketVersions", on=[bucket.bucket_arn])
@@ -141,7 +164,7 @@ class SiteFiles(Construct):
             "Resource",
             resource_type="Custom::SiteFiles",
             service_token=publisher.function.function_arn,
-            service_timeout=Duration.minutes(5),
+            service_timeout=TIMEOUT,
             properties={
                 "SourceBucket": source.s3_bucket_name,
                 "SourceKey": source.s3_object_key,
@@ -152,3 +175,8 @@ class SiteFiles(Construct):
         )
         # It must be allowed to before it starts, and until it has ended
         resource.node.add_dependency(bucket, publisher)
+
+    @staticmethod
+    def code() -> lambda_.Code:
+        """Return the code of the publisher; its handler is `handler.handler`."""
+        return code_of("site_files")

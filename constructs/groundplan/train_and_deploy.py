@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from aws_cdk import ArnFormat, Aws, Duration, RemovalPolicy, Stack
+from aws_cdk import ArnFormat, Aws, Duration, Stack
 from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_logs as logs
@@ -14,7 +14,10 @@ from constructs import Construct
 
 from groundplan import asl, workflow
 from groundplan.artifact_bucket import ArtifactBucket
+from groundplan.instance_types import has_local_disks
+from groundplan.log_group import log_group
 from groundplan.model_registry import ModelRegistry
+from groundplan.names import physical_name
 from groundplan.network import Network
 from groundplan.permissions import allow
 from groundplan.sagemaker_role import SageMakerRole
@@ -44,8 +47,8 @@ class TrainingJobs:
 class ServerlessEndpoint:
     """Where the better model serves: nothing runs, and nothing is paid, while nobody asks.
 
-    `name` has at most 40 lower-case letters, digits and hyphens; everything that the workflow creates in
-    SageMaker begins with it.
+    `name` has at most 41 letters, digits and hyphens; everything that the workflow creates in SageMaker
+    begins with it.
     """
 
     name: str
@@ -91,6 +94,10 @@ class TrainAndDeploy(Construct):
         tags: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(scope, id)
+        physical_name(self, endpoint.name, appended=workflow.LONGEST_SUFFIX)
+        key = bucket.key.key_arn if bucket.key else None
+        # Local disks encrypt themselves; SageMaker refuses a key for them
+        volume_key = None if has_local_disks(training.instance_type) else key
         definition = workflow.definition(
             workflow.Plan(
                 endpoint=endpoint.name,
@@ -99,7 +106,8 @@ class TrainAndDeploy(Construct):
                 training_role=training.role.role.role_arn,
                 serving_role=endpoint.role.role.role_arn,
                 bucket=bucket.bucket.bucket_name,
-                key=bucket.key.key_arn if bucket.key else None,
+                key=key,
+                volume_key=volume_key,
                 vpc_config=training.network.vpc_config if training.network else None,
                 hosts=training.hosts,
                 instance_type=training.instance_type,
@@ -130,13 +138,13 @@ class TrainAndDeploy(Construct):
         bucket.grant_read(self._role, "training")
         image = training.image.repository.repository_arn
         allow(self._role, "ecr:BatchGetImage", "ecr:DescribeImages", on=[image])
-        if bucket.key:  # a job's volume is encrypted by a grant on the key, given by who starts the job
-            key = bucket.key.key_arn
+        if key:
             allow(self._role, "kms:DescribeKey", on=[key])
+        if volume_key:  # a job's volume is encrypted by a grant on the key, given by who starts the job
             allow(
                 self._role,
                 "kms:CreateGrant",
-                on=[key],
+                on=[volume_key],
                 only_if={"Bool": {"kms:GrantIsForAWSResource": "true"}},
             )
         training.role.grant_pass(self._role)
@@ -150,12 +158,12 @@ class TrainAndDeploy(Construct):
             role=self._role,
             tracing_enabled=True,
             logs=sfn.LogOptions(
-                destination=logs.LogGroup(
+                destination=log_group(
                     self,
                     "Log",
-                    log_group_name=f"/aws/vendedlogs/states/{endpoint.name}",
+                    name=f"/aws/vendedlogs/states/{endpoint.name}",
                     retention=log_retention,
-                    removal_policy=RemovalPolicy.DESTROY,
+                    key=bucket.key,
                 ),
                 level=sfn.LogLevel.ALL,
                 include_execution_data=False,
@@ -222,6 +230,8 @@ class TrainAndDeploy(Construct):
             (["CreateEndpoint", "UpdateEndpoint"], [endpoint, configs], own),
             (["DescribeEndpoint", "DeleteEndpoint"], [endpoint], None),
             (["AddTags"], [jobs, models, configs, endpoint], own),
+            # What AWS's own policy for createTrainingJob.sync asks for
+            (["ListTags"], [jobs], own),
             (
                 ["CreateModelPackage", "UpdateModelPackage"],
                 [registry.group_arn, registry.package_arns],

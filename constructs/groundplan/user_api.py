@@ -5,13 +5,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from aws_cdk import ArnFormat, Duration, Fn, RemovalPolicy, Stack
+from aws_cdk import ArnFormat, Duration, Fn, Stack
 from aws_cdk import aws_apigatewayv2 as apigateway
 from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_iam as iam
+from aws_cdk import aws_kms as kms
 from aws_cdk import aws_logs as logs
 from constructs import Construct
 
+from groundplan.log_group import log_group
 from groundplan.python_function import PythonFunction
 from groundplan.users import Users
 
@@ -36,6 +38,7 @@ class UserApi(Construct):
     :param users: who may call. Every route wants a token of theirs; none is public.
     :param rate: calls a second that all users together may make, and as many at once. Default: 50.
     :param log_retention: how long the access log is kept. Default: one month.
+    :param key: encrypts that log. Default: CloudWatch Logs' own encryption.
     """
 
     def __init__(
@@ -47,6 +50,7 @@ class UserApi(Construct):
         users: Users,
         rate: int = 50,
         log_retention: logs.RetentionDays = logs.RetentionDays.ONE_MONTH,
+        key: kms.IKey | None = None,
     ) -> None:
         super().__init__(scope, id)
         stack = Stack.of(self)
@@ -67,7 +71,7 @@ class UserApi(Construct):
         """The API itself."""
         self.domain = f"{self.api.ref}.execute-api.{stack.region}.{stack.url_suffix}"
         """Its host, without a scheme."""
-        log = logs.LogGroup(self, "Log", retention=log_retention, removal_policy=RemovalPolicy.DESTROY)
+        log = log_group(self, "Log", retention=log_retention, key=key)
         apigateway.CfnStage(
             self,
             "Stage",

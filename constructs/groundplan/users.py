@@ -1,21 +1,30 @@
 from __future__ import annotations
 
-from aws_cdk import Duration, RemovalPolicy
+from aws_cdk import Duration
 from aws_cdk import aws_cognito as cognito
 from constructs import Construct
 
 from groundplan.permissions import acknowledge
+from groundplan.removal import removal
 
 
 class Users(Construct):
     """The people who may sign in, by e-mail address and a strong password, and the client that signs them in.
 
     :param self_sign_up: whether anybody may make an account. Default: False, an administrator invites.
-    :param retain: whether the accounts outlive the stack, and cannot be deleted by mistake. Default: False.
+    :param retain: whether the accounts outlive the stack. Default: False.
+    :param deletion_protection: whether Amazon Cognito refuses to delete the pool. It blocks the rollback of a
+        first deployment too, so turn it on once the stack is there. Default: False.
     """
 
     def __init__(
-        self, scope: Construct, id: str, *, self_sign_up: bool = False, retain: bool = False
+        self,
+        scope: Construct,
+        id: str,
+        *,
+        self_sign_up: bool = False,
+        retain: bool = False,
+        deletion_protection: bool = False,
     ) -> None:
         super().__init__(scope, id)
         self.pool = cognito.UserPool(
@@ -38,8 +47,8 @@ class Users(Construct):
             mfa=cognito.Mfa.OPTIONAL,
             mfa_second_factor=cognito.MfaSecondFactor(sms=False, otp=True),
             account_recovery=cognito.AccountRecovery.EMAIL_ONLY,
-            deletion_protection=retain,
-            removal_policy=RemovalPolicy.RETAIN if retain else RemovalPolicy.DESTROY,
+            deletion_protection=deletion_protection,
+            removal_policy=removal(retain),
         )
         """The pool itself."""
         acknowledge(

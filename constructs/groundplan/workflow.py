@@ -25,6 +25,10 @@ START_SECONDS = 3600
 THROTTLES = 8
 """How often an execution may be throttled, with pauses that double from 2 s: about 8 minutes in all."""
 
+_UNIQUE = 12
+LONGEST_SUFFIX = len("-") + _UNIQUE + len("-evaluate")
+"""Characters behind the endpoint's name in the name of a training job."""
+
 THROTTLING = "/throttl|rate exceeded|too many requests/i"
 
 
@@ -39,6 +43,7 @@ class Plan:
     serving_role: str
     bucket: str
     key: str | None
+    volume_key: str | None
     vpc_config: Mapping[str, Sequence[str]] | None
     hosts: int
     instance_type: str
@@ -171,7 +176,7 @@ def _accept(plan: Plan) -> dict[str, Any]:
                 },
                 # Unique per execution, the same whenever it asks again, and short enough for any suffix
                 "name": f"{{% '{plan.endpoint}-' & $substring($hash($states.context.Execution.Id"
-                " & $states.context.Execution.StartTime, 'SHA-256'), 0, 12) %}",
+                f" & $states.context.Execution.StartTime, 'SHA-256'), 0, {_UNIQUE}) %}}",
                 "endpoint": plan.endpoint,
                 "at": "Accept",
                 "reason": "",
@@ -222,7 +227,7 @@ def _job(plan: Plan, mode: str, hosts: Any) -> dict[str, Any]:
             "InstanceCount": hosts,
             "InstanceType": plan.instance_type,
             "VolumeSizeInGB": plan.volume_gb,
-            **({"VolumeKmsKeyId": plan.key} if plan.key else {}),
+            **({"VolumeKmsKeyId": plan.volume_key} if plan.volume_key else {}),
         },
         "StoppingCondition": {"MaxRuntimeInSeconds": plan.max_runtime_seconds},
         # The container reads its data from outside AWS: an isolated one could not.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import threading
 from collections.abc import Mapping
@@ -12,7 +13,7 @@ from typing import Any
 from boto3.session import Session
 
 from local import faults
-from local.emulator import hooks
+from local.emulator import callers, ministack
 from local.images import store as images
 from local.images.store import Image
 from local.reaper import Reaper
@@ -22,8 +23,13 @@ _ECR = re.compile(r"(\d{12})\.dkr\.ecr\.([a-z0-9-]+)\.amazonaws\.com/([^:@]+)(?:
 
 
 def _own(account: str) -> dict[str, str]:
-    """The cloud's own keys in an account: the emulator lets an account's number act as its root."""
-    return {"AWS_ACCESS_KEY_ID": account, "AWS_SECRET_ACCESS_KEY": "test", "AWS_SESSION_TOKEN": ""}
+    """The cloud's own keys in an account."""
+    key = callers.own_key(account)
+    return {
+        "AWS_ACCESS_KEY_ID": key.access_key_id,
+        "AWS_SECRET_ACCESS_KEY": key.secret_access_key,
+        "AWS_SESSION_TOKEN": "",
+    }
 
 
 class LocalPlatform:
@@ -37,16 +43,17 @@ class LocalPlatform:
 
     def credentials(self, account: str, region: str, role_arn: str, session: str) -> dict[str, str]:
         # As on AWS, a role that SageMaker may not assume is found out when it is used.
-        if hooks.enforcing() and not hooks.assumable(account, role_arn, "sagemaker.amazonaws.com"):
+        if ministack.enforcing() and not ministack.assumable(account, role_arn, "sagemaker.amazonaws.com"):
             raise ApiError(
                 "ValidationException",
                 f"Could not assume role {role_arn}. Please ensure that the role exists and allows principal "
                 "'sagemaker.amazonaws.com' to assume the role.",
             )
-        return hooks.role_session(account, role_arn, session) | {
+        return ministack.role_session(account, role_arn, session) | {
             "AWS_REGION": region,
             "AWS_DEFAULT_REGION": region,
             "AWS_ENDPOINT_URL": self.endpoint_url,
+            "AWS_DISABLE_HOST_PREFIX_INJECTION": "true",
         }
 
     def client(self, service: str, account: str, region: str, role_arn: str, session: str) -> Any:
@@ -73,10 +80,10 @@ class LocalPlatform:
         resource: str,
         about: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
-        if hooks.enforcing() and not access_key:
+        if ministack.enforcing() and not access_key:
             # The emulator turns away who does not sign, but only at the services that it knows.
             raise ApiError("MissingAuthenticationTokenException", "Missing Authentication Token", 403)
-        denied = hooks.denial(account, region, access_key, action, resource, about)
+        denied = ministack.denial(account, region, access_key, action, resource, about)
         if denied:
             raise ApiError("AccessDeniedException", denied)
 
@@ -85,7 +92,7 @@ class LocalPlatform:
         if address is None:
             raise ApiError("ValidationException", f"{uri} is not the address of an image in Amazon ECR")
         owner, place, repository, tag, digest = address.groups()
-        manifest = hooks.image_manifest(owner, place, repository, digest or tag or "latest")
+        manifest = ministack.image_manifest(owner, place, repository, digest or tag or "latest")
         if manifest is None:
             raise ApiError("ValidationException", f"Requested image {uri} not found.")
         try:
@@ -93,10 +100,21 @@ class LocalPlatform:
         except (KeyError, ValueError, OSError) as error:
             raise ApiError("ValidationException", f"{uri} has no image on this machine: {error}") from error
 
+    def manifest_type(self, uri: str) -> str | None:
+        address = _ECR.fullmatch(uri)
+        if address is None:
+            return None
+        owner, place, repository, tag, digest = address.groups()
+        manifest = ministack.image_manifest(owner, place, repository, digest or tag or "latest")
+        try:
+            return json.loads(manifest or "{}").get("mediaType")
+        except (ValueError, AttributeError):
+            return None
+
     def publish(self, account: str, region: str, detail_type: str, detail: dict, resource: str) -> None:
         if faults.take(self, "fault_lose_events"):
             return
-        hooks.put_event(account, region, "aws.sagemaker", detail_type, detail, resource)
+        ministack.put_event(account, region, "aws.sagemaker", detail_type, detail, resource)
 
     def adopt(self, process_group: int) -> None:
         self._reaper.adopt(process_group)

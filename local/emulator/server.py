@@ -29,13 +29,14 @@ from typing import Any
 from hypercorn.asyncio import serve
 from hypercorn.config import Config
 
-from local import faults
-from local.emulator import cloudformation, hooks
+import local.emulator.patches  # noqa: F401 - registers its hooks
+from local import faults, keys
+from local.emulator import callers, cloudformation, disk, ministack, reach, signatures
+from local.emulator.patches import cloudwatch, functions
 from local.emulator.platform import LocalPlatform
-from local.emulator.snapshots import Snapshots
 from local.emulator.web import as_on_aws, from_the_web
 from local.reaper import GRACE_SECONDS, Reaper, alive
-from local.sagemaker import hosting, http, notebooks, quotas, scaling, training
+from local.sagemaker import hosting, http, namespaces, notebooks, quotas, scaling, training
 from local.sagemaker.api import Context
 from local.sagemaker.store import Store
 
@@ -85,9 +86,12 @@ class Server:
         self.snowflake = Snowflake(home, snowflake_python, self.reaper) if snowflake_python else None
         self.platform = LocalPlatform(f"http://127.0.0.1:{port}", home, self.reaper)
         self.store = Store(home / "sagemaker.sqlite")
-        self.snapshots = Snapshots(home / "state")
+        self.disk = disk.Disk(home)
+        self.snapshots = self.disk.snapshots
         self._cut_off: list[dict[str, Any]] = []
-        hooks.install(self)
+        reach.install(self)
+        self.key = keys.ensure(home)
+        self.gate = callers.Gate(self.key, ACCOUNT)
         self._recall()
 
     # What the hooks ask for.
@@ -101,6 +105,10 @@ class Server:
     def changed(self) -> None:
         self.snapshots.changed()
 
+    def full(self, size: int) -> str | None:
+        """Why nothing of so many bytes can be written; None when it can."""
+        return self.disk.refusal(size)
+
     def cut_off(self, stack: dict[str, Any]) -> None:
         """A restored stack that was being changed when the last server died."""
         self._cut_off.append(stack)
@@ -113,9 +121,10 @@ class Server:
         for stack in self._cut_off:
             region, account = stack["StackId"].split(":")[3:5]
             cloudformation.remove_unlisted(self.context(account, region, None), stack)
-        training.recover(self.platform, self.store)
-        hosting.recover(self.platform, self.store)
-        notebooks.recover(self.platform, self.store)
+        with self.store.answering():
+            training.recover(self.platform, self.store)
+            hosting.recover(self.platform, self.store)
+            notebooks.recover(self.platform, self.store)
         threading.Thread(target=self._watch_alarms, name="alarms", daemon=True).start()
         threading.Thread(target=self._scale, name="scaling", daemon=True).start()
 
@@ -124,7 +133,7 @@ class Server:
         while True:
             time.sleep(ALARM_SECONDS)
             try:
-                hooks.evaluate_alarms()
+                cloudwatch.evaluate_alarms()
             except Exception:
                 logger.exception("The alarms could not be judged; they are again in a moment")
 
@@ -133,7 +142,7 @@ class Server:
         while True:
             time.sleep(quotas.setting(self.platform, "scaling_period") / 4)
             try:
-                scaling.act_everywhere(self.platform, self.store, hooks.metrics)
+                scaling.act_everywhere(self.platform, self.store, cloudwatch.metrics)
             except Exception:
                 logger.exception("The scaling policies could not be looked at; they are again in a moment")
 
@@ -156,30 +165,38 @@ class Server:
 
     async def application(self, scope: dict, receive: Any, send: Any) -> None:
         """MiniStack's application, with the addresses of ours beside it."""
-        if scope["type"] == "websocket" and from_the_web(scope["headers"]):
-            await send({"type": "websocket.close", "code": 1008})
-        elif scope["type"] == "http" and from_the_web(scope["headers"]):
+        if scope["type"] == "websocket":
+            if from_the_web(scope["headers"]) or not await self.gate.admit_socket(scope):
+                await send({"type": "websocket.close", "code": 1008})
+            else:
+                await ministack.application()(scope, receive, send)
+        elif scope["type"] != "http":
+            await ministack.application()(scope, receive, send)
+        elif from_the_web(scope["headers"]):
             error = "The local cloud does not answer pages of the web, nor names that are not this machine's."
             await _answer(send, 403, {"error": error})
-        elif scope["type"] == "http" and scope["path"].startswith("/_groundplan/"):
+        elif scope["path"].startswith("/_groundplan/"):
             await self._administer(scope, receive, send)
-        elif scope["type"] == "http" and hooks.dies_with(self.platform, scope):
+        else:
+            await as_on_aws(self._answer_call, scope, receive, send)
+
+    async def _answer_call(self, scope: dict, receive: Any, send: Any) -> None:
+        admitted = await self.gate.admit(scope, receive, send)
+        if admitted is None:
+            return  # refused, and answered
+        if functions.dies_with(self.platform, scope):
             await _answer(send, 500, {"error": "The function that asked was killed before this was done."})
         else:
-            if scope["type"] == "http":
-                await as_on_aws(hooks.application(), scope, receive, send)
-            else:
-                await hooks.application()(scope, receive, send)
-            if scope["type"] == "http" and scope["method"] != "GET":
-                self.changed()
+            await self.disk.answer(ministack.application(), scope, admitted, send)
 
     def stop(self) -> None:
         """After the last request: nothing of this cloud but this process runs afterwards."""
         try:
-            self._remember()
+            with contextlib.suppress(OSError):  # the disk is full, which the next line says
+                self._remember()
             self.snapshots.stop()
             (self.home / "server.json").unlink(missing_ok=True)
-            hooks.end_functions()
+            ministack.end_functions()
         finally:
             self.reaper.release(os.getpgrp())
             self.reaper.end()
@@ -195,19 +212,18 @@ class Server:
     def _end_instances(self) -> None:
         for end in (training.shutdown, hosting.shutdown):
             try:
-                end(self.store)
+                with self.store.answering():  # an end does not wait for room on the disk
+                    end(self.store)
             except Exception:
                 logger.exception("An end that was not clean; the reaper ends what is left")
 
     # Its own addresses.
 
     async def _administer(self, scope: dict, receive: Any, send: Any) -> None:
-        body = b""
-        while True:
-            message = await receive()
-            body += message.get("body", b"")
-            if not message.get("more_body"):
-                break
+        try:
+            body = await self.gate.admit_owner(scope, receive)
+        except signatures.SignatureError as error:
+            return await _answer(send, 403, {"error": f"{error.code}: {error.message}"})
         path, status = scope["path"].removeprefix("/_groundplan/"), 200
         try:
             given = json.loads(body or b"{}")
@@ -216,8 +232,8 @@ class Server:
             elif scope["method"] == "POST" and path == "iam":
                 if not isinstance(given["enforce"], bool):
                     raise TypeError(f"enforce is {given['enforce']!r}: it takes true or false")
-                hooks.enforce(given["enforce"])
-                answer = {"enforce": hooks.enforcing()}
+                ministack.enforce(given["enforce"])
+                answer = {"enforce": ministack.enforcing()}
                 self._remember()
             elif scope["method"] == "POST" and path == "crash":
                 answer = self.crash()
@@ -228,11 +244,14 @@ class Server:
                 status, answer = 404, {"error": f"{scope['method']} {scope['path']} is not known"}
         except (KeyError, ValueError, TypeError) as error:
             status, answer = 400, {"error": f"{type(error).__name__}: {error}"}
+        except OSError as error:
+            logger.exception("%s could not be kept", path)
+            status, answer = 507, {"error": f"It could not be kept: {error}"}
         await _answer(send, status, answer)
 
     def _remember(self) -> None:
         """What was set while the cloud ran holds after a restart as well."""
-        set_so_far = {"enforce": hooks.enforcing(), "settings": self.platform.settings}
+        set_so_far = {"enforce": ministack.enforcing(), "settings": self.platform.settings}
         draft = self.home / "settings.json.tmp"
         draft.write_text(json.dumps(set_so_far))
         draft.replace(self.home / "settings.json")
@@ -241,7 +260,7 @@ class Server:
         file = self.home / "settings.json"
         if file.exists():
             known = json.loads(file.read_text())
-            hooks.enforce(known["enforce"])
+            ministack.enforce(known["enforce"])
             self.platform.settings |= known["settings"]
 
     def _set(self, given: dict[str, Any]) -> dict[str, Any]:
@@ -272,15 +291,16 @@ class Server:
             "endpoint_url": self.platform.endpoint_url,
             "region": self.region,
             "account": ACCOUNT,
-            "iam_enforced": hooks.enforcing(),
+            "iam_enforced": ministack.enforcing(),
+            "containers": namespaces.describe(self.platform),
             "snowflake": self.snowflake.port if self.snowflake else None,
-            "stacks": hooks.stacks(),
+            "stacks": ministack.stacks(),
             "training_jobs_running": [name for name, status in jobs if status in ("InProgress", "Stopping")],
             "endpoints": [{"name": name, "status": status} for name, status in endpoints],
-            "executions_running": hooks.executions_running(),
-            "functions_warm": hooks.functions_running(),
+            "executions_running": ministack.executions_running(),
+            "functions_warm": ministack.functions_running(),
             "faults": faults.report(self.platform),
-            "function_writes": dict(hooks.most_writes),
+            "function_writes": dict(functions.most_writes),
         }
 
 
@@ -329,9 +349,11 @@ class Snowflake:
 def begin(server: Server) -> None:
     """Wait until all of the cloud answers, then say so in `server.json`."""
     url = f"{server.platform.endpoint_url}/_groundplan/status"
+    namespaces.describe(server.platform)  # tries them, which no request should wait for
     try:
         while True:
-            with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=5):  # noqa: S310
+            asked = urllib.request.Request(url, headers=dict(keys.signed(server.key, "GET", url)))  # noqa: S310
+            with contextlib.suppress(OSError), urllib.request.urlopen(asked, timeout=5):  # noqa: S310
                 break
             time.sleep(0.02)
         server.begin()

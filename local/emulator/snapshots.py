@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from local.emulator import hooks
+from local.emulator import ministack
 
 PAUSE_SECONDS = 0.5
 """At least so long after a change before it is saved, so that a burst of changes is saved once."""
@@ -18,15 +21,23 @@ SHARE = 10
 logger = logging.getLogger(__name__)
 
 
+class SaveError(OSError):
+    """A service's state could not be encoded or written, whatever the reason."""
+
+
 class Snapshots:
     """Saves what changed, on a thread of its own; each service's file is replaced whole."""
 
-    def __init__(self, folder: Path):
-        self._folder = folder
+    def __init__(self, folder: Path, objects: Callable[[], None] = lambda: None):
+        """`objects` retries failed S3 writes and raises `OSError` if one still fails."""
+        self._folder, self._objects = folder, objects
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._changed, self._ended = threading.Event(), threading.Event()
         self._saved: dict[str, bytes] = {}
         self._saving = threading.Lock()
+        self._begun = self._done = 0
+        self.failure: SaveError | None = None
+        """Why the state could not be saved the last time; None when it was."""
         self._thread = threading.Thread(target=self._run, name="snapshots", daemon=True)
 
     def start(self) -> None:
@@ -41,31 +52,78 @@ class Snapshots:
         self._ended.set()
         self._changed.set()
         self._thread.join()
-        self.save()
+        try:
+            self.save()
+        except SaveError:
+            logger.exception("The last changes could not be saved and are lost")
 
     def save(self) -> None:
-        """Write every service's state that is not what was written last."""
+        """Write what changed before this call, or wait for another save that does. Raises `SaveError`."""
+        begun = self._begun
         with self._saving:
-            for name, state in hooks.states().items():
-                encoded = hooks.encode_state(name, state)
-                digest = hashlib.sha256(encoded).digest()
-                if self._saved.get(name) == digest:
-                    continue
-                draft = self._folder / f"{name}.json.tmp"
-                draft.write_bytes(encoded)
-                draft.replace(self._folder / f"{name}.json")
-                self._saved[name] = digest
+            if self._done > begun:
+                return
+            self._begun += 1
+            try:
+                self._write()
+            except Exception as error:
+                failure = error if isinstance(error, SaveError) else _save_error("The state", error)
+                if self.failure is None:
+                    cause = None if isinstance(failure.__cause__, OSError) else failure.__cause__
+                    logger.error(
+                        "The state in %s cannot be saved: %s", self._folder.parent, failure, exc_info=cause
+                    )
+                self.failure = failure
+                raise failure from failure.__cause__
+            if self.failure is not None:
+                logger.error("The state in %s is saved again", self._folder.parent)
+            self.failure, self._done = None, self._begun
+            try:
+                self._objects()
+            except OSError:  # the caller got an error already; the write is retried
+                self._changed.set()
+
+    def _write(self) -> None:
+        """Write the state of every service that changed. Tries all of them, then raises `SaveError` with the
+        first failure."""
+        failures = []
+        for name, state in ministack.states().items():
+            try:
+                self._write_one(name, state)
+            except Exception as error:
+                failures.append(_save_error(f"The state of {name}", error))
+        if failures:
+            raise failures[0]
+
+    def _write_one(self, name: str, state: Any) -> None:
+        encoded = ministack.encode_state(name, state)
+        digest = hashlib.sha256(encoded).digest()
+        if self._saved.get(name) == digest:
+            return
+        draft = self._folder / f"{name}.json.tmp"
+        try:
+            draft.write_bytes(encoded)
+            draft.replace(self._folder / f"{name}.json")
+        except OSError:
+            draft.unlink(missing_ok=True)  # it takes room that others need
+            raise
+        self._saved[name] = digest
 
     def _run(self) -> None:
         pause = PAUSE_SECONDS
         while not self._ended.is_set():
-            self._changed.wait()
+            if self.failure is None:
+                self._changed.wait()
             if self._ended.wait(pause):
                 return
             self._changed.clear()
             begun = time.monotonic()
-            try:
+            with contextlib.suppress(SaveError):  # it is logged once, and tried again until it can be saved
                 self.save()
-            except Exception:
-                logger.exception("The state could not be saved; it is tried again at the next change")
             pause = max(PAUSE_SECONDS, SHARE * (time.monotonic() - begun))
+
+
+def _save_error(what: str, error: Exception) -> SaveError:
+    failure = SaveError(str(error) if isinstance(error, OSError) else f"{what} cannot be encoded: {error!r}")
+    failure.__cause__ = error
+    return failure

@@ -89,6 +89,10 @@ class Task:
         rule = f"arn:aws:events:{self.context.region}:{self.context.account}:rule/{MANAGED_RULE}"
         for action in ("events:PutTargets", "events:PutRule", "events:DescribeRule"):
             self._authorize(action, rule)
+        # AWS's own policy for this integration has it, beside what creates, describes and stops the job
+        job = f"training-job/{arguments.get('TrainingJobName', '')}"
+        arn = f"arn:aws:sagemaker:{self.context.region}:{self.context.account}:{job}"
+        self._authorize("sagemaker:ListTags", arn)
         api.call(self.context, operation, arguments)
         name = {"TrainingJobName": arguments["TrainingJobName"]}
         while True:

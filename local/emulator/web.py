@@ -18,8 +18,8 @@ def from_the_web(headers: Iterable[tuple[bytes, bytes]]) -> bool:
     """Whether a page that is not of this machine asks, through the browser of whoever looks at it.
 
     The loopback interface keeps other machines out, but not the pages that a browser on this one shows:
-    MiniStack answers every origin, root's keys are known, and secrets lie here. Nor does a name that its
-    owner lets point to 127.0.0.1 (DNS rebinding) make a page one of this machine's.
+    MiniStack answers every origin, and what needs no signature is there for the person's pages. Nor does a
+    name that its owner lets point to 127.0.0.1 (DNS rebinding) make a page one of this machine's.
     """
     said = {name.lower(): value.decode("latin-1") for name, value in headers}
     origin = said.get(b"origin")

@@ -35,6 +35,24 @@ def inspect(options: argparse.Namespace) -> None:
     print(json.dumps([shown | {"Architecture": image.document["architecture"], "Os": "linux"}], indent=4))
 
 
+def manifest(outputs: list[str]) -> str:
+    """Return the format of the image's manifest that `--output` asks for, `docker` or `oci`.
+
+    As BuildKit 0.31 does it: Docker's media types are for `oci-mediatypes=false` alone, whatever the type.
+    Raises `BuildError` for another type or attribute.
+    """
+    if len(outputs) > 1:
+        raise BuildError("--output is given twice")
+    parts = (part.partition("=") for part in (outputs or ["type=image"])[0].split(","))
+    given = {name: value for name, _, value in parts}
+    if given.pop("type", None) not in ("docker", "image") or set(given) - {"oci-mediatypes"}:
+        raise BuildError(
+            f"--output {outputs[0]} is not supported, only type=docker and type=image are,"
+            " with or without oci-mediatypes"
+        )
+    return "docker" if given.get("oci-mediatypes") == "false" else "oci"
+
+
 def build(options: argparse.Namespace) -> None:
     from local.images.build import build
 
@@ -47,7 +65,8 @@ def build(options: argparse.Namespace) -> None:
     if not options.context.is_dir():
         raise BuildError(f"{options.context} is not a folder")
     arguments = {name: value for name, _, value in pairs}
-    image = build(options.context, options.file, arguments, options.target, architecture)
+    format = manifest(options.output)
+    image = build(options.context, options.file, arguments, options.target, architecture, format)
     for name in options.tag:
         store.tag(image, name)
 
@@ -97,6 +116,7 @@ def arguments() -> argparse.ArgumentParser:
     one.add_argument("--build-arg", action="append", default=[], metavar="NAME=VALUE")
     one.add_argument("--target")
     one.add_argument("--platform", default="linux/amd64")
+    one.add_argument("--output", "-o", action="append", default=[], metavar="type=TYPE")
     one = command("tag", tag, "give an image another name")
     one.add_argument("image")
     one.add_argument("name")

@@ -47,10 +47,18 @@ def _rows() -> dict[str, dict]:
     return {name: row for row in tomllib.loads(TABLE.read_text()).values() for name in row["images"]}
 
 
+@functools.cache
+def _anywhere() -> dict[str, dict]:
+    """The rows of images that are in many registries, by name and tag without the registry."""
+    return {name.rpartition("/")[2]: row for name, row in _rows().items() if row.get("any_registry")}
+
+
 def find(reference: str) -> Base:
     """The base that a Dockerfile names. Raises `LookupError` when the table has none."""
     name, _, digest = reference.partition("@")
     row = _rows().get(reference) or (_rows().get(name) if digest and ":" in name else None)
+    if row is None and "/" in name:
+        row = _anywhere().get(name.rpartition("/")[2])
     if row is None:
         raise LookupError(
             f"the base image {reference} is not known: add it to local/images/bases.toml, with what provides "

@@ -28,17 +28,18 @@ def build(
     build_args: dict[str, str] | None = None,
     target: str | None = None,
     architecture: str = "amd64",
+    manifest: str = "docker",
     say: Callable[[str], None] = envs.say,
 ) -> Image:
     """Build the Dockerfile (`Dockerfile` in the context, unless named) into the store.
 
-    The same content gives the same image, at once when it is there already. Raises `BuildError`, and then
-    nothing is left behind.
+    The same content gives the same image, at once when it is there already. `manifest` is the format of
+    what registries keep of it, `docker` or `oci`. Raises `BuildError`, and then nothing is left behind.
     """
     context = context.resolve()
     dockerfile = dockerfile.resolve() if dockerfile else context / "Dockerfile"
     stage = evaluate(dockerfile, context, build_args or {}, target, architecture, say)
-    document = _document(stage)
+    document = _document(stage, manifest)
     written = json.dumps(document, indent=1, sort_keys=True).encode()
     identifier = hashlib.sha256(written).hexdigest()
     image = Image(identifier, store.folder() / identifier)
@@ -82,7 +83,7 @@ def _digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value).encode()).hexdigest()
 
 
-def _document(stage: Stage) -> dict[str, Any]:
+def _document(stage: Stage, manifest: str) -> dict[str, Any]:
     """The image's configuration as registries keep it (OCI image specification), with ours beside it."""
     files = []
     for path, entry in sorted(stage.files.items()):
@@ -113,6 +114,7 @@ def _document(stage: Stage) -> dict[str, Any]:
             "base": stage.base.reference,
             "prefix": stage.base.prefix,
             "made_by": _made_by(stage.base),
+            **({"manifest": manifest} if manifest != "docker" else {}),
         },
     }
 

@@ -8,7 +8,7 @@ import re
 import urllib.parse
 
 from local.images.dockerfile import BuildError
-from local.images.store import MANIFEST_TYPE, Image
+from local.images.store import Image
 
 ADDRESS = re.compile(r"(\d{12})\.dkr\.ecr\.([a-z0-9-]+)\.amazonaws\.com(?:\.cn)?/([^:@]+):([^:@/]+)")
 """ACCOUNT.dkr.ecr.REGION.amazonaws.com/REPOSITORY:TAG"""
@@ -30,7 +30,7 @@ def push(image: Image, address: str) -> None:
     ecr = boto3.client("ecr", region_name=region, endpoint_url=endpoint)
     known = {"registryId": account, "repositoryName": repository}
     try:
-        manifest = {"imageManifest": image.manifest, "imageManifestMediaType": MANIFEST_TYPE}
+        manifest = {"imageManifest": image.manifest, "imageManifestMediaType": image.manifest_type}
         ecr.put_image(**known, **manifest, imageTag=tag)
     except ecr.exceptions.ImageAlreadyExistsException:
         return

@@ -5,8 +5,9 @@
     images/<id>/env           link to the virtual environment, which images with the same packages share
     images/tags/<name>        the id that a name such as REPOSITORY:TAG stands for
 
-Paths are moved where the image's configuration says them (ENTRYPOINT, CMD, WORKDIR, ENV). What a program
-opens by an absolute path of its own is opened on this machine.
+A container in namespaces of its own finds all of it under the paths inside the image (`inside`). For one that
+runs as a plain process (`launch`), paths in the image's configuration (ENTRYPOINT, CMD, WORKDIR, ENV) are
+turned into paths on this machine; what a program opens by an absolute path of its own is this machine's.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import functools
 import json
 import os
 import posixpath
+import shutil
 import tempfile
 import urllib.parse
 from dataclasses import dataclass
@@ -23,11 +25,23 @@ from typing import Any
 
 from tooling import envs
 
-MANIFEST_TYPE = "application/vnd.docker.distribution.manifest.v2+json"
-CONFIG_TYPE = "application/vnd.docker.container.image.v1+json"
+MANIFEST_TYPES = {
+    "docker": (
+        "application/vnd.docker.distribution.manifest.v2+json",
+        "application/vnd.docker.container.image.v1+json",
+    ),
+    "oci": ("application/vnd.oci.image.manifest.v1+json", "application/vnd.oci.image.config.v1+json"),
+}
+"""The media types of an image's manifest and of its configuration, by the format it was built in."""
 
 PASSED_ON = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "AWS_CA_BUNDLE")
 """All that a program gets of this machine's environment: which certificates the network is trusted by."""
+
+SYSTEM_PROGRAMS = {
+    "bash", "cat", "cp", "date", "echo", "env", "false", "hostname", "id", "ls", "mkdir", "mv", "nice",
+    "nohup", "printenv", "rm", "sh", "sleep", "stdbuf", "tail", "test", "timeout", "touch", "true",
+}  # fmt: skip
+"""This machine's own programs that an image may name: those of every base image."""
 
 
 @dataclass(frozen=True)
@@ -53,14 +67,23 @@ class Image:
         return (self.folder / "image.json").exists() and envs.made(self.folder / "env")
 
     @property
+    def manifest_type(self) -> str:
+        """The media type of its manifest."""
+        return self._media_types[0]
+
+    @property
+    def _media_types(self) -> tuple[str, str]:
+        return MANIFEST_TYPES[self.document["groundplan"].get("manifest", "docker")]
+
+    @property
     def manifest(self) -> str:
         """What a registry keeps of the image: a manifest whose configuration's digest is the image's id."""
         config = {
-            "mediaType": CONFIG_TYPE,
+            "mediaType": self._media_types[1],
             "size": (self.folder / "image.json").stat().st_size,
             "digest": f"sha256:{self.id}",
         }
-        manifest = {"schemaVersion": 2, "mediaType": MANIFEST_TYPE, "config": config, "layers": []}
+        manifest = {"schemaVersion": 2, "mediaType": self.manifest_type, "config": config, "layers": []}
         return json.dumps(manifest, indent=3)
 
     def launch(
@@ -73,19 +96,30 @@ class Image:
         Of this machine's environment only `PASSED_ON` is included; HOME and TMPDIR are the caller's to give.
         Raises FileNotFoundError where the image does not have the program.
         """
+        command, environment, workdir = self.inside(args, entrypoint)
+        own = dict(item.split("=", 1) for item in self.config["Env"])
+        environment |= {name: self._relocated(value) for name, value in own.items()}
+        environment["PATH"] = ":".join(self._search_path(own.get("PATH", "")))
+        program = self._program(command[0], own.get("PATH", ""))
+        directory = self.folder / "root" / workdir[1:]
+        return [program, *map(self._relocated_argument, command[1:])], environment, directory
+
+    def inside(
+        self, args: list[str], entrypoint: list[str] | None = None
+    ) -> tuple[list[str], dict[str, str], str]:
+        """The same with all paths as they are inside the image. Whether it has the program is not looked at.
+
+        Raises FileNotFoundError where there is no command.
+        """
         config = self.config
         command = (
             [*config["Entrypoint"], *(args or config["Cmd"])] if entrypoint is None else [*entrypoint, *args]
         )
         if not command:
             raise FileNotFoundError(f"image {self.id[:12]} has neither an entry point nor a command")
-        own = dict(item.split("=", 1) for item in config["Env"])
         environment = {"TZ": "UTC"} | {name: os.environ[name] for name in PASSED_ON if name in os.environ}
-        environment |= {name: self._relocated(value) for name, value in own.items()}
-        environment["PATH"] = ":".join(self._search_path(own.get("PATH", "")))
-        program = self._program(command[0], own.get("PATH", ""))
-        directory = self.folder / "root" / config["WorkingDir"].lstrip("/")
-        return [program, *map(self._relocated_argument, command[1:])], environment, directory
+        environment |= dict(item.split("=", 1) for item in config["Env"])
+        return command, environment, posixpath.join("/", config["WorkingDir"])
 
     def _places(self, path: str) -> list[str]:
         """Where an absolute path inside the image lies here: among its files, in its environment, in both."""
@@ -113,13 +147,17 @@ class Image:
         return list(dict.fromkeys(filter(None, folders)))
 
     def _program(self, name: str, path: str) -> str:
-        """The image's own program of that name: this machine's are not the image's."""
+        """The image's own program of that name, or one of `SYSTEM_PROGRAMS`; no other of this machine's."""
         names = [name] if "/" in name else [posixpath.join(part, name) for part in path.split(":")]
         if "/" in name and not name.startswith("/"):
             names = [posixpath.join(self.config["WorkingDir"], name)]
         for place in (place for each in names for place in self._places(each)):
             if Path(place).is_file() and os.access(place, os.X_OK):
                 return place
+        folder, program = posixpath.split(name)
+        known = program in SYSTEM_PROGRAMS and folder in ("", "/bin", "/usr/bin")
+        if known and (found := shutil.which(program, path=folder or "/usr/bin:/bin")):
+            return found
         raise FileNotFoundError(f"image {self.id[:12]} has no program {name} (an executable file)")
 
 

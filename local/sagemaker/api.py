@@ -6,7 +6,9 @@ The HTTP front, Step Functions and CloudFormation all come in through `call`.
 
 from __future__ import annotations
 
+import base64
 import functools
+import json
 import re
 import time
 import unicodedata
@@ -18,8 +20,9 @@ from botocore.loaders import Loader
 from botocore.model import ServiceModel
 from botocore.validate import ParamValidator
 
+from local.sagemaker import members
 from local.sagemaker.platform import Platform
-from local.sagemaker.store import Scope
+from local.sagemaker.store import Scope, StorageError
 
 
 class ApiError(Exception):
@@ -32,6 +35,11 @@ class ApiError(Exception):
 
 def invalid(message: str) -> ApiError:
     return ApiError("ValidationException", message)
+
+
+def unbuilt(what: str) -> ApiError:
+    """The refusal of an operation, or of a part of one, that AWS has and the local cloud has not."""
+    return ApiError("NotImplementedByLocalCloud", f"sagemaker:{what} is not built in the local cloud", 501)
 
 
 @dataclass(frozen=True)
@@ -96,7 +104,7 @@ def call(context: Context, name: str, params: dict[str, Any]) -> dict[str, Any]:
         raise ApiError("UnknownOperationException", f"SageMaker has no operation {name}", 404)
     found = OPERATIONS.get(name)
     if found is None:
-        raise ApiError("NotImplementedByLocalCloud", f"sagemaker:{name} is not built in the local cloud", 501)
+        raise unbuilt(name)
     params = _without_nulls(params)
     model = service_model().operation_model(name)
     validate(model.input_shape, params)
@@ -110,7 +118,13 @@ def call(context: Context, name: str, params: dict[str, Any]) -> dict[str, Any]:
         for role in found.roles:
             if params.get(role):
                 _authorize(context, "iam:PassRole", params[role])
-    return shaped(model.output_shape, found.handler(context, params) or {})
+    if member := members.unbuilt(name, params):
+        raise unbuilt(f"{name} with {member}")
+    try:
+        with context.store.store.answering():
+            return shaped(model.output_shape, found.handler(context, params) or {})
+    except StorageError as error:
+        raise ApiError("InsufficientStorage", str(error), 507) from error
 
 
 def _without_nulls(value: Any) -> Any:
@@ -234,18 +248,38 @@ def page(
     ]
     by = str(params.get("SortBy", default))
     by = {"Name": name_of, "Status": status_of}.get(by, by)
-    kept.sort(
-        key=lambda record: record.get(by) or 0, reverse=params.get("SortOrder", "Descending") != "Ascending"
-    )
-    token = params.get("NextToken", "0")
-    if not token.isdecimal():
-        raise invalid("NextToken is not one that this operation returned")
-    start = int(token)
+    descending = params.get("SortOrder", "Descending") != "Ascending"
+
+    def place(record: dict[str, Any]) -> list[Any]:
+        """Where a record stands, and no other one: it does not move when others come or go."""
+        name = next((str(record[n]) for n in record if n.endswith("Name")), record.get("Key", ""))
+        value = record.get(by)
+        return [value is not None, value or 0, record.get("ModelPackageVersion", 0), name]
+
+    kept.sort(key=place, reverse=descending)
+    if "NextToken" in params:
+        last = _read_token(params["NextToken"], [key, by, descending])
+        kept = [each for each in kept if (place(each) < last if descending else place(each) > last)]
     size = int(params.get("MaxResults", 10))  # the service's own default
-    result: dict[str, Any] = {key: kept[start : start + size]}
-    if start + size < len(kept):
-        result["NextToken"] = str(start + size)
+    result: dict[str, Any] = {key: kept[:size]}
+    if len(kept) > size:
+        result["NextToken"] = _token([key, by, descending], place(kept[size - 1]))
     return result
+
+
+def _token(listing: list[Any], place: list[Any]) -> str:
+    """Where a page ended. What is deleted meanwhile, the last record itself too, moves nothing."""
+    return base64.urlsafe_b64encode(json.dumps([listing, place]).encode()).decode()
+
+
+def _read_token(token: str, listing: list[Any]) -> list[Any]:
+    try:
+        of, place = json.loads(base64.urlsafe_b64decode(token.encode()))
+    except (ValueError, TypeError):
+        of, place = None, None
+    if of != listing or not isinstance(place, list):
+        raise invalid("NextToken is not one that this operation returned")
+    return place
 
 
 def _seconds(moment: Any) -> float:

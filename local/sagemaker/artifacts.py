@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import shutil
 import tarfile
@@ -17,9 +18,13 @@ from boto3.exceptions import S3UploadFailedError
 from boto3.s3.transfer import TransferConfig
 from botocore.exceptions import BotoCoreError, ClientError
 
+from local.sagemaker import beneath
+
 S3_ERRORS = (ClientError, BotoCoreError, S3UploadFailedError)
 
 _TRANSFER = TransferConfig(use_threads=False)
+
+logger = logging.getLogger(__name__)
 
 
 class TransferError(Exception):
@@ -135,13 +140,42 @@ def _no_objects(uri: str, role: str, s3: Any, error: Exception | None = None) ->
 
 
 def merged(folders: Iterable[Path]) -> dict[str, Path]:
-    """The files of several instances' folders as one, by path inside it; of two, the first instance's."""
+    """Merge the files of several instances' folders, by relative path; the first instance's file wins.
+
+    Raises TransferError where a folder cannot be read.
+    """
     files: dict[str, Path] = {}
     for folder in folders:
-        for path in sorted(folder.rglob("*")):
-            if path.is_symlink() or not path.is_dir():
+        try:
+            for path in sorted(files_below(folder)):
                 files.setdefault(path.relative_to(folder).as_posix(), path)
+        except OSError as error:
+            raise _unreadable("Artifact", folder, folder, error) from error
     return files
+
+
+def files_below(folder: Path) -> Iterator[Path]:
+    """Yield all files below a folder, links included, without following links to folders. Raises OSError for
+    an unreadable folder and skips one that is removed meanwhile; `rglob` does the opposite."""
+
+    def refuse(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError | NotADirectoryError):
+            raise error
+
+    for at, folders, names in os.walk(folder, onerror=refuse):
+        yield from (Path(at, name) for name in names)
+        yield from (path for name in folders if (path := Path(at, name)).is_symlink())
+
+
+def _unreadable(what: str, folder: Path, file: Path, error: OSError) -> TransferError:
+    """Return the error for a file that cannot be uploaded: the path that `error` names, else `file`."""
+    named = Path(error.filename) if isinstance(error.filename, str) else file
+    name = (named if named.is_relative_to(folder) else file).relative_to(folder)
+    hint = ". Please ensure that the container leaves its files and folders readable to their owner"
+    return TransferError(
+        f"ClientError: {what} upload failed:{name}: {error.strerror or error}"
+        f"{hint if isinstance(error, PermissionError) else ''}"
+    )
 
 
 def store_output(
@@ -156,10 +190,14 @@ def store_output(
         archive = scratch / f"{uri.rpartition('/')[2]}.tar.gz"
         with tarfile.open(archive, "w:gz", compresslevel=6) as tar:
             for name, path in files.items():
-                tar.add(path, name, recursive=False, filter=_of_nobody)
+                try:
+                    tar.add(path, name, recursive=False, filter=_of_nobody)
+                except OSError as error:
+                    raise _unreadable("Artifact", _folder_of(name, path), path, error) from error
         uploads, address = {f"{uri}.tar.gz": archive}, f"{uri}.tar.gz"
     else:
-        uploads, address = {f"{uri}/{name}": path for name, path in files.items()}, f"{uri}/"
+        plain = {name: path for name, path in files.items() if beneath.stays(_folder_of(name, path), path)}
+        uploads, address = {f"{uri}/{name}": path for name, path in plain.items()}, f"{uri}/"
     for target, path in uploads.items():
         bucket, key = split(target)
         try:
@@ -169,7 +207,14 @@ def store_output(
                 f"ClientError: Artifact upload failed:{error}. Please ensure that the bucket exists and that "
                 f'the job\'s role has "s3:PutObject" permission on {target}.'
             ) from error
+        except OSError as error:
+            folder = path.parent if compress else _folder_of(target.removeprefix(f"{uri}/"), path)
+            raise _unreadable("Artifact", folder, path, error) from error
     return address
+
+
+def _folder_of(name: str, path: Path) -> Path:
+    return path.parents[len(PurePosixPath(name).parts) - 1]
 
 
 def _of_nobody(member: tarfile.TarInfo) -> tarfile.TarInfo:
@@ -178,15 +223,57 @@ def _of_nobody(member: tarfile.TarInfo) -> tarfile.TarInfo:
     return member
 
 
+UPLOADING, UPLOADED = ".sagemaker-uploading", ".sagemaker-uploaded"
+
+
+@contextlib.contextmanager
+def _marked(root: Path, file: Path) -> Iterator[None]:
+    """SageMaker's empty marker files beside one that is uploaded: one meanwhile, another once it is there.
+    The containers that AWS wrote rely on both (aws/sagemaker-xgboost-container, `checkpointing.py`)."""
+    with contextlib.ExitStack() as stack:
+        try:
+            folder, name = stack.enter_context(beneath.folder(root, file))
+        except FileNotFoundError:  # the container took it away
+            yield
+            return
+
+        def put(ending: str) -> None:
+            with contextlib.suppress(OSError):  # the name is too long
+                flags = os.O_CREAT | os.O_WRONLY | os.O_NOFOLLOW
+                os.close(os.open(name + ending, flags, 0o644, dir_fd=folder))
+
+        def take(ending: str) -> None:
+            with contextlib.suppress(OSError):
+                os.unlink(name + ending, dir_fd=folder)
+
+        take(UPLOADED)
+        put(UPLOADING)
+        try:
+            yield
+            put(UPLOADED)
+        finally:
+            take(UPLOADING)
+
+
 class Checkpoints:
     """The instances' checkpoint folders and their place in S3, brought there again and again.
 
     As on AWS all instances share one prefix, and what they delete stays in S3. What was written last is
-    uploaded last: who sees it there finds there what was written before it. `error`: S3 refused.
+    uploaded last: who sees it there finds there what was written before it. `error`: S3 refused,
+    or a file cannot be read.
     """
 
-    def __init__(self, s3: Any, uri: str, folders: Sequence[Path], interval: float):
+    def __init__(
+        self,
+        s3: Any,
+        uri: str,
+        folders: Sequence[Path],
+        interval: float,
+        roots: Sequence[Path] | None = None,
+    ):
+        """`roots` are the folders that each container may change, with its checkpoint folder below."""
         self._s3, self._folders, self._interval = s3, folders, interval
+        self._roots = roots or folders
         self._bucket, prefix = split(uri)
         self._prefix = prefix.rstrip("/") + "/" if prefix.strip("/") else ""
         self._sent: dict[Path, tuple[int, int]] = {}
@@ -240,32 +327,45 @@ class Checkpoints:
             except TransferError as error:
                 self.error = error
                 return
+            except Exception as error:
+                logger.exception("Checkpoints are not copied any more")
+                self.error = TransferError(f"InternalServerError: the local cloud failed: {error!r}")
+                return
 
     def _sync(self) -> None:
-        for folder in self._folders:
-            for file in _by_time(folder):
-                try:
-                    state = _state(file.stat())
-                    if self._sent.get(file) == state:
-                        continue
-                    key = self._prefix + file.relative_to(folder).as_posix()
-                    self._s3.upload_file(str(file), self._bucket, key, Config=_TRANSFER)
-                    self._sent[file] = state
-                except FileNotFoundError:
-                    continue  # replaced or removed while it was looked at
-                except S3_ERRORS as error:
-                    raise TransferError(
-                        f"ClientError: Checkpoint upload failed:{error}. Please ensure that the job's role "
-                        f'has "s3:PutObject" permission on s3://{self._bucket}/{self._prefix}'
-                    ) from error
+        for root, folder in zip(self._roots, self._folders, strict=True):
+            file = folder
+            try:
+                for file in _by_time(root, folder):
+                    self._send(root, folder, file)
+            except S3_ERRORS as error:
+                raise TransferError(
+                    f"ClientError: Checkpoint upload failed:{error}. Please ensure that the job's role "
+                    f'has "s3:PutObject" permission on s3://{self._bucket}/{self._prefix}'
+                ) from error
+            except OSError as error:
+                raise _unreadable("Checkpoint", folder, file, error) from error
 
-
-def _by_time(folder: Path) -> list[Path]:
-    """The files in a folder, the one written last at the end."""
-    found = []
-    for file in folder.rglob("*"):
+    def _send(self, root: Path, folder: Path, file: Path) -> None:
         with contextlib.suppress(FileNotFoundError):  # replaced or removed while it was looked at
-            if file.is_file():
+            state = _state(file.stat())
+            if self._sent.get(file) == state:
+                return
+            key = self._prefix + file.relative_to(folder).as_posix()
+            with beneath.held(root, file) as path, _marked(root, file):
+                self._s3.upload_file(str(path), self._bucket, key, Config=_TRANSFER)
+            self._sent[file] = state
+
+
+def _by_time(root: Path, folder: Path) -> list[Path]:
+    """The files in a folder but for markers, the one written last at the end. Those that lead out of `root`
+    are left out. Raises OSError where a folder cannot be read."""
+    found = []
+    for file in files_below(folder) if beneath.stays(root, folder) else ():
+        if file.name.endswith((UPLOADING, UPLOADED)):
+            continue
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):  # replaced or removed meanwhile
+            if file.is_file() and beneath.stays(root, file):
                 found.append((file.stat().st_mtime_ns, file))
     return [file for _, file in sorted(found)]
 

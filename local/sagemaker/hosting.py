@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from local.sagemaker import models, records, registry, tags
+from local.sagemaker import models, quotas, records, registry, rolling, tags
 from local.sagemaker.api import ApiError, Context, invalid, now, operation, page
 from local.sagemaker.instances import clean
 from local.sagemaker.models import CONFIG
@@ -67,6 +67,8 @@ def create_endpoint(context: Context, params: dict[str, Any]) -> dict[str, Any]:
     _check_deployment(params, "CreateEndpoint")
     name = params["EndpointName"]
     config = _config(context, params["EndpointConfigName"])
+    rolling.policy(params, config["ProductionVariants"])
+    _check_serverless(context, name, config)
     record = {
         "EndpointName": name,
         "EndpointArn": context.arn(ENDPOINT, name),
@@ -74,6 +76,7 @@ def create_endpoint(context: Context, params: dict[str, Any]) -> dict[str, Any]:
         "EndpointStatus": "Creating",
         "CreationTime": now(),
         "LastModifiedTime": now(),
+        "LastDeploymentConfig": params.get("DeploymentConfig"),
         "_Variants": [],
     }
     taken = f'Cannot create already existing endpoint "{record["EndpointArn"]}".'
@@ -83,18 +86,39 @@ def create_endpoint(context: Context, params: dict[str, Any]) -> dict[str, Any]:
     return {"EndpointArn": arn}
 
 
+def _check_serverless(context: Context, name: str, config: Record) -> None:
+    """Raises ApiError for more concurrency than the account's serverless endpoints may have together."""
+    asked = _concurrency(config["ProductionVariants"])
+    if not asked:
+        return
+    others = [each for each in context.store.all(ENDPOINT) if each["EndpointName"] != name]
+    configs = [context.store.get(CONFIG, each["EndpointConfigName"]) or {} for each in others]
+    used = sum(_concurrency(each.get("ProductionVariants", [])) for each in configs)
+    most = setting(context.platform, "serverless_concurrency")
+    if used + asked > most:
+        quota = "Maximum total concurrency that can be allocated across all serverless endpoints"
+        raise quotas.limit_exceeded(quota, most, used, asked, "Units")
+
+
+def _concurrency(variants: list[Record]) -> int:
+    return sum(each.get("ServerlessConfig", {}).get("MaxConcurrency", 0) for each in variants)
+
+
 @operation("UpdateEndpoint", _with_config)
 def update_endpoint(context: Context, params: dict[str, Any]) -> dict[str, Any]:
     _check_deployment(params, "UpdateEndpoint")
     name = params["EndpointName"]
     _find(context, name)
     config = _config(context, params["EndpointConfigName"])
+    _check_serverless(context, name, config)
     keep = set(_RETAINED if params.get("RetainAllVariantProperties") else ()) - {
         each["VariantPropertyType"] for each in params.get("ExcludeRetainedVariantProperties", [])
     }
     pending = {"EndpointConfigName": config["EndpointConfigName"], "StartTime": now()}
-    _begin(context, name, "Updating", PendingDeploymentSummary=pending)
-    _in_background(_update, context, name, config, keep)
+    policy = rolling.policy(params, config["ProductionVariants"])
+    deployment = params.get("DeploymentConfig")
+    _begin(context, name, "Updating", PendingDeploymentSummary=pending, LastDeploymentConfig=deployment)
+    _in_background(_update, context, name, config, keep, policy)
     return {"EndpointArn": context.arn(ENDPOINT, name)}
 
 
@@ -103,6 +127,8 @@ def update_weights(context: Context, params: dict[str, Any]) -> dict[str, Any]:
     name = params["EndpointName"]
     known = {spec["VariantName"] for spec in _find(context, name)["_Variants"]}
     changes = {each["VariantName"]: each for each in params["DesiredWeightsAndCapacities"]}
+    if len(changes) < len(params["DesiredWeightsAndCapacities"]):
+        raise invalid("The names of the production variants must differ from each other.")
     for variant in changes:
         if variant not in known:
             raise invalid(f'The endpoint "{context.arn(ENDPOINT, name)}" has no variant {variant}.')
@@ -156,9 +182,9 @@ def _config(context: Context, name: str) -> Record:
 
 
 def _check_deployment(params: dict[str, Any], name: str) -> None:
-    """All traffic moves at once here; what would move it otherwise, or back, is refused."""
+    """All traffic moves at once or in batches here; what would move it otherwise, or back, is refused."""
     given = params.get("DeploymentConfig", {})
-    records.refuse_unbuilt(name, given, "RollingUpdatePolicy", "AutoRollbackConfiguration")
+    records.refuse_unbuilt(name, given, "AutoRollbackConfiguration")
     policy = given.get("BlueGreenUpdatePolicy", {}).get("TrafficRoutingConfiguration", {})
     if policy.get("Type", "ALL_AT_ONCE") != "ALL_AT_ONCE":
         records.refuse_unbuilt(name, policy, "Type")
@@ -180,31 +206,43 @@ def _create(context: Context, name: str, config: Record) -> None:
     _install(context, name, fleet, config, specs)
 
 
-def _update(context: Context, name: str, config: Record, keep: set[str]) -> None:
+def _update(
+    context: Context, name: str, config: Record, keep: set[str], policy: Record | None = None
+) -> None:
     """The fleet in service stays until the new one answers, and for good if that does not."""
     before = {spec["VariantName"]: spec for spec in _find(context, name)["_Variants"]} if keep else {}
+    serving = _fleet(context, name)
+    rolled = serving if policy and serving is not None and rolling.applies(serving) else None
     try:
-        fleet, specs = _start(context, name, config, before, keep)
+        fleet, specs = _start(context, name, config, before, keep, rolled, policy)
     except ServingError as error:
         _advance(context, name, "RollingBack")
         _advance(context, name, "InService", FailureReason=_cut(error), PendingDeploymentSummary=None)
         return
-    old = _fleet(context, name)
     _install(context, name, fleet, config, specs)
-    if old is not None:
-        old.close(drain=setting(context.platform, "invocation_timeout"))
+    if serving is not None:
+        serving.close(drain=setting(context.platform, "invocation_timeout"))
 
 
 def _start(
-    context: Context, name: str, config: Record, before: dict[str, Record], keep: set[str] | None = None
+    context: Context,
+    name: str,
+    config: Record,
+    before: dict[str, Record],
+    keep: set[str] | None = None,
+    rolled: Fleet | None = None,
+    policy: Record | None = None,
 ) -> tuple[Fleet, list[Record]]:
-    """A fleet that answers, and what it was made from. Raises ServingError."""
+    """A fleet that answers, and what it was made from. With a rolling policy, the instances of the fleet
+    `rolled` end meanwhile but for the last ones. Raises ServingError."""
     try:
         specs = [_resolved(context, variant) for variant in config["ProductionVariants"]]
         for spec in specs:
             for member in (_RETAINED[each] for each in keep or ()):
                 if member in before.get(spec["VariantName"], {}) and member in spec:
                     spec[member] = before[spec["VariantName"]][member]
+        if rolled is not None and policy is not None:
+            return rolling.roll(context, _key(context, name), name, rolled, specs[0], policy), specs
         fleet = Fleet(context, name, specs)
         # Known from now on, so that the end of the server finds it.
         with context.store.store.exclusive():

@@ -13,7 +13,7 @@ from urllib.parse import unquote
 from local.sagemaker import api, hosting, models, notebooks, registry, scaling, tags, training
 from local.sagemaker.api import ApiError, Context
 from local.sagemaker.platform import Platform
-from local.sagemaker.store import Store
+from local.sagemaker.store import StorageError, Store
 
 Response = tuple[int, dict[str, str], bytes]
 
@@ -56,9 +56,13 @@ def handle_request(
             return _invoke(context, method, unquote(runtime[1]), runtime[2], headers, body)
         service, name = _operation(method, headers)
         call = scaling.call if service == SCALING else api.call
-        return _answer(200, call(context, name, _parameters(body)))
+        with store.answering():
+            return _answer(200, call(context, name, _parameters(body)))
     except ApiError as error:
         return _error(error)
+    except StorageError as error:
+        logger.error("%s: %s", headers.get("x-amz-target", ""), error)
+        return _error(ApiError("InsufficientStorage", str(error), 507))
     except Exception:
         logger.exception("%s %s %s", method, path, headers.get("x-amz-target", ""))
         return _error(ApiError("InternalFailure", "The local SageMaker failed; its log says where.", 500))

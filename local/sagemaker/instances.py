@@ -1,8 +1,9 @@
-"""Local instances: an image running as a process group of its own, with `/opt/ml` and an address.
+"""Local instances: an image running in namespaces of its own, with `/opt/ml` and an address.
 
 A training job's hosts and an endpoint's containers both come from here. An instance sees what a container on
-SageMaker sees: files below `/opt/ml` (found by `SAGEMAKER_BASE_DIR`), environment variables, a host name and
-a port; its output comes back line by line.
+SageMaker sees: files below `/opt/ml`, environment variables, a host name and a port; its output comes back
+line by line. Where the machine allows no namespaces it is a plain process group: it finds `/opt/ml` by
+`SAGEMAKER_BASE_DIR`, its host name is its address, and it may read and write what the cloud's owner may.
 """
 
 from __future__ import annotations
@@ -24,15 +25,20 @@ from pathlib import Path
 from typing import IO
 
 from local.images.store import Image
+from local.sagemaker import namespaces
 from local.sagemaker.platform import Platform
 
 PORT = 8080
 LONGEST_LINE = 16_384
 """Characters; a longer line reaches the callback in pieces, as Docker cuts it."""
 
+PLAIN = "Groundplan: this container is not isolated. Containers run as "
+"""How the log of a container without namespaces of its own begins; the way it runs and the reason follow."""
+
 _OWN = f"{uuid.uuid4().hex[:6]}-"
 """What the names of this process's folders begin with."""
 
+_SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _BELOW_OPT_ML = re.compile(r"""(^|[\s:='"])/opt/ml(?=[\s:/'"]|$)""")
 _ECR_ADDRESS = re.compile(r"(\d{12})\.dkr\.ecr\.([a-z0-9-]+)\.[^/]+/([^:@]+)")
 _RESERVATION_PORT = 28_610  # below the ranges that systems take outgoing connections' ports from
@@ -133,8 +139,8 @@ def clean(platform: Platform, kind: str) -> None:
 def _remove(folder: Path) -> None:
     short = folder / "tmp"
     if short.is_symlink():
-        shutil.rmtree(short.resolve(), ignore_errors=True)
-    shutil.rmtree(folder, ignore_errors=True)
+        namespaces.remove(short.resolve())
+    namespaces.remove(folder)
 
 
 def pull(platform: Platform, account: str, region: str, uri: str, role_arn: str) -> Image:
@@ -153,23 +159,38 @@ class Instance:
     """One container's place on this machine: made, filled with files, started, waited for, closed.
 
     `opt_ml` is the folder that the container knows as `/opt/ml`. `close` is owed in every case: it ends
-    the process group, removes the files and gives the address back.
+    the processes, removes the files and gives the address back.
     """
 
-    def __init__(self, platform: Platform, kind: str, host: Host):
+    def __init__(
+        self, platform: Platform, kind: str, host: Host, name: str, peers: Mapping[str, str] | None = None
+    ):
+        """`name` is the container's host name, `peers` the addresses by name of all hosts of its job.
+
+        Raises OSError where the settings ask for namespaces and this machine has none.
+        """
+        self._way = namespaces.way(platform)
         self._platform, self.host = platform, host
+        self._peers = {name: host.name} | dict(peers or {})
+        self._own_name = name
         self._folder = platform.home / "instances" / kind / f"{_OWN}{uuid.uuid4().hex[:8]}"
         self.opt_ml = self._folder / "ml"
         for part in _OPT_ML:
             (self.opt_ml / part).mkdir(parents=True)
-        # Sockets have paths of at most 107 bytes and programs put them into their temporary folder.
-        short = "/tmp" if Path("/tmp").is_dir() else None  # noqa: S108 - mkdtemp makes it ours alone
-        self._temporary = Path(tempfile.mkdtemp(prefix="gp-", dir=short))
-        (self._folder / "tmp").symlink_to(self._temporary)
+        if not self._way.isolated:
+            # Sockets have paths of at most 107 bytes and programs put them into their temporary folder.
+            short = "/tmp" if Path("/tmp").is_dir() else None  # noqa: S108 - mkdtemp makes it ours alone
+            self._temporary = Path(tempfile.mkdtemp(prefix="gp-", dir=short))
+            (self._folder / "tmp").symlink_to(self._temporary)
         self.ended_at: float | None = None
         self._process: subprocess.Popen[str] | None = None
         self._ended = threading.Event()
         self._lock = threading.Lock()
+
+    @property
+    def name(self) -> str:
+        """The name by which the container and its peers know this host."""
+        return self._own_name if self._way.isolated else self.host.name
 
     def path(self, inside: str) -> Path:
         """Where a path inside the container lies here. Raises ValueError unless it is below `/opt/ml`."""
@@ -177,6 +198,10 @@ class Instance:
         if parts[:3] != ("/", "opt", "ml"):
             raise ValueError(f"{inside} is not below /opt/ml")
         return self.opt_ml.joinpath(*parts[3:])
+
+    def inside(self, path: Path) -> str:
+        """How the container calls a path below `opt_ml`."""
+        return str(Path("/opt/ml", path.relative_to(self.opt_ml)) if self._way.isolated else path)
 
     def _here(self, text: str) -> str:
         """A setting or an argument with the paths below `/opt/ml` in it as they are on this machine."""
@@ -189,47 +214,109 @@ class Instance:
         environment: Mapping[str, str],
         on_line: Callable[[str], None],
         entrypoint: Sequence[str] | None = None,
+        read_only: Sequence[str] = (),
     ) -> None:
         """Run the image as `docker run [--entrypoint ENTRYPOINT] IMAGE ARGS...` would.
 
-        `environment` is added to the image's own. Values and arguments that are paths below `/opt/ml` are
-        turned into where they lie here. `on_line` gets each line of the output, standard error
-        included, from a thread of this instance. Raises OSError where the command cannot be started.
+        `environment` is added to the image's own. `on_line` gets each line of the output, standard error
+        included, from a thread of this instance. `read_only` are folders below `/opt/ml` that the container
+        cannot change, if it is isolated. Raises OSError where the command cannot be started.
         """
         files = image.folder / "root" / "opt" / "ml"
         if files.is_dir():  # what the image itself brings, under what was put there since
             shutil.copytree(
                 files, self.opt_ml, symlinks=True, dirs_exist_ok=True, copy_function=_unless_there
             )
-        here = self._here
-        command, own, folder = image.launch(
-            [here(each) for each in args], [here(each) for each in entrypoint] if entrypoint else None
-        )
         with self._lock:
-            self._process = subprocess.Popen(
-                command,
-                cwd=folder,
-                # Nothing of the server's own environment but what any container has.
-                env={"PATH": os.defpath, "LANG": "C.UTF-8", "HOME": str(self._temporary)}
-                | own
-                | {name: here(value) for name, value in environment.items()}
-                | {
-                    "TMPDIR": str(self._temporary),
-                    "SAGEMAKER_BASE_DIR": str(self.opt_ml),
-                    "BIND_HOST": self.host.name,
-                    "SAGEMAKER_BIND_TO_PORT": str(self.host.port),
-                },
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                encoding="utf-8",
-                errors="replace",
-            )
-            self._platform.adopt(self._process.pid)
+            if self._way.isolated:
+                command = image.inside([*args], [*entrypoint] if entrypoint else None)
+                self._process = self._start_isolated(image, *command, environment, read_only)
+            else:
+                on_line(f"{PLAIN}{self._way}")
+                here = [self._here(each) for each in entrypoint or ()]
+                command = image.launch([self._here(each) for each in args], here or None)
+                self._process = self._start_plain(*command, environment)
         reader = threading.Thread(target=_read, args=(self._process.stdout, on_line), daemon=True)
         reader.start()
         threading.Thread(target=self._watch, args=(self._process, reader), daemon=True).start()
+
+    def _start_isolated(
+        self,
+        image: Image,
+        command: list[str],
+        own: dict[str, str],
+        directory: str,
+        environment: Mapping[str, str],
+        read_only: Sequence[str],
+    ) -> subprocess.Popen[str]:
+        scratch = self._folder / "layers"
+        scratch.mkdir(exist_ok=True)
+        prefix = image.document["groundplan"]["prefix"]
+        space = namespaces.layout(
+            image.folder / "root",
+            image.folder / "env",
+            prefix,
+            self.opt_ml,
+            scratch,
+            self._own_name,
+            self._peers,
+        )
+        space["binds"] += [(str(self.path(each)), each, False) for each in read_only]
+        space |= {
+            "command": command,
+            "directory": directory,
+            "environment": {
+                "PATH": _SEARCH_PATH,
+                "LANG": "C.UTF-8",
+                "HOME": "/root",
+                "HOSTNAME": self._own_name,
+            }
+            | own
+            | dict(environment)
+            | self._place("/tmp", "/opt/ml"),  # noqa: S108 - the container's own
+        }
+        started: list[int] = []
+
+        def adopt(process: int) -> None:
+            started.append(process)
+            self._platform.adopt(process)
+
+        try:
+            return namespaces.start(space, adopt)
+        except OSError as error:
+            for process in started:
+                self._platform.release(process)
+            raise OSError(f"image {image.id[:12]} has {error}") from error
+
+    def _start_plain(
+        self, command: list[str], own: dict[str, str], folder: Path, environment: Mapping[str, str]
+    ) -> subprocess.Popen[str]:
+        """Variables that are paths below `/opt/ml` are turned into where they lie here."""
+        process = subprocess.Popen(
+            command,
+            cwd=folder,
+            # Nothing of the server's own environment but what any container has.
+            env={"PATH": os.defpath, "LANG": "C.UTF-8", "HOME": str(self._temporary)}
+            | own
+            | {name: self._here(value) for name, value in environment.items()}
+            | self._place(str(self._temporary), str(self.opt_ml)),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            encoding="utf-8",
+            errors="replace",
+        )
+        self._platform.adopt(process.pid)
+        return process
+
+    def _place(self, temporary: str, opt_ml: str) -> dict[str, str]:
+        return {
+            "TMPDIR": temporary,
+            "SAGEMAKER_BASE_DIR": opt_ml,
+            "BIND_HOST": self.host.name,
+            "SAGEMAKER_BIND_TO_PORT": str(self.host.port),
+        }
 
     def _watch(self, process: subprocess.Popen[str], reader: threading.Thread) -> None:
         # When a container's first process ends, so do the others. The process is left unreaped until
@@ -242,7 +329,7 @@ class Instance:
         with self._lock:
             _signal_group(process.pid, signal.SIGKILL)
             process.wait()
-        reader.join(timeout=5)  # a process that left the group may hold the pipe for ever
+        reader.join(timeout=5)  # a plain process that left the group may hold the pipe for ever
         self._platform.release(process.pid)
         self._ended.set()
 
@@ -260,14 +347,15 @@ class Instance:
         return code if code >= 0 else 128 - code
 
     def terminate(self) -> None:
-        """Ask the process group to end (SIGTERM)."""
+        """Ask the container's first process to end (SIGTERM); without namespaces, the whole process group."""
         self._signal(signal.SIGTERM)
 
     def kill(self) -> None:
-        self._signal(signal.SIGKILL)
+        """End all of the container's processes at once."""
+        self._signal(namespaces.KILL if self._way.isolated else signal.SIGKILL)
 
     def stop(self, grace: float) -> None:
-        """End the process group: SIGTERM, then SIGKILL after `grace` seconds. Returns when it has ended."""
+        """End the container: SIGTERM, then SIGKILL after `grace` seconds. Returns when it has ended."""
         if self.running:
             self.terminate()
             if not self._ended.wait(grace):

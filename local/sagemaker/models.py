@@ -1,14 +1,15 @@
 """Models and endpoint configurations: what to serve, and on what. Records, checked as the service does.
 
 Whether the image and the model data are there, and may be read by the model's role, is found out where they
-are fetched: when an endpoint starts (`hosting.py`).
+are fetched: when an endpoint starts (`hosting.py`). An image that is there is refused at once where its
+manifest is not one of Docker's.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from local.sagemaker import records, registry
+from local.sagemaker import instance_types, records, registry
 from local.sagemaker.api import Context, invalid, now, operation, page
 from local.sagemaker.store import Record
 
@@ -62,8 +63,12 @@ def _check_container(context: Context, container: Record) -> None:
             raise invalid(f"Model package {package['ModelPackageArn']} is {approval}; it must be Approved.")
         if not package.get("InferenceSpecification"):
             raise invalid(f"Model package {package['ModelPackageArn']} has no inference specification.")
+        for each in package["InferenceSpecification"]["Containers"]:
+            _check_manifest(context, each.get("Image", ""))
     elif not container.get("Image"):
         raise invalid("A container needs an Image or a ModelPackageName.")
+    else:
+        _check_manifest(context, container["Image"])
     if container.get("ModelDataUrl") and container.get("ModelDataSource"):
         raise invalid("Only one of ModelDataUrl and ModelDataSource can be given.")
     if container.get("Mode") == "MultiModel" and not (
@@ -77,6 +82,19 @@ def _check_container(context: Context, container: Record) -> None:
             raise invalid("An S3Prefix cannot have the CompressionType Gzip; name the archive as S3Object.")
         if kind == "S3Prefix" and not source["S3Uri"].endswith("/"):
             raise invalid(f"The S3Uri of an S3Prefix must end with a slash: {source['S3Uri']}")
+
+
+def _check_manifest(context: Context, uri: str) -> None:
+    """SageMaker hosts no image whose manifest has the Open Container Initiative's media types.
+
+    The text is the service's own: https://github.com/aws/amazon-sagemaker-feedback/issues/180.
+    """
+    kind = context.platform.manifest_type(uri)
+    if kind and kind.startswith("application/vnd.oci."):
+        raise invalid(
+            f"Unsupported manifest media type {kind} for image {uri}. "
+            "Ensure that valid manifest media type is used for specified image."
+        )
 
 
 @operation("DescribeModel", records.named(MODEL, "ModelName"))
@@ -141,6 +159,9 @@ def _check_variant(context: Context, variant: Record, config: Record) -> None:
                 f"Production variant {name} needs InstanceType and InitialInstanceCount, "
                 "or a ServerlessConfig."
             )
+        instance_types.check_inference_ami(variant["InstanceType"], variant.get("InferenceAmiVersion"))
+        if any(container.get("Mode") == "MultiModel" for container in containers(model)):
+            instance_types.check_multi_model(variant["InstanceType"])
         return
     both = next((member for member in _OF_INSTANCES if variant.get(member) is not None), None)
     if both:

@@ -49,6 +49,10 @@ class Refused(Exception):
         self.reply = reply
 
 
+class NoRoomError(Exception):
+    """A model is larger than the instance's volume."""
+
+
 class Model:
     """One model on one instance. `lock` is held while it is brought or taken away."""
 
@@ -77,7 +81,7 @@ class Models:
     """The models of one container. Safe from any thread.
 
     `fetch(target, folder)` puts a model's files into a folder; `capacity()` is the volume's size in bytes;
-    with `cached` false a model goes as soon as nobody uses it.
+    with `cached` false a model goes as soon as nobody uses it; `inside(path)` is the path in the container.
     """
 
     def __init__(
@@ -87,8 +91,9 @@ class Models:
         folder: Path,
         capacity: Callable[[], float],
         cached: bool,
+        inside: Callable[[Path], str] = str,
     ):
-        self._ask, self._fetch, self._folder = ask, fetch, folder
+        self._ask, self._fetch, self._folder, self._inside = ask, fetch, folder, inside
         self._capacity, self._cached = capacity, cached
         self._lock = threading.Lock()  # guards what follows; never held while something is waited for
         self._models: dict[str, Model] = {}
@@ -180,7 +185,10 @@ class Models:
             place = model.folder / "model"
             try:
                 place.mkdir(parents=True, exist_ok=True)
-                self._fetch(model.target, place)
+                try:
+                    self._fetch(model.target, place)
+                except NoRoomError:
+                    raise Refused(_no_room(model, "the instance's volume has no room for it")) from None
                 size = sum(each.lstat().st_size for each in place.rglob("*")) or 1
                 while self._stored() + size > self._capacity():
                     victim = self._least_recent(lambda other: bool(other.size) and other is not model)
@@ -193,7 +201,7 @@ class Models:
                 raise
 
     def _load(self, model: Model) -> None:
-        url = str(model.folder / "model")
+        url = self._inside(model.folder / "model")
         request = json.dumps({"model_name": model.name, "url": url}).encode()
         kind = {"Content-Type": "application/json"}
         while True:

@@ -53,6 +53,10 @@ class Platform(Protocol):
         """The local image behind an ECR address; raises `ApiError` when nothing was pushed there."""
         ...
 
+    def manifest_type(self, uri: str) -> str | None:
+        """The media type of the manifest behind an ECR address; None when nothing was pushed there."""
+        ...
+
     def publish(self, account: str, region: str, detail_type: str, detail: dict, resource: str) -> None:
         """Put an `aws.sagemaker` event on the default bus."""
         ...

@@ -13,11 +13,19 @@ from local.sagemaker.platform import Platform
 
 DEFAULTS: dict[str, Any] = {
     # Quotas of an account in a Region, as Service Quotas has them.
-    "training_instances": 20,  # "<instance type> for training job usage": at once, for each instance type
+    # At once, for each instance type. A job on spot capacity counts towards the second alone; what waits in a
+    # warm pool counts towards the first and the third.
+    "training_instances": 20,  # "<instance type> for training job usage"
+    "training_spot_instances": 20,  # "<instance type> for spot training job usage"
     "training_instances_per_job": 20,  # "Maximum number of instances per training job"
     "create_training_job_per_second": 1.0,  # what CreateTrainingJob sustains
     "create_training_job_burst": 5,  # calls let through at once after a pause
     "warm_pool_instances": 20,  # "<instance type> for training warm pool usage"
+    # "Maximum total concurrency that can be allocated across all serverless endpoints", of a new account
+    "serverless_concurrency": 10,
+    # Lambda's "Concurrent executions", of a new account: what reservations are held against. How many run at
+    # once depends on the machine.
+    "lambda_concurrent_executions": 10,
     # Paces, in seconds.
     "training_launch": 0.0,  # until instances stand that no warm pool has ready
     "training_stop_grace": 120.0,  # between SIGTERM and SIGKILL
@@ -35,6 +43,7 @@ DEFAULTS: dict[str, Any] = {
     "scaling_period": 60.0,  # the period by which scaling policies look at their metric
     "stream_retry": 0.5,  # before a function is given a failed batch again; doubles up to twenty times that
     "notebook_transition": 0.5,  # between a notebook instance's statuses
+    "container_isolation": "auto",  # not seconds: auto, namespaces or plain; see `namespaces.py`
     **faults.DEFAULTS,
 }
 """Each may be set in `Platform.settings`, while the cloud runs too."""

@@ -172,6 +172,8 @@ def _check_inference(params: dict[str, Any], versioned: bool) -> None:
                     f"InferenceSpecification.{member} is required for a model package outside of a group."
                 )
     others = params.get("AdditionalInferenceSpecifications", [])
+    if len({each["Name"] for each in others}) < len(others):
+        raise invalid("The names of AdditionalInferenceSpecifications must differ from each other.")
     for each in [*([specification] if specification else []), *others]:
         for container in each["Containers"]:
             if not container.get("Image"):

@@ -230,7 +230,7 @@ def _act(context: Context, policy: Record, lookup: Lookup) -> None:
     # Without traffic the service reports zero. What was before the policy, or before the last change, says
     # nothing about how many instances there are now.
     since = max(policy["CreationTime"], target.get("_Changed", 0.0))
-    known = min(IN_PERIODS, int((now() - since) // period))
+    known = int(min(IN_PERIODS, elapsed(since) // period))
     if known < OUT_PERIODS:
         return
     series = [value or 0.0 for value in lookup(metric, statistic, period, known)]
@@ -242,12 +242,18 @@ def _act(context: Context, policy: Record, lookup: Lookup) -> None:
     else:
         kept = suspended.get("DynamicScalingInSuspended") or config.get("DisableScaleIn")
         pause = config.get("ScaleInCooldown", COOLDOWN)
-    if count == current or kept or now() - target.get("_Changed", 0.0) < pause:
+    if count == current or kept or elapsed(target.get("_Changed", 0.0)) < pause:
         return
     change = {"VariantName": variant, "DesiredInstanceCount": count}
     request = {"EndpointName": endpoint, "DesiredWeightsAndCapacities": [change]}
     api.call(context, "UpdateEndpointWeightsAndCapacities", request)
     _remember(context, policy, current, count)
+
+
+def elapsed(since: float) -> float:
+    """Seconds since that moment. One that is yet to come was written before a clock went back: long ago."""
+    seconds = now() - since
+    return seconds if seconds >= 0 else float("inf")
 
 
 def _remember(context: Context, policy: Record, before: int, count: int) -> None:

@@ -13,11 +13,9 @@ import hashlib
 import http.client
 import logging
 import random
-import tarfile
 import threading
 import time
 import uuid
-import zlib
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -25,18 +23,21 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from local import archives
 from local.images.store import Image
 from local.sagemaker import artifacts
 from local.sagemaker.api import ApiError, Context
 from local.sagemaker.instances import Instance, NoAddressError, pull, reserve, share_of_cores
 from local.sagemaker.logs import LogWriter
-from local.sagemaker.multi_model import Measure, Models
+from local.sagemaker.multi_model import Measure, Models, NoRoomError
 from local.sagemaker.quotas import setting
 from local.sagemaker.reply import Reply
 from local.sagemaker.store import Record
 
 KIND = "endpoints"
 """Where the instances of endpoints lie below the cloud's `instances` folder."""
+HOST_NAME = "model.aws.local"
+"""An endpoint's container's host name, as one printed it: https://github.com/pytorch/serve/issues/1028"""
 SESSION = "SageMaker"
 """The session name under which the service takes on a model's role."""
 
@@ -84,8 +85,9 @@ def pull_image(context: Context, uri: str, role: str) -> Image:
         ) from error
 
 
-def fetch_model(s3: Any, container: Record, folder: Path) -> None:
-    """Put model data into `folder`: an archive unpacked, a prefix as it is. Raises ServingError."""
+def fetch_model(s3: Any, container: Record, folder: Path, most_bytes: float) -> None:
+    """Put model data into `folder`: an archive unpacked, to at most so many bytes, a prefix as it is. Raises
+    ServingError."""
     source = container.get("ModelDataSource", {}).get("S3DataSource", {})
     uri = source.get("S3Uri") or container.get("ModelDataUrl")
     if not uri:
@@ -97,11 +99,8 @@ def fetch_model(s3: Any, container: Record, folder: Path) -> None:
         elif source.get("CompressionType") == "None":
             s3.download_file(bucket, key, str(folder / key.rpartition("/")[2]))
         else:
-            # A stream, so that an archive of any size costs no memory and no second place on disk. The
-            # filter refuses members that would land outside of the folder.
-            with tarfile.open(fileobj=s3.get_object(Bucket=bucket, Key=key)["Body"], mode="r|*") as archive:
-                archive.extractall(folder, filter="data")
-    except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
+            archives.unpack(s3.get_object(Bucket=bucket, Key=key)["Body"], folder, most_bytes)
+    except (archives.ArchiveError, OSError) as error:
         raise ServingError(
             f'Failed to extract model data archive from URL "{uri}". Please ensure that the object located '
             f"at the URL is a valid tar.gz archive. {error}"
@@ -164,8 +163,8 @@ class Server:
         with self._lock:
             self._check()
             try:
-                instance = self._instance = Instance(context.platform, KIND, reserve(1)[0])
-            except NoAddressError as error:
+                instance = self._instance = Instance(context.platform, KIND, reserve(1)[0], HOST_NAME)
+            except (NoAddressError, OSError) as error:
                 raise ServingError(str(error)) from error
         environment = (
             share_of_cores(self._variant.get("InitialInstanceCount") or 1)
@@ -174,38 +173,49 @@ class Server:
             | {"SAGEMAKER_SAFE_PORT_RANGE": "20000-20999"}
         )
         if multi_model(self._variant):
-            self.models = self._many(instance.path("/opt/ml/models"))
+            self.models = self._many(instance)
             environment["SAGEMAKER_MULTI_MODEL"] = "true"
         else:
-            fetch_model(_client(context, "s3", role), container, instance.path("/opt/ml/model"))
+            folder = instance.path("/opt/ml/model")
+            fetch_model(_client(context, "s3", role), container, folder, self._volume())
         with self._lock:
             self._check()
             try:
                 instance.start(
-                    image, ["serve"], environment, lambda line: self._logs.write(self.stream, line)
+                    image,
+                    ["serve"],
+                    environment,
+                    lambda line: self._logs.write(self.stream, line),
+                    read_only=("/opt/ml/models" if self.models else "/opt/ml/model",),
                 )
             except OSError as error:
                 raise ServingError(f"The container cannot be started: {error}") from error
         self._await_ping(instance)
         self._answers = True
 
-    def _many(self, folder: Path) -> Models:
+    def _many(self, instance: Instance) -> Models:
         context, variant = self._context, self._variant
+        folder = instance.path("/opt/ml/models")
         folder.mkdir(exist_ok=True)
 
         def fetch(target: str, place: Path) -> None:
             url = f"{prefix_of(variant).rstrip('/')}/{target}"
             try:
                 s3 = _client(context, "s3", variant["ExecutionRoleArn"])
-                fetch_model(s3, {"ModelDataUrl": url}, place)
+                fetch_model(s3, {"ModelDataUrl": url}, place, self._volume())
             except ServingError as error:
+                if isinstance(error.__cause__, archives.TooLargeError):
+                    raise NoRoomError(str(error)) from error
                 raise ApiError("ValidationError", str(error)) from error
 
-        def capacity() -> float:
-            return 1e9 * (variant.get("VolumeSizeInGB") or setting(context.platform, "endpoint_volume_gb"))
-
         caching = variant["Container"].get("MultiModelConfig", {}).get("ModelCacheSetting", "Enabled")
-        return Models(self._http, fetch, folder, capacity, cached=caching == "Enabled")
+        cached = caching == "Enabled"
+        return Models(self._http, fetch, folder, self._volume, cached=cached, inside=instance.inside)
+
+    def _volume(self) -> float:
+        """Bytes that the instance's volume holds."""
+        given = self._variant.get("VolumeSizeInGB")
+        return 1e9 * (given or setting(self._context.platform, "endpoint_volume_gb"))
 
     def _check(self) -> None:
         if self._stopped.is_set():

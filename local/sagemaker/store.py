@@ -3,14 +3,52 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
+import logging
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 Record = dict[str, Any]
+AGAIN_SECONDS = 0.5
+"""Between two tries to write what there is no room for."""
+
+logger = logging.getLogger(__name__)
+
+
+class StorageError(Exception):
+    """A record could not be written: the disk is full."""
+
+
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+def kept(method: Method) -> Method:
+    """Raise `StorageError` to a caller whose write cannot be kept. What goes on by itself, as a job does,
+    waits until there is room."""
+
+    @functools.wraps(method)
+    def write(scope: Scope, *given: Any) -> Any:
+        while True:
+            try:
+                return method(scope, *given)
+            except sqlite3.OperationalError as error:
+                if scope.store.asked.by_a_caller:
+                    raise StorageError(f"The record could not be written: {error}") from error
+                logger.error("%s %s could not be written: %s", *given[:2], error)
+                time.sleep(AGAIN_SECONDS)
+
+    return write  # type: ignore[return-value]
+
+
+class Asked(threading.local):
+    """Whether this thread answers a caller, or holds what others wait for."""
+
+    by_a_caller = False
 
 
 class Store:
@@ -26,6 +64,7 @@ class Store:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._lock = threading.RLock()
         self.live: dict[tuple[str, ...], Any] = {}
+        self.asked = Asked()
         self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.execute(
@@ -44,8 +83,17 @@ class Store:
     @contextlib.contextmanager
     def exclusive(self) -> Iterator[None]:
         """Nothing else reads or writes within: for a decision that rests on several records."""
-        with self._lock:
+        with self._lock, self.answering():
             yield
+
+    @contextlib.contextmanager
+    def answering(self) -> Iterator[None]:
+        """Within, a write that cannot be kept raises `StorageError` at once."""
+        before, self.asked.by_a_caller = self.asked.by_a_caller, True
+        try:
+            yield
+        finally:
+            self.asked.by_a_caller = before
 
     def reset(self) -> None:
         with self._lock:
@@ -67,6 +115,7 @@ class Scope:
             ).fetchone()
         return json.loads(row[0]) if row else None
 
+    @kept
     def add(self, kind: str, name: str, record: Record) -> bool:
         """Store a new record; False, and nothing stored, when the name is taken."""
         with self._lock:
@@ -76,6 +125,7 @@ class Scope:
             )
             return cursor.rowcount == 1
 
+    @kept
     def change(self, kind: str, name: str, edit: Callable[[Record], Record | None]) -> Record | None:
         """Apply `edit` to the stored record and return the new one.
 
@@ -92,6 +142,7 @@ class Scope:
             )
             return record
 
+    @kept
     def remove(self, kind: str, name: str) -> bool:
         with self._lock:
             cursor = self._db.execute(

@@ -6,9 +6,10 @@ The pool is in the record of the job that left it, as `WarmPoolStatus`. What it 
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
-from local.sagemaker.api import Context, invalid, now
+from local.sagemaker.api import Context, invalid
 from local.sagemaker.quotas import setting
 from local.sagemaker.store import Record
 
@@ -30,10 +31,37 @@ def current(record: Record) -> Record:
     """The record with its pool as it is by now: one whose time is over is terminated."""
     pool = record.get("WarmPoolStatus")
     if pool and pool["Status"] == "Available":
-        kept, most = now() - record["_RetainedSince"], record["ResourceConfig"]["KeepAlivePeriodInSeconds"]
-        status = "Available" if kept < most else "Terminated"
-        pool |= {"Status": status, "ResourceRetainedBillableTimeInSeconds": int(min(kept, most))}
+        # A pool of before the machine's last start is over: that clock began anew
+        kept = time.monotonic() - record["_RetainedSince"]
+        most = record["ResourceConfig"]["KeepAlivePeriodInSeconds"]
+        status = "Available" if 0 <= kept < most else "Terminated"
+        pool |= {
+            "Status": status,
+            "ResourceRetainedBillableTimeInSeconds": int(min(kept, most)) if kept >= 0 else most,
+        }
     return record
+
+
+def waiting(context: Context, kind: str, instance_type: str) -> int:
+    """Instances of this type that wait in pools."""
+    return sum(
+        record["ResourceConfig"]["InstanceCount"]
+        for record in context.store.all(kind)
+        if current(record).get("WarmPoolStatus", {}).get("Status") == "Available"
+        and record["ResourceConfig"]["InstanceType"] == instance_type
+    )
+
+
+def fits(context: Context, kind: str, record: Record) -> bool:
+    """Whether a pool waits that this job would take over."""
+    return any(_available(record, other) for other in context.store.all(kind))
+
+
+def _available(record: Record, other: Record) -> bool:
+    pool = current(other).get("WarmPoolStatus")
+    # SageMaker keeps no spot instances, and gives a spot job none of those that it keeps
+    spot = record.get("EnableManagedSpotTraining")
+    return bool(pool and pool["Status"] == "Available" and not spot and _is_like(record, other))
 
 
 def _is_like(record: Record, other: Record) -> bool:
@@ -47,8 +75,8 @@ def take(context: Context, kind: str, record: Record) -> bool:
     """Move a pool that fits to this job; False where there is none."""
     with context.store.store.exclusive():
         for other in context.store.all(kind):
-            pool = current(other).get("WarmPoolStatus")
-            if pool and pool["Status"] == "Available" and _is_like(record, other):
+            if _available(record, other):
+                pool = current(other)["WarmPoolStatus"]
                 pool |= {"Status": "Reused", "ReusedByJob": record["TrainingJobName"]}
 
                 def edit(stored: Record, pool: Record = pool) -> None:
@@ -70,15 +98,10 @@ def leave(context: Context, kind: str, record: Record) -> None:
     if "WarmPoolStatus" not in record:
         return
     resources = record["ResourceConfig"]
-    taken = sum(
-        other["ResourceConfig"]["InstanceCount"]
-        for other in context.store.all(kind)
-        if current(other).get("WarmPoolStatus", {}).get("Status") == "Available"
-        and other["ResourceConfig"]["InstanceType"] == resources["InstanceType"]
-    )
+    taken = waiting(context, kind, resources["InstanceType"])
     room = taken + resources["InstanceCount"] <= setting(context.platform, "warm_pool_instances")
     if record["TrainingJobStatus"] in ("Completed", "Stopped") and room:
-        record["_RetainedSince"] = now()
+        record["_RetainedSince"] = time.monotonic()
         record["WarmPoolStatus"] = {"Status": "Available", "ResourceRetainedBillableTimeInSeconds": 0}
     else:
         record["WarmPoolStatus"] = {"Status": "Terminated", "ResourceRetainedBillableTimeInSeconds": 0}

@@ -23,6 +23,8 @@ RUNNING_SECONDS = 60
 """A generation that runs for longer has been killed: the Lambda may not."""
 DELETE_TRIES = 5
 RUNNING, DONE = "RUNNING", "DONE"
+PICTURES = "picture_"
+"""Prefix of the token bucket of generated pictures in `users`; the one of requests has none."""
 _AFTER_IDS = ":"
 """Sorts after every id, and before the items that keep idempotency keys."""
 
@@ -60,13 +62,24 @@ class Accounts:
 
     def wait(self, user: str, now: float) -> float:
         """Count one request of `user`; returns 0, or the seconds until the next is allowed."""
-        key, most = {"user": user}, self.limits.requests_per_minute
+        return self._take(user, "", self.limits.requests_per_minute, 1, now)
+
+    def wait_for_pictures(self, user: str, count: int, now: float) -> float:
+        """Count `count` pictures of `user`; returns 0, or the seconds until so many are allowed.
+
+        A negative `count` gives back what was counted and not made.
+        """
+        return self._take(user, PICTURES, self.limits.pictures_per_minute, count, now)
+
+    def _take(self, user: str, prefix: str, a_minute: int, count: int, now: float) -> float:
+        key = {"user": user}
         return take(
-            lambda: bucket_of(self.users.get(**key) or {}),
-            lambda before, after: swap_bucket(self.users, key, before, after),
+            lambda: bucket_of(self.users.get(**key) or {}, prefix),
+            lambda before, after: swap_bucket(self.users, key, before, after, prefix),
             now,
-            rate=most / 60,
-            burst=most,
+            rate=a_minute / 60,
+            burst=a_minute,
+            cost=count,
         )
 
     # Models
@@ -285,7 +298,7 @@ class Accounts:
 
 def shown_status(generation: Item, now: float) -> str:
     """A generation whose Lambda was killed says RUNNING for ever; it is not."""
-    late = now - seconds(generation["updated"]) > RUNNING_SECONDS
+    late = abs(now - seconds(generation["updated"])) > RUNNING_SECONDS  # whichever way a clock has jumped
     return "FAILED" if generation["status"] == RUNNING and late else generation["status"]
 
 

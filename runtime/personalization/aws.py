@@ -46,18 +46,21 @@ class Bucket:
         self.s3, self.name = s3, name
 
     def get(self, key: str) -> bytes | None:
-        return self.get_bounded(key, None)
+        return self._read(key)
 
-    def get_bounded(self, key: str, most: int | None) -> bytes | None:
-        """At most `most` + 1 bytes of the object: enough to see that it is larger."""
+    def get_start(self, key: str, most: int) -> bytes | None:
+        """The first `most` bytes, or fewer, of an object that is not empty; None when there is none."""
+        return self._read(key, Range=f"bytes=0-{most - 1}")
+
+    def _read(self, key: str, **options: str) -> bytes | None:
         try:
-            body = self.s3.get_object(Bucket=self.name, Key=key)["Body"]
+            body = self.s3.get_object(Bucket=self.name, Key=key, **options)["Body"]
         except ClientError as error:
             if error.response["Error"]["Code"] in ("NoSuchKey", "404"):
                 return None
             raise
         with body:
-            return body.read() if most is None else body.read(most + 1)
+            return body.read()
 
     def size_and_type(self, key: str) -> tuple[int, str] | None:
         try:

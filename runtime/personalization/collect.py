@@ -101,6 +101,7 @@ def put_back(backend: Backend, request: Request, reason: str) -> None:
             attempt=request.attempt + 1,
             previous=(*request.previous, request.job),
             job="",
+            requeued_at=now,
             updated=now,
         )
     if backend.store.move(request, after):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import math
 from collections.abc import Callable, Mapping
@@ -16,7 +15,10 @@ import fastjsonschema
 
 DOCUMENT = Path(__file__).with_name("openapi.json")
 BODY_BYTES = 65_536
-"""The largest body is a new model's list of a hundred pictures, a few kilobytes."""
+"""The largest body is a prompt of 2,000 characters, each written as two escapes: 24 kilobytes."""
+JSON = "application/json"
+LONGEST_INTEGER = 400
+"""Digits of a whole number that is read as one; Python refuses to read those of more than 4,300."""
 
 
 @dataclass(frozen=True)
@@ -68,10 +70,23 @@ def invalid(field: str, message: str) -> Problem:
 
 
 @dataclass(frozen=True)
+class Parameter:
+    """A parameter of the query or a header."""
+
+    name: str
+    place: str
+    """`query` or `header`."""
+    allowed: str
+    check: Callable[[Any], Any]
+
+
+@dataclass(frozen=True)
 class Operation:
     name: str
     """Its `operationId`."""
     check_body: Callable[[Any], Any] | None
+    parameters: tuple[Parameter, ...] = ()
+    """Those of its query and headers. Ids in paths are looked up: a wrong one is not found."""
 
 
 @cache
@@ -84,14 +99,23 @@ def operations() -> dict[str, Operation]:
             if method == "parameters":
                 continue
             body = operation.get("requestBody", {}).get("content", {}).get("application/json")
-            check = _validator(document, body["schema"]["$ref"]) if body else None
-            found[f"{method.upper()} {path}"] = Operation(operation["operationId"], check)
+            check = _validator(document, body["schema"]) if body else None
+            parameters = tuple(
+                Parameter(
+                    given["name"],
+                    given["in"],
+                    _allowed(given["schema"]),
+                    _validator(document, given["schema"]),
+                )
+                for given in operation.get("parameters", [])
+            )
+            found[f"{method.upper()} {path}"] = Operation(operation["operationId"], check, parameters)
     return found
 
 
-def _validator(document: Mapping[str, Any], reference: str) -> Callable[[Any], Any]:
+def _validator(document: Mapping[str, Any], wanted: Mapping[str, Any]) -> Callable[[Any], Any]:
     schema = {"$schema": "http://json-schema.org/draft-07/schema#", "components": document["components"]}
-    return fastjsonschema.compile(schema | {"allOf": [{"$ref": reference}]}, use_default=False)
+    return fastjsonschema.compile(schema | {"allOf": [wanted]}, use_default=False)
 
 
 def parse(event: Mapping[str, Any]) -> tuple[Operation, Call]:
@@ -103,32 +127,90 @@ def parse(event: Mapping[str, Any]) -> tuple[Operation, Call]:
     user = claims.get("sub")
     if not user:
         raise Problem(401, "unauthorized", "Sign in.")
+    headers = {name.lower(): value for name, value in (event.get("headers") or {}).items()}
+    query = event.get("queryStringParameters") or {}
+    for parameter in operation.parameters:
+        given = (
+            query.get(parameter.name) if parameter.place == "query" else headers.get(parameter.name.lower())
+        )
+        if given is not None:
+            _check(parameter, given)
     return operation, Call(
         user=user,
         path=event.get("pathParameters") or {},
-        query=event.get("queryStringParameters") or {},
-        headers={name.lower(): value for name, value in (event.get("headers") or {}).items()},
-        body=_body(event, operation.check_body) if operation.check_body else None,
+        query=query,
+        headers=headers,
+        body=_body(event, headers, operation.check_body) if operation.check_body else None,
     )
 
 
-def _body(event: Mapping[str, Any], check: Callable[[Any], Any]) -> Any:
+def _check(parameter: Parameter, given: str) -> None:
+    try:
+        parameter.check(given)
+    except fastjsonschema.JsonSchemaValueException:
+        raise invalid(parameter.name, f"is not allowed, allowed is: {parameter.allowed}") from None
+
+
+def _body(event: Mapping[str, Any], headers: Mapping[str, str], check: Callable[[Any], Any]) -> Any:
+    kind = headers.get("content-type", JSON).partition(";")[0].strip().lower()
+    if kind != JSON:
+        raise Problem(415, "unsupported_type", f"The body is {kind[:80]!r}, allowed is {JSON}.")
     content = event.get("body") or ""
-    if len(content) > BODY_BYTES:
+    try:
+        read = base64.b64decode(content, validate=True) if event.get("isBase64Encoded") else content.encode()
+    except ValueError:  # no base64, or half of a surrogate pair
+        raise _not_json("it is not UTF-8") from None
+    if len(read) > BODY_BYTES:
         raise Problem(413, "too_large", f"The body is larger than {BODY_BYTES} bytes.")
     try:
-        text = base64.b64decode(content, validate=True) if event.get("isBase64Encoded") else content
-        body = json.loads(text, parse_constant=_no_constant)
-    except (ValueError, RecursionError, binascii.Error):
-        raise Problem(400, "bad_request", "The body is not JSON.") from None
+        body = decode(read)
+    except UnicodeError:
+        raise _not_json("it is not UTF-8") from None
+    except RecursionError:
+        raise _not_json("it is nested too deeply") from None
+    except ValueError as error:
+        raise _not_json(str(error)) from None
     try:
         return check(body)
     except fastjsonschema.JsonSchemaValueException as error:
         raise _told(error) from None
 
 
+def _not_json(why: str) -> Problem:
+    return Problem(400, "bad_request", f"The body is not JSON as RFC 7493 defines it: {why}.")
+
+
+def decode(content: bytes) -> Any:
+    """Read JSON as RFC 7493 (I-JSON) defines it: UTF-8, no lone surrogate, no name twice in an object.
+
+    1000.0 is the integer 1000, as in JSON Schema. A number beyond a double's range is an infinity, which no
+    schema here allows. Raises `ValueError` (of which `UnicodeError` is one), `RecursionError`.
+    """
+    body = json.loads(
+        content.decode(),
+        parse_constant=_no_constant,
+        parse_float=_number,
+        parse_int=lambda digits: int(digits) if len(digits) <= LONGEST_INTEGER else float(digits),
+        object_pairs_hook=_object,
+    )
+    json.dumps(body, ensure_ascii=False).encode()  # finds the halves of surrogate pairs in every text
+    return body
+
+
 def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is not JSON")
+    raise ValueError(f"{name} is no number")
+
+
+def _number(text: str) -> float | int:
+    value = float(text)
+    return int(value) if value.is_integer() else value
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("an object has a name twice")
+    return found
 
 
 def _told(error: fastjsonschema.JsonSchemaValueException) -> Problem:

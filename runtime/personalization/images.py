@@ -1,4 +1,9 @@
-"""Is this a picture? Decoded for real, within bounds that are checked before a pixel is."""
+"""Whether an upload is a picture to learn from, judged by its header.
+
+Nothing is decoded here: the fine-tune decodes every picture anyway, and names the one that is damaged. Its
+reader (`personalization_finetune.pictures`) takes the same formats, so what passes here is refused there
+only for damage.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +11,9 @@ import io
 import warnings
 
 FORMATS = {"image/jpeg": "JPEG", "image/png": "PNG", "image/webp": "WEBP"}
+HEADER_BYTES = 262_144
+"""Enough for the header of nearly every JPEG and PNG, EXIF thumbnail and colour profile included."""
+HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1", b"avif", b"avis")
 
 
 class NotAnImage(ValueError):
@@ -13,10 +21,9 @@ class NotAnImage(ValueError):
 
 
 def check(content: bytes, content_type: str, most_pixels: int, least_side: int) -> tuple[int, int]:
-    """The width and height of the picture, in pixels. Raises `NotAnImage`.
+    """Return the width and height in pixels of the first frame, as stored. Raises `NotAnImage`.
 
-    The size is read from the header, so a picture that would fill the memory (a decompression bomb) is
-    refused before it is decoded; one that ends too soon fails in decoding.
+    `content` is the file, or as much of its beginning as holds its header: HEADER_BYTES are usually enough.
     """
     from PIL import Image, UnidentifiedImageError  # only here: it takes long to import
 
@@ -26,19 +33,16 @@ def check(content: bytes, content_type: str, most_pixels: int, least_side: int) 
             picture = Image.open(io.BytesIO(content), formats=[FORMATS[content_type]])
         with picture:
             width, height = picture.size
-            if width * height > most_pixels:
-                raise NotAnImage(f"has {width} x {height} pixels, allowed are {most_pixels} in all")
-            if min(width, height) < least_side:
-                raise NotAnImage(f"has {width} x {height} pixels, allowed are at least {least_side} a side")
-            if getattr(picture, "n_frames", 1) != 1:
-                raise NotAnImage("moves, allowed is a single picture")
-            picture.load()
-    except NotAnImage:
-        raise
     except UnidentifiedImageError:
+        if content[4:8] == b"ftyp" and content[8:12] in HEIF_BRANDS:
+            raise NotAnImage("is a HEIC or AVIF picture, allowed are JPEG, PNG and WebP") from None
         raise NotAnImage(f"is not a picture of the type {content_type}") from None
     except Image.DecompressionBombError:
         raise NotAnImage(f"has too many pixels, allowed are {most_pixels} in all") from None
     except Exception as error:  # decoders raise anything on what is damaged or forged
-        raise NotAnImage("is damaged: it cannot be decoded to its end") from error
+        raise NotAnImage("is damaged: its header cannot be read") from error
+    if width * height > most_pixels:
+        raise NotAnImage(f"has {width} x {height} pixels, allowed are {most_pixels} in all")
+    if min(width, height) < least_side:
+        raise NotAnImage(f"has {width} x {height} pixels, allowed are at least {least_side} a side")
     return width, height

@@ -40,6 +40,7 @@ def job_request(backend: Backend, job: Job, hosts: int) -> dict[str, Any]:
             "VolumeSizeInGB": settings.volume_gb,
         },
         "StoppingCondition": {"MaxRuntimeInSeconds": settings.max_runtime},
+        "Environment": {"GROUNDPLAN_DEVICE": settings.device},
         # With its base in S3 the code needs no network, so people's pictures cannot leave it.
         "EnableNetworkIsolation": own_base,
         "Tags": [{"Key": key, "Value": value} for key, value in sorted(settings.tags.items())],
@@ -50,8 +51,9 @@ def job_request(backend: Backend, job: Job, hosts: int) -> dict[str, Any]:
     if job.warm:
         request["ResourceConfig"]["KeepAlivePeriodInSeconds"] = settings.keep_alive
     if settings.key:
-        request["ResourceConfig"]["VolumeKmsKeyId"] = settings.key
         request["OutputDataConfig"]["KmsKeyId"] = settings.key
+    if settings.volume_key:
+        request["ResourceConfig"]["VolumeKmsKeyId"] = settings.volume_key
     if settings.vpc:
         request["VpcConfig"] = {
             "Subnets": list(settings.vpc["subnets"]),

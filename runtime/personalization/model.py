@@ -52,7 +52,7 @@ class Request:
     last_attempt: int
     """The attempt after which a failure is final."""
     queued_at: float
-    """Seconds since 1970, as `updated`."""
+    """Submission time, in seconds since 1970, as `updated`."""
     updated: float
     job: str = ""
     """The job it is in, or was in last."""
@@ -60,6 +60,13 @@ class Request:
     """The jobs it was in before `job`, oldest first."""
     reason: str = ""
     """Why it failed and what to do, in a sentence for its user."""
+    requeued_at: float = 0.0
+    """Time at which it returned to the queue after a job, 0 if it never did."""
+
+    @property
+    def waiting_since(self) -> float:
+        """Start of the current wait for a job, which decides the place in the queue."""
+        return self.requeued_at or self.queued_at
 
     @property
     def images_in_uploads(self) -> list[str]:
@@ -79,10 +86,12 @@ class Job:
     warm: bool
     """Whether its instances wait for the next job."""
     attempt: int
-    """How often its creation was put off."""
+    """How often its creation was tried or put off."""
     not_before: float
     """When to look at it again: to launch a CLAIMED one, to ask after a CREATED one."""
     updated: float
+    full: bool = False
+    """Whether it was put off because all instances of the quota are in use: no other job could start."""
 
 
 def trigger(subject: str) -> str:

@@ -29,8 +29,11 @@ class Store(Protocol):
 
     def job(self, name: str) -> Job | None: ...
 
-    def due(self, status: JobStatus, now: float, limit: int) -> list[Job]:
-        """Jobs in `status` whose `not_before` has come, oldest first."""
+    def due(self, status: JobStatus, now: float, limit: int, *, horizon: float) -> list[Job]:
+        """Jobs in `status` whose `not_before` is at most `now`, oldest first.
+
+        One after `horizon` counts as well: no job is put off that long, so a wrong clock wrote it.
+        """
         ...
 
     def claim(self, job: Job, changes: Sequence[tuple[Request, Request]]) -> bool:
@@ -96,6 +99,17 @@ class PutOff(Exception):
     """SageMaker takes no job now: too many calls, or a quota is used up. Later it may."""
 
 
+class QuotaExceededError(PutOff):
+    """The account may not run as many instances of this kind of capacity as the job needs.
+
+    `limit` is the quota, None where SageMaker did not say; `free` is how much of it is not in use.
+    """
+
+    def __init__(self, message: str, limit: int | None = None, free: int = 0) -> None:
+        super().__init__(message)
+        self.limit, self.free = limit, free
+
+
 class Refused(Exception):
     """SageMaker will not take this job, later neither."""
 
@@ -104,7 +118,8 @@ class Training(Protocol):
     """SageMaker's training jobs."""
 
     def create(self, request: dict[str, Any]) -> None:
-        """Create the job; fine when one of its name is there. Raises `PutOff`, `Refused`."""
+        """Create the job; fine when one of its name is there. Raises `QuotaExceededError`, `PutOff`,
+        `Refused`."""
         ...
 
     def describe(self, name: str) -> Described | None: ...

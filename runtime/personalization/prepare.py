@@ -60,7 +60,7 @@ def prepare(backend: Backend, request: Request) -> Request:
     ready = replace(request, status=Status.READY, reason="", updated=backend.clock.now())
     after = _moved(backend, request, ready, previews)
     if after is ready:
-        backend.count("TimeToReadySeconds", ready.updated - ready.queued_at)
+        backend.count("TimeToReadySeconds", max(0.0, ready.updated - ready.queued_at))
         _learn(backend, result)
     elif after.status == Status.DELETED:
         # It was deleted between the two: what has just been written must go as well.

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from personalization import ids, images, keys, serving
+from personalization import images, keys, serving
 from personalization.accounts import (
     DONE,
     Absent,
@@ -106,7 +106,7 @@ def start_model(service: Service, call: Call) -> Answer:
         settings = service.settings
         steps = settings.steps(len(model["images"]))
         per_step = service.seconds_per_step() or settings.seconds_per_step
-        estimate = per_step * (steps or int(settings.hyperparameters.get("steps", 0)) or 1)
+        estimate = per_step * steps
         try:
             service.accounts.start(model, steps, estimate, service.pace.max_attempts, service.now())
         except LimitReached:
@@ -116,8 +116,12 @@ def start_model(service: Service, call: Call) -> Answer:
 
 
 def check_uploads(service: Service, model: Item) -> None:
-    """Every picture that was announced is there, of its size and type, and can be decoded."""
-    limits = service.limits
+    """Check that every announced picture is there, of its size and type, and has a header within limits.
+
+    Only headers are read, so that a start costs the same whatever was uploaded. What decoding alone can find
+    is found by the fine-tune, which names the picture. Raises `Problem`.
+    """
+    pixels, most = 0, service.limits.model_pixels
     for number, wanted in enumerate(model["images"]):
         field, key = f"images[{number}]", keys.upload(model["user"], model["model"], number)
         found = service.bucket.size_and_type(key)
@@ -126,11 +130,27 @@ def check_uploads(service: Service, model: Item) -> None:
         if found != (wanted["bytes"], wanted["type"]):
             told = f"{wanted['bytes']} bytes of {wanted['type']}"
             raise invalid(field, f"is {found[0]} bytes of {found[1]}, announced were {told}")
-        content = service.bucket.get_bounded(key, wanted["bytes"])
         try:
-            images.check(content or b"", wanted["type"], limits.image_pixels, limits.image_side)
+            width, height = _check_header(service, key, wanted)
         except images.NotAnImage as error:
             raise invalid(field, str(error)) from error
+        pixels += width * height
+    if pixels > most:
+        raise invalid("images", f"have {pixels} pixels in all, allowed are {most}: make them smaller")
+
+
+def _check_header(service: Service, key: str, wanted: Item) -> tuple[int, int]:
+    """The width and height of a picture. Raises `images.NotAnImage`."""
+    limits = service.limits
+    start = min(images.HEADER_BYTES, wanted["bytes"])
+    for most in (start, wanted["bytes"]):
+        content = service.bucket.get_start(key, most) or b""
+        try:
+            return images.check(content, wanted["type"], limits.image_pixels, limits.image_side)
+        except images.NotAnImage:  # a long colour profile may come first; WebP's decoder wants the whole
+            if most == wanted["bytes"]:
+                raise
+    raise AssertionError("unreachable")
 
 
 def list_models(service: Service, call: Call) -> Answer:
@@ -199,14 +219,38 @@ def create_generation(service: Service, call: Call) -> Answer:
     if len(prompt) > most:
         raise invalid("prompt", f"has {len(prompt)} characters, allowed are at most {most}")
     key = call.headers.get("idempotency-key")
-    if key is not None and not 1 <= len(key) <= 128:
-        raise invalid("Idempotency-Key", "allowed are 1 to 128 characters")
     model = service.accounts.model(call.user, call.path.get("model", ""))
-    seed = call.body.get("seed", secrets.randbelow(2**32))
+    seed, count = call.body.get("seed", secrets.randbelow(2**32)), call.body.get("count", 1)
+    _count_pictures(service, call.user, count)
     try:
-        generation = service.accounts.begin(
-            model, prompt, seed, call.body.get("count", 1), key, service.now()
-        )
+        generation = _begin(service, model, prompt, seed, count, key)
+        made_before = generation["status"] == DONE
+        if not made_before:
+            make_pictures(service, model, generation)
+    except Exception:
+        _give_back(service, call.user, count)
+        raise
+    if made_before:
+        _give_back(service, call.user, count)
+    location = {"Location": f"/api/generations/{generation['generation']}"}
+    return Answer(201, _generation(service, generation | {"status": DONE}), location)
+
+
+def _count_pictures(service: Service, user: str, count: int) -> None:
+    if wait := service.accounts.wait_for_pictures(user, count, service.now()):
+        most = service.limits.pictures_per_minute
+        raise Problem(429, "too_many", f"allowed are {most} pictures a minute", "pictures_per_minute", wait)
+
+
+def _give_back(service: Service, user: str, count: int) -> None:
+    """Count no pictures for a request that made none."""
+    service.accounts.wait_for_pictures(user, -count, service.now())
+
+
+def _begin(service: Service, model: Item, prompt: str, seed: int, count: int, key: str | None) -> Item:
+    """The generation to be made, or the one that `key` made before. Raises `Problem`, `Absent`."""
+    try:
+        return service.accounts.begin(model, prompt, seed, count, key, service.now())
     except NotReady as error:
         message = f"The model is {error.args[0]}; wait until it is READY."
         raise Problem(409, "not_ready", message, "model") from None
@@ -214,11 +258,6 @@ def create_generation(service: Service, call: Call) -> Answer:
         raise invalid("Idempotency-Key", "was used for another request") from None
     except StillRunning:
         raise Problem(503, "unavailable", "The first request is still running.", retry_after=2) from None
-    if generation["status"] != DONE:
-        make_pictures(service, model, generation)
-        generation = generation | {"status": DONE}
-    location = {"Location": f"/api/generations/{generation['generation']}"}
-    return Answer(201, _generation(service, generation), location)
 
 
 def make_pictures(service: Service, model: Item, generation: Item) -> None:
@@ -245,8 +284,6 @@ def make_pictures(service: Service, model: Item, generation: Item) -> None:
 
 def list_generations(service: Service, call: Call) -> Answer:
     before = call.query.get("before")
-    if before is not None and not ids.valid(before):
-        raise invalid("before", "allowed is the id of a generation")
     model = service.accounts.model(call.user, call.path.get("model", ""))
     found = service.accounts.generations_of(call.user, model["model"], before, PAGE + 1)
     shown = found[:PAGE]

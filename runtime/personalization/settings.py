@@ -1,11 +1,14 @@
-"""What the stack tells the Lambdas, from their environment. Sizes and paces, never a secret."""
+"""The settings of the Lambda functions, from environment variables. They hold no secrets.
+
+The stack sets every field. There are no defaults here: a value that is missing is an error that names it.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -18,80 +21,95 @@ class JobSettings:
     image: str
     role: str
     instance_type: str
-    hosts_max: int = 4
-    tasks_per_host: int = 4
-    volume_gb: int = 50
-    max_runtime: int = 14_400
+    device: str
+    """`cuda` or `cpu`, which the container must find there."""
+    hosts_max: int
+    tasks_per_host: int
+    volume_gb: int
+    max_runtime: int
     """Seconds. A spot job may wait as long again for its instances."""
-    spot: bool = True
-    keep_alive: int = 0
+    spot: bool
+    keep_alive: int
     """Seconds that instances wait for the next job while the queue is steady; 0 for never."""
-    base: Mapping[str, str] = field(default_factory=dict)
+    base: Mapping[str, str]
     """{"uri": an S3 prefix} or {"id": a Hugging Face id}."""
-    hyperparameters: Mapping[str, Any] = field(default_factory=dict)
-    steps_per_image: int = 0
+    hyperparameters: Mapping[str, Any]
+    """The container's own. `steps` is the most that a fine-tune gets."""
+    steps_per_image: int
     """Training steps for each picture, at most the hyperparameter `steps`; 0 for always that number."""
-    prompts: tuple[str, ...] = ("a photo of {trigger}",)
-    """For the first pictures."""
-    seconds_per_step: float = 0.5
+    prompts: tuple[str, ...]
+    """Prompts of the preview pictures; `{trigger}` and `{subject}` are replaced."""
+    seconds_per_step: float
     """Until the first fine-tunes have been measured."""
-    metrics: Mapping[str, str] = field(default_factory=dict)
+    metrics: Mapping[str, str]
     """Names and regular expressions for the job's log."""
-    vpc: Mapping[str, Any] = field(default_factory=dict)
-    """{"subnets": [...], "security_groups": [...]}."""
-    key: str = ""
-    """The ARN of the key that encrypts volumes and output."""
-    tags: Mapping[str, str] = field(default_factory=dict)
+    vpc: Mapping[str, Any]
+    """{"subnets": [...], "security_groups": [...]}, or {} for none."""
+    key: str
+    """The ARN of the key that encrypts the output; "" for none."""
+    volume_key: str
+    """The ARN of the key that encrypts volumes; "" for none, and for instance types with local disks."""
+    tags: Mapping[str, str]
 
     @property
     def capacity(self) -> int:
-        """How many requests fit one job: they are claimed in one transaction, of 100 items at most."""
-        return min(30, self.hosts_max * self.tasks_per_host)
+        """How many requests fit one job."""
+        return self.hosts_max * self.tasks_per_host
 
     def steps(self, images: int) -> int:
-        """The steps of a fine-tune on so many pictures; 0 for the job's own number."""
-        most = int(self.hyperparameters.get("steps", 0))
-        wanted = images * self.steps_per_image
-        return min(wanted, most) if wanted and most else wanted
+        """The training steps of a fine-tune on this many pictures."""
+        most = int(self.hyperparameters["steps"])
+        return min(images * self.steps_per_image, most) if self.steps_per_image else most
 
 
 @dataclass(frozen=True)
 class Limits:
     """`LIMITS`: what one user may have and send."""
 
-    models: int = 20
-    active: int = 3
-    requests_per_minute: int = 120
-    images_min: int = 3
-    images_max: int = 20
-    image_bytes: int = 10_000_000
-    image_pixels: int = 40_000_000
-    image_side: int = 64
+    models: int
+    active: int
+    requests_per_minute: int
+    pictures_per_minute: int
+    images_min: int
+    images_max: int
+    image_bytes: int
+    image_pixels: int
+    model_pixels: int
+    """Of all pictures of a model together."""
+    image_side: int
     """The shorter side, in pixels, at least."""
-    prompt_chars: int = 400
+    prompt_chars: int
 
 
 @dataclass(frozen=True)
 class Pace:
     """`PACE`: how fast jobs are created, and how long anything may be silent."""
 
-    rate: float = 0.8
+    rate: float
     """Jobs a second in the long run: below the one a second that CreateTrainingJob sustains."""
-    burst: float = 2
-    max_attempts: int = 3
+    burst: float
+    max_attempts: int
     """Jobs that a request may be in before it fails."""
-    max_launches: int = 40
-    """How often the creation of one job may be put off: throttling and quotas, about three hours."""
-    stale_seconds: int = 120
+    max_launches: int
+    """How often the creation of one job may be put off before its requests return to the queue."""
+    stale_seconds: int
     """After so long without an event the sweeper asks for itself. Longer than any of the Lambdas runs."""
-    tombstone_seconds: int = 3_600
-    """So long what was deleted is remembered, to remove what came late: longer than an upload's address."""
+    tombstone_seconds: int
+    """How long a deleted request is remembered, to remove what arrives late: longer than an upload's address
+    is valid."""
 
 
 def read(kind: type[T], name: str) -> T:
-    """The settings in the JSON of the variable `name`. Raises `ValueError` naming what is unknown."""
-    given = json.loads(os.environ.get(name) or "{}")
-    known = {item.name for item in fields(kind)}  # type: ignore[arg-type]
+    """The settings in the JSON object of the environment variable `name`.
+
+    Raises `ValueError` naming the variable that is not set, or the fields that are missing or unknown.
+    """
+    text = os.environ.get(name)
+    if not text:
+        raise ValueError(f"the environment variable {name} is not set")
+    given, known = json.loads(text), {item.name for item in fields(kind)}  # type: ignore[arg-type]
     if unknown := sorted(set(given) - known):
         raise ValueError(f"{name}: {', '.join(unknown)} not known, allowed are: {', '.join(sorted(known))}")
+    if missing := sorted(known - set(given)):
+        raise ValueError(f"{name}: {', '.join(missing)} missing")
     return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in given.items()})

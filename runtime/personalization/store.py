@@ -56,16 +56,16 @@ class DynamoStore:
         item = self.jobs.get(job=name)
         return _job(item) if item else None
 
-    def due(self, status: JobStatus, now: float, limit: int) -> list[Job]:
+    def due(self, status: JobStatus, now: float, limit: int, *, horizon: float) -> list[Job]:
         items = self.jobs.query(
             "#status = :status",
-            {"status": status, "now": iso(now)},
+            {"status": status, "now": iso(now), "horizon": iso(horizon)},
             index="open",
-            filter="#not_before <= :now",
+            filter="#not_before <= :now OR #not_before > :horizon",
             limit=limit,
         )
-        found = [self.job(item["job"]) for item in items]
-        return [job for job in found if job and job.status == status and job.not_before <= now]
+        found = [job for item in items if (job := self.job(item["job"])) and job.status == status]
+        return [job for job in found if not now < job.not_before <= horizon]
 
     def claim(self, job: Job, changes: Sequence[tuple[Request, Request]]) -> bool:
         parts = [self.jobs.put(_job_item(job), "attribute_not_exists(#job)")]
@@ -88,6 +88,7 @@ class DynamoStore:
             "last_attempt": after.last_attempt,
             "previous": after.previous,
             "estimate": after.estimate,
+            "requeued_at": iso(after.requeued_at),
         }
         parts = [
             self.requests_table.update(
@@ -139,18 +140,23 @@ class DynamoStore:
             write(self.client, self.jobs.update({"job": DURATIONS}, change, unchanged, {"known": known}))
 
 
-def bucket_of(item: Item) -> Bucket | None:
-    """The token bucket in an item, which may hold other things too."""
-    return Bucket(item["tokens"], item["refilled"]) if "tokens" in item else None
+def bucket_of(item: Item, prefix: str = "") -> Bucket | None:
+    """The token bucket in an item, which may hold other things too; `prefix` tells several apart."""
+    tokens, refilled = f"{prefix}tokens", f"{prefix}refilled"
+    return Bucket(item[tokens], item[refilled]) if tokens in item else None
 
 
-def swap_bucket(table: Table, key: dict[str, str], before: Bucket | None, after: Bucket) -> bool:
-    change = {"tokens": float(after.tokens), "refilled": float(after.at)}
+def swap_bucket(
+    table: Table, key: dict[str, str], before: Bucket | None, after: Bucket, prefix: str = ""
+) -> bool:
+    tokens, refilled = f"{prefix}tokens", f"{prefix}refilled"
+    change = {tokens: float(after.tokens), refilled: float(after.at)}
     if before is None:
-        part = table.update(key, change, "attribute_not_exists(#tokens)")
+        part = table.update(key, change, f"attribute_not_exists(#{tokens})")
     else:
-        known = {"tokens": before.tokens, "refilled": before.at}
-        part = table.update(key, change, "#tokens = :tokens AND #refilled = :refilled", known)
+        known = {tokens: before.tokens, refilled: before.at}
+        same = f"#{tokens} = :{tokens} AND #{refilled} = :{refilled}"
+        part = table.update(key, change, same, known)
     return not write(table.client, part)
 
 
@@ -171,6 +177,7 @@ def request_of(item: Item) -> Request:
         job=item.get("job", ""),
         previous=tuple(item.get("previous", ())),
         reason=item.get("reason", ""),
+        requeued_at=seconds(item["requeued_at"]) if "requeued_at" in item else 0.0,
     )
 
 
@@ -192,6 +199,7 @@ def request_item(request: Request) -> Item:
         "job": request.job,
         "previous": request.previous,
         "reason": request.reason,
+        "requeued_at": iso(request.requeued_at),
     }
 
 
@@ -206,6 +214,7 @@ def _job(item: Item) -> Job:
         attempt=item["attempt"],
         not_before=seconds(item["not_before"]),
         updated=seconds(item["updated"]),
+        full=item.get("full", False),
     )
 
 
@@ -220,4 +229,5 @@ def _job_item(job: Job) -> Item:
         "attempt": job.attempt,
         "not_before": iso(job.not_before),
         "updated": iso(job.updated),
+        "full": job.full,
     }

@@ -11,10 +11,11 @@ from typing import Any
 
 from personalization import aws
 from personalization.collect import collect
-from personalization.dispatch import drain
+from personalization.dispatch import drain, horizon
 from personalization.model import JobStatus, Status
 from personalization.notifier import TOLD, notify
 from personalization.observe import count, logger, metrics
+from personalization.pacing import SKEW_SECONDS
 from personalization.purger import forget
 from personalization.tables import Item, iso
 
@@ -25,6 +26,8 @@ TOLD_SECONDS = 3_600
 QUEUE_SHOWN = 1_000
 """A longer queue is reported as so long."""
 DISPATCH_SECONDS = 20
+UNTOLD = "attribute_not_exists(#notified) OR #notified <> #attempt"
+"""Filters requests whose end nobody was told of."""
 
 
 @metrics.log_metrics
@@ -40,7 +43,8 @@ def handler(event: dict[str, Any], context: Any) -> None:
 def jobs() -> list[Exception]:
     """Jobs that have been silent for too long."""
     backend = aws.backend()
-    due = backend.store.due(JobStatus.CREATED, backend.clock.now(), AT_ONCE)
+    now = backend.clock.now()
+    due = backend.store.due(JobStatus.CREATED, now, AT_ONCE, horizon=horizon(backend, now))
     return tried(due, lambda job: collect(backend, job))
 
 
@@ -49,13 +53,14 @@ def queue() -> list[Exception]:
     backend = aws.backend()
     waiting = backend.store.queue(QUEUE_SHOWN)
     count("QueueDepth", len(waiting))
-    count("OldestQueuedSeconds", backend.clock.now() - waiting[0].updated if waiting else 0.0)
+    oldest = backend.clock.now() - waiting[0].updated if waiting else 0.0
+    count("OldestQueuedSeconds", max(0.0, oldest))
     return tried([backend], lambda backend: drain(backend, DISPATCH_SECONDS, time.sleep))
 
 
 def deletions() -> list[Exception]:
     """Deleted models of which something was left, and once more those whose time as a memory is over."""
-    now, pace = time.time(), aws.backend().pace
+    now, pace = aws.backend().clock.now(), aws.backend().pace
     over = iso(now - pace.tombstone_seconds)
     rows = aws.table("requests").query(
         "#status = :deleted AND #updated < :stale",
@@ -63,7 +68,7 @@ def deletions() -> list[Exception]:
         index="queue",
         filter="attribute_not_exists(#purged) OR #updated < :over",
         limit=AT_ONCE,
-    )
+    ) + ahead(Status.DELETED, now, "attribute_not_exists(#purged)")
 
     def finish(row: Item) -> None:
         item = aws.table("requests").get(request=row["request"])
@@ -79,18 +84,29 @@ def deletions() -> list[Exception]:
 
 def notifications() -> list[Exception]:
     """Ends of requests of which nobody was told."""
-    now, failures = time.time(), []
+    now, failures = aws.backend().clock.now(), []
     between = {"after": iso(now - TOLD_SECONDS), "before": iso(now - aws.backend().pace.stale_seconds)}
     for status in TOLD:
         rows = aws.table("requests").query(
             "#status = :status AND #updated BETWEEN :after AND :before",
             between | {"status": status},
             index="queue",
-            filter="attribute_not_exists(#notified) OR #notified <> #attempt",
+            filter=UNTOLD,
             limit=AT_ONCE,
         )
-        failures += tried(rows, notify)
+        failures += tried(rows + ahead(status, now, UNTOLD), notify)
     return failures
+
+
+def ahead(status: Status, now: float, filter: str) -> list[Item]:
+    """Rows of `status` that a clock which was ahead has stamped: they are not left until it is that late."""
+    return aws.table("requests").query(
+        "#status = :status AND #updated > :ahead",
+        {"status": status, "ahead": iso(now + SKEW_SECONDS)},
+        index="queue",
+        filter=filter,
+        limit=AT_ONCE,
+    )
 
 
 def tried(things: list[Any], work: Callable[[Any], None]) -> list[Exception]:

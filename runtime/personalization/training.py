@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from botocore.exceptions import ClientError, ConnectionError, HTTPClientError, ParamValidationError
 
-from personalization.ports import Described, PutOff, Refused
+from personalization.ports import Described, PutOff, QuotaExceededError, Refused
 
 LATER = frozenset(
     (
@@ -14,13 +15,15 @@ LATER = frozenset(
         "Throttling",
         "TooManyRequestsException",
         "RequestLimitExceeded",
-        "ResourceLimitExceeded",
         "InternalFailure",
         "InternalServerError",
         "InternalServerException",
         "ServiceUnavailable",
         "ServiceUnavailableException",
     )
+)
+_QUOTA = re.compile(
+    r"service limit '[^']*' is (\d+) Instances?, with current utilization of (\d+) Instances?"
 )
 
 
@@ -38,6 +41,8 @@ class SageMaker:
             if code == "ResourceInUse":
                 return  # the name is taken: by this very job
             message = error.response["Error"].get("Message", "")
+            if code == "ResourceLimitExceeded":
+                raise _quota_exceeded(message) from error
             raise (PutOff if code in LATER else Refused)(f"{code}: {message}") from error
         except ParamValidationError as error:
             raise Refused(str(error)) from error
@@ -60,6 +65,14 @@ class SageMaker:
             # SageMaker says the same of one that has ended and of one that never was
             if error.response["Error"]["Code"] not in ("ValidationException", "ResourceNotFound"):
                 raise
+
+
+def _quota_exceeded(message: str) -> QuotaExceededError:
+    """SageMaker says in the message alone which quota it is, how large it is and how much of it is in use."""
+    if not (found := _QUOTA.search(message)):
+        return QuotaExceededError(message)
+    limit, used = int(found[1]), int(found[2])
+    return QuotaExceededError(message, limit, max(0, limit - used))
 
 
 def _not_found(error: ClientError) -> bool:

@@ -16,12 +16,12 @@ from typing import Any
 from scenarios import Progress, Report, ScenarioError, ScenarioResult, Story, aws
 from scenarios.measuring import measure
 from scenarios.personalization import figures
+from scenarios.personalization.base import small_base
 from scenarios.personalization.metrics import METRICS
 from scenarios.personalization.people import Person, Refused, fetched, invited
 from scenarios.personalization.pictures import Subject, subjects
 from scenarios.personalization.tenants import ABSENT, Attempt, Owned, attempts
 from scenarios.personalization.training import HYPERPARAMETERS
-from tooling.models import personalization_base
 
 PEOPLE = ("ada", "ben", "cleo")
 PROMPT = "a photo of {trigger}"
@@ -49,6 +49,7 @@ class Onboarding:
 
 
 LAPTOP = {
+    "training_instance_type": "ml.m5.xlarge",
     "serving_instance_type": "ml.m5.xlarge",
     "serving_memory_mb": "256",
     "hosts_max": "3",
@@ -64,7 +65,7 @@ def prepare(progress: Progress) -> dict[str, str]:
 
     The base is trained on this machine when it is not there yet, which takes some minutes, once.
     """
-    folder = personalization_base()
+    folder = small_base()
     s3, region = aws.client("s3"), aws.client("s3").meta.region_name
     account = aws.client("sts").get_caller_identity()["Account"]
     bucket = f"groundplan-bases-{account}-{region}"
@@ -146,11 +147,11 @@ def compared(out: Path, progress: Progress) -> dict[str, float]:
     for name, arguments in {
         "serving": (
             *("--users", "2", "--rounds", "1", "--ways", "full", "adapter"),
-            *("--base", str(personalization_base())),
+            *("--base", str(small_base())),
         ),
         "scale": ("--only", "packing", "serving"),
     }.items():
-        found = measure(f"benchmarks.personalization_{name}", out / f"{name}.json", progress, *arguments)
+        found = measure(f"benchmarks.personalization.{name}", out / f"{name}.json", progress, *arguments)
         figures |= {name: value for name, value in found["metrics"].items() if name in KNOWN}
     return figures
 
@@ -238,7 +239,7 @@ def size(outputs: dict[str, str], way: Onboarding) -> int:
 
 def full_copy() -> int:
     """Bytes of what would be loaded for each person if everybody had a pipeline: the base's files."""
-    return sum(path.stat().st_size for path in personalization_base().rglob("*") if path.is_file())
+    return sum(path.stat().st_size for path in small_base().rglob("*") if path.is_file())
 
 
 # --- what must not work ---

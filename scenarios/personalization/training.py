@@ -15,4 +15,4 @@ HYPERPARAMETERS = {
     "guidance": "1.5",
     "threads": "1",
 }
-"""For `containers/personalization_finetune`. The defaults there are for Stable Diffusion on a GPU."""
+"""For `containers/personalization/finetune`. The defaults there are for Stable Diffusion on a GPU."""

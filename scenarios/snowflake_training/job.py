@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import io
 import json
-import tarfile
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
 
-from scenarios import ScenarioError
+from scenarios import ScenarioError, archives
 from scenarios.aws import client
 
 
@@ -72,9 +71,4 @@ def finished(name: str) -> Job:
 def _archive(uri: str) -> dict[str, bytes]:
     place = urlsplit(uri)
     body = client("s3").get_object(Bucket=place.netloc, Key=place.path.lstrip("/"))["Body"].read()
-    with tarfile.open(fileobj=io.BytesIO(body)) as archive:
-        return {
-            member.name.removeprefix("./"): extracted.read()
-            for member in archive.getmembers()
-            if (extracted := archive.extractfile(member)) is not None
-        }
+    return archives.files(body)

@@ -258,7 +258,7 @@ def connection_file() -> str:
 def benchmark(path: Path, connection: str, progress: Progress) -> dict[str, Any]:
     """Ours and the source's scheme side by side, over several seeds; returns what it measured."""
     return measure(
-        "benchmarks.snowflake_training",
+        "benchmarks.snowflake_training.schemes",
         path,
         progress,
         *("--hosts", str(HOSTS), "--seeds", str(SEEDS), "--rows-memory", str(ROWS_MEMORY)),

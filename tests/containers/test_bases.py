@@ -5,20 +5,34 @@ from __future__ import annotations
 import datetime
 import tomllib
 
-from tooling import envs
+import pytest
 
+from local.images import bases
+from tooling import envs, registries
+
+REGISTRY = "763104351884.dkr.ecr.us-east-1.amazonaws.com"
 CONTAINERS = envs.ROOT / "containers"
 BASES = {base["image"]: base for base in tomllib.loads((CONTAINERS / "bases.toml").read_text())["base"]}
 
 
 def test_every_dockerfile_starts_from_a_listed_base():
-    dockerfiles = list(CONTAINERS.glob("*/Dockerfile"))
+    dockerfiles = list(CONTAINERS.glob("*/*/Dockerfile"))
     assert dockerfiles
     for path in dockerfiles:
-        starts = [line.split()[1] for line in path.read_text().splitlines() if line.startswith("FROM ")]
+        starts = registries.bases(path)
         assert starts
         for image in starts:
             assert image in BASES, f"{path} starts FROM {image}, which containers/bases.toml does not list"
+
+
+def test_the_local_builder_knows_the_serving_base_from_any_registry():
+    dockerfile = CONTAINERS / "personalization" / "serve" / "Dockerfile"
+    for registry in (REGISTRY, "123456789012.dkr.ecr.eu-west-1.amazonaws.com", "a.b:5000/c"):
+        (image,) = registries.bases(dockerfile, {"REGISTRY": registry} if registry != REGISTRY else {})
+        assert image == f"{registry}/sagemaker-tritonserver:25.09-py3"
+        assert bases.find(image).packages
+    with pytest.raises(LookupError, match="is not known"):
+        bases.find("a.b:5000/c/python:3.11-slim")
 
 
 def test_a_base_has_a_tag_or_digest_and_the_day_it_was_chosen():

@@ -2,56 +2,59 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import boto3
 import pytest
-from botocore.config import Config
+from botocore.exceptions import ClientError
 
 from local.cloud import LocalCloud
-from tests.local.personalization_world import make_world, personalization_cloud  # noqa: F401 - fixtures
+from tests.support.clouds import client
+from tests.support.waiting import until
 
 
-def until(condition: Callable[[], Any], what: str) -> Any:
-    """What `condition` answers as soon as that is something. Generous: the machine may be busy."""
-    deadline = time.monotonic() + 90
-    while time.monotonic() < deadline:
-        if found := condition():
-            return found
-        time.sleep(0.05)
-    raise AssertionError(f"{what} did not happen")
+@pytest.fixture(scope="module", autouse=True)
+def no_session_of_another_cloud() -> None:
+    """boto3 keeps a session, and with it the keys of the cloud that another file's tests spoke to."""
+    boto3.DEFAULT_SESSION = None
 
 
 @pytest.fixture(scope="session")
-def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCloud]:
+def shared_cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCloud]:
     """A running cloud in a folder of its own, on a free port. Environments and images are shared."""
     with LocalCloud(tmp_path_factory.mktemp("cloud")) as running:
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
+def cloud(shared_cloud: LocalCloud) -> Iterator[LocalCloud]:
+    """The session's cloud. After each file its settings are the defaults and no endpoint is left, for all
+    endpoints of an account share its quotas."""
+    yield shared_cloud
+    shared_cloud.configure(**dict.fromkeys(shared_cloud.configure()))
+    sagemaker = client(shared_cloud, "sagemaker")
+
+    def none_left() -> bool:
+        left = sagemaker.list_endpoints(MaxResults=100)["Endpoints"]
+        for endpoint in left:
+            with contextlib.suppress(ClientError):  # one that changes cannot be deleted yet
+                sagemaker.delete_endpoint(EndpointName=endpoint["EndpointName"])
+        return not left
+
+    until(none_left, "deletion of all endpoints")
+
+
+@pytest.fixture(scope="module")
 def aws(cloud: LocalCloud) -> Callable[..., Any]:
     """`aws("s3")` is a client with the person's own keys; `aws("s3", **credentials)` one with others."""
     return functools.cache(functools.partial(client, cloud))
-
-
-def client(cloud: LocalCloud, service: str, **credentials: str) -> Any:
-    """A client whose mistakes show at once: it does not try again."""
-    keys = credentials or {"aws_access_key_id": "test", "aws_secret_access_key": "test"}
-    return boto3.client(
-        service,
-        endpoint_url=cloud.endpoint_url,
-        region_name=cloud.region,
-        config=Config(retries={"total_max_attempts": 1}),
-        **keys,
-    )
 
 
 @pytest.fixture

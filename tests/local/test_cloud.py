@@ -6,7 +6,9 @@ import contextlib
 import json
 import os
 import re
+import shlex
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -21,11 +23,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
 from botocore.exceptions import BotoCoreError
 
 from local.cloud import CloudError, LocalCloud
 from local.reaper import alive
-from tests.local.conftest import client, until
+from tests.support.clouds import client
+from tests.support.waiting import until
 from tooling import envs
 
 TEST_ROLE = {"Version": "2012-10-17", "Statement": []}
@@ -283,7 +289,13 @@ def test_what_was_under_way_when_the_server_died_has_failed(own: LocalCloud) -> 
     # given an execution that waits, a stack that is being made and one that is being updated
     own.start()
     states = client(own, "stepfunctions")
-    client(own, "iam").create_role(RoleName="states", AssumeRolePolicyDocument=json.dumps(TEST_ROLE))
+    statement = {
+        "Effect": "Allow",
+        "Principal": {"Service": "states.amazonaws.com"},
+        "Action": "sts:AssumeRole",
+    }
+    trust = TEST_ROLE | {"Statement": [statement]}
+    client(own, "iam").create_role(RoleName="states", AssumeRolePolicyDocument=json.dumps(trust))
     waiting = {"StartAt": "Wait", "States": {"Wait": {"Type": "Wait", "Seconds": 3600, "End": True}}}
     machine = states.create_state_machine(
         name="waits", definition=json.dumps(waiting), roleArn="arn:aws:iam::000000000000:role/states"
@@ -357,11 +369,13 @@ def test_a_page_of_the_web_reaches_nothing_through_the_browser(
     secret = client(cloud, "secretsmanager")
     with contextlib.suppress(secret.exceptions.ResourceExistsException):
         secret.create_secret(Name="not-for-pages", SecretString="hidden")
-    signed = {
-        "X-Amz-Target": "secretsmanager.GetSecretValue",
-        "Authorization": f"AWS4-HMAC-SHA256 Credential=test/20260101/{cloud.region}/secretsmanager/"
-        "aws4_request, SignedHeaders=host, Signature=0",
-    }
+    # a request that a page got hold of, signature and all
+    wanted = b'{"SecretId": "not-for-pages"}'
+    request = AWSRequest("POST", f"{cloud.endpoint_url}/", data=wanted)
+    request.headers["X-Amz-Target"] = "secretsmanager.GetSecretValue"
+    key = Credentials(cloud.key.access_key_id, cloud.key.secret_access_key)
+    SigV4Auth(key, "secretsmanager", cloud.region).add_auth(request)
+    signed = dict(request.headers.items())
 
     def ask(path: str, body: bytes, **given: str) -> tuple[int, bytes]:
         request = urllib.request.Request(f"{cloud.endpoint_url}{path}", body, given)  # noqa: S310
@@ -372,7 +386,6 @@ def test_a_page_of_the_web_reaches_nothing_through_the_browser(
             return error.code, error.read()
 
     # given a request that is answered where it comes from a program, or from a page of this machine
-    wanted = b'{"SecretId": "not-for-pages"}'
     assert b"hidden" in ask("/", wanted, **signed)[1]
     assert b"hidden" in ask("/", wanted, **signed, Origin="http://page.localhost:8000")[1]
     # then it is refused from a browser that shows another page, and so is what sets the cloud
@@ -472,7 +485,7 @@ def test_the_plain_cdk_deploys_and_iam_is_enforced_on_what_it_deployed(
     (tmp_path / "code").mkdir()
     (tmp_path / "code" / "index.py").write_text(HANDLER)
     (tmp_path / "app.py").write_text(APP)
-    app = f"{envs.environment('app')} {tmp_path / 'app.py'}"
+    app = shlex.join([str(envs.environment("app")), str(tmp_path / "app.py")])
     said: list[str] = []
 
     def deployed(grant: str) -> str:
@@ -501,7 +514,7 @@ def test_the_plain_cdk_deploys_and_iam_is_enforced_on_what_it_deployed(
 def test_a_failed_deployment_says_why(cloud: LocalCloud, tmp_path: Path) -> None:
     (tmp_path / "app.py").write_text("raise SystemExit('this app has a mistake')\n")
     with pytest.raises(CloudError, match="this app has a mistake"):
-        cloud.deploy("any", app=f"{sys.executable} {tmp_path / 'app.py'}")
+        cloud.deploy("any", app=shlex.join([sys.executable, str(tmp_path / "app.py")]))
 
 
 def test_a_group_is_alive_until_its_last_process_ends() -> None:
@@ -510,3 +523,16 @@ def test_a_group_is_alive_until_its_last_process_ends() -> None:
     process.kill()
     until(lambda: not alive(process.pid), "the end of the group")  # though nobody has waited for it
     process.wait()
+
+
+def test_a_port_that_is_in_use_is_named(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(CloudError, match=rf"^Port {port} of 127.0.0.1 is in use by another program: .*$"):
+            LocalCloud(tmp_path / "cloud", port=port).start()
+
+
+def test_a_folder_that_cannot_be_the_clouds_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CloudError, match=r"the cloud's folder, cannot be used by this user .*--home"):
+        LocalCloud(tmp_path / "file" / "cloud").start()

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from local.cloud import LocalCloud
-from tests.local.conftest import until
+from tests.support.waiting import until
 
 REGION = "eu-west-1"
 CACHING_DISABLED = "4135ea2d-6df8-44a3-9df3-4b5a84be39ad"
@@ -25,7 +25,8 @@ def handler(event, context):
     claims = event["requestContext"].get("authorizer", {}).get("jwt", {}).get("claims", {})
     said = {"path": event["rawPath"], "sub": claims.get("sub"), "query": event.get("queryStringParameters"),
             "body": event.get("body")}
-    return {"statusCode": 201, "headers": {"content-type": "application/json"}, "body": json.dumps(said)}
+    status = int((event.get("queryStringParameters") or {}).get("status", 201))
+    return {"statusCode": status, "headers": {"content-type": "application/json"}, "body": json.dumps(said)}
 """
 PASSWORD = "Correct-horse-1"
 
@@ -97,6 +98,7 @@ def template() -> dict[str, Any]:
                 "OriginRequestPolicyId": ALL_VIEWER_EXCEPT_HOST,
             }
         ],
+        "CustomErrorResponses": [{"ErrorCode": 503, "ErrorCachingMinTTL": 0}],
     }
     cors = {
         "AllowedOrigins": [sub("https://${Distribution.DomainName}")],
@@ -304,6 +306,17 @@ def test_the_page_comes_from_the_bucket_that_only_the_distribution_may_read(page
     assert direct.status == 403
 
 
+def test_the_edge_answers_everybody_with_an_error_that_it_keeps(page: Page) -> None:
+    # Given two users, one of whom meets an error that the distribution says nothing about
+    one, other = ({"Authorization": f"Bearer {token(page)}"} for _ in range(2))
+    assert page.send("/api/kept?status=502", **one).status == 502
+
+    # Then the next user gets it too, and one with a TTL of 0 is asked for again
+    assert page.send("/api/kept", **other).status == 502
+    assert page.send("/api/not-kept?status=503", **one).status == 503
+    assert page.send("/api/not-kept", **other).status == 201
+
+
 def test_the_page_is_there_where_iam_is_not_enforced(page: Page) -> None:
     page.cloud.enforce_iam(False)
     try:
@@ -406,6 +419,7 @@ def test_an_upload_that_is_not_what_was_signed_is_refused(
     answer = page.fetch(post["url"], "POST", body, **{"Content-Type": kind})
 
     assert answer.status in (400, 403), answer
+    assert answer.headers["access-control-allow-origin"] in ("*", page.origin), "the page sees why"
     left = aws("s3").list_objects_v2(Bucket=page.outputs["Data"], Prefix="uploads/").get("Contents", [])
     assert [each["Key"] for each in left if each["Key"] in (fields["key"], post["fields"]["key"])] == []
 

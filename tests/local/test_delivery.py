@@ -15,7 +15,8 @@ from botocore.exceptions import ClientError
 
 from local import faults
 from local.cloud import LocalCloud
-from tests.local.conftest import client, until
+from tests.support.clouds import client
+from tests.support.waiting import until
 
 FUNCTION = """
 import json, os, boto3
@@ -247,9 +248,9 @@ def flat(batches: list[list[str]]) -> list[str]:
 
 @pytest.fixture(scope="module")
 def stack(cloud: LocalCloud) -> Iterator[Stack]:
-    cloud.configure(stream_retry=0.05)
+    cloud.configure(stream_retry=0.05, lambda_concurrent_executions=107)
     yield Stack(cloud)
-    cloud.configure(stream_retry=None)
+    cloud.configure(stream_retry=None, lambda_concurrent_executions=None)
 
 
 @pytest.fixture
@@ -335,6 +336,58 @@ def test_a_notification_comes_for_the_suffix_alone_and_failures_are_put_aside(st
 def test_a_functions_reserved_concurrency_is_what_the_template_says(stack: Stack) -> None:
     found = stack.client("lambda").get_function_concurrency(FunctionName=stack.of["Fails"])
     assert found["ReservedConcurrentExecutions"] == 7
+
+
+REFUSED = "decreases account's UnreservedConcurrentExecution below its minimum value of [{}]."
+
+
+@pytest.mark.parametrize(("limit", "wanted", "least"), [(10, 1, 10), (107, 8, 100), (1000, 901, 100)])
+def test_lambda_refuses_a_reservation_that_leaves_too_little(
+    stack: Stack, cloud: LocalCloud, limit: int, wanted: int, least: int
+) -> None:
+    cloud.configure(lambda_concurrent_executions=limit)
+    try:
+        with pytest.raises(ClientError) as refused:
+            stack.client("lambda").put_function_concurrency(
+                FunctionName=stack.of["Fails"], ReservedConcurrentExecutions=wanted
+            )
+        shown = stack.client("lambda").get_account_settings()["AccountLimit"]
+    finally:
+        cloud.configure(lambda_concurrent_executions=107)
+    assert refused.value.response["Error"]["Code"] == "InvalidParameterValueException"
+    assert REFUSED.format(least) in str(refused.value)
+    assert shown["ConcurrentExecutions"] == limit
+    found = stack.client("lambda").get_function_concurrency(FunctionName=stack.of["Fails"])
+    assert found["ReservedConcurrentExecutions"] == 7
+
+
+def test_a_stack_that_reserves_what_a_new_account_has_not_fails(stack: Stack, cloud: LocalCloud) -> None:
+    formation, name = stack.client("cloudformation"), f"reserves-{uuid.uuid4().hex[:8]}"
+    role = stack.client("lambda").get_function(FunctionName=stack.of["Fails"])["Configuration"]["Role"]
+    function = {
+        "Type": "AWS::Lambda::Function",
+        "Properties": {
+            "Code": {"ZipFile": "def handler(event, context): pass"},
+            "Handler": "index.handler",
+            "Runtime": "python3.11",
+            "Role": role,
+            "ReservedConcurrentExecutions": 1,
+        },
+    }
+    cloud.configure(lambda_concurrent_executions=10)
+    try:
+        formation.create_stack(StackName=name, TemplateBody=json.dumps({"Resources": {"Reserves": function}}))
+        until(
+            lambda: (
+                formation.describe_stacks(StackName=name)["Stacks"][0]["StackStatus"] == "ROLLBACK_COMPLETE"
+            ),
+            "the rollback",
+        )
+    finally:
+        cloud.configure(lambda_concurrent_executions=107)
+    events = formation.describe_stack_events(StackName=name)["StackEvents"]
+    reasons = [each.get("ResourceStatusReason", "") for each in events]
+    assert any(REFUSED.format(10) in each and "HandlerErrorCode: InvalidRequest" in each for each in reasons)
 
 
 def test_a_cancelled_transaction_says_why_for_each_of_its_writes(stack: Stack) -> None:
@@ -436,6 +489,7 @@ def test_what_is_no_fault_is_refused(cloud: LocalCloud) -> None:
 
 def test_a_stream_goes_on_after_a_restart_where_it_was(tmp_path: Path) -> None:
     with LocalCloud(tmp_path / "cloud") as cloud:
+        cloud.configure(lambda_concurrent_executions=107)  # one of its functions has 7 reserved
         stack = Stack(cloud)
         for number in range(5):
             stack.put("Bounded", f"before-{number}")

@@ -18,11 +18,16 @@ from botocore.exceptions import ClientError
 
 from local.cloud import ACCOUNT, LocalCloud
 from local.sagemaker import quotas
-from tests.local.hosting_bench import SERVERLESS, Bench, alive, unique, until
+from tests.support.hosting import SERVERLESS, Bench, alive, unique
+from tests.support.waiting import until
+
+ROOM = {"serverless_concurrency": 1000}
+"""For the endpoints of all these tests together."""
 
 
 @pytest.fixture(scope="module")
 def bench(cloud: LocalCloud) -> Bench:
+    cloud.configure(**ROOM)
     return Bench(cloud)
 
 
@@ -30,7 +35,7 @@ def bench(cloud: LocalCloud) -> Bench:
 def settings(cloud: LocalCloud) -> Iterator[Any]:
     """Sets the cloud's settings for one test."""
     yield cloud.configure
-    cloud.configure(**dict.fromkeys(quotas.DEFAULTS))
+    cloud.configure(**dict.fromkeys(quotas.DEFAULTS) | ROOM)
 
 
 # What serves
@@ -271,12 +276,12 @@ def test_a_request_that_is_not_the_containers_business_is_refused_before_it(benc
 
 def test_a_container_that_ends_is_started_again_by_the_next_request(bench: Bench) -> None:
     endpoint = bench.endpoint(bench.config(model=bench.model()))
-    first = bench.ask(endpoint)["pid"]
+    first = bench.ask(endpoint)["instance"]
 
     with pytest.raises(ClientError, match="ModelError"):
         bench.ask(endpoint, {"die": True})
 
-    assert bench.ask(endpoint)["pid"] != first
+    assert bench.ask(endpoint)["instance"] != first
 
 
 # Roles
@@ -340,7 +345,7 @@ def test_creating_an_endpoint_needs_a_grant_on_its_configuration_too(bench: Benc
 
 def test_an_update_leaves_no_gap_and_the_old_container_goes(bench: Bench) -> None:
     endpoint = bench.endpoint(bench.config(model=bench.model("old")))
-    old = bench.ask(endpoint)["pid"]
+    old = bench.ask(endpoint)["instance"]
     new = bench.config(model=bench.model("new", Environment={"SLOW": "0.7"}))
 
     # When it is updated while requests come in, one of them longer than the update
@@ -367,7 +372,7 @@ def test_an_update_leaves_no_gap_and_the_old_container_goes(bench: Bench) -> Non
 def test_an_update_that_fails_leaves_the_old_one_in_service_with_the_reason(bench: Bench) -> None:
     config = bench.config(model=bench.model("old"))
     endpoint = bench.endpoint(config)
-    before = bench.ask(endpoint)["pid"]
+    before = bench.ask(endpoint)["instance"]
 
     bench.sagemaker.update_endpoint(
         EndpointName=endpoint, EndpointConfigName=bench.config(model=bench.model(Environment={"EXIT": "4"}))
@@ -376,7 +381,7 @@ def test_an_update_that_fails_leaves_the_old_one_in_service_with_the_reason(benc
     settled = bench.settled(endpoint)
     assert (settled["EndpointStatus"], settled["EndpointConfigName"]) == ("InService", config)
     assert "exit code 4" in settled["FailureReason"]
-    assert bench.ask(endpoint)["pid"] == before
+    assert bench.ask(endpoint)["instance"] == before
 
 
 def test_an_endpoint_at_work_refuses_more_work_and_a_failed_one_an_update(bench: Bench) -> None:
@@ -399,13 +404,15 @@ def test_an_endpoint_at_work_refuses_more_work_and_a_failed_one_an_update(bench:
 
 
 def test_a_deleted_endpoint_is_gone_with_its_container_and_its_files(bench: Bench) -> None:
+    others = bench.folders()
     endpoint = bench.endpoint(bench.config(model=bench.model()))
-    asked = bench.ask(endpoint)
+    asked, own = bench.ask(endpoint), bench.folders() - others
+    assert own
 
     bench.sagemaker.delete_endpoint(EndpointName=endpoint)
 
-    until(lambda: not alive(asked["pid"]))
-    until(lambda: not Path(asked["environment"]["SAGEMAKER_BASE_DIR"]).exists())
+    until(lambda: not alive(asked["instance"]))
+    until(lambda: not own & bench.folders())
 
     def gone() -> bool:
         try:
@@ -463,6 +470,7 @@ def test_a_serverless_container_goes_when_idle_and_comes_with_the_next_request(
 ) -> None:
     # Given an endpoint in service, whose container was therefore seen to answer
     settings(serverless_idle=0.3)
+    others = bench.folders()
     endpoint = bench.endpoint(
         bench.config(model=bench.model("one", Environment={"SLOW": "0.3"}), serverless=True)
     )
@@ -471,14 +479,14 @@ def test_a_serverless_container_goes_when_idle_and_comes_with_the_next_request(
     assert variant["CurrentServerlessConfig"] == SERVERLESS
 
     # When nothing is asked for a while, it goes, with its files
-    until(lambda: not alive(first["pid"]))
-    until(lambda: not Path(first["environment"]["SAGEMAKER_BASE_DIR"]).exists())
+    until(lambda: not alive(first["instance"]))
+    until(lambda: not bench.folders() - others)
 
     # Then requests that come together start one new container, and all wait for it
     with ThreadPoolExecutor(2) as pool:
         answers = list(pool.map(lambda _: bench.ask(endpoint), range(2)))
-    assert len({answer["pid"] for answer in answers}) == 1
-    assert answers[0]["pid"] != first["pid"]
+    assert len({answer["instance"] for answer in answers}) == 1
+    assert answers[0]["instance"] != first["instance"]
     assert answers[0]["model"] == {"model.txt": "one"}
 
 
@@ -486,7 +494,7 @@ def test_a_serverless_container_that_is_asked_stays(bench: Bench, settings: Any)
     settings(serverless_idle=0.2)
     endpoint = bench.endpoint(bench.config(model=bench.model(), serverless=True))
 
-    assert bench.ask(endpoint, {"sleep": 1})["pid"]
+    assert bench.ask(endpoint, {"sleep": 1})["instance"]
 
 
 def test_more_at_once_than_a_serverless_endpoint_takes_is_throttled(bench: Bench) -> None:
@@ -503,7 +511,14 @@ def test_more_at_once_than_a_serverless_endpoint_takes_is_throttled(bench: Bench
         codes = sorted(pool.map(code, range(5)))
 
     assert codes == ["ThrottlingException"] * 3 + ["answered"] * 2
-    assert bench.ask(endpoint)["pid"]  # and there is room again
+    assert bench.ask(endpoint)["instance"]  # and there is room again
+
+
+def test_serverless_endpoints_share_the_concurrency_of_the_account(bench: Bench, settings: Any) -> None:
+    settings(serverless_concurrency=1)
+    with pytest.raises(ClientError, match="across all serverless endpoints' is 1 Units") as refused:
+        bench.endpoint(bench.config(model=bench.model(), serverless=True))
+    assert refused.value.response["Error"]["Code"] == "ResourceLimitExceeded"
 
 
 def test_a_serverless_endpoint_whose_container_does_not_answer_fails_at_creation(bench: Bench) -> None:
@@ -526,7 +541,7 @@ def test_a_restart_brings_back_what_was_in_service_and_leaves_nothing_stuck(tmp_
         instance = bench.endpoint(config)
         serverless = bench.endpoint(bench.config(model=bench.model("serverless"), serverless=True))
         updating = bench.endpoint(bench.config(model=bench.model("before")))
-        before = [bench.ask(each)["pid"] for each in (instance, serverless, updating)]
+        before = [bench.ask(each)["instance"] for each in (instance, serverless, updating)]
         bench.sagemaker.delete_endpoint_config(EndpointConfigName=config)
         bench.sagemaker.delete_model(ModelName=model)
         # And one that is being created, and one that is being updated
@@ -542,14 +557,14 @@ def test_a_restart_brings_back_what_was_in_service_and_leaves_nothing_stuck(tmp_
 
         # When the server is killed and comes again
         cloud.kill()
-        until(lambda: not any(alive(pid) for pid in before))
+        until(lambda: not any(alive(each) for each in before))
         cloud.start()
 
         # Then each serves what it served, and what was under way has ended
         for endpoint, text in ((instance, "instance"), (serverless, "serverless"), (updating, "before")):
             answer = bench.ask(endpoint)
             assert answer["model"] == {"model.txt": text}
-            assert answer["pid"] not in before
+            assert answer["instance"] not in before
         assert bench.describe(instance)["EndpointStatus"] == "InService"
         assert bench.describe(creating)["EndpointStatus"] == "Failed"
         assert "ended while the endpoint was being created" in bench.describe(creating)["FailureReason"]
@@ -560,6 +575,6 @@ def test_a_restart_brings_back_what_was_in_service_and_leaves_nothing_stuck(tmp_
         assert arrived["NotebookInstanceStatus"] == "InService"
 
         # And a clean end leaves no container
-        after = [bench.ask(each)["pid"] for each in (instance, serverless, updating)]
-    assert not any(alive(pid) for pid in after)
+        after = [bench.ask(each)["instance"] for each in (instance, serverless, updating)]
+    assert not any(alive(each) for each in after)
     assert not list((tmp_path / "cloud" / "instances").glob("endpoints/*"))

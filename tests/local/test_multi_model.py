@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -15,9 +14,10 @@ from botocore.exceptions import ClientError
 
 from local.cloud import LocalCloud
 from local.sagemaker import quotas
-from tests.local.hosting_bench import Bench, alive, archive, unique, until
+from tests.support.hosting import CONTAINERS, Bench, alive, archive, unique
+from tests.support.waiting import until
 
-CONTAINER = Path(__file__).parent / "multi_model_container"
+CONTAINER = CONTAINERS / "multi_model"
 
 
 class Many(Bench):
@@ -51,6 +51,11 @@ class Many(Bench):
 
     def put_model(self, prefix: str, target: str, text: str, **files: str) -> None:
         self.put(f"{prefix}/{target}", archive({"model.txt": text} | files))
+
+    def has_files(self, answer: dict[str, Any]) -> bool:
+        """Whether an instance has the files of the model that answered, whose target is the test's alone."""
+        inside = f"ml/models/{answer['name']}/model"
+        return any((folder / inside).exists() for folder in self.folders())
 
     def text(self, endpoint: str, target: str) -> str:
         return self.ask(endpoint, TargetModel=target)["model"]["model.txt"]
@@ -90,6 +95,15 @@ def refused(bench: Many, endpoint: str, request: Any = None, **said: str) -> dic
     return error.value.response
 
 
+def refusal(bench: Many, endpoint: str, **said: str) -> dict[str, Any] | None:
+    """The error that an invocation gets, None when it is answered."""
+    try:
+        bench.ask(endpoint, None, **said)
+    except ClientError as error:
+        return error.response
+    return None
+
+
 # What is loaded
 
 
@@ -105,7 +119,7 @@ def test_a_model_is_loaded_with_its_first_request_and_asked_as_sagemaker_does(be
 
     # Then each was loaded once, from where SageMaker puts it, and knows what it is asked as
     assert one["model"] == {"model.txt": "first"}
-    assert one["url"].endswith(f"/models/{one['name']}/model")
+    assert one["url"] == f"/opt/ml/models/{one['name']}/model"
     assert one["multi_model"] == "true"
     assert two["model"] == {"model.txt": "two"}
     assert two["loads"] == ["first", "two"]
@@ -188,20 +202,20 @@ def test_a_full_volume_lets_go_of_files_as_well(bench: Many, settings: Any) -> N
     settings(endpoint_volume_gb=2_500 / 1e9)
     endpoint, prefix = bench.serve()
     for name in "abc":
-        bench.put_model(prefix, f"{name}.tar.gz", name * 1000)
-    asked = {name: bench.ask(endpoint, TargetModel=f"{name}.tar.gz") for name in "abc"}
+        bench.put_model(prefix, f"full-{name}.tar.gz", name * 1000)
+    asked = {name: bench.ask(endpoint, TargetModel=f"full-{name}.tar.gz") for name in "abc"}
 
     # Then the first model's files are gone, and it is fetched anew with its next request
-    assert not Path(asked["a"]["url"]).exists()
-    assert Path(asked["c"]["url"]).exists()
-    bench.put_model(prefix, "a.tar.gz", "new")
-    assert bench.text(endpoint, "a.tar.gz") == "new"
+    assert not bench.has_files(asked["a"])
+    assert bench.has_files(asked["c"])
+    bench.put_model(prefix, "full-a.tar.gz", "new")
+    assert bench.text(endpoint, "full-a.tar.gz") == "new"
 
     # And what is larger than the volume is refused, as a container without memory would
     bench.put_model(prefix, "large.tar.gz", "x" * 3_000)
     answer = refused(bench, endpoint, TargetModel="large.tar.gz")
     assert (answer["Error"]["Code"], answer["OriginalStatusCode"]) == ("ModelError", 507)
-    assert bench.text(endpoint, "a.tar.gz") == "new"
+    assert bench.text(endpoint, "full-a.tar.gz") == "new"
 
 
 def test_a_model_that_is_being_asked_stays_and_what_finds_no_room_is_told_so(bench: Many) -> None:
@@ -209,9 +223,9 @@ def test_a_model_that_is_being_asked_stays_and_what_finds_no_room_is_told_so(ben
     bench.text(endpoint, "busy.tar.gz")
 
     with ThreadPoolExecutor(1) as pool:
-        long = pool.submit(bench.ask, endpoint, {"sleep": 1.5}, TargetModel="busy.tar.gz")
-        time.sleep(0.3)
-        answer = refused(bench, endpoint, TargetModel="other.tar.gz")
+        long = pool.submit(bench.ask, endpoint, {"sleep": 5}, TargetModel="busy.tar.gz")
+        # Until the long request has reached its model, the other one finds room
+        answer = until(lambda: refusal(bench, endpoint, TargetModel="other.tar.gz"))
         assert long.result()["model"]["model.txt"] == "busy"
 
     assert (answer["Error"]["Code"], answer["OriginalStatusCode"]) == ("ModelError", 507)
@@ -220,13 +234,13 @@ def test_a_model_that_is_being_asked_stays_and_what_finds_no_room_is_told_so(ben
 
 
 def test_without_caching_a_model_goes_after_each_request(bench: Many) -> None:
-    endpoint, prefix = bench.serve("one", cached=False)
-    asked = bench.ask(endpoint, TargetModel="one.tar.gz")
-    assert not Path(asked["url"]).exists()
+    endpoint, prefix = bench.serve("uncached", cached=False)
+    asked = bench.ask(endpoint, TargetModel="uncached.tar.gz")
+    assert not bench.has_files(asked)
 
-    bench.put_model(prefix, "one.tar.gz", "after")
+    bench.put_model(prefix, "uncached.tar.gz", "after")
 
-    assert bench.text(endpoint, "one.tar.gz") == "after"
+    assert bench.text(endpoint, "uncached.tar.gz") == "after"
 
 
 def test_many_callers_of_more_models_than_fit_all_get_their_own(bench: Many) -> None:
@@ -323,18 +337,18 @@ def test_a_model_stays_on_one_of_several_instances_until_that_is_busy(bench: Man
     assert (variant["CurrentInstanceCount"], variant["DesiredInstanceCount"]) == (3, 3)
 
     # When each is asked again and again, then it is always the same instance, and all have some
-    placed: dict[str, set[int]] = {name: set() for name in names}
+    placed: dict[str, set[str]] = {name: set() for name in names}
     for _ in range(3):
         for name in names:
-            placed[name].add(bench.ask(endpoint, TargetModel=f"{name}.tar.gz")["pid"])
-    assert all(len(pids) == 1 for pids in placed.values())
+            placed[name].add(bench.ask(endpoint, TargetModel=f"{name}.tar.gz")["instance"])
+    assert all(len(instances) == 1 for instances in placed.values())
     assert len(set().union(*placed.values())) == 3
 
     # And when one model is asked by many at once, others take it on
     settings(multi_model_busy=2)
     with ThreadPoolExecutor(8) as pool:
         calls = [pool.submit(bench.ask, endpoint, {"sleep": 0.7}, TargetModel="m0.tar.gz") for _ in range(6)]
-        assert len({call.result()["pid"] for call in calls}) == 3
+        assert len({call.result()["instance"] for call in calls}) == 3
 
 
 def test_instances_come_and_go_while_it_serves(bench: Many) -> None:
@@ -371,7 +385,7 @@ def test_a_restart_brings_the_endpoint_back(tmp_path: Path) -> None:
     with LocalCloud(tmp_path / "cloud") as cloud:
         bench = Many(cloud, CONTAINER)
         endpoint, _ = bench.serve("one", instances=2)
-        before = bench.ask(endpoint, TargetModel="one.tar.gz")["pid"]
+        before = bench.ask(endpoint, TargetModel="one.tar.gz")["instance"]
 
         cloud.kill()
         until(lambda: not alive(before))
@@ -380,5 +394,5 @@ def test_a_restart_brings_the_endpoint_back(tmp_path: Path) -> None:
         after = bench.ask(endpoint, TargetModel="one.tar.gz")
         assert after["model"]["model.txt"] == "one"
         until(lambda: bench.describe(endpoint)["ProductionVariants"][0]["CurrentInstanceCount"] == 2)
-    assert not alive(after["pid"])
+    assert not alive(after["instance"])
     assert not list((tmp_path / "cloud" / "instances").glob("endpoints/*"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from typing import Any
 
 import boto3
@@ -12,11 +13,14 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from local.cloud import ACCOUNT, REGION, LocalCloud
-from tests.local.hosting_bench import unique, until
+from tests.support.clouds import own_keys
+from tests.support.hosting import unique
+from tests.support.waiting import until
 
 ROLE = f"arn:aws:iam::{ACCOUNT}:role/some-role"
 IMAGE = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/serves:latest"
 DATA = "s3://bucket/model.tar.gz"
+GPU_AMI = "al2023-ami-sagemaker-inference-gpu-4-1"
 INSTANCE = {"InstanceType": "ml.m5.large", "InitialInstanceCount": 1}
 SERVERLESS = {"ServerlessConfig": {"MemorySizeInMB": 2048, "MaxConcurrency": 5}}
 
@@ -28,8 +32,7 @@ def client(cloud: LocalCloud) -> Any:
             service,
             endpoint_url=cloud.endpoint_url,
             region_name=REGION,
-            aws_access_key_id="test",
-            aws_secret_access_key="test",
+            **own_keys(cloud),
             # What the service refuses is asked of the service, not of the client.
             config=Config(parameter_validation=False, retries={"total_max_attempts": 1}),
         )
@@ -162,13 +165,62 @@ def test_lists_are_filtered_sorted_and_cut_into_pages(sagemaker: Any) -> None:
         sagemaker.list_models(NextToken="no such page")
 
 
+@pytest.mark.parametrize("packaged", [False, True])
+def test_a_model_whose_image_has_an_oci_manifest_is_refused(
+    client: Any, sagemaker: Any, packaged: bool
+) -> None:
+    # Given an image that current Docker pushed without `oci-mediatypes=false`
+    ecr, repository = client("ecr"), unique("oci")
+    ecr.create_repository(repositoryName=repository)
+    kind = "application/vnd.oci.image.manifest.v1+json"
+    ecr.put_image(
+        repositoryName=repository,
+        imageTag="latest",
+        imageManifest=json.dumps({"schemaVersion": 2, "mediaType": kind, "config": {}, "layers": []}),
+        imageManifestMediaType=kind,
+    )
+    image = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/{repository}:latest"
+    container = {"Image": image, "ModelDataUrl": DATA}
+    if packaged:
+        package = sagemaker.create_model_package(
+            ModelPackageGroupName=make_group(sagemaker),
+            InferenceSpecification=SPECIFICATION | {"Containers": [container]},
+            ModelApprovalStatus="Approved",
+        )
+        container = {"ModelPackageName": package["ModelPackageArn"]}
+
+    # Then SageMaker makes no model of it
+    with refused(
+        "ValidationException", f"Unsupported manifest media type {re.escape(kind)} for image {image}"
+    ):
+        make_model(sagemaker, PrimaryContainer=container)
+
+
+@pytest.mark.parametrize("by", ["Name", "CreationTime"])
+def test_pages_skip_nothing_when_records_are_deleted_between_them(sagemaker: Any, by: str) -> None:
+    # given seven models, and a first page of three
+    word = unique("paged")
+    names = [make_model(sagemaker, f"{word}-{number}") for number in range(7)]
+    asked = {"NameContains": word, "SortBy": by, "SortOrder": "Ascending", "MaxResults": 3}
+    first = sagemaker.list_models(**asked)
+    # when one of its models is deleted, and its last one, and one that is still to come
+    for name in (names[0], names[2], names[4]):
+        sagemaker.delete_model(ModelName=name)
+    # then the next page goes on behind it, and a token of another order is refused
+    rest = sagemaker.list_models(**asked, NextToken=first["NextToken"])
+    assert [each["ModelName"] for each in rest["Models"]] == [names[3], names[5], names[6]]
+    assert "NextToken" not in rest
+    with refused("ValidationException", "NextToken"):
+        sagemaker.list_models(**asked | {"SortOrder": "Descending"}, NextToken=first["NextToken"])
+
+
 # Endpoint configurations
 
 
 def test_an_endpoint_configuration_is_described_as_it_was_created(sagemaker: Any) -> None:
     model, name = make_model(sagemaker), unique("config")
     capture = {
-        "EnableCapture": True,
+        "EnableCapture": False,
         "InitialSamplingPercentage": 10,
         "DestinationS3Uri": "s3://bucket/captured",
         "CaptureOptions": [{"CaptureMode": "Input"}],
@@ -216,13 +268,24 @@ def test_an_endpoint_configuration_is_described_as_it_was_created(sagemaker: Any
         ),
         ([{"ModelName": "ISOLATED"} | SERVERLESS], "network isolation"),
         ([{"ModelName": "MODEL", "InitialVariantWeight": 0} | INSTANCE], "weight above 0"),
+        ([{"ModelName": "MODEL", "InferenceAmiVersion": "newest"} | INSTANCE], "must be one of"),
+        (
+            [{"ModelName": "MODEL", "InferenceAmiVersion": GPU_AMI} | INSTANCE],
+            f"{GPU_AMI} is not supported for instance type ml.m5.large",
+        ),
+        ([{"ModelName": "MANY"} | INSTANCE | {"InstanceType": "ml.g6.xlarge"}], "Multi-model endpoints"),
         ([], "ProductionVariants"),
     ],
 )
 def test_a_configuration_that_cannot_be_served_is_refused(
     sagemaker: Any, variants: list[dict[str, Any]], message: str
 ) -> None:
-    models = {"MODEL": make_model(sagemaker), "ISOLATED": make_model(sagemaker, EnableNetworkIsolation=True)}
+    many = {"Image": IMAGE, "ModelDataUrl": "s3://bucket/models/", "Mode": "MultiModel"}
+    models = {
+        "MODEL": make_model(sagemaker),
+        "ISOLATED": make_model(sagemaker, EnableNetworkIsolation=True),
+        "MANY": make_model(sagemaker, PrimaryContainer=many),
+    }
     given = [
         {"VariantName": "a"} | each | {"ModelName": models.get(each["ModelName"], each["ModelName"])}
         for each in variants
@@ -238,6 +301,16 @@ def test_what_is_not_built_is_named(sagemaker: Any) -> None:
     with refused("NotImplementedByLocalCloud", "CreateEndpointConfig with AsyncInferenceConfig is not built"):
         sagemaker.create_endpoint_config(
             EndpointConfigName="async", ProductionVariants=variants, AsyncInferenceConfig=output
+        )
+    capture = {
+        "EnableCapture": True,
+        "InitialSamplingPercentage": 10,
+        "DestinationS3Uri": "s3://bucket/captured",
+        "CaptureOptions": [{"CaptureMode": "Input"}],
+    }
+    with refused("NotImplementedByLocalCloud", "CreateEndpointConfig with DataCaptureConfig.EnableCapture"):
+        sagemaker.create_endpoint_config(
+            EndpointConfigName="captured", ProductionVariants=variants, DataCaptureConfig=capture
         )
     with refused("NotImplementedByLocalCloud", "CreatePresignedNotebookInstanceUrl is not built"):
         sagemaker.create_presigned_notebook_instance_url(NotebookInstanceName="any")

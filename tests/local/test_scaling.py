@@ -13,7 +13,8 @@ from botocore.exceptions import ClientError
 
 from local.cloud import LocalCloud
 from local.sagemaker import scaling
-from tests.local.hosting_bench import Bench, unique, until
+from tests.support.hosting import CONTAINERS, Bench, unique
+from tests.support.waiting import until
 
 DIMENSION = {"ServiceNamespace": "sagemaker", "ScalableDimension": "sagemaker:variant:DesiredInstanceCount"}
 FAST = {"scaling_period": 0.5, "endpoint_log_interval": 0.1}
@@ -120,7 +121,7 @@ def test_an_endpoint_follows_its_traffic_within_its_bounds_over_a_restart(tmp_pa
 
 @pytest.fixture(scope="module")
 def bench(cloud: LocalCloud) -> Bench:
-    return Bench(cloud, Path(__file__).parent / "multi_model_container")
+    return Bench(cloud, CONTAINERS / "multi_model")
 
 
 def test_a_stack_changes_and_removes_what_scales(bench: Bench) -> None:

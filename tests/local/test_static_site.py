@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
+from groundplan.lambdas.site_files import handler as site
 from local.cloud import LocalCloud
-from static_site import handler as site
-from tests.local.hosting_bench import unique
-from tests.unit.test_static_site import zipped
+from tests.support.archives import zipped
+from tests.support.hosting import unique
 
 Ask = Callable[..., dict[str, str]]
 

@@ -81,7 +81,8 @@ def prod_assembly(tmp_path_factory: pytest.TempPathFactory, cut_off: dict[str, s
 
 @pytest.fixture(scope="session")
 def chosen_assembly(tmp_path_factory: pytest.TempPathFactory, cut_off: dict[str, str]) -> Path:
-    """`dev` in a VPC, with a secret and a base that are there already, and someone to page."""
+    """`dev` in a VPC, with a secret and a base that are there already, a registry of one's own, keys, and
+    someone to page. Training for Snowflake is on instances with local disks, the other is not."""
     shared = {
         "subnet_ids": "subnet-0123abcd,subnet-0123abce",
         "security_group_ids": "sg-0123abcd",
@@ -94,11 +95,15 @@ def chosen_assembly(tmp_path_factory: pytest.TempPathFactory, cut_off: dict[str,
             for key, value in shared.items()
         },
         "snowflake_training.create_secret": "false",
+        "snowflake_training.own_key": "true",
+        "snowflake_training.instance_type": "ml.r5d.xlarge",
         "personalization.base": "s3://bases/pictures/v1/",
         "personalization.endpoint_name": "pictures",
-        "personalization.training_instance_type": "ml.p3.2xlarge",
+        "personalization.training_instance_type": "ml.c6i.8xlarge",
+        "personalization.serving_registry": "mirror.example.com/aws",
         "personalization.own_key": "true",
         "personalization.self_sign_up": "true",
+        "personalization.reserved_concurrency": "5",
         "personalization.hyperparameters.rank": "16",
     }
     return synthesize(tmp_path_factory.mktemp("chosen") / "cdk.out", cut_off, choice)

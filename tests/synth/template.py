@@ -52,3 +52,25 @@ def allowed(template: Template, role: str) -> dict[str, set[str]]:
             for action in listed(statement["Action"]):
                 found.setdefault(action, set()).update(map(flat, listed(statement["Resource"])))
     return found
+
+
+def retained_types(template: Template) -> set[str]:
+    """The types that outlive their stack. What a failed first deployment made goes with it all the same."""
+    retained = {
+        resource["Type"]: (resource["DeletionPolicy"], resource["UpdateReplacePolicy"])
+        for resource in template["Resources"].values()
+        if resource.get("DeletionPolicy", "Delete") != "Delete"
+    }
+    assert set(retained.values()) <= {("RetainExceptOnCreate", "Retain")}
+    return set(retained)
+
+
+def logs_may_use(template: Template) -> bool:
+    """Whether CloudWatch Logs may encrypt with the stack's key, for the log groups of this account alone."""
+    policy = only(template, "AWS::KMS::Key")["Properties"]["KeyPolicy"]["Statement"]
+    granted = [s for s in policy if flat(s["Principal"].get("Service", "")).startswith("logs.")]
+    actions = {action for statement in granted for action in statement["Action"]}
+    groups = {flat(s["Condition"]["ArnLike"]["kms:EncryptionContext:aws:logs:arn"]) for s in granted}
+    return {"kms:Decrypt", "kms:Encrypt", "kms:GenerateDataKey*"} <= actions and groups == {
+        "arn:<AWS::Partition>:logs:<AWS::Region>:<AWS::AccountId>:log-group:*"
+    }

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import inspect
+import json
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 from aws_cdk import App, Stack
+from aws_cdk import aws_ecr_assets as assets
 from aws_cdk import aws_iam as iam
+from aws_cdk.assertions import Template
 from constructs import Construct
 
 import groundplan
@@ -17,6 +20,13 @@ from tests.synth.conftest import ROOT, template
 
 PUBLIC = [getattr(groundplan, name) for name in groundplan.__all__]
 CONSTRUCTS = [item for item in PUBLIC if inspect.isclass(item) and issubclass(item, Construct)]
+
+
+def props_of(construct: type) -> list[inspect.Parameter]:
+    """What follows `(self, scope, id)`. The class itself shows only its metaclass's `(*args, **kwargs)`."""
+    return list(inspect.signature(construct.__init__).parameters.values())[3:]
+
+
 README = (ROOT / "constructs" / "README.md").read_text()
 
 
@@ -26,7 +36,7 @@ def test_the_folder_is_no_package_or_it_would_shadow_the_cdks_own():
 
 @pytest.mark.parametrize("construct", CONSTRUCTS, ids=lambda c: c.__name__)
 def test_a_construct_takes_at_most_seven_props_by_name(construct: type):
-    props = list(inspect.signature(construct).parameters.values())[2:]
+    props = props_of(construct)
     assert len(props) <= 7
     assert all(prop.kind is inspect.Parameter.KEYWORD_ONLY for prop in props)
 
@@ -35,7 +45,7 @@ def test_a_construct_takes_at_most_seven_props_by_name(construct: type):
 def test_a_construct_says_itself_in_a_sentence_and_explains_every_prop(construct: type):
     text = inspect.getdoc(construct) or ""
     assert text.splitlines()[0].endswith(".")
-    for name in list(inspect.signature(construct).parameters)[2:]:
+    for name in (prop.name for prop in props_of(construct)):
         assert f":param {name}: " in text, name
 
 
@@ -43,7 +53,7 @@ def test_a_construct_says_itself_in_a_sentence_and_explains_every_prop(construct
 def test_a_construct_has_its_section_with_every_prop(construct: type):
     section = re.search(rf"^## {construct.__name__}\n(.*?)(?=^## |\Z)", README, re.DOTALL | re.MULTILINE)
     assert section, "no section in constructs/README.md"
-    for name in list(inspect.signature(construct).parameters)[2:]:
+    for name in (prop.name for prop in props_of(construct)):
         assert f"`{name}`" in section[1], name
 
 
@@ -111,6 +121,55 @@ def test_a_key_is_a_jobs_only_with_the_right_to_lend_it(prod: dict[str, Any]):
         if statement["Action"] == "kms:CreateGrant"
     ]
     assert [s["Condition"] for s in statements] == [{"Bool": {"kms:GrantIsForAWSResource": "true"}}]
+
+
+def test_a_workflow_on_local_disks_lends_no_key(vpc: dict[str, Any]):
+    """Local disks encrypt themselves; SageMaker refuses a VolumeKmsKeyId for them."""
+    text = json.dumps(vpc)
+    assert "ml.r5d.xlarge" in text
+    assert "VolumeKmsKeyId" not in text
+    assert "kms:CreateGrant" not in text
+    assert "KmsKeyId" in text
+
+
+def endpoint(instances: groundplan.Instances) -> dict[str, Any]:
+    """The production variant of a `MultiModelEndpoint`."""
+    stack = Stack(App(), "Stack")
+    groundplan.MultiModelEndpoint(
+        stack,
+        "Endpoint",
+        name="many",
+        image=assets.DockerImageAsset(
+            stack, "Image", directory=str(ROOT / "tests/support/containers/hosting")
+        ),
+        bucket=groundplan.ArtifactBucket(stack, "Data"),
+        folder="adapters",
+        instances=instances,
+    )
+    resources = Template.from_stack(stack).to_json()["Resources"].values()
+    (config,) = [each for each in resources if each["Type"] == "AWS::SageMaker::EndpointConfig"]
+    return config["Properties"]["ProductionVariants"][0]
+
+
+def test_an_endpoint_without_a_gpu_has_no_host_image_of_its_own():
+    assert "InferenceAmiVersion" not in endpoint(groundplan.Instances(type="ml.m5.xlarge"))
+
+
+@pytest.mark.parametrize(
+    ("instance", "cuda", "reason"),
+    [
+        ("ml.g5.xlarge", "", "cuda must be one of 12.2, 12.4, 13.0 on ml.g5.xlarge, got ''"),
+        (
+            "ml.p3.2xlarge",
+            "13.0",
+            "CUDA 13.0 needs GPUs of compute capability 7.5 or more, ml.p3",
+        ),
+        ("ml.x9.large", "13.0", "ml.x9.large must be a SageMaker instance type such as ml.g5.xlarge"),
+    ],
+)
+def test_an_endpoint_whose_gpus_cannot_run_the_image_is_refused(instance: str, cuda: str, reason: str):
+    with pytest.raises(ValueError, match=re.escape(reason)):
+        endpoint(groundplan.Instances(type=instance, cuda=cuda))
 
 
 def test_more_packages_than_a_lifecycle_script_holds_are_refused():

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import Any
 
-from local.sagemaker.artifacts import Checkpoints
+import pytest
+
+from local.sagemaker.artifacts import Checkpoints, TransferError
+from tests.support.waiting import until
+from toolkit import sagemaker
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 class Bucket:
@@ -14,10 +23,14 @@ class Bucket:
 
     def __init__(self) -> None:
         self.keys: list[str] = []
+        self.during: list[str] = []
+        """What was beside a file while it was uploaded."""
         self.came = threading.Event()
 
     def upload_file(self, file: str, bucket: str, key: str, **_: Any) -> None:
         self.keys.append(key)
+        # What is uploaded may be reached by its descriptor
+        self.during += sorted(path.name for path in Path(file).resolve().parent.iterdir())
         self.came.set()
 
 
@@ -34,3 +47,134 @@ def test_what_is_written_after_the_end_is_not_brought_over(tmp_path: Path) -> No
     # then nobody looks any more
     assert not any(thread.name == "checkpoints" for thread in threading.enumerate())
     assert bucket.keys == ["jobs/one/before"]
+
+
+def test_markers_stand_beside_checkpoints_as_sagemakers_do(tmp_path: Path) -> None:
+    # given a checkpoint
+    bucket = Bucket()
+    checkpoints = Checkpoints(bucket, "s3://data/jobs/one/", [tmp_path], interval=0.01)
+    (tmp_path / "one.bin").write_text("1")
+    # when it is uploaded, then a marker says so, and afterwards another one
+    checkpoints.close()
+    assert bucket.during == ["one.bin", "one.bin.sagemaker-uploading"]
+    assert {path.name for path in tmp_path.iterdir()} == {"one.bin", "one.bin.sagemaker-uploaded"}
+    # and when it has changed, then the second marker is gone while it is uploaded again
+    bucket.during.clear()
+    (tmp_path / "one.bin").write_text("changed")
+    checkpoints.close()
+    assert bucket.during == ["one.bin", "one.bin.sagemaker-uploading"]
+    # and no marker was brought over
+    assert bucket.keys == ["jobs/one/one.bin"] * 2
+
+
+def test_fine_tuning_takes_no_marker_for_a_file_of_its_own(tmp_path: Path) -> None:
+    # given files of a task that the local cloud has brought over, and one that it is at
+    bucket = Bucket()
+    for name in ("adapter.json", "adapter_model.safetensors"):
+        (tmp_path / name).write_text(name)
+    Checkpoints(bucket, "s3://data/jobs/one/", [tmp_path], interval=1).close()
+    (tmp_path / "adapter.json.sagemaker-uploading").touch()
+    assert len(list(tmp_path.iterdir())) == 5
+    # then what it tells of its files, all of which have to come to S3, is these alone
+    found = [path.name for path in sagemaker.files(tmp_path)]
+    assert found == ["adapter.json", "adapter_model.safetensors"]
+    assert sorted(bucket.keys) == [f"jobs/one/{name}" for name in found]
+
+
+READER = """
+import sys
+from pathlib import Path
+from local.sagemaker import artifacts
+folder = Path(sys.argv[1])
+
+class Bucket:
+    def upload_file(self, file, bucket, key, **_):
+        Path(file).read_bytes()
+        print(key)
+
+def told(call, *given):
+    try:
+        call(*given)
+    except artifacts.TransferError as error:
+        print(error)
+
+told(artifacts.Checkpoints(Bucket(), "s3://data/jobs", [folder], interval=1).close)
+for compress in (True, False):
+    told(lambda: artifacts.store_output(
+        Bucket(), artifacts.merged([folder]), "s3://data/model", compress, "", Path(sys.argv[2])
+    ))
+"""
+SENTENCE = (
+    "ClientError: {} upload failed:{}: Permission denied."
+    " Please ensure that the container leaves its files and folders readable to their owner"
+)
+
+
+@pytest.mark.parametrize("closed", ["closed/file", "closed"])
+def test_what_cannot_be_read_fails_the_job_by_name(tmp_path: Path, closed: str) -> None:
+    # given a file, or a folder, that its owner took all permissions from
+    folder, scratch = tmp_path / "checkpoints", tmp_path / "scratch"
+    scratch.mkdir()
+    (folder / "closed").mkdir(parents=True)
+    (folder / "closed" / "file").write_text("1")
+    (folder / closed).chmod(0)
+    # when it is brought to S3 by somebody who is not root
+    program = [sys.executable, "-c", READER, str(folder), str(scratch)]
+    if os.getuid() == 0:
+        # The folder's owner without the right to pass over permissions
+        program = ["setpriv", "--bounding-set", "-all", "--inh-caps", "-all", *program]
+    done = subprocess.run(program, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    (folder / closed).chmod(0o700)
+    # then the failure says which one, as a checkpoint, in an archive, and as it is
+    assert done.stdout.splitlines() == [
+        SENTENCE.format(what, closed) for what in ("Checkpoint", "Artifact", "Artifact")
+    ], done.stderr
+
+
+def test_a_folder_removed_while_it_is_looked_at_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given a folder that is removed between its being listed and its being looked into
+    bucket = Bucket()
+    (tmp_path / "gone").mkdir()
+    (tmp_path / "kept").write_text("1")
+    scan = os.scandir
+
+    def remove_first(path: Any) -> Any:
+        if Path(path).name == "gone":
+            (tmp_path / "gone").rmdir()
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", remove_first)
+    # when checkpoints are brought over, then the others are
+    Checkpoints(bucket, "s3://data/jobs", [tmp_path], interval=1).close()
+    assert not (tmp_path / "gone").exists()
+    assert bucket.keys == ["jobs/kept"]
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (PermissionError(13, "Permission denied", "/proc/self/fd/9"), SENTENCE.format("Checkpoint", "one")),
+        (RuntimeError("odd"), "InternalServerError: the local cloud failed: RuntimeError('odd')"),
+    ],
+)
+def test_whatever_ends_the_copying_is_the_jobs_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, reason: str
+) -> None:
+    # given an upload that fails while the job runs
+    def fail(*_: Any, **__: Any) -> None:
+        raise error
+
+    bucket = Bucket()
+    monkeypatch.setattr(bucket, "upload_file", fail)
+    (tmp_path / "one").write_text("1")
+    checkpoints = Checkpoints(bucket, "s3://data/jobs", [tmp_path], interval=0.01)
+    checkpoints.start()
+    # when it has failed, then the job is told, and its end is too
+    try:
+        assert str(until(lambda: checkpoints.error, "an error")) == reason
+        with pytest.raises(TransferError):
+            checkpoints.close()
+    finally:
+        checkpoints.end()

@@ -8,7 +8,8 @@ import types
 
 import pytest
 
-from demo import ARCHITECTURES, Architecture
+import architectures
+from architectures import Architecture
 from demo import run as demo_run
 from demo.progress import Lines, Progress
 from scenarios import Figure, Metric, Report, ScenarioError, ScenarioResult, Story
@@ -51,7 +52,7 @@ def architecture(monkeypatch):
         module = types.ModuleType(f"scenario_of_{name}")
         vars(module).update(METRICS=(ERROR,), run=run, **more)
         monkeypatch.setitem(sys.modules, module.__name__, module)
-        return Architecture(name, name.title(), "It does a thing.", module.__name__)
+        return Architecture(name, name.title(), "It does a thing.", "", "", module.__name__)
 
     return make
 
@@ -240,8 +241,8 @@ def test_a_step_that_fails_is_marked_so():
 
 
 def test_an_architecture_is_named_alike_in_every_room():
-    for name, architecture in ARCHITECTURES.items():
+    for name, architecture in architectures.BY_NAME.items():
         assert architecture.name == name
         assert architecture.scenario.removesuffix(".steps") == f"scenarios.{name}"
-        assert architecture.stack("dev") == f"groundplan-dev-{name.replace('_', '-')}"
+        assert architecture.stack_name("dev") == f"groundplan-dev-{name.replace('_', '-')}"
         assert architecture.sentence.endswith(".")

@@ -3,18 +3,25 @@
 import ast
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+import architectures
+
 ROOT = Path(__file__).resolve().parents[2]
+
+PACKAGES = {path.parent.name for path in ROOT.glob("containers/*/*/*/__init__.py")} | {"toolkit"}
+"""Of the images; each has a name of its own."""
 
 # room -> the rooms of this project it may import
 MAY_IMPORT = {
+    "settings": {"settings", "architectures"},
     "stacks": {"stacks", "groundplan", "settings"},
     "constructs": {"groundplan"},
     "runtime": set(),
-    "containers": set(),
+    "containers": {"toolkit"},
     "scenarios": {"scenarios", "tooling"},
     "tooling": {"tooling"},
     "local": {"local", "tooling"},
@@ -23,18 +30,17 @@ MAY_IMPORT = {
         "tooling",
         "scenarios",
         "local",
-        "snowflake_xgboost",
-        "personalization_finetune",
-        "personalization_serve",
+        *PACKAGES,
         # for the project's own stack with other containers
         "app",
+        "architectures",
         "stacks",
+        "settings",
     },
-    "demo": {"demo", "local", "scenarios", "tooling", "settings"},
+    "demo": {"demo", "architectures", "local", "scenarios", "tooling", "settings"},
 }
 # `import constructs` is the PyPI package: the room of that name holds `groundplan`.
-CONTAINERS = {"snowflake_xgboost", "personalization_finetune", "personalization_serve"}
-ROOMS = {*MAY_IMPORT, "groundplan", "settings", "app", *CONTAINERS} - {"constructs"}
+ROOMS = {*MAY_IMPORT, "groundplan", "architectures", "app", *PACKAGES} - {"constructs"}
 
 
 def tracked(*patterns: str) -> list[Path]:
@@ -56,11 +62,45 @@ def imported(path: Path) -> set[str]:
 
 @pytest.mark.parametrize("room", MAY_IMPORT)
 def test_no_room_imports_what_it_may_not_know(room):
-    own = {path.name for path in (ROOT / room).iterdir()} if room in ("runtime", "containers") else set()
     wrong = {
-        str(path.relative_to(ROOT)): sorted(imported(path) - MAY_IMPORT[room] - own)
+        str(path.relative_to(ROOT)): sorted(imported(path) - MAY_IMPORT[room])
         for path in tracked(f"{room}/*.py")
-        if imported(path) - MAY_IMPORT[room] - own
+        if imported(path) - MAY_IMPORT[room]
+    }
+    assert not wrong
+
+
+@pytest.mark.parametrize(
+    ("folder", "module"),
+    [
+        ("", "architectures"),
+        *(
+            ("containers", f"toolkit.{path.stem}")
+            for path in sorted(ROOT.glob("containers/toolkit/[!_]*.py"))
+        ),
+    ],
+)
+def test_what_must_run_anywhere_needs_the_standard_library_alone(folder, module):
+    # given a Python without site-packages
+    done = subprocess.run([sys.executable, "-S", "-c", f"import {module}"], cwd=ROOT / folder)
+    assert done.returncode == 0
+
+
+@pytest.mark.parametrize("name", architectures.BY_NAME)
+def test_an_architecture_imports_nothing_of_another(name):
+    others = [other for other in architectures.BY_NAME if other != name]
+    for path in tracked(f"*/{name}.py", f"*/{name}/*.py"):
+        words = set(re.findall(r"^\s*(?:from|import) ([\w.]+)", path.read_text(), re.MULTILINE))
+        foreign = [word for word in words if set(word.split(".")) & set(others)]
+        assert not foreign, path
+
+
+def test_no_test_imports_from_a_module_of_tests():
+    wrong = {
+        str(path.relative_to(ROOT)): node.module
+        for path in tracked("tests/*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ImportFrom) and (node.module or "").rpartition(".")[2].startswith("test_")
     }
     assert not wrong
 

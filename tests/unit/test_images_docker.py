@@ -192,12 +192,35 @@ def test_build_takes_the_options_of_an_image_asset(docker, asset):
 
 
 @pytest.mark.parametrize(
+    ("options", "kind"),
+    [
+        ([], "application/vnd.oci.image.manifest.v1+json"),
+        (["--output=type=image"], "application/vnd.oci.image.manifest.v1+json"),
+        (["--output=type=docker"], "application/vnd.oci.image.manifest.v1+json"),
+        (
+            ["--output=type=docker,oci-mediatypes=false"],
+            "application/vnd.docker.distribution.manifest.v2+json",
+        ),
+        (["-o", "type=image,oci-mediatypes=false"], "application/vnd.docker.distribution.manifest.v2+json"),
+    ],
+)
+def test_an_image_is_pushed_with_the_manifest_of_its_output(docker, ecr, asset, options, kind):
+    address = f"{REGISTRY}/assets:{asset.name}"
+    assert docker("build", *options, "--tag", address, ".").returncode == 0
+    assert docker("push", address).returncode == 0
+    [image] = ecr.batch_get_image(repositoryName="assets", imageIds=[{"imageTag": asset.name}])["images"]
+    assert image["imageManifestMediaType"] == json.loads(image["imageManifest"])["mediaType"] == kind
+    assert resolve(image["imageManifest"]) == store.find(address)
+
+
+@pytest.mark.parametrize(
     ("command", "code", "reason"),
     [
         (["run", "x"], 2, "invalid choice: 'run'"),
         (["build", "--squash", "."], 2, "unrecognized arguments: --squash"),
         (["build", "--platform", "windows/amd64", "."], 1, "neither linux/amd64 nor linux/arm64"),
         (["build", "--build-arg", "TOKEN", "."], 1, "--build-arg TOKEN has no value"),
+        (["build", "--output=type=tar", "."], 1, "only type=docker and type=image are"),
         (["build", "nowhere"], 1, "nowhere is not a folder"),
         (["build", "--file", "code/main.py", "."], 1, "code/main.py:1: IMPORT sys"),
         (["tag", "nowhere", "x"], 1, "there is no image nowhere"),

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import re
 import threading
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from local.sagemaker import api, artifacts, instances, metrics, quotas
+from local.sagemaker import api, artifacts, instances, metrics, quotas, scaling, warm_pools
 from local.sagemaker.api import ApiError, Context
 from local.sagemaker.http import handle_request
 from local.sagemaker.store import Store
@@ -157,6 +158,21 @@ def test_pages_are_complete_disjoint_and_in_the_order_asked_for() -> None:
         api.page({"NextToken": "nonsense"}, records, "Summaries")
 
 
+@pytest.mark.parametrize("order", ["Ascending", "Descending"])
+def test_a_page_begins_behind_the_last_one_whatever_was_deleted(order: str) -> None:
+    # given records of which several were made at once, also without a status
+    records = [{"ModelName": f"m-{n}", "CreationTime": 100 + n // 3} | ({"Status": "s"} if n % 2 else {})
+               for n in range(9)]  # fmt: skip
+    for by in ("CreationTime", "Name", "Status"):
+        asked = {"MaxResults": 4, "SortOrder": order, "SortBy": by}
+        first = api.page(asked, records, "M")
+        # when all of the first page is deleted, then the rest is complete
+        seen = [each["ModelName"] for each in first["M"]]
+        left = [each for each in records if each["ModelName"] not in seen]
+        rest = api.page(asked | {"NextToken": first["NextToken"], "MaxResults": 100}, left, "M")
+        assert {each["ModelName"] for each in rest["M"]} == {each["ModelName"] for each in left}
+
+
 def test_a_list_is_filtered_by_name_status_and_time() -> None:
     records = [
         {"TrainingJobName": f"{name}-{n}", "TrainingJobStatus": status, "CreationTime": n}
@@ -216,6 +232,54 @@ def test_a_pace_lets_a_burst_through_then_its_rate(monkeypatch: pytest.MonkeyPat
         quotas.throttle(context, "CreateTrainingJob", rate=2.0, burst=3)
     assert (throttled.value.code, throttled.value.status) == ("ThrottlingException", 400)
     assert throttled.value.message == "Rate exceeded"
+
+
+@pytest.mark.parametrize("jump", [3600.0, 86_400.0, -3600.0, -86_400.0])
+def test_a_pace_does_not_heed_a_clock_that_jumps(
+    monkeypatch: pytest.MonkeyPatch, store: Store, jump: float
+) -> None:
+    # given a pace whose burst is used up
+    pace = quotas.Pace()
+    assert [pace.take(rate=0.001, burst=2) for _ in range(3)] == [True, True, False]
+    # when the wall clock jumps, either way, then nothing more and nothing less is let through
+    wall = time.time()
+    monkeypatch.setattr(time, "time", lambda: wall + jump)
+    assert not pace.take(rate=0.001, burst=2)
+    assert pace.take(rate=1e9, burst=2)
+
+
+@pytest.mark.parametrize("jump", [3600.0, 86_400.0, -3600.0, -86_400.0])
+def test_a_warm_pool_lasts_its_time_whichever_way_the_clock_jumps(
+    monkeypatch: pytest.MonkeyPatch, store: Store, jump: float
+) -> None:
+    # given a pool of ten minutes that has waited for one
+    monotonic, wall = [5000.0], time.time()
+    monkeypatch.setattr(warm_pools.time, "monotonic", lambda: monotonic[0])
+    context = Context(Platform(), store.scoped("1", "r"))  # type: ignore[arg-type]
+    record = {
+        "TrainingJobName": "job",
+        "TrainingJobStatus": "Completed",
+        "WarmPoolStatus": {"Status": "InUse"},
+        "ResourceConfig": {"InstanceType": "t", "InstanceCount": 1, "KeepAlivePeriodInSeconds": 600},
+    }
+    warm_pools.leave(context, "training-job", record)
+    monotonic[0] += 60
+    # when the clock jumps
+    monkeypatch.setattr(time, "time", lambda: wall + jump)
+    # then it is there for nine minutes more, billed for what it waited, and no longer
+    assert warm_pools.current(record)["WarmPoolStatus"] == {
+        "Status": "Available",
+        "ResourceRetainedBillableTimeInSeconds": 60,
+    }
+    monotonic[0] += 541
+    assert warm_pools.current(record)["WarmPoolStatus"]["Status"] == "Terminated"
+
+
+@pytest.mark.parametrize("jump", [3600.0, 86_400.0])
+def test_scaling_goes_on_when_a_clock_went_back(monkeypatch: pytest.MonkeyPatch, jump: float) -> None:
+    # given a change of instances that a clock stamped which was ahead
+    assert scaling.elapsed(time.time() + jump) == float("inf")
+    assert scaling.elapsed(time.time() - 30) == pytest.approx(30, abs=5)
 
 
 @pytest.mark.parametrize(

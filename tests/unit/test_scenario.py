@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from demo import ARCHITECTURES
+import architectures
 from scenarios import Metric, Report, ScenarioError, ScenarioResult, aws
 from scenarios.measuring import measure
 from scenarios.snowflake_training import steps, warehouse
@@ -53,9 +53,9 @@ def test_an_estimate_misses_its_bound_when_its_whole_interval_does(low, misses):
     assert len(ScenarioResult({"error": 0.44, "error_low": low}, declared, [], Report()).missed()) == misses
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("name", architectures.BY_NAME)
 def test_every_scenario_declares_each_metric_once(name):
-    scenario = importlib.import_module(ARCHITECTURES[name].scenario)
+    scenario = importlib.import_module(architectures.BY_NAME[name].scenario)
     names = [metric.name for metric in scenario.METRICS]
     assert names
     assert len(names) == len(set(names))

@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from dataclasses import MISSING, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
-from settings import (
-    ENVIRONMENTS,
-    FineTuning,
-    Limits,
-    Pace,
-    Personalization,
-    Settings,
-    SettingsError,
-    SnowflakeTraining,
-    XGBoostHyperparameters,
-    load,
-)
+import personalization_finetune.settings
+import snowflake_xgboost.settings
+from settings import Settings, SettingsError, load
+from settings.base import Environment
+from settings.loading import KINDS
+from settings.personalization import FineTuning, Limits, Pace, Personalization
+from settings.snowflake_training import SnowflakeTraining, XGBoostHyperparameters
 
 ROOT = Path(__file__).resolve().parents[2]
 P, Q = "snowflake_training", "personalization"
@@ -40,8 +36,8 @@ def test_without_a_choice_it_is_dev():
 
 
 def test_prod_keeps_its_data_and_dev_does_not():
-    assert load({"env": "prod"}).snowflake_training.retain is True
-    assert load({"env": "dev"}).snowflake_training.retain is False
+    assert load({"env": "prod"}).of(SnowflakeTraining).retain is True
+    assert load({"env": "dev"}).of(SnowflakeTraining).retain is False
 
 
 def test_single_values_are_overridden_as_the_command_line_gives_them():
@@ -55,23 +51,23 @@ def test_single_values_are_overridden_as_the_command_line_gives_them():
             f"{P}.hyperparameters.eta": "0.1",
             f"{P}.hyperparameters.lambda": "2",
         }
-    ).snowflake_training
+    ).of(SnowflakeTraining)
     assert (found.hosts, found.retain, found.log_retention_days) == (4, True, 90)
     assert found.subnet_ids == ("subnet-0123abcd", "subnet-0123abce")
     assert (found.hyperparameters.eta, found.hyperparameters.lambda_) == (0.1, 2)
-    assert found.table == load({}).snowflake_training.table
+    assert found.table == load({}).of(SnowflakeTraining).table
 
 
 def test_a_number_from_a_list_must_be_on_the_list():
     assert error({f"{P}.log_retention_days": "8"}).startswith(
         f"{P}.log_retention_days is 8, allowed is: one of 1, "
     )
-    assert load({f"{P}.serverless_memory_mb": "4096"}).snowflake_training.serverless_memory_mb == 4096
+    assert load({f"{P}.serverless_memory_mb": "4096"}).of(SnowflakeTraining).serverless_memory_mb == 4096
 
 
 def test_an_override_goes_over_the_environments_own_value():
-    assert load({"env": "prod", f"{P}.retain": "false"}).snowflake_training.retain is False
-    assert load({"env": "prod"}).snowflake_training.retain is True
+    assert load({"env": "prod", f"{P}.retain": "false"}).of(SnowflakeTraining).retain is False
+    assert load({"env": "prod"}).of(SnowflakeTraining).retain is True
 
 
 def test_the_cdks_own_context_is_left_alone():
@@ -143,26 +139,41 @@ WRONG_PERSONALIZATION = {name: WRONG[name] for name in SHARED} | {
     "spot": "sometimes",
     "keep_alive_seconds": "3601",
     "serving_instance_type": "ml.p5.48xlarge",
+    "serving_registry": "a registry",
     "min_instances": "0",
     "max_instances": "none",
     "invocations_per_instance": "0",
     "serving_memory_mb": "1",
+    "steps_per_image": "-1",
+    "seconds_per_step": "0",
+    "prompts": "a photo of {name}",
+    "reserved_concurrency": "-1",
     "sweep_minutes": "61",
     "self_sign_up": "2",
     "point_in_time_recovery": "perhaps",
+    "deletion_protection": "perhaps",
 }
 WRONG_LIMITS = {
     "models": "0",
     "active": "101",
     "requests_per_minute": "0",
+    "pictures_per_minute": "3",
     "images_min": "0",
     "images_max": "101",
     "image_bytes": "10",
     "image_pixels": "9",
-    "image_side": "0",
+    "model_pixels": "9",
+    "image_side": "31",
     "prompt_chars": "2001",
 }
-WRONG_PACE = {"rate": "0", "burst": "0", "max_attempts": "11", "stale_seconds": "0"}
+WRONG_PACE = {
+    "rate": "0",
+    "burst": "0",
+    "max_attempts": "11",
+    "max_launches": "0",
+    "stale_seconds": "0",
+    "tombstone_seconds": "899",
+}
 WRONG_FINE_TUNING = {
     "method": "qlora",
     "targets": "everything",
@@ -259,11 +270,15 @@ def test_values_that_cannot_go_together_are_named(choice: dict[str, str], senten
     assert error({f"{Q}.{name}": value for name, value in choice.items()}) == f"{Q}.{sentence}"
 
 
+def test_the_default_base_is_one_commit():
+    assert re.fullmatch(r"[\w.-]+/[\w.-]+@[0-9a-f]{40}", load({}).of(Personalization).base)
+
+
 @pytest.mark.parametrize(
     "base", ["owner/name", "owner/name@fp16", "s3://some-bucket/base/", "s3://some-bucket/a/b.c/"]
 )
 def test_a_base_is_a_hugging_face_id_or_a_folder_in_s3(base: str):
-    assert load({f"{Q}.base": base}).personalization.base == base
+    assert load({f"{Q}.base": base}).of(Personalization).base == base
 
 
 @pytest.mark.parametrize(
@@ -275,14 +290,15 @@ def test_nothing_else_is_a_base(base: str):
     )
 
 
-@pytest.mark.parametrize("instance", ["ml.g5.xlarge", "ml.g4dn.2xlarge", "ml.p3.2xlarge", "ml.m5.large"])
+@pytest.mark.parametrize("instance", ["ml.g5.xlarge", "ml.g4dn.2xlarge", "ml.m5d.large", "ml.m5.large"])
 def test_an_endpoint_of_many_models_stands_on_the_instances_that_take_it(instance: str):
-    chosen = load({f"{Q}.serving_instance_type": instance}).personalization
+    chosen = load({f"{Q}.serving_instance_type": instance}).of(Personalization)
     assert chosen.serving_instance_type == instance
 
 
 @pytest.mark.parametrize(
-    "instance", ["ml.m7g.large", "ml.c6g.xlarge", "ml.inf2.xlarge", "ml.trn1.2xlarge", "g5.xlarge"]
+    "instance",
+    ["ml.m7g.large", "ml.c6g.xlarge", "ml.inf2.xlarge", "ml.trn1.2xlarge", "ml.p3.2xlarge", "g5.xlarge"],
 )
 def test_an_instance_that_cannot_run_the_images_is_refused(instance: str):
     for field in ("serving_instance_type", "training_instance_type"):
@@ -291,8 +307,61 @@ def test_an_instance_that_cannot_run_the_images_is_refused(instance: str):
         )
 
 
+HOSTING = "an x86 instance type for SageMaker multi-model endpoints"
+TRAINING = "an x86 instance type for SageMaker training"
+
+
+@pytest.mark.parametrize(
+    ("field", "instance", "allowed"),
+    [
+        # SageMaker does not offer the family for this use, or this size of it
+        (
+            f"{Q}.serving_instance_type",
+            "ml.t3.large",
+            HOSTING,
+        ),
+        (f"{Q}.training_instance_type", "ml.m5d.xlarge", TRAINING),
+        (
+            f"{P}.instance_type",
+            "ml.c5.large",
+            "ml.c5 in the sizes xlarge, 2xlarge, 4xlarge, 9xlarge",
+        ),
+        (f"{P}.notebook_instance_type", "ml.t3.nano", "ml.t3 in the sizes medium, large, xlarge, 2xlarge"),
+        # The image cannot use it: Volta, Arm, no multi-model endpoints, a GPU for XGBoost's CPU build
+        (f"{Q}.training_instance_type", "ml.p3.2xlarge", TRAINING),
+        (
+            f"{Q}.serving_instance_type",
+            "ml.c7g.xlarge",
+            HOSTING,
+        ),
+        (
+            f"{Q}.serving_instance_type",
+            "ml.g6.xlarge",
+            HOSTING,
+        ),
+        (f"{P}.instance_type", "ml.g5.xlarge", "an x86 instance type for SageMaker training, without a GPU"),
+    ],
+)
+def test_an_instance_type_is_refused_with_what_is_allowed(field: str, instance: str, allowed: str):
+    assert error({field: instance}).startswith(f"{field} is {instance!r}, allowed is: {allowed}")
+
+
+@pytest.mark.parametrize(
+    "registry", ["123456789012.dkr.ecr.eu-central-1.amazonaws.com", "mirror.example.com:5000/aws", ""]
+)
+def test_the_serving_image_may_come_from_another_registry(registry: str):
+    assert load({f"{Q}.serving_registry": registry}).of(Personalization).serving_registry == registry
+
+
+@pytest.mark.parametrize("env", ["dev", "prod"])
+def test_one_user_alone_adds_no_instance(env):
+    # Target tracking counts the invocations of all users together: a user's own limit is what bounds one
+    chosen = load({"env": env}).of(Personalization)
+    assert chosen.limits.pictures_per_minute <= chosen.invocations_per_instance * chosen.min_instances
+
+
 def test_prod_of_personalization_keeps_and_guards_more():
-    dev, prod = (load({"env": env}).personalization for env in ("dev", "prod"))
+    dev, prod = (load({"env": env}).of(Personalization) for env in ("dev", "prod"))
     assert (prod.retain, prod.own_key, prod.point_in_time_recovery) == (True, True, True)
     assert (dev.retain, dev.own_key, dev.point_in_time_recovery) == (False, False, False)
     assert not dev.self_sign_up
@@ -312,25 +381,23 @@ def test_every_field_says_what_is_allowed():
 
 
 def test_environments_name_only_settings_that_exist():
-    assert set(ENVIRONMENTS) == {"dev", "prod"}
-    for env in ENVIRONMENTS:
+    for env in get_args(Environment):
         assert isinstance(load({"env": env}), Settings)
+    assert {env for kind in KINDS.values() for env in kind.ENVIRONMENTS} <= set(get_args(Environment))
 
 
 def test_hyperparameters_are_texts_as_sagemaker_wants_them():
-    texts = load({f"{P}.hyperparameters.record_rows": "true"}).snowflake_training.hyperparameters
-    given = texts.as_hyperparameters()
+    texts = load({f"{P}.hyperparameters.record_rows": "true"}).of(SnowflakeTraining).hyperparameters
+    given = texts.as_texts()
     assert given["eta"] == "0.05"
     assert given["record_rows"] == "true"
     assert given["lambda"] == "1"
     assert all(isinstance(value, str) for value in given.values())
 
 
-def test_the_container_reads_the_same_hyperparameters_with_the_same_defaults(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.syspath_prepend(str(ROOT / "containers" / "snowflake_xgboost"))
-    from snowflake_xgboost import settings as container  # pyright: ignore
-
-    ours = XGBoostHyperparameters().as_hyperparameters()
+def test_the_container_reads_the_same_hyperparameters_with_the_same_defaults():
+    container = snowflake_xgboost.settings
+    ours = XGBoostHyperparameters().as_texts()
     theirs = container.Settings.read(ours | {"secret": "s", "table": "T", "target": "Y"})
     for field in fields(container.Settings):
         if field.name in ("secret", "table", "target", "mode", "tree_method"):
@@ -341,11 +408,9 @@ def test_the_container_reads_the_same_hyperparameters_with_the_same_defaults(mon
             assert getattr(theirs, field.name) == field.default, field.name
 
 
-def test_fine_tuning_reads_the_same_hyperparameters_with_the_same_defaults(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.syspath_prepend(str(ROOT / "containers" / "personalization_finetune"))
-    from personalization_finetune import settings as container  # pyright: ignore
-
-    ours = FineTuning().as_hyperparameters()
+def test_fine_tuning_reads_the_same_hyperparameters_with_the_same_defaults():
+    container = personalization_finetune.settings
+    ours = FineTuning().as_texts()
     assert {field.name for field in fields(container.Settings)} == {*ours, "base"}
     assert container.Settings.read(ours) == container.Settings()
 

@@ -1,26 +1,19 @@
 """What is published of a page, and that CloudFormation always hears how it went."""
 
-import io
+from __future__ import annotations
+
 import json
 import threading
-import zipfile
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from static_site import handler as site
+from groundplan.lambdas.site_files import handler as site
+from tests.support.archives import zipped
 
 ORIGINS = {"identity": ["https://cognito-idp.eu-west-1.amazonaws.com"], "storage": ["https://a", "https://b"]}
-
-
-def zipped(**files: str) -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        for name, text in files.items():
-            archive.writestr(name.replace("__", "."), text)
-    return buffer.getvalue()
 
 
 def published(**files: str) -> dict[str, site.Object]:

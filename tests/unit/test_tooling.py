@@ -63,3 +63,53 @@ def test_a_failed_installation_is_tried_again(own_home):
 def test_an_unknown_environment_is_named():
     with pytest.raises(ValueError, match="'nowhere' is not one of app, cloud"):
         envs.environment("nowhere")
+
+
+def test_what_pip_is_told_of_packages_is_read_with_any_character(tmp_path, monkeypatch):
+    # Given a pip with an index and folders whose names have quotes in them, and a variable that comes first
+    shown = [
+        ":env:.index-url='https://person:pa%27ss@example.org/simple'",
+        "global.find-links='\\n/opt/wheels\\n/opt/more'",
+        "global.index-url='https://example.org/other'",
+        'install.find-links="/opt/jane\'s"',
+    ]
+    python = tmp_path / "a python's"
+    python.write_text("#!/bin/sh\ncat <<'EOF'\n" + "\n".join(shown[:3]) + "\nEOF\n")
+    python.chmod(0o755)
+    monkeypatch.setattr(envs, "MACHINE_PYTHON", python)
+    envs.pip_settings.cache_clear()
+
+    # When they are turned into the installer's
+    settings = envs.pip_settings()
+
+    # Then each is whole
+    assert settings["UV_DEFAULT_INDEX"] == "https://person:pa%27ss@example.org/simple"
+    assert settings["UV_FIND_LINKS"] == "/opt/wheels,/opt/more"
+    python.write_text("#!/bin/sh\ncat <<'EOF'\n" + shown[3] + "\nEOF\n")
+    envs.pip_settings.cache_clear()
+    assert envs.pip_settings()["UV_FIND_LINKS"] == "/opt/jane's"
+    envs.pip_settings.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("closed", "said"),
+    [("project", "a clone of your own"), ("home", "GROUNDPLAN_HOME"), ("person", "HOME to a folder")],
+)
+def test_a_folder_that_cannot_be_written_is_named(closed, said, tmp_path, monkeypatch):
+    # Given the folders of everything, one of which this user may not write
+    folders = {name: tmp_path / name for name in ("project", "home", "person")}
+    for folder in folders.values():
+        folder.mkdir()
+    monkeypatch.setattr(envs, "ROOT", folders["project"])
+    monkeypatch.setenv("GROUNDPLAN_HOME", str(folders["home"] / "made" / "later"))
+    monkeypatch.setenv("HOME", str(folders["person"]))
+    assert envs.unwritable() is None
+    monkeypatch.setattr(
+        envs.os, "access", lambda path, mode: path != folders[closed]
+    )  # root may write anywhere
+
+    # Then one sentence says which, and what to do
+    problem = envs.unwritable()
+    assert problem is not None
+    assert str(folders[closed]) in problem
+    assert said in problem

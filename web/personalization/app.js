@@ -6,13 +6,12 @@ import { createView } from "./create.js";
 import { h, notice } from "./dom.js";
 import { modelView } from "./model.js";
 import { modelsView } from "./models.js";
-import { LIMITS } from "./pictures.js";
 import { signInView } from "./signin.js";
 
 const main = document.getElementById("main");
 const account = document.getElementById("account");
 
-let limits = LIMITS;
+let limits;
 let shown = null; // the AbortController of the view that is shown: its polls and requests end with it
 let message = null;
 
@@ -77,7 +76,7 @@ async function start() {
     return;
   }
   auth.setUp(config);
-  limits = { ...LIMITS, ...config.limits };
+  limits = config.limits;
   onSignedOut(() => {
     message = notice("note", "Your session has ended. Sign in again to go on.");
     show();

@@ -3,11 +3,6 @@
 const SIDE = 1600; // pixels of the longer side: far above what a model learns from
 const SENT = ["image/jpeg", "image/png", "image/webp"];
 
-/** The limits that hold when the deployment names none. The API has the last word. */
-export const LIMITS = {
-  images_min: 4, images_max: 20, image_bytes: 10_000_000, image_pixels: 40_000_000, image_side: 64, prompt_chars: 400,
-};
-
 /**
  * A blob of an allowed type and size. Raises `Error` with a sentence for the person when the file is no
  * picture, is tiny, or cannot be made small enough.
@@ -17,13 +12,14 @@ export async function prepared(file, limits) {
   try {
     bitmap = await createImageBitmap(file);
   } catch {
-    throw new Error(`${file.name} is not a picture that this browser can read.`);
+    throw new Error(`${file.name} is not a picture that this browser can read: choose JPEG, PNG or WebP.`);
   }
   try {
     const { width, height } = bitmap;
     if (Math.min(width, height) < limits.image_side)
       throw new Error(`${file.name} is too small: it takes ${limits.image_side} pixels on each side.`);
-    const scale = Math.min(1, SIDE / Math.max(width, height), Math.sqrt(limits.image_pixels / (width * height)));
+    const pixels = Math.min(limits.image_pixels, limits.model_pixels / limits.images_max);
+    const scale = Math.min(1, SIDE / Math.max(width, height), Math.sqrt(pixels / (width * height)));
     if (scale === 1 && SENT.includes(file.type) && file.size <= limits.image_bytes) return file;
     const canvas = document.createElement("canvas");
     canvas.width = Math.max(1, Math.floor(width * scale));

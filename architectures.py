@@ -1,0 +1,63 @@
+"""The architectures: the one list from which the app, the demonstration, the tests and the tools take them.
+
+Standard library only, because set-up reads it with a bare Python. Classes and modules are dotted text that
+`load` and `importlib` resolve where they are needed.
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """One architecture. Every top-level folder has a sub-folder of its `name`."""
+
+    name: str
+    title: str
+    sentence: str
+    settings: str
+    """Import path of the settings class, `module:class`."""
+    stack: str
+    """Import path of the stack class, `module:class`."""
+    scenario: str
+    """Module with `METRICS`, `run` and, optionally, `prepare`, which runs before the deployment."""
+    needs: tuple[str, ...] = ()
+    """Python environments that the demonstration needs in addition to the common ones."""
+
+    def stack_name(self, environment: str) -> str:
+        """Return the name of its stack in an environment such as `dev`."""
+        return f"groundplan-{environment}-{self.name.replace('_', '-')}"
+
+
+ALL = (
+    Architecture(
+        name="snowflake_training",
+        title="Train straight from Snowflake",
+        sentence="Several hosts pull disjoint parts of a Snowflake table and train one XGBoost model "
+        "together; a state machine puts it behind a serverless endpoint when it beats the one there.",
+        settings="settings.snowflake_training:SnowflakeTraining",
+        stack="stacks.snowflake_training.stack:SnowflakeTrainingStack",
+        scenario="scenarios.snowflake_training",
+        needs=("benchmarks-snowflake_training",),
+    ),
+    Architecture(
+        name="personalization",
+        title="A model for every user",
+        sentence="People upload pictures; their fine-tunes are packed into training jobs, and thousands "
+        "of adapters share one multi-model endpoint on Triton, where one base is resident.",
+        settings="settings.personalization:Personalization",
+        stack="stacks.personalization.stack:PersonalizationStack",
+        scenario="scenarios.personalization.steps",
+        needs=("scenarios-personalization",),
+    ),
+)
+BY_NAME = {each.name: each for each in ALL}
+
+
+def load(name: str) -> Any:
+    """Import and return `module:attribute`."""
+    module, _, attribute = name.partition(":")
+    return getattr(importlib.import_module(module), attribute)

@@ -1,0 +1,3 @@
+"""Measurements of `personalization`."""
+
+BENCHMARKS = ("quality", "serving", "scale", "faults", "api")

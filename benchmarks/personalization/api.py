@@ -1,0 +1,389 @@
+"""Send generated requests to the API of `personalization` and judge each answer by the API's document.
+
+    python -m benchmarks.personalization.api --requests 10000 --json out/requests.json
+
+The handler runs in processes of this program, each with tables and a bucket of a local cloud of its own. A
+quarter of the requests are generated from the document by Schemathesis, right and wrong ones; the others are
+hostile texts, headers, ids and encodings. Only the endpoint is a stand-in, which paints what it is asked for.
+Exits with 1 when an answer is a 5xx or is not what the document says.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import contextlib
+import io
+import json
+import multiprocessing
+import os
+import random
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import hypothesis
+import jsonschema_rs
+import schemathesis
+from hypothesis import strategies
+from schemathesis import GenerationMode
+
+from benchmarks.personalization.hostile import Hostile, hostile
+from settings import load
+from settings.personalization import Personalization
+from stacks.personalization import variables
+from tooling import envs
+
+DOCUMENT = json.loads((envs.ROOT / "runtime" / "personalization" / "openapi.json").read_text())
+USER = "6f1c3a52-0d1e-4c7e-9c35-1b0f5a7d2e11"
+BUCKET = "personalization-requests"
+TABLES = {
+    "users": ("user",),
+    "models": ("user", "model"),
+    "requests": ("request",),
+    "jobs": ("job",),
+    "generations": ("user", "generation"),
+}
+CHOSEN = load({}).of(Personalization)
+"""The deployment's settings without a choice."""
+WIDEST = {
+    "models": 1_000_000,
+    "active": 1_000_000,
+    "requests_per_minute": 1_000_000_000,
+    "pictures_per_minute": 1_000_000_000,
+    "images_min": 1,
+    "images_max": 100,
+    "image_bytes": 104_857_600,
+    "prompt_chars": 2_000,
+}
+"""Limits as wide as the document: what it allows is then refused for no reason but state."""
+SLOW_AND_LARGE = (
+    hypothesis.HealthCheck.too_slow,
+    hypothesis.HealthCheck.filter_too_much,
+    hypothesis.HealthCheck.data_too_large,
+    hypothesis.HealthCheck.large_base_example,
+)
+"""What Hypothesis would end a run for."""
+CONTEXT = SimpleNamespace(
+    function_name="api",
+    memory_limit_in_mb=1024,
+    invoked_function_arn="arn:aws:lambda:eu-west-1:000000000000:function:api",
+    aws_request_id="request",
+)
+STATUSES = ("CREATED", "READY", "FAILED")
+REUSED = "was used for another request"
+"""Of an idempotency key: the one refusal that depends on earlier requests, not on the document."""
+KEPT = 3
+"""Models in each of these that requests may name."""
+
+
+class Painter:
+    """SageMaker's runtime, with an endpoint that paints every prompt at once."""
+
+    def invoke_endpoint(self, Body: bytes, **_: Any) -> dict[str, Any]:
+        picture = base64.b64encode(b"\x89PNG\r\n\x1a\n").decode()
+        return {"Body": io.BytesIO(json.dumps({"images": [picture] * json.loads(Body)["count"]}).encode())}
+
+
+@dataclass
+class Stage:
+    """The API's handler and what its users have: models in several statuses, and generations."""
+
+    handler: Callable[[dict[str, Any], Any], dict[str, Any]]
+    accounts: Any
+    bucket: Any
+    models: dict[str, str] = field(default_factory=dict)
+    """The status in which each was put there, by its id."""
+    generations: list[str] = field(default_factory=list)
+
+    def fill(self) -> None:
+        """Put models where there are none yet, and in place of those that requests have deleted."""
+        from personalization import keys
+        from personalization.tables import write
+
+        content = _png()
+        images = [{"type": "image/png", "bytes": len(content)}]
+        missing = Counter[str](dict.fromkeys(STATUSES, KEPT)) - Counter(self.models.values())
+        for status in missing.elements():
+            model = self.accounts.create(USER, "Mimi", "cat", images, time.time())["model"]
+            self.bucket.put(keys.upload(USER, model, 0), content, "image/png")
+            there, place = "attribute_exists(#model)", {"user": USER, "model": model}
+            write(self.accounts.client, self.accounts.models.update(place, {"status": status}, there))
+            self.models[model] = status
+
+    def seen(self, name: str, status: int, body: dict[str, Any]) -> None:
+        """Remember what an answer says there is now."""
+        if name == "deleteModel" and self.models.pop(body["model"], None):
+            self.fill()
+        if name == "createGeneration" and len(self.generations) < KEPT:
+            self.generations.append(body["generation"])
+
+    def ids(self, parameter: str) -> list[str]:
+        return self.generations if parameter == "generation" else list(self.models)
+
+
+def _png() -> bytes:
+    from PIL import Image
+
+    content = io.BytesIO()
+    Image.new("RGB", (64, 64), "teal").save(content, "PNG")
+    return content.getvalue()
+
+
+@dataclass
+class Judge:
+    """What the document says of each answer. `wrong` holds a sentence for each that is not so."""
+
+    statuses: Counter[int] = field(default_factory=Counter)
+    wrong: list[str] = field(default_factory=list)
+    answered: Counter[str] = field(default_factory=Counter)
+    """By operation and status."""
+    _validators: dict[str, Any] = field(default_factory=dict)
+
+    def validator(self, schema: dict[str, Any]) -> Any:
+        key = json.dumps(schema)
+        if key not in self._validators:
+            whole = {**schema, "components": DOCUMENT["components"]}
+            self._validators[key] = jsonschema_rs.Draft202012Validator(whole)
+        return self._validators[key]
+
+    def allows(self, schema: dict[str, Any], value: Any) -> bool:
+        return self.validator(schema).is_valid(value)
+
+    def hear(self, route: str, sent: str, answer: dict[str, Any], allowed: set[int] | None) -> None:
+        """Count an answer. `allowed`: its statuses, where the request says more than the document."""
+        status, method, path = answer["statusCode"], *route.partition(" ")[::2]
+        self.statuses[status] += 1
+        if not self.statuses.total() % 500:
+            print(f"  {self.statuses.total()} requests", file=sys.stderr, flush=True)
+        operation = DOCUMENT["paths"].get(path, {}).get(method.lower())
+        self.answered[f"{operation['operationId'] if operation else 'none'} {status}"] += 1
+        where = f"{route} {sent[:300]} was answered {status} {answer['body'][:200]}"
+        if status >= 500:
+            self.wrong.append(f"{where}: a failure")
+        elif operation is None:
+            if status not in (401, 404):
+                self.wrong.append(f"{where}: there is no such route")
+        elif str(status) not in operation["responses"]:
+            self.wrong.append(f"{where}: not in the document")
+        elif allowed is not None and status not in allowed and REUSED not in answer["body"]:
+            self.wrong.append(f"{where}: allowed are {sorted(allowed)}")
+        elif (schema := _response(operation, status)) and not self.allows(schema, json.loads(answer["body"])):
+            self.wrong.append(f"{where}: the body is not of the document's shape")
+
+
+def _response(operation: dict[str, Any], status: int) -> dict[str, Any] | None:
+    found = operation["responses"][str(status)]
+    if "$ref" in found:
+        found = DOCUMENT["components"]["responses"][found["$ref"].rpartition("/")[2]]
+    return found["content"]["application/json"]["schema"] if "content" in found else None
+
+
+def send(stage: Stage, judge: Judge, route: str, event: dict[str, Any], allowed: set[int] | None) -> None:
+    """Send one request, as API Gateway would hand it on."""
+    # New models are of a user each, so that the list of models does not grow with the run
+    user = f"user-{judge.statuses.total()}" if route == "POST /api/models" else USER
+    claims = {"authorizer": {"jwt": {"claims": {"sub": user}}}}
+    whole = {"version": "2.0", "routeKey": route, "requestContext": claims} | event
+    with contextlib.redirect_stdout(io.StringIO()):
+        answer = stage.handler(whole, CONTEXT)
+    judge.hear(route, json.dumps(event), answer, allowed)
+    operation = DOCUMENT["paths"].get(route.partition(" ")[2], {}).get(route.partition(" ")[0].lower())
+    if operation and answer["statusCode"] < 300:
+        stage.seen(operation["operationId"], answer["statusCode"], json.loads(answer["body"]))
+
+
+def operations() -> Iterator[tuple[str, str, dict[str, Any]]]:
+    for path, methods in DOCUMENT["paths"].items():
+        for method, operation in methods.items():
+            if method != "parameters":
+                yield f"{method.upper()} {path}", path, operation
+
+
+# Generated from the document
+
+
+def generated(stage: Stage, judge: Judge, count: int, seed: int) -> None:
+    """About `count` requests of every operation, right and wrong ones, as Schemathesis makes them."""
+    schema = schemathesis.openapi.from_dict(DOCUMENT)
+    found = list(operations())
+    # What has a body has most that can be wrong
+    shares = {route: 6 if "requestBody" in operation else 1 for route, _, operation in found}
+    for route, path, operation in found:
+        for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE):
+            method = route.partition(" ")[0]
+            most = max(1, count * shares[route] // (2 * sum(shares.values())))
+            strategy = schema[path][method].as_strategy(generation_mode=mode)
+            _run(stage, judge, route, operation, strategy, most, seed)
+
+
+def _run(
+    stage: Stage, judge: Judge, route: str, operation: dict[str, Any], strategy: Any, most: int, seed: int
+) -> None:
+    @hypothesis.seed(seed)
+    @hypothesis.settings(
+        max_examples=most,
+        deadline=None,
+        database=None,
+        phases=[hypothesis.Phase.generate],
+        suppress_health_check=SLOW_AND_LARGE,
+    )
+    @hypothesis.given(strategies.data())
+    def one(data: Any) -> None:
+        case = data.draw(strategy)
+        path = {name: str(value) for name, value in (case.path_parameters or {}).items()}
+        for name in path:
+            if known := stage.ids(name):
+                path[name] = data.draw(strategies.sampled_from([path[name], *known]))
+        event: dict[str, Any] = {
+            "pathParameters": path,
+            "queryStringParameters": {name: _text(value) for name, value in (case.query or {}).items()},
+            "headers": {name: _text(value) for name, value in (case.headers or {}).items()},
+        }
+        allowed: set[int] | None = None
+        if "requestBody" in operation:
+            absent = type(case.body).__name__ == "NotSet"
+            event["headers"]["Content-Type"] = case.media_type or "application/json"
+            if isinstance(case.body, bytes):  # not even a text
+                event |= {"body": base64.b64encode(case.body).decode(), "isBase64Encoded": True}
+                allowed = {400, 422}
+            else:
+                event["body"] = None if absent else json.dumps(case.body, ensure_ascii=False)
+                allowed = _expected(judge, operation, event, None if absent else case.body, absent)
+        send(stage, judge, route, event, allowed)
+
+    one()
+
+
+def _text(value: Any) -> str:
+    """A parameter as it stands in an address or a header."""
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _expected(
+    judge: Judge, operation: dict[str, Any], event: dict[str, Any], body: Any, absent: bool
+) -> set[int] | None:
+    """The statuses that the document leaves for a request with a body."""
+    if event["headers"]["Content-Type"].partition(";")[0].strip().lower() != "application/json":
+        return {415}
+    if absent:
+        return {400}
+    try:
+        json.dumps(body, ensure_ascii=False, allow_nan=False).encode()
+    except ValueError:
+        return {400}
+    schema = operation["requestBody"]["content"]["application/json"]["schema"]
+    given = {name.lower(): value for name, value in event["headers"].items()}
+    query = event["queryStringParameters"]
+    parameters = all(
+        judge.allows(each["schema"], value)
+        for each in operation.get("parameters", [])
+        for value in [(given if each["in"] == "header" else query).get(each["name"].lower())]
+        if value is not None
+    )
+    return {201, 404, 409} if parameters and judge.allows(schema, body) else {422}
+
+
+# Hostile
+
+
+def thrown(stage: Stage, judge: Judge, count: int, seed: int) -> None:
+    """`count` requests with what no client sends."""
+    chance = random.Random(seed)  # noqa: S311 - no secret
+    routes = [(route, "requestBody" in operation) for route, _, operation in operations()]
+    for _ in range(count):
+        made: Hostile = hostile(chance, routes, list(stage.models), stage.generations)
+        send(stage, judge, made.route, made.event, made.allowed)
+
+
+# The run
+
+
+def run(stage: Stage, count: int, seed: int) -> Judge:
+    """Send about `count` requests, a quarter of them generated from the document; return the judgement."""
+    judge = Judge()
+    stage.fill()
+    generated(stage, judge, count // 4, seed)
+    thrown(stage, judge, max(0, count - judge.statuses.total()), seed)
+    return judge
+
+
+@contextlib.contextmanager
+def staged() -> Iterator[Stage]:
+    """The API on a local cloud of its own."""
+    from local.cloud import LocalCloud
+
+    with tempfile.TemporaryDirectory() as folder, LocalCloud(Path(folder)) as cloud:
+        job = variables.job_settings(CHOSEN, image="image", role="role", tags={})
+        limits, pace = variables.limits(CHOSEN) | WIDEST, variables.pace(CHOSEN)
+        os.environ |= cloud.env() | {f"{name.upper()}_TABLE": name for name in TABLES}
+        os.environ |= {"DATA_BUCKET": BUCKET, "ENDPOINT_NAME": "endpoint", "JOB_PREFIX": "requests"}
+        told = {"JOB_SETTINGS": job, "LIMITS": limits, "PACE": pace}
+        os.environ |= {name: json.dumps(value) for name, value in told.items()}
+        from personalization import api, aws
+
+        dynamodb = aws.client("dynamodb")
+        for name, keys in TABLES.items():
+            dynamodb.create_table(
+                TableName=name,
+                BillingMode="PAY_PER_REQUEST",
+                KeySchema=[
+                    {"AttributeName": key, "KeyType": kind}
+                    for key, kind in zip(keys, ("HASH", "RANGE"), strict=False)
+                ],
+                AttributeDefinitions=[{"AttributeName": key, "AttributeType": "S"} for key in keys],
+            )
+        place = {"LocationConstraint": cloud.region}
+        aws.client("s3").create_bucket(Bucket=BUCKET, CreateBucketConfiguration=place)
+        service = replace(api.service(), endpoint=Painter())
+        api.service = lambda: service  # pyright: ignore[reportAttributeAccessIssue]
+        yield Stage(api.handler, aws.accounts(), service.bucket)
+
+
+def share(count: int, seed: int) -> Judge:
+    """Run a part of the requests, in a process and a local cloud of its own."""
+    os.environ["POWERTOOLS_LOG_LEVEL"] = "CRITICAL"
+    with staged() as stage:
+        judge = run(stage, count, seed)
+    return Judge(judge.statuses, judge.wrong, judge.answered)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="benchmarks.personalization.api", description=__doc__)
+    parser.add_argument("--requests", type=int, default=10_000)
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    started, judge = time.monotonic(), Judge()
+    most = -(-options.requests // options.processes)
+    with ProcessPoolExecutor(options.processes, multiprocessing.get_context("spawn")) as pool:
+        seeds = range(options.seed, options.seed + options.processes)
+        for part in pool.map(share, [most] * options.processes, seeds):
+            judge.statuses += part.statuses
+            judge.answered += part.answered
+            judge.wrong += part.wrong
+    failures = sum(count for status, count in judge.statuses.items() if status >= 500)
+    print(f"{judge.statuses.total()} requests in {time.monotonic() - started:.0f} s, {failures} x 5xx")
+    for status, count in sorted(judge.statuses.items()):
+        print(f"  {status} {count:7}")
+    for name, count in sorted(judge.answered.items()):
+        print(f"    {name:<24} {count:6}")
+    for sentence in judge.wrong[:20]:
+        print(sentence, file=sys.stderr)
+    if options.json:
+        figures = {"requests": judge.statuses.total(), "server_errors": failures, "wrong": len(judge.wrong)}
+        options.json.parent.mkdir(parents=True, exist_ok=True)
+        options.json.write_text(json.dumps(figures | {"statuses": judge.statuses, "seed": options.seed}))
+    return int(bool(judge.wrong))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

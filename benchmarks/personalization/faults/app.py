@@ -1,0 +1,14 @@
+"""The project's own app, with containers that keep to the contracts and train nothing."""
+
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[3]
+sys.path.insert(0, str(ROOT))
+
+import app  # noqa: E402
+import stacks.personalization.stack  # noqa: E402
+
+stacks.personalization.stack.FINETUNE = Path(__file__).parent / "finetune"
+stacks.personalization.stack.SERVE = Path(__file__).parent / "serve"
+app.main()

@@ -1,0 +1,429 @@
+"""A launch day: arrivals, the deployed dispatcher over a simulated service, and what each user waits."""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+
+from benchmarks.personalization.fleet import (
+    Clock,
+    Fleet,
+    Job,
+    NameTaken,
+    QuotaExceeded,
+    Task,
+    Terms,
+    Throttled,
+)
+from benchmarks.personalization.memory import MemoryObjects, MemoryStore
+from personalization import archive, keys
+from personalization.collect import INTERRUPTED, NO_CAPACITY, collect
+from personalization.dispatch import dispatch, horizon
+from personalization.model import JobStatus, Request, Status
+from personalization.ports import Backend, Described, PutOff, QuotaExceededError
+from personalization.prepare import prepare
+from personalization.settings import JobSettings, Pace
+from settings import load
+from settings.personalization import Personalization
+from stacks.personalization import variables
+
+CHOSEN = load({}).of(Personalization)
+"""The deployment's settings without a choice."""
+HOUR = 3600.0
+EPOCH = 1_800_000_000.0
+"""The moment at which the day begins, in seconds since 1970: any will do."""
+LONGEST = 14 * 24 * HOUR
+"""Whoever has no answer after that is lost."""
+EVERY_MINUTE, SWEEP = 60.0, CHOSEN.sweep_minutes * 60.0
+"""Seconds between two scheduled runs of the dispatcher, and of the sweeper, as deployed."""
+DISPATCHER, SWEEPER = 45.0, 20.0
+"""Seconds for which a run of the dispatcher, and of the sweeper, goes on creating jobs, as deployed."""
+PACE = Pace(**variables.pace(CHOSEN))
+HOSTS, TASKS_PER_HOST = CHOSEN.hosts_max, CHOSEN.tasks_per_host
+TERMS = Terms()
+AT_MOST = 1.0
+"""Jobs a second that SageMaker takes: what one job per user may use up."""
+STATE = "state/seconds"
+"""Where a fine-tune's checkpoint stands in its folder: here, as the seconds done."""
+
+ADAPTER = {"adapter/adapter.json": b"{}", "adapter/adapter_model.safetensors": b"weights"}
+"""Every adapter: the simulation is about when, not what."""
+_FILES = {
+    name: {"bytes": len(body), "sha256": hashlib.sha256(body).hexdigest()} for name, body in ADAPTER.items()
+}
+ARCHIVE = archive.build(ADAPTER)
+RESULT = {
+    status: json.dumps({"version": 1, "status": status, "reason": "", "files": _FILES}).encode()
+    for status in ("done", "failed")
+}
+
+
+def settings_of(chosen: Personalization) -> JobSettings:
+    """What the stack would tell the functions of these settings."""
+    told: dict[str, Any] = variables.job_settings(chosen, image="image", role="role", tags={})
+    told["prompts"] = chosen.prompts
+    return JobSettings(**told)
+
+
+SETTINGS = settings_of(CHOSEN)
+
+
+@dataclass(frozen=True)
+class Day:
+    """When users ask. Of all, the share `spike` comes after the announcement at `spike_at`, at a rate
+    that falls by e every `spike_decay` seconds; the others come through the day, most often at its middle
+    and a quarter as often at its ends. The first `heavy` requests are of one user, who sends them at once.
+    Times in seconds."""
+
+    users: int = 100_000
+    heavy: int = 0
+    spike: float = 0.4
+    spike_at: float = 9 * HOUR
+    spike_decay: float = HOUR
+    length: float = 24 * HOUR
+
+    def arrivals(self, random: np.random.Generator) -> np.ndarray:
+        """Sorted, one per user; float64, shape (users,)."""
+        hurried = int(self.users * self.spike)
+        after = self.spike_at + random.exponential(self.spike_decay, hurried)
+        # the rate 1 - 0.6 cos(2 pi t / day), by rejection of uniform times
+        times = random.uniform(0, self.length, 4 * self.users)
+        wave = 1 - 0.6 * np.cos(2 * np.pi * times / self.length)
+        steady = times[random.uniform(0, 1.6, len(times)) < wave][: self.users - hurried]
+        arrivals = np.sort(np.concatenate([after, steady]))
+        arrivals[: self.heavy] = arrivals[0]
+        return arrivals
+
+
+@dataclass(frozen=True)
+class Work:
+    """What the fine-tunes are, and how the events that tell of them travel. Times in seconds.
+
+    A user sends `images` pictures, each number between its bounds as likely, and gets the steps that the
+    deployed settings give for them. The deployed code estimates by the steps; in truth a fine-tune takes
+    `overhead` more, and is longer or shorter by a log-normal factor with mean 1.
+    """
+
+    images: tuple[int, int] = (5, 20)
+    seconds_per_step: float = CHOSEN.seconds_per_step
+    overhead: float = 10
+    noise: float = 0.1
+    call: float = 0.2
+    """For one turn of the dispatcher: its reads and writes, and CreateTrainingJob."""
+    stream: float = 0.5
+    event: float = 2
+    events_lost: float = 0.01
+    events_twice: float = 0.01
+
+    def draw(self, random: np.random.Generator, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """Pictures (int64) and true seconds (float64) of `count` fine-tunes, each of shape (count,)."""
+        images = random.integers(self.images[0], self.images[1] + 1, count)
+        factor = random.lognormal(-(self.noise**2) / 2, self.noise, count)
+        return images, (self.estimates(images) + self.overhead) * factor
+
+    def estimates(self, images: np.ndarray) -> np.ndarray:
+        """What the deployed code expects of fine-tunes on these pictures, in seconds."""
+        steps = {number: SETTINGS.steps(number) for number in range(self.images[0], self.images[1] + 1)}
+        return np.array([steps[number] for number in images.tolist()]) * self.seconds_per_step
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a launch day. Waits are from the request to READY, in seconds."""
+
+    users: int
+    ready: int
+    failed: int
+    """Of them, `without_room` for want of capacity or time; the others because of their own task."""
+    without_room: int
+    lost: int
+    duplicates: int
+    waits: tuple[float, ...]
+    """Their percentiles 0, 1, ..., 100."""
+    waits_of_others: tuple[float, ...]
+    """The same of all but the one heavy user."""
+    last_ready: float
+    """When the last model was ready, in seconds since the day began."""
+    jobs: int
+    throttled: int
+    refused: int
+    gpu_hours: float
+    training_share: float
+    """Of the hours paid for, those in which a fine-tune ran."""
+    dollars: float
+    warm_starts: int
+    interrupted: int
+    broken: int
+    without_capacity: int
+    most_instances: int
+    starts: tuple[float, ...]
+    """When each job was created."""
+    seconds: float
+    """How long the simulation took."""
+
+
+class LaunchDay:
+    """One run. `settings` and `pace` are what the stack would give the Lambdas."""
+
+    def __init__(
+        self, day: Day, work: Work, terms: Terms, settings: JobSettings, pace: Pace, seed: int
+    ) -> None:
+        self.day, self.work = day, work
+        self.random = np.random.default_rng([seed, 1])
+        self.clock = Clock()
+        self.store, self.objects = MemoryStore(self._moved), MemoryObjects()
+        self.fleet = Fleet(self.clock, terms, np.random.default_rng([seed, 2]), self._result, self._changed)
+        self.backend = Backend(
+            self.store, self.objects, self, self, settings, pace, bucket="data", prefix="launch-day"
+        )
+        given = np.random.default_rng([seed, 3])  # the same users and fine-tunes for whatever is compared
+        self.arrivals = day.arrivals(given)
+        self.images, self.seconds = work.draw(given, day.users)
+        self.truth: dict[str, float] = {}
+        self.ready: dict[str, float] = {}
+        self.trained: set[str] = set()
+        self.in_job: dict[str, Job] = {}
+        self.left = day.users
+        self.duplicates = 0
+        self.draining, self.drains_until = False, 0.0
+
+    def run(self) -> Outcome:
+        began = time.monotonic()
+        self.clock.after(self.arrivals[0], self._arrive, 0)
+        self.clock.after(EVERY_MINUTE, self._every_minute)
+        self.clock.after(SWEEP, self._sweep)
+        gc.disable()  # millions of small objects and no circles: looking for them takes as long as the rest
+        try:
+            with patch.object(archive, "build", lambda files: ARCHIVE):  # of equal adapters: once is enough
+                self.clock.run(LONGEST)
+        finally:
+            gc.enable()
+        return self._outcome(time.monotonic() - began)
+
+    # --- users ---
+
+    def _arrive(self, number: int) -> None:
+        settings, name = self.backend.settings, f"{number:026}"
+        steps = settings.steps(int(self.images[number]))
+        pace = self.store.seconds_per_step() or settings.seconds_per_step
+        self.truth[name] = float(self.seconds[number])
+        now = self.now()
+        self.store.add(
+            Request(
+                request=name,
+                user=f"user-{max(number, self.day.heavy)}",
+                model=name,
+                subject="cat",
+                images=int(self.images[number]),
+                steps=steps,
+                estimate=steps * pace,
+                status=Status.QUEUED,
+                attempt=1,
+                last_attempt=self.backend.pace.max_attempts,
+                queued_at=now,
+                updated=now,
+            )
+        )
+        if number + 1 < self.day.users:
+            self.clock.after(self.arrivals[number + 1] - self.clock.now, self._arrive, number + 1)
+
+    def _moved(self, before: Request | None, after: Request) -> None:
+        """The requests' stream."""
+        if after.status == Status.QUEUED:
+            self.clock.after(self.work.stream, self._wake)
+        elif after.status in (Status.READY, Status.FAILED):
+            self.left -= 1
+            if after.status == Status.READY:
+                self.ready[after.request] = after.updated - after.queued_at
+
+    # --- the Lambdas ---
+
+    def _wake(self, seconds: float = DISPATCHER) -> None:
+        """`dispatch.drain` in virtual time, one at a time. The stream and the schedules start it."""
+        self.drains_until = max(self.drains_until, self.clock.now + seconds)
+        if not self.draining:
+            self.draining = True
+            self._drain()
+
+    def _drain(self) -> None:
+        wait = dispatch(self.backend)
+        if wait is None or self.clock.now + wait >= self.drains_until:
+            self.draining = False
+        else:
+            self.clock.after(max(wait, self.work.call), self._drain)
+
+    def _tell(self, act: Callable[..., object], *given: object) -> None:
+        """An event: late, now and then twice, now and then never."""
+        fate = self.random.random()
+        for _ in range(0 if fate < self.work.events_lost else 2 if fate > 1 - self.work.events_twice else 1):
+            self.clock.after(float(self.random.exponential(self.work.event)), act, *given)
+
+    def _collect(self, name: str) -> None:
+        if job := self.store.job(name):
+            collect(self.backend, job)
+
+    def _prepare(self, name: str) -> None:
+        prepare(self.backend, self.store.requests([name])[0])
+
+    def _every_minute(self) -> None:
+        if self.left:
+            self._wake()
+            self.clock.after(EVERY_MINUTE, self._every_minute)
+
+    def _sweep(self) -> None:
+        if self.left:
+            end = horizon(self.backend, self.now())
+            for job in self.store.due(JobStatus.CREATED, self.now(), limit=100, horizon=end):
+                collect(self.backend, job)
+            self._wake(SWEEPER)
+            self.clock.after(SWEEP, self._sweep)
+
+    # --- SageMaker: `ports.Training` over the fleet ---
+
+    def create(self, request: dict[str, Any]) -> None:
+        name = request["TrainingJobName"]
+        listed = json.loads(self.objects.get(keys.tasks(name)) or b"")["tasks"]
+        hosts: list[list[Task]] = [[] for _ in range(request["ResourceConfig"]["InstanceCount"])]
+        for task in listed:
+            own = task["request"]
+            kept = self.objects.get(f"{keys.checkpoint(name, own)}{STATE}")
+            hosts[task["host"]].append(Task(own, self.truth[own], float(kept or 0)))
+        keep_alive = request["ResourceConfig"].get("KeepAlivePeriodInSeconds", 0)
+        spot = request.get("EnableManagedSpotTraining", False)
+        try:
+            self.fleet.create(name, hosts, spot=spot, keep_alive=keep_alive)
+        except NameTaken:
+            return
+        except Throttled as error:
+            raise PutOff("Throttled") from error
+        except QuotaExceeded as error:
+            raise QuotaExceededError(str(error), error.limit, error.limit - error.used) from error
+        for task in listed:
+            other = self.in_job.get(task["request"])
+            self.duplicates += other is not None and other.status == "InProgress"
+            self.in_job[task["request"]] = self.fleet.jobs[name]
+
+    def describe(self, name: str) -> Described | None:
+        job = self.fleet.jobs.get(name)
+        return Described(job.status, job.reason) if job else None
+
+    def stop(self, name: str) -> None:
+        raise AssertionError("nobody deletes a model on the launch day")
+
+    def _changed(self, job: Job) -> None:
+        if job.status == "Failed":
+            for task in (task for host in job.tasks for task in host if task.kept and not task.done):
+                self.objects.put(f"{keys.checkpoint(job.name, task.request)}{STATE}", str(task.kept).encode())
+        self._tell(self._collect, job.name)
+
+    def _result(self, job: Job, task: Task, failed: bool) -> None:
+        """A task's files are in the bucket, `result.json` last."""
+        self.duplicates += task.request in self.trained
+        self.trained.add(task.request)
+        folder = keys.checkpoint(job.name, task.request)
+        for name, body in ADAPTER.items():
+            self.objects.put(folder + name, body)
+        self.objects.put(f"{folder}result.json", RESULT["failed" if failed else "done"])
+        self._tell(self._prepare, task.request)
+
+    # --- the clock: `ports.Clock` ---
+
+    def now(self) -> float:
+        return EPOCH + self.clock.now
+
+    # --- what came of it ---
+
+    def _outcome(self, seconds: float) -> Outcome:
+        meter = self.fleet.meter
+        waits = np.array(list(self.ready.values()) or [np.nan])
+        others = [wait for name, wait in self.ready.items() if int(name) >= self.day.heavy]
+        reasons = [request.reason for request in self.store.all() if request.status == Status.FAILED]
+        failed = len(reasons)
+        moments = [request.updated for request in self.store.all() if request.status == Status.READY]
+        return Outcome(
+            users=self.day.users,
+            ready=len(self.ready),
+            failed=failed,
+            without_room=sum(reason in (NO_CAPACITY, INTERRUPTED) for reason in reasons),
+            lost=self.day.users - len(self.ready) - failed,
+            duplicates=self.duplicates,
+            waits=tuple(np.percentile(waits, np.arange(101)).tolist()),
+            waits_of_others=tuple(np.percentile(others or [np.nan], np.arange(101)).tolist()),
+            last_ready=float(max(moments, default=EPOCH)) - EPOCH,
+            jobs=meter.created,
+            throttled=meter.throttled,
+            refused=meter.refused,
+            gpu_hours=(meter.billed + meter.warm) / 3600,
+            training_share=meter.training / max(meter.billed + meter.warm, 1),
+            dollars=self.fleet.dollars,
+            warm_starts=meter.warm_starts,
+            interrupted=meter.interrupted,
+            broken=meter.broken,
+            without_capacity=meter.without_capacity,
+            most_instances=meter.most_instances,
+            starts=tuple(meter.starts),
+            seconds=seconds,
+        )
+
+
+@dataclass(frozen=True)
+class Account:
+    """What is compared: the deployment's settings, and what the account may use.
+
+    `part` makes everything smaller alike: users, quotas and rates, so that a tenth of the users wait as
+    long as all would, but for chance and for what does not divide.
+    """
+
+    hosts: int = HOSTS
+    tasks_per_host: int = TASKS_PER_HOST
+    spot: bool = True
+    keep_alive: int = 0
+    rate: float = PACE.rate
+    terms: Terms = TERMS
+    users: int = 100_000
+    part: float = 1.0
+    heavy: int = 0
+    """Requests of one user, before all others'."""
+    steadily: float = 0
+    """Seconds in which the users come, without an announcement; 0 for the day."""
+
+    @property
+    def one_per_user(self) -> Account:
+        """The same with a job for each user, at the most that SageMaker takes."""
+        return replace(self, hosts=1, tasks_per_host=1, rate=AT_MOST)
+
+    @property
+    def choice(self) -> dict[str, Any]:
+        """The settings of the deployment that this is: only what can be deployed is simulated."""
+        return {
+            "hosts_max": self.hosts,
+            "tasks_per_host": self.tasks_per_host,
+            "spot": self.spot,
+            "keep_alive_seconds": self.keep_alive,
+            "pace.rate": self.rate,
+        }
+
+    def launch_day(self, seed: int = 0, work: Work | None = None) -> Outcome:
+        work, terms, part = work or Work(), self.terms, self.part
+        terms = replace(
+            terms,
+            quota=round(terms.quota * part),
+            spot_quota=round(terms.spot_quota * part),
+            warm_quota=round(terms.warm_quota * part),
+            rate=terms.rate * part,
+        )
+        chosen = load({f"personalization.{name}": value for name, value in self.choice.items()})
+        settings = settings_of(chosen.of(Personalization))
+        pace = replace(PACE, rate=self.rate * part)
+        day = Day(users=round(self.users * part), heavy=self.heavy)
+        if self.steadily:
+            day = replace(day, spike=0, length=self.steadily)
+        return LaunchDay(day, work, terms, settings, pace, seed).run()

@@ -1,0 +1,62 @@
+"""LoRA against a full fine-tune, side by side: what an adapter loses in quality, and what it saves in bytes.
+
+    python -m benchmarks.personalization.quality [--seeds 3] [--base FOLDER] [--json FILE]
+
+Both learn the same subjects from the same pictures, in the same steps, with the container's own code. The
+optimizer and the learning rate of each are chosen on another subject. Runs in an environment of its own, on
+the small base that is trained on this machine unless `--base` names another. See benchmarks/README.md for
+what each figure means.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from scenarios.personalization.base import small_base
+from tooling import envs
+from tooling.containers import CONTAINERS, import_path
+
+CONTAINER = CONTAINERS / "personalization" / "finetune"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = parse(arguments)
+    python = envs.environment("scenarios-personalization")
+    command = [str(python), "-m", "benchmarks.personalization.learning"]
+    command += ["--base", str(options.base or small_base())]
+    for name in ("seeds", "steps", "processes", "json", "pictures"):
+        if (value := getattr(options, name)) is not None:
+            command += [f"--{name}", str(value)]
+    # Threads that wait for each other in a loop starve whatever else the machine does.
+    settings = os.environ | {"PYTHONPATH": os.pathsep.join((str(envs.ROOT), import_path(CONTAINER)))}
+    return subprocess.run(command, cwd=envs.ROOT, env=settings | {"OMP_WAIT_POLICY": "passive"}).returncode
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="benchmarks.personalization.quality", description=(__doc__ or "").partition("\n")[0]
+    )
+    add = parser.add_argument
+    add("--seeds", type=int, default=3, help="repetitions with every subject")
+    add("--steps", type=int, help="of each fine-tune (the local default's)")
+    add("--processes", type=int, default=2, help="fine-tunes at a time, one core each")
+    add("--base", type=Path, metavar="FOLDER", help="a pipeline in diffusers' format")
+    add("--json", type=Path, metavar="FILE", help="write the figures there as well")
+    add("--pictures", type=Path, metavar="FILE", help="draw what each way makes of each subject")
+    options = parser.parse_args(arguments)
+    if options.seeds < 3:
+        parser.error("--seeds takes a number from 3: fewer give no interval worth the name")
+    if options.base and not (options.base / "model_index.json").is_file():
+        parser.error(f"there is no pipeline in {options.base}")
+    for name in ("base", "json", "pictures"):
+        if value := getattr(options, name):
+            setattr(options, name, value.resolve())
+    return options
+
+
+if __name__ == "__main__":
+    sys.exit(main())

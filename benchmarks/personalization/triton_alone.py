@@ -1,0 +1,38 @@
+"""Triton in its own SageMaker mode, for `benchmarks.personalization.serving`, in the image's environment.
+
+    python triton_alone.py FOLDER PORT BASE|-
+
+The source's way is every user's model as a Triton model. With BASE, a pipeline is resident beside them as the
+model `base`, for theirs to call. Runs until its standard input is closed.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from personalization_serve.settings import Settings
+from personalization_serve.triton import Triton, _installed
+
+
+def main(folder: Path, port: str, base: str) -> None:
+    settings = Settings.read({"GROUNDPLAN_BASE": base})
+    triton = Triton(settings, folder)
+    command, environment = _installed(folder)
+    command += ["--allow-http=false", "--allow-grpc=false", "--allow-metrics=false", "--exit-timeout-secs=5"]
+    command += ["--allow-sagemaker=true", f"--sagemaker-port={port}", "--model-control-mode=explicit"]
+    triton.repository.mkdir()
+    command += [f"--model-repository={triton.repository}"]
+    if base != "-":
+        triton._write("base", "Base", Path(base))
+        command += ["--load-model=base"]
+    # `_installed` returns backend paths relative to the working directory
+    process = subprocess.Popen(command, env=environment, cwd=folder, stdin=subprocess.DEVNULL)
+    sys.stdin.read()
+    process.terminate()
+    process.wait(30)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), *sys.argv[2:])

@@ -1,0 +1,3 @@
+"""Measurements of `snowflake_training`."""
+
+BENCHMARKS = ("schemes",)

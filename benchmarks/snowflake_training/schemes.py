@@ -1,0 +1,114 @@
+"""Training from Snowflake, ours and the known sample's scheme side by side.
+
+    python -m benchmarks.snowflake_training.schemes --hosts 2 4 8 --seeds 5 --json out/benchmark.json
+
+Measures in an environment of its own, against the Snowflake of `--connection`, or against a local one
+that is started for the run and removed after it. See benchmarks/README.md for what each figure means.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from local.reaper import Reaper, ended_with_us
+from tooling import envs
+from tooling.containers import CONTAINERS, import_path
+
+IMAGE = CONTAINERS / "snowflake_training" / "train_and_serve"
+STARTUP_SECONDS = 60
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = parse(arguments)
+    python = envs.environment("benchmarks-snowflake_training")
+    given = []
+    for name in ("hosts", "seeds", "rounds", "rows_memory", "collective_rounds", "json"):
+        value = getattr(options, name)
+        if value is not None:
+            values = value if isinstance(value, list) else [value]
+            given += [f"--{name.replace('_', '-')}", *map(str, values)]
+    with tempfile.TemporaryDirectory(prefix="groundplan-benchmark-") as folder, ended_with_us() as reaper:
+        connection = options.connection or local_snowflake(Path(folder), reaper)
+        command = [str(python), "-m", "benchmarks.snowflake_training.side_by_side"]
+        command += ["--connection", str(connection), *given]
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join((str(envs.ROOT), import_path(IMAGE)))}
+        if options.data:
+            environment["GROUNDPLAN_DATA"] = str(options.data.resolve())
+        return start(command, reaper, env=environment).wait()
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="benchmarks.snowflake_training.schemes", description=(__doc__ or "").partition("\n")[0]
+    )
+    add = parser.add_argument
+    add("--hosts", type=int, nargs="+", default=[2, 4, 8], metavar="N", help="host counts to measure")
+    add("--seeds", type=int, default=10, help="repetitions, each with a test split of its own")
+    add("--rounds", type=int, help="most boosting rounds (the image's default)")
+    add("--rows-memory", type=int, default=1_000_000, help="rows of the memory table, 0: leave it out")
+    add("--collective-rounds", type=int, default=20, help="rounds with real processes, 0: leave it out")
+    add("--json", type=Path, metavar="FILE", help="write the figures there as well")
+    add(
+        "--connection",
+        type=Path,
+        metavar="FILE",
+        default=os.environ.get("GROUNDPLAN_SNOWFLAKE"),
+        help="JSON with the Snowflake to measure against (GROUNDPLAN_SNOWFLAKE); without it, a local one",
+    )
+    add("--data", type=Path, metavar="FOLDER", help="has california_housing.csv (GROUNDPLAN_DATA)")
+    options = parser.parse_args(arguments)
+    if min(options.hosts) < 2:
+        parser.error("--hosts takes numbers from 2: one host has nothing to share")
+    if options.seeds < 2:
+        parser.error("--seeds takes a number from 2: one repetition has no interval")
+    if options.connection and not options.connection.is_file():
+        parser.error(f"there is no connection file {options.connection}")
+    if options.json:
+        options.json = options.json.resolve()
+    if options.connection:
+        options.connection = options.connection.resolve()
+    return options
+
+
+def start(command: list[str], reaper: Reaper, **options: Any) -> subprocess.Popen:
+    process = subprocess.Popen(command, cwd=envs.ROOT, start_new_session=True, **options)
+    reaper.adopt(process.pid)
+    return process
+
+
+def local_snowflake(folder: Path, reaper: Reaper) -> Path:
+    """Start a local Snowflake on a free loopback port; the file to connect with."""
+    connection, log = folder / "connection.json", folder / "log"
+    command = [str(envs.environment("snowflake")), "-m", "local.snowflake.server"]
+    command += ["--home", str(folder / "data"), "--credentials", str(connection)]
+    with log.open("wb") as output:
+        own = os.environ | {"TMPDIR": str(folder)}  # what it leaves there goes with the folder
+        server = start(command, reaper, stdout=output, stderr=output, env=own)
+    await_answer(server, connection, log)
+    return connection
+
+
+def await_answer(server: subprocess.Popen, connection: Path, log: Path) -> None:
+    """Until the server takes connections. Raises `RuntimeError` with the end of its log."""
+    until = time.monotonic() + STARTUP_SECONDS
+    while time.monotonic() < until and server.poll() is None:
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            known = json.loads(connection.read_text())
+            socket.create_connection((known["host"], known["port"]), timeout=1).close()
+            return
+        time.sleep(0.1)
+    raise RuntimeError(f"the local Snowflake did not start:\n{log.read_text()[-2000:]}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+from aws_cdk import ArnFormat, Aws, RemovalPolicy, Stack
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_kms as kms
+from aws_cdk import aws_logs as logs
+from constructs import Construct
+
+
+def log_group(
+    scope: Construct,
+    id: str,
+    *,
+    retention: logs.RetentionDays,
+    key: kms.IKey | None = None,
+    name: str | None = None,
+) -> logs.LogGroup:
+    """Create a log group that expires and goes with its stack.
+
+    :param retention: how long a line is kept.
+    :param key: encrypts the group. CloudWatch Logs is let into its policy, for the log groups of this account
+        and Region alone. Default: CloudWatch Logs' own encryption, which costs nothing.
+    :param name: the group's name where a service prescribes it. Default: CloudFormation's.
+    """
+    if key:
+        groups = Stack.of(scope).format_arn(
+            service="logs",
+            resource="log-group",
+            resource_name="*",
+            arn_format=ArnFormat.COLON_RESOURCE_NAME,
+        )
+        key.add_to_resource_policy(
+            iam.PolicyStatement(
+                principals=[iam.ServicePrincipal(f"logs.{Aws.REGION}.{Aws.URL_SUFFIX}")],
+                actions=[
+                    "kms:Decrypt",
+                    "kms:DescribeKey",
+                    "kms:Encrypt",
+                    "kms:GenerateDataKey*",
+                    "kms:ReEncrypt*",
+                ],
+                resources=["*"],
+                conditions={"ArnLike": {"kms:EncryptionContext:aws:logs:arn": groups}},
+            )
+        )
+    return logs.LogGroup(
+        scope,
+        id,
+        log_group_name=name,
+        retention=retention,
+        encryption_key=key,
+        removal_policy=RemovalPolicy.DESTROY,
+    )

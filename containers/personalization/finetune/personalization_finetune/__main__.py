@@ -1,0 +1,145 @@
+"""`python -m personalization_finetune train`, as SageMaker starts the container.
+
+`train` watches over a process that does the work. When that one is ended from outside, which is how Linux
+answers too much memory, the task at hand has failed and the next begins in a fresh process.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+from pathlib import Path
+
+from toolkit import sagemaker
+from toolkit.failure import Failure, Stopped
+
+from . import tasks
+from .settings import Settings
+
+GRACE = 100
+"""Seconds between SIGTERM and the end; SageMaker allows 120."""
+
+
+def mine() -> list[tasks.Task]:
+    """This host's tasks that have no result yet, in the given order."""
+    cluster = sagemaker.cluster()
+    found = tasks.read(sagemaker.CHANNELS / "tasks" / "tasks.json", cluster.size)
+    return [task for task in found if task.host == cluster.rank and not result(task).exists()]
+
+
+def result(task: tasks.Task) -> Path:
+    return sagemaker.CHECKPOINTS / task.request / "result.json"
+
+
+def train() -> int:
+    """The exit code. 0 when every task of this host has a result, be it a failure of its own."""
+    try:
+        Settings.read(
+            sagemaker.hyperparameters()
+        )  # what is wrong here is told before anything heavy is loaded
+        left = mine()
+    except Failure as failure:
+        return fail(failure)
+    stopping: list[float] = []
+    signal.signal(signal.SIGTERM, lambda *_: stopping.append(time.monotonic()))
+    with tempfile.TemporaryDirectory() as scratch:  # gone however the worker ends
+        while left and not stopping:
+            code = watched(stopping, scratch)
+            if stopping:
+                return 0
+            if code == 0:
+                left = mine()
+                return fail("the worker ended before its tasks") if left else 0
+            if code > 0:
+                return (
+                    1
+                    if sagemaker.FAILURE.exists()
+                    else fail(f"the worker ended with code {code}; see the log")
+                )
+            lost = mine()
+            if len(lost) == len(left) and not (sagemaker.CHECKPOINTS / lost[0].request).exists():
+                return fail(f"the worker was ended by {signal.Signals(-code).name} before its first task")
+            give_up(lost[0], code)
+            left = lost[1:]
+    return 0
+
+
+def watched(stopping: list[float], scratch: str) -> int:
+    """Run the worker to its end, handing SIGTERM on; its exit code."""
+    command = [sys.executable, "-m", "personalization_finetune", "work", scratch]
+    worker = subprocess.Popen(command)
+    told = False
+    while worker.poll() is None:
+        time.sleep(0.05)
+        if stopping and not told:
+            worker.terminate()
+            told = True
+        if stopping and time.monotonic() - stopping[0] > GRACE:
+            worker.kill()
+    return worker.returncode
+
+
+def give_up(task: tasks.Task, code: int) -> None:
+    """The result of a task in the midst of which its process was ended."""
+    from .finetune import OUT_OF_MEMORY, finish
+
+    print(f"[{task.request}] the worker was ended by {signal.Signals(-code).name}", flush=True)
+    finish(task, result(task).parent, "", OUT_OF_MEMORY, 0.0, {}, task.steps)
+
+
+def work(scratch: str) -> int:
+    from toolkit.stopping import Interruption
+
+    from . import base, finetune
+
+    stop = Interruption()
+    try:
+        settings = Settings.read(sagemaker.hyperparameters())
+        loaded = base.load(settings, sagemaker.CHANNELS / "base")
+        print(f"base {loaded.id} on {loaded.device} in {loaded.dtype}", flush=True)
+        for task in mine():
+            stop.check()
+            finetune.run(
+                task,
+                settings,
+                loaded,
+                sagemaker.CHANNELS / "images",
+                Path(scratch),
+                result(task).parent,
+                stop,
+            )
+    except Stopped:
+        print("stopped; what was learned so far is kept", flush=True)
+        return 0
+    except Failure as failure:
+        return fail(failure)
+    except Exception as error:
+        traceback.print_exc()
+        return fail(f"{type(error).__name__}: {error}")
+    return 0
+
+
+def fail(reason: object) -> int:
+    print(f"failed: {reason}", file=sys.stderr, flush=True)
+    sagemaker.write_failure(reason)
+    return 1
+
+
+def main() -> int:
+    match sys.argv[1:]:
+        case ["train"]:
+            return train()
+        case ["work", scratch]:
+            return work(scratch)
+    print("python -m personalization_finetune train", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # threads that wait leave the cores to others
+    sys.exit(main())

@@ -1,0 +1,115 @@
+"""The pipeline that every user's model starts from, and what it is known by."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from diffusers import StableDiffusionPipeline
+from diffusers.utils import logging as diffusers_logging
+from transformers.utils import logging as transformers_logging
+
+from toolkit.failure import Failure
+from toolkit.identity import APART, identity
+
+from .settings import Settings
+
+
+@dataclass(frozen=True)
+class Base:
+    """`pipeline` stays as it was loaded, on the CPU; each task works on its own copy of what it trains."""
+
+    id: str
+    pipeline: StableDiffusionPipeline
+    device: torch.device
+    dtype: torch.dtype
+    resolution: int
+    """Pixels on a side that the pipeline was made for."""
+
+
+def load(settings: Settings, channel: Path) -> Base:
+    """From the channel `base`, else from the Hugging Face Hub. Raises `Failure` when there is neither."""
+    for logging in (diffusers_logging, transformers_logging):  # the log is the job's own
+        logging.set_verbosity_error()
+        logging.disable_progress_bar()
+    device = _device(os.environ.get("GROUNDPLAN_DEVICE", ""))
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    if settings.base:
+        folder = _downloaded(settings.base)
+    elif (channel / "model_index.json").exists():
+        folder = channel
+    else:
+        raise Failure(
+            "there is no base: the channel base has no model_index.json, hyperparameter base is empty"
+        )
+    named = settings.base or "in the channel base"
+    try:
+        name = identity(folder)
+    except (OSError, ValueError) as error:
+        raise Failure(f"the weights of the base {named} cannot be read: {error}") from None
+    try:
+        pipeline = StableDiffusionPipeline.from_pretrained(
+            folder,
+            safety_checker=None,
+            requires_safety_checker=False,
+            local_files_only=True,
+            use_safetensors=True,  # another format may run code as it is read
+        )
+    except Exception as error:
+        raise Failure(f"the base {named} is not a Stable Diffusion pipeline: {error}") from None
+    pipeline.set_progress_bar_config(disable=True)
+    for part in (pipeline.vae, pipeline.unet, pipeline.text_encoder):
+        part.eval().requires_grad_(False)
+    dtype = precision(settings.precision, device)
+    resolution = pipeline.unet.config.sample_size * pipeline.vae_scale_factor
+    return Base(name, pipeline, device, dtype, resolution)
+
+
+def _device(wanted: str) -> torch.device:
+    """The device that PyTorch finds. Raises `Failure` where that is not `wanted`; empty for either.
+
+    Without a GPU, or with a driver that is too old for the image's CUDA, a job would train on the CPU of the
+    GPU instance that it pays for.
+    """
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        found = "cuda" if torch.cuda.is_available() else "cpu"
+    if wanted and found != wanted:
+        said = "; ".join(str(warning.message) for warning in caught)
+        raise Failure(
+            f"GROUNDPLAN_DEVICE is {wanted!r}, PyTorch for CUDA {torch.version.cuda} finds {found!r}"
+            + (f": {said}" if said else "")
+        )
+    return torch.device(found)
+
+
+def precision(wanted: str, device: torch.device) -> torch.dtype:
+    """What is computed in: `auto` is bf16 where the GPU has it, fp16 on older ones, fp32 on the CPU."""
+    if device.type == "cpu":
+        if wanted in ("bf16", "fp16"):
+            raise Failure(f"hyperparameter precision is {wanted!r}: without a GPU it takes auto or fp32")
+        return torch.float32
+    if wanted == "auto":
+        wanted = "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+    return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[wanted]
+
+
+def _downloaded(named: str) -> Path:
+    from huggingface_hub import snapshot_download
+
+    name, _, revision = named.partition("@")
+    try:
+        # Of the weights, safetensors alone, and neither their variants nor what judges pictures.
+        folder = snapshot_download(
+            name,
+            revision=revision or None,
+            allow_patterns=["*.json", "*.txt", "*/*.safetensors"],
+            ignore_patterns=["*.*.safetensors", f"{APART}/*"],
+        )
+    except Exception as error:
+        raise Failure(f"the base {named} cannot be fetched: {type(error).__name__}: {error}") from None
+    return Path(folder)

@@ -1,0 +1,234 @@
+"""One task, from a user's pictures to their adapter, with everything a reader of its folder relies on."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import shutil
+import time
+import traceback
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from toolkit.sagemaker import files, write_json
+from toolkit.stopping import Interruption
+
+from . import images
+from .base import Base
+from .failure import TaskFailure
+from .learner import TARGETS, TEXT, WEIGHTS, Learner, key_of, prior_latents, saved
+from .settings import Settings
+from .tasks import Task
+
+STATE = Path("state", "state.pt")
+FREE_TO_CHANGE = ("checkpoint_every", "threads", "previews", "preview_steps", "guidance")
+"""Settings that may differ between a checkpoint and the job that goes on from it."""
+
+
+def say(task: Task, line: str) -> None:
+    print(f"[{task.request}] {line}", flush=True)
+
+
+@dataclass
+class Progress:
+    """`progress.json`, about once a second: each write is copied to S3."""
+
+    folder: Path
+    steps: int
+    written: float = field(default=-math.inf)
+    stage: str = ""
+
+    def tell(self, stage: str, step: int, loss: float | None) -> None:
+        if stage == self.stage and time.monotonic() - self.written < 1:
+            return
+        self.stage, self.written = stage, time.monotonic()
+        now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        told = {"stage": stage, "step": step, "steps": self.steps, "loss": loss, "updated": now}
+        write_json(self.folder / "progress.json", told)
+
+
+def run(
+    task: Task,
+    settings: Settings,
+    base: Base,
+    pictures: Path,
+    scratch: Path,
+    folder: Path,
+    stop: Interruption,
+) -> None:
+    """Leaves `result.json` in `folder`, written last, whatever becomes of the task but SIGTERM.
+
+    Raises `Stopped` then, with a checkpoint in `folder` from which another call goes on.
+    """
+    started = time.monotonic()
+    steps = task.steps or settings.steps
+    progress = Progress(folder, steps)
+    metrics: dict[str, Any] = {}
+    reason = ""
+    try:
+        metrics = _learn(task, settings, base, pictures, scratch, folder, stop, progress, steps)
+    except TaskFailure as failure:
+        reason = str(failure)
+    except (torch.OutOfMemoryError, MemoryError):
+        reason = OUT_OF_MEMORY
+    except Exception as error:  # one user's trouble must not become the others'
+        if "not enough memory" in str(error):  # how PyTorch says it on the CPU
+            reason = OUT_OF_MEMORY
+        else:
+            traceback.print_exc()
+            kind = type(error).__name__
+            reason = f"Something went wrong on our side ({kind}). Start it again, your pictures are kept."
+    if base.device.type == "cuda":
+        torch.cuda.empty_cache()
+    finish(task, folder, base.id, reason, time.monotonic() - started, metrics, steps)
+
+
+OUT_OF_MEMORY = (
+    "The machine ran out of memory while it learned your pictures. Start it again; if that does not help, "
+    "use fewer or smaller pictures."
+)
+
+
+def finish(
+    task: Task, folder: Path, base: str, reason: str, seconds: float, metrics: dict[str, Any], steps: int
+) -> None:
+    """The last of a task's files. What failed keeps nothing that could be taken for a model."""
+    shutil.rmtree(folder / "state", ignore_errors=True)
+    if reason:
+        shutil.rmtree(folder / "adapter", ignore_errors=True)
+        shutil.rmtree(folder / "previews", ignore_errors=True)
+    found = [*files(folder / "adapter"), *files(folder / "previews")]
+    result = {
+        "version": 1,
+        "status": "failed" if reason else "done",
+        "reason": reason,
+        "base": base,
+        "seconds": round(seconds, 3),
+        "metrics": metrics,
+        "files": {
+            path.relative_to(folder).as_posix(): {
+                "bytes": path.stat().st_size,
+                "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+            }
+            for path in found
+        },
+    }
+    Progress(folder, steps).tell(result["status"], 0 if reason else steps, metrics.get("loss"))
+    write_json(folder / "result.json", result)
+    say(task, f"failed: {reason}" if reason else f"done in {seconds:.1f} s")
+
+
+def _learn(
+    task: Task,
+    settings: Settings,
+    base: Base,
+    pictures: Path,
+    scratch: Path,
+    folder: Path,
+    stop: Interruption,
+    progress: Progress,
+    steps: int,
+) -> dict[str, Any]:
+    progress.tell("training", 0, None)
+    if base.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    seed = (settings.seed * 1_000_003 + task.seed) % 2**63
+    learner = Learner(base, settings, seed)
+    side = settings.resolution or base.resolution
+    found = images.read(pictures, task.images)
+    copies = images.variants(found, settings.variants, side, np.random.default_rng(seed))
+    subject = learner.encode(copies)
+    stop.check()
+    prior = prior_latents(learner, task.subject, scratch)
+    learner.begin()
+
+    chosen = {name: value for name, value in asdict(settings).items() if name not in FREE_TO_CHANGE}
+    key = key_of(asdict(task) | {"host": 0, "prompts": []}, chosen, base.id, steps)
+    begun, loss = _resumed(task, learner, folder / STATE, key)
+
+    def words(subjects: int, priors: int) -> torch.Tensor:
+        own, general = embedded if embedded else (learner.embed(own_prompt), learner.embed(class_prompt))
+        return torch.cat([own.expand(subjects, -1, -1), general.expand(priors, -1, -1)])
+
+    own_prompt, class_prompt = f"a photo of {task.trigger}", f"a photo of a {task.subject}"
+    embedded = None
+    if not settings.train_text_encoder:
+        with torch.no_grad():
+            embedded = learner.embed(own_prompt), learner.embed(class_prompt)
+
+    clock, told = time.monotonic(), -math.inf
+    for step in range(begun, steps):
+        value = learner.learn(step, steps, subject, prior, words)
+        loss = value if loss is None else loss + (value - loss) * max(0.02, 1 / (step + 1))
+        if time.monotonic() - told > 1 or step + 1 == steps:
+            told = time.monotonic()
+            pace = (step + 1 - begun) / (told - clock)
+            say(task, f"step={step + 1}/{steps} train:loss={loss:.6f} train:steps_per_second={pace:.3f}")
+        progress.tell("training", step + 1, round(loss, 6))
+        every = settings.checkpoint_every
+        if stop.wanted or (every and (step + 1) % every == 0 and step + 1 < steps):
+            _checkpoint(learner, folder / STATE, key, step + 1, loss)
+        stop.check()
+    seconds = time.monotonic() - clock
+
+    _write_adapter(task, settings, learner, folder / "adapter", side)
+    made = []
+    # The prompts in turn, each time from another seed
+    for number, prompt in zip(range(settings.previews), cycle(task.prompts), strict=False):
+        progress.tell("previews", steps, loss and round(loss, 6))
+        made += learner.generate(prompt, task.seed + number, check=stop.check)
+        saved(made, folder / "previews")
+    peak = torch.cuda.max_memory_allocated() if base.device.type == "cuda" else None
+    return {
+        "loss": loss and round(loss, 6),
+        "steps": steps,
+        "resumed_at": begun,
+        "seconds_training": round(seconds, 3),
+        "trained_parameters": sum(parameter.numel() for parameter in learner.trained.values()),
+        "peak_memory_mib": peak and peak >> 20,
+        "images": len(task.images),
+    }
+
+
+def _write_adapter(task: Task, settings: Settings, learner: Learner, folder: Path, side: int) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True, exist_ok=True)  # a marker of SageMaker's may have kept it
+    learner.save(folder)
+    targets = [*TARGETS[settings.targets], *(TEXT if settings.train_text_encoder else ())]
+    about = {"version": 1, "request": task.request, "base": learner.base.id, "trigger": task.trigger}
+    about |= {"subject": task.subject, "resolution": side}
+    if settings.method == "full":
+        about["full"] = True
+    else:
+        about |= {"rank": settings.rank, "alpha": settings.alpha, "targets": targets, "weights": WEIGHTS}
+    write_json(folder / "adapter.json", about)
+
+
+def _checkpoint(learner: Learner, path: Path, key: str, step: int, loss: float) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.part")
+    torch.save({"key": key, "step": step, "loss": loss, "learner": learner.state()}, part)
+    part.replace(path)
+
+
+def _resumed(task: Task, learner: Learner, path: Path, key: str) -> tuple[int, float | None]:
+    """The step to go on with and the loss so far: the checkpoint's, else the start's."""
+    if not path.exists():
+        return 0, None
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception:
+        say(task, "the checkpoint cannot be read: learning begins anew")
+        return 0, None
+    if state["key"] != key:
+        say(task, "the checkpoint was made with other settings, pictures or base: learning begins anew")
+        return 0, None
+    learner.restore(state["learner"])
+    say(task, f"going on from the checkpoint of step {state['step']}")
+    return state["step"], state["loss"]

@@ -1,0 +1,53 @@
+"""A user's pictures, which may be anything: read with care, then cut and turned for training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+
+from . import pictures
+from .failure import TaskFailure
+
+
+def read(folder: Path, paths: tuple[str, ...]) -> Iterator[Image.Image]:
+    """Yield the pictures as RGB, upright, one in memory at a time.
+
+    Raises `TaskFailure` naming the first that is of no use, and why.
+    """
+    if not paths:
+        raise TaskFailure("There are no pictures to learn from: upload some of your subject.")
+    for number, path in enumerate(paths, 1):
+        try:
+            yield pictures.read(folder / path)
+        except FileNotFoundError:
+            raise TaskFailure(f"Picture {number} never arrived: make a model with it again.") from None
+        except pictures.BadPicture as error:
+            raise TaskFailure(f"Picture {number} {error}.") from None
+
+
+def variants(
+    found: Iterable[Image.Image], count: int, resolution: int, chance: np.random.Generator
+) -> torch.Tensor:
+    """`count` square copies of each picture, (pictures x count, 3, resolution, resolution) in [-1, 1].
+
+    The first two are the middle of the picture and its mirror image; the rest are cut a little smaller
+    somewhere, half of them mirrored. One after the other by picture.
+    """
+    made = []
+    for picture in found:
+        short = min(picture.size)
+        for number in range(count):
+            side = short if number < 2 else int(short * chance.uniform(0.8, 1.0))
+            place = (0.5, 0.5) if number < 2 else chance.uniform(0, 1, 2)
+            left, top = (int((length - side) * at) for length, at in zip(picture.size, place, strict=True))
+            box = (left, top, left + side, top + side)
+            size = (resolution, resolution)
+            square = picture.resize(size, Image.Resampling.LANCZOS, box, reducing_gap=3)
+            if number % 2:
+                square = ImageOps.mirror(square)
+            made.append(np.asarray(square, dtype=np.float32))
+    return torch.from_numpy(np.stack(made)).permute(0, 3, 1, 2) / 127.5 - 1

@@ -1,0 +1,100 @@
+"""A picture as a person sees it: its first frame, upright, in sRGB, on white."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import warnings
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageCms, ImageOps
+
+FORMATS = ("JPEG", "PNG", "WEBP")
+MOST_PIXELS = 150_000_000
+LEAST_SIDE = 32
+"""The widest that a deployment's limits may be set to; its API holds users to those."""
+COLOUR_SPACES = {"L": "GRAY", "RGB": "RGB", "CMYK": "CMYK"}
+"""The colour space that an ICC profile must be of, by Pillow's mode."""
+DEEP_GREY = ("I", "I;16", "I;16L", "I;16B", "I;16N")
+
+
+class BadPicture(ValueError):
+    """Why a file is of no use, as the end of a sentence that begins with the picture's name."""
+
+
+def read(path: Path) -> Image.Image:
+    """Return the picture as RGB. Raises `BadPicture`, and `FileNotFoundError`.
+
+    Its size is checked before a pixel is decoded.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the bound below is ours
+            opened = Image.open(path, formats=FORMATS)
+    except FileNotFoundError:
+        raise
+    except Image.DecompressionBombError:
+        raise _too_large() from None
+    except Exception:  # decoders raise anything on what is damaged or forged
+        raise BadPicture("is not a JPEG, PNG or WebP picture: make a model with another instead") from None
+    with opened:
+        width, height = opened.size
+        if width * height > MOST_PIXELS:
+            raise _too_large()
+        if min(width, height) < LEAST_SIDE:
+            raise BadPicture(f"is {width} x {height} pixels: use one of at least {LEAST_SIDE} on each side")
+        try:
+            return as_seen(opened)
+        except MemoryError:
+            raise
+        except Exception:
+            message = "is damaged and cannot be read to its end: make a model with another instead"
+            raise BadPicture(message) from None
+
+
+def _too_large() -> BadPicture:
+    return BadPicture(f"has more than {MOST_PIXELS // 1_000_000} million pixels: make it smaller")
+
+
+def as_seen(opened: Image.Image) -> Image.Image:
+    """Return the first frame of an opened picture as RGB. Raises what its decoder raises."""
+    opened.load()
+    profile, upright = opened.info.get("icc_profile"), opened
+    with contextlib.suppress(Exception):  # EXIF that cannot be read: viewers ignore it
+        upright = ImageOps.exif_transpose(opened)
+    colours, alpha = _channels(upright)
+    rgb = _srgb(colours, profile)
+    if alpha is None:
+        return rgb
+    return Image.composite(rgb, Image.new("RGB", rgb.size, "white"), alpha)
+
+
+def _channels(picture: Image.Image) -> tuple[Image.Image, Image.Image | None]:
+    """Split into colours, in mode L, RGB or CMYK, and alpha, where there is any."""
+    if picture.mode in DEEP_GREY:  # Pillow's own conversion turns all above 255 of 65,535 white
+        values = np.asarray(picture).astype(np.int64)
+        colours = Image.fromarray((values.clip(0, 65_535) / 257).round().astype(np.uint8))
+        hidden = picture.info.get("transparency")
+        shown = np.where(values == hidden, 0, 255).astype(np.uint8)
+        return colours, None if hidden is None else Image.fromarray(shown)
+    grey = picture.mode in ("1", "L", "LA")
+    if picture.has_transparency_data:
+        whole = picture.convert("LA" if grey else "RGBA")
+        return whole.convert("L" if grey else "RGB"), whole.getchannel("A")
+    return picture.convert("L" if grey else picture.mode if picture.mode == "CMYK" else "RGB"), None
+
+
+def _srgb(picture: Image.Image, profile: bytes | None) -> Image.Image:
+    """Convert to sRGB; a profile that cannot be read, or of another colour space, is ignored."""
+    with contextlib.suppress(ImageCms.PyCMSError, OSError, ValueError, TypeError):
+        if profile:
+            source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+            space = source.profile.xcolor_space  # pyright: ignore[reportAttributeAccessIssue]
+            if space.strip() == COLOUR_SPACES[picture.mode]:
+                target = ImageCms.createProfile("sRGB")
+                intent = ImageCms.Intent(ImageCms.getDefaultIntent(source))
+                made = ImageCms.profileToProfile(picture, source, target, intent, "RGB")
+                if made is not None:
+                    return made
+    return picture.convert("RGB")

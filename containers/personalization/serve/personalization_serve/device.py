@@ -1,0 +1,37 @@
+"""The device that PyTorch uses here, compared with the one that the deployment pays for."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from toolkit.failure import Failure
+
+PROBE = """
+import torch
+print("cuda" if torch.cuda.is_available() else "cpu", torch.version.cuda)
+"""
+
+
+def check(wanted: str) -> None:
+    """Raise `Failure` unless PyTorch finds the device `wanted`, which is `cuda`, `cpu` or empty for either.
+
+    Without a GPU, or with a driver that is too old for the image's CUDA, PyTorch would serve from the CPU.
+    It is asked in a process of its own: this one needs no PyTorch.
+    """
+    if not wanted:
+        return
+    probe = subprocess.run([sys.executable, "-c", PROBE], capture_output=True, text=True)
+    if probe.returncode:
+        raise Failure(f"PyTorch cannot be loaded: {_last_line(probe.stderr)}")
+    found, cuda = probe.stdout.split()
+    if found != wanted:
+        warning = " ".join(line.strip() for line in probe.stderr.splitlines() if "CUDA" in line)
+        raise Failure(
+            f"GROUNDPLAN_DEVICE is {wanted!r}, PyTorch for CUDA {cuda} finds {found!r}"
+            + (f": {warning}" if warning else "")
+        )
+
+
+def _last_line(text: str) -> str:
+    return next((line for line in reversed(text.splitlines()) if line.strip()), "no reason given")

@@ -1,0 +1,136 @@
+"""SageMaker's multi-model API, in front of Triton.
+
+Triton speaks this API itself, and would start a process for every model. Here a model is two small files:
+they are checked and counted, and each request takes their path along to the one resident base.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import time
+from typing import Any
+
+from flask import Flask, Response, request
+from werkzeug.exceptions import HTTPException
+
+from toolkit.failure import Failure
+
+from .models import Models
+from .settings import Refused, Settings, generation
+
+_UNSAFE = re.compile("[\\x00-\\x1f\\x7f\\ud800-\\udfff]")
+"""Control characters, and halves of characters, which UTF-8 cannot say."""
+
+LARGEST = 64 * 2**10
+"""Bytes of one request."""
+
+
+class Front:
+    """`models` is None until the base is resident; `stopping` when the process is about to end."""
+
+    def __init__(self, settings: Settings):
+        self.settings = settings
+        self.models: Models | None = None
+        self.stopping = False
+        self.app = Flask(__name__)
+        self.app.config["MAX_CONTENT_LENGTH"] = LARGEST
+        add = self.app.add_url_rule
+        add("/ping", view_func=self.ping)
+        add("/models", "list", self.list, methods=["GET"])
+        add("/models", "load", self.load, methods=["POST"])
+        add("/models/<path:name>", "show", self.show, methods=["GET"])
+        add("/models/<path:name>", "unload", self.unload, methods=["DELETE"])
+        add("/models/<path:name>/invoke", "invoke", self.invoke, methods=["POST"])
+        self.app.before_request(_refuse_pages)
+        self.app.register_error_handler(Refused, lambda error: answer({"error": str(error)}, error.status))
+        self.app.register_error_handler(HTTPException, _http_error)
+        self.app.register_error_handler(Exception, _failed)
+
+    def ping(self) -> Response:
+        return Response(status=200 if self.models and not self.stopping else 503)
+
+    def list(self) -> Response:
+        """All of them, or a page: `limit`, and from the answer's `nextPageToken` on."""
+        shown = self._loaded().shown
+        try:
+            start = int(request.args.get("next_page_token") or 0)
+            limit = int(request.args.get("limit") or len(shown) or 1)
+        except ValueError:
+            start = limit = -1
+        if start < 0 or limit < 1:
+            raise Refused(400, "limit: a whole number from 1; next_page_token: as it was answered")
+        page: dict[str, Any] = {"models": shown[start : start + limit]}
+        if start + limit < len(shown):
+            page["nextPageToken"] = str(start + limit)
+        return answer(page)
+
+    def load(self) -> Response:
+        models, body = self._loaded(), self._body()
+        fields = [body.get(field) if isinstance(body, dict) else None for field in ("model_name", "url")]
+        name, url = (each if isinstance(each, str) and 0 < len(each) <= 1024 else "" for each in fields)
+        if not name or not url or _UNSAFE.search(name + url):
+            raise Refused(400, "model_name and url: text of 1 to 1024 characters each, no control characters")
+        begun = time.monotonic()
+        model = models.load(name, url)
+        _log(f"loaded {name} ({model.bytes} bytes) in {time.monotonic() - begun:.3f} s")
+        return answer(model.shown)
+
+    def show(self, name: str) -> Response:
+        return answer(self._loaded().find(name).shown)
+
+    def unload(self, name: str) -> Response:
+        self._loaded().unload(name)
+        _log(f"unloaded {name}")
+        return answer({})
+
+    def invoke(self, name: str) -> Response:
+        models, begun = self._loaded(), time.monotonic()
+        models.find(name)
+        made = models.generate(name, generation(self._body(), self.settings))
+        seconds = round(time.monotonic() - begun, 4)
+        return answer({"images": made["images"], "model": name, "seconds": seconds})
+
+    def _loaded(self) -> Models:
+        if self.models is None or self.stopping:
+            raise Refused(503, "the base is not resident")
+        return self.models
+
+    def _body(self) -> Any:
+        try:
+            return json.loads(request.get_data())
+        except (ValueError, RecursionError):
+            raise Refused(400, "body: JSON in UTF-8") from None
+
+
+def _refuse_pages() -> None:
+    """Refuse what a web page asks through the browser of somebody who reaches this port.
+
+    The `Host` that SageMaker sends is not documented. So this looks for headers that browsers add, that no
+    page can remove and that SageMaker does not forward: `Origin` on all but GET, `Sec-Fetch-Site` from secure
+    origins, and `Accept-Language` on the GET of a name that was rebound to this address.
+    """
+    if request.path == "/ping":  # tells nothing, and SageMaker ends a container that refuses it
+        return
+    signs = ("Origin", "Sec-Fetch-Site", *(["Accept-Language"] if request.method == "GET" else []))
+    if any(sign in request.headers for sign in signs):
+        raise Refused(403, "web pages are not answered")
+
+
+def answer(value: dict[str, Any], status: int = 200) -> Response:
+    return Response(json.dumps(value), status=status, mimetype="application/json")
+
+
+def _http_error(error: HTTPException) -> Response:
+    return answer({"error": error.name.lower()}, error.code or 500)
+
+
+def _failed(error: Exception) -> Response:
+    """The log says what; the caller learns no more than that it was not their fault."""
+    _log(f"failed: {error if isinstance(error, Failure) else repr(error)}")
+    return answer({"error": "the request could not be carried out"}, 500)
+
+
+def _log(text: str) -> None:
+    print(text.replace("\n", " "), file=sys.stderr, flush=True)

@@ -1,0 +1,120 @@
+"""What the container is told by environment variables, and what a request may say."""
+
+from __future__ import annotations
+
+import os
+import re
+import string
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from toolkit.failure import Failure
+
+
+class Refused(Exception):
+    """A request is answered with `status` and this text."""
+
+    def __init__(self, status: int, reason: str):
+        super().__init__(reason)
+        self.status = status
+
+
+def _number(value: str | None, default: Any, kind: type, least: float, name: str) -> Any:
+    if not value:
+        return default
+    try:
+        found = kind(value)
+    except ValueError:
+        found = None
+    if found is None or not found >= least:
+        raise Failure(f"{name} is {value!r}: it takes a number from {least:g}")
+    return found
+
+
+@dataclass(frozen=True)
+class Settings:
+    base: str
+    """`s3://bucket/prefix/`, a Hugging Face id, or a folder: the pipeline that all adapters belong to."""
+    device: str
+    """`cuda` or `cpu`, which PyTorch must find; empty for either."""
+    host: str
+    port: int
+    memory: int | None
+    """Bytes that resident adapters may take; None: half of what is free when the base is resident."""
+    adapter_bytes: int
+    """Bytes that one adapter's file may have."""
+    batch: int
+    """Pictures in one denoising batch, and requests that Triton hands over at once."""
+    delay: float
+    """Seconds that Triton waits for more requests to batch with a first one."""
+    queue: int
+    """Requests that may wait; more are answered by 503."""
+    steps: int
+    guidance: float
+    """What a request gets that does not say."""
+    prompt: int
+    """Characters of a prompt at most."""
+
+    @classmethod
+    def read(cls, environment: Mapping[str, str] = os.environ) -> Settings:
+        """Raises `Failure` naming the variable that is wrong and what it takes."""
+
+        def number(name: str, default: Any, kind: type = int, least: float = 1) -> Any:
+            return _number(environment.get(name), default, kind, least, name)
+
+        base = environment.get("GROUNDPLAN_BASE", "").strip()
+        if not base:
+            raise Failure("GROUNDPLAN_BASE is missing: s3://bucket/prefix/, a Hugging Face id or a folder")
+        return cls(
+            base=base,
+            device=environment.get("GROUNDPLAN_DEVICE", ""),
+            host=environment.get("BIND_HOST", "0.0.0.0"),  # noqa: S104 - SageMaker calls from outside
+            port=number("SAGEMAKER_BIND_TO_PORT", 8080),
+            memory=number("GROUNDPLAN_MEMORY", None),
+            adapter_bytes=number("GROUNDPLAN_ADAPTER_BYTES", 256 * 2**20),
+            batch=number("GROUNDPLAN_BATCH", 8),
+            delay=number("GROUNDPLAN_BATCH_DELAY", 0.02, float, 0),
+            queue=number("GROUNDPLAN_QUEUE", 64),
+            steps=number("GROUNDPLAN_STEPS", 25),
+            guidance=number("GROUNDPLAN_GUIDANCE", 7.5, float, 0),
+            prompt=number("GROUNDPLAN_PROMPT", 500),
+        )
+
+
+SEEDS = 2**32
+IMAGES = 4
+STEPS = 100
+GUIDANCE = 30
+
+
+def generation(given: Any, settings: Settings) -> dict[str, Any]:
+    """The body of an invocation, checked and completed. Raises `Refused` (400) naming the field and what is
+    allowed."""
+    if not isinstance(given, dict):
+        raise Refused(400, 'body: an object such as {"prompt": "a photo of sks cat", "seed": 7, "count": 1}')
+    known = {"prompt", "seed", "count", "steps", "guidance"}
+    if unknown := sorted(set(given) - known):
+        raise Refused(400, f"{unknown[0][:40]}: no such field, only {', '.join(sorted(known))}")
+
+    def whole(field: str, default: int, least: int, most: int) -> int:
+        value = given.get(field, default)
+        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+            raise Refused(400, f"{field}: a whole number from {least} to {most}")
+        return value
+
+    prompt = given.get("prompt")
+    if not isinstance(prompt, str) or not prompt.strip() or len(prompt) > settings.prompt:
+        raise Refused(400, f"prompt: text of 1 to {settings.prompt} characters")
+    if re.search(f"[^{re.escape(string.whitespace)}\\x20-\\U0010ffff]|[\\ud800-\\udfff]", prompt):
+        raise Refused(400, "prompt: text without control characters")
+    guidance = given.get("guidance", settings.guidance)
+    if isinstance(guidance, bool) or not isinstance(guidance, int | float) or not 0 <= guidance <= GUIDANCE:
+        raise Refused(400, f"guidance: a number from 0 to {GUIDANCE}")
+    return {
+        "prompt": prompt,
+        "seed": whole("seed", 0, 0, SEEDS - 1),
+        "count": whole("count", 1, 1, IMAGES),
+        "steps": whole("steps", settings.steps, 1, STEPS),
+        "guidance": float(guidance),
+    }

@@ -1,0 +1,288 @@
+"""Triton as a child process: its model repository, its life and death, and how it is asked.
+
+Triton's API loads models, and a model is a program: who reaches the API runs code. So Triton listens on no
+port, only on a Unix socket in a folder of mode 0700.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import importlib.util
+import json
+import os
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import sysconfig
+import time
+from pathlib import Path
+from typing import Any
+
+import urllib3
+import urllib3.connection
+
+from toolkit.failure import Failure
+
+from .settings import Refused, Settings
+
+CONFIG = """
+backend: "python"
+max_batch_size: {batch}
+input [{{ name: "request" data_type: TYPE_STRING dims: [1] }}]
+output [{{ name: "answer" data_type: TYPE_STRING dims: [1] }}]
+instance_group [{{ count: 1 kind: KIND_CPU }}]
+dynamic_batching {{
+  max_queue_delay_microseconds: {delay}
+  default_queue_policy {{ max_queue_size: {queue} }}
+}}
+parameters {{ key: "pipeline" value: {{ string_value: "{pipeline}" }} }}
+parameters {{ key: "state" value: {{ string_value: "{state}" }} }}
+parameters {{ key: "batch" value: {{ string_value: "{batch}" }} }}
+"""
+"""KIND_CPU says where Triton puts tensors; the Python model takes the GPU by itself when there is one."""
+
+BASE = "base"
+GRACE = 20
+"""Seconds that Triton gets to end."""
+ABORTS = 3
+"""Start attempts when Triton aborts. Its Python backend does so occasionally on a loaded machine, with
+`boost::interprocess::lock_exception`: https://github.com/triton-inference-server/server/issues/8882."""
+PR_SET_PDEATHSIG = 1
+SOCKET = "http"
+"""The name of Triton's socket in its folder."""
+
+
+class Triton:
+    """Started by `start`, with the base resident; ended by `stop`."""
+
+    def __init__(self, settings: Settings, scratch: Path):
+        self.settings, self.scratch = settings, scratch
+        self.repository = scratch / "repository"
+        self.process: subprocess.Popen[bytes] | None = None
+        self.state: dict[str, Any] = {}
+        self._sockets = scratch / "socket"
+        self._sockets.mkdir(mode=0o700)
+        self._links = scratch / "links"
+        self._links.mkdir()
+        places = filter(None, sys.path)
+        self._packages = [self._link(f"packages-{number}", path) for number, path in enumerate(places)]
+        self._folder = os.open(self._sockets, os.O_PATH | os.O_DIRECTORY)
+        self._http = _Pool("triton", maxsize=settings.queue, block=False, folder=self._folder)
+
+    def start(self, pipeline: Path) -> None:
+        """Returns when the base is resident; to be called from the main thread, which Triton dies with.
+        Raises `Failure`."""
+        state = self._write(BASE, "Base", pipeline)
+        command, environment = _installed(self.scratch)
+        # Paths below `scratch` are relative: a socket's address holds 107 bytes, and Triton starts its Python
+        # through a shell without quotes.
+        command += [
+            f"--model-repository={self.repository.name}",
+            "--model-control-mode=explicit",
+            f"--load-model={BASE}",
+            f"--http-address=unix:{self._sockets.name}/{SOCKET}",
+            "--allow-grpc=false",
+            "--allow-metrics=false",
+            f"--exit-timeout-secs={GRACE}",
+        ]
+        for _ in range(ABORTS):
+            if self._begin(command, environment):
+                break
+            print("Triton aborted while it loaded the base: starting it again", file=sys.stderr, flush=True)
+        else:
+            raise Failure(f"Triton aborted {ABORTS} times before the base was resident")
+        self.state = json.loads(state.read_text())
+        _seal(self.state["pid"])
+
+    def _begin(self, command: list[str], environment: dict[str, str]) -> bool:
+        """Start Triton and wait until the base is resident; False when Triton aborted. Raises `Failure`."""
+        prctl = ctypes.CDLL(None).prctl  # looked up before the fork, where little is safe
+        self.process = subprocess.Popen(
+            command,
+            env=environment,
+            cwd=self.scratch,
+            preexec_fn=lambda: prctl(PR_SET_PDEATHSIG, signal.SIGTERM),
+            process_group=0,
+        )
+        while not self.ready(BASE):
+            if (code := self.process.poll()) is None:
+                time.sleep(0.05)
+            elif code != -signal.SIGABRT:
+                raise Failure(f"Triton ended with {code} before the base was resident")
+            else:
+                with contextlib.suppress(ProcessLookupError):  # the base's process may have ended with it
+                    os.killpg(self.process.pid, signal.SIGKILL)
+                (self._sockets / SOCKET).unlink(missing_ok=True)
+                return False
+        return True
+
+    def watch(self) -> str:
+        """Wait until Triton or the base dies; says which. To be called after `start`."""
+        watched, pids = select.poll(), [self.state["pid"]]
+        pids += [self.process.pid] if self.process else []
+        for pid in pids:
+            watched.register(os.pidfd_open(pid), select.POLLIN)
+        watched.poll()
+        return "Triton" if self.process and self.process.poll() is not None else "the base's process"
+
+    def stop(self, gently: bool = True) -> None:
+        """End Triton; gently it first ends its models, which it never does when one is dead."""
+        if self.process is None:
+            return
+        if not gently:
+            with contextlib.suppress(ProcessLookupError):  # all of it is gone already
+                os.killpg(self.process.pid, signal.SIGKILL)
+        self._http.close()  # Triton would wait for connections that are kept open
+        self.process.terminate()
+        try:
+            self.process.wait(GRACE + 5)
+        except subprocess.TimeoutExpired:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+
+    def ready(self, model: str) -> bool:
+        try:
+            return self._http.request("GET", f"/v2/models/{model}/ready", retries=False).status == 200
+        except urllib3.exceptions.HTTPError:
+            return False
+
+    def ask(self, request: dict[str, Any], model: str = BASE) -> dict[str, Any]:
+        """The model's answer; a path in `request` is relative to `scratch`. Raises `Refused`, by 503 when too
+        many requests wait and by 400 when the model itself is at fault, and `Failure` when nothing answers.
+        """
+        tensor = {"name": "request", "shape": [1, 1], "datatype": "BYTES", "data": [json.dumps(request)]}
+        answer = self._call("POST", f"models/{model}/infer", {"inputs": [tensor]})
+        found = json.loads(answer["outputs"][0]["data"][0])
+        if "refused" in found:
+            raise Refused(400, found["refused"])
+        return found
+
+    def load(self, model: str, pipeline: Path) -> None:
+        """Load a user's own full pipeline as a model of its own; nothing of it stays when that fails. Raises
+        `Failure`, and `OSError` when its shared memory cannot be made its owner's alone."""
+        state = self._write(model, "Full", pipeline)
+        try:
+            self._call("POST", f"repository/models/{model}/load", {})
+            _seal(json.loads(state.read_text())["pid"])
+        except BaseException:
+            with contextlib.suppress(Failure):  # the first error is the one to tell
+                self.unload(model)
+            self._remove(model)
+            state.unlink(missing_ok=True)
+            raise
+
+    def unload(self, model: str) -> None:
+        """Returns when its process is gone. Raises `Failure`."""
+        state = self.repository.parent / f"{model}.json"
+        pid = json.loads(state.read_text())["pid"] if state.exists() else None
+        self._call("POST", f"repository/models/{model}/unload", {})
+        until = time.monotonic() + GRACE
+        while pid and Path(f"/proc/{pid}").exists() and time.monotonic() < until:
+            time.sleep(0.02)
+        self._remove(model)
+        state.unlink(missing_ok=True)
+
+    def _write(self, model: str, kind: str, pipeline: Path) -> Path:
+        version = self.repository / model / "1"
+        version.mkdir(parents=True)
+        # Triton's Python looks at no PYTHONPATH: it is told where ours finds its packages.
+        program = [
+            "import sys",
+            f"sys.path[:0] = {self._packages!r}",  # before what it finds by itself, under other paths
+            f"from personalization_serve.backend import {kind} as TritonPythonModel",
+        ]
+        (version / "model.py").write_text("\n".join(program))
+        state = self.scratch / f"{model}.json"
+        settings = self.settings
+        config = CONFIG.format(
+            batch=settings.batch,
+            delay=round(settings.delay * 1e6),
+            queue=settings.queue,
+            pipeline=self._link(f"pipeline-{model}", pipeline),
+            state=state.name,
+        )
+        (self.repository / model / "config.pbtxt").write_text(config)
+        return state
+
+    def _remove(self, model: str) -> None:
+        shutil.rmtree(self.repository / model, ignore_errors=True)
+        (self._links / f"pipeline-{model}").unlink(missing_ok=True)
+
+    def _link(self, name: str, target: Path | str) -> str:
+        """Create a link and return its absolute ASCII path through Triton's working directory. Triton's
+        Python ignores the locale and cannot encode other paths."""
+        link = self._links / name
+        link.symlink_to(target)
+        return f"/proc/self/cwd/{link.relative_to(self.scratch)}"
+
+    def _call(self, method: str, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        try:
+            answer = self._http.request(
+                method, f"/v2/{path}", body=json.dumps(body).encode(), retries=False, timeout=None
+            )
+        except urllib3.exceptions.HTTPError as error:
+            raise Failure(f"Triton does not answer: {error}") from None
+        if answer.status == 200:
+            return json.loads(answer.data or b"{}")
+        reason = answer.data.decode(errors="replace")[:2000]
+        if "maximum queue size" in reason:
+            raise Refused(503, "too many requests wait: try again in a moment")
+        raise Failure(f"Triton answers {answer.status}: {reason}")
+
+
+def _installed(scratch: Path) -> tuple[list[str], dict[str, str]]:
+    """Triton's program with its backends, and the environment that it runs in.
+
+    NVIDIA's image has them in /opt/tritonserver. The wheel nvidia-pytriton carries the same program, with
+    Python's backend and a stub for each version of Python, which has to stand beside the backend.
+    """
+    environment = dict(os.environ)
+    if program := shutil.which("tritonserver", path=f"{os.environ.get('PATH', '')}:/opt/tritonserver/bin"):
+        return [program], environment
+    found = importlib.util.find_spec("pytriton")
+    if found is None or not found.origin:
+        raise Failure("there is no Triton: neither tritonserver nor the package nvidia-pytriton")
+    home = Path(found.origin).parent / "tritonserver"
+    backend = scratch / "backends" / "python"
+    shutil.copytree(home / "backends" / "python", backend)
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    stub = shutil.copy(home / "python_backend_stubs" / version / "triton_python_backend_stub", backend)
+    Path(stub).chmod(0o755)
+    libraries = [sysconfig.get_config_var("LIBDIR"), home.parents[1] / "nvidia_pytriton.libs"]
+    environment["LD_LIBRARY_PATH"] = ":".join(map(str, libraries))
+    program = scratch / "tritonserver"
+    shutil.copy(home / "bin" / "tritonserver", program)  # wheels lose the right to run it
+    program.chmod(0o755)
+    return [str(program), f"--backend-directory={backend.parent.name}"], environment
+
+
+def _seal(pid: int) -> None:
+    """Make the files through which Triton and a model exchange requests and pictures its owner's alone: they
+    are made readable for all users, whatever the umask."""
+    with contextlib.suppress(FileNotFoundError):  # the process is gone, which is found out elsewhere
+        mapped = Path(f"/proc/{pid}/maps").read_text().split()
+        for path in {Path(name) for name in mapped if name.startswith("/dev/shm/triton")}:  # noqa: S108
+            path.chmod(0o600)
+
+
+class _Connection(urllib3.connection.HTTPConnection):
+    """To the socket in a folder, given by its descriptor: the path may be too long for a socket's address."""
+
+    def __init__(self, *args: Any, folder: int, **options: Any):
+        super().__init__(*args, **options)
+        self._folder = folder
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        try:
+            self.sock.connect(f"/proc/self/fd/{self._folder}/{SOCKET}")
+        except OSError as error:
+            raise urllib3.exceptions.NewConnectionError(self, str(error)) from None
+
+
+class _Pool(urllib3.HTTPConnectionPool):
+    ConnectionCls = _Connection  # pyright: ignore[reportAssignmentType] - its stubs take no subclass

@@ -1,0 +1,166 @@
+"""`python -m snowflake_xgboost train|serve`, as SageMaker starts the container.
+
+`train` watches over a process of its own that does the work. XGBoost ends the process it is in when
+another host fails, or waits in it for ever, so whoever writes down the reason has to stand outside; and a
+fresh process, not a fork, is what its threads need.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+from toolkit import sagemaker
+from toolkit.failure import Failure, Stopped, scrub, trace
+from toolkit.sagemaker import Cluster
+
+from .failure import reason_of
+from .settings import Settings
+from .watch import Watch
+
+LAST_WORDS = 10
+"""Seconds that the work has, once another host is lost, to end by itself with a better reason."""
+
+GRACE = 100
+"""Seconds between SIGTERM and the end; SageMaker allows 120."""
+
+HOST_LOST = 3
+"""The exit code of work that another host's end interrupted: the reason is that host's."""
+
+
+def train() -> int:
+    """The exit code. On failure the reason is in SageMaker's failure file, and the last line of the log."""
+    reason = _train()  # whose tracker prints as long as there is one
+    return 0 if reason is None else fail(reason)
+
+
+def _train() -> str | None:
+    """The reason of the failure, if any."""
+    try:
+        settings, cluster = Settings.read(sagemaker.hyperparameters()), sagemaker.cluster()
+    except Failure as failure:
+        return str(failure)
+    stopping: list[float] = []
+    signal.signal(signal.SIGTERM, lambda *_: stopping.append(time.monotonic()))
+    tracker, watch = None, Watch(cluster)
+    if settings.mode == "train" and cluster.size > 1:
+        try:
+            if cluster.first:
+                from .peers import start_tracker  # imports XGBoost: not for a wrong setting
+
+                tracker = start_tracker(cluster, settings.timeout)
+            watch.start()
+        except Failure as failure:
+            return str(failure)
+    with tempfile.TemporaryDirectory() as scratch:  # gone however the worker ends
+        command = [sys.executable, "-m", "snowflake_xgboost", "work"]
+        worker = subprocess.Popen(command, env=os.environ | {"TMPDIR": scratch})
+        told = False
+        while worker.poll() is None:
+            time.sleep(0.05)
+            if watch.missing_for() > LAST_WORDS:
+                worker.kill()
+            if stopping and not told:
+                worker.terminate()
+                told = True
+            if stopping and time.monotonic() - stopping[0] > GRACE:
+                worker.kill()
+    code = worker.returncode
+    failed = code != 0 and not stopping
+    if failed:
+        sagemaker.write_failure(_reason(code, cluster, watch))
+        watch.fail(sagemaker.FAILURE.read_text())
+    elif code == 0:
+        watch.say_farewell()
+    if tracker and not stopping and code >= 0:
+        from .peers import end_tracker
+
+        end_tracker(tracker)
+    return sagemaker.FAILURE.read_text() if failed or sagemaker.FAILURE.exists() else None
+
+
+def _reason(code: int, cluster: Cluster, watch: Watch) -> str:
+    """Why the work ended with this exit code: its own reason, else another host's, else what is known."""
+    if sagemaker.FAILURE.exists():
+        return sagemaker.FAILURE.read_text()
+    if cluster.size > 1 and code != -signal.SIGKILL:  # XGBoost itself ends a process whose peer is gone
+        until = time.monotonic() + LAST_WORDS
+        while watch.lost is None and time.monotonic() < until:
+            time.sleep(0.05)
+    if watch.lost is not None:
+        return watch.reason or f"host {watch.lost} was lost while the others waited for it; its log says why"
+    if code == HOST_LOST:
+        return "a host of the job was lost while the others waited for it; its log says why"
+    if code == -signal.SIGKILL:
+        return f"training on host {cluster.host} was ended by SIGKILL: most likely it ran out of memory"
+    how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
+    return f"training on host {cluster.host} {how}; see its log"
+
+
+def work() -> int:
+    """The exit code; 1 with the reason in the failure file, which `train` tells."""
+    try:
+        settings = Settings.read(sagemaker.hyperparameters())
+        if settings.mode == "evaluate":
+            signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+            from .evaluate import run
+
+            run(settings)
+        else:
+            from .train import run
+
+            run(settings, sagemaker.cluster())
+    except Stopped:
+        return 0
+    except Failure as failure:
+        return leave(failure)
+    except Exception as error:
+        print(trace(), file=sys.stderr, flush=True)
+        if "/collective/" in str(error):  # where XGBoost's hosts talk
+            return HOST_LOST
+        return leave(f"host {sagemaker.cluster().host}: {reason_of(error)}")
+    return 0
+
+
+def leave(reason: object) -> int:
+    sagemaker.write_failure(reason)
+    return 1
+
+
+def fail(reason: object) -> int:
+    print(f"failed: {scrub(reason)}", file=sys.stderr, flush=True)
+    sagemaker.write_failure(reason)
+    return 1
+
+
+def main() -> int:
+    what = sys.argv[1] if len(sys.argv) > 1 else ""
+    if what == "predict":
+        from .workers import run
+
+        return run(int(sys.argv[2]), sagemaker.MODEL)
+    if what == "train":
+        return train()
+    if what == "work":
+        return work()
+    if what == "serve":
+        from .serve import serve
+
+        try:
+            return serve()
+        except Failure as failure:
+            print(f"failed: {failure}", file=sys.stderr, flush=True)
+            return 1
+    print("python -m snowflake_xgboost train|serve", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    code = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # XGBoost's threads may still wait for hosts that are gone

@@ -1,0 +1,92 @@
+"""A connection to Snowflake from a secret in Secrets Manager. No credential leaves this module in words."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from typing import Any
+
+import boto3
+import snowflake.connector
+from botocore.exceptions import BotoCoreError, ClientError
+from snowflake.connector import SnowflakeConnection
+
+from toolkit.failure import Failure, keep_secret, scrub
+
+from .keys import private_key
+
+REQUIRED = ("account", "user", "warehouse", "database", "schema")
+PROOFS = ("private_key", "private_key_passphrase", "password")
+OPTIONAL = ("role", "host", "port", "protocol")
+LOGIN_SECONDS = 20
+"""A refused login is final at once; this bounds the tries at an address that does not answer."""
+
+REQUEST_SECONDS = 120
+"""The connector would otherwise repeat a request that fails for ever."""
+
+logging.getLogger("snowflake").setLevel(logging.CRITICAL)  # it tells of its errors by raising them
+
+
+def credentials(secret: str) -> dict[str, Any]:
+    """The connection's parameters in the secret of this name or ARN.
+
+    Raises `Failure` when the secret cannot be read, is not a JSON object, lacks a parameter or holds
+    one that is not a connection's.
+    """
+    try:
+        client = boto3.client("secretsmanager", region_name=os.environ.get("AWS_REGION"))
+        text = client.get_secret_value(SecretId=secret)["SecretString"]
+    except ClientError as error:
+        code = error.response.get("Error", {}).get("Code", "an error")
+        reasons = {
+            "ResourceNotFoundException": "there is no such secret",
+            "AccessDeniedException": "the job's role may not read it",
+            "DecryptionFailure": "the job's role may not decrypt it",
+        }
+        raise Failure(f"secret {secret} cannot be read: {reasons.get(code, code)}") from None
+    except (BotoCoreError, KeyError) as error:
+        raise Failure(f"secret {secret} cannot be read: {scrub(error)}") from None
+    try:
+        found = json.loads(text)
+    except ValueError:
+        raise Failure(f"secret {secret} is not JSON") from None  # what it is must not be shown
+    if not isinstance(found, dict):
+        raise Failure(f"secret {secret} is not a JSON object")
+    if wrong := [name for name in PROOFS if not isinstance(found.get(name) or "", str)]:
+        raise Failure(f"secret {secret}: {', '.join(wrong)} is not a text")
+    keep_secret(*(found.get(name) for name in PROOFS))
+    if missing := [name for name in REQUIRED if not found.get(name)]:
+        raise Failure(f"secret {secret} lacks {', '.join(missing)}")
+    if not (found.get("private_key") or found.get("password")):
+        raise Failure(f"secret {secret} lacks private_key (or, where that cannot be, password)")
+    allowed = (*REQUIRED, *PROOFS, *OPTIONAL)
+    if strange := [name for name in found if name not in allowed]:
+        raise Failure(f"secret {secret} holds {', '.join(strange)}: only {', '.join(allowed)} are known")
+    return found
+
+
+def connect(found: dict[str, Any]) -> SnowflakeConnection:
+    """Log in with a key pair, or with the password when the secret has no key.
+
+    Raises `Failure` when Snowflake refuses the login or cannot be reached.
+    """
+    parameters = {name: found[name] for name in (*REQUIRED, *OPTIONAL) if found.get(name)}
+    if found.get("private_key"):
+        parameters["private_key"] = private_key(found["private_key"], found.get("private_key_passphrase"))
+    else:
+        parameters["password"] = found["password"]
+    who = f"user {found['user']} of account {found['account']}"
+    try:
+        return snowflake.connector.connect(
+            **parameters,
+            login_timeout=LOGIN_SECONDS,
+            network_timeout=REQUEST_SECONDS,
+            client_prefetch_threads=2,  # each holds a chunk of the result in memory
+            application="Groundplan",
+            session_parameters={"QUERY_TAG": os.environ.get("TRAINING_JOB_NAME", "snowflake_xgboost")},
+        )
+    except snowflake.connector.errors.OperationalError as error:
+        raise Failure(f"Snowflake cannot be reached for {who}: {scrub(error.msg or error)}") from None
+    except snowflake.connector.errors.Error as error:
+        raise Failure(f"Snowflake refused the login of {who}: {scrub(error.msg or error)}") from None

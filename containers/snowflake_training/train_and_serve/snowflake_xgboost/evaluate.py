@@ -1,0 +1,74 @@
+"""Score two models, the candidate and the champion, on rows that neither was trained on."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from toolkit import sagemaker
+from toolkit.failure import Failure
+
+from . import archive
+from .connection import connect, credentials
+from .model import Model
+from .settings import Settings
+from .source import pull_held_out, survey
+
+NAMES: tuple[str, ...] = ("candidate", "champion")
+
+
+def run(settings: Settings) -> None:
+    """Logs `candidate:rmse=` and `champion:rmse=`. Raises `Failure` when they cannot be compared."""
+    with tempfile.TemporaryDirectory() as scratch:
+        models = {name: Model.load(unpacked(name, Path(scratch) / name), settings.nthread) for name in NAMES}
+    connection = connect(credentials(settings.secret))
+    table = survey(connection, settings.table, settings.target)
+    kinds: dict[str, str] = {}
+    for name, model in models.items():
+        if model.preparation.target != table.target:
+            raise Failure(f"the {name} predicts {model.preparation.target}, not {table.target}")
+        for column, kind in model.preparation.kinds.items():
+            if table.kinds.get(column) != kind:
+                raise Failure(f"the {name} needs column {column} ({kind}), which {table.name} does not have")
+            kinds[column] = kind
+        if missing := set(model.preparation.split.columns) - {*table.kinds, table.target}:
+            raise Failure(f"the rows held out from the {name} are told by {', '.join(sorted(missing))}, gone")
+
+    squares, rows = dict.fromkeys(NAMES, 0.0), 0
+    splits = [model.preparation.split for model in models.values()]
+    for batch in pull_held_out(connection, table, kinds, splits):
+        kept = np.isfinite(batch.target)
+        encoded = {name: model.preparation.encode(batch.columns) for name, model in models.items()}
+        for name, model in models.items():
+            if model.preparation.blanks == "drop":
+                kept &= ~np.isnan(encoded[name]).any(axis=1)
+        for name, model in models.items():
+            errors = model.predict(encoded[name][kept]) - batch.target[kept] if kept.any() else np.zeros(0)
+            squares[name] += float(np.sum(errors**2))
+        rows += int(kept.sum())
+    if rows == 0:
+        raise Failure(f"no row of table {table.name} was held out from both models")
+    scores = {name: math.sqrt(total / rows) for name, total in squares.items()}
+    for name, score in scores.items():
+        print(f"{name}:rmse={score:.8g}", flush=True)
+    print(f"rows:evaluated={rows}", flush=True)
+    result = {f"{name}_rmse": score for name, score in scores.items()} | {"rows": rows}
+    sagemaker.write_json(sagemaker.OUTPUT / "evaluation.json", result)
+
+
+def unpacked(channel: str, into: Path) -> Path:
+    """Return the folder of a channel's model: a `model.tar.gz`, or its files themselves. Raises `Failure`."""
+    folder = sagemaker.CHANNELS / channel
+    for path in sorted(folder.rglob("*.tar.gz")):
+        into.mkdir(parents=True, exist_ok=True)
+        try:
+            archive.unpack(path, into)
+        except archive.ArchiveError as error:
+            raise Failure(f"{path.name} of channel {channel} is not unpacked: {error}") from None
+        return into
+    if not folder.is_dir() or not any(folder.iterdir()):
+        raise Failure(f"channel {channel} is empty: it takes a model.tar.gz")
+    return folder

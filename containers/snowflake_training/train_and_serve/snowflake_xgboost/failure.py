@@ -1,0 +1,16 @@
+"""XGBoost's errors, for a person."""
+
+from __future__ import annotations
+
+import re
+
+from toolkit.failure import scrub
+
+_STAMP = re.compile(r"^\[\d\d:\d\d:\d\d\] \S+:\d+: ")
+"""When and where in its source XGBoost failed: not the same on two hosts, and no help."""
+
+
+def reason_of(error: BaseException) -> str:
+    """Return a library's exception as one sentence, the same on every host, without a C++ stack trace."""
+    words = _STAMP.sub("", str(error)).partition("Stack trace:")[0]
+    return f"{type(error).__name__}: {scrub(words)}"

@@ -1,0 +1,108 @@
+"""The private key of the secret, in whichever form people paste it. No error holds anything of the key."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+import textwrap
+from collections.abc import Callable
+from typing import Any
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+
+from toolkit.failure import Failure
+
+LEAST_BITS = 2048
+"""https://docs.snowflake.com/en/user-guide/key-pair-auth"""
+
+_BLOCK = re.compile(r"-----BEGIN ([A-Z0-9 ]+)-----(.*?)-----END \1-----", re.DOTALL)
+
+Loader = Callable[[bytes, bytes | None], Any]
+
+
+def private_key(given: str, passphrase: str | None) -> bytes:
+    """The key in the form that the connector takes (DER, PKCS #8, not encrypted).
+
+    `given` is PEM (PKCS #8, PKCS #1 or OpenSSH), with line ends of any kind, written as `\\n`, or lost; or
+    the base64 of DER or of PEM. A passphrase that is not needed is not used. Raises `Failure`.
+    """
+    loader, data = _unwrapped(given)
+    try:
+        key = _opened(loader, data, passphrase)
+    except (ValueError, UnsupportedAlgorithm):
+        if _is_public(data):
+            raise Failure("private_key of the secret is a public key: it takes the private one") from None
+        raise Failure("private_key of the secret is damaged, or of an unknown format") from None
+    if not isinstance(key, (RSAPrivateKey, EllipticCurvePrivateKey)):
+        raise Failure("private_key of the secret is neither an RSA nor an elliptic-curve key")
+    if isinstance(key, RSAPrivateKey) and key.key_size < LEAST_BITS:
+        raise Failure(
+            f"private_key of the secret has {key.key_size} bits: Snowflake takes {LEAST_BITS} or more"
+        )
+    return key.private_bytes(
+        serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+
+
+def _unwrapped(given: str) -> tuple[Loader, bytes]:
+    """What reads the key, and clean PEM or DER for it. Raises `Failure` for what cannot be a private key."""
+    text = given.replace("\\r", "").replace("\\n", "\n").replace("\r\n", "\n").replace("\r", "\n")
+    text = text.strip("\"' \n\t")
+    if text.startswith("ssh-"):
+        raise Failure("private_key of the secret is a public key: it takes the private one")
+    if "-----BEGIN" not in text:
+        return _from_base64(text)
+    block = _BLOCK.search(text)
+    if block is None:
+        raise Failure("private_key of the secret is cut off: it has a BEGIN line without its END line")
+    label, body = block.groups()
+    if label.endswith("PUBLIC KEY"):
+        raise Failure("private_key of the secret is a public key: it takes the private one")
+    if not label.endswith("PRIVATE KEY"):
+        raise Failure("private_key of the secret is PEM of something else than a private key")
+    if "Proc-Type" not in body:  # whose headers need the lines as they are
+        body = "\n" + textwrap.fill("".join(body.split()), 64) + "\n"
+    pem = f"-----BEGIN {label}-----{body}-----END {label}-----\n".encode()
+    if label.startswith("OPENSSH"):
+        return serialization.load_ssh_private_key, pem
+    return serialization.load_pem_private_key, pem
+
+
+def _from_base64(text: str) -> tuple[Loader, bytes]:
+    try:
+        data = base64.b64decode("".join(text.split()), validate=True)
+    except (binascii.Error, ValueError):
+        data = b""
+    if b"-----BEGIN" in data[:100]:
+        return _unwrapped(data.decode("ascii", "replace"))
+    if data[:1] == b"\x30":  # the sequence that DER begins with
+        return serialization.load_der_private_key, data
+    if re.fullmatch(r"(file:|~?[./\\])?[^\s]{1,255}\.(p8|pem|der|key|txt)", text):
+        raise Failure("private_key of the secret is the name of a file: it takes what is in the file")
+    raise Failure("private_key of the secret is neither PEM nor the base64 of a key")
+
+
+def _opened(loader: Loader, data: bytes, passphrase: str | None) -> Any:
+    """Raises `Failure` about the passphrase, ValueError or UnsupportedAlgorithm about the key."""
+    try:
+        return loader(data, None)
+    except TypeError:  # which is how it says that the key is encrypted
+        pass
+    if not passphrase:
+        raise Failure("private_key of the secret is encrypted: the secret lacks private_key_passphrase")
+    try:
+        return loader(data, passphrase.encode())
+    except (ValueError, TypeError):
+        raise Failure("private_key_passphrase of the secret does not open private_key") from None
+
+
+def _is_public(data: bytes) -> bool:
+    try:
+        serialization.load_der_public_key(data)
+    except (ValueError, UnsupportedAlgorithm):
+        return False
+    return True

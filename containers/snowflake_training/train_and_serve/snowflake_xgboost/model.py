@@ -1,0 +1,33 @@
+"""A trained model with its preparation, as `train` leaves them: features in, predictions out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import xgboost as xgb
+
+from toolkit.failure import Failure
+
+from .preparation import Preparation
+
+
+@dataclass(frozen=True)
+class Model:
+    booster: xgb.Booster
+    preparation: Preparation
+
+    @classmethod
+    def load(cls, folder: Path, threads: int = 0) -> Model:
+        """Raises `Failure` when the folder holds no model of this container's."""
+        preparation = Preparation.load(folder)
+        try:
+            return cls(xgb.Booster({"nthread": threads}, model_file=folder / "model.ubj"), preparation)
+        except xgb.core.XGBoostError:
+            raise Failure(f"{folder.name} holds no model.ubj that can be read") from None
+
+    def predict(self, features: np.ndarray) -> np.ndarray:
+        """float32 [rows, features] as `Preparation.encode` gives them → float32 [rows]."""
+        types = self.preparation.types
+        return self.booster.predict(xgb.DMatrix(features, feature_types=types, enable_categorical=True))

@@ -1,0 +1,223 @@
+"""From a table's columns to the numbers that XGBoost sees, the same in training and in serving.
+
+Numbers stay as they are. Text becomes a category, by a dictionary that all hosts agree on. Two
+columns that are coordinates also appear rotated: a tree cuts along its axes, and a map has no axes.
+Blanks are left to XGBoost, which learns a side for them at each cut, or their rows are dropped.
+
+`Preparation.encode` is the only place where a value is trimmed, taken for missing, looked up, converted or
+refused. Training passes it the columns as Snowflake stores them, serving the cells as a client sends them.
+"""
+
+# pyright: reportAttributeAccessIssue=false
+# pyarrow.compute makes its functions when it is imported.
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from toolkit.failure import Failure
+
+from .identifiers import find
+from .settings import Settings
+from .split import Split
+
+if TYPE_CHECKING:
+    from snowflake.connector import SnowflakeConnection
+
+    from .source import Table
+
+MOST_CATEGORIES = 255
+"""A text column with more distinct values is a name or prose, not a category."""
+
+MOST_SPELLINGS = 10_000
+"""A text column with more distinct values before they are trimmed is not read any further."""
+
+WHITESPACE = (
+    "\t\n\v\f\r\x1c\x1d\x1e\x1f \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008"
+    "\u2009\u200a\u2028\u2029\u202f\u205f\u3000"
+)
+"""The characters trimmed from both ends of a text: those that Unicode and Python call white space."""
+
+MISSING = r"^([+-]?[nN][aA][nN])?$"
+NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
+"""A number and a missing number as text, once trimmed."""
+
+LARGEST = float(np.finfo(np.float32).max)
+USABLE = "a finite number of at most 3.4e38"
+
+ANGLES = tuple(angle for angle in range(10, 180, 10) if angle != 90)
+"""Degrees by which coordinates are rotated; 0 and 90 are the coordinates themselves."""
+
+
+class CellError(Failure):
+    """A value that cannot be encoded: `row`, from 0, of `column` is not `expected`."""
+
+    def __init__(self, column: str, row: int, expected: str):
+        self.column, self.row, self.expected = column, row, expected
+        super().__init__(f"column {column} holds a value that is not {expected}")
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """What has to be known to prepare a row; kept beside the model in `preparation.json`.
+
+    `kinds`: number, text or boolean by source column, in the order that serving expects.
+    `categories`: the dictionary of each text column. `left_out`: columns not used, and why.
+    """
+
+    table: str
+    target: str
+    kinds: dict[str, str]
+    categories: dict[str, list[str]]
+    coordinates: tuple[str, ...]
+    blanks: str
+    split: Split
+    left_out: dict[str, str]
+
+    @property
+    def features(self) -> list[str]:
+        """Names of what XGBoost sees, in order."""
+        return [*self.kinds, *(f"{'~'.join(self.coordinates)} {angle}°" for angle in self._angles)]
+
+    @property
+    def types(self) -> list[str]:
+        """XGBoost's type of each feature: q a quantity, c a category."""
+        own = ["c" if kind == "text" else "q" for kind in self.kinds.values()]
+        return own + ["q"] * len(self._angles)
+
+    @property
+    def _angles(self) -> tuple[int, ...]:
+        return ANGLES if self.coordinates else ()
+
+    def encode(self, rows: pa.Table) -> np.ndarray:
+        """Encode Arrow columns by source name as float32 [rows, features]; a missing value is NaN.
+
+        A column of text is `string`; one of numbers or booleans is `double`, or `string` where a client sent
+        text. Text that is not in the dictionary is missing. Raises `CellError`.
+        """
+        result = np.empty((rows.num_rows, len(self.features)), dtype=np.float32)
+        for i, (name, kind) in enumerate(self.kinds.items()):
+            result[:, i] = (
+                self._codes(rows[name], name) if kind == "text" else _numbers(rows[name], name, kind)
+            )
+        if self.coordinates:
+            y, x = (_numbers(rows[name], name, "number") for name in self.coordinates)
+            for i, angle in enumerate(self._angles, start=len(self.kinds)):
+                result[:, i] = x * math.cos(math.radians(angle)) + y * math.sin(math.radians(angle))
+        return result
+
+    def _codes(self, column: pa.ChunkedArray, name: str) -> np.ndarray:
+        dictionary = trimmed(pa.array(self.categories[name], pa.string()))
+        codes = pc.call_function("index_in", [trimmed(column)], pc.SetLookupOptions(dictionary))
+        return codes.cast(pa.float64()).to_numpy(zero_copy_only=False)
+
+    def save(self, folder: Path) -> None:
+        (folder / "preparation.json").write_text(json.dumps(asdict(self), indent=1))
+
+    @classmethod
+    def load(cls, folder: Path) -> Preparation:
+        """Raises `Failure` when the folder holds no model of this container's."""
+        path = folder / "preparation.json"
+        if not path.exists():
+            raise Failure(f"{folder.name} holds no preparation.json: it is not a model of this container")
+        try:
+            return cls.from_dict(json.loads(path.read_text()))
+        except (ValueError, TypeError, KeyError):
+            raise Failure(f"{folder.name}'s preparation.json is not of this container") from None
+
+    @classmethod
+    def from_dict(cls, found: dict) -> Preparation:
+        split = found["split"]
+        found["split"] = Split(tuple(split["columns"]), split["seed"], split["fraction"])
+        found["coordinates"] = tuple(found["coordinates"])
+        return cls(**found)
+
+
+def prepare(connection: SnowflakeConnection, table: Table, settings: Settings) -> Preparation:
+    """Decide how this table is prepared. Raises `Failure` when no usable feature is left."""
+    from .source import distinct  # here, for serving starts faster without Snowflake
+
+    kinds, dictionary, left_out = {}, {}, dict(table.left_out)
+    for name, kind in table.kinds.items():
+        if table.filled[name] == 0:
+            left_out[name] = "blank in all rows"
+            continue
+        if kind == "text":
+            spellings = distinct(connection, table, name, MOST_SPELLINGS)
+            values = sorted(set(trimmed(pa.array(spellings, pa.string())).to_pylist()) - {"", None})
+            if len(spellings) > MOST_SPELLINGS or len(values) > MOST_CATEGORIES:
+                left_out[name] = f"text of more than {MOST_CATEGORIES} distinct values"
+                continue
+            if not values:
+                left_out[name] = "blank in all rows"
+                continue
+            dictionary[name] = values
+        kinds[name] = kind
+    if not kinds:
+        reasons = "; ".join(f"{name}: {why}" for name, why in left_out.items())
+        raise Failure(f"table {table.name} has no usable feature beside target {table.target} ({reasons})")
+    coordinates = tuple(_coordinate(name, kinds, table) for name in settings.coordinates)
+    split = Split.of(table, settings.seed, settings.validation_fraction)
+    return Preparation(
+        table.name,
+        table.target,
+        kinds,
+        dictionary,
+        coordinates,
+        settings.blanks,
+        split,
+        left_out,
+    )
+
+
+def _coordinate(wanted: str, kinds: dict[str, str], table: Table) -> str:
+    name = find(wanted, list(kinds))
+    if name is None or kinds[name] != "number":
+        raise Failure(
+            f"{wanted} of hyperparameter coordinates is not a column of numbers of table {table.name}"
+        )
+    return name
+
+
+def trimmed(column: Any) -> Any:
+    """Arrow text without the white space at both ends of each value."""
+    return pc.utf8_trim(column, characters=WHITESPACE)
+
+
+def _numbers(column: pa.ChunkedArray, name: str, kind: str) -> np.ndarray:
+    """float64 [rows] of a column of numbers or booleans, NaN where missing. Raises `CellError`."""
+    if pa.types.is_string(column.type):
+        column = _read(column, name, kind)
+    values = column.to_numpy()
+    if kind == "boolean":
+        _refuse(~np.isnan(values) & (values != 0) & (values != 1), name, "true or false")
+    _refuse(np.abs(values) > LARGEST, name, USABLE)
+    return values
+
+
+def _read(column: pa.ChunkedArray, name: str, kind: str) -> pa.ChunkedArray:
+    """Numbers from text. Raises `CellError`."""
+    text = trimmed(column)
+    if kind == "boolean":
+        lower = pc.utf8_lower(text)
+        for word, digit in (("true", "1"), ("false", "0")):
+            text = pc.if_else(pc.equal(lower, word), digit, text)
+    missing = pc.match_substring_regex(text, MISSING)
+    known = pc.or_(missing, pc.match_substring_regex(text, NUMBER))
+    expected = "true or false" if kind == "boolean" else "a number"
+    _refuse(~known.fill_null(True).to_numpy().astype(bool), name, expected)
+    return pc.if_else(missing, pa.scalar(None, pa.string()), text).cast(pa.float64())
+
+
+def _refuse(wrong: np.ndarray, name: str, expected: str) -> None:
+    """Raise `CellError` for the first row of the mask."""
+    if wrong.any():
+        raise CellError(name, int(wrong.argmax()), expected)

@@ -1,0 +1,158 @@
+"""The rows of a request, as CSV or JSON, in the columns that `Preparation.encode` takes."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from .preparation import CellError, Preparation
+
+CSV, JSON = "text/csv", "application/json"
+
+NUMBERS = {int, float, type(None)}
+
+
+class BadRequest(Exception):
+    """The caller's mistake: which row and column, and what is allowed."""
+
+
+def features(body: bytes, kind: str, preparation: Preparation) -> Any:
+    """The features, float32 [rows, features], of a body of content type `kind`. Raises `BadRequest`."""
+    columns = (_from_csv if kind == CSV else _from_json)(body, preparation)
+    if not next(iter(columns.values())):
+        raise BadRequest("the body has no rows")
+    arrays = {name: _array(name, preparation.kinds[name], values) for name, values in columns.items()}
+    try:
+        return preparation.encode(pa.table(arrays))
+    except CellError as error:
+        raise _refusal(error.column, error.row, columns[error.column][error.row], error.expected) from None
+
+
+def _from_csv(body: bytes, preparation: Preparation) -> dict[str, Sequence[Any]]:
+    """Cells by column, from rows in the order of `preparation.kinds` or below a heading of names."""
+    try:
+        lines = [line or [""] for line in csv.reader(io.StringIO(body.decode("utf-8-sig")), strict=True)]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise BadRequest(f"the body is not CSV in UTF-8: {error}") from None
+    names = list(preparation.kinds)
+    if lines and _is_heading(lines[0], preparation):
+        names, lines = _heading(lines[0], preparation), lines[1:]
+    for number, line in enumerate(lines, start=1):
+        if len(line) != len(names):
+            raise BadRequest(_wrong_length(number, line, names))
+    return _columns(names, lines, preparation)
+
+
+def _from_json(body: bytes, preparation: Preparation) -> dict[str, Sequence[Any]]:
+    """Values by column, from `{"instances": [...]}`: lists in the order of `kinds`, or objects by name."""
+    try:
+        found = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise BadRequest(f"the body is not JSON: {error}") from None
+    rows = found.get("instances") if isinstance(found, dict) else None
+    if not isinstance(rows, list):
+        raise BadRequest('the body is not {"instances": [row, ...]}')
+    names, lines = list(preparation.kinds), []
+    orders: dict[tuple[str, ...], list[str]] = {}
+    for number, row in enumerate(rows, start=1):
+        if isinstance(row, list):
+            if len(row) != len(names):
+                raise BadRequest(_wrong_length(number, row, names))
+            lines.append(row)
+        elif isinstance(row, dict):
+            keys = tuple(row)
+            if keys not in orders:
+                meant = _heading(list(keys), preparation, f"row {number}")
+                key_of = dict(zip(meant, keys, strict=True))
+                orders[keys] = [key_of[name] for name in names]
+            lines.append([row[key] for key in orders[keys]])
+        else:
+            raise BadRequest(f"row {number} is neither a list nor an object")
+    return _columns(names, lines, preparation)
+
+
+def _columns(names: list[str], lines: list[Any], preparation: Preparation) -> dict[str, Sequence[Any]]:
+    cells = zip(*lines, strict=True) if lines else ([] for _ in names)
+    by_name = dict(zip(names, cells, strict=True))
+    return {name: by_name[name] for name in preparation.kinds}
+
+
+def _array(name: str, kind: str, values: Sequence[Any]) -> pa.Array:
+    """One column in Arrow: text as `string`, numbers as `double`, or as `string` where some are text."""
+    types = set(map(type, values))
+    try:
+        if kind == "text":
+            if float in types:  # NaN is how pandas writes a missing text
+                values = [None if value != value else value for value in values]
+            return pa.array(values, pa.string())
+        if types <= NUMBERS:
+            if int in types:
+                values = [None if value is None else float(value) for value in values]
+            return pa.array(values, pa.float64())
+        return pa.array(values if types == {str} else list(map(_as_text, values)), pa.string())
+    except (pa.ArrowException, TypeError, ValueError, OverflowError):
+        for row, value in enumerate(values):
+            if not _fits(kind, value):
+                expected = {"text": "text", "boolean": "true or false"}.get(kind, "a number")
+                raise _refusal(name, row, value, expected) from None
+        raise
+
+
+def _as_text(value: Any) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, (bool, int, float)):
+        return repr(value)
+    raise TypeError
+
+
+def _fits(kind: str, value: Any) -> bool:
+    """Whether one value alone can be put into a column."""
+    try:
+        if isinstance(value, str):
+            value.encode()  # half of a surrogate pair: JSON can say it, UTF-8 cannot
+        elif value is not None:
+            float(value)
+            return kind != "text" and isinstance(value, (bool, int, float))
+    except (TypeError, ValueError, OverflowError):
+        return False
+    return True
+
+
+def _refusal(name: str, row: int, value: Any, expected: str) -> BadRequest:
+    shown = repr(value)
+    return BadRequest(f"row {row + 1}, column {name}: {shown[:100]} is not {expected}")
+
+
+def _is_heading(line: list[str], preparation: Preparation) -> bool:
+    """A line most of whose cells are names of columns."""
+    known = {name.upper() for name in preparation.kinds}
+    return sum(cell.strip().upper() in known for cell in line) * 2 > len(line)
+
+
+def _heading(cells: list[str], preparation: Preparation, where: str = "the heading") -> list[str]:
+    """Column names as the model has them. Columns of the table that it does not use pass by."""
+    known = {name.upper(): name for name in (*preparation.kinds, *preparation.left_out, preparation.target)}
+    names = []
+    for cell in cells:
+        name = cell if cell in known.values() else known.get(cell.strip().upper())
+        if name is None:
+            raise BadRequest(
+                f"{where} names {cell!r}, which is no column of the model: {list(preparation.kinds)}"
+            )
+        if name in names:
+            raise BadRequest(f"{where} names {name} twice")
+        names.append(name)
+    if missing := [name for name in preparation.kinds if name not in names]:
+        raise BadRequest(f"{where} lacks {', '.join(missing)}")
+    return names
+
+
+def _wrong_length(number: int, row: list[Any], names: list[str]) -> str:
+    values = "1 value" if len(row) == 1 else f"{len(row)} values"
+    return f"row {number} has {values} where {len(names)} are expected: {', '.join(names)}"

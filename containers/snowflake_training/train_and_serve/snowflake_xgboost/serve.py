@@ -1,0 +1,110 @@
+"""The model behind HTTP, as SageMaker's hosting and batch transform ask: `/ping` and `/invocations`.
+
+In: `text/csv`, a row a line, its cells in the order of `preparation.json` or below a heading of column
+names; or `application/json`, `{"instances": [[...], {"COLUMN": value, ...}, ...]}`. An empty cell, null or
+NaN is a blank. Out: a prediction a row, as CSV or `{"predictions": [...]}`, whichever `Accept` asks for, else
+as the rows came.
+
+This process only passes bodies on to the workers: SageMaker gives `/ping` two seconds, whatever they do.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+
+from flask import Flask, Response, request
+from waitress.server import create_server
+
+from toolkit.failure import Failure
+
+from .workers import WorkerLostError, Workers, count
+
+LARGEST = 100 * 2**20
+"""Bytes of one request; SageMaker's own limits are lower but for batch transform."""
+
+CSV, JSON = "text/csv", "application/json"
+
+MOST_WAITING = 64
+"""Requests under way or waiting for a worker, above which 503 is the answer."""
+
+THREADS = MOST_WAITING + 8
+"""Those of waitress: some are always free for `/ping`."""
+
+
+def application(workers: Workers) -> Flask:
+    app = Flask(__name__)
+    app.config["MAX_CONTENT_LENGTH"] = LARGEST
+    places = threading.BoundedSemaphore(MOST_WAITING)
+
+    @app.before_request
+    def refuse_pages() -> Response | None:
+        """Web pages reach this port through the browser of somebody on the same machine. Browsers add these
+        headers to what pages send, and SageMaker forwards neither."""
+        signs = ("Origin", "Sec-Fetch-Site")
+        if request.method != "GET" and any(sign in request.headers for sign in signs):
+            return _refusal(403, "web pages are not answered")
+        return None
+
+    @app.get("/ping")
+    def ping() -> Response:
+        return Response(status=200)
+
+    @app.post("/invocations")
+    def invocations() -> Response:
+        kind = request.mimetype or CSV
+        if kind not in (CSV, JSON):
+            return _refusal(415, f"content type {kind} is not {CSV} or {JSON}")
+        accepted = request.accept_mimetypes
+        answer = accepted.best_match([kind, CSV, JSON]) if accepted else kind
+        if answer is None:
+            return _refusal(406, f"predictions come as {CSV} or {JSON}, not {accepted}")
+        if not places.acquire(blocking=False):
+            return _refusal(503, f"{MOST_WAITING} requests are under way: try again in a moment")
+        try:
+            worker = workers.take()
+            try:
+                worked, told = worker.predict(request.get_data(), kind, answer)
+            finally:
+                workers.give_back(worker)
+        finally:
+            places.release()
+        return Response(told, mimetype=answer) if worked else _refusal(400, told)
+
+    @app.errorhandler(413)
+    def too_large(_: Exception) -> Response:
+        return _refusal(413, f"the body is larger than {LARGEST} bytes")
+
+    @app.errorhandler(WorkerLostError)
+    def lost(error: WorkerLostError) -> Response:
+        print(f"failed: {error}", file=sys.stderr, flush=True)
+        os._exit(1)  # SageMaker starts the container anew; what would go on has lost a worker
+
+    return app
+
+
+def serve() -> int:
+    """Until SIGTERM. Raises `Failure` when there is no model to serve."""
+    try:
+        workers = Workers(count())
+    except WorkerLostError as error:
+        raise Failure(str(error)) from None
+    host = os.environ.get("BIND_HOST", "0.0.0.0")  # noqa: S104 - SageMaker reaches a container from outside
+    port = int(os.environ.get("SAGEMAKER_BIND_TO_PORT", "8080"))
+    server = create_server(
+        application(workers), host=host, port=port, threads=THREADS, max_request_body_size=LARGEST + 1
+    )
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    print(f"serving {workers.targets[0]} on port {port}", flush=True)
+    try:
+        server.run()
+    finally:
+        server.close()
+    return 0
+
+
+def _refusal(status: int, reason: str) -> Response:
+    return Response(json.dumps({"error": reason}), status=status, mimetype=JSON)

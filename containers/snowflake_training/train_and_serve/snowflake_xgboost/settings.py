@@ -1,0 +1,74 @@
+"""The hyperparameters of training and evaluation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from toolkit.options import Options, choice, flag, name_of, number, option, text, whole
+
+from .identifiers import NAME, identifier, pair, table
+
+
+def _table(given: str) -> str:
+    table(given)
+    return given
+
+
+def _column(given: str) -> str:
+    identifier(given)
+    return given
+
+
+def _coordinates(given: str) -> tuple[str, ...]:
+    """`LATITUDE,LONGITUDE` as two identifiers, or nothing."""
+    names = pair(given) if given else ()
+    if len({identifier(name) for name in names}) != len(names):
+        raise ValueError
+    return names
+
+
+OBJECTIVES = ("reg:squarederror", "reg:absoluteerror", "reg:pseudohubererror", "reg:gamma", "count:poisson")
+
+POSITIVE, NOT_NEGATIVE = ("reg:gamma",), ("count:poisson",)
+"""Objectives whose target must be above 0, and at least 0; the others take any number."""
+
+
+@dataclass(frozen=True)
+class Settings(Options):
+    secret: str = text("the name or ARN of a secret in Secrets Manager")
+    table: str = option(_table, f"a table as TABLE, SCHEMA.TABLE or DATABASE.SCHEMA.TABLE, each {NAME}")
+    target: str = option(_column, f"a column, {NAME}")
+    mode: str = choice("train", "evaluate", default="train")
+    validation_fraction: float = number(0.01, 0.9, 0.2)
+    seed: int = whole(0, 2**31 - 1, 42)
+    rounds: int = whole(1, 100_000, 1000)
+    early_stopping_rounds: int = whole(0, 100_000, 200)
+    blanks: str = choice("keep", "drop", default="keep")
+    coordinates: tuple[str, ...] = option(
+        _coordinates, f"two columns as LATITUDE,LONGITUDE, each {NAME}, or nothing", ()
+    )
+    checkpoint_every: int = whole(0, 100_000, 50)
+    record_rows: bool = flag(False)
+    timeout: int = whole(5, 86_400, 600)  # seconds that a host waits for another
+
+    # XGBoost's own, under its own names
+    max_depth: int = whole(1, 30, 8)
+    eta: float = number(0, 1, 0.05, above=True)
+    subsample: float = number(0, 1, 0.8, above=True)
+    colsample_bytree: float = number(0, 1, 0.3, above=True)
+    min_child_weight: float = number(0, 1e9, 5.0)
+    lambda_: float = number(0, 1e9, 1.0)
+    alpha: float = number(0, 1e9, 0.0)
+    gamma: float = number(0, 1e9, 0.0)
+    objective: str = choice(*OBJECTIVES, default="reg:squarederror")
+    tree_method: str = choice("hist", default="hist")
+    nthread: int = whole(0, 1024, 0)
+
+    def booster_parameters(self) -> dict[str, Any]:
+        """What XGBoost itself is told."""
+        own = ("max_depth", "eta", "subsample", "colsample_bytree", "min_child_weight", "lambda_")
+        own += ("alpha", "gamma", "objective", "tree_method", "nthread", "seed")
+        parameters = {name_of(name): getattr(self, name) for name in own}
+        # Seeding each round by its number makes a resumed training draw what an uninterrupted one draws.
+        return parameters | {"seed_per_iteration": True, "eval_metric": "rmse"}

@@ -1,0 +1,323 @@
+"""One host's part of the training, from the table to the model."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import resource
+import signal
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xgboost as xgb
+from snowflake.connector import SnowflakeConnection
+from xgboost import collective
+
+from toolkit import sagemaker
+from toolkit.failure import Failure, Stopped
+from toolkit.sagemaker import Cluster, write_bytes, write_json
+
+from .connection import connect, credentials
+from .dataset import Share, collect
+from .peers import agreed, gathered, together
+from .preparation import Preparation, prepare
+from .settings import NOT_NEGATIVE, POSITIVE, Settings
+from .source import Table, pull, survey
+
+CHECKPOINT = "checkpoint.ubj"
+LEAST_ROWS = 20
+"""Rows with a target, below which a held-out error says nothing."""
+
+FREE_TO_CHANGE = ("rounds", "early_stopping_rounds", "checkpoint_every", "record_rows", "nthread", "timeout")
+"""Settings that may differ between a checkpoint and the job that goes on from it."""
+
+
+def say(line: str) -> None:
+    print(line, flush=True)
+
+
+class Interruption:
+    """SIGTERM: at once while there is nothing to save, between two rounds while training."""
+
+    def __init__(self) -> None:
+        self.wanted = self.patient = False
+        signal.signal(signal.SIGTERM, self._handle)
+
+    def _handle(self, *_: Any) -> None:
+        self.wanted = True
+        if not self.patient:
+            raise Stopped
+
+    @contextmanager
+    def between_rounds(self) -> Iterator[None]:
+        self.patient = True
+        yield
+        self.patient = False
+
+
+@dataclass
+class Progress:
+    """The learning curve so far. Early stopping is a function of it, so resuming needs no more.
+
+    `train`, `validation`: RMSE over the rows of all hosts, by round. `hosts`: by rank, RMSE over each
+    host's own held-out rows, None where it has none.
+    """
+
+    train: list[float] = field(default_factory=list)
+    validation: list[float] = field(default_factory=list)
+    hosts: list[list[float | None]] = field(default_factory=list)
+
+    @property
+    def rounds(self) -> int:
+        return len(self.validation)
+
+    @property
+    def best(self) -> int:
+        """The round, from 0, with the least validation error."""
+        return int(np.argmin(self.validation))
+
+    def finished(self, settings: Settings) -> bool:
+        if self.rounds == 0:
+            return False
+        stalled = 0 < settings.early_stopping_rounds <= self.rounds - 1 - self.best
+        return stalled or self.rounds >= settings.rounds
+
+
+def run(settings: Settings, cluster: Cluster) -> None:
+    """Raises `Failure` with the reason, the same on every host, or `Stopped` after SIGTERM."""
+    interruption = Interruption()
+    with tempfile.TemporaryDirectory() as scratch, gathered(cluster, settings.timeout):
+        started = time.monotonic()
+        table, preparation, share, totals = read(settings, cluster, Path(scratch))
+        pulled = time.monotonic()
+        train, validation = share.matrices(settings.nthread)
+        labels = share.validation.labels()
+        booster, progress = begin(settings, cluster, preparation, [train, validation])
+        own = progress.hosts[cluster.rank]
+        with interruption.between_rounds():
+            while not progress.finished(settings):
+                booster.update(train, progress.rounds)
+                scores = booster.eval_set([(train, "train"), (validation, "validation")], progress.rounds)
+                progress.train.append(_score(scores, "train"))
+                progress.validation.append(_score(scores, "validation"))
+                own.append(_rmse(booster.predict(validation), labels))
+                say(
+                    f"[{progress.rounds}] train:rmse={progress.train[-1]:.6g} "
+                    f"validation:rmse={progress.validation[-1]:.6g}"
+                    + (f" host:rmse={own[-1]:.6g}" if own[-1] is not None else "")
+                )
+                # All stop after the same round: one alone would leave the others waiting for its sums.
+                wanted = np.array([int(interruption.wanted)])
+                stop = bool(collective.allreduce(wanted, collective.Op.MAX)[0])
+                every = settings.checkpoint_every
+                if stop or (every and progress.rounds % every == 0):
+                    progress.hosts = together(cluster, lambda: own)
+                    if cluster.first:
+                        write_checkpoint(settings, preparation, booster, progress)
+                    # As a resumed job would: XGBoost's sampling of columns then begins anew here in both,
+                    # and an interruption changes nothing in the model.
+                    model = bytearray(booster.save_raw("ubj"))
+                    booster = xgb.Booster(
+                        settings.booster_parameters(), cache=[train, validation], model_file=model
+                    )
+                if stop:
+                    say(f"stopped after round {progress.rounds}; a checkpoint is written")
+                    raise Stopped
+        progress.hosts = together(cluster, lambda: own)
+        summary = {
+            "host": cluster.host,
+            "hosts": list(cluster.hosts),
+            "table": table.name,
+            "at": table.at,
+            "row_hash": preparation.split.hash,
+            **share.counts,
+            "seconds_pull": round(pulled - started, 3),
+            "seconds_train": round(time.monotonic() - pulled, 3),
+            "peak_memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+        }
+        learning_curve = {"train": progress.train, "validation": progress.validation, "own": own}
+        sagemaker.OUTPUT.mkdir(parents=True, exist_ok=True)
+        write_json(sagemaker.OUTPUT / f"summary-{cluster.host}.json", summary)
+        write_json(sagemaker.OUTPUT / f"learning-curve-{cluster.host}.json", learning_curve)
+        if settings.record_rows:
+            np.save(sagemaker.OUTPUT / f"rows-{cluster.host}.npy", share.hashes)
+        if cluster.first:
+            write_model(cluster, preparation, booster, progress, totals)
+        best = progress.best
+        say(
+            f"best round {best + 1}: train:rmse={progress.train[best]:.6g} "
+            f"validation:rmse={progress.validation[best]:.6g}"
+        )
+
+
+def read(
+    settings: Settings, cluster: Cluster, scratch: Path
+) -> tuple[Table, Preparation, Share, dict[str, int]]:
+    """Log in; the first host looks at the table and decides for all; each pulls its part. The counts
+    at the end are those of all hosts."""
+    connection = agreed(cluster, lambda: connect(credentials(settings.secret)))
+    decided = together(cluster, lambda: look(connection, settings) if cluster.first else None)[0]
+    assert decided  # noqa: S101 - the first host's is never None
+    table, preparation = decided
+    if cluster.first:
+        if table.at is None:
+            say(f"table {table.name} keeps no history: it is read as it stands while it is read")
+        for name, reason in preparation.left_out.items():
+            say(f"column {name} is not used: {reason}")
+
+    def part() -> Share:
+        batches = pull(connection, table, preparation.kinds, preparation.split, cluster.rank, cluster.size)
+        return collect(batches, preparation, scratch, settings.record_rows)
+
+    share = agreed(cluster, part)
+    connection.close()
+    say(f"host {cluster.host}: " + _told(share.counts))
+    counts = together(cluster, lambda: share.counts)
+    totals = {name: sum(each[name] for each in counts) for name in share.counts}
+    if totals["rows_pulled"] != table.rows:
+        changed = f"table {table.name} had {table.rows} rows, and {totals['rows_pulled']} were read"
+        if table.at:
+            raise Failure(f"{changed}, at one moment in time: its parts are not disjoint and complete")
+        say(f"warning: {changed}: it changed meanwhile")
+    if min(totals["rows_train"], totals["rows_validation"]) == 0 or _usable(totals) < LEAST_ROWS:
+        raise Failure(
+            f"table {table.name} has {_usable(totals)} usable rows of {table.rows} "
+            f"({totals['rows_blank_target']} without target {table.target}, blanks={settings.blanks}), "
+            f"{totals['rows_validation']} of them held out: at least {LEAST_ROWS} are needed, "
+            "some to train and some to judge"
+        )
+    if cluster.first:
+        say(f"all hosts: {_told(totals)}")
+        blank = totals["rows_blank_target"] + totals["rows_blank_features"]
+        say(f"rows:pulled={totals['rows_pulled']} rows:blank={blank}")
+    return table, preparation, share, totals
+
+
+def look(connection: SnowflakeConnection, settings: Settings) -> tuple[Table, Preparation]:
+    """What there is, and how it is prepared. Raises `Failure` naming what is wrong with the table."""
+    table = survey(connection, settings.table, settings.target)
+    if table.labelled < LEAST_ROWS:
+        raise Failure(
+            f"table {table.name} has {table.labelled} rows with target {table.target}: "
+            f"at least {LEAST_ROWS} are needed"
+        )
+    least = float(np.float32(table.least))  # as the learner gets it
+    above, from_0 = settings.objective in POSITIVE, settings.objective in NOT_NEGATIVE
+    if (above and least <= 0) or (from_0 and least < 0):
+        raise Failure(
+            f"target {table.target} of table {table.name} goes down to {table.least:g}: objective "
+            f"{settings.objective} takes numbers {'above 0' if above else 'from 0'}"
+        )
+    return table, prepare(connection, table, settings)
+
+
+def begin(
+    settings: Settings, cluster: Cluster, preparation: Preparation, matrices: list[xgb.DMatrix]
+) -> tuple[xgb.Booster, Progress]:
+    """Go on from the first host's checkpoint, on all hosts, or begin."""
+    found = together(cluster, lambda: read_checkpoint(settings, preparation) if cluster.first else None)[0]
+    parameters = settings.booster_parameters()
+    if found is None:
+        return xgb.Booster(parameters, cache=matrices), Progress(hosts=[[] for _ in cluster.hosts])
+    model, progress = found
+    if len(progress.hosts) != cluster.size:  # then each has other rows than before
+        progress.hosts = [[None] * progress.rounds for _ in cluster.hosts]
+    say(f"going on from the checkpoint of round {progress.rounds}")
+    return xgb.Booster(parameters, cache=matrices, model_file=bytearray(model)), progress
+
+
+# --- what is written ---
+
+
+def _made_with(settings: Settings, preparation: Preparation) -> str:
+    """What a checkpoint must have in common with the job that goes on from it."""
+    chosen = {name: value for name, value in asdict(settings).items() if name not in FREE_TO_CHANGE}
+    return json.dumps([chosen, asdict(preparation)], sort_keys=True)
+
+
+def write_checkpoint(
+    settings: Settings, preparation: Preparation, booster: xgb.Booster, progress: Progress
+) -> None:
+    """One file, so that model and learning curve never differ."""
+    booster.set_attr(made_with=_made_with(settings, preparation), progress=json.dumps(asdict(progress)))
+    write_bytes(sagemaker.CHECKPOINTS / CHECKPOINT, bytes(booster.save_raw("ubj")))
+    booster.set_attr(made_with=None, progress=None)
+
+
+def read_checkpoint(settings: Settings, preparation: Preparation) -> tuple[bytes, Progress] | None:
+    path = sagemaker.CHECKPOINTS / CHECKPOINT
+    if not path.exists():
+        return None
+    content = path.read_bytes()
+    try:
+        saved = xgb.Booster(model_file=bytearray(content))
+    except xgb.core.XGBoostError:
+        say(f"{CHECKPOINT} cannot be read: training begins anew")
+        return None
+    if saved.attr("made_with") != _made_with(settings, preparation):
+        say(f"{CHECKPOINT} was made with other settings or another table: training begins anew")
+        return None
+    return content, Progress(**json.loads(saved.attr("progress") or "{}"))
+
+
+def write_model(
+    cluster: Cluster,
+    preparation: Preparation,
+    booster: xgb.Booster,
+    progress: Progress,
+    totals: dict[str, int],
+) -> None:
+    """The model of the best round, with what it takes to use and to judge it."""
+    best = booster[: progress.best + 1]
+    best.set_attr(made_with=None, progress=None)
+    gains = best.get_score(importance_type="total_gain")
+    whole = sum(gains.values()) or 1.0
+    write_bytes(sagemaker.MODEL / "model.ubj", bytes(best.save_raw("ubj")))
+    preparation.save(sagemaker.MODEL)
+    metrics = {
+        "train_rmse": progress.train[progress.best],
+        "validation_rmse": progress.validation[progress.best],
+        "best_round": progress.best + 1,
+        "rounds": progress.rounds,
+        "hosts": cluster.size,
+        **totals,
+        "importance": {name: gains.get(f"f{i}", 0.0) / whole for i, name in enumerate(preparation.features)},
+        "learning_curve": {
+            "train": progress.train,
+            "validation": progress.validation,
+            "hosts": progress.hosts,
+        },
+    }
+    write_json(sagemaker.MODEL / "metrics.json", metrics)
+
+
+def _told(counts: dict[str, int]) -> str:
+    """`20640 rows pulled, 16512 train, ...`"""
+    return ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in counts.items())
+
+
+def _usable(totals: dict[str, int]) -> int:
+    return totals["rows_train"] + totals["rows_validation"]
+
+
+def _score(scores: str, name: str) -> float:
+    """From XGBoost's own line, such as `[3]\ttrain-rmse:0.51\tvalidation-rmse:0.55`."""
+    found = re.search(rf"{name}-rmse:(\S+)", scores)
+    assert found, scores  # noqa: S101 - the metric is ours
+    value = float(found[1])
+    if not math.isfinite(value):  # the same on all hosts
+        raise Failure(
+            f"the {name} error became {value}: the target's size or eta is beyond what training bears"
+        )
+    return value
+
+
+def _rmse(predicted: np.ndarray, labels: np.ndarray) -> float | None:
+    return math.sqrt(float(np.mean((predicted.astype(np.float64) - labels) ** 2))) if len(labels) else None

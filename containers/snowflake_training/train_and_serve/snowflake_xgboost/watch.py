@@ -1,0 +1,161 @@
+"""Every host of a job learns that another is gone.
+
+XGBoost's collective alone does not see to it: when a connection breaks just as an operation ends, the thread
+that does its sending and receiving stops, and the next operation waits without end, whatever its timeout
+(`Loop::Block` in XGBoost 3.2; of three hosts the first was killed 80 times on a busy machine, and in 9
+others hung). So the processes that watch over the work hold one connection each to the first host's: its end
+without a farewell is a loss. A host whose work failed sends the reason first, so that all hosts report the
+same one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import socket
+import socketserver
+import threading
+import time
+from collections.abc import Callable
+from io import BufferedIOBase
+
+from toolkit.failure import Failure
+from toolkit.sagemaker import Cluster
+
+PORT = 9098
+KEEPALIVE = {"TCP_KEEPIDLE": 15, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}
+"""An instance that vanishes closes nothing: it is lost after 75 silent seconds."""
+
+FAREWELL = b"farewell\n"
+FAILED = b"failed "
+"""Precedes the reason for which a host's work failed."""
+
+LONGEST = 8192
+"""Bytes of what is read at once; a reason has at most 1,024 characters."""
+
+
+class Watch:
+    """`lost` is the first host whose work failed or whose connection closed without a farewell, or None;
+    `reason` is the sentence that it sent, or None where it sent none."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.lost: str | None = None
+        self.reason: str | None = None
+        self._lost_at = math.inf
+        self.cluster = cluster
+        self._lines: list[socket.socket] = []  # of the first host: to all others; of another: to the first
+        self._last_words = b""
+        self._guard = threading.Lock()
+
+    def start(self) -> None:
+        """Raises `Failure` when the first host's port is taken."""
+        follow = self._listen() if self.cluster.first else self._call
+        threading.Thread(target=follow, daemon=True).start()
+
+    def missing_for(self) -> float:
+        """Seconds since a host was lost, below 0 when none is."""
+        return time.monotonic() - self._lost_at
+
+    def say_farewell(self) -> None:
+        """This host's work is done: nobody needs to miss it."""
+        self._end(FAREWELL)
+
+    def fail(self, reason: str) -> None:
+        """Tell the other hosts why this host's work failed."""
+        self._end(FAILED + f"{self.cluster.host} {' '.join(reason.split())}\n".encode())
+
+    def _end(self, words: bytes) -> None:
+        with self._guard:
+            self._last_words = words
+            for line in self._lines:
+                _tell(line, words)
+
+    def _join(self, line: socket.socket, words: bytes = b"") -> None:
+        with self._guard:
+            self._lines.append(line)
+            if self.lost is not None:
+                words += self._loss()
+            _tell(line, words + self._last_words)
+
+    def _miss(self, host: str, reason: str | None = None) -> None:
+        with self._guard:
+            if self.lost is None:
+                self.lost, self.reason, self._lost_at = host, reason, time.monotonic()
+                if self.cluster.first:
+                    for line in self._lines:
+                        _tell(line, self._loss())
+
+    def _loss(self) -> bytes:
+        """What the first host tells the others of the lost one."""
+        return (
+            (FAILED + f"{self.lost} {self.reason}\n".encode()) if self.reason else f"{self.lost}\n".encode()
+        )
+
+    def _hear(self, words: bytes, host: str) -> None:
+        """The last line from the host at the other end of a connection, or of what the first host knows."""
+        if words.startswith(FAILED):
+            host, _, reason = words.removeprefix(FAILED).decode(errors="replace").strip().partition(" ")
+            self._miss(host, reason)
+        elif words != FAREWELL:
+            self._miss(host)
+
+    # --- the first host ---
+
+    def _listen(self) -> Callable[[], None]:
+        watch = self
+
+        class Line(socketserver.StreamRequestHandler):
+            def handle(self) -> None:
+                _keep_alive(self.connection)
+                host = _heard(self.rfile).decode(errors="replace").strip()
+                if host not in watch.cluster.hosts:
+                    return
+                watch._join(self.connection)
+                watch._hear(_heard(self.rfile), host)
+
+        class Server(socketserver.ThreadingTCPServer):
+            allow_reuse_address = True
+            daemon_threads = True
+
+        first = self.cluster.host
+        try:
+            server = Server((socket.gethostbyname(first), PORT), Line)
+        except OSError:
+            raise Failure(f"host {first} cannot listen on port {PORT}: something else does") from None
+        return server.serve_forever
+
+    # --- the others ---
+
+    def _call(self) -> None:
+        first = self.cluster.hosts[0]
+        while True:  # hosts start in any order; whether they meet at all is the work's to judge
+            try:
+                connection = socket.create_connection((first, PORT), timeout=10)
+                break
+            except OSError:
+                time.sleep(0.5)
+        connection.settimeout(None)
+        _keep_alive(connection)
+        self._join(connection, f"{self.cluster.host}\n".encode())
+        heard = _heard(connection.makefile("rb"))
+        self._hear(heard, heard.decode(errors="replace").strip() or first)
+
+
+def _tell(line: socket.socket, words: bytes) -> None:
+    with contextlib.suppress(OSError):  # whoever reads the other end sees that it is gone
+        line.sendall(words)
+
+
+def _heard(reader: BufferedIOBase) -> bytes:
+    """The next line, or nothing when the other end is gone."""
+    try:
+        return reader.readline(LONGEST)
+    except OSError:
+        return b""
+
+
+def _keep_alive(connection: socket.socket) -> None:
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in KEEPALIVE.items():
+        if hasattr(socket, name):  # not on every system
+            connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)

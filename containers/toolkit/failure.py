@@ -1,0 +1,40 @@
+"""Failure reasons: one sentence each, without credentials."""
+
+from __future__ import annotations
+
+import re
+import traceback
+
+
+class Failure(Exception):
+    """The job or the endpoint cannot go on. The text is the failure reason that SageMaker shows."""
+
+
+class Stopped(BaseException):
+    """SIGTERM was received. A `BaseException`, so that `except Exception` does not catch it."""
+
+
+_PEM = re.compile(r"-----BEGIN [A-Z ]+-----.*?(-----END [A-Z ]+-----|$)", re.DOTALL)
+_secrets: set[str] = set()
+
+
+def keep_secret(*values: str | None) -> None:
+    """Register secrets that `scrub` and `trace` replace by `***`."""
+    _secrets.update(value for value in values if value)
+
+
+def scrub(text: object) -> str:
+    """Return `text` on one line, with registered secrets and PEM keys replaced by `***`."""
+    return " ".join(_without_secrets(str(text)).split())
+
+
+def trace() -> str:
+    """Return the current traceback, with registered secrets and PEM keys replaced by `***`."""
+    return _without_secrets(traceback.format_exc())
+
+
+def _without_secrets(words: str) -> str:
+    # A PEM key spans several lines, so the text is not processed line by line.
+    for secret in sorted(_secrets, key=len, reverse=True):
+        words = words.replace(secret, "***")
+    return _PEM.sub("***", words)

@@ -1,0 +1,89 @@
+"""The id of a base model: a hash of its weights.
+
+An adapter stores the id of its base model. Training and serving must compute the same id.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+APART = "safety_checker"
+"""The component that only judges pictures: adapters fit with it and without."""
+
+_FILE = re.compile(r"[^.]+\.safetensors")
+"""A file of weights as it is loaded by default. `name.fp16.safetensors` is a variant of it."""
+
+
+def identity(folder: Path) -> str:
+    """`weights:` and 32 hexadecimal digits, for a pipeline's folder in diffusers' format.
+
+    SHA-256 over the name, type, shape and bytes of each tensor of the components in `model_index.json`:
+    neither a README, a setting nor the number of files that the weights are spread over changes it. Raises
+    ValueError where there are no weights or a file is not safetensors, OSError where one cannot be read.
+    """
+    index = json.loads((folder / "model_index.json").read_bytes())
+    if not isinstance(index, dict):
+        raise ValueError("model_index.json is no object")
+    tensors = [
+        (name, *tensor)
+        for name in sorted(name for name, value in index.items() if isinstance(value, list) and name != APART)
+        for tensor in sorted(tensor for path in _files(folder / name) for tensor in _tensors(path))
+    ]
+    if not tensors:
+        raise ValueError("there are no weights as safetensors")
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        digests = list(pool.map(lambda tensor: _digest(*tensor[-3:]), tensors))
+    lines = [[*tensor[:4], digest] for tensor, digest in zip(tensors, digests, strict=True)]
+    return f"weights:{hashlib.sha256(json.dumps(lines).encode()).hexdigest()[:32]}"
+
+
+def files_identity(folder: Path) -> str:
+    """The id that adapters of earlier versions name: 16 digits of SHA-256 over the names, sizes and bytes of
+    all files in the folder."""
+    digest = hashlib.sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        digest.update(f"{path.relative_to(folder).as_posix()}\0{path.stat().st_size}\0".encode())
+        with path.open("rb") as content:
+            while block := content.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()[:16]
+
+
+def _files(component: Path) -> list[Path]:
+    return sorted(path for path in component.glob("*.safetensors") if _FILE.fullmatch(path.name))
+
+
+def _tensors(path: Path) -> list[tuple[str, str, list[int], Path, int, int]]:
+    """Each tensor's name, type, shape, file, first byte in it, and bytes."""
+    with path.open("rb") as content:
+        length = int.from_bytes(content.read(8), "little")
+        if length > path.stat().st_size:
+            raise ValueError(f"{path.name} is not safetensors")
+        header = json.loads(content.read(length))
+    try:
+        return [
+            (name, about["dtype"], about["shape"], path, 8 + length + begin, end - begin)
+            for name, about in header.items()
+            if name != "__metadata__"
+            for begin, end in [about["data_offsets"]]
+        ]
+    except (AttributeError, KeyError, TypeError):
+        raise ValueError(f"{path.name} is not safetensors") from None
+
+
+def _digest(path: Path, begin: int, size: int) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as content:
+        content.seek(begin)
+        while size:
+            block = content.read(min(size, 1 << 20))
+            if not block:
+                raise ValueError(f"{path.name} is cut short")
+            digest.update(block)
+            size -= len(block)
+    return digest.hexdigest()

@@ -1,0 +1,89 @@
+"""SageMaker's container contract: folders under /opt/ml, hosts, hyperparameters, failure file.
+
+https://docs.aws.amazon.com/sagemaker/latest/dg/your-algorithms-training-algo.html
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .failure import scrub
+
+BASE = Path(os.environ.get("SAGEMAKER_BASE_DIR", "/opt/ml"))
+MODEL = BASE / "model"
+CHECKPOINTS = BASE / "checkpoints"
+OUTPUT = BASE / "output" / "data"
+FAILURE = BASE / "output" / "failure"
+CHANNELS = BASE / "input" / "data"
+CONFIG = BASE / "input" / "config"
+
+LONGEST_REASON = 1024
+"""Maximum length of a FailureReason in characters; SageMaker truncates the failure file to it."""
+
+MARKERS = (".sagemaker-uploading", ".sagemaker-uploaded")
+"""Suffixes of the marker files that SageMaker creates next to each checkpoint file: one while it uploads the
+file, one afterwards."""
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """The hosts of the job in sorted order, and the current host."""
+
+    hosts: tuple[str, ...]
+    host: str
+
+    @property
+    def rank(self) -> int:
+        return self.hosts.index(self.host)
+
+    @property
+    def first(self) -> bool:
+        return self.rank == 0
+
+    @property
+    def size(self) -> int:
+        return len(self.hosts)
+
+
+def cluster() -> Cluster:
+    """Read `resourceconfig.json`. Without the file, as when run by hand, the cluster has one host."""
+    path = CONFIG / "resourceconfig.json"
+    if not path.exists():
+        return Cluster(("algo-1",), "algo-1")
+    found = json.loads(path.read_text())
+    return Cluster(tuple(sorted(found["hosts"])), found["current_host"])
+
+
+def hyperparameters() -> dict[str, str]:
+    """Read `hyperparameters.json`. Without the file, there are none."""
+    path = CONFIG / "hyperparameters.json"
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+def files(folder: Path) -> list[Path]:
+    """Return the files below a checkpoint folder, sorted, without SageMaker's marker files."""
+    return [path for path in sorted(folder.rglob("*")) if not path.name.endswith(MARKERS) and path.is_file()]
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as JSON, atomically: SageMaker's upload to S3 never sees a partial file."""
+    write_bytes(path, json.dumps(value, indent=1).encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file atomically, through a temporary file in the same folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.part")
+    part.write_bytes(content)
+    part.replace(path)
+
+
+def write_failure(reason: object) -> None:
+    """Write the job's failure file, unless it exists: the first reason is the cause."""
+    if not FAILURE.exists():
+        FAILURE.parent.mkdir(parents=True, exist_ok=True)
+        FAILURE.write_text(scrub(reason)[:LONGEST_REASON])

@@ -1,0 +1,557 @@
+"""Who may call the local cloud: whoever signs with a key that it issued, whether IAM is enforced or not.
+
+Keys are the cloud's own (`local/keys.py`), those of IAM users and those of sessions. Without a signature a
+request is answered where AWS answers it: see `Gate._unsigned`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import functools
+import re
+import threading
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import parse_qs
+
+from botocore.auth import SigV4QueryAuth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
+
+from local import keys
+from local.emulator import ministack, signatures
+from local.emulator.reach import Cloud, hook, replace, touch
+from local.emulator.signatures import Claim, Request, SignatureError
+
+Response = tuple[int, dict[str, Any], bytes]
+
+ONE_MIB = 1 << 20
+ADDRESS_SECONDS = 600
+"""How long the address of a function's code is valid, as on AWS."""
+UNVERIFIED = ("sts", "cognito-identity", "sso")
+"""Services with calls that AWS takes unsigned because they carry a token, which MiniStack does not verify."""
+CAPABILITIES = ("/_ministack/cfn-response/", "/_ministack/cfn-signal/")
+"""Addresses that name a secret token: presigned ones on AWS."""
+DOWNLOADS = ("/_ministack/lambda-code/", "/_ministack/lambda-layers/")
+INVOCATIONS = ("/invocations", "/invoke-async/", "/invocations-response-stream")
+EMULATOR = ("/_ministack", "/_localstack")
+USER_POOL = {
+    ("GET", "/oauth2/authorize"), ("GET", "/oauth2/userInfo"), ("POST", "/oauth2/userInfo"),
+    ("GET", "/logout"), ("POST", "/login"), ("POST", "/oauth2/login"), ("POST", "/oauth2/token"),
+}  # fmt: skip
+"""The pages of a user pool, and what OpenID Connect calls."""
+FORMS = ("multipart/form-data", "application/x-www-form-urlencoded")
+"""Types of bodies that say what is called."""
+S3_CODES = {
+    "HeadersNotSigned": (403, "AccessDenied"),
+    "XAmzContentSHA256Mismatch": (400, "XAmzContentSHA256Mismatch"),
+}
+"""What only S3 answers: status and code."""
+
+_verified: contextvars.ContextVar[str] = contextvars.ContextVar("verified", default="")
+"""The access key whose signature the request carries; empty when it is not signed."""
+
+
+REACHES: dict[str, tuple[str, ...]] = {
+    "app._HEALTH_PATHS": (),
+    "app._NON_S3_VHOST_NAMES": (),
+    "app._RDS_DATA_PATHS": (),
+    "app._S3_CONTROL_PREFIX": (),
+    "app._S3_VHOST_EXCLUDE_RE": (),
+    "app._SES_V2_PREFIX": (),
+    "app._credential_failure": ("service", "iam_action", "request_id", "denied", "headers"),
+    "app._execute_api_authorization_type": ("api_id", "stage", "method", "execute_path"),
+    "app._extract_s3_vhost_bucket": ("host",),
+    "app._function_url_auth_target": ("url_id",),
+    "app._is_ecr_registry_path": ("path",),
+    "app._is_potential_alb_request": ("host", "path"),
+    "app._parse_cloudfront_dataplane_host": ("host",),
+    "app._parse_execute_api_url": ("host", "path"),
+    "app._parse_lambda_url": ("host", "path"),
+    "app._resolve_custom_domain_request": ("host", "path"),
+    "app._routing_params": ("method", "path", "headers", "body", "query_params"),
+    "app._s3_cors_target": ("host", "path"),
+    "core.iam_actions.unsigned_operations": ("service",),
+    "core.iam_evaluator.AuthError": ("code", "message"),
+    "core.iam_evaluator.find_iam_access_key_account": ("access_key_id",),
+    "core.iam_evaluator.resolve_credential": ("access_key_id", "account_id", "session_token"),
+    "core.responses._account_from_sts_session": ("access_key_id",),
+    "core.responses.get_account_id": (),
+    "core.responses.get_region": (),
+    "core.router.detect_service": ("method", "path", "headers", "query_params"),
+    "services.apigateway._match_ws_route": ("api_id", "route_key"),
+    "services.apigateway.find_api_scope": ("api_id",),
+    "services.apigateway_v1.authentication_error_response": (
+        "api_id",
+        "stage_name",
+        "error",
+        "headers",
+        "query_params",
+    ),
+    "services.cloudfront.find_distribution_for_label": ("label",),
+    "services.cognito._get_pool_unscoped": ("pool_id",),
+    "services.s3._bucket_owner_account": ("name",),
+    "services.s3._error": ("code", "message", "status"),
+    "services.s3._foreign_bucket_allows": (
+        "owner_account",
+        "bucket_name",
+        "key",
+        "method",
+        "query_params",
+        "caller",
+        "headers",
+    ),
+    "services.s3._parse_bucket_key": ("path", "headers"),
+    "services.s3._parse_multipart_form": ("content_type", "body"),
+    "services.s3.cors_response_headers": ("bucket_name", "method", "headers"),
+    "services.sts.register_session": ("access_key", "session"),
+}
+"""What of MiniStack is asked at each request, with the parameters that it is expected to have."""
+
+
+@functools.cache
+def reach(name: str) -> Any:
+    return touch(name, *REACHES[name])
+
+
+@hook
+def calls_are_signed(cloud: Cloud) -> None:
+    """MiniStack answers whoever calls. `Gate` asks it for keys and routes before it is asked."""
+    for name, parameters in REACHES.items():
+        touch(name, *parameters)
+
+
+# Keys -------------------------------------------------------------------------------------------------
+
+
+def register_root(key: keys.Key, account: str) -> None:
+    """Make a key the root's of an account."""
+    reach("services.sts.register_session")(
+        key.access_key_id,
+        {
+            "Arn": f"arn:aws:iam::{account}:root",
+            "UserId": account,
+            "SecretAccessKey": key.secret_access_key,
+            "AccountId": account,
+            "PrincipalType": "Root",
+        },
+    )
+
+
+_own_keys: dict[str, keys.Key] = {}
+_own_lock = threading.Lock()
+
+
+def own_key(account: str) -> keys.Key:
+    """The key that the cloud itself acts with in an account. Its secret never leaves this process."""
+    with _own_lock:
+        if account not in _own_keys:
+            _own_keys[account] = keys.new()
+            register_root(_own_keys[account], account)
+        return _own_keys[account]
+
+
+def secret_of(claim: Claim) -> str:
+    """The secret of the key that a request claims. Raises `SignatureError` for one that is not known, not
+    active, expired, or whose session token is another."""
+    key = claim.access_key_id
+    try:
+        account = reach("core.iam_evaluator.find_iam_access_key_account")(key)
+    except ValueError:  # more than one account has it
+        account = None
+    account = account or reach("core.responses._account_from_sts_session")(key)
+    resolve = reach("core.iam_evaluator.resolve_credential")
+    found = resolve(key, account or reach("core.responses.get_account_id")(), claim.token)
+    if hasattr(found, "secret_access_key"):
+        return found.secret_access_key
+    # A session's key without its token is an unknown key
+    code = found.code if found.code != "InvalidToken" or claim.token else "UnrecognizedClientException"
+    raise SignatureError(code, found.message)
+
+
+@hook
+def only_issued_keys_are_known(cloud: Cloud) -> None:
+    """`test` and every account's number are keys of the root, and their signatures are not checked."""
+    for module in ("core.iam_evaluator", "services.sts"):
+
+        @replace(f"{module}.is_root_access_key", "access_key_id")
+        def is_root(original: Callable, access_key_id: str) -> bool:
+            return not access_key_id  # asked for a request that is not signed
+
+
+@hook
+def iam_routes_want_a_signature(cloud: Cloud) -> None:
+    """A route of an API with IAM's authorization is open to everybody while IAM is not enforced."""
+    authorization = reach("app._execute_api_authorization_type")
+    failure = reach("services.apigateway_v1.authentication_error_response")  # fmt: skip
+    error = reach("core.iam_evaluator.AuthError")
+
+    @replace(
+        "app._enforce_execute_api",
+        "api_id", "stage", "method", "execute_path", "headers", "query_params", "iam_action",
+    )  # fmt: skip
+    def enforce(
+        original: Callable, api_id: str, stage: str, method: str, path: str, headers: dict, query: dict,
+        iam_action: str = "execute-api:Invoke",
+    ) -> Response | None:  # fmt: skip
+        wanted = iam_action != "execute-api:Invoke" or authorization(api_id, stage, method, path) == "AWS_IAM"
+        if wanted and not _verified.get():
+            missing = error("MissingAuthenticationToken", "Missing Authentication Token")
+            return failure(api_id, stage, missing, headers, query) or (
+                403,
+                {"Content-Type": "application/json", "x-amzn-errortype": "ForbiddenException"},
+                b'{"message":"Forbidden"}',
+            )
+        return original(api_id, stage, method, path, headers, query, iam_action)
+
+
+@hook
+def downloads_have_presigned_addresses(cloud: Cloud) -> None:
+    """Whoever knows a function's or a layer's name gets its code: the address carries no true signature."""
+    here = reach("core.responses.get_account_id"), reach("core.responses.get_region")
+
+    def presigned(address: str) -> str:
+        account, region = (get() for get in here)
+        key = own_key(account)
+        request = AWSRequest("GET", address.partition("?")[0])
+        credentials = Credentials(key.access_key_id, key.secret_access_key)
+        SigV4QueryAuth(credentials, "lambda", region, expires=ADDRESS_SECONDS).add_auth(request)
+        return request.url or ""
+
+    for name in ("_presigned_code_url", "_layer_content_url"):
+
+        @replace(f"services.lambda_svc.{name}")
+        def address_of(original: Callable, *given: Any) -> str:
+            return presigned(original(*given))
+
+
+# Requests ---------------------------------------------------------------------------------------------
+
+
+class Refusal(Exception):
+    """A request that is not answered; `code` is AWS's, `message` what the caller is told."""
+
+    def __init__(self, code: str, message: str):
+        super().__init__(message)
+        self.code, self.message = code, message
+
+
+@dataclass
+class Admitted:
+    """A request that is answered."""
+
+    receive: Callable
+    request: Request
+    path: str
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return _headers(self.request)
+
+    @property
+    def length(self) -> int:
+        """Bytes of its body."""
+        said = self.request.header("content-length")
+        return int(said) if said.isdecimal() else len(self.request.body)
+
+    @functools.cached_property
+    def called(self) -> tuple[str, str]:
+        """Service and operation; no operation where only method and path say it."""
+        service, operation = _called(self.request, self.path)
+        return service, operation or self.path.partition("/operation/")[2]
+
+    @property
+    def is_data_plane(self) -> bool:
+        """Whether what is called is a function, a model or a page, and no operation of a service."""
+        host = self.request.header("host")
+        return (
+            self.path.endswith(INVOCATIONS)
+            or self.path.startswith(CAPABILITIES)
+            or _of_an_api(host, self.path)
+            or _distribution(host)
+            or reach("app._parse_lambda_url")(host, self.path) is not None
+        )
+
+
+class Gate:
+    """Lets those requests through that a key of this cloud signed, and those that need none."""
+
+    def __init__(self, key: keys.Key, account: str):
+        self._key = key
+        register_root(key, account)
+
+    async def admit(self, scope: dict, receive: Callable, send: Callable) -> Admitted | None:
+        """The request, to be answered; None for one that was refused."""
+        request = Request.of(scope)
+        path = scope["path"]
+        if _preflight(request, path):
+            return Admitted(
+                receive, request, path
+            )  # of a presigned address too, whose signature is for another method
+        try:
+            claim = signatures.claim(request)
+            if claim is None and not request.header("content-type").startswith(FORMS):
+                self._unsigned(request, path)
+                _verified.set("")
+                return Admitted(receive, request, path)
+        except (SignatureError, Refusal) as refused:
+            return await _refuse(request, path, refused, send)
+        body = await _body(receive)
+        if body is None:
+            return None
+        request = Request.of(scope, body)
+        try:
+            if claim is None and request.header("content-type").startswith(FORMS[0]):
+                self._form(request, path)
+            elif claim is None:
+                self._unsigned(request, path)
+                _verified.set("")
+            else:
+                await self._verify(request, claim, path)
+                _verified.set(claim.access_key_id)
+        except (SignatureError, Refusal) as refused:
+            return await _refuse(request, path, refused, send)
+        return Admitted(_again(body, receive), request, path)
+
+    async def admit_owner(self, scope: dict, receive: Callable) -> bytes:
+        """The body of a request to the cloud's own addresses. Raises `SignatureError` unless the cloud's key
+        signed it."""
+        claim = signatures.claim(Request.of(scope))
+        if claim is None:
+            raise SignatureError("MissingAuthenticationToken", "Sign with the key in credentials.json.")
+        if (claim.access_key_id, claim.service) != (self._key.access_key_id, keys.SERVICE):
+            raise SignatureError("InvalidClientTokenId", "This is not the key of this cloud.")
+        body = await _body(receive) or b""
+        signatures.verify(Request.of(scope, body), claim, self._key.secret_access_key)
+        return body
+
+    async def admit_socket(self, scope: dict) -> bool:
+        """Whether a WebSocket is opened: signed with a known key, or to an API's stage without IAM."""
+        request = Request.of(scope)
+        try:
+            claim = signatures.claim(request)
+            if claim is not None:
+                await self._verify(request, claim, scope["path"])
+                return True
+        except (SignatureError, Refusal):
+            return False
+        found = reach("app._parse_execute_api_url")(request.header("host"), scope["path"])
+        place = found and reach("services.apigateway.find_api_scope")(found[0])
+        if not place:
+            return False
+        with ministack.scope(*place):
+            route = reach("services.apigateway._match_ws_route")(found[0], "$connect")
+        return (route or {}).get("authorizationType") != "AWS_IAM"
+
+    async def _verify(self, request: Request, claim: Claim, path: str) -> None:
+        own = claim.access_key_id in {key.access_key_id for key in _own_keys.values()}
+        if path.startswith(EMULATOR) and not (own and path.startswith(DOWNLOADS)):
+            raise Refusal("AccessDeniedException", "The emulator's own addresses are not part of the cloud.")
+        secret = secret_of(claim)
+        if len(request.body) > ONE_MIB:
+            await asyncio.to_thread(signatures.verify, request, claim, secret)
+        else:
+            signatures.verify(request, claim, secret)
+
+    def _unsigned(self, request: Request, path: str) -> None:
+        """Raises `Refusal` for a request that AWS would not answer without a signature.
+
+        Answered are: the secret addresses of custom resources and wait conditions, preflights, distributions,
+        routes of APIs (whose authorizers decide), functions' addresses without IAM, user pools' pages and
+        public calls, and what a bucket's policy or ACL opens to everybody. The order is MiniStack's, so that
+        what is let through as one of these is also answered as one.
+        """
+        host = request.header("host")
+        if path.startswith(EMULATOR) or reach("app._HEALTH_PATHS").count(path):
+            if request.method == "PUT" and path.startswith(CAPABILITIES):
+                return
+            raise _missing()
+        if (request.method, path) in USER_POOL or (request.method == "GET" and _keys_of_a_pool(path)):
+            return
+        if _preflight(request, path) or _shadowed(path):
+            if _preflight(request, path):
+                return
+            raise _missing()
+        if _distribution(host) or _of_an_api(host, path):
+            return
+        if function := reach("app._parse_lambda_url")(host, path):
+            about = reach("app._function_url_auth_target")(function[0])[1]
+            if about.get("lambda:FunctionUrlAuthType") == "NONE":
+                return
+            raise _missing()
+        bucket = _bucket_of(host)
+        service, operation = ("s3", "") if bucket else _called(request, path)
+        if path == "/" and operation in reach("core.iam_actions.unsigned_operations")(service):
+            if service in UNVERIFIED:
+                raise Refusal(
+                    "AccessDeniedException", f"The local cloud does not verify the token of {operation}."
+                )
+            return
+        if service != "s3" or not _public(request, f"/{bucket}{path}" if bucket else path):
+            raise _missing()
+
+    def _form(self, request: Request, path: str) -> None:
+        """A browser's upload: its policy is signed. Without a policy it is an unsigned request."""
+        parse = reach("services.s3._parse_multipart_form")
+        parts = parse(request.header("content-type"), request.body)
+        fields = {name.lower(): value.decode("latin-1") for name, _, _, value in parts if name != "file"}
+        if "awsaccesskeyid" in fields or "signature" in fields:
+            raise SignatureError("UnsupportedSignature", f"Only {signatures.ALGORITHM} is supported.")
+        if not {"x-amz-credential", "x-amz-signature"} & set(fields) or not _uploads(request, path):
+            _verified.set("")
+            return self._unsigned(request, path)
+        scope = re.fullmatch(signatures.SCOPE, fields.get("x-amz-credential", ""))
+        if scope is None or len(fields) != len([name for name, *_ in parts if name != "file"]):
+            raise SignatureError("IncompleteSignature", "A form has each field once, and X-Amz-Credential.")
+        key, day, region, service = scope.groups()
+        claim = Claim(
+            key,
+            day,
+            region,
+            service,
+            signed_headers=(),
+            signature=fields.get("x-amz-signature", ""),
+            date=fields.get("x-amz-date", ""),
+            token=fields.get("x-amz-security-token", ""),
+        )
+        signatures.verify_text(fields.get("policy", ""), claim, secret_of(claim))
+        _verified.set(claim.access_key_id)
+
+
+def _missing() -> Refusal:
+    return Refusal("MissingAuthenticationToken", "Request is missing Authentication Token")
+
+
+def _distribution(host: str) -> bool:
+    label = reach("app._parse_cloudfront_dataplane_host")(host)
+    found = reach("services.cloudfront.find_distribution_for_label")
+    return label is not None and found(label) is not None
+
+
+def _of_an_api(host: str, path: str) -> bool:
+    parsers = ("app._parse_execute_api_url", "app._resolve_custom_domain_request")
+    return any(reach(name)(host, path) is not None for name in parsers)
+
+
+def _preflight(request: Request, path: str) -> bool:
+    """A preflight that MiniStack answers at once, by itself."""
+    host = request.header("host")
+    return (
+        request.method == "OPTIONS"
+        and not _of_an_api(host, path)
+        and reach("app._parse_lambda_url")(host, path) is None
+        and reach("app._parse_cloudfront_dataplane_host")(host) is None
+        and not reach("app._is_potential_alb_request")(host, path)
+    )
+
+
+def _shadowed(path: str) -> bool:
+    """Whether MiniStack takes this path for a service's, whatever the host."""
+    prefixes = (
+        "/iceberg",
+        "/WriteGetObjectResponse",
+        reach("app._S3_CONTROL_PREFIX"),
+        reach("app._SES_V2_PREFIX"),
+    )
+    return (
+        path.startswith(prefixes)
+        or path in reach("app._RDS_DATA_PATHS")
+        or reach("app._is_ecr_registry_path")(path)
+    )
+
+
+def _bucket_of(host: str) -> str:
+    """The bucket that a host names; empty when it names none."""
+    bucket = reach("app._extract_s3_vhost_bucket")(host) or ""
+    excluded = reach("app._S3_VHOST_EXCLUDE_RE").search(host) or bucket in reach("app._NON_S3_VHOST_NAMES")
+    return "" if excluded else bucket
+
+
+def _uploads(request: Request, path: str) -> bool:
+    """Whether the request is an upload form for a bucket; its policy is checked afterwards."""
+    bucket = _bucket_of(request.header("host"))
+    _, key = reach("services.s3._parse_bucket_key")(f"/{bucket}{path}" if bucket else path, {})
+    to_s3 = bool(bucket) or _called(request, path)[0] == "s3"
+    return to_s3 and not key and not path.startswith(EMULATOR) and not _shadowed(path)
+
+
+def _keys_of_a_pool(path: str) -> bool:
+    pool, found, _ = path.lstrip("/").partition("/.well-known/")
+    return bool(found) and reach("services.cognito._get_pool_unscoped")(pool) is not None
+
+
+def _headers(request: Request) -> dict[str, str]:
+    return {name: request.header(name) for name, _ in request.headers}
+
+
+def _called(request: Request, path: str) -> tuple[str, str]:
+    """Service and operation that a request is routed to; no operation where the request does not name it."""
+    headers, query = _headers(request), parse_qs(request.raw_query, keep_blank_values=True)
+    every = reach("app._routing_params")
+    query = every(request.method, path, headers, request.body, query)
+    detect = reach("core.router.detect_service")
+    target = headers.get("x-amz-target", "").rpartition(".")[2]
+    return detect(request.method, path, headers, query), target or query.get("Action", [""])[0]
+
+
+def _public(request: Request, path: str) -> bool:
+    """Whether the owner of a bucket lets everybody make this request. The path begins with the bucket."""
+    headers, query = _headers(request), parse_qs(request.raw_query, keep_blank_values=True)
+    bucket, key = reach("services.s3._parse_bucket_key")(path, headers)
+    owner = reach("services.s3._bucket_owner_account")(bucket) if bucket else None
+    of_a_query = headers.get("content-type", "").startswith("application/x-www-form-urlencoded")
+    # MiniStack takes a header's place from the query, signed or not
+    hoisted = any(name.lower().startswith("x-amz-") for name in query)
+    if owner is None or of_a_query or hoisted or "x-amz-copy-source" in headers:
+        return False
+    allows = reach("services.s3._foreign_bucket_allows")  # fmt: skip
+    return allows(owner, bucket, key, request.method, query, "", headers)
+
+
+# Bodies and answers -----------------------------------------------------------------------------------
+
+
+async def _body(receive: Callable) -> bytes | None:
+    """The whole body; None when the caller went away."""
+    parts = []
+    while True:
+        message = await receive()
+        if message["type"] != "http.request":
+            return None
+        parts.append(message.get("body", b""))
+        if not message.get("more_body"):
+            return b"".join(parts)
+
+
+def _again(body: bytes, receive: Callable) -> Callable:
+    """A `receive` that gives a body that was read already."""
+    messages = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def receive_again() -> dict:
+        return messages.pop() if messages else await receive()
+
+    return receive_again
+
+
+async def _refuse(request: Request, path: str, refused: SignatureError | Refusal, send: Callable) -> None:
+    """Answer in the protocol of the service that was called."""
+    headers, service = _headers(request), _called(request, path)[0]
+    identifier = str(uuid.uuid4())
+    if service == "s3" and (special := S3_CODES.get(refused.code)):
+        make = reach("services.s3._error")
+        status, answered, body = make(special[1], refused.message, special[0])
+    else:
+        fail = reach("app._credential_failure")
+        error = reach("core.iam_evaluator.AuthError")(refused.code, refused.message)
+        status, answered, body = fail(service, "", identifier, error, headers)
+    answered = dict(answered) | {"x-amzn-requestid": identifier, "x-amz-request-id": identifier}
+    if service == "s3" and (target := reach("app._s3_cors_target")(headers.get("host", ""), path)):
+        # A page that uploads is to see what was wrong with its form.
+        cors = reach("services.s3.cors_response_headers")
+        answered |= cors(target[0], request.method, headers)
+    pairs = [(name.encode("latin-1"), str(value).encode("latin-1")) for name, value in answered.items()]
+    await send({"type": "http.response.start", "status": status, "headers": pairs})
+    await send({"type": "http.response.body", "body": b"" if request.method == "HEAD" else body})

@@ -1,0 +1,31 @@
+"""Changes to MiniStack, one module per service. Importing this package registers the hooks in `reach.HOOKS`.
+
+Hooks are installed in the order of `ORDER`: a hook that wraps the function of another one comes after it.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+ORDER = (
+    "patches.sagemaker",
+    "patches.ecr",
+    "patches.functions",
+    "patches.iam",  # before stepfunctions, which uses its resource ARNs
+    "patches.stepfunctions",
+    "patches.cloudwatch",
+    "patches.autoscaling",
+    "patches.secretsmanager",
+    "patches.cloudfront",
+    "patches.dynamodb",
+    "callers",
+    "disk",
+    "patches.cloudformation",  # after all hooks that add resource handlers
+    "patches.conditions",
+    "patches.eventbridge",
+    "patches.sdk_tasks",
+    "patches.states",
+)
+
+for _name in ORDER:
+    import_module(f"local.emulator.{_name}")

@@ -1,0 +1,158 @@
+"""What CloudFormation refuses on AWS: to create what is there already, and to delete what is protected.
+
+MiniStack creates by upsert and deletes by name: a second stack takes over a role, a table or a queue of the
+first one's, and deleting the second destroys it.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from local.emulator.reach import Cloud, hook, replace, touch
+
+
+@dataclass(frozen=True)
+class Named:
+    """Where the physical name of a resource type is in a template, and where MiniStack stores the
+    resources."""
+
+    property: str
+    store: str
+    key: Callable[[str], str] = str
+    """What ends the key of the resource with this name."""
+
+    def exists(self, name: str) -> bool:
+        wanted = self.key(name)
+        whole = wanted == name
+        return any(key == wanted or (not whole and key.endswith(wanted)) for key in touch(self.store))
+
+
+NAMED: Mapping[str, Named] = {
+    "AWS::CloudWatch::Alarm": Named("AlarmName", "services.cloudwatch._alarms"),
+    "AWS::DynamoDB::Table": Named("TableName", "services.dynamodb._tables"),
+    "AWS::ECR::Repository": Named("RepositoryName", "services.ecr._repositories"),
+    "AWS::Events::Rule": Named("Name", "services.eventbridge._rules", "|{}".format),
+    "AWS::IAM::ManagedPolicy": Named("ManagedPolicyName", "services.iam._policies", "/{}".format),
+    "AWS::IAM::Role": Named("RoleName", "services.iam._roles"),
+    "AWS::IAM::User": Named("UserName", "services.iam._users"),
+    "AWS::KMS::Alias": Named("AliasName", "services.kms._aliases", ":{}".format),
+    "AWS::Lambda::Function": Named("FunctionName", "services.lambda_svc._functions"),
+    "AWS::Logs::LogGroup": Named("LogGroupName", "services.cloudwatch_logs._log_groups"),
+    "AWS::SecretsManager::Secret": Named("Name", "services.secretsmanager._secrets"),
+    "AWS::SNS::Topic": Named("TopicName", "services.sns._topics", ":{}".format),
+    "AWS::SQS::Queue": Named("QueueName", "services.sqs._queue_name_to_url"),
+    "AWS::SSM::Parameter": Named("Name", "services.ssm._parameters"),
+    "AWS::StepFunctions::StateMachine": Named(
+        "StateMachineName", "services.stepfunctions._state_machines", ":{}".format
+    ),
+}
+"""Types with one name. MiniStack itself refuses a bucket; SageMaker's API, its own."""
+
+TABLE_PROTECTED = (
+    "Resource cannot be deleted as it is currently protected against deletion."  # as DynamoDB says it
+    " Disable deletion protection first."
+)
+POOL_PROTECTED = (
+    "The user pool cannot be deleted because deletion protection is activated. Deletion protection must be"
+    " inactivated first."
+)
+
+
+@hook
+def a_physical_name_has_one_owner(cloud: Cloud) -> None:
+    """Creating a resource whose physical name is taken adopts the existing resource; AWS fails with
+    AlreadyExists."""
+    handlers = touch("services.cloudformation.provisioners._RESOURCE_HANDLERS")
+    for type_name, named in NAMED.items():
+        touch(named.store)
+        create = handlers[type_name]["create"]
+
+        @functools.wraps(create)
+        def refusing(
+            logical_id: str,
+            properties: dict,
+            *rest: Any,
+            create: Callable = create,
+            type_name: str = type_name,
+            named: Named = named,
+        ) -> Any:
+            name = properties.get(named.property)
+            if isinstance(name, str) and name and named.exists(name):
+                raise ValueError(
+                    f"Resource of type '{type_name}' with identifier '{name}' already exists."
+                    " (HandlerErrorCode: AlreadyExists)"
+                )
+            return create(logical_id, properties, *rest)
+
+        handlers[type_name]["create"] = refusing
+
+
+@hook
+def protected_data_is_not_deleted(cloud: Cloud) -> None:
+    """Deleting a stack deletes its tables and user pools in spite of deletion protection, and so does the
+    user pools' own API."""
+    handlers = touch("services.cloudformation.provisioners._RESOURCE_HANDLERS")
+    tables, pools = touch("services.dynamodb._tables"), touch("services.cognito._user_pools")
+
+    def guard(type_name: str, refusal: Callable[[str], Iterator[str]]) -> None:
+        delete = handlers[type_name]["delete"]
+
+        @functools.wraps(delete)
+        def guarded(physical_id: str, *rest: Any) -> Any:
+            for reason in refusal(physical_id):
+                raise ValueError(reason)
+            return delete(physical_id, *rest)
+
+        handlers[type_name]["delete"] = guarded
+
+    def of_table(name: str) -> Iterator[str]:
+        # A template may write a boolean as text
+        if str((tables.get(name) or {}).get("DeletionProtectionEnabled", False)).lower() == "true":
+            yield TABLE_PROTECTED
+
+    def of_pool(pool: str) -> Iterator[str]:
+        if (pools.get(pool) or {}).get("DeletionProtection") == "ACTIVE":
+            yield POOL_PROTECTED
+
+    guard("AWS::DynamoDB::Table", of_table)
+    guard("AWS::Cognito::UserPool", of_pool)
+    error = touch("core.responses.error_response_json", "code", "message", "status")
+
+    @replace("services.cognito._delete_user_pool", "data")
+    def delete_pool(original: Callable, data: dict) -> Any:
+        for reason in of_pool(data.get("UserPoolId", "")):
+            return error("InvalidParameterException", reason, 400)
+        return original(data)
+
+
+UNFINISHED = {
+    "CREATE": "ROLLBACK_FAILED",
+    "ROLLBACK": "ROLLBACK_FAILED",
+    "UPDATE": "UPDATE_ROLLBACK_COMPLETE",
+    "UPDATE_ROLLBACK": "UPDATE_ROLLBACK_COMPLETE",
+    "DELETE": "DELETE_FAILED",
+    "IMPORT": "IMPORT_ROLLBACK_COMPLETE",
+    "IMPORT_ROLLBACK": "IMPORT_ROLLBACK_COMPLETE",
+}
+"""Status of an interrupted stack by operation, one from which the next `cdk deploy` continues by
+itself. In CREATE_FAILED and UPDATE_FAILED, which are for --no-rollback, the CDK asks a person first."""
+
+
+@hook
+def unfinished_stacks_end(cloud: Cloud) -> None:
+    """A stack that was changing when the server died stays IN_PROGRESS forever."""
+
+    @replace("services.cloudformation.load_persisted_state", "data")
+    def load(original: Callable, data: dict) -> None:
+        original(data)
+        for stack in touch("services.cloudformation._stacks").all_values():
+            begun, in_progress, _ = stack.get("StackStatus", "").partition("_IN_PROGRESS")
+            if in_progress and begun != "REVIEW":
+                # Only old resources were left to clear away after COMPLETE.
+                done = begun.removesuffix("_CLEANUP") if begun.endswith("_COMPLETE_CLEANUP") else None
+                stack["StackStatus"] = done or UNFINISHED[begun]
+                stack["StackStatusReason"] = "The local cloud ended while the stack was being changed"
+                cloud.cut_off(stack)

@@ -1,0 +1,105 @@
+"""EventBridge and Scheduler: retries and dead-letter queues; unsupported targets are refused."""
+
+from __future__ import annotations
+
+import contextvars
+import json
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from local import faults
+from local.emulator.reach import Cloud, hook, replace, touch
+
+
+@hook
+def events_are_tried_again(cloud: Cloud) -> None:
+    """A rule invokes a function once, without retries, and undeliverable events do not reach the rule's dead-
+    letter queue."""
+    again = touch("services.lambda_svc.invoke_async_with_retry", "func", "event")
+    found = touch("services.lambda_svc._get_func_record_for_ref")
+    record = touch("services.lambda_svc._execution_record_for_config", "func", "config")
+    queue: contextvars.ContextVar[str | None] = contextvars.ContextVar("queue", default=None)
+    to_sqs = touch("services.eventbridge._dispatch_to_sqs", "spec", "payload")
+    parsed = touch("core.arn.parse_arn", "value")
+
+    @replace("services.eventbridge._invoke_target", "target", "event", "rule")
+    def invoke(original: Callable, target: dict, event: dict, *rest: Any, **more: Any) -> None:
+        if event.get("Source") == "aws.s3" and faults.take(cloud.platform, "fault_lose_object_events"):
+            return
+        token = queue.set((target.get("DeadLetterConfig") or {}).get("Arn"))
+        try:
+            original(target, event, *rest, **more)
+        finally:
+            queue.reset(token)
+
+    @replace("services.eventbridge._dispatch_to_lambda", "arn", "payload")
+    def dispatch(original: Callable, arn: str, payload: str) -> None:
+        function, config, _ = found(arn)
+        if function and config:
+            again(record(function, config), json.loads(payload))
+        elif letters := queue.get():
+            to_sqs(parsed(letters), payload)
+
+
+SERVED = {
+    "lambda": "function:",
+    "sqs": "",
+    "sns": "",
+    "states": "stateMachine:",
+    "events": ("event-bus/", "api-destination/"),
+}
+"""What gets events here: the service of an ARN, and how its resource begins."""
+SDK_CALL = "arn:aws:scheduler:::aws-sdk:"
+"""Universal targets of the Scheduler are taken, and not called: the architectures deploy with one."""
+CODE = "NotImplementedByLocalCloud"
+
+
+def unserved(targets: Iterable[Any], operation: str) -> str | None:
+    """Return the error for the first target of an unsupported kind, or None."""
+    for target in targets:
+        arn = str(target.get("Arn", "")) if isinstance(target, dict) else ""
+        parts = arn.split(":", 5)
+        if arn.startswith(SDK_CALL):
+            continue
+        if len(parts) == 6 and not parts[5].startswith(SERVED.get(parts[2], ("\0",))):
+            kind, served = f"{parts[2]} ({arn})", ", ".join(SERVED)
+            return f"{operation} with a target of {kind} is not built in the local cloud; served are {served}"
+    return None
+
+
+@hook
+def targets_are_served(cloud: Cloud) -> None:
+    """Targets of unsupported services are accepted, and their events are dropped silently."""
+    error = touch("core.responses.error_response_json", "code", "message", "status")
+    schedule_error = touch("services.scheduler._error", "status", "code", "message")
+    handlers = touch("services.cloudformation.provisioners._RESOURCE_HANDLERS")
+
+    @replace("services.eventbridge._put_targets", "data")
+    def put_targets(original: Callable, data: dict) -> Any:
+        said = unserved(data.get("Targets") or (), "events:PutTargets")
+        return error(CODE, said, 501) if said else original(data)
+
+    for operation in ("create", "update"):
+
+        @replace(f"services.scheduler._{operation}_schedule", "name", "body")
+        def schedule(original: Callable, name: str, body: dict, operation: str = operation) -> Any:
+            said = unserved([body.get("Target")], f"scheduler:{operation.title()}Schedule")
+            return schedule_error(501, CODE, said) if said else original(name, body)
+
+    def checked(function: Callable, kind: str, at: int) -> Callable:
+        def provision(*given: Any, **more: Any) -> Any:
+            properties = given[at]
+            targets = properties.get("Targets") or [properties.get("Target")]
+            if said := unserved(targets, kind):
+                raise ValueError(said)
+            return function(*given, **more)
+
+        return provision
+
+    for kind in ("AWS::Events::Rule", "AWS::Scheduler::Schedule"):
+        handler = handlers[kind]
+        # (logical id, properties, …) and (physical id, old properties, new properties, …)
+        handlers[kind] = handler | {
+            "create": checked(handler["create"], kind, 1),
+            "update": checked(handler["update"], kind, 2),
+        }

@@ -1,0 +1,116 @@
+"""IAM: managed policies, and condition keys that MiniStack does not set."""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import importlib
+import json
+import lzma
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from local.emulator.reach import Cloud, hook, replace, touch
+
+
+@hook
+def the_loopback_is_a_secure_transport(cloud: Cloud) -> None:
+    """Buckets that deny unencrypted requests deny all requests: there is no TLS on the loopback."""
+
+    @replace("app.pin_request_origin", "source_ip", "secure_transport")
+    def pin(original: Callable, source_ip: str, secure_transport: bool) -> None:
+        original(source_ip, True)
+
+    # Where IAM is not enforced nothing is remembered of a request, and bucket policies hold all the same
+    evaluator = importlib.import_module("ministack.core.iam_evaluator")
+    address, _ = touch("core.iam_evaluator._request_origin").get()
+    origin = contextvars.ContextVar("origin", default=(address, True))
+    setattr(evaluator, "_request_origin", origin)  # noqa: B010 - the type checker knows no module's own names
+
+
+STREAM_VERBS = ("DeleteLogStream", "DescribeLogStreams", "GetLogEvents", "PutLogEvents")
+
+
+@hook
+def a_logs_stream_is_a_resource(cloud: Cloud) -> None:
+    """Actions on a log stream are authorized on its log group, so a grant for a stream never matches."""
+
+    @replace(
+        "core.iam_actions.extract_resource_arn",
+        "service", "method", "path", "headers", "body", "query_params", "region", "account_id",
+    )  # fmt: skip
+    def resource(original: Callable, service: str, *request: Any) -> str:
+        arn = original(service, *request)
+        headers, body = request[2:4]
+        verb = headers.get("x-amz-target", "").rpartition(".")[2]
+        if service == "logs" and verb in STREAM_VERBS:
+            stream = json.loads(body or b"{}").get("logStreamName", "")
+            return f"{arn}:log-stream:{stream}"
+        return arn
+
+
+POLICIES = Path(__file__).with_name("aws_managed_policies.json.xz")
+"""AWS's managed policies, by path and name: `tooling/managed_policies.py` makes it and says from what."""
+PREFIX = "arn:aws:iam::aws:policy/"
+
+
+@hook
+def attached_policies_exist(cloud: Cloud) -> None:
+    """Any ARN can be attached as a policy, without effect. MiniStack knows 29 of the 1,500 managed policies
+    of AWS."""
+    known = touch("services.iam._aws_managed_policies")
+    record = touch("services.iam._make_aws_managed_record", "name", "document", "description")
+    found = touch("services.iam._lookup_policy", "arn")
+    parameter = touch("services.iam._p", "params", "key")
+    error = touch("services.iam._error", "status", "code", "message", "ns")
+    with lzma.open(POLICIES) as file:
+        for name, document in json.load(file).items():
+            known.setdefault(PREFIX + name, record(name, json.dumps(document)))
+
+    def missing(arn: str) -> str:
+        return f"Policy {arn} does not exist or is not attachable."
+
+    def checked(attach: Callable) -> Callable:
+        def attached(params: dict) -> Any:
+            arn = parameter(params, "PolicyArn")
+            return attach(params) if found(arn) else error(404, "NoSuchEntity", missing(arn), ns="iam")
+
+        return attached
+
+    handlers = touch("services.iam._IAM_HANDLERS")
+    for entity in ("Role", "User", "Group"):
+        operation = f"Attach{entity}Policy"
+        handlers[operation] = checked(handlers[operation])
+
+    @replace("services.iam._attach_user_policy", "p")
+    def attach_to_user_in_stack(original: Callable, params: dict) -> Any:
+        return checked(original)(params)
+
+    @replace("services.iam.attach_managed_policy", "entity", "policy_arn")
+    def attach_in_stack(original: Callable, entity: dict, arn: str) -> None:
+        if not found(arn):
+            raise ValueError(f"{missing(arn)} (Service: Iam, Status Code: 404, Error Code: NoSuchEntity)")
+        original(entity, arn)
+
+
+@hook
+def metrics_are_held_to_a_namespace(cloud: Cloud) -> None:
+    """MiniStack does not set the condition key `cloudwatch:namespace`: no statement with it ever matches."""
+
+    @replace("core.iam_actions.request_tag_context", "service", "iam_action", "body", "params")
+    def context(original: Callable, service: str, action: str, body: bytes, params: dict) -> dict[str, Any]:
+        found = original(service, action, body, params)
+        if action == "cloudwatch:PutMetricData" and (namespace := _namespace(body, params)):
+            found["cloudwatch:namespace"] = namespace
+        return found
+
+
+def _namespace(body: bytes, params: dict[str, Any]) -> str | None:
+    """Return the namespace of a PutMetricData request, form or JSON. CBOR is not decoded: the emulator's
+    environment has no CBOR package."""
+    if "Namespace" in params:
+        return str(touch("services.cloudwatch._p", "params", "key")(params, "Namespace"))
+    with contextlib.suppress(ValueError):
+        return json.loads(body).get("Namespace")
+    return None

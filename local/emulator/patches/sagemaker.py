@@ -1,0 +1,86 @@
+"""SageMaker: its API and its CloudFormation types, which MiniStack does not have."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+from local.emulator import cloudformation as cfn
+from local.emulator.ministack import here
+from local.emulator.reach import Cloud, hook, replace, touch
+from local.sagemaker import api
+from local.sagemaker.api import ApiError
+
+
+@hook
+def sagemaker_service(cloud: Cloud) -> None:
+    """MiniStack has no SageMaker: requests to it go to `local.sagemaker`."""
+    run = touch("core.concurrency.run_reentrant", "fn")
+    access_key_of = touch("core.router.extract_access_key_id", "headers", "query_params")
+
+    async def handle(method: str, path: str, headers: dict, body: bytes, query: dict) -> tuple:
+        account, region = here()
+        caller = access_key_of(headers, query) or ""
+        # On a thread of its own: it may wait for a container, which in turn calls this server.
+        answer = await run(cloud.sagemaker, method, path, headers, body, query, account, region, caller)
+        if path.startswith("/endpoints/"):
+            # What a container says of its answer's type is no envelope's, which MiniStack would make it.
+            status, given, content = answer
+            return status, {name.lower(): value for name, value in given.items()}, content
+        return answer
+
+    touch("app.SERVICE_HANDLERS")["sagemaker"] = handle
+    touch("core.router.SERVICE_PATTERNS")["sagemaker"] = {"target_prefixes": ["SageMaker."]}
+
+
+@hook
+def sagemaker_resource_types(cloud: Cloud) -> None:
+    """MiniStack refuses SageMaker's resource types; they are managed through `local.sagemaker`."""
+    handlers = touch("services.cloudformation.provisioners._RESOURCE_HANDLERS")
+    replacing = touch("services.cloudformation.provisioners._REPLACING_PROPERTIES")
+    named = touch("services.cloudformation.provisioners._CUSTOM_NAME_REPLACEMENT")
+    tagged = touch("services.cloudformation.provisioners._STACK_TAG_PROPERTY")
+    generated = touch("services.cloudformation.provisioners._physical_name", "stack_name", "logical_id")
+
+    def call(operation: str, params: dict) -> dict:
+        return api.call(cloud.context(*here(), None), operation, params)
+
+    def errors_said(function: Callable) -> Callable:
+        @functools.wraps(function)
+        def said(*args: Any) -> Any:
+            try:
+                return function(*args)
+            except ApiError as error:
+                raise ValueError(
+                    f"{error.message} (Service: SageMaker, Status Code: {error.status}, "
+                    f"Error Code: {error.code})"
+                ) from error
+
+        return said
+
+    for type_name, kind in cfn.TYPES.items():
+
+        def create(logical_id: str, props: dict, stack: str, kind: cfn.Type = kind) -> tuple:
+            name = props.get(kind.named_by) or generated(stack, logical_id, max_len=kind.name_length)
+            return kind.create(call, name, props)
+
+        def update(ref: str, old: dict, new: dict, stack: str, kind: cfn.Type = kind) -> tuple:
+            return kind.update(call, ref.rpartition("/")[2], old, new)
+
+        def delete(ref: str, props: dict, kind: cfn.Type = kind) -> None:
+            kind.delete(call, ref.rpartition("/")[2])
+
+        handlers[type_name] = {
+            "create": errors_said(create),
+            "update": errors_said(update),
+            "delete": errors_said(delete),
+        }
+        replacing[type_name] = kind.replacing
+        named[type_name] = {"name": kind.named_by}
+        tagged[type_name] = ("Tags", "list")
+
+    @replace("services.cloudformation.stacks._runs_on_worker_thread", "resource_type")
+    def on_worker_thread(original: Callable, resource_type: str) -> bool:
+        # An endpoint comes up while requests of its container are answered.
+        return resource_type in cfn.TYPES or original(resource_type)

@@ -1,0 +1,24 @@
+"""Secrets Manager: references in templates."""
+
+from __future__ import annotations
+
+from local.emulator.reach import Cloud, hook, touch
+
+
+@hook
+def secrets_are_referred_to_by_arn(cloud: Cloud) -> None:
+    """`Ref` of a secret returns its name; on AWS it returns the ARN, which policies need."""
+    handlers = touch("services.cloudformation.provisioners._RESOURCE_HANDLERS")["AWS::SecretsManager::Secret"]
+    secrets_of = touch("services.secretsmanager._secrets")
+    create, update, delete = (handlers[key] for key in ("create", "update", "delete"))
+
+    def arn(made: tuple[str, dict]) -> tuple[str, dict]:
+        name, attributes = made
+        return secrets_of[name]["ARN"], attributes
+
+    def name(reference: str) -> str:
+        return next((each for each, secret in secrets_of.items() if secret["ARN"] == reference), reference)
+
+    handlers["create"] = lambda *given: arn(create(*given))
+    handlers["update"] = lambda reference, *given: arn(update(name(reference), *given))
+    handlers["delete"] = lambda reference, *given: delete(name(reference), *given)

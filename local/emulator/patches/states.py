@@ -1,0 +1,212 @@
+"""Step Functions: what AWS refuses, and how a state's input and output are made."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from local.emulator import ministack
+from local.emulator.definitions import JSONATA, Diagnostic, diagnose
+from local.emulator.reach import Cloud, hook, replace, touch
+
+LARGEST = 256 * 1024
+"""Bytes of the input or output of a task, a state or an execution, as UTF-8 (Step Functions quotas)."""
+TERMINAL = ("States.DataLimitExceeded", "States.Runtime")
+"""Errors that States.ALL and States.TaskFailed do not match (error handling in the developer guide)."""
+
+Response = tuple[int, dict, bytes]
+
+
+def _refuse(code: str, message: str) -> Response:
+    return touch("core.responses.error_response_json", "code", "message", "status")(code, message, 400)
+
+
+def _found(definition: Any) -> list[Diagnostic]:
+    found = diagnose(definition if isinstance(definition, str) else "")
+    if not found:
+        bad = touch("services.stepfunctions._validate_definition_jsonata", "definition_str")(definition)
+        code, _, said = (bad or "").partition(": ")
+        message, _, location = said.partition("\n  at ")
+        found = [Diagnostic(code, message, location)] if bad else []
+    return found
+
+
+def _problem(definition: Any, role: Any) -> tuple[str, str] | None:
+    """Return (code, message) of the first reason to refuse a state machine. Arguments that are None are not
+    checked."""
+    if definition is not None and (found := _found(definition)):
+        said = ", ".join(map(str, found))
+        return "InvalidDefinition", f"Invalid State Machine Definition: '{said}'"
+    account, region = ministack.here()
+    services = ("states.amazonaws.com", f"states.{region}.amazonaws.com")
+    if role is not None and not any(ministack.assumable(account, str(role), each) for each in services):
+        return "AccessDeniedException", (
+            "Neither the global service principal states.amazonaws.com, nor the regional one is authorized "
+            "to assume the provided role."
+        )
+    return None
+
+
+@hook
+def definitions_are_checked(cloud: Cloud) -> None:
+    """Any text is accepted as a definition, with any role, and ValidateStateMachineDefinition finds
+    nothing."""
+    answer = touch("core.responses.json_response", "data")
+    machines = touch("services.stepfunctions._state_machines")
+    stated = touch("services.cloudformation.provisioners._sfn_definition", "props")
+    handlers = touch("services.cloudformation.provisioners._RESOURCE_HANDLERS")
+    handler = handlers["AWS::StepFunctions::StateMachine"]
+    create_in_stack = handler["create"]
+
+    @replace("services.stepfunctions._create_state_machine", "data")
+    def create(original: Callable, data: dict) -> Response:
+        problem = _problem(data.get("definition", ""), data.get("roleArn", ""))
+        return _refuse(*problem) if problem else original(data)
+
+    @replace("services.stepfunctions._update_state_machine", "data")
+    def update(original: Callable, data: dict) -> Response:
+        there = data.get("stateMachineArn") in machines
+        problem = _problem(data.get("definition"), data.get("roleArn")) if there else None
+        return _refuse(*problem) if problem else original(data)
+
+    @replace("services.stepfunctions._validate_state_machine_definition", "data")
+    def validate(original: Callable, data: dict) -> Response:
+        found = _found(data.get("definition"))
+        shown = found[: int(data.get("maxResults") or 100)]
+        diagnostics = [
+            {"severity": "ERROR", "code": each.code, "message": each.message}
+            | ({"location": each.location} if each.location else {})
+            for each in shown
+        ]
+        result = "FAIL" if found else "OK"
+        return answer({"result": result, "diagnostics": diagnostics, "truncated": len(found) > len(shown)})
+
+    def created(logical_id: str, properties: dict, stack: str, *rest: Any) -> tuple:
+        if problem := _problem(stated(properties), properties.get("RoleArn", "")):
+            code, message = problem
+            raise ValueError(f"{message} (Service: AWSStepFunctions, Status Code: 400, Error Code: {code})")
+        return create_in_stack(logical_id, properties, stack, *rest)
+
+    handlers["AWS::StepFunctions::StateMachine"] = handler | {"create": created}
+
+
+@hook
+def executions_start_once(cloud: Cloud) -> None:
+    """StartExecution with the name and input of a running execution is refused; AWS returns that execution.
+    Input of any size, or that is not JSON, is accepted."""
+    answer = touch("core.responses.json_response", "data")
+    resolved = touch("services.stepfunctions._resolve_state_machine_arn", "arn")
+    machines = touch("services.stepfunctions._state_machines")
+    executions = touch("services.stepfunctions._executions")
+
+    def wrong(given: Any) -> Response | None:
+        if len(given.encode()) > LARGEST:
+            return _refuse(
+                "ValidationException",
+                "1 validation error detected: Value at 'input' failed to satisfy constraint: Member must "
+                f"have length less than or equal to {LARGEST}",
+            )
+        try:
+            json.loads(given)
+        except ValueError as error:
+            return _refuse("InvalidExecutionInput", f"Invalid State Machine Execution Input: '{error}'")
+        return None
+
+    @replace("services.stepfunctions._start_execution", "data")
+    def start(original: Callable, data: dict) -> Response:
+        given = data.get("input", "{}")
+        if refused := wrong(given):
+            return refused
+        machine = machines.get(resolved(data.get("stateMachineArn", "").partition("#")[0]) or "")
+        if machine and data.get("name") and machine["type"] == "STANDARD":
+            arn = machine["stateMachineArn"].replace(":stateMachine:", ":execution:") + f":{data['name']}"
+            first = executions.get(arn)
+            if first and first["status"] == "RUNNING" and first["input"] == given:
+                return answer({"executionArn": arn, "startDate": first["startDate"]})
+        return original(data)
+
+    @replace("services.stepfunctions._start_sync_execution", "data")
+    def start_sync(original: Callable, data: dict) -> Response:
+        return wrong(data.get("input", "{}")) or original(data)
+
+
+@hook
+def states_have_a_largest_size(cloud: Cloud) -> None:
+    """States have no payload limit, and States.ALL catches States.DataLimitExceeded."""
+    failed = touch("services.stepfunctions._ExecutionError", "error", "cause")
+
+    def measured(value: Any, what: str) -> Any:
+        if len(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()) > LARGEST:
+            raise failed(
+                TERMINAL[0],
+                f"The state/task '{what}' returned a result with a size exceeding the maximum number of "
+                "bytes service limit.",
+            )
+        return value
+
+    for kind in ("pass", "choice", "wait", "task", "parallel", "map"):
+        running = () if kind in ("pass", "choice", "wait") else ("execution",)
+
+        @replace(f"services.stepfunctions._execute_{kind}", "state_def", "raw_input", *running, "ctx")
+        def execute(original: Callable, state: dict, *given: Any) -> tuple:
+            name = given[-1]["State"]["Name"]  # before branches put theirs there
+            output, after = original(state, *given)
+            return measured(output, name), after
+
+    @replace("services.stepfunctions._invoke_resource", "resource", "input_data")
+    def invoke(original: Callable, resource: str, arguments: Any) -> Any:
+        return measured(original(resource, measured(arguments, resource)), resource)
+
+    @replace(
+        "services.stepfunctions._invoke_with_callback", "resource", "input_data", "token", "state_def"
+    )  # fmt: skip
+    def invoke_with_callback(original: Callable, resource: str, arguments: Any, *rest: Any) -> Any:
+        return measured(original(resource, measured(arguments, resource), *rest), resource)
+
+    @replace("services.stepfunctions._error_matches", "error_equals", "error")
+    def matches(original: Callable, names: list[str], error: str) -> bool:
+        if error == "States.Runtime":
+            return False
+        return error in names if error in TERMINAL else original(names, error)
+
+
+@hook
+def jsonata_makes_every_output(cloud: Cloud) -> None:
+    """`Output` is ignored in Succeed and in the default branch of Choice, as is all JSONata in Parallel."""
+    language = touch("services.stepfunctions._state_query_language", "state_def", "ctx")
+    output_of = touch(
+        "services.stepfunctions._apply_jsonata_output", "state_def", "raw_input", "ctx", "result"
+    )
+    assign = touch("services.stepfunctions._apply_state_assign", "state_def", "raw_input", "ctx", "result")
+    arguments_of = touch("services.stepfunctions._apply_jsonata_arguments", "state_def", "raw_input", "ctx")
+    failed = touch("services.stepfunctions._ExecutionError", "error", "cause")
+
+    @replace("services.stepfunctions._apply_output_path", "state_def", "data", "ctx")
+    def output_path(original: Callable, state: dict, data: Any, ctx: dict | None = None) -> Any:
+        if state.get("Type") == "Succeed" and language(state, ctx) == JSONATA:
+            return output_of(state, data, ctx, default=data)
+        return original(state, data, ctx)
+
+    @replace("services.stepfunctions._run_parallel_branches", "state_def", "raw_input", "execution", "ctx")
+    def parallel(original: Callable, state: dict, given: Any, execution: dict, ctx: dict) -> tuple:
+        if language(state, ctx) != JSONATA:
+            return original(state, given, execution, ctx)
+        plain = {key: state[key] for key in ("Branches", "Next", "End") if key in state}
+        results, after = original(plain, arguments_of(state, given, ctx), execution, ctx)
+        output = output_of(state, given, ctx, result=results, default=results)
+        assign(state, given, ctx, result=results)
+        return output, after
+
+    @replace("services.stepfunctions._execute_choice", "state_def", "raw_input", "ctx")
+    def choice(original: Callable, state: dict, given: Any, ctx: dict | None = None) -> tuple:
+        if language(state, ctx) != JSONATA or "Default" not in state or "Output" not in state:
+            return original(state, given, ctx)
+        try:
+            return original({key: state[key] for key in state if key != "Default"}, given, ctx)
+        except failed as none_matched:
+            if none_matched.error != "States.NoChoiceMatched":
+                raise
+            output = output_of(state, given, ctx, default=given)
+            assign(state, given, ctx)
+            return output, state["Default"]

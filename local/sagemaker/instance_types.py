@@ -1,0 +1,52 @@
+"""What SageMaker refuses because of an instance type, by the facts that the constructs have of them."""
+
+from __future__ import annotations
+
+import functools
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from local.sagemaker.api import invalid
+
+TABLE = Path(__file__).resolve().parents[2] / "constructs" / "groundplan" / "instance_types.toml"
+
+
+@functools.cache
+def _families() -> dict[str, dict[str, Any]]:
+    return tomllib.loads(TABLE.read_text())["families"]
+
+
+def _family(instance_type: str) -> dict[str, Any]:
+    """The row of a type that the service's model knows; a family from a newer model is without any fact."""
+    return _families().get(instance_type.split(".")[1], {})
+
+
+def check_volume_key(instance_type: str, key: str | None) -> None:
+    """Raise `ApiError` for a `VolumeKmsKeyId` where the instance has local disks.
+
+    The reference of `ResourceConfig`: "You can't request a VolumeKmsKeyId when using an instance type with
+    local storage."
+    """
+    if key and _family(instance_type).get("disks"):
+        raise invalid(
+            f"VolumeKmsKeyId can't be requested for instance type {instance_type}: it has local storage, "
+            "which a hardware module on the instance encrypts."
+        )
+
+
+def check_inference_ami(instance_type: str, version: str | None) -> None:
+    """Raise `ApiError` for an `InferenceAmiVersion` of another accelerator than the instance's."""
+    if not version:
+        return
+    family = _family(instance_type)
+    has = "gpu" if "capability" in family else family.get("accelerator", "none")
+    if f"-inference-{has}-" not in version:
+        raise invalid(f"InferenceAmiVersion {version} is not supported for instance type {instance_type}.")
+
+
+def check_multi_model(instance_type: str) -> None:
+    """Raise `ApiError` where multi-model endpoints do not support the instance's accelerator."""
+    family = _family(instance_type)
+    if ("capability" in family or "accelerator" in family) and not family.get("multi_model"):
+        raise invalid(f"Multi-model endpoints do not support instance type {instance_type}.")

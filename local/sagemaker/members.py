@@ -1,0 +1,196 @@
+"""What requests may say, and the local SageMaker does not do.
+
+Every member of every built operation is read by the operation, refused here by its name, or listed here with
+the reason why it has no effect: `tests/unit/test_sagemaker_members.py` walks botocore's model and holds
+this. A path has `[]` where a list is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+_MODEL_SOURCE = ("HubAccessConfig", "ManifestS3Uri", "ETag", "ManifestEtag")
+_CONTAINER = (
+    *(f"ModelDataSource.S3DataSource.{each}" for each in _MODEL_SOURCE),
+    *("AdditionalModelDataSources", "ContainerMetricsConfig"),
+)
+
+UNBUILT: Mapping[str, tuple[str, ...]] = {
+    "CreateModel": (
+        *(f"{where}.{each}" for where in ("PrimaryContainer", "Containers[]") for each in _CONTAINER),
+        "InferenceExecutionConfig",
+    ),
+    "CreateEndpointConfig": (
+        "ProductionVariants[].CoreDumpConfig",
+        "ProductionVariants[].EnableSSMAccess",
+        "ProductionVariants[].CapacityReservationConfig",
+        "ProductionVariants[].AcceleratorPartitionLayouts",
+        "ProductionVariants[].AcceleratorType",
+        "DataCaptureConfig.EnableCapture",
+        "MetricsConfig",
+        "CrossRegionTrafficConfig",
+    ),
+    "CreateTrainingJob": (
+        "AlgorithmSpecification.EnableSageMakerMetricsTimeSeries",
+        "InputDataConfig[].DataSource.S3DataSource.HubAccessConfig",
+        "InputDataConfig[].DataSource.S3DataSource.AttributeNames",
+        "ResourceConfig.TrainingPlanArn",
+        "ResourceConfig.InstancePlacementConfig",
+        "ResourceConfig.InstancePreferences",
+        "DebugHookConfig.HookParameters",
+        "DebugHookConfig.CollectionConfigurations",
+        "TensorBoardOutputConfig",
+        "ExperimentConfig",
+        "ProfilerConfig.ProfilingParameters",
+        "RetryStrategy",
+        "RemoteDebugConfig.EnableRemoteDebug",
+        "InfraCheckConfig.EnableInfraCheck",
+        "SessionChainingConfig.EnableSessionTagChaining",
+    ),
+    "UpdateEndpoint": ("RetainDeploymentConfig",),
+}
+"""Members that are refused where they are given, and neither empty nor false."""
+
+UNBUILT_VALUES: Mapping[str, Mapping[str, tuple[Any, ...]]] = {
+    "CreateModel": {
+        f"{where}.ImageConfig.RepositoryAccessMode": ("Platform",)
+        for where in ("PrimaryContainer", "Containers[]")
+    },
+    "CreateEndpointConfig": {
+        "ProductionVariants[].RoutingConfig.RoutingStrategy": ("LEAST_OUTSTANDING_REQUESTS", "RANDOM")
+    },
+    "CreateTrainingJob": {
+        "AlgorithmSpecification.TrainingImageConfig.TrainingRepositoryAccessMode": ("Platform",)
+    },
+    "ListModelPackageGroups": {"CrossAccountFilterOption": ("SameAccount",)},
+}
+"""Members with the values that the local cloud serves: another one is refused."""
+
+_RECORDED = "a record: the registry keeps it and answers with it, as AWS does"
+_HERE = "what is local is this machine's: its driver, its clock, its network"
+_SHARED = "a licence that is accepted elsewhere; the local cloud hosts no gated model"
+_PROFILE = "what would be sampled is this machine's, which says nothing of an instance"
+_REFUSED_ABOVE = "belongs to a member that is refused"
+_PACKAGE_CONTAINER = dict.fromkeys(
+    (
+        *("ContainerHostname", "ImageDigest", "ProductId", "ModelInput", "Framework", "FrameworkVersion"),
+        *("NearestModelName", "AdditionalModelDataSources", "AdditionalS3DataSource", "ModelDataETag"),
+        *("IsCheckpoint", "BaseModel", "ModelDataSource.S3DataSource.ModelAccessConfig"),
+        *(f"ModelDataSource.S3DataSource.{each}" for each in _MODEL_SOURCE),
+    ),
+    _RECORDED,
+)
+_LIFE_CYCLE = {f"ModelLifeCycle.{name}": _RECORDED for name in ("Stage", "StageStatus", "StageDescription")}
+_CARD = {f"ModelCard.{name}": _RECORDED for name in ("ModelCardContent", "ModelCardStatus")}
+_MODEL_CONTAINER = {
+    "ContainerHostname": "a name for logs of AWS's own; the local ones have the variant's",
+    "ImageConfig": "how AWS reaches a private registry (Platform); Vpc is refused",
+    "ModelDataSource.S3DataSource.ModelAccessConfig": _SHARED,
+}
+_DEPLOYMENT = {
+    f"DeploymentConfig.BlueGreenUpdatePolicy.{name}": "all traffic moves at once: nothing waits or is undone"
+    for name in (
+        *("TerminationWaitInSeconds", "MaximumExecutionTimeoutInSeconds"),
+        *(
+            f"TrafficRoutingConfiguration.{each}"
+            for each in ("WaitIntervalInSeconds", "CanarySize", "LinearStepSize")
+        ),
+    )
+}
+_METADATA_SERVICE = {
+    "InstanceMetadataServiceConfiguration.MinimumInstanceMetadataServiceVersion": "a notebook instance is a "
+    "record here: there is no metadata service"
+}
+
+NO_EFFECT: Mapping[str, Mapping[str, str]] = {
+    "CreateEndpoint": _DEPLOYMENT,
+    "UpdateEndpoint": _DEPLOYMENT,
+    "CreateModel": {
+        **{
+            f"{where}.{name}": reason
+            for where in ("PrimaryContainer", "Containers[]")
+            for name, reason in _MODEL_CONTAINER.items()
+        },
+        "VpcConfig.Subnets": _HERE,
+    },
+    "CreateEndpointConfig": {
+        "ProductionVariants[].VariantInstanceProvisionTimeoutInSeconds": _REFUSED_ABOVE,
+        "ProductionVariants[].ModelDataDownloadTimeoutInSeconds": "a copy on this machine takes no such time",
+        "ProductionVariants[].InferenceAmiVersion": _HERE,
+        "ProductionVariants[].RoutingConfig": "requests go to the least busy; prefix-aware is refused",
+        "DataCaptureConfig.CaptureOptions": _REFUSED_ABOVE,
+        "DataCaptureConfig.CaptureContentTypeHeader": _REFUSED_ABOVE,
+        "DataCaptureConfig.DestinationS3Uri": _REFUSED_ABOVE,
+        "DataCaptureConfig.InitialSamplingPercentage": _REFUSED_ABOVE,
+        "VpcConfig.Subnets": _HERE,
+    },
+    "CreateTrainingJob": {
+        "AlgorithmSpecification.TrainingImageConfig": "how AWS reaches a private registry (Platform)",
+        "InputDataConfig[].DataSource.S3DataSource.ModelAccessConfig": _SHARED,
+        "ResourceConfig.SelectedInstanceType": _REFUSED_ABOVE,
+        "ResourceConfig.SelectedInstanceCount": _REFUSED_ABOVE,
+        "VpcConfig.Subnets": _HERE,
+        "StoppingCondition.MaxPendingTimeInSeconds": _REFUSED_ABOVE,
+        "DebugHookConfig.LocalPath": "where tensors are written; a hook without collections writes none",
+        "DebugHookConfig.S3OutputPath": "where tensors are kept; a hook without collections writes none",
+        "ProfilerConfig": _PROFILE,
+    },
+    "CreateModelPackage": {
+        **{
+            f"{where}.{name}": reason
+            for where in (
+                "InferenceSpecification.Containers[]",
+                "AdditionalInferenceSpecifications[].Containers[]",
+            )
+            for name, reason in _PACKAGE_CONTAINER.items()
+        },
+        **dict.fromkeys(
+            ("MetadataProperties", "ModelMetrics", "Domain", "Task", "SamplePayloadUrl"), _RECORDED
+        ),
+        **dict.fromkeys(("DriftCheckBaselines", "SkipModelValidation", "SecurityConfig"), _RECORDED),
+        **_CARD,
+        **_LIFE_CYCLE,
+    },
+    "UpdateModelPackage": {
+        **{
+            f"{where}.{name}": reason
+            for where in (
+                "InferenceSpecification.Containers[]",
+                "AdditionalInferenceSpecificationsToAdd[].Containers[]",
+            )
+            for name, reason in _PACKAGE_CONTAINER.items()
+        },
+        **_CARD,
+        **_LIFE_CYCLE,
+    },
+    "DescribeModelPackage": {"IncludedData": "the whole record is small enough to answer"},
+    "CreateNotebookInstance": _METADATA_SERVICE,
+    "UpdateNotebookInstance": _METADATA_SERVICE,
+}
+"""Members that are taken and change nothing, with the reason."""
+
+
+def unbuilt(operation: str, params: Mapping[str, Any]) -> str | None:
+    """The first member of a request that the local cloud does not do, as a path; None where there is none."""
+    served = UNBUILT_VALUES.get(operation, {})
+    for path in UNBUILT.get(operation, ()):
+        if any(_at(params, path.split("."))):
+            return path
+    for path, values in served.items():
+        other = next((each for each in _at(params, path.split(".")) if each not in values), None)
+        if other is not None:
+            return f"{path} {other}"
+    return None
+
+
+def _at(value: Any, path: list[str]) -> Iterator[Any]:
+    """What a request has at a path."""
+    if not path:
+        yield value
+        return
+    name, lists, _ = path[0].partition("[]")
+    found = value.get(name)
+    if found is not None:
+        for each in found if lists else [found]:
+            yield from _at(each, path[1:])

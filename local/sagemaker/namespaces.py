@@ -1,0 +1,278 @@
+"""Containers in namespaces of their own: what one sees, how it starts, and whether this machine allows it.
+
+A container sees its image, this machine's `/usr` in place of the image's system, `/opt/ml`, and its own
+`/proc`, `/dev`, `/tmp` and `/etc/hosts`. What it writes outside of `/opt/ml` goes to a layer of its own,
+which is removed with it. Nothing else of this machine is there: no home, no state of the cloud, no other
+job's folder. The network is shared. `namespaces_init.py` is the program that does it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import functools
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from local.images.store import PASSED_ON
+from local.sagemaker.platform import Platform
+from local.sagemaker.quotas import setting
+
+SETTING = "container_isolation"
+"""`namespaces` or `plain` forces one way; `auto` takes namespaces where they can be had."""
+
+KILL = signal.SIGUSR1
+"""What ends a started space at once."""
+
+_WAYS = ("auto", "namespaces", "plain")
+_NUMBERED = re.compile(r"\[Errno (\d+)\] (.*)", re.DOTALL)
+"""Format in which the init process reports an error with its errno."""
+_INIT = Path(__file__).with_name("namespaces_init.py")
+_BASE = "/.python"
+"""Where the interpreter behind the image's environment is, when the image hides its own place."""
+
+_PYTHON = (
+    *("lib/python3.[0-9]*", "lib64/python3.[0-9]*", "include/python3.[0-9]*"),
+    *("lib/*.so", "lib/*.so.*", "ssl/cert.pem", "ssl/cacert.pem"),
+)
+"""Paths below an interpreter's prefix that a container needs. The whole prefix is not bound, because it may
+be a user's home."""
+
+_SYSTEM = "/sys/devices/system"
+"""Tells programs how many processors and how much memory there are."""
+
+_TOP = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
+_ETC = (
+    "alternatives", "ca-certificates", "ca-certificates.conf", "crypto-policies", "fonts", "ld.so.cache",
+    "ld.so.conf", "ld.so.conf.d", "localtime", "mime.types", "nsswitch.conf", "os-release", "pki/ca-trust",
+    "pki/tls/certs", "protocols", "resolv.conf", "services", "ssl/certs", "ssl/openssl.cnf", "terminfo",
+    "timezone",
+)  # fmt: skip
+"""What of this machine's `/etc` its programs need, with no secrets in it."""
+
+_ACCOUNTS = {
+    "/etc/passwd": "root:x:0:0:root:/root:/bin/bash\nnobody:x:65534:65534:nobody:/nonexistent:/bin/false\n",
+    "/etc/group": "root:x:0:\nnogroup:x:65534:\n",
+}
+
+
+@dataclass(frozen=True)
+class Way:
+    """How containers run on this machine."""
+
+    isolated: bool
+    reason: str = ""
+    """Why they are not isolated."""
+
+    def __str__(self) -> str:
+        return "namespaces of their own" if self.isolated else f"plain processes: {self.reason}"
+
+
+def way(platform: Platform) -> Way:
+    """The way for a container that starts now. Raises OSError where it is forced and cannot be had."""
+    wanted = setting(platform, SETTING)
+    if wanted not in _WAYS:
+        raise OSError(f"the setting {SETTING} must be {', '.join(_WAYS)}, got {wanted}")
+    if wanted == "plain":
+        return Way(False, f"the setting {SETTING} is plain")
+    reason = unavailable(platform.home)
+    if reason and wanted == "namespaces":
+        raise OSError(f"the setting {SETTING} is namespaces, and this machine has none: {reason}")
+    return Way(not reason, reason)
+
+
+def describe(platform: Platform) -> str:
+    """The way of containers that start now, for people."""
+    try:
+        return str(way(platform))
+    except OSError as error:
+        return f"none can start: {error}"
+
+
+_trying = threading.Lock()
+TRIAL_SECONDS = 60
+TRANSIENT = frozenset(
+    {errno.EAGAIN, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC, errno.ETIMEDOUT}
+)
+"""Errors of a trial that say nothing about the kernel's namespaces."""
+
+
+def unavailable(home: Path) -> str:
+    """Return why containers cannot have namespaces on this machine, "" if they can. A trial container is
+    started once per process, and again after a transient failure: time, memory, file or disk limits."""
+    with _trying:
+        try:
+            return _unavailable(home)
+        except OSError as error:
+            return str(error)
+
+
+@functools.cache
+def _unavailable(home: Path) -> str:
+    if sys.platform != "linux":
+        return f"namespaces are Linux's, and this is {sys.platform}"
+    home.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(dir=home, prefix=".namespaces-"))
+    try:
+        (folder / "ml").mkdir()
+        program = ["/bin/bash", "-c", "exec python -c 'import ctypes, ssl'"]
+        environment = {"PATH": "/usr/local/bin:/usr/bin:/bin"}
+        space = layout(None, Path(sys.prefix), "/usr/local", folder / "ml", folder / "scratch", "algo-1", {})
+        space |= {"command": program, "environment": environment, "directory": "/"}
+        process = start(space, lambda pid: None)
+        try:
+            said, _ = process.communicate(timeout=TRIAL_SECONDS)
+        except subprocess.TimeoutExpired:
+            raise OSError(errno.ETIMEDOUT, f"a trial took longer than {TRIAL_SECONDS} seconds") from None
+        finally:
+            process.send_signal(KILL)
+            process.wait()
+        if process.returncode in (-signal.SIGKILL, 128 + signal.SIGKILL):
+            raise OSError(errno.ENOMEM, "a trial was killed, as where memory runs out")
+        return said.strip() or f"a trial ended with {process.returncode}" if process.returncode else ""
+    except OSError as error:
+        if error.errno in TRANSIENT:
+            raise  # which is not cached
+        return str(error)
+    finally:
+        remove(folder)
+
+
+def layout(
+    files: Path | None,
+    environment: Path,
+    prefix: str,
+    opt_ml: Path,
+    scratch: Path,
+    name: str,
+    peers: Mapping[str, str],
+) -> dict[str, Any]:
+    """What a container sees, for `namespaces_init.py`.
+
+    `files` are an image's own, `environment` its Python environment, which the image has at `prefix`.
+    `scratch` is a folder for what the container writes outside of `/opt/ml`. `name` is its host name; `peers`
+    are the addresses of all host names that it knows, its own included.
+    """
+    environment = environment.resolve()
+    overlays: dict[str, list[Path]] = {"/": [], "/usr": [Path("/usr")], "/usr/local": []}
+    overlays.setdefault(prefix, []).insert(0, environment)
+    links = {str(environment): prefix}  # programs that pip installed name it on their first line
+    for top in _TOP:
+        here, own = Path("/", top), files is not None and (files / top).is_dir()
+        if here.is_symlink() and not own:
+            links[str(here)] = str(here.readlink())
+        elif here.is_dir():
+            overlays[str(here)] = [here.resolve()]
+    if (environment / "lib64").is_symlink() and prefix == "/usr" and Path("/usr/lib64").is_dir():
+        overlays["/usr/lib64"] = [Path("/usr/lib64")]  # the environment's link hides the folder
+    for path, lower in overlays.items():
+        if files is not None and (files / path[1:]).is_dir():
+            lower.insert(0, files / path[1:])
+    binds: list[tuple[str, str, bool]] = [(str(opt_ml), "/opt/ml", True)]
+    written = {
+        "/etc/hostname": f"{name}\n",
+        "/etc/hosts": "".join(
+            f"{address} {host}\n" for host, address in ({"localhost": "127.0.0.1"} | dict(peers)).items()
+        ),
+    }
+    for path, text in _ACCOUNTS.items():
+        if files is None or not (files / path[1:]).exists():
+            written[path] = text
+    seen = [Path(_SYSTEM), *(Path("/etc", each) for each in _ETC)]
+    seen += [Path(os.environ[each]).absolute() for each in PASSED_ON if os.environ.get(each)]
+    for path in seen:
+        own = files is not None and (files / str(path)[1:]).exists()
+        shown = any(path.is_relative_to(each) for each in ("/usr", *(target for _, target, _ in binds)))
+        if path.exists() and not own and not shown:
+            binds.append((str(path.resolve()), str(path), False))
+    interpreter = _interpreter(environment, prefix, binds, links)
+    # Both name the interpreter by where it is inside.
+    links[f"{prefix}/bin/python"] = str(interpreter)
+    settings = (environment / "pyvenv.cfg").read_text().splitlines(keepends=True)
+    own = [line for line in settings if line.partition("=")[0].strip() != "home"]
+    written[f"{prefix}/pyvenv.cfg"] = "".join([f"home = {interpreter.parent}\n", *own])
+    return {
+        "name": name,
+        "scratch": str(scratch),
+        "overlays": [(path, [str(each) for each in overlays[path]]) for path in sorted(overlays)],
+        "binds": binds,
+        "links": links,
+        "files": written,
+    }
+
+
+def _interpreter(
+    environment: Path, prefix: str, binds: list[tuple[str, str, bool]], links: dict[str, str]
+) -> Path:
+    """Where the interpreter behind the environment is inside; what shows it there is added to the binds."""
+    here = (environment / "bin" / "python").resolve()
+    base = here.parent.parent
+    inside = base
+    if str(base) in (prefix, "/usr/local"):  # other files are there inside
+        inside = Path(_BASE)
+        for library in (base / "lib").glob("libpython*.so*") if str(base) == "/usr/local" else ():
+            links[str(library)] = f"{_BASE}/lib/{library.name}"  # where the system's linker looks
+    elif base == Path("/") or (base.is_relative_to("/usr") and not base.is_relative_to("/usr/local")):
+        return here  # shown as this machine's system
+    for path in sorted({here, *(each for pattern in _PYTHON for each in base.glob(pattern))}):
+        if path.exists():
+            binds.append((str(path.resolve()), str(inside / path.relative_to(base)), False))
+    return inside / here.relative_to(base)
+
+
+def start(space: dict[str, Any], adopt: Callable[[int], None]) -> subprocess.Popen[str]:
+    """Run a space's command; its output comes from the process that is returned, as does its exit code.
+
+    `adopt` is called with that process's id before anything else happens. SIGTERM to it reaches the command,
+    `KILL` ends everything inside before it ends itself. Raises OSError where the command cannot be started.
+    """
+    report, told = os.pipe()
+    with os.fdopen(report, errors="replace") as reason:
+        try:
+            process = subprocess.Popen(
+                [sys.executable, "-I", "-S", "-X", "utf8", str(_INIT), str(told)],
+                cwd="/",
+                env={},
+                pass_fds=[told],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                encoding="utf-8",
+                errors="replace",
+            )
+        finally:
+            os.close(told)
+        adopt(process.pid)
+        assert process.stdin is not None  # noqa: S101 - narrows the type
+        with contextlib.suppress(BrokenPipeError), process.stdin as stream:
+            json.dump(space, stream)
+        process.stdin = None
+        if why := reason.read():
+            with process:
+                process.wait()
+            raise OSError(*((int(told[1]), told[2]) if (told := _NUMBERED.fullmatch(why)) else (why,)))
+    return process
+
+
+def remove(folder: Path) -> None:
+    """Remove a folder, also where a container, or an overlay, closed folders in it to their own owner."""
+    shutil.rmtree(folder, ignore_errors=True)
+    if folder.is_dir():
+        folder.chmod(0o700)
+        for path, names, _ in os.walk(folder):
+            for each in (Path(path, name) for name in names):
+                if not each.is_symlink():
+                    each.chmod(0o700)
+        shutil.rmtree(folder, ignore_errors=True)

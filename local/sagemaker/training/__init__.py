@@ -1,0 +1,5 @@
+"""Training jobs."""
+
+from local.sagemaker.training.operations import recover, shutdown
+
+__all__ = ["recover", "shutdown"]

@@ -1,0 +1,88 @@
+"""Settings that all architectures share, and the parsing of list and number values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal, get_args
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+Environment = Literal["dev", "prod"]
+LogRetention = Literal[1, 3, 5, 7, 14, 30, 60, 90, 180, 365, 731, 1827, 3653]
+
+
+class SettingsError(ValueError):
+    """One line for each wrong value: the field, what was given, what is allowed."""
+
+
+def split(value: object) -> object:
+    """Return the items of a list as the command line gives it: `a,b`; the empty text is the empty list."""
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+def whole(value: object) -> object:
+    """Return a literal number as the command line gives it."""
+    return int(value) if isinstance(value, str) and value.strip().isdigit() else value
+
+
+class Choices(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Hyperparameters(Choices):
+    """What a container reads, with its defaults."""
+
+    def as_texts(self) -> dict[str, str]:
+        """Return the fields as SageMaker wants them: texts by name."""
+        return {
+            name: str(value).lower()
+            if isinstance(value, bool)
+            else f"{value:g}"
+            if isinstance(value, float)
+            else str(value)
+            for name, value in self.model_dump(by_alias=True).items()
+        }
+
+
+class ArchitectureSettings(Choices):
+    """What every architecture may choose."""
+
+    ENVIRONMENTS: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    """Where an environment differs from the defaults."""
+
+    retain: bool = Field(
+        default=False, description="true or false, whether data, models and the secret outlive `cdk destroy`"
+    )
+    own_key: bool = Field(
+        default=False,
+        description="true or false, whether data is encrypted with a KMS key of the stack's own",
+    )
+    log_retention_days: Annotated[LogRetention, BeforeValidator(whole)] = Field(
+        default=30, description="one of " + ", ".join(str(days) for days in get_args(LogRetention))
+    )
+    alarm_email: str = Field(
+        default="",
+        pattern=r"^([^@\s]+@[^@\s]+\.[^@\s]+)?$",
+        description="an e-mail address, or empty for none",
+    )
+    subnet_ids: Annotated[
+        tuple[Annotated[str, Field(pattern=r"^subnet-[0-9a-f]{8,17}$")], ...], BeforeValidator(split)
+    ] = Field(
+        default=(),
+        max_length=16,
+        description="ids such as subnet-0a1b2c3d, comma separated, or empty for no VPC",
+    )
+    security_group_ids: Annotated[
+        tuple[Annotated[str, Field(pattern=r"^sg-[0-9a-f]{8,17}$")], ...], BeforeValidator(split)
+    ] = Field(
+        default=(),
+        max_length=5,
+        description="ids such as sg-0a1b2c3d, comma separated, together with subnet_ids",
+    )
+
+    def contradictions(self) -> list[str]:
+        """Return one message for each combination of values that is not allowed."""
+        if bool(self.subnet_ids) == bool(self.security_group_ids):
+            return []
+        missing = "security_group_ids" if self.subnet_ids else "subnet_ids"
+        return [f"{missing} is empty, allowed is: both subnet_ids and security_group_ids, or neither"]

@@ -1,0 +1,48 @@
+"""The instance types that each architecture may choose, from the table of families."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic_core import PydanticCustomError
+
+CUDA = "13.0"
+"""CUDA version of the GPU images, as `containers/bases.toml` has it."""
+TABLE = Path(__file__).resolve().parents[1] / "constructs" / "groundplan" / "instance_types.toml"
+INSTANCE_TYPES: dict[str, dict[str, Any]] = tomllib.loads(TABLE.read_text())
+
+
+class InstanceUse:
+    """The instance types that SageMaker offers for one use, of the families that the image can use.
+
+    `usable` decides by the family's row in `instance_types.toml`.
+    """
+
+    def __init__(self, use: str, usable: Callable[[dict[str, Any]], bool], what: str, example: str):
+        self.sizes: dict[str, list[str]] = {
+            name: family[use].split()
+            for name, family in sorted(INSTANCE_TYPES["families"].items())
+            if use in family and "arm" not in family and usable(family)
+        }
+        self.description = f"{what}: of the families {', '.join(self.sizes)}, such as {example}"
+
+    def __call__(self, given: str) -> str:
+        prefix, family, size = (*given.split("."), "", "", "")[:3]
+        sizes = self.sizes.get(family) if prefix == "ml" and given.count(".") <= 2 else None
+        if sizes and size in sizes:
+            return given
+        allowed = f"ml.{family} in the sizes {', '.join(sizes)}" if sizes else self.description
+        raise PydanticCustomError("instance_type", "{allowed}", {"allowed": allowed})
+
+
+def cpu(family: Mapping[str, Any]) -> bool:
+    """Whether the family has neither a GPU nor another accelerator."""
+    return "capability" not in family and "accelerator" not in family
+
+
+def cuda(family: Mapping[str, Any]) -> bool:
+    """Whether the family's GPUs can run the images' version of CUDA."""
+    return float(family.get("capability", 0)) >= float(INSTANCE_TYPES["cuda"][CUDA]["capability"])

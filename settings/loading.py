@@ -1,0 +1,116 @@
+"""The settings of a deployment: the CDK's context, checked field by field."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, Field, ValidationError, create_model
+from pydantic.fields import FieldInfo
+
+import architectures
+from settings.base import ArchitectureSettings, Choices, Environment, SettingsError
+
+Chosen = TypeVar("Chosen", bound=ArchitectureSettings)
+
+KINDS: dict[str, type[ArchitectureSettings]] = {
+    each.name: architectures.load(each.settings) for each in architectures.ALL
+}
+"""The settings' class of each architecture, by name."""
+
+
+class _Environment(Choices):
+    env: Environment = Field(default="dev", description="dev or prod")
+
+
+_FIELDS: dict[str, Any] = {name: (kind, kind()) for name, kind in KINDS.items()}
+_Fields = create_model("_Fields", __base__=_Environment, **_FIELDS)
+
+
+class Settings(_Fields):
+    """A field for the environment, and one for each architecture."""
+
+    def of(self, kind: type[Chosen]) -> Chosen:
+        """Return the settings of the architecture whose settings are of this class."""
+        return next(chosen for _, chosen in self if isinstance(chosen, kind))
+
+
+def load(context: Mapping[str, Any]) -> Settings:
+    """The settings that the CDK's context names: `env`, then single fields as `architecture.field`.
+
+    The CDK's own keys, which have other signs in them, are left alone, and so are plain words that are
+    no field's name. Raises `SettingsError`.
+    """
+    env = context.get("env", "dev")
+    values: dict[str, Any] = {"env": env} | {
+        name: _copy(kind.ENVIRONMENTS.get(env, {}) if isinstance(env, str) else {})
+        for name, kind in KINDS.items()
+    }
+    problems = []
+    for key, value in sorted(context.items()):
+        architecture, *path = key.split(".")
+        if architecture not in KINDS:
+            # A misspelt setting would otherwise deploy the default, and nobody would be told.
+            meant = _owner(path[-1] if path else key) or (f"{next(iter(KINDS))}.retain" if path else "")
+            if meant and re.fullmatch(r"\w+(\.\w+)*", key):
+                problems.append(f"{key} is not a setting, they begin with an architecture's name: {meant}")
+            continue
+        if not path:
+            problems.append(f"{key} is set one field at a time, such as {key}.retain=true")
+            continue
+        *groups, field = path
+        inner = values.setdefault(architecture, {})
+        for group in groups:
+            if not isinstance(inner.get(group), dict):
+                inner[group] = {}
+            inner = inner[group]
+        inner[field] = value
+    try:
+        settings = Settings.model_validate(values)
+    except ValidationError as error:
+        problems += dict.fromkeys(_sentence(dict(detail)) for detail in error.errors())
+        settings = None
+    if settings is not None:
+        problems += [
+            f"{name}.{problem}" for name in KINDS for problem in getattr(settings, name).contradictions()
+        ]
+    if problems or settings is None:
+        raise SettingsError("\n".join(problems))
+    return settings
+
+
+def _owner(field: str) -> str:
+    """The whole name of a setting of which only the last part was given, "" when there is none."""
+    return next((f"{name}.{field}" for name, kind in KINDS.items() if field in kind.model_fields), "")
+
+
+def _copy(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: _copy(value) if isinstance(value, Mapping) else value for key, value in values.items()}
+
+
+def _sentence(detail: dict[str, Any]) -> str:
+    """What is wrong with one field, from pydantic's finding."""
+    model: type[BaseModel] = Settings
+    path, field = [], None
+    for part in detail["loc"]:
+        path.append(str(part))
+        found = _field(model, str(part))
+        if found is None:
+            if detail["type"] == "extra_forbidden":
+                known = ", ".join(info.alias or name for name, info in model.model_fields.items())
+                return f"{'.'.join(path)} is not a setting, allowed are: {known}"
+            path.pop()  # a position inside a list: the list is what has a name
+            break
+        field = found
+        if isinstance(found.annotation, type) and issubclass(found.annotation, BaseModel):
+            model = found.annotation
+    allowed = field.description if field and field.description else "its fields, one at a time"
+    if detail["type"] == "instance_type":
+        allowed = detail["msg"]
+    given = detail["input"]
+    return f"{'.'.join(path)} is {given!r}, allowed is: {allowed}"
+
+
+def _field(model: type[BaseModel], name: str) -> FieldInfo | None:
+    return next((info for key, info in model.model_fields.items() if name in (key, info.alias)), None)

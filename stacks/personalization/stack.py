@@ -1,0 +1,338 @@
+"""Fine-tune a text-to-image model for every user, and serve all of them from one endpoint."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from aws_cdk import CfnOutput, Duration, IgnoreMode, Stack, Tags
+from aws_cdk import aws_ecr_assets as assets
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_kms as kms
+from aws_cdk import aws_lambda as lambda_
+from aws_cdk import aws_logs as logs
+from aws_cdk import aws_s3 as s3
+from aws_cdk import aws_s3_assets as s3_assets
+from aws_cdk import aws_sns as sns
+from aws_cdk import aws_sqs as sqs
+from constructs import Construct
+
+from groundplan import (
+    ArtifactBucket,
+    CleanUp,
+    Instances,
+    MultiModelEndpoint,
+    Package,
+    PythonFunction,
+    SageMakerRole,
+    SiteFiles,
+    StaticSite,
+    UserApi,
+    Users,
+    acknowledge,
+    allow,
+    physical_name,
+)
+from groundplan.instance_types import device, has_local_disks
+from settings.instance_types import CUDA
+from settings.personalization import Personalization
+from stacks.personalization import variables
+from stacks.personalization.alarms import METRICS, pager
+from stacks.personalization.functions import OBJECTS, Functions, Surroundings
+from stacks.personalization.tables import Tables
+from stacks.shared import CONTAINERS, LayerMissingError, docker_image, key_of, network_of, retention
+
+ROOT = Path(__file__).resolve().parents[2]
+NAME = "personalization"
+FINETUNE, SERVE = (CONTAINERS / NAME / part for part in ("finetune", "serve"))
+JOB_SUFFIX = 27
+"""A training job is named after the stack, with a hyphen and an id of 26 characters behind it
+(`runtime/personalization/ids.py`)."""
+LAYER = ROOT / ".groundplan" / "layers" / "runtime"
+"""The functions' dependencies, built before synthesis, because synthesis has no network access."""
+
+
+class PersonalizationStack(Stack):
+    def __init__(self, scope: Construct, id: str, *, env_name: str, settings: Personalization) -> None:
+        super().__init__(
+            scope,
+            id,
+            description="Groundplan: a text-to-image model fine-tuned for every user, one endpoint for all",
+        )
+        tags = {"groundplan:architecture": NAME, "groundplan:environment": env_name}
+        for name, value in tags.items():
+            Tags.of(self).add(name, value)
+        name = physical_name(self, settings.endpoint_name, appended=JOB_SUFFIX)
+        keep_logs = retention(settings.log_retention_days)
+        key = key_of(self, settings, f"pictures, models, tables and messages of {NAME}")
+
+        # Data
+        tables = Tables(self, "Tables", settings=settings, key=key)
+        topic = sns.Topic(
+            self,
+            "States",
+            display_name="Models that are ready, and those that failed",
+            enforce_ssl=True,
+            master_key=key or kms.Alias.from_alias_name(self, "SnsKey", "alias/aws/sns"),
+        )
+        dead_letters = _dead_letters(self, key)
+
+        # Users, API and site. The bucket's CORS rule names the site's origin, so the site comes first.
+        users = Users(
+            self,
+            "Users",
+            self_sign_up=settings.self_sign_up,
+            retain=settings.retain,
+            deletion_protection=settings.deletion_protection,
+        )
+        document = ROOT / "runtime" / NAME / "openapi.json"
+        api = UserApi(self, "Api", document=document, users=users, log_retention=keep_logs, key=key)
+        site = StaticSite(self, "Site", api=api)
+        bucket = ArtifactBucket(
+            self,
+            "Data",
+            key=key,
+            retain=settings.retain,
+            # Results of a job are copied out of jobs/ when it ends; uploads are needed until then
+            expire={"jobs": 30, "uploads": 30},
+            events=True,
+        )
+        bucket.bucket.add_cors_rule(
+            allowed_methods=[s3.HttpMethods.POST, s3.HttpMethods.GET],
+            allowed_origins=[site.url],
+            allowed_headers=["*"],
+            max_age=3600,
+        )
+
+        # Training and serving
+        registry = {"REGISTRY": settings.serving_registry} if settings.serving_registry else None
+        finetune = docker_image(self, "Finetune", FINETUNE)
+        serve = docker_image(self, "Serve", SERVE, registry)
+        clean_up = CleanUp(
+            self,
+            "CleanUp",
+            endpoint_name=name,
+            bucket=None if settings.retain else bucket,
+            log_retention=keep_logs,
+            key=key,
+        )
+        training_role = _training_role(self, settings, finetune, bucket)
+        endpoint = _endpoint(self, settings, name, serve, bucket, keep_logs)
+
+        # Request processing
+        package = Package(
+            code=_code(),
+            layer=_layer(self),
+            dead_letters=dead_letters,
+            environment={"POWERTOOLS_SERVICE_NAME": self.stack_name, "POWERTOOLS_METRICS_NAMESPACE": METRICS},
+            log_retention=keep_logs,
+            key=key,
+        )
+        # Instance types with local disks encrypt them in hardware; SageMaker refuses a KMS key for them
+        volume_key = None if has_local_disks(settings.training_instance_type) else key
+        network = network_of(training_role, settings)
+        job = variables.job_settings(
+            settings,
+            image=finetune.image_uri,
+            role=training_role.role.role_arn,
+            tags=tags,
+            vpc=network.vpc_config if network else None,
+            key=key.key_arn if key else "",
+            volume_key=volume_key.key_arn if volume_key else "",
+        )
+        functions = Functions(
+            self,
+            package=package,
+            variables={
+                **{f"{table.upper()}_TABLE": each.table_name for table, each in tables.by_name.items()},
+                "DATA_BUCKET": bucket.bucket.bucket_name,
+                "ENDPOINT_NAME": name,
+                "TOPIC_ARN": topic.topic_arn,
+                "JOB_PREFIX": name,
+                "JOB_SETTINGS": self.to_json_string(job),
+                "LIMITS": json.dumps(variables.limits(settings)),
+                "PACE": json.dumps(variables.pace(settings)),
+            },
+            around=Surroundings(
+                name=name,
+                tables=tables,
+                bucket=bucket,
+                topic=topic,
+                endpoint=endpoint,
+                training_role=training_role,
+                volume_key=volume_key,
+                key=key,
+            ),
+            api=api,
+            settings=settings,
+        ).by_id
+        # CloudFormation deletes in reverse order: functions and endpoint first, then the clean-up runs
+        for construct in (*functions.values(), endpoint):
+            construct.node.add_dependency(clean_up)
+
+        # Web page and alarms
+        publisher = PythonFunction(
+            self,
+            "Publisher",
+            package=Package(code=SiteFiles.code(), log_retention=keep_logs, key=key),
+            handler="handler.handler",
+            description="Puts the page's files into its bucket, with the stack",
+            timeout=Duration.minutes(5),
+        )
+        SiteFiles(
+            self,
+            "SiteFiles",
+            site=site,
+            source=s3_assets.Asset(self, "Page", path=str(ROOT / "web" / NAME)),
+            config={
+                "region": self.region,
+                "userPoolId": users.pool.user_pool_id,
+                "clientId": users.client.user_pool_client_id,
+                "api": "/api",
+                "selfSignUp": settings.self_sign_up,
+                "limits": settings.limits.model_dump(),
+            },
+            storage=bucket.bucket,
+            publisher=publisher,
+        )
+        alarms = pager(
+            self,
+            settings=settings,
+            key=key,
+            dead_letters=dead_letters,
+            api=api,
+            endpoint=endpoint,
+            sweeper=functions["Sweeper"],
+        )
+
+        for output, value in {
+            "SiteUrl": site.url,
+            "ApiUrl": api.url,
+            "UserPoolId": users.pool.user_pool_id,
+            "UserPoolClientId": users.client.user_pool_client_id,
+            "DataBucket": bucket.bucket.bucket_name,
+            "EndpointName": name,
+            "JobPrefix": name,
+            "StateTopicArn": topic.topic_arn,
+            "AlarmTopicArn": alarms.topic.topic_arn,
+            "DeadLetterQueueUrl": dead_letters.queue_url,
+            "FinetuneImageUri": finetune.image_uri,
+            "ServeImageUri": serve.image_uri,
+            "TrainingRoleArn": training_role.role.role_arn,
+            **{f"{table.title()}Table": each.table_name for table, each in tables.by_name.items()},
+            **{
+                f"{function.removesuffix('Function')}FunctionName": each.function.function_name
+                for function, each in functions.items()
+            },
+        }.items():
+            CfnOutput(self, output, value=value)
+
+
+def _dead_letters(scope: Construct, key: kms.IKey | None) -> sqs.Queue:
+    """Create the dead-letter queue."""
+    queue = sqs.Queue(
+        scope,
+        "DeadLetters",
+        encryption=sqs.QueueEncryption.KMS if key else sqs.QueueEncryption.SQS_MANAGED,
+        encryption_master_key=key,
+        enforce_ssl=True,
+        retention_period=Duration.days(14),
+    )
+    # EventBridge sends undeliverable events to it; the functions have grants of their own. No condition on
+    # aws:SourceAccount or aws:SourceArn: the SNS Developer Guide says that a key policy with them is not
+    # supported where EventBridge writes to an encrypted topic, and nothing documents that it sends them
+    # for a queue. The queue's own policy names the rules that may write to it.
+    # https://docs.aws.amazon.com/sns/latest/dg/sns-key-management.html#compatibility-with-aws-services
+    if key:
+        key.grant(iam.ServicePrincipal("events.amazonaws.com"), "kms:Decrypt", "kms:GenerateDataKey*")
+    acknowledge(queue, {"AwsSolutions-SQS3": "It is the queue of dead letters itself."})
+    return queue
+
+
+def _training_role(
+    scope: Construct, settings: Personalization, image: assets.DockerImageAsset, bucket: ArtifactBucket
+) -> SageMakerRole:
+    """Create the role of the training jobs."""
+    role = SageMakerRole(
+        scope,
+        "Training",
+        log_group="/aws/sagemaker/TrainingJobs",
+        network=network_of(scope, settings),
+    )
+    image.repository.grant_pull(role.role)
+    for folder in ("uploads", "jobs"):
+        bucket.grant_read(role.role, folder)
+    bucket.grant_write(role.role, "jobs")
+    _read_base(role.role, settings)
+    return role
+
+
+def _endpoint(
+    scope: Construct,
+    settings: Personalization,
+    name: str,
+    image: assets.DockerImageAsset,
+    bucket: ArtifactBucket,
+    keep_logs: logs.RetentionDays,
+) -> MultiModelEndpoint:
+    """Create the multi-model endpoint that serves the models of all users."""
+    endpoint = MultiModelEndpoint(
+        scope,
+        "Endpoint",
+        name=name,
+        image=image,
+        bucket=bucket,
+        folder="adapters",
+        instances=Instances(
+            type=settings.serving_instance_type,
+            min=settings.min_instances,
+            max=settings.max_instances,
+            invocations=settings.invocations_per_instance,
+            cuda=CUDA,
+        ),
+        environment={
+            "GROUNDPLAN_BASE": settings.base,
+            "GROUNDPLAN_DEVICE": device(settings.serving_instance_type),
+            "GROUNDPLAN_MEMORY": str(settings.serving_memory_mb * 2**20),
+            "GROUNDPLAN_PROMPT": str(settings.limits.prompt_chars),
+            # The same values as for the previews that a training job draws
+            "GROUNDPLAN_GUIDANCE": f"{settings.hyperparameters.guidance:g}",
+            "GROUNDPLAN_STEPS": str(settings.hyperparameters.preview_steps),
+        },
+        log_retention=keep_logs,
+    )
+    _read_base(endpoint.role, settings)
+    return endpoint
+
+
+def _read_base(role: iam.Role, settings: Personalization) -> None:
+    """Grant a role read access to the base model when it is in a bucket outside of the stack."""
+    if not settings.base.startswith("s3://"):
+        return
+    bucket, _, folder = settings.base.removeprefix("s3://").partition("/")
+    there = s3.Bucket.from_bucket_name(role, "Base", bucket)
+    allow(role, "s3:GetObject", on=[there.arn_for_objects(f"{folder}*")], because=OBJECTS)
+    allow(role, "s3:ListBucket", "s3:GetBucketLocation", on=[there.bucket_arn])
+
+
+def _layer(scope: Construct) -> lambda_.LayerVersion:
+    """Create the layer with the functions' dependencies. Raises `LayerMissingError` if it was not built."""
+    if not (LAYER / "python").is_dir():
+        raise LayerMissingError(f"{LAYER} is not there: `make setup` or `python -m tooling.layers` makes it")
+    return lambda_.LayerVersion(
+        scope,
+        "Libraries",
+        code=lambda_.Code.from_asset(str(LAYER)),
+        compatible_runtimes=[lambda_.Runtime.PYTHON_3_14],
+        compatible_architectures=[lambda_.Architecture.ARM_64],
+        description="What the functions import beside AWS's own Python",
+    )
+
+
+def _code() -> lambda_.Code:
+    """Return the code of the functions: the package `personalization` of `runtime/`."""
+    return lambda_.Code.from_asset(
+        str(ROOT / "runtime"),
+        exclude=["/*", f"!/{NAME}", "**/__pycache__", "**/.*", "*.md"],
+        ignore_mode=IgnoreMode.GIT,
+    )

@@ -1,0 +1,88 @@
+"""A base on the Hugging Face Hub: both images fetch the commit that is named, and name its weights alike."""
+
+from __future__ import annotations
+
+import json
+import struct
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from local.images.build import build
+from tests.support.personalization.hub import Hub, serving
+from tooling.containers import CONTAINERS
+from toolkit.identity import identity
+
+OLD, NEW = "a" * 40, "b" * 40
+
+NAMED_BY = {
+    "serve": "from personalization_serve.base import fetch as f; named = lambda b: f(b, Path('.')).id",
+    "finetune": "from personalization_finetune.base import _downloaded as f, identity;"
+    " named = lambda b: identity(f(b))",
+}
+PROGRAM = """
+import sys
+from pathlib import Path
+{}
+for base in sys.argv[1:]:
+    try:
+        print(named(base))
+    except Exception as error:
+        print(" ".join(str(error).split()))
+"""
+"""Prints by what an image knows each base, or why it has none."""
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory: pytest.TempPathFactory) -> Hub:
+    """A repository of two commits whose weights differ, with what else such repositories hold."""
+    folders = {}
+    for commit in (OLD, NEW):
+        folder = folders[commit] = tmp_path_factory.mktemp("commit")
+        index = {"_class_name": "StableDiffusionPipeline", "_diffusers_version": "0.42.1"}
+        index |= {"unet": ["diffusers", "UNet2DConditionModel"], "vae": ["diffusers", "AutoencoderKL"]}
+        (folder / "model_index.json").write_text(json.dumps(index))
+        for part in ("unet", "vae"):
+            (folder / part).mkdir()
+            (folder / part / "config.json").write_text("{}")
+            for variant in ("", ".fp16", ".non_ema"):
+                header = json.dumps({"w": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}).encode()
+                data = f"{part[0]}{commit[0]}{variant[-2:]:>2}".encode()  # no file is like another
+                content = struct.pack("<Q", len(header)) + header + data
+                (folder / part / f"diffusion_pytorch_model{variant}.safetensors").write_bytes(content)
+            (folder / part / "diffusion_pytorch_model.bin").write_bytes(b"a pickle")
+    return Hub(folders, {"main": NEW, "fp16": OLD})
+
+
+@pytest.mark.parametrize("image", NAMED_BY)
+def test_both_images_fetch_the_named_commit_of_a_base(hub: Hub, tmp_path: Path, image: str):
+    (python, *_), own, directory = build(
+        CONTAINERS, CONTAINERS / "personalization" / image / "Dockerfile"
+    ).launch([])
+    program = PROGRAM.format(NAMED_BY[image])
+
+    def fetched(*bases: str) -> list[str]:
+        given = {"HF_ENDPOINT": address, "HF_HOME": str(tmp_path), "HOME": str(tmp_path)}
+        run = subprocess.run(
+            [python, "-c", program, *bases], env=own | given, cwd=directory, capture_output=True, text=True
+        )
+        assert run.returncode == 0, run.stderr[-1000:]
+        return run.stdout.splitlines()
+
+    with serving(hub) as address:
+        hub.fetched.clear()
+        # given a commit by name, then it is had, whatever came after it
+        (old,) = fetched(f"owner/name@{OLD}")
+        assert {commit for commit, _ in hub.fetched} == {OLD}
+        assert {name for _, name in hub.fetched if not name.endswith(".json")} == {
+            "unet/diffusion_pytorch_model.safetensors",
+            "vae/diffusion_pytorch_model.safetensors",
+        }
+        # and a branch stands for its last commit, and a commit that is not there is named
+        branch, new, nowhere = fetched("owner/name@fp16", "owner/name", "owner/name@nowhere")
+    assert "owner/name@nowhere cannot be fetched" in nowhere
+    # and what both images know it by are its weights
+    weights = [identity(hub.commits[commit]) for commit in (OLD, OLD, NEW)]
+    assert [old, branch, new] == weights
+    assert old != new

@@ -1,0 +1,435 @@
+"""What SageMaker and the users of a multi-model endpoint rely on, against the image and a real Triton."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import stat
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+
+from benchmarks.personalization.serving import archived, endpoint
+from local.images.store import Image as BuiltImage
+from tests.support.personalization.serving import (
+    ASKED,
+    BUDGET,
+    PATIENCE,
+    PROMPT,
+    ROUNDING,
+    Container,
+    apart,
+    expected,
+    write_manifest,
+)
+from tests.support.processes import listening
+from tests.support.waiting import until
+from toolkit.identity import identity
+
+
+def test_the_image_says_that_it_serves_many_models(built: BuiltImage):
+    labels = built.config["Labels"]
+    assert labels["com.amazonaws.sagemaker.capabilities.multi-models"] == "true"
+    assert labels["com.amazonaws.sagemaker.capabilities.accept-bind-to-port"] == "true"
+
+
+def test_a_model_is_loaded_once_listed_and_unloaded(container: Container, made: Path):
+    name, folder = "user/model.tar.gz", made / "adapters" / "alice"
+    entry = {"modelName": name, "modelUrl": str(folder)}
+    assert container.call("GET", f"/models/{name}")[0] == 404
+    assert container.load(name, folder) == (200, entry)
+    assert container.load(name, folder)[0] == 409
+    assert container.load("second", made / "adapters" / "bob")[0] == 200
+    assert container.call("GET", f"/models/{name}") == (200, entry)
+    status, page = container.call("GET", "/models?limit=1")
+    assert (status, page["models"]) == (200, [entry])
+    assert container.call("GET", f"/models?limit=1&next_page_token={page['nextPageToken']}")[1] == {
+        "models": [{"modelName": "second", "modelUrl": str(made / "adapters" / "bob")}]
+    }
+    assert container.unload(name) == 200
+    assert container.unload(name) == 404
+    assert container.invoke(name)[0] == 404
+    assert container.load(name, folder)[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        (b"{", "body"),
+        ([], "body"),
+        ({}, "prompt"),
+        ({"prompt": " "}, "prompt"),
+        ({"prompt": "x" * 501}, "prompt"),
+        ({"prompt": "cat\u0000"}, "prompt"),
+        ({"prompt": 7}, "prompt"),
+        ({"prompt": "cat", "seed": -1}, "seed"),
+        ({"prompt": "cat", "seed": 2**32}, "seed"),
+        ({"prompt": "cat", "seed": "7"}, "seed"),
+        ({"prompt": "cat", "count": 0}, "count"),
+        ({"prompt": "cat", "count": 5}, "count"),
+        ({"prompt": "cat", "count": True}, "count"),
+        ({"prompt": "cat", "steps": 101}, "steps"),
+        ({"prompt": "cat", "guidance": -1}, "guidance"),
+        ({"prompt": "cat", "guidance": "NaN"}, "guidance"),
+        ({"prompt": "cat", "negative": "dog"}, "negative"),
+    ],
+)
+def test_a_bad_request_is_told_which_field_and_what_is_allowed(container: Container, made: Path, body, field):
+    container.load("alice", made / "adapters" / "alice")
+    status, answer = container.call("POST", "/models/alice/invoke", body)
+    assert status == 400
+    assert answer["error"].startswith(f"{field}: ")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"model_name": "x", "url": "/" + "x" * 1000},
+        {"model_name": "x", "url": "/\ud800"},
+        {"model_name": "x", "url": "/nul\0"},
+        {"model_name": "\ud800", "url": "/srv"},
+        {"model_name": "x\ny", "url": "/srv"},
+        {"model_name": "x", "url": "/"},
+        {"model_name": "x" * 1025, "url": "/srv"},
+        {"model_name": ["x"], "url": {}},
+        b"[" * 60_000,
+        b"\xff",
+    ],
+    ids=range(10),
+)
+def test_a_load_of_what_no_model_can_be_is_refused(container: Container, body: Any):
+    status, answer = container.call("POST", "/models", body)
+    assert (status, bool(answer["error"])) == (400, True)
+
+
+def test_triton_listens_on_no_port_and_its_socket_is_its_owners_alone(container: Container):
+    # then the API's port is the only one of all processes
+    ports = {port for _, port in listening(container.children)}
+    assert ports == {container.port}
+    # and the socket lies in a folder that only its owner may enter
+    folder = container.socket.parent.stat()
+    assert (folder.st_uid, stat.S_IMODE(folder.st_mode)) == (os.getuid(), 0o700)
+    # and what Triton and its models exchange can be read by nobody else
+    mapped = Path(f"/proc/{container.base_process}/maps").read_text().split()
+    shared = {Path(name) for name in mapped if name.startswith("/dev/shm/triton")}  # noqa: S108
+    assert shared
+    assert {stat.S_IMODE(path.stat().st_mode) & 0o077 for path in shared} == {0}
+    # so that another user does not reach it; only root can be another user
+    if os.getuid() == 0:
+        assert reached(container.socket) is True
+        assert reached(container.socket, user=65534) is False
+
+
+def reached(path: Path, user: int = 0) -> bool | None:
+    """Whether that user's processes can connect to a socket; None where something else is in the way."""
+    child = os.fork()
+    if child == 0:  # not another program: it may lie where that user reads nothing
+        code = 2
+        try:
+            if user:
+                os.setgroups([])
+                os.setresgid(user, user, user)
+                os.setresuid(user, user, user)
+            os.chdir(path.parent)
+            socket.socket(socket.AF_UNIX).connect(path.name)
+            code = 0
+        except PermissionError:
+            code = 1
+        finally:
+            os._exit(code)
+    return {0: True, 1: False}.get(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+
+
+def test_a_web_page_is_not_answered(container: Container, made: Path):
+    alice = {"model_name": "alice", "url": str(made / "adapters" / "alice")}
+    for page in ({"Origin": "http://page.example"}, {"Origin": "null"}, {"Sec-Fetch-Site": "cross-site"}):
+        assert container.call("POST", "/models", alice, **page)[0] == 403
+        assert container.call("POST", "/models/alice/invoke", ASKED, **page)[0] == 403
+        assert container.call("DELETE", "/models/alice", **page)[0] == 403
+    assert container.call("GET", "/models", **{"Accept-Language": "en"})[0] == 403
+    assert container.call("GET", "/models") == (200, {"models": []})
+    assert container.call("GET", "/ping", Origin="http://page.example")[0] == 200
+
+
+@pytest.mark.parametrize("name", ["alice", "bob"])
+def test_it_draws_what_diffusers_draws_with_the_adapter(container: Container, made: Path, name: str):
+    container.load(name, made / "adapters" / name)
+    first, second = container.draw(name, seed=7, count=2)
+    assert apart(first, expected(made, f"{name}-7")) <= ROUNDING
+    assert apart(second, expected(made, f"{name}-8")) <= ROUNDING
+
+
+def test_a_picture_depends_on_its_own_request_alone(container: Container, made: Path):
+    # given what each request draws by itself
+    for name in ("alice", "bob"):
+        container.load(name, made / "adapters" / name)
+    requests = [
+        (name, {"seed": seed, "prompt": prompt})
+        for name in ("alice", "bob")
+        for seed in (1, 2)
+        for prompt in (PROMPT, "a drawing of sks dog by night")
+    ]
+    alone = [container.draw(name, **request)[0] for name, request in requests]
+    # when all come at once, several times
+    with ThreadPoolExecutor(len(requests)) as pool:
+        together = list(pool.map(lambda each: container.draw(each[0], **each[1])[0], requests * 3))
+    # then each gets its own picture
+    for number, picture in enumerate(together):
+        assert apart(picture, alone[number % len(alone)]) <= ROUNDING
+    different = [apart(one, other) for one in alone for other in alone if one is not other]
+    assert min(different) > 10 * ROUNDING
+
+
+def test_switching_to_and_fro_changes_nothing(container: Container, made: Path):
+    for name in ("alice", "bob"):
+        container.load(name, made / "adapters" / name)
+    first = container.draw("alice", seed=7)[0]
+    for _ in range(10):
+        container.draw("bob", seed=7, steps=1)
+        container.draw("alice", seed=7, steps=1)
+    assert apart(container.draw("alice", seed=7)[0], first) == 0
+
+
+def test_requests_at_once_share_batches(container: Container, made: Path):
+    container.load("alice", made / "adapters" / "alice")
+    before = container.batches()
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda seed: container.draw("alice", seed=seed), range(24)))
+    requests, batches = (after - then for after, then in zip(container.batches(), before, strict=True))
+    assert requests == 24
+    assert batches < 16
+
+
+def test_what_does_not_fit_is_answered_by_507_until_something_is_unloaded(container: Container, made: Path):
+    large = made / "adapters" / "large"
+    count = BUDGET // (large / "adapter_model.safetensors").stat().st_size
+    names = [f"large-{number}" for number in range(count)]
+    assert [container.load(name, large)[0] for name in names] == [200] * count
+    status, answer = container.load("one-more", large)
+    assert status == 507
+    assert "do not fit" in answer["error"]
+    assert container.load("one-more", large)[0] == 507
+    assert container.unload(names[0]) == 200
+    assert container.load("one-more", large)[0] == 200
+
+
+def test_unloading_gives_the_memory_back(container: Container, made: Path):
+    large = made / "adapters" / "large"
+    size = (large / "adapter_model.safetensors").stat().st_size
+    count = BUDGET // size
+
+    def round_() -> tuple[int, int]:
+        """Memory with all of them in use, and after they are unloaded."""
+        for number in range(count):
+            assert container.load(f"large-{number}", large)[0] == 200
+            container.draw(f"large-{number}", steps=1)
+        full = container.memory
+        for number in range(count):
+            assert container.unload(f"large-{number}") == 200
+        return full, container.memory
+
+    round_()  # what is taken once, and kept
+    full, empty = round_()
+    assert full - empty > 0.7 * count * size
+    later = [round_()[1] for _ in range(4)]
+    assert later[-1] < empty + 0.5 * size
+
+
+def test_a_model_that_is_in_use_is_unloaded_afterwards(container: Container, made: Path):
+    container.load("alice", made / "adapters" / "alice")
+    with ThreadPoolExecutor(1) as pool:
+        before = container.seconds
+        drawing = pool.submit(container.draw, "alice", seed=7, steps=100)
+        until(lambda: container.seconds > before + 0.1, "the drawing's begin")
+        assert not drawing.done()
+        assert container.unload("alice") == 200
+        assert drawing.result(PATIENCE)[0].shape == (64, 64, 3)
+    assert container.invoke("alice")[0] == 404
+
+
+def test_a_full_copy_is_served_too_until_sigterm(built: BuiltImage, made: Path, tmp_path: Path):
+    # given folders whose names Triton's Python cannot encode
+    archive, home, base = (tmp_path / f"{name} å" for name in ("archive", "home", "base"))
+    shutil.copytree(made / "full", archive / "pipeline")
+    write_manifest(archive, full=True)
+    base.symlink_to(made / "base")
+    with Container(built, home, GROUNDPLAN_BASE=str(base)).ready() as container:
+        assert container.load("alice", made / "adapters" / "alice")[0] == 200
+        before = len(container.children)
+        assert container.load("full", archive)[0] == 200
+        assert len(container.children) > before
+        assert apart(container.draw("full", seed=7)[0], expected(made, "full-7")) <= ROUNDING
+        assert apart(container.draw("alice", seed=7)[0], expected(made, "alice-7")) <= ROUNDING
+        assert container.unload("full") == 200
+        assert len(container.children) == before
+
+        # and on SIGTERM requests under way are answered before all ends
+        with ThreadPoolExecutor(1) as pool:
+            before = container.seconds
+            drawing = pool.submit(container.draw, "alice", seed=7, steps=100)
+            until(lambda: container.seconds > before + 0.1, "the drawing's begin")
+            assert not drawing.done()
+            container.process.terminate()
+            assert len(drawing.result()) == 1
+        assert container.process.wait(60) == 0
+        until(lambda: not container.children, "the end of Triton")
+        assert not list(container.folder.glob("personalization-*"))
+
+
+def test_triton_is_started_again_when_it_aborts(built: BuiltImage, made: Path, tmp_path: Path):
+    with Container(built, tmp_path / "home", GROUNDPLAN_BASE=str(made / "base")) as container:
+        # given a Triton that aborts while it loads the base
+        def server() -> int | None:
+            return next((pid for pid in container.children if "tritonserver" in program(pid)), None)
+
+        until(lambda: server() is not None, "Triton's start")
+        os.kill(aborted := server() or 0, signal.SIGABRT)
+        # then another serves, and nothing is left of the first
+        container.ready()
+        assert server() not in (None, aborted)
+        assert [program(pid) for pid in container.children].count("triton_python_backend_stub") == 1
+        assert "Triton aborted while it loaded the base" in container.log.read_text()
+        assert container.load("alice", made / "adapters" / "alice")[0] == 200
+
+
+def program(pid: int) -> str:
+    """The name of the file that a process runs, "" when it is gone."""
+    try:
+        return Path(f"/proc/{pid}/exe").readlink().name
+    except OSError:
+        return ""
+
+
+UNSEALED = """
+import sys, tempfile
+from pathlib import Path
+from personalization_serve import triton
+from personalization_serve.settings import Settings
+sealed, processes = triton._seal, []
+def fail(pid):
+    processes.append(Path(f"/proc/{pid}"))
+    raise PermissionError("its shared memory is another's")
+with tempfile.TemporaryDirectory() as scratch:
+    server = triton.Triton(Settings.read(), Path(scratch))
+    try:
+        server.start(Path(sys.argv[1]))
+        triton._seal = fail
+        try:
+            server.load("full", Path(sys.argv[2]))
+        except PermissionError:
+            left = [path.name for path in server.scratch.rglob("full*")]
+            print("process", processes[0].exists(), "ready", server.ready("full"), "left", *left)
+        triton._seal = sealed
+        server.load("full", Path(sys.argv[2]))
+        print("loaded", server.ready("full"))
+    finally:
+        server.stop()
+"""
+
+
+def test_a_pipeline_that_cannot_be_sealed_is_unloaded(built: BuiltImage, made: Path):
+    # given a Triton whose pipelines' shared memory cannot be made its owner's alone
+    (python, *_), own, directory = built.launch([])
+    own |= {"GROUNDPLAN_BASE": str(made / "base"), "OMP_NUM_THREADS": "1"}
+    # when a full pipeline is loaded, and once more when that is over
+    run = subprocess.run(
+        [python, "-c", UNSEALED, str(made / "base"), str(made / "full")],
+        env=own, cwd=directory, capture_output=True, text=True,
+    )  # fmt: skip
+    # then nothing of the first is left, and its name is free
+    said = [line for line in run.stdout.splitlines() if line.startswith(("process", "loaded"))]
+    assert said == ["process False ready False left", "loaded True"], run.stderr[-1000:]
+
+
+def test_triton_dies_with_its_parent(built: BuiltImage, made: Path, tmp_path: Path):
+    with Container(built, tmp_path / "home", GROUNDPLAN_BASE=str(made / "base")) as container:
+        until(lambda: len(container.children) > 1, "Triton")
+        assert container.ping() in (0, 503)
+        container.process.kill()
+        until(lambda: not container.children, "the end of all processes")
+
+
+def test_the_base_is_fetched_from_s3_whole_and_into_its_folder_alone(
+    built: BuiltImage, made: Path, aws: dict[str, str], tmp_path: Path
+):
+    s3 = boto3.client(
+        "s3",
+        endpoint_url=aws["AWS_ENDPOINT_URL"],
+        region_name=aws["AWS_REGION"],
+        aws_access_key_id="test",
+        aws_secret_access_key="test",
+    )
+    s3.create_bucket(Bucket="bases", CreateBucketConfiguration={"LocationConstraint": aws["AWS_REGION"]})
+    for path in sorted((made / "base").rglob("*")):
+        if path.is_file():
+            s3.upload_file(str(path), "bases", f"one/{path.relative_to(made / 'base')}")
+    s3.put_object(Bucket="bases", Key="another/model_index.json", Body=b"{}")
+    s3.put_object(Bucket="bases", Key="bad/../../stray", Body=b"")
+    (python, *_), own, directory = built.launch([])
+    program = (
+        "import sys; from pathlib import Path; from personalization_serve.base import fetch; "
+        "print(fetch(sys.argv[1], Path(sys.argv[2])).id)"
+    )
+
+    def fetch(address: str) -> subprocess.CompletedProcess[str]:
+        command = [python, "-c", program, address, str(tmp_path / "scratch")]
+        return subprocess.run(command, env=own | aws, cwd=directory, capture_output=True, text=True)
+
+    assert fetch("s3://bases/one/").stdout.strip() == identity(made / "base")
+    assert "leads out of its folder" in fetch("s3://bases/bad/").stderr
+    assert "cannot be fetched" in fetch("s3://nowhere/one/").stderr
+    assert not (tmp_path / "stray").exists()
+
+
+@pytest.mark.parametrize(
+    ("environment", "reason"),
+    [
+        ({}, "GROUNDPLAN_BASE is missing"),
+        ({"GROUNDPLAN_BASE": "/nowhere"}, "no folder"),
+        ({"GROUNDPLAN_BASE": "/etc"}, "model_index.json is missing"),
+        ({"GROUNDPLAN_BASE": "/etc", "GROUNDPLAN_BATCH": "many"}, "GROUNDPLAN_BATCH"),
+    ],
+)
+def test_without_a_base_it_ends_and_says_why(built: BuiltImage, tmp_path: Path, environment, reason):
+    with Container(built, tmp_path, **environment) as container:
+        assert container.process.wait(60) == 1
+        assert reason in container.log.read_text().splitlines()[-1]
+
+
+def test_it_ends_with_the_reason_when_another_device_is_found(built: BuiltImage, tmp_path: Path):
+    with Container(built, tmp_path, GROUNDPLAN_BASE="/nowhere", GROUNDPLAN_DEVICE="cuda") as container:
+        assert container.process.wait(120) == 1
+        last = container.log.read_text().splitlines()[-1]
+    assert last.startswith("failed: GROUNDPLAN_DEVICE is 'cuda', PyTorch for CUDA ")
+    assert "finds 'cpu'" in last
+
+
+def test_it_looks_for_the_base_when_the_device_is_right(built: BuiltImage, tmp_path: Path):
+    with Container(built, tmp_path, GROUNDPLAN_BASE="/nowhere", GROUNDPLAN_DEVICE="cpu") as container:
+        assert container.process.wait(120) == 1
+        assert "no folder" in container.log.read_text().splitlines()[-1]
+
+
+def test_when_the_base_dies_the_container_ends_for_another_to_take_its_place(serving: Container):
+    os.kill(serving.base_process, signal.SIGKILL)
+    assert serving.process.wait(60) == 1
+    assert "the base's process died" in serving.log.read_text()
+    until(lambda: not serving.children, "the end of Triton")
+
+
+def test_a_full_copy_is_measured_in_tritons_own_sagemaker_mode(built: BuiltImage, made: Path):
+    with (
+        # given the archive of a user's full copy
+        archived(built, 1, str(made / "base"), ["full"]) as (folder, source, _),
+        # when Triton alone serves it, as the benchmark compares it with an adapter
+        endpoint("full", built, folder, folder / "full", source) as serving,
+    ):
+        seconds = serving.cold(0)
+    # then it was fetched, loaded, and drew a picture
+    assert min(seconds[part] for part in ("fetch", "load", "picture")) > 0

@@ -1,0 +1,81 @@
+"""Hyperparameters: each wrong value is answered by one sentence that names it and what is allowed."""
+
+from __future__ import annotations
+
+from dataclasses import MISSING, fields
+
+import pytest
+
+from snowflake_xgboost.settings import Settings, name_of
+from toolkit.failure import Failure
+
+NEEDED = {"secret": "s", "table": "t", "target": "y"}
+WRONG = {
+    "secret": " ",
+    "table": "a b",
+    "target": "",
+    "mode": "predict",
+    "validation_fraction": "1",
+    "seed": "-1",
+    "rounds": "0",
+    "early_stopping_rounds": "2.5",
+    "blanks": "mean",
+    "coordinates": "LATITUDE",
+    "checkpoint_every": "often",
+    "record_rows": "yes",
+    "timeout": "1",
+    "max_depth": "31",
+    "eta": "0",
+    "subsample": "1.1",
+    "colsample_bytree": "nan",
+    "min_child_weight": "-1",
+    "lambda": "inf",
+    "alpha": "none",
+    "gamma": "1e99",
+    "objective": "binary:logistic",
+    "tree_method": "exact",
+    "nthread": "two",
+}
+
+
+def test_every_hyperparameter_has_a_wrong_value_here():
+    assert set(WRONG) == {name_of(field.name) for field in fields(Settings)}
+
+
+@pytest.mark.parametrize(("name", "value"), WRONG.items())
+def test_a_wrong_value_is_named_with_what_is_allowed(name: str, value: str):
+    with pytest.raises(Failure) as raised:
+        Settings.read(NEEDED | {name: value})
+    (field,) = (field for field in fields(Settings) if name_of(field.name) == name)
+    assert str(raised.value) == f"hyperparameter {name} is {value!r}: it takes {field.metadata['allowed']}"
+
+
+@pytest.mark.parametrize("name", NEEDED)
+def test_what_has_no_default_must_be_there(name: str):
+    given = {key: value for key, value in NEEDED.items() if key != name}
+    with pytest.raises(Failure, match=f"^hyperparameter {name} is missing: it takes"):
+        Settings.read(given)
+
+
+def test_an_unknown_name_is_refused_and_sagemakers_own_pass_by():
+    with pytest.raises(Failure, match="there is no hyperparameter max_dept; there are alpha, "):
+        Settings.read(NEEDED | {"max_dept": "3"})
+    Settings.read(NEEDED | {"sagemaker_region": "x", "_tuning_objective_metric": "validation:rmse"})
+
+
+def test_all_defaults_are_allowed():
+    given = {
+        name_of(field.name): _text(field.default)
+        for field in fields(Settings)
+        if field.default is not MISSING
+    }
+    assert Settings.read(NEEDED | given) == Settings.read(NEEDED)
+
+
+def _text(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else "" if value == () else str(value)
+
+
+def test_xgboosts_own_names_reach_it():
+    told = Settings.read(NEEDED | {"lambda": "2", "eta": "0.1"}).booster_parameters()
+    assert (told["lambda"], told["eta"], told["eval_metric"]) == (2.0, 0.1, "rmse")

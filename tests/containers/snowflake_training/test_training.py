@@ -1,0 +1,446 @@
+"""A training job, whole: what the hosts pull, what they agree on, what they leave behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from snowflake_xgboost.__main__ import LAST_WORDS
+from snowflake_xgboost.source import Split, Table, pull, survey
+from snowflake_xgboost.watch import FAREWELL, PORT, Watch
+from tests.support.processes import children
+from tests.support.snowflake_training.image import (
+    IMAGE,
+    PATIENCE,
+    QUICK,
+    Host,
+    Image,
+    Job,
+    Warehouse,
+    addresses,
+)
+from tooling.containers import import_path
+from toolkit.failure import Failure
+from toolkit.sagemaker import Cluster
+
+
+@pytest.fixture(scope="module")
+def table(warehouse: Warehouse) -> str:
+    return warehouse.numbers("TRAINING", 4000)
+
+
+@pytest.fixture
+def given(table: str, secret: str) -> dict[str, str]:
+    return {**QUICK, "secret": secret, "table": table, "target": "Y"}
+
+
+def wait_for(host: Host, pattern: str) -> re.Match[str]:
+    """The first match in the host's log, as soon as it is there."""
+    until = time.monotonic() + PATIENCE
+    while time.monotonic() < until:
+        if found := re.search(pattern, host.log):
+            return found
+        assert host.process.poll() is None, f"{host.failure}\n{host.log[-3000:]}"
+        time.sleep(0.02)
+    pytest.fail(f"{pattern} is not in the log:\n{host.log[-3000:]}")
+
+
+def test_any_number_of_hosts_trains_one_model_on_all_rows(image: Image, given: dict[str, str]):
+    # given the same job on 1, 2, 3 and 5 hosts
+    jobs = {hosts: image.train({**given, "record_rows": "true"}, hosts).succeeded() for hosts in (1, 2, 3, 5)}
+    (whole,) = (np.sort(host.rows) for host in jobs[1].hosts)
+    held_out = jobs[1].metrics()["rows_validation"]
+    assert whole.size == 4000
+    for job in jobs.values():
+        # then the hosts' rows are the table's, each once
+        parts = [host.rows for host in job.hosts]
+        assert np.array_equal(np.sort(np.concatenate(parts)), whole)
+        # the same rows are held out, by all hosts together
+        summaries = [host.output("summary") for host in job.hosts]
+        assert sum(summary["rows_validation"] for summary in summaries) == held_out
+        assert sum(summary["rows_train"] for summary in summaries) == 4000 - held_out
+        # and the error on them is the same, but for where the quantiles of a sketch fall
+        assert job.metrics()["validation_rmse"] == pytest.approx(
+            jobs[1].metrics()["validation_rmse"], rel=0.03
+        )
+        assert job.metrics()["hosts"] == len(job.hosts)
+
+
+LATE = """
+import time
+from xgboost import collective
+leave = collective.finalize
+def late():
+    time.sleep(2 * collective.get_rank())
+    leave()
+collective.finalize = late
+"""
+
+
+def test_a_host_that_says_goodbye_late_has_not_failed(image: Image, given: dict[str, str], tmp_path: Path):
+    # given a second host that takes its time between its last round and its farewell
+    (tmp_path / "sitecustomize.py").write_text(LATE)
+    job = image.train(given, hosts=2, PYTHONPATH=os.pathsep.join((import_path(IMAGE), str(tmp_path))))
+    # then the first one, where all meet, has stayed until then
+    job.succeeded()
+
+
+def test_what_a_job_leaves_behind(image: Image, given: dict[str, str]):
+    job = image.train(given, hosts=2).succeeded()
+    metrics, preparation = job.metrics(), job.preparation()
+    model = job.first.base / "model"
+    assert sorted(path.name for path in model.iterdir()) == ["metrics.json", "model.ubj", "preparation.json"]
+    assert not list((job.hosts[1].base).glob("model/*"))
+    # the metrics that SageMaker scrapes, the last of each the best round's
+    for name in ("train", "validation"):
+        for host in job.hosts:
+            scraped = [float(value) for value in re.findall(rf"(?<!\w){name}:rmse=([0-9.eE+-]+)", host.log)]
+            assert scraped[-1] == pytest.approx(metrics[f"{name}_rmse"], rel=1e-4)
+            assert len(scraped) == int(given["rounds"]) + 1
+    assert re.findall(r"rows:pulled=(\d+) rows:blank=(\d+)", job.first.log) == [("4000", "0")]
+    # a learning curve of all rows and one per host, on every host
+    curve = metrics["learning_curve"]
+    assert len(curve["train"]) == len(curve["validation"]) == int(given["rounds"])
+    assert len(curve["hosts"]) == 2
+    for rank, host in enumerate(job.hosts):
+        kept = host.output("learning-curve")
+        assert kept == {
+            "train": curve["train"],
+            "validation": curve["validation"],
+            "own": curve["hosts"][rank],
+        }
+    # the mean of the hosts' squared errors, weighed by their rows, is the whole's
+    weights = [host.output("summary")["rows_validation"] for host in job.hosts]
+    squares = np.average(np.square(curve["hosts"]), axis=0, weights=weights)
+    assert np.sqrt(squares) == pytest.approx(curve["validation"], rel=1e-4)
+    # importance, by the names of the columns
+    assert set(metrics["importance"]) == {"A", "B"} == set(preparation["kinds"])
+    assert sum(metrics["importance"].values()) == pytest.approx(1)
+
+
+def test_the_best_round_is_kept(image: Image, given: dict[str, str]):
+    # given a job that overfits: deep trees, great steps, hardly any rows
+    overfit = {**given, "rounds": "300", "eta": "1", "max_depth": "12", "early_stopping_rounds": "7"}
+    overfit |= {"validation_fraction": "0.9", "min_child_weight": "0", "subsample": "0.3"}
+    job = image.train(overfit, hosts=2).succeeded()
+    metrics = job.metrics()
+    curve = metrics["learning_curve"]["validation"]
+    # then it stops early, a patience after its best round, and that round's model is kept
+    assert metrics["rounds"] == metrics["best_round"] + 7 < 300
+    assert metrics["validation_rmse"] == min(curve)
+
+
+def sides(warehouse: Warehouse, table: Table, split: Split) -> set[bool]:
+    """Whether there are rows held out, and rows not."""
+    batches = pull(warehouse.session, table, {}, split)
+    return {bool(out) for batch in batches for out in split.held_out(batch.hashes)}
+
+
+def test_a_host_without_rows_takes_part(image: Image, warehouse: Warehouse, given: dict[str, str]):
+    # given three distinct rows, 10 times each: two of five hosts or more get none
+    warehouse.run("CREATE OR REPLACE TABLE FEW (A FLOAT, Y FLOAT)")
+    for a in (1, 2, 3):
+        warehouse.run(f"INSERT INTO FEW SELECT {a}, {a} FROM TABLE(GENERATOR(ROWCOUNT => 10))")
+    few = survey(warehouse.session, "FEW", "Y")
+    seed = next(
+        seed for seed in range(99) if sides(warehouse, few, Split.of(few, seed, 0.5)) == {True, False}
+    )
+    asked = {**given, "table": "FEW", "validation_fraction": "0.5", "seed": str(seed)}
+    job = image.train(asked, hosts=5).succeeded()
+    parts = [host.output("summary")["rows_pulled"] for host in job.hosts]
+    assert sum(parts) == 30
+    assert parts.count(0) >= 2
+    for host, rows in zip(job.hosts, parts, strict=True):
+        own = host.output("learning-curve")["own"]
+        assert len(own) == int(given["rounds"])
+        assert rows or own == [None] * len(own)
+
+
+def test_hosts_may_start_in_any_order(image: Image, given: dict[str, str], tmp_path: Path):
+    # given that the others come seconds before the first, where they are to meet
+    bases = [tmp_path / str(rank) for rank in range(3)]
+    job = image.train(given, hosts=3, bases=bases)
+    os.killpg(job.first.process.pid, signal.SIGKILL)
+    job.first.process.wait()
+    time.sleep(1)
+    late = Host(job.first.name, job.first.base, image.start("train", job.first.base))
+    Job([late, *job.hosts[1:]]).succeeded()
+
+
+# --- checkpoints ---
+
+
+def test_a_killed_job_goes_on_where_it_was(image: Image, given: dict[str, str], tmp_path: Path):
+    long = {**given, "rounds": "400", "early_stopping_rounds": "30", "eta": "0.1", "checkpoint_every": "20"}
+    long |= {"subsample": "0.5", "colsample_bytree": "0.5", "max_depth": "6"}
+    whole = image.train(long, hosts=2).succeeded().metrics()
+    # given a job killed on all hosts, at once, in the middle
+    bases = [tmp_path / "killed" / str(rank) for rank in range(2)]
+    killed = image.train(long, hosts=2, bases=bases)
+    wait_for(killed.first, r"\[45\] ")
+    for host in killed.hosts:
+        os.killpg(host.process.pid, signal.SIGKILL)
+    killed.wait()
+    (checkpoint,) = (bases[0] / "checkpoints").iterdir()
+    assert not (bases[1] / "checkpoints").exists()
+    assert not (bases[0] / "model").exists()
+    # when new hosts, with other addresses, start with what the first one saved and nothing else
+    new = [tmp_path / "resumed" / str(rank) for rank in range(2)]
+    shutil.copytree(bases[0] / "checkpoints", new[0] / "checkpoints")
+    resumed = image.train(long, hosts=2, bases=new).succeeded()
+    # then it does not begin anew, and both hosts say from where they go on
+    for host in resumed.hosts:
+        begun = int(wait_for(host, r"going on from the checkpoint of round (\d+)")[1])
+        assert begun >= 40
+        assert begun % 20 == 0
+        assert int(wait_for(host, r"(?m)^\[(\d+)\] ")[1]) == begun + 1
+    # and it ends as if nothing had happened: curve, early stopping, model
+    again = resumed.metrics()
+    assert again["rounds"] == whole["rounds"]
+    assert again["best_round"] == whole["best_round"]
+    for name in ("train", "validation"):
+        assert again["learning_curve"][name] == pytest.approx(whole["learning_curve"][name], rel=1e-4)
+    hosts = zip(whole["learning_curve"]["hosts"], again["learning_curve"]["hosts"], strict=True)
+    for before, after in hosts:
+        assert after == pytest.approx(before, rel=1e-4)
+    assert (new[0] / "checkpoints" / checkpoint.name).exists()
+
+
+def test_a_checkpoint_of_other_settings_is_not_gone_on_from(
+    image: Image, given: dict[str, str], tmp_path: Path
+):
+    bases = [tmp_path / "0"]
+    image.train({**given, "checkpoint_every": "5"}, bases=bases).succeeded()
+    for marker in ("uploading", "uploaded"):  # as SageMaker puts beside checkpoints
+        (bases[0] / "checkpoints" / f"checkpoint.ubj.sagemaker-{marker}").touch()
+    changed = image.train({**given, "checkpoint_every": "5", "max_depth": "4"}, bases=bases).succeeded()
+    assert "made with other settings or another table: training begins anew" in changed.first.log
+    assert changed.metrics()["rounds"] == int(given["rounds"])
+    # more rounds are not another training
+    more = image.train({**given, "max_depth": "4", "rounds": "20"}, bases=bases).succeeded()
+    assert "going on from the checkpoint of round 10" in more.first.log
+    assert more.metrics()["rounds"] == 20
+
+
+def test_a_damaged_checkpoint_is_passed_over(image: Image, given: dict[str, str], tmp_path: Path):
+    bases = [tmp_path / "0"]
+    (bases[0] / "checkpoints").mkdir(parents=True)
+    (bases[0] / "checkpoints" / "checkpoint.ubj").write_bytes(b"half of")
+    job = image.train(given, bases=bases).succeeded()
+    assert "cannot be read: training begins anew" in job.first.log
+
+
+def test_sigterm_saves_a_checkpoint_and_ends_cleanly(image: Image, given: dict[str, str], tmp_path: Path):
+    bases = [tmp_path / str(rank) for rank in range(2)]
+    endless = {**given, "rounds": "50000", "checkpoint_every": "0"}
+    job = image.train(endless, hosts=2, bases=bases)
+    wait_for(job.first, r"\[10\] ")
+    # when SageMaker stops the job: the signal reaches the hosts one after the other
+    for host in job.hosts:
+        host.process.terminate()
+        time.sleep(0.1)
+    job.succeeded()
+    stopped = [int(re.findall(r"stopped after round (\d+)", host.log)[0]) for host in job.hosts]
+    assert stopped[0] == stopped[1]
+    assert not (bases[0] / "model").exists()
+    # then it can go on from there
+    finish = image.train({**endless, "rounds": str(stopped[0] + 3)}, hosts=2, bases=bases).succeeded()
+    assert finish.metrics()["rounds"] == stopped[0] + 3
+    assert f"going on from the checkpoint of round {stopped[0]}" in finish.first.log
+
+
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_lost_host_fails_the_others(image: Image, given: dict[str, str], victim: int):
+    # given a host that is gone without a word
+    job = image.train({**given, "rounds": "50000", "timeout": "600"}, hosts=3)
+    wait_for(job.first, r"\[5\] ")
+    started = time.monotonic()
+    os.killpg(job.hosts[victim].process.pid, signal.SIGKILL)
+    job.wait()
+    # then the others fail long before any of their timeouts, and say what happened
+    assert time.monotonic() - started < 60
+    for rank, host in enumerate(job.hosts):
+        if rank != victim:
+            assert job.codes[rank] == 1
+            assert host.failure
+            assert "lost" in host.failure
+
+
+@pytest.mark.parametrize("victim", [0, 1])
+def test_work_that_waits_for_a_lost_host_is_ended(image: Image, given: dict[str, str], victim: int):
+    # given work that does not notice that a host is gone, as XGBoost's at times does not
+    job = image.train({**given, "rounds": "50000", "timeout": "600"}, hosts=3)
+    wait_for(job.first, r"\[5\] ")
+    lost = job.hosts[victim]
+    others = [host for host in job.hosts if host is not lost]
+    for host in others:
+        (worker,) = children(host.process.pid)
+        os.kill(worker, signal.SIGSTOP)
+    os.killpg(lost.process.pid, signal.SIGKILL)
+    job.wait()
+    # then it is ended, and each host says which one is gone
+    told = f"host {lost.name} was lost while the others waited for it; its log says why"
+    assert [(host.process.returncode, host.failure) for host in others] == [(1, told)] * 2
+
+
+def test_a_host_that_is_done_is_not_missed(image: Image, given: dict[str, str]):
+    # given a first host that takes longer to write the model than a lost host would be waited for
+    base = image.folder / "slow"
+    slow = base / "model" / ".model.ubj.part"
+    slow.parent.mkdir(parents=True)
+    os.mkfifo(slow)
+    job = image.train(given, hosts=2, bases=[base, image.folder / "other"])
+    first, other = job.hosts
+    assert other.wait() == 0
+    time.sleep(LAST_WORDS + 2)
+    # then it is left to its work
+    assert first.process.poll() is None
+    assert slow.read_bytes()
+    job.succeeded()
+
+
+@pytest.fixture
+def first() -> Watch:
+    """The first of three hosts."""
+    hosts = tuple(addresses(3))
+    watch = Watch(Cluster(hosts, hosts[0]))
+    watch.start()
+    return watch
+
+
+def join(watch: Watch, name: str) -> socket.socket:
+    connection = socket.create_connection((watch.cluster.host, PORT), timeout=PATIENCE)
+    connection.sendall(f"{name}\n".encode())
+    return connection
+
+
+def test_only_a_host_without_a_farewell_is_missed(first: Watch):
+    _, second, third = first.cluster.hosts
+    staying = join(first, third)
+    # given a host whose work is done, and somebody who is no host of the job
+    for name, last_words in ((second, FAREWELL), ("somebody", b"")):
+        with join(first, name) as connection:
+            connection.sendall(last_words)
+            connection.shutdown(socket.SHUT_WR)
+            assert connection.recv(100) == b""  # it is heard
+    assert first.lost is None
+    # when one goes without a word, then all are told, also who comes later
+    join(first, second).close()
+    assert staying.recv(100) == f"{second}\n".encode()
+    assert first.lost == second
+    assert join(first, third).recv(100) == f"{second}\n".encode()
+
+
+def test_an_instance_that_vanishes_is_asked_for(first: Watch):
+    # given two hosts that have nothing to say to each other
+    Watch(Cluster(first.cluster.hosts, first.cluster.hosts[1])).start()
+    # then the kernel asks from time to time, on both sides, whether the other is there
+    until = time.monotonic() + PATIENCE
+    while timers(first.cluster.host, PORT) != ["02", "02"]:
+        assert time.monotonic() < until, timers(first.cluster.host, PORT)
+        time.sleep(0.05)
+
+
+def test_a_port_that_is_taken_is_named(first: Watch):
+    with pytest.raises(Failure, match=f"^host {first.cluster.host} cannot listen on port {PORT}: "):
+        Watch(first.cluster).start()
+
+
+def timers(host: str, port: int) -> list[str]:
+    """The kernel's pending timer at either end of each connection to a port; 02 is keepalive's."""
+    address = f"{int.from_bytes(socket.inet_aton(host), 'little'):08X}:{port:04X}"
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    established = "01"
+    return [row[5][:2] for row in rows if row[3] == established and address in row[1:3]]
+
+
+def test_a_worker_that_dies_is_reported(image: Image, given: dict[str, str]):
+    job = image.train({**given, "rounds": "50000"})
+    wait_for(job.first, r"\[5\] ")
+    (worker,) = children(job.first.process.pid)
+    os.kill(worker, signal.SIGKILL)
+    told = f"training on host {job.first.name} was ended by SIGKILL: most likely it ran out of memory"
+    assert job.reason() == told
+    assert job.first.log.splitlines()[-1] == f"failed: {told}"
+
+
+def test_a_worker_that_dies_is_the_reason_of_every_host(image: Image, given: dict[str, str]):
+    job = image.train({**given, "rounds": "50000", "timeout": "600"}, hosts=3)
+    wait_for(job.first, r"\[5\] ")
+    (worker,) = children(job.hosts[1].process.pid)
+    os.kill(worker, signal.SIGKILL)
+    told = f"training on host {job.hosts[1].name} was ended by SIGKILL: most likely it ran out of memory"
+    assert job.reason() == told
+    assert [host.log.splitlines()[-1] for host in job.hosts] == [f"failed: {told}"] * 3
+
+
+# --- preparation ---
+
+
+@pytest.fixture(scope="module")
+def mixed(warehouse: Warehouse) -> str:
+    """A place, a category, blanks in a feature (every 10th row) and in the target (every 8th)."""
+    warehouse.run(
+        "CREATE OR REPLACE TABLE MIXED AS SELECT SEQ4() % 40 / 10::FLOAT AS LAT, "
+        "SEQ4() % 39 / 10::FLOAT AS LON, "
+        "CASE SEQ4() % 3 WHEN 0 THEN 'inland' WHEN 1 THEN ' coast' END AS KIND, "
+        "CASE WHEN SEQ4() % 10 = 0 THEN NULL ELSE SEQ4() % 17 END AS ROOMS, "
+        "'house ' || SEQ4() AS NAME, CAST(NULL AS FLOAT) AS NOTHING, "
+        "CASE WHEN SEQ4() % 8 = 0 THEN NULL ELSE SEQ4() % 40 + SEQ4() % 39 + 10 * (SEQ4() % 3) END AS PRICE "
+        "FROM TABLE(GENERATOR(ROWCOUNT => 2000))"
+    )
+    return "MIXED"
+
+
+def test_blanks_are_counted_and_kept_or_dropped(image: Image, secret: str, mixed: str):
+    job = {**QUICK, "secret": secret, "table": mixed, "target": "PRICE"}
+    kept, dropped = (image.train({**job, "blanks": choice}, hosts=2) for choice in ("keep", "drop"))
+    ids = np.arange(2000)
+    labelled = ids % 8 != 0
+    blank = (ids % 10 == 0) | (ids % 3 == 2)
+    for training in (kept, dropped):
+        found = training.succeeded().metrics()
+        assert found["rows_pulled"] == 2000
+        assert found["rows_blank_target"] == (~labelled).sum()
+        assert found["rows_blank_features"] == (labelled & blank).sum()
+    rows = [job.metrics()["rows_train"] + job.metrics()["rows_validation"] for job in (kept, dropped)]
+    assert rows == [labelled.sum(), (labelled & ~blank).sum()]
+
+
+def test_text_becomes_a_category_and_what_cannot_be_used_is_named(image: Image, secret: str, mixed: str):
+    job = image.train({**QUICK, "secret": secret, "table": mixed, "target": "PRICE", "rounds": "60"}, hosts=2)
+    found = job.succeeded().preparation()
+    assert found["categories"] == {"KIND": ["coast", "inland"]}
+    assert found["left_out"] == {
+        "NAME": "text of more than 255 distinct values",
+        "NOTHING": "blank in all rows",
+    }
+    assert "column NAME is not used: text of more than 255 distinct values" in job.first.log
+    assert job.metrics()["importance"]["KIND"] > 0
+
+
+def test_coordinates_are_turned(image: Image, secret: str, mixed: str):
+    given = {**QUICK, "secret": secret, "table": mixed, "target": "PRICE"}
+    job = image.train({**given, "coordinates": "lat, lon"}).succeeded()
+    importance = job.metrics()["importance"]
+    assert {"LAT", "LON", "LAT~LON 10°", "LAT~LON 170°"} < set(importance)
+    assert "LAT~LON 90°" not in importance
+    assert sum(value for name, value in importance.items() if "°" in name) > 0
+
+
+def test_what_is_written_is_json_for_everybody(image: Image, given: dict[str, str]):
+    """No NaN and no infinity, which only Python's reader takes."""
+    job = image.train(given).succeeded()
+    paths = [*job.first.base.glob("model/*.json"), *job.first.base.glob("output/data/*.json")]
+    assert len(paths) == 4
+    for path in paths:
+        json.loads(path.read_text(), parse_constant=pytest.fail)

@@ -1,0 +1,189 @@
+"""State machines: their tasks, their roles, their end, the alarms on them."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+
+import pytest
+from botocore.exceptions import ClientError
+
+from local.cloud import LocalCloud
+from tests.support.deployments import ACCOUNT, REGION, SYNC, Machine, job, names, task, training
+from tests.support.waiting import until
+
+
+def test_a_task_waits_for_its_training_job(
+    aws: Callable, enforced: None, image: str, bucket: str, execution_role: str
+) -> None:
+    # given IAM enforced and a state machine with the grants that AWS documents
+    request = training(image, bucket, execution_role, seconds="0.2")
+    machine = Machine(aws, task("sagemaker:createTrainingJob.sync", request), *SYNC)
+    # when it runs
+    ended = machine.run()
+    # then its result is the description of the completed job, with times as AWS gives them
+    assert ended["status"] == "SUCCEEDED", ended
+    result = json.loads(ended["output"])
+    assert result["TrainingJobStatus"] == "Completed"
+    assert result["ModelArtifacts"]["S3ModelArtifacts"].endswith("model.tar.gz")
+    assert result["ResourceConfig"]["VolumeSizeInGB"] == 1
+    assert abs(result["TrainingEndTime"] / 1000 - time.time()) < 3600
+
+
+def test_a_failed_job_fails_its_task_with_the_jobs_description(
+    aws: Callable, image: str, bucket: str, execution_role: str
+) -> None:
+    request = training(image, bucket, execution_role, failure="no such table")
+    ended = Machine(aws, task("sagemaker:createTrainingJob.sync", request), *SYNC).run()
+    assert (ended["status"], ended["error"]) == ("FAILED", "States.TaskFailed")
+    assert "no such table" in json.loads(ended["cause"])["FailureReason"]
+
+
+@pytest.mark.parametrize("missing", ["sagemaker:CreateTrainingJob", "iam:PassRole", "events:*"])
+def test_a_task_without_a_grant_is_refused(
+    aws: Callable, enforced: None, image: str, bucket: str, execution_role: str, missing: str
+) -> None:
+    # given all grants but one
+    grants = [grant for grant in SYNC if grant[0] != missing]
+    request = training(image, bucket, execution_role)
+    ended = Machine(aws, task("sagemaker:createTrainingJob.sync", request), *grants).run()
+    # then the task fails with the error that AWS gives, and there is no job
+    assert (ended["status"], ended["error"]) == ("FAILED", "SageMaker.AmazonSageMakerException")
+    assert f"not authorized to perform: {missing.replace('*', 'PutTargets')}" in ended["cause"]
+    with pytest.raises(ClientError):
+        aws("sagemaker").describe_training_job(TrainingJobName=request["TrainingJobName"])
+
+
+@pytest.mark.parametrize(
+    ("resource", "invalid", "exceeded"),
+    [
+        ("sagemaker", "SageMaker.AmazonSageMakerException", "SageMaker.ResourceLimitExceededException"),
+        ("aws-sdk:sagemaker", "SageMaker.SageMakerException", "SageMaker.ResourceLimitExceededException"),
+    ],
+)
+def test_errors_have_the_sdks_names(
+    cloud: LocalCloud,
+    aws: Callable,
+    image: str,
+    bucket: str,
+    execution_role: str,
+    resource: str,
+    invalid: str,
+    exceeded: str,
+) -> None:
+    # an error that the SDK has no class for, as validation's and throttling's, is its base class
+    ended = Machine(aws, task(f"{resource}:createModel", {"ModelName": "not a name!"})).run()
+    assert (ended["status"], ended["error"]) == ("FAILED", invalid), ended
+    # one that it has a class for is that class
+    cloud.configure(training_instances=0)
+    try:
+        request = training(image, bucket, execution_role)
+        ended = Machine(aws, task(f"{resource}:createTrainingJob", request)).run()
+    finally:
+        cloud.configure(training_instances=None)
+    assert (ended["status"], ended["error"]) == ("FAILED", exceeded), ended
+
+
+def test_an_sdk_task_calls_sagemaker(aws: Callable) -> None:
+    state = task(
+        "aws-sdk:sagemaker:listEndpoints", {"MaxResults": 1}, Output="{% $states.result.Endpoints %}"
+    )
+    ended = Machine(aws, state).run()
+    assert ended["status"] == "SUCCEEDED", ended
+    assert json.loads(ended["output"]) == []
+
+
+@pytest.mark.parametrize("end", ["the execution is stopped", "the task's time is over"])
+def test_a_job_ends_with_its_task(
+    aws: Callable, image: str, bucket: str, execution_role: str, end: str
+) -> None:
+    # given a task that waits for a long job
+    request = training(image, bucket, execution_role, seconds="100")
+    limit = {"TimeoutSeconds": 3} if "time" in end else {}
+    machine = Machine(aws, task("sagemaker:createTrainingJob.sync", request, **limit), *SYNC)
+    execution = machine.start()
+    name = request["TrainingJobName"]
+
+    def running() -> bool:
+        listed = aws("sagemaker").list_training_jobs(NameContains=name)["TrainingJobSummaries"]
+        return bool(listed)
+
+    until(running, "the job's start")
+    if "stopped" in end:
+        machine.stop(execution)
+    # then the job is stopped, and the execution keeps the end that it came to
+    assert job(aws, name)["TrainingJobStatus"] == "Stopped"
+    ended = until(lambda: machine.ended(execution), "the execution's end")
+    wanted = ("ABORTED", None) if "stopped" in end else ("FAILED", "States.Timeout")
+    time.sleep(0.5)
+    assert (ended["status"], ended.get("error")) == wanted
+    assert machine.described(execution)["status"] == wanted[0]
+
+
+def test_every_integration_acts_under_the_machines_role(aws: Callable, enforced: None) -> None:
+    # given a topic and a table, and machines that may use neither
+    topic = aws("sns").create_topic(Name=next(names))["TopicArn"]
+    table = next(names)
+    aws("dynamodb").create_table(
+        TableName=table,
+        KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
+        AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
+        BillingMode="PAY_PER_REQUEST",
+    )
+    item = {"TableName": table, "Item": {"id": {"S": "1"}}}
+    table_arn = f"arn:aws:dynamodb:{REGION}:{ACCOUNT}:table/{table}"
+    publish, put = ("sns:Publish", topic), ("dynamodb:PutItem", table_arn)
+    message = {"TopicArn": topic, "Message": "m"}
+    tasks = [
+        (task("sns:publish", message), "SNS.AuthorizationErrorException", publish),
+        (task("dynamodb:putItem", item), "DynamoDB.AmazonDynamoDBException", put),
+        (task("aws-sdk:dynamodb:putItem", item), "DynamoDb.DynamoDbException", put),
+    ]
+    for state, error, grant in tasks:
+        # then without the grant the task is refused, and with it the task is done
+        refused = Machine(aws, state).run()
+        assert (refused["status"], refused["error"]) == ("FAILED", error), refused
+        assert f"not authorized to perform: {grant[0]}" in refused["cause"]
+        done = Machine(aws, state, grant).run()
+        assert done["status"] == "SUCCEEDED", done
+
+
+def test_an_execution_ends_when_its_time_is_over(aws: Callable) -> None:
+    machine = Machine(aws, {"Type": "Wait", "Seconds": 4}, TimeoutSeconds=1)
+    ended = machine.run()
+    assert (ended["status"], ended["error"]) == ("TIMED_OUT", "States.Timeout")
+
+
+def test_an_alarm_on_failed_executions_goes_off_for_its_own_machine(aws: Callable) -> None:
+    # given two machines that fail, and an alarm on one of them that tells a queue
+    failing = {"Type": "Fail", "Error": "Wrong", "Cause": "as it should"}
+    watched, other = (Machine(aws, failing, QueryLanguage="JSONata") for _ in range(2))
+    topic = aws("sns").create_topic(Name=next(names))["TopicArn"]
+    queue = aws("sqs").create_queue(QueueName=next(names))["QueueUrl"]
+    queue_arn = aws("sqs").get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])
+    aws("sns").subscribe(TopicArn=topic, Protocol="sqs", Endpoint=queue_arn["Attributes"]["QueueArn"])
+    alarm = next(names)
+    aws("cloudwatch").put_metric_alarm(
+        AlarmName=alarm,
+        Namespace="AWS/States",
+        MetricName="ExecutionsFailed",
+        Dimensions=[{"Name": "StateMachineArn", "Value": watched.arn}],
+        Statistic="Sum",
+        Period=60,
+        EvaluationPeriods=1,
+        Threshold=1,
+        ComparisonOperator="GreaterThanOrEqualToThreshold",
+        AlarmActions=[topic],
+    )
+
+    def state() -> str:
+        return aws("cloudwatch").describe_alarms(AlarmNames=[alarm])["MetricAlarms"][0]["StateValue"]
+
+    # when the other one fails, then nothing; when its own does, then it goes off
+    other.run()
+    assert state() != "ALARM"
+    watched.run()
+    until(lambda: state() == "ALARM", "the alarm")
+    told = until(lambda: aws("sqs").receive_message(QueueUrl=queue).get("Messages"), "the message")
+    assert alarm in told[0]["Body"]

@@ -1,0 +1,272 @@
+"""personalization as `cdk deploy` makes it: it stands, lets in who may come in, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import base64
+import ipaddress
+import json
+import subprocess
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from playwright.sync_api import expect
+
+from local.cloud import LocalCloud
+from local.images.build import build
+from tests.support.browser import Visit, chromium
+from tests.support.clouds import client
+from tests.support.personalization.page import created, drawn, sign_in
+from tests.support.processes import descendants, listening
+from tests.support.waiting import until
+from tooling import envs
+from tooling.containers import CONTAINERS
+
+STACK = "groundplan-dev-personalization"
+BASES = "bases-of-the-test"
+CHOICE = {
+    "personalization.base": f"s3://{BASES}/micro/",
+    # The containers end where PyTorch finds another device than the instance type promises
+    "personalization.training_instance_type": "ml.m5.xlarge",
+    "personalization.serving_instance_type": "ml.m5.xlarge",
+    "personalization.serving_memory_mb": "64",
+    # Every function, job and service must be allowed to use the key, too
+    "personalization.own_key": "true",
+    "personalization.hyperparameters.steps": "20",
+    "personalization.hyperparameters.preview_steps": "4",
+}
+PASSWORD = "Long-enough-1234"
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A pipeline of a million random weights, made by the image that will train it."""
+    image = build(CONTAINERS, CONTAINERS / "personalization" / "finetune" / "Dockerfile")
+    script = envs.ROOT / "tests" / "support" / "personalization" / "pipelines.py"
+    folder = tmp_path_factory.mktemp("pipelines") / "base"
+    program = (
+        "import pathlib, runpy, sys;runpy.run_path(sys.argv[1])['pipeline'](pathlib.Path(sys.argv[2]), 0)"
+    )
+    python = image.folder / "env" / "bin" / "python"
+    done = subprocess.run([python, "-c", program, script, folder], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return folder
+
+
+@pytest.fixture(scope="module")
+def deployed(tmp_path_factory: pytest.TempPathFactory, base: Path) -> Iterator[SimpleNamespace]:
+    """The stack in a cloud of its own, with a base that was there before, and IAM enforced from then on."""
+    with LocalCloud(tmp_path_factory.mktemp("personalization")) as cloud:
+        s3 = client(cloud, "s3")
+        s3.create_bucket(Bucket=BASES, CreateBucketConfiguration={"LocationConstraint": cloud.region})
+        for path in filter(Path.is_file, base.rglob("*")):
+            s3.upload_file(str(path), BASES, f"micro/{path.relative_to(base).as_posix()}")
+        outputs = cloud.deploy(STACK, context=CHOICE)[STACK]
+        cloud.enforce_iam(True)
+        yield SimpleNamespace(cloud=cloud, out=outputs, client=lambda name: client(cloud, name))
+
+
+Ask = Callable[..., tuple[int, Any]]
+
+
+@pytest.fixture(scope="module")
+def ask(deployed: SimpleNamespace) -> Ask:
+    """`ask("GET", "/api/models", token)` through the page's own origin: status and JSON."""
+    cloud = deployed.cloud
+    # Browsers find *.localhost by themselves, Python does not
+    host = urllib.parse.urlsplit(cloud.local_url(deployed.out["SiteUrl"])).netloc
+
+    def ask(method: str, path: str, token: str = "", body: Any = None) -> tuple[int, Any]:
+        headers = {"Host": host, "content-type": "application/json"}
+        headers |= {"authorization": f"Bearer {token}"} if token else {}
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(cloud.endpoint_url + path, data, headers, method=method)  # noqa: S310
+        try:
+            with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310
+                return answer.status, json.loads(answer.read() or b"null")
+        except urllib.error.HTTPError as error:
+            return error.code, json.loads(error.read() or b"null")
+
+    return ask
+
+
+@pytest.fixture(scope="module")
+def token(deployed: SimpleNamespace) -> str:
+    """The id token of an invited user who has signed in."""
+    pool, app = deployed.out["UserPoolId"], deployed.out["UserPoolClientId"]
+    cognito = deployed.client("cognito-idp")
+    name = "someone@example.com"
+    cognito.admin_create_user(UserPoolId=pool, Username=name, MessageAction="SUPPRESS")
+    cognito.admin_set_user_password(UserPoolId=pool, Username=name, Password=PASSWORD, Permanent=True)
+    signed_in = cognito.initiate_auth(
+        ClientId=app,
+        AuthFlow="USER_PASSWORD_AUTH",
+        AuthParameters={"USERNAME": name, "PASSWORD": PASSWORD},
+    )
+    return signed_in["AuthenticationResult"]["IdToken"]
+
+
+def test_the_endpoint_is_in_service_with_the_bases_container(deployed: SimpleNamespace):
+    described = deployed.client("sagemaker").describe_endpoint(EndpointName=deployed.out["EndpointName"])
+    assert described["EndpointStatus"] == "InService"
+    targets = deployed.client("application-autoscaling").describe_scalable_targets(
+        ServiceNamespace="sagemaker"
+    )["ScalableTargets"]
+    assert [(t["ResourceId"], t["MinCapacity"], t["MaxCapacity"]) for t in targets] == [
+        (f"endpoint/{STACK}/variant/AllTraffic", 1, 2)
+    ]
+
+
+def test_who_has_no_token_is_not_let_in(ask: Ask, token: str):
+    head, claims, signature = token.split(".")
+    other = json.loads(base64.urlsafe_b64decode(claims + "=" * (-len(claims) % 4)))
+    other["sub"] = "11111111-2222-3333-4444-555555555555"
+    forged = base64.urlsafe_b64encode(json.dumps(other).encode()).decode().rstrip("=")
+    for wrong in ("", "token", f"{head}.{forged}.{signature}", f"{head}.{claims}."):
+        assert ask("GET", "/api/models", wrong)[0] == 401, wrong
+
+
+def test_who_has_one_is_answered_by_the_function_under_its_own_role(ask: Ask, token: str):
+    assert ask("GET", "/api/models", token) == (200, {"models": []})
+    assert ask("GET", "/api/models/00000000000000000000000000", token)[0] == 404
+    assert ask("GET", "/api/nothing", token)[0] == 404
+
+
+def test_a_new_model_gets_addresses_that_take_its_pictures(ask: Ask, token: str, deployed: SimpleNamespace):
+    body = {
+        "name": "Tom",
+        "subject": "cat",
+        "images": [{"type": "image/png", "bytes": 100}] * 4,
+    }
+    status, made = ask("POST", "/api/models", token, body)
+    assert status == 201, made
+    assert len(made["uploads"]) == 4
+    stored = deployed.client("dynamodb").scan(TableName=deployed.out["ModelsTable"])["Items"]
+    assert [item["model"]["S"] for item in stored] == [made["model"]]
+    assert ask("DELETE", f"/api/models/{made['model']}", token)[0] == 202
+    # The stream's function removes the row that the API marked
+    table = deployed.out["ModelsTable"]
+    until(lambda: not deployed.client("dynamodb").scan(TableName=table)["Items"], "the purge")
+
+
+def test_every_function_runs_under_the_role_that_the_template_gives_it(deployed: SimpleNamespace):
+    functions = {
+        name.removesuffix("FunctionName"): value
+        for name, value in deployed.out.items()
+        if name.endswith("FunctionName")
+    }
+    events = {
+        "Dispatcher": {},
+        "Sweeper": {},
+        "Collector": {"detail": {"TrainingJobName": f"{STACK}-00000000000000000000000000"}},
+        "Preparer": {
+            "Records": [{"s3": {"object": {"key": f"jobs/{STACK}-0/checkpoints/{'0' * 26}/result.json"}}}]
+        },
+        "Notifier": {"Records": []},
+        "Purger": {"Records": []},
+    }
+    assert set(functions) == {*events, "Api"}
+    for name, event in events.items():
+        answer = deployed.client("lambda").invoke(
+            FunctionName=functions[name], Payload=json.dumps(event).encode()
+        )
+        assert "FunctionError" not in answer, f"{name}: {answer['Payload'].read().decode()}"
+
+
+def test_the_page_is_in_its_bucket_and_knows_where_to_sign_in(deployed: SimpleNamespace):
+    template = deployed.client("cloudformation")
+    resources = template.describe_stack_resources(StackName=STACK)["StackResources"]
+    (bucket,) = [
+        resource["PhysicalResourceId"]
+        for resource in resources
+        if resource["ResourceType"] == "AWS::S3::Bucket" and resource["LogicalResourceId"].startswith("Site")
+    ]
+    s3 = deployed.client("s3")
+    config = json.load(s3.get_object(Bucket=bucket, Key="config.json")["Body"])
+    assert config["clientId"] == deployed.out["UserPoolClientId"]
+    assert b"<html" in s3.get_object(Bucket=bucket, Key="index.html")["Body"].read()
+
+
+def test_in_a_browser_a_person_goes_from_photographs_to_pictures_and_nobody_else_sees_them(
+    deployed: SimpleNamespace,
+    pictures: list[Path],
+):
+    # GIVEN two invited people, each with the page open in a browser of their own
+    pool, cognito = deployed.out["UserPoolId"], deployed.client("cognito-idp")
+    address = deployed.cloud.local_url(deployed.out["SiteUrl"]) + "/"
+    with chromium() as browser:
+        ada, bob = (Visit(browser.new_context(locale="en-GB").new_page()) for _ in range(2))
+        for visit, name in ((ada, "ada@example.com"), (bob, "bob@example.com")):
+            cognito.admin_create_user(UserPoolId=pool, Username=name, MessageAction="SUPPRESS")
+            cognito.admin_set_user_password(UserPoolId=pool, Username=name, Password=PASSWORD, Permanent=True)
+            visit.page.goto(address)
+            sign_in(visit.page, name, PASSWORD)
+            expect(visit.page.get_by_role("heading", name="Your models")).to_be_visible()
+
+        # WHEN one uploads photographs THEN the page tells how far it is until pictures can be made
+        created(ada.page, pictures)
+        expect(ada.page.get_by_role("button", name="Make pictures")).to_be_visible(timeout=240_000)
+        expect(ada.page.get_by_role("img", name="First picture 1 of your cat")).to_be_visible()
+
+        # WHEN a picture is asked for THEN it comes from the endpoint
+        drawn(ada.page, "a photo of sks cat", seed=7)
+        picture = ada.page.get_by_role("article").get_by_role("img").first
+        expect(picture).to_be_visible(timeout=120_000)
+        assert picture.evaluate("image => image.decode().then(() => image.naturalWidth)") == 64
+
+        # AND the other, with the very address, sees that there is nothing
+        bob.page.goto(ada.page.url)
+        expect(bob.page.get_by_text("There is no such model among yours.")).to_be_visible()
+
+        # WHEN the model is deleted THEN it is gone from the page, and soon from table and bucket
+        ada.page.get_by_role("button", name="Delete this model").click()
+        ada.page.get_by_role("button", name="Delete everything").click()
+        expect(ada.page.get_by_text("Nothing here yet")).to_be_visible()
+        assert not ada.complaints + bob.complaints
+    # AND the training job has published its metrics to CloudWatch under its own role
+    found = deployed.client("cloudwatch").list_metrics(Namespace="/aws/sagemaker/TrainingJobs")["Metrics"]
+    assert "train:loss" in {metric["MetricName"] for metric in found}
+    table, bucket, s3 = deployed.out["ModelsTable"], deployed.out["DataBucket"], deployed.client("s3")
+
+    def gone() -> bool:
+        rows = deployed.client("dynamodb").scan(TableName=table)["Items"]
+        found = s3.list_objects_v2(Bucket=bucket).get("Contents", [])
+        return not rows and not [each["Key"] for each in found if not each["Key"].startswith("jobs/")]
+
+    until(gone, "the purge")
+
+
+def test_every_listener_is_known_and_on_the_loopback(deployed: SimpleNamespace):
+    """With a page, an endpoint and functions in use; `docs/security.md` says of each who may speak to it."""
+    # given the port of the cloud, that of its Snowflake, and those of containers
+    now = deployed.cloud.status()
+    known = {("127.0.0.1", urllib.parse.urlsplit(now["endpoint_url"]).port), ("127.0.0.1", now["snowflake"])}
+    containers = ipaddress.ip_network("127.64.0.0/10")
+    # when all that the cloud started is asked
+    found = listening(descendants(now["pid"]))
+    # then there is nothing else, and the endpoint's container listens on its one port alone
+    unknown = {(str(address), port) for address, port in found if address not in containers} - known
+    assert not unknown
+    assert len([port for address, port in found if address in containers]) == 1
+
+
+def test_what_is_destroyed_leaves_nothing(deployed: SimpleNamespace):
+    """Last: what a job would have left is there, and goes too."""
+    s3, bucket = deployed.client("s3"), deployed.out["DataBucket"]
+    s3.put_object(Bucket=bucket, Key=f"jobs/{STACK}-0/tasks.json", Body=b"{}")
+    deployed.cloud.enforce_iam(False)  # the CDK's publishing roles are not what is tested
+    deployed.cloud.destroy(STACK, context=CHOICE)
+    assert [each["Name"] for each in s3.list_buckets()["Buckets"] if "personalization" in each["Name"]] == []
+    assert deployed.client("dynamodb").list_tables()["TableNames"] == []
+    assert deployed.client("sagemaker").list_endpoints()["Endpoints"] == []
+    assert deployed.client("sagemaker").list_models()["Models"] == []
+    assert deployed.client("cognito-idp").list_user_pools(MaxResults=10)["UserPools"] == []
+    assert deployed.client("sqs").list_queues().get("QueueUrls", []) == []
+    groups = deployed.client("logs").describe_log_groups()["logGroups"]
+    left = [group["logGroupName"] for group in groups if "ersonalization" in group["logGroupName"]]
+    assert left == []

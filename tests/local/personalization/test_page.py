@@ -1,0 +1,334 @@
+"""The page of `personalization` in headless Chromium, as a person uses it."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable, Iterator
+
+import pytest
+from PIL import Image
+from playwright.sync_api import Browser, Page, expect
+
+from tests.support.browser import Visit, chromium
+from tests.support.personalization.page import created, drawn, fill_in, sign_in
+from tests.support.personalization.page_server import Service, served
+from tests.support.waiting import until
+
+ADA, BOB, EVE = "ada@example.org", "bob@example.org", "eve@example.org"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as running:
+        yield running
+
+
+@pytest.fixture
+def service() -> Service:
+    return Service(seconds=6)
+
+
+@pytest.fixture
+def address(service: Service) -> Iterator[str]:
+    with served(service) as at:
+        yield at
+    assert not service.breaches
+
+
+@pytest.fixture
+def visit(browser: Browser, address: str) -> Iterator[Callable[[], Page]]:
+    """`visit()` is the page, in a profile of its own. The browser has nothing to complain of at the end."""
+    visits: list[Visit] = []
+
+    def opened() -> Page:
+        visits.append(Visit(browser.new_context(locale="en-GB").new_page()))
+        visits[-1].page.goto(address)
+        return visits[-1].page
+
+    yield opened
+    for each in visits:
+        each.page.context.close()
+        assert not each.complaints
+
+
+def signed_in(visit: Callable[[], Page], service: Service, user: str = ADA) -> Page:
+    page = visit()
+    sign_in(page, user, service.passwords[user])
+    expect(page.get_by_role("heading", name="Your models")).to_be_focused()
+    return page
+
+
+def test_from_a_few_photographs_to_pictures_and_away(visit, service, pictures, tmp_path):
+    # GIVEN a person who signs in, and whose first model waits for its pictures
+    page = signed_in(visit, service)
+    created(page, pictures)
+
+    # THEN every picture arrived, and the camera's was made smaller on the way and is still itself
+    (model,) = service.models.values()
+    sizes = [Image.open(io.BytesIO(service.objects[key])).size for key in model["images"]]
+    assert sizes == [(1600, 1200), (700, 700), (640, 480), (480, 640), (500, 500)]
+    assert service.objects[model["images"][1]] == pictures[1].read_bytes()
+
+    # WHEN it is looked at, nothing else THEN the page itself tells how far it is
+    status = page.get_by_role("region", name="Status")
+    expect(status.get_by_text(re.compile(r"Learning your cat: step \d+ of 300"))).to_be_visible()
+    assert 0 < float(page.get_by_role("progressbar").get_attribute("value") or 0) <= 1
+    expect(page.get_by_role("img", name="First picture 1 of your cat")).to_be_visible()
+    expect(page.get_by_role("button", name="Make pictures")).to_be_visible()
+
+    # WHEN pictures are asked for THEN they appear, those of a seed the same each time
+    drawn(page, "a photo of sks cat on a beach", seed=7, count=2)
+    works = page.get_by_role("article")
+    expect(works).to_have_count(1)
+    expect(works.first.get_by_role("img")).to_have_count(2)
+    assert works.first.get_by_role("img").first.evaluate(
+        "image => image.decode().then(() => image.naturalWidth)"
+    )
+    expect(works.first.get_by_text("Seed 7")).to_be_visible()
+
+    # and can be kept
+    with page.expect_download() as kept:
+        works.first.get_by_role("button", name="Download picture 1").click()
+    kept.value.save_as(tmp_path / "kept.png")
+    assert Image.open(tmp_path / "kept.png").format == "PNG"
+
+    # WHEN the page is loaded again THEN the person is still signed in, what they made is there
+    for seed in (8, 9, 10):
+        drawn(page, f"number {seed}", seed=seed)
+        expect(works.first.get_by_text(f"Seed {seed}")).to_be_visible()
+    page.reload()
+    expect(works).to_have_count(3)
+    page.get_by_role("button", name="Show older ones").click()
+    expect(works).to_have_count(4)
+    expect(works.last.get_by_text("a photo of sks cat on a beach")).to_be_visible()
+    works.last.get_by_role("button", name="Use again").click()
+    expect(page.get_by_label("Seed")).to_have_value("7")
+    expect(page.get_by_label("What do you want to see?")).to_have_value("a photo of sks cat on a beach")
+
+    # WHEN the model is deleted THEN only after a question, and with everything
+    page.get_by_role("button", name="Delete this model").click()
+    page.get_by_role("button", name="Keep it").click()
+    assert service.models
+    page.get_by_role("button", name="Delete this model").click()
+    page.get_by_role("button", name="Delete everything").click()
+    expect(page.get_by_text("Miso is deleted.")).to_be_visible()
+    expect(page.get_by_text("Nothing here yet")).to_be_visible()
+    assert not service.models
+
+
+def test_another_person_sees_nothing_of_it(visit, service, pictures):
+    # GIVEN a model of Ada's
+    ada = signed_in(visit, service)
+    created(ada, pictures)
+
+    # WHEN Bob looks, also by its address
+    bob = signed_in(visit, service, BOB)
+    expect(bob.get_by_text("Nothing here yet")).to_be_visible()
+    bob.goto(ada.url)
+
+    # THEN he is told what he would be told of one that never was
+    expect(bob.get_by_text("There is no such model among yours.")).to_be_visible()
+    expect(bob.get_by_text("Miso")).to_have_count(0)
+
+
+def test_a_picture_that_was_lost_is_sent_again_and_nothing_else_is(visit, service, pictures):
+    # GIVEN a storage that refuses two of five uploads
+    page = signed_in(visit, service)
+    fill_in(page, pictures)
+    service.uploads_lost = 2
+    page.get_by_role("button", name="Upload and start").click()
+
+    # WHEN the person tries again, picture by picture
+    expect(page.get_by_text("2 of 5 pictures did not arrive")).to_be_visible()
+    assert not [call for call in service.calls if call.endswith("/start")]
+    for _ in range(2):
+        page.get_by_role("listitem").get_by_role("button", name="Try again").first.click()
+
+    # THEN the same model starts, once
+    expect(page.get_by_role("region", name="Status")).to_be_visible()
+    assert len(service.models) == 1
+    assert len([call for call in service.calls if call.endswith("/start")]) == 1
+
+
+def test_what_is_wrong_is_said_at_its_field(visit, service, pictures, tmp_path):
+    page = signed_in(visit, service)
+    page.get_by_role("link", name="Create your first model").click()
+    start = page.get_by_role("button", name="Upload and start")
+
+    # WHEN a field is missing THEN it says so itself, and the keys go there
+    start.click()
+    name = page.get_by_label("Name")
+    expect(name).to_be_focused()
+    expect(name).to_have_accessible_description(re.compile("Give it a name."))
+    name.fill("taken")
+    page.get_by_label("What is it?").fill("#!")
+    start.click()
+    expect(page.get_by_label("What is it?")).to_have_attribute("aria-invalid", "true")
+    page.get_by_label("What is it?").fill("cat")
+    start.click()
+    chooser = page.get_by_label("Choose pictures")
+    expect(chooser).to_have_accessible_description(re.compile("Choose at least 4 pictures."))
+
+    # WHEN a file is no picture, or too small to learn from THEN it is named and left out
+    no_picture, tiny = tmp_path / "letter.jpg", tmp_path / "dot.png"
+    no_picture.write_text("Dear Ada")
+    Image.new("RGB", (8, 8)).save(tiny)
+    chooser.set_input_files([no_picture, tiny, *pictures])
+    expect(
+        page.get_by_text("letter.jpg is not a picture that this browser can read: choose JPEG, PNG or WebP.")
+    ).to_be_visible()
+    expect(page.get_by_text("dot.png is too small")).to_be_visible()
+    expect(page.get_by_text("5 of up to 20 chosen.")).to_be_visible()
+
+    # WHEN the API refuses a field THEN its words are at that field
+    start.click()
+    expect(name).to_have_accessible_description(re.compile("You have a model of this name."))
+    assert not service.models
+
+
+def test_who_makes_too_many_pictures_is_told_when_to_come_back(visit, service, pictures):
+    service.seconds = 0.1
+    page = signed_in(visit, service)
+    created(page, pictures)
+
+    drawn(page, "something forbidden")
+    expect(page.get_by_label("What do you want to see?")).to_have_accessible_description(
+        re.compile("may not be used")
+    )
+    drawn(page, "a cat", seed="minus one")
+    expect(page.get_by_label("Seed")).to_have_accessible_description(re.compile("A whole number from 0"))
+
+    service.busy_seconds = 40
+    drawn(page, "a cat")
+    said = page.get_by_role("alert")
+    expect(said).to_have_text(re.compile(r"many pictures. Try again at \d\d:\d\d:\d\d, in (40|39) s."))
+
+
+def test_a_lent_password_is_changed_before_anything_else(visit, service):
+    page = visit()
+    sign_in(page, EVE, "not that one")
+    expect(page.get_by_role("alert")).to_have_text("That email address and password do not match.")
+    sign_in(page, EVE, "Lent-once-1")
+    expect(page.get_by_role("heading", name="Choose your password")).to_be_visible()
+    for chosen, again, words in (("short", "shorter", "not the same"), ("short", "short", "not long enough")):
+        page.get_by_label("New password").fill(chosen)
+        page.get_by_label("The same again").fill(again)
+        page.get_by_role("button", name="Save and sign in").click()
+        expect(page.get_by_text(words)).to_be_visible()
+    page.get_by_label("New password").fill("Eve-and-nobody-else")
+    page.get_by_label("The same again").fill("Eve-and-nobody-else")
+    page.get_by_role("button", name="Save and sign in").click()
+    expect(page.get_by_role("heading", name="Your models")).to_be_visible()
+    assert service.passwords[EVE] == "Eve-and-nobody-else"
+
+
+def test_an_account_can_be_made_and_its_password_found_again(visit, service):
+    # GIVEN a pool that lets people in, and a person who types the address of another
+    page = visit()
+    page.get_by_role("button", name="Create an account").click()
+    for user in (ADA, "fay@example.org"):
+        page.get_by_label("Email").fill(user)
+        page.get_by_label("New password").fill("Fay-and-nobody-else")
+        page.get_by_label("The same again").fill("Fay-and-nobody-else")
+        page.get_by_role("button", name="Create it").click()
+        if user == ADA:
+            expect(page.get_by_label("Email")).to_have_accessible_description(re.compile("exists"))
+
+    # WHEN the code that was sent is entered, at the second try
+    for code in ("000000", "314159"):
+        page.get_by_label("Code").fill(code)
+        page.get_by_role("button", name="Go on").click()
+        if code == "000000":
+            expect(page.get_by_label("Code")).to_have_accessible_description(re.compile("Invalid"))
+
+    # THEN the person is in, and gets in again without the password
+    expect(page.get_by_role("heading", name="Your models")).to_be_visible()
+    page.get_by_role("button", name="Sign out").click()
+    page.get_by_role("button", name="Forgot your password?").click()
+    page.get_by_label("Email").fill("fay@example.org")
+    page.get_by_role("button", name="Send a code").click()
+    page.get_by_label("Code").fill("314159")
+    page.get_by_label("New password").fill("Fay-found-it-again-1")
+    page.get_by_label("The same again").fill("Fay-found-it-again-1")
+    page.get_by_role("button", name="Save and sign in").click()
+    expect(page.get_by_role("heading", name="Your models")).to_be_visible()
+    assert service.passwords["fay@example.org"] == "Fay-found-it-again-1"
+
+
+def test_a_session_is_renewed_while_it_may_be_and_ends_where_it_is_taken_back(visit, service):
+    # GIVEN tokens that are over as soon as they are given
+    service.token_seconds = 0
+    page = signed_in(visit, service)
+    expect(page.get_by_text("Nothing here yet")).to_be_visible()
+    assert len(service.tokens) > 1
+
+    # WHEN Cognito takes the session back THEN the person is asked to sign in again
+    service.refreshes.clear()
+    page.reload()
+    expect(page.get_by_text("Your session has ended.")).to_be_visible()
+
+    # WHEN a person signs out THEN the tokens are gone here, and there
+    sign_in(page, ADA, service.passwords[ADA])
+    expect(page.get_by_text("Nothing here yet")).to_be_visible()
+    page.get_by_role("button", name="Sign out").click()
+    expect(page.get_by_text("You are signed out.")).to_be_visible()
+    assert page.evaluate("sessionStorage.length + localStorage.length") == 0
+    until(lambda: not service.refreshes, "the revocation")
+
+
+def test_what_a_person_wrote_is_text_wherever_it_is_shown(visit, service, pictures):
+    # GIVEN a name and a prompt that would be a script
+    service.seconds = 0.1
+    evil = "<img src=x onerror=alert(1)>"
+    page = signed_in(visit, service)
+    page.on("dialog", lambda dialog: pytest.fail(f"a script ran: {dialog.message}"))
+    created(page, pictures, name=evil)
+    drawn(page, evil)
+
+    # THEN it is read as it was written
+    expect(page.get_by_role("article").get_by_text(evil)).to_be_visible()
+    page.get_by_role("link", name="Your models").click()
+    expect(page.get_by_role("link", name=evil)).to_be_visible()
+
+
+def test_no_view_keeps_anybody_out(visit, service, pictures, browser, address):
+    """By axe's rules for WCAG 2.2 AA, light and dark, on a desk and on a phone."""
+    seen = Visit(browser.new_context(locale="en-GB").new_page())
+    page = seen.page
+    page.goto(address)
+    expect(page.get_by_label("Email")).to_be_visible()
+    barriers = {"sign in": seen.barriers()}
+    sign_in(page, ADA, service.passwords[ADA])
+    expect(page.get_by_text("Nothing here yet")).to_be_visible()
+    barriers["nothing yet"] = seen.barriers()
+    fill_in(page, pictures)
+    barriers["new model"] = seen.barriers()
+    page.get_by_role("button", name="Upload and start").click()
+    expect(page.get_by_text("Waiting for a machine")).to_be_visible()
+    barriers["progress"] = seen.barriers()
+    drawn(page, "a photo of sks cat", seed=1, count=4)
+    expect(page.get_by_role("article")).to_have_count(1)
+    barriers["gallery"] = seen.barriers()
+    page.get_by_role("button", name="Delete this model").click()
+    expect(page.get_by_role("dialog")).to_be_visible()
+    barriers["question"] = seen.barriers()
+    page.keyboard.press("Escape")
+    page.get_by_role("link", name="Your models").click()
+    expect(page.get_by_role("link", name="Miso")).to_be_visible()
+    barriers["models"] = seen.barriers()
+    page.context.close()
+    assert {view: found for view, found in barriers.items() if found} == {}
+
+
+def test_everything_can_be_reached_by_keys(visit, service):
+    page = signed_in(visit, service)
+    page.reload()
+    expect(page.get_by_text("Nothing here yet")).to_be_visible()
+    stops = []
+    for _ in range(4):
+        page.keyboard.press("Tab")
+        stops.append(page.evaluate("document.activeElement.textContent"))
+    assert stops == ["Skip to the content", "Likeness", "Sign out", "Create your first model"]
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="New model")).to_be_focused()

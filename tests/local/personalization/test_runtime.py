@@ -1,0 +1,427 @@
+"""The Lambdas of `personalization` on a running cloud: killed after each of their writes, called twice, late
+and never. Each world has tables and jobs of its own and is judged when the sweeper has done its work."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from personalization import api, aws
+from personalization.model import Status
+from tests.support.personalization.world import (
+    BUCKET,
+    IMAGE,
+    KILLER,
+    USER,
+    World,
+    check_ready,
+    finish,
+    killed,
+    png,
+    until,
+)
+
+pytestmark = pytest.mark.filterwarnings("ignore:No application metrics")
+
+# A day without mishap
+
+
+def test_a_model_goes_from_its_pictures_to_the_archive_that_the_endpoint_loads(make_world):
+    world = make_world()
+    model = world.start(pictures=2)
+    assert world.shown(model)["status"] == "QUEUED"
+    world.dispatch()
+    assert world.shown(model)["status"] == "LAUNCHED"
+    until(world.ended, "the training")
+    world.collect()
+    shown = world.shown(model)
+    assert (shown["status"], shown["progress"]["done"], len(shown["previews"])) == ("READY", 1, 1)
+    check_ready(world)
+    measured = next(row for row in world.rows("jobs") if row["job"] == "#durations")
+    assert measured["seconds_per_step"] == pytest.approx(0.1), "40 s for 400 steps, remembered for estimates"
+
+
+def test_the_loss_of_a_training_reaches_cloudwatch(make_world):
+    world = make_world()
+    world.start()
+    world.train()
+    [job] = world.jobs()
+    found = aws.client("sagemaker").describe_training_job(TrainingJobName=job)["FinalMetricDataList"]
+    assert {metric["MetricName"]: metric["Value"] for metric in found} == {
+        "train:loss": 0.5,
+        "train:steps_per_second": 2.5,
+    }
+    asked: dict[str, Any] = {
+        "Namespace": "/aws/sagemaker/TrainingJobs",
+        "Dimensions": [{"Name": "TrainingJobName", "Value": job}],
+    }
+    cloudwatch = aws.client("cloudwatch")
+    until(lambda: len(cloudwatch.list_metrics(**asked)["Metrics"]) == 2, "the metrics")
+
+
+@pytest.mark.parametrize("jump", [3600, 86_400, -3600, -86_400])
+def test_the_sweeper_finishes_what_a_wrong_clock_stamped(make_world, monkeypatch, jump):
+    # given a model that is deleted and one that gets ready, under a clock that is wrong and without events
+    offset, real = [float(jump)], time.time
+    monkeypatch.setattr(aws.SystemClock, "now", lambda clock: real() + offset[0])
+    monkeypatch.setattr(api, "time", SimpleNamespace(time=lambda: real() + offset[0]))
+    world = make_world()
+    gone, kept = world.start(), world.start()
+    world.ask("DELETE /api/models/{model}", model=gone)
+    world.train()
+    world.collect()
+    assert world.shown(kept)["status"] == "READY"
+    # when the clock is right again
+    offset[0] = 0.0
+    # then the sweeper removes what belonged to the one, and tells of the other where that is worth it
+
+    def row(model: str) -> dict[str, Any]:
+        return next((row for row in world.rows("requests") if row["request"] == model), {})
+
+    until(lambda: "purged" in row(gone) or not row(gone), "the removal", meanwhile=world.sweep)
+    assert [key for key in world.objects() if gone in key] == []
+    if jump > 0:
+        until(lambda: "notified" in row(kept), "the notice", meanwhile=world.sweep)
+    # and what is asked for next goes its way
+    again = world.start()
+    until(lambda: world.shown(again)["status"] == "READY", "the next model", meanwhile=world.sweep)
+
+
+def test_while_it_trains_its_user_sees_how_far_it_is(make_world):
+    world = make_world(mode="wait")
+    model = world.start()
+    world.dispatch()
+    until(lambda: any("progress.json" in key for key in world.objects("jobs/")), "a first checkpoint")
+    world.collect()
+    shown = world.shown(model)
+    assert shown["status"] == "TRAINING"
+    assert shown["progress"] == {"stage": "training", "step": 100, "steps": 400, "done": 0.25}
+
+
+def test_requests_that_wait_together_are_trained_together(make_world):
+    world = make_world(settings={"tasks_per_host": 2, "hosts_max": 2})
+    for _ in range(5):
+        world.start()
+    world.dispatch()
+    finish([world])
+    assert sorted(len(row["requests"]) for row in world.rows("jobs") if "requests" in row) == [1, 4]
+    assert set(world.statuses()) == {"READY"}
+
+
+# Killed after each write
+
+PREPARED = ["TransactWriteItems", "PutObject", "CopyObject", "TransactWriteItems", "UpdateItem"]
+"""PREPARING; the archive, the first picture; READY; what a step took."""
+STEPS: dict[str, tuple[str, list[Callable[[World], None]], Callable[[World], None], list[str]]] = {
+    # name: how the training ends; what goes well before; what is killed; what it writes
+    "dispatcher": (
+        "done",
+        [],
+        World.dispatch,
+        ["UpdateItem", "TransactWriteItems", "PutObject", "PutObject", "CreateTrainingJob", "UpdateItem"],
+    ),
+    "collector, at the end": (
+        "done",
+        [World.train],
+        World.collect,
+        [*PREPARED, "UpdateItem"],
+    ),
+    "collector, of an interruption": (
+        "interrupted",
+        [World.train],
+        World.collect,
+        ["TransactWriteItems", "UpdateItem"],
+    ),
+    "dispatcher, after an interruption": (
+        "interrupted",
+        [World.train, World.collect],
+        World.dispatch,
+        [
+            *("UpdateItem", "TransactWriteItems", "CopyObject", "PutObject", "PutObject"),
+            *("CreateTrainingJob", "UpdateItem"),
+        ],
+    ),
+    "preparer": ("done", [World.train], World.prepare, PREPARED),
+    "notifier": ("done", [World.train, World.collect], World.notify, ["Publish", "UpdateItem"]),
+    "sweeper": ("done", [World.train, lambda world: time.sleep(1)], World.sweep, [*PREPARED, "UpdateItem"]),
+}
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_killed_after_any_write_nothing_is_lost_and_nothing_is_done_twice(make_world, step):
+    mode, before, work, writes = STEPS[step]
+    worlds = [make_world(mode=mode) for _ in range(len(writes) + 1)]
+    for world in worlds:
+        world.enter().start()
+    for earlier in before:  # in all worlds at once
+        for world in worlds:
+            if earlier is World.train:
+                world.enter().dispatch()
+        for world in worlds:
+            earlier(world.enter())
+    for after, world in enumerate(worlds, 1):
+        assert killed(world.enter(), work, after) == (after <= len(writes))
+        assert KILLER.seen == writes[:after]
+    finish(worlds)
+    for world in worlds:
+        check_ready(world, jobs=2 if mode == "interrupted" else 1)
+
+
+def test_the_start_is_killed_after_any_write_and_repeated(make_world):
+    worlds: list[World] = []
+    while True:
+        world = make_world()
+        worlds.append(world)
+        model = world.upload()
+
+        def start(world: World, model: str = model) -> Any:
+            return world.ask("POST /api/models/{model}/start", model=model)
+
+        alive = not killed(world, start, after=len(worlds))
+        assert start(world) == (202, {"model": model}) == start(world)
+        if alive:
+            break
+    assert len(worlds) == 3, "the user's pace, then the request with its model and its count"
+    finish(worlds)
+    for world in worlds:
+        check_ready(world)
+
+
+def test_events_that_come_twice_late_and_out_of_order_change_nothing(make_world):
+    world = make_world()
+    world.start()
+    world.prepare()
+    world.notify()
+    world.dispatch()
+    world.dispatch()
+    world.prepare()
+    until(world.ended, "the training")
+    for _ in range(2):
+        world.prepare()
+        world.collect()
+        world.notify()
+        world.dispatch()
+    finish([world])
+    check_ready(world)
+
+
+def test_with_no_event_at_all_the_sweeper_does_everything(make_world):
+    world = make_world()
+    world.start()
+    world.start()
+    finish([world])
+    assert set(world.statuses()) == {"READY"}
+    until(
+        lambda: all("notified" in row for row in world.rows("requests")), "the notices", meanwhile=world.sweep
+    )
+
+
+# What goes wrong in training
+
+
+def test_a_task_that_fails_tells_its_user_why(make_world):
+    world = make_world(mode="bad")
+    model = world.start()
+    world.train()
+    world.collect()
+    shown = world.shown(model)
+    assert (shown["status"], shown["reason"]) == ("FAILED", "The second picture shows nothing.")
+    assert world.rows("users")[0]["active"] == 0
+
+
+def test_after_the_last_attempt_the_user_is_told_what_to_do_and_may_start_again(make_world):
+    world = make_world(mode="crash", pace={"max_attempts": 2})
+    model = world.start()
+    finish([world])
+    shown = world.shown(model)
+    assert shown["status"] == "FAILED"
+    assert "start the model again" in shown["reason"]
+    assert len(world.jobs()) == 2
+    # The instances behave again
+    world.mode = "interrupted"
+    world.enter()
+    assert world.ask("POST /api/models/{model}/start", model=model)[0] == 202
+    assert world.shown(model)["reason"] == ""
+    finish([world])
+    assert world.statuses() == ["READY"], "it went on from where the last job had been"
+    assert len(world.jobs()) == 3
+    assert world.rows("users")[0]["active"] == 0
+
+
+def test_while_sagemaker_takes_no_more_requests_wait_in_the_queue(make_world, personalization_cloud):
+    world = make_world()
+    world.start()
+    world.start()
+    personalization_cloud.configure(training_instances=0, training_spot_instances=0)
+    try:
+        world.dispatch()
+    finally:
+        personalization_cloud.configure(training_instances=1000, training_spot_instances=1000)
+    [job] = [row for row in world.rows("jobs") if "requests" in row]
+    assert (job["status"], job["attempt"], job["requests"], world.jobs()) == ("CLAIMED", 2, [], [])
+    assert world.statuses() == ["QUEUED", "QUEUED"]
+    finish([world])
+    assert len(world.jobs()) == 1
+    check_ready(world)
+
+
+@pytest.mark.parametrize("spot", [True, False])
+@pytest.mark.parametrize(
+    ("on_demand", "spots", "warm"), [(0, 1, 0), (1, 0, 0), (1, 0, 1), (2, 1, 0)], ids=str
+)
+def test_requests_are_trained_on_whatever_quota_the_account_has(
+    make_world, personalization_cloud, on_demand, spots, warm, spot
+):
+    # given an account with no quota but these, and a deployment that keeps instances while jobs follow
+    quotas = {"training_instances": on_demand, "training_spot_instances": spots, "warm_pool_instances": warm}
+    settings = {"spot": spot, "keep_alive": 60, "hosts_max": 2, "tasks_per_host": 1}
+    personalization_cloud.configure(**quotas)
+    try:
+        world = make_world(settings=settings)
+        # when three requests come, which are a job of two instances and one more
+        for _ in range(3):
+            world.start()
+        # then all are trained
+        finish([world])
+        assert world.statuses() == ["READY"] * 3
+        assert [user["active"] for user in world.rows("users")] == [0]
+        # and what waits for another job makes room for the next test
+        sagemaker = aws.client("sagemaker")
+        for pool in sagemaker.list_training_jobs(WarmPoolStatusEquals="Available")["TrainingJobSummaries"]:
+            over = {"KeepAlivePeriodInSeconds": 0}
+            sagemaker.update_training_job(TrainingJobName=pool["TrainingJobName"], ResourceConfig=over)
+    finally:
+        personalization_cloud.configure(
+            training_instances=1000, training_spot_instances=1000, warm_pool_instances=None
+        )
+
+
+def test_a_job_that_sagemaker_refuses_for_good_fails_its_requests_and_no_one_elses(make_world):
+    world = make_world(settings={"image": IMAGE.replace("tests:1", "tests:gone")}, pace={"max_attempts": 2})
+    model = world.start()
+    finish([world])
+    assert world.shown(model)["status"] == "FAILED"
+    assert world.jobs() == []
+
+
+# Deletion
+
+
+@pytest.mark.parametrize("state", ["CREATED", "QUEUED", "LAUNCHED", "TRAINING", "READY", "FAILED"])
+def test_a_deleted_model_is_gone_at_once_and_its_data_soon(make_world, state):
+    world = make_world(mode={"TRAINING": "wait", "FAILED": "bad"}.get(state, "done"))
+    model = world.upload()
+    if state != "CREATED":
+        assert world.ask("POST /api/models/{model}/start", model=model)[0] == 202
+    if state in ("LAUNCHED", "TRAINING", "READY", "FAILED"):
+        world.dispatch()
+    if state == "TRAINING":
+        until(lambda: any("progress.json" in key for key in world.objects("jobs/")), "a first checkpoint")
+        world.collect()
+    if state in ("READY", "FAILED"):
+        until(world.ended, "the training")
+        world.collect()
+    assert world.shown(model)["status"] == state
+    assert world.ask("DELETE /api/models/{model}", model=model) == (
+        202,
+        {"model": model, "status": "DELETED"},
+    )
+    assert world.ask("GET /api/models")[1] == {"models": []}
+    assert world.ask("GET /api/models/{model}", model=model)[0] == 404
+    assert world.ask("DELETE /api/models/{model}", model=model)[0] == 404
+    world.purge()
+    world.purge()
+    if state in ("TRAINING", "READY", "FAILED", "LAUNCHED"):
+        until(world.ended, "the job's end", meanwhile=world.collect)
+    until(lambda: not world.rows("requests"), "the last trace's removal", meanwhile=world.sweep)
+    assert world.rows("models") == []
+    assert [key for key in world.objects() if not key.startswith("jobs/")] == []
+    assert [key for key in world.objects("jobs/") if "/checkpoints/" in key] == []
+    [user] = world.rows("users")
+    assert (user["models"], user.get("active", 0)) == (0, 0)
+
+
+def test_killed_after_any_write_a_deletion_still_removes_everything(make_world):
+    writes = ["DeleteObjects", "DeleteItem", "UpdateItem"]
+    worlds = [make_world() for _ in range(len(writes) + 1)]
+    for world in worlds:
+        world.enter().start()
+        world.dispatch()
+    for after, world in enumerate(worlds, 1):
+        world.enter().train()
+        world.collect()
+        world.ask("DELETE /api/models/{model}", model=world.models[0])
+        assert killed(world, World.purge, after) == (after <= len(writes))
+        assert KILLER.seen == writes[:after]
+    for world in worlds:
+        world.enter()
+        until(lambda world=world: not world.rows("requests"), "the end", meanwhile=world.sweep)
+        assert world.rows("models") == []
+        assert [key for key in world.objects() if model_data(key)] == []
+
+
+def model_data(key: str) -> bool:
+    return "/checkpoints/" in key or not key.startswith("jobs/")
+
+
+def test_a_deletion_in_a_shared_job_leaves_the_others_alone(make_world):
+    world = make_world(settings={"tasks_per_host": 2, "hosts_max": 1})
+    gone, kept = world.start(), world.start()
+    world.dispatch()
+    world.ask("DELETE /api/models/{model}", model=gone)
+    world.purge()
+    until(world.ended, "the training")
+    until(lambda: len(world.rows("requests")) == 1, "the removal", meanwhile=world.sweep)
+    assert world.shown(kept)["status"] == "READY"
+    assert [key for key in world.objects() if gone in key and model_data(key)] == []
+    [job] = world.jobs()
+    described = aws.client("sagemaker").describe_training_job(TrainingJobName=job)
+    assert described["TrainingJobStatus"] == "Completed"
+
+
+def test_an_upload_that_comes_after_the_deletion_is_removed_too(make_world):
+    world = make_world()
+    model = world.upload()
+    world.ask("DELETE /api/models/{model}", model=model)
+    world.purge()
+    late = f"uploads/{USER}/{model}/00"
+    aws.client("s3").put_object(Bucket=BUCKET, Key=late, Body=png(), ContentType="image/png")
+    until(lambda: not world.rows("requests"), "the last pass", meanwhile=world.sweep)
+    assert world.objects("uploads/") == []
+
+
+def test_a_model_deleted_while_its_archive_is_written_leaves_none(make_world, monkeypatch):
+    world = make_world()
+    model = world.start()
+    world.train()
+    put, deleted = aws.Bucket.put, []
+
+    def put_and_delete(bucket: aws.Bucket, key: str, body: bytes, content_type: str = "") -> None:
+        put(bucket, key, body, content_type)
+        if key.startswith("adapters/") and not deleted:
+            deleted.append(key)
+            world.ask("DELETE /api/models/{model}", model=model)
+            world.purge()
+
+    monkeypatch.setattr(aws.Bucket, "put", put_and_delete)
+    world.prepare()
+    assert world.statuses() == [Status.DELETED]
+    assert world.objects("adapters/") == []
+    assert world.objects("previews/") == []
+
+
+# The pace
+
+
+def test_jobs_are_created_at_the_pace_of_the_settings_by_however_many_dispatchers(make_world):
+    world = make_world(pace={"rate": 0.001, "burst": 2}, settings={"tasks_per_host": 1, "hosts_max": 1})
+    for _ in range(4):
+        world.start()
+    for _ in range(3):
+        world.dispatch()
+    assert len(world.jobs()) == 2
+    assert sorted(world.statuses()) == ["LAUNCHED", "LAUNCHED", "QUEUED", "QUEUED"]

@@ -1,0 +1,256 @@
+"""The deployed workflow under enforced IAM: what it deploys, what it refuses, and what `cdk destroy` leaves.
+
+The stack is the project's own; only its container is one that does at once what it is told.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from local.cloud import LocalCloud
+from tooling import envs
+
+STACK = "groundplan-dev-snowflake-training"
+APP = shlex.join([str(envs.environment("app")), str(Path(__file__).parent / "workflow" / "app.py")])
+CONTEXT = {"snowflake_training.endpoint_name": "workflow", "snowflake_training.secret_name": "workflow"}
+"""Names of its own, so that it can stand beside another deployment of the same stack."""
+
+Outputs = dict[str, str]
+Execution = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def deployed(cloud: LocalCloud) -> Iterator[Outputs]:
+    cloud.configure(create_training_job_burst=100)
+    outputs = cloud.deploy(STACK, app=APP, context=CONTEXT)[STACK]
+    cloud.enforce_iam(True)
+    yield outputs
+    cloud.enforce_iam(False)
+    cloud.configure(create_training_job_burst=None)
+
+
+@pytest.fixture(scope="module")
+def run(aws: Callable, deployed: Outputs) -> Callable[..., Execution]:
+    """Start the workflow; returns its execution when it has ended, with its output as an object."""
+
+    def start(**given: Any) -> Execution:
+        states = aws("stepfunctions")
+        arn = states.start_execution(stateMachineArn=deployed["StateMachineArn"], input=json.dumps(given))
+        while True:
+            found = states.describe_execution(executionArn=arn["executionArn"])
+            if found["status"] != "RUNNING":
+                return found | {"output": json.loads(found.get("output") or "null")}
+            time.sleep(0.1)
+
+    return start
+
+
+@pytest.fixture
+def ask(aws: Callable, deployed: Outputs) -> Callable[[], str]:
+    """What the endpoint answers: the error of the model that serves."""
+
+    def invoke() -> str:
+        answer = aws("sagemaker-runtime").invoke_endpoint(EndpointName=deployed["EndpointName"], Body=b"1")
+        return answer["Body"].read().decode()
+
+    return invoke
+
+
+def approval(aws: Callable, arn: str) -> str:
+    return aws("sagemaker").describe_model_package(ModelPackageName=arn)["ModelApprovalStatus"]
+
+
+def last_package(aws: Callable, deployed: Outputs) -> dict[str, Any]:
+    group = deployed["ModelPackageGroupName"]
+    return aws("sagemaker").list_model_packages(ModelPackageGroupName=group)["ModelPackageSummaryList"][0]
+
+
+# In this order: each goes on from what the one before left
+
+
+def test_a_first_failure_leaves_no_endpoint(run: Callable, aws: Callable, deployed: Outputs) -> None:
+    # given nothing in service; when the first model cannot be served
+    done = run(hyperparameters={"max_depth": 1})
+    # then the reason is SageMaker's, and no endpoint is left to pay for or to stand in the way
+    assert (done["status"], done["error"]) == ("FAILED", "DeployFailed")
+    assert "ping health check" in done["cause"]
+    assert last_package(aws, deployed)["ModelApprovalStatus"] == "Rejected"
+    with pytest.raises(ClientError, match="Could not find"):
+        aws("sagemaker").describe_endpoint(EndpointName=deployed["EndpointName"])
+
+
+def test_the_first_model_is_deployed(run: Callable, aws: Callable, ask: Callable) -> None:
+    done = run(hyperparameters={"eta": 0.5})
+    assert done["status"] == "SUCCEEDED", done
+    assert done["output"]["deployed"] is True
+    assert done["output"]["validation_rmse"] == 0.5
+    assert done["output"]["champion_rmse"] is None
+    assert approval(aws, done["output"]["model_package_arn"]) == "Approved"
+    assert ask() == "0.5"
+
+
+def test_a_worse_model_is_registered_and_not_deployed(run: Callable, aws: Callable, ask: Callable) -> None:
+    done = run(hyperparameters={"eta": 0.6})
+    assert done["status"] == "SUCCEEDED", done
+    assert done["output"]["deployed"] is False
+    assert (done["output"]["candidate_rmse"], done["output"]["champion_rmse"]) == (0.6, 0.5)
+    assert approval(aws, done["output"]["model_package_arn"]) == "Rejected"
+    assert ask() == "0.5"
+
+
+def test_a_better_model_takes_over(run: Callable, aws: Callable, ask: Callable) -> None:
+    done = run(hyperparameters={"eta": 0.4}, hosts=1)
+    assert done["status"] == "SUCCEEDED", done
+    assert done["output"]["deployed"] is True
+    assert done["output"]["hosts"] == 1
+    assert approval(aws, done["output"]["model_package_arn"]) == "Approved"
+    assert ask() == "0.4"
+
+
+def test_a_missing_table_fails_with_its_name_and_leaves_the_model_in_service(
+    run: Callable, ask: Callable
+) -> None:
+    done = run(table="MISSING")
+    assert (done["status"], done["error"]) == ("FAILED", "TrainFailed")
+    assert "table MISSING does not exist" in done["cause"]
+    assert ask() == "0.4"
+
+
+def test_a_wrong_input_is_refused_before_anything_starts(run: Callable, aws: Callable) -> None:
+    before = len(aws("sagemaker").list_training_jobs()["TrainingJobSummaries"])
+    done = run(host=2)
+    assert done["cause"].startswith("Accept: unknown field host, allowed are table, target, hosts")
+    assert len(aws("sagemaker").list_training_jobs()["TrainingJobSummaries"]) == before
+
+
+def test_a_model_that_cannot_be_served_leaves_the_old_one(
+    run: Callable, aws: Callable, ask: Callable, deployed: Outputs
+) -> None:
+    done = run(hyperparameters={"eta": 0.3, "max_depth": 1})
+    assert (done["status"], done["error"]) == ("FAILED", "DeployFailed")
+    assert "ping health check" in done["cause"]
+    assert last_package(aws, deployed)["ModelApprovalStatus"] == "Rejected"
+    assert ask() == "0.4"
+
+
+def test_throttled_calls_are_made_again(
+    run: Callable, aws: Callable, cloud: LocalCloud, deployed: Outputs
+) -> None:
+    # given a service that lets one job start every three seconds
+    cloud.configure(create_training_job_burst=1, create_training_job_per_second=0.3)
+    try:
+        # when a job has just been started
+        first, second = run(hyperparameters={"eta": 0.9}), run(hyperparameters={"eta": 0.9})
+    finally:
+        cloud.configure(create_training_job_burst=100, create_training_job_per_second=None)
+    # then the next one is refused, waited for, and done
+    assert [first["status"], second["status"]] == ["SUCCEEDED", "SUCCEEDED"]
+    history = aws("stepfunctions").get_execution_history(
+        executionArn=second["executionArn"], maxResults=1000
+    )["events"]
+    entered = [e["stateEnteredEventDetails"]["name"] for e in history if "stateEnteredEventDetails" in e]
+    assert "BackOff" in entered
+
+
+def test_a_failed_run_pages(aws: Callable) -> None:
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        alarms = aws("cloudwatch").describe_alarms(AlarmNamePrefix=STACK)["MetricAlarms"]
+        if "ALARM" in [alarm["StateValue"] for alarm in alarms if "RunFailed" in alarm["AlarmName"]]:
+            return
+        time.sleep(0.5)
+    pytest.fail("the alarm did not go off")
+
+
+def test_the_workflow_fails_where_a_grant_is_missing(run: Callable, aws: Callable, deployed: Outputs) -> None:
+    # given a workflow whose role may no longer register a model
+    states, iam = aws("stepfunctions"), aws("iam")
+    described = states.describe_state_machine(stateMachineArn=deployed["StateMachineArn"])
+    role = described["roleArn"].rpartition("/")[2]
+    (policy,) = iam.list_role_policies(RoleName=role)["PolicyNames"]
+    document = iam.get_role_policy(RoleName=role, PolicyName=policy)["PolicyDocument"]
+    poorer = json.loads(
+        json.dumps(document).replace('"sagemaker:CreateModelPackage"', '"sagemaker:ListTags"')
+    )
+    assert poorer != document
+    iam.put_role_policy(RoleName=role, PolicyName=policy, PolicyDocument=json.dumps(poorer))
+    try:
+        done = run()
+    finally:
+        iam.put_role_policy(RoleName=role, PolicyName=policy, PolicyDocument=json.dumps(document))
+    # then it fails there, and says so
+    assert done["error"] == "RegisterFailed"
+    assert "not authorized to perform: sagemaker:CreateModelPackage" in done["cause"]
+
+
+def leftovers(aws: Callable, names: str) -> dict[str, list[str]]:
+    """All that has one of the stack's names, by kind; but for ended jobs, which SageMaker never forgets."""
+    sagemaker = aws("sagemaker")
+    found = {
+        "endpoints": [e["EndpointName"] for e in sagemaker.list_endpoints()["Endpoints"]],
+        "configs": [e["EndpointConfigName"] for e in sagemaker.list_endpoint_configs()["EndpointConfigs"]],
+        "models": [e["ModelName"] for e in sagemaker.list_models()["Models"]],
+        "groups": [
+            e["ModelPackageGroupName"]
+            for e in sagemaker.list_model_package_groups()["ModelPackageGroupSummaryList"]
+        ],
+        "notebooks": [
+            e["NotebookInstanceName"] for e in sagemaker.list_notebook_instances()["NotebookInstances"]
+        ],
+        "jobs": [
+            e["TrainingJobName"]
+            for status in ("InProgress", "Stopping")
+            for e in sagemaker.list_training_jobs(StatusEquals=status)["TrainingJobSummaries"]
+        ],
+        "buckets": [e["Name"] for e in aws("s3").list_buckets()["Buckets"]],
+        "secrets": [e["Name"] for e in aws("secretsmanager").list_secrets()["SecretList"]],
+        "roles": [e["RoleName"] for e in aws("iam").list_roles()["Roles"]],
+        "functions": [e["FunctionName"] for e in aws("lambda").list_functions()["Functions"]],
+        "machines": [e["name"] for e in aws("stepfunctions").list_state_machines()["stateMachines"]],
+        "topics": [e["TopicArn"].rpartition(":")[2] for e in aws("sns").list_topics()["Topics"]],
+        "alarms": [e["AlarmName"] for e in aws("cloudwatch").describe_alarms()["MetricAlarms"]],
+        "schedules": [e["Name"] for e in aws("scheduler").list_schedules()["Schedules"]],
+        "logs": [e["logGroupName"] for e in aws("logs").describe_log_groups()["logGroups"]],
+        "streams": [
+            e["logStreamName"]
+            for e in aws("logs").describe_log_streams(logGroupName="/aws/sagemaker/TrainingJobs")[
+                "logStreams"
+            ]
+        ],
+    }
+    mine = {kind: [n for n in each if STACK in n or names in n] for kind, each in found.items()}
+    return {kind: each for kind, each in mine.items() if each}
+
+
+def test_destroy_leaves_nothing_while_a_job_runs_and_nothing_of_others_goes(
+    cloud: LocalCloud, aws: Callable, deployed: Outputs
+) -> None:
+    # given a job that runs, a model that a notebook made, and one whose name only begins like ours
+    name, sagemaker = deployed["EndpointName"], aws("sagemaker")
+    container = sagemaker.describe_model(ModelName=sagemaker.list_models()["Models"][0]["ModelName"])
+    primary = {key: container["PrimaryContainer"][key] for key in ("Image", "ModelDataUrl")}
+    for model in (f"{name}-notebook-1", f"{name}-2-0123456789ab"):
+        sagemaker.create_model(
+            ModelName=model, ExecutionRoleArn=container["ExecutionRoleArn"], PrimaryContainer=primary
+        )
+    slow = json.dumps({"hyperparameters": {"gamma": 600}})
+    aws("stepfunctions").start_execution(stateMachineArn=deployed["StateMachineArn"], input=slow)
+    deadline = time.monotonic() + 60
+    while not sagemaker.list_training_jobs(StatusEquals="InProgress")["TrainingJobSummaries"]:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    # when the stack is destroyed, by roles that may do just what they were granted
+    cloud.destroy(STACK, app=APP, context=CONTEXT)
+    # then nothing is left but what is another's
+    try:
+        assert leftovers(aws, name) == {"models": [f"{name}-2-0123456789ab"]}
+    finally:
+        sagemaker.delete_model(ModelName=f"{name}-2-0123456789ab")

@@ -1,0 +1,236 @@
+"""A full disk: a write that cannot be kept is an error, and nothing that was answered is lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from local.cloud import ACCOUNT, LocalCloud
+from tests.support.clouds import client
+from tests.support.waiting import until
+
+ROOT = Path(__file__).resolve().parents[2]
+SCENARIO = """
+import contextlib, json, sys, threading
+from pathlib import Path
+from botocore.exceptions import ClientError
+from local.cloud import LocalCloud
+from tests.local.test_full_disk import WRITES, prepare, present
+from tests.support.clouds import client
+from tests.support.waiting import until
+
+folder, said = Path(sys.argv[1]), {}
+cloud, filler = LocalCloud(folder / "cloud"), folder / "filler"
+
+def write(number):
+    # What was answered, and the codes of what was refused.
+    kept, codes = [], []
+    for service, call in WRITES.items():
+        try:
+            call(client(cloud, service), f"{service}-{number}")
+            kept.append(f"{service}-{number}")
+        except ClientError as error:
+            code = error.response["Error"]["Code"]
+            codes.append([service, code, error.response["ResponseMetadata"]["HTTPStatusCode"]])
+    return kept, codes
+
+def fill(until_full=None):
+    with filler.open("ab", buffering=0) as file:
+        with contextlib.suppress(OSError):
+            while True:
+                file.write(b"x" * (1 << 20))
+                if until_full is not None:
+                    until_full()
+
+try:
+    cloud.start()
+    prepare(cloud)
+    # a disk with room, then without, then with room again
+    said["with room"] = write(0)
+    fill()
+    said["full"] = write(1)
+    said["reads"] = present(cloud)
+    filler.unlink()
+    said["room again"] = write(2)
+    said["log"] = (cloud.home / "cloud.log").read_text()
+    # with little room: the server is killed in the moment after an answer
+    said["at once"] = write(1000)[0]
+    cloud.kill()
+    cloud.start()
+    said["kept"] = present(cloud)
+    # writers beside somebody who fills it: the server is killed right after the last answer
+    numbers, answered = iter(range(3, 1000)), []
+    fill(lambda: answered.extend(write(next(numbers))[0]))
+    cloud.kill()
+    filler.unlink()
+    cloud.start()
+    said["answered"], said["there"] = answered, present(cloud)
+finally:
+    cloud.stop()
+print(json.dumps(said))
+"""
+
+WRITES: dict[str, Callable[[Any, str], Any]] = {
+    "dynamodb": lambda call, name: call.put_item(TableName="rows", Item={"id": {"S": name}}),
+    "s3": lambda call, name: call.put_object(Bucket="full-disk", Key=name, Body=name.encode() * 100),
+    "sqs": lambda call, name: call.create_queue(QueueName=name),
+    "iam": lambda call, name: call.create_user(UserName=name),
+    "sagemaker": lambda call, name: call.create_model_package_group(ModelPackageGroupName=name),
+}
+
+
+def prepare(cloud: LocalCloud) -> None:
+    place = {"LocationConstraint": cloud.region}
+    client(cloud, "s3").create_bucket(Bucket="full-disk", CreateBucketConfiguration=place)
+    client(cloud, "dynamodb").create_table(
+        TableName="rows",
+        BillingMode="PAY_PER_REQUEST",
+        AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
+        KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
+    )
+
+
+def present(cloud: LocalCloud) -> list[str]:
+    """Everything that was written and is there; objects with their content."""
+    s3 = client(cloud, "s3")
+    rows = client(cloud, "dynamodb").scan(TableName="rows")["Items"]
+    keys = [each["Key"] for each in s3.list_objects_v2(Bucket="full-disk").get("Contents", [])]
+    whole = [
+        key for key in keys if s3.get_object(Bucket="full-disk", Key=key)["Body"].read() == key.encode() * 100
+    ]
+    queues = client(cloud, "sqs").list_queues().get("QueueUrls", [])
+    groups = client(cloud, "sagemaker").list_model_package_groups(MaxResults=100)
+    return [
+        *(row["id"]["S"] for row in rows),
+        *whole,
+        *(url.rpartition("/")[2] for url in queues),
+        *(user["UserName"] for user in client(cloud, "iam").list_users()["Users"]),
+        *(group["ModelPackageGroupName"] for group in groups["ModelPackageGroupSummaryList"]),
+    ]
+
+
+def names(number: int) -> set[str]:
+    return {f"{service}-{number}" for service in WRITES}
+
+
+@pytest.fixture(scope="module")
+def full() -> Iterator[dict[str, Any]]:
+    """What happened on a file system of 128 MiB, in a mount namespace of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        mount = 'mount -t tmpfs -o size=128m none "$0" && exec "$@"'
+        program = [sys.executable, "-c", SCENARIO, folder]
+        # There, folders above this user's cache have no owner that the jsii of the CDK knows
+        own = {"PYTHONPATH": os.pathsep.join(sys.path), "JSII_RUNTIME_PACKAGE_CACHE": "disabled"}
+        done = subprocess.run(
+            ["unshare", "-Urm", "sh", "-c", mount, folder, *program],
+            cwd=ROOT,
+            env=os.environ | own,
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+        )
+        yield json.loads(done.stdout)
+
+
+def test_every_service_refuses_a_write_while_the_disk_is_full(full: dict[str, Any]) -> None:
+    assert set(full["with room"][0]) == names(0)
+    # when it is full; then each service says so, in words its SDK reads, with a status it does not retry
+    kept, refused = full["full"]
+    assert kept == []
+    assert refused == [[service, "InsufficientStorage", 507] for service in WRITES]
+    # and what is there can be read
+    assert names(0) <= set(full["reads"])
+    assert not names(1) & set(full["reads"])
+
+
+def test_writes_go_on_when_there_is_room_again(full: dict[str, Any]) -> None:
+    assert set(full["room again"][0]) == names(2)
+    assert f"was full: {len(WRITES)} writes were refused" in full["log"]
+
+
+def test_a_full_disk_and_a_crash_lose_nothing_that_was_answered(full: dict[str, Any]) -> None:
+    assert set(full["at once"]) == names(1000) <= set(full["kept"])
+    assert len(full["answered"]) > len(WRITES)
+    assert set(full["answered"]) <= set(full["there"])
+
+
+def test_what_could_not_be_saved_is_saved_later(tmp_path: Path) -> None:
+    # given a cloud that, with plenty of room, may write no file of more than a kilobyte
+    with LocalCloud(tmp_path / "cloud") as cloud:
+        prepare(cloud)
+        pid = cloud.status()["pid"]
+        before = resource.prlimit(pid, resource.RLIMIT_FSIZE, (1024, resource.RLIM_INFINITY))
+
+        def refused(service: str, name: str) -> str:
+            try:
+                WRITES[service](client(cloud, service), name)
+            except ClientError as error:
+                return error.response["Error"]["Code"]
+            return ""
+
+        # when state cannot be saved; then writes are errors, and those before it are remembered
+        answered: list[str] = []
+
+        def write_until_refused() -> bool:
+            name = f"user-{len(answered)}"
+            code = refused("iam", name)
+            answered.extend([] if code else [name])
+            return code == "InsufficientStorage"
+
+        until(write_until_refused, "an error")
+        # and so are an object and a record that do not fit
+        assert refused("s3", "object" * 10) == "InsufficientStorage"
+        assert refused("sagemaker", "group") == "InsufficientStorage"
+        # when there is room again; then what was answered before is saved too
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, before)
+        until(lambda: not refused("iam", "last"), "a write that is kept")
+        until(lambda: "is saved again" in (cloud.home / "cloud.log").read_text(), "the log says so")
+        cloud.crash()
+        cloud.start()
+        assert {*answered, "last"} <= set(present(cloud))
+
+
+def test_an_object_that_cannot_be_written_is_an_error_of_its_own(tmp_path: Path) -> None:
+    # given a cloud that, with plenty of room, may write no file of more than a megabyte
+    with LocalCloud(tmp_path / "cloud") as cloud:
+        prepare(cloud)
+        s3 = client(cloud, "s3")
+        pid = cloud.status()["pid"]
+        before = resource.prlimit(pid, resource.RLIMIT_FSIZE, (1 << 20, resource.RLIM_INFINITY))
+        # when an object is larger; then that is an error, and others are kept
+        with pytest.raises(ClientError) as refused:
+            s3.put_object(Bucket="full-disk", Key="large", Body=b"x" * (2 << 20))
+        assert refused.value.response["Error"]["Code"] == "InsufficientStorage"
+        for number in range(3):
+            WRITES["iam"](client(cloud, "iam"), f"user-{number}")
+        # when there is room; then it is written as well, and stays
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, before)
+        stored = cloud.home / "s3" / ACCOUNT / "full-disk"
+        until(lambda: any(file.stat().st_size == 2 << 20 for file in stored.glob("*")), "the object on disk")
+        cloud.crash()
+        cloud.start()
+        assert s3.head_object(Bucket="full-disk", Key="large")["ContentLength"] == 2 << 20
+
+
+def test_a_stack_is_saved_while_it_changes_without_requests(in_the_clouds_environment: Callable) -> None:
+    program = """
+from types import SimpleNamespace
+import local.emulator.patches
+from local.emulator import reach
+changes = []
+reach.install(SimpleNamespace(platform=None, changed=lambda: changes.append(1)))
+from ministack.services.cloudformation import stacks
+stacks._add_event("arn", "stack", "Group", "AWS::SageMaker::ModelPackageGroup", "CREATE_COMPLETE")
+print(len(changes))
+"""
+    assert in_the_clouds_environment(program).stdout.split() == ["1"]

@@ -1,0 +1,55 @@
+"""A cloud of their own for the tests of training jobs."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from local.cloud import LocalCloud
+from tests.support.training_jobs import BUCKET, DOCKERFILE, IMAGE, PACES, PROGRAM, client, ended
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCloud]:
+    """One cloud for all of these tests, with the image pushed to it as `docker` would."""
+    with LocalCloud(tmp_path_factory.mktemp("cloud")) as cloud:
+        context = tmp_path_factory.mktemp("image")
+        (context / "Dockerfile").write_text(DOCKERFILE)
+        (context / "train.py").write_text(PROGRAM)
+        client(cloud, "ecr").create_repository(repositoryName="training-tests")
+        docker, env = cloud.env()["CDK_DOCKER"], os.environ | cloud.env()
+        for command in (["build", "--tag", IMAGE, "."], ["push", IMAGE]):
+            subprocess.run([docker, *command], check=True, cwd=context, env=env, capture_output=True)
+        yield cloud
+
+
+@pytest.fixture
+def cloud(running: LocalCloud) -> Iterator[LocalCloud]:
+    running.configure(**PACES)
+    yield running
+    running.enforce_iam(False)
+    sagemaker = client(running, "sagemaker")
+    for name in running.status()["training_jobs_running"]:
+        sagemaker.stop_training_job(TrainingJobName=name)
+        ended(sagemaker, name)
+    changed = running.configure()
+    running.configure(**dict.fromkeys([*changed, "faults_injected"]))
+    assert list((running.home / "instances").glob("training/*")) == [], "a job left files behind"
+
+
+@pytest.fixture
+def sagemaker(cloud: LocalCloud) -> Any:
+    return client(cloud, "sagemaker")
+
+
+@pytest.fixture
+def s3(cloud: LocalCloud) -> Any:
+    s3 = client(cloud, "s3")
+    with contextlib.suppress(s3.exceptions.BucketAlreadyOwnedByYou):
+        s3.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
+    return s3

@@ -1,0 +1,18 @@
+# ruff: noqa: F401 - what the script may use
+"""Runs what its hyperparameter says, with everything that SageMaker gives at hand."""
+
+import json
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+import time
+
+CONFIG = pathlib.Path("/opt/ml/input/config")
+MODEL = pathlib.Path("/opt/ml/model")
+
+hyperparameters = json.loads((CONFIG / "hyperparameters.json").read_text())
+resources = json.loads((CONFIG / "resourceconfig.json").read_text())
+host, hosts = resources["current_host"], resources["hosts"]
+exec(hyperparameters["script"])  # noqa: S102 - the test's own

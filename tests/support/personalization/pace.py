@@ -1,0 +1,27 @@
+"""A rate limiter that several dispatchers share."""
+
+from __future__ import annotations
+
+from personalization.pacing import Bucket, take
+
+
+class Shared:
+    """One item that many change by compare and swap. `rivals` of the next swaps come too late."""
+
+    def __init__(self, rivals: int = 0):
+        self.state: Bucket | None = None
+        self.rivals = rivals
+
+    def read(self) -> Bucket | None:
+        return self.state
+
+    def swap(self, before: Bucket | None, after: Bucket) -> bool:
+        if self.rivals:
+            self.rivals -= 1
+            return False
+        assert self.state == before, "nobody else is here"
+        self.state = after
+        return True
+
+    def take(self, now: float, rate: float = 0.5, burst: float = 3) -> float:
+        return take(self.read, self.swap, now, rate, burst)

@@ -1,0 +1,35 @@
+"""What a person does on the page."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from playwright.sync_api import Page, expect
+
+
+def sign_in(page: Page, user: str, password: str) -> None:
+    page.get_by_label("Email").fill(user)
+    page.get_by_label("Password").fill(password)
+    page.get_by_role("button", name="Sign in").click()
+
+
+def fill_in(page: Page, pictures: list[Path], name: str = "Miso", subject: str = "cat") -> None:
+    page.get_by_role("link", name=re.compile("model$")).click()
+    page.get_by_label("Name").fill(name)
+    page.get_by_label("What is it?").fill(subject)
+    page.get_by_label("Choose pictures").set_input_files(pictures)
+    expect(page.get_by_text(f"{len(pictures)} of up to 20 chosen.")).to_be_visible()
+
+
+def created(page: Page, pictures: list[Path], name: str = "Miso", subject: str = "cat") -> None:
+    fill_in(page, pictures, name, subject)
+    page.get_by_role("button", name="Upload and start").click()
+    expect(page.get_by_role("heading", name=name, level=1)).to_be_visible()
+
+
+def drawn(page: Page, prompt: str, seed: int | str = "", count: int = 1) -> None:
+    page.get_by_label("What do you want to see?").fill(prompt)
+    page.get_by_label("Seed").fill(str(seed))
+    page.get_by_label("How many").select_option(str(count))
+    page.get_by_role("button", name="Make pictures").click()

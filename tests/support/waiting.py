@@ -1,0 +1,31 @@
+"""Wait for conditions."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Callable
+from typing import Any
+
+PATIENCE = 120.0
+"""Timeout in seconds; long, because the machine may be busy."""
+
+
+def until(
+    condition: Callable[[], Any],
+    what: str = "it",
+    seconds: float = PATIENCE,
+    process: subprocess.Popen[Any] | None = None,
+    meanwhile: Callable[[], object] = lambda: None,
+) -> Any:
+    """Poll `condition` until its value is true, and return the value.
+
+    Fails after `seconds`, or when `process` ends. `meanwhile` is called after each poll.
+    """
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        assert process is None or process.poll() is None, f"{what}: the process ended with {process.poll()}"
+        assert time.monotonic() < deadline, f"{what} did not happen"
+        meanwhile()
+        time.sleep(0.02)
+    return found

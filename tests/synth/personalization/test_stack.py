@@ -1,0 +1,769 @@
+"""The template of personalization: what a reviewer would look for in it, and what must not be in it."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from settings.personalization import Personalization
+from stacks.personalization.stack import LAYER, PersonalizationStack
+from stacks.shared import LayerMissingError
+from tests.synth.conftest import ROOT, template
+from tests.synth.template import (
+    Template,
+    allowed,
+    flat,
+    listed,
+    logs_may_use,
+    of_type,
+    only,
+    retained_types,
+    statements,
+)
+
+NAME = "groundplan-dev-personalization"
+FUNCTIONS = ("ApiFunction", "Dispatcher", "Collector", "Preparer", "Notifier", "Purger", "Sweeper")
+VARIANTS = ("dev", "prod", "chosen")
+BASE = Personalization().base
+
+
+@pytest.fixture(scope="module")
+def dev(assembly: Path) -> Template:
+    return template(assembly, "personalization")
+
+
+@pytest.fixture(scope="module")
+def prod(prod_assembly: Path) -> Template:
+    return template(prod_assembly, "personalization", "prod")
+
+
+@pytest.fixture(scope="module")
+def chosen(chosen_assembly: Path) -> Template:
+    """In a VPC, with a base in S3, a key, an instance without disks of its own, and other names."""
+    return template(chosen_assembly, "personalization")
+
+
+@pytest.fixture(params=VARIANTS)
+def each(request: pytest.FixtureRequest) -> Template:
+    return request.getfixturevalue(request.param)
+
+
+def function(template: Template, id: str) -> dict[str, Any]:
+    """The properties of the Lambda function in the construct `id`."""
+    whole = re.compile(rf"{id}(Function)?[0-9A-F]{{8}}")
+    (found,) = [
+        r["Properties"] for n, r in of_type(template, "AWS::Lambda::Function").items() if whole.fullmatch(n)
+    ]
+    return found
+
+
+def variable(template: Template, name: str) -> str:
+    return flat(function(template, "Dispatcher")["Environment"]["Variables"][name])
+
+
+def grants(template: Template, id: str) -> dict[str, set[str]]:
+    """Of a function's role: what it may do, and the ends of the ARNs on which."""
+    names = {f"<{n}.Arn>": re.sub(r"[0-9A-F]{8}$", "", n) for n in template["Resources"]}
+    shown: dict[str, set[str]] = {}
+    for action, resources in allowed(template, f"{id}Role").items():
+        for resource in resources:
+            for arn, name in names.items():
+                resource = resource.replace(arn, name)
+            shown.setdefault(action, set()).add(resource.rpartition(":")[2])
+    return shown
+
+
+# Synthesis is pure
+
+
+def test_no_account_region_or_partition_is_written_down(assembly: Path):
+    for path in [assembly / f"{NAME}.template.json", assembly / f"{NAME}.assets.json"]:
+        text = path.read_text()
+        assert not re.search(r"(?<![0-9a-f-])\d{12}(?![0-9a-f])", text)
+        assert not re.search(r"\b(us|eu|ap|sa|ca|me|af)-[a-z]+-\d\b", text)
+        assert "arn:aws:" not in text
+
+
+def test_nothing_knows_of_a_local_cloud_or_of_the_machine_that_made_it(each: Template):
+    text = json.dumps(each).lower()
+    for word in ("localhost", "127.0.0.1", "ministack", "endpoint_url", "000000000000", str(ROOT).lower()):
+        assert word not in text
+
+
+def test_without_the_functions_libraries_one_sentence_says_how_to_make_them(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    from aws_cdk import App
+
+    from settings.personalization import Personalization
+
+    monkeypatch.setattr(sys.modules["stacks.personalization.stack"], "LAYER", tmp_path / "layer")
+    with pytest.raises(LayerMissingError, match=r"layer is not there: `make setup`"):
+        PersonalizationStack(App(), "Stack", env_name="dev", settings=Personalization())
+    assert LAYER.is_dir()
+
+
+# Least privilege
+
+
+def test_no_managed_policy_is_used(each: Template):
+    for role in of_type(each, "AWS::IAM::Role").values():
+        assert "ManagedPolicyArns" not in role["Properties"]
+    assert "FullAccess" not in json.dumps(each)
+
+
+def test_every_wildcard_has_its_reason_beside_it(each: Template):
+    wildcards = 0
+    for name, policy, statement in statements(each):
+        accepted = {
+            rule["id"]: rule["reason"]
+            for rule in policy.get("Metadata", {}).get("cdk_nag", {}).get("rules_to_suppress", [])
+        }
+        assert not [action for action in listed(statement["Action"]) if "*" in action], name
+        for resource in map(flat, listed(statement["Resource"])):
+            if "*" in resource:
+                wildcards += 1
+                reason = accepted.get(f"AwsSolutions-IAM5[Resource::{resource}]", "")
+                assert len(reason) > 20, f"{name}: {resource}"
+    assert wildcards > 30
+
+
+def test_roles_are_passed_by_name_and_to_sagemaker_alone(each: Template):
+    passed = [(n, s) for n, _, s in statements(each) if s["Action"] == "iam:PassRole"]
+    assert {re.sub("Role.*", "", name) for name, _ in passed} == {"Dispatcher", "Sweeper"}
+    for _, statement in passed:
+        (role,) = map(flat, listed(statement["Resource"]))
+        assert role.startswith("<TrainingRole")
+        assert statement["Condition"] == {"StringEquals": {"iam:PassedToService": "sagemaker.amazonaws.com"}}
+
+
+LOGS = {"logs:CreateLogStream", "logs:PutLogEvents"}
+STREAM = {
+    "dynamodb:DescribeStream",
+    "dynamodb:GetRecords",
+    "dynamodb:GetShardIterator",
+    "dynamodb:ListStreams",
+}
+DEAD = {"sqs:SendMessage"}
+CREATE = {"sagemaker:CreateTrainingJob", "sagemaker:AddTags", "sagemaker:DescribeTrainingJob", "iam:PassRole"}
+ROWS = {"dynamodb:BatchGetItem", "dynamodb:GetItem", "dynamodb:UpdateItem"}
+S3 = {"s3:GetObject", "s3:PutObject", "s3:ListBucket"}
+MAY = {
+    "ApiFunction": (ROWS - {"dynamodb:BatchGetItem"})
+    | {"dynamodb:PutItem", "dynamodb:ConditionCheckItem", "dynamodb:Query"}
+    | S3
+    | {"s3:DeleteObject", "sagemaker:InvokeEndpoint"},
+    "Dispatcher": ROWS | {"dynamodb:PutItem", "dynamodb:Query"} | S3 | CREATE | STREAM,
+    "Collector": ROWS
+    | S3
+    | {"s3:DeleteObject", "sagemaker:DescribeTrainingJob", "sagemaker:StopTrainingJob"},
+    "Preparer": ROWS | S3 | {"s3:DeleteObject"},
+    "Notifier": {"dynamodb:GetItem", "dynamodb:UpdateItem", "sns:Publish"} | STREAM,
+    "Purger": ROWS
+    | {"dynamodb:DeleteItem", "dynamodb:Query", "s3:ListBucket", "s3:DeleteObject"}
+    | {"sagemaker:StopTrainingJob"}
+    | STREAM,
+    "Sweeper": ROWS
+    | {"dynamodb:PutItem", "dynamodb:DeleteItem", "dynamodb:Query"}
+    | S3
+    | CREATE
+    | {"s3:DeleteObject", "sagemaker:StopTrainingJob", "sns:Publish"},
+}
+
+
+@pytest.mark.parametrize("id", FUNCTIONS)
+def test_a_function_may_do_what_it_does_and_no_more(id: str, dev: Template):
+    assert set(grants(dev, id)) == MAY[id] | LOGS | DEAD
+
+
+@pytest.mark.parametrize("id", FUNCTIONS)
+def test_a_function_of_a_stack_with_a_key_may_use_it_besides(id: str, prod: Template):
+    use = {"kms:Decrypt", "kms:Encrypt", "kms:GenerateDataKey", "kms:DescribeKey"}
+    assert set(grants(prod, id)) == MAY[id] | LOGS | DEAD | use
+
+
+def test_the_api_writes_pictures_and_nothing_that_others_trust(dev: Template):
+    may = grants(dev, "ApiFunction")
+    assert may["s3:PutObject"] == {"DataBucket/uploads/*", "DataBucket/generations/*"}
+    assert may["s3:DeleteObject"] == {"DataBucket/generations/*"}
+    assert may["sagemaker:InvokeEndpoint"] == {f"endpoint/{NAME}"}
+    assert may["dynamodb:ConditionCheckItem"] >= {"TablesModels"}
+
+
+def test_only_who_prepares_writes_an_adapter_and_only_the_endpoint_reads_it(dev: Template):
+    def who(action: str, folder: str) -> set[str]:
+        return {
+            re.sub("Role.*", "", name)
+            for name, _, statement in statements(dev)
+            if action in listed(statement["Action"])
+            and any(flat(resource).endswith(f"/{folder}/*") for resource in listed(statement["Resource"]))
+        }
+
+    assert who("s3:PutObject", "adapters") == {"Collector", "Preparer", "Sweeper"}
+    assert who("s3:GetObject", "adapters") == {"EndpointServing"}
+
+
+def test_training_reads_pictures_and_writes_its_jobs_folder(dev: Template):
+    may = grants(dev, "Training")
+    assert may["s3:GetObject"] == {"DataBucket/uploads/*", "DataBucket/jobs/*"}
+    assert may["s3:PutObject"] == {"DataBucket/jobs/*"}
+    assert not [action for action in may if "Delete" in action and action.startswith("s3")]
+    assert not [action for action in may if action.startswith(("dynamodb:", "sagemaker:", "iam:"))]
+
+
+def test_jobs_are_made_and_stopped_under_the_stacks_name_alone(dev: Template, chosen: Template):
+    for template_, name in ((dev, NAME), (chosen, "pictures")):
+        for _, _, statement in statements(template_):
+            actions = listed(statement["Action"])
+            if any("TrainingJob" in action and "List" not in action for action in actions):
+                (resource,) = map(flat, listed(statement["Resource"]))
+                assert resource.endswith(f":training-job/{name}-*")
+        assert variable(template_, "JOB_PREFIX") == name
+
+
+def test_a_base_in_s3_is_read_and_one_of_hugging_face_needs_no_grant(dev: Template, chosen: Template):
+    for role in ("TrainingRole", "EndpointServingRole"):
+        resources = allowed(chosen, role)["s3:GetObject"]
+        assert "arn:<AWS::Partition>:s3:::bases/pictures/v1/*" in resources
+        assert not [arn for arn in allowed(dev, role)["s3:GetObject"] if "bases" in arn]
+    assert json.loads(variable(chosen, "JOB_SETTINGS"))["base"] == {"uri": "s3://bases/pictures/v1/"}
+    assert json.loads(variable(dev, "JOB_SETTINGS"))["base"] == {"id": BASE}
+
+
+# Who comes in
+
+
+def test_every_route_of_the_document_wants_a_token_and_there_is_no_other(dev: Template):
+    document = json.loads((ROOT / "runtime" / "personalization" / "openapi.json").read_text())
+    routes = [route["Properties"] for route in of_type(dev, "AWS::ApiGatewayV2::Route").values()]
+    expected = {
+        f"{method.upper()} {path}"
+        for path, item in document["paths"].items()
+        for method in item
+        if method in ("get", "post", "delete", "put", "patch")
+    }
+    assert {route["RouteKey"] for route in routes} == expected
+    assert len(expected) == 8
+    assert {route["AuthorizationType"] for route in routes} == {"JWT"}
+    (authorizer,) = of_type(dev, "AWS::ApiGatewayV2::Authorizer")
+    assert {flat(route["AuthorizerId"]) for route in routes} == {f"<{authorizer}>"}
+
+
+def test_tokens_are_of_the_stacks_own_users_for_its_own_client(dev: Template):
+    (pool,), (client,) = (of_type(dev, f"AWS::Cognito::{kind}") for kind in ("UserPool", "UserPoolClient"))
+    jwt = only(dev, "AWS::ApiGatewayV2::Authorizer")["Properties"]["JwtConfiguration"]
+    assert flat(jwt["Issuer"]) == f"https://<{pool}.ProviderName>"
+    assert [flat(audience) for audience in jwt["Audience"]] == [f"<{client}>"]
+
+
+def test_the_api_is_throttled_and_logs_who_asked_without_addresses_or_queries(dev: Template):
+    stage = only(dev, "AWS::ApiGatewayV2::Stage")["Properties"]
+    assert stage["DefaultRouteSettings"]["ThrottlingRateLimit"] > 0
+    assert stage["DefaultRouteSettings"]["ThrottlingBurstLimit"] > 0
+    logged = stage["AccessLogSettings"]["Format"]
+    assert "claims.sub" in logged
+    for word in ("sourceIp", "path", "query", "authorization"):
+        assert word not in logged
+
+
+def test_passwords_are_strong_and_nobody_signs_up_unless_the_settings_say(dev: Template, chosen: Template):
+    pool = only(dev, "AWS::Cognito::UserPool")["Properties"]
+    policy = pool["Policies"]["PasswordPolicy"]
+    assert policy["MinimumLength"] >= 12
+    assert all(policy[f"Require{kind}"] for kind in ("Lowercase", "Uppercase", "Numbers", "Symbols"))
+    assert pool["AdminCreateUserConfig"]["AllowAdminCreateUserOnly"] is True
+    open_ = only(chosen, "AWS::Cognito::UserPool")["Properties"]
+    assert open_["AdminCreateUserConfig"]["AllowAdminCreateUserOnly"] is False
+    client = only(dev, "AWS::Cognito::UserPoolClient")["Properties"]
+    assert client["GenerateSecret"] is False
+    assert client["PreventUserExistenceErrors"] == "ENABLED"
+    assert client["EnableTokenRevocation"] is True
+
+
+# The page
+
+
+def test_the_page_is_behind_https_with_its_api_under_the_same_origin(dev: Template):
+    config = only(dev, "AWS::CloudFront::Distribution")["Properties"]["DistributionConfig"]
+    (api,) = config["CacheBehaviors"]
+    assert api["PathPattern"] == "/api/*"
+    assert api["ViewerProtocolPolicy"] == "https-only"
+    assert config["DefaultCacheBehavior"]["ViewerProtocolPolicy"] == "redirect-to-https"
+    page, service = config["Origins"]
+    assert page["OriginAccessControlId"]
+    (own,) = of_type(dev, "AWS::ApiGatewayV2::Api")
+    assert flat(service["DomainName"]) == f"<{own}>.execute-api.<AWS::Region>.<AWS::URLSuffix>"
+    assert service["CustomOriginConfig"]["OriginProtocolPolicy"] == "https-only"
+
+
+def test_the_edge_keeps_no_error_for_the_next_user(dev: Template):
+    config = only(dev, "AWS::CloudFront::Distribution")["Properties"]["DistributionConfig"]
+    kept = {each["ErrorCode"]: each["ErrorCachingMinTTL"] for each in config["CustomErrorResponses"]}
+    assert {status for status in kept if kept[status] == 0} >= {404, 414, 500, 501, 502, 503, 504}
+    assert set(kept.values()) == {0}
+
+
+def test_every_answer_of_the_site_has_security_headers(dev: Template):
+    policy = only(dev, "AWS::CloudFront::ResponseHeadersPolicy")["Properties"]["ResponseHeadersPolicyConfig"]
+    headers = policy["SecurityHeadersConfig"]
+    assert headers["StrictTransportSecurity"]["AccessControlMaxAgeSec"] >= 31_536_000
+    assert headers["ContentTypeOptions"] == {"Override": True}
+    assert headers["FrameOptions"]["FrameOption"] == "DENY"
+    assert headers["ReferrerPolicy"]["ReferrerPolicy"] == "no-referrer"
+    config = only(dev, "AWS::CloudFront::Distribution")["Properties"]["DistributionConfig"]
+    for behavior in (config["DefaultCacheBehavior"], *config["CacheBehaviors"]):
+        assert behavior["ResponseHeadersPolicyId"]
+
+
+def test_the_pages_files_are_read_by_its_distribution_alone(dev: Template):
+    ((_, policy),) = [
+        (n, r) for n, r in of_type(dev, "AWS::S3::BucketPolicy").items() if n.startswith("Site")
+    ]
+    (allow,) = [s for s in policy["Properties"]["PolicyDocument"]["Statement"] if s["Effect"] == "Allow"]
+    assert allow["Principal"] == {"Service": "cloudfront.amazonaws.com"}
+    assert allow["Action"] == "s3:GetObject"
+    (arn,) = allow["Condition"]["StringEquals"].values()
+    assert "<SiteDistribution" in flat(arn)
+
+
+def test_the_page_is_told_where_to_sign_in_and_what_is_allowed(dev: Template):
+    properties = only(dev, "Custom::SiteFiles")["Properties"]
+    config = json.loads(flat(properties["Config"]))
+    (client,) = of_type(dev, "AWS::Cognito::UserPoolClient")
+    assert config["clientId"] == f"<{client}>"
+    assert config["limits"] == json.loads(variable(dev, "LIMITS"))
+    assert flat(properties["StorageBucket"]) == variable(dev, "DATA_BUCKET")
+
+
+# What is kept
+
+
+def test_buckets_are_private_and_encrypted(each: Template):
+    for bucket in of_type(each, "AWS::S3::Bucket").values():
+        properties = bucket["Properties"]
+        assert set(properties["PublicAccessBlockConfiguration"].values()) == {True}
+        assert properties["BucketEncryption"]["ServerSideEncryptionConfiguration"]
+        assert properties["OwnershipControls"]["Rules"] == [{"ObjectOwnership": "BucketOwnerEnforced"}]
+    policies = of_type(each, "AWS::S3::BucketPolicy")
+    assert len(policies) == 2
+    for policy in policies.values():
+        denied = [s for s in policy["Properties"]["PolicyDocument"]["Statement"] if s["Effect"] == "Deny"]
+        assert {"Bool": {"aws:SecureTransport": "false"}} in [s["Condition"] for s in denied]
+
+
+def test_browsers_may_upload_from_the_page_alone(dev: Template):
+    data = of_type(dev, "AWS::S3::Bucket")[variable(dev, "DATA_BUCKET").strip("<>")]["Properties"]
+    (rule,) = data["CorsConfiguration"]["CorsRules"]
+    (origin,) = map(flat, rule["AllowedOrigins"])
+    assert re.fullmatch(r"https://<SiteDistribution\w+\.DomainName>", origin)
+    assert set(rule["AllowedMethods"]) == {"GET", "POST"}
+
+
+def test_what_is_no_longer_needed_expires(dev: Template):
+    data = of_type(dev, "AWS::S3::Bucket")[variable(dev, "DATA_BUCKET").strip("<>")]["Properties"]
+    rules = {rule.get("Prefix", ""): rule for rule in data["LifecycleConfiguration"]["Rules"]}
+    assert set(rules) == {"jobs/", "uploads/", ""}
+    assert rules["uploads/"]["ExpirationInDays"] == 30
+    assert rules[""]["AbortIncompleteMultipartUpload"]
+    assert "ExpirationInDays" not in rules[""]
+
+
+def test_tables_have_the_keys_and_indexes_that_the_code_asks_for(dev: Template):
+    shapes = {
+        re.sub(r"^Tables(.*)[0-9A-F]{8}$", r"\1", name): (
+            [key["AttributeName"] for key in table["Properties"]["KeySchema"]],
+            {
+                index["IndexName"]: [key["AttributeName"] for key in index["KeySchema"]]
+                for index in table["Properties"].get("GlobalSecondaryIndexes", [])
+            },
+        )
+        for name, table in of_type(dev, "AWS::DynamoDB::Table").items()
+    }
+    assert shapes == {
+        "Users": (["user"], {}),
+        "Models": (["user", "model"], {}),
+        "Requests": (["request"], {"queue": ["status", "updated"]}),
+        "Jobs": (["job"], {"open": ["status", "updated"]}),
+        "Generations": (["user", "generation"], {}),
+    }
+    for table in of_type(dev, "AWS::DynamoDB::Table").values():
+        assert table["Properties"]["BillingMode"] == "PAY_PER_REQUEST"
+
+
+def test_no_stream_has_more_than_the_two_readers_that_it_takes(dev: Template):
+    readers: dict[str, int] = {}
+    for mapping in of_type(dev, "AWS::Lambda::EventSourceMapping").values():
+        stream = flat(mapping["Properties"]["EventSourceArn"])
+        readers[stream] = readers.get(stream, 0) + 1
+    assert sorted(readers.values()) == [1, 2]
+
+
+def test_prod_can_be_put_back_and_is_encrypted_with_its_own_key(dev: Template, prod: Template):
+    ((key, resource),) = of_type(prod, "AWS::KMS::Key").items()
+    assert resource["Properties"]["EnableKeyRotation"] is True
+    arn = f"<{key}.Arn>"
+    for table in of_type(prod, "AWS::DynamoDB::Table").values():
+        properties = table["Properties"]
+        assert properties["PointInTimeRecoverySpecification"] == {"PointInTimeRecoveryEnabled": True}
+        # A first deployment that fails must be able to delete what it made
+        assert properties["DeletionProtectionEnabled"] is False
+        assert flat(properties["SSESpecification"]["KMSMasterKeyId"]) == arn
+    data = of_type(prod, "AWS::S3::Bucket")[variable(prod, "DATA_BUCKET").strip("<>")]["Properties"]
+    (rule,) = data["BucketEncryption"]["ServerSideEncryptionConfiguration"]
+    assert flat(rule["ServerSideEncryptionByDefault"]["KMSMasterKeyID"]) == arn
+    for topic in of_type(prod, "AWS::SNS::Topic").values():
+        assert flat(topic["Properties"]["KmsMasterKeyId"]) == arn
+    for group in of_type(prod, "AWS::Logs::LogGroup").values():
+        assert flat(group["Properties"]["KmsKeyId"]) == arn
+    assert logs_may_use(prod)
+    for function in of_type(prod, "AWS::Lambda::Function").values():
+        variables = function["Properties"].get("Environment")
+        assert variables is None or flat(function["Properties"]["KmsKeyArn"]) == arn
+    assert flat(only(prod, "AWS::SQS::Queue")["Properties"]["KmsMasterKeyId"]) == arn
+    assert not of_type(dev, "AWS::KMS::Key")
+    assert arn in allowed(prod, "EndpointServing")["kms:Decrypt"]
+    assert arn in allowed(prod, "TrainingRole")["kms:GenerateDataKey"]
+
+
+def test_volumes_are_encrypted_with_the_key_where_sagemaker_takes_one(prod: Template, chosen: Template):
+    """An instance with disks of its own encrypts them by itself, and SageMaker refuses a key for it."""
+    assert json.loads(variable(prod, "JOB_SETTINGS"))["volume_key"] == ""
+    (key,) = of_type(chosen, "AWS::KMS::Key")
+    assert json.loads(variable(chosen, "JOB_SETTINGS"))["volume_key"] == f"<{key}.Arn>"
+    lent = [(n, s) for n, _, s in statements(chosen) if s["Action"] == "kms:CreateGrant"]
+    assert {re.sub("Role.*", "", name) for name, _ in lent} == {"Dispatcher", "Sweeper"}
+    assert all(s["Condition"] == {"Bool": {"kms:GrantIsForAWSResource": "true"}} for _, s in lent)
+
+
+@pytest.mark.parametrize("variant", ["prod", "chosen"])
+def test_the_output_of_jobs_is_encrypted_on_every_instance_type(variant: str, request: pytest.FixtureRequest):
+    # given instances with local disks, and without
+    made = request.getfixturevalue(variant)
+    # then the output is under the stack's key, which the training role may use
+    (key,) = of_type(made, "AWS::KMS::Key")
+    assert json.loads(variable(made, "JOB_SETTINGS"))["key"] == f"<{key}.Arn>"
+    assert f"<{key}.Arn>" in allowed(made, "TrainingRole")["kms:GenerateDataKey"]
+
+
+@pytest.mark.parametrize(("variant", "days"), [("dev", 30), ("prod", 365)])
+def test_every_log_is_kept_for_as_long_as_the_settings_say(
+    variant: str, days: int, request: pytest.FixtureRequest
+):
+    groups = of_type(request.getfixturevalue(variant), "AWS::Logs::LogGroup")
+    assert len(groups) == len(FUNCTIONS) + 4
+    assert {group["Properties"]["RetentionInDays"] for group in groups.values()} == {days}
+
+
+# What happens by itself
+
+
+def test_functions_run_the_code_that_is_there_with_the_settings_that_it_knows(dev: Template):
+    code = ROOT / "runtime" / "personalization"
+    for id in FUNCTIONS:
+        properties = function(dev, id)
+        package, module, name = properties["Handler"].split(".")
+        assert (package, name) == ("personalization", "handler")
+        assert "def handler(" in (code / f"{module}.py").read_text()
+        assert properties["Layers"]
+        assert properties["DeadLetterConfig"]
+        assert set(properties["Environment"]["Variables"]) >= {
+            "DATA_BUCKET",
+            "JOB_SETTINGS",
+            "LIMITS",
+            "PACE",
+        }
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_the_code_takes_the_settings_that_it_is_told(
+    variant: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+):
+    from personalization.settings import JobSettings, Limits, Pace, read
+
+    template_ = request.getfixturevalue(variant)
+    for kind, name in ((JobSettings, "JOB_SETTINGS"), (Limits, "LIMITS"), (Pace, "PACE")):
+        monkeypatch.setenv(name, variable(template_, name))
+        assert read(kind, name)
+    slowest = max(
+        r["Properties"]["Timeout"]
+        for n, r in of_type(template_, "AWS::Lambda::Function").items()
+        if n.startswith(FUNCTIONS)
+    )
+    assert read(Pace, "PACE").stale_seconds > slowest
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_lambda_takes_the_variables_of_every_function(variant: str, request: pytest.FixtureRequest):
+    template_ = request.getfixturevalue(variant)
+    for id in FUNCTIONS:
+        given = function(template_, id)["Environment"]["Variables"]
+        # a reference becomes an ARN or a name of some length
+        size = sum(
+            len(name) + len(re.sub(r"<[^>]*>", "x" * 100, flat(value))) for name, value in given.items()
+        )
+        assert size <= 4096
+
+
+def test_concurrency_is_reserved_for_the_api_alone_and_only_when_chosen(dev: Template, chosen: Template):
+    for template_, wanted in ((dev, {}), (chosen, {"ApiFunction": 5})):
+        reserved = {
+            id: function(template_, id).get("ReservedConcurrentExecutions")
+            for id in FUNCTIONS
+            if "ReservedConcurrentExecutions" in function(template_, id)
+        }
+        assert reserved == wanted
+
+
+def test_streams_are_read_by_status_and_what_fails_is_put_aside(dev: Template):
+    (queue,) = of_type(dev, "AWS::SQS::Queue")
+    wanted = {}
+    for name, mapping in of_type(dev, "AWS::Lambda::EventSourceMapping").items():
+        properties = mapping["Properties"]
+        (pattern,) = properties["FilterCriteria"]["Filters"]
+        statuses = json.loads(pattern["Pattern"])["dynamodb"]["NewImage"]["status"]["S"]
+        wanted[re.match("[A-Z][a-z]+", name)[0]] = statuses  # type: ignore[index]
+        assert properties["BisectBatchOnFunctionError"] is True
+        assert 1 <= properties["MaximumRetryAttempts"] <= 20
+        assert flat(properties["DestinationConfig"]["OnFailure"]["Destination"]) == f"<{queue}.Arn>"
+    assert wanted == {"Dispatcher": ["QUEUED"], "Notifier": ["READY", "FAILED"], "Purger": ["DELETED"]}
+
+
+def test_events_are_the_stacks_own_and_a_sweep_comes_regularly(dev: Template):
+    rules = {
+        re.match("[A-Z][a-z]+", name)[0]: rule["Properties"]  # type: ignore[index]
+        for name, rule in of_type(dev, "AWS::Events::Rule").items()
+    }
+    assert rules["Collector"]["EventPattern"]["detail"] == {"TrainingJobName": [{"prefix": f"{NAME}-"}]}
+    detail = rules["Preparer"]["EventPattern"]["detail"]
+    assert [flat(name) for name in detail["bucket"]["name"]] == [variable(dev, "DATA_BUCKET")]
+    assert detail["object"]["key"] == [{"wildcard": "jobs/*/checkpoints/*/result.json"}]
+    assert rules["Dispatcher"]["ScheduleExpression"] == "rate(1 minute)"
+    assert rules["Sweeper"]["ScheduleExpression"] == "rate(5 minutes)"
+
+
+def test_every_event_that_cannot_be_delivered_becomes_a_dead_letter(each: Template):
+    ((queue, _),) = of_type(each, "AWS::SQS::Queue").items()
+    for name, rule in of_type(each, "AWS::Events::Rule").items():
+        for target in rule["Properties"]["Targets"]:
+            assert flat(target["DeadLetterConfig"]["Arn"]) == f"<{queue}.Arn>", name
+    policies = of_type(each, "AWS::SQS::QueuePolicy").values()
+    senders = {
+        flat(statement["Condition"]["ArnEquals"]["aws:SourceArn"])
+        for policy in policies
+        for statement in policy["Properties"]["PolicyDocument"]["Statement"]
+        if statement.get("Principal") == {"Service": "events.amazonaws.com"}
+    }
+    assert senders == {f"<{name}.Arn>" for name in of_type(each, "AWS::Events::Rule")}
+
+
+def test_eventbridge_may_use_the_key_of_the_dead_letters(prod: Template):
+    policy = only(prod, "AWS::KMS::Key")["Properties"]["KeyPolicy"]["Statement"]
+    (statement,) = [s for s in policy if "events.amazonaws.com" in listed(s["Principal"].get("Service"))]
+    assert set(statement["Action"]) == {"kms:Decrypt", "kms:GenerateDataKey*"}
+    # It does not send aws:SourceAccount when it uses the key: with that condition, dead letters would be lost
+    assert "Condition" not in statement
+
+
+@pytest.mark.parametrize("architecture", ["personalization", "snowflake-training"])
+def test_the_key_is_used_for_this_accounts_alarms_alone(architecture: str, prod_assembly: Path):
+    # given
+    made = template(prod_assembly, architecture, "prod")
+    # when
+    policy = only(made, "AWS::KMS::Key")["Properties"]["KeyPolicy"]["Statement"]
+    (statement,) = [s for s in policy if "cloudwatch.amazonaws.com" in listed(s["Principal"].get("Service"))]
+    # then
+    assert statement["Condition"]["StringEquals"] == {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}
+    (source,) = statement["Condition"]["ArnLike"].values()
+    assert flat(source) == "arn:<AWS::Partition>:cloudwatch:<AWS::Region>:<AWS::AccountId>:alarm:*"
+
+
+def test_the_image_of_a_job_is_built_for_the_instances_it_runs_on(assembly: Path):
+    images = json.loads((assembly / f"{NAME}.assets.json").read_text())["dockerImages"].values()
+    assert len(images) == 2
+    assert {image["source"]["platform"] for image in images} == {"linux/amd64"}
+
+
+@pytest.mark.parametrize("architecture", ["personalization", "snowflake-training"])
+def test_images_are_pushed_with_a_manifest_that_sagemaker_takes(architecture: str, assembly: Path):
+    assets = json.loads((assembly / f"groundplan-dev-{architecture}.assets.json").read_text())
+    outputs = [image["source"]["dockerOutputs"] for image in assets["dockerImages"].values()]
+    assert outputs
+    assert all(each == ["type=docker,oci-mediatypes=false"] for each in outputs)
+
+
+def test_only_the_serving_image_is_built_from_the_chosen_registry(assembly: Path, chosen_assembly: Path):
+    def arguments(folder: Path) -> list[Any]:
+        images = json.loads((folder / f"{NAME}.assets.json").read_text())["dockerImages"].values()
+        return [
+            image["source"]["dockerBuildArgs"] for image in images if "dockerBuildArgs" in image["source"]
+        ]
+
+    assert arguments(assembly) == []
+    assert arguments(chosen_assembly) == [{"REGISTRY": "mirror.example.com/aws"}]
+
+
+def test_a_job_gets_the_settings_that_were_chosen(chosen: Template):
+    job = json.loads(variable(chosen, "JOB_SETTINGS"))
+    assert (job["instance_type"], job["device"]) == ("ml.c6i.8xlarge", "cpu")
+    assert job["hyperparameters"]["rank"] == "16"
+    assert job["vpc"] == {
+        "subnets": ["subnet-0123abcd", "subnet-0123abce"],
+        "security_groups": ["sg-0123abcd"],
+    }
+    assert "ec2:CreateNetworkInterface" in allowed(chosen, "TrainingRole")
+    assert flat(only(chosen, "AWS::SageMaker::Endpoint")["Properties"]["EndpointName"]) == "pictures"
+
+
+# The endpoint
+
+
+def test_the_endpoint_serves_every_adapter_of_the_folder(dev: Template):
+    container = only(dev, "AWS::SageMaker::Model")["Properties"]["PrimaryContainer"]
+    assert container["Mode"] == "MultiModel"
+    assert re.fullmatch(r"s3://<DataBucket\w+>/adapters/", flat(container["ModelDataUrl"]))
+    assert container["Environment"]["GROUNDPLAN_MEMORY"] == str(4096 * 2**20)
+    assert container["Environment"]["GROUNDPLAN_BASE"] == BASE
+
+
+def test_a_gpu_endpoint_gets_the_driver_of_its_images_cuda(dev: Template):
+    (variant,) = only(dev, "AWS::SageMaker::EndpointConfig")["Properties"]["ProductionVariants"]
+    assert variant["InstanceType"] == "ml.g5.xlarge"
+    assert variant["InferenceAmiVersion"] == "al2023-ami-sagemaker-inference-gpu-4-1"
+    container = only(dev, "AWS::SageMaker::Model")["Properties"]["PrimaryContainer"]
+    assert container["Environment"]["GROUNDPLAN_DEVICE"] == "cuda"
+    assert json.loads(variable(dev, "JOB_SETTINGS"))["device"] == "cuda"
+
+
+def test_an_update_replaces_half_of_several_instances_at_a_time(dev: Template, prod: Template):
+    half = {"Type": "CAPACITY_PERCENT", "Value": 50}
+    config = only(prod, "AWS::SageMaker::Endpoint")["Properties"]["DeploymentConfig"]
+    policy = config["RollingUpdatePolicy"]
+    assert policy["MaximumBatchSize"] == policy["RollbackMaximumBatchSize"] == half
+    # One instance cannot be replaced in batches
+    assert "DeploymentConfig" not in only(dev, "AWS::SageMaker::Endpoint")["Properties"]
+
+
+def test_the_endpoint_scales_on_invocations_within_bounds(prod: Template):
+    target = only(prod, "AWS::ApplicationAutoScaling::ScalableTarget")["Properties"]
+    assert (target["MinCapacity"], target["MaxCapacity"]) == (2, 20)
+    assert target["ResourceId"] == "endpoint/groundplan-prod-personalization/variant/AllTraffic"
+    policy = only(prod, "AWS::ApplicationAutoScaling::ScalingPolicy")["Properties"]
+    tracking = policy["TargetTrackingScalingPolicyConfiguration"]
+    assert tracking["TargetValue"] == 20
+    assert tracking["PredefinedMetricSpecification"] == {
+        "PredefinedMetricType": "SageMakerVariantInvocationsPerInstance"
+    }
+    assert only(prod, "AWS::SageMaker::Endpoint")["Properties"]["RetainAllVariantProperties"] is True
+
+
+# Who is told
+
+
+def test_what_goes_wrong_pages_someone(dev: Template, chosen: Template):
+    (pager,) = [name for name in of_type(dev, "AWS::SNS::Topic") if name.startswith("Pager")]
+    watched = {}
+    for alarm in of_type(dev, "AWS::CloudWatch::Alarm").values():
+        properties = alarm["Properties"]
+        assert properties["AlarmActions"] == [{"Ref": pager}]
+        watched[properties["MetricName"]] = properties["TreatMissingData"]
+    assert watched == {
+        "OldestQueuedSeconds": "notBreaching",
+        "RequestsFailed": "notBreaching",
+        "ApproximateNumberOfMessagesVisible": "notBreaching",
+        "5xx": "notBreaching",
+        "Invocation5XXErrors": "notBreaching",
+        "ModelLatency": "notBreaching",
+        "Invocations": "breaching",
+    }
+    assert only(chosen, "AWS::SNS::Subscription")["Properties"]["Endpoint"] == "someone@example.com"
+
+
+def test_alarms_watch_metrics_that_the_functions_report(dev: Template):
+    code = "".join(path.read_text() for path in (ROOT / "runtime" / "personalization").glob("*.py"))
+    variables = function(dev, "Sweeper")["Environment"]["Variables"]
+    own = [
+        alarm["Properties"]
+        for alarm in of_type(dev, "AWS::CloudWatch::Alarm").values()
+        if alarm["Properties"]["Namespace"] == variables["POWERTOOLS_METRICS_NAMESPACE"]
+    ]
+    assert len(own) == 2
+    for alarm in own:
+        assert f'"{alarm["MetricName"]}"' in code
+        assert alarm["Dimensions"] == [
+            {"Name": "service", "Value": variables["POWERTOOLS_SERVICE_NAME"]},
+        ]
+
+
+def test_everything_that_can_be_is_tagged(dev: Template):
+    tagged = 0
+    for resource in dev["Resources"].values():
+        tags = resource["Properties"].get("Tags", resource["Properties"].get("UserPoolTags"))
+        if tags is None:
+            continue
+        tagged += 1
+        found = tags if isinstance(tags, dict) else {tag["Key"]: tag["Value"] for tag in tags}
+        assert found["groundplan:architecture"] == "personalization"
+        assert found["groundplan:environment"] == "dev"
+    assert tagged > 30
+    assert json.loads(variable(dev, "JOB_SETTINGS"))["tags"] == {
+        "groundplan:architecture": "personalization",
+        "groundplan:environment": "dev",
+    }
+
+
+# What stays
+
+
+def test_dev_leaves_nothing_behind(dev: Template):
+    for name, resource in dev["Resources"].items():
+        assert resource.get("DeletionPolicy", "Delete") == "Delete", name
+        assert resource.get("UpdateReplacePolicy", "Delete") == "Delete", name
+    properties = only(dev, "Custom::SageMakerCleanUp")["Properties"]
+    assert flat(properties["BucketName"]) == variable(dev, "DATA_BUCKET")
+    assert properties["EndpointName"] == NAME
+
+
+def test_prod_retains_pictures_tables_accounts_and_the_key_and_nothing_that_runs(prod: Template):
+    retained = retained_types(prod)
+    assert retained == {
+        "AWS::S3::Bucket",
+        "AWS::DynamoDB::Table",
+        "AWS::Cognito::UserPool",
+        "AWS::KMS::Key",
+    }
+    buckets = of_type(prod, "AWS::S3::Bucket")
+    assert {n[:4] for n, r in buckets.items() if r["DeletionPolicy"] != "Delete"} == {"Data"}
+    assert only(prod, "Custom::SageMakerCleanUp")["Properties"]["BucketName"] == ""
+
+
+def test_what_was_made_at_run_time_is_deleted_after_its_makers_and_before_its_place(dev: Template):
+    ((clean_up, resource),) = of_type(dev, "Custom::SageMakerCleanUp").items()
+    makers = [n for n in of_type(dev, "AWS::Lambda::Function") if n.startswith(FUNCTIONS)]
+    for name in (*makers, *of_type(dev, "AWS::SageMaker::Endpoint")):
+        assert clean_up in dev["Resources"][name]["DependsOn"], name
+    assert variable(dev, "DATA_BUCKET").strip("<>") in resource["DependsOn"]
+
+
+def test_the_outputs_are_what_scenarios_start_from(dev: Template):
+    assert set(dev["Outputs"]) == {
+        "SiteUrl",
+        "ApiUrl",
+        "UserPoolId",
+        "UserPoolClientId",
+        "DataBucket",
+        "EndpointName",
+        "JobPrefix",
+        "StateTopicArn",
+        "AlarmTopicArn",
+        "DeadLetterQueueUrl",
+        "FinetuneImageUri",
+        "ServeImageUri",
+        "TrainingRoleArn",
+        *(f"{name}Table" for name in ("Users", "Models", "Requests", "Jobs", "Generations")),
+        *(f"{name.removesuffix('Function')}FunctionName" for name in FUNCTIONS),
+    }

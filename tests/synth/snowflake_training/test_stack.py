@@ -1,0 +1,425 @@
+"""The template of snowflake_training: what a reviewer would look for in it, and what must not be in it."""
+
+from __future__ import annotations
+
+import filecmp
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from groundplan import asl
+from local.emulator.definitions import diagnose
+from tests.support.workflow import SageMaker
+from tests.synth.conftest import ROOT, synthesize
+from tests.synth.machine import Run
+from tests.synth.template import (
+    Template,
+    allowed,
+    flat,
+    listed,
+    logs_may_use,
+    of_type,
+    only,
+    retained_types,
+    statements,
+)
+
+NAME = "groundplan-dev-snowflake-training"
+
+
+def workflow(template: Template) -> dict[str, Any]:
+    """The state machine's definition, references shown as `<Name>`."""
+    return json.loads(
+        flat(only(template, "AWS::StepFunctions::StateMachine")["Properties"]["DefinitionString"])
+    )
+
+
+def test_the_definition_is_one_that_can_be_created(dev: Template, prod: Template, vpc: Template):
+    for template in (dev, prod, vpc):
+        assert diagnose(json.dumps(workflow(template)).replace("<AWS::Partition>", "aws")) == []
+
+
+# Synthesis is pure
+
+
+def test_two_synths_are_byte_identical(assembly: Path, cut_off: dict[str, str], tmp_path: Path):
+    other = synthesize(tmp_path / "other", cut_off | {"PYTHONHASHSEED": "2", "TZ": "Asia/Tokyo", "LANG": "C"})
+    files = sorted(path.relative_to(assembly) for path in assembly.rglob("*") if path.is_file())
+    assert files == sorted(path.relative_to(other) for path in other.rglob("*") if path.is_file())
+    assert Path(f"{NAME}.template.json") in files
+    assert filecmp.cmpfiles(assembly, other, map(str, files), shallow=False)[1:] == ([], [])
+
+
+@pytest.mark.parametrize(
+    "attempt",
+    [
+        [sys.executable, "-c", "import socket; socket.create_connection(('127.0.0.1', 9), 1)"],
+        [sys.executable, "-c", "import urllib.request; urllib.request.urlopen('http://localhost:9')"],
+        ["node", "-e", "require('net').connect(9, '127.0.0.1')"],
+        ["node", "-e", "require('http').get('http://localhost:9')"],
+    ],
+)
+def test_the_network_was_cut_while_the_others_were_made(attempt: list[str], cut_off: dict[str, str]):
+    done = subprocess.run(attempt, env=cut_off, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert "the network is cut" in done.stderr
+
+
+def test_no_account_region_or_partition_is_written_down(assembly: Path):
+    for path in [
+        assembly / f"{NAME}.template.json",
+        assembly / f"{NAME}.assets.json",
+        assembly / "manifest.json",
+    ]:
+        text = path.read_text()
+        assert not re.search(r"(?<![0-9a-f])\d{12}(?![0-9a-f])", text)
+        assert not re.search(r"\b(us|eu|ap|sa|ca|me|af)-[a-z]+-\d\b", text)
+        assert "arn:aws:" not in text
+
+
+def test_nothing_knows_of_a_local_cloud(dev: Template):
+    text = json.dumps(dev).lower()
+    for word in ("localhost", "127.0.0.1", "ministack", "fakesnow", "endpoint_url", "000000000000"):
+        assert word not in text
+
+
+def test_the_command_lines_settings_are_the_recommended_ones():
+    """As the CDK's own package lists them for this version."""
+    import tarfile
+
+    import aws_cdk
+
+    (archive,) = (Path(aws_cdk.__file__).parent / "_jsii").glob("aws-cdk-lib*.tgz")
+    with tarfile.open(archive) as files:
+        member = files.extractfile("package/recommended-feature-flags.json")
+        assert member
+        flags = json.load(member)
+    ours = json.loads((ROOT / "cdk.json").read_text())
+    assert {name: ours["context"].get(name) for name in flags} == flags
+    assert ours["versionReporting"] is False
+
+
+def test_no_metadata_of_the_machine_that_made_it(dev: Template):
+    assert not of_type(dev, "AWS::CDK::Metadata")
+    assert str(ROOT) not in json.dumps(dev)
+
+
+# Least privilege
+
+
+@pytest.mark.parametrize("variant", ["dev", "prod", "vpc"])
+def test_no_managed_policy_is_used(variant: str, request: pytest.FixtureRequest):
+    template = request.getfixturevalue(variant)
+    for role in of_type(template, "AWS::IAM::Role").values():
+        assert "ManagedPolicyArns" not in role["Properties"]
+    assert "FullAccess" not in json.dumps(template)
+
+
+@pytest.mark.parametrize("variant", ["dev", "prod", "vpc"])
+def test_every_wildcard_has_its_reason_beside_it(variant: str, request: pytest.FixtureRequest):
+    template = request.getfixturevalue(variant)
+    wildcards = 0
+    for name, policy, statement in statements(template):
+        accepted = {
+            rule["id"]: rule["reason"]
+            for rule in policy.get("Metadata", {}).get("cdk_nag", {}).get("rules_to_suppress", [])
+        }
+        for action in listed(statement["Action"]):
+            assert "*" not in action or f"AwsSolutions-IAM5[Action::{action}]" in accepted, (
+                f"{name}: {action}"
+            )
+        for resource in map(flat, listed(statement["Resource"])):
+            if "*" in resource:
+                wildcards += 1
+                assert len(accepted.get(f"AwsSolutions-IAM5[Resource::{resource}]", "")) > 20, (
+                    f"{name}: {resource}"
+                )
+    assert wildcards > 5
+
+
+@pytest.mark.parametrize("variant", ["dev", "prod", "vpc"])
+def test_roles_are_passed_by_name_and_to_sagemaker_alone(variant: str, request: pytest.FixtureRequest):
+    passed = [s for _, _, s in statements(request.getfixturevalue(variant)) if s["Action"] == "iam:PassRole"]
+    assert passed
+    for statement in passed:
+        assert all("*" not in flat(resource) for resource in listed(statement["Resource"]))
+        assert statement["Condition"] == {"StringEquals": {"iam:PassedToService": "sagemaker.amazonaws.com"}}
+
+
+def test_the_workflow_may_do_what_it_does_and_no_more(dev: Template):
+    called = {
+        "sagemaker:" + verb[0].upper() + verb[1:]
+        for state in workflow(dev)["States"].values()
+        if state["Type"] == "Task"
+        for verb in [state["Resource"].removesuffix(".sync").rpartition(":")[2]]
+    }
+    synchronous = {
+        f"sagemaker:{verb}" for verb in ("DescribeTrainingJob", "StopTrainingJob", "AddTags", "ListTags")
+    }
+    granted = {action for action in allowed(dev, "Workflow") if action.startswith("sagemaker:")}
+    assert granted == called | synchronous
+    for action in ("events:PutTargets", "events:PutRule", "events:DescribeRule"):
+        (rule,) = allowed(dev, "Workflow")[action]
+        assert rule.endswith(":rule/StepFunctionsGetEventsForSageMakerTrainingJobsRule")
+
+
+def test_only_who_reads_snowflake_reads_the_secret(dev: Template):
+    secret = {f"<{name}>" for name in of_type(dev, "AWS::SecretsManager::Secret")}
+    readers = {
+        name for name, _, s in statements(dev) if "secretsmanager:GetSecretValue" in listed(s["Action"])
+    }
+    assert {re.sub("RoleDefaultPolicy.*", "", name) for name in readers} == {"Training", "Notebook"}
+    for name, _, statement in statements(dev):
+        if name in readers and "secretsmanager:GetSecretValue" in listed(statement["Action"]):
+            assert set(map(flat, listed(statement["Resource"]))) == secret
+
+
+def test_training_writes_only_its_own_folders_and_deletes_nothing(dev: Template):
+    grants = allowed(dev, "Training")
+    assert {resource.rpartition(">/")[2] for resource in grants["s3:PutObject"]} == {
+        "training/*",
+        "checkpoints/*",
+        "evaluation/*",
+        "notebook/*",
+    }
+    assert not [action for action in grants if "Delete" in action and action.startswith("s3")]
+
+
+def test_sagemaker_assumes_roles_for_this_account_alone(dev: Template):
+    for name in ("Training", "Serving"):
+        (role,) = [r for n, r in of_type(dev, "AWS::IAM::Role").items() if n.startswith(f"{name}Role")]
+        (trust,) = role["Properties"]["AssumeRolePolicyDocument"]["Statement"]
+        assert trust["Condition"] == {"StringEquals": {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}}
+
+
+# Secrets
+
+
+def test_the_secret_is_created_without_a_value(dev: Template):
+    properties = only(dev, "AWS::SecretsManager::Secret")["Properties"]
+    assert properties["Name"] == "snowflake_credentials"
+    assert not {"SecretString", "GenerateSecretString"} & set(properties)
+
+
+def test_no_secret_material_is_anywhere(assembly: Path):
+    for path in assembly.rglob("*"):
+        if path.is_file():
+            text = path.read_text(errors="ignore")
+            assert "-----BEGIN" not in text or path.suffix == ".py", path
+            assert "resolve:secretsmanager" not in text
+
+
+def test_a_job_is_told_the_secrets_name_only(dev: Template):
+    job = workflow(dev)["States"]["Train"]["Arguments"]
+    assert "'secret': 'snowflake_credentials'" in job["HyperParameters"]
+    assert "Environment" not in job
+
+
+def test_a_secret_that_is_there_already_is_only_read(vpc: Template):
+    assert not of_type(vpc, "AWS::SecretsManager::Secret")
+    (resource,) = allowed(vpc, "Training")["secretsmanager:GetSecretValue"]
+    assert resource.endswith(":secret:snowflake_credentials-??????")
+
+
+# Safe by default
+
+
+def test_the_bucket_is_private_and_encrypted(dev: Template):
+    bucket = only(dev, "AWS::S3::Bucket")["Properties"]
+    assert set(bucket["PublicAccessBlockConfiguration"].values()) == {True}
+    assert bucket["BucketEncryption"]["ServerSideEncryptionConfiguration"]
+    assert bucket["OwnershipControls"]["Rules"] == [{"ObjectOwnership": "BucketOwnerEnforced"}]
+    policy = only(dev, "AWS::S3::BucketPolicy")["Properties"]["PolicyDocument"]["Statement"]
+    assert {"Bool": {"aws:SecureTransport": "false"}} in [
+        s["Condition"] for s in policy if s["Effect"] == "Deny"
+    ]
+    assert not [s for s in policy if s["Effect"] == "Allow"]
+
+
+@pytest.mark.parametrize(("variant", "days"), [("dev", 30), ("prod", 365)])
+def test_every_log_is_kept_for_as_long_as_the_settings_say(
+    variant: str, days: int, request: pytest.FixtureRequest
+):
+    groups = of_type(request.getfixturevalue(variant), "AWS::Logs::LogGroup")
+    assert len(groups) == 3
+    assert {group["Properties"]["RetentionInDays"] for group in groups.values()} == {days}
+
+
+def test_the_notebook_is_without_root_and_stopped_every_evening(dev: Template):
+    instance = only(dev, "AWS::SageMaker::NotebookInstance")["Properties"]
+    assert instance["RootAccess"] == "Disabled"
+    assert instance["InstanceMetadataServiceConfiguration"] == {"MinimumInstanceMetadataServiceVersion": "2"}
+    schedule = only(dev, "AWS::Scheduler::Schedule")["Properties"]
+    assert schedule["ScheduleExpression"].startswith("cron(")
+    assert json.loads(flat(schedule["Target"]["Input"])) == {"NotebookInstanceName": NAME}
+    assert allowed(dev, "NotebookStop")["sagemaker:StopNotebookInstance"]
+
+
+def test_jobs_may_reach_snowflake_and_encrypt_what_they_say_to_each_other(dev: Template):
+    for state in ("Train", "Evaluate"):
+        job = workflow(dev)["States"][state]["Arguments"]
+        assert job["EnableNetworkIsolation"] is False
+        assert job["EnableInterContainerTrafficEncryption"] is True
+
+
+def test_a_failed_run_and_a_failing_model_page_someone(dev: Template, vpc: Template):
+    topic = only(dev, "AWS::SNS::Topic")
+    (name,) = of_type(dev, "AWS::SNS::Topic")
+    assert topic
+    alarms = of_type(dev, "AWS::CloudWatch::Alarm").values()
+    watched = set()
+    for alarm in alarms:
+        properties = alarm["Properties"]
+        assert properties["AlarmActions"] == [{"Ref": name}]
+        assert properties["TreatMissingData"] == "notBreaching"
+        for metric in properties.get("Metrics", []):
+            watched.add(metric.get("MetricStat", {}).get("Metric", {}).get("MetricName"))
+        watched.add(properties.get("MetricName"))
+    assert watched >= {"ExecutionsFailed", "ExecutionsTimedOut", "Invocation5XXErrors"}
+    policy = only(dev, "AWS::SNS::TopicPolicy")["Properties"]["PolicyDocument"]["Statement"]
+    assert {"Service": "cloudwatch.amazonaws.com"} in [
+        s["Principal"] for s in policy if s["Effect"] == "Allow"
+    ]
+    assert not of_type(dev, "AWS::SNS::Subscription")
+    assert only(vpc, "AWS::SNS::Subscription")["Properties"]["Endpoint"] == "someone@example.com"
+
+
+def test_everything_that_can_be_is_tagged(dev: Template):
+    tagged = [r for r in dev["Resources"].values() if "Tags" in r["Properties"]]
+    assert len(tagged) > 12
+    for resource in tagged:
+        tags = {tag["Key"]: tag["Value"] for tag in resource["Properties"]["Tags"]}
+        assert tags["groundplan:architecture"] == "snowflake_training"
+        assert tags["groundplan:environment"] == "dev"
+    for state in ("Train", "Evaluate", "CreateModel", "CreateEndpointConfig", "CreateEndpoint"):
+        keys = {tag["Key"] for tag in workflow(dev)["States"][state]["Arguments"]["Tags"]}
+        assert keys == {"groundplan:architecture", "groundplan:environment", "groundplan:execution"}
+
+
+# The workflow
+
+
+@pytest.mark.parametrize("variant", ["dev", "prod", "vpc"])
+def test_the_deployed_workflow_is_sound(variant: str, request: pytest.FixtureRequest):
+    definition = workflow(request.getfixturevalue(variant))
+    assert asl.problems(definition) == []
+    for name, state in definition["States"].items():
+        if state["Type"] == "Task":
+            assert state["TimeoutSeconds"] > 0, name
+            assert state["Catch"], name
+            assert "Retry" not in state, f"{name}: Retry cannot tell throttling from a wrong request"
+
+
+@pytest.mark.parametrize("serving", [None, "InService", "Failed"])
+def test_the_deployed_workflow_trains_and_deploys(serving: str | None, dev: Template):
+    """The text in the template, not the definition it was made from."""
+    sagemaker = SageMaker(serving)
+    done = Run(workflow(dev), {}, sagemaker)
+    assert (done.error, done.cause) == (None, None)
+    assert done.output["deployed"] is True
+    assert sagemaker.packages == {"arn:package/1": "Approved"}
+
+
+def test_the_workflow_leaves_a_log_and_a_trace(dev: Template):
+    machine = only(dev, "AWS::StepFunctions::StateMachine")["Properties"]
+    assert machine["LoggingConfiguration"]["Level"] == "ALL"
+    assert machine["TracingConfiguration"] == {"Enabled": True}
+
+
+def test_a_serverless_endpoint_with_the_settings_size(dev: Template):
+    variant = workflow(dev)["States"]["CreateEndpointConfig"]["Arguments"]["ProductionVariants"][0]
+    assert variant["ServerlessConfig"] == {"MemorySizeInMB": 2048, "MaxConcurrency": 5}
+
+
+# In a VPC
+
+
+def test_in_a_vpc_jobs_and_notebook_join_it(dev: Template, vpc: Template):
+    expected = {"Subnets": ["subnet-0123abcd", "subnet-0123abce"], "SecurityGroupIds": ["sg-0123abcd"]}
+    assert workflow(vpc)["States"]["Train"]["Arguments"]["VpcConfig"] == expected
+    assert workflow(vpc)["States"]["Evaluate"]["Arguments"]["VpcConfig"] == expected
+    instance = only(vpc, "AWS::SageMaker::NotebookInstance")["Properties"]
+    assert instance["SubnetId"] == "subnet-0123abcd"
+    assert instance["DirectInternetAccess"] == "Disabled"
+    assert "ec2:CreateNetworkInterface" in allowed(vpc, "Training")
+    assert not [action for action in allowed(vpc, "Serving") if action.startswith("ec2:")]
+    assert "VpcConfig" not in workflow(dev)["States"]["Train"]["Arguments"]
+    assert not [action for action in allowed(dev, "Training") if action.startswith("ec2:")]
+
+
+# What stays
+
+
+def test_dev_leaves_nothing_behind(dev: Template):
+    for name, resource in dev["Resources"].items():
+        assert resource.get("DeletionPolicy", "Delete") == "Delete", name
+        assert resource.get("UpdateReplacePolicy", "Delete") == "Delete", name
+    properties = only(dev, "Custom::SageMakerCleanUp")["Properties"]
+    assert flat(properties["BucketName"]) in {f"<{name}>" for name in of_type(dev, "AWS::S3::Bucket")}
+    assert properties["ModelPackageGroupName"] == NAME
+    assert properties["EndpointName"] == NAME
+
+
+def test_what_was_made_at_run_time_is_deleted_after_its_maker_and_before_its_place(dev: Template):
+    ((clean_up, resource),) = of_type(dev, "Custom::SageMakerCleanUp").items()
+    assert clean_up in only(dev, "AWS::StepFunctions::StateMachine")["DependsOn"]
+    for kind in ("AWS::S3::Bucket", "AWS::SageMaker::ModelPackageGroup"):
+        assert set(of_type(dev, kind)) <= set(resource["DependsOn"])
+
+
+def test_prod_retains_data_models_key_and_secret_but_no_endpoint(prod: Template):
+    retained = retained_types(prod)
+    assert retained == {
+        "AWS::S3::Bucket",
+        "AWS::SageMaker::ModelPackageGroup",
+        "AWS::SecretsManager::Secret",
+        "AWS::KMS::Key",
+    }
+    properties = only(prod, "Custom::SageMakerCleanUp")["Properties"]
+    assert (properties["BucketName"], properties["ModelPackageGroupName"]) == ("", "")
+    assert properties["EndpointName"] == "groundplan-prod-snowflake-training"
+    assert not {"s3:DeleteObject", "sagemaker:DeleteModelPackage"} & set(allowed(prod, "CleanUp"))
+
+
+def test_prod_encrypts_with_its_own_key(prod: Template):
+    ((key, resource),) = of_type(prod, "AWS::KMS::Key").items()
+    assert resource["Properties"]["EnableKeyRotation"] is True
+    arn = f"<{key}.Arn>"
+    bucket = only(prod, "AWS::S3::Bucket")["Properties"]["BucketEncryption"][
+        "ServerSideEncryptionConfiguration"
+    ]
+    assert flat(bucket[0]["ServerSideEncryptionByDefault"]["KMSMasterKeyID"]) == arn
+    assert flat(only(prod, "AWS::SecretsManager::Secret")["Properties"]["KmsKeyId"]) == arn
+    assert flat(only(prod, "AWS::SNS::Topic")["Properties"]["KmsMasterKeyId"]) == arn
+    for group in of_type(prod, "AWS::Logs::LogGroup").values():
+        assert flat(group["Properties"]["KmsKeyId"]) == arn
+    assert logs_may_use(prod)
+    job = workflow(prod)["States"]["Train"]["Arguments"]
+    assert job["ResourceConfig"]["VolumeKmsKeyId"] == job["OutputDataConfig"]["KmsKeyId"] == arn
+    assert allowed(prod, "Workflow")["kms:CreateGrant"] == {arn}
+    assert arn in allowed(prod, "Serving")["kms:Decrypt"]
+
+
+def test_prod_has_no_notebook(prod: Template):
+    assert not of_type(prod, "AWS::SageMaker::NotebookInstance")
+    assert "NotebookInstanceName" not in prod["Outputs"]
+
+
+def test_the_outputs_are_what_scenarios_and_notebooks_start_from(dev: Template):
+    assert set(dev["Outputs"]) == {
+        "StateMachineArn",
+        "EndpointName",
+        "ModelPackageGroupName",
+        "SecretArn",
+        "BucketName",
+        "ExecutionRoleArn",
+        "ServingRoleArn",
+        "ImageUri",
+        "NotebookInstanceName",
+        "AlarmTopicArn",
+    }

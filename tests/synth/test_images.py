@@ -1,0 +1,55 @@
+"""An image is rebuilt when its content changes, and only then."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from aws_cdk import App, Stack
+
+from stacks import shared
+from tests.synth.conftest import ROOT
+
+CONTAINERS = ROOT / "containers"
+IMAGES = sorted(path.parent.relative_to(CONTAINERS) for path in CONTAINERS.glob("*/*/Dockerfile"))
+
+
+@pytest.fixture
+def asset_hash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], str]:
+    """The asset hash of an image in a copy of the build context, which is `tmp_path/containers`."""
+    context = shutil.copytree(
+        CONTAINERS, tmp_path / "containers", ignore=shutil.ignore_patterns("__pycache__")
+    )
+    monkeypatch.setattr(shared, "CONTAINERS", context)
+    return lambda image: shared.docker_image(Stack(App(), "stack"), "Image", context / image).asset_hash
+
+
+def changed(path: Path) -> None:
+    path.write_text(path.read_text() + "\n# changed\n")
+
+
+@pytest.mark.parametrize("image", IMAGES, ids=str)
+def test_image_is_rebuilt_only_when_its_content_changes(
+    image: Path, asset_hash: Callable[[Path], str], tmp_path: Path
+) -> None:
+    context, before = tmp_path / "containers", asset_hash(image)
+    # when only documentation and other images change, then the hash stays
+    changed(context / image / "README.md")
+    (context / image / "notes.txt").write_text("not in the image")
+    for other in IMAGES:
+        if other != image:
+            changed(context / other / "Dockerfile")
+    assert asset_hash(image) == before
+    # when its Dockerfile, requirements, package or the toolkit change, then the hash changes
+    (package,) = (path.parent for path in (context / image).glob("*/__init__.py"))
+    for path in (
+        context / image / "Dockerfile",
+        context / image / "requirements.txt",
+        package / "__main__.py",
+        context / "toolkit" / "options.py",
+    ):
+        known = asset_hash(image)
+        changed(path)
+        assert asset_hash(image) != known, path

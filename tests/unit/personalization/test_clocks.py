@@ -1,0 +1,180 @@
+"""Clocks that jump, an hour or a day, ahead and back: nothing is locked, and nothing is done twice."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from personalization.accounts import shown_status
+from personalization.collect import collect
+from personalization.dispatch import LONGEST_WAIT, claim, dispatch, drain, horizon
+from personalization.model import JobStatus, Status
+from personalization.pacing import SKEW_SECONDS, Bucket, take
+from personalization.ports import PutOff, QuotaExceededError
+from personalization.tables import iso
+from tests.support.personalization.desk import START, Desk
+from tests.support.personalization.pace import Shared
+
+HOUR, DAY = 3600.0, 86_400.0
+JUMPS = [HOUR, DAY, -HOUR, -DAY]
+
+
+def takes(bucket: Shared, now: float, seconds: float) -> int:
+    """How many tokens are taken from `now` on, asking every second."""
+    return sum(bucket.take(now + second) == 0 for second in range(int(seconds)))
+
+
+@pytest.mark.parametrize("jump", JUMPS)
+def test_bucket_keeps_its_rate_after_a_clock_jumped(jump: float) -> None:
+    # given a bucket in use, at half a token a second
+    bucket = Shared()
+    assert takes(bucket, START, 60) == 3 + 29
+    # when the clock jumps, is used, and jumps back
+    there = takes(bucket, START + 60 + jump, 60)
+    back = takes(bucket, START + 120, 200)
+    # then each jump lets at most a burst more through, and holds nobody for longer than clocks are apart
+    assert (60 - SKEW_SECONDS) / 2 <= there <= 3 + 30
+    assert (200 - SKEW_SECONDS) / 2 - 1 <= back <= 3 + 100
+
+
+@pytest.mark.parametrize("jump", JUMPS)
+def test_bucket_of_one_user_is_not_locked_after_a_clock_jumped(jump: float) -> None:
+    # given a user's bucket as `Accounts.wait` has it, emptied by a clock that was wrong
+    rate, burst = 60 / 60, 60
+    bucket = Shared()
+    while bucket.take(START + jump, rate, burst) == 0:
+        pass
+    # then within the time that clocks may be apart, the user is let in again
+    waited = next(second for second in range(200) if bucket.take(START + second, rate, burst) == 0)
+    assert waited <= SKEW_SECONDS + 1 / rate
+
+
+def test_bucket_believes_no_time_that_is_far_ahead() -> None:
+    state = Bucket(0.0, START + HOUR)
+    written: list[Bucket] = []
+
+    def swap(before: Bucket | None, after: Bucket) -> bool:
+        written.append(after)
+        return True
+
+    assert take(lambda: state, swap, START, 0.5, 3) == pytest.approx(2.0)
+    assert written == [Bucket(0.0, START)]
+
+
+def onwards(desk: Desk, seconds: float) -> None:
+    """Let the dispatcher and the sweeper's look at jobs run for so long, every ten seconds."""
+    for _ in range(int(seconds / 10)):
+        dispatch(desk.backend)
+        for job, told in desk.training.jobs.items():
+            found = desk.store.job(job)
+            if not told.ended and found:
+                for name in found.requests:
+                    desk.result(name)
+                desk.end(job)  # and its event is lost
+        now = desk.clock.time
+        for job in desk.store.due(JobStatus.CREATED, now, 100, horizon=horizon(desk.backend, now)):
+            collect(desk.backend, job)
+        desk.clock.time += 10
+
+
+@pytest.mark.parametrize("jump", JUMPS)
+@pytest.mark.parametrize("refusal", [None, PutOff("no answer"), QuotaExceededError("full", 4, 0)], ids=repr)
+def test_dispatcher_and_sweeper_go_on_after_a_clock_jumped(jump: float, refusal: Exception | None) -> None:
+    # given requests that are dispatched, or put off, under a clock that is wrong
+    desk = Desk(burst=9)
+    desk.clock.time = START + jump
+    names = desk.add(3)
+    desk.training.refuse = refusal
+    dispatch(desk.backend)
+    # when the clock is right again
+    desk.clock.time, desk.training.refuse = START, None
+    names += desk.add(3)
+    onwards(desk, desk.backend.pace.stale_seconds + LONGEST_WAIT + 2 * SKEW_SECONDS)
+    # then all are done, each once
+    assert {desk.request(name).status for name in names} == {Status.READY}
+    assert {desk.request(name).attempt for name in names} == {1}
+
+
+@pytest.mark.parametrize("jump", JUMPS)
+def test_a_job_claimed_by_a_killed_dispatcher_is_launched_after_a_clock_jumped(jump: float) -> None:
+    desk = Desk(burst=9)
+    [name] = desk.add(1)
+    desk.clock.time = START + jump
+    assert claim(desk.backend, desk.store.queue(1), steady=False)
+    desk.clock.time = START
+    onwards(desk, desk.backend.pace.stale_seconds + 2 * SKEW_SECONDS)
+    assert desk.request(name).status == Status.READY
+    assert len(desk.store.claimed) == 1
+
+
+@pytest.mark.parametrize("jump", [HOUR, DAY])
+def test_instances_are_not_kept_because_a_clock_was_ahead(jump: float) -> None:
+    # given that the last job was created by a clock that was ahead
+    desk = Desk(keep_alive=600, burst=9)
+    desk.store.swap_bucket(None, Bucket(9.0, START + jump))
+    desk.add(1)
+    dispatch(desk.backend)
+    # then nobody knows that jobs follow each other
+    assert "KeepAlivePeriodInSeconds" not in desk.training.asked[-1]["ResourceConfig"]
+
+
+@pytest.mark.parametrize("jump", JUMPS)
+def test_drain_ends_in_time_whichever_way_the_clock_jumps(jump: float) -> None:
+    # given a queue that is longer than the time, and a clock that jumps while it is worked on
+    desk = Desk(burst=1, rate=1.0, tasks_per_host=1, hosts_max=1)
+    desk.add(100)
+    monotonic, jumps = [0.0], [jump]
+
+    def sleep(seconds: float) -> None:
+        monotonic[0] += seconds
+        desk.clock.time += seconds + (jumps.pop() if jumps else 0.0)
+
+    drain(desk.backend, 20, sleep, lambda: monotonic[0])
+    assert 18 <= monotonic[0] <= 20
+    # and the pace was kept, but for one burst
+    assert 10 <= len(desk.training.jobs) <= 23
+
+
+@pytest.mark.parametrize("jump", JUMPS)
+def test_a_generation_stamped_by_a_wrong_clock_ends(jump: float) -> None:
+    made = {"status": "RUNNING", "updated": iso(START + jump)}
+    assert shown_status(made, START) == "FAILED"
+    assert shown_status({"status": "RUNNING", "updated": iso(START)}, START + 1) == "RUNNING"
+
+
+@pytest.mark.parametrize("jump", JUMPS)
+def test_the_order_of_the_queue_is_not_decided_by_a_wrong_clock(jump: float) -> None:
+    # given a request that a wrong clock stamped, and later ones
+    desk = Desk(tasks_per_host=1, hosts_max=1, burst=9)
+    desk.clock.time = START + jump
+    [early] = desk.add(1, user="a")
+    desk.clock.time = START
+    desk.add(2, user="b")
+    for _ in range(2):
+        dispatch(desk.backend)
+        desk.clock.time += 1
+    assert desk.request(early).status == Status.LAUNCHED
+
+
+def test_monotonic_time_is_what_waits_are_measured_by() -> None:
+    assert drain.__defaults__ == (time.monotonic,)
+
+
+@pytest.mark.parametrize("behind", [0.0, 1.0, SKEW_SECONDS])
+def test_dispatcher_whose_clock_is_behind_sees_that_the_account_is_full(behind: float) -> None:
+    # given an account that was full so often that the next try is as far off as it may be
+    desk = Desk(burst=1000, rate=10.0)
+    desk.training.refuse = QuotaExceededError("full", 4, 0)
+    desk.add(1)
+    wait = 0.0
+    while wait < LONGEST_WAIT - 1:
+        desk.clock.time += wait
+        wait = dispatch(desk.backend) or 0.0
+    begun = len(desk.store.claimed)
+    # when another dispatcher runs, whose clock is behind
+    desk.clock.time -= behind
+    again = dispatch(desk.backend)
+    # then it waits for that try, too, and begins no job
+    assert again == pytest.approx(wait + behind)
+    assert len(desk.store.claimed) == begun

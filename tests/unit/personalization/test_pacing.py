@@ -1,0 +1,78 @@
+"""The token bucket: never faster than its rate, whoever takes and however they crowd."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from personalization.pacing import CONTENDED_SECONDS, TRIES, take
+from tests.support.personalization.pace import Shared
+
+
+def test_a_burst_passes_at_once_then_one_comes_back_at_a_time():
+    bucket = Shared()
+    assert [bucket.take(100.0) for _ in range(3)] == [0, 0, 0]
+    assert bucket.take(100.0) == pytest.approx(2.0), "at half a token a second"
+    assert bucket.take(101.0) == pytest.approx(1.0)
+    assert bucket.take(102.0) == 0
+    assert bucket.take(102.0) == pytest.approx(2.0)
+
+
+def test_a_long_pause_fills_it_to_the_burst_and_no_further():
+    bucket = Shared()
+    assert bucket.take(0.0) == 0
+    assert [bucket.take(1e6) for _ in range(4)] == [0, 0, 0, pytest.approx(2.0)]
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_in_no_span_of_time_do_more_pass_than_the_burst_and_what_came_back(seed):
+    rng, bucket, now, passed = random.Random(seed), Shared(), 0.0, []
+    for _ in range(2000):
+        now += rng.expovariate(3.0)
+        if bucket.take(now, rate=0.8, burst=2) == 0:
+            passed.append(now)
+    for first in range(0, len(passed), 7):
+        for last in range(first, len(passed), 11):
+            allowed = 2 + 0.8 * (passed[last] - passed[first]) + 1e-6
+            assert last - first + 1 <= allowed
+    assert len(passed) == pytest.approx(0.8 * now, rel=0.05), "and not much slower than it"
+
+
+def test_a_clock_that_is_behind_gives_no_tokens_twice():
+    bucket = Shared()
+    assert [bucket.take(100.0, burst=1) for _ in range(1)] == [0]
+    assert bucket.take(40.0, burst=1) > 0
+    assert bucket.take(102.0, burst=1) == 0
+    assert bucket.take(50.0, burst=1) > 0, "the late clock must not turn back the time of the last"
+    assert bucket.take(103.0, burst=1) > 0
+
+
+def test_who_is_overtaken_looks_again_and_who_always_is_comes_back_soon():
+    assert Shared(rivals=TRIES - 1).take(1.0) == 0
+    crowded = Shared(rivals=TRIES)
+    assert crowded.take(1.0) == CONTENDED_SECONDS
+    assert crowded.state is None
+
+
+def test_several_tokens_are_taken_at_once_or_not_at_all():
+    # given
+    bucket = Shared()
+
+    def several(cost: float, now: float) -> float:
+        return take(bucket.read, bucket.swap, now, rate=0.5, burst=6, cost=cost)
+
+    # when, then
+    assert several(4, 100.0) == 0
+    assert several(4, 100.0) == pytest.approx(4.0), "two are left, two come back in four seconds"
+    assert several(2, 100.0) == 0
+    assert several(-4, 100.0) == 0, "given back"
+    assert several(4, 100.0) == 0
+
+
+def test_what_is_given_back_fills_it_no_further_than_the_burst():
+    bucket = Shared()
+    for _ in range(3):
+        assert take(bucket.read, bucket.swap, 100.0, rate=0.5, burst=6, cost=-4) == 0
+    assert take(bucket.read, bucket.swap, 100.0, rate=0.5, burst=6, cost=6) == 0
+    assert take(bucket.read, bucket.swap, 100.0, rate=0.5, burst=6, cost=1) == pytest.approx(2.0)

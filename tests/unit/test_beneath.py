@@ -1,0 +1,68 @@
+"""Files of a container's, read without following its links out of it."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from local.sagemaker import beneath
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    (tmp_path / "secret").write_text("secret")
+    folder = tmp_path / "root"
+    (folder / "deep").mkdir(parents=True)
+    (folder / "deep" / "file").write_text("own")
+    return folder
+
+
+@pytest.mark.parametrize("target", ["deep/file", "./deep/../deep/file"])
+def test_a_file_is_read_also_by_a_link_that_stays(root: Path, target: str) -> None:
+    (root / "link").symlink_to(target)
+    with beneath.held(root, root / "link") as file:
+        assert file.read_text() == "own"
+    assert beneath.stays(root, root / "link")
+
+
+OUTSIDE = ["../secret", "deep/../../secret", "{}/secret"]
+
+
+@pytest.mark.parametrize("target", [*OUTSIDE, "nothing", "link", "deep", "pipe"])
+def test_what_is_no_file_of_its_own_is_refused(root: Path, target: str) -> None:
+    os.mkfifo(root / "pipe")
+    (root / "link").symlink_to(target.format(root.parent))
+    with pytest.raises(FileNotFoundError), beneath.held(root, root / "link") as file:
+        file.read_text()
+
+
+def test_a_folder_that_becomes_a_link_meanwhile_leads_nowhere(root: Path) -> None:
+    # given a container that swaps a folder for a link to the secret's, again and again
+    (root.parent / "file").write_text("secret")
+    (root / "swapped").symlink_to(root.parent)
+    stop = threading.Event()
+
+    def swap() -> None:
+        while not stop.is_set():
+            for old, new in (("deep", "kept"), ("swapped", "deep"), ("deep", "swapped"), ("kept", "deep")):
+                (root / old).rename(root / new)
+
+    swapping = threading.Thread(target=swap)
+    swapping.start()
+    # when the file is read all the time, then it is the container's own or it is not there
+    read = set()
+    try:
+        for _ in range(3_000):
+            try:
+                with beneath.held(root, root / "deep" / "file") as file:
+                    read.add(file.read_text())
+            except FileNotFoundError:
+                read.add("not there")
+    finally:
+        stop.set()
+        swapping.join()
+    assert "own" in read
+    assert "secret" not in read

@@ -1,0 +1,48 @@
+"""What a CloudFront edge keeps of an origin's errors, and for how long."""
+
+from __future__ import annotations
+
+import pytest
+
+from local.emulator.edge import ErrorCache, seconds
+
+
+@pytest.mark.parametrize(
+    ("status", "control", "minimum", "expected"),
+    [
+        (500, "", 10, 10),
+        (503, "no-store", 10, 10),  # ignored for all but four statuses
+        (503, "no-store", 0, 0),
+        (404, "", 10, 10),
+        (404, "private, no-cache", 10, 0),
+        (404, "max-age=60", 10, 60),
+        (503, "max-age=5", 10, 10),
+        (403, "", 10, 0),
+        (403, "max-age=60", 10, 60),
+        (429, "max-age=60", 10, 0),
+    ],
+)
+def test_an_error_is_kept_as_long_as_cloudfront_documents(
+    status: int, control: str, minimum: float, expected: float
+) -> None:
+    assert seconds(status, {"cache-control": control}, minimum) == expected
+
+
+def test_a_kept_error_is_answered_until_its_time_is_over() -> None:
+    # given
+    now = [0.0]
+    cache = ErrorCache(lambda: now[0])
+    cache.keep("distribution", "/api/models", "answer", 10)
+
+    # then
+    assert cache.find("distribution", "/api/models") == "answer"
+    assert cache.find("distribution", "/api") is None
+    assert cache.find("another", "/api/models") is None
+    now[0] = 10.0
+    assert cache.find("distribution", "/api/models") is None
+
+
+def test_an_error_with_a_time_of_zero_is_not_kept() -> None:
+    cache = ErrorCache()
+    cache.keep("distribution", "/", "answer", 0)
+    assert cache.find("distribution", "/") is None

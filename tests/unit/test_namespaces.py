@@ -1,0 +1,281 @@
+"""A command in namespaces of its own: what it sees, how it ends, and that nothing of it stays."""
+
+from __future__ import annotations
+
+import errno
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from local.sagemaker import namespaces
+from tests.support.processes import processes
+from tests.support.waiting import until
+
+Start = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """A folder whose path has what separates paths and options elsewhere."""
+    folder = tmp_path / "a folder's: nä,me"
+    (folder / "image").mkdir(parents=True)
+    (folder / "ml").mkdir()
+    (folder / "env").symlink_to(sys.prefix)  # as an image's folder has it
+    return folder
+
+
+@pytest.fixture
+def start(place: Path) -> Iterator[Start]:
+    """Start a command in an image of `place / "image"`; what still runs at the end is killed."""
+    started: list[subprocess.Popen[str]] = []
+
+    def run(*command: str, prefix: str = "/usr/local", **environment: str) -> subprocess.Popen[str]:
+        scratch = Path(tempfile.mkdtemp(dir=place))
+        peers = {"algo-1": "127.0.0.2", "algo-2": "127.0.0.3"}
+        environment = {"PATH": "/usr/local/bin:/usr/bin:/bin"} | environment
+        space: dict[str, Any] = namespaces.layout(
+            place / "image", place / "env", prefix, place / "ml", scratch, "algo-1", peers
+        )
+        space |= {"command": [*command], "environment": environment, "directory": "/"}
+        started.append(namespaces.start(space, lambda process: None))
+        return started[-1]
+
+    yield run
+    for process in started:
+        process.send_signal(namespaces.KILL)
+        process.communicate()
+
+
+def said(process: subprocess.Popen[str]) -> list[str]:
+    output, _ = process.communicate(timeout=60)
+    return output.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("script", "code"), [("exit 3", 3), ("kill -KILL $$", 137), ("kill -TERM $$", 143), ("exit 200", 200)]
+)
+def test_exit_codes_are_those_of_a_container(start: Start, script: str, code: int) -> None:
+    assert start("/bin/bash", "-c", script).wait(60) == code
+
+
+def test_sigterm_reaches_the_first_process_alone(start: Start) -> None:
+    # given a command that waits for a child, which would tell if it were asked to end as well
+    child = "trap 'echo child told' TERM; echo ready; while :; do sleep 0.05; done"
+    process = start("/bin/bash", "-c", f'trap "sleep 1; echo told; exit 5" TERM; bash -c "{child}" & wait')
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    # when the supervisor is asked to end
+    process.terminate()
+    # then the command alone hears it, ends when it likes, and the child with it
+    assert said(process) == ["told"]
+    assert process.returncode == 5
+
+
+@pytest.mark.parametrize("end", [namespaces.KILL, signal.SIGKILL])
+def test_nothing_survives_that_left_its_session(start: Start, end: signal.Signals) -> None:
+    # given a process that left session and parent, and ignores what it can
+    orphan = "trap '' TERM HUP INT; exec >/dev/null 2>&1; while :; do sleep 1; done"
+    process = start(
+        "/bin/bash", "-c", f'(setsid bash -c "{orphan}" &) ; echo ready; sleep 300', OF_A_TEST=str(id(end))
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    until(lambda: len(processes("OF_A_TEST", str(id(end)))) >= 3, "the process that leaves its session")
+    # when the supervisor is told to end everything, or is killed itself
+    process.send_signal(end)
+    process.wait(60)
+    # then all of it is gone: with the supervisor, or by the kernel
+    if end == namespaces.KILL:
+        assert not processes("OF_A_TEST", str(id(end)))
+    until(lambda: not processes("OF_A_TEST", str(id(end))), "the end of what ran inside")
+
+
+def test_a_process_that_lost_its_parent_is_reaped(start: Start) -> None:
+    # given an orphan that ends, in a container that waits for nobody
+    waits = """
+import pathlib, time
+deadline = time.monotonic() + 60
+def left():
+    return [each for each in pathlib.Path("/proc").glob("[0-9]*/stat") if "(sleep)" in each.read_text()]
+while left() and time.monotonic() < deadline:
+    time.sleep(0.01)
+print(len(left()))
+"""
+    process = start("/bin/bash", "-c", '(setsid sleep 0.1 &); exec python -c "$WAITS"', WAITS=waits)
+    # when it has ended, then nothing of it is left
+    assert said(process) == ["0"]
+
+
+def test_a_program_that_is_not_there_is_named_and_leaves_no_process(start: Start) -> None:
+    with pytest.raises(OSError, match=r"no program nothing-of-the-kind \(an executable file\)"):
+        start("nothing-of-the-kind", OF_A_TEST="missing")
+    with pytest.raises(OSError, match=r"a program /opt that cannot be run: Permission denied"):
+        start("/opt", OF_A_TEST="missing")
+    assert not processes("OF_A_TEST", "missing")
+
+
+def test_the_images_files_lie_over_this_machines(place: Path, start: Start) -> None:
+    # given an image with files where this machine has folders, and one below /opt
+    for path in ("usr/bin/own", "usr/local/bin/own-too", "etc/own", "opt/program/run"):
+        file = place / "image" / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(f"#!/bin/sh\necho {path}\n")
+        file.chmod(0o755)
+    # when they are run, changed and removed inside
+    script = """
+own; own-too; /etc/own; /opt/program/run
+echo changed > /opt/program/run; rm /usr/bin/own; touch /usr/local/written
+cat /opt/program/run; ls /usr/bin/own 2> /dev/null || echo gone
+"""
+    # then they are the image's, and what was done to them is not
+    assert said(start("/bin/bash", "-c", script)) == [
+        "usr/bin/own", "usr/local/bin/own-too", "etc/own", "opt/program/run", "changed", "gone"
+    ]  # fmt: skip
+    assert (place / "image" / "opt/program/run").read_text() == "#!/bin/sh\necho opt/program/run\n"
+    assert (place / "image" / "usr/bin/own").exists()
+    assert not Path("/usr/local/written").exists()
+    assert not Path(sys.prefix, "written").exists()
+
+
+@pytest.mark.parametrize("prefix", ["/usr/local", "/usr", "/opt/conda", sys.base_prefix])
+def test_python_is_the_environments_wherever_the_image_has_it(start: Start, prefix: str) -> None:
+    # also where this machine has the interpreter behind the environment
+    script = "import jmespath, sys, pathlib; print(sys.prefix, pathlib.Path(jmespath.__file__).parents[4])"
+    process = start(f"{prefix}/bin/python3", "-c", script, prefix=prefix)
+    assert said(process) == [f"{prefix} {prefix}"]
+
+
+def test_a_home_with_an_interpreter_in_it_stays_private(
+    place: Path, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given a Python that was installed into its owner's home, and an environment of that Python
+    home, here = place.parent / "home", Path(sys.executable).resolve()
+    for name in ("bin/own-tool", "lib/own/notes", "library/python3.notes", ".ssh/id", "notes"):
+        (home / name).parent.mkdir(parents=True, exist_ok=True)
+        (home / name).write_text("private")
+    shutil.copy(here, home / "bin" / here.name)
+    stdlib = Path(sysconfig.get_path("stdlib"))
+    (home / "lib" / stdlib.name).symlink_to(stdlib)
+    for library in Path(sys.base_prefix, "lib").glob("libpython*.so*"):
+        shutil.copy(library, home / "lib")
+    monkeypatch.setenv("HOME", str(home))
+    (place / "env").unlink()
+    (place / "env" / "bin").mkdir(parents=True)
+    (place / "env" / "bin" / "python").symlink_to(home / "bin" / here.name)
+    (place / "env" / "pyvenv.cfg").write_text(f"home = {home / 'bin'}\n")
+    # when it runs
+    script = """
+import ctypes, json, os, ssl, sys
+found = [os.path.join(at, name) for at, _, names in os.walk(sys.argv[1]) for name in names]
+print(json.dumps([sys.base_prefix, [os.path.relpath(path, sys.argv[1]) for path in found]]))
+"""
+    library = {"LD_LIBRARY_PATH": f"{home}/lib"}
+    (told,) = said(start("/usr/local/bin/python", "-c", script, str(home), **library))
+    # then it sees that Python, and nothing else of the home
+    base, found = json.loads(told)
+    assert base == str(home)
+    assert f"bin/{here.name}" in found
+    python = (f"bin/{here.name}", f"lib/{stdlib.name}/", "lib/libpython")
+    assert [path for path in found if not path.startswith(python)] == []
+
+
+def test_a_program_of_a_package_finds_its_python(start: Start) -> None:
+    # its first line names the environment by its path on this machine
+    assert said(start("/usr/local/bin/jp.py", "--help"))[0].startswith("usage: jp.py")
+
+
+def test_names_of_hosts_are_known(start: Start) -> None:
+    script = "import socket; print(socket.gethostname(), *map(socket.gethostbyname, ('algo-1', 'algo-2')))"
+    assert said(start("python", "-c", script)) == ["algo-1 127.0.0.2 127.0.0.3"]
+
+
+def test_a_folder_that_was_closed_to_its_owner_is_removed(tmp_path: Path) -> None:
+    # given folders that may be neither read nor written, and a link out of them
+    kept = tmp_path / "kept"
+    kept.mkdir(mode=0o500)
+    closed = tmp_path / "closed" / "inner"
+    (closed / "deep").mkdir(parents=True)
+    (closed / "out").symlink_to(kept)
+    for folder in (closed / "deep", closed, closed.parent):
+        folder.chmod(0)
+    # when it is removed, then it is gone, and nothing else was touched
+    namespaces.remove(closed.parent)
+    assert not closed.parent.exists()
+    assert kept.stat().st_mode & 0o777 == 0o500
+
+
+def test_where_namespaces_are_refused_the_reason_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given a machine whose kernel refuses them, as an init that cannot unshare says it
+    refusing = tmp_path / "init.py"
+    refusing.write_text("import os, sys; os.write(int(sys.argv[1]), b'unshare(): Operation not permitted')")
+    monkeypatch.setattr(namespaces, "_INIT", refusing)
+    # when it is tried
+    reason = namespaces._unavailable.__wrapped__(tmp_path / "home")
+    # then the reason is the kernel's, and nothing is left of the trial
+    assert reason == "unshare(): Operation not permitted"
+    assert not list((tmp_path / "home").iterdir())
+
+
+INIT = """
+import os, sys
+tries = len(os.listdir({folder!r}))
+open(os.path.join({folder!r}, str(tries)), "w").close()
+sys.stdin.read()
+if tries == 0:
+    {first}
+os.write(int(sys.argv[1]), b"[Errno 1] unshare(): Operation not permitted")
+"""
+"""An init that does something else at its first try than at the next ones."""
+
+
+@pytest.mark.parametrize(
+    ("first", "seconds", "reason"),
+    [
+        ("os.write(int(sys.argv[1]), b'[Errno 11] fork: again'); sys.exit()", 60, "[Errno 11] fork: again"),
+        ("os.close(int(sys.argv[1])); import time; time.sleep(300)", 1, "[Errno 110] a trial took longer"),
+        ("os.close(int(sys.argv[1])); os.kill(os.getpid(), 9)", 60, "[Errno 12] a trial was killed"),
+    ],
+    ids=["no process", "no time", "no memory"],
+)
+def test_a_trial_is_repeated_after_a_transient_failure_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: str, seconds: int, reason: str
+) -> None:
+    # given a machine that has no resources for the first trial, and refuses namespaces
+    (tries := tmp_path / "tries").mkdir()
+    init = tmp_path / "init.py"
+    init.write_text(INIT.format(folder=str(tries), first=first))
+    monkeypatch.setattr(namespaces, "_INIT", init)
+    monkeypatch.setattr(namespaces, "TRIAL_SECONDS", seconds)
+    namespaces._unavailable.cache_clear()
+    # when it is tried again and again
+    try:
+        told = [namespaces.unavailable(tmp_path / "home") for _ in range(3)]
+    finally:
+        namespaces._unavailable.cache_clear()
+    # then the first failure is told and forgotten, the kernel's answer is kept, and nothing is left
+    assert told[0].startswith(reason)
+    assert told[1:] == ["[Errno 1] unshare(): Operation not permitted"] * 2
+    assert len(list(tries.iterdir())) == 2
+    assert not list((tmp_path / "home").iterdir())
+
+
+def test_an_error_of_the_init_keeps_its_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    init = tmp_path / "init.py"
+    init.write_text(
+        "import os, sys; os.write(int(sys.argv[1]), b'[Errno 28] mount(a): No space left on device')"
+    )
+    monkeypatch.setattr(namespaces, "_INIT", init)
+    with pytest.raises(OSError, match=r"^\[Errno 28\] mount\(a\): No space left on device$") as caught:
+        namespaces.start({}, lambda process: None)
+    assert caught.value.errno == errno.ENOSPC

@@ -1,0 +1,239 @@
+"""Every member that a request may have is read, refused by its name, or without effect for a reason."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from local.sagemaker import api, http, members
+from local.sagemaker.api import ApiError
+from local.sagemaker.store import Store
+
+ROOT = Path(http.__file__).parent
+
+
+def _written() -> set[str]:
+    """The names that the code of the operations has, without the tables of `members.py`. Filters of time are
+    put together from two parts."""
+    found: set[str] = set()
+    for file in ROOT.glob("*.py"):
+        if file.name != "members.py":
+            constants = (n for n in ast.walk(ast.parse(file.read_text())) if isinstance(n, ast.Constant))
+            found |= {each.value for each in constants if isinstance(each.value, str)}
+    times = ("CreationTime", "LastModifiedTime")
+    return found | {f"{time}{side}" for time in times for side in ("After", "Before")}
+
+
+WRITTEN = _written()
+
+
+def unaccounted(
+    operation: str, shape: Any, path: str = "", seen: frozenset[str] = frozenset()
+) -> Iterator[str]:
+    """The paths of members that nothing reads and no table names."""
+    if shape.type_name == "list":
+        yield from unaccounted(operation, shape.member, f"{path}[]", seen)
+    elif shape.type_name == "structure" and shape.name not in seen:
+        tables = (members.UNBUILT, members.UNBUILT_VALUES, members.NO_EFFECT)
+        listed = {each for table in tables for each in table.get(operation, ())}
+        for name, member in shape.members.items():
+            where = f"{path}.{name}" if path else name
+            if where in listed:
+                continue
+            if name in WRITTEN or any(each.startswith(f"{where}.") for each in listed):
+                yield from unaccounted(operation, member, where, seen | {shape.name})
+            else:
+                yield where
+
+
+def input_of(operation: str) -> Any:
+    return api.service_model().operation_model(operation).input_shape
+
+
+REFUSED_WHOLE = {
+    "CreateEndpoint": ("DeploymentConfig.RollingUpdatePolicy", "DeploymentConfig.AutoRollbackConfiguration"),
+    "UpdateEndpoint": ("DeploymentConfig.RollingUpdatePolicy", "DeploymentConfig.AutoRollbackConfiguration"),
+    "CreateEndpointConfig": (
+        *("AsyncInferenceConfig", "ExplainerConfig", "ShadowProductionVariants"),
+        *("ProductionVariants[].InstancePools", "ProductionVariants[].ManagedInstanceScaling"),
+    ),
+    "CreateModelPackage": ("ValidationSpecification", "SourceAlgorithmSpecification"),
+    "CreateTrainingJob": (
+        *("DebugRuleConfigurations", "ProfilerRuleConfigurations", "ServerlessJobConfig", "MlflowConfig"),
+        *("ModelPackageConfig", "InputDataConfig[].ShuffleConfig"),
+        *(f"InputDataConfig[].DataSource.{kind}" for kind in ("FileSystemDataSource", "DatasetSource")),
+    ),
+    "UpdateTrainingJob": ("ProfilerConfig", "ProfilerRuleConfigurations", "RemoteDebugConfig"),
+}
+"""What an operation's own code refuses as a whole, so that nothing reads what is inside."""
+
+
+@pytest.mark.parametrize("operation", sorted(api.OPERATIONS))
+def test_no_member_is_taken_in_silence(operation: str) -> None:
+    whole = REFUSED_WHOLE.get(operation, ())
+    inside = tuple(f"{path}{end}" for path in whole for end in (".", "["))
+    found = [
+        path
+        for path in unaccounted(operation, input_of(operation))
+        if path not in whole and not path.startswith(inside)
+    ]
+    assert found == []
+
+
+@pytest.mark.parametrize("table", ["UNBUILT", "UNBUILT_VALUES", "NO_EFFECT"])
+def test_the_tables_name_members_that_are_there(table: str) -> None:
+    for operation, paths in getattr(members, table).items():
+        for path in paths:
+            shape = input_of(operation)
+            for part in path.split("."):
+                name, listed, _ = part.partition("[]")
+                assert name in shape.members, f"{operation}: {path}"
+                shape = shape.members[name].member if listed else shape.members[name]
+    assert all(len(reason) > 20 for paths in members.NO_EFFECT.values() for reason in paths.values())
+
+
+def filled(path: str, value: Any) -> dict[str, Any]:
+    """A request with this at the path, and nothing else."""
+    for part in reversed(path.split(".")):
+        name, listed, _ = part.partition("[]")
+        value = {name: [value] if listed else value}
+    return value
+
+
+@pytest.mark.parametrize(
+    ("operation", "path"), [(name, path) for name, paths in members.UNBUILT.items() for path in paths]
+)
+def test_a_member_that_is_not_built_is_refused_by_name(operation: str, path: str) -> None:
+    assert members.unbuilt(operation, filled(path, {"given": True})) == path
+    # and one that is empty or false asks for nothing
+    for empty in ({}, [], False):
+        assert members.unbuilt(operation, filled(path, empty)) is None
+
+
+def test_a_value_that_is_not_served_is_refused() -> None:
+    path = "ProductionVariants[].RoutingConfig.RoutingStrategy"
+    assert members.unbuilt("CreateEndpointConfig", filled(path, "RANDOM")) is None
+    said = members.unbuilt("CreateEndpointConfig", filled(path, "PREFIX_AWARE"))
+    assert said == f"{path} PREFIX_AWARE"
+
+
+def test_an_operation_refuses_before_it_does_anything(monkeypatch: pytest.MonkeyPatch) -> None:
+    # given an operation that must not be reached
+    def reached(context: Any, params: Any) -> None:
+        raise AssertionError("The operation was reached")
+
+    monkeypatch.setitem(api.OPERATIONS, "CreateModel", api.Operation(reached, None, ()))
+    params = {"ModelName": "m", "InferenceExecutionConfig": {"Mode": "Serial"}}
+    with pytest.raises(ApiError, match="CreateModel with InferenceExecutionConfig is not built") as refused:
+        api.call(api.Context(None, None), "CreateModel", params)  # type: ignore[arg-type]
+    assert (refused.value.code, refused.value.status) == ("NotImplementedByLocalCloud", 501)
+
+
+# Answers ----------------------------------------------------------------------------------------------
+
+
+class Cloud:
+    """What records ask of a cloud: nothing is refused, and nobody hears their events."""
+
+    def __init__(self) -> None:
+        self.settings: dict[str, Any] = {}
+
+    def authorize(self, *asked: Any) -> None: ...
+
+    def publish(self, *event: Any) -> None: ...
+
+    def manifest_type(self, uri: str) -> str | None: ...
+
+
+ROLE = "arn:aws:iam::000000000000:role/r"
+IMAGE = {"Image": "000000000000.dkr.ecr.eu-west-1.amazonaws.com/i:1"}
+VARIANT = {"VariantName": "v", "ModelName": "n", "InstanceType": "ml.m5.large", "InitialInstanceCount": 1}
+TRAINING = {
+    "TrainingJobName": "n",
+    "TrainingJobArn": "arn",
+    "TrainingJobStatus": "InProgress",
+    "SecondaryStatus": "Starting",
+    "AlgorithmSpecification": {"TrainingInputMode": "File"},
+    "OutputDataConfig": {"S3OutputPath": "s3://b/out/"},
+    "StoppingCondition": {},
+    "CreationTime": 1.0,
+}
+"""The record of a training job before it has made anything."""
+PREPARED: dict[str, list[tuple[str, dict[str, Any]]]] = {
+    "Model": [("CreateModel", {"ModelName": "n", "PrimaryContainer": IMAGE, "ExecutionRoleArn": ROLE})],
+    "ModelPackageGroup": [("CreateModelPackageGroup", {"ModelPackageGroupName": "n"})],
+    "NotebookInstance": [
+        (
+            "CreateNotebookInstance",
+            {"NotebookInstanceName": "n", "InstanceType": "ml.t3.medium", "RoleArn": ROLE},
+        )
+    ],
+    "NotebookInstanceLifecycleConfig": [
+        ("CreateNotebookInstanceLifecycleConfig", {"NotebookInstanceLifecycleConfigName": "n"})
+    ],
+}
+PREPARED["EndpointConfig"] = [
+    *PREPARED["Model"],
+    ("CreateEndpointConfig", {"EndpointConfigName": "n", "ProductionVariants": [VARIANT]}),
+]
+PREPARED["ModelPackage"] = [
+    (
+        "CreateModelPackage",
+        {
+            "ModelPackageName": "n",
+            "InferenceSpecification": {
+                "Containers": [IMAGE],
+                "SupportedContentTypes": ["text/csv"],
+                "SupportedResponseMIMETypes": ["text/csv"],
+                "SupportedTransformInstanceTypes": ["ml.m5.large"],
+                "SupportedRealtimeInferenceInstanceTypes": ["ml.m5.large"],
+            },
+        },
+    )
+]
+
+
+def absent(shape: Any, value: Any, where: str = "") -> Iterator[str]:
+    """The required members that an answer lacks."""
+    if shape.type_name == "structure":
+        for name in shape.required_members:
+            if name not in value:
+                yield f"{where}.{name}"
+        for name, member in value.items():
+            yield from absent(shape.members[name], member, f"{where}.{name}")
+    elif shape.type_name == "list":
+        for each in value:
+            yield from absent(shape.member, each, f"{where}[]")
+
+
+@pytest.mark.parametrize("kind", [*PREPARED, "TrainingJob"])
+def test_describe_and_list_answer_every_required_member(kind: str, tmp_path: Path) -> None:
+    # given a resource with no more than it must be given
+    context = api.Context(Cloud(), Store(tmp_path / "records.sqlite").scoped("1", "r"))  # type: ignore[arg-type]
+    for operation, params in PREPARED.get(kind, []):
+        api.call(context, operation, params)
+    if kind == "TrainingJob":
+        context.store.add("training-job", "n", TRAINING)
+    # then what the service's model requires of an answer is there
+    for operation, params in ((f"Describe{kind}", {f"{kind}Name": "n"}), (f"List{kind}s", {})):
+        answer = api.call(context, operation, params)
+        assert list(absent(api.service_model().operation_model(operation).output_shape, answer)) == []
+
+
+@pytest.mark.parametrize(
+    ("output", "place"),
+    [({}, "s3://b/out/n/output/model.tar.gz"), ({"CompressionType": "NONE"}, "s3://b/out/n/output/model/")],
+)
+def test_a_training_job_has_what_sdks_read_unconditionally(
+    output: dict[str, str], place: str, tmp_path: Path
+) -> None:
+    context = api.Context(Cloud(), Store(tmp_path / "records.sqlite").scoped("1", "r"))  # type: ignore[arg-type]
+    given = TRAINING["OutputDataConfig"] | output
+    context.store.add("training-job", "n", TRAINING | {"OutputDataConfig": given})
+    job = api.call(context, "DescribeTrainingJob", {"TrainingJobName": "n"})
+    assert job["OutputDataConfig"] == {"KmsKeyId": "", "CompressionType": "GZIP"} | given
+    assert job["ModelArtifacts"] == {"S3ModelArtifacts": place}

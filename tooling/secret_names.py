@@ -1,0 +1,73 @@
+"""A check, before a deployment, that no secret it creates has a name that is taken."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from boto3.session import Session
+from botocore.exceptions import BotoCoreError, ClientError
+
+from tooling.assembly import PreparationError, Stack
+
+ARCHITECTURE = "groundplan:architecture"
+OWNER = "aws:cloudformation:stack-name"
+"""Tags of a resource: by the stacks here, and by CloudFormation."""
+
+
+class SecretNameError(PreparationError):
+    """A secret's name is taken; the text says by whom and which settings mend it."""
+
+
+def check(stacks: Sequence[Stack], profile: str | None = None, region: str | None = None) -> None:
+    """Raise `SecretNameError` where a secret that a stack creates exists already and is not that stack's.
+
+    CloudFormation would find out minutes later. A caller who may not ask is not stopped.
+    """
+    try:
+        session = Session(profile_name=profile, region_name=region)
+    except BotoCoreError:
+        return  # the CDK CLI says what is wrong with the profile
+    for stack in stacks:
+        for identifier, resource in stack.template.get("Resources", {}).items():
+            name = resource.get("Properties", {}).get("Name")
+            if resource["Type"] != "AWS::SecretsManager::Secret" or not isinstance(name, str):
+                continue
+            try:
+                found = session.client("secretsmanager").describe_secret(SecretId=name)
+                owned = _owns(session, stack.name, identifier, found["ARN"])
+            except (BotoCoreError, ClientError):
+                continue  # not there, or not for this caller to know
+            if not owned:
+                raise SecretNameError(_sentence(stack.name, resource["Properties"], found))
+
+
+def _owns(session: Session, stack: str, identifier: str, arn: str) -> bool:
+    """Whether the secret is the stack's resource of that logical id. Raises `ClientError`."""
+    try:
+        answer = session.client("cloudformation").describe_stack_resource(
+            StackName=stack, LogicalResourceId=identifier
+        )
+    except ClientError as error:
+        if error.response["Error"]["Code"] == "ValidationError":
+            return False  # no such stack, or the stack has no such resource
+        raise
+    resource = answer["StackResourceDetail"]
+    return resource.get("PhysicalResourceId") == arn and not resource["ResourceStatus"].startswith("DELETE_")
+
+
+def _sentence(stack: str, properties: dict[str, Any], found: Any) -> str:
+    owner = _tags(found).get(OWNER)
+    whose = f" and belongs to the stack {owner}" if owner else ""
+    if found.get("DeletedDate"):
+        whose += " (scheduled for deletion)"
+    architecture = _tags(properties).get(ARCHITECTURE)
+    setting = f"{architecture}." if architecture else ""
+    return (
+        f"{stack} creates the secret {properties['Name']}, which exists already{whose}: choose another name"
+        f' with SET="{setting}secret_name=NAME", or use that secret with SET="{setting}create_secret=false"'
+    )
+
+
+def _tags(of: Any) -> dict[str, str]:
+    return {tag["Key"]: tag["Value"] for tag in of.get("Tags", ())}
