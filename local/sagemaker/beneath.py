@@ -13,8 +13,9 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-_OTHER = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO, errno.ENODEV})
-"""Errors that mean: the file does not exist, or is of another type."""
+_OTHER = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO, errno.ENODEV, errno.EINVAL})
+"""Errors that mean: the file does not exist, or is of another type. EINVAL is a link that stopped being one
+between the kernel's two answers about it."""
 
 
 def stays(root: Path, path: Path) -> bool:

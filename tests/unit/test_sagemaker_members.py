@@ -20,7 +20,7 @@ def _written() -> set[str]:
     """The names that the code of the operations has, without the tables of `members.py`. Filters of time are
     put together from two parts."""
     found: set[str] = set()
-    for file in ROOT.glob("*.py"):
+    for file in ROOT.rglob("*.py"):
         if file.name != "members.py":
             constants = (n for n in ast.walk(ast.parse(file.read_text())) if isinstance(n, ast.Constant))
             found |= {each.value for each in constants if isinstance(each.value, str)}

@@ -57,6 +57,8 @@ def test_a_stack_takes_back_what_failed(aws: Callable, image: str, execution_rol
 
 
 def test_a_stack_makes_notebooks_and_model_groups(aws: Callable, execution_role: str) -> None:
+    group = next(names)
+
     def resources(script: str, size: int) -> dict[str, Any]:
         return {
             "Scripts": {
@@ -74,7 +76,7 @@ def test_a_stack_makes_notebooks_and_model_groups(aws: Callable, execution_role:
             },
             "Group": {
                 "Type": "AWS::SageMaker::ModelPackageGroup",
-                "Properties": {"ModelPackageGroupName": f"group-{size}"},
+                "Properties": {"ModelPackageGroupName": f"{group}-{size}"},
             },
         }
 
@@ -87,15 +89,15 @@ def test_a_stack_makes_notebooks_and_model_groups(aws: Callable, execution_role:
     assert stack.create(resources("echo one", 5), outputs) == "CREATE_COMPLETE", stack.reasons
     first = stack.outputs
     assert first["NotebookRef"].endswith(f":notebook-instance/{first['Notebook']}")
-    assert first["GroupRef"] == f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:model-package-group/group-5"
+    assert first["GroupRef"] == f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:model-package-group/{group}-5"
     # when the notebook's disk grows and the group has another name
     assert stack.update(resources("echo two", 8), outputs) == "UPDATE_COMPLETE", stack.reasons
     # then the notebook is the same one, changed, and runs; the group is another one
     assert stack.outputs["Notebook"] == first["Notebook"]
     notebook = sagemaker.describe_notebook_instance(NotebookInstanceName=first["Notebook"])
     assert notebook["VolumeSizeInGB"] == 8
-    groups = sagemaker.list_model_package_groups(NameContains="group-")["ModelPackageGroupSummaryList"]
-    assert [group["ModelPackageGroupName"] for group in groups] == ["group-8"]
+    groups = sagemaker.list_model_package_groups(NameContains=group)["ModelPackageGroupSummaryList"]
+    assert [each["ModelPackageGroupName"] for each in groups] == [f"{group}-8"]
     stack.delete()
     assert sagemaker.list_notebook_instances(NameContains=stack.name)["NotebookInstances"] == []
 
