@@ -2,6 +2,7 @@
 
 from groundplan.artifact_bucket import ArtifactBucket
 from groundplan.clean_up import CleanUp
+from groundplan.image import ContainerImage, RepositoryImage
 from groundplan.log_group import log_group
 from groundplan.model_registry import ModelRegistry
 from groundplan.multi_model_endpoint import Instances, MultiModelEndpoint
@@ -15,13 +16,15 @@ from groundplan.removal import removal
 from groundplan.sagemaker_role import SageMakerRole
 from groundplan.secret import EmptySecret
 from groundplan.static_site import SiteFiles, StaticSite
-from groundplan.train_and_deploy import Metric, ServerlessEndpoint, TrainAndDeploy, TrainingJobs
+from groundplan.train_and_deploy import TrainAndDeploy
 from groundplan.user_api import UserApi
 from groundplan.users import Users
+from groundplan.workflow import Metric, ServerlessEndpoint, TrainingJobs
 
 __all__ = [
     "ArtifactBucket",
     "CleanUp",
+    "ContainerImage",
     "EmptySecret",
     "Instances",
     "Metric",
@@ -32,6 +35,7 @@ __all__ = [
     "Package",
     "Pager",
     "PythonFunction",
+    "RepositoryImage",
     "SageMakerNotebook",
     "SageMakerRole",
     "ServerlessEndpoint",

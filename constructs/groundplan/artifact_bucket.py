@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from aws_cdk import Duration
 from aws_cdk import aws_iam as iam
@@ -17,12 +17,14 @@ EXPIRE = {"checkpoints": 30, "evaluation": 90}
 class ArtifactBucket(Construct):
     """A private, encrypted bucket for what training leaves behind, with grants on single folders.
 
-    :param key: encrypts the objects. Default: S3's own keys, which cost nothing.
+    :param bucket: one that exists already; then only `key` may be given besides. Default: a new one.
+    :param key: encrypts the objects. Default: S3's own keys, which cost nothing, or those of `bucket`.
     :param retain: whether the bucket and its objects outlive the stack. Default: False; whoever deletes the
         stack must empty the bucket first, which `CleanUp` does.
     :param expire: after how many days the objects of a folder are deleted. Default: `checkpoints` after 30,
         `evaluation` after 90; models under `training` stay, for a registry points at them.
     :param events: whether EventBridge is told of every object that is written. Default: False.
+    :param cors: which web pages may call it. Default: none.
     """
 
     def __init__(
@@ -30,13 +32,26 @@ class ArtifactBucket(Construct):
         scope: Construct,
         id: str,
         *,
+        bucket: s3.IBucket | None = None,
         key: kms.IKey | None = None,
         retain: bool = False,
         expire: Mapping[str, int] = EXPIRE,
         events: bool = False,
+        cors: Sequence[s3.CorsRule] = (),
     ) -> None:
         super().__init__(scope, id)
-        self.bucket = s3.Bucket(
+        if bucket and (retain or events or cors or expire is not EXPIRE):
+            raise ValueError("retain, expire, events and cors are for a new bucket; this one exists already")
+        self.key = key or (bucket.encryption_key if bucket else None)
+        """The key that encrypts the objects; None for S3's own."""
+        self.bucket: s3.IBucket = bucket or self._new(retain, expire, events, cors)
+        """The bucket itself."""
+
+    def _new(
+        self, retain: bool, expire: Mapping[str, int], events: bool, cors: Sequence[s3.CorsRule]
+    ) -> s3.Bucket:
+        key = self.key
+        bucket = s3.Bucket(
             self,
             "Bucket",
             encryption=s3.BucketEncryption.KMS if key else s3.BucketEncryption.S3_MANAGED,
@@ -47,6 +62,7 @@ class ArtifactBucket(Construct):
             minimum_tls_version=1.2,
             object_ownership=s3.ObjectOwnership.BUCKET_OWNER_ENFORCED,
             removal_policy=removal(retain),
+            cors=list(cors) or None,
             lifecycle_rules=[
                 *(
                     s3.LifecycleRule(id=folder, prefix=f"{folder}/", expiration=Duration.days(days))
@@ -55,47 +71,47 @@ class ArtifactBucket(Construct):
                 s3.LifecycleRule(id="unfinished", abort_incomplete_multipart_upload_after=Duration.days(7)),
             ],
         )
-        """The bucket itself."""
         if events:
             # The L2 construct would have a function of the CDK's do it, which may change every bucket
-            resource = self.bucket.node.default_child
+            resource = bucket.node.default_child
             assert isinstance(resource, s3.CfnBucket)  # noqa: S101 - narrows the type
             resource.notification_configuration = s3.CfnBucket.NotificationConfigurationProperty(
                 event_bridge_configuration=s3.CfnBucket.EventBridgeConfigurationProperty(
                     event_bridge_enabled=True
                 )
             )
-        self.key = key
         acknowledge(
-            self.bucket,
+            bucket,
             {
                 "AwsSolutions-S1": "Access logs need a second bucket that only grows. CloudTrail data events"
                 " record the same calls where an account wants them.",
             },
         )
+        return bucket
 
     def url(self, folder: str) -> str:
         """The address of a folder, such as `s3://bucket/training`."""
         return self.bucket.s3_url_for_object(folder)
 
-    def grant_read(self, role: iam.Role, folder: str) -> None:
-        """Let `role` read and list one folder."""
-        self._grant(role, folder, ["s3:GetObject"])
-        if self.key:
-            self.key.grant_decrypt(role)
+    def grant_read(self, grantee: iam.IGrantable, folder: str) -> iam.Grant:
+        """Let `grantee` read and list one folder."""
+        grant = self._grant(grantee, folder, ["s3:GetObject"])
+        return grant.combine(self.key.grant_decrypt(grantee)) if self.key else grant
 
-    def grant_write(self, role: iam.Role, folder: str) -> None:
-        """Let `role` write and list one folder. It cannot delete there."""
-        self._grant(role, folder, ["s3:PutObject", "s3:AbortMultipartUpload"])
-        if self.key:
-            # A multipart upload is read back to be joined
-            self.key.grant(role, "kms:Encrypt", "kms:GenerateDataKey", "kms:Decrypt")
+    def grant_write(self, grantee: iam.IGrantable, folder: str) -> iam.Grant:
+        """Let `grantee` write and list one folder. It cannot delete there."""
+        grant = self._grant(grantee, folder, ["s3:PutObject", "s3:AbortMultipartUpload"])
+        if not self.key:
+            return grant
+        # A multipart upload is read back to be joined
+        return grant.combine(self.key.grant(grantee, "kms:Encrypt", "kms:GenerateDataKey", "kms:Decrypt"))
 
-    def _grant(self, role: iam.Role, folder: str, actions: list[str]) -> None:
-        allow(
-            role,
+    def _grant(self, grantee: iam.IGrantable, folder: str, actions: list[str]) -> iam.Grant:
+        objects = allow(
+            grantee,
             *actions,
             on=[self.bucket.arn_for_objects(f"{folder}/*")],
             because="Objects are named when they are written; the folder is the grant.",
         )
-        allow(role, "s3:ListBucket", "s3:GetBucketLocation", on=[self.bucket.bucket_arn])
+        listed = allow(grantee, "s3:ListBucket", "s3:GetBucketLocation", on=[self.bucket.bucket_arn])
+        return objects.combine(listed)

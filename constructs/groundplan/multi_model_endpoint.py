@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from aws_cdk import Duration, Stack
 from aws_cdk import aws_applicationautoscaling as autoscaling
 from aws_cdk import aws_cloudwatch as cloudwatch
-from aws_cdk import aws_ecr_assets as assets
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_logs as logs
 from aws_cdk import aws_sagemaker as sagemaker
 from constructs import Construct
 
 from groundplan.artifact_bucket import ArtifactBucket
+from groundplan.image import ContainerImage
 from groundplan.instance_types import inference_ami
 from groundplan.log_group import log_group
 from groundplan.permissions import allow
@@ -57,7 +57,7 @@ class MultiModelEndpoint(Construct):
         id: str,
         *,
         name: str,
-        image: assets.DockerImageAsset,
+        image: ContainerImage,
         bucket: ArtifactBucket,
         folder: str,
         instances: Instances,
@@ -153,9 +153,9 @@ class MultiModelEndpoint(Construct):
         )
         policy.node.add_dependency(target)
 
-    def grant_invoke(self, role: iam.Role) -> None:
-        """Let `role` ask any model of the endpoint. Which model is whose is the caller's to know."""
-        allow(role, "sagemaker:InvokeEndpoint", on=[self.arn])
+    def grant_invoke(self, grantee: iam.IGrantable) -> iam.Grant:
+        """Let `grantee` ask any model of the endpoint. Which model is whose is the caller's to know."""
+        return allow(grantee, "sagemaker:InvokeEndpoint", on=[self.arn])
 
     def metric(
         self, name: str, *, statistic: str = "Sum", period: Duration | None = None

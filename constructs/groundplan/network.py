@@ -12,12 +12,17 @@ from aws_cdk import aws_ec2 as ec2
 class Network:
     """Subnets and security groups of a VPC that is there already.
 
-    The subnets need a way to Snowflake, Secrets Manager, S3 and CloudWatch Logs (a NAT gateway or
+    The subnets need a way to S3, CloudWatch Logs and whatever else the instances call (a NAT gateway or
     endpoints); the security groups must let the hosts of one training job reach each other.
     """
 
     subnets: Sequence[ec2.ISubnet]
     security_groups: Sequence[ec2.ISecurityGroup]
+
+    @classmethod
+    def of(cls, vpc: ec2.IVpc, security_groups: Sequence[ec2.ISecurityGroup]) -> Network:
+        """Return the network of a VPC's private subnets with a way out."""
+        return cls(subnets=vpc.private_subnets, security_groups=security_groups)
 
     @property
     def vpc_config(self) -> dict[str, list[str]]:

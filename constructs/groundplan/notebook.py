@@ -108,7 +108,7 @@ class SageMakerNotebook(Construct):
                 self.instance,
                 {
                     "AwsSolutions-SM1": "Without a VPC of its own it is isolated in SageMaker's.",
-                    "AwsSolutions-SM3": "Without a VPC, Snowflake and PyPI are reached over the internet;"
+                    "AwsSolutions-SM3": "Without a VPC, data and PyPI are reached over the internet;"
                     " nothing can reach the instance from there.",
                 },
             )

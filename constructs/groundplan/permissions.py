@@ -11,21 +11,25 @@ from constructs import IConstruct
 
 
 def allow(
-    role: iam.Role,
+    grantee: iam.IGrantable,
     *actions: str,
     on: Sequence[str],
     because: str | None = None,
     only_if: Mapping[str, Mapping[str, Any]] | None = None,
-) -> None:
-    """Let `role` do `actions` on the resources whose ARNs are `on`.
+) -> iam.Grant:
+    """Let `grantee` do `actions` on the resources whose ARNs are `on`.
 
     A `*` in an ARN needs a reason, which goes into the template with it. Raises `ValueError` without one.
     """
-    role.add_to_policy(iam.PolicyStatement(actions=list(actions), resources=list(on), conditions=only_if))
-    wide = [arn for arn in (_shown(Stack.of(role).resolve(arn)) for arn in on) if "*" in arn]
-    if wide and not because:
-        raise ValueError(f"{', '.join(actions)} on {', '.join(wide)} needs a reason")
-    acknowledge(role, {f"AwsSolutions-IAM5[Resource::{arn}]": str(because) for arn in wide})
+    principal = grantee.grant_principal
+    if hasattr(principal, "node"):  # a role, a user or a group, also an imported one
+        wide = [arn for arn in (_shown(Stack.of(principal).resolve(arn)) for arn in on) if "*" in arn]
+        if wide and not because:
+            raise ValueError(f"{', '.join(actions)} on {', '.join(wide)} needs a reason")
+        acknowledge(principal, {f"AwsSolutions-IAM5[Resource::{arn}]": str(because) for arn in wide})
+    return iam.Grant.add_to_principal(
+        grantee=grantee, actions=list(actions), resource_arns=list(on), conditions=only_if
+    )
 
 
 def acknowledge(construct: IConstruct, findings: Mapping[str, str]) -> None:

@@ -15,11 +15,20 @@ class SageMakerRole(Construct):
 
     :param log_group: the log group that SageMaker writes for it, such as `/aws/sagemaker/TrainingJobs`.
     :param network: the VPC that its instances join. Default: none, they reach the internet through SageMaker.
+    :param role: one that exists already and that SageMaker may assume. Default: a new one.
     """
 
-    def __init__(self, scope: Construct, id: str, *, log_group: str, network: Network | None = None) -> None:
+    def __init__(
+        self,
+        scope: Construct,
+        id: str,
+        *,
+        log_group: str,
+        network: Network | None = None,
+        role: iam.IRole | None = None,
+    ) -> None:
         super().__init__(scope, id)
-        self.role = iam.Role(
+        self.role: iam.IRole = role or iam.Role(  # pyright: ignore[reportAttributeAccessIssue]
             self,
             "Role",
             assumed_by=iam.ServicePrincipal(
@@ -42,7 +51,7 @@ class SageMakerRole(Construct):
         )
 
 
-def allow_logs(role: iam.Role, log_group: str) -> None:
+def allow_logs(role: iam.IRole, log_group: str) -> None:
     """What SageMaker does in the role's name to write logs and metrics, and to sign in to the registry."""
     arn = Stack.of(role).format_arn(
         service="logs",
@@ -69,7 +78,7 @@ def allow_logs(role: iam.Role, log_group: str) -> None:
     )
 
 
-def _allow_network(role: iam.Role) -> None:
+def _allow_network(role: iam.IRole) -> None:
     """What SageMaker does in the role's name to put an instance into a VPC."""
     allow(
         role,

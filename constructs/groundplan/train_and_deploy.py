@@ -2,70 +2,27 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
-from aws_cdk import ArnFormat, Aws, Duration, Stack
+from aws_cdk import ArnFormat, Duration, Stack
 from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_logs as logs
 from aws_cdk import aws_stepfunctions as sfn
-from aws_cdk.aws_ecr_assets import DockerImageAsset
 from constructs import Construct
 
-from groundplan import asl, workflow
 from groundplan.artifact_bucket import ArtifactBucket
-from groundplan.instance_types import has_local_disks
 from groundplan.log_group import log_group
 from groundplan.model_registry import ModelRegistry
 from groundplan.names import physical_name
-from groundplan.network import Network
 from groundplan.permissions import allow
-from groundplan.sagemaker_role import SageMakerRole
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainingJobs:
-    """How the container trains and evaluates.
-
-    `inputs` and `hyperparameters` are defaults that an execution may override, the former as fields of its
-    input; `fixed` are hyperparameters that it may not. The container is told `mode=train` or `mode=evaluate`.
-    """
-
-    image: DockerImageAsset
-    role: SageMakerRole
-    inputs: Mapping[str, str] = field(default_factory=dict)
-    hyperparameters: Mapping[str, str] = field(default_factory=dict)
-    fixed: Mapping[str, str] = field(default_factory=dict)
-    hosts: int = 1
-    instance_type: str = "ml.m5.xlarge"
-    volume_gb: int = 30
-    max_runtime: Duration = field(default_factory=lambda: Duration.hours(1))
-    network: Network | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class ServerlessEndpoint:
-    """Where the better model serves: nothing runs, and nothing is paid, while nobody asks.
-
-    `name` has at most 41 letters, digits and hyphens; everything that the workflow creates in SageMaker
-    begins with it.
-    """
-
-    name: str
-    role: SageMakerRole
-    memory_mb: int = 2048
-    concurrency: int = 5
-    deployment: Duration = field(default_factory=lambda: Duration.minutes(30))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Metric:
-    """What makes a model better: `validation:NAME` in the training's log, `candidate:NAME` and
-    `champion:NAME` in the evaluation's. `minimum_improvement` is a share of the champion's figure."""
-
-    name: str
-    minimum_improvement: float = 0.0
-    higher_is_better: bool = False
+from groundplan.workflow import (
+    LONGEST_SUFFIX,
+    Metric,
+    ServerlessEndpoint,
+    TrainingJobs,
+    Workflow,
+    volume_key,
+)
 
 
 class TrainAndDeploy(Construct):
@@ -94,42 +51,15 @@ class TrainAndDeploy(Construct):
         tags: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(scope, id)
-        physical_name(self, endpoint.name, appended=workflow.LONGEST_SUFFIX)
-        key = bucket.key.key_arn if bucket.key else None
-        # Local disks encrypt themselves; SageMaker refuses a key for them
-        volume_key = None if has_local_disks(training.instance_type) else key
-        definition = workflow.definition(
-            workflow.Plan(
-                endpoint=endpoint.name,
-                group=registry.name,
-                image=training.image.image_uri,
-                training_role=training.role.role.role_arn,
-                serving_role=endpoint.role.role.role_arn,
-                bucket=bucket.bucket.bucket_name,
-                key=key,
-                volume_key=volume_key,
-                vpc_config=training.network.vpc_config if training.network else None,
-                hosts=training.hosts,
-                instance_type=training.instance_type,
-                volume_gb=training.volume_gb,
-                max_runtime_seconds=int(training.max_runtime.to_seconds()),
-                inputs=training.inputs,
-                hyperparameters=training.hyperparameters,
-                fixed=training.fixed,
-                metric=metric.name,
-                minimum_improvement=metric.minimum_improvement,
-                higher_is_better=metric.higher_is_better,
-                memory_mb=endpoint.memory_mb,
-                concurrency=endpoint.concurrency,
-                deployment_seconds=int(endpoint.deployment.to_seconds()),
-                tags=tags or {},
-                partition=Aws.PARTITION,
-            )
-        )
-        problems = asl.problems(definition)
-        if problems:
-            raise ValueError("the workflow is not sound: " + "; ".join(problems))
-
+        physical_name(self, endpoint.name, appended=LONGEST_SUFFIX)
+        definition = Workflow(
+            training=training,
+            endpoint=endpoint,
+            metric=metric,
+            bucket=bucket,
+            registry=registry,
+            tags=tags or {},
+        ).definition()
         self.endpoint_name = endpoint.name
         """The endpoint's name; it exists once the first model was deployed."""
         self._role = iam.Role(self, "Role", assumed_by=iam.ServicePrincipal("states.amazonaws.com"))
@@ -138,13 +68,14 @@ class TrainAndDeploy(Construct):
         bucket.grant_read(self._role, "training")
         image = training.image.repository.repository_arn
         allow(self._role, "ecr:BatchGetImage", "ecr:DescribeImages", on=[image])
-        if key:
-            allow(self._role, "kms:DescribeKey", on=[key])
-        if volume_key:  # a job's volume is encrypted by a grant on the key, given by who starts the job
+        if bucket.key:
+            allow(self._role, "kms:DescribeKey", on=[bucket.key.key_arn])
+        if volumes := volume_key(training, bucket):
+            # A job's volume is encrypted by a grant on the key, given by who starts the job
             allow(
                 self._role,
                 "kms:CreateGrant",
-                on=[volume_key],
+                on=[volumes],
                 only_if={"Bool": {"kms:GrantIsForAWSResource": "true"}},
             )
         training.role.grant_pass(self._role)

@@ -96,12 +96,14 @@ class PersonalizationStack(Stack):
             # Results of a job are copied out of jobs/ when it ends; uploads are needed until then
             expire={"jobs": 30, "uploads": 30},
             events=True,
-        )
-        bucket.bucket.add_cors_rule(
-            allowed_methods=[s3.HttpMethods.POST, s3.HttpMethods.GET],
-            allowed_origins=[site.url],
-            allowed_headers=["*"],
-            max_age=3600,
+            cors=[
+                s3.CorsRule(
+                    allowed_methods=[s3.HttpMethods.POST, s3.HttpMethods.GET],
+                    allowed_origins=[site.url],
+                    allowed_headers=["*"],
+                    max_age=3600,
+                )
+            ],
         )
 
         # Training and serving

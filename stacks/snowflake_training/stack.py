@@ -95,6 +95,7 @@ class SnowflakeTrainingStack(Stack):
             endpoint=ServerlessEndpoint(
                 name=endpoint_name,
                 role=serving_role,
+                content_types=("text/csv", "application/json"),
                 memory_mb=settings.serverless_memory_mb,
                 concurrency=settings.serverless_concurrency,
                 deployment=Duration.minutes(settings.deployment_minutes),
@@ -173,6 +174,7 @@ def _training(
         inputs={"table": settings.table, "target": settings.target},
         hyperparameters=settings.hyperparameters.as_texts(),
         fixed={"secret": settings.secret_name},
+        logged=("rows:pulled", "rows:blank"),
         hosts=settings.hosts,
         instance_type=settings.instance_type,
         volume_gb=settings.volume_gb,

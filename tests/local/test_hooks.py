@@ -23,6 +23,7 @@ HOOKS = [
     "attached_policies_exist",
     "metrics_are_held_to_a_namespace",
     "executions",
+    "callbacks_send_heartbeats",
     "execution_metrics",
     "tasks_call_sagemaker",
     "tasks_act_under_the_machines_role",
@@ -52,6 +53,7 @@ HOOKS = [
     "executions_start_once",
     "states_have_a_largest_size",
     "jsonata_makes_every_output",
+    "jsonata_selects_items",
 ]
 INSTALL = """
 import sys

@@ -2,43 +2,85 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from groundplan import asl, workflow
+from aws_cdk import App, Duration, Environment, Stack
+from aws_cdk import aws_ec2 as ec2
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_kms as kms
+from aws_cdk import aws_s3 as s3
+
+from groundplan import (
+    ArtifactBucket,
+    Metric,
+    ModelRegistry,
+    Network,
+    SageMakerRole,
+    ServerlessEndpoint,
+    TrainingJobs,
+)
+from groundplan.workflow import Workflow
 from tests.synth.machine import Run, TaskError
 
 ENDPOINT = "groundplan-dev-snowflake-training"
 
 
-def plan(**changes: Any) -> workflow.Plan:
-    settings: dict[str, Any] = {
-        "endpoint": ENDPOINT,
-        "group": "models",
-        "image": "image:1",
-        "training_role": "training-role",
-        "serving_role": "serving-role",
-        "bucket": "bucket",
-        "key": None,
-        "volume_key": None,
-        "vpc_config": None,
+REGION, ACCOUNT = "eu-west-1", "123456789012"
+ROLE = f"arn:aws:iam::{ACCOUNT}:role/training"
+KEY = f"arn:aws:kms:{REGION}:{ACCOUNT}:key/1234abcd-12ab-34cd-56ef-1234567890ab"
+
+
+class Image:
+    """An image with an address that is known before deployment."""
+
+    image_uri = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/image:1"
+    repository: Any = None
+
+
+def network(stack: Stack, subnets: Sequence[str], groups: Sequence[str]) -> Network:
+    """Return a network of existing subnets and security groups."""
+    return Network(
+        subnets=[ec2.Subnet.from_subnet_id(stack, each, each) for each in subnets],
+        security_groups=[ec2.SecurityGroup.from_security_group_id(stack, each, each) for each in groups],
+    )
+
+
+def workflow(
+    *,
+    training: Mapping[str, Any] | None = None,
+    endpoint: Mapping[str, Any] | None = None,
+    metric: Mapping[str, Any] | None = None,
+    subnets: Sequence[str] = (),
+    groups: Sequence[str] = (),
+    encrypted: bool = False,
+) -> Workflow:
+    """Return a workflow on a bucket and roles that exist, with these fields of its parts changed."""
+    stack = Stack(App(), "Stack", env=Environment(account=ACCOUNT, region=REGION))
+    key = kms.Key.from_key_arn(stack, "Key", KEY) if encrypted else None
+    bucket = s3.Bucket.from_bucket_name(stack, "Existing", "bucket")
+    role = SageMakerRole(
+        stack, "Role", log_group="/jobs", role=iam.Role.from_role_arn(stack, "ExistingRole", ROLE)
+    )
+    jobs: dict[str, Any] = {
         "hosts": 2,
-        "instance_type": "ml.m5.xlarge",
-        "volume_gb": 30,
-        "max_runtime_seconds": 3600,
         "inputs": {"table": "HOUSES", "target": "VALUE"},
         "hyperparameters": {"eta": "0.05", "rounds": "800", "record_rows": "false"},
         "fixed": {"secret": "snowflake_credentials"},
-        "metric": "rmse",
-        "minimum_improvement": 0.0,
-        "higher_is_better": False,
-        "memory_mb": 2048,
-        "concurrency": 5,
-        "deployment_seconds": 60,
-        "tags": {"team": "a"},
-        "partition": "aws",
+        "network": network(stack, subnets, groups) if subnets else None,
     }
-    return workflow.Plan(**(settings | changes))
+    judged: dict[str, Any] = {"name": "rmse", **(metric or {})}
+    serving: dict[str, Any] = {"name": ENDPOINT, "deployment": Duration.seconds(60)}
+    return Workflow(
+        training=TrainingJobs(**{"image": Image(), "role": role} | jobs | dict(training or {})),
+        endpoint=ServerlessEndpoint(
+            **{"role": role, "content_types": ["text/csv"]} | serving | dict(endpoint or {})
+        ),
+        metric=Metric(**judged),
+        bucket=ArtifactBucket(stack, "Bucket", bucket=bucket, key=key),
+        registry=ModelRegistry(stack, "Models", name="models", description="models"),
+        tags={"team": "a"},
+    )
 
 
 class SageMaker:
@@ -113,9 +155,8 @@ class SageMaker:
 
 
 def run(sagemaker: Callable[..., Any], given: Any = None, **changes: Any) -> Run:
-    definition = workflow.definition(plan(**changes))
-    assert asl.problems(definition) == []
-    return Run(definition, {} if given is None else given, sagemaker)
+    """Run the workflow with these `changes` to it."""
+    return Run(workflow(**changes).definition(), {} if given is None else given, sagemaker)
 
 
 def arguments(run: Run, verb: str) -> list[dict[str, Any]]:

@@ -16,11 +16,23 @@ from tooling import envs
 APP = """
 from pathlib import Path
 
-from aws_cdk import App, Stack
-from aws_cdk import aws_s3_assets as s3_assets
+import json
 
-from groundplan import ArtifactBucket, CleanUp, ModelRegistry, SiteFiles, StaticSite, UserApi, Users
+from aws_cdk import App, Stack
+from aws_cdk import aws_ec2 as ec2
+from aws_cdk import aws_ecr as ecr
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_kms as kms
+from aws_cdk import aws_s3 as s3
+from aws_cdk import aws_s3_assets as s3_assets
+from aws_cdk import aws_stepfunctions as sfn
+
+from groundplan import (
+    ArtifactBucket, CleanUp, Metric, ModelRegistry, Network, RepositoryImage, SageMakerRole,
+    ServerlessEndpoint, SiteFiles, StaticSite, TrainAndDeploy, TrainingJobs, UserApi, Users,
+)
 from groundplan.instance_types import device
+from groundplan.states import Flow
 
 app = App()
 stack = Stack(app, "shop")
@@ -32,6 +44,36 @@ site = StaticSite(stack, "Site", api=api)
 page = s3_assets.Asset(stack, "Page", path="page")
 SiteFiles(stack, "Files", site=site, source=page, config={}, storage=bucket.bucket)
 assert device("ml.g5.xlarge") == "cuda"
+
+flow = Flow()
+flow.settle("Begin", {**Flow.UNFAILED, "at": "Begin"}, "List")
+flow.call("List", "aws-sdk:sagemaker:listEndpoints", {}, "Report", assign={"found": "{% $states.result %}"})
+flow.report("Report", "{% $found %}")
+definition = sfn.DefinitionBody.from_string(json.dumps(flow.definition("Begin", seconds=60)))
+sfn.StateMachine(stack, "Machine", definition_body=definition)
+
+# What exists already
+theirs = Stack(app, "theirs")
+vpc = ec2.Vpc.from_vpc_attributes(
+    theirs, "Vpc", vpc_id="vpc-1", availability_zones=["eu-west-1a"], private_subnet_ids=["subnet-1"]
+)
+group = ec2.SecurityGroup.from_security_group_id(theirs, "Group", "sg-1")
+role = iam.Role.from_role_arn(theirs, "TheirRole", "arn:aws:iam::123456789012:role/theirs")
+key = kms.Key.from_key_arn(theirs, "Key", "arn:aws:kms:eu-west-1:123456789012:key/1")
+data = ArtifactBucket(theirs, "Data", bucket=s3.Bucket.from_bucket_name(theirs, "Bucket", "theirs"), key=key)
+jobs = SageMakerRole(theirs, "Jobs", log_group="/aws/sagemaker/TrainingJobs", role=role)
+image = RepositoryImage(repository=ecr.Repository.from_repository_name(theirs, "Images", "train"), tag="7")
+data.grant_read(role, "training").assert_success()
+data.grant_write(iam.Role.from_role_name(theirs, "Other", "other"), "training").assert_success()
+TrainAndDeploy(
+    theirs,
+    "Train",
+    training=TrainingJobs(image=image, role=jobs, network=Network.of(vpc, [group])),
+    endpoint=ServerlessEndpoint(name="shop", role=jobs, content_types=["text/csv"]),
+    metric=Metric(name="rmse"),
+    bucket=data,
+    registry=ModelRegistry(theirs, "Models", name="shop", description="What sells"),
+)
 app.synth()
 """
 DOCUMENT = {
@@ -63,27 +105,51 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return python
 
 
-def test_stack_of_another_project_needs_the_wheel_alone(
-    python: Path, cut_off: dict[str, str], tmp_path: Path
-) -> None:
-    # given an app in an empty folder
-    (tmp_path / "app.py").write_text(APP)
-    (tmp_path / "openapi.json").write_text(json.dumps(DOCUMENT))
-    (tmp_path / "page").mkdir()
-    (tmp_path / "page" / "index.html").write_text("<!doctype html><title>shop</title>")
-    # when it is synthesized
+@pytest.fixture(scope="module")
+def synthesized(python: Path, cut_off: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The templates of an app in an empty folder."""
+    folder = tmp_path_factory.mktemp("app")
+    (folder / "app.py").write_text(APP)
+    (folder / "openapi.json").write_text(json.dumps(DOCUMENT))
+    (folder / "page").mkdir()
+    (folder / "page" / "index.html").write_text("<!doctype html><title>shop</title>")
     done = subprocess.run(
         [str(python), "app.py"],
-        cwd=tmp_path,
-        env=cut_off | {"CDK_OUTDIR": str(tmp_path / "out")},
+        cwd=folder,
+        env=cut_off | {"CDK_OUTDIR": str(folder / "out")},
         capture_output=True,
         text=True,
     )
-    # then its custom resources have the functions that serve them, with their code
     assert done.returncode == 0, done.stderr[-3000:]
-    template = json.loads((tmp_path / "out" / "shop.template.json").read_text())
+    return folder / "out"
+
+
+def test_stack_of_another_project_needs_the_wheel_alone(synthesized: Path) -> None:
+    # then its custom resources have the functions that serve them, with their code
+    template = json.loads((synthesized / "shop.template.json").read_text())
     kinds = Counter(resource["Type"] for resource in template["Resources"].values())
     assert kinds["Custom::SageMakerCleanUp"] == kinds["Custom::SiteFiles"] == 1
     assert kinds["AWS::Lambda::Function"] == 2
-    code = [path for path in (tmp_path / "out").rglob("handler.py") if "def handler(" in path.read_text()]
+    code = [path for path in synthesized.rglob("handler.py") if "def handler(" in path.read_text()]
     assert len(code) == 2
+
+
+def test_stack_on_resources_that_exist_creates_none_of_them(
+    synthesized: Path,
+) -> None:
+    template = json.loads((synthesized / "theirs.template.json").read_text())
+    kinds = Counter(resource["Type"] for resource in template["Resources"].values())
+    # then it has the workflow's own role, and policies for theirs
+    assert kinds["AWS::IAM::Role"] == 1
+    assert not kinds.keys() & {"AWS::S3::Bucket", "AWS::KMS::Key", "AWS::EC2::VPC", "AWS::ECR::Repository"}
+    policies = [each for each in template["Resources"].values() if each["Type"] == "AWS::IAM::Policy"]
+    assert {"theirs", "other"} <= {
+        name for each in policies for name in each["Properties"]["Roles"] if isinstance(name, str)
+    }
+    # and its jobs use them
+    (machine,) = [
+        e for e in template["Resources"].values() if e["Type"] == "AWS::StepFunctions::StateMachine"
+    ]
+    text = json.dumps(machine["Properties"]["DefinitionString"])
+    for each in ("subnet-1", "sg-1", "role/theirs", "s3://theirs/training", "key/1", "/train:7"):
+        assert each in text, each

@@ -6,10 +6,12 @@ import json
 
 import pytest
 
-from groundplan import asl, workflow
-from tests.support.workflow import ENDPOINT, SageMaker, arguments, plan, run
+from groundplan.states.flow import THROTTLES
+from groundplan.workflow import LOOK_SECONDS
+from tests.support.workflow import ENDPOINT, KEY, SageMaker, arguments, run, workflow
 from tests.synth.machine import Run, TaskError
 
+DEFINITION = workflow().definition()
 THROTTLED = TaskError(
     "SageMaker.AmazonSageMakerException",
     "Rate exceeded (Service: AmazonSageMaker; Status Code: 400; Error Code: ThrottlingException)",
@@ -75,7 +77,7 @@ def test_a_better_model_replaces_the_one_in_service():
 )
 def test_only_a_model_that_is_better_by_enough_is_deployed(candidate, champion, minimum, higher, deployed):
     sagemaker = SageMaker(serving="InService", candidate=candidate, champion=champion)
-    done = run(sagemaker, minimum_improvement=minimum, higher_is_better=higher)
+    done = run(sagemaker, metric={"minimum_improvement": minimum, "higher_is_better": higher})
     assert done.error is None
     assert done.output["deployed"] is deployed
     assert sagemaker.packages == {"arn:package/1": "Approved" if deployed else "Rejected"}
@@ -135,11 +137,11 @@ def test_a_sparse_input_is_accepted(given):
 
 def test_names_are_those_of_the_execution_and_short_enough():
     first, again = run(SageMaker(serving="InService")), run(SageMaker(serving="InService"))
-    other = Run(workflow.definition(plan()), {}, SageMaker(serving="InService"), name="run-2")
+    other = Run(DEFINITION, {}, SageMaker(serving="InService"), name="run-2")
     names = [given["TrainingJobName"] for given in arguments(first, "createTrainingJob")]
     assert names == [given["TrainingJobName"] for given in arguments(again, "createTrainingJob")]
     assert names != [given["TrainingJobName"] for given in arguments(other, "createTrainingJob")]
-    longest = run(SageMaker(serving="InService"), endpoint="e" * 40)
+    longest = run(SageMaker(serving="InService"), endpoint={"name": "e" * 40})
     assert len(arguments(longest, "createTrainingJob")[1]["TrainingJobName"]) <= 63
 
 
@@ -205,12 +207,12 @@ def test_a_job_without_the_metric_is_a_failure_that_names_it():
     assert "logged no validation:rmse" in done.cause
 
 
-TASKS = [name for name, state in workflow.definition(plan())["States"].items() if state["Type"] == "Task"]
+TASKS = [name for name, state in DEFINITION["States"].items() if state["Type"] == "Task"]
 UNDOING = {"RemoveEndpoint", "Reject"}
 
 
 def _action(task: str) -> str:
-    resource = workflow.definition(plan())["States"][task]["Resource"]
+    resource = DEFINITION["States"][task]["Resource"]
     return resource.removesuffix(".sync").rpartition(":")[2]
 
 
@@ -244,7 +246,7 @@ def test_throttling_without_end_is_given_up():
     assert done.error == "TrainFailed"
     assert done.cause
     assert "Rate exceeded" in done.cause
-    assert len(done.waited) == workflow.THROTTLES
+    assert len(done.waited) == THROTTLES
     assert sum(done.waited) < 1000
 
 
@@ -296,7 +298,7 @@ def test_a_deployment_without_end_is_given_up():
     assert done.error == "DeployFailed"
     assert done.cause
     assert "is Updating" in done.cause
-    assert sum(done.waited) <= 60 + workflow.LOOK_SECONDS
+    assert sum(done.waited) <= 60 + LOOK_SECONDS
 
 
 def test_a_failed_endpoint_is_cleared_away_and_made_again():
@@ -335,28 +337,9 @@ def test_what_undoing_meets_does_not_hide_the_reason():
 
 def test_jobs_join_the_vpc_and_use_the_key_that_they_are_given():
     network = {"Subnets": ["subnet-1"], "SecurityGroupIds": ["sg-1"]}
-    done = run(SageMaker(serving="InService"), vpc_config=network, key="key-arn", volume_key="volume-arn")
+    done = run(SageMaker(serving="InService"), subnets=["subnet-1"], groups=["sg-1"], encrypted=True)
     for job in arguments(done, "createTrainingJob"):
         assert job["VpcConfig"] == network
-        assert job["ResourceConfig"]["VolumeKmsKeyId"] == "volume-arn"
-        assert job["OutputDataConfig"]["KmsKeyId"] == "key-arn"
+        assert job["ResourceConfig"]["VolumeKmsKeyId"] == KEY
+        assert job["OutputDataConfig"]["KmsKeyId"] == KEY
     assert "VpcConfig" not in arguments(done, "createModel")[0]  # a serverless endpoint cannot have one
-
-
-@pytest.mark.parametrize(
-    ("damage", "says"),
-    [
-        (lambda states: states["Train"].update(Next="Nowhere"), "Train leads to Nowhere, which is no state"),
-        (lambda states: states["Train"].pop("TimeoutSeconds"), "Train has no TimeoutSeconds"),
-        (lambda states: states["Train"].pop("Catch"), "Train has no Catch"),
-        (lambda states: states["Train"].pop("Next"), "Train needs either Next or End"),
-        (lambda states: states["IsBetter"].pop("Default"), "IsBetter has no Default"),
-        (lambda states: states.update(Lost={"Type": "Succeed"}), "nothing leads to Lost"),
-        (lambda states: states["Report"].update(Output="{% $merge( %}"), "Report: "),
-        (lambda states: states["Report"].update(Output="{% $x"), "Report: an expression does not end"),
-    ],
-)
-def test_an_unsound_definition_is_found_at_synthesis(damage, says):
-    definition = workflow.definition(plan())
-    damage(definition["States"])
-    assert any(problem.startswith(says) for problem in asl.problems(definition))

@@ -11,6 +11,7 @@ from typing import Any, get_args
 
 import annotated_types
 import pytest
+from aws_cdk import Duration
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
@@ -18,7 +19,6 @@ import personalization_finetune.settings
 import personalization_finetune.tasks
 import snowflake_xgboost.settings
 from benchmarks.personalization.memory import MemoryObjects, MemoryStore
-from groundplan import workflow
 from local.sagemaker.api import service_model, validate
 from personalization import keys
 from personalization.dispatch import claim, launch
@@ -32,6 +32,7 @@ from settings.snowflake_training import SnowflakeTraining
 from stacks.personalization import variables
 from stacks.shared import retention
 from tests.support.personalization.settings import DEFAULT
+from tests.support.workflow import workflow
 
 ROOT = Path(__file__).resolve().parents[2]
 ROLE = "arn:aws:iam::123456789012:role/training"
@@ -252,35 +253,27 @@ def test_snowflake_training_accepts_a_bound(path: str, value: Any) -> None:
 
 
 def definition(settings: SnowflakeTraining, inputs: dict[str, str]) -> dict[str, Any]:
-    vpc = {"Subnets": list(settings.subnet_ids), "SecurityGroupIds": list(settings.security_group_ids)}
-    return workflow.definition(
-        workflow.Plan(
-            endpoint=settings.endpoint_name or "endpoint",
-            group="models",
-            image=IMAGE,
-            training_role=ROLE,
-            serving_role=ROLE,
-            bucket="bucket",
-            key=KEY,
-            volume_key=KEY,
-            vpc_config=vpc if settings.subnet_ids else None,
-            hosts=settings.hosts,
-            instance_type=settings.instance_type,
-            volume_gb=settings.volume_gb,
-            max_runtime_seconds=settings.max_runtime_minutes * 60,
-            inputs=inputs,
-            hyperparameters=settings.hyperparameters.as_texts(),
-            fixed={"secret": settings.secret_name},
-            metric="rmse",
-            minimum_improvement=settings.minimum_improvement,
-            higher_is_better=False,
-            memory_mb=settings.serverless_memory_mb,
-            concurrency=settings.serverless_concurrency,
-            deployment_seconds=settings.deployment_minutes * 60,
-            tags={},
-            partition="aws",
-        )
-    )
+    return workflow(
+        training={
+            "inputs": inputs,
+            "hyperparameters": settings.hyperparameters.as_texts(),
+            "fixed": {"secret": settings.secret_name},
+            "hosts": settings.hosts,
+            "instance_type": settings.instance_type,
+            "volume_gb": settings.volume_gb,
+            "max_runtime": Duration.minutes(settings.max_runtime_minutes),
+        },
+        endpoint={
+            "name": settings.endpoint_name or "endpoint",
+            "memory_mb": settings.serverless_memory_mb,
+            "concurrency": settings.serverless_concurrency,
+            "deployment": Duration.minutes(settings.deployment_minutes),
+        },
+        metric={"minimum_improvement": settings.minimum_improvement},
+        subnets=settings.subnet_ids,
+        groups=settings.security_group_ids,
+        encrypted=True,
+    ).definition()
 
 
 @pytest.mark.parametrize("env", ["dev", "prod"])

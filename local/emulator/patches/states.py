@@ -15,6 +15,10 @@ LARGEST = 256 * 1024
 TERMINAL = ("States.DataLimitExceeded", "States.Runtime")
 """Errors that States.ALL and States.TaskFailed do not match (error handling in the developer guide)."""
 
+_PLAIN = ("Label", "MaxConcurrency", "ToleratedFailurePercentage", "ToleratedFailureCount", "Next", "End")
+"""Fields of a distributed Map that are not for its items."""
+_PROCESSORS = ("ItemProcessor", "Iterator")
+
 Response = tuple[int, dict, bytes]
 
 
@@ -38,6 +42,8 @@ def _problem(definition: Any, role: Any) -> tuple[str, str] | None:
     if definition is not None and (found := _found(definition)):
         said = ", ".join(map(str, found))
         return "InvalidDefinition", f"Invalid State Machine Definition: '{said}'"
+    if definition is not None and (where := _result_writer(json.loads(definition))):
+        return "NotImplementedByLocalCloud", f"{where}: ResultWriter is not built in the local cloud"
     account, region = ministack.here()
     services = ("states.amazonaws.com", f"states.{region}.amazonaws.com")
     if role is not None and not any(ministack.assumable(account, str(role), each) for each in services):
@@ -45,6 +51,17 @@ def _problem(definition: Any, role: Any) -> tuple[str, str] | None:
             "Neither the global service principal states.amazonaws.com, nor the regional one is authorized "
             "to assume the provided role."
         )
+    return None
+
+
+def _result_writer(flow: Any) -> str | None:
+    """Return the name of a state, in a machine or the branches inside, that has a ResultWriter."""
+    for name, state in flow["States"].items():
+        if "ResultWriter" in state:
+            return name
+        inside = [*state.get("Branches", []), *(state[key] for key in _PROCESSORS if key in state)]
+        if found := next(filter(None, map(_result_writer, inside)), None):
+            return found
     return None
 
 
@@ -210,3 +227,46 @@ def jsonata_makes_every_output(cloud: Cloud) -> None:
             output = output_of(state, given, ctx, default=given)
             assign(state, given, ctx)
             return output, state["Default"]
+
+
+@hook
+def jsonata_selects_items(cloud: Cloud) -> None:
+    """All JSONata of a distributed Map is ignored, `ItemBatcher` too, and its branch sees all variables."""
+    language = touch("services.stepfunctions._state_query_language", "state_def", "ctx")
+    filled = touch("services.stepfunctions._apply_jsonata_template", "value", "raw_input", "ctx")
+    output_of = touch(
+        "services.stepfunctions._apply_jsonata_output", "state_def", "raw_input", "ctx", "result"
+    )
+    assign = touch("services.stepfunctions._apply_state_assign", "state_def", "raw_input", "ctx", "result")
+    read = touch("services.stepfunctions._read_map_items", "reader", "effective", "ctx")
+
+    def items_of(state: dict, given: Any, ctx: dict) -> list[Any]:
+        if reader := state.get("ItemReader"):
+            arguments = filled(reader.get("Arguments", {}), given, ctx)
+            items = read({**reader, "Arguments": arguments}, given, ctx)
+        else:
+            items = filled(state.get("Items", given), given, ctx)
+        if selector := state.get("ItemSelector"):
+            places = ({"Map": {"Item": {"Index": i, "Value": item}}} for i, item in enumerate(items))
+            items = [filled(selector, given, {**ctx, **place}) for place in places]
+        batcher = filled(state.get("ItemBatcher", {}), given, ctx)
+        if most := int(batcher.get("MaxItemsPerBatch", 0)):
+            more = {"BatchInput": batcher["BatchInput"]} if "BatchInput" in batcher else {}
+            items = [{"Items": items[first : first + most], **more} for first in range(0, len(items), most)]
+        return items
+
+    @replace(
+        "services.stepfunctions._run_distributed_map",
+        *("state_def", "raw_input", "effective", "iterator", "execution", "ctx"),
+    )
+    def run(
+        original: Callable, state: dict, given: Any, effective: Any, branch: dict, execution: dict, ctx: dict
+    ) -> tuple:
+        if language(state, ctx) != JSONATA:
+            return original(state, given, effective, branch, execution, ctx)
+        plain = {key: filled(state[key], given, ctx) for key in _PLAIN if key in state}
+        inside = {**ctx, "variables": {}}
+        results, after = original(plain, None, items_of(state, given, ctx), branch, execution, inside)
+        output = output_of(state, given, ctx, result=results, default=results)
+        assign(state, given, ctx, result=results)
+        return output, after

@@ -106,6 +106,40 @@ def executions(cloud: Cloud) -> None:
 
 
 @hook
+def callbacks_send_heartbeats(cloud: Cloud) -> None:
+    """`HeartbeatSeconds` of a task that waits for a callback is ignored: it fails only at its timeout."""
+    tokens = touch("services.stepfunctions._task_tokens")
+
+    def watch(token: str, limit: float, ended: threading.Event) -> None:
+        last, since = None, time.monotonic()
+        while not ended.wait(0.1):
+            waiting = tokens.get(token)
+            if waiting is None or waiting["event"].is_set():
+                continue
+            if waiting["heartbeat"] != last:
+                last, since = waiting["heartbeat"], time.monotonic()
+            elif time.monotonic() - since > limit:
+                waiting["error"] = {"Error": "States.HeartbeatTimeout", "Cause": ""}
+                waiting["event"].set()
+
+    @replace(
+        "services.stepfunctions._invoke_with_callback", "resource", "input_data", "token", "state_def"
+    )  # fmt: skip
+    def invoke_with_callback(
+        original: Callable, resource: str, arguments: Any, token: str, state: dict
+    ) -> Any:
+        ended = threading.Event()
+        if limit := state.get("HeartbeatSeconds"):
+            context = contextvars.copy_context()
+            heartbeat = threading.Thread(target=context.run, args=(watch, token, limit, ended), daemon=True)
+            heartbeat.start()
+        try:
+            return original(resource, arguments, token, state)
+        finally:
+            ended.set()
+
+
+@hook
 def execution_metrics(cloud: Cloud) -> None:
     """The metrics of AWS/States are not published, so alarms on failed executions never fire."""
     record = touch(

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from typing import Any
 
 import pytest
+from aws_cdk import Aws
 from botocore.exceptions import ClientError
 
+from groundplan.states import Branch, Flow
 from local.cloud import LocalCloud
-from tests.support.deployments import ACCOUNT, REGION, SYNC, Machine, job, names, task, training
+from tests.support.deployments import ACCOUNT, REGION, SYNC, Machine, job, names, role, task, training
 from tests.support.waiting import until
 
 
@@ -187,3 +190,155 @@ def test_an_alarm_on_failed_executions_goes_off_for_its_own_machine(aws: Callabl
     until(lambda: state() == "ALARM", "the alarm")
     told = until(lambda: aws("sqs").receive_message(QueueUrl=queue).get("Messages"), "the message")
     assert alarm in told[0]["Body"]
+
+
+# The library's building blocks
+
+
+class Blocks(Machine):
+    """A state machine of the library's building blocks."""
+
+    def __init__(self, aws: Callable, flow: Flow, *grants: tuple[str, str]) -> None:
+        self._states = aws("stepfunctions")
+        definition = json.dumps(flow.definition("Begin", seconds=100)).replace(Aws.PARTITION, "aws")
+        self.arn = self._states.create_state_machine(
+            name=next(names), definition=definition, roleArn=role(aws, "states.amazonaws.com", *grants)
+        )["stateMachineArn"]
+
+
+def test_branches_and_iterations_run_and_pass_on_their_outputs(aws: Callable, enforced: None) -> None:
+    # given branches at the same time, then an iteration for each of two parts
+    def branch(name: str, output: str) -> Branch:
+        inside = Branch(name)
+        inside.call(name, "aws-sdk:sagemaker:listEndpoints", {"MaxResults": 1}, None, output=output)
+        return inside
+
+    flow = Flow()
+    flow.settle("Begin", {**Flow.UNFAILED, "at": "Begin", "parts": [1, 2]}, "Both")
+    both = [branch("Left", "left"), branch("Right", "{% $type($states.result.Endpoints) %}")]
+    flow.parallel("Both", both, "Each", assign={"sides": "{% $states.result %}"})
+    item = {"part": "{% $states.context.Map.Item.Value %}", "of": "{% $sides[1] %}"}
+    part = branch("Part", "{% $states.input.of & $string($states.input.part) %}")
+    flow.each(
+        "Each",
+        "{% $parts %}",
+        part,
+        "Report",
+        at_once=2,
+        select=item,
+        assign={"found": "{% $states.result %}"},
+    )
+    flow.report("Report", {"sides": "{% $sides %}", "found": "{% $found %}"})
+    # when it runs
+    ended = Blocks(aws, flow, ("sagemaker:ListEndpoints", "*")).run()
+    # then each has its own output, in order
+    assert ended["status"] == "SUCCEEDED", ended
+    assert json.loads(ended["output"]) == {"sides": ["left", "array"], "found": ["array1", "array2"]}
+
+
+def test_failed_branch_fails_the_machine_with_its_reason(aws: Callable) -> None:
+    inside = Branch("Missing")
+    inside.call("Missing", "aws-sdk:sagemaker:describeEndpoint", {"EndpointName": "nobody"}, None)
+    flow = Flow()
+    flow.settle("Begin", {**Flow.UNFAILED, "at": "Begin"}, "Both")
+    flow.parallel("Both", [inside], "Report")
+    flow.report("Report", {})
+    ended = Blocks(aws, flow, ("sagemaker:DescribeEndpoint", "*")).run()
+    assert (ended["status"], ended["error"]) == ("FAILED", "BothFailed"), ended
+    assert ended["cause"].startswith("Both: SageMaker.SageMakerException")
+    assert "nobody" in ended["cause"]
+
+
+def dataset(aws: Callable, bucket: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Put rows into the bucket; return the ItemReader that reads them."""
+    key = f"{next(names)}.jsonl"
+    aws("s3").put_object(Bucket=bucket, Key=key, Body="\n".join(map(json.dumps, rows)))
+    arguments = {"Bucket": bucket, "Key": "{% $key %}"}
+    reader = {"Resource": "arn:aws:states:::s3:getObject", "ReaderConfig": {"InputType": "JSONL"}}
+    return {"key": key, "reader": {**reader, "Arguments": arguments}}
+
+
+def many(data: dict[str, Any], output: str, **options: Any) -> Flow:
+    """Return a machine with a distributed Map over a dataset."""
+    branch = Branch("Row")
+    branch.settle("Row", {"row": "{% $states.input %}"}, "Answer", pass_on=True)
+    branch.report("Answer", output)
+    flow = Flow()
+    flow.settle("Begin", {**Flow.UNFAILED, "at": "Begin", "key": data["key"], "factor": 10}, "Many")
+    found = {"found": "{% $states.result %}"}
+    flow.each_of_many("Many", data["reader"], branch, "Report", at_once=4, assign=found, **options)
+    flow.report("Report", "{% $found %}")
+    return flow
+
+
+def test_distributed_map_selects_and_batches_the_rows_of_a_dataset(aws: Callable, bucket: str) -> None:
+    data = dataset(aws, bucket, [{"n": number} for number in range(5)])
+    # given an input for each row that has a variable in it, in batches of two
+    select = {"n": "{% $states.context.Map.Item.Value.n * $factor %}"}
+    flow = many(data, "{% [$row.Items.n] %}", select=select, batch=2)
+    # when it runs, then each execution got its batch, and the results are in order
+    ended = Blocks(aws, flow, ("s3:GetObject", "*"), ("states:StartExecution", "*")).run()
+    assert ended["status"] == "SUCCEEDED", ended
+    assert json.loads(ended["output"]) == [[0, 10], [20, 30], [40]]
+
+
+def test_distributed_map_fails_above_its_tolerance(aws: Callable, bucket: str) -> None:
+    data = dataset(aws, bucket, [{"n": number} for number in range(4)])
+    # given a branch that fails for one row of four
+    output = "{% $row.n = 2 ? $error('bad row') : $row.n %}"
+    for percent, status in ((25, "SUCCEEDED"), (24, "FAILED")):
+        ended = Blocks(aws, many(data, output, tolerated_percent=percent), ("s3:GetObject", "*")).run()
+        assert ended["status"] == status, ended
+    assert ended["cause"].startswith("Many: States.ExceedToleratedFailureThreshold")
+
+
+def test_result_writer_is_refused_by_name(aws: Callable, bucket: str) -> None:
+    writer = {"Resource": "arn:aws:states:::s3:putObject", "Arguments": {"Bucket": bucket, "Prefix": "out"}}
+    with pytest.raises(ClientError, match="Many: ResultWriter is not built in the local cloud"):
+        Blocks(aws, many(dataset(aws, bucket, []), "{% $row.n %}", results=writer))
+
+
+@pytest.fixture
+def callback(aws: Callable) -> tuple[Blocks, Callable[[], str]]:
+    """A machine that asks by a queue and waits for the answer, and the token of its next question."""
+    sqs = aws("sqs")
+    queue = sqs.create_queue(QueueName=next(names))["QueueUrl"]
+    flow = Flow()
+    flow.settle("Begin", {**Flow.UNFAILED, "at": "Begin"}, "Ask")
+    question = {"QueueUrl": queue, "MessageBody": {"token": "{% $states.context.Task.Token %}"}}
+    answer = {"answer": "{% $states.result %}"}
+    flow.wait_for_callback(
+        "Ask", "sqs:sendMessage", question, "Report", seconds=60, heartbeat=2, assign=answer
+    )
+    flow.report("Report", "{% $answer %}")
+
+    def token() -> str:
+        asked = until(lambda: sqs.receive_message(QueueUrl=queue).get("Messages"), "the question")
+        return json.loads(asked[0]["Body"])["token"]
+
+    return Blocks(aws, flow, ("sqs:SendMessage", "*")), token
+
+
+def test_callback_is_waited_for_while_it_sends_heartbeats(aws: Callable, callback: tuple) -> None:
+    machine, token = callback
+    states, execution = aws("stepfunctions"), machine.start()
+    asked = token()
+    # when the worker takes longer than the heartbeat, and sends some
+    for _ in range(6):
+        states.send_task_heartbeat(taskToken=asked)
+        time.sleep(0.5)
+    states.send_task_success(taskToken=asked, output=json.dumps({"bids": 24}))
+    # then its answer is the result
+    ended = until(lambda: machine.ended(execution), "the execution's end")
+    assert ended["status"] == "SUCCEEDED", ended
+    assert json.loads(ended["output"]) == {"bids": 24}
+
+
+def test_callback_without_heartbeats_fails_long_before_its_timeout(callback: tuple) -> None:
+    machine, token = callback
+    execution = machine.start()
+    token()
+    ended = until(lambda: machine.ended(execution), "the execution's end")
+    assert (ended["status"], ended["error"]) == ("FAILED", "AskFailed")
+    assert ended["cause"].startswith("Ask: States.HeartbeatTimeout")
+    assert (ended["stopDate"] - ended["startDate"]).total_seconds() < 40

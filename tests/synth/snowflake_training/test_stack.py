@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from groundplan import asl
+from groundplan import states
 from local.emulator.definitions import diagnose
 from tests.support.workflow import SageMaker
 from tests.synth.conftest import ROOT, synthesize
@@ -307,7 +307,7 @@ def test_everything_that_can_be_is_tagged(dev: Template):
 @pytest.mark.parametrize("variant", ["dev", "prod", "vpc"])
 def test_the_deployed_workflow_is_sound(variant: str, request: pytest.FixtureRequest):
     definition = workflow(request.getfixturevalue(variant))
-    assert asl.problems(definition) == []
+    assert states.problems(definition) == []
     for name, state in definition["States"].items():
         if state["Type"] == "Task":
             assert state["TimeoutSeconds"] > 0, name
