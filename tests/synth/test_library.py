@@ -87,3 +87,5 @@ def test_stack_of_another_project_needs_the_wheel_alone(
     assert kinds["AWS::Lambda::Function"] == 2
     code = [path for path in (tmp_path / "out").rglob("handler.py") if "def handler(" in path.read_text()]
     assert len(code) == 2
+    for path in code:
+        assert (path.parent / "groundplan" / "lambdas" / "custom_resource.py").is_file()
