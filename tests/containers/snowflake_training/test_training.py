@@ -15,7 +15,9 @@ import numpy as np
 import pytest
 
 from snowflake_xgboost.__main__ import LAST_WORDS
-from snowflake_xgboost.source import Split, Table, pull, survey
+from snowflake_xgboost.source import pull, survey
+from snowflake_xgboost.split import Split
+from snowflake_xgboost.table import Table
 from snowflake_xgboost.watch import FAREWELL, PORT, Watch
 from tests.support.processes import children
 from tests.support.snowflake_training.image import (

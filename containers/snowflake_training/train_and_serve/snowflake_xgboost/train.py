@@ -30,7 +30,8 @@ from .dataset import Share, collect
 from .peers import agreed, gathered, together
 from .preparation import Preparation, prepare
 from .settings import NOT_NEGATIVE, POSITIVE, Settings
-from .source import Table, pull, survey
+from .source import pull, survey
+from .table import Table
 
 log = logging.getLogger(__name__)
 
