@@ -15,6 +15,7 @@ from importlib import import_module
 from importlib.util import find_spec
 
 import architectures
+from benchmarks.table import print_table
 from tooling import envs
 
 NAMES = [
@@ -41,9 +42,15 @@ def main() -> int:
         code = subprocess.run(command, cwd=envs.ROOT).returncode
         ended.append((name, code, time.monotonic() - started, figures))
     print()
-    for name, code, seconds, figures in ended:
-        told = f"failed, exit code {code}" if code else str(figures.relative_to(envs.ROOT))
-        print(f"  {name:<28} {seconds:6.0f} s  {told}")
+    rows = [
+        (
+            name,
+            f"{seconds:.0f} s",
+            f"failed, exit code {code}" if code else figures.relative_to(envs.ROOT),
+        )
+        for name, code, seconds, figures in ended
+    ]
+    print_table(rows, left=(0, 2))
     return int(any(code for _, code, _, _ in ended))
 
 

@@ -36,6 +36,7 @@ from hypothesis import strategies
 from schemathesis import GenerationMode
 
 from benchmarks.personalization.hostile import Hostile, hostile
+from benchmarks.table import print_table
 from settings import load
 from settings.personalization import Personalization
 from stacks.personalization import variables
@@ -372,10 +373,8 @@ def main() -> int:
             judge.wrong += part.wrong
     failures = sum(count for status, count in judge.statuses.items() if status >= 500)
     print(f"{judge.statuses.total()} requests in {time.monotonic() - started:.0f} s, {failures} x 5xx")
-    for status, count in sorted(judge.statuses.items()):
-        print(f"  {status} {count:7}")
-    for name, count in sorted(judge.answered.items()):
-        print(f"    {name:<24} {count:6}")
+    print_table(sorted(judge.statuses.items()))
+    print_table(sorted(judge.answered.items()))
     for sentence in judge.wrong[:20]:
         print(sentence, file=sys.stderr)
     if options.json:

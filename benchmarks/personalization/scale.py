@@ -23,6 +23,7 @@ import numpy as np
 from benchmarks.personalization import cache, packing
 from benchmarks.personalization.fleet import Terms
 from benchmarks.personalization.growth import Account, Outcome, Work
+from benchmarks.table import print_table
 from scenarios import Metric
 from scenarios.drawing import FIRST, SECOND, THIRD, picture
 
@@ -51,15 +52,6 @@ PART = 0.1
 
 def say(line: str = "") -> None:
     print(line, flush=True)
-
-
-def table(heads: list[str], rows: list[list[str]]) -> None:
-    """The first column to the left, the others to the right."""
-    widths = [max(len(row[column]) for row in [heads, *rows]) for column in range(len(heads))]
-    for row in [heads, *rows]:
-        cells = [row[0].ljust(widths[0])]
-        cells += [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
-        say("  " + "  ".join(cells).rstrip())
 
 
 # --- the launch day ---
@@ -138,17 +130,17 @@ def onboarding(users: int, seeds: int) -> dict[str, Any]:
 def tell_onboarding(found: dict[str, Any]) -> None:
     users = found["full"]["packed"].users
     say(f"\nA launch day of {users:,} users. Waits until READY in minutes; failed (for want of room):\n")
-    table(OUTCOME, [line(name, one) for name, one in found["full"].items()])
+    print_table([line(name, one) for name, one in found["full"].items()], OUTCOME)
     say("\nThe same at a tenth of the users, quotas and rates, over the seeds:\n")
     rows = []
     for name, outcomes in found["tenth"].items():
         for at in (50, 99):
             waits = [one.waits[at] / 60 for one in outcomes]
             rows.append([f"{name}, p{at}", f"{np.mean(waits):.1f}", f"{min(waits):.1f} to {max(waits):.1f}"])
-    table(["", "mean", "least to most"], rows)
+    print_table(rows, ["", "mean", "least to most"])
     for title, rows in found["varied"].items():
         say(f"\nBy {title}, at a tenth:\n")
-        table(OUTCOME, [line(name, one) for name, one in rows.items()])
+        print_table([line(name, one) for name, one in rows.items()], OUTCOME)
 
 
 def draw_onboarding(found: dict[str, Any], folder: Path) -> list[Path]:
@@ -202,7 +194,7 @@ def tell_packed(found: dict[str, Any]) -> None:
         ]
         for row in found["rows"]
     ]
-    table(["tasks", "noise", "ours", "interval", "contiguous chunks"], rows)
+    print_table(rows, ["tasks", "noise", "ours", "interval", "contiguous chunks"])
 
 
 # --- serving ---
@@ -269,7 +261,7 @@ def tell_serving(found: dict[str, Any]) -> None:
             ]
             for row in found[key]
         ]
-        table([label, "full copies", "adapters", "ratio"], rows)
+        print_table(rows, [label, "full copies", "adapters", "ratio"])
     say()
     rows = [
         [
@@ -281,7 +273,7 @@ def tell_serving(found: dict[str, Any]) -> None:
         ]
         for row in found["replicas"]
     ]
-    table(["replicas", "route", "adapters", "full copies", "busiest / mean"], rows)
+    print_table(rows, ["replicas", "route", "adapters", "full copies", "busiest / mean"])
 
 
 def draw_serving(found: dict[str, Any], folder: Path) -> list[Path]:

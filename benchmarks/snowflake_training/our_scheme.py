@@ -11,7 +11,8 @@ from snowflake.connector import SnowflakeConnection
 from snowflake_xgboost.dataset import Share, collect
 from snowflake_xgboost.preparation import Preparation, prepare
 from snowflake_xgboost.settings import Settings
-from snowflake_xgboost.source import Batch, Table, pull, survey
+from snowflake_xgboost.source import Batch, pull, survey
+from snowflake_xgboost.table import Table
 
 
 def settings(table: str, target: str, coordinates: str = "", **chosen: Any) -> Settings:

@@ -28,6 +28,7 @@ from snowflake.connector import SnowflakeConnection
 
 from benchmarks.snowflake_training import collective, our_scheme, sample_scheme
 from benchmarks.snowflake_training.collective import fit
+from benchmarks.table import print_table
 from scenarios import Metric, data
 from snowflake_xgboost.connection import connect
 from snowflake_xgboost.preparation import Preparation
@@ -373,14 +374,14 @@ def told(report: dict[str, Any], table: data.Table) -> None:
     """The report for a person."""
     say(f"\n{table.title}; {report['seeds']} seeds, each with {TEST_FRACTION:.0%} of the rows for a test.")
     say(f"RMSE in {table.unit}: a mean and its 95 % interval. Two figures: ours / sample.\n")
-    line = "{:>5}  {:>13}  {:>14}  {:>10}  {:>23}  {:>23}  {:>23}"
     heads = ("hosts", "coverage", "rows twice", "rows ratio", "rmse, ours", "rmse, sample", "rmse ratio")
-    say(line.format(*heads))
+    rows = []
     for hosts, row in report["hosts"].items():
         coverage = f"{row['coverage']:.3f} / {row['coverage_sample_scheme']:.3f}"
         twice = f"{row['duplicate_rows']:,} / {row['duplicate_rows_sample_scheme']:,}"
         errors = (row["rmse"], row["rmse_sample_scheme"], row["rmse_ratio"])
-        say(line.format(hosts, coverage, twice, f"{row['rows_ratio_vs_sample']:.3f}", *map(str, errors)))
+        rows.append((hosts, coverage, twice, f"{row['rows_ratio_vs_sample']:.3f}", *errors))
+    print_table(rows, heads, left=())
     first = next(iter(report["hosts"]))
     say(f"\nAt {first} hosts:")
     for name, what in OTHERS.items():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import traceback
 
 
 class Failure(Exception):
@@ -19,21 +18,17 @@ _secrets: set[str] = set()
 
 
 def keep_secret(*values: str | None) -> None:
-    """Register secrets that `scrub` and `trace` replace by `***`."""
+    """Register secrets that `scrub` and `redact` replace by `***`."""
     _secrets.update(value for value in values if value)
 
 
 def scrub(text: object) -> str:
     """Return `text` on one line, with registered secrets and PEM keys replaced by `***`."""
-    return " ".join(_without_secrets(str(text)).split())
+    return " ".join(redact(str(text)).split())
 
 
-def trace() -> str:
-    """Return the current traceback, with registered secrets and PEM keys replaced by `***`."""
-    return _without_secrets(traceback.format_exc())
-
-
-def _without_secrets(words: str) -> str:
+def redact(words: str) -> str:
+    """Return `words` with registered secrets and PEM keys replaced by `***`."""
     # A PEM key spans several lines, so the text is not processed line by line.
     for secret in sorted(_secrets, key=len, reverse=True):
         words = words.replace(secret, "***")

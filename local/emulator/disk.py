@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from local.emulator import callers, ministack
-from local.emulator.reach import Cloud, hook, replace, touch
+from local.emulator.reach import Cloud, hook, record, replace, touch
 from local.emulator.snapshots import SaveError, Snapshots
 
 SHORT = 256 << 20
@@ -224,7 +224,9 @@ class _Failures(logging.Filter):
 @hook
 def objects_that_cannot_be_written_are_errors(cloud: Cloud) -> None:
     """An object that could not be written is answered like any other, and only the log says so."""
-    touch("services.s3.logger").addFilter(_Failures())
+    logger, failures = touch("services.s3.logger"), _Failures()
+    logger.addFilter(failures)
+    record("services.s3.logger", lambda: logger.removeFilter(failures))
     for name, parameters in {
         "_persist_displaced_version": ("bucket_name", "key", "prior_obj", "versioning"),
         "_persist_object": ("bucket", "key", "obj"),

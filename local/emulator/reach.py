@@ -3,7 +3,8 @@
 MiniStack is pinned, but what is used here is not its public interface. So every reach goes through
 `touch`, which names the function and the parameters it is expected to have, and every change of its
 behaviour is one `@hook` with one sentence of why. When an upgrade moves something, `install` raises
-`Moved` with the hook's name.
+`Moved` with the hook's name. Hooks change MiniStack through `replace`, `put` and `record` alone, which list
+each change in `CHANGES`; `undo` reverts them.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
+import operator
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from local.sagemaker import api
@@ -47,17 +50,58 @@ def touch(name: str, *parameters: str) -> Any:
     return found
 
 
+@dataclass(frozen=True)
+class Change:
+    """A change of MiniStack: the hook that made it, the place, and a function that reverts it."""
+
+    hook: str
+    place: str
+    revert: Callable[[], Any]
+
+
+CHANGES: list[Change] = []
+"""In the order in which they were made."""
+
+_installing = ""
+"""The hook that is being installed."""
+
+
+def record(place: str, revert: Callable[[], Any]) -> None:
+    """List a change that a hook made to an object of MiniStack."""
+    CHANGES.append(Change(_installing, place, revert))
+
+
+def put(place: str, *keys: str, value: Any) -> None:
+    """Set MiniStack's `module.attribute`; with `keys`, the item below them in that dictionary."""
+    found = touch(place)
+    if keys:
+        *above, key = keys
+        owner = functools.reduce(operator.getitem, above, found)
+        had, original = key in owner, owner.get(key)
+        owner[key] = value
+        revert = functools.partial(operator.setitem, owner, key, original) if had else lambda: owner.pop(key)
+        return record(".".join((place, *keys)), revert)
+    module_name, _, attribute = place.rpartition(".")
+    module = importlib.import_module(f"ministack.{module_name}")
+    setattr(module, attribute, value)
+    return record(place, functools.partial(setattr, module, attribute, found))
+
+
+def undo() -> None:
+    """Revert all changes, the last one first. `install` may be called again afterwards."""
+    while CHANGES:
+        CHANGES.pop().revert()
+
+
 def replace(name: str, *parameters: str) -> Callable[[Callable], Callable]:
     """Put a function in the place of MiniStack's `name`; it gets the original as its first argument."""
     original = touch(name, *parameters)
-    module_name, _, attribute = name.rpartition(".")
 
-    def put(function: Callable) -> Callable:
-        wrapper = functools.wraps(original)(functools.partial(function, original))
-        setattr(importlib.import_module(f"ministack.{module_name}"), attribute, wrapper)
+    def decorate(function: Callable) -> Callable:
+        put(name, value=functools.wraps(original)(functools.partial(function, original)))
         return function
 
-    return put
+    return decorate
 
 
 HOOKS: dict[str, Callable[[Cloud], None]] = {}
@@ -69,9 +113,12 @@ def hook(function: Callable[[Cloud], None]) -> Callable[[Cloud], None]:
 
 
 def install(cloud: Cloud) -> None:
-    """Put every hook in its place, once a process. Raises `Moved` naming the hook that has none."""
-    for name, put in HOOKS.items():
+    """Install all hooks. Raises `Moved` naming the hook whose place is missing, with all changes reverted."""
+    global _installing
+    for name, apply in HOOKS.items():
+        _installing = name
         try:
-            put(cloud)
+            apply(cloud)
         except Exception as error:
+            undo()
             raise Moved(f"hook {name!r}: {error}") from error

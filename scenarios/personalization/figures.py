@@ -6,13 +6,10 @@ import base64
 import html
 from itertools import groupby, pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from scenarios import Figure
 from scenarios.drawing import FIRST, GRID, PALETTE, SECOND, THIRD, picture
-
-if TYPE_CHECKING:
-    from scenarios.personalization.steps import Onboarding
+from scenarios.personalization.onboarding import Onboarding
 
 SIDE, GAP, LABEL = 92, 8, 22
 

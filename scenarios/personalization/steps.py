@@ -9,7 +9,6 @@ import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +17,9 @@ from scenarios.measuring import measure
 from scenarios.personalization import figures
 from scenarios.personalization.base import small_base
 from scenarios.personalization.metrics import METRICS
-from scenarios.personalization.people import Person, Refused, fetched, invited
-from scenarios.personalization.pictures import Subject, subjects
+from scenarios.personalization.onboarding import Onboarding
+from scenarios.personalization.people import Refused, fetched, invited
+from scenarios.personalization.pictures import subjects
 from scenarios.personalization.tenants import ABSENT, Attempt, Owned, attempts
 from scenarios.personalization.training import HYPERPARAMETERS
 
@@ -27,25 +27,6 @@ PEOPLE = ("ada", "ben", "cleo")
 PROMPT = "a photo of {trigger}"
 SEEDS = (1, 2, 3, 4)
 PATIENCE = 1800  # seconds that a fine-tune may take before the scenario gives up
-
-
-@dataclass
-class Onboarding:
-    """One person's way to a model of their own; times in seconds since the start of the model."""
-
-    person: Person
-    subject: Subject
-    model: str = ""
-    trigger: str = ""
-    first_image: float = float("nan")
-    ready: float = float("nan")
-    seen: list[tuple[float, str, float]] = field(default_factory=list)  # seconds, stage, share done
-    previews: list[bytes] = field(default_factory=list)
-    generated: list[bytes] = field(default_factory=list)
-    cold: float = float("nan")
-    warm: float = float("nan")
-    generation: str = ""
-    addresses: list[str] = field(default_factory=list)
 
 
 LAPTOP = {

@@ -76,6 +76,54 @@ except reach.Moved as error:
     print("MOVED", error)
 """
 
+UNDO = """
+import contextlib, importlib, logging, pkgutil, sys, types
+import ministack
+from local.emulator import reach
+import local.emulator.patches
+
+for module in list(pkgutil.walk_packages(ministack.__path__, "ministack.")):
+    if not module.name.endswith("__main__"):
+        with contextlib.suppress(ImportError):
+            importlib.import_module(module.name)
+
+def kept(value, depth=3):
+    if isinstance(value, dict) and depth:
+        return {key: kept(each, depth - 1) for key, each in value.items()}
+    if isinstance(value, logging.Logger):
+        return list(value.filters)
+    return id(value)
+
+def attributes():
+    modules = [module for name, module in list(sys.modules.items()) if name.startswith("ministack")]
+    return {f"{m.__name__}.{name}": value for m in modules for name, value in vars(m).items()
+            if not name.startswith("__")}
+
+def state():
+    return {name: kept(value) for name, value in attributes().items()}
+
+def different(one, other):
+    return {name for name in one.keys() | other.keys() if one.get(name) != other.get(name)}
+
+for _ in range(2):
+    before = state()
+    reach.install(None)
+    changed, places = different(before, state()), {f"ministack.{change.place}" for change in reach.CHANGES}
+    hooks = {change.hook for change in reach.CHANGES}
+    listed = {name for name in changed if any(f"{place}.".startswith(f"{name}.") for place in places)}
+    objects = {id(attributes()[name]) for name in listed}  # other modules have them under names of their own
+    print("changed", len(changed) > 50)
+    print("unlisted", *sorted(name for name in changed if id(attributes()[name]) not in objects))
+    print("idle", *sorted(reach.HOOKS.keys() - hooks))
+    reach.undo()
+    print("left", *sorted(different(before, state())), len(reach.CHANGES))
+
+reach.HOOKS["moved"] = lambda cloud: reach.touch("nowhere.at_all")
+with contextlib.suppress(reach.Moved):
+    reach.install(None)
+print("left", *sorted(different(before, state())), len(reach.CHANGES))
+"""
+
 
 def test_every_hook_finds_its_place_in_the_pinned_ministack(in_the_clouds_environment: Callable) -> None:
     # when all hooks are put in place; then none has moved, and the list above is complete
@@ -152,3 +200,10 @@ def test_a_hook_whose_function_takes_other_arguments_is_named(in_the_clouds_envi
     said = in_the_clouds_environment(program).stdout
     assert "hook 'absent_image_is_an_error'" in said
     assert "takes (request), not (data)" in said
+
+
+def test_all_changes_are_listed_and_can_be_undone(in_the_clouds_environment: Callable) -> None:
+    # when all hooks are installed and undone, twice, and then an installation fails in its last hook
+    said = in_the_clouds_environment(UNDO).stdout.splitlines()
+    # then each change was listed, only the hook that asserts places made none, and MiniStack is as it was
+    assert said == [*["changed True", "unlisted", "idle calls_are_signed", "left 0"] * 2, "left 0"]

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import json
-import threading
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from groundplan.lambdas import custom_resource
 from groundplan.lambdas.site_files import handler as site
 from local.cloud import LocalCloud
 from tests.support.archives import zipped
+from tests.support.custom_resources import cloudformation
 from tests.support.hosting import unique
 
 Ask = Callable[..., dict[str, str]]
@@ -25,34 +25,8 @@ def ask(cloud: LocalCloud, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ask]:
     for name, value in cloud.env().items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(site, "_clients", {})
-    answers: list[dict[str, str]] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_PUT(self) -> None:
-            answers.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            self.send_response(200)
-            self.end_headers()
-
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    server = HTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-
-    def request(
-        kind: str, properties: dict[str, str], identity: str = "", seconds: float = 60
-    ) -> dict[str, str]:
-        event: dict[str, Any] = {"RequestType": kind, "ResourceProperties": properties}
-        event |= {"StackId": "s", "RequestId": "r", "LogicalResourceId": "l"}
-        event |= {"ResponseURL": f"http://127.0.0.1:{server.server_port}/"}
-        if identity:
-            event["PhysicalResourceId"] = identity
-        site.handler(event, SimpleNamespace(get_remaining_time_in_millis=lambda: seconds * 1000))
-        return answers[-1]
-
-    yield request
-    server.shutdown()
-    server.server_close()
+    with cloudformation() as stub:
+        yield functools.partial(stub.request, site.handler)
 
 
 @pytest.fixture
@@ -150,6 +124,6 @@ def test_a_retained_page_stays(ask, s3, properties):
 
 
 def test_it_gives_up_in_time_to_say_so(ask, properties):
-    answer = ask("Create", properties, seconds=site.SPARE_SECONDS - 1)
+    answer = ask("Create", properties, seconds=custom_resource.SPARE_SECONDS - 1)
     assert answer["Status"] == "FAILED"
     assert "TimeoutError" in answer["Reason"]

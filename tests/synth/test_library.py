@@ -132,6 +132,8 @@ def test_stack_of_another_project_needs_the_wheel_alone(synthesized: Path) -> No
     assert kinds["AWS::Lambda::Function"] == 2
     code = [path for path in synthesized.rglob("handler.py") if "def handler(" in path.read_text()]
     assert len(code) == 2
+    for path in code:
+        assert (path.parent / "groundplan" / "lambdas" / "custom_resource.py").is_file()
 
 
 def test_stack_on_resources_that_exist_creates_none_of_them(

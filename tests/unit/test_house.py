@@ -1,6 +1,7 @@
 """The rules that keep the house in order: who may import whom, and what may stand where."""
 
 import ast
+import graphlib
 import re
 import subprocess
 import sys
@@ -93,6 +94,43 @@ def test_an_architecture_imports_nothing_of_another(name):
         words = set(re.findall(r"^\s*(?:from|import) ([\w.]+)", path.read_text(), re.MULTILINE))
         foreign = [word for word in words if set(word.split(".")) & set(others)]
         assert not foreign, path
+
+
+def modules() -> dict[str, Path]:
+    """The project's own modules by their dotted names."""
+    images = [path.parent for path in ROOT.glob("containers/*/*/Dockerfile")]
+    bases = [*images, *(ROOT / name for name in ("constructs", "runtime", "containers")), ROOT]
+    found = {}
+    for path in tracked("*.py"):
+        if path.is_relative_to(ROOT / "tests/support/sixth"):  # a project of its own
+            continue
+        base = next(base for base in bases if path.is_relative_to(base))
+        found[".".join(path.relative_to(base).with_suffix("").parts).removesuffix(".__init__")] = path
+    return found
+
+
+def imported_modules(name: str, known: dict[str, Path]) -> set[str]:
+    """The project's modules that a module imports anywhere: at the top, late, or for types only."""
+    package = name.split(".") if known[name].name == "__init__.py" else name.split(".")[:-1]
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(known[name].read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) - node.level + 1] if node.level else []
+            source = ".".join([*above, *([node.module] if node.module else [])])
+            members = [f"{source}.{alias.name}" for alias in node.names]
+            found |= {member if member in known else source for member in members}
+    return found & known.keys() - {name}
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    known = modules()
+    order = graphlib.TopologicalSorter({name: imported_modules(name, known) for name in known})
+    try:
+        order.prepare()
+    except graphlib.CycleError as error:
+        pytest.fail(" -> ".join(reversed(error.args[1])))
 
 
 def test_no_test_imports_from_a_module_of_tests():

@@ -1,17 +1,15 @@
-"""What is published of a page, and that CloudFormation always hears how it went."""
+"""What is published of a page."""
 
 from __future__ import annotations
 
 import json
-import threading
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
 from groundplan.lambdas.site_files import handler as site
 from tests.support.archives import zipped
+from tests.support.custom_resources import cloudformation
 
 ORIGINS = {"identity": ["https://cognito-idp.eu-west-1.amazonaws.com"], "storage": ["https://a", "https://b"]}
 
@@ -92,62 +90,15 @@ def test_the_page_of_this_project_can_be_published():
     assert "innerHTML" not in "".join(files.values())
 
 
-class Told(HTTPServer):
-    """CloudFormation's end: refuses `failures` answers before it takes one."""
-
-    def __init__(self, failures: int = 0):
-        told = self
-        self.answers: list[dict[str, str]] = []
-        self.left = failures
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_PUT(self) -> None:
-                text = self.rfile.read(int(self.headers["Content-Length"]))
-                told.left -= 1
-                if told.left < 0:
-                    told.answers.append(json.loads(text))
-                self.send_response(500 if told.left >= 0 else 200)
-                self.end_headers()
-
-            def log_message(self, format: str, *args: object) -> None:
-                pass
-
-        super().__init__(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self.serve_forever, daemon=True).start()
-
-    def ask(self, kind: str, properties: dict[str, str], **more: str) -> dict[str, str]:
-        event = {"RequestType": kind, "ResourceProperties": properties, "StackId": "s", "RequestId": "r"}
-        event |= {"LogicalResourceId": "l", "ResponseURL": f"http://127.0.0.1:{self.server_port}/", **more}
-        site.handler(event, SimpleNamespace(get_remaining_time_in_millis=lambda: 60_000))
-        return self.answers[-1]
-
-
-@pytest.mark.parametrize("failures", [0, 1, 2])
-def test_a_failure_reaches_cloudformation_with_its_reason(failures):
-    # GIVEN properties that lack the bucket, and a CloudFormation that is not reached at once
-    told = Told(failures)
-
-    # WHEN the resource is created
-    answer = told.ask("Create", {})
-    told.shutdown()
-    told.server_close()
-
-    # THEN one answer arrives, which says what is missing
-    assert len(told.answers) == 1
-    assert answer["Status"] == "FAILED"
-    assert "Bucket" in answer["Reason"]
-
-
 def test_what_was_never_created_is_deleted_without_a_call(monkeypatch):
     # GIVEN a creation that failed before it had a bucket, and an SDK that cannot be used
     monkeypatch.setattr(site, "client", None)
-    told = Told()
-    made = told.ask("Create", {})
+    with cloudformation() as stub:
+        made = stub.request(site.handler, "Create", {})
 
-    # WHEN CloudFormation rolls it back
-    answer = told.ask("Delete", {}, PhysicalResourceId=made["PhysicalResourceId"])
-    told.shutdown()
-    told.server_close()
+        # WHEN CloudFormation rolls it back
+        answer = stub.request(site.handler, "Delete", {}, physical_id=made["PhysicalResourceId"])
 
     # THEN there is nothing to do
+    assert "Bucket" in made["Reason"]
     assert answer["Status"] == "SUCCESS"

@@ -36,6 +36,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from benchmarks.personalization.faults.audit import Audit, audit
 from benchmarks.personalization.faults.injection import Injection
 from benchmarks.personalization.faults.people import Api, Person, Wish, delete, fulfil, sign_in, wishes
+from benchmarks.table import print_table
 from local.cloud import LocalCloud
 from local.reaper import Reaper, ended_with_us
 from tooling import envs
@@ -357,17 +358,21 @@ def figures(
 
 def report(figures: dict[str, Any]) -> None:
     print("\nfaults injected")
-    for name, count in figures["faults"].items():
-        print(f"  {name:32} {count:6}")
+    print_table(list(figures["faults"].items()))
     print("functions killed, by the number of the write before which they died (the most seen)")
-    for handler, most in figures["most_writes"].items():
-        numbers = figures["killed_before_write"].get(handler, {})
-        shown = "  ".join(f"{number}: {count}" for number, count in numbers.items())
-        print(f"  {handler:12} ({most})  {shown}")
+    killed = figures["killed_before_write"]
+    rows = [
+        (
+            handler,
+            f"({most})",
+            "  ".join(f"{number}: {count}" for number, count in killed.get(handler, {}).items()),
+        )
+        for handler, most in figures["most_writes"].items()
+    ]
+    print_table(rows, left=(0, 2))
     print("jobs  " + ", ".join(f"{count} {status}" for status, count in figures["jobs"].items()))
     print("\nfigures")
-    for name, value in figures["metrics"].items():
-        print(f"  {name:32} {value:6}")
+    print_table(list(figures["metrics"].items()))
     for name, sentences in figures["found"].items():
         print(f"{name}: {len(sentences)}", *sentences[:10], sep="\n  ")
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from local.emulator import cloudformation as cfn
 from local.emulator.ministack import here
-from local.emulator.reach import Cloud, hook, touch
+from local.emulator.reach import Cloud, hook, put, touch
 from local.sagemaker import scaling
 from local.sagemaker.api import ApiError
 from local.sagemaker.http import SCALING
@@ -16,15 +16,13 @@ from local.sagemaker.http import SCALING
 def scaling_service(cloud: Cloud) -> None:
     """MiniStack has neither the API of Application Auto Scaling nor its CloudFormation types."""
     touch("services.cloudwatch._metrics")  # what policies look at
-    handlers = touch("app.SERVICE_HANDLERS")
-    handlers[scaling.SERVICE] = handlers["sagemaker"]
-    touch("core.router.SERVICE_PATTERNS")[scaling.SERVICE] = {"target_prefixes": [f"{SCALING}."]}
-    types = touch("services.cloudformation.provisioners._RESOURCE_HANDLERS")
-    replacing = touch("services.cloudformation.provisioners._REPLACING_PROPERTIES")
+    provisioners = "services.cloudformation.provisioners"
+    put("app.SERVICE_HANDLERS", scaling.SERVICE, value=touch("app.SERVICE_HANDLERS")["sagemaker"])
+    put("core.router.SERVICE_PATTERNS", scaling.SERVICE, value={"target_prefixes": [f"{SCALING}."]})
     place = ("ResourceId", "ScalableDimension", "ServiceNamespace")
 
     def kind(name: str, shape: str, create: Callable, delete: Callable, *replaced: str) -> None:
-        def put(properties: dict) -> tuple:
+        def settle(properties: dict) -> tuple:
             given = dict(properties)
             reference = given.pop("ScalingTargetId", None)
             if "Tags" in given:  # a list in templates, a map in the API
@@ -36,12 +34,13 @@ def scaling_service(cloud: Cloud) -> None:
             except ApiError as error:
                 raise ValueError(f"{error.message} (Error Code: {error.code})") from error
 
-        types[name] = {
-            "create": lambda logical_id, properties, stack: put(properties),
-            "update": lambda ref, old, new, stack: put(new),
+        handlers = {
+            "create": lambda logical_id, properties, stack: settle(properties),
+            "update": lambda ref, old, new, stack: settle(new),
             "delete": lambda ref, properties: delete(cloud.context(*here(), None), ref),
         }
-        replacing[name] = (*place, *replaced)
+        put(f"{provisioners}._RESOURCE_HANDLERS", name, value=handlers)
+        put(f"{provisioners}._REPLACING_PROPERTIES", name, value=(*place, *replaced))
 
     family = "AWS::ApplicationAutoScaling::"
     target = (scaling.create_target, scaling.delete_target)

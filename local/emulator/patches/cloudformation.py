@@ -11,7 +11,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from local.emulator.reach import Cloud, hook, replace, touch
+from local.emulator.reach import Cloud, hook, put, replace, touch
+
+HANDLERS = "services.cloudformation.provisioners._RESOURCE_HANDLERS"
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ POOL_PROTECTED = (
 def a_physical_name_has_one_owner(cloud: Cloud) -> None:
     """Creating a resource whose physical name is taken adopts the existing resource; AWS fails with
     AlreadyExists."""
-    handlers = touch("services.cloudformation.provisioners._RESOURCE_HANDLERS")
+    handlers = touch(HANDLERS)
     for type_name, named in NAMED.items():
         touch(named.store)
         create = handlers[type_name]["create"]
@@ -87,14 +89,14 @@ def a_physical_name_has_one_owner(cloud: Cloud) -> None:
                 )
             return create(logical_id, properties, *rest)
 
-        handlers[type_name]["create"] = refusing
+        put(HANDLERS, type_name, "create", value=refusing)
 
 
 @hook
 def protected_data_is_not_deleted(cloud: Cloud) -> None:
     """Deleting a stack deletes its tables and user pools in spite of deletion protection, and so does the
     user pools' own API."""
-    handlers = touch("services.cloudformation.provisioners._RESOURCE_HANDLERS")
+    handlers = touch(HANDLERS)
     tables, pools = touch("services.dynamodb._tables"), touch("services.cognito._user_pools")
 
     def guard(type_name: str, refusal: Callable[[str], Iterator[str]]) -> None:
@@ -106,7 +108,7 @@ def protected_data_is_not_deleted(cloud: Cloud) -> None:
                 raise ValueError(reason)
             return delete(physical_id, *rest)
 
-        handlers[type_name]["delete"] = guarded
+        put(HANDLERS, type_name, "delete", value=guarded)
 
     def of_table(name: str) -> Iterator[str]:
         # A template may write a boolean as text

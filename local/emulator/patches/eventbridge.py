@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from local import faults
-from local.emulator.reach import Cloud, hook, replace, touch
+from local.emulator.reach import Cloud, hook, put, replace, touch
 
 
 @hook
@@ -72,7 +72,7 @@ def targets_are_served(cloud: Cloud) -> None:
     """Targets of unsupported services are accepted, and their events are dropped silently."""
     error = touch("core.responses.error_response_json", "code", "message", "status")
     schedule_error = touch("services.scheduler._error", "status", "code", "message")
-    handlers = touch("services.cloudformation.provisioners._RESOURCE_HANDLERS")
+    handlers = "services.cloudformation.provisioners._RESOURCE_HANDLERS"
 
     @replace("services.eventbridge._put_targets", "data")
     def put_targets(original: Callable, data: dict) -> Any:
@@ -97,9 +97,7 @@ def targets_are_served(cloud: Cloud) -> None:
         return provision
 
     for kind in ("AWS::Events::Rule", "AWS::Scheduler::Schedule"):
-        handler = handlers[kind]
+        handler = dict(touch(handlers)[kind])
         # (logical id, properties, …) and (physical id, old properties, new properties, …)
-        handlers[kind] = handler | {
-            "create": checked(handler["create"], kind, 1),
-            "update": checked(handler["update"], kind, 2),
-        }
+        put(handlers, kind, "create", value=checked(handler["create"], kind, 1))
+        put(handlers, kind, "update", value=checked(handler["update"], kind, 2))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
-import importlib
 import json
 import re
 import secrets
@@ -18,7 +17,7 @@ from typing import Any
 from local import faults
 from local.emulator import concurrency
 from local.emulator.ministack import role_session
-from local.emulator.reach import Cloud, hook, replace, touch
+from local.emulator.reach import Cloud, hook, put, replace, touch
 from local.sagemaker.quotas import setting
 
 
@@ -81,13 +80,14 @@ def layers_are_unpacked_once(cloud: Cloud) -> None:
             target.symlink_to(shared, target_is_directory=True)
 
     shim = SimpleNamespace(**{**vars(archives), "ZipFile": Archive})
-    importlib.import_module("ministack.core.lambda_runtime").zipfile = shim  # type: ignore[attr-defined]
+    put("core.lambda_runtime.zipfile", value=shim)
 
 
 @hook
 def functions_keep_what_their_template_says(cloud: Cloud) -> None:
     """The dead-letter queue and the reserved concurrency in a template are dropped."""
-    handlers = touch("services.cloudformation.provisioners._RESOURCE_HANDLERS")["AWS::Lambda::Function"]
+    place = "services.cloudformation.provisioners._RESOURCE_HANDLERS"
+    handlers = touch(place)["AWS::Lambda::Function"]
     functions = touch("services.lambda_svc._functions")
     create, update = handlers["create"], handlers["update"]
 
@@ -120,7 +120,8 @@ def functions_keep_what_their_template_says(cloud: Cloud) -> None:
         settle(made[0], new)
         return made
 
-    handlers |= {"create": created, "update": updated}
+    put(place, "AWS::Lambda::Function", "create", value=created)
+    put(place, "AWS::Lambda::Function", "update", value=updated)
 
 
 @hook
@@ -130,7 +131,7 @@ def an_account_keeps_concurrency_unreserved(cloud: Cloud) -> None:
     error = touch("services.lambda_svc.error_response_json")
 
     @replace("services.lambda_svc._put_function_concurrency", "func_name", "data")
-    def put(original: Callable, name: str, data: dict) -> tuple:
+    def put_concurrency(original: Callable, name: str, data: dict) -> tuple:
         wanted = int(data.get("ReservedConcurrentExecutions") or 0)
         limit = setting(cloud.platform, "lambda_concurrent_executions")
         named = {each: functions[each] for each in functions.keys()}  # noqa: SIM118 - the account's own
@@ -279,7 +280,7 @@ def invocations_have_a_largest_size(cloud: Cloud) -> None:
                 return error(TOO_LARGE, said, 413)
         return await handle(method, path, headers, body, query)
 
-    handlers["lambda"] = handle_request
+    put("app.SERVICE_HANDLERS", "lambda", value=handle_request)
 
     @replace("services.lambda_svc._execute_function_warm", "func", "event", "request_id")
     def execute(original: Callable, function: dict, event: Any, request_id: str) -> dict:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
-import importlib
 import json
 import lzma
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from local.emulator.reach import Cloud, hook, replace, touch
+from local.emulator.reach import Cloud, hook, put, record, replace, touch
 
 
 @hook
@@ -23,10 +22,9 @@ def the_loopback_is_a_secure_transport(cloud: Cloud) -> None:
         original(source_ip, True)
 
     # Where IAM is not enforced nothing is remembered of a request, and bucket policies hold all the same
-    evaluator = importlib.import_module("ministack.core.iam_evaluator")
     address, _ = touch("core.iam_evaluator._request_origin").get()
     origin = contextvars.ContextVar("origin", default=(address, True))
-    setattr(evaluator, "_request_origin", origin)  # noqa: B010 - the type checker knows no module's own names
+    put("core.iam_evaluator._request_origin", value=origin)
 
 
 STREAM_VERBS = ("DeleteLogStream", "DescribeLogStreams", "GetLogEvents", "PutLogEvents")
@@ -60,13 +58,17 @@ def attached_policies_exist(cloud: Cloud) -> None:
     """Any ARN can be attached as a policy, without effect. MiniStack knows 29 of the 1,500 managed policies
     of AWS."""
     known = touch("services.iam._aws_managed_policies")
-    record = touch("services.iam._make_aws_managed_record", "name", "document", "description")
+    made = touch("services.iam._make_aws_managed_record", "name", "document", "description")
     found = touch("services.iam._lookup_policy", "arn")
     parameter = touch("services.iam._p", "params", "key")
     error = touch("services.iam._error", "status", "code", "message", "ns")
     with lzma.open(POLICIES) as file:
-        for name, document in json.load(file).items():
-            known.setdefault(PREFIX + name, record(name, json.dumps(document)))
+        policies = {
+            PREFIX + name: made(name, json.dumps(document)) for name, document in json.load(file).items()
+        }
+    added = policies.keys() - known.keys()
+    known.update({arn: policies[arn] for arn in policies if arn in added})
+    record("services.iam._aws_managed_policies", lambda: [known.pop(arn) for arn in added])
 
     def missing(arn: str) -> str:
         return f"Policy {arn} does not exist or is not attachable."
@@ -81,7 +83,7 @@ def attached_policies_exist(cloud: Cloud) -> None:
     handlers = touch("services.iam._IAM_HANDLERS")
     for entity in ("Role", "User", "Group"):
         operation = f"Attach{entity}Policy"
-        handlers[operation] = checked(handlers[operation])
+        put("services.iam._IAM_HANDLERS", operation, value=checked(handlers[operation]))
 
     @replace("services.iam._attach_user_policy", "p")
     def attach_to_user_in_stack(original: Callable, params: dict) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 
 from local.emulator import cloudformation as cfn
 from local.emulator.ministack import here
-from local.emulator.reach import Cloud, hook, replace, touch
+from local.emulator.reach import Cloud, hook, put, replace, touch
 from local.sagemaker import api
 from local.sagemaker.api import ApiError
 
@@ -30,18 +30,15 @@ def sagemaker_service(cloud: Cloud) -> None:
             return status, {name.lower(): value for name, value in given.items()}, content
         return answer
 
-    touch("app.SERVICE_HANDLERS")["sagemaker"] = handle
-    touch("core.router.SERVICE_PATTERNS")["sagemaker"] = {"target_prefixes": ["SageMaker."]}
+    put("app.SERVICE_HANDLERS", "sagemaker", value=handle)
+    put("core.router.SERVICE_PATTERNS", "sagemaker", value={"target_prefixes": ["SageMaker."]})
 
 
 @hook
 def sagemaker_resource_types(cloud: Cloud) -> None:
     """MiniStack refuses SageMaker's resource types; they are managed through `local.sagemaker`."""
-    handlers = touch("services.cloudformation.provisioners._RESOURCE_HANDLERS")
-    replacing = touch("services.cloudformation.provisioners._REPLACING_PROPERTIES")
-    named = touch("services.cloudformation.provisioners._CUSTOM_NAME_REPLACEMENT")
-    tagged = touch("services.cloudformation.provisioners._STACK_TAG_PROPERTY")
-    generated = touch("services.cloudformation.provisioners._physical_name", "stack_name", "logical_id")
+    provisioners = "services.cloudformation.provisioners"
+    generated = touch(f"{provisioners}._physical_name", "stack_name", "logical_id")
 
     def call(operation: str, params: dict) -> dict:
         return api.call(cloud.context(*here(), None), operation, params)
@@ -71,14 +68,12 @@ def sagemaker_resource_types(cloud: Cloud) -> None:
         def delete(ref: str, props: dict, kind: cfn.Type = kind) -> None:
             kind.delete(call, ref.rpartition("/")[2])
 
-        handlers[type_name] = {
-            "create": errors_said(create),
-            "update": errors_said(update),
-            "delete": errors_said(delete),
-        }
-        replacing[type_name] = kind.replacing
-        named[type_name] = {"name": kind.named_by}
-        tagged[type_name] = ("Tags", "list")
+        operations = {"create": create, "update": update, "delete": delete}
+        handlers = {name: errors_said(operation) for name, operation in operations.items()}
+        put(f"{provisioners}._RESOURCE_HANDLERS", type_name, value=handlers)
+        put(f"{provisioners}._REPLACING_PROPERTIES", type_name, value=kind.replacing)
+        put(f"{provisioners}._CUSTOM_NAME_REPLACEMENT", type_name, value={"name": kind.named_by})
+        put(f"{provisioners}._STACK_TAG_PROPERTY", type_name, value=("Tags", "list"))
 
     @replace("services.cloudformation.stacks._runs_on_worker_thread", "resource_type")
     def on_worker_thread(original: Callable, resource_type: str) -> bool:

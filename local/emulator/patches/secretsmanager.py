@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from local.emulator.reach import Cloud, hook, touch
+from local.emulator.reach import Cloud, hook, put, touch
 
 
 @hook
 def secrets_are_referred_to_by_arn(cloud: Cloud) -> None:
     """`Ref` of a secret returns its name; on AWS it returns the ARN, which policies need."""
-    handlers = touch("services.cloudformation.provisioners._RESOURCE_HANDLERS")["AWS::SecretsManager::Secret"]
+    place = "services.cloudformation.provisioners._RESOURCE_HANDLERS"
+    handlers = touch(place)["AWS::SecretsManager::Secret"]
     secrets_of = touch("services.secretsmanager._secrets")
     create, update, delete = (handlers[key] for key in ("create", "update", "delete"))
 
@@ -19,6 +20,10 @@ def secrets_are_referred_to_by_arn(cloud: Cloud) -> None:
     def name(reference: str) -> str:
         return next((each for each, secret in secrets_of.items() if secret["ARN"] == reference), reference)
 
-    handlers["create"] = lambda *given: arn(create(*given))
-    handlers["update"] = lambda reference, *given: arn(update(name(reference), *given))
-    handlers["delete"] = lambda reference, *given: delete(name(reference), *given)
+    changed = {
+        "create": lambda *given: arn(create(*given)),
+        "update": lambda reference, *given: arn(update(name(reference), *given)),
+        "delete": lambda reference, *given: delete(name(reference), *given),
+    }
+    for operation, function in changed.items():
+        put(place, "AWS::SecretsManager::Secret", operation, value=function)

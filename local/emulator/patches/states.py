@@ -8,7 +8,7 @@ from typing import Any
 
 from local.emulator import ministack
 from local.emulator.definitions import JSONATA, Diagnostic, diagnose
-from local.emulator.reach import Cloud, hook, replace, touch
+from local.emulator.reach import Cloud, hook, put, replace, touch
 
 LARGEST = 256 * 1024
 """Bytes of the input or output of a task, a state or an execution, as UTF-8 (Step Functions quotas)."""
@@ -72,9 +72,8 @@ def definitions_are_checked(cloud: Cloud) -> None:
     answer = touch("core.responses.json_response", "data")
     machines = touch("services.stepfunctions._state_machines")
     stated = touch("services.cloudformation.provisioners._sfn_definition", "props")
-    handlers = touch("services.cloudformation.provisioners._RESOURCE_HANDLERS")
-    handler = handlers["AWS::StepFunctions::StateMachine"]
-    create_in_stack = handler["create"]
+    handlers = "services.cloudformation.provisioners._RESOURCE_HANDLERS"
+    create_in_stack = touch(handlers)["AWS::StepFunctions::StateMachine"]["create"]
 
     @replace("services.stepfunctions._create_state_machine", "data")
     def create(original: Callable, data: dict) -> Response:
@@ -105,7 +104,7 @@ def definitions_are_checked(cloud: Cloud) -> None:
             raise ValueError(f"{message} (Service: AWSStepFunctions, Status Code: 400, Error Code: {code})")
         return create_in_stack(logical_id, properties, stack, *rest)
 
-    handlers["AWS::StepFunctions::StateMachine"] = handler | {"create": created}
+    put(handlers, "AWS::StepFunctions::StateMachine", "create", value=created)
 
 
 @hook

@@ -14,7 +14,7 @@ from typing import Any
 
 from local.emulator import stepfunctions as sfn
 from local.emulator.ministack import denial, enforcing, here, role_session
-from local.emulator.reach import Cloud, hook, replace, touch
+from local.emulator.reach import Cloud, hook, put, replace, touch
 
 _execution: contextvars.ContextVar[dict | None] = contextvars.ContextVar("execution", default=None)
 _deadline: contextvars.ContextVar[float] = contextvars.ContextVar("deadline", default=float("inf"))
@@ -180,7 +180,7 @@ def tasks_call_sagemaker(cloud: Cloud) -> None:
         with _task_errors():
             return task.sagemaker(resource, arguments)
 
-    touch("services.stepfunctions._SERVICE_DISPATCH")["arn:aws:states:::sagemaker:"] = sagemaker
+    put("services.stepfunctions._SERVICE_DISPATCH", "arn:aws:states:::sagemaker:", value=sagemaker)
 
     @replace("services.stepfunctions._invoke_aws_sdk_integration", "resource", "input_data")
     def invoke(original: Callable, resource: str, arguments: dict) -> Any:
@@ -199,7 +199,7 @@ def tasks_act_under_the_machines_role(cloud: Cloud) -> None:
             with _task_errors():
                 task.authorize(resource, arguments)
 
-    dispatch = touch("services.stepfunctions._SERVICE_DISPATCH")
+    dispatch = "services.stepfunctions._SERVICE_DISPATCH"
 
     def guarded(resource: str, call: Callable) -> Callable:
         def invoke(task_resource: str, arguments: Any) -> Any:
@@ -208,9 +208,9 @@ def tasks_act_under_the_machines_role(cloud: Cloud) -> None:
 
         return invoke
 
-    for resource, call in list(dispatch.items()):
+    for resource, call in list(touch(dispatch).items()):
         if not resource.startswith("arn:aws:states:::sagemaker:"):
-            dispatch[resource] = guarded(resource, call)
+            put(dispatch, resource, value=guarded(resource, call))
 
     @replace("services.stepfunctions._call_lambda", "func_ref", "event")
     def call_lambda(original: Callable, function: Any, event: Any) -> Any:

@@ -406,7 +406,7 @@ def test_it_ends_with_the_reason_when_another_device_is_found(built: BuiltImage,
     with Container(built, tmp_path, GROUNDPLAN_BASE="/nowhere", GROUNDPLAN_DEVICE="cuda") as container:
         assert container.process.wait(120) == 1
         last = container.log.read_text().splitlines()[-1]
-    assert last.startswith("failed: GROUNDPLAN_DEVICE is 'cuda', PyTorch for CUDA ")
+    assert last.startswith("ERROR GROUNDPLAN_DEVICE is 'cuda', PyTorch for CUDA ")
     assert "finds 'cpu'" in last
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from snowflake_xgboost.source import Split, survey
+from snowflake_xgboost.source import survey
+from snowflake_xgboost.split import Split
 from tests.support.snowflake_training.image import QUICK, Image, Job, Warehouse
 
 

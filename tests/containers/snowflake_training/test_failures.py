@@ -115,7 +115,7 @@ def test_the_reason_names_what_is_wrong(image: Image, secret: str, names: list[s
     assert found == {name: REASONS[name][1] for name in names}
     # and nothing comes after the reason in the log
     assert [jobs[name].first.log.splitlines()[-1] for name in names] == [
-        f"failed: {found[name]}" for name in names
+        f"ERROR {found[name]}" for name in names
     ]
 
 
@@ -160,7 +160,7 @@ def test_a_learners_exception_is_the_reason_of_every_host(
     reason = job.reason()
     assert reason == f"host {job.hosts[rank].name}: XGBoostError: the learner's own reason"
     for host in job.hosts:
-        assert host.log.splitlines()[-1] == f"failed: {reason}"
+        assert host.log.splitlines()[-1] == f"ERROR {reason}"
     # and the log of the host where it happened has the whole trace
     assert "Stack trace" in job.hosts[rank].log
 
@@ -274,12 +274,16 @@ LEAK = """
 import sys
 from snowflake_xgboost import __main__, peers, train
 
-def leak():
-    raise ValueError("no key in " + sys.argv[1])
+key = sys.argv[1]
 
+def leak():
+    raise ValueError("no key in " + key)
+
+where = sys.argv.pop()
 train.run = {"alone": lambda settings, cluster: leak(), "together": lambda settings, cluster:
-    peers.together(cluster, leak)}[sys.argv[2]]
-sys.exit(__main__.work())
+    peers.together(cluster, leak)}[where]
+sys.argv[1:] = ["work"]
+sys.exit(__main__.main())
 """
 
 

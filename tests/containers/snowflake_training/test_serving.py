@@ -308,7 +308,7 @@ def test_server_ends_when_a_worker_is_lost(server, model: tuple[Image, Path], mo
             os.kill(workers[0], signal.SIGKILL)
         # then the server does not go on with the other alone, and says why
         assert process.wait(20) == 1
-    assert (model[1] / "log").read_text().splitlines()[-1] == "failed: a process that predicts ended with -9"
+    assert (model[1] / "log").read_text().splitlines()[-1] == "ERROR a process that predicts ended with -9"
 
 
 def test_workers_end_with_their_server(server):
@@ -347,4 +347,4 @@ def test_what_is_no_model_is_not_served(image: Image, tmp_path: Path, files: dic
     process = image.start("serve", base, BIND_HOST="127.0.0.1", SAGEMAKER_BIND_TO_PORT=str(free_port()))
     assert process.wait(30) == 1
     (line,) = (base / "log").read_text().splitlines()
-    assert line == f"failed: {reason}"
+    assert line == f"ERROR {reason}"

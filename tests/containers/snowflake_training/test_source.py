@@ -9,7 +9,9 @@ import pyarrow as pa
 import pytest
 
 from snowflake_xgboost.identifiers import quoted
-from snowflake_xgboost.source import Split, Table, pull, pull_held_out, qualified, survey
+from snowflake_xgboost.source import pull, pull_held_out, survey
+from snowflake_xgboost.split import Split
+from snowflake_xgboost.table import Table, qualified
 from tests.support.snowflake_training.image import Warehouse
 from toolkit.failure import Failure
 

@@ -15,7 +15,9 @@ import numpy as np
 import pytest
 
 from snowflake_xgboost.__main__ import LAST_WORDS
-from snowflake_xgboost.source import Split, Table, pull, survey
+from snowflake_xgboost.source import pull, survey
+from snowflake_xgboost.split import Split
+from snowflake_xgboost.table import Table
 from snowflake_xgboost.watch import FAREWELL, PORT, Watch
 from tests.support.processes import children
 from tests.support.snowflake_training.image import (
@@ -370,7 +372,7 @@ def test_a_worker_that_dies_is_reported(image: Image, given: dict[str, str]):
     os.kill(worker, signal.SIGKILL)
     told = f"training on host {job.first.name} was ended by SIGKILL: most likely it ran out of memory"
     assert job.reason() == told
-    assert job.first.log.splitlines()[-1] == f"failed: {told}"
+    assert job.first.log.splitlines()[-1] == f"ERROR {told}"
 
 
 def test_a_worker_that_dies_is_the_reason_of_every_host(image: Image, given: dict[str, str]):
@@ -380,7 +382,7 @@ def test_a_worker_that_dies_is_the_reason_of_every_host(image: Image, given: dic
     os.kill(worker, signal.SIGKILL)
     told = f"training on host {job.hosts[1].name} was ended by SIGKILL: most likely it ran out of memory"
     assert job.reason() == told
-    assert [host.log.splitlines()[-1] for host in job.hosts] == [f"failed: {told}"] * 3
+    assert [host.log.splitlines()[-1] for host in job.hosts] == [f"ERROR {told}"] * 3
 
 
 # --- preparation ---

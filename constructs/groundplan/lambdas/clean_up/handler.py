@@ -7,12 +7,10 @@ that a deletion that failed half way can be started again.
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 import time
-import urllib.request
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,15 +18,13 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
+from groundplan.lambdas.custom_resource import Request, respond
+
 log = logging.getLogger()
-log.setLevel(logging.INFO)
 
 JOB_LOGS = "/aws/sagemaker/TrainingJobs"
 OWN = r"[0-9a-f]{12}(-train|-evaluate)?|notebook-.+|[0-9a-hjkmnp-tv-z]{26}"
 """What follows a name and a hyphen: an execution's number, a notebook's choice, a packed job's number."""
-
-SPARE_SECONDS = 30
-"""What is left of the Lambda's time when it gives up and says so."""
 
 _config = Config(retries={"mode": "adaptive", "max_attempts": 10})
 _clients: dict[str, Any] = {}
@@ -41,7 +37,7 @@ def client(service: str) -> Any:
     return _clients[service]
 
 
-class OutOfTime(Exception):
+class OutOfTimeError(Exception):
     """Something is left to delete, and the time is up."""
 
 
@@ -62,37 +58,30 @@ class Leftovers:
 
 
 def handler(event: dict[str, Any], context: Any) -> None:
-    """CloudFormation's request. Whatever happens is answered: without an answer it waits for an hour."""
-    properties = event["ResourceProperties"]
-    found = Leftovers(
+    """Answer CloudFormation's request."""
+    respond(event, context, identify=_identify, work=_work)
+
+
+def _identify(properties: Mapping[str, Any]) -> str:
+    found = _leftovers(properties)
+    return "|".join((found.endpoint, found.bucket, found.group))
+
+
+def _work(request: Request) -> None:
+    if request.deletes:
+        delete(_leftovers(request.properties), time_left=lambda: request.deadline - time.monotonic())
+
+
+def _leftovers(properties: Mapping[str, Any]) -> Leftovers:
+    return Leftovers(
         properties["EndpointName"], properties["BucketName"], properties["ModelPackageGroupName"]
     )
-    # When one of them changes, CloudFormation asks for the deletion of the resource that had the old ones
-    identity = "|".join((found.endpoint, found.bucket, found.group))
-    reason = ""
-    if event["RequestType"] == "Delete":
-        try:
-            delete(found, time_left=lambda: context.get_remaining_time_in_millis() / 1000 - SPARE_SECONDS)
-        except Exception as error:  # anything: CloudFormation must hear of it
-            log.exception("could not delete everything")
-            reason = f"{type(error).__name__}: {error}"
-        identity = event["PhysicalResourceId"]
-    answer = {
-        "Status": "FAILED" if reason else "SUCCESS",
-        "Reason": reason[:1000],
-        "PhysicalResourceId": identity,
-        **{key: event[key] for key in ("StackId", "RequestId", "LogicalResourceId")},
-    }
-    request = urllib.request.Request(  # noqa: S310 - the address is CloudFormation's own
-        event["ResponseURL"], data=json.dumps(answer).encode(), method="PUT", headers={"Content-Type": ""}
-    )
-    urllib.request.urlopen(request, timeout=20).close()  # noqa: S310
 
 
 def delete(found: Leftovers, time_left: Callable[[], float]) -> None:
     """Delete all of it, jobs and endpoints first: they are what costs money.
 
-    Raises `OutOfTime` when `time_left()`, in seconds, is used up, and `ClientError` when AWS refuses.
+    Raises `OutOfTimeError` when `time_left()`, in seconds, is used up, and `ClientError` when AWS refuses.
     """
     sagemaker = client("sagemaker")
     for job in _listed("list_training_jobs", "TrainingJobSummaries", found, StatusEquals="InProgress"):
@@ -165,7 +154,7 @@ def _missing(error: ClientError) -> bool:
 
 def _pause(time_left: Callable[[], float], waiting_for: str) -> None:
     if time_left() <= 0:
-        raise OutOfTime(f"{waiting_for}; delete the stack again to go on")
+        raise OutOfTimeError(f"{waiting_for}; delete the stack again to go on")
     time.sleep(2)
 
 
@@ -201,7 +190,7 @@ def _empty(bucket: str, time_left: Callable[[], float]) -> None:
                     raise OSError(f"s3://{bucket}/{failure['Key']} cannot be deleted: {failure['Message']}")
                 log.info("deleted %d objects of %s", len(objects), bucket)
             if time_left() <= 0:
-                raise OutOfTime(f"bucket {bucket} is not empty yet; delete the stack again to go on")
+                raise OutOfTimeError(f"bucket {bucket} is not empty yet; delete the stack again to go on")
     except ClientError as error:
         if not _missing(error):
             raise

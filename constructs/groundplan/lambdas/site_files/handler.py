@@ -24,7 +24,6 @@ import json
 import logging
 import stat
 import time
-import urllib.request
 import zipfile
 import zlib
 from collections.abc import Iterable, Mapping
@@ -37,8 +36,9 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
+from groundplan.lambdas.custom_resource import Request, respond
+
 log = logging.getLogger()
-log.setLevel(logging.INFO)
 
 TYPES = {
     ".css": "text/css; charset=utf-8",
@@ -59,9 +59,6 @@ TYPES = {
 MOST_FILES = 5000
 MOST_BYTES = 64 * 2**20
 """Of a page, unpacked: it is held in the function's memory."""
-
-SPARE_SECONDS = 15
-"""What is left of the Lambda's time when it gives up and says so."""
 
 _clients: dict[str, Any] = {}
 
@@ -86,22 +83,15 @@ class Object:
 
 
 def handler(event: dict[str, Any], context: Any) -> None:
-    """CloudFormation's request. Whatever happens is answered: without an answer it waits for an hour."""
-    properties = event["ResourceProperties"]
-    # Another bucket is another resource: CloudFormation then asks for the deletion of the one before
-    identity = event.get("PhysicalResourceId") or "static-site"
-    ends = time.monotonic() + context.get_remaining_time_in_millis() / 1000 - SPARE_SECONDS
-    reason = ""
-    try:
-        if event["RequestType"] != "Delete":
-            identity = properties["Bucket"]
-            publish(properties, ends)
-        elif str(properties.get("Retain")).lower() != "true" and identity != "static-site":
-            empty(identity, ends)
-    except Exception as error:  # anything: CloudFormation must hear of it
-        log.exception("the page's bucket is not as it should be")
-        reason = f"{type(error).__name__}: {error}"
-    _answer(event, identity, reason)
+    """Answer CloudFormation's request. The physical id is the bucket's name."""
+    respond(event, context, identify=lambda properties: properties["Bucket"], work=_work)
+
+
+def _work(request: Request) -> None:
+    if not request.deletes:
+        publish(request.properties, request.deadline)
+    elif str(request.properties.get("Retain")).lower() != "true":
+        empty(request.physical_id, request.deadline)
 
 
 def publish(properties: Mapping[str, Any], ends: float) -> None:
@@ -248,25 +238,3 @@ def _delete(bucket: str, found: list[dict[str, str]]) -> None:
     answer = client("s3").delete_objects(Bucket=bucket, Delete={"Objects": found, "Quiet": True})
     for failure in answer.get("Errors", [])[:1]:
         raise OSError(f"s3://{bucket}/{failure['Key']} cannot be deleted: {failure.get('Message')}")
-
-
-def _answer(event: Mapping[str, Any], identity: str, reason: str) -> None:
-    """Tell CloudFormation, and again when the way there fails."""
-    answer = {
-        "Status": "FAILED" if reason else "SUCCESS",
-        "Reason": reason[:1000],
-        "PhysicalResourceId": identity,
-        **{key: event[key] for key in ("StackId", "RequestId", "LogicalResourceId")},
-    }
-    request = urllib.request.Request(  # noqa: S310 - the address is CloudFormation's own
-        event["ResponseURL"], data=json.dumps(answer).encode(), method="PUT", headers={"Content-Type": ""}
-    )
-    for pause in (1, 2, None):
-        try:
-            urllib.request.urlopen(request, timeout=4).close()  # noqa: S310
-            return
-        except OSError:
-            if pause is None:
-                raise
-            log.exception("CloudFormation was not reached")
-            time.sleep(pause)

@@ -6,20 +6,23 @@ answers too much memory, the task at hand has failed and the next begins in a fr
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-import traceback
 from pathlib import Path
 
 from toolkit import sagemaker
-from toolkit.failure import Failure, Stopped
+from toolkit.failure import Failure, Stopped, scrub
+from toolkit.logs import log_to_stdout
 
 from . import tasks
 from .settings import Settings
+
+log = logging.getLogger(__package__)
 
 GRACE = 100
 """Seconds between SIGTERM and the end; SageMaker allows 120."""
@@ -88,7 +91,7 @@ def give_up(task: tasks.Task, code: int) -> None:
     """The result of a task in the midst of which its process was ended."""
     from .finetune import OUT_OF_MEMORY, finish
 
-    print(f"[{task.request}] the worker was ended by {signal.Signals(-code).name}", flush=True)
+    log.error("[%s] the worker was ended by %s", task.request, signal.Signals(-code).name)
     finish(task, result(task).parent, "", OUT_OF_MEMORY, 0.0, {}, task.steps)
 
 
@@ -101,7 +104,7 @@ def work(scratch: str) -> int:
     try:
         settings = Settings.read(sagemaker.hyperparameters())
         loaded = base.load(settings, sagemaker.CHANNELS / "base")
-        print(f"base {loaded.id} on {loaded.device} in {loaded.dtype}", flush=True)
+        log.info("base %s on %s in %s", loaded.id, loaded.device, loaded.dtype)
         for task in mine():
             stop.check()
             finetune.run(
@@ -114,29 +117,30 @@ def work(scratch: str) -> int:
                 stop,
             )
     except Stopped:
-        print("stopped; what was learned so far is kept", flush=True)
+        log.info("stopped; what was learned so far is kept")
         return 0
     except Failure as failure:
         return fail(failure)
     except Exception as error:
-        traceback.print_exc()
+        log.exception("the worker failed")
         return fail(f"{type(error).__name__}: {error}")
     return 0
 
 
 def fail(reason: object) -> int:
-    print(f"failed: {reason}", file=sys.stderr, flush=True)
+    log.error("%s", scrub(reason))
     sagemaker.write_failure(reason)
     return 1
 
 
 def main() -> int:
+    log_to_stdout("personalization_finetune")
     match sys.argv[1:]:
         case ["train"]:
             return train()
         case ["work", scratch]:
             return work(scratch)
-    print("python -m personalization_finetune train", file=sys.stderr)
+    print("python -m personalization_finetune train", file=sys.stderr)  # noqa: T201 - usage
     return 2
 
 

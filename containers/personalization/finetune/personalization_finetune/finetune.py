@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
 import shutil
 import time
-import traceback
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from itertools import cycle
@@ -26,13 +26,11 @@ from .learner import TARGETS, TEXT, WEIGHTS, Learner, key_of, prior_latents, sav
 from .settings import Settings
 from .tasks import Task
 
+log = logging.getLogger(__name__)
+
 STATE = Path("state", "state.pt")
 FREE_TO_CHANGE = ("checkpoint_every", "threads", "previews", "preview_steps", "guidance")
 """Settings that may differ between a checkpoint and the job that goes on from it."""
-
-
-def say(task: Task, line: str) -> None:
-    print(f"[{task.request}] {line}", flush=True)
 
 
 @dataclass
@@ -81,7 +79,7 @@ def run(
         if "not enough memory" in str(error):  # how PyTorch says it on the CPU
             reason = OUT_OF_MEMORY
         else:
-            traceback.print_exc()
+            log.exception("[%s] failed", task.request)
             kind = type(error).__name__
             reason = f"Something went wrong on our side ({kind}). Start it again, your pictures are kept."
     if base.device.type == "cuda":
@@ -121,7 +119,10 @@ def finish(
     }
     Progress(folder, steps).tell(result["status"], 0 if reason else steps, metrics.get("loss"))
     write_json(folder / "result.json", result)
-    say(task, f"failed: {reason}" if reason else f"done in {seconds:.1f} s")
+    if reason:
+        log.error("[%s] failed: %s", task.request, reason)
+    else:
+        log.info("[%s] done in %.1f s", task.request, seconds)
 
 
 def _learn(
@@ -169,7 +170,14 @@ def _learn(
         if time.monotonic() - told > 1 or step + 1 == steps:
             told = time.monotonic()
             pace = (step + 1 - begun) / (told - clock)
-            say(task, f"step={step + 1}/{steps} train:loss={loss:.6f} train:steps_per_second={pace:.3f}")
+            log.info(
+                "[%s] step=%d/%d train:loss=%.6f train:steps_per_second=%.3f",
+                task.request,
+                step + 1,
+                steps,
+                loss,
+                pace,
+            )
         progress.tell("training", step + 1, round(loss, 6))
         every = settings.checkpoint_every
         if stop.wanted or (every and (step + 1) % every == 0 and step + 1 < steps):
@@ -224,11 +232,14 @@ def _resumed(task: Task, learner: Learner, path: Path, key: str) -> tuple[int, f
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception:
-        say(task, "the checkpoint cannot be read: learning begins anew")
+        log.warning("[%s] the checkpoint cannot be read: learning begins anew", task.request)
         return 0, None
     if state["key"] != key:
-        say(task, "the checkpoint was made with other settings, pictures or base: learning begins anew")
+        log.warning(
+            "[%s] the checkpoint was made with other settings, pictures or base: learning begins anew",
+            task.request,
+        )
         return 0, None
     learner.restore(state["learner"])
-    say(task, f"going on from the checkpoint of step {state['step']}")
+    log.info("[%s] going on from the checkpoint of step %d", task.request, state["step"])
     return state["step"], state["loss"]

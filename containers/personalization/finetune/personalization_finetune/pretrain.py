@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import math
 import sys
 import time
@@ -26,7 +27,11 @@ from diffusers import AutoencoderTiny, DDIMScheduler, StableDiffusionPipeline, U
 from PIL import Image, ImageEnhance, ImageFilter
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from toolkit.logs import log_to_stdout
+
 from .optimizing import optimizers
+
+log = logging.getLogger(__package__)
 
 SIZE = 48
 """Pixels on a side."""
@@ -231,7 +236,7 @@ class Clock:
         self.started = time.monotonic()
 
     def say(self, line: str) -> None:
-        print(f"{time.monotonic() - self.started:6.0f} s  {line}", flush=True)
+        log.info("%6.0f s  %s", time.monotonic() - self.started, line)
 
 
 def recolored(batch: torch.Tensor, chance: np.random.Generator) -> torch.Tensor:
@@ -345,6 +350,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="for the pipeline")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
+    log_to_stdout("personalization_finetune")
     torch.set_num_threads(THREADS)
     pretrain(options.pictures, options.output, options.seed, Plan())
     return 0

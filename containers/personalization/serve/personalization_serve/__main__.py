@@ -7,6 +7,7 @@ it anew.
 
 from __future__ import annotations
 
+import logging
 import signal
 import sys
 import tempfile
@@ -16,13 +17,16 @@ from pathlib import Path
 
 from waitress.server import create_server
 
-from toolkit.failure import Failure
+from toolkit.failure import Failure, scrub
+from toolkit.logs import log_to_stdout
 
 from . import base, device
 from .front import LARGEST, Front
 from .models import Models
 from .settings import Settings
 from .triton import Triton
+
+log = logging.getLogger(__package__)
 
 GRACE = 60
 """Seconds that requests under way get when the container is to end."""
@@ -51,7 +55,7 @@ def serve() -> int:
             triton.start(fetched.folder)
             front.models = Models(settings, triton, fetched, Path(scratch))
             taken = f"{front.models.budget} bytes for models on the {triton.state['device']}"
-            print(f"base {fetched.id} resident after {time.monotonic() - begun:.1f} s, {taken}", flush=True)
+            log.info("base %s resident after %.1f s, %s", fetched.id, time.monotonic() - begun, taken)
             raise Failure(f"{triton.watch()} died")
         finally:
             front.stopping = True
@@ -63,10 +67,11 @@ def serve() -> int:
 
 
 def main() -> int:
+    log_to_stdout("personalization_serve")
     try:
         return serve()
     except Failure as failure:
-        print(f"failed: {failure}", file=sys.stderr, flush=True)
+        log.error("%s", scrub(failure))
         return 1
 
 

@@ -7,18 +7,20 @@ they are checked and counted, and each request takes their path along to the one
 from __future__ import annotations
 
 import json
+import logging
 import re
-import sys
 import time
 from typing import Any
 
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 
-from toolkit.failure import Failure
+from toolkit.failure import Failure, scrub
 
 from .models import Models
 from .settings import Refused, Settings, generation
+
+log = logging.getLogger(__name__)
 
 _UNSAFE = re.compile("[\\x00-\\x1f\\x7f\\ud800-\\udfff]")
 """Control characters, and halves of characters, which UTF-8 cannot say."""
@@ -74,7 +76,7 @@ class Front:
             raise Refused(400, "model_name and url: text of 1 to 1024 characters each, no control characters")
         begun = time.monotonic()
         model = models.load(name, url)
-        _log(f"loaded {name} ({model.bytes} bytes) in {time.monotonic() - begun:.3f} s")
+        log.info("loaded %s (%d bytes) in %.3f s", name, model.bytes, time.monotonic() - begun)
         return answer(model.shown)
 
     def show(self, name: str) -> Response:
@@ -82,7 +84,7 @@ class Front:
 
     def unload(self, name: str) -> Response:
         self._loaded().unload(name)
-        _log(f"unloaded {name}")
+        log.info("unloaded %s", name)
         return answer({})
 
     def invoke(self, name: str) -> Response:
@@ -128,9 +130,5 @@ def _http_error(error: HTTPException) -> Response:
 
 def _failed(error: Exception) -> Response:
     """The log says what; the caller learns no more than that it was not their fault."""
-    _log(f"failed: {error if isinstance(error, Failure) else repr(error)}")
+    log.error("request failed: %s", scrub(error if isinstance(error, Failure) else repr(error)))
     return answer({"error": "the request could not be carried out"}, 500)
-
-
-def _log(text: str) -> None:
-    print(text.replace("\n", " "), file=sys.stderr, flush=True)

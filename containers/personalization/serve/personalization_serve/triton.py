@@ -10,6 +10,7 @@ import contextlib
 import ctypes
 import importlib.util
 import json
+import logging
 import os
 import select
 import shutil
@@ -28,6 +29,8 @@ import urllib3.connection
 from toolkit.failure import Failure
 
 from .settings import Refused, Settings
+
+log = logging.getLogger(__name__)
 
 CONFIG = """
 backend: "python"
@@ -92,7 +95,7 @@ class Triton:
         for _ in range(ABORTS):
             if self._begin(command, environment):
                 break
-            print("Triton aborted while it loaded the base: starting it again", file=sys.stderr, flush=True)
+            log.warning("Triton aborted while it loaded the base: starting it again")
         else:
             raise Failure(f"Triton aborted {ABORTS} times before the base was resident")
         self.state = json.loads(state.read_text())

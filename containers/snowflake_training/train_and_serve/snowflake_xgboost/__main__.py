@@ -7,6 +7,7 @@ fresh process, not a fork, is what its threads need.
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import subprocess
@@ -15,12 +16,15 @@ import tempfile
 import time
 
 from toolkit import sagemaker
-from toolkit.failure import Failure, Stopped, scrub, trace
+from toolkit.failure import Failure, Stopped, scrub
+from toolkit.logs import log_to_stdout
 from toolkit.sagemaker import Cluster
 
 from .failure import reason_of
 from .settings import Settings
 from .watch import Watch
+
+log = logging.getLogger(__package__)
 
 LAST_WORDS = 10
 """Seconds that the work has, once another host is lost, to end by itself with a better reason."""
@@ -119,7 +123,7 @@ def work() -> int:
     except Failure as failure:
         return leave(failure)
     except Exception as error:
-        print(trace(), file=sys.stderr, flush=True)
+        log.exception("training failed")
         if "/collective/" in str(error):  # where XGBoost's hosts talk
             return HOST_LOST
         return leave(f"host {sagemaker.cluster().host}: {reason_of(error)}")
@@ -132,12 +136,13 @@ def leave(reason: object) -> int:
 
 
 def fail(reason: object) -> int:
-    print(f"failed: {scrub(reason)}", file=sys.stderr, flush=True)
+    log.error("%s", scrub(reason))
     sagemaker.write_failure(reason)
     return 1
 
 
 def main() -> int:
+    log_to_stdout("snowflake_xgboost")
     what = sys.argv[1] if len(sys.argv) > 1 else ""
     if what == "predict":
         from .workers import run
@@ -153,9 +158,9 @@ def main() -> int:
         try:
             return serve()
         except Failure as failure:
-            print(f"failed: {failure}", file=sys.stderr, flush=True)
+            log.error("%s", scrub(failure))
             return 1
-    print("python -m snowflake_xgboost train|serve", file=sys.stderr)
+    print("python -m snowflake_xgboost train|serve", file=sys.stderr)  # noqa: T201 - usage
     return 2
 
 

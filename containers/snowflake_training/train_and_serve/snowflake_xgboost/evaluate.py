@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import tempfile
 from pathlib import Path
@@ -16,6 +17,8 @@ from .connection import connect, credentials
 from .model import Model
 from .settings import Settings
 from .source import pull_held_out, survey
+
+log = logging.getLogger(__name__)
 
 NAMES: tuple[str, ...] = ("candidate", "champion")
 
@@ -53,8 +56,8 @@ def run(settings: Settings) -> None:
         raise Failure(f"no row of table {table.name} was held out from both models")
     scores = {name: math.sqrt(total / rows) for name, total in squares.items()}
     for name, score in scores.items():
-        print(f"{name}:rmse={score:.8g}", flush=True)
-    print(f"rows:evaluated={rows}", flush=True)
+        log.info("%s:rmse=%.8g", name, score)
+    log.info("rows:evaluated=%d", rows)
     result = {f"{name}_rmse": score for name, score in scores.items()} | {"rows": rows}
     sagemaker.write_json(sagemaker.OUTPUT / "evaluation.json", result)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import socket
 import time
 import warnings
@@ -13,10 +14,12 @@ from xgboost import collective
 from xgboost.core import XGBoostError
 from xgboost.tracker import RabitTracker
 
-from toolkit.failure import Failure, trace
+from toolkit.failure import Failure
 from toolkit.sagemaker import Cluster
 
 from .failure import reason_of
+
+log = logging.getLogger(__name__)
 
 PORT = 9099
 FAREWELL = 10
@@ -107,7 +110,7 @@ def together(cluster: Cluster, work: Callable[[], T]) -> list[T]:
     except Failure as failure:
         mine = (None, str(failure))
     except Exception as error:
-        print(trace(), flush=True)
+        log.exception("host %s failed", cluster.host)
         mine = (None, f"host {cluster.host}: {reason_of(error)}")
     all_of_them = [
         collective.broadcast(mine if rank == cluster.rank else None, rank) for rank in range(cluster.size)

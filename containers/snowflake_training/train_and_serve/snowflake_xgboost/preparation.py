@@ -28,11 +28,10 @@ from toolkit.failure import Failure
 from .identifiers import find
 from .settings import Settings
 from .split import Split
+from .table import Table
 
 if TYPE_CHECKING:
     from snowflake.connector import SnowflakeConnection
-
-    from .source import Table
 
 MOST_CATEGORIES = 255
 """A text column with more distinct values is a name or prose, not a category."""

@@ -11,6 +11,7 @@ This process only passes bodies on to the workers: SageMaker gives `/ping` two s
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import sys
@@ -22,6 +23,8 @@ from waitress.server import create_server
 from toolkit.failure import Failure
 
 from .workers import WorkerLostError, Workers, count
+
+log = logging.getLogger(__name__)
 
 LARGEST = 100 * 2**20
 """Bytes of one request; SageMaker's own limits are lower but for batch transform."""
@@ -80,7 +83,7 @@ def application(workers: Workers) -> Flask:
 
     @app.errorhandler(WorkerLostError)
     def lost(error: WorkerLostError) -> Response:
-        print(f"failed: {error}", file=sys.stderr, flush=True)
+        log.error("%s", error)
         os._exit(1)  # SageMaker starts the container anew; what would go on has lost a worker
 
     return app
@@ -98,7 +101,7 @@ def serve() -> int:
         application(workers), host=host, port=port, threads=THREADS, max_request_body_size=LARGEST + 1
     )
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    print(f"serving {workers.targets[0]} on port {port}", flush=True)
+    log.info("serving %s on port %d", workers.targets[0], port)
     try:
         server.run()
     finally:

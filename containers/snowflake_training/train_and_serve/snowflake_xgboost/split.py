@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .identifiers import quoted
-
-if TYPE_CHECKING:  # serving needs a split to read a model, and no Snowflake
-    from .source import Table
+from .table import Table
 
 BITS = 31
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import re
 import resource
@@ -29,7 +30,10 @@ from .dataset import Share, collect
 from .peers import agreed, gathered, together
 from .preparation import Preparation, prepare
 from .settings import NOT_NEGATIVE, POSITIVE, Settings
-from .source import Table, pull, survey
+from .source import pull, survey
+from .table import Table
+
+log = logging.getLogger(__name__)
 
 CHECKPOINT = "checkpoint.ubj"
 LEAST_ROWS = 20
@@ -37,10 +41,6 @@ LEAST_ROWS = 20
 
 FREE_TO_CHANGE = ("rounds", "early_stopping_rounds", "checkpoint_every", "record_rows", "nthread", "timeout")
 """Settings that may differ between a checkpoint and the job that goes on from it."""
-
-
-def say(line: str) -> None:
-    print(line, flush=True)
 
 
 class Interruption:
@@ -108,10 +108,12 @@ def run(settings: Settings, cluster: Cluster) -> None:
                 progress.train.append(_score(scores, "train"))
                 progress.validation.append(_score(scores, "validation"))
                 own.append(_rmse(booster.predict(validation), labels))
-                say(
-                    f"[{progress.rounds}] train:rmse={progress.train[-1]:.6g} "
-                    f"validation:rmse={progress.validation[-1]:.6g}"
-                    + (f" host:rmse={own[-1]:.6g}" if own[-1] is not None else "")
+                log.info(
+                    "[%d] train:rmse=%.6g validation:rmse=%.6g%s",
+                    progress.rounds,
+                    progress.train[-1],
+                    progress.validation[-1],
+                    "" if own[-1] is None else f" host:rmse={own[-1]:.6g}",
                 )
                 # All stop after the same round: one alone would leave the others waiting for its sums.
                 wanted = np.array([int(interruption.wanted)])
@@ -128,7 +130,7 @@ def run(settings: Settings, cluster: Cluster) -> None:
                         settings.booster_parameters(), cache=[train, validation], model_file=model
                     )
                 if stop:
-                    say(f"stopped after round {progress.rounds}; a checkpoint is written")
+                    log.info("stopped after round %d; a checkpoint is written", progress.rounds)
                     raise Stopped
         progress.hosts = together(cluster, lambda: own)
         summary = {
@@ -151,9 +153,11 @@ def run(settings: Settings, cluster: Cluster) -> None:
         if cluster.first:
             write_model(cluster, preparation, booster, progress, totals)
         best = progress.best
-        say(
-            f"best round {best + 1}: train:rmse={progress.train[best]:.6g} "
-            f"validation:rmse={progress.validation[best]:.6g}"
+        log.info(
+            "best round %d: train:rmse=%.6g validation:rmse=%.6g",
+            best + 1,
+            progress.train[best],
+            progress.validation[best],
         )
 
 
@@ -168,9 +172,9 @@ def read(
     table, preparation = decided
     if cluster.first:
         if table.at is None:
-            say(f"table {table.name} keeps no history: it is read as it stands while it is read")
+            log.warning("table %s keeps no history: it is read as it stands while it is read", table.name)
         for name, reason in preparation.left_out.items():
-            say(f"column {name} is not used: {reason}")
+            log.info("column %s is not used: %s", name, reason)
 
     def part() -> Share:
         batches = pull(connection, table, preparation.kinds, preparation.split, cluster.rank, cluster.size)
@@ -178,14 +182,14 @@ def read(
 
     share = agreed(cluster, part)
     connection.close()
-    say(f"host {cluster.host}: " + _told(share.counts))
+    log.info("host %s: %s", cluster.host, _told(share.counts))
     counts = together(cluster, lambda: share.counts)
     totals = {name: sum(each[name] for each in counts) for name in share.counts}
     if totals["rows_pulled"] != table.rows:
         changed = f"table {table.name} had {table.rows} rows, and {totals['rows_pulled']} were read"
         if table.at:
             raise Failure(f"{changed}, at one moment in time: its parts are not disjoint and complete")
-        say(f"warning: {changed}: it changed meanwhile")
+        log.warning("%s: it changed meanwhile", changed)
     if min(totals["rows_train"], totals["rows_validation"]) == 0 or _usable(totals) < LEAST_ROWS:
         raise Failure(
             f"table {table.name} has {_usable(totals)} usable rows of {table.rows} "
@@ -194,9 +198,9 @@ def read(
             "some to train and some to judge"
         )
     if cluster.first:
-        say(f"all hosts: {_told(totals)}")
+        log.info("all hosts: %s", _told(totals))
         blank = totals["rows_blank_target"] + totals["rows_blank_features"]
-        say(f"rows:pulled={totals['rows_pulled']} rows:blank={blank}")
+        log.info("rows:pulled=%d rows:blank=%d", totals["rows_pulled"], blank)
     return table, preparation, share, totals
 
 
@@ -229,7 +233,7 @@ def begin(
     model, progress = found
     if len(progress.hosts) != cluster.size:  # then each has other rows than before
         progress.hosts = [[None] * progress.rounds for _ in cluster.hosts]
-    say(f"going on from the checkpoint of round {progress.rounds}")
+    log.info("going on from the checkpoint of round %d", progress.rounds)
     return xgb.Booster(parameters, cache=matrices, model_file=bytearray(model)), progress
 
 
@@ -259,10 +263,10 @@ def read_checkpoint(settings: Settings, preparation: Preparation) -> tuple[bytes
     try:
         saved = xgb.Booster(model_file=bytearray(content))
     except xgb.core.XGBoostError:
-        say(f"{CHECKPOINT} cannot be read: training begins anew")
+        log.warning("%s cannot be read: training begins anew", CHECKPOINT)
         return None
     if saved.attr("made_with") != _made_with(settings, preparation):
-        say(f"{CHECKPOINT} was made with other settings or another table: training begins anew")
+        log.warning("%s was made with other settings or another table: training begins anew", CHECKPOINT)
         return None
     return content, Progress(**json.loads(saved.attr("progress") or "{}"))
 

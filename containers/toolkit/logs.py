@@ -1,0 +1,23 @@
+"""Logging to stdout, from which SageMaker takes the log and the metrics."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+from .failure import redact
+
+
+class _Formatter(logging.Formatter):
+    """Redacts messages and tracebacks, those of libraries included."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return redact(super().format(record))
+
+
+def log_to_stdout(package: str) -> None:
+    """Log `package` from level INFO and libraries from level WARNING, as `LEVEL message`."""
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(_Formatter("%(levelname)s %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    logging.getLogger(package).setLevel(logging.INFO)

@@ -1,0 +1,27 @@
+"""What the scenario records of a person."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from scenarios.personalization.people import Person
+from scenarios.personalization.pictures import Subject
+
+
+@dataclass
+class Onboarding:
+    """One person's way to a model of their own; times in seconds since the start of the model."""
+
+    person: Person
+    subject: Subject
+    model: str = ""
+    trigger: str = ""
+    first_image: float = float("nan")
+    ready: float = float("nan")
+    seen: list[tuple[float, str, float]] = field(default_factory=list)  # seconds, stage, share done
+    previews: list[bytes] = field(default_factory=list)
+    generated: list[bytes] = field(default_factory=list)
+    cold: float = float("nan")
+    warm: float = float("nan")
+    generation: str = ""
+    addresses: list[str] = field(default_factory=list)

@@ -1,0 +1,124 @@
+"""Every request of CloudFormation is answered, once, with what came of it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aws_cdk import App, Stack
+from aws_cdk import aws_lambda as lambda_
+
+from groundplan.lambdas import FOLDER, code_of, custom_resource
+from groundplan.lambdas.clean_up import handler as clean_up
+from groundplan.lambdas.custom_resource import Request
+from tests.support.custom_resources import cloudformation
+
+
+class Recorder:
+    """A custom resource that records the requests and fails with `error`."""
+
+    def __init__(self, error: Exception | None = None):
+        self.error = error
+        self.requests: list[Request] = []
+
+    def __call__(self, event: Mapping[str, Any], context: Any) -> None:
+        custom_resource.respond(event, context, identify=lambda given: given["Name"], work=self.work)
+
+    def work(self, request: Request) -> None:
+        self.requests.append(request)
+        if self.error:
+            raise self.error
+
+
+def test_respond_answers_with_the_id_from_the_properties():
+    with cloudformation() as stub:
+        answer = stub.request(Recorder(), "Update", {"Name": "new"}, physical_id="old")
+    assert answer == {
+        "Status": "SUCCESS",
+        "Reason": "",
+        "PhysicalResourceId": "new",
+        "StackId": "s",
+        "RequestId": "r",
+        "LogicalResourceId": "l",
+    }
+
+
+def test_respond_keeps_the_id_of_what_is_deleted():
+    resource = Recorder()
+    with cloudformation() as stub:
+        answer = stub.request(resource, "Delete", {"Name": "new"}, physical_id="old")
+    assert answer["PhysicalResourceId"] == resource.requests[0].physical_id == "old"
+    assert resource.requests[0].deletes
+
+
+@pytest.mark.parametrize("failures", [0, 1, 2])
+def test_respond_repeats_the_answer_until_it_is_taken(failures, monkeypatch):
+    monkeypatch.setattr(custom_resource.time, "sleep", lambda seconds: None)
+    resource = Recorder(ValueError("no such table"))
+    with cloudformation(failures) as stub:
+        answer = stub.request(resource, "Create", {"Name": "x"})
+    assert len(stub.answers) == len(resource.requests) == 1
+    assert (answer["Status"], answer["Reason"]) == ("FAILED", "ValueError: no such table")
+    assert answer["PhysicalResourceId"] == "x"
+
+
+def test_respond_raises_when_no_answer_is_taken(monkeypatch):
+    monkeypatch.setattr(custom_resource.time, "sleep", lambda seconds: None)
+    with cloudformation(failures=3) as stub, pytest.raises(OSError, match="500"):
+        stub.request(Recorder(), "Create", {"Name": "x"})
+
+
+@pytest.mark.parametrize("text", ["x" * 5000, "\N{GRINNING FACE}" * 5000, '"' * 5000])
+def test_respond_cuts_a_long_reason(text):
+    with cloudformation() as stub:
+        answer = stub.request(Recorder(ValueError(text)), "Create", {"Name": "x"})
+    assert answer["Reason"].startswith("ValueError: ")
+    assert len(answer["Reason"].encode()) in range(990, 1001)
+
+
+def test_respond_leaves_time_for_the_answer():
+    resource = Recorder()
+    with cloudformation() as stub:
+        stub.request(resource, "Create", {"Name": "x"}, seconds=custom_resource.SPARE_SECONDS)
+    assert resource.requests[0].deadline <= time.monotonic()
+
+
+@pytest.mark.parametrize("handler", [Recorder(), clean_up.handler])
+def test_respond_rolls_back_a_creation_without_its_properties(handler):
+    with cloudformation() as stub:
+        # when a creation fails before it has an id, and is rolled back
+        made = stub.request(handler, "Create", {})
+        deleted = stub.request(handler, "Delete", {}, physical_id=made["PhysicalResourceId"])
+    # then the answers say so, without any work
+    assert made["Status"] == "FAILED"
+    assert made["Reason"].startswith("KeyError: ")
+    assert deleted["Status"] == "SUCCESS"
+
+
+@pytest.mark.parametrize("name", sorted(path.parent.name for path in FOLDER.glob("*/handler.py")))
+def test_code_of_a_function_imports_on_its_own(name, tmp_path):
+    # given the asset of a function
+    stack = Stack(App(outdir=str(tmp_path)), "Stack")
+    lambda_.Function(
+        stack, "Function", code=code_of(name), handler="x.y", runtime=lambda_.Runtime.PYTHON_3_14
+    )
+    (asset,) = tmp_path.glob("asset.*")
+    # when it is imported without this project
+    boto3 = Path(pytest.importorskip("boto3").__file__).parents[1]
+    done = subprocess.run(
+        [sys.executable, "-S", "-B", "-c", "import handler; handler.handler"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": f"{asset}:{boto3}"},
+        capture_output=True,
+        text=True,
+    )
+    # then nothing is missing, and nothing else is in it
+    assert done.returncode == 0, done.stderr
+    files = {path.relative_to(asset).as_posix() for path in asset.rglob("*") if path.is_file()}
+    assert files == {"handler.py", "groundplan/lambdas/custom_resource.py"}

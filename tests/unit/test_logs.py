@@ -1,0 +1,39 @@
+"""What SageMaker finds in the log of a container."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+CONTAINERS = Path(__file__).resolve().parents[2] / "containers"
+
+PROGRAM = """
+import logging
+from toolkit.failure import keep_secret
+from toolkit.logs import log_to_stdout
+
+log_to_stdout("package")
+keep_secret("hunter2")
+log, library = logging.getLogger("package.train"), logging.getLogger("library")
+log.info("train:rmse=%.3g", 0.5)
+library.info("noise")
+library.warning("login with %s", "hunter2")
+try:
+    raise ValueError("-----BEGIN PRIVATE KEY-----\\nabc\\n-----END PRIVATE KEY-----")
+except ValueError:
+    log.exception("training failed")
+"""
+
+
+def test_log_to_stdout_writes_levels_and_redacts_secrets():
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM], cwd=CONTAINERS, capture_output=True, text=True, check=True
+    )
+    lines = done.stdout.splitlines()
+    assert lines[:3] == ["INFO train:rmse=0.5", "WARNING login with ***", "ERROR training failed"]
+    assert lines[-1] == "ValueError: ***"
+    assert done.stderr == ""
+    # as the metric definitions of the templates find it
+    assert re.findall(r"train:rmse=([0-9.eE+-]+)", done.stdout) == ["0.5"]
