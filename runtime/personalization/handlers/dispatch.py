@@ -1,16 +1,16 @@
-"""Lambda: packs waiting requests into training jobs. Any event makes it look at the queue."""
+"""Run on any event: pack waiting requests into training jobs."""
 
 from __future__ import annotations
 
 import time
 from typing import Any
 
-from personalization.aws import backend
-from personalization.dispatch import drain
-from personalization.observe import logger, metrics
+from personalization.aws.environment import backend
+from personalization.aws.observe import logger, metrics
+from personalization.core.dispatch import drain
 
 SPARE_SECONDS = 15
-"""What one more job may take."""
+"""Time that one more job may take."""
 
 
 @metrics.log_metrics

@@ -1,12 +1,12 @@
-"""Lambda: a training job has changed its state. The event is SageMaker's, by EventBridge."""
+"""Run when a training job has changed its state: bring its requests to the same state."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from personalization.aws import backend
-from personalization.collect import collect
-from personalization.observe import logger, metrics
+from personalization.aws.environment import backend
+from personalization.aws.observe import logger, metrics
+from personalization.core.collect import collect
 
 
 @metrics.log_metrics
@@ -14,7 +14,7 @@ from personalization.observe import logger, metrics
 def handler(event: dict[str, Any], context: Any) -> None:
     name = event["detail"]["TrainingJobName"]
     logger.append_keys(job=name)
-    # What SageMaker says now counts, not the event: events come late, twice and out of order.
+    # The state is read from SageMaker, not from the event: events come late, twice and out of order.
     if job := backend().store.job(name):
         collect(backend(), job)
     else:

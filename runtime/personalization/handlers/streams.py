@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from personalization.tables import Item, unmarshal
+from personalization.aws.store import request_of
+from personalization.aws.tables import Item, unmarshal
+from personalization.core.model import Request
 
 EMPTY: Item = {"status": None}
 
 
-def each_new_status(event: dict[str, Any], work: Callable[[Item], None]) -> None:
-    """Call `work` with each item whose status has changed. Raises `ExceptionGroup` after all were tried, so
-    that the batch comes again."""
+def each_new_status(event: dict[str, Any], work: Callable[[Request], None]) -> None:
+    """Call `work` with each request whose status has changed.
+
+    Raises `ExceptionGroup` after all were tried, so that the batch comes again.
+    """
     failures = []
     for record in event["Records"]:
         change = record["dynamodb"]
@@ -20,7 +24,7 @@ def each_new_status(event: dict[str, Any], work: Callable[[Item], None]) -> None
         after = unmarshal(change["NewImage"]) if "NewImage" in change else EMPTY
         if after["status"] and after["status"] != before["status"]:
             try:
-                work(after)
+                work(request_of(after))
             except Exception as error:  # of one record: the others are tried
                 failures.append(error)
     if failures:

@@ -1,33 +1,31 @@
-"""Lambda: the HTTP API. The event is API Gateway's (payload 2.0), with the claims of a checked token."""
+"""Run on requests of the HTTP API (payload 2.0), with the claims of a checked token."""
 
 from __future__ import annotations
 
 import functools
 import os
-import time
 from typing import Any
 
-from personalization import aws
-from personalization.http import Answer, Problem, parse
-from personalization.observe import count, logger, metrics
-from personalization.service import Service, answer
-from personalization.settings import JobSettings, Limits, Pace, read
-from personalization.store import DynamoStore
+from personalization.aws import environment
+from personalization.aws.endpoint import SageMakerEndpoint
+from personalization.aws.observe import count, logger, metrics
+from personalization.core.http import Answer, Problem, parse
+from personalization.core.service import Service, answer
+from personalization.core.settings import JobSettings, Limits, Pace
 
 
 @functools.cache
 def service() -> Service:
-    tables = (aws.table(name) for name in ("users", "models", "requests", "jobs"))
+    """Return what the operations work with, made once per container."""
     return Service(
-        accounts=aws.accounts(),
-        bucket=aws.Bucket(aws.client("s3"), os.environ["DATA_BUCKET"]),
-        endpoint=aws.client("sagemaker-runtime"),
-        endpoint_name=os.environ["ENDPOINT_NAME"],
-        seconds_per_step=DynamoStore(aws.client("dynamodb"), *tables).seconds_per_step,
-        now=time.time,
-        settings=read(JobSettings, "JOB_SETTINGS"),
-        pace=read(Pace, "PACE"),
-        limits=read(Limits, "LIMITS"),
+        accounts=environment.accounts(),
+        bucket=environment.bucket(),
+        endpoint=SageMakerEndpoint(environment.client("sagemaker-runtime"), os.environ["ENDPOINT_NAME"]),
+        seconds_per_step=environment.store().seconds_per_step,
+        clock=environment.SystemClock(),
+        settings=environment.read(JobSettings, "JOB_SETTINGS"),
+        pace=environment.read(Pace, "PACE"),
+        limits=environment.read(Limits, "LIMITS"),
     )
 
 

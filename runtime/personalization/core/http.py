@@ -13,7 +13,7 @@ from typing import Any
 
 import fastjsonschema
 
-DOCUMENT = Path(__file__).with_name("openapi.json")
+DOCUMENT = Path(__file__).parents[1] / "openapi.json"
 BODY_BYTES = 65_536
 """The largest body is a prompt of 2,000 characters, each written as two escapes: 24 kilobytes."""
 JSON = "application/json"

@@ -1,14 +1,17 @@
-"""Lambda: a training task has written its result. The event is S3's, for `jobs/…/result.json`."""
+"""Run when a training task has written its result: prepare it for the endpoint.
+
+The event has the format of S3's notifications, for keys `jobs/…/result.json`.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 from urllib.parse import unquote_plus
 
-from personalization import keys
-from personalization.aws import backend
-from personalization.observe import logger, metrics
-from personalization.prepare import prepare
+from personalization.aws.environment import backend
+from personalization.aws.observe import logger, metrics
+from personalization.core import keys
+from personalization.core.prepare import prepare
 
 
 @metrics.log_metrics
