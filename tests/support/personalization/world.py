@@ -13,7 +13,7 @@ import json
 import os
 import tarfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -23,8 +23,10 @@ from PIL import Image
 
 from personalization.aws import environment
 from personalization.aws.bucket import S3Bucket
+from personalization.aws.store import request_item
 from personalization.aws.tables import marshal, unmarshal
 from personalization.core.http import DOCUMENT as DOCUMENT_FILE
+from personalization.core.model import Request, Status
 from personalization.handlers import api, collect, dispatch, notify, prepare, purge, sweep
 from tests.support.personalization.settings import texts
 from tests.support.waiting import until
@@ -97,7 +99,7 @@ WRITES = {
     *("PutObject", "CopyObject", "DeleteObjects"),
     *("CreateTrainingJob", "StopTrainingJob", "Publish"),
 }
-CONTEXT = SimpleNamespace(
+CONTEXT: Any = SimpleNamespace(
     function_name="function",
     memory_limit_in_mb=256,
     invoked_function_arn="arn:aws:lambda:eu-west-1:000000000000:function:function",
@@ -247,13 +249,11 @@ class World:
                 key = f"jobs/{name}/checkpoints/{model}/result.json"
                 prepare.handler({"Records": [{"s3": {"object": {"key": key}}}]}, CONTEXT)
 
-    def stream(self, handler: Callable[[dict[str, Any], Any], None]) -> None:
-        """Each request's last change, as the stream would tell of it."""
-        records = [
-            {"dynamodb": {"NewImage": marshal(row), "OldImage": marshal({"status": "-"})}}
-            for row in self.rows("requests")
-        ]
-        handler({"Records": records}, CONTEXT)
+    def stream(self, handler: Callable[[dict[str, Any], Any], Any]) -> None:
+        """Each request's last change, as the stream would tell of it. No record fails."""
+        records = [changed(number, row) for number, row in enumerate(self.rows("requests"))]
+        if records:  # Lambda sends no empty batch
+            assert handler({"Records": records}, CONTEXT) == {"batchItemFailures": []}
 
     def notify(self) -> None:
         self.stream(notify.handler)
@@ -288,6 +288,21 @@ class World:
         mine = [*self.models, self.name]
         found = S3Bucket(environment.client("s3"), BUCKET).list(prefix)
         return [key for key in found if any(name in key for name in mine)]
+
+
+def changed(number: int, row: Mapping[str, Any], before: str = "-") -> dict[str, Any]:
+    """The record of a stream that tells of a row's change from the status `before`."""
+    images = {"NewImage": marshal(row), "OldImage": marshal({"status": before})}
+    return {"dynamodb": images | {"SequenceNumber": str(number)}}
+
+
+def record(name: str, number: int, status: Status, before: str = "-") -> dict[str, Any]:
+    """The record of a request that reaches `status`; it need not be in the table."""
+    request = Request(
+        request=name, user="ada", model=name, subject="cat", images=1, steps=0, estimate=0.0,
+        status=status, attempt=1, last_attempt=1, queued_at=0.0, updated=0.0,
+    )  # fmt: skip
+    return changed(number, request_item(request), before)
 
 
 CLIENTS: dict[tuple[int, str], Any] = {}

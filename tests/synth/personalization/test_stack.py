@@ -529,6 +529,7 @@ def test_streams_are_read_by_status_and_what_fails_is_put_aside(dev: Template):
         statuses = json.loads(pattern["Pattern"])["dynamodb"]["NewImage"]["status"]["S"]
         wanted[re.match("[A-Z][a-z]+", name)[0]] = statuses  # type: ignore[index]
         assert properties["BisectBatchOnFunctionError"] is True
+        assert properties["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
         assert 1 <= properties["MaximumRetryAttempts"] <= 20
         assert flat(properties["DestinationConfig"]["OnFailure"]["Destination"]) == f"<{queue}.Arn>"
     assert wanted == {"Dispatcher": ["QUEUED"], "Notifier": ["READY", "FAILED"], "Purger": ["DELETED"]}
