@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import functools
 import os
-from typing import Any
+
+from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from personalization.aws import environment
 from personalization.aws.endpoint import SageMakerEndpoint
 from personalization.aws.observe import count, logger, metrics
-from personalization.core.http import Answer, Problem, parse
+from personalization.core.http import Answer, GatewayEvent, GatewayResponse, Problem, parse
 from personalization.core.service import Service, answer
 from personalization.core.settings import JobSettings, Limits, Pace
 
@@ -31,7 +32,7 @@ def service() -> Service:
 
 @metrics.log_metrics
 @logger.inject_lambda_context
-def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
+def handler(event: GatewayEvent, context: LambdaContext) -> GatewayResponse:
     logger.append_keys(
         route=event.get("routeKey"), api_request=event.get("requestContext", {}).get("requestId")
     )
@@ -43,7 +44,7 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     return answered.to_gateway()
 
 
-def respond(event: dict[str, Any]) -> Answer:
+def respond(event: GatewayEvent) -> Answer:
     try:
         operation, call = parse(event)
         return answer(service(), operation.name, call)

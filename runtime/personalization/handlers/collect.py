@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from personalization.aws.environment import backend
 from personalization.aws.observe import logger, metrics
 from personalization.core.collect import collect
+from personalization.handlers.events import TrainingJobChange
 
 
 @metrics.log_metrics
 @logger.inject_lambda_context
-def handler(event: dict[str, Any], context: Any) -> None:
+def handler(event: TrainingJobChange, context: LambdaContext) -> None:
     name = event["detail"]["TrainingJobName"]
     logger.append_keys(job=name)
     # The state is read from SageMaker, not from the event: events come late, twice and out of order.

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+
+from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from personalization.aws.environment import backend
 from personalization.aws.observe import logger, metrics
@@ -15,5 +16,5 @@ SPARE_SECONDS = 15
 
 @metrics.log_metrics
 @logger.inject_lambda_context
-def handler(event: dict[str, Any], context: Any) -> None:
+def handler(event: object, context: LambdaContext) -> None:
     drain(backend(), context.get_remaining_time_in_millis() / 1000 - SPARE_SECONDS, time.sleep)

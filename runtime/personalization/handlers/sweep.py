@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from personalization.aws import environment
 from personalization.aws.observe import logger, metrics
@@ -11,7 +11,7 @@ from personalization.core.sweep import Sweeper
 
 @metrics.log_metrics
 @logger.inject_lambda_context
-def handler(event: dict[str, Any], context: Any) -> None:
+def handler(event: object, context: LambdaContext) -> None:
     Sweeper(
         environment.backend(), environment.accounts(), environment.follow_ups(), environment.topic()
     ).sweep()
