@@ -106,8 +106,8 @@ class Stage:
 
     def fill(self) -> None:
         """Put models where there are none yet, and in place of those that requests have deleted."""
-        from personalization import keys
-        from personalization.tables import write
+        from personalization.aws.tables import write
+        from personalization.core import keys
 
         content = _png()
         images = [{"type": "image/png", "bytes": len(content)}]
@@ -328,9 +328,11 @@ def staged() -> Iterator[Stage]:
         os.environ |= {"DATA_BUCKET": BUCKET, "ENDPOINT_NAME": "endpoint", "JOB_PREFIX": "requests"}
         told = {"JOB_SETTINGS": job, "LIMITS": limits, "PACE": pace}
         os.environ |= {name: json.dumps(value) for name, value in told.items()}
-        from personalization import api, aws
+        from personalization.aws import environment
+        from personalization.aws.endpoint import SageMakerEndpoint
+        from personalization.handlers import api
 
-        dynamodb = aws.client("dynamodb")
+        dynamodb = environment.client("dynamodb")
         for name, keys in TABLES.items():
             dynamodb.create_table(
                 TableName=name,
@@ -342,10 +344,11 @@ def staged() -> Iterator[Stage]:
                 AttributeDefinitions=[{"AttributeName": key, "AttributeType": "S"} for key in keys],
             )
         place = {"LocationConstraint": cloud.region}
-        aws.client("s3").create_bucket(Bucket=BUCKET, CreateBucketConfiguration=place)
-        service = replace(api.service(), endpoint=Painter())
+        environment.client("s3").create_bucket(Bucket=BUCKET, CreateBucketConfiguration=place)
+        painter = SageMakerEndpoint(Painter(), "endpoint")
+        service = replace(api.service(), endpoint=painter)
         api.service = lambda: service  # pyright: ignore[reportAttributeAccessIssue]
-        yield Stage(api.handler, aws.accounts(), service.bucket)
+        yield Stage(api.handler, environment.accounts(), service.bucket)
 
 
 def share(count: int, seed: int) -> Judge:

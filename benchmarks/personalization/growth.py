@@ -24,13 +24,13 @@ from benchmarks.personalization.fleet import (
     Throttled,
 )
 from benchmarks.personalization.memory import MemoryObjects, MemoryStore
-from personalization import archive, keys
-from personalization.collect import INTERRUPTED, NO_CAPACITY, collect
-from personalization.dispatch import dispatch, horizon
-from personalization.model import JobStatus, Request, Status
-from personalization.ports import Backend, Described, PutOff, QuotaExceededError
-from personalization.prepare import prepare
-from personalization.settings import JobSettings, Pace
+from personalization.core import archive, keys
+from personalization.core.collect import INTERRUPTED, NO_CAPACITY, collect
+from personalization.core.dispatch import dispatch, horizon
+from personalization.core.model import JobStatus, Request, Status
+from personalization.core.ports import Backend, Described, PutOff, QuotaExceededError
+from personalization.core.prepare import prepare
+from personalization.core.settings import JobSettings, Pace
 from settings import load
 from settings.personalization import Personalization
 from stacks.personalization import variables

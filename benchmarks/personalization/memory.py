@@ -9,8 +9,8 @@ import heapq
 import itertools
 from collections.abc import Callable, Sequence
 
-from personalization.model import Job, JobStatus, Request, Status
-from personalization.pacing import Bucket
+from personalization.core.model import Job, JobStatus, Request, Status
+from personalization.core.pacing import Bucket
 
 
 class MemoryStore:

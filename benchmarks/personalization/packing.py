@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from benchmarks.personalization.growth import HOSTS, TASKS_PER_HOST, Work
-from personalization.packing import lower_bound, makespan, pack
+from personalization.core.packing import lower_bound, makespan, pack
 
 SEEDS = 200
 

@@ -97,8 +97,9 @@ class PythonFunction(Construct):
     ) -> None:
         """Run on the changes of `table` that match one of `patterns` (as of `Records[]`), oldest first.
 
-        A batch that fails is halved and tried again, `RETRIES` times; what is left of it, or older than a
-        day, becomes a dead letter, and the stream goes on.
+        The function may return a partial batch response (`batchItemFailures`): the batch is then delivered
+        again from the first failed record on. A batch for which it raises is halved and delivered again.
+        Records that fail `RETRIES` times more, or are older than a day, become a dead letter.
         """
         stream = table.table_stream_arn
         if stream is None:
@@ -125,6 +126,7 @@ class PythonFunction(Construct):
             starting_position="TRIM_HORIZON",
             batch_size=batch,
             bisect_batch_on_function_error=True,
+            function_response_types=["ReportBatchItemFailures"],
             maximum_retry_attempts=RETRIES,
             maximum_record_age_in_seconds=86_400,
             filter_criteria={

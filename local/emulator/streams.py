@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+
+from local.emulator import batches
 
 Record = dict[str, Any]
 Result = dict[str, Any]
@@ -33,29 +34,24 @@ class Rules:
             retries if retries >= 0 else math.inf,
             age if age > 0 else math.inf,
             str(mapping.get("BisectBatchOnFunctionError", False)).lower() == "true",
-            "ReportBatchItemFailures" in (mapping.get("FunctionResponseTypes") or []),
+            batches.reports(mapping),
         )
 
-    def first_failed(self, batch: list[Record], result: Result) -> int | None:
-        """The first record that has to come again, by the function's answer; None when all are done."""
+    def checkpoint(self, batch: list[Record], result: Result) -> int | None:
+        """Return the index of the first record to deliver again; `len(batch)` when all have succeeded.
+
+        None when the batch has failed as a whole: the invocation failed, or its answer is invalid.
+        """
         if result.get("error"):
-            return 0
+            return None
         if not self.partial:
-            return None
-        answer = result.get("body")
-        if isinstance(answer, str):
-            try:
-                answer = json.loads(answer)
-            except ValueError:
-                return None
-        failures = answer.get("batchItemFailures") if isinstance(answer, dict) else None
-        if not failures:
-            return None
+            return len(batch)
         numbers = [record["dynamodb"]["SequenceNumber"] for record in batch]
         try:
-            return min(numbers.index(failure["itemIdentifier"]) for failure in failures)
-        except (KeyError, ValueError, TypeError):  # names none of these records: all failed
-            return 0
+            failures = batches.failed(result.get("body"), numbers)
+        except batches.InvalidAnswerError:
+            return None
+        return min((numbers.index(number) for number in failures), default=len(batch))
 
 
 def deliver(
@@ -66,7 +62,7 @@ def deliver(
     age: Callable[[Record], float],
     pause: Callable[[int], bool],
 ) -> bool:
-    """Until each record of the batch is done or given up; False when `pause` says that it is of no use.
+    """Deliver a batch until each record has succeeded or is given up; False when `pause` returns False.
 
     `pause(n)` waits before the n-th attempt after the first. `give_up(records, result, condition)` tells the
     mapping's destination. `age(record)` in seconds.
@@ -74,17 +70,18 @@ def deliver(
     attempts = 0
     while batch:
         result = invoke(batch)
-        first = rules.first_failed(batch, result)
-        if first is None:
-            return True
-        if first:  # what came before it is done, and this has failed for the first time
-            batch, attempts = batch[first:], 0
+        checkpoint = rules.checkpoint(batch, result)
+        if checkpoint:  # the records before it have succeeded
+            batch, attempts = batch[checkpoint:], 0
+            if not batch:
+                return True
         old = next((at for at, record in enumerate(batch) if age(record) <= rules.age), len(batch))
         if old:
             give_up(batch[:old], result, "MaxRecordAgeExceeded")
             batch = batch[old:]
             continue
-        if rules.bisect and len(batch) > 1 and not first:  # counts as no attempt
+        # A batch with a checkpoint is divided there. Halving counts as no attempt.
+        if rules.bisect and len(batch) > 1 and checkpoint is None:
             half = len(batch) // 2
             return all(
                 deliver(part, rules, invoke, give_up, age, pause) for part in (batch[:half], batch[half:])

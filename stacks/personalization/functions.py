@@ -110,8 +110,10 @@ PURGE = Work(
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """One function: its description, permissions, timeout in seconds and memory in MB."""
+    """One function: its handler's module, description, permissions, timeout in seconds and memory in MB."""
 
+    module: str
+    """In `runtime/personalization/handlers`."""
     does: str
     work: tuple[Work, ...]
     seconds: int = 60
@@ -120,25 +122,39 @@ class Task:
 
 TASKS = {
     "ApiFunction": Task(
-        does="Answers the users of personalization", work=(ANSWER,), seconds=29, memory_mb=1024
+        module="api",
+        does="Answers the users of personalization",
+        work=(ANSWER,),
+        seconds=29,
+        memory_mb=1024,
     ),
-    "Dispatcher": Task(does="Packs waiting requests into training jobs, at a pace", work=(DISPATCH,)),
+    "Dispatcher": Task(
+        module="dispatch", does="Packs waiting requests into training jobs, at a pace", work=(DISPATCH,)
+    ),
     "Collector": Task(
+        module="collect",
         does="Moves the requests of a training job on",
         work=(PREPARE, Work(jobs=("DescribeTrainingJob", "StopTrainingJob"))),
         seconds=300,
     ),
-    "Preparer": Task(does="Prepares a fine-tune's result for the endpoint", work=(PREPARE,), seconds=300),
-    "Notifier": Task(does="Tells of models that are ready and of those that failed", work=(NOTIFY,)),
-    "Purger": Task(does="Deletes all that belonged to a deleted model", work=(PURGE,), seconds=300),
+    "Preparer": Task(
+        module="prepare", does="Prepares a fine-tune's result for the endpoint", work=(PREPARE,), seconds=300
+    ),
+    "Notifier": Task(
+        module="notify", does="Tells of models that are ready and of those that failed", work=(NOTIFY,)
+    ),
+    "Purger": Task(
+        module="purge", does="Deletes all that belonged to a deleted model", work=(PURGE,), seconds=300
+    ),
     # Repeats the work of the other functions when their event was lost, so it has all their permissions
     "Sweeper": Task(
+        module="sweep",
         does="Finds what no event told of, and moves it on",
         work=(DISPATCH, PREPARE, NOTIFY, PURGE, Work(rows={"requests": (DELETE,)})),
         seconds=300,
     ),
 }
-"""The functions by construct id. `Dispatcher` has the handler `personalization.dispatcher.handler`."""
+"""The functions by construct id."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,7 +201,7 @@ class Functions:
                 scope,
                 id,
                 package=package,
-                handler=f"personalization.{id.removesuffix('Function').lower()}.handler",
+                handler=f"personalization.handlers.{task.module}.handler",
                 description=task.does,
                 environment=variables,
                 timeout=Duration.seconds(task.seconds),

@@ -47,7 +47,7 @@ NAME = "personalization"
 FINETUNE, SERVE = (CONTAINERS / NAME / part for part in ("finetune", "serve"))
 JOB_SUFFIX = 27
 """A training job is named after the stack, with a hyphen and an id of 26 characters behind it
-(`runtime/personalization/ids.py`)."""
+(`runtime/personalization/core/ids.py`)."""
 LAYER = ROOT / ".groundplan" / "layers" / "runtime"
 """The functions' dependencies, built before synthesis, because synthesis has no network access."""
 

@@ -34,6 +34,12 @@ def partial(event, context):
     failed = [each["dynamodb"]["SequenceNumber"] for each, key in zip(event["Records"], keys(event))
               if "poison" in key]
     return {"batchItemFailures": [{"itemIdentifier": number} for number in failed]}
+def queue(event, context):
+    (message,) = event["Records"]
+    tell([message["body"]])
+    if message["attributes"]["ApproximateReceiveCount"] == "1":
+        name = {"reported": message["messageId"], "invalid": None}[message["body"]]
+        return {"batchItemFailures": [{"itemIdentifier": name}]}
 def fails(event, context):
     tell(["failed", event.get("detail") or [r["s3"]["object"]["key"] for r in event["Records"]]])
     raise ValueError("never")
@@ -124,7 +130,7 @@ def template() -> dict[str, Any]:
             },
         ),
     }
-    for name in ("Stream", "Partial", "Fails", "Steps"):
+    for name in ("Stream", "Partial", "Fails", "Steps", "Queue"):
         resources[name] = (
             "AWS::Lambda::Function",
             {
@@ -135,6 +141,18 @@ def template() -> dict[str, Any]:
                 "Environment": {"Variables": {"SEEN": ref("Seen"), "DONE": ref("Done")}},
             },
         )
+    resources["Heard"] = ("AWS::SQS::Queue", {})
+    resources["Queue"][1]["Environment"] = {"Variables": {"SEEN": ref("Heard")}}
+    resources["Messages"] = ("AWS::SQS::Queue", {"VisibilityTimeout": 3})
+    resources["MessagesMapping"] = (
+        "AWS::Lambda::EventSourceMapping",
+        {
+            "EventSourceArn": get("Messages", "Arn"),
+            "FunctionName": get("Queue", "Arn"),
+            "BatchSize": 1,
+            "FunctionResponseTypes": ["ReportBatchItemFailures"],
+        },
+    )
     resources["Fails"][1]["DeadLetterConfig"] = {"TargetArn": get("Letters", "Arn")}
     resources["Fails"][1]["ReservedConcurrentExecutions"] = 7
     tables = {
@@ -187,7 +205,7 @@ def template() -> dict[str, Any]:
     names = ("Seen", "Lost", "Told", "Letters", "RuleLetters", "Done", "Bucket", "Fails", "Steps", *tables)
     return {
         "Resources": {name: {"Type": kind, "Properties": props} for name, (kind, props) in resources.items()},
-        "Outputs": {name: {"Value": ref(name)} for name in names},
+        "Outputs": {name: {"Value": ref(name)} for name in (*names, "Messages", "Heard")},
     }
 
 
@@ -293,6 +311,14 @@ def test_only_what_a_function_reports_as_failed_comes_again(stack: Stack) -> Non
     seen = stack.gather("Seen", lambda found: len(found) >= 2)
     assert seen == [["d", "poison-3", "e"], ["poison-3", "e"]]  # from the failed one on; "d" is done
     assert lost["DDBStreamBatchInfo"]["batchSize"] == 2
+
+
+@pytest.mark.parametrize("answer", ["reported", "invalid"])
+def test_a_queue_delivers_again_what_failed_or_was_answered_invalidly(stack: Stack, answer: str) -> None:
+    # given a message for which the function reports a failure at first, or answers with a null identifier
+    stack.client("sqs").send_message(QueueUrl=stack.of["Messages"], MessageBody=answer)
+    # then it is delivered again when its visibility timeout has passed
+    stack.gather("Heard", lambda found: flat(found).count(answer) == 2)
 
 
 def test_a_filter_lets_only_what_it_names_through(stack: Stack) -> None:

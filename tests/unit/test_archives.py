@@ -210,7 +210,7 @@ def test_each_room_unpacks_in_one_place_alone():
         "local/archives.py",
         "local/emulator/patches/functions.py",  # Lambda's layers, of a size that the emulator checks
         "local/sagemaker/artifacts.py",  # packs
-        "runtime/personalization/archive.py",  # packs
+        "runtime/personalization/core/archive.py",  # packs
         "constructs/groundplan/lambdas/site_files/handler.py",
         "scenarios/archives.py",
     }

@@ -5,6 +5,7 @@ import graphlib
 import re
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -85,6 +86,64 @@ def test_what_must_run_anywhere_needs_the_standard_library_alone(folder, module)
     # given a Python without site-packages
     done = subprocess.run([sys.executable, "-S", "-c", f"import {module}"], cwd=ROOT / folder)
     assert done.returncode == 0
+
+
+RUNTIMES = sorted(path.parent.name for path in ROOT.glob("runtime/*/core"))
+AWS_LIBRARIES = {"boto3", "botocore", "aws_lambda_powertools"}
+
+
+def runtime_imports(name: str) -> dict[str, set[str]]:
+    """The modules of a runtime package, each with all that it imports anywhere in it, types included."""
+    found = {}
+    for path in tracked(f"runtime/{name}/*.py"):
+        module = ".".join(path.relative_to(ROOT / "runtime").with_suffix("").parts).removesuffix(".__init__")
+        found[module] = words = set()
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                words |= {each.name for each in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                assert node.module, path
+                assert not node.level, path
+                words |= {node.module} | {f"{node.module}.{each.name}" for each in node.names}
+    return found
+
+
+def test_every_runtime_package_has_the_three_rooms():
+    names = {path.parent.name for path in ROOT.glob("runtime/*/__init__.py")}
+    assert names == set(RUNTIMES)
+    for name in names:
+        rooms = {path.parent.name for path in tracked(f"runtime/{name}/*/__init__.py")}
+        assert rooms == {"handlers", "core", "aws"}
+
+
+@pytest.mark.parametrize("name", RUNTIMES)
+@pytest.mark.parametrize(("room", "forbidden"), [("core", {"aws", "handlers"}), ("aws", {"handlers"})])
+def test_runtime_room_imports_no_room_that_depends_on_it(name, room, forbidden):
+    wrong = {
+        module: sorted(words)
+        for module, imported_ in runtime_imports(name).items()
+        if module.startswith(f"{name}.{room}")
+        and (words := {word for word in imported_ if set(word.split(".")[1:2]) & forbidden})
+    }
+    assert not wrong
+
+
+@pytest.mark.parametrize("name", RUNTIMES)
+def test_runtime_core_imports_no_aws_library(name):
+    wrong = {
+        module: sorted(words)
+        for module, imported_ in runtime_imports(name).items()
+        if module.startswith(f"{name}.core")
+        and (words := {word for word in imported_ if word.partition(".")[0] in AWS_LIBRARIES})
+    }
+    assert not wrong
+
+
+@pytest.mark.parametrize("name", RUNTIMES)
+def test_runtime_modules_import_each_other_in_no_circle(name):
+    found = runtime_imports(name)
+    graph = {module: {word for word in words if word in found} - {module} for module, words in found.items()}
+    tuple(TopologicalSorter(graph).static_order())  # raises CycleError, which names the circle
 
 
 @pytest.mark.parametrize("name", architectures.BY_NAME)

@@ -20,12 +20,13 @@ import personalization_finetune.tasks
 import snowflake_xgboost.settings
 from benchmarks.personalization.memory import MemoryObjects, MemoryStore
 from local.sagemaker.api import service_model, validate
-from personalization import keys
-from personalization.dispatch import claim, launch
-from personalization.jobs import job_request
-from personalization.model import Request, Status
-from personalization.ports import Backend
-from personalization.settings import JobSettings, Limits, Pace, read
+from personalization.aws.environment import read
+from personalization.core import keys
+from personalization.core.dispatch import claim, launch
+from personalization.core.jobs import job_request
+from personalization.core.model import Request, Status
+from personalization.core.ports import Backend
+from personalization.core.settings import JobSettings, Limits, Pace
 from settings import Settings, load
 from settings.personalization import PROMPT_CHARS, Personalization
 from settings.snowflake_training import SnowflakeTraining

@@ -81,6 +81,53 @@ def test_what_is_too_old_is_given_up_and_the_rest_goes_on() -> None:
 REPORTS = {"FunctionResponseTypes": ["ReportBatchItemFailures"], "MaximumRetryAttempts": 1}
 
 
+def test_deliver_repeats_no_record_before_the_lowest_reported() -> None:
+    # given a function that reports two records, the later one first
+    function = Function(4, 2, reports=True)
+    batch = [record(number) for number in range(1, 6)]
+    # when its batch may be halved as well
+    assert function.run(batch, **REPORTS, BisectBatchOnFunctionError=True)
+    # then the batch is divided at the lowest reported record, and nowhere else
+    assert function.seen == [["1", "2", "3", "4", "5"], ["2", "3", "4", "5"]]
+    assert function.lost == [(["2", "3", "4", "5"], "RetryAttemptsExhausted")]
+
+
+def test_deliver_gives_a_new_checkpoint_its_own_attempts() -> None:
+    # given a function that succeeds with the second record at its second attempt
+    function = Function(2, 3, reports=True)
+    original = function.invoke
+
+    def invoke(batch: list[dict]) -> dict[str, Any]:
+        answer = original(batch)
+        function.poisoned.discard("2")
+        return answer
+
+    function.invoke = invoke
+    assert function.run([record(1), record(2), record(3)], **REPORTS)
+    assert function.seen == [["1", "2", "3"], ["2", "3"], ["3"]]
+    assert function.lost == [(["3"], "RetryAttemptsExhausted")]
+
+
+@pytest.mark.parametrize("halved", [False, True])
+def test_deliver_treats_an_invalid_answer_as_a_failed_invocation(halved: bool) -> None:
+    # given a function whose answer for one record names no record of the batch
+    function = Function()
+
+    def invoke(batch: list[dict]) -> dict[str, Any]:
+        function.seen.append(numbers(batch))
+        bad = "2" in numbers(batch)
+        return {"body": {"batchItemFailures": [{"itemIdentifier": None}] if bad else []}}
+
+    function.invoke = invoke
+    assert function.run(
+        [record(1), record(2), record(3)], **REPORTS, BisectBatchOnFunctionError=str(halved).lower()
+    )
+    # then the whole batch is delivered again, or its halves
+    lost = ["2"] if halved else ["1", "2", "3"]
+    assert function.lost == [(lost, "RetryAttemptsExhausted")]
+    assert (["1"] in function.seen) == halved
+
+
 def test_reported_failures_come_again_from_the_first_on() -> None:
     function = Function(2, reports=True)
     assert function.run([record(1), record(2), record(3)], **REPORTS)
@@ -89,17 +136,34 @@ def test_reported_failures_come_again_from_the_first_on() -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "first"),
+    ("answer", "checkpoint"),
     [
-        (None, None),
-        ({}, None),
-        ({"batchItemFailures": []}, None),
+        (None, 3),
+        ("null", 3),
+        ({}, 3),
+        ({"batchItemFailures": []}, 3),
+        ({"batchItemFailures": None}, 3),
+        ({"batchItemFailures": [{"itemIdentifier": "1"}]}, 0),
         ('{"batchItemFailures": [{"itemIdentifier": "2"}]}', 1),
         ({"batchItemFailures": [{"itemIdentifier": "3"}, {"itemIdentifier": "2"}]}, 1),
-        ({"batchItemFailures": [{"itemIdentifier": ""}]}, 0),
-        ({"batchItemFailures": [{"item": "2"}]}, 0),
+        ("done", None),
+        ([], None),
+        (3, None),
+        ({"batchItemFailures": {}}, None),
+        ({"batchItemFailures": "2"}, None),
+        ({"batchItemFailures": ["2"]}, None),
+        ({"batchItemFailures": [{"itemIdentifier": ""}]}, None),
+        ({"batchItemFailures": [{"itemIdentifier": None}]}, None),
+        ({"batchItemFailures": [{"itemIdentifier": "4"}]}, None),
+        ({"batchItemFailures": [{"itemIdentifier": "2"}, {"itemIdentifier": "4"}]}, None),
+        ({"batchItemFailures": [{"item": "2"}]}, None),
     ],
 )
-def test_an_answer_says_where_to_go_on(answer: Any, first: int | None) -> None:
+def test_checkpoint_is_the_lowest_reported_record_or_none(answer: Any, checkpoint: int | None) -> None:
     batch = [record(1), record(2), record(3)]
-    assert Rules.of(REPORTS).first_failed(batch, {"body": answer}) == first
+    assert Rules.of(REPORTS).checkpoint(batch, {"body": answer}) == checkpoint
+
+
+def test_checkpoint_ignores_the_answer_of_a_mapping_that_does_not_ask_for_it() -> None:
+    answer = {"batchItemFailures": [{"itemIdentifier": "1"}]}
+    assert Rules.of({}).checkpoint([record(1), record(2)], {"body": answer}) == 2

@@ -10,12 +10,13 @@ import re
 import secrets
 import threading
 from collections.abc import Callable
+from contextvars import ContextVar
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 from local import faults
-from local.emulator import concurrency
+from local.emulator import batches, concurrency
 from local.emulator.ministack import role_session
 from local.emulator.reach import Cloud, hook, put, replace, touch
 from local.sagemaker.quotas import setting
@@ -177,6 +178,36 @@ def failed_events_reach_the_dead_letter_queue_as_they_came(cloud: Cloud) -> None
             sqs = cloud.platform.client("sqs", account, region, "", "lambda")
             queue = sqs.get_queue_url(QueueName=resource)["QueueUrl"]
             sqs.send_message(QueueUrl=queue, MessageBody=text, MessageAttributes=attributes)
+
+
+@hook
+def invalid_answers_fail_a_queues_batch(cloud: Cloud) -> None:
+    """An invalid answer of a function that reports which messages failed deletes the whole batch."""
+    expected: ContextVar[list[str] | None] = ContextVar("expected", default=None)
+    """Messages of the batch that this thread delivers, if their function reports failures."""
+
+    @replace(
+        "services.lambda_svc._run_sqs_batch", "esm", "func_rec", "event", "batch", "queue_url", "queue_name"
+    )
+    def run(original: Callable, mapping: dict, function: dict, event: dict, *rest: Any) -> None:
+        messages = [record["messageId"] for record in event["Records"]]
+        token = expected.set(messages if batches.reports(mapping) else None)
+        try:
+            original(mapping, function, event, *rest)
+        finally:
+            expected.reset(token)
+
+    @replace("services.lambda_svc._execute_function", "func", "event")
+    def execute(original: Callable, function: dict, event: Any) -> dict:
+        result = original(function, event)
+        messages = expected.get()
+        if messages is None or result.get("error"):
+            return result
+        try:
+            batches.failed(result.get("body"), messages)
+        except batches.InvalidAnswerError as error:
+            return result | _failed("InvalidAnswerError", str(error))
+        return result
 
 
 _READS = ("Get", "Describe", "List", "Query", "Scan", "BatchGet", "TransactGet", "Head", "Receive")

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from local.cloud import LocalCloud
-from personalization import aws
+from personalization.aws import environment
 from tests.support.personalization.world import (
     BUCKET,
     CLIENTS,
@@ -86,8 +86,8 @@ def make_world(
         known.meta.events.register("after-call", KILLER, unique_id="killer")
         return known
 
-    original = aws.client.__wrapped__
-    monkeypatch.setattr(aws, "client", killing_client)
+    original = environment.client.__wrapped__
+    monkeypatch.setattr(environment, "client", killing_client)
 
     def make(**settings: Any) -> World:
         KILLER.after = 0
@@ -101,7 +101,7 @@ def make_world(
     KILLER.after = 0
     for world in made:
         for name in world.enter().jobs():
-            aws.backend().training.stop(name)
+            environment.backend().training.stop(name)
 
 
 @pytest.fixture

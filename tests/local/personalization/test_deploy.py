@@ -19,9 +19,11 @@ from playwright.sync_api import expect
 
 from local.cloud import LocalCloud
 from local.images.build import build
+from personalization.core.model import Status
 from tests.support.browser import Visit, chromium
 from tests.support.clouds import client
 from tests.support.personalization.page import created, drawn, sign_in
+from tests.support.personalization.world import record
 from tests.support.processes import descendants, listening
 from tests.support.waiting import until
 from tooling import envs
@@ -167,15 +169,17 @@ def test_every_function_runs_under_the_role_that_the_template_gives_it(deployed:
         "Preparer": {
             "Records": [{"s3": {"object": {"key": f"jobs/{STACK}-0/checkpoints/{'0' * 26}/result.json"}}}]
         },
-        "Notifier": {"Records": []},
-        "Purger": {"Records": []},
+        "Notifier": {"Records": [record("0" * 26, 1, Status.READY)]},
+        "Purger": {"Records": [record("0" * 26, 1, Status.DELETED)]},
     }
     assert set(functions) == {*events, "Api"}
     for name, event in events.items():
         answer = deployed.client("lambda").invoke(
             FunctionName=functions[name], Payload=json.dumps(event).encode()
         )
-        assert "FunctionError" not in answer, f"{name}: {answer['Payload'].read().decode()}"
+        told = answer["Payload"].read().decode()
+        assert "FunctionError" not in answer, f"{name}: {told}"
+        assert not (json.loads(told) or {}).get("batchItemFailures"), f"{name}: {told}"
 
 
 def test_the_page_is_in_its_bucket_and_knows_where_to_sign_in(deployed: SimpleNamespace):

@@ -5,13 +5,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from personalization import api, aws
-from personalization.model import Status
+from personalization.aws import environment
+from personalization.aws.bucket import S3Bucket
+from personalization.core.model import Status
 from tests.support.personalization.world import (
     BUCKET,
     IMAGE,
@@ -50,7 +50,7 @@ def test_the_loss_of_a_training_reaches_cloudwatch(make_world):
     world.start()
     world.train()
     [job] = world.jobs()
-    found = aws.client("sagemaker").describe_training_job(TrainingJobName=job)["FinalMetricDataList"]
+    found = environment.client("sagemaker").describe_training_job(TrainingJobName=job)["FinalMetricDataList"]
     assert {metric["MetricName"]: metric["Value"] for metric in found} == {
         "train:loss": 0.5,
         "train:steps_per_second": 2.5,
@@ -59,7 +59,7 @@ def test_the_loss_of_a_training_reaches_cloudwatch(make_world):
         "Namespace": "/aws/sagemaker/TrainingJobs",
         "Dimensions": [{"Name": "TrainingJobName", "Value": job}],
     }
-    cloudwatch = aws.client("cloudwatch")
+    cloudwatch = environment.client("cloudwatch")
     until(lambda: len(cloudwatch.list_metrics(**asked)["Metrics"]) == 2, "the metrics")
 
 
@@ -67,8 +67,7 @@ def test_the_loss_of_a_training_reaches_cloudwatch(make_world):
 def test_the_sweeper_finishes_what_a_wrong_clock_stamped(make_world, monkeypatch, jump):
     # given a model that is deleted and one that gets ready, under a clock that is wrong and without events
     offset, real = [float(jump)], time.time
-    monkeypatch.setattr(aws.SystemClock, "now", lambda clock: real() + offset[0])
-    monkeypatch.setattr(api, "time", SimpleNamespace(time=lambda: real() + offset[0]))
+    monkeypatch.setattr(environment.SystemClock, "now", lambda clock: real() + offset[0])
     world = make_world()
     gone, kept = world.start(), world.start()
     world.ask("DELETE /api/models/{model}", model=gone)
@@ -290,7 +289,7 @@ def test_requests_are_trained_on_whatever_quota_the_account_has(
         assert world.statuses() == ["READY"] * 3
         assert [user["active"] for user in world.rows("users")] == [0]
         # and what waits for another job makes room for the next test
-        sagemaker = aws.client("sagemaker")
+        sagemaker = environment.client("sagemaker")
         for pool in sagemaker.list_training_jobs(WarmPoolStatusEquals="Available")["TrainingJobSummaries"]:
             over = {"KeepAlivePeriodInSeconds": 0}
             sagemaker.update_training_job(TrainingJobName=pool["TrainingJobName"], ResourceConfig=over)
@@ -379,7 +378,7 @@ def test_a_deletion_in_a_shared_job_leaves_the_others_alone(make_world):
     assert world.shown(kept)["status"] == "READY"
     assert [key for key in world.objects() if gone in key and model_data(key)] == []
     [job] = world.jobs()
-    described = aws.client("sagemaker").describe_training_job(TrainingJobName=job)
+    described = environment.client("sagemaker").describe_training_job(TrainingJobName=job)
     assert described["TrainingJobStatus"] == "Completed"
 
 
@@ -389,7 +388,7 @@ def test_an_upload_that_comes_after_the_deletion_is_removed_too(make_world):
     world.ask("DELETE /api/models/{model}", model=model)
     world.purge()
     late = f"uploads/{USER}/{model}/00"
-    aws.client("s3").put_object(Bucket=BUCKET, Key=late, Body=png(), ContentType="image/png")
+    environment.client("s3").put_object(Bucket=BUCKET, Key=late, Body=png(), ContentType="image/png")
     until(lambda: not world.rows("requests"), "the last pass", meanwhile=world.sweep)
     assert world.objects("uploads/") == []
 
@@ -398,16 +397,16 @@ def test_a_model_deleted_while_its_archive_is_written_leaves_none(make_world, mo
     world = make_world()
     model = world.start()
     world.train()
-    put, deleted = aws.Bucket.put, []
+    put, deleted = S3Bucket.put, []
 
-    def put_and_delete(bucket: aws.Bucket, key: str, body: bytes, content_type: str = "") -> None:
+    def put_and_delete(bucket: S3Bucket, key: str, body: bytes, content_type: str = "") -> None:
         put(bucket, key, body, content_type)
         if key.startswith("adapters/") and not deleted:
             deleted.append(key)
             world.ask("DELETE /api/models/{model}", model=model)
             world.purge()
 
-    monkeypatch.setattr(aws.Bucket, "put", put_and_delete)
+    monkeypatch.setattr(S3Bucket, "put", put_and_delete)
     world.prepare()
     assert world.statuses() == [Status.DELETED]
     assert world.objects("adapters/") == []

@@ -10,19 +10,18 @@ import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
 from PIL import Image
 
-from personalization import (
-    api,
-    aws,
-    http,
-    service,
-)
-from personalization.images import HEADER_BYTES
+from personalization.aws import environment
+from personalization.aws.bucket import S3Bucket
+from personalization.core import http, service
+from personalization.core.images import HEADER_BYTES
+from personalization.handlers import api
 from tests.support.personalization.world import (
     BUCKET,
     ENDPOINT,
@@ -57,7 +56,7 @@ def test_pictures_are_made_kept_and_found_again(make_world):
         with urllib.request.urlopen(address) as picture:  # noqa: S310 - the cloud's
             assert Image.open(picture).size == (64, 64)
     [folder] = {key.rpartition("/")[0] for key in world.objects("generations/")}
-    kept = aws.client("s3").get_object(Bucket=BUCKET, Key=f"{folder}/input.json")["Body"].read()
+    kept = environment.client("s3").get_object(Bucket=BUCKET, Key=f"{folder}/input.json")["Body"].read()
     assert json.loads(kept) == request
     found = world.ask("GET /api/generations/{generation}", generation=made["generation"])[1]
     listed = world.ask("GET /api/models/{model}/generations", model=model)[1]["generations"]
@@ -133,7 +132,8 @@ def test_a_generation_killed_after_any_write_is_whole_or_failed_and_its_key_make
         assert KILLER.seen == writes[:after]
         late, known = time.time() + 61, api.service()
         with monkeypatch.context() as later:
-            later.setattr(api, "service", lambda late=late, known=known: replace(known, now=lambda: late))
+            moved = replace(known, clock=SimpleNamespace(now=lambda late=late: late))
+            later.setattr(api, "service", lambda moved=moved: moved)
             shown = world.ask("GET /api/models/{model}/generations", model=model)[1]["generations"]
             for generation in shown:
                 assert (generation["status"], len(generation["images"])) in (("DONE", 2), ("FAILED", 0))
@@ -265,7 +265,7 @@ def test_a_start_without_its_pictures_says_which_and_trains_nothing(make_world, 
     good, picture = png(), {"type": "image/png", "bytes": 900}
     images = [{"type": "image/png", "bytes": len(good)}, picture]
     model = world.ask("POST /api/models", {"name": "x", "subject": "cat", "images": images})[1]["model"]
-    s3, folder = aws.client("s3"), f"uploads/{USER}/{model}"
+    s3, folder = environment.client("s3"), f"uploads/{USER}/{model}"
     s3.put_object(Bucket=BUCKET, Key=f"{folder}/00", Body=good, ContentType="image/png")
     if content:
         s3.put_object(Bucket=BUCKET, Key=f"{folder}/01", Body=content, ContentType=content_type)
@@ -415,14 +415,14 @@ def test_a_start_reads_no_more_than_headers(make_world, monkeypatch):
     images = [{"type": "image/png", "bytes": len(body)}]
     model = world.ask("POST /api/models", {"name": "x", "subject": "cat", "images": images})[1]["model"]
     key = f"uploads/{USER}/{model}/00"
-    aws.client("s3").put_object(Bucket=BUCKET, Key=key, Body=body, ContentType="image/png")
-    read, original = [], aws.Bucket.get_start
+    environment.client("s3").put_object(Bucket=BUCKET, Key=key, Body=body, ContentType="image/png")
+    read, original = [], S3Bucket.get_start
 
-    def get_start(bucket: aws.Bucket, key: str, most: int) -> bytes | None:
+    def get_start(bucket: S3Bucket, key: str, most: int) -> bytes | None:
         read.append(original(bucket, key, most))
         return read[-1]
 
-    monkeypatch.setattr(aws.Bucket, "get_start", get_start)
+    monkeypatch.setattr(S3Bucket, "get_start", get_start)
     # when
     status, _ = world.ask("POST /api/models/{model}/start", model=model)
     # then

@@ -10,12 +10,12 @@ from dataclasses import replace
 from typing import Any
 
 from benchmarks.personalization.memory import MemoryObjects, MemoryStore
-from personalization import ids, keys
-from personalization.collect import collect
-from personalization.dispatch import dispatch, horizon
-from personalization.model import Job, JobStatus, Request, Status
-from personalization.ports import Backend, Described
-from personalization.settings import Pace
+from personalization.core import ids, keys
+from personalization.core.collect import collect
+from personalization.core.dispatch import dispatch, horizon
+from personalization.core.model import Job, JobStatus, Request, Status
+from personalization.core.ports import Backend, Described
+from personalization.core.settings import Pace
 from tests.support.personalization.settings import job_settings
 from tests.support.personalization.settings import pace as paces
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from personalization.pacing import Bucket, take
+from personalization.core.pacing import Bucket, take
 
 
 class Shared:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from personalization.settings import JobSettings, Limits, Pace
+from personalization.core.settings import JobSettings, Limits, Pace
 from settings import load
 from settings.personalization import Personalization
 from stacks.personalization import variables

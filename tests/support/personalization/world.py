@@ -13,7 +13,7 @@ import json
 import os
 import tarfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -21,18 +21,13 @@ from typing import Any
 import fastjsonschema
 from PIL import Image
 
-from personalization import (
-    api,
-    aws,
-    collector,
-    dispatcher,
-    notifier,
-    preparer,
-    purger,
-    sweeper,
-)
-from personalization.http import DOCUMENT as DOCUMENT_FILE
-from personalization.tables import marshal, unmarshal
+from personalization.aws import environment
+from personalization.aws.bucket import S3Bucket
+from personalization.aws.store import request_item
+from personalization.aws.tables import marshal, unmarshal
+from personalization.core.http import DOCUMENT as DOCUMENT_FILE
+from personalization.core.model import Request, Status
+from personalization.handlers import api, collect, dispatch, notify, prepare, purge, sweep
 from tests.support.personalization.settings import texts
 from tests.support.waiting import until
 
@@ -104,7 +99,7 @@ WRITES = {
     *("PutObject", "CopyObject", "DeleteObjects"),
     *("CreateTrainingJob", "StopTrainingJob", "Publish"),
 }
-CONTEXT = SimpleNamespace(
+CONTEXT: Any = SimpleNamespace(
     function_name="function",
     memory_limit_in_mb=256,
     invoked_function_arn="arn:aws:lambda:eu-west-1:000000000000:function:function",
@@ -182,7 +177,7 @@ class World:
         told = texts(job=job, pace=pace, limits=limits | self.limits)
         os.environ |= told | {"JOB_PREFIX": self.name}
         ENDPOINT.asked, ENDPOINT.fail = [], None
-        for cached in (aws.backend, aws.accounts, api.service):
+        for cached in (*environment.CACHED, api.service):
             cached.cache_clear()
         return self
 
@@ -221,7 +216,7 @@ class World:
         for number in range(pictures):
             key = f"uploads/{USER}/{created['model']}/{number:02}"
             assert created["uploads"][number]["fields"]["key"] == key
-            aws.client("s3").put_object(Bucket=BUCKET, Key=key, Body=picture, ContentType="image/png")
+            environment.client("s3").put_object(Bucket=BUCKET, Key=key, Body=picture, ContentType="image/png")
         self.models.append(created["model"])
         return created["model"]
 
@@ -237,7 +232,7 @@ class World:
     # What the events cause
 
     def dispatch(self) -> None:
-        dispatcher.handler({}, CONTEXT)
+        dispatch.handler({}, CONTEXT)
 
     def train(self) -> None:
         """Dispatch, and wait for the jobs' end."""
@@ -246,35 +241,33 @@ class World:
 
     def collect(self) -> None:
         for name in self.jobs():
-            collector.handler({"detail": {"TrainingJobName": name}}, CONTEXT)
+            collect.handler({"detail": {"TrainingJobName": name}}, CONTEXT)
 
     def prepare(self) -> None:
         for name in self.jobs():
             for model in self.models:
                 key = f"jobs/{name}/checkpoints/{model}/result.json"
-                preparer.handler({"Records": [{"s3": {"object": {"key": key}}}]}, CONTEXT)
+                prepare.handler({"Records": [{"s3": {"object": {"key": key}}}]}, CONTEXT)
 
-    def stream(self, handler: Callable[[dict[str, Any], Any], None]) -> None:
-        """Each request's last change, as the stream would tell of it."""
-        records = [
-            {"dynamodb": {"NewImage": marshal(row), "OldImage": marshal({"status": "-"})}}
-            for row in self.rows("requests")
-        ]
-        handler({"Records": records}, CONTEXT)
+    def stream(self, handler: Callable[[dict[str, Any], Any], Any]) -> None:
+        """Each request's last change, as the stream would tell of it. No record fails."""
+        records = [changed(number, row) for number, row in enumerate(self.rows("requests"))]
+        if records:  # Lambda sends no empty batch
+            assert handler({"Records": records}, CONTEXT) == {"batchItemFailures": []}
 
     def notify(self) -> None:
-        self.stream(notifier.handler)
+        self.stream(notify.handler)
 
     def purge(self) -> None:
-        self.stream(purger.handler)
+        self.stream(purge.handler)
 
     def sweep(self) -> None:
-        sweeper.handler({}, CONTEXT)
+        sweep.handler({}, CONTEXT)
 
     # What is there
 
     def rows(self, table: str) -> list[dict[str, Any]]:
-        found = aws.client("dynamodb").scan(TableName=f"{self.name}-{table}", ConsistentRead=True)
+        found = environment.client("dynamodb").scan(TableName=f"{self.name}-{table}", ConsistentRead=True)
         return [unmarshal(item) for item in found["Items"]]
 
     def statuses(self) -> list[str]:
@@ -283,18 +276,33 @@ class World:
     def jobs(self) -> list[str]:
         """The training jobs that SageMaker knows, oldest first."""
         asked = {"NameContains": f"{self.name}-", "SortBy": "CreationTime", "SortOrder": "Ascending"}
-        found = aws.client("sagemaker").list_training_jobs(**asked)["TrainingJobSummaries"]
+        found = environment.client("sagemaker").list_training_jobs(**asked)["TrainingJobSummaries"]
         return [job["TrainingJobName"] for job in found]
 
     def ended(self) -> bool:
-        sagemaker = aws.client("sagemaker")
+        sagemaker = environment.client("sagemaker")
         described = [sagemaker.describe_training_job(TrainingJobName=name) for name in self.jobs()]
         return all(job["TrainingJobStatus"] in ("Completed", "Failed", "Stopped") for job in described)
 
     def objects(self, prefix: str = "") -> list[str]:
         mine = [*self.models, self.name]
-        found = aws.Bucket(aws.client("s3"), BUCKET).list(prefix)
+        found = S3Bucket(environment.client("s3"), BUCKET).list(prefix)
         return [key for key in found if any(name in key for name in mine)]
+
+
+def changed(number: int, row: Mapping[str, Any], before: str = "-") -> dict[str, Any]:
+    """The record of a stream that tells of a row's change from the status `before`."""
+    images = {"NewImage": marshal(row), "OldImage": marshal({"status": before})}
+    return {"dynamodb": images | {"SequenceNumber": str(number)}}
+
+
+def record(name: str, number: int, status: Status, before: str = "-") -> dict[str, Any]:
+    """The record of a request that reaches `status`; it need not be in the table."""
+    request = Request(
+        request=name, user="ada", model=name, subject="cat", images=1, steps=0, estimate=0.0,
+        status=status, attempt=1, last_attempt=1, queued_at=0.0, updated=0.0,
+    )  # fmt: skip
+    return changed(number, request_item(request), before)
 
 
 CLIENTS: dict[tuple[int, str], Any] = {}
@@ -322,7 +330,7 @@ def create_table(name: str, keys: tuple[str, ...], index: str | None) -> None:
         asked["GlobalSecondaryIndexes"] = [
             {"IndexName": index, "KeySchema": schema, "Projection": projection}
         ]
-    aws.client("dynamodb").create_table(**asked)
+    environment.client("dynamodb").create_table(**asked)
 
 
 def png(side: int = 64) -> bytes:
@@ -363,7 +371,8 @@ def check_ready(world: World, jobs: int = 1) -> None:
     assert len(world.rows("models")) == len(world.models)
     for row in world.rows("models"):
         assert (row["status"], row["previews"]) == ("READY", 1)
-        archive = aws.client("s3").get_object(Bucket=BUCKET, Key=f"adapters/{row['target']}")["Body"].read()
+        archive = S3Bucket(environment.client("s3"), BUCKET).get(f"adapters/{row['target']}")
+        assert archive is not None
         with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
             assert tar.getnames() == ["adapter.json", "adapter_model.safetensors"]
             weights = tar.extractfile("adapter_model.safetensors")
@@ -386,7 +395,7 @@ def ready(world: World) -> str:
     told = {k: {"bytes": len(v), "sha256": hashlib.sha256(v).hexdigest()} for k, v in files.items()}
     result = json.dumps({"version": 1, "status": "done", "files": told, "metrics": {}}).encode()
     for name, content in {**files, "previews/0.png": png(), "result.json": result}.items():
-        aws.client("s3").put_object(Bucket=BUCKET, Key=folder + name, Body=content)
-    preparer.handler({"Records": [{"s3": {"object": {"key": f"{folder}result.json"}}}]}, CONTEXT)
+        environment.client("s3").put_object(Bucket=BUCKET, Key=folder + name, Body=content)
+    prepare.handler({"Records": [{"s3": {"object": {"key": f"{folder}result.json"}}}]}, CONTEXT)
     assert world.shown(model)["status"] == "READY"
     return model

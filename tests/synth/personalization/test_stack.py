@@ -466,9 +466,9 @@ def test_functions_run_the_code_that_is_there_with_the_settings_that_it_knows(de
     code = ROOT / "runtime" / "personalization"
     for id in FUNCTIONS:
         properties = function(dev, id)
-        package, module, name = properties["Handler"].split(".")
-        assert (package, name) == ("personalization", "handler")
-        assert "def handler(" in (code / f"{module}.py").read_text()
+        package, room, module, name = properties["Handler"].split(".")
+        assert (package, room, name) == ("personalization", "handlers", "handler")
+        assert "def handler(" in (code / room / f"{module}.py").read_text()
         assert properties["Layers"]
         assert properties["DeadLetterConfig"]
         assert set(properties["Environment"]["Variables"]) >= {
@@ -483,7 +483,8 @@ def test_functions_run_the_code_that_is_there_with_the_settings_that_it_knows(de
 def test_the_code_takes_the_settings_that_it_is_told(
     variant: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ):
-    from personalization.settings import JobSettings, Limits, Pace, read
+    from personalization.aws.environment import read
+    from personalization.core.settings import JobSettings, Limits, Pace
 
     template_ = request.getfixturevalue(variant)
     for kind, name in ((JobSettings, "JOB_SETTINGS"), (Limits, "LIMITS"), (Pace, "PACE")):
@@ -528,6 +529,7 @@ def test_streams_are_read_by_status_and_what_fails_is_put_aside(dev: Template):
         statuses = json.loads(pattern["Pattern"])["dynamodb"]["NewImage"]["status"]["S"]
         wanted[re.match("[A-Z][a-z]+", name)[0]] = statuses  # type: ignore[index]
         assert properties["BisectBatchOnFunctionError"] is True
+        assert properties["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
         assert 1 <= properties["MaximumRetryAttempts"] <= 20
         assert flat(properties["DestinationConfig"]["OnFailure"]["Destination"]) == f"<{queue}.Arn>"
     assert wanted == {"Dispatcher": ["QUEUED"], "Notifier": ["READY", "FAILED"], "Purger": ["DELETED"]}
@@ -684,7 +686,7 @@ def test_what_goes_wrong_pages_someone(dev: Template, chosen: Template):
 
 
 def test_alarms_watch_metrics_that_the_functions_report(dev: Template):
-    code = "".join(path.read_text() for path in (ROOT / "runtime" / "personalization").glob("*.py"))
+    code = "".join(path.read_text() for path in (ROOT / "runtime" / "personalization").rglob("*.py"))
     variables = function(dev, "Sweeper")["Environment"]["Variables"]
     own = [
         alarm["Properties"]

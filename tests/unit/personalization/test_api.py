@@ -15,9 +15,11 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError, ReadTimeoutError
 
-from personalization import http, serving
-from personalization.http import BODY_BYTES, Problem, operations, parse
-from personalization.service import OPERATIONS
+from personalization.aws import endpoint
+from personalization.core import http
+from personalization.core.http import BODY_BYTES, Problem, operations, parse
+from personalization.core.ports import BusyError, FieldRefusedError
+from personalization.core.service import OPERATIONS
 from settings.personalization import Limits
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -27,7 +29,7 @@ GOOD = {"name": "Mimi", "subject": "cat", "images": [{"type": "image/png", "byte
 CREATE, GENERATE = "POST /api/models", "POST /api/models/{model}/generations"
 
 
-def event(route: str, body: Any = None, **changes: Any) -> dict[str, Any]:
+def event(route: str, body: Any = None, **changes: Any) -> Any:
     claims = {"sub": "6f1c3a52-0d1e-4c7e-9c35-1b0f5a7d2e11"}
     return {
         "routeKey": route,
@@ -77,13 +79,13 @@ def test_every_field_that_a_caller_sends_says_what_is_allowed():
 
 def test_every_error_code_is_in_the_document():
     codes = DOCUMENT["components"]["schemas"]["Error"]["properties"]["error"]["properties"]["code"]["enum"]
-    for module in ("http", "service", "api"):
+    for module in ("core/http", "core/service", "handlers/api"):
         text = (ROOT / "runtime/personalization" / f"{module}.py").read_text()
         assert set(re.findall(r'Problem\(\s*\d+, "([a-z_]+)"', text)) <= set(codes)
 
 
 def test_a_cold_start_does_not_wait_for_the_pictures_library():
-    program = "import sys; import personalization.api; sys.exit('PIL' in sys.modules)"
+    program = "import sys; import personalization.handlers.api; sys.exit('PIL' in sys.modules)"
     env = os.environ | {"PYTHONPATH": str(ROOT / "runtime")}
     subprocess.run([sys.executable, "-c", program], env=env, check=True)
 
@@ -292,7 +294,7 @@ def test_what_comes_back_when_it_is_worth_trying_again():
 # The endpoint
 
 
-PNG = base64.b64encode(serving.PNG + b"...").decode()
+PNG = base64.b64encode(endpoint.PNG + b"...").decode()
 
 
 class Endpoint:
@@ -318,15 +320,16 @@ def model_error(status: int, message: str) -> ClientError:
 
 
 def invoke(answer: bytes | Exception) -> list[bytes]:
-    return serving.invoke(Endpoint(answer), "e", "u/m.tar.gz", {"prompt": "a cat", "seed": 1, "count": 1})
+    runtime = endpoint.SageMakerEndpoint(Endpoint(answer), "e")
+    return runtime.generate("u/m.tar.gz", {"prompt": "a cat", "seed": 1, "count": 1})
 
 
 def test_pictures_come_back_as_bytes():
-    assert invoke(json.dumps({"images": [PNG]}).encode()) == [serving.PNG + b"..."]
+    assert invoke(json.dumps({"images": [PNG]}).encode()) == [endpoint.PNG + b"..."]
 
 
 def test_what_the_model_refuses_names_the_field():
-    with pytest.raises(serving.Refused) as caught:
+    with pytest.raises(FieldRefusedError) as caught:
         invoke(model_error(400, '{"error": "prompt: at most 77 tokens"}'))
     assert (caught.value.field, caught.value.message) == ("prompt", "at most 77 tokens")
 
@@ -346,7 +349,7 @@ def test_what_the_model_refuses_names_the_field():
     ],
 )
 def test_everything_else_is_worth_another_try_and_tells_nothing_of_the_inside(error):
-    with pytest.raises(serving.Busy) as caught:
+    with pytest.raises(BusyError) as caught:
         invoke(error)
     assert caught.value.seconds >= 1
 
@@ -364,5 +367,5 @@ def test_everything_else_is_worth_another_try_and_tells_nothing_of_the_inside(er
     ],
 )
 def test_an_answer_without_pictures_is_none(body):
-    with pytest.raises(serving.Busy):
+    with pytest.raises(BusyError):
         invoke(body)

@@ -10,7 +10,7 @@ import tarfile
 import time
 from pathlib import Path
 
-from personalization.archive import build
+from personalization.core.archive import build
 
 FILES = {"adapter_model.safetensors": bytes(range(256)) * 99, "adapter.json": b'{"rank": 8}'}
 ROOT = Path(__file__).resolve().parents[3]
@@ -33,7 +33,7 @@ def test_equal_files_are_equal_bytes_in_any_order_at_any_time_and_in_another_pro
     time.sleep(1.1)  # a time in it would show
     assert build(dict(reversed(FILES.items()))) == first
     program = (
-        "import sys; from personalization.archive import build;"
+        "import sys; from personalization.core.archive import build;"
         "sys.stdout.buffer.write(build({'adapter_model.safetensors': bytes(range(256)) * 99,"
         " 'adapter.json': b'{\"rank\": 8}'}))"
     )

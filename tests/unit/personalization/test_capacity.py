@@ -5,18 +5,19 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from botocore.exceptions import ClientError
 
 from benchmarks.personalization.fleet import Terms
 from benchmarks.personalization.growth import Account, Outcome
-from personalization import keys, sweeper
-from personalization.collect import collect
-from personalization.dispatch import dispatch, launch
-from personalization.model import JobStatus
-from personalization.ports import PutOff, QuotaExceededError
-from personalization.training import SageMaker
+from personalization.aws.training import SageMaker
+from personalization.core import keys, sweep
+from personalization.core.collect import collect
+from personalization.core.dispatch import dispatch, launch
+from personalization.core.model import JobStatus
+from personalization.core.ports import PutOff, QuotaExceededError
 from tests.support.personalization.desk import Desk
 
 CALM = {
@@ -152,11 +153,10 @@ def test_sweeper_measures_the_wait_since_a_request_was_queued_again(monkeypatch:
     desk, account = desk_of(on_demand=0, spot=1)
     returned_after_an_interruption(desk, account)
     told: dict[str, float] = {}
-    monkeypatch.setattr(sweeper.aws, "backend", lambda: desk.backend)
-    monkeypatch.setattr(sweeper, "count", told.__setitem__)
-    monkeypatch.setattr(sweeper, "DISPATCH_SECONDS", 0)
+    backend = replace(desk.backend, count=told.__setitem__)
+    monkeypatch.setattr(sweep, "DISPATCH_SECONDS", 0)
     # when the sweeper looks at the queue
-    assert sweeper.queue() == []
+    assert sweep.Sweeper(backend, Mock(), Mock(), Mock()).queue() == []
     # then the alarm hears of ten minutes, not of the training before them
     assert told == {"QueueDepth": 2, "OldestQueuedSeconds": pytest.approx(600, abs=1)}
 
@@ -293,7 +293,7 @@ def test_weighing_users_halves_the_wait_beside_one_with_many_requests(
 
     # when users are weighed, and when whoever came first goes first
     weighed = others_wait()
-    monkeypatch.setattr("personalization.dispatch.FURTHER_SECONDS", 0.0)
+    monkeypatch.setattr("personalization.core.dispatch.FURTHER_SECONDS", 0.0)
     unweighed = others_wait()
     # then half of the others wait half as long
     assert weighed < 0.6 * unweighed

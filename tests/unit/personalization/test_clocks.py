@@ -6,14 +6,16 @@ import time
 
 import pytest
 
-from personalization.accounts import shown_status
-from personalization.collect import collect
-from personalization.dispatch import LONGEST_WAIT, claim, dispatch, drain, horizon
-from personalization.model import JobStatus, Status
-from personalization.pacing import SKEW_SECONDS, Bucket, take
-from personalization.ports import PutOff, QuotaExceededError
-from personalization.tables import iso
-from tests.support.personalization.desk import START, Desk
+from personalization.core import ids
+from personalization.core.collect import collect
+from personalization.core.dispatch import LONGEST_WAIT, claim, dispatch, drain, horizon
+from personalization.core.generations import shown_status
+from personalization.core.model import JobStatus, Status
+from personalization.core.pacing import SKEW_SECONDS, Bucket, take
+from personalization.core.ports import PutOff, QuotaExceededError
+from personalization.core.rows import GenerationRow
+from personalization.core.times import iso
+from tests.support.personalization.desk import START, USER, Desk
 from tests.support.personalization.pace import Shared
 
 HOUR, DAY = 3600.0, 86_400.0
@@ -138,9 +140,22 @@ def test_drain_ends_in_time_whichever_way_the_clock_jumps(jump: float) -> None:
 
 @pytest.mark.parametrize("jump", JUMPS)
 def test_a_generation_stamped_by_a_wrong_clock_ends(jump: float) -> None:
-    made = {"status": "RUNNING", "updated": iso(START + jump)}
-    assert shown_status(made, START) == "FAILED"
-    assert shown_status({"status": "RUNNING", "updated": iso(START)}, START + 1) == "RUNNING"
+    assert shown_status(running_since(START + jump), START) == "FAILED"
+    assert shown_status(running_since(START), START + 1) == "RUNNING"
+
+
+def running_since(moment: float) -> GenerationRow:
+    return {
+        "user": USER,
+        "generation": ids.new(moment),
+        "model": ids.new(moment),
+        "prompt": "a cat",
+        "seed": 1,
+        "count": 1,
+        "status": "RUNNING",
+        "created": iso(moment),
+        "updated": iso(moment),
+    }
 
 
 @pytest.mark.parametrize("jump", JUMPS)

@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from personalization import keys
-from personalization.collect import collect
-from personalization.dispatch import claim, dispatch, launch
-from personalization.jobs import job_request
-from personalization.model import IN_FLIGHT, JobStatus, Request, Status
-from personalization.ports import PutOff, QuotaExceededError, Refused
-from personalization.prepare import prepare
+from personalization.core import keys
+from personalization.core.collect import collect
+from personalization.core.dispatch import claim, dispatch, launch
+from personalization.core.jobs import job_request
+from personalization.core.model import IN_FLIGHT, JobStatus, Request, Status
+from personalization.core.ports import PutOff, QuotaExceededError, Refused
+from personalization.core.prepare import prepare
 from tests.support.personalization.desk import USER, Desk
 
 REFUSALS = (

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from PIL import Image, ImageFile, JpegImagePlugin, WebPImagePlugin
 
-from personalization.images import NotAnImage, check
+from personalization.core.images import NotAnImage, check
 
 PIXELS, SIDE = 40_000_000, 64
 

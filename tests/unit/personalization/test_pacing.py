@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from personalization.pacing import CONTENDED_SECONDS, TRIES, take
+from personalization.core.pacing import CONTENDED_SECONDS, TRIES, take
 from tests.support.personalization.pace import Shared
 
 

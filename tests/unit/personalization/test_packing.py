@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from personalization.packing import lower_bound, makespan, pack
+from personalization.core.packing import lower_bound, makespan, pack
 
 
 def best(seconds: list[float], hosts: int) -> float:

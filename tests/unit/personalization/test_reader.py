@@ -7,7 +7,7 @@ import io
 import pytest
 from PIL import Image
 
-from personalization.images import HEADER_BYTES, NotAnImage, check
+from personalization.core.images import HEADER_BYTES, NotAnImage, check
 from personalization_finetune import pictures
 from settings.personalization import Limits
 from tests.support import picture_files

@@ -15,7 +15,7 @@ import pytest
 from benchmarks.personalization import cache, packing, scale
 from benchmarks.personalization.fleet import Clock, Fleet, NameTaken, QuotaExceeded, Task, Terms, Throttled
 from benchmarks.personalization.growth import PACE, Account, Outcome, Work
-from personalization.packing import lower_bound, makespan, pack
+from personalization.core.packing import lower_bound, makespan, pack
 
 # --- caches ---
 

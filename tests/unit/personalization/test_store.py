@@ -8,11 +8,14 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from personalization import ids, keys, tables
-from personalization.model import Job, JobStatus, Request, Status
-from personalization.settings import JobSettings, Limits, Pace, read
-from personalization.store import DynamoStore, request_item, request_of
-from personalization.tables import CONFLICT_TRIES, Table, iso, marshal, seconds, unmarshal, write
+from personalization.aws import tables
+from personalization.aws.environment import read
+from personalization.aws.store import DynamoStore, request_item, request_of
+from personalization.aws.tables import CONFLICT_TRIES, Table, marshal, unmarshal, write
+from personalization.core import ids, keys
+from personalization.core.model import Job, JobStatus, Request, Status
+from personalization.core.settings import JobSettings, Limits, Pace
+from personalization.core.times import iso, seconds
 from settings.personalization import REQUESTS_PER_JOB
 from tests.support.personalization.settings import job_settings
 

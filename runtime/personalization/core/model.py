@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from personalization.core.rows import ModelRow
+
 
 class Status(StrEnum):
     """Where a model and its request stand. `README.md` has the picture."""
@@ -97,3 +99,43 @@ class Job:
 def trigger(subject: str) -> str:
     """The words that stand for the subject in a prompt."""
     return f"sks {subject}"
+
+
+def queued(
+    model: ModelRow, before: Request | None, steps: int, estimate: float, attempts: int, now: float
+) -> Request:
+    """Return the request that queues a model; `before` is its request of an earlier start, if any."""
+    attempt = before.attempt + 1 if before else 1
+    return Request(
+        request=model["request"],
+        user=model["user"],
+        model=model["model"],
+        subject=model["subject"],
+        images=len(model["images"]),
+        steps=steps,
+        estimate=estimate,
+        status=Status.QUEUED,
+        attempt=attempt,
+        last_attempt=attempt + attempts - 1,
+        queued_at=now,
+        updated=now,
+        previous=(*before.previous, *filter(None, [before.job])) if before else (),
+    )
+
+
+def never_queued(model: ModelRow, now: float) -> Request:
+    """Return the DELETED request of a model that was never started."""
+    return Request(
+        request=model["request"],
+        user=model["user"],
+        model=model["model"],
+        subject=model["subject"],
+        images=len(model["images"]),
+        steps=0,
+        estimate=0.0,
+        status=Status.DELETED,
+        attempt=0,
+        last_attempt=0,
+        queued_at=now,
+        updated=now,
+    )

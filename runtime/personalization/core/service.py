@@ -14,22 +14,26 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from personalization import images, keys, serving
-from personalization.accounts import (
-    DONE,
-    Absent,
+from personalization.core import images, keys
+from personalization.core.generations import DONE, FAILED, shown_status
+from personalization.core.http import Answer, Call, Problem, invalid, not_found
+from personalization.core.model import IN_JOB, Status, trigger
+from personalization.core.ports import (
+    AbsentError,
     Accounts,
-    KeyReused,
-    LimitReached,
-    NotReady,
-    StillRunning,
-    shown_status,
+    BusyError,
+    Clock,
+    Endpoint,
+    FieldRefusedError,
+    KeyReusedError,
+    LimitReachedError,
+    NotReadyError,
+    SharedObjects,
+    StillRunningError,
 )
-from personalization.aws import Bucket
-from personalization.http import Answer, Call, Problem, invalid, not_found
-from personalization.model import IN_JOB, Status, trigger
-from personalization.settings import JobSettings, Limits, Pace
-from personalization.tables import Item, iso
+from personalization.core.rows import GenerationRequest, GenerationRow, ImageRow, ModelRow
+from personalization.core.settings import JobSettings, Limits, Pace
+from personalization.core.times import iso
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +41,6 @@ UPLOAD_SECONDS = 900
 PICTURE_SECONDS = 900
 PAGE = 24
 """Generations in one answer."""
-FAILED = "FAILED"
 WAITING = {"stage": "waiting", "step": 0, "steps": 0, "done": 0.0}
 
 
@@ -46,12 +49,10 @@ class Service:
     """What the operations work with."""
 
     accounts: Accounts
-    bucket: Bucket
-    endpoint: Any
-    """SageMaker's runtime client."""
-    endpoint_name: str
+    bucket: SharedObjects
+    endpoint: Endpoint
     seconds_per_step: Callable[[], float | None]
-    now: Callable[[], float]
+    clock: Clock
     settings: JobSettings
     pace: Pace
     limits: Limits
@@ -60,13 +61,13 @@ class Service:
 def answer(service: Service, operation: str, call: Call) -> Answer:
     """Do it; whatever is wrong with the request becomes its error."""
     try:
-        if wait := service.accounts.wait(call.user, service.now()):
+        if wait := service.accounts.wait(call.user, service.clock.now()):
             most = service.limits.requests_per_minute
             raise Problem(
                 429, "too_many", f"allowed are {most} requests a minute", "requests_per_minute", wait
             )
         return OPERATIONS[operation](service, call)
-    except Absent:
+    except AbsentError:
         return not_found().answer()
     except Problem as problem:
         return problem.answer()
@@ -76,7 +77,7 @@ def answer(service: Service, operation: str, call: Call) -> Answer:
 
 
 def create_model(service: Service, call: Call) -> Answer:
-    wanted, limits, now = call.body["images"], service.limits, service.now()
+    wanted, limits, now = call.body["images"], service.limits, service.clock.now()
     if not limits.images_min <= len(wanted) <= limits.images_max:
         allowed = f"{limits.images_min} to {limits.images_max} pictures"
         raise invalid("images", f"has {len(wanted)}, allowed are {allowed}")
@@ -86,7 +87,7 @@ def create_model(service: Service, call: Call) -> Answer:
     try:
         name = call.body["name"].strip()
         model = service.accounts.create(call.user, name, call.body["subject"].strip(), wanted, now)
-    except LimitReached:
+    except LimitReachedError:
         message = f"allowed are {limits.models} models: delete one first"
         raise Problem(429, "too_many", message, "models", retry_after=60) from None
     uploads = [
@@ -108,14 +109,14 @@ def start_model(service: Service, call: Call) -> Answer:
         per_step = service.seconds_per_step() or settings.seconds_per_step
         estimate = per_step * steps
         try:
-            service.accounts.start(model, steps, estimate, service.pace.max_attempts, service.now())
-        except LimitReached:
+            service.accounts.start(model, steps, estimate, service.pace.max_attempts, service.clock.now())
+        except LimitReachedError:
             message = f"allowed are {service.limits.active} trainings at once: wait for one to end"
             raise Problem(429, "too_many", message, "active", retry_after=60) from None
     return Answer(202, {"model": model["model"]})
 
 
-def check_uploads(service: Service, model: Item) -> None:
+def check_uploads(service: Service, model: ModelRow) -> None:
     """Check that every announced picture is there, of its size and type, and has a header within limits.
 
     Only headers are read, so that a start costs the same whatever was uploaded. What decoding alone can find
@@ -139,7 +140,7 @@ def check_uploads(service: Service, model: Item) -> None:
         raise invalid("images", f"have {pixels} pixels in all, allowed are {most}: make them smaller")
 
 
-def _check_header(service: Service, key: str, wanted: Item) -> tuple[int, int]:
+def _check_header(service: Service, key: str, wanted: ImageRow) -> tuple[int, int]:
     """The width and height of a picture. Raises `images.NotAnImage`."""
     limits = service.limits
     start = min(images.HEADER_BYTES, wanted["bytes"])
@@ -165,11 +166,11 @@ def get_model(service: Service, call: Call) -> Answer:
 
 def delete_model(service: Service, call: Call) -> Answer:
     model = call.path.get("model", "")
-    service.accounts.delete(call.user, model, service.now())
+    service.accounts.delete(call.user, model, service.clock.now())
     return Answer(202, {"model": model, "status": Status.DELETED})
 
 
-def _summary(model: Item) -> dict[str, Any]:
+def _summary(model: ModelRow) -> dict[str, Any]:
     return {
         "model": model["model"],
         "name": model["name"],
@@ -183,13 +184,13 @@ def _summary(model: Item) -> dict[str, Any]:
     }
 
 
-def _progress(service: Service, model: Item) -> dict[str, Any]:
+def _progress(service: Service, model: ModelRow) -> dict[str, Any]:
     """What the training wrote last. It comes from a container: nothing but the known fields is passed on."""
     if model["status"] in (Status.READY, Status.PREPARING):
         return WAITING | {"stage": "done", "done": 1.0}
     if model["status"] not in IN_JOB:
         return WAITING | ({"stage": "failed"} if model["status"] == Status.FAILED else {})
-    content = service.bucket.get(f"{keys.checkpoint(model['job'], model['request'])}progress.json")
+    content = service.bucket.get(f"{keys.checkpoint(model.get('job', ''), model['request'])}progress.json")
     with contextlib.suppress(ValueError, TypeError, KeyError, AttributeError):
         told = json.loads(content or b"")
         step, steps = int(told["step"]), int(told["steps"])
@@ -199,12 +200,12 @@ def _progress(service: Service, model: Item) -> dict[str, Any]:
     return WAITING
 
 
-def _previews(service: Service, model: Item) -> list[str]:
+def _previews(service: Service, model: ModelRow) -> list[str]:
     """The first pictures: while the job runs from its folder, later from their own."""
     if model["status"] == Status.READY:
         folder = keys.previews(model["user"], model["model"])
     elif model["status"] in IN_JOB:
-        folder = f"{keys.checkpoint(model['job'], model['request'])}previews/"
+        folder = f"{keys.checkpoint(model.get('job', ''), model['request'])}previews/"
     else:
         return []
     found = [key for key in service.bucket.list(folder) if key.endswith(".png")]
@@ -233,53 +234,59 @@ def create_generation(service: Service, call: Call) -> Answer:
     if made_before:
         _give_back(service, call.user, count)
     location = {"Location": f"/api/generations/{generation['generation']}"}
-    return Answer(201, _generation(service, generation | {"status": DONE}), location)
+    return Answer(201, _generation(service, {**generation, "status": DONE}), location)
 
 
 def _count_pictures(service: Service, user: str, count: int) -> None:
-    if wait := service.accounts.wait_for_pictures(user, count, service.now()):
+    if wait := service.accounts.wait_for_pictures(user, count, service.clock.now()):
         most = service.limits.pictures_per_minute
         raise Problem(429, "too_many", f"allowed are {most} pictures a minute", "pictures_per_minute", wait)
 
 
 def _give_back(service: Service, user: str, count: int) -> None:
     """Count no pictures for a request that made none."""
-    service.accounts.wait_for_pictures(user, -count, service.now())
+    service.accounts.wait_for_pictures(user, -count, service.clock.now())
 
 
-def _begin(service: Service, model: Item, prompt: str, seed: int, count: int, key: str | None) -> Item:
-    """The generation to be made, or the one that `key` made before. Raises `Problem`, `Absent`."""
+def _begin(
+    service: Service, model: ModelRow, prompt: str, seed: int, count: int, key: str | None
+) -> GenerationRow:
+    """The generation to be made, or the one that `key` made before. Raises `Problem`, `AbsentError`."""
     try:
-        return service.accounts.begin(model, prompt, seed, count, key, service.now())
-    except NotReady as error:
+        return service.accounts.begin(model, prompt, seed, count, key, service.clock.now())
+    except NotReadyError as error:
         message = f"The model is {error.args[0]}; wait until it is READY."
         raise Problem(409, "not_ready", message, "model") from None
-    except KeyReused:
+    except KeyReusedError:
         raise invalid("Idempotency-Key", "was used for another request") from None
-    except StillRunning:
+    except StillRunningError:
         raise Problem(503, "unavailable", "The first request is still running.", retry_after=2) from None
 
 
-def make_pictures(service: Service, model: Item, generation: Item) -> None:
+def make_pictures(service: Service, model: ModelRow, generation: GenerationRow) -> None:
     """Ask the endpoint, keep what was asked and what came, and only then call it done."""
     folder = keys.generation(model["user"], model["model"], generation["generation"])
-    request = {field: generation[field] for field in ("prompt", "seed", "count")}
+    request: GenerationRequest = {
+        "prompt": generation["prompt"],
+        "seed": generation["seed"],
+        "count": generation["count"],
+    }
     try:
         service.bucket.put(f"{folder}input.json", json.dumps(request).encode(), "application/json")
-        pictures = serving.invoke(service.endpoint, service.endpoint_name, model["target"], request)
+        pictures = service.endpoint.generate(model["target"], request)
         for number, picture in enumerate(pictures):
             service.bucket.put(f"{folder}{number}.png", picture, "image/png")
-    except serving.Refused as error:
-        service.accounts.end(generation, FAILED, service.now())
+    except FieldRefusedError as error:
+        service.accounts.end(generation, FAILED, service.clock.now())
         raise invalid(error.field, error.message) from error
-    except serving.Busy as error:
+    except BusyError as error:
         log.warning("the endpoint made no pictures: %s", error)
-        service.accounts.end(generation, FAILED, service.now())
+        service.accounts.end(generation, FAILED, service.clock.now())
         message = "The model is being loaded or the service is busy. Try again."
         raise Problem(503, "unavailable", message, retry_after=error.seconds) from error
-    if not service.accounts.end(generation, DONE, service.now()):
+    if not service.accounts.end(generation, DONE, service.clock.now()):
         service.bucket.delete(service.bucket.list(folder))  # the model was deleted meanwhile
-        raise Absent
+        raise AbsentError
 
 
 def list_generations(service: Service, call: Call) -> Answer:
@@ -297,8 +304,8 @@ def get_generation(service: Service, call: Call) -> Answer:
     return Answer(200, _generation(service, generation))
 
 
-def _generation(service: Service, generation: Item) -> dict[str, Any]:
-    status = shown_status(generation, service.now())
+def _generation(service: Service, generation: GenerationRow) -> dict[str, Any]:
+    status = shown_status(generation, service.clock.now())
     folder = keys.generation(generation["user"], generation["model"], generation["generation"])
     count = generation["count"] if status == DONE else 0
     fields = ("generation", "model", "prompt", "seed", "count", "created")

@@ -10,9 +10,9 @@ import logging
 import re
 from dataclasses import replace
 
-from personalization.model import IN_JOB, Job, JobStatus, Request, Status
-from personalization.ports import Backend, Described
-from personalization.prepare import prepare
+from personalization.core.model import IN_JOB, Job, JobStatus, Request, Status
+from personalization.core.ports import Backend, Described
+from personalization.core.prepare import prepare
 
 log = logging.getLogger(__name__)
 

@@ -16,13 +16,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from personalization import ids, keys
-from personalization.collect import give_up
-from personalization.jobs import job_request
-from personalization.model import IN_JOB, Job, JobStatus, Request, Status, trigger
-from personalization.pacing import SKEW_SECONDS, is_ahead, take
-from personalization.packing import pack
-from personalization.ports import Backend, PutOff, QuotaExceededError, Refused
+from personalization.core import ids, keys
+from personalization.core.collect import give_up
+from personalization.core.jobs import job_request
+from personalization.core.model import IN_JOB, Job, JobStatus, Request, Status, trigger
+from personalization.core.pacing import SKEW_SECONDS, is_ahead, take
+from personalization.core.packing import pack
+from personalization.core.ports import Backend, PutOff, QuotaExceededError, Refused
 
 log = logging.getLogger(__name__)
 

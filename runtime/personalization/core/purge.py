@@ -6,13 +6,26 @@ the first pass, from someone who looked before the deletion.
 
 from __future__ import annotations
 
-from personalization import keys
-from personalization.accounts import Accounts
-from personalization.model import IN_JOB, JobStatus, Request
-from personalization.ports import Backend
+import logging
+
+from personalization.core import keys
+from personalization.core.model import IN_JOB, JobStatus, Request, Status
+from personalization.core.ports import Accounts, Backend, FollowUps
+
+log = logging.getLogger(__name__)
 
 
-def purge(backend: Backend, accounts: Accounts, request: Request) -> bool:
+def purge(backend: Backend, accounts: Accounts, follow_ups: FollowUps, request: Request) -> None:
+    """Remove what belonged to the model of a DELETED request; mark the request when nothing is left.
+
+    May be repeated. Does nothing in another status.
+    """
+    if request.status == Status.DELETED and remove(backend, accounts, request):
+        follow_ups.mark_purged(request)
+        log.info("nothing is left of %s", request.request)
+
+
+def remove(backend: Backend, accounts: Accounts, request: Request) -> bool:
     """Remove all objects and rows of a DELETED request's model. May be repeated.
 
     False while its job runs: then what the job reads and writes is left to a later pass, for a picture that

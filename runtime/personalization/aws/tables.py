@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -27,16 +26,6 @@ PASSING = frozenset(
 """Reasons to try a write again: nobody's condition failed."""
 
 _serialize, _deserialize = TypeSerializer().serialize, TypeDeserializer().deserialize
-
-
-def iso(moment: float) -> str:
-    """Seconds since 1970 as ISO 8601 in UTC. Texts sort as the moments do."""
-    return datetime.fromtimestamp(moment, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
-
-
-def seconds(text: str) -> float:
-    """The inverse of `iso`."""
-    return datetime.fromisoformat(text).timestamp()
 
 
 def marshal(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError, ConnectionError, HTTPClientError, ParamValidationError
 
-from personalization.ports import Described, PutOff, QuotaExceededError, Refused
+from personalization.core.ports import Described, PutOff, QuotaExceededError, Refused
 
 LATER = frozenset(
     (

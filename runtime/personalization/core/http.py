@@ -9,16 +9,34 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import fastjsonschema
 
-DOCUMENT = Path(__file__).with_name("openapi.json")
+DOCUMENT = Path(__file__).parents[1] / "openapi.json"
 BODY_BYTES = 65_536
 """The largest body is a prompt of 2,000 characters, each written as two escapes: 24 kilobytes."""
 JSON = "application/json"
 LONGEST_INTEGER = 400
 """Digits of a whole number that is read as one; Python refuses to read those of more than 4,300."""
+
+
+class GatewayEvent(TypedDict, total=False):
+    """An HTTP API's event (payload 2.0), as far as it is read."""
+
+    routeKey: str
+    pathParameters: Mapping[str, str] | None
+    queryStringParameters: Mapping[str, str] | None
+    headers: Mapping[str, str] | None
+    body: str | None
+    isBase64Encoded: bool
+    requestContext: Mapping[str, Any]
+
+
+class GatewayResponse(TypedDict):
+    statusCode: int
+    headers: dict[str, str]
+    body: str
 
 
 @dataclass(frozen=True)
@@ -39,7 +57,7 @@ class Answer:
     body: Mapping[str, Any]
     headers: Mapping[str, str] = field(default_factory=dict)
 
-    def to_gateway(self) -> dict[str, Any]:
+    def to_gateway(self) -> GatewayResponse:
         headers = {"Content-Type": "application/json", "Cache-Control": "no-store", **self.headers}
         return {"statusCode": self.status, "headers": headers, "body": json.dumps(self.body)}
 
@@ -118,7 +136,7 @@ def _validator(document: Mapping[str, Any], wanted: Mapping[str, Any]) -> Callab
     return fastjsonschema.compile(schema | {"allOf": [wanted]}, use_default=False)
 
 
-def parse(event: Mapping[str, Any]) -> tuple[Operation, Call]:
+def parse(event: GatewayEvent) -> tuple[Operation, Call]:
     """API Gateway's event (payload 2.0). Raises `Problem`."""
     operation = operations().get(event.get("routeKey", ""))
     if operation is None:
@@ -151,7 +169,7 @@ def _check(parameter: Parameter, given: str) -> None:
         raise invalid(parameter.name, f"is not allowed, allowed is: {parameter.allowed}") from None
 
 
-def _body(event: Mapping[str, Any], headers: Mapping[str, str], check: Callable[[Any], Any]) -> Any:
+def _body(event: GatewayEvent, headers: Mapping[str, str], check: Callable[[Any], Any]) -> Any:
     kind = headers.get("content-type", JSON).partition(";")[0].strip().lower()
     if kind != JSON:
         raise Problem(415, "unsupported_type", f"The body is {kind[:80]!r}, allowed is {JSON}.")

@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from personalization.model import IN_FLIGHT, Job, JobStatus, Request, Status
-from personalization.pacing import Bucket
-from personalization.tables import Item, Table, iso, seconds, write
+from personalization.aws.tables import Item, Table, write
+from personalization.core.model import IN_FLIGHT, Job, JobStatus, Request, Status
+from personalization.core.pacing import Bucket
+from personalization.core.times import iso, seconds
 
 PACE = "#pace"
 """The item of `jobs` that is no job: the token bucket of CreateTrainingJob."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from personalization import keys
-from personalization.model import Job
-from personalization.ports import Backend
+from personalization.core import keys
+from personalization.core.model import Job
+from personalization.core.ports import Backend
 
 CHECKPOINTS = "/opt/ml/checkpoints"
 

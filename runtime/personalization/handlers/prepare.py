@@ -1,19 +1,24 @@
-"""Lambda: a training task has written its result. The event is S3's, for `jobs/…/result.json`."""
+"""Run when a training task has written its result: prepare it for the endpoint.
+
+The event has the format of S3's notifications, for keys `jobs/…/result.json`.
+"""
 
 from __future__ import annotations
 
-from typing import Any
 from urllib.parse import unquote_plus
 
-from personalization import keys
-from personalization.aws import backend
-from personalization.observe import logger, metrics
-from personalization.prepare import prepare
+from aws_lambda_powertools.utilities.typing import LambdaContext
+
+from personalization.aws.environment import backend
+from personalization.aws.observe import logger, metrics
+from personalization.core import keys
+from personalization.core.prepare import prepare
+from personalization.handlers.events import ObjectsCreated
 
 
 @metrics.log_metrics
 @logger.inject_lambda_context
-def handler(event: dict[str, Any], context: Any) -> None:
+def handler(event: ObjectsCreated, context: LambdaContext) -> None:
     for record in event["Records"]:
         found = keys.request_of_result(unquote_plus(record["s3"]["object"]["key"]))
         if found is None:

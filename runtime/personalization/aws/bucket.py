@@ -1,46 +1,21 @@
-"""AWS, as the Lambdas hold it: one client for each service and container, with an end to every wait."""
+"""S3: `ports.SharedObjects` over one bucket."""
 
 from __future__ import annotations
 
-import functools
 import io
-import os
-import time
 from collections.abc import Sequence
 from typing import Any
 
-import boto3
-from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from personalization.accounts import Accounts
-from personalization.ports import Backend
-from personalization.settings import JobSettings, Limits, Pace, read
-from personalization.store import DynamoStore
-from personalization.tables import Table
-from personalization.training import SageMaker
+from personalization.core.rows import UploadForm
 
-CONFIG = Config(connect_timeout=3, read_timeout=10, retries={"mode": "standard", "total_max_attempts": 4})
-ONCE = Config(connect_timeout=3, read_timeout=24, retries={"mode": "standard", "total_max_attempts": 1})
-"""For the endpoint: a picture is not made twice, and API Gateway waits for 30 seconds."""
-PRESIGNED = Config(signature_version="s3v4", s3={"addressing_style": "virtual"})
 DELETED_AT_ONCE = 1_000
 """Keys in one call of DeleteObjects."""
 
 
-@functools.cache
-def client(service: str) -> Any:
-    config = ONCE if service == "sagemaker-runtime" else CONFIG
-    return boto3.client(service, config=config.merge(PRESIGNED) if service == "s3" else config)
-
-
-class SystemClock:
-    def now(self) -> float:
-        return time.time()
-
-
-class Bucket:
-    """`ports.Objects` over S3, and the addresses that let a browser in."""
+class S3Bucket:
+    """`ports.SharedObjects` over S3."""
 
     def __init__(self, s3: Any, name: str):
         self.s3, self.name = s3, name
@@ -93,7 +68,7 @@ class Bucket:
         place = {"Bucket": self.name, "Key": key}
         return self.s3.generate_presigned_url("get_object", Params=place, ExpiresIn=seconds)
 
-    def upload(self, key: str, content_type: str, size: int, seconds: int) -> dict[str, Any]:
+    def upload(self, key: str, content_type: str, size: int, seconds: int) -> UploadForm:
         """A form that lets a browser put exactly this object, of exactly this type and size, for so long."""
         return self.s3.generate_presigned_post(
             self.name,
@@ -102,35 +77,3 @@ class Bucket:
             Conditions=[{"Content-Type": content_type}, ["content-length-range", size, size]],
             ExpiresIn=seconds,
         )
-
-
-def table(name: str) -> Table:
-    """The table that the environment variable `{NAME}_TABLE` names."""
-    return Table(client("dynamodb"), os.environ[f"{name.upper()}_TABLE"])
-
-
-@functools.cache
-def accounts() -> Accounts:
-    """What users have, from this Lambda's environment."""
-    tables = (table(name) for name in ("users", "models", "requests", "generations"))
-    return Accounts(client("dynamodb"), *tables, limits=read(Limits, "LIMITS"))
-
-
-@functools.cache
-def backend() -> Backend:
-    """What onboarding works with, from this Lambda's environment."""
-    from personalization.observe import count
-
-    tables = (table(name) for name in ("users", "models", "requests", "jobs"))
-    bucket = Bucket(client("s3"), os.environ["DATA_BUCKET"])
-    return Backend(
-        store=DynamoStore(client("dynamodb"), *tables),
-        objects=bucket,
-        training=SageMaker(client("sagemaker")),
-        clock=SystemClock(),
-        settings=read(JobSettings, "JOB_SETTINGS"),
-        pace=read(Pace, "PACE"),
-        bucket=bucket.name,
-        prefix=os.environ["JOB_PREFIX"],
-        count=count,
-    )

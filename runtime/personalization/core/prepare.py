@@ -12,9 +12,9 @@ import logging
 from dataclasses import replace
 from typing import Any
 
-from personalization import archive, keys
-from personalization.model import IN_JOB, Request, Status
-from personalization.ports import Backend
+from personalization.core import archive, keys
+from personalization.core.model import IN_JOB, Request, Status
+from personalization.core.ports import Backend
 
 log = logging.getLogger(__name__)
 

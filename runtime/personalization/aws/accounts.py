@@ -1,4 +1,4 @@
-"""What a user has: models, what was made with them, and the counts that their limits are held against.
+"""What users have, in DynamoDB: `ports.Accounts`.
 
 A count changes in the transaction that changes what it counts, so it is neither lost nor counted twice.
 """
@@ -8,49 +8,36 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
-from personalization import ids, keys
-from personalization.model import IN_FLIGHT, Request, Status
-from personalization.pacing import take
-from personalization.settings import Limits
-from personalization.store import bucket_of, request_item, request_of, swap_bucket
-from personalization.tables import Item, Table, iso, seconds, write
+from personalization.aws.store import bucket_of, request_item, request_of, swap_bucket
+from personalization.aws.tables import Item, Table, write
+from personalization.core import ids, keys
+from personalization.core.generations import DONE, RUNNING, shown_status
+from personalization.core.model import IN_FLIGHT, Request, Status, never_queued, queued
+from personalization.core.pacing import take
+from personalization.core.ports import (
+    AbsentError,
+    KeyReusedError,
+    LimitReachedError,
+    NotReadyError,
+    StillRunningError,
+)
+from personalization.core.rows import GenerationRow, ImageRow, ModelRow
+from personalization.core.settings import Limits
+from personalization.core.times import iso
 
 KEY_SECONDS = 86_400
 """How long an idempotency key is kept."""
-RUNNING_SECONDS = 60
-"""A generation that runs for longer has been killed: the Lambda may not."""
 DELETE_TRIES = 5
-RUNNING, DONE = "RUNNING", "DONE"
 PICTURES = "picture_"
 """Prefix of the token bucket of generated pictures in `users`; the one of requests has none."""
 _AFTER_IDS = ":"
 """Sorts after every id, and before the items that keep idempotency keys."""
 
 
-class Absent(Exception):
-    """There is no such thing, or it is not the caller's: nobody is told which."""
-
-
-class NotReady(Exception):
-    """The model is in another status: `args[0]`."""
-
-
-class LimitReached(Exception):
-    """`args[0]` names the limit."""
-
-
-class KeyReused(Exception):
-    """The idempotency key belongs to another request."""
-
-
-class StillRunning(Exception):
-    """The first request of this idempotency key has not ended."""
-
-
 @dataclass(frozen=True)
-class Accounts:
+class DynamoAccounts:
     client: Any
     users: Table
     models: Table
@@ -61,14 +48,9 @@ class Accounts:
     # The pace of one user
 
     def wait(self, user: str, now: float) -> float:
-        """Count one request of `user`; returns 0, or the seconds until the next is allowed."""
         return self._take(user, "", self.limits.requests_per_minute, 1, now)
 
     def wait_for_pictures(self, user: str, count: int, now: float) -> float:
-        """Count `count` pictures of `user`; returns 0, or the seconds until so many are allowed.
-
-        A negative `count` gives back what was counted and not made.
-        """
         return self._take(user, PICTURES, self.limits.pictures_per_minute, count, now)
 
     def _take(self, user: str, prefix: str, a_minute: int, count: int, now: float) -> float:
@@ -84,34 +66,32 @@ class Accounts:
 
     # Models
 
-    def model(self, user: str, model: str) -> Item:
-        """Raises `Absent`."""
+    def model(self, user: str, model: str) -> ModelRow:
         found = self.models.get(user=user, model=model) if ids.valid(model) else None
         if not found or found["status"] == Status.DELETED:
-            raise Absent
-        return found
+            raise AbsentError
+        return cast(ModelRow, found)
 
-    def models_of(self, user: str) -> list[Item]:
-        """Newest first."""
+    def models_of(self, user: str) -> list[ModelRow]:
         given = {"user": user, "deleted": Status.DELETED}
-        return self.models.query(
+        found = self.models.query(
             "#user = :user",
             given,
             filter="#status <> :deleted",
             newest_first=True,
             limit=self.limits.models + 1,
         )
+        return cast(list[ModelRow], found)
 
-    def create(self, user: str, name: str, subject: str, images: Sequence[Item], now: float) -> Item:
-        """A new model in CREATED. Raises `LimitReached`."""
+    def create(self, user: str, name: str, subject: str, images: Sequence[ImageRow], now: float) -> ModelRow:
         model = ids.new(now)
-        item = {
+        item: ModelRow = {
             "user": user,
             "model": model,
             "request": model,
             "name": name,
             "subject": subject,
-            "images": images,
+            "images": list(images),
             "status": Status.CREATED,
             "reason": "",
             "target": keys.target(user, model),
@@ -122,31 +102,15 @@ class Accounts:
         below = "attribute_not_exists(#models) OR #models < :most"
         count = self.users.update({"user": user}, {}, below, {"most": self.limits.models}, add={"models": 1})
         if write(self.client, count, self.models.put(item, "attribute_not_exists(#model)")):
-            raise LimitReached("models")
+            raise LimitReachedError("models")
         return item
 
-    def start(self, model: Item, steps: int, estimate: float, attempts: int, now: float) -> None:
-        """Queue a model that is CREATED or FAILED; later nothing happens. Raises `LimitReached`."""
+    def start(self, model: ModelRow, steps: int, estimate: float, attempts: int, now: float) -> None:
         if model["status"] not in (Status.CREATED, Status.FAILED):
             return
         known = self.requests.get(request=model["request"])
         before = request_of(known) if known else None
-        attempt = before.attempt + 1 if before else 1
-        after = Request(
-            request=model["request"],
-            user=model["user"],
-            model=model["model"],
-            subject=model["subject"],
-            images=len(model["images"]),
-            steps=steps,
-            estimate=estimate,
-            status=Status.QUEUED,
-            attempt=attempt,
-            last_attempt=attempt + attempts - 1,
-            queued_at=now,
-            updated=now,
-            previous=(*before.previous, *filter(None, [before.job])) if before else (),
-        )
+        after = queued(model, before, steps, estimate, attempts, now)
         below = "attribute_not_exists(#active) OR #active < :most"
         failed = write(
             self.client,
@@ -157,17 +121,16 @@ class Accounts:
             ),
         )
         if failed == {2}:
-            raise LimitReached("active")
+            raise LimitReachedError("active")
         # Otherwise the model moved on while this looked at it: started by the same call, sent twice.
 
     def delete(self, user: str, model: str, now: float) -> None:
-        """Mark a model DELETED, whatever it is doing; the rest follows from that. Raises `Absent`."""
         for _ in range(DELETE_TRIES):
             found = self.model(user, model)
             known = self.requests.get(request=found["request"])
             before = request_of(known) if known else None
             after = (
-                replace(before, status=Status.DELETED, updated=now) if before else _never_queued(found, now)
+                replace(before, status=Status.DELETED, updated=now) if before else never_queued(found, now)
             )
             active = -1 if before and before.status in IN_FLIGHT else 0
             counts = {"models": -1} | ({"active": active} if active else {})
@@ -180,7 +143,7 @@ class Accounts:
                 return
         raise RuntimeError(f"model {model} changes too fast to be deleted")
 
-    def _model_moved(self, model: Item, status: Status, now: float) -> Item:
+    def _model_moved(self, model: ModelRow, status: Status, now: float) -> Item:
         return self.models.update(
             {"user": model["user"], "model": model["model"]},
             {"status": status, "updated": iso(now), "reason": ""},
@@ -196,30 +159,27 @@ class Accounts:
 
     # Generations
 
-    def generation(self, user: str, generation: str) -> Item:
-        """Raises `Absent`."""
+    def generation(self, user: str, generation: str) -> GenerationRow:
         found = self.generations.get(user=user, generation=generation) if ids.valid(generation) else None
         if not found:
-            raise Absent
-        return found
+            raise AbsentError
+        return cast(GenerationRow, found)
 
-    def generations_of(self, user: str, model: str, before: str | None, limit: int) -> list[Item]:
-        """Newest first, those older than `before`."""
-        return self.generations.query(
+    def generations_of(self, user: str, model: str, before: str | None, limit: int) -> list[GenerationRow]:
+        found = self.generations.query(
             "#user = :user AND #generation < :before",
             {"user": user, "before": before or _AFTER_IDS, "model": model},
             filter="#model = :model",
             newest_first=True,
             limit=limit,
         )
+        return cast(list[GenerationRow], found)
 
-    def begin(self, model: Item, prompt: str, seed: int, count: int, key: str | None, now: float) -> Item:
-        """A generation, RUNNING; or the one that `key` began before, if it is DONE.
-
-        Raises `NotReady`, `Absent`, `KeyReused`, `StillRunning`.
-        """
+    def begin(
+        self, model: ModelRow, prompt: str, seed: int, count: int, key: str | None, now: float
+    ) -> GenerationRow:
         user = model["user"]
-        item = {
+        item: GenerationRow = {
             "user": user,
             "generation": ids.new(now),
             "model": model["model"],
@@ -245,28 +205,28 @@ class Accounts:
         if not failed:
             return item
         if 0 in failed:
-            raise NotReady(self.model(user, model["model"])["status"])
+            raise NotReadyError(self.model(user, model["model"])["status"])
         made = self.generation(user, (self.generations.get(user=user, generation=name) or {}).get("made", ""))
         return self._again(made, item, now)
 
-    def _again(self, made: Item, asked: Item, now: float) -> Item:
+    def _again(self, made: GenerationRow, asked: GenerationRow, now: float) -> GenerationRow:
         """The generation of a repeated key: done, or given up by whoever began it and begun once more."""
         if any(made[field] != asked[field] for field in ("model", "prompt", "count")):
-            raise KeyReused
+            raise KeyReusedError
         if made["status"] == DONE:
             return made
         if shown_status(made, now) == RUNNING:
-            raise StillRunning
+            raise StillRunningError
         place = {"user": made["user"], "generation": made["generation"]}
         seen = {"status": made["status"], "updated": made["updated"]}
-        change = {"status": RUNNING, "updated": iso(now)}
+        again: GenerationRow = {**made, "status": RUNNING, "updated": iso(now)}
+        change = {"status": again["status"], "updated": again["updated"]}
         condition = "#status = :status AND #updated = :updated"
         if write(self.client, self.generations.update(place, change, condition, seen)):
-            raise StillRunning
-        return made | change
+            raise StillRunningError
+        return again
 
-    def end(self, generation: Item, status: str, now: float) -> bool:
-        """DONE or FAILED. False when the model was deleted meanwhile."""
+    def end(self, generation: GenerationRow, status: str, now: float) -> bool:
         place = {"user": generation["user"], "generation": generation["generation"]}
         change = {"status": status, "updated": iso(now)}
         return not write(
@@ -281,7 +241,6 @@ class Accounts:
     # After a deletion
 
     def forget(self, user: str, model: str) -> None:
-        """Remove the rows of a DELETED model; its request's stays, to be remembered by."""
         for item in self.generations_of(user, model, None, limit=100_000):
             place = {"user": user, "generation": item["generation"]}
             write(self.client, self.generations.delete(place, "attribute_exists(#generation)"))
@@ -294,26 +253,3 @@ class Accounts:
     def forget_request(self, request: str) -> None:
         gone = {"deleted": Status.DELETED}
         write(self.client, self.requests.delete({"request": request}, "#status = :deleted", gone))
-
-
-def shown_status(generation: Item, now: float) -> str:
-    """A generation whose Lambda was killed says RUNNING for ever; it is not."""
-    late = abs(now - seconds(generation["updated"])) > RUNNING_SECONDS  # whichever way a clock has jumped
-    return "FAILED" if generation["status"] == RUNNING and late else generation["status"]
-
-
-def _never_queued(model: Item, now: float) -> Request:
-    return Request(
-        request=model["request"],
-        user=model["user"],
-        model=model["model"],
-        subject=model["subject"],
-        images=len(model["images"]),
-        steps=0,
-        estimate=0.0,
-        status=Status.DELETED,
-        attempt=0,
-        last_attempt=0,
-        queued_at=now,
-        updated=now,
-    )

@@ -1,17 +1,14 @@
-"""The settings of the Lambda functions, from environment variables. They hold no secrets.
+"""The settings of the functions. They hold no secrets.
 
-The stack sets every field. There are no defaults here: a value that is missing is an error that names it.
+The stack sets every field, in environment variables that `aws/environment.py` reads.
+There are no defaults here.
 """
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from typing import Any, TypeVar
-
-T = TypeVar("T")
+from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -97,19 +94,3 @@ class Pace:
     tombstone_seconds: int
     """How long a deleted request is remembered, to remove what arrives late: longer than an upload's address
     is valid."""
-
-
-def read(kind: type[T], name: str) -> T:
-    """The settings in the JSON object of the environment variable `name`.
-
-    Raises `ValueError` naming the variable that is not set, or the fields that are missing or unknown.
-    """
-    text = os.environ.get(name)
-    if not text:
-        raise ValueError(f"the environment variable {name} is not set")
-    given, known = json.loads(text), {item.name for item in fields(kind)}  # type: ignore[arg-type]
-    if unknown := sorted(set(given) - known):
-        raise ValueError(f"{name}: {', '.join(unknown)} not known, allowed are: {', '.join(sorted(known))}")
-    if missing := sorted(known - set(given)):
-        raise ValueError(f"{name}: {', '.join(missing)} missing")
-    return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in given.items()})

@@ -1,0 +1,1 @@
+"""The rules of onboarding and generation, on plain values and the ports of `ports.py`."""

@@ -1,0 +1,16 @@
+"""The status of a generation, as stored and as shown."""
+
+from __future__ import annotations
+
+from personalization.core.rows import GenerationRow
+from personalization.core.times import seconds
+
+RUNNING, DONE, FAILED = "RUNNING", "DONE", "FAILED"
+RUNNING_SECONDS = 60
+"""A generation that runs for longer was killed: the function's own timeout is shorter."""
+
+
+def shown_status(generation: GenerationRow, now: float) -> str:
+    """Return the status; FAILED for one whose function was killed, which stays RUNNING in the table."""
+    late = abs(now - seconds(generation["updated"])) > RUNNING_SECONDS  # whichever way a clock has jumped
+    return FAILED if generation["status"] == RUNNING and late else generation["status"]
