@@ -19,9 +19,10 @@ from groundplan.static_site import SiteFiles, StaticSite
 from groundplan.train_and_deploy import TrainAndDeploy
 from groundplan.user_api import UserApi
 from groundplan.users import Users
-from groundplan.workflow import Metric, ServerlessEndpoint, TrainingJobs
+from groundplan.workflow import EXECUTION_SUFFIX, Metric, ServerlessEndpoint, TrainingJobs
 
 __all__ = [
+    "EXECUTION_SUFFIX",
     "ArtifactBucket",
     "CleanUp",
     "ContainerImage",

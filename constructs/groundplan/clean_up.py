@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from aws_cdk import ArnFormat, CustomResource, Duration, Stack
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
@@ -12,6 +14,7 @@ from groundplan.lambdas import code_of
 from groundplan.log_group import log_group
 from groundplan.model_registry import ModelRegistry
 from groundplan.permissions import allow
+from groundplan.workflow import EXECUTION_SUFFIX
 
 
 class CleanUp(Construct):
@@ -22,6 +25,7 @@ class CleanUp(Construct):
     construct, so that nothing is created any more when it runs.
 
     :param endpoint_name: the endpoint; whatever else is deleted has a name that begins with it and a hyphen.
+    :param suffixes: regular expressions for what follows the hyphen. Default: what `TrainAndDeploy` appends.
     :param bucket: emptied. Default: none, the bucket is retained.
     :param registry: emptied. Default: none, the models' record is retained.
     :param log_retention: how long the handler's log is kept. Default: one month.
@@ -34,6 +38,7 @@ class CleanUp(Construct):
         id: str,
         *,
         endpoint_name: str,
+        suffixes: Sequence[str] = (EXECUTION_SUFFIX,),
         bucket: ArtifactBucket | None = None,
         registry: ModelRegistry | None = None,
         log_retention: logs.RetentionDays = logs.RetentionDays.ONE_MONTH,
@@ -67,6 +72,7 @@ class CleanUp(Construct):
             service_timeout=timeout,
             properties={
                 "EndpointName": endpoint_name,
+                "Suffixes": list(suffixes),
                 "BucketName": bucket.bucket.bucket_name if bucket else "",
                 "ModelPackageGroupName": registry.name if registry else "",
             },

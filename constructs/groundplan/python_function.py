@@ -163,7 +163,7 @@ class PythonFunction(Construct):
         )
 
 
-def allow_key(role: iam.Role, key: kms.IKey | None) -> None:
-    """Let `role` read and write what a service encrypts with `key` for it; nothing without one."""
+def allow_key(grantee: iam.IGrantable, key: kms.IKey | None) -> None:
+    """Let `grantee` read and write what a service encrypts with `key` for it; nothing without one."""
     if key:
-        key.grant(role, "kms:Decrypt", "kms:Encrypt", "kms:GenerateDataKey", "kms:DescribeKey")
+        key.grant(grantee, "kms:Decrypt", "kms:Encrypt", "kms:GenerateDataKey", "kms:DescribeKey")

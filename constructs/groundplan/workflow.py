@@ -30,7 +30,7 @@ START_SECONDS = 3600
 _UNIQUE = 12
 LONGEST_SUFFIX = len("-") + _UNIQUE + len("-evaluate")
 """Characters behind the endpoint's name in the name of a training job."""
-NAMES = rf"[0-9a-f]{{{_UNIQUE}}}(-train|-evaluate)?"
+EXECUTION_SUFFIX = rf"[0-9a-f]{{{_UNIQUE}}}(-train|-evaluate)?"
 """A regular expression for what follows the endpoint's name and a hyphen in the names of an execution."""
 
 

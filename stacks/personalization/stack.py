@@ -45,9 +45,11 @@ from stacks.shared import CONTAINERS, LayerMissingError, docker_image, key_of, n
 ROOT = Path(__file__).resolve().parents[2]
 NAME = "personalization"
 FINETUNE, SERVE = (CONTAINERS / NAME / part for part in ("finetune", "serve"))
+JOB_ID = "[0-9a-hjkmnp-tv-z]{26}"
+"""What follows the stack's name and a hyphen in a training job's name: an id of
+`runtime/personalization/core/ids.py`."""
 JOB_SUFFIX = 27
-"""A training job is named after the stack, with a hyphen and an id of 26 characters behind it
-(`runtime/personalization/core/ids.py`)."""
+"""Characters of the hyphen and the id."""
 LAYER = ROOT / ".groundplan" / "layers" / "runtime"
 """The functions' dependencies, built before synthesis, because synthesis has no network access."""
 
@@ -114,6 +116,7 @@ class PersonalizationStack(Stack):
             self,
             "CleanUp",
             endpoint_name=name,
+            suffixes=(JOB_ID,),
             bucket=None if settings.retain else bucket,
             log_retention=keep_logs,
             key=key,

@@ -11,6 +11,7 @@ from aws_cdk import aws_secretsmanager as secretsmanager
 from constructs import Construct
 
 from groundplan import (
+    EXECUTION_SUFFIX,
     ArtifactBucket,
     CleanUp,
     EmptySecret,
@@ -31,6 +32,8 @@ from stacks.shared import CONTAINERS, docker_image, key_of, network_of, retentio
 
 ROOT = Path(__file__).resolve().parents[2]
 NAME = "snowflake_training"
+NOTEBOOK = "notebook"
+"""Appended to the endpoint's name in the names of what a notebook creates; also its folder in the bucket."""
 CONTAINER = CONTAINERS / NAME / "train_and_serve"
 
 
@@ -65,7 +68,7 @@ class SnowflakeTrainingStack(Stack):
         )
         secret.grant_read(training_role.role)
         image.repository.grant_pull(training_role.role)
-        for folder in ("training", "checkpoints", "evaluation", "notebook"):
+        for folder in ("training", "checkpoints", "evaluation", NOTEBOOK):
             bucket.grant_read(training_role.role, folder)
             bucket.grant_write(training_role.role, folder)
 
@@ -74,13 +77,14 @@ class SnowflakeTrainingStack(Stack):
         serving_log = log_group(self, "ServingLog", name=serving_logs, retention=keep_logs, key=key)
         serving_role = SageMakerRole(self, "Serving", log_group=serving_logs)
         image.repository.grant_pull(serving_role.role)
-        for folder in ("training", "notebook"):
+        for folder in ("training", NOTEBOOK):
             bucket.grant_read(serving_role.role, folder)
 
         clean_up = CleanUp(
             self,
             "CleanUp",
             endpoint_name=endpoint_name,
+            suffixes=(EXECUTION_SUFFIX, f"{NOTEBOOK}-.+"),
             bucket=None if settings.retain else bucket,
             registry=None if settings.retain else registry,
             log_retention=keep_logs,
@@ -123,11 +127,11 @@ class SnowflakeTrainingStack(Stack):
 
         if settings.notebook:
             notebook = _notebook(self, settings, endpoint_name, network, key)
-            notebook.allow_experiments(f"{endpoint_name}-notebook", [training_role, serving_role])
+            notebook.allow_experiments(f"{endpoint_name}-{NOTEBOOK}", [training_role, serving_role])
             secret.grant_read(notebook.role)
             bucket.grant_read(notebook.role, "training")
-            bucket.grant_read(notebook.role, "notebook")
-            bucket.grant_write(notebook.role, "notebook")
+            bucket.grant_read(notebook.role, NOTEBOOK)
+            bucket.grant_write(notebook.role, NOTEBOOK)
             workflow.grant_start(notebook.role)
             workflow.grant_invoke_endpoint(notebook.role)
             CfnOutput(self, "NotebookInstanceName", value=endpoint_name)

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from groundplan.lambdas.clean_up.handler import leftovers
+from personalization.core import ids
 from settings.personalization import Personalization
 from stacks.personalization.stack import LAYER, PersonalizationStack
 from stacks.shared import LayerMissingError
@@ -749,6 +751,15 @@ def test_what_was_made_at_run_time_is_deleted_after_its_makers_and_before_its_pl
     for name in (*makers, *of_type(dev, "AWS::SageMaker::Endpoint")):
         assert clean_up in dev["Resources"][name]["DependsOn"], name
     assert variable(dev, "DATA_BUCKET").strip("<>") in resource["DependsOn"]
+
+
+def test_clean_up_knows_the_jobs_by_their_names(dev: Template):
+    found = leftovers(only(dev, "Custom::SageMakerCleanUp")["Properties"])
+    name, job = found.endpoint, ids.new(1.8e9)
+    assert found.owns(name)
+    assert found.owns(f"{name}-{job}")
+    # another stack's name may begin with this one's
+    assert not any(found.owns(other) for other in (f"{name}-two", f"{name}-two-{job}", f"{name}{job}"))
 
 
 def test_the_outputs_are_what_scenarios_start_from(dev: Template):

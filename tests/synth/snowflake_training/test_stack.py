@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from groundplan import states
+from groundplan.lambdas.clean_up.handler import leftovers
 from local.emulator.definitions import diagnose
 from tests.support.workflow import SageMaker
 from tests.synth.conftest import ROOT, synthesize
@@ -30,6 +31,8 @@ from tests.synth.template import (
 )
 
 NAME = "groundplan-dev-snowflake-training"
+NAMED = ("TrainingJobName", "ModelName", "EndpointConfigName")
+"""Arguments that name what a call creates."""
 
 
 def workflow(template: Template) -> dict[str, Any]:
@@ -370,6 +373,19 @@ def test_what_was_made_at_run_time_is_deleted_after_its_maker_and_before_its_pla
     assert clean_up in only(dev, "AWS::StepFunctions::StateMachine")["DependsOn"]
     for kind in ("AWS::S3::Bucket", "AWS::SageMaker::ModelPackageGroup"):
         assert set(of_type(dev, kind)) <= set(resource["DependsOn"])
+
+
+def test_clean_up_knows_what_an_execution_and_a_notebook_made_by_their_names(dev: Template):
+    found = leftovers(only(dev, "Custom::SageMakerCleanUp")["Properties"])
+    sagemaker = SageMaker(serving="InService")
+    done = Run(workflow(dev), {}, sagemaker)
+    calls = [given for action, given in done.calls if ":create" in action]
+    made = [value for given in calls for key, value in given.items() if key in NAMED]
+    assert len(set(made)) == 3, made
+    assert all(map(found.owns, [*made, f"{NAME}-notebook-2026-11-29-07-00-00-123"]))
+    # another stack's name may begin with this one's
+    execution = made[0].removeprefix(NAME)
+    assert not any(map(found.owns, (f"{NAME}-two", f"{NAME}-two{execution}", f"{NAME}notebook-1")))
 
 
 def test_prod_retains_data_models_key_and_secret_but_no_endpoint(prod: Template):

@@ -1,8 +1,8 @@
 """Deletes what a training workflow created in SageMaker, when CloudFormation deletes its stack.
 
-A custom resource: on Create and Update there is nothing to do; on Delete everything goes whose name the
-workflow, or a notebook beside it, gave it. Each step may be repeated: what is gone already is not missed, so
-that a deletion that failed half way can be started again.
+A custom resource: on Create and Update there is nothing to do; on Delete everything goes that has the
+endpoint's name, or one that begins with it and ends in one of the suffixes. Each step may be repeated: what
+is gone already is not missed, so that a deletion that failed half way can be started again.
 """
 
 from __future__ import annotations
@@ -23,9 +23,6 @@ from groundplan.lambdas.custom_resource import Request, respond
 log = logging.getLogger()
 
 JOB_LOGS = "/aws/sagemaker/TrainingJobs"
-OWN = r"[0-9a-f]{12}(-train|-evaluate)?|notebook-.+|[0-9a-hjkmnp-tv-z]{26}"
-"""What follows a name and a hyphen: an execution's number, a notebook's choice, a packed job's number."""
-
 _config = Config(retries={"mode": "adaptive", "max_attempts": 10})
 _clients: dict[str, Any] = {}
 
@@ -43,18 +40,26 @@ class OutOfTimeError(Exception):
 
 @dataclass(frozen=True)
 class Leftovers:
-    """What is to be deleted. `bucket` and `group` are empty where they are retained."""
+    """What is to be deleted. `bucket` and `group` are empty where they are retained.
+
+    `suffixes` are regular expressions for what follows the endpoint's name and a hyphen.
+    """
 
     endpoint: str
     bucket: str
     group: str
+    suffixes: tuple[str, ...]
 
     def owns(self, name: str) -> bool:
-        """Whether the workflow, a dispatcher, or a notebook beside it gave this name.
+        """Whether this is the name of something to be deleted.
 
         The names of another stack may begin with this one's, so a shared beginning is not enough.
         """
-        return name == self.endpoint or bool(re.fullmatch(rf"{re.escape(self.endpoint)}-({OWN})", name))
+        beginning = f"{self.endpoint}-"
+        return name == self.endpoint or (
+            name.startswith(beginning)
+            and any(re.fullmatch(each, name.removeprefix(beginning)) for each in self.suffixes)
+        )
 
 
 def handler(event: dict[str, Any], context: Any) -> None:
@@ -63,18 +68,22 @@ def handler(event: dict[str, Any], context: Any) -> None:
 
 
 def _identify(properties: Mapping[str, Any]) -> str:
-    found = _leftovers(properties)
+    found = leftovers(properties)
     return "|".join((found.endpoint, found.bucket, found.group))
 
 
 def _work(request: Request) -> None:
     if request.deletes:
-        delete(_leftovers(request.properties), time_left=lambda: request.deadline - time.monotonic())
+        delete(leftovers(request.properties), time_left=lambda: request.deadline - time.monotonic())
 
 
-def _leftovers(properties: Mapping[str, Any]) -> Leftovers:
+def leftovers(properties: Mapping[str, Any]) -> Leftovers:
+    """Return what the resource's properties name."""
     return Leftovers(
-        properties["EndpointName"], properties["BucketName"], properties["ModelPackageGroupName"]
+        properties["EndpointName"],
+        properties["BucketName"],
+        properties["ModelPackageGroupName"],
+        tuple(properties["Suffixes"]),
     )
 
 
