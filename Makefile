@@ -49,7 +49,7 @@ status: setup ## what runs in it
 iam: setup ## check every call in it against its caller's policies, or none (IAM=on|off)
 	@$(app)/python -m local iam $(IAM)
 
-synth: setup ## write the templates to cdk.out (ENV=dev|prod, STACK=snowflake_training)
+synth: setup ## write the templates to cdk.out (ENV=dev|prod, STACK=name)
 	@$(app)/python -m tooling.cdk synth --quiet $(chosen) $(stack) && echo "templates in cdk.out"
 
 diff: setup ## what a deployment would change

@@ -17,13 +17,10 @@ from scenarios import Figure
 from tooling import envs
 
 HERE = Path(__file__).parent
-PINS = {
-    "requirements.txt": ("aws-cdk-lib", "snowflake-connector-python"),
-    "local/requirements.txt": ("ministack",),
-    "local/snowflake/requirements.txt": ("fakesnow",),
-    "containers/snowflake_training/train_and_serve/requirements.txt": ("xgboost-cpu",),
-}
-"""The packages whose versions a reader asks for first, by the lock file that pins them."""
+PINNED = ("aws-cdk-lib", "snowflake-connector-python", "ministack", "fakesnow", "xgboost-cpu")
+"""The packages whose versions a reader asks for first."""
+LOCKS = ("requirements.txt", "local/**/requirements.txt", "containers/*/*/requirements.txt")
+"""The lock files that pin them. The first one with a package counts."""
 
 
 def write_report(outcomes: list[Outcome], path: Path) -> Path:
@@ -74,12 +71,11 @@ def machine() -> dict[str, str]:
         "System": f"{platform.system()} {platform.machine()}",
         "Python": platform.python_version(),
     }
-    for name, packages in PINS.items():
-        lock = (envs.ROOT / name).read_text() if (envs.ROOT / name).is_file() else ""
-        for package in packages:
-            pinned = re.search(rf"^{re.escape(package)}(?:\[[^]]*\])?==(\S+)", lock, flags=re.MULTILINE)
-            if pinned:
-                facts[package] = pinned[1]
+    locks = "".join(path.read_text() for pattern in LOCKS for path in sorted(envs.ROOT.glob(pattern)))
+    for package in PINNED:
+        pinned = re.search(rf"^{re.escape(package)}(?:\[[^]]*\])?==(\S+)", locks, flags=re.MULTILINE)
+        if pinned:
+            facts[package] = pinned[1]
     return facts
 
 

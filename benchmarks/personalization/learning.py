@@ -58,7 +58,7 @@ METRICS = [
 
 
 @dataclass(frozen=True)
-class Work:
+class FineTune:
     """One fine-tune: who brings which subject, which way, with which seed."""
 
     user: str
@@ -74,7 +74,7 @@ class Work:
 
 
 @dataclass(frozen=True)
-class Result:
+class FineTuneResult:
     """`before` and `after` are held-out losses; `bytes` is what has to be kept for the user."""
 
     before: float
@@ -112,7 +112,7 @@ def held_out(model: learner.Learner, latents: torch.Tensor, words: torch.Tensor)
     return statistics.fmean(found)
 
 
-def fine_tune(work: Work) -> Result:
+def fine_tune(work: FineTune) -> FineTuneResult:
     origin = loaded(work.base)
     settings = dataclasses.replace(
         Settings.read(HYPERPARAMETERS),
@@ -151,7 +151,7 @@ def fine_tune(work: Work) -> Result:
     prompt = f"a photo of sks {work.subject}"
     drawn = model.generate(prompt, work.seed, 4) if work.drawn else []
     shown = tuple(np.asarray(picture) for picture in drawn)
-    return Result(before, held_out(model, unseen, own), seconds, size, shown)
+    return FineTuneResult(before, held_out(model, unseen, own), seconds, size, shown)
 
 
 def interval(values: list[float]) -> tuple[float, float, float]:
@@ -168,7 +168,7 @@ def chosen(
     best rate of the usual full fine-tune."""
     (user, (subject, *_)), *_ = pictures.SPARE.items()
     works = [
-        Work(user, subject, *way, rate, 1000, options.steps, str(folder), str(options.base))
+        FineTune(user, subject, *way, rate, 1000, options.steps, str(folder), str(options.base))
         for way, rates in RATES.items()
         for rate in rates
     ]
@@ -191,7 +191,9 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     with ProcessPoolExecutor(options.processes, mp_context=get_context("spawn")) as pool:
         rates = chosen(pool, options, folder)
         works = [
-            Work(user, subject, *way, rate, seed, options.steps, str(folder), str(options.base), seed == 0)
+            FineTune(
+                user, subject, *way, rate, seed, options.steps, str(folder), str(options.base), seed == 0
+            )
             for seed in range(options.seeds)
             for user, (subject, *_) in pictures.SUBJECTS.items()
             for way, rate in rates.items()
@@ -209,7 +211,7 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     ways = {method: [way for way in rates if way[0] == method] for method in METHODS}
     (lora,), full = ways["lora"], next((way for way in ways["full"] if way != USUAL), USUAL)
 
-    def of(way: tuple[str, str], seed: int | None = None) -> list[Result]:
+    def of(way: tuple[str, str], seed: int | None = None) -> list[FineTuneResult]:
         return [
             result
             for work, result in results.items()
@@ -247,7 +249,7 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     }
 
 
-def draw(results: dict[Work, Result], path: Path) -> None:
+def draw(results: dict[FineTune, FineTuneResult], path: Path) -> None:
     """A row for each subject and way: four pictures each."""
     rows: Iterable[tuple[Any, ...]] = [result.pictures for result in results.values() if result.pictures]
     sheet = np.concatenate([np.concatenate(row, axis=1) for row in rows], axis=0)

@@ -25,7 +25,7 @@ def main(folder: Path, port: str, base: str) -> None:
     triton.repository.mkdir()
     command += [f"--model-repository={triton.repository}"]
     if base != "-":
-        triton._write("base", "Base", Path(base))
+        triton._write("base", "ResidentPipeline", Path(base))
         command += ["--load-model=base"]
     # `_installed` returns backend paths relative to the working directory
     process = subprocess.Popen(command, env=environment, cwd=folder, stdin=subprocess.DEVNULL)

@@ -103,7 +103,7 @@ class Estimate:
 
 
 @dataclass(frozen=True)
-class Result:
+class SchemeResult:
     """One scheme at one host count and seed: the share of the table's rows that the hosts hold, the
     rows that they hold more often than the table does, how many different ones, and the error."""
 
@@ -113,7 +113,7 @@ class Result:
     rmse: float
 
 
-Pair = tuple[Result, Result]
+Pair = tuple[SchemeResult, SchemeResult]
 """Ours, and the sample's, tested on the same rows."""
 
 
@@ -178,11 +178,11 @@ class Repetition:
         said = booster.predict(matrix, iteration_range=(0, booster.best_iteration + 1))
         return float(np.sqrt(np.mean((said - self.test[self.target].to_numpy()) ** 2)))
 
-    def result(self, got: Sequence[bytes], rmse: float) -> Result:
+    def result(self, got: Sequence[bytes], rmse: float) -> SchemeResult:
         found = Counter(got)
         if strange := len(found.keys() - self.held.keys()):
             raise RuntimeError(f"{strange} rows came that are not in the table")
-        return Result(len(found) / len(self.held), (found - self.held).total(), len(found), rmse)
+        return SchemeResult(len(found) / len(self.held), (found - self.held).total(), len(found), rmse)
 
 
 def repetition(values: dict[str, Any], table: data.Table, seed: int) -> Repetition:
@@ -194,7 +194,7 @@ def repetition(values: dict[str, Any], table: data.Table, seed: int) -> Repetiti
     return Repetition(seed, name, table.target, Counter(keys(of_arrow(rest))), test)
 
 
-def ours(session: SnowflakeConnection, now: Repetition, wanted: Settings, hosts: int) -> Result:
+def ours(session: SnowflakeConnection, now: Repetition, wanted: Settings, hosts: int) -> SchemeResult:
     """Every host's part, pulled by the image's code; one model on all of them."""
     seen, preparation = our_scheme.look(session, wanted)
     parts = [list(our_scheme.part(session, seen, preparation, host, hosts)) for host in range(hosts)]
@@ -226,7 +226,7 @@ def sample(
     wanted: Settings,
     hosts: int,
     held_out: float = sample_scheme.VALIDATION_FRACTION,
-) -> Result:
+) -> SchemeResult:
     """Every host's draw and split, as the known sample does it; one model on all of them."""
     seeds = [sample_scheme.seed(now.seed, host) for host in range(hosts)]
     drawn = [sample_scheme.draw(session, now.table, hosts, seed) for seed in seeds]
@@ -345,7 +345,7 @@ def check(values: dict[str, Any], table: data.Table, options: argparse.Namespace
     )
     with connect(values) as session:
         _, preparation = our_scheme.look(session, wanted)
-        schemes: dict[str, tuple[Callable[..., Result], np.ndarray]] = {
+        schemes: dict[str, tuple[Callable[..., SchemeResult], np.ndarray]] = {
             "ours": (ours, encoded(now.test, preparation)),
             "sample": (sample, plain(now.test, now.target)),
         }

@@ -3,8 +3,8 @@
 MiniStack is pinned, but what is used here is not its public interface. So every reach goes through
 `touch`, which names the function and the parameters it is expected to have, and every change of its
 behaviour is one `@hook` with one sentence of why. When an upgrade moves something, `install` raises
-`Moved` with the hook's name. Hooks change MiniStack through `replace`, `put` and `record` alone, which list
-each change in `CHANGES`; `undo` reverts them.
+`MovedError` with the hook's name. Hooks change MiniStack through `replace`, `put` and `record` alone, which
+list each change in `CHANGES`; `undo` reverts them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any, Protocol
 from local.sagemaker import api
 
 
-class Moved(Exception):
+class MovedError(Exception):
     """A hook found MiniStack other than it was when the hook was written."""
 
 
@@ -37,16 +37,19 @@ class Cloud(Protocol):
 
 
 def touch(name: str, *parameters: str) -> Any:
-    """MiniStack's `module.attribute`; for a function, one with these leading parameters. Else `Moved`."""
+    """Return MiniStack's `module.attribute`; for a function, one with these leading parameters.
+
+    Raises `MovedError` when there is none.
+    """
     module_name, _, attribute = name.rpartition(".")
     try:
         found = getattr(importlib.import_module(f"ministack.{module_name}"), attribute)
     except (ImportError, AttributeError) as error:
-        raise Moved(f"MiniStack has no {name} any more") from error
+        raise MovedError(f"MiniStack has no {name} any more") from error
     if parameters:
         has = list(inspect.signature(found).parameters)
         if has[: len(parameters)] != list(parameters):
-            raise Moved(f"MiniStack's {name} takes ({', '.join(has)}), not ({', '.join(parameters)})")
+            raise MovedError(f"MiniStack's {name} takes ({', '.join(has)}), not ({', '.join(parameters)})")
     return found
 
 
@@ -113,7 +116,7 @@ def hook(function: Callable[[Cloud], None]) -> Callable[[Cloud], None]:
 
 
 def install(cloud: Cloud) -> None:
-    """Install all hooks. Raises `Moved` naming the hook whose place is missing, with all changes reverted."""
+    """Install all hooks. Raises `MovedError` naming a hook without its place, with all changes reverted."""
     global _installing
     for name, apply in HOOKS.items():
         _installing = name
@@ -121,4 +124,4 @@ def install(cloud: Cloud) -> None:
             apply(cloud)
         except Exception as error:
             undo()
-            raise Moved(f"hook {name!r}: {error}") from error
+            raise MovedError(f"hook {name!r}: {error}") from error

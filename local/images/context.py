@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 
-class Context:
+class BuildContext:
     """The folder that COPY takes files from, without what `.dockerignore` excludes."""
 
     def __init__(self, folder: Path, dockerfile: Path):

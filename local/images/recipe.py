@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from local.images import bases
-from local.images.context import Context
+from local.images.context import BuildContext
 from local.images.dockerfile import BuildError, Instruction, commands, read
 
 RUN_WITHOUT_EFFECT = {"useradd", "groupadd", "adduser", "addgroup", "chown"}
@@ -145,7 +145,7 @@ def evaluate(
     shown = str(dockerfile.relative_to(context)) if dockerfile.is_relative_to(context) else str(dockerfile)
     instructions = read(dockerfile, shown)
     target = target and target.lower()  # as the names of stages are kept
-    reader = _Reader(Context(context, dockerfile), build_args, architecture)
+    reader = _Reader(BuildContext(context, dockerfile), build_args, architecture)
     for number, instruction in enumerate(instructions, 1):
         say(f"[{number}/{len(instructions)}] {instruction.name} {' '.join(instruction.value.split())[:100]}")
         if instruction.name == "FROM" and target and reader.stages and reader.stages[-1].name == target:
@@ -161,7 +161,7 @@ def evaluate(
 
 
 class _Reader:
-    def __init__(self, context: Context, build_args: dict[str, str], architecture: str):
+    def __init__(self, context: BuildContext, build_args: dict[str, str], architecture: str):
         self.context = context
         self.build_args = build_args
         self.architecture = architecture

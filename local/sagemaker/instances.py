@@ -56,7 +56,7 @@ class NoAddressError(Exception):
     """This machine has no loopback address left to give, or only one where several are needed."""
 
 
-class Host:
+class LoopbackAddress:
     """A loopback address that is this instance's alone on the whole machine, until `release`.
 
     The reservation is a bound socket, so it ends with the process that holds it however that ends, and
@@ -72,16 +72,16 @@ class Host:
             self._reservation.close()
 
 
-def reserve(count: int = 1) -> list[Host]:
+def reserve(count: int = 1) -> list[LoopbackAddress]:
     """Take `count` hosts. Raises `NoAddressError`, holding none, where the machine cannot give them."""
     if not _bindable("127.0.0.2", 0):  # macOS configures 127.0.0.1 alone
         if count == 1:
-            return [Host("127.0.0.1", _free_port("127.0.0.1"), None)]
+            return [LoopbackAddress("127.0.0.1", _free_port("127.0.0.1"), None)]
         raise NoAddressError(
             f"{count} instances need a loopback address each and this machine has only 127.0.0.1: "
             "add more (on macOS: sudo ifconfig lo0 alias 127.0.0.2), or use one instance"
         )
-    hosts: list[Host] = []
+    hosts: list[LoopbackAddress] = []
     for _ in range(50 * count):
         if len(hosts) == count:
             return hosts
@@ -94,7 +94,7 @@ def reserve(count: int = 1) -> list[Host]:
             reservation.close()
             continue
         port = PORT if _bindable(name, PORT) else _free_port(name)
-        hosts.append(Host(name, port, reservation))
+        hosts.append(LoopbackAddress(name, port, reservation))
     if len(hosts) == count:
         return hosts
     for host in hosts:
@@ -163,7 +163,12 @@ class Instance:
     """
 
     def __init__(
-        self, platform: Platform, kind: str, host: Host, name: str, peers: Mapping[str, str] | None = None
+        self,
+        platform: Platform,
+        kind: str,
+        host: LoopbackAddress,
+        name: str,
+        peers: Mapping[str, str] | None = None,
     ):
         """`name` is the container's host name, `peers` the addresses by name of all hosts of its job.
 

@@ -41,7 +41,7 @@ class Ask(Protocol):
     ) -> Reply: ...
 
 
-class Refused(Exception):
+class ModelLoadError(Exception):
     """The container does not load a model; `reply` is what it said."""
 
     def __init__(self, reply: Reply):
@@ -108,7 +108,7 @@ class Models:
             with self._held(target, timeout) as model:
                 left = max(0.001, timeout - (time.monotonic() - began))
                 return self._ask("POST", f"/models/{model.name}/invoke", headers, body, left)
-        except Refused as refused:
+        except ModelLoadError as refused:
             return refused.reply
 
     def loaded(self) -> list[str]:
@@ -188,12 +188,14 @@ class Models:
                 try:
                     self._fetch(model.target, place)
                 except NoRoomError:
-                    raise Refused(_no_room(model, "the instance's volume has no room for it")) from None
+                    raise ModelLoadError(
+                        _no_room(model, "the instance's volume has no room for it")
+                    ) from None
                 size = sum(each.lstat().st_size for each in place.rglob("*")) or 1
                 while self._stored() + size > self._capacity():
                     victim = self._least_recent(lambda other: bool(other.size) and other is not model)
                     if victim is None:
-                        raise Refused(_no_room(model, "the instance's volume has no room for it"))
+                        raise ModelLoadError(_no_room(model, "the instance's volume has no room for it"))
                     self._remove(victim)
                 model.size = size
             except BaseException:
@@ -216,7 +218,7 @@ class Models:
             if victim is None:
                 if reply.status != 507:  # nothing wrong with the files of a model that does not fit just now
                     self._delete_files(model)
-                raise Refused(reply)
+                raise ModelLoadError(reply)
             with victim.lock:
                 self._unload(victim)
 

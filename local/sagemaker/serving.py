@@ -1,7 +1,7 @@
 """Containers that serve a model: fetched and started under the model's own role, asked, stopped.
 
-A `Server` is one container. A `Variant` is what an endpoint has of them: one for each instance, or one that
-comes with the first request and goes after a while without any. A `Fleet` is all variants of one
+A `ServingContainer` is one container. A `Variant` is what an endpoint has of them: one for each instance, or
+one that comes with the first request and goes after a while without any. A `Fleet` is all variants of one
 deployment. `hosting.py` decides which fleet an endpoint has. What a container of a multi-model endpoint holds
 is in `multi_model.py`.
 """
@@ -126,7 +126,7 @@ def _fetch_prefix(s3: Any, bucket: str, prefix: str, folder: Path) -> None:
 # One container
 
 
-class Server:
+class ServingContainer:
     """One container of a variant, from its model's download to its end. `stop` works at any moment, from
     any thread; a `start` under way then fails."""
 
@@ -315,7 +315,7 @@ class Variant:
         )
         self._starting = threading.Lock()  # held while containers start
         self._state = threading.Condition()  # guards what follows
-        self._servers: list[Server] = []
+        self._servers: list[ServingContainer] = []
         self._busy = 0
         self._used = time.monotonic()
         self._closed = False
@@ -367,14 +367,14 @@ class Variant:
                 running = [server for server in self._servers if server.running]
                 missing = self.wanted - len(running)
                 ended = [server for server in self._servers if server not in running]
-                fresh = [Server(self._context, self.spec, self._logs) for _ in range(missing)]
+                fresh = [ServingContainer(self._context, self.spec, self._logs) for _ in range(missing)]
                 surplus = running[self.wanted :]
                 self._servers = running[: self.wanted] + fresh
             for server in ended:
                 server.stop()  # it ended by itself, and its files are still here
             if fresh:
                 with ThreadPoolExecutor(max_workers=len(fresh)) as pool:
-                    list(pool.map(Server.start, fresh))
+                    list(pool.map(ServingContainer.start, fresh))
                 self.setup = time.monotonic() - began
             with self._state:
                 self._used = time.monotonic()
@@ -410,7 +410,7 @@ class Variant:
                 self._state.notify_all()
 
     def ask(self, headers: Mapping[str, str], body: bytes, target: str | None = None) -> Reply:
-        """Raises what `Server.ask` raises."""
+        """Raises what `ServingContainer.ask` raises."""
         with self._state:
             server = self._choose(target)
             server.busy += 1
@@ -421,7 +421,7 @@ class Variant:
                 server.busy -= 1
                 self._state.notify_all()
 
-    def _choose(self, target: str | None) -> Server:
+    def _choose(self, target: str | None) -> ServingContainer:
         """The container for a request: the least busy one. Of many models each has its own order of the
         instances, so that it stays where it is loaded while instances come and go, and another one takes it
         on when the first has its hands full."""

@@ -18,7 +18,7 @@ from scenarios import ScenarioError, aws
 SECONDS = 60  # an answer of the API takes no longer
 
 
-class Refused(ScenarioError):
+class ApiError(ScenarioError):
     """The API answered with an error; `status` is HTTP's, `error` its body."""
 
     def __init__(self, method: str, path: str, status: int, error: dict[str, Any]):
@@ -55,7 +55,7 @@ class Person:
         headers: dict[str, str] | None = None,
         patience: float = 120,
     ) -> Any:
-        """The answer's JSON. Comes again when the API says when to; raises `Refused` for other errors."""
+        """The answer's JSON. Comes again when the API says when to; raises `ApiError` for other errors."""
         until = time.monotonic() + patience
         while True:
             answer = self.raw(method, path, body, **(headers or {}))
@@ -64,7 +64,7 @@ class Person:
             again = float(answer.headers.get("Retry-After", 0))
             if answer.status_code not in (429, 503) or time.monotonic() + again > until:
                 told = _json(answer)
-                raise Refused(method, path, answer.status_code, told.get("error", told))
+                raise ApiError(method, path, answer.status_code, told.get("error", told))
             time.sleep(max(again, 0.2))
 
     def create(self, name: str, subject: str, pictures: list[Path]) -> str:

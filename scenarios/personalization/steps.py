@@ -18,7 +18,7 @@ from scenarios.personalization import figures
 from scenarios.personalization.base import small_base
 from scenarios.personalization.metrics import METRICS
 from scenarios.personalization.onboarding import Onboarding
-from scenarios.personalization.people import Refused, fetched, invited
+from scenarios.personalization.people import ApiError, fetched, invited
 from scenarios.personalization.pictures import subjects
 from scenarios.personalization.tenants import ABSENT, Attempt, Owned, attempts
 from scenarios.personalization.training import HYPERPARAMETERS
@@ -291,7 +291,7 @@ def wrong(way: Onboarding) -> Story:
     for path, named, body, what in tries:
         try:
             way.person.ask("POST", path, body)
-        except Refused as refused:
+        except ApiError as refused:
             if named and named not in json.dumps(refused.error):
                 raise ScenarioError(f"{what} was refused without naming {named}: {refused.error}") from None
             answers.append(f"{what}: {refused.status}, “{refused.error.get('message')}”")
@@ -307,7 +307,7 @@ def removed(outputs: dict[str, str], way: Onboarding, progress: Progress) -> Sto
     way.person.ask("DELETE", f"/api/models/{way.model}")
     try:
         way.person.model(way.model)
-    except Refused as refused:
+    except ApiError as refused:
         if refused.status != 404:
             raise
     else:

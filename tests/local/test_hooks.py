@@ -72,7 +72,7 @@ try:
     reach.install(None)
     for each in sorted(touched):
         print(each)
-except reach.Moved as error:
+except reach.MovedError as error:
     print("MOVED", error)
 """
 
@@ -119,7 +119,7 @@ for _ in range(2):
     print("left", *sorted(different(before, state())), len(reach.CHANGES))
 
 reach.HOOKS["moved"] = lambda cloud: reach.touch("nowhere.at_all")
-with contextlib.suppress(reach.Moved):
+with contextlib.suppress(reach.MovedError):
     reach.install(None)
 print("left", *sorted(different(before, state())), len(reach.CHANGES))
 """

@@ -184,6 +184,18 @@ def test_no_modules_import_each_other_in_a_circle():
         pytest.fail(" -> ".join(reversed(error.args[1])))
 
 
+def test_a_class_name_has_one_meaning_in_a_package():
+    places: dict[tuple[str, str], list[str]] = {}
+    for name, path in modules().items():
+        package = name.partition(".")[0]
+        if path.relative_to(ROOT).parts[0] in ("tests", "runtime"):
+            continue
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.ClassDef):
+                places.setdefault((package, node.name), []).append(name)
+    assert not {key: names for key, names in places.items() if len(names) > 1}
+
+
 def test_no_test_imports_from_a_module_of_tests():
     wrong = {
         str(path.relative_to(ROOT)): node.module

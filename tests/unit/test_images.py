@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from local.images import bases, build, store
-from local.images.context import Context
+from local.images.context import BuildContext
 from local.images.dockerfile import BuildError
 from tooling import envs
 
@@ -311,7 +311,7 @@ def test_links_stay_links_and_lead_to_the_images_own_file(context):
 )
 def test_dockerignore_excludes_what_docker_excludes(tmp_path, rules, ignored, kept):
     (tmp_path / ".dockerignore").write_text(rules)
-    context = Context(tmp_path, tmp_path / "Dockerfile")
+    context = BuildContext(tmp_path, tmp_path / "Dockerfile")
     assert [path for path in ignored if not context.ignored(path)] == []
     assert [path for path in kept if context.ignored(path)] == []
 

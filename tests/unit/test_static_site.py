@@ -11,6 +11,7 @@ from groundplan.lambdas.site_files import handler as site
 from tests.support.archives import zipped
 from tests.support.custom_resources import cloudformation
 
+WEB = Path(__file__).resolve().parents[2] / "web"
 ORIGINS = {"identity": ["https://cognito-idp.eu-west-1.amazonaws.com"], "storage": ["https://a", "https://b"]}
 
 
@@ -77,9 +78,9 @@ def test_an_asset_that_is_no_page_is_refused_with_what_is_wrong(archive, words):
         site.objects(archive, {}, ORIGINS)
 
 
-def test_the_page_of_this_project_can_be_published():
+@pytest.mark.parametrize("folder", sorted(WEB.iterdir()), ids=lambda folder: folder.name)
+def test_each_page_of_this_project_can_be_published(folder: Path):
     # GIVEN its files, as the CDK packs them
-    folder = Path(__file__).resolve().parents[2] / "web" / "personalization"
     files = {path.name.replace(".", "__"): path.read_text() for path in folder.iterdir()}
 
     # WHEN they are published THEN nothing is left to fill in, and nothing weakens the policy

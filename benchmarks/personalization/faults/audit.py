@@ -46,7 +46,7 @@ class Audit:
 
 
 @dataclass
-class Job:
+class JobRecord:
     name: str
     status: str
     began: float
@@ -132,11 +132,11 @@ def judge_ends(
 
 
 def judge_attempts(
-    found: Audit, asked: list[Wish], jobs: list[Job], keys: list[str], read: Callable[..., list[bytes]]
+    found: Audit, asked: list[Wish], jobs: list[JobRecord], keys: list[str], read: Callable[..., list[bytes]]
 ) -> None:
     """In which jobs each request was, and in how many of them its fine-tune was completed."""
     found.jobs.update(job.status for job in jobs)
-    of_request: dict[str, list[Job]] = defaultdict(list)
+    of_request: dict[str, list[JobRecord]] = defaultdict(list)
     for job in sorted(jobs, key=lambda job: job.began):
         for request in job.requests:
             of_request[request].append(job)
@@ -161,10 +161,10 @@ def _jobs(sagemaker: Any, outputs: dict[str, str]) -> list[dict[str, Any]]:
     return [job for page in pages for job in page["TrainingJobSummaries"]]
 
 
-def _job(summary: dict[str, Any], read: Callable[[str], bytes], keys: set[str]) -> Job:
+def _job(summary: dict[str, Any], read: Callable[[str], bytes], keys: set[str]) -> JobRecord:
     name = summary["TrainingJobName"]
     tasks = f"jobs/{name}/tasks.json"
-    return Job(
+    return JobRecord(
         name=name,
         status=summary["TrainingJobStatus"],
         began=summary["CreationTime"].timestamp(),

@@ -56,7 +56,7 @@ def schema(name: str) -> Any:
     return fastjsonschema.compile(found)
 
 
-class Refused(Exception):
+class ServiceError(Exception):
     def __init__(self, status: int, code: str, message: str, field: str = "", wait: int = 0):
         super().__init__(message)
         self.status, self.wait = status, wait
@@ -170,12 +170,12 @@ class Service:
                     status, told = function(user, *found.groups(), body=body, query=parse_qs(query))
                     schema(answer)(told)
                     return status, told
-        raise Refused(404, "not_found", "There is nothing here.")
+        raise ServiceError(404, "not_found", "There is nothing here.")
 
     def _own(self, user: str, model: str) -> dict[str, Any]:
         if (found := self.models.get(model)) and found["user"] == user:
             return found
-        raise Refused(404, "not_found", "There is nothing here.")
+        raise ServiceError(404, "not_found", "There is nothing here.")
 
     def _public(self, model: dict[str, Any], whole: bool) -> dict[str, Any]:
         part = (time.monotonic() - model["started"]) / self.seconds if model["started"] else 0
@@ -213,9 +213,9 @@ class Service:
 
     def create(self, user: str, body: Any, **_: Any) -> tuple[int, Any]:
         if len(body["images"]) < LIMITS["images_min"]:
-            raise Refused(422, "invalid", "At least 4 pictures are needed.", "images")
+            raise ServiceError(422, "invalid", "At least 4 pictures are needed.", "images")
         if body["name"].lower() == "taken":
-            raise Refused(422, "invalid", "You have a model of this name.", "name")
+            raise ServiceError(422, "invalid", "You have a model of this name.", "name")
         name = _id()
         keys = [f"uploads/{name}/{place:02}" for place in range(len(body["images"]))]
         for key, image in zip(keys, body["images"], strict=True):
@@ -238,7 +238,7 @@ class Service:
         found = self._own(user, model)
         for place, key in enumerate(found["images"]):
             if key not in self.objects:
-                raise Refused(422, "invalid", "This picture has not arrived.", f"images[{place}]")
+                raise ServiceError(422, "invalid", "This picture has not arrived.", f"images[{place}]")
         found["started"] = found["started"] or time.monotonic()
         return 202, {"model": model}
 
@@ -254,11 +254,11 @@ class Service:
     def generate(self, user: str, model: str, body: Any, **_: Any) -> tuple[int, Any]:
         found = self._own(user, model)
         if self._public(found, False)["status"] != "READY":
-            raise Refused(409, "not_ready", "The model is not ready yet.")
+            raise ServiceError(409, "not_ready", "The model is not ready yet.")
         if self.busy_seconds:
-            raise Refused(429, "too_many", "You have made many pictures.", wait=self.busy_seconds)
+            raise ServiceError(429, "too_many", "You have made many pictures.", wait=self.busy_seconds)
         if "forbidden" in body["prompt"]:
-            raise Refused(422, "invalid", "The prompt has a word that may not be used.", "prompt")
+            raise ServiceError(422, "invalid", "The prompt has a word that may not be used.", "prompt")
         name, seed = _id(), body.get("seed", secrets.randbelow(2**32))
         keys = [f"generations/{model}/{name}/{n}.png" for n in range(body.get("count", 1))]
         self.generations[name] = {
@@ -278,7 +278,7 @@ class Service:
 
     def one(self, user: str, generation: str, **_: Any) -> tuple[int, Any]:
         if not (found := self.generations.get(generation)):
-            raise Refused(404, "not_found", "There is nothing here.")
+            raise ServiceError(404, "not_found", "There is nothing here.")
         self._own(user, found["model"])
         return 200, found
 
@@ -327,7 +327,7 @@ class _Page(_Answers):
         except fastjsonschema.JsonSchemaException as error:
             self.service.breaches.append(f"{self.command} {parts.path}: {error}")
             return self.send(500, b"{}", **json_type)
-        except Refused as error:
+        except ServiceError as error:
             schema("Error")(error.body)
             wait = {"Retry_After": str(error.wait)} if error.wait else {}
             return self.send(error.status, json.dumps(error.body).encode(), **json_type, **wait)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.personalization.faults.audit import Audit, Job, judge_attempts, judge_ends
+from benchmarks.personalization.faults.audit import Audit, JobRecord, judge_attempts, judge_ends
 from benchmarks.personalization.faults.people import Person, Wish
 
 ANN = Person("ann@example.org", "ann", "token")
@@ -70,7 +70,7 @@ def test_of_a_deleted_model_nothing_may_be_left() -> None:
     assert len(ends(gone, "READY", []).lost) == 1
 
 
-def attempts(*jobs: Job, done_in: tuple[str, ...] = ()) -> Audit:
+def attempts(*jobs: JobRecord, done_in: tuple[str, ...] = ()) -> Audit:
     found = Audit()
     keys = [f"jobs/{name}/checkpoints/m1/result.json" for name in done_in]
     result = json.dumps({"status": "done"}).encode()
@@ -78,8 +78,8 @@ def attempts(*jobs: Job, done_in: tuple[str, ...] = ()) -> Audit:
     return found
 
 
-def job(name: str, status: str, began: float, ended: float) -> Job:
-    return Job(name, status, began, ended, ["m1"])
+def job(name: str, status: str, began: float, ended: float) -> JobRecord:
+    return JobRecord(name, status, began, ended, ["m1"])
 
 
 def test_a_retry_after_a_failed_job_is_none_too_many() -> None:

@@ -17,7 +17,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from .base import Base
-from .settings import Refused
+from .settings import RequestError
 
 MANIFEST = "adapter.json"
 WEIGHTS = "adapter_model.safetensors"
@@ -61,18 +61,19 @@ class Adapter:
 
 
 def contents(folder: Path) -> list[Path]:
-    """The files of an unpacked archive. Raises `Refused` where one leads out of it, or is no plain file."""
+    """Return the files of an unpacked archive. Raises `RequestError` where one leads out of it or is
+    no plain file."""
     if not folder.is_absolute() or ".." in folder.parts or not _is_folder(folder):
-        raise Refused(400, "url: the folder that holds the unpacked model")
+        raise RequestError(400, "url: the folder that holds the unpacked model")
     found, entries = [], 0
     for place, folders, files in os.walk(folder):
         entries += len(folders) + len(files)
         if entries > ENTRIES:
-            raise Refused(400, f"the archive holds more than {ENTRIES} files and folders")
+            raise RequestError(400, f"the archive holds more than {ENTRIES} files and folders")
         for name in [*folders, *files]:
             path = Path(place, name)
             if path.is_symlink() or not (path.is_dir() or path.is_file()):
-                raise Refused(400, f"the archive holds {path.name[:80]}, which is no plain file")
+                raise RequestError(400, f"the archive holds {path.name[:80]}, which is no plain file")
         found += [Path(place, name) for name in files]
     return sorted(found)
 
@@ -85,29 +86,29 @@ def _is_folder(path: Path) -> bool:
 
 
 def manifest(folder: Path) -> dict[str, Any]:
-    """`adapter.json`. Raises `Refused` when the archive is not one of ours."""
+    """`adapter.json`. Raises `RequestError` when the archive is not one of ours."""
     path = folder / MANIFEST
     if not path.is_file() or path.stat().st_size > MANIFEST_BYTES:
-        raise Refused(400, f"the archive has no {MANIFEST}: it is not an adapter of this architecture")
+        raise RequestError(400, f"the archive has no {MANIFEST}: it is not an adapter of this architecture")
     try:
         found = json.loads(path.read_bytes())
     except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict) or type(found.get("version")) is not int or found["version"] != 1:
-        raise Refused(400, f"{MANIFEST} is not an object of version 1")
+        raise RequestError(400, f"{MANIFEST} is not an object of version 1")
     if not isinstance(found.get("full", False), bool):
-        raise Refused(400, f"{MANIFEST}: full must be true or false")
+        raise RequestError(400, f"{MANIFEST}: full must be true or false")
     return found
 
 
 def full(folder: Path, files: list[Path]) -> int:
-    """Bytes of the weights of a full pipeline in `pipeline/`. Raises `Refused`."""
+    """Bytes of the weights of a full pipeline in `pipeline/`. Raises `RequestError`."""
     pipeline = folder / PIPELINE
     inside = [path for path in files if path.is_relative_to(pipeline)]
     if wrong := [path.name for path in files if path.suffix not in HARMLESS]:
-        raise Refused(400, f"the archive holds {wrong[0][:80]}: weights are taken as safetensors alone")
+        raise RequestError(400, f"the archive holds {wrong[0][:80]}: weights are taken as safetensors alone")
     if not (pipeline / "model_index.json").is_file():
-        raise Refused(400, f"the archive has no {PIPELINE}/model_index.json")
+        raise RequestError(400, f"the archive has no {PIPELINE}/model_index.json")
     for path in inside:
         if path.suffix == ".safetensors":
             _header(path, path.name)
@@ -115,49 +116,55 @@ def full(folder: Path, files: list[Path]) -> int:
 
 
 def weights(folder: Path, files: list[Path], found: dict[str, Any], base: Base, most: int) -> Path:
-    """The file of an adapter for this base, of at most that many bytes. Raises `Refused`."""
+    """The file of an adapter for this base, of at most that many bytes. Raises `RequestError`."""
     belongs = found.get("base")
     if not isinstance(belongs, str):
-        raise Refused(400, f"{MANIFEST}: base must be the id of the base, as text")
+        raise RequestError(400, f"{MANIFEST}: base must be the id of the base, as text")
     if not base.knows(belongs):
-        raise Refused(400, f"the adapter belongs to base {belongs[:200]}, this endpoint has base {base.id}")
+        raise RequestError(
+            400, f"the adapter belongs to base {belongs[:200]}, this endpoint has base {base.id}"
+        )
     if other := [path.name for path in files if path not in (folder / MANIFEST, folder / WEIGHTS)]:
-        raise Refused(400, f"the archive holds {other[0][:80]} beside {MANIFEST} and {WEIGHTS}")
+        raise RequestError(400, f"the archive holds {other[0][:80]} beside {MANIFEST} and {WEIGHTS}")
     path = folder / WEIGHTS
     if not path.is_file():
-        raise Refused(400, f"the archive has no {WEIGHTS}")
+        raise RequestError(400, f"the archive has no {WEIGHTS}")
     if path.stat().st_size > most:
-        raise Refused(400, f"{WEIGHTS} has {path.stat().st_size} bytes, more than the {most} allowed")
+        raise RequestError(400, f"{WEIGHTS} has {path.stat().st_size} bytes, more than the {most} allowed")
     return path
 
 
 def read(path: Path) -> Adapter:
-    """The header of an adapter's file, without its weights. Raises `Refused` where it is not one."""
+    """The header of an adapter's file, without its weights. Raises `RequestError` where it is not one."""
     shapes, metadata = _header(path, WEIGHTS, TYPES)
     settings = _settings(metadata)
     halves: dict[str, dict[str, tuple[str, list[int]]]] = {}
     for key, shape in shapes.items():
         match = _KEY.fullmatch(key)
         if not match:
-            raise Refused(400, f"{WEIGHTS} holds {key[:120]}, no low-rank weight of unet or text_encoder")
+            raise RequestError(
+                400, f"{WEIGHTS} holds {key[:120]}, no low-rank weight of unet or text_encoder"
+            )
         component, module, half = match.groups()
         module = module.removeprefix("text_model.")  # as older versions of transformers name it
         named = halves.setdefault(f"{component}.{module}", {})
         if half in named:
-            raise Refused(400, f"{WEIGHTS} holds {key[:120]} and {named[half][0][:120]}, which are the same")
+            raise RequestError(
+                400, f"{WEIGHTS} holds {key[:120]} and {named[half][0][:120]}, which are the same"
+            )
         named[half] = key, shape
     if not halves:
-        raise Refused(400, f"{WEIGHTS} is empty")
+        raise RequestError(400, f"{WEIGHTS} is empty")
     weights = {}
     for target, found in halves.items():
         if set(found) != {"A", "B"}:
-            raise Refused(400, f"{WEIGHTS} has one half of {target} alone")
+            raise RequestError(400, f"{WEIGHTS} has one half of {target} alone")
         (a, down), (b, up) = found["A"], found["B"]
         rank = down[0] if down else 0
         if len(down) < 2 or len(up) != len(down) or up[1] != rank or any(side != 1 for side in up[2:]):
-            raise Refused(400, f"{target} is of shapes {down} and {up}, which do not fit each other")
+            raise RequestError(400, f"{target} is of shapes {down} and {up}, which do not fit each other")
         if not 1 <= rank <= LARGEST_RANK:
-            raise Refused(400, f"{target} is of rank {rank}: 1 to {LARGEST_RANK} is allowed")
+            raise RequestError(400, f"{target} is of rank {rank}: 1 to {LARGEST_RANK} is allowed")
         component = target.partition(".")[0]
         scale = settings.get(component, rank) / rank
         weights[target] = Low(a, b, rank, scale, _product(down) + _product(up))
@@ -165,15 +172,17 @@ def read(path: Path) -> Adapter:
 
 
 def fit(adapter: Adapter, targets: dict[str, list[int]]) -> None:
-    """Raises `Refused` where the resident base has no such weights, or of other shapes."""
+    """Raises `RequestError` where the resident base has no such weights, or of other shapes."""
     shapes, _ = _header(adapter.file, WEIGHTS, TYPES)
     for target, low in adapter.weights.items():
         weight = targets.get(target)
         if weight is None:
-            raise Refused(400, f"the base has no weight {target}")
+            raise RequestError(400, f"the base has no weight {target}")
         down, up = shapes[low.a], shapes[low.b]
         if [up[0], *down[1:]] != weight:
-            raise Refused(400, f"{target} is {weight} in the base, and {[up[0], *down[1:]]} in the adapter")
+            raise RequestError(
+                400, f"{target} is {weight} in the base, and {[up[0], *down[1:]]} in the adapter"
+            )
 
 
 def _header(
@@ -183,17 +192,21 @@ def _header(
     try:
         with path.open("rb") as raw:
             if int.from_bytes(raw.read(8), "little") > HEADER_BYTES:
-                raise Refused(400, f"{name} is not safetensors, or its header is over {HEADER_BYTES} bytes")
+                raise RequestError(
+                    400, f"{name} is not safetensors, or its header is over {HEADER_BYTES} bytes"
+                )
         with safe_open(path, framework="numpy") as file:
             shapes = {}
             for key in file.keys():  # noqa: SIM118 - it is no dictionary
                 part = file.get_slice(key)
                 if types and part.get_dtype() not in types:
-                    raise Refused(400, f"{key[:120]} is {part.get_dtype()}, not {' or '.join(sorted(types))}")
+                    raise RequestError(
+                        400, f"{key[:120]} is {part.get_dtype()}, not {' or '.join(sorted(types))}"
+                    )
                 shapes[key] = list(part.get_shape())
             return shapes, file.metadata() or {}
     except _SAFE_ERRORS:
-        raise Refused(400, f"{name} is not whole, or not safetensors") from None
+        raise RequestError(400, f"{name} is not whole, or not safetensors") from None
 
 
 def _settings(metadata: dict[str, str]) -> dict[str, float]:
@@ -206,16 +219,16 @@ def _settings(metadata: dict[str, str]) -> dict[str, float]:
             own = {key.removeprefix(component + "."): value for key, value in found.items()}
             for option in ("use_dora", "use_rslora", "alpha_pattern", "lora_bias"):
                 if own.get(option):
-                    raise Refused(400, f"{WEIGHTS} uses {option}, which is not served")
+                    raise RequestError(400, f"{WEIGHTS} uses {option}, which is not served")
             if own.get("lora_alpha") is not None:
                 alphas[component] = own["lora_alpha"]
     except (ValueError, TypeError, AttributeError, RecursionError):
-        raise Refused(400, f"the header of {WEIGHTS} cannot be read") from None
+        raise RequestError(400, f"the header of {WEIGHTS} cannot be read") from None
     for component, alpha in alphas.items():
         number = isinstance(alpha, int | float) and not isinstance(alpha, bool)
         if not number or not -LARGEST_ALPHA <= alpha <= LARGEST_ALPHA:  # as is: a whole number has any size
             limits = f"{-LARGEST_ALPHA} to {LARGEST_ALPHA}"
-            raise Refused(400, f"{component}.lora_alpha in {WEIGHTS} must be a number from {limits}")
+            raise RequestError(400, f"{component}.lora_alpha in {WEIGHTS} must be a number from {limits}")
     return {component: float(alpha) for component, alpha in alphas.items()}
 
 

@@ -1,7 +1,7 @@
 """The models that run inside Triton, in its Python backend.
 
-`Base` is the resident pipeline, one for all users. `Full` is a pipeline of one user's own. Both take one
-text tensor `request` and give one text tensor `answer`, JSON both.
+`ResidentPipeline` is the one for all users. `Full` is a pipeline of one user's own. Both take one text tensor
+`request` and give one text tensor `answer`, JSON both.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class Full:
         return answers
 
 
-class Base(Full):
+class ResidentPipeline(Full):
     """All users' pipeline: each request names its adapter by its file."""
 
     def answer(self, asked: list[dict[str, Any]]) -> list[dict[str, Any] | Exception]:

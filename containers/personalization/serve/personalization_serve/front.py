@@ -18,7 +18,7 @@ from werkzeug.exceptions import HTTPException
 from toolkit.failure import Failure, scrub
 
 from .models import Models
-from .settings import Refused, Settings, generation
+from .settings import RequestError, Settings, generation
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +46,9 @@ class Front:
         add("/models/<path:name>", "unload", self.unload, methods=["DELETE"])
         add("/models/<path:name>/invoke", "invoke", self.invoke, methods=["POST"])
         self.app.before_request(_refuse_pages)
-        self.app.register_error_handler(Refused, lambda error: answer({"error": str(error)}, error.status))
+        self.app.register_error_handler(
+            RequestError, lambda error: answer({"error": str(error)}, error.status)
+        )
         self.app.register_error_handler(HTTPException, _http_error)
         self.app.register_error_handler(Exception, _failed)
 
@@ -62,7 +64,7 @@ class Front:
         except ValueError:
             start = limit = -1
         if start < 0 or limit < 1:
-            raise Refused(400, "limit: a whole number from 1; next_page_token: as it was answered")
+            raise RequestError(400, "limit: a whole number from 1; next_page_token: as it was answered")
         page: dict[str, Any] = {"models": shown[start : start + limit]}
         if start + limit < len(shown):
             page["nextPageToken"] = str(start + limit)
@@ -73,7 +75,9 @@ class Front:
         fields = [body.get(field) if isinstance(body, dict) else None for field in ("model_name", "url")]
         name, url = (each if isinstance(each, str) and 0 < len(each) <= 1024 else "" for each in fields)
         if not name or not url or _UNSAFE.search(name + url):
-            raise Refused(400, "model_name and url: text of 1 to 1024 characters each, no control characters")
+            raise RequestError(
+                400, "model_name and url: text of 1 to 1024 characters each, no control characters"
+            )
         begun = time.monotonic()
         model = models.load(name, url)
         log.info("loaded %s (%d bytes) in %.3f s", name, model.bytes, time.monotonic() - begun)
@@ -96,14 +100,14 @@ class Front:
 
     def _loaded(self) -> Models:
         if self.models is None or self.stopping:
-            raise Refused(503, "the base is not resident")
+            raise RequestError(503, "the base is not resident")
         return self.models
 
     def _body(self) -> Any:
         try:
             return json.loads(request.get_data())
         except (ValueError, RecursionError):
-            raise Refused(400, "body: JSON in UTF-8") from None
+            raise RequestError(400, "body: JSON in UTF-8") from None
 
 
 def _refuse_pages() -> None:
@@ -117,7 +121,7 @@ def _refuse_pages() -> None:
         return
     signs = ("Origin", "Sec-Fetch-Site", *(["Accept-Language"] if request.method == "GET" else []))
     if any(sign in request.headers for sign in signs):
-        raise Refused(403, "web pages are not answered")
+        raise RequestError(403, "web pages are not answered")
 
 
 def answer(value: dict[str, Any], status: int = 200) -> Response:

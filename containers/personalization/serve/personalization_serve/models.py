@@ -16,7 +16,7 @@ from toolkit.failure import Failure
 
 from . import archive, weights
 from .base import Base
-from .settings import Refused, Settings
+from .settings import RequestError, Settings
 from .triton import Triton
 
 PROCESS = 768 * 2**20
@@ -42,7 +42,7 @@ class Model:
 
 
 class Models:
-    """Thread-safe. Every error is a `Refused` with the status that SageMaker's contract gives it."""
+    """Thread-safe. Every error is a `RequestError` with the status that SageMaker's contract gives it."""
 
     def __init__(self, settings: Settings, triton: Triton, base: Base, scratch: Path):
         self.settings, self.triton, self.base = settings, triton, base
@@ -68,7 +68,7 @@ class Models:
         with self._changed:
             model = self._models.get(name)
             if model is None or not model.ready:
-                raise Refused(404, f"model {name[:200]} is not loaded")
+                raise RequestError(404, f"model {name[:200]} is not loaded")
             return model
 
     def load(self, name: str, url: str) -> Model:
@@ -76,7 +76,7 @@ class Models:
         model = Model(name, url)
         with self._changed:
             if name in self._models:
-                raise Refused(409, f"model {name[:200]} is loaded already")
+                raise RequestError(409, f"model {name[:200]} is loaded already")
             self._models[name] = model
         try:
             self._load(model, Path(url))
@@ -84,8 +84,8 @@ class Models:
                 model.ready = True
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise Refused(507, "there is no room on the disk for the adapter") from None
-            raise Refused(400, f"the archive cannot be read: {error.strerror}") from None
+                raise RequestError(507, "there is no room on the disk for the adapter") from None
+            raise RequestError(400, f"the archive cannot be read: {error.strerror}") from None
         finally:
             if not model.ready:
                 with self._changed:
@@ -103,7 +103,7 @@ class Models:
             try:
                 self.triton.load(pipeline, folder / archive.PIPELINE)
             except Failure as failure:
-                raise Refused(400, f"the pipeline in the archive cannot be loaded: {failure}") from None
+                raise RequestError(400, f"the pipeline in the archive cannot be loaded: {failure}") from None
             model.pipeline = pipeline
             return
         source = archive.weights(folder, files, manifest, self.base, self.settings.adapter_bytes)
@@ -118,7 +118,7 @@ class Models:
         with self._changed:
             taken = sum(each.bytes for each in self._models.values())
             if taken + size > self.budget:
-                raise Refused(507, f"{size} bytes do not fit: {taken} of {self.budget} are taken")
+                raise RequestError(507, f"{size} bytes do not fit: {taken} of {self.budget} are taken")
             model.bytes = size
 
     @contextmanager
@@ -155,7 +155,7 @@ class Models:
             try:
                 self.triton.ask({"forget": adapter})
                 return
-            except Refused:  # the queue is full; memory that is not freed would be lost for good
+            except RequestError:  # the queue is full; memory that is not freed would be lost for good
                 time.sleep(0.1)
 
     def generate(self, name: str, request: dict[str, Any]) -> dict[str, Any]:
@@ -180,5 +180,5 @@ def _copy(source: Path, target: Path, most: int) -> None:
     with source.open("rb") as read, target.open("xb") as write:
         while block := read.read(1 << 20):
             if write.tell() + len(block) > most:
-                raise Refused(400, "the archive changed while it was read")
+                raise RequestError(400, "the archive changed while it was read")
             write.write(block)

@@ -12,7 +12,7 @@ from typing import Any
 from toolkit.failure import Failure
 
 
-class Refused(Exception):
+class RequestError(Exception):
     """A request is answered with `status` and this text."""
 
     def __init__(self, status: int, reason: str):
@@ -89,28 +89,30 @@ GUIDANCE = 30
 
 
 def generation(given: Any, settings: Settings) -> dict[str, Any]:
-    """The body of an invocation, checked and completed. Raises `Refused` (400) naming the field and what is
-    allowed."""
+    """The body of an invocation, checked and completed. Raises `RequestError` (400) naming the field and what
+    is allowed."""
     if not isinstance(given, dict):
-        raise Refused(400, 'body: an object such as {"prompt": "a photo of sks cat", "seed": 7, "count": 1}')
+        raise RequestError(
+            400, 'body: an object such as {"prompt": "a photo of sks cat", "seed": 7, "count": 1}'
+        )
     known = {"prompt", "seed", "count", "steps", "guidance"}
     if unknown := sorted(set(given) - known):
-        raise Refused(400, f"{unknown[0][:40]}: no such field, only {', '.join(sorted(known))}")
+        raise RequestError(400, f"{unknown[0][:40]}: no such field, only {', '.join(sorted(known))}")
 
     def whole(field: str, default: int, least: int, most: int) -> int:
         value = given.get(field, default)
         if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-            raise Refused(400, f"{field}: a whole number from {least} to {most}")
+            raise RequestError(400, f"{field}: a whole number from {least} to {most}")
         return value
 
     prompt = given.get("prompt")
     if not isinstance(prompt, str) or not prompt.strip() or len(prompt) > settings.prompt:
-        raise Refused(400, f"prompt: text of 1 to {settings.prompt} characters")
+        raise RequestError(400, f"prompt: text of 1 to {settings.prompt} characters")
     if re.search(f"[^{re.escape(string.whitespace)}\\x20-\\U0010ffff]|[\\ud800-\\udfff]", prompt):
-        raise Refused(400, "prompt: text without control characters")
+        raise RequestError(400, "prompt: text without control characters")
     guidance = given.get("guidance", settings.guidance)
     if isinstance(guidance, bool) or not isinstance(guidance, int | float) or not 0 <= guidance <= GUIDANCE:
-        raise Refused(400, f"guidance: a number from 0 to {GUIDANCE}")
+        raise RequestError(400, f"guidance: a number from 0 to {GUIDANCE}")
     return {
         "prompt": prompt,
         "seed": whole("seed", 0, 0, SEEDS - 1),

@@ -28,7 +28,7 @@ import urllib3.connection
 
 from toolkit.failure import Failure
 
-from .settings import Refused, Settings
+from .settings import RequestError, Settings
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +79,7 @@ class Triton:
     def start(self, pipeline: Path) -> None:
         """Returns when the base is resident; to be called from the main thread, which Triton dies with.
         Raises `Failure`."""
-        state = self._write(BASE, "Base", pipeline)
+        state = self._write(BASE, "ResidentPipeline", pipeline)
         command, environment = _installed(self.scratch)
         # Paths below `scratch` are relative: a socket's address holds 107 bytes, and Triton starts its Python
         # through a shell without quotes.
@@ -154,14 +154,15 @@ class Triton:
             return False
 
     def ask(self, request: dict[str, Any], model: str = BASE) -> dict[str, Any]:
-        """The model's answer; a path in `request` is relative to `scratch`. Raises `Refused`, by 503 when too
-        many requests wait and by 400 when the model itself is at fault, and `Failure` when nothing answers.
+        """The model's answer; a path in `request` is relative to `scratch`. Raises `RequestError`, by 503
+        when too many requests wait and by 400 when the model itself is at fault, and `Failure` when nothing
+        answers.
         """
         tensor = {"name": "request", "shape": [1, 1], "datatype": "BYTES", "data": [json.dumps(request)]}
         answer = self._call("POST", f"models/{model}/infer", {"inputs": [tensor]})
         found = json.loads(answer["outputs"][0]["data"][0])
         if "refused" in found:
-            raise Refused(400, found["refused"])
+            raise RequestError(400, found["refused"])
         return found
 
     def load(self, model: str, pipeline: Path) -> None:
@@ -233,7 +234,7 @@ class Triton:
             return json.loads(answer.data or b"{}")
         reason = answer.data.decode(errors="replace")[:2000]
         if "maximum queue size" in reason:
-            raise Refused(503, "too many requests wait: try again in a moment")
+            raise RequestError(503, "too many requests wait: try again in a moment")
         raise Failure(f"Triton answers {answer.status}: {reason}")
 
 

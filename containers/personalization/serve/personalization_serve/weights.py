@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from .archive import WEIGHTS, Adapter
-from .settings import Refused
+from .settings import RequestError
 
 LARGEST = 10_000.0
 """Of a number in the file, and of what an adapter may add to a weight. Half precision ends at 65,504; the
@@ -24,16 +24,18 @@ behind every finite number, and what is no number behind that. Far faster than c
 
 
 def check(adapter: Adapter) -> None:
-    """Raises `Refused` (400) naming the first weight that cannot be used."""
+    """Raises `RequestError` (400) naming the first weight that cannot be used."""
     largest = _largest(adapter.file)
     for key, value in largest.items():
         if not value <= LARGEST:  # neither is a number that is none
-            raise Refused(400, f"{WEIGHTS}: {key[:120]} holds {value:g}; a weight must be within {LARGEST:g}")
+            raise RequestError(
+                400, f"{WEIGHTS}: {key[:120]} holds {value:g}; a weight must be within {LARGEST:g}"
+            )
     for target, low in adapter.weights.items():
         # No sum of `rank` products is larger.
         most = abs(low.scale) * low.rank * largest[low.a] * largest[low.b]
         if not most <= LARGEST:
-            raise Refused(
+            raise RequestError(
                 400, f"{WEIGHTS}: {target[:120]} may change by {most:g}; a change must be within {LARGEST:g}"
             )
 

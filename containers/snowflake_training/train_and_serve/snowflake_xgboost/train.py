@@ -43,7 +43,7 @@ FREE_TO_CHANGE = ("rounds", "early_stopping_rounds", "checkpoint_every", "record
 """Settings that may differ between a checkpoint and the job that goes on from it."""
 
 
-class Interruption:
+class TrainingInterruption:
     """SIGTERM: at once while there is nothing to save, between two rounds while training."""
 
     def __init__(self) -> None:
@@ -92,7 +92,7 @@ class Progress:
 
 def run(settings: Settings, cluster: Cluster) -> None:
     """Raises `Failure` with the reason, the same on every host, or `Stopped` after SIGTERM."""
-    interruption = Interruption()
+    interruption = TrainingInterruption()
     with tempfile.TemporaryDirectory() as scratch, gathered(cluster, settings.timeout):
         started = time.monotonic()
         table, preparation, share, totals = read(settings, cluster, Path(scratch))

@@ -1,0 +1,63 @@
+"""What the scenario counts, asks for, and reads of a connection."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from scenarios import ScenarioError
+from scenarios.snowflake_training import steps, warehouse
+
+
+def test_rows_that_were_lost_or_came_twice_are_counted_and_equal_rows_are_not():
+    # given a table of five rows, two of them equal in every column
+    table = np.array([1, 2, 3, 4, 4])
+    # then all of them, in any order, are complete and disjoint
+    assert steps.reached(table, np.array([4, 3, 2, 1, 4])) == {"coverage": 1.0, "duplicate_rows": 0.0}
+    # and a lost row or one that came again, twice here, is seen
+    assert steps.reached(table, np.array([1, 1, 1, 2, 4, 4])) == {"coverage": 0.8, "duplicate_rows": 2.0}
+
+
+@pytest.fixture
+def connection_file(tmp_path, monkeypatch):
+    path = tmp_path / "connection.json"
+    monkeypatch.setenv("GROUNDPLAN_SNOWFLAKE", str(path))
+    return path
+
+
+def test_without_a_connection_a_person_is_told_what_to_set(monkeypatch):
+    monkeypatch.delenv("GROUNDPLAN_SNOWFLAKE", raising=False)
+    with pytest.raises(ScenarioError, match="set GROUNDPLAN_SNOWFLAKE"):
+        warehouse.connection()
+
+
+def test_a_connection_that_lacks_a_field_is_refused_by_that_name_and_shows_no_value(connection_file):
+    connection_file.write_text('{"account": "a", "user": "u", "password": "hush", "database": "d"}')
+    with pytest.raises(ScenarioError, match="lacks warehouse, schema") as caught:
+        warehouse.connection()
+    assert "hush" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", ["password=hush", '["hush"]'])
+def test_a_connection_file_that_is_not_json_is_told_without_its_content(connection_file, content):
+    connection_file.write_text(content)
+    with pytest.raises(ScenarioError, match="is not a JSON object") as caught:
+        warehouse.connection()
+    assert "hush" not in str(caught.value)
+
+
+def test_predictions_are_asked_for_in_batches_with_names_and_blanks_as_nothing(monkeypatch):
+    asked = []
+
+    class Endpoint:
+        def invoke_endpoint(self, **request):
+            asked.append(request["Body"].decode().splitlines())
+            rows = len(asked[-1]) - 1
+            return {"Body": type("Body", (), {"read": lambda self: b"1.5\n" * rows})()}
+
+    monkeypatch.setattr(steps.aws, "client", lambda service: Endpoint())
+
+    answers = steps.Service("name").ask(pa.table({"A": [1.0, None] * 300, "B": ["x", "y, z"] * 300}))
+
+    assert answers.shape == (600,)
+    assert [len(lines) for lines in asked] == [501, 101]
+    assert asked[0][:3] == ['"A","B"', '1,"x"', ',"y, z"']
