@@ -288,7 +288,7 @@ def test_a_poisoned_record_alone_is_given_up_where_batches_are_halved(stack: Sta
     seen = stack.gather("Seen", lambda found: ["c"] in found)
 
     # Then every other record was processed, and the destination knows which one was not
-    assert ["a", "b"] in seen
+    assert {"a", "b", "c"} <= set(flat([batch for batch in seen if "poison-1" not in batch]))
     assert seen.count(["poison-1"]) == 2  # an attempt, and one more
     assert lost["requestContext"]["condition"] == "RetryAttemptsExhausted"
     assert lost["DDBStreamBatchInfo"]["batchSize"] == 1
