@@ -204,7 +204,7 @@ def test_a_killed_job_goes_on_where_it_was(image: Image, given: dict[str, str], 
         begun = int(wait_for(host, r"going on from the checkpoint of round (\d+)")[1])
         assert begun >= 40
         assert begun % 20 == 0
-        assert int(wait_for(host, r"(?m)^\[(\d+)\] ")[1]) == begun + 1
+        assert int(wait_for(host, r"(?m)^INFO \[(\d+)\] ")[1]) == begun + 1
     # and it ends as if nothing had happened: curve, early stopping, model
     again = resumed.metrics()
     assert again["rounds"] == whole["rounds"]
