@@ -44,7 +44,7 @@ down: setup ## stop it
 	@$(app)/python -m local down
 
 status: setup ## what runs in it
-	@$(app)/python -m local status
+	@$(app)/python -m local status || true
 
 iam: setup ## check every call in it against its caller's policies, or none (IAM=on|off)
 	@$(app)/python -m local iam $(IAM)

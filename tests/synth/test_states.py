@@ -57,6 +57,7 @@ STATES: list[tuple[Callable[[dict[str, Any]], Any], str]] = [
         lambda states: states["Ask"].update(HeartbeatSeconds=60),
         "Ask has a heartbeat of 60 s, which is not less than its timeout of 60 s",
     ),
+    (lambda states: states["Ask"].update(HeartbeatSeconds=0), "Ask has a heartbeat of 0 s, which is less"),
     (lambda states: states["Ask"].pop("Next"), "Ask needs either Next or End"),
     (lambda states: states["Each"].pop("MaxConcurrency"), "Each has no MaxConcurrency"),
     (lambda states: states["Both"].pop("Catch"), "Both has no Catch"),

@@ -82,7 +82,9 @@ def _state(state: Mapping[str, Any], outermost: bool) -> Iterator[str]:
             needed = ["Branches", *needed]
         yield from (f"has no {need}" for need in needed if need not in state)
         heartbeat, timeout = state.get("HeartbeatSeconds", 0), state.get("TimeoutSeconds", 0)
-        if isinstance(heartbeat, int) and isinstance(timeout, int) and heartbeat and heartbeat >= timeout:
+        if isinstance(heartbeat, int) and heartbeat < 1 and "HeartbeatSeconds" in state:
+            yield f"has a heartbeat of {heartbeat} s, which is less than 1 s"
+        if isinstance(heartbeat, int) and isinstance(timeout, int) and heartbeat >= timeout > 0:
             yield f"has a heartbeat of {heartbeat} s, which is not less than its timeout of {timeout} s"
 
 

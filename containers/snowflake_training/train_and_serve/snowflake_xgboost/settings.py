@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from toolkit.options import Options, choice, flag, name_of, number, option, text, whole
@@ -34,25 +34,10 @@ POSITIVE, NOT_NEGATIVE = ("reg:gamma",), ("count:poisson",)
 """Objectives whose target must be above 0, and at least 0; the others take any number."""
 
 
-@dataclass(frozen=True)
-class Settings(Options):
-    secret: str = text("the name or ARN of a secret in Secrets Manager")
-    table: str = option(_table, f"a table as TABLE, SCHEMA.TABLE or DATABASE.SCHEMA.TABLE, each {NAME}")
-    target: str = option(_column, f"a column, {NAME}")
-    mode: str = choice("train", "evaluate", default="train")
-    validation_fraction: float = number(0.01, 0.9, 0.2)
-    seed: int = whole(0, 2**31 - 1, 42)
-    rounds: int = whole(1, 100_000, 1000)
-    early_stopping_rounds: int = whole(0, 100_000, 200)
-    blanks: str = choice("keep", "drop", default="keep")
-    coordinates: tuple[str, ...] = option(
-        _coordinates, f"two columns as LATITUDE,LONGITUDE, each {NAME}, or nothing", ()
-    )
-    checkpoint_every: int = whole(0, 100_000, 50)
-    record_rows: bool = flag(False)
-    timeout: int = whole(5, 86_400, 600)  # seconds that a host waits for another
+@dataclass(frozen=True, kw_only=True)
+class Booster(Options):
+    """XGBoost's own hyperparameters, under its own names: each of them is passed on to it."""
 
-    # XGBoost's own, under its own names
     max_depth: int = whole(1, 30, 8)
     eta: float = number(0, 1, 0.05, above=True)
     subsample: float = number(0, 1, 0.8, above=True)
@@ -64,11 +49,31 @@ class Settings(Options):
     objective: str = choice(*OBJECTIVES, default="reg:squarederror")
     tree_method: str = choice("hist", default="hist")
     nthread: int = whole(0, 1024, 0)
+    seed: int = whole(0, 2**31 - 1, 42)
 
     def booster_parameters(self) -> dict[str, Any]:
-        """What XGBoost itself is told."""
-        own = ("max_depth", "eta", "subsample", "colsample_bytree", "min_child_weight", "lambda_")
-        own += ("alpha", "gamma", "objective", "tree_method", "nthread", "seed")
-        parameters = {name_of(name): getattr(self, name) for name in own}
+        """Return what XGBoost is told."""
+        parameters = {name_of(each.name): getattr(self, each.name) for each in fields(Booster)}
         # Seeding each round by its number makes a resumed training draw what an uninterrupted one draws.
         return parameters | {"seed_per_iteration": True, "eval_metric": "rmse"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings(Booster):
+    """All hyperparameters of the container."""
+
+    secret: str = text("the name or ARN of a secret in Secrets Manager")
+    table: str = option(_table, f"a table as TABLE, SCHEMA.TABLE or DATABASE.SCHEMA.TABLE, each {NAME}")
+    target: str = option(_column, f"a column, {NAME}")
+    mode: str = choice("train", "evaluate", default="train")
+    validation_fraction: float = number(0.01, 0.9, 0.2)
+    rounds: int = whole(1, 100_000, 1000)
+    early_stopping_rounds: int = whole(0, 100_000, 200)
+    blanks: str = choice("keep", "drop", default="keep")
+    coordinates: tuple[str, ...] = option(
+        _coordinates, f"two columns as LATITUDE,LONGITUDE, each {NAME}, or nothing", ()
+    )
+    checkpoint_every: int = whole(0, 100_000, 50)
+    record_rows: bool = flag(False)
+    timeout: int = whole(5, 86_400, 600)
+    """Seconds that a host waits for another."""
