@@ -16,6 +16,7 @@ HOOKS = [
     "functions_keep_what_their_template_says",
     "an_account_keeps_concurrency_unreserved",
     "failed_events_reach_the_dead_letter_queue_as_they_came",
+    "invalid_answers_fail_a_queues_batch",
     "a_functions_writes_are_numbered",
     "invocations_have_a_largest_size",
     "the_loopback_is_a_secure_transport",
