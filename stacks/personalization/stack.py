@@ -70,13 +70,7 @@ class PersonalizationStack(Stack):
 
         # Data
         tables = Tables(self, "Tables", settings=settings, key=key)
-        topic = sns.Topic(
-            self,
-            "States",
-            display_name="Models that are ready, and those that failed",
-            enforce_ssl=True,
-            master_key=key or kms.Alias.from_alias_name(self, "SnsKey", "alias/aws/sns"),
-        )
+        topic = _topic(self, key)
         dead_letters = _dead_letters(self, key)
 
         # Users, API and site. The bucket's CORS rule names the site's origin, so the site comes first.
@@ -90,23 +84,7 @@ class PersonalizationStack(Stack):
         document = ROOT / "runtime" / NAME / "openapi.json"
         api = UserApi(self, "Api", document=document, users=users, log_retention=keep_logs, key=key)
         site = StaticSite(self, "Site", api=api)
-        bucket = ArtifactBucket(
-            self,
-            "Data",
-            key=key,
-            retain=settings.retain,
-            # Results of a job are copied out of jobs/ when it ends; uploads are needed until then
-            expire={"jobs": 30, "uploads": 30},
-            events=True,
-            cors=[
-                s3.CorsRule(
-                    allowed_methods=[s3.HttpMethods.POST, s3.HttpMethods.GET],
-                    allowed_origins=[site.url],
-                    allowed_headers=["*"],
-                    max_age=3600,
-                )
-            ],
-        )
+        bucket = _bucket(self, settings, key, site)
 
         # Training and serving
         registry = {"REGISTRY": settings.serving_registry} if settings.serving_registry else None
@@ -176,30 +154,7 @@ class PersonalizationStack(Stack):
             construct.node.add_dependency(clean_up)
 
         # Web page and alarms
-        publisher = PythonFunction(
-            self,
-            "Publisher",
-            package=Package(code=SiteFiles.code(), log_retention=keep_logs, key=key),
-            handler="handler.handler",
-            description="Puts the page's files into its bucket, with the stack",
-            timeout=Duration.minutes(5),
-        )
-        SiteFiles(
-            self,
-            "SiteFiles",
-            site=site,
-            source=s3_assets.Asset(self, "Page", path=str(ROOT / "web" / NAME)),
-            config={
-                "region": self.region,
-                "userPoolId": users.pool.user_pool_id,
-                "clientId": users.client.user_pool_client_id,
-                "api": "/api",
-                "selfSignUp": settings.self_sign_up,
-                "limits": settings.limits.model_dump(),
-            },
-            storage=bucket.bucket,
-            publisher=publisher,
-        )
+        _page(self, settings, users, site, bucket, keep_logs, key)
         alarms = pager(
             self,
             settings=settings,
@@ -231,6 +186,76 @@ class PersonalizationStack(Stack):
             },
         }.items():
             CfnOutput(self, output, value=value)
+
+
+def _topic(scope: Construct, key: kms.IKey | None) -> sns.Topic:
+    """Create the topic that says which models are ready, and which failed."""
+    return sns.Topic(
+        scope,
+        "States",
+        display_name="Models that are ready, and those that failed",
+        enforce_ssl=True,
+        master_key=key or kms.Alias.from_alias_name(scope, "SnsKey", "alias/aws/sns"),
+    )
+
+
+def _bucket(
+    scope: Construct, settings: Personalization, key: kms.IKey | None, site: StaticSite
+) -> ArtifactBucket:
+    """Create the bucket of pictures and models, which the page may call."""
+    return ArtifactBucket(
+        scope,
+        "Data",
+        key=key,
+        retain=settings.retain,
+        # Results of a job are copied out of jobs/ when it ends; uploads are needed until then
+        expire={"jobs": 30, "uploads": 30},
+        events=True,
+        cors=[
+            s3.CorsRule(
+                allowed_methods=[s3.HttpMethods.POST, s3.HttpMethods.GET],
+                allowed_origins=[site.url],
+                allowed_headers=["*"],
+                max_age=3600,
+            )
+        ],
+    )
+
+
+def _page(
+    scope: Construct,
+    settings: Personalization,
+    users: Users,
+    site: StaticSite,
+    bucket: ArtifactBucket,
+    keep_logs: logs.RetentionDays,
+    key: kms.IKey | None,
+) -> None:
+    """Publish the web page, told where everything is."""
+    publisher = PythonFunction(
+        scope,
+        "Publisher",
+        package=Package(code=SiteFiles.code(), log_retention=keep_logs, key=key),
+        handler="handler.handler",
+        description="Puts the page's files into its bucket, with the stack",
+        timeout=Duration.minutes(5),
+    )
+    SiteFiles(
+        scope,
+        "SiteFiles",
+        site=site,
+        source=s3_assets.Asset(scope, "Page", path=str(ROOT / "web" / NAME)),
+        config={
+            "region": Stack.of(scope).region,
+            "userPoolId": users.pool.user_pool_id,
+            "clientId": users.client.user_pool_client_id,
+            "api": "/api",
+            "selfSignUp": settings.self_sign_up,
+            "limits": settings.limits.model_dump(),
+        },
+        storage=bucket.bucket,
+        publisher=publisher,
+    )
 
 
 def _dead_letters(scope: Construct, key: kms.IKey | None) -> sqs.Queue:
