@@ -24,8 +24,6 @@ from pathlib import Path
 from scenarios.personalization.corpus import located
 from tooling import envs
 
-ENVIRONMENT = "personalization"
-
 
 @dataclass(frozen=True)
 class Subject:
@@ -48,8 +46,8 @@ SPARE = {"dora": ("rocket", "skimage/data/rocket.jpg", (120, 20, 400))}
 
 def subjects(folder: Path) -> list[Subject]:
     """What the users of the demonstration bring: JPEG and PNG files of 128 to 256 pixels."""
-    command = [str(envs.environment(ENVIRONMENT)), "-m", "scenarios.personalization.pictures", str(folder)]
-    subprocess.run(command, cwd=envs.ROOT, check=True)
+    python = str(envs.environment("scenarios-personalization"))
+    subprocess.run([python, "-m", __name__, str(folder)], cwd=envs.ROOT, check=True)
     return [
         Subject(name, subject, tuple(sorted((folder / name).iterdir())))
         for name, (subject, *_) in SUBJECTS.items()

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import architectures
+from tooling import envs
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -173,6 +174,17 @@ def imported_modules(name: str, known: dict[str, Path]) -> set[str]:
             members = [f"{source}.{alias.name}" for alias in node.names]
             found |= {member if member in known else source for member in members}
     return found & known.keys() - {name}
+
+
+def test_environments_that_the_code_names_exist():
+    named = {
+        (str(path.relative_to(ROOT)), name)
+        for path in tracked("*.py")
+        if not path.is_relative_to(ROOT / "tests/unit")
+        for name in re.findall(r"envs\.environment\(\s*\"([\w-]+)\"", path.read_text())
+    }
+    assert len(named) > 10
+    assert [each for each in sorted(named) if each[1] not in envs.ENVIRONMENTS] == []
 
 
 def test_no_modules_import_each_other_in_a_circle():
