@@ -12,7 +12,7 @@ from tooling.assembly import PreparationError, Stack
 
 ARCHITECTURE = "groundplan:architecture"
 OWNER = "aws:cloudformation:stack-name"
-"""Tags of a resource: by the stacks here, and by CloudFormation."""
+"""Keys of the tags that say which stack a resource belongs to: ours, and CloudFormation's."""
 
 
 class SecretNameError(PreparationError):

@@ -2,7 +2,7 @@
 
     python -m benchmarks.personalization.api --requests 10000 --json out/requests.json
 
-The handler runs in processes of this program, each with tables and a bucket of a local cloud of its own. A
+The handler runs in child processes. Each has its own local cloud, with tables and a bucket. A
 quarter of the requests are generated from the document by Schemathesis, right and wrong ones; the others are
 hostile texts, headers, ids and encodings. Only the endpoint is a stand-in, which paints what it is asked for.
 Exits with 1 when an answer is a 5xx or is not what the document says.

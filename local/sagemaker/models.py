@@ -87,7 +87,7 @@ def _check_container(context: Context, container: Record) -> None:
 def _check_manifest(context: Context, uri: str) -> None:
     """SageMaker hosts no image whose manifest has the Open Container Initiative's media types.
 
-    The text is the service's own: https://github.com/aws/amazon-sagemaker-feedback/issues/180.
+    SageMaker's own error message, from https://github.com/aws/amazon-sagemaker-feedback/issues/180.
     """
     kind = context.platform.manifest_type(uri)
     if kind and kind.startswith("application/vnd.oci."):

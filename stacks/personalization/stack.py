@@ -51,7 +51,7 @@ JOB_ID = "[0-9a-hjkmnp-tv-z]{26}"
 JOB_SUFFIX = 27
 """Characters of the hyphen and the id."""
 LAYER = ROOT / ".groundplan" / "layers" / "runtime"
-"""The functions' dependencies, built before synthesis, because synthesis has no network access."""
+"""The Lambda layer with the functions' dependencies, built before synthesis, which has no network access."""
 
 
 class PersonalizationStack(Stack):

@@ -334,7 +334,7 @@ def test_a_filter_lets_only_what_it_names_through(stack: Stack) -> None:
 # Events and notifications
 
 
-def test_an_event_that_a_function_fails_is_tried_again_and_then_put_aside_as_it_came(stack: Stack) -> None:
+def test_failed_event_is_retried_then_dead_lettered_unchanged(stack: Stack) -> None:
     entry = {"Source": "tests", "DetailType": "test", "Detail": json.dumps({"number": 1})}
     stack.client("events").put_events(Entries=[entry])
 

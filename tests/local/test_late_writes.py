@@ -114,7 +114,7 @@ said["larger disk"] = retry(), len(files()["large"])
 def test_an_older_object_is_not_written_over_a_newer_or_deleted_one(
     told: Callable[[str], dict[str, Any]],
 ) -> None:
-    # given objects that were refused, of which one is replaced, by one that is written, and one deleted
+    # given two objects that the full disk refused; then one is written again and the other is deleted
     said = told("""
 refuses += ["bucket"]
 for name in ("replaced", "deleted"):

@@ -94,9 +94,7 @@ def missed(stack, out, progress):
     return ScenarioResult({"error": 0.75}, (ERROR,), [], Report())
 
 
-def test_what_a_stack_needs_is_there_before_it_is_deployed_with_the_settings_that_name_it(
-    architecture, demonstrate
-):
+def test_requirements_of_a_stack_are_made_before_its_deployment(architecture, demonstrate):
     cloud = Cloud()
 
     def prepare(progress):

@@ -7,6 +7,7 @@ variables (`assign`). `output` is for the end of a branch: by default a state pa
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -49,7 +50,7 @@ class Rule:
     assign: Mapping[str, Any] = field(default_factory=dict)
 
 
-class _States:
+class _States(ABC):
     """States by name. `then` is the name of the next state, None at the end of a branch."""
 
     def __init__(self) -> None:
@@ -60,9 +61,9 @@ class _States:
             raise ValueError(f"there are two states with the name {name}")
         self.states[name] = state
 
+    @abstractmethod
     def _handlers(self, name: str, timeout: str) -> State:
         """Return what happens when a state fails. `timeout` is the reason of a timeout."""
-        raise NotImplementedError
 
     def _after(
         self,

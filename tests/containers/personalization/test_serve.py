@@ -120,7 +120,7 @@ def test_triton_listens_on_no_port_and_its_socket_is_its_owners_alone(container:
     shared = {Path(name) for name in mapped if name.startswith("/dev/shm/triton")}  # noqa: S108
     assert shared
     assert {stat.S_IMODE(path.stat().st_mode) & 0o077 for path in shared} == {0}
-    # so that another user does not reach it; only root can be another user
+    # and another user cannot open it: only root can run a process as another user, to try it
     if os.getuid() == 0:
         assert reached(container.socket) is True
         assert reached(container.socket, user=65534) is False

@@ -196,7 +196,7 @@ def test_the_page_is_in_its_bucket_and_knows_where_to_sign_in(deployed: SimpleNa
     assert b"<html" in s3.get_object(Bucket=bucket, Key="index.html")["Body"].read()
 
 
-def test_in_a_browser_a_person_goes_from_photographs_to_pictures_and_nobody_else_sees_them(
+def test_person_makes_private_pictures_from_photographs_in_a_browser(
     deployed: SimpleNamespace,
     pictures: list[Path],
 ):

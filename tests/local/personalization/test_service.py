@@ -114,9 +114,7 @@ def test_a_repeated_request_makes_its_pictures_once(make_world):
     assert send("a cat", "k2")[1]["generation"] != first[1]["generation"]
 
 
-def test_a_generation_killed_after_any_write_is_whole_or_failed_and_its_key_makes_it_whole(
-    make_world, monkeypatch
-):
+def test_generation_killed_after_any_write_is_completed_by_its_key(make_world, monkeypatch):
     world = make_world()
     model = ready(world)
     writes = ["UpdateItem", "UpdateItem", "TransactWriteItems", "PutObject", "PutObject", "PutObject"]
@@ -353,7 +351,7 @@ def test_starts_at_once_make_one_request_and_one_job(make_world):
     check_ready(world)
 
 
-def test_a_user_who_asks_too_fast_is_told_when_to_come_back_and_others_are_not_slowed(make_world):
+def test_rate_limit_of_one_user_does_not_slow_others(make_world):
     world = make_world(limits={"requests_per_minute": 5})
     answers = [world.send("GET /api/models") for _ in range(7)]
     assert [answer["statusCode"] for answer in answers] == [200] * 5 + [429] * 2

@@ -171,9 +171,7 @@ for channel in ("shard", "whole"):
     }
 
 
-def test_checkpoints_reach_s3_while_the_job_runs_and_the_next_job_starts_from_them(
-    sagemaker: Any, s3: Any
-) -> None:
+def test_checkpoints_are_uploaded_during_a_job_and_restored_in_the_next(sagemaker: Any, s3: Any) -> None:
     # Given a job that counts in a checkpoint and goes on until it is stopped
     script = """
 file = base / "checkpoints" / "state" / "count"
@@ -319,9 +317,7 @@ def test_the_entry_point_and_its_arguments_may_be_the_jobs_own(sagemaker: Any, s
     assert archive(s3, job["ModelArtifacts"]["S3ModelArtifacts"]) == {"m": "['a b']"}
 
 
-def test_channels_by_instance_group_and_by_manifest_and_a_model_that_stays_as_files(
-    sagemaker: Any, s3: Any
-) -> None:
+def test_channels_of_instance_groups_and_manifests_with_uncompressed_model(sagemaker: Any, s3: Any) -> None:
     # Given two groups of instances, a channel for one of them, and another listed by a manifest
     for key in ("listed/a.csv", "listed/b.csv", "listed/c.csv"):
         s3.put_object(Bucket=BUCKET, Key=key, Body=b"x")
@@ -366,7 +362,7 @@ def test_an_isolated_container_gets_no_credentials(sagemaker: Any, s3: Any) -> N
     assert not [name for name in names if name.startswith("AWS_") and name != "AWS_REGION"]
 
 
-def test_a_job_that_ran_when_the_server_was_killed_has_failed_and_left_nothing(
+def test_killed_server_leaves_its_job_failed_and_no_processes(
     cloud: LocalCloud, sagemaker: Any, s3: Any
 ) -> None:
     # Given a running job with a checkpoint

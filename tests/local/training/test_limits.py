@@ -199,7 +199,7 @@ def role(cloud: LocalCloud, *without: str) -> str:
     return arn
 
 
-def test_a_job_acts_under_its_own_role_and_fails_where_a_grant_is_missing(
+def test_job_without_a_needed_permission_in_its_role_fails(
     cloud: LocalCloud, sagemaker: Any, s3: Any
 ) -> None:
     # Given policies that are enforced, and data
@@ -249,9 +249,7 @@ def caller(cloud: LocalCloud, *statements: dict[str, Any]) -> Any:
     )
 
 
-def test_a_caller_may_start_only_the_jobs_and_pass_only_the_roles_that_its_policies_say(
-    cloud: LocalCloud, sagemaker: Any, s3: Any
-) -> None:
+def test_policies_limit_the_jobs_and_roles_of_a_caller(cloud: LocalCloud, sagemaker: Any, s3: Any) -> None:
     # Given a caller who may start jobs of one name's prefix, and pass one role to SageMaker
     own, other = role(cloud), role(cloud)
     jobs = f"arn:aws:sagemaker:{cloud.region}:000000000000:training-job/mine-*"

@@ -745,7 +745,7 @@ def test_prod_retains_pictures_tables_accounts_and_the_key_and_nothing_that_runs
     assert only(prod, "Custom::SageMakerCleanUp")["Properties"]["BucketName"] == ""
 
 
-def test_what_was_made_at_run_time_is_deleted_after_its_makers_and_before_its_place(dev: Template):
+def test_clean_up_runs_after_functions_and_endpoint_and_before_the_bucket(dev: Template):
     ((clean_up, resource),) = of_type(dev, "Custom::SageMakerCleanUp").items()
     makers = [n for n in of_type(dev, "AWS::Lambda::Function") if n.startswith(FUNCTIONS)]
     for name in (*makers, *of_type(dev, "AWS::SageMaker::Endpoint")):

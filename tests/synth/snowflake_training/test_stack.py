@@ -368,7 +368,7 @@ def test_dev_leaves_nothing_behind(dev: Template):
     assert properties["EndpointName"] == NAME
 
 
-def test_what_was_made_at_run_time_is_deleted_after_its_maker_and_before_its_place(dev: Template):
+def test_clean_up_runs_after_the_workflow_and_before_its_resources(dev: Template):
     ((clean_up, resource),) = of_type(dev, "Custom::SageMakerCleanUp").items()
     assert clean_up in only(dev, "AWS::StepFunctions::StateMachine")["DependsOn"]
     for kind in ("AWS::S3::Bucket", "AWS::SageMaker::ModelPackageGroup"):

@@ -30,7 +30,7 @@ CALM = {
 
 
 def first_requests(on_demand: int, spots: int, warm: int = 0, spot: bool = True) -> Outcome:
-    """Four requests in ten minutes on an account with these quotas."""
+    """Submit four requests within ten minutes, on an account with these quotas."""
     terms = Terms(quota=on_demand, spot_quota=spots, warm_quota=warm, **CALM)  # type: ignore[arg-type]
     return Account(users=4, terms=terms, keep_alive=600, steadily=600, spot=spot).launch_day()
 

@@ -141,7 +141,7 @@ def test_requests_wait_longer_each_time_while_the_quota_is_used_up():
     assert {desk.request(name).attempt for name in names} == {1}
 
 
-def test_a_quota_that_never_opens_fails_the_requests_in_the_end_and_says_what_to_do():
+def test_requests_fail_with_advice_when_the_quota_stays_used_up():
     desk = Desk(burst=1000, max_launches=5, max_attempts=1)
     [name] = desk.add(last_attempt=1)
     desk.training.refuse = QuotaExceededError("ResourceLimitExceeded", 4, 0)
@@ -332,7 +332,7 @@ def overtaken(desk: Desk, meanwhile: Callable[[Request], object]) -> None:
     desk.store.move = late
 
 
-def test_a_task_that_is_done_is_not_trained_again_when_another_look_was_a_moment_faster():
+def test_finished_task_is_not_trained_again_after_a_race():
     desk = Desk()
     [name] = desk.add()
     dispatch(desk.backend)
@@ -344,7 +344,7 @@ def test_a_task_that_is_done_is_not_trained_again_when_another_look_was_a_moment
     assert (desk.request(name).status, desk.request(name).attempt) == (Status.READY, 1)
 
 
-def test_a_late_look_at_an_ended_job_leaves_a_request_alone_that_is_in_another_job():
+def test_late_collection_of_a_job_leaves_requests_of_another_alone():
     desk = Desk()
     [name] = desk.add()
     dispatch(desk.backend)

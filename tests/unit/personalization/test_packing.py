@@ -44,7 +44,7 @@ def test_more_instances_than_tasks_leave_some_idle():
 
 
 @pytest.mark.parametrize("seed", range(30))
-def test_no_plan_is_better_than_the_bound_and_ours_is_never_a_third_worse_than_the_best(seed):
+def test_packing_is_at_most_a_third_worse_than_the_best(seed):
     rng = random.Random(seed)
     hosts = rng.randint(2, 3)
     seconds = [rng.uniform(1, 20) for _ in range(rng.randint(1, 8))]

@@ -49,7 +49,7 @@ def test_a_named_folder_is_used_in_scikit_learns_columns_with_blanks_kept(tmp_pa
     assert table.rows["AVEOCCUP"].to_pylist() == pytest.approx([2.55555556, 2.10984183])
 
 
-def test_whoever_names_a_folder_without_the_file_is_told_so_and_gets_no_other_table(tmp_path, monkeypatch):
+def test_missing_data_file_is_an_error_and_not_another_table(tmp_path, monkeypatch):
     monkeypatch.setenv("GROUNDPLAN_DATA", str(tmp_path))
     with pytest.raises(data.DataError, match=r"GROUNDPLAN_DATA.*no california_housing\.csv"):
         data.load()
@@ -88,7 +88,7 @@ def test_a_loader_that_answered_once_is_not_asked_again(nothing_fetched, monkeyp
     assert "scikit-learn" in table.source
 
 
-def test_columns_are_declared_by_kind_and_quoted_since_one_may_be_a_word_of_sql():
+def test_columns_are_declared_by_type_and_quoted():
     rows = pa.table({"TABLE": [1.0], "CUT": ["Ideal"], 'A"B': [1.0]})
     assert warehouse.declaration(rows) == '"TABLE" DOUBLE, "CUT" VARCHAR, "A""B" DOUBLE'
 

@@ -30,7 +30,7 @@ def test_without_a_connection_a_person_is_told_what_to_set(monkeypatch):
         warehouse.connection()
 
 
-def test_a_connection_that_lacks_a_field_is_refused_by_that_name_and_shows_no_value(connection_file):
+def test_missing_field_of_a_connection_is_named_without_values(connection_file):
     connection_file.write_text('{"account": "a", "user": "u", "password": "hush", "database": "d"}')
     with pytest.raises(ScenarioError, match="lacks warehouse, schema") as caught:
         warehouse.connection()

@@ -162,6 +162,7 @@ def _unzipped(archive: bytes) -> dict[str, bytes]:
                 if name.startswith("/") or ".." in PurePosixPath(name).parts or len(name.encode()) > 1024:
                     raise ValueError(f"{name[:80]!r} is not a name inside the page")
             return {member.filename: opened.read(member) for member in members if not member.is_dir()}
+    # NotImplementedError: an unsupported compression; RuntimeError: an encrypted member
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
         raise ValueError(f"the page's asset is not a whole zip file: {error}") from None
 
