@@ -134,7 +134,8 @@ TASKS = {
     "Collector": Task(
         module="collect",
         does="Moves the requests of a training job on",
-        work=(PREPARE, Work(jobs=("DescribeTrainingJob", "StopTrainingJob"))),
+        # At a job's end it also purges the requests that were deleted while the job ran
+        work=(PREPARE, PURGE, Work(jobs=("DescribeTrainingJob",))),
         seconds=300,
     ),
     "Preparer": Task(

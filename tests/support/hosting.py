@@ -57,6 +57,14 @@ class Bench:
         """What containers of endpoints have on this machine's disk now."""
         return set((self.cloud.home / "instances" / "endpoints").glob("*"))
 
+    @staticmethod
+    def fetched(folder: Path, model: str) -> bool:
+        """Whether the container in this folder has the model of this name, whether it answers yet or not."""
+        try:
+            return any(path.read_text() == model for path in folder.rglob("model.txt"))
+        except FileNotFoundError:  # the container has ended meanwhile
+            return False
+
     def _push(self) -> str:
         ecr = self.client("ecr")
         ecr.create_repository(repositoryName=self.name)

@@ -47,3 +47,15 @@ def remove(backend: Backend, accounts: Accounts, request: Request) -> bool:
     backend.objects.delete([keys.adapter(user, model), *found])
     accounts.forget(user, model)
     return not running
+
+
+def purge_deleted(backend: Backend, accounts: Accounts, follow_ups: FollowUps, name: str) -> None:
+    """Purge the DELETED requests of a job that has ended: what it read was kept for it until now.
+
+    May be repeated. Does nothing while the job runs.
+    """
+    job = backend.store.job(name)
+    if job is None or job.status != JobStatus.ENDED:
+        return
+    for request in backend.store.requests(job.requests):
+        purge(backend, accounts, follow_ups, request)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from personalization.aws.environment import backend
+from personalization.aws import environment
 from personalization.aws.observe import logger, metrics
 from personalization.core.collect import collect
+from personalization.core.purge import purge_deleted
 from personalization.handlers.events import TrainingJobChange
 
 
@@ -16,7 +17,9 @@ def handler(event: TrainingJobChange, context: LambdaContext) -> None:
     name = event["detail"]["TrainingJobName"]
     logger.append_keys(job=name)
     # The state is read from SageMaker, not from the event: events come late, twice and out of order.
-    if job := backend().store.job(name):
-        collect(backend(), job)
+    backend = environment.backend()
+    if job := backend.store.job(name):
+        collect(backend, job)
+        purge_deleted(backend, environment.accounts(), environment.follow_ups(), name)
     else:
         logger.info("not one of ours")

@@ -374,9 +374,12 @@ def test_a_deletion_in_a_shared_job_leaves_the_others_alone(make_world):
     world.ask("DELETE /api/models/{model}", model=gone)
     world.purge()
     until(world.ended, "the training")
-    until(lambda: len(world.rows("requests")) == 1, "the removal", meanwhile=world.sweep)
-    assert world.shown(kept)["status"] == "READY"
+    assert world.objects(f"uploads/{USER}/{gone}/")
+    # when the job's end is told, then nothing is left, before any sweep
+    world.collect()
     assert [key for key in world.objects() if gone in key and model_data(key)] == []
+    assert world.shown(kept)["status"] == "READY"
+    until(lambda: len(world.rows("requests")) == 1, "the row's removal", meanwhile=world.sweep)
     [job] = world.jobs()
     described = environment.client("sagemaker").describe_training_job(TrainingJobName=job)
     assert described["TrainingJobStatus"] == "Completed"

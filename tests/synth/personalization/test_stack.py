@@ -162,6 +162,7 @@ MAY = {
     | {"s3:DeleteObject", "sagemaker:InvokeEndpoint"},
     "Dispatcher": ROWS | {"dynamodb:PutItem", "dynamodb:Query"} | S3 | CREATE | STREAM,
     "Collector": ROWS
+    | {"dynamodb:DeleteItem", "dynamodb:Query"}
     | S3
     | {"s3:DeleteObject", "sagemaker:DescribeTrainingJob", "sagemaker:StopTrainingJob"},
     "Preparer": ROWS | S3 | {"s3:DeleteObject"},
