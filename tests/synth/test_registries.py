@@ -20,7 +20,30 @@ from tooling import assembly, cdk, envs, registries
 
 DEFAULT = "763104351884.dkr.ecr.us-east-1.amazonaws.com"
 OTHER = "763104351884.dkr.ecr.eu-central-1.amazonaws.com"
-PROD = "groundplan-prod-personalization"
+PROD = "shop-prod-search"
+APP = """
+import pathlib
+
+from aws_cdk import App, CfnWaitConditionHandle, Stack
+from aws_cdk import aws_ecr_assets as assets
+
+app = App()
+env, registry = (app.node.try_get_context(key) for key in ("env", "registry"))
+page, search = (Stack(app, f"shop-{env}-{part}") for part in ("page", "search"))
+for stack in (page, search):
+    CfnWaitConditionHandle(stack, "Handle")  # the CDK refuses a stack without resources
+assets.DockerImageAsset(
+    search,
+    "Image",
+    directory=str(pathlib.Path(__file__).parent / "image"),
+    build_args={"REGISTRY": registry},
+)
+app.synth()
+"""
+DOCKERFILE = f"""
+ARG REGISTRY={DEFAULT}
+FROM ${{REGISTRY}}/sagemaker-tritonserver:1
+"""
 
 
 @pytest.fixture
@@ -69,11 +92,21 @@ def ecr(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
 
 
 @pytest.fixture(scope="module")
-def prod(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of an app with two stacks, one of which builds an image."""
+    folder = tmp_path_factory.mktemp("shop")
+    (folder / "app.py").write_text(APP)
+    (folder / "image").mkdir()
+    (folder / "image" / "Dockerfile").write_text(DOCKERFILE)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def prod(shop: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The app of prod, synthesized with a registry in another Region."""
     folder = tmp_path_factory.mktemp("prod")
-    setting = f"personalization.serving_registry={OTHER}"
-    line = assembly.parse(["-c", "env=prod", "deploy", "--context", setting])
+    app = shlex.join([sys.executable, str(shop / "app.py")])
+    line = assembly.parse(["--app", app, "-c", "env=prod", "deploy", "--context", f"registry={OTHER}"])
     with assembly.synthesized(line, cdk.environ()) as made:
         shutil.copytree(made, folder, dirs_exist_ok=True)
     return folder
@@ -101,14 +134,14 @@ def test_a_command_line_is_read_as_the_cdk_reads_it(arguments: list[str]):
 @pytest.mark.parametrize(
     ("patterns", "count"),
     [
-        (["groundplan-prod-*"], 2),
+        (["shop-prod-*"], 2),
         (["--all"], 2),
         ([PROD, "--all"], 2),
         ([], 2),
-        (["*personalization"], 1),
+        (["*search"], 1),
         ([PROD], 1),
-        (["groundplan-{dev,prod}-personalization"], 2),
-        (["groundplan-dev-*"], 0),
+        (["shop-{dev,prod}-search"], 2),
+        (["shop-dev-*"], 0),
     ],
 )
 def test_stacks_are_selected_by_patterns(prod: Path, patterns: list[str], count: int):
@@ -124,7 +157,7 @@ def test_a_deployment_logs_docker_in_to_the_base_images_registry(
     monkeypatch.setattr(cdk, "ELSEWHERE", {"AWS_ENDPOINT_URL"})
 
     # when
-    cdk.prepare([*before, "-a", str(prod), "deploy", "groundplan-prod-*"], {"CDK_DOCKER": str(docker)})
+    cdk.prepare([*before, "-a", str(prod), "deploy", "shop-prod-*"], {"CDK_DOCKER": str(docker)})
 
     # then the password comes from that Region and goes to standard input alone
     assert ecr == ["eu-central-1"]
@@ -137,7 +170,7 @@ def test_a_deployment_logs_docker_in_to_the_base_images_registry(
     [
         (["synth"], {}),
         (["deploy", "--all"], {"AWS_ENDPOINT_URL": "http://127.0.0.1:4566"}),
-        (["deploy", "groundplan-prod-snowflake-training"], {}),
+        (["deploy", "shop-prod-page"], {}),
         (["destroy", "deploy"], {}),
     ],
     ids=["no deployment", "another cloud", "no such image", "another command"],
@@ -155,9 +188,9 @@ def test_nothing_is_logged_in_to_where_no_login_is_needed(
     [({}, [DEFAULT]), ({"REGISTRY": OTHER}, [OTHER]), ({"REGISTRY": "mirror.example.com/aws"}, [])],
 )
 def test_the_registry_is_the_dockerfiles_unless_a_build_argument_names_another(
-    given: dict[str, str], found: list[str]
+    given: dict[str, str], found: list[str], shop: Path
 ):
-    dockerfile = envs.ROOT / "containers" / "personalization" / "serve" / "Dockerfile"
+    dockerfile = shop / "image" / "Dockerfile"
     assert list(registries.needed([assembly.Stack(PROD, {}, ((dockerfile, given),))])) == found
 
 
