@@ -1,0 +1,117 @@
+"""Settings of personalization."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import fields
+
+import pytest
+
+import personalization_finetune.settings
+from settings import load
+from settings.personalization import FineTuning, Personalization
+from tests.support.settings import error
+
+NAME = "personalization"
+HOSTING = "an x86 instance type for SageMaker multi-model endpoints"
+TRAINING = "an x86 instance type for SageMaker training"
+
+
+@pytest.mark.parametrize(
+    ("choice", "sentence"),
+    [
+        (
+            {"hosts_max": "4", "tasks_per_host": "8"},
+            "tasks_per_host is 8, allowed is: at most 30 tasks on the 4 hosts of a job together",
+        ),
+        ({"min_instances": "3"}, "max_instances is 2, allowed is: min_instances (3) or more"),
+        ({"limits.images_min": "30"}, "limits.images_max is 20, allowed is: limits.images_min (30) or more"),
+    ],
+)
+def test_values_that_cannot_go_together_are_named(choice: dict[str, str], sentence: str):
+    assert error({f"{NAME}.{name}": value for name, value in choice.items()}) == f"{NAME}.{sentence}"
+
+
+def test_the_default_base_is_one_commit():
+    assert re.fullmatch(r"[\w.-]+/[\w.-]+@[0-9a-f]{40}", load({}).of(Personalization).base)
+
+
+@pytest.mark.parametrize(
+    "base", ["owner/name", "owner/name@fp16", "s3://some-bucket/base/", "s3://some-bucket/a/b.c/"]
+)
+def test_a_base_is_a_hugging_face_id_or_a_folder_in_s3(base: str):
+    assert load({f"{NAME}.base": base}).of(Personalization).base == base
+
+
+@pytest.mark.parametrize(
+    "base", ["name", "s3://some-bucket/base", "s3://", "/opt/base", "a/b/c", "https://x/y"]
+)
+def test_nothing_else_is_a_base(base: str):
+    assert error({f"{NAME}.base": base}).startswith(
+        f"{NAME}.base is {base!r}, allowed is: a text-to-image pipeline"
+    )
+
+
+@pytest.mark.parametrize("instance", ["ml.g5.xlarge", "ml.g4dn.2xlarge", "ml.m5d.large", "ml.m5.large"])
+def test_an_endpoint_of_many_models_stands_on_the_instances_that_take_it(instance: str):
+    chosen = load({f"{NAME}.serving_instance_type": instance}).of(Personalization)
+    assert chosen.serving_instance_type == instance
+
+
+@pytest.mark.parametrize(
+    "instance",
+    ["ml.m7g.large", "ml.c6g.xlarge", "ml.inf2.xlarge", "ml.trn1.2xlarge", "ml.p3.2xlarge", "g5.xlarge"],
+)
+def test_an_instance_that_cannot_run_the_images_is_refused(instance: str):
+    for field in ("serving_instance_type", "training_instance_type"):
+        assert error({f"{NAME}.{field}": instance}).startswith(
+            f"{NAME}.{field} is {instance!r}, allowed is: an x86"
+        )
+
+
+@pytest.mark.parametrize(
+    ("field", "instance", "allowed"),
+    [
+        # SageMaker does not offer the family for this use, or this size of it
+        ("serving_instance_type", "ml.t3.large", HOSTING),
+        ("training_instance_type", "ml.m5d.xlarge", TRAINING),
+        # The image cannot use it: Volta, Arm, no multi-model endpoints
+        ("training_instance_type", "ml.p3.2xlarge", TRAINING),
+        ("serving_instance_type", "ml.c7g.xlarge", HOSTING),
+        ("serving_instance_type", "ml.g6.xlarge", HOSTING),
+    ],
+)
+def test_an_instance_type_is_refused_with_what_is_allowed(field: str, instance: str, allowed: str):
+    assert error({f"{NAME}.{field}": instance}).startswith(
+        f"{NAME}.{field} is {instance!r}, allowed is: {allowed}"
+    )
+
+
+@pytest.mark.parametrize(
+    "registry", ["123456789012.dkr.ecr.eu-central-1.amazonaws.com", "mirror.example.com:5000/aws", ""]
+)
+def test_the_serving_image_may_come_from_another_registry(registry: str):
+    assert load({f"{NAME}.serving_registry": registry}).of(Personalization).serving_registry == registry
+
+
+@pytest.mark.parametrize("env", ["dev", "prod"])
+def test_one_user_alone_adds_no_instance(env):
+    # Target tracking counts the invocations of all users together: a user's own limit is what bounds one
+    chosen = load({"env": env}).of(Personalization)
+    assert chosen.limits.pictures_per_minute <= chosen.invocations_per_instance * chosen.min_instances
+
+
+def test_prod_of_personalization_keeps_and_guards_more():
+    dev, prod = (load({"env": env}).of(Personalization) for env in ("dev", "prod"))
+    assert (prod.retain, prod.own_key, prod.point_in_time_recovery) == (True, True, True)
+    assert (dev.retain, dev.own_key, dev.point_in_time_recovery) == (False, False, False)
+    assert not dev.self_sign_up
+    assert not prod.self_sign_up
+    assert prod.hosts_max * prod.tasks_per_host <= 30
+
+
+def test_fine_tuning_reads_the_same_hyperparameters_with_the_same_defaults():
+    container = personalization_finetune.settings
+    ours = FineTuning().as_texts()
+    assert {field.name for field in fields(container.Settings)} == {*ours, "base"}
+    assert container.Settings.read(ours) == container.Settings()
