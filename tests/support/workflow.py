@@ -23,8 +23,7 @@ from groundplan import (
 from groundplan.workflow import Workflow
 from tests.synth.machine import Run, TaskError
 
-ENDPOINT = "groundplan-dev-snowflake-training"
-
+ENDPOINT = "groundplan-dev-houses"
 
 REGION, ACCOUNT = "eu-west-1", "123456789012"
 ROLE = f"arn:aws:iam::{ACCOUNT}:role/training"
@@ -66,7 +65,7 @@ def workflow(
         "hosts": 2,
         "inputs": {"table": "HOUSES", "target": "VALUE"},
         "hyperparameters": {"eta": "0.05", "rounds": "800", "record_rows": "false"},
-        "fixed": {"secret": "snowflake_credentials"},
+        "fixed": {"secret": "warehouse_credentials"},
         "network": network(stack, subnets, groups) if subnets else None,
     }
     judged: dict[str, Any] = {"name": "rmse", **(metric or {})}

@@ -95,7 +95,7 @@ def test_an_execution_overrides_settings():
         "eta": "0.1",
         "rounds": "10",
         "record_rows": "true",
-        "secret": "snowflake_credentials",
+        "secret": "warehouse_credentials",
         "mode": "train",
     }
     assert done.output["hosts"] == 5
@@ -160,11 +160,11 @@ def test_a_failed_job_says_its_own_reason():
 
 
 def test_a_job_that_failed_with_a_word_about_throttling_is_not_started_again():
-    failed = {"TrainingJobName": "x", "FailureReason": "AlgorithmError: Snowflake throttled the query"}
+    failed = {"TrainingJobName": "x", "FailureReason": "AlgorithmError: the warehouse throttled the query"}
     sagemaker = SageMaker()
     sagemaker.fail = {"createTrainingJob": [TaskError("States.TaskFailed", json.dumps(failed))]}
     done = run(sagemaker)
-    assert done.cause == "Train: AlgorithmError: Snowflake throttled the query"
+    assert done.cause == "Train: AlgorithmError: the warehouse throttled the query"
     assert len(done.calls) == 1
 
 
