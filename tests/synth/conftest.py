@@ -11,8 +11,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aws_cdk import Stack
+from constructs import Construct
+
+import architectures
+from settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
+CONTEXT: dict[str, Any] = json.loads((ROOT / "cdk.json").read_text())["context"]
+"""The feature flags that the CDK's command line gives to the app."""
+
+CHOSEN = {
+    "subnet_ids": "subnet-0123abcd,subnet-0123abce",
+    "security_group_ids": "sg-0123abcd",
+    "alarm_email": "someone@example.com",
+}
+"""For every architecture: its jobs join a VPC, and alarms go to a person."""
 
 CUT_PYTHON = """
 import socket
@@ -50,11 +64,10 @@ def cut_off(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 def synthesize(out: Path, env: Mapping[str, str], context: Mapping[str, Any] | None = None) -> Path:
     """Run `python app.py` as the CDK's command line does; returns the cloud assembly's folder."""
-    known = json.loads((ROOT / "cdk.json").read_text())["context"]
     done = subprocess.run(
         [sys.executable, "app.py"],
         cwd=ROOT,
-        env={**env, "CDK_OUTDIR": str(out), "CDK_CONTEXT_JSON": json.dumps(known | dict(context or {}))},
+        env={**env, "CDK_OUTDIR": str(out), "CDK_CONTEXT_JSON": json.dumps(CONTEXT | dict(context or {}))},
         capture_output=True,
         text=True,
     )
@@ -62,8 +75,20 @@ def synthesize(out: Path, env: Mapping[str, str], context: Mapping[str, Any] | N
     return out
 
 
-def template(assembly: Path, architecture: str, env: str = "dev") -> dict[str, Any]:
-    return json.loads((assembly / f"groundplan-{env}-{architecture}.template.json").read_text())
+def template(assembly: Path, name: str, env: str = "dev") -> dict[str, Any]:
+    """Return the template of an architecture, by its name."""
+    return json.loads((assembly / f"{architectures.BY_NAME[name].stack_name(env)}.template.json").read_text())
+
+
+def stack_of(scope: Construct, name: str, settings: Settings, id: str = "") -> Stack:
+    """Create the stack of an architecture as the app does, or under another `id`."""
+    architecture = architectures.BY_NAME[name]
+    return architectures.load(architecture.stack)(
+        scope,
+        id or architecture.stack_name(settings.env),
+        env_name=settings.env,
+        settings=getattr(settings, name),
+    )
 
 
 @pytest.fixture(scope="session")
@@ -81,44 +106,9 @@ def prod_assembly(tmp_path_factory: pytest.TempPathFactory, cut_off: dict[str, s
 
 @pytest.fixture(scope="session")
 def chosen_assembly(tmp_path_factory: pytest.TempPathFactory, cut_off: dict[str, str]) -> Path:
-    """`dev` in a VPC, with a secret and a base that are there already, a registry of one's own, keys, and
-    someone to page. Training for Snowflake is on instances with local disks, the other is not."""
-    shared = {
-        "subnet_ids": "subnet-0123abcd,subnet-0123abce",
-        "security_group_ids": "sg-0123abcd",
-        "alarm_email": "someone@example.com",
-    }
-    choice = {
-        **{
-            f"{name}.{key}": value
-            for name in ("snowflake_training", "personalization")
-            for key, value in shared.items()
-        },
-        "snowflake_training.create_secret": "false",
-        "snowflake_training.own_key": "true",
-        "snowflake_training.instance_type": "ml.r5d.xlarge",
-        "personalization.base": "s3://bases/pictures/v1/",
-        "personalization.endpoint_name": "pictures",
-        "personalization.training_instance_type": "ml.c6i.8xlarge",
-        "personalization.serving_registry": "mirror.example.com/aws",
-        "personalization.own_key": "true",
-        "personalization.self_sign_up": "true",
-        "personalization.reserved_concurrency": "5",
-        "personalization.hyperparameters.rank": "16",
-    }
-    return synthesize(tmp_path_factory.mktemp("chosen") / "cdk.out", cut_off, choice)
-
-
-@pytest.fixture(scope="session")
-def dev(assembly: Path) -> dict[str, Any]:
-    return template(assembly, "snowflake-training")
-
-
-@pytest.fixture(scope="session")
-def prod(prod_assembly: Path) -> dict[str, Any]:
-    return template(prod_assembly, "snowflake-training", "prod")
-
-
-@pytest.fixture(scope="session")
-def vpc(chosen_assembly: Path) -> dict[str, Any]:
-    return template(chosen_assembly, "snowflake-training")
+    """`dev` with other settings: those of `CHOSEN`, and those in each architecture's `chosen.json`."""
+    context = {}
+    for name in architectures.BY_NAME:
+        own = json.loads((Path(__file__).parent / name / "chosen.json").read_text())
+        context |= {f"{name}.{field}": value for field, value in (CHOSEN | own).items()}
+    return synthesize(tmp_path_factory.mktemp("chosen") / "cdk.out", cut_off, context)

@@ -8,6 +8,18 @@ from typing import Any
 
 Template = dict[str, Any]
 
+NAMED = {
+    "AWS::SageMaker::Endpoint": "EndpointName",
+    "AWS::SageMaker::ModelPackageGroup": "ModelPackageGroupName",
+    "AWS::SageMaker::NotebookInstance": "NotebookInstanceName",
+    "AWS::SageMaker::NotebookInstanceLifecycleConfig": "NotebookInstanceLifecycleConfigName",
+    "AWS::StepFunctions::StateMachine": "StateMachineName",
+    "AWS::Logs::LogGroup": "LogGroupName",
+    "AWS::SecretsManager::Secret": "Name",
+    "AWS::ApiGatewayV2::Api": "Name",
+}
+"""The property with the physical name, by type."""
+
 
 def of_type(template: Template, kind: str) -> dict[str, dict[str, Any]]:
     return {name: r for name, r in template["Resources"].items() if r["Type"] == kind}

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import inspect
-import json
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
-from aws_cdk import App, Stack
+from aws_cdk import App, CfnResource, Stack
 from aws_cdk import aws_ecr_assets as assets
 from aws_cdk import aws_iam as iam
 from aws_cdk.assertions import Template
 from constructs import Construct
 
+import architectures
 import groundplan
-from tests.synth.conftest import ROOT, template
+from settings import load
+from tests.synth.conftest import CONTEXT, ROOT, stack_of, template
+from tests.synth.template import flat, listed, of_type
 
 PUBLIC = [getattr(groundplan, name) for name in groundplan.__all__]
 CONSTRUCTS = [item for item in PUBLIC if inspect.isclass(item) and issubclass(item, Construct)]
@@ -57,50 +59,39 @@ def test_a_construct_has_its_section_with_every_prop(construct: type):
         assert f"`{name}`" in section[1], name
 
 
-MADE = {
-    "snowflake-training": (
-        "Artifacts",
-        "Models",
-        "Credentials",
-        "Training",
-        "Serving",
-        "CleanUp",
-        "Workflow",
-        "Pager",
-        "Notebook",
-    ),
-    "personalization": (
-        "Data",
-        "Users",
-        "Api",
-        "Site",
-        "SiteFiles",
-        "CleanUp",
-        "Training",
-        "Endpoint",
-        "Pager",
-        "Dispatcher",
-        "Sweeper",
-    ),
-}
+REPEATED = {"AWS::ApiGatewayV2::Route", "AWS::CloudWatch::Alarm"}
+"""Types of which a construct makes one for each thing that it is told; they count once."""
 
 
-@pytest.mark.parametrize("architecture", MADE)
-def test_a_construct_makes_at_most_eight_resources(architecture: str, assembly: Path, prod_assembly: Path):
-    """What there is one of for each thing that it is told, a route or an alarm, counts once."""
-    for made in (template(assembly, architecture), template(prod_assembly, architecture, "prod")):
-        for id in MADE[architecture]:
-            others = [other for other in ("ApiFunction", "SiteFiles", *MADE[architecture]) if other != id]
-            longer = tuple(other for other in others if other.startswith(id))
-            kinds = [
-                resource["Type"]
-                for name, resource in made["Resources"].items()
-                if name.startswith(id) and not name.startswith(longer)
-            ]
-            repeated = [
-                kind for kind in kinds if kind in ("AWS::ApiGatewayV2::Route", "AWS::CloudWatch::Alarm")
-            ]
-            assert len(kinds) - len(repeated) + bool(repeated) <= 8, kinds
+@pytest.mark.parametrize("env", ["dev", "prod"])
+@pytest.mark.parametrize("name", architectures.BY_NAME)
+def test_a_construct_makes_at_most_eight_resources(name: str, env: str):
+    for construct in stack_of(App(context=CONTEXT), name, load({"env": env})).node.children:
+        kinds = [
+            each.cfn_resource_type for each in construct.node.find_all() if isinstance(each, CfnResource)
+        ]
+        once = [kind for kind in kinds if kind not in REPEATED]
+        assert len(once) + len(REPEATED & set(kinds)) <= 8, f"{construct.node.path}: {kinds}"
+
+
+@pytest.mark.parametrize("name", architectures.BY_NAME)
+def test_the_key_is_used_for_this_accounts_alarms_alone(name: str, prod_assembly: Path):
+    # given
+    made = template(prod_assembly, name, "prod")
+    keys, alarms = (of_type(made, kind) for kind in ("AWS::KMS::Key", "AWS::CloudWatch::Alarm"))
+    # when
+    granted = [
+        statement
+        for key in keys.values()
+        for statement in key["Properties"]["KeyPolicy"]["Statement"]
+        if "cloudwatch.amazonaws.com" in listed(statement["Principal"].get("Service"))
+    ]
+    # then
+    assert len(granted) == (len(keys) if alarms else 0)
+    for statement in granted:
+        assert statement["Condition"]["StringEquals"] == {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}
+        (source,) = statement["Condition"]["ArnLike"].values()
+        assert flat(source) == "arn:<AWS::Partition>:cloudwatch:<AWS::Region>:<AWS::AccountId>:alarm:*"
 
 
 def test_a_wildcard_without_a_reason_is_refused_at_synthesis():
@@ -110,26 +101,6 @@ def test_a_wildcard_without_a_reason_is_refused_at_synthesis():
         ValueError, match=re.escape("s3:GetObject on arn:<AWS::Partition>:s3:::x/* needs a reason")
     ):
         groundplan.allow(role, "s3:GetObject", on=[f"arn:{stack.partition}:s3:::x/*"])
-
-
-def test_a_key_is_a_jobs_only_with_the_right_to_lend_it(prod: dict[str, Any]):
-    statements = [
-        statement
-        for resource in prod["Resources"].values()
-        if resource["Type"] == "AWS::IAM::Policy"
-        for statement in resource["Properties"]["PolicyDocument"]["Statement"]
-        if statement["Action"] == "kms:CreateGrant"
-    ]
-    assert [s["Condition"] for s in statements] == [{"Bool": {"kms:GrantIsForAWSResource": "true"}}]
-
-
-def test_a_workflow_on_local_disks_lends_no_key(vpc: dict[str, Any]):
-    """Local disks encrypt themselves; SageMaker refuses a VolumeKmsKeyId for them."""
-    text = json.dumps(vpc)
-    assert "ml.r5d.xlarge" in text
-    assert "VolumeKmsKeyId" not in text
-    assert "kms:CreateGrant" not in text
-    assert "KmsKeyId" in text
 
 
 def endpoint(instances: groundplan.Instances) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 from aws_cdk import App, Stack
 
+import architectures
 from stacks import shared
 from tests.synth.conftest import ROOT
 
@@ -53,3 +55,12 @@ def test_image_is_rebuilt_only_when_its_content_changes(
         known = asset_hash(image)
         changed(path)
         assert asset_hash(image) != known, path
+
+
+@pytest.mark.parametrize("name", architectures.BY_NAME)
+def test_images_are_pushed_with_a_manifest_that_sagemaker_takes(name: str, assembly: Path) -> None:
+    path = assembly / f"{architectures.BY_NAME[name].stack_name('dev')}.assets.json"
+    images = json.loads(path.read_text())["dockerImages"].values()
+    assert len(images) == len([image for image in IMAGES if image.parts[0] == name])
+    for image in images:
+        assert image["source"]["dockerOutputs"] == ["type=docker,oci-mediatypes=false"]

@@ -3,44 +3,19 @@
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-from aws_cdk import App, Stack, Stage
+from aws_cdk import App, Stage
 
-import groundplan
-from settings import Settings, load
-from settings.personalization import Personalization
-from settings.snowflake_training import SnowflakeTraining
-from stacks.personalization.stack import PersonalizationStack
-from stacks.snowflake_training.stack import SnowflakeTrainingStack
-from tests.synth.template import flat
+import architectures
+from settings import SettingsError, load
+from settings.loading import KINDS
+from tests.synth.conftest import stack_of
+from tests.synth.template import NAMED, flat
 
-NAMED = {
-    "AWS::SageMaker::Endpoint": "EndpointName",
-    "AWS::SageMaker::ModelPackageGroup": "ModelPackageGroupName",
-    "AWS::SageMaker::NotebookInstance": "NotebookInstanceName",
-    "AWS::SageMaker::NotebookInstanceLifecycleConfig": "NotebookInstanceLifecycleConfigName",
-    "AWS::StepFunctions::StateMachine": "StateMachineName",
-    "AWS::Logs::LogGroup": "LogGroupName",
-    "AWS::SecretsManager::Secret": "Name",
-    "AWS::ApiGatewayV2::Api": "Name",
-}
-"""The property with the physical name, by type."""
-
-
-def both(scope: Any, settings: Settings, id: str = "groundplan-dev") -> list[Stack]:
-    return [
-        SnowflakeTrainingStack(
-            scope, f"{id}-snowflake-training", env_name="dev", settings=settings.of(SnowflakeTraining)
-        ),
-        PersonalizationStack(
-            scope, f"{id}-personalization", env_name="dev", settings=settings.of(Personalization)
-        ),
-    ]
+ENDPOINTS = [each.name for each in architectures.ALL if "endpoint_name" in KINDS[each.name].model_fields]
+"""The architectures whose endpoint has a setting for its name."""
 
 
 def names(template: Path) -> set[tuple[str, str]]:
@@ -51,59 +26,37 @@ def names(template: Path) -> set[tuple[str, str]]:
     }
 
 
-def test_two_stages_of_one_account_share_no_name(tmp_path: Path) -> None:
-    # given the same stacks in two stages; the secret is one that is there already
-    app = App(outdir=str(tmp_path))
-    settings = load({"snowflake_training.create_secret": "false"})
+@pytest.mark.parametrize("name", architectures.BY_NAME)
+def test_two_stages_of_one_account_share_no_name(name: str, tmp_path: Path) -> None:
+    # given the same stack in two stages
+    app, settings = App(outdir=str(tmp_path)), load({})
     for stage in ("blue", "green"):
-        both(Stage(app, stage), settings)
+        stack_of(Stage(app, stage), name, settings)
 
     # when
     app.synth()
 
+    # then they differ in every name but those that a setting gives
+    chosen = {value for _, value in getattr(settings, name) if isinstance(value, str)}
+    (blue,), (green,) = (tmp_path.glob(f"assembly-{stage}/*.template.json") for stage in ("blue", "green"))
+    assert len(names(blue)) == len(names(green))
+    assert {physical for _, physical in names(blue) & names(green)} <= chosen
+
+
+def accepts(name: str, endpoint_name: str) -> bool:
+    """Whether the settings of an architecture take a name for its endpoint."""
+    try:
+        load({f"{name}.endpoint_name": endpoint_name})
+    except SettingsError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("name", ENDPOINTS)
+def test_stack_takes_the_longest_endpoint_name_of_its_settings(name: str) -> None:
+    # given
+    longest = max(length for length in range(1, 100) if accepts(name, "g" * length))
+    # when
+    made = stack_of(App(), name, load({f"{name}.endpoint_name": "g" * longest}))
     # then
-    blue, green = (
-        set().union(*(names(each) for each in tmp_path.glob(f"assembly-{stage}/*.template.json")))
-        for stage in ("blue", "green")
-    )
-    assert len(blue) == len(green) > 8
-    assert not blue & green
-
-
-def test_a_plain_stacks_names_are_as_they_were(dev: dict[str, Any]) -> None:
-    assert {
-        flat(resource["Properties"][NAMED[resource["Type"]]])
-        for resource in dev["Resources"].values()
-        if resource["Type"] in ("AWS::StepFunctions::StateMachine", "AWS::SageMaker::ModelPackageGroup")
-    } == {"groundplan-dev-snowflake-training"}
-
-
-@pytest.mark.parametrize(
-    ("make", "longest"),
-    [
-        (
-            lambda app, id: SnowflakeTrainingStack(
-                app, id, env_name="dev", settings=load({}).of(SnowflakeTraining)
-            ),
-            41,
-        ),
-        (
-            lambda app, id: PersonalizationStack(
-                app, id, env_name="dev", settings=load({}).of(Personalization)
-            ),
-            36,
-        ),
-    ],
-    ids=["snowflake_training", "personalization"],
-)
-def test_a_stack_name_without_room_for_its_jobs_is_refused(make: Callable[..., Any], longest: int) -> None:
-    make(App(), "g" * longest)
-    with pytest.raises(groundplan.NameTooLongError, match=re.escape(f"at most {longest} characters")):
-        make(App(), "g" * (longest + 1))
-
-
-def test_the_settings_allow_no_endpoint_name_that_the_stack_refuses() -> None:
-    for architecture, longest in {"snowflake_training": 40, "personalization": 36}.items():
-        chosen = load({f"{architecture}.endpoint_name": "g" * longest})
-        stack = both(App(), chosen)[0 if architecture == "snowflake_training" else 1]
-        assert stack
+    assert made

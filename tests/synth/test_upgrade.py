@@ -16,6 +16,7 @@ import pytest
 
 import architectures
 
+from .conftest import template
 from .template import flat
 
 FIXED = {
@@ -61,9 +62,8 @@ def joined(value: dict[str, Any]) -> Any:
 @pytest.mark.parametrize("env", ["dev", "prod"])
 @pytest.mark.parametrize("name", architectures.BY_NAME)
 def test_upgrade_replaces_nothing_that_is_kept(name: str, env: str, request: pytest.FixtureRequest) -> None:
-    stack = architectures.BY_NAME[name].stack_name(env)
     folder: Path = request.getfixturevalue("assembly" if env == "dev" else "prod_assembly")
-    now = kept(json.loads((folder / f"{stack}.template.json").read_text()))
+    now = kept(template(folder, name, env))
     before = json.loads((Path(__file__).parent / name / "kept.json").read_text())[env]
     # given a stack of an earlier version, then the template has all of it under the same ids, unchanged
     assert {key: now.get(key) for key in before} == before

@@ -15,7 +15,7 @@ from personalization.core import ids
 from settings.personalization import Personalization
 from stacks.personalization.stack import LAYER, PersonalizationStack
 from stacks.shared import LayerMissingError
-from tests.synth.conftest import ROOT, template
+from tests.synth.conftest import ROOT
 from tests.synth.template import (
     Template,
     allowed,
@@ -27,27 +27,13 @@ from tests.synth.template import (
     retained_types,
     statements,
 )
+from tooling.assembly import parse, selected
+from tooling.registries import needed
 
 NAME = "groundplan-dev-personalization"
 FUNCTIONS = ("ApiFunction", "Dispatcher", "Collector", "Preparer", "Notifier", "Purger", "Sweeper")
 VARIANTS = ("dev", "prod", "chosen")
 BASE = Personalization().base
-
-
-@pytest.fixture(scope="module")
-def dev(assembly: Path) -> Template:
-    return template(assembly, "personalization")
-
-
-@pytest.fixture(scope="module")
-def prod(prod_assembly: Path) -> Template:
-    return template(prod_assembly, "personalization", "prod")
-
-
-@pytest.fixture(scope="module")
-def chosen(chosen_assembly: Path) -> Template:
-    """In a VPC, with a base in S3, a key, an instance without disks of its own, and other names."""
-    return template(chosen_assembly, "personalization")
 
 
 @pytest.fixture(params=VARIANTS)
@@ -574,31 +560,10 @@ def test_eventbridge_may_use_the_key_of_the_dead_letters(prod: Template):
     assert "Condition" not in statement
 
 
-@pytest.mark.parametrize("architecture", ["personalization", "snowflake-training"])
-def test_the_key_is_used_for_this_accounts_alarms_alone(architecture: str, prod_assembly: Path):
-    # given
-    made = template(prod_assembly, architecture, "prod")
-    # when
-    policy = only(made, "AWS::KMS::Key")["Properties"]["KeyPolicy"]["Statement"]
-    (statement,) = [s for s in policy if "cloudwatch.amazonaws.com" in listed(s["Principal"].get("Service"))]
-    # then
-    assert statement["Condition"]["StringEquals"] == {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}
-    (source,) = statement["Condition"]["ArnLike"].values()
-    assert flat(source) == "arn:<AWS::Partition>:cloudwatch:<AWS::Region>:<AWS::AccountId>:alarm:*"
-
-
 def test_the_image_of_a_job_is_built_for_the_instances_it_runs_on(assembly: Path):
     images = json.loads((assembly / f"{NAME}.assets.json").read_text())["dockerImages"].values()
     assert len(images) == 2
     assert {image["source"]["platform"] for image in images} == {"linux/amd64"}
-
-
-@pytest.mark.parametrize("architecture", ["personalization", "snowflake-training"])
-def test_images_are_pushed_with_a_manifest_that_sagemaker_takes(architecture: str, assembly: Path):
-    assets = json.loads((assembly / f"groundplan-dev-{architecture}.assets.json").read_text())
-    outputs = [image["source"]["dockerOutputs"] for image in assets["dockerImages"].values()]
-    assert outputs
-    assert all(each == ["type=docker,oci-mediatypes=false"] for each in outputs)
 
 
 def test_only_the_serving_image_is_built_from_the_chosen_registry(assembly: Path, chosen_assembly: Path):
@@ -610,6 +575,12 @@ def test_only_the_serving_image_is_built_from_the_chosen_registry(assembly: Path
 
     assert arguments(assembly) == []
     assert arguments(chosen_assembly) == [{"REGISTRY": "mirror.example.com/aws"}]
+
+
+def test_a_deployment_logs_in_to_the_serving_images_registry(assembly: Path, chosen_assembly: Path):
+    default, mirror = (selected(folder, parse(["deploy", NAME])) for folder in (assembly, chosen_assembly))
+    assert needed(default) == {"763104351884.dkr.ecr.us-east-1.amazonaws.com": NAME}
+    assert needed(mirror) == {}
 
 
 def test_a_job_gets_the_settings_that_were_chosen(chosen: Template):

@@ -421,6 +421,20 @@ def test_prod_encrypts_with_its_own_key(prod: Template):
     assert arn in allowed(prod, "Serving")["kms:Decrypt"]
 
 
+def test_a_key_is_a_jobs_only_with_the_right_to_lend_it(prod: Template):
+    lent = [statement for _, _, statement in statements(prod) if statement["Action"] == "kms:CreateGrant"]
+    assert [s["Condition"] for s in lent] == [{"Bool": {"kms:GrantIsForAWSResource": "true"}}]
+
+
+def test_a_workflow_on_local_disks_lends_no_key(vpc: Template):
+    """Local disks encrypt themselves; SageMaker refuses a VolumeKmsKeyId for them."""
+    text = json.dumps(vpc)
+    assert "ml.r5d.xlarge" in text
+    assert "VolumeKmsKeyId" not in text
+    assert "kms:CreateGrant" not in text
+    assert "KmsKeyId" in text
+
+
 def test_prod_has_no_notebook(prod: Template):
     assert not of_type(prod, "AWS::SageMaker::NotebookInstance")
     assert "NotebookInstanceName" not in prod["Outputs"]
