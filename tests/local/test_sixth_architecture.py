@@ -74,8 +74,19 @@ def test_sixth_architecture_needs_its_folders_and_one_entry(project: Path) -> No
     python = str(project / ".groundplan" / "envs" / "app" / "bin" / "python")
     said = run(project, python, "-m", "pytest", "-v", "-m", "notes", "tests", "--snapshot-update")
     # then they are found, by its folders and by the list
-    for passed in ("test_note_that_is_too_long", "imports_nothing_of_another[notes]", "agreed_on[notes]"):
+    for passed in (
+        "test_note_that_is_too_long",
+        "imports_nothing_of_another[notes]",
+        "agreed_on[notes]",
+        "replaces_nothing_that_is_kept[notes-prod]",
+        "at_most_eight_resources[notes-prod]",
+        "share_no_name[notes]",
+        "tried_with_a_wrong_value[notes]",
+        "answered_by_its_own_sentence[notes-longest-0]",
+    ):
         assert any(passed in line and "PASSED" in line for line in said.splitlines()), said
+    # and the tests that are of no architecture pass with it, whatever the number of architectures
+    run(project, python, "-m", "pytest", "tests/unit/test_settings.py", "tests/synth/test_registries.py")
     # and its settings are checked as all others are
     refused = subprocess.run(
         [python, "app.py"],

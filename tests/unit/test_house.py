@@ -218,6 +218,17 @@ def test_no_test_imports_from_a_module_of_tests():
     assert not wrong
 
 
+def test_no_shared_test_names_an_architecture():
+    names = set(architectures.BY_NAME)
+    words = {*names, *(name.replace("_", "-") for name in names), *PACKAGES} - {"toolkit"}
+    named = {
+        str(path.relative_to(ROOT)): sorted(word for word in words if word in path.read_text())
+        for path in tracked("tests/*.py")
+        if not names & set(path.relative_to(ROOT).parts)
+    }
+    assert not {path: found for path, found in named.items() if found}
+
+
 def test_the_folder_constructs_does_not_shadow_the_package_the_cdk_imports():
     assert not (ROOT / "constructs" / "__init__.py").exists()
 
