@@ -56,7 +56,7 @@ class LocalPlatform:
             "AWS_DISABLE_HOST_PREFIX_INJECTION": "true",
         }
 
-    def client(self, service: str, account: str, region: str, role_arn: str, session: str) -> Any:
+    def client(self, service: Any, account: str, region: str, role_arn: str, session: str) -> Any:
         acting = self.credentials(account, region, role_arn, session) if role_arn else _own(account)
         key = (service, region, acting["AWS_ACCESS_KEY_ID"])
         with self._lock:  # making a client is not safe from several threads, using one is

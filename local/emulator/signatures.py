@@ -227,6 +227,10 @@ def _check_time(claimed: Claim, now: datetime) -> None:
         raise SignatureError("RequestExpired", "Request has expired")
 
 
+_BASE: Any = SigV4Auth
+"""With the methods that botocore's types leave out."""
+
+
 class _Signer(SigV4Auth):
     """Signs what the caller signed: the same headers and hash of the body, a path encoded as often."""
 
@@ -242,7 +246,7 @@ class _Signer(SigV4Auth):
         return self._payload
 
     def _normalize_url_path(self, path: str) -> str:
-        return path if self._once else super()._normalize_url_path(path)
+        return path if self._once else _BASE._normalize_url_path(self, path)
 
 
 def _signer(request: Request, claimed: Claim, secret: str, payload: str) -> Callable[[str | None], str]:
@@ -255,7 +259,7 @@ def _signer(request: Request, claimed: Claim, secret: str, payload: str) -> Call
     if claimed.service in ENCODED_ONCE:
         path = quote(unquote_to_bytes(path), safe="/-_.~")
     left_out = "X-Amz-Signature" if claimed.presigned else None
-    pairs = [(name, value) for name, value in request.query if name != left_out]
+    pairs: Any = [(name, value) for name, value in request.query if name != left_out]
     sent = AWSRequest(request.method, f"http://host{path}", params=pairs)
     sent.context["timestamp"] = claimed.date
     signer = _Signer(claimed, secret, signed, payload)

@@ -121,7 +121,7 @@ def bucket(cloud: LocalCloud, aws: Callable) -> str:
 
 
 @pytest.mark.parametrize("service", READS)
-def test_only_an_issued_key_is_answered(cloud: LocalCloud, service: str) -> None:
+def test_only_an_issued_key_is_answered(cloud: LocalCloud, service: Any) -> None:
     call = READS[service]
     # given the cloud's own key, its call is answered
     if service == "sagemaker-runtime":

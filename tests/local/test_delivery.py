@@ -428,12 +428,13 @@ def test_a_cancelled_transaction_says_why_for_each_of_its_writes(stack: Stack) -
     with pytest.raises(ClientError) as refused:
         dynamodb.transact_write_items(TransactItems=[put("new", absent), put("there", absent)])
 
-    first, second = refused.value.response["CancellationReasons"]
-    assert refused.value.response["Error"]["Code"] == "TransactionCanceledException"
+    answer: Any = refused.value.response
+    first, second = answer["CancellationReasons"]
+    assert answer["Error"]["Code"] == "TransactionCanceledException"
     assert (first["Code"], second["Code"]) == ("None", "ConditionalCheckFailed")
     assert second["Item"]["status"] == {"S": "READY"}
     assert "Item" not in dynamodb.get_item(TableName=table, Key={"id": {"S": "new"}})  # nothing was done
-    assert "[None, ConditionalCheckFailed]" in refused.value.response["Error"]["Message"]
+    assert "[None, ConditionalCheckFailed]" in answer["Error"]["Message"]
 
 
 # Faults

@@ -247,15 +247,17 @@ def test_what_the_container_answers_wrongly_is_a_model_error(bench: Bench, setti
     with pytest.raises(ClientError) as slow:
         bench.ask(endpoint, {"sleep": 5})
 
-    answer = bad.value.response
+    answer: Any = bad.value.response
+    too_large: Any = large.value.response
+    too_slow: Any = slow.value.response
     assert answer["Error"]["Code"] == "ModelError"
     assert answer["ResponseMetadata"]["HTTPStatusCode"] == 424
     assert answer["OriginalStatusCode"] == 400
     assert answer["OriginalMessage"] == "column HouseAge is missing"
     assert "Received client error (400) from primary" in answer["Error"]["Message"]
     assert f":log-group:/aws/sagemaker/Endpoints/{endpoint}:" in answer["LogStreamArn"]
-    assert "larger than 6291456 bytes" in large.value.response["OriginalMessage"]
-    assert "Your invocation timed out" in slow.value.response["OriginalMessage"]
+    assert "larger than 6291456 bytes" in too_large["OriginalMessage"]
+    assert "Your invocation timed out" in too_slow["OriginalMessage"]
 
 
 def test_a_request_that_is_not_the_containers_business_is_refused_before_it(bench: Bench) -> None:

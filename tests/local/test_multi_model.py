@@ -89,13 +89,13 @@ def settings(cloud: LocalCloud) -> Iterator[Any]:
     cloud.configure(**dict.fromkeys(quotas.DEFAULTS))
 
 
-def refused(bench: Many, endpoint: str, request: Any = None, **said: str) -> dict[str, Any]:
+def refused(bench: Many, endpoint: str, request: Any = None, **said: str) -> Any:
     with pytest.raises(ClientError) as error:
         bench.ask(endpoint, request, **said)
     return error.value.response
 
 
-def refusal(bench: Many, endpoint: str, **said: str) -> dict[str, Any] | None:
+def refusal(bench: Many, endpoint: str, **said: str) -> Any:
     """The error that an invocation gets, None when it is answered."""
     try:
         bench.ask(endpoint, None, **said)

@@ -27,7 +27,7 @@ SERVERLESS = {"ServerlessConfig": {"MemorySizeInMB": 2048, "MaxConcurrency": 5}}
 
 @pytest.fixture(scope="module")
 def client(cloud: LocalCloud) -> Any:
-    def make(service: str) -> Any:
+    def make(service: Any) -> Any:
         return boto3.client(
             service,
             endpoint_url=cloud.endpoint_url,

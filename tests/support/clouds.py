@@ -10,7 +10,7 @@ from botocore.config import Config
 from local.cloud import LocalCloud
 
 
-def client(cloud: LocalCloud, service: str, **credentials: str) -> Any:
+def client(cloud: LocalCloud, service: Any, **credentials: Any) -> Any:
     """A client whose mistakes show at once: it does not try again."""
     keys = credentials or own_keys(cloud)
     return boto3.client(
@@ -25,7 +25,7 @@ def client(cloud: LocalCloud, service: str, **credentials: str) -> Any:
     )
 
 
-def own_keys(cloud: LocalCloud) -> dict[str, str]:
+def own_keys(cloud: LocalCloud) -> dict[str, Any]:
     """The person's own key, as boto3 takes it."""
     key = cloud.key
     return {"aws_access_key_id": key.access_key_id, "aws_secret_access_key": key.secret_access_key}

@@ -41,7 +41,7 @@ class Bench:
         s3.create_bucket(Bucket=self.bucket, CreateBucketConfiguration={"LocationConstraint": REGION})
         self.role = self.new_role("serves", *self.grants())
 
-    def client(self, service: str, **keys: str) -> Any:
+    def client(self, service: Any, **keys: str) -> Any:
         env = self.cloud.env()
         return boto3.Session().client(
             service,

@@ -45,7 +45,7 @@ PACES = {
 names = (f"job-{number}" for number in itertools.count())
 
 
-def client(cloud: LocalCloud, service: str, attempts: int = 5) -> Any:
+def client(cloud: LocalCloud, service: Any, attempts: int = 5) -> Any:
     env = cloud.env()
     return boto3.client(
         service,

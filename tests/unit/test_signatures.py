@@ -20,7 +20,7 @@ from local.emulator import signatures
 from local.emulator.signatures import Request, SignatureError
 
 SECRET = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
-KEY = {"aws_access_key_id": "AKIAIOSFODNN7EXAMPLE", "aws_secret_access_key": SECRET}
+KEY: dict[str, Any] = {"aws_access_key_id": "AKIAIOSFODNN7EXAMPLE", "aws_secret_access_key": SECRET}
 NOW = datetime(2013, 5, 24, tzinfo=UTC)
 
 CALLS: dict[str, Callable[[Any], Any]] = {
@@ -41,7 +41,7 @@ CALLS: dict[str, Callable[[Any], Any]] = {
 }
 
 
-def sent(service: str, call: Callable[[Any], Any], **config: Any) -> Request:
+def sent(service: Any, call: Callable[[Any], Any], **config: Any) -> Request:
     """What the SDK sends for a call."""
     seen = []
 
@@ -83,7 +83,7 @@ def presigned(seconds: int = 60, **config: Any) -> Request:
         "s3",
         endpoint_url="http://127.0.0.1:4566",
         region_name="eu-west-1",
-        config=Config(**{"signature_version": "s3v4"} | config),
+        config=Config(**dict[str, Any](signature_version="s3v4") | config),
         **KEY,
     )
     place = {"Bucket": "bucket", "Key": "a b/ü.txt"}

@@ -157,7 +157,7 @@ class Run:
         self._ended = threading.Event()
 
     @functools.cache  # noqa: B019 - lives as long as the program
-    def _client(self, service: str) -> Any:
+    def _client(self, service: Any) -> Any:
         """With the account's own keys, and patient: the cloud may be down."""
         patient = Config(
             retries={"mode": "standard", "total_max_attempts": 12}, read_timeout=310, max_pool_connections=32

@@ -358,7 +358,7 @@ def test_triton_dies_with_its_parent(built: BuiltImage, made: Path, tmp_path: Pa
 def test_the_base_is_fetched_from_s3_whole_and_into_its_folder_alone(
     built: BuiltImage, made: Path, aws: dict[str, str], tmp_path: Path
 ):
-    s3 = boto3.client(
+    s3: Any = boto3.client(
         "s3",
         endpoint_url=aws["AWS_ENDPOINT_URL"],
         region_name=aws["AWS_REGION"],

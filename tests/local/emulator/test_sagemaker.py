@@ -34,8 +34,10 @@ def test_a_role_may_do_in_sagemaker_what_its_policy_grants(
 
 
 def test_who_does_not_sign_is_refused(cloud: LocalCloud, aws: Callable, enforced: None) -> None:
-    unsigned = {"config": Config(signature_version=UNSIGNED)}
-    sagemaker = boto3.client("sagemaker", endpoint_url=cloud.endpoint_url, region_name=REGION, **unsigned)
+    unsigned = Config(signature_version=UNSIGNED)
+    sagemaker = boto3.client(
+        "sagemaker", endpoint_url=cloud.endpoint_url, region_name=REGION, config=unsigned
+    )
     with pytest.raises(ClientError) as refused:
         sagemaker.list_models()
     assert refused.value.response["Error"]["Code"] == "MissingAuthenticationTokenException"

@@ -115,7 +115,7 @@ def trained(scientist: DataScientist, loaded: dict[str, Any]) -> dict[str, Any]:
     return scientist.run("train", wanted)
 
 
-def client(cloud: LocalCloud, service: str) -> Any:
+def client(cloud: LocalCloud, service: Any) -> Any:
     """A client with the person's own keys."""
     return boto3.client(
         service,
