@@ -345,8 +345,8 @@ def staged() -> Iterator[Stage]:
             )
         place = {"LocationConstraint": cloud.region}
         environment.client("s3").create_bucket(Bucket=BUCKET, CreateBucketConfiguration=place)
-        painter = SageMakerEndpoint(Painter(), "endpoint")
-        service = replace(api.service(), endpoint=painter)
+        painter: Any = Painter()
+        service = replace(api.service(), endpoint=SageMakerEndpoint(painter, "endpoint"))
         api.service = lambda: service  # pyright: ignore[reportAttributeAccessIssue]
         yield Stage(api.handler, environment.accounts(), service.bucket)
 

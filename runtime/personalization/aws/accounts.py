@@ -8,10 +8,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import TYPE_CHECKING, cast
 
 from personalization.aws.store import bucket_of, request_item, request_of, swap_bucket
-from personalization.aws.tables import Item, Table, write
+from personalization.aws.tables import Table, write
 from personalization.core import ids, keys
 from personalization.core.generations import DONE, RUNNING, shown_status
 from personalization.core.model import IN_FLIGHT, Request, Status, never_queued, queued
@@ -27,6 +27,10 @@ from personalization.core.rows import GenerationRow, ImageRow, ModelRow
 from personalization.core.settings import Limits
 from personalization.core.times import iso
 
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+    from mypy_boto3_dynamodb.type_defs import TransactWriteItemTypeDef as Part
+
 KEY_SECONDS = 86_400
 """How long an idempotency key is kept."""
 DELETE_TRIES = 5
@@ -38,7 +42,7 @@ _AFTER_IDS = ":"
 
 @dataclass(frozen=True)
 class DynamoAccounts:
-    client: Any
+    client: DynamoDBClient
     users: Table
     models: Table
     requests: Table
@@ -143,7 +147,7 @@ class DynamoAccounts:
                 return
         raise RuntimeError(f"model {model} changes too fast to be deleted")
 
-    def _model_moved(self, model: ModelRow, status: Status, now: float) -> Item:
+    def _model_moved(self, model: ModelRow, status: Status, now: float) -> Part:
         return self.models.update(
             {"user": model["user"], "model": model["model"]},
             {"status": status, "updated": iso(now), "reason": ""},
@@ -151,7 +155,7 @@ class DynamoAccounts:
             {"status": model["status"]},
         )
 
-    def _request_put(self, before: Request | None, after: Request) -> Item:
+    def _request_put(self, before: Request | None, after: Request) -> Part:
         if before is None:
             return self.requests.put(request_item(after), "attribute_not_exists(#request)")
         given = {"status": before.status, "attempt": before.attempt}
@@ -235,7 +239,7 @@ class DynamoAccounts:
             self.generations.update(place, change, "attribute_exists(#generation)"),
         )
 
-    def _still_ready(self, user: str, model: str) -> Item:
+    def _still_ready(self, user: str, model: str) -> Part:
         return self.models.check({"user": user, "model": model}, "#status = :ready", {"ready": Status.READY})
 
     # After a deletion

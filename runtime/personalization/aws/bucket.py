@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 from botocore.exceptions import ClientError
 
 from personalization.core.rows import UploadForm
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import GetObjectRequestTypeDef, ObjectIdentifierTypeDef
 
 DELETED_AT_ONCE = 1_000
 """Keys in one call of DeleteObjects."""
@@ -17,19 +21,19 @@ DELETED_AT_ONCE = 1_000
 class S3Bucket:
     """`ports.SharedObjects` over S3."""
 
-    def __init__(self, s3: Any, name: str):
+    def __init__(self, s3: S3Client, name: str):
         self.s3, self.name = s3, name
 
     def get(self, key: str) -> bytes | None:
-        return self._read(key)
+        return self._read({"Bucket": self.name, "Key": key})
 
     def get_start(self, key: str, most: int) -> bytes | None:
         """The first `most` bytes, or fewer, of an object that is not empty; None when there is none."""
-        return self._read(key, Range=f"bytes=0-{most - 1}")
+        return self._read({"Bucket": self.name, "Key": key, "Range": f"bytes=0-{most - 1}"})
 
-    def _read(self, key: str, **options: str) -> bytes | None:
+    def _read(self, asked: GetObjectRequestTypeDef) -> bytes | None:
         try:
-            body = self.s3.get_object(Bucket=self.name, Key=key, **options)["Body"]
+            body = self.s3.get_object(**asked)["Body"]
         except ClientError as error:
             if error.response["Error"]["Code"] in ("NoSuchKey", "404"):
                 return None
@@ -58,7 +62,9 @@ class S3Bucket:
 
     def delete(self, keys: Sequence[str]) -> None:
         for start in range(0, len(keys), DELETED_AT_ONCE):
-            named = [{"Key": key} for key in keys[start : start + DELETED_AT_ONCE]]
+            named: Sequence[ObjectIdentifierTypeDef] = [
+                {"Key": key} for key in keys[start : start + DELETED_AT_ONCE]
+            ]
             answer = self.s3.delete_objects(Bucket=self.name, Delete={"Objects": named, "Quiet": True})
             for failure in answer.get("Errors", [])[:1]:
                 raise OSError(f"s3://{self.name}/{failure['Key']} cannot be deleted: {failure['Message']}")
@@ -70,10 +76,11 @@ class S3Bucket:
 
     def upload(self, key: str, content_type: str, size: int, seconds: int) -> UploadForm:
         """A form that lets a browser put exactly this object, of exactly this type and size, for so long."""
-        return self.s3.generate_presigned_post(
+        form = self.s3.generate_presigned_post(
             self.name,
             key,
             Fields={"Content-Type": content_type},
             Conditions=[{"Content-Type": content_type}, ["content-length-range", size, size]],
             ExpiresIn=seconds,
         )
+        return {"url": form["url"], "fields": form["fields"]}

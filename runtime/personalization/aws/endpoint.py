@@ -6,12 +6,15 @@ import base64
 import binascii
 import json
 import re
-from typing import Any
+from typing import TYPE_CHECKING
 
 from botocore.exceptions import ClientError, ConnectionError, HTTPClientError
 
 from personalization.core.ports import BusyError, FieldRefusedError
 from personalization.core.rows import GenerationRequest
+
+if TYPE_CHECKING:
+    from mypy_boto3_sagemaker_runtime import SageMakerRuntimeClient
 
 PNG = b"\x89PNG\r\n\x1a\n"
 _FIELD = re.compile(r"(prompt|seed|count): (.+)", re.DOTALL)
@@ -20,7 +23,7 @@ _FIELD = re.compile(r"(prompt|seed|count): (.+)", re.DOTALL)
 class SageMakerEndpoint:
     """`ports.Endpoint` over SageMaker's runtime."""
 
-    def __init__(self, client: Any, name: str) -> None:
+    def __init__(self, client: SageMakerRuntimeClient, name: str) -> None:
         self.client, self.name = client, name
 
     def generate(self, target: str, request: GenerationRequest) -> list[bytes]:

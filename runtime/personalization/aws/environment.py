@@ -51,7 +51,7 @@ def read(kind: type[T], name: str) -> T:
 
 
 @functools.cache
-def client(service: str) -> Any:
+def client(service: Any) -> Any:  # boto3's types know a client by a literal name only
     config = ONCE if service == "sagemaker-runtime" else CONFIG
     return boto3.client(service, config=config.merge(PRESIGNED) if service == "s3" else config)
 

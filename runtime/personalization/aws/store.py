@@ -8,12 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 from personalization.aws.tables import Item, Table, write
 from personalization.core.model import IN_FLIGHT, Job, JobStatus, Request, Status
 from personalization.core.pacing import Bucket
 from personalization.core.times import iso, seconds
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+    from mypy_boto3_dynamodb.type_defs import TransactWriteItemTypeDef as Part
 
 PACE = "#pace"
 """The item of `jobs` that is no job: the token bucket of CreateTrainingJob."""
@@ -25,7 +29,7 @@ NEWEST_SHARE = 0.2
 
 @dataclass(frozen=True)
 class DynamoStore:
-    client: Any
+    client: DynamoDBClient
     users: Table
     models: Table
     requests_table: Table
@@ -77,7 +81,7 @@ class DynamoStore:
     def move(self, before: Request, after: Request, *, previews: int | None = None) -> bool:
         return not write(self.client, *self._moved(before, after, previews))
 
-    def _moved(self, before: Request, after: Request, previews: int | None) -> list[Item]:
+    def _moved(self, before: Request, after: Request, previews: int | None) -> list[Part]:
         shared = {
             "status": after.status,
             "updated": iso(after.updated),

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
 from botocore.exceptions import ClientError
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+    from mypy_boto3_dynamodb.type_defs import TransactWriteItemTypeDef as Part
 
 Item = dict[str, Any]
 
@@ -24,6 +28,14 @@ PASSING = frozenset(
     )
 )
 """Reasons to try a write again: nobody's condition failed."""
+
+
+class NamesAndValues(TypedDict, total=False):
+    """What an expression's `#name` and `:name` stand for."""
+
+    ExpressionAttributeNames: dict[str, str]
+    ExpressionAttributeValues: dict[str, Any]
+
 
 _serialize, _deserialize = TypeSerializer().serialize, TypeDeserializer().deserialize
 
@@ -63,7 +75,7 @@ class Table:
     and `:name` for the value given for it.
     """
 
-    def __init__(self, client: Any, name: str):
+    def __init__(self, client: DynamoDBClient, name: str):
         self.client, self.name = client, name
 
     def get(self, **key: str) -> Item | None:
@@ -77,8 +89,9 @@ class Table:
         left = [marshal(key) for key in keys]
         while left:
             batch, left = left[:100], left[100:]
-            asked = {self.name: {"Keys": batch, "ConsistentRead": True}}
-            answer = self.client.batch_get_item(RequestItems=asked)
+            answer = self.client.batch_get_item(
+                RequestItems={self.name: {"Keys": batch, "ConsistentRead": True}}
+            )
             found += [unmarshal(item) for item in answer["Responses"].get(self.name, [])]
             left += answer.get("UnprocessedKeys", {}).get(self.name, {}).get("Keys", [])
         return found
@@ -127,9 +140,15 @@ class Table:
 
     # Parts of transactions
 
-    def put(self, item: Mapping[str, Any], condition: str, values: Mapping[str, Any] | None = None) -> Item:
-        part = {"TableName": self.name, "Item": marshal(item), "ConditionExpression": condition}
-        return {"Put": part | _names_and_values(condition, values or {})}
+    def put(self, item: Mapping[str, Any], condition: str, values: Mapping[str, Any] | None = None) -> Part:
+        return {
+            "Put": {
+                "TableName": self.name,
+                "Item": marshal(item),
+                "ConditionExpression": condition,
+                **_names_and_values(condition, values or {}),
+            }
+        }
 
     def update(
         self,
@@ -138,7 +157,7 @@ class Table:
         condition: str,
         values: Mapping[str, Any] | None = None,
         add: Mapping[str, int] | None = None,
-    ) -> Item:
+    ) -> Part:
         """Set the attributes of `change` (None removes one), add the numbers of `add`."""
         given, sets, removes, adds = dict(values or {}), [], [], []
         for name, value in change.items():
@@ -152,26 +171,40 @@ class Table:
             adds.append(f"#{name} :add_{name}")
         clauses = [("SET", sets), ("REMOVE", removes), ("ADD", adds)]
         expression = " ".join(f"{word} {', '.join(parts)}" for word, parts in clauses if parts)
-        part = {
-            "TableName": self.name,
-            "Key": marshal(key),
-            "UpdateExpression": expression,
-            "ConditionExpression": condition,
+        return {
+            "Update": {
+                "TableName": self.name,
+                "Key": marshal(key),
+                "UpdateExpression": expression,
+                "ConditionExpression": condition,
+                **_names_and_values(f"{expression} {condition}", given),
+            }
         }
-        return {"Update": part | _names_and_values(f"{expression} {condition}", given)}
 
-    def check(self, key: Mapping[str, str], condition: str, values: Mapping[str, Any] | None = None) -> Item:
-        part = {"TableName": self.name, "Key": marshal(key), "ConditionExpression": condition}
-        return {"ConditionCheck": part | _names_and_values(condition, values or {})}
+    def check(self, key: Mapping[str, str], condition: str, values: Mapping[str, Any] | None = None) -> Part:
+        return {
+            "ConditionCheck": {
+                "TableName": self.name,
+                "Key": marshal(key),
+                "ConditionExpression": condition,
+                **_names_and_values(condition, values or {}),
+            }
+        }
 
-    def delete(self, key: Mapping[str, str], condition: str, values: Mapping[str, Any] | None = None) -> Item:
-        part = {"TableName": self.name, "Key": marshal(key), "ConditionExpression": condition}
-        return {"Delete": part | _names_and_values(condition, values or {})}
+    def delete(self, key: Mapping[str, str], condition: str, values: Mapping[str, Any] | None = None) -> Part:
+        return {
+            "Delete": {
+                "TableName": self.name,
+                "Key": marshal(key),
+                "ConditionExpression": condition,
+                **_names_and_values(condition, values or {}),
+            }
+        }
 
 
-def _names_and_values(expression: str, values: Mapping[str, Any]) -> Item:
+def _names_and_values(expression: str, values: Mapping[str, Any]) -> NamesAndValues:
     names = set(expression.replace("(", " ").replace(")", " ").replace(",", " ").split())
-    found: Item = {}
+    found: NamesAndValues = {}
     if used := {word: word[1:] for word in names if word.startswith("#")}:
         found["ExpressionAttributeNames"] = used
     if values:
@@ -179,7 +212,7 @@ def _names_and_values(expression: str, values: Mapping[str, Any]) -> Item:
     return found
 
 
-def write(client: Any, *parts: Item) -> frozenset[int]:
+def write(client: DynamoDBClient, *parts: Part) -> frozenset[int]:
     """Write all of `parts`, or nothing; returns the positions of those whose condition failed, if any.
 
     One part is written by its own operation, which costs half. Raises `ClientError` for anything but
@@ -199,17 +232,15 @@ def write(client: Any, *parts: Item) -> frozenset[int]:
     raise AssertionError("unreachable")
 
 
-def _send(client: Any, parts: Sequence[Item]) -> None:
+def _send(client: DynamoDBClient, parts: Sequence[Part]) -> None:
     if len(parts) > 1:
-        client.transact_write_items(TransactItems=list(parts))
-        return
-    [(kind, part)] = parts[0].items()
-    operations: dict[str, Callable[..., Any]] = {
-        "Put": client.put_item,
-        "Update": client.update_item,
-        "Delete": client.delete_item,
-    }
-    operations[kind](**part)
+        client.transact_write_items(TransactItems=parts)
+    elif "Put" in parts[0]:
+        client.put_item(**parts[0]["Put"])
+    elif "Update" in parts[0]:
+        client.update_item(**parts[0]["Update"])
+    else:
+        client.delete_item(**parts[0]["Delete"])
 
 
 def _reasons(error: ClientError, count: int) -> list[str]:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mypy_boto3_sns import SNSClient
 
 
 @dataclass(frozen=True)
 class SnsTopic:
-    client: Any
+    client: SNSClient
     arn: str
 
     def publish(self, subject: str, message: Mapping[str, str], attributes: Mapping[str, str]) -> None:

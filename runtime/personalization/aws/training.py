@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError, ConnectionError, HTTPClientError, ParamValidationError
 
 from personalization.core.ports import Described, PutOff, QuotaExceededError, Refused
+
+if TYPE_CHECKING:
+    from mypy_boto3_sagemaker import SageMakerClient
 
 LATER = frozenset(
     (
@@ -30,7 +33,7 @@ _QUOTA = re.compile(
 class SageMaker:
     """`ports.Training` over SageMaker's API."""
 
-    def __init__(self, client: Any):
+    def __init__(self, client: SageMakerClient):
         self.client = client
 
     def create(self, request: dict[str, Any]) -> None:

@@ -320,7 +320,8 @@ def model_error(status: int, message: str) -> ClientError:
 
 
 def invoke(answer: bytes | Exception) -> list[bytes]:
-    runtime = endpoint.SageMakerEndpoint(Endpoint(answer), "e")
+    client: Any = Endpoint(answer)
+    runtime = endpoint.SageMakerEndpoint(client, "e")
     return runtime.generate("u/m.tar.gz", {"prompt": "a cat", "seed": 1, "count": 1})
 
 

@@ -91,7 +91,8 @@ def error(code: str, message: str) -> ClientError:
 
 def desk_of(on_demand: int, spot: int, **settings: Any) -> tuple[Desk, SmallAccount]:
     desk, account = Desk(burst=100, **settings), SmallAccount(on_demand, spot)
-    object.__setattr__(desk.backend, "training", SageMaker(account))
+    client: Any = account
+    object.__setattr__(desk.backend, "training", SageMaker(client))
     return desk, account
 
 
@@ -257,8 +258,9 @@ def test_sagemaker_reads_the_quota_from_the_message(message: str, limit: int | N
         def create_training_job(self, **_: Any) -> None:
             raise error("ResourceLimitExceeded", message)
 
+    client: Any = Client()
     with pytest.raises(QuotaExceededError) as raised:
-        SageMaker(Client()).create({})
+        SageMaker(client).create({})
     assert (raised.value.limit, raised.value.free) == (limit, free)
 
 

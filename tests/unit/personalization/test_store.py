@@ -119,12 +119,12 @@ def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tables.time, "sleep", lambda seconds: None)
 
 
-def parts(client: Client, count: int) -> list[Any]:
+def parts(client: Any, count: int) -> list[Any]:
     return [Table(client, "t").put({"key": str(n)}, "attribute_not_exists(#key)") for n in range(count)]
 
 
 def test_a_failed_condition_is_told_by_its_place_and_not_tried_again():
-    client = Client(cancelled("None", "ConditionalCheckFailed", "None"))
+    client: Any = Client(cancelled("None", "ConditionalCheckFailed", "None"))
     assert write(client, *parts(client, 3)) == {1}
     assert len(client.calls) == 1
 
@@ -133,29 +133,29 @@ def test_a_failed_condition_is_told_by_its_place_and_not_tried_again():
     "reason", ["TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"]
 )
 def test_what_two_writers_haste_causes_is_tried_again(reason):
-    client = Client(cancelled("None", reason), cancelled(reason, "None"))
+    client: Any = Client(cancelled("None", reason), cancelled(reason, "None"))
     assert not write(client, *parts(client, 2))
     assert len(client.calls) == 3
 
 
 def test_a_conflict_that_does_not_end_is_an_error_and_not_a_failed_condition():
-    client = Client(*[cancelled("TransactionConflict", "None")] * CONFLICT_TRIES)
+    client: Any = Client(*[cancelled("TransactionConflict", "None")] * CONFLICT_TRIES)
     with pytest.raises(ClientError):
         write(client, *parts(client, 2))
     assert len(client.calls) == CONFLICT_TRIES
 
 
 def test_one_part_is_written_by_itself():
-    client = Client(refused("ConditionalCheckFailedException"))
+    client: Any = Client(refused("ConditionalCheckFailedException"))
     assert write(client, *parts(client, 1)) == {0}
-    client = Client(refused("TransactionConflictException"))
+    client: Any = Client(refused("TransactionConflictException"))
     assert not write(client, *parts(client, 1))
     assert list(client.calls[0])[:2] == ["TableName", "Item"]
 
 
 @pytest.mark.parametrize("count", [1, 2])
 def test_any_other_error_is_raised_at_once(count):
-    client = Client(refused("AccessDeniedException"))
+    client: Any = Client(refused("AccessDeniedException"))
     with pytest.raises(ClientError, match="AccessDenied"):
         write(client, *parts(client, count))
     assert len(client.calls) == 1
@@ -212,7 +212,7 @@ def test_steps_follow_the_pictures_up_to_the_hyperparameter():
 
 
 def store_of_tables() -> tuple[DynamoStore, Client]:
-    client = Client()
+    client: Any = Client()
     return DynamoStore(client, *(Table(client, name) for name in "umrj")), client
 
 
