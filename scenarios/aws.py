@@ -6,7 +6,8 @@ import json
 import os
 import time
 from dataclasses import dataclass
-from typing import Any
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import boto3
@@ -15,18 +16,26 @@ from botocore.exceptions import ClientError
 
 from scenarios import Progress, ScenarioError
 
+if TYPE_CHECKING:
+    from mypy_boto3_cloudformation import CloudFormationClient
+    from mypy_boto3_logs import CloudWatchLogsClient
+    from mypy_boto3_sagemaker import SageMakerClient
+    from mypy_boto3_sagemaker.type_defs import DescribeTrainingJobResponseTypeDef
+    from mypy_boto3_stepfunctions import SFNClient
+
 PATIENT = Config(retries={"mode": "standard", "max_attempts": 8}, read_timeout=120)
 """Throttling and a cold start are answered by trying again, as every caller should."""
 
 
-def client(service: str) -> Any:
+def client(service: Any) -> Any:  # boto3's types know a client by a literal name only
     return boto3.client(service, config=PATIENT)
 
 
 def outputs(stack: str) -> dict[str, str]:
     """A deployed stack's outputs by name; raises `ScenarioError` when it is not deployed."""
+    cloudformation: CloudFormationClient = client("cloudformation")
     try:
-        (found,) = client("cloudformation").describe_stacks(StackName=stack)["Stacks"]
+        (found,) = cloudformation.describe_stacks(StackName=stack)["Stacks"]
     except ClientError as error:
         raise ScenarioError(
             f"the stack {stack} is not deployed: {error.response['Error']['Message']}"
@@ -72,7 +81,8 @@ def execute(
     The names of the training jobs that it starts contain `jobs`. `limit` is in seconds; raises
     `ScenarioError` when it is passed, and stops the execution then.
     """
-    machine, sagemaker = client("stepfunctions"), client("sagemaker")
+    machine: SFNClient = client("stepfunctions")
+    sagemaker: SageMakerClient = client("sagemaker")
     started, begun = time.time(), time.monotonic()
     arn = machine.start_execution(stateMachineArn=state_machine, input=json.dumps(payload))["executionArn"]
     told = ""
@@ -100,7 +110,7 @@ def execute(
     )
 
 
-def _states(machine: Any, arn: str) -> list[str]:
+def _states(machine: SFNClient, arn: str) -> list[str]:
     """The states that did something for an execution, in order, each once."""
     pages = machine.get_paginator("get_execution_history").paginate(executionArn=arn)
     entered = [
@@ -112,11 +122,11 @@ def _states(machine: Any, arn: str) -> list[str]:
     return list(dict.fromkeys(entered))
 
 
-def _doing(machine: Any, sagemaker: Any, arn: str, jobs: str, started: float) -> str:
+def _doing(machine: SFNClient, sagemaker: SageMakerClient, arn: str, jobs: str, started: float) -> str:
     """The state an execution is in, or what SageMaker last told of a training job that runs for it."""
     running = sagemaker.list_training_jobs(
         NameContains=jobs,
-        CreationTimeAfter=started - 1,
+        CreationTimeAfter=datetime.fromtimestamp(started - 1, UTC),
         StatusEquals="InProgress",
         SortBy="CreationTime",
         SortOrder="Descending",
@@ -130,7 +140,7 @@ def _doing(machine: Any, sagemaker: Any, arn: str, jobs: str, started: float) ->
     return next(entered, {"name": ""})["name"]
 
 
-def _training(job: dict[str, Any], name: str) -> str:
+def _training(job: DescribeTrainingJobResponseTypeDef, name: str) -> str:
     hosts = job["ResourceConfig"]["InstanceCount"]
     told = [name, f"{hosts} host{'s' * (hosts > 1)}", job.get("SecondaryStatus", "")]
     return " · ".join(filter(None, [*told, _last_line(job["TrainingJobName"])]))
@@ -138,7 +148,8 @@ def _training(job: dict[str, Any], name: str) -> str:
 
 def _last_line(job: str) -> str:
     """What the job's first host said last; nothing before it has said anything."""
-    logs, group = client("logs"), "/aws/sagemaker/TrainingJobs"
+    logs: CloudWatchLogsClient = client("logs")
+    group = "/aws/sagemaker/TrainingJobs"
     try:
         streams = logs.describe_log_streams(logGroupName=group, logStreamNamePrefix=f"{job}/", limit=1)
         (stream,) = streams["logStreams"]

@@ -12,13 +12,19 @@ import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import boto3
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from groundplan.lambdas.custom_resource import Request, respond
+
+if TYPE_CHECKING:
+    from mypy_boto3_logs import CloudWatchLogsClient
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import ObjectIdentifierTypeDef
+    from mypy_boto3_sagemaker import SageMakerClient
 
 log = logging.getLogger()
 
@@ -27,7 +33,7 @@ _config = Config(retries={"mode": "adaptive", "max_attempts": 10})
 _clients: dict[str, Any] = {}
 
 
-def client(service: str) -> Any:
+def client(service: Any) -> Any:  # boto3's types know a client by a literal name only
     """One client per service and Lambda container."""
     if service not in _clients:
         _clients[service] = boto3.client(service, config=_config)
@@ -92,7 +98,7 @@ def delete(found: Leftovers, time_left: Callable[[], float]) -> None:
 
     Raises `OutOfTimeError` when `time_left()`, in seconds, is used up, and `ClientError` when AWS refuses.
     """
-    sagemaker = client("sagemaker")
+    sagemaker: SageMakerClient = client("sagemaker")
     for job in _listed("list_training_jobs", "TrainingJobSummaries", found, StatusEquals="InProgress"):
         _gone(sagemaker.stop_training_job, TrainingJobName=job["TrainingJobName"])
     endpoints = [item["EndpointName"] for item in _listed("list_endpoints", "Endpoints", found)]
@@ -169,7 +175,7 @@ def _pause(time_left: Callable[[], float], waiting_for: str) -> None:
 
 def _delete_job_logs(found: Leftovers) -> None:
     """The streams of the workflow's jobs; their group belongs to the whole account."""
-    logs = client("logs")
+    logs: CloudWatchLogsClient = client("logs")
     pages = logs.get_paginator("describe_log_streams").paginate(
         logGroupName=JOB_LOGS, logStreamNamePrefix=f"{found.endpoint}-"
     )
@@ -186,10 +192,10 @@ def _delete_job_logs(found: Leftovers) -> None:
 
 def _empty(bucket: str, time_left: Callable[[], float]) -> None:
     """Every version of every object, a thousand at a time."""
-    s3 = client("s3")
+    s3: S3Client = client("s3")
     try:
         for page in s3.get_paginator("list_object_versions").paginate(Bucket=bucket):
-            objects = [
+            objects: list[ObjectIdentifierTypeDef] = [
                 {"Key": item["Key"], "VersionId": item["VersionId"]}
                 for item in [*page.get("Versions", []), *page.get("DeleteMarkers", [])]
             ]

@@ -29,7 +29,7 @@ import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import boto3
@@ -37,6 +37,10 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from groundplan.lambdas.custom_resource import Request, respond
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import ObjectIdentifierTypeDef
 
 log = logging.getLogger()
 
@@ -63,7 +67,7 @@ MOST_BYTES = 64 * 2**20
 _clients: dict[str, Any] = {}
 
 
-def client(service: str) -> Any:
+def client(service: Any) -> Any:  # boto3's types know a client by a literal name only
     """One client per service and Lambda container."""
     if service not in _clients:
         _clients[service] = boto3.client(
@@ -100,7 +104,8 @@ def publish(properties: Mapping[str, Any], ends: float) -> None:
     `ends`: when to give up, on the monotonic clock. Raises `ValueError` for a bad property or zip,
     `TimeoutError`, and `ClientError` when AWS refuses.
     """
-    bucket, s3 = properties["Bucket"], client("s3")
+    bucket: str = properties["Bucket"]
+    s3: S3Client = client("s3")
     source = s3.get_object(Bucket=properties["SourceBucket"], Key=properties["SourceKey"])
     identity = client("cognito-idp").meta.endpoint_url
     settings = _settings(properties.get("Config") or "{}") | {"cognitoEndpoint": identity}
@@ -121,7 +126,7 @@ def publish(properties: Mapping[str, Any], ends: float) -> None:
         for answer in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket)
         for item in answer.get("Contents", [])
     ]
-    gone = [{"Key": key} for key in found if key not in keys]
+    gone: list[ObjectIdentifierTypeDef] = [{"Key": key} for key in found if key not in keys]
     for first in range(0, len(gone), 1000):
         _delete(bucket, gone[first : first + 1000])
     log.info("%d files in %s, %d taken away", len(page), bucket, len(gone))
@@ -169,8 +174,9 @@ def _unzipped(archive: bytes) -> dict[str, bytes]:
 
 def empty(bucket: str, ends: float) -> None:
     """Delete every version of every object; a bucket that is gone is empty. Raises as `publish` does."""
+    s3: S3Client = client("s3")
     try:
-        for page in client("s3").get_paginator("list_object_versions").paginate(Bucket=bucket):
+        for page in s3.get_paginator("list_object_versions").paginate(Bucket=bucket):
             _in_time(ends, f"bucket {bucket} is not empty yet; delete the stack again to go on")
             found = [*page.get("Versions", []), *page.get("DeleteMarkers", [])]
             _delete(bucket, [{"Key": item["Key"], "VersionId": item["VersionId"]} for item in found])
@@ -233,9 +239,10 @@ def _in_time(ends: float, waiting_for: str) -> None:
         raise TimeoutError(waiting_for)
 
 
-def _delete(bucket: str, found: list[dict[str, str]]) -> None:
+def _delete(bucket: str, found: list[ObjectIdentifierTypeDef]) -> None:
     if not found:
         return
-    answer = client("s3").delete_objects(Bucket=bucket, Delete={"Objects": found, "Quiet": True})
+    s3: S3Client = client("s3")
+    answer = s3.delete_objects(Bucket=bucket, Delete={"Objects": found, "Quiet": True})
     for failure in answer.get("Errors", [])[:1]:
         raise OSError(f"s3://{bucket}/{failure['Key']} cannot be deleted: {failure.get('Message')}")
