@@ -89,7 +89,7 @@ def test_what_must_run_anywhere_needs_the_standard_library_alone(folder, module)
 
 
 RUNTIMES = sorted(path.parent.name for path in ROOT.glob("runtime/*/core"))
-AWS_LIBRARIES = {"boto3", "botocore", "aws_lambda_powertools"}
+AWS_LIBRARIES = ("boto3", "botocore", "aws_lambda_powertools", "mypy_boto3_")
 
 
 def runtime_imports(name: str) -> dict[str, set[str]]:
@@ -134,7 +134,40 @@ def test_runtime_core_imports_no_aws_library(name):
         module: sorted(words)
         for module, imported_ in runtime_imports(name).items()
         if module.startswith(f"{name}.core")
-        and (words := {word for word in imported_ if word.partition(".")[0] in AWS_LIBRARIES})
+        and (words := {word for word in imported_ if word.startswith(AWS_LIBRARIES)})
+    }
+    assert not wrong
+
+
+def imported_at_run_time(tree: ast.AST) -> set[str]:
+    """The packages that a module imports outside `if TYPE_CHECKING`."""
+    found: set[str] = set()
+    left = [tree]
+    while left:
+        node = left.pop()
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            left += node.orelse
+            continue
+        if isinstance(node, ast.Import):
+            found |= {name.name.partition(".")[0] for name in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found.add(node.module.partition(".")[0])
+        left += ast.iter_child_nodes(node)
+    return found
+
+
+def test_stubs_are_imported_for_types_only():
+    # neither Lambda nor the containers have them
+    wrong = {
+        str(path.relative_to(ROOT)): stubs
+        for path in tracked("*.py")
+        if (
+            stubs := [
+                name
+                for name in imported_at_run_time(ast.parse(path.read_text()))
+                if name.startswith("mypy_boto3_")
+            ]
+        )
     }
     assert not wrong
 
