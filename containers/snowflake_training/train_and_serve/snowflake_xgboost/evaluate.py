@@ -9,10 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from toolkit import sagemaker
+from toolkit import archive, sagemaker
 from toolkit.failure import Failure
 
-from . import archive
 from .connection import connect, credentials
 from .model import Model
 from .settings import Settings
