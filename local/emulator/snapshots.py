@@ -26,7 +26,7 @@ class SaveError(OSError):
 
 
 class Snapshots:
-    """Saves what changed, on a thread of its own; each service's file is replaced whole."""
+    """Saves what changed, on a thread of its own; the services' files are replaced whole, and together."""
 
     def __init__(self, folder: Path, objects: Callable[[], None] = lambda: None):
         """`objects` retries failed S3 writes and raises `OSError` if one still fails."""
@@ -85,29 +85,43 @@ class Snapshots:
 
     def _write(self) -> None:
         """Write the state of every service that changed. Tries all of them, then raises `SaveError` with the
-        first failure."""
-        failures = []
+        first failure.
+
+        All files are written before the first one is put in its place: a crash in between would leave
+        services at different times, such as a stack whose resources are gone.
+        """
+        failures, drafts = [], {}
         for name, state in ministack.states().items():
             try:
-                self._write_one(name, state)
+                if digest := self._draft(name, state):
+                    drafts[name] = digest
             except Exception as error:
+                failures.append(_save_error(f"The state of {name}", error))
+        for name, digest in drafts.items():
+            try:
+                self._file(name, ".tmp").replace(self._file(name))
+                self._saved[name] = digest
+            except OSError as error:
                 failures.append(_save_error(f"The state of {name}", error))
         if failures:
             raise failures[0]
 
-    def _write_one(self, name: str, state: Any) -> None:
+    def _draft(self, name: str, state: Any) -> bytes | None:
+        """Write a service's state beside its file; return its hash, or None where nothing has changed."""
         encoded = ministack.encode_state(name, state)
         digest = hashlib.sha256(encoded).digest()
         if self._saved.get(name) == digest:
-            return
-        draft = self._folder / f"{name}.json.tmp"
+            return None
+        draft = self._file(name, ".tmp")
         try:
             draft.write_bytes(encoded)
-            draft.replace(self._folder / f"{name}.json")
         except OSError:
             draft.unlink(missing_ok=True)  # it takes room that others need
             raise
-        self._saved[name] = digest
+        return digest
+
+    def _file(self, name: str, suffix: str = "") -> Path:
+        return self._folder / f"{name}.json{suffix}"
 
     def _run(self) -> None:
         pause = PAUSE_SECONDS

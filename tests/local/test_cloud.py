@@ -183,7 +183,8 @@ def test_state_survives(own: LocalCloud, end: str) -> None:
     own.configure(training_instances=3)
     if end == "kill":
         # a crash loses what was changed in the last moment, and nothing before
-        until(lambda: saved(own, "cloudformation", "CREATE_COMPLETE"), "a snapshot")
+        last = {"cloudformation": "CREATE_COMPLETE", "lambda": "kept", "secretsmanager": "hidden"}
+        until(lambda: all(saved(own, *each) for each in last.items()), "a snapshot")
         own.kill()
     elif end == "crash":
         own.crash()
