@@ -252,7 +252,10 @@ def test_no_test_imports_from_a_module_of_tests():
 
 
 def test_no_shared_test_names_an_architecture():
-    names = set(architectures.BY_NAME)
+    names = {
+        *architectures.BY_NAME,
+        *(path.parent.parent.name for path in ROOT.glob("containers/*/*/Dockerfile")),
+    }
     words = {*names, *(name.replace("_", "-") for name in names), *PACKAGES} - {"toolkit"}
     named = {
         str(path.relative_to(ROOT)): sorted(word for word in words if word in path.read_text())

@@ -1,0 +1,1 @@
+"""Answers orders from an exported policy."""

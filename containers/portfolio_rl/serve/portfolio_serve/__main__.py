@@ -1,0 +1,57 @@
+"""`python -m portfolio_serve serve`, as SageMaker starts the container."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+
+from waitress.server import create_server
+
+from toolkit import sagemaker
+from toolkit.failure import Failure, scrub
+from toolkit.logs import log_to_stdout
+
+from .application import LARGEST, application
+from .predictor import Predictor
+from .switch import Switch
+
+log = logging.getLogger(__package__)
+
+THREADS = 8
+
+
+def serve() -> None:
+    """Serve until SIGTERM. Raises `Failure` when there is no model to serve."""
+    predictor = Predictor(sagemaker.MODEL)
+    switch = Switch(os.environ.get("STOP_PARAMETER", ""))
+    host = os.environ.get("BIND_HOST", "0.0.0.0")  # noqa: S104 - SageMaker reaches a container from outside
+    port = int(os.environ.get("SAGEMAKER_BIND_TO_PORT", "8080"))
+    # waitress breaks the connection at its own limit; the application answers before that
+    limit = LARGEST + 2**20
+    server = create_server(
+        application(predictor, switch), host=host, port=port, threads=THREADS, max_request_body_size=limit
+    )
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    log.info("serving the policy %s on port %d", predictor.name, port)
+    try:
+        server.run()
+    finally:
+        server.close()
+
+
+def main() -> int:
+    log_to_stdout("portfolio_serve")
+    try:
+        if sys.argv[1:] != ["serve"]:
+            raise Failure(f"the argument must be serve, got {' '.join(sys.argv[1:]) or 'nothing'}")
+        serve()
+    except Failure as failure:
+        log.error("%s", scrub(failure))
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

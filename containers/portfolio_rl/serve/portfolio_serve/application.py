@@ -1,0 +1,127 @@
+"""Orders over HTTP, as SageMaker's hosting asks: `/ping` and `/invocations`.
+
+In: `application/json`,
+
+    {"accounts": [{"holdings": {"A": 20, "B": 0}, "cash": 512.5, "prices": {"A": 41.2, "B": 35.0}, "step": 3,
+                   "mask": "all"}]}
+
+`holdings` in units, money in dollars, `step` from 0. `mask` says what the caller allows: `"all"`, or for
+each asset a list of 2K + 1 booleans, from selling K lots to buying K; it cannot be left out. A policy of a
+price history also needs `history`: for each asset its last prices, oldest first, the price of now last.
+
+Out: `{"orders": [{"units": {"A": -10, "B": 0}, "valid": true}], "policy": "..."}`. A refused account has no
+trade, `valid` false and a `reason`. Each answer is a line of the audit log.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from typing import Any
+
+import numpy as np
+from flask import Flask, Response, request
+
+from .predictor import Predictor, RequestError
+from .switch import Switch
+
+log = logging.getLogger(__name__)
+
+LARGEST = 6 * 2**20
+"""Bytes of one request; SageMaker takes 4 MB for a serverless endpoint, 6 MB for others."""
+MOST_ACCOUNTS = 10_000
+JSON = "application/json"
+
+
+def application(predictor: Predictor, switch: Switch) -> Flask:
+    app = Flask(__name__)
+    app.config["MAX_CONTENT_LENGTH"] = LARGEST
+
+    @app.before_request
+    def refuse_pages() -> Response | None:
+        """Browsers add these headers to what web pages send; SageMaker forwards neither."""
+        if request.method != "GET" and ("Origin" in request.headers or "Sec-Fetch-Site" in request.headers):
+            return _answer(403, {"error": "web pages are not answered"})
+        return None
+
+    @app.get("/ping")
+    def ping() -> Response:
+        return Response(status=200)
+
+    @app.post("/invocations")
+    def invocations() -> Response:
+        if request.mimetype != JSON:
+            return _answer(415, {"error": f"content type must be {JSON}, got {request.mimetype}"})
+        try:
+            accounts = _accounts(request.get_data())
+        except RequestError as error:
+            return _answer(400, {"error": str(error)})
+        orders = answer(predictor, accounts, switch.reason())
+        for account, order in zip(accounts, orders, strict=True):
+            _audit(predictor, account, order)
+        return _answer(200, {"orders": orders, "policy": predictor.name})
+
+    @app.errorhandler(413)
+    def too_large(_: Exception) -> Response:
+        return _answer(413, {"error": f"the body must have at most {LARGEST} bytes"})
+
+    return app
+
+
+def answer(predictor: Predictor, accounts: list[Any], stopped: str) -> list[dict[str, Any]]:
+    """Return an order for each account. Nothing that one account holds changes the order of another."""
+    names = predictor.names
+    nothing = dict.fromkeys(names, 0)
+    orders: list[dict[str, Any]] = [{"units": nothing, "valid": False, "reason": stopped} for _ in accounts]
+    if stopped:
+        return orders
+    rows: list[tuple[int, Any, Any]] = []
+    for index, account in enumerate(accounts):
+        try:
+            rows.append((index, *predictor.read(account)))
+        except RequestError as error:
+            orders[index]["reason"] = str(error)
+    if rows:
+        actions, valid = predictor.ask(np.stack([row[1] for row in rows]), np.stack([row[2] for row in rows]))
+        for (index, _, _), lots, good in zip(rows, actions, valid, strict=True):
+            units = {name: int(k) * lot for name, k, lot in zip(names, lots, predictor.lots, strict=True)}
+            orders[index] = {"units": units, "valid": bool(good)}
+            if not good:
+                orders[index]["reason"] = "the policy refuses the account's state or its mask"
+            elif outside := predictor.outside(accounts[index]):
+                orders[index]["warning"] = f"prices outside of those trained on: {', '.join(outside)}"
+    return orders
+
+
+def _accounts(body: bytes) -> list[Any]:
+    try:
+        asked = json.loads(body)
+    except ValueError as error:
+        raise RequestError(f"the body must be JSON: {error}") from None
+    accounts = asked.get("accounts") if isinstance(asked, dict) else None
+    if not isinstance(accounts, list) or not 1 <= len(accounts) <= MOST_ACCOUNTS:
+        raise RequestError(f"accounts must be a list of 1 to {MOST_ACCOUNTS} accounts")
+    return accounts
+
+
+def _audit(predictor: Predictor, account: Any, order: dict[str, Any]) -> None:
+    """Log what was asked and answered, one JSON object in a line; the alarms count its fields."""
+    shown = account if len(json.dumps(account)) < 10_000 else "longer than 10,000 characters"
+    entry = {"audit": "order", "policy": predictor.name, "account": _plain(shown), **order}
+    log.info("%s", json.dumps(entry))
+
+
+def _plain(value: Any) -> Any:
+    """Return `value` with numbers that JSON has no word for as text."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, dict):
+        return {str(key): _plain(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_plain(each) for each in value]
+    return value
+
+
+def _answer(status: int, document: dict[str, Any]) -> Response:
+    return Response(json.dumps(document), status=status, mimetype=JSON)

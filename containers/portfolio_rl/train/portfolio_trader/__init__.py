@@ -1,0 +1,1 @@
+"""Reinforcement learning and dynamic programming for trading under constraints."""

@@ -1,0 +1,49 @@
+"""`python -m portfolio_trader train`, as SageMaker starts the container."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+
+from toolkit import sagemaker
+from toolkit.failure import Failure, Stopped, scrub
+from toolkit.logs import log_to_stdout
+
+from .settings import Settings
+
+log = logging.getLogger(__package__)
+
+
+def main() -> int:
+    """Return the exit code. A failure's reason is in SageMaker's failure file and the log's last line."""
+    log_to_stdout("portfolio_trader")
+    try:
+        if sys.argv[1:] != ["train"]:
+            raise Failure(f"the argument must be train, got {' '.join(sys.argv[1:]) or 'nothing'}")
+        settings = Settings.read(sagemaker.hyperparameters())
+        threads = str(settings.threads or os.cpu_count() or 1)
+        for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"):
+            os.environ.setdefault(name, threads)  # before the libraries are imported
+
+        from .train import run
+
+        run(settings)
+    except Stopped:
+        return 0
+    except Failure as failure:
+        return fail(failure)
+    except Exception as error:
+        log.exception("training failed")
+        return fail(f"{type(error).__name__}: {error}")
+    return 0
+
+
+def fail(reason: object) -> int:
+    log.error("%s", scrub(reason))
+    sagemaker.write_failure(reason)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,349 @@
+"""Orders in compiled code: what one costs, which are admissible, and masks over them.
+
+Arrays: E accounts, N assets, K = `largest` lots. Lots are int32 [E, N], cash is float64 [E] dollars, prices
+are float32 [E, N] dollars for a unit. An order is int8 [N], from -K (sell) to K (buy). Money is computed in
+double precision in every function here, in the same order of operations, so that two of them never
+disagree.
+
+Two masks describe the same set of orders:
+
+- joint: one flag for each of the (2K+1)^N orders, `every_order` lists them. Few assets only.
+- sequential: 2N legs, first a sale for each asset, then a purchase for each; each leg takes 0 to K lots.
+  What a leg may do depends on the legs before it. Any number of assets.
+"""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+from . import published
+from .rules import Compiled
+
+MOST_JOINT_ORDERS = 200_000
+"""Four assets of eleven choices have 14,641 orders, five have 161,051; more need the sequential mask."""
+
+
+def every_order(assets: int, largest: int) -> np.ndarray[Any, np.dtype[np.int8]]:
+    """Return all orders as int8 [(2K+1)^N, N]. The index of an order is the number that its digits write."""
+    count = (2 * largest + 1) ** assets
+    if count > MOST_JOINT_ORDERS:
+        raise ValueError(
+            f"{assets} assets have {count} joint orders; at most {MOST_JOINT_ORDERS} are enumerated"
+        )
+    return np.array(list(product(range(-largest, largest + 1), repeat=assets)), np.int8)
+
+
+@njit(cache=True, nogil=True)
+def total(lots, cash, prices, rules: Compiled) -> float:
+    """Return the value of one account in dollars."""
+    value = cash
+    for i in range(len(lots)):
+        value += lots[i] * rules.lot[i] * float(prices[i])
+    return value
+
+
+@njit(cache=True, nogil=True)
+def share_exceeded(members, limit, lots, prices, whole, rules: Compiled) -> bool:
+    """Return whether a group's share of the total exceeds its cap."""
+    value = 0.0
+    for i in range(len(lots)):
+        if members[i]:
+            value += lots[i] * rules.lot[i] * float(prices[i])
+    return value > limit * whole
+
+
+@njit(cache=True, nogil=True)
+def purchasable(lots, cash, prices, whole, rules: Compiled, allowed) -> None:
+    """Write into `allowed` [N] which assets the state before the order lets one buy."""
+    if rules.faithful:
+        published.purchasable(lots, cash, prices, allowed)
+        return
+    for i in range(len(lots)):
+        allowed[i] = rules.buy_allowed[i] and cash >= rules.cash_before
+    for g in range(len(rules.before)):
+        if share_exceeded(rules.before[g], rules.before_share[g], lots, prices, whole, rules):
+            for i in range(len(lots)):
+                if rules.before[g, i]:
+                    allowed[i] = False
+
+
+@njit(cache=True, nogil=True)
+def proceeds(i, price, rules: Compiled) -> float:
+    """Return the dollars that one lot brings when it is sold."""
+    return rules.lot[i] * (price - rules.sell_fee[i] - rules.sell_rate[i] * price)
+
+
+@njit(cache=True, nogil=True)
+def cost(i, price, rules: Compiled) -> float:
+    """Return the dollars that one lot costs when it is bought."""
+    return rules.lot[i] * (price + rules.buy_fee[i] + rules.buy_rate[i] * price)
+
+
+@njit(cache=True, nogil=True)
+def trade(order, lots, cash, prices, rules: Compiled):
+    """Try one order on one account.
+
+    Returns whether it is admissible, the cash after it, its fees and the value it trades, in dollars.
+    """
+    assets = len(lots)
+    whole = total(lots, cash, prices, rules)
+    allowed = np.empty(assets, np.bool_)
+    purchasable(lots, cash, prices, whole, rules, allowed)
+    after, traded, fees, bought = cash, 0.0, 0.0, False
+    held = np.empty(assets, np.int32)
+    for i in range(assets):
+        price, k = float(prices[i]), -order[i]
+        held[i] = lots[i]
+        if k <= 0:
+            continue
+        one = proceeds(i, price, rules)
+        if k > lots[i] or k > rules.largest or not rules.sell_allowed[i] or not one > 0:
+            return False, cash, 0.0, 0.0
+        held[i] -= k
+        after += k * one
+        fees += k * (rules.lot[i] * price - one)
+        traded += k * (rules.lot[i] * price)
+    for i in range(assets):
+        price, k = float(prices[i]), order[i]
+        if k <= 0:
+            continue
+        one = cost(i, price, rules)
+        if k > rules.largest or not allowed[i] or not one > 0:
+            return False, cash, 0.0, 0.0
+        held[i] += k
+        after -= k * one
+        fees += k * (one - rules.lot[i] * price)
+        traded += k * (rules.lot[i] * price)
+        bought = True
+    if traded > rules.turnover * whole or (bought and after < rules.cash_after):
+        return False, cash, 0.0, 0.0
+    for h in range(len(rules.after)):
+        touched = False
+        for i in range(assets):
+            touched = touched or (rules.after[h, i] and order[i] > 0)
+        if touched and share_exceeded(
+            rules.after[h], rules.after_share[h], held, prices, whole - fees, rules
+        ):
+            return False, cash, 0.0, 0.0
+    return True, after, fees, traded
+
+
+@njit(cache=True, nogil=True)
+def sale_mask(i, lots, prices, whole, traded, rules: Compiled, mask) -> None:
+    """Write into `mask` [K+1] how many lots of asset i the order may sell, after sales worth `traded`."""
+    price = float(prices[i])
+    possible = rules.faithful or (rules.sell_allowed[i] and proceeds(i, price, rules) > 0)
+    mask[0] = True
+    for k in range(1, rules.largest + 1):
+        mask[k] = possible and k <= lots[i] and traded + k * (rules.lot[i] * price) <= rules.turnover * whole
+
+
+@njit(cache=True, nogil=True)
+def purchase_mask(i, order, held, cash, fees, traded, prices, whole, allowed, rules: Compiled, mask) -> None:
+    """Write into `mask` [K+1] how many lots of asset i the order may buy, after what `order` [N] has so far.
+
+    `held` are the lots, `cash` and `fees` the dollars after that part of the order; `allowed` is of
+    `purchasable`.
+    """
+    price = float(prices[i])
+    one = cost(i, price, rules)
+    fee = one - rules.lot[i] * price
+    mask[0] = True
+    possible = allowed[i] and order[i] == 0 and one > 0
+    for k in range(1, rules.largest + 1):
+        mask[k] = False
+        if not possible:
+            continue
+        if rules.faithful:
+            mask[k] = True
+            continue
+        if cash - k * one < rules.cash_after or traded + k * (rules.lot[i] * price) > rules.turnover * whole:
+            possible = False  # so do more lots
+            continue
+        held[i] += k
+        good = True
+        for h in range(len(rules.after)):
+            touched = rules.after[h, i]
+            for j in range(len(order)):
+                touched = touched or (rules.after[h, j] and order[j] > 0)
+            if touched and share_exceeded(
+                rules.after[h], rules.after_share[h], held, prices, whole - (fees + k * fee), rules
+            ):
+                good = False
+        held[i] -= k
+        mask[k] = possible = good
+
+
+@njit(cache=True, nogil=True)
+def admissible(lots, cash, prices, rules: Compiled, orders, lots_after, cash_after) -> int:
+    """Write all admissible orders of one account, and its lots and cash after each of them.
+
+    Walks through the tree of legs and leaves out what follows an inadmissible prefix. Returns the count.
+
+    :param orders: int8 [at least as many as there are, N]
+    :param lots_after: int32, of the same shape
+    :param cash_after: float64 [as many]
+    """
+    assets, legs, options = len(lots), 2 * len(lots), rules.largest + 1
+    whole = total(lots, cash, prices, rules)
+    allowed, held = np.empty(assets, np.bool_), lots.copy()
+    purchasable(lots, cash, prices, whole, rules, allowed)
+    order = np.zeros(assets, np.int8)
+    masks, lot = np.empty((legs, options), np.bool_), np.full(legs, -1)
+    money, fees, traded = np.full(legs + 1, cash), np.zeros(legs + 1), np.zeros(legs + 1)
+    leg, count = 0, 0
+    while leg >= 0:
+        i, sells = leg % assets, leg < assets
+        price = float(prices[i])
+        if lot[leg] < 0:
+            if sells:
+                sale_mask(i, lots, prices, whole, traded[leg], rules, masks[leg])
+            else:
+                purchase_mask(
+                    i,
+                    order,
+                    held,
+                    money[leg],
+                    fees[leg],
+                    traded[leg],
+                    prices,
+                    whole,
+                    allowed,
+                    rules,
+                    masks[leg],
+                )
+        elif lot[leg] > 0:  # take the choice back
+            held[i] += lot[leg] if sells else -lot[leg]
+            order[i] = 0
+        k = lot[leg] + 1
+        while k < options and not masks[leg, k]:
+            k += 1
+        if k == options:
+            lot[leg] = -1
+            leg -= 1
+            continue
+        lot[leg] = k
+        one = proceeds(i, price, rules) if sells else cost(i, price, rules)
+        value = rules.lot[i] * price
+        if k:
+            held[i] += -k if sells else k
+            order[i] = -k if sells else k
+        money[leg + 1] = money[leg] + k * one if sells else money[leg] - k * one
+        fees[leg + 1] = fees[leg] + (k * (value - one) if sells else k * (one - value))
+        traded[leg + 1] = traded[leg] + k * value
+        if leg + 1 < legs:
+            leg += 1
+            continue
+        orders[count] = order
+        if rules.faithful:
+            lots_after[count] = lots
+            cash_after[count] = published.execute(order, lots_after[count], cash, prices)
+        else:
+            lots_after[count] = held
+            cash_after[count] = money[legs]
+        count += 1
+    return count
+
+
+@njit(cache=True, nogil=True)
+def joint_masks(lots, cash, prices, rules: Compiled, masks) -> None:
+    """Write into `masks` [E, (2K+1)^N] which orders each account may give, in the order of `every_order`."""
+    size = masks.shape[1]
+    orders = np.empty((size, lots.shape[1]), np.int8)
+    lots_after, cash_after = np.empty(orders.shape, np.int32), np.empty(size)
+    for e in range(len(lots)):
+        masks[e] = False
+        count = admissible(lots[e], cash[e], prices[e], rules, orders, lots_after, cash_after)
+        for m in range(count):
+            index = 0
+            for i in range(lots.shape[1]):
+                index = index * (2 * rules.largest + 1) + orders[m, i] + rules.largest
+            masks[e, index] = True
+
+
+@njit(cache=True, nogil=True)
+def settle(actions, lots, cash, prices, rules: Compiled, fees, traded, refused) -> None:
+    """Execute `actions` [E, N] on all accounts, in place. An inadmissible order is not executed.
+
+    The source executes what it can of any order; its fees are not counted. Else adds to `fees` [E] and
+    `traded` [E] in dollars, and writes `refused` [E].
+    """
+    for e in range(len(lots)):
+        if rules.faithful:
+            cash[e] = published.execute(actions[e], lots[e], cash[e], prices[e])
+            refused[e] = False
+            continue
+        good, after, paid, value = trade(actions[e], lots[e], cash[e], prices[e], rules)
+        refused[e] = not good
+        if good:
+            for i in range(lots.shape[1]):
+                lots[e, i] += actions[e, i]
+            cash[e] = after
+            fees[e] += paid
+            traded[e] += value
+
+
+@njit(cache=True, nogil=True)
+def choose(
+    scores, noise, lots, cash, prices, rules: Compiled, actions, chosen, masks, log_likelihood
+) -> None:
+    """Give each account an order, one leg after the other, and write down what the choice was from.
+
+    :param scores: [E, 2N, K+1] logits; legs 0 to N-1 sell, legs N to 2N-1 buy
+    :param noise: [E, 2N] from 0 to 1, or [E, 0] for the most likely choice
+    :param actions: [E, N] the orders, written
+    :param chosen: [E, 2N] the lots of each leg, written
+    :param masks: [E, 2N, K+1] what each leg could choose, written
+    :param log_likelihood: [E] of the order under the masked logits, written
+    """
+    assets, options = lots.shape[1], rules.largest + 1
+    allowed, held = np.empty(assets, np.bool_), np.empty(assets, np.int32)
+    for e in range(len(lots)):
+        price = prices[e]
+        whole = total(lots[e], cash[e], price, rules)
+        purchasable(lots[e], cash[e], price, whole, rules, allowed)
+        money, fees, traded, likelihood = cash[e], 0.0, 0.0, 0.0
+        for i in range(assets):
+            actions[e, i] = 0
+            held[i] = lots[e, i]
+        for leg in range(2 * assets):
+            i, sells = leg % assets, leg < assets
+            mask, score = masks[e, leg], scores[e, leg]
+            if sells:
+                sale_mask(i, lots[e], price, whole, traded, rules, mask)
+            else:
+                purchase_mask(i, actions[e], held, money, fees, traded, price, whole, allowed, rules, mask)
+            best, k = score[0], 0
+            for o in range(1, options):
+                if mask[o] and score[o] > best:
+                    best, k = score[o], o
+            weight = 0.0
+            for o in range(options):
+                if mask[o]:
+                    weight += np.exp(score[o] - best)
+            if noise.shape[1]:
+                rest = noise[e, leg] * weight
+                for o in range(options):
+                    if mask[o]:
+                        k = o
+                        rest -= np.exp(score[o] - best)
+                        if rest < 0:
+                            break
+            likelihood += score[k] - best - np.log(weight)
+            chosen[e, leg] = k
+            if k:
+                value = rules.lot[i] * float(price[i])
+                traded += k * value
+                if sells:
+                    one = proceeds(i, float(price[i]), rules)
+                    actions[e, i], held[i] = -k, held[i] - k
+                    money, fees = money + k * one, fees + k * (value - one)
+                else:
+                    one = cost(i, float(price[i]), rules)
+                    actions[e, i], held[i] = k, held[i] + k
+                    money, fees = money - k * one, fees + k * (one - value)
+        log_likelihood[e] = likelihood

@@ -1,0 +1,335 @@
+"""Proximal policy optimization with masks, in one file that reads from top to bottom.
+
+Schulman et al., 2017; masks as in Huang and Ontañón, 2022. What differs from the textbook, because it
+helped here:
+
+- An order is drawn one leg after the other, sales first, each from what the legs before it leave
+  admissible. One pass of the network gives the logits of all legs; only the masks depend on the legs before
+  (`orders.choose`).
+- Rewards are the gain of each step, valued at the mean price of the next time as observed so far: the same
+  expectation as the total at the end, with less noise. Discount 1, lambda 0.6.
+- Prices enter as deviations from the mean of their time, in standard deviations, by running statistics.
+- A high learning rate, decayed to zero, and small minibatches.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import nn
+
+from .market import Market
+from .orders import choose, settle
+from .rules import Compiled, Rules
+
+# --- settings ---
+
+
+@dataclass(frozen=True)
+class Hyperparameters:
+    """Hyperparameters."""
+
+    episodes: int = 600_000
+    """Episodes to train on."""
+    cpu_seconds: float = 0.0
+    """Stop after this much CPU time, if it comes first; 0: no limit. The rate ends at zero either way."""
+    batch: int = 1200
+    """Episodes between two updates."""
+    minibatch: int = 2400
+    """Decisions in a gradient step."""
+    epochs: int = 4
+    rate: float = 3e-3
+    clip: float = 0.2
+    lambda_: float = 0.6
+    entropy: float = 0.003
+    value_weight: float = 0.5
+    max_norm: float = 0.5
+    width: int = 64
+    objective: Literal["mean", "log", "cvar"] = "mean"
+    """Mean final value, mean logarithm of it, or the mean of its worst share `tail`."""
+    tail: float = 0.1
+    seed: int = 0
+
+
+# --- what the network sees ---
+
+
+class PriceStatistics:
+    """Mean and standard deviation of the prices of each time, over the episodes seen so far."""
+
+    def __init__(self, steps: int, assets: int):
+        self.count = 0
+        self.sum, self.squares = np.zeros((steps, assets)), np.zeros((steps, assets))
+
+    def add(self, episodes: Any) -> None:
+        """Add prices, [E, T, N]."""
+        self.count += len(episodes)
+        self.sum += episodes.sum(0, dtype=np.float64)
+        self.squares += np.square(episodes, dtype=np.float64).sum(0)
+
+    @property
+    def mean(self) -> Any:
+        return self.sum / max(self.count, 1)
+
+    @property
+    def deviation(self) -> Any:
+        return np.sqrt(np.maximum(self.squares / max(self.count, 1) - self.mean**2, 1e-6))
+
+
+AHEAD = (1, 2, 4)
+"""Steps ahead whose mean price the network sees, relative to the price now."""
+
+
+def inputs(
+    lots: Any, cash: Any, prices: Any, signals: Any, step: int, statistics: PriceStatistics, start: float
+) -> Any:
+    """Return what the network sees, float32 [E, inputs]."""
+    steps, mean, deviation = len(statistics.sum), statistics.mean, statistics.deviation
+    ahead = [(mean[min(step + a, steps - 1)] - prices) / deviation[step] for a in AHEAD]
+    at = np.zeros((len(lots), 2))
+    at[:] = (step / steps, 1.0)
+    columns = [lots / 10, cash[:, None] / start, (prices - mean[step]) / deviation[step], *ahead, at, signals]
+    return np.concatenate(columns, axis=1, dtype=np.float32)
+
+
+def input_size(assets: int, signals: int) -> int:
+    return assets * (2 + len(AHEAD)) + 3 + signals
+
+
+class Network(nn.Module):
+    """Logits of all legs, [B, 2N, K+1], and the value of the state, [B]."""
+
+    def __init__(self, assets: int, signals: int, largest: int, width: int):
+        super().__init__()
+        self.legs, self.options = 2 * assets, largest + 1
+
+        def layers(outputs: int, gain: float) -> nn.Sequential:
+            last = nn.Linear(width, outputs)
+            nn.init.orthogonal_(last.weight, gain)
+            nn.init.zeros_(last.bias)
+            first = nn.Linear(input_size(assets, signals), width)
+            return nn.Sequential(first, nn.Tanh(), nn.Linear(width, width), nn.Tanh(), last)
+
+        self.policy = layers(self.legs * self.options, 0.01)
+        self.value = layers(1, 1.0)
+
+    def logits(self, seen: torch.Tensor) -> torch.Tensor:
+        return self.policy(seen).view(-1, self.legs, self.options)
+
+    def forward(self, seen: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.logits(seen), self.value(seen).squeeze(-1)
+
+
+# --- an episode ---
+
+
+@dataclass
+class Batch:
+    """What one batch of episodes brought, flattened over D = S x E decisions."""
+
+    seen: torch.Tensor
+    masks: torch.Tensor
+    chosen: torch.Tensor
+    log_likelihood: torch.Tensor
+    advantage: torch.Tensor
+    target: torch.Tensor
+
+
+class Learner:
+    """The state of training; `train` moves it on."""
+
+    def __init__(self, rules: Rules, market: Market, settings: Hyperparameters, faithful: bool = False):
+        torch.manual_seed(settings.seed)
+        self.generator = np.random.default_rng(settings.seed)
+        self.settings, self.rules, self.market = settings, rules.compiled(faithful), market
+        self.start = rules.cash
+        self.statistics = PriceStatistics(market.steps, market.assets)
+        self.network = Network(market.assets, market.signals, rules.largest_order, settings.width)
+        self.optimizer = torch.optim.Adam(self.network.parameters(), settings.rate, eps=1e-5)
+        self.done, self.cpu_seconds = 0, 0.0
+        self.quantile = rules.cash
+
+    @property
+    def progress(self) -> float:
+        """Share of the budget that is used, 0 to 1."""
+        shares = [self.done / self.settings.episodes]
+        if self.settings.cpu_seconds:
+            shares.append(self.cpu_seconds / self.settings.cpu_seconds)
+        return min(1.0, max(shares))
+
+    def policy(self) -> Policy:
+        return Policy(self.network, self.statistics, self.rules, self.start)
+
+    # --- collect ---
+
+    def collect(self) -> tuple[Batch, Any]:
+        """Trade a batch of episodes; return it with the final values in dollars, [E]."""
+        count, assets = self.settings.batch, self.market.assets
+        episodes, signals = self.market.draw(self.generator, count)
+        self.statistics.add(episodes)
+        steps, legs, options = self.market.steps - 1, 2 * assets, self.rules.largest + 1
+        lots, cash = np.zeros((count, assets), np.int32), np.full(count, self.start)
+        fees, traded, refused = np.zeros(count), np.zeros(count), np.zeros(count, np.bool_)
+        seen = np.empty((steps, count, input_size(assets, self.market.signals)), np.float32)
+        masks = np.empty((steps, count, legs, options), np.bool_)
+        chosen = np.empty((steps, count, legs), np.int64)
+        likelihood, rewards = np.empty((steps, count)), np.zeros((steps, count))
+        values = np.zeros((steps + 1, count))
+        actions = np.empty((count, assets), np.int8)
+        means = self.statistics.mean
+        worth = np.full(count, self.start)
+        for t in range(steps):
+            prices = np.ascontiguousarray(episodes[:, t])
+            seen[t] = inputs(lots, cash, prices, signals[:, t], t, self.statistics, self.start)
+            with torch.inference_mode():
+                logits, value = self.network(torch.from_numpy(seen[t]))
+            values[t] = value.numpy()
+            noise = self.generator.random((count, legs))
+            choose(
+                logits.numpy(),
+                noise,
+                lots,
+                cash,
+                prices,
+                self.rules,
+                actions,
+                chosen[t],
+                masks[t],
+                likelihood[t],
+            )
+            settle(actions, lots, cash, prices, self.rules, fees, traded, refused)
+            following = means[t + 1] if self.settings.objective == "mean" else episodes[:, t + 1]
+            after = cash + (lots * self.rules.lot * following).sum(1)
+            rewards[t] = self.reward(worth, after, last=t == steps - 1)
+            worth = after
+        final = cash + (lots * self.rules.lot * episodes[:, -1]).sum(1)
+        self.quantile += 0.1 * (float(np.quantile(final, self.settings.tail)) - self.quantile)
+        advantage = np.zeros((steps + 1, count))
+        for t in reversed(range(steps)):
+            surprise = rewards[t] + values[t + 1] - values[t]
+            advantage[t] = surprise + self.settings.lambda_ * advantage[t + 1]
+        flat = {
+            "seen": seen,
+            "masks": masks,
+            "chosen": chosen,
+            "log_likelihood": likelihood.astype(np.float32),
+            "advantage": advantage[:-1].astype(np.float32),
+            "target": (advantage + values)[:-1].astype(np.float32),
+        }
+        tensors = {
+            name: torch.from_numpy(each.reshape(steps * count, *each.shape[2:]))
+            for name, each in flat.items()
+        }
+        return Batch(**tensors), final
+
+    def reward(self, before: Any, after: Any, last: bool) -> Any:
+        """Return the reward of a step that took the total from `before` to `after` dollars, [E]."""
+        if self.settings.objective == "mean":
+            return (after - before) / self.start
+        if self.settings.objective == "log":
+            return np.log(after) - np.log(before)
+        if not last:
+            return np.zeros(len(after))
+        return np.minimum(after - self.quantile, 0) / self.settings.tail / self.start
+
+    # --- learn ---
+
+    def learn(self, batch: Batch) -> dict[str, float]:
+        """Take the gradient steps of one batch."""
+        how, sums, steps = self.settings, np.zeros(3), 0
+        for group in self.optimizer.param_groups:
+            group["lr"] = how.rate * (1 - self.progress)
+        advantage = (batch.advantage - batch.advantage.mean()) / (batch.advantage.std() + 1e-8)
+        for _ in range(how.epochs):
+            order = torch.from_numpy(self.generator.permutation(len(advantage)))
+            for rows in order.split(how.minibatch):
+                logits, value = self.network(batch.seen[rows])
+                logits = logits.masked_fill(~batch.masks[rows], -1e9)
+                log_p = logits.log_softmax(-1)
+                new = log_p.gather(-1, batch.chosen[rows].unsqueeze(-1)).squeeze(-1).sum(-1)
+                ratio = (new - batch.log_likelihood[rows]).exp()
+                clipped = ratio.clamp(1 - how.clip, 1 + how.clip)
+                gain = torch.min(ratio * advantage[rows], clipped * advantage[rows]).mean()
+                entropy = -(log_p.exp() * log_p).sum((-1, -2)).mean()
+                error = (value - batch.target[rows]).square().mean()
+                loss = -gain - how.entropy * (1 - self.progress) * entropy + how.value_weight * error
+                self.optimizer.zero_grad()
+                loss.backward()
+                nn.utils.clip_grad_norm_(self.network.parameters(), how.max_norm)
+                self.optimizer.step()
+                sums += (float(gain), float(entropy), float(error))
+                steps += 1
+        return dict(zip(("gain", "entropy", "value_error"), sums / steps, strict=True))
+
+    def train(self) -> Iterator[dict[str, float]]:
+        """Train until the budget is used; yields what happened after each batch."""
+        while self.progress < 1:
+            started = time.process_time()
+            batch, final = self.collect()
+            found = self.learn(batch)
+            self.done += self.settings.batch
+            self.cpu_seconds += time.process_time() - started
+            yield {
+                "episodes": float(self.done),
+                "cpu_seconds": self.cpu_seconds,
+                "mean_final_value": float(final.mean()),
+                **found,
+            }
+
+    # --- checkpoints ---
+
+    def state(self) -> dict[str, Any]:
+        """Return all that training continues from, for `torch.save`."""
+        return {
+            "settings": asdict(self.settings),
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "statistics": (self.statistics.count, self.statistics.sum, self.statistics.squares),
+            "generator": self.generator.bit_generator.state,
+            "torch": torch.get_rng_state(),
+            "progress": (self.done, self.cpu_seconds, self.quantile),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Continue from `state`."""
+        self.network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.statistics.count, self.statistics.sum, self.statistics.squares = state["statistics"]
+        self.generator.bit_generator.state = state["generator"]
+        torch.set_rng_state(state["torch"])
+        self.done, self.cpu_seconds, self.quantile = state["progress"]
+
+
+# --- the policy ---
+
+
+class Policy:
+    """The most likely admissible order of a trained network."""
+
+    def __init__(self, network: Network, statistics: PriceStatistics, rules: Compiled, start: float):
+        self.network, self.statistics, self.rules, self.start = network, statistics, rules, start
+
+    def __call__(self, step: int, lots: Any, cash: Any, prices: Any, signals: Any) -> Any:
+        count, assets = lots.shape
+        seen = inputs(lots, cash, prices, signals, step, self.statistics, self.start)
+        with torch.inference_mode():
+            logits = self.network.logits(torch.from_numpy(seen)).numpy()
+        actions = np.empty((count, assets), np.int8)
+        choose(
+            logits,
+            np.empty((count, 0)),
+            lots,
+            cash,
+            prices,
+            self.rules,
+            actions,
+            np.empty((count, 2 * assets), np.int64),
+            np.empty(logits.shape, np.bool_),
+            np.empty(count),
+        )
+        return actions

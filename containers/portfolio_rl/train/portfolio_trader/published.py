@@ -1,0 +1,99 @@
+"""The environment as it was published, faults included, for comparison only.
+
+aws-samples/amazon-sagemaker-rl-action-masking, src/trading.py. Kept as it is there: purchases are checked
+at the buying fee and charged the selling fee; legs are executed in the order of the assets, so a sale of
+asset 3 does not pay for a purchase of asset 1; what is not affordable is cut to what is; a sale is cut when
+its fee exceeds the cash before it; with less than a dollar, assets 2 and 3 may still be bought (C2 and C3
+overwrite C4); the time is not observed.
+
+Its mask has one row for each asset and says nothing about the legs together. N = 3 assets, lots of 10
+units, at most 5 lots in a leg.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+K = 5
+BUY_FEE = np.array([0.03, 0.045, 0.035], np.float32)
+SELL_FEE = np.array([0.025, 0.035, 0.03], np.float32)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def execute(order, lots, cash, prices):
+    """Execute one order in place; return the cash after it."""
+    for i in range(3):
+        a = order[i]
+        if a < 0:
+            q = -a
+            if 10 * q * SELL_FEE[i] > cash:
+                q = int(cash / (10 * SELL_FEE[i]))
+            lots[i] -= q
+            cash += 10 * q * (prices[i] - SELL_FEE[i])
+        elif a > 0:
+            q = a
+            if 10 * q * (BUY_FEE[i] + prices[i]) > cash:
+                q = int(cash / (10 * (BUY_FEE[i] + prices[i])))
+            lots[i] += q
+            cash -= 10 * q * (prices[i] + SELL_FEE[i])
+    return cash
+
+
+@njit(cache=True, nogil=True)
+def purchasable(lots, cash, prices, allowed) -> None:
+    """Write into `allowed` [3] which assets may be bought, by C2, C3 and, for asset 1 alone, C4."""
+    second, third = 10 * lots[1] * prices[1], 10 * lots[2] * prices[2]
+    whole = cash + 10 * lots[0] * prices[0] + second + third
+    allowed[0] = cash >= 1
+    allowed[1] = not 3 * second > 2 * whole
+    allowed[2] = not 3 * third > whole
+
+
+@njit(cache=True, nogil=True, error_model="numpy", fastmath=True)
+def step(actions, lots, cash, observations, masks, means, deviations, normals) -> None:
+    """Execute `actions` on all accounts and draw the next prices, in single precision.
+
+    :param actions: int8 [E, 3] from -5 to 5
+    :param lots: int32 [E, 3], updated
+    :param cash: float32 [E], updated
+    :param observations: float32 [E, 7] of units, cash and prices; the prices to trade at, then the next ones
+    :param masks: uint8 [E, 33] of the next state, written
+    :param means: float32 [3] of the next prices
+    :param normals: float32 [E, 3]
+    """
+    for e in range(len(cash)):
+        row, mask = observations[e], masks[e]
+        money = cash[e]
+        for i in range(3):
+            a, price = actions[e, i], row[4 + i]
+            if a < 0:
+                q = np.float32(-a)
+                if np.float32(10) * q * SELL_FEE[i] > money:
+                    q = np.floor(money / (np.float32(10) * SELL_FEE[i]))
+                lots[e, i] -= np.int32(q)
+                money += np.float32(10) * q * (price - SELL_FEE[i])
+            elif a > 0:
+                q = np.float32(a)
+                if np.float32(10) * q * (BUY_FEE[i] + price) > money:
+                    q = np.floor(money / (np.float32(10) * (BUY_FEE[i] + price)))
+                lots[e, i] += np.int32(q)
+                money -= np.float32(10) * q * (price + SELL_FEE[i])
+        cash[e] = row[3] = money
+        whole = money
+        for i in range(3):
+            row[i] = np.float32(10) * np.float32(lots[e, i])
+            row[4 + i] = means[i] + deviations[i] * normals[e, i]
+            whole += row[i] * row[4 + i]
+        buys = (
+            money >= np.float32(1),
+            not np.float32(3) * row[1] * row[5] > np.float32(2) * whole,
+            not np.float32(3) * row[2] * row[6] > whole,
+        )
+        for i in range(3):
+            held, first = lots[e, i], 11 * i
+            for k in range(5):
+                mask[first + k] = held >= 5 - k
+            mask[first + 5] = 1
+            for k in range(6, 11):
+                mask[first + k] = buys[i]

@@ -1,0 +1,38 @@
+"""The image's hyperparameters."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from toolkit.options import Options, choice, number, whole
+
+from .variants import VARIANTS
+
+METHODS = ("fitted", "ppo")
+
+
+@dataclass(frozen=True)
+class Settings(Options):
+    """Hyperparameters of a training or evaluation job."""
+
+    mode: str = choice("train", "evaluate", default="train")
+    """`evaluate` compares the channels `candidate` and `champion` on the same held-out prices."""
+    variant: str = choice(*VARIANTS, default="corrected")
+    method: str = choice(*METHODS, default="fitted")
+    objective: str = choice("mean", "log", "cvar", default="mean")
+    """What PPO maximises; `fitted` maximises the mean."""
+    observed: int = whole(10, 1_000_000, default=1000)
+    """Episodes of prices that `fitted` observes."""
+    episodes: int = whole(100, 100_000_000, default=600_000)
+    """Episodes that PPO trains on."""
+    cpu_seconds: float = number(0, 1e6, default=0.0)
+    """CPU time after which PPO stops, if it comes first; 0: no limit."""
+    held_out: int = whole(1000, 1_000_000, default=50_000)
+    """Episodes that nobody trained on, for the comparison with the baselines."""
+    test_fraction: float = number(0.05, 0.5, default=0.2)
+    """Share of a price history, its end, that is held out."""
+    checkpoint_every: int = whole(0, 1_000_000, default=50)
+    """Batches of PPO between two checkpoints; 0: none."""
+    seed: int = whole(0, 2**31 - 1, default=0)
+    threads: int = whole(0, 1024, default=1)
+    """Threads of one process; 0: all cores. The networks are too small to gain from more than one."""

@@ -1,0 +1,255 @@
+"""The job: learn a policy, compare it with the baselines on held-out prices, export it with its card.
+
+Channels, both optional: `rules` with a file `rules.json` (`rules.py`), and `prices` with a file `prices.csv`
+(`market.read_prices`). Without prices, the variant's own price model is traded.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from toolkit import sagemaker
+from toolkit.archive import ArchiveError, unpack
+from toolkit.failure import Failure
+from toolkit.stopping import Interruption
+
+from . import baselines, measures, values, variants
+from .export import export
+from .exported import CARD, POLICY, Exported
+from .market import LOOK_BACK, Curves, Episodes, History, Market, read_prices
+from .orders import every_order
+from .rules import Rules, read
+from .settings import Settings
+
+log = logging.getLogger(__name__)
+
+HELD_OUT_SEED = 20_260_101
+"""Draws the held-out episodes; no training seed reaches it, for it is a sequence of its own."""
+NO_ADVICE = "Made by a demonstration of a method. It is no investment advice."
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is traded: rules, prices to learn from, and prices that nobody learns from."""
+
+    name: str
+    rules: Rules
+    market: Market
+    held_out: Episodes
+    faithful: bool = False
+    curves: Curves | None = None
+    """The price model, where it is known."""
+
+
+def task_of(settings: Settings, channels: Path = sagemaker.CHANNELS) -> Task:
+    """Read the channels. Raises `Failure` that names what is wrong in them."""
+    chosen = variants.variant(settings.variant)
+    own_rules, own_prices = channels / "rules" / "rules.json", channels / "prices" / "prices.csv"
+    rules = read(own_rules) if own_rules.exists() else chosen.rules
+    if own_prices.exists():
+        if chosen.faithful:
+            raise Failure(
+                "variant published trades its own prices only; choose corrected or strict for others"
+            )
+        return own_task(rules, own_prices, settings)
+    if len(rules.assets) != chosen.market.assets:
+        raise Failure(
+            f"rules.json has {len(rules.assets)} assets and variant {chosen.name} has prices of"
+            f" {chosen.market.assets}: give the prices of yours in a channel `prices`"
+        )
+    generator = np.random.default_rng(np.random.SeedSequence([HELD_OUT_SEED]))
+    held_out = chosen.market.draw(generator, settings.held_out)
+    return Task(chosen.name, rules, chosen.market, held_out, chosen.faithful, chosen.market)
+
+
+def own_task(rules: Rules, path: Path, settings: Settings) -> Task:
+    """Split a price history by time: the policy learns from the first part, its scales included."""
+    steps = 20
+    prices = read_prices(path, rules.names, least=4 * (LOOK_BACK + steps))
+    past = prices[: round(len(prices) * (1 - settings.test_fraction))]
+    scales = History.scales_of(past)
+    # the look-back of the first held-out window may reach into the past, its prices to trade do not
+    later = History(prices[len(past) - LOOK_BACK :], scales, steps)
+    if len(later.prices) < LOOK_BACK + steps:
+        raise Failure(
+            f"{path.name}: the held-out share of {len(prices)} rows is shorter than an episode of {steps}"
+        )
+    return Task("own prices", rules, History(past, scales, steps), later.every())
+
+
+def run(settings: Settings) -> None:
+    """Train or evaluate. Writes the model and the results; metrics go to the log as `name=value`."""
+    if settings.mode == "evaluate":
+        evaluate(settings)
+        return
+    task = task_of(settings)
+    started = time.process_time()
+    learnt, told = learn(task, settings)
+    seconds = time.process_time() - started
+    log.info("learnt with %s in %.1f CPU seconds", settings.method, seconds)
+    table, runs = compare(task, learnt, told["greedy_estimated"], settings)
+    log.info("validation:value=%.4f", table["policy"]["mean"])
+    sagemaker.MODEL.mkdir(parents=True, exist_ok=True)
+    if not task.faithful:
+        export(learnt, task.market.signals, sagemaker.MODEL / POLICY)
+    sagemaker.write_json(sagemaker.MODEL / CARD, card(task, settings, table, told, seconds))
+    sagemaker.write_json(
+        sagemaker.OUTPUT / "results.json", {"table": table, "curve": told["curve"], "cpu_seconds": seconds}
+    )
+    np.savez_compressed(
+        _made(sagemaker.OUTPUT) / "episodes.npz",
+        prices=task.held_out.prices[:200],
+        actions=runs.actions[:200],
+        lots=runs.lots[:200],
+        cash=runs.cash[:200],
+        values=runs.values[:200],
+        final=runs.final[:20_000],
+    )
+
+
+def learn(task: Task, settings: Settings) -> tuple[Any, dict[str, Any]]:
+    """Return the policy, and what the card says of how it came about."""
+    rules = task.rules.compiled(task.faithful)
+    generator = np.random.default_rng(settings.seed)
+    observed = (
+        task.market.every()
+        if isinstance(task.market, History)
+        else task.market.draw(generator, settings.observed)
+    )
+    means = observed.prices.mean(0, dtype=np.float64)
+    told: dict[str, Any] = {
+        "episodes_seen": len(observed.prices),
+        "curve": [],
+        "price_range": [observed.prices.min((0, 1)).tolist(), observed.prices.max((0, 1)).tolist()],
+        "greedy_estimated": values.Maximiser(values.greedy(means, rules), rules),
+    }
+    if settings.method == "fitted":
+        found = values.fitted(observed, rules, task.rules.cash, settings.seed)
+        return values.Maximiser(found, rules), told
+    return _ppo(task, settings, told)
+
+
+def _ppo(task: Task, settings: Settings, told: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    import torch  # only here: `fitted` does without
+
+    from . import ppo
+
+    torch.set_num_threads(settings.threads or os.cpu_count() or 1)
+    learner = ppo.Learner(
+        task.rules,
+        task.market,
+        ppo.Hyperparameters(
+            episodes=settings.episodes,
+            cpu_seconds=settings.cpu_seconds,
+            objective=settings.objective,  # pyright: ignore[reportArgumentType]
+            seed=settings.seed,
+        ),
+        task.faithful,
+    )
+    stop = Interruption()
+    kept = sagemaker.CHECKPOINTS / "ppo.pt"
+    if kept.exists():
+        learner.restore(torch.load(kept, weights_only=False))
+        log.info("continuing after %d episodes", learner.done)
+    curve = told["curve"]
+    for number, found in enumerate(learner.train(), start=1):
+        curve.append(found)
+        if number % 20 == 0:
+            log.info("train:value=%.4f episodes=%d", found["mean_final_value"], learner.done)
+        if stop.wanted or (settings.checkpoint_every and number % settings.checkpoint_every == 0):
+            part = _made(sagemaker.CHECKPOINTS) / ".ppo.pt.part"
+            torch.save(learner.state(), part)
+            part.replace(kept)
+        stop.check()
+    told["episodes_seen"] = learner.done
+    return learner.policy(), told
+
+
+def compare(
+    task: Task, policy: Any, greedy_estimated: Any, settings: Settings
+) -> tuple[dict[str, Any], values.Run]:
+    """Run the policy and the baselines on the held-out episodes; return a table and the policy's run."""
+    rules = task.rules.compiled(task.faithful)
+    others: dict[str, Callable[..., Any]] = {
+        "greedy on estimated moments": greedy_estimated,
+        "hold": baselines.Hold(),
+        "random": baselines.Random(rules, len(every_order(len(rules.lot), rules.largest)), 1),
+    }
+    if not task.faithful:
+        others |= {
+            "buy and hold": baselines.Rebalance(rules, until=4),
+            "1/N": baselines.Rebalance(rules),
+        }
+    if task.curves is not None:
+        others["greedy on known means"] = values.Maximiser(values.greedy(task.curves.means, rules), rules)
+    ours = values.run(policy, task.held_out, rules, task.rules.cash)
+    table: dict[str, Any] = {"policy": measures.summary(ours, task.rules.cash)}
+    for name, other in others.items():
+        theirs = values.run(other, task.held_out, rules, task.rules.cash)
+        table[name] = measures.summary(theirs, task.rules.cash)
+        table[name]["gain_of_policy"] = asdict(measures.gain(ours.final, theirs.final))
+        table[name]["ratio_of_policy"] = asdict(measures.ratio(ours.final, theirs.final))
+    return table, ours
+
+
+def card(
+    task: Task, settings: Settings, table: dict[str, Any], told: dict[str, Any], seconds: float
+) -> dict[str, Any]:
+    """Return what a reader of the model has to know."""
+    market = task.market
+    return {
+        "variant": task.name,
+        "rules": task.rules.as_dict(),
+        "method": settings.method,
+        "objective": settings.objective if settings.method == "ppo" else "mean",
+        "seed": settings.seed,
+        "knowledge": f"moments of {told['episodes_seen']} observed episodes; no known means",
+        "episodes_seen": told["episodes_seen"],
+        "cpu_seconds": round(seconds, 1),
+        "steps": market.steps,
+        "signals": market.signals,
+        "scales": asdict(market.scales) if isinstance(market, History) else None,
+        "look_back": LOOK_BACK if market.signals else 0,
+        "price_range": told["price_range"],
+        "held_out_episodes": len(task.held_out.prices),
+        "value": table["policy"],
+        "advice": NO_ADVICE,
+    }
+
+
+def evaluate(settings: Settings) -> None:
+    """Compare the models of two channels on the same held-out prices."""
+    task = task_of(settings)
+    rules = task.rules.compiled()
+    own = json.loads(json.dumps(task.rules.as_dict()))
+    with tempfile.TemporaryDirectory() as scratch:
+        for side in ("candidate", "champion"):
+            policy = Exported(_unpacked(side, Path(scratch) / side), settings.threads)
+            if policy.card["rules"] != own:
+                raise Failure(f"the {side} was trained under other rules than this job's")
+            found = values.run(policy, task.held_out, rules, task.rules.cash)
+            log.info("%s:value=%.4f", side, found.final.mean())
+
+
+def _unpacked(side: str, folder: Path) -> Path:
+    archive = sagemaker.CHANNELS / side / "model.tar.gz"
+    try:
+        unpack(archive, folder)
+    except ArchiveError as error:
+        raise Failure(f"the {side}'s model.tar.gz must be a whole archive: {error}") from None
+    return folder
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder

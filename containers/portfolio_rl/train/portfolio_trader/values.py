@@ -1,0 +1,317 @@
+"""Policies that take the order of the highest value, over all admissible orders.
+
+The value of an order is a polynomial in what the account has after it (a post-decision value, Powell,
+Approximate Dynamic Programming, 2nd ed., chapter 4), one polynomial for each decision. Its variables are
+what is held of each asset, cash, and the signals of the time. Where prices of different times are
+independent, as in the source's problem, there are no signals and holdings are measured in lots; on a price
+history they are measured in dollars.
+
+- `greedy`: degree 1, the next price's mean for each unit: the best order if everything were sold for its
+  price after the next step, without fees. With known means or with those of observed episodes.
+- `fitted`: value iteration, backward from the last decision, on observed episodes alone. On many episodes
+  drawn from known curves it is the stochastic dynamic program that results are compared with.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import combinations_with_replacement
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+from .market import Episodes
+from .orders import admissible, every_order, settle, total
+from .rules import Compiled
+
+Doubles = np.ndarray[Any, np.dtype[np.float64]]
+CASH_UNIT = 1000.0
+"""Dollars that count as 1 in the polynomial."""
+LOTS_UNIT = 10.0
+
+
+def monomials(variables: int, degree: int) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Return int64 [F, 2]: each monomial as an earlier one and the variable that it is multiplied by.
+
+    Row 0 is the constant.
+    """
+    found: dict[tuple[int, ...], int] = {(): 0}
+    rows = [(0, 0)]
+    for size in range(1, degree + 1):
+        for term in combinations_with_replacement(range(variables), size):
+            found[term] = len(rows)
+            rows.append((found[term[:-1]], term[-1]))
+    return np.array(rows, np.int64)
+
+
+@dataclass(frozen=True)
+class Values:
+    """A polynomial for each decision."""
+
+    weights: Doubles
+    """[S, F] dollars"""
+    degree: int
+    signals: int = 0
+    """Signals of a time, Z; with signals, holdings are measured in dollars."""
+
+    def terms(self, assets: int) -> np.ndarray[Any, np.dtype[np.int64]]:
+        return monomials(assets + 1 + self.signals, self.degree)
+
+
+def units(prices: Any, rules: Compiled, signals: int) -> Doubles:
+    """Return what one lot adds to a holding's variable, [E, N]."""
+    if signals:
+        return prices * rules.lot / CASH_UNIT
+    return np.full(prices.shape, 1 / LOTS_UNIT)
+
+
+@njit(cache=True, nogil=True)
+def features(lots, cash, unit, signals, terms, row) -> None:
+    """Write the monomials of one account into `row` [F]."""
+    assets = len(lots)
+    row[0] = 1.0
+    for f in range(1, len(terms)):
+        v = terms[f, 1]
+        if v < assets:
+            x = lots[v] * unit[v]
+        elif v == assets:
+            x = cash / CASH_UNIT
+        else:
+            x = float(signals[v - assets - 1])
+        row[f] = row[terms[f, 0]] * x
+
+
+@njit(cache=True, nogil=True)
+def best_orders(
+    weights, terms, lots, cash, prices, unit, signals, rules: Compiled, size, actions, values
+) -> None:
+    """Write each account's best admissible order into `actions` [E, N], and its value into `values` [E].
+
+    :param weights: [F] of this decision
+    :param unit: [E, N] of `units`
+    :param signals: [E, Z]
+    :param size: at least as many as there are admissible orders
+    """
+    orders = np.empty((size, lots.shape[1]), np.int8)
+    lots_after, cash_after = np.empty(orders.shape, np.int32), np.empty(size)
+    row = np.empty(len(terms))
+    for e in range(len(lots)):
+        best, chosen = -np.inf, 0
+        count = admissible(lots[e], cash[e], prices[e], rules, orders, lots_after, cash_after)
+        for m in range(count):
+            features(lots_after[m], cash_after[m], unit[e], signals[e], terms, row)
+            value = 0.0
+            for f in range(len(row)):
+                value += weights[f] * row[f]
+            if value > best:
+                best, chosen = value, m
+        actions[e] = orders[chosen]
+        values[e] = best
+
+
+@njit(cache=True, nogil=True)
+def worth(lots, cash, prices, rules: Compiled, values) -> None:
+    """Write the total value of each account in dollars into `values` [E]."""
+    for e in range(len(lots)):
+        values[e] = total(lots[e], cash[e], prices[e], rules)
+
+
+@dataclass
+class Run:
+    """What came of a policy on given prices; E episodes, S decisions, N assets."""
+
+    final: Doubles
+    """[E] dollars"""
+    values: Doubles
+    """[E, S + 1] total value at each time, in dollars"""
+    lots: np.ndarray[Any, np.dtype[np.int32]]
+    """[E, S + 1, N] before the decision of that time"""
+    cash: Doubles
+    """[E, S + 1]"""
+    actions: np.ndarray[Any, np.dtype[np.int8]]
+    """[E, S, N]"""
+    fees: Doubles
+    """[E] dollars"""
+    traded: Doubles
+    """[E] dollars"""
+
+
+def run(policy: Any, episodes: Episodes, rules: Compiled, cash: float) -> Run:
+    """Trade with `policy(step, lots, cash, prices, signals) -> actions` [E, N] on given episodes."""
+    prices = episodes.prices
+    count, steps, assets = prices.shape
+    lots, money = np.zeros((count, assets), np.int32), np.full(count, cash)
+    fees, traded, refused = np.zeros(count), np.zeros(count), np.zeros(count, np.bool_)
+    kept = Run(
+        np.empty(count),
+        np.empty((count, steps)),
+        np.zeros((count, steps, assets), np.int32),
+        np.empty((count, steps)),
+        np.empty((count, steps - 1, assets), np.int8),
+        fees,
+        traded,
+    )
+    for step in range(steps):
+        now = np.ascontiguousarray(prices[:, step])
+        worth(lots, money, now, rules, kept.final)
+        kept.lots[:, step], kept.cash[:, step], kept.values[:, step] = lots, money, kept.final
+        if step == steps - 1:
+            break
+        signals = np.ascontiguousarray(episodes.signals[:, step])
+        kept.actions[:, step] = actions = policy(step, lots, money, now, signals)
+        settle(actions, lots, money, now, rules, fees, traded, refused)
+    return kept
+
+
+class Maximiser:
+    """The policy of a value function: at each decision, the admissible order of the highest value."""
+
+    def __init__(self, values: Values, rules: Compiled):
+        self.values, self.rules = values, rules
+        assets = len(rules.lot)
+        self.terms, self.size = values.terms(assets), len(every_order(assets, rules.largest))
+
+    def __call__(self, step: int, lots: Any, cash: Any, prices: Any, signals: Any) -> Any:
+        return self.best(step, lots, cash, prices, signals)[0]
+
+    def best(self, step: int, lots: Any, cash: Any, prices: Any, signals: Any) -> tuple[Any, Doubles]:
+        """Return the orders, int8 [E, N], and their values in dollars, [E]."""
+        actions, found = np.empty(lots.shape, np.int8), np.empty(len(lots))
+        known = np.ascontiguousarray(signals[:, : self.values.signals])
+        unit = units(prices, self.rules, self.values.signals)
+        weights, terms = self.values.weights[step], self.terms
+        best_orders(weights, terms, lots, cash, prices, unit, known, self.rules, self.size, actions, found)
+        return actions, found
+
+
+def greedy(means: Doubles, rules: Compiled) -> Values:
+    """Return the value of each unit as the mean of its next price.
+
+    :param means: [T, N] dollars
+    """
+    assets = means.shape[1]
+    weights = np.zeros((len(means) - 1, assets + 2))
+    weights[:, 1:-1] = means[1:] * rules.lot * LOTS_UNIT
+    weights[:, -1] = CASH_UNIT
+    return Values(weights, 1)
+
+
+@dataclass(frozen=True)
+class Fitting:
+    """How `fitted` works."""
+
+    degree: int = 3
+    states: int = 4000
+    """Accounts at each decision that a polynomial is fitted to."""
+    draws: int = 8
+    """Prices of the next time that are averaged over for each of them."""
+    passes: int = 2
+    """Backward passes; each takes the accounts that the policy of the pass before meets."""
+    random: float = 0.3
+    """Share of the orders that are random, so that other accounts are met too."""
+    ridge: float = 1e-6
+
+
+def fitted(observed: Episodes, rules: Compiled, cash: float, seed: int, how: Fitting | None = None) -> Values:
+    """Fit a value function to observed episodes.
+
+    :param cash: dollars at the start of an episode
+    """
+    how = how or Fitting()
+    generator = np.random.default_rng(seed)
+    count, steps, assets = observed.prices.shape
+    signals = observed.signals.shape[2]
+    found = greedy(observed.prices.mean(0, dtype=np.float64), rules)
+    for _ in range(how.passes):
+        policy = Exploring(Maximiser(found, rules), how.random, generator)
+        rows = generator.integers(count, size=how.states)
+        met = run(policy, Episodes(observed.prices[rows], observed.signals[rows]), rules, cash)
+        found = Values(
+            np.zeros((steps - 1, len(monomials(assets + 1 + signals, how.degree)))), how.degree, signals
+        )
+        ahead = Maximiser(found, rules)
+        for step in reversed(range(steps - 1)):
+            lots, money = met.lots[:, step + 1], met.cash[:, step + 1]  # after the order of `step`
+            # where times are independent, any observed price may follow; else the one that did
+            draws = 1 if signals else how.draws
+            following = (
+                np.repeat(rows, draws) if signals else generator.integers(count, size=how.states * draws)
+            )
+            targets = _following_values(
+                ahead, step + 1, np.repeat(lots, draws, axis=0), np.repeat(money, draws), observed, following
+            )
+            now = observed.prices[rows, step]
+            known = np.ascontiguousarray(observed.signals[rows, step])
+            x = matrix(lots, money, units(now, rules, signals), known, ahead.terms)
+            found.weights[step] = regress(x, targets.reshape(-1, draws).mean(1), how.ridge)
+    return found
+
+
+def _following_values(
+    ahead: Maximiser, step: int, lots: Any, cash: Any, observed: Episodes, rows: Any
+) -> Doubles:
+    """Return the value of accounts, [E], when the prices of `step` are those of the episodes `rows`."""
+    signals = np.ascontiguousarray(observed.signals[rows, step])
+    if step < len(ahead.values.weights):
+        return ahead.best(step, lots, cash, observed.prices[rows, step], signals)[1]
+    last = observed.prices[rows, -1]
+    if not signals.shape[1]:
+        last = np.broadcast_to(observed.prices[:, -1].mean(0), last.shape)  # the same expectation, less noise
+    found = np.empty(len(lots))
+    worth(lots, cash, np.ascontiguousarray(last), ahead.rules, found)
+    return found
+
+
+def matrix(lots: Any, cash: Any, unit: Any, signals: Any, terms: Any) -> Doubles:
+    """Return the monomials of many accounts, [E, F]."""
+    rows = np.empty((len(lots), len(terms)))
+    fill(np.ascontiguousarray(lots), np.ascontiguousarray(cash), unit, signals, terms, rows)
+    return rows
+
+
+@njit(cache=True, nogil=True)
+def fill(lots, cash, unit, signals, terms, rows) -> None:
+    for e in range(len(lots)):
+        features(lots[e], cash[e], unit[e], signals[e], terms, rows[e])
+
+
+def regress(x: Doubles, y: Doubles, ridge: float) -> Doubles:
+    """Return least-squares weights, with a small penalty relative to each column's size."""
+    scale = np.sqrt((x * x).mean(0)) + 1e-12
+    scaled = x / scale
+    gram = scaled.T @ scaled / len(x)
+    gram[np.diag_indices_from(gram)] += ridge
+    return np.linalg.solve(gram, scaled.T @ y / len(x)) / scale
+
+
+class Exploring:
+    """A policy that now and then gives a random admissible order instead."""
+
+    def __init__(self, policy: Maximiser, share: float, generator: np.random.Generator):
+        self.policy, self.share, self.generator = policy, share, generator
+
+    def __call__(self, step: int, lots: Any, cash: Any, prices: Any, signals: Any) -> Any:
+        actions = self.policy(step, lots, cash, prices, signals)
+        other = random_orders(lots, cash, prices, self.policy.rules, self.policy.size, self.generator)
+        chosen = self.generator.random(len(lots)) < self.share
+        actions[chosen] = other[chosen]
+        return actions
+
+
+def random_orders(
+    lots: Any, cash: Any, prices: Any, rules: Compiled, size: int, generator: np.random.Generator
+) -> Any:
+    """Return an admissible order for each account, all with equal probability, int8 [E, N]."""
+    actions = np.empty(lots.shape, np.int8)
+    pick(lots, cash, prices, rules, size, generator.random(len(lots)), actions)
+    return actions
+
+
+@njit(cache=True, nogil=True)
+def pick(lots, cash, prices, rules: Compiled, size, noise, actions) -> None:
+    orders = np.empty((size, lots.shape[1]), np.int8)
+    lots_after, cash_after = np.empty(orders.shape, np.int32), np.empty(size)
+    for e in range(len(lots)):
+        count = admissible(lots[e], cash[e], prices[e], rules, orders, lots_after, cash_after)
+        actions[e] = orders[min(int(noise[e] * count), count - 1)]

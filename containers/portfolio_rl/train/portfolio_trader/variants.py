@@ -1,0 +1,57 @@
+"""The problem's variants by name: rules, prices, and whose environment they are traded in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from toolkit.failure import Failure
+
+from .market import Curves, source_curves
+from .rules import Asset, Cap, CashFloor, Rules
+
+ASSETS = (
+    Asset("1", lot=10, buy_fee=0.03, sell_fee=0.025),
+    Asset("2", lot=10, buy_fee=0.045, sell_fee=0.035),
+    Asset("3", lot=10, buy_fee=0.035, sell_fee=0.03),
+)
+
+CORRECTED = Rules(
+    ASSETS,
+    (  # C1, that nothing is sold that is not held, is always required
+        Cap(("3",), 1 / 3, "before"),  # C2
+        Cap(("2",), 2 / 3, "before"),  # C3
+        CashFloor(1, "before"),  # C4
+    ),
+)
+STRICT = replace(
+    CORRECTED,
+    constraints=(Cap(("3",), 1 / 3, "both"), Cap(("2",), 2 / 3, "both"), CashFloor(1, "before")),
+)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One problem."""
+
+    name: str
+    rules: Rules
+    market: Curves
+    faithful: bool = False
+    """Whether the source's accounting and mask are used, faults included (`published.py`)."""
+
+
+VARIANTS = {
+    variant.name: variant
+    for variant in (
+        Variant("published", CORRECTED, source_curves(first_is_on_the_curve=False), faithful=True),
+        Variant("corrected", CORRECTED, source_curves()),
+        Variant("strict", STRICT, source_curves()),
+    )
+}
+
+
+def variant(name: str) -> Variant:
+    """Return a variant by its name. Raises `Failure` if there is none."""
+    if name not in VARIANTS:
+        raise Failure(f"variant must be one of {', '.join(VARIANTS)}, got {name!r}")
+    return VARIANTS[name]

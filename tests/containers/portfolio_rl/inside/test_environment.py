@@ -1,0 +1,74 @@
+"""The Gymnasium environments: their contract, and that they and the accounts below them agree."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import PROBLEMS
+from gymnasium.utils.env_checker import check_env
+
+from portfolio_trader.environment import PortfolioEnv, PortfolioVectorEnv
+from portfolio_trader.variants import VARIANTS
+from toolkit.failure import Failure
+
+
+@pytest.mark.parametrize("actions", ["joint", "legs"])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_environment_keeps_gymnasiums_contract(variant: str, actions: Any) -> None:
+    check_env(PortfolioEnv(variant, actions), skip_render_check=True)
+
+
+def test_unknown_variant_is_named() -> None:
+    with pytest.raises(Failure, match="variant must be one of published, corrected, strict, got 'easy'"):
+        PortfolioEnv("easy")
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_masked_joint_orders_are_never_refused(variant: str) -> None:
+    env = PortfolioVectorEnv(200, variant)
+    seen, _ = env.reset(seed=0)
+    generator = np.random.default_rng(0)
+    refused = 0
+    for _ in range(25):
+        actions = [generator.choice(np.flatnonzero(row)) for row in seen["action_mask"]]
+        seen, _, _, _, info = env.step(np.array(actions))
+        refused += int(np.sum(info.get("refused", 0)))
+    assert refused == 0
+
+
+def test_mask_for_each_asset_lets_through_what_is_refused_together() -> None:
+    env = PortfolioVectorEnv(500, "strict", "legs")
+    seen, _ = env.reset(seed=0)
+    generator, refused, tried = np.random.default_rng(0), 0, 0
+    for _ in range(19):
+        legs = seen["action_mask"].reshape(500, 3, 11)
+        actions = [[generator.choice(np.flatnonzero(leg)) for leg in row] for row in legs]
+        seen, _, _, _, info = env.step(np.array(actions))
+        refused, tried = refused + int(info["refused"].sum()), tried + 500
+    assert refused / tried > 0.05
+
+
+def test_episodes_end_together_and_start_anew_at_the_next_step() -> None:
+    env = PortfolioVectorEnv(3)
+    env.reset(seed=1)
+    hold = np.full(3, 1331 // 2)
+    for step in range(1, 20):
+        seen, reward, ended, _, _ = env.step(hold)
+        assert ended.all() == (step == 19)
+        assert np.allclose(reward, 1000 if step == 19 else 0)
+    seen, reward, ended, _, _ = env.step(hold)
+    assert not ended.any()
+    assert seen["observations"][:, -1].tolist() == [0, 0, 0]
+
+
+def test_time_is_observed_but_in_the_published_variant() -> None:
+    for variant, size in (("published", 7), ("corrected", 8), ("strict", 8)):
+        env = PortfolioEnv(variant)
+        assert env.observation_space["observations"].shape == (size,)  # pyright: ignore[reportIndexIssue]
+
+
+def test_own_rules_of_another_number_of_assets_need_own_prices() -> None:
+    with pytest.raises(Failure, match="the market must have 1 assets, got 3"):
+        PortfolioVectorEnv(1, rules=PROBLEMS["one asset"])

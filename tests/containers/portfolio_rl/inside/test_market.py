@@ -1,0 +1,75 @@
+"""Prices: the source's curves, and a user's history, of which the future stays unknown."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from portfolio_trader.market import LOOK_BACK, History, read_prices, source_curves
+from toolkit.failure import Failure
+
+
+def test_curves_have_the_means_and_deviations_of_the_source() -> None:
+    drawn = source_curves().draw(np.random.default_rng(0), 40_000).prices
+    assert drawn.shape == (40_000, 20, 3)
+    assert np.allclose(drawn.mean(0)[0], (44, 35, 48), atol=0.2)
+    assert np.allclose(drawn.std(0).mean(0), (4, 2, 7), atol=0.1)
+    first = source_curves(first_is_on_the_curve=False).draw(np.random.default_rng(0), 40_000).prices[:, 0]
+    assert np.allclose(first.mean(0), (40, 35, 48), atol=0.2)
+
+
+def test_same_seed_draws_the_same_prices() -> None:
+    one, two = (source_curves().draw(np.random.default_rng(3), 5).prices for _ in range(2))
+    assert np.array_equal(one, two)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("", r"prices.csv must have one column 'A', its columns are "),
+        ("date,A\n", "prices.csv must have one column 'B', its columns are date, A"),
+        ("A,B,A\n", "prices.csv must have one column 'A'"),
+        ("date,A,B\n1,2,3\n", "prices.csv must have at least 3 rows of prices, got 1"),
+        ("A,B\n1,2\n3,\n", "prices.csv line 3 column 2 must be a price of at least 0.01, got ''"),
+        ("A,B\n1,2\n-3,1\n", "prices.csv line 3 column 1 must be a price of at least 0.01, got '-3'"),
+        ("A,B\n1,nan\n", "prices.csv line 2 column 2 must be a price .* got 'nan'"),
+        ("A,B\n1\n", "prices.csv line 2 column 2 must be a price .* got ''"),
+    ],
+)
+def test_wrong_price_file_is_named_by_line_and_column(tmp_path: Path, text: str, sentence: str) -> None:
+    (tmp_path / "prices.csv").write_text(text)
+    with pytest.raises(Failure, match=sentence):
+        read_prices(tmp_path / "prices.csv", ("A", "B"), least=3)
+
+
+def test_price_file_is_read_by_its_heading(tmp_path: Path) -> None:
+    (tmp_path / "prices.csv").write_bytes("\ufeffB,day,A\n2,mon,1\n4,tue,3\n\n".encode())
+    assert read_prices(tmp_path / "prices.csv", ("A", "B"), least=2).tolist() == [[1, 2], [3, 4]]
+
+
+def test_signals_of_a_time_know_nothing_later() -> None:
+    # given two histories that differ from one row on
+    generator = np.random.default_rng(0)
+    prices = 50 * np.exp(np.cumsum(generator.normal(0, 0.02, (200, 2)), axis=0))
+    changed = prices.copy()
+    changed[120:] *= 1.5
+    scales = History.scales_of(prices[:100])
+
+    # when their windows are compared
+    ours, theirs = (History(each, scales).every() for each in (prices, changed))
+
+    # then every signal of a time before that row is the same, and later ones are not
+    rows = np.arange(len(ours.prices))[:, None] + np.arange(20) + LOOK_BACK
+    same = np.all(ours.signals == theirs.signals, axis=2)
+    assert same[rows < 120].all()
+    assert not same[rows == 120].any()
+
+
+def test_windows_are_the_history_in_order() -> None:
+    prices = np.arange(1.0, 101.0)[:, None]
+    every = History(prices, History.scales_of(prices)).every()
+    assert len(every.prices) == 100 - LOOK_BACK - 20 + 1
+    assert every.prices[0, :, 0].tolist() == list(range(LOOK_BACK + 1, LOOK_BACK + 21))
+    assert every.prices[-1, -1, 0] == 100

@@ -1,0 +1,91 @@
+"""PPO: it learns, its seeds reproduce it, and a job that is taken away goes on where it was."""
+
+from __future__ import annotations
+
+import io
+import itertools
+
+import numpy as np
+import pytest
+import torch
+
+from portfolio_trader import baselines, ppo, values
+from portfolio_trader.orders import trade
+from portfolio_trader.variants import VARIANTS
+
+VARIANT = VARIANTS["strict"]
+QUICK = ppo.Hyperparameters(episodes=24_000, batch=800, width=32, seed=1)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def learner() -> ppo.Learner:
+    torch.set_num_threads(1)
+    learner = ppo.Learner(VARIANT.rules, VARIANT.market, QUICK)
+    for _ in learner.train():
+        pass
+    return learner
+
+
+def test_it_earns_more_than_any_policy_without_knowledge(learner: ppo.Learner) -> None:
+    rules = VARIANT.rules.compiled()
+    unseen = VARIANT.market.draw(np.random.default_rng(9), 2000)
+    ours = values.run(learner.policy(), unseen, rules, 1000).final.mean()
+    for other in (baselines.Random(rules, 1331, 0), baselines.Rebalance(rules)):
+        assert ours > 1.5 * values.run(other, unseen, rules, 1000).final.mean()
+
+
+def test_its_orders_are_all_admissible(learner: ppo.Learner) -> None:
+    rules = VARIANT.rules.compiled()
+    unseen = VARIANT.market.draw(np.random.default_rng(9), 200)
+    run = values.run(learner.policy(), unseen, rules, 1000)
+    for e, step in itertools.product(range(200), range(19)):
+        assert trade(
+            run.actions[e, step], run.lots[e, step], run.cash[e, step], unseen.prices[e, step], rules
+        )[0]
+
+
+def weights(learner: ppo.Learner) -> torch.Tensor:
+    return torch.cat([each.flatten() for each in learner.network.parameters()]).detach()
+
+
+def test_same_seed_learns_the_same_and_another_does_not() -> None:
+    found = []
+    for seed in (1, 1, 2):
+        learner = ppo.Learner(VARIANT.rules, VARIANT.market, ppo.Hyperparameters(2400, batch=800, seed=seed))
+        list(learner.train())
+        found.append(weights(learner))
+    assert torch.equal(found[0], found[1])
+    assert not torch.equal(found[0], found[2])
+
+
+def test_training_goes_on_from_a_checkpoint_as_if_never_interrupted() -> None:
+    # given a run of six batches
+    how = ppo.Hyperparameters(4800, batch=800, seed=3)
+    whole = ppo.Learner(VARIANT.rules, VARIANT.market, how)
+    list(whole.train())
+
+    # when another is interrupted after two, kept, and continued by a new process
+    first = ppo.Learner(VARIANT.rules, VARIANT.market, how)
+    list(itertools.islice(first.train(), 2))
+    kept = io.BytesIO()
+    torch.save(first.state(), kept)
+    kept.seek(0)
+    second = ppo.Learner(VARIANT.rules, VARIANT.market, how)
+    second.restore(torch.load(kept, weights_only=False))
+    list(second.train())
+
+    # then both end with the same weights
+    assert torch.equal(weights(whole), weights(second))
+
+
+@pytest.mark.parametrize("objective", ["log", "cvar"])
+def test_other_objectives_are_learnt(objective: str) -> None:
+    how = ppo.Hyperparameters(12_000, batch=800, width=32, objective=objective, seed=1)  # pyright: ignore
+    learner = ppo.Learner(VARIANT.rules, VARIANT.market, how)
+    progress = [found["mean_final_value"] for found in learner.train()]
+    assert progress[-1] > progress[0]

@@ -1,0 +1,104 @@
+"""Value functions: exact maximisation, and what fitting to observed episodes alone is worth."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from conftest import states
+
+from portfolio_trader import baselines, measures, values
+from portfolio_trader.orders import every_order, trade
+from portfolio_trader.variants import VARIANTS
+
+SMALL = values.Fitting(states=2500, draws=4)
+
+
+@pytest.mark.parametrize("name", ["corrected", "strict"])
+def test_maximiser_gives_the_best_admissible_order(name: str) -> None:
+    # given a random quadratic and random accounts
+    rules = VARIANTS[name].rules.compiled()
+    terms = values.monomials(4, 2)
+    weights = np.random.default_rng(0).normal(size=(1, len(terms)))
+    lots, cash, prices = states(VARIANTS[name].rules, 40)
+    policy = values.Maximiser(values.Values(weights, 2), rules)
+
+    # when
+    actions, best = policy.best(0, lots, cash, prices, np.empty((40, 0)))
+
+    # then no admissible order of all has a higher value
+    for e in range(40):
+        found = []
+        for order in every_order(3, 5):
+            good, after, _, _ = trade(order, lots[e], cash[e], prices[e], rules)
+            if good:
+                x = np.array([*(lots[e] + order) / values.LOTS_UNIT, after / values.CASH_UNIT])
+                square = [x[i] * x[j] for i in range(4) for j in range(i, 4)]
+                found.append((weights[0] @ np.array([1, *x, *square]), tuple(order)))
+        assert max(found)[0] == pytest.approx(best[e])
+        assert max(found)[1] == tuple(actions[e])
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_fitted_values_earn_more_than_greedy_where_waiting_pays(name: str) -> None:
+    # given what 600 episodes show, and paths that nobody saw
+    variant = VARIANTS[name]
+    rules = variant.rules.compiled(variant.faithful)
+    observed = variant.market.draw(np.random.default_rng(1), 600)
+    unseen = variant.market.draw(np.random.default_rng(2), 6000)
+    means = observed.prices.mean(0, dtype=np.float64)
+
+    # when both trade on the same paths
+    fitted = values.fitted(observed, rules, 1000, seed=0, how=SMALL)
+    ours = values.run(values.Maximiser(fitted, rules), unseen, rules, 1000)
+    greedy = values.run(values.Maximiser(values.greedy(means, rules), rules), unseen, rules, 1000)
+
+    # then fitted values gain where the next price is not all that counts, and lose little elsewhere
+    ratio = measures.ratio(ours.final, greedy.final)
+    assert ratio.low > (1 if name == "published" else 0.97)
+    assert ours.final.mean() > 2900
+
+
+def test_same_seed_fits_the_same_values() -> None:
+    variant = VARIANTS["strict"]
+    observed = variant.market.draw(np.random.default_rng(1), 50)
+    how = values.Fitting(states=300, draws=2, passes=1)
+    one, two = (values.fitted(observed, variant.rules.compiled(), 1000, 7, how) for _ in range(2))
+    assert np.array_equal(one.weights, two.weights)
+
+
+@pytest.mark.parametrize("name", ["corrected", "strict"])
+def test_baselines_keep_the_rules(name: str) -> None:
+    # given every baseline
+    variant = VARIANTS[name]
+    rules = variant.rules.compiled()
+    unseen = variant.market.draw(np.random.default_rng(2), 300)
+    policies = {
+        "hold": baselines.Hold(),
+        "random": baselines.Random(rules, 1331, 0),
+        "buy and hold": baselines.Rebalance(rules, until=4),
+        "1/N": baselines.Rebalance(rules),
+    }
+    for label, policy in policies.items():
+        run = values.run(policy, unseen, rules, 1000)
+        for step in range(19):
+            for e in range(300):
+                order, state = (
+                    run.actions[e, step],
+                    (run.lots[e, step], run.cash[e, step], unseen.prices[e, step]),
+                )
+                assert trade(order, *state, rules)[0], label
+        if label == "hold":
+            assert np.all(run.final == 1000)
+        else:
+            assert run.traded.mean() > 500
+
+
+def test_paired_interval_covers_the_truth_as_often_as_it_says() -> None:
+    generator = np.random.default_rng(0)
+    covered = 0
+    for _ in range(400):
+        common = generator.normal(1000, 300, 500)
+        ours, theirs = common + generator.normal(10, 50, 500), common
+        found = measures.ratio(ours, theirs)
+        covered += found.low <= 1.01 <= found.high
+    assert 0.92 <= covered / 400 <= 0.98

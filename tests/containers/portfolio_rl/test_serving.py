@@ -1,0 +1,145 @@
+"""Orders over HTTP: admissible ones, refusals with a reason, the audit log and the stop switch."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.portfolio_rl.images import Job, Server, served
+
+ACCOUNT = {
+    "holdings": {"1": 20, "2": 0, "3": 0},
+    "cash": 600.0,
+    "prices": {"1": 41.0, "2": 35.0, "3": 47.0},
+    "step": 3,
+    "mask": "all",
+}
+
+
+@pytest.fixture(scope="module")
+def server(trained: Job, server_python: Path) -> Iterator[Server]:
+    with served(trained.base, server_python) as server:
+        yield server
+
+
+def test_account_gets_an_order_in_units(server: Server) -> None:
+    order = server.order(ACCOUNT)
+    assert order["valid"] is True
+    assert set(order["units"]) == {"1", "2", "3"}
+    assert all(units % 10 == 0 and abs(units) <= 50 for units in order["units"].values())
+    assert order["units"]["1"] >= -20
+    cost = sum(units * ACCOUNT["prices"][name] for name, units in order["units"].items())
+    assert cost < 600
+
+
+def test_accounts_of_one_request_do_not_touch_each_other(server: Server) -> None:
+    alone = server.order(ACCOUNT)
+    broken = ACCOUNT | {"cash": -1.0}
+    _, answer = server.ask({"accounts": [broken, ACCOUNT, {}, ACCOUNT]})
+    assert [order["valid"] for order in answer["orders"]] == [False, True, False, True]
+    assert answer["orders"][1] == answer["orders"][3] == alone
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"mask": None}, 'mask must be "all" or 11 booleans for each of 1, 2, 3'),
+        (
+            {"mask": {"1": [True] * 11, "2": [True] * 11, "3": [True] * 10}},
+            'mask must be "all" or 11 booleans',
+        ),
+        (
+            {"mask": {name: [False] * 11 for name in "123"}},
+            "the policy refuses the account's state or its mask",
+        ),
+        ({"cash": "much"}, "cash must be a finite number, got 'much'"),
+        ({"cash": True}, "cash must be a finite number, got True"),
+        ({"cash": -5}, "the policy refuses the account's state or its mask"),
+        ({"step": 19}, "the policy refuses the account's state or its mask"),
+        ({"step": 2.5}, "the policy refuses the account's state or its mask"),
+        ({"holdings": {"1": 5, "2": 0, "3": 0}}, "the policy refuses the account's state or its mask"),
+        ({"holdings": {"1": 0}}, "holdings must have a number for each of 1, 2, 3"),
+        ({"prices": {"1": 40, "2": 35, "3": 0}}, "the policy refuses the account's state or its mask"),
+    ],
+)
+def test_account_that_makes_no_sense_gets_no_trade(
+    server: Server, change: dict[str, Any], reason: str
+) -> None:
+    order = server.order(ACCOUNT | change)
+    assert order["valid"] is False
+    assert order["reason"].startswith(reason)
+    assert set(order["units"].values()) == {0}
+
+
+def test_numbers_that_json_does_not_know_are_refused(server: Server) -> None:
+    for number in (math.nan, math.inf):
+        order = server.order(ACCOUNT | {"cash": number})
+        assert (order["valid"], set(order["units"].values())) == (False, {0})
+        assert order["reason"].startswith("cash must be a finite number")
+
+
+def test_mask_cannot_be_forgotten(server: Server) -> None:
+    account = {name: value for name, value in ACCOUNT.items() if name != "mask"}
+    assert server.order(account)["reason"] == "mask is missing"
+
+
+def test_mask_is_obeyed(server: Server) -> None:
+    # given a mask that lets nothing but one choice for each asset
+    only = {"1": 4, "2": 5, "3": 6}
+    mask = {name: [k == allowed for k in range(11)] for name, allowed in only.items()}
+    order = server.order(ACCOUNT | {"mask": mask})
+    assert (order["valid"], order["units"]) == (True, {"1": -10, "2": 0, "3": 10})
+
+
+def test_prices_outside_of_those_trained_on_are_told(server: Server) -> None:
+    order = server.order(ACCOUNT | {"prices": {"1": 400.0, "2": 35.0, "3": 47.0}})
+    assert order["warning"] == "prices outside of those trained on: 1"
+    assert "warning" not in server.order(ACCOUNT)
+
+
+def test_every_order_is_in_the_audit_log(server: Server) -> None:
+    before = len(server.audit)
+    order = server.order(ACCOUNT | {"cash": 599.0})
+    refused = server.order(ACCOUNT | {"cash": math.nan})
+    first, second = server.audit[before:]
+    assert (first["account"]["cash"], first["units"], first["valid"]) == (599.0, order["units"], True)
+    assert (second["account"]["cash"], second["reason"]) == ("nan", refused["reason"])
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "status", "error"),
+    [
+        (b"{", {}, 400, "the body must be JSON"),
+        (b"[]", {}, 400, "accounts must be a list of 1 to 10000 accounts"),
+        (json.dumps({"accounts": []}).encode(), {}, 400, "accounts must be a list"),
+        (b"x", {"Content-Type": "text/csv"}, 415, "content type must be application/json, got text/csv"),
+        (b"{}", {"Origin": "https://example.com"}, 403, "web pages are not answered"),
+        (b" " * (6 * 2**20 + 1), {}, 413, "the body must have at most 6291456 bytes"),
+    ],
+)
+def test_wrong_request_is_refused_with_a_reason(
+    server: Server, body: bytes, headers: dict[str, str], status: int, error: str
+) -> None:
+    found, answer = server.ask(body, **headers)
+    assert found == status
+    assert answer["error"].startswith(error)
+
+
+def test_switch_that_cannot_be_read_means_stop(trained: Job, server_python: Path) -> None:
+    # given a switch in Systems Manager that nobody answers for
+    nobody = {
+        "AWS_ENDPOINT_URL": "http://127.0.0.1:9",
+        "AWS_REGION": "eu-west-1",
+        "AWS_DEFAULT_REGION": "eu-west-1",
+    }
+    keys = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
+    with served(trained.base, server_python, STOP_PARAMETER="/trading", **nobody, **keys) as server:
+        order = server.order(ACCOUNT)
+    assert order["valid"] is False
+    assert order["reason"] == "the stop switch /trading cannot be read"
+    assert set(order["units"].values()) == {0}

@@ -1,0 +1,153 @@
+"""The training job: what it leaves behind, what it refuses, and that it goes on where it was."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import shutil
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.support.portfolio_rl.images import QUICK, Job, prepared, start, train
+from tests.support.waiting import until
+
+
+def history(rows: int = 300, seed: int = 0) -> str:
+    """A CSV of two random walks."""
+    steps = np.random.default_rng(seed).normal(0, 0.02, (rows, 2))
+    prices = 40 * np.exp(np.cumsum(steps, axis=0))
+    return "date,A,B\n" + "".join(f"{day},{a:.4f},{b:.4f}\n" for day, (a, b) in enumerate(prices))
+
+
+RULES = json.dumps(
+    {
+        "assets": [{"name": "A", "lot": 1}, {"name": "B", "lot": 1, "buy_rate": 0.001, "sell_rate": 0.001}],
+        "constraints": [{"kind": "cap", "assets": ["B"], "share": 0.5}],
+    }
+)
+
+
+def test_job_leaves_a_policy_its_card_and_its_comparison(trained: Job) -> None:
+    card, results = trained.json("model/card.json"), trained.json("output/data/results.json")
+    assert (trained.base / "model" / "policy.onnx").stat().st_size > 1000
+    assert card["variant"] == "strict"
+    assert card["episodes_seen"] == 200
+    assert "no investment advice" in card["advice"]
+    table = results["table"]
+    assert {"policy", "hold", "random", "1/N", "greedy on estimated moments", "greedy on known means"} <= set(
+        table
+    )
+    assert table["hold"]["mean"] == 1000
+    assert table["policy"]["mean"] > 1.5 * table["1/N"]["mean"]
+    ratio = table["greedy on known means"]["ratio_of_policy"]
+    assert ratio["low"] < ratio["value"] < ratio["high"]
+    [logged] = re.findall(r"validation:value=([0-9.]+)", trained.log)
+    assert float(logged) == pytest.approx(table["policy"]["mean"], abs=1e-3)
+
+
+def test_candidate_and_champion_are_judged_on_the_same_prices(
+    trained: Job, trainer: Path, tmp_path: Path
+) -> None:
+    # given the model of a job, as both
+    base = prepared(tmp_path / "job", QUICK | {"variant": "strict", "mode": "evaluate"}, {})
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as archive:
+        for path in (trained.base / "model").iterdir():
+            archive.add(path, path.name)
+    for side in ("candidate", "champion"):
+        folder = base / "input" / "data" / side
+        folder.mkdir(parents=True)
+        (folder / "model.tar.gz").write_bytes(packed.getvalue())
+
+    # when
+    job = train(base, trainer, QUICK | {"variant": "strict", "mode": "evaluate"})
+
+    # then both have the value that the job itself measured
+    assert job.code == 0, job.log
+    values = dict(re.findall(r"(candidate|champion):value=([0-9.]+)", job.log))
+    assert values["candidate"] == values["champion"]
+    validated = trained.json("output/data/results.json")["table"]["policy"]["mean"]
+    assert float(values["candidate"]) == pytest.approx(validated, rel=0.002)
+    # and a model under other rules is refused
+    shutil.rmtree(base / "output", ignore_errors=True)
+    other = train(base, trainer, QUICK | {"variant": "corrected", "mode": "evaluate"})
+    assert other.code == 1
+    assert other.failure == "the candidate was trained under other rules than this job's"
+
+
+def test_own_prices_are_split_by_time(trainer: Path, tmp_path: Path) -> None:
+    job = train(
+        tmp_path / "job",
+        trainer,
+        QUICK,
+        prices={"prices.csv": history()},
+        rules={"rules.json": RULES},
+    )
+    assert job.code == 0, job.log[-3000:]
+    card = job.json("model/card.json")
+    assert (card["variant"], card["signals"], card["look_back"]) == ("own prices", 4, 20)
+    assert card["held_out_episodes"] == 60 - 20 + 1  # windows of twenty in the last fifth of 300 rows
+
+
+@pytest.mark.parametrize(
+    ("hyperparameters", "channels", "reason"),
+    [
+        (
+            {"variant": "easy"},
+            {},
+            "hyperparameter variant is 'easy': it takes published or corrected or strict",
+        ),
+        ({"observed": "9"}, {}, "hyperparameter observed is '9': it takes a whole number from 10 to 1000000"),
+        ({"metod": "ppo"}, {}, "there is no hyperparameter metod; "),
+        ({}, {"rules": {"rules.json": "{}"}}, "rules.assets is missing"),
+        (
+            {},
+            {"rules": {"rules.json": RULES}},
+            "rules.json has 2 assets and variant corrected has prices of 3",
+        ),
+        (
+            {"variant": "published"},
+            {"prices": {"prices.csv": history()}},
+            "variant published trades its own prices only",
+        ),
+        (
+            {},
+            {"prices": {"prices.csv": history(100)}, "rules": {"rules.json": RULES}},
+            "prices.csv must have at least 160 rows of prices, got 100",
+        ),
+    ],
+)
+def test_wrong_input_is_the_failure_reason(
+    trainer: Path, tmp_path: Path, hyperparameters: dict, channels: dict, reason: str
+) -> None:
+    job = train(tmp_path / "job", trainer, hyperparameters, **channels)
+    assert job.code == 1
+    assert job.failure.startswith(reason)
+    assert job.failure in job.log.splitlines()[-1]
+
+
+def test_job_that_is_taken_away_goes_on_where_it_was(trainer: Path, tmp_path: Path) -> None:
+    # given PPO, whole and interrupted after its first checkpoint
+    settings = {"method": "ppo", "variant": "strict", "episodes": "12000", "checkpoint_every": "2"}
+    settings |= {"held_out": "1000", "seed": "4"}
+    whole = train(tmp_path / "whole", trainer, settings)
+    assert whole.code == 0, whole.log[-3000:]
+    base = prepared(tmp_path / "part", settings, {})
+    process = start(base, trainer)
+    until(lambda: (base / "checkpoints" / "ppo.pt").exists(), "a checkpoint", process=process)
+    process.terminate()
+    assert process.wait(60) == 0
+    assert not (base / "model").exists()
+
+    # when it is started again
+    again = train(base, trainer, settings)
+
+    # then it ends with the policy that it would have had
+    assert again.code == 0, again.log[-3000:]
+    assert "continuing after " in again.log
+    mean = [job.json("output/data/results.json")["table"]["policy"]["mean"] for job in (whole, again)]
+    assert mean[0] == mean[1]

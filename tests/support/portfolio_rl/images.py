@@ -1,0 +1,135 @@
+"""The images of portfolio_rl as SageMaker runs them, without SageMaker: `/opt/ml` is a folder."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from local.images.build import build
+from tests.support.processes import answers, free_port
+from tests.support.waiting import until
+from tooling.containers import CONTAINERS, import_path
+
+TRAIN, SERVE = CONTAINERS / "portfolio_rl" / "train", CONTAINERS / "portfolio_rl" / "serve"
+NEVER = 300
+"""Seconds after which a job that does not end is taken to hang."""
+QUICK = {"observed": "200", "held_out": "2000"}
+
+
+def python(image: Path) -> Path:
+    """Return the Python of an image."""
+    return build(CONTAINERS, image / "Dockerfile").folder / "env" / "bin" / "python"
+
+
+def environment(image: Path, base: Path) -> dict[str, str]:
+    system = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR", "LANG") if name in os.environ}
+    own = {"PYTHONPATH": import_path(image), "SAGEMAKER_BASE_DIR": str(base), "PYTHONUNBUFFERED": "1"}
+    return system | own | {"PYTHONDONTWRITEBYTECODE": "1"}
+
+
+@dataclass
+class Job:
+    """A training job that has ended."""
+
+    base: Path
+    code: int
+    log: str
+
+    @property
+    def failure(self) -> str:
+        path = self.base / "output" / "failure"
+        return path.read_text() if path.exists() else ""
+
+    def json(self, path: str) -> Any:
+        return json.loads((self.base / path).read_text())
+
+
+def prepared(base: Path, hyperparameters: dict[str, str], channels: dict[str, dict[str, str]]) -> Path:
+    """Write hyperparameters and the files of channels as SageMaker does, and return `base`."""
+    (base / "input" / "config").mkdir(parents=True, exist_ok=True)
+    (base / "input" / "config" / "hyperparameters.json").write_text(json.dumps(hyperparameters))
+    for channel, files in channels.items():
+        for name, text in files.items():
+            path = base / "input" / "data" / channel / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+    return base
+
+
+def start(base: Path, interpreter: Path) -> subprocess.Popen[bytes]:
+    """Start a job whose input lies in `base`."""
+    with (base / "log").open("ab") as log:
+        return subprocess.Popen(
+            [interpreter, "-m", "portfolio_trader", "train"],
+            env=environment(TRAIN, base),
+            cwd=base,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+
+
+def train(base: Path, interpreter: Path, hyperparameters: dict[str, str], **channels: dict[str, str]) -> Job:
+    """Run a job to its end. A channel is its files' texts by name."""
+    process = start(prepared(base, hyperparameters, channels), interpreter)
+    try:
+        code = process.wait(NEVER)
+    finally:
+        process.kill()
+    return Job(base, code, (base / "log").read_text())
+
+
+@contextmanager
+def served(base: Path, interpreter: Path, **env: str) -> Iterator[Server]:
+    """Serve the model in `base`/model."""
+    port = free_port()
+    own = environment(SERVE, base) | {"BIND_HOST": "127.0.0.1", "SAGEMAKER_BIND_TO_PORT": str(port)} | env
+    log = base / "serving.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [interpreter, "-m", "portfolio_serve", "serve"],
+            env=own,
+            cwd=base,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        until(lambda: answers(port), "the start of the server", process=process)
+        yield Server(port, log)
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+@dataclass
+class Server:
+    port: int
+    log: Path
+
+    def ask(self, document: Any, **headers: str) -> tuple[int, Any]:
+        """Post a JSON document, or bytes as they are; return the status and the answer's JSON."""
+        body = document if isinstance(document, bytes) else json.dumps(document).encode()
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        connection.request("POST", "/invocations", body, {"Content-Type": "application/json"} | headers)
+        answer = connection.getresponse()
+        found = answer.status, json.loads(answer.read())
+        connection.close()
+        return found
+
+    def order(self, account: Any) -> dict[str, Any]:
+        """Return the order for one account."""
+        status, answer = self.ask({"accounts": [account]})
+        assert status == 200, answer
+        return answer["orders"][0]
+
+    @property
+    def audit(self) -> list[dict[str, Any]]:
+        """The lines of the audit log."""
+        lines = (line.partition(" ")[2] for line in self.log.read_text().splitlines())
+        return [json.loads(line) for line in lines if line.startswith('{"audit"')]
