@@ -17,6 +17,11 @@ from portfolio_trader.orders import every_order, trade
 from portfolio_trader.rules import Rules
 
 
+@pytest.fixture(scope="module", params=["strict", "every kind of constraint", "one asset"])
+def rules(request: pytest.FixtureRequest) -> Rules:
+    return PROBLEMS[request.param]
+
+
 def market(rules: Rules) -> Curves:
     assets = len(rules.assets)
     means = np.random.default_rng(0).uniform(20, 40, (20, assets))
