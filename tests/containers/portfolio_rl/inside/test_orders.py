@@ -87,7 +87,7 @@ def test_no_order_without_a_trade_is_refused(rules: Rules) -> None:
     assert all(orders.trade(nothing, *each, compiled)[0] for each in zip(lots, cash, prices, strict=True))
 
 
-def test_legs_chosen_one_by_one_reach_every_admissible_order_and_no_other(rules: Rules) -> None:
+def test_sequential_masks_reach_exactly_the_admissible_orders(rules: Rules) -> None:
     # given one account
     compiled, assets = rules.compiled(), len(rules.assets)
     options = rules.largest_order + 1
