@@ -26,7 +26,7 @@ class SaveError(OSError):
 
 
 class Snapshots:
-    """Saves what changed, on a thread of its own; the services' files are replaced whole, and together."""
+    """Saves what changed, on a thread of its own; all files of a save are replaced together."""
 
     def __init__(self, folder: Path, objects: Callable[[], None] = lambda: None):
         """`objects` retries failed S3 writes and raises `OSError` if one still fails."""
@@ -102,6 +102,7 @@ class Snapshots:
                 self._file(name, ".tmp").replace(self._file(name))
                 self._saved[name] = digest
             except OSError as error:
+                self._file(name, ".tmp").unlink(missing_ok=True)
                 failures.append(_save_error(f"The state of {name}", error))
         if failures:
             raise failures[0]

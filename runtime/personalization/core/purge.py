@@ -50,7 +50,7 @@ def remove(backend: Backend, accounts: Accounts, request: Request) -> bool:
 
 
 def purge_deleted(backend: Backend, accounts: Accounts, follow_ups: FollowUps, name: str) -> None:
-    """Purge the DELETED requests of a job that has ended: what it read was kept for it until now.
+    """Purge the DELETED requests of a job that has ended. Their uploads and checkpoints were kept until then.
 
     May be repeated. Does nothing while the job runs.
     """

@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import json
 import math
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support.portfolio_rl.images import Job, Server, served
+from tests.support.portfolio_rl.images import (
+    QUICK,
+    SERVE,
+    TRAIN,
+    Job,
+    Server,
+    environment,
+    served,
+    train,
+)
+from tests.support.portfolio_rl.prices import RULES, history
 
 ACCOUNT = {
     "holdings": {"1": 20, "2": 0, "3": 0},
@@ -119,7 +130,7 @@ def test_every_order_is_in_the_audit_log(server: Server) -> None:
         (json.dumps({"accounts": []}).encode(), {}, 400, "accounts must be a list"),
         (b"x", {"Content-Type": "text/csv"}, 415, "content type must be application/json, got text/csv"),
         (b"{}", {"Origin": "https://example.com"}, 403, "web pages are not answered"),
-        (b" " * (6 * 2**20 + 1), {}, 413, "the body must have at most 6291456 bytes"),
+        (b" " * (4 * 2**20 + 1), {}, 413, "the body must have at most 4194304 bytes"),
     ],
 )
 def test_wrong_request_is_refused_with_a_reason(
@@ -143,3 +154,50 @@ def test_switch_that_cannot_be_read_means_stop(trained: Job, server_python: Path
     assert order["valid"] is False
     assert order["reason"] == "the stop switch /trading cannot be read"
     assert set(order["units"].values()) == {0}
+
+
+SIGNALS = """
+import json, sys
+import numpy as np
+from portfolio_trader.market import raw_signals
+card, history = json.load(open("model/card.json")), json.load(sys.stdin)
+raw = raw_signals(np.array([history["A"], history["B"]]).T)
+print(json.dumps(((raw - card["scales"]["mean"]) / card["scales"]["deviation"]).tolist()))
+"""
+
+
+def test_serving_computes_the_signals_that_training_used(
+    trainer: Path, server_python: Path, tmp_path: Path
+) -> None:
+    # given a policy of a price history, and the prices before a decision
+    channels = {"prices": {"prices.csv": history()}, "rules": {"rules.json": RULES}}
+    job = train(tmp_path / "job", trainer, QUICK, **channels)
+    assert job.code == 0, job.log[-3000:]
+    rows = [line.split(",") for line in history().splitlines()[100:121]]
+    last = {name: [float(row[column]) for row in rows] for column, name in ((1, "A"), (2, "B"))}
+
+    # when both images compute its signals
+    def said(python: Path, env: dict[str, str], program: str) -> Any:
+        command = [python, "-c", program]
+        done = subprocess.run(
+            command, input=json.dumps(last), cwd=job.base, env=env, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    expected = said(trainer, environment(TRAIN, job.base), SIGNALS)
+    program = (
+        "import json, pathlib, sys; from portfolio_serve.predictor import Predictor;"
+        "predictor = Predictor(pathlib.Path('model'));"
+        "print(json.dumps(predictor._signals({'history': json.load(sys.stdin)})))"
+    )
+    assert said(server_python, environment(SERVE, job.base), program) == pytest.approx(expected)
+
+    # then an account with its history gets an order, and none without
+    prices = {name: column[-1] for name, column in last.items()}
+    account = {"holdings": {"A": 3, "B": 0}, "cash": 500.0, "prices": prices, "step": 2, "mask": "all"}
+    with served(job.base, server_python) as server:
+        assert server.order(account | {"history": last})["valid"] is True
+        assert server.order(account)["reason"] == "history must have prices for each of A, B"
+        short = last | {"B": last["B"][1:]}
+        assert server.order(account | {"history": short})["reason"] == "history.B must be a list of 21 prices"

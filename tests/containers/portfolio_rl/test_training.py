@@ -3,32 +3,16 @@
 from __future__ import annotations
 
 import io
-import json
 import re
 import shutil
 import tarfile
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from tests.support.portfolio_rl.images import QUICK, Job, prepared, start, train
+from tests.support.portfolio_rl.prices import RULES, history
 from tests.support.waiting import until
-
-
-def history(rows: int = 300, seed: int = 0) -> str:
-    """A CSV of two random walks."""
-    steps = np.random.default_rng(seed).normal(0, 0.02, (rows, 2))
-    prices = 40 * np.exp(np.cumsum(steps, axis=0))
-    return "date,A,B\n" + "".join(f"{day},{a:.4f},{b:.4f}\n" for day, (a, b) in enumerate(prices))
-
-
-RULES = json.dumps(
-    {
-        "assets": [{"name": "A", "lot": 1}, {"name": "B", "lot": 1, "buy_rate": 0.001, "sell_rate": 0.001}],
-        "constraints": [{"kind": "cap", "assets": ["B"], "share": 0.5}],
-    }
-)
 
 
 def test_job_leaves_a_policy_its_card_and_its_comparison(trained: Job) -> None:

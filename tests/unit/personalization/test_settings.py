@@ -96,7 +96,7 @@ def test_the_serving_image_may_come_from_another_registry(registry: str):
 
 @pytest.mark.parametrize("env", ["dev", "prod"])
 def test_one_user_alone_adds_no_instance(env):
-    # Target tracking counts the invocations of all users together: a user's own limit is what bounds one
+    # Target tracking scales on the invocations of all users, so only a user's own limit bounds one user
     chosen = load({"env": env}).of(Personalization)
     assert chosen.limits.pictures_per_minute <= chosen.invocations_per_instance * chosen.min_instances
 

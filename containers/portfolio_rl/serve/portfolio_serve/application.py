@@ -1,4 +1,4 @@
-"""Orders over HTTP, as SageMaker's hosting asks: `/ping` and `/invocations`.
+"""The HTTP API of SageMaker hosting, `/ping` and `/invocations`: accounts in, orders out.
 
 In: `application/json`,
 
@@ -28,8 +28,8 @@ from .switch import Switch
 
 log = logging.getLogger(__name__)
 
-LARGEST = 6 * 2**20
-"""Bytes of one request; SageMaker takes 4 MB for a serverless endpoint, 6 MB for others."""
+LARGEST = 4 * 2**20
+"""Maximum size of a request in bytes: SageMaker's limit for serverless endpoints."""
 MOST_ACCOUNTS = 10_000
 JSON = "application/json"
 
@@ -70,7 +70,7 @@ def application(predictor: Predictor, switch: Switch) -> Flask:
 
 
 def answer(predictor: Predictor, accounts: list[Any], stopped: str) -> list[dict[str, Any]]:
-    """Return an order for each account. Nothing that one account holds changes the order of another."""
+    """Return an order for each account. Accounts do not affect each other."""
     names = predictor.names
     nothing = dict.fromkeys(names, 0)
     orders: list[dict[str, Any]] = [{"units": nothing, "valid": False, "reason": stopped} for _ in accounts]

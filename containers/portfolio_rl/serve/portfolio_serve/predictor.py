@@ -16,7 +16,7 @@ POLICY, CARD = "policy.onnx", "card.json"
 
 
 class RequestError(Exception):
-    """An account is refused. The text names the field and what is allowed."""
+    """The request or one of its accounts is invalid. The text names the field and what is allowed."""
 
 
 class Predictor:
@@ -37,7 +37,9 @@ class Predictor:
             self.largest = int(rules["largest_order"])
             self.name = f"{self.card['variant']} {self.card['method']} seed {self.card['seed']}"
         except Exception as error:
-            raise Failure(f"{POLICY} and {CARD} must be a model of this architecture: {error}") from None
+            raise Failure(
+                f"the model must contain a policy ({POLICY}) and its card ({CARD}): {error}"
+            ) from None
 
     def ask(self, observation: Any, mask: Any) -> tuple[Any, Any]:
         """Return orders in lots, int64 [B, N], and whether each account was accepted, bool [B].

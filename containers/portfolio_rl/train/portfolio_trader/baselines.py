@@ -14,9 +14,9 @@ from .values import random_orders
 
 @njit(cache=True, nogil=True)
 def reduce(wanted, lots, cash, prices, rules: Compiled, actions) -> None:
-    """Write into `actions` [E, N] what is admissible of the orders `wanted` [E, N].
+    """Cut the orders `wanted` [E, N] down to admissible ones, written into `actions` [E, N].
 
-    Each leg, sales first, gets the most lots that it wants and the legs before it leave.
+    Legs are filled in order, sales first, each with as many of its lots as the earlier legs allow.
     """
     assets, options = lots.shape[1], rules.largest + 1
     allowed, held, mask = np.empty(assets, np.bool_), np.empty(assets, np.int32), np.empty(options, np.bool_)

@@ -1,6 +1,6 @@
-"""The problem as Gymnasium environments: one for single episodes, one for many in step.
+"""The problem as Gymnasium environments: a single one, and a vector environment in lockstep.
 
-Both stand on `Accounts`, which holds the state of many accounts and is the only place where time passes. An
+Both use `Accounts`, which holds the state of many accounts and advances their time. An
 observation is a dictionary, by RLlib's names:
 
 - `observations`: float32 [2N + 2 + Z]: units held, cash in dollars, prices in dollars, step, signals. The
@@ -37,7 +37,7 @@ Actions = Literal["joint", "legs"]
 
 
 class Accounts:
-    """E accounts that trade in step, each on prices of its own."""
+    """E accounts that trade in lockstep, each on its own prices."""
 
     def __init__(self, rules: Rules, market: Market, count: int, faithful: bool = False):
         if market.assets != len(rules.assets):
@@ -92,7 +92,7 @@ class Accounts:
 
 
 class Codec:
-    """How actions stand for orders, and the mask over them."""
+    """Translates actions into orders, and computes the action mask."""
 
     def __init__(self, assets: int, largest: int, actions: Actions):
         self.orders, self.choices = every_order(assets, largest), 2 * largest + 1
@@ -145,7 +145,7 @@ def seen(accounts: Accounts, codec: Codec, faithful: bool) -> dict[str, Any]:
 
 
 class PortfolioVectorEnv(VectorEnv[Any, Any, Any]):
-    """`num_envs` episodes in step. They all end at once, and the step after that starts new ones."""
+    """`num_envs` episodes in lockstep. All end at the same step, and the next step starts new ones."""
 
     metadata = {"autoreset_mode": AutoresetMode.NEXT_STEP}  # noqa: RUF012
 
@@ -188,7 +188,7 @@ class PortfolioVectorEnv(VectorEnv[Any, Any, Any]):
 
 
 class PortfolioEnv(gymnasium.Env[Any, Any]):
-    """A single episode after the other."""
+    """One episode at a time."""
 
     metadata = {"render_modes": []}  # noqa: RUF012
 

@@ -1,4 +1,4 @@
-"""Policies as ONNX files that decide by themselves and refuse by themselves.
+"""Policies as self-contained ONNX files that apply the rules and reject invalid input.
 
 Inputs, for B accounts: `observation` float32 [B, 2N + 2 + Z] (units held, cash in dollars, prices in
 dollars, step, signals) and `mask` bool [B, N, 2K + 1], what the caller allows for each asset, from selling
@@ -38,7 +38,7 @@ def _buffer(module: nn.Module, **arrays: Any) -> None:
 
 
 class Account(nn.Module):
-    """The account that an observation describes, in double precision, and whether it makes sense."""
+    """Parses an observation into an account in double precision, and validates it."""
 
     lot: Tensor
 
@@ -48,7 +48,7 @@ class Account(nn.Module):
         self.assets, self.decisions = len(rules.lot), decisions
 
     def forward(self, observation: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
-        """Return lots, cash, prices, step, signals (harmless where invalid) and whether each row is valid."""
+        """Return lots, cash, prices, step, signals (harmless values where invalid) and validity."""
         n = self.assets
         given = observation.double()
         units, cash, prices, step = (

@@ -52,7 +52,7 @@ class Market(Protocol):
 
 @dataclass(frozen=True)
 class Curves:
-    """Prices that are normal and independent around a mean curve."""
+    """Independent normal prices around a mean curve."""
 
     means: np.ndarray[Any, np.dtype[np.float64]]
     """[T, N] dollars"""

@@ -1,4 +1,4 @@
-"""What a policy's run is worth and what it risks, and paired comparisons of two runs on the same prices."""
+"""Value and risk of a run, and paired comparisons of two runs on the same prices."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def gain(ours: Any, theirs: Any) -> Ratio:
 def summary(run: Run, start: float, tail: float = 0.05) -> dict[str, float]:
     """Return value, risk and cost of a run.
 
-    `sharpe`: mean gain of an episode over its standard deviation; no annual figure, for a step has no length.
+    `sharpe`: mean gain of an episode over its standard deviation, not annualized.
     `cvar_5`: mean of the lowest twentieth of the final values, in dollars.
     `drawdown`: mean over episodes of the largest fall from a previous peak, as a share of that peak.
     `turnover`: mean of what is traded in an episode over the mean total value of the episode.

@@ -1,7 +1,6 @@
 """Proximal policy optimization with masks, in one file that reads from top to bottom.
 
-Schulman et al., 2017; masks as in Huang and Ontañón, 2022. What differs from the textbook, because it
-helped here:
+Schulman et al., 2017, with masks as in Huang and Ontañón, 2022. Differences from the textbook algorithm:
 
 - An order is drawn one leg after the other, sales first, each from what the legs before it leave
   admissible. One pass of the network gives the logits of all legs; only the masks depend on the legs before
@@ -56,7 +55,7 @@ class Hyperparameters:
     seed: int = 0
 
 
-# --- what the network sees ---
+# --- inputs of the network ---
 
 
 class PriceStatistics:
@@ -88,7 +87,7 @@ AHEAD = (1, 2, 4)
 def inputs(
     lots: Any, cash: Any, prices: Any, signals: Any, step: int, statistics: PriceStatistics, start: float
 ) -> Any:
-    """Return what the network sees, float32 [E, inputs]."""
+    """Return the inputs of the network, float32 [E, inputs]."""
     steps, mean, deviation = len(statistics.sum), statistics.mean, statistics.deviation
     ahead = [(mean[min(step + a, steps - 1)] - prices) / deviation[step] for a in AHEAD]
     at = np.zeros((len(lots), 2))
@@ -125,12 +124,12 @@ class Network(nn.Module):
         return self.logits(seen), self.value(seen).squeeze(-1)
 
 
-# --- an episode ---
+# --- the learner ---
 
 
 @dataclass
 class Batch:
-    """What one batch of episodes brought, flattened over D = S x E decisions."""
+    """The decisions of one batch of episodes; the first dimension of each tensor is S x E."""
 
     seen: torch.Tensor
     masks: torch.Tensor
@@ -141,7 +140,7 @@ class Batch:
 
 
 class Learner:
-    """The state of training; `train` moves it on."""
+    """Trains a policy; holds all state of the training."""
 
     def __init__(self, rules: Rules, market: Market, settings: Hyperparameters, faithful: bool = False):
         torch.manual_seed(settings.seed)
@@ -267,7 +266,7 @@ class Learner:
         return dict(zip(("gain", "entropy", "value_error"), sums / steps, strict=True))
 
     def train(self) -> Iterator[dict[str, float]]:
-        """Train until the budget is used; yields what happened after each batch."""
+        """Train until the budget is used; yields metrics after each batch."""
         while self.progress < 1:
             started = time.process_time()
             batch, final = self.collect()
@@ -284,7 +283,7 @@ class Learner:
     # --- checkpoints ---
 
     def state(self) -> dict[str, Any]:
-        """Return all that training continues from, for `torch.save`."""
+        """Return the state of the training, for `torch.save`."""
         return {
             "settings": asdict(self.settings),
             "network": self.network.state_dict(),

@@ -34,13 +34,13 @@ from .settings import Settings
 log = logging.getLogger(__name__)
 
 HELD_OUT_SEED = 20_260_101
-"""Draws the held-out episodes; no training seed reaches it, for it is a sequence of its own."""
+"""Seed of the held-out episodes. It is used as a seed sequence, which no training seed can equal."""
 NO_ADVICE = "Made by a demonstration of a method. It is no investment advice."
 
 
 @dataclass(frozen=True)
 class Task:
-    """What is traded: rules, prices to learn from, and prices that nobody learns from."""
+    """The problem to solve: rules, prices to train on, and held-out prices."""
 
     name: str
     rules: Rules
@@ -78,7 +78,7 @@ def own_task(rules: Rules, path: Path, settings: Settings) -> Task:
     prices = read_prices(path, rules.names, least=4 * (LOOK_BACK + steps))
     past = prices[: round(len(prices) * (1 - settings.test_fraction))]
     scales = History.scales_of(past)
-    # the look-back of the first held-out window may reach into the past, its prices to trade do not
+    # the first held-out window looks back into the past, but trades held-out prices only
     later = History(prices[len(past) - LOOK_BACK :], scales, steps)
     if len(later.prices) < LOOK_BACK + steps:
         raise Failure(
@@ -118,7 +118,7 @@ def run(settings: Settings) -> None:
 
 
 def learn(task: Task, settings: Settings) -> tuple[Any, dict[str, Any]]:
-    """Return the policy, and what the card says of how it came about."""
+    """Return the policy, and the facts about its training for the card."""
     rules = task.rules.compiled(task.faithful)
     generator = np.random.default_rng(settings.seed)
     observed = (
@@ -205,7 +205,7 @@ def compare(
 def card(
     task: Task, settings: Settings, table: dict[str, Any], told: dict[str, Any], seconds: float
 ) -> dict[str, Any]:
-    """Return what a reader of the model has to know."""
+    """Return the model card."""
     market = task.market
     return {
         "variant": task.name,

@@ -53,7 +53,7 @@ class Values:
     """[S, F] dollars"""
     degree: int
     signals: int = 0
-    """Signals of a time, Z; with signals, holdings are measured in dollars."""
+    """Number of signals per step, Z. With signals, holdings enter in dollars, otherwise in lots."""
 
     def terms(self, assets: int) -> np.ndarray[Any, np.dtype[np.int64]]:
         return monomials(assets + 1 + self.signals, self.degree)
@@ -119,7 +119,7 @@ def worth(lots, cash, prices, rules: Compiled, values) -> None:
 
 @dataclass
 class Run:
-    """What came of a policy on given prices; E episodes, S decisions, N assets."""
+    """The trades and values of a policy on given prices; E episodes, S decisions, N assets."""
 
     final: Doubles
     """[E] dollars"""
@@ -199,7 +199,7 @@ def greedy(means: Doubles, rules: Compiled) -> Values:
 
 @dataclass(frozen=True)
 class Fitting:
-    """How `fitted` works."""
+    """Hyperparameters of `fitted`."""
 
     degree: int = 3
     states: int = 4000
@@ -207,9 +207,9 @@ class Fitting:
     draws: int = 8
     """Prices of the next time that are averaged over for each of them."""
     passes: int = 2
-    """Backward passes; each takes the accounts that the policy of the pass before meets."""
+    """Backward passes. Each uses the accounts that the previous pass's policy visits."""
     random: float = 0.3
-    """Share of the orders that are random, so that other accounts are met too."""
+    """Share of random orders, so that the fit also covers accounts that the policy does not visit."""
     ridge: float = 1e-6
 
 
@@ -232,8 +232,11 @@ def fitted(observed: Episodes, rules: Compiled, cash: float, seed: int, how: Fit
         )
         ahead = Maximiser(found, rules)
         for step in reversed(range(steps - 1)):
-            lots, money = met.lots[:, step + 1], met.cash[:, step + 1]  # after the order of `step`
-            # where times are independent, any observed price may follow; else the one that did
+            lots, money = (
+                met.lots[:, step + 1],
+                met.cash[:, step + 1],
+            )  # as they are after the order at `step`
+            # without signals, prices are independent, so the next ones are drawn from any episode
             draws = 1 if signals else how.draws
             following = (
                 np.repeat(rows, draws) if signals else generator.integers(count, size=how.states * draws)
@@ -257,7 +260,7 @@ def _following_values(
         return ahead.best(step, lots, cash, observed.prices[rows, step], signals)[1]
     last = observed.prices[rows, -1]
     if not signals.shape[1]:
-        last = np.broadcast_to(observed.prices[:, -1].mean(0), last.shape)  # the same expectation, less noise
+        last = np.broadcast_to(observed.prices[:, -1].mean(0), last.shape)  # same expectation, less variance
     found = np.empty(len(lots))
     worth(lots, cash, np.ascontiguousarray(last), ahead.rules, found)
     return found
@@ -286,7 +289,7 @@ def regress(x: Doubles, y: Doubles, ridge: float) -> Doubles:
 
 
 class Exploring:
-    """A policy that now and then gives a random admissible order instead."""
+    """A policy that replaces a share of its orders by random admissible ones."""
 
     def __init__(self, policy: Maximiser, share: float, generator: np.random.Generator):
         self.policy, self.share, self.generator = policy, share, generator

@@ -1,4 +1,4 @@
-"""The problem's variants by name: rules, prices, and whose environment they are traded in."""
+"""The variants of the problem by name: rules, prices, and accounting."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ASSETS = (
 
 CORRECTED = Rules(
     ASSETS,
-    (  # C1, that nothing is sold that is not held, is always required
+    (  # C1, no short sales, always holds
         Cap(("3",), 1 / 3, "before"),  # C2
         Cap(("2",), 2 / 3, "before"),  # C3
         CashFloor(1, "before"),  # C4
