@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal, get_args
+from typing import ClassVar, Literal, get_args
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import Field
 
-from settings.base import ArchitectureSettings, Hyperparameters, whole
-from settings.instance_types import InstanceUse, cpu
+from settings.base import Hyperparameters
+from settings.models import ModelSettings
 
 # Snowflake's grammar with its length, as in the image's package: a test holds them together.
 IDENTIFIER = r'([A-Za-z_][A-Za-z0-9_$]{0,254}|"([^"\x00]|""){1,255}")'
@@ -15,13 +15,6 @@ NAME = 'a NAME of up to 255 letters, digits, _ and $, or any "name in double quo
 Objective = Literal[
     "reg:squarederror", "reg:absoluteerror", "reg:pseudohubererror", "reg:gamma", "count:poisson"
 ]
-
-XGBOOST_INSTANCES = InstanceUse(
-    "training", cpu, "an x86 instance type for SageMaker training, without a GPU", "ml.m5.xlarge"
-)
-NOTEBOOK_INSTANCES = InstanceUse(
-    "notebook", lambda family: True, "an instance type for SageMaker notebook instances", "ml.t3.medium"
-)
 
 
 class XGBoostHyperparameters(Hyperparameters):
@@ -71,7 +64,7 @@ class XGBoostHyperparameters(Hyperparameters):
     )
 
 
-class SnowflakeTraining(ArchitectureSettings):
+class SnowflakeTraining(ModelSettings):
     """Train XGBoost straight from Snowflake, and serve the better model."""
 
     ENVIRONMENTS: ClassVar = {
@@ -103,43 +96,5 @@ class SnowflakeTraining(ArchitectureSettings):
         description=f"a column, {NAME}",
     )
     hosts: int = Field(default=2, ge=1, le=64, description="a whole number from 1 to 64")
-    instance_type: Annotated[str, AfterValidator(XGBOOST_INSTANCES)] = Field(
-        default="ml.m5.xlarge", description=XGBOOST_INSTANCES.description
-    )
-    volume_gb: int = Field(default=30, ge=1, le=16384, description="a whole number from 1 to 16384")
-    max_runtime_minutes: int = Field(
-        default=60, ge=1, le=40320, description="a whole number from 1 to 40320 (28 days)"
-    )
-    minimum_improvement: float = Field(
-        default=0.0,
-        ge=0,
-        lt=1,
-        description="a number from 0, below 1: the share by which a new model's error must be lower",
-    )
-    endpoint_name: str = Field(
-        default="",
-        pattern=r"^([a-z0-9](-?[a-z0-9]){0,39})?$",
-        description="1 to 40 lower-case letters, digits and single hyphens, or empty for the stack's name",
-    )
-    serverless_memory_mb: Annotated[Literal[1024, 2048, 3072, 4096, 5120, 6144], BeforeValidator(whole)] = (
-        Field(default=2048, description="one of 1024, 2048, 3072, 4096, 5120, 6144")
-    )
-    serverless_concurrency: int = Field(
-        default=5,
-        ge=1,
-        le=200,
-        description="a whole number from 1 to 200. All serverless endpoints of an account share 10 until"
-        " 'Maximum total concurrency that can be allocated across all serverless endpoints' is raised in"
-        " Service Quotas",
-    )
-    deployment_minutes: int = Field(
-        default=30,
-        ge=1,
-        le=240,
-        description="a whole number from 1 to 240: how long an endpoint may take to change",
-    )
     notebook: bool = Field(default=True, description="true or false, whether a notebook instance is created")
-    notebook_instance_type: Annotated[str, AfterValidator(NOTEBOOK_INSTANCES)] = Field(
-        default="ml.t3.medium", description=NOTEBOOK_INSTANCES.description
-    )
     hyperparameters: XGBoostHyperparameters = XGBoostHyperparameters()

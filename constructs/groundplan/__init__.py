@@ -2,7 +2,9 @@
 
 from groundplan.artifact_bucket import ArtifactBucket
 from groundplan.clean_up import CleanUp
+from groundplan.dead_letters import dead_letters
 from groundplan.image import ContainerImage, RepositoryImage
+from groundplan.left_running import LeftRunning
 from groundplan.log_group import log_group
 from groundplan.model_registry import ModelRegistry
 from groundplan.multi_model_endpoint import Instances, MultiModelEndpoint
@@ -28,6 +30,7 @@ __all__ = [
     "ContainerImage",
     "EmptySecret",
     "Instances",
+    "LeftRunning",
     "Metric",
     "ModelRegistry",
     "MultiModelEndpoint",
@@ -49,6 +52,7 @@ __all__ = [
     "acknowledge",
     "allow",
     "allow_key",
+    "dead_letters",
     "log_group",
     "physical_name",
     "removal",

@@ -5,8 +5,11 @@ from collections.abc import Mapping
 
 from aws_cdk import ArnFormat, Duration, Stack
 from aws_cdk import aws_cloudwatch as cloudwatch
+from aws_cdk import aws_events as events
+from aws_cdk import aws_events_targets as targets
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_logs as logs
+from aws_cdk import aws_sqs as sqs
 from aws_cdk import aws_stepfunctions as sfn
 from constructs import Construct
 
@@ -66,8 +69,8 @@ class TrainAndDeploy(Construct):
         self._allow(endpoint.name, registry)
         # Who registers a model must be able to read what it registers
         bucket.grant_read(self._role, "training")
-        image = training.image.repository.repository_arn
-        allow(self._role, "ecr:BatchGetImage", "ecr:DescribeImages", on=[image])
+        images = {each.repository.repository_arn for each in (training.image, endpoint.image) if each}
+        allow(self._role, "ecr:BatchGetImage", "ecr:DescribeImages", on=sorted(images))
         if bucket.key:
             allow(self._role, "kms:DescribeKey", on=[bucket.key.key_arn])
         if volumes := volume_key(training, bucket):
@@ -101,6 +104,24 @@ class TrainAndDeploy(Construct):
             ),
         )
         """The state machine itself."""
+
+    def every(self, schedule: str, *, dead_letters: sqs.IQueue) -> None:
+        """Start the workflow on a schedule, such as `rate(7 days)` or `cron(0 6 ? * MON *)` in UTC.
+
+        `dead_letters` takes the starts that failed for a day.
+        """
+        events.Rule(
+            self,
+            "Schedule",
+            schedule=events.Schedule.expression(schedule),
+            targets=[
+                targets.SfnStateMachine(
+                    self.state_machine,
+                    input=events.RuleTargetInput.from_object({}),
+                    dead_letter_queue=dead_letters,
+                )
+            ],
+        )
 
     def grant_start(self, grantee: iam.IGrantable) -> iam.Grant:
         """Let `grantee` start the workflow."""
@@ -164,7 +185,7 @@ class TrainAndDeploy(Construct):
             # What AWS's own policy for createTrainingJob.sync asks for
             (["ListTags"], [jobs], own),
             (
-                ["CreateModelPackage", "UpdateModelPackage"],
+                ["CreateModelPackage", "UpdateModelPackage", "DescribeModelPackage"],
                 [registry.group_arn, registry.package_arns],
                 "SageMaker numbers the packages of a group.",
             ),

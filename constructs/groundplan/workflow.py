@@ -3,6 +3,7 @@
     Accept -> Train -> what serves? -> Evaluate both -> Register -> better? -> deploy -> Approve -> Report
                                  \\________ nothing _______/             \\-> not better: Reject -> Report
 
+An execution with `{"version": 3}` deploys that version of the registry again, without training: the way back.
 A failure undoes what was begun: see `groundplan.states.Flow`.
 """
 
@@ -41,6 +42,8 @@ class TrainingJobs:
     `inputs` and `hyperparameters` are defaults that an execution may override, the former as fields of its
     input; `fixed` are hyperparameters that it may not. The container is told `mode=train` or `mode=evaluate`.
     `logged` are metrics of training's log besides those of `Metric`, such as `rows:read` for `rows:read=12`.
+    `channels` are folders of the bucket that both kinds of job read, by the channel's name. `isolated` cuts
+    the containers off from every network but the one between a job's hosts.
     """
 
     image: ContainerImage
@@ -49,6 +52,8 @@ class TrainingJobs:
     hyperparameters: Mapping[str, str] = field(default_factory=dict)
     fixed: Mapping[str, str] = field(default_factory=dict)
     logged: Sequence[str] = ()
+    channels: Mapping[str, str] = field(default_factory=dict)
+    isolated: bool = False
     hosts: int = 1
     instance_type: str = "ml.m5.xlarge"
     volume_gb: int = 30
@@ -62,11 +67,14 @@ class ServerlessEndpoint:
 
     `name` has at most 41 letters, digits and hyphens; everything that the workflow creates in SageMaker
     begins with it. `content_types` are those that the container takes and answers, such as `text/csv`.
+    `image` serves with the variables of `environment`. Default: the image that trains.
     """
 
     name: str
     role: SageMakerRole
     content_types: Sequence[str]
+    image: ContainerImage | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
     memory_mb: int = 2048
     concurrency: int = 5
     deployment: Duration = field(default_factory=lambda: Duration.minutes(30))
@@ -112,6 +120,7 @@ class Workflow:
         job_seconds = int(self.training.max_runtime.to_seconds()) + START_SECONDS
         flow = Flow(undo="Undo")
         self._accept(flow)
+        self._find_version(flow)
         self._train(flow, job_seconds)
         self._find_champion(flow)
         self._evaluate(flow, job_seconds)
@@ -145,11 +154,12 @@ class Workflow:
                 "endpoint": self.endpoint.name,
                 "at": "Accept",
                 "looks": 0,
+                "container": self._container,
                 "package": "",
+                "registered": False,
                 "created": False,
                 "deployed": False,
-                "candidate": None,
-                "champion": None,
+                **dict.fromkeys(("version", "training_job", "hosts", "validation", "candidate", "champion")),
             },
             "IsAccepted",
             pass_on=True,
@@ -158,6 +168,11 @@ class Workflow:
         flow.choose(
             "IsAccepted",
             Rule(when="{% $count($problems) > 0 %}", then="Failed", assign=why),
+            Rule(
+                when="{% $exists($states.input.version) %}",
+                then="FindVersion",
+                assign={"version": "{% $states.input.version %}"},
+            ),
             otherwise="Settle",
         )
         flow.settle(
@@ -172,12 +187,41 @@ class Workflow:
             "Train",
         )
 
+    def _find_version(self, flow: Flow) -> None:
+        """Take a model of the registry instead of a new one. Only an approved one: it has served before."""
+        found = "$states.result.InferenceSpecification.Containers[0]"
+        variables = f"$exists({found}.Environment) ? {found}.Environment : {{}}"
+        flow.call(
+            "FindVersion",
+            "aws-sdk:sagemaker:describeModelPackage",
+            {"ModelPackageName": f"{{% $replace('{self.registry.package_arns}', '*', $string($version)) %}}"},
+            "MayServe",
+            assign={
+                "package": "{% $states.result.ModelPackageArn %}",
+                "approval": "{% $states.result.ModelApprovalStatus %}",
+                "model_data": f"{{% {found}.ModelDataUrl %}}",
+                "container": f"{{% {{'Image': {found}.Image, 'Environment': {variables}}} %}}",
+            },
+        )
+        flow.choose(
+            "MayServe",
+            Rule(when="{% $approval = 'Approved' %}", then="FindEndpoint"),
+            otherwise="Failed",
+            assign={
+                "at": "FindVersion",
+                "reason": "{% 'FindVersion: version ' & $string($version) & ' is ' & $approval"
+                " & ', approve it first' %}",
+            },
+        )
+
     def _train(self, flow: Flow, seconds: int) -> None:
         name = self.metric.name
         job = self._job("train", "training", "{% $hosts %}")
         job["AlgorithmSpecification"]["MetricDefinitions"] = _metrics(
             [f"train:{name}", f"validation:{name}", *self.training.logged]
         )
+        if self.training.channels:
+            job["InputDataConfig"] = self._channels()
         job["CheckpointConfig"] = {
             "S3Uri": f"{{% 's3://{self.bucket.bucket.bucket_name}/checkpoints/' & $name %}}",
             "LocalPath": "/opt/ml/checkpoints",
@@ -213,6 +257,7 @@ class Workflow:
         why = "{% 'FindEndpoint: endpoint ' & $endpoint & ' is still ' & $serving %}"
         flow.choose(
             "WhatServes",
+            Rule(when="{% $version != null and $serving in ['None', 'InService'] %}", then="CreateModel"),
             Rule(when="{% $serving = 'None' %}", then="Register"),
             Rule(when="{% $serving = 'InService' %}", then="DescribeEndpoint"),
             Rule(
@@ -254,17 +299,9 @@ class Workflow:
         names = [f"candidate:{self.metric.name}", f"champion:{self.metric.name}"]
         job["AlgorithmSpecification"]["MetricDefinitions"] = _metrics(names)
         job["InputDataConfig"] = [
-            {
-                "ChannelName": channel,
-                "DataSource": {
-                    "S3DataSource": {
-                        "S3DataType": "S3Prefix",
-                        "S3Uri": f"{{% ${variable} %}}",
-                        "S3DataDistributionType": "FullyReplicated",
-                    }
-                },
-            }
-            for channel, variable in (("candidate", "model_data"), ("champion", "champion_data"))
+            _channel("candidate", "{% $model_data %}"),
+            _channel("champion", "{% $champion_data %}"),
+            *self._channels(),
         ]
         flow.call(
             "Evaluate",
@@ -285,9 +322,7 @@ class Workflow:
                 "ModelPackageDescription": "{% 'Trained by ' & $training_job %}",
                 "ModelApprovalStatus": "PendingManualApproval",
                 "InferenceSpecification": {
-                    "Containers": [
-                        {"Image": self.training.image.image_uri, "ModelDataUrl": "{% $model_data %}"}
-                    ],
+                    "Containers": [{**self._container, "ModelDataUrl": "{% $model_data %}"}],
                     "SupportedContentTypes": content_types,
                     "SupportedResponseMIMETypes": content_types,
                 },
@@ -298,7 +333,7 @@ class Workflow:
                 "ClientToken": "{% $substring($hash($name, 'SHA-256'), 0, 32) %}",
             },
             "IsBetter",
-            assign={"package": "{% $states.result.ModelPackageArn %}"},
+            assign={"package": "{% $states.result.ModelPackageArn %}", "registered": True},
         )
         flow.choose(
             "IsBetter",
@@ -318,10 +353,7 @@ class Workflow:
             {
                 "ModelName": "{% $name %}",
                 "ExecutionRoleArn": self.endpoint.role.role.role_arn,
-                "PrimaryContainer": {
-                    "Image": self.training.image.image_uri,
-                    "ModelDataUrl": "{% $model_data %}",
-                },
+                "PrimaryContainer": "{% $merge([$container, {'ModelDataUrl': $model_data}]) %}",
                 "Tags": self._tags(),
             },
             "CreateEndpointConfig",
@@ -414,17 +446,29 @@ class Workflow:
         flow.choose(
             "Undo",
             # The model serves already: only its record is wrong
-            Rule(when="{% $deployed or $package = '' %}", then="Failed"),
+            Rule(when="{% $deployed %}", then="Failed"),
             # An endpoint that this execution made and that never served; one from before keeps its model
             Rule(when="{% $created %}", then="RemoveEndpoint"),
-            otherwise="Reject",
+            otherwise="IsRegistered",
         )
         place = {"EndpointName": "{% $endpoint %}"}
-        flow.try_to("RemoveEndpoint", "aws-sdk:sagemaker:deleteEndpoint", place, "Reject")
+        flow.try_to("RemoveEndpoint", "aws-sdk:sagemaker:deleteEndpoint", place, "IsRegistered")
+        # A version from before has served: it stays approved
+        flow.choose("IsRegistered", Rule(when="{% $registered %}", then="Reject"), otherwise="Failed")
         why = "{% $substring($replace($reason, /[\\r\\n]+/, ' '), 0, 1024) %}"
         flow.try_to("Reject", UPDATE_PACKAGE, _judged("Rejected", why), "Failed")
 
     # Arguments that more than one call takes
+
+    @property
+    def _container(self) -> dict[str, Any]:
+        """Return the container that serves, without its model."""
+        image = self.endpoint.image or self.training.image
+        variables = dict(self.endpoint.environment)
+        return {"Image": image.image_uri, **({"Environment": variables} if variables else {})}
+
+    def _channels(self) -> list[dict[str, Any]]:
+        return [_channel(name, self.bucket.url(folder)) for name, folder in self.training.channels.items()]
 
     def _job(self, mode: str, folder: str, hosts: Any) -> dict[str, Any]:
         """Return what the training and the evaluation job have in common."""
@@ -450,8 +494,7 @@ class Workflow:
                 **({"VolumeKmsKeyId": key} if key else {}),
             },
             "StoppingCondition": {"MaxRuntimeInSeconds": int(training.max_runtime.to_seconds())},
-            # The container reads its data from outside AWS: an isolated one could not.
-            "EnableNetworkIsolation": False,
+            "EnableNetworkIsolation": training.isolated,
             "EnableInterContainerTrafficEncryption": True,
             **({"VpcConfig": training.network.vpc_config} if training.network else {}),
             "Tags": self._tags(),
@@ -479,7 +522,7 @@ def _judged(status: str, why: str) -> dict[str, str]:
 
 def _problems(inputs: Sequence[str], hyperparameters: Sequence[str]) -> str:
     """Return the JSONata that lists what is wrong with an execution's input."""
-    fields = [*inputs, "hosts", "hyperparameters"]
+    fields = [*inputs, "hosts", "hyperparameters", "version"]
     texts = "".join(
         f", $exists($in.{name}) ? ($type($in.{name}) != 'string' ? '{name} must be a text'"
         f" : $length($in.{name}) = 0 ? '{name} must not be empty')"
@@ -498,6 +541,9 @@ def _problems(inputs: Sequence[str], hyperparameters: Sequence[str]) -> str:
         ", $exists($in.hosts) ? ($type($in.hosts) != 'number' ? 'hosts must be a whole number from 1 to 64'"
         " : $in.hosts < 1 or $in.hosts > 64 or $floor($in.hosts) != $in.hosts"
         " ? 'hosts must be a whole number from 1 to 64')"
+        ", $exists($in.version) ? ($count($keys($in)) > 1 ? 'version must be the only field'"
+        " : $type($in.version) != 'number' ? 'version must be a whole number from 1'"
+        " : $in.version < 1 or $floor($in.version) != $in.version ? 'version must be a whole number from 1')"
         ", $exists($h) ? ($okay ? ("
         " $keys($h)[$not($ in $names)]"
         ".('unknown hyperparameter ' & $ & ', allowed are ' & $join($names, ', '))"
@@ -506,6 +552,19 @@ def _problems(inputs: Sequence[str], hyperparameters: Sequence[str]) -> str:
         " : 'hyperparameter ' & $k & ' must be a text, a number, true or false' })[$ != null]"
         " ])) %}"
     )
+
+
+def _channel(name: str, url: str) -> dict[str, Any]:
+    return {
+        "ChannelName": name,
+        "DataSource": {
+            "S3DataSource": {
+                "S3DataType": "S3Prefix",
+                "S3Uri": url,
+                "S3DataDistributionType": "FullyReplicated",
+            }
+        },
+    }
 
 
 def _metrics(names: Sequence[str]) -> list[dict[str, str]]:

@@ -14,7 +14,6 @@ from aws_cdk import aws_logs as logs
 from aws_cdk import aws_s3 as s3
 from aws_cdk import aws_s3_assets as s3_assets
 from aws_cdk import aws_sns as sns
-from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 
 from groundplan import (
@@ -29,8 +28,8 @@ from groundplan import (
     StaticSite,
     UserApi,
     Users,
-    acknowledge,
     allow,
+    dead_letters,
     physical_name,
 )
 from groundplan.instance_types import device, has_local_disks
@@ -71,7 +70,7 @@ class PersonalizationStack(Stack):
         # Data
         tables = Tables(self, "Tables", settings=settings, key=key)
         topic = _topic(self, key)
-        dead_letters = _dead_letters(self, key)
+        letters = dead_letters(self, "DeadLetters", key=key)
 
         # Users, API and site. The bucket's CORS rule names the site's origin, so the site comes first.
         users = Users(
@@ -106,7 +105,7 @@ class PersonalizationStack(Stack):
         package = Package(
             code=_code(),
             layer=_layer(self),
-            dead_letters=dead_letters,
+            dead_letters=letters,
             environment={"POWERTOOLS_SERVICE_NAME": self.stack_name, "POWERTOOLS_METRICS_NAMESPACE": METRICS},
             log_retention=keep_logs,
             key=key,
@@ -159,7 +158,7 @@ class PersonalizationStack(Stack):
             self,
             settings=settings,
             key=key,
-            dead_letters=dead_letters,
+            dead_letters=letters,
             api=api,
             endpoint=endpoint,
             sweeper=functions["Sweeper"],
@@ -175,7 +174,7 @@ class PersonalizationStack(Stack):
             "JobPrefix": name,
             "StateTopicArn": topic.topic_arn,
             "AlarmTopicArn": alarms.topic.topic_arn,
-            "DeadLetterQueueUrl": dead_letters.queue_url,
+            "DeadLetterQueueUrl": letters.queue_url,
             "FinetuneImageUri": finetune.image_uri,
             "ServeImageUri": serve.image_uri,
             "TrainingRoleArn": training_role.role.role_arn,
@@ -256,27 +255,6 @@ def _page(
         storage=bucket.bucket,
         publisher=publisher,
     )
-
-
-def _dead_letters(scope: Construct, key: kms.IKey | None) -> sqs.Queue:
-    """Create the dead-letter queue."""
-    queue = sqs.Queue(
-        scope,
-        "DeadLetters",
-        encryption=sqs.QueueEncryption.KMS if key else sqs.QueueEncryption.SQS_MANAGED,
-        encryption_master_key=key,
-        enforce_ssl=True,
-        retention_period=Duration.days(14),
-    )
-    # EventBridge sends undeliverable events to it; the functions have grants of their own. No condition on
-    # aws:SourceAccount or aws:SourceArn: the SNS Developer Guide says that a key policy with them is not
-    # supported where EventBridge writes to an encrypted topic, and nothing documents that it sends them
-    # for a queue. The queue's own policy names the rules that may write to it.
-    # https://docs.aws.amazon.com/sns/latest/dg/sns-key-management.html#compatibility-with-aws-services
-    if key:
-        key.grant(iam.ServicePrincipal("events.amazonaws.com"), "kms:Decrypt", "kms:GenerateDataKey*")
-    acknowledge(queue, {"AwsSolutions-SQS3": "It is the queue of dead letters itself."})
-    return queue
 
 
 def _training_role(

@@ -138,6 +138,20 @@ class SageMaker:
         self.packages["arn:package/1"] = a["ModelApprovalStatus"]
         return {"ModelPackageArn": "arn:package/1"}
 
+    def describeModelPackage(self, a: dict[str, Any]) -> dict[str, Any]:
+        version = a["ModelPackageName"].rpartition("/")[2]
+        arn = f"arn:package/{version}"
+        container = {
+            "Image": "image:old",
+            "ModelDataUrl": f"s3://bucket/training/{version}/model.tar.gz",
+            "ImageDigest": "sha256:0",
+        }
+        return {
+            "ModelPackageArn": arn,
+            "ModelApprovalStatus": self.packages.get(arn, "Approved"),
+            "InferenceSpecification": {"Containers": [container]},
+        }
+
     def updateModelPackage(self, a: dict[str, Any]) -> dict[str, Any]:
         self.packages[a["ModelPackageArn"]] = a["ModelApprovalStatus"]
         return {}

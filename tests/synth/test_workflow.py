@@ -105,7 +105,7 @@ def test_an_execution_overrides_settings():
     ("given", "says"),
     [
         ([], "the input must be an object"),
-        ({"tabel": "X"}, "unknown field tabel, allowed are table, target, hosts, hyperparameters"),
+        ({"tabel": "X"}, "unknown field tabel, allowed are table, target, hosts, hyperparameters, version"),
         ({"table": ""}, "table must not be empty"),
         ({"target": 7}, "target must be a text"),
         ({"hosts": 0}, "hosts must be a whole number from 1 to 64"),
@@ -117,6 +117,9 @@ def test_an_execution_overrides_settings():
         ({"hyperparameters": {"mode": "x"}}, "unknown hyperparameter mode, allowed are eta, rounds"),
         ({"hyperparameters": {"eta": [1]}}, "hyperparameter eta must be a text, a number, true or false"),
         ({"hyperparameters": {"eta": None}}, "hyperparameter eta must be a text, a number, true or false"),
+        ({"version": 0}, "version must be a whole number from 1"),
+        ({"version": "3"}, "version must be a whole number from 1"),
+        ({"version": 3, "hosts": 2}, "version must be the only field"),
         ({"hosts": 0, "table": ""}, "table must not be empty; hosts must be a whole number from 1 to 64"),
     ],
 )  # fmt: skip
@@ -133,6 +136,74 @@ def test_a_wrong_input_is_refused_before_anything_starts(given, says):
 )
 def test_a_sparse_input_is_accepted(given):
     assert run(SageMaker(), given).error is None
+
+
+VERSION = "arn:package/3"
+
+
+@pytest.mark.parametrize(("serving", "verb"), [("InService", "updateEndpoint"), (None, "createEndpoint")])
+def test_an_earlier_version_is_deployed_without_training(serving, verb):
+    # given a registry with an approved version 3; when an execution asks for it
+    done = run(SageMaker(serving=serving), {"version": 3})
+    # then its own image and model serve, and nothing is trained, compared or registered
+    (model,) = arguments(done, "createModel")
+    assert model["PrimaryContainer"] == {
+        "Image": "image:old",
+        "ModelDataUrl": "s3://bucket/training/3/model.tar.gz",
+        "Environment": {},
+    }
+    assert verb in verbs(done)
+    assert not {"createTrainingJob", "createModelPackage"} & set(verbs(done))
+    assert (done.output["model_package_arn"], done.output["deployed"]) == (VERSION, True)
+    assert done.output["training_job"] is None
+
+
+@pytest.mark.parametrize("approval", ["Rejected", "PendingManualApproval"])
+def test_a_version_that_is_not_approved_is_refused(approval):
+    sagemaker = SageMaker(serving="InService")
+    sagemaker.packages[VERSION] = approval
+    done = run(sagemaker, {"version": 3})
+    assert (done.error, done.cause) == (
+        "FindVersionFailed",
+        f"FindVersion: version 3 is {approval}, approve it first",
+    )
+    assert verbs(done) == ["describeModelPackage"]
+
+
+def test_a_version_that_fails_to_deploy_stays_approved():
+    sagemaker = SageMaker(serving="InService")
+    sagemaker.statuses = [{"EndpointStatus": "InService", "EndpointConfigName": "old"}]
+    done = run(sagemaker, {"version": 3})
+    assert done.error == "DeployFailed"
+    assert sagemaker.packages.get(VERSION, "Approved") == "Approved"
+
+
+def test_jobs_read_their_channels():
+    changes = {"channels": {"prices": "inputs/prices"}, "isolated": True}
+    done = run(SageMaker(serving="InService"), training=changes)
+    training, evaluation = arguments(done, "createTrainingJob")
+    for job, others in ((training, []), (evaluation, ["candidate", "champion"])):
+        found = {
+            channel["ChannelName"]: channel["DataSource"]["S3DataSource"]["S3Uri"]
+            for channel in job["InputDataConfig"]
+        }
+        assert list(found) == [*others, "prices"]
+        assert found["prices"] == "s3://bucket/inputs/prices"
+        assert job["EnableNetworkIsolation"] is True
+
+
+def test_another_image_than_the_trainer_serves():
+    class Server:
+        image_uri = "server:1"
+        repository = None
+
+    done = run(SageMaker(), endpoint={"image": Server(), "environment": {"LEVEL": "1"}})
+    (model,), (package,) = arguments(done, "createModel"), arguments(done, "createModelPackage")
+    serving = {"Image": "server:1", "Environment": {"LEVEL": "1"}}
+    job = arguments(done, "createTrainingJob")[0]["TrainingJobName"]
+    assert model["PrimaryContainer"].items() >= serving.items()
+    assert package["InferenceSpecification"]["Containers"][0].items() >= serving.items()
+    assert job in model["PrimaryContainer"]["ModelDataUrl"]
 
 
 def test_names_are_those_of_the_execution_and_short_enough():
@@ -225,13 +296,17 @@ def _scene(task: str) -> SageMaker:
     return SageMaker(serving=None if task in ("CreateEndpoint", "Approve") else "InService")
 
 
+def _asked(task: str) -> dict[str, int]:
+    return {"version": 3} if task == "FindVersion" else {}
+
+
 @pytest.mark.parametrize(
     "task", [task for task in TASKS if task not in UNDOING | {"Evaluate", "LookAtEndpoint"}]
 )
 def test_throttling_is_retried_whichever_call_it_hits(task):
     sagemaker = _scene(task)
     sagemaker.fail = {_action(task): [THROTTLED, THROTTLED]}
-    done = run(sagemaker)
+    done = run(sagemaker, _asked(task))
     assert done.error is None
     assert done.visited.count(task) == 3
     first, second = done.waited[:2]
@@ -256,7 +331,7 @@ def test_throttling_without_end_is_given_up():
 def test_any_other_error_ends_the_execution_with_its_reason(task):
     sagemaker = _scene(task)
     sagemaker.fail = {_action(task): [TaskError("SageMaker.SageMakerException", "no such thing")]}
-    done = run(sagemaker)
+    done = run(sagemaker, _asked(task))
     assert (done.error, done.cause) == (
         f"{task}Failed",
         f"{task}: SageMaker.SageMakerException no such thing",

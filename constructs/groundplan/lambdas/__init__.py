@@ -1,4 +1,4 @@
-"""Lambda functions behind the custom resources of this library, one folder each."""
+"""Lambda functions of this library, one folder each."""
 
 from __future__ import annotations
 

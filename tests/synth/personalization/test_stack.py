@@ -69,20 +69,6 @@ def grants(template: Template, id: str) -> dict[str, set[str]]:
 # Synthesis is pure
 
 
-def test_no_account_region_or_partition_is_written_down(assembly: Path):
-    for path in [assembly / f"{NAME}.template.json", assembly / f"{NAME}.assets.json"]:
-        text = path.read_text()
-        assert not re.search(r"(?<![0-9a-f-])\d{12}(?![0-9a-f])", text)
-        assert not re.search(r"\b(us|eu|ap|sa|ca|me|af)-[a-z]+-\d\b", text)
-        assert "arn:aws:" not in text
-
-
-def test_nothing_knows_of_a_local_cloud_or_of_the_machine_that_made_it(each: Template):
-    text = json.dumps(each).lower()
-    for word in ("localhost", "127.0.0.1", "ministack", "endpoint_url", "000000000000", str(ROOT).lower()):
-        assert word not in text
-
-
 def test_without_the_functions_libraries_one_sentence_says_how_to_make_them(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ):
@@ -97,28 +83,6 @@ def test_without_the_functions_libraries_one_sentence_says_how_to_make_them(
 
 
 # Least privilege
-
-
-def test_no_managed_policy_is_used(each: Template):
-    for role in of_type(each, "AWS::IAM::Role").values():
-        assert "ManagedPolicyArns" not in role["Properties"]
-    assert "FullAccess" not in json.dumps(each)
-
-
-def test_every_wildcard_has_its_reason_beside_it(each: Template):
-    wildcards = 0
-    for name, policy, statement in statements(each):
-        accepted = {
-            rule["id"]: rule["reason"]
-            for rule in policy.get("Metadata", {}).get("cdk_nag", {}).get("rules_to_suppress", [])
-        }
-        assert not [action for action in listed(statement["Action"]) if "*" in action], name
-        for resource in map(flat, listed(statement["Resource"])):
-            if "*" in resource:
-                wildcards += 1
-                reason = accepted.get(f"AwsSolutions-IAM5[Resource::{resource}]", "")
-                assert len(reason) > 20, f"{name}: {resource}"
-    assert wildcards > 30
 
 
 def test_roles_are_passed_by_name_and_to_sagemaker_alone(each: Template):
@@ -332,19 +296,6 @@ def test_the_page_is_told_where_to_sign_in_and_what_is_allowed(dev: Template):
 # What is kept
 
 
-def test_buckets_are_private_and_encrypted(each: Template):
-    for bucket in of_type(each, "AWS::S3::Bucket").values():
-        properties = bucket["Properties"]
-        assert set(properties["PublicAccessBlockConfiguration"].values()) == {True}
-        assert properties["BucketEncryption"]["ServerSideEncryptionConfiguration"]
-        assert properties["OwnershipControls"]["Rules"] == [{"ObjectOwnership": "BucketOwnerEnforced"}]
-    policies = of_type(each, "AWS::S3::BucketPolicy")
-    assert len(policies) == 2
-    for policy in policies.values():
-        denied = [s for s in policy["Properties"]["PolicyDocument"]["Statement"] if s["Effect"] == "Deny"]
-        assert {"Bool": {"aws:SecureTransport": "false"}} in [s["Condition"] for s in denied]
-
-
 def test_browsers_may_upload_from_the_page_alone(dev: Template):
     data = of_type(dev, "AWS::S3::Bucket")[variable(dev, "DATA_BUCKET").strip("<>")]["Properties"]
     (rule,) = data["CorsConfiguration"]["CorsRules"]
@@ -439,15 +390,6 @@ def test_the_output_of_jobs_is_encrypted_on_every_instance_type(variant: str, re
     assert f"<{key}.Arn>" in allowed(made, "TrainingRole")["kms:GenerateDataKey"]
 
 
-@pytest.mark.parametrize(("variant", "days"), [("dev", 30), ("prod", 365)])
-def test_every_log_is_kept_for_as_long_as_the_settings_say(
-    variant: str, days: int, request: pytest.FixtureRequest
-):
-    groups = of_type(request.getfixturevalue(variant), "AWS::Logs::LogGroup")
-    assert len(groups) == len(FUNCTIONS) + 4
-    assert {group["Properties"]["RetentionInDays"] for group in groups.values()} == {days}
-
-
 # What happens by itself
 
 
@@ -535,29 +477,6 @@ def test_events_are_the_stacks_own_and_a_sweep_comes_regularly(dev: Template):
     assert detail["object"]["key"] == [{"wildcard": "jobs/*/checkpoints/*/result.json"}]
     assert rules["Dispatcher"]["ScheduleExpression"] == "rate(1 minute)"
     assert rules["Sweeper"]["ScheduleExpression"] == "rate(5 minutes)"
-
-
-def test_every_event_that_cannot_be_delivered_becomes_a_dead_letter(each: Template):
-    ((queue, _),) = of_type(each, "AWS::SQS::Queue").items()
-    for name, rule in of_type(each, "AWS::Events::Rule").items():
-        for target in rule["Properties"]["Targets"]:
-            assert flat(target["DeadLetterConfig"]["Arn"]) == f"<{queue}.Arn>", name
-    policies = of_type(each, "AWS::SQS::QueuePolicy").values()
-    senders = {
-        flat(statement["Condition"]["ArnEquals"]["aws:SourceArn"])
-        for policy in policies
-        for statement in policy["Properties"]["PolicyDocument"]["Statement"]
-        if statement.get("Principal") == {"Service": "events.amazonaws.com"}
-    }
-    assert senders == {f"<{name}.Arn>" for name in of_type(each, "AWS::Events::Rule")}
-
-
-def test_eventbridge_may_use_the_key_of_the_dead_letters(prod: Template):
-    policy = only(prod, "AWS::KMS::Key")["Properties"]["KeyPolicy"]["Statement"]
-    (statement,) = [s for s in policy if "events.amazonaws.com" in listed(s["Principal"].get("Service"))]
-    assert set(statement["Action"]) == {"kms:Decrypt", "kms:GenerateDataKey*"}
-    # It does not send aws:SourceAccount when it uses the key: with that condition, dead letters would be lost
-    assert "Condition" not in statement
 
 
 def test_the_image_of_a_job_is_built_for_the_instances_it_runs_on(assembly: Path):

@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+from aws_cdk import Duration
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_kms as kms
+from aws_cdk import aws_sqs as sqs
+from constructs import Construct
+
+from groundplan.permissions import acknowledge
+
+
+def dead_letters(scope: Construct, id: str, *, key: kms.IKey | None = None) -> sqs.Queue:
+    """Create a queue that keeps for 14 days what could not be delivered, also by EventBridge.
+
+    :param key: encrypts the messages. Default: SQS's own encryption, which costs nothing.
+    """
+    queue = sqs.Queue(
+        scope,
+        id,
+        encryption=sqs.QueueEncryption.KMS if key else sqs.QueueEncryption.SQS_MANAGED,
+        encryption_master_key=key,
+        enforce_ssl=True,
+        retention_period=Duration.days(14),
+    )
+    # EventBridge sends undeliverable events to it; functions have grants of their own. No condition on
+    # aws:SourceAccount or aws:SourceArn: the SNS Developer Guide says that a key policy with them is not
+    # supported where EventBridge writes to an encrypted topic, and nothing documents that it sends them
+    # for a queue. The queue's own policy names the rules that may write to it.
+    # https://docs.aws.amazon.com/sns/latest/dg/sns-key-management.html#compatibility-with-aws-services
+    if key:
+        key.grant(iam.ServicePrincipal("events.amazonaws.com"), "kms:Decrypt", "kms:GenerateDataKey*")
+    acknowledge(queue, {"AwsSolutions-SQS3": "It is the queue of dead letters itself."})
+    return queue

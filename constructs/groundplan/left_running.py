@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+from aws_cdk import Duration
+from aws_cdk import aws_events as events
+from aws_cdk import aws_events_targets as targets
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_kms as kms
+from aws_cdk import aws_lambda as lambda_
+from aws_cdk import aws_logs as logs
+from aws_cdk import aws_sns as sns
+from aws_cdk import aws_sqs as sqs
+from constructs import Construct
+
+from groundplan.lambdas import code_of
+from groundplan.log_group import log_group
+from groundplan.permissions import allow
+from groundplan.python_function import allow_key
+
+
+class LeftRunning(Construct):
+    """Tells a topic, every evening, what still runs under a name: notebooks, jobs, experiments' endpoints.
+
+    It stops nothing: someone may work late.
+
+    :param name: a notebook instance of this name, and what has a name that begins with it and a hyphen.
+    :param topic: where it is told.
+    :param dead_letters: takes the runs that failed for a day.
+    :param at: when it looks, as a cron expression in UTC. Default: 20:30 every day.
+    :param log_retention: how long the function's log is kept. Default: one month.
+    :param key: encrypts that log, and the topic where that is encrypted. Default: none.
+    """
+
+    def __init__(
+        self,
+        scope: Construct,
+        id: str,
+        *,
+        name: str,
+        topic: sns.ITopic,
+        dead_letters: sqs.IQueue,
+        at: str = "cron(30 20 * * ? *)",
+        log_retention: logs.RetentionDays = logs.RetentionDays.ONE_MONTH,
+        key: kms.IKey | None = None,
+    ) -> None:
+        super().__init__(scope, id)
+        log = log_group(self, "Log", retention=log_retention, key=key)
+        role = iam.Role(self, "Role", assumed_by=iam.ServicePrincipal("lambda.amazonaws.com"))
+        log.grant_write(role)
+        allow(role, "sns:Publish", on=[topic.topic_arn])
+        allow_key(role, key)
+        allow(
+            role,
+            "sagemaker:ListNotebookInstances",
+            "sagemaker:ListTrainingJobs",
+            "sagemaker:ListEndpoints",
+            on=["*"],
+            because="IAM knows no resource for a list; the handler tells only what has the name.",
+        )
+        self.function = lambda_.Function(
+            self,
+            "Function",
+            code=code_of("left_running"),
+            handler="handler.handler",
+            runtime=lambda_.Runtime.PYTHON_3_14,
+            architecture=lambda_.Architecture.ARM_64,
+            memory_size=256,
+            timeout=Duration.minutes(2),
+            role=role,
+            log_group=log,
+            environment={"NAME": name, "TOPIC_ARN": topic.topic_arn},
+            description=f"Tells what is left running under {name}",
+        )
+        """The function that looks."""
+        events.Rule(
+            self,
+            "Schedule",
+            schedule=events.Schedule.expression(at),
+            targets=[targets.LambdaFunction(self.function, dead_letter_queue=dead_letters)],
+        )

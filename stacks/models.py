@@ -1,0 +1,194 @@
+"""The parts of a stack that trains a model and puts the better one behind a serverless endpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from aws_cdk import CfnOutput, Duration, Stack, Tags
+from aws_cdk import aws_ecr_assets as assets
+
+from groundplan import (
+    EXECUTION_SUFFIX,
+    ArtifactBucket,
+    CleanUp,
+    Metric,
+    ModelRegistry,
+    Pager,
+    SageMakerNotebook,
+    SageMakerRole,
+    ServerlessEndpoint,
+    TrainAndDeploy,
+    TrainingJobs,
+    log_group,
+    physical_name,
+)
+from settings.models import ModelSettings
+from stacks.shared import key_of, network_of, retention
+
+ROOT = Path(__file__).resolve().parents[1]
+NOTEBOOK = "notebook"
+"""Appended to the endpoint's name in the names of what a notebook creates; also its folder in the bucket."""
+
+
+class ModelParts:
+    """A bucket, a registry, roles, alarms and clean-up, and the workflow that `train_and_deploy` adds."""
+
+    def __init__(
+        self, stack: Stack, settings: ModelSettings, *, architecture: str, env_name: str, model: str
+    ) -> None:
+        """`model` says what is trained, as in "XGBoost trained from Snowflake"."""
+        self.stack, self.settings = stack, settings
+        self.tags = {"groundplan:architecture": architecture, "groundplan:environment": env_name}
+        for name, value in self.tags.items():
+            Tags.of(stack).add(name, value)
+        self.endpoint_name = physical_name(stack, settings.endpoint_name)
+        self.keep_logs = retention(settings.log_retention_days)
+        self.network = network_of(stack, settings)
+        self.key = key_of(stack, settings, f"models, credentials, messages and volumes of {architecture}")
+        self.bucket = ArtifactBucket(stack, "Artifacts", key=self.key, retain=settings.retain)
+        self.registry = ModelRegistry(
+            stack,
+            "Models",
+            name=self.endpoint_name,
+            description=f"{model}, {env_name}",
+            retain=settings.retain,
+        )
+        self.training_role = SageMakerRole(
+            stack, "Training", log_group="/aws/sagemaker/TrainingJobs", network=self.network
+        )
+        for folder in ("training", "checkpoints", "evaluation", NOTEBOOK):
+            self.bucket.grant_read(self.training_role.role, folder)
+            self.bucket.grant_write(self.training_role.role, folder)
+        # SageMaker would make this group itself, to be kept for ever
+        serving_logs = f"/aws/sagemaker/Endpoints/{self.endpoint_name}"
+        self.serving_log = log_group(
+            stack, "ServingLog", name=serving_logs, retention=self.keep_logs, key=self.key
+        )
+        self.serving_role = SageMakerRole(stack, "Serving", log_group=serving_logs)
+        for folder in ("training", NOTEBOOK):
+            self.bucket.grant_read(self.serving_role.role, folder)
+
+    def train_and_deploy(
+        self,
+        *,
+        image: assets.DockerImageAsset,
+        metric: Metric,
+        content_types: Sequence[str],
+        hyperparameters: Mapping[str, str],
+        inputs: Mapping[str, str] | None = None,
+        fixed: Mapping[str, str] | None = None,
+        logged: Sequence[str] = (),
+        channels: Mapping[str, str] | None = None,
+        isolated: bool = False,
+        serving_image: assets.DockerImageAsset | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> TrainAndDeploy:
+        """Add the workflow, and outputs for it; the parameters are those of its parts in `groundplan`."""
+        settings = self.settings
+        image.repository.grant_pull(self.training_role.role)
+        (serving_image or image).repository.grant_pull(self.serving_role.role)
+        clean_up = CleanUp(
+            self.stack,
+            "CleanUp",
+            endpoint_name=self.endpoint_name,
+            suffixes=(EXECUTION_SUFFIX, f"{NOTEBOOK}-.+"),
+            bucket=None if settings.retain else self.bucket,
+            registry=None if settings.retain else self.registry,
+            log_retention=self.keep_logs,
+            key=self.key,
+        )
+        clean_up.node.add_dependency(self.serving_log)
+        workflow = TrainAndDeploy(
+            self.stack,
+            "Workflow",
+            training=TrainingJobs(
+                image=image,
+                role=self.training_role,
+                inputs=inputs or {},
+                hyperparameters=hyperparameters,
+                fixed=fixed or {},
+                logged=logged,
+                channels=channels or {},
+                isolated=isolated,
+                hosts=settings.hosts,
+                instance_type=settings.instance_type,
+                volume_gb=settings.volume_gb,
+                max_runtime=Duration.minutes(settings.max_runtime_minutes),
+                network=self.network,
+            ),
+            endpoint=ServerlessEndpoint(
+                name=self.endpoint_name,
+                role=self.serving_role,
+                content_types=content_types,
+                image=serving_image,
+                environment=environment or {},
+                memory_mb=settings.serverless_memory_mb,
+                concurrency=settings.serverless_concurrency,
+                deployment=Duration.minutes(settings.deployment_minutes),
+            ),
+            metric=metric,
+            bucket=self.bucket,
+            registry=self.registry,
+            log_retention=self.keep_logs,
+            tags=self.tags,
+        )
+        # Deleted in the other order: first nothing makes endpoints any more, then they are cleaned up
+        workflow.node.add_dependency(clean_up)
+        self._outputs(
+            StateMachineArn=workflow.state_machine.state_machine_arn,
+            EndpointName=self.endpoint_name,
+            ModelPackageGroupName=self.registry.name,
+            BucketName=self.bucket.bucket.bucket_name,
+            ExecutionRoleArn=self.training_role.role.role_arn,
+            ServingRoleArn=self.serving_role.role.role_arn,
+            ImageUri=image.image_uri,
+        )
+        return workflow
+
+    def pager(self, workflow: TrainAndDeploy) -> Pager:
+        """Add the alarm topic, and the alarms of the workflow and of the endpoint."""
+        pager = Pager(self.stack, "Pager", email=self.settings.alarm_email or None, key=self.key)
+        pager.page_when(
+            "RunFailed",
+            workflow.metric_not_succeeded(),
+            description=f"{self.stack.stack_name}: training or deployment failed",
+        )
+        pager.page_when(
+            "PredictionFailed",
+            workflow.metric_server_errors(),
+            description=f"{self.stack.stack_name}: the model in service fails",
+        )
+        self._outputs(AlarmTopicArn=pager.topic.topic_arn)
+        return pager
+
+    def notebook(self, workflow: TrainAndDeploy) -> SageMakerNotebook:
+        """Add a notebook instance with the packages that the project's notebooks need."""
+        notebook = SageMakerNotebook(
+            self.stack,
+            "Notebook",
+            name=self.endpoint_name,
+            instance_type=self.settings.notebook_instance_type,
+            packages=_packages(ROOT / "notebooks" / "requirements.txt"),
+            network=self.network,
+            key=self.key,
+        )
+        roles = [self.training_role, self.serving_role]
+        notebook.allow_experiments(f"{self.endpoint_name}-{NOTEBOOK}", roles)
+        self.bucket.grant_read(notebook.role, "training")
+        self.bucket.grant_read(notebook.role, NOTEBOOK)
+        self.bucket.grant_write(notebook.role, NOTEBOOK)
+        workflow.grant_start(notebook.role)
+        workflow.grant_invoke_endpoint(notebook.role)
+        self._outputs(NotebookInstanceName=self.endpoint_name)
+        return notebook
+
+    def _outputs(self, **values: str) -> None:
+        for name, value in values.items():
+            CfnOutput(self.stack, name, value=value)
+
+
+def _packages(lock: Path) -> list[str]:
+    """The requirements of a lock file, without its comments."""
+    lines = (line.partition("#")[0].strip() for line in lock.read_text().splitlines())
+    return [line for line in lines if line]
