@@ -24,6 +24,9 @@ from local.sagemaker import members
 from local.sagemaker.platform import Platform
 from local.sagemaker.store import Scope, StorageError
 
+NOT_BUILT = "NotImplementedByLocalCloud"
+"""Code of the errors for what AWS has and the local cloud has not."""
+
 
 class ApiError(Exception):
     """An error as the service answers it: a code of the API's, a message, an HTTP status."""
@@ -39,7 +42,7 @@ def invalid(message: str) -> ApiError:
 
 def unbuilt(what: str) -> ApiError:
     """The refusal of an operation, or of a part of one, that AWS has and the local cloud has not."""
-    return ApiError("NotImplementedByLocalCloud", f"sagemaker:{what} is not built in the local cloud", 501)
+    return ApiError(NOT_BUILT, f"sagemaker:{what} is not built in the local cloud", 501)
 
 
 @dataclass(frozen=True)

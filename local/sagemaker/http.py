@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from local.sagemaker import api, hosting, models, notebooks, registry, scaling, tags, training
-from local.sagemaker.api import ApiError, Context
+from local.sagemaker.api import NOT_BUILT, ApiError, Context
 from local.sagemaker.platform import Platform
 from local.sagemaker.store import StorageError, Store
 
@@ -90,7 +90,7 @@ def _invoke(
 ) -> Response:
     if action in _RUNTIME_UNBUILT:
         raise ApiError(
-            "NotImplementedByLocalCloud",
+            NOT_BUILT,
             f"sagemaker:{_RUNTIME_UNBUILT[action]} is not built in the local cloud",
             501,
         )

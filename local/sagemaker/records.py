@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from local.sagemaker import tags
-from local.sagemaker.api import ApiError, Context, invalid
+from local.sagemaker.api import NOT_BUILT, ApiError, Context, invalid
 from local.sagemaker.store import Record
 
 
@@ -53,7 +53,7 @@ def refuse_unbuilt(operation: str, params: dict[str, Any], *members: str) -> Non
     for member in members:
         if params.get(member):
             raise ApiError(
-                "NotImplementedByLocalCloud",
+                NOT_BUILT,
                 f"sagemaker:{operation} with {member} is not built in the local cloud",
                 501,
             )

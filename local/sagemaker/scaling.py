@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from local.sagemaker import api
-from local.sagemaker.api import ApiError, Context, invalid, now, service_model, shaped, validate
+from local.sagemaker.api import NOT_BUILT, ApiError, Context, invalid, now, service_model, shaped, validate
 from local.sagemaker.quotas import setting
 from local.sagemaker.store import Record, Store
 
@@ -38,7 +38,7 @@ def call(context: Context, name: str, params: dict[str, Any]) -> dict[str, Any]:
         raise ApiError("UnknownOperationException", f"Application Auto Scaling has no operation {name}", 404)
     handler = OPERATIONS.get(name)
     if handler is None:
-        raise ApiError("NotImplementedByLocalCloud", f"{SERVICE}:{name} is not built in the local cloud", 501)
+        raise ApiError(NOT_BUILT, f"{SERVICE}:{name} is not built in the local cloud", 501)
     model = service_model(SERVICE).operation_model(name)
     validate(model.input_shape, params)
     if context.access_key is not None:
@@ -57,7 +57,7 @@ def _variant(params: dict[str, Any]) -> tuple[str, str]:
     found = _RESOURCE.fullmatch(params["ResourceId"])
     if params["ServiceNamespace"] != NAMESPACE or params["ScalableDimension"] != DIMENSION or not found:
         raise ApiError(
-            "NotImplementedByLocalCloud",
+            NOT_BUILT,
             f"{SERVICE} of {params['ScalableDimension']} on {params['ResourceId']} is not built in the local "
             f"cloud; {DIMENSION} on endpoint/NAME/variant/NAME is",
             501,
@@ -113,7 +113,7 @@ def _put_policy(context: Context, params: dict[str, Any]) -> dict[str, Any]:
     given = params.get("TargetTrackingScalingPolicyConfiguration")
     if params.get("PolicyType", "TargetTrackingScaling") != "TargetTrackingScaling" or not given:
         raise ApiError(
-            "NotImplementedByLocalCloud",
+            NOT_BUILT,
             f"{SERVICE}:PutScalingPolicy but for TargetTrackingScaling is not built in the local cloud",
             501,
         )
@@ -189,9 +189,7 @@ def _metric(policy: Record) -> tuple[dict[str, Any], str]:
         ]
     kind = config.get("PredefinedMetricSpecification", {}).get("PredefinedMetricType")
     if kind != METRIC:
-        raise ApiError(
-            "NotImplementedByLocalCloud", f"{SERVICE} by {kind} is not built in the local cloud", 501
-        )
+        raise ApiError(NOT_BUILT, f"{SERVICE} by {kind} is not built in the local cloud", 501)
     dimensions = [{"Name": "EndpointName", "Value": endpoint}, {"Name": "VariantName", "Value": variant}]
     named = {"Namespace": "AWS/SageMaker", "MetricName": "InvocationsPerInstance", "Dimensions": dimensions}
     return named, "Sum"

@@ -29,6 +29,7 @@ HOOKS = [
     "tasks_call_sagemaker",
     "tasks_act_under_the_machines_role",
     "alarms_are_judged_as_aws_does",
+    "metric_filters_count",
     "scaling_service",
     "secrets_are_referred_to_by_arn",
     "viewers_use_https",

@@ -15,6 +15,7 @@ ORDER = (
     "patches.iam",  # before stepfunctions, which uses its resource ARNs
     "patches.stepfunctions",
     "patches.cloudwatch",
+    "patches.logs",
     "patches.autoscaling",
     "patches.secretsmanager",
     "patches.cloudfront",

@@ -9,6 +9,7 @@ from typing import Any
 
 from local import faults
 from local.emulator.reach import Cloud, hook, put, replace, touch
+from local.sagemaker.api import NOT_BUILT
 
 
 @hook
@@ -51,7 +52,6 @@ SERVED = {
 """What gets events here: the service of an ARN, and how its resource begins."""
 SDK_CALL = "arn:aws:scheduler:::aws-sdk:"
 """Universal targets of the Scheduler are taken, and not called: the architectures deploy with one."""
-CODE = "NotImplementedByLocalCloud"
 
 
 def unserved(targets: Iterable[Any], operation: str) -> str | None:
@@ -77,14 +77,14 @@ def targets_are_served(cloud: Cloud) -> None:
     @replace("services.eventbridge._put_targets", "data")
     def put_targets(original: Callable, data: dict) -> Any:
         said = unserved(data.get("Targets") or (), "events:PutTargets")
-        return error(CODE, said, 501) if said else original(data)
+        return error(NOT_BUILT, said, 501) if said else original(data)
 
     for operation in ("create", "update"):
 
         @replace(f"services.scheduler._{operation}_schedule", "name", "body")
         def schedule(original: Callable, name: str, body: dict, operation: str = operation) -> Any:
             said = unserved([body.get("Target")], f"scheduler:{operation.title()}Schedule")
-            return schedule_error(501, CODE, said) if said else original(name, body)
+            return schedule_error(501, NOT_BUILT, said) if said else original(name, body)
 
     def checked(function: Callable, kind: str, at: int) -> Callable:
         def provision(*given: Any, **more: Any) -> Any:

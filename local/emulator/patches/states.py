@@ -9,6 +9,7 @@ from typing import Any
 from local.emulator import ministack
 from local.emulator.definitions import JSONATA, Diagnostic, diagnose
 from local.emulator.reach import Cloud, hook, put, replace, touch
+from local.sagemaker.api import NOT_BUILT
 
 LARGEST = 256 * 1024
 """Bytes of the input or output of a task, a state or an execution, as UTF-8 (Step Functions quotas)."""
@@ -43,7 +44,7 @@ def _problem(definition: Any, role: Any) -> tuple[str, str] | None:
         said = ", ".join(map(str, found))
         return "InvalidDefinition", f"Invalid State Machine Definition: '{said}'"
     if definition is not None and (where := _result_writer(json.loads(definition))):
-        return "NotImplementedByLocalCloud", f"{where}: ResultWriter is not built in the local cloud"
+        return NOT_BUILT, f"{where}: ResultWriter is not built in the local cloud"
     account, region = ministack.here()
     services = ("states.amazonaws.com", f"states.{region}.amazonaws.com")
     if role is not None and not any(ministack.assumable(account, str(role), each) for each in services):

@@ -7,7 +7,7 @@ from typing import Any
 
 from local.images.store import Image
 from local.sagemaker import artifacts, instance_types, metrics, quotas, warm_pools
-from local.sagemaker.api import ApiError, Context, invalid
+from local.sagemaker.api import NOT_BUILT, ApiError, Context, invalid
 from local.sagemaker.instances import pull
 from local.sagemaker.quotas import setting
 from local.sagemaker.records import refuse_unbuilt
@@ -82,7 +82,7 @@ def _check_channel(channel: dict[str, Any], job_mode: str, groups: set[str]) -> 
 
 def _unbuilt_value(what: str) -> ApiError:
     return ApiError(
-        "NotImplementedByLocalCloud",
+        NOT_BUILT,
         f"sagemaker:CreateTrainingJob with {what} is not built in the local cloud",
         501,
     )
