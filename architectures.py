@@ -53,6 +53,15 @@ ALL = (
         scenario="scenarios.personalization.steps",
         needs=("scenarios-personalization",),
     ),
+    Architecture(
+        name="portfolio_rl",
+        title="Trade under constraints",
+        sentence="A policy learns which orders to place while every order keeps the rules; a state machine "
+        "compares it with plain optimization and with the policy in service, and serves the better one.",
+        settings="settings.portfolio_rl:PortfolioRl",
+        stack="stacks.portfolio_rl.stack:PortfolioRlStack",
+        scenario="scenarios.portfolio_rl",
+    ),
 )
 BY_NAME = {each.name: each for each in ALL}
 

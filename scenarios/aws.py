@@ -14,7 +14,7 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from scenarios import Progress, ScenarioError
+from scenarios import Progress, ScenarioError, archives
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudformation import CloudFormationClient
@@ -159,3 +159,19 @@ def _last_line(job: str) -> str:
     except (ValueError, ClientError):  # no stream yet, or nothing in it, or no such group on a new account
         return ""
     return event["message"].strip()
+
+
+def job_archives(name: str) -> tuple[float, dict[str, bytes], dict[str, bytes]]:
+    """The seconds of a finished training job, and the files of its model and of its output, by name."""
+    sagemaker: SageMakerClient = client("sagemaker")
+    job = sagemaker.describe_training_job(TrainingJobName=name)
+    output = f"{job['OutputDataConfig']['S3OutputPath'].rstrip('/')}/{name}/output/output.tar.gz"
+    model = job["ModelArtifacts"]["S3ModelArtifacts"]
+    return float(job["TrainingTimeInSeconds"]), archive(model), archive(output)
+
+
+def archive(uri: str) -> dict[str, bytes]:
+    """The files of a tar archive in S3, by name."""
+    place = urlsplit(uri)
+    body = client("s3").get_object(Bucket=place.netloc, Key=place.path.lstrip("/"))["Body"].read()
+    return archives.files(body)

@@ -6,12 +6,10 @@ import io
 import json
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
 import numpy as np
 
-from scenarios import ScenarioError, archives
-from scenarios.aws import client
+from scenarios import ScenarioError, aws
 
 
 @dataclass(frozen=True)
@@ -58,17 +56,5 @@ def _is(name: str, stem: str, suffix: str) -> bool:
 
 def finished(name: str) -> Job:
     """The training job's archives, fetched from S3."""
-    job = client("sagemaker").describe_training_job(TrainingJobName=name)
-    output = f"{job['OutputDataConfig']['S3OutputPath'].rstrip('/')}/{name}/output/output.tar.gz"
-    return Job(
-        name,
-        float(job["TrainingTimeInSeconds"]),
-        _archive(job["ModelArtifacts"]["S3ModelArtifacts"]),
-        _archive(output),
-    )
-
-
-def _archive(uri: str) -> dict[str, bytes]:
-    place = urlsplit(uri)
-    body = client("s3").get_object(Bucket=place.netloc, Key=place.path.lstrip("/"))["Body"].read()
-    return archives.files(body)
+    seconds, model, output = aws.job_archives(name)
+    return Job(name, seconds, model, output)

@@ -30,6 +30,7 @@ FIXED = {
     "AWS::S3::Bucket": ["BucketName"],
     "AWS::SNS::Topic": ["FifoTopic", "TopicName"],
     "AWS::SQS::Queue": ["FifoQueue", "QueueName"],
+    "AWS::SSM::Parameter": ["Name"],
     "AWS::SageMaker::Endpoint": ["EndpointName"],
     "AWS::SageMaker::ModelPackageGroup": ["ModelPackageGroupDescription", "ModelPackageGroupName"],
     "AWS::SageMaker::NotebookInstance": ["NotebookInstanceName", "SubnetId"],

@@ -5,70 +5,23 @@ from __future__ import annotations
 
 import json
 import os
-import re
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
 from botocore.exceptions import ClientError
 
 from local.cloud import LocalCloud
 from scenarios import data
 from scenarios.snowflake_training import warehouse
+from tests.support.clouds import client
+from tests.support.notebooks import DataScientist, data_scientist
 from tooling import envs
 
 STACK = "groundplan-dev-snowflake-training"
 NOTEBOOKS = envs.ROOT / "notebooks" / "snowflake_training"
 ROUNDS = 20
-NEVER = 540
-"""Seconds that a notebook may take: a cell has no limit of its own, for on a busy machine it would be met."""
-
-EXECUTE = """
-import sys
-import nbformat
-from nbclient import NotebookClient
-
-path, wanted = sys.argv[1:]
-notebook = nbformat.read(path, as_version=4)
-notebook.cells.append(nbformat.v4.new_code_cell(f"import json\\nprint(json.dumps(dict({wanted})))"))
-client = NotebookClient(notebook, timeout=None, kernel_name="python3", resources={"metadata": {"path": "."}})
-client.execute()
-print(notebook.cells[-1]["outputs"][0]["text"])
-"""
-"""Runs a notebook, then has its kernel tell what is wanted, as JSON in the last line."""
-
-
-class DataScientist:
-    """Whoever sits at the stack's notebook instance."""
-
-    def __init__(self, cloud: LocalCloud, credentials: dict[str, str]):
-        self.environment = {
-            name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "GROUNDPLAN_"))
-        }
-        self.environment |= cloud.env() | credentials
-        # The connection is not for the notebooks to find in a file: they read the stack's secret.
-        del self.environment["GROUNDPLAN_SNOWFLAKE"]
-        self.environment |= {"GROUNDPLAN_STACK": STACK, "GROUNDPLAN_ROUNDS": str(ROUNDS)}
-        if folder := os.environ.get("GROUNDPLAN_DATA"):
-            self.environment["GROUNDPLAN_DATA"] = str(Path(folder).expanduser().resolve())
-
-    def run(self, notebook: str, wanted: str) -> dict[str, Any]:
-        """Run every cell; returns what `wanted`, as arguments of `dict`, is in the end."""
-        done = subprocess.run(
-            [str(envs.environment("notebooks")), "-c", EXECUTE, f"{notebook}.ipynb", wanted],
-            cwd=NOTEBOOKS,
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            timeout=NEVER,
-            check=False,
-        )
-        said = re.sub(r"\x1b\[[0-9;]*m", "", done.stderr).strip()
-        assert done.returncode == 0, said.splitlines()[-1] + "\n" + said[-4000:]
-        return json.loads(done.stdout.splitlines()[-2])
 
 
 @pytest.fixture(scope="module")
@@ -90,15 +43,9 @@ def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCloud]:
 
 @pytest.fixture(scope="module")
 def scientist(cloud: LocalCloud) -> Iterator[DataScientist]:
-    instance = client(cloud, "sagemaker").describe_notebook_instance(NotebookInstanceName=STACK)
-    session = client(cloud, "sts").assume_role(RoleArn=instance["RoleArn"], RoleSessionName="SageMaker")
-    credentials = {
-        "AWS_ACCESS_KEY_ID": session["Credentials"]["AccessKeyId"],
-        "AWS_SECRET_ACCESS_KEY": session["Credentials"]["SecretAccessKey"],
-        "AWS_SESSION_TOKEN": session["Credentials"]["SessionToken"],
-    }
+    scientist = data_scientist(cloud, STACK, NOTEBOOKS, GROUNDPLAN_ROUNDS=str(ROUNDS))
     cloud.enforce_iam(True)
-    yield DataScientist(cloud, credentials)
+    yield scientist
     cloud.enforce_iam(False)
 
 
@@ -113,17 +60,6 @@ def trained(scientist: DataScientist, loaded: dict[str, Any]) -> dict[str, Any]:
     wanted += ", defaults=trainer.sagemaker_session.sagemaker_config"
     wanted += ", seen=seen_rows, unseen=len(unseen), answers=len(predicted), rmse=rmse, guess=guess"
     return scientist.run("train", wanted)
-
-
-def client(cloud: LocalCloud, service: Any) -> Any:
-    """A client with the person's own keys."""
-    return boto3.client(
-        service,
-        endpoint_url=cloud.endpoint_url,
-        region_name=cloud.region,
-        aws_access_key_id=cloud.key.access_key_id,
-        aws_secret_access_key=cloud.key.secret_access_key,
-    )
 
 
 def tables(cloud: LocalCloud) -> dict[str, int]:
@@ -182,15 +118,7 @@ def test_the_notebooks_role_trains_under_its_own_names_only(
     cloud: LocalCloud, scientist: DataScientist
 ) -> None:
     # given the data scientist's credentials; when they touch the endpoint that is in service
-    keys = scientist.environment
-    own = boto3.client(
-        "sagemaker",
-        endpoint_url=cloud.endpoint_url,
-        region_name=cloud.region,
-        aws_access_key_id=keys["AWS_ACCESS_KEY_ID"],
-        aws_secret_access_key=keys["AWS_SECRET_ACCESS_KEY"],
-        aws_session_token=keys["AWS_SESSION_TOKEN"],
-    )
+    own = client(cloud, "sagemaker", **scientist.credentials)
     # then IAM refuses
     with pytest.raises(ClientError, match="sagemaker:DeleteEndpoint"):
         own.delete_endpoint(EndpointName=STACK)

@@ -131,5 +131,4 @@ class Server:
     @property
     def audit(self) -> list[dict[str, Any]]:
         """The lines of the audit log."""
-        lines = (line.partition(" ")[2] for line in self.log.read_text().splitlines())
-        return [json.loads(line) for line in lines if line.startswith('{"audit"')]
+        return [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith('{"audit"')]

@@ -16,17 +16,17 @@ trade, `valid` false and a `reason`. Each answer is a line of the audit log.
 from __future__ import annotations
 
 import json
-import logging
 import math
+import sys
 from typing import Any
 
 import numpy as np
 from flask import Flask, Response, request
 
+from toolkit.failure import redact
+
 from .predictor import Predictor, RequestError
 from .switch import Switch
-
-log = logging.getLogger(__name__)
 
 LARGEST = 4 * 2**20
 """Maximum size of a request in bytes: SageMaker's limit for serverless endpoints."""
@@ -106,10 +106,17 @@ def _accounts(body: bytes) -> list[Any]:
 
 
 def _audit(predictor: Predictor, account: Any, order: dict[str, Any]) -> None:
-    """Log what was asked and answered, one JSON object in a line; the alarms count its fields."""
+    """Write a line of the audit log, a JSON object; the alarms count its fields `valid` and `outside`."""
     shown = account if len(json.dumps(account)) < 10_000 else "longer than 10,000 characters"
-    entry = {"audit": "order", "policy": predictor.name, "account": _plain(shown), **order}
-    log.info("%s", json.dumps(entry))
+    entry = {
+        "audit": "order",
+        "policy": predictor.name,
+        "account": _plain(shown),
+        **order,
+        "outside": "warning" in order,
+    }
+    sys.stdout.write(f"{redact(json.dumps(entry))}\n")  # in one piece, also beside other threads
+    sys.stdout.flush()
 
 
 def _plain(value: Any) -> Any:

@@ -1,0 +1,66 @@
+"""What a finished training job left behind: the policy's card, a table of comparisons, and held-out runs."""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from scenarios import ScenarioError, aws
+
+BOUNDS = ("greedy on known means", "dynamic program on known means")
+GREEDY_ESTIMATED = "greedy on estimated moments"
+
+
+@dataclass(frozen=True)
+class PolicyJob:
+    """A training job. The arrays are of R held-out episodes, T times and N assets."""
+
+    name: str
+    seconds: float
+    card: dict[str, Any]
+    table: dict[str, dict[str, Any]]
+    """Figures of the policy and of each baseline, on the same held-out episodes."""
+    curve: list[dict[str, float]]
+    """What PPO told of each batch; empty for another method."""
+    prices: np.ndarray
+    """[R, T, N] dollars"""
+    lots: np.ndarray
+    """[R, T, N] held before the decision of that time"""
+    cash: np.ndarray
+    """[R, T] dollars"""
+    values: np.ndarray
+    """[R, T] total values in dollars"""
+    actions: np.ndarray
+    """[R, T - 1, N] lots"""
+    final: np.ndarray
+    """Final values of more episodes, in dollars"""
+
+    @property
+    def bound(self) -> str:
+        """The name of the better of the programs that know the mean prices."""
+        return max(BOUNDS, key=lambda name: self.table[name]["mean"])
+
+    def mean(self, name: str = "policy") -> float:
+        return float(self.table[name]["mean"])
+
+    def ratio(self) -> dict[str, float]:
+        """The policy's value over the bound: `value`, and `low` and `high` of its 95 % interval."""
+        return self.table[self.bound]["ratio_of_policy"]
+
+
+def finished(name: str) -> PolicyJob:
+    """Fetch a training job's results from S3. Raises `ScenarioError` where one is missing."""
+    seconds, model, output = aws.job_archives(name)
+    try:
+        results = json.loads(output["results.json"])
+        episodes = np.load(io.BytesIO(output["episodes.npz"]))
+        card = json.loads(model["card.json"])
+    except KeyError as error:
+        raise ScenarioError(f"the training job {name} left no {error}") from None
+    arrays = ("prices", "lots", "cash", "values", "actions", "final")
+    runs = {each: episodes[each] for each in arrays}
+    return PolicyJob(name, seconds, card, results["table"], results["curve"], **runs)

@@ -1,0 +1,228 @@
+"""The scenario, step by step."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from scenarios import Progress, Report, ScenarioError, ScenarioResult, Story, aws
+from scenarios.portfolio_rl import figures
+from scenarios.portfolio_rl.accounts import start
+from scenarios.portfolio_rl.job import GREEDY_ESTIMATED, PolicyJob, finished
+from scenarios.portfolio_rl.metrics import METRICS
+from scenarios.portfolio_rl.service import OrderService, state
+
+SEEDS, SECONDS = (1, 2, 3), 45
+"""Seeds of PPO, and the processor time that each trains for."""
+AT_ONCE = 2
+PATIENCE = 60.0
+"""Seconds in which the stop switch must have worked."""
+NO_NUMBER = math.nan
+
+Given = dict[str, Any]
+
+
+def run(stack: str, out: Path, progress: Progress) -> ScenarioResult:
+    """Use the deployed stack from end to end; what it makes goes below `out`.
+
+    Raises `ScenarioError` when the architecture does not do what it is for. May be run again on the same
+    stack: the new policy then has the last one to beat.
+    """
+    outputs = aws.outputs(stack)
+    service = OrderService(outputs["EndpointName"])
+    progress("learning a policy by fitted value iteration")
+    first = execute(outputs, {"method": "fitted", "variant": "corrected"}, progress)
+    best = finished(first["training_job"])
+    metrics = {"seconds_pipeline": first["seconds"]} | of_best(best)
+
+    progress(f"trading {len(best.prices)} held-out episodes through the endpoint")
+    trades = service.trade(best)
+    metrics |= {
+        "served_orders": trades.orders,
+        "constraint_violations": len(trades.violations),
+        "served_value_ratio": math.fsum(trades.final) / float(best.values[:, -1].sum()),
+    }
+    if trades.refused or trades.violations:
+        raise ScenarioError(
+            f"of {trades.orders} orders the endpoint refused {trades.refused} valid accounts, and"
+            f" {len(trades.violations)} broke a rule: {trades.violations[:3]}"
+        )
+    metrics["refused"], refusals = refuse(service, best)
+    metrics["seconds_to_stop"], stopped = stop(outputs["StopParameterName"], service, best, progress)
+    learned, not_better = learn_ppo(outputs, progress)
+    metrics |= of_ppo(learned)
+    version = first["model_package_arn"].rpartition("/")[2]
+    metrics["seconds_to_roll_back"], rolled_back = roll_back(outputs, int(version), service, progress)
+
+    drawn = [
+        figures.learning(out / "learning.svg", learned, best),
+        figures.trades(out / "trades.svg", best),
+        figures.final_values(out / "final.svg", best, learned),
+        figures.weights(out / "weights.svg", best),
+    ]
+    (out / "card.json").write_text(json.dumps(best.card, indent=2))
+    (out / "table.json").write_text(json.dumps(best.table, indent=2))
+    report = Report(
+        facts=facts(best),
+        path=first["path"],
+        figures=drawn,
+        stories=[refusals, stopped, not_better, rolled_back],
+    )
+    artifacts = [out / "card.json", out / "table.json", *(figure.path for figure in drawn)]
+    return ScenarioResult(metrics, METRICS, artifacts, report)
+
+
+def execute(outputs: dict[str, str], hyperparameters: Given, progress: Progress) -> Given:
+    """Run the workflow; returns its output with the execution's `path` and `seconds`."""
+    payload = {"hyperparameters": hyperparameters}
+    done = aws.execute(outputs["StateMachineArn"], payload, progress, outputs["EndpointName"])
+    return done.succeeded() | {"path": done.path, "seconds": done.seconds}
+
+
+def facts(job: PolicyJob) -> dict[str, str]:
+    """What the report tells of the data and of what the policy knew."""
+    others = {
+        name: f"${row['mean']:,.0f}" for name, row in sorted(job.table.items(), key=lambda each: each[0])
+    }
+    return {
+        "Prices": "Drawn from the model of aws-samples/amazon-sagemaker-rl-action-masking; no market data",
+        "Held-out episodes": f"{job.card['held_out_episodes']:,}, the same for every policy and baseline",
+        "The policy knows": job.card["knowledge"],
+        "Published for this problem": "more than $3,000, with other accounting; see docs/portfolio_rl",
+        "Mean final values": ", ".join(f"{name} {value}" for name, value in others.items()),
+        "Note": job.card["advice"],
+    }
+
+
+def of_best(job: PolicyJob) -> dict[str, float]:
+    """The figures of the best learned policy, and of what it is compared with."""
+    policy, ratio, gain = job.table["policy"], job.ratio(), job.table[GREEDY_ESTIMATED]["gain_of_policy"]
+    figures_ = {
+        "value_best": job.mean(),
+        "value_bound": job.mean(job.bound),
+        "value_greedy_estimated": job.mean(GREEDY_ESTIMATED),
+        "value_hold": job.mean("hold"),
+        "cpu_seconds_best": job.card["cpu_seconds"],
+        "episodes_best": job.card["episodes_seen"],
+    }
+    figures_ |= with_ends("value_ratio_best_corrected", ratio) | with_ends("gain_over_greedy_estimated", gain)
+    names = ("sharpe", "cvar_5", "drawdown", "turnover", "fees")
+    return figures_ | {f"{name}_best": policy[name] for name in names}
+
+
+def of_ppo(jobs: list[PolicyJob]) -> dict[str, float]:
+    """The figures of PPO's worst seed."""
+    worst = min(jobs, key=lambda job: job.ratio()["value"])
+    return {"ppo_seeds": len(jobs)} | with_ends("value_ratio_ppo_corrected", worst.ratio())
+
+
+def with_ends(name: str, estimate: dict[str, float]) -> dict[str, float]:
+    return {name: estimate["value"], f"{name}_low": estimate["low"], f"{name}_high": estimate["high"]}
+
+
+# --- other policies ---
+
+
+def learn_ppo(outputs: dict[str, str], progress: Progress) -> tuple[list[PolicyJob], Story]:
+    """Train PPO on several seeds, some at once; each has the policy in service to beat."""
+
+    def learn(seed: int) -> Given:
+        given = {"method": "ppo", "variant": "corrected", "cpu_seconds": SECONDS, "seed": seed}
+        return execute(outputs, given, lambda line: progress(f"PPO, seed {seed}: {line}"))
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        done = list(pool.map(learn, SEEDS))
+    jobs = [finished(each["training_job"]) for each in done]
+    lost = [each for each in done if not each["deployed"]]
+    told = ", ".join(f"${each['candidate_value']:,.0f}" for each in done)
+    return jobs, Story(
+        "A policy has to be better",
+        f"PPO trained for {SECONDS} processor seconds on each of {len(SEEDS)} seeds.",
+        f"On the same prices they ended at {told}, the policy in service at"
+        f" ${done[0]['champion_value']:,.0f}. {len(lost)} of {len(done)} stayed out of service.",
+    )
+
+
+def roll_back(
+    outputs: dict[str, str], version: int, service: OrderService, progress: Progress
+) -> tuple[float, Story]:
+    """Deploy an earlier version of the registry again, with one command."""
+    before, progress_line = service.serves(), f"going back to version {version}"
+    progress(progress_line)
+    done = aws.execute(outputs["StateMachineArn"], {"version": version}, progress, outputs["EndpointName"])
+    if not done.succeeded()["deployed"] or service.serves() == before:
+        raise ScenarioError(f"version {version} of the registry was not put back into service")
+    return done.seconds, Story(
+        "One command goes back",
+        f'The state machine was started with {{"version": {version}}}.',
+        f"After {done.seconds:.0f} s version {version} of the registry answered, without training.",
+    )
+
+
+# --- what the endpoint must refuse ---
+
+
+def refuse(service: OrderService, job: PolicyJob) -> tuple[float, Story]:
+    """Four kinds of invalid accounts get no trade; the valid one beside them gets its order."""
+    names = [asset["name"] for asset in job.card["rules"]["assets"]]
+    prices = dict(zip(names, job.prices[0, 0].astype(float).tolist(), strict=True))
+    valid = state(start(job.card["rules"]), prices, 0)
+    choices = 2 * job.card["rules"]["largest_order"] + 1
+    invalid = {
+        "an empty mask": valid | {"mask": dict.fromkeys(names, [False] * choices)},
+        "cash that is no number": valid | {"cash": NO_NUMBER},
+        "an asset missing": valid | {"holdings": dict.fromkeys(names[1:], 0)},
+        "a text for a price": valid | {"prices": prices | {names[0]: "40"}},
+    }
+    answers = service.ask([valid, *invalid.values()])
+    kept = [
+        name
+        for name, order in zip(invalid, answers[1:], strict=True)
+        if order["valid"] is False and not any(order["units"].values())
+    ]
+    if not answers[0]["valid"]:
+        raise ScenarioError(f"a valid account beside invalid ones was refused: {answers[0]}")
+    reasons = "; ".join(
+        f"{name}: {order['reason']}" for name, order in zip(invalid, answers[1:], strict=True)
+    )
+    return float(len(kept)), Story(
+        "The policy refuses",
+        "Four invalid accounts in one request with a valid one.",
+        f"No trade. {reasons}.",
+    )
+
+
+def stop(parameter: str, service: OrderService, job: PolicyJob, progress: Progress) -> tuple[float, Story]:
+    """The stop switch ends all trading, and starts it again."""
+    progress("stopping all trades, and starting them again")
+    names = [asset["name"] for asset in job.card["rules"]["assets"]]
+    prices = dict(zip(names, job.prices[0, 0].astype(float).tolist(), strict=True))
+    account = state(start(job.card["rules"]), prices, 0)
+    switch = aws.client("ssm")
+
+    def turned(to: str, ends: Callable[[Given], bool]) -> tuple[float, Given]:
+        switch.put_parameter(Name=parameter, Value=to, Overwrite=True)
+        begun = time.monotonic()
+        while not ends(answer := service.ask([account])[0]):
+            if time.monotonic() - begun > PATIENCE:
+                raise ScenarioError(
+                    f"{PATIENCE:.0f} s after the switch said {to} the endpoint answers {answer}"
+                )
+            time.sleep(0.5)
+        return time.monotonic() - begun, answer
+
+    try:
+        seconds, refused = turned("stop", lambda answer: not answer["valid"])
+    finally:
+        turned("go", lambda answer: answer["valid"])
+    return seconds, Story(
+        "The stop switch",
+        f"The parameter {parameter} was set to stop.",
+        f"After {seconds:.0f} s every account got no trade, with the reason “{refused['reason']}”. Set to go,"
+        " the endpoint traded again.",
+    )

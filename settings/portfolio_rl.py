@@ -1,0 +1,84 @@
+"""The settings of `portfolio_rl`."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal, get_args
+
+from pydantic import Field
+
+from settings.base import Hyperparameters
+from settings.models import ModelSettings
+
+Variant = Literal["published", "corrected", "strict"]
+Method = Literal["fitted", "ppo"]
+Objective = Literal["mean", "log", "cvar"]
+Notebook = Literal["instance", "none"]
+
+
+class PolicyHyperparameters(Hyperparameters):
+    """Hyperparameters of the training image. Each execution of the state machine can override them."""
+
+    variant: Variant = Field(default="corrected", description="one of " + ", ".join(get_args(Variant)))
+    method: Method = Field(
+        default="fitted", description="fitted (fitted value iteration) or ppo (proximal policy optimization)"
+    )
+    objective: Objective = Field(
+        default="mean", description="what ppo maximises of the final value: mean, log or cvar"
+    )
+    observed: int = Field(
+        default=1000, ge=10, le=1_000_000, description="a whole number of episodes from 10 to 1000000"
+    )
+    episodes: int = Field(
+        default=600_000, ge=100, le=100_000_000, description="a whole number from 100 to 100000000"
+    )
+    cpu_seconds: float = Field(
+        default=0, ge=0, le=1e6, description="a number from 0 (no limit) to 1000000, seconds of ppo"
+    )
+    held_out: int = Field(
+        default=50_000, ge=1000, le=1_000_000, description="a whole number of episodes from 1000 to 1000000"
+    )
+    test_fraction: float = Field(
+        default=0.2,
+        ge=0.05,
+        le=0.5,
+        description="a number from 0.05 to 0.5, the share of your own prices, their end, that is held out",
+    )
+    checkpoint_every: int = Field(
+        default=50, ge=0, le=1_000_000, description="a whole number of batches from 0 (none) to 1000000"
+    )
+    seed: int = Field(default=0, ge=0, le=2**31 - 1, description="a whole number from 0 to 2147483647")
+    threads: int = Field(
+        default=1, ge=0, le=1024, description="a whole number from 0 (all cores of the instance) to 1024"
+    )
+
+
+class PortfolioRl(ModelSettings):
+    """Learn to trade under constraints, and serve orders that keep them."""
+
+    ENVIRONMENTS: ClassVar = {
+        "prod": {
+            "retain": True,
+            "own_key": True,
+            "log_retention_days": 365,
+            "minimum_improvement": 0.001,
+            "notebook": "none",
+            "retrain": "rate(7 days)",
+        },
+    }
+
+    own_rules: bool = Field(
+        default=False,
+        description="true or false, whether jobs read the file inputs/rules/rules.json of the bucket",
+    )
+    own_prices: bool = Field(
+        default=False,
+        description="true or false, whether jobs read the file inputs/prices/prices.csv of the bucket",
+    )
+    retrain: str = Field(
+        default="",
+        pattern=r"^((rate|cron)\([^()]+\))?$",
+        description="when a new policy is trained, as rate(7 days) or cron(0 6 ? * MON *) in UTC, or empty"
+        " for never",
+    )
+    notebook: Notebook = Field(default="instance", description="instance (a notebook instance) or none")
+    hyperparameters: PolicyHyperparameters = PolicyHyperparameters()

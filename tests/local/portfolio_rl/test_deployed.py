@@ -1,0 +1,167 @@
+"""The project's own stack under enforced IAM: a policy trained, served, refused, stopped, and put back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from local.cloud import LocalCloud
+from scenarios.portfolio_rl.accounts import start
+from scenarios.portfolio_rl.job import PolicyJob, finished
+from scenarios.portfolio_rl.service import OrderService, state
+from tests.support.notebooks import data_scientist
+from tests.support.waiting import until
+from tooling import envs
+
+STACK = "groundplan-dev-portfolio-rl"
+QUICK = {"observed": "200", "held_out": "2000"}
+NOTEBOOKS = envs.ROOT / "notebooks" / "portfolio_rl"
+
+Outputs = dict[str, str]
+
+
+@pytest.fixture(scope="module")
+def deployed(cloud: LocalCloud) -> Iterator[Outputs]:
+    cloud.configure(create_training_job_burst=100)
+    outputs = cloud.deploy(STACK)[STACK]
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in cloud.env().items():
+            patch.setenv(name, value)
+        cloud.enforce_iam(True)
+        yield outputs
+        cloud.enforce_iam(False)
+
+
+@pytest.fixture(scope="module")
+def run(aws: Callable, deployed: Outputs) -> Callable[..., dict[str, Any]]:
+    """Start the workflow; returns its output when it has succeeded."""
+
+    def execute(**given: Any) -> dict[str, Any]:
+        states = aws("stepfunctions")
+        arn = states.start_execution(stateMachineArn=deployed["StateMachineArn"], input=json.dumps(given))
+
+        def ended() -> dict[str, Any] | None:
+            found = states.describe_execution(executionArn=arn["executionArn"])
+            return None if found["status"] == "RUNNING" else found
+
+        found = until(ended, "the execution's end", 300)
+        assert found["status"] == "SUCCEEDED", found
+        return json.loads(found["output"])
+
+    return execute
+
+
+@pytest.fixture(scope="module")
+def first(run: Callable) -> dict[str, Any]:
+    return run(hyperparameters=QUICK)
+
+
+@pytest.fixture(scope="module")
+def job(first: dict[str, Any]) -> PolicyJob:
+    return finished(first["training_job"])
+
+
+@pytest.fixture(scope="module")
+def service(deployed: Outputs, first: dict[str, Any]) -> OrderService:
+    return OrderService(deployed["EndpointName"])
+
+
+# In this order: each goes on from what the one before left
+
+
+def test_the_first_policy_serves_and_its_orders_keep_the_rules(
+    first: dict[str, Any], job: PolicyJob, service: OrderService
+) -> None:
+    assert (first["deployed"], first["validation_value"]) == (True, pytest.approx(job.mean(), abs=0.01))
+    trades = service.trade(job)
+    assert (trades.refused, trades.violations) == (0, [])
+    assert sum(trades.final) / job.values[:, -1].sum() > 0.98
+
+
+def test_a_refused_account_pages_someone(aws: Callable, job: PolicyJob, service: OrderService) -> None:
+    # given the alarm for refused orders, which is quiet
+    alarm = next(
+        found["AlarmName"]
+        for found in aws("cloudwatch").describe_alarms()["MetricAlarms"]
+        if found["MetricName"] == f"{STACK}/OrderRefused"
+    )
+
+    def in_alarm() -> bool:
+        (found,) = aws("cloudwatch").describe_alarms(AlarmNames=[alarm])["MetricAlarms"]
+        return found["StateValue"] == "ALARM"
+
+    assert not in_alarm()
+    # when an account without an admissible choice asks for an order
+    account = first_account(job)
+    (order,) = service.ask([account | {"mask": {name: [False] * 11 for name in account["prices"]}}])
+    # then it gets no trade, and the alarm fires
+    assert (order["valid"], set(order["units"].values())) == (False, {0})
+    until(in_alarm, "the alarm")
+
+
+def test_the_stop_switch_ends_all_trades(
+    aws: Callable, deployed: Outputs, job: PolicyJob, service: OrderService
+) -> None:
+    account, switch = first_account(job), deployed["StopParameterName"]
+    assert service.ask([account])[0]["valid"]
+    aws("ssm").put_parameter(Name=switch, Value="stop", Overwrite=True)
+    stopped = until(lambda: [o for o in service.ask([account]) if not o["valid"]], "the end of all trades")
+    assert stopped[0]["reason"] == f"the stop switch {switch} says stop"
+    aws("ssm").put_parameter(Name=switch, Value="go", Overwrite=True)
+    until(lambda: service.ask([account])[0]["valid"], "trades again")
+
+
+def test_a_worse_policy_stays_out_and_an_earlier_one_comes_back(
+    run: Callable, first: dict[str, Any], service: OrderService
+) -> None:
+    # given a policy in service; when one is trained that had no time to learn
+    before = service.serves()
+    worse = run(hyperparameters=QUICK | {"method": "ppo", "episodes": "1200"})
+    # then it is registered and stays out of service
+    assert (worse["deployed"], service.serves()) == (False, before)
+    assert worse["candidate_value"] < worse["champion_value"]
+    # and one command deploys a version of the registry again
+    back = run(version=int(first["model_package_arn"].rpartition("/")[2]))
+    assert back["deployed"]
+    assert service.serves() != before
+
+
+def test_what_is_left_running_is_told(aws: Callable, deployed: Outputs) -> None:
+    # given the stack's notebook instance, which runs, and its endpoint, which is meant to
+    (function,) = [
+        found["FunctionName"]
+        for found in aws("lambda").list_functions()["Functions"]
+        if found["FunctionName"].startswith(f"{STACK}-LeftRunning")
+    ]
+    # when the evening's look comes
+    answer = aws("lambda").invoke(FunctionName=function)
+    # then the notebook is told, under the function's own role
+    assert "FunctionError" not in answer
+    (line,) = json.loads(answer["Payload"].read())
+    assert line.startswith(f"notebook instance {STACK}, since ")
+
+
+def test_the_notebook_runs_with_the_role_of_its_instance(cloud: LocalCloud, deployed: Outputs) -> None:
+    scientist = data_scientist(cloud, STACK, NOTEBOOKS, GROUNDPLAN_HELD_OUT="2000")
+    wanted = "best=float(means['policy']), hold=float(means['hold']), orders=len(choices), refused=refused"
+    wanted += ", choices=choices.to_dict('list'), gain=gain, own=own_card['variant']"
+    found = scientist.run("trade", wanted)
+    assert found["best"] > 3 * found["hold"]
+    # the mask let nothing through but what it allows
+    assert found["orders"] > 50
+    assert found["orders"] + found["refused"] == 500
+    allowed = {"1": {8}, "2": {5}, "3": {1, 2}}
+    assert {name: set(values) <= allowed[name] for name, values in found["choices"].items()} == dict.fromkeys(
+        allowed, True
+    )
+    assert found["own"] == "own prices"
+
+
+def first_account(job: PolicyJob) -> dict[str, Any]:
+    """The first held-out episode's account at its start."""
+    names = [asset["name"] for asset in job.card["rules"]["assets"]]
+    prices = dict(zip(names, job.prices[0, 0].astype(float).tolist(), strict=True))
+    return state(start(job.card["rules"]), prices, 0)

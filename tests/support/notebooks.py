@@ -1,0 +1,77 @@
+"""Notebooks run as a data scientist runs them: every cell, in their own environment, under the role of the
+stack's notebook instance."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from local.cloud import LocalCloud
+from tests.support.clouds import client
+from tooling import envs
+
+NEVER = 540
+"""Seconds that a notebook may take: a cell has no limit of its own, for on a busy machine it would be met."""
+
+EXECUTE = """
+import sys
+import nbformat
+from nbclient import NotebookClient
+
+path, wanted = sys.argv[1:]
+notebook = nbformat.read(path, as_version=4)
+notebook.cells.append(nbformat.v4.new_code_cell(f"import json\\nprint(json.dumps(dict({wanted})))"))
+client = NotebookClient(notebook, timeout=None, kernel_name="python3", resources={"metadata": {"path": "."}})
+client.execute()
+print(notebook.cells[-1]["outputs"][0]["text"])
+"""
+"""Runs a notebook, then has its kernel tell what is wanted, as JSON in the last line."""
+
+
+@dataclass(frozen=True)
+class DataScientist:
+    """Whoever sits at a stack's notebook instance."""
+
+    folder: Path
+    """Where the notebooks lie."""
+    environment: dict[str, str]
+    credentials: dict[str, str]
+    """Of the instance's role, as boto3 takes them."""
+
+    def run(self, notebook: str, wanted: str) -> dict[str, Any]:
+        """Run every cell; returns what `wanted`, as arguments of `dict`, is in the end."""
+        done = subprocess.run(
+            [str(envs.environment("notebooks")), "-c", EXECUTE, f"{notebook}.ipynb", wanted],
+            cwd=self.folder,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=NEVER,
+            check=False,
+        )
+        said = re.sub(r"\x1b\[[0-9;]*m", "", done.stderr).strip()
+        assert done.returncode == 0, said.splitlines()[-1] + "\n" + said[-4000:]
+        return json.loads(done.stdout.splitlines()[-2])
+
+
+def data_scientist(cloud: LocalCloud, stack: str, folder: Path, **environment: str) -> DataScientist:
+    """Return the data scientist of a deployed stack; `environment` are variables of the notebooks besides."""
+    instance = client(cloud, "sagemaker").describe_notebook_instance(NotebookInstanceName=stack)
+    session = client(cloud, "sts").assume_role(RoleArn=instance["RoleArn"], RoleSessionName="SageMaker")
+    keys = {
+        "AWS_ACCESS_KEY_ID": session["Credentials"]["AccessKeyId"],
+        "AWS_SECRET_ACCESS_KEY": session["Credentials"]["SecretAccessKey"],
+        "AWS_SESSION_TOKEN": session["Credentials"]["SessionToken"],
+    }
+    own = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "GROUNDPLAN_"))}
+    own |= cloud.env() | keys | {"GROUNDPLAN_STACK": stack} | environment
+    # A connection is not for notebooks to find in a file: they read the stack's secret
+    own.pop("GROUNDPLAN_SNOWFLAKE", None)
+    if data := os.environ.get("GROUNDPLAN_DATA"):
+        own["GROUNDPLAN_DATA"] = str(Path(data).expanduser().resolve())
+    return DataScientist(folder, own, {name.lower(): value for name, value in keys.items()})

@@ -1,0 +1,137 @@
+"""The template of portfolio_rl: what a reviewer would look for in it, and what must not be in it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from groundplan import states
+from local.emulator.definitions import diagnose
+from tests.support.workflow import SageMaker
+from tests.synth.machine import Run
+from tests.synth.template import Template, allowed, flat, of_type, only, retained_types
+
+NAME = "groundplan-dev-portfolio-rl"
+FIGURES = {"candidate": 5_100.0, "champion": 5_000.0, "validation": 5_100.0}
+
+
+def workflow(template: Template) -> dict[str, Any]:
+    """The state machine's definition, references shown as `<Name>`."""
+    machine = only(template, "AWS::StepFunctions::StateMachine")["Properties"]
+    return json.loads(flat(machine["DefinitionString"]))
+
+
+@pytest.mark.parametrize("variant", ["dev", "prod", "chosen"])
+def test_the_workflow_is_sound_and_can_be_created(variant: str, request: pytest.FixtureRequest):
+    definition = workflow(request.getfixturevalue(variant))
+    assert states.problems(definition) == []
+    assert diagnose(json.dumps(definition).replace("<AWS::Partition>", "aws")) == []
+
+
+@pytest.mark.parametrize(("candidate", "deployed"), [(5_100.0, True), (4_900.0, False)])
+def test_the_policy_of_the_higher_value_is_deployed(candidate: float, deployed: bool, dev: Template):
+    sagemaker = SageMaker("InService")
+    sagemaker.figures = FIGURES | {"candidate": candidate}
+    done = Run(workflow(dev), {}, sagemaker)
+    assert (done.error, done.output["deployed"]) == (None, deployed)
+
+
+def test_training_is_cut_off_and_serving_has_its_own_image(dev: Template):
+    found = workflow(dev)["States"]
+    assert found["Train"]["Arguments"]["EnableNetworkIsolation"] is True
+    assert "InputDataConfig" not in found["Train"]["Arguments"]
+    container = found["Accept"]["Assign"]["container"]
+    assert container["Image"] != found["Train"]["Arguments"]["AlgorithmSpecification"]["TrainingImage"]
+    assert container["Environment"]["STOP_PARAMETER"].startswith("<StopSwitch")
+
+
+def test_own_rules_and_prices_are_channels_of_both_jobs(chosen: Template):
+    for state in ("Train", "Evaluate"):
+        channels = {
+            channel["ChannelName"]: channel["DataSource"]["S3DataSource"]["S3Uri"]
+            for channel in workflow(chosen)["States"][state]["Arguments"]["InputDataConfig"]
+        }
+        assert {"rules", "prices"} <= set(channels)
+        assert channels["prices"].endswith("/inputs/prices")
+    assert any(resource.endswith("/inputs/*") for resource in allowed(chosen, "Training")["s3:GetObject"])
+
+
+def test_the_stop_switch_is_read_by_the_endpoint_alone(dev: Template):
+    ((switch, resource),) = of_type(dev, "AWS::SSM::Parameter").items()
+    assert (resource["Properties"]["Type"], resource["Properties"]["Value"]) == ("String", "go")
+    (arn,) = allowed(dev, "Serving")["ssm:GetParameter"]
+    assert arn.endswith(f":parameter<{switch}>")
+    assert not [action for action in allowed(dev, "Training") if action.startswith("ssm")]
+
+
+def test_refusals_and_unknown_prices_page_someone(dev: Template):
+    filters = {
+        found["Properties"]["MetricTransformations"][0]["MetricName"]: found["Properties"]["FilterPattern"]
+        for found in of_type(dev, "AWS::Logs::MetricFilter").values()
+    }
+    assert filters == {
+        f"{NAME}/OrderRefused": "{ $.valid IS FALSE }",
+        f"{NAME}/PriceOutside": "{ $.outside IS TRUE }",
+    }
+    (topic,) = of_type(dev, "AWS::SNS::Topic")
+    alarms = [alarm["Properties"] for alarm in of_type(dev, "AWS::CloudWatch::Alarm").values()]
+    assert {alarm.get("MetricName") for alarm in alarms} >= set(filters)
+    assert all(alarm["AlarmActions"] == [{"Ref": topic}] for alarm in alarms)
+
+
+@pytest.mark.parametrize(
+    ("variant", "schedule"), [("prod", "rate(7 days)"), ("chosen", "cron(0 6 ? * MON *)")]
+)
+def test_retraining_starts_by_the_clock(variant: str, schedule: str, request: pytest.FixtureRequest):
+    template = request.getfixturevalue(variant)
+    (rule,) = [
+        rule["Properties"]
+        for name, rule in of_type(template, "AWS::Events::Rule").items()
+        if name.startswith("Workflow")
+    ]
+    (machine,) = of_type(template, "AWS::StepFunctions::StateMachine")
+    assert rule["ScheduleExpression"] == schedule
+    assert (flat(rule["Targets"][0]["Arn"]), rule["Targets"][0]["Input"]) == (f"<{machine}>", "{}")
+    assert allowed(template, "WorkflowStateMachineEvents")["states:StartExecution"] == {f"<{machine}>"}
+
+
+def test_no_training_starts_by_itself_unless_chosen(dev: Template):
+    assert [name[:11] for name in of_type(dev, "AWS::Events::Rule")] == ["LeftRunning"]
+
+
+def test_what_is_left_running_is_looked_for_and_told(dev: Template):
+    (topic,) = of_type(dev, "AWS::SNS::Topic")
+    grants = allowed(dev, "LeftRunning")
+    assert grants["sns:Publish"] == {f"<{topic}>"}
+    assert {action for action in grants if action.startswith("sagemaker:")} == {
+        "sagemaker:ListNotebookInstances",
+        "sagemaker:ListTrainingJobs",
+        "sagemaker:ListEndpoints",
+    }
+
+
+def test_prod_retains_policies_and_its_key_and_has_no_notebook(prod: Template):
+    assert retained_types(prod) == {
+        "AWS::S3::Bucket",
+        "AWS::SageMaker::ModelPackageGroup",
+        "AWS::KMS::Key",
+    }
+    assert not of_type(prod, "AWS::SageMaker::NotebookInstance")
+
+
+def test_the_outputs_are_what_scenarios_and_notebooks_start_from(dev: Template):
+    assert set(dev["Outputs"]) == {
+        "StateMachineArn",
+        "EndpointName",
+        "ModelPackageGroupName",
+        "BucketName",
+        "ExecutionRoleArn",
+        "ServingRoleArn",
+        "ImageUri",
+        "ServingImageUri",
+        "StopParameterName",
+        "NotebookInstanceName",
+        "AlarmTopicArn",
+    }
