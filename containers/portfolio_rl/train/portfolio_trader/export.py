@@ -212,12 +212,14 @@ class MaskedLegs(nn.Module):
         mean, deviation, ahead = self.mean[step], self.deviation[step], self.ahead[step]
         columns = [lots / 10, cash.unsqueeze(1) / self.start, (prices - mean) / deviation]
         columns += [(ahead[:, a] - prices) / deviation for a in range(len(AHEAD))]
+        values = limits.lot * prices
+        whole = limits.total(lots, cash, prices)
+        size = whole.clamp(min=1.0).unsqueeze(1)
+        columns += [3 * lots * values / size, torch.log(size / self.start)]
         when = (step.double() / self.steps).unsqueeze(1)
         seen = torch.cat([*columns, when, torch.ones_like(when), signals], 1).float()
         logits = self.network.logits(seen)
         gain, cost = limits.gain(prices)
-        values = limits.lot * prices
-        whole = limits.total(lots, cash, prices)
         can_buy = limits.purchasable(lots, cash, prices)
         money, fees, traded, held = cash, torch.zeros_like(cash), torch.zeros_like(cash), lots
         options = torch.arange(k + 1, dtype=torch.float64)

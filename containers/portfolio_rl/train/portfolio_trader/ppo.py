@@ -8,6 +8,8 @@ Schulman et al., 2017, with masks as in Huang and Ontañón, 2022. Differences f
 - Rewards are the gain of each step, valued at the mean price of the next time as observed so far: the same
   expectation as the total at the end, with less noise. Discount 1, lambda 0.6.
 - Prices enter as deviations from the mean of their time, in standard deviations, by running statistics.
+  Shares of the total enter as well: they decide what the caps allow next.
+- The gradient of the loss with respect to the logits is compiled by hand (`clipped_objective`).
 - A high learning rate, decayed to zero, and small minibatches.
 """
 
@@ -20,6 +22,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from numba import njit
 from torch import nn
 
 from .market import Market
@@ -85,19 +88,36 @@ AHEAD = (1, 2, 4)
 
 
 def inputs(
-    lots: Any, cash: Any, prices: Any, signals: Any, step: int, statistics: PriceStatistics, start: float
+    lots: Any,
+    cash: Any,
+    prices: Any,
+    signals: Any,
+    step: int,
+    statistics: PriceStatistics,
+    rules: Compiled,
+    start: float,
 ) -> Any:
     """Return the inputs of the network, float32 [E, inputs]."""
     steps, mean, deviation = len(statistics.sum), statistics.mean, statistics.deviation
     ahead = [(mean[min(step + a, steps - 1)] - prices) / deviation[step] for a in AHEAD]
     at = np.zeros((len(lots), 2))
     at[:] = (step / steps, 1.0)
-    columns = [lots / 10, cash[:, None] / start, (prices - mean[step]) / deviation[step], *ahead, at, signals]
+    values = lots * rules.lot * prices
+    whole = np.maximum(cash + values.sum(1), 1.0)[:, None]
+    columns = [lots / 10, cash[:, None] / start, (prices - mean[step]) / deviation[step], *ahead]
+    columns += [3 * values / whole, np.log(whole / start), at, signals]
     return np.concatenate(columns, axis=1, dtype=np.float32)
 
 
 def input_size(assets: int, signals: int) -> int:
-    return assets * (2 + len(AHEAD)) + 3 + signals
+    return assets * (3 + len(AHEAD)) + 4 + signals
+
+
+class Tanh(nn.Module):
+    """The hyperbolic tangent by way of the sigmoid, which PyTorch computes five times faster on a CPU."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return 2 * torch.sigmoid(2 * x) - 1
 
 
 class Network(nn.Module):
@@ -112,7 +132,7 @@ class Network(nn.Module):
             nn.init.orthogonal_(last.weight, gain)
             nn.init.zeros_(last.bias)
             first = nn.Linear(input_size(assets, signals), width)
-            return nn.Sequential(first, nn.Tanh(), nn.Linear(width, width), nn.Tanh(), last)
+            return nn.Sequential(first, Tanh(), nn.Linear(width, width), Tanh(), last)
 
         self.policy = layers(self.legs * self.options, 0.01)
         self.value = layers(1, 1.0)
@@ -122,6 +142,57 @@ class Network(nn.Module):
 
     def forward(self, seen: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         return self.logits(seen), self.value(seen).squeeze(-1)
+
+
+# --- the objective ---
+
+
+@njit(cache=True, nogil=True, fastmath=True)
+def clipped_objective(logits, masks, chosen, before, advantage, clip, entropy_weight, gradient):
+    """Write the gradient of the loss with respect to the logits; return the mean gain and entropy.
+
+    The loss is minus the clipped gain, minus `entropy_weight` times the entropy of all legs under their
+    masks. Compiled by hand: as tensor operations it takes as long as the network.
+
+    :param logits: [B, 2N, K+1]
+    :param masks: of the same shape
+    :param chosen: [B, 2N] the lots of each leg
+    :param before: [B] log-likelihood of the order when it was given
+    :param gradient: of the shape of the logits, written
+    """
+    count, legs, options = logits.shape
+    p, log_p = np.zeros((legs, options), np.float32), np.zeros((legs, options), np.float32)
+    spread = np.zeros(legs, np.float32)
+    gains, entropies = 0.0, 0.0
+    for b in range(count):
+        now = np.float32(0)
+        for leg in range(legs):
+            score, mask = logits[b, leg], masks[b, leg]
+            best, weight, k = np.float32(-1e30), np.float32(0), chosen[b, leg]
+            for o in range(options):
+                if mask[o]:
+                    best = max(best, score[o])
+            for o in range(options):
+                p[leg, o] = np.exp(score[o] - best) if mask[o] else np.float32(0)
+                weight += p[leg, o]
+            log_weight, spread[leg] = np.log(weight), np.float32(0)
+            for o in range(options):
+                p[leg, o] /= weight
+                log_p[leg, o] = score[o] - best - log_weight if mask[o] else np.float32(0)
+                spread[leg] -= p[leg, o] * log_p[leg, o]
+            now += log_p[leg, k]
+            entropies += spread[leg]
+        ratio = np.exp(now - before[b])
+        free = ratio * advantage[b]
+        bounded = min(max(ratio, np.float32(1 - clip)), np.float32(1 + clip)) * advantage[b]
+        gains += min(free, bounded)
+        push = free / count if free <= bounded else np.float32(0)
+        for leg in range(legs):
+            for o in range(options):
+                slope = p[leg, o] * (log_p[leg, o] + spread[leg]) * entropy_weight / count
+                gradient[b, leg, o] = push * p[leg, o] + slope
+            gradient[b, leg, chosen[b, leg]] -= push
+    return gains / count, entropies / count
 
 
 # --- the learner ---
@@ -149,7 +220,7 @@ class Learner:
         self.start = rules.cash
         self.statistics = PriceStatistics(market.steps, market.assets)
         self.network = Network(market.assets, market.signals, rules.largest_order, settings.width)
-        self.optimizer = torch.optim.Adam(self.network.parameters(), settings.rate, eps=1e-5)
+        self.optimizer = torch.optim.Adam(self.network.parameters(), settings.rate, eps=1e-5, fused=True)
         self.done, self.cpu_seconds = 0, 0.0
         self.quantile = rules.cash
 
@@ -184,7 +255,7 @@ class Learner:
         worth = np.full(count, self.start)
         for t in range(steps):
             prices = np.ascontiguousarray(episodes[:, t])
-            seen[t] = inputs(lots, cash, prices, signals[:, t], t, self.statistics, self.start)
+            seen[t] = inputs(lots, cash, prices, signals[:, t], t, self.statistics, self.rules, self.start)
             with torch.inference_mode():
                 logits, value = self.network(torch.from_numpy(seen[t]))
             values[t] = value.numpy()
@@ -244,24 +315,31 @@ class Learner:
         for group in self.optimizer.param_groups:
             group["lr"] = how.rate * (1 - self.progress)
         advantage = (batch.advantage - batch.advantage.mean()) / (batch.advantage.std() + 1e-8)
+        entropy_weight = how.entropy * (1 - self.progress)
         for _ in range(how.epochs):
             order = torch.from_numpy(self.generator.permutation(len(advantage)))
             for rows in order.split(how.minibatch):
                 logits, value = self.network(batch.seen[rows])
-                logits = logits.masked_fill(~batch.masks[rows], -1e9)
-                log_p = logits.log_softmax(-1)
-                new = log_p.gather(-1, batch.chosen[rows].unsqueeze(-1)).squeeze(-1).sum(-1)
-                ratio = (new - batch.log_likelihood[rows]).exp()
-                clipped = ratio.clamp(1 - how.clip, 1 + how.clip)
-                gain = torch.min(ratio * advantage[rows], clipped * advantage[rows]).mean()
-                entropy = -(log_p.exp() * log_p).sum((-1, -2)).mean()
-                error = (value - batch.target[rows]).square().mean()
-                loss = -gain - how.entropy * (1 - self.progress) * entropy + how.value_weight * error
+                gradient = np.empty(logits.shape, np.float32)
+                gain, entropy = clipped_objective(
+                    logits.detach().numpy(),
+                    batch.masks[rows].numpy(),
+                    batch.chosen[rows].numpy(),
+                    batch.log_likelihood[rows].numpy(),
+                    advantage[rows].numpy(),
+                    how.clip,
+                    entropy_weight,
+                    gradient,
+                )
+                surprise = value.detach() - batch.target[rows]
                 self.optimizer.zero_grad()
-                loss.backward()
+                torch.autograd.backward(
+                    (logits, value),
+                    (torch.from_numpy(gradient), 2 * how.value_weight / len(rows) * surprise),
+                )
                 nn.utils.clip_grad_norm_(self.network.parameters(), how.max_norm)
                 self.optimizer.step()
-                sums += (float(gain), float(entropy), float(error))
+                sums += (gain, entropy, float(surprise.square().mean()))
                 steps += 1
         return dict(zip(("gain", "entropy", "value_error"), sums / steps, strict=True))
 
@@ -315,7 +393,7 @@ class Policy:
 
     def __call__(self, step: int, lots: Any, cash: Any, prices: Any, signals: Any) -> Any:
         count, assets = lots.shape
-        seen = inputs(lots, cash, prices, signals, step, self.statistics, self.start)
+        seen = inputs(lots, cash, prices, signals, step, self.statistics, self.rules, self.start)
         with torch.inference_mode():
             logits = self.network.logits(torch.from_numpy(seen)).numpy()
         actions = np.empty((count, assets), np.int8)

@@ -89,3 +89,31 @@ def test_other_objectives_are_learnt(objective: str) -> None:
     learner = ppo.Learner(VARIANT.rules, VARIANT.market, how)
     progress = [found["mean_final_value"] for found in learner.train()]
     assert progress[-1] > progress[0]
+
+
+def test_compiled_gradient_is_that_of_the_clipped_objective() -> None:
+    # given random logits, masks and orders
+    torch.manual_seed(0)
+    generator = np.random.default_rng(0)
+    logits = torch.randn(60, 6, 6, requires_grad=True)
+    masks = torch.from_numpy(generator.random((60, 6, 6)) < 0.6)
+    masks[:, :, 0] = True
+    chosen = torch.tensor([[generator.choice(np.flatnonzero(leg)) for leg in row] for row in masks.numpy()])
+    advantage = torch.randn(60)
+
+    # when the loss is written as tensor operations
+    log_p = logits.masked_fill(~masks, -1e9).log_softmax(-1)
+    now = log_p.gather(-1, chosen.unsqueeze(-1)).squeeze(-1).sum(-1)
+    before = (now + 0.3 * torch.randn(60)).detach()
+    ratio = (now - before).exp()
+    gain = torch.min(ratio * advantage, ratio.clamp(0.8, 1.2) * advantage).mean()
+    entropy = -(log_p.exp() * log_p).sum((-1, -2)).mean()
+    (-gain - 0.01 * entropy).backward()
+
+    # then the compiled one agrees
+    gradient = np.empty(logits.shape, np.float32)
+    arrays = [each.numpy() for each in (masks, chosen, before, advantage)]
+    found = ppo.clipped_objective(logits.detach().numpy(), *arrays, 0.2, 0.01, gradient)
+    assert found == pytest.approx((gain.item(), entropy.item()), rel=1e-4)
+    assert logits.grad is not None
+    assert np.allclose(gradient, logits.grad.numpy(), atol=1e-6)
