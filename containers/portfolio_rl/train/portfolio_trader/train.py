@@ -134,8 +134,9 @@ def learn(task: Task, settings: Settings) -> tuple[Any, dict[str, Any]]:
         "greedy_estimated": values.Maximiser(values.greedy(means, rules), rules),
     }
     if settings.method == "fitted":
-        found = values.fitted(observed, rules, task.rules.cash, settings.seed)
-        return values.Maximiser(found, rules), told
+        found, how = values.selected(observed, rules, task.rules.cash, settings.seed)
+        log.info("fitted with degree %d, %d states, %d draws", how.degree, how.states, how.draws)
+        return values.Maximiser(found, rules), told | {"fitting": asdict(how)}
     return _ppo(task, settings, told)
 
 
@@ -215,6 +216,7 @@ def card(
         "seed": settings.seed,
         "knowledge": f"moments of {told['episodes_seen']} observed episodes; no known means",
         "episodes_seen": told["episodes_seen"],
+        "fitting": told.get("fitting"),
         "cpu_seconds": round(seconds, 1),
         "steps": market.steps,
         "signals": market.signals,

@@ -251,6 +251,53 @@ def fitted(observed: Episodes, rules: Compiled, cash: float, seed: int, how: Fit
     return found
 
 
+CANDIDATES = (
+    Fitting(),
+    Fitting(degree=2),
+    Fitting(degree=4, states=8000),
+)
+"""Hyperparameters that `selected` chooses from."""
+VALIDATION_EPISODES = 5000
+
+
+def selected(
+    observed: Episodes,
+    rules: Compiled,
+    cash: float,
+    seed: int,
+    candidates: tuple[Fitting, ...] = CANDIDATES,
+) -> tuple[Values, Fitting]:
+    """Fit with the hyperparameters that earn most on observed episodes held back from their fit.
+
+    Each candidate is fitted to the first two thirds of the episodes, in order of time, and trades on the
+    rest. The best one is then fitted to all of them. Returns its values and its hyperparameters.
+    """
+    count, steps, _ = observed.prices.shape
+    cut = round(count * 2 / 3)
+    first = Episodes(observed.prices[:cut], observed.signals[:cut])
+    if observed.signals.shape[2]:  # windows of one history: those that overlap the first part are left out
+        cut = min(cut + steps, count - 1)
+        rest = Episodes(observed.prices[cut:], observed.signals[cut:])
+    else:
+        rest = recombined(observed.prices[cut:], VALIDATION_EPISODES, np.random.default_rng(seed))
+    earned = []
+    for how in candidates:
+        policy = Maximiser(fitted(first, rules, cash, seed, how), rules)
+        earned.append(run(policy, rest, rules, cash).final.mean())
+    best = candidates[int(np.argmax(earned))]
+    return fitted(observed, rules, cash, seed, best), best
+
+
+def recombined(prices: Any, count: int, generator: np.random.Generator) -> Episodes:
+    """Return `count` episodes that take the prices of each time from any observed one, [E, T, N].
+
+    For independent times only: as likely as the observed ones, and many more.
+    """
+    rows = generator.integers(len(prices), size=(count, prices.shape[1]))
+    mixed = prices[rows, np.arange(prices.shape[1])]
+    return Episodes(mixed, np.empty((*mixed.shape[:2], 0), np.float32))
+
+
 def _following_values(
     ahead: Maximiser, step: int, lots: Any, cash: Any, observed: Episodes, rows: Any
 ) -> Doubles:

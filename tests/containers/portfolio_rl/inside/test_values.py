@@ -66,6 +66,21 @@ def test_same_seed_fits_the_same_values() -> None:
     assert np.array_equal(one.weights, two.weights)
 
 
+def test_selection_prefers_the_hyperparameters_that_earn_more() -> None:
+    # given hyperparameters that can learn, and others with too few accounts to fit
+    variant = VARIANTS["strict"]
+    observed = variant.market.draw(np.random.default_rng(1), 90)
+    good, bad = values.Fitting(2, 400, 2, 1), values.Fitting(3, 3, 1, 1)
+
+    # when
+    found, how = values.selected(observed, variant.rules.compiled(), 1000, 0, (bad, good))
+
+    # then the better ones are fitted to all episodes
+    assert how == good
+    again = values.fitted(observed, variant.rules.compiled(), 1000, 0, good)
+    assert np.array_equal(found.weights, again.weights)
+
+
 @pytest.mark.parametrize("name", ["corrected", "strict"])
 def test_baselines_keep_the_rules(name: str) -> None:
     # given every baseline
