@@ -1,7 +1,8 @@
 """The problem as Gymnasium environments: a single one, and a vector environment in lockstep.
 
-Both use `Accounts`, which holds the state of many accounts and advances their time. An
-observation is a dictionary, by RLlib's names:
+Both use `Accounts`, which holds the state of many accounts and advances their time; the variant `published`
+with an action for each leg uses `published.Core`, which does the same in one compiled pass. An observation
+is a dictionary, by RLlib's names:
 
 - `observations`: float32 [2N + 2 + Z]: units held, cash in dollars, prices in dollars, step, signals. The
   variant `published` does not observe the step.
@@ -27,8 +28,8 @@ from gymnasium.vector.utils import batch_space
 
 from toolkit.failure import Failure
 
-from . import variants
-from .market import Episodes, Market
+from . import published, variants
+from .market import Curves, Episodes, Market
 from .orders import every_order, joint_masks, settle
 from .rules import Rules
 from .values import worth
@@ -156,35 +157,65 @@ class PortfolioVectorEnv(VectorEnv[Any, Any, Any]):
         actions: Actions = "joint",
         rules: Rules | None = None,
         market: Market | None = None,
+        copy: bool = True,
     ):
+        """
+        :param copy: whether `published` with legs returns new arrays; otherwise the next step overwrites them
+        """
         chosen = variants.variant(variant)
-        rules = rules or chosen.rules
-        self.faithful = chosen.faithful
-        self.accounts = Accounts(rules, market or chosen.market, num_envs, self.faithful)
+        rules, market = rules or chosen.rules, market or chosen.market
+        self.faithful, self.copy = chosen.faithful, copy
+        self.core = None
+        if self.faithful and actions == "legs" and isinstance(market, Curves):
+            self.core = published.Core(num_envs, market, rules.cash)
+        self.accounts = Accounts(rules, market, num_envs, self.faithful)
         self.codec = Codec(len(rules.assets), rules.largest_order, actions)
         self.num_envs = num_envs
         self.single_observation_space = observation_space(self.accounts, self.codec, self.faithful)
         self.single_action_space = self.codec.space
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
+        self.nothing, self.no = np.zeros(num_envs), np.zeros(num_envs, np.bool_)
+
+    @property
+    def ended(self) -> bool:
+        """Whether the episodes have ended."""
+        return (self.core or self.accounts).ended
+
+    def masks(self) -> Any:
+        """Return int8 [E, actions]."""
+        return self.core.masks if self.core else self.codec.masks(self.accounts)
+
+    def seen(self) -> dict[str, Any]:
+        """Return the observations."""
+        if self.core:
+            found = {"observations": self.core.observations, "action_mask": self.core.masks}
+            return {name: value.copy() for name, value in found.items()} if self.copy else found
+        return seen(self.accounts, self.codec, self.faithful)
 
     def reset(self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None):
         if seed is not None:
             self._np_random = np.random.default_rng(seed)  # pyright: ignore[reportArgumentType]
-        self.accounts.reset(self.np_random)
-        return seen(self.accounts, self.codec, self.faithful), {}
+        (self.core or self.accounts).reset(self.np_random)
+        return self.seen(), {}
 
     def step(self, actions: Any):
-        nothing = np.zeros(self.num_envs)
-        no = np.zeros(self.num_envs, np.bool_)
-        if self.accounts.ended:
-            self.accounts.reset(self.np_random)
-            return seen(self.accounts, self.codec, self.faithful), nothing, no, no, {}
-        self.accounts.trade(self.codec.decode(actions))
-        ended = np.full(self.num_envs, self.accounts.ended)
-        reward = self.accounts.total().copy() if self.accounts.ended else nothing
-        info = {"refused": self.accounts.refused.copy()}
-        return seen(self.accounts, self.codec, self.faithful), reward, ended, no, info
+        nothing, no = self.nothing, self.no
+        if self.copy:
+            nothing, no = nothing.copy(), no.copy()
+        if self.ended:
+            (self.core or self.accounts).reset(self.np_random)
+            return self.seen(), nothing, no, no, {}
+        if self.core:
+            self.core.step(actions, self.np_random)
+            info = {"refused": no}
+        else:
+            self.accounts.trade(self.codec.decode(actions))
+            info = {"refused": self.accounts.refused.copy()}
+        if not self.ended:
+            return self.seen(), nothing, no, no, info
+        reward = (self.core or self.accounts).total().astype(np.float64)
+        return self.seen(), reward, np.ones(self.num_envs, np.bool_), no, info
 
 
 class PortfolioEnv(gymnasium.Env[Any, Any]):
@@ -209,7 +240,7 @@ class PortfolioEnv(gymnasium.Env[Any, Any]):
         return {name: value[0] for name, value in found.items()}, info
 
     def step(self, action: Any):
-        if self.many.accounts.ended:
+        if self.many.ended:
             raise RuntimeError("the episode has ended: call reset()")
         found, reward, ended, _, info = self.many.step(np.asarray(action)[None])
         observation = {name: value[0] for name, value in found.items()}
@@ -218,4 +249,4 @@ class PortfolioEnv(gymnasium.Env[Any, Any]):
 
     def action_masks(self) -> Any:
         """Return the mask as sb3-contrib's MaskablePPO asks for it."""
-        return self.many.codec.masks(self.many.accounts)[0].astype(bool)
+        return self.many.masks()[0].astype(bool)

@@ -12,8 +12,12 @@ units, at most 5 lots in a leg.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numba import njit
+
+from .market import Curves
 
 K = 5
 BUY_FEE = np.array([0.03, 0.045, 0.035], np.float32)
@@ -50,15 +54,67 @@ def purchasable(lots, cash, prices, allowed) -> None:
     allowed[2] = not 3 * third > whole
 
 
+class Core:
+    """E accounts with their observations and masks, in arrays that are updated in place.
+
+    One compiled pass over the accounts for each step, which also turns normal numbers into the next prices.
+    """
+
+    def __init__(self, count: int, market: Curves, cash: float):
+        self.means, self.deviations = market.means.astype(np.float32), market.deviations.astype(np.float32)
+        self.start, self.time = np.float32(cash), 0
+        self.lots, self.cash = np.zeros((count, 3), np.int32), np.empty(count, np.float32)
+        self.normals = np.empty((count, 3), np.float32)
+        self.observations = np.empty((count, 7), np.float32)
+        """float32 [E, 7]: units held, cash, prices"""
+        self.masks = np.empty((count, 33), np.int8)
+        """int8 [E, 33]: for each asset, whether it may be traded from five lots sold to five bought"""
+
+    @property
+    def ended(self) -> bool:
+        return self.time == len(self.means) - 1
+
+    def reset(self, generator: np.random.Generator) -> None:
+        """Start new episodes."""
+        self.time = 0
+        self.lots[:], self.cash[:] = 0, self.start
+        hold = np.full((len(self.lots), 3), K, np.int8)
+        self.observations[:] = 0
+        self._step(hold, generator)
+
+    def step(self, actions: Any, generator: np.random.Generator) -> None:
+        """Execute `actions`, integers [E, 3] from 0 to 10, and go on to the next prices."""
+        self.time += 1
+        self._step(actions, generator)
+
+    def _step(self, actions: Any, generator: np.random.Generator) -> None:
+        generator.standard_normal(dtype=np.float32, out=self.normals)
+        step(
+            actions,
+            self.lots,
+            self.cash,
+            self.observations,
+            self.masks,
+            self.means[self.time],
+            self.deviations,
+            self.normals,
+        )
+
+    def total(self) -> Any:
+        """Return the value of each account in dollars, [E]."""
+        seen = self.observations
+        return seen[:, 3] + (seen[:, :3] * seen[:, 4:]).sum(1)
+
+
 @njit(cache=True, nogil=True, error_model="numpy", fastmath=True)
 def step(actions, lots, cash, observations, masks, means, deviations, normals) -> None:
     """Execute `actions` on all accounts and draw the next prices, in single precision.
 
-    :param actions: int8 [E, 3] from -5 to 5
+    :param actions: integers [E, 3] from 0 (sell five lots) to 10 (buy five)
     :param lots: int32 [E, 3], updated
     :param cash: float32 [E], updated
     :param observations: float32 [E, 7] of units, cash and prices; the prices to trade at, then the next ones
-    :param masks: uint8 [E, 33] of the next state, written
+    :param masks: int8 [E, 33] of the next state, written
     :param means: float32 [3] of the next prices
     :param normals: float32 [E, 3]
     """
@@ -66,7 +122,7 @@ def step(actions, lots, cash, observations, masks, means, deviations, normals) -
         row, mask = observations[e], masks[e]
         money = cash[e]
         for i in range(3):
-            a, price = actions[e, i], row[4 + i]
+            a, price = np.int32(actions[e, i]) - np.int32(K), row[4 + i]
             if a < 0:
                 q = np.float32(-a)
                 if np.float32(10) * q * SELL_FEE[i] > money:

@@ -9,6 +9,7 @@ import pytest
 from conftest import PROBLEMS
 from gymnasium.utils.env_checker import check_env
 
+from portfolio_trader import published
 from portfolio_trader.environment import PortfolioEnv, PortfolioVectorEnv
 from portfolio_trader.variants import VARIANTS
 from toolkit.failure import Failure
@@ -61,6 +62,48 @@ def test_episodes_end_together_and_start_anew_at_the_next_step() -> None:
     seen, reward, ended, _, _ = env.step(hold)
     assert not ended.any()
     assert seen["observations"][:, -1].tolist() == [0, 0, 0]
+
+
+def test_published_core_trades_as_the_accounts_do() -> None:
+    # given the compiled core, and accounts in double precision that follow it
+    env = PortfolioVectorEnv(300, "published", "legs")
+    seen, _ = env.reset(seed=3)
+    generator = np.random.default_rng(0)
+    lots, cash = np.zeros((300, 3), np.int32), np.full(300, 1000.0)
+    for step in range(1, 20):
+        # when both execute the same masked orders at the same prices
+        prices = seen["observations"][:, 4:]
+        legs = seen["action_mask"].reshape(300, 3, 11)
+        actions = np.array([[generator.choice(np.flatnonzero(leg)) for leg in row] for row in legs])
+        seen, reward, ended, _, _ = env.step(actions)
+        for e in range(300):
+            cash[e] = published.execute((actions[e] - 5).astype(np.int8), lots[e], cash[e], prices[e])
+
+        # then they hold the same, and the next mask is that of the source's rules
+        found = seen["observations"]
+        assert np.array_equal(found[:, :3], 10 * lots)
+        assert np.allclose(found[:, 3], cash, rtol=1e-4, atol=0.05)
+        allowed = np.empty((300, 3), np.bool_)
+        for e in range(300):
+            published.purchasable(lots[e], np.float64(found[e, 3]), found[e, 4:], allowed[e])
+        mask = seen["action_mask"].reshape(300, 3, 11).astype(bool)
+        assert np.array_equal(mask[:, :, 6:], np.repeat(allowed[:, :, None], 5, axis=2))
+        assert np.array_equal(mask[:, :, :5], lots[:, :, None] >= np.arange(5, 0, -1))
+        assert mask[:, :, 5].all()
+        total = cash + (10 * lots * found[:, 4:]).sum(1)
+        assert ended.all() == (step == 19)
+        assert np.allclose(reward, total if step == 19 else 0, rtol=1e-4)
+
+
+def test_published_core_draws_prices_around_the_curves() -> None:
+    env = PortfolioVectorEnv(20_000, "published", "legs", copy=False)
+    seen, _ = env.reset(seed=1)
+    hold, market = np.full((20_000, 3), 5), VARIANTS["published"].market
+    for step in range(20):
+        prices = seen["observations"][:, 4:]
+        assert np.allclose(prices.mean(0), market.means[step], atol=0.25)
+        assert np.allclose(prices.std(0), market.deviations, rtol=0.03)
+        env.step(hold)
 
 
 def test_time_is_observed_but_in_the_published_variant() -> None:
