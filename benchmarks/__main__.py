@@ -2,7 +2,8 @@
 
     python -m benchmarks [NAME ...]
 
-Figures are in `out/benchmarks/NAME.json`. The exit code is 1 when one failed.
+An architecture's name stands for all its benchmarks. Figures are in `out/benchmarks/NAME.json`. The exit
+code is 1 when one failed.
 """
 
 from __future__ import annotations
@@ -26,12 +27,27 @@ NAMES = [
 ]
 
 
+def chosen(names: list[str]) -> list[str]:
+    """Return the benchmarks of `names`, each a benchmark or an architecture, all if there are none.
+
+    Raises `ValueError` for an unknown one.
+    """
+    found = []
+    for name in names or NAMES:
+        some = [each for each in NAMES if name in (each, each.partition(".")[0])]
+        if not some:
+            raise ValueError(f"there is no benchmark {name}; there are {', '.join(NAMES)}")
+        found += some
+    return list(dict.fromkeys(found))
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="benchmarks", description="Measure beside what others publish.")
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)} (all)")
-    names = parser.parse_args().names or NAMES
-    if wrong := [name for name in names if name not in NAMES]:
-        parser.error(f"there is no benchmark {wrong[0]}; there are {', '.join(NAMES)}")
+    try:
+        names = chosen(parser.parse_args().names)
+    except ValueError as error:
+        parser.error(str(error))
     folder = envs.ROOT / "out" / "benchmarks"
     folder.mkdir(parents=True, exist_ok=True)
     ended = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from benchmarks import __main__ as every
 from benchmarks.table import print_table
 
 
@@ -19,3 +20,16 @@ def test_print_table_aligns_columns_under_their_heads(capsys: pytest.CaptureFixt
 def test_print_table_prints_nothing_without_rows(capsys: pytest.CaptureFixture[str]):
     print_table([])
     assert capsys.readouterr().out == ""
+
+
+def test_architecture_selects_all_its_benchmarks(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(every, "NAMES", ["a.one", "a.two", "ab.one"])
+    assert every.chosen(["a", "a.two"]) == ["a.one", "a.two"]
+    assert every.chosen(["ab.one"]) == ["ab.one"]
+    assert every.chosen([]) == ["a.one", "a.two", "ab.one"]
+
+
+def test_unknown_benchmark_is_named(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(every, "NAMES", ["a.one"])
+    with pytest.raises(ValueError, match=r"there is no benchmark b; there are a\.one"):
+        every.chosen(["b"])

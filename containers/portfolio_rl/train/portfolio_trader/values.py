@@ -93,19 +93,35 @@ def best_orders(
     :param signals: [E, Z]
     :param size: at least as many as there are admissible orders
     """
-    orders = np.empty((size, lots.shape[1]), np.int8)
+    assets = lots.shape[1]
+    orders = np.empty((size, assets), np.int8)
     lots_after, cash_after = np.empty(orders.shape, np.int32), np.empty(size)
-    row = np.empty(len(terms))
+    # one row for each variable and monomial, one column for each order, so that the loops vectorize
+    x, rows, found = np.empty((assets + 1, size)), np.empty((len(terms), size)), np.empty(size)
+    rows[0] = 1.0
     for e in range(len(lots)):
-        best, chosen = -np.inf, 0
         count = admissible(lots[e], cash[e], prices[e], rules, orders, lots_after, cash_after)
         for m in range(count):
-            features(lots_after[m], cash_after[m], unit[e], signals[e], terms, row)
-            value = 0.0
-            for f in range(len(row)):
-                value += weights[f] * row[f]
-            if value > best:
-                best, chosen = value, m
+            for i in range(assets):
+                x[i, m] = lots_after[m, i] * unit[e, i]
+            x[assets, m] = cash_after[m] / CASH_UNIT
+            found[m] = weights[0]
+        for f in range(1, len(terms)):
+            row, earlier, v, weight = rows[f], rows[terms[f, 0]], terms[f, 1], weights[f]
+            if v <= assets:
+                variable = x[v]
+                for m in range(count):
+                    row[m] = earlier[m] * variable[m]
+                    found[m] += weight * row[m]
+            else:
+                signal = float(signals[e, v - assets - 1])
+                for m in range(count):
+                    row[m] = earlier[m] * signal
+                    found[m] += weight * row[m]
+        best, chosen = -np.inf, 0
+        for m in range(count):
+            if found[m] > best:
+                best, chosen = found[m], m
         actions[e] = orders[chosen]
         values[e] = best
 
@@ -253,8 +269,8 @@ def fitted(observed: Episodes, rules: Compiled, cash: float, seed: int, how: Fit
 
 CANDIDATES = (
     Fitting(),
-    Fitting(degree=2),
-    Fitting(degree=4, states=8000),
+    Fitting(degree=2, states=2000),
+    Fitting(degree=4, states=6000, draws=4),
 )
 """Hyperparameters that `selected` chooses from."""
 VALIDATION_EPISODES = 5000

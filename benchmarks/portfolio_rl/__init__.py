@@ -1,0 +1,3 @@
+"""Measurements of `portfolio_rl`."""
+
+BENCHMARKS = ("values", "speed", "refusals")

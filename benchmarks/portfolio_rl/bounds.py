@@ -1,0 +1,113 @@
+"""The figures that are wanted, their bounds, and what is made of them over the seeds."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from scenarios import Metric
+
+SOURCE_DOLLARS = 3000
+"""What the source reports as its mean final value: more than this, from $1,000 after 500,000 episodes."""
+
+
+def _values() -> list[Metric]:
+    best = {"published": 0.99, "corrected": 0.985, "strict": 0.995}
+    ppo = {"published": 0.975, "corrected": 0.965, "strict": 0.96}
+    of = "value over the better of greedy and dynamic program with known means, the worst seed"
+    found = [
+        Metric(f"value_ratio_best_{name}", f"{name}, best learned policy: {of}", "", "higher", bound)
+        for name, bound in best.items()
+    ]
+    found += [
+        Metric(f"value_ratio_ppo_{name}", f"{name}, PPO alone: {of}", "", "higher", bound)
+        for name, bound in ppo.items()
+    ]
+    found += [
+        Metric(
+            f"gain_low_{name}",
+            f"{name}, best learned policy's paired gain over greedy on the same observed episodes: lower end"
+            " of the 95 % interval, the worst seed",
+            "$",
+            "higher",
+            1e-9,
+        )
+        for name in ("published", "corrected")
+    ]
+    found += [
+        Metric(
+            "exported_ratio", "value of an exported file over its policy's, the worst", "", "higher", 0.98
+        ),
+        Metric("program_ratio_strict", "strict, dynamic program over greedy, known means", "", "higher", 1.0),
+        Metric(
+            "fitting_cpu_seconds", "to select and fit the best learned policy, the most", "s", "lower", 60
+        ),
+        Metric("observed_episodes", "that the best learned policy was fitted to", "", "lower", 1000),
+        Metric(
+            "least_dollars",
+            "mean final value of the best learned policy on published, the worst seed",
+            "$",
+            "higher",
+            SOURCE_DOLLARS,
+        ),
+    ]
+    return found
+
+
+VALUES = _values()
+SPEED = [
+    Metric(
+        "env_steps_ratio",
+        "steps a second of the vector core on published, its mask and observation included, over the"
+        " published code's without its prints",
+        "",
+        "higher",
+        300,
+    ),
+    Metric("env_steps_ratio_joint", "the same with the joint mask of 1,331 orders"),
+    Metric("train_samples_per_cpu_second", "decisions that PPO trains on, in a CPU second"),
+    Metric("train_samples_ratio", "the same over sb3-contrib's MaskablePPO", "", "higher", 10),
+]
+REFUSALS = [
+    Metric("joint_orders", "asked of exported files, in corrected and strict each", "", "higher", 10_000_000),
+    Metric("constraint_violations", "of these orders, by an independent check", "", "lower", 0),
+    Metric(
+        "refused", "of the kinds of invalid input, those that got no trade and were reported", "", "higher", 4
+    ),
+]
+
+
+def missed(metrics: Sequence[Metric], figures: Mapping[str, float]) -> list[str]:
+    """Return a sentence for each measured figure that is not within its bound."""
+    found = []
+    for metric in metrics:
+        value = figures.get(metric.name)
+        if value is not None and not metric.reached(value):
+            sign = "at least" if metric.better == "higher" else "at most"
+            found.append(f"{metric.name} must be {sign} {metric.bound:g}, got {value:.6g}")
+    return found
+
+
+def finish(metrics: Sequence[Metric], report: dict[str, Any], path: Path | None, say: Any = print) -> int:
+    """Write the report with its figures, say which bounds are missed, and return the exit code."""
+    figures: dict[str, float] = report["metrics"]
+    say("\nWanted:")
+    for metric in metrics:
+        if (value := figures.get(metric.name)) is None:
+            continue
+        bound = (
+            ""
+            if metric.bound is None
+            else f", at {'least' if metric.better == 'higher' else 'most'} {metric.bound:g}"
+        )
+        verdict = "" if metric.bound is None else ": reached" if metric.reached(value) else ": NOT REACHED"
+        say(f"  {metric.name} {value:.5g}{bound}{verdict}")
+        say(f"    {metric.meaning}")
+    report["missed"] = missed(metrics, figures)
+    if path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(report, indent=1) + "\n")
+        say(f"\nFigures in {path}.")
+    return int(bool(report["missed"]))

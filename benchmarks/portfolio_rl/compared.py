@@ -1,0 +1,349 @@
+"""What `benchmarks.portfolio_rl.values` measures, inside its environment.
+
+Every policy trades on the same held-out paths. Ratios and gains are paired, path by path, with 95 %
+intervals over the paths.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.portfolio_rl import bounds, programs
+from benchmarks.portfolio_rl.values import parse
+from benchmarks.table import print_table
+from portfolio_trader import baselines, measures, ppo, values
+from portfolio_trader.export import export
+from portfolio_trader.exported import CARD, POLICY, Exported
+from portfolio_trader.market import Episodes
+from portfolio_trader.published import SELL_FEE
+from portfolio_trader.train import HELD_OUT_SEED
+from portfolio_trader.variants import Variant, variant
+
+OBSERVED, FEW = 1000, 100
+"""Episodes of prices that estimates are made from: as many as the learner sees, and a tenth."""
+PROGRAM_EPISODES = 200_000
+PROGRAM = values.Fitting(degree=4, states=10_000, draws=16)
+"""The dynamic program: value iteration on episodes drawn from the known curves. At each of 19 decisions a
+quartic in lots and cash is fitted to 10,000 accounts, each the mean over 16 draws of the next prices."""
+PROGRAM_SEED = 1_000_003
+EXPORTED_PATHS = 2000
+CONVEX_PATHS = 2000
+FORESIGHT_NODES, FORESIGHT_GAP = 200, 0.002
+"""For each path: HiGHS stops at whichever it reaches first."""
+
+SOURCE = ppo.Hyperparameters(
+    batch=1316,
+    minibatch=1000,
+    epochs=20,
+    rate=1e-4,
+    clip=0.3,
+    lambda_=1.0,
+    entropy=0.0,
+    value_weight=1.0,
+    width=256,
+)
+"""The source's PPO as near as this learner allows: 25,000 decisions in a batch, minibatches of 1,000, 20
+epochs, rate 1e-4, and RLlib's defaults for the rest (two layers of 256). Different: a clipped objective
+without the KL penalty of weight 1, discount 1 and not 0.99, a reward at every step and not at the last one
+only, prices normalised by running statistics, and a rate that falls to zero."""
+
+
+class Comparison:
+    """One variant: the paths, and a row for each policy that traded on them."""
+
+    def __init__(self, problem: Variant, paths: int):
+        self.problem, self.rules = problem, problem.rules.compiled(problem.faithful)
+        generator = np.random.default_rng(np.random.SeedSequence([HELD_OUT_SEED]))
+        self.held_out = problem.market.draw(generator, paths)
+        self.rows: list[dict[str, Any]] = []
+        self.bound = np.zeros(paths)
+        self.greedy: dict[int, Any] = {}
+        """Final values of greedy on the observed episodes of each seed, [E]."""
+
+    def trade(self, policy: Any, paths: int | None = None) -> values.Run:
+        """Trade on the first `paths` of the held-out paths, else on all."""
+        some = Episodes(self.held_out.prices[:paths], self.held_out.signals[:paths])
+        return values.run(policy, some, self.rules, self.problem.rules.cash)
+
+    def add(self, policy: str, knowledge: str, run: values.Run, **more: Any) -> dict[str, Any]:
+        """Add and print a row; ratio and gain are against the bound and greedy on the same paths."""
+        if self.rules.faithful:
+            count(run, self.held_out.prices[: len(run.final)])
+        row = {"policy": policy, "knowledge": knowledge, "paths": len(run.final), **more}
+        row |= measures.summary(run, self.problem.rules.cash)
+        return self.keep(row, run.final)
+
+    def keep(self, row: dict[str, Any], final: Any) -> dict[str, Any]:
+        if self.bound.any():
+            row["ratio_to_bound"] = asdict(measures.ratio(final, self.bound[: len(final)]))
+        greedy = self.greedy.get(row.get("seed", 0))
+        if greedy is not None:
+            row["gain_over_greedy"] = asdict(measures.gain(final, greedy[: len(final)]))
+        self.rows.append(row)
+        say(f"  {row['policy']}, {row['knowledge']}: ${row['mean']:,.1f}{_interval(row)}")
+        return row
+
+    def observed(self, seed: int) -> Episodes:
+        """Return the episodes that a learner of this seed sees, as the image's own job draws them."""
+        return self.problem.market.draw(np.random.default_rng(seed), OBSERVED)
+
+    def maximiser(self, found: values.Values) -> values.Maximiser:
+        return values.Maximiser(found, self.rules)
+
+
+def count(run: values.Run, prices: Any) -> None:
+    """Write what was traded and paid in fees into a run of `published`, from its holdings, [E, S + 1, N].
+
+    Its orders are cut to what is affordable, and purchases are charged the selling fee.
+    """
+    units = 10 * np.abs(np.diff(run.lots, axis=1))
+    run.traded[:] = (units * prices[:, :-1]).sum((1, 2))
+    run.fees[:] = (units * SELL_FEE).sum((1, 2))
+
+
+def _interval(row: dict[str, Any]) -> str:
+    found = row.get("ratio_to_bound")
+    return f", of the bound {found['value']:.4f} [{found['low']:.4f}, {found['high']:.4f}]" if found else ""
+
+
+def say(line: str) -> None:
+    print(line, flush=True)
+
+
+def timed(work: Callable[[], Any]) -> tuple[Any, float]:
+    """Return the result and the CPU seconds that it took."""
+    started = time.process_time()
+    return work(), time.process_time() - started
+
+
+# --- what is known ---
+
+
+def known_means(now: Comparison) -> float:
+    """Add greedy and the dynamic program with known means; the better one is the bound.
+
+    Returns the program's value over greedy's.
+    """
+    market = now.problem.market
+    greedy = now.trade(now.maximiser(values.greedy(market.means, now.rules)))
+    many = market.draw(np.random.default_rng(PROGRAM_SEED), PROGRAM_EPISODES)
+    found, seconds = timed(
+        lambda: values.fitted(many, now.rules, now.problem.rules.cash, PROGRAM_SEED, PROGRAM)
+    )
+    program = now.trade(now.maximiser(found))
+    now.bound = max(greedy.final, program.final, key=np.mean)
+    now.add("greedy", "known means", greedy)
+    now.add("dynamic program", "known means", program, cpu_seconds=seconds)
+    return float(program.final.mean() / greedy.final.mean())
+
+
+def estimated_means(now: Comparison, seeds: int) -> None:
+    """Add greedy on the averages of the observed episodes of each seed."""
+    for seed in range(seeds):
+        for count in (FEW, OBSERVED):
+            means = now.observed(seed).prices[:count].mean(0, dtype=np.float64)
+            run = now.trade(now.maximiser(values.greedy(means, now.rules)))
+            if count == OBSERVED:
+                now.greedy[seed] = run.final
+            now.add("greedy", f"{count:,} episodes", run, seed=seed)
+
+
+def without_learning(now: Comparison) -> None:
+    """Add the baselines that know nothing."""
+    k = now.rules.largest
+    nothing = "nothing"
+    now.add("hold", nothing, now.trade(baselines.Hold()))
+    size = (2 * k + 1) ** len(now.rules.lot)
+    now.add("random", nothing, now.trade(baselines.Random(now.rules, size, 1)))
+    now.add("buy and hold", nothing, now.trade(baselines.Rebalance(now.rules, until=4)))
+    now.add("1/N", nothing, now.trade(baselines.Rebalance(now.rules)))
+
+
+def solved(now: Comparison, paths: int) -> None:
+    """Add what solves a program at every decision, and perfect foresight, on some of the paths."""
+    estimated = now.observed(0).prices.mean(0, dtype=np.float64)
+    convex = min(CONVEX_PATHS, len(now.bound))
+    for knowledge, means in (
+        ("known means", now.problem.market.means),
+        (f"{OBSERVED:,} episodes", estimated),
+    ):
+        run = now.trade(programs.Convex(means, now.rules), convex)
+        now.add("convex optimizer, rounded", knowledge, run)
+        run, seconds = timed(lambda means=means: now.trade(programs.Lookahead(means, now.rules), paths))
+        now.add("model-predictive control", knowledge, run, cpu_seconds=seconds)
+    some = Episodes(now.held_out.prices[:paths], now.held_out.signals[:paths])
+    cash = now.problem.rules.cash
+    final, most = programs.foresight(some, now.rules, cash, FORESIGHT_NODES, FORESIGHT_GAP)
+    row = {"policy": "perfect foresight", "knowledge": "all prices", "paths": paths}
+    row |= {"mean": float(final.mean()), "not_above": float(most.mean())}
+    now.keep(row | {"standard_error": float(final.std(ddof=1) / np.sqrt(paths))}, final)
+
+
+# --- what is learned ---
+
+
+def best_learned(now: Comparison, seed: int) -> None:
+    """Add value iteration on observed episodes, with hyperparameters chosen on them alone."""
+    observed, cash = now.observed(seed), now.problem.rules.cash
+    small = values.Fitting(states=50, draws=1, passes=1)
+    values.selected(
+        Episodes(observed.prices[:30], observed.signals[:30]), now.rules, cash, 0, (small,)
+    )  # compile
+    (found, how), seconds = timed(lambda: values.selected(observed, now.rules, cash, seed))
+    policy = now.maximiser(found)
+    row = now.add(
+        "fitted value iteration",
+        f"{OBSERVED:,} episodes",
+        now.trade(policy),
+        seed=seed,
+        cpu_seconds=seconds,
+        degree=how.degree,
+        states=how.states,
+        draws=how.draws,
+    )
+    row["exported"] = exported(now, policy)
+
+
+def by_ppo(now: Comparison, seed: int, how: ppo.Hyperparameters, name: str = "PPO") -> None:
+    """Train PPO and add its row."""
+    torch.set_num_threads(1)
+    problem = now.problem
+    learner = ppo.Learner(problem.rules, problem.market, replace(how, seed=seed), problem.faithful)
+    curve = [[found["episodes"], found["mean_final_value"]] for found in learner.train()]
+    policy = learner.policy()
+    row = now.add(
+        name,
+        f"{learner.done:,} episodes",
+        now.trade(policy),
+        seed=seed,
+        cpu_seconds=learner.cpu_seconds,
+        episodes=learner.done,
+        curve=curve[:: max(1, len(curve) // 100)],
+    )
+    row["exported"] = exported(now, policy)
+
+
+def exported(now: Comparison, policy: Any) -> dict[str, float] | None:
+    """Return the value of the exported file over the policy's. The published variant has no file."""
+    if now.problem.faithful:
+        return None
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        export(policy, 0, folder / POLICY)
+        (folder / CARD).write_text(json.dumps({"rules": now.problem.rules.as_dict()}))
+        theirs = now.trade(Exported(folder), EXPORTED_PATHS)
+    return asdict(measures.ratio(theirs.final, now.trade(policy, EXPORTED_PATHS).final))
+
+
+# --- the report ---
+
+
+def figures(variants: dict[str, Any]) -> dict[str, float]:
+    """Return the figures of `bounds.VALUES` that were measured, each of the worst seed."""
+    found: dict[str, float] = {}
+    files: list[float] = []
+    for name, part in variants.items():
+        for label, policy in (("best", "fitted value iteration"), ("ppo", "PPO")):
+            rows = [row for row in part["rows"] if row["policy"] == policy]
+            if not rows:
+                continue
+            found[f"value_ratio_{label}_{name}"] = min(row["ratio_to_bound"]["value"] for row in rows)
+            files += [row["exported"]["value"] for row in rows if row["exported"]]
+            gain = min(row["gain_over_greedy"]["low"] for row in rows)
+            found[f"gain_low_{name}" if label == "best" else f"ppo_gain_low_{name}"] = gain
+            if label == "best":
+                seconds = max(row["cpu_seconds"] for row in rows)
+                found["fitting_cpu_seconds"] = max(seconds, found.get("fitting_cpu_seconds", 0.0))
+                found["observed_episodes"] = OBSERVED
+                if name == "published":
+                    found["least_dollars"] = min(row["mean"] for row in rows)
+        if name == "strict":
+            found["program_ratio_strict"] = part["program_over_greedy"]
+    if files:
+        found["exported_ratio"] = min(files)
+    return found
+
+
+def told(name: str, rows: list[dict[str, Any]]) -> None:
+    """Print the table of a variant."""
+    say(f"\n{name}:\n")
+    heads = ("policy", "knowledge", "seed", "paths", "mean $", "of the bound", "gain over greedy $", "Sharpe")
+    heads += ("drawdown", "CVaR 5 %", "turnover", "fees $", "CPU s")
+    cells = []
+    for row in rows:
+        ratio, gain = row.get("ratio_to_bound"), row.get("gain_over_greedy")
+        cells.append(
+            (
+                row["policy"],
+                row["knowledge"],
+                row.get("seed", ""),
+                f"{row['paths']:,}",
+                f"{row['mean']:,.0f} ± {1.96 * row['standard_error']:.0f}",
+                f"{ratio['value']:.4f} [{ratio['low']:.4f}, {ratio['high']:.4f}]" if ratio else "",
+                f"{gain['value']:+.1f} [{gain['low']:+.1f}, {gain['high']:+.1f}]" if gain else "",
+                *(
+                    f"{row[key]:{form}}" if key in row else ""
+                    for key, form in (
+                        ("sharpe", ".2f"),
+                        ("drawdown", ".3f"),
+                        ("cvar_5", ",.0f"),
+                        ("turnover", ".1f"),
+                        ("fees", ".1f"),
+                        ("cpu_seconds", ".0f"),
+                    )
+                ),
+            )
+        )
+    print_table(cells, heads, left=(0, 1))
+
+
+def main() -> int:
+    options = parse(sys.argv[1:])
+    started = time.monotonic()
+    report: dict[str, Any] = {
+        "paths": options.paths,
+        "held_out_seed": HELD_OUT_SEED,
+        "seeds": options.seeds,
+        "source_dollars": bounds.SOURCE_DOLLARS,
+        "program": asdict(PROGRAM) | {"episodes": PROGRAM_EPISODES},
+        "variants": {},
+    }
+    budget = ppo.Hyperparameters(episodes=10**9, cpu_seconds=options.ppo_seconds)
+    for name in options.variants:
+        say(f"{name}:")
+        now = Comparison(variant(name), options.paths)
+        ratio = known_means(now)
+        estimated_means(now, options.seeds)
+        if "baselines" in options.only:
+            without_learning(now)
+        if "fitted" in options.only:
+            for seed in range(options.seeds):
+                best_learned(now, seed)
+        if "programs" in options.only:
+            solved(now, options.solver_paths)
+        if "ppo" in options.only:
+            for seed in range(options.seeds):
+                by_ppo(now, seed, budget)
+        if "source" in options.only and name == "published":
+            how = replace(SOURCE, episodes=10**9, cpu_seconds=options.ppo_seconds)
+            by_ppo(now, 0, how, "PPO with the source's hyperparameters")
+        report["variants"][name] = {"program_over_greedy": ratio, "rows": now.rows}
+    for name, part in report["variants"].items():
+        told(name, part["rows"])
+    report["metrics"] = figures(report["variants"])
+    report["seconds"] = round(time.monotonic() - started, 1)
+    return bounds.finish(bounds.VALUES, report, options.json, say)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

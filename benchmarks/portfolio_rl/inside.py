@@ -1,0 +1,23 @@
+"""Starts a measurement in the environment of these benchmarks, with the training image's code on its path."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterable
+
+from tooling import envs
+from tooling.containers import CONTAINERS, import_path
+
+IMAGE = CONTAINERS / "portfolio_rl" / "train"
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+
+
+def run(module: str, arguments: Iterable[object]) -> int:
+    """Run `benchmarks.portfolio_rl.<module>` on one thread; return its exit code."""
+    python = envs.environment("benchmarks-portfolio_rl")
+    paths = os.pathsep.join((str(envs.ROOT), import_path(IMAGE)))
+    settings = {"PYTHONPATH": paths, "NUMBA_CACHE_DIR": str(envs.home() / "numba")}
+    command = [str(python), "-m", f"benchmarks.portfolio_rl.{module}", *map(str, arguments)]
+    environment = os.environ | dict.fromkeys(THREADS, "1") | settings
+    return subprocess.run(command, cwd=envs.ROOT, env=environment).returncode

@@ -1,0 +1,226 @@
+"""Policies that solve a program at every decision: perfect foresight, lookahead, and a convex optimizer.
+
+All of them know the rules as `portfolio_trader.rules` has them, written here as linear constraints. HiGHS
+solves them: mixed-integer ones through SciPy, the convex ones through CVXPY.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import cvxpy
+import numpy as np
+from scipy.optimize import Bounds, LinearConstraint, milp
+from scipy.sparse import csr_array
+
+from portfolio_trader.baselines import reduce
+from portfolio_trader.market import Episodes
+from portfolio_trader.published import BUY_FEE, SELL_FEE
+from portfolio_trader.rules import Compiled
+
+LARGE = 20_000.0
+"""Dollars that no cap exceeds by: switches a constraint off where nothing is bought."""
+
+
+@contextmanager
+def silent() -> Iterator[None]:
+    """Keep from the terminal what HiGHS prints past its own options."""
+    sys.stdout.flush()
+    kept, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 1)
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+        os.close(nowhere)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The orders of a horizon of H decisions."""
+
+    orders: np.ndarray[Any, np.dtype[np.float64]]
+    """[H, N] lots"""
+    value: float
+    """Dollars at the end of the horizon"""
+    bound: float
+    """Dollars that no plan exceeds"""
+
+
+class Program:
+    """The mixed-integer program of one account over a horizon of known prices."""
+
+    def __init__(self, rules: Compiled, whole_steps: int | None = None, nodes: int = 1000, gap: float = 1e-4):
+        """
+        :param whole_steps: decisions with whole lots; later ones may trade fractions. None: all
+        :param nodes: of the search, after which the best plan so far is taken
+        :param gap: share of the value by which a plan may miss the best one
+        """
+        if rules.turnover < np.inf or not (rules.buy_allowed.all() and rules.sell_allowed.all()):
+            raise ValueError("the program knows caps and cash floors only")
+        self.rules, self.whole_steps = rules, whole_steps
+        self.options = {"node_limit": nodes, "mip_rel_gap": gap}
+
+    def plan(self, lots: Any, cash: float, prices: Any) -> Plan:
+        """Return the plan of the highest value at the last of `prices`, [H + 1, N] dollars."""
+        rules, n, horizon = self.rules, len(self.rules.lot), len(prices) - 1
+        width = 4 * n + 1  # of a decision: sales, purchases, whether each is bought, lots and cash after it
+        sell, buy, bought, held = (slice(k * n, (k + 1) * n) for k in range(4))
+        rows: list[dict[int, float]] = []
+        low: list[float] = []
+        high: list[float] = []
+
+        def add(row: dict[int, float], least: float, most: float) -> None:
+            rows.append(row)
+            low.append(least)
+            high.append(most)
+
+        for t in range(horizon):
+            at, before = t * width, (t - 1) * width
+            s, b, z, h = (range(at + part.start, at + part.stop) for part in (sell, buy, bought, held))
+            c = at + 4 * n
+            price = prices[t].astype(np.float64)
+            value = rules.lot * price
+            gain = rules.lot * (price - rules.sell_fee - rules.sell_rate * price)
+            cost = rules.lot * (price + rules.buy_fee + rules.buy_rate * price)
+            if rules.faithful:
+                gain, cost = rules.lot * (price - SELL_FEE), rules.lot * (price + SELL_FEE)
+            old = [] if t == 0 else list(range(before + held.start, before + held.stop))
+            old_cash = before + 4 * n
+            start, money = (lots, cash) if t == 0 else (np.zeros(n), 0.0)  # constants of the first decision
+
+            def earlier(
+                row: dict[int, float], i: int, weight: float, old: list[int] = old
+            ) -> dict[int, float]:
+                return row | {old[i]: weight} if old else row
+
+            for i in range(n):
+                add(earlier({h[i]: 1, s[i]: 1, b[i]: -1}, i, -1), start[i], start[i])
+                add(earlier({s[i]: 1}, i, -1), -np.inf, start[i])
+                add({b[i]: 1, z[i]: -rules.largest}, -np.inf, 0)
+            balance = {c: 1.0} | {s[i]: -gain[i] for i in range(n)} | {b[i]: cost[i] for i in range(n)}
+            add(balance | ({old_cash: -1.0} if old else {}), money, money)
+            for i in range(n) if rules.faithful else ():  # legs in order, each paid from what is there
+                row = {old_cash: 1.0} if old else {}
+                for j in range(i):
+                    row |= {s[j]: gain[j], b[j]: -cost[j]}
+                add(row | {b[i]: -rules.lot[i] * (price[i] + BUY_FEE[i])}, -money, np.inf)
+                add(row | {s[i]: -rules.lot[i] * SELL_FEE[i]}, -money, np.inf)
+            floor = 1.0 if rules.faithful else rules.cash_before
+            for i in range(1 if rules.faithful else n):
+                if floor > -np.inf:
+                    add(({old_cash: 1.0} if old else {}) | {z[i]: -floor}, -money, np.inf)
+            for members, share in zip(rules.before, rules.before_share, strict=True):
+                weight = value * (members - share)
+                known = float(weight @ start) - share * money
+                row = {old[i]: weight[i] for i in range(n)} | {old_cash: -share} if old else {}
+                for i in np.flatnonzero(members):
+                    add(row | {z[i]: LARGE}, -np.inf, LARGE - known)
+            for members, share in zip(rules.after, rules.after_share, strict=True):
+                weight = value * (members - share)
+                row = {h[i]: weight[i] for i in range(n)} | {c: -share}
+                for i in np.flatnonzero(members):
+                    add(row | {z[i]: LARGE}, -np.inf, LARGE)
+        size = horizon * width
+        upper = np.full((horizon, width), np.inf)
+        upper[:, sell] = upper[:, buy] = rules.largest
+        upper[:, bought] = 1
+        whole = np.zeros((horizon, width))
+        whole[: self.whole_steps, : 3 * n] = 1
+        objective = np.zeros(size)
+        objective[size - width + 3 * n : size - 1] = -rules.lot * prices[-1]
+        objective[-1] = -1
+        with silent():
+            found = milp(
+                objective,
+                constraints=LinearConstraint(_matrix(rows, size), low, high),
+                integrality=whole.ravel(),
+                bounds=Bounds(np.zeros(size), upper.ravel()),
+                options=self.options,
+            )
+        if found.x is None:
+            raise RuntimeError(f"HiGHS found no plan: {found.message}")
+        steps = found.x.reshape(horizon, width)
+        bound = found.mip_dual_bound if found.mip_dual_bound is not None else found.fun
+        return Plan(steps[:, buy] - steps[:, sell], -float(found.fun), -float(bound))
+
+
+def _matrix(rows: list[dict[int, float]], size: int) -> Any:
+    ends = np.cumsum([0, *map(len, rows)])
+    columns = [column for row in rows for column in row]
+    weights = [float(weight) for row in rows for weight in row.values()]
+    return csr_array((weights, columns, ends), shape=(len(rows), size))
+
+
+class Lookahead:
+    """Model-predictive control: plan to the end as if prices came as their means, give the first order."""
+
+    def __init__(self, means: Any, rules: Compiled):
+        self.means, self.rules, self.program = means, rules, Program(rules, whole_steps=1)
+
+    def __call__(self, step: int, lots: Any, cash: Any, prices: Any, signals: Any) -> Any:
+        wanted = np.empty(lots.shape, np.int8)
+        for e in range(len(lots)):
+            ahead = np.concatenate([prices[e : e + 1], self.means[step + 1 :]])
+            wanted[e] = np.rint(self.program.plan(lots[e], float(cash[e]), ahead).orders[0])
+        return reduced(wanted, lots, cash, prices, self.rules)
+
+
+def reduced(wanted: Any, lots: Any, cash: Any, prices: Any, rules: Compiled) -> Any:
+    """Return `wanted` [E, N] cut to admissible orders. The source cuts by itself what is not affordable."""
+    actions = np.empty(lots.shape, np.int8)
+    reduce(wanted, lots, cash, prices, rules, actions)
+    return actions
+
+
+class Convex:
+    """A convex optimizer of one period: the highest mean value after the next step, net of fees.
+
+    Fractions of lots, within the limits of the order, cash and caps; then rounded to whole lots and cut to
+    an admissible order. One problem for all accounts.
+    """
+
+    def __init__(self, means: Any, rules: Compiled):
+        self.means, self.rules = means, rules
+
+    def __call__(self, step: int, lots: Any, cash: Any, prices: Any, signals: Any) -> Any:
+        rules, value = self.rules, self.rules.lot * prices.astype(np.float64)
+        sold = rules.lot * (prices - rules.sell_fee - rules.sell_rate * prices)
+        cost = rules.lot * (prices + rules.buy_fee + rules.buy_rate * prices)
+        whole = cash + (lots * value).sum(1)
+        allowed = np.repeat((cash >= rules.cash_before)[:, None], lots.shape[1], axis=1)
+        for members, share in zip(rules.before, rules.before_share, strict=True):
+            full = (lots * value)[:, members].sum(1) > share * whole
+            allowed &= ~(full[:, None] & members)
+        sell, buy = cvxpy.Variable(lots.shape, nonneg=True), cvxpy.Variable(lots.shape, nonneg=True)
+        after = cash + cvxpy.sum(cvxpy.multiply(sold, sell) - cvxpy.multiply(cost, buy), axis=1)
+        held = lots - sell + buy
+        limits = [sell <= np.minimum(lots, rules.largest), buy <= rules.largest * allowed]
+        limits.append(after >= max(rules.cash_after, 0.0))
+        for members, share in zip(rules.after, rules.after_share, strict=True):
+            group = cvxpy.sum(cvxpy.multiply(value * members, held), axis=1)
+            left = after + cvxpy.sum(cvxpy.multiply(value, held), axis=1)
+            # what drifted above its cap may stay there
+            above = np.maximum((lots * value)[:, members].sum(1) - share * whole, 0)
+            limits.append(group - share * left <= above + 1e-6 * whole)
+        worth = cvxpy.sum(cvxpy.multiply(np.broadcast_to(rules.lot * self.means[step + 1], lots.shape), held))
+        problem = cvxpy.Problem(cvxpy.Maximize(worth + cvxpy.sum(after)), limits)
+        with silent():
+            problem.solve(solver=cvxpy.HIGHS)
+        if sell.value is None or buy.value is None:
+            raise RuntimeError(f"CVXPY found no order: {problem.status}")
+        wanted = np.rint(buy.value - sell.value).astype(np.int8)
+        return reduced(wanted, lots, cash, prices, rules)
+
+
+def foresight(episodes: Episodes, rules: Compiled, cash: float, nodes: int, gap: float) -> tuple[Any, Any]:
+    """Return the value with all prices known beforehand, and what it cannot exceed, [E] dollars each."""
+    program = Program(rules, nodes=nodes, gap=gap)
+    plans = [program.plan(np.zeros(len(rules.lot)), cash, prices) for prices in episodes.prices]
+    return np.array([plan.value for plan in plans]), np.array([plan.bound for plan in plans])

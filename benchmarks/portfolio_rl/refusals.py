@@ -1,0 +1,48 @@
+"""Joint orders of exported files checked against the rules, and invalid input that must get no trade.
+
+    python -m benchmarks.portfolio_rl.refusals --json out/refusals.json
+
+Measures in an environment of its own, on one thread. See benchmarks/README.md for what each figure means.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from benchmarks.portfolio_rl import inside
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = parse(arguments)
+    given: list[object] = []
+    for name in ("orders", "exact_orders", "json"):
+        if (value := getattr(options, name)) is not None:
+            given += [f"--{name.replace('_', '-')}", value]
+    return inside.run("asked", given)
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="benchmarks.portfolio_rl.refusals", description=(__doc__ or "").partition("\n")[0]
+    )
+    add = parser.add_argument
+    add("--orders", type=int, default=10_000_000, help="joint orders of each variant")
+    add(
+        "--exact-orders",
+        type=int,
+        default=200_000,
+        help="of these, orders of the file with the exact maximum",
+    )
+    add("--json", type=Path, metavar="FILE", help="write the figures there as well")
+    options = parser.parse_args(arguments)
+    if not 0 < options.exact_orders < options.orders:
+        parser.error("--exact-orders must be above 0 and below --orders")
+    if options.json:
+        options.json = options.json.resolve()
+    return options
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,221 @@
+"""What `benchmarks.portfolio_rl.speed` measures, inside its environment. Times are a thread's CPU times."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import importlib.util
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import torch
+from sb3_contrib import MaskablePPO
+from stable_baselines3.common.callbacks import BaseCallback
+
+from benchmarks.portfolio_rl import bounds
+from benchmarks.portfolio_rl.speed import COMMIT, parse
+from portfolio_trader import ppo
+from portfolio_trader.environment import PortfolioEnv, PortfolioVectorEnv
+from portfolio_trader.variants import variant
+
+DECISIONS = 19
+COUNT, COUNT_JOINT = 4096, 256
+"""Environments in lockstep."""
+
+
+def say(line: str) -> None:
+    print(line, flush=True)
+
+
+# --- steps of the environment ---
+
+
+class WithoutPrints(ast.NodeTransformer):
+    """Removes the statements that only print."""
+
+    def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
+        call = node.value
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "print":
+            return None
+        return node
+
+
+def published_environment(path: Path) -> Any:
+    """Return the published environment without its prints. It asks for `gym`, whose successor it gets."""
+    sys.modules["gym"], sys.modules["gym.spaces"] = gymnasium, gymnasium.spaces
+    tree = ast.fix_missing_locations(WithoutPrints().visit(ast.parse(path.read_text())))
+    with tempfile.TemporaryDirectory() as folder:
+        quiet = Path(folder) / "published_trading.py"
+        quiet.write_text(ast.unparse(tree))
+        spec = importlib.util.spec_from_file_location(quiet.stem, quiet)
+        if spec is None or spec.loader is None:
+            raise ImportError(f"{path} cannot be imported")
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+    return module.mytradingenv()
+
+
+def steps_of_published(env: Any, seconds: float) -> float:
+    """Return steps in a CPU second, with orders drawn from its mask.
+
+    An episode is played twice with the same random numbers: once to draw the orders, once for the time.
+    """
+    generator, spent, steps, episode = np.random.default_rng(0), 0.0, 0, 0
+    while spent < seconds:
+        episode += 1
+        orders = []
+        np.random.seed(episode)
+        seen = env.reset()
+        for _ in range(DECISIONS):
+            orders.append([generator.choice(np.flatnonzero(leg)) for leg in seen["action_mask"]])
+            seen, *_ = env.step(orders[-1])
+        np.random.seed(episode)
+        env.reset()
+        started = time.thread_time()
+        for order in orders:
+            env.step(order)
+        spent += time.thread_time() - started
+        steps += DECISIONS
+    return steps / spent
+
+
+def steps_of_ours(env: Any, draw: Callable[[Any, Any], Any], seconds: float) -> float:
+    """Return steps in a CPU second, counting the step that starts new episodes as no step."""
+    generator, spent, steps = np.random.default_rng(0), 0.0, 0
+    seen, _ = env.reset(seed=1)
+    for number in range(10**9):
+        actions = draw(seen["action_mask"], generator)
+        started = time.thread_time()
+        seen, *_ = env.step(actions)
+        if number > DECISIONS:  # what comes before includes compilation
+            spent += time.thread_time() - started
+            steps += env.num_envs if (number + 1) % (DECISIONS + 1) else 0
+        if spent > seconds:
+            break
+    return steps / spent
+
+
+def masked_legs(mask: Any, generator: np.random.Generator) -> Any:
+    """Return a masked choice for each asset, int64 [E, N], all with equal probability."""
+    legs = mask.reshape(len(mask), -1, 11)
+    return (generator.random(legs.shape) * legs).argmax(2)
+
+
+def masked_joint(mask: Any, generator: np.random.Generator) -> Any:
+    """Return the index of a masked joint order, int64 [E]."""
+    return (generator.random(mask.shape, np.float32) * mask).argmax(1)
+
+
+# --- samples of training ---
+
+
+class ObservationOnly(gymnasium.ObservationWrapper[Any, Any, Any]):
+    """The observation without its mask, which MaskablePPO asks for by `action_masks`."""
+
+    def __init__(self, env: PortfolioEnv):
+        super().__init__(env)
+        self.observation_space = env.observation_space["observations"]  # pyright: ignore[reportIndexIssue]
+        self.inner = env
+
+    def observation(self, observation: Any) -> Any:
+        return observation["observations"]
+
+    def action_masks(self) -> Any:
+        return self.inner.action_masks()
+
+
+class Until(BaseCallback):
+    """Ends the training after a CPU time."""
+
+    def __init__(self, seconds: float):
+        super().__init__()
+        self.end = time.process_time() + seconds
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _on_rollout_start(self) -> None:
+        if time.process_time() > self.end:
+            raise TimeoutError
+
+
+def samples_of_maskable_ppo(seconds: float, **more: Any) -> float:
+    """Return the decisions that MaskablePPO trains on in a CPU second, whole rollouts and updates only."""
+    env = ObservationOnly(PortfolioEnv("corrected", "legs"))
+    layers = {"net_arch": {"pi": [64, 64], "vf": [64, 64]}}
+    model = MaskablePPO("MlpPolicy", env, policy_kwargs=layers, device="cpu", seed=0, **more)
+    started = time.process_time()
+    with contextlib.suppress(TimeoutError):
+        model.learn(10**9, callback=Until(seconds))
+    return model.num_timesteps / (time.process_time() - started)
+
+
+def samples_of_ours(seconds: float) -> float:
+    """Return the decisions that our PPO trains on in a CPU second."""
+    problem = variant("corrected")
+    how = ppo.Hyperparameters(episodes=10**9, cpu_seconds=seconds + 1)
+    learner = ppo.Learner(problem.rules, problem.market, replace(how, seed=0), problem.faithful)
+    batches = learner.train()
+    next(batches)  # compiles
+    before, spent = learner.done, learner.cpu_seconds
+    for _ in batches:
+        if learner.cpu_seconds - spent > seconds:
+            break
+    return (learner.done - before) * DECISIONS / (learner.cpu_seconds - spent)
+
+
+def main() -> int:
+    options = parse(sys.argv[1:])
+    torch.set_num_threads(1)
+    started = time.monotonic()
+    source = published_environment(options.published)
+    runs = []
+    for repeat in range(options.repeats):
+        found = {
+            "published_steps_per_second": steps_of_published(source, options.seconds),
+            "steps_per_second": steps_of_ours(
+                PortfolioVectorEnv(COUNT, "published", "legs", copy=False), masked_legs, options.seconds
+            ),
+            "steps_per_second_joint": steps_of_ours(
+                PortfolioVectorEnv(COUNT_JOINT, "published", "joint"), masked_joint, options.seconds
+            ),
+            "samples_per_second": samples_of_ours(2 * options.seconds),
+            "samples_per_second_sb3": samples_of_maskable_ppo(2 * options.seconds),
+            "samples_per_second_sb3_our_batches": samples_of_maskable_ppo(
+                2 * options.seconds, n_steps=1200 * DECISIONS, batch_size=2400, n_epochs=4
+            ),
+        }
+        runs.append(found)
+        say(f"  repeat {repeat + 1}: " + ", ".join(f"{name} {value:,.0f}" for name, value in found.items()))
+
+    def worst(ours: str, theirs: str) -> float:
+        return min(run[ours] / run[theirs] for run in runs)
+
+    report: dict[str, Any] = {
+        "published_commit": COMMIT,
+        "runs": runs,
+        "environments": COUNT,
+        "environments_joint": COUNT_JOINT,
+        "metrics": {
+            "env_steps_ratio": worst("steps_per_second", "published_steps_per_second"),
+            "env_steps_ratio_joint": worst("steps_per_second_joint", "published_steps_per_second"),
+            "train_samples_per_cpu_second": min(run["samples_per_second"] for run in runs),
+            "train_samples_ratio": worst("samples_per_second", "samples_per_second_sb3"),
+            "train_samples_ratio_our_batches": worst(
+                "samples_per_second", "samples_per_second_sb3_our_batches"
+            ),
+        },
+        "seconds": round(time.monotonic() - started, 1),
+    }
+    return bounds.finish(bounds.SPEED, report, options.json, say)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

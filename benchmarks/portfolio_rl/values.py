@@ -1,0 +1,58 @@
+"""What policies are worth: learned ones beside bounds, baselines and solvers, on the same price paths.
+
+    python -m benchmarks.portfolio_rl.values --seeds 3 --json out/values.json
+    python -m benchmarks.portfolio_rl.values --variants corrected --only fitted ppo
+
+Measures in an environment of its own, on one thread. PPO takes `--ppo-seconds` of CPU time for each variant
+and seed, an hour for all. See benchmarks/README.md for what each figure means.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from benchmarks.portfolio_rl import inside
+
+VARIANTS = ("published", "corrected", "strict")
+PARTS = ("fitted", "ppo", "source", "baselines", "programs")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = parse(arguments)
+    given: list[object] = []
+    for name, value in vars(options).items():
+        if value is not None:
+            given += [f"--{name.replace('_', '-')}", *(value if isinstance(value, list) else [value])]
+    return inside.run("compared", given)
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="benchmarks.portfolio_rl.values", description=(__doc__ or "").partition("\n")[0]
+    )
+    add = parser.add_argument
+    add("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS), help="problems to measure (all)")
+    add("--only", nargs="+", choices=PARTS, default=list(PARTS), help="parts to measure (all)")
+    add("--seeds", type=int, default=3, help="of what is learned, from 0")
+    add("--paths", type=int, default=50_000, help="held-out price paths that all policies trade on")
+    add(
+        "--solver-paths", type=int, default=100, help="the first of them, for lookahead and perfect foresight"
+    )
+    add("--ppo-seconds", type=float, default=300, help="CPU seconds of PPO for each variant and seed")
+    add("--json", type=Path, metavar="FILE", help="write the figures there as well")
+    options = parser.parse_args(arguments)
+    if options.seeds < 1:
+        parser.error(f"--seeds must be a whole number from 1, got {options.seeds}")
+    if not 2 <= options.solver_paths <= options.paths:
+        parser.error("--solver-paths must be a whole number from 2 to --paths")
+    if options.ppo_seconds <= 0:
+        parser.error(f"--ppo-seconds must be above 0, got {options.ppo_seconds:g}")
+    if options.json:
+        options.json = options.json.resolve()
+    return options
+
+
+if __name__ == "__main__":
+    sys.exit(main())
