@@ -32,9 +32,9 @@ from portfolio_trader.variants import Variant, variant
 OBSERVED, FEW = 1000, 100
 """Episodes of prices that estimates are made from: as many as the learner sees, and a tenth."""
 PROGRAM_EPISODES = 200_000
-PROGRAM = values.Fitting(degree=4, states=10_000, draws=16)
+PROGRAM = values.Fitting(degree=3, states=16_000, draws=16, random=0.1)
 """The dynamic program: value iteration on episodes drawn from the known curves. At each of 19 decisions a
-quartic in lots and cash is fitted to 10,000 accounts, each the mean over 16 draws of the next prices."""
+cubic in lots and cash is fitted to 16,000 accounts, each the mean over 16 draws of the next prices."""
 PROGRAM_SEED = 1_000_003
 EXPORTED_PATHS = 2000
 CONVEX_PATHS = 2000

@@ -268,9 +268,8 @@ def fitted(observed: Episodes, rules: Compiled, cash: float, seed: int, how: Fit
 
 
 CANDIDATES = (
-    Fitting(),
-    Fitting(degree=2, states=2000),
-    Fitting(degree=4, states=6000, draws=4),
+    Fitting(degree=3, states=6000, random=0.1),
+    Fitting(degree=2, states=3000, random=0.1),
 )
 """Hyperparameters that `selected` chooses from."""
 VALIDATION_EPISODES = 5000
