@@ -28,6 +28,10 @@ test -x .groundplan/bin/python || python3.11 -m venv .groundplan
 .groundplan/bin/python -m ipykernel install --user --name groundplan --display-name groundplan
 SCRIPT
 """
+PLATFORM = "notebook-al2023-v1"
+"""SageMaker's own default, and the newest in CloudFormation's published schema."""
+PLATFORM_AHEAD = "notebook-al2023-v2"
+"""The newest that SageMaker's API offers (botocore 1.44.5)."""
 LONGEST_SCRIPT = 12_288
 """SageMaker takes 16,384 characters in Base64."""
 
@@ -35,9 +39,14 @@ LONGEST_SCRIPT = 12_288
 class SageMakerNotebook(Construct):
     """A notebook instance for one data scientist: encrypted, without root, stopped every evening.
 
+    CloudFormation cannot change the platform in place: it replaces the instance, and with it the volume and
+    its files. As the instance has a name of its own, it refuses even that until the old one is deleted.
+
     :param name: the instance's name, unique in the account and Region.
     :param instance_type: its size. Default: ml.t3.medium.
     :param packages: what pip installs into the kernel `groundplan`, one requirement each. Default: none.
+    :param platform: its operating system and JupyterLab, such as `notebook-al2023-v2`. Default:
+        notebook-al2023-v1.
     :param stop_at: when it is stopped, as a cron expression in UTC. Default: 20:00 every day.
     :param network: the VPC it joins, without a way to the internet but the VPC's. Default: none.
     :param key: encrypts its volume. Default: SageMaker's own key, which costs nothing.
@@ -51,6 +60,7 @@ class SageMakerNotebook(Construct):
         name: str,
         instance_type: str = "ml.t3.medium",
         packages: Sequence[str] = (),
+        platform: str = PLATFORM,
         stop_at: str = "cron(0 20 * * ? *)",
         network: Network | None = None,
         key: kms.IKey | None = None,
@@ -86,7 +96,7 @@ class SageMakerNotebook(Construct):
             instance_type=instance_type,
             role_arn=self.role.role_arn,
             lifecycle_config_name=start.attr_notebook_instance_lifecycle_config_name,
-            platform_identifier="notebook-al2023-v1",
+            platform_identifier=platform,
             instance_metadata_service_configuration=sagemaker.CfnNotebookInstance.InstanceMetadataServiceConfigurationProperty(
                 minimum_instance_metadata_service_version="2"
             ),
@@ -110,6 +120,14 @@ class SageMakerNotebook(Construct):
                     "AwsSolutions-SM1": "Without a VPC of its own it is isolated in SageMaker's.",
                     "AwsSolutions-SM3": "Without a VPC, data and PyPI are reached over the internet;"
                     " nothing can reach the instance from there.",
+                },
+            )
+        if platform == PLATFORM_AHEAD:
+            acknowledge(
+                self.instance,
+                {
+                    "CloudFormation-Validate::F3031": "SageMaker's API offers this platform; the schema of"
+                    " CloudFormation's that the CDK has does not list it yet."
                 },
             )
         if not key:

@@ -513,7 +513,13 @@ def test_a_notebook_instance_goes_through_its_statuses(sagemaker: Any) -> None:
     sagemaker.create_notebook_instance_lifecycle_config(
         NotebookInstanceLifecycleConfigName=lifecycle, OnStart=script("#!/bin/bash\necho started\n")
     )
-    name = make_notebook(sagemaker, LifecycleConfigName=lifecycle, RootAccess="Disabled", VolumeSizeInGB=10)
+    name = make_notebook(
+        sagemaker,
+        LifecycleConfigName=lifecycle,
+        PlatformIdentifier="notebook-al2023-v2",
+        RootAccess="Disabled",
+        VolumeSizeInGB=10,
+    )
     which = {"NotebookInstanceName": name}
 
     assert notebook_status(sagemaker, name) == "Pending"
@@ -564,6 +570,7 @@ def test_a_notebook_instance_goes_through_its_statuses(sagemaker: Any) -> None:
         ({"DirectInternetAccess": "Disabled"}, "only with a SubnetId"),
         ({"VolumeSizeInGB": 4}, "VolumeSizeInGB"),
         ({"PlatformIdentifier": "notebook-os2"}, "PlatformIdentifier"),
+        ({"PlatformIdentifier": "notebook-al2023-v3"}, "PlatformIdentifier"),
     ],
 )
 def test_a_notebook_instance_that_cannot_be_is_refused(
