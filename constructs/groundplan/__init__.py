@@ -10,7 +10,7 @@ from groundplan.model_registry import ModelRegistry
 from groundplan.multi_model_endpoint import Instances, MultiModelEndpoint
 from groundplan.names import NameTooLongError, physical_name
 from groundplan.network import Network
-from groundplan.notebook import SageMakerNotebook
+from groundplan.notebook import AutoStop, SageMakerNotebook
 from groundplan.pager import Pager
 from groundplan.permissions import acknowledge, allow
 from groundplan.python_function import Package, PythonFunction, allow_key
@@ -26,6 +26,7 @@ from groundplan.workflow import EXECUTION_SUFFIX, Metric, ServerlessEndpoint, Tr
 __all__ = [
     "EXECUTION_SUFFIX",
     "ArtifactBucket",
+    "AutoStop",
     "CleanUp",
     "ContainerImage",
     "EmptySecret",

@@ -1,43 +1,46 @@
 from __future__ import annotations
 
+import base64
+import bz2
+import json
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
-from aws_cdk import ArnFormat, Aws, Fn, RemovalPolicy, Stack
+from aws_cdk import Aws, Fn, RemovalPolicy, Stack
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
 from aws_cdk import aws_sagemaker as sagemaker
 from aws_cdk import aws_scheduler as scheduler
 from constructs import Construct
 
+from groundplan.experiments import allow_experiments
 from groundplan.network import Network
 from groundplan.permissions import acknowledge, allow
 from groundplan.sagemaker_role import SageMakerRole, allow_logs
 
-KERNEL = """#!/bin/bash
-# A kernel named "groundplan" with exactly these packages; /home/ec2-user/SageMaker outlives a stop.
-# In the background: a lifecycle script has five minutes, pip may take longer. Its log lies beside it.
-set -eu
-command -v python3.11 || dnf install --quiet --assumeyes python3.11
-cat > /home/ec2-user/SageMaker/.groundplan.txt <<'PACKAGES'
-{packages}
-PACKAGES
-sudo -u ec2-user -i nohup bash -eu > /home/ec2-user/SageMaker/.groundplan.log 2>&1 <<'SCRIPT' &
-cd /home/ec2-user/SageMaker
-test -x .groundplan/bin/python || python3.11 -m venv .groundplan
-.groundplan/bin/python -m pip install --quiet --requirement .groundplan.txt ipykernel
-.groundplan/bin/python -m ipykernel install --user --name groundplan --display-name groundplan
-SCRIPT
-"""
+SCRIPTS = Path(__file__).parent / "scripts"
+"""What runs on an instance; on_start.sh is filled in, for the rest is packed into it."""
 PLATFORM = "notebook-al2023-v1"
 """SageMaker's own default, and the newest in CloudFormation's published schema."""
 PLATFORM_AHEAD = "notebook-al2023-v2"
 """The newest that SageMaker's API offers (botocore 1.44.5)."""
 LONGEST_SCRIPT = 12_288
-"""SageMaker takes 16,384 characters in Base64."""
+"""In bytes: SageMaker takes 16,384 characters in Base64."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AutoStop:
+    """When a notebook instance is stopped. Both rules apply; a stopped instance costs its volume alone."""
+
+    at: str = "cron(0 20 * * ? *)"
+    """Every day at this time, whatever runs; a cron expression in UTC."""
+    idle_minutes: int | None = 60
+    """After so long without activity in a kernel or a terminal; 0 or None for never."""
 
 
 class SageMakerNotebook(Construct):
-    """A notebook instance for one data scientist: encrypted, without root, stopped every evening.
+    """A notebook instance for one data scientist: encrypted, without root, stopped when it is idle.
 
     CloudFormation cannot change the platform in place: it replaces the instance, and with it the volume and
     its files. As the instance has a name of its own, it refuses even that until the old one is deleted.
@@ -47,7 +50,7 @@ class SageMakerNotebook(Construct):
     :param packages: what pip installs into the kernel `groundplan`, one requirement each. Default: none.
     :param platform: its operating system and JupyterLab, such as `notebook-al2023-v2`. Default:
         notebook-al2023-v1.
-    :param stop_at: when it is stopped, as a cron expression in UTC. Default: 20:00 every day.
+    :param stop: when it is stopped. Default: after 60 idle minutes, and at 20:00 UTC every day.
     :param network: the VPC it joins, without a way to the internet but the VPC's. Default: none.
     :param key: encrypts its volume. Default: SageMaker's own key, which costs nothing.
     """
@@ -61,7 +64,7 @@ class SageMakerNotebook(Construct):
         instance_type: str = "ml.t3.medium",
         packages: Sequence[str] = (),
         platform: str = PLATFORM,
-        stop_at: str = "cron(0 20 * * ? *)",
+        stop: AutoStop | None = None,
         network: Network | None = None,
         key: kms.IKey | None = None,
     ) -> None:
@@ -74,18 +77,16 @@ class SageMakerNotebook(Construct):
         )
         """What its notebooks may do; grant them more."""
         allow_logs(self.role, "/aws/sagemaker/NotebookInstances")
-        script = KERNEL.format(packages="\n".join(packages))
-        if len(script) > LONGEST_SCRIPT:
-            raise ValueError(
-                f"the packages make a script of {len(script)} characters, {LONGEST_SCRIPT} are allowed"
-            )
+        stop = stop or AutoStop()
+        if stop.idle_minutes:
+            allow(self.role, "sagemaker:StopNotebookInstance", on=[self._arn(name)])
         start = sagemaker.CfnNotebookInstanceLifecycleConfig(
             self,
             "Kernel",
             notebook_instance_lifecycle_config_name=name,
             on_start=[
                 sagemaker.CfnNotebookInstanceLifecycleConfig.NotebookInstanceLifecycleHookProperty(
-                    content=Fn.base64(script)
+                    content=Fn.base64(_on_start(packages, stop.idle_minutes or 0))
                 )
             ],
         )
@@ -112,7 +113,7 @@ class SageMakerNotebook(Construct):
         """The instance itself."""
         self.instance.apply_removal_policy(RemovalPolicy.DESTROY)
         self.instance.node.add_dependency(self.role)
-        self._stop(stop_at)
+        self._stop(name, stop.at)
         if not network:
             acknowledge(
                 self.instance,
@@ -138,46 +139,16 @@ class SageMakerNotebook(Construct):
     def allow_experiments(self, prefix: str, roles: Sequence[SageMakerRole]) -> None:
         """Let its notebooks train and serve with these roles, under names that begin with `prefix` and a
         hyphen, read the logs of what they train, and read the outputs of their stack."""
-        stack = Stack.of(self)
+        allow_experiments(self.role, prefix, roles)
 
-        def arns(*kinds: str) -> list[str]:
-            return [
-                stack.format_arn(service="sagemaker", resource=kind, resource_name=f"{prefix}-*")
-                for kind in kinds
-            ]
+    def _arn(self, name: str) -> str:
+        return Stack.of(self).format_arn(
+            service="sagemaker", resource="notebook-instance", resource_name=name
+        )
 
-        job_logs = stack.format_arn(
-            service="logs",
-            resource="log-group",
-            resource_name="/aws/sagemaker/TrainingJobs:*",
-            arn_format=ArnFormat.COLON_RESOURCE_NAME,
-        )
-        own = "The SDK names what a notebook makes."
-        for noun, actions, resources in (
-            ("TrainingJob", ["Create", "Describe", "Stop"], arns("training-job")),
-            ("Model", ["Create", "Describe", "Delete"], arns("model")),
-            ("EndpointConfig", ["Create", "Describe", "Delete"], arns("endpoint-config")),
-            ("Endpoint", ["Create", "Describe", "Delete", "Invoke"], arns("endpoint", "endpoint-config")),
-            ("Tags", ["Add", "List"], arns("training-job", "model", "endpoint-config", "endpoint")),
-        ):
-            allow(self.role, *(f"sagemaker:{action}{noun}" for action in actions), on=resources, because=own)
-        allow(self.role, "logs:DescribeLogStreams", "logs:GetLogEvents", on=[job_logs], because=own)
-        again = "A stack has a new last part in its ARN each time it is created."
-        this_stack = stack.format_arn(
-            service="cloudformation", resource="stack", resource_name=f"{stack.stack_name}/*"
-        )
-        allow(self.role, "cloudformation:DescribeStacks", on=[this_stack], because=again)
-        for role in roles:
-            role.grant_pass(self.role)
-
-    def _stop(self, at: str) -> None:
-        arn = Stack.of(self).format_arn(
-            service="sagemaker",
-            resource="notebook-instance",
-            resource_name=str(self.instance.notebook_instance_name),
-        )
+    def _stop(self, name: str, at: str) -> None:
         role = iam.Role(self, "StopRole", assumed_by=iam.ServicePrincipal("scheduler.amazonaws.com"))
-        allow(role, "sagemaker:StopNotebookInstance", on=[arn])
+        allow(role, "sagemaker:StopNotebookInstance", on=[self._arn(name)])
         scheduler.CfnSchedule(
             self,
             "Stop",
@@ -186,10 +157,28 @@ class SageMakerNotebook(Construct):
             flexible_time_window=scheduler.CfnSchedule.FlexibleTimeWindowProperty(mode="OFF"),
             target=scheduler.CfnSchedule.TargetProperty(
                 arn=f"arn:{Aws.PARTITION}:scheduler:::aws-sdk:sagemaker:stopNotebookInstance",
-                input=Stack.of(self).to_json_string(
-                    {"NotebookInstanceName": self.instance.notebook_instance_name}
-                ),
+                input=Stack.of(self).to_json_string({"NotebookInstanceName": name}),
                 role_arn=role.role_arn,
                 retry_policy=scheduler.CfnSchedule.RetryPolicyProperty(maximum_retry_attempts=2),
             ),
         )
+
+
+def _on_start(packages: Sequence[str], idle_minutes: int) -> str:
+    """Return the lifecycle script. Raises `ValueError` where SageMaker would not take it."""
+    if not isinstance(idle_minutes, int) or idle_minutes < 0:
+        raise ValueError(f"idle_minutes must be a whole number from 0, got {idle_minutes!r}")
+    files = {
+        "packages.txt": "".join(f"{package}\n" for package in packages),
+        "idle_stop.py": (SCRIPTS / "idle_stop.py").read_text(),
+    }
+    # Other than zlib's, the bytes of bzip2 are the same on every machine
+    packed = base64.b64encode(bz2.compress(json.dumps(files, sort_keys=True).encode())).decode()
+    script = (SCRIPTS / "on_start.sh").read_text()
+    script = script.replace("{{files}}", packed).replace("{{idle_minutes}}", str(idle_minutes))
+    length = len(script.encode())
+    if length > LONGEST_SCRIPT:
+        raise ValueError(
+            f"{len(packages)} packages make a script of {length} bytes, {LONGEST_SCRIPT} are allowed"
+        )
+    return script

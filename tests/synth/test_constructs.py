@@ -141,27 +141,3 @@ def test_an_endpoint_without_a_gpu_has_no_host_image_of_its_own():
 def test_an_endpoint_whose_gpus_cannot_run_the_image_is_refused(instance: str, cuda: str, reason: str):
     with pytest.raises(ValueError, match=re.escape(reason)):
         endpoint(groundplan.Instances(type=instance, cuda=cuda))
-
-
-def test_more_packages_than_a_lifecycle_script_holds_are_refused():
-    stack = Stack(App(), "Stack")
-    with pytest.raises(ValueError, match="12288 are allowed"):
-        groundplan.SageMakerNotebook(stack, "Notebook", name="n", packages=["a-package==1.0.0"] * 1000)
-
-
-@pytest.mark.parametrize("platform", ["notebook-al2023-v1", "notebook-al2023-v2"])
-def test_a_notebook_is_synthesized_on_each_platform(platform: str):
-    # given the CDK's validation against CloudFormation's schemas
-    stack = Stack(App(context=CONTEXT), "Stack")
-    # when
-    groundplan.SageMakerNotebook(stack, "Notebook", name="n", platform=platform)
-    # then
-    (instance,) = of_type(Template.from_stack(stack).to_json(), "AWS::SageMaker::NotebookInstance").values()
-    assert instance["Properties"]["PlatformIdentifier"] == platform
-
-
-def test_a_platform_that_nobody_offers_is_refused():
-    stack = Stack(App(context=CONTEXT), "Stack")
-    groundplan.SageMakerNotebook(stack, "Notebook", name="n", platform="notebook-al2023-v3")
-    with pytest.raises(RuntimeError, match="'notebook-al2023-v3' does not match pattern"):
-        Template.from_stack(stack)

@@ -28,8 +28,8 @@ from aws_cdk import aws_s3_assets as s3_assets
 from aws_cdk import aws_stepfunctions as sfn
 
 from groundplan import (
-    ArtifactBucket, CleanUp, Metric, ModelRegistry, Network, RepositoryImage, SageMakerRole,
-    ServerlessEndpoint, SiteFiles, StaticSite, TrainAndDeploy, TrainingJobs, UserApi, Users,
+    ArtifactBucket, CleanUp, Metric, ModelRegistry, Network, RepositoryImage, SageMakerNotebook,
+    SageMakerRole, ServerlessEndpoint, SiteFiles, StaticSite, TrainAndDeploy, TrainingJobs, UserApi, Users,
 )
 from groundplan.instance_types import device
 from groundplan.states import Flow
@@ -43,6 +43,7 @@ api = UserApi(stack, "Api", document=Path("openapi.json"), users=Users(stack, "U
 site = StaticSite(stack, "Site", api=api)
 page = s3_assets.Asset(stack, "Page", path="page")
 SiteFiles(stack, "Files", site=site, source=page, config={}, storage=bucket.bucket)
+SageMakerNotebook(stack, "Notebook", name="shop", packages=["pandas"])
 assert device("ml.g5.xlarge") == "cuda"
 
 flow = Flow()
@@ -134,6 +135,8 @@ def test_stack_of_another_project_needs_the_wheel_alone(synthesized: Path) -> No
     assert len(code) == 2
     for path in code:
         assert (path.parent / "groundplan" / "lambdas" / "custom_resource.py").is_file()
+    # and its notebook the script that runs at each start, with what is packed into it
+    assert kinds["AWS::SageMaker::NotebookInstanceLifecycleConfig"] == 1
 
 
 def test_stack_on_resources_that_exist_creates_none_of_them(
