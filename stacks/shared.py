@@ -50,8 +50,8 @@ class LayerMissingError(Exception):
     """The Lambda layer was not made yet; the text says what makes it."""
 
 
-def network_of(scope: Construct, settings: ArchitectureSettings) -> Network | None:
-    """The VPC that training joins; None without subnets."""
+def network_of(scope: Construct, settings: ArchitectureSettings, vpc_id: str = "") -> Network | None:
+    """The VPC that training joins; None without subnets. `vpc_id` is for a stack with a SageMaker domain."""
     if not settings.subnet_ids:
         return None
     return Network(
@@ -59,6 +59,7 @@ def network_of(scope: Construct, settings: ArchitectureSettings) -> Network | No
         security_groups=[
             ec2.SecurityGroup.from_security_group_id(scope, id, id) for id in settings.security_group_ids
         ],
+        vpc_id=vpc_id,
     )
 
 

@@ -3,6 +3,7 @@
 from groundplan.artifact_bucket import ArtifactBucket
 from groundplan.clean_up import CleanUp
 from groundplan.dead_letters import dead_letters
+from groundplan.domain import SageMakerDomain
 from groundplan.image import ContainerImage, RepositoryImage
 from groundplan.left_running import LeftRunning
 from groundplan.log_group import log_group
@@ -41,6 +42,7 @@ __all__ = [
     "Pager",
     "PythonFunction",
     "RepositoryImage",
+    "SageMakerDomain",
     "SageMakerNotebook",
     "SageMakerRole",
     "ServerlessEndpoint",

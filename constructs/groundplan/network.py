@@ -18,11 +18,13 @@ class Network:
 
     subnets: Sequence[ec2.ISubnet]
     security_groups: Sequence[ec2.ISecurityGroup]
+    vpc_id: str = ""
+    """The VPC they are in; a SageMaker domain needs it, and nothing else does."""
 
     @classmethod
     def of(cls, vpc: ec2.IVpc, security_groups: Sequence[ec2.ISecurityGroup]) -> Network:
         """Return the network of a VPC's private subnets with a way out."""
-        return cls(subnets=vpc.private_subnets, security_groups=security_groups)
+        return cls(subnets=vpc.private_subnets, security_groups=security_groups, vpc_id=vpc.vpc_id)
 
     @property
     def vpc_config(self) -> dict[str, list[str]]:

@@ -61,6 +61,12 @@ class Type:
         """What its records are stored under, and its ARNs named after: `endpoint-config`."""
         return re.sub(r"(?<!^)(?=[A-Z])", "-", self.kind).lower()
 
+    def identity(self, context: api.Context, record: dict[str, Any]) -> tuple[str, str, str]:
+        """What CloudFormation deletes a record by, what `Ref` says of it, and its ARN."""
+        name = record[self.named_by]
+        arn = context.arn(self.records, name)
+        return name, arn, arn
+
     # The three things CloudFormation does with a resource.
 
     def create(self, call: Call, name: str, properties: dict[str, Any]) -> tuple[str, dict[str, Any]]:
@@ -132,6 +138,44 @@ class Type:
         changed = [tag for tag in new if tag not in old]
         if changed:
             call("AddTags", {"ResourceArn": arn, "Tags": changed})
+
+
+@dataclass(frozen=True)
+class Identified(Type):
+    """A plain record that SageMaker knows by the properties of `identifier`; `Ref` joins them by `|`."""
+
+    identifier: tuple[str, ...] = ()
+
+    def identity(self, context: api.Context, record: dict[str, Any]) -> tuple[str, str, str]:
+        ref = "|".join(record[key] for key in self.identifier)
+        return ref, ref, record[self.arn]
+
+    def create(self, call: Call, name: str, properties: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+        request = coerced(f"Create{self.kind}", properties | {self.named_by: name})
+        known = request | call(f"Create{self.kind}", request)
+        which = {key: known[key] for key in self.identifier}
+        return "|".join(which.values()), self._attributes(call(f"Describe{self.kind}", which))
+
+    def update(
+        self, call: Call, name: str, old: dict[str, Any], new: dict[str, Any]
+    ) -> tuple[str, dict[str, Any]]:
+        which = self._which(name)
+        described = call(f"Describe{self.kind}", which)
+        self._tag(call, described[self.arn], old.get("Tags") or [], new.get("Tags") or [])
+        changes = {key: value for key, value in new.items() if key != "Tags" and value != old.get(key)}
+        if changes:
+            call(f"Update{self.kind}", coerced(f"Update{self.kind}", changes | which))
+        return name, self._attributes(call(f"Describe{self.kind}", which))
+
+    def delete(self, call: Call, name: str) -> None:
+        try:
+            call(f"Delete{self.kind}", self._which(name))
+        except ApiError as error:
+            if error.code not in GONE:
+                raise
+
+    def _which(self, ref: str) -> dict[str, str]:
+        return dict(zip(self.identifier, ref.split("|"), strict=True))
 
 
 def _update_endpoint(call: Call, name: str, old: dict, new: dict) -> None:
@@ -245,6 +289,29 @@ TYPES = {
         replacing=("NotebookInstanceLifecycleConfigName",),
         updates=_update_lifecycle,
     ),
+    # In the order in which `remove_unlisted` may delete them
+    "AWS::SageMaker::Space": Identified(
+        "Space",
+        identifier=("DomainId", "SpaceName"),
+        replacing=("DomainId", "SpaceName", "OwnershipSettings", "SpaceSharingSettings"),
+        attributes=("SpaceArn", "Url"),
+    ),
+    "AWS::SageMaker::UserProfile": Identified(
+        "UserProfile",
+        identifier=("UserProfileName", "DomainId"),
+        replacing=("UserProfileName", "DomainId", "Tags"),
+        attributes=("UserProfileArn",),
+    ),
+    "AWS::SageMaker::Domain": Identified(
+        "Domain",
+        identifier=("DomainId",),
+        replacing=(
+            "DomainName", "AppNetworkAccessType", "KmsKeyId", "VpcId", "SubnetIds", "AuthMode", "Tags",
+        ),
+        attributes=(
+            "DomainArn", "DomainId", "HomeEfsFileSystemId", "SecurityGroupIdForDomainBoundary", "Url",
+        ),
+    ),
     "AWS::SageMaker::ModelPackageGroup": Type(
         "ModelPackageGroup",
         replacing=("ModelPackageGroupName", "ModelPackageGroupDescription"),
@@ -265,9 +332,9 @@ def remove_unlisted(context: api.Context, stack: dict[str, Any]) -> None:
     call = functools.partial(api.call, context)
     for kind in TYPES.values():
         for record in list(context.store.all(kind.records)):
-            name, arn = record[kind.named_by], context.arn(kind.records, record[kind.named_by])
+            name, ref, arn = kind.identity(context, record)
             owner = {"Key": "aws:cloudformation:stack-id", "Value": stack["StackId"]}
-            if arn not in listed and owner in tags.attached(context.store, arn):
+            if ref not in listed and owner in tags.attached(context.store, arn):
                 kind.delete(call, name)
 
 

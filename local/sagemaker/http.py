@@ -10,14 +10,14 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import unquote
 
-from local.sagemaker import api, hosting, models, notebooks, registry, scaling, tags, training
+from local.sagemaker import api, domains, hosting, models, notebooks, registry, scaling, tags, training
 from local.sagemaker.api import NOT_BUILT, ApiError, Context
 from local.sagemaker.platform import Platform
 from local.sagemaker.store import StorageError, Store
 
 Response = tuple[int, dict[str, str], bytes]
 
-OPERATED_BY = (hosting, models, notebooks, registry, tags, training)
+OPERATED_BY = (domains, hosting, models, notebooks, registry, tags, training)
 """Each registers its operations where it is imported."""
 
 SCALING = "AnyScaleFrontendService"

@@ -48,6 +48,7 @@ UNBUILT: Mapping[str, tuple[str, ...]] = {
         "InfraCheckConfig.EnableInfraCheck",
         "SessionChainingConfig.EnableSessionTagChaining",
     ),
+    "CreateUserProfile": ("SingleSignOnUserIdentifier", "SingleSignOnUserValue"),
     "UpdateEndpoint": ("RetainDeploymentConfig",),
 }
 """Members that are refused where they are given, and neither empty nor false."""
@@ -63,6 +64,7 @@ UNBUILT_VALUES: Mapping[str, Mapping[str, tuple[Any, ...]]] = {
     "CreateTrainingJob": {
         "AlgorithmSpecification.TrainingImageConfig.TrainingRepositoryAccessMode": ("Platform",)
     },
+    "CreateDomain": {"AuthMode": ("IAM",)},
     "ListModelPackageGroups": {"CrossAccountFilterOption": ("SameAccount",)},
 }
 """Members with the values that the local cloud serves: another one is refused."""
@@ -102,6 +104,38 @@ _METADATA_SERVICE = {
     "InstanceMetadataServiceConfiguration.MinimumInstanceMetadataServiceVersion": "a notebook instance is a "
     "record here: there is no metadata service"
 }
+_NO_APP = "a record: no Studio app runs here that would be set up by it"
+_LAB = tuple(
+    f"JupyterLabAppSettings.{each}"
+    for each in (
+        *("DefaultResourceSpec", "CustomImages", "LifecycleConfigArns", "CodeRepositories", "EmrSettings"),
+        *("BuiltInLifecycleConfigArn", "AppLifecycleManagement.IdleSettings.LifecycleManagement"),
+    )
+)
+_OTHER_APPS = ("JupyterServerAppSettings", "KernelGatewayAppSettings")
+_SPACE_DEFAULTS = (*_OTHER_APPS, *_LAB, "CustomPosixUserConfig", "CustomFileSystemConfigs")
+_USER_SETTINGS = (
+    *_SPACE_DEFAULTS,
+    *("SharingSettings", "TensorBoardAppSettings", "RStudioServerProAppSettings", "RSessionAppSettings"),
+    *("CanvasAppSettings", "CodeEditorAppSettings", "DefaultLandingUri", "StudioWebPortal"),
+    *("StudioWebPortalSettings", "AutoMountHomeEFS"),
+)
+_DOMAIN_SETTINGS = (
+    *("ExecutionRoleIdentityConfig", "TrustedIdentityPropagationSettings", "DockerSettings"),
+    *("AmazonQSettings", "UnifiedStudioSettings"),
+)
+_SPACE_SETTINGS = (
+    *_OTHER_APPS,
+    *("CodeEditorAppSettings", "AppType", "SpaceManagedResources", "CustomFileSystems", "RemoteAccess"),
+    *("JupyterLabAppSettings.DefaultResourceSpec", "JupyterLabAppSettings.CodeRepositories"),
+    "SpaceStorageSettings.EbsStorageSettings",
+)
+
+
+def _no_app(**settings: tuple[str, ...]) -> dict[str, str]:
+    """The paths of members, by the parameter they are in."""
+    return {f"{where}.{name}": _NO_APP for where, names in settings.items() for name in names}
+
 
 NO_EFFECT: Mapping[str, Mapping[str, str]] = {
     "CreateEndpoint": _DEPLOYMENT,
@@ -165,6 +199,21 @@ NO_EFFECT: Mapping[str, Mapping[str, str]] = {
         **_LIFE_CYCLE,
     },
     "DescribeModelPackage": {"IncludedData": "the whole record is small enough to answer"},
+    "CreateDomain": _no_app(
+        DefaultUserSettings=_USER_SETTINGS,
+        DefaultSpaceSettings=_SPACE_DEFAULTS,
+        DomainSettings=(*_DOMAIN_SETTINGS, "RStudioServerProDomainSettings"),
+    ),
+    "UpdateDomain": _no_app(
+        DefaultUserSettings=_USER_SETTINGS,
+        DefaultSpaceSettings=_SPACE_DEFAULTS,
+        DomainSettingsForUpdate=(*_DOMAIN_SETTINGS, "RStudioServerProDomainSettingsForUpdate"),
+    ),
+    "DeleteDomain": {"RetentionPolicy": "there is no file system that would be kept or deleted"},
+    "CreateUserProfile": _no_app(UserSettings=_USER_SETTINGS),
+    "UpdateUserProfile": _no_app(UserSettings=_USER_SETTINGS),
+    "CreateSpace": _no_app(SpaceSettings=_SPACE_SETTINGS, SpaceSharingSettings=("SharingType",)),
+    "UpdateSpace": _no_app(SpaceSettings=_SPACE_SETTINGS),
     "CreateNotebookInstance": _METADATA_SERVICE,
     "UpdateNotebookInstance": _METADATA_SERVICE,
 }
