@@ -12,7 +12,7 @@ from settings.models import ModelSettings
 Variant = Literal["published", "corrected", "strict"]
 Method = Literal["fitted", "ppo"]
 Objective = Literal["mean", "log", "cvar"]
-Notebook = Literal["instance", "none"]
+Notebook = Literal["instance", "domain", "none"]
 
 
 class PolicyHyperparameters(Hyperparameters):
@@ -80,5 +80,19 @@ class PortfolioRl(ModelSettings):
         description="when a new policy is trained, as rate(7 days) or cron(0 6 ? * MON *) in UTC, or empty"
         " for never",
     )
-    notebook: Notebook = Field(default="instance", description="instance (a notebook instance) or none")
+    notebook: Notebook = Field(
+        default="instance",
+        description="instance (a notebook instance), domain (a SageMaker domain with a JupyterLab) or none",
+    )
+    vpc_id: str = Field(
+        default="",
+        pattern=r"^(vpc-[0-9a-f]{8,17})?$",
+        description="an id such as vpc-0a1b2c3d, which notebook=domain needs, or empty",
+    )
     hyperparameters: PolicyHyperparameters = PolicyHyperparameters()
+
+    def contradictions(self) -> list[str]:
+        found = super().contradictions()
+        if self.notebook == "domain" and not (self.vpc_id and self.subnet_ids):
+            found.append("notebook is domain, allowed is that together with vpc_id and subnet_ids only")
+        return found

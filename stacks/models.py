@@ -15,6 +15,7 @@ from groundplan import (
     Metric,
     ModelRegistry,
     Pager,
+    SageMakerDomain,
     SageMakerNotebook,
     SageMakerRole,
     ServerlessEndpoint,
@@ -35,16 +36,23 @@ class ModelParts:
     """A bucket, a registry, roles, alarms and clean-up, and the workflow that `train_and_deploy` adds."""
 
     def __init__(
-        self, stack: Stack, settings: ModelSettings, *, architecture: str, env_name: str, model: str
+        self,
+        stack: Stack,
+        settings: ModelSettings,
+        *,
+        architecture: str,
+        env_name: str,
+        model: str,
+        vpc_id: str = "",
     ) -> None:
-        """`model` says what is trained, as in "XGBoost trained from Snowflake"."""
+        """`model` says what is trained, as in "XGBoost trained from Snowflake"; `domain` needs `vpc_id`."""
         self.stack, self.settings = stack, settings
         self.tags = {"groundplan:architecture": architecture, "groundplan:environment": env_name}
         for name, value in self.tags.items():
             Tags.of(stack).add(name, value)
         self.endpoint_name = physical_name(stack, settings.endpoint_name)
         self.keep_logs = retention(settings.log_retention_days)
-        self.network = network_of(stack, settings)
+        self.network = network_of(stack, settings, vpc_id)
         self.key = key_of(stack, settings, f"models, credentials, messages and volumes of {architecture}")
         self.bucket = ArtifactBucket(stack, "Artifacts", key=self.key, retain=settings.retain)
         self.registry = ModelRegistry(
@@ -173,6 +181,28 @@ class ModelParts:
             network=self.network,
             key=self.key,
         )
+        self._allow_notebook(notebook, workflow)
+        self._outputs(NotebookInstanceName=self.endpoint_name)
+        return notebook
+
+    def domain(self, workflow: TrainAndDeploy) -> SageMakerDomain:
+        """Add a SageMaker domain with a JupyterLab, the alternative to the notebook instance."""
+        assert self.network  # noqa: S101 - the settings refuse a domain without
+        domain = SageMakerDomain(
+            self.stack,
+            "Domain",
+            name=self.endpoint_name,
+            instance_type=self.settings.notebook_instance_type,
+            network=self.network,
+            key=self.key,
+        )
+        self._allow_notebook(domain, workflow)
+        self._outputs(DomainName=domain.name)
+        return domain
+
+    def _allow_notebook(
+        self, notebook: SageMakerNotebook | SageMakerDomain, workflow: TrainAndDeploy
+    ) -> None:
         roles = [self.training_role, self.serving_role]
         notebook.allow_experiments(f"{self.endpoint_name}-{NOTEBOOK}", roles)
         self.bucket.grant_read(notebook.role, "training")
@@ -180,8 +210,6 @@ class ModelParts:
         self.bucket.grant_write(notebook.role, NOTEBOOK)
         workflow.grant_start(notebook.role)
         workflow.grant_invoke_endpoint(notebook.role)
-        self._outputs(NotebookInstanceName=self.endpoint_name)
-        return notebook
 
     def _outputs(self, **values: str) -> None:
         for name, value in values.items():

@@ -25,7 +25,12 @@ class PortfolioRlStack(Stack):
             description="Groundplan: orders under constraints, by a policy that is served when it is better",
         )
         parts = ModelParts(
-            self, settings, architecture=NAME, env_name=env_name, model="Trading policies under constraints"
+            self,
+            settings,
+            architecture=NAME,
+            env_name=env_name,
+            model="Trading policies under constraints",
+            vpc_id=settings.vpc_id,
         )
         parts.bucket.grant_read(parts.training_role.role, INPUTS)
         switch = ssm.StringParameter(
@@ -83,8 +88,8 @@ class PortfolioRlStack(Stack):
             pager.page_when(
                 id, count.metric(statistic="Sum"), description=f"{self.stack_name}: {description}"
             )
-        if settings.notebook == "instance":
-            notebook = parts.notebook(workflow)
+        if settings.notebook != "none":
+            notebook = (parts.domain if settings.notebook == "domain" else parts.notebook)(workflow)
             parts.bucket.grant_read(notebook.role, INPUTS)
             parts.bucket.grant_write(notebook.role, INPUTS)
         CfnOutput(self, "ServingImageUri", value=serving_image.image_uri)

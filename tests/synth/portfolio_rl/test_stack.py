@@ -121,6 +121,16 @@ def test_prod_retains_policies_and_its_key_and_has_no_notebook(prod: Template):
     assert not of_type(prod, "AWS::SageMaker::NotebookInstance")
 
 
+def test_a_domain_takes_the_notebook_instances_place(chosen: Template, dev: Template):
+    domain = only(chosen, "AWS::SageMaker::Domain")["Properties"]
+    assert domain["VpcId"] == "vpc-0123abcd"
+    assert not of_type(chosen, "AWS::SageMaker::NotebookInstance")
+    # its role may do what the notebook instance's may
+    experiments = {"sagemaker:CreateTrainingJob", "sagemaker:CreateEndpoint", "states:StartExecution"}
+    assert experiments <= set(allowed(chosen, "Domain"))
+    assert experiments <= set(allowed(dev, "Notebook"))
+
+
 def test_the_outputs_are_what_scenarios_and_notebooks_start_from(dev: Template):
     assert set(dev["Outputs"]) == {
         "StateMachineArn",

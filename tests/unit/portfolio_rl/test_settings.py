@@ -6,6 +6,7 @@ from dataclasses import MISSING, fields
 
 import portfolio_trader.settings
 from settings.portfolio_rl import PolicyHyperparameters
+from tests.support.settings import error
 
 
 def test_the_container_reads_the_same_hyperparameters_with_the_same_defaults():
@@ -16,3 +17,8 @@ def test_the_container_reads_the_same_hyperparameters_with_the_same_defaults():
     for field in names:
         assert field.default is not MISSING
         assert getattr(theirs, field.name) == field.default, field.name
+
+
+def test_a_domain_without_its_vpc_is_refused():
+    said = error({"portfolio_rl.notebook": "domain"})
+    assert said.startswith("portfolio_rl.notebook is domain, allowed is that together with vpc_id")
