@@ -28,7 +28,7 @@ notebook = nbformat.read(path, as_version=4)
 notebook.cells.append(nbformat.v4.new_code_cell(f"import json\\nprint(json.dumps(dict({wanted})))"))
 client = NotebookClient(notebook, timeout=None, kernel_name="python3", resources={"metadata": {"path": "."}})
 client.execute()
-print(notebook.cells[-1]["outputs"][0]["text"])
+print("".join(output["text"] for output in notebook.cells[-1]["outputs"]))  # a text may come in pieces
 """
 """Runs a notebook, then has its kernel tell what is wanted, as JSON in the last line."""
 
@@ -56,7 +56,7 @@ class DataScientist:
         )
         said = re.sub(r"\x1b\[[0-9;]*m", "", done.stderr).strip()
         assert done.returncode == 0, said.splitlines()[-1] + "\n" + said[-4000:]
-        return json.loads(done.stdout.splitlines()[-2])
+        return json.loads(done.stdout.strip().splitlines()[-1])
 
 
 def data_scientist(cloud: LocalCloud, stack: str, folder: Path, **environment: str) -> DataScientist:
