@@ -37,6 +37,10 @@ class PolicyHyperparameters(Hyperparameters):
     held_out: int = Field(
         default=50_000, ge=1000, le=1_000_000, description="a whole number of episodes from 1000 to 1000000"
     )
+    program: bool = Field(
+        default=False,
+        description="true or false, whether a dynamic program that knows the means is compared with, too",
+    )
     test_fraction: float = Field(
         default=0.2,
         ge=0.05,

@@ -31,11 +31,6 @@ from portfolio_trader.variants import Variant, variant
 
 OBSERVED, FEW = 1000, 100
 """Episodes of prices that estimates are made from: as many as the learner sees, and a tenth."""
-PROGRAM_EPISODES = 200_000
-PROGRAM = values.Fitting(degree=3, states=16_000, draws=16, random=0.1)
-"""The dynamic program: value iteration on episodes drawn from the known curves. At each of 19 decisions a
-cubic in lots and cash is fitted to 16,000 accounts, each the mean over 16 draws of the next prices."""
-PROGRAM_SEED = 1_000_003
 EXPORTED_PATHS = 2000
 CONVEX_PATHS = 2000
 FORESIGHT_NODES, FORESIGHT_GAP = 200, 0.002
@@ -136,10 +131,7 @@ def known_means(now: Comparison) -> float:
     """
     market = now.problem.market
     greedy = now.trade(now.maximiser(values.greedy(market.means, now.rules)))
-    many = market.draw(np.random.default_rng(PROGRAM_SEED), PROGRAM_EPISODES)
-    found, seconds = timed(
-        lambda: values.fitted(many, now.rules, now.problem.rules.cash, PROGRAM_SEED, PROGRAM)
-    )
+    found, seconds = timed(lambda: values.program(market, now.rules, now.problem.rules.cash))
     program = now.trade(now.maximiser(found))
     now.bound = max(greedy.final, program.final, key=np.mean)
     now.add("greedy", "known means", greedy)
@@ -315,7 +307,7 @@ def main() -> int:
         "held_out_seed": HELD_OUT_SEED,
         "seeds": options.seeds,
         "source_dollars": bounds.SOURCE_DOLLARS,
-        "program": asdict(PROGRAM) | {"episodes": PROGRAM_EPISODES},
+        "program": asdict(values.PROGRAM) | {"episodes": values.PROGRAM_EPISODES},
         "variants": {},
     }
     budget = ppo.Hyperparameters(episodes=10**9, cpu_seconds=options.ppo_seconds)

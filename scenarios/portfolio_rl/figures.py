@@ -26,7 +26,7 @@ def learning(path: Path, jobs: list[PolicyJob], best: PolicyJob) -> Figure:
             )
             longest = max(longest, *seconds)
         lines = {
-            "bound": best.mean(best.bound),
+            "bound": best.mean(best.bound_name),
             "fitted values": best.mean(),
             "greedy, estimated": best.mean(GREEDY_ESTIMATED),
         }

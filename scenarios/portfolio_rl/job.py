@@ -38,18 +38,27 @@ class PolicyJob:
     """[R, T - 1, N] lots"""
     final: np.ndarray
     """Final values of more episodes, in dollars"""
+    bound: np.ndarray
+    """The same by the better of the baselines that know the mean prices"""
 
     @property
-    def bound(self) -> str:
-        """The name of the better of the programs that know the mean prices."""
-        return max(BOUNDS, key=lambda name: self.table[name]["mean"])
+    def bound_name(self) -> str:
+        """The name of that baseline."""
+        return max((name for name in BOUNDS if name in self.table), key=self.mean)
 
     def mean(self, name: str = "policy") -> float:
         return float(self.table[name]["mean"])
 
     def ratio(self) -> dict[str, float]:
         """The policy's value over the bound: `value`, and `low` and `high` of its 95 % interval."""
-        return self.table[self.bound]["ratio_of_policy"]
+        return self.table[self.bound_name]["ratio_of_policy"]
+
+    def ratio_to(self, bound: np.ndarray) -> dict[str, float]:
+        """The same over other final values of the same episodes, by the delta method."""
+        value = float(self.final.mean() / bound.mean())
+        deviation = float((self.final - value * bound).std(ddof=1))
+        error = 1.96 * deviation / len(bound) ** 0.5 / float(bound.mean())
+        return {"value": value, "low": value - error, "high": value + error}
 
 
 def finished(name: str) -> PolicyJob:
@@ -61,6 +70,6 @@ def finished(name: str) -> PolicyJob:
         card = json.loads(model["card.json"])
     except KeyError as error:
         raise ScenarioError(f"the training job {name} left no {error}") from None
-    arrays = ("prices", "lots", "cash", "values", "actions", "final")
+    arrays = ("prices", "lots", "cash", "values", "actions", "final", "bound")
     runs = {each: episodes[each] for each in arrays}
     return PolicyJob(name, seconds, card, results["table"], results["curve"], **runs)

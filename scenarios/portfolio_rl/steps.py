@@ -36,7 +36,7 @@ def run(stack: str, out: Path, progress: Progress) -> ScenarioResult:
     outputs = aws.outputs(stack)
     service = OrderService(outputs["EndpointName"])
     progress("learning a policy by fitted value iteration")
-    first = execute(outputs, {"method": "fitted", "variant": "corrected"}, progress)
+    first = execute(outputs, {"method": "fitted", "variant": "corrected", "program": True}, progress)
     best = finished(first["training_job"])
     metrics = {"seconds_pipeline": first["seconds"]} | of_best(best)
 
@@ -55,7 +55,7 @@ def run(stack: str, out: Path, progress: Progress) -> ScenarioResult:
     metrics["refused"], refusals = refuse(service, best)
     metrics["seconds_to_stop"], stopped = stop(outputs["StopParameterName"], service, best, progress)
     learned, not_better = learn_ppo(outputs, progress)
-    metrics |= of_ppo(learned)
+    metrics |= of_ppo(learned, best)
     version = first["model_package_arn"].rpartition("/")[2]
     metrics["seconds_to_roll_back"], rolled_back = roll_back(outputs, int(version), service, progress)
 
@@ -104,7 +104,7 @@ def of_best(job: PolicyJob) -> dict[str, float]:
     policy, ratio, gain = job.table["policy"], job.ratio(), job.table[GREEDY_ESTIMATED]["gain_of_policy"]
     figures_ = {
         "value_best": job.mean(),
-        "value_bound": job.mean(job.bound),
+        "value_bound": job.mean(job.bound_name),
         "value_greedy_estimated": job.mean(GREEDY_ESTIMATED),
         "value_hold": job.mean("hold"),
         "cpu_seconds_best": job.card["cpu_seconds"],
@@ -115,10 +115,10 @@ def of_best(job: PolicyJob) -> dict[str, float]:
     return figures_ | {f"{name}_best": policy[name] for name in names}
 
 
-def of_ppo(jobs: list[PolicyJob]) -> dict[str, float]:
+def of_ppo(jobs: list[PolicyJob], best: PolicyJob) -> dict[str, float]:
     """The figures of PPO's worst seed."""
-    worst = min(jobs, key=lambda job: job.ratio()["value"])
-    return {"ppo_seeds": len(jobs)} | with_ends("value_ratio_ppo_corrected", worst.ratio())
+    worst = min((job.ratio_to(best.bound) for job in jobs), key=lambda ratio: ratio["value"])
+    return {"ppo_seeds": len(jobs)} | with_ends("value_ratio_ppo_corrected", worst)
 
 
 def with_ends(name: str, estimate: dict[str, float]) -> dict[str, float]:

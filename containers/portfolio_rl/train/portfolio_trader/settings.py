@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from toolkit.options import Options, choice, number, whole
+from toolkit.options import Options, choice, flag, number, whole
 
 from .variants import VARIANTS
 
@@ -29,6 +29,8 @@ class Settings(Options):
     """CPU time after which PPO stops, if it comes first; 0: no limit."""
     held_out: int = whole(1000, 1_000_000, default=50_000)
     """Episodes that nobody trained on, for the comparison with the baselines."""
+    program: bool = flag(default=False)
+    """Compare with a dynamic program that knows the mean prices, too; it takes a minute."""
     test_fraction: float = number(0.05, 0.5, default=0.2)
     """Share of a price history, its end, that is held out."""
     checkpoint_every: int = whole(0, 1_000_000, default=50)

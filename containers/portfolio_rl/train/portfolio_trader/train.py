@@ -97,7 +97,7 @@ def run(settings: Settings) -> None:
     learnt, told = learn(task, settings)
     seconds = time.process_time() - started
     log.info("learnt with %s in %.1f CPU seconds", settings.method, seconds)
-    table, runs = compare(task, learnt, told["greedy_estimated"], settings)
+    table, runs, bound = compare(task, learnt, told["greedy_estimated"], settings)
     log.info("validation:value=%.4f", table["policy"]["mean"])
     sagemaker.MODEL.mkdir(parents=True, exist_ok=True)
     if not task.faithful:
@@ -114,6 +114,7 @@ def run(settings: Settings) -> None:
         cash=runs.cash[:200],
         values=runs.values[:200],
         final=runs.final[:20_000],
+        bound=bound[:20_000],
     )
 
 
@@ -178,8 +179,12 @@ def _ppo(task: Task, settings: Settings, told: dict[str, Any]) -> tuple[Any, dic
 
 def compare(
     task: Task, policy: Any, greedy_estimated: Any, settings: Settings
-) -> tuple[dict[str, Any], values.Run]:
-    """Run the policy and the baselines on the held-out episodes; return a table and the policy's run."""
+) -> tuple[dict[str, Any], values.Run, values.Doubles]:
+    """Run the policy and the baselines on the held-out episodes.
+
+    Returns a table, the policy's run, and the final values, [E] dollars, of the better of the baselines that
+    know the mean prices; none where nobody knows them.
+    """
     rules = task.rules.compiled(task.faithful)
     others: dict[str, Callable[..., Any]] = {
         "greedy on estimated moments": greedy_estimated,
@@ -191,16 +196,24 @@ def compare(
             "buy and hold": baselines.Rebalance(rules, until=4),
             "1/N": baselines.Rebalance(rules),
         }
+    known: dict[str, values.Values] = {}
     if task.curves is not None:
-        others["greedy on known means"] = values.Maximiser(values.greedy(task.curves.means, rules), rules)
+        known["greedy on known means"] = values.greedy(task.curves.means, rules)
+        if settings.program:
+            log.info("solving the dynamic program with known means")
+            known["dynamic program on known means"] = values.program(task.curves, rules, task.rules.cash)
+    others |= {name: values.Maximiser(each, rules) for name, each in known.items()}
     ours = values.run(policy, task.held_out, rules, task.rules.cash)
     table: dict[str, Any] = {"policy": measures.summary(ours, task.rules.cash)}
+    bound = np.empty(0)
     for name, other in others.items():
         theirs = values.run(other, task.held_out, rules, task.rules.cash)
         table[name] = measures.summary(theirs, task.rules.cash)
         table[name]["gain_of_policy"] = asdict(measures.gain(ours.final, theirs.final))
         table[name]["ratio_of_policy"] = asdict(measures.ratio(ours.final, theirs.final))
-    return table, ours
+        if name in known and (not len(bound) or theirs.final.mean() > bound.mean()):
+            bound = theirs.final
+    return table, ours, bound
 
 
 def card(
