@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import tempfile
 import time
@@ -154,6 +155,7 @@ def refusals(asked: onnxruntime.InferenceSession) -> dict[str, bool]:
 
 def main() -> int:
     options = parse(sys.argv[1:])
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     torch.set_num_threads(1)
     started = time.monotonic()
     report: dict[str, Any] = {"variants": {}}

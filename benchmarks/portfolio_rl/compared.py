@@ -7,6 +7,7 @@ intervals over the paths.
 from __future__ import annotations
 
 import json
+import logging
 import sys
 import tempfile
 import time
@@ -301,6 +302,7 @@ def told(name: str, rows: list[dict[str, Any]]) -> None:
 
 def main() -> int:
     options = parse(sys.argv[1:])
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     started = time.monotonic()
     report: dict[str, Any] = {
         "paths": options.paths,

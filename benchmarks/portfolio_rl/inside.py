@@ -18,6 +18,7 @@ def run(module: str, arguments: Iterable[object]) -> int:
     python = envs.environment("benchmarks-portfolio_rl")
     paths = os.pathsep.join((str(envs.ROOT), import_path(IMAGE)))
     settings = {"PYTHONPATH": paths, "NUMBA_CACHE_DIR": str(envs.home() / "numba")}
+    settings["PYTHONWARNINGS"] = "ignore"  # PyTorch's exporter warns of itself
     command = [str(python), "-m", f"benchmarks.portfolio_rl.{module}", *map(str, arguments)]
     environment = os.environ | dict.fromkeys(THREADS, "1") | settings
     return subprocess.run(command, cwd=envs.ROOT, env=environment).returncode

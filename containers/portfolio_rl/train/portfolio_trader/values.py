@@ -229,6 +229,10 @@ class Fitting:
     ridge: float = 1e-6
 
 
+MOST_STATES = 10
+"""Accounts for each observed episode: more of them would repeat what the episodes show."""
+
+
 def fitted(observed: Episodes, rules: Compiled, cash: float, seed: int, how: Fitting | None = None) -> Values:
     """Fit a value function to observed episodes.
 
@@ -237,11 +241,11 @@ def fitted(observed: Episodes, rules: Compiled, cash: float, seed: int, how: Fit
     how = how or Fitting()
     generator = np.random.default_rng(seed)
     count, steps, assets = observed.prices.shape
-    signals = observed.signals.shape[2]
+    states, signals = min(how.states, MOST_STATES * count), observed.signals.shape[2]
     found = greedy(observed.prices.mean(0, dtype=np.float64), rules)
     for _ in range(how.passes):
         policy = Exploring(Maximiser(found, rules), how.random, generator)
-        rows = generator.integers(count, size=how.states)
+        rows = generator.integers(count, size=states)
         met = run(policy, Episodes(observed.prices[rows], observed.signals[rows]), rules, cash)
         found = Values(
             np.zeros((steps - 1, len(monomials(assets + 1 + signals, how.degree)))), how.degree, signals
@@ -254,9 +258,7 @@ def fitted(observed: Episodes, rules: Compiled, cash: float, seed: int, how: Fit
             )  # as they are after the order at `step`
             # without signals, prices are independent, so the next ones are drawn from any episode
             draws = 1 if signals else how.draws
-            following = (
-                np.repeat(rows, draws) if signals else generator.integers(count, size=how.states * draws)
-            )
+            following = np.repeat(rows, draws) if signals else generator.integers(count, size=states * draws)
             targets = _following_values(
                 ahead, step + 1, np.repeat(lots, draws, axis=0), np.repeat(money, draws), observed, following
             )
