@@ -133,7 +133,7 @@ def learn_ppo(outputs: dict[str, str], progress: Progress) -> tuple[list[PolicyJ
 
     def learn(seed: int) -> Given:
         given = {"method": "ppo", "variant": "corrected", "cpu_seconds": SECONDS, "seed": seed}
-        return execute(outputs, given, lambda line: progress(f"PPO, seed {seed}: {line}"))
+        return execute(outputs, given, lambda line: progress(f"PPO: {line}"))
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
         done = list(pool.map(learn, SEEDS))
