@@ -94,6 +94,17 @@ def test_numbers_that_json_does_not_know_are_refused(server: Server) -> None:
         assert order["reason"].startswith("cash must be a finite number")
 
 
+def test_many_accounts_need_no_more_memory_than_some(server: Server) -> None:
+    # given some accounts, when ten times as many are asked for
+    server.ask({"accounts": [ACCOUNT] * 400})
+    some = server.peak_mib
+    status, answer = server.ask({"accounts": [ACCOUNT] * 4000})
+    # then each gets its order, within the memory of the smallest serverless endpoint
+    assert (status, len(answer["orders"])) == (200, 4000)
+    assert server.peak_mib < 1.5 * some
+    assert server.peak_mib < 1024
+
+
 def test_mask_cannot_be_forgotten(server: Server) -> None:
     account = {name: value for name, value in ACCOUNT.items() if name != "mask"}
     assert server.order(account)["reason"] == "mask is missing"

@@ -101,7 +101,7 @@ def served(base: Path, interpreter: Path, **env: str) -> Iterator[Server]:
         )
     try:
         until(lambda: answers(port), "the start of the server", process=process)
-        yield Server(port, log)
+        yield Server(port, log, process.pid)
     finally:
         process.terminate()
         process.wait(30)
@@ -111,6 +111,7 @@ def served(base: Path, interpreter: Path, **env: str) -> Iterator[Server]:
 class Server:
     port: int
     log: Path
+    pid: int
 
     def ask(self, document: Any, **headers: str) -> tuple[int, Any]:
         """Post a JSON document, or bytes as they are; return the status and the answer's JSON."""
@@ -127,6 +128,13 @@ class Server:
         status, answer = self.ask({"accounts": [account]})
         assert status == 200, answer
         return answer["orders"][0]
+
+    @property
+    def peak_mib(self) -> float:
+        """The most memory that the server has had resident, in MiB."""
+        status = Path(f"/proc/{self.pid}/status").read_text().splitlines()
+        (line,) = [line for line in status if line.startswith("VmHWM:")]
+        return int(line.split()[1]) / 1024
 
     @property
     def audit(self) -> list[dict[str, Any]]:

@@ -13,6 +13,8 @@ import onnxruntime
 from toolkit.failure import Failure
 
 POLICY, CARD = "policy.onnx", "card.json"
+AT_ONCE = 500
+"""Accounts in a run of the session: for each, a policy of values holds every order's monomials in memory."""
 
 
 class RequestError(Exception):
@@ -50,9 +52,14 @@ class Predictor:
         :param mask: bool [B, N, 2K + 1]
         """
         try:
-            actions, valid = self.session.run(
-                ["actions", "valid"], {"observation": observation, "mask": mask}
-            )
+            parts = [
+                self.session.run(
+                    ["actions", "valid"],
+                    {"observation": observation[at : at + AT_ONCE], "mask": mask[at : at + AT_ONCE]},
+                )
+                for at in range(0, len(observation), AT_ONCE)
+            ]
+            actions, valid = (np.concatenate(each) for each in zip(*parts, strict=True))
         except Exception:  # ONNX Runtime has no public base class for its refusals
             count = len(observation) if getattr(observation, "ndim", 0) else 1
             return np.zeros((count, len(self.names)), np.int64), np.zeros(count, np.bool_)

@@ -15,6 +15,8 @@ lets an order through.
 
 from __future__ import annotations
 
+import logging
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -282,16 +284,19 @@ def export(policy: Maximiser | Policy, signals: int, path: Path) -> None:
         torch.ones(2, assets, 2 * rules.largest + 1, dtype=torch.bool),
     )
     accounts = torch.export.Dim("accounts")
-    program = torch.onnx.export(
-        module.eval(),
-        example,
-        dynamo=True,
-        input_names=["observation", "mask"],
-        output_names=["actions", "valid"],
-        dynamic_shapes={"observation": {0: accounts}, "mask": {0: accounts}},
-        opset_version=OPSET,
-        verbose=False,
-    )
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns of packages that are not needed
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of PyTorch's own use of what it deprecates
+        program = torch.onnx.export(
+            module.eval(),
+            example,
+            dynamo=True,
+            input_names=["observation", "mask"],
+            output_names=["actions", "valid"],
+            dynamic_shapes={"observation": {0: accounts}, "mask": {0: accounts}},
+            opset_version=OPSET,
+            verbose=False,
+        )
     if program is None:
         raise RuntimeError("PyTorch exported nothing")
     onnx.checker.check_model(program.model_proto)

@@ -10,6 +10,8 @@ import numpy as np
 import onnxruntime
 
 POLICY, CARD = "policy.onnx", "card.json"
+AT_ONCE = 500
+"""Accounts in a run of the session: for each, a policy of values holds every order's monomials in memory."""
 
 
 class Exported:
@@ -28,10 +30,14 @@ class Exported:
 
     def __call__(self, step: int, lots: Any, cash: Any, prices: Any, signals: Any) -> Any:
         count, assets = lots.shape
-        at = np.full((count, 1), step)
-        columns = [lots * self.lot, cash[:, None], prices, at, signals]
+        now = np.full((count, 1), step)
+        columns = [lots * self.lot, cash[:, None], prices, now, signals]
         given = {
             "observation": np.concatenate(columns, axis=1, dtype=np.float32),
             "mask": np.ones((count, assets, self.choices), np.bool_),
         }
-        return np.asarray(self.session.run(["actions"], given)[0]).astype(np.int8)
+        parts = [
+            self.session.run(["actions"], {name: each[at : at + AT_ONCE] for name, each in given.items()})[0]
+            for at in range(0, count, AT_ONCE)
+        ]
+        return np.concatenate(parts).astype(np.int8)
