@@ -22,7 +22,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, Literal
 
 from local.images.store import Image
 from local.sagemaker import namespaces
@@ -220,12 +220,15 @@ class Instance:
         on_line: Callable[[str], None],
         entrypoint: Sequence[str] | None = None,
         read_only: Sequence[str] = (),
+        network: Instance | Literal["machine", "own"] = "machine",
     ) -> None:
         """Run the image as `docker run [--entrypoint ENTRYPOINT] IMAGE ARGS...` would.
 
         `environment` is added to the image's own. `on_line` gets each line of the output, standard error
         included, from a thread of this instance. `read_only` are folders below `/opt/ml` that the container
-        cannot change, if it is isolated. Raises OSError where the command cannot be started.
+        cannot change, if it is isolated. `network` is this machine's, one of the container's own, or that
+        of another instance with one of its own; without namespaces it is always this machine's. Raises
+        OSError where the command cannot be started.
         """
         files = image.folder / "root" / "opt" / "ml"
         if files.is_dir():  # what the image itself brings, under what was put there since
@@ -235,7 +238,7 @@ class Instance:
         with self._lock:
             if self._way.isolated:
                 command = image.inside([*args], [*entrypoint] if entrypoint else None)
-                self._process = self._start_isolated(image, *command, environment, read_only)
+                self._process = self._start_isolated(image, *command, environment, read_only, network)
             else:
                 on_line(f"{PLAIN}{self._way}")
                 here = [self._here(each) for each in entrypoint or ()]
@@ -253,6 +256,7 @@ class Instance:
         directory: str,
         environment: Mapping[str, str],
         read_only: Sequence[str],
+        network: Instance | Literal["machine", "own"],
     ) -> subprocess.Popen[str]:
         scratch = self._folder / "layers"
         scratch.mkdir(exist_ok=True)
@@ -268,6 +272,9 @@ class Instance:
         )
         space["binds"] += [(str(self.path(each)), each, False) for each in read_only]
         space |= {
+            "network": network._process.pid
+            if isinstance(network, Instance) and network._process
+            else network,
             "command": command,
             "directory": directory,
             "environment": {

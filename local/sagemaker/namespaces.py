@@ -3,7 +3,8 @@
 A container sees its image, this machine's `/usr` in place of the image's system, `/opt/ml`, and its own
 `/proc`, `/dev`, `/tmp` and `/etc/hosts`. What it writes outside of `/opt/ml` goes to a layer of its own,
 which is removed with it. Nothing else of this machine is there: no home, no state of the cloud, no other
-job's folder. The network is shared. `namespaces_init.py` is the program that does it.
+job's folder. The network is this machine's, unless the container is cut off: then it is one of its own, or
+that of the other hosts of its job. `namespaces_init.py` is the program that does it.
 """
 
 from __future__ import annotations

@@ -1,5 +1,8 @@
 """Run one command in user, mount, PID, UTS and IPC namespaces of its own. Standard library only.
 
+Where `network` is "own", it has a network of its own, with a loopback interface alone; where it is a process
+id, that of another command's supervisor, it joins the network of that one.
+
 `namespaces.py` starts this with a file descriptor as its argument and what `layout` returns, with the
 command, as JSON on standard input. It becomes three processes:
 
@@ -15,10 +18,13 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import fcntl
 import json
 import os
 import select
 import signal
+import socket
+import struct
 import sys
 from collections.abc import Callable, Iterable
 from typing import Any, NoReturn
@@ -27,7 +33,8 @@ NOT_STARTED = 125
 """Exit code where the command was not started, as Docker's."""
 
 _CLONE_NEWNS, _CLONE_NEWUTS, _CLONE_NEWIPC = 0x20000, 0x4000000, 0x8000000
-_CLONE_NEWUSER, _CLONE_NEWPID = 0x10000000, 0x20000000
+_CLONE_NEWUSER, _CLONE_NEWPID, _CLONE_NEWNET = 0x10000000, 0x20000000, 0x40000000
+_SIOCSIFFLAGS, _IFF_UP, _IFF_RUNNING = 0x8914, 0x1, 0x40
 _MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_BIND, _MS_REC, _MS_PRIVATE = 2, 4, 8, 0x1000, 0x4000, 0x40000
 _MNT_DETACH = 2
 _PR_SET_PDEATHSIG, _PR_CAPBSET_DROP = 1, 24
@@ -80,9 +87,17 @@ def main() -> None:
     user, group = os.getuid(), os.getgid()
     lifeline, held = os.pipe()  # tells the init whether the supervisor is still there
     try:
-        _call("unshare", _CLONE_NEWUSER | _CLONE_NEWNS | _CLONE_NEWPID | _CLONE_NEWUTS | _CLONE_NEWIPC)
-        for name, text in (("setgroups", "deny"), ("uid_map", f"0 {user} 1"), ("gid_map", f"0 {group} 1")):
-            _write(f"/proc/self/{name}", text)
+        network = space.get("network")
+        if isinstance(network, int):
+            _join(network)
+        else:
+            _call("unshare", _CLONE_NEWUSER | (_CLONE_NEWNET if network == "own" else 0))
+            maps = {"setgroups": "deny", "uid_map": f"0 {user} 1", "gid_map": f"0 {group} 1"}
+            for name, text in maps.items():
+                _write(f"/proc/self/{name}", text)
+        if network == "own":
+            _loopback_up()
+        _call("unshare", _CLONE_NEWNS | _CLONE_NEWPID | _CLONE_NEWUTS | _CLONE_NEWIPC)
         init = os.fork()
     except OSError as error:
         _fail(report, error)
@@ -103,6 +118,21 @@ def main() -> None:
             told = signal.SIGTERM if number == signal.SIGTERM else signal.SIGKILL
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(handle, told)
+
+
+def _join(process: int) -> None:
+    """Enter the user and the network namespace of another supervisor, which this user started."""
+    kinds = {"user": _CLONE_NEWUSER, "net": _CLONE_NEWNET}
+    opened = [(os.open(f"/proc/{process}/ns/{name}", os.O_RDONLY), kind) for name, kind in kinds.items()]
+    for descriptor, kind in opened:
+        _call("setns", descriptor, kind)
+        os.close(descriptor)
+
+
+def _loopback_up() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as interface:
+        request = struct.pack("16sh14x", b"lo", _IFF_UP | _IFF_RUNNING)
+        fcntl.ioctl(interface, _SIOCSIFFLAGS, request)
 
 
 def _exit_code(status: int) -> int:

@@ -8,6 +8,7 @@ import io
 import itertools
 import json
 import os
+import socket
 import subprocess
 import sys
 import tarfile
@@ -306,6 +307,38 @@ else:
         "hosts-of-algo-1": "algo-1 algo-2",
         "hosts-of-algo-2": "algo-1 algo-2",
     }
+
+
+REACH = """
+def reached(name, port):
+    try:
+        socket.create_connection((name, port), 2).close()
+        return True
+    except OSError:
+        return False
+
+given = json.loads(pathlib.Path("/opt/ml/input/config/hyperparameters.json").read_text())
+with socket.create_server((host, 5000)):
+    missing, until = set(hosts), time.monotonic() + 60
+    while missing and time.monotonic() < until:
+        missing = {each for each in missing if not reached(each, 5000)}
+    machine = reached("127.0.0.1", int(given["port"]))
+    (MODEL / host).write_text(json.dumps({"missing": sorted(missing), "machine": machine}))
+    time.sleep(3)  # the other one may still be asking
+"""
+
+
+@pytest.mark.parametrize("isolated", [True, False])
+def test_an_isolated_job_reaches_its_own_hosts_alone(world: World, isolated: bool) -> None:
+    # given something that listens on this machine
+    with socket.create_server(("127.0.0.1", 0)) as outside:
+        port = str(outside.getsockname()[1])
+        # when a job of two hosts asks it and each other
+        files = world.train(REACH, 2, EnableNetworkIsolation=isolated, hyperparameters={"port": port})
+    # then the hosts reach each other, and this machine only where the job is not isolated
+    found = [json.loads(files[name]) for name in ("algo-1", "algo-2")]
+    assert [each["missing"] for each in found] == [[], []]
+    assert {each["machine"] for each in found} == {not isolated}
 
 
 def test_an_endpoints_container_has_its_files_at_literal_paths(world: World) -> None:

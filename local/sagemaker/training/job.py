@@ -308,14 +308,18 @@ class Job:
             )
         entrypoint = algorithm.get("ContainerEntrypoint")
         args = algorithm.get("ContainerArguments", [] if entrypoint else ["train"])
+        first = hosts[0].instance
         for host in hosts:
+            network = "machine"
+            if record["EnableNetworkIsolation"]:  # its hosts still reach each other
+                network = "own" if host.instance is first else first
 
             def on_line(line: str, stream: str = host.stream) -> None:
                 logs.write(stream, line)
                 found.read(line)
 
             try:
-                host.instance.start(self._image, args, environment, on_line, entrypoint)
+                host.instance.start(self._image, args, environment, on_line, entrypoint, network=network)
             except OSError as error:
                 raise JobError(
                     "ClientError: CannotStartContainerError. Please make sure the container can be run with "
