@@ -179,10 +179,12 @@ def purchase_mask(i, order, held, cash, fees, traded, prices, whole, allowed, ru
 
 
 @njit(cache=True, nogil=True)
-def admissible(lots, cash, prices, rules: Compiled, orders, lots_after, cash_after) -> int:
+def admissible(lots, cash, prices, rules: Compiled, orders, lots_after, cash_after, distinct=False) -> int:
     """Write all admissible orders of one account, and its lots and cash after each of them.
 
     Walks through the tree of legs and leaves out what follows an inadmissible prefix. Returns the count.
+
+    :param distinct: whether to leave out the source's orders that are cut: each ends as a smaller one does
 
     :param orders: int8 [at least as many as there are, N]
     :param lots_after: int32, of the same shape
@@ -216,6 +218,10 @@ def admissible(lots, cash, prices, rules: Compiled, orders, lots_after, cash_aft
                     rules,
                     masks[leg],
                 )
+                if distinct and rules.faithful:
+                    for k in range(1, options):  # to the dollar, as the source charges another fee
+                        if money[leg] - k * cost(i, price, rules) < -5:
+                            masks[leg, k] = False
         elif lot[leg] > 0:  # take the choice back
             held[i] += lot[leg] if sells else -lot[leg]
             order[i] = 0
@@ -242,6 +248,12 @@ def admissible(lots, cash, prices, rules: Compiled, orders, lots_after, cash_aft
         if rules.faithful:
             lots_after[count] = lots
             cash_after[count] = published.execute(order, lots_after[count], cash, prices)
+            if distinct:
+                cut = False
+                for j in range(assets):
+                    cut = cut or lots_after[count, j] != held[j]
+                if cut:
+                    continue
         else:
             lots_after[count] = held
             cash_after[count] = money[legs]

@@ -100,7 +100,7 @@ def best_orders(
     x, rows, found = np.empty((assets + 1, size)), np.empty((len(terms), size)), np.empty(size)
     rows[0] = 1.0
     for e in range(len(lots)):
-        count = admissible(lots[e], cash[e], prices[e], rules, orders, lots_after, cash_after)
+        count = admissible(lots[e], cash[e], prices[e], rules, orders, lots_after, cash_after, True)
         for m in range(count):
             for i in range(assets):
                 x[i, m] = lots_after[m, i] * unit[e, i]

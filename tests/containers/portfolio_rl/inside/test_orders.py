@@ -209,7 +209,7 @@ def test_published_kernel_keeps_the_sources_faults() -> None:
     normals, deviations = np.zeros((3, 3), np.float32), np.array([4, 2, 7], np.float32)
     means = np.array([44, 35, 48], np.float32)
 
-    published.step(actions, lots, cash, seen, masks, means, deviations, normals)
+    published.step(actions + published.K, lots, cash, seen, masks, means, deviations, normals)
 
     # then a sale whose fee (0.60) exceeds the cash is cut to one lot, a purchase is cut to what is
     # affordable at the buying fee and charged the selling fee, and a fee of 0.25 with 0.20 dollars forbids
@@ -240,7 +240,14 @@ def test_both_published_kernels_agree() -> None:
     normals = np.zeros((400, 3), np.float32)
     now = seen[:, 4:].copy()
     published.step(
-        actions, fast_lots, fast_cash, seen, masks, np.full(3, 40, np.float32), normals[0], normals
+        actions + published.K,
+        fast_lots,
+        fast_cash,
+        seen,
+        masks,
+        np.full(3, 40, np.float32),
+        normals[0],
+        normals,
     )
     unused = np.zeros(400)
     orders.settle(actions, lots, cash, now, rules, unused, unused.copy(), np.zeros(400, np.bool_))
@@ -252,3 +259,23 @@ def test_both_published_kernels_agree() -> None:
     legs = masks.reshape(400, 3, 11).astype(bool)
     expected = legs[:, 0, :, None, None] & legs[:, 1, None, :, None] & legs[:, 2, None, None, :]
     assert np.array_equal(joint.reshape(400, 11, 11, 11), expected)
+
+
+def test_distinct_orders_reach_every_account_of_the_published_variant() -> None:
+    # given random accounts, and the source's mask
+    rules = VARIANTS["published"].rules.compiled(faithful=True)
+    lots, cash, prices = states(VARIANTS["published"].rules, 60)
+    cash = np.maximum(cash, 1.0)
+
+    def reached(e: int, distinct: bool) -> list[Any]:
+        found = np.empty((1331, 3), np.int8), np.empty((1331, 3), np.int32), np.empty(1331)
+        count = orders.admissible(lots[e], cash[e], prices[e], rules, *found, distinct)
+        return [(*after, round(money, 6)) for after, money in zip(found[1][:count], found[2], strict=False)]
+
+    for e in range(60):
+        # when orders that are cut are left out
+        few, every = reached(e, True), reached(e, False)
+
+        # then each account that an order leads to is still reached, by one order
+        assert set(few) == set(every)
+        assert len(few) == len(set(few))
