@@ -10,7 +10,7 @@ from settings.base import Hyperparameters
 from settings.models import ModelSettings
 
 Variant = Literal["published", "corrected", "strict"]
-Method = Literal["fitted", "ppo"]
+Method = Literal["fitted", "ppo", "rllib"]
 Objective = Literal["mean", "log", "cvar"]
 Notebook = Literal["instance", "domain", "none"]
 
@@ -20,7 +20,9 @@ class PolicyHyperparameters(Hyperparameters):
 
     variant: Variant = Field(default="corrected", description="one of " + ", ".join(get_args(Variant)))
     method: Method = Field(
-        default="fitted", description="fitted (fitted value iteration) or ppo (proximal policy optimization)"
+        default="fitted",
+        description="fitted (fitted value iteration), ppo (proximal policy optimization) or rllib (that by"
+        " Ray RLlib, on one host or several)",
     )
     objective: Objective = Field(
         default="mean", description="what ppo maximises of the final value: mean, log or cvar"
@@ -46,6 +48,12 @@ class PolicyHyperparameters(Hyperparameters):
         ge=0.05,
         le=0.5,
         description="a number from 0.05 to 0.5, the share of your own prices, their end, that is held out",
+    )
+    runners: int = Field(
+        default=0,
+        ge=0,
+        le=1024,
+        description="a whole number of env runners on a host, 0 for one on each core",
     )
     checkpoint_every: int = Field(
         default=50, ge=0, le=1_000_000, description="a whole number of batches from 0 (none) to 1000000"

@@ -13,6 +13,7 @@ from stacks.models import ModelParts
 from stacks.shared import CONTAINERS, docker_image
 
 NAME = "snowflake_training"
+CONTAINER = CONTAINERS / NAME / "train_and_serve"
 
 
 class SnowflakeTrainingStack(Stack):
@@ -28,7 +29,7 @@ class SnowflakeTrainingStack(Stack):
         secret = _secret(self, settings, parts.key)
         secret.grant_read(parts.training_role.role)
         workflow = parts.train_and_deploy(
-            image=docker_image(self, "Image", CONTAINERS / NAME / "train_and_serve"),
+            image=docker_image(self, "Image", CONTAINER),
             metric=Metric(name="rmse", minimum_improvement=settings.minimum_improvement),
             content_types=("text/csv", "application/json"),
             inputs={"table": settings.table, "target": settings.target},

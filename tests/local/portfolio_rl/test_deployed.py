@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import signal
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +17,7 @@ from scenarios.portfolio_rl.accounts import start
 from scenarios.portfolio_rl.job import PolicyJob, finished
 from scenarios.portfolio_rl.service import OrderService, state
 from tests.support.notebooks import data_scientist
+from tests.support.training_jobs import logged
 from tests.support.waiting import until
 from tooling import envs
 
@@ -127,6 +132,66 @@ def test_a_worse_policy_stays_out_and_an_earlier_one_comes_back(
     back = run(version=int(first["model_package_arn"].rpartition("/")[2]))
     assert back["deployed"]
     assert service.serves() != before
+
+
+def test_two_hosts_learn_with_ray_and_survive_a_lost_node(
+    aws: Callable, cloud: LocalCloud, deployed: Outputs
+) -> None:
+    # given a job of two hosts that learn together, cut off from every network
+    name = f"{STACK}-notebook-ray"
+    aws("sagemaker").create_training_job(
+        TrainingJobName=name,
+        AlgorithmSpecification={"TrainingImage": deployed["ImageUri"], "TrainingInputMode": "File"},
+        RoleArn=deployed["ExecutionRoleArn"],
+        HyperParameters=QUICK | {"method": "rllib", "episodes": "8000", "runners": "1"},
+        OutputDataConfig={"S3OutputPath": f"s3://{deployed['BucketName']}/notebook"},
+        ResourceConfig={"InstanceType": "ml.m5.xlarge", "InstanceCount": 2, "VolumeSizeInGB": 10},
+        StoppingCondition={"MaxRuntimeInSeconds": 900},
+        EnableNetworkIsolation=True,
+    )
+    until(lambda: "train:value" in said(cloud, name, "algo-1"), "the first batch", 300)
+    # when the second host's node is killed
+    head = words(programs(name, "gcs_server")[0], "node-ip-address")
+    for process in programs(name, "raylet"):
+        if words(process, "node_ip_address") != head:
+            os.kill(process, signal.SIGKILL)
+
+    def ended() -> dict[str, Any] | None:
+        found = aws("sagemaker").describe_training_job(TrainingJobName=name)
+        return None if found["TrainingJobStatus"] == "InProgress" else found
+
+    # then it joins again, the job goes on to its end, and both hosts have sampled
+    job = until(ended, "the end of the job", 600)
+    assert job["TrainingJobStatus"] == "Completed", job.get("FailureReason")
+    assert "algo-2 lost its node and joins again" in said(cloud, name, "algo-2")
+    found = finished(name)
+    assert len(found.card["samplers"]) == 2
+    assert found.mean() > 2 * found.mean("hold")
+
+
+def said(cloud: LocalCloud, job: str, host: str) -> str:
+    """What a host of a job has logged."""
+    streams = logged(cloud, job).items()
+    return "\n".join(line for stream, lines in streams if f"{host}-" in stream for line in lines)
+
+
+def programs(job: str, program: str) -> list[int]:
+    """The processes of a job that run a program."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            ours = f"TRAINING_JOB_NAME={job}".encode() in (folder / "environ").read_bytes().split(b"\0")
+            if ours and (folder / "cmdline").read_bytes().split(b"\0")[0].endswith(f"/{program}".encode()):
+                found.append(int(folder.name))
+    return found
+
+
+def words(process: int, option: str) -> str:
+    """The value of an option that a process was started with."""
+    for word in Path(f"/proc/{process}/cmdline").read_text().split("\0"):
+        if word.startswith(f"--{option}="):
+            return word.partition("=")[2]
+    return ""
 
 
 def test_what_is_left_running_is_told(aws: Callable, deployed: Outputs) -> None:

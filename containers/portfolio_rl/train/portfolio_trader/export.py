@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from .orders import every_order
-from .ppo import AHEAD, Policy
+from .ppo import Inputs, Policy
 from .rules import Compiled
 from .values import CASH_UNIT, LOTS_UNIT, Maximiser
 
@@ -195,32 +195,18 @@ class ExactMaximum(nn.Module):
 class MaskedLegs(nn.Module):
     """The most likely order of a network, one leg after the other (`ppo.Policy`)."""
 
-    mean: Tensor
-    deviation: Tensor
-    ahead: Tensor
-
     def __init__(self, policy: Policy):
         super().__init__()
         rules, statistics = policy.rules, policy.statistics
-        steps = len(statistics.sum)
-        self.account, self.limits = Account(rules, steps - 1), Limits(rules)
-        self.network, self.start, self.steps = policy.network, policy.start, steps
-        ahead = [[statistics.mean[min(t + a, steps - 1)] for a in AHEAD] for t in range(steps)]
-        _buffer(self, mean=statistics.mean, deviation=statistics.deviation, ahead=np.array(ahead))
+        self.account, self.limits = Account(rules, len(statistics.sum) - 1), Limits(rules)
+        self.network, self.inputs = policy.network, Inputs(statistics, rules, policy.start)
 
     def forward(self, observation: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         lots, cash, prices, step, signals, valid = self.account(observation, mask)
         limits, n, k = self.limits, self.account.assets, self.limits.largest
-        mean, deviation, ahead = self.mean[step], self.deviation[step], self.ahead[step]
-        columns = [lots / 10, cash.unsqueeze(1) / self.start, (prices - mean) / deviation]
-        columns += [(ahead[:, a] - prices) / deviation for a in range(len(AHEAD))]
+        logits = self.network.logits(self.inputs(lots, cash, prices, step, signals))
         values = limits.lot * prices
         whole = limits.total(lots, cash, prices)
-        size = whole.clamp(min=1.0).unsqueeze(1)
-        columns += [3 * lots * values / size, torch.log(size / self.start)]
-        when = (step.double() / self.steps).unsqueeze(1)
-        seen = torch.cat([*columns, when, torch.ones_like(when), signals], 1).float()
-        logits = self.network.logits(seen)
         gain, cost = limits.gain(prices)
         can_buy = limits.purchasable(lots, cash, prices)
         money, fees, traded, held = cash, torch.zeros_like(cash), torch.zeros_like(cash), lots

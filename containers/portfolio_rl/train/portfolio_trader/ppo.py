@@ -113,6 +113,36 @@ def input_size(assets: int, signals: int) -> int:
     return assets * (3 + len(AHEAD)) + 4 + signals
 
 
+class Inputs(nn.Module):
+    """The same inputs as tensors, for accounts at different steps, with statistics that no longer change."""
+
+    mean: torch.Tensor
+    deviation: torch.Tensor
+    ahead: torch.Tensor
+    lot: torch.Tensor
+
+    def __init__(self, statistics: PriceStatistics, rules: Compiled, start: float):
+        super().__init__()
+        mean, self.steps, self.start = statistics.mean, len(statistics.sum), start
+        ahead = [[mean[min(t + a, self.steps - 1)] for a in AHEAD] for t in range(self.steps)]
+        arrays = {"mean": mean, "deviation": statistics.deviation, "ahead": np.array(ahead), "lot": rules.lot}
+        for name, array in arrays.items():
+            self.register_buffer(name, torch.as_tensor(np.array(array)))
+
+    def forward(
+        self, lots: torch.Tensor, cash: torch.Tensor, prices: torch.Tensor, step: torch.Tensor, signals: Any
+    ) -> torch.Tensor:
+        """Return float32 [B, inputs] for doubles and an integer step, [B]."""
+        mean, deviation, ahead = self.mean[step], self.deviation[step], self.ahead[step]
+        columns = [lots / 10, cash.unsqueeze(1) / self.start, (prices - mean) / deviation]
+        columns += [(ahead[:, a] - prices) / deviation for a in range(len(AHEAD))]
+        values = lots * self.lot * prices
+        whole = (cash + values.sum(1)).clamp(min=1.0).unsqueeze(1)
+        columns += [3 * values / whole, torch.log(whole / self.start)]
+        when = (step.double() / self.steps).unsqueeze(1)
+        return torch.cat([*columns, when, torch.ones_like(when), signals], 1).float()
+
+
 class Tanh(nn.Module):
     """The hyperbolic tangent by way of the sigmoid, which PyTorch computes five times faster on a CPU."""
 

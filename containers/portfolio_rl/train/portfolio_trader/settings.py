@@ -8,7 +8,7 @@ from toolkit.options import Options, choice, flag, number, whole
 
 from .variants import VARIANTS
 
-METHODS = ("fitted", "ppo")
+METHODS = ("fitted", "ppo", "rllib")
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,8 @@ class Settings(Options):
     """Compare with a dynamic program that knows the mean prices, too; it takes a minute."""
     test_fraction: float = number(0.05, 0.5, default=0.2)
     """Share of a price history, its end, that is held out."""
+    runners: int = whole(0, 1024, default=0)
+    """Env runners of `rllib` on each host; 0: one for each core."""
     checkpoint_every: int = whole(0, 1_000_000, default=50)
     """Batches of PPO between two checkpoints; 0: none."""
     seed: int = whole(0, 2**31 - 1, default=0)

@@ -92,6 +92,14 @@ def run(settings: Settings) -> None:
     if settings.mode == "evaluate":
         evaluate(settings)
         return
+    hosts = sagemaker.cluster()
+    if hosts.size > 1 and settings.method != "rllib":
+        raise Failure(f"method {settings.method} learns on one instance: hosts must be 1, got {hosts.size}")
+    if not hosts.first:
+        from . import cluster
+
+        cluster.join(hosts, settings.runners or os.cpu_count() or 1)
+        return
     task = task_of(settings)
     started = time.process_time()
     learnt, told = learn(task, settings)
@@ -138,7 +146,22 @@ def learn(task: Task, settings: Settings) -> tuple[Any, dict[str, Any]]:
         found, how = values.selected(observed, rules, task.rules.cash, settings.seed)
         log.info("fitted with degree %d, %d states, %d draws", how.degree, how.states, how.draws)
         return values.Maximiser(found, rules), told | {"fitting": asdict(how)}
-    return _ppo(task, settings, told)
+    return (_rllib if settings.method == "rllib" else _ppo)(task, settings, told)
+
+
+class Recorder:
+    """Keeps the learning curve, and writes it for TensorBoard."""
+
+    def __init__(self, curve: list[dict[str, float]]):
+        from tensorboardX import SummaryWriter  # only here: `fitted` has no curve
+
+        self.curve = curve
+        self.writer = SummaryWriter(str(_made(sagemaker.OUTPUT) / "tensorboard"))
+
+    def add(self, found: dict[str, float]) -> None:
+        self.curve.append(found)
+        for name, value in found.items():
+            self.writer.add_scalar(f"train/{name}", value, int(found["episodes"]))
 
 
 def _ppo(task: Task, settings: Settings, told: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
@@ -163,9 +186,9 @@ def _ppo(task: Task, settings: Settings, told: dict[str, Any]) -> tuple[Any, dic
     if kept.exists():
         learner.restore(torch.load(kept, weights_only=False))
         log.info("continuing after %d episodes", learner.done)
-    curve = told["curve"]
+    recorder = Recorder(told["curve"])
     for number, found in enumerate(learner.train(), start=1):
-        curve.append(found)
+        recorder.add(found)
         if number % 20 == 0:
             log.info("train:value=%.4f episodes=%d", found["mean_final_value"], learner.done)
         if stop.wanted or (settings.checkpoint_every and number % settings.checkpoint_every == 0):
@@ -175,6 +198,38 @@ def _ppo(task: Task, settings: Settings, told: dict[str, Any]) -> tuple[Any, dic
         stop.check()
     told["episodes_seen"] = learner.done
     return learner.policy(), told
+
+
+def _rllib(task: Task, settings: Settings, told: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    import torch
+
+    from . import cluster, rllib
+
+    torch.set_num_threads(1)
+    hosts, each = sagemaker.cluster(), settings.runners or os.cpu_count() or 1
+    stop = Interruption()
+    with cluster.head(hosts, each):
+        problem = rllib.problem_of(task.rules, task.market, settings.seed, task.faithful)
+        how = rllib.Hyperparameters(episodes=settings.episodes, runners=each * hosts.size, seed=settings.seed)
+        learner, recorder = rllib.Learner(problem, how), Recorder(told["curve"])
+        kept = _made(sagemaker.CHECKPOINTS)
+        try:
+            if learner.restore(kept):
+                log.info("continuing from a checkpoint")
+            for number, found in enumerate(learner.train(), start=1):
+                recorder.add(found)
+                log.info("train:value=%.4f episodes=%d", found["mean_final_value"], learner.done)
+                if missing := cluster.lost(hosts):
+                    log.warning("the nodes of %s were lost; the others go on", ", ".join(missing))
+                if stop.wanted or (settings.checkpoint_every and number % settings.checkpoint_every == 0):
+                    learner.save(kept)
+                stop.check()
+            told["samplers"] = dict(learner.samplers())
+            log.info("env runners by node: %s", told["samplers"])
+            told["episodes_seen"] = learner.done
+            return learner.policy(), told
+        finally:
+            learner.close()
 
 
 def compare(
@@ -231,6 +286,7 @@ def card(
         "episodes_seen": told["episodes_seen"],
         "fitting": told.get("fitting"),
         "cpu_seconds": round(seconds, 1),
+        "samplers": told.get("samplers"),
         "steps": market.steps,
         "signals": market.signals,
         "scales": asdict(market.scales) if isinstance(market, History) else None,

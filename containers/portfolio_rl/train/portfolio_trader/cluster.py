@@ -1,0 +1,151 @@
+"""The instances of a job as one Ray cluster.
+
+The first host starts the head and runs the learner. Every other host starts a node, starts it again if it is
+lost, and ends when the head has ended.
+
+Ray's processes listen on every address of the container, whatever they are told: run the job with network
+isolation, where its hosts reach each other alone. They also want the job's token, which is derived from the
+job's ARN: it keeps out what does not belong to the job, and is no secret to who may describe the job.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from toolkit.failure import Failure
+from toolkit.sagemaker import Cluster
+from toolkit.stopping import Interruption
+
+JOB = os.environ.get("TRAINING_JOB_ARN", "a job by hand")
+os.environ |= {
+    "RAY_AUTH_MODE": "token",
+    "RAY_AUTH_TOKEN": hashlib.sha256(f"ray of {JOB}".encode()).hexdigest(),
+    "RAY_USAGE_STATS_ENABLED": "0",
+}
+
+import ray  # noqa: E402 - it reads these variables when it is imported
+
+log = logging.getLogger(__name__)
+
+PORT = 6379
+PATIENCE = 600.0
+"""Seconds in which all hosts must have joined, and in which a node that was lost must come back."""
+POLL = 1.0
+OBJECT_STORE = 256 * 2**20
+"""Bytes: batches of episodes are small."""
+
+
+@contextmanager
+def head(cluster: Cluster, processors: int) -> Iterator[None]:
+    """Run Ray's head on this host, and be connected to it, with a node of every host.
+
+    :param processors: what each node offers to env runners
+    :raises Failure: names the hosts that did not join in time
+    """
+    address = _address(cluster.host)
+    with _node(["--head", f"--port={PORT}", "--include-dashboard=false"], address, processors):
+        _connect(address)
+        try:
+            _await_nodes(cluster)
+            yield
+        finally:
+            ray.shutdown()
+
+
+def join(cluster: Cluster, processors: int) -> None:
+    """Run a node of the cluster on this host until the head has ended.
+
+    :raises Failure: when the head was never there, or this host's node ends again and again
+    """
+    stop, first, own = Interruption(), _address(cluster.hosts[0]), _address(cluster.host)
+    patience = time.monotonic() + PATIENCE
+    while not _listens(first):
+        stop.check()
+        if time.monotonic() > patience:
+            raise Failure(f"{cluster.hosts[0]} did not start Ray's head within {PATIENCE:.0f} s")
+        time.sleep(POLL)
+    for attempt in range(10):
+        if attempt:
+            log.info("%s lost its node and joins again", cluster.host)
+        with _node([f"--address={first}:{PORT}"], own, processors) as process:
+            while process.poll() is None:
+                stop.check()
+                if not _listens(first):
+                    time.sleep(POLL)
+                    if not _listens(first):
+                        return  # the head has ended, and with it the job
+                time.sleep(POLL)
+        if not _listens(first):
+            return
+    raise Failure(f"the Ray node of {cluster.host} ends again and again")
+
+
+def lost(cluster: Cluster) -> list[str]:
+    """Return the hosts without a living node."""
+    alive = {node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]}
+    return [host for host in cluster.hosts if _address(host) not in alive]
+
+
+@contextmanager
+def _node(options: list[str], address: str, processors: int) -> Iterator[subprocess.Popen[bytes]]:
+    """Run `ray start`, and end it afterwards with all that it started."""
+    command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--disable-usage-stats"]
+    command += [f"--node-ip-address={address}", f"--num-cpus={processors}", "--num-gpus=0"]
+    command += [f"--object-store-memory={OBJECT_STORE}", *options]
+    # Ray's own logs are below /tmp/ray
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT)
+    try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(5)
+        except subprocess.TimeoutExpired:  # what is left of it ends with the container
+            process.kill()
+
+
+def _connect(address: str) -> None:
+    patience = time.monotonic() + PATIENCE
+    while True:
+        with suppress(ConnectionError, ValueError, RuntimeError):
+            ray.init(
+                address=f"{address}:{PORT}",
+                _node_ip_address=address,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
+            return
+        if time.monotonic() > patience:
+            raise Failure(f"Ray's head did not start within {PATIENCE:.0f} s")
+        time.sleep(POLL)
+
+
+def _await_nodes(cluster: Cluster) -> None:
+    patience = time.monotonic() + PATIENCE
+    while missing := lost(cluster):
+        if time.monotonic() > patience:
+            raise Failure(f"{', '.join(missing)} did not join the Ray cluster within {PATIENCE:.0f} s")
+        time.sleep(POLL)
+    log.info("Ray runs on %s", ", ".join(cluster.hosts))
+
+
+def _address(host: str) -> str:
+    with suppress(OSError):
+        found = socket.gethostbyname(host)
+        # Ray takes 127.0.0.1 for any machine's own name for itself
+        return "127.0.0.2" if found == "127.0.0.1" else found
+    return "127.0.0.2"
+
+
+def _listens(address: str) -> bool:
+    with suppress(OSError), socket.create_connection((address, PORT), 2):
+        return True
+    return False

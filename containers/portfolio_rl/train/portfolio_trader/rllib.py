@@ -1,0 +1,327 @@
+"""The same policy, learned by Ray RLlib on one instance or on several.
+
+The network, its inputs and the policy that comes out are those of `ppo.py`, so a policy learned here is
+compared and exported as one learned there. RLlib samples in env runners, one actor each, from vectorized
+environments, and learns in one process.
+
+The mask is inside the module: it draws an order one leg after the other, each from what the legs before it
+leave admissible, and masks the same legs again when it learns. RLlib passes observations in single
+precision, so the module takes cash for a millionth less than it is: what it takes for affordable is.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import ray
+import torch
+from gymnasium import spaces
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+from ray.rllib.algorithms.ppo import PPOConfig
+from ray.rllib.core.columns import Columns
+from ray.rllib.core.distribution.torch.torch_distribution import TorchMultiCategorical
+from ray.rllib.core.rl_module.apis import ValueFunctionAPI
+from ray.rllib.core.rl_module.rl_module import RLModuleSpec
+from ray.rllib.core.rl_module.torch import TorchRLModule
+
+from .environment import Accounts
+from .market import Market
+from .orders import choose
+from .ppo import Inputs, Network, Policy, PriceStatistics
+from .rules import Rules
+
+log = logging.getLogger(__name__)
+
+LESS_CASH = 1e-6
+"""Share by which cash is taken for less, for single precision."""
+STATISTICS_EPISODES = 1000
+"""Episodes that the statistics of the inputs are from."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is to be learned; passed to every env runner."""
+
+    rules: Rules
+    market: Market
+    statistics: PriceStatistics
+    faithful: bool = False
+
+
+# --- the environment ---
+
+
+class Trading(VectorEnv[Any, Any, Any]):
+    """Episodes in lockstep. An action has 2N legs of 0 to K lots: sales, then purchases.
+
+    Observations are float64 [E, 2N + 2 + Z] as in `Accounts.observations`; rewards are each step's gain at
+    the prices of the next time, in shares of the cash at the start.
+
+    :param config: `problem`, and `num_envs`
+    """
+
+    metadata = {"autoreset_mode": AutoresetMode.NEXT_STEP}  # noqa: RUF012
+
+    def __init__(self, config: dict[str, Any]):
+        problem: Problem = config["problem"]
+        self.num_envs = int(config.get("num_envs", 1))
+        self.accounts = Accounts(problem.rules, problem.market, self.num_envs, problem.faithful)
+        self.assets = problem.market.assets
+        size = 2 * self.assets + 2 + problem.market.signals
+        self.single_observation_space = spaces.Box(-np.inf, np.inf, (size,), np.float32)
+        self.single_action_space = spaces.MultiDiscrete([problem.rules.largest_order + 1] * 2 * self.assets)
+        self.observation_space = batch_space(self.single_observation_space, self.num_envs)
+        self.action_space = batch_space(self.single_action_space, self.num_envs)
+
+    def reset(self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None):
+        if seed is not None:
+            first = seed if isinstance(seed, int) else seed[0]
+            self._np_random = np.random.default_rng(first)
+        self.accounts.reset(self.np_random)
+        return self.accounts.observations(), {}
+
+    def step(self, actions: Any):
+        no = np.zeros(self.num_envs, np.bool_)
+        if self.accounts.ended:
+            self.accounts.reset(self.np_random)
+            return self.accounts.observations(), np.zeros(self.num_envs), no, no, {}
+        legs = np.asarray(actions).astype(np.int8)
+        before = self.accounts.total().copy()
+        self.accounts.trade(legs[:, self.assets :] - legs[:, : self.assets])
+        gain = (self.accounts.total() - before) / self.accounts.start
+        ended = np.full(self.num_envs, self.accounts.ended)
+        return self.accounts.observations(), gain, ended, no, {}
+
+
+# --- the module ---
+
+
+class MaskedOrders(TorchRLModule, ValueFunctionAPI):
+    """`ppo.Network` with the mask of the rules; `model_config` has `problem` and `width`."""
+
+    def setup(self) -> None:
+        problem: Problem = self.model_config["problem"]
+        assets, signals = problem.market.assets, problem.market.signals
+        largest = problem.rules.largest_order
+        self.rules = problem.rules.compiled(problem.faithful)
+        self.assets, self.options = assets, largest + 1
+        self.network = Network(assets, signals, largest, self.model_config["width"])
+        self.inputs = Inputs(problem.statistics, self.rules, problem.rules.cash)
+        self.action_dist_cls = TorchMultiCategorical.get_partial_dist_cls(
+            input_lens=[self.options] * 2 * assets
+        )
+
+    def _account(self, observations: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Return lots, cash, prices, step and signals."""
+        n = self.assets
+        given = observations.double()
+        lots = torch.round(given[:, :n] / torch.as_tensor(self.rules.lot))
+        step = given[:, 2 * n + 1].long()
+        cash = given[:, n] * (1 - LESS_CASH)
+        return lots, cash, given[:, n + 1 : 2 * n + 1], step, given[:, 2 * n + 2 :]
+
+    def _masked(self, batch: dict[str, Any], chosen: Any, noise: Any) -> tuple[torch.Tensor, Any, Any]:
+        """Return the masked logits, [B, 2N (K+1)], the legs, [B, 2N], and their log-likelihood, [B].
+
+        :param chosen: [B, 2N] legs that were drawn before; None: draw them
+        :param noise: as `orders.choose` takes it
+        """
+        account = self._account(batch[Columns.OBS])
+        logits = self.network.logits(self.inputs(*account))
+        lots, cash, prices, _, _ = (each.numpy() for each in account)
+        count, shape = len(lots), tuple(logits.shape)
+        scores = logits.detach().numpy()
+        if chosen is not None:  # scores by which the same legs are the most likely ones
+            scores = np.zeros(shape, np.float32)
+            np.put_along_axis(scores, chosen[..., None], 1.0, axis=-1)
+        legs = np.empty((count, 2 * self.assets), np.int64)
+        masks, likelihood = np.empty(shape, np.bool_), np.empty(count)
+        choose(
+            scores,
+            noise,
+            lots.astype(np.int32),
+            np.ascontiguousarray(cash),
+            np.ascontiguousarray(prices, np.float32),
+            self.rules,
+            np.empty((count, self.assets), np.int8),
+            legs,
+            masks,
+            likelihood,
+        )
+        return logits.masked_fill(~torch.from_numpy(masks), -1e9).flatten(1), legs, likelihood
+
+    def _drawn(self, batch: dict[str, Any], noise: Any) -> dict[str, Any]:
+        with torch.no_grad():
+            logits, legs, likelihood = self._masked(batch, None, noise)
+        return {
+            Columns.ACTIONS: torch.from_numpy(legs),
+            Columns.ACTION_LOGP: torch.from_numpy(likelihood).float(),
+            Columns.ACTION_DIST_INPUTS: logits,
+        }
+
+    def _forward_inference(self, batch: dict[str, Any], **_: Any) -> dict[str, Any]:
+        return self._drawn(batch, np.empty((len(batch[Columns.OBS]), 0)))
+
+    def _forward_exploration(self, batch: dict[str, Any], **_: Any) -> dict[str, Any]:
+        count = len(batch[Columns.OBS])
+        return self._drawn(batch, np.random.random((count, 2 * self.assets)))
+
+    def _forward_train(self, batch: dict[str, Any], **_: Any) -> dict[str, Any]:
+        chosen = batch[Columns.ACTIONS].long().numpy()
+        logits, _, _ = self._masked(batch, chosen, np.empty((len(chosen), 0)))
+        return {Columns.ACTION_DIST_INPUTS: logits}
+
+    def compute_values(self, batch: dict[str, Any], embeddings: Any = None) -> torch.Tensor:
+        return self.network.value(self.inputs(*self._account(batch[Columns.OBS]))).squeeze(-1)
+
+
+# --- the learner ---
+
+
+@dataclass(frozen=True)
+class Hyperparameters:
+    """Hyperparameters. The source's are gamma 0.99, kl 1, 20 epochs, rate 1e-4, minibatches of 1,000."""
+
+    episodes: int = 200_000
+    batch: int = 1200
+    """Episodes between two updates."""
+    minibatch: int = 2400
+    epochs: int = 4
+    rate: float = 3e-3
+    gamma: float = 1.0
+    lambda_: float = 0.6
+    clip: float = 0.2
+    kl: float = 0.0
+    entropy: float = 0.003
+    width: int = 64
+    runners: int = 0
+    """Env runners; 0: the learner's process samples."""
+    envs: int = 64
+    """Episodes that a runner steps together."""
+    seed: int = 0
+
+
+def configuration(problem: Problem, how: Hyperparameters) -> PPOConfig:
+    """Return RLlib's configuration."""
+    steps = problem.market.steps - 1
+    return (
+        PPOConfig()
+        .environment(Trading, env_config={"problem": problem})
+        .framework("torch")
+        .env_runners(
+            num_env_runners=how.runners,
+            num_envs_per_env_runner=how.envs,
+            gym_env_vectorize_mode=gymnasium.VectorizeMode.VECTOR_ENTRY_POINT,
+            rollout_fragment_length="auto",
+            batch_mode="complete_episodes",
+        )
+        .learners(num_learners=0)
+        .rl_module(
+            rl_module_spec=RLModuleSpec(
+                module_class=MaskedOrders, model_config={"problem": problem, "width": how.width}
+            )
+        )
+        .training(
+            gamma=how.gamma,
+            lambda_=how.lambda_,
+            lr=[[0, how.rate], [how.episodes * steps, how.rate / 100]],
+            train_batch_size_per_learner=how.batch * steps,
+            minibatch_size=how.minibatch,
+            num_epochs=how.epochs,
+            clip_param=how.clip,
+            vf_clip_param=float("inf"),  # RLlib's 10 would cut most of the error off
+            vf_loss_coeff=0.5,
+            entropy_coeff=how.entropy,
+            use_kl_loss=how.kl > 0,
+            kl_coeff=how.kl,
+            grad_clip=0.5,
+        )
+        .debugging(seed=how.seed, log_level="ERROR")
+        .fault_tolerance(restart_failed_env_runners=True, ignore_env_runner_failures=False)
+    )
+
+
+CHECKPOINT = "rllib"
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """Return the checkpoints in a folder, oldest first."""
+    found = [path for path in folder.glob(f"{CHECKPOINT}-*") if path.name.rpartition("-")[2].isdigit()]
+    return sorted(found, key=lambda path: int(path.name.rpartition("-")[2]))
+
+
+def problem_of(rules: Rules, market: Market, seed: int, faithful: bool = False) -> Problem:
+    """Return the problem, with the statistics of some observed episodes."""
+    statistics = PriceStatistics(market.steps, market.assets)
+    statistics.add(market.draw(np.random.default_rng(seed), STATISTICS_EPISODES).prices)
+    return Problem(rules, market, statistics, faithful)
+
+
+class Learner:
+    """RLlib's PPO on a problem. Ray must be running."""
+
+    def __init__(self, problem: Problem, how: Hyperparameters):
+        self.problem, self.how = problem, how
+        self.algorithm = configuration(problem, how).build_algo()
+        self.done = 0
+
+    def train(self) -> Iterator[dict[str, float]]:
+        """Train until the episodes are used; yields metrics after each batch."""
+        steps, started = self.problem.market.steps - 1, time.monotonic()
+        while self.done < self.how.episodes:
+            found = self.algorithm.train()
+            runners = found["env_runners"]
+            self.done = int(runners["num_env_steps_sampled_lifetime"] / steps)
+            yield {
+                "episodes": float(self.done),
+                "seconds": time.monotonic() - started,
+                "mean_final_value": self.problem.rules.cash * (1 + float(runners["episode_return_mean"])),
+            }
+
+    def save(self, folder: Path) -> None:
+        """Write a checkpoint beside the last one, which goes afterwards."""
+        before = checkpoints(folder)
+        number = int(before[-1].name.rpartition("-")[2]) + 1 if before else 1
+        part = folder / ".part"
+        shutil.rmtree(part, ignore_errors=True)
+        self.algorithm.save_to_path(str(part.resolve()))
+        part.rename(folder / f"{CHECKPOINT}-{number}")
+        for old in before[:-1]:
+            shutil.rmtree(old)
+
+    def restore(self, folder: Path) -> bool:
+        """Continue from the newest checkpoint that is whole; return whether there was one."""
+        for path in reversed(checkpoints(folder)):
+            try:
+                self.algorithm.restore_from_path(str(path.resolve()))
+            except Exception as error:  # one that was cut off while it was uploaded
+                log.warning("the checkpoint %s cannot be read: %s", path.name, error)
+                continue
+            return True
+        return False
+
+    def policy(self) -> Policy:
+        """Return what was learned, as `ppo.py` has it."""
+        module: Any = self.algorithm.get_module()
+        problem = self.problem
+        return Policy(module.network, problem.statistics, module.rules, problem.rules.cash)
+
+    def samplers(self) -> Counter[str]:
+        """Return how many env runners each node has, by its address."""
+        found = self.algorithm.env_runner_group.foreach_env_runner(
+            lambda _: ray.util.get_node_ip_address(), local_env_runner=self.how.runners == 0
+        )
+        return Counter(found)
+
+    def close(self) -> None:
+        self.algorithm.stop()
