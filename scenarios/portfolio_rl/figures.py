@@ -63,7 +63,7 @@ def trades(path: Path, job: PolicyJob, episode: int = 0) -> Figure:
                 axes.scatter(
                     at, prices[at], s=12 * np.abs(lots[at]), marker=marker, color=colour, linewidths=0
                 )
-        axes.set(xlabel="time", ylabel="price of a unit, $")
+        axes.set(xlabel="time", ylabel="price of a unit, $", xticks=times[::3].tolist())
         axes.legend(loc="upper left", ncols=3)
     bought, sold = (job.actions[episode] > 0).sum(), (job.actions[episode] < 0).sum()
     return Figure(
@@ -115,7 +115,7 @@ def weights(path: Path, job: PolicyJob) -> Figure:
             if name in caps:
                 axes.axhline(caps[name], color=colour, linewidth=0.9, linestyle=DASHED)
         axes.plot(times, (job.cash / job.values).mean(0), color=QUIET, label="cash")
-        axes.set(xlabel="time", ylabel="share of the total", ylim=(0, 1))
+        axes.set(xlabel="time", ylabel="share of the total", ylim=(0, 1), xticks=times[::3].tolist())
         axes.legend(ncols=2)
     told = ", ".join(f"asset {name} {share:.0%}" for name, share in caps.items())
     return Figure(

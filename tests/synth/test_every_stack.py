@@ -14,6 +14,7 @@ import aws_cdk
 import pytest
 
 import architectures
+from settings import load
 from tests.synth.conftest import ROOT, synthesize, template
 from tests.synth.template import Template, flat, listed, of_type, statements
 
@@ -106,7 +107,6 @@ def test_no_managed_policy_is_used(each: Template):
 
 
 def test_every_wildcard_has_its_reason_beside_it(each: Template):
-    wildcards = 0
     for name, policy, statement in statements(each):
         accepted = {
             rule["id"]: rule["reason"]
@@ -118,28 +118,31 @@ def test_every_wildcard_has_its_reason_beside_it(each: Template):
             )
         for resource in map(flat, listed(statement["Resource"])):
             if "*" in resource:
-                wildcards += 1
                 reason = accepted.get(f"AwsSolutions-IAM5[Resource::{resource}]", "")
                 assert len(reason) > 20, f"{name}: {resource}"
-    assert wildcards > 5
 
 
 def test_roles_are_passed_by_name_and_to_sagemaker_alone(each: Template):
-    passed = [s for _, _, s in statements(each) if s["Action"] == "iam:PassRole"]
-    assert passed
-    for statement in passed:
+    for statement in [s for _, _, s in statements(each) if s["Action"] == "iam:PassRole"]:
         assert all("*" not in flat(resource) for resource in listed(statement["Resource"]))
         assert statement["Condition"] == {"StringEquals": {"iam:PassedToService": "sagemaker.amazonaws.com"}}
 
 
 def test_sagemaker_assumes_roles_for_this_account_alone(each: Template):
-    trusted = 0
     for name, role in of_type(each, "AWS::IAM::Role").items():
         if name.startswith(("TrainingRole", "ServingRole")):
-            trusted += 1
             (trust,) = role["Properties"]["AssumeRolePolicyDocument"]["Statement"]
             assert trust["Condition"] == {"StringEquals": {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}}
-    assert trusted
+
+
+def test_there_is_something_to_check(assembly: Path):
+    """The checks above also hold for a stack without wildcards or SageMaker roles; not all are without."""
+    made = [template(assembly, name) for name in architectures.BY_NAME]
+    found = [statement for each in made for _, _, statement in statements(each)]
+    assert any("*" in flat(resource) for each in found for resource in listed(each["Resource"]))
+    assert any(each["Action"] == "iam:PassRole" for each in found)
+    assert any(name.startswith("TrainingRole") for each in made for name in of_type(each, "AWS::IAM::Role"))
+    assert any(of_type(each, "AWS::Logs::LogGroup") for each in made)
 
 
 # Safe by default
@@ -159,13 +162,14 @@ def test_buckets_are_private_and_encrypted(each: Template):
         assert {"Bool": {"aws:SecureTransport": "false"}} in [s["Condition"] for s in denied]
 
 
-@pytest.mark.parametrize(("variant", "days"), [("dev", 30), ("prod", 365)])
+@pytest.mark.parametrize("variant", ["dev", "prod"])
 def test_every_log_is_kept_for_as_long_as_the_settings_say(
-    name: str, variant: str, days: int, request: pytest.FixtureRequest
+    name: str, variant: str, request: pytest.FixtureRequest
 ):
+    days = getattr(load({"env": variant}), name).log_retention_days
     found = template(request.getfixturevalue(VARIANTS[variant]), name, variant)
     groups = of_type(found, "AWS::Logs::LogGroup")
-    assert {group["Properties"]["RetentionInDays"] for group in groups.values()} == {days}
+    assert {group["Properties"]["RetentionInDays"] for group in groups.values()} <= {days}
 
 
 def test_every_undeliverable_event_becomes_a_dead_letter(each: Template):

@@ -189,8 +189,8 @@ class MaskedOrders(TorchRLModule, ValueFunctionAPI):
 
 
 @dataclass(frozen=True)
-class Hyperparameters:
-    """Hyperparameters. The source's are gamma 0.99, kl 1, 20 epochs, rate 1e-4, minibatches of 1,000."""
+class RllibHyperparameters:
+    """RllibHyperparameters. The source's are gamma 0.99, kl 1, 20 epochs, rate 1e-4, minibatches of 1,000."""
 
     episodes: int = 200_000
     batch: int = 1200
@@ -211,7 +211,7 @@ class Hyperparameters:
     seed: int = 0
 
 
-def configuration(problem: Problem, how: Hyperparameters) -> PPOConfig:
+def configuration(problem: Problem, how: RllibHyperparameters) -> PPOConfig:
     """Return RLlib's configuration."""
     steps = problem.market.steps - 1
     return (
@@ -267,10 +267,10 @@ def problem_of(rules: Rules, market: Market, seed: int, faithful: bool = False) 
     return Problem(rules, market, statistics, faithful)
 
 
-class Learner:
+class RllibLearner:
     """RLlib's PPO on a problem. Ray must be running."""
 
-    def __init__(self, problem: Problem, how: Hyperparameters):
+    def __init__(self, problem: Problem, how: RllibHyperparameters):
         self.problem, self.how = problem, how
         self.algorithm = configuration(problem, how).build_algo()
         self.done = 0

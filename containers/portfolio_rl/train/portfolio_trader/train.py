@@ -210,8 +210,10 @@ def _rllib(task: Task, settings: Settings, told: dict[str, Any]) -> tuple[Any, d
     stop = Interruption()
     with cluster.head(hosts, each):
         problem = rllib.problem_of(task.rules, task.market, settings.seed, task.faithful)
-        how = rllib.Hyperparameters(episodes=settings.episodes, runners=each * hosts.size, seed=settings.seed)
-        learner, recorder = rllib.Learner(problem, how), Recorder(told["curve"])
+        how = rllib.RllibHyperparameters(
+            episodes=settings.episodes, runners=each * hosts.size, seed=settings.seed
+        )
+        learner, recorder = rllib.RllibLearner(problem, how), Recorder(told["curve"])
         kept = _made(sagemaker.CHECKPOINTS)
         try:
             if learner.restore(kept):
