@@ -5,12 +5,11 @@ from collections.abc import Sequence
 from aws_cdk import ArnFormat, CustomResource, Duration, Stack
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
-from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_logs as logs
 from constructs import Construct
 
 from groundplan.artifact_bucket import ArtifactBucket
-from groundplan.lambdas import code_of
+from groundplan.lambdas import function_of
 from groundplan.log_group import log_group
 from groundplan.model_registry import ModelRegistry
 from groundplan.permissions import allow
@@ -50,17 +49,12 @@ class CleanUp(Construct):
         self._allow(role, endpoint_name, bucket, registry)
         log.grant_write(role)
         timeout = Duration.minutes(15)
-        self.function = lambda_.Function(
+        self.function = function_of(
             self,
-            "Function",
-            code=code_of("clean_up"),
-            handler="handler.handler",
-            runtime=lambda_.Runtime.PYTHON_3_14,
-            architecture=lambda_.Architecture.ARM_64,
-            memory_size=256,
-            timeout=timeout,
+            "clean_up",
             role=role,
-            log_group=log,
+            log=log,
+            timeout=timeout,
             description=f"Deletes what the workflow of {endpoint_name} left behind, with its stack",
         )
         """The function that deletes."""

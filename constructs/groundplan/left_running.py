@@ -5,13 +5,12 @@ from aws_cdk import aws_events as events
 from aws_cdk import aws_events_targets as targets
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
-from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_logs as logs
 from aws_cdk import aws_sns as sns
 from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 
-from groundplan.lambdas import code_of
+from groundplan.lambdas import function_of
 from groundplan.log_group import log_group
 from groundplan.permissions import allow
 from groundplan.python_function import allow_key
@@ -56,17 +55,12 @@ class LeftRunning(Construct):
             on=["*"],
             because="IAM knows no resource for a list; the handler tells only what has the name.",
         )
-        self.function = lambda_.Function(
+        self.function = function_of(
             self,
-            "Function",
-            code=code_of("left_running"),
-            handler="handler.handler",
-            runtime=lambda_.Runtime.PYTHON_3_14,
-            architecture=lambda_.Architecture.ARM_64,
-            memory_size=256,
-            timeout=Duration.minutes(2),
+            "left_running",
             role=role,
-            log_group=log,
+            log=log,
+            timeout=Duration.minutes(2),
             environment={"NAME": name, "TOPIC_ARN": topic.topic_arn},
             description=f"Tells what is left running under {name}",
         )

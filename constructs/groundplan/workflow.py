@@ -188,7 +188,7 @@ class Workflow:
         )
 
     def _find_version(self, flow: Flow) -> None:
-        """Take a model of the registry instead of a new one. Only an approved one: it has served before."""
+        """Find the model of the version that the input names. It must be approved: it was deployed before."""
         found = "$states.result.InferenceSpecification.Containers[0]"
         variables = f"$exists({found}.Environment) ? {found}.Environment : {{}}"
         flow.call(
@@ -453,7 +453,7 @@ class Workflow:
         )
         place = {"EndpointName": "{% $endpoint %}"}
         flow.try_to("RemoveEndpoint", "aws-sdk:sagemaker:deleteEndpoint", place, "IsRegistered")
-        # A version from before has served: it stays approved
+        # A version that was deployed before keeps its approval, also when this deployment fails
         flow.choose("IsRegistered", Rule(when="{% $registered %}", then="Reject"), otherwise="Failed")
         why = "{% $substring($replace($reason, /[\\r\\n]+/, ' '), 0, 1024) %}"
         flow.try_to("Reject", UPDATE_PACKAGE, _judged("Rejected", why), "Failed")
