@@ -15,6 +15,13 @@ Objective = Literal["mean", "log", "cvar"]
 Notebook = Literal["instance", "domain", "none"]
 
 
+# As EventBridge has them: the unit is singular after 1 alone, and cron has six fields with one question mark.
+SCHEDULE = (
+    r"^(rate\((1 (minute|hour|day)|([2-9]|[1-9][0-9]+) (minutes|hours|days))\)"
+    r"|cron\(\S+ \S+ (\? \S+ [^\s?]+|[^\s?]+ \S+ \?) \S+\))?$"
+)
+
+
 class PolicyHyperparameters(Hyperparameters):
     """Hyperparameters of the training image. Each execution of the state machine can override them."""
 
@@ -88,9 +95,9 @@ class PortfolioRl(ModelSettings):
     )
     retrain: str = Field(
         default="",
-        pattern=r"^((rate|cron)\([^()]+\))?$",
-        description="when a new policy is trained, as rate(7 days) or cron(0 6 ? * MON *) in UTC, or empty"
-        " for never",
+        pattern=SCHEDULE,
+        description="when a new policy is trained, as rate(1 day), rate(7 days) or cron(0 6 ? * MON *) in"
+        " UTC, or empty for never",
     )
     notebook: Notebook = Field(
         default="instance",

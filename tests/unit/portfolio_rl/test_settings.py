@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import MISSING, fields
 
+import pytest
+
 import portfolio_trader.settings
-from settings.portfolio_rl import PolicyHyperparameters
+from settings.portfolio_rl import SCHEDULE, PolicyHyperparameters
 from tests.support.settings import error
 
 
@@ -17,6 +20,28 @@ def test_the_container_reads_the_same_hyperparameters_with_the_same_defaults():
     for field in names:
         assert field.default is not MISSING
         assert getattr(theirs, field.name) == field.default, field.name
+
+
+@pytest.mark.parametrize(
+    ("schedule", "taken"),
+    [
+        ("", True),
+        ("rate(1 day)", True),
+        ("rate(7 days)", True),
+        ("cron(0 6 ? * MON *)", True),
+        ("cron(0 6 1 * ? *)", True),
+        # which EventBridge refuses
+        ("rate(1 days)", False),
+        ("rate(7 day)", False),
+        ("rate(0 days)", False),
+        ("rate(2 weeks)", False),
+        ("cron(0 6 * * MON *)", False),
+        ("cron(0 6 ? * ? *)", False),
+        ("cron(0 6 * * *)", False),
+    ],
+)
+def test_a_schedule_is_one_that_eventbridge_takes(schedule: str, taken: bool):
+    assert bool(re.fullmatch(SCHEDULE, schedule)) is taken
 
 
 def test_a_domain_without_its_vpc_is_refused():
