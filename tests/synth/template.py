@@ -67,6 +67,13 @@ def allowed(template: Template, role: str) -> dict[str, set[str]]:
     return found
 
 
+def wildcards(template: Template) -> int:
+    """How many resources with a `*` the policies name."""
+    return sum(
+        "*" in flat(each) for _, _, found in statements(template) for each in listed(found["Resource"])
+    )
+
+
 def retained_types(template: Template) -> set[str]:
     """The types that outlive their stack. What a failed first deployment made goes with it all the same."""
     retained = {

@@ -26,6 +26,7 @@ from tests.synth.template import (
     only,
     retained_types,
     statements,
+    wildcards,
 )
 from tooling.assembly import parse, selected
 from tooling.registries import needed
@@ -671,3 +672,9 @@ def test_the_outputs_are_what_scenarios_start_from(dev: Template):
         *(f"{name}Table" for name in ("Users", "Models", "Requests", "Jobs", "Generations")),
         *(f"{name.removesuffix('Function')}FunctionName" for name in FUNCTIONS),
     }
+
+
+def test_every_log_has_its_group_and_wildcards_were_looked_at(dev: Template, prod: Template):
+    for template in (dev, prod):
+        assert len(of_type(template, "AWS::Logs::LogGroup")) == len(FUNCTIONS) + 4
+        assert wildcards(template) > 30

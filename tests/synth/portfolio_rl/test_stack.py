@@ -11,7 +11,7 @@ from groundplan import states
 from local.emulator.definitions import diagnose
 from tests.support.workflow import SageMaker
 from tests.synth.machine import Run
-from tests.synth.template import Template, allowed, flat, of_type, only, retained_types
+from tests.synth.template import Template, allowed, flat, of_type, only, retained_types, wildcards
 
 NAME = "groundplan-dev-portfolio-rl"
 FIGURES = {"candidate": 5_100.0, "champion": 5_000.0, "validation": 5_100.0}
@@ -145,3 +145,9 @@ def test_the_outputs_are_what_scenarios_and_notebooks_start_from(dev: Template):
         "NotebookInstanceName",
         "AlarmTopicArn",
     }
+
+
+def test_every_log_has_its_group_and_wildcards_were_looked_at(dev: Template, prod: Template):
+    for template in (dev, prod):
+        assert len(of_type(template, "AWS::Logs::LogGroup")) == 4
+        assert wildcards(template) > 5

@@ -23,6 +23,7 @@ from tests.synth.template import (
     only,
     retained_types,
     statements,
+    wildcards,
 )
 
 NAME = "groundplan-dev-snowflake-training"
@@ -308,3 +309,9 @@ def test_the_outputs_are_what_scenarios_and_notebooks_start_from(dev: Template):
         "NotebookInstanceName",
         "AlarmTopicArn",
     }
+
+
+def test_every_log_has_its_group_and_wildcards_were_looked_at(dev: Template, prod: Template):
+    for template in (dev, prod):
+        assert len(of_type(template, "AWS::Logs::LogGroup")) == 3
+        assert wildcards(template) > 5
