@@ -147,7 +147,7 @@ class Until(BaseCallback):
 
 
 def samples_of_maskable_ppo(seconds: float, **more: Any) -> float:
-    """Return the decisions that MaskablePPO trains on in a CPU second, whole rollouts and updates only."""
+    """Return the number of decisions that MaskablePPO trains on per CPU second, over whole updates only."""
     env = ObservationOnly(PortfolioEnv("corrected", "legs"))
     layers = {"net_arch": {"pi": [64, 64], "vf": [64, 64]}}
     model = MaskablePPO("MlpPolicy", env, policy_kwargs=layers, device="cpu", seed=0, **more)
@@ -158,7 +158,7 @@ def samples_of_maskable_ppo(seconds: float, **more: Any) -> float:
 
 
 def samples_of_ours(seconds: float) -> float:
-    """Return the decisions that our PPO trains on in a CPU second."""
+    """Return the number of decisions that our PPO trains on per CPU second."""
     problem = variant("corrected")
     how = ppo.Hyperparameters(episodes=10**9, cpu_seconds=seconds + 1)
     learner = ppo.Learner(problem.rules, problem.market, replace(how, seed=0), problem.faithful)

@@ -50,11 +50,11 @@ class PolicyJob:
         return float(self.table[name]["mean"])
 
     def ratio(self) -> dict[str, float]:
-        """The policy's value over the bound: `value`, and `low` and `high` of its 95 % interval."""
+        """The policy's value divided by the bound's: `value`, with `low` and `high` of its 95 % interval."""
         return self.table[self.bound_name]["ratio_of_policy"]
 
     def ratio_to(self, bound: np.ndarray) -> dict[str, float]:
-        """The same over other final values of the same episodes, by the delta method."""
+        """The policy's value divided by another's on the same episodes, [R], by the delta method."""
         value = float(self.final.mean() / bound.mean())
         deviation = float((self.final - value * bound).std(ddof=1))
         error = 1.96 * deviation / len(bound) ** 0.5 / float(bound.mean())

@@ -279,7 +279,7 @@ METADATA = json.dumps(
 
 
 class Running:
-    """The program, running with an `aws` that fails its first calls."""
+    """The idle stop as a process. The `aws` that it finds is a program whose first calls fail."""
 
     def __init__(self, folder: Path, jupyter: Jupyter, failures: int = 0):
         self.calls_file, self.log = folder / "calls", folder / "log"

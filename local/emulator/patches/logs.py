@@ -27,7 +27,7 @@ def counted(pattern: str, message: str) -> bool:
 
 @hook
 def metric_filters_count(cloud: Cloud) -> None:
-    """Metric filters are stored and never applied."""
+    """MiniStack stores metric filters and never applies them."""
     error = touch("core.responses.error_response_json", "code", "message", "status")
     store = touch("services.cloudwatch._store_datum", "namespace", "name", "dims", "ts", "unit", "value")
 

@@ -10,10 +10,12 @@ job's ARN: it keeps out what does not belong to the job, and is no secret to who
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import logging
 import os
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -35,6 +37,7 @@ import ray  # noqa: E402 - it reads these variables when it is imported
 
 log = logging.getLogger(__name__)
 
+_SIOCGIFFLAGS, _IFF_UP = 0x8913, 0x1
 PORT = 6379
 PATIENCE = 600.0
 """Seconds in which all hosts must have joined, and in which a node that was lost must come back."""
@@ -51,6 +54,7 @@ def head(cluster: Cluster, processors: int) -> Iterator[None]:
     :raises Failure: names the hosts that did not join in time
     """
     address = _address(cluster.host)
+    _require_own_network(address)
     with _node(["--head", f"--port={PORT}", "--include-dashboard=false"], address, processors):
         _connect(address)
         try:
@@ -66,6 +70,7 @@ def join(cluster: Cluster, processors: int) -> None:
     :raises Failure: when the head was never there, or this host's node ends again and again
     """
     stop, first, own = Interruption(), _address(cluster.hosts[0]), _address(cluster.host)
+    _require_own_network(own)
     patience = time.monotonic() + PATIENCE
     while not _listens(first):
         stop.check()
@@ -135,6 +140,28 @@ def _await_nodes(cluster: Cluster) -> None:
             raise Failure(f"{', '.join(missing)} did not join the Ray cluster within {PATIENCE:.0f} s")
         time.sleep(POLL)
     log.info("Ray runs on %s", ", ".join(cluster.hosts))
+
+
+def _require_own_network(address: str) -> None:
+    """Raise `Failure` where the hosts are processes of one machine that share its network with others."""
+    if address.startswith("127.") and any(map(_is_up, interfaces() - {"lo"})):
+        raise Failure(
+            "Ray's processes listen on every address of this machine: run the job with network isolation"
+            " (EnableNetworkIsolation), in a container with namespaces of its own"
+        )
+
+
+def interfaces() -> set[str]:
+    """Return the names of the network interfaces."""
+    return {name for _, name in socket.if_nameindex()}
+
+
+def _is_up(interface: str) -> bool:
+    """Return whether an interface is in use. A new network also has tunnels that are not."""
+    with suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        answer = fcntl.ioctl(any_socket, _SIOCGIFFLAGS, struct.pack("16sH22x", interface.encode(), 0))
+        return bool(struct.unpack("16sH22x", answer)[1] & _IFF_UP)
+    return False
 
 
 def _address(host: str) -> str:

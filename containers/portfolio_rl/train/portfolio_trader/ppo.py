@@ -241,7 +241,7 @@ class Batch:
 
 
 class Learner:
-    """Trains a policy; holds all state of the training."""
+    """Trains a policy. Everything that a checkpoint must keep is in here."""
 
     def __init__(self, rules: Rules, market: Market, settings: Hyperparameters, faithful: bool = False):
         torch.manual_seed(settings.seed)

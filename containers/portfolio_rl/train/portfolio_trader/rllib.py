@@ -205,7 +205,7 @@ class RllibHyperparameters:
     entropy: float = 0.003
     width: int = 64
     runners: int = 0
-    """Env runners; 0: the learner's process samples."""
+    """Number of env runners; with 0, the learner's own process samples."""
     envs: int = 64
     """Episodes that a runner steps together."""
     seed: int = 0

@@ -9,7 +9,9 @@ import pytest
 import torch
 from ray.rllib.core.columns import Columns
 
-from portfolio_trader import rllib, variants
+from portfolio_trader import cluster, rllib, variants
+from toolkit.failure import Failure
+from toolkit.sagemaker import Cluster
 
 
 @pytest.fixture(params=["corrected", "strict"])
@@ -70,3 +72,16 @@ def test_gains_add_up_to_the_final_value(problem: rllib.Problem) -> None:
         observations, gain, ended, _, _ = environment.step(drawn[Columns.ACTIONS].numpy())
         total += gain
     assert np.allclose(1000 * (1 + total), environment.accounts.total())
+
+
+def test_ray_is_not_started_where_others_reach_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    # given a host that is a process of a machine with a network
+    monkeypatch.setattr(cluster, "interfaces", lambda: {"lo", "eth0"})
+    monkeypatch.setattr(cluster, "_is_up", lambda interface: interface == "eth0")
+    monkeypatch.setattr("subprocess.Popen", lambda *_, **__: pytest.fail("a program was started"))
+    alone = Cluster(("127.0.0.2",), "127.0.0.2")
+    # when Ray is to be started, then the job fails instead, and says what to do
+    with pytest.raises(Failure, match="run the job with network isolation"), cluster.head(alone, 1):
+        pass
+    with pytest.raises(Failure, match="run the job with network isolation"):
+        cluster.join(Cluster(("127.0.0.2", "127.0.0.3"), "127.0.0.3"), 1)
