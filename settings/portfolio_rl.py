@@ -12,6 +12,7 @@ from settings.models import ModelSettings
 Variant = Literal["published", "corrected", "strict"]
 Method = Literal["fitted", "ppo", "rllib"]
 Objective = Literal["mean", "log", "cvar"]
+Recipe = Literal["ours", "source"]
 Notebook = Literal["instance", "domain", "none"]
 
 
@@ -56,18 +57,32 @@ class PolicyHyperparameters(Hyperparameters):
         le=0.5,
         description="a number from 0.05 to 0.5, the share of your own prices, their end, that is held out",
     )
+    folds: int = Field(
+        default=4,
+        ge=1,
+        le=100,
+        description="a whole number from 1 to 100 of parts of that end, each traded by a policy that fitted"
+        " fits to all prices before it",
+    )
     runners: int = Field(
         default=0,
         ge=0,
         le=1024,
         description="a whole number of env runners on a host, 0 for one on each core",
     )
+    recipe: Recipe = Field(
+        default="ours",
+        description="ours or source, the hyperparameters of rllib: source are those that were published",
+    )
     checkpoint_every: int = Field(
         default=50, ge=0, le=1_000_000, description="a whole number of batches from 0 (none) to 1000000"
     )
     seed: int = Field(default=0, ge=0, le=2**31 - 1, description="a whole number from 0 to 2147483647")
     threads: int = Field(
-        default=1, ge=0, le=1024, description="a whole number from 0 (all cores of the instance) to 1024"
+        default=0,
+        ge=0,
+        le=1024,
+        description="a whole number to 1024, 0 for all cores for fitted and one for networks",
     )
 
 

@@ -1,3 +1,3 @@
 """Measurements of `portfolio_rl`."""
 
-BENCHMARKS = ("values", "speed", "refusals")
+BENCHMARKS = ("values", "speed", "refusals", "own_prices", "ray_cluster")

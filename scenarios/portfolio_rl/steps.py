@@ -19,7 +19,7 @@ from scenarios.portfolio_rl.service import OrderService, state
 
 SEEDS, SECONDS = (1, 2, 3), 45
 """Seeds of PPO, and the processor time that each trains for."""
-AT_ONCE = 2
+AT_ONCE = 3
 PATIENCE = 60.0
 """Seconds in which the stop switch must have worked."""
 NO_NUMBER = math.nan
@@ -93,7 +93,7 @@ def facts(job: PolicyJob) -> dict[str, str]:
         "Prices": "Drawn from the model of aws-samples/amazon-sagemaker-rl-action-masking; no market data",
         "Held-out episodes": f"{job.card['held_out_episodes']:,}, the same for every policy and baseline",
         "The policy knows": job.card["knowledge"],
-        "Published for this problem": "more than $3,000, with other accounting; see docs/portfolio_rl",
+        "Published for this problem": "more than $3,000, with other accounting; docs/portfolio_rl/guide.md",
         "Mean final values": ", ".join(f"{name} {value}" for name, value in others.items()),
         "Note": job.card["advice"],
     }

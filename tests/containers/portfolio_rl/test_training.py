@@ -75,6 +75,10 @@ def test_own_prices_are_split_by_time(trainer: Path, tmp_path: Path) -> None:
     card = job.json("model/card.json")
     assert (card["variant"], card["signals"], card["look_back"]) == ("own prices", 4, 20)
     assert card["held_out_episodes"] == 60 - 20 + 1  # windows of twenty in the last fifth of 300 rows
+    # and a policy that is fitted anew on the way is told beside the one that was fitted once
+    walked = job.json("output/data/results.json")["walk_forward"]
+    assert walked["gain_over_hold"]["low"] < walked["gain_over_hold"]["value"]
+    assert walked["gain_over_fitted_once"]["value"] != 0
 
 
 @pytest.mark.parametrize(
@@ -102,6 +106,11 @@ def test_own_prices_are_split_by_time(trainer: Path, tmp_path: Path) -> None:
             {},
             {"prices": {"prices.csv": history(100)}, "rules": {"rules.json": RULES}},
             "prices.csv must have at least 160 rows of prices, got 100",
+        ),
+        (
+            {},
+            {"prices": {"prices.csv": history(200)}, "rules": {"rules.json": RULES}},
+            "prices.csv: the held-out share must have at least 59 of its 200 rows, got 40: ",
         ),
     ],
 )

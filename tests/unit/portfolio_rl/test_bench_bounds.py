@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.portfolio_rl import bounds, refusals, speed, values
+from benchmarks.portfolio_rl import bounds, own_prices, ray_cluster, refusals, speed, values
 
 REACHED = {"joint_orders": 10_000_000, "constraint_violations": 0, "refused": 4}
 
@@ -45,6 +45,10 @@ def test_gain_whose_interval_touches_zero_is_missed():
         (speed.parse, ["--published", "missing.py"]),
         (speed.parse, ["--seconds", "0"]),
         (refusals.parse, ["--orders", "10", "--exact-orders", "10"]),
+        (own_prices.parse, ["--rows", "100"]),
+        (own_prices.parse, ["--walks", "0"]),
+        (ray_cluster.parse, ["--seeds", "1"]),
+        (ray_cluster.parse, ["--source-episodes", "5"]),
     ],
 )
 def test_wrong_arguments_are_refused(parse, arguments):

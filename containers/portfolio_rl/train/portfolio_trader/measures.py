@@ -1,4 +1,8 @@
-"""Value and risk of a run, and paired comparisons of two runs on the same prices."""
+"""Value and risk of a run, and paired comparisons of two runs on the same prices.
+
+Windows of one price history overlap: `overlap` of them that follow each other have prices in common, and
+count as one episode. An interval is then as wide as if only every `overlap`th window had been traded.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy.stats import t as student
 
 from .values import Run
-
-Z = 1.96
-"""Standard errors on each side of a 95 % interval."""
 
 
 @dataclass(frozen=True)
@@ -22,22 +24,26 @@ class Ratio:
     high: float
 
 
-def ratio(ours: Any, theirs: Any) -> Ratio:
+def ratio(ours: Any, theirs: Any, overlap: int = 1) -> Ratio:
     """Return mean(ours) / mean(theirs) over paired episodes, [E] each, by the delta method."""
     value = float(ours.mean() / theirs.mean())
-    error = float((ours - value * theirs).std(ddof=1) / np.sqrt(len(ours)) / abs(theirs.mean()))
-    return Ratio(value, value - Z * error, value + Z * error)
+    return _interval(value, (ours - value * theirs) / abs(theirs.mean()), overlap)
 
 
-def gain(ours: Any, theirs: Any) -> Ratio:
+def gain(ours: Any, theirs: Any, overlap: int = 1) -> Ratio:
     """Return the mean of the paired difference in dollars, with its 95 % interval."""
     difference = ours - theirs
-    error = float(difference.std(ddof=1) / np.sqrt(len(difference)))
-    value = float(difference.mean())
-    return Ratio(value, value - Z * error, value + Z * error)
+    return _interval(float(difference.mean()), difference, overlap)
 
 
-def summary(run: Run, start: float, tail: float = 0.05) -> dict[str, float]:
+def _interval(value: float, deviations: Any, overlap: int) -> Ratio:
+    """Return the 95 % interval by Student's t, from at least two episodes that do not overlap."""
+    episodes = len(deviations) / overlap
+    error = float(deviations.std() / np.sqrt(episodes - 1) * student.ppf(0.975, episodes - 1))
+    return Ratio(value, value - error, value + error)
+
+
+def summary(run: Run, start: float, overlap: int = 1, tail: float = 0.05) -> dict[str, float]:
     """Return value, risk and cost of a run.
 
     `sharpe`: mean gain of an episode over its standard deviation, not annualized.
@@ -51,7 +57,7 @@ def summary(run: Run, start: float, tail: float = 0.05) -> dict[str, float]:
     worst = np.sort(final)[: max(1, int(tail * len(final)))]
     return {
         "mean": float(final.mean()),
-        "standard_error": deviation / float(np.sqrt(len(final))),
+        "standard_error": deviation / float(np.sqrt(len(final) / overlap)),
         "deviation": deviation,
         "sharpe": float((final - start).mean() / deviation) if deviation else 0.0,
         "cvar_5": float(worst.mean()),

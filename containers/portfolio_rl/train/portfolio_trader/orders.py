@@ -179,6 +179,19 @@ def purchase_mask(i, order, held, cash, fees, traded, prices, whole, allowed, ru
 
 
 @njit(cache=True, nogil=True)
+def _executed(order, lots, cash, prices, lots_after, cash_after, row) -> bool:
+    """Write what the source's execution of an order leaves; return whether it cut the order."""
+    cut = False
+    wanted = lots_after.copy()
+    for j in range(len(lots)):
+        lots_after[j] = lots[j]
+    cash_after[row] = published.execute(order, lots_after, cash, prices)
+    for j in range(len(lots)):
+        cut = cut or lots_after[j] != wanted[j]
+    return cut
+
+
+@njit(cache=True, nogil=True)
 def admissible(lots, cash, prices, rules: Compiled, orders, lots_after, cash_after, distinct=False) -> int:
     """Write all admissible orders of one account, and its lots and cash after each of them.
 
@@ -190,74 +203,89 @@ def admissible(lots, cash, prices, rules: Compiled, orders, lots_after, cash_aft
     :param lots_after: int32, of the same shape
     :param cash_after: float64 [as many]
     """
-    assets, legs, options = len(lots), 2 * len(lots), rules.largest + 1
+    # the rules' arrays as local ones: a call with all of the rules costs more than what it computes
+    assets, legs = len(lots), 2 * len(lots)
+    largest, faithful, floor, lot_size = rules.largest, rules.faithful, rules.cash_after, rules.lot
+    after, share = rules.after, rules.after_share
     whole = total(lots, cash, prices, rules)
+    limit = rules.turnover * whole
     allowed, held = np.empty(assets, np.bool_), lots.copy()
     purchasable(lots, cash, prices, whole, rules, allowed)
+    value, sale, purchase = np.empty(assets), np.empty(assets), np.empty(assets)
+    sellable = np.zeros(assets, np.int32)
+    for i in range(assets):
+        price = float(prices[i])
+        value[i], sale[i], purchase[i] = lot_size[i] * price, proceeds(i, price, rules), cost(i, price, rules)
+        if faithful or (rules.sell_allowed[i] and sale[i] > 0):
+            sellable[i] = min(lots[i], largest)
+        allowed[i] = allowed[i] and purchase[i] > 0
     order = np.zeros(assets, np.int8)
-    masks, lot = np.empty((legs, options), np.bool_), np.full(legs, -1)
+    lot, most = np.full(legs, -1), np.zeros(legs, np.int32)
     money, fees, traded = np.full(legs + 1, cash), np.zeros(legs + 1), np.zeros(legs + 1)
     leg, count = 0, 0
     while leg >= 0:
         i, sells = leg % assets, leg < assets
-        price = float(prices[i])
-        if lot[leg] < 0:
-            if sells:
-                sale_mask(i, lots, prices, whole, traded[leg], rules, masks[leg])
-            else:
-                purchase_mask(
-                    i,
-                    order,
-                    held,
-                    money[leg],
-                    fees[leg],
-                    traded[leg],
-                    prices,
-                    whole,
-                    allowed,
-                    rules,
-                    masks[leg],
-                )
-                if distinct and rules.faithful:
-                    for k in range(1, options):  # to the dollar, as the source charges another fee
-                        if money[leg] - k * cost(i, price, rules) < -5:
-                            masks[leg, k] = False
-        elif lot[leg] > 0:  # take the choice back
-            held[i] += lot[leg] if sells else -lot[leg]
-            order[i] = 0
+        if lot[leg] >= 0:
+            if lot[leg] > 0:  # take the choice back
+                held[i] += lot[leg] if sells else -lot[leg]
+                order[i] = 0
+        elif sells:
+            k = 0
+            while k < sellable[i] and traded[leg] + (k + 1) * value[i] <= limit:
+                k += 1
+            most[leg] = k
+        else:
+            k, fee = 0, purchase[i] - value[i]
+            possible = allowed[i] and order[i] == 0
+            while possible and k < largest:
+                more = k + 1
+                left = money[leg] - more * purchase[i]
+                if faithful:
+                    possible = not distinct or left >= -5  # the source charges another fee
+                else:
+                    possible = left >= floor and traded[leg] + more * value[i] <= limit
+                    for h in range(len(after)):
+                        if not possible:
+                            break
+                        touched, worth = after[h, i], 0.0
+                        for j in range(assets):
+                            if after[h, j]:
+                                touched = touched or order[j] > 0
+                                lots_then = held[j] + more if j == i else held[j]
+                                worth += lots_then * lot_size[j] * float(prices[j])
+                        possible = not touched or worth <= share[h] * (whole - (fees[leg] + more * fee))
+                if possible:
+                    k = more
+            most[leg] = k
+        if leg + 1 == legs:  # each choice of the last leg ends an order
+            for k in range(most[leg] + 1):
+                for j in range(assets):
+                    orders[count, j], lots_after[count, j] = order[j], held[j]
+                if k:
+                    orders[count, i], lots_after[count, i] = k, held[i] + k
+                if faithful:
+                    cut = _executed(orders[count], lots, cash, prices, lots_after[count], cash_after, count)
+                    if cut and distinct:
+                        continue
+                else:
+                    cash_after[count] = money[leg] - k * purchase[i]
+                count += 1
+            leg -= 1
+            continue
         k = lot[leg] + 1
-        while k < options and not masks[leg, k]:
-            k += 1
-        if k == options:
+        if k > most[leg]:
             lot[leg] = -1
             leg -= 1
             continue
         lot[leg] = k
-        one = proceeds(i, price, rules) if sells else cost(i, price, rules)
-        value = rules.lot[i] * price
+        one = sale[i] if sells else purchase[i]
         if k:
             held[i] += -k if sells else k
             order[i] = -k if sells else k
         money[leg + 1] = money[leg] + k * one if sells else money[leg] - k * one
-        fees[leg + 1] = fees[leg] + (k * (value - one) if sells else k * (one - value))
-        traded[leg + 1] = traded[leg] + k * value
-        if leg + 1 < legs:
-            leg += 1
-            continue
-        orders[count] = order
-        if rules.faithful:
-            lots_after[count] = lots
-            cash_after[count] = published.execute(order, lots_after[count], cash, prices)
-            if distinct:
-                cut = False
-                for j in range(assets):
-                    cut = cut or lots_after[count, j] != held[j]
-                if cut:
-                    continue
-        else:
-            lots_after[count] = held
-            cash_after[count] = money[legs]
-        count += 1
+        fees[leg + 1] = fees[leg] + (k * (value[i] - one) if sells else k * (one - value[i]))
+        traded[leg + 1] = traded[leg] + k * value[i]
+        leg += 1
     return count
 
 

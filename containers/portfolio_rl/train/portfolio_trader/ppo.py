@@ -375,6 +375,7 @@ class Learner:
 
     def train(self) -> Iterator[dict[str, float]]:
         """Train until the budget is used; yields metrics after each batch."""
+        begun = time.monotonic()
         while self.progress < 1:
             started = time.process_time()
             batch, final = self.collect()
@@ -384,6 +385,7 @@ class Learner:
             yield {
                 "episodes": float(self.done),
                 "cpu_seconds": self.cpu_seconds,
+                "seconds": time.monotonic() - begun,
                 "mean_final_value": float(final.mean()),
                 **found,
             }

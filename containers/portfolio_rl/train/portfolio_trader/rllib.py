@@ -190,7 +190,7 @@ class MaskedOrders(TorchRLModule, ValueFunctionAPI):
 
 @dataclass(frozen=True)
 class RllibHyperparameters:
-    """RllibHyperparameters. The source's are gamma 0.99, kl 1, 20 epochs, rate 1e-4, minibatches of 1,000."""
+    """Hyperparameters of `RllibLearner`."""
 
     episodes: int = 200_000
     batch: int = 1200
@@ -198,6 +198,8 @@ class RllibHyperparameters:
     minibatch: int = 2400
     epochs: int = 4
     rate: float = 3e-3
+    rate_falls: bool = True
+    """Whether the rate falls to a hundredth of itself at the end."""
     gamma: float = 1.0
     lambda_: float = 0.6
     clip: float = 0.2
@@ -209,6 +211,27 @@ class RllibHyperparameters:
     envs: int = 64
     """Episodes that a runner steps together."""
     seed: int = 0
+
+
+SOURCE = RllibHyperparameters(
+    batch=1316,
+    minibatch=1000,
+    epochs=20,
+    rate=1e-4,
+    rate_falls=False,
+    gamma=0.99,
+    lambda_=1.0,
+    clip=0.3,
+    kl=1.0,
+    entropy=0.0,
+    width=256,
+)
+"""What the source's sample configured (batches of 25,000 decisions), RLlib's defaults where it says nothing.
+
+Not as there: a reward at every step and not at the last one alone, in shares of the cash at the start;
+normalised prices; the time and the whole order's mask in the observation; no clipping of the error of values.
+"""
+RECIPES = {"ours": RllibHyperparameters(), "source": SOURCE}
 
 
 def configuration(problem: Problem, how: RllibHyperparameters) -> PPOConfig:
@@ -234,7 +257,7 @@ def configuration(problem: Problem, how: RllibHyperparameters) -> PPOConfig:
         .training(
             gamma=how.gamma,
             lambda_=how.lambda_,
-            lr=[[0, how.rate], [how.episodes * steps, how.rate / 100]],
+            lr=[[0, how.rate], [how.episodes * steps, how.rate / 100]] if how.rate_falls else how.rate,
             train_batch_size_per_learner=how.batch * steps,
             minibatch_size=how.minibatch,
             num_epochs=how.epochs,

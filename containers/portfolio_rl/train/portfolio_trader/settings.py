@@ -33,10 +33,14 @@ class Settings(Options):
     """Compare with a dynamic program that knows the mean prices, too; it takes a minute."""
     test_fraction: float = number(0.05, 0.5, default=0.2)
     """Share of a price history, its end, that is held out."""
+    folds: int = whole(1, 100, default=4)
+    """Parts of that end. `fitted` is fitted anew for each, to all prices before it; 1: once."""
     runners: int = whole(0, 1024, default=0)
     """Env runners of `rllib` on each host; 0: one for each core."""
+    recipe: str = choice("ours", "source", default="ours")
+    """Hyperparameters of `rllib`: `source` are those that the source published, to compare with."""
     checkpoint_every: int = whole(0, 1_000_000, default=50)
     """Batches of PPO between two checkpoints; 0: none."""
     seed: int = whole(0, 2**31 - 1, default=0)
-    threads: int = whole(0, 1024, default=1)
-    """Threads of one process; 0: all cores. The networks are too small to gain from more than one."""
+    threads: int = whole(0, 1024, default=0)
+    """Threads of one process; 0: all cores for `fitted`, one for networks, too small to gain from more."""

@@ -12,7 +12,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +30,14 @@ from .market import LOOK_BACK, Curves, Episodes, History, Market, read_prices
 from .orders import every_order
 from .rules import Rules, read
 from .settings import Settings
+from .walk_forward import compared, walk_forward
 
 log = logging.getLogger(__name__)
 
 HELD_OUT_SEED = 20_260_101
 """Seed of the held-out episodes. It is used as a seed sequence, which no training seed can equal."""
+EVALUATED = 10_000
+"""Held-out episodes on which candidate and champion trade, at most. They trade through their files."""
 NO_ADVICE = "Made by a demonstration of a method. It is no investment advice."
 
 
@@ -49,6 +52,13 @@ class Task:
     faithful: bool = False
     curves: Curves | None = None
     """The price model, where it is known."""
+    later: History | None = None
+    """The held-out end of own prices, after the `LOOK_BACK` prices before it."""
+
+    @property
+    def overlap(self) -> int:
+        """Held-out episodes, one after the other, that have prices in common."""
+        return self.later.steps if self.later else 1
 
 
 def task_of(settings: Settings, channels: Path = sagemaker.CHANNELS) -> Task:
@@ -78,13 +88,15 @@ def own_task(rules: Rules, path: Path, settings: Settings) -> Task:
     prices = read_prices(path, rules.names, least=4 * (LOOK_BACK + steps))
     past = prices[: round(len(prices) * (1 - settings.test_fraction))]
     scales = History.scales_of(past)
+    if len(prices) - len(past) < 3 * steps - 1:
+        raise Failure(
+            f"{path.name}: the held-out share must have at least {3 * steps - 1} of its {len(prices)} rows,"
+            f" got {len(prices) - len(past)}: fewer say nothing about a policy; give more rows, or a larger"
+            " test_fraction"
+        )
     # the first held-out window looks back into the past, but trades held-out prices only
     later = History(prices[len(past) - LOOK_BACK :], scales, steps)
-    if len(later.prices) < LOOK_BACK + steps:
-        raise Failure(
-            f"{path.name}: the held-out share of {len(prices)} rows is shorter than an episode of {steps}"
-        )
-    return Task("own prices", rules, History(past, scales, steps), later.every())
+    return Task("own prices", rules, History(past, scales, steps), later.every(), later=later)
 
 
 def run(settings: Settings) -> None:
@@ -111,9 +123,12 @@ def run(settings: Settings) -> None:
     if not task.faithful:
         export(learnt, task.market.signals, sagemaker.MODEL / POLICY)
     sagemaker.write_json(sagemaker.MODEL / CARD, card(task, settings, table, told, seconds))
-    sagemaker.write_json(
-        sagemaker.OUTPUT / "results.json", {"table": table, "curve": told["curve"], "cpu_seconds": seconds}
-    )
+    results = {"table": table, "curve": told["curve"], "cpu_seconds": seconds}
+    if isinstance(task.market, History) and task.later and "how" in told and settings.folds > 1:
+        log.info("walking forward in %d parts", settings.folds)
+        walked = walk_forward(task.market, task.later, task.rules, settings.seed, told["how"], settings.folds)
+        results["walk_forward"] = compared(walked, runs, task.rules, task.overlap)
+    sagemaker.write_json(sagemaker.OUTPUT / "results.json", results)
     np.savez_compressed(
         _made(sagemaker.OUTPUT) / "episodes.npz",
         prices=task.held_out.prices[:200],
@@ -145,7 +160,7 @@ def learn(task: Task, settings: Settings) -> tuple[Any, dict[str, Any]]:
     if settings.method == "fitted":
         found, how = values.selected(observed, rules, task.rules.cash, settings.seed)
         log.info("fitted with degree %d, %d states, %d draws", how.degree, how.states, how.draws)
-        return values.Maximiser(found, rules), told | {"fitting": asdict(how)}
+        return values.Maximiser(found, rules), told | {"how": how}
     return (_rllib if settings.method == "rllib" else _ppo)(task, settings, told)
 
 
@@ -169,7 +184,7 @@ def _ppo(task: Task, settings: Settings, told: dict[str, Any]) -> tuple[Any, dic
 
     from . import ppo
 
-    torch.set_num_threads(settings.threads or os.cpu_count() or 1)
+    torch.set_num_threads(settings.threads or 1)
     learner = ppo.Learner(
         task.rules,
         task.market,
@@ -210,8 +225,11 @@ def _rllib(task: Task, settings: Settings, told: dict[str, Any]) -> tuple[Any, d
     stop = Interruption()
     with cluster.head(hosts, each):
         problem = rllib.problem_of(task.rules, task.market, settings.seed, task.faithful)
-        how = rllib.RllibHyperparameters(
-            episodes=settings.episodes, runners=each * hosts.size, seed=settings.seed
+        how = replace(
+            rllib.RECIPES[settings.recipe],
+            episodes=settings.episodes,
+            runners=each * hosts.size,
+            seed=settings.seed,
         )
         learner, recorder = rllib.RllibLearner(problem, how), Recorder(told["curve"])
         kept = _made(sagemaker.CHECKPOINTS)
@@ -261,13 +279,14 @@ def compare(
             known["dynamic program on known means"] = values.program(task.curves, rules, task.rules.cash)
     others |= {name: values.Maximiser(each, rules) for name, each in known.items()}
     ours = values.run(policy, task.held_out, rules, task.rules.cash)
-    table: dict[str, Any] = {"policy": measures.summary(ours, task.rules.cash)}
+    cash, overlap = task.rules.cash, task.overlap
+    table: dict[str, Any] = {"policy": measures.summary(ours, cash, overlap)}
     bound = np.empty(0)
     for name, other in others.items():
-        theirs = values.run(other, task.held_out, rules, task.rules.cash)
-        table[name] = measures.summary(theirs, task.rules.cash)
-        table[name]["gain_of_policy"] = asdict(measures.gain(ours.final, theirs.final))
-        table[name]["ratio_of_policy"] = asdict(measures.ratio(ours.final, theirs.final))
+        theirs = values.run(other, task.held_out, rules, cash)
+        table[name] = measures.summary(theirs, cash, overlap)
+        table[name]["gain_of_policy"] = asdict(measures.gain(ours.final, theirs.final, overlap))
+        table[name]["ratio_of_policy"] = asdict(measures.ratio(ours.final, theirs.final, overlap))
         if name in known and (not len(bound) or theirs.final.mean() > bound.mean()):
             bound = theirs.final
     return table, ours, bound
@@ -286,7 +305,7 @@ def card(
         "seed": settings.seed,
         "knowledge": f"moments of {told['episodes_seen']} observed episodes; no known means",
         "episodes_seen": told["episodes_seen"],
-        "fitting": told.get("fitting"),
+        "fitting": asdict(told["how"]) if "how" in told else None,
         "cpu_seconds": round(seconds, 1),
         "samplers": told.get("samplers"),
         "steps": market.steps,
@@ -305,12 +324,13 @@ def evaluate(settings: Settings) -> None:
     task = task_of(settings)
     rules = task.rules.compiled()
     own = json.loads(json.dumps(task.rules.as_dict()))
+    some = Episodes(task.held_out.prices[:EVALUATED], task.held_out.signals[:EVALUATED])
     with tempfile.TemporaryDirectory() as scratch:
         for side in ("candidate", "champion"):
             policy = Exported(_unpacked(side, Path(scratch) / side), settings.threads)
             if policy.card["rules"] != own:
                 raise Failure(f"the {side} was trained under other rules than this job's")
-            found = values.run(policy, task.held_out, rules, task.rules.cash)
+            found = values.run(policy, some, rules, task.rules.cash)
             log.info("%s:value=%.4f", side, found.final.mean())
 
 

@@ -14,12 +14,15 @@ history they are measured in dollars.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from itertools import combinations_with_replacement
 from typing import Any
 
 import numpy as np
-from numba import njit
+from numba import config, njit
 
 from .market import Curves, Episodes
 from .orders import admissible, every_order, settle, total
@@ -197,8 +200,44 @@ class Maximiser:
         known = np.ascontiguousarray(signals[:, : self.values.signals])
         unit = units(prices, self.rules, self.values.signals)
         weights, terms = self.values.weights[step], self.terms
-        best_orders(weights, terms, lots, cash, prices, unit, known, self.rules, self.size, actions, found)
+
+        def some(begin: int, end: int) -> None:
+            part = slice(begin, end)
+            best_orders(
+                weights,
+                terms,
+                lots[part],
+                cash[part],
+                prices[part],
+                unit[part],
+                known[part],
+                self.rules,
+                self.size,
+                actions[part],
+                found[part],
+            )
+
+        in_parts(some, len(lots))
         return actions, found
+
+
+LEAST_IN_A_PART = 500
+
+
+def in_parts(work: Callable[[int, int], None], count: int) -> None:
+    """Call `work(begin, end)` until all of 0 to `count` is done, on as many threads as numba may use."""
+    threads = max(1, min(config.NUMBA_NUM_THREADS, count // LEAST_IN_A_PART))
+    if threads == 1:
+        work(0, count)
+        return
+    ends = [count * part // threads for part in range(threads + 1)]
+    for _ in _threads().map(work, ends, ends[1:]):  # raises what a part raised
+        pass
+
+
+@cache
+def _threads() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(config.NUMBA_NUM_THREADS, "values")
 
 
 def greedy(means: Doubles, rules: Compiled) -> Values:

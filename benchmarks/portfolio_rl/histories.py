@@ -1,0 +1,189 @@
+"""What `benchmarks.portfolio_rl.own_prices` measures, inside its environment.
+
+A policy is fitted to the past of a history as the image's job does it: hyperparameters chosen on the past,
+the last fifth held out, and fitted anew on the way through it.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from benchmarks.portfolio_rl import bounds
+from benchmarks.portfolio_rl.own_prices import parse
+from benchmarks.table import print_table
+from portfolio_trader import measures
+from portfolio_trader.market import LOOK_BACK, History, Scales
+from portfolio_trader.rules import parse as rules_of
+from portfolio_trader.settings import Settings
+from portfolio_trader.values import CASH_UNIT, Maximiser, Run, Values, monomials, run, selected
+from portfolio_trader.walk_forward import walk_forward
+
+RULES = rules_of(
+    {
+        "cash": 10_000,
+        "largest_order": 4,
+        "assets": [{"name": name, "lot": 25, "buy_rate": 0.001, "sell_rate": 0.001} for name in "AB"],
+        "constraints": [{"kind": "cap", "assets": [name], "share": 0.6} for name in "AB"],
+    }
+)
+PERSISTENCE, NOISE = 0.5, 0.02
+"""Of a planted signal: the share of a time's return, of logarithms, that the next one repeats, and the
+deviation of what is new in it."""
+DRIFT = (NOISE / (1 - PERSISTENCE)) ** 2 / 2
+"""What is taken from each return, so that the expected price stays where it is in the long run."""
+LONG = 20_000
+"""Prices that follow a history with a planted signal, on which both policies are compared."""
+
+
+def planted(rows: int, seed: int) -> Any:
+    """Return [rows, 2] dollars whose returns persist."""
+    generator = np.random.default_rng(np.random.SeedSequence([seed, 1]))
+    returns = generator.normal(0, NOISE, (rows, 2))
+    for row in range(1, rows):
+        returns[row] += PERSISTENCE * returns[row - 1]
+    return 40 * np.exp(np.cumsum(returns - DRIFT, axis=0))
+
+
+def walk(rows: int, seed: int) -> Any:
+    """Return [rows, 2] dollars of which nobody can know whether they rise: the expected price is today's."""
+    generator = np.random.default_rng(np.random.SeedSequence([seed, 2]))
+    return 40 * np.exp(np.cumsum(generator.normal(-(NOISE**2) / 2, NOISE, (rows, 2)), axis=0))
+
+
+def knows(scales: Scales, horizon: float, steps: int) -> Values:
+    """Return the value of a holding for somebody who knows the signal, to the second order.
+
+    A dollar of an asset is worth exp(horizon * return), less what the drift takes away.
+
+    :param horizon: share of the last return that is still to come
+    """
+    assets = len(RULES.assets)
+    terms = monomials(assets + 1 + 2 * assets, 3)
+    weights = np.zeros(len(terms))
+    weights[1 + assets] = CASH_UNIT
+    for asset in range(assets):
+        mean = horizon * (scales.mean[asset] + DRIFT) - DRIFT + NOISE**2 / 2
+        deviation = horizon * scales.deviation[asset]
+        signal = assets + 1 + asset
+        dollar = 1 + mean + mean**2 / 2
+        for term, weight in (
+            ((asset,), dollar),
+            ((asset, signal), deviation * (1 + mean)),
+            ((asset, signal, signal), deviation**2 / 2),
+        ):
+            weights[_row(terms, term)] = CASH_UNIT * weight
+    return Values(np.tile(weights, (steps - 1, 1)), 3, 2 * assets)
+
+
+def _row(terms: Any, term: tuple[int, ...]) -> int:
+    row = 0
+    for variable in term:
+        row = next(f for f in range(1, len(terms)) if tuple(terms[f]) == (row, variable))
+    return row
+
+
+def learned(past: Any, seed: int) -> tuple[Maximiser, History, Any]:
+    """Fit a policy to a history, [rows, N]; returns it with the history and the chosen hyperparameters."""
+    rules = RULES.compiled()
+    known = History(past, History.scales_of(past))
+    found, how = selected(known.every(), rules, RULES.cash, seed)
+    return Maximiser(found, rules), known, how
+
+
+def of_planted(rows: int, seed: int) -> dict[str, Any]:
+    """Compare what is learned from a history with rules that know its signal, on the prices after it."""
+    cut = _cut(rows)
+    prices = planted(cut + LONG, seed)
+    policy, known, how = learned(prices[:cut], seed)
+    later = History(prices[cut - LOOK_BACK :], known.scales)
+    ours = _trade(policy, later)
+    rules = {
+        name: _trade(Maximiser(knows(known.scales, horizon, later.steps), RULES.compiled()), later)
+        for name, horizon in (
+            ("the next return", PERSISTENCE),
+            ("all returns to come", PERSISTENCE / (1 - PERSISTENCE)),
+        )
+    }
+    best = max(rules, key=lambda name: rules[name].final.mean())
+    gain = [each.final - RULES.cash for each in (ours, rules[best])]
+    return {
+        "seed": seed,
+        "learned": float(gain[0].mean()),
+        "knows": float(gain[1].mean()),
+        "rule": best,
+        "degree": how.degree,
+        "ratio": asdict(measures.ratio(*gain, later.steps)),
+    }
+
+
+def of_walk(rows: int, seed: int) -> dict[str, Any]:
+    """Measure the gain over holding cash on the held-out end of a random walk."""
+    cut, prices = _cut(rows), walk(rows, seed)
+    policy, known, how = learned(prices[:cut], seed)
+    later = History(prices[cut - LOOK_BACK :], known.scales)
+    walked = walk_forward(known, later, RULES, seed, how, Settings().folds)
+    found: dict[str, Any] = {"seed": seed}
+    for name, each in (("once", _trade(policy, later)), ("walked", walked)):
+        found[name] = asdict(
+            measures.gain(each.final, np.full_like(each.final, RULES.cash), overlap=later.steps)
+        )
+    return found
+
+
+def _cut(rows: int) -> int:
+    return round(rows * (1 - Settings().test_fraction))
+
+
+def _trade(policy: Maximiser, later: History) -> Run:
+    return run(policy, later.every(), RULES.compiled(), RULES.cash)
+
+
+def main() -> int:
+    options = parse(sys.argv[1:])
+    signals = [of_planted(options.rows, seed) for seed in range(options.seeds)]
+    print(f"planted signal: what is learned from {_cut(options.rows):,} prices, on the {LONG:,} after them\n")
+    print_table(
+        [
+            (
+                row["seed"],
+                f"{row['learned']:,.0f}",
+                f"{row['knows']:,.0f}",
+                row["rule"],
+                "{value:.3f} [{low:.3f}, {high:.3f}]".format(**row["ratio"]),
+            )
+            for row in signals
+        ],
+        ("seed", "learned, gain $", "the rule, gain $", "which knows", "ratio"),
+    )
+    walks = []
+    print("\nrandom walks: gain over holding cash, 95 % interval\n", flush=True)
+    for seed in range(options.walks):
+        walks.append(of_walk(options.rows, seed))
+        told = [f"{name} {_told(walks[-1][name])}" for name in ("once", "walked")]
+        print(f"  {seed}: " + ", ".join(told), flush=True)
+    above = {name: sum(row[name]["low"] > 0 for row in walks) for name in ("once", "walked")}
+    report: dict[str, Any] = {
+        "rows": options.rows,
+        "planted": signals,
+        "walks": walks,
+        "metrics": {
+            "planted_signal_ratio": min(row["ratio"]["value"] for row in signals),
+            "walks": len(walks),
+            "walks_above_zero": max(above.values()),
+            "walks_mean_gain": math.fsum(row["walked"]["value"] for row in walks) / len(walks),
+        },
+    }
+    return bounds.finish(bounds.OWN_PRICES, report, options.json)
+
+
+def _told(gain: dict[str, float]) -> str:
+    return "${value:+,.0f} [{low:+,.0f}, {high:+,.0f}]".format(**gain)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

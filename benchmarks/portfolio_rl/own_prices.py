@@ -1,0 +1,46 @@
+"""Two tests of honesty on price histories: a pattern that is there is found, and one that is not is not.
+
+    python -m benchmarks.portfolio_rl.own_prices --json out/own_prices.json
+
+Measures in an environment of its own, on one thread. See benchmarks/README.md for what each figure means.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from benchmarks.portfolio_rl import inside
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = parse(arguments)
+    given: list[object] = []
+    for name in ("rows", "seeds", "walks", "json"):
+        if (value := getattr(options, name)) is not None:
+            given += [f"--{name}", value]
+    return inside.run("histories", given)
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="benchmarks.portfolio_rl.own_prices", description=(__doc__ or "").partition("\n")[0]
+    )
+    add = parser.add_argument
+    add("--rows", type=int, default=3000, help="prices in a history, held-out ones included")
+    add("--seeds", type=int, default=3, help="histories with a planted signal; the worst counts")
+    add("--walks", type=int, default=20, help="histories that are random walks")
+    add("--json", type=Path, metavar="FILE", help="write the figures there as well")
+    options = parser.parse_args(arguments)
+    if options.rows < 500:
+        parser.error(f"--rows must be a whole number from 500, got {options.rows}")
+    if options.seeds < 1 or options.walks < 1:
+        parser.error("--seeds and --walks must be whole numbers from 1")
+    if options.json:
+        options.json = options.json.resolve()
+    return options
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,46 @@
+"""Value iteration on a price history as it would be used: fitted anew on the way, to the past alone."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, fields
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from . import measures
+from .market import LOOK_BACK, History
+from .rules import Rules
+from .values import Fitting, Maximiser, Run, fitted, run
+
+
+def walk_forward(past: History, later: History, rules: Rules, seed: int, how: Fitting, folds: int) -> Run:
+    """Trade every window of the held-out prices, cut into `folds` parts by the time they begin.
+
+    The policy of a part is fitted to all prices before the part, its scales included.
+
+    :param later: begins with the last `LOOK_BACK` prices of `past`
+    :param how: hyperparameters, chosen on the past
+    """
+    compiled, steps = rules.compiled(), later.steps
+    prices = np.concatenate([past.prices, later.prices[LOOK_BACK:]])
+    first, windows = len(past.prices), len(later.prices) - LOOK_BACK - steps + 1
+    folds = min(folds, windows)
+    begins = [first + windows * fold // folds for fold in range(folds + 1)]
+    parts: list[Run] = []
+    for begin, end in pairwise(begins):
+        known = History(prices[:begin], History.scales_of(prices[:begin]), steps)
+        policy = Maximiser(fitted(known.every(), compiled, rules.cash, seed, how), compiled)
+        part = History(prices[begin - LOOK_BACK : end + steps - 1], known.scales, steps)
+        parts.append(run(policy, part.every(), compiled, rules.cash))
+    return Run(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(Run)))
+
+
+def compared(walked: Run, once: Run, rules: Rules, overlap: int) -> dict[str, Any]:
+    """Return value and risk, and the paired gains over holding cash and over a policy fitted once."""
+    cash = np.full_like(walked.final, rules.cash)
+    return {
+        "summary": measures.summary(walked, rules.cash, overlap),
+        "gain_over_hold": asdict(measures.gain(walked.final, cash, overlap)),
+        "gain_over_fitted_once": asdict(measures.gain(walked.final, once.final, overlap)),
+    }
