@@ -1,5 +1,5 @@
 """SageMaker over HTTP: JSON 1.1 operations by `X-Amz-Target`, and the runtime's paths; beside it Application
-Auto Scaling, which changes its variants."""
+Auto Scaling, which changes its variants, and the AWS Price List."""
 
 from __future__ import annotations
 
@@ -10,7 +10,18 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import unquote
 
-from local.sagemaker import api, domains, hosting, models, notebooks, registry, scaling, tags, training
+from local.sagemaker import (
+    api,
+    domains,
+    hosting,
+    models,
+    notebooks,
+    prices,
+    registry,
+    scaling,
+    tags,
+    training,
+)
 from local.sagemaker.api import NOT_BUILT, ApiError, Context
 from local.sagemaker.platform import Platform
 from local.sagemaker.store import StorageError, Store
@@ -22,6 +33,9 @@ OPERATED_BY = (domains, hosting, models, notebooks, registry, tags, training)
 
 SCALING = "AnyScaleFrontendService"
 """What Application Auto Scaling calls itself in `X-Amz-Target`."""
+PRICES = "AWSPriceListService"
+"""What the AWS Price List calls itself there."""
+SERVICES = {"SageMaker": api.call, SCALING: scaling.call, PRICES: prices.call}
 
 logger = logging.getLogger(__name__)
 
@@ -55,9 +69,8 @@ def handle_request(
         if runtime := _RUNTIME.fullmatch(path.partition("?")[0]):
             return _invoke(context, method, unquote(runtime[1]), runtime[2], headers, body)
         service, name = _operation(method, headers)
-        call = scaling.call if service == SCALING else api.call
         with store.answering():
-            return _answer(200, call(context, name, _parameters(body)))
+            return _answer(200, SERVICES[service](context, name, _parameters(body)))
     except ApiError as error:
         return _error(error)
     except StorageError as error:
@@ -70,7 +83,7 @@ def handle_request(
 
 def _operation(method: str, headers: Mapping[str, str]) -> tuple[str, str]:
     service, _, name = headers.get("x-amz-target", "").rpartition(".")
-    if method != "POST" or service not in ("SageMaker", SCALING) or not name:
+    if method != "POST" or service not in SERVICES or not name:
         raise ApiError("UnknownOperationException", "The request names no operation of SageMaker", 404)
     return service, name
 

@@ -31,6 +31,7 @@ HOOKS = [
     "alarms_are_judged_as_aws_does",
     "metric_filters_count",
     "scaling_service",
+    "price_list_service",
     "secrets_are_referred_to_by_arn",
     "viewers_use_https",
     "distributions_reach_apis",

@@ -17,6 +17,7 @@ ORDER = (
     "patches.cloudwatch",
     "patches.logs",
     "patches.autoscaling",
+    "patches.pricing",
     "patches.secretsmanager",
     "patches.cloudfront",
     "patches.dynamodb",

@@ -1,0 +1,161 @@
+"""The AWS Price List: its operation GetProducts, for the prices of SageMaker training in `prices.toml`."""
+
+from __future__ import annotations
+
+import base64
+import functools
+import hashlib
+import json
+import re
+import tomllib
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from local.sagemaker.api import NOT_BUILT, ApiError, Context, service_model, shaped, validate
+
+SERVICE = "pricing"
+OPERATION = "GetProducts"
+REGIONS = ("us-east-1", "eu-central-1", "ap-south-1")
+"""Where AWS has this API; each of them answers for all Regions."""
+SERVICE_CODE = "AmazonSageMaker"
+"""The one service whose products are in the table."""
+FORMAT = "aws_v1"
+PAGE = 100
+"""Products on a page, unless the request says."""
+TABLE = Path(__file__).with_name("prices.toml")
+TERM, RATE = "JRTCKXETXF", "6YS6EN2CT7"
+"""AWS's codes for an on-demand term and for its rate."""
+
+Product = dict[str, Any]
+
+
+def call(context: Context, name: str, params: dict[str, Any]) -> dict[str, Any]:
+    """Answer one operation. Raises `ApiError` with the code that AWS would give."""
+    if name not in service_model(SERVICE).operation_names:
+        raise ApiError("UnknownOperationException", f"The AWS Price List has no operation {name}", 404)
+    if name != OPERATION:
+        raise _unbuilt(name)
+    if context.region not in REGIONS:
+        raise ApiError("InvalidSignatureException", "Credential should be scoped to a valid region.")
+    model = service_model(SERVICE).operation_model(name)
+    try:
+        validate(model.input_shape, params)
+    except ApiError as error:
+        raise _wrong(error.message) from error
+    if context.access_key is not None:
+        context.platform.authorize(
+            context.account, context.region, context.access_key, f"{SERVICE}:{name}", "*"
+        )
+    return shaped(model.output_shape, _get_products(params))
+
+
+def _get_products(params: dict[str, Any]) -> dict[str, Any]:
+    code, filters = params["ServiceCode"], params.get("Filters", [])
+    if not re.fullmatch("[a-zA-Z0-9]+", code):
+        raise _wrong("ServiceCode can only contain a-z, A-Z, 0-9")
+    if code != SERVICE_CODE:
+        raise _unbuilt(f"{OPERATION} of {code}")
+    if params.get("FormatVersion", FORMAT) != FORMAT:
+        raise _wrong(f"FormatVersion must be {FORMAT}, got {params['FormatVersion']}")
+    _check(filters)
+    wanted = [(each["Field"].lower(), each["Value"]) for each in filters]
+    found = [
+        product for product in _products() if all(_fields(product)[field] == value for field, value in wanted)
+    ]
+    start = _start(params["NextToken"], filters) if "NextToken" in params else 0
+    end = start + params.get("MaxResults", PAGE)
+    answer = {"FormatVersion": FORMAT, "PriceList": [json.dumps(product) for product in found[start:end]]}
+    return answer | ({"NextToken": _token(end, filters)} if end < len(found) else {})
+
+
+def _fields(product: Product) -> dict[str, str]:
+    """What filters compare. Names are lower-case: the filter `ServiceCode` is the attribute `servicecode`."""
+    fields = product["product"]["attributes"] | {"productFamily": product["product"]["productFamily"]}
+    return {name.lower(): value for name, value in fields.items()}
+
+
+def _check(filters: list[dict[str, str]]) -> None:
+    for each in filters:
+        if each["Type"] != "TERM_MATCH":
+            raise _unbuilt(f"{OPERATION} with a filter {each['Type']}")
+        if each["Field"].lower() not in _fields(_products()[0]):
+            raise _unbuilt(f"{OPERATION} with a filter of {each['Field']}")
+
+
+def _token(start: int, filters: list[dict[str, str]]) -> str:
+    return base64.urlsafe_b64encode(json.dumps([start, filters]).encode()).decode()
+
+
+def _start(token: str, filters: list[dict[str, str]]) -> int:
+    """Where a page begins. Raises `ApiError` for a token that this request did not get."""
+    try:
+        start, of = json.loads(base64.urlsafe_b64decode(token.encode()))
+    except (ValueError, TypeError):
+        start, of = None, None
+    if not isinstance(start, int) or start < 0 or of != filters:
+        raise ApiError(
+            "InvalidNextTokenException",
+            "The pagination token is invalid. Try again without a pagination token.",
+        )
+    return start
+
+
+@functools.cache
+def _products() -> list[Product]:
+    """The table, in the shape of the Price List."""
+    table = tomllib.loads(TABLE.read_text())
+    return [
+        _product(region, about, instance, Decimal(price))
+        for region, about in table.items()
+        for instance, price in about["training"].items()
+    ]
+
+
+def _product(region: str, about: dict[str, Any], instance: str, price: Decimal) -> Product:
+    usage, since = f"{about['usage']}-Train:{instance}", f"{about['as_of']}T00:00:00Z"
+    # Not AWS's own, which the sources do not tell, but as stable
+    sku = base64.b32encode(hashlib.sha256(usage.encode()).digest())[:16].decode()
+    rate = {
+        "rateCode": f"{sku}.{TERM}.{RATE}",
+        "description": f"${price} per Training {instance} hour in {about['location']}",
+        "unit": "Hrs",
+        "beginRange": "0",
+        "endRange": "Inf",
+        "pricePerUnit": {"USD": f"{price:.10f}"},
+        "appliesTo": [],
+    }
+    term = {
+        "sku": sku,
+        "offerTermCode": TERM,
+        "effectiveDate": since,
+        "termAttributes": {},
+        "priceDimensions": {rate["rateCode"]: rate},
+    }
+    attributes = {
+        "servicecode": SERVICE_CODE,
+        "servicename": "Amazon SageMaker",
+        "regionCode": region,
+        "location": about["location"],
+        "locationType": "AWS Region",
+        "instanceName": instance,
+        "instanceType": f"{instance}-Training",
+        "component": "Training",
+        "operation": "RunInstance",
+        "usagetype": usage,
+    }
+    return {
+        "product": {"productFamily": "ML Instance", "attributes": attributes, "sku": sku},
+        "serviceCode": SERVICE_CODE,
+        "terms": {"OnDemand": {f"{sku}.{TERM}": term}},
+        "version": about["as_of"].replace("-", "") + "000000",
+        "publicationDate": since,
+    }
+
+
+def _wrong(message: str) -> ApiError:
+    return ApiError("InvalidParameterException", message)
+
+
+def _unbuilt(what: str) -> ApiError:
+    return ApiError(NOT_BUILT, f"{SERVICE}:{what} is not built in the local cloud", 501)
