@@ -92,5 +92,6 @@ class PortfolioRlStack(Stack):
             notebook = (parts.domain if settings.notebook == "domain" else parts.notebook)(workflow)
             parts.bucket.grant_read(notebook.role, INPUTS)
             parts.bucket.grant_write(notebook.role, INPUTS)
+            allow(notebook.role, "pricing:GetProducts", on=["*"], because="IAM knows no resource for prices.")
         CfnOutput(self, "ServingImageUri", value=serving_image.image_uri)
         CfnOutput(self, "StopParameterName", value=switch.parameter_name)

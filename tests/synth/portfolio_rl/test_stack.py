@@ -131,6 +131,11 @@ def test_a_domain_takes_the_notebook_instances_place(chosen: Template, dev: Temp
     assert experiments <= set(allowed(dev, "Notebook"))
 
 
+def test_a_notebook_may_ask_for_list_prices(chosen: Template, dev: Template):
+    for template, role in ((dev, "Notebook"), (chosen, "Domain")):
+        assert allowed(template, role)["pricing:GetProducts"] == {"*"}
+
+
 def test_the_outputs_are_what_scenarios_and_notebooks_start_from(dev: Template):
     assert set(dev["Outputs"]) == {
         "StateMachineArn",
