@@ -212,8 +212,11 @@ def test_what_is_left_running_is_told(aws: Callable, deployed: Outputs) -> None:
 def test_the_notebook_runs_with_the_role_of_its_instance(cloud: LocalCloud, deployed: Outputs) -> None:
     scientist = data_scientist(cloud, STACK, NOTEBOOKS, GROUNDPLAN_HELD_OUT="2000")
     wanted = "best=float(means['policy']), hold=float(means['hold']), orders=len(choices), refused=refused"
-    wanted += ", choices=choices.to_dict('list'), gain=gain, own=own_card['variant']"
+    wanted += ", choices=choices.to_dict('list'), gain=gain, own=own_card['variant'], most=at_most(2, HOURLY)"
     found = scientist.run("trade", wanted)
+    assert found["most"] == (
+        "2 x ml.m5.xlarge for at most 30 minutes: $0.26 at $0.257 an hour (list price, eu-west-1)"
+    )
     assert found["best"] > 3 * found["hold"]
     # the mask let nothing through but what it allows
     assert found["orders"] > 50
