@@ -139,9 +139,9 @@ class Program:
         with silent():
             found = milp(
                 objective,
-                constraints=LinearConstraint(_matrix(rows, size), low, high),
+                constraints=LinearConstraint(_matrix(rows, size), low, high),  # pyright: ignore[reportArgumentType] - scipy's types know single numbers only
                 integrality=whole.ravel(),
-                bounds=Bounds(np.zeros(size), upper.ravel()),
+                bounds=Bounds(np.zeros(size), upper.ravel()),  # pyright: ignore[reportArgumentType]
                 options=self.options,
             )
         if found.x is None:

@@ -23,8 +23,10 @@ def main() -> int:
             raise Failure(f"the argument must be train, got {' '.join(sys.argv[1:]) or 'nothing'}")
         settings = Settings.read(sagemaker.hyperparameters())
         threads = str(settings.threads or os.cpu_count() or 1)
-        for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"):
-            os.environ.setdefault(name, threads)  # before the libraries are imported
+        # before the libraries are imported; sums of one thread come out the same on every instance
+        for name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS"):
+            os.environ.setdefault(name, threads)
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
         from .train import run
 
