@@ -20,6 +20,8 @@ from scenarios.portfolio_rl.service import OrderService, state
 SEEDS, SECONDS = (1, 2, 3), 45
 """Seeds of PPO, and the processor time that each trains for."""
 AT_ONCE = 3
+PPO_HELD_OUT = 20_000
+"""Held-out episodes of each: the first of those that the best learned policy trades on."""
 PATIENCE = 60.0
 """Seconds in which the stop switch must have worked."""
 NO_NUMBER = math.nan
@@ -133,6 +135,7 @@ def learn_ppo(outputs: dict[str, str], progress: Progress) -> tuple[list[PolicyJ
 
     def learn(seed: int) -> Given:
         given = {"method": "ppo", "variant": "corrected", "cpu_seconds": SECONDS, "seed": seed}
+        given["held_out"] = PPO_HELD_OUT
         return execute(outputs, given, lambda line: progress(f"PPO: {line}"))
 
     with ThreadPoolExecutor(AT_ONCE) as pool:

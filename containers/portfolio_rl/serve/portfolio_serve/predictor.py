@@ -13,8 +13,9 @@ import onnxruntime
 from toolkit.failure import Failure
 
 POLICY, CARD = "policy.onnx", "card.json"
-AT_ONCE = 500
-"""Accounts in a run of the session: for each, a policy of values holds every order's monomials in memory."""
+AT_ONCE = 32
+"""Accounts in a run of the session: for each, a policy of values holds every order's monomials in memory.
+Those of more accounts do not fit in a processor's cache."""
 
 
 class RequestError(Exception):

@@ -327,7 +327,7 @@ def evaluate(settings: Settings) -> None:
     some = Episodes(task.held_out.prices[:EVALUATED], task.held_out.signals[:EVALUATED])
     with tempfile.TemporaryDirectory() as scratch:
         for side in ("candidate", "champion"):
-            policy = Exported(_unpacked(side, Path(scratch) / side), settings.threads)
+            policy = Exported(_unpacked(side, Path(scratch) / side))
             if policy.card["rules"] != own:
                 raise Failure(f"the {side} was trained under other rules than this job's")
             found = values.run(policy, some, rules, task.rules.cash)
