@@ -38,7 +38,7 @@ LONGEST = 7200
 
 
 @dataclass(frozen=True)
-class Kind:
+class Way:
     """A way to train."""
 
     name: str
@@ -49,29 +49,29 @@ class Kind:
 def main(arguments: list[str] | None = None) -> int:
     options = parse(arguments)
     ours = {"variant": options.variant, "episodes": options.episodes}
-    one = Kind("RLlib, 1 instance", 1, ours | {"method": "rllib", "runners": CORES})
-    two = Kind("RLlib, 2 instances", 2, ours | {"method": "rllib", "runners": CORES // 2})
-    plain = Kind("one process", 1, ours | {"method": "ppo", "threads": CORES})
-    source = Kind(
+    one = Way("RLlib, 1 instance", 1, ours | {"method": "rllib", "runners": CORES})
+    two = Way("RLlib, 2 instances", 2, ours | {"method": "rllib", "runners": CORES // 2})
+    plain = Way("one process", 1, ours | {"method": "ppo", "threads": CORES})
+    source = Way(
         "RLlib, as the source configured it",
         1,
         {"variant": "published", "method": "rllib", "runners": CORES, "recipe": "source"}
         | {"episodes": options.source_episodes},
     )
-    work = [(kind, seed) for seed in range(options.seeds) for kind in (plain, one, two)]
+    work = [(way, seed) for seed in range(options.seeds) for way in (plain, one, two)]
     if options.source_episodes:
         work.append((source, 0))
-    done: dict[str, list[PolicyJob]] = {kind.name: [] for kind, _ in work}
+    done: dict[str, list[PolicyJob]] = {way.name: [] for way, _ in work}
     with tempfile.TemporaryDirectory(prefix="groundplan-ray-") as home, LocalCloud(Path(home)) as cloud:
         print("deploying ...", flush=True)
         cloud.deploy(STACK)
         os.environ |= cloud.env()
         outputs = aws.outputs(STACK)
-        for number, (kind, seed) in enumerate(work):
-            job = train(outputs, kind, seed, f"bench-{number}")
-            done[kind.name].append(job)
+        for number, (way, seed) in enumerate(work):
+            job = train(outputs, way, seed, f"bench-{number}")
+            done[way.name].append(job)
             told = f"${job.mean():,.1f} after {job.card['episodes_seen']:,} episodes in {job.seconds:,.0f} s"
-            print(f"  {kind.name}, seed {seed}: {told}", flush=True)
+            print(f"  {way.name}, seed {seed}: {told}", flush=True)
     print()
     print_table(
         [
@@ -137,17 +137,17 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     return options
 
 
-def train(outputs: dict[str, str], kind: Kind, seed: int, name: str) -> PolicyJob:
+def train(outputs: dict[str, str], way: Way, seed: int, name: str) -> PolicyJob:
     """Run a job to its end. Raises `SystemExit` with its reason where it fails."""
     sagemaker = boto3.client("sagemaker")
-    given = kind.hyperparameters | {"seed": seed, "checkpoint_every": 0}
+    given = way.hyperparameters | {"seed": seed, "checkpoint_every": 0}
     sagemaker.create_training_job(
         TrainingJobName=name,
         AlgorithmSpecification={"TrainingImage": outputs["ImageUri"], "TrainingInputMode": "File"},
         RoleArn=outputs["ExecutionRoleArn"],
         HyperParameters={key: str(value) for key, value in given.items()},
         OutputDataConfig={"S3OutputPath": f"s3://{outputs['BucketName']}/notebook"},
-        ResourceConfig={"InstanceType": "ml.m5.xlarge", "InstanceCount": kind.hosts, "VolumeSizeInGB": 10},
+        ResourceConfig={"InstanceType": "ml.m5.xlarge", "InstanceCount": way.hosts, "VolumeSizeInGB": 10},
         StoppingCondition={"MaxRuntimeInSeconds": LONGEST},
         EnableNetworkIsolation=True,
     )
@@ -157,9 +157,7 @@ def train(outputs: dict[str, str], kind: Kind, seed: int, name: str) -> PolicyJo
             break
         time.sleep(2)
     if found["TrainingJobStatus"] != "Completed":
-        raise SystemExit(
-            f"{kind.name}, seed {seed}: {found.get('FailureReason', found['TrainingJobStatus'])}"
-        )
+        raise SystemExit(f"{way.name}, seed {seed}: {found.get('FailureReason', found['TrainingJobStatus'])}")
     return finished(name)
 
 

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from .orders import every_order
 from .ppo import Inputs, Policy
 from .rules import Compiled
-from .values import CASH_UNIT, LOTS_UNIT, Maximiser
+from .values import CASH_UNIT, LOTS_UNIT, Maximiser, monomials
 
 STRICTER = 1e-9
 OPSET = 20
@@ -124,11 +124,27 @@ class Limits(nn.Module):
         return (touched & (held > whole.unsqueeze(-1) * self.after_share * (1 - STRICTER))).any(-1)
 
 
+def _factors(terms: Any, degree: int) -> list[tuple[int, ...]]:
+    """Return the variables of each monomial, counted from 1, as many as the degree: 0 stands for none."""
+    found: list[tuple[int, ...]] = [()]
+    for parent, variable in terms[1:]:
+        found.append((*found[int(parent)], 1 + int(variable)))
+    return [(*each, *(0 for _ in range(degree - len(each)))) for each in found]
+
+
 class ExactMaximum(nn.Module):
-    """The admissible order of the highest value, over all joint orders (`values.Maximiser`)."""
+    """The admissible order of the highest value, over all joint orders (`values.Maximiser`).
+
+    Signals are the same for all orders of an account. With them multiplied into the weights, a polynomial in
+    holdings and cash is left.
+    """
 
     orders: Tensor
     weights: Tensor
+    given: Tensor
+    """[F, degree] the signals in each monomial, from 1; 0 for none"""
+    same: Tensor
+    """[F, G] which monomial each is without its signals"""
     index: Tensor
 
     def __init__(self, policy: Maximiser):
@@ -138,14 +154,21 @@ class ExactMaximum(nn.Module):
         self.limits = Limits(rules)
         orders = every_order(len(rules.lot), rules.largest)
         columns = [(orders[:, i] + rules.largest) for i in range(orders.shape[1])]
+        own, degree = len(rules.lot) + 1, policy.values.degree
+        left = monomials(own, degree)
+        self.terms = [(int(parent), int(variable)) for parent, variable in left]
+        factors = np.array(_factors(policy.terms, degree))
+        without = np.where(factors <= own, factors, 0)  # a monomial has its signals last
+        same = (without[:, None] == np.array(_factors(left, degree))).all(2)
         _buffer(
             self,
             orders=orders.astype(np.float64),
             weights=policy.values.weights,
+            given=np.maximum(factors - own, 0),
+            same=same.astype(np.float64),
             index=np.stack(columns).astype(np.int64),
         )
         self.signals = policy.values.signals
-        self.terms = [(int(parent), int(variable)) for parent, variable in policy.terms]
 
     def forward(self, observation: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         lots, cash, prices, step, signals, valid = self.account(observation, mask)
@@ -178,8 +201,10 @@ class ExactMaximum(nn.Module):
         good = good | ((orders == 0).all(1) & mask[:, :, limits.largest].all(1).unsqueeze(1))
         unit = values / CASH_UNIT if self.signals else torch.full_like(values, 1 / LOTS_UNIT)
         x = [held[:, :, i] * unit[:, i : i + 1] for i in range(assets)] + [after / CASH_UNIT]
-        x += [signals[:, z : z + 1] for z in range(self.signals)]
         w = self.weights[step]  # [B, F]
+        if self.signals:
+            z = torch.cat([torch.ones_like(signals[:, :1]), signals[:, : self.signals]], 1)
+            w = (w * z[:, self.given].prod(2)) @ self.same  # [B, G]
         rows: list[Tensor] = [torch.ones_like(after)]
         value = w[:, 0:1] * rows[0]
         for f, (parent, variable) in enumerate(self.terms[1:], start=1):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from portfolio_trader import ppo, values
 from portfolio_trader.export import export
 from portfolio_trader.market import Curves
 from portfolio_trader.orders import every_order, trade
-from portfolio_trader.rules import Rules
+from portfolio_trader.rules import Rules, parse
 
 
 @pytest.fixture(scope="module", params=["strict", "every kind of constraint", "one asset"])
@@ -79,6 +80,28 @@ def test_file_gives_the_policys_orders(rules: Rules, policy: Any, session: Any) 
         empty = np.empty((at.sum(), 0), np.float32)
         expected = policy(step, lots[at], cash[at], np.ascontiguousarray(prices[at]), empty)
         assert (actions[at] == expected).all(1).mean() > 0.99  # but for ties and single precision
+
+
+def test_file_of_a_price_historys_policy_gives_its_orders(tmp_path: Path) -> None:
+    # given random cubic values of holdings, cash and four signals
+    rules, assets, count = parse({"assets": [{"name": "A"}, {"name": "B"}], "largest_order": 4}), 2, 300
+    generator = np.random.default_rng(1)
+    weights = generator.normal(size=(19, len(values.monomials(assets + 1 + 2 * assets, 3))))
+    policy = values.Maximiser(values.Values(weights, 3, 2 * assets), rules.compiled())
+    export(policy, 2 * assets, tmp_path / "policy.onnx")
+    file = onnxruntime.InferenceSession(tmp_path / "policy.onnx", providers=["CPUExecutionProvider"])
+
+    # when both are asked about the same accounts
+    observation, lots, cash, prices, steps = observed(rules, count)
+    signals = generator.normal(size=(count, 2 * assets)).astype(np.float32)
+    given = {"observation": np.hstack([observation, signals]), "mask": full(rules, count)}
+    actions = file.run(["actions"], given)[0]
+
+    # then they give the same orders
+    for step in np.unique(steps):
+        at = steps == step
+        expected = policy(step, lots[at], cash[at], np.ascontiguousarray(prices[at]), signals[at])
+        assert (actions[at] == expected).all()
 
 
 def test_file_gives_admissible_orders_whatever_the_mask_allows(rules: Rules, session: Any) -> None:
