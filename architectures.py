@@ -61,6 +61,7 @@ ALL = (
         settings="settings.portfolio_rl:PortfolioRl",
         stack="stacks.portfolio_rl.stack:PortfolioRlStack",
         scenario="scenarios.portfolio_rl",
+        needs=("notebooks",),
     ),
 )
 BY_NAME = {each.name: each for each in ALL}

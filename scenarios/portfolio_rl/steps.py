@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from scenarios import Progress, Report, ScenarioError, ScenarioResult, Story, aws
-from scenarios.portfolio_rl import figures
+from scenarios.portfolio_rl import figures, notebook
 from scenarios.portfolio_rl.accounts import start
 from scenarios.portfolio_rl.job import GREEDY_ESTIMATED, PolicyJob, finished
 from scenarios.portfolio_rl.metrics import METRICS
@@ -56,7 +56,10 @@ def run(stack: str, out: Path, progress: Progress) -> ScenarioResult:
         )
     metrics["refused"], refusals = refuse(service, best)
     metrics["seconds_to_stop"], stopped = stop(outputs["StopParameterName"], service, best, progress)
-    learned, not_better = learn_ppo(outputs, progress)
+    with ThreadPoolExecutor(1) as pool:  # it waits for its jobs most of the time
+        beside = pool.submit(notebook.execute, stack, out, progress)
+        learned, not_better = learn_ppo(outputs, progress)
+        executed, told = beside.result()
     metrics |= of_ppo(learned, best)
     version = first["model_package_arn"].rpartition("/")[2]
     metrics["seconds_to_roll_back"], rolled_back = roll_back(outputs, int(version), service, progress)
@@ -73,9 +76,9 @@ def run(stack: str, out: Path, progress: Progress) -> ScenarioResult:
         facts=facts(best),
         path=first["path"],
         figures=drawn,
-        stories=[refusals, stopped, not_better, rolled_back],
+        stories=[refusals, stopped, not_better, told, rolled_back],
     )
-    artifacts = [out / "card.json", out / "table.json", *(figure.path for figure in drawn)]
+    artifacts = [out / "card.json", out / "table.json", executed, *(figure.path for figure in drawn)]
     return ScenarioResult(metrics, METRICS, artifacts, report)
 
 

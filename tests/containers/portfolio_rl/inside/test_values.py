@@ -38,6 +38,35 @@ def test_maximiser_gives_the_best_admissible_order(name: str) -> None:
         assert max(found)[1] == tuple(actions[e])
 
 
+def test_orders_are_the_same_on_one_thread_and_on_three(monkeypatch: pytest.MonkeyPatch) -> None:
+    # given more accounts than one thread takes
+    variant = VARIANTS["strict"]
+    weights = np.random.default_rng(0).normal(size=(1, len(values.monomials(4, 2))))
+    policy = values.Maximiser(values.Values(weights, 2), variant.rules.compiled())
+    accounts = states(variant.rules, 3 * values.LEAST_IN_A_PART + 7)
+    nothing, found = np.empty((len(accounts[0]), 0)), []
+
+    # when
+    for threads in (1, 3):
+        monkeypatch.setattr(values.config, "NUMBA_NUM_THREADS", threads)
+        found.append(policy.best(0, *accounts, nothing))
+
+    # then
+    assert np.array_equal(found[0][0], found[1][0])
+    assert np.array_equal(found[0][1], found[1][1])
+
+
+def test_error_of_a_part_is_the_error_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(values.config, "NUMBA_NUM_THREADS", 2)
+
+    def work(begin: int, end: int) -> None:
+        if begin:
+            raise ValueError("the second part")
+
+    with pytest.raises(ValueError, match="the second part"):
+        values.in_parts(work, 2 * values.LEAST_IN_A_PART)
+
+
 @pytest.mark.parametrize("name", VARIANTS)
 def test_fitted_values_earn_more_than_greedy_where_waiting_pays(name: str) -> None:
     # given what 600 episodes show, and paths that nobody saw

@@ -1,0 +1,63 @@
+"""The data scientist's notebook, executed from its first cell to its last against the deployed stack."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import time
+from pathlib import Path
+
+from scenarios import Progress, ScenarioError, Story
+from tooling import envs
+
+NOTEBOOK = envs.ROOT / "notebooks" / "portfolio_rl" / "trade.ipynb"
+LONGEST = 1800
+"""Seconds."""
+HELD_OUT = 10_000
+"""Episodes that its policies are compared on."""
+EXECUTE = """
+import sys
+import nbformat
+from nbclient import NotebookClient
+
+path, out = sys.argv[1:]
+notebook = nbformat.read(path, as_version=4)
+client = NotebookClient(notebook, timeout=None, kernel_name="python3", resources={"metadata": {"path": "."}})
+try:
+    client.execute()
+finally:
+    nbformat.write(notebook, out)
+print(sum(cell.cell_type == "code" for cell in notebook.cells))
+"""
+
+
+def execute(stack: str, out: Path, progress: Progress) -> tuple[Path, Story]:
+    """Execute the notebook; return it with its outputs and pictures, and what to tell.
+
+    Raises `ScenarioError` with the error of the cell that failed; the notebook is written all the same.
+    """
+    progress(f"executing notebooks/portfolio_rl/{NOTEBOOK.name}")
+    path, begun = out / NOTEBOOK.name, time.monotonic()
+    out.mkdir(parents=True, exist_ok=True)
+    own = {"GROUNDPLAN_STACK": stack, "GROUNDPLAN_HELD_OUT": str(HELD_OUT)}
+    try:
+        done = subprocess.run(
+            [str(envs.environment("notebooks")), "-c", EXECUTE, str(NOTEBOOK), str(path.resolve())],
+            cwd=NOTEBOOK.parent,
+            env=os.environ | own,
+            capture_output=True,
+            text=True,
+            timeout=LONGEST,
+        )
+    except subprocess.TimeoutExpired:
+        raise ScenarioError(f"the notebook was not done after {LONGEST} s") from None
+    if done.returncode:
+        said = re.sub(r"\x1b\[[0-9;]*m", "", done.stderr).strip().splitlines() or ["no word"]
+        raise ScenarioError(f"a cell of the notebook failed: {said[-1]}; see {path}")
+    return path, Story(
+        "The notebook",
+        f"All {done.stdout.split()[-1]} cells of notebooks/portfolio_rl/{NOTEBOOK.name} were executed, two"
+        " training jobs and an endpoint of its own among them.",
+        f"It took {time.monotonic() - begun:.0f} s. With its tables and pictures it is in {path.name}.",
+    )
