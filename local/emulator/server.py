@@ -36,7 +36,7 @@ from local.emulator.patches import cloudwatch, functions
 from local.emulator.platform import LocalPlatform
 from local.emulator.web import as_on_aws, from_the_web
 from local.reaper import GRACE_SECONDS, Reaper, alive
-from local.sagemaker import hosting, http, namespaces, notebooks, quotas, scaling, training
+from local.sagemaker import hosting, http, isolation, notebooks, quotas, scaling, training
 from local.sagemaker.api import Context
 from local.sagemaker.store import Store
 
@@ -292,7 +292,7 @@ class Server:
             "region": self.region,
             "account": ACCOUNT,
             "iam_enforced": ministack.enforcing(),
-            "containers": namespaces.describe(self.platform),
+            "containers": isolation.describe(self.platform),
             "snowflake": self.snowflake.port if self.snowflake else None,
             "stacks": ministack.stacks(),
             "training_jobs_running": [name for name, status in jobs if status in ("InProgress", "Stopping")],
@@ -349,7 +349,7 @@ class Snowflake:
 def begin(server: Server) -> None:
     """Wait until all of the cloud answers, then say so in `server.json`."""
     url = f"{server.platform.endpoint_url}/_groundplan/status"
-    namespaces.describe(server.platform)  # tries them, which no request should wait for
+    isolation.describe(server.platform)  # tries them, which no request should wait for
     try:
         while True:
             asked = urllib.request.Request(url, headers=dict(keys.signed(server.key, "GET", url)))  # noqa: S310

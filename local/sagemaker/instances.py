@@ -24,8 +24,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Literal
 
+from local import namespaces
 from local.images.store import Image
-from local.sagemaker import namespaces
+from local.sagemaker import isolation
 from local.sagemaker.platform import Platform
 
 PORT = 8080
@@ -174,7 +175,7 @@ class Instance:
 
         Raises OSError where the settings ask for namespaces and this machine has none.
         """
-        self._way = namespaces.way(platform)
+        self._way = isolation.way(platform)
         self._platform, self.host = platform, host
         self._peers = {name: host.name} | dict(peers or {})
         self._own_name = name

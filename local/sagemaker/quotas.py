@@ -43,7 +43,7 @@ DEFAULTS: dict[str, Any] = {
     "scaling_period": 60.0,  # the period by which scaling policies look at their metric
     "stream_retry": 0.5,  # before a function is given a failed batch again; doubles up to twenty times that
     "notebook_transition": 0.5,  # between a notebook instance's statuses
-    "container_isolation": "auto",  # not seconds: auto, namespaces or plain; see `namespaces.py`
+    "container_isolation": "auto",  # not seconds: auto, namespaces or plain; see `isolation.py`
     **faults.DEFAULTS,
 }
 """Each may be set in `Platform.settings`, while the cloud runs too."""

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from local.sagemaker import namespaces
+from local import namespaces
 from tests.support.processes import processes
 from tests.support.waiting import until
 

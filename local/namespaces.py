@@ -22,21 +22,14 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from local.images.store import PASSED_ON
-from local.sagemaker.platform import Platform
-from local.sagemaker.quotas import setting
-
-SETTING = "container_isolation"
-"""`namespaces` or `plain` forces one way; `auto` takes namespaces where they can be had."""
 
 KILL = signal.SIGUSR1
 """What ends a started space at once."""
 
-_WAYS = ("auto", "namespaces", "plain")
 _NUMBERED = re.compile(r"\[Errno (\d+)\] (.*)", re.DOTALL)
 """Format in which the init process reports an error with its errno."""
 _INIT = Path(__file__).with_name("namespaces_init.py")
@@ -66,39 +59,6 @@ _ACCOUNTS = {
     "/etc/passwd": "root:x:0:0:root:/root:/bin/bash\nnobody:x:65534:65534:nobody:/nonexistent:/bin/false\n",
     "/etc/group": "root:x:0:\nnogroup:x:65534:\n",
 }
-
-
-@dataclass(frozen=True)
-class Way:
-    """How containers run on this machine."""
-
-    isolated: bool
-    reason: str = ""
-    """Why they are not isolated."""
-
-    def __str__(self) -> str:
-        return "namespaces of their own" if self.isolated else f"plain processes: {self.reason}"
-
-
-def way(platform: Platform) -> Way:
-    """The way for a container that starts now. Raises OSError where it is forced and cannot be had."""
-    wanted = setting(platform, SETTING)
-    if wanted not in _WAYS:
-        raise OSError(f"the setting {SETTING} must be {', '.join(_WAYS)}, got {wanted}")
-    if wanted == "plain":
-        return Way(False, f"the setting {SETTING} is plain")
-    reason = unavailable(platform.home)
-    if reason and wanted == "namespaces":
-        raise OSError(f"the setting {SETTING} is namespaces, and this machine has none: {reason}")
-    return Way(not reason, reason)
-
-
-def describe(platform: Platform) -> str:
-    """The way of containers that start now, for people."""
-    try:
-        return str(way(platform))
-    except OSError as error:
-        return f"none can start: {error}"
 
 
 _trying = threading.Lock()

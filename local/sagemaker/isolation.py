@@ -1,0 +1,47 @@
+"""How containers run on this machine: in namespaces of their own, or as plain processes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from local.namespaces import unavailable
+from local.sagemaker.platform import Platform
+from local.sagemaker.quotas import setting
+
+SETTING = "container_isolation"
+"""`namespaces` or `plain` forces one way; `auto` takes namespaces where they can be had."""
+
+_WAYS = ("auto", "namespaces", "plain")
+
+
+@dataclass(frozen=True)
+class Way:
+    """How containers run on this machine."""
+
+    isolated: bool
+    reason: str = ""
+    """Why they are not isolated."""
+
+    def __str__(self) -> str:
+        return "namespaces of their own" if self.isolated else f"plain processes: {self.reason}"
+
+
+def way(platform: Platform) -> Way:
+    """The way for a container that starts now. Raises OSError where it is forced and cannot be had."""
+    wanted = setting(platform, SETTING)
+    if wanted not in _WAYS:
+        raise OSError(f"the setting {SETTING} must be {', '.join(_WAYS)}, got {wanted}")
+    if wanted == "plain":
+        return Way(False, f"the setting {SETTING} is plain")
+    reason = unavailable(platform.home)
+    if reason and wanted == "namespaces":
+        raise OSError(f"the setting {SETTING} is namespaces, and this machine has none: {reason}")
+    return Way(not reason, reason)
+
+
+def describe(platform: Platform) -> str:
+    """The way of containers that start now, for people."""
+    try:
+        return str(way(platform))
+    except OSError as error:
+        return f"none can start: {error}"
