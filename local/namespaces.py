@@ -17,15 +17,17 @@ import os
 import re
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from local.images.store import PASSED_ON
+from local.namespaces_init import FOLDERS, layer
 
 KILL = signal.SIGUSR1
 """What ends a started space at once."""
@@ -69,18 +71,21 @@ TRANSIENT = frozenset(
 """Errors of a trial that say nothing about the kernel's namespaces."""
 
 
-def unavailable(home: Path) -> str:
+def unavailable(home: Path, kept: bool = False) -> str:
     """Return why containers cannot have namespaces on this machine, "" if they can. A trial container is
-    started once per process, and again after a transient failure: time, memory, file or disk limits."""
+    started once per process, and again after a transient failure: time, memory, file or disk limits.
+
+    `kept` asks for containers whose written files stay on disk, for `written`.
+    """
     with _trying:
         try:
-            return _unavailable(home)
+            return _unavailable(home, kept)
         except OSError as error:
             return str(error)
 
 
 @functools.cache
-def _unavailable(home: Path) -> str:
+def _unavailable(home: Path, kept: bool = False) -> str:
     if sys.platform != "linux":
         return f"namespaces are Linux's, and this is {sys.platform}"
     home.mkdir(parents=True, exist_ok=True)
@@ -90,7 +95,7 @@ def _unavailable(home: Path) -> str:
         program = ["/bin/bash", "-c", "exec python -c 'import ctypes, ssl'"]
         environment = {"PATH": "/usr/local/bin:/usr/bin:/bin"}
         space = layout(None, Path(sys.prefix), "/usr/local", folder / "ml", folder / "scratch", "algo-1", {})
-        space |= {"command": program, "environment": environment, "directory": "/"}
+        space |= {"command": program, "environment": environment, "directory": "/", "kept": kept}
         process = start(space, lambda pid: None)
         try:
             said, _ = process.communicate(timeout=TRIAL_SECONDS)
@@ -114,7 +119,7 @@ def layout(
     files: Path | None,
     environment: Path,
     prefix: str,
-    opt_ml: Path,
+    opt_ml: Path | None,
     scratch: Path,
     name: str,
     peers: Mapping[str, str],
@@ -122,6 +127,7 @@ def layout(
     """What a container sees, for `namespaces_init.py`.
 
     `files` are an image's own, `environment` its Python environment, which the image has at `prefix`.
+    `opt_ml` is the folder to show as `/opt/ml`, None for the image's own.
     `scratch` is a folder for what the container writes outside of `/opt/ml`. `name` is its host name; `peers`
     are the addresses of all host names that it knows, its own included.
     """
@@ -140,7 +146,7 @@ def layout(
     for path, lower in overlays.items():
         if files is not None and (files / path[1:]).is_dir():
             lower.insert(0, files / path[1:])
-    binds: list[tuple[str, str, bool]] = [(str(opt_ml), "/opt/ml", True)]
+    binds: list[tuple[str, str, bool]] = [(str(opt_ml), "/opt/ml", True)] if opt_ml else []
     written = {
         "/etc/hostname": f"{name}\n",
         "/etc/hosts": "".join(
@@ -225,6 +231,55 @@ def start(space: dict[str, Any], adopt: Callable[[int], None]) -> subprocess.Pop
                 process.wait()
             raise OSError(*((int(told[1]), told[2]) if (told := _NUMBERED.fullmatch(why)) else (why,)))
     return process
+
+
+def written(space: dict[str, Any]) -> Iterator[tuple[str, Path]]:
+    """Yield what the command of a space with `kept` has added or changed, once it has ended: each path
+    inside, and where that file, folder or link is here. What is below `FOLDERS` is left out.
+
+    Raises ValueError naming a path that was removed, or is of a kind that cannot be kept.
+    """
+    shown = {path for _, path, _ in space["binds"]}
+    given = {*shown, *space["files"], *space["links"]}
+    above = {str(parent) for path in (*given, *FOLDERS) for parent in Path(path).parents}
+    overlays = dict(space["overlays"])
+    for over, lower in overlays.items():
+        upper = Path(layer(space["scratch"], over), "upper")
+        for here, folders, names in os.walk(upper):
+            for name in sorted((*folders, *names)):
+                place = Path(here, name)
+                inside = str(Path(over, place.relative_to(upper)))
+                if inside in FOLDERS or inside in shown or inside in overlays:
+                    folders[:] = [each for each in folders if each != name]
+                elif not _given(space, inside, place) and not (inside in above and _is_folder(place)):
+                    _check_kind(inside, place, [Path(each, place.relative_to(upper)) for each in lower])
+                    yield inside, place
+
+
+def _given(space: dict[str, Any], inside: str, place: Path) -> bool:
+    """Whether it is what the space itself put there."""
+    if place.is_symlink():
+        return space["links"].get(inside) == str(place.readlink())
+    text = space["files"].get(inside)
+    return text is not None and place.is_file() and place.read_text(errors="replace") == text
+
+
+def _is_folder(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink()
+
+
+def _check_kind(inside: str, place: Path, below: list[Path]) -> None:
+    kind = place.lstat()
+    if stat.S_ISCHR(kind.st_mode) and kind.st_rdev == 0:  # how an overlay marks it
+        raise ValueError(f"{inside} was removed")
+    if not stat.S_ISREG(kind.st_mode) and not stat.S_ISDIR(kind.st_mode) and not stat.S_ISLNK(kind.st_mode):
+        raise ValueError(f"{inside} is neither a file, a folder nor a symbolic link")
+    hidden = next((each for each in below if os.path.lexists(each)), None)
+    if hidden is None:
+        return
+    opaque = "user.overlay.opaque" in os.listxattr(place, follow_symlinks=False)
+    if _is_folder(hidden) != _is_folder(place) or (opaque and _is_folder(place)):
+        raise ValueError(f"{inside} was replaced")
 
 
 def remove(folder: Path) -> None:

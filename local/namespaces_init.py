@@ -1,6 +1,7 @@
 """Run one command in user, mount, PID, UTS and IPC namespaces of its own. Standard library only.
 
-Where `network` is "own", it has a network of its own, with a loopback interface alone; where it is a process
+Where `kept` is set, the command does not start unless what it writes stays in the scratch folder. Where
+`network` is "own", it has a network of its own, with a loopback interface alone; where it is a process
 id, that of another command's supervisor, it joins the network of that one.
 
 `namespaces.py` starts this with a file descriptor as its argument and what `layout` returns, with the
@@ -45,7 +46,7 @@ _KEPT_CAPABILITIES = {0, 1, 3, 4, 5, 6, 7, 8, 10, 13, 18, 27, 29, 31}
 """Those that Docker leaves a container by default (capabilities(7) has their names). CAP_SYS_ADMIN is not one
 of them: with it the command could make its read-only mounts writable."""
 
-_FOLDERS = {"/dev": 0o755, "/proc": 0o555, "/root": 0o700, "/run": 0o755, "/tmp": 0o1777, "/var/tmp": 0o1777}
+FOLDERS = {"/dev": 0o755, "/proc": 0o555, "/root": 0o700, "/run": 0o755, "/tmp": 0o1777, "/var/tmp": 0o1777}
 _DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 _STREAMS = {"fd": "", "stdin": "/0", "stdout": "/1", "stderr": "/2"}
 
@@ -226,6 +227,8 @@ def _build(space: dict[str, Any]) -> None:
     try:
         root = _layers(space)
     except OSError:  # the scratch folder's file system may not take layers: then they are in memory
+        if space.get("kept"):
+            raise
         _mount("tmpfs", space["scratch"], "tmpfs", _MS_NOSUID | _MS_NODEV)
         root = _layers(space)
     for source, path, writable in space["binds"]:
@@ -261,14 +264,14 @@ def _layers(space: dict[str, Any]) -> str:
         over = path
         while over not in overlays or over == path != "/":
             over = os.path.dirname(over)
-        return f"{_scratch(scratch, over)}/upper/{os.path.relpath(path, over)}"
+        return f"{layer(scratch, over)}/upper/{os.path.relpath(path, over)}"
 
     for path in overlays:
         for part in ("upper", "work", "none"):
-            os.makedirs(f"{_scratch(scratch, path)}/{part}")
+            os.makedirs(f"{layer(scratch, path)}/{part}")
         if path != "/":
             os.makedirs(upper(path), exist_ok=True)
-    for path, mode in _FOLDERS.items():
+    for path, mode in FOLDERS.items():
         os.makedirs(upper(path), exist_ok=True)
         os.chmod(upper(path), mode)
     for source, path, _ in space["binds"]:
@@ -284,12 +287,13 @@ def _layers(space: dict[str, Any]) -> str:
     root = scratch + "/root"
     os.mkdir(root)
     for path, lower in overlays.items():
-        _overlay(_scratch(scratch, path), lower, root + path.rstrip("/"))
+        _overlay(layer(scratch, path), lower, root + path.rstrip("/"))
     return root
 
 
-def _scratch(folder: str, path: str) -> str:
-    return f"{folder}/{path.strip('/').replace('/', '-') or 'top'}"
+def layer(scratch: str, path: str) -> str:
+    """Return the folder that holds the upper layer of the overlay at `path`."""
+    return f"{scratch}/{path.strip('/').replace('/', '-') or 'top'}"
 
 
 def _overlay(scratch: str, lower: list[str], target: str) -> None:

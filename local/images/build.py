@@ -12,12 +12,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from local.images import bases, store
+from local import namespaces
+from local.images import bases, commands, store
 from local.images.dockerfile import BuildError, Instruction
-from local.images.recipe import Stage, evaluate
+from local.images.recipe import Entry, Stage, evaluate
 from local.images.store import Image
 from tooling import envs
 
+SKIPPED = "skipped"
 FORMAT = 1
 """To be raised when the same Dockerfile comes out differently by a change in this package."""
 
@@ -34,12 +36,14 @@ def build(
     """Build the Dockerfile (`Dockerfile` in the context, unless named) into the store.
 
     The same content gives the same image, at once when it is there already. `manifest` is the format of
-    what registries keep of it, `docker` or `oci`. Raises `BuildError`, and then nothing is left behind.
+    what registries keep of it, `docker` or `oci`. Where the machine has no namespaces, the image is one in
+    which no command of Python has run. Raises `BuildError`, and then nothing is left behind.
     """
     context = context.resolve()
     dockerfile = dockerfile.resolve() if dockerfile else context / "Dockerfile"
     stage = evaluate(dockerfile, context, build_args or {}, target, architecture, say)
-    document = _document(stage, manifest)
+    skipped = _unavailable() if stage.commands else ""
+    document = _document(stage, manifest, bool(skipped))
     written = json.dumps(document, indent=1, sort_keys=True).encode()
     identifier = hashlib.sha256(written).hexdigest()
     image = Image(identifier, store.folder() / identifier)
@@ -51,7 +55,7 @@ def build(
     store.folder().mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(dir=store.folder(), prefix=".building-"))
     try:
-        _write_files(stage, draft / "root")
+        _fill(stage, draft, envs.home() / "envs" / environment, skipped, say)
         (draft / "env").symlink_to(os.path.join("..", "..", "envs", environment))  # noqa: PTH118
         (draft / "image.json").write_bytes(written)
         _check_entry(stage, Image(identifier, draft))
@@ -70,9 +74,15 @@ def current(image: Image) -> bool:
     """Whether a build would give this image again, as far as the table of bases and this program decide."""
     made = image.document["groundplan"]
     try:
-        return made["made_by"] == _made_by(bases.find(made["base"]))
+        known = made["made_by"] == _made_by(bases.find(made["base"]))
     except LookupError:
         return False
+    return known and (made.get("commands") != SKIPPED or bool(_unavailable()))
+
+
+def _unavailable() -> str:
+    """Why no command of a Dockerfile can be run on this machine, "" if it can."""
+    return namespaces.unavailable(envs.home(), kept=True)
 
 
 def _made_by(base: bases.Base) -> str:
@@ -83,15 +93,11 @@ def _digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value).encode()).hexdigest()
 
 
-def _document(stage: Stage, manifest: str) -> dict[str, Any]:
+def _document(stage: Stage, manifest: str, skipped: bool) -> dict[str, Any]:
     """The image's configuration as registries keep it (OCI image specification), with ours beside it."""
-    files = []
-    for path, entry in sorted(stage.files.items()):
-        digest = None
-        if entry.source:
-            with entry.source.open("rb") as stream:
-                digest = hashlib.file_digest(stream, "sha256").hexdigest()
-        files.append([path, entry.executable, entry.link, digest])
+    content = [_listed(stage.files), _environment_key(stage)]
+    for command in stage.commands:
+        content.append([command.words, command.environment, command.workdir, _listed(command.files)])
     config: dict[str, Any] = {
         "Env": [f"{name}={value}" for name, value in stage.environment.items()],
         "Entrypoint": stage.entrypoint,
@@ -109,14 +115,26 @@ def _document(stage: Stage, manifest: str) -> dict[str, Any]:
         "architecture": stage.architecture,
         "os": "linux",
         "config": config,
-        "rootfs": {"type": "layers", "diff_ids": [f"sha256:{_digest([files, _environment_key(stage)])}"]},
+        "rootfs": {"type": "layers", "diff_ids": [f"sha256:{_digest(content)}"]},
         "groundplan": {
             "base": stage.base.reference,
             "prefix": stage.base.prefix,
             "made_by": _made_by(stage.base),
             **({"manifest": manifest} if manifest != "docker" else {}),
+            **({"commands": SKIPPED if skipped else "run"} if stage.commands else {}),
         },
     }
+
+
+def _listed(files: dict[str, Entry]) -> list[Any]:
+    found = []
+    for path, entry in sorted(files.items()):
+        digest = None
+        if entry.source:
+            with entry.source.open("rb") as stream:
+                digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        found.append([path, entry.executable, entry.link, digest])
+    return found
 
 
 def _environment_key(stage: Stage) -> str:
@@ -151,14 +169,38 @@ def _make_environment(stage: Stage, folder: Path) -> None:
             raise BuildError(f"Python {stage.base.python} could not be set up, as said above") from None
 
 
-def _write_files(stage: Stage, root: Path) -> None:
+def _fill(stage: Stage, draft: Path, environment: Path, skipped: str, say: Callable[[str], None]) -> None:
+    """Write the image's files, and run its commands where they stand among them."""
+    root = draft / "root"
     root.mkdir()
-    for path, entry in sorted(stage.files.items()):
+    there: dict[str, Entry] = {}
+    for command in stage.commands:
+        shown = f"RUN {command.instruction.value}"[:100]
+        if skipped:
+            say(f"{shown}: not run, as it needs namespaces and this machine has none: {skipped}")
+            continue
+        _write_files(command.files, there, root)
+        there = command.files
+        say(f"  running {shown}")
+        for line in commands.run(
+            command, root, environment, stage.base.prefix, draft / "layers"
+        ).splitlines():
+            say(f"    {line}")
+    _write_files(stage.files, there, root)
+
+
+def _write_files(files: dict[str, Entry], there: dict[str, Entry], root: Path) -> None:
+    """Write those of `files` that are new since `there`."""
+    for path, entry in sorted(files.items()):
+        if there.get(path) is entry:
+            continue
         here = root / path[1:]
+        if not entry.folder:
+            here.unlink(missing_ok=True)
         if entry.link is not None:
             here.symlink_to(entry.link)
         elif entry.source is None:
-            here.mkdir()
+            here.mkdir(exist_ok=True)
         else:
             shutil.copyfile(entry.source, here)
             # Every container of this image reads these very files: none may change them for the others.

@@ -1,8 +1,8 @@
 """What a Dockerfile makes: read from its first instruction to its last, without writing anything.
 
-The result is a `Stage`: files under their paths inside the image, packages to install, environment,
-entry point. Every instruction and option is either carried out, or listed here as having no effect on
-this machine, or refused.
+The result is a `Stage`: files under their paths inside the image, packages to install, commands to run,
+environment, entry point. Every instruction and option is either carried out, or listed here as having no
+effect on this machine, or refused.
 """
 
 from __future__ import annotations
@@ -29,6 +29,9 @@ PIP_WITHOUT_EFFECT = {
     "--retries", "--root-user-action", "--timeout", "-q",
 }  # fmt: skip
 """Options of pip, and `PIP_` variables by the same names, that do not change what is installed."""
+
+PYTHON = r"python(3(\.\d+)?)?"
+"""The image's interpreter, as a command of RUN."""
 
 PIP_FLAGS = {"--no-deps", "--no-index", "--require-hashes", "--upgrade", "-U"}
 PIP_VALUES = {"--extra-index-url", "--find-links", "--index-url", "--no-binary", "--only-binary", "-f", "-i"}
@@ -65,6 +68,17 @@ class Install:
     instruction: Instruction
 
 
+@dataclass(frozen=True)
+class Command:
+    """One command of RUN that is executed, and the image as it is before it."""
+
+    words: tuple[str, ...]
+    environment: dict[str, str]
+    workdir: str
+    files: dict[str, Entry]
+    instruction: Instruction
+
+
 @dataclass
 class Stage:
     """The image as far as the Dockerfile has been read."""
@@ -80,6 +94,7 @@ class Stage:
     """The last ENTRYPOINT or CMD, for errors."""
     files: dict[str, Entry] = field(default_factory=dict)
     installs: list[Install] = field(default_factory=list)
+    commands: list[Command] = field(default_factory=list)
     workdir: str = "/"
     labels: dict[str, str] = field(default_factory=dict)
     # Recorded, and without effect: SageMaker itself looks at neither ports, signal nor health check, and
@@ -102,6 +117,7 @@ class Stage:
             environment=dict(self.environment),
             files=dict(self.files),
             installs=list(self.installs),
+            commands=list(self.commands),
             labels=dict(self.labels),
             ports=dict(self.ports),
             arguments={},
@@ -324,6 +340,10 @@ class _Reader:
         stage = earlier.get(name.lower())
         if stage is None:
             raise instruction.error(f"{name} is not an earlier stage, and other images are not supported")
+        if stage.commands:
+            raise instruction.error(
+                f"stage {name} runs Python: what that writes is not copied to other stages"
+            )
         files = sorted(stage.files.items())
         shape = re.escape(posixpath.normpath(posixpath.join("/", source)))
         shape = shape.replace(r"\*", "[^/]*").replace(r"\?", "[^/]")
@@ -344,13 +364,16 @@ class _Reader:
         if "mount" in options and "type=cache" not in options["mount"].split(","):
             raise instruction.error("only --mount=type=cache is supported")
         for words in commands(instruction, rest, self.stage.variables):
-            python = re.fullmatch(r"python(3(\.\d+)?)?", words[0]) and words[1:3] == ["-m", "pip"]
+            python = re.fullmatch(PYTHON, words[0]) and words[1:3] == ["-m", "pip"]
             if python or re.fullmatch(r"pip(3(\.\d+)?)?", words[0]):
                 self._pip(instruction, words[3:] if python else words[1:])
             elif words[0] == "mkdir":
                 self._mkdir(instruction, words[1:])
+            elif re.fullmatch(PYTHON, words[0]):
+                known = dict(self.stage.variables), self.stage.workdir, dict(self.stage.files)
+                self.stage.commands.append(Command(tuple(words), *known, instruction))
             elif words[0] not in RUN_WITHOUT_EFFECT:
-                known = ", ".join(["pip install", "mkdir", *sorted(RUN_WITHOUT_EFFECT)])
+                known = ", ".join(["pip install", "python", "mkdir", *sorted(RUN_WITHOUT_EFFECT)])
                 raise instruction.error(f"the command {words[0]} is not supported, only {known} are")
 
     def _mkdir(self, instruction: Instruction, words: list[str]) -> None:
@@ -363,6 +386,9 @@ class _Reader:
     def _pip(self, instruction: Instruction, words: list[str]) -> None:
         if words[:1] != ["install"]:
             raise instruction.error("of pip's commands only install is supported")
+        if self.stage.commands:
+            line = self.stage.commands[0].instruction.line
+            raise instruction.error(f"packages must be installed before Python runs in line {line}")
         for name in self.stage.variables:
             option = "--" + name[4:].lower().replace("_", "-")
             if name.startswith("PIP_") and option not in PIP_WITHOUT_EFFECT:

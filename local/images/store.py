@@ -1,7 +1,7 @@
 """Built images on this machine, each a folder named by the hash of what went into it.
 
     images/<id>/image.json    the image's configuration, registries' own format; its SHA-256 is the id
-    images/<id>/root/         the files that the Dockerfile copied, under their paths inside the image
+    images/<id>/root/         the files that the Dockerfile copied or its commands wrote, by paths inside
     images/<id>/env           link to the virtual environment, which images with the same packages share
     images/tags/<name>        the id that a name such as REPOSITORY:TAG stands for
 

@@ -1,0 +1,89 @@
+"""Running a command of a Dockerfile, in a container of the image as it is before that instruction."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+from local import namespaces
+from local.images.recipe import Command
+
+SECONDS = 600
+"""A command that takes longer is ended."""
+
+SHOWN = 3000
+"""Characters of a failed command's output that its error shows."""
+
+_HOST = "build"
+
+
+def run(command: Command, root: Path, environment: Path, prefix: str, scratch: Path) -> str:
+    """Run the command, add what it writes to `root`, the image's files, and return its output.
+
+    It has the image's variables and no others, and no network but a loopback of its own, so that what it
+    writes depends on the image alone. What it writes below `namespaces_init.FOLDERS`, such as `/tmp`, is not
+    kept.
+
+    :param environment: the image's Python environment, which it has at `prefix`
+    :param scratch: a folder that does not exist, for the time of the command
+
+    Raises `BuildError`, where the command fails with the end of its output.
+    """
+    space = namespaces.layout(root, environment, prefix, None, scratch, _HOST, {_HOST: "127.0.0.1"})
+    space |= {
+        "network": "own",
+        "kept": True,
+        "command": [*command.words],
+        "directory": command.workdir,
+        "environment": {"TZ": "UTC", "HOME": "/root", "HOSTNAME": _HOST} | command.environment,
+    }
+    scratch.mkdir()
+    try:
+        output = _output(command, space)
+        for inside, place in namespaces.written(space):
+            _keep(place, inside, root)
+        return output
+    except (OSError, ValueError) as error:
+        raise command.instruction.error(f"what the command leaves cannot be kept: {error}") from None
+    finally:
+        namespaces.remove(scratch)
+
+
+def _output(command: Command, space: dict) -> str:
+    """Run the command to its end and return what it printed. Raises `BuildError` unless it exits with 0."""
+    error = command.instruction.error
+    try:
+        process = namespaces.start(space, lambda pid: None)
+    except OSError as reason:
+        raise error(f"the command could not be started: the image has {reason}") from None
+    try:
+        output, _ = process.communicate(timeout=SECONDS)
+    except subprocess.TimeoutExpired:
+        raise error(f"the command did not end within {SECONDS} seconds") from None
+    finally:
+        process.send_signal(namespaces.KILL)
+        process.wait()
+    if process.returncode:
+        raise error(f"the command ended with {process.returncode}:\n{output.strip()[-SHOWN:]}")
+    return output
+
+
+def _keep(place: Path, inside: str, root: Path) -> None:
+    here, entry = root / inside[1:], place.lstat()
+    if place.is_dir() and not place.is_symlink():
+        here.mkdir(parents=True, exist_ok=True)
+        return
+    here.parent.mkdir(parents=True, exist_ok=True)
+    here.unlink(missing_ok=True)
+    if place.is_symlink():
+        target = place.readlink()
+        leads = os.path.normpath(here.parent / target)
+        if target.is_absolute() or not Path(leads).is_relative_to(root):
+            raise ValueError(f"the link {inside} -> {target} must be relative, inside the image")
+        here.symlink_to(target)
+        return
+    shutil.copyfile(place, here)
+    here.chmod(0o555 if entry.st_mode & 0o100 else 0o444)
+    os.utime(here, ns=(entry.st_atime_ns, entry.st_mtime_ns))

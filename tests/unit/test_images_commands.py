@@ -1,0 +1,219 @@
+"""Commands of a Dockerfile that run while the image is built."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from local.images import build, commands, store
+from local.images.dockerfile import BuildError
+from local.images.store import Image
+from tooling import envs
+
+FROM = "FROM public.ecr.aws/docker/library/python:3.11-slim\n"
+Build = Callable[..., Image]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A store of its own for this module, with the installer borrowed."""
+    folder = tmp_path_factory.mktemp("home")
+    (folder / "envs").mkdir()
+    (folder / "images").mkdir()
+    (folder / "envs" / "uv").symlink_to(envs.uv().parents[1])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GROUNDPLAN_HOME", str(folder))
+        yield folder
+
+
+@pytest.fixture
+def said() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def built(tmp_path: Path, said: list[str]) -> Build:
+    """Build an image with the module `work`, whose code is given, and the lines that run it."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "a.csv").write_text("copied")
+    (tmp_path / "data" / "b.csv").write_text("copied")
+
+    def run(code: str, lines: str = "RUN python -m work\n", **build_args: str) -> Image:
+        (tmp_path / "work.py").write_text(code)
+        text = f"{FROM}ENV PYTHONPATH=/opt/program\nCOPY work.py /opt/program/\nCOPY data /opt/data\n{lines}"
+        (tmp_path / "Dockerfile").write_text(text)
+        return build.build(tmp_path, build_args=build_args, say=said.append)
+
+    return run
+
+
+def test_files_that_a_command_writes_are_in_the_image(built: Build) -> None:
+    # given a command that adds and changes files, and an instruction after it that replaces one
+    code = """
+import pathlib, sys
+out = pathlib.Path("/opt/out/deep")
+out.mkdir(parents=True)
+(out / "file").write_text(sys.argv[1])
+(out / "program").write_text("#!/bin/sh")
+(out / "program").chmod(0o700)
+(out / "link").symlink_to("file")
+(out / "empty").mkdir()
+(out / "linked").symlink_to("empty")
+for path in ("/opt/data/a.csv", "/opt/data/b.csv", "/usr/local/share/c.csv", "/opt/ml/d.csv"):
+    pathlib.Path(path).parent.mkdir(exist_ok=True)
+    pathlib.Path(path).write_text("written")
+for path in ("/tmp/x", "/var/tmp/x", "/root/x", "/run/x", "/dev/shm/x"):
+    pathlib.Path(path).write_text("temporary")
+"""
+    lines = 'RUN python3 -B -m work "a word"\nCOPY data/b.csv /opt/data/b.csv\n'
+
+    # when
+    root = built(code, lines).folder / "root"
+
+    # then what was written is there, and temporary files are not
+    out = root / "opt/out/deep"
+    assert (out / "file").read_text() == "a word"
+    assert (out / "link").readlink() == Path("file")
+    assert (out / "empty").is_dir()
+    files = sorted(f"/{each.relative_to(root)}" for each in root.rglob("*") if not each.is_dir())
+    assert files == [
+        "/opt/data/a.csv",
+        "/opt/data/b.csv",
+        "/opt/ml/d.csv",
+        *(f"/opt/out/deep/{name}" for name in ("file", "link", "program")),
+        "/opt/program/work.py",
+        "/usr/local/share/c.csv",
+    ]
+    assert (root / "opt/data/a.csv").read_text() == "written"
+    assert (root / "opt/data/b.csv").read_text() == "copied"
+    # and no container can change them
+    modes = {name: (out / name).stat().st_mode & 0o777 for name in ("file", "program")}
+    assert modes == {"file": 0o444, "program": 0o555}
+
+
+def test_a_command_sees_what_an_earlier_one_wrote(built: Build) -> None:
+    code = "import sys; open('/opt/log', 'a').write(sys.argv[1])\n"
+    image = built(code, 'RUN python -m work one && mkdir /opt/x\nRUN ["python", "-m", "work", "two"]\n')
+    assert (image.folder / "root/opt/log").read_text() == "onetwo"
+
+
+def test_a_command_has_the_environment_of_the_image_alone(
+    built: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given a builder with credentials
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "of the builder")
+    monkeypatch.setenv("SSL_CERT_FILE", "/certificates.pem")
+    code = "import json, os; json.dump([os.getcwd(), dict(os.environ)], open('/opt/told', 'w'))\n"
+    # when a command stands between instructions that change its environment
+    lines = "ARG GIVEN\nENV OWN=$GIVEN\nWORKDIR /opt/work\nRUN python -m work\nENV OWN=later\nWORKDIR /opt\n"
+    image = built(code, lines, GIVEN="given")
+    # then it had what was set before it
+    folder, environment = json.loads((image.folder / "root/opt/told").read_text())
+    assert folder == "/opt/work"
+    assert environment.pop("PATH").startswith("/usr/local/bin:")
+    assert environment == {
+        "GIVEN": "given",
+        "HOME": "/root",
+        "HOSTNAME": "build",
+        "LANG": "C.UTF-8",
+        "OWN": "given",
+        "PYTHONPATH": "/opt/program",
+        "TZ": "UTC",
+    }
+
+
+def test_a_command_has_no_network(built: Build) -> None:
+    # given a port of this machine that takes connections
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        code = (
+            f"import socket; found = socket.socket().connect_ex(('127.0.0.1', {port}));"
+            " open('/opt/told', 'w').write(str(found))"
+        )
+        # when
+        image = built(code)
+    # then the command is refused
+    assert os.strerror(int((image.folder / "root/opt/told").read_text())) == "Connection refused"
+
+
+def test_a_failed_command_shows_its_output_and_leaves_nothing(built: Build) -> None:
+    built("")
+    before = set(store.folder().iterdir())
+    with pytest.raises(BuildError) as caught:
+        built("import sys; print('the reason'); sys.exit(3)")
+    assert str(caught.value) == "Dockerfile:5: RUN python -m work: the command ended with 3:\nthe reason"
+    assert set(store.folder().iterdir()) == before
+
+
+def test_a_command_that_does_not_end_is_ended(built: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(commands, "SECONDS", 1)
+    with pytest.raises(BuildError, match="RUN python -m work: the command did not end within 1 seconds"):
+        built("import time; time.sleep(300)")
+
+
+def test_a_command_runs_once_for_the_same_content(built: Build, said: list[str]) -> None:
+    # given a command that writes something else each time
+    code = "import uuid; print('at work'); open('/opt/told', 'w').write(str(uuid.uuid4()))\n"
+    first = built(code)
+    # when the image is built again
+    assert built(code) == first
+    # then the command did not run
+    assert [line.strip() for line in said].count("at work") == 1
+    # but it does for other arguments, for other files before it, and for another place among them
+    others = [
+        built(code, "RUN python -m work now\n"),
+        built(code + "# changed\n"),
+        built(code, "COPY data /opt/more\nRUN python -m work\n"),
+        built(code, "RUN python -m work\nCOPY data /opt/more\n"),
+    ]
+    assert len({image.id for image in (first, *others)}) == 5
+    assert len({(image.folder / "root/opt/told").read_text() for image in (first, *others)}) == 5
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        ("os.remove('/opt/data/a.csv')", "/opt/data/a.csv was removed"),
+        ("shutil.rmtree('/opt/data')", "/opt/data was removed"),
+        ("shutil.rmtree('/opt/data'); os.mkdir('/opt/data')", "/opt/data was replaced"),
+        ("os.remove('/opt/data/a.csv'); os.mkdir('/opt/data/a.csv')", "/opt/data/a.csv was replaced"),
+        ("os.mkfifo('/opt/pipe')", "/opt/pipe is neither a file, a folder nor a symbolic link"),
+        ("os.symlink('/etc/hosts', '/opt/link')", "the link /opt/link -> /etc/hosts must be relative"),
+        ("os.symlink('../../etc', '/opt/link')", "the link /opt/link -> ../../etc must be relative"),
+    ],
+)
+def test_what_a_command_leaves_and_cannot_be_kept_is_named(built: Build, code: str, reason: str) -> None:
+    with pytest.raises(BuildError, match=f"RUN python -m work: what the command leaves .*: {reason}"):
+        built(f"import os, shutil; {code}")
+
+
+def test_a_program_that_is_not_in_the_image_is_named(built: Build) -> None:
+    with pytest.raises(BuildError, match=r"could not be started: the image has no program python3\.99"):
+        built("", "RUN python3.99 -m work\n")
+
+
+def test_without_namespaces_a_command_is_skipped_and_the_image_another(
+    built: Build, said: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = "open('/opt/told', 'w').write('ran')\n"
+    # given a kernel that refuses namespaces
+    with monkeypatch.context() as patch:
+        patch.setattr(build, "_unavailable", lambda: "refused by the test")
+        skipped = built(code)
+        assert build.current(skipped)
+    assert not (skipped.folder / "root/opt/told").exists()
+    assert [line for line in said if "not run" in line] == [
+        "RUN python -m work: not run, as it needs namespaces and this machine has none: refused by the test"
+    ]
+    # when it allows them
+    assert not build.current(skipped)
+    ran = built(code)
+    # then the command runs, for another image
+    assert ran.id != skipped.id
+    assert (ran.folder / "root/opt/told").read_text() == "ran"
+    assert build.current(ran)
