@@ -8,11 +8,13 @@ import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from local import namespaces
 from local.images.build import build
+from local.images.store import Image
 from tests.support.processes import answers, free_port
 from tests.support.waiting import until
 from tooling.containers import CONTAINERS, import_path
@@ -23,9 +25,13 @@ NEVER = 300
 QUICK = {"observed": "200", "held_out": "2000"}
 
 
+def built(image: Path) -> Image:
+    return build(CONTAINERS, image / "Dockerfile")
+
+
 def python(image: Path) -> Path:
     """Return the Python of an image."""
-    return build(CONTAINERS, image / "Dockerfile").folder / "env" / "bin" / "python"
+    return built(image).folder / "env" / "bin" / "python"
 
 
 def environment(image: Path, base: Path) -> dict[str, str]:
@@ -41,6 +47,8 @@ class Job:
     base: Path
     code: int
     log: str
+    files: list[str] = field(default_factory=list)
+    """In a container, the files that it wrote outside of `/opt/ml`."""
 
     @property
     def failure(self) -> str:
@@ -83,6 +91,25 @@ def train(base: Path, interpreter: Path, hyperparameters: dict[str, str], **chan
     finally:
         process.kill()
     return Job(base, code, (base / "log").read_text())
+
+
+def contained(base: Path, image: Image, **environment: str) -> Job:
+    """Run a job to its end in a container of the image, with `base` as its `/opt/ml` and no network."""
+    command, own, directory = image.inside(["train"])
+    layers = base.with_name(f"{base.name}-layers")
+    prefix = image.document["groundplan"]["prefix"]
+    space = namespaces.layout(image.folder / "root", image.folder / "env", prefix, base, layers, "algo-1", {})
+    space |= {"command": command, "directory": directory, "network": "own", "kept": True}
+    space["environment"] = {"HOME": "/root"} | own | environment
+    process = namespaces.start(space, lambda pid: None)
+    try:
+        log, _ = process.communicate(timeout=NEVER)
+        files = [path for path, place in namespaces.written(space) if place.is_file()]
+    finally:
+        process.send_signal(namespaces.KILL)
+        process.wait()
+        namespaces.remove(layers)
+    return Job(base, process.returncode, log, files)
 
 
 @contextmanager

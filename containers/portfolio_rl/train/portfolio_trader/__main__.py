@@ -1,4 +1,4 @@
-"""`python -m portfolio_trader train`, as SageMaker starts the container."""
+"""`python -m portfolio_trader train`, as SageMaker starts the container; `compile`, as its image is built."""
 
 from __future__ import annotations
 
@@ -18,6 +18,11 @@ log = logging.getLogger(__package__)
 def main() -> int:
     """Return the exit code. A failure's reason is in SageMaker's failure file and the log's last line."""
     log_to_stdout("portfolio_trader")
+    if sys.argv[1:] == ["compile"]:
+        from .precompile import precompile
+
+        precompile()
+        return 0
     try:
         if sys.argv[1:] != ["train"]:
             raise Failure(f"the argument must be train, got {' '.join(sys.argv[1:]) or 'nothing'}")

@@ -164,7 +164,8 @@ class Rules:
             return np.array([name not in banned for name in self.names], np.bool_)
 
         def floor(moment: str, least: float) -> float:
-            return max([least, *(each.dollars for each in floors if each.checked in (moment, "both"))])
+            # a float also where an integer was given: compiled code is for one of them
+            return float(max([least, *(each.dollars for each in floors if each.checked in (moment, "both"))]))
 
         turnovers = [each.share for each in self.constraints if isinstance(each, Turnover)]
         return Compiled(
@@ -182,7 +183,7 @@ class Rules:
             after_share=np.array([cap.share for cap in after], np.float64),
             cash_before=floor("before", -inf),
             cash_after=floor("after", 0.0),
-            turnover=min([inf, *turnovers]),
+            turnover=float(min([inf, *turnovers])),
             faithful=faithful,
         )
 

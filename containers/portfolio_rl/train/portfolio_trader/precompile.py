@@ -1,0 +1,52 @@
+"""`python -m portfolio_trader compile`: compile what jobs would compile at their start, for the image.
+
+numba compiles a function for the types of its arguments, the layout of arrays included. So this calls what a
+job calls, with little to compute. The compiled code is kept beside the modules, in `__pycache__`.
+"""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+from llvmlite import binding
+from numba import config
+
+from . import ppo, train, variants
+from .market import LOOK_BACK, History
+from .settings import Settings
+
+log = logging.getLogger(__name__)
+
+EPISODES = 40
+
+
+def precompile() -> None:
+    """Compile for the processor that `NUMBA_CPU_FEATURES` says, unless this one lacks a feature of it."""
+    here = binding.get_host_cpu_features()
+    wanted = [name[1:] for name in (config.CPU_FEATURES or "").split(",") if name.startswith("+")]
+    if missing := [name for name in wanted if not here.get(name)]:
+        log.warning("not compiled, as this processor has no %s: jobs compile at their start", missing[0])
+        return
+    for task in tasks():
+        settings = Settings(observed=EPISODES)
+        fitted, told = train.learn(task, settings)
+        learner = ppo.Learner(task.rules, task.market, ppo.Hyperparameters(episodes=EPISODES, batch=EPISODES))
+        for _ in learner.train():
+            pass
+        for policy in (fitted, learner.policy()):
+            train.compare(task, policy, told["greedy_estimated"], settings)
+    log.info("compiled")
+
+
+def tasks() -> list[train.Task]:
+    """Return a problem on each kind of prices: the price model, and a price history."""
+    chosen = variants.variant("corrected")
+    rules, market, generator = chosen.rules, chosen.market, np.random.default_rng(0)
+    prices = 40 * np.exp(generator.normal(0, 0.02, (5 * EPISODES, market.assets)).cumsum(0))
+    past, scales = prices[: 3 * EPISODES], History.scales_of(prices)
+    later = History(prices[len(past) - LOOK_BACK :], scales, market.steps)
+    return [
+        train.Task(chosen.name, rules, market, market.draw(generator, EPISODES), curves=market),
+        train.Task("own prices", rules, History(past, scales, market.steps), later.every(), later=later),
+    ]
