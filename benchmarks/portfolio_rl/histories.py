@@ -17,7 +17,7 @@ from benchmarks.portfolio_rl import bounds
 from benchmarks.portfolio_rl.own_prices import parse
 from benchmarks.table import print_table
 from portfolio_trader import measures
-from portfolio_trader.market import LOOK_BACK, History, Scales
+from portfolio_trader.market import LOOK_BACK, Episodes, History, Scales
 from portfolio_trader.rules import parse as rules_of
 from portfolio_trader.settings import Settings
 from portfolio_trader.values import CASH_UNIT, Maximiser, Run, Values, monomials, run, selected
@@ -31,22 +31,20 @@ RULES = rules_of(
         "constraints": [{"kind": "cap", "assets": [name], "share": 0.6} for name in "AB"],
     }
 )
-PERSISTENCE, NOISE = 0.5, 0.02
+PERSISTENCE, NOISE = 0.5, 0.01
 """Of a planted signal: the share of a time's return, of logarithms, that the next one repeats, and the
 deviation of what is new in it."""
-DRIFT = (NOISE / (1 - PERSISTENCE)) ** 2 / 2
-"""What is taken from each return, so that the expected price stays where it is in the long run."""
-LONG = 20_000
-"""Prices that follow a history with a planted signal, on which both policies are compared."""
+CONTINUATIONS = 2000
+"""Short histories from the same start, on which both policies are compared: one long one would drift to
+prices at which a lot is worth next to nothing."""
 
 
-def planted(rows: int, seed: int) -> Any:
+def planted(rows: int, generator: np.random.Generator) -> Any:
     """Return [rows, 2] dollars whose returns persist."""
-    generator = np.random.default_rng(np.random.SeedSequence([seed, 1]))
     returns = generator.normal(0, NOISE, (rows, 2))
     for row in range(1, rows):
         returns[row] += PERSISTENCE * returns[row - 1]
-    return 40 * np.exp(np.cumsum(returns - DRIFT, axis=0))
+    return 40 * np.exp(np.cumsum(returns, axis=0))
 
 
 def walk(rows: int, seed: int) -> Any:
@@ -58,7 +56,7 @@ def walk(rows: int, seed: int) -> Any:
 def knows(scales: Scales, horizon: float, steps: int) -> Values:
     """Return the value of a holding for somebody who knows the signal, to the second order.
 
-    A dollar of an asset is worth exp(horizon * return), less what the drift takes away.
+    A dollar of an asset is worth exp(horizon * return).
 
     :param horizon: share of the last return that is still to come
     """
@@ -67,7 +65,7 @@ def knows(scales: Scales, horizon: float, steps: int) -> Values:
     weights = np.zeros(len(terms))
     weights[1 + assets] = CASH_UNIT
     for asset in range(assets):
-        mean = horizon * (scales.mean[asset] + DRIFT) - DRIFT + NOISE**2 / 2
+        mean = horizon * scales.mean[asset] + NOISE**2 / 2
         deviation = horizon * scales.deviation[asset]
         signal = assets + 1 + asset
         dollar = 1 + mean + mean**2 / 2
@@ -97,13 +95,14 @@ def learned(past: Any, seed: int) -> tuple[Maximiser, History, Any]:
 
 def of_planted(rows: int, seed: int) -> dict[str, Any]:
     """Compare what is learned from a history with rules that know its signal, on the prices after it."""
-    cut = _cut(rows)
-    prices = planted(cut + LONG, seed)
-    policy, known, how = learned(prices[:cut], seed)
-    later = History(prices[cut - LOOK_BACK :], known.scales)
+    generator = np.random.default_rng(np.random.SeedSequence([seed, 1]))
+    policy, known, how = learned(planted(_cut(rows), generator), seed)
+    length = LOOK_BACK + known.steps
+    windows = [History(planted(length, generator), known.scales).every() for _ in range(CONTINUATIONS)]
+    later = Episodes(*(np.concatenate(parts) for parts in zip(*windows, strict=True)))
     ours = _trade(policy, later)
     rules = {
-        name: _trade(Maximiser(knows(known.scales, horizon, later.steps), RULES.compiled()), later)
+        name: _trade(Maximiser(knows(known.scales, horizon, known.steps), RULES.compiled()), later)
         for name, horizon in (
             ("the next return", PERSISTENCE),
             ("all returns to come", PERSISTENCE / (1 - PERSISTENCE)),
@@ -117,7 +116,7 @@ def of_planted(rows: int, seed: int) -> dict[str, Any]:
         "knows": float(gain[1].mean()),
         "rule": best,
         "degree": how.degree,
-        "ratio": asdict(measures.ratio(*gain, later.steps)),
+        "ratio": asdict(measures.ratio(*gain)),
     }
 
 
@@ -128,7 +127,7 @@ def of_walk(rows: int, seed: int) -> dict[str, Any]:
     later = History(prices[cut - LOOK_BACK :], known.scales)
     walked = walk_forward(known, later, RULES, seed, how, Settings().folds)
     found: dict[str, Any] = {"seed": seed}
-    for name, each in (("once", _trade(policy, later)), ("walked", walked)):
+    for name, each in (("once", _trade(policy, later.every())), ("walked", walked)):
         found[name] = asdict(
             measures.gain(each.final, np.full_like(each.final, RULES.cash), overlap=later.steps)
         )
@@ -139,14 +138,16 @@ def _cut(rows: int) -> int:
     return round(rows * (1 - Settings().test_fraction))
 
 
-def _trade(policy: Maximiser, later: History) -> Run:
-    return run(policy, later.every(), RULES.compiled(), RULES.cash)
+def _trade(policy: Maximiser, later: Episodes) -> Run:
+    return run(policy, later, RULES.compiled(), RULES.cash)
 
 
 def main() -> int:
     options = parse(sys.argv[1:])
     signals = [of_planted(options.rows, seed) for seed in range(options.seeds)]
-    print(f"planted signal: what is learned from {_cut(options.rows):,} prices, on the {LONG:,} after them\n")
+    print(
+        f"planted signal: learned from {_cut(options.rows):,} prices, judged on {CONTINUATIONS:,} episodes\n"
+    )
     print_table(
         [
             (
