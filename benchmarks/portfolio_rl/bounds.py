@@ -80,36 +80,66 @@ REFUSALS = [
 OWN_PRICES = [
     Metric(
         "planted_signal_ratio",
-        "gain of what is learned over that of a rule that knows the signal, the worst history",
+        "gain of the learned policy divided by that of a rule that knows the signal; the worst history",
         "",
         "higher",
         0.8,
     ),
-    Metric("walks", "random walks that were traded", "", "higher", 20),
+    Metric("walks", "number of random walks on which a policy was trained and tested", "", "higher", 20),
     Metric(
         "walks_above_zero",
-        "of these, those whose 95 % interval of the gain over holding cash lies above zero",
+        "random walks where the 95 % interval of the gain over holding cash lies above zero",
         "",
         "lower",
         2,
     ),
-    Metric("walks_mean_gain", "mean gain over holding cash on them, fitted anew on the way", "$"),
+    Metric(
+        "walks_mean_gain",
+        "mean gain over holding cash on random walks, with a policy refitted for each part",
+        "$",
+    ),
 ]
 RAY = [
-    Metric("value_ratio_rllib_1", "RLlib on one instance: value over the bound, the worst seed"),
-    Metric("value_ratio_rllib_2", "the same on two instances"),
-    Metric("rllib_2_over_1", "difference of the two, mean over the seeds"),
-    Metric("rllib_2_over_1_low", "lower end of its 95 % interval over the seeds", "", "lower", 0),
-    Metric("rllib_2_over_1_high", "upper end of it", "", "higher", 0),
-    Metric("sampling_nodes", "instances of two whose env runners sampled, the fewest", "", "higher", 2),
+    Metric(
+        "value_ratio_rllib_1",
+        "RLlib on one instance: mean final value divided by the bound's; the worst seed",
+    ),
+    Metric(
+        "value_ratio_rllib_2",
+        "RLlib on two instances: mean final value divided by the bound's; the worst seed",
+    ),
+    Metric("rllib_2_over_1", "value_ratio_rllib_2 minus value_ratio_rllib_1, mean over the seeds"),
+    Metric(
+        "rllib_2_over_1_low",
+        "lower end of the 95 % interval of that difference over the seeds",
+        "",
+        "lower",
+        0,
+    ),
+    Metric("rllib_2_over_1_high", "upper end of the 95 % interval of that difference", "", "higher", 0),
+    Metric(
+        "sampling_nodes",
+        "number of instances, of two, whose env runners sampled; the job with the fewest",
+        "",
+        "higher",
+        2,
+    ),
     Metric(
         "ray_vs_vectorized_ratio",
-        "decisions trained on in a second by RLlib on one instance, over those of PPO in one process, on the"
-        " same two cores",
+        "training decisions per second: RLlib on one instance divided by PPO in one process, on the same two"
+        " cores",
     ),
-    Metric("value_ratio_one_process", "PPO in one process on as many episodes: value over the bound"),
-    Metric("dollars_source", "RLlib as the source configured it, on published: mean final value", "$"),
-    Metric("value_ratio_source", "the same over the bound"),
+    Metric(
+        "value_ratio_one_process",
+        "PPO in one process, same number of episodes: mean final value divided by the bound's",
+    ),
+    Metric(
+        "dollars_source", "RLlib with the source's hyperparameters, variant published: mean final value", "$"
+    ),
+    Metric(
+        "value_ratio_source",
+        "RLlib with the source's hyperparameters: mean final value divided by the bound's",
+    ),
 ]
 
 

@@ -40,7 +40,7 @@ prices at which a lot is worth next to nothing."""
 
 
 def planted(rows: int, generator: np.random.Generator) -> Any:
-    """Return [rows, 2] dollars whose returns persist."""
+    """Return [rows, 2] prices in dollars; each return repeats a share of the previous one."""
     returns = generator.normal(0, NOISE, (rows, 2))
     for row in range(1, rows):
         returns[row] += PERSISTENCE * returns[row - 1]
@@ -48,7 +48,7 @@ def planted(rows: int, generator: np.random.Generator) -> Any:
 
 
 def walk(rows: int, seed: int) -> Any:
-    """Return [rows, 2] dollars of which nobody can know whether they rise: the expected price is today's."""
+    """Return [rows, 2] prices in dollars, random walks: the expected next price is the current one."""
     generator = np.random.default_rng(np.random.SeedSequence([seed, 2]))
     return 40 * np.exp(np.cumsum(generator.normal(-(NOISE**2) / 2, NOISE, (rows, 2)), axis=0))
 

@@ -1,4 +1,4 @@
-"""Two tests of honesty on price histories: a pattern that is there is found, and one that is not is not.
+"""Two checks on artificial price histories: a planted signal is found, and none is found in random walks.
 
     python -m benchmarks.portfolio_rl.own_prices --json out/own_prices.json
 
@@ -15,12 +15,7 @@ from benchmarks.portfolio_rl import inside
 
 
 def main(arguments: list[str] | None = None) -> int:
-    options = parse(arguments)
-    given: list[object] = []
-    for name in ("rows", "seeds", "walks", "json"):
-        if (value := getattr(options, name)) is not None:
-            given += [f"--{name}", value]
-    return inside.run("histories", given)
+    return inside.run("histories", vars(parse(arguments)))
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:

@@ -15,12 +15,7 @@ from benchmarks.portfolio_rl import inside
 
 
 def main(arguments: list[str] | None = None) -> int:
-    options = parse(arguments)
-    given: list[object] = []
-    for name in ("orders", "exact_orders", "json"):
-        if (value := getattr(options, name)) is not None:
-            given += [f"--{name.replace('_', '-')}", value]
-    return inside.run("asked", given)
+    return inside.run("asked", vars(parse(arguments)))
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:

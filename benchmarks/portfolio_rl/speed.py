@@ -29,11 +29,7 @@ SHA256 = "9703dc0a3aa9b80e5fee20eb7acb9f87b5fcb8810a1d5b0acd8ca8d1a4b43619"
 
 def main(arguments: list[str] | None = None) -> int:
     options = parse(arguments)
-    given: list[object] = ["--published", published(options.published)]
-    for name in ("seconds", "repeats", "json"):
-        if (value := getattr(options, name)) is not None:
-            given += [f"--{name}", value]
-    return inside.run("stepping", given)
+    return inside.run("stepping", vars(options) | {"published": published(options.published)})
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:

@@ -20,12 +20,7 @@ PARTS = ("fitted", "ppo", "source", "baselines", "programs")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    options = parse(arguments)
-    given: list[object] = []
-    for name, value in vars(options).items():
-        if value is not None:
-            given += [f"--{name.replace('_', '-')}", *(value if isinstance(value, list) else [value])]
-    return inside.run("compared", given)
+    return inside.run("compared", vars(parse(arguments)))
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:

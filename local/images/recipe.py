@@ -388,7 +388,7 @@ class _Reader:
             raise instruction.error("of pip's commands only install is supported")
         if self.stage.commands:
             line = self.stage.commands[0].instruction.line
-            raise instruction.error(f"packages must be installed before Python runs in line {line}")
+            raise instruction.error(f"pip install must come before the python command in line {line}")
         for name in self.stage.variables:
             option = "--" + name[4:].lower().replace("_", "-")
             if name.startswith("PIP_") and option not in PIP_WITHOUT_EFFECT:

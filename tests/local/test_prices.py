@@ -1,4 +1,4 @@
-"""The price list as a program asks it: by the exported endpoint, with the permission for it and without."""
+"""The local price list, asked with boto3 by a role with the permission and by a role without it."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ def products(**credentials: Any) -> list[dict[str, Any]]:
     return [json.loads(product) for page in pages for product in page["PriceList"]]
 
 
-def test_prices_are_told_whom_a_policy_allows_to_ask(
+def test_only_a_role_with_the_permission_gets_prices(
     cloud: LocalCloud, aws: Callable, enforced: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # given the variables that `local env` exports, and two roles
+    # given the variables that `local env` exports, a role with the permission and a role without
     for name, value in cloud.env().items():
         monkeypatch.setenv(name, value)
     allowed = assumed(aws, ("pricing:GetProducts", "*"))
     denied = assumed(aws, ("pricing:DescribeServices", "*"))
-    # when the one asks; then it gets the product
+    # when the role with the permission asks, then it gets the product
     (found,) = products(**allowed)
     assert found["product"]["attributes"]["usagetype"] == "USE1-Train:ml.m5.xlarge"
-    # when the other asks; then it does not
+    # when the role without the permission asks, then it is refused
     with pytest.raises(ClientError, match=r"\(AccessDeniedException\).*pricing:GetProducts"):
         products(**denied)

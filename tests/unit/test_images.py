@@ -409,7 +409,7 @@ def test_every_way_to_say_pip_install(context, command):
         ("COPY bad.txt /\nRUN pip install -r /bad.txt", "3: RUN", "/bad.txt: -e ./program: not supported"),
         ("RUN --mount=type=secret,id=x pip install six", "2: RUN", "only --mount=type=cache"),
         ("RUN mkdir -m 700 /x", "2: RUN", "mkdir's option -m is not supported"),
-        ("RUN python -m a\nRUN pip install six", "3: RUN", "installed before Python runs in line 2"),
+        ("RUN python -m a\nRUN pip install six", "3: RUN", "must come before the python command in line 2"),
         ("RUN <<EOF\npip install six\nEOF", "2: RUN", "here-documents are not supported"),
         ("ADD data /x", "2: ADD", "use COPY"),
         ("VOLUME /x", "2: VOLUME", "the instruction VOLUME is not supported"),

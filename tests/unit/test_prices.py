@@ -110,10 +110,10 @@ def test_a_caller_needs_the_permission(tmp_path: Path) -> None:
 
     def authorize(*given: Any) -> None:
         asked.append(given[3:])
-        raise ApiError("AccessDeniedException", "no")
+        raise ApiError("AccessDeniedException", "the role lacks pricing:GetProducts")
 
     scope = Store(tmp_path / "records.sqlite").scoped("000000000000", "us-east-1")
     context = prices.Context(SimpleNamespace(authorize=authorize), scope, "AKIA")  # type: ignore[arg-type]
-    with pytest.raises(ApiError, match="no"):
+    with pytest.raises(ApiError, match="the role lacks pricing:GetProducts"):
         prices.call(context, "GetProducts", {"ServiceCode": "AmazonEC2"})
     assert asked == [("pricing:GetProducts", "*")]

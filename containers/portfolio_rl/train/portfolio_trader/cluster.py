@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 _SIOCGIFFLAGS, _IFF_UP = 0x8913, 0x1
 PORT = 6379
 PATIENCE = 600.0
-"""Seconds in which all hosts must have joined, and in which a node that was lost must come back."""
+"""Maximum seconds to wait for all hosts to join, and for a lost node to join again."""
 POLL = 1.0
 OBJECT_STORE = 256 * 2**20
 """Bytes: batches of episodes are small."""

@@ -1,4 +1,4 @@
-"""Value iteration on a price history as it would be used: fitted anew on the way, to the past alone."""
+"""Walk-forward evaluation: value iteration is refitted for each part of a history, on earlier prices."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A policy that is fitted anew on the way knows the past alone."""
+"""Walk-forward evaluation: a policy trades only prices that come after those it was fitted to."""
 
 from __future__ import annotations
 
