@@ -266,6 +266,8 @@ class Fitting:
     random: float = 0.3
     """Share of random orders, so that the fit also covers accounts that the policy does not visit."""
     ridge: float = 1e-6
+    """Penalty on the weights, relative to the size of each monomial. On a price history, a weight is what a
+    monomial adds to the account's present value, so a large penalty expects prices to stay as they are."""
 
 
 MOST_STATES = 10
@@ -282,13 +284,14 @@ def fitted(observed: Episodes, rules: Compiled, cash: float, seed: int, how: Fit
     count, steps, assets = observed.prices.shape
     states, signals = min(how.states, MOST_STATES * count), observed.signals.shape[2]
     found = greedy(observed.prices.mean(0, dtype=np.float64), rules)
+    present = np.zeros(len(monomials(assets + 1 + signals, how.degree)))
+    if signals:
+        present[1 : assets + 2] = CASH_UNIT  # holdings and cash, all in dollars
     for _ in range(how.passes):
         policy = Exploring(Maximiser(found, rules), how.random, generator)
         rows = generator.integers(count, size=states)
         met = run(policy, Episodes(observed.prices[rows], observed.signals[rows]), rules, cash)
-        found = Values(
-            np.zeros((steps - 1, len(monomials(assets + 1 + signals, how.degree)))), how.degree, signals
-        )
+        found = Values(np.zeros((steps - 1, len(present))), how.degree, signals)
         ahead = Maximiser(found, rules)
         for step in reversed(range(steps - 1)):
             lots, money = (
@@ -304,7 +307,8 @@ def fitted(observed: Episodes, rules: Compiled, cash: float, seed: int, how: Fit
             now = observed.prices[rows, step]
             known = np.ascontiguousarray(observed.signals[rows, step])
             x = matrix(lots, money, units(now, rules, signals), known, ahead.terms)
-            found.weights[step] = regress(x, targets.reshape(-1, draws).mean(1), how.ridge)
+            target = targets.reshape(-1, draws).mean(1)
+            found.weights[step] = present + regress(x, target - x @ present, how.ridge)
     return found
 
 
@@ -331,6 +335,9 @@ CANDIDATES = (
     Fitting(degree=2, states=3000, random=0.1),
 )
 """Hyperparameters that `selected` chooses from."""
+HISTORY_CANDIDATES = tuple(Fitting(degree=2, states=6000, random=0.1, ridge=ridge) for ridge in (1e-3, 1e-2, 1e-1))
+"""The same for a price history. A cubic has too many terms for the few prices of a history: on planted signals
+it earned less than the quadratic."""
 VALIDATION_EPISODES = 5000
 
 
@@ -339,14 +346,17 @@ def selected(
     rules: Compiled,
     cash: float,
     seed: int,
-    candidates: tuple[Fitting, ...] = CANDIDATES,
+    candidates: tuple[Fitting, ...] = (),
 ) -> tuple[Values, Fitting]:
     """Fit with the hyperparameters that earn most on observed episodes held back from their fit.
 
     Each candidate is fitted to the first two thirds of the episodes, in order of time, and trades on the
     rest. The best one is then fitted to all of them. Returns its values and its hyperparameters.
+
+    :param candidates: without any, `CANDIDATES` or, with signals, `HISTORY_CANDIDATES`
     """
     count, steps, _ = observed.prices.shape
+    candidates = candidates or (HISTORY_CANDIDATES if observed.signals.shape[2] else CANDIDATES)
     cut = round(count * 2 / 3)
     first = Episodes(observed.prices[:cut], observed.signals[:cut])
     if observed.signals.shape[2]:  # windows of one history: those that overlap the first part are left out

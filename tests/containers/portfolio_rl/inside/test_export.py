@@ -106,10 +106,10 @@ def test_file_of_a_price_historys_policy_gives_its_orders(tmp_path: Path) -> Non
 
 def test_file_gives_admissible_orders_whatever_the_mask_allows(rules: Rules, session: Any) -> None:
     compiled, generator = rules.compiled(), np.random.default_rng(0)
-    observation, lots, cash, prices, _ = observed(rules, 2000, seed=3)
-    for mask in (full(rules, 2000), generator.random(full(rules, 2000).shape) < 0.5):
+    observation, lots, cash, prices, _ = observed(rules, 500, seed=3)
+    for mask in (full(rules, 500), generator.random(full(rules, 500).shape) < 0.5):
         actions, valid = session.run(None, {"observation": observation, "mask": mask})
-        for e in range(2000):
+        for e in range(500):
             order = actions[e].astype(np.int8)
             assert trade(order, lots[e], cash[e], prices[e], compiled)[0], (
                 lots[e],
