@@ -16,8 +16,8 @@ from importlib import import_module
 from importlib.util import find_spec
 
 import architectures
-from benchmarks.table import print_table
 from tooling import envs
+from tooling.table import print_table
 
 NAMES = [
     f"{architecture}.{benchmark}"

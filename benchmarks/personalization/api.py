@@ -36,11 +36,11 @@ from hypothesis import strategies
 from schemathesis import GenerationMode
 
 from benchmarks.personalization.hostile import Hostile, hostile
-from benchmarks.table import print_table
 from settings import load
 from settings.personalization import Personalization
 from stacks.personalization import variables
 from tooling import envs
+from tooling.table import print_table
 
 DOCUMENT = json.loads((envs.ROOT / "runtime" / "personalization" / "openapi.json").read_text())
 USER = "6f1c3a52-0d1e-4c7e-9c35-1b0f5a7d2e11"

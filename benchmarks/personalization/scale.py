@@ -23,9 +23,9 @@ import numpy as np
 from benchmarks.personalization import cache, packing
 from benchmarks.personalization.fleet import Terms
 from benchmarks.personalization.growth import Account, Outcome, Work
-from benchmarks.table import print_table
 from scenarios import Metric
 from scenarios.drawing import FIRST, SECOND, THIRD, picture
+from tooling.table import print_table
 
 WANTED = (
     Metric(

@@ -21,7 +21,6 @@ import torch
 
 from benchmarks.portfolio_rl import bounds, programs
 from benchmarks.portfolio_rl.values import parse
-from benchmarks.table import print_table
 from portfolio_trader import baselines, measures, ppo, values
 from portfolio_trader.export import export
 from portfolio_trader.exported import CARD, POLICY, Exported
@@ -29,6 +28,7 @@ from portfolio_trader.market import Episodes
 from portfolio_trader.published import SELL_FEE
 from portfolio_trader.train import HELD_OUT_SEED
 from portfolio_trader.variants import Variant, variant
+from tooling.table import print_table
 
 OBSERVED, FEW = 1000, 100
 """Episodes of prices that estimates are made from: as many as the learner sees, and a tenth."""

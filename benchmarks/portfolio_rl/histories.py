@@ -15,13 +15,13 @@ import numpy as np
 
 from benchmarks.portfolio_rl import bounds
 from benchmarks.portfolio_rl.own_prices import parse
-from benchmarks.table import print_table
 from portfolio_trader import measures
 from portfolio_trader.market import LOOK_BACK, Episodes, History, Scales
 from portfolio_trader.rules import parse as rules_of
 from portfolio_trader.settings import Settings
 from portfolio_trader.values import CASH_UNIT, Maximiser, Run, Values, monomials, run, selected
 from portfolio_trader.walk_forward import walk_forward
+from tooling.table import print_table
 
 RULES = rules_of(
     {

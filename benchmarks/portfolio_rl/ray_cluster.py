@@ -22,10 +22,10 @@ import boto3
 from scipy.stats import t as student
 
 from benchmarks.portfolio_rl import bounds
-from benchmarks.table import print_table
 from local.cloud import LocalCloud
 from scenarios import aws
 from scenarios.portfolio_rl.job import PolicyJob, finished
+from tooling.table import print_table
 
 STACK = "groundplan-dev-portfolio-rl"
 CORES = 2

@@ -28,12 +28,12 @@ from snowflake.connector import SnowflakeConnection
 
 from benchmarks.snowflake_training import collective, our_scheme, sample_scheme
 from benchmarks.snowflake_training.collective import fit
-from benchmarks.table import print_table
 from scenarios import Metric, data
 from snowflake_xgboost.connection import connect
 from snowflake_xgboost.preparation import Preparation
 from snowflake_xgboost.settings import Settings
 from snowflake_xgboost.source import Batch
+from tooling.table import print_table
 
 PREFIX = "GROUNDPLAN_BENCHMARK"
 TEST_FRACTION = 0.2

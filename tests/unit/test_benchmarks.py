@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from benchmarks import __main__ as every
-from benchmarks.table import print_table
+from tooling.table import print_table
 
 
 def test_print_table_aligns_columns_under_their_heads(capsys: pytest.CaptureFixture[str]):

@@ -36,10 +36,10 @@ from botocore.exceptions import BotoCoreError, ClientError
 from benchmarks.personalization.faults.audit import Audit, audit
 from benchmarks.personalization.faults.injection import Injection
 from benchmarks.personalization.faults.people import Api, Person, Wish, delete, fulfil, sign_in, wishes
-from benchmarks.table import print_table
 from local.cloud import LocalCloud
 from local.reaper import Reaper, ended_with_us
 from tooling import envs
+from tooling.table import print_table
 
 STACK = "groundplan-dev-personalization"
 APP = Path(__file__).with_name("app.py")
