@@ -335,9 +335,11 @@ CANDIDATES = (
     Fitting(degree=2, states=3000, random=0.1),
 )
 """Hyperparameters that `selected` chooses from."""
-HISTORY_CANDIDATES = tuple(Fitting(degree=2, states=6000, random=0.1, ridge=ridge) for ridge in (1e-3, 1e-2, 1e-1))
-"""The same for a price history. A cubic has too many terms for the few prices of a history: on planted signals
-it earned less than the quadratic."""
+HISTORY_CANDIDATES = tuple(
+    Fitting(degree=2, states=6000, random=0.1, ridge=ridge) for ridge in (1e-3, 1e-2, 1e-1)
+)
+"""The same for a price history. A cubic has too many terms for the few prices of a history: on planted
+signals it earned less than a quadratic."""
 VALIDATION_EPISODES = 5000
 
 
