@@ -1,0 +1,1 @@
+"""Forecasts of hourly electricity prices, and what a storage asset bids by them."""

@@ -1,0 +1,154 @@
+"""`backtest`: what day-ahead schedules would have earned on a price history, without looking ahead.
+
+    python -m power_forecaster backtest --history 2021.csv --evaluate 2022.csv --zone America/Chicago
+
+Every model is fitted anew on the way, as in production, to the days before the day that it forecasts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import tomllib
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import numpy as np
+
+from toolkit.failure import Failure
+from toolkit.logs import log_to_stdout
+
+from . import day_ahead, measures, naive, schedules
+from .day_ahead import LEAST, Panel
+from .history import Doubles, History, read_csv
+from .storage import Asset
+
+log = logging.getLogger(__name__)
+
+COMBINED = "combination"
+
+
+def main(arguments: list[str]) -> int:
+    options = parse(arguments)
+    log_to_stdout(__package__ or "")
+    try:
+        report = run(options)
+    except Failure as error:
+        log.error("%s", error)
+        return 1
+    options.json.write_text(json.dumps(report, indent=1) + "\n")
+    return 0
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m power_forecaster backtest", description=(__doc__ or "").partition("\n")[0]
+    )
+    add = parser.add_argument
+    add("--history", type=Path, required=True, metavar="FILE", help="CSV of the hours before")
+    add("--evaluate", type=Path, required=True, metavar="FILE", help="CSV of the hours to schedule")
+    add("--price", metavar="COLUMN", help="of the price, where its name does not begin with price or lmp")
+    add("--zone", default="UTC", help="time zone of the market's days (UTC)")
+    add("--asset", type=Path, metavar="FILE", help="TOML with the asset's power, energy, ...")
+    add("--seeds", type=int, default=1, help="that results are the mean of (1)")
+    add("--json", type=Path, required=True, metavar="FILE", help="where the results go")
+    return parser.parse_args(arguments)
+
+
+def run(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the results. Raises `Failure` that names what is wrong in a file or an option."""
+    zone, asset = _zone(options.zone), read_asset(options.asset)
+    if options.seeds < 1:
+        raise Failure(f"--seeds must be a whole number from 1, got {options.seeds}")
+    history = read_csv([options.history, options.evaluate], options.price, zone)
+    first = read_csv([options.evaluate], options.price, zone).days.dates
+    begin, end = np.searchsorted(history.days.dates, [first[0], first[-1] + 1]) if len(first) else (0, 0)
+    if end - begin < measures.BLOCK or begin < LEAST:
+        raise Failure(
+            f"{options.evaluate.name} must have at least {measures.BLOCK} whole market days, and"
+            f" {options.history.name} {LEAST} before them; got {end - begin} and {begin}"
+        )
+    runs = []
+    for seed in range(options.seeds):
+        log.info("seed %d: %d market days", seed, end - begin)
+        runs.append(evaluated(history, asset, int(begin), int(end), seed))
+    return summary(runs, asset)
+
+
+def evaluated(
+    history: History, asset: Asset, begin: int, end: int, seed: int
+) -> dict[str, schedules.Revenue]:
+    """Return the revenues of the days `begin` to `end` by name of the forecast."""
+    found = forecasts(Panel.of(history), begin, end, seed)
+    return {name: schedules.self_schedules(history, each, asset, begin, end) for name, each in found.items()}
+
+
+def forecasts(panel: Panel, begin: int, end: int, seed: int) -> dict[str, Doubles]:
+    """Return the forecasts of the days `begin` to `end` by name, [D, 24] dollars; other days may be NaN."""
+    found = naive.naive(panel.prices)
+    for family in day_ahead.families(seed):
+        found[family.name] = day_ahead.walk(panel, family, max(0, begin - day_ahead.TRAILING), end)
+        log.info("  %s: done", family.name)
+    return found | {COMBINED: day_ahead.combined(panel, found, begin, end)}
+
+
+def summary(runs: list[dict[str, schedules.Revenue]], asset: Asset) -> dict[str, Any]:
+    """Return revenue and capture of each forecast, and the difference to the best naive one.
+
+    Means over seeds. Days without a price are left out.
+    """
+    dollars = {name: np.mean([each[name].dollars for each in runs], axis=0) for name in runs[0]}
+    foresight = runs[0][COMBINED].foresight
+    known = np.isfinite(foresight)
+    for each in dollars.values():
+        known &= np.isfinite(each)
+    baselines = [name for name in dollars if name in naive.names()]
+    best = max(baselines, key=lambda name: dollars[name][known].sum())
+    rows = [
+        {
+            "forecast": name,
+            "dollars": float(each[known].sum()),
+            "capture": asdict(measures.capture(each[known], foresight[known])),
+            "over_best_naive": asdict(
+                measures.difference(each[known], dollars[best][known], foresight[known])
+            ),
+        }
+        for name, each in sorted(dollars.items(), key=lambda item: -item[1][known].sum())
+    ]
+    return {
+        "asset": asdict(asset),
+        "days": int(known.sum()),
+        "days_left_out": int((~known).sum()),
+        "seeds": len(runs),
+        "perfect_foresight_dollars": float(foresight[known].sum()),
+        "best_naive": best,
+        "rows": rows,
+    }
+
+
+def read_asset(path: Path | None) -> Asset:
+    """Read an asset from TOML; what is missing there has the default. Raises `Failure`."""
+    if path is None:
+        return Asset()
+    try:
+        given = tomllib.loads(path.read_text())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise Failure(f"{path.name} must be TOML: {error}") from None
+    names = [field.name for field in fields(Asset)]
+    for name, value in given.items():
+        if name not in names:
+            raise Failure(f"{path.name} has {name}, which an asset has not; it has {', '.join(names)}")
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise Failure(f"{path.name}: {name} must be a number, got {value!r}")
+    return Asset(**{name: float(value) for name, value in given.items()}).checked()
+
+
+def _zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise Failure(f"--zone must be a time zone such as America/Chicago, got {name!r}") from None
+    return name

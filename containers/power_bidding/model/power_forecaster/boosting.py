@@ -1,0 +1,37 @@
+"""Gradient-boosted trees (LightGBM) that forecast the hours of a day one by one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightgbm
+import numpy as np
+
+from .history import Doubles
+
+ROUNDS = 300
+PARAMETERS: dict[str, Any] = {
+    "objective": "l2",
+    "learning_rate": 0.03,
+    "num_leaves": 31,
+    "min_data_in_leaf": 40,
+    "lambda_l2": 5.0,
+    "feature_fraction": 0.5,
+    "bagging_fraction": 0.7,
+    "bagging_freq": 1,
+    "num_threads": 1,
+    "deterministic": True,
+    "verbose": -1,
+}
+
+
+def fit(x: Doubles, y: Doubles, seed: int) -> lightgbm.Booster:
+    """Fit scaled prices [n, 24] to features [n, 24, F]."""
+    known = np.isfinite(y)
+    data = lightgbm.Dataset(x[known], y[known])
+    return lightgbm.train(PARAMETERS | {"seed": seed}, data, ROUNDS)
+
+
+def forecast(model: lightgbm.Booster, x: Doubles) -> Doubles:
+    """Return scaled prices [m, 24] from features [m, 24, F]."""
+    return np.asarray(model.predict(x.reshape(-1, x.shape[-1]))).reshape(x.shape[:-1])

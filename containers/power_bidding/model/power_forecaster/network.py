@@ -1,0 +1,75 @@
+"""A recurrent network's forecasts in plain NumPy: the endpoint starts without TensorFlow."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .features import WEEK, lagged, mean_before
+from .history import Days, Doubles
+
+SEQUENCE = 14
+"""Days that the network reads, the day before the forecast last."""
+
+
+@dataclass(frozen=True)
+class Network:
+    """An LSTM layer of U units (Hochreiter and Schmidhuber, 1997) and a linear layer on top.
+
+    The linear layer also sees the weekday. Its result is added to the mean of the last seven days.
+    """
+
+    kernel: Doubles
+    """[F, 4U] gates in Keras's order: input, forget, cell, output"""
+    recurrent: Doubles
+    """[U, 4U]"""
+    bias: Doubles
+    """[4U]"""
+    head: Doubles
+    """[U + 7, 24]"""
+    head_bias: Doubles
+    """[24]"""
+
+    def __call__(self, sequences: Any, weekdays: Any, means: Any) -> Doubles:
+        """Return scaled prices [n, 24].
+
+        :param sequences: [n, SEQUENCE, F] of `inputs`
+        :param weekdays: [n, 7] one of them 1
+        :param means: [n, 24] scaled
+        """
+        units = self.recurrent.shape[0]
+        hidden = cell = np.zeros((len(sequences), units))
+        for step in range(sequences.shape[1]):
+            gates = sequences[:, step] @ self.kernel + hidden @ self.recurrent + self.bias
+            let_in, keep, new, out = (gates[:, units * k : units * (k + 1)] for k in range(4))
+            cell = _sigmoid(keep) * cell + _sigmoid(let_in) * np.tanh(new)
+            hidden = _sigmoid(out) * np.tanh(cell)
+        return np.concatenate([hidden, weekdays], axis=1) @ self.head + self.head_bias + means
+
+
+def _sigmoid(values: Doubles) -> Doubles:
+    return 0.5 * (1 + np.tanh(0.5 * values))
+
+
+def inputs(days: Days, scaled: Doubles, feeds: dict[str, Doubles]) -> tuple[Doubles, Doubles, Doubles]:
+    """Return sequences [D, SEQUENCE, F], weekdays [D, 7] and means [D, 24] of every day.
+
+    The first `SEQUENCE` days have NaN. A feed's values are those of the day before a price's.
+
+    :param scaled: [D, 24] prices
+    :param feeds: [D, 24] by name, standardized, without missing values
+    """
+    weekdays = np.eye(WEEK)[days.weekday]
+    rows = np.concatenate([scaled, *(lagged(feed, 1) for feed in feeds.values()), weekdays], axis=1)
+    sequences = np.full((len(rows), SEQUENCE, rows.shape[1]), np.nan)
+    if len(rows) > SEQUENCE:
+        windows = np.lib.stride_tricks.sliding_window_view(rows[:-1], SEQUENCE, axis=0)
+        sequences[SEQUENCE:] = windows.swapaxes(1, 2)
+    return sequences, weekdays, mean_before(scaled, WEEK)
+
+
+def standardized(feed: Doubles, past: slice) -> Doubles:
+    """Return a feed [D, 24] in deviations from its mean over past days."""
+    return (feed - feed[past].mean()) / (feed[past].std() + 1e-9)

@@ -1,0 +1,34 @@
+"""A variance-stabilising transformation of prices (Uniejewski, Weron and Ziel, 2018).
+
+asinh((price - median) / MAD) is linear near the median and logarithmic far from it; prices may be negative.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+NORMAL = 1.4826
+"""The deviation of a normal distribution, in its median absolute deviations."""
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Location and width, of the prices that a model is fitted to."""
+
+    median: float
+    width: float
+
+    @staticmethod
+    def of(prices: Any) -> Scale:
+        known = prices[np.isfinite(prices)]
+        median = float(np.median(known))
+        return Scale(median, max(NORMAL * float(np.median(np.abs(known - median))), 1e-3))
+
+    def scaled(self, prices: Any) -> Any:
+        return np.arcsinh((prices - self.median) / self.width)
+
+    def prices(self, scaled: Any) -> Any:
+        return np.sinh(scaled) * self.width + self.median

@@ -1,0 +1,159 @@
+"""A storage asset, and the linear program that schedules it by given prices.
+
+Maximise price * (discharge - charge) over T hours, under
+
+    level' = retention * level + charge_efficiency * charge - discharge / discharge_efficiency
+    charge + discharge <= power
+    lowest <= level <= energy
+
+The second row bounds charge and discharge together: without it, a negative price makes the program do both at
+once. The formulation is Sandia's (Nguyen et al., QuEST, 2019), with a state of charge before and after.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import highspy
+import numpy as np
+
+from toolkit.failure import Failure
+
+Doubles = np.ndarray[Any, np.dtype[np.float64]]
+THREADS = 1
+"""Of every `Highs` object: two of them with different thread counts in one process gave zeros silently."""
+
+LARGEST = 1e6
+"""MW, MWh or dollars of an asset."""
+
+
+class OptimizationError(Exception):
+    """The program has no optimal solution; the sentence says why."""
+
+
+@dataclass(frozen=True)
+class Asset:
+    """A battery that takes the price as given."""
+
+    power: float = 8.0
+    """MW, for charging and discharging together"""
+    energy: float = 32.0
+    """MWh"""
+    charge_efficiency: float = 0.85
+    discharge_efficiency: float = 1.0
+    retention: float = 1.0
+    """Share of the level that is left after an hour"""
+    lowest: float = 0.0
+    """MWh that must stay"""
+    degradation: float = 0.0
+    """Dollars for each MWh discharged"""
+
+    def checked(self) -> Asset:
+        """Return the asset. Raises `Failure` that names the field which makes no sense."""
+        for name, least, most, above in (
+            ("power", 0, LARGEST, True),
+            ("energy", 0, LARGEST, True),
+            ("charge_efficiency", 0, 1, True),
+            ("discharge_efficiency", 0, 1, True),
+            ("retention", 0, 1, True),
+            ("lowest", 0, self.energy, False),
+            ("degradation", 0, LARGEST, False),
+        ):
+            value = getattr(self, name)
+            if not (least < value <= most or (value == least and not above)):
+                bounds = f"{'above' if above else 'from'} {least:g} and up to {most:g}"
+                raise Failure(f"asset: {name} must be a number {bounds}, got {value:g}")
+        return self
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """T hours."""
+
+    charge: Doubles
+    """[T] MW"""
+    discharge: Doubles
+    """[T] MW"""
+    level: Doubles
+    """[T] MWh at the end of each hour"""
+    water_value: Doubles
+    """[T] dollars that one more MWh in store at the end of the hour is worth"""
+
+    @property
+    def net(self) -> Doubles:
+        """MW sold in each hour, purchases below zero."""
+        return self.discharge - self.charge
+
+    def profit(self, prices: Doubles, asset: Asset) -> float:
+        """Return the dollars earned at prices [T], wear of the battery subtracted."""
+        return float(self.net @ prices - asset.degradation * self.discharge.sum())
+
+
+class Scheduler:
+    """The program for `hours` hours, built once and solved again from the last solution."""
+
+    def __init__(self, asset: Asset, hours: int):
+        self.asset, self.hours = asset, hours
+        self._solver = highspy.Highs()
+        for name, option in (("output_flag", False), ("threads", THREADS), ("parallel", "off")):
+            self._solver.setOptionValue(name, option)
+        self._solver.passModel(_program(asset, hours))
+        self._columns = np.arange(3 * hours, dtype=np.int32)
+        self._costs = np.zeros(3 * hours)
+
+    def solve(self, prices: Any, level: float = 0.0, final: float = 0.0) -> Schedule:
+        """Return the best schedule.
+
+        :param prices: [T] dollars per MWh
+        :param level: MWh in store before the first hour
+        :param final: MWh that must be in store after the last one, at least
+        Raises `OptimizationError`.
+        """
+        n, asset = self.hours, self.asset
+        prices = np.asarray(prices, np.float64)
+        if prices.shape != (n,) or not np.isfinite(prices).all():
+            raise OptimizationError(f"prices must be {n} finite numbers")
+        self._costs[:n] = -prices
+        self._costs[n : 2 * n] = prices - asset.degradation
+        h = self._solver
+        h.changeColsCost(3 * n, self._columns, self._costs)
+        h.changeRowBounds(0, asset.retention * level, asset.retention * level)
+        h.changeColBounds(3 * n - 1, max(asset.lowest, final), asset.energy)
+        h.run()
+        if (status := h.getModelStatus()) != highspy.HighsModelStatus.kOptimal:
+            raise OptimizationError(f"the schedule has no optimum: {h.modelStatusToString(status)}")
+        found = h.getSolution()
+        x = np.array(found.col_value)
+        return Schedule(x[:n], x[n : 2 * n], x[2 * n :], np.array(found.row_dual)[:n])
+
+
+def _program(asset: Asset, hours: int) -> highspy.HighsLp:
+    """Return the program without prices. Columns: charge [T], discharge [T], level [T]; rows: balance [T],
+    power [T]."""
+    t = np.arange(hours)
+    entries = [  # row, column, coefficient
+        (t, 2 * hours + t, 1.0),
+        (t, t, -asset.charge_efficiency),
+        (t, hours + t, 1 / asset.discharge_efficiency),
+        (t[1:], 2 * hours + t[:-1], -asset.retention),
+        (hours + t, t, 1.0),
+        (hours + t, hours + t, 1.0),
+    ]
+    rows = np.concatenate([row for row, _, _ in entries])
+    columns = np.concatenate([column for _, column, _ in entries])
+    values = np.concatenate([np.full(len(row), value) for row, _, value in entries])
+    order = np.lexsort((columns, rows))
+    found = highspy.HighsLp()
+    found.num_col_, found.num_row_ = 3 * hours, 2 * hours
+    found.sense_ = highspy.ObjSense.kMaximize
+    found.col_cost_ = np.zeros(3 * hours)
+    found.col_lower_ = np.r_[np.zeros(2 * hours), np.full(hours, asset.lowest)]
+    found.col_upper_ = np.r_[np.full(2 * hours, asset.power), np.full(hours, asset.energy)]
+    found.row_lower_ = np.r_[np.zeros(hours), np.full(hours, -highspy.kHighsInf)]
+    found.row_upper_ = np.r_[np.zeros(hours), np.full(hours, asset.power)]
+    matrix = found.a_matrix_
+    matrix.format_ = highspy.MatrixFormat.kRowwise
+    matrix.start_ = np.r_[0, np.cumsum(np.bincount(rows, minlength=2 * hours))]
+    matrix.index_, matrix.value_ = columns[order], values[order]
+    return found

@@ -1,0 +1,100 @@
+"""Commands of `power_bidding` that need no deployment.
+
+.groundplan/envs/app/bin/python -m scenarios.power_bidding backtest --history A.csv --evaluate B.csv
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from tooling import envs
+from tooling.containers import CONTAINERS, import_path
+from tooling.table import print_table
+
+IMAGE = CONTAINERS / "power_bidding" / "model"
+BACKTEST = """What a storage asset would have earned by day-ahead schedules in the hours of B, without
+looking ahead: models are fitted anew for every day, to the hours of A and to those of B before the day. A CSV
+file has a row for each hour: hour_utc, such as 2022-01-31T05:00Z, a price in $/MWh, and any feeds."""
+
+
+def main(arguments: list[str]) -> int:
+    options = parse(arguments)
+    with tempfile.TemporaryDirectory() as folder:
+        results = Path(folder, "results.json")
+        given = vars(options) | {"json": results}
+        given.pop("command")
+        pairs = [(f"--{name}", str(value)) for name, value in given.items() if value is not None]
+        code = forecaster("backtest", *(word for pair in pairs for word in pair))
+        if code == 0:
+            show(json.loads(results.read_text()))
+            if options.json:
+                options.json.write_text(results.read_text())
+    return code
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="scenarios.power_bidding", description=(__doc__ or "").splitlines()[0]
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    add = commands.add_parser(
+        "backtest", help="what day-ahead schedules earn", description=BACKTEST
+    ).add_argument
+    add("--history", type=Path, required=True, metavar="A.csv", help="the hours before, 35 days or more")
+    add("--evaluate", type=Path, required=True, metavar="B.csv", help="the hours to schedule")
+    add("--price", metavar="COLUMN", help="of the price, where its name does not begin with price or lmp")
+    add("--zone", default="UTC", help="time zone of the market's days, such as America/Chicago (UTC)")
+    add(
+        "--asset",
+        type=Path,
+        metavar="FILE",
+        help="TOML with power, energy, ... (8 MW, 32 MWh)",
+    )
+    add("--seeds", type=int, default=1, help="that results are the mean of (1)")
+    add("--json", type=Path, metavar="FILE", help="write the results there as well")
+    options = parser.parse_args(arguments)
+    for path in (options.history, options.evaluate, options.asset):
+        if path and not path.is_file():
+            parser.error(f"there is no file {path}")
+    return options
+
+
+def forecaster(*arguments: str) -> int:
+    """Run a command of the image in an environment with its packages; return its exit code."""
+    python = envs.environment("scenarios-power_bidding")
+    threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+    environment = os.environ | threads | {"PYTHONPATH": import_path(IMAGE), "PYTHONUNBUFFERED": "1"}
+    return subprocess.run([str(python), "-m", "power_forecaster", *arguments], env=environment).returncode
+
+
+def show(report: dict[str, Any]) -> None:
+    """Print the results as a table."""
+    left_out = f", {report['days_left_out']} left out for missing prices" if report["days_left_out"] else ""
+    print(f"\n{report['days']} market days{left_out}; mean of {report['seeds']} seeds; 95 % intervals\n")
+    rows = [
+        (
+            row["forecast"],
+            f"${row['dollars']:,.0f}",
+            interval(row["capture"]),
+            interval(row["over_best_naive"], "+"),
+        )
+        for row in report["rows"]
+    ]
+    rows.append(("perfect foresight", f"${report['perfect_foresight_dollars']:,.0f}", "1", ""))
+    print_table(rows, ("forecast", "revenue", "share of perfect foresight", f"over {report['best_naive']}"))
+
+
+def interval(found: dict[str, float], sign: str = "") -> str:
+    value, low, high = (f"{found[name]:{sign}.4f}" for name in ("value", "low", "high"))
+    return f"{value} [{low}, {high}]"
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,106 @@
+"""The backtest command: its results on a history with a known pattern, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from power_forecaster import backtest
+from power_forecaster.__main__ import main
+
+START = round(datetime(2022, 1, 1, tzinfo=UTC).timestamp())
+
+
+def written(path: Path, first: int, days: int) -> Path:
+    """Prices whose peak is in the evening of even days and in the morning of odd ones."""
+    generator = np.random.default_rng(first)
+    lines = ["hour_utc,price"]
+    for hour in range(24 * first, 24 * (first + days)):
+        moment = datetime.fromtimestamp(START + 3600 * hour, UTC)
+        peak = 19 if hour // 24 % 2 else 8
+        price = 30 + 40 * np.exp(-((hour % 24 - peak) ** 2) / 8) + generator.normal(0, 1)
+        lines.append(f"{moment:%Y-%m-%dT%H:00Z},{price:.3f}")
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def command(folder: Path, **options: str) -> list[str]:
+    given = {
+        "history": str(folder / "a.csv"),
+        "evaluate": str(folder / "b.csv"),
+        "json": str(folder / "results.json"),
+    } | options
+    return ["backtest", *(word for name, value in given.items() for word in (f"--{name}", value))]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    written(tmp_path / "a.csv", 0, 90)
+    written(tmp_path / "b.csv", 90, 10)
+    return tmp_path
+
+
+def test_backtest_finds_a_pattern_that_naive_forecasts_miss(folder: Path) -> None:
+    assert main(command(folder)) == 0
+    found = json.loads((folder / "results.json").read_text())
+    assert (found["days"], found["days_left_out"]) == (10, 0)
+    capture = {row["forecast"]: row["capture"]["value"] for row in found["rows"]}
+    assert capture[backtest.COMBINED] > 0.97
+    assert capture[found["best_naive"]] < 0.9
+    (row,) = (row for row in found["rows"] if row["forecast"] == backtest.COMBINED)
+    assert row["over_best_naive"]["low"] > 0
+    assert row["dollars"] < found["perfect_foresight_dollars"]
+
+
+def test_day_without_a_price_is_left_out(folder: Path) -> None:
+    lines = (folder / "b.csv").read_text().splitlines()
+    (folder / "b.csv").write_text("\n".join(lines[:30] + lines[31:]) + "\n")
+    assert main(command(folder)) == 0
+    found = json.loads((folder / "results.json").read_text())
+    assert (found["days"], found["days_left_out"]) == (9, 1)
+
+
+@pytest.mark.parametrize(
+    ("toml", "message"),
+    [
+        ("power = 0", "asset: power must be a number above 0 and up to 1e+06, got 0"),
+        ("power = true", "asset.toml: power must be a number, got True"),
+        ("charge_efficiency = 1.2", "asset: charge_efficiency must be a number above 0 and up to 1, got 1.2"),
+        ("energy = 10\nlowest = 11", "asset: lowest must be a number from 0 and up to 10, got 11"),
+        ("capacity = 3", "asset.toml has capacity, which an asset has not; it has power, energy, "),
+        ("power =", "asset.toml must be TOML: "),
+    ],
+)
+def test_asset_that_makes_no_sense_is_refused(
+    folder: Path, toml: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "asset.toml").write_text(toml)
+    assert main(command(folder, asset=str(folder / "asset.toml"))) == 1
+    assert f"ERROR {message}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"zone": "Texas"}, "--zone must be a time zone such as America/Chicago, got 'Texas'"),
+        ({"zone": "../etc/passwd"}, "--zone must be a time zone"),
+        ({"seeds": "0"}, "--seeds must be a whole number from 1, got 0"),
+        ({"price": "lmp"}, "the price must be column lmp, the columns are price: choose one by name"),
+    ],
+)
+def test_option_that_makes_no_sense_is_refused(
+    folder: Path, options: dict, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(command(folder, **options)) == 1
+    assert f"ERROR {message}" in capsys.readouterr().out
+
+
+def test_history_that_is_too_short_is_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    written(folder / "a.csv", 70, 20)
+    assert main(command(folder)) == 1
+    said = capsys.readouterr().out
+    assert "b.csv must have at least 7 whole market days, and a.csv 35 before them; got 10 and 20" in said

@@ -1,0 +1,74 @@
+"""Forecasts: nothing from after the deadline, a pattern that is found, and a combination of all families."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from power_forecaster import backtest
+from power_forecaster.day_ahead import Panel
+from power_forecaster.ensemble import weights
+from power_forecaster.history import History
+
+DAYS, LAST = 130, 100
+"""Days of the history, and the day that is forecast."""
+
+
+def history(seed: int = 0) -> History:
+    """Prices that follow the load of two days before, with noise and spikes."""
+    generator = np.random.default_rng(seed)
+    hours = 24 * DAYS
+    load = 1000 + 200 * np.sin(2 * np.pi * np.arange(hours) / 24) + generator.normal(0, 80, hours)
+    prices = 30 + 0.05 * (np.roll(load, 48) - 1000) + generator.normal(0, 2, hours)
+    prices[generator.integers(hours, size=20)] *= 8
+    return History(455_832, prices, {"load": load}, "UTC")
+
+
+def forecasts(found: History) -> dict[str, np.ndarray]:
+    return backtest.forecasts(Panel.of(found), LAST, LAST + 1, 0)
+
+
+def test_forecast_does_not_change_with_the_future() -> None:
+    # given two histories that are the same until the bids are due: prices to the end of the day before, feeds
+    # to the end of the day before that
+    true, other = history(), history()
+    noise = np.random.default_rng(1)
+    other.prices[24 * LAST :] = noise.normal(500, 100, 24 * (DAYS - LAST))
+    other.feeds["load"][24 * (LAST - 1) :] = noise.normal(5000, 100, 24 * (DAYS - LAST + 1))
+    # when the day is forecast from each
+    ours, theirs = forecasts(true), forecasts(other)
+    # then the forecasts are the same to the bit, and there are some
+    assert len(ours) == 9
+    for name, found in ours.items():
+        assert np.isfinite(found[LAST]).all(), name
+        assert (found[LAST] == theirs[name][LAST]).all(), name
+
+
+def test_forecast_changes_with_the_last_price_that_is_known() -> None:
+    true, other = history(), history()
+    other.prices[24 * LAST - 1] += 500
+    ours, theirs = forecasts(true), forecasts(other)
+    for name in ("linear, 364 days", "boosted trees", "persistence", backtest.COMBINED):
+        assert (ours[name][LAST] != theirs[name][LAST]).any(), name
+
+
+def test_models_find_what_the_feed_says() -> None:
+    panel = Panel.of(history())
+    found = backtest.forecasts(panel, LAST, DAYS, 0)
+    later = slice(LAST, DAYS)
+    error = {name: np.median(np.abs(each[later] - panel.prices[later])) for name, each in found.items()}
+    for name in ("linear, 364 days", "boosted trees", backtest.COMBINED):
+        assert error[name] < 0.9 * error["persistence"], name
+
+
+def test_weights_go_to_the_better_forecast() -> None:
+    # given three forecasts, of which one is right and one is right but for the level of the day
+    generator = np.random.default_rng(0)
+    actual = generator.normal(size=(100, 24))
+    every = np.stack([actual, actual + 5, generator.normal(size=(100, 24))])
+    # when weights are learnt, then the level is no error and the noise gets nothing
+    found = weights(every, actual, prior=0)
+    assert found.sum() == pytest.approx(1)
+    assert found[2] == pytest.approx(0, abs=1e-6)
+    # and with a strong prior all are equal
+    assert weights(every, actual, prior=1e9) == pytest.approx(np.full(3, 1 / 3), abs=1e-3)

@@ -1,0 +1,43 @@
+"""The recurrent network in NumPy gives what Keras gives, and learns."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from power_forecaster import network
+from power_forecaster.history import History
+
+
+def test_numpy_gives_the_forecasts_of_keras() -> None:
+    import keras
+
+    # given an LSTM layer and a linear layer of Keras with random weights
+    keras.utils.set_random_seed(0)
+    generator = np.random.default_rng(0)
+    sequences = generator.normal(size=(20, network.SEQUENCE, 40)).astype(np.float32)
+    weekdays, means = np.eye(7)[generator.integers(7, size=20)], generator.normal(size=(20, 24))
+    recurrent, head = keras.layers.LSTM(16), keras.layers.Dense(24, bias_initializer="random_normal")
+    hidden = recurrent(sequences)
+    expected = head(keras.ops.concatenate([hidden, weekdays.astype(np.float32)], axis=1)) + means
+    # when NumPy computes with the same weights, then the results are the same in single precision
+    ours = network.Network(*recurrent.get_weights(), *head.get_weights())(sequences, weekdays, means)
+    assert np.abs(ours - np.asarray(expected)).max() < 1e-5
+
+
+def test_training_beats_the_mean_of_the_last_week() -> None:
+    from power_forecaster import lstm
+
+    # given days whose prices alternate, which the mean of a week does not see
+    days = 160
+    shape = np.sin(np.arange(24))
+    prices = np.stack([shape if day % 2 else -shape for day in range(days)]).ravel()
+    prices += np.random.default_rng(0).normal(0, 0.1, len(prices))
+    found = History(455_832, prices, {}, "UTC")
+    scaled = found.days.grid(found.prices)
+    sequences, weekdays, means = network.inputs(found.days, scaled, {})
+    past, later = slice(network.SEQUENCE, 120), slice(120, days)
+    # when the network is fitted to the first of them
+    model = lstm.fit(sequences[past], weekdays[past], means[past], scaled[past], seed=0)
+    # then it forecasts the others
+    error = np.abs(model(sequences[later], weekdays[later], means[later]) - scaled[later]).mean()
+    assert error < 0.5 * np.abs(means[later] - scaled[later]).mean()

@@ -1,0 +1,25 @@
+"""The tests in `inside/`, run with the packages of the image."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from local.images.build import build
+from tests.support import inside
+from tooling.containers import CONTAINERS
+
+FOLDER, IMAGE = Path(__file__).parent / "inside", CONTAINERS / "power_bidding" / "model"
+
+
+@pytest.fixture(scope="module")
+def python() -> Path:
+    """The Python of the image."""
+    return build(CONTAINERS, IMAGE / "Dockerfile").folder / "env" / "bin" / "python"
+
+
+@pytest.mark.timeout(inside.NEVER)
+@pytest.mark.parametrize("name", inside.files(FOLDER))
+def test_with_the_images_packages(name: str, python: Path) -> None:
+    inside.run(python, IMAGE, FOLDER / name)
