@@ -38,6 +38,7 @@ from local.emulator.web import as_on_aws, from_the_web
 from local.reaper import GRACE_SECONDS, Reaper, alive
 from local.sagemaker import hosting, http, isolation, notebooks, quotas, scaling, training
 from local.sagemaker.api import Context
+from local.sagemaker.jobs import operations as jobs
 from local.sagemaker.store import Store
 
 ACCOUNT = "000000000000"
@@ -210,7 +211,7 @@ class Server:
         return {}  # to nobody
 
     def _end_instances(self) -> None:
-        for end in (training.shutdown, hosting.shutdown):
+        for end in (jobs.shutdown, hosting.shutdown):
             try:
                 with self.store.answering():  # an end does not wait for room on the disk
                     end(self.store)

@@ -1,15 +1,12 @@
-"""What moves between S3 and a job's instances: channels in, archives out, checkpoints both ways."""
+"""What moves between S3 and a job's instances: channels in, archives and files out."""
 
 from __future__ import annotations
 
-import contextlib
 import json
-import logging
 import os
 import shutil
 import tarfile
-import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
@@ -22,9 +19,7 @@ from local.sagemaker import beneath
 
 S3_ERRORS = (ClientError, BotoCoreError, S3UploadFailedError)
 
-_TRANSFER = TransferConfig(use_threads=False)
-
-logger = logging.getLogger(__name__)
+TRANSFER = TransferConfig(use_threads=False)
 
 
 class TransferError(Exception):
@@ -62,27 +57,49 @@ def relative(key: str, prefix: str) -> PurePosixPath:
     return parts
 
 
-def fetch_channel(
-    s3: Any, source: dict[str, Any], folders: Sequence[Path], role: str, stopped: Callable[[], bool]
-) -> None:
-    """Put a channel's objects into `folders`, one for each instance that gets it.
+SourceObject = tuple[str, str, PurePosixPath]
+"""Bucket, key, and where the object lies below its prefix."""
 
-    `source` is the request's `S3DataSource`. With `ShardedByS3Key` the objects are dealt out in turn, else
-    each folder gets all, in one download. Returns early when `stopped()`. Raises TransferError.
+
+def listed(s3: Any, source: Mapping[str, Any], role: str) -> list[SourceObject]:
+    """The objects of a data source, at least one.
+
+    `source` has `S3Uri` and `S3DataType`, which is S3Prefix or ManifestFile. Raises TransferError.
     """
     uri = source["S3Uri"]
-    sharded = source.get("S3DataDistributionType") == "ShardedByS3Key"
-    for folder in folders:
-        folder.mkdir(parents=True, exist_ok=True)
+    manifest = source["S3DataType"] == "ManifestFile"
     try:
-        objects = list(
-            _manifest(s3, uri) if source["S3DataType"] == "ManifestFile" else _below_prefix(s3, uri)
-        )
+        objects = list(_manifest(s3, uri) if manifest else _below_prefix(s3, uri))
     except S3_ERRORS as error:
         raise TransferError(_no_objects(uri, role, s3, error)) from error
     if not objects:
         raise TransferError(_no_objects(uri, role, s3))
-    for index, (bucket, key, path) in enumerate(objects):
+    return objects
+
+
+def fetch_object(s3: Any, bucket: str, key: str, target: Path, role: str) -> None:
+    """Download an object into the file `target`. Raises TransferError."""
+    try:
+        s3.download_file(bucket, key, str(target), Config=TRANSFER)
+    except S3_ERRORS as error:
+        raise TransferError(
+            f"ClientError: Data download failed:Cannot download s3://{bucket}/{key}: {error}. Please "
+            f'ensure that the role "{role}" has "s3:GetObject" permission on it.'
+        ) from error
+
+
+def fetch_channel(
+    s3: Any, source: Mapping[str, Any], folders: Sequence[Path], role: str, stopped: Callable[[], bool]
+) -> None:
+    """Put the objects of a data source into `folders`, one for each instance that gets it.
+
+    `source` is a request's `S3DataSource` or `S3Input`. With `ShardedByS3Key` the objects are dealt out in
+    turn, else each folder gets all, in one download. Returns early when `stopped()`. Raises TransferError.
+    """
+    sharded = source.get("S3DataDistributionType") == "ShardedByS3Key"
+    for folder in folders:
+        folder.mkdir(parents=True, exist_ok=True)
+    for index, (bucket, key, path) in enumerate(listed(s3, source, role)):
         if stopped():
             return
         targets = [folder / path for folder in ([folders[index % len(folders)]] if sharded else folders)]
@@ -91,12 +108,7 @@ def fetch_channel(
                 target.parent.mkdir(parents=True, exist_ok=True)
                 if target.exists():
                     raise FileExistsError
-            s3.download_file(bucket, key, str(targets[0]), Config=_TRANSFER)
-        except S3_ERRORS as error:
-            raise TransferError(
-                f"ClientError: Data download failed:Cannot download s3://{bucket}/{key}: {error}. Please "
-                f'ensure that the role "{role}" has "s3:GetObject" permission on it.'
-            ) from error
+            fetch_object(s3, bucket, key, targets[0], role)
         except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
             raise TransferError(
                 f"ClientError: Data download failed:Cannot download s3://{bucket}/{key}, a previously "
@@ -106,13 +118,13 @@ def fetch_channel(
             shutil.copyfile(targets[0], target)
 
 
-def _below_prefix(s3: Any, uri: str) -> Iterator[tuple[str, str, PurePosixPath]]:
+def _below_prefix(s3: Any, uri: str) -> Iterator[SourceObject]:
     bucket, prefix = split(uri)
     for key in list_keys(s3, bucket, prefix):
         yield bucket, key, relative(key, prefix)
 
 
-def _manifest(s3: Any, uri: str) -> Iterator[tuple[str, str, PurePosixPath]]:
+def _manifest(s3: Any, uri: str) -> Iterator[SourceObject]:
     bucket, key = split(uri)
     body = s3.get_object(Bucket=bucket, Key=key)["Body"].read()
     try:
@@ -150,7 +162,7 @@ def merged(folders: Iterable[Path]) -> dict[str, Path]:
             for path in sorted(files_below(folder)):
                 files.setdefault(path.relative_to(folder).as_posix(), path)
         except OSError as error:
-            raise _unreadable("Artifact", folder, folder, error) from error
+            raise unreadable("Artifact", folder, folder, error) from error
     return files
 
 
@@ -167,7 +179,7 @@ def files_below(folder: Path) -> Iterator[Path]:
         yield from (path for name in folders if (path := Path(at, name)).is_symlink())
 
 
-def _unreadable(what: str, folder: Path, file: Path, error: OSError) -> TransferError:
+def unreadable(what: str, folder: Path, file: Path, error: OSError) -> TransferError:
     """Return the error for a file that cannot be uploaded: the path that `error` names, else `file`."""
     named = Path(error.filename) if isinstance(error.filename, str) else file
     name = (named if named.is_relative_to(folder) else file).relative_to(folder)
@@ -193,7 +205,7 @@ def store_output(
                 try:
                     tar.add(path, name, recursive=False, filter=_of_nobody)
                 except OSError as error:
-                    raise _unreadable("Artifact", _folder_of(name, path), path, error) from error
+                    raise unreadable("Artifact", _folder_of(name, path), path, error) from error
         uploads, address = {f"{uri}.tar.gz": archive}, f"{uri}.tar.gz"
     else:
         plain = {name: path for name, path in files.items() if beneath.stays(_folder_of(name, path), path)}
@@ -201,7 +213,7 @@ def store_output(
     for target, path in uploads.items():
         bucket, key = split(target)
         try:
-            s3.upload_file(str(path), bucket, key, ExtraArgs=extra, Config=_TRANSFER)
+            s3.upload_file(str(path), bucket, key, ExtraArgs=extra, Config=TRANSFER)
         except S3_ERRORS as error:
             raise TransferError(
                 f"ClientError: Artifact upload failed:{error}. Please ensure that the bucket exists and that "
@@ -209,7 +221,7 @@ def store_output(
             ) from error
         except OSError as error:
             folder = path.parent if compress else _folder_of(target.removeprefix(f"{uri}/"), path)
-            raise _unreadable("Artifact", folder, path, error) from error
+            raise unreadable("Artifact", folder, path, error) from error
     return address
 
 
@@ -221,154 +233,3 @@ def _of_nobody(member: tarfile.TarInfo) -> tarfile.TarInfo:
     member.uid = member.gid = 0
     member.uname = member.gname = "root"
     return member
-
-
-UPLOADING, UPLOADED = ".sagemaker-uploading", ".sagemaker-uploaded"
-
-
-@contextlib.contextmanager
-def _marked(root: Path, file: Path) -> Iterator[None]:
-    """SageMaker's empty marker files beside one that is uploaded: one meanwhile, another once it is there.
-    The containers that AWS wrote rely on both (aws/sagemaker-xgboost-container, `checkpointing.py`)."""
-    with contextlib.ExitStack() as stack:
-        try:
-            folder, name = stack.enter_context(beneath.folder(root, file))
-        except FileNotFoundError:  # the container took it away
-            yield
-            return
-
-        def put(ending: str) -> None:
-            with contextlib.suppress(OSError):  # the name is too long
-                flags = os.O_CREAT | os.O_WRONLY | os.O_NOFOLLOW
-                os.close(os.open(name + ending, flags, 0o644, dir_fd=folder))
-
-        def take(ending: str) -> None:
-            with contextlib.suppress(OSError):
-                os.unlink(name + ending, dir_fd=folder)
-
-        take(UPLOADED)
-        put(UPLOADING)
-        try:
-            yield
-            put(UPLOADED)
-        finally:
-            take(UPLOADING)
-
-
-class Checkpoints:
-    """The instances' checkpoint folders and their place in S3, brought there again and again.
-
-    As on AWS all instances share one prefix, and what they delete stays in S3. What was written last is
-    uploaded last: who sees it there finds there what was written before it. `error`: S3 refused,
-    or a file cannot be read.
-    """
-
-    def __init__(
-        self,
-        s3: Any,
-        uri: str,
-        folders: Sequence[Path],
-        interval: float,
-        roots: Sequence[Path] | None = None,
-    ):
-        """`roots` are the folders that each container may change, with its checkpoint folder below."""
-        self._s3, self._folders, self._interval = s3, folders, interval
-        self._roots = roots or folders
-        self._bucket, prefix = split(uri)
-        self._prefix = prefix.rstrip("/") + "/" if prefix.strip("/") else ""
-        self._sent: dict[Path, tuple[int, int]] = {}
-        self._closed = threading.Event()
-        self._thread: threading.Thread | None = None
-        self.error: TransferError | None = None
-
-    def restore(self) -> int:
-        """Fetch what is there into every folder; returns the number of objects. Raises TransferError."""
-        keys = []
-        try:
-            keys = list(list_keys(self._s3, self._bucket, self._prefix))
-            for key in keys:
-                path = relative(key, self._prefix)
-                first, *others = [folder / path for folder in self._folders]
-                first.parent.mkdir(parents=True, exist_ok=True)
-                self._s3.download_file(self._bucket, key, str(first), Config=_TRANSFER)
-                for other in others:
-                    other.parent.mkdir(parents=True, exist_ok=True)
-                    shutil.copyfile(first, other)
-                for file in (first, *others):
-                    self._sent[file] = _state(file.stat())
-        except S3_ERRORS as error:
-            raise TransferError(
-                f"ClientError: Checkpoint download failed:{error}. Please ensure that the job's role may "
-                f"list and read s3://{self._bucket}/{self._prefix}"
-            ) from error
-        return len(keys)
-
-    def start(self) -> None:
-        self._thread = threading.Thread(target=self._repeat, name="checkpoints", daemon=True)
-        self._thread.start()
-
-    def close(self) -> None:
-        """Bring over what has changed since, once nothing changes any more. Raises TransferError."""
-        self.end()
-        if self.error:
-            raise self.error
-        self._sync()
-
-    def end(self) -> None:
-        """Bring nothing over any more: who sees the job's end sees nothing come after it."""
-        self._closed.set()
-        if self._thread is not None:
-            self._thread.join()
-
-    def _repeat(self) -> None:
-        while not self._closed.wait(self._interval):
-            try:
-                self._sync()
-            except TransferError as error:
-                self.error = error
-                return
-            except Exception as error:
-                logger.exception("Checkpoints are not copied any more")
-                self.error = TransferError(f"InternalServerError: the local cloud failed: {error!r}")
-                return
-
-    def _sync(self) -> None:
-        for root, folder in zip(self._roots, self._folders, strict=True):
-            file = folder
-            try:
-                for file in _by_time(root, folder):
-                    self._send(root, folder, file)
-            except S3_ERRORS as error:
-                raise TransferError(
-                    f"ClientError: Checkpoint upload failed:{error}. Please ensure that the job's role "
-                    f'has "s3:PutObject" permission on s3://{self._bucket}/{self._prefix}'
-                ) from error
-            except OSError as error:
-                raise _unreadable("Checkpoint", folder, file, error) from error
-
-    def _send(self, root: Path, folder: Path, file: Path) -> None:
-        with contextlib.suppress(FileNotFoundError):  # replaced or removed while it was looked at
-            state = _state(file.stat())
-            if self._sent.get(file) == state:
-                return
-            key = self._prefix + file.relative_to(folder).as_posix()
-            with beneath.held(root, file) as path, _marked(root, file):
-                self._s3.upload_file(str(path), self._bucket, key, Config=_TRANSFER)
-            self._sent[file] = state
-
-
-def _by_time(root: Path, folder: Path) -> list[Path]:
-    """The files in a folder but for markers, the one written last at the end. Those that lead out of `root`
-    are left out. Raises OSError where a folder cannot be read."""
-    found = []
-    for file in files_below(folder) if beneath.stays(root, folder) else ():
-        if file.name.endswith((UPLOADING, UPLOADED)):
-            continue
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError):  # replaced or removed meanwhile
-            if file.is_file() and beneath.stays(root, file):
-                found.append((file.stat().st_mtime_ns, file))
-    return [file for _, file in sorted(found)]
-
-
-def _state(status: os.stat_result) -> tuple[int, int]:
-    return status.st_size, status.st_mtime_ns

@@ -1,6 +1,6 @@
 """Local instances: an image running in namespaces of its own, with `/opt/ml` and an address.
 
-A training job's hosts and an endpoint's containers both come from here. An instance sees what a container on
+The hosts of jobs and the containers of endpoints come from here. An instance sees what a container on
 SageMaker sees: files below `/opt/ml`, environment variables, a host name and a port; its output comes back
 line by line. Where the machine allows no namespaces it is a plain process group: it finds `/opt/ml` by
 `SAGEMAKER_BASE_DIR`, its host name is its address, and it may read and write what the cloud's owner may.
@@ -43,7 +43,7 @@ _SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _BELOW_OPT_ML = re.compile(r"""(^|[\s:='"])/opt/ml(?=[\s:/'"]|$)""")
 _ECR_ADDRESS = re.compile(r"(\d{12})\.dkr\.ecr\.([a-z0-9-]+)\.[^/]+/([^:@]+)")
 _RESERVATION_PORT = 28_610  # below the ranges that systems take outgoing connections' ports from
-_OPT_ML = (
+OPT_ML = (
     "input/config",
     "input/data",
     "model",
@@ -137,6 +137,11 @@ def clean(platform: Platform, kind: str) -> None:
             _remove(folder)
 
 
+def new_folder(platform: Platform, kind: str) -> Path:
+    """A path, where nothing is yet, for what an instance of this kind, or the work for one, puts on disk."""
+    return platform.home / "instances" / kind / f"{_OWN}{uuid.uuid4().hex[:8]}"
+
+
 def _remove(folder: Path) -> None:
     short = folder / "tmp"
     if short.is_symlink():
@@ -170,8 +175,10 @@ class Instance:
         host: LoopbackAddress,
         name: str,
         peers: Mapping[str, str] | None = None,
+        folders: Sequence[str] = OPT_ML,
     ):
-        """`name` is the container's host name, `peers` the addresses by name of all hosts of its job.
+        """`name` is the container's host name, `peers` the addresses by name of all hosts of its job,
+        `folders` what there is below `/opt/ml` from the start.
 
         Raises OSError where the settings ask for namespaces and this machine has none.
         """
@@ -179,9 +186,9 @@ class Instance:
         self._platform, self.host = platform, host
         self._peers = {name: host.name} | dict(peers or {})
         self._own_name = name
-        self._folder = platform.home / "instances" / kind / f"{_OWN}{uuid.uuid4().hex[:8]}"
+        self._folder = new_folder(platform, kind)
         self.opt_ml = self._folder / "ml"
-        for part in _OPT_ML:
+        for part in folders:
             (self.opt_ml / part).mkdir(parents=True)
         if not self._way.isolated:
             # Sockets have paths of at most 107 bytes and programs put them into their temporary folder.

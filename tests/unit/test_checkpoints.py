@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from local.sagemaker.artifacts import Checkpoints, TransferError
+from local.sagemaker.artifacts import TransferError
+from local.sagemaker.checkpoints import Checkpoints
 from tests.support.waiting import until
 from toolkit import sagemaker
 
@@ -84,7 +85,7 @@ def test_fine_tuning_takes_no_marker_for_a_file_of_its_own(tmp_path: Path) -> No
 READER = """
 import sys
 from pathlib import Path
-from local.sagemaker import artifacts
+from local.sagemaker import artifacts, checkpoints
 folder = Path(sys.argv[1])
 
 class Bucket:
@@ -98,7 +99,7 @@ def told(call, *given):
     except artifacts.TransferError as error:
         print(error)
 
-told(artifacts.Checkpoints(Bucket(), "s3://data/jobs", [folder], interval=1).close)
+told(checkpoints.Checkpoints(Bucket(), "s3://data/jobs", [folder], interval=1).close)
 for compress in (True, False):
     told(lambda: artifacts.store_output(
         Bucket(), artifacts.merged([folder]), "s3://data/model", compress, "", Path(sys.argv[2])

@@ -1,5 +1,5 @@
 """Training jobs."""
 
-from local.sagemaker.training.operations import recover, shutdown
+from local.sagemaker.training.operations import recover
 
-__all__ = ["recover", "shutdown"]
+__all__ = ["recover"]

@@ -1,30 +1,24 @@
-"""The API operations of training jobs, and recovery at the start and end of a server."""
+"""The API operations of training jobs, and their recovery at the start of a server."""
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 from local import faults
-from local.sagemaker import quotas, tags, warm_pools
-from local.sagemaker.api import ApiError, Context, invalid, now, operation, page
+from local.sagemaker import quotas, warm_pools
+from local.sagemaker.api import ApiError, Context, now, operation
 from local.sagemaker.instances import clean
+from local.sagemaker.jobs import operations as jobs
+from local.sagemaker.jobs.containers import pull_image
+from local.sagemaker.jobs.kinds import TRAINING
+from local.sagemaker.jobs.operations import begin, find, stop, summaries
 from local.sagemaker.platform import Platform
 from local.sagemaker.quotas import setting
 from local.sagemaker.records import named, refuse_unbuilt
 from local.sagemaker.store import Record, Store
-from local.sagemaker.training.job import ABANDONED, Job
-from local.sagemaker.training.record import (
-    ENDED,
-    KIND,
-    advance,
-    groups_of,
-    key_of,
-    model_location,
-    publish,
-    transition,
-)
-from local.sagemaker.training.validation import DEFAULT_MAX_RUNTIME, check, check_quotas, pull_image
+from local.sagemaker.training.job import TrainingJob
+from local.sagemaker.training.record import KIND, advance, groups_of, model_location, transition
+from local.sagemaker.training.validation import DEFAULT_MAX_RUNTIME, check, check_quotas
 
 
 @operation("CreateTrainingJob", named(KIND, "TrainingJobName"), roles=("RoleArn",))
@@ -37,7 +31,9 @@ def create_training_job(context: Context, params: dict[str, Any]) -> dict[str, A
         raise ApiError("ThrottlingException", "Rate exceeded", 400)
     check(params)
     name, arn = params["TrainingJobName"], context.arn(KIND, params["TrainingJobName"])
-    image = pull_image(context, params["AlgorithmSpecification"]["TrainingImage"], params["RoleArn"])
+    image = pull_image(
+        context, TRAINING, params["AlgorithmSpecification"]["TrainingImage"], params["RoleArn"]
+    )
     groups, moment = groups_of(params["ResourceConfig"]), now()
     record = {key: value for key, value in params.items() if key != "Tags"} | {
         "TrainingJobArn": arn,
@@ -52,30 +48,13 @@ def create_training_job(context: Context, params: dict[str, Any]) -> dict[str, A
     for flag in ("NetworkIsolation", "InterContainerTrafficEncryption", "ManagedSpotTraining"):
         record.setdefault(f"Enable{flag}", False)
     record |= warm_pools.begin(record)
-    job = Job(context, name, image, groups, spot=record["EnableManagedSpotTraining"])
-    with context.store.store.exclusive():
-        check_quotas(context, groups, record)
-        if not context.store.add(KIND, name, record):
-            raise ApiError(
-                "ResourceInUse",
-                "Training job names must be unique within an AWS account and region, and a training job with "
-                f"this name already exists ({arn})",
-            )
-        try:
-            tags.attach(context, arn, params.get("Tags"))
-        except ApiError:
-            context.store.remove(KIND, name)
-            raise
-        context.store.store.live[job.key] = job
-        job.warm = warm_pools.take(context, KIND, record)
-    publish(context, record)
-    job.start()
-    return {"TrainingJobArn": arn}
+    job = TrainingJob(context, name, image, groups, spot=record["EnableManagedSpotTraining"])
+    return begin(context, job, record, params.get("Tags"), lambda: check_quotas(context, groups, record))
 
 
 @operation("DescribeTrainingJob", named(KIND, "TrainingJobName"))
 def describe_training_job(context: Context, params: dict[str, Any]) -> Record:
-    return _described(warm_pools.current(_find(context, params)))
+    return _described(warm_pools.current(find(context, TRAINING, params)))
 
 
 def _described(job: Record) -> Record:
@@ -97,7 +76,7 @@ def _described(job: Record) -> Record:
 def update_training_job(context: Context, params: dict[str, Any]) -> dict[str, Any]:
     unbuilt = ("ProfilerConfig", "ProfilerRuleConfigurations", "RemoteDebugConfig")
     refuse_unbuilt("UpdateTrainingJob", params, *unbuilt)
-    record = _find(context, params)
+    record = find(context, TRAINING, params)
     if "ResourceConfig" in params:
         seconds = params["ResourceConfig"]["KeepAlivePeriodInSeconds"]
         context.store.change(KIND, params["TrainingJobName"], lambda found: warm_pools.keep(found, seconds))
@@ -107,31 +86,15 @@ def update_training_job(context: Context, params: dict[str, Any]) -> dict[str, A
 @operation("ListTrainingJobs")
 def list_training_jobs(context: Context, params: dict[str, Any]) -> dict[str, Any]:
     refuse_unbuilt("ListTrainingJobs", params, "TrainingPlanArnEquals")
-    jobs, wanted = [warm_pools.current(job) for job in context.store.all(KIND)], "WarmPoolStatusEquals"
+    found, wanted = [warm_pools.current(job) for job in context.store.all(KIND)], "WarmPoolStatusEquals"
     if wanted in params:
-        jobs = [job for job in jobs if job.get("WarmPoolStatus", {}).get("Status") == params[wanted]]
-    return page(params, jobs, "TrainingJobSummaries")
+        found = [job for job in found if job.get("WarmPoolStatus", {}).get("Status") == params[wanted]]
+    return summaries(context, TRAINING, params, found)
 
 
 @operation("StopTrainingJob", named(KIND, "TrainingJobName"))
 def stop_training_job(context: Context, params: dict[str, Any]) -> None:
-    record = _find(context, params)
-    if record["TrainingJobStatus"] == "Stopping":
-        return
-    name = params["TrainingJobName"]
-    if not advance(context, name, "Stopping", "Stopping"):
-        status = _find(context, params)["TrainingJobStatus"]
-        raise invalid(f"The request was rejected because the training job is in status {status}.")
-    job = context.store.store.live.get(key_of(context, name))
-    if job:
-        job.stopping.set()
-
-
-def _find(context: Context, params: dict[str, Any]) -> Record:
-    record = context.store.get(KIND, params["TrainingJobName"])
-    if record is None:
-        raise invalid("Requested resource not found.")
-    return record
+    stop(context, TRAINING, params, lambda where, name: advance(where, name, "Stopping", "Stopping"))
 
 
 def recover(platform: Platform, store: Store) -> list[str]:
@@ -139,25 +102,9 @@ def recover(platform: Platform, store: Store) -> list[str]:
 
     Their containers are gone. Callers start new jobs, which resume from checkpoints if there are any.
     """
-    clean(platform, "training")
-    lost = []
-    for account, region in store.scopes():
-        context = Context(platform, store.scoped(account, region))
-        for record in context.store.all(KIND):
-            name = record["TrainingJobName"]
-            if key_of(context, name) in store.live or record["TrainingJobStatus"] in ENDED:
-                continue
-            if advance(context, name, "Failed", "Failed", FailureReason=ABANDONED):
-                lost.append(record["TrainingJobArn"])
-    return lost
 
+    def fail(context: Context, name: str, reason: str) -> bool:
+        return advance(context, name, "Failed", "Failed", FailureReason=reason)
 
-def shutdown(store: Store, timeout: float = 10.0) -> None:
-    """Stop all jobs when the server ends: update their records and remove their files."""
-    with store.exclusive():
-        jobs = [job for job in store.live.values() if isinstance(job, Job)]
-    for job in jobs:
-        job.abandoned.set()
-    until = time.monotonic() + timeout
-    for job in jobs:
-        job.thread.join(max(0.0, until - time.monotonic()))
+    clean(platform, TRAINING.folder)
+    return jobs.recover(platform, store, TRAINING, fail)

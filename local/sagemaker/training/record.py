@@ -1,22 +1,20 @@
-"""The record of a training job: instance groups, status transitions and state-change events."""
+"""The record of a training job: instance groups, output, and the changes of its secondary status."""
 
 from __future__ import annotations
 
-import logging
 import math
 import time
-from collections import Counter
-from dataclasses import dataclass
 from typing import Any
 
-from local.sagemaker import tags, warm_pools
-from local.sagemaker.api import Context, invalid, now
+from local.sagemaker import warm_pools
+from local.sagemaker.api import Context, invalid
+from local.sagemaker.jobs.containers import Group
+from local.sagemaker.jobs.kinds import TRAINING
+from local.sagemaker.jobs.status import ENDED, change, put
 from local.sagemaker.quotas import setting
 from local.sagemaker.store import Record
 
-logger = logging.getLogger(__name__)
-
-KIND = "training-job"
+KIND = TRAINING.records
 
 
 def output_location(job: Record) -> str:
@@ -26,15 +24,6 @@ def output_location(job: Record) -> str:
 def model_location(job: Record) -> str:
     compressed = job["OutputDataConfig"].get("CompressionType", "GZIP") == "GZIP"
     return f"{output_location(job)}/model{'.tar.gz' if compressed else '/'}"
-
-
-@dataclass(frozen=True)
-class Group:
-    """Instances of one type. A job without instance groups has a single group."""
-
-    name: str
-    instance_type: str
-    count: int
 
 
 def groups_of(resources: dict[str, Any]) -> list[Group]:
@@ -53,13 +42,6 @@ def groups_of(resources: dict[str, Any]) -> list[Group]:
     return groups
 
 
-def by_type(groups: list[Group]) -> Counter[str]:
-    counts: Counter[str] = Counter()
-    for group in groups:
-        counts[group.instance_type] += group.count
-    return counts
-
-
 _MESSAGES = {
     "Starting": "Launching requested ML instances",
     "Downloading": "Downloading input data",
@@ -73,7 +55,7 @@ _MESSAGES = {
     "Completed": "Training job completed",
     "Failed": "Training job failed",
 }
-ENDED = ("Completed", "Failed", "Stopped")
+_GOING_ON = ("Starting", "Downloading", "Training", "Interrupted")
 
 
 def transition(secondary: str, moment: float) -> dict[str, Any]:
@@ -86,21 +68,16 @@ def advance(context: Context, name: str, status: str | None, secondary: str, **m
     With `status` None, the status stays: a stopping job goes on to Uploading only. `members` are set on the
     record, except those that are None.
     """
-    changed = False
 
-    def edit(record: Record) -> None:
-        nonlocal changed
-        going_on = ("Starting", "Downloading", "Training", "Interrupted")
-        stopping = record["TrainingJobStatus"] == "Stopping" and secondary in going_on
-        if record["TrainingJobStatus"] in ENDED or (status is None and stopping):
-            return
-        changed, moment, transitions = True, now(), record["SecondaryStatusTransitions"]
+    def edit(record: Record, moment: float) -> bool:
+        current = record["TrainingJobStatus"]
+        if status is None and current == "Stopping" and secondary in _GOING_ON:
+            return False
+        transitions = record["SecondaryStatusTransitions"]
         if transitions[-1]["Status"] != secondary:
             transitions[-1]["EndTime"] = moment
             transitions.append(transition(secondary, moment))
-        record["TrainingJobStatus"] = status or record["TrainingJobStatus"]
-        record["SecondaryStatus"], record["LastModifiedTime"] = secondary, moment
-        record.update({key: value for key, value in members.items() if value is not None})
+        put(record, TRAINING, status or current, moment, members | {"SecondaryStatus": secondary})
         if secondary == "Downloading":
             record.setdefault("TrainingStartTime", moment)
             record["_Since"] = time.monotonic()
@@ -109,43 +86,12 @@ def advance(context: Context, name: str, status: str | None, secondary: str, **m
             spent = max(0.0, clock - record.pop("_Since", clock))
             record["_Spent"] = record.get("_Spent", 0.0) + spent
         if status in ENDED:
-            transitions[-1]["EndTime"] = record["TrainingEndTime"] = moment
+            transitions[-1]["EndTime"] = moment
             price = setting(context.platform, "training_spot_price")
             price = price if record["EnableManagedSpotTraining"] else 1
             record["TrainingTimeInSeconds"] = math.ceil(record["_Spent"])
             record["BillableTimeInSeconds"] = math.ceil(record["_Spent"] * price)
             warm_pools.leave(context, KIND, record)
+        return True
 
-    record = context.store.change(KIND, name, edit)
-    if changed and record is not None:
-        publish(context, record)
-    return changed
-
-
-_EVENT_MEMBERS = (
-    "TrainingJobName", "TrainingJobArn", "TrainingJobStatus", "SecondaryStatus", "FailureReason",
-    "HyperParameters", "AlgorithmSpecification", "RoleArn", "InputDataConfig", "OutputDataConfig",
-    "ResourceConfig", "VpcConfig", "StoppingCondition", "ModelArtifacts", "FinalMetricDataList",
-)  # fmt: skip
-_EVENT_TIMES = ("CreationTime", "TrainingStartTime", "TrainingEndTime", "LastModifiedTime")
-
-
-def publish(context: Context, record: Record) -> None:
-    detail = {name: record[name] for name in _EVENT_MEMBERS if name in record}
-    detail |= {name: round(record[name] * 1000) for name in _EVENT_TIMES if name in record}
-    detail["SecondaryStatusTransitions"] = [
-        {key: round(value * 1000) if key.endswith("Time") else value for key, value in transition.items()}
-        for transition in record["SecondaryStatusTransitions"]
-    ]
-    arn = record["TrainingJobArn"]
-    detail["Tags"] = {tag["Key"]: tag["Value"] for tag in tags.attached(context.store, arn)}
-    try:
-        context.platform.publish(
-            context.account, context.region, "SageMaker Training Job State Change", detail, arn
-        )
-    except Exception:  # a bus that is down does not end a job
-        logger.exception("The state change of %s was not published", arn)
-
-
-def key_of(context: Context, name: str) -> tuple[str, ...]:
-    return KIND, context.account, context.region, name
+    return change(context, TRAINING, name, edit)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from local.images.store import Image
-from local.sagemaker import artifacts, instance_types, metrics, quotas, warm_pools
+from local.sagemaker import artifacts, instance_types, metrics, warm_pools
 from local.sagemaker.api import NOT_BUILT, ApiError, Context, invalid
-from local.sagemaker.instances import pull
-from local.sagemaker.quotas import setting
+from local.sagemaker.jobs.containers import Group, by_type
+from local.sagemaker.jobs.job import check_size, check_usage, running
+from local.sagemaker.jobs.kinds import TRAINING
 from local.sagemaker.records import refuse_unbuilt
 from local.sagemaker.store import Record
-from local.sagemaker.training.record import KIND, Group, by_type, groups_of
+from local.sagemaker.training.record import KIND, groups_of
 
 DEFAULT_MAX_RUNTIME = 86_400  # seconds, as the service's
 
@@ -88,32 +88,18 @@ def _unbuilt_value(what: str) -> ApiError:
     )
 
 
-def pull_image(context: Context, uri: str, role: str) -> Image:
-    """Return the image. Raises `ValidationException` if it does not exist or the role may not pull it."""
-    try:
-        return pull(context.platform, context.account, context.region, uri, role)
-    except ApiError as error:
-        raise invalid(
-            f"Cannot pull the training image {uri}. Please check that it is in the registry and that the "
-            f"role {role} can be assumed by SageMaker and has permission to pull it: {error.message}"
-        ) from None
-
-
 def check_quotas(context: Context, groups: list[Group], record: Record) -> None:
     """Raise ApiError if the job exceeds a quota. Spot and on-demand instances have separate quotas."""
-    asked, used = by_type(groups), Counter()
-    most = setting(context.platform, "training_instances_per_job")
-    if asked.total() > most:
-        raise quotas.limit_exceeded("Maximum number of instances per training job", most, 0, asked.total())
+    asked = by_type(groups)
+    check_size(context, TRAINING, asked)
     spot = record["EnableManagedSpotTraining"]
     if not spot and warm_pools.fits(context, KIND, record):
         return  # its instances stand, and are counted already
-    for key, job in context.store.store.live.items():
-        if key[:3] == (KIND, context.account, context.region) and job.spot == spot:
-            used += by_type(job.groups)
-    most = setting(context.platform, "training_spot_instances" if spot else "training_instances")
-    usage = "spot training job usage" if spot else "training job usage"
-    for kind, count in asked.items():
-        busy = used[kind] + (0 if spot else warm_pools.waiting(context, KIND, kind))
-        if busy + count > most:
-            raise quotas.limit_exceeded(f"{kind} for {usage}", most, busy, count)
+    same = [job.instances for job in running(context, TRAINING) if job.spot == spot]
+    used: Counter[str] = sum(same, Counter())
+    if spot:
+        check_usage(context, "training_spot_instances", "spot training job usage", asked, used)
+    else:
+        for kind in asked:
+            used[kind] += warm_pools.waiting(context, KIND, kind)
+        check_usage(context, "training_instances", "training job usage", asked, used)

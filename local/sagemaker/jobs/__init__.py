@@ -1,0 +1,1 @@
+"""What training, processing and transform jobs have in common."""

@@ -1,0 +1,193 @@
+"""Jobs of containers that run to their end: one container for each instance (`instances.py`)."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from local.images.store import Image
+from local.sagemaker import beneath
+from local.sagemaker.api import ApiError, Context, invalid
+from local.sagemaker.instances import Instance, NoAddressError, pull, reserve, share_of_cores
+from local.sagemaker.jobs.job import LONGEST_REASON, TICK, Job, JobError
+from local.sagemaker.jobs.kinds import JobKind
+
+
+@dataclass(frozen=True)
+class Group:
+    """Instances of one type. A job without instance groups has a single group."""
+
+    name: str
+    instance_type: str
+    count: int
+
+
+def by_type(groups: Sequence[Group]) -> Counter[str]:
+    counts: Counter[str] = Counter()
+    for group in groups:
+        counts[group.instance_type] += group.count
+    return counts
+
+
+@dataclass
+class Host:
+    """One instance of a job."""
+
+    instance: Instance
+    group: Group
+    stream: str
+    """Its log stream; numbered as the service does, so that they sort."""
+
+
+def pull_image(context: Context, kind: JobKind, uri: str, role: str) -> Image:
+    """Return the image. Raises `ValidationException` if it does not exist or the role may not pull it."""
+    try:
+        return pull(context.platform, context.account, context.region, uri, role)
+    except ApiError as error:
+        raise invalid(
+            f"Cannot pull the {kind.folder} image {uri}. Please check that it is in the registry and that "
+            f"the role {role} can be assumed by SageMaker and has permission to pull it: {error.message}"
+        ) from None
+
+
+class ContainerJob(Job):
+    """A running job whose containers do the work and end."""
+
+    message: ClassVar[str]
+    """The file below `/opt/ml` where a container says why it failed."""
+    folders: ClassVar[tuple[str, ...]]
+    """The folders below `/opt/ml` that are there when a container starts."""
+    config: ClassVar[str]
+    """The folder below `/opt/ml` with the job's configuration."""
+
+    def __init__(self, context: Context, name: str, image: Image, groups: list[Group]):
+        super().__init__(context, name, by_type(groups))
+        self.image, self.groups = image, groups
+
+    def launch(self, stack: contextlib.ExitStack) -> list[Host]:
+        """Make the instances; the stack closes them, and removes all their files. Raises JobError."""
+        groups = [group for group in self.groups for _ in range(group.count)]
+        try:
+            addresses = reserve(len(groups))
+        except NoAddressError as error:
+            raise JobError(f"CapacityError: {error}") from None
+        for address in addresses:
+            stack.callback(address.release)
+        # The first host is the first however they are sorted.
+        addresses.sort(key=lambda address: address.name)
+        moment, hosts = int(time.time()), []
+        peers = {f"algo-{number}": address.name for number, address in enumerate(addresses, start=1)}
+        for number, (address, group) in enumerate(zip(addresses, groups, strict=True), start=1):
+            try:
+                instance = Instance(
+                    self.platform, self.kind.folder, address, f"algo-{number}", peers, self.folders
+                )
+            except OSError as error:
+                raise JobError(f"InternalServerError: the local cloud has no instance: {error}") from None
+            stack.callback(instance.close)
+            hosts.append(Host(instance, group, f"{self.name}/algo-{number}-{moment}"))
+        return hosts
+
+    def configure(self, host: Host, files: Mapping[str, Any]) -> None:
+        """Write the job's configuration for a host: JSON documents by file name, without `.json`."""
+        for name, document in files.items():
+            (host.instance.opt_ml / self.config / f"{name}.json").write_text(json.dumps(document))
+
+    def run_containers(
+        self,
+        hosts: list[Host],
+        command: tuple[Sequence[str] | None, Sequence[str]],
+        environment: Mapping[str, str],
+        isolated: bool,
+        on_line: Callable[[Host, str], None],
+    ) -> None:
+        """Start the container of every host. Raises JobError.
+
+        `command` is an entry point, or None for the image's own, and arguments. `environment` is what the
+        container gets beside the Region and, unless `isolated`, the credentials of the job's role. An
+        isolated container reaches the other hosts of its job alone. `on_line` gets each line of the output.
+        """
+        entrypoint, args = command
+        environment = share_of_cores(len(hosts)) | dict(environment) | {"AWS_REGION": self.context.region}
+        if not isolated:
+            environment |= self.platform.credentials(
+                self.context.account, self.context.region, self.role, "SageMaker"
+            )
+        first = hosts[0].instance
+        for host in hosts:
+            network = "machine"
+            if isolated:
+                network = "own" if host.instance is first else first
+
+            def line(text: str, host: Host = host) -> None:
+                on_line(host, text)
+
+            try:
+                host.instance.start(self.image, args, environment, line, entrypoint, network=network)
+            except OSError as error:
+                raise JobError(
+                    "ClientError: CannotStartContainerError. Please make sure the container can be run with "
+                    f"'{' '.join(['docker run <image>', *args])}': {error}"
+                ) from None
+
+    def wait(
+        self, hosts: list[Host], limits: Mapping[str, float], look: Callable[[], str] = lambda: ""
+    ) -> tuple[str, str]:
+        """Wait for all containers; return the failure reason, or "", and how it ended: Completed, Failed,
+        Stopped, a key of `limits`, or what `look` returned.
+
+        `limits` are monotonic times at which the job is stopped. `look` is called again and again; a word
+        that it returns stops the job, and it may raise JobError or TransferError.
+        """
+        while True:
+            codes = {host.stream: host.instance.wait(0) for host in hosts}
+            if any(codes.values()):  # one that failed ends the job
+                return self._reason(hosts), "Failed"
+            if all(code == 0 for code in codes.values()):
+                return "", "Completed"
+            if self.abandoned.is_set():
+                return self.kind.abandoned, "Failed"
+            clock = time.monotonic()
+            over = [ending for ending in limits if clock > limits[ending]]
+            end = min(over, key=lambda ending: limits[ending]) if over else ""
+            end = end or ("Stopped" if self.stopping.is_set() else look())
+            if end:
+                self._terminate(hosts)
+                return "", end
+            self.stopping.wait(TICK)
+
+    def _terminate(self, hosts: list[Host]) -> None:
+        """Send SIGTERM to all containers, and SIGKILL to those that still run after the grace period."""
+        for host in hosts:
+            host.instance.terminate()
+        until = time.monotonic() + self.setting("stop_grace")
+        while time.monotonic() < until and not self.abandoned.is_set():
+            if not any(host.instance.running for host in hosts):
+                return
+            time.sleep(TICK)
+        for host in hosts:
+            host.instance.stop(0)
+
+    def _reason(self, hosts: list[Host]) -> str:
+        """Return the FailureReason of the first container that failed: its message, truncated, and exit
+        code."""
+        failed = [host.instance for host in hosts if host.instance.wait(0)]
+        first = min(failed, key=lambda instance: instance.ended_at or 0)
+        said = said_by(first, self.message).decode(errors="replace").strip()
+        ending = f", exit code: {first.wait(0)}"
+        return f"AlgorithmError: {said}"[: LONGEST_REASON - len(ending)] + ending
+
+
+def said_by(instance: Instance, file: str) -> bytes:
+    """Return what a container wrote into a file below `/opt/ml`; nothing where it wrote none."""
+    with (
+        contextlib.suppress(OSError),
+        beneath.held(instance.opt_ml, instance.opt_ml / file) as path,
+    ):
+        return path.read_bytes()
+    return b""

@@ -1,0 +1,115 @@
+"""The kinds of jobs, and the names that SageMaker and Step Functions derive from each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class JobKind:
+    """One kind of job, such as training jobs."""
+
+    noun: str
+    """What all names begin with: `Training` for TrainingJobName, CreateTrainingJob, TrainingStartTime."""
+    missing: str
+    """Error message for a job that does not exist; `{name}` is its name."""
+    taken: str
+    """Error message for a name that is in use; `{arn}` is the job that has it."""
+    event: tuple[str, ...]
+    """Members of the job's description that its state-change event has."""
+
+    @property
+    def name(self) -> str:
+        return f"{self.noun}JobName"
+
+    @property
+    def arn(self) -> str:
+        return f"{self.noun}JobArn"
+
+    @property
+    def status(self) -> str:
+        return f"{self.noun}JobStatus"
+
+    @property
+    def started(self) -> str:
+        return f"{self.noun}StartTime"
+
+    @property
+    def ended(self) -> str:
+        return f"{self.noun}EndTime"
+
+    @property
+    def folder(self) -> str:
+        """Name of the folder of its instances, and prefix of its settings."""
+        return self.noun.lower()
+
+    @property
+    def records(self) -> str:
+        """The kind of its records in the store, and what its ARNs are named after."""
+        return f"{self.folder}-job"
+
+    @property
+    def words(self) -> str:
+        return f"{self.folder} job"
+
+    @property
+    def log_group(self) -> str:
+        return f"/aws/sagemaker/{self.noun}Jobs"
+
+    @property
+    def detail_type(self) -> str:
+        """Type of its state-change events on the event bus."""
+        return f"SageMaker {self.noun} Job State Change"
+
+    @property
+    def rule(self) -> str:
+        """The managed rule by which Step Functions receives these events."""
+        return f"StepFunctionsGetEventsForSageMaker{self.noun}JobsRule"
+
+    @property
+    def abandoned(self) -> str:
+        """FailureReason of a job that ran when the local cloud ended."""
+        return f"InternalServerError: The local cloud ended while the {self.words} ran."
+
+
+_TAKEN = "Job name must be unique within an AWS account and region, and a job with this name already exists"
+_MISSING = "Could not find requested job with name: {name}"
+
+TRAINING = JobKind(
+    "Training",
+    "Requested resource not found.",
+    "Training job names must be unique within an AWS account and region, and a training job with this name "
+    "already exists ({arn})",
+    (
+        "TrainingJobName", "TrainingJobArn", "TrainingJobStatus", "SecondaryStatus", "FailureReason",
+        "HyperParameters", "AlgorithmSpecification", "RoleArn", "InputDataConfig", "OutputDataConfig",
+        "ResourceConfig", "VpcConfig", "StoppingCondition", "ModelArtifacts", "FinalMetricDataList",
+        "SecondaryStatusTransitions", "CreationTime", "TrainingStartTime", "TrainingEndTime",
+        "LastModifiedTime",
+    ),
+)  # fmt: skip
+PROCESSING = JobKind(
+    "Processing",
+    _MISSING,
+    f"{_TAKEN} ({{arn}})",
+    (
+        "ProcessingJobName", "ProcessingJobArn", "ProcessingJobStatus", "FailureReason", "ExitMessage",
+        "ProcessingInputs", "ProcessingOutputConfig", "ProcessingResources", "StoppingCondition",
+        "AppSpecification", "Environment", "NetworkConfig", "RoleArn", "CreationTime", "ProcessingStartTime",
+        "ProcessingEndTime", "LastModifiedTime",
+    ),
+)  # fmt: skip
+TRANSFORM = JobKind(
+    "Transform",
+    _MISSING,
+    f"{_TAKEN} ({{arn}})",
+    (
+        "TransformJobName", "TransformJobArn", "TransformJobStatus", "FailureReason", "ModelName",
+        "MaxConcurrentTransforms", "ModelClientConfig", "MaxPayloadInMB", "BatchStrategy", "Environment",
+        "TransformInput", "TransformOutput", "TransformResources", "DataProcessing", "CreationTime",
+        "TransformStartTime", "TransformEndTime",
+    ),
+)  # fmt: skip
+"""Event members: https://docs.aws.amazon.com/sagemaker/latest/dg/automating-sagemaker-with-eventbridge.html"""
+
+KINDS = {kind.noun: kind for kind in (TRAINING, PROCESSING, TRANSFORM)}

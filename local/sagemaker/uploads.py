@@ -1,0 +1,134 @@
+"""Folders of containers that are uploaded to S3, once or again and again while the containers run."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, ClassVar
+
+from local.sagemaker import beneath
+from local.sagemaker.artifacts import S3_ERRORS, TRANSFER, TransferError, files_below, split, unreadable
+
+logger = logging.getLogger(__name__)
+
+
+class FolderUpload:
+    """The folders of a job's instances, and the prefix in S3 that all of them are uploaded to.
+
+    What was written last is uploaded last: when it is in S3, what was written before it is there too. What
+    the containers delete stays in S3. `error`: S3 refused, or a file cannot be read.
+    """
+
+    what: ClassVar[str] = "Output"
+    """What the error messages say that is uploaded."""
+    follows_links: ClassVar[bool] = False
+    """Whether links are followed as long as they stay in the container's own folders; else left out."""
+
+    def __init__(
+        self,
+        s3: Any,
+        uri: str,
+        folders: Sequence[Path],
+        interval: float,
+        roots: Sequence[Path] | None = None,
+        extra: Mapping[str, str] = MappingProxyType({}),
+    ):
+        """`interval` is in seconds. `roots` are the folders that each container may change, with its own of
+        `folders` below. `extra` are arguments of the uploads, such as a key's."""
+        self.s3, self.folders, self._interval, self._extra = s3, folders, interval, dict(extra)
+        self._roots = roots or folders
+        self.bucket, prefix = split(uri)
+        self.prefix = prefix.rstrip("/") + "/" if prefix.strip("/") else ""
+        self.sent: dict[Path, tuple[int, int]] = {}
+        self._closed = threading.Event()
+        self._thread: threading.Thread | None = None
+        self.error: TransferError | None = None
+
+    def start(self) -> None:
+        """Upload what changes from now on, in the background."""
+        name = f"{self.what.lower()}s"
+        self._thread = threading.Thread(target=self._repeat, name=name, daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Upload what has changed since, once nothing changes any more. Raises TransferError."""
+        self.end()
+        if self.error:
+            raise self.error
+        self._sync()
+
+    def end(self) -> None:
+        """Upload nothing more: who sees the job's end sees nothing come after it."""
+        self._closed.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _repeat(self) -> None:
+        while not self._closed.wait(self._interval):
+            try:
+                self._sync()
+            except TransferError as error:
+                self.error = error
+                return
+            except Exception as error:
+                logger.exception("%ss are not uploaded any more", self.what)
+                self.error = TransferError(f"InternalServerError: the local cloud failed: {error!r}")
+                return
+
+    def _sync(self) -> None:
+        for root, folder in zip(self._roots, self.folders, strict=True):
+            file = folder
+            try:
+                for file in self._by_time(root, folder):
+                    self._send(root, folder, file)
+            except S3_ERRORS as error:
+                raise TransferError(
+                    f"ClientError: {self.what} upload failed:{error}. Please ensure that the job's role "
+                    f'has "s3:PutObject" permission on s3://{self.bucket}/{self.prefix}'
+                ) from error
+            except OSError as error:
+                raise unreadable(self.what, folder, file, error) from error
+
+    def _by_time(self, root: Path, folder: Path) -> list[Path]:
+        """The files in a folder, the one written last at the end. Those that lead out of `root` are left
+        out. Raises OSError where a folder cannot be read."""
+        found = []
+        for file in files_below(folder) if self._allowed(root, folder) else ():
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):  # replaced or removed meanwhile
+                if file.is_file() and self.wants(file) and self._allowed(root, file):
+                    found.append((file.stat().st_mtime_ns, file))
+        return [file for _, file in sorted(found)]
+
+    def _allowed(self, root: Path, path: Path) -> bool:
+        if self.follows_links:
+            return beneath.stays(root, path)
+        with contextlib.suppress(OSError, RuntimeError):  # a link to itself
+            return path.resolve() == root.resolve() / path.relative_to(root)
+        return False
+
+    def wants(self, file: Path) -> bool:
+        """Whether this file is uploaded."""
+        return True
+
+    def around(self, root: Path, file: Path) -> contextlib.AbstractContextManager[None]:
+        """What is done around the upload of a file."""
+        return contextlib.nullcontext()
+
+    def _send(self, root: Path, folder: Path, file: Path) -> None:
+        with contextlib.suppress(FileNotFoundError):  # replaced or removed while it was looked at
+            state = state_of(file.stat())
+            if self.sent.get(file) == state:
+                return
+            key = self.prefix + file.relative_to(folder).as_posix()
+            with beneath.held(root, file) as path, self.around(root, file):
+                self.s3.upload_file(str(path), self.bucket, key, ExtraArgs=self._extra, Config=TRANSFER)
+            self.sent[file] = state
+
+
+def state_of(status: os.stat_result) -> tuple[int, int]:
+    return status.st_size, status.st_mtime_ns
