@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from local.sagemaker import models, quotas, records, registry, rolling, tags
+from local.sagemaker import models, quotas, records, rolling, served, tags
 from local.sagemaker.api import ApiError, Context, invalid, now, operation, page
 from local.sagemaker.instances import clean
 from local.sagemaker.models import CONFIG
@@ -24,8 +24,9 @@ from local.sagemaker.multi_model import checked_target
 from local.sagemaker.platform import Platform
 from local.sagemaker.quotas import setting
 from local.sagemaker.reply import Reply
-from local.sagemaker.serving import KIND as INSTANCES
-from local.sagemaker.serving import Fleet, ServingError, ThrottledError, Variant, multi_model
+from local.sagemaker.serving import Fleet, ThrottledError, Variant
+from local.sagemaker.serving_container import KIND as INSTANCES
+from local.sagemaker.serving_container import ServingError, multi_model
 from local.sagemaker.store import Record, Store
 from local.sagemaker.traffic import Traffic
 
@@ -290,50 +291,10 @@ def _install(context: Context, name: str, fleet: Fleet, config: Record, specs: l
 
 def _resolved(context: Context, variant: Record) -> Record:
     """A production variant with its model's container in it: all that it takes to serve it."""
-    model = context.store.get(models.MODEL, variant["ModelName"])
-    if model is None:
-        raise ServingError(models.missing_model(context, variant["ModelName"]))
-    named = f"Model {variant['ModelName']}"
-    if not model.get("ExecutionRoleArn"):
-        raise ServingError(f"{named} has no ExecutionRoleArn.")
-    definitions = models.containers(model)
-    if len(definitions) > 1:
-        raise ServingError(
-            f"{named} has several containers; inference pipelines are not built in the local cloud."
-        )
-    container = dict(definitions[0])
-    if package := container.get("ModelPackageName"):
-        container = _packaged(context, container, package)
     given = ("ServerlessConfig", "InitialInstanceCount", "VolumeSizeInGB")
     patience = "ContainerStartupHealthCheckTimeoutInSeconds"
-    return records.summary(variant, "VariantName", "ModelName", "InitialVariantWeight", *given, patience) | {
-        "ExecutionRoleArn": model["ExecutionRoleArn"],
-        "Container": container,
-        "Since": now(),
-    }
-
-
-def _packaged(context: Context, container: Record, name: str) -> Record:
-    """A container from a model package: the package's image and data, the model's environment on top."""
-    package = registry.find_package(context, name)
-    specification = package["InferenceSpecification"]
-    if wanted := container.get("InferenceSpecificationName"):
-        others = package.get("AdditionalInferenceSpecifications", [])
-        specification = next((each for each in others if each["Name"] == wanted), None)
-        if specification is None:
-            raise ServingError(f"Model package {package['ModelPackageArn']} has no specification {wanted}.")
-    if len(specification["Containers"]) > 1:
-        raise ServingError(
-            f"Model package {package['ModelPackageArn']} has several containers; "
-            "inference pipelines are not built in the local cloud."
-        )
-    inside = specification["Containers"][0]
-    data = records.summary(container, "ModelDataUrl", "ModelDataSource") or records.summary(
-        inside, "ModelDataUrl", "ModelDataSource"
-    )
-    environment = inside.get("Environment", {}) | container["Environment"]
-    mode = records.summary(container, "Mode", "MultiModelConfig")
-    return {"Image": inside["Image"], "Environment": environment} | data | mode
+    shown = records.summary(variant, "VariantName", "ModelName", "InitialVariantWeight", *given, patience)
+    return shown | served.of_model(context, variant["ModelName"]) | {"Since": now()}
 
 
 def _reweigh(context: Context, name: str, changes: dict[str, Record]) -> None:

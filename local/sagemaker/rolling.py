@@ -13,7 +13,8 @@ import time
 from typing import Any
 
 from local.sagemaker.api import Context, invalid
-from local.sagemaker.serving import Fleet, ServingError, Variant
+from local.sagemaker.serving import Fleet, Variant
+from local.sagemaker.serving_container import ServingError
 from local.sagemaker.store import Record
 
 LEAST, MOST = 5, 50

@@ -11,7 +11,8 @@ from local.sagemaker.api import Context
 from local.sagemaker.metrics import BATCH
 from local.sagemaker.quotas import setting
 from local.sagemaker.reply import Reply
-from local.sagemaker.serving import SESSION, Variant
+from local.sagemaker.serving import Variant
+from local.sagemaker.serving_container import SESSION
 
 NAMESPACE = "AWS/SageMaker"
 OF_INSTANCES = "/aws/sagemaker/Endpoints"

@@ -1,0 +1,50 @@
+"""What it takes to serve a model: its container, from the model or from a model package, and its role."""
+
+from __future__ import annotations
+
+from local.sagemaker import models, records, registry
+from local.sagemaker.api import Context
+from local.sagemaker.serving_container import ServingError
+from local.sagemaker.store import Record
+
+
+def of_model(context: Context, name: str) -> Record:
+    """The `ExecutionRoleArn` and the `Container` of a model. Raises ServingError where it cannot be served,
+    and ApiError for a model package that does not exist."""
+    model = context.store.get(models.MODEL, name)
+    if model is None:
+        raise ServingError(models.missing_model(context, name))
+    if not model.get("ExecutionRoleArn"):
+        raise ServingError(f"Model {name} has no ExecutionRoleArn.")
+    definitions = models.containers(model)
+    if len(definitions) > 1:
+        raise ServingError(
+            f"Model {name} has several containers; inference pipelines are not built in the local cloud."
+        )
+    container = dict(definitions[0])
+    if package := container.get("ModelPackageName"):
+        container = _packaged(context, container, package)
+    return {"ExecutionRoleArn": model["ExecutionRoleArn"], "Container": container}
+
+
+def _packaged(context: Context, container: Record, name: str) -> Record:
+    """A container from a model package: the package's image and data, the model's environment on top."""
+    package = registry.find_package(context, name)
+    specification = package["InferenceSpecification"]
+    if wanted := container.get("InferenceSpecificationName"):
+        others = package.get("AdditionalInferenceSpecifications", [])
+        specification = next((each for each in others if each["Name"] == wanted), None)
+        if specification is None:
+            raise ServingError(f"Model package {package['ModelPackageArn']} has no specification {wanted}.")
+    if len(specification["Containers"]) > 1:
+        raise ServingError(
+            f"Model package {package['ModelPackageArn']} has several containers; "
+            "inference pipelines are not built in the local cloud."
+        )
+    inside = specification["Containers"][0]
+    data = records.summary(container, "ModelDataUrl", "ModelDataSource") or records.summary(
+        inside, "ModelDataUrl", "ModelDataSource"
+    )
+    environment = inside.get("Environment", {}) | container["Environment"]
+    mode = records.summary(container, "Mode", "MultiModelConfig")
+    return {"Image": inside["Image"], "Environment": environment} | data | mode
