@@ -95,6 +95,8 @@ def status(cloud: LocalCloud) -> int:
         "Snowflake": f"127.0.0.1:{now['snowflake']}, connection in {cloud.snowflake}",
         "stacks": ", ".join(f"{one['name']} ({one['status']})" for one in now["stacks"]),
         "training jobs": ", ".join(now["training_jobs_running"]),
+        "processing jobs": ", ".join(now["processing_jobs_running"]),
+        "transform jobs": ", ".join(now["transform_jobs_running"]),
         "endpoints": ", ".join(f"{one['name']} ({one['status']})" for one in now["endpoints"]),
         "executions": str(now["executions_running"]),
         "functions warm": str(now["functions_warm"]),

@@ -36,9 +36,20 @@ from local.emulator.patches import cloudwatch, functions
 from local.emulator.platform import LocalPlatform
 from local.emulator.web import as_on_aws, from_the_web
 from local.reaper import GRACE_SECONDS, Reaper, alive
-from local.sagemaker import hosting, http, isolation, notebooks, quotas, scaling, training
+from local.sagemaker import (
+    hosting,
+    http,
+    isolation,
+    notebooks,
+    processing,
+    quotas,
+    scaling,
+    training,
+)
 from local.sagemaker.api import Context
 from local.sagemaker.jobs import operations as jobs
+from local.sagemaker.jobs.kinds import KINDS
+from local.sagemaker.jobs.status import ENDED
 from local.sagemaker.store import Store
 
 ACCOUNT = "000000000000"
@@ -124,6 +135,7 @@ class Server:
             cloudformation.remove_unlisted(self.context(account, region, None), stack)
         with self.store.answering():
             training.recover(self.platform, self.store)
+            processing.recover(self.platform, self.store)
             hosting.recover(self.platform, self.store)
             notebooks.recover(self.platform, self.store)
         threading.Thread(target=self._watch_alarms, name="alarms", daemon=True).start()
@@ -282,10 +294,14 @@ class Server:
         return quotas.DEFAULTS | self.platform.settings
 
     def status(self) -> dict[str, Any]:
-        jobs, endpoints = [], []
+        endpoints, running = [], {f"{kind.folder}_jobs_running": [] for kind in KINDS.values()}
         for account, region in self.store.scopes():
             scope = self.store.scoped(account, region)
-            jobs += [(job["TrainingJobName"], job["TrainingJobStatus"]) for job in scope.all("training-job")]
+            for kind in KINDS.values():
+                found = scope.all(kind.records)
+                running[f"{kind.folder}_jobs_running"] += [
+                    job[kind.name] for job in found if job[kind.status] not in ENDED
+                ]
             endpoints += [(one["EndpointName"], one["EndpointStatus"]) for one in scope.all("endpoint")]
         return {
             "pid": os.getpid(),
@@ -296,7 +312,7 @@ class Server:
             "containers": isolation.describe(self.platform),
             "snowflake": self.snowflake.port if self.snowflake else None,
             "stacks": ministack.stacks(),
-            "training_jobs_running": [name for name, status in jobs if status in ("InProgress", "Stopping")],
+            **running,
             "endpoints": [{"name": name, "status": status} for name, status in endpoints],
             "executions_running": ministack.executions_running(),
             "functions_warm": ministack.functions_running(),

@@ -17,6 +17,7 @@ from local.sagemaker import (
     models,
     notebooks,
     prices,
+    processing,
     registry,
     scaling,
     tags,
@@ -28,7 +29,7 @@ from local.sagemaker.store import StorageError, Store
 
 Response = tuple[int, dict[str, str], bytes]
 
-OPERATED_BY = (domains, hosting, models, notebooks, registry, tags, training)
+OPERATED_BY = (domains, hosting, models, notebooks, processing, registry, tags, training)
 """Each registers its operations where it is imported."""
 
 SCALING = "AnyScaleFrontendService"

@@ -48,6 +48,12 @@ UNBUILT: Mapping[str, tuple[str, ...]] = {
         "InfraCheckConfig.EnableInfraCheck",
         "SessionChainingConfig.EnableSessionTagChaining",
     ),
+    "CreateProcessingJob": (
+        "ProcessingInputs[].DatasetDefinition",
+        "ProcessingOutputConfig.Outputs[].FeatureStoreOutput",
+        "ProcessingResources.ClusterConfig.InstancePreferences",
+        "ExperimentConfig",
+    ),
     "CreateUserProfile": ("SingleSignOnUserIdentifier", "SingleSignOnUserValue"),
     "UpdateEndpoint": ("RetainDeploymentConfig",),
 }
@@ -64,6 +70,7 @@ UNBUILT_VALUES: Mapping[str, Mapping[str, tuple[Any, ...]]] = {
     "CreateTrainingJob": {
         "AlgorithmSpecification.TrainingImageConfig.TrainingRepositoryAccessMode": ("Platform",)
     },
+    "CreateProcessingJob": {"ProcessingInputs[].S3Input.S3InputMode": ("File",)},
     "CreateDomain": {"AuthMode": ("IAM",)},
     "ListModelPackageGroups": {"CrossAccountFilterOption": ("SameAccount",)},
 }
@@ -169,6 +176,10 @@ NO_EFFECT: Mapping[str, Mapping[str, str]] = {
         "DebugHookConfig.LocalPath": "where tensors are written; a hook without collections writes none",
         "DebugHookConfig.S3OutputPath": "where tensors are kept; a hook without collections writes none",
         "ProfilerConfig": _PROFILE,
+    },
+    "CreateProcessingJob": {
+        "NetworkConfig.VpcConfig.Subnets": _HERE,
+        "NetworkConfig.EnableInterContainerTrafficEncryption": "the hosts of a job are on one machine",
     },
     "CreateModelPackage": {
         **{

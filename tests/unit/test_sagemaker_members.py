@@ -163,6 +163,21 @@ TRAINING = {
     "CreationTime": 1.0,
 }
 """The record of a training job before it has made anything."""
+PLACE = {"S3DataType": "S3Prefix", "S3Uri": "s3://b/in"}
+JOBS = {
+    "TrainingJob": TRAINING,
+    "ProcessingJob": {
+        "ProcessingJobName": "n",
+        "ProcessingJobArn": "arn",
+        "ProcessingJobStatus": "InProgress",
+        "ProcessingResources": {
+            "ClusterConfig": {"InstanceType": "ml.m5.large", "InstanceCount": 1, "VolumeSizeInGB": 1}
+        },
+        "AppSpecification": {"ImageUri": IMAGE["Image"]},
+        "CreationTime": 1.0,
+    },
+}
+"""The records of jobs, by kind."""
 PREPARED: dict[str, list[tuple[str, dict[str, Any]]]] = {
     "Model": [("CreateModel", {"ModelName": "n", "PrimaryContainer": IMAGE, "ExecutionRoleArn": ROLE})],
     "ModelPackageGroup": [("CreateModelPackageGroup", {"ModelPackageGroupName": "n"})],
@@ -210,14 +225,14 @@ def absent(shape: Any, value: Any, where: str = "") -> Iterator[str]:
             yield from absent(shape.member, each, f"{where}[]")
 
 
-@pytest.mark.parametrize("kind", [*PREPARED, "TrainingJob"])
+@pytest.mark.parametrize("kind", [*PREPARED, *JOBS])
 def test_describe_and_list_answer_every_required_member(kind: str, tmp_path: Path) -> None:
     # given a resource with no more than it must be given
     context = api.Context(Cloud(), Store(tmp_path / "records.sqlite").scoped("1", "r"))  # type: ignore[arg-type]
     for operation, params in PREPARED.get(kind, []):
         api.call(context, operation, params)
-    if kind == "TrainingJob":
-        context.store.add("training-job", "n", TRAINING)
+    if kind in JOBS:
+        context.store.add(f"{kind.removesuffix('Job').lower()}-job", "n", JOBS[kind])
     # then what the service's model requires of an answer is there
     for operation, params in ((f"Describe{kind}", {f"{kind}Name": "n"}), (f"List{kind}s", {})):
         answer = api.call(context, operation, params)

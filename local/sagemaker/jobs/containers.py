@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 from local.images.store import Image
@@ -16,6 +17,9 @@ from local.sagemaker.api import ApiError, Context, invalid
 from local.sagemaker.instances import Instance, NoAddressError, pull, reserve, share_of_cores
 from local.sagemaker.jobs.job import LONGEST_REASON, TICK, Job, JobError
 from local.sagemaker.jobs.kinds import JobKind
+
+LONGEST_MESSAGE = 16_384
+"""Bytes that are read of what a container says about its end."""
 
 
 @dataclass(frozen=True)
@@ -184,10 +188,16 @@ class ContainerJob(Job):
 
 
 def said_by(instance: Instance, file: str) -> bytes:
-    """Return what a container wrote into a file below `/opt/ml`; nothing where it wrote none."""
+    """Return what a container wrote into a file below `/opt/ml`, at most LONGEST_MESSAGE bytes; nothing where
+    it wrote none."""
     with (
         contextlib.suppress(OSError),
         beneath.held(instance.opt_ml, instance.opt_ml / file) as path,
     ):
-        return path.read_bytes()
+        return _beginning(path)
     return b""
+
+
+def _beginning(file: Path) -> bytes:
+    with file.open("rb") as stream:
+        return stream.read(LONGEST_MESSAGE)

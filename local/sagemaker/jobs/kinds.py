@@ -16,7 +16,8 @@ class JobKind:
     taken: str
     """Error message for a name that is in use; `{arn}` is the job that has it."""
     event: tuple[str, ...]
-    """Members of the job's description that its state-change event has."""
+    """Members of the job's description that its state-change event has, as shown in
+    https://docs.aws.amazon.com/sagemaker/latest/dg/automating-sagemaker-with-eventbridge.html"""
 
     @property
     def name(self) -> str:
@@ -110,6 +111,4 @@ TRANSFORM = JobKind(
         "TransformStartTime", "TransformEndTime",
     ),
 )  # fmt: skip
-"""Event members: https://docs.aws.amazon.com/sagemaker/latest/dg/automating-sagemaker-with-eventbridge.html"""
-
 KINDS = {kind.noun: kind for kind in (TRAINING, PROCESSING, TRANSFORM)}

@@ -16,8 +16,8 @@ from local.cloud import LocalCloud
 from scenarios.portfolio_rl.accounts import start
 from scenarios.portfolio_rl.job import PolicyJob, finished
 from scenarios.portfolio_rl.service import OrderService, state
+from tests.support.jobs import logged
 from tests.support.notebooks import data_scientist
-from tests.support.training_jobs import logged
 from tests.support.waiting import until
 from tooling import envs
 

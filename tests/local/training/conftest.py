@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import subprocess
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from local.cloud import LocalCloud
-from tests.support.training_jobs import BUCKET, DOCKERFILE, IMAGE, PACES, PROGRAM, client, ended
+from tests.support.jobs import BUCKET, client, push
+from tests.support.training_jobs import DOCKERFILE, IMAGE, PACES, PROGRAM, ended
 
 
 @pytest.fixture(scope="module")
@@ -21,10 +20,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCloud]:
         context = tmp_path_factory.mktemp("image")
         (context / "Dockerfile").write_text(DOCKERFILE)
         (context / "train.py").write_text(PROGRAM)
-        client(cloud, "ecr").create_repository(repositoryName="training-tests")
-        docker, env = cloud.env()["CDK_DOCKER"], os.environ | cloud.env()
-        for command in (["build", "--tag", IMAGE, "."], ["push", IMAGE]):
-            subprocess.run([docker, *command], check=True, cwd=context, env=env, capture_output=True)
+        push(cloud, context, IMAGE)
         yield cloud
 
 

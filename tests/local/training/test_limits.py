@@ -6,24 +6,12 @@ import json
 import threading
 from typing import Any
 
-import boto3
 import pytest
 from botocore.exceptions import ClientError
 
 from local.cloud import LocalCloud
-from tests.support.training_jobs import (
-    BUCKET,
-    archive,
-    channel,
-    client,
-    ended,
-    listen,
-    logged,
-    names,
-    request,
-    run,
-    spot,
-)
+from tests.support.jobs import BUCKET, GRANTS, caller, client, listen, logged, names, role
+from tests.support.training_jobs import archive, channel, ended, request, run, spot
 from tests.support.waiting import until
 
 
@@ -167,38 +155,6 @@ def test_requests_that_this_cloud_cannot_honour_are_refused_by_name(
     assert sagemaker.list_training_jobs(StatusEquals="InProgress")["TrainingJobSummaries"] == []
 
 
-GRANTS = {
-    "pull": [
-        "ecr:GetAuthorizationToken",
-        "ecr:BatchCheckLayerAvailability",
-        "ecr:GetDownloadUrlForLayer",
-        "ecr:BatchGetImage",
-    ],
-    "read": ["s3:GetObject", "s3:ListBucket"],
-    "write": ["s3:PutObject"],
-    "logs": ["logs:CreateLogGroup", "logs:CreateLogStream", "logs:PutLogEvents", "cloudwatch:PutMetricData"],
-}
-
-
-def role(cloud: LocalCloud, *without: str) -> str:
-    """A role for SageMaker with all of GRANTS but these; returns its ARN."""
-    iam, name = client(cloud, "iam"), next(names)
-    trust = {
-        "Effect": "Allow",
-        "Principal": {"Service": "sagemaker.amazonaws.com"},
-        "Action": "sts:AssumeRole",
-    }
-    document = {"Version": "2012-10-17", "Statement": [trust]}
-    arn = iam.create_role(RoleName=name, AssumeRolePolicyDocument=json.dumps(document))["Role"]["Arn"]
-    actions = [action for grant, actions in GRANTS.items() if grant not in without for action in actions]
-    policy = {
-        "Version": "2012-10-17",
-        "Statement": [{"Effect": "Allow", "Action": actions, "Resource": "*"}],
-    }
-    iam.put_role_policy(RoleName=name, PolicyName="grants", PolicyDocument=json.dumps(policy))
-    return arn
-
-
 def test_job_without_a_needed_permission_in_its_role_fails(
     cloud: LocalCloud, sagemaker: Any, s3: Any
 ) -> None:
@@ -231,22 +187,6 @@ print(os.environ["AWS_ACCESS_KEY_ID"][:4])
     # When SageMaker may not assume it, there is no job
     with pytest.raises(ClientError, match="Could not assume role"):
         sagemaker.create_training_job(**request("", RoleArn="arn:aws:iam::000000000000:role/nobodys"))
-
-
-def caller(cloud: LocalCloud, *statements: dict[str, Any]) -> Any:
-    """A SageMaker client of a person with these policy statements and no others."""
-    iam, name = client(cloud, "iam"), next(names)
-    iam.create_user(UserName=name)
-    document = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow"} | each for each in statements]}
-    iam.put_user_policy(UserName=name, PolicyName="grants", PolicyDocument=json.dumps(document))
-    key = iam.create_access_key(UserName=name)["AccessKey"]
-    return boto3.client(
-        "sagemaker",
-        endpoint_url=cloud.endpoint_url,
-        region_name=cloud.region,
-        aws_access_key_id=key["AccessKeyId"],
-        aws_secret_access_key=key["SecretAccessKey"],
-    )
 
 
 def test_policies_limit_the_jobs_and_roles_of_a_caller(cloud: LocalCloud, sagemaker: Any, s3: Any) -> None:
