@@ -45,6 +45,7 @@ from local.sagemaker import (
     quotas,
     scaling,
     training,
+    transform,
 )
 from local.sagemaker.api import Context
 from local.sagemaker.jobs import operations as jobs
@@ -136,6 +137,7 @@ class Server:
         with self.store.answering():
             training.recover(self.platform, self.store)
             processing.recover(self.platform, self.store)
+            transform.recover(self.platform, self.store)
             hosting.recover(self.platform, self.store)
             notebooks.recover(self.platform, self.store)
         threading.Thread(target=self._watch_alarms, name="alarms", daemon=True).start()

@@ -22,6 +22,7 @@ from local.sagemaker import (
     scaling,
     tags,
     training,
+    transform,
 )
 from local.sagemaker.api import NOT_BUILT, ApiError, Context
 from local.sagemaker.platform import Platform
@@ -29,7 +30,7 @@ from local.sagemaker.store import StorageError, Store
 
 Response = tuple[int, dict[str, str], bytes]
 
-OPERATED_BY = (domains, hosting, models, notebooks, processing, registry, tags, training)
+OPERATED_BY = (domains, hosting, models, notebooks, processing, registry, tags, training, transform)
 """Each registers its operations where it is imported."""
 
 SCALING = "AnyScaleFrontendService"

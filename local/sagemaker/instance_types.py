@@ -45,6 +45,12 @@ def check_inference_ami(instance_type: str, version: str | None) -> None:
         raise invalid(f"InferenceAmiVersion {version} is not supported for instance type {instance_type}.")
 
 
+def check_transform_ami(instance_type: str, version: str | None) -> None:
+    """Raise `ApiError` for a `TransformAmiVersion` where the instance has no GPU: all are for GPUs."""
+    if version and "capability" not in _family(instance_type):
+        raise invalid(f"TransformAmiVersion {version} is not supported for instance type {instance_type}.")
+
+
 def check_multi_model(instance_type: str) -> None:
     """Raise `ApiError` where multi-model endpoints do not support the instance's accelerator."""
     family = _family(instance_type)

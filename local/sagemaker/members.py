@@ -54,6 +54,7 @@ UNBUILT: Mapping[str, tuple[str, ...]] = {
         "ProcessingResources.ClusterConfig.InstancePreferences",
         "ExperimentConfig",
     ),
+    "CreateTransformJob": ("DataCaptureConfig", "ExperimentConfig"),
     "CreateUserProfile": ("SingleSignOnUserIdentifier", "SingleSignOnUserValue"),
     "UpdateEndpoint": ("RetainDeploymentConfig",),
 }
@@ -71,6 +72,16 @@ UNBUILT_VALUES: Mapping[str, Mapping[str, tuple[Any, ...]]] = {
         "AlgorithmSpecification.TrainingImageConfig.TrainingRepositoryAccessMode": ("Platform",)
     },
     "CreateProcessingJob": {"ProcessingInputs[].S3Input.S3InputMode": ("File",)},
+    "CreateTransformJob": {
+        "TransformInput.DataSource.S3DataSource.S3DataType": (
+            *("ManifestFile", "S3Prefix"),
+            "AugmentedManifestFile",  # refused as AWS does
+        ),
+        "TransformInput.SplitType": ("None", "Line"),
+        "DataProcessing.InputFilter": ("$",),
+        "DataProcessing.OutputFilter": ("$",),
+        "DataProcessing.JoinSource": ("None",),
+    },
     "CreateDomain": {"AuthMode": ("IAM",)},
     "ListModelPackageGroups": {"CrossAccountFilterOption": ("SameAccount",)},
 }

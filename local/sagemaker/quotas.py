@@ -23,6 +23,8 @@ DEFAULTS: dict[str, Any] = {
     "warm_pool_instances": 20,  # "<instance type> for training warm pool usage"
     "processing_instances": 20,  # "<instance type> for processing job usage"
     "processing_instances_per_job": 20,  # "Maximum number of instances per processing job"
+    "transform_instances": 20,  # "<instance type> for transform job usage"
+    "transform_instances_per_job": 20,  # "Maximum number of instances per transform job"
     # "Maximum total concurrency that can be allocated across all serverless endpoints", of a new account
     "serverless_concurrency": 10,
     # Lambda's "Concurrent executions", of a new account: what reservations are held against. How many run at
@@ -37,6 +39,8 @@ DEFAULTS: dict[str, Any] = {
     "processing_stop_grace": 120.0,  # between SIGTERM and SIGKILL
     "processing_upload_interval": 3.0,  # between two looks for output to upload while the job runs
     "processing_log_interval": 0.5,  # between two deliveries of log lines
+    "transform_retry": 0.1,  # before a request that failed is sent again; doubles each time
+    "transform_log_interval": 0.5,  # between two deliveries of log lines
     "endpoint_startup_timeout": 480.0,  # a container must answer /ping by then, unless its variant says when
     "serverless_startup_timeout": 180.0,  # the same for serverless variants
     "endpoint_stop_grace": 30.0,  # between SIGTERM and SIGKILL

@@ -176,6 +176,15 @@ JOBS = {
         "AppSpecification": {"ImageUri": IMAGE["Image"]},
         "CreationTime": 1.0,
     },
+    "TransformJob": {
+        "TransformJobName": "n",
+        "TransformJobArn": "arn",
+        "TransformJobStatus": "InProgress",
+        "ModelName": "m",
+        "TransformInput": {"DataSource": {"S3DataSource": PLACE}},
+        "TransformResources": {"InstanceType": "ml.m5.large", "InstanceCount": 1},
+        "CreationTime": 1.0,
+    },
 }
 """The records of jobs, by kind."""
 PREPARED: dict[str, list[tuple[str, dict[str, Any]]]] = {

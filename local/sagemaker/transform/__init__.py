@@ -1,0 +1,5 @@
+"""Transform jobs."""
+
+from local.sagemaker.transform.operations import recover
+
+__all__ = ["recover"]
