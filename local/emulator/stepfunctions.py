@@ -13,6 +13,8 @@ from botocore.model import ListShape, MapShape, StructureShape
 
 from local.sagemaker import api
 from local.sagemaker.api import ApiError
+from local.sagemaker.jobs.kinds import KINDS
+from local.sagemaker.jobs.status import ENDED
 
 POLL_SECONDS = 0.25
 """Between two looks at a job that a `.sync` task waits for."""
@@ -39,8 +41,8 @@ OPTIMIZED = {
 }
 """The operations of `arn:aws:states:::sagemaker:*`."""
 
-MANAGED_RULE = "StepFunctionsGetEventsForSageMakerTrainingJobsRule"
-"""The rule by which Step Functions hears that a job has ended; the role must be allowed to keep it."""
+JOBS = {f"Create{kind.noun}Job": kind for kind in KINDS.values()}
+"""The operations whose jobs a `.sync` task waits for."""
 
 
 class TaskError(Exception):
@@ -83,30 +85,33 @@ class Task:
         return shown(shape, answer, milliseconds=optimized) if shape else answer
 
     def _job(self, operation: str, arguments: dict[str, Any]) -> dict[str, Any]:
-        """Start a training job and wait for its end; the result is what Describe says then."""
-        if operation != "CreateTrainingJob":
+        """Start a job and wait for its end; the result is what Describe says then.
+
+        The role needs what AWS's own policy for this integration has: to create, describe and stop the job,
+        to list its tags, and to keep the managed rule by which Step Functions receives its events.
+        """
+        kind = JOBS.get(operation)
+        if kind is None:
             raise TaskError("States.Runtime", f"{operation}.sync is not built in the local cloud")
-        rule = f"arn:aws:events:{self.context.region}:{self.context.account}:rule/{MANAGED_RULE}"
+        rule = f"arn:aws:events:{self.context.region}:{self.context.account}:rule/{kind.rule}"
         for action in ("events:PutTargets", "events:PutRule", "events:DescribeRule"):
             self._authorize(action, rule)
-        # AWS's own policy for this integration has it, beside what creates, describes and stops the job
-        job = f"training-job/{arguments.get('TrainingJobName', '')}"
-        arn = f"arn:aws:sagemaker:{self.context.region}:{self.context.account}:{job}"
-        self._authorize("sagemaker:ListTags", arn)
+        job = self.context.arn(kind.records, str(arguments.get(kind.name, "")))
+        self._authorize("sagemaker:ListTags", job)
         api.call(self.context, operation, arguments)
-        name = {"TrainingJobName": arguments["TrainingJobName"]}
+        name, describe = {kind.name: arguments[kind.name]}, f"Describe{kind.noun}Job"
         while True:
-            job = api.call(self.context, "DescribeTrainingJob", name)
-            if job["TrainingJobStatus"] not in ("InProgress", "Stopping"):
+            described = api.call(self.context, describe, name)
+            if described[kind.status] in ENDED:
                 break
             if not self.goes_on():
-                if job["TrainingJobStatus"] == "InProgress":
-                    api.call(self.context, "StopTrainingJob", name)
-                raise TaskError("States.Timeout", f"The task ended before {name['TrainingJobName']} did")
+                if described[kind.status] == "InProgress":
+                    api.call(self.context, f"Stop{kind.noun}Job", name)
+                raise TaskError("States.Timeout", f"The task ended before {name[kind.name]} did")
             time.sleep(POLL_SECONDS)
-        shape = api.service_model().operation_model("DescribeTrainingJob").output_shape
-        result = shown(shape, job, milliseconds=True)
-        if job["TrainingJobStatus"] != "Completed":
+        shape = api.service_model().operation_model(describe).output_shape
+        result = shown(shape, described, milliseconds=True)
+        if described[kind.status] != "Completed":
             raise TaskError("States.TaskFailed", json.dumps(result))
         return result
 
