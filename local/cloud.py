@@ -58,6 +58,7 @@ class LocalCloud:
         if self.running:
             return
         python, snowflake = envs.environment("cloud"), envs.environment("snowflake")
+        envs.environment("app")  # the server reads its service models
         try:
             self.home.mkdir(parents=True, exist_ok=True)
             self.home.chmod(0o700)

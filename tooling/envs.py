@@ -69,6 +69,12 @@ def python_of(folder: Path) -> Path:
     return folder / "bin" / "python"
 
 
+def site_packages(name: str) -> Path:
+    """The folder of the packages of the named environment, which may not be made yet."""
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    return home() / "envs" / name / "lib" / version / "site-packages"
+
+
 def made(folder: Path) -> bool:
     """Whether the environment is whole: its installation ended, and its Python is still on this machine."""
     return (folder / ".stamp").exists() and python_of(folder).exists()

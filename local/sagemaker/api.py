@@ -12,16 +12,15 @@ import json
 import re
 import time
 import unicodedata
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from botocore.loaders import Loader
-from botocore.model import ServiceModel
 from botocore.validate import ParamValidator
 
 from local.sagemaker import members
 from local.sagemaker.platform import Platform
+from local.sagemaker.service_models import service_model
 from local.sagemaker.store import Scope, StorageError
 
 NOT_BUILT = "NotImplementedByLocalCloud"
@@ -94,27 +93,6 @@ def operation(
         return handler
 
     return register
-
-
-NEWER_VALUES = {"sagemaker": {"PlatformIdentifier": "notebook-al2023-v2"}}
-"""By service and shape, a value that AWS takes and botocore 1.43.106, which MiniStack pins, does not have."""
-
-
-@functools.cache
-def service_model(service: str = "sagemaker") -> Any:  # a botocore ServiceModel, whose properties are untyped
-    model = Loader().load_service_model(service, "service-2")
-    return ServiceModel(with_newer_values(model, NEWER_VALUES.get(service, {})), service)
-
-
-def with_newer_values(model: Mapping[str, Any], values: Mapping[str, str]) -> dict[str, Any]:
-    """Return a service's model whose shapes' patterns match one more value each, where they did not."""
-    shapes = model["shapes"]
-    newer = {
-        name: shapes[name] | {"pattern": f"{shapes[name]['pattern']}|{value}"}
-        for name, value in values.items()
-        if not re.fullmatch(shapes[name]["pattern"], value)
-    }
-    return {**model, "shapes": shapes | newer}
 
 
 def call(context: Context, name: str, params: dict[str, Any]) -> dict[str, Any]:

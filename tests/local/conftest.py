@@ -74,7 +74,7 @@ def in_the_clouds_environment() -> Callable[..., subprocess.CompletedProcess[str
         return subprocess.run(
             [str(envs.environment("cloud")), "-c", program, *arguments],
             cwd=Path(__file__).resolve().parents[2],
-            env={"PATH": os.environ["PATH"]},
+            env={"PATH": os.environ["PATH"], "GROUNDPLAN_HOME": str(envs.home())},
             stdout=subprocess.PIPE,
             stderr=sys.stderr,
             text=True,

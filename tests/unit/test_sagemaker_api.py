@@ -355,17 +355,3 @@ def test_a_notebook_has_a_platform_that_aws_offers(store: Store, platform: str, 
     role = "arn:aws:iam::000000000000:role/r"
     given = {"NotebookInstanceName": "n", "InstanceType": "ml.t3.medium", "RoleArn": role}
     assert ask(store, "CreateNotebookInstance", given | {"PlatformIdentifier": platform})[0] == status
-
-
-@pytest.mark.parametrize("pattern", ["(v1)", "(v1|v2)"])
-def test_a_newer_value_is_added_once_to_a_shape(pattern: str) -> None:
-    # given a service's model with and without the value
-    model = {"shapes": {"Platform": {"pattern": pattern, "max": 20}, "Other": {}}}
-    # when
-    shapes = api.with_newer_values(model, {"Platform": "v2"})["shapes"]
-    # then
-    assert re.fullmatch(shapes["Platform"]["pattern"], "v2")
-    assert not re.fullmatch(shapes["Platform"]["pattern"], "v3")
-    assert shapes["Platform"]["pattern"].count("v2") == 1
-    assert shapes["Other"] == {}
-    assert model["shapes"]["Platform"]["pattern"] == pattern

@@ -1,0 +1,22 @@
+"""The server, whose own botocore is older, reads the service models of the locked one."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+
+PROGRAM = """
+from local.sagemaker.api import service_model
+print(service_model().shape_for("PipelineExecutionStatus").enum)
+print(service_model().shape_for("PlatformIdentifier").metadata["pattern"])
+"""
+
+
+def test_server_reads_the_locked_service_models(
+    in_the_clouds_environment: Callable[..., subprocess.CompletedProcess[str]],
+) -> None:
+    # when the server's environment loads the models
+    statuses, platforms = in_the_clouds_environment(PROGRAM).stdout.splitlines()
+    # then values that its own botocore lacks are there
+    assert "CompletedWithFailures" in statuses
+    assert "notebook-al2023-v2" in platforms
