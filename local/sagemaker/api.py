@@ -102,7 +102,7 @@ def call(context: Context, name: str, params: dict[str, Any]) -> dict[str, Any]:
     found = OPERATIONS.get(name)
     if found is None:
         raise unbuilt(name)
-    params = _without_nulls(params)
+    params = without_nulls(params)
     model = service_model().operation_model(name)
     validate(model.input_shape, params)
     if context.access_key is not None:
@@ -124,11 +124,11 @@ def call(context: Context, name: str, params: dict[str, Any]) -> dict[str, Any]:
         raise ApiError("InsufficientStorage", str(error), 507) from error
 
 
-def _without_nulls(value: Any) -> Any:
+def without_nulls(value: Any) -> Any:
     """A null member is a member left out."""
     if isinstance(value, dict):
-        return {name: _without_nulls(member) for name, member in value.items() if member is not None}
-    return [_without_nulls(item) for item in value] if isinstance(value, list) else value
+        return {name: without_nulls(member) for name, member in value.items() if member is not None}
+    return [without_nulls(item) for item in value] if isinstance(value, list) else value
 
 
 def shaped(shape: Any, value: Any) -> Any:

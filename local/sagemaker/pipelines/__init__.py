@@ -1,0 +1,1 @@
+"""Pipelines: definitions, and executions that run their steps."""

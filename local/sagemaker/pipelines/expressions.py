@@ -1,0 +1,292 @@
+"""Values of a pipeline definition: literals, references (`Get`) and functions (`Std:Join`, `Std:JsonGet`).
+
+A definition's JSON stays as it is. `type_of` checks a value when a pipeline is created; `Evaluator` turns it
+into what it stands for when a step runs.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from local.sagemaker.api import ApiError, invalid, unbuilt
+
+GET, JOIN, JSON_GET = "Get", "Std:Join", "Std:JsonGet"
+STRING, INTEGER, FLOAT, BOOLEAN = TYPES = ("String", "Integer", "Float", "Boolean")
+UNKNOWN = ""
+"""The type of what `Std:JsonGet` finds: known when the step runs."""
+
+VARIABLES = (
+    *("PipelineName", "PipelineArn", "PipelineExecutionId", "PipelineExecutionArn"),
+    *("StartDateTime", "CurrentDateTime", "TrainingJobName", "ProcessingJobName"),
+)
+"""What `Execution.` has. The last two are the name of the job that the step itself starts."""
+
+Path = tuple[str | int, ...]
+"""Members, map keys and list positions; a list's item may also be given by its name."""
+
+_STEP = re.compile(r"Steps\.([A-Za-z0-9\-_]{1,64})((?:\.|\[).+)")
+_PART = re.compile(r"\.?([A-Za-z_][\w\-]*)|\[(\d+)\]|\['([^']+)'\]|\[\"([^\"]+)\"\]")
+_FILES = "PropertyFiles"
+_ELSEWHERE = ("ForEach.", "IterationOutput.")
+"""References of AWS's that belong to steps which are not built."""
+
+
+def malformed(problem: str) -> ApiError:
+    """The refusal of a definition, which AWS starts with these words."""
+    return invalid(f"Unable to parse pipeline definition. {problem}")
+
+
+class NoValueError(ValueError):
+    """A reference or function has no value in this execution."""
+
+
+def function_of(value: Any) -> str | None:
+    """The function or reference that a value is, by its only key; None for a literal."""
+    if isinstance(value, dict) and len(value) == 1:
+        (key,) = value
+        if key.startswith("Std:") or (key == GET and isinstance(value[key], str)):
+            return key
+    return None
+
+
+def parse_path(text: str) -> Path | None:
+    """The parts of a path such as `a.b[0]['c']`; None where the text is no path."""
+    parts: list[str | int] = []
+    at = 0
+    while at < len(text):
+        found = _PART.match(text, at)
+        if found is None:
+            return None
+        member, index, single, double = found.groups()
+        if member is not None and at and text[at] != ".":
+            return None
+        parts.append(int(index) if index is not None else member or single or double)
+        at = found.end()
+    return tuple(parts)
+
+
+def step_reference(text: str) -> tuple[str, Path] | None:
+    """The step and the path of `Steps.NAME.path`; None for a reference to something else.
+
+    Raises ApiError for a reference to a step that is not written as one.
+    """
+    if not text.startswith("Steps."):
+        return None
+    found = _STEP.fullmatch(text)
+    path = parse_path(found[2]) if found else None
+    if not found or not path:
+        raise malformed(f"Invalid property reference '{text}'")
+    return found[1], path
+
+
+def steps_in(value: Any) -> Iterator[str]:
+    """The names of the steps that a value refers to, anywhere inside."""
+    if isinstance(value, list):
+        for item in value:
+            yield from steps_in(item)
+    elif isinstance(value, dict):
+        if function_of(value) == GET and (reference := step_reference(value[GET])):
+            yield reference[0]
+        for item in value.values():
+            yield from steps_in(item)
+
+
+@dataclass(frozen=True)
+class References:
+    """What the values of a definition may refer to."""
+
+    parameters: Mapping[str, str]
+    """The type of each parameter."""
+    property_type: Callable[[str, Path], str]
+    """The type of a step's property. Raises ApiError where there is none."""
+    check_property_file: Callable[[str, str], None]
+    """Raises ApiError where a step has no property file of the name."""
+
+
+def type_of(value: Any, known: References) -> str:
+    """The type of a value, checked. Raises ApiError for anything but a literal, a reference or a function."""
+    if isinstance(value, bool):
+        return BOOLEAN
+    if isinstance(value, int):
+        return INTEGER
+    if isinstance(value, float):
+        return FLOAT
+    if isinstance(value, str):
+        return STRING
+    function = function_of(value)
+    if function == GET:
+        return _reference_type(value[GET], known)
+    if function == JOIN:
+        _check_join(value[JOIN], known)
+        return STRING
+    if function == JSON_GET:
+        _check_json_get(value[JSON_GET], known)
+        return UNKNOWN
+    if function:
+        raise malformed(f"Unknown function '{function}'")
+    raise malformed(f"Expecting a value, a reference or a function, got {json.dumps(value)}")
+
+
+def _reference_type(text: str, known: References) -> str:
+    if text.startswith(_ELSEWHERE):
+        raise unbuilt(f"CreatePipeline with the reference {text}")
+    if step := step_reference(text):
+        if step[1][0] == _FILES:
+            raise malformed(f"The property file '{text}' can be given to {JSON_GET} only")
+        return known.property_type(*step)
+    kind, _, name = text.partition(".")
+    if kind == "Parameters":
+        if name not in known.parameters:
+            raise malformed(f"Unknown parameter '{name}' in the reference '{text}'")
+        return known.parameters[name]
+    if kind == "Execution":
+        if name not in VARIABLES:
+            raise malformed(f"Unknown execution variable '{name}' in the reference '{text}'")
+        return STRING
+    raise malformed(f"Invalid reference '{text}'")
+
+
+def check_members(value: Any, allowed: tuple[str, ...], required: tuple[str, ...] = ()) -> None:
+    """Raises ApiError unless a value is an object with no other members than these, and the required ones."""
+    if not isinstance(value, dict):
+        raise malformed("Expecting start of Json Object.")
+    for name in value:
+        if name not in allowed:
+            raise malformed(f"Cannot parse object, unknown property '{name}'.")
+    for name in required:
+        if name not in value:
+            raise malformed(f"Missing required property '{name}'.")
+
+
+def _check_join(join: Any, known: References) -> None:
+    check_members(join, ("On", "Values"), ("Values",))
+    if not isinstance(join.get("On", ""), str):
+        raise malformed(f"On of {JOIN} must be a string")
+    if not isinstance(join["Values"], list):
+        raise malformed("Expecting start of Json Array.")
+    for value in join["Values"]:
+        type_of(value, known)
+
+
+def _check_json_get(get: Any, known: References) -> None:
+    check_members(get, ("PropertyFile", "S3Uri", "Path"), ("Path",))
+    if ("PropertyFile" in get) == ("S3Uri" in get):
+        raise malformed(f"{JSON_GET} has either a PropertyFile or an S3Uri")
+    json_path(get["Path"])
+    if "S3Uri" in get:
+        if type_of(get["S3Uri"], known) not in (STRING, UNKNOWN):
+            raise malformed(f"S3Uri of {JSON_GET} must be a string")
+        return
+    known.check_property_file(*_property_file(get["PropertyFile"]))
+
+
+def _property_file(value: Any) -> tuple[str, str]:
+    """The step and the name of the property file in `Std:JsonGet`."""
+    step = step_reference(value[GET]) if function_of(value) == GET else None
+    if step is None or len(step[1]) != 2 or step[1][0] != _FILES:
+        raise malformed(f"PropertyFile of {JSON_GET} must be a reference such as Steps.NAME.{_FILES}.FILE")
+    return step[0], str(step[1][1])
+
+
+def json_path(text: Any) -> Path:
+    """The parts of a JsonPath that names one value. Raises ApiError for another, and for what is no path."""
+    if not isinstance(text, str) or not text:
+        raise malformed(f"Path of {JSON_GET} must be a JsonPath, got {json.dumps(text)}")
+    if any(part in text for part in ("..", "*", "?", "@", "[:", ":]", ",")):
+        raise unbuilt(f"CreatePipeline with the JsonPath {text}, which may name several values,")
+    path = parse_path(text.removeprefix("$"))
+    if path is None:
+        raise malformed(f"Path of {JSON_GET} must be a JsonPath, got '{text}'")
+    return path
+
+
+# While an execution runs
+
+
+def find(value: Any, path: Path) -> Any:
+    """What a path leads to. A list's item may be given by the value of its member whose name ends with
+    `Name`, such as an output by `OutputName`. Raises NoValueError where the path leads nowhere."""
+    for part in path:
+        if isinstance(value, dict) and part in value:
+            value = value[part]
+        elif isinstance(value, list):
+            value = _item(value, part)
+        else:
+            raise NoValueError(f"there is no {part!r}")
+    return value
+
+
+def _item(items: list[Any], which: str | int) -> Any:
+    if isinstance(which, int) and which < len(items):
+        return items[which]
+    for item in items:
+        if isinstance(item, dict) and any(key.endswith("Name") and item[key] == which for key in item):
+            return item
+    raise NoValueError(f"there is no {which!r}")
+
+
+def as_text(value: Any) -> str:
+    """A value as `Std:Join` writes it."""
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def iso_time(seconds: float) -> str:
+    """A time as ISO 8601 in UTC, to the millisecond."""
+    whole = round(seconds * 1000)
+    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(whole // 1000))}.{whole % 1000:03d}Z"
+
+
+@dataclass(frozen=True)
+class Evaluator:
+    """The values of one step of one execution."""
+
+    parameters: Mapping[str, Any]
+    variables: Mapping[str, str]
+    """The execution variables, without CurrentDateTime."""
+    properties: Callable[[str], Mapping[str, Any]]
+    """The properties of a step that has ended, by its name."""
+    property_file: Callable[[str, str], str]
+    """The S3 URI of a step's property file."""
+    read: Callable[[str], Any]
+    """The parsed JSON at an S3 URI. Raises NoValueError where it cannot be read."""
+
+    def value(self, value: Any) -> Any:
+        """What a value stands for, inside objects and arrays too. Raises NoValueError."""
+        function = function_of(value)
+        if function == GET:
+            return self._reference(value[GET])
+        if function == JOIN:
+            join = value[JOIN]
+            return join.get("On", "").join(as_text(self.value(each)) for each in join["Values"])
+        if function == JSON_GET:
+            return self._json(value[JSON_GET])
+        if isinstance(value, dict):
+            return {key: self.value(item) for key, item in value.items()}
+        return [self.value(item) for item in value] if isinstance(value, list) else value
+
+    def _reference(self, text: str) -> Any:
+        try:
+            if step := step_reference(text):
+                return find(self.properties(step[0]), step[1])
+            kind, _, name = text.partition(".")
+            if name == "CurrentDateTime":
+                return iso_time(time.time())
+            return (self.parameters if kind == "Parameters" else self.variables)[name]
+        except (NoValueError, KeyError) as error:
+            raise NoValueError(f"The reference {text} has no value: {error}") from None
+
+    def _json(self, get: Mapping[str, Any]) -> Any:
+        if "S3Uri" in get:
+            uri = str(self.value(get["S3Uri"]))
+        else:
+            uri = self.property_file(*_property_file(get["PropertyFile"]))
+        document = self.read(uri)
+        try:
+            return find(document, json_path(get["Path"]))
+        except NoValueError as error:
+            raise NoValueError(f"{get['Path']} leads nowhere in {uri}: {error}") from None
