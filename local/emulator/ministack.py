@@ -136,12 +136,14 @@ def denial(
     return contextvars.Context().run(evaluate)
 
 
-def put_event(account: str, region: str, source: str, detail_type: str, detail: dict, resource: str) -> None:
+def put_event(
+    account: str, region: str, source: str, detail_type: str, detail: dict, *resources: str
+) -> None:
     entry = {
         "Source": source,
         "DetailType": detail_type,
         "Detail": json.dumps(detail),
-        "Resources": [resource],
+        "Resources": list(resources),
     }
     with scope(account, region):
         touch("services.eventbridge._put_events", "data", "allow_aws_source")(

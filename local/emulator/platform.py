@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Any
 
 from boto3.session import Session
+from botocore.config import Config
 
 from local import faults
 from local.emulator import callers, ministack
@@ -38,7 +39,7 @@ class LocalPlatform:
     def __init__(self, endpoint_url: str, home: Path, reaper: Reaper):
         self.endpoint_url, self.home, self._reaper = endpoint_url, home, reaper
         self.settings: dict[str, Any] = {}
-        self._clients: dict[tuple[str, ...], Any] = {}
+        self._clients: dict[tuple[Any, ...], Any] = {}
         self._lock = threading.Lock()
 
     def credentials(self, account: str, region: str, role_arn: str, session: str) -> dict[str, str]:
@@ -56,15 +57,25 @@ class LocalPlatform:
             "AWS_DISABLE_HOST_PREFIX_INJECTION": "true",
         }
 
-    def client(self, service: Any, account: str, region: str, role_arn: str, session: str) -> Any:
+    def client(
+        self,
+        service: Any,
+        account: str,
+        region: str,
+        role_arn: str,
+        session: str,
+        read_timeout: float | None = None,
+    ) -> Any:
         acting = self.credentials(account, region, role_arn, session) if role_arn else _own(account)
-        key = (service, region, acting["AWS_ACCESS_KEY_ID"])
+        key = (service, region, acting["AWS_ACCESS_KEY_ID"], read_timeout)
+        once = Config(read_timeout=read_timeout, retries={"total_max_attempts": 1}) if read_timeout else None
         with self._lock:  # making a client is not safe from several threads, using one is
             if key not in self._clients:
                 self._clients[key] = Session().client(
                     service,
                     region_name=region,
                     endpoint_url=self.endpoint_url,
+                    config=once,
                     aws_access_key_id=acting["AWS_ACCESS_KEY_ID"],
                     aws_secret_access_key=acting["AWS_SECRET_ACCESS_KEY"],
                     aws_session_token=acting["AWS_SESSION_TOKEN"] or None,
@@ -111,10 +122,10 @@ class LocalPlatform:
         except (ValueError, AttributeError):
             return None
 
-    def publish(self, account: str, region: str, detail_type: str, detail: dict, resource: str) -> None:
+    def publish(self, account: str, region: str, detail_type: str, detail: dict, *resources: str) -> None:
         if faults.take(self, "fault_lose_events"):
             return
-        ministack.put_event(account, region, "aws.sagemaker", detail_type, detail, resource)
+        ministack.put_event(account, region, "aws.sagemaker", detail_type, detail, *resources)
 
     def adopt(self, process_group: int) -> None:
         self._reaper.adopt(process_group)

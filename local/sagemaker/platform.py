@@ -26,11 +26,20 @@ class Platform(Protocol):
         """The `AWS_*` environment of a process that acts as a role, the endpoint's address included."""
         ...
 
-    def client(self, service: str, account: str, region: str, role_arn: str, session: str) -> Any:
+    def client(
+        self,
+        service: str,
+        account: str,
+        region: str,
+        role_arn: str,
+        session: str,
+        read_timeout: float | None = None,
+    ) -> Any:
         """A boto3 client that acts as a role, so that its policies are enforced on what is done for it.
 
         With an empty `role_arn` it acts as the cloud itself, for what AWS does without a role of the
-        customer's, such as an endpoint's metrics.
+        customer's, such as an endpoint's metrics. With a `read_timeout` in seconds it sends each request
+        once.
         """
         ...
 
@@ -57,8 +66,8 @@ class Platform(Protocol):
         """The media type of the manifest behind an ECR address; None when nothing was pushed there."""
         ...
 
-    def publish(self, account: str, region: str, detail_type: str, detail: dict, resource: str) -> None:
-        """Put an `aws.sagemaker` event on the default bus."""
+    def publish(self, account: str, region: str, detail_type: str, detail: dict, *resources: str) -> None:
+        """Put an `aws.sagemaker` event about resources, by their ARNs, on the default bus."""
         ...
 
     def adopt(self, process_group: int) -> None:
