@@ -41,6 +41,7 @@ from local.sagemaker import (
     http,
     isolation,
     notebooks,
+    pipelines,
     processing,
     quotas,
     scaling,
@@ -140,6 +141,7 @@ class Server:
             transform.recover(self.platform, self.store)
             hosting.recover(self.platform, self.store)
             notebooks.recover(self.platform, self.store)
+            pipelines.recover(self.platform, self.store)  # last: it looks at the jobs
         threading.Thread(target=self._watch_alarms, name="alarms", daemon=True).start()
         threading.Thread(target=self._scale, name="scaling", daemon=True).start()
 
@@ -225,7 +227,8 @@ class Server:
         return {}  # to nobody
 
     def _end_instances(self) -> None:
-        for end in (jobs.shutdown, hosting.shutdown):
+        # Executions first: they would take the end of their jobs for a failure.
+        for end in (pipelines.shutdown, jobs.shutdown, hosting.shutdown):
             try:
                 with self.store.answering():  # an end does not wait for room on the disk
                     end(self.store)

@@ -12,6 +12,7 @@ import json
 import re
 import time
 import unicodedata
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -122,6 +123,14 @@ def call(context: Context, name: str, params: dict[str, Any]) -> dict[str, Any]:
             return shaped(model.output_shape, found.handler(context, params) or {})
     except StorageError as error:
         raise ApiError("InsufficientStorage", str(error), 507) from error
+
+
+def with_tokens(operation: str, params: dict[str, Any]) -> dict[str, Any]:
+    """A request with the idempotency tokens that it leaves out, as every AWS SDK adds them."""
+    if operation not in service_model().operation_names:
+        return params
+    members = service_model().operation_model(operation).idempotent_members
+    return {name: str(uuid.uuid4()) for name in members} | params
 
 
 def without_nulls(value: Any) -> Any:

@@ -16,6 +16,7 @@ from local.sagemaker import (
     hosting,
     models,
     notebooks,
+    pipelines,
     prices,
     processing,
     registry,
@@ -30,7 +31,18 @@ from local.sagemaker.store import StorageError, Store
 
 Response = tuple[int, dict[str, str], bytes]
 
-OPERATED_BY = (domains, hosting, models, notebooks, processing, registry, tags, training, transform)
+OPERATED_BY = (
+    domains,
+    hosting,
+    models,
+    notebooks,
+    pipelines,
+    processing,
+    registry,
+    tags,
+    training,
+    transform,
+)
 """Each registers its operations where it is imported."""
 
 SCALING = "AnyScaleFrontendService"

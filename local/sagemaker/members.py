@@ -55,6 +55,13 @@ UNBUILT: Mapping[str, tuple[str, ...]] = {
         "ExperimentConfig",
     ),
     "CreateTransformJob": ("DataCaptureConfig", "ExperimentConfig"),
+    "CreatePipeline": ("PipelineVersionAliases",),
+    "UpdatePipeline": ("PipelineVersionAliases",),
+    "DescribePipeline": ("PipelineVersionId", "PipelineVersionAlias"),
+    "StartPipelineExecution": (
+        *("SelectiveExecutionConfig", "PipelineVersionId", "PipelineVersionAlias", "MlflowExperimentName"),
+    ),
+    "ListPipelineExecutions": ("PipelineVersionAlias",),
     "CreateUserProfile": ("SingleSignOnUserIdentifier", "SingleSignOnUserValue"),
     "UpdateEndpoint": ("RetainDeploymentConfig",),
 }
@@ -122,6 +129,7 @@ _METADATA_SERVICE = {
     "InstanceMetadataServiceConfiguration.MinimumInstanceMetadataServiceVersion": "a notebook instance is a "
     "record here: there is no metadata service"
 }
+_TOKEN = {"ClientRequestToken": "the same request once more finds nothing left to do"}
 _NO_APP = "a record: no Studio app runs here that would be set up by it"
 _LAB = tuple(
     f"JupyterLabAppSettings.{each}"
@@ -236,6 +244,8 @@ NO_EFFECT: Mapping[str, Mapping[str, str]] = {
     "UpdateUserProfile": _no_app(UserSettings=_USER_SETTINGS),
     "CreateSpace": _no_app(SpaceSettings=_SPACE_SETTINGS, SpaceSharingSettings=("SharingType",)),
     "UpdateSpace": _no_app(SpaceSettings=_SPACE_SETTINGS),
+    "DeletePipeline": _TOKEN,
+    "StopPipelineExecution": _TOKEN,
     "CreateNotebookInstance": _METADATA_SERVICE,
     "UpdateNotebookInstance": _METADATA_SERVICE,
 }

@@ -27,6 +27,10 @@ DEFAULTS: dict[str, Any] = {
     "transform_instances_per_job": 20,  # "Maximum number of instances per transform job"
     # "Maximum total concurrency that can be allocated across all serverless endpoints", of a new account
     "serverless_concurrency": 10,
+    "pipelines": 500,  # "Maximum number of pipelines allowed per account"
+    "pipeline_executions": 20,  # "Maximum number of concurrent pipeline executions allowed per account"
+    "pipeline_steps": 50,  # in one definition
+    "pipeline_parameters": 200,  # in one definition, which is what an execution can be given
     # Lambda's "Concurrent executions", of a new account: what reservations are held against. How many run at
     # once depends on the machine.
     "lambda_concurrent_executions": 10,
@@ -49,6 +53,9 @@ DEFAULTS: dict[str, Any] = {
     "invocation_timeout": 60.0,  # for a container to answer a request
     "endpoint_volume_gb": 30.0,  # an instance's volume, unless its variant says; models fill it
     "multi_model_busy": 4,  # requests under way on an instance, until another takes on its models too
+    "pipeline_poll": 0.25,  # between two looks at the steps of an execution
+    "pipeline_lambda_timeout": 600.0,  # for the function of a Lambda step to answer
+    "pipeline_execution_timeout": 2_419_200.0,  # 28 days: an execution fails then
     "scaling_period": 60.0,  # the period by which scaling policies look at their metric
     "stream_retry": 0.5,  # before a function is given a failed batch again; doubles up to twenty times that
     "notebook_transition": 0.5,  # between a notebook instance's statuses

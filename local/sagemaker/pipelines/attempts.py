@@ -1,0 +1,192 @@
+"""What an attempt of a step has in common, whatever its type: its execution, its role, its errors."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from local.sagemaker import api, artifacts
+from local.sagemaker.api import ApiError, Context
+from local.sagemaker.pipelines import state
+from local.sagemaker.pipelines.definition import PipelineDefinition, StepDefinition
+from local.sagemaker.pipelines.expressions import Evaluator, NoValueError, find, iso_time
+from local.sagemaker.pipelines.retries import exception_of
+from local.sagemaker.store import Record
+
+SESSION = "SageMaker"
+"""Name of the session in which SageMaker acts as a role."""
+LOST = "InternalServerError: The local cloud ended while the step ran."
+
+
+class StepError(Exception):
+    """An attempt of a step failed; the text is its FailureReason."""
+
+    def __init__(
+        self,
+        reason: str,
+        exception: str | None = None,
+        properties: dict[str, Any] | None = None,
+        timed_out: bool = False,
+    ):
+        super().__init__(reason)
+        self.reason = reason
+        self.exception = exception
+        """Its type as retry policies name it; None for one that is never retried."""
+        self.properties = properties or {}
+        self.timed_out = timed_out
+
+
+@dataclass(frozen=True)
+class Ended:
+    """An attempt that did not fail."""
+
+    properties: dict[str, Any] = field(default_factory=dict)
+    """What other steps may refer to."""
+    metadata: dict[str, Any] = field(default_factory=dict)
+    """Members to add to the step's `Metadata`."""
+    status: str = "Succeeded"
+    """Succeeded or Stopped."""
+
+
+@dataclass(frozen=True)
+class StepRun:
+    """A step while its execution runs. Calls are made with the pipeline's role."""
+
+    context: Context
+    """The cloud's own."""
+    name: str
+    """What the execution's record is stored under."""
+    execution: Record
+    """The execution's record as it was at the start of the step."""
+    definition: PipelineDefinition
+    step: StepDefinition
+    wake: Callable[[], None] = lambda: None
+    """Let the execution look at its steps at once."""
+
+    @property
+    def record(self) -> Record:
+        """The step's record as it is now."""
+        execution = self.context.store.get(state.EXECUTION, self.name) or {"Steps": {}}
+        return execution["Steps"].get(self.step.name, {})
+
+    def save(self, **members: Any) -> None:
+        """Store members of the step's record."""
+        state.change_step(self.context, self.name, self.step.name, lambda step: step.update(members))
+
+    def add_metadata(self, metadata: dict[str, Any]) -> None:
+        self.save(Metadata=self.record.get("Metadata", {}) | metadata)
+
+    def call(self, operation: str, params: dict[str, Any]) -> dict[str, Any]:
+        """Answer a SageMaker operation. Raises StepError as AWS writes it."""
+        try:
+            account, region = self.context.account, self.context.region
+            keys = self.context.platform.credentials(account, region, self.execution["_RoleArn"], SESSION)
+            acting = dataclasses.replace(self.context, access_key=keys["AWS_ACCESS_KEY_ID"])
+            return api.call(acting, operation, params)
+        except ApiError as error:
+            raise StepError(
+                f"ClientError: Failed to invoke sagemaker:{operation}. Error Details: {error.message}",
+                exception_of(error),
+            ) from error
+
+    def client(self, service: str, read_timeout: float | None = None) -> Any:
+        """A boto3 client. Raises StepError where SageMaker cannot assume the role."""
+        account, region = self.context.account, self.context.region
+        role = self.execution["_RoleArn"]
+        try:
+            return self.context.platform.client(service, account, region, role, SESSION, read_timeout)
+        except ApiError as error:
+            raise StepError(f"ClientError: {error.message}") from error
+
+    def values(self, value: Any, **variables: str) -> Any:
+        """Evaluate a value of the definition. Raises StepError where something in it has no value."""
+        try:
+            return self._evaluator(variables).value(value)
+        except NoValueError as error:
+            raise StepError(f"ClientError: {error}") from None
+
+    def evaluated(self, evaluate: Callable[[Evaluator], Any]) -> Any:
+        """The same for what is more than a value."""
+        try:
+            return evaluate(self._evaluator({}))
+        except NoValueError as error:
+            raise StepError(f"ClientError: {error}") from None
+
+    def _evaluator(self, variables: dict[str, str]) -> Evaluator:
+        return Evaluator(
+            self.execution["_Parameters"],
+            execution_variables(self.execution) | variables,
+            self._properties,
+            self._property_file,
+            self._read_json,
+        )
+
+    def _properties(self, step: str) -> dict[str, Any]:
+        execution = self.context.store.get(state.EXECUTION, self.name) or {"Steps": {}}
+        return execution["Steps"].get(step, {}).get("_Properties", {})
+
+    def _property_file(self, step: str, file: str) -> str:
+        output, path = self.definition.steps[step].property_files[file]
+        place = ("ProcessingOutputConfig", "Outputs", output, "S3Output", "S3Uri")
+        return f"{find(self._properties(step), place).rstrip('/')}/{path}"
+
+    def _read_json(self, uri: str) -> Any:
+        try:
+            bucket, key = artifacts.split(uri)
+            body = self.client("s3").get_object(Bucket=bucket, Key=key)["Body"].read()
+            return json.loads(body)
+        except (ClientError, BotoCoreError, ValueError) as error:
+            raise NoValueError(f"{uri} could not be read as JSON: {error}") from None
+
+
+def execution_variables(execution: Record) -> dict[str, str]:
+    """The execution variables that stay the same while an execution runs."""
+    return {
+        "PipelineName": execution["PipelineArn"].rpartition("/")[2],
+        "PipelineArn": execution["PipelineArn"],
+        "PipelineExecutionId": state.execution_id(execution),
+        "PipelineExecutionArn": execution["PipelineExecutionArn"],
+        "StartDateTime": iso_time(execution["CreationTime"]),
+    }
+
+
+class StepAttempt:
+    """One attempt of a step. No method waits: `begin` starts it, and `poll` looks whether it has ended.
+
+    `begin`, `resume` and `poll` return None while the attempt goes on, and raise StepError when it failed.
+    """
+
+    stoppable = True
+    """Whether `stop` ends it: a Lambda function cannot be stopped."""
+
+    def __init__(self, run: StepRun):
+        self.run = run
+
+    def begin(self) -> Ended | None:
+        """Start the attempt. What must outlive the server is stored before it has an effect."""
+        raise NotImplementedError
+
+    def resume(self) -> Ended | None:
+        """Go on with an attempt that another server began."""
+        return self.begin()
+
+    def poll(self) -> Ended | None:
+        """Look at the attempt, which has begun."""
+        return None
+
+    def stop(self) -> None:
+        """Ask for its end, once."""
+
+
+def with_iso_times(shape: Any, value: Any) -> Any:
+    """An answer whose times are ISO 8601, as properties have them."""
+    if shape.type_name == "structure":
+        return {name: with_iso_times(shape.members[name], member) for name, member in value.items()}
+    if shape.type_name == "list":
+        return [with_iso_times(shape.member, item) for item in value]
+    return iso_time(float(value)) if shape.type_name == "timestamp" else value
