@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import re
 import time
@@ -145,13 +144,16 @@ class Identified(Type):
     """A plain record that SageMaker knows by the properties of `identifier`; `Ref` joins them by `|`."""
 
     identifier: tuple[str, ...] = ()
+    translate: Callable[[dict[str, Any]], dict[str, Any]] = lambda properties: properties
+    """Turns properties into the members of requests, where the two differ."""
 
     def identity(self, context: api.Context, record: dict[str, Any]) -> tuple[str, str, str]:
         ref = "|".join(record[key] for key in self.identifier)
         return ref, ref, record[self.arn]
 
     def create(self, call: Call, name: str, properties: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-        request = coerced(f"Create{self.kind}", properties | {self.named_by: name})
+        given = self.translate(properties | {self.named_by: name})
+        request = coerced(f"Create{self.kind}", given)
         known = request | call(f"Create{self.kind}", request)
         which = {key: known[key] for key in self.identifier}
         return "|".join(which.values()), self._attributes(call(f"Describe{self.kind}", which))
@@ -164,7 +166,8 @@ class Identified(Type):
         self._tag(call, described[self.arn], old.get("Tags") or [], new.get("Tags") or [])
         changes = {key: value for key, value in new.items() if key != "Tags" and value != old.get(key)}
         if changes:
-            call(f"Update{self.kind}", coerced(f"Update{self.kind}", changes | which))
+            request = self.translate(changes | which)
+            call(f"Update{self.kind}", coerced(f"Update{self.kind}", request))
         return name, self._attributes(call(f"Describe{self.kind}", which))
 
     def delete(self, call: Call, name: str) -> None:
@@ -249,6 +252,20 @@ def _update_group(call: Call, name: str, old: dict, new: dict) -> None:
         call("PutModelPackageGroupPolicy", {"ModelPackageGroupName": name, "ResourcePolicy": text})
 
 
+def _pipeline_request(properties: dict[str, Any]) -> dict[str, Any]:
+    """A pipeline's properties as requests have them: the definition is a member by itself, or in S3."""
+    request = {key: value for key, value in properties.items() if key != "PipelineDefinition"}
+    definition = dict(properties.get("PipelineDefinition") or {})
+    if "PipelineDefinitionBody" in definition:
+        request["PipelineDefinition"] = definition.pop("PipelineDefinitionBody")
+    if place := definition.pop("PipelineDefinitionS3Location", None):
+        names = {"Key": "ObjectKey", "Version": "VersionId"}
+        request["PipelineDefinitionS3Location"] = {names.get(key, key): place[key] for key in place}
+    if definition:
+        raise ValueError(f"Encountered unsupported property {next(iter(definition))}")
+    return request
+
+
 TYPES = {
     "AWS::SageMaker::Model": Type(
         "Model",
@@ -312,6 +329,13 @@ TYPES = {
             "DomainArn", "DomainId", "HomeEfsFileSystemId", "SecurityGroupIdForDomainBoundary", "Url",
         ),
     ),
+    "AWS::SageMaker::Pipeline": Identified(
+        "Pipeline",
+        identifier=("PipelineName",),
+        replacing=("PipelineName",),
+        name_length=256,
+        translate=_pipeline_request,
+    ),
     "AWS::SageMaker::ModelPackageGroup": Type(
         "ModelPackageGroup",
         replacing=("ModelPackageGroupName", "ModelPackageGroupDescription"),
@@ -329,7 +353,10 @@ def remove_unlisted(context: api.Context, stack: dict[str, Any]) -> None:
     the moment before a crash it no longer knows, and nobody else would ever delete it.
     """
     listed = {resource["PhysicalResourceId"] for resource in stack.get("_resources", {}).values()}
-    call = functools.partial(api.call, context)
+
+    def call(operation: str, params: dict[str, Any]) -> dict[str, Any]:
+        return api.call(context, operation, api.with_tokens(operation, params))
+
     for kind in TYPES.values():
         for record in list(context.store.all(kind.records)):
             name, ref, arn = kind.identity(context, record)

@@ -73,7 +73,8 @@ class Task:
         try:
             if pattern == "sync":
                 return self._job(operation, arguments)
-            answer = api.call(self.context, operation, renamed(operation, arguments))
+            request = api.with_tokens(operation, renamed(operation, arguments))
+            answer = api.call(self.context, operation, request)
         except ApiError as error:
             name = MODELLED_ERRORS.get(error.code, base)
             raise TaskError(

@@ -41,7 +41,8 @@ def sagemaker_resource_types(cloud: Cloud) -> None:
     generated = touch(f"{provisioners}._physical_name", "stack_name", "logical_id")
 
     def call(operation: str, params: dict) -> dict:
-        return api.call(cloud.context(*here(), None), operation, params)
+        request = api.with_tokens(operation, params)
+        return api.call(cloud.context(*here(), None), operation, request)
 
     def errors_said(function: Callable) -> Callable:
         @functools.wraps(function)
