@@ -60,7 +60,7 @@ class ExecutionThread:
         self.thread = threading.Thread(target=self._run, name=f"pipeline execution {name}", daemon=True)
 
     def start(self) -> None:
-        """Start the thread, known to the store's users as live."""
+        """Register the thread in `Store.live` and start it."""
         with self._context.store.store.exclusive():
             self._context.store.store.live[self.key] = self
         self.thread.start()
