@@ -102,7 +102,7 @@ class Days:
         np.add.at(sums, (self.of[known], self.clock[known]), values[known])
         np.add.at(counts, (self.of[known], self.clock[known]), 1)
         found = np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
-        for day in np.flatnonzero(self.length < HOURS):
+        for day in np.flatnonzero(self.length < HOURS).tolist():
             (skipped,) = set(range(HOURS)) - set(self.clock[self.hours(day)].tolist())
             found[day, skipped] = (found[day, skipped - 1] + found[day, (skipped + 1) % HOURS]) / 2
         return found
