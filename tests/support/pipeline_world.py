@@ -35,6 +35,7 @@ class PipelineWorld:
     def __init__(self, folder: Path):
         self.settings: dict[str, Any] = {"pipeline_poll": 0.01}
         self.folder, self.store = folder, Store(folder / "records.sqlite")
+        self.store._db.execute("PRAGMA synchronous=OFF")  # these records need not survive the machine
         self.plan: dict[str, list[Any]] = {}
         self.asked: list[dict[str, Any]] = []
         """The requests for jobs."""
