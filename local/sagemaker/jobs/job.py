@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from local.sagemaker import artifacts, quotas
-from local.sagemaker.api import Context
+from local.sagemaker.api import ApiError, Context
 from local.sagemaker.jobs.kinds import JobKind
 from local.sagemaker.jobs.status import advance, key_of
 from local.sagemaker.logs import LogWriter
@@ -108,6 +108,8 @@ class Job:
             outcome = self.work()
         except (JobError, artifacts.TransferError) as error:
             outcome.members["FailureReason"] = str(error)
+        except ApiError as error:  # the job's role cannot be assumed any more
+            outcome.members["FailureReason"] = f"ClientError: {error.message}"
         except Exception as error:
             logger.exception("%s %s", self.kind.words, self.name)
             outcome.members["FailureReason"] = f"InternalServerError: the local cloud failed: {error!r}"

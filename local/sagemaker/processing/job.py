@@ -56,11 +56,11 @@ class ProcessingJob(ContainerJob):
             if self.abandoned.is_set():
                 return Outcome("Failed")
             members = {"ExitMessage": self._exit_message(hosts) or None}
-            try:
-                for upload in [*continuous, *(at_end if ending == "Completed" else ())]:
+            for upload in [*continuous, *(at_end if ending == "Completed" else ())]:
+                try:
                     upload.close()
-            except artifacts.TransferError as error:
-                failure = failure or str(error)  # the container's reason is the one to know
+                except artifacts.TransferError as error:
+                    failure = failure or str(error)  # the first reason is the one to know
             if failure:
                 return Outcome("Failed", members | {"FailureReason": failure})
             return Outcome("Completed" if ending == "Completed" else "Stopped", members)
@@ -133,7 +133,10 @@ class ProcessingJob(ContainerJob):
         for upload in continuous:
             upload.start()
         seconds = self.record["StoppingCondition"]["MaxRuntimeInSeconds"]
-        return self.wait(hosts, {"MaxRuntimeExceeded": time.monotonic() + seconds}, look)
+        try:
+            return self.wait(hosts, {"MaxRuntimeExceeded": time.monotonic() + seconds}, look)
+        except artifacts.TransferError as error:
+            return str(error), "Failed"
 
     def _exit_message(self, hosts: list[Host]) -> str:
         """Return the messages of all containers, one after another and truncated. Raises JobError for text

@@ -40,6 +40,7 @@ def test_job_does_what_its_models_role_may_do(bench: Transforms) -> None:
         role = bench.new_role("transforms", *bench.grants(*filter(None, [without])))
         # Model data would need s3:GetObject as well
         models[without] = bench.model(role=role, ModelDataUrl=None)
+    models["sts:"] = bench.model(role="arn:aws:iam::000000000000:role/nobodys", ModelDataUrl=None)
     uri = bench.input(a_csv="1\n")
     bench.cloud.enforce_iam(True)
     started = {without: bench.start(uri, ModelName=model) for without, model in models.items()}
@@ -54,7 +55,8 @@ def test_job_does_what_its_models_role_may_do(bench: Transforms) -> None:
     told = {stream["logStreamName"].partition("/")[0] for stream in streams}
     assert started[""] in told
     assert started["logs:"] not in told
-    # and without reading, listing or writing the job fails and says what its role lacks
+    # and without reading, listing, writing or a role that can be assumed, the job fails and says so
+    assert found["sts:"]["FailureReason"].startswith("ClientError: Could not assume role")
     assert "s3:GetObject" in found["s3:GetObject"]["FailureReason"]
     assert "s3:ListBucket" in found["s3:ListBucket"]["FailureReason"]
     assert found["s3:PutObject"]["FailureReason"].startswith("ClientError: Artifact upload failed:")
