@@ -188,9 +188,12 @@ class Workflow:
         )
 
     def _find_version(self, flow: Flow) -> None:
-        """Find the model of the version that the input names. It must be approved: it was deployed before."""
+        """Find the model of the version that the input names. It must be approved: it was deployed before.
+
+        The endpoint's own variables replace the package's: a package registered by hand may lack them.
+        """
         found = "$states.result.InferenceSpecification.Containers[0]"
-        variables = f"$exists({found}.Environment) ? {found}.Environment : {{}}"
+        variables = f"$merge([{{}}, {found}.Environment, $container.Environment])"
         flow.call(
             "FindVersion",
             "aws-sdk:sagemaker:describeModelPackage",

@@ -86,7 +86,8 @@ class SageMaker:
     """SageMaker as the workflow sees it.
 
     `candidate` and `champion` are what the evaluation says; `fail` maps an action to what it raises, one
-    after the other; `statuses` are what the endpoint shows, one look after the other, the last for ever.
+    after the other; `statuses` are what the endpoint shows, one look after the other, the last for ever;
+    `variables` are the environment of earlier packages.
     """
 
     def __init__(self, serving: str | None = None, candidate: float = 0.40, champion: float = 0.50):
@@ -95,6 +96,7 @@ class SageMaker:
         self.fail: dict[str, list[TaskError]] = {}
         self.statuses: list[dict[str, str]] = []
         self.packages: dict[str, str] = {}
+        self.variables: dict[str, str] = {}
 
     def __call__(self, action: str, arguments: dict[str, Any]) -> dict[str, Any]:
         verb = action.removesuffix(".sync").rpartition(":")[2]
@@ -145,6 +147,7 @@ class SageMaker:
             "Image": "image:old",
             "ModelDataUrl": f"s3://bucket/training/{version}/model.tar.gz",
             "ImageDigest": "sha256:0",
+            **({"Environment": self.variables} if self.variables else {}),
         }
         return {
             "ModelPackageArn": arn,

@@ -158,6 +158,18 @@ def test_an_earlier_version_is_deployed_without_training(serving, verb):
     assert done.output["training_job"] is None
 
 
+@pytest.mark.parametrize("registered", [{}, {"A": "1"}, {"STOP": "/other", "A": "1"}])
+def test_an_earlier_version_gets_the_endpoints_variables(registered):
+    # given an earlier version whose package has no variables, others, or another value of one
+    sagemaker = SageMaker(serving="InService")
+    sagemaker.variables = registered
+    # when it is deployed at an endpoint with variables
+    done = run(sagemaker, {"version": 3}, endpoint={"environment": {"STOP": "/trading"}})
+    # then the endpoint's variables hold
+    (model,) = arguments(done, "createModel")
+    assert model["PrimaryContainer"]["Environment"] == registered | {"STOP": "/trading"}
+
+
 @pytest.mark.parametrize("approval", ["Rejected", "PendingManualApproval"])
 def test_a_version_that_is_not_approved_is_refused(approval):
     sagemaker = SageMaker(serving="InService")
