@@ -72,7 +72,7 @@ def accounts(problem: Variant, generator: np.random.Generator, count: int) -> tu
     """
     steps = generator.integers(problem.market.steps - 1, size=count)
     noise = generator.normal(0, 2, (count, 3)) * problem.market.deviations
-    prices = np.maximum(problem.market.means[steps] + noise, 0.02).astype(np.float32)
+    prices = np.maximum(problem.market.means[steps] + noise, 0.02)
     lots = generator.integers(0, generator.integers(1, 30, (count, 1)), size=(count, 3))
     lots[generator.random(count) < 1 / 3] = 0
     cash = np.where(
@@ -80,8 +80,8 @@ def accounts(problem: Variant, generator: np.random.Generator, count: int) -> tu
     )
     exact = generator.random(count) < 1 / 3
     wanted = generator.integers(0, 6, (count, 3))
-    cost = (audit.UNITS * wanted * (prices.astype(np.float64) + audit.BUY_FEE)).sum(1)
-    cash = np.where(exact, cost, cash).astype(np.float32)
+    cost = (audit.UNITS * wanted * (prices + audit.BUY_FEE)).sum(1)
+    cash = np.where(exact, cost, cash)
     masks = np.ones((count, 3, 11), np.bool_)
     some = generator.random(count) < 0.2
     masks[some] = generator.random((int(some.sum()), 3, 11)) < 0.5
@@ -91,7 +91,7 @@ def accounts(problem: Variant, generator: np.random.Generator, count: int) -> tu
 
 def observation(lots: Any, cash: Any, prices: Any, steps: Any) -> Any:
     columns = [lots * audit.UNITS, cash[:, None], prices, steps[:, None]]
-    return np.concatenate(columns, axis=1, dtype=np.float32)
+    return np.concatenate(columns, axis=1, dtype=np.float64)
 
 
 def batches(total: int, size: int) -> Iterator[int]:
@@ -123,7 +123,7 @@ def orders(
 
 def refusals(asked: onnxruntime.InferenceSession) -> dict[str, bool]:
     """Return for each kind of invalid input whether it got no trade and was reported."""
-    row = np.array([[20, 10, 0, 500, 40, 35, 48, 3]], np.float32)
+    row = np.array([[20, 10, 0, 500, 40, 35, 48, 3]], np.float64)
     mask = np.ones((1, 3, 11), np.bool_)
 
     def invalid(seen: Any, allowed: Any) -> bool:
@@ -144,12 +144,12 @@ def refusals(asked: onnxruntime.InferenceSession) -> dict[str, bool]:
     empty = mask.copy()
     empty[0, 1] = False
     none = np.zeros_like(mask)
-    nans = [np.where(np.arange(row.size) == i, np.nan, row).astype(np.float32) for i in range(row.size)]
+    nans = [np.where(np.arange(row.size) == i, np.nan, row) for i in range(row.size)]
     return {
         "empty mask": invalid(row, empty) and invalid(row, none),
         "NaN": all(invalid(each, mask) for each in nans),
         "wrong shape": raises(row[:, :-1], mask) and raises(row[0], mask) and raises(row, mask[:, :2]),
-        "wrong type": raises(row.astype(np.float64), mask) and raises(row, mask.astype(np.float32)),
+        "wrong type": raises(row.astype(np.float32), mask) and raises(row, mask.astype(np.float32)),
     }
 
 

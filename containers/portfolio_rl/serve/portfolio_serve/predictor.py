@@ -49,7 +49,7 @@ class Predictor:
 
         A wrong shape or type is refused as a whole, without a trade.
 
-        :param observation: float32 [B, 2N + 2 + Z]
+        :param observation: float64 [B, 2N + 2 + Z]
         :param mask: bool [B, N, 2K + 1]
         """
         try:
@@ -67,7 +67,7 @@ class Predictor:
         return actions, valid
 
     def read(self, account: Any) -> tuple[Any, Any]:
-        """Return an account's observation, float32 [2N + 2 + Z], and mask. Raises `RequestError`."""
+        """Return an account's observation, float64 [2N + 2 + Z], and mask. Raises `RequestError`."""
         if not isinstance(account, dict):
             raise RequestError("an account must be an object")
         for field in ("holdings", "cash", "prices", "step", "mask"):
@@ -80,7 +80,7 @@ class Predictor:
             _number(account["step"], "step"),
             *self._signals(account),
         ]
-        return np.array(numbers, np.float32), self._mask(account["mask"])
+        return np.array(numbers, np.float64), self._mask(account["mask"])
 
     def outside(self, account: Any) -> list[str]:
         """Return the assets whose price lies outside of the range that the policy was trained on."""

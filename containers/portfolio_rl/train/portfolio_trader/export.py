@@ -1,6 +1,6 @@
 """Policies as self-contained ONNX files that apply the rules and reject invalid input.
 
-Inputs, for B accounts: `observation` float32 [B, 2N + 2 + Z] (units held, cash in dollars, prices in
+Inputs, for B accounts: `observation` float64 [B, 2N + 2 + Z] (units held, cash in dollars, prices in
 dollars, step, signals) and `mask` bool [B, N, 2K + 1], what the caller allows for each asset, from selling
 K lots to buying K. Outputs: `actions` int64 [B, N] in lots, and `valid` bool [B].
 
@@ -10,7 +10,7 @@ whose step is no decision, or whose mask leaves an asset no choice gets no trade
 Runtime itself refuses a wrong shape or type.
 
 Comparisons with a limit are stricter than those of `orders.py` by one part in 10^9, so that rounding never
-lets an order through.
+lets an order through. The exporter stores Python numbers in single precision, so every limit is a buffer.
 """
 
 from __future__ import annotations
@@ -31,7 +31,12 @@ from .rules import Compiled
 from .values import CASH_UNIT, LOTS_UNIT, Maximiser, monomials
 
 STRICTER = 1e-9
+MOST = 1e12
+"""Units, dollars and signals of an account are less than this: so no product of them overflows."""
 OPSET = 20
+CHOICES = "choices"
+"""Metadata of the file: the values that it computes for each account, one for each joint order or each
+choice of a leg. Memory and time of a run are in proportion to it."""
 
 
 def _buffer(module: nn.Module, **arrays: Any) -> None:
@@ -40,19 +45,19 @@ def _buffer(module: nn.Module, **arrays: Any) -> None:
 
 
 class Account(nn.Module):
-    """Parses an observation into an account in double precision, and validates it."""
+    """Parses an observation into an account, and validates it."""
 
     lot: Tensor
+    most: Tensor
 
     def __init__(self, rules: Compiled, decisions: int):
         super().__init__()
-        _buffer(self, lot=rules.lot)
+        _buffer(self, lot=rules.lot, most=MOST)
         self.assets, self.decisions = len(rules.lot), decisions
 
-    def forward(self, observation: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
+    def forward(self, given: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
         """Return lots, cash, prices, step, signals (harmless values where invalid) and validity."""
         n = self.assets
-        given = observation.double()
         units, cash, prices, step = (
             given[:, :n],
             given[:, n],
@@ -60,8 +65,8 @@ class Account(nn.Module):
             given[:, 2 * n + 1],
         )
         lots = torch.floor(units / self.lot + 0.5)
-        valid = (given.abs() < 1e12).all(1)  # false for NaN and infinity
-        valid = valid & ((lots * self.lot - units).abs() <= 1e-6 * self.lot).all(1) & (lots >= 0).all(1)
+        valid = (given.abs() < self.most).all(1)  # false for NaN and infinity
+        valid = valid & (lots * self.lot == units).all(1) & (lots >= 0).all(1)
         valid = valid & (cash >= 0) & (prices > 0).all(1)
         whole = torch.floor(step)
         valid = valid & (whole == step) & (step >= 0) & (step < self.decisions) & mask.any(2).all(1)
@@ -77,7 +82,7 @@ class Account(nn.Module):
 
 
 class Limits(nn.Module):
-    """The rules as tensors."""
+    """The rules as tensors; limits that a computed value is compared with are the stricter ones."""
 
     lot: Tensor
     buy_fee: Tensor
@@ -90,13 +95,30 @@ class Limits(nn.Module):
     before_share: Tensor
     after: Tensor
     after_share: Tensor
+    cash_before: Tensor
+    cash_after: Tensor
+    turnover: Tensor
+    stricter: Tensor
 
     def __init__(self, rules: Compiled):
         super().__init__()
         arrays = {name: value for name, value in rules._asdict().items() if isinstance(value, np.ndarray)}
-        _buffer(self, **arrays)
-        self.largest, self.turnover = rules.largest, rules.turnover
-        self.cash_before, self.cash_after = rules.cash_before, rules.cash_after
+        stricter = {
+            "before_share": rules.before_share * (1 - STRICTER),
+            "after_share": rules.after_share * (1 - STRICTER),
+            "turnover": np.float64(rules.turnover * (1 - STRICTER)),
+        }
+        _buffer(self, **arrays | stricter)
+        _buffer(self, cash_before=rules.cash_before, cash_after=rules.cash_after, stricter=STRICTER)
+        self.largest, self.turnover_limited = rules.largest, np.isfinite(rules.turnover)
+
+    def least_cash(self, whole: Tensor) -> Tensor:
+        """Return the cash that a purchase must leave, [B, 1], for total values [B]."""
+        return self.cash_after + self.stricter * whole.unsqueeze(1)
+
+    def most_traded(self, whole: Tensor) -> Tensor:
+        """Return the value that an order may trade, [B, 1], for total values [B]."""
+        return self.turnover * whole.unsqueeze(1)
 
     def gain(self, prices: Tensor) -> tuple[Tensor, Tensor]:
         """Return the dollars that one lot brings when sold and costs when bought, [B, N] each."""
@@ -109,10 +131,10 @@ class Limits(nn.Module):
     def purchasable(self, lots: Tensor, cash: Tensor, prices: Tensor) -> Tensor:
         """Return which assets may be bought by what holds before the order, [B, N]."""
         whole = self.total(lots, cash, prices).unsqueeze(1)
-        allowed = self.buy_allowed.unsqueeze(0) & (cash >= self.cash_before * (1 + STRICTER)).unsqueeze(1)
+        allowed = self.buy_allowed.unsqueeze(0) & (cash >= self.cash_before).unsqueeze(1)
         if len(self.before):
             held = (lots * self.lot * prices) @ self.before.double().T
-            full = held > whole * self.before_share * (1 - STRICTER)
+            full = held > whole * self.before_share
             allowed = allowed & ~((full.double() @ self.before.double()) > 0)
         return allowed
 
@@ -121,7 +143,7 @@ class Limits(nn.Module):
         members = self.after.double()
         held = (lots * self.lot * prices) @ members.T
         touched = (bought.double() @ members.T) > 0
-        return (touched & (held > whole.unsqueeze(-1) * self.after_share * (1 - STRICTER))).any(-1)
+        return (touched & (held > whole.unsqueeze(-1) * self.after_share)).any(-1)
 
 
 def _factors(terms: Any, degree: int) -> list[tuple[int, ...]]:
@@ -153,13 +175,17 @@ class ExactMaximum(nn.Module):
         self.account = Account(rules, len(policy.values.weights))
         self.limits = Limits(rules)
         orders = every_order(len(rules.lot), rules.largest)
+        self.choices = len(orders)
         columns = [(orders[:, i] + rules.largest) for i in range(orders.shape[1])]
         own, degree = len(rules.lot) + 1, policy.values.degree
         left = monomials(own, degree)
-        self.terms = [(int(parent), int(variable)) for parent, variable in left]
         factors = np.array(_factors(policy.terms, degree))
         without = np.where(factors <= own, factors, 0)  # a monomial has its signals last
-        same = (without[:, None] == np.array(_factors(left, degree))).all(2)
+        plain = _factors(left, degree)
+        same = (without[:, None] == np.array(plain)).all(2)
+        # depth first, so that the memory of a monomial is free again after the last multiple of it
+        depth_first = sorted(range(1, len(left)), key=lambda f: [v for v in plain[f] if v])
+        self.terms = [(f, int(left[f, 0]), int(left[f, 1])) for f in depth_first]
         _buffer(
             self,
             orders=orders.astype(np.float64),
@@ -190,41 +216,46 @@ class ExactMaximum(nn.Module):
             good = good & ((sells[:, i] == 0) | can_sell[:, i : i + 1])
             good = good & ((buys[:, i] == 0) | can_buy[:, i : i + 1])
         bought = buys.sum(1) > 0
-        good = good & (~bought | (after >= limits.cash_after + STRICTER * whole.unsqueeze(1)))
-        if limits.turnover < float("inf"):
-            traded = values @ orders.abs().T
-            good = good & (traded <= limits.turnover * (1 - STRICTER) * whole.unsqueeze(1))
+        good = good & (~bought | (after >= limits.least_cash(whole)))
+        if limits.turnover_limited:
+            good = good & (values @ orders.abs().T <= limits.most_traded(whole))
         held = lots.unsqueeze(1) + orders  # [B, M, N]
         if len(limits.after):
             left = whole.unsqueeze(1) - fees
             good = good & ~limits.capped(held, buys > 0, prices.unsqueeze(1), left)
         good = good | ((orders == 0).all(1) & mask[:, :, limits.largest].all(1).unsqueeze(1))
-        unit = values / CASH_UNIT if self.signals else torch.full_like(values, 1 / LOTS_UNIT)
+        unit = values / CASH_UNIT if self.signals else torch.ones_like(values) / LOTS_UNIT
         x = [held[:, :, i] * unit[:, i : i + 1] for i in range(assets)] + [after / CASH_UNIT]
         w = self.weights[step]  # [B, F]
         if self.signals:
             z = torch.cat([torch.ones_like(signals[:, :1]), signals[:, : self.signals]], 1)
             w = (w * z[:, self.given].prod(2)) @ self.same  # [B, G]
-        rows: list[Tensor] = [torch.ones_like(after)]
+        rows = {0: torch.ones_like(after)}
         value = w[:, 0:1] * rows[0]
-        for f, (parent, variable) in enumerate(self.terms[1:], start=1):
-            rows.append(rows[parent] * x[variable])
+        for f, parent, variable in self.terms:
+            rows[f] = rows[parent] * x[variable]
             value = value + w[:, f : f + 1] * rows[f]
-        worst = torch.full_like(value, -1e300)
-        best = torch.where(good, value, worst).argmax(1)
+        best = torch.where(good, value, torch.full_like(value, -torch.inf)).argmax(1)
         valid = valid & good.any(1)
         actions = orders[best].long()
         return torch.where(valid.unsqueeze(1), actions, torch.zeros_like(actions)), valid
 
 
 class MaskedLegs(nn.Module):
-    """The most likely order of a network, one leg after the other (`ppo.Policy`)."""
+    """The most likely order of a network, one leg after the other (`ppo.Policy`).
+
+    Where the caller's mask forbids no trade of an asset, a leg of it takes no zero lots while another choice
+    of the leg is admissible; its sale may, if its purchase is admissible at that point. A later leg can
+    still use up what that purchase needs, in cash, turnover or a cap. Such an account is refused although
+    another order may be admissible. Without such a mask, no admissible order is out of reach.
+    """
 
     def __init__(self, policy: Policy):
         super().__init__()
         rules, statistics = policy.rules, policy.statistics
         self.account, self.limits = Account(rules, len(statistics.sum) - 1), Limits(rules)
         self.network, self.inputs = policy.network, Inputs(statistics, rules, policy.start)
+        self.choices = self.network.legs * self.network.options
 
     def forward(self, observation: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         lots, cash, prices, step, signals, valid = self.account(observation, mask)
@@ -238,33 +269,38 @@ class MaskedLegs(nn.Module):
         options = torch.arange(k + 1, dtype=torch.float64)
         columns_of = torch.eye(n, dtype=torch.float64)
         orders = torch.zeros_like(lots)
+
+        def tradable(i: int) -> Tensor:
+            """Return how many lots of asset i keep the turnover after the order so far, [B, K+1]."""
+            if not limits.turnover_limited:
+                return torch.ones_like(mask[:, i, : k + 1])
+            return traded.unsqueeze(1) + values[:, i : i + 1] * options <= limits.most_traded(whole)
+
+        def purchases(i: int) -> Tensor:
+            """Return how many lots of asset i may be bought after the order so far, [B, K+1]; 0 aside."""
+            after = money.unsqueeze(1) - options * cost[:, i : i + 1]
+            good = mask[:, i, k:] & can_buy[:, i : i + 1] & (orders[:, i : i + 1] == 0) & tradable(i)
+            good = good & (after >= limits.least_cash(whole)) & (options > 0)
+            if len(limits.after):
+                some = options.view(1, -1, 1) * columns_of[i]
+                left = whole.unsqueeze(1) - fees.unsqueeze(1) - options * (cost - values)[:, i : i + 1]
+                bought = (orders.clamp(min=0).unsqueeze(1) + some) > 0
+                good = good & ~limits.capped(held.unsqueeze(1) + some, bought, prices.unsqueeze(1), left)
+            return good
+
         for leg in range(2 * n):
             i, sells = leg % n, leg < n
-            one = values[:, i : i + 1] * options  # [B, K+1]
-            worth = traded.unsqueeze(1) + one
-            zero = (options == 0).unsqueeze(0)
+            needed = ~mask[:, i, k] & (orders[:, i] == 0)
             if sells:
-                allowed = mask[:, i, : k + 1].flip(1)
-                good = (options <= lots[:, i : i + 1]) & limits.sell_allowed[i] & (gain[:, i : i + 1] > 0)
-                after, paid = None, None
+                good = mask[:, i, : k + 1].flip(1) & tradable(i) & (options > 0)
+                good = good & (options <= lots[:, i : i + 1])
+                good = good & limits.sell_allowed[i] & (gain[:, i : i + 1] > 0)
+                needed = needed & ~purchases(i).any(1)
             else:
-                allowed = mask[:, i, k:]
-                after = money.unsqueeze(1) - options * cost[:, i : i + 1]
-                paid = fees.unsqueeze(1) + options * (cost - values)[:, i : i + 1]
-                good = can_buy[:, i : i + 1] & (orders[:, i : i + 1] == 0)
-                good = good & (after >= limits.cash_after + STRICTER * whole.unsqueeze(1))
-                if len(limits.after):
-                    lots_then = held.unsqueeze(1) + options.view(1, -1, 1) * columns_of[i]
-                    bought = (orders.clamp(min=0).unsqueeze(1) + options.view(1, -1, 1) * columns_of[i]) > 0
-                    left = whole.unsqueeze(1) - paid
-                    good = good & ~limits.capped(lots_then, bought, prices.unsqueeze(1), left)
-            if limits.turnover < float("inf"):
-                good = good & (worth <= limits.turnover * (1 - STRICTER) * whole.unsqueeze(1))
-            # no trade needs no rule; whether the caller allows it is decided for both legs of the asset at
-            # the end
-            good = (good & allowed) | zero
+                good = purchases(i)
+            zero = (~needed | ~good.any(1)).unsqueeze(1) & (options == 0)
             score = logits[:, leg]
-            chosen = torch.where(good, score, torch.full_like(score, -1e30)).argmax(1)
+            chosen = torch.where(good | zero, score, torch.full_like(score, -torch.inf)).argmax(1)
             lot = chosen.double()
             step_of = lot.unsqueeze(1) * columns_of[i]
             if sells:
@@ -291,7 +327,7 @@ def export(policy: Maximiser | Policy, signals: int, path: Path) -> None:
     rules = policy.rules
     assets = len(rules.lot)
     example = (
-        torch.ones(2, 2 * assets + 2 + signals, dtype=torch.float32),
+        torch.ones(2, 2 * assets + 2 + signals, dtype=torch.float64),
         torch.ones(2, assets, 2 * rules.largest + 1, dtype=torch.bool),
     )
     accounts = torch.export.Dim("accounts")
@@ -310,5 +346,7 @@ def export(policy: Maximiser | Policy, signals: int, path: Path) -> None:
         )
     if program is None:
         raise RuntimeError("PyTorch exported nothing")
-    onnx.checker.check_model(program.model_proto)
-    path.write_bytes(program.model_proto.SerializeToString())
+    model = program.model_proto
+    onnx.helper.set_model_props(model, {CHOICES: str(module.choices)})
+    onnx.checker.check_model(model)
+    path.write_bytes(model.SerializeToString())

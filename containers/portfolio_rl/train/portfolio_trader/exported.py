@@ -12,9 +12,9 @@ import onnxruntime
 from .values import in_parts
 
 POLICY, CARD = "policy.onnx", "card.json"
-AT_ONCE = 32
-"""Accounts in a run of the session: for each, a policy of values holds every order's monomials in memory.
-Those of more accounts do not fit in a processor's cache."""
+CHOICES_IN_A_RUN = 2**16
+"""Joint orders, or choices of legs, of all accounts of one run of the session: more of them do not fit in a
+processor's cache."""
 
 
 class Exported:
@@ -30,20 +30,25 @@ class Exported:
         self.session = onnxruntime.InferenceSession(
             str(folder / POLICY), options, providers=["CPUExecutionProvider"]
         )
+        # a champion of an earlier version observes in single precision and does not say its choices
+        single = self.session.get_inputs()[0].type == "tensor(float)"
+        self.kind = np.float32 if single else np.float64
+        choices = self.session.get_modelmeta().custom_metadata_map.get("choices", CHOICES_IN_A_RUN // 32)
+        self.at_once = max(1, CHOICES_IN_A_RUN // int(choices))
 
     def __call__(self, step: int, lots: Any, cash: Any, prices: Any, signals: Any) -> Any:
         count, assets = lots.shape
         now = np.full((count, 1), step)
         columns = [lots * self.lot, cash[:, None], prices, now, signals]
         given = {
-            "observation": np.concatenate(columns, axis=1, dtype=np.float32),
+            "observation": np.concatenate(columns, axis=1, dtype=self.kind),
             "mask": np.ones((count, assets, self.choices), np.bool_),
         }
         actions = np.empty((count, assets), np.int8)
 
         def some(begin: int, end: int) -> None:
-            for at in range(begin, end, AT_ONCE):
-                part = slice(at, min(at + AT_ONCE, end))
+            for at in range(begin, end, self.at_once):
+                part = slice(at, min(at + self.at_once, end))
                 found = self.session.run(["actions"], {name: each[part] for name, each in given.items()})
                 actions[part] = found[0]
 

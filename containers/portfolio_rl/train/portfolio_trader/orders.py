@@ -20,6 +20,8 @@ from typing import Any
 import numpy as np
 from numba import njit
 
+from toolkit.failure import Failure
+
 from . import published
 from .rules import Compiled
 
@@ -28,11 +30,15 @@ MOST_JOINT_ORDERS = 200_000
 
 
 def every_order(assets: int, largest: int) -> np.ndarray[Any, np.dtype[np.int8]]:
-    """Return all orders as int8 [(2K+1)^N, N]. The index of an order is the number that its digits write."""
+    """Return all orders as int8 [(2K+1)^N, N]. The index of an order is the number that its digits write.
+
+    Raises `Failure` where there are too many.
+    """
     count = (2 * largest + 1) ** assets
     if count > MOST_JOINT_ORDERS:
-        raise ValueError(
-            f"{assets} assets have {count} joint orders; at most {MOST_JOINT_ORDERS} are enumerated"
+        raise Failure(
+            f"{assets} assets with a largest_order of {largest} have {count} joint orders: at most"
+            f" {MOST_JOINT_ORDERS} are tried for each account; take fewer assets or a smaller largest_order"
         )
     return np.array(list(product(range(-largest, largest + 1), repeat=assets)), np.int8)
 

@@ -30,6 +30,17 @@ PROBLEMS: dict[str, Rules] = {
         }
     ),
     "one asset": parse({"assets": [{"name": "A", **COSTS}], "largest_order": 9}),
+    "limits that single precision rounds": parse(
+        {
+            "largest_order": 3,
+            "assets": [{"name": "A", "buy_rate": 0.001}, {"name": "B", "lot": 3}],
+            "constraints": [
+                {"kind": "cap", "assets": ["A"], "share": 0.33},
+                {"kind": "turnover", "share": 0.2},
+                {"kind": "cash_floor", "dollars": 33.3},
+            ],
+        }
+    ),
 }
 
 
