@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import random
 import subprocess
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,13 @@ ACCOUNT = {
     "step": 3,
     "mask": "all",
 }
+
+
+def nested(depth: int) -> Any:
+    value: Any = []
+    for _ in range(depth):
+        value = [value]
+    return value
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +85,13 @@ def test_accounts_of_one_request_do_not_touch_each_other(server: Server) -> None
         ({"holdings": {"1": 5, "2": 0, "3": 0}}, "the policy refuses the account's state or its mask"),
         ({"holdings": {"1": 0}}, "holdings must have a number for each of 1, 2, 3"),
         ({"prices": {"1": 40, "2": 35, "3": 0}}, "the policy refuses the account's state or its mask"),
+        ({"cash": 10**400}, "cash must be a finite number, got "),
+        ({"step": 10**400}, "step must be a finite number, got "),
+        ({"prices": {"1": 10**400, "2": 35, "3": 47}}, "prices.1 must be a finite number, got "),
+        ({"cash": "y" * 30_000}, "cash must be a finite number, got 'yyyyyyyyyyyyyyyyyyy..."),
+        ({"cash": nested(700)}, "cash must be a finite number, got a list"),
+        ({"note": nested(700)}, "'note' is unknown; allowed are holdings, cash, prices, step, mask"),
+        ({"history": {}}, "'history' is unknown; allowed are "),
     ],
 )
 def test_account_that_makes_no_sense_gets_no_trade(
@@ -103,6 +119,34 @@ def test_many_accounts_need_no_more_memory_than_some(server: Server) -> None:
     assert (status, len(answer["orders"])) == (200, 4000)
     assert server.peak_mib < 1.5 * some
     assert server.peak_mib < 1024
+
+
+def test_orders_are_affordable_by_the_numbers_given(server: Server) -> None:
+    # given large accounts whose cash is, to the cent, at most what some order costs
+    fees = {"1": Fraction("0.03"), "2": Fraction("0.045"), "3": Fraction("0.035")}
+    generator, accounts = random.Random(0), []
+    for _ in range(2000):
+        prices = {name: round(generator.uniform(20_000, 80_000), 2) for name in fees}
+        bought = {name: 10 * generator.randrange(6) for name in fees}
+        cost = sum(count * (Fraction(str(prices[name])) + fees[name]) for name, count in bought.items())
+        cash = float(max(cost - Fraction(generator.randrange(3), 100), 0))
+        holdings = dict.fromkeys(fees, 0)
+        accounts.append(
+            ACCOUNT | {"holdings": holdings, "cash": cash, "prices": prices, "step": generator.randrange(19)}
+        )
+    # when
+    _, answer = server.ask({"accounts": accounts})
+    # then no order costs more, and most buy something
+    left = [
+        Fraction(str(account["cash"]))
+        - sum(
+            count * (Fraction(str(account["prices"][name])) + fees[name])
+            for name, count in order["units"].items()
+        )
+        for account, order in zip(accounts, answer["orders"], strict=True)
+    ]
+    assert min(left) >= 0
+    assert sum(any(order["units"].values()) for order in answer["orders"]) > 500
 
 
 def test_mask_cannot_be_forgotten(server: Server) -> None:
@@ -134,10 +178,39 @@ def test_every_order_is_in_the_audit_log(server: Server) -> None:
 
 
 @pytest.mark.parametrize(
+    ("change", "written"),
+    [
+        ({"cash": "-----BEGIN A-----"}, {"cash": "***"}),
+        ({"mask": "-----BEGIN A-----"}, {"mask": "***"}),
+        ({"note": "x" * 20_000}, {}),
+        ({"cash": "y" * 30_000}, {"cash": "y" * 20}),
+        ({"cash": nested(700)}, {"cash": "a list"}),
+        ({"holdings": {"1": "z" * 30_000, "x": 5}}, {"holdings": {"1": "z" * 20}}),
+        ({"mask": {"1": [True] * 20_000, "2": None}}, {"mask": {"1": [True] * 11, "2": None}}),
+    ],
+)
+def test_no_content_hides_an_account_in_the_audit_log(
+    server: Server, change: dict[str, Any], written: dict[str, Any]
+) -> None:
+    # given an account with a field that is long, deep, or looks like a secret, after a sound one
+    before = len(server.audit)
+    status, answer = server.ask({"accounts": [ACCOUNT, ACCOUNT | change]})
+    # when its lines are read
+    lines = server.audit[before:]
+    # then both are there and short, with the fields that an account has
+    assert status == 200
+    assert [line["units"] for line in lines] == [order["units"] for order in answer["orders"]]
+    assert [line["valid"] for line in lines] == [True, False]
+    assert [line["account"] for line in lines] == [ACCOUNT, ACCOUNT | written]
+    assert len(json.dumps(lines[1])) < 2000
+
+
+@pytest.mark.parametrize(
     ("body", "headers", "status", "error"),
     [
         (b"{", {}, 400, "the body must be JSON"),
         (b"[]", {}, 400, "accounts must be a list of 1 to 10000 accounts"),
+        (b"[" * 100_000, {}, 400, "the body must be JSON of a few levels, got too many"),
         (json.dumps({"accounts": []}).encode(), {}, 400, "accounts must be a list"),
         (b"x", {"Content-Type": "text/csv"}, 415, "content type must be application/json, got text/csv"),
         (b"{}", {"Origin": "https://example.com"}, 403, "web pages are not answered"),
@@ -167,6 +240,40 @@ def test_switch_that_cannot_be_read_means_stop(trained: Job, server_python: Path
     assert set(order["units"].values()) == {0}
 
 
+FEWER = """
+import json, pathlib
+from portfolio_serve.application import application
+from portfolio_serve.predictor import Predictor
+from portfolio_serve.switch import Switch
+predictor = Predictor(pathlib.Path("model"))
+found = [predictor.choices, predictor.most_accounts]
+predictor.choices = 14641
+asked = application(predictor, Switch("")).test_client()
+answer = asked.post("/invocations", json={"accounts": [{}] * 1146})
+print(json.dumps([*found, answer.status_code, answer.json["error"]]))
+"""
+
+
+def test_more_joint_orders_mean_fewer_accounts_in_a_request(trained: Job, server_python: Path) -> None:
+    found = said(server_python, environment(SERVE, trained.base), trained.base, FEWER)
+    assert found == [
+        1331,
+        10_000,
+        400,
+        "accounts must be a list of 1 to 1145 accounts, for each of which the policy computes 14641 choices",
+    ]
+
+
+def said(python: Path, env: dict[str, str], folder: Path, program: str, given: Any = None) -> Any:
+    """Run a program in an image's environment; return the JSON that it prints."""
+    command = [python, "-c", program]
+    done = subprocess.run(
+        command, input=json.dumps(given), cwd=folder, env=env, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
 SIGNALS = """
 import json, sys
 import numpy as np
@@ -188,27 +295,33 @@ def test_serving_computes_the_signals_that_training_used(
     last = {name: [float(row[column]) for row in rows] for column, name in ((1, "A"), (2, "B"))}
 
     # when both images compute its signals
-    def said(python: Path, env: dict[str, str], program: str) -> Any:
-        command = [python, "-c", program]
-        done = subprocess.run(
-            command, input=json.dumps(last), cwd=job.base, env=env, capture_output=True, text=True
-        )
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout)
-
-    expected = said(trainer, environment(TRAIN, job.base), SIGNALS)
+    prices = {name: column[-1] for name, column in last.items()}
+    expected = said(trainer, environment(TRAIN, job.base), job.base, SIGNALS, last)
     program = (
         "import json, pathlib, sys; from portfolio_serve.predictor import Predictor;"
         "predictor = Predictor(pathlib.Path('model'));"
-        "print(json.dumps(predictor._signals({'history': json.load(sys.stdin)})))"
+        "print(json.dumps(predictor._signals(json.load(sys.stdin))))"
     )
-    assert said(server_python, environment(SERVE, job.base), program) == pytest.approx(expected)
+    given = {"history": last, "prices": prices}
+    found = said(server_python, environment(SERVE, job.base), job.base, program, given)
+    assert found == pytest.approx(expected)
 
     # then an account with its history gets an order, and none without
-    prices = {name: column[-1] for name, column in last.items()}
     account = {"holdings": {"A": 3, "B": 0}, "cash": 500.0, "prices": prices, "step": 2, "mask": "all"}
     with served(job.base, server_python) as server:
         assert server.order(account | {"history": last})["valid"] is True
         assert server.order(account)["reason"] == "history must have prices for each of A, B"
         short = last | {"B": last["B"][1:]}
         assert server.order(account | {"history": short})["reason"] == "history.B must be a list of 21 prices"
+        # and none with a history of other prices than the present ones
+        for wrong in ([*last["B"][1:], 2 * last["B"][-1]], [last["B"][0], *last["B"][:-1]]):
+            reason = server.order(account | {"history": last | {"B": wrong}})["reason"]
+            assert reason == "history.B must end with prices.B, the present price"
+    # and a warning where the signals leave the range that the card has
+    card = job.json("model/card.json") | {"signal_range": [[-9.0, -9, -9, -9], [9.0, 9, 9, 9]]}
+    (job.base / "model" / "card.json").write_text(json.dumps(card))
+    jump = last | {"B": [last["B"][-1] / 2] * 20 + [last["B"][-1]]}
+    with served(job.base, server_python) as server:
+        assert "warning" not in server.order(account | {"history": last})
+        warning = server.order(account | {"history": jump})["warning"]
+        assert warning == "signals outside of those trained on: B"

@@ -10,27 +10,25 @@ each asset a list of 2K + 1 booleans, from selling K lots to buying K; it cannot
 price history also needs `history`: for each asset its last prices, oldest first, the price of now last.
 
 Out: `{"orders": [{"units": {"A": -10, "B": 0}, "valid": true}], "policy": "..."}`. A refused account has no
-trade, `valid` false and a `reason`. Each answer is a line of the audit log.
+trade, `valid` false and a `reason`. An order outside of what the policy was trained on has a `warning`. Each
+answer is a line of the audit log.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import sys
 from typing import Any
 
 import numpy as np
 from flask import Flask, Response, request
 
-from toolkit.failure import redact
-
-from .predictor import Predictor, RequestError
+from . import audit
+from .predictor import MOST_ACCOUNTS, Predictor, RequestError
 from .switch import Switch
 
 LARGEST = 4 * 2**20
 """Maximum size of a request in bytes: SageMaker's limit for serverless endpoints."""
-MOST_ACCOUNTS = 10_000
 JSON = "application/json"
 
 
@@ -54,12 +52,13 @@ def application(predictor: Predictor, switch: Switch) -> Flask:
         if request.mimetype != JSON:
             return _answer(415, {"error": f"content type must be {JSON}, got {request.mimetype}"})
         try:
-            accounts = _accounts(request.get_data())
+            accounts = _accounts(request.get_data(), predictor)
         except RequestError as error:
             return _answer(400, {"error": str(error)})
         orders = answer(predictor, accounts, switch.reason())
-        for account, order in zip(accounts, orders, strict=True):
-            _audit(predictor, account, order)
+        lines = [audit.line(predictor, *each) for each in zip(accounts, orders, strict=True)]
+        sys.stdout.write("".join(lines))  # in one piece: after all are made, and also beside other threads
+        sys.stdout.flush()
         return _answer(200, {"orders": orders, "policy": predictor.name})
 
     @app.errorhandler(413)
@@ -84,50 +83,36 @@ def answer(predictor: Predictor, accounts: list[Any], stopped: str) -> list[dict
             orders[index]["reason"] = str(error)
     if rows:
         actions, valid = predictor.ask(np.stack([row[1] for row in rows]), np.stack([row[2] for row in rows]))
-        for (index, _, _), lots, good in zip(rows, actions, valid, strict=True):
+        for (index, observation, _), lots, good in zip(rows, actions, valid, strict=True):
             units = {name: int(k) * lot for name, k, lot in zip(names, lots, predictor.lots, strict=True)}
             orders[index] = {"units": units, "valid": bool(good)}
             if not good:
                 orders[index]["reason"] = "the policy refuses the account's state or its mask"
-            elif outside := predictor.outside(accounts[index]):
-                orders[index]["warning"] = f"prices outside of those trained on: {', '.join(outside)}"
+            elif warning := predictor.warning(observation):
+                orders[index]["warning"] = warning
     return orders
 
 
-def _accounts(body: bytes) -> list[Any]:
+def _accounts(body: bytes, predictor: Predictor) -> list[Any]:
     try:
-        asked = json.loads(body)
+        asked = json.loads(body, parse_int=_integer)
     except ValueError as error:
         raise RequestError(f"the body must be JSON: {error}") from None
+    except RecursionError:
+        raise RequestError("the body must be JSON of a few levels, got too many") from None
     accounts = asked.get("accounts") if isinstance(asked, dict) else None
-    if not isinstance(accounts, list) or not 1 <= len(accounts) <= MOST_ACCOUNTS:
-        raise RequestError(f"accounts must be a list of 1 to {MOST_ACCOUNTS} accounts")
+    most = predictor.most_accounts
+    if not isinstance(accounts, list) or not 1 <= len(accounts) <= most:
+        each = f", for each of which the policy computes {predictor.choices} choices"
+        raise RequestError(
+            f"accounts must be a list of 1 to {most} accounts{each if most < MOST_ACCOUNTS else ''}"
+        )
     return accounts
 
 
-def _audit(predictor: Predictor, account: Any, order: dict[str, Any]) -> None:
-    """Write a line of the audit log, a JSON object; the alarms count its fields `valid` and `outside`."""
-    shown = account if len(json.dumps(account)) < 10_000 else "longer than 10,000 characters"
-    entry = {
-        "audit": "order",
-        "policy": predictor.name,
-        "account": _plain(shown),
-        **order,
-        "outside": "warning" in order,
-    }
-    sys.stdout.write(f"{redact(json.dumps(entry))}\n")  # in one piece, also beside other threads
-    sys.stdout.flush()
-
-
-def _plain(value: Any) -> Any:
-    """Return `value` with numbers that JSON has no word for as text."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    if isinstance(value, dict):
-        return {str(key): _plain(each) for key, each in value.items()}
-    if isinstance(value, list):
-        return [_plain(each) for each in value]
-    return value
+def _integer(digits: str) -> int | float:
+    """Return an integer; infinity for one beyond a double, so that only its account is refused."""
+    return int(digits) if len(digits) < 300 else float(digits)
 
 
 def _answer(status: int, document: dict[str, Any]) -> Response:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,19 @@ import onnxruntime
 from toolkit.failure import Failure
 
 POLICY, CARD = "policy.onnx", "card.json"
-AT_ONCE = 32
-"""Accounts in a run of the session: for each, a policy of values holds every order's monomials in memory.
-Those of more accounts do not fit in a processor's cache."""
+MOST_ACCOUNTS = 10_000
+CHOICES_IN_A_RUN, CHOICES_IN_A_REQUEST = 2**16, 2**24
+"""Choices of all accounts of one run of the session and of one request, at most: for each account, a policy
+of values computes the value of every joint order, and a network the scores of its legs. A run's must fit in
+a processor's cache, and a request's be done in the 60 seconds that SageMaker waits."""
+SAME = 1e-6
+"""Relative difference of a price from the last one of its history, at most: more than single precision
+makes."""
+LONGEST = 20
+"""Characters of a caller's text that reasons and the audit log repeat, at most."""
+
+
+FIELDS = ("holdings", "cash", "prices", "step", "mask")
 
 
 class RequestError(Exception):
@@ -26,6 +37,7 @@ class Predictor:
     """A policy file and its card, from a model's folder. Raises `Failure` where they are no model."""
 
     def __init__(self, folder: Path, threads: int = 1):
+        self._one_run = threading.Lock()  # for memory: each run has arrays of its own
         try:
             self.card: dict[str, Any] = json.loads((folder / CARD).read_text())
             options = onnxruntime.SessionOptions()
@@ -38,11 +50,24 @@ class Predictor:
             self.names = [asset["name"] for asset in rules["assets"]]
             self.lots = [int(asset["lot"]) for asset in rules["assets"]]
             self.largest = int(rules["largest_order"])
+            self.look_back = int(self.card["look_back"])
+            self.signals = int(self.card["signals"])
+            self.choices = int(self.session.get_modelmeta().custom_metadata_map["choices"])
             self.name = f"{self.card['variant']} {self.card['method']} seed {self.card['seed']}"
         except Exception as error:
             raise Failure(
                 f"the model must contain a policy ({POLICY}) and its card ({CARD}): {error}"
             ) from None
+
+    @property
+    def most_accounts(self) -> int:
+        """Accounts that a request may have."""
+        return max(1, min(MOST_ACCOUNTS, CHOICES_IN_A_REQUEST // self.choices))
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The fields of an account."""
+        return (*FIELDS, "history") if self.signals else FIELDS
 
     def ask(self, observation: Any, mask: Any) -> tuple[Any, Any]:
         """Return orders in lots, int64 [B, N], and whether each account was accepted, bool [B].
@@ -52,14 +77,13 @@ class Predictor:
         :param observation: float64 [B, 2N + 2 + Z]
         :param mask: bool [B, N, 2K + 1]
         """
+        size = max(1, CHOICES_IN_A_RUN // self.choices)
+        parts = []
         try:
-            parts = [
-                self.session.run(
-                    ["actions", "valid"],
-                    {"observation": observation[at : at + AT_ONCE], "mask": mask[at : at + AT_ONCE]},
-                )
-                for at in range(0, len(observation), AT_ONCE)
-            ]
+            for at in range(0, len(observation), size):
+                given = {"observation": observation[at : at + size], "mask": mask[at : at + size]}
+                with self._one_run:
+                    parts.append(self.session.run(["actions", "valid"], given))
             actions, valid = (np.concatenate(each) for each in zip(*parts, strict=True))
         except Exception:  # ONNX Runtime has no public base class for its refusals
             count = len(observation) if getattr(observation, "ndim", 0) else 1
@@ -70,9 +94,12 @@ class Predictor:
         """Return an account's observation, float64 [2N + 2 + Z], and mask. Raises `RequestError`."""
         if not isinstance(account, dict):
             raise RequestError("an account must be an object")
-        for field in ("holdings", "cash", "prices", "step", "mask"):
+        for field in FIELDS:
             if field not in account:
                 raise RequestError(f"{field} is missing")
+        for field in account:
+            if field not in self.fields:
+                raise RequestError(f"{shortened(field)} is unknown; allowed are {', '.join(self.fields)}")
         numbers = [
             *self._numbers(account["holdings"], "holdings"),
             _number(account["cash"], "cash"),
@@ -82,11 +109,26 @@ class Predictor:
         ]
         return np.array(numbers, np.float64), self._mask(account["mask"])
 
-    def outside(self, account: Any) -> list[str]:
-        """Return the assets whose price lies outside of the range that the policy was trained on."""
-        low, high = self.card["price_range"]
-        ranges = zip(self.names, low, high, strict=True)
-        return [name for name, least, most in ranges if not least <= account["prices"][name] <= most]
+    def warning(self, observation: Any) -> str:
+        """Return what of an account lies outside of the range that the policy was trained on, or nothing.
+
+        :param observation: float64 [2N + 2 + Z]
+        """
+        n = len(self.names)
+        found = {"prices": self._outside(self.card["price_range"], observation[n + 1 : 2 * n + 1])}
+        if known := self.card.get("signal_range"):  # two for each asset
+            found["signals"] = self._outside(known, observation[2 * n + 2 :])
+        return "; ".join(
+            f"{kind} outside of those trained on: {', '.join(names)}"
+            for kind, names in found.items()
+            if names
+        )
+
+    def _outside(self, known: Any, values: Any) -> list[str]:
+        """Return the assets with a value outside of its range; `values` has one or more for each asset."""
+        low, high = known
+        wrong = ((values < low) | (values > high)).reshape(-1, len(self.names)).any(0)
+        return [name for name, out in zip(self.names, wrong, strict=True) if out]
 
     def _numbers(self, given: Any, field: str) -> list[float]:
         if not isinstance(given, dict) or set(given) != set(self.names):
@@ -109,9 +151,9 @@ class Predictor:
 
     def _signals(self, account: dict[str, Any]) -> list[float]:
         """Return the signals of the account's price history; none where the policy was trained without."""
-        if not self.card["signals"]:
+        if not self.signals:
             return []
-        count = self.card["look_back"] + 1
+        count = self.look_back + 1
         given = account.get("history")
         if not isinstance(given, dict) or set(given) != set(self.names):
             raise RequestError(f"history must have prices for each of {', '.join(self.names)}")
@@ -123,6 +165,8 @@ class Predictor:
             column = [_number(price, f"history.{name}") for price in prices]
             if min(column) <= 0:
                 raise RequestError(f"history.{name} must be prices above 0")
+            if not math.isclose(column[-1], account["prices"][name], rel_tol=SAME):
+                raise RequestError(f"history.{name} must end with prices.{name}, the present price")
             columns.append(column)
         logs = np.log(np.array(columns, np.float64))  # [N, look_back + 1]
         raw = np.concatenate([logs[:, -1] - logs[:, -2], logs[:, -1] - logs[:, :-1].mean(1)])
@@ -131,6 +175,17 @@ class Predictor:
 
 
 def _number(value: Any, where: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise RequestError(f"{where} must be a finite number, got {value!r}")
-    return float(value)
+    try:
+        if not isinstance(value, bool) and isinstance(value, int | float) and math.isfinite(value):
+            return float(value)
+    except OverflowError:  # an integer beyond a double
+        pass
+    raise RequestError(f"{where} must be a finite number, got {shortened(value)}")
+
+
+def shortened(value: Any) -> str:
+    """Return a value of a request as a text of bounded length."""
+    if isinstance(value, list | dict):
+        return "a list" if isinstance(value, list) else "an object"
+    text = repr(value[: LONGEST + 1] if isinstance(value, str) else value)
+    return text if len(text) <= LONGEST + 2 else f"{text[:LONGEST]}..."

@@ -45,4 +45,4 @@ class Switch:
         except Exception as error:  # whatever it is, trading must stop
             log.error("the stop switch %s cannot be read: %s", self.name, error)
             return f"the stop switch {self.name} cannot be read"
-        return "" if value == GO else f"the stop switch {self.name} says {value}"
+        return "" if value == GO else f"the stop switch {self.name} says {value[:20]}"
