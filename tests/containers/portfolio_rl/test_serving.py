@@ -240,6 +240,14 @@ def test_switch_that_cannot_be_read_means_stop(trained: Job, server_python: Path
     assert set(order["units"].values()) == {0}
 
 
+def test_server_without_its_switch_does_not_start(trained: Job, server_python: Path) -> None:
+    env = environment(SERVE, trained.base)
+    command = [server_python, "-m", "portfolio_serve", "serve"]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert "STOP_PARAMETER must name the stop switch's parameter" in done.stdout
+
+
 FEWER = """
 import json, pathlib
 from portfolio_serve.application import application

@@ -116,7 +116,8 @@ def contained(base: Path, image: Image, **environment: str) -> Job:
 def served(base: Path, interpreter: Path, **env: str) -> Iterator[Server]:
     """Serve the model in `base`/model."""
     port = free_port()
-    own = environment(SERVE, base) | {"BIND_HOST": "127.0.0.1", "SAGEMAKER_BIND_TO_PORT": str(port)} | env
+    own = {"BIND_HOST": "127.0.0.1", "SAGEMAKER_BIND_TO_PORT": str(port), "STOP_PARAMETER": "none"}
+    own = environment(SERVE, base) | own | env
     log = base / "serving.log"
     with log.open("wb") as output:
         process = subprocess.Popen(

@@ -25,7 +25,10 @@ THREADS = 8
 def serve() -> None:
     """Serve until SIGTERM. Raises `Failure` when there is no model to serve."""
     predictor = Predictor(sagemaker.MODEL)
-    switch = Switch(os.environ.get("STOP_PARAMETER", ""))
+    parameter = os.environ.get("STOP_PARAMETER")
+    if not parameter:  # an endpoint that was deployed without its switch must not trade
+        raise Failure("STOP_PARAMETER must name the stop switch's parameter in Systems Manager, or be none")
+    switch = Switch("" if parameter == "none" else parameter)
     host = os.environ.get("BIND_HOST", "0.0.0.0")  # noqa: S104 - SageMaker reaches a container from outside
     port = int(os.environ.get("SAGEMAKER_BIND_TO_PORT", "8080"))
     # waitress breaks the connection at its own limit; the application answers before that
