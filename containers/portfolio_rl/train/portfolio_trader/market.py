@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 from dataclasses import dataclass
-from math import isfinite
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -16,8 +15,11 @@ import numpy as np
 
 from toolkit.failure import Failure
 
+from .rules import shortened
+
 Prices = np.ndarray[Any, np.dtype[np.float32]]
 LOWEST_PRICE = 0.01
+HIGHEST_PRICE = 1e9
 
 
 class Episodes(NamedTuple):
@@ -179,18 +181,24 @@ def read_prices(path: Path, names: tuple[str, ...], least: int) -> np.ndarray[An
     """
     with path.open(newline="", encoding="utf-8-sig") as handle:
         reader = csv.reader(handle)
-        header = [name.strip() for name in next(reader, [])]
-        for name in names:
-            if header.count(name) != 1:
-                raise Failure(
-                    f"{path.name} must have one column {name!r}, its columns are {', '.join(header)}"
-                )
-        columns = [header.index(name) for name in names]
-        rows = [
-            [_price(row, column, f"{path.name} line {line}") for column in columns]
-            for line, row in enumerate(reader, start=2)
-            if row
-        ]
+        try:
+            header = [name.strip() for name in next(reader, [])]
+            for name in names:
+                if header.count(name) != 1:
+                    shown = shortened(", ".join(header))
+                    raise Failure(f"{path.name} must have one column {name!r}, its columns are {shown}")
+            columns = [header.index(name) for name in names]
+            rows = [
+                [_price(row, column, f"{path.name} line {line}") for column in columns]
+                for line, row in enumerate(reader, start=2)
+                if row
+            ]
+        except UnicodeDecodeError as error:
+            raise Failure(f"{path.name} must be a CSV file in UTF-8, got {error.reason}") from None
+        except csv.Error as error:
+            raise Failure(
+                f"{path.name} line {reader.line_num} must be a row of a CSV file: {error}"
+            ) from None
     if len(rows) < least:
         raise Failure(f"{path.name} must have at least {least} rows of prices, got {len(rows)}")
     return np.array(rows, np.float64)
@@ -202,6 +210,9 @@ def _price(row: list[str], column: int, where: str) -> float:
         value = float(text)
     except ValueError:
         value = 0.0
-    if not isfinite(value) or value < LOWEST_PRICE:
-        raise Failure(f"{where} column {column + 1} must be a price of at least {LOWEST_PRICE}, got {text!r}")
+    if not LOWEST_PRICE <= value <= HIGHEST_PRICE:
+        raise Failure(
+            f"{where} column {column + 1} must be a price of at least {LOWEST_PRICE} and at most"
+            f" {HIGHEST_PRICE:g}, got {shortened(repr(text))}"
+        )
     return value

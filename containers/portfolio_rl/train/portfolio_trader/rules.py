@@ -28,7 +28,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
-from math import inf, isfinite
+from math import inf
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -99,6 +99,8 @@ KINDS: dict[str, type[Constraint]] = {
 }
 LARGEST_ORDER = 50
 MOST_ASSETS = 100
+MOST_CONSTRAINTS = 1000
+LONGEST_NAME = 100
 
 
 class Compiled(NamedTuple):
@@ -201,10 +203,23 @@ class Rules:
 def read(path: Path) -> Rules:
     """Read rules from a JSON file. Raises `Failure` that names the field and what is allowed."""
     try:
-        found = json.loads(path.read_text())
+        return parse(json.loads(path.read_text("utf-8-sig"), object_pairs_hook=_once))
     except (OSError, ValueError) as error:
         raise Failure(f"{path.name} must be a JSON file with rules: {error}") from None
-    return parse(found)
+    except RecursionError:
+        raise Failure(
+            f"{path.name} must be a JSON file with rules: its values are nested too deeply"
+        ) from None
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object's fields. Of two with one name `json` keeps the last: constraints would be lost."""
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise ValueError(f"the field {shortened(name)!r} is given twice in one object")
+        found[name] = value
+    return found
 
 
 def parse(given: Any) -> Rules:
@@ -219,6 +234,8 @@ def parse(given: Any) -> Rules:
         if name in names[:index]:
             raise Failure(f"assets[{index}].name must differ from the other names, got {name!r}")
     listed = _list(given.get("constraints", []), "constraints")
+    if len(listed) > MOST_CONSTRAINTS:
+        raise Failure(f"constraints must be a list of up to {MOST_CONSTRAINTS}, got {len(listed)}")
     return Rules(
         assets,
         tuple(_constraint(row, f"constraints[{index}]", names) for index, row in enumerate(listed)),
@@ -229,10 +246,16 @@ def parse(given: Any) -> Rules:
 
 def _asset(row: Any, where: str) -> Asset:
     _known(row, where, [each.name for each in fields(Asset)], required=("name",))
-    if not isinstance(row["name"], str) or not row["name"].strip():
-        raise Failure(f"{where}.name must be a non-empty string, got {row['name']!r}")
+    name = row["name"]
+    if not isinstance(name, str) or not name.strip():
+        raise Failure(f"{where}.name must be a non-empty string, got {_shown(name)}")
+    if name != name.strip() or len(name) > LONGEST_NAME or not name.isprintable():
+        raise Failure(
+            f"{where}.name must have up to {LONGEST_NAME} printable characters and no blank at its ends,"
+            f" got {_shown(name)}"
+        )
     return Asset(
-        row["name"],
+        name,
         _whole(row.get("lot", Asset.lot), f"{where}.lot", 1, 1_000_000),
         **{
             name: _number(row.get(name, 0), f"{where}.{name}", 0, most)
@@ -242,10 +265,10 @@ def _asset(row: Any, where: str) -> Asset:
 
 
 def _constraint(row: Any, where: str, names: list[str]) -> Constraint:
-    if not isinstance(row, Mapping) or row.get("kind") not in KINDS:
-        found = row.get("kind") if isinstance(row, Mapping) else row
-        raise Failure(f"{where}.kind must be one of {', '.join(KINDS)}, got {found!r}")
-    kind = KINDS[row["kind"]]
+    found = row.get("kind") if isinstance(row, Mapping) else row
+    if not isinstance(row, Mapping) or not isinstance(found, str) or found not in KINDS:
+        raise Failure(f"{where}.kind must be one of {', '.join(KINDS)}, got {_shown(found)}")
+    kind = KINDS[found]
     known = [each.name for each in fields(kind)]
     required = [name for name in known if name not in ("checked", "sides")]
     _known(row, where, ["kind", *known], required)
@@ -265,9 +288,9 @@ def _constraint(row: Any, where: str, names: list[str]) -> Constraint:
 
 def _known(row: Any, where: str, known: Iterable[str], required: Iterable[str]) -> None:
     if not isinstance(row, Mapping):
-        raise Failure(f"{where} must be an object, got {row!r}")
+        raise Failure(f"{where} must be an object, got {_shown(row)}")
     if unknown := [name for name in row if name not in known]:
-        raise Failure(f"{where}.{unknown[0]} is unknown; allowed are {', '.join(known)}")
+        raise Failure(f"{where}.{shortened(unknown[0])} is unknown; allowed are {', '.join(known)}")
     for name in required:
         if name not in row:
             raise Failure(f"{where}.{name} is missing")
@@ -275,32 +298,45 @@ def _known(row: Any, where: str, known: Iterable[str], required: Iterable[str]) 
 
 def _list(value: Any, where: str) -> list[Any]:
     if not isinstance(value, list | tuple):
-        raise Failure(f"{where} must be a list, got {value!r}")
+        raise Failure(f"{where} must be a list, got {_shown(value)}")
     return list(value)
 
 
 def _number(value: Any, where: str, least: float, most: float, above: bool = False) -> float:
-    good = isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
+    good = isinstance(value, int | float) and not isinstance(value, bool)  # nan is in no interval
     if not good or not (least < value <= most or (value == least and not above)):
         start = "above" if above else "from"
-        raise Failure(f"{where} must be a number {start} {least:g} and up to {most:g}, got {value!r}")
+        raise Failure(f"{where} must be a number {start} {least:g} and up to {most:g}, got {_shown(value)}")
     return float(value)
 
 
 def _whole(value: Any, where: str, least: int, most: int) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
-        raise Failure(f"{where} must be a whole number from {least} to {most}, got {value!r}")
+        raise Failure(f"{where} must be a whole number from {least} to {most}, got {_shown(value)}")
     return value
 
 
 def _one(value: Any, where: str, allowed: Iterable[str]) -> Any:
     if value not in tuple(allowed):
-        raise Failure(f"{where} must be one of {', '.join(allowed)}, got {value!r}")
+        raise Failure(f"{where} must be one of {shortened(', '.join(allowed))}, got {_shown(value)}")
     return value
 
 
 def _some(value: Any, where: str, allowed: Iterable[str]) -> tuple[Any, ...]:
     chosen = _list(value, where)
     if not chosen:
-        raise Failure(f"{where} must name at least one of {', '.join(allowed)}")
-    return tuple(_one(each, f"{where}[{index}]", allowed) for index, each in enumerate(chosen))
+        raise Failure(f"{where} must name at least one of {shortened(', '.join(allowed))}")
+    for index, each in enumerate(chosen):
+        _one(each, f"{where}[{index}]", allowed)
+        if each in chosen[:index]:
+            raise Failure(f"{where}[{index}] must differ from the others, got {_shown(each)}")
+    return tuple(chosen)
+
+
+def _shown(value: Any) -> str:
+    return shortened(repr(value))
+
+
+def shortened(text: str, most: int = 100) -> str:
+    """Return at most `most` characters of what a user gave, for an error's text."""
+    return text if len(text) <= most else f"{text[:most]}... ({len(text)} characters)"

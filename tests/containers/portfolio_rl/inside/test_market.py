@@ -32,14 +32,22 @@ def test_same_seed_draws_the_same_prices() -> None:
         ("date,A\n", "prices.csv must have one column 'B', its columns are date, A"),
         ("A,B,A\n", "prices.csv must have one column 'A'"),
         ("date,A,B\n1,2,3\n", "prices.csv must have at least 3 rows of prices, got 1"),
-        ("A,B\n1,2\n3,\n", "prices.csv line 3 column 2 must be a price of at least 0.01, got ''"),
-        ("A,B\n1,2\n-3,1\n", "prices.csv line 3 column 1 must be a price of at least 0.01, got '-3'"),
+        ("A,B\n1,2\n3,\n", "prices.csv line 3 column 2 must be a price .* at most 1e\\+09, got ''"),
+        ("A,B\n1,2\n-3,1\n", "prices.csv line 3 column 1 must be a price .* got '-3'"),
         ("A,B\n1,nan\n", "prices.csv line 2 column 2 must be a price .* got 'nan'"),
         ("A,B\n1\n", "prices.csv line 2 column 2 must be a price .* got ''"),
+        ("A,B\n1,2\n3,1e308\n", "prices.csv line 3 column 2 must be a price .* at most 1e\\+09, got '1e308'"),
+        ("A,B\n1,2\n3," + "4" * 2000, "line 3 column 2 must be a price .*4{99}[.]{3} .2002 characters.$"),
+        ("A,B\n1,2\n3," + "4" * 200_000, "prices.csv line 3 must be a row of a CSV file: field larger than"),
+        (",".join(map(str, range(1000))), "prices.csv must have one column 'A', .*[.]{3} .4888 characters.$"),
+        ("A,B,\xe9\n1,2,3\n".encode("latin-1"), "prices.csv must be a CSV file in UTF-8, got "),
+        ("A,B\n1,2\n".encode("utf-16"), "prices.csv must be a CSV file in UTF-8, got "),
     ],
 )
-def test_wrong_price_file_is_named_by_line_and_column(tmp_path: Path, text: str, sentence: str) -> None:
-    (tmp_path / "prices.csv").write_text(text)
+def test_wrong_price_file_is_named_by_line_and_column(
+    tmp_path: Path, text: str | bytes, sentence: str
+) -> None:
+    (tmp_path / "prices.csv").write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(Failure, match=sentence):
         read_prices(tmp_path / "prices.csv", ("A", "B"), least=3)
 

@@ -87,6 +87,62 @@ def test_file_that_is_no_json_is_named(tmp_path: Path) -> None:
         read(tmp_path / "rules.json")
 
 
+HUGE = "1" + "0" * 400
+
+
+def with_constraint(text: str) -> str:
+    return f'{{"assets": [{{"name": "A"}}], "constraints": [{text}]}}'
+
+
+def with_name(text: str) -> str:
+    return f'{{"assets": [{{"name": "{text}"}}]}}'
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        (f'{{"assets": [{{"name": "A"}}], "cash": {HUGE}}}', r"^cash must be .*\.\.\. \(401 characters\)$"),
+        (
+            with_constraint(f'{{"kind": "turnover", "share": {HUGE}}}'),
+            r"^constraints\[0\].share must be a number above 0 and up to 100, got 1",
+        ),
+        (with_constraint('{"kind": ["cap"]}'), r"constraints\[0\].kind must be one of .*, got \['cap'\]"),
+        (with_constraint('{"kind": {}}'), r"constraints\[0\].kind must be one of .*, got \{\}"),
+        (
+            with_constraint('{"kind": "' + "x" * 10**6 + '"}'),
+            r"constraints\[0\].kind must be one of .{1,250}$",
+        ),
+        (
+            with_constraint('{"kind": "turnover", "share": 0.1, "share": 1}'),
+            "the field 'share' is given twice in one object",
+        ),
+        (
+            with_constraint('{"kind": "turnover", "share": 0.1}], "constraints": ['),
+            "the field 'constraints' is given twice in one object",
+        ),
+        (
+            with_constraint(", ".join(['{"kind": "turnover", "share": 1}'] * 1001)),
+            "constraints must be a list of up to 1000, got 1001",
+        ),
+        (
+            with_constraint('{"kind": "no_trade", "assets": ["A", "A"]}'),
+            r"constraints\[0\].assets\[1\] must differ from the others, got 'A'",
+        ),
+        (with_name("A "), r"assets\[0\].name must have up to 100 printable characters .* got 'A '"),
+        (with_name("\\ud800"), r"assets\[0\].name must have up to 100 printable characters"),
+        (with_name("A" * 101), r"assets\[0\].name must have up to 100 printable characters"),
+        (json.dumps({"assets": [{"name": str(each)} for each in range(101)]}), "1 to 100 assets, got 101"),
+        ("[" * 100_000, r"rules.json must be a JSON file with rules: its values are nested too deeply"),
+    ],
+    ids=range(14),
+)
+def test_wrong_file_is_one_short_sentence(tmp_path: Path, text: str, sentence: str) -> None:
+    (tmp_path / "rules.json").write_text(text)
+    with pytest.raises(Failure, match=sentence) as caught:
+        read(tmp_path / "rules.json")
+    assert len(str(caught.value)) < 300
+
+
 def test_constraints_of_the_source_are_an_instance_of_the_language() -> None:
     strict = VARIANTS["strict"].rules
     assert parse(json.loads(json.dumps(strict.as_dict()))) == strict
