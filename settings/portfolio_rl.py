@@ -9,7 +9,7 @@ from pydantic import Field
 from settings.base import Hyperparameters
 from settings.models import ModelSettings
 
-Variant = Literal["published", "corrected", "strict"]
+Variant = Literal["corrected", "strict"]
 Method = Literal["fitted", "ppo", "rllib"]
 Objective = Literal["mean", "log", "cvar"]
 Recipe = Literal["ours", "source"]
@@ -129,4 +129,10 @@ class PortfolioRl(ModelSettings):
         found = super().contradictions()
         if self.notebook == "domain" and not (self.vpc_id and self.subnet_ids):
             found.append("notebook is domain, allowed is that together with vpc_id and subnet_ids only")
+        chosen = self.hyperparameters
+        if chosen.objective != "mean" and chosen.method != "ppo":
+            found.append(
+                f"hyperparameters.objective is {chosen.objective!r}, allowed is: mean, or with"
+                " hyperparameters.method=ppo one of " + ", ".join(get_args(Objective))
+            )
         return found

@@ -8,7 +8,8 @@ from dataclasses import MISSING, fields
 import pytest
 
 import portfolio_trader.settings
-from settings.portfolio_rl import SCHEDULE, PolicyHyperparameters
+from settings import load
+from settings.portfolio_rl import SCHEDULE, PolicyHyperparameters, PortfolioRl
 from tests.support.settings import error
 
 
@@ -47,3 +48,17 @@ def test_a_schedule_is_one_that_eventbridge_takes(schedule: str, taken: bool):
 def test_a_domain_without_its_vpc_is_refused():
     said = error({"portfolio_rl.notebook": "domain"})
     assert said.startswith("portfolio_rl.notebook is domain, allowed is that together with vpc_id")
+
+
+@pytest.mark.parametrize("method", ["fitted", "rllib"])
+@pytest.mark.parametrize("objective", ["log", "cvar"])
+def test_an_objective_that_the_method_ignores_is_refused(method: str, objective: str):
+    given = {"hyperparameters.method": method, "hyperparameters.objective": objective}
+    assert error({f"portfolio_rl.{name}": value for name, value in given.items()}) == (
+        f"portfolio_rl.hyperparameters.objective is {objective!r}, allowed is: mean, or with"
+        " hyperparameters.method=ppo one of mean, log, cvar"
+    )
+    ppo = {
+        f"portfolio_rl.{name}": value for name, value in (given | {"hyperparameters.method": "ppo"}).items()
+    }
+    assert load(ppo).of(PortfolioRl).hyperparameters.objective == objective

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from toolkit.failure import Failure
 from toolkit.options import Options, choice, flag, number, whole
 
 from .variants import VARIANTS
@@ -17,10 +18,13 @@ class Settings(Options):
 
     mode: str = choice("train", "evaluate", default="train")
     """`evaluate` compares the channels `candidate` and `champion` on the same held-out prices."""
-    variant: str = choice(*VARIANTS, default="corrected")
+    variant: str = choice(
+        *(name for name, each in VARIANTS.items() if not each.faithful), default="corrected"
+    )
+    """`published` has no exported policy, so no job trains it; `benchmarks/portfolio_rl` does."""
     method: str = choice(*METHODS, default="fitted")
     objective: str = choice("mean", "log", "cvar", default="mean")
-    """What PPO maximises; `fitted` maximises the mean."""
+    """What `ppo` maximises; the other methods maximise the mean."""
     observed: int = whole(10, 1_000_000, default=1000)
     """Episodes of prices that `fitted` observes."""
     episodes: int = whole(100, 100_000_000, default=600_000)
@@ -44,3 +48,11 @@ class Settings(Options):
     seed: int = whole(0, 2**31 - 1, default=0)
     threads: int = whole(0, 1024, default=0)
     """Threads of one process; 0: all cores for `fitted`, one for networks, too small to gain from more."""
+
+    def check(self) -> None:
+        """Raise `Failure` where two hyperparameters contradict each other."""
+        if self.objective != "mean" and self.method != "ppo":
+            raise Failure(
+                f"hyperparameter objective is {self.objective!r}: method {self.method} takes mean;"
+                " method ppo takes mean, log or cvar"
+            )
