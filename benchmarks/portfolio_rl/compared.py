@@ -26,7 +26,7 @@ from portfolio_trader.export import export
 from portfolio_trader.exported import CARD, POLICY, Exported
 from portfolio_trader.market import Episodes
 from portfolio_trader.published import SELL_FEE
-from portfolio_trader.train import HELD_OUT_SEED
+from portfolio_trader.train import HELD_OUT_SEED, held_out_generator
 from portfolio_trader.variants import Variant, variant
 from tooling.table import print_table
 
@@ -59,8 +59,7 @@ class Comparison:
 
     def __init__(self, problem: Variant, paths: int):
         self.problem, self.rules = problem, problem.rules.compiled(problem.faithful)
-        generator = np.random.default_rng(np.random.SeedSequence([HELD_OUT_SEED]))
-        self.held_out = problem.market.draw(generator, paths)
+        self.held_out = problem.market.draw(held_out_generator(), paths)
         self.rows: list[dict[str, Any]] = []
         self.bound = np.zeros(paths)
         self.greedy: dict[int, Any] = {}

@@ -49,7 +49,7 @@ def test_training_and_evaluation_compile_nothing(image: Image, tmp_path: Path) -
 
 
 def test_training_on_own_prices_compiles_nothing(image: Image, tmp_path: Path) -> None:
-    own = {"rules": {"rules.json": RULES}, "prices": {"prices.csv": history(160)}}
+    own = {"rules": {"rules.json": RULES}, "prices": {"prices.csv": history(320)}}
     settings = FEW | {"test_fraction": "0.5", "folds": "2"}
     _, compiled = run(image, prepared(tmp_path / "job", settings, own))
     assert compiled == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 import shutil
 import tarfile
@@ -13,6 +14,9 @@ import pytest
 from tests.support.portfolio_rl.images import QUICK, Job, prepared, start, train
 from tests.support.portfolio_rl.prices import RULES, history
 from tests.support.waiting import until
+
+MANY = json.dumps({"cash": 10000, "assets": [{"name": each} for each in "ABCDEF"]})
+MANY_PRICES = "A,B,C,D,E,F\n" + "".join(f"{40 + row % 7},41,42,43,44,{45 + row % 5}\n" for row in range(400))
 
 
 def test_job_leaves_a_policy_its_card_and_its_comparison(trained: Job) -> None:
@@ -56,11 +60,11 @@ def test_candidate_and_champion_are_judged_on_the_same_prices(
     assert values["candidate"] == values["champion"]
     validated = trained.json("output/data/results.json")["table"]["policy"]["mean"]
     assert float(values["candidate"]) == pytest.approx(validated, rel=0.002)
-    # and a model under other rules is refused
+    # and a candidate under other rules is refused
     shutil.rmtree(base / "output", ignore_errors=True)
     other = train(base, trainer, QUICK | {"variant": "corrected", "mode": "evaluate"})
     assert other.code == 1
-    assert other.failure == "the candidate was trained under other rules than this job's"
+    assert other.failure == "the candidate was trained under other rules or on other assets than this job's"
 
 
 def test_own_prices_are_split_by_time(trainer: Path, tmp_path: Path) -> None:
@@ -87,7 +91,27 @@ def test_own_prices_are_split_by_time(trainer: Path, tmp_path: Path) -> None:
         (
             {"variant": "easy"},
             {},
-            "hyperparameter variant is 'easy': it takes published or corrected or strict",
+            "hyperparameter variant is 'easy': it takes corrected or strict",
+        ),
+        (
+            {"variant": "published"},
+            {},
+            "hyperparameter variant is 'published': it takes corrected or strict",
+        ),
+        (
+            {"objective": "cvar"},
+            {},
+            "hyperparameter objective is 'cvar': method fitted takes mean; method ppo ",
+        ),
+        (
+            {},
+            {"rules": {"Rules.json": RULES}},
+            "channel rules must hold one file, rules.json, got Rules.json",
+        ),
+        (
+            {},
+            {"rules": {"rules.json": MANY}, "prices": {"prices.csv": MANY_PRICES}},
+            "method must be ppo or rllib for 6 assets with largest_order 5, which have 1771561 joint orders;",
         ),
         ({"observed": "9"}, {}, "hyperparameter observed is '9': it takes a whole number from 10 to 1000000"),
         ({"metod": "ppo"}, {}, "there is no hyperparameter metod; "),
@@ -96,11 +120,6 @@ def test_own_prices_are_split_by_time(trainer: Path, tmp_path: Path) -> None:
             {},
             {"rules": {"rules.json": RULES}},
             "rules.json has 2 assets and variant corrected has prices of 3",
-        ),
-        (
-            {"variant": "published"},
-            {"prices": {"prices.csv": history()}},
-            "variant published trades its own prices only",
         ),
         (
             {},
@@ -123,9 +142,25 @@ def test_wrong_input_is_the_failure_reason(
     assert job.failure in job.log.splitlines()[-1]
 
 
+def test_network_learns_to_trade_more_assets_than_can_be_enumerated(trainer: Path, tmp_path: Path) -> None:
+    # given six assets, which have 1,771,561 joint orders
+    settings = {"method": "ppo", "episodes": "1200"}
+    job = train(
+        tmp_path / "job", trainer, settings, rules={"rules.json": MANY}, prices={"prices.csv": MANY_PRICES}
+    )
+    # then a policy is exported, and the results say which baselines are missing
+    assert job.code == 0, job.log[-3000:]
+    assert (job.base / "model" / "policy.onnx").stat().st_size > 1000
+    results = job.json("output/data/results.json")
+    assert set(results["table"]) == {"policy", "hold", "buy and hold", "1/N"}
+    assert set(results["left_out"]) == {"greedy on estimated moments", "random"}
+    assert "6 assets with largest_order 5, which have 1771561 joint orders" in results["left_out"]["random"]
+    assert "baselines left out: greedy on estimated moments, random: " in job.log
+
+
 def test_job_that_is_taken_away_goes_on_where_it_was(trainer: Path, tmp_path: Path) -> None:
-    # given PPO, whole and interrupted after its first checkpoint; no file is exported of this variant
-    settings = {"method": "ppo", "variant": "published", "episodes": "12000", "checkpoint_every": "2"}
+    # given PPO, whole and interrupted after its first checkpoint
+    settings = {"method": "ppo", "episodes": "12000", "checkpoint_every": "2"}
     settings |= {"held_out": "1000", "seed": "4"}
     whole = train(tmp_path / "whole", trainer, settings)
     assert whole.code == 0, whole.log[-3000:]

@@ -43,8 +43,8 @@ def tasks() -> list[train.Task]:
     """Return a problem on each kind of prices: the price model, and a price history."""
     chosen = variants.variant("corrected")
     rules, market, generator = chosen.rules, chosen.market, np.random.default_rng(0)
-    prices = 40 * np.exp(generator.normal(0, 0.02, (5 * EPISODES, market.assets)).cumsum(0))
-    past, scales = prices[: 3 * EPISODES], History.scales_of(prices)
+    prices = 40 * np.exp(generator.normal(0, 0.02, (6 * EPISODES, market.assets)).cumsum(0))
+    past, scales = prices[: 4 * EPISODES], History.scales_of(prices)
     later = History(prices[len(past) - LOOK_BACK :], scales, market.steps)
     return [
         train.Task(chosen.name, rules, market, market.draw(generator, EPISODES), curves=market),

@@ -26,8 +26,8 @@ from toolkit.stopping import Interruption
 from . import baselines, measures, values, variants
 from .export import export
 from .exported import CARD, POLICY, Exported
-from .market import LOOK_BACK, Curves, Episodes, History, Market, read_prices
-from .orders import every_order
+from .market import LOOK_BACK, Curves, Episodes, History, Market, Scales, read_prices
+from .orders import MOST_JOINT_ORDERS
 from .rules import Rules, read
 from .settings import Settings
 from .walk_forward import compared, walk_forward
@@ -35,7 +35,6 @@ from .walk_forward import compared, walk_forward
 log = logging.getLogger(__name__)
 
 HELD_OUT_SEED = 20_260_101
-"""Seed of the held-out episodes. It is used as a seed sequence, which no training seed can equal."""
 EVALUATED = 10_000
 """Held-out episodes on which candidate and champion trade, at most. They trade through their files."""
 NO_ADVICE = "Made by a demonstration of a method. It is no investment advice."
@@ -55,30 +54,50 @@ class Task:
     later: History | None = None
     """The held-out end of own prices, after the `LOOK_BACK` prices before it."""
 
+    def seen_by(self, card: dict[str, Any]) -> Episodes:
+        """Return the held-out episodes with the signals of a policy: scaled as its card says."""
+        if self.later is None:
+            return self.held_out
+        return replace(self.later, scales=Scales(**card["scales"])).every()
+
     @property
     def overlap(self) -> int:
         """Held-out episodes, one after the other, that have prices in common."""
         return self.later.steps if self.later else 1
 
 
+def held_out_generator() -> np.random.Generator:
+    """Return the generator of the held-out episodes. A training seed has one word of 32 bits, this has two:
+    numpy makes the same generator of 7 and of [7]."""
+    return np.random.default_rng(np.random.SeedSequence([HELD_OUT_SEED, 1]))
+
+
+def file_of(channels: Path, name: str, file: str) -> Path | None:
+    """Return the file of a channel, None without the channel. Raises `Failure` for any other content."""
+    folder = channels / name
+    if not folder.exists():
+        return None
+    found = sorted(path.name for path in folder.iterdir())
+    if found != [file] or not (folder / file).is_file():
+        shown = ", ".join(found[:5]) + (", ..." if len(found) > 5 else "")
+        raise Failure(f"channel {name} must hold one file, {file}, got {shown or 'nothing'}")
+    return folder / file
+
+
 def task_of(settings: Settings, channels: Path = sagemaker.CHANNELS) -> Task:
     """Read the channels. Raises `Failure` that names what is wrong in them."""
     chosen = variants.variant(settings.variant)
-    own_rules, own_prices = channels / "rules" / "rules.json", channels / "prices" / "prices.csv"
-    rules = read(own_rules) if own_rules.exists() else chosen.rules
-    if own_prices.exists():
-        if chosen.faithful:
-            raise Failure(
-                "variant published trades its own prices only; choose corrected or strict for others"
-            )
+    own_rules = file_of(channels, "rules", "rules.json")
+    own_prices = file_of(channels, "prices", "prices.csv")
+    rules = read(own_rules) if own_rules else chosen.rules
+    if own_prices:
         return own_task(rules, own_prices, settings)
     if len(rules.assets) != chosen.market.assets:
         raise Failure(
             f"rules.json has {len(rules.assets)} assets and variant {chosen.name} has prices of"
             f" {chosen.market.assets}: give the prices of yours in a channel `prices`"
         )
-    generator = np.random.default_rng(np.random.SeedSequence([HELD_OUT_SEED]))
-    held_out = chosen.market.draw(generator, settings.held_out)
+    held_out = chosen.market.draw(held_out_generator(), settings.held_out)
     return Task(chosen.name, rules, chosen.market, held_out, chosen.faithful, chosen.market)
 
 
@@ -94,6 +113,12 @@ def own_task(rules: Rules, path: Path, settings: Settings) -> Task:
             f" got {len(prices) - len(past)}: fewer say nothing about a policy; give more rows, or a larger"
             " test_fraction"
         )
+    needed = values.least_windows(steps) + LOOK_BACK + steps - 1
+    if settings.method == "fitted" and settings.mode == "train" and len(past) < needed:
+        raise Failure(
+            f"{path.name}: method fitted needs at least {needed} rows before the held-out share, got"
+            f" {len(past)} of {len(prices)}; give more rows, or a smaller test_fraction"
+        )
     # the first held-out window looks back into the past, but trades held-out prices only
     later = History(prices[len(past) - LOOK_BACK :], scales, steps)
     return Task("own prices", rules, History(past, scales, steps), later.every(), later=later)
@@ -101,6 +126,7 @@ def own_task(rules: Rules, path: Path, settings: Settings) -> Task:
 
 def run(settings: Settings) -> None:
     """Train or evaluate. Writes the model and the results; metrics go to the log as `name=value`."""
+    settings.check()
     if settings.mode == "evaluate":
         evaluate(settings)
         return
@@ -113,17 +139,24 @@ def run(settings: Settings) -> None:
         cluster.join(hosts, settings.runners or os.cpu_count() or 1)
         return
     task = task_of(settings)
+    check_orders(task, settings)
     started = time.process_time()
     learnt, told = learn(task, settings)
     seconds = time.process_time() - started
     log.info("learnt with %s in %.1f CPU seconds", settings.method, seconds)
+    left_out = {}
+    if not enumerable(task.rules):
+        left_out = dict.fromkeys(
+            ENUMERATING, f"{too_many(task.rules)}, and this baseline tries at most {MOST_JOINT_ORDERS}"
+        )
+        log.info("baselines left out: %s: %s", ", ".join(left_out), left_out["random"])
     table, runs, bound = compare(task, learnt, told["greedy_estimated"], settings)
     log.info("validation:value=%.4f", table["policy"]["mean"])
     sagemaker.MODEL.mkdir(parents=True, exist_ok=True)
     if not task.faithful:
         export(learnt, task.market.signals, sagemaker.MODEL / POLICY)
     sagemaker.write_json(sagemaker.MODEL / CARD, card(task, settings, table, told, seconds))
-    results = {"table": table, "curve": told["curve"], "cpu_seconds": seconds}
+    results = {"table": table, "left_out": left_out, "curve": told["curve"], "cpu_seconds": seconds}
     if isinstance(task.market, History) and task.later and "how" in told and settings.folds > 1:
         log.info("walking forward in %d parts", settings.folds)
         walked = walk_forward(task.market, task.later, task.rules, settings.seed, told["how"], settings.folds)
@@ -141,6 +174,34 @@ def run(settings: Settings) -> None:
     )
 
 
+ENUMERATING = ("greedy on estimated moments", "random")
+"""Baselines that list every joint order."""
+
+
+def joint_orders(rules: Rules) -> int:
+    return (2 * rules.largest_order + 1) ** len(rules.assets)
+
+
+def enumerable(rules: Rules) -> bool:
+    """Return whether the joint orders are few enough to try each."""
+    return joint_orders(rules) <= MOST_JOINT_ORDERS
+
+
+def too_many(rules: Rules) -> str:
+    orders = f"{joint_orders(rules):.3g}" if len(rules.assets) > 9 else f"{joint_orders(rules)}"
+    assets, largest = len(rules.assets), rules.largest_order
+    return f"{assets} assets with largest_order {largest}, which have {orders} joint orders"
+
+
+def check_orders(task: Task, settings: Settings) -> None:
+    """Raise `Failure` where the method would have to try too many joint orders."""
+    if settings.method == "fitted" and not enumerable(task.rules):
+        raise Failure(
+            f"method must be ppo or rllib for {too_many(task.rules)}; fitted takes at most"
+            f" {MOST_JOINT_ORDERS}, enough for 5 assets with largest_order 5"
+        )
+
+
 def learn(task: Task, settings: Settings) -> tuple[Any, dict[str, Any]]:
     """Return the policy, and the facts about its training for the card."""
     rules = task.rules.compiled(task.faithful)
@@ -155,7 +216,9 @@ def learn(task: Task, settings: Settings) -> tuple[Any, dict[str, Any]]:
         "episodes_seen": len(observed.prices),
         "curve": [],
         "price_range": [observed.prices.min((0, 1)).tolist(), observed.prices.max((0, 1)).tolist()],
-        "greedy_estimated": values.Maximiser(values.greedy(means, rules), rules),
+        "greedy_estimated": values.Maximiser(values.greedy(means, rules), rules)
+        if enumerable(task.rules)
+        else None,
     }
     if settings.method == "fitted":
         found, how = values.selected(observed, rules, task.rules.cash, settings.seed)
@@ -253,7 +316,7 @@ def _rllib(task: Task, settings: Settings, told: dict[str, Any]) -> tuple[Any, d
 
 
 def compare(
-    task: Task, policy: Any, greedy_estimated: Any, settings: Settings
+    task: Task, policy: Any, greedy_estimated: Any | None, settings: Settings
 ) -> tuple[dict[str, Any], values.Run, values.Doubles]:
     """Run the policy and the baselines on the held-out episodes.
 
@@ -261,18 +324,17 @@ def compare(
     know the mean prices; none where nobody knows them.
     """
     rules = task.rules.compiled(task.faithful)
-    others: dict[str, Callable[..., Any]] = {
-        "greedy on estimated moments": greedy_estimated,
-        "hold": baselines.Hold(),
-        "random": baselines.Random(rules, len(every_order(len(rules.lot), rules.largest)), 1),
-    }
+    others: dict[str, Callable[..., Any]] = {"hold": baselines.Hold()}
+    if greedy_estimated is not None:
+        random = baselines.Random(rules, joint_orders(task.rules), 1)
+        others |= dict(zip(ENUMERATING, (greedy_estimated, random), strict=True))
     if not task.faithful:
         others |= {
             "buy and hold": baselines.Rebalance(rules, until=4),
             "1/N": baselines.Rebalance(rules),
         }
     known: dict[str, values.Values] = {}
-    if task.curves is not None:
+    if task.curves is not None and enumerable(task.rules):
         known["greedy on known means"] = values.greedy(task.curves.means, rules)
         if settings.program:
             log.info("solving the dynamic program with known means")
@@ -320,18 +382,34 @@ def card(
 
 
 def evaluate(settings: Settings) -> None:
-    """Compare the models of two channels on the same held-out prices."""
+    """Compare the models of two channels on the same held-out prices.
+
+    A champion of another problem has no value on them: the log then says `comparable:value=0` instead.
+    """
     task = task_of(settings)
     rules = task.rules.compiled()
-    own = json.loads(json.dumps(task.rules.as_dict()))
-    some = Episodes(task.held_out.prices[:EVALUATED], task.held_out.signals[:EVALUATED])
     with tempfile.TemporaryDirectory() as scratch:
         for side in ("candidate", "champion"):
             policy = Exported(_unpacked(side, Path(scratch) / side))
-            if policy.card["rules"] != own:
-                raise Failure(f"the {side} was trained under other rules than this job's")
+            if differs := _differs(policy.card, task):
+                if side == "candidate":
+                    raise Failure(f"the candidate was trained {differs} than this job's")
+                log.warning("not compared: the champion was trained %s than this job's", differs)
+                log.info("comparable:value=0")
+                return
+            known = task.seen_by(policy.card)
+            some = Episodes(known.prices[:EVALUATED], known.signals[:EVALUATED])
             found = values.run(policy, some, rules, task.rules.cash)
             log.info("%s:value=%.4f", side, found.final.mean())
+
+
+def _differs(card: dict[str, Any], task: Task) -> str:
+    """Return how a policy's problem differs from this job's, "" where it does not."""
+    if card["rules"] != json.loads(json.dumps(task.rules.as_dict())):
+        return "under other rules or on other assets"
+    if (card["signals"], card["steps"]) != (task.market.signals, task.market.steps):
+        return "on prices of another kind"
+    return ""
 
 
 def _unpacked(side: str, folder: Path) -> Path:

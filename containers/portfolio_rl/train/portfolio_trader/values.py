@@ -341,6 +341,19 @@ HISTORY_CANDIDATES = tuple(
 """The same for a price history. A cubic has too many terms for the few prices of a history: on planted
 signals it earned less than a quadratic."""
 VALIDATION_EPISODES = 5000
+FITTED_SHARE = 2 / 3
+"""Of the observed episodes, what `selected` fits each candidate to."""
+
+
+def least_windows(steps: int) -> int:
+    """Return the windows of a history that `selected` needs.
+
+    It leaves out those that overlap the first part; of the last third, `steps` windows must be left.
+    """
+    count = 1
+    while count - round(count * FITTED_SHARE) < 2 * steps:
+        count += 1
+    return count
 
 
 def selected(
@@ -358,11 +371,13 @@ def selected(
     :param candidates: without any, `CANDIDATES` or, with signals, `HISTORY_CANDIDATES`
     """
     count, steps, _ = observed.prices.shape
+    cut = round(count * FITTED_SHARE)
     candidates = candidates or (HISTORY_CANDIDATES if observed.signals.shape[2] else CANDIDATES)
-    cut = round(count * 2 / 3)
     first = Episodes(observed.prices[:cut], observed.signals[:cut])
     if observed.signals.shape[2]:  # windows of one history: those that overlap the first part are left out
-        cut = min(cut + steps, count - 1)
+        if count < least_windows(steps):
+            raise ValueError(f"at least {least_windows(steps)} windows are needed, got {count}")
+        cut += steps
         rest = Episodes(observed.prices[cut:], observed.signals[cut:])
     else:
         rest = recombined(observed.prices[cut:], VALIDATION_EPISODES, np.random.default_rng(seed))
