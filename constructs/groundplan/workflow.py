@@ -2,6 +2,7 @@
 
     Accept -> Train -> what serves? -> Evaluate both -> Register -> better? -> deploy -> Approve -> Report
                                  \\________ nothing _______/             \\-> not better: Reject -> Report
+                                                                         \\-> not comparable -> Report
 
 An execution with `{"version": 3}` deploys that version of the registry again, without training: the way back.
 A failure undoes what was begun: see `groundplan.states.Flow`.
@@ -83,11 +84,16 @@ class ServerlessEndpoint:
 @dataclass(frozen=True, kw_only=True)
 class Metric:
     """What makes a model better: `validation:NAME` in the training's log, `candidate:NAME` and
-    `champion:NAME` in the evaluation's. `minimum_improvement` is a share of the champion's figure."""
+    `champion:NAME` in the evaluation's. `minimum_improvement` is a share of the champion's figure.
+
+    An evaluation that cannot compare the two logs `comparable:NAME=0` instead of the champion's figure.
+    `incomparable` is then the reason in the execution's output.
+    """
 
     name: str
     minimum_improvement: float = 0.0
     higher_is_better: bool = False
+    incomparable: str = "It cannot be compared with the model in service"
 
     @property
     def better(self) -> str:
@@ -159,7 +165,19 @@ class Workflow:
                 "registered": False,
                 "created": False,
                 "deployed": False,
-                **dict.fromkeys(("version", "training_job", "hosts", "validation", "candidate", "champion")),
+                "comparable": True,
+                "deploy_if_incomparable": False,
+                **dict.fromkeys(
+                    (
+                        "not_deployed",
+                        "version",
+                        "training_job",
+                        "hosts",
+                        "validation",
+                        "candidate",
+                        "champion",
+                    )
+                ),
             },
             "IsAccepted",
             pass_on=True,
@@ -179,6 +197,8 @@ class Workflow:
             "Settle",
             {
                 "hosts": "{% $exists($states.input.hosts) ? $states.input.hosts : $defaults.hosts %}",
+                "deploy_if_incomparable": "{% $exists($states.input.deploy_if_incomparable)"
+                " ? $states.input.deploy_if_incomparable : false %}",
                 "hyperparameters": "{% $merge($each($merge(["
                 " $defaults.hyperparameters, $states.input.hyperparameters, $defaults.inputs,"
                 f" $sift($states.input, function($v, $k) {{ $k in {list(inputs)} }})"
@@ -299,7 +319,8 @@ class Workflow:
     def _evaluate(self, flow: Flow, seconds: int) -> None:
         """Both models on the same held-out rows, by the same container."""
         job = self._job("evaluate", "evaluation", 1)
-        names = [f"candidate:{self.metric.name}", f"champion:{self.metric.name}"]
+        names = [f"{side}:{self.metric.name}" for side in ("candidate", "champion", "comparable")]
+        comparable = f"$not($states.result.FinalMetricDataList[MetricName = '{names[2]}'].Value = 0)"
         job["AlgorithmSpecification"]["MetricDefinitions"] = _metrics(names)
         job["InputDataConfig"] = [
             _channel("candidate", "{% $model_data %}"),
@@ -311,7 +332,11 @@ class Workflow:
             "sagemaker:createTrainingJob.sync",
             job,
             "Register",
-            assign={"candidate": _metric(names[0]), "champion": _metric(names[1])},
+            assign={
+                "candidate": _metric(names[0]),
+                "champion": _metric(names[1], unless=f"$not({comparable})"),
+                "comparable": f"{{% {comparable} %}}",
+            },
             seconds=seconds,
         )
 
@@ -340,12 +365,18 @@ class Workflow:
         )
         flow.choose(
             "IsBetter",
+            Rule(
+                when="{% $not($comparable) and $not($deploy_if_incomparable) %}",
+                then="NotCompared",
+                assign={"not_deployed": self.metric.incomparable},
+            ),
             Rule(when="{% $champion = null %}", then="CreateModel"),
             Rule(when=f"{{% {self.metric.better} %}}", then="CreateModel"),
             otherwise="NotBetter",
+            assign={"not_deployed": "Not better than the model in service"},
         )
-        why = "{% 'Not better than the model in service' %}"
-        flow.call("NotBetter", UPDATE_PACKAGE, _judged("Rejected", why), "Report")
+        for name, status in (("NotCompared", "PendingManualApproval"), ("NotBetter", "Rejected")):
+            flow.call(name, UPDATE_PACKAGE, _judged(status, "{% $not_deployed %}"), "Report")
 
     def _deploy(self, flow: Flow) -> None:
         patience = self._deployment_seconds // LOOK_SECONDS
@@ -381,8 +412,38 @@ class Workflow:
             },
             "IsThere",
         )
-        none = Rule(when="{% $serving = 'None' %}", then="CreateEndpoint")
-        flow.choose("IsThere", none, otherwise="UpdateEndpoint")
+        flow.choose(
+            "IsThere",
+            Rule(when="{% $serving = 'None' %}", then="CreateEndpoint"),
+            # Whoever asks for a version wants it whatever serves
+            Rule(when="{% $version != null %}", then="UpdateEndpoint"),
+            otherwise="DescribeAgain",
+        )
+        # Another execution may have deployed since: the candidate was not compared with its model
+        flow.call(
+            "DescribeAgain",
+            "aws-sdk:sagemaker:describeEndpoint",
+            {"EndpointName": "{% $endpoint %}"},
+            "IsUnchanged",
+            assign={
+                "status": "{% $states.result.EndpointStatus %}",
+                "config": "{% $states.result.EndpointConfigName %}",
+            },
+        )
+        flow.choose(
+            "IsUnchanged",
+            Rule(
+                when="{% $status = 'InService' and $config = $champion_config %}",
+                then="UpdateEndpoint",
+            ),
+            otherwise="Undo",
+            assign={
+                "at": "Deploy",
+                "reason": "{% 'Deploy: endpoint ' & $endpoint & ' is ' & $status & ' with configuration '"
+                " & $config & ', and the new model was compared with that of ' & $champion_config"
+                " & ': another execution changed it, start again' %}",
+            },
+        )
         flow.call(
             "CreateEndpoint",
             "aws-sdk:sagemaker:createEndpoint",
@@ -440,6 +501,7 @@ class Workflow:
                 f"champion_{self.metric.name}": "{% $champion %}",
                 "model_package_arn": "{% $package %}",
                 "deployed": "{% $deployed %}",
+                "reason": "{% $not_deployed %}",
                 "endpoint": "{% $endpoint %}",
             },
         )
@@ -525,7 +587,7 @@ def _judged(status: str, why: str) -> dict[str, str]:
 
 def _problems(inputs: Sequence[str], hyperparameters: Sequence[str]) -> str:
     """Return the JSONata that lists what is wrong with an execution's input."""
-    fields = [*inputs, "hosts", "hyperparameters", "version"]
+    fields = [*inputs, "hosts", "hyperparameters", "deploy_if_incomparable", "version"]
     texts = "".join(
         f", $exists($in.{name}) ? ($type($in.{name}) != 'string' ? '{name} must be a text'"
         f" : $length($in.{name}) = 0 ? '{name} must not be empty')"
@@ -544,6 +606,8 @@ def _problems(inputs: Sequence[str], hyperparameters: Sequence[str]) -> str:
         ", $exists($in.hosts) ? ($type($in.hosts) != 'number' ? 'hosts must be a whole number from 1 to 64'"
         " : $in.hosts < 1 or $in.hosts > 64 or $floor($in.hosts) != $in.hosts"
         " ? 'hosts must be a whole number from 1 to 64')"
+        ", $exists($in.deploy_if_incomparable) ? ($type($in.deploy_if_incomparable) != 'boolean'"
+        " ? 'deploy_if_incomparable must be true or false')"
         ", $exists($in.version) ? ($count($keys($in)) > 1 ? 'version must be the only field'"
         " : $type($in.version) != 'number' ? 'version must be a whole number from 1'"
         " : $in.version < 1 or $floor($in.version) != $in.version ? 'version must be a whole number from 1')"
@@ -574,10 +638,10 @@ def _metrics(names: Sequence[str]) -> list[dict[str, str]]:
     return [{"Name": name, "Regex": f"{name}=([0-9.eE+-]+)"} for name in names]
 
 
-def _metric(name: str) -> str:
-    """Return the JSONata for the last value that a job logged of a metric."""
+def _metric(name: str, unless: str = "false") -> str:
+    """Return the JSONata for the last value that a job logged of a metric; null where `unless` is true."""
     return (
-        f"{{% ($value := $states.result.FinalMetricDataList[MetricName = '{name}'].Value;"
+        f"{{% {unless} ? null : ($value := $states.result.FinalMetricDataList[MetricName = '{name}'].Value;"
         f" $exists($value) ? $value"
         f" : $error('training job ' & $states.result.TrainingJobName & ' logged no {name}')) %}}"
     )

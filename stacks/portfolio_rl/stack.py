@@ -48,7 +48,11 @@ class PortfolioRlStack(Stack):
             serving_image=serving_image,
             environment={"STOP_PARAMETER": switch.parameter_name},
             metric=Metric(
-                name="value", minimum_improvement=settings.minimum_improvement, higher_is_better=True
+                name="value",
+                minimum_improvement=settings.minimum_improvement,
+                higher_is_better=True,
+                incomparable="The policy in service was trained under other rules, on other assets or on"
+                " prices of another kind",
             ),
             content_types=("application/json",),
             hyperparameters=settings.hyperparameters.as_texts(),

@@ -35,6 +35,7 @@ def test_the_first_model_is_deployed_without_a_comparison():
         "champion_rmse": None,
         "model_package_arn": "arn:package/1",
         "deployed": True,
+        "reason": None,
         "endpoint": ENDPOINT,
     }
     assert sagemaker.packages == {"arn:package/1": "Approved"}
@@ -105,7 +106,7 @@ def test_an_execution_overrides_settings():
     ("given", "says"),
     [
         ([], "the input must be an object"),
-        ({"tabel": "X"}, "unknown field tabel, allowed are table, target, hosts, hyperparameters, version"),
+        ({"tabel": "X"}, "unknown field tabel, allowed are table, target, hosts, hyperparameters, deploy_if"),
         ({"table": ""}, "table must not be empty"),
         ({"target": 7}, "target must be a text"),
         ({"hosts": 0}, "hosts must be a whole number from 1 to 64"),
@@ -117,6 +118,7 @@ def test_an_execution_overrides_settings():
         ({"hyperparameters": {"mode": "x"}}, "unknown hyperparameter mode, allowed are eta, rounds"),
         ({"hyperparameters": {"eta": [1]}}, "hyperparameter eta must be a text, a number, true or false"),
         ({"hyperparameters": {"eta": None}}, "hyperparameter eta must be a text, a number, true or false"),
+        ({"deploy_if_incomparable": "yes"}, "deploy_if_incomparable must be true or false"),
         ({"version": 0}, "version must be a whole number from 1"),
         ({"version": "3"}, "version must be a whole number from 1"),
         ({"version": 3, "hosts": 2}, "version must be the only field"),
@@ -129,6 +131,57 @@ def test_a_wrong_input_is_refused_before_anything_starts(given, says):
     assert done.cause
     assert done.cause.startswith(f"Accept: {says}")
     assert done.calls == []
+
+
+@pytest.mark.parametrize(
+    ("given", "deployed", "status", "reason"),
+    [
+        ({}, False, "PendingManualApproval", "other rules"),
+        ({"deploy_if_incomparable": False}, False, "PendingManualApproval", "other rules"),
+        ({"deploy_if_incomparable": True}, True, "Approved", None),
+    ],
+)
+def test_a_model_that_cannot_be_compared_is_registered_and_deployed_if_asked(given, deployed, status, reason):
+    # given an evaluation that has no figure for the champion
+    sagemaker = SageMaker(serving="InService")
+    del sagemaker.figures["champion"]
+    sagemaker.figures["comparable"] = 0.0
+    done = run(sagemaker, given, metric={"incomparable": "other rules"})
+    assert done.error is None
+    assert (done.output["deployed"], done.output["reason"]) == (deployed, reason)
+    assert (done.output["candidate_rmse"], done.output["champion_rmse"]) == (0.40, None)
+    assert sagemaker.packages == {"arn:package/1": status}
+    assert ("updateEndpoint" in verbs(done)) is deployed
+
+
+def test_a_worse_model_stays_out_also_where_incomparable_ones_are_deployed():
+    done = run(SageMaker(serving="InService", candidate=0.6), {"deploy_if_incomparable": True})
+    assert (done.output["deployed"], done.output["reason"]) == (False, "Not better than the model in service")
+
+
+@pytest.mark.parametrize("now", [{"EndpointConfigName": "another"}, {"EndpointStatus": "Updating"}])
+def test_a_model_in_service_that_changed_since_the_comparison_is_kept(now):
+    # given another execution that deploys while this one evaluates
+    sagemaker = SageMaker(serving="InService")
+    create = sagemaker.createTrainingJob
+
+    def during(a):
+        if a["TrainingJobName"].endswith("-evaluate"):
+            assert sagemaker.endpoint
+            sagemaker.endpoint |= now
+        return create(a)
+
+    sagemaker.createTrainingJob = during
+    done = run(sagemaker)
+    assert done.error == "DeployFailed"
+    there = {"EndpointStatus": "InService", "EndpointConfigName": "old"} | now
+    assert done.cause == (
+        f"Deploy: endpoint {ENDPOINT} is {there['EndpointStatus']} with configuration"
+        f" {there['EndpointConfigName']}, and the new model was compared with that of old:"
+        " another execution changed it, start again"
+    )
+    assert "updateEndpoint" not in verbs(done)
+    assert sagemaker.packages == {"arn:package/1": "Rejected"}
 
 
 @pytest.mark.parametrize(
@@ -292,6 +345,8 @@ def test_a_job_without_the_metric_is_a_failure_that_names_it():
 
 TASKS = [name for name, state in DEFINITION["States"].items() if state["Type"] == "Task"]
 UNDOING = {"RemoveEndpoint", "Reject"}
+AGAIN = {"Evaluate", "DescribeAgain", "LookAtEndpoint"}
+"""Tasks whose action an earlier task has, too."""
 
 
 def _action(task: str) -> str:
@@ -303,6 +358,10 @@ def _scene(task: str) -> SageMaker:
     """A course of events in which `task` is reached first among those of its action."""
     if task == "ClearEndpoint":
         return SageMaker(serving="Failed")
+    if task == "NotCompared":
+        sagemaker = SageMaker(serving="InService")
+        sagemaker.figures["comparable"] = 0.0
+        return sagemaker
     if task == "NotBetter":
         return SageMaker(serving="InService", candidate=0.9)
     return SageMaker(serving=None if task in ("CreateEndpoint", "Approve") else "InService")
@@ -312,9 +371,7 @@ def _asked(task: str) -> dict[str, int]:
     return {"version": 3} if task == "FindVersion" else {}
 
 
-@pytest.mark.parametrize(
-    "task", [task for task in TASKS if task not in UNDOING | {"Evaluate", "LookAtEndpoint"}]
-)
+@pytest.mark.parametrize("task", [task for task in TASKS if task not in UNDOING | AGAIN])
 def test_throttling_is_retried_whichever_call_it_hits(task):
     sagemaker = _scene(task)
     sagemaker.fail = {_action(task): [THROTTLED, THROTTLED]}
@@ -337,9 +394,7 @@ def test_throttling_without_end_is_given_up():
     assert sum(done.waited) < 1000
 
 
-@pytest.mark.parametrize(
-    "task", [task for task in TASKS if task not in UNDOING | {"Evaluate", "LookAtEndpoint"}]
-)
+@pytest.mark.parametrize("task", [task for task in TASKS if task not in UNDOING | AGAIN])
 def test_any_other_error_ends_the_execution_with_its_reason(task):
     sagemaker = _scene(task)
     sagemaker.fail = {_action(task): [TaskError("SageMaker.SageMakerException", "no such thing")]}
@@ -355,6 +410,7 @@ def test_a_deployment_that_fails_leaves_the_old_model_serving():
     sagemaker = SageMaker(serving="InService")
     sagemaker.statuses = [
         {"EndpointStatus": "InService"},  # asked for the champion
+        {"EndpointStatus": "InService"},  # and again before the update
         {"EndpointStatus": "Updating"},
         {"EndpointStatus": "InService", "EndpointConfigName": "old", "FailureReason": "/ping answered 500"},
     ]
@@ -380,7 +436,7 @@ def test_a_first_deployment_that_fails_leaves_no_endpoint_behind():
 
 def test_a_deployment_without_end_is_given_up():
     sagemaker = SageMaker(serving="InService")
-    sagemaker.statuses = [{"EndpointStatus": "InService"}, {"EndpointStatus": "Updating"}]
+    sagemaker.statuses = [{"EndpointStatus": "InService"}] * 2 + [{"EndpointStatus": "Updating"}]
     done = run(sagemaker)
     assert done.error == "DeployFailed"
     assert done.cause
