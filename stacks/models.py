@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from aws_cdk import CfnOutput, Duration, Stack, Tags
@@ -32,6 +34,14 @@ NOTEBOOK = "notebook"
 """Appended to the endpoint's name in the names of what a notebook creates; also its folder in the bucket."""
 
 
+@dataclass(frozen=True)
+class Experiments:
+    """The roles that notebooks hand to SageMaker. Neither can write what the workflow reads or deploys."""
+
+    training: SageMakerRole
+    serving: SageMakerRole
+
+
 class ModelParts:
     """A bucket, a registry, roles, alarms and clean-up, and the workflow that `train_and_deploy` adds."""
 
@@ -44,8 +54,10 @@ class ModelParts:
         env_name: str,
         model: str,
         vpc_id: str = "",
+        audited: bool = False,
     ) -> None:
-        """`model` says what is trained, as in "XGBoost trained from Snowflake"; `domain` needs `vpc_id`."""
+        """`model` says what is trained, as in "XGBoost trained from Snowflake"; `domain` needs `vpc_id`.
+        With `audited`, the endpoint's log is retained where data is."""
         self.stack, self.settings = stack, settings
         self.tags = {"groundplan:architecture": architecture, "groundplan:environment": env_name}
         for name, value in self.tags.items():
@@ -65,17 +77,21 @@ class ModelParts:
         self.training_role = SageMakerRole(
             stack, "Training", log_group="/aws/sagemaker/TrainingJobs", network=self.network
         )
-        for folder in ("training", "checkpoints", "evaluation", NOTEBOOK):
+        for folder in ("training", "checkpoints", "evaluation"):
             self.bucket.grant_read(self.training_role.role, folder)
             self.bucket.grant_write(self.training_role.role, folder)
         # SageMaker would make this group itself, to be kept for ever
         serving_logs = f"/aws/sagemaker/Endpoints/{self.endpoint_name}"
         self.serving_log = log_group(
-            stack, "ServingLog", name=serving_logs, retention=self.keep_logs, key=self.key
+            stack,
+            "ServingLog",
+            name=serving_logs,
+            retention=self.keep_logs,
+            key=self.key,
+            retain=audited and settings.retain,
         )
         self.serving_role = SageMakerRole(stack, "Serving", log_group=serving_logs)
-        for folder in ("training", NOTEBOOK):
-            self.bucket.grant_read(self.serving_role.role, folder)
+        self.bucket.grant_read(self.serving_role.role, "training")
 
     def train_and_deploy(
         self,
@@ -94,8 +110,8 @@ class ModelParts:
     ) -> TrainAndDeploy:
         """Add the workflow, and outputs for it; the parameters are those of its parts in `groundplan`."""
         settings = self.settings
-        image.repository.grant_pull(self.training_role.role)
-        (serving_image or image).repository.grant_pull(self.serving_role.role)
+        self._images = image, serving_image or image
+        self._grant_pull(self.training_role, self.serving_role)
         clean_up = CleanUp(
             self.stack,
             "CleanUp",
@@ -203,13 +219,41 @@ class ModelParts:
     def _allow_notebook(
         self, notebook: SageMakerNotebook | SageMakerDomain, workflow: TrainAndDeploy
     ) -> None:
-        roles = [self.training_role, self.serving_role]
-        notebook.allow_experiments(f"{self.endpoint_name}-{NOTEBOOK}", roles)
+        roles = self.experiments
+        notebook.allow_experiments(self._experiment, [roles.training, roles.serving])
         self.bucket.grant_read(notebook.role, "training")
         self.bucket.grant_read(notebook.role, NOTEBOOK)
         self.bucket.grant_write(notebook.role, NOTEBOOK)
         workflow.grant_start(notebook.role)
         workflow.grant_invoke_endpoint(notebook.role)
+        self._outputs(
+            ExperimentRoleArn=roles.training.role.role_arn,
+            ExperimentServingRoleArn=roles.serving.role.role_arn,
+        )
+
+    @property
+    def _experiment(self) -> str:
+        """What the names of everything that a notebook creates begin with, before a hyphen."""
+        return f"{self.endpoint_name}-{NOTEBOOK}"
+
+    @cached_property
+    def experiments(self) -> Experiments:
+        """The roles of a notebook's jobs and endpoints; only a stack with a notebook has them."""
+        training = SageMakerRole(
+            self.stack, "ExperimentTraining", log_group="/aws/sagemaker/TrainingJobs", network=self.network
+        )
+        serving = SageMakerRole(
+            self.stack, "ExperimentServing", log_group=f"/aws/sagemaker/Endpoints/{self._experiment}-*"
+        )
+        for role in (training, serving):
+            self.bucket.grant_read(role.role, NOTEBOOK)
+        self.bucket.grant_write(training.role, NOTEBOOK)
+        self._grant_pull(training, serving)
+        return Experiments(training, serving)
+
+    def _grant_pull(self, training: SageMakerRole, serving: SageMakerRole) -> None:
+        for image, role in zip(self._images, (training, serving), strict=True):
+            image.repository.grant_pull(role.role)
 
     def _outputs(self, **values: str) -> None:
         for name, value in values.items():

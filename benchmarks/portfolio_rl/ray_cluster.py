@@ -144,7 +144,7 @@ def train(outputs: dict[str, str], way: Way, seed: int, name: str) -> PolicyJob:
     sagemaker.create_training_job(
         TrainingJobName=name,
         AlgorithmSpecification={"TrainingImage": outputs["ImageUri"], "TrainingInputMode": "File"},
-        RoleArn=outputs["ExecutionRoleArn"],
+        RoleArn=outputs["ExperimentRoleArn"],
         HyperParameters={key: str(value) for key, value in given.items()},
         OutputDataConfig={"S3OutputPath": f"s3://{outputs['BucketName']}/notebook"},
         ResourceConfig={"InstanceType": "ml.m5.xlarge", "InstanceCount": way.hosts, "VolumeSizeInGB": 10},

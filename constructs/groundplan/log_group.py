@@ -1,10 +1,12 @@
 from __future__ import annotations
 
-from aws_cdk import ArnFormat, Aws, RemovalPolicy, Stack
+from aws_cdk import ArnFormat, Aws, Stack
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
 from aws_cdk import aws_logs as logs
 from constructs import Construct
+
+from groundplan.removal import removal
 
 
 def log_group(
@@ -14,13 +16,15 @@ def log_group(
     retention: logs.RetentionDays,
     key: kms.IKey | None = None,
     name: str | None = None,
+    retain: bool = False,
 ) -> logs.LogGroup:
-    """Create a log group that expires and goes with its stack.
+    """Create a log group whose lines expire.
 
     :param retention: how long a line is kept.
     :param key: encrypts the group. CloudWatch Logs is let into its policy, for the log groups of this account
         and Region alone. Default: CloudWatch Logs' own encryption, which costs nothing.
     :param name: the group's name where a service prescribes it. Default: CloudFormation's.
+    :param retain: whether the group outlives its stack. Default: False.
     """
     if key:
         groups = Stack.of(scope).format_arn(
@@ -49,5 +53,5 @@ def log_group(
         log_group_name=name,
         retention=retention,
         encryption_key=key,
-        removal_policy=RemovalPolicy.DESTROY,
+        removal_policy=removal(retain),
     )

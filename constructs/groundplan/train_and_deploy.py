@@ -105,12 +105,12 @@ class TrainAndDeploy(Construct):
         )
         """The state machine itself."""
 
-    def every(self, schedule: str, *, dead_letters: sqs.IQueue) -> None:
+    def every(self, schedule: str, *, dead_letters: sqs.IQueue) -> events.Rule:
         """Start the workflow on a schedule, such as `rate(7 days)` or `cron(0 6 ? * MON *)` in UTC.
 
-        `dead_letters` takes the starts that failed for a day.
+        `dead_letters` takes the starts that failed for a day. Returns the rule: disabled, it starts nothing.
         """
-        events.Rule(
+        return events.Rule(
             self,
             "Schedule",
             schedule=events.Schedule.expression(schedule),

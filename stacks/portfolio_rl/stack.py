@@ -31,6 +31,7 @@ class PortfolioRlStack(Stack):
             env_name=env_name,
             model="Trading policies under constraints",
             vpc_id=settings.vpc_id,
+            audited=True,
         )
         parts.bucket.grant_read(parts.training_role.role, INPUTS)
         switch = ssm.StringParameter(
@@ -67,7 +68,8 @@ class PortfolioRlStack(Stack):
             description=f"{self.stack_name}: a scheduled run could not be started",
         )
         if settings.retrain:
-            workflow.every(settings.retrain, dead_letters=letters)
+            rule = workflow.every(settings.retrain, dead_letters=letters)
+            CfnOutput(self, "RetrainRuleName", value=rule.rule_name)
         LeftRunning(
             self,
             "LeftRunning",
@@ -96,6 +98,8 @@ class PortfolioRlStack(Stack):
             notebook = (parts.domain if settings.notebook == "domain" else parts.notebook)(workflow)
             parts.bucket.grant_read(notebook.role, INPUTS)
             parts.bucket.grant_write(notebook.role, INPUTS)
+            parts.bucket.grant_read(parts.experiments.training.role, INPUTS)
+            allow(parts.experiments.serving.role, "ssm:GetParameter", on=[switch.parameter_arn])
             allow(notebook.role, "pricing:GetProducts", on=["*"], because="IAM knows no resource for prices.")
         CfnOutput(self, "ServingImageUri", value=serving_image.image_uri)
         CfnOutput(self, "StopParameterName", value=switch.parameter_name)

@@ -40,6 +40,7 @@ class SnowflakeTrainingStack(Stack):
         parts.pager(workflow)
         if settings.notebook:
             secret.grant_read(parts.notebook(workflow).role)
+            secret.grant_read(parts.experiments.training.role)
         CfnOutput(self, "SecretArn", value=secret.secret_arn)
 
 

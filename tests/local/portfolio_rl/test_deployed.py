@@ -142,7 +142,7 @@ def test_two_hosts_learn_with_ray_and_survive_a_lost_node(
     aws("sagemaker").create_training_job(
         TrainingJobName=name,
         AlgorithmSpecification={"TrainingImage": deployed["ImageUri"], "TrainingInputMode": "File"},
-        RoleArn=deployed["ExecutionRoleArn"],
+        RoleArn=deployed["ExperimentRoleArn"],
         HyperParameters=QUICK | {"method": "rllib", "episodes": "8000", "runners": "1"},
         OutputDataConfig={"S3OutputPath": f"s3://{deployed['BucketName']}/notebook"},
         ResourceConfig={"InstanceType": "ml.m5.xlarge", "InstanceCount": 2, "VolumeSizeInGB": 10},
@@ -213,6 +213,7 @@ def test_the_notebook_runs_with_the_role_of_its_instance(cloud: LocalCloud, depl
     scientist = data_scientist(cloud, STACK, NOTEBOOKS, GROUNDPLAN_HELD_OUT="2000")
     wanted = "best=float(means['policy']), hold=float(means['hold']), orders=len(choices), refused=refused"
     wanted += ", choices=choices.to_dict('list'), gain=gain, own=own_card['variant'], most=at_most(2, HOURLY)"
+    wanted += ", isolated=job.enable_network_isolation, role=job.role_arn"
     found = scientist.run("trade", wanted)
     assert found["most"] == (
         "2 x ml.m5.xlarge for at most 30 minutes: $0.26 at $0.257 an hour (list price, eu-west-1)"
@@ -226,6 +227,7 @@ def test_the_notebook_runs_with_the_role_of_its_instance(cloud: LocalCloud, depl
         allowed, True
     )
     assert found["own"] == "own prices"
+    assert (found["isolated"], found["role"]) == (True, deployed["ExperimentRoleArn"])
 
 
 def first_account(job: PolicyJob) -> dict[str, Any]:

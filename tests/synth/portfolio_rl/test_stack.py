@@ -38,6 +38,17 @@ def test_the_policy_of_the_higher_value_is_deployed(candidate: float, deployed: 
     assert (done.error, done.output["deployed"]) == (None, deployed)
 
 
+def test_a_policy_under_new_rules_is_deployed_only_when_asked_for(dev: Template):
+    for given, deployed in (({}, False), ({"deploy_if_incomparable": True}, True)):
+        sagemaker = SageMaker("InService")
+        sagemaker.figures = FIGURES | {"comparable": 0.0}
+        del sagemaker.figures["champion"]
+        done = Run(workflow(dev), given, sagemaker)
+        reason = "The policy in service was trained under other rules, on other assets or on prices of another kind"
+        assert (done.error, done.output["deployed"]) == (None, deployed)
+        assert done.output["reason"] == (None if deployed else reason)
+
+
 def test_training_is_cut_off_and_serving_has_its_own_image(dev: Template):
     found = workflow(dev)["States"]
     assert found["Train"]["Arguments"]["EnableNetworkIsolation"] is True
@@ -112,8 +123,15 @@ def test_what_is_left_running_is_looked_for_and_told(dev: Template):
     }
 
 
-def test_prod_retains_policies_and_its_key_and_has_no_notebook(prod: Template):
+def test_prod_retains_policies_its_audit_log_and_its_key_and_has_no_notebook(prod: Template):
+    retained = {
+        resource["Properties"].get("LogGroupName")
+        for resource in of_type(prod, "AWS::Logs::LogGroup").values()
+        if resource["DeletionPolicy"] != "Delete"
+    }
+    assert retained == {"/aws/sagemaker/Endpoints/groundplan-prod-portfolio-rl"}
     assert retained_types(prod) == {
+        "AWS::Logs::LogGroup",
         "AWS::S3::Bucket",
         "AWS::SageMaker::ModelPackageGroup",
         "AWS::KMS::Key",
@@ -129,6 +147,47 @@ def test_a_domain_takes_the_notebook_instances_place(chosen: Template, dev: Temp
     experiments = {"sagemaker:CreateTrainingJob", "sagemaker:CreateEndpoint", "states:StartExecution"}
     assert experiments <= set(allowed(chosen, "Domain"))
     assert experiments <= set(allowed(dev, "Notebook"))
+
+
+EXPERIMENTS = ("ExperimentTraining", "ExperimentServing")
+
+
+@pytest.mark.parametrize(("variant", "notebook"), [("dev", "Notebook"), ("chosen", "Domain")])
+def test_a_notebook_passes_the_roles_of_experiments_alone(
+    variant: str, notebook: str, request: pytest.FixtureRequest
+):
+    template: Template = request.getfixturevalue(variant)
+    roles = {name for name in of_type(template, "AWS::IAM::Role") if name.startswith(EXPERIMENTS)}
+    assert len(roles) == 2
+    assert allowed(template, notebook)["iam:PassRole"] == {f"<{role}.Arn>" for role in roles}
+    outputs = {name: flat(template["Outputs"][name]["Value"]) for name in template["Outputs"]}
+    assert {outputs["ExperimentRoleArn"], outputs["ExperimentServingRoleArn"]} == {
+        f"<{role}.Arn>" for role in roles
+    }
+
+
+def test_experiments_can_write_neither_models_in_service_nor_the_audit_log(dev: Template, chosen: Template):
+    for template in (dev, chosen):
+        for role in EXPERIMENTS:
+            grants = allowed(template, role)
+            written = {arn.rpartition(">")[2] for arn in grants.get("s3:PutObject", set())}
+            assert written == ({"/notebook/*"} if role == "ExperimentTraining" else set())
+            read = {arn.rpartition(">")[2] for arn in grants["s3:GetObject"]}
+            assert read <= {"/notebook/*", "/inputs/*"}
+            groups = {arn.partition(":log-group:")[2] for arn in grants["logs:PutLogEvents"]}
+            own = f"/aws/sagemaker/Endpoints/{NAME}-notebook-*"
+            logs = "/aws/sagemaker/TrainingJobs" if role == "ExperimentTraining" else own
+            assert groups == {logs, f"{logs}:*"}
+    assert (
+        allowed(dev, "ExperimentServing")["ssm:GetParameter"] == allowed(dev, "Serving")["ssm:GetParameter"]
+    )
+    # and those of the workflow have nothing to do with a notebook's folder
+    for role in ("Training", "Serving"):
+        assert not [arn for arns in allowed(dev, role).values() for arn in arns if "/notebook/" in arn]
+
+
+def test_stacks_without_a_notebook_have_no_roles_for_experiments(prod: Template):
+    assert not [name for name in of_type(prod, "AWS::IAM::Role") if name.startswith("Experiment")]
 
 
 def test_a_notebook_may_ask_for_list_prices(chosen: Template, dev: Template):
@@ -148,8 +207,15 @@ def test_the_outputs_are_what_scenarios_and_notebooks_start_from(dev: Template):
         "ServingImageUri",
         "StopParameterName",
         "NotebookInstanceName",
+        "ExperimentRoleArn",
+        "ExperimentServingRoleArn",
         "AlarmTopicArn",
     }
+
+
+def test_the_rule_that_retrains_can_be_found_and_disabled(prod: Template):
+    (rule,) = [name for name in of_type(prod, "AWS::Events::Rule") if name.startswith("Workflow")]
+    assert prod["Outputs"]["RetrainRuleName"]["Value"] == {"Ref": rule}
 
 
 def test_every_log_has_its_group_and_wildcards_were_looked_at(dev: Template, prod: Template):

@@ -68,7 +68,11 @@ def test_only_who_reads_snowflake_reads_the_secret(dev: Template):
     readers = {
         name for name, _, s in statements(dev) if "secretsmanager:GetSecretValue" in listed(s["Action"])
     }
-    assert {re.sub("RoleDefaultPolicy.*", "", name) for name in readers} == {"Training", "Notebook"}
+    assert {re.sub("RoleDefaultPolicy.*", "", name) for name in readers} == {
+        "Training",
+        "Notebook",
+        "ExperimentTraining",
+    }
     for name, _, statement in statements(dev):
         if name in readers and "secretsmanager:GetSecretValue" in listed(statement["Action"]):
             assert set(map(flat, listed(statement["Resource"]))) == secret
@@ -80,8 +84,9 @@ def test_training_writes_only_its_own_folders_and_deletes_nothing(dev: Template)
         "training/*",
         "checkpoints/*",
         "evaluation/*",
-        "notebook/*",
     }
+    experiments = allowed(dev, "ExperimentTraining")["s3:PutObject"]
+    assert {resource.rpartition(">/")[2] for resource in experiments} == {"notebook/*"}
     assert not [action for action in grants if "Delete" in action and action.startswith("s3")]
 
 
@@ -305,6 +310,8 @@ def test_the_outputs_are_what_scenarios_and_notebooks_start_from(dev: Template):
         "BucketName",
         "ExecutionRoleArn",
         "ServingRoleArn",
+        "ExperimentRoleArn",
+        "ExperimentServingRoleArn",
         "ImageUri",
         "NotebookInstanceName",
         "AlarmTopicArn",
