@@ -11,7 +11,8 @@ CDK_ARGS ?=
 IAM ?= on
 
 app := .groundplan/envs/app/bin
-chosen = -c env=$(ENV) $(foreach choice,$(SET),-c $(choice))
+# The shell splits SET, so that quotes keep the blanks of a value: SET="'a.b=rate(7 days)' c.d=2"
+chosen = set -- -c env=$(ENV); for choice in $(SET); do set -- "$$@" -c "$$choice"; done;
 stack = $(if $(STACK),groundplan-$(ENV)-$(subst _,-,$(STACK)))
 
 .DEFAULT_GOAL := help
@@ -50,19 +51,19 @@ iam: setup ## check every call in it against its caller's policies, or none (IAM
 	@$(app)/python -m local iam $(IAM)
 
 synth: setup ## write the templates to cdk.out (ENV=dev|prod, STACK=name)
-	@$(app)/python -m tooling.cdk synth --quiet $(chosen) $(stack) && echo "templates in cdk.out"
+	@$(chosen) $(app)/python -m tooling.cdk synth --quiet "$$@" $(stack) && echo "templates in cdk.out"
 
 diff: setup ## what a deployment would change
-	@$(app)/python -m tooling.cdk diff $(chosen) $(stack) $(CDK_ARGS)
+	@$(chosen) $(app)/python -m tooling.cdk diff "$$@" $(stack) $(CDK_ARGS)
 
 bootstrap: setup ## make an account and Region ready for the CDK, once
-	@$(app)/python -m tooling.cdk bootstrap $(chosen) $(CDK_ARGS)
+	@$(chosen) $(app)/python -m tooling.cdk bootstrap "$$@" $(CDK_ARGS)
 
 deploy: setup ## deploy to AWS with your own credentials (STACK=name, ENV=dev|prod, SET="field=value ...", CDK_ARGS="--require-approval never")
-	@$(app)/python -m tooling.cdk deploy $(chosen) $(or $(stack),--all) $(CDK_ARGS)
+	@$(chosen) $(app)/python -m tooling.cdk deploy "$$@" $(or $(stack),--all) $(CDK_ARGS)
 
 destroy: setup ## remove it from AWS
-	@$(app)/python -m tooling.cdk destroy $(chosen) $(or $(stack),--all) $(CDK_ARGS)
+	@$(chosen) $(app)/python -m tooling.cdk destroy "$$@" $(or $(stack),--all) $(CDK_ARGS)
 
 bench: setup ## measure against the schemes that others publish (BENCH=name for one)
 	@$(app)/python -m benchmarks $(BENCH)

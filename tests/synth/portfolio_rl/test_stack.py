@@ -44,7 +44,10 @@ def test_a_policy_under_new_rules_is_deployed_only_when_asked_for(dev: Template)
         sagemaker.figures = FIGURES | {"comparable": 0.0}
         del sagemaker.figures["champion"]
         done = Run(workflow(dev), given, sagemaker)
-        reason = "The policy in service was trained under other rules, on other assets or on prices of another kind"
+        reason = (
+            "The policy in service was trained under other rules, on other assets or on prices of another"
+        )
+        reason += " kind"
         assert (done.error, done.output["deployed"]) == (None, deployed)
         assert done.output["reason"] == (None if deployed else reason)
 

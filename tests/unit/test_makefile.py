@@ -1,0 +1,43 @@
+"""What `make` passes to the CDK."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from tooling import envs
+
+PYTHON = """#!/bin/sh
+exec python3 -c 'import json, sys; print(json.dumps(sys.argv[1:]))' "$@"
+"""
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="this machine has no make")
+@pytest.mark.parametrize("target", ["synth", "diff", "bootstrap", "deploy", "destroy"])
+@pytest.mark.parametrize(
+    ("chosen", "settings"),
+    [
+        ("", []),
+        ("a.b=1 c.d=x,y", ["a.b=1", "c.d=x,y"]),
+        ("'a.b=rate(7 days)' c.d=2", ["a.b=rate(7 days)", "c.d=2"]),
+        ("'a.b=cron(0 6 ? * MON *)'", ["a.b=cron(0 6 ? * MON *)"]),
+    ],
+)
+def test_each_setting_is_one_argument(tmp_path: Path, target: str, chosen: str, settings: list[str]):
+    python = tmp_path / "python"
+    python.write_text(PYTHON)
+    python.chmod(0o700)
+    given = [f"PYTHON={python}", f"app={tmp_path}", "STACK=portfolio_rl", f"SET={chosen}"]
+    done = subprocess.run(["make", target, *given], cwd=envs.ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (line,) = [line for line in done.stdout.splitlines() if '"tooling.cdk"' in line]
+    arguments = json.loads(line)
+    found = [value for flag, value in pairwise(arguments) if flag == "-c"]
+    assert found == ["env=dev", *settings]
+    if target != "bootstrap":
+        assert "groundplan-dev-portfolio-rl" in arguments
