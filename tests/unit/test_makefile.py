@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
+import architectures
 from tooling import envs
 
+NAME = architectures.ALL[0].name
 PYTHON = """#!/bin/sh
 exec python3 -c 'import json, sys; print(json.dumps(sys.argv[1:]))' "$@"
 """
@@ -32,7 +34,7 @@ def test_each_setting_is_one_argument(tmp_path: Path, target: str, chosen: str, 
     python = tmp_path / "python"
     python.write_text(PYTHON)
     python.chmod(0o700)
-    given = [f"PYTHON={python}", f"app={tmp_path}", "STACK=portfolio_rl", f"SET={chosen}"]
+    given = [f"PYTHON={python}", f"app={tmp_path}", f"STACK={NAME}", f"SET={chosen}"]
     done = subprocess.run(["make", target, *given], cwd=envs.ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     (line,) = [line for line in done.stdout.splitlines() if '"tooling.cdk"' in line]
@@ -40,4 +42,4 @@ def test_each_setting_is_one_argument(tmp_path: Path, target: str, chosen: str, 
     found = [value for flag, value in pairwise(arguments) if flag == "-c"]
     assert found == ["env=dev", *settings]
     if target != "bootstrap":
-        assert "groundplan-dev-portfolio-rl" in arguments
+        assert f"groundplan-dev-{NAME.replace('_', '-')}" in arguments
