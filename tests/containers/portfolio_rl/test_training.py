@@ -78,6 +78,9 @@ def test_own_prices_are_split_by_time(trainer: Path, tmp_path: Path) -> None:
     assert job.code == 0, job.log[-3000:]
     card = job.json("model/card.json")
     assert (card["variant"], card["signals"], card["look_back"]) == ("own prices", 4, 20)
+    low, high = card["signal_range"]
+    assert len(low) == 4
+    assert all(below < 0 < above for below, above in zip(low, high, strict=True))
     assert card["held_out_episodes"] == 60 - 20 + 1  # windows of twenty in the last fifth of 300 rows
     # and a policy that is fitted anew on the way is told beside the one that was fitted once
     walked = job.json("output/data/results.json")["walk_forward"]

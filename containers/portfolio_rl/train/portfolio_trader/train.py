@@ -215,7 +215,8 @@ def learn(task: Task, settings: Settings) -> tuple[Any, dict[str, Any]]:
     told: dict[str, Any] = {
         "episodes_seen": len(observed.prices),
         "curve": [],
-        "price_range": [observed.prices.min((0, 1)).tolist(), observed.prices.max((0, 1)).tolist()],
+        "price_range": _range(observed.prices),
+        "signal_range": _range(observed.signals) if observed.signals.shape[2] else None,
         "greedy_estimated": values.Maximiser(values.greedy(means, rules), rules)
         if enumerable(task.rules)
         else None,
@@ -375,6 +376,7 @@ def card(
         "scales": asdict(market.scales) if isinstance(market, History) else None,
         "look_back": LOOK_BACK if market.signals else 0,
         "price_range": told["price_range"],
+        "signal_range": told["signal_range"],
         "held_out_episodes": len(task.held_out.prices),
         "value": table["policy"],
         "advice": NO_ADVICE,
@@ -419,6 +421,11 @@ def _unpacked(side: str, folder: Path) -> Path:
     except ArchiveError as error:
         raise Failure(f"the {side}'s model.tar.gz must be a whole archive: {error}") from None
     return folder
+
+
+def _range(values: Any) -> list[list[float]]:
+    """Return the lowest and the highest of each column of [E, T, columns]."""
+    return [values.min((0, 1)).tolist(), values.max((0, 1)).tolist()]
 
 
 def _made(folder: Path) -> Path:
