@@ -133,9 +133,7 @@ RAY = [
         "value_ratio_one_process",
         "PPO in one process, same number of episodes: mean final value divided by the bound's",
     ),
-    Metric(
-        "dollars_source", "RLlib with the source's hyperparameters, variant published: mean final value", "$"
-    ),
+    Metric("dollars_source", "RLlib with the source's hyperparameters: mean final value", "$"),
     Metric(
         "value_ratio_source",
         "RLlib with the source's hyperparameters: mean final value divided by the bound's",

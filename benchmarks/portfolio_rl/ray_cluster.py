@@ -48,15 +48,14 @@ class Way:
 
 def main(arguments: list[str] | None = None) -> int:
     options = parse(arguments)
-    ours = {"variant": options.variant, "episodes": options.episodes}
+    ours = {"variant": options.variant, "episodes": options.episodes, "program": "true"}
     one = Way("RLlib, 1 instance", 1, ours | {"method": "rllib", "runners": CORES})
     two = Way("RLlib, 2 instances", 2, ours | {"method": "rllib", "runners": CORES // 2})
     plain = Way("one process", 1, ours | {"method": "ppo", "threads": CORES})
     source = Way(
         "RLlib, as the source configured it",
         1,
-        {"variant": "published", "method": "rllib", "runners": CORES, "recipe": "source"}
-        | {"episodes": options.source_episodes},
+        ours | {"method": "rllib", "runners": CORES, "recipe": "source", "episodes": options.source_episodes},
     )
     work = [(way, seed) for seed in range(options.seeds) for way in (plain, one, two)]
     if options.source_episodes:
@@ -124,7 +123,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         "--source-episodes",
         type=int,
         default=100_000,
-        help="with the source's hyperparameters, on published; 0: none",
+        help="with the source's hyperparameters; 0: none",
     )
     add("--json", type=Path, metavar="FILE", help="write the figures there as well")
     options = parser.parse_args(arguments)
