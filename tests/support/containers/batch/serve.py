@@ -35,11 +35,7 @@ class Handler(BaseHTTPRequestHandler):
             attempts[body] += 1
             peak = max(peak, len(here))
             lock.notify_all()
-        try:
-            self.reply(body)
-        finally:
-            with lock:
-                here.remove(body)
+        self.reply(body)
 
     def reply(self, body: bytes) -> None:
         word, _, value = body.decode(errors="replace").strip().partition(" ")
@@ -49,14 +45,21 @@ class Handler(BaseHTTPRequestHandler):
         if word == "wait":
             threading.Event().wait()
         if word == "fail":
-            return self.answer(number, b"The record is bad.\nReally.")
+            return self.leave(body, number, b"The record is bad.\nReally.")
         if word == "flaky" and attempts[body] <= number:
-            return self.answer(500, b"Not yet.")
+            return self.leave(body, 500, b"Not yet.")
         if word == "meet":
             with lock:
-                if not lock.wait_for(lambda: peak >= number, MEETING_SECONDS):
-                    return self.answer(500, b"Nobody came.")
-        self.answer(200, json.dumps(self.seen(body)).encode())
+                met = lock.wait_for(lambda: peak >= number, MEETING_SECONDS)
+            if not met:
+                return self.leave(body, 500, b"Nobody came.")
+        self.leave(body, 200, json.dumps(self.seen(body)).encode())
+
+    def leave(self, body: bytes, status: int, answer: bytes) -> None:
+        """Answer a request, which counts no longer by then: the next one may come before this ends."""
+        with lock:
+            here.remove(body)
+        self.answer(status, answer)
 
     def seen(self, body: bytes) -> dict[str, object]:
         model = Path(os.environ["SAGEMAKER_BASE_DIR"]) / "model" / "model.txt"
