@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 import json
 import os
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from local.cloud import LocalCloud
+from tests.support.waiting import until
 
 BUCKET = "training-tests"
 ENDED = ("Completed", "Failed", "Stopped")
@@ -48,6 +50,31 @@ def _client(service: Any, attempts: int, address: str, region: str, key: str, se
         aws_secret_access_key=secret,
         config=Config(retries={"total_max_attempts": attempts}),
     )
+
+
+def ended(sagemaker: Any, name: str, noun: str = "Training") -> dict[str, Any]:
+    """Wait until a job has ended; return its description."""
+    describe = getattr(sagemaker, f"describe_{noun.lower()}_job")
+
+    def look() -> dict[str, Any] | None:
+        job = describe(**{f"{noun}JobName": name})
+        return job if job[f"{noun}JobStatus"] in ENDED else None
+
+    return until(look, f"the end of {name}")
+
+
+@contextlib.contextmanager
+def configured(cloud: LocalCloud, paces: Mapping[str, Any], noun: str) -> Iterator[None]:
+    """Set paces for a test. Afterwards stop its jobs, reset all settings, and check that no file is left."""
+    cloud.configure(**paces)
+    yield
+    cloud.enforce_iam(False)
+    sagemaker, kind = client(cloud, "sagemaker"), noun.lower()
+    for name in cloud.status()[f"{kind}_jobs_running"]:
+        getattr(sagemaker, f"stop_{kind}_job")(**{f"{noun}JobName": name})
+        ended(sagemaker, name, noun)
+    cloud.configure(**dict.fromkeys([*cloud.configure(), "faults_injected"]))
+    assert list((cloud.home / "instances").glob(f"{kind}/*")) == [], "a job left files behind"
 
 
 def object_text(s3: Any, key: str, bucket: str = BUCKET) -> str | None:

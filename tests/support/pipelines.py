@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+ARN = "arn:aws:lambda:eu-west-1:000000000000:function:f"
+QUEUE = "https://sqs.eu-west-1.amazonaws.com/000000000000/q"
 ROLE = "arn:aws:iam::000000000000:role/pipeline"
 IMAGE = "000000000000.dkr.ecr.eu-west-1.amazonaws.com/i:1"
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
-from tests.support.jobs import ENDED, names
-from tests.support.waiting import until
+from tests.support import jobs
+from tests.support.jobs import names
 
 BUCKET = "processing-tests"
 ROLE = "arn:aws:iam::000000000000:role/processing"
@@ -67,12 +68,7 @@ def request(s3: Any, script: str, instances: int = 1, **members: Any) -> dict[st
     return {member: value for member, value in params.items() if value is not None}
 
 
-def ended(sagemaker: Any, name: str) -> dict[str, Any]:
-    def look() -> dict[str, Any] | None:
-        job = sagemaker.describe_processing_job(ProcessingJobName=name)
-        return job if job["ProcessingJobStatus"] in ENDED else None
-
-    return until(look, f"the end of {name}")
+ended = functools.partial(jobs.ended, noun="Processing")
 
 
 def run(sagemaker: Any, s3: Any, script: str, instances: int = 1, **members: Any) -> dict[str, Any]:

@@ -6,8 +6,7 @@ import io
 import tarfile
 from typing import Any
 
-from tests.support.jobs import BUCKET, ENDED, names
-from tests.support.waiting import until
+from tests.support.jobs import BUCKET, ended, names
 
 ROLE = "arn:aws:iam::000000000000:role/training"
 IMAGE = "000000000000.dkr.ecr.eu-west-1.amazonaws.com/training-tests:1"
@@ -51,14 +50,6 @@ def request(script: str, instances: int = 1, **members: Any) -> dict[str, Any]:
 def channel(name: str, uri: str, distribution: str = "FullyReplicated") -> dict[str, Any]:
     source = {"S3DataType": "S3Prefix", "S3Uri": uri, "S3DataDistributionType": distribution}
     return {"ChannelName": name, "DataSource": {"S3DataSource": source}}
-
-
-def ended(sagemaker: Any, name: str) -> dict[str, Any]:
-    def look() -> dict[str, Any] | None:
-        job = sagemaker.describe_training_job(TrainingJobName=name)
-        return job if job["TrainingJobStatus"] in ENDED else None
-
-    return until(look, f"the end of {name}")
 
 
 def run(sagemaker: Any, script: str, instances: int = 1, **members: Any) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 from itertools import pairwise
 from pathlib import Path
@@ -19,7 +18,6 @@ exec python3 -c 'import json, sys; print(json.dumps(sys.argv[1:]))' "$@"
 """
 
 
-@pytest.mark.skipif(shutil.which("make") is None, reason="this machine has no make")
 @pytest.mark.parametrize("target", ["synth", "diff", "bootstrap", "deploy", "destroy"])
 @pytest.mark.parametrize(
     ("chosen", "settings"),

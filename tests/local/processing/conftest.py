@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from local.cloud import LocalCloud
-from tests.support.jobs import client, push
-from tests.support.processing_jobs import BUCKET, DOCKERFILE, IMAGE, PACES, ended
+from tests.support.jobs import client, configured, push
+from tests.support.processing_jobs import BUCKET, DOCKERFILE, IMAGE, PACES
 
 
 @pytest.fixture(scope="package")
@@ -24,15 +24,8 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCloud]:
 
 @pytest.fixture
 def cloud(running: LocalCloud) -> Iterator[LocalCloud]:
-    running.configure(**PACES)
-    yield running
-    running.enforce_iam(False)
-    sagemaker = client(running, "sagemaker")
-    for name in running.status()["processing_jobs_running"]:
-        sagemaker.stop_processing_job(ProcessingJobName=name)
-        ended(sagemaker, name)
-    running.configure(**dict.fromkeys([*running.configure(), "faults_injected"]))
-    assert list((running.home / "instances").glob("processing/*")) == [], "a job left files behind"
+    with configured(running, PACES, "Processing"):
+        yield running
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from local.cloud import LocalCloud
-from tests.support.jobs import BUCKET, client, push
-from tests.support.training_jobs import DOCKERFILE, IMAGE, PACES, PROGRAM, ended
+from tests.support.jobs import BUCKET, client, configured, push
+from tests.support.training_jobs import DOCKERFILE, IMAGE, PACES, PROGRAM
 
 
 @pytest.fixture(scope="module")
@@ -26,16 +26,8 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCloud]:
 
 @pytest.fixture
 def cloud(running: LocalCloud) -> Iterator[LocalCloud]:
-    running.configure(**PACES)
-    yield running
-    running.enforce_iam(False)
-    sagemaker = client(running, "sagemaker")
-    for name in running.status()["training_jobs_running"]:
-        sagemaker.stop_training_job(TrainingJobName=name)
-        ended(sagemaker, name)
-    changed = running.configure()
-    running.configure(**dict.fromkeys([*changed, "faults_injected"]))
-    assert list((running.home / "instances").glob("training/*")) == [], "a job left files behind"
+    with configured(running, PACES, "Training"):
+        yield running
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ import pytest
 from botocore.exceptions import ClientError
 
 from local.cloud import LocalCloud
-from tests.support.jobs import BUCKET, client, listen, logged, names, object_text
+from tests.support.jobs import BUCKET, client, ended, listen, logged, names, object_text
 from tests.support.processes import processes
-from tests.support.training_jobs import archive, channel, ended, in_training, request, run
+from tests.support.training_jobs import archive, channel, in_training, request, run
 from tests.support.waiting import until
 
 

@@ -10,8 +10,8 @@ import pytest
 from botocore.exceptions import ClientError
 
 from local.cloud import LocalCloud
-from tests.support.jobs import BUCKET, GRANTS, caller, client, listen, logged, names, role
-from tests.support.training_jobs import archive, channel, ended, request, run, spot
+from tests.support.jobs import BUCKET, GRANTS, caller, client, ended, listen, logged, names, role
+from tests.support.training_jobs import archive, channel, request, run, spot
 from tests.support.waiting import until
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from local.cloud import LocalCloud
+from tests.support.jobs import configured
 from tests.support.transform_jobs import PACES, Transforms
 
 
@@ -18,12 +19,5 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Transforms]:
 
 @pytest.fixture
 def bench(running: Transforms) -> Iterator[Transforms]:
-    cloud = running.cloud
-    cloud.configure(**PACES)
-    yield running
-    cloud.enforce_iam(False)
-    for name in cloud.status()["transform_jobs_running"]:
-        running.sagemaker.stop_transform_job(TransformJobName=name)
-        running.ended(name)
-    cloud.configure(**dict.fromkeys([*cloud.configure(), "faults_injected"]))
-    assert list((cloud.home / "instances").glob("transform/*")) == [], "a job left files behind"
+    with configured(running.cloud, PACES, "Transform"):
+        yield running

@@ -12,6 +12,8 @@ from local.sagemaker.api import ApiError
 from local.sagemaker.pipelines import definition, step_types
 from local.sagemaker.pipelines.definition import Dependency
 from tests.support.pipelines import (
+    ARN,
+    QUEUE,
     callback,
     compare,
     condition,
@@ -25,9 +27,6 @@ from tests.support.pipelines import (
     processing,
     training,
 )
-
-ARN = "arn:aws:lambda:eu-west-1:000000000000:function:f"
-QUEUE = "https://sqs.eu-west-1.amazonaws.com/000000000000/q"
 
 
 def refused(text: str) -> ApiError:

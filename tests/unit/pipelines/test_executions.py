@@ -13,7 +13,9 @@ from local.sagemaker.api import ApiError
 from local.sagemaker.pipelines import execution
 from tests.support.pipeline_world import PipelineWorld, gate
 from tests.support.pipelines import (
+    ARN,
     IMAGE,
+    QUEUE,
     ROLE,
     callback,
     compare,
@@ -30,8 +32,6 @@ from tests.support.pipelines import (
 )
 from tests.support.waiting import until
 
-ARN = "arn:aws:lambda:eu-west-1:000000000000:function:f"
-QUEUE = "https://sqs.eu-west-1.amazonaws.com/000000000000/q"
 INTERNAL = "InternalServerError: We encountered an internal error."
 STEP_FAILED = "Step failure: One or multiple steps failed."
 
