@@ -1,4 +1,4 @@
-"""What moves between S3 and a job's instances: channels in, archives and files out."""
+"""Transfers between S3 and a job's instances: input channels, and output archives and files."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ class Checkpoints(FolderUpload):
     follows_links = True
 
     def restore(self) -> int:
-        """Fetch what is there into every folder; returns the number of objects. Raises TransferError."""
+        """Download existing checkpoints into every folder; return their number. Raises TransferError."""
         keys = []
         try:
             keys = list(list_keys(self.s3, self.bucket, self.prefix))

@@ -138,7 +138,7 @@ def clean(platform: Platform, kind: str) -> None:
 
 
 def new_folder(platform: Platform, kind: str) -> Path:
-    """A path, where nothing is yet, for what an instance of this kind, or the work for one, puts on disk."""
+    """Return an unused path for the files of an instance of this kind."""
     return platform.home / "instances" / kind / f"{_OWN}{uuid.uuid4().hex[:8]}"
 
 

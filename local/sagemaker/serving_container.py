@@ -107,7 +107,7 @@ def _fetch_prefix(s3: Any, bucket: str, prefix: str, folder: Path) -> None:
 
 
 def multi_model(variant: Record) -> bool:
-    """Whether a variant serves many models, of which a request names one."""
+    """Return whether the variant is a multi-model one: each request names its model."""
     return variant["Container"].get("Mode") == "MultiModel"
 
 

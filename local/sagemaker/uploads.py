@@ -63,7 +63,7 @@ class FolderUpload:
         self._sync()
 
     def end(self) -> None:
-        """Upload nothing more: who sees the job's end sees nothing come after it."""
+        """Stop uploading, so that no object changes after the job has ended."""
         self._closed.set()
         if self._thread is not None:
             self._thread.join()

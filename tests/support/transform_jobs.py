@@ -6,9 +6,8 @@ import json
 from typing import Any
 
 from local.cloud import LocalCloud
+from tests.support import jobs
 from tests.support.hosting import CONTAINERS, Bench, unique
-from tests.support.jobs import ENDED
-from tests.support.waiting import until
 
 PACES = {"transform_log_interval": 0.1, "transform_retry": 0.01, "endpoint_stop_grace": 2.0}
 
@@ -33,7 +32,7 @@ class Transforms(Bench):
         return super().grants(*without) + ([] if "s3:PutObject" in without else [put])
 
     def input(self, **objects: str | bytes) -> str:
-        """Put objects below a new prefix; return its address. In a name `__` is a slash, `_` a dot."""
+        """Upload objects below a new prefix; return its URI. `__` in a name is a slash, `_` a dot."""
         prefix = unique("input")
         for name, content in objects.items():
             key = f"{prefix}/{name.replace('__', '/').replace('_', '.')}"
@@ -65,11 +64,7 @@ class Transforms(Bench):
         return self.sagemaker.describe_transform_job(TransformJobName=name)
 
     def ended(self, name: str) -> dict[str, Any]:
-        def look() -> dict[str, Any] | None:
-            job = self.job(name)
-            return job if job["TransformJobStatus"] in ENDED else None
-
-        return until(look, f"the end of {name}")
+        return jobs.ended(self.sagemaker, name, "Transform")
 
     def run(self, uri: str, **members: Any) -> dict[str, Any]:
         return self.ended(self.start(uri, **members))

@@ -1,1 +1,1 @@
-"""What training, processing and transform jobs have in common."""
+"""Shared code of training, processing and transform jobs."""

@@ -1,4 +1,4 @@
-"""Jobs of containers that run to their end: one container for each instance (`instances.py`)."""
+"""Training and processing jobs: each instance (`instances.py`) runs one container until it exits."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from local.sagemaker.jobs.job import LONGEST_REASON, TICK, Job, JobError
 from local.sagemaker.jobs.kinds import JobKind
 
 LONGEST_MESSAGE = 16_384
-"""Bytes that are read of what a container says about its end."""
+"""Maximum number of bytes that are read of a container's failure or exit message."""
 
 
 @dataclass(frozen=True)
 class Group:
-    """Instances of one type. A job without instance groups has a single group."""
+    """An instance group: instances of one type. A job that declares none has a single group."""
 
     name: str
     instance_type: str
@@ -45,7 +45,7 @@ class Host:
     instance: Instance
     group: Group
     stream: str
-    """Its log stream; numbered as the service does, so that they sort."""
+    """Name of its log stream. As on AWS it ends with the host's number and a timestamp."""
 
 
 def pull_image(context: Context, kind: JobKind, uri: str, role: str) -> Image:
@@ -60,12 +60,12 @@ def pull_image(context: Context, kind: JobKind, uri: str, role: str) -> Image:
 
 
 class ContainerJob(Job):
-    """A running job whose containers do the work and end."""
+    """A running training or processing job."""
 
     message: ClassVar[str]
-    """The file below `/opt/ml` where a container says why it failed."""
+    """Path below `/opt/ml` of the file to which a container writes its failure reason."""
     folders: ClassVar[tuple[str, ...]]
-    """The folders below `/opt/ml` that are there when a container starts."""
+    """Folders below `/opt/ml` that exist when a container starts."""
     config: ClassVar[str]
     """The folder below `/opt/ml` with the job's configuration."""
 
@@ -74,7 +74,7 @@ class ContainerJob(Job):
         self.image, self.groups = image, groups
 
     def launch(self, stack: contextlib.ExitStack) -> list[Host]:
-        """Make the instances; the stack closes them, and removes all their files. Raises JobError."""
+        """Create the instances. Closing the stack stops them and deletes their files. Raises JobError."""
         groups = [group for group in self.groups for _ in range(group.count)]
         try:
             addresses = reserve(len(groups))
@@ -98,7 +98,7 @@ class ContainerJob(Job):
         return hosts
 
     def configure(self, host: Host, files: Mapping[str, Any]) -> None:
-        """Write the job's configuration for a host: JSON documents by file name, without `.json`."""
+        """Write a host's configuration files. Keys are file names without `.json`."""
         for name, document in files.items():
             (host.instance.opt_ml / self.config / f"{name}.json").write_text(json.dumps(document))
 

@@ -1,7 +1,8 @@
-"""A job that runs, in a thread of its own."""
+"""A running job, in its own thread."""
 
 from __future__ import annotations
 
+import abc
 import contextlib
 import logging
 import threading
@@ -25,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 
 class JobError(Exception):
-    """The job fails; the text is its FailureReason."""
+    """The job failed. The message becomes the job's FailureReason."""
 
 
 @dataclass
@@ -34,12 +35,12 @@ class Outcome:
 
     status: str
     members: dict[str, Any] = field(default_factory=dict)
-    """What is set on its record."""
+    """Members to set on its record."""
     secondary: str = ""
-    """The secondary status of a training job, where it is not the status."""
+    """Secondary status of a training job, if it differs from the status."""
 
 
-class Job:
+class Job(abc.ABC):
     """A running job, from its creation to its final status.
 
     Subclasses do the work in `work`. Calls to S3 and CloudWatch are made with the role of the job.
@@ -48,27 +49,27 @@ class Job:
     kind: ClassVar[JobKind]
 
     def __init__(self, context: Context, name: str, instances: Counter[str]):
-        """`instances` are the job's own, by type."""
+        """`instances` is the number of the job's instances by type."""
         self.context, self.platform, self.name = context, context.platform, name
         self.instances = instances
         self.key = key_of(context, self.kind, name)
         self.record: Record = {}
         self.stopping = threading.Event()
-        """Its Stop operation was called."""
+        """Set when its Stop operation is called."""
         self.abandoned = threading.Event()
-        """The cloud itself ends."""
+        """Set when the local cloud shuts down."""
         self._clients: dict[str, Any] = {}
         self.thread = threading.Thread(target=self._run, name=f"{self.kind.words} {name}", daemon=True)
 
-    def admitted(self, record: Record) -> None:
-        """Called once the job is in the store, while nothing else reads or writes there."""
+    def admitted(self, record: Record) -> None:  # noqa: B027 - optional
+        """Called under the store's lock, right after the job was stored."""
 
     def start(self) -> None:
         self.thread.start()
 
+    @abc.abstractmethod
     def work(self) -> Outcome:
-        """Do what the job is for. Raises JobError and TransferError."""
-        raise NotImplementedError
+        """Run the job and return its outcome. Raises JobError and TransferError."""
 
     def finish(self, outcome: Outcome) -> None:
         """Write the final status into the record."""
@@ -86,7 +87,7 @@ class Job:
         return self._clients[service]
 
     def setting(self, name: str) -> Any:
-        """A setting of this kind of job: `stop_grace` for `training_stop_grace`."""
+        """Return a setting by its name without the kind: `stop_grace` reads `training_stop_grace`."""
         return setting(self.platform, f"{self.kind.folder}_{name}")
 
     def stopped(self) -> bool:
@@ -94,7 +95,7 @@ class Job:
 
     @contextlib.contextmanager
     def logs(self) -> Iterator[LogWriter]:
-        """Yield the writer of the job's log group; deliver what it still holds when the block ends."""
+        """Yield a writer to the job's log group. It is flushed when the block ends."""
         writer = LogWriter(lambda: self.client("logs"), self.kind.log_group, self.setting("log_interval"))
         try:
             yield writer
@@ -127,7 +128,7 @@ class Job:
 
 
 def running(context: Context, kind: JobKind) -> list[Any]:
-    """The jobs of this kind that run in the account and Region."""
+    """Return the running jobs of this kind in the account and Region."""
     place = (kind.records, context.account, context.region)
     return [job for key, job in context.store.store.live.items() if key[:3] == place]
 

@@ -10,11 +10,11 @@ class JobKind:
     """One kind of job, such as training jobs."""
 
     noun: str
-    """What all names begin with: `Training` for TrainingJobName, CreateTrainingJob, TrainingStartTime."""
+    """Prefix of API names: `Training` in TrainingJobName, CreateTrainingJob, TrainingStartTime."""
     missing: str
     """Error message for a job that does not exist; `{name}` is its name."""
     taken: str
-    """Error message for a name that is in use; `{arn}` is the job that has it."""
+    """Error message for a name that is in use; `{arn}` is the existing job's ARN."""
     event: tuple[str, ...]
     """Members of the job's description that its state-change event has, as shown in
     https://docs.aws.amazon.com/sagemaker/latest/dg/automating-sagemaker-with-eventbridge.html"""
@@ -46,7 +46,7 @@ class JobKind:
 
     @property
     def records(self) -> str:
-        """The kind of its records in the store, and what its ARNs are named after."""
+        """Kind of its records in the store, and resource type in its ARNs."""
         return f"{self.folder}-job"
 
     @property

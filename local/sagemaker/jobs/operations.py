@@ -1,4 +1,4 @@
-"""What the operations of every kind of job do alike: start it, find it, list it, stop it, recover it."""
+"""Shared operations of all kinds of jobs: start, find, list, stop, recover."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 from local.sagemaker import records, tags
 from local.sagemaker.api import ApiError, Context, invalid, page
+from local.sagemaker.instances import clean
 from local.sagemaker.jobs.job import Job
 from local.sagemaker.jobs.kinds import JobKind
 from local.sagemaker.jobs.status import ENDED, advance, key_of, publish
@@ -82,9 +83,10 @@ def recover(
 ) -> list[str]:
     """Mark the jobs that ran when the last server ended as failed; return their ARNs.
 
-    `fail(context, name, reason)` sets the status where that is more than the status itself. Containers and
-    files of these jobs are gone, or removed by `instances.clean`.
+    Leftover files of their instances are deleted. `fail(context, name, reason)` sets the status of kinds that
+    have a secondary status.
     """
+    clean(platform, kind.folder)
     lost = []
     for account, region in store.scopes():
         context = Context(platform, store.scoped(account, region))

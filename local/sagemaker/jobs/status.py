@@ -1,4 +1,4 @@
-"""The status of a job: its changes, and the state-change event of each."""
+"""Changes a job's status and publishes the state-change events."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def change(context: Context, kind: JobKind, name: str, edit: Callable[[Record, f
 
 
 def put(record: Record, kind: JobKind, status: str, moment: float, members: dict[str, Any]) -> None:
-    """Put a status into a record, and these members, except those that are None."""
+    """Set the status and all given members that are not None."""
     record |= {key: value for key, value in members.items() if value is not None}
     record |= {kind.status: status, "LastModifiedTime": moment}
     if status in ENDED:
@@ -61,7 +61,7 @@ def advance(context: Context, kind: JobKind, name: str, status: str, **members: 
 
 
 def start_clock(context: Context, kind: JobKind, name: str) -> None:
-    """Set the start time of a job, which is no change of its status: no event tells it."""
+    """Set a job's start time. The status does not change, so no event is published."""
 
     def edit(record: Record) -> None:
         record.setdefault(kind.started, now())
@@ -70,7 +70,7 @@ def start_clock(context: Context, kind: JobKind, name: str) -> None:
 
 
 def publish(context: Context, kind: JobKind, record: Record) -> None:
-    """Put the state-change event of a job on the bus; times are epoch milliseconds."""
+    """Publish a job's state-change event. Times are epoch milliseconds."""
     arn = record[kind.arn]
     detail = _in_milliseconds({name: record[name] for name in kind.event if name in record})
     detail["Tags"] = {tag["Key"]: tag["Value"] for tag in tags.attached(context.store, arn)}

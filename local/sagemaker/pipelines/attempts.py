@@ -1,7 +1,8 @@
-"""What an attempt of a step has in common, whatever its type: its execution, its role, its errors."""
+"""Shared code of all types of step attempts: execution, role and errors."""
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 import json
 from collections.abc import Callable
@@ -24,7 +25,7 @@ LOST = "InternalServerError: The local cloud ended while the step ran."
 
 
 class StepError(Exception):
-    """An attempt of a step failed; the text is its FailureReason."""
+    """An attempt of a step failed. The message becomes the step's FailureReason."""
 
     def __init__(
         self,
@@ -36,7 +37,7 @@ class StepError(Exception):
         super().__init__(reason)
         self.reason = reason
         self.exception = exception
-        """Its type as retry policies name it; None for one that is never retried."""
+        """Exception type as retry policies name it; None if it is never retried."""
         self.properties = properties or {}
         self.timed_out = timed_out
 
@@ -46,7 +47,7 @@ class Ended:
     """An attempt that did not fail."""
 
     properties: dict[str, Any] = field(default_factory=dict)
-    """What other steps may refer to."""
+    """Properties that other steps may reference."""
     metadata: dict[str, Any] = field(default_factory=dict)
     """Members to add to the step's `Metadata`."""
     status: str = "Succeeded"
@@ -60,13 +61,13 @@ class StepRun:
     context: Context
     """The cloud's own."""
     name: str
-    """What the execution's record is stored under."""
+    """Key of the execution's record in the store."""
     execution: Record
     """The execution's record as it was at the start of the step."""
     definition: PipelineDefinition
     step: StepDefinition
     wake: Callable[[], None] = lambda: None
-    """Let the execution look at its steps at once."""
+    """Wake the execution's thread, so that it polls its steps at once."""
 
     @property
     def record(self) -> Record:
@@ -111,7 +112,7 @@ class StepRun:
             raise StepError(f"ClientError: {error}") from None
 
     def evaluated(self, evaluate: Callable[[Evaluator], Any]) -> Any:
-        """The same for what is more than a value."""
+        """The same for an evaluation that is more than a single value."""
         try:
             return evaluate(self._evaluator({}))
         except NoValueError as error:
@@ -155,8 +156,8 @@ def execution_variables(execution: Record) -> dict[str, str]:
     }
 
 
-class StepAttempt:
-    """One attempt of a step. No method waits: `begin` starts it, and `poll` looks whether it has ended.
+class StepAttempt(abc.ABC):
+    """One attempt of a step. No method blocks: `begin` starts it, and `poll` checks whether it has ended.
 
     `begin`, `resume` and `poll` return None while the attempt goes on, and raise StepError when it failed.
     """
@@ -167,20 +168,20 @@ class StepAttempt:
     def __init__(self, run: StepRun):
         self.run = run
 
+    @abc.abstractmethod
     def begin(self) -> Ended | None:
-        """Start the attempt. What must outlive the server is stored before it has an effect."""
-        raise NotImplementedError
+        """Start the attempt. State that must survive a restart is stored before any side effect."""
 
     def resume(self) -> Ended | None:
-        """Go on with an attempt that another server began."""
+        """Resume an attempt that the previous server began."""
         return self.begin()
 
     def poll(self) -> Ended | None:
-        """Look at the attempt, which has begun."""
+        """Check an attempt that has begun."""
         return None
 
-    def stop(self) -> None:
-        """Ask for its end, once."""
+    def stop(self) -> None:  # noqa: B027 - optional
+        """Request a stop. Called once."""
 
 
 def with_iso_times(shape: Any, value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Step caching: how old a result may be, and which results are of the same step."""
+"""Step caching: the maximum age of a result, and the key by which results are matched."""
 
 from __future__ import annotations
 

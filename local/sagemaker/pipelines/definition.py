@@ -38,7 +38,7 @@ _ADDRESSES = {
     "FunctionArn": re.compile(r"arn:aws[a-z\-]*:lambda:[a-z0-9\-]+:\d{12}:function:[\w\-]+(:[\w\-$]+)?"),
     "SqsQueueUrl": re.compile(r"https?://\S+"),
 }
-"""What the addresses of steps look like."""
+"""Pattern of step names."""
 _LONGEST_DESCRIPTION = 3_072
 _LONGEST_DISPLAY_NAME = 256
 

@@ -34,7 +34,7 @@ _OF_ONE_ATTEMPT = ("_Name", "_Token", "_Sent", "_Answer", "_Waiting", "Metadata"
 
 
 class _Fate(Enum):
-    """What becomes of a step that has not started."""
+    """Decision about a step that has not started."""
 
     READY = "its dependencies are met"
     WAITING = "a dependency has not ended"
@@ -56,7 +56,7 @@ class ExecutionThread:
         self._retry_at: dict[str, float] = {}  # on the monotonic clock
         self._wake = threading.Event()
         self.abandoned = threading.Event()
-        """The cloud itself ends; another server goes on."""
+        """Set when the local cloud shuts down. The next server resumes the execution."""
         self.thread = threading.Thread(target=self._run, name=f"pipeline execution {name}", daemon=True)
 
     def start(self) -> None:
@@ -66,7 +66,7 @@ class ExecutionThread:
         self.thread.start()
 
     def wake(self) -> None:
-        """Look at the execution at once."""
+        """Wake the thread, so that it polls at once."""
         self._wake.set()
 
     def _run(self) -> None:
@@ -232,7 +232,7 @@ class ExecutionThread:
         ]
 
     def _halted(self, record: Record) -> bool:
-        """Whether a step ended badly, and no step waits for that."""
+        """Return whether a step failed or stopped, and no step depends on that outcome."""
         return any(
             step["StepStatus"] in ("Failed", "Stopped")
             and not self._definition.handlers(name, step["StepStatus"])
@@ -240,7 +240,7 @@ class ExecutionThread:
         )
 
     def _fate(self, name: str, record: Record, known: dict[str, _Fate]) -> _Fate:
-        """What becomes of a step that has not started. `known` has those found so far."""
+        """Decide about a step that has not started. `known` holds the decisions made so far."""
         if name not in known:
             step = self._definition.steps[name]
             verdicts = [self._met(each.step, each.trigger, record, known) for each in step.dependencies]
@@ -367,7 +367,7 @@ class ExecutionThread:
         return True
 
     def _outcome(self, steps: dict[str, Record]) -> str:
-        """How an execution ends whose steps have all ended, or cannot run."""
+        """Return the final status of an execution with no step left to run."""
         bad = {name: step["StepStatus"] for name, step in steps.items() if step["StepStatus"] != "Succeeded"}
         handled = {
             name: any(each in steps for each in self._definition.handlers(name, status))

@@ -158,7 +158,7 @@ def _run(context: Context, name: str) -> None:
 
 
 def _wake(context: Context, name: str) -> None:
-    """Let a running execution see at once what was changed in its record."""
+    """Wake a running execution after its record was changed."""
     with context.store.store.exclusive():
         running = context.store.store.live.get(key_of(context, name))
     if running:

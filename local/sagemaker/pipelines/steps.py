@@ -102,7 +102,7 @@ class LambdaAttempt(StepAttempt):
 
 
 class CallbackAttempt(StepAttempt):
-    """A message to a queue, and the wait for the answer of whoever receives it."""
+    """Sends a message to an SQS queue and waits for the callback."""
 
     def begin(self) -> None:
         token = self.run.record.get("_Token") or random_letters(10)

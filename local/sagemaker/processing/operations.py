@@ -6,7 +6,6 @@ from typing import Any
 
 from local.sagemaker import records
 from local.sagemaker.api import ApiError, Context, now, operation
-from local.sagemaker.instances import clean
 from local.sagemaker.jobs import operations as jobs
 from local.sagemaker.jobs.containers import Group, pull_image
 from local.sagemaker.jobs.job import check_quotas
@@ -73,5 +72,4 @@ def delete_processing_job(context: Context, params: dict[str, Any]) -> None:
 
 def recover(platform: Platform, store: Store) -> list[str]:
     """Mark the jobs that ran when the last server ended as failed; return their ARNs."""
-    clean(platform, PROCESSING.folder)
     return jobs.recover(platform, store, PROCESSING)

@@ -7,7 +7,6 @@ from typing import Any
 from local import faults
 from local.sagemaker import quotas, warm_pools
 from local.sagemaker.api import ApiError, Context, now, operation
-from local.sagemaker.instances import clean
 from local.sagemaker.jobs import operations as jobs
 from local.sagemaker.jobs.containers import pull_image
 from local.sagemaker.jobs.kinds import TRAINING
@@ -106,5 +105,4 @@ def recover(platform: Platform, store: Store) -> list[str]:
     def fail(context: Context, name: str, reason: str) -> bool:
         return advance(context, name, "Failed", "Failed", FailureReason=reason)
 
-    clean(platform, TRAINING.folder)
     return jobs.recover(platform, store, TRAINING, fail)

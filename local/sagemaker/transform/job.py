@@ -150,7 +150,7 @@ class TransformJob(Job):
         container: BatchContainer,
         logs: LogWriter,
     ) -> Iterator[Payload]:
-        """The payloads of an instance's objects, each object fetched when it is its turn."""
+        """Yield the payloads of an instance's objects. Each object is downloaded when it is needed."""
         given = self.record["TransformInput"]
         file = scratch / container.id
         for each in objects:

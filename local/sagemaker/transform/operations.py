@@ -6,7 +6,6 @@ from collections import Counter
 from typing import Any
 
 from local.sagemaker.api import Context, now, operation
-from local.sagemaker.instances import clean
 from local.sagemaker.jobs import operations as jobs
 from local.sagemaker.jobs.job import check_quotas
 from local.sagemaker.jobs.kinds import TRANSFORM
@@ -57,5 +56,4 @@ def stop_transform_job(context: Context, params: dict[str, Any]) -> None:
 
 def recover(platform: Platform, store: Store) -> list[str]:
     """Mark the jobs that ran when the last server ended as failed; return their ARNs."""
-    clean(platform, TRANSFORM.folder)
     return jobs.recover(platform, store, TRANSFORM)

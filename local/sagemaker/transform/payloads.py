@@ -15,7 +15,7 @@ class PayloadError(Exception):
 
 
 def records(file: io.BufferedIOBase, split: str) -> Iterator[bytes]:
-    """The records of an object: its lines for SplitType `Line`, all of it for `None`."""
+    """Return the records of an object: its lines for SplitType `Line`, the whole object for `None`."""
     if split == "Line":
         yield from file
     else:
@@ -39,7 +39,7 @@ def payloads(found: Iterable[bytes], strategy: str, most: int) -> Iterator[bytes
 
 
 def assembled(answers: Iterable[bytes], assemble: str) -> bytes:
-    """The output object: answers as they are for AssembleWith `None`, each on a line for `Line`."""
+    """Return the output object: the answers concatenated, with AssembleWith `Line` one per line."""
     if assemble == "Line":
         return b"".join(answer.removesuffix(b"\n") + b"\n" for answer in answers)
     return b"".join(answers)

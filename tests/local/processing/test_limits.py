@@ -34,7 +34,7 @@ def test_jobs_past_a_quota_are_refused_by_its_name(cloud: LocalCloud, sagemaker:
 
 
 def test_job_does_what_its_role_may_do(cloud: LocalCloud, sagemaker: Any, s3: Any) -> None:
-    # given roles that lack one grant each, and policies that are enforced
+    # given enforced IAM, and roles that each lack one permission
     roles = {without: role(cloud, without) for without in ("", *GRANTS)}
     requests = {without: request(s3, "print('heard')", RoleArn=arn) for without, arn in roles.items()}
     cloud.enforce_iam(True)

@@ -406,7 +406,7 @@ def evaluate(settings: Settings) -> None:
 
 
 def _differs(card: dict[str, Any], task: Task) -> str:
-    """Return how a policy's problem differs from this job's, "" where it does not."""
+    """Return how a policy's problem differs from this job's, or an empty string."""
     if card["rules"] != json.loads(json.dumps(task.rules.as_dict())):
         return "under other rules or on other assets"
     if (card["signals"], card["steps"]) != (task.market.signals, task.market.steps):

@@ -1,4 +1,4 @@
-"""What is known of a market day when its bids are due, as numbers.
+"""Features of a market day: only what is known when its bids are due.
 
 Bids for day D leave on D-1. Day-ahead prices are known up to the end of D-1, for the market published them on
 D-2. Of every feed, values are known up to the end of D-2.
@@ -13,7 +13,7 @@ import numpy as np
 from .history import Days, Doubles
 
 LAGS = (1, 2, 3, 7)
-"""Days back, of prices."""
+"""Lags of prices, in days."""
 FEED_LAGS = (2, 7)
 WEEK = 7
 

@@ -25,7 +25,7 @@ HOURS = 24
 TIME = "hour_utc"
 EPOCH = datetime(1970, 1, 1).toordinal()
 LARGEST = 1e9
-"""Of a value in a file, in any unit."""
+"""Maximum absolute value in a file, in any unit."""
 MOST_HOURS = 100 * 8766
 
 
@@ -88,7 +88,7 @@ class Days:
         return (self.dates + 3) % 7
 
     def hours(self, day: int) -> slice:
-        """Return where the hours of a day are among all hours."""
+        """Return the slice of a day's hours among all hours."""
         return slice(int(self.begin[day]), int(self.begin[day] + self.length[day]))
 
     def grid(self, values: Doubles) -> Doubles:

@@ -1,4 +1,4 @@
-"""Linear models of a day's 24 prices: ridge, and lasso by the LEAR recipe (Lago et al., 2021)."""
+"""Ridge regression of a day's 24 prices."""
 
 from __future__ import annotations
 

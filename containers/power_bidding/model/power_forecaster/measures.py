@@ -1,4 +1,4 @@
-"""Captures: revenue as a share of what perfect foresight earns, with intervals over blocks of days."""
+"""Capture, the revenue divided by that of perfect foresight, with block-bootstrap intervals."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from .history import Doubles
 
 BLOCK = 7
-"""Days that are drawn together: spikes and weather last for days."""
+"""Length of a bootstrap block in days: spikes and weather last for days."""
 RESAMPLES = 2_000
 SEED = 20_260_101
 

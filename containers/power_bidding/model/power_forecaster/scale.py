@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 NORMAL = 1.4826
-"""The deviation of a normal distribution, in its median absolute deviations."""
+"""Standard deviation of a normal distribution divided by its median absolute deviation."""
 
 
 @dataclass(frozen=True)

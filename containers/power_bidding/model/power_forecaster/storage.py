@@ -22,14 +22,14 @@ from toolkit.failure import Failure
 
 Doubles = np.ndarray[Any, np.dtype[np.float64]]
 THREADS = 1
-"""Of every `Highs` object: two of them with different thread counts in one process gave zeros silently."""
+"""Threads of every `Highs` object. Two objects with different counts in one process returned zeros."""
 
 LARGEST = 1e6
-"""MW, MWh or dollars of an asset."""
+"""Maximum of an asset's power, energy or cost."""
 
 
 class OptimizationError(Exception):
-    """The program has no optimal solution; the sentence says why."""
+    """The linear program has no optimal solution. The message says why."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Asset:
     """Dollars for each MWh discharged"""
 
     def checked(self) -> Asset:
-        """Return the asset. Raises `Failure` that names the field which makes no sense."""
+        """Return the asset. Raises `Failure` that names a field outside of its bounds."""
         for name, least, most, above in (
             ("power", 0, LARGEST, True),
             ("energy", 0, LARGEST, True),
