@@ -9,6 +9,8 @@ WORKERS ?= 2
 BENCH ?=
 CDK_ARGS ?=
 IAM ?= on
+# Processes start in a third of the time with the bytecode of the last one
+unexport PYTHONDONTWRITEBYTECODE
 
 app := .groundplan/envs/app/bin
 # The shell splits SET, so that quotes keep the blanks of a value: SET="'a.b=rate(7 days)' c.d=2"

@@ -9,13 +9,17 @@ from aws_cdk import Duration, IgnoreMode
 from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_ecr_assets as assets
 from aws_cdk import aws_kms as kms
+from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_logs as logs
 from constructs import Construct
 
 from groundplan import Network, removal
 from settings.base import ArchitectureSettings
 
-CONTAINERS = Path(__file__).resolve().parents[1] / "containers"
+ROOT = Path(__file__).resolve().parents[1]
+LAYER = ROOT / ".groundplan" / "layers" / "runtime"
+"""The Lambda layer with the functions' dependencies, built before synthesis, which has no network access."""
+CONTAINERS = ROOT / "containers"
 """Build context of the images. A Dockerfile copies from its own folder and from `toolkit`."""
 
 DOCKER_MANIFEST = ["type=docker,oci-mediatypes=false"]
@@ -95,3 +99,26 @@ def retention(days: int) -> logs.RetentionDays:
         3653: "TEN_YEARS",
     }
     return logs.RetentionDays[names[days]]
+
+
+def library_layer(scope: Construct) -> lambda_.LayerVersion:
+    """Create the layer with the functions' dependencies. Raises `LayerMissingError` if it was not built."""
+    if not (LAYER / "python").is_dir():
+        raise LayerMissingError(f"{LAYER} is not there: `make setup` or `python -m tooling.layers` makes it")
+    return lambda_.LayerVersion(
+        scope,
+        "Libraries",
+        code=lambda_.Code.from_asset(str(LAYER)),
+        compatible_runtimes=[lambda_.Runtime.PYTHON_3_14],
+        compatible_architectures=[lambda_.Architecture.ARM_64],
+        description="What the functions import beside AWS's own Python",
+    )
+
+
+def runtime_code(name: str) -> lambda_.Code:
+    """Return the code of an architecture's functions: its package in `runtime/`."""
+    return lambda_.Code.from_asset(
+        str(ROOT / "runtime"),
+        exclude=["/*", f"!/{name}", "**/__pycache__", "**/.*", "*.md"],
+        ignore_mode=IgnoreMode.GIT,
+    )

@@ -4,9 +4,12 @@ from groundplan.artifact_bucket import ArtifactBucket
 from groundplan.clean_up import CleanUp
 from groundplan.dead_letters import dead_letters
 from groundplan.domain import SageMakerDomain
+from groundplan.http_api import HttpApi
 from groundplan.image import ContainerImage, RepositoryImage
 from groundplan.left_running import LeftRunning
 from groundplan.log_group import log_group
+from groundplan.machine import not_succeeded, state_machine
+from groundplan.model_pipeline import ModelPipeline
 from groundplan.model_registry import ModelRegistry
 from groundplan.multi_model_endpoint import Instances, MultiModelEndpoint
 from groundplan.names import NameTooLongError, physical_name
@@ -15,6 +18,7 @@ from groundplan.notebook import AutoStop, SageMakerNotebook
 from groundplan.pager import Pager
 from groundplan.permissions import acknowledge, allow
 from groundplan.python_function import Package, PythonFunction, allow_key
+from groundplan.query_tables import HourlyTable, QueryTables, View
 from groundplan.removal import removal
 from groundplan.sagemaker_role import SageMakerRole
 from groundplan.secret import EmptySecret
@@ -31,9 +35,12 @@ __all__ = [
     "CleanUp",
     "ContainerImage",
     "EmptySecret",
+    "HourlyTable",
+    "HttpApi",
     "Instances",
     "LeftRunning",
     "Metric",
+    "ModelPipeline",
     "ModelRegistry",
     "MultiModelEndpoint",
     "NameTooLongError",
@@ -41,6 +48,7 @@ __all__ = [
     "Package",
     "Pager",
     "PythonFunction",
+    "QueryTables",
     "RepositoryImage",
     "SageMakerDomain",
     "SageMakerNotebook",
@@ -52,11 +60,14 @@ __all__ = [
     "TrainingJobs",
     "UserApi",
     "Users",
+    "View",
     "acknowledge",
     "allow",
     "allow_key",
     "dead_letters",
     "log_group",
+    "not_succeeded",
     "physical_name",
     "removal",
+    "state_machine",
 ]

@@ -29,7 +29,7 @@ class Package:
     """What the functions of one architecture share: code, libraries, and where what they gave up goes."""
 
     code: lambda_.Code
-    layer: lambda_.ILayerVersion | None = None
+    layers: Sequence[lambda_.ILayerVersion] = ()
     dead_letters: sqs.IQueue | None = None
     environment: Mapping[str, str] | None = None
     log_retention: logs.RetentionDays = logs.RetentionDays.ONE_MONTH
@@ -80,7 +80,7 @@ class PythonFunction(Construct):
             description=description,
             runtime=lambda_.Runtime.PYTHON_3_14,
             architecture=lambda_.Architecture.ARM_64,
-            layers=[package.layer] if package.layer else None,
+            layers=list(package.layers) or None,
             environment={**(package.environment or {}), **(environment or {})},
             timeout=timeout or Duration.seconds(30),
             memory_size=memory_mb,

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 
 from aws_cdk import ArnFormat, Duration, Stack
@@ -10,11 +9,10 @@ from aws_cdk import aws_events_targets as targets
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_logs as logs
 from aws_cdk import aws_sqs as sqs
-from aws_cdk import aws_stepfunctions as sfn
 from constructs import Construct
 
 from groundplan.artifact_bucket import ArtifactBucket
-from groundplan.log_group import log_group
+from groundplan.machine import not_succeeded, state_machine
 from groundplan.model_registry import ModelRegistry
 from groundplan.names import physical_name
 from groundplan.permissions import allow
@@ -83,25 +81,13 @@ class TrainAndDeploy(Construct):
             )
         training.role.grant_pass(self._role)
         endpoint.role.grant_pass(self._role)
-        self.state_machine = sfn.StateMachine(
+        self.state_machine = state_machine(
             self,
-            "StateMachine",
-            state_machine_name=endpoint.name,
-            # Not Stack.to_json_string: it leaves out what is null
-            definition_body=sfn.DefinitionBody.from_string(json.dumps(definition)),
+            name=endpoint.name,
+            definition=definition,
             role=self._role,
-            tracing_enabled=True,
-            logs=sfn.LogOptions(
-                destination=log_group(
-                    self,
-                    "Log",
-                    name=f"/aws/vendedlogs/states/{endpoint.name}",
-                    retention=log_retention,
-                    key=bucket.key,
-                ),
-                level=sfn.LogLevel.ALL,
-                include_execution_data=False,
-            ),
+            log_retention=log_retention,
+            key=bucket.key,
         )
         """The state machine itself."""
 
@@ -137,16 +123,7 @@ class TrainAndDeploy(Construct):
 
     def metric_not_succeeded(self, period: Duration | None = None) -> cloudwatch.IMetric:
         """How many executions failed or ran out of time."""
-        period = period or Duration.minutes(5)
-        return cloudwatch.MathExpression(
-            expression="FILL(failed, 0) + FILL(timed_out, 0)",
-            label="Executions that did not succeed",
-            period=period,
-            using_metrics={
-                "failed": self.state_machine.metric_failed(period=period, statistic="Sum"),
-                "timed_out": self.state_machine.metric_timed_out(period=period, statistic="Sum"),
-            },
-        )
+        return not_succeeded(self.state_machine, period)
 
     def metric_server_errors(self, period: Duration | None = None) -> cloudwatch.IMetric:
         """How many predictions failed inside the model's container."""

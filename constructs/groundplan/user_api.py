@@ -1,44 +1,20 @@
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from aws_cdk import ArnFormat, Duration, Fn, Stack
 from aws_cdk import aws_apigatewayv2 as apigateway
-from aws_cdk import aws_cloudwatch as cloudwatch
-from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
 from aws_cdk import aws_logs as logs
 from constructs import Construct
 
-from groundplan.log_group import log_group
-from groundplan.python_function import PythonFunction
+from groundplan.http_api import HttpApi
 from groundplan.users import Users
 
-METHODS = ("get", "put", "post", "delete", "patch", "head", "options")
-LOGGED = {
-    "time": "$context.requestTime",
-    "request": "$context.requestId",
-    "route": "$context.routeKey",
-    "status": "$context.status",
-    "milliseconds": "$context.responseLatency",
-    "user": "$context.authorizer.claims.sub",
-    "reason": "$context.authorizer.error",
-    "failure": "$context.integrationErrorMessage",
-}
-"""No address and no query: a line tells who asked for what and how it went."""
 
+class UserApi(HttpApi):
+    """An HTTP API for signed-in users alone; every route wants a token of theirs.
 
-class UserApi(Construct):
-    """An HTTP API with one function behind the routes of an OpenAPI document, for signed-in users alone.
-
-    :param document: the OpenAPI document; its paths are the routes.
-    :param users: who may call. Every route wants a token of theirs; none is public.
-    :param rate: calls a second that all users together may make, and as many at once. Default: 50.
-    :param log_retention: how long the access log is kept. Default: one month.
-    :param key: encrypts that log. Default: CloudWatch Logs' own encryption.
+    :param users: who may call. The other parameters are those of `HttpApi`.
     """
 
     def __init__(
@@ -52,40 +28,8 @@ class UserApi(Construct):
         log_retention: logs.RetentionDays = logs.RetentionDays.ONE_MONTH,
         key: kms.IKey | None = None,
     ) -> None:
-        super().__init__(scope, id)
-        stack = Stack.of(self)
-        described: Mapping[str, Any] = json.loads(document.read_text())
-        self._routes = [
-            (method.upper(), path)
-            for path, item in described["paths"].items()
-            for method in METHODS
-            if method in item
-        ]
-        self.api = apigateway.CfnApi(
-            self,
-            "Api",
-            name=f"{stack.stack_name}-api",
-            protocol_type="HTTP",
-            description=described["info"]["title"],
-        )
-        """The API itself."""
-        self.domain = f"{self.api.ref}.execute-api.{stack.region}.{stack.url_suffix}"
-        """Its host, without a scheme."""
-        log = log_group(self, "Log", retention=log_retention, key=key)
-        apigateway.CfnStage(
-            self,
-            "Stage",
-            api_id=self.api.ref,
-            stage_name="$default",
-            auto_deploy=True,
-            default_route_settings=apigateway.CfnStage.RouteSettingsProperty(
-                throttling_rate_limit=rate, throttling_burst_limit=rate, detailed_metrics_enabled=True
-            ),
-            access_log_settings=apigateway.CfnStage.AccessLogSettingsProperty(
-                destination_arn=log.log_group_arn, format=json.dumps(LOGGED)
-            ),
-        )
-        self._authorizer = apigateway.CfnAuthorizer(
+        super().__init__(scope, id, document=document, rate=rate, log_retention=log_retention, key=key)
+        authorizer = apigateway.CfnAuthorizer(
             self,
             "Authorizer",
             api_id=self.api.ref,
@@ -97,58 +41,4 @@ class UserApi(Construct):
                 audience=[users.client.user_pool_client_id],
             ),
         )
-
-    @property
-    def url(self) -> str:
-        """Where it answers: `https://HOST`, without a slash at the end."""
-        return self.api.attr_api_endpoint
-
-    def serve(self, function: PythonFunction) -> None:
-        """Let `function` answer every route.
-
-        It comes after the API, for it may have to know of something that knows the API, such as a page.
-        """
-        stack = Stack.of(self)
-        integration = apigateway.CfnIntegration(
-            self,
-            "Integration",
-            api_id=self.api.ref,
-            integration_type="AWS_PROXY",
-            integration_uri=function.function.function_arn,
-            payload_format_version="2.0",
-            timeout_in_millis=30_000,
-        )
-        for method, path in self._routes:
-            apigateway.CfnRoute(
-                self,
-                f"{method}{path}",
-                api_id=self.api.ref,
-                route_key=f"{method} {path}",
-                target=Fn.join("/", ["integrations", integration.ref]),
-                authorization_type="JWT",
-                authorizer_id=self._authorizer.ref,
-            )
-        function.function.add_permission(
-            f"{self.node.id}Calls",
-            principal=iam.ServicePrincipal("apigateway.amazonaws.com"),
-            source_arn=stack.format_arn(
-                service="execute-api",
-                resource=self.api.ref,
-                resource_name="*/*",
-                arn_format=ArnFormat.SLASH_RESOURCE_NAME,
-            ),
-        )
-
-    def metric(self, name: str, *, statistic: str = "Sum") -> cloudwatch.Metric:
-        """One of the API's metrics, such as `Count` or `Latency`."""
-        return cloudwatch.Metric(
-            namespace="AWS/ApiGateway",
-            metric_name=name,
-            statistic=statistic,
-            period=Duration.minutes(5),
-            dimensions_map={"ApiId": self.api.ref},
-        )
-
-    def metric_server_errors(self) -> cloudwatch.Metric:
-        """Answers with 5xx."""
-        return self.metric("5xx")
+        self._authorization = {"authorization_type": "JWT", "authorizer_id": authorizer.ref}

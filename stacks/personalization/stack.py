@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from aws_cdk import CfnOutput, Duration, IgnoreMode, Stack, Tags
+from aws_cdk import CfnOutput, Duration, Stack, Tags
 from aws_cdk import aws_ecr_assets as assets
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
-from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_logs as logs
 from aws_cdk import aws_s3 as s3
 from aws_cdk import aws_s3_assets as s3_assets
@@ -39,7 +38,7 @@ from stacks.personalization import variables
 from stacks.personalization.alarms import METRICS, pager
 from stacks.personalization.functions import OBJECTS, Functions, Surroundings
 from stacks.personalization.tables import Tables
-from stacks.shared import CONTAINERS, LayerMissingError, docker_image, key_of, network_of, retention
+from stacks.shared import CONTAINERS, docker_image, key_of, library_layer, network_of, retention, runtime_code
 
 ROOT = Path(__file__).resolve().parents[2]
 NAME = "personalization"
@@ -49,8 +48,6 @@ JOB_ID = "[0-9a-hjkmnp-tv-z]{26}"
 `runtime/personalization/core/ids.py`."""
 JOB_SUFFIX = 27
 """Characters of the hyphen and the id."""
-LAYER = ROOT / ".groundplan" / "layers" / "runtime"
-"""The Lambda layer with the functions' dependencies, built before synthesis, which has no network access."""
 
 
 class PersonalizationStack(Stack):
@@ -103,8 +100,8 @@ class PersonalizationStack(Stack):
 
         # Request processing
         package = Package(
-            code=_code(),
-            layer=_layer(self),
+            code=runtime_code(NAME),
+            layers=[library_layer(self)],
             dead_letters=letters,
             environment={"POWERTOOLS_SERVICE_NAME": self.stack_name, "POWERTOOLS_METRICS_NAMESPACE": METRICS},
             log_retention=keep_logs,
@@ -321,26 +318,3 @@ def _read_base(role: iam.Role, settings: Personalization) -> None:
     there = s3.Bucket.from_bucket_name(role, "Base", bucket)
     allow(role, "s3:GetObject", on=[there.arn_for_objects(f"{folder}*")], because=OBJECTS)
     allow(role, "s3:ListBucket", "s3:GetBucketLocation", on=[there.bucket_arn])
-
-
-def _layer(scope: Construct) -> lambda_.LayerVersion:
-    """Create the layer with the functions' dependencies. Raises `LayerMissingError` if it was not built."""
-    if not (LAYER / "python").is_dir():
-        raise LayerMissingError(f"{LAYER} is not there: `make setup` or `python -m tooling.layers` makes it")
-    return lambda_.LayerVersion(
-        scope,
-        "Libraries",
-        code=lambda_.Code.from_asset(str(LAYER)),
-        compatible_runtimes=[lambda_.Runtime.PYTHON_3_14],
-        compatible_architectures=[lambda_.Architecture.ARM_64],
-        description="What the functions import beside AWS's own Python",
-    )
-
-
-def _code() -> lambda_.Code:
-    """Return the code of the functions: the package `personalization` of `runtime/`."""
-    return lambda_.Code.from_asset(
-        str(ROOT / "runtime"),
-        exclude=["/*", f"!/{NAME}", "**/__pycache__", "**/.*", "*.md"],
-        ignore_mode=IgnoreMode.GIT,
-    )

@@ -106,15 +106,16 @@ class _States(ABC):
         arguments: Mapping[str, Any],
         then: str | None,
         *,
-        seconds: int,
-        heartbeat: int,
+        seconds: int | str,
+        heartbeat: int | str,
         assign: Mapping[str, Any] | None = None,
         output: Any = None,
     ) -> None:
         """Add a task that waits until somebody calls SendTaskSuccess or SendTaskFailure with its token.
 
         `arguments` must contain `$states.context.Task.Token`. The task fails after `seconds`, and after
-        `heartbeat` seconds without SendTaskHeartbeat. Raises `ValueError` where the token is not passed on.
+        `heartbeat` seconds without SendTaskHeartbeat; both may be JSONata expressions. Raises `ValueError`
+        where the token is not passed on.
         """
         if "$states.context.Task.Token" not in str(arguments):
             raise ValueError(f"{name} passes on no $states.context.Task.Token: nobody could call back")
@@ -129,14 +130,15 @@ class _States(ABC):
         then: str | None,
         assign: Mapping[str, Any] | None,
         output: Any,
-        seconds: int,
+        seconds: int | str,
     ) -> State:
+        late = f"no end after {seconds} seconds" if isinstance(seconds, int) else "no end in time"
         return {
             "Type": "Task",
             "Resource": f"arn:{Aws.PARTITION}:states:::{action}",
             "Arguments": dict(arguments),
             "TimeoutSeconds": seconds,
-            **self._after(name, then, assign, output, f"no end after {seconds} seconds"),
+            **self._after(name, then, assign, output, late),
         }
 
     def settle(

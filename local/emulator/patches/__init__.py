@@ -17,6 +17,7 @@ ORDER = (
     "patches.cloudwatch",
     "patches.logs",
     "patches.autoscaling",
+    "patches.athena",
     "patches.pricing",
     "patches.secretsmanager",
     "patches.cloudfront",

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import contextvars
 import json
+import logging
 from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
 from typing import Any
 
 from local import faults
+from local.emulator import ministack
 from local.emulator.reach import Cloud, hook, put, replace, touch
 from local.sagemaker.api import NOT_BUILT
+
+log = logging.getLogger(__name__)
 
 
 @hook
@@ -101,3 +106,70 @@ def targets_are_served(cloud: Cloud) -> None:
         # (logical id, properties, …) and (physical id, old properties, new properties, …)
         put(handlers, kind, "create", value=checked(handler["create"], kind, 1))
         put(handlers, kind, "update", value=checked(handler["update"], kind, 2))
+
+
+NEEDED = {
+    "lambda": "lambda:InvokeFunction",
+    "sqs": "sqs:SendMessage",
+    "sns": "sns:Publish",
+    "states": "states:StartExecution",
+    "events": "events:PutEvents",
+}
+"""What a schedule's role must be allowed on its target, by the service of the target's ARN."""
+SCHEDULER = "scheduler.amazonaws.com"
+UNASSUMABLE = "The execution role you provide must allow AWS EventBridge Scheduler to assume the role."
+
+
+@hook
+def schedules_act_under_their_role(cloud: Cloud) -> None:
+    """A schedule's role is not asked, and `<aws.scheduler.…>` in its input stays as it is written."""
+    error = touch("services.scheduler._error", "status", "code", "message")
+    to_sqs = touch("services.eventbridge._dispatch_to_sqs", "spec", "payload")
+    parsed = touch("core.arn.parse_arn", "value")
+
+    for operation in ("create", "update"):
+
+        @replace(f"services.scheduler._{operation}_schedule", "name", "body")
+        def schedule(original: Callable, name: str, body: dict) -> Any:
+            role = (body.get("Target") or {}).get("RoleArn", "")
+            if ministack.enforcing() and not ministack.assumable(ministack.here()[0], role, SCHEDULER):
+                said = (
+                    "The execution role you provide must allow AWS EventBridge Scheduler to assume the role."
+                )
+                return error(400, "ValidationException", said)
+            return original(name, body)
+
+    @replace("services.eventbridge._invoke_target", "target", "event", "rule")
+    def invoke(original: Callable, target: dict, event: dict, *rest: Any, **more: Any) -> None:
+        if event.get("Source") != "aws.scheduler":
+            return original(target, event, *rest, **more)
+        moment = datetime.fromtimestamp(event["Time"], UTC).replace(second=0, microsecond=0)
+        attributes = {
+            "schedule-arn": (event.get("Resources") or [""])[0],
+            "scheduled-time": moment.isoformat().replace("+00:00", "Z"),
+            "execution-id": event["EventId"],
+            "attempt-number": "1",
+        }
+        text = target.get("Input") or ""
+        for name, value in attributes.items():
+            text = text.replace(f"<aws.scheduler.{name}>", value)
+        target = target | ({"Input": text} if text else {})
+        if said := _denied(target):
+            log.warning("the schedule %s starts nothing: %s", attributes["schedule-arn"], said)
+            if letters := (target.get("DeadLetterConfig") or {}).get("Arn"):
+                to_sqs(parsed(letters), text)
+            return None
+        return original(target, event, *rest, **more)
+
+
+def _denied(target: dict) -> str | None:
+    """Return why a schedule's role may not start its target, or None."""
+    account, region = ministack.here()
+    role, arn = target.get("RoleArn", ""), str(target.get("Arn", ""))
+    action = NEEDED.get(arn.split(":")[2] if arn.count(":") > 2 else "")
+    if not action or not ministack.enforcing():
+        return None
+    if not ministack.assumable(account, role, SCHEDULER):
+        return f"{role} may not be assumed by {SCHEDULER}"
+    key = ministack.role_session(account, role, "schedule")["AWS_ACCESS_KEY_ID"]
+    return ministack.denial(account, region, key, action, arn)

@@ -13,8 +13,8 @@ import pytest
 from groundplan.lambdas.clean_up.handler import leftovers
 from personalization.core import ids
 from settings.personalization import Personalization
-from stacks.personalization.stack import LAYER, PersonalizationStack
-from stacks.shared import LayerMissingError
+from stacks.personalization.stack import PersonalizationStack
+from stacks.shared import LAYER, LayerMissingError
 from tests.synth.conftest import ROOT
 from tests.synth.template import (
     Template,
@@ -77,7 +77,7 @@ def test_without_the_functions_libraries_one_sentence_says_how_to_make_them(
 
     from settings.personalization import Personalization
 
-    monkeypatch.setattr(sys.modules["stacks.personalization.stack"], "LAYER", tmp_path / "layer")
+    monkeypatch.setattr(sys.modules["stacks.shared"], "LAYER", tmp_path / "layer")
     with pytest.raises(LayerMissingError, match=r"layer is not there: `make setup`"):
         PersonalizationStack(App(), "Stack", env_name="dev", settings=Personalization())
     assert LAYER.is_dir()

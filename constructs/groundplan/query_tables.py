@@ -1,0 +1,178 @@
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from aws_cdk import Aws
+from aws_cdk import aws_athena as athena
+from aws_cdk import aws_glue as glue
+from constructs import Construct
+
+from groundplan.artifact_bucket import ArtifactBucket
+
+PARQUET = "org.apache.hadoop.hive.ql.io.parquet"
+PRESTO = {"string": "varchar", "int": "integer"}
+"""Names of types in views, where they differ from those of tables."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HourlyTable:
+    """Parquet files under `FOLDER/date=2022-01-31/hour=05/`.
+
+    `columns` has Hive's types by name, without the partitions. `since` is the first day that a query looks
+    for.
+    """
+
+    folder: str
+    columns: Mapping[str, str]
+    since: str = "2015-01-01"
+
+
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """A query with a name of its own. `columns` are those that it returns, with Hive's types."""
+
+    sql: str
+    columns: Mapping[str, str]
+
+
+class QueryTables(Construct):
+    """Tables over a bucket, and queries of them, for Amazon Athena.
+
+    Partitions are projected: Athena computes from a query which folders to read, and nobody registers one.
+
+    :param name: of the workgroup and, with underscores, of the database.
+    :param bucket: what the tables are over. Results of queries go to its folder `queries`.
+    :param tables: by name.
+    :param views: by name.
+    :param queries: text by name, kept in the workgroup for people to run.
+    """
+
+    def __init__(
+        self,
+        scope: Construct,
+        id: str,
+        *,
+        name: str,
+        bucket: ArtifactBucket,
+        tables: Mapping[str, HourlyTable],
+        views: Mapping[str, View] | None = None,
+        queries: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(scope, id)
+        self.database_name = name.replace("-", "_")
+        """The database's name."""
+        self.workgroup_name = name
+        """The workgroup's name."""
+        self._database = glue.CfnDatabase(
+            self,
+            "Database",
+            catalog_id=Aws.ACCOUNT_ID,
+            database_input=glue.CfnDatabase.DatabaseInputProperty(name=self.database_name),
+        )
+        results = f"s3://{bucket.bucket.bucket_name}/queries/"
+        encryption = athena.CfnWorkGroup.EncryptionConfigurationProperty(
+            encryption_option="SSE_KMS" if bucket.key else "SSE_S3",
+            kms_key=bucket.key.key_arn if bucket.key else None,
+        )
+        self.workgroup = athena.CfnWorkGroup(
+            self,
+            "WorkGroup",
+            name=name,
+            description=f"Queries of {self.database_name}",
+            recursive_delete_option=True,
+            work_group_configuration=athena.CfnWorkGroup.WorkGroupConfigurationProperty(
+                enforce_work_group_configuration=True,
+                publish_cloud_watch_metrics_enabled=True,
+                result_configuration=athena.CfnWorkGroup.ResultConfigurationProperty(
+                    output_location=results, encryption_configuration=encryption
+                ),
+            ),
+        )
+        """The workgroup itself."""
+        for table, each in tables.items():
+            self._table(table, each, f"s3://{bucket.bucket.bucket_name}/{each.folder}")
+        for view, chosen in (views or {}).items():
+            self._view(view, chosen)
+        for query, text in (queries or {}).items():
+            athena.CfnNamedQuery(
+                self,
+                f"{query}Query",
+                database=self._database.ref,
+                name=f"{name}-{query}",
+                query_string=text,
+                work_group=self.workgroup.ref,
+            )
+
+    def _table(self, name: str, table: HourlyTable, location: str) -> None:
+        # "${date}" is Athena's own, not CloudFormation's
+        template = f"{location}/date=${{date}}/hour=${{hour}}/"
+        self._add(
+            name,
+            glue.CfnTable.TableInputProperty(
+                name=name,
+                table_type="EXTERNAL_TABLE",
+                partition_keys=_columns({"date": "string", "hour": "string"}),
+                parameters={
+                    "classification": "parquet",
+                    "projection.enabled": "true",
+                    "projection.date.type": "date",
+                    "projection.date.format": "yyyy-MM-dd",
+                    "projection.date.range": f"{table.since},NOW+3DAYS",
+                    "projection.hour.type": "integer",
+                    "projection.hour.range": "0,23",
+                    "projection.hour.digits": "2",
+                    "storage.location.template": template,
+                },
+                storage_descriptor=glue.CfnTable.StorageDescriptorProperty(
+                    location=f"{location}/",
+                    columns=_columns(table.columns),
+                    input_format=f"{PARQUET}.MapredParquetInputFormat",
+                    output_format=f"{PARQUET}.MapredParquetOutputFormat",
+                    serde_info=glue.CfnTable.SerdeInfoProperty(
+                        serialization_library=f"{PARQUET}.serde.ParquetHiveSerDe"
+                    ),
+                ),
+            ),
+        )
+
+    def _view(self, name: str, view: View) -> None:
+        """Add a view as Athena itself keeps one: a table whose text is the query, in base64."""
+        described = {
+            "originalSql": view.sql,
+            "catalog": "awsdatacatalog",
+            "schema": self.database_name,
+            "columns": [
+                {"name": column, "type": PRESTO.get(kind, kind)} for column, kind in view.columns.items()
+            ],
+        }
+        text = base64.b64encode(json.dumps(described).encode()).decode()
+        self._add(
+            name,
+            glue.CfnTable.TableInputProperty(
+                name=name,
+                table_type="VIRTUAL_VIEW",
+                parameters={"presto_view": "true", "comment": "Presto View"},
+                partition_keys=[],
+                view_original_text=f"/* Presto View: {text} */",
+                view_expanded_text="/* Presto View */",
+                storage_descriptor=glue.CfnTable.StorageDescriptorProperty(
+                    columns=_columns(view.columns), serde_info=glue.CfnTable.SerdeInfoProperty()
+                ),
+            ),
+        )
+
+    def _add(self, name: str, table: glue.CfnTable.TableInputProperty) -> None:
+        glue.CfnTable(
+            self,
+            f"{name.title().replace('_', '')}Table",
+            catalog_id=Aws.ACCOUNT_ID,
+            database_name=self._database.ref,
+            table_input=table,
+        )
+
+
+def _columns(types: Mapping[str, str]) -> list[glue.CfnTable.ColumnProperty]:
+    return [glue.CfnTable.ColumnProperty(name=name, type=kind) for name, kind in types.items()]
