@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 import architectures
+from tooling import envs
 
 TESTS = Path(__file__).parent
 CONTAINERS = TESTS.parent / "containers"
@@ -28,6 +31,8 @@ sys.dont_write_bytecode = False
 # Modules that need only packages of the environment `app`
 sys.path += map(str, [CONTAINERS, *sorted(path.parent for path in CONTAINERS.glob("*/*/Dockerfile"))])
 
+MakeOnce = Callable[[str, Callable[[Path], object]], Path]
+
 
 def pytest_configure(config: pytest.Config) -> None:
     for name, meaning in (KINDS | {each.name: each.title for each in architectures.ALL}).items():
@@ -42,3 +47,25 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for word in {*item.path.relative_to(TESTS).parts[:-1], *values}:
             if word in KINDS or word in architectures.BY_NAME:
                 item.add_marker(word)
+
+
+@pytest.fixture(scope="session")
+def made_once(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> MakeOnce:
+    """`made_once(name, make)` returns a folder that `make` fills, once for all workers of pytest-xdist.
+
+    No test may write to it.
+    """
+    base = tmp_path_factory.getbasetemp()
+    shared = base if worker_id == "master" else base.parent  # each worker has a folder of its own in it
+
+    def made(name: str, make: Callable[[Path], object]) -> Path:
+        folder, whole = shared / "once" / name, shared / "once" / f"{name}.whole"
+        with envs.locked(shared / "once" / f"{name}.lock"):
+            if not whole.exists():
+                shutil.rmtree(folder, ignore_errors=True)  # another worker may have failed half-way
+                folder.mkdir()
+                make(folder)
+                whole.touch()
+        return folder
+
+    return made

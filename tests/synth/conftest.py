@@ -16,6 +16,7 @@ from constructs import Construct
 
 import architectures
 from settings import Settings
+from tests.conftest import MakeOnce
 
 ROOT = Path(__file__).resolve().parents[2]
 CONTEXT: dict[str, Any] = json.loads((ROOT / "cdk.json").read_text())["context"]
@@ -92,23 +93,22 @@ def stack_of(scope: Construct, name: str, settings: Settings, id: str = "") -> S
 
 
 @pytest.fixture(scope="session")
-def assembly(tmp_path_factory: pytest.TempPathFactory, cut_off: dict[str, str]) -> Path:
+def assembly(made_once: MakeOnce, cut_off: dict[str, str]) -> Path:
     """`dev`, as it is without a choice."""
-    return synthesize(
-        tmp_path_factory.mktemp("dev") / "cdk.out", cut_off | {"PYTHONHASHSEED": "1", "TZ": "UTC"}
-    )
+    env = cut_off | {"PYTHONHASHSEED": "1", "TZ": "UTC"}
+    return made_once("dev", lambda folder: synthesize(folder, env))
 
 
 @pytest.fixture(scope="session")
-def prod_assembly(tmp_path_factory: pytest.TempPathFactory, cut_off: dict[str, str]) -> Path:
-    return synthesize(tmp_path_factory.mktemp("prod") / "cdk.out", cut_off, {"env": "prod"})
+def prod_assembly(made_once: MakeOnce, cut_off: dict[str, str]) -> Path:
+    return made_once("prod", lambda folder: synthesize(folder, cut_off, {"env": "prod"}))
 
 
 @pytest.fixture(scope="session")
-def chosen_assembly(tmp_path_factory: pytest.TempPathFactory, cut_off: dict[str, str]) -> Path:
+def chosen_assembly(made_once: MakeOnce, cut_off: dict[str, str]) -> Path:
     """`dev` with other settings: those of `CHOSEN`, and those in each architecture's `chosen.json`."""
     context = {}
     for name in architectures.BY_NAME:
         own = json.loads((Path(__file__).parent / name / "chosen.json").read_text())
         context |= {f"{name}.{field}": value for field, value in (CHOSEN | own).items()}
-    return synthesize(tmp_path_factory.mktemp("chosen") / "cdk.out", cut_off, context)
+    return made_once("chosen", lambda folder: synthesize(folder, cut_off, context))
