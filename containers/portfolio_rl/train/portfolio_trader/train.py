@@ -24,7 +24,6 @@ from toolkit.failure import Failure
 from toolkit.stopping import Interruption
 
 from . import baselines, measures, values, variants
-from .export import export
 from .exported import CARD, POLICY, Exported
 from .market import LOOK_BACK, Curves, Episodes, History, Market, Scales, read_prices
 from .orders import MOST_JOINT_ORDERS
@@ -154,6 +153,8 @@ def run(settings: Settings) -> None:
     log.info("validation:value=%.4f", table["policy"]["mean"])
     sagemaker.MODEL.mkdir(parents=True, exist_ok=True)
     if not task.faithful:
+        from .export import export  # only here: it needs PyTorch, and refused jobs and evaluations do not
+
         export(learnt, task.market.signals, sagemaker.MODEL / POLICY)
     sagemaker.write_json(sagemaker.MODEL / CARD, card(task, settings, table, told, seconds))
     results = {"table": table, "left_out": left_out, "curve": told["curve"], "cpu_seconds": seconds}
