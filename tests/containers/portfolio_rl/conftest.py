@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.support.portfolio_rl import images
+from tests.support.portfolio_rl.prices import RULES, history
+from tooling import envs
 
 collect_ignore = ["inside"]  # run by test_inside.py, with the packages of the image
 
@@ -24,10 +28,34 @@ def server_python() -> Path:
 
 
 @pytest.fixture(scope="session")
-def trained(trainer: Path, tmp_path_factory: pytest.TempPathFactory) -> images.Job:
-    """A job of the method `fitted` on `strict`."""
-    job = images.train(
-        tmp_path_factory.mktemp("portfolio") / "job", trainer, images.QUICK | {"variant": "strict"}
-    )
+def trained(trainer: Path, shared: Path) -> images.Job:
+    """A job of the method `fitted` on `strict`. Tests read it only."""
+    return once(shared / "strict", trainer, images.QUICK | {"variant": "strict"})
+
+
+@pytest.fixture(scope="session")
+def trained_on_own_prices(trainer: Path, shared: Path) -> images.Job:
+    """A job of the method `fitted` on a price history. Tests read it only."""
+    channels = {"prices": {"prices.csv": history()}, "rules": {"rules.json": RULES}}
+    return once(shared / "own", trainer, images.QUICK, **channels)
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of this run of the tests, the same in all of its processes."""
+    base = tmp_path_factory.getbasetemp()
+    found = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "portfolio"
+    found.mkdir(exist_ok=True)
+    return found
+
+
+def once(base: Path, trainer: Path, hyperparameters: dict[str, str], **channels: Any) -> images.Job:
+    """Run a job in the first process that needs it, and return it in each."""
+    ended = base / "code"
+    with envs.locked(base.with_suffix(".lock")):
+        if not ended.exists():
+            job = images.train(base, trainer, hyperparameters, **channels)
+            ended.write_text(str(job.code))
+    job = images.Job(base, int(ended.read_text()), (base / "log").read_text())
     assert job.code == 0, job.log[-3000:]
     return job

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
+import shutil
 import subprocess
 from collections.abc import Iterator
 from fractions import Fraction
@@ -14,16 +15,14 @@ from typing import Any
 import pytest
 
 from tests.support.portfolio_rl.images import (
-    QUICK,
     SERVE,
     TRAIN,
     Job,
     Server,
     environment,
     served,
-    train,
 )
-from tests.support.portfolio_rl.prices import RULES, history
+from tests.support.portfolio_rl.prices import history
 
 ACCOUNT = {
     "holdings": {"1": 20, "2": 0, "3": 0},
@@ -293,12 +292,11 @@ print(json.dumps(((raw - card["scales"]["mean"]) / card["scales"]["deviation"]).
 
 
 def test_serving_computes_the_signals_that_training_used(
-    trainer: Path, server_python: Path, tmp_path: Path
+    trained_on_own_prices: Job, trainer: Path, server_python: Path, tmp_path: Path
 ) -> None:
-    # given a policy of a price history, and the prices before a decision
-    channels = {"prices": {"prices.csv": history()}, "rules": {"rules.json": RULES}}
-    job = train(tmp_path / "job", trainer, QUICK, **channels)
-    assert job.code == 0, job.log[-3000:]
+    # given a copy of a policy of a price history, and the prices before a decision
+    job = Job(tmp_path / "job", 0, "")
+    shutil.copytree(trained_on_own_prices.base / "model", job.base / "model")
     rows = [line.split(",") for line in history().splitlines()[100:121]]
     last = {name: [float(row[column]) for row in rows] for column, name in ((1, "A"), (2, "B"))}
 

@@ -23,7 +23,7 @@ def test_job_leaves_a_policy_its_card_and_its_comparison(trained: Job) -> None:
     card, results = trained.json("model/card.json"), trained.json("output/data/results.json")
     assert (trained.base / "model" / "policy.onnx").stat().st_size > 1000
     assert card["variant"] == "strict"
-    assert card["episodes_seen"] == 200
+    assert card["episodes_seen"] == int(QUICK["observed"])
     assert "no investment advice" in card["advice"]
     table = results["table"]
     assert {"policy", "hold", "random", "1/N", "greedy on estimated moments", "greedy on known means"} <= set(
@@ -67,15 +67,8 @@ def test_candidate_and_champion_are_judged_on_the_same_prices(
     assert other.failure == "the candidate was trained under other rules or on other assets than this job's"
 
 
-def test_own_prices_are_split_by_time(trainer: Path, tmp_path: Path) -> None:
-    job = train(
-        tmp_path / "job",
-        trainer,
-        QUICK,
-        prices={"prices.csv": history()},
-        rules={"rules.json": RULES},
-    )
-    assert job.code == 0, job.log[-3000:]
+def test_own_prices_are_split_by_time(trained_on_own_prices: Job) -> None:
+    job = trained_on_own_prices
     card = job.json("model/card.json")
     assert (card["variant"], card["signals"], card["look_back"]) == ("own prices", 4, 20)
     low, high = card["signal_range"]

@@ -22,7 +22,7 @@ from tooling.containers import CONTAINERS, import_path
 TRAIN, SERVE = CONTAINERS / "portfolio_rl" / "train", CONTAINERS / "portfolio_rl" / "serve"
 NEVER = 300
 """Seconds after which a job that does not end is taken to hang."""
-QUICK = {"observed": "200", "held_out": "2000"}
+QUICK = {"observed": "60", "held_out": "1000"}
 
 
 def built(image: Path) -> Image:
