@@ -28,7 +28,7 @@ def test_unknown_variant_is_named() -> None:
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_masked_joint_orders_are_never_refused(variant: str) -> None:
-    env = PortfolioVectorEnv(200, variant)
+    env = PortfolioVectorEnv(60, variant)
     seen, _ = env.reset(seed=0)
     generator = np.random.default_rng(0)
     refused = 0
@@ -40,14 +40,14 @@ def test_masked_joint_orders_are_never_refused(variant: str) -> None:
 
 
 def test_mask_for_each_asset_lets_through_what_is_refused_together() -> None:
-    env = PortfolioVectorEnv(500, "strict", "legs")
+    env = PortfolioVectorEnv(100, "strict", "legs")
     seen, _ = env.reset(seed=0)
     generator, refused, tried = np.random.default_rng(0), 0, 0
     for _ in range(19):
-        legs = seen["action_mask"].reshape(500, 3, 11)
+        legs = seen["action_mask"].reshape(100, 3, 11)
         actions = [[generator.choice(np.flatnonzero(leg)) for leg in row] for row in legs]
         seen, _, _, _, info = env.step(np.array(actions))
-        refused, tried = refused + int(info["refused"].sum()), tried + 500
+        refused, tried = refused + int(info["refused"].sum()), tried + 100
     assert refused / tried > 0.05
 
 
@@ -66,27 +66,27 @@ def test_episodes_end_together_and_start_anew_at_the_next_step() -> None:
 
 def test_published_core_trades_as_the_accounts_do() -> None:
     # given the compiled core, and accounts in double precision that follow it
-    env = PortfolioVectorEnv(300, "published", "legs")
+    env = PortfolioVectorEnv(100, "published", "legs")
     seen, _ = env.reset(seed=3)
     generator = np.random.default_rng(0)
-    lots, cash = np.zeros((300, 3), np.int32), np.full(300, 1000.0)
+    lots, cash = np.zeros((100, 3), np.int32), np.full(100, 1000.0)
     for step in range(1, 20):
         # when both execute the same masked orders at the same prices
         prices = seen["observations"][:, 4:]
-        legs = seen["action_mask"].reshape(300, 3, 11)
+        legs = seen["action_mask"].reshape(100, 3, 11)
         actions = np.array([[generator.choice(np.flatnonzero(leg)) for leg in row] for row in legs])
         seen, reward, ended, _, _ = env.step(actions)
-        for e in range(300):
+        for e in range(100):
             cash[e] = published.execute((actions[e] - 5).astype(np.int8), lots[e], cash[e], prices[e])
 
         # then they hold the same, and the next mask is that of the source's rules
         found = seen["observations"]
         assert np.array_equal(found[:, :3], 10 * lots)
         assert np.allclose(found[:, 3], cash, rtol=1e-4, atol=0.05)
-        allowed = np.empty((300, 3), np.bool_)
-        for e in range(300):
+        allowed = np.empty((100, 3), np.bool_)
+        for e in range(100):
             published.purchasable(lots[e], np.float64(found[e, 3]), found[e, 4:], allowed[e])
-        mask = seen["action_mask"].reshape(300, 3, 11).astype(bool)
+        mask = seen["action_mask"].reshape(100, 3, 11).astype(bool)
         assert np.array_equal(mask[:, :, 6:], np.repeat(allowed[:, :, None], 5, axis=2))
         assert np.array_equal(mask[:, :, :5], lots[:, :, None] >= np.arange(5, 0, -1))
         assert mask[:, :, 5].all()

@@ -65,7 +65,7 @@ def by_hand(rules: Rules, order: Any, lots: Any, cash: float, prices: Any) -> bo
 def test_mask_has_exactly_the_admissible_joint_orders(rules: Rules) -> None:
     # given random accounts
     compiled, every = rules.compiled(), orders.every_order(len(rules.assets), rules.largest_order)
-    lots, cash, prices = states(rules, 60)
+    lots, cash, prices = states(rules, 24)
     masks = np.empty((len(lots), len(every)), np.bool_)
 
     # when
