@@ -22,7 +22,7 @@ from tests.support.waiting import until
 from tooling import envs
 
 STACK = "groundplan-dev-portfolio-rl"
-QUICK = {"observed": "200", "held_out": "2000"}
+QUICK = {"observed": "60", "held_out": "1000"}
 NOTEBOOKS = envs.ROOT / "notebooks" / "portfolio_rl"
 
 Outputs = dict[str, str]
@@ -210,7 +210,8 @@ def test_what_is_left_running_is_told(aws: Callable, deployed: Outputs) -> None:
 
 
 def test_the_notebook_runs_with_the_role_of_its_instance(cloud: LocalCloud, deployed: Outputs) -> None:
-    scientist = data_scientist(cloud, STACK, NOTEBOOKS, GROUNDPLAN_HELD_OUT="2000")
+    few = {"GROUNDPLAN_OBSERVED": "100", "GROUNDPLAN_HELD_OUT": "1000"}
+    scientist = data_scientist(cloud, STACK, NOTEBOOKS, **few)
     wanted = "best=float(means['policy']), hold=float(means['hold']), orders=len(choices), refused=refused"
     wanted += ", choices=choices.to_dict('list'), gain=gain, own=own_card['variant'], most=at_most(2, HOURLY)"
     wanted += ", isolated=job.enable_network_isolation, role=job.role_arn"
