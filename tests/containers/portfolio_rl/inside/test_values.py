@@ -73,7 +73,7 @@ def test_fitted_values_earn_more_than_greedy_where_waiting_pays(name: str) -> No
     variant = VARIANTS[name]
     rules = variant.rules.compiled(variant.faithful)
     observed = variant.market.draw(np.random.default_rng(1), 600)
-    unseen = variant.market.draw(np.random.default_rng(2), 6000)
+    unseen = variant.market.draw(np.random.default_rng(2), 2000)
     means = observed.prices.mean(0, dtype=np.float64)
 
     # when both trade on the same paths
