@@ -156,11 +156,11 @@ def test_network_learns_to_trade_more_assets_than_can_be_enumerated(trainer: Pat
 
 def test_job_that_is_taken_away_goes_on_where_it_was(trainer: Path, tmp_path: Path) -> None:
     # given PPO, whole and interrupted after its first checkpoint
-    settings = {"method": "ppo", "episodes": "12000", "checkpoint_every": "2"}
-    settings |= {"held_out": "1000", "seed": "4"}
-    whole = train(tmp_path / "whole", trainer, settings)
+    settings = {"method": "ppo", "episodes": "18000", "checkpoint_every": "2", "seed": "4"}
+    channels = {"rules": {"rules.json": RULES}, "prices": {"prices.csv": history()}}
+    whole = train(tmp_path / "whole", trainer, settings, **channels)
     assert whole.code == 0, whole.log[-3000:]
-    base = prepared(tmp_path / "part", settings, {})
+    base = prepared(tmp_path / "part", settings, channels)
     process = start(base, trainer)
     until(lambda: (base / "checkpoints" / "ppo.pt").exists(), "a checkpoint", process=process)
     process.terminate()
@@ -170,8 +170,13 @@ def test_job_that_is_taken_away_goes_on_where_it_was(trainer: Path, tmp_path: Pa
     # when it is started again
     again = train(base, trainer, settings)
 
-    # then it ends with the policy that it would have had
+    # then it learns what it would have learnt, and ends with the policy that it would have had
     assert again.code == 0, again.log[-3000:]
     assert "continuing after " in again.log
-    mean = [job.json("output/data/results.json")["table"]["policy"]["mean"] for job in (whole, again)]
-    assert mean[0] == mean[1]
+    results = [job.json("output/data/results.json") for job in (whole, again)]
+    every, rest = (
+        [(batch["episodes"], batch["mean_final_value"]) for batch in result["curve"]] for result in results
+    )
+    assert 0 < len(rest) < len(every)
+    assert rest == every[-len(rest) :]
+    assert results[0]["table"]["policy"]["mean"] == results[1]["table"]["policy"]["mean"]
