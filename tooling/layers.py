@@ -28,8 +28,13 @@ PLATFORMS = (
     ("3.11", "x86_64-manylinux_2_28"),
 )
 """The Pythons, and the machines, that the runtime's code is run and tested on."""
-UNUSED = ("bin", ".lock", "PIL/_avif.*", "PIL/_imagingtk.*", "pillow.libs/libavif-*")
-"""Programs, and the largest of what nothing here decodes with."""
+UNUSED = (
+    *("bin", ".lock", "PIL/_avif.*", "PIL/_imagingtk.*", "pillow.libs/libavif-*"),
+    *(f"chalice/{name}" for name in ("api", "cdk", "cli", "deploy", "templates", "vendored", "*.json")),
+    *(f"chalice/{name}.py" for name in ("awsclient", "config", "invoke", "local", "logs", "package")),
+    *(f"chalice/{name}.py" for name in ("pipeline", "policy", "test", "utils")),
+)
+"""Programs, the largest of what nothing here decodes with, and what chalice deploys and tests with."""
 OF_ONE_INSTALLATION = ("RECORD", "WHEEL", "INSTALLER", "REQUESTED", "direct_url.json", "uv_cache.json")
 """Files in `*.dist-info` that tell of an installation, not of the package."""
 
