@@ -1,0 +1,60 @@
+"""Faults on demand: for a feed, while the replay's clock is within hours."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from local.feeds import times
+
+FEEDS = ("market_prices", "load", "weather", "price_forecast")
+KINDS = (
+    *("down", "late", "malformed", "duplicated", "unauthorized"),
+    *("corrupt_hubs", "corrupt_units", "corrupt_flat", "corrected"),
+)
+
+
+@dataclass(frozen=True)
+class Fault:
+    feed: str
+    kind: str
+    first: int
+    """While the clock is from here to before `last`; a correction stays."""
+    last: int
+    series: str = ""
+    hour: int = 0
+    value: float = 0.0
+    """Of a correction: the series, the hour and its new value."""
+
+    def active(self, now: float) -> bool:
+        return self.first <= now and (self.kind == "corrected" or now < self.last)
+
+
+def parse(given: Mapping[str, Any]) -> Fault:
+    """Return the fault of a control call. Raises `ValueError` naming the field that is wrong."""
+    feed, kind = given.get("feed"), given.get("kind")
+    if feed not in FEEDS:
+        raise ValueError(f"feed must be one of {', '.join(FEEDS)}, got {feed!r}")
+    if kind not in KINDS:
+        raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
+    first = times.parse(str(given.get("from")))
+    last = times.parse(str(given["to"])) if "to" in given else first + 1
+    if kind != "corrected":
+        return Fault(feed, kind, first, last)
+    if not isinstance(given.get("value"), int | float) or not isinstance(given.get("series"), str):
+        raise ValueError("a correction needs series, hour and value")
+    return Fault(
+        feed, kind, first, last, given["series"], times.parse(str(given.get("hour"))), float(given["value"])
+    )
+
+
+@dataclass
+class Faults:
+    all: list[Fault] = field(default_factory=list)
+
+    def of(self, feed: str, now: float) -> list[Fault]:
+        return [fault for fault in self.all if fault.feed == feed and fault.active(now)]
+
+    def has(self, feed: str, kind: str, now: float) -> bool:
+        return any(fault.kind == kind for fault in self.of(feed, now))

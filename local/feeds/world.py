@@ -1,0 +1,147 @@
+"""What is published at a moment of the replay, and nothing later.
+
+| series | published | | --- | --- | | day-ahead prices of day D | 13:00 local of D-1 | | real-time price of
+an hour | after the hour | | load forecast of D | 21:10 local of D-2 | | temperature | measured: after the
+hour began; forecast: every hour, from the past alone | | external price forecast of D | every hour until
+D's day-ahead deadline, from published prices alone |
+
+The external forecast is an honest forecaster's of ours: half the mean of the same hour over the last 7
+published days, half the same hour a week before. The temperature to come is that of the same hour on the
+last known day. Where the history's load is metered and not a forecast, what is published is the load of the
+week before.
+"""
+
+from __future__ import annotations
+
+import datetime
+import functools
+import statistics
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from zoneinfo import ZoneInfo
+
+from local.feeds import times
+from local.feeds.clock import ReplayClock
+from local.feeds.faults import Faults
+from local.feeds.history import History
+
+DAY_AHEAD_PUBLISHED = datetime.time(13)
+DAY_AHEAD_DEADLINE = datetime.time(10)
+LOAD_PUBLISHED = datetime.time(21, 10)
+HORIZON_HOURS = 72
+FORECAST_DAYS = 7
+WEEK_HOURS = 168
+TWELVE = 12
+FEED_OF = {
+    "price": "market_prices",
+    "real_time": "market_prices",
+    "load": "load",
+    "temperature": "weather",
+    "price_forecast": "price_forecast",
+}
+"""Feed of each column."""
+
+
+@dataclass(eq=False)
+class World:
+    history: History
+    zone: ZoneInfo
+    clock: ReplayClock
+    metered_load: bool = False
+    faults: Faults = field(default_factory=Faults)
+
+    def series(
+        self, name: str, first: int, end: int, now: float, published_by: float | None = None
+    ) -> Iterator[tuple[int, float | None]]:
+        """Yield the published hours from `first` to before `end` with their values; None: the source has
+        none.
+
+        `published_by` asks for an earlier publication, which today's faults change all the same.
+        """
+        column = name.partition(":")[0]
+        feed = FEED_OF[column]
+        active = self.faults.of(feed, now)
+        late = min((fault.first for fault in active if fault.kind == "late"), default=None)
+        for hour in range(first, end):
+            if not self._published(column, hour, now if published_by is None else published_by) or (
+                late is not None and hour >= late
+            ):
+                continue
+            yield hour, self._faulty(name, hour, first, now)
+
+    def day_ahead_published(self, day: datetime.date) -> float:
+        return times.at(times.shifted(day, -1), DAY_AHEAD_PUBLISHED, self.zone)
+
+    def day_ahead_deadline(self, day: datetime.date) -> float:
+        return times.at(times.shifted(day, -1), DAY_AHEAD_DEADLINE, self.zone)
+
+    def price(self, location: str, hour: int, column: str = "price") -> float | None:
+        """Return the true price, published or not: the market clears by it."""
+        return self.history.series.get(f"{column}:{location}", {}).get(hour)
+
+    @functools.lru_cache(maxsize=100_000)  # noqa: B019 - a world lives as long as its server
+    def _when(self, column: str, hour: int) -> float:
+        day = times.day_of(hour, self.zone)
+        if column == "price":
+            return self.day_ahead_published(day)
+        if column == "load":
+            return times.at(times.shifted(day, -2), LOAD_PUBLISHED, self.zone)
+        return hour + 1 if column == "real_time" else hour - HORIZON_HOURS
+
+    def _published(self, column: str, hour: int, now: float) -> bool:
+        inside = self.history.first <= hour <= self.history.last
+        return inside and self._when(column, hour) <= now
+
+    def _faulty(self, name: str, hour: int, first: int, now: float) -> float | None:
+        column = name.partition(":")[0]
+        active = self.faults.of(FEED_OF[column], now)
+        kinds = {fault.kind for fault in active}
+        if "corrupt_hubs" in kinds and column == "price":
+            name = f"price:{self.history.locations[0]}"
+        if "corrupt_flat" in kinds:
+            hour = max(first, self.history.first)
+        value = self._value(name, hour, now)
+        for fault in active:
+            if fault.kind == "corrected" and (fault.series, fault.hour) == (name, hour):
+                value = fault.value
+        return value * TWELVE if value is not None and "corrupt_units" in kinds else value
+
+    def _value(self, name: str, hour: int, now: float) -> float | None:
+        column, _, location = name.partition(":")
+        known = self.history.series.get(name, {})
+        if column == "price_forecast":
+            return self._forecast(location, hour, now)
+        if column == "temperature":
+            return known.get(hour) if hour <= now else self._temperature(known, hour, now)
+        if column == "load" and self.metered_load:
+            return known.get(hour - WEEK_HOURS)
+        return known.get(hour)
+
+    def _temperature(self, known: dict[int, float], hour: int, now: float) -> float | None:
+        """Forecast a temperature: the last known day's, drawn by half a day to the mean of the days
+        before."""
+        days = int(-(-(hour - now) // 24))
+        past = [
+            known[earlier]
+            for earlier in range(hour - 24 * days, hour - 24 * (days + FORECAST_DAYS), -24)
+            if earlier in known
+        ]
+        if not past:
+            return None
+        mean = statistics.fmean(past)
+        return round(mean + (past[0] - mean) * 0.5**days, 2)
+
+    def _forecast(self, location: str, hour: int, now: float) -> float | None:
+        """Forecast the day-ahead price of `hour` as of now, or of its market day's deadline where that
+        is past."""
+        as_of = min(now // 1, self.day_ahead_deadline(times.day_of(hour, self.zone)))
+        known = self.history.series[f"price:{location}"]
+        past = [
+            known[earlier]
+            for earlier in range(hour - 24, hour - 24 * (FORECAST_DAYS + 4), -24)
+            if earlier in known and self._when("price", earlier) <= as_of
+        ][:FORECAST_DAYS]
+        if not past:
+            return None
+        week = known.get(hour - WEEK_HOURS, statistics.fmean(past))
+        return round((statistics.fmean(past) + week) / 2, 2)
