@@ -1,0 +1,1 @@
+"""The adapters: what the ports of `core` are on AWS."""

@@ -1,0 +1,47 @@
+"""S3: `datasets.Objects` and the feeds' `Store` over one bucket."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from botocore.exceptions import ClientError
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+ABSENT = ("NoSuchKey", "404")
+EXISTS = ("PreconditionFailed", "ConditionalRequestConflict", "412", "409")
+
+
+class S3Bucket:
+    def __init__(self, s3: S3Client, name: str) -> None:
+        self.s3, self.name = s3, name
+
+    def get(self, key: str) -> bytes | None:
+        try:
+            body = self.s3.get_object(Bucket=self.name, Key=key)["Body"]
+        except ClientError as error:
+            if error.response["Error"]["Code"] in ABSENT:
+                return None
+            raise
+        with body:
+            return body.read()
+
+    def put(self, key: str, body: bytes, content_type: str) -> None:
+        self.s3.put_object(Bucket=self.name, Key=key, Body=body, ContentType=content_type)
+
+    def put_new(self, key: str, body: bytes, content_type: str) -> bool:
+        """Write the object unless there is one already; return whether it was written."""
+        try:
+            self.s3.put_object(
+                Bucket=self.name, Key=key, Body=body, ContentType=content_type, IfNoneMatch="*"
+            )
+        except ClientError as error:
+            if error.response["Error"]["Code"] in EXISTS:
+                return False
+            raise
+        return True
+
+    def list(self, prefix: str) -> list[str]:
+        pages = self.s3.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=prefix)
+        return [item["Key"] for page in pages for item in page.get("Contents", [])]

@@ -1,0 +1,39 @@
+"""What a function gets from its environment: settings and clients. Each client is made once; every call
+times out."""
+
+from __future__ import annotations
+
+import functools
+import os
+from typing import Any
+
+import boto3
+from botocore.config import Config
+
+CONFIG = Config(connect_timeout=3, read_timeout=10, retries={"mode": "standard", "total_max_attempts": 4})
+
+
+def setting(name: str) -> str:
+    """Return the environment variable `name`. Raises `ValueError` where it is not set."""
+    value = os.environ.get(name)
+    if not value:
+        raise ValueError(f"the environment variable {name} is not set")
+    return value
+
+
+def settings_list(name: str) -> tuple[str, ...]:
+    """Return the parts of a comma-separated variable. Errors as in `setting`."""
+    return tuple(part.strip() for part in setting(name).split(",") if part.strip())
+
+
+def number(name: str) -> int:
+    """Return a variable that is a whole number. Raises `ValueError` where it is not one."""
+    text = setting(name)
+    if not text.isdigit():
+        raise ValueError(f"the environment variable {name} must be a whole number, got {text!r}")
+    return int(text)
+
+
+@functools.cache
+def client(service: Any) -> Any:  # boto3's types know a client by a literal name only
+    return boto3.client(service, config=CONFIG)

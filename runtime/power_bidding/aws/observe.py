@@ -1,0 +1,18 @@
+"""What the Lambdas tell those who run them: JSON lines with request ids, and metrics inside them."""
+
+from __future__ import annotations
+
+import os
+import warnings
+
+from aws_lambda_powertools import Logger, Metrics
+from aws_lambda_powertools.metrics import MetricUnit
+
+logger = Logger(service="power_bidding")
+metrics = Metrics(namespace=os.environ.get("POWERTOOLS_METRICS_NAMESPACE", "Groundplan"))
+"""Their dimension `service` is the environment's `POWERTOOLS_SERVICE_NAME`."""
+warnings.filterwarnings("ignore", "No application metrics to publish")
+
+
+def count(name: str, value: float = 1) -> None:
+    metrics.add_metric(name=name, unit=MetricUnit.Count, value=value)

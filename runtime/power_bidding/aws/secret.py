@@ -1,0 +1,29 @@
+"""Secrets Manager: a JSON secret, read once per container and again when its keys are refused."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mypy_boto3_secretsmanager import SecretsManagerClient
+
+
+class JsonSecret:
+    def __init__(self, client: SecretsManagerClient, arn: str) -> None:
+        self.client, self.arn = client, arn
+        self._known: dict[str, Any] | None = None
+
+    def read(self, *, again: bool = False) -> dict[str, Any]:
+        """Return the secret's object; `again` reads it anew, after a rotation. Raises `ValueError` for
+        no object."""
+        if self._known is None or again:
+            text = self.client.get_secret_value(SecretId=self.arn)["SecretString"]
+            try:
+                found = json.loads(text)
+            except ValueError:
+                found = None
+            if not isinstance(found, dict):
+                raise ValueError("the secret FEEDS_SECRET_ARN must be a JSON object") from None
+            self._known = found
+        return self._known

@@ -1,0 +1,113 @@
+"""The dataset of an hour: what is known of it, and of the hours after it, in one version.
+
+A version is never overwritten. The digest covers what a bid depends on, so the same content makes no new
+version.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Protocol, TypedDict
+
+from power_feeds import files, hours, parquet
+from power_feeds.rows import COLUMNS
+
+COMPLETE, INTERPOLATED, INCOMPLETE = "complete", "interpolated", "incomplete"
+Values = dict[str, dict[str, float | None]]
+"""Of each location, the values of `COLUMNS`."""
+
+
+class Dataset(TypedDict):
+    hour: str
+    version: int
+    status: str
+    flags: dict[str, str]
+    """Of each series whose value is not the source's own: how it was made, or `missing`."""
+    values: Values
+    forward: dict[str, dict[str, float]]
+    """Of each series, the known values of later hours."""
+    made: dict[str, str]
+    """Of each series in `forward`, the run that fetched it."""
+    as_of: str
+    """The run that made this version."""
+    inputs: str
+    """Digest of what that run was given."""
+    changes: list[str]
+    """The series whose values differ from those of the version before."""
+
+
+class Objects(Protocol):
+    """The bucket."""
+
+    def get(self, key: str) -> bytes | None: ...
+
+    def put(self, key: str, body: bytes, content_type: str) -> None: ...
+
+    def put_new(self, key: str, body: bytes, content_type: str) -> bool:
+        """Write the object unless there is one already; return whether it was written."""
+        ...
+
+
+def key(hour: int, version: int, extension: str = "json") -> str:
+    return f"{files.folder('datasets', hour)}v{version}.{extension}"
+
+
+def digest(dataset: Dataset) -> str:
+    """Return the SHA-256 of the content: values, how they were made, and what lies ahead."""
+    content = {name: dataset[name] for name in ("hour", "status", "flags", "values", "forward")}
+    return hashlib.sha256(_json(content)).hexdigest()
+
+
+def encoded(dataset: Dataset) -> bytes:
+    return _json(dataset)
+
+
+def decoded(body: bytes) -> Dataset:
+    return json.loads(body)
+
+
+def _json(value: object) -> bytes:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+
+
+def status(flags: Mapping[str, str], values: Values) -> str:
+    """Return the status of an hour: its day-ahead price is required, everything else may be missing."""
+    if any(row.get("price") is None for row in values.values()):
+        return INCOMPLETE
+    return INTERPOLATED if flags else COMPLETE
+
+
+def table(dataset: Dataset) -> bytes:
+    """Return the dataset as Parquet: one row for each location, a missing number as NaN."""
+    locations = sorted(dataset["values"])
+    columns: dict[str, Sequence[str] | Sequence[int] | Sequence[float]] = {
+        "hour_utc": [dataset["hour"]] * len(locations),
+        "version": [dataset["version"]] * len(locations),
+        "status": [dataset["status"]] * len(locations),
+        "as_of": [dataset["as_of"]] * len(locations),
+        "location": locations,
+    }
+    for name in COLUMNS:
+        found = [dataset["values"][location].get(name) for location in locations]
+        columns[name] = [math.nan if value is None else float(value) for value in found]
+    columns["flags"] = [json.dumps(dataset["flags"], sort_keys=True)] * len(locations)
+    return parquet.write(columns)
+
+
+def store(objects: Objects, dataset: Dataset) -> Dataset:
+    """Write the dataset as its version of its hour; return the one that now is this version.
+
+    A run that was killed, or a faster one, may have written this version already: then that one is returned
+    and its table is completed, and the caller commits it before its own.
+    """
+    place = hours.parse(dataset["hour"]), dataset["version"]
+    if not objects.put_new(key(*place), encoded(dataset), "application/json"):
+        there = objects.get(key(*place))
+        if there is None:
+            raise OSError(f"the dataset {key(*place)} exists and cannot be read")
+        dataset = decoded(there)
+    objects.put(key(*place, "parquet"), table(dataset), "application/vnd.apache.parquet")
+    return dataset

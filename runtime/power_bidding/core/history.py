@@ -1,0 +1,73 @@
+"""The table `History`: of each location and UTC day, the values of its hours, and the forecast as it was
+frozen.
+
+Attributes of an hour, such as 05: `h05` its values (`rows.packed`), `n05` the version they are of, `f05`
+the frozen `price_forecast`, `g05` the run that froze it.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from power_bidding.core.hours_table import HourRow
+from power_feeds import hours
+from power_feeds.rows import COLUMNS, packed
+
+
+class History(Protocol):
+    def versions(self, location: str, day: str) -> dict[int, int]:
+        """Return the versions of the hours that one UTC day has, by hour."""
+        ...
+
+    def put(self, location: str, hour: int, text: str, version: int) -> None:
+        """Write one hour's values, unless the same or a newer version is there."""
+        ...
+
+    def freeze(self, location: str, forecast: Mapping[int, float], run: int) -> None:
+        """Write the forecasts of one market day, all or none by UTC day, unless a later run's are there."""
+        ...
+
+
+def utc_day(hour: int) -> str:
+    return hours.moment(hour).date().isoformat()
+
+
+def catch_up(rows: Sequence[HourRow], table: History) -> None:
+    """Bring the history to the versions of `rows`: what a run that was killed has left out is written too."""
+    known: dict[tuple[str, str], dict[int, int]] = {}
+    for row in rows:
+        for location, values in row.values.items():
+            place = location, utc_day(row.hour)
+            if place not in known:
+                known[place] = table.versions(*place)
+            if known[place].get(row.hour, 0) < row.version:
+                text = packed({name: values.get(name) for name in COLUMNS})
+                table.put(location, row.hour, text, row.version)
+
+
+def freeze(
+    run: int,
+    zone: str,
+    forecasts: Mapping[str, Mapping[int, float | None]],
+    published: str | None,
+    table: History,
+) -> str | None:
+    """Freeze the forecast of the next market day while its day-ahead market is open; return that day.
+
+    A forecast published after the deadline, or without a time, is never frozen: it was not there to bid on.
+    A later run before the deadline writes over an earlier one's. Nothing is written, and None returned,
+    after the deadline.
+    """
+    day = hours.shifted(hours.market_day(run, zone), 1)
+    deadline = hours.day_ahead_deadline(day, zone)
+    if run >= deadline or published is None:
+        return None
+    if hours.exactly(datetime.datetime.fromisoformat(published)) > deadline:
+        return None
+    for location, values in sorted(forecasts.items()):
+        found = {hour: value for hour in hours.hours_of(day, zone) if (value := values.get(hour)) is not None}
+        if found:
+            table.freeze(location, found, run)
+    return day

@@ -1,0 +1,80 @@
+"""The table `Hours`: of each hour, the version that counts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from power_bidding.core import datasets
+from power_bidding.core.datasets import Dataset, Objects
+from power_feeds import hours
+
+TRIES = 8
+"""Writers that one commit may lose against."""
+
+
+@dataclass(frozen=True)
+class HourRow:
+    hour: int
+    version: int
+    status: str
+    digest: str
+    key: str
+    flags: Mapping[str, str]
+    values: Mapping[str, Mapping[str, float | None]]
+    as_of: int
+    inputs: str
+    changes: Sequence[str]
+
+
+class Hours(Protocol):
+    def row(self, hour: int) -> HourRow | None:
+        """Return the row as it is now."""
+        ...
+
+    def rows(self, of: Sequence[int]) -> dict[int, HourRow]:
+        """Return the rows, as they are now, of the hours that have one."""
+        ...
+
+    def put(self, row: HourRow, before: int) -> bool:
+        """Write the row where the version is still `before` (0: there is none); return whether it was."""
+        ...
+
+
+def row_of(dataset: Dataset) -> HourRow:
+    hour = hours.parse(dataset["hour"])
+    return HourRow(
+        hour=hour,
+        version=dataset["version"],
+        status=dataset["status"],
+        digest=datasets.digest(dataset),
+        key=datasets.key(hour, dataset["version"]),
+        flags=dataset["flags"],
+        values=dataset["values"],
+        as_of=hours.parse(dataset["as_of"]),
+        inputs=dataset["inputs"],
+        changes=dataset["changes"],
+    )
+
+
+def commit(
+    hour: int, make: Callable[[HourRow | None], Dataset | None], table: Hours, objects: Objects
+) -> HourRow | None:
+    """Make the next version of an hour; return the row that counts.
+
+    `make` returns the dataset on top of the row as it is now (its version is set here), or None to leave
+    it. It is called again after another writer's version. Killed anywhere and run again, the outcome is the
+    same: a version is one object written once, and the row follows it.
+    """
+    for _ in range(TRIES):
+        before = table.row(hour)
+        made = make(before)
+        if made is None or (before and datasets.digest(made) == before.digest):
+            return before
+        made["version"] = before.version + 1 if before else 1
+        stored = datasets.store(objects, made)
+        after = row_of(stored)
+        if table.put(after, before.version if before else 0) and stored == made:
+            return after
+    raise RuntimeError(f"{hours.text(hour)} changes too fast to be written")

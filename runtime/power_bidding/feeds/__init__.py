@@ -1,0 +1,1 @@
+"""The feeds, as a Chalice app."""

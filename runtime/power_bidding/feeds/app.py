@@ -1,0 +1,69 @@
+"""The feeds as a Chalice app: one function each, which fetches, checks and writes one feed for one hour.
+
+Chalice's decorators and test client; the functions are deployed as plain Lambdas with the handlers
+`power_bidding.feeds.app.market_prices` and so on.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, TypedDict
+
+from chalice.app import Chalice
+
+from power_bidding.aws.bucket import S3Bucket
+from power_bidding.aws.environment import client, number, setting, settings_list
+from power_bidding.aws.observe import logger
+from power_bidding.aws.secret import JsonSecret
+from power_feeds import hours
+from power_feeds.errors import FeedRefusedError
+from power_feeds.fetch import FeedResult, FeedSettings, fetch
+
+app = Chalice(app_name="power-bidding-feeds", configure_logs=False)
+
+
+class FeedRequest(TypedDict, total=False):
+    hour: str
+    attempt: int
+
+
+@app.lambda_function(name="market_prices")
+def market_prices(event: FeedRequest, context: Any) -> FeedResult:
+    """Day-ahead and real-time prices of every location."""
+    return _run("market_prices", event)
+
+
+@app.lambda_function(name="load")
+def load(event: FeedRequest, context: Any) -> FeedResult:
+    """The market operator's load forecast."""
+    return _run("load", event)
+
+
+@app.lambda_function(name="weather")
+def weather(event: FeedRequest, context: Any) -> FeedResult:
+    """The temperature, past and forecast."""
+    return _run("weather", event)
+
+
+@app.lambda_function(name="price_forecast")
+def price_forecast(event: FeedRequest, context: Any) -> FeedResult:
+    """An external forecast of day-ahead prices."""
+    return _run("price_forecast", event)
+
+
+@functools.cache
+def _secret() -> JsonSecret:
+    return JsonSecret(client("secretsmanager"), setting("FEEDS_SECRET_ARN"))
+
+
+def _run(feed: str, event: FeedRequest) -> FeedResult:
+    hour = hours.parse(event["hour"])
+    settings = FeedSettings(settings_list("LOCATIONS"), setting("TIME_ZONE"), number("HORIZON_HOURS"))
+    bucket = S3Bucket(client("s3"), setting("BUCKET"))
+    try:
+        result = fetch(feed, hour, settings, _secret().read(), bucket)
+    except FeedRefusedError:
+        # The keys may have been rotated since this container read them
+        result = fetch(feed, hour, settings, _secret().read(again=True), bucket)
+    logger.info("fetched", extra={"result": result, "attempt": event.get("attempt")})
+    return result

@@ -1,0 +1,61 @@
+"""Keys and bytes of what the feeds write to the bucket: the same input gives the same key and the same
+bytes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from power_feeds import hours
+
+
+@dataclass(frozen=True)
+class Normalized:
+    """One feed's answer for one run: series by name, values by hour."""
+
+    feed: str
+    hour: int
+    published: str | None
+    series: Mapping[str, Mapping[int, float | None]]
+
+
+def folder(root: str, hour: int) -> str:
+    """Return the prefix `ROOT/date=2022-01-31/hour=05/`."""
+    when = hours.moment(hour)
+    return f"{root}/date={when:%Y-%m-%d}/hour={when:%H}/"
+
+
+def encoded(normalized: Normalized) -> bytes:
+    """Return the JSON of a normalized file."""
+    document = {
+        "feed": normalized.feed,
+        "hour": hours.text(normalized.hour),
+        "published": normalized.published,
+        "series": {
+            name: {hours.text(hour): value for hour, value in values.items()}
+            for name, values in normalized.series.items()
+        },
+    }
+    return json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+
+
+def decoded(body: bytes) -> Normalized:
+    """Return what `encoded` was given."""
+    document = json.loads(body)
+    series = {
+        name: {hours.parse(hour): value for hour, value in values.items()}
+        for name, values in document["series"].items()
+    }
+    return Normalized(document["feed"], hours.parse(document["hour"]), document["published"], series)
+
+
+def digest(body: bytes) -> str:
+    """Return the SHA-256 of a file, in hex."""
+    return hashlib.sha256(body).hexdigest()
+
+
+def named(prefix: str, body: bytes, extension: str) -> str:
+    """Return the key of a file below `prefix`, by the first 12 digits of its digest."""
+    return f"{prefix}{digest(body)[:12]}.{extension}"

@@ -1,0 +1,35 @@
+"""Fill a missing hour from the hours beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+LONGEST_GAP_HOURS = 3
+"""Longest run of missing hours that is filled."""
+INTERPOLATED, CARRIED = "interpolated", "carried"
+
+
+def filled(known: Mapping[int, float | None], hour: int) -> tuple[float, str] | None:
+    """Return a value for `hour` and how it was made, or None where the gap is too long.
+
+    Between two known hours it is interpolated; after the last known one, it is carried.
+    """
+    before = _nearest(known, hour, -1)
+    after = _nearest(known, hour, +1)
+    if before is None:
+        return None
+    first = known[before]
+    assert first is not None  # noqa: S101 - for the type checker
+    if after is not None and after - before - 1 <= LONGEST_GAP_HOURS:
+        last = known[after]
+        assert last is not None  # noqa: S101
+        return first + (last - first) * (hour - before) / (after - before), INTERPOLATED
+    return first, CARRIED
+
+
+def _nearest(known: Mapping[int, float | None], hour: int, step: int) -> int | None:
+    """Return the nearest known hour on one side, at most `LONGEST_GAP_HOURS` away."""
+    for away in range(1, LONGEST_GAP_HOURS + 1):
+        if known.get(hour + step * away) is not None:
+            return hour + step * away
+    return None

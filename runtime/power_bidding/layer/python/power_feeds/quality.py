@@ -1,0 +1,171 @@
+"""Quality checks of a feed, each with a name. Thresholds are from two years of ERCOT's and 11 months of
+CAISO's prices.
+
+There, two hubs are equal to the cent for at most 19 hours of a day, a price stays the same for at most 7
+hours, no day repeats the day before, and no day is another one's twelvefold.
+"""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+
+from power_feeds import hours
+from power_feeds.errors import FeedMalformedError
+from power_feeds.fill import LONGEST_GAP_HOURS
+
+Values = Mapping[int, float | None]
+CENT = 0.005
+FLAT_HOURS = 18
+FLOORS = (-150.0, -250.0, -251.0)
+"""Price floors, $/MWh: CAISO's, then ERCOT's before and after the cents of its scarcity adder."""
+LOAD_ZONE = "LZ_"
+"""Prefix of load zones, which equal their hub on calm days: hubs do not equal each other."""
+LEAST_DAY_HOURS = 23
+"""Known hours of a day from which it is judged."""
+LEAST_OVERLAP_HOURS = 6
+TWELVE = 12.0
+"""Twelve 5-minute intervals summed or split by mistake."""
+TWELVE_WITHIN = 1.15
+SAME_SHAPE = 1.5
+"""Quartile ratio of one day to the day before, up to which they have the same shape."""
+
+
+def check(
+    series: Mapping[str, Values], zone: str, reference: Mapping[str, Values] | None = None
+) -> list[str]:
+    """Return a sentence for each check that refuses `series`, which begins with the check's name.
+
+    `reference` has the same series as an earlier answer gave them. The external forecast is not judged:
+    what it repeats is its own affair.
+    """
+    judged = {name: values for name, values in series.items() if not name.startswith("price_forecast")}
+    problems: list[str] = []
+    for name, values in sorted(judged.items()):
+        before = (reference or {}).get(name, {})
+        found: Sequence[str | None] = (
+            floor_price(name, values, zone),
+            flat(name, values),
+            stale(name, values),
+            units_off_by_twelve(name, values, before),
+            gaps(name, values),
+        )
+        problems += [problem for problem in found if problem]
+    return problems + hubs_equal(judged, zone)
+
+
+def refuse(series: Mapping[str, Values], zone: str, reference: Mapping[str, Values] | None = None) -> None:
+    """Raise `FeedMalformedError` with the first problem that `check` finds."""
+    for problem in check(series, zone, reference):
+        raise FeedMalformedError(problem)
+
+
+def hubs_equal(series: Mapping[str, Values], zone: str) -> list[str]:
+    """Two hubs whose prices are equal to the cent in every hour of a market day."""
+    hubs = {
+        name: known
+        for name, values in sorted(series.items())
+        if name.startswith("price:") and not name.partition(":")[2].startswith(LOAD_ZONE)
+        if (known := _known(values))
+    }
+    problems = []
+    for (first, one), (second, other) in itertools.combinations(hubs.items(), 2):
+        for day, there in _days(one.keys() & other.keys(), zone):
+            if all(abs(one[hour] - other[hour]) < CENT for hour in there):
+                problems.append(f"hubs_equal: {first} and {second} are equal to the cent all of {day}")
+                break
+    return problems
+
+
+def floor_price(name: str, values: Values, zone: str) -> str | None:
+    """A day-ahead or real-time price at a floor in every hour of a market day."""
+    if not name.startswith(("price:", "real_time:")):
+        return None
+    known = _known(values)
+    for day, there in _days(known.keys(), zone):
+        if any(all(abs(known[hour] - floor) < CENT for hour in there) for floor in FLOORS):
+            return f"floor_price: {name} is at the floor in every hour of {day}"
+    return None
+
+
+def flat(name: str, values: Values) -> str | None:
+    """The same value for `FLAT_HOURS` hours in a row."""
+    run, last = 0, None
+    for hour, value in sorted(_known(values).items()):
+        run = run + 1 if last == (hour - 1, value) else 1
+        last = (hour, value)
+        if run >= FLAT_HOURS:
+            return f"flat: {name} has one value for {run} hours to {hours.text(hour)}"
+    return None
+
+
+def stale(name: str, values: Values) -> str | None:
+    """A whole day that repeats the day before, hour by hour."""
+    known = _known(values)
+    run = 0
+    for hour in range(min(known, default=0), max(known, default=0) + 1):
+        same = hour in known and known.get(hour - 24) == known[hour]
+        run = run + 1 if same else 0
+        if run >= 24:
+            return f"stale: {name} repeats the day before in the 24 hours to {hours.text(hour)}"
+    return None
+
+
+def units_off_by_twelve(name: str, values: Values, reference: Values) -> str | None:
+    """Values twelve times those of the same hours before, or of the day before at the same shape; or a
+    twelfth."""
+    if name == "temperature":
+        return None
+    known, before = _known(values), _known(reference)
+    same = _ratios(known, before, 0)
+    if len(same) >= LEAST_OVERLAP_HOURS and _by_twelve(statistics.median(same)):
+        ratio = statistics.median(same)
+        return f"units_off_by_twelve: {name} is {ratio:.2f} times what it was for the same hours"
+    for start in range(min(known, default=0) + 24, max(known, default=0) - 22):
+        day = {hour: known[hour] for hour in range(start, start + 24) if hour in known}
+        ratios = _ratios(day, known, 24)
+        if len(ratios) < LEAST_DAY_HOURS:
+            continue
+        low, middle, high = statistics.quantiles(ratios, n=4)
+        if _by_twelve(middle) and high / low < SAME_SHAPE:
+            return f"units_off_by_twelve: {name} is {middle:.2f} times the day before at {hours.text(start)}"
+    return None
+
+
+def gaps(name: str, values: Values) -> str | None:
+    """More than `LONGEST_GAP_HOURS` hours missing in a row between known ones; nulls are missing on
+    purpose."""
+    if name.startswith("real_time:"):
+        return None
+    there = sorted(values)
+    for before, after in itertools.pairwise(there):
+        if after - before - 1 > LONGEST_GAP_HOURS:
+            return f"gaps: {name} has {after - before - 1} hours missing after {hours.text(before)}"
+    return None
+
+
+def _known(values: Values) -> dict[int, float]:
+    return {hour: value for hour, value in values.items() if value is not None}
+
+
+def _days(known: Iterable[int], zone: str) -> list[tuple[str, list[int]]]:
+    """Return the market days of which enough hours are known, with these."""
+    days: dict[str, list[int]] = {}
+    for hour in sorted(known):
+        days.setdefault(hours.market_day(hour, zone), []).append(hour)
+    return [(day, there) for day, there in days.items() if len(there) >= LEAST_DAY_HOURS]
+
+
+def _ratios(values: Mapping[int, float], before: Mapping[int, float], shift: int) -> list[float]:
+    """Return value over earlier value where both have a size and one sign."""
+    return [
+        value / before[hour - shift]
+        for hour, value in values.items()
+        if hour - shift in before and abs(before[hour - shift]) >= 1 and value / before[hour - shift] > 0
+    ]
+
+
+def _by_twelve(ratio: float) -> bool:
+    ratio = max(ratio, 1 / ratio)
+    return TWELVE / TWELVE_WITHIN < ratio < TWELVE * TWELVE_WITHIN

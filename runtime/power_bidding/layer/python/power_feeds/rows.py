@@ -1,0 +1,40 @@
+"""The values of one hour at one location, and the names of series."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+COLUMNS = ("price", "real_time", "load", "temperature")
+"""$/MWh day-ahead, $/MWh mean of the hour, MW, degrees Celsius."""
+BY_LOCATION = ("price", "real_time", "price_forecast")
+"""Columns that differ from one location to the next; the others hold for the whole market."""
+
+
+def series_name(column: str, location: str) -> str:
+    """Return the name of the column's series, such as `price:HB_NORTH` or `load`."""
+    return f"{column}:{location}" if column in BY_LOCATION else column
+
+
+def packed(values: Mapping[str, float | None]) -> str:
+    """Return the values of `COLUMNS` as `31.2,,41000.0,3.5`; a missing value is empty.
+
+    Raises `ValueError` for a value that is not finite.
+    """
+    return ",".join(_text(name, values.get(name)) for name in COLUMNS)
+
+
+def _text(name: str, value: float | None) -> str:
+    if value is None:
+        return ""
+    if not math.isfinite(value):
+        raise ValueError(f"{name} must be finite or missing, got {value}")
+    return repr(float(value))
+
+
+def unpacked(text: str) -> dict[str, float | None]:
+    """Return what `packed` was given. Raises `ValueError` for another number of values."""
+    parts = text.split(",")
+    if len(parts) != len(COLUMNS):
+        raise ValueError(f"a row must have {len(COLUMNS)} values, got {len(parts)}")
+    return {name: float(part) if part else None for name, part in zip(COLUMNS, parts, strict=True)}

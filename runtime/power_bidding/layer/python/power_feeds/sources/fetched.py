@@ -1,0 +1,61 @@
+"""What every source's client returns."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from power_feeds.errors import FeedMalformedError
+from power_feeds.http import Answer
+
+Series = dict[int, float | None]
+"""Values by hour. None: the source itself says that it has no value; an hour that is absent may still
+come."""
+
+
+@dataclass
+class Fetched:
+    series: dict[str, Series] = field(default_factory=dict)
+    published: str | None = None
+    raw: list[tuple[str, bytes]] = field(default_factory=list)
+    """Every answer as it came: extension and bytes."""
+    kept_from: int | None = None
+    """The oldest hour that the source still keeps, where it forgets."""
+
+    def keep(self, extension: str, answer: Answer) -> None:
+        self.raw.append((extension, answer.body))
+
+    def add(self, name: str, hour: int, value: float | None) -> None:
+        """Add one value. A row that comes twice is fine; two rows that disagree are not.
+
+        Raises `FeedMalformedError` for those, naming the check `duplicates`.
+        """
+        series = self.series.setdefault(name, {})
+        if hour in series and series[hour] != value:
+            raise FeedMalformedError(f"duplicates: {name} has two values for one hour")
+        series[hour] = value
+
+
+def number(value: object, what: str) -> float | None:
+    """Return the number in an answer; None and an empty text are missing.
+
+    Raises `FeedMalformedError` for anything that is not a finite number.
+    """
+    if value is None or value == "":
+        return None
+    try:
+        found = float(value) if isinstance(value, int | float | str) and not isinstance(value, bool) else None
+    except ValueError:
+        found = None
+    if found is None or not math.isfinite(found):
+        raise FeedMalformedError(f"{what} must be a number")
+    return found
+
+
+def means(values: Mapping[tuple[str, int], Mapping[object, float | None]], each: int, into: Fetched) -> None:
+    """Add to `into` the mean of each hour that has all of its `each` intervals."""
+    for (name, hour), intervals in sorted(values.items()):
+        known = [value for value in intervals.values() if value is not None]
+        if len(known) == each:
+            into.add(name, hour, math.fsum(known) / each)
