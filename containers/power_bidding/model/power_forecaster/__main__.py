@@ -1,19 +1,89 @@
-"""The commands of the image."""
+"""The commands of the image: `train`, `evaluate` and `serve` as SageMaker starts it, and `backtest`."""
 
 from __future__ import annotations
 
+import logging
+import os
 import sys
+from collections.abc import Callable
 
-from . import backtest
+from toolkit import sagemaker
+from toolkit.failure import Failure, Stopped, scrub
+from toolkit.logs import log_to_stdout
 
-COMMANDS = {"backtest": backtest.main}
+log = logging.getLogger(__package__)
+
+PROCESSING_FAILURE = sagemaker.BASE / "output" / "message"
+"""Where a processing job's failure reason is read from."""
+
+
+def _backtest(arguments: list[str]) -> int:
+    from . import backtest
+
+    return backtest.main(arguments)
+
+
+def _train(_: list[str]) -> int:
+    from .settings import Settings
+
+    settings = Settings.read(sagemaker.hyperparameters())
+
+    from .train import run  # takes seconds: TensorFlow
+
+    run(settings)
+    return 0
+
+
+def _evaluate(arguments: list[str]) -> int:
+    from . import evaluate
+
+    evaluate.main(arguments)
+    return 0
+
+
+def _serve(_: list[str]) -> int:
+    from .serving import serve
+
+    serve()
+    return 0
+
+
+COMMANDS: dict[str, Callable[[list[str]], int]] = {
+    "train": _train,
+    "evaluate": _evaluate,
+    "serve": _serve,
+    "backtest": _backtest,
+}
 
 
 def main(arguments: list[str]) -> int:
+    """Return the exit code. A failure's reason is in SageMaker's failure file and the log's last line."""
     if not arguments or arguments[0] not in COMMANDS:
         print(f"usage: python -m power_forecaster {'|'.join(COMMANDS)} ...", file=sys.stderr)  # noqa: T201
         return 2
-    return COMMANDS[arguments[0]](arguments[1:])
+    # before the libraries are imported: models of this size only lose by more threads
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ.setdefault(name, "1")
+    log_to_stdout("power_forecaster")
+    command = arguments[0]
+    try:
+        return COMMANDS[command](arguments[1:])
+    except Stopped:
+        return 0
+    except Failure as failure:
+        return fail(failure, command)
+    except Exception as error:
+        log.exception("%s failed", command)
+        return fail(f"{type(error).__name__}: {error}", command)
+
+
+def fail(reason: object, command: str) -> int:
+    log.error("%s", scrub(reason))
+    if command == "train":
+        sagemaker.write_failure(reason)
+    elif command == "evaluate":
+        sagemaker.write_bytes(PROCESSING_FAILURE, scrub(reason)[: sagemaker.LONGEST_REASON].encode())
+    return 1
 
 
 if __name__ == "__main__":

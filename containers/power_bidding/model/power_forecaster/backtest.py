@@ -11,7 +11,7 @@ import argparse
 import json
 import logging
 import tomllib
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -22,9 +22,9 @@ from toolkit.failure import Failure
 from toolkit.logs import log_to_stdout
 
 from . import day_ahead, measures, naive, schedules
-from .day_ahead import LEAST, Panel
 from .history import Doubles, History, read_csv
-from .storage import Asset
+from .panel import LEAST, Panel
+from .storage import Asset, asset_of
 
 log = logging.getLogger(__name__)
 
@@ -89,8 +89,8 @@ def evaluated(
 def forecasts(panel: Panel, begin: int, end: int, seed: int) -> dict[str, Doubles]:
     """Return the forecasts of the days `begin` to `end` by name, [D, 24] dollars; other days may be NaN."""
     found = naive.naive(panel.prices)
-    for family in day_ahead.families(seed):
-        found[family.name] = day_ahead.walk(panel, family, max(0, begin - day_ahead.TRAILING), end)
+    for family in day_ahead.families(seed, panel):
+        found[family.name] = day_ahead.walk(panel, family, max(0, begin - day_ahead.TRAILING), end).forecasts
         log.info("  %s: done", family.name)
     return found | {COMBINED: day_ahead.combined(panel, found, begin, end)}
 
@@ -137,13 +137,7 @@ def read_asset(path: Path | None) -> Asset:
         given = tomllib.loads(path.read_text())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise Failure(f"{path.name} must be TOML: {error}") from None
-    names = [field.name for field in fields(Asset)]
-    for name, value in given.items():
-        if name not in names:
-            raise Failure(f"{path.name} has {name}, which an asset has not; it has {', '.join(names)}")
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise Failure(f"{path.name}: {name} must be a number, got {value!r}")
-    return Asset(**{name: float(value) for name, value in given.items()}).checked()
+    return asset_of(given, path.name)
 
 
 def _zone(name: str) -> str:

@@ -1,4 +1,4 @@
-"""Gradient-boosted trees (LightGBM) that forecast the hours of a day one by one."""
+"""Training of gradient-boosted trees (LightGBM) that forecast the hours of a day one by one."""
 
 from __future__ import annotations
 
@@ -30,8 +30,3 @@ def fit(x: Doubles, y: Doubles, seed: int) -> lightgbm.Booster:
     known = np.isfinite(y)
     data = lightgbm.Dataset(x[known], y[known])
     return lightgbm.train(PARAMETERS | {"seed": seed}, data, ROUNDS)
-
-
-def forecast(model: lightgbm.Booster, x: Doubles) -> Doubles:
-    """Return scaled prices [m, 24] from features [m, 24, F]."""
-    return np.asarray(model.predict(x.reshape(-1, x.shape[-1]))).reshape(x.shape[:-1])

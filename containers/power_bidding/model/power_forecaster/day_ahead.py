@@ -1,6 +1,7 @@
 """Day-ahead forecasts: families of models, each fitted to the days before, and their combination.
 
-Nothing here looks ahead: a forecast for day D is made of prices before D and feeds before D-1.
+Nothing here looks ahead: a forecast for day D is made of prices before D, of feeds before D-1, and of an
+external forecast for D that was there when the bids for D were due.
 """
 
 from __future__ import annotations
@@ -11,37 +12,16 @@ from functools import partial
 
 import numpy as np
 
-from . import boosting, features, linear
+from . import fitting
 from .ensemble import weights
-from .history import Days, Doubles, History
-from .scale import Scale
+from .history import Doubles
+from .models import BOOSTED, EXTERNAL, RECURRENT, External, Model, blended, linear_families
+from .panel import LEAST, WINDOW, Panel
 
-WINDOW = 364
-"""Days that a model is fitted to, at most."""
-LINEAR_WINDOWS = (56, 91, 182, 364)
-"""The linear model is fitted to each: together they are better than one (Marcjasz et al., 2018)."""
-LEAST = 35
-"""Days before the first forecast of a model."""
 TRAILING, PRIOR = 182, 10.0
 """Days that the weights of the families are learnt on, and the days that equal weights count for."""
 LEAST_TRAILING = 14
-
-
-@dataclass(frozen=True)
-class Panel:
-    """A history as one row for each market day."""
-
-    days: Days
-    prices: Doubles
-    """[D, 24] dollars per MWh"""
-    feeds: dict[str, Doubles]
-    """By name, [D, 24] in the feed's unit"""
-
-    @staticmethod
-    def of(history: History) -> Panel:
-        days = history.days
-        prices = features.carried(days.grid(history.prices))
-        return Panel(days, prices, {name: days.grid(feed) for name, feed in history.feeds.items()})
+EPOCHS = 60
 
 
 @dataclass(frozen=True)
@@ -51,47 +31,79 @@ class Family:
     name: str
     every: int
     """Days from one fit to the next"""
-    forecast: Callable[[Panel, int, int], Doubles]
-    """From a panel and the days `begin` to `end`: their prices [end - begin, 24] in dollars, forecast by a
-    model that is fitted to days before `begin`"""
+    fit: Callable[[Panel, int], Model]
+    """From a panel and a day: the model fitted to the days before it"""
 
 
-def families(seed: int) -> list[Family]:
-    """Return the families without a network."""
-    found = [Family(f"linear, {window} days", 1, partial(_linear, window)) for window in LINEAR_WINDOWS]
-    return [*found, Family("boosted trees", 7, partial(_boosted, seed))]
+def families(seed: int, panel: Panel, every: int = 7, epochs: int = EPOCHS) -> list[Family]:
+    """Return the families for a panel.
 
-
-def _fitted_to(panel: Panel, begin: int, window: int) -> tuple[slice, Scale, Doubles]:
-    """Return the days that a model for `begin` is fitted to, their scale, and all prices by it, [D, 24]."""
-    first = max(max(features.LAGS) + 1, begin - window)
-    scale = Scale.of(panel.prices[first:begin])
-    return slice(first, begin), scale, scale.scaled(panel.prices)
-
-
-def _linear(window: int, panel: Panel, begin: int, end: int) -> Doubles:
-    past, scale, scaled = _fitted_to(panel, begin, window)
-    x = features.daily(panel.days, scaled, panel.feeds)
-    return scale.prices(linear.ridge(x[past], scaled[past], x[begin:end]))
-
-
-def _boosted(seed: int, panel: Panel, begin: int, end: int) -> Doubles:
-    past, scale, scaled = _fitted_to(panel, begin, WINDOW)
-    x = features.hourly(panel.days, scaled, panel.feeds)
-    model = boosting.fit(x[past], scaled[past], seed)
-    return scale.prices(boosting.forecast(model, x[begin:end]))
-
-
-def walk(panel: Panel, family: Family, begin: int, end: int) -> Doubles:
-    """Return a family's forecasts for the days `begin` to `end`, fitted anew on the way, [D, 24] dollars.
-
-    Other days are NaN.
+    :param every: days from one fit of trees and network to the next
     """
-    found = np.full_like(panel.prices, np.nan)
+
+    def unfitted(model: Model) -> Callable[[Panel, int], Model]:
+        return lambda *_: model
+
+    found = [Family(name, 1, unfitted(model)) for name, model in linear_families().items()]
+    found.append(Family(BOOSTED, every, partial(fitting.boosted, seed=seed)))
+    found.append(Family(RECURRENT, every, partial(fitting.recurrent, seed=seed, epochs=epochs)))
+    if panel.external is not None:
+        found.append(Family(EXTERNAL, len(panel.days), unfitted(External())))
+    return found
+
+
+@dataclass(frozen=True)
+class Walk:
+    """A family's forecasts, each by a model that was fitted to days before."""
+
+    forecasts: Doubles
+    """[D, 24] dollars; other days are NaN"""
+    models: dict[int, Model]
+    """By the day before which the model was fitted"""
+
+
+def walk(panel: Panel, family: Family, begin: int, end: int) -> Walk:
+    """Forecast the days `begin` to `end`, with models fitted anew on the way."""
+    found, models = np.full_like(panel.prices, np.nan), {}
     for first in range(max(begin, LEAST), end, family.every):
         last = min(first + family.every, end)
-        found[first:last] = family.forecast(panel, first, last)
-    return found
+        models[first] = family.fit(panel, first)
+        found[first:last] = models[first](panel, first, last)
+    return Walk(found, models)
+
+
+def shares(
+    panel: Panel,
+    forecasts: dict[str, Doubles],
+    day: int,
+    trailing: int = TRAILING,
+    prior: float = PRIOR,
+    at: int | None = None,
+) -> dict[str, float]:
+    """Return the weights of the families for a day, learnt on the days before it.
+
+    A family without a forecast for the day gets none, nor does one with too few before it. Without enough
+    days, all others are equal.
+
+    :param at: the day whose forecasts must be there; None: `day`
+    """
+    at = day if at is None else at
+    past = np.arange(max(0, day - trailing), day)
+    known = {
+        name: np.isfinite(each[past]).all(1)
+        for name, each in forecasts.items()
+        if np.isfinite(each[at]).all()
+    }
+    most = max(each.sum() for each in known.values())
+    least = max(LEAST_TRAILING, most / 2)
+    names = [name for name, each in known.items() if each.sum() >= least] or list(known)
+    common = past[np.all([known[name] for name in names], axis=0)]
+    found = np.full(len(names), 1 / len(names))
+    if len(common) >= LEAST_TRAILING:
+        scale = panel.scale(slice(max(0, day - WINDOW), day))
+        every = np.stack([forecasts[name][common] for name in names])
+        found = weights(scale.scaled(every), scale.scaled(panel.prices[common]), prior)
+    return dict(zip(names, found.tolist(), strict=True))
 
 
 def combined(panel: Panel, forecasts: dict[str, Doubles], begin: int, end: int) -> Doubles:
@@ -99,14 +111,9 @@ def combined(panel: Panel, forecasts: dict[str, Doubles], begin: int, end: int) 
 
     Its weights for a day are learnt on the days before it. Other days are NaN.
     """
-    every = np.stack(list(forecasts.values()))
     found = np.full_like(panel.prices, np.nan)
     for day in range(begin, end):
-        scale = Scale.of(panel.prices[max(0, day - WINDOW) : day])
-        trailing = np.arange(max(0, day - TRAILING), day)
-        trailing = trailing[np.isfinite(every[:, trailing]).all((0, 2))]
-        share = np.full(len(every), 1 / len(every))
-        if len(trailing) >= LEAST_TRAILING:
-            share = weights(scale.scaled(every[:, trailing]), scale.scaled(panel.prices[trailing]), PRIOR)
-        found[day] = scale.prices(np.tensordot(share, scale.scaled(every[:, day]), 1))
+        scale = panel.scale(slice(max(0, day - WINDOW), day))
+        of_day = {name: each[day] for name, each in forecasts.items()}
+        found[day] = blended(scale, of_day, shares(panel, forecasts, day))
     return found

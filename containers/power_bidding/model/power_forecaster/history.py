@@ -23,6 +23,10 @@ Whole = np.ndarray[Any, np.dtype[np.int64]]
 HOURS = 24
 """Rows of a day's grid: the local hours from 0 to 23, however many hours the day has."""
 TIME = "hour_utc"
+REAL_TIME = "real_time"
+"""Column of the real-time price, dollars per MWh."""
+EXTERNAL = "price_forecast"
+"""Column of an external forecast of the price, as it was when the bids for the day were due."""
 EPOCH = datetime(1970, 1, 1).toordinal()
 LARGEST = 1e9
 """Maximum absolute value in a file, in any unit."""
@@ -170,7 +174,8 @@ def read_csv(paths: list[Path], price: str | None, zone: str) -> History:
 
 
 def _price_column(names: list[str], price: str | None) -> str:
-    found = [price] if price else [name for name in names if name.lower().startswith(("price", "lmp"))]
+    candidates = [name for name in names if name != EXTERNAL]
+    found = [price] if price else [name for name in candidates if name.lower().startswith(("price", "lmp"))]
     if len(found) != 1 or found[0] not in names:
         given = f"column {price}" if price else "one column whose name begins with price or lmp"
         raise Failure(f"the price must be {given}, the columns are {', '.join(names)}: choose one by name")

@@ -68,8 +68,3 @@ def inputs(days: Days, scaled: Doubles, feeds: dict[str, Doubles]) -> tuple[Doub
         windows = np.lib.stride_tricks.sliding_window_view(rows[:-1], SEQUENCE, axis=0)
         sequences[SEQUENCE:] = windows.swapaxes(1, 2)
     return sequences, weekdays, mean_before(scaled, WEEK)
-
-
-def standardized(feed: Doubles, past: slice) -> Doubles:
-    """Return a feed [D, 24] in deviations from its mean over past days."""
-    return (feed - feed[past].mean()) / (feed[past].std() + 1e-9)

@@ -7,12 +7,14 @@ Maximise price * (discharge - charge) over T hours, under
     lowest <= level <= energy
 
 The second row bounds charge and discharge together: without it, a negative price makes the program do both at
-once. The formulation is Sandia's (Nguyen et al., QuEST, 2019), with a state of charge before and after.
+once. The formulation is Sandia's (Nguyen et al., QuEST, 2019), with a state of charge before and after. An
+asset with a ramp limit has a third row, for the change of `discharge - charge` from one hour to the next.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from typing import Any
 
 import highspy
@@ -23,6 +25,8 @@ from toolkit.failure import Failure
 Doubles = np.ndarray[Any, np.dtype[np.float64]]
 THREADS = 1
 """Threads of every `Highs` object. Two objects with different counts in one process returned zeros."""
+
+_INFINITE = highspy.kHighsInf
 
 LARGEST = 1e6
 """Maximum of an asset's power, energy or cost."""
@@ -48,6 +52,12 @@ class Asset:
     """MWh that must stay"""
     degradation: float = 0.0
     """Dollars for each MWh discharged"""
+    initial: float = 0.0
+    """MWh in store before the first hour, where no measurement says so"""
+    final: float = 0.0
+    """MWh that must be in store after the last hour, at least"""
+    ramp: float | None = None
+    """MW that the output may change from one hour to the next, at most; None: any"""
 
     def checked(self) -> Asset:
         """Return the asset. Raises `Failure` that names a field outside of its bounds."""
@@ -59,12 +69,34 @@ class Asset:
             ("retention", 0, 1, True),
             ("lowest", 0, self.energy, False),
             ("degradation", 0, LARGEST, False),
+            ("initial", 0, self.energy, False),
+            ("final", 0, self.energy, False),
+            ("ramp", 0, LARGEST, True),
         ):
             value = getattr(self, name)
+            if value is None:
+                continue
             if not (least < value <= most or (value == least and not above)):
                 bounds = f"{'above' if above else 'from'} {least:g} and up to {most:g}"
                 raise Failure(f"asset: {name} must be a number {bounds}, got {value:g}")
         return self
+
+
+def asset_of(given: Mapping[str, Any], where: str) -> Asset:
+    """Return an asset from its fields; what is missing has the default.
+
+    Raises `Failure` that names the field.
+
+    :param where: what `given` was read from
+    """
+    names = [field.name for field in fields(Asset)]
+    for name, value in given.items():
+        if name not in names:
+            raise Failure(f"{where} has {name}, which an asset has not; it has {', '.join(names)}")
+        if isinstance(value, bool) or not isinstance(value, int | float | None):
+            raise Failure(f"{where}: {name} must be a number, got {value!r}")
+    numbers = {name: float(value) for name, value in given.items() if value is not None}
+    return Asset(**numbers).checked()
 
 
 @dataclass(frozen=True)
@@ -96,21 +128,31 @@ class Scheduler:
     def __init__(self, asset: Asset, hours: int):
         self.asset, self.hours = asset, hours
         self._solver = highspy.Highs()
-        for name, option in (("output_flag", False), ("threads", THREADS), ("parallel", "off")):
+        quiet = (("log_to_console", False), ("output_flag", False))
+        for name, option in (*quiet, ("threads", THREADS), ("parallel", "off")):
             self._solver.setOptionValue(name, option)
         self._solver.passModel(_program(asset, hours))
         self._columns = np.arange(3 * hours, dtype=np.int32)
         self._costs = np.zeros(3 * hours)
 
-    def solve(self, prices: Any, level: float = 0.0, final: float = 0.0) -> Schedule:
+    def solve(
+        self,
+        prices: Any,
+        level: float | None = None,
+        final: float | None = None,
+        before: float | None = None,
+    ) -> Schedule:
         """Return the best schedule.
 
         :param prices: [T] dollars per MWh
-        :param level: MWh in store before the first hour
-        :param final: MWh that must be in store after the last one, at least
+        :param level: MWh in store before the first hour; None: the asset's
+        :param final: MWh that must be in store after the last one, at least; None: the asset's
+        :param before: MW sold in the hour before the first, for an asset with a ramp limit; None: unknown
         Raises `OptimizationError`.
         """
         n, asset = self.hours, self.asset
+        level = asset.initial if level is None else level
+        final = asset.final if final is None else final
         prices = np.asarray(prices, np.float64)
         if prices.shape != (n,) or not np.isfinite(prices).all():
             raise OptimizationError(f"prices must be {n} finite numbers")
@@ -120,6 +162,10 @@ class Scheduler:
         h.changeColsCost(3 * n, self._columns, self._costs)
         h.changeRowBounds(0, asset.retention * level, asset.retention * level)
         h.changeColBounds(3 * n - 1, max(asset.lowest, final), asset.energy)
+        if asset.ramp is not None:
+            known = before is not None
+            low, high = (before - asset.ramp, before + asset.ramp) if known else (-_INFINITE, _INFINITE)
+            h.changeRowBounds(2 * n, low, high)
         h.run()
         if (status := h.getModelStatus()) != highspy.HighsModelStatus.kOptimal:
             raise OptimizationError(f"the schedule has no optimum: {h.modelStatusToString(status)}")
@@ -130,7 +176,7 @@ class Scheduler:
 
 def _program(asset: Asset, hours: int) -> highspy.HighsLp:
     """Return the program without prices. Columns: charge [T], discharge [T], level [T]; rows: balance [T],
-    power [T]."""
+    power [T], and with a ramp limit ramp [T]."""
     t = np.arange(hours)
     entries = [  # row, column, coefficient
         (t, 2 * hours + t, 1.0),
@@ -140,20 +186,32 @@ def _program(asset: Asset, hours: int) -> highspy.HighsLp:
         (hours + t, t, 1.0),
         (hours + t, hours + t, 1.0),
     ]
+    lower = [np.zeros(hours), np.full(hours, -_INFINITE)]
+    upper = [np.zeros(hours), np.full(hours, asset.power)]
+    if asset.ramp is not None:
+        entries += [
+            (2 * hours + t, hours + t, 1.0),
+            (2 * hours + t, t, -1.0),
+            (2 * hours + t[1:], hours + t[:-1], -1.0),
+            (2 * hours + t[1:], t[:-1], 1.0),
+        ]
+        lower.append(np.full(hours, -asset.ramp))
+        upper.append(np.full(hours, asset.ramp))
+    count = hours * len(lower)
     rows = np.concatenate([row for row, _, _ in entries])
     columns = np.concatenate([column for _, column, _ in entries])
     values = np.concatenate([np.full(len(row), value) for row, _, value in entries])
     order = np.lexsort((columns, rows))
     found = highspy.HighsLp()
-    found.num_col_, found.num_row_ = 3 * hours, 2 * hours
+    found.num_col_, found.num_row_ = 3 * hours, count
     found.sense_ = highspy.ObjSense.kMaximize
     found.col_cost_ = np.zeros(3 * hours)
     found.col_lower_ = np.r_[np.zeros(2 * hours), np.full(hours, asset.lowest)]
     found.col_upper_ = np.r_[np.full(2 * hours, asset.power), np.full(hours, asset.energy)]
-    found.row_lower_ = np.r_[np.zeros(hours), np.full(hours, -highspy.kHighsInf)]
-    found.row_upper_ = np.r_[np.zeros(hours), np.full(hours, asset.power)]
+    found.row_lower_ = np.concatenate(lower)
+    found.row_upper_ = np.concatenate(upper)
     matrix = found.a_matrix_
     matrix.format_ = highspy.MatrixFormat.kRowwise
-    matrix.start_ = np.r_[0, np.cumsum(np.bincount(rows, minlength=2 * hours))]
+    matrix.start_ = np.r_[0, np.cumsum(np.bincount(rows, minlength=count))]
     matrix.index_, matrix.value_ = columns[order], values[order]
     return found

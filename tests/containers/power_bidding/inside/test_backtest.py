@@ -71,6 +71,8 @@ def test_day_without_a_price_is_left_out(folder: Path) -> None:
         ("power = true", "asset.toml: power must be a number, got True"),
         ("charge_efficiency = 1.2", "asset: charge_efficiency must be a number above 0 and up to 1, got 1.2"),
         ("energy = 10\nlowest = 11", "asset: lowest must be a number from 0 and up to 10, got 11"),
+        ("ramp = 0", "asset: ramp must be a number above 0 and up to 1e+06, got 0"),
+        ("final = 40", "asset: final must be a number from 0 and up to 32, got 40"),
         ("capacity = 3", "asset.toml has capacity, which an asset has not; it has power, energy, "),
         ("power =", "asset.toml must be TOML: "),
     ],

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from power_forecaster import backtest
-from power_forecaster.day_ahead import Panel
+from power_forecaster import backtest, day_ahead
 from power_forecaster.ensemble import weights
-from power_forecaster.history import History
+from power_forecaster.history import EXTERNAL, REAL_TIME, History
+from power_forecaster.panel import Panel
 
 DAYS, LAST = 130, 100
 """Days of the history, and the day that is forecast."""
@@ -21,7 +21,12 @@ def history(seed: int = 0) -> History:
     load = 1000 + 200 * np.sin(2 * np.pi * np.arange(hours) / 24) + generator.normal(0, 80, hours)
     prices = 30 + 0.05 * (np.roll(load, 48) - 1000) + generator.normal(0, 2, hours)
     prices[generator.integers(hours, size=20)] *= 8
-    return History(455_832, prices, {"load": load}, "UTC")
+    feeds = {
+        "load": load,
+        REAL_TIME: prices + generator.normal(0, 5, hours),
+        EXTERNAL: prices + generator.normal(0, 5, hours),
+    }
+    return History(455_832, prices, feeds, "UTC")
 
 
 def forecasts(found: History) -> dict[str, np.ndarray]:
@@ -30,15 +35,17 @@ def forecasts(found: History) -> dict[str, np.ndarray]:
 
 def test_forecast_does_not_change_with_the_future() -> None:
     # given two histories that are the same until the bids are due: prices to the end of the day before, feeds
-    # to the end of the day before that
+    # to the end of the day before that, an external forecast to the end of the day
     true, other = history(), history()
     noise = np.random.default_rng(1)
     other.prices[24 * LAST :] = noise.normal(500, 100, 24 * (DAYS - LAST))
-    other.feeds["load"][24 * (LAST - 1) :] = noise.normal(5000, 100, 24 * (DAYS - LAST + 1))
+    for name in ("load", REAL_TIME):
+        other.feeds[name][24 * (LAST - 1) :] = noise.normal(5000, 100, 24 * (DAYS - LAST + 1))
+    other.feeds[EXTERNAL][24 * (LAST + 1) :] = noise.normal(500, 100, 24 * (DAYS - LAST - 1))
     # when the day is forecast from each
     ours, theirs = forecasts(true), forecasts(other)
     # then the forecasts are the same to the bit, and there are some
-    assert len(ours) == 9
+    assert len(ours) == 11
     for name, found in ours.items():
         assert np.isfinite(found[LAST]).all(), name
         assert (found[LAST] == theirs[name][LAST]).all(), name
@@ -48,7 +55,7 @@ def test_forecast_changes_with_the_last_price_that_is_known() -> None:
     true, other = history(), history()
     other.prices[24 * LAST - 1] += 500
     ours, theirs = forecasts(true), forecasts(other)
-    for name in ("linear, 364 days", "boosted trees", "persistence", backtest.COMBINED):
+    for name in ("linear, 364 days", "boosted trees", "recurrent network", "persistence", backtest.COMBINED):
         assert (ours[name][LAST] != theirs[name][LAST]).any(), name
 
 
@@ -59,6 +66,38 @@ def test_models_find_what_the_feed_says() -> None:
     error = {name: np.median(np.abs(each[later] - panel.prices[later])) for name, each in found.items()}
     for name in ("linear, 364 days", "boosted trees", backtest.COMBINED):
         assert error[name] < 0.9 * error["persistence"], name
+
+
+def test_external_forecast_is_used_where_it_is_known() -> None:
+    # given an external forecast that is right, and unknown on the last day
+    true = history()
+    true.feeds[EXTERNAL][:] = true.prices
+    true.feeds[EXTERNAL][-24:] = np.nan
+    panel = Panel.of(true)
+    found = {family.name: day_ahead.walk(panel, family, 90, DAYS).forecasts for family in quick(panel)}
+    # when the forecasts are combined
+    combined = day_ahead.combined(panel, found, DAYS - 2, DAYS)
+    # then it has most of the weight, and the others are left where it is unknown
+    shares = day_ahead.shares(panel, found, DAYS - 2, prior=0)
+    assert shares[day_ahead.EXTERNAL] == pytest.approx(1, abs=1e-6)
+    assert day_ahead.EXTERNAL not in day_ahead.shares(panel, found, DAYS - 1)
+    assert np.isfinite(combined[DAYS - 1]).all()
+
+
+def quick(panel: Panel) -> list[day_ahead.Family]:
+    """Return the families that need no training."""
+    slow = (day_ahead.BOOSTED, day_ahead.RECURRENT)
+    return [family for family in day_ahead.families(0, panel) if family.name not in slow]
+
+
+def test_feed_that_is_missing_is_no_feature() -> None:
+    # given a feed without a value, and one that ends
+    true = history()
+    true.feeds["temperature"] = np.full_like(true.prices, np.nan)
+    true.feeds["load"][24 * 90 :] = np.nan
+    found = forecasts(true)
+    for name, each in found.items():
+        assert np.isfinite(each[LAST]).all(), name
 
 
 def test_weights_go_to_the_better_forecast() -> None:

@@ -84,6 +84,22 @@ def test_negative_price_does_not_charge_and_discharge_beyond_the_power() -> None
     assert found.profit(np.array([-50.0, -60, -40]), BATTERY) == pytest.approx(8 * 150)
 
 
+def test_output_changes_by_the_ramp_limit_at_most() -> None:
+    prices = np.random.default_rng(2).normal(30, 20, 24)
+    net = Scheduler(replace(BATTERY, ramp=3), 24).solve(prices, 10, before=5.0).net
+    assert np.abs(np.diff(net, prepend=5.0)).max() == pytest.approx(3)
+    free = Scheduler(BATTERY, 24).solve(prices, 10).net
+    assert np.abs(np.diff(free)).max() > 3
+
+
+def test_asset_says_what_is_in_store_before_and_after() -> None:
+    asset = replace(BATTERY, initial=6, final=4)
+    found = Scheduler(asset, 4).solve([10, 20, 30, 40])
+    check(found, asset, 6, 4)
+    assert found.level[-1] == pytest.approx(4)
+    assert Scheduler(asset, 4).solve([10, 20, 30, 40], level=4).level[0] <= 4 + 8 * 0.85
+
+
 def test_water_value_is_what_one_more_unit_earns() -> None:
     prices = np.random.default_rng(1).normal(30, 20, 24)
     program = Scheduler(BATTERY, 24)

@@ -1,0 +1,150 @@
+"""Offers for a request: forecast, schedule, curves."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from . import real_time
+from .history import Doubles
+from .offers import Segments, checked, fixed, limited, price_taker
+from .prices import Outlook, day_begin, expected_real_time, outlook
+from .request import CURVES, MANAGED_CURVES, SELF_SCHEDULE, Request, RequestError, hour_text
+from .storage import Asset, Schedule, Scheduler
+from .trained import SERVED, Trained
+
+HORIZON = 30
+"""Hours from T that the real-time curve looks ahead."""
+
+
+def answer(trained: Trained, request: Request) -> dict[str, Any]:
+    """Return the offers as JSON. Raises `RequestError`, `OptimizationError` and `OfferError`."""
+    if request.location not in trained.locations:
+        raise RequestError(f"location must be one of {', '.join(sorted(trained.locations))}")
+    if request.history.zone != trained.zone:
+        raise RequestError(f"time_zone must be {trained.zone}, which the model was trained with")
+    zone, day = trained.zone, request.day
+    until = request.hour + HORIZON
+    if day is not None:
+        until = max(until, day_begin(day + 1, zone))
+        if not request.now < day_begin(day, zone) <= request.hour + 3 * 24:
+            raise RequestError("day_ahead must be a market day that begins after now, in at most 3 days")
+    found = outlook(trained.locations[request.location][SERVED], request.history, until)
+    if day is not None and day_begin(day, zone) < found.published:
+        raise RequestError("day_ahead must be a market day whose prices history.price does not have")
+    asset = request.asset
+
+    begin = day_begin(day, zone) if day is not None else request.hour
+    hours = max(HORIZON, begin - request.hour)
+    expected = expected_real_time(request, found, hours)
+    awards = np.array([request.awards.get(request.hour + k, np.nan) for k in range(hours)])
+    plan = _plan(asset, expected, request)
+    offers: list[dict[str, Any]] | None = None
+    if day is not None:
+        net = np.where(np.isfinite(awards), awards, plan.net)[: begin - request.hour]
+        level, before = level_after(asset, request.level, net), float(net[-1]) if len(net) else None
+        offers = _day_ahead(request, found, begin, day_begin(day + 1, zone), level, before)
+    segments = _real_time(request, plan, expected[:HORIZON], awards[:HORIZON])
+    return {
+        "model": trained.version,
+        "real_time": {"hour": hour_text(request.hour), "segments": _sent(segments, request)},
+        "day_ahead": offers,
+        "forecast": {
+            "start": hour_text(found.published),
+            "price": _rounded(found.between(found.published, found.end), 4),
+        },
+        "plan": {
+            "hours": [hour_text(request.hour + k) for k in range(hours)],
+            "mw": _rounded(plan.net, 4),
+            "state_of_charge": _rounded(plan.level, 4),
+        },
+    }
+
+
+def _plan(asset: Asset, expected: Doubles, request: Request) -> Schedule:
+    """Return the best schedule from T."""
+    scheduler = Scheduler(asset, len(expected))
+    before = request.awards.get(request.hour - 1)
+    return scheduler.solve(expected, request.level, before=before)
+
+
+def _day_ahead(
+    request: Request, found: Outlook, begin: int, end: int, level: float, before: float | None
+) -> list[dict[str, Any]]:
+    """Return the offers for the hours of a market day that begins with `level` MWh in store."""
+    asset, market = request.asset, request.market
+    prices = found.between(begin, end)
+    schedule = Scheduler(asset, end - begin).solve(prices, level, before=before)
+    levels = np.concatenate([[level], schedule.level])
+    offers: list[dict[str, Any]] = []
+    for k in range(end - begin):
+        if request.mode == SELF_SCHEDULE:
+            segments = fixed(float(schedule.net[k]), market)
+        elif request.mode == MANAGED_CURVES:
+            segments = price_taker(asset, 0.0, market)
+        else:
+            segments = _curve(request, prices[k:], float(levels[k]), None)
+        offers.append({"hour": hour_text(begin + k), "segments": _sent(segments, request)})
+    return offers
+
+
+def _real_time(request: Request, plan: Schedule, expected: Doubles, awards: Doubles) -> Segments:
+    """Return the curve of hour T."""
+    asset, market = request.asset, request.market
+    least, most = reach(asset, request.level)
+    awarded = float(awards[0]) if np.isfinite(awards[0]) else None
+    if request.mode == SELF_SCHEDULE:
+        mw = float(plan.net[0]) if awarded is None else awarded
+        return fixed(min(max(mw, least), most), market)
+    if request.mode == CURVES:
+        known = awards if np.isfinite(awards).all() else None
+        found = _curve(request, expected, request.level, known)
+    else:
+        found = price_taker(asset, float(plan.water_value[0]), market)
+    return limited(found, market.quantity(least), market.quantity(most))
+
+
+def _curve(request: Request, prices: Doubles, level: float, awards: Doubles | None) -> Segments:
+    market = request.market
+    # an end that the rest of the day cannot reach any more is the schedule's business, not the curve's
+    asset = replace(request.asset, final=0.0) if request.asset.final else request.asset
+    return real_time.curve(
+        asset,
+        prices,
+        min(max(level, asset.lowest), asset.energy),
+        floor=market.floor,
+        cap=market.cap,
+        most_segments=market.most_segments,
+        least_mw=market.least_mw,
+        awards=awards,
+    )
+
+
+def reach(asset: Asset, level: float) -> tuple[float, float]:
+    """Return the lowest and highest MW that a store with `level` MWh can do for an hour."""
+    left = asset.retention * level
+    most = min(asset.power, max(left - asset.lowest, 0.0) * asset.discharge_efficiency)
+    least = -min(asset.power, max(asset.energy - left, 0.0) / asset.charge_efficiency)
+    return least, most
+
+
+def level_after(asset: Asset, level: float, net: Doubles) -> float:
+    """Return the MWh in store after hours in which `net` MW were sold, as far as the store can do it."""
+    for mw in net.tolist():
+        least, most = reach(asset, level)
+        mw = min(max(mw, least), most)
+        stored = -asset.charge_efficiency * mw if mw < 0 else -mw / asset.discharge_efficiency
+        level = min(max(asset.retention * level + stored, 0.0), asset.energy)
+    return level
+
+
+def _sent(segments: Segments, request: Request) -> list[list[float]]:
+    return [[mw, price] for mw, price in checked(segments, request.asset, request.market)]
+
+
+def _rounded(values: Doubles, digits: int) -> list[float]:
+    if not np.isfinite(values).all():
+        raise RequestError("history must have values of which a forecast can be made")
+    return np.round(values, digits).tolist()

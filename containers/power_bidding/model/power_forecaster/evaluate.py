@@ -1,0 +1,173 @@
+"""`evaluate`: a candidate and a champion on the same days, which neither was fitted to.
+
+/opt/ml/processing/history/LOCATION.csv
+/opt/ml/processing/candidate/model.tar.gz
+/opt/ml/processing/champion/model.tar.gz      none: no champion
+/opt/ml/processing/output/evaluation.json     the result
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import tempfile
+from dataclasses import asdict
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from toolkit import sagemaker
+from toolkit.archive import ArchiveError, unpack
+from toolkit.failure import Failure
+
+from . import judging, locations, measures, naive, trained
+from .history import EPOCH
+from .judging import Judged
+from .locations import Location
+from .storage import Asset, asset_of
+from .trained import JUDGED, Trained
+
+log = logging.getLogger(__name__)
+
+FOLDER = sagemaker.BASE / "processing"
+MODEL = "model.tar.gz"
+LEAST_DAYS = 7
+
+
+def main(arguments: list[str]) -> None:
+    """Write the comparison. Raises `Failure`."""
+    parser = argparse.ArgumentParser(
+        prog="python -m power_forecaster evaluate", description=(__doc__ or "").partition("\n")[0]
+    )
+    parser.add_argument(
+        "--floor", type=float, default=0.0, help="capture that a candidate needs to be accepted (0)"
+    )
+    floor = parser.parse_args(arguments).floor
+    with tempfile.TemporaryDirectory() as scratch:
+        candidate = _unpacked("candidate", Path(scratch))
+        if candidate is None:
+            raise Failure(f"folder candidate must have a file {MODEL}")
+        champion = _unpacked("champion", Path(scratch))
+        column = candidate.card["settings"]["price_column"]
+        given = locations.read(FOLDER / "history", column, candidate.zone)
+        found = compared(given, candidate, champion, floor)
+    sagemaker.write_json(FOLDER / "output" / "evaluation.json", found)
+    log.info("candidate:capture=%.4f", found["capture"]["candidate"])
+    log.info("candidate:loss=%.4f", found["loss"]["candidate"])
+    log.info("accepted=%d: %s", found["accepted"], found["reason"])
+
+
+def _unpacked(side: str, scratch: Path) -> Trained | None:
+    archive = FOLDER / side / MODEL
+    if not archive.is_file():
+        return None
+    try:
+        unpack(archive, scratch / side)
+    except ArchiveError as error:
+        raise Failure(f"the {side}'s {MODEL} must be a whole archive: {error}") from None
+    return trained.read(scratch / side)
+
+
+def compared(
+    given: dict[str, Location], candidate: Trained, champion: Trained | None, floor: float
+) -> dict[str, Any]:
+    """Return the comparison on the days that neither model was fitted to, as JSON.
+
+    Days without a price are left out. Raises `Failure` where fewer than `LEAST_DAYS` are left.
+    """
+    missing = sorted(set(candidate.locations) - set(given))
+    if missing:
+        raise Failure(f"history must have the candidate's locations, {', '.join(missing)} is missing")
+    if champion is not None and (
+        champion.zone != candidate.zone or set(candidate.locations) - set(champion.locations)
+    ):
+        log.warning("not compared: the champion has other locations or another time zone")
+        champion = None
+    asset = asset_of(candidate.card["settings"]["asset"], "asset")
+    models = {"candidate": candidate} | ({"champion": champion} if champion else {})
+    begin, end = _days(given, candidate, champion)
+    by_location = {
+        name: _judged(given[name], name, models, asset, begin, end) for name in sorted(candidate.locations)
+    }
+    names = list(next(iter(by_location.values())))
+    pooled = {name: judging.pooled([each[name] for each in by_location.values()]) for name in names}
+    known = judging.known(pooled.values())
+    if known.sum() < LEAST_DAYS:
+        raise Failure(
+            f"history must have at least {LEAST_DAYS} market days that no model was fitted to,"
+            f" got {known.sum()}"
+        )
+    naive_names = [name for name in names if name not in models]
+    best = max(naive_names, key=lambda name: pooled[name].dollars[known].sum())
+    found = _summary(pooled, known, best)
+    accepted, reason = _verdict(found, floor)
+    return found | {
+        "days": int(known.sum()),
+        "first": date.fromordinal(EPOCH + begin).isoformat(),
+        "floor": floor,
+        "best_naive": best,
+        "accepted": accepted,
+        "reason": reason,
+        "locations": {
+            name: _summary(each, judging.known(each.values()), best) for name, each in by_location.items()
+        },
+    }
+
+
+def _days(given: dict[str, Location], candidate: Trained, champion: Trained | None) -> tuple[int, int]:
+    """Return the days to judge, in days since 1970-01-01: those that no model has seen, to the first end of a
+    history."""
+    begins, ends = [], []
+    for name in candidate.locations:
+        begins.append(candidate.locations[name][JUDGED].before)
+        if champion:
+            begins.append(min(fit.before for fit in champion.locations[name].values()))
+        ends.append(int(given[name].panel.days.dates[given[name].end - 1]) + 1)
+    return max(begins), min(ends)
+
+
+def _judged(
+    location: Location, name: str, models: dict[str, Trained], asset: Asset, begin: int, end: int
+) -> dict[str, Judged]:
+    first, last = (int(each) for each in np.searchsorted(location.panel.days.dates, [begin, end]))
+    forecasts = {
+        side: judging.forecasts_by(model, name, location.panel, first, last) for side, model in models.items()
+    }
+    forecasts |= naive.naive(location.panel.prices)
+    return {side: judging.judged(location, each, asset, first, last) for side, each in forecasts.items()}
+
+
+def _summary(judged: dict[str, Judged], known: Any, best: str) -> dict[str, Any]:
+    ours = judged["candidate"]
+    capture = asdict(measures.capture(ours.dollars[known], ours.foresight[known]))
+    theirs = judged.get("champion")
+    days = np.ones(int(known.sum()))
+    worse = asdict(measures.difference(ours.loss[known], theirs.loss[known], days)) if theirs else None
+    return {
+        "capture": {
+            "candidate": capture["value"],
+            "low": capture["low"],
+            "high": capture["high"],
+            "best_naive": judged[best].capture(known),
+            "champion": theirs.capture(known) if theirs else None,
+        },
+        "loss": {
+            "candidate": float(ours.loss[known].mean()),
+            "best_naive": float(judged[best].loss[known].mean()),
+            "champion": float(theirs.loss[known].mean()) if theirs else None,
+            "over_champion": worse,
+        },
+    }
+
+
+def _verdict(found: dict[str, Any], floor: float) -> tuple[bool, str]:
+    """Return whether a candidate may be deployed, and why."""
+    capture, loss = found["capture"]["candidate"], found["loss"]
+    if capture < floor:
+        return False, f"capture must be at least {floor:g}, got {capture:.4f}"
+    worse = loss["over_champion"]
+    if worse and worse["low"] > 0:
+        return False, f"loss {loss['candidate']:.4f} is above the champion's {loss['champion']:.4f}"
+    return True, "no worse than the champion" if worse else "no champion"

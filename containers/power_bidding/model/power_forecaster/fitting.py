@@ -1,0 +1,38 @@
+"""Fits of the models that `models.py` forecasts with."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from . import features
+from .models import Boosted, Recurrent, inputs
+from .network import SEQUENCE
+from .panel import Panel
+
+
+def boosted(panel: Panel, begin: int, seed: int) -> Boosted:
+    """Fit gradient-boosted trees to the days before `begin`."""
+    from . import boosting
+
+    past = panel.past(begin)
+    scale, feeds = panel.scale(past), panel.feeds_known(past)
+    scaled = scale.scaled(panel.prices)
+    x = features.hourly(panel.days, scaled, feeds)
+    model = boosting.fit(x[past], scaled[past], seed)
+    return Boosted(model.model_to_string(), scale, tuple(feeds))
+
+
+def recurrent(panel: Panel, begin: int, seed: int, epochs: int) -> Recurrent:
+    """Fit the recurrent network to the days before `begin`."""
+    from . import lstm
+
+    past = panel.past(begin, lags=SEQUENCE)
+    known = slice(past.start, past.stop - 1)
+    scale = panel.scale(past)
+    standards = {
+        name: (float(np.nanmean(feed[known])), float(np.nanstd(feed[known])) + 1e-9)
+        for name, feed in panel.feeds_known(past).items()
+    }
+    sequences, weekdays, means = (each[past] for each in inputs(panel, scale, standards))
+    network = lstm.fit(sequences, weekdays, means, scale.scaled(panel.prices)[past], seed, epochs)
+    return Recurrent(network, scale, standards)

@@ -1,0 +1,76 @@
+"""What forecasts are worth on market days that their models have not seen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from . import naive, schedules
+from .history import Doubles
+from .locations import Location
+from .panel import Panel
+from .storage import Asset
+from .trained import Fit, Trained
+
+CLIPPED = 3.0
+"""Maximum of a day's loss ratio: one spike day does not decide."""
+TINY = 1e-9
+
+
+@dataclass(frozen=True)
+class Judged:
+    """D market days."""
+
+    dollars: Doubles
+    """[D] revenue of the schedule, NaN where a price or the forecast is missing"""
+    foresight: Doubles
+    """[D] revenue of a schedule that knows the prices"""
+    loss: Doubles
+    """[D] mean absolute error divided by that of persistence, at most `CLIPPED`"""
+
+    def capture(self, known: Any) -> float:
+        """Return the share of perfect foresight on the days `known`."""
+        return float(self.dollars[known].sum() / self.foresight[known].sum())
+
+
+def pooled(locations: list[Judged]) -> Judged:
+    """Return several locations as one: revenues added, losses averaged."""
+    return Judged(
+        np.sum([each.dollars for each in locations], axis=0),
+        np.sum([each.foresight for each in locations], axis=0),
+        np.mean([each.loss for each in locations], axis=0),
+    )
+
+
+def known(judged: Iterable[Judged]) -> Any:
+    """Return the days, [D] booleans, on which every forecast can be judged."""
+    return np.all(
+        [np.isfinite(part) for each in judged for part in (each.dollars, each.foresight, each.loss)], axis=0
+    )
+
+
+def forecasts_by(model: Trained, location: str, panel: Panel, begin: int, end: int) -> Doubles:
+    """Return a model's forecasts of the days `begin` to `end`, [all days, 24] dollars.
+
+    Each is by the newest fit that has not seen the day; NaN where there is none.
+    """
+    found = np.full_like(panel.prices, np.nan)
+    for row in range(begin, end):
+        fit: Fit | None = model.unseen(location, int(panel.days.dates[row]))
+        if fit is not None:
+            found[row] = fit.forecast(panel, row)
+    return found
+
+
+def judged(location: Location, forecasts: Doubles, asset: Asset, begin: int, end: int) -> Judged:
+    """Judge forecasts [all days, 24] of the days `begin` to `end`."""
+    prices = location.panel.prices
+    revenue = schedules.self_schedules(location.history, forecasts, asset, begin, end)
+    persistence = naive.naive(prices)[naive.PERSISTENCE]
+    days = slice(begin, end)
+    ours, theirs = (np.abs(each[days] - prices[days]).mean(1) for each in (forecasts, persistence))
+    ratio = np.minimum(ours / np.maximum(theirs, TINY), CLIPPED)
+    return Judged(revenue.dollars, revenue.foresight, ratio)

@@ -1,0 +1,121 @@
+"""Expected prices of the hours ahead: published ones, then forecasts, then the real-time spread on top."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
+import numpy as np
+
+from .history import EPOCH, Doubles, History
+from .panel import Panel
+from .request import Request, RequestError
+from .trained import Fit
+
+FADE = 0.7
+"""Share of a real-time spread that is left an hour later."""
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """Day-ahead prices: known ones, and forecast ones after them."""
+
+    history: History
+    """Ends with a market day. Its prices have no missing value after `published`."""
+    published: int
+    """The begin, in hours from 1970-01-01 UTC, of the first market day that is not published as a whole"""
+
+    @property
+    def start(self) -> int:
+        return self.history.start
+
+    @property
+    def end(self) -> int:
+        return self.start + len(self.history.prices)
+
+    def between(self, begin: int, end: int) -> Doubles:
+        """Return the prices of the hours from `begin` to before `end`."""
+        return self.history.prices[begin - self.start : end - self.start]
+
+
+def day_begin(day: int, zone: str) -> int:
+    """Return the first hour of a market day, in hours from 1970-01-01 UTC."""
+    return round(datetime.fromordinal(EPOCH + day).replace(tzinfo=ZoneInfo(zone)).timestamp() / 3600)
+
+
+def day_of(hour: int, zone: str) -> int:
+    """Return the market day of an hour, in days since 1970-01-01."""
+    return datetime.fromtimestamp(3600 * hour, ZoneInfo(zone)).toordinal() - EPOCH
+
+
+def outlook(fit: Fit, history: History, until: int) -> Outlook:
+    """Return prices to the end of the market day of the hour before `until`.
+
+    The missing hours of a market day that is published in part or not at all are forecast from the days
+    before it, and those of a day after it from that forecast.
+    """
+    known = np.flatnonzero(np.isfinite(history.prices))
+    last = history.start + int(known[-1]) + 1
+    first_day = day_of(last, history.zone)
+    published = day_begin(first_day, history.zone)
+    last_day = day_of(until - 1, history.zone)
+    found = _cut(history, published)
+    for day in range(first_day, last_day + 1):
+        end = day_begin(day + 1, history.zone)
+        longer = _extended(found, history, end)
+        panel = Panel.of(longer)
+        row = int(np.searchsorted(panel.days.dates, day))
+        prices, hours = longer.prices.copy(), panel.days.hours(row)
+        prices[hours] = panel.days.spread(row, fit.forecast(panel, row))
+        seen = history.prices[hours]  # of a day that is published in part
+        prices[hours][: len(seen)] = np.where(np.isfinite(seen), seen, prices[hours][: len(seen)])
+        found = replace(longer, prices=prices)
+    return Outlook(_filled(found), published)
+
+
+def _cut(history: History, end: int) -> History:
+    count = end - history.start
+    return replace(
+        history,
+        prices=history.prices[:count],
+        feeds={name: feed[:count] for name, feed in history.feeds.items()},
+    )
+
+
+def _extended(found: History, given: History, end: int) -> History:
+    """Return a history to `end`: no price for the new hours, and feeds as given."""
+    count = end - found.start
+    prices = np.pad(found.prices, (0, count - len(found.prices)), constant_values=np.nan)
+    feeds: dict[str, Doubles] = {}
+    for name, feed in given.feeds.items():
+        known = feed[:count]
+        feeds[name] = np.pad(known, (0, count - len(known)), constant_values=np.nan)
+    return History(found.start, prices, feeds, found.zone)
+
+
+def _filled(history: History) -> History:
+    """Return the history with missing prices of whole days taken from the day before."""
+    panel = Panel.of(history)
+    prices = history.prices.copy()
+    for row in range(len(panel.days)):
+        hours = panel.days.hours(row)
+        if not np.isfinite(prices[hours]).all():
+            spread = panel.days.spread(row, panel.prices[row])
+            prices[hours] = np.where(np.isfinite(prices[hours]), prices[hours], spread)
+    return replace(history, prices=prices)
+
+
+def expected_real_time(request: Request, found: Outlook, hours: int) -> Doubles:
+    """Return the expected real-time prices of the `hours` hours from T: day-ahead prices, and the last
+    real-time spread that was seen, fading."""
+    prices = found.between(request.hour, request.hour + hours)
+    if len(prices) != hours or not np.isfinite(prices).all():
+        raise RequestError("history.price must reach the day before hour")
+    seen = min(request.now + 1 - found.start, len(request.real_time), len(request.history.prices))
+    spread = request.real_time[:seen] - request.history.prices[:seen]
+    known = np.flatnonzero(np.isfinite(spread))
+    if not len(known):
+        return prices
+    ago = request.hour - (found.start + int(known[-1])) + np.arange(hours)
+    return prices + spread[known[-1]] * FADE**ago

@@ -1,0 +1,154 @@
+"""A trained model as files: `model.json`, and for each location the fits of trees and network.
+
+model.json
+HB_NORTH/served/boosting.txt, network.npz     fitted to all days
+HB_NORTH/judged/...                           fitted to the days before the last ones, to be judged on those
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import dataclass, fields
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from toolkit import sagemaker
+from toolkit.failure import Failure
+
+from . import naive
+from .history import EPOCH, Doubles
+from .models import (
+    BOOSTED,
+    EXTERNAL,
+    RECURRENT,
+    Boosted,
+    External,
+    Model,
+    Recurrent,
+    blended,
+    linear_families,
+)
+from .network import Network
+from .panel import WINDOW, Panel
+from .scale import Scale
+
+CARD = "model.json"
+TREES, NETWORK = "boosting.txt", "network.npz"
+SERVED, JUDGED = "served", "judged"
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Models and weights that were fitted to the days before a day."""
+
+    before: int
+    """That day, in days since 1970-01-01"""
+    boosted: Boosted
+    recurrent: Recurrent
+    shares: dict[str, float]
+    """Weights of the families, by name"""
+
+    def forecast(self, panel: Panel, day: int) -> Doubles:
+        """Return the prices of a day of the panel, [24] dollars, made of the days before it.
+
+        Linear models are fitted to those days; naive forecasts need no fit.
+        """
+        models: dict[str, Model] = linear_families() | {
+            BOOSTED: self.boosted,
+            RECURRENT: self.recurrent,
+            EXTERNAL: External(),
+        }
+        found = {name: each[day] for name, each in naive.naive(panel.prices).items()}
+        for name in self.shares:
+            if name in models:
+                found[name] = models[name](panel, day, day + 1)[0]
+        return blended(panel.scale(slice(max(0, day - WINDOW), day)), found, self.shares)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The model of all locations."""
+
+    card: dict[str, Any]
+    locations: dict[str, dict[str, Fit]]
+    """Fits by name, by location"""
+
+    @property
+    def version(self) -> str:
+        return self.card["version"]
+
+    @property
+    def zone(self) -> str:
+        return self.card["zone"]
+
+    def unseen(self, location: str, day: int) -> Fit | None:
+        """Return the newest fit to days before a day, in days since 1970-01-01."""
+        found = [fit for fit in self.locations[location].values() if fit.before <= day]
+        return max(found, key=lambda fit: fit.before, default=None)
+
+
+def write(trained: Trained, folder: Path) -> None:
+    """Write the files of a model; the card comes last."""
+    described: dict[str, Any] = {}
+    for location, fits in trained.locations.items():
+        described[location] = {}
+        for name, fit in fits.items():
+            described[location][name] = _described(fit)
+            sagemaker.write_bytes(folder / location / name / TREES, fit.boosted.text.encode())
+            arrays = io.BytesIO()
+            np.savez(
+                arrays, **{each.name: getattr(fit.recurrent.network, each.name) for each in fields(Network)}
+            )
+            sagemaker.write_bytes(folder / location / name / NETWORK, arrays.getvalue())
+    sagemaker.write_json(folder / CARD, trained.card | {"fits": described})
+
+
+def _described(fit: Fit) -> dict[str, Any]:
+    return {
+        "before": date.fromordinal(EPOCH + fit.before).isoformat(),
+        "weights": fit.shares,
+        "trees": {
+            "scale": [fit.boosted.scale.median, fit.boosted.scale.width],
+            "feeds": list(fit.boosted.feeds),
+        },
+        "network": {
+            "scale": [fit.recurrent.scale.median, fit.recurrent.scale.width],
+            "feeds": {name: list(each) for name, each in fit.recurrent.feeds.items()},
+        },
+    }
+
+
+def read(folder: Path) -> Trained:
+    """Read the files of a model. Raises `Failure` where they are none."""
+    try:
+        card = json.loads((folder / CARD).read_text())
+        locations = {
+            location: {name: _fit(folder / location / name, each) for name, each in fits.items()}
+            for location, fits in card["fits"].items()
+        }
+        found = Trained(card, locations)
+        if not (
+            locations and found.version and found.zone and all(SERVED in each for each in locations.values())
+        ):
+            raise ValueError("it has no location with a fit to serve")
+    except Exception as error:  # whatever is wrong in the files
+        raise Failure(f"the model must be a folder with {CARD} of this image: {error}") from None
+    return found
+
+
+def _fit(folder: Path, described: dict[str, Any]) -> Fit:
+    trees, network = described["trees"], described["network"]
+    boosted = Boosted((folder / TREES).read_text(), Scale(*trees["scale"]), tuple(trees["feeds"]))
+    with np.load(folder / NETWORK, allow_pickle=False) as arrays:
+        weights = Network(**{each.name: arrays[each.name] for each in fields(Network)})
+    standards = {name: (mean, deviation) for name, (mean, deviation) in network["feeds"].items()}
+    return Fit(
+        date.fromisoformat(described["before"]).toordinal() - EPOCH,
+        boosted,
+        Recurrent(weights, Scale(*network["scale"]), standards),
+        {name: float(share) for name, share in described["weights"].items()},
+    )

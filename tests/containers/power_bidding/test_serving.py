@@ -1,0 +1,203 @@
+"""Offers over HTTP: a day's schedule, curves, and refusals that name the field."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.power_bidding import images, prices
+from tests.support.power_bidding.images import Job, Server
+
+ROWS = prices.rows()
+LAST = prices.DAYS - 1
+"""Days whose prices a request has; the model knows one more"""
+DAY = ROWS[prices.begin(LAST) :][:24]
+"""Hours of the day that a request asks for"""
+
+
+def asked(server: Server, **change: Any) -> Any:
+    status, answer = server.ask(prices.request(ROWS, LAST, **change))
+    assert status == 200, answer
+    return answer
+
+
+def test_schedule_of_the_next_day_earns_what_it_can(server: Server) -> None:
+    # given a request for a day that the caller's history does not have
+    answer = asked(server)
+    # when its self-schedule meets the prices of the day
+    offers = answer["day_ahead"]
+    assert [offer["hour"] for offer in offers] == [prices.hour(prices.begin(LAST) + k) for k in range(24)]
+    net = [offer["segments"][0][0] for offer in offers]
+    assert all(offer["segments"] == [[mw, -150.0]] for offer, mw in zip(offers, net, strict=True))
+    earned = sum(mw * row["price"] for mw, row in zip(net, DAY, strict=True))
+    # then it charges in the night, sells at the peak, and ends as it may
+    assert earned > 800
+    assert min(net) == -8
+    assert max(net) == 8
+    # and the forecast is near those prices
+    assert answer["forecast"]["start"] == prices.hour(prices.begin(LAST))
+    errors = [abs(price - row["price"]) for price, row in zip(answer["forecast"]["price"], DAY, strict=True)]
+    assert sum(errors) / 24 < 5
+    assert answer["model"].startswith(prices.hour(24 * prices.DAYS))
+
+
+def test_plan_begins_with_the_state_of_charge(server: Server) -> None:
+    # given a store of 12 MWh, and an award of the hour
+    answer = asked(server, awards={prices.hour(prices.begin(LAST - 1) + 10): 3.0})
+    # then the plan starts from there, and the self-schedule is the award
+    plan = answer["plan"]
+    first = plan["mw"][0]
+    stored = -0.85 * first if first < 0 else -first
+    assert plan["state_of_charge"][0] == pytest.approx(12 + stored, abs=1e-3)
+    assert answer["real_time"]["segments"] == [[3.0, -150.0]]
+    # and an award that the store cannot deliver is cut
+    empty = asked(server, state_of_charge=0.05, awards={prices.hour(prices.begin(LAST - 1) + 10): 3.0})
+    assert empty["real_time"]["segments"] == [[0.0, -150.0]]
+
+
+@pytest.mark.parametrize("mode", ["curves", "managed_curves"])
+def test_curves_increase_within_floor_and_cap(server: Server, mode: str) -> None:
+    answer = asked(server, mode=mode)
+    for offer in [answer["real_time"], *answer["day_ahead"]]:
+        quantities, costs = zip(*offer["segments"], strict=True)
+        assert list(quantities) == sorted(set(quantities))
+        assert list(costs) == sorted(set(costs))
+        assert -8 <= quantities[0] <= quantities[-1] <= 8
+        assert -150 <= costs[0] <= costs[-1] <= 2000
+
+
+@pytest.mark.parametrize(("days", "hours"), [(71, 23), (72, 24)])
+def test_day_of_daylight_saving_has_its_hours(server: Server, days: int, hours: int) -> None:
+    status, answer = server.ask(prices.request(ROWS, days))
+    assert status == 200, answer
+    assert len(answer["day_ahead"]) == hours
+
+
+def test_hours_that_are_published_are_not_forecast(server: Server) -> None:
+    # given a request whose day is published to 3 o'clock
+    body = prices.request(ROWS, LAST, day_ahead=None)
+    body["history"]["price"] = [row["price"] for row in ROWS[: prices.begin(LAST) + 3]]
+    status, answer = server.ask(body)
+    # then these hours have their prices, and there are no day-ahead offers
+    assert (status, answer["day_ahead"]) == (200, None)
+    assert answer["forecast"]["price"][:3] == body["history"]["price"][-3:]
+
+
+def test_answer_does_not_change_with_the_order_of_requests(server: Server) -> None:
+    first = asked(server)
+    asked(server, mode="curves", state_of_charge=30)
+    assert asked(server) == first
+
+
+HISTORY = prices.request(ROWS, LAST)["history"]
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        ({"hour": "2022-04-19T13:30Z"}, "hour must be a whole hour such as 2022-01-31T05:00Z, got '2022-04"),
+        ({"hour": HISTORY["start"]}, "hour must be from 1 to 72 hours after now, got '2022-01-01T06:00Z'"),
+        ({"location": "ELSEWHERE"}, "location must be one of HUB"),
+        ({"mode": "all"}, "mode must be self_schedule or curves or managed_curves, got 'all'"),
+        ({"asset": {"power": -1}}, "asset.power must be a number above 0 and up to 1e+06, got -1"),
+        ({"asset": {"capacity": 1}}, "asset.'capacity' is unknown; allowed are power, energy, "),
+        ({"market": {}}, "market.floor is missing"),
+        ({"time_zone": "Texas"}, "time_zone must be a time zone such as America/Chicago, got 'Texas'"),
+        ({"time_zone": "America/Denver"}, "time_zone must be America/Chicago, which the model was trained"),
+        ({"history": HISTORY | {"price": []}}, "history.price must have prices, got none"),
+        (
+            {"history": HISTORY | {"price": [1.0] * 12_001}},
+            "history.price must be a list of at most 12000 hours",
+        ),
+        (
+            {"history": HISTORY | {"price": [1.0] * 240}},
+            "history.price must have 42 to 500 days, got 240 hours",
+        ),
+        (
+            {"history": HISTORY | {"price": [1.0] * 1100}},
+            "history.price must have a price of the 24 hours before",
+        ),
+        (
+            {"history": HISTORY | {"load": [math.nan]}},
+            "history.load[0], in MW, or null, must be a number from 0",
+        ),
+        (
+            {"history": HISTORY | {"temperature": [288.0]}},
+            "history.temperature[0], in °C, or null, must be a",
+        ),
+        ({"state_of_charge": 33}, "state_of_charge must be a number from 0 to 32, got 33"),
+        ({"state_of_charge": None}, "state_of_charge must be a number from 0 to 32, got None"),
+        ({"awards": {"soon": 1}}, "awards must be a whole hour such as 2022-01-31T05:00Z, got 'soon'"),
+        ({"day_ahead": "2022-04-18"}, "day_ahead must be a market day that begins after now"),
+        ({"day_ahead": "tomorrow"}, "day_ahead must be a day such as 2022-02-01 or null, got 'tomorrow'"),
+        ({"extra": 1}, "'extra' is unknown; allowed are hour, now, "),
+    ],
+)
+def test_request_that_makes_no_sense_is_refused(server: Server, change: dict[str, Any], error: str) -> None:
+    status, answer = server.ask(prices.request(ROWS, LAST, **change))
+    assert status == 400, answer
+    assert answer["error"].startswith(error)
+
+
+def test_day_whose_prices_are_known_is_not_forecast(server: Server) -> None:
+    # given a history with the prices of the day that is asked for
+    body = prices.request(ROWS, LAST)
+    body["history"]["price"] = [row["price"] for row in ROWS]
+    status, answer = server.ask(body)
+    assert (status, answer["error"]) == (
+        400,
+        "day_ahead must be a market day whose prices history.price does not have",
+    )
+
+
+def test_schedule_that_cannot_be_is_no_offer(server: Server) -> None:
+    status, answer = server.ask(
+        prices.request(ROWS, LAST, asset={"power": 0.1, "final": 30}, state_of_charge=1)
+    )
+    assert status == 422
+    assert answer["error"].startswith("no offers: the schedule has no optimum")
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "status", "error"),
+    [
+        (b"{", {}, 400, "the body must be JSON"),
+        (b"[]", {}, 400, "the body must be an object, got a list"),
+        (b"[" * 100_000, {}, 400, "the body must be JSON of a few levels, got too many"),
+        (b"x", {"Content-Type": "text/csv"}, 415, "content type must be application/json, got text/csv"),
+        (b"{}", {"Origin": "https://example.com"}, 403, "web pages are not answered"),
+        (b" " * (4 * 2**20 + 1), {}, 413, "the body must have at most 4194304 bytes"),
+    ],
+)
+def test_wrong_request_is_refused_with_a_reason(
+    server: Server, body: bytes, headers: dict[str, str], status: int, error: str
+) -> None:
+    found, answer = server.ask(body, **headers)
+    assert found == status
+    assert answer["error"].startswith(error)
+
+
+def test_folder_without_a_model_is_not_served(server_python: Path, tmp_path: Path) -> None:
+    job = images.run(tmp_path, server_python, "serve")
+    assert job.code == 1
+    assert "the model must be a folder with model.json of this image" in job.log
+
+
+def test_serving_imports_no_training_package(trained: Job, trainer: Path) -> None:
+    program = (
+        "import json, sys; from power_forecaster import application;"
+        "print(json.dumps(sorted({'tensorflow', 'keras', 'lightgbm', 'scipy'} & set(sys.modules))))"
+    ).replace("application", "bidding, trained")
+    done = subprocess.run(
+        [trainer, "-c", program],
+        env=images.environment(trained.base),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert json.loads(done.stdout) == []

@@ -1,0 +1,129 @@
+"""`train` and `evaluate`: the model's files, the comparison of two models, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.support.power_bidding import images, prices
+from tests.support.power_bidding.images import QUICK, Job, packed, run, train, write_histories
+
+
+def test_job_leaves_fits_weights_and_a_capture(trained: Job) -> None:
+    card = trained.json("model/model.json")
+    assert card["trained_to"] == prices.hour(24 * prices.DAYS)
+    assert card["version"].startswith(f"{card['trained_to']}-")
+    assert card["judged"] == trained.json("output/data/evaluation.json")
+    fits = card["fits"]["HUB"]
+    assert (fits["served"]["before"], fits["judged"]["before"]) == ("2022-04-21", "2022-04-07")
+    for name, fit in fits.items():
+        assert sum(fit["weights"].values()) == pytest.approx(1)
+        assert {"recurrent network", "boosted trees", "external forecast"} < set(fit["weights"])
+        assert fit["trees"]["feeds"] == ["load", "temperature"]
+        assert (trained.base / "model/HUB" / name / "boosting.txt").read_text().startswith("tree")
+    assert "validation:capture=" in trained.log
+
+
+def test_models_find_a_pattern_that_naive_forecasts_miss(trained: Job) -> None:
+    found = trained.json("output/data/evaluation.json")
+    assert found["days"] == 14
+    capture = found["capture"]
+    assert capture["candidate"] > 0.93 > capture["best_naive"] + 0.05
+    assert found["loss"]["candidate"] < 0.5
+    assert (capture["champion"], found["loss"]["champion"]) == (None, None)
+
+
+def compared(base: Path, trainer: Path, candidate: Job, champion: Job | None, *options: str) -> Job:
+    packed(candidate.base / "model", base / "processing/candidate")
+    if champion:
+        packed(champion.base / "model", base / "processing/champion")
+    write_histories(base / "processing/history", {"HUB": prices.csv(prices.rows())})
+    return run(base, trainer, "evaluate", *options)
+
+
+def test_candidate_and_champion_are_judged_on_the_same_days(
+    trained: Job, server_python: Path, tmp_path: Path
+) -> None:
+    # given the same model as both, when the serving image compares them
+    job = compared(tmp_path, server_python, trained, trained)
+    assert job.code == 0, job.log
+    # then both have the capture that the training job measured
+    found = job.json("processing/output/evaluation.json")
+    expected = trained.json("output/data/evaluation.json")["capture"]["candidate"]
+    assert found["capture"]["candidate"] == found["capture"]["champion"] == expected
+    assert found["loss"]["over_champion"] == {"value": 0, "low": 0, "high": 0}
+    assert (found["accepted"], found["reason"]) == (True, "no worse than the champion")
+
+
+def test_worse_candidate_is_not_accepted(
+    trained: Job, trainer: Path, server_python: Path, tmp_path: Path
+) -> None:
+    # given a candidate whose weights are all on the worst forecast
+    card = trained.json("model/model.json")
+    worse = tmp_path / "worse"
+    images.packed(trained.base / "model", tmp_path / "copy")
+    import tarfile
+
+    with tarfile.open(tmp_path / "copy/model.tar.gz") as archive:
+        archive.extractall(worse / "model", filter="data")
+    for fit in card["fits"]["HUB"].values():
+        fit["weights"] = {"mean of 28 days": 1.0}
+    (worse / "model/model.json").write_text(json.dumps(card))
+    # when it is compared with the model as it was trained
+    job = compared(tmp_path / "job", server_python, Job(worse, 0, ""), trained, "--floor", "0.5")
+    # then it is refused for its loss
+    found = job.json("processing/output/evaluation.json")
+    assert found["accepted"] is False
+    assert "is above the champion's" in found["reason"]
+    assert found["loss"]["over_champion"]["low"] > 0
+    # and alone for its capture, where the floor is above it
+    job = compared(tmp_path / "alone", server_python, Job(worse, 0, ""), None, "--floor", "0.99")
+    found = job.json("processing/output/evaluation.json")
+    assert (found["accepted"], found["floor"]) == (False, 0.99)
+    assert found["reason"].startswith("capture must be at least 0.99, got ")
+
+
+def test_failed_processing_job_says_why(server_python: Path, tmp_path: Path) -> None:
+    job = run(tmp_path, server_python, "evaluate")
+    assert job.code == 1
+    assert job.text("output/message") == "folder candidate must have a file model.tar.gz"
+
+
+@pytest.mark.parametrize(
+    ("hyperparameters", "histories", "failure"),
+    [
+        ({"time_zone": "Texas"}, {}, "hyperparameter time_zone is 'Texas': it takes the time zone of the"),
+        (
+            {"asset": '{"power": 0}'},
+            {},
+            "hyperparameter asset is '{\"power\": 0}': it takes an asset's fields",
+        ),
+        (
+            {"judged_days": "7"},
+            {},
+            "hyperparameter judged_days is '7': it takes a whole number from 14 to 56",
+        ),
+    ],
+)
+def test_setting_that_makes_no_sense_is_refused(
+    hyperparameters: dict[str, str],
+    histories: dict[str, str],
+    failure: str,
+    server_python: Path,
+    tmp_path: Path,
+) -> None:
+    job = train(tmp_path, server_python, QUICK | hyperparameters, **histories)
+    assert job.code == 1
+    assert job.text("output/failure").startswith(failure)
+
+
+def test_history_that_makes_no_sense_is_refused(trainer: Path, tmp_path: Path) -> None:
+    job = train(tmp_path / "none", trainer, QUICK)
+    assert (
+        job.text("output/failure")
+        == "folder history must have a file LOCATION.csv for each location, got none"
+    )
+    job = train(tmp_path / "short", trainer, QUICK, HUB=prices.csv(prices.rows(50)))
+    assert job.text("output/failure") == "HUB.csv must have at least 63 whole market days with prices, got 50"
