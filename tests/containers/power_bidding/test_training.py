@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -64,8 +65,6 @@ def test_worse_candidate_is_not_accepted(
     card = trained.json("model/model.json")
     worse = tmp_path / "worse"
     images.packed(trained.base / "model", tmp_path / "copy")
-    import tarfile
-
     with tarfile.open(tmp_path / "copy/model.tar.gz") as archive:
         archive.extractall(worse / "model", filter="data")
     for fit in card["fits"]["HUB"].values():
@@ -92,29 +91,23 @@ def test_failed_processing_job_says_why(server_python: Path, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("hyperparameters", "histories", "failure"),
+    ("hyperparameters", "failure"),
     [
-        ({"time_zone": "Texas"}, {}, "hyperparameter time_zone is 'Texas': it takes the time zone of the"),
+        ({"time_zone": "Texas"}, "hyperparameter time_zone is 'Texas': it takes the time zone of the"),
         (
             {"asset": '{"power": 0}'},
-            {},
             "hyperparameter asset is '{\"power\": 0}': it takes an asset's fields",
         ),
         (
             {"judged_days": "7"},
-            {},
             "hyperparameter judged_days is '7': it takes a whole number from 14 to 56",
         ),
     ],
 )
 def test_setting_that_makes_no_sense_is_refused(
-    hyperparameters: dict[str, str],
-    histories: dict[str, str],
-    failure: str,
-    server_python: Path,
-    tmp_path: Path,
+    hyperparameters: dict[str, str], failure: str, trainer: Path, tmp_path: Path
 ) -> None:
-    job = train(tmp_path, server_python, QUICK | hyperparameters, **histories)
+    job = train(tmp_path, trainer, QUICK | hyperparameters)
     assert job.code == 1
     assert job.text("output/failure").startswith(failure)
 

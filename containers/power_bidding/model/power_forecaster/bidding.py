@@ -11,7 +11,7 @@ from . import real_time
 from .history import Doubles
 from .offers import Segments, checked, fixed, limited, price_taker
 from .prices import Outlook, day_begin, expected_real_time, outlook
-from .request import CURVES, MANAGED_CURVES, SELF_SCHEDULE, Request, RequestError, hour_text
+from .request import MANAGED_CURVES, SELF_SCHEDULE, Request, RequestError, hour_text
 from .storage import Asset, Schedule, Scheduler
 from .trained import SERVED, Trained
 
@@ -31,7 +31,7 @@ def answer(trained: Trained, request: Request) -> dict[str, Any]:
         until = max(until, day_begin(day + 1, zone))
         if not request.now < day_begin(day, zone) <= request.hour + 3 * 24:
             raise RequestError("day_ahead must be a market day that begins after now, in at most 3 days")
-    found = outlook(trained.locations[request.location][SERVED], request.history, until)
+    found = outlook(trained.locations[request.location][SERVED], request, until)
     if day is not None and day_begin(day, zone) < found.published:
         raise RequestError("day_ahead must be a market day whose prices history.price does not have")
     asset = request.asset
@@ -98,11 +98,9 @@ def _real_time(request: Request, plan: Schedule, expected: Doubles, awards: Doub
     if request.mode == SELF_SCHEDULE:
         mw = float(plan.net[0]) if awarded is None else awarded
         return fixed(min(max(mw, least), most), market)
-    if request.mode == CURVES:
-        known = awards if np.isfinite(awards).all() else None
-        found = _curve(request, expected, request.level, known)
-    else:
-        found = price_taker(asset, float(plan.water_value[0]), market)
+    found = _curve(request, expected, request.level, awards)
+    if request.mode == MANAGED_CURVES:  # the market itself knows what is in store
+        return found
     return limited(found, market.quantity(least), market.quantity(most))
 
 

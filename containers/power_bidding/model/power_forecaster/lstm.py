@@ -17,7 +17,6 @@ from .history import HOURS, Doubles
 from .network import SEQUENCE, Network
 
 UNITS = 48
-EPOCHS = 60
 BATCH = 32
 RATE = 2e-3
 DROPOUT = 0.2
@@ -103,7 +102,7 @@ def fit(
     means: Doubles,
     targets: Doubles,
     seed: int,
-    epochs: int = EPOCHS,
+    epochs: int,
 ) -> Network:
     """Fit the network to scaled prices [n, 24]; see `network.inputs` for the other shapes."""
     return trainer(sequences.shape[-1]).fit((sequences, weekdays, means, targets), seed, epochs)

@@ -49,12 +49,13 @@ def day_of(hour: int, zone: str) -> int:
     return datetime.fromtimestamp(3600 * hour, ZoneInfo(zone)).toordinal() - EPOCH
 
 
-def outlook(fit: Fit, history: History, until: int) -> Outlook:
+def outlook(fit: Fit, request: Request, until: int) -> Outlook:
     """Return prices to the end of the market day of the hour before `until`.
 
     The missing hours of a market day that is published in part or not at all are forecast from the days
-    before it, and those of a day after it from that forecast.
+    before it, and those of a day after it from that forecast, all within the market's floor and cap.
     """
+    history, market = request.history, request.market
     known = np.flatnonzero(np.isfinite(history.prices))
     last = history.start + int(known[-1]) + 1
     first_day = day_of(last, history.zone)
@@ -67,7 +68,8 @@ def outlook(fit: Fit, history: History, until: int) -> Outlook:
         panel = Panel.of(longer)
         row = int(np.searchsorted(panel.days.dates, day))
         prices, hours = longer.prices.copy(), panel.days.hours(row)
-        prices[hours] = panel.days.spread(row, fit.forecast(panel, row))
+        forecast = np.clip(fit.forecast(panel, row), market.floor, market.cap)
+        prices[hours] = panel.days.spread(row, forecast)
         seen = history.prices[hours]  # of a day that is published in part
         prices[hours][: len(seen)] = np.where(np.isfinite(seen), seen, prices[hours][: len(seen)])
         found = replace(longer, prices=prices)

@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 from toolkit.failure import Failure
 from toolkit.options import Options, number, option, text, whole
 
+from .day_ahead import EPOCHS, PRIOR, TRAILING
 from .storage import Asset, asset_of
 
 
@@ -40,13 +41,13 @@ class Settings(Options):
     """The asset whose revenue judges the forecasts"""
     judged_days: int = whole(14, 56, default=28)
     """Last days of the history, which the judged fit has not seen"""
-    trailing_days: int = whole(14, 364, default=182)
+    trailing_days: int = whole(14, 364, default=TRAILING)
     """Days before the judged ones, and before the end, that the weights are learnt on"""
     refit_days: int = whole(1, 56, default=28)
     """Days from one fit of trees and network to the next, for the forecasts that the weights are learnt on"""
-    prior_days: float = number(0, 1000, default=10.0)
+    prior_days: float = number(0, 1000, default=PRIOR)
     """Days that equal weights count for"""
-    epochs: int = whole(1, 1000, default=60)
+    epochs: int = whole(1, 1000, default=EPOCHS)
     """Passes of the network over its days"""
     seed: int = whole(0, 2**31 - 1, default=0)
 

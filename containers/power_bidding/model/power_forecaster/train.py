@@ -75,7 +75,9 @@ def _fitted(name: str, location: Location, settings: Settings, stop: Interruptio
     # steps of refit_days that end at the judged days, so that one of the fits is theirs
     steps = -(-min(settings.trailing_days, judged - LEAST) // settings.refit_days)
     begin = max(judged - steps * settings.refit_days, LEAST + (judged - LEAST) % settings.refit_days)
-    families = day_ahead.families(settings.seed, panel, settings.refit_days, settings.epochs)
+    families = day_ahead.families(
+        settings.seed, panel, settings.refit_days, settings.refit_days, settings.epochs
+    )
     walks = {each: Walk(forecast, {}) for each, forecast in naive.naive(panel.prices).items()}
     models: dict[str, Model] = {}
     for family in families:

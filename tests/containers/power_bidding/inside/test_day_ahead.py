@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import pytest
 
@@ -10,7 +12,7 @@ from power_forecaster.ensemble import weights
 from power_forecaster.history import EXTERNAL, REAL_TIME, History
 from power_forecaster.panel import Panel
 
-DAYS, LAST = 130, 100
+DAYS, LAST = 100, 70
 """Days of the history, and the day that is forecast."""
 
 
@@ -33,17 +35,23 @@ def forecasts(found: History) -> dict[str, np.ndarray]:
     return backtest.forecasts(Panel.of(found), LAST, LAST + 1, 0)
 
 
+@cache
+def true_forecasts() -> dict[str, np.ndarray]:
+    """Return the forecasts of `history()` from day LAST on."""
+    return backtest.forecasts(Panel.of(history()), LAST, DAYS, 0)
+
+
 def test_forecast_does_not_change_with_the_future() -> None:
     # given two histories that are the same until the bids are due: prices to the end of the day before, feeds
     # to the end of the day before that, an external forecast to the end of the day
-    true, other = history(), history()
+    other = history()
     noise = np.random.default_rng(1)
     other.prices[24 * LAST :] = noise.normal(500, 100, 24 * (DAYS - LAST))
     for name in ("load", REAL_TIME):
         other.feeds[name][24 * (LAST - 1) :] = noise.normal(5000, 100, 24 * (DAYS - LAST + 1))
     other.feeds[EXTERNAL][24 * (LAST + 1) :] = noise.normal(500, 100, 24 * (DAYS - LAST - 1))
     # when the day is forecast from each
-    ours, theirs = forecasts(true), forecasts(other)
+    ours, theirs = true_forecasts(), forecasts(other)
     # then the forecasts are the same to the bit, and there are some
     assert len(ours) == 11
     for name, found in ours.items():
@@ -52,16 +60,16 @@ def test_forecast_does_not_change_with_the_future() -> None:
 
 
 def test_forecast_changes_with_the_last_price_that_is_known() -> None:
-    true, other = history(), history()
+    other = history()
     other.prices[24 * LAST - 1] += 500
-    ours, theirs = forecasts(true), forecasts(other)
+    ours, theirs = true_forecasts(), forecasts(other)
     for name in ("linear, 364 days", "boosted trees", "recurrent network", "persistence", backtest.COMBINED):
         assert (ours[name][LAST] != theirs[name][LAST]).any(), name
 
 
 def test_models_find_what_the_feed_says() -> None:
     panel = Panel.of(history())
-    found = backtest.forecasts(panel, LAST, DAYS, 0)
+    found = true_forecasts()
     later = slice(LAST, DAYS)
     error = {name: np.median(np.abs(each[later] - panel.prices[later])) for name, each in found.items()}
     for name in ("linear, 364 days", "boosted trees", backtest.COMBINED):
@@ -74,7 +82,7 @@ def test_external_forecast_is_used_where_it_is_known() -> None:
     true.feeds[EXTERNAL][:] = true.prices
     true.feeds[EXTERNAL][-24:] = np.nan
     panel = Panel.of(true)
-    found = {family.name: day_ahead.walk(panel, family, 90, DAYS).forecasts for family in quick(panel)}
+    found = {family.name: day_ahead.walk(panel, family, 60, DAYS).forecasts for family in quick(panel)}
     # when the forecasts are combined
     combined = day_ahead.combined(panel, found, DAYS - 2, DAYS)
     # then it has most of the weight, and the others are left where it is unknown
@@ -94,7 +102,7 @@ def test_feed_that_is_missing_is_no_feature() -> None:
     # given a feed without a value, and one that ends
     true = history()
     true.feeds["temperature"] = np.full_like(true.prices, np.nan)
-    true.feeds["load"][24 * 90 :] = np.nan
+    true.feeds["load"][24 * 60 :] = np.nan
     found = forecasts(true)
     for name, each in found.items():
         assert np.isfinite(each[LAST]).all(), name
