@@ -1,0 +1,132 @@
+"""The market's API over HTTP: `bid_ports.OfferMarket`. Errors never hold the key, nor the address's query."""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlencode
+
+import urllib3
+from urllib3.exceptions import HTTPError
+
+from power_bidding.core.bid_ports import MarketDownError, MarketRefusedError, Telemetry
+from power_bidding.core.curves import CurveError, finite, plain
+from power_bidding.core.offers import Offer
+from power_feeds import hours
+
+TIMEOUT = urllib3.Timeout(connect=3, read=10)
+TRIES = 3
+LARGEST_ANSWER = 256 * 1024
+LONGEST_REASON = 300
+UNAUTHORIZED = (401, 403)
+
+
+@dataclass(frozen=True)
+class Access:
+    """Where the market is; no url for none."""
+
+    url: str
+    key: str
+
+
+class HttpMarket:
+    def __init__(self, access: Callable[[bool], Access], sleep: Callable[[float], None] = time.sleep):
+        """
+        :param access: returns address and key; read anew where its argument is True
+        """
+        self.access, self.sleep = access, sleep
+        # An offer may be sent again, for it has an id, but only by `_ask`, which counts
+        self.pool = urllib3.PoolManager(timeout=TIMEOUT, retries=False)
+
+    @property
+    def open(self) -> bool:
+        return bool(self.access(False).url)
+
+    def send(self, offer: Offer) -> None:
+        body = {
+            "asset": offer.asset,
+            "market": offer.slot.market,
+            "hour": hours.text(offer.slot.hour),
+            "segments": plain(offer.curve),
+            "id": offer.digest,
+        }
+        status, answer = self._ask("POST", "offers", body)
+        if status in (200, 409) and answer.get("accepted") is True:
+            return  # with 409: it has had this very offer
+        if status in (400, 409, 422):
+            raise MarketRefusedError(_reason(answer, status))
+        raise MarketDownError(f"the market answered {status}, but not that it accepts the offer")
+
+    def telemetry(self, asset: str, hour: int) -> Telemetry:
+        query = urlencode({"asset": asset, "hour": hours.text(hour)})
+        status, answer = self._ask("GET", f"telemetry?{query}", None)
+        if status != 200:
+            raise MarketDownError(f"the market's telemetry answered {status}")
+        try:
+            level = finite(answer["state_of_charge"], "state_of_charge")
+            given: Mapping[str, Any] = answer.get("awards") or {}
+            awards = {hours.parse(text): finite(mw, f"awards of {text}") for text, mw in given.items()}
+        except (KeyError, TypeError, AttributeError, CurveError, ValueError) as error:
+            raise MarketDownError(
+                f"the market's telemetry cannot be read: {error!r}"[:LONGEST_REASON]
+            ) from None
+        return Telemetry(level, awards)
+
+    def _ask(self, method: str, path: str, body: Mapping[str, Any] | None) -> tuple[int, dict[str, Any]]:
+        """Return status and JSON of an answer below 500 that is not throttled.
+
+        Raises `MarketDownError` after `TRIES`, and where the key is refused, read anew too.
+        """
+        fault, renew = "", False
+        for attempt in range(TRIES):
+            if attempt and not renew:
+                self.sleep(random.uniform(0.5, 1) * 2**attempt)  # noqa: S311 - not a secret
+            access = self.access(renew)
+            renewed, renew = renew, False
+            try:
+                status, data = self._once(method, f"{access.url.rstrip('/')}/{path}", access.key, body)
+            except HTTPError as error:
+                fault = type(error).__name__
+                continue
+            if status in UNAUTHORIZED:
+                fault = f"the market refuses the key: {status}"
+                if renewed:
+                    break
+                renew = True
+            elif status == 429 or status >= 500:
+                fault = f"the market answered {status}"
+            elif len(data) > LARGEST_ANSWER:
+                fault = f"the market's answer is longer than {LARGEST_ANSWER} bytes"
+            elif (answer := _object(data)) is not None or status in (400, 409, 422):
+                return status, answer or {}
+            else:
+                fault = "the market answered with something else than a JSON object"
+        raise MarketDownError(f"{method} {path.partition('?')[0]}: {fault}")
+
+    def _once(self, method: str, url: str, key: str, body: Mapping[str, Any] | None) -> tuple[int, bytes]:
+        given = json.dumps(body, allow_nan=False).encode() if body is not None else None
+        headers = {"x-api-key": key, "content-type": "application/json", "accept": "application/json"}
+        answer = self.pool.request(
+            method, url, body=given, headers=headers, preload_content=False, redirect=False
+        )
+        try:
+            return answer.status, answer.read(LARGEST_ANSWER + 1, decode_content=True)
+        finally:
+            answer.close()
+
+
+def _object(data: bytes) -> dict[str, Any] | None:
+    try:
+        value = json.loads(data)
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _reason(answer: Mapping[str, Any], status: int) -> str:
+    text = str(answer.get("error", "")) or f"the market answered {status}"
+    return "".join(character if character.isprintable() else " " for character in text)[:LONGEST_REASON]

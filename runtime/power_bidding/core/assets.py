@@ -1,0 +1,125 @@
+"""Assets, the market's rules, and the settings of the model's upkeep. They hold no secrets.
+
+The stack sets every field, in environment variables that `aws/environment.py` reads.
+There are no defaults here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Literal, TypeVar
+
+Mode = Literal["self_schedule", "curves", "managed_curves"]
+MODES: tuple[Mode, ...] = ("self_schedule", "curves", "managed_curves")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Battery:
+    """The fields of the model container's asset."""
+
+    power: float
+    """MW, for charging and discharging together"""
+    energy: float
+    """MWh"""
+    charge_efficiency: float
+    discharge_efficiency: float
+    retention: float
+    """Share of the state of charge that is left after an hour"""
+    lowest: float
+    """MWh that must stay"""
+    degradation: float
+    """Dollars for each MWh discharged"""
+
+    @property
+    def round_trip(self) -> float:
+        """Share of a MWh bought that can be sold."""
+        return self.charge_efficiency * self.discharge_efficiency
+
+
+@dataclass(frozen=True)
+class AssetSettings:
+    """One entry of `ASSETS`."""
+
+    location: str
+    mode: Mode
+    battery: Battery
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What a market takes from a day on."""
+
+    since: str
+    """Market day"""
+    floor: float
+    """$/MWh"""
+    cap: float
+    """$/MWh"""
+    least_mw: float
+    """Smallest offer, charging or discharging, other than 0"""
+    most_segments: int
+
+
+@dataclass(frozen=True)
+class MarketSettings:
+    """`MARKET`."""
+
+    time_zone: str
+    lead_hours: int
+    """From the hour of a run to the real-time hour that it offers for"""
+    lockout_minutes: float
+    """Real-time offers are due so long before their hour"""
+    day_ahead_runs: int
+    """The last runs before the day-ahead deadline that make offers; the last one of them sends"""
+    rules: Sequence[Rules]
+
+    def rules_of(self, day: str) -> Rules:
+        """Return the rules of a market day. Raises `ValueError` where none apply yet."""
+        known = [each for each in self.rules if each.since <= day]
+        if not known:
+            raise ValueError(f"MARKET: rules must begin on or before {day}")
+        return max(known, key=lambda each: each.since)
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """`MODEL`."""
+
+    max_age_hours: int
+    """A model trained on data that ends earlier than so long before the hour is not current"""
+    pause_hours: int
+    """A model in service is not trained again within so long of the last start of the pipeline"""
+    history_days: int
+    """Days that a model is trained on"""
+
+
+def built(kind: type[T], given: Mapping[str, Any], where: str) -> T:
+    """Return the settings of a JSON object. Raises `ValueError` naming the missing or unknown fields."""
+    known = {item.name for item in fields(kind)}  # type: ignore[arg-type]
+    if unknown := sorted(set(given) - known):
+        raise ValueError(f"{where}: {', '.join(unknown)} not known, allowed are: {', '.join(sorted(known))}")
+    if missing := sorted(known - set(given)):
+        raise ValueError(f"{where}: {', '.join(missing)} missing")
+    return kind(**given)
+
+
+def assets_of(given: Mapping[str, Any]) -> dict[str, AssetSettings]:
+    """Return the assets of `ASSETS`: by name, location, mode and the battery's fields beside each other."""
+    found: dict[str, AssetSettings] = {}
+    for name, entry in given.items():
+        rest = {**entry}
+        location, mode = rest.pop("location", ""), rest.pop("mode", "")
+        if not location:
+            raise ValueError(f"ASSETS: {name}: location missing")
+        if mode not in MODES:
+            raise ValueError(f"ASSETS: {name}: mode must be one of {', '.join(MODES)}, got {mode!r}")
+        found[name] = AssetSettings(location, mode, built(Battery, rest, f"ASSETS: {name}"))
+    return found
+
+
+def market_of(given: Mapping[str, Any]) -> MarketSettings:
+    """Return the settings of `MARKET`."""
+    rules = [built(Rules, each, "MARKET: rules") for each in given.get("rules", [])]
+    return built(MarketSettings, {**given, "rules": rules}, "MARKET")

@@ -1,0 +1,78 @@
+"""State of charge and awards: from the market's telemetry, or without a market from our own offers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from power_bidding.core import charge
+from power_bidding.core.bid_ports import Desk, MarketDownError, Telemetry
+from power_bidding.core.curves import cleared
+from power_bidding.core.offers import Offer, Slot
+from power_bidding.core.readings import Values
+
+AHEAD_HOURS = 48
+"""Awards of the day-ahead market reach no further."""
+
+
+def telemetry(desk: Desk, name: str, run: int, values: Values) -> Telemetry:
+    """Return the state of charge at the begin of the run's real-time hour, and the awards known.
+
+    Raises `MarketDownError`.
+    """
+    target = run + desk.settings.lead_hours
+    if desk.market.open:
+        found = desk.market.telemetry(name, target)
+        desk.offers.put_level(name, target, found.level)  # for when the market is down
+        return found
+    return own(desk, name, run, values)
+
+
+def telemetry_or_own(desk: Desk, name: str, run: int, values: Values) -> Telemetry:
+    """Return the same, from our own offers while the market is down."""
+    try:
+        return telemetry(desk, name, run, values)
+    except MarketDownError:
+        return own(desk, name, run, values)
+
+
+def own(desk: Desk, name: str, run: int, values: Values) -> Telemetry:
+    """Return the state of charge carried by our own offers, each cleared at its hour's price.
+
+    The newest known state of charge is carried to the run's end, and kept there for the next run; hours
+    without a bid are carried as 0 MW. Later hours are cleared at the prices known for them. Where there is
+    none yet, the asset begins empty.
+    """
+    battery = desk.asset(name).battery
+    target = run + desk.settings.lead_hours
+    begin, level = desk.offers.level(name, run) or (run, battery.lowest)
+    offers = {
+        each.slot: each for each in desk.offers.between(name, begin, run + AHEAD_HOURS) if _counts(desk, each)
+    }
+    awards = {
+        hour: mw
+        for hour in range(begin, run + AHEAD_HOURS)
+        if (mw := _award(offers, hour, values)) is not None
+    }
+    level = charge.carried(level, range(begin, run + 1), lambda hour: awards.get(hour, 0.0), battery)
+    desk.offers.put_level(name, run + 1, level)
+    level = charge.carried(level, range(run + 1, target), lambda hour: awards.get(hour, 0.0), battery)
+    return Telemetry(level, {hour: mw for hour, mw in awards.items() if hour > run})
+
+
+def _counts(desk: Desk, offer: Offer) -> bool:
+    """Return whether the offer moves the asset: without a market each that may leave does."""
+    return bool(offer.curve) and (
+        offer.status == "sent" or (offer.status == "proposed" and not desk.market.open)
+    )
+
+
+def _award(offers: Mapping[Slot, Offer], hour: int, values: Values) -> float | None:
+    """Return the MW of the hour's real-time offer, else of its day-ahead one; None without offer or price."""
+    price = values["price"].get(hour)
+    for slot, at in ((Slot(hour, "RT"), values["real_time"].get(hour, price)), (Slot(hour, "DA"), price)):
+        offer = offers.get(slot)
+        if offer and len(offer.curve) == 1:  # the same at any price
+            return offer.curve[0][0]
+        if offer and at is not None:
+            return cleared(offer.curve, at)
+    return None

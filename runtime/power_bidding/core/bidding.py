@@ -1,0 +1,123 @@
+"""Make a run's bids for one asset: ask the model, check its answer, propose and send the offers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TypedDict
+
+from power_bidding.core import answers, awards, readings
+from power_bidding.core.answers import Answer
+from power_bidding.core.bid_ports import (
+    Desk,
+    Forecast,
+    MarketDownError,
+    MarketRefusedError,
+    ModelAnswerError,
+)
+from power_bidding.core.delivery import deliver, propose, publish
+from power_bidding.core.offers import Offer, Slot, open_day, sends, slots, stamp
+from power_feeds import hours
+
+
+class Outcome(TypedDict):
+    """What became of one offer."""
+
+    offer: str
+    status: str
+    source: str
+    reason: str
+
+
+class Report(TypedDict):
+    asset: str
+    hour: str
+    offers: list[Outcome]
+
+
+def make_bids(desk: Desk, run: int, version: int, name: str) -> Report:
+    """Propose and send the asset's offers of a run; repeated, it goes on where it ended.
+
+    Raises `EndpointThrottledError`, `ModelAnswerError`, `MarketRefusedError` and `MarketDownError`. Every
+    offer is tried before a failure of the market is raised.
+    """
+    wanted = slots(run, desk.settings)
+    proposed = {
+        slot: row for slot in wanted if (row := desk.offers.get(name, slot)) and _stays(row, run, version)
+    }
+    if len(proposed) < len(wanted):
+        answer = ask(desk, run, version, name, wanted)
+        _keep_forecast(desk, run, name, answer)
+        for slot in wanted:
+            if slot not in proposed:
+                offer = _offer(desk, name, slot, run, version, answer)
+                proposed[slot] = propose(desk, offer, lambda row: _stays(row, run, version))
+    else:
+        for row in proposed.values():
+            publish(desk, row)
+    return report(name, run, _sent(desk, run, list(proposed.values())))
+
+
+def _stays(row: Offer, run: int, version: int) -> bool:
+    """Return whether the row's segments stay: they may have left, or no newer data are at hand."""
+    return not row.free or row.refused == row.digest or (row.run, row.version) >= (run, version)
+
+
+def ask(desk: Desk, run: int, version: int, name: str, wanted: list[Slot]) -> Answer:
+    """Return the checked answer of the model in service, with the version that was deployed."""
+    serving = desk.models.serving()
+    if serving is None:
+        raise ModelAnswerError("no model is in service")
+    asset = desk.asset(name)
+    values = readings.gathered(desk.history, desk.datasets, asset.location, run, version)
+    state = awards.telemetry(desk, name, run, values)
+    day = open_day(run, desk.settings)
+    asked = readings.request(asset, desk.settings, run, values, state.level, state.awards, day)
+    body = desk.models.ask(serving.endpoint, asked)
+    answer = answers.checked(body, wanted, asset, desk.settings, state.level)
+    return replace(answer, model=serving.version)
+
+
+def _offer(desk: Desk, name: str, slot: Slot, run: int, version: int, answer: Answer) -> Offer:
+    made = stamp(desk.clock.now())
+    return Offer(name, slot, run, answer.curves[slot], "proposed", "model", answer.model, version, made)
+
+
+def _keep_forecast(desk: Desk, run: int, name: str, answer: Answer) -> None:
+    """Keep the forecast of the open market day, if it is whole and made before the deadline."""
+    zone = desk.settings.time_zone
+    day, now = open_day(run, desk.settings), desk.clock.now()
+    if day is None or now >= hours.day_ahead_deadline(day, zone):
+        return
+    whole = hours.hours_of(day, zone)
+    if all(hour in answer.forecast for hour in whole):
+        prices = [answer.forecast[hour] for hour in whole]
+        desk.offers.put_forecast(Forecast(name, day, whole[0], prices, answer.model, run, stamp(now)))
+
+
+def _sent(desk: Desk, run: int, rows: list[Offer]) -> list[Offer]:
+    """Send what this run sends. Raises the first refusal, or else the first failure, after all were tried."""
+    after: list[Offer] = []
+    refusals: list[MarketRefusedError] = []
+    failures: list[MarketDownError] = []
+    for row in rows:
+        if not sends(run, row.slot, desk.settings):
+            after.append(row)
+            continue
+        try:
+            after.append(deliver(desk, row))
+        except MarketRefusedError as error:
+            refusals.append(error)
+        except MarketDownError as error:
+            failures.append(error)
+            break  # each further one would wait as long
+    for error in (*failures, *refusals):
+        raise error
+    return after
+
+
+def report(name: str, run: int, rows: list[Offer]) -> Report:
+    found: list[Outcome] = [
+        {"offer": row.slot.key, "status": row.status, "source": row.source, "reason": row.reason}
+        for row in rows
+    ]
+    return {"asset": name, "hour": hours.text(run), "offers": found}

@@ -1,0 +1,130 @@
+"""From a proposed offer to one that has left: each step is one conditional write, and may be repeated.
+
+The row is marked as tried before the offer leaves. From then on its segments are fixed, until the market
+refuses them: a retry sends the same offer, which the market knows by its id.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from power_bidding.core.bid_ports import Desk, MarketRefusedError
+from power_bidding.core.offers import LATE, Offer, Slot, due, stamp
+from power_feeds import files, hours, parquet
+
+
+def propose(desk: Desk, offer: Offer, stays: Callable[[Offer], bool] = lambda row: False) -> Offer:
+    """Put the offer into the table, unless the row there has left, is one that `stays`, or is changed
+    meanwhile.
+
+    Return the row as it then is.
+    """
+    before = desk.offers.get(offer.asset, offer.slot)
+    if before is None:
+        written = desk.offers.swap(None, offer)
+    elif before.free and not stays(before):
+        offer = before.replaced_by(offer)
+        written = desk.offers.swap(before, offer)
+    else:
+        written = False
+    row = offer if written else _read(desk, offer)
+    publish(desk, row)
+    return row
+
+
+def publish(desk: Desk, row: Offer) -> None:
+    """Write the row's Parquet file: the same bytes for the same offer."""
+    # An hour without an offer has one row, of 0 MW
+    curve = row.curve or ((0.0, 0.0),)
+    n = len(curve)
+    table = parquet.write(
+        {
+            "made": [row.made] * n,
+            "hour": [hours.text(row.slot.hour)] * n,
+            "market": [row.slot.market] * n,
+            "location": [desk.asset(row.asset).location] * n,
+            "asset": [row.asset] * n,
+            "segment": list(range(n)),
+            "mw": [mw for mw, _ in curve],
+            "price": [price for _, price in curve],
+            "source": [row.source] * n,
+        }
+    )
+    key = f"{files.folder('bids', row.slot.hour)}{row.slot.market}-{row.asset}.parquet"
+    desk.put(key, table, "application/vnd.apache.parquet")
+
+
+def deliver(desk: Desk, row: Offer, approved: bool = False) -> Offer:
+    """Send the offer as far as the switch allows, and return its row as it then is.
+
+    :param approved: whether an operator lets it leave while the switch is `approve`
+    Raises `MarketRefusedError`, with the refusal in the row, and `MarketDownError`.
+    """
+    while not row.final:
+        switch = desk.switch()
+        if switch == "stop" and row.status == "stopped":
+            break
+        if switch == "stop":
+            desk.offers.swap(row, replace(row, status="stopped"))
+        elif not desk.market.open or (switch == "approve" and not approved):
+            break
+        elif row.refused == row.digest:
+            raise MarketRefusedError(row.reason)
+        elif not row.tried and (late := lateness(desk, row.slot)):
+            raise MarketRefusedError(late)
+        elif row.status == "stopped" or not row.tried:
+            now = row.tried or stamp(desk.clock.now())
+            desk.offers.swap(row, replace(row, status="proposed", tried=now))
+        else:
+            return _send(desk, row)
+        row = _read(desk, row)
+    return row
+
+
+def _send(desk: Desk, row: Offer) -> Offer:
+    """Send an offer that is marked as tried, late or not: the market says whether it has it already."""
+    sent = row.digest
+    try:
+        desk.market.send(row)
+    except MarketRefusedError as error:
+        while not row.final and row.digest == sent and row.refused != sent:
+            desk.offers.swap(row, replace(row, refused=sent, reason=str(error)))
+            row = _read(desk, row)
+        raise
+    while not row.final and row.digest == sent:
+        # Also where the switch has become `stop` meanwhile: the row says what is true
+        desk.offers.swap(row, replace(row, status="sent", sent=stamp(desk.clock.now()), reason=""))
+        row = _read(desk, row)
+    return row
+
+
+def give_up(desk: Desk, none: Offer, lost: str = "") -> Offer | None:
+    """Write the row that says that nothing is offered, and return the row as it then is.
+
+    :param lost: the digest of an offer that may be at the market without our knowing
+    Return None where another attempt has an offer on its way.
+    """
+    while True:
+        before = desk.offers.get(none.asset, none.slot)
+        if before and before.final:
+            return before
+        if before and not before.free and before.digest != lost:
+            return None
+        after = replace(none, tried=before.tried, refused=before.refused) if before else none
+        if desk.offers.swap(before, after):
+            publish(desk, after)
+            return after
+
+
+def lateness(desk: Desk, slot: Slot) -> str:
+    """Return by when the slot's offer was due, where that has passed, else ""."""
+    limit = due(slot, desk.settings)
+    return f"{LATE}: it was due at {stamp(limit)}" if desk.clock.now() >= limit else ""
+
+
+def _read(desk: Desk, row: Offer) -> Offer:
+    found = desk.offers.get(row.asset, row.slot)
+    if found is None:
+        raise ValueError(f"{row.asset} {row.slot.key} has left the table")
+    return found

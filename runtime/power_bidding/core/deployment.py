@@ -1,0 +1,174 @@
+"""Bring a version of the model into service on an endpoint of its own, and take it back.
+
+A serverless endpoint holds one version, and its update may start cold. So each version gets an endpoint,
+which is warmed and tried before the parameter names it. The former one stays, for a rollback.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from power_bidding.core.bid_ports import EndpointThrottledError, ModelAnswerError, Serving
+
+POLL_SECONDS = 5.0
+WARM_SECONDS = 5.0
+SUFFIX = re.compile(r"-[0-9a-f]{12}")
+IN_SERVICE, FAILED = "InService", "Failed"
+
+
+class DeploymentFailedError(Exception):
+    """The version is not in service; the former one still is. The message says why."""
+
+
+@dataclass(frozen=True)
+class Version:
+    """What is deployed."""
+
+    request: str
+    """Of the training, hexadecimal"""
+    version: str
+    trained_to: int
+    """The newest hour of its data"""
+    source: Mapping[str, str]
+    """{"model_package_arn"}, or {"model_data", "image"}"""
+
+
+@dataclass(frozen=True)
+class EndpointState:
+    status: str
+    reason: str
+    """Of a failure"""
+
+
+@dataclass(frozen=True)
+class InService:
+    """What the parameter holds."""
+
+    now: Serving | None
+    former: Serving | None
+
+
+class Parameter(Protocol):
+    def get(self) -> InService: ...
+
+    def put(self, value: InService) -> None: ...
+
+
+class Endpoints(Protocol):
+    def create(self, name: str, source: Mapping[str, str]) -> None:
+        """Create model, configuration and endpoint of the name, as far as they are not there."""
+        ...
+
+    def state(self, name: str) -> EndpointState: ...
+
+    def names(self) -> Sequence[str]:
+        """Return the names of all endpoints that begin with the prefix, but those being created."""
+        ...
+
+    def delete(self, name: str) -> None:
+        """Delete endpoint, configuration and model of the name, as far as they are there."""
+        ...
+
+
+@dataclass(frozen=True)
+class Stage:
+    prefix: str
+    """Of the endpoints' names"""
+    parameter: Parameter
+    endpoints: Endpoints
+    attempt: Callable[[str], None]
+    """Ask an endpoint what `make_bids` would ask, and check the answer"""
+    time: Callable[[], float]
+    """Seconds of a monotonic clock"""
+    sleep: Callable[[float], None]
+
+
+def version_of(event: Mapping[str, Any], trained_to: int) -> Version:
+    """Return what a deployment asks for. Raises `ValueError` naming the field that is missing or wrong."""
+    request = str(event.get("request", ""))
+    if not re.fullmatch(r"[0-9a-f]{12,64}", request):
+        raise ValueError(f"request must be 12 to 64 hexadecimal digits, got {request!r}")
+    if not event.get("version"):
+        raise ValueError("version must be given")
+    if package := event.get("model_package_arn"):
+        source = {"model_package_arn": str(package)}
+    elif event.get("model_data") and event.get("image"):
+        source = {"model_data": str(event["model_data"]), "image": str(event["image"])}
+    else:
+        raise ValueError("model_package_arn, or model_data and image, must be given")
+    return Version(request, str(event["version"]), trained_to, source)
+
+
+def deploy(stage: Stage, version: Version, seconds: float) -> Serving:
+    """Return the version as it is in service; repeated, it goes on where it ended.
+
+    :param seconds: until when the endpoint must be in service and tried
+    Raises `DeploymentFailedError`. After any error all that was made for the version is deleted.
+    """
+    name = f"{stage.prefix}-{version.request[:12]}"
+    serving = Serving(name, version.version, version.trained_to)
+    before = stage.parameter.get()
+    if before.now is None or before.now.endpoint != name:
+        try:
+            stage.endpoints.create(name, version.source)
+            _try(stage, name, stage.time() + seconds)
+        except Exception:
+            if before.former is None or before.former.endpoint != name:
+                stage.endpoints.delete(name)
+            raise
+        stage.parameter.put(InService(serving, before.now))
+    clean(stage)
+    return serving
+
+
+def _try(stage: Stage, name: str, until: float) -> None:
+    while (state := stage.endpoints.state(name)).status != IN_SERVICE:
+        if state.status == FAILED:
+            raise DeploymentFailedError(f"the endpoint {name} has failed: {state.reason}")
+        if stage.time() + POLL_SECONDS >= until:
+            raise DeploymentFailedError(
+                f"the endpoint {name} was still {state.status} at the end of the time given"
+            )
+        stage.sleep(POLL_SECONDS)
+    while True:
+        try:
+            stage.attempt(name)
+            return
+        except EndpointThrottledError as error:  # it starts
+            if stage.time() + WARM_SECONDS >= until:
+                raise DeploymentFailedError(f"the endpoint {name} did not answer in time: {error}") from error
+            stage.sleep(WARM_SECONDS)
+        except (ModelAnswerError, ValueError) as error:
+            raise DeploymentFailedError(f"the endpoint {name} was tried: {error}") from error
+
+
+def clean(stage: Stage) -> None:
+    """Delete the endpoints that are neither in service nor the former one."""
+    kept = stage.parameter.get()
+    names = {each.endpoint for each in (kept.now, kept.former) if each}
+    for name in stage.endpoints.names():
+        if SUFFIX.fullmatch(name.removeprefix(stage.prefix)) and name not in names:
+            stage.endpoints.delete(name)
+
+
+def roll_back(stage: Stage, version: str | None) -> Serving:
+    """Bring the former version back into service, and keep the present one as the former.
+
+    :param version: which one the former must be, or be in service already; None for any
+    Raises `ValueError` where there is no such version, or its endpoint is not in service.
+    """
+    kept = stage.parameter.get()
+    if version is not None and kept.now and kept.now.version == version:
+        return kept.now
+    if kept.former is None:
+        raise ValueError("there is no former version to go back to")
+    if version not in (None, kept.former.version):
+        raise ValueError(f"version must be the former one, {kept.former.version}, got {version}")
+    state = stage.endpoints.state(kept.former.endpoint)
+    if state.status != IN_SERVICE:
+        raise ValueError(f"the endpoint {kept.former.endpoint} is {state.status}")
+    stage.parameter.put(InService(kept.former, kept.now))
+    return kept.former

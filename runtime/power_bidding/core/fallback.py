@@ -1,0 +1,133 @@
+"""When a run's bids could not be made: the latest curve for the same hour, or explicitly none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from power_bidding.core import awards, curves, readings
+from power_bidding.core.answers import check_charge
+from power_bidding.core.bid_ports import Desk, MarketDownError, MarketRefusedError
+from power_bidding.core.bidding import Report, report
+from power_bidding.core.curves import Curve, CurveError
+from power_bidding.core.delivery import deliver, give_up, lateness, propose
+from power_bidding.core.offers import Offer, Slot, digest, sends, slots, stamp
+from power_feeds import hours
+
+LONGEST_REASON = 500
+
+
+def fall_back(desk: Desk, run: int, name: str, error: str) -> Report:
+    """Settle every offer that the run was the last to make.
+
+    Raises `MarketDownError` while the market does not answer and an offer is not late yet: try again. Every
+    offer is tried before it is raised.
+    """
+    wanted = [slot for slot in slots(run, desk.settings) if sends(run, slot, desk.settings)]
+    level = _level(desk, run, name)
+    settled: list[Offer] = []
+    failures: list[MarketDownError] = []
+    for slot in wanted:
+        try:
+            settled.append(_settle(desk, run, name, slot, level, error[:LONGEST_REASON]))
+        except MarketDownError as failure:
+            failures.append(failure)
+            if not lateness(desk, slot):
+                break  # each further one would wait as long
+    desk.count("FallbackHours", sum(row.source == "fallback" for row in settled))
+    desk.count("NoOfferHours", sum(row.status == "no_offer" for row in settled))
+    for failure in failures:
+        raise failure
+    return report(name, run, settled)
+
+
+def _level(desk: Desk, run: int, name: str) -> float:
+    """Return the MWh at the begin of the run's real-time hour."""
+    # Without the dataset: it may be why the bids could not be made
+    values = readings.stored(desk.history, desk.asset(name).location, run)
+    return awards.telemetry_or_own(desk, name, run, values).level
+
+
+def _settle(desk: Desk, run: int, name: str, slot: Slot, level: float, error: str) -> Offer:
+    """Return the slot's row, once an offer has left, is held by the switch, or there is none to make."""
+    refused: set[str] = set()
+    none = Offer(name, slot, run, (), "no_offer", "none", "", 0, stamp(desk.clock.now()), reason=error)
+    while True:
+        row = desk.offers.get(name, slot)
+        if row and row.refused:
+            refused.add(row.refused)
+        if row is None or row.free:
+            row = _next(desk, run, name, slot, level, error, refused)
+        if row is None:
+            done = give_up(desk, none)
+            if done:
+                return done
+            continue
+        try:
+            return deliver(desk, row)
+        except MarketRefusedError as refusal:
+            refused.add(row.digest)
+            none = replace(none, reason=f"{error}; {refusal}"[:LONGEST_REASON])
+        except MarketDownError as failure:
+            if not lateness(desk, slot):
+                raise
+            reason = f"{error}; {failure}; the market may have {row.digest}"[:LONGEST_REASON]
+            if done := give_up(desk, replace(none, reason=reason), row.digest):
+                return done
+
+
+def _next(
+    desk: Desk, run: int, name: str, slot: Slot, level: float, error: str, refused: set[str]
+) -> Offer | None:
+    """Return the row with the latest curve that may leave, or None. The row's own one comes first."""
+    for found in _latest(desk, name, slot):
+        own = digest(name, slot, found.curve)
+        if own in refused or not _may_leave(desk, name, slot, found.curve, level):
+            continue
+        if found.slot == slot and found.run == run:
+            return found
+        made = stamp(desk.clock.now())
+        return propose(
+            desk,
+            replace(
+                found,
+                slot=slot,
+                run=run,
+                status="proposed",
+                source="fallback",
+                made=made,
+                sent="",
+                tried="",
+                refused="",
+                reason=error,
+            ),
+        )
+    return None
+
+
+def _latest(desk: Desk, name: str, slot: Slot) -> Iterator[Offer]:
+    """Yield the rows that have a curve for the slot's hour, the latest first."""
+    markets = ("RT", "DA") if slot.market == "RT" else ("DA",)
+    for market in markets:
+        row = desk.offers.get(name, Slot(slot.hour, market))
+        if row and row.curve:
+            yield row
+
+
+def _may_leave(desk: Desk, name: str, slot: Slot, curve: Curve, level: float) -> bool:
+    asset, settings = desk.asset(name), desk.settings
+    rules = settings.rules_of(hours.market_day(slot.hour, settings.time_zone))
+    try:
+        curves.checked(curve, asset.battery, rules)
+        check_charge({slot: curve} if slot.market == "RT" else _day(desk, name, slot), asset, level)
+    except CurveError:
+        return False
+    return True
+
+
+def _day(desk: Desk, name: str, slot: Slot) -> dict[Slot, Curve]:
+    """Return the day-ahead curves of the slot's market day: they share one state of charge."""
+    zone = desk.settings.time_zone
+    day = hours.hours_of(hours.market_day(slot.hour, zone), zone)
+    rows = desk.offers.between(name, day[0], day[-1])
+    return {row.slot: row.curve for row in rows if row.slot.market == "DA" and row.curve}

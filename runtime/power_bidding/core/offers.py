@@ -1,0 +1,122 @@
+"""Offers: one for each asset, hour and market, and when each is due."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from power_bidding.core.assets import MarketSettings
+from power_bidding.core.curves import Curve, plain
+from power_feeds import hours
+
+Market = Literal["RT", "DA"]
+Status = Literal["proposed", "sent", "no_offer", "stopped"]
+FINAL = ("sent", "no_offer")
+"""A row of these is never written again."""
+MINUTES = 60
+LATE = "late"
+"""Begins the reason of each offer that missed its deadline."""
+
+
+@dataclass(frozen=True)
+class Slot:
+    """What is offered for: an hour of a market."""
+
+    hour: int
+    """Hours since 1970-01-01 UTC"""
+    market: Market
+
+    @property
+    def key(self) -> str:
+        return f"{hours.text(self.hour)}#{self.market}"
+
+
+@dataclass(frozen=True)
+class Offer:
+    """One row of the table."""
+
+    asset: str
+    slot: Slot
+    run: int
+    """The hour whose run made it"""
+    curve: Curve
+    """Empty where nothing is offered"""
+    status: Status
+    source: Literal["model", "fallback", "none"]
+    model: str
+    """Version of the model"""
+    version: int
+    """Version of the run's dataset"""
+    made: str
+    sent: str = ""
+    tried: str = ""
+    """When it was first sent, or ""; from then on its segments stay, unless the market refuses them"""
+    refused: str = ""
+    """The digest that the market refused"""
+    reason: str = ""
+    """Why it is not sent, or why it is a fallback"""
+
+    @property
+    def digest(self) -> str:
+        """The offer's id at the market: the same for the same offer."""
+        return digest(self.asset, self.slot, self.curve)
+
+    @property
+    def final(self) -> bool:
+        return self.status in FINAL
+
+    @property
+    def free(self) -> bool:
+        """Whether its segments may still be replaced: they never left, or the market refused them."""
+        return not self.final and (not self.tried or self.refused == self.digest)
+
+    def replaced_by(self, other: Offer) -> Offer:
+        """Return the other offer as it follows this one. Raises `ValueError` where this one may have left."""
+        if not self.free:
+            raise ValueError(f"{self.asset} {self.slot.key} has left, and stays as it is")
+        return replace(other, refused=self.refused)
+
+
+def digest(asset: str, slot: Slot, curve: Curve) -> str:
+    text = json.dumps([asset, slot.key, plain(curve)], separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def stamp(now: float) -> str:
+    """Return the time in hours since 1970-01-01 as text to the second, UTC."""
+    return hours.moment(now).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def due(slot: Slot, market: MarketSettings) -> float:
+    """Return until when the offer is taken, in hours since 1970-01-01 UTC."""
+    if slot.market == "RT":
+        return slot.hour - market.lockout_minutes / MINUTES
+    day = hours.market_day(slot.hour, market.time_zone)
+    return hours.day_ahead_deadline(day, market.time_zone)
+
+
+def real_time(run: int, market: MarketSettings) -> Slot:
+    """Return the real-time hour that a run offers for."""
+    return Slot(run + market.lead_hours, "RT")
+
+
+def open_day(run: int, market: MarketSettings) -> str | None:
+    """Return the market day whose day-ahead offers a run makes; None where the run makes none."""
+    # A run works in the hour that it is named after, and must end before the deadline
+    day = hours.shifted(hours.market_day(run, market.time_zone), 1)
+    left = hours.day_ahead_deadline(day, market.time_zone) - run
+    return day if 1 <= left < 1 + market.day_ahead_runs else None
+
+
+def slots(run: int, market: MarketSettings) -> list[Slot]:
+    """Return what a run offers for: one real-time hour, then the hours of the open day-ahead market."""
+    day = open_day(run, market)
+    ahead = hours.hours_of(day, market.time_zone) if day else ()
+    return [real_time(run, market), *(Slot(hour, "DA") for hour in ahead)]
+
+
+def sends(run: int, slot: Slot, market: MarketSettings) -> bool:
+    """Return whether the run is the last one that can offer for the slot: earlier ones only prepare."""
+    return slot.market == "RT" or due(slot, market) - run < 2

@@ -1,0 +1,64 @@
+"""The events that the functions of models and bids get, as far as they read them."""
+
+from __future__ import annotations
+
+from typing import NotRequired, TypedDict
+
+from power_feeds import hours
+
+
+class HourEvent(TypedDict):
+    hour: str
+
+
+class RetrainEvent(HourEvent):
+    token: str
+    """Of the waiting task"""
+    execution: str
+    """ARN of the state machine's execution"""
+
+
+class BidEvent(HourEvent):
+    version: int
+    asset: str
+
+
+class FallBackEvent(HourEvent):
+    asset: str
+    error: NotRequired[str | dict[str, str]]
+    """Text, or what a Catch gives: {"Error", "Cause"}"""
+
+
+class DeployEvent(HourEvent, total=False):
+    request: str
+    version: str
+    model_package_arn: str
+    model_data: str
+    image: str
+
+
+class RollBackEvent(TypedDict, total=False):
+    version: str
+
+
+class PipelineDetail(TypedDict):
+    pipelineExecutionArn: str
+    currentPipelineExecutionStatus: NotRequired[str]
+    currentStepStatus: NotRequired[str]
+
+
+class PipelineEvent(TypedDict):
+    """EventBridge's events of a pipeline's executions and their steps."""
+
+    detail: PipelineDetail
+
+
+def hour_of(event: HourEvent) -> int:
+    """Return the event's hour. Raises `ValueError` where it is none."""
+    return hours.parse(event["hour"])
+
+
+def error_of(event: FallBackEvent) -> str:
+    """Return the failure as one line."""
+    error = event.get("error", "")
+    return error if isinstance(error, str) else f"{error.get('Error', '')}: {error.get('Cause', '')}"

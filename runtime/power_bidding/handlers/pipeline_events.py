@@ -1,0 +1,22 @@
+"""Run on state changes of the pipeline's executions and steps: end the wait for it, or keep it alive."""
+
+from __future__ import annotations
+
+from aws_lambda_powertools.utilities.typing import LambdaContext
+
+from power_bidding.aws import desk
+from power_bidding.aws.observe import logger, metrics
+from power_bidding.core import waiting
+from power_bidding.handlers.events_of_bids import PipelineEvent
+
+
+@metrics.log_metrics
+@logger.inject_lambda_context
+def handler(event: PipelineEvent, context: LambdaContext) -> None:
+    detail, room = event["detail"], desk.waiting_room()
+    execution, status = detail["pipelineExecutionArn"], detail.get("currentPipelineExecutionStatus")
+    if status:
+        request = waiting.execution_changed(room, execution, status)
+    else:
+        request = waiting.step_changed(room, execution)
+    logger.info("%s of %s", status or detail.get("currentStepStatus"), request or "no request")
