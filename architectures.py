@@ -63,6 +63,15 @@ ALL = (
         scenario="scenarios.portfolio_rl",
         needs=("notebooks",),
     ),
+    Architecture(
+        name="power_bidding",
+        title="Bid storage every hour",
+        sentence="Four feeds become one dataset an hour; a model forecasts prices, an optimizer makes the"
+        " offers, and a pipeline that a state machine waits for keeps the model current.",
+        settings="settings.power_bidding:PowerBidding",
+        stack="stacks.power_bidding.stack:PowerBiddingStack",
+        scenario="scenarios.power_bidding",
+    ),
 )
 BY_NAME = {each.name: each for each in ALL}
 

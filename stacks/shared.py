@@ -119,6 +119,6 @@ def runtime_code(name: str) -> lambda_.Code:
     """Return the code of an architecture's functions: its package in `runtime/`."""
     return lambda_.Code.from_asset(
         str(ROOT / "runtime"),
-        exclude=["/*", f"!/{name}", "**/__pycache__", "**/.*", "*.md"],
+        exclude=["/*", f"!/{name}", f"/{name}/layer", "**/__pycache__", "**/.*", "*.md"],
         ignore_mode=IgnoreMode.GIT,
     )

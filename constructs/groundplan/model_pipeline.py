@@ -180,5 +180,6 @@ def _filled(text: str, values: Mapping[str, str]) -> str:
     if unknown := sorted(named - own.keys() - values.keys()):
         raise ValueError(f"the definition has {', '.join(unknown)}, for which there are no values")
     for name in sorted(named):
-        text = text.replace(f"${{{name}}}", (own | dict(values))[name])
+        value = json.dumps((own | dict(values))[name])  # the definition is JSON: a value may have quotes
+        text = text.replace(f"${{{name}}}", value[1:-1])
     return text

@@ -42,6 +42,13 @@ class S3Bucket:
             raise
         return True
 
+    def copy(self, source: str, key: str) -> None:
+        """Copy the object at `s3://BUCKET/KEY`, of this bucket, to another key."""
+        there = source.removeprefix(f"s3://{self.name}/")
+        if there == source:
+            raise ValueError(f"{source} is not in the bucket {self.name}")
+        self.s3.copy_object(Bucket=self.name, Key=key, CopySource={"Bucket": self.name, "Key": there})
+
     def list(self, prefix: str) -> list[str]:
         pages = self.s3.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=prefix)
         return [item["Key"] for page in pages for item in page.get("Contents", [])]

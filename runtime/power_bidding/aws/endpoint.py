@@ -95,6 +95,11 @@ class SageMakerEndpoints:
             lambda: self.client.create_endpoint(EndpointName=name, EndpointConfigName=name, Tags=tags)
         )
 
+    def model_data(self, name: str) -> str:
+        """Return where the archive of an endpoint's model is, as `s3://BUCKET/KEY`."""
+        found = self.client.describe_model(ModelName=name)["PrimaryContainer"]
+        return found.get("ModelDataUrl", "")
+
     def state(self, name: str) -> EndpointState:
         try:
             found = self.client.describe_endpoint(EndpointName=name)

@@ -10,10 +10,10 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypedDict
+from typing import TypedDict
 
 from power_bidding.core import datasets, history, hours_table
-from power_bidding.core.datasets import INCOMPLETE, Dataset, Objects, Values
+from power_bidding.core.datasets import Dataset, Objects, Values
 from power_bidding.core.history import History
 from power_bidding.core.hours_table import HourRow, Hours
 from power_feeds import files, hours
@@ -25,15 +25,12 @@ EARLIER_FORECAST, MISSING = "earlier forecast", "missing"
 CORRECTED = ("price", "real_time")
 """Columns whose earlier hours a later answer may change; others only replace what was not the source's
 own."""
-READY, INCOMPLETE_EVENT = "Dataset ready", "Hour incomplete"
 Series = Mapping[str, Mapping[int, float | None]]
 
 
 class Request(TypedDict, total=False):
     hour: str
     feeds: Sequence[FeedResult]
-    rate: float
-    """Of a replay; 1 where it is missing."""
 
 
 class Output(TypedDict):
@@ -51,14 +48,12 @@ class Backend:
     objects: Objects
     hours: Hours
     history: History
-    emit: Callable[[str, Mapping[str, Any]], None]
-    """Put one event: detail type and detail."""
     locations: Sequence[str]
     zone: str
 
 
 def consolidate(request: Request, backend: Backend) -> Output:
-    """Make the dataset of the request's hour, correct earlier hours, freeze the forecast and put the event.
+    """Make the dataset of the request's hour, correct earlier hours and freeze the forecast.
 
     Raises `ValueError` for a request without an hour or with a file of another hour.
     """
@@ -87,8 +82,6 @@ def consolidate(request: Request, backend: Backend) -> Output:
         "flags": dict(row.flags),
         "key": row.key,
     }
-    kind = INCOMPLETE_EVENT if row.status == INCOMPLETE else READY
-    backend.emit(kind, {**output, "rate": request.get("rate", 1)})
     return output
 
 

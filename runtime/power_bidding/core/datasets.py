@@ -51,8 +51,13 @@ class Objects(Protocol):
         ...
 
 
-def key(hour: int, version: int, extension: str = "json") -> str:
-    return f"{files.folder('datasets', hour)}v{version}.{extension}"
+def key(hour: int, version: int) -> str:
+    return f"{files.folder('datasets', hour)}v{version}.json"
+
+
+def table_key(hour: int, version: int) -> str:
+    """Return the key of the same as Parquet: apart, for Athena reads every file of a folder."""
+    return f"{files.folder('hours', hour)}v{version}.parquet"
 
 
 def digest(dataset: Dataset) -> str:
@@ -109,5 +114,5 @@ def store(objects: Objects, dataset: Dataset) -> Dataset:
         if there is None:
             raise OSError(f"the dataset {key(*place)} exists and cannot be read")
         dataset = decoded(there)
-    objects.put(key(*place, "parquet"), table(dataset), "application/vnd.apache.parquet")
+    objects.put(table_key(*place), table(dataset), "application/vnd.apache.parquet")
     return dataset

@@ -41,7 +41,7 @@ def publish(desk: Desk, row: Offer) -> None:
     table = parquet.write(
         {
             "made": [row.made] * n,
-            "hour": [hours.text(row.slot.hour)] * n,
+            "hour_utc": [hours.text(row.slot.hour)] * n,
             "market": [row.slot.market] * n,
             "location": [desk.asset(row.asset).location] * n,
             "asset": [row.asset] * n,

@@ -8,7 +8,6 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from power_bidding.aws.bucket import S3Bucket
 from power_bidding.aws.environment import client, setting, settings_list
-from power_bidding.aws.event_bus import EventBus
 from power_bidding.aws.history import DynamoHistory
 from power_bidding.aws.hours_table import DynamoHours
 from power_bidding.aws.observe import count, logger, metrics
@@ -21,7 +20,6 @@ def backend() -> Backend:
         objects=S3Bucket(client("s3"), setting("BUCKET")),
         hours=DynamoHours(client("dynamodb"), setting("HOURS_TABLE")),
         history=DynamoHistory(client("dynamodb"), setting("HISTORY_TABLE")),
-        emit=EventBus(client("events")).emit,
         locations=settings_list("LOCATIONS"),
         zone=setting("TIME_ZONE"),
     )

@@ -23,10 +23,16 @@ class Started(TypedDict):
 def handler(event: RetrainEvent, context: LambdaContext) -> Started:
     run, request = hour_of(event), waiting.request_of(event["execution"])
     logger.append_keys(hour=event["hour"], request=request)
-    folder = f"training/{request}/"
+    folder = f"training/{request}"
     for location in sorted({asset.location for asset in desk.assets().values()}):
         values = readings.stored(desk.history(), location, run, desk.model_settings().history_days)
-        desk.bucket().put(f"{folder}{location}.csv", waiting.training_csv(values, run), "text/csv")
+        desk.bucket().put(f"{folder}/history/{location}.csv", waiting.training_csv(values, run), "text/csv")
+    champion = f"{folder}/champion"
+    serving = desk.endpoint_parameter().get().now
+    if serving:
+        desk.bucket().copy(desk.endpoints().model_data(serving.endpoint), f"{champion}/model.tar.gz")
+    else:  # a processing job refuses an input without objects
+        desk.bucket().put(f"{champion}/none", b"", "text/plain")
     training = f"s3://{setting('BUCKET')}/{folder}"
     execution = waiting.begin(desk.waiting_room(), run, event["token"], event["execution"], training)
     count("Retrainings", 1)

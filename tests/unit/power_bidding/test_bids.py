@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 from dataclasses import replace
 from typing import Any
 
+import pyarrow.parquet
 import pytest
 
 from power_bidding.core import awards, readings
@@ -63,15 +65,12 @@ def test_forecast_of_a_closed_day_is_the_frozen_one() -> None:
 
 
 def test_bids_are_written_as_parquet_for_each_offer() -> None:
-    pyarrow = pytest.importorskip("pyarrow.parquet")
-    import io
-
     world = World()
     make_bids(world.desk, NIGHT, 1, ASSET)
     body = world.files["bids/date=2022-01-31/hour=07/RT-battery.parquet"]
-    rows = pyarrow.read_table(io.BytesIO(body)).to_pylist()
+    rows = pyarrow.parquet.read_table(io.BytesIO(body)).to_pylist()
     kept = {
-        "hour": "2022-01-31T07:00Z",
+        "hour_utc": "2022-01-31T07:00Z",
         "market": "RT",
         "location": LOCATION,
         "asset": ASSET,

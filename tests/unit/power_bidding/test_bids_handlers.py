@@ -62,6 +62,12 @@ class Aws:
     def put(self, key: str, body: bytes, content_type: str) -> None:
         self.files[key] = body
 
+    def model_data(self, name: str) -> str:
+        return f"s3://bucket/models/{name}/model.tar.gz"
+
+    def copy(self, source: str, key: str) -> None:
+        self.files[key] = source.encode()
+
     def set(self, request: str, values: Wait) -> Wait:
         self.row.update({"request": request})
         self.row.update(values)
@@ -168,8 +174,10 @@ def test_retraining_writes_the_history_and_ends_by_the_event(world: World) -> No
     started = retrain.handler(event, CONTEXT)
     request = started["request"]
     assert started["execution"] == "arn:e"
-    assert list(aws.files) == [f"training/{request}/{LOCATION}.csv"]
-    assert aws.started_with == (request, HOUR, f"s3://bucket/training/{request}/")
+    champion = f"training/{request}/champion/model.tar.gz"
+    assert list(aws.files) == [f"training/{request}/history/{LOCATION}.csv", champion]
+    assert aws.files[champion] == b"s3://bucket/models/m-111111111111/model.tar.gz"
+    assert aws.started_with == (request, HOUR, f"s3://bucket/training/{request}")
     step: Any = {"detail": {"pipelineExecutionArn": "arn:e", "currentStepStatus": "Succeeded"}}
     end: Any = {"detail": {"pipelineExecutionArn": "arn:e", "currentPipelineExecutionStatus": "Succeeded"}}
     pipeline_events.handler(step, CONTEXT)

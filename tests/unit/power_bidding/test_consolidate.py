@@ -34,20 +34,16 @@ SERIES = {
 
 
 class Place:
-    """Tables, bucket and events in memory."""
+    """Tables and bucket in memory."""
 
     def __init__(self):
-        self.kills, self.events = Kills(), []
+        self.kills = Kills()
         self.objects = MemoryObjects(self.kills)
         self.hours = MemoryHours(self.kills)
         self.history = MemoryHistory(self.kills)
 
     def backend(self) -> Backend:
-        return Backend(self.objects, self.hours, self.history, self.emit, HUBS, TEXAS)
-
-    def emit(self, kind, detail):
-        with self.kills.write():
-            self.events.append((kind, dict(detail)))
+        return Backend(self.objects, self.hours, self.history, HUBS, TEXAS)
 
     def answers(self, now: int, *, without=(), gaps=(), changed=None, published: float | None = None):
         """Write what the feeds found for the run of `now`; return their results."""
@@ -82,7 +78,7 @@ class Place:
         return consolidate(request, self.backend())
 
     def state(self):
-        """Return everything that lasts, without the events."""
+        """Return everything that lasts."""
         return copy.deepcopy((self.objects.all, self.hours.all, self.history.cells, self.history.frozen))
 
     def dataset(self, hour: int):
@@ -112,14 +108,13 @@ def test_complete_hour_has_the_sources_values(place):
         "temperature": PAST.series["temperature"][NOW],
     }
     assert min(dataset["forward"]["load"]) == hours.text(NOW + 1)
-    assert place.events == [("Dataset ready", {**output, "rate": 1})]
     text, version = place.history.cells["HB_NORTH", NOW]
     assert (unpacked(text), version) == (dataset["values"]["HB_NORTH"], 1)
 
 
 def test_dataset_is_also_a_parquet_file(place):
     place.run(NOW)
-    body = place.objects.all["datasets/date=2022-01-31/hour=12/v1.parquet"]
+    body = place.objects.all["hours/date=2022-01-31/hour=12/v1.parquet"]
     rows = pyarrow.parquet.read_table(io.BytesIO(body)).to_pylist()
     assert [row["location"] for row in rows] == list(HUBS)
     assert rows[1]["price"] == PAST.series["price:HB_NORTH"][NOW]
@@ -180,7 +175,6 @@ def test_first_hour_without_a_price_is_incomplete_and_told(place):
     output = place.run(NOW, without=["market_prices"])
     assert output["status"] == "incomplete"
     assert output["flags"] == {f"price:{hub}": "missing" for hub in HUBS}
-    assert place.events[0][0] == "Hour incomplete"
 
 
 def test_other_columns_may_be_missing(place):
@@ -298,7 +292,7 @@ def test_run_killed_anywhere_and_repeated_gives_the_same(after):
         place.run(NOW - 2)
         place.run(NOW - 1, without=["load"])
         feeds = place.answers(NOW, changed={"price:HB_NORTH": {NOW - 2: 77.0}})
-        place.kills.writes, place.events = 0, []
+        place.kills.writes = 0
         return place, feeds
 
     place, feeds = prepared()
@@ -316,7 +310,6 @@ def test_run_killed_anywhere_and_repeated_gives_the_same(after):
         # then
         assert place.run(NOW, feeds) == output
         assert place.state() == wanted
-        assert place.events[-1][1]["version"] == output["version"]
 
 
 def test_version_of_a_killed_run_with_other_input_is_kept(place):

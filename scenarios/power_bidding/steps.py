@@ -1,0 +1,345 @@
+"""The scenario, step by step: a week of the market, replayed against the deployed stack."""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+import threading
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from scenarios import Progress, Report, ScenarioError, ScenarioResult, Story, aws
+from scenarios.power_bidding import figures, worth
+from scenarios.power_bidding.history import Replay, history, later
+from scenarios.power_bidding.metrics import METRICS
+from scenarios.power_bidding.replay import FeedServer, replaying
+
+HOURS = 168
+RATE = 1800
+"""A replayed week takes 5.6 minutes: 2 seconds for an hour."""
+SETTLE_SECONDS = 120
+"""How long the last runs may take after the last hour."""
+RETRAIN_SECONDS = 600
+AT_ONCE = 8
+"""Runs that are followed at the same time."""
+
+# What happens, and in which hour of the replay
+LOAD_DOWN, WEATHER_LATE, RETRAINED, CORRECTED, STOPPED = 30, 50, 84, 110, 150
+
+
+@dataclass
+class Week:
+    """What came of the replayed hours, by their number."""
+
+    runs: dict[int, dict[str, Any]] = field(default_factory=dict)
+    seconds: dict[int, float] = field(default_factory=dict)
+
+
+def prepare(progress: Progress) -> dict[str, str]:
+    """Fetch the history that is replayed; return the settings that name its location."""
+    replay = history(progress)
+    return {"power_bidding.assets": f"battery-1@{replay.location}", "power_bidding.time_zone": replay.zone}
+
+
+def run(stack: str, out: Path, progress: Progress) -> ScenarioResult:
+    """Replay a week against the deployed stack; what it makes goes below `out`.
+
+    Raises `ScenarioError` when the architecture does not do what it is for.
+    """
+    outputs = aws.outputs(stack)
+    replay = history(progress)
+    desk = Desk(outputs)
+    assets = [asset | {"location": replay.location} for asset in desk.assets()]
+    with replaying(replay, later(replay.first, -1), RATE, assets, out) as feeds:
+        desk.credentials(feeds.secret)
+        progress("importing the history before the week")
+        imported = desk.import_history(replay)
+        seconds_retraining = desk.first_model(replay, progress)
+        stories = plan(feeds, replay)
+        week = live(desk, feeds, replay, progress)
+        results = feeds.results()
+    metrics = counted(desk, replay, week, results) | {"seconds_retraining": seconds_retraining}
+    metrics |= worth.measured(replay, results, HOURS)
+    (out / "results.json").write_text(json.dumps(results, indent=1))
+    asked = desk.ask_athena(replay)
+    (out / "athena.json").write_text(json.dumps(asked, indent=1))
+    drawn = [
+        figures.curve(out / "curve.svg", results),
+        figures.week(out / "week.svg", results),
+    ]
+    report = Report(
+        facts={
+            "Data": replay.title,
+            "Source": replay.source,
+            "Licence": replay.licence,
+            "Stand-ins": "; ".join(replay.stand_ins) or "none",
+            "Before the week": f"{imported} hours",
+            "Note": "A price-taker's backtest on past prices, not advice.",
+        },
+        path=["prepare: four feeds, Consolidate, Tell", "bid: CheckModel, Retrain, MakeBids"],
+        figures=drawn,
+        stories=stories,
+    )
+    artifacts = [out / "results.json", out / "athena.json", *(figure.path for figure in drawn)]
+    return ScenarioResult(metrics, METRICS, artifacts, report)
+
+
+def plan(feeds: FeedServer, replay: Replay) -> list[Story]:
+    """Let feeds go wrong in the week to come; return what is to be told of it."""
+
+    def at(number: int) -> str:
+        return later(replay.first, number)
+
+    feeds.fault("load", "down", **{"from": at(LOAD_DOWN), "to": at(LOAD_DOWN + 2)})
+    feeds.fault("weather", "late", **{"from": at(WEATHER_LATE), "to": at(WEATHER_LATE + 2)})
+    price = {"series": f"price:{replay.location}", "hour": at(CORRECTED - 6), "value": 33.33}
+    feeds.fault("market_prices", "corrected", **{"from": at(CORRECTED)}, **price)
+    return [
+        Story(
+            "A feed fails",
+            "The load forecast answered 503 for two hours.",
+            "Its values came from the forecast of an earlier hour, flagged; the offers left in time.",
+        ),
+        Story(
+            "A feed is late",
+            "The weather of two hours was not published when it was asked for.",
+            "It was waited for, then taken from an earlier forecast, flagged.",
+        ),
+        Story(
+            "A price is corrected",
+            "The day-ahead price of an hour changed six hours after it.",
+            "The hour has a second version; offers that had left stayed as they were.",
+        ),
+        Story(
+            "A model is trained while offers are made",
+            "In the middle of the week a run was told to train anew.",
+            "Its pipeline ran beside the hourly runs, which went on with the model in service.",
+        ),
+    ]
+
+
+def live(desk: Desk, feeds: FeedServer, replay: Replay, progress: Progress) -> Week:
+    """Start a run two minutes into every hour of the week, as the schedule does, and follow all."""
+    week = Week()
+    lock = threading.Lock()
+    started = time.monotonic()
+    feeds.clock(paused=False)
+    seconds = 3600 / RATE
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        followed: list[Future[None]] = []
+        for number in range(HOURS):
+            due = started + (number + 1 + 2 / 60) * seconds
+            time.sleep(max(0.0, due - time.monotonic()))
+            hour = later(replay.first, number)
+            execution = desk.start(hour, retrain=number == RETRAINED)
+            progress(f"the week · {hour}")
+            followed.append(pool.submit(follow, desk, execution, number, hour, week, lock))
+        for each in followed:
+            each.result(timeout=SETTLE_SECONDS)
+    time.sleep(3 * seconds)
+    feeds.clock(paused=True)
+    return week
+
+
+def follow(desk: Desk, execution: str, number: int, hour: str, week: Week, lock: threading.Lock) -> None:
+    """Wait for the offers of a run."""
+    begun = time.monotonic()
+    run = desk.ended(execution, SETTLE_SECONDS)
+    while time.monotonic() - begun < SETTLE_SECONDS and not desk.offered(hour):
+        time.sleep(0.1)
+    with lock:
+        week.runs[number] = run
+        week.seconds[number] = time.monotonic() - begun
+
+
+def counted(desk: Desk, replay: Replay, week: Week, results: dict[str, Any]) -> dict[str, float]:
+    """Return the counts of hours and offers."""
+    due = {later(replay.first, number + desk.lead_hours) for number in range(HOURS)}
+    offered = {offer["hour"] for offer in results["offers"] if offer["market"] == "RT"}
+    rows = [row for row in desk.rows() if row["offer"].endswith("#RT")]
+    seconds = sorted(week.seconds.values())
+    versions = desk.versions()
+    return {
+        "replayed_hours": HOURS,
+        "replay_rate": RATE,
+        "hours_without_bid": len(due - offered),
+        "late_bids": results["late"],
+        "double_bids": results["double"],
+        "fallback_hours": sum(row.get("source") == "fallback" for row in rows),
+        "no_offer_hours": sum(row.get("status") == "no_offer" for row in rows),
+        "interpolated_hours": sum(row["status"] == "interpolated" for row in versions),
+        "corrected_hours": sum(row["corrected"] for row in versions),
+        "seconds_to_offer": statistics.median(seconds),
+        "seconds_to_offer_p95": seconds[math.ceil(0.95 * len(seconds)) - 1],
+        "retrainings": desk.retrainings(),
+    }
+
+
+class Desk:
+    """The deployed stack, as its operator uses it."""
+
+    def __init__(self, outputs: dict[str, str]):
+        self.outputs = outputs
+        self._states, self._functions = aws.client("stepfunctions"), aws.client("lambda")
+        self._dynamodb, self._s3 = aws.client("dynamodb"), aws.client("s3")
+        self._sagemaker = aws.client("sagemaker")
+        described = self._functions.get_function_configuration(FunctionName=outputs["MakeBidsFunctionName"])
+        self._variables: dict[str, str] = described["Environment"]["Variables"]
+        self.lead_hours = int(self._variables["LEAD_HOURS"])
+
+    def assets(self) -> list[dict[str, Any]]:
+        """Return the assets as the market has to know them."""
+        battery = json.loads(self._variables["ASSET"])
+        names = ("power", "energy", "charge_efficiency", "discharge_efficiency")
+        given = {name: battery[name] for name in names}
+        return [given | {"name": name} for name in json.loads(self._variables["ASSETS"])]
+
+    def credentials(self, secret: dict[str, Any]) -> None:
+        aws.client("secretsmanager").put_secret_value(
+            SecretId=self.outputs["CredentialsName"], SecretString=json.dumps(secret)
+        )
+
+    def import_history(self, replay: Replay) -> int:
+        """Import the hours before the replay; return how many."""
+        header, *lines = replay.path.read_text().splitlines()
+        before = [line for line in lines if line.partition(",")[0] < replay.first]
+        key = "imports/history.csv"
+        self._s3.put_object(
+            Bucket=self.outputs["BucketName"], Key=key, Body="\n".join([header, *before]).encode()
+        )
+        return int(self._invoke("ImportHistoryFunctionName", {"key": key})["hours"])
+
+    def first_model(self, replay: Replay, progress: Progress) -> float:
+        """Have the first model trained and put into service; return the seconds that it took."""
+        progress("training the first model")
+        begun = time.monotonic()
+        request = {"hour": later(replay.first, -1), "version": 0, "rate": RATE, "retrain": True}
+        execution = self._states.start_execution(
+            stateMachineArn=self.outputs["BidArn"], input=json.dumps(request)
+        )["executionArn"]
+        while self.endpoint() == "none":
+            if time.monotonic() - begun > RETRAIN_SECONDS:
+                raise ScenarioError(f"no model was in service after {RETRAIN_SECONDS} s")
+            progress(f"training the first model · {self._pipeline()}")
+            time.sleep(1)
+        self.ended(execution, SETTLE_SECONDS)
+        return time.monotonic() - begun
+
+    def endpoint(self) -> str:
+        """Return the endpoint in service, or none."""
+        name = self.outputs["EndpointParameterName"]
+        return aws.client("ssm").get_parameter(Name=name)["Parameter"]["Value"]
+
+    def start(self, hour: str, *, retrain: bool = False) -> str:
+        """Start a run; return its execution."""
+        request = {"hour": hour, "rate": RATE, "retrain": retrain}
+        return self._states.start_execution(
+            stateMachineArn=self.outputs["PrepareArn"], input=json.dumps(request)
+        )["executionArn"]
+
+    def ended(self, execution: str, seconds: float) -> dict[str, Any]:
+        """Wait for an execution's end; return its output. Raises `ScenarioError` when it failed."""
+        begun = time.monotonic()
+        while (found := self._states.describe_execution(executionArn=execution))["status"] == "RUNNING":
+            if time.monotonic() - begun > seconds:
+                raise ScenarioError(f"{execution} still runs after {seconds:.0f} s")
+            time.sleep(0.1)
+        if found["status"] != "SUCCEEDED":
+            raise ScenarioError(f"{execution} ended {found['status']}: {found.get('cause')}")
+        return json.loads(found["output"])
+
+    def offered(self, hour: str) -> bool:
+        """Whether the real-time offers of a run's trading hour have left, or were given up."""
+        offer = f"{later(hour, self.lead_hours)}#RT"
+        for asset in json.loads(self._variables["ASSETS"]):
+            key = {"asset": {"S": asset}, "offer": {"S": offer}}
+            row = self._dynamodb.get_item(TableName=self.outputs["BidsTable"], Key=key).get("Item")
+            if not row or row.get("status", {}).get("S") not in ("sent", "no_offer", "stopped"):
+                return False
+        return True
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return every row of the offers."""
+        pages = self._dynamodb.get_paginator("scan").paginate(TableName=self.outputs["BidsTable"])
+        return [
+            {name: next(iter(value.values())) for name, value in item.items()}
+            for page in pages
+            for item in page["Items"]
+        ]
+
+    def versions(self) -> list[dict[str, Any]]:
+        """Return status and corrections of every hour."""
+        pages = self._dynamodb.get_paginator("scan").paginate(TableName=self.outputs["HoursTable"])
+        return [
+            {
+                "hour": item["hour"]["S"],
+                "status": item["status"]["S"],
+                "corrected": "price:" in item.get("changes", {"S": ""})["S"],
+            }
+            for page in pages
+            for item in page["Items"]
+        ]
+
+    def retrainings(self) -> int:
+        """Return how many models were registered."""
+        group = self.outputs["ModelPackageGroupName"]
+        return len(
+            self._sagemaker.list_model_packages(ModelPackageGroupName=group)["ModelPackageSummaryList"]
+        )
+
+    def ask_athena(self, replay: Replay) -> dict[str, list[list[str | None]]]:
+        """Run two of the named queries for a day of the week; return their rows."""
+        athena = aws.client("athena")
+        day = replay.first[:10]
+        found = {}
+        for name, query in {
+            "offers and prices": "SELECT * FROM bid_results WHERE date = '{day}'"
+            " ORDER BY asset, market, hour",
+            "sources": "SELECT market, source, count(DISTINCT hour_utc) AS hours FROM bids"
+            " WHERE date >= '{day}' GROUP BY market, source ORDER BY market, source",
+        }.items():
+            started = athena.start_query_execution(
+                QueryString=query.format(day=day),
+                QueryExecutionContext={"Database": self.outputs["DatabaseName"]},
+                WorkGroup=self.outputs["WorkGroupName"],
+            )["QueryExecutionId"]
+            begun = time.monotonic()
+            while True:
+                status = athena.get_query_execution(QueryExecutionId=started)["QueryExecution"]["Status"]
+                if status["State"] not in ("QUEUED", "RUNNING"):
+                    break
+                if time.monotonic() - begun > SETTLE_SECONDS:
+                    raise ScenarioError(f"the query {name!r} still runs after {SETTLE_SECONDS} s")
+                time.sleep(0.2)
+            if status["State"] != "SUCCEEDED":
+                raise ScenarioError(f"the query {name!r} failed: {status.get('StateChangeReason')}")
+            rows = athena.get_query_results(QueryExecutionId=started)["ResultSet"]["Rows"]
+            found[name] = [[cell.get("VarCharValue") for cell in row["Data"]] for row in rows]
+        return found
+
+    def _invoke(self, output: str, event: dict[str, Any]) -> dict[str, Any]:
+        answer = self._functions.invoke(FunctionName=self.outputs[output], Payload=json.dumps(event))
+        body = json.loads(answer["Payload"].read())
+        if "FunctionError" in answer:
+            raise ScenarioError(f"{output} failed: {body.get('errorMessage')}")
+        return body
+
+    def _pipeline(self) -> str:
+        """Return the step that the newest execution of the pipeline is at."""
+        name = self.outputs["PipelineName"]
+        runs = self._sagemaker.list_pipeline_executions(PipelineName=name)["PipelineExecutionSummaries"]
+        if not runs:
+            return "starting"
+        steps = self._sagemaker.list_pipeline_execution_steps(
+            PipelineExecutionArn=runs[0]["PipelineExecutionArn"]
+        )["PipelineExecutionSteps"]
+        return ", ".join(
+            f"{step['StepName']} {step['StepStatus']}: {step['FailureReason']}"
+            if step.get("FailureReason")
+            else f"{step['StepName']} {step['StepStatus']}"
+            for step in reversed(steps)
+        )

@@ -1,0 +1,63 @@
+"""Settings as environment variables of the Lambda functions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from settings.power_bidding import PowerBidding
+
+RULES = {"since", "floor", "cap", "least_mw", "most_segments"}
+HORIZON_HOURS = 48
+"""How far ahead the feeds are read."""
+
+
+def locations(chosen: PowerBidding) -> dict[str, str]:
+    """Return the location of each asset."""
+    return dict(asset.split("@") for asset in chosen.assets)
+
+
+def assets(chosen: PowerBidding) -> dict[str, Any]:
+    """Return `ASSETS`."""
+    battery = chosen.battery.model_dump()
+    return {
+        name: {"location": location, "mode": chosen.mode, **battery}
+        for name, location in locations(chosen).items()
+    }
+
+
+def market(chosen: PowerBidding) -> dict[str, Any]:
+    """Return `MARKET`."""
+    return {
+        "time_zone": chosen.time_zone,
+        "lead_hours": chosen.lead_hours,
+        "lockout_minutes": chosen.market.offer_minutes,
+        "day_ahead_runs": chosen.market.day_ahead_runs,
+        "rules": [chosen.market.model_dump(include=RULES)],
+    }
+
+
+def model(chosen: PowerBidding) -> dict[str, int]:
+    """Return `MODEL`."""
+    return {
+        "max_age_hours": chosen.model_max_age_hours,
+        "pause_hours": chosen.retrain_pause_hours,
+        "history_days": chosen.training_days,
+    }
+
+
+def hosting(
+    chosen: PowerBidding, *, tags: Mapping[str, str], vpc: Mapping[str, Sequence[str]] | None, key: str
+) -> dict[str, Any]:
+    """Return `HOSTING`. Subnets and the ARN of the key may be tokens of the CDK.
+
+    A serverless endpoint joins no VPC, and its storage takes no key.
+    """
+    if chosen.hosting == "serverless":
+        serverless = {
+            "MemorySizeInMB": chosen.serverless_memory_mb,
+            "MaxConcurrency": chosen.serverless_concurrency,
+        }
+        return {"variant": {"ServerlessConfig": serverless}, "vpc": {}, "key": "", "tags": dict(tags)}
+    instances = {"InstanceType": chosen.hosting_instance_type, "InitialInstanceCount": 1}
+    return {"variant": instances, "vpc": dict(vpc or {}), "key": key, "tags": dict(tags)}

@@ -1,0 +1,28 @@
+"""The templates of power_bidding: `dev`, `prod` and, with other settings, `chosen`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.synth.conftest import template
+from tests.synth.template import Template
+
+NAME = "power_bidding"
+
+
+@pytest.fixture(scope="session")
+def dev(assembly: Path) -> Template:
+    return template(assembly, NAME)
+
+
+@pytest.fixture(scope="session")
+def prod(prod_assembly: Path) -> Template:
+    return template(prod_assembly, NAME, "prod")
+
+
+@pytest.fixture(scope="session")
+def chosen(chosen_assembly: Path) -> Template:
+    """In a VPC, with a key, a schedule and two assets, on an instance type with local disks, provisioned."""
+    return template(chosen_assembly, NAME)
