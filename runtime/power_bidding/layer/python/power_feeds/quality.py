@@ -134,9 +134,12 @@ def units_off_by_twelve(name: str, values: Values, reference: Values) -> str | N
 
 
 def gaps(name: str, values: Values) -> str | None:
-    """More than `LONGEST_GAP_HOURS` hours missing in a row between known ones; nulls are missing on
-    purpose."""
-    if name.startswith("real_time:"):
+    """More than `LONGEST_GAP_HOURS` hours missing in a row in a day-ahead price: an auction publishes whole
+    days.
+
+    Load and weather have gaps of the source's own, which are filled or flagged where they matter.
+    """
+    if not name.startswith("price:"):
         return None
     there = sorted(values)
     for before, after in itertools.pairwise(there):
