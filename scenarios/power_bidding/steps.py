@@ -9,6 +9,7 @@ import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ RATE = 1800
 SETTLE_SECONDS = 120
 """How long the last runs may take after the last hour."""
 RETRAIN_SECONDS = 600
+BEFORE = 4
+"""Hours from the run that trains the first model, and has none to offer with, to the week."""
 AT_ONCE = 8
 """Runs that are followed at the same time."""
 
@@ -53,9 +56,9 @@ def run(stack: str, out: Path, progress: Progress) -> ScenarioResult:
     outputs = aws.outputs(stack)
     replay = history(progress)
     desk = Desk(outputs)
-    assets = [asset | {"location": replay.location} for asset in desk.assets()]
-    with replaying(replay, later(replay.first, -1), RATE, assets, out) as feeds:
+    with replaying(replay, later(replay.first, -1), RATE, desk.assets(), out) as feeds:
         desk.credentials(feeds.secret)
+        desk.clock(later(replay.first, -1), 1)
         progress("importing the history before the week")
         imported = desk.import_history(replay)
         seconds_retraining = desk.first_model(replay, progress)
@@ -128,6 +131,7 @@ def live(desk: Desk, feeds: FeedServer, replay: Replay, progress: Progress) -> W
     lock = threading.Lock()
     started = time.monotonic()
     feeds.clock(paused=False)
+    desk.clock(later(replay.first, -1), RATE)
     seconds = 3600 / RATE
     with ThreadPoolExecutor(AT_ONCE) as pool:
         followed: list[Future[None]] = []
@@ -160,7 +164,7 @@ def counted(desk: Desk, replay: Replay, week: Week, results: dict[str, Any]) -> 
     """Return the counts of hours and offers."""
     due = {later(replay.first, number + desk.lead_hours) for number in range(HOURS)}
     offered = {offer["hour"] for offer in results["offers"] if offer["market"] == "RT"}
-    rows = [row for row in desk.rows() if row["offer"].endswith("#RT")]
+    rows = [row for row in desk.rows() if row["offer"] in {f"{hour}#RT" for hour in due}]
     seconds = sorted(week.seconds.values())
     versions = desk.versions()
     return {
@@ -189,18 +193,26 @@ class Desk:
         self._sagemaker = aws.client("sagemaker")
         described = self._functions.get_function_configuration(FunctionName=outputs["MakeBidsFunctionName"])
         self._variables: dict[str, str] = described["Environment"]["Variables"]
-        self.lead_hours = int(self._variables["LEAD_HOURS"])
+        self.lead_hours: int = json.loads(self._variables["MARKET"])["lead_hours"]
 
     def assets(self) -> list[dict[str, Any]]:
         """Return the assets as the market has to know them."""
-        battery = json.loads(self._variables["ASSET"])
-        names = ("power", "energy", "charge_efficiency", "discharge_efficiency")
-        given = {name: battery[name] for name in names}
-        return [given | {"name": name} for name in json.loads(self._variables["ASSETS"])]
+        names = ("location", "power", "energy", "charge_efficiency", "discharge_efficiency")
+        return [
+            {"name": name} | {field: each[field] for field in names}
+            for name, each in json.loads(self._variables["ASSETS"]).items()
+        ]
 
     def credentials(self, secret: dict[str, Any]) -> None:
         aws.client("secretsmanager").put_secret_value(
             SecretId=self.outputs["CredentialsName"], SecretString=json.dumps(secret)
+        )
+
+    def clock(self, hour: str, rate: float) -> None:
+        """Tell the functions that it is `hour` now, on a clock that runs `rate` times as fast."""
+        value = {"rate": rate, "began": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%fZ}", "hour": hour}
+        aws.client("ssm").put_parameter(
+            Name=self.outputs["ClockParameterName"], Value=json.dumps(value), Type="String", Overwrite=True
         )
 
     def import_history(self, replay: Replay) -> int:
@@ -217,7 +229,7 @@ class Desk:
         """Have the first model trained and put into service; return the seconds that it took."""
         progress("training the first model")
         begun = time.monotonic()
-        request = {"hour": later(replay.first, -1), "version": 0, "rate": RATE, "retrain": True}
+        request = {"hour": later(replay.first, -BEFORE), "version": 0, "rate": RATE, "retrain": True}
         execution = self._states.start_execution(
             stateMachineArn=self.outputs["BidArn"], input=json.dumps(request)
         )["executionArn"]
@@ -278,7 +290,7 @@ class Desk:
             {
                 "hour": item["hour"]["S"],
                 "status": item["status"]["S"],
-                "corrected": "price:" in item.get("changes", {"S": ""})["S"],
+                "corrected": any(each["S"].startswith("price:") for each in item["changes"]["L"]),
             }
             for page in pages
             for item in page["Items"]
