@@ -71,6 +71,14 @@ def test_curves_increase_within_floor_and_cap(server: Server, mode: str) -> None
         assert -150 <= costs[0] <= costs[-1] <= 2000
 
 
+@pytest.mark.parametrize(("mode", "most"), [("curves", 1.0), ("managed_curves", 8.0)])
+def test_curve_is_cut_where_the_market_does_not_know_the_store(
+    server: Server, mode: str, most: float
+) -> None:
+    answer = asked(server, mode=mode, state_of_charge=1.0)
+    assert answer["real_time"]["segments"][-1][0] == most
+
+
 @pytest.mark.parametrize(("days", "hours"), [(71, 23), (72, 24)])
 def test_day_of_daylight_saving_has_its_hours(server: Server, days: int, hours: int) -> None:
     status, answer = server.ask(prices.request(ROWS, days))

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from . import real_time
+from .curves import Curve
 from .history import Doubles
-from .offers import Segments, checked, fixed, limited, price_taker
-from .prices import Outlook, day_begin, expected_real_time, outlook
+from .offers import checked, limited, price_taker, quantity, self_scheduled
+from .prices import Outlook, RealTime, day_begin, expected_real_time, outlook
+from .real_time import HORIZON
 from .request import MANAGED_CURVES, SELF_SCHEDULE, Request, RequestError, hour_text
 from .storage import Asset, Schedule, Scheduler
 from .trained import SERVED, Trained
-
-HORIZON = 30
-"""Hours from T that the real-time curve looks ahead."""
+from .water_value import Errors
 
 
 def answer(trained: Trained, request: Request) -> dict[str, Any]:
@@ -40,13 +39,14 @@ def answer(trained: Trained, request: Request) -> dict[str, Any]:
     hours = max(HORIZON, begin - request.hour)
     expected = expected_real_time(request, found, hours)
     awards = np.array([request.awards.get(request.hour + k, np.nan) for k in range(hours)])
-    plan = _plan(asset, expected, request)
+    before = request.awards.get(request.hour - 1)
+    plan = Scheduler(asset, hours).solve(expected.prices, request.level, before=before)
     offers: list[dict[str, Any]] | None = None
     if day is not None:
         net = np.where(np.isfinite(awards), awards, plan.net)[: begin - request.hour]
         level, before = level_after(asset, request.level, net), float(net[-1]) if len(net) else None
         offers = _day_ahead(request, found, begin, day_begin(day + 1, zone), level, before)
-    segments = _real_time(request, plan, expected[:HORIZON], awards[:HORIZON])
+    segments = _real_time(request, plan, expected, awards)
     return {
         "model": trained.version,
         "real_time": {"hour": hour_text(request.hour), "segments": _sent(segments, request)},
@@ -63,13 +63,6 @@ def answer(trained: Trained, request: Request) -> dict[str, Any]:
     }
 
 
-def _plan(asset: Asset, expected: Doubles, request: Request) -> Schedule:
-    """Return the best schedule from T."""
-    scheduler = Scheduler(asset, len(expected))
-    before = request.awards.get(request.hour - 1)
-    return scheduler.solve(expected, request.level, before=before)
-
-
 def _day_ahead(
     request: Request, found: Outlook, begin: int, end: int, level: float, before: float | None
 ) -> list[dict[str, Any]]:
@@ -81,42 +74,48 @@ def _day_ahead(
     offers: list[dict[str, Any]] = []
     for k in range(end - begin):
         if request.mode == SELF_SCHEDULE:
-            segments = fixed(float(schedule.net[k]), market)
+            segments = self_scheduled(float(schedule.net[k]), market)
         elif request.mode == MANAGED_CURVES:
             segments = price_taker(asset, 0.0, market)
         else:
-            segments = _curve(request, prices[k:], float(levels[k]), None)
+            segments = _curve(request, prices[k:], float(levels[k]))
         offers.append({"hour": hour_text(begin + k), "segments": _sent(segments, request)})
     return offers
 
 
-def _real_time(request: Request, plan: Schedule, expected: Doubles, awards: Doubles) -> Segments:
+def _real_time(request: Request, plan: Schedule, expected: RealTime, awards: Doubles) -> Curve:
     """Return the curve of hour T."""
     asset, market = request.asset, request.market
     least, most = reach(asset, request.level)
     awarded = float(awards[0]) if np.isfinite(awards[0]) else None
     if request.mode == SELF_SCHEDULE:
         mw = float(plan.net[0]) if awarded is None else awarded
-        return fixed(min(max(mw, least), most), market)
-    found = _curve(request, expected, request.level, awards)
+        return self_scheduled(min(max(mw, least), most), market)
+    prices = expected.prices[:HORIZON]
+    found = _curve(request, prices, request.level, awards[:HORIZON], expected.errors)
     if request.mode == MANAGED_CURVES:  # the market itself knows what is in store
         return found
-    return limited(found, market.quantity(least), market.quantity(most))
+    return limited(found, quantity(least, market), quantity(most, market))
 
 
-def _curve(request: Request, prices: Doubles, level: float, awards: Doubles | None) -> Segments:
+def _curve(
+    request: Request,
+    prices: Doubles,
+    level: float,
+    awards: Doubles | None = None,
+    errors: Errors | None = None,
+) -> Curve:
     market = request.market
-    # an end that the rest of the day cannot reach any more is the schedule's business, not the curve's
-    asset = replace(request.asset, final=0.0) if request.asset.final else request.asset
     return real_time.curve(
-        asset,
+        request.asset,
         prices,
-        min(max(level, asset.lowest), asset.energy),
+        level,
         floor=market.floor,
         cap=market.cap,
         most_segments=market.most_segments,
         least_mw=market.least_mw,
         awards=awards,
+        errors=errors,
     )
 
 
@@ -138,7 +137,7 @@ def level_after(asset: Asset, level: float, net: Doubles) -> float:
     return level
 
 
-def _sent(segments: Segments, request: Request) -> list[list[float]]:
+def _sent(segments: Curve, request: Request) -> list[list[float]]:
     return [[mw, price] for mw, price in checked(segments, request.asset, request.market)]
 
 

@@ -18,8 +18,10 @@ from .history import Doubles
 from .models import BOOSTED, EXTERNAL, RECURRENT, External, Model, blended, linear_families
 from .panel import LEAST, WINDOW, Panel
 
-TRAILING, PRIOR = 182, 10.0
-"""Days that the weights of the families are learnt on, and the days that equal weights count for."""
+TRAILING, PRIOR = 91, 30.0
+"""Days that the weights of the families are learnt on, and the days that equal weights count for.
+
+The best of 12 pairs on ERCOT's prices of 2021 at three hubs; all 12 were within .002 of capture."""
 LEAST_TRAILING = 14
 TREES_EVERY, NETWORK_EVERY = 7, 28
 """Days from one fit to the next in a backtest. The network gained nothing by more on the prices of 2021."""

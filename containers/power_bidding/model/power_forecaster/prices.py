@@ -10,11 +10,10 @@ import numpy as np
 
 from .history import EPOCH, Doubles, History
 from .panel import Panel
+from .real_time import ERROR_DAYS, SPREAD_HOURS, expected_prices
 from .request import Request, RequestError
 from .trained import Fit
-
-FADE = 0.7
-"""Share of a real-time spread that is left an hour later."""
+from .water_value import Errors
 
 
 @dataclass(frozen=True)
@@ -108,16 +107,29 @@ def _filled(history: History) -> History:
     return replace(history, prices=prices)
 
 
-def expected_real_time(request: Request, found: Outlook, hours: int) -> Doubles:
-    """Return the expected real-time prices of the `hours` hours from T: day-ahead prices, and the last
-    real-time spread that was seen, fading."""
-    prices = found.between(request.hour, request.hour + hours)
-    if len(prices) != hours or not np.isfinite(prices).all():
+@dataclass(frozen=True)
+class RealTime:
+    """What is expected of real-time prices when the curve of hour T is due."""
+
+    prices: Doubles
+    """[hours] from T, dollars per MWh"""
+    errors: Errors
+
+
+def expected_real_time(request: Request, found: Outlook, hours: int) -> RealTime:
+    """Return what is expected of the `hours` hours from T.
+
+    The prices are day-ahead prices, published or forecast, and a part of the last spread. The errors are the
+    differences of the last days.
+    """
+    day_ahead = found.between(request.hour, request.hour + hours)
+    if len(day_ahead) != hours or not np.isfinite(day_ahead).all():
         raise RequestError("history.price must reach the day before hour")
-    seen = min(request.now + 1 - found.start, len(request.real_time), len(request.history.prices))
-    spread = request.real_time[:seen] - request.history.prices[:seen]
-    known = np.flatnonzero(np.isfinite(spread))
-    if not len(known):
-        return prices
-    ago = request.hour - (found.start + int(known[-1])) + np.arange(hours)
-    return prices + spread[known[-1]] * FADE**ago
+    seen = max(request.now + 1 - found.start, 0)
+    count = min(seen, len(request.real_time), len(request.history.prices))
+    difference = request.real_time[:count] - request.history.prices[:count]
+    last = difference[max(seen - SPREAD_HOURS, 0) :]
+    last = last[np.isfinite(last)]
+    past = difference[max(seen - 24 * ERROR_DAYS, 0) :]
+    prices = expected_prices(day_ahead, float(last.mean()) if len(last) else 0.0)
+    return RealTime(prices, Errors.seen(past[np.isfinite(past)]))

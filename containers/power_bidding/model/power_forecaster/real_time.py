@@ -1,26 +1,123 @@
-"""The curve of the next real-time hour."""
+"""Real-time offers: one curve an hour, fixed 75 minutes before the hour begins."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from . import curves, water_value
+from .curves import Curve, Terms
 from .history import Doubles
-from .storage import Asset, Scheduler
+from .storage import Asset, OptimizationError
+from .water_value import Errors, Limits
+
+LEAD_MINUTES = 75
+"""From a curve's deadline to the begin of its hour."""
+HORIZON = 30
+"""Hours that an offer looks ahead, its own included."""
+
+# Chosen on NYISO's prices of 2018, see benchmarks/README.md
+SPREAD_HOURS = 3
+"""Hours before the deadline whose prices tell the spread."""
+SPREAD_SHARE = 0.7
+"""Of the spread, expected to go on."""
+SPREAD_KEPT = 0.8
+"""Of the spread expected for an hour, expected for the next one."""
+ERROR_DAYS = 28
+"""Days before whose errors are taken to come again."""
+TRAILING_DAYS = 84
+"""Days before on which policies are compared."""
+
+
+def expected_prices(day_ahead: Doubles, spread: float) -> Doubles:
+    """Return the expected real-time prices.
+
+    :param day_ahead: [T] dollars per MWh from the offer's hour on: prices as far as published, then forecasts
+    :param spread: mean of real-time minus day-ahead prices over the last `SPREAD_HOURS`
+    """
+    return day_ahead + SPREAD_SHARE * spread * SPREAD_KEPT ** np.arange(1, len(day_ahead) + 1)
 
 
 def curve(
     asset: Asset,
-    prices: Doubles,
+    prices: Any,
     state_of_charge: float,
     *,
     floor: float,
     cap: float,
-    most_segments: int,
-    least_mw: float,
-    awards: Doubles | None,
-) -> list[tuple[float, float]]:
-    """Return the schedule's MW of the first hour as a curve of one segment.
+    most_segments: int = 10,
+    least_mw: float = 0.1,
+    awards: Any = None,
+    errors: Errors | None = None,
+) -> Curve:
+    """Return the curve of the first hour.
 
-    :param prices: [h] expected dollars per MWh from the hour of the curve on
-    :param state_of_charge: MWh at the begin of that hour
+    A market that dispatches every few minutes limits the output by what is in store then. So the curve
+    offers all of its power for a price spike of five minutes, although the store could not do that for the
+    hour. Where later awards need energy or room, the curve stays within what a whole hour leaves them.
+
+    :param prices: [T] expected dollars per MWh, see `expected_prices`
+    :param state_of_charge: MWh in store when the hour begins
+    :param floor, cap: lowest and highest price of the market
+    :param awards: [T] MW that the day-ahead market has sold, purchases below zero, NaN or 0 where none; see
+        `Limits.of` for how they are kept
+    :param errors: what real-time prices may differ from `prices` by; None: not at all
+    Raises `OptimizationError`.
     """
-    mw = Scheduler(asset, len(prices)).solve(prices, state_of_charge).net[0]
-    return [(round(float(int(mw / least_mw + (1e-6 if mw > 0 else -1e-6)) * least_mw), 6), floor)]
+    prices = np.asarray(prices, np.float64)
+    if prices.ndim != 1 or not len(prices) or not np.isfinite(prices).all():
+        raise OptimizationError("prices must be finite numbers, one or more")
+    awarded = np.zeros(len(prices)) if awards is None else np.asarray(awards, np.float64)
+    if awarded.shape != prices.shape:
+        raise OptimizationError(f"awards must be {len(prices)} numbers, got {awarded.size}")
+    limits = Limits.of(asset, awarded)
+    values = water_value.water_values(asset, prices[None], errors or Errors.none(), limits)[0]
+    terms = Terms(floor, cap, most_segments, least_mw)
+    return offered(asset, values, state_of_charge, terms, limits)
+
+
+def offered(
+    asset: Asset, values: Doubles, state_of_charge: float, terms: Terms, limits: Limits | None = None
+) -> Curve:
+    """Return the curve of an hour from the water values [LEVELS] at its end."""
+    at = water_value.levels(asset)
+    left = asset.retention * state_of_charge
+
+    def value(level: float) -> float:
+        return float(np.interp(level, at, values))
+
+    least, most = -asset.power, asset.power
+    if limits is not None:
+        least, most = _allowed(asset, left, limits)
+    return curves.water_value_curve(asset, value, left, least, most, terms)
+
+
+def _allowed(asset: Asset, left: float, limits: Limits) -> tuple[float, float]:
+    """Return the lowest and highest MW of the first hour that keep the awards."""
+    least, most = float(limits.least[0]), float(limits.most[0])
+    if limits.room[0] < asset.energy:
+        least = max(least, min(_mw(asset, left - float(limits.room[0])), most))
+    if limits.need[0] > asset.lowest:
+        most = min(most, max(_mw(asset, left - float(limits.need[0])), least))
+    lowest, highest = _mw(asset, left - asset.energy), _mw(asset, left - asset.lowest)
+    if least > 0:  # sold day-ahead: no more than there is
+        least = min(least, max(highest, 0.0))
+    if most < 0:
+        most = max(most, min(lowest, 0.0))
+    return least, most
+
+
+def _mw(asset: Asset, energy: float) -> float:
+    """Return the output of an hour that takes `energy` MWh out of the store."""
+    mw = energy * asset.discharge_efficiency if energy > 0 else energy / asset.charge_efficiency
+    return min(max(mw, -asset.power), asset.power)
+
+
+def chosen(dollars: Mapping[str, Doubles]) -> str:
+    """Return the policy that earned most in the last `TRAILING_DAYS`; the first one without a day.
+
+    :param dollars: [days] of each policy, the days before only, in the same order
+    """
+    return max(dollars, key=lambda name: float(dollars[name][-TRAILING_DAYS:].sum()))

@@ -12,8 +12,8 @@ import numpy as np
 
 from toolkit.failure import Failure
 
+from .curves import CENT, Terms
 from .history import EPOCH, EXTERNAL, REAL_TIME, Doubles, History
-from .offers import TICK, Market
 from .storage import Asset
 
 SELF_SCHEDULE, CURVES, MANAGED_CURVES = MODES = ("self_schedule", "curves", "managed_curves")
@@ -63,7 +63,7 @@ class Request:
     location: str
     mode: str
     asset: Asset
-    market: Market
+    market: Terms
     history: History
     """Prices to the last known one, feeds and the external forecast; each as long as the longest"""
     real_time: Doubles
@@ -151,18 +151,18 @@ def _asset(given: Any) -> Asset:
         raise RequestError(str(error).replace("asset: ", "asset.", 1)) from None
 
 
-def _market(given: Any) -> Market:
-    names = tuple(each.name for each in fields(Market))
+def _market(given: Any) -> Terms:
+    names = tuple(each.name for each in fields(Terms))
     body = _object(given, "market", names)
     floor = _number(body["floor"], "market.floor", -100_000, 100_000)
-    cap = _number(body["cap"], "market.cap", floor + 10 * TICK, 100_000)
+    cap = _number(body["cap"], "market.cap", floor + 10 * CENT, 100_000)
     least = _number(body["least_mw"], "market.least_mw", 0.001, 1000)
     most = body["most_segments"]
     if isinstance(most, bool) or not isinstance(most, int) or not 3 <= most <= MOST_SEGMENTS:
         raise RequestError(
             f"market.most_segments must be a whole number from 3 to {MOST_SEGMENTS}, got {_shown(most)}"
         )
-    return Market(floor, cap, least, most)
+    return Terms(floor, cap, most, least)
 
 
 def _awards(given: Any, asset: Asset) -> dict[int, float]:

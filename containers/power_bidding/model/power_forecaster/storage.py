@@ -131,6 +131,8 @@ class Scheduler:
         quiet = (("log_to_console", False), ("output_flag", False))
         for name, option in (*quiet, ("threads", THREADS), ("parallel", "off")):
             self._solver.setOptionValue(name, option)
+        # refactoring a small basis takes less time than the check whether it is needed
+        self._solver.setOptionValue("no_unnecessary_rebuild_refactor", False)
         self._solver.passModel(_program(asset, hours))
         self._columns = np.arange(3 * hours, dtype=np.int32)
         self._costs = np.zeros(3 * hours)

@@ -39,8 +39,8 @@ def command(folder: Path, **options: str) -> list[str]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    written(tmp_path / "a.csv", 0, 90)
-    written(tmp_path / "b.csv", 90, 10)
+    written(tmp_path / "a.csv", 0, 74)
+    written(tmp_path / "b.csv", 74, 10)
     return tmp_path
 
 
@@ -102,7 +102,7 @@ def test_option_that_makes_no_sense_is_refused(
 
 
 def test_history_that_is_too_short_is_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    written(folder / "a.csv", 70, 20)
+    written(folder / "a.csv", 54, 20)
     assert main(command(folder)) == 1
     said = capsys.readouterr().out
     assert "b.csv must have at least 7 whole market days, and a.csv 35 before them; got 10 and 20" in said

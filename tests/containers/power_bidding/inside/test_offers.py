@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from power_forecaster.bidding import level_after, reach
-from power_forecaster.offers import Market, OfferError, checked, fixed, limited, price_taker
+from power_forecaster.curves import Terms
+from power_forecaster.offers import OfferError, checked, limited, price_taker, self_scheduled
 from power_forecaster.storage import Asset, Scheduler
 
-MARKET = Market(floor=-150, cap=2000, least_mw=0.1, most_segments=10)
+MARKET = Terms(floor=-150, cap=2000, least_mw=0.1, most_segments=10)
 BATTERY = Asset()
 
 
@@ -44,7 +45,7 @@ def test_price_taker_stays_within_floor_and_cap(value: float) -> None:
 
 
 def test_quantities_are_rounded_towards_zero() -> None:
-    assert [fixed(mw, MARKET)[0][0] for mw in (7.99, -7.99, 0.09, 0.3, 8)] == [7.9, -7.9, 0, 0.3, 8]
+    assert [self_scheduled(mw, MARKET)[0][0] for mw in (7.99, -7.99, 0.09, 0.3, 8)] == [7.9, -7.9, 0, 0.3, 8]
 
 
 @pytest.mark.parametrize(

@@ -19,11 +19,14 @@ def test_numpy_gives_the_forecasts_of_lightgbm(missing: float) -> None:
     x[generator.random(x.shape) < missing] = np.nan
     y = np.nan_to_num(x[..., 0] * x[..., 4]) + np.nan_to_num(x[..., 3])
     model = boosting.fit(x, y, 0)
-    # when rows with and without missing values are asked
+    trees = Trees.read(model.model_to_string())
+    # when rows with and without missing values are asked, some of them at a threshold
     rows = generator.normal(size=(500, 8))
+    for split in range(400):
+        rows[split, trees.feature[split % 300, 0]] = trees.threshold[split % 300, 0]
     rows[generator.random(rows.shape) < 0.2] = np.nan
     # then NumPy computes the same
-    assert Trees.read(model.model_to_string())(rows) == pytest.approx(np.asarray(model.predict(rows)))
+    assert trees(rows) == pytest.approx(np.asarray(model.predict(rows)))
 
 
 def test_trees_without_a_split_are_constants() -> None:

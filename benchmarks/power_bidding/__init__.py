@@ -1,0 +1,3 @@
+"""Measurements of `power_bidding`."""
+
+BENCHMARKS = ("real_time", "lp_speed")

@@ -1,0 +1,83 @@
+"""A trained model as files, and which of its fits may judge a day."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from power_forecaster import fitting, models, trained
+from power_forecaster.history import EXTERNAL, History
+from power_forecaster.models import BOOSTED, RECURRENT, Recurrent
+from power_forecaster.network import Network
+from power_forecaster.panel import Panel
+from power_forecaster.scale import Scale
+from power_forecaster.trained import JUDGED, SERVED, Fit, Trained
+from toolkit.failure import Failure
+
+DAYS = 80
+UNITS = 4
+
+
+def panel() -> Panel:
+    generator = np.random.default_rng(0)
+    hours = 24 * DAYS
+    prices = 30 + 10 * np.sin(2 * np.pi * np.arange(hours) / 24) + generator.normal(0, 2, hours)
+    feeds = {"load": generator.normal(1000, 50, hours), EXTERNAL: prices + 1}
+    return Panel.of(History(455_832, prices, feeds, "UTC"))
+
+
+def fit(found: Panel, before: int) -> Fit:
+    generator = np.random.default_rng(before)
+    inputs = 24 + 24 + 7  # prices, load, weekday
+    shapes = [(inputs, 4 * UNITS), (UNITS, 4 * UNITS), (4 * UNITS,), (UNITS + 7, 24), (24,)]
+    weights = Network(*(generator.normal(0, 0.3, shape) for shape in shapes))
+    recurrent = Recurrent(weights, Scale(30, 10), {"load": (1000.0, 50.0)})
+    shares = {BOOSTED: 0.4, RECURRENT: 0.3, models.EXTERNAL: 0.1, "linear, 56 days": 0.1, "persistence": 0.1}
+    day = int(found.days.dates[before])
+    return Fit(day, fitting.boosted(found, before, 0), recurrent, shares)
+
+
+@pytest.fixture(scope="module")
+def model() -> Trained:
+    found = panel()
+    card = {"version": "1", "zone": "UTC"}
+    return Trained(card, {"HUB": {SERVED: fit(found, 70), JUDGED: fit(found, 50)}})
+
+
+def test_model_forecasts_the_same_from_its_files(model: Trained, tmp_path: Path) -> None:
+    # given a model that is written and read
+    trained.write(model, tmp_path)
+    again = trained.read(tmp_path)
+    # when both forecast a day
+    found = panel()
+    for name, each in model.locations["HUB"].items():
+        ours, theirs = (fit.forecast(found, 75) for fit in (each, again.locations["HUB"][name]))
+        # then the forecasts are the same to the bit, and near the prices
+        assert (ours == theirs).all()
+        assert np.abs(ours - found.prices[75]).mean() < 15
+
+
+def test_day_is_judged_by_a_fit_that_has_not_seen_it(model: Trained) -> None:
+    dates = panel().days.dates
+    befores = {day: getattr(model.unseen("HUB", int(dates[day])), "before", None) for day in (49, 50, 69, 70)}
+    judged, served = (model.locations["HUB"][name].before for name in (JUDGED, SERVED))
+    assert befores == {49: None, 50: judged, 69: judged, 70: served}
+
+
+def test_missing_forecasts_leave_their_weight_to_the_others(model: Trained) -> None:
+    # given a day without an external forecast
+    found = panel()
+    assert found.external is not None
+    found.external[75] = np.nan
+    forecast = model.locations["HUB"][SERVED].forecast(found, 75)
+    assert np.isfinite(forecast).all()
+
+
+@pytest.mark.parametrize("broken", ["model.json", "HUB/served/boosting.txt", "HUB/judged/network.npz"])
+def test_files_that_are_no_model_are_refused(model: Trained, broken: str, tmp_path: Path) -> None:
+    trained.write(model, tmp_path)
+    (tmp_path / broken).unlink()
+    with pytest.raises(Failure, match=r"the model must be a folder with model\.json of this image"):
+        trained.read(tmp_path)
