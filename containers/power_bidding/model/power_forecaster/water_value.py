@@ -43,8 +43,11 @@ class Errors:
 
     @classmethod
     def seen(cls, differences: Doubles) -> Errors:
-        """Return the errors for the differences of past real-time prices from the prices expected."""
-        ordered = np.sort(differences, axis=None)
+        """Return the errors for the differences of past real-time prices from the prices expected.
+
+        :param differences: dollars per MWh, of any shape, NaN where one is missing
+        """
+        ordered = np.sort(differences[np.isfinite(differences)])
         ends = np.unique(np.round(np.array(CUTS) * len(ordered)).astype(int))
         if len(ends) < 2:
             return cls.none()

@@ -112,9 +112,9 @@ def test_water_value_without_errors_is_the_dual() -> None:
 
 
 def test_errors_keep_mean_and_spikes() -> None:
-    # given mostly nothing, and a spike in a hundred
-    seen = np.zeros(1000)
-    seen[:10] = 900.0
+    # given mostly nothing, a spike in a hundred, and a missing price
+    seen = np.zeros(1001)
+    seen[:10], seen[1000] = 900.0, np.nan
     # when
     found = Errors.seen(seen)
     # then
