@@ -7,6 +7,7 @@ import math
 import statistics
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -25,13 +26,15 @@ RATE = 1800
 SETTLE_SECONDS = 120
 """How long the last runs may take after the last hour."""
 RETRAIN_SECONDS = 600
-BEFORE = 4
+REHEARSED = 2
+"""Runs before the week."""
+BEFORE = 6
 """Hours from the run that trains the first model, and has none to offer with, to the week."""
 AT_ONCE = 8
 """Runs that are followed at the same time."""
 
 # What happens, and in which hour of the replay
-LOAD_DOWN, WEATHER_LATE, RETRAINED, CORRECTED, STOPPED = 30, 50, 84, 110, 150
+LOAD_DOWN, WEATHER_LATE, RETRAINED, CORRECTED = 30, 50, 84, 110
 
 
 @dataclass
@@ -62,6 +65,11 @@ def run(stack: str, out: Path, progress: Progress) -> ScenarioResult:
         progress("importing the history before the week")
         imported = desk.import_history(replay)
         seconds_retraining = desk.first_model(replay, progress)
+        progress("a first run, before the clock starts")
+        for number in range(-REHEARSED, 0):  # functions start, connections open
+            hour = later(replay.first, number)
+            desk.ended(desk.start(hour), SETTLE_SECONDS)
+            wait_until(lambda hour=hour: desk.offered(hour), SETTLE_SECONDS, f"no offer came of {hour}")
         stories = plan(feeds, replay)
         week = live(desk, feeds, replay, progress)
         results = feeds.results()
@@ -153,11 +161,19 @@ def follow(desk: Desk, execution: str, number: int, hour: str, week: Week, lock:
     """Wait for the offers of a run."""
     begun = time.monotonic()
     run = desk.ended(execution, SETTLE_SECONDS)
-    while time.monotonic() - begun < SETTLE_SECONDS and not desk.offered(hour):
-        time.sleep(0.1)
+    wait_until(lambda: desk.offered(hour), SETTLE_SECONDS, f"no offer came of {hour}")
     with lock:
         week.runs[number] = run
         week.seconds[number] = time.monotonic() - begun
+
+
+def wait_until(done: Callable[[], bool], seconds: float, otherwise: str) -> None:
+    """Wait until it is done. Raises `ScenarioError` after so many seconds."""
+    begun = time.monotonic()
+    while not done():
+        if time.monotonic() - begun > seconds:
+            raise ScenarioError(otherwise)
+        time.sleep(0.1)
 
 
 def counted(desk: Desk, replay: Replay, week: Week, results: dict[str, Any]) -> dict[str, float]:
@@ -228,15 +244,19 @@ class Desk:
     def first_model(self, replay: Replay, progress: Progress) -> float:
         """Have the first model trained and put into service; return the seconds that it took."""
         progress("training the first model")
-        begun = time.monotonic()
+        begun, before = time.monotonic(), self.endpoint()
+        known = len(self._pipelines())
         request = {"hour": later(replay.first, -BEFORE), "version": 0, "rate": RATE, "retrain": True}
         execution = self._states.start_execution(
             stateMachineArn=self.outputs["BidArn"], input=json.dumps(request)
         )["executionArn"]
-        while self.endpoint() == "none":
+        while self.endpoint() == before:
             if time.monotonic() - begun > RETRAIN_SECONDS:
                 raise ScenarioError(f"no model was in service after {RETRAIN_SECONDS} s")
-            progress(f"training the first model · {self._pipeline()}")
+            at = self._pipeline() if len(self._pipelines()) > known else "starting"
+            if at.startswith("Failed"):
+                raise ScenarioError(f"the pipeline failed: {at}")
+            progress(f"training the first model · {at}")
             time.sleep(1)
         self.ended(execution, SETTLE_SECONDS)
         return time.monotonic() - begun
@@ -340,18 +360,19 @@ class Desk:
             raise ScenarioError(f"{output} failed: {body.get('errorMessage')}")
         return body
 
-    def _pipeline(self) -> str:
-        """Return the step that the newest execution of the pipeline is at."""
+    def _pipelines(self) -> list[dict[str, Any]]:
+        """Return the executions of the pipeline, the newest first."""
         name = self.outputs["PipelineName"]
-        runs = self._sagemaker.list_pipeline_executions(PipelineName=name)["PipelineExecutionSummaries"]
-        if not runs:
-            return "starting"
+        return self._sagemaker.list_pipeline_executions(PipelineName=name)["PipelineExecutionSummaries"]
+
+    def _pipeline(self) -> str:
+        """Return the status of the newest execution of the pipeline, and its steps."""
+        runs = self._pipelines()
         steps = self._sagemaker.list_pipeline_execution_steps(
             PipelineExecutionArn=runs[0]["PipelineExecutionArn"]
         )["PipelineExecutionSteps"]
-        return ", ".join(
-            f"{step['StepName']} {step['StepStatus']}: {step['FailureReason']}"
-            if step.get("FailureReason")
-            else f"{step['StepName']} {step['StepStatus']}"
+        told = [
+            f"{step['StepName']} {step['StepStatus']} {step.get('FailureReason', '')}".strip()
             for step in reversed(steps)
-        )
+        ]
+        return f"{runs[0]['PipelineExecutionStatus']}: {', '.join(told)}"

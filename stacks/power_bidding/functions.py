@@ -39,6 +39,7 @@ def _feed(name: str, what: str) -> BidTask:
     return BidTask(
         handler=f"power_bidding.feeds.app.{name}",
         does=f"Fetches {what} of an hour",
+        read=("feeds",),
         write=("raw", "feeds"),
         secret=True,
         seconds=110,
@@ -68,7 +69,7 @@ TASKS = {
     "Retrain": BidTask(
         handler="power_bidding.handlers.retrain.handler",
         does="Starts the pipeline for a waiting state machine",
-        rows={"history": (QUERY,), "waits": (GET, UPDATE)},
+        rows={"history": (QUERY,), "waits": (GET, PUT, UPDATE)},
         read=("models",),
         write=("training",),
         seconds=110,
@@ -91,7 +92,7 @@ TASKS = {
         read=("datasets",),
         write=("bids",),
         secret=True,
-        seconds=110,
+        seconds=170,
         memory_mb=512,
     ),
     "FallBack": BidTask(

@@ -31,8 +31,10 @@ DATASET = "Dataset made"
 TRIES = 5
 """How often a late feed is asked, over `late_minutes`."""
 FETCH_SECONDS = 120
-WORK_SECONDS = 120
+WORK_SECONDS = 180
 """How long a fetch, and any other function, may take."""
+MARKET_TRIES = 14
+"""How often an offer is sent again while the market does not answer: until after its deadline"""
 SPARE_MINUTES = 3
 """Between the end of the wait for a retraining and the end of the offers."""
 HOUR = r"/^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:00Z$/"
@@ -211,7 +213,7 @@ def bid(settings: PowerBidding, functions: Mapping[str, str]) -> dict[str, Any]:
         seconds=WORK_SECONDS,
     )
     state = branch.states["MakeBids"]
-    state["Retry"] += [_again("EndpointThrottledError", attempts=4)]
+    state["Retry"] += [_again("EndpointThrottledError", "MarketDownError", attempts=4)]
     state["Catch"] = [
         {
             "ErrorEquals": ["States.ALL"],
@@ -228,7 +230,11 @@ def bid(settings: PowerBidding, functions: Mapping[str, str]) -> dict[str, Any]:
         output="{% $states.result.Payload %}",
         seconds=WORK_SECONDS,
     )
-    branch.states["FallBack"]["Retry"] += [_again("States.ALL", attempts=3)]
+    branch.states["FallBack"]["Retry"] += [
+        # It raises this until the offer is due, and says then that there is none
+        _again("MarketDownError", attempts=MARKET_TRIES) | {"MaxDelaySeconds": 300},
+        _again("States.ALL", attempts=3),
+    ]
     flow.each(
         "Bid",
         "{% $assets %}",
@@ -239,7 +245,7 @@ def bid(settings: PowerBidding, functions: Mapping[str, str]) -> dict[str, Any]:
         assign={"offers": "{% $states.result %}"},
     )
     flow.report("Report", "{% {'hour': $hour, 'retraining': $retraining, 'offers': $offers} %}")
-    return flow.definition("Accept", seconds=60 * minutes + 10 * WORK_SECONDS)
+    return flow.definition("Accept", seconds=60 * (60 * settings.lead_hours + minutes) + 10 * WORK_SECONDS)
 
 
 def backfill(machine: str) -> dict[str, Any]:
@@ -301,6 +307,6 @@ def _anyway(then: str, variable: str) -> list[dict[str, Any]]:
     return [{"ErrorEquals": ["States.ALL"], "Assign": {variable: reason}, "Output": {}, "Next": then}]
 
 
-def _again(error: str, *, attempts: int) -> dict[str, Any]:
+def _again(*errors: str, attempts: int) -> dict[str, Any]:
     """Return a Retry, after pauses of 1, 2, 4, ... seconds."""
-    return {"ErrorEquals": [error], "IntervalSeconds": 1, "MaxAttempts": attempts, "BackoffRate": 2}
+    return {"ErrorEquals": list(errors), "IntervalSeconds": 1, "MaxAttempts": attempts, "BackoffRate": 2}

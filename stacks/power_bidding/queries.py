@@ -80,7 +80,7 @@ def queries(scope: Construct, *, name: str, bucket: ArtifactBucket) -> QueryTabl
         bucket=bucket,
         tables={
             "bids": HourlyTable(folder="bids", columns=BIDS),
-            "hours": HourlyTable(folder="datasets", columns=HOURS),
+            "hours": HourlyTable(folder="hours", columns=HOURS),
         },
         views={"bid_results": View(sql=RESULTS, columns=RESULT_COLUMNS)},
         queries=QUERIES,

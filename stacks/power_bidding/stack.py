@@ -324,6 +324,8 @@ class PowerBiddingStack(Stack):
         ):
             actions = (f"sagemaker:{verb}{kind}" for verb in ("Create", "Describe", "Delete"))
             allow(deploy, *actions, on=[arn(resource)], because=OWN)
+        arns = [arn(kind) for kind in ("endpoint", "endpoint-config", "model")]
+        allow(deploy, "sagemaker:AddTags", on=arns, because=OWN)
         # Creating an endpoint asks for its configuration's ARN, too
         allow(deploy, "sagemaker:CreateEndpoint", on=[arn("endpoint-config")], because=OWN)
         lists = "IAM knows no resource for a list."

@@ -62,6 +62,7 @@ HOOKS = [
     "states_have_a_largest_size",
     "jsonata_makes_every_output",
     "jsonata_selects_items",
+    "jsonata_makes_timeouts",
 ]
 INSTALL = """
 import sys

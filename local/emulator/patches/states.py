@@ -270,3 +270,19 @@ def jsonata_selects_items(cloud: Cloud) -> None:
         output = output_of(state, given, ctx, result=results, default=results)
         assign(state, given, ctx, result=results)
         return output, after
+
+
+@hook
+def jsonata_makes_timeouts(cloud: Cloud) -> None:
+    """JSONata in `TimeoutSeconds` and `HeartbeatSeconds` of a task is taken for a number."""
+    language = touch("services.stepfunctions._state_query_language", "state_def", "ctx")
+    evaluated = touch(
+        "services.stepfunctions._jsonata_state_field", "state_def", "field", "expected", "raw_input", "ctx"
+    )
+
+    @replace("services.stepfunctions._execute_task", "state_def", "raw_input", "execution", "ctx")
+    def execute(original: Callable, state: dict, given: Any, execution: dict, ctx: dict) -> tuple:
+        limits = [name for name in ("TimeoutSeconds", "HeartbeatSeconds") if isinstance(state.get(name), str)]
+        if limits and language(state, ctx) == JSONATA:
+            state = state | {name: evaluated(state, name, "number", given, ctx) for name in limits}
+        return original(state, given, execution, ctx)
