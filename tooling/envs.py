@@ -37,11 +37,11 @@ ENVIRONMENTS = {
     "scikit-learn": "scenarios/requirements.txt",
 } | {
     f"{room}-{lock.parent.name}": f"{room}/{lock.parent.name}/{lock.name}"
-    for room in ("scenarios", "benchmarks")
+    for room in ("scenarios", "benchmarks", "notebooks")
     for lock in sorted(ROOT.glob(f"{room}/*/requirements.txt"))
 }
 """Lock file of each environment, relative to the project. Environments of a single architecture are named
-after the folder of their lock file: `scenarios-NAME`, `benchmarks-NAME`."""
+after the folder of their lock file, such as `scenarios-NAME`."""
 
 MACHINE_PYTHON = Path(sys.base_prefix, "bin", f"python{sys.version_info.major}.{sys.version_info.minor}")
 """The Python behind the environment that runs this: unlike that one, it has pip."""
