@@ -173,7 +173,10 @@ evaluate = ProcessingStep(
 )
 
 
-accepted = JsonGet(step_name=evaluate.name, property_file=metrics, json_path="accepted")
+accepted, capture = (
+    JsonGet(step_name=evaluate.name, property_file=metrics, json_path=path)
+    for path in ("accepted", "capture.candidate")
+)
 builder = ModelBuilder(
     image_uri="${ServingImage}",
     role_arn=SERVING_ROLE,
@@ -202,6 +205,7 @@ deploy = LambdaStep(
         "model_data": train.properties.ModelArtifacts.S3ModelArtifacts,
         "request": request,
         "hour": hour,
+        "capture": capture,
     },
     outputs=[LambdaOutput("endpoint", LambdaOutputTypeEnum.String)],
 )

@@ -20,9 +20,6 @@ from scenarios.power_bidding.history import Replay, history, later
 from scenarios.power_bidding.metrics import METRICS
 from scenarios.power_bidding.replay import FeedServer, replaying
 
-HOURS = 168
-RATE = 1800
-"""A replayed week takes 5.6 minutes: 2 seconds for an hour."""
 SETTLE_SECONDS = 120
 """How long the last runs may take after the last hour."""
 RETRAIN_SECONDS = 600
@@ -33,8 +30,25 @@ BEFORE = 6
 AT_ONCE = 8
 """Runs that are followed at the same time."""
 
-# What happens, and in which hour of the replay
-LOAD_DOWN, WEATHER_LATE, RETRAINED, CORRECTED = 30, 50, 84, 110
+
+@dataclass(frozen=True)
+class Plan:
+    """A replay: its hours and its pace, and in which hour what happens."""
+
+    hours: int
+    rate: int
+    """Hours of the market in one"""
+    load_down: int
+    weather_late: int
+    retrained: int
+    corrected: int
+    """The hour in which an earlier price changes"""
+
+
+WEEK = Plan(hours=168, rate=1800, load_down=30, weather_late=50, retrained=84, corrected=110)
+"""5.6 minutes: 2 seconds for an hour."""
+CORRECTED_BEFORE = 6
+"""Hours from the price that is corrected to its correction."""
 
 
 @dataclass
@@ -51,15 +65,15 @@ def prepare(progress: Progress) -> dict[str, str]:
     return {"power_bidding.assets": f"battery-1@{replay.location}", "power_bidding.time_zone": replay.zone}
 
 
-def run(stack: str, out: Path, progress: Progress) -> ScenarioResult:
-    """Replay a week against the deployed stack; what it makes goes below `out`.
+def run(stack: str, out: Path, progress: Progress, plan: Plan = WEEK) -> ScenarioResult:
+    """Replay a plan's hours against the deployed stack; what it makes goes below `out`.
 
     Raises `ScenarioError` when the architecture does not do what it is for.
     """
     outputs = aws.outputs(stack)
     replay = history(progress)
-    desk = Desk(outputs)
-    with replaying(replay, later(replay.first, -1), RATE, desk.assets(), out) as feeds:
+    desk = Desk(outputs, plan.rate)
+    with replaying(replay, later(replay.first, -1), plan.rate, desk.assets(), out) as feeds:
         desk.credentials(feeds.secret)
         desk.clock(later(replay.first, -1), 1)
         progress("importing the history before the week")
@@ -70,11 +84,11 @@ def run(stack: str, out: Path, progress: Progress) -> ScenarioResult:
             hour = later(replay.first, number)
             desk.ended(desk.start(hour), SETTLE_SECONDS)
             wait_until(lambda hour=hour: desk.offered(hour), SETTLE_SECONDS, f"no offer came of {hour}")
-        stories = plan(feeds, replay)
-        week = live(desk, feeds, replay, progress)
+        stories = trouble(feeds, replay, plan)
+        week = live(desk, feeds, replay, plan, progress)
         results = feeds.results()
-    metrics = counted(desk, replay, week, results) | {"seconds_retraining": seconds_retraining}
-    metrics |= worth.measured(replay, results, HOURS)
+    metrics = counted(desk, replay, week, plan, results) | {"seconds_retraining": seconds_retraining}
+    metrics |= worth.measured(results)
     (out / "results.json").write_text(json.dumps(results, indent=1))
     asked = desk.ask_athena(replay)
     (out / "athena.json").write_text(json.dumps(asked, indent=1))
@@ -99,16 +113,20 @@ def run(stack: str, out: Path, progress: Progress) -> ScenarioResult:
     return ScenarioResult(metrics, METRICS, artifacts, report)
 
 
-def plan(feeds: FeedServer, replay: Replay) -> list[Story]:
+def trouble(feeds: FeedServer, replay: Replay, plan: Plan) -> list[Story]:
     """Let feeds go wrong in the week to come; return what is to be told of it."""
 
     def at(number: int) -> str:
         return later(replay.first, number)
 
-    feeds.fault("load", "down", **{"from": at(LOAD_DOWN), "to": at(LOAD_DOWN + 2)})
-    feeds.fault("weather", "late", **{"from": at(WEATHER_LATE), "to": at(WEATHER_LATE + 2)})
-    price = {"series": f"price:{replay.location}", "hour": at(CORRECTED - 6), "value": 33.33}
-    feeds.fault("market_prices", "corrected", **{"from": at(CORRECTED)}, **price)
+    feeds.fault("load", "down", **{"from": at(plan.load_down), "to": at(plan.load_down + 2)})
+    feeds.fault("weather", "late", **{"from": at(plan.weather_late), "to": at(plan.weather_late + 2)})
+    price = {
+        "series": f"price:{replay.location}",
+        "hour": at(plan.corrected - CORRECTED_BEFORE),
+        "value": 33.33,
+    }
+    feeds.fault("market_prices", "corrected", **{"from": at(plan.corrected)}, **price)
     return [
         Story(
             "A feed fails",
@@ -133,21 +151,21 @@ def plan(feeds: FeedServer, replay: Replay) -> list[Story]:
     ]
 
 
-def live(desk: Desk, feeds: FeedServer, replay: Replay, progress: Progress) -> Week:
+def live(desk: Desk, feeds: FeedServer, replay: Replay, plan: Plan, progress: Progress) -> Week:
     """Start a run two minutes into every hour of the week, as the schedule does, and follow all."""
     week = Week()
     lock = threading.Lock()
     started = time.monotonic()
     feeds.clock(paused=False)
-    desk.clock(later(replay.first, -1), RATE)
-    seconds = 3600 / RATE
+    desk.clock(later(replay.first, -1), plan.rate)
+    seconds = 3600 / plan.rate
     with ThreadPoolExecutor(AT_ONCE) as pool:
         followed: list[Future[None]] = []
-        for number in range(HOURS):
+        for number in range(plan.hours):
             due = started + (number + 1 + 2 / 60) * seconds
             time.sleep(max(0.0, due - time.monotonic()))
             hour = later(replay.first, number)
-            execution = desk.start(hour, retrain=number == RETRAINED)
+            execution = desk.start(hour, retrain=number == plan.retrained)
             progress(f"the week · {hour}")
             followed.append(pool.submit(follow, desk, execution, number, hour, week, lock))
         for each in followed:
@@ -176,16 +194,16 @@ def wait_until(done: Callable[[], bool], seconds: float, otherwise: str) -> None
         time.sleep(0.1)
 
 
-def counted(desk: Desk, replay: Replay, week: Week, results: dict[str, Any]) -> dict[str, float]:
+def counted(desk: Desk, replay: Replay, week: Week, plan: Plan, results: dict[str, Any]) -> dict[str, float]:
     """Return the counts of hours and offers."""
-    due = {later(replay.first, number + desk.lead_hours) for number in range(HOURS)}
+    due = {later(replay.first, number + desk.lead_hours) for number in range(plan.hours)}
     offered = {offer["hour"] for offer in results["offers"] if offer["market"] == "RT"}
     rows = [row for row in desk.rows() if row["offer"] in {f"{hour}#RT" for hour in due}]
     seconds = sorted(week.seconds.values())
     versions = desk.versions()
     return {
-        "replayed_hours": HOURS,
-        "replay_rate": RATE,
+        "replayed_hours": plan.hours,
+        "replay_rate": plan.rate,
         "hours_without_bid": len(due - offered),
         "late_bids": results["late"],
         "double_bids": results["double"],
@@ -202,8 +220,8 @@ def counted(desk: Desk, replay: Replay, week: Week, results: dict[str, Any]) -> 
 class Desk:
     """The deployed stack, as its operator uses it."""
 
-    def __init__(self, outputs: dict[str, str]):
-        self.outputs = outputs
+    def __init__(self, outputs: dict[str, str], rate: int):
+        self.outputs, self.rate = outputs, rate
         self._states, self._functions = aws.client("stepfunctions"), aws.client("lambda")
         self._dynamodb, self._s3 = aws.client("dynamodb"), aws.client("s3")
         self._sagemaker = aws.client("sagemaker")
@@ -246,7 +264,7 @@ class Desk:
         progress("training the first model")
         begun, before = time.monotonic(), self.endpoint()
         known = len(self._pipelines())
-        request = {"hour": later(replay.first, -BEFORE), "version": 0, "rate": RATE, "retrain": True}
+        request = {"hour": later(replay.first, -BEFORE), "version": 0, "rate": self.rate, "retrain": True}
         execution = self._states.start_execution(
             stateMachineArn=self.outputs["BidArn"], input=json.dumps(request)
         )["executionArn"]
@@ -268,7 +286,7 @@ class Desk:
 
     def start(self, hour: str, *, retrain: bool = False) -> str:
         """Start a run; return its execution."""
-        request = {"hour": hour, "rate": RATE, "retrain": retrain}
+        request = {"hour": hour, "rate": self.rate, "retrain": retrain}
         return self._states.start_execution(
             stateMachineArn=self.outputs["PrepareArn"], input=json.dumps(request)
         )["executionArn"]

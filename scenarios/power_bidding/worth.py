@@ -7,13 +7,11 @@ from typing import Any
 import numpy as np
 from scipy.optimize import linprog
 
-from scenarios.power_bidding.history import Replay
-
 CHARGE_EFFICIENCY, POWER, ENERGY = 0.85, 8.0, 32.0
 
 
-def measured(replay: Replay, results: dict[str, Any], hours: int) -> dict[str, float]:
-    """Return the figures of one asset's week at the market's own settlement."""
+def measured(results: dict[str, Any]) -> dict[str, float]:
+    """Return the figures of one asset at the market's own settlement."""
     rows = results["settled"]
     prices = np.array([row["price"] for row in rows])
     real = sum(row["revenue"] for row in rows)

@@ -70,14 +70,14 @@ def watch(
     board.add_widgets(
         cloudwatch.GraphWidget(
             title="Offers of an hour",
-            left=[own(name) for name in ("Offers", "FallbackHours", "NoOfferHours")],
+            left=[own(name) for name in ("OffersSent", "FallbackHours", "NoOfferHours")],
         ),
         cloudwatch.GraphWidget(
             title="Feeds", left=[own("MissingFeeds"), own("InterpolatedHours"), own("IncompleteHours")]
         ),
         cloudwatch.GraphWidget(title="Age of the feeds in hours", left=[own("FeedAgeHours", "Maximum")]),
         cloudwatch.GraphWidget(
-            title="Loss of the model, of the naive forecast's", left=[own("LossRatio", "Average")]
+            title="Share of perfect foresight of each new model", left=[own("Capture", "Average")]
         ),
     )
     return pager

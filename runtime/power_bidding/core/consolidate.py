@@ -41,6 +41,8 @@ class Output(TypedDict):
     """Whether this input made the version that counts; the same when it is given again."""
     flags: dict[str, str]
     key: str
+    age: int
+    """Hours since the oldest of its series was fetched"""
 
 
 @dataclass(frozen=True)
@@ -81,8 +83,14 @@ def consolidate(request: Request, backend: Backend) -> Output:
         "changed": (row.as_of, row.inputs) == (now, inputs),
         "flags": dict(row.flags),
         "key": row.key,
+        "age": _age(row, now, backend.objects),
     }
     return output
+
+
+def _age(row: HourRow, now: int, objects: Objects) -> int:
+    made = _dataset(row, objects)["made"].values()
+    return max((now - hours.parse(run) for run in made), default=0)
 
 
 def _commit(hour: int, make: Callable[[HourRow | None], Dataset | None], backend: Backend) -> HourRow | None:

@@ -35,5 +35,7 @@ def handler(event: Request, context: LambdaContext) -> Output:
             output["status"], "IncompleteHours"
         )
     )
+    count("MissingFeeds", sum(feed["status"] != "ready" for feed in event["feeds"]))
+    count("FeedAgeHours", output["age"])
     logger.info("consolidated", extra={"output": output})
     return output

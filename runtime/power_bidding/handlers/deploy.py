@@ -42,5 +42,7 @@ def handler(event: DeployEvent, context: LambdaContext) -> Deployed:
     seconds = min(MOST_SECONDS, context.get_remaining_time_in_millis() / 1000) - SPARE_SECONDS
     serving = deploy(stage, version_of(event, run), seconds)
     count("Deployments", 1)
+    if "capture" in event:
+        count("Capture", float(event["capture"]))
     logger.info("%s is in service", serving.endpoint)
     return {"endpoint": serving.endpoint, "version": serving.version}

@@ -35,6 +35,8 @@ class DeployEvent(HourEvent, total=False):
     model_package_arn: str
     model_data: str
     image: str
+    capture: float
+    """Share of perfect foresight, as evaluated"""
 
 
 class RollBackEvent(TypedDict, total=False):

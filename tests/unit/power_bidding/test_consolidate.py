@@ -99,6 +99,7 @@ def test_complete_hour_has_the_sources_values(place):
         "changed": True,
         "flags": {},
         "key": "datasets/date=2022-01-31/hour=12/v1.json",
+        "age": 0,
     }
     dataset = place.dataset(NOW)
     assert dataset["values"]["HB_NORTH"] == {

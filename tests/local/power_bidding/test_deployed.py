@@ -1,0 +1,241 @@
+"""The project's own stack under enforced IAM: hours of a market replayed, offers sent, stopped, put back."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
+
+from local.cloud import LocalCloud
+from scenarios import aws as scenario_aws
+from scenarios.power_bidding import steps
+from scenarios.power_bidding.history import Replay, history, later
+from scenarios.power_bidding.replay import FeedServer, replaying
+from scenarios.power_bidding.steps import Desk, Plan
+from tests.support.clouds import own_keys
+from tests.support.notebooks import EXECUTE
+from tests.support.waiting import until
+from tooling import envs
+
+STACK = "groundplan-dev-power-bidding"
+FEW = Plan(hours=8, rate=900, load_down=1, weather_late=3, retrained=2, corrected=5)
+"""Of a market whose offers are due three hours after a run begins, less 75 minutes: 7 seconds."""
+NOTEBOOKS = envs.ROOT / "notebooks" / "power_bidding"
+
+Outputs = dict[str, str]
+
+
+@pytest.fixture(scope="module")
+def replay() -> Replay:
+    return history(lambda line: None)
+
+
+@pytest.fixture(scope="module")
+def deployed(cloud: LocalCloud, replay: Replay) -> Iterator[Outputs]:
+    cloud.configure(create_training_job_burst=100)
+    context = {
+        "power_bidding.assets": f"battery-1@{replay.location}",
+        "power_bidding.time_zone": replay.zone,
+        "power_bidding.lead_hours": "3",
+    }
+    outputs = cloud.deploy(STACK, context=context)[STACK]
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in cloud.env().items():
+            patch.setenv(name, value)
+        cloud.enforce_iam(True)
+        yield outputs
+        cloud.enforce_iam(False)
+
+
+@pytest.fixture(scope="module")
+def lived(deployed: Outputs, tmp_path_factory: pytest.TempPathFactory) -> dict[str, float]:
+    """The figures of a few replayed hours."""
+    out = tmp_path_factory.mktemp("replayed")
+    result = steps.run(STACK, out, lambda line: None, FEW)
+    assert all(path.is_file() for path in result.artifacts)
+    return result.metrics
+
+
+@pytest.fixture(scope="module")
+def desk(deployed: Outputs, lived: dict[str, float]) -> Desk:
+    return Desk(deployed, FEW.rate)
+
+
+@pytest.fixture(scope="module")
+def hour(replay: Replay) -> str:
+    """An hour after the replayed ones."""
+    return later(replay.first, FEW.hours + 2)
+
+
+@pytest.fixture(scope="module")
+def market(
+    desk: Desk, replay: Replay, hour: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[FeedServer]:
+    """A server whose clock stands still at `hour`."""
+    folder = tmp_path_factory.mktemp("market")
+    with replaying(replay, hour, 1, desk.assets(), folder) as feeds:
+        desk.credentials(feeds.secret)
+        desk.clock(hour, 1)
+        yield feeds
+
+
+# In this order: each goes on from what the one before left
+
+
+def test_every_replayed_hour_has_one_offer_in_time(lived: dict[str, float]) -> None:
+    wrong = ("hours_without_bid", "late_bids", "double_bids", "fallback_hours", "no_offer_hours")
+    assert {name: lived[name] for name in wrong} == dict.fromkeys(wrong, 0)
+    assert (lived["replayed_hours"], lived["corrected_hours"]) == (FEW.hours, 1)
+    assert lived["interpolated_hours"] >= 2
+    assert lived["retrainings"] >= 1
+
+
+def test_athena_sees_offers_beside_prices(desk: Desk, replay: Replay) -> None:
+    found = desk.ask_athena(replay)
+    names, *rows = found["offers and prices"]
+    assert names[:4] == ["asset", "hour_utc", "market", "location"]
+    assert {row[2] for row in rows} >= {"RT"}
+    assert found["sources"][1][1] == "model"
+
+
+def signed(cloud: LocalCloud, url: str) -> urllib.request.Request:
+    """Return a request signed by the cloud's own key."""
+    keys = own_keys(cloud)
+    credentials = Credentials(keys["aws_access_key_id"], keys["aws_secret_access_key"])
+    request = AWSRequest("GET", url)
+    SigV4Auth(credentials, "execute-api", cloud.region).add_auth(request)
+    return urllib.request.Request(url, headers=dict(request.headers))  # noqa: S310
+
+
+def test_the_api_answers_signed_requests_alone(
+    cloud: LocalCloud, deployed: Outputs, desk: Desk, replay: Replay
+) -> None:
+    url = scenario_aws.address(deployed["ApiUrl"])
+    hour = later(replay.first, FEW.hours)
+    with urllib.request.urlopen(signed(cloud, f"{url}/bids/{hour}")) as answer:  # noqa: S310
+        (bid, *_) = json.load(answer)["bids"]
+    assert (bid["hour"], bid["market"], bid["status"], bid["source"]) == (hour, "RT", "sent", "model")
+    with urllib.request.urlopen(signed(cloud, f"{url}/status")) as answer:  # noqa: S310
+        status = json.load(answer)
+    assert (status["switch"], status["assets"]["battery-1"]["no_offer_hours"]) == ("go", 0)
+    with pytest.raises(urllib.error.HTTPError, match="403"):
+        urllib.request.urlopen(f"{url}/status")  # noqa: S310
+
+
+def run_of(desk: Desk, hour: str) -> dict[str, Any]:
+    """Run `bid` for an hour; return what became of its real-time offer."""
+    states = scenario_aws.client("stepfunctions")
+    execution = states.start_execution(
+        stateMachineArn=desk.outputs["BidArn"], input=json.dumps({"hour": hour, "version": 0, "rate": 60})
+    )["executionArn"]
+    (asset,) = desk.ended(execution, 120)["offers"]
+    return asset["offers"][0]
+
+
+def test_the_switch_stops_and_holds_offers(desk: Desk, market: FeedServer, hour: str) -> None:
+    ssm, functions = scenario_aws.client("ssm"), scenario_aws.client("lambda")
+
+    def turned(to: str) -> None:
+        ssm.put_parameter(Name=desk.outputs["SwitchParameterName"], Value=to, Type="String", Overwrite=True)
+
+    try:
+        # given offers that are stopped, or wait for a person
+        turned("stop")
+        assert run_of(desk, hour)["status"] == "stopped"
+        turned("approve")
+        assert run_of(desk, hour)["status"] == "proposed"
+        assert market.results()["offers"] == []
+        # when a person releases them
+        answer = functions.invoke(
+            FunctionName=desk.outputs["ReleaseFunctionName"], Payload=json.dumps({"hour": hour})
+        )
+        released = json.load(answer["Payload"])
+    finally:
+        turned("go")
+    # then they are in the market, once
+    assert (len(released["sent"]), released["refused"]) == (1, [])
+    assert [offer["market"] for offer in market.results()["offers"]] == ["RT"]
+    assert run_of(desk, hour)["status"] == "sent"
+    assert len(market.results()["offers"]) == 1
+
+
+def test_one_command_goes_back_to_the_former_model(
+    desk: Desk, deployed: Outputs, market: FeedServer, hour: str, replay: Replay
+) -> None:
+    # given two versions that have been in service
+    before = json.loads(desk.endpoint())
+    if before["former"] is None:
+        desk.first_model(replay, lambda line: None)
+        before = json.loads(desk.endpoint())
+    # when an operator goes back
+    functions = scenario_aws.client("lambda")
+    answer = functions.invoke(FunctionName=deployed["RollBackFunctionName"], Payload=b"{}")
+    back = json.load(answer["Payload"])
+    # then the former one serves, and can be left again
+    assert back["version"] == before["former"]["version"]
+    assert json.loads(desk.endpoint())["former"]["version"] == before["version"]
+
+
+def test_an_endpoint_that_is_gone_leaves_an_earlier_offer_or_none(
+    desk: Desk, market: FeedServer, hour: str, aws: Callable
+) -> None:
+    ssm, name = scenario_aws.client("ssm"), desk.outputs["EndpointParameterName"]
+    before = desk.endpoint()
+    gone = json.loads(before) | {"endpoint": f"{STACK}-000000000000"}
+    try:
+        ssm.put_parameter(Name=name, Value=json.dumps(gone), Type="String", Overwrite=True)
+        offer = run_of(desk, later(hour, 1))
+    finally:
+        ssm.put_parameter(Name=name, Value=before, Type="String", Overwrite=True)
+    assert (offer["status"], offer["source"]) in [("sent", "fallback"), ("no_offer", "none")]
+
+
+def test_many_hours_are_prepared_at_once(
+    desk: Desk, deployed: Outputs, market: FeedServer, hour: str, aws: Callable
+) -> None:
+    hours = [later(hour, number) for number in (-30, -29, -28)]
+    aws("s3").put_object(Bucket=deployed["BucketName"], Key="backfill/hours.json", Body=json.dumps(hours))
+    states = scenario_aws.client("stepfunctions")
+    execution = states.start_execution(
+        stateMachineArn=deployed["BackfillArn"],
+        input=json.dumps({"bucket": deployed["BucketName"], "key": "backfill/hours.json"}),
+    )["executionArn"]
+    assert desk.ended(execution, 120) == {"prepared": True}
+    assert {row["hour"] for row in desk.versions()} >= set(hours)
+
+
+def test_the_notebook_drives_and_inspects_the_machines(
+    cloud: LocalCloud, deployed: Outputs, market: FeedServer, hour: str
+) -> None:
+    done = subprocess.run(
+        [
+            *(str(envs.environment("notebooks-power_bidding")), "-c", EXECUTE, "machines.ipynb"),
+            "status=status, states=len(states), offers=len(offers)",
+        ],
+        cwd=NOTEBOOKS,
+        env=os.environ | cloud.env() | {"GROUNDPLAN_STACK": STACK, "GROUNDPLAN_HOUR": later(hour, -2)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    told = json.loads(done.stdout.strip().splitlines()[-1])
+    assert (told["status"], told["states"] > 5, told["offers"] > 0) == ("SUCCEEDED", True, True)
+
+
+def test_what_is_destroyed_leaves_no_endpoint(
+    cloud: LocalCloud, deployed: Outputs, desk: Desk, aws: Callable
+) -> None:
+    cloud.enforce_iam(False)
+    cloud.destroy(STACK)
+    left = aws("sagemaker").list_endpoints(NameContains=STACK)["Endpoints"]
+    until(lambda: not aws("sagemaker").list_endpoints(NameContains=STACK)["Endpoints"], f"the end of {left}")
+    assert not aws("sagemaker").list_pipelines(PipelineNamePrefix=STACK)["PipelineSummaries"]
