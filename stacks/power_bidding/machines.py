@@ -124,9 +124,7 @@ def _feed(feed: str, function: str) -> Branch:
     state["Retry"] += [
         {"ErrorEquals": ["FeedDownError"], "IntervalSeconds": 1, "MaxAttempts": 2, "BackoffRate": 2}
     ]
-    missing = (
-        f"{{'feed': '{feed}', 'hour': $hour, 'status': 'missing', 'reason': $states.errorOutput.Error & ' '"
-    )
+    missing = f"{{'feed': '{feed}', 'hour': $hour, 'status': 'missing', 'reason': $states.errorOutput.Error"
     state["Catch"] = [
         {
             "ErrorEquals": ["States.ALL"],

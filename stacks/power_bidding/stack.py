@@ -72,6 +72,7 @@ class PowerBiddingStack(Stack):
         self._settings = settings
         self._name = name = physical_name(self, settings.endpoint_name, appended=JOB_SUFFIX)
         self._keep_logs = retention(settings.log_retention_days)
+        self._network = network_of(self, settings)
         self._key = key = key_of(self, settings, f"prices, offers, models and messages of {NAME}")
 
         # Data
@@ -115,7 +116,7 @@ class PowerBiddingStack(Stack):
         image = docker_image(self, "Image", CONTAINERS / NAME / "model")
         serving_image = docker_image(self, "ServingImage", CONTAINERS / NAME / "serve")
         roles = self._training_role(image), self._serving_role(serving_image)
-        network = network_of(self, settings)
+        network = self._network
         volume_key = key.key_arn if key and not has_local_disks(settings.hosting_instance_type) else ""
         hosting = variables.hosting(
             settings, tags=tags, vpc=network.vpc_config if network else None, key=volume_key
@@ -295,7 +296,7 @@ class PowerBiddingStack(Stack):
             self,
             "Training",
             log_group="/aws/sagemaker/*Jobs",
-            network=network_of(self, self._settings),
+            network=self._network,
         )
         image.repository.grant_pull(role.role)
         for folder in ("training", "models", "evaluation"):

@@ -45,7 +45,9 @@ def test_image_is_rebuilt_only_when_its_content_changes(
             changed(context / other / "Dockerfile")
     assert asset_hash(image) == before
     # when its Dockerfile, requirements, package or the toolkit change, then the hash changes
-    (package,) = (path.parent for path in (context / image).glob("*/__init__.py"))
+    lines = (context / image / "Dockerfile").read_text().splitlines()
+    copied = [context / line.split()[1] for line in lines if line.startswith("COPY")]
+    (package,) = (path for path in copied if (path / "__main__.py").exists())
     for path in (
         context / image / "Dockerfile",
         context / image / "requirements.txt",

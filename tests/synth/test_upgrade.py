@@ -34,6 +34,9 @@ FIXED = {
     "AWS::SageMaker::Endpoint": ["EndpointName"],
     "AWS::SageMaker::ModelPackageGroup": ["ModelPackageGroupDescription", "ModelPackageGroupName"],
     "AWS::SageMaker::NotebookInstance": ["NotebookInstanceName", "SubnetId"],
+    "AWS::SageMaker::Pipeline": ["PipelineName"],
+    "AWS::Athena::WorkGroup": ["Name"],
+    "AWS::Glue::Database": ["CatalogId", "DatabaseName"],
     "AWS::SecretsManager::Secret": ["Name"],
     "AWS::StepFunctions::StateMachine": ["StateMachineName", "StateMachineType"],
 }

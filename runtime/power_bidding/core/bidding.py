@@ -41,20 +41,30 @@ def make_bids(desk: Desk, run: int, version: int, name: str) -> Report:
     offer is tried before a failure of the market is raised.
     """
     wanted = slots(run, desk.settings)
-    proposed = {
-        slot: row for slot in wanted if (row := desk.offers.get(name, slot)) and _stays(row, run, version)
-    }
-    if len(proposed) < len(wanted):
+    found = {slot: row for slot in wanted if (row := desk.offers.get(name, slot))}
+    known = {slot: row for slot, row in found.items() if _stays(row, run, version)}
+    answer: Answer | None = None
+    if len(known) < len(wanted):
         answer = ask(desk, run, version, name, wanted)
         _keep_forecast(desk, run, name, answer)
-        for slot in wanted:
-            if slot not in proposed:
-                offer = _offer(desk, name, slot, run, version, answer)
-                proposed[slot] = propose(desk, offer, lambda row: _stays(row, run, version))
-    else:
-        for row in proposed.values():
-            publish(desk, row)
-    return report(name, run, _sent(desk, run, list(proposed.values())))
+
+    def proposed(slot: Slot) -> Offer:
+        if answer is None or slot in known:
+            publish(desk, known[slot])
+            return known[slot]
+        offer = _offer(desk, name, slot, run, version, answer)
+        return propose(desk, offer, lambda row: _stays(row, run, version))
+
+    rows: list[Offer] = []
+    trouble: list[MarketDownError | MarketRefusedError] = []
+    # The real-time offer is due first
+    for group in (wanted[:1], wanted[1:]):
+        rows += _sent(desk, run, [proposed(slot) for slot in group], trouble)
+    for kind in (MarketDownError, MarketRefusedError):
+        for error in trouble:
+            if isinstance(error, kind):
+                raise error
+    return report(name, run, rows)
 
 
 def _stays(row: Offer, run: int, version: int) -> bool:
@@ -94,24 +104,20 @@ def _keep_forecast(desk: Desk, run: int, name: str, answer: Answer) -> None:
         desk.offers.put_forecast(Forecast(name, day, whole[0], prices, answer.model, run, stamp(now)))
 
 
-def _sent(desk: Desk, run: int, rows: list[Offer]) -> list[Offer]:
-    """Send what this run sends. Raises the first refusal, or else the first failure, after all were tried."""
+def _sent(
+    desk: Desk, run: int, rows: list[Offer], trouble: list[MarketDownError | MarketRefusedError]
+) -> list[Offer]:
+    """Send what this run sends, and add to `trouble`. While the market is down no further offer is tried."""
     after: list[Offer] = []
-    refusals: list[MarketRefusedError] = []
-    failures: list[MarketDownError] = []
     for row in rows:
-        if not sends(run, row.slot, desk.settings):
+        down = any(isinstance(error, MarketDownError) for error in trouble)
+        if down or not sends(run, row.slot, desk.settings):
             after.append(row)
             continue
         try:
             after.append(deliver(desk, row))
-        except MarketRefusedError as error:
-            refusals.append(error)
-        except MarketDownError as error:
-            failures.append(error)
-            break  # each further one would wait as long
-    for error in (*failures, *refusals):
-        raise error
+        except (MarketRefusedError, MarketDownError) as error:
+            trouble.append(error)
     return after
 
 

@@ -16,6 +16,9 @@ Status = Literal["proposed", "sent", "no_offer", "stopped"]
 FINAL = ("sent", "no_offer")
 """A row of these is never written again."""
 MINUTES = 60
+LAST_RUN_HOURS = 2
+"""From the last run that makes day-ahead offers to their deadline: a run works in the hour that it is named
+after, and one more is spare"""
 LATE = "late"
 """Begins the reason of each offer that missed its deadline."""
 
@@ -104,10 +107,9 @@ def real_time(run: int, market: MarketSettings) -> Slot:
 
 def open_day(run: int, market: MarketSettings) -> str | None:
     """Return the market day whose day-ahead offers a run makes; None where the run makes none."""
-    # A run works in the hour that it is named after, and must end before the deadline
     day = hours.shifted(hours.market_day(run, market.time_zone), 1)
     left = hours.day_ahead_deadline(day, market.time_zone) - run
-    return day if 1 <= left < 1 + market.day_ahead_runs else None
+    return day if LAST_RUN_HOURS <= left < LAST_RUN_HOURS + market.day_ahead_runs else None
 
 
 def slots(run: int, market: MarketSettings) -> list[Slot]:
@@ -119,4 +121,4 @@ def slots(run: int, market: MarketSettings) -> list[Slot]:
 
 def sends(run: int, slot: Slot, market: MarketSettings) -> bool:
     """Return whether the run is the last one that can offer for the slot: earlier ones only prepare."""
-    return slot.market == "RT" or due(slot, market) - run < 2
+    return slot.market == "RT" or due(slot, market) - run < LAST_RUN_HOURS + 1
