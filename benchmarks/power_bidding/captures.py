@@ -24,6 +24,8 @@ from scenarios.power_bidding.history import hub_prices
 from tooling.table import print_table
 
 CAISO = "caiso/day_ahead_2019.csv"
+COMBINED = "combination"
+"""The row of the report that is measured."""
 FEEDS = ("load_mw", "solar_mw", "wind_mw", "henry_hub_usd_per_mmbtu")
 ERCOT_ZONE, CAISO_ZONE = "America/Chicago", "America/Los_Angeles"
 
@@ -111,7 +113,7 @@ def measured(series: Series, data: Path, seeds: int) -> dict[str, Any]:
         if commands.main(arguments):
             sys.exit(f"the backtest of {series.hub} failed")
         report = json.loads(out.read_text())
-    return next(row for row in report["rows"] if row["forecast"] == "combined")
+    return next(row for row in report["rows"] if row["forecast"] == COMBINED)
 
 
 def prices(series: Series, data: Path) -> tuple[list[str], list[list[str]]]:

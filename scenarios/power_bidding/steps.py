@@ -46,7 +46,7 @@ class Plan:
 
 
 WEEK = Plan(hours=168, rate=2100, load_down=30, weather_late=50, retrained=84, corrected=110)
-"""4.8 minutes: 1.7 seconds for an hour, with offers due an hour and three quarters after a run begins."""
+"""4.8 minutes: 1.7 seconds for an hour, with offers due three hours and three quarters after a run begins."""
 CORRECTED_BEFORE = 6
 """Hours from the price that is corrected to its correction."""
 
@@ -65,7 +65,8 @@ def prepare(progress: Progress) -> dict[str, str]:
     return {
         "power_bidding.assets": f"battery-1@{replay.location}",
         "power_bidding.time_zone": replay.zone,
-        "power_bidding.lead_hours": "3",
+        "power_bidding.lead_hours": "5",
+        "power_bidding.late_minutes": "60",
     }
 
 
@@ -123,8 +124,8 @@ def trouble(feeds: FeedServer, replay: Replay, plan: Plan) -> list[Story]:
     def at(number: int) -> str:
         return later(replay.first, number)
 
-    feeds.fault("load", "down", **{"from": at(plan.load_down), "to": at(plan.load_down + 2)})
-    feeds.fault("weather", "late", **{"from": at(plan.weather_late), "to": at(plan.weather_late + 2)})
+    feeds.fault("load", "down", **{"from": at(plan.load_down), "to": at(plan.load_down + 4)})
+    feeds.fault("weather", "late", **{"from": at(plan.weather_late), "to": at(plan.weather_late + 4)})
     price = {
         "series": f"price:{replay.location}",
         "hour": at(plan.corrected - CORRECTED_BEFORE),
@@ -134,12 +135,12 @@ def trouble(feeds: FeedServer, replay: Replay, plan: Plan) -> list[Story]:
     return [
         Story(
             "A feed fails",
-            "The load forecast answered 503 for two hours.",
+            "The load forecast answered 503 for four hours.",
             "Its values came from the forecast of an earlier hour, flagged; the offers left in time.",
         ),
         Story(
             "A feed is late",
-            "The weather of two hours was not published when it was asked for.",
+            "The weather of four hours was not published when it was asked for.",
             "It was waited for, then taken from an earlier forecast, flagged.",
         ),
         Story(

@@ -29,7 +29,7 @@ SOURCE = "groundplan.power_bidding"
 DATASET = "Dataset made"
 """Detail type of the event that says that an hour was prepared."""
 TRIES = 5
-"""How often a late feed is asked, over `late_minutes`."""
+"""How often a feed that is late or down is asked, over `late_minutes`."""
 FETCH_SECONDS = 120
 WORK_SECONDS = 180
 """How long a fetch, and any other function, may take."""
@@ -43,6 +43,7 @@ INVOKE = "lambda:invoke"
 
 def prepare(settings: PowerBidding, functions: Mapping[str, str], *, bus: str) -> dict[str, Any]:
     """Return the definition of `prepare`. `functions` has the functions' ARNs by construct id."""
+    pause = 60 * settings.late_minutes / (TRIES - 1)
     flow = Flow()
     flow.settle(
         "Accept",
@@ -63,7 +64,7 @@ def prepare(settings: PowerBidding, functions: Mapping[str, str], *, bus: str) -
         Rule(
             when=f"{{% $contains($hour, {HOUR}) and $type($rate) = 'number' and $rate > 0 %}}",
             then="Fetch",
-            assign={"pause": _scaled(60 * settings.late_minutes / (TRIES - 1))},
+            assign={"pause": _scaled(pause), "tries": _tries(60 * settings.late_minutes, pause)},
         ),
         otherwise="Failed",
         assign={
@@ -121,21 +122,20 @@ def _feed(feed: str, function: str) -> Branch:
         seconds=FETCH_SECONDS,
     )
     state = branch.states[f"Fetch{word}"]
-    state["Retry"] += [
-        {"ErrorEquals": ["FeedDownError"], "IntervalSeconds": 1, "MaxAttempts": 2, "BackoffRate": 2}
-    ]
     missing = f"{{'feed': '{feed}', 'hour': $hour, 'status': 'missing', 'reason': $states.errorOutput.Error"
+    told = {got: f"{{% {missing} & ' ' & $string($states.errorOutput.Cause)}} %}}"}
     state["Catch"] = [
         {
-            "ErrorEquals": ["States.ALL"],
-            "Assign": {got: f"{{% {missing} & ' ' & $string($states.errorOutput.Cause)}} %}}"},
+            "ErrorEquals": ["FeedDownError"],
+            "Assign": {**told, tries: f"{{% ${tries} + 1 %}}"},
             "Output": {},
-            "Next": f"Told{word}",
-        }
+            "Next": f"Judge{word}",
+        },
+        {"ErrorEquals": ["States.ALL"], "Assign": told, "Output": {}, "Next": f"Told{word}"},
     ]
     branch.choose(
         f"Judge{word}",
-        Rule(when=f"{{% ${got}.status = 'late' and ${tries} < {TRIES} %}}", then=f"Wait{word}"),
+        Rule(when=f"{{% ${got}.status in ['late', 'missing'] and ${tries} < $tries %}}", then=f"Wait{word}"),
         otherwise=f"Told{word}",
     )
     branch.pause(f"Wait{word}", "{% $pause %}", f"Fetch{word}")
@@ -162,7 +162,8 @@ def bid(settings: PowerBidding, functions: Mapping[str, str]) -> dict[str, Any]:
         "IsAsked",
         pass_on=True,
     )
-    patience = {"patience": _scaled(60 * minutes)}
+    # What is not scaled, such as the start of a function, must fit as well
+    patience = {"patience": f"{{% $max([1, $floor({60 * minutes} / $rate)]) %}}"}
     asked = "{% $exists($states.input.retrain) and $states.input.retrain %}"
     flow.choose(
         "IsAsked", Rule(when=asked, then="Retrain", assign=patience), otherwise="CheckModel", assign=patience
@@ -297,6 +298,11 @@ def _invoke(
 def _scaled(seconds: float) -> str:
     """Return a wait in whole seconds of a replay's clock, at least one."""
     return f"{{% $max([1, $ceil({seconds:g} / $rate)]) %}}"
+
+
+def _tries(seconds: float, pause: float) -> str:
+    """Return how often a feed is asked in so many seconds of a replay's clock, with pauses of whole seconds."""
+    return f"{{% 1 + $floor({seconds:g} / $rate / $max([1, $ceil({pause:g} / $rate)])) %}}"
 
 
 def _anyway(then: str, variable: str) -> list[dict[str, Any]]:

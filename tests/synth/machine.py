@@ -88,7 +88,8 @@ class Run:
             output = self._fill(state["Output"], value, result=result)
             self._assign(state, value, result=result)
         except TaskError as caught:
-            catcher = next(c for c in state["Catch"] if c["ErrorEquals"] == ["States.ALL"])
+            names = (caught.error, "States.ALL")
+            catcher = next(c for c in state["Catch"] if any(name in c["ErrorEquals"] for name in names))
             error = {"Error": caught.error, "Cause": caught.cause}
             self._assign(catcher, value, errorOutput=error)
             return catcher["Next"], self._fill(catcher["Output"], value, errorOutput=error)

@@ -27,8 +27,8 @@ from tests.support.waiting import until
 from tooling import envs
 
 STACK = "groundplan-dev-power-bidding"
-FEW = Plan(hours=8, rate=900, load_down=1, weather_late=3, retrained=2, corrected=5)
-"""Of a market whose offers are due three hours after a run begins, less 75 minutes: 7 seconds."""
+FEW = Plan(hours=10, rate=1200, load_down=1, weather_late=4, retrained=2, corrected=7)
+"""Of a market whose offers are due five hours after a run begins, less 75 minutes: 11 seconds."""
 NOTEBOOKS = envs.ROOT / "notebooks" / "power_bidding"
 
 Outputs = dict[str, str]
@@ -45,7 +45,8 @@ def deployed(cloud: LocalCloud, replay: Replay) -> Iterator[Outputs]:
     context = {
         "power_bidding.assets": f"battery-1@{replay.location}",
         "power_bidding.time_zone": replay.zone,
-        "power_bidding.lead_hours": "3",
+        "power_bidding.lead_hours": "5",
+        "power_bidding.late_minutes": "60",
     }
     outputs = cloud.deploy(STACK, context=context)[STACK]
     with pytest.MonkeyPatch.context() as patch:

@@ -37,7 +37,11 @@ def function_of(arguments: dict[str, Any]) -> str:
 def feed(template: Template, index: int) -> dict[str, Any]:
     """Return the branch of a feed as a machine of its own, with the variables around it."""
     branch = machine(template, "Prepare")["States"]["Fetch"]["Branches"][index]
-    begin = {"Type": "Pass", "Assign": {"hour": "2022-01-31T05:00Z", "pause": 300}, "Next": branch["StartAt"]}
+    begin = {
+        "Type": "Pass",
+        "Assign": {"hour": "2022-01-31T05:00Z", "pause": 300, "tries": TRIES},
+        "Next": branch["StartAt"],
+    }
     return {"StartAt": "Around", "States": {"Around": begin, **branch["States"]}}
 
 
@@ -73,6 +77,19 @@ def test_a_feed_that_fails_is_told_as_missing(dev: Template):
         "status": "missing",
         "reason": "FeedMalformedError flat series",
     }
+
+
+def test_a_feed_that_is_down_is_asked_again(dev: Template):
+    answers = iter([TaskError("FeedDownError", "503"), {"Payload": {"feed": "load", "status": "ready"}}])
+
+    def call(action: str, arguments: dict[str, Any]) -> Any:
+        found = next(answers)
+        if isinstance(found, TaskError):
+            raise found
+        return found
+
+    done = Run(feed(dev, 1), {}, call)
+    assert (done.waited, done.output["status"]) == ([300], "ready")
 
 
 @pytest.mark.parametrize(
@@ -127,7 +144,7 @@ def test_no_trouble_with_the_model_stops_the_offers(current: Any, answer: Any, t
 def test_a_replay_shortens_every_wait(dev: Template):
     definition = around_the_map(dev)
     definition["States"]["Retrain"]["Arguments"]["Payload"]["token"] = "token"
-    for rate, seconds in ((1, 60 * 22), (60, 22), (3600, 1)):
+    for rate, seconds in ((1, 60 * 22), (60, 22), (3600, 1), (2500, 1)):
         given = {"hour": "2022-01-31T05:00Z", "version": 1, "rate": rate, "retrain": True}
         done = Run(definition, given, lambda *_: {"status": "Succeeded"})
         assert done.variables["patience"] == seconds
