@@ -301,7 +301,7 @@ def _scaled(seconds: float) -> str:
 
 
 def _tries(seconds: float, pause: float) -> str:
-    """Return how often a feed is asked in so many seconds of a replay's clock, with pauses of whole seconds."""
+    """Return how often a feed is asked in `seconds` of a replay's clock, with pauses of whole seconds."""
     return f"{{% 1 + $floor({seconds:g} / $rate / $max([1, $ceil({pause:g} / $rate)])) %}}"
 
 
