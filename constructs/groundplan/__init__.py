@@ -9,7 +9,7 @@ from groundplan.image import ContainerImage, RepositoryImage
 from groundplan.left_running import LeftRunning
 from groundplan.log_group import log_group
 from groundplan.machine import not_succeeded, state_machine
-from groundplan.model_pipeline import ModelPipeline
+from groundplan.model_pipeline import ModelPipeline, PipelineJobs
 from groundplan.model_registry import ModelRegistry
 from groundplan.multi_model_endpoint import Instances, MultiModelEndpoint
 from groundplan.names import NameTooLongError, physical_name
@@ -47,6 +47,7 @@ __all__ = [
     "Network",
     "Package",
     "Pager",
+    "PipelineJobs",
     "PythonFunction",
     "QueryTables",
     "RepositoryImage",

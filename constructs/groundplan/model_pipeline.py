@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,6 @@ from aws_cdk import aws_kms as kms
 from aws_cdk import aws_sagemaker as sagemaker
 from constructs import Construct
 
-from groundplan.artifact_bucket import ArtifactBucket
 from groundplan.image import ContainerImage
 from groundplan.model_registry import ModelRegistry
 from groundplan.network import Network
@@ -25,20 +25,28 @@ JOBS = "pipelines-*"
 """What the names of a pipeline's jobs begin with; SageMaker makes them."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class PipelineJobs:
+    """What a pipeline's jobs run as: their roles and images, and those of the models that it registers.
+
+    The jobs join `network`, and `volume_key` encrypts their volumes. Default: no VPC, SageMaker's own key.
+    """
+
+    roles: Sequence[SageMakerRole]
+    images: Sequence[ContainerImage]
+    network: Network | None = None
+    volume_key: kms.IKey | None = None
+
+
 class ModelPipeline(Construct):
     """A SageMaker pipeline of training, processing, registration and functions, with a role of its own.
 
     :param name: the pipeline's name.
     :param definition: the file that the SageMaker Python SDK rendered, with `${NAME}` for what is filled in.
     :param values: by NAME, besides `AWS::Partition`, `AWS::AccountId` and `AWS::Region`.
-    :param roles: those of its jobs.
-    :param images: those of its jobs and of the models that it registers.
-    :param bucket: has the folders that it reads for itself: models, and evaluations that conditions look at.
-    :param folders: these folders.
+    :param jobs: what its jobs run as.
     :param registry: takes its models.
     :param functions: those that it invokes.
-    :param network: the VPC that its jobs join. Default: none.
-    :param volume_key: encrypts the volumes of its jobs. Default: SageMaker's own key.
     """
 
     def __init__(
@@ -49,21 +57,16 @@ class ModelPipeline(Construct):
         name: str,
         definition: Path,
         values: Mapping[str, str],
-        roles: Sequence[SageMakerRole],
-        images: Sequence[ContainerImage],
-        bucket: ArtifactBucket,
-        folders: Sequence[str],
+        jobs: PipelineJobs,
         registry: ModelRegistry,
         functions: Sequence[PythonFunction],
-        network: Network | None = None,
-        volume_key: kms.IKey | None = None,
     ) -> None:
         super().__init__(scope, id)
         self.name = name
         """The pipeline's name."""
         self.arn = Stack.of(self).format_arn(service="sagemaker", resource="pipeline", resource_name=name)
         """The pipeline's ARN."""
-        self._role = iam.Role(
+        self.role = iam.Role(
             self,
             "Role",
             assumed_by=iam.ServicePrincipal(
@@ -71,29 +74,28 @@ class ModelPipeline(Construct):
             ),
             description=f"Runs the pipeline {name}",
         )
-        self._allow(registry, images, functions)
-        for role in roles:
-            role.grant_pass(self._role)
-        for folder in folders:
-            bucket.grant_read(self._role, folder)
-        described = _placed(json.loads(definition.read_text()), network, volume_key)
-        if volume_key:
+        """Its role; `bucket.grant_read(pipeline.role, folder)` lets conditions look at evaluations."""
+        self._allow(registry, jobs.images, functions)
+        for role in jobs.roles:
+            role.grant_pass(self.role)
+        described = _placed(json.loads(definition.read_text()), jobs)
+        if jobs.volume_key:
             # A job's volume is encrypted by a grant on the key, given by who starts the job
             allow(
-                self._role,
+                self.role,
                 "kms:CreateGrant",
-                on=[volume_key.key_arn],
+                on=[jobs.volume_key.key_arn],
                 only_if={"Bool": {"kms:GrantIsForAWSResource": "true"}},
             )
         self.pipeline = sagemaker.CfnPipeline(
             self,
             "Pipeline",
             pipeline_name=name,
-            role_arn=self._role.role_arn,
+            role_arn=self.role.role_arn,
             pipeline_definition={"PipelineDefinitionBody": _filled(json.dumps(described), values)},
         )
         """The pipeline itself."""
-        self.pipeline.node.add_dependency(self._role)
+        self.pipeline.node.add_dependency(self.role)
 
     def grant_start(self, grantee: iam.IGrantable) -> iam.Grant:
         """Let `grantee` start executions, and look at them."""
@@ -132,44 +134,42 @@ class ModelPipeline(Construct):
         because = "SageMaker names the jobs of a pipeline after its executions."
         for job, kind in ((training, "TrainingJob"), (processing, "ProcessingJob")):
             actions = (f"sagemaker:{verb}{kind}" for verb in ("Create", "Describe", "Stop"))
-            allow(self._role, *actions, on=[job], because=because)
+            allow(self.role, *actions, on=[job], because=because)
         allow(
-            self._role,
+            self.role,
             "sagemaker:AddTags",
             on=[training, processing, registry.package_arns],
             because=because,
         )
         allow(
-            self._role,
+            self.role,
             "sagemaker:CreateModelPackage",
             "sagemaker:DescribeModelPackage",
             on=[registry.group_arn, registry.package_arns],
             because="SageMaker numbers the packages of a group.",
         )
         repositories = sorted({image.repository.repository_arn for image in images})
-        allow(self._role, "ecr:BatchGetImage", "ecr:DescribeImages", on=repositories)
+        allow(self.role, "ecr:BatchGetImage", "ecr:DescribeImages", on=repositories)
         for function in functions:
-            allow(self._role, "lambda:InvokeFunction", on=[function.function.function_arn])
+            allow(self.role, "lambda:InvokeFunction", on=[function.function.function_arn])
 
 
-def _placed(
-    definition: dict[str, Any], network: Network | None, volume_key: kms.IKey | None
-) -> dict[str, Any]:
+def _placed(definition: dict[str, Any], jobs: PipelineJobs) -> dict[str, Any]:
     """Return a definition whose jobs join a VPC and encrypt their volumes."""
     for step in definition["Steps"]:
         arguments = step.get("Arguments", {})
         if step["Type"] == "Training":
             cluster = arguments["ResourceConfig"]
-            if network:
-                arguments["VpcConfig"] = network.vpc_config
+            if jobs.network:
+                arguments["VpcConfig"] = jobs.network.vpc_config
         elif step["Type"] == "Processing":
             cluster = arguments["ProcessingResources"]["ClusterConfig"]
-            if network:
-                arguments.setdefault("NetworkConfig", {})["VpcConfig"] = network.vpc_config
+            if jobs.network:
+                arguments.setdefault("NetworkConfig", {})["VpcConfig"] = jobs.network.vpc_config
         else:
             continue
-        if volume_key:
-            cluster["VolumeKmsKeyId"] = volume_key.key_arn
+        if jobs.volume_key:
+            cluster["VolumeKmsKeyId"] = jobs.volume_key.key_arn
     return definition
 
 

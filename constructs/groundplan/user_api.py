@@ -14,7 +14,11 @@ from groundplan.users import Users
 class UserApi(HttpApi):
     """An HTTP API for signed-in users alone; every route wants a token of theirs.
 
-    :param users: who may call. The other parameters are those of `HttpApi`.
+    :param document: the OpenAPI document; its paths are the routes.
+    :param users: who may call.
+    :param rate: calls a second that all users together may make, and as many at once. Default: 50.
+    :param log_retention: how long the access log is kept. Default: one month.
+    :param key: encrypts that log. Default: CloudWatch Logs' own encryption.
     """
 
     def __init__(

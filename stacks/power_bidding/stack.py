@@ -24,6 +24,7 @@ from groundplan import (
     ModelPipeline,
     ModelRegistry,
     Package,
+    PipelineJobs,
     SageMakerRole,
     acknowledge,
     allow,
@@ -182,15 +183,17 @@ class PowerBiddingStack(Stack):
                 "TimeZone": settings.time_zone,
                 "Asset": json.dumps(settings.battery.model_dump()),
             },
-            roles=roles,
-            images=[image, serving_image],
-            bucket=bucket,
-            folders=["models", "evaluation", "training"],
+            jobs=PipelineJobs(
+                roles=roles,
+                images=[image, serving_image],
+                network=network,
+                volume_key=None if has_local_disks(settings.training_instance_type) else key,
+            ),
             registry=registry,
             functions=[functions["Deploy"]],
-            network=network,
-            volume_key=None if has_local_disks(settings.training_instance_type) else key,
         )
+        for folder in ("models", "evaluation", "training"):
+            bucket.grant_read(pipeline.role, folder)
         pipeline.node.add_dependency(registry)
         for function in ("CheckModel", "Retrain", "PipelineEvents", "Sweep"):
             pipeline.grant_start(functions[function].role)

@@ -37,11 +37,8 @@ def function_of(arguments: dict[str, Any]) -> str:
 def feed(template: Template, index: int) -> dict[str, Any]:
     """Return the branch of a feed as a machine of its own, with the variables around it."""
     branch = machine(template, "Prepare")["States"]["Fetch"]["Branches"][index]
-    begin = {
-        "Type": "Pass",
-        "Assign": {"hour": "2022-01-31T05:00Z", "pause": 300, "tries": TRIES},
-        "Next": branch["StartAt"],
-    }
+    around = {"hour": "2022-01-31T05:00Z", "pause": 300, "tries": TRIES}
+    begin = {"Type": "Pass", "Assign": around, "Next": branch["StartAt"]}
     return {"StartAt": "Around", "States": {"Around": begin, **branch["States"]}}
 
 
