@@ -16,7 +16,9 @@ def curve(path: Path, results: dict[str, Any]) -> Figure:
     prices = [price for _, price in chosen["segments"]]
     power = [mw for mw, _ in chosen["segments"]]
     with picture(path) as axes:
-        axes.step([*prices, prices[-1] + 10], [*power, power[-1]], where="post", color=FIRST)
+        # The first price is the market's floor, far to the left
+        left = prices[min(1, len(prices) - 1)] - 10
+        axes.step([left, *prices[1:], prices[-1] + 10], [*power, power[-1]], where="post", color=FIRST)
         axes.axhline(0, color=QUIET, linewidth=0.6)
         axes.set_xlabel("price, $/MWh")
         axes.set_ylabel("MW, negative is charging")
@@ -33,7 +35,7 @@ def week(path: Path, results: dict[str, Any]) -> Figure:
     """Draw prices, power and state of charge."""
     rows = results["settled"]
     hours = range(len(rows))
-    with picture(path, width=7.2, height=3.4) as axes:
+    with picture(path) as axes:
         axes.plot(hours, [row["price"] for row in rows], color=QUIET, label="price, $/MWh", linewidth=1)
         axes.set_xlabel("hour of the week")
         axes.set_ylabel("$/MWh")
@@ -43,7 +45,7 @@ def week(path: Path, results: dict[str, Any]) -> Figure:
         beside.set_ylabel("MW, MWh")
         beside.grid(False)
         lines = [*axes.get_lines(), *beside.get_lines()]
-        axes.legend(lines, [str(line.get_label()) for line in lines], loc="upper left", ncols=3)
+        axes.legend(lines, [str(line.get_label()) for line in lines], loc="upper center", ncols=3)
     return Figure(
         "The replayed week",
         path,

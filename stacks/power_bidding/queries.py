@@ -27,6 +27,7 @@ HOURS = {
     "real_time": "double",
     "load": "double",
     "temperature": "double",
+    "flags": "string",
 }
 """Columns of the hours' datasets; a row is a location in a version of the hour."""
 RESULTS = """

@@ -18,9 +18,10 @@ from botocore.credentials import Credentials
 from local.cloud import LocalCloud
 from scenarios import aws as scenario_aws
 from scenarios.power_bidding import steps
+from scenarios.power_bidding.desk import Desk
 from scenarios.power_bidding.history import Replay, history, later
 from scenarios.power_bidding.replay import FeedServer, replaying
-from scenarios.power_bidding.steps import Desk, Plan
+from scenarios.power_bidding.steps import Plan
 from tests.support.clouds import own_keys
 from tests.support.notebooks import EXECUTE
 from tests.support.waiting import until

@@ -1,0 +1,222 @@
+"""The deployed stack, as its operator uses it."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from scenarios import Progress, ScenarioError, aws
+from scenarios.power_bidding.history import Replay, later
+
+SETTLE_SECONDS = 120
+"""How long the last runs may take after the last hour."""
+RETRAIN_SECONDS = 600
+BEFORE = 6
+"""Hours from the run that trains the first model, and has none to offer with, to the replayed hours."""
+
+
+def wait_until(done: Callable[[], bool], seconds: float, otherwise: str) -> None:
+    """Wait until it is done. Raises `ScenarioError` after so many seconds."""
+    begun = time.monotonic()
+    while not done():
+        if time.monotonic() - begun > seconds:
+            raise ScenarioError(otherwise)
+        time.sleep(0.1)
+
+
+class Desk:
+    """The deployed stack, as its operator uses it."""
+
+    def __init__(self, outputs: dict[str, str], rate: int):
+        self.outputs, self.rate = outputs, rate
+        self._states, self._functions = aws.client("stepfunctions"), aws.client("lambda")
+        self._dynamodb, self._s3 = aws.client("dynamodb"), aws.client("s3")
+        self._sagemaker = aws.client("sagemaker")
+        described = self._functions.get_function_configuration(FunctionName=outputs["MakeBidsFunctionName"])
+        self._variables: dict[str, str] = described["Environment"]["Variables"]
+        self.lead_hours: int = json.loads(self._variables["MARKET"])["lead_hours"]
+
+    def assets(self) -> list[dict[str, Any]]:
+        """Return the assets as the market has to know them."""
+        names = ("location", "power", "energy", "charge_efficiency", "discharge_efficiency")
+        return [
+            {"name": name} | {field: each[field] for field in names}
+            for name, each in json.loads(self._variables["ASSETS"]).items()
+        ]
+
+    def credentials(self, secret: dict[str, Any]) -> None:
+        aws.client("secretsmanager").put_secret_value(
+            SecretId=self.outputs["CredentialsName"], SecretString=json.dumps(secret)
+        )
+
+    def clock(self, hour: str, rate: float) -> None:
+        """Tell the functions that it is `hour` now, on a clock that runs `rate` times as fast."""
+        value = {"rate": rate, "began": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%fZ}", "hour": hour}
+        aws.client("ssm").put_parameter(
+            Name=self.outputs["ClockParameterName"], Value=json.dumps(value), Type="String", Overwrite=True
+        )
+
+    def import_history(self, replay: Replay) -> int:
+        """Import the hours before the replay; return how many."""
+        header, *lines = replay.path.read_text().splitlines()
+        before = [line for line in lines if line.partition(",")[0] < replay.first]
+        key = "imports/history.csv"
+        self._s3.put_object(
+            Bucket=self.outputs["BucketName"], Key=key, Body="\n".join([header, *before]).encode()
+        )
+        return int(self._invoke("ImportHistoryFunctionName", {"key": key})["hours"])
+
+    def first_model(self, replay: Replay, progress: Progress) -> float:
+        """Have the first model trained and put into service; return the seconds that it took."""
+        progress("training the first model")
+        begun, before = time.monotonic(), self.endpoint()
+        known = len(self._pipelines())
+        request = {"hour": later(replay.first, -BEFORE), "version": 0, "rate": self.rate, "retrain": True}
+        execution = self._states.start_execution(
+            stateMachineArn=self.outputs["BidArn"], input=json.dumps(request)
+        )["executionArn"]
+        while self.endpoint() == before:
+            if time.monotonic() - begun > RETRAIN_SECONDS:
+                raise ScenarioError(f"no model was in service after {RETRAIN_SECONDS} s")
+            at = self._pipeline() if len(self._pipelines()) > known else "starting"
+            if at.startswith("Failed"):
+                raise ScenarioError(f"the pipeline failed: {at}")
+            progress(f"training the first model · {at}")
+            time.sleep(1)
+        self.ended(execution, SETTLE_SECONDS)
+        return time.monotonic() - begun
+
+    def endpoint(self) -> str:
+        """Return the endpoint in service, or none."""
+        name = self.outputs["EndpointParameterName"]
+        return aws.client("ssm").get_parameter(Name=name)["Parameter"]["Value"]
+
+    def start(self, hour: str, *, retrain: bool = False) -> str:
+        """Start a run; return its execution."""
+        request = {"hour": hour, "rate": self.rate, "retrain": retrain}
+        return self._states.start_execution(
+            stateMachineArn=self.outputs["PrepareArn"], input=json.dumps(request)
+        )["executionArn"]
+
+    def ended(self, execution: str, seconds: float) -> dict[str, Any]:
+        """Wait for an execution's end; return its output. Raises `ScenarioError` when it failed."""
+        begun = time.monotonic()
+        while (found := self._states.describe_execution(executionArn=execution))["status"] == "RUNNING":
+            if time.monotonic() - begun > seconds:
+                raise ScenarioError(f"{execution} still runs after {seconds:.0f} s")
+            time.sleep(0.1)
+        if found["status"] != "SUCCEEDED":
+            raise ScenarioError(f"{execution} ended {found['status']}: {found.get('cause')}")
+        return json.loads(found["output"])
+
+    def offered(self, hour: str) -> bool:
+        """Whether the real-time offers of a run's trading hour have left, or were given up."""
+        offer = f"{later(hour, self.lead_hours)}#RT"
+        for asset in json.loads(self._variables["ASSETS"]):
+            key = {"asset": {"S": asset}, "offer": {"S": offer}}
+            row = self._dynamodb.get_item(TableName=self.outputs["BidsTable"], Key=key).get("Item")
+            if not row or row.get("status", {}).get("S") not in ("sent", "no_offer", "stopped"):
+                return False
+        return True
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return every row of the offers."""
+        pages = self._dynamodb.get_paginator("scan").paginate(TableName=self.outputs["BidsTable"])
+        return [
+            {name: next(iter(value.values())) for name, value in item.items()}
+            for page in pages
+            for item in page["Items"]
+        ]
+
+    def versions(self) -> list[dict[str, Any]]:
+        """Return status and corrections of every hour."""
+        pages = self._dynamodb.get_paginator("scan").paginate(TableName=self.outputs["HoursTable"])
+        return [
+            {
+                "hour": item["hour"]["S"],
+                "status": item["status"]["S"],
+                "corrected": any(each["S"].startswith("price:") for each in item["changes"]["L"]),
+            }
+            for page in pages
+            for item in page["Items"]
+        ]
+
+    def retrainings(self) -> int:
+        """Return how many models were registered."""
+        group = self.outputs["ModelPackageGroupName"]
+        return len(
+            self._sagemaker.list_model_packages(ModelPackageGroupName=group)["ModelPackageSummaryList"]
+        )
+
+    def interpolated(self) -> int:
+        """Return the hours of which a version had a value that was not the source's own."""
+        asked = "SELECT count(DISTINCT hour_utc) AS hours FROM hours WHERE status = 'interpolated'"
+        return int(self._query("interpolated", asked)[1][0] or 0)
+
+    def flagged(self, column: str) -> dict[str, str]:
+        """Return the hours whose value of a column was not the source's own, and how it was made."""
+        rows = self._query("flags", "SELECT hour_utc, flags FROM hours WHERE flags <> '{}'")[1:]
+        found = {hour: json.loads(flags) for hour, flags in rows if hour and flags}
+        return {hour: flags[column] for hour, flags in found.items() if column in flags}
+
+    def ask_athena(self, replay: Replay) -> dict[str, list[list[str | None]]]:
+        """Run two of the named queries for a day of the week; return their rows."""
+        day = replay.first[:10]
+        found = {}
+        for name, query in {
+            "offers and prices": "SELECT * FROM bid_results WHERE date = '{day}'"
+            " ORDER BY asset, market, hour",
+            "sources": "SELECT market, source, count(DISTINCT hour_utc) AS hours FROM bids"
+            " WHERE date >= '{day}' GROUP BY market, source ORDER BY market, source",
+        }.items():
+            found[name] = self._query(name, query.format(day=day))
+        return found
+
+    def _query(self, name: str, text: str) -> list[list[str | None]]:
+        """Return the rows of a query, the names of the columns first."""
+        athena = aws.client("athena")
+        started = athena.start_query_execution(
+            QueryString=text,
+            QueryExecutionContext={"Database": self.outputs["DatabaseName"]},
+            WorkGroup=self.outputs["WorkGroupName"],
+        )["QueryExecutionId"]
+
+        def status() -> dict[str, str]:
+            return athena.get_query_execution(QueryExecutionId=started)["QueryExecution"]["Status"]
+
+        wait_until(
+            lambda: status()["State"] not in ("QUEUED", "RUNNING"),
+            SETTLE_SECONDS,
+            f"the query {name!r} still runs after {SETTLE_SECONDS} s",
+        )
+        if status()["State"] != "SUCCEEDED":
+            raise ScenarioError(f"the query {name!r} failed: {status().get('StateChangeReason')}")
+        rows = athena.get_query_results(QueryExecutionId=started)["ResultSet"]["Rows"]
+        return [[cell.get("VarCharValue") for cell in row["Data"]] for row in rows]
+
+    def _invoke(self, output: str, event: dict[str, Any]) -> dict[str, Any]:
+        answer = self._functions.invoke(FunctionName=self.outputs[output], Payload=json.dumps(event))
+        body = json.loads(answer["Payload"].read())
+        if "FunctionError" in answer:
+            raise ScenarioError(f"{output} failed: {body.get('errorMessage')}")
+        return body
+
+    def _pipelines(self) -> list[dict[str, Any]]:
+        """Return the executions of the pipeline, the newest first."""
+        name = self.outputs["PipelineName"]
+        return self._sagemaker.list_pipeline_executions(PipelineName=name)["PipelineExecutionSummaries"]
+
+    def _pipeline(self) -> str:
+        """Return the status of the newest execution of the pipeline, and its steps."""
+        runs = self._pipelines()
+        steps = self._sagemaker.list_pipeline_execution_steps(
+            PipelineExecutionArn=runs[0]["PipelineExecutionArn"]
+        )["PipelineExecutionSteps"]
+        told = [
+            f"{step['StepName']} {step['StepStatus']} {step.get('FailureReason', '')}".strip()
+            for step in reversed(steps)
+        ]
+        return f"{runs[0]['PipelineExecutionStatus']}: {', '.join(told)}"
