@@ -84,7 +84,6 @@ class PowerBidding(ArchitectureSettings):
 
     assets: Annotated[tuple[Annotated[str, Field(pattern=ASSET)], ...], BeforeValidator(split)] = Field(
         default=("battery-1@HB_NORTH",),
-        min_length=1,
         max_length=20,
         description="NAME@LOCATION, comma separated, such as battery-1@HB_NORTH,battery-2@HB_WEST",
     )
@@ -155,6 +154,8 @@ class PowerBidding(ArchitectureSettings):
                 f"battery.lowest is {self.battery.lowest:g}, allowed is: less than battery.energy,"
                 f" {self.battery.energy:g}"
             )
+        if not self.assets:
+            found.append("assets is empty, allowed is: at least one NAME@LOCATION")
         names = [asset.partition("@")[0] for asset in self.assets]
         if len(set(names)) < len(names):
             found.append("assets has a name twice, allowed is: each name once")

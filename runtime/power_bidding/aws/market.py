@@ -79,7 +79,8 @@ class HttpMarket:
     def _ask(self, method: str, path: str, body: Mapping[str, Any] | None) -> tuple[int, dict[str, Any]]:
         """Return status and JSON of an answer below 500 that is not throttled.
 
-        Raises `MarketDownError` after `TRIES`, and where the key is refused, read anew too.
+        Address and key are read anew where the key is refused or nobody answers. Raises `MarketDownError`
+        after `TRIES`, and where the key is refused twice.
         """
         fault, renew = "", False
         for attempt in range(TRIES):
@@ -91,6 +92,7 @@ class HttpMarket:
                 status, data = self._once(method, f"{access.url.rstrip('/')}/{path}", access.key, body)
             except HTTPError as error:
                 fault = type(error).__name__
+                renew = attempt == 0  # it may have moved
                 continue
             if status in UNAUTHORIZED:
                 fault = f"the market refuses the key: {status}"

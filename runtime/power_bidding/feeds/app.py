@@ -16,7 +16,7 @@ from power_bidding.aws.environment import client, number, setting, settings_list
 from power_bidding.aws.observe import logger
 from power_bidding.aws.secret import JsonSecret
 from power_feeds import hours
-from power_feeds.errors import FeedRefusedError
+from power_feeds.errors import FeedDownError, FeedRefusedError
 from power_feeds.fetch import FeedResult, FeedSettings, fetch
 
 app = Chalice(app_name="power-bidding-feeds", configure_logs=False)
@@ -60,10 +60,14 @@ def _run(feed: str, event: FeedRequest) -> FeedResult:
     hour = hours.parse(event["hour"])
     settings = FeedSettings(settings_list("LOCATIONS"), setting("TIME_ZONE"), number("HORIZON_HOURS"))
     bucket = S3Bucket(client("s3"), setting("BUCKET"))
+    known = _secret().read()
     try:
-        result = fetch(feed, hour, settings, _secret().read(), bucket)
-    except FeedRefusedError:
-        # The keys may have been rotated since this container read them
-        result = fetch(feed, hour, settings, _secret().read(again=True), bucket)
+        result = fetch(feed, hour, settings, known, bucket)
+    except (FeedRefusedError, FeedDownError):
+        # Keys and addresses may have changed since this container read them
+        now = _secret().read(again=True)
+        if now == known:
+            raise
+        result = fetch(feed, hour, settings, now, bucket)
     logger.info("fetched", extra={"result": result, "attempt": event.get("attempt")})
     return result

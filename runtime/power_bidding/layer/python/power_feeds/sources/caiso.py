@@ -33,7 +33,7 @@ INTERVALS = 12
 """Of 5 minutes in an hour of the real-time market."""
 MOST_FILE_BYTES = 64 * 2**20
 NO_DATA = "1000"
-UNREADABLE = (zipfile.BadZipFile, NotImplementedError, EOFError, OSError, ValueError, RuntimeError)
+UNREADABLE = (zipfile.BadZipFile, EOFError, OSError, ValueError, RuntimeError)
 """What the standard library raises for archives that are damaged or encrypted."""
 THROTTLED_WORDS = ("too many", "acceptable use", "timed out")
 _HOURS_A_MONTH = 365.25 * 24 / 12
