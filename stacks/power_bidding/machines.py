@@ -162,8 +162,9 @@ def bid(settings: PowerBidding, functions: Mapping[str, str]) -> dict[str, Any]:
         "IsAsked",
         pass_on=True,
     )
-    # What is not scaled, such as the start of a function, must fit as well
-    patience = {"patience": f"{{% $max([1, $floor({60 * minutes} / $rate)]) %}}"}
+    # A replay does not hurry the start of a function: two of its seconds are for what comes after the wait
+    spare = "($rate > 1 ? 2 : 0)"
+    patience = {"patience": f"{{% $max([1, $floor({60 * minutes} / $rate) - {spare}]) %}}"}
     asked = "{% $exists($states.input.retrain) and $states.input.retrain %}"
     flow.choose(
         "IsAsked", Rule(when=asked, then="Retrain", assign=patience), otherwise="CheckModel", assign=patience

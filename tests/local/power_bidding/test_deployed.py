@@ -130,7 +130,7 @@ def test_the_api_answers_signed_requests_alone(
     assert (bid["hour"], bid["market"], bid["status"], bid["source"]) == (hour, "RT", "sent", "model")
     with urllib.request.urlopen(signed(cloud, f"{url}/status")) as answer:  # noqa: S310
         status = json.load(answer)
-    assert (status["switch"], status["assets"]["battery-1"]["no_offer_hours"]) == ("go", 0)
+    assert (status["switch"], status["dataset"]["status"]) == ("go", "complete")
     with pytest.raises(urllib.error.HTTPError, match="403"):
         urllib.request.urlopen(f"{url}/status")  # noqa: S310
 
