@@ -48,7 +48,7 @@ def deployed(cloud: LocalCloud, replay: Replay) -> Iterator[Outputs]:
         "power_bidding.assets": f"battery-1@{replay.location}",
         "power_bidding.time_zone": replay.zone,
         "power_bidding.lead_hours": "5",
-        "power_bidding.late_minutes": "60",
+        "power_bidding.late_minutes": "30",
     }
     outputs = cloud.deploy(STACK, context=context)[STACK]
     with pytest.MonkeyPatch.context() as patch:
