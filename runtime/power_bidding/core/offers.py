@@ -16,9 +16,9 @@ Status = Literal["proposed", "sent", "no_offer", "stopped"]
 FINAL = ("sent", "no_offer")
 """A row of these is never written again."""
 MINUTES = 60
-LAST_RUN_HOURS = 2
+LAST_RUN_HOURS = 3
 """From the last run that makes day-ahead offers to their deadline: a run works in the hour that it is named
-after, and one more is spare"""
+after, and two more are spare"""
 LATE = "late"
 """Begins the reason of each offer that missed its deadline."""
 

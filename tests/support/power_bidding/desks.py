@@ -29,8 +29,8 @@ SETTINGS = MarketSettings(ZONE, 2, 75, 3, [RULES])
 ASSET, LOCATION = "battery", "HB_HOUSTON"
 NIGHT = hours.parse("2022-01-31T05:00Z")
 """Local 23:00: no day-ahead market is open."""
-LAST = hours.parse("2022-01-31T14:00Z")
-"""Local 08:00: the last run before the day-ahead deadline."""
+LAST = hours.parse("2022-01-31T13:00Z")
+"""Local 07:00: the last run before the day-ahead deadline."""
 
 
 class Offers:

@@ -92,7 +92,7 @@ def test_forecast_of_the_open_day_is_kept() -> None:
 
 def test_forecast_made_after_the_deadline_is_not_kept() -> None:
     world = World("self_schedule", LAST)
-    world.clock.time = LAST + 2
+    world.clock.time = LAST + 3
     world.switch = "approve"
     make_bids(world.desk, LAST, 1, ASSET)
     assert world.offers.kept == {}
@@ -110,7 +110,7 @@ def schedule(mw: list[float]) -> list[dict[str, Any]]:
 
 
 def real_time(segments: list) -> dict[str, Any]:
-    return {"real_time": {"hour": "2022-01-31T16:00Z", "segments": segments}}
+    return {"real_time": {"hour": "2022-01-31T15:00Z", "segments": segments}}
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def real_time(segments: list) -> dict[str, Any]:
         (real_time([[8.0, 0.0], [9.0, 1.0]]), "-8 to 8"),
         (real_time([]), "at least one"),
         (real_time([[-8.0, 90.0], [8.0, 100.0]]), "highest charge price"),
-        ({"real_time": {"hour": "2022-01-31T17:00Z", "segments": [[0.0, 0.0]]}}, "hours must be"),
+        ({"real_time": {"hour": "2022-01-31T16:00Z", "segments": [[0.0, 0.0]]}}, "hours must be"),
         ({"real_time": None}, "cannot be read"),
         ({"day_ahead": None}, "hours must be"),
         ({"day_ahead": schedule([0.0])[1:]}, "hours must be"),

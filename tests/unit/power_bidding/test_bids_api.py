@@ -64,21 +64,21 @@ def test_bids_of_a_day_come_in_pages() -> None:
 
 def test_bids_of_an_hour_hold_what_was_offered() -> None:
     world = day_of_bids()
-    status, body = get(world, "/bids/{hour}", hour="2022-01-31T16:00Z")
+    status, body = get(world, "/bids/{hour}", hour="2022-01-31T15:00Z")
     assert status == 200
-    assert body["hour"] == "2022-01-31T16:00Z"
+    assert body["hour"] == "2022-01-31T15:00Z"
     assert body["bids"] == [
         {
             "asset": ASSET,
-            "hour": "2022-01-31T16:00Z",
+            "hour": "2022-01-31T15:00Z",
             "market": "RT",
             "segments": [[0.0, -150.0], [5.0, 41.0]],
             "status": "sent",
             "source": "model",
             "model": "7",
             "version": 1,
-            "made": "2022-01-31T14:15:00Z",
-            "sent": "2022-01-31T14:15:00Z",
+            "made": "2022-01-31T13:15:00Z",
+            "sent": "2022-01-31T13:15:00Z",
             "reason": "",
         }
     ]

@@ -210,4 +210,4 @@ def test_day_ahead_fallback_must_be_possible_as_a_whole() -> None:
 def test_run_that_only_prepares_settles_nothing_day_ahead() -> None:
     world = World("self_schedule", LAST - 1)
     fall_back(world.desk, LAST - 1, ASSET, "x")
-    assert {key for _, key in world.offers.rows} == {"2022-01-31T15:00Z#RT"}
+    assert {key for _, key in world.offers.rows} == {"2022-01-31T14:00Z#RT"}

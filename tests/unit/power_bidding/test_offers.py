@@ -61,7 +61,7 @@ def test_each_slot_is_sent_by_exactly_one_run(run: int) -> None:
 
 
 def test_day_ahead_offers_of_a_long_day_are_25() -> None:
-    run = hours.parse("2022-11-05T13:00Z")
+    run = hours.parse("2022-11-05T12:00Z")
     assert [slot.market for slot in offers.slots(run, SETTINGS)].count("DA") == 25
 
 
@@ -197,7 +197,7 @@ def test_day_ahead_offers_leave_with_the_last_run_only() -> None:
     world = World("self_schedule", LAST - 1)
     world.clock.time = LAST - 0.75
     make_bids(world.desk, LAST - 1, 1, ASSET)
-    assert [key for _, key in world.market.accepted] == ["2022-01-31T15:00Z#RT"]
+    assert [key for _, key in world.market.accepted] == ["2022-01-31T14:00Z#RT"]
     world.clock.time = LAST + 0.25
     make_bids(world.desk, LAST, 1, ASSET)
     day = [Slot(hour, "DA").key for hour in hours.hours_of("2022-02-01", ZONE)]
