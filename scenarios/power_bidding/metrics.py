@@ -12,6 +12,8 @@ METRICS = (
     Metric("double_bids", "Second offers for an hour, which the market refused", "", "lower", 0),
     Metric("fallback_hours", "Hours with an earlier offer, for the model gave none", "", "lower", 0),
     Metric("no_offer_hours", "Hours for which it was said that there is no offer", "", "lower", 0),
+    Metric("day_ahead_offers", "Offers in the day-ahead market"),
+    Metric("no_offer_day_ahead_hours", "Hours of that market without an offer that was due", "", "lower", 0),
     Metric(
         "interpolated_hours", "Hours with a value that was interpolated, or came from an earlier forecast"
     ),
@@ -20,15 +22,10 @@ METRICS = (
     Metric("seconds_to_offer_p95", "The same, 95th percentile", "s"),
     Metric("seconds_retraining", "From the start of a retraining to its model in service", "s"),
     Metric("retrainings", "Models that the pipeline trained, registered and put into service"),
-    Metric("capture_day_ahead", "Day-ahead schedules' revenue over perfect foresight's, days from empty"),
     Metric("revenue_real_time", "Revenue with real-time offers, in the replayed hours", "$"),
     Metric("revenue_self_schedule", "Revenue of the day-ahead schedule alone, same hours", "$"),
     Metric(
         "real_time_ratio",
         "Revenue with real-time offers over perfect foresight's at real-time prices, charge carried",
     ),
-    Metric(
-        "serverless_cold_start_ratio", "First over median later invocation of an endpoint, median of starts"
-    ),
-    Metric("seconds_to_stop", "From the stop switch to the first run that sent nothing", "s"),
 )

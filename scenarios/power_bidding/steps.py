@@ -205,7 +205,9 @@ def counted(desk: Desk, replay: Replay, week: Week, plan: Plan, results: dict[st
     """Return the counts of hours and offers."""
     due = {later(replay.first, number + desk.lead_hours) for number in range(plan.hours)}
     offered = {offer["hour"] for offer in results["offers"] if offer["market"] == "RT"}
-    rows = [row for row in desk.rows() if row["offer"] in {f"{hour}#RT" for hour in due}]
+    every = desk.rows()
+    rows = [row for row in every if row["offer"] in {f"{hour}#RT" for hour in due}]
+    day_ahead = [row["status"] for row in every if row["offer"].endswith("#DA")]
     seconds = sorted(week.seconds.values())
     versions = desk.versions()
     return {
@@ -216,6 +218,8 @@ def counted(desk: Desk, replay: Replay, week: Week, plan: Plan, results: dict[st
         "double_bids": results["double"],
         "fallback_hours": sum(row.get("source") == "fallback" for row in rows),
         "no_offer_hours": sum(row.get("status") == "no_offer" for row in rows),
+        "day_ahead_offers": day_ahead.count("sent"),
+        "no_offer_day_ahead_hours": day_ahead.count("no_offer"),
         "interpolated_hours": desk.interpolated(),
         "corrected_hours": sum(row["corrected"] for row in versions),
         "seconds_to_offer": statistics.median(seconds),
