@@ -84,6 +84,8 @@ class Desk:
             at = self._pipeline() if len(self._pipelines()) > known else "starting"
             if at.startswith("Failed"):
                 raise ScenarioError(f"the pipeline failed: {at}")
+            if at.startswith("Succeeded") and self.endpoint() == before:
+                raise ScenarioError(f"the new model was not good enough: {at}")
             progress(f"training the first model · {at}")
             time.sleep(1)
         self.ended(execution, SETTLE_SECONDS)
@@ -203,6 +205,17 @@ class Desk:
         if "FunctionError" in answer:
             raise ScenarioError(f"{output} failed: {body.get('errorMessage')}")
         return body
+
+    def trained(self, progress: Progress) -> None:
+        """Wait for the end of the newest retraining. Raises `ScenarioError` where it failed."""
+
+        def status() -> str:
+            return self._pipelines()[0]["PipelineExecutionStatus"]
+
+        progress("waiting for the second model")
+        wait_until(lambda: status() != "Executing", RETRAIN_SECONDS, "the retraining did not end")
+        if status() != "Succeeded":
+            raise ScenarioError(f"the pipeline failed: {self._pipeline()}")
 
     def _pipelines(self) -> list[dict[str, Any]]:
         """Return the executions of the pipeline, the newest first."""

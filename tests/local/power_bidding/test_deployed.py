@@ -178,12 +178,16 @@ def test_one_command_goes_back_to_the_former_model(
     desk: Desk, deployed: Outputs, market: FeedServer, hour: str, replay: Replay
 ) -> None:
     # given two versions that have been in service
+    functions, sagemaker = scenario_aws.client("lambda"), scenario_aws.client("sagemaker")
     before = json.loads(desk.endpoint())
-    if before["former"] is None:
-        desk.first_model(replay, lambda line: None)
+    if before["former"] is None:  # the second model was not better
+        found = sagemaker.describe_model_package(ModelPackageName=before["version"])
+        (container,) = found["InferenceSpecification"]["Containers"]
+        event = {"hour": hour, "request": "0123456789ab", "version": "the same again"}
+        event |= {"image": container["Image"], "model_data": container["ModelDataUrl"]}
+        functions.invoke(FunctionName=deployed["DeployFunctionName"], Payload=json.dumps(event))
         before = json.loads(desk.endpoint())
     # when an operator goes back
-    functions = scenario_aws.client("lambda")
     answer = functions.invoke(FunctionName=deployed["RollBackFunctionName"], Payload=b"{}")
     back = json.load(answer["Payload"])
     # then the former one serves, and can be left again
