@@ -46,7 +46,7 @@ class Battery(Choices):
 
 
 class MarketRules(Choices):
-    """What the market takes."""
+    """Rules of the market."""
 
     floor: float = Field(default=-250, ge=-10_000, le=0, description="a price in $/MWh from -10000 to 0")
     cap: float = Field(default=5000, gt=0, le=20_000, description="a price in $/MWh above 0, to 20000")

@@ -28,7 +28,7 @@ LOGGED = {
     "reason": "$context.authorizer.error",
     "failure": "$context.integrationErrorMessage",
 }
-"""No address and no query: a line tells who asked for what and how it went."""
+"""Fields of the access log: caller, route and status, without IP address and query string."""
 
 
 class HttpApi(Construct):

@@ -22,12 +22,12 @@ from groundplan.python_function import PythonFunction
 from groundplan.sagemaker_role import SageMakerRole
 
 JOBS = "pipelines-*"
-"""What the names of a pipeline's jobs begin with; SageMaker makes them."""
+"""Pattern of the names that SageMaker gives to the jobs of pipelines."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PipelineJobs:
-    """What a pipeline's jobs run as: their roles and images, and those of the models that it registers.
+    """Roles and images of a pipeline's jobs and of the models that it registers.
 
     The jobs join `network`, and `volume_key` encrypts their volumes. Default: no VPC, SageMaker's own key.
     """
@@ -80,7 +80,7 @@ class ModelPipeline(Construct):
             role.grant_pass(self.role)
         described = _placed(json.loads(definition.read_text()), jobs)
         if jobs.volume_key:
-            # A job's volume is encrypted by a grant on the key, given by who starts the job
+            # SageMaker encrypts a job's volume through a KMS grant, which the job's creator makes
             allow(
                 self.role,
                 "kms:CreateGrant",

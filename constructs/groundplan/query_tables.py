@@ -32,7 +32,7 @@ class HourlyTable:
 
 @dataclass(frozen=True, kw_only=True)
 class View:
-    """A query with a name of its own. `columns` are those that it returns, with Hive's types."""
+    """A view. `columns` are the columns that its query returns, with Hive types."""
 
     sql: str
     columns: Mapping[str, str]

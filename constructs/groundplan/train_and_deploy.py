@@ -72,7 +72,7 @@ class TrainAndDeploy(Construct):
         if bucket.key:
             allow(self._role, "kms:DescribeKey", on=[bucket.key.key_arn])
         if volumes := volume_key(training, bucket):
-            # A job's volume is encrypted by a grant on the key, given by who starts the job
+            # SageMaker encrypts a job's volume through a KMS grant, which the job's creator makes
             allow(
                 self._role,
                 "kms:CreateGrant",

@@ -12,7 +12,7 @@ from groundplan.users import Users
 
 
 class UserApi(HttpApi):
-    """An HTTP API for signed-in users alone; every route wants a token of theirs.
+    """An HTTP API for signed-in users: every route requires a token of the user pool.
 
     :param document: the OpenAPI document; its paths are the routes.
     :param users: who may call.

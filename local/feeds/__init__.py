@@ -1,2 +1,2 @@
-"""The operators' APIs and a market of ours on the laptop: real history, replayed on a clock of its own.
+"""A local server with the market operators' APIs and a simulated market, which replays real history.
 See README.md."""

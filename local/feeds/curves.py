@@ -1,4 +1,4 @@
-"""Offers: their rules, and what they clear at a price."""
+"""Offers: validation, and the MW that they clear at a price."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ def _key() -> str:
 
 @dataclass
 class Keys:
-    """What the server asks for; made anew on each start and each rotation."""
+    """The server's API keys and passwords, generated at each start and each rotation."""
 
     subscription: str = field(default_factory=_key)
     username: str = field(default_factory=lambda: f"user-{_key()}")

@@ -1,4 +1,4 @@
-"""Hours of the replay. Written apart from the runtime's, so that one's mistake does not hide the other's."""
+"""Hours of the replay. Shares no code with the runtime, so that a mistake in one shows in the other."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is published at a moment of the replay, and nothing later.
+"""The data that is published at a moment of the replay.
 
 | series | published | | --- | --- | | day-ahead prices of day D | 13:00 local of D-1 | | real-time price of
 an hour | after the hour | | load forecast of D | 21:10 local of D-2 | | temperature | measured: after the
@@ -76,7 +76,7 @@ class World:
         return times.at(times.shifted(day, -1), DAY_AHEAD_DEADLINE, self.zone)
 
     def price(self, location: str, hour: int, column: str = "price") -> float | None:
-        """Return the true price, published or not: the market clears by it."""
+        """Return the price that the market clears at, even if it is not published yet."""
         return self.history.series.get(f"{column}:{location}", {}).get(hour)
 
     @functools.lru_cache(maxsize=100_000)  # noqa: B019 - a world lives as long as its server

@@ -89,7 +89,7 @@ training = ParameterString("Training")
 
 
 def of_training(folder: str) -> Join:
-    """Return a folder of what the execution was given: `history` or `champion`."""
+    """Return a folder of the execution's parameter `Training`: `history` or `champion`."""
     return Join(on="/", values=[training, folder])
 
 

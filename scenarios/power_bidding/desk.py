@@ -53,7 +53,7 @@ class Desk:
         )
 
     def clock(self, hour: str, rate: float) -> None:
-        """Tell the functions that it is `hour` now, on a clock that runs `rate` times as fast."""
+        """Set the functions' clock to `hour`, running `rate` times as fast as real time."""
         value = {"rate": rate, "began": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%fZ}", "hour": hour}
         aws.client("ssm").put_parameter(
             Name=self.outputs["ClockParameterName"], Value=json.dumps(value), Type="String", Overwrite=True
@@ -115,7 +115,7 @@ class Desk:
         return json.loads(found["output"])
 
     def offered(self, hour: str) -> bool:
-        """Whether the real-time offers of a run's trading hour have left, or were given up."""
+        """Whether the real-time offers of a run have their final status."""
         offer = f"{later(hour, self.lead_hours)}#RT"
         for asset in json.loads(self._variables["ASSETS"]):
             key = {"asset": {"S": asset}, "offer": {"S": offer}}
@@ -165,7 +165,7 @@ class Desk:
         return {hour: flags[column] for hour, flags in found.items() if column in flags}
 
     def ask_athena(self, replay: Replay) -> dict[str, list[list[str | None]]]:
-        """Run two of the named queries for a day of the week; return their rows."""
+        """Query offers and prices of the replay's first day, and offers by source; return the rows."""
         day = replay.first[:10]
         found = {}
         for name, query in {

@@ -38,7 +38,7 @@ class Replay:
     source: str
     licence: str
     stand_ins: tuple[str, ...]
-    """What no real source covers, and how it was made"""
+    """Columns without a real source, and how they were made"""
     zone: str = field(default=ZONE)
 
 
@@ -138,7 +138,7 @@ def _hubs(kept: Path, progress: Progress) -> Replay:
 
 
 def _load(hour: datetime, zone: ZoneInfo) -> float:
-    """Return a stand-in for the demand forecast, in MW: a shape that the calendar alone decides."""
+    """Return a stand-in for the demand forecast, in MW, computed from the calendar."""
     local = hour.astimezone(zone)
     season = 1 - abs(local.timetuple().tm_yday - 205) / 365
     share = 1 - 0.18 * ((local.hour - 17) / 12) ** 2 - (0.06 if local.weekday() > 4 else 0)

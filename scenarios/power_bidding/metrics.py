@@ -9,7 +9,7 @@ METRICS = (
     Metric("replay_rate", "Hours of the market in one"),
     Metric("hours_without_bid", "Hours without an offer in the market", "", "lower", 0),
     Metric("late_bids", "Offers that the market refused for coming after their deadline", "", "lower", 0),
-    Metric("double_bids", "Second offers for an hour, which the market refused", "", "lower", 0),
+    Metric("double_bids", "Second offers for the same hour, all of which the market refused", "", "lower", 0),
     Metric("fallback_hours", "Hours with an earlier offer, for the model gave none", "", "lower", 0),
     Metric("no_offer_hours", "Hours for which it was said that there is no offer", "", "lower", 0),
     Metric("day_ahead_offers", "Offers in the day-ahead market"),

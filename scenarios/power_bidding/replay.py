@@ -37,7 +37,7 @@ class FeedServer:
         self._ask("/faults", {"feed": feed, "kind": kind} | when)
 
     def results(self) -> dict[str, Any]:
-        """Return what became of every offer."""
+        """Return all offers, awards and settlements."""
         return self._ask("/results", None, key=self.secret["market"]["key"])
 
     def _ask(self, path: str, body: dict[str, Any] | None, key: str = "") -> dict[str, Any]:

@@ -27,7 +27,7 @@ AT_ONCE = 8
 
 @dataclass(frozen=True)
 class Plan:
-    """A replay: its hours and its pace, and in which hour what happens."""
+    """A replay: its hours, its rate, and the hours of its faults."""
 
     hours: int
     rate: int
@@ -49,9 +49,8 @@ CORRECTED_BEFORE = 6
 
 @dataclass
 class Week:
-    """What came of the replayed hours, by their number."""
+    """Durations of the replayed hours."""
 
-    runs: dict[int, dict[str, Any]] = field(default_factory=dict)
     seconds: dict[int, float] = field(default_factory=dict)
 
 
@@ -90,7 +89,7 @@ def run(stack: str, out: Path, progress: Progress, plan: Plan = WEEK) -> Scenari
         results = feeds.results()
         desk.trained(progress)
     metrics = counted(desk, replay, week, plan, results) | {"seconds_retraining": seconds_retraining}
-    metrics |= worth.measured(results)
+    metrics |= worth.measured(results, desk.assets()[0])
     (out / "results.json").write_text(json.dumps(results, indent=1))
     asked = desk.ask_athena(replay)
     (out / "athena.json").write_text(json.dumps(asked, indent=1))
@@ -129,7 +128,7 @@ def trouble(feeds: FeedServer, replay: Replay, plan: Plan) -> None:
 
 
 def told(desk: Desk, replay: Replay, plan: Plan, metrics: dict[str, float]) -> list[Story]:
-    """Return what came of the trouble. Raises `ScenarioError` where nothing of it is seen."""
+    """Describe the effects of the faults. Raises `ScenarioError` if a fault had no effect."""
     flagged = {column: desk.flagged(column) for column in ("load", "temperature")}
     for column, hours in flagged.items():
         if not hours:
@@ -193,10 +192,9 @@ def live(desk: Desk, feeds: FeedServer, replay: Replay, plan: Plan, progress: Pr
 def follow(desk: Desk, execution: str, number: int, hour: str, week: Week, lock: threading.Lock) -> None:
     """Wait for the offers of a run."""
     begun = time.monotonic()
-    run = desk.ended(execution, SETTLE_SECONDS)
+    desk.ended(execution, SETTLE_SECONDS)
     wait_until(lambda: desk.offered(hour), SETTLE_SECONDS, f"no offer came of {hour}")
     with lock:
-        week.runs[number] = run
         week.seconds[number] = time.monotonic() - begun
 
 

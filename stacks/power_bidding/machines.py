@@ -108,7 +108,7 @@ def prepare(settings: PowerBidding, functions: Mapping[str, str], *, bus: str) -
 
 
 def _feed(feed: str, function: str) -> Branch:
-    """Return the branch that fetches a feed: a late one is asked again, one that fails is told as missing."""
+    """Return the branch that fetches a feed. Late feeds are retried; failed ones are reported as missing."""
     word = feed.title().replace("_", "")
     got, tries = f"got_{feed}", f"tries_{feed}"
     branch = Branch(f"Begin{word}")
@@ -307,7 +307,7 @@ def _tries(seconds: float, pause: float) -> str:
 
 
 def _anyway(then: str, variable: str) -> list[dict[str, Any]]:
-    """Return a Catch that goes on, with what went wrong in a variable."""
+    """Return a Catch that stores the error in a variable and continues at `then`."""
     reason = "{% $states.errorOutput.Error & ' ' & $string($states.errorOutput.Cause) %}"
     return [{"ErrorEquals": ["States.ALL"], "Assign": {variable: reason}, "Output": {}, "Next": then}]
 

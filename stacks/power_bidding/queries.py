@@ -1,4 +1,4 @@
-"""What Athena knows: offers, hours, and how they meet."""
+"""The Athena tables of offers and hours, and the view that joins them."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from constructs import Construct
 from groundplan import allow, allow_key
 
 LATEST_SECONDS = 900
-"""After which a start that failed is given up: the next hour comes."""
+"""Maximum age of a failed start: after that the next hour's run is due."""
 
 
 def hourly(
@@ -27,7 +27,7 @@ def hourly(
     key: kms.IKey | None,
     enabled: bool,
 ) -> scheduler.CfnSchedule:
-    """Start `machine` two minutes into every hour, told when; what cannot be started is a dead letter."""
+    """Start `machine` at minute 2 of each hour, with that time; failed starts become dead letters."""
     role = iam.Role(
         scope,
         "ScheduleRole",

@@ -423,7 +423,7 @@ class PowerBiddingStack(Stack):
         return f"{self._name}-{id.lower()}"
 
     def _machine_arn(self, id: str) -> str:
-        """Return a machine's ARN, for what the machine itself needs."""
+        """Return a machine's ARN by its name. A reference would make a cycle."""
         return self.format_arn(
             service="states",
             resource="stateMachine",

@@ -1,4 +1,4 @@
-"""Athena: named queries, views, projected partitions, and what a query may read."""
+"""Athena: named queries, views, projected partitions, and permissions of queries."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ UNITS = {"DAYS": 1, "DAY": 1, "HOURS": 1 / 24, "HOUR": 1 / 24, "WEEKS": 7, "WEEK
 
 
 _asker: contextvars.ContextVar[str] = contextvars.ContextVar("asker", default="")
-"""The access key that a query was asked with; empty for one of the emulator's own."""
+"""Access key of the query's caller; empty for the emulator's own queries."""
 
 
 class QueryError(Exception):

@@ -115,14 +115,14 @@ NEEDED = {
     "states": "states:StartExecution",
     "events": "events:PutEvents",
 }
-"""What a schedule's role must be allowed on its target, by the service of the target's ARN."""
+"""Action that a schedule's role needs on its target, by the service in the target's ARN."""
 SCHEDULER = "scheduler.amazonaws.com"
 UNASSUMABLE = "The execution role you provide must allow AWS EventBridge Scheduler to assume the role."
 
 
 @hook
 def schedules_act_under_their_role(cloud: Cloud) -> None:
-    """A schedule's role is not asked, and `<aws.scheduler.…>` in its input stays as it is written."""
+    """A schedule's role is not checked, and `<aws.scheduler.…>` in its input is not replaced."""
     error = touch("services.scheduler._error", "status", "code", "message")
     to_sqs = touch("services.eventbridge._dispatch_to_sqs", "spec", "payload")
     parsed = touch("core.arn.parse_arn", "value")

@@ -45,7 +45,7 @@ class Host:
     instance: Instance
     group: Group
     stream: str
-    """Name of its log stream. As on AWS it ends with the host's number and a timestamp."""
+    """Name of the container's log stream. As on AWS, it ends with the host's number and a timestamp."""
 
 
 def pull_image(context: Context, kind: JobKind, uri: str, role: str) -> Image:

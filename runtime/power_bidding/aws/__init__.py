@@ -1,1 +1,1 @@
-"""The adapters: what the ports of `core` are on AWS."""
+"""Adapters that implement the ports of `core` on AWS."""

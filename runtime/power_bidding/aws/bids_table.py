@@ -17,7 +17,7 @@ from power_feeds import hours
 
 CHARGE, FORECAST = "charge#", "forecast#"
 COMPARED = ("status", "digest", "tried", "refused", "made", "run", "version")
-"""What tells a row from what it was before."""
+"""Attributes that are compared to detect a change of a row."""
 
 
 class DynamoBids:

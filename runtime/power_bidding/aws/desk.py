@@ -1,4 +1,4 @@
-"""What the functions of models and bids work with, made once per container from the environment."""
+"""Clients and adapters of the functions for models and bids, created once per container."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""SageMaker: the endpoints of the model, asked, made and deleted."""
+"""SageMaker: invoke, create and delete the model's endpoints."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ class DynamoHistory:
             )
 
     def _update(self, key: dict[str, Any], change: str, condition: str, values: dict[str, Any]) -> None:
-        """Update one item; where the condition fails, what is there is as new or newer, and stays."""
+        """Update one item. A failed condition is ignored: the stored value is as new or newer."""
         try:
             self.client.update_item(
                 TableName=self.name,

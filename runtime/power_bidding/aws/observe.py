@@ -1,4 +1,4 @@
-"""What the Lambdas tell those who run them: JSON lines with request ids, and metrics inside them."""
+"""Logger and metrics of the Lambda functions: JSON lines with request ids, and embedded metrics."""
 
 from __future__ import annotations
 

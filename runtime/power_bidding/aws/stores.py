@@ -1,4 +1,4 @@
-"""What has been prepared, read only: the table `History`, and the datasets that the table `Hours` names."""
+"""Read access to the table `History` and to the datasets that the table `Hours` refers to."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ class Table:
         return True
 
     def update(self, key: Mapping[str, str], change: Mapping[str, Any]) -> Item:
-        """Set attributes of an item that need not be there; return it as it then is."""
+        """Set attributes of an item, which is created if it is missing; return the updated item."""
         expression = "SET " + ", ".join(f"#{name} = :{name}" for name in change)
         answer = self.client.update_item(
             TableName=self.name,

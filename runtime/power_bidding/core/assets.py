@@ -49,7 +49,7 @@ class AssetSettings:
 
 @dataclass(frozen=True)
 class Rules:
-    """What a market takes from a day on."""
+    """Rules of a market from a day on."""
 
     since: str
     """Market day"""

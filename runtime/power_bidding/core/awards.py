@@ -28,7 +28,7 @@ def telemetry(desk: Desk, name: str, run: int, values: Values) -> Telemetry:
 
 
 def telemetry_or_own(desk: Desk, name: str, run: int, values: Values) -> Telemetry:
-    """Return the same, from our own offers while the market is down."""
+    """Return the same from our own offers, if the market does not answer."""
     try:
         return telemetry(desk, name, run, values)
     except MarketDownError:

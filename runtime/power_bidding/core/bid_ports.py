@@ -1,4 +1,4 @@
-"""What making and sending bids needs from the outside; `aws/` has it."""
+"""Interfaces that making and sending bids depends on; `aws/` implements them."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ class Models(Protocol):
 
 @dataclass(frozen=True)
 class Desk:
-    """What bids are made with."""
+    """The dependencies of making bids."""
 
     assets: Mapping[str, AssetSettings]
     settings: MarketSettings

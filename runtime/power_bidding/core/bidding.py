@@ -20,7 +20,7 @@ from power_feeds import hours
 
 
 class Outcome(TypedDict):
-    """What became of one offer."""
+    """The result for one offer."""
 
     offer: str
     status: str
@@ -35,7 +35,7 @@ class Report(TypedDict):
 
 
 def make_bids(desk: Desk, run: int, version: int, name: str) -> Report:
-    """Propose and send the asset's offers of a run; repeated, it goes on where it ended.
+    """Propose and send the asset's offers of a run. A repeated call continues where the last one ended.
 
     Raises `EndpointThrottledError`, `ModelAnswerError`, `MarketRefusedError` and `MarketDownError`. Every
     offer is tried before a failure of the market is raised.
@@ -68,7 +68,7 @@ def make_bids(desk: Desk, run: int, version: int, name: str) -> Report:
 
 
 def _stays(row: Offer, run: int, version: int) -> bool:
-    """Return whether the row's segments stay: they may have left, or no newer data are at hand."""
+    """Return whether the row keeps its segments: it may have been sent, or there is no newer dataset."""
     return not row.free or row.refused == row.digest or (row.run, row.version) >= (run, version)
 
 

@@ -1,4 +1,4 @@
-"""The state of charge: carried by awards from hour to hour, and what it allows."""
+"""The state of charge: how awards change it from hour to hour, and the MW that it allows."""
 
 from __future__ import annotations
 

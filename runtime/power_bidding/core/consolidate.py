@@ -38,7 +38,7 @@ class Output(TypedDict):
     status: str
     version: int
     changed: bool
-    """Whether this input made the version that counts; the same when it is given again."""
+    """Whether this input created the current version. A repeated input gives the same answer."""
     flags: dict[str, str]
     key: str
     age: int

@@ -36,7 +36,7 @@ class Trainings(Protocol):
 
 @dataclass(frozen=True)
 class Inspection:
-    """What the model in service is judged by."""
+    """The data that the model in service is judged by."""
 
     assets: Mapping[str, AssetSettings]
     market: MarketSettings

@@ -1,4 +1,4 @@
-"""Bid curves: what the market clears, and what may leave.
+"""Bid curves: the MW that they clear, and the rules that an offer must meet.
 
 A curve is a list of segments (MW, $/MWh), both strictly increasing. At a clearing price the asset's MW is
 that of the last segment whose price is at most the clearing price; below the first price it is the first
@@ -18,11 +18,11 @@ Segment = tuple[float, float]
 Curve = tuple[Segment, ...]
 DIGITS = 6
 TOLERANCE = 10.0**-DIGITS
-"""MW and MWh that an optimizer may leave its bounds by."""
+"""Tolerance of the optimizer's bounds, in MW and MWh."""
 
 
 class CurveError(ValueError):
-    """The curve may not leave. The message says which rule it breaks."""
+    """The curve must not be sent. The message says which rule it breaks."""
 
 
 def cleared(curve: Curve, price: float) -> float:
@@ -57,7 +57,7 @@ def finite(value: Any, name: str) -> float:
 
 
 def rounded(curve: Curve) -> Curve:
-    """Return the curve without what an optimizer's tolerance leaves beside its bounds."""
+    """Return the curve clipped to its bounds, which the optimizer may exceed by its tolerance."""
     return tuple((round(mw, DIGITS) + 0.0, round(price, DIGITS) + 0.0) for mw, price in curve)
 
 

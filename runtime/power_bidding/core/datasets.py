@@ -1,4 +1,4 @@
-"""The dataset of an hour: what is known of it, and of the hours after it, in one version.
+"""The dataset of an hour: one version of its values and of the known values of later hours.
 
 A version is never overwritten. The digest covers what a bid depends on, so the same content makes no new
 version.
@@ -34,7 +34,7 @@ class Dataset(TypedDict):
     as_of: str
     """The run that made this version."""
     inputs: str
-    """Digest of what that run was given."""
+    """Digest of that run's input."""
     changes: list[str]
     """The series whose values differ from those of the version before."""
 
@@ -56,12 +56,12 @@ def key(hour: int, version: int) -> str:
 
 
 def table_key(hour: int, version: int) -> str:
-    """Return the key of the same as Parquet: apart, for Athena reads every file of a folder."""
+    """Return the key of the dataset's Parquet file. Athena reads whole folders, so it has its own."""
     return f"{files.folder('hours', hour)}v{version}.parquet"
 
 
 def digest(dataset: Dataset) -> str:
-    """Return the SHA-256 of the content: values, how they were made, and what lies ahead."""
+    """Return the SHA-256 of the content: values, flags and later hours."""
     content = {name: dataset[name] for name in ("hour", "status", "flags", "values", "forward")}
     return hashlib.sha256(_json(content)).hexdigest()
 
@@ -103,7 +103,7 @@ def table(dataset: Dataset) -> bytes:
 
 
 def store(objects: Objects, dataset: Dataset) -> Dataset:
-    """Write the dataset as its version of its hour; return the one that now is this version.
+    """Write the dataset as a new version; return the dataset that is stored under this version.
 
     A run that was killed, or a faster one, may have written this version already: then that one is returned
     and its table is completed, and the caller commits it before its own.

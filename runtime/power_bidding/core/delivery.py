@@ -1,4 +1,4 @@
-"""From a proposed offer to one that has left: each step is one conditional write, and may be repeated.
+"""Send a proposed offer. Each step is one conditional write and can be repeated.
 
 The row is marked as tried before the offer leaves. From then on its segments are fixed, until the market
 refuses them: a retry sends the same offer, which the market knows by its id.
@@ -56,7 +56,7 @@ def publish(desk: Desk, row: Offer) -> None:
 
 
 def deliver(desk: Desk, row: Offer, approved: bool = False) -> Offer:
-    """Send the offer as far as the switch allows, and return its row as it then is.
+    """Send the offer if the switch allows it, and return the updated row.
 
     :param approved: whether an operator lets it leave while the switch is `approve`
     Raises `MarketRefusedError`, with the refusal in the row, and `MarketDownError`.
@@ -100,7 +100,7 @@ def _send(desk: Desk, row: Offer) -> Offer:
 
 
 def give_up(desk: Desk, none: Offer, lost: str = "") -> Offer | None:
-    """Write the row that says that nothing is offered, and return the row as it then is.
+    """Write an explicit no-offer, and return the stored row.
 
     :param lost: the digest of an offer that may be at the market without our knowing
     Return None where another attempt has an offer on its way.

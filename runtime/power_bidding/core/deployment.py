@@ -25,7 +25,7 @@ class DeploymentFailedError(Exception):
 
 @dataclass(frozen=True)
 class Version:
-    """What is deployed."""
+    """The model version to deploy."""
 
     request: str
     """Of the training, hexadecimal"""
@@ -45,7 +45,7 @@ class EndpointState:
 
 @dataclass(frozen=True)
 class InService:
-    """What the parameter holds."""
+    """The content of the endpoint parameter."""
 
     now: Serving | None
     former: Serving | None
@@ -87,7 +87,7 @@ class Stage:
 
 
 def version_of(event: Mapping[str, Any], trained_to: int) -> Version:
-    """Return what a deployment asks for. Raises `ValueError` naming the field that is missing or wrong."""
+    """Return the version that an event asks to deploy. Raises `ValueError` naming the wrong field."""
     request = str(event.get("request", ""))
     if not re.fullmatch(r"[0-9a-f]{12,64}", request):
         raise ValueError(f"request must be 12 to 64 hexadecimal digits, got {request!r}")
@@ -103,7 +103,7 @@ def version_of(event: Mapping[str, Any], trained_to: int) -> Version:
 
 
 def deploy(stage: Stage, version: Version, seconds: float) -> Serving:
-    """Return the version as it is in service; repeated, it goes on where it ended.
+    """Deploy a version and return it. A repeated call continues where the last one ended.
 
     :param seconds: until when the endpoint must be in service and tried
     Raises `DeploymentFailedError`. After any error all that was made for the version is deleted.

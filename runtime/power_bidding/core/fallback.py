@@ -1,4 +1,4 @@
-"""When a run's bids could not be made: the latest curve for the same hour, or explicitly none."""
+"""Fallback for a failed run: the latest curve of the same hour, or an explicit no-offer."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def _settle(desk: Desk, run: int, name: str, slot: Slot, level: float, error: st
 def _next(
     desk: Desk, run: int, name: str, slot: Slot, level: float, error: str, refused: set[str]
 ) -> Offer | None:
-    """Return the row with the latest curve that may leave, or None. The row's own one comes first."""
+    """Return the row with the latest valid curve, or None. The row's own curve is tried first."""
     for found in _latest(desk, name, slot):
         own = digest(name, slot, found.curve)
         if own in refused or not _may_leave(desk, name, slot, found.curve, level):

@@ -35,7 +35,7 @@ def utc_day(hour: int) -> str:
 
 
 def catch_up(rows: Sequence[HourRow], table: History) -> None:
-    """Bring the history to the versions of `rows`: what a run that was killed has left out is written too."""
+    """Write all versions of `rows` that the history lacks, including those of a run that was killed."""
     known: dict[tuple[str, str], dict[int, int]] = {}
     for row in rows:
         for location, values in row.values.items():

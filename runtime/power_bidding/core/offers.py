@@ -25,7 +25,7 @@ LATE = "late"
 
 @dataclass(frozen=True)
 class Slot:
-    """What is offered for: an hour of a market."""
+    """An hour of a market, for which an offer is made."""
 
     hour: int
     """Hours since 1970-01-01 UTC"""
@@ -63,7 +63,7 @@ class Offer:
 
     @property
     def digest(self) -> str:
-        """The offer's id at the market: the same for the same offer."""
+        """Id of the offer at the market, derived from its content."""
         return digest(self.asset, self.slot, self.curve)
 
     @property
@@ -72,11 +72,11 @@ class Offer:
 
     @property
     def free(self) -> bool:
-        """Whether its segments may still be replaced: they never left, or the market refused them."""
+        """Whether its segments can be replaced: they were never sent, or the market refused them."""
         return not self.final and (not self.tried or self.refused == self.digest)
 
     def replaced_by(self, other: Offer) -> Offer:
-        """Return the other offer as it follows this one. Raises `ValueError` where this one may have left."""
+        """Return `other` as this one's replacement. Raises `ValueError` if this one may have been sent."""
         if not self.free:
             raise ValueError(f"{self.asset} {self.slot.key} has left, and stays as it is")
         return replace(other, refused=self.refused)
@@ -113,7 +113,7 @@ def open_day(run: int, market: MarketSettings) -> str | None:
 
 
 def slots(run: int, market: MarketSettings) -> list[Slot]:
-    """Return what a run offers for: one real-time hour, then the hours of the open day-ahead market."""
+    """Return the slots of a run: one real-time hour, then the hours of the open day-ahead market."""
     day = open_day(run, market)
     ahead = hours.hours_of(day, market.time_zone) if day else ()
     return [real_time(run, market), *(Slot(hour, "DA") for hour in ahead)]

@@ -1,4 +1,4 @@
-"""What the model is asked: a history of hours as it was known at the run's hour, and the asset's state."""
+"""The model's input: the history as known at the run's hour, and the asset's state."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a new endpoint is tried with: what `make_bids` would ask, for every asset, from an empty battery."""
+"""Trial of a new endpoint: the requests of `make_bids`, for every asset, from an empty battery."""
 
 from __future__ import annotations
 

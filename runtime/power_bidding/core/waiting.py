@@ -39,7 +39,7 @@ class Wait(TypedDict, total=False):
 
 class Waits(Protocol):
     def set(self, request: str, values: Wait) -> Wait:
-        """Set attributes of the row, which need not be there; return the row as it then is."""
+        """Set attributes of the row, which is created if it is missing; return the updated row."""
         ...
 
     def open(self) -> Sequence[Wait]:
@@ -120,7 +120,7 @@ def execution_changed(room: WaitingRoom, execution: str, status: str) -> str | N
 
 
 def step_changed(room: WaitingRoom, execution: str) -> str | None:
-    """Tell the waiting state machine that the pipeline is alive; return its request, None without one."""
+    """Send a heartbeat to the waiting state machine; return the execution's request, or None."""
     request = room.pipeline.request_of(execution)
     if request is not None:
         row = room.waits.set(request, {"execution": execution})
@@ -129,7 +129,7 @@ def step_changed(room: WaitingRoom, execution: str) -> str | None:
 
 
 def sweep(room: WaitingRoom) -> int:
-    """Do what lost events and killed functions have left undone; return the number of open waits.
+    """Complete waits after lost events and killed functions; return the number of open waits.
 
     Raises the first failure, after all were looked at.
     """

@@ -1,4 +1,4 @@
-"""Run when the feeds of an hour are there, or given up: make its dataset."""
+"""Make the dataset of an hour, after its feeds were fetched or given up."""
 
 from __future__ import annotations
 

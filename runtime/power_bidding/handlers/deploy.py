@@ -15,7 +15,7 @@ from power_bidding.core.trial import Trial
 from power_bidding.handlers.events_of_bids import DeployEvent, hour_of
 
 SPARE_SECONDS = 75
-"""One more invocation, and what follows it."""
+"""Reserve for one more invocation and the writes after it."""
 MOST_SECONDS = 540
 """The pipeline's Lambda step ends after 10 minutes."""
 

@@ -1,4 +1,4 @@
-"""Run on state changes of the pipeline's executions and steps: end the wait for it, or keep it alive."""
+"""Run on state changes of the pipeline: end the state machine's wait, or send a heartbeat."""
 
 from __future__ import annotations
 

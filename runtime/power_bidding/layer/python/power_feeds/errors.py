@@ -1,4 +1,4 @@
-"""The errors of a feed. Step Functions matches their class names."""
+"""Errors of a feed. The state machine's `Catch` refers to their class names."""
 
 from __future__ import annotations
 

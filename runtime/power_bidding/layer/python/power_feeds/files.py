@@ -42,7 +42,7 @@ def encoded(normalized: Normalized) -> bytes:
 
 
 def decoded(body: bytes) -> Normalized:
-    """Return what `encoded` was given."""
+    """Return the decoded file."""
     document = json.loads(body)
     series = {
         name: {hours.parse(hour): value for hour, value in values.items()}

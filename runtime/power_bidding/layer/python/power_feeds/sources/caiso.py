@@ -34,7 +34,7 @@ INTERVALS = 12
 MOST_FILE_BYTES = 64 * 2**20
 NO_DATA = "1000"
 UNREADABLE = (zipfile.BadZipFile, EOFError, OSError, ValueError, RuntimeError)
-"""What the standard library raises for archives that are damaged or encrypted."""
+"""Errors that `zipfile` raises for damaged or encrypted archives."""
 THROTTLED_WORDS = ("too many", "acceptable use", "timed out")
 _HOURS_A_MONTH = 365.25 * 24 / 12
 

@@ -1,4 +1,4 @@
-"""What every source's client returns."""
+"""The result of a source's client."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Fetched:
     series: dict[str, Series] = field(default_factory=dict)
     published: str | None = None
     raw: list[tuple[str, bytes]] = field(default_factory=list)
-    """Every answer as it came: extension and bytes."""
+    """The raw responses: extension and bytes."""
     kept_from: int | None = None
     """The oldest hour that the source still keeps, where it forgets."""
 
