@@ -22,7 +22,7 @@ IMAGE = CONTAINERS / "power_bidding" / "model"
 BACKTEST = """What a storage asset would have earned by day-ahead schedules in the hours of B, without
 looking ahead: models are fitted anew for every day, to the hours of A and to those of B before the day. A CSV
 file has a row for each hour: hour_utc, such as 2022-01-31T05:00Z, a price in $/MWh, and any feeds. A column
-price_forecast is an external forecast of the price, as it was when the bids for the day were due."""
+price_forecast holds a price forecast made before the deadline for that day's bids."""
 
 
 def main(arguments: list[str]) -> int:

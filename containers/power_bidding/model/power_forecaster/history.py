@@ -26,7 +26,7 @@ TIME = "hour_utc"
 REAL_TIME = "real_time"
 """Column of the real-time price, dollars per MWh."""
 EXTERNAL = "price_forecast"
-"""Column of an external forecast of the price, as it was when the bids for the day were due."""
+"""Column of an external price forecast, made before the deadline for the day's bids."""
 EPOCH = datetime(1970, 1, 1).toordinal()
 LARGEST = 1e9
 """Maximum absolute value in a file, in any unit."""

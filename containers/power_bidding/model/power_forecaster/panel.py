@@ -27,7 +27,7 @@ class Panel:
     feeds: dict[str, Doubles]
     """By name, [D, 24] in the feed's unit"""
     external: Doubles | None = None
-    """[D, 24] dollars per MWh: somebody else's forecast, as it was when the bids for the day were due; NaN
+    """[D, 24] dollars per MWh: an external price forecast, made before the deadline for the day's bids; NaN
     where there is none"""
 
     @staticmethod

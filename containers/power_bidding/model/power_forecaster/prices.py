@@ -117,10 +117,11 @@ class RealTime:
 
 
 def expected_real_time(request: Request, found: Outlook, hours: int) -> RealTime:
-    """Return what is expected of the `hours` hours from T.
+    """Return the expected real-time prices of the `hours` hours from T, with past errors.
 
-    The prices are day-ahead prices, published or forecast, and a part of the last spread. The errors are the
-    differences of the last days.
+    A price is the hour's day-ahead price, published or forecast, plus a share of the mean spread (real-time
+    minus day-ahead price) of the last `SPREAD_HOURS` hours. The errors are the spreads of the last
+    `ERROR_DAYS` days.
     """
     day_ahead = found.between(request.hour, request.hour + hours)
     if len(day_ahead) != hours or not np.isfinite(day_ahead).all():

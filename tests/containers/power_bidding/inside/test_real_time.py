@@ -316,7 +316,7 @@ def test_level_is_projected_through_the_hour_between() -> None:
 
 
 def test_selector_follows_what_earned_most_before() -> None:
-    # given a policy that is better for two days, and worse afterwards
+    # given policy b, which earns more than a on the first two days and less afterwards
     daily = {"a": np.array([0.0, 0, 9, 9, 9]), "b": np.array([1.0, 1, 0, 0, 0])}
     asked: list[str] = []
 

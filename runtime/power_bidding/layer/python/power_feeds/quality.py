@@ -1,8 +1,8 @@
-"""Quality checks of a feed, each with a name. Thresholds are from two years of ERCOT's and 11 months of
-CAISO's prices.
+"""Data-quality checks of a feed, each with a name. Their thresholds were set on two years of ERCOT prices and
+11 months of CAISO prices.
 
-There, two hubs are equal to the cent for at most 19 hours of a day, a price stays the same for at most 7
-hours, no day repeats the day before, and no day is another one's twelvefold.
+In those prices, two hubs have equal prices in at most 19 hours of a day, a price repeats for at most 7 hours,
+no day is a copy of the day before, and no day's prices are another day's times twelve.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def refuse(series: Mapping[str, Values], zone: str, reference: Mapping[str, Valu
 
 
 def hubs_equal(series: Mapping[str, Values], zone: str) -> list[str]:
-    """Two hubs whose prices are equal to the cent in every hour of a market day."""
+    """Report every pair of hubs that has the same prices for a whole market day."""
     hubs = {
         name: known
         for name, values in sorted(series.items())
@@ -79,7 +79,7 @@ def hubs_equal(series: Mapping[str, Values], zone: str) -> list[str]:
 
 
 def floor_price(name: str, values: Values, zone: str) -> str | None:
-    """A day-ahead or real-time price at a floor in every hour of a market day."""
+    """Report day-ahead or real-time prices that stay at a floor for a whole market day."""
     if not name.startswith(("price:", "real_time:")):
         return None
     known = _known(values)
@@ -90,7 +90,7 @@ def floor_price(name: str, values: Values, zone: str) -> str | None:
 
 
 def flat(name: str, values: Values) -> str | None:
-    """The same value for `FLAT_HOURS` hours in a row."""
+    """Report values that stay the same for `FLAT_HOURS` hours in a row."""
     run, last = 0, None
     for hour, value in sorted(_known(values).items()):
         run = run + 1 if last == (hour - 1, value) else 1
@@ -101,7 +101,7 @@ def flat(name: str, values: Values) -> str | None:
 
 
 def stale(name: str, values: Values) -> str | None:
-    """A whole day that repeats the day before, hour by hour."""
+    """Report every day whose values are a copy of the day before."""
     known = _known(values)
     run = 0
     for hour in range(min(known, default=0), max(known, default=0) + 1):
@@ -153,7 +153,7 @@ def _known(values: Values) -> dict[int, float]:
 
 
 def _days(known: Iterable[int], zone: str) -> list[tuple[str, list[int]]]:
-    """Return the market days of which enough hours are known, with these."""
+    """Return the known hours of each market day that has enough of them."""
     days: dict[str, list[int]] = {}
     for hour in sorted(known):
         days.setdefault(hours.market_day(hour, zone), []).append(hour)
@@ -161,7 +161,7 @@ def _days(known: Iterable[int], zone: str) -> list[tuple[str, list[int]]]:
 
 
 def _ratios(values: Mapping[int, float], before: Mapping[int, float], shift: int) -> list[float]:
-    """Return value over earlier value where both have a size and one sign."""
+    """Return the ratio of each value to the earlier one, where neither is near zero and their signs agree."""
     return [
         value / before[hour - shift]
         for hour, value in values.items()
