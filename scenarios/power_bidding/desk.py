@@ -31,13 +31,18 @@ class Desk:
     """The deployed stack, as its operator uses it."""
 
     def __init__(self, outputs: dict[str, str], rate: int):
-        self.outputs, self.rate = outputs, rate
+        self.outputs = outputs
+        self.rate = rate
+        """Hours of the market in one"""
         self._states, self._functions = aws.client("stepfunctions"), aws.client("lambda")
         self._dynamodb, self._s3 = aws.client("dynamodb"), aws.client("s3")
         self._sagemaker = aws.client("sagemaker")
         described = self._functions.get_function_configuration(FunctionName=outputs["MakeBidsFunctionName"])
         self._variables: dict[str, str] = described["Environment"]["Variables"]
-        self.lead_hours: int = json.loads(self._variables["MARKET"])["lead_hours"]
+        market = json.loads(self._variables["MARKET"])
+        self.lead_hours: int = market["lead_hours"]
+        self.notice_hours: float = self.lead_hours - market["lockout_minutes"] / 60
+        """From the start of a run to the deadline of its real-time offer"""
 
     def assets(self) -> list[dict[str, Any]]:
         """Return the assets as the market has to know them."""

@@ -6,7 +6,7 @@ from scenarios import Metric
 
 METRICS = (
     Metric("replayed_hours", "Hours of the market that were replayed"),
-    Metric("replay_rate", "Hours of the market in one"),
+    Metric("replay_rate", "Hours of the market in one, by the seconds of a rehearsed offer"),
     Metric("hours_without_bid", "Hours without an offer in the market", "", "lower", 0),
     Metric("late_bids", "Offers that the market refused for coming after their deadline", "", "lower", 0),
     Metric("double_bids", "Second offers for the same hour, all of which the market refused", "", "lower", 0),

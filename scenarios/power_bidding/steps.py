@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 import math
 import statistics
-import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +30,9 @@ class Plan:
 
     hours: int
     rate: int
-    """Hours of the market in one"""
+    """Hours of the market in one, at most"""
+    room: int
+    """How many times as long as in the rehearsal an offer may take"""
     load_down: int
     weather_late: int
     retrained: int
@@ -39,19 +40,12 @@ class Plan:
     """The hour in which an earlier price changes"""
 
 
-WEEK = Plan(hours=168, rate=2100, load_down=30, weather_late=50, retrained=84, corrected=110)
-"""4.8 minutes: 1.7 seconds for an hour, with offers due three hours and three quarters after a run begins."""
+WEEK = Plan(hours=168, rate=2100, room=6, load_down=30, weather_late=50, retrained=84, corrected=110)
+"""4.8 minutes where nothing else runs: 1.7 seconds for an hour, 6.4 for an offer."""
 TROUBLE = 4
 """Hours that a feed fails for."""
 CORRECTED_BEFORE = 6
 """Hours from the price that is corrected to its correction."""
-
-
-@dataclass
-class Week:
-    """Durations of the replayed hours."""
-
-    seconds: dict[int, float] = field(default_factory=dict)
 
 
 def prepare(progress: Progress) -> dict[str, str]:
@@ -79,16 +73,13 @@ def run(stack: str, out: Path, progress: Progress, plan: Plan = WEEK) -> Scenari
         progress("importing the history before the week")
         imported = desk.import_history(replay)
         seconds_retraining = desk.first_model(replay, progress)
-        progress("a first run, before the clock starts")
-        for number in range(-REHEARSED, 0):  # functions start, connections open
-            hour = later(replay.first, number)
-            desk.ended(desk.start(hour), SETTLE_SECONDS)
-            wait_until(lambda hour=hour: desk.offered(hour), SETTLE_SECONDS, f"no offer came of {hour}")
+        desk.rate = sustained_rate(rehearsed(desk, replay, progress), desk.notice_hours, plan)
+        feeds.clock(rate=desk.rate)
         trouble(feeds, replay, plan)
-        week = live(desk, feeds, replay, plan, progress)
+        durations = live(desk, feeds, replay, plan, progress)
         results = feeds.results()
         desk.trained(progress)
-    metrics = counted(desk, replay, week, plan, results) | {"seconds_retraining": seconds_retraining}
+    metrics = counted(desk, replay, durations, plan, results) | {"seconds_retraining": seconds_retraining}
     metrics |= worth.measured(results, desk.assets()[0])
     (out / "results.json").write_text(json.dumps(results, indent=1))
     asked = desk.ask_athena(replay)
@@ -112,6 +103,27 @@ def run(stack: str, out: Path, progress: Progress, plan: Plan = WEEK) -> Scenari
     )
     artifacts = [out / "results.json", out / "athena.json", *(figure.path for figure in drawn)]
     return ScenarioResult(metrics, METRICS, artifacts, report)
+
+
+def rehearsed(desk: Desk, replay: Replay, progress: Progress) -> float:
+    """Run the hours before the week while the clock stands; return the seconds of the last one's offer.
+
+    Functions start and connections open in the first.
+    """
+    progress("rehearsing, before the clock starts")
+    seconds = 0.0
+    for number in range(-REHEARSED, 0):
+        hour = later(replay.first, number)
+        seconds = follow(desk, desk.start(hour), hour)
+    return seconds
+
+
+def sustained_rate(seconds: float, notice_hours: float, plan: Plan) -> int:
+    """Return the rate of a replay whose offers may take `plan.room` times the `seconds` of a rehearsed one.
+
+    `notice_hours` lie between the start of a run and the deadline of its offer.
+    """
+    return max(1, min(plan.rate, int(notice_hours * 3600 / (plan.room * seconds))))
 
 
 def trouble(feeds: FeedServer, replay: Replay, plan: Plan) -> None:
@@ -165,51 +177,49 @@ def told(desk: Desk, replay: Replay, plan: Plan, metrics: dict[str, float]) -> l
     ]
 
 
-def live(desk: Desk, feeds: FeedServer, replay: Replay, plan: Plan, progress: Progress) -> Week:
-    """Start a run two minutes into every hour of the week, as the schedule does, and follow all."""
-    week = Week()
-    lock = threading.Lock()
+def live(desk: Desk, feeds: FeedServer, replay: Replay, plan: Plan, progress: Progress) -> list[float]:
+    """Start a run two minutes into every hour of the week, as the schedule does; return their seconds."""
     started = time.monotonic()
     feeds.clock(paused=False)
-    desk.clock(later(replay.first, -1), plan.rate)
-    seconds = 3600 / plan.rate
+    desk.clock(later(replay.first, -1), desk.rate)
+    seconds = 3600 / desk.rate
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        followed: list[Future[None]] = []
+        followed: list[Future[float]] = []
         for number in range(plan.hours):
             due = started + (number + 1 + 2 / 60) * seconds
             time.sleep(max(0.0, due - time.monotonic()))
             hour = later(replay.first, number)
             execution = desk.start(hour, retrain=number == plan.retrained)
             progress(f"the week · {hour}")
-            followed.append(pool.submit(follow, desk, execution, number, hour, week, lock))
-        for each in followed:
-            each.result(timeout=SETTLE_SECONDS)
+            followed.append(pool.submit(follow, desk, execution, hour))
+        durations = [each.result(timeout=SETTLE_SECONDS) for each in followed]
     time.sleep(3 * seconds)
     feeds.clock(paused=True)
-    return week
+    return durations
 
 
-def follow(desk: Desk, execution: str, number: int, hour: str, week: Week, lock: threading.Lock) -> None:
-    """Wait for the offers of a run."""
+def follow(desk: Desk, execution: str, hour: str) -> float:
+    """Wait for the offers of a run; return the seconds that they took."""
     begun = time.monotonic()
     desk.ended(execution, SETTLE_SECONDS)
     wait_until(lambda: desk.offered(hour), SETTLE_SECONDS, f"no offer came of {hour}")
-    with lock:
-        week.seconds[number] = time.monotonic() - begun
+    return time.monotonic() - begun
 
 
-def counted(desk: Desk, replay: Replay, week: Week, plan: Plan, results: dict[str, Any]) -> dict[str, float]:
+def counted(
+    desk: Desk, replay: Replay, durations: list[float], plan: Plan, results: dict[str, Any]
+) -> dict[str, float]:
     """Return the counts of hours and offers."""
     due = {later(replay.first, number + desk.lead_hours) for number in range(plan.hours)}
     offered = {offer["hour"] for offer in results["offers"] if offer["market"] == "RT"}
     every = desk.rows()
     rows = [row for row in every if row["offer"] in {f"{hour}#RT" for hour in due}]
     day_ahead = [row["status"] for row in every if row["offer"].endswith("#DA")]
-    seconds = sorted(week.seconds.values())
+    seconds = sorted(durations)
     versions = desk.versions()
     return {
         "replayed_hours": plan.hours,
-        "replay_rate": plan.rate,
+        "replay_rate": desk.rate,
         "hours_without_bid": len(due - offered),
         "late_bids": results["late"],
         "double_bids": results["double"],

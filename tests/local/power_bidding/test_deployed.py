@@ -29,8 +29,7 @@ from tests.support.waiting import until
 from tooling import envs
 
 STACK = "groundplan-dev-power-bidding"
-FEW = Plan(hours=11, rate=1200, load_down=1, weather_late=6, retrained=4, corrected=8)
-"""Of a market whose offers are due five hours after a run begins, less 75 minutes: 11 seconds."""
+FEW = Plan(hours=11, rate=1200, room=15, load_down=1, weather_late=6, retrained=4, corrected=8)
 NOTEBOOKS = envs.ROOT / "notebooks" / "power_bidding"
 
 Outputs = dict[str, str]
