@@ -7,19 +7,32 @@ from typing import Any
 import numpy as np
 from scipy.optimize import linprog
 
+from local.feeds.curves import MarketAsset, asset_of
+
 
 def measured(results: dict[str, Any], asset: dict[str, Any]) -> dict[str, float]:
     """Return the figures of one asset at the market's own settlement."""
     rows = results["settled"]
     prices = np.array([row["price"] for row in rows])
     real = sum(row["revenue"] for row in rows)
-    awards = np.array([row["award"] for row in rows])
-    day_ahead = np.array([row["day_ahead_price"] for row in rows])
     return {
         "revenue_real_time": real,
-        "revenue_self_schedule": float((awards * day_ahead).sum()),
+        "revenue_self_schedule": awards_alone(rows, asset_of(asset)),
         "real_time_ratio": real / foresight(prices, asset),
     }
+
+
+def awards_alone(rows: list[dict[str, Any]], asset: MarketAsset) -> float:
+    """Return what the day-ahead awards earn in settled hours if nothing else is offered, in dollars.
+
+    The store, empty at first, does of an award what it can; the rest is settled at the real-time price.
+    """
+    charge = dollars = 0.0
+    for row in rows:
+        mw = asset.limited(row["award"], charge)
+        charge = asset.after(mw, charge)
+        dollars += row["award"] * row["day_ahead_price"] + (mw - row["award"]) * row["price"]
+    return dollars
 
 
 def foresight(prices: np.ndarray, asset: dict[str, Any]) -> float:

@@ -76,7 +76,7 @@ def check_charge(accepted: Mapping[Slot, Curve], asset: AssetSettings, level: fl
                 f"{slot.key}: {level:g} MWh allow from {least:g} to {most:g} MW, got {list(curve)}"
             )
     fixed = [curve[0][0] for slot, curve in accepted.items() if slot.market == "DA" and len(curve) == 1]
-    if asset.mode == "self_schedule" and not charge.possible(fixed, asset.battery):
+    if not charge.possible(fixed, asset.battery):
         raise CurveError("day_ahead: no state of charge allows this schedule")
 
 

@@ -71,6 +71,18 @@ def test_curves_increase_within_floor_and_cap(server: Server, mode: str) -> None
         assert -150 <= costs[0] <= costs[-1] <= 2000
 
 
+def test_day_ahead_offers_beside_curves_are_the_schedule(server: Server) -> None:
+    found = [asked(server, mode=mode)["day_ahead"] for mode in ("curves", "self_schedule")]
+    assert found[0] == found[1]
+    assert all(len(offer["segments"]) == 1 for offer in found[0])
+    # and sell no more than a full store and what is bought before
+    charge = 32.0
+    for offer in found[0]:
+        mw = offer["segments"][0][0]
+        charge -= mw if mw > 0 else 0.85 * mw
+        assert charge >= -1e-6
+
+
 @pytest.mark.parametrize(("mode", "most"), [("curves", 1.0), ("managed_curves", 8.0)])
 def test_curve_is_cut_where_the_market_does_not_know_the_store(
     server: Server, mode: str, most: float

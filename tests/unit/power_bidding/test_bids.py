@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import math
@@ -12,6 +13,7 @@ import pyarrow.parquet
 import pytest
 
 from power_bidding.core import awards, readings
+from power_bidding.core.assets import Mode
 from power_bidding.core.bid_ports import EndpointThrottledError, ModelAnswerError, Telemetry
 from power_bidding.core.bidding import make_bids
 from power_bidding.core.offers import Offer, Slot
@@ -159,6 +161,15 @@ def test_curve_that_the_state_of_charge_forbids_never_leaves(level: float, segme
             with pytest.raises(ModelAnswerError, match="MWh allow"):
                 make_bids(world.desk, NIGHT, 1, ASSET)
             assert world.market.sent == 0
+
+
+@pytest.mark.parametrize(("mode", "sold"), [("curves", 0), ("managed_curves", 1)])
+def test_day_ahead_schedule_beside_curves_must_be_possible(mode: Mode, sold: int) -> None:
+    world = World(mode, LAST)
+    world.model.change = {"day_ahead": schedule([8.0] * 5)}
+    with contextlib.nullcontext() if sold else pytest.raises(ModelAnswerError, match="no state of charge"):
+        make_bids(world.desk, LAST, 1, ASSET)
+    assert bool(world.market.sent) == bool(sold)
 
 
 def test_bids_fail_without_a_model_in_service() -> None:

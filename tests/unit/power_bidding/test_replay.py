@@ -1,4 +1,4 @@
-"""The rate of a replay follows what a rehearsed offer took on this machine."""
+"""A replay's rate follows what a rehearsed offer took, its figures follow the market's settlement."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from scenarios.power_bidding import steps
+from local.feeds.curves import MarketAsset
+from scenarios.power_bidding import steps, worth
 
 NOTICE_HOURS = 3.75
 
@@ -23,3 +24,14 @@ def test_a_quiet_machine_replays_as_fast_as_planned_and_a_busy_one_slower() -> N
     rates = [steps.sustained_rate(seconds, NOTICE_HOURS, steps.WEEK) for seconds in (0.5, 2.0, 4.0)]
     assert rates[0] == steps.WEEK.rate
     assert rates[0] > rates[1] > rates[2] >= 1
+
+
+def test_awards_earn_only_what_the_store_can_deliver() -> None:
+    # given a store that buys 8 MWh once, and awards that sell them twice
+    asset = MarketAsset("battery", "HUB", 8.0, 8.0)
+    rows = [
+        {"award": award, "day_ahead_price": day_ahead, "price": price}
+        for award, day_ahead, price in [(-8.0, 10.0, 12.0), (8.0, 50.0, 40.0), (8.0, 60.0, 90.0)]
+    ]
+    # then the second sale is bought back at the real-time price
+    assert worth.awards_alone(rows, asset) == -80 + 400 + 8 * 60 - 8 * 90

@@ -15,7 +15,6 @@ from .real_time import HORIZON
 from .request import MANAGED_CURVES, SELF_SCHEDULE, Request, RequestError, hour_text
 from .storage import Asset, Schedule, Scheduler
 from .trained import SERVED, Trained
-from .water_value import Errors
 
 
 def answer(trained: Trained, request: Request) -> dict[str, Any]:
@@ -69,18 +68,14 @@ def _day_ahead(
     """Return the offers for the hours of a market day that begins with `level` MWh in store."""
     asset, market = request.asset, request.market
     prices = found.between(begin, end)
-    schedule = Scheduler(asset, end - begin).solve(prices, level, before=before)
-    levels = np.concatenate([[level], schedule.level])
-    offers: list[dict[str, Any]] = []
-    for k in range(end - begin):
-        if request.mode == SELF_SCHEDULE:
-            segments = self_scheduled(float(schedule.net[k]), market)
-        elif request.mode == MANAGED_CURVES:
-            segments = price_taker(asset, 0.0, market)
-        else:
-            segments = _curve(request, prices[k:], float(levels[k]))
-        offers.append({"hour": hour_text(begin + k), "segments": _sent(segments, request)})
-    return offers
+    if request.mode == MANAGED_CURVES:
+        curves = [price_taker(asset, 0.0, market)] * (end - begin)
+    else:  # curves that are cleared hour by hour could sell the same energy twice
+        schedule = Scheduler(asset, end - begin).solve(prices, level, before=before)
+        curves = [self_scheduled(float(mw), market) for mw in schedule.net]
+    return [
+        {"hour": hour_text(begin + k), "segments": _sent(curve, request)} for k, curve in enumerate(curves)
+    ]
 
 
 def _real_time(request: Request, plan: Schedule, expected: RealTime, awards: Doubles) -> Curve:
@@ -91,32 +86,20 @@ def _real_time(request: Request, plan: Schedule, expected: RealTime, awards: Dou
     if request.mode == SELF_SCHEDULE:
         mw = float(plan.net[0]) if awarded is None else awarded
         return self_scheduled(min(max(mw, least), most), market)
-    prices = expected.prices[:HORIZON]
-    found = _curve(request, prices, request.level, awards[:HORIZON], expected.errors)
-    if request.mode == MANAGED_CURVES:  # the market itself knows what is in store
-        return found
-    return limited(found, quantity(least, market), quantity(most, market))
-
-
-def _curve(
-    request: Request,
-    prices: Doubles,
-    level: float,
-    awards: Doubles | None = None,
-    errors: Errors | None = None,
-) -> Curve:
-    market = request.market
-    return real_time.curve(
-        request.asset,
-        prices,
-        level,
+    found = real_time.curve(
+        asset,
+        expected.prices[:HORIZON],
+        request.level,
         floor=market.floor,
         cap=market.cap,
         most_segments=market.most_segments,
         least_mw=market.least_mw,
-        awards=awards,
-        errors=errors,
+        awards=awards[:HORIZON],
+        errors=expected.errors,
     )
+    if request.mode == MANAGED_CURVES:  # the market itself knows what is in store
+        return found
+    return limited(found, quantity(least, market), quantity(most, market))
 
 
 def reach(asset: Asset, level: float) -> tuple[float, float]:
