@@ -93,6 +93,10 @@ class PowerBidding(ArchitectureSettings):
         default="America/Chicago", description="a time zone of the IANA database, such as America/Chicago"
     )
     mode: Mode = Field(default="curves", description="one of " + ", ".join(get_args(Mode)))
+    keep_awards: bool = Field(
+        default=True,
+        description="true or false, whether real-time curves deliver what was sold day-ahead",
+    )
     lead_hours: int = Field(
         default=2,
         ge=2,
@@ -154,6 +158,8 @@ class PowerBidding(ArchitectureSettings):
                 f"battery.lowest is {self.battery.lowest:g}, allowed is: less than battery.energy,"
                 f" {self.battery.energy:g}"
             )
+        if self.mode == "self_schedule" and not self.keep_awards:
+            found.append("keep_awards is false, allowed is: true with the mode self_schedule")
         if not self.assets:
             found.append("assets is empty, allowed is: at least one NAME@LOCATION")
         names = [asset.partition("@")[0] for asset in self.assets]

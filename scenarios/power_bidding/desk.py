@@ -108,6 +108,15 @@ class Desk:
             stateMachineArn=self.outputs["PrepareArn"], input=json.dumps(request)
         )["executionArn"]
 
+    def bid_execution(self, hour: str) -> str:
+        """Return the newest execution of `bid` for an hour. Raises `ScenarioError` where there is none."""
+        pages = self._states.get_paginator("list_executions").paginate(stateMachineArn=self.outputs["BidArn"])
+        for execution in (each["executionArn"] for page in pages for each in page["executions"]):
+            given = self._states.describe_execution(executionArn=execution)["input"]
+            if json.loads(given).get("hour") == hour:
+                return execution
+        raise ScenarioError(f"{hour} has no execution of bid")
+
     def ended(self, execution: str, seconds: float) -> dict[str, Any]:
         """Wait for an execution's end; return its output. Raises `ScenarioError` when it failed."""
         begun = time.monotonic()

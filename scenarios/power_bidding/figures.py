@@ -7,6 +7,7 @@ from typing import Any
 
 from scenarios import Figure
 from scenarios.drawing import FIRST, QUIET, SECOND, THIRD, picture
+from scenarios.power_bidding.visits import Visit
 
 
 def curve(path: Path, results: dict[str, Any]) -> Figure:
@@ -51,4 +52,60 @@ def week(path: Path, results: dict[str, Any]) -> Figure:
         path,
         "Prices, power and state of charge by hour: charging at low prices, discharging at high ones.",
         "Real-time prices, what the asset did, and what was left in it.",
+    )
+
+
+def months(path: Path, evaluation: dict[str, Any]) -> Figure:
+    """Draw the capture of each month, the model's beside that of the best naive forecast."""
+    rows = evaluation["months"]
+    with picture(path) as axes:
+        for offset, name, color, label in (
+            (-0.2, "candidate", FIRST, "model"),
+            (0.2, "best_naive", QUIET, evaluation["best_naive"]),
+        ):
+            places = [place + offset for place in range(len(rows))]
+            axes.bar(places, [row[name] for row in rows], 0.38, color=color, label=label)
+        axes.set_xticks(range(len(rows)), [f"{row['month']}\n{row['days']} days" for row in rows])
+        axes.set_ylim(0, 1)
+        axes.set_ylabel("share of perfect foresight")
+        axes.legend(loc="lower center", ncols=2)
+    told = ", ".join(f"{row['month']} {row['candidate']:.3f} against {row['best_naive']:.3f}" for row in rows)
+    return Figure(
+        "Capture by month",
+        path,
+        f"The model's share of perfect foresight beside that of the best naive forecast: {told}.",
+        f"Day-ahead schedules of the {evaluation['days']} days that the first model was not fitted to,"
+        " which is not trained anew.",
+    )
+
+
+def runs(path: Path, histories: dict[str, list[Visit]]) -> Figure:
+    """Draw the states of executions over time, one bar for each visit.
+
+    :param histories: visits by the state machine's name
+    """
+    rows = [(machine, visit) for machine, visits in histories.items() for visit in visits]
+    begin = min(visit.begin for _, visit in rows)
+    labels = list(dict.fromkeys((machine, visit.state) for machine, visit in rows))
+    colors = dict(zip(histories, (FIRST, SECOND, THIRD), strict=False))
+    with picture(path, height=0.9 + 0.21 * len(labels)) as axes:
+        for machine, visit in rows:
+            axes.barh(
+                labels.index((machine, visit.state)),
+                max(visit.end - visit.begin, 0.02),
+                left=visit.begin - begin,
+                color=colors[machine],
+            )
+        axes.set_yticks(range(len(labels)), [state for _, state in labels])
+        axes.invert_yaxis()
+        axes.set_xlabel("seconds")
+        axes.grid(visible=False, axis="y")
+    told = "; ".join(
+        f"{machine}: {', '.join(state for of, state in labels if of == machine)}" for machine in histories
+    )
+    return Figure(
+        f"The state machines as run, {' and '.join(histories)}",
+        path,
+        f"States in the order they were entered. {told}.",
+        "One hour of the week, by the executions' own histories.",
     )

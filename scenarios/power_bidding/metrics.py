@@ -22,8 +22,18 @@ METRICS = (
     Metric("seconds_to_offer_p95", "The same, 95th percentile", "s"),
     Metric("seconds_retraining", "From the start of a retraining to its model in service", "s"),
     Metric("retrainings", "Models that the pipeline trained, registered and put into service"),
+    Metric(
+        "capture",
+        "Share of perfect foresight that day-ahead schedules by the first model's forecasts earn, on days"
+        " that it was not fitted to",
+    ),
+    Metric("capture_days", "Those days"),
     Metric("revenue_real_time", "Revenue with real-time offers, in the replayed hours", "$"),
-    Metric("revenue_self_schedule", "Revenue of the day-ahead schedule alone, same hours", "$"),
+    Metric(
+        "revenue_self_schedule",
+        "Revenue of the day-ahead awards alone, same hours, as far as the store can deliver them",
+        "$",
+    ),
     Metric(
         "real_time_ratio",
         "Revenue with real-time offers over perfect foresight's at real-time prices, charge carried",

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from scenarios import Progress, Report, ScenarioError, ScenarioResult, Story, aws
-from scenarios.power_bidding import figures, worth
+from scenarios.power_bidding import figures, months, worth
 from scenarios.power_bidding.desk import SETTLE_SECONDS, Desk, wait_until
 from scenarios.power_bidding.history import Replay, history, later
 from scenarios.power_bidding.metrics import METRICS
 from scenarios.power_bidding.replay import FeedServer, replaying
+from scenarios.power_bidding.visits import visits
 
 REHEARSED = 2
 """Runs before the week."""
@@ -76,7 +77,7 @@ def run(stack: str, out: Path, progress: Progress, plan: Plan = WEEK) -> Scenari
         desk.rate = sustained_rate(rehearsed(desk, replay, progress), desk.notice_hours, plan)
         feeds.clock(rate=desk.rate)
         trouble(feeds, replay, plan)
-        durations = live(desk, feeds, replay, plan, progress)
+        durations, executions = live(desk, feeds, replay, plan, progress)
         results = feeds.results()
         desk.trained(progress)
     metrics = counted(desk, replay, durations, plan, results) | {"seconds_retraining": seconds_retraining}
@@ -84,9 +85,16 @@ def run(stack: str, out: Path, progress: Progress, plan: Plan = WEEK) -> Scenari
     (out / "results.json").write_text(json.dumps(results, indent=1))
     asked = desk.ask_athena(replay)
     (out / "athena.json").write_text(json.dumps(asked, indent=1))
+    progress("judging the first model on the months after it")
+    evaluation = months.judged(outputs, replay)
+    metrics |= {"capture": evaluation["capture"]["candidate"], "capture_days": evaluation["days"]}
+    retrained = later(replay.first, plan.retrained)
+    machines = {"prepare": executions[plan.retrained], "bid": desk.bid_execution(retrained)}
     drawn = [
         figures.curve(out / "curve.svg", results),
         figures.week(out / "week.svg", results),
+        figures.months(out / "months.svg", evaluation),
+        figures.runs(out / "machines.svg", {name: visits(arn) for name, arn in machines.items()}),
     ]
     report = Report(
         facts={
@@ -177,8 +185,14 @@ def told(desk: Desk, replay: Replay, plan: Plan, metrics: dict[str, float]) -> l
     ]
 
 
-def live(desk: Desk, feeds: FeedServer, replay: Replay, plan: Plan, progress: Progress) -> list[float]:
-    """Start a run two minutes into every hour of the week, as the schedule does; return their seconds."""
+def live(
+    desk: Desk, feeds: FeedServer, replay: Replay, plan: Plan, progress: Progress
+) -> tuple[list[float], list[str]]:
+    """Start a run two minutes into every hour of the week, as the schedule does.
+
+    Return the seconds of each run, and the executions of `prepare`.
+    """
+    executions: list[str] = []
     started = time.monotonic()
     feeds.clock(paused=False)
     desk.clock(later(replay.first, -1), desk.rate)
@@ -189,13 +203,13 @@ def live(desk: Desk, feeds: FeedServer, replay: Replay, plan: Plan, progress: Pr
             due = started + (number + 1 + 2 / 60) * seconds
             time.sleep(max(0.0, due - time.monotonic()))
             hour = later(replay.first, number)
-            execution = desk.start(hour, retrain=number == plan.retrained)
+            executions.append(desk.start(hour, retrain=number == plan.retrained))
             progress(f"the week · {hour}")
-            followed.append(pool.submit(follow, desk, execution, hour))
+            followed.append(pool.submit(follow, desk, executions[-1], hour))
         durations = [each.result(timeout=SETTLE_SECONDS) for each in followed]
     time.sleep(3 * seconds)
     feeds.clock(paused=True)
-    return durations
+    return durations, executions
 
 
 def follow(desk: Desk, execution: str, hour: str) -> float:

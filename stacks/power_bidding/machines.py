@@ -162,9 +162,9 @@ def bid(settings: PowerBidding, functions: Mapping[str, str]) -> dict[str, Any]:
         "IsAsked",
         pass_on=True,
     )
-    # A replay does not hurry the start of a function: two of its seconds are for what comes after the wait
-    spare = "($rate > 1 ? 2 : 0)"
-    patience = {"patience": f"{{% $max([1, $floor({60 * minutes} / $rate) - {spare}]) %}}"}
+    # A replay does not hurry functions: a quarter of the wait is for what comes before and after it
+    share = "($rate > 1 ? 0.75 : 1)"
+    patience = {"patience": f"{{% $max([1, $floor({60 * minutes} / $rate * {share})]) %}}"}
     asked = "{% $exists($states.input.retrain) and $states.input.retrain %}"
     flow.choose(
         "IsAsked", Rule(when=asked, then="Retrain", assign=patience), otherwise="CheckModel", assign=patience

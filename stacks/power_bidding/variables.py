@@ -21,7 +21,7 @@ def assets(chosen: PowerBidding) -> dict[str, Any]:
     """Return `ASSETS`."""
     battery = chosen.battery.model_dump()
     return {
-        name: {"location": location, "mode": chosen.mode, **battery}
+        name: {"location": location, "mode": chosen.mode, "keep_awards": chosen.keep_awards, **battery}
         for name, location in locations(chosen).items()
     }
 

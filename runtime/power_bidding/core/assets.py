@@ -44,6 +44,8 @@ class AssetSettings:
 
     location: str
     mode: Mode
+    keep_awards: bool
+    """Whether real-time curves deliver day-ahead awards; if not, the difference settles in real time"""
     battery: Battery
 
 
@@ -106,16 +108,19 @@ def built(kind: type[T], given: Mapping[str, Any], where: str) -> T:
 
 
 def assets_of(given: Mapping[str, Any]) -> dict[str, AssetSettings]:
-    """Return the assets of `ASSETS`: by name, location, mode and the battery's fields beside each other."""
+    """Return the assets of `ASSETS`: by name, `AssetSettings` with the battery's fields beside the others."""
     found: dict[str, AssetSettings] = {}
     for name, entry in given.items():
         rest = {**entry}
         location, mode = rest.pop("location", ""), rest.pop("mode", "")
+        keep_awards = rest.pop("keep_awards", None)
         if not location:
             raise ValueError(f"ASSETS: {name}: location missing")
         if mode not in MODES:
             raise ValueError(f"ASSETS: {name}: mode must be one of {', '.join(MODES)}, got {mode!r}")
-        found[name] = AssetSettings(location, mode, built(Battery, rest, f"ASSETS: {name}"))
+        if not isinstance(keep_awards, bool):
+            raise ValueError(f"ASSETS: {name}: keep_awards must be true or false, got {keep_awards!r}")
+        found[name] = AssetSettings(location, mode, keep_awards, built(Battery, rest, f"ASSETS: {name}"))
     return found
 
 

@@ -100,6 +100,6 @@ def request(
         "time_zone": market.time_zone,
         "history": listed(values),
         "state_of_charge": level,
-        "awards": {hours.text(hour): mw for hour, mw in sorted(awards.items())},
+        "awards": {hours.text(hour): mw for hour, mw in sorted(awards.items())} if asset.keep_awards else {},
         "day_ahead": day_ahead,
     }

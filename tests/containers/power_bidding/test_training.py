@@ -33,6 +33,8 @@ def test_models_find_a_pattern_that_naive_forecasts_miss(trained: Job) -> None:
     capture = found["capture"]
     assert capture["candidate"] > 0.93 > capture["best_naive"] + 0.05
     assert found["loss"]["candidate"] < 0.5
+    (month,) = found["months"]
+    assert (month["month"], month["days"], month["candidate"]) == ("2022-04", 14, capture["candidate"])
     assert (capture["champion"], found["loss"]["champion"]) == (None, None)
 
 

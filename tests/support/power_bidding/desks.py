@@ -208,6 +208,7 @@ class World:
     mode: str = "curves"
     run: int = NIGHT
     turns: Turns = field(default_factory=Turns)
+    keep_awards: bool = True
 
     def __post_init__(self) -> None:
         self.clock = Clock(self.run + 0.25)
@@ -216,9 +217,9 @@ class World:
         self.switch = "go"
         self.files: dict[str, bytes] = {}
         self.counts: dict[str, float] = {}
-        assets = {ASSET: AssetSettings(LOCATION, self.mode, BATTERY)}  # type: ignore[arg-type]
+        asset = AssetSettings(LOCATION, self.mode, self.keep_awards, BATTERY)  # type: ignore[arg-type]
         self.desk = Desk(
-            assets,
+            {ASSET: asset},
             SETTINGS,
             self.offers,
             self.past,

@@ -340,22 +340,26 @@ BATTERY = {
     "lowest": 0,
     "degradation": 0,
 }
+ENTRY = {"location": "L", "mode": "curves", "keep_awards": True, **BATTERY}
 
 
 @pytest.mark.parametrize(
     ("given", "named"),
     [
-        ({"mode": "curves", **BATTERY}, "A: location missing"),
-        (
-            {"location": "L", "mode": "x", **BATTERY},
-            "mode must be one of self_schedule, curves, managed_curves",
-        ),
-        ({"location": "L", "mode": "curves", **BATTERY, "size": 1}, "A: size not known"),
-        ({"location": "L", "mode": "curves", "power": 8}, "energy, lowest, retention missing"),
+        ({"location": ""}, "A: location missing"),
+        ({"mode": "x"}, "mode must be one of self_schedule, curves, managed_curves"),
+        ({"keep_awards": "false"}, "A: keep_awards must be true or false, got 'false'"),
+        ({"size": 1}, "A: size not known"),
     ],
 )
 def test_wrong_assets_are_named(given: dict[str, Any], named: str) -> None:
     with pytest.raises(ValueError, match=named):
+        assets_of({"A": {**ENTRY, **given}})
+
+
+def test_missing_fields_of_an_asset_are_named() -> None:
+    given = {name: value for name, value in ENTRY.items() if name not in ("energy", "lowest")}
+    with pytest.raises(ValueError, match="energy, lowest missing"):
         assets_of({"A": given})
 
 

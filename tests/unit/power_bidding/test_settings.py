@@ -12,6 +12,10 @@ from tests.support.settings import error
     [
         ({"battery.lowest": "32"}, "battery.lowest is 32, allowed is: less than battery.energy, 32"),
         ({"assets": "a@X,a@Y"}, "assets has a name twice, allowed is: each name once"),
+        (
+            {"mode": "self_schedule", "keep_awards": "false"},
+            "keep_awards is false, allowed is: true with the mode self_schedule",
+        ),
         ({"late_minutes": "41"}, "late_minutes is 41, allowed is: 5 less than the minutes from a run's hour"),
     ],
 )

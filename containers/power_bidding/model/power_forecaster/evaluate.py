@@ -104,6 +104,7 @@ def compared(
     found = _summary(pooled, known, best)
     accepted, reason = _verdict(found, floor)
     return found | {
+        "months": _months(pooled, known, best, begin),
         "days": int(known.sum()),
         "first": date.fromordinal(EPOCH + begin).isoformat(),
         "floor": floor,
@@ -160,6 +161,20 @@ def _summary(judged: dict[str, Judged], known: Any, best: str) -> dict[str, Any]
             "over_champion": worse,
         },
     }
+
+
+def _months(judged: dict[str, Judged], known: Any, best: str, begin: int) -> list[dict[str, Any]]:
+    """Return the captures of each calendar month, of the days `known` from day `begin` on."""
+    month = (np.datetime64("1970-01-01") + begin + np.arange(len(known))).astype("datetime64[M]")
+    return [
+        {
+            "month": str(each),
+            "days": int((within := known & (month == each)).sum()),
+            "candidate": judged["candidate"].capture(within),
+            "best_naive": judged[best].capture(within),
+        }
+        for each in np.unique(month[known])
+    ]
 
 
 def _verdict(found: dict[str, Any], floor: float) -> tuple[bool, str]:

@@ -52,13 +52,17 @@ class Market:
             return 0.0
         return float((self.real_time.ravel()[at] - self.day_ahead[at // self.intervals]).mean())
 
+    def known(self, hour: int) -> int:
+        """Return the first hour whose day-ahead price is not published when the curve of `hour` is fixed."""
+        day, now = divmod(max(hour - BEFORE, 0), DAY)
+        return min(DAY * (day + (2 if now >= self.published else 1)), len(self.day_ahead))
+
     def expected(self, hour: int) -> Doubles:
         """Return the prices that are expected when the curve of `hour` is fixed, [HORIZON].
 
         Days whose day-ahead prices are not published yet are expected to be like the last one that is.
         """
-        day, now = divmod(max(hour - BEFORE, 0), DAY)
-        known = min(DAY * (day + (2 if now >= self.published else 1)), len(self.day_ahead))
+        known = self.known(hour)
         at = np.arange(hour, hour + HORIZON)
         at -= DAY * np.maximum(-(-(at + 1 - known) // DAY), 0)
         return real_time.expected_prices(self.day_ahead[at], self.spread(hour))

@@ -1,0 +1,37 @@
+"""The states that an execution was in, and when."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from scenarios import aws
+
+
+@dataclass(frozen=True)
+class Visit:
+    """A stay in a state, in seconds since 1970-01-01."""
+
+    state: str
+    begin: float
+    end: float
+
+
+def visits(execution: str) -> list[Visit]:
+    """Return the visits of an execution that has ended, in the order they began.
+
+    States of parallel branches have names of their own.
+    """
+    pages = (
+        aws.client("stepfunctions").get_paginator("get_execution_history").paginate(executionArn=execution)
+    )
+    entered: dict[str, float] = {}
+    found: list[Visit] = []
+    for event in (event for page in pages for event in page["events"]):
+        kind, moment = event["type"], event["timestamp"].timestamp()
+        if kind.endswith("StateEntered") and not kind.startswith(("Choice", "Pass", "Succeed", "Parallel")):
+            entered[event["stateEnteredEventDetails"]["name"]] = moment
+        elif kind.endswith("StateExited"):
+            name = event["stateExitedEventDetails"]["name"]
+            if name in entered:
+                found.append(Visit(name, entered.pop(name), moment))
+    return sorted(found, key=lambda visit: visit.begin)
