@@ -1,4 +1,7 @@
-"""The AWS Price List: its operation GetProducts, for the prices of SageMaker training in `prices.toml`."""
+"""The AWS Price List: its operation GetProducts, for the prices of SageMaker training in `prices.toml`.
+
+The table has prices of endpoints too, for `list_price`.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ import hashlib
 import json
 import re
 import tomllib
+from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -28,6 +32,27 @@ TERM, RATE = "JRTCKXETXF", "6YS6EN2CT7"
 """AWS's codes for an on-demand term and for its rate."""
 
 Product = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class ListPrice:
+    """A price of the table."""
+
+    dollars: Decimal
+    region: str
+    as_of: str
+    """The day of its source, such as 2026-09-01"""
+
+
+def list_price(region: str, use: str, item: str) -> ListPrice:
+    """Return what an `item` costs in a Region for a `use`, `hosting` or `serverless`.
+
+    Raises `LookupError` where the table has no such price.
+    """
+    found = _table().get(region, {}).get(use, {}).get(item)
+    if found is None:
+        raise LookupError(f"{TABLE.name} has no price of {item} for {use} in {region}")
+    return ListPrice(Decimal(found["price"]), region, found["as_of"])
 
 
 def call(context: Context, name: str, params: dict[str, Any]) -> dict[str, Any]:
@@ -102,12 +127,16 @@ def _start(token: str, filters: list[dict[str, str]]) -> int:
 
 
 @functools.cache
+def _table() -> dict[str, Any]:
+    return tomllib.loads(TABLE.read_text())
+
+
+@functools.cache
 def _products() -> list[Product]:
-    """The table, in the shape of the Price List."""
-    table = tomllib.loads(TABLE.read_text())
+    """The prices of training, in the shape of the Price List."""
     return [
         _product(region, about, instance, Decimal(price))
-        for region, about in table.items()
+        for region, about in _table().items()
         for instance, price in about["training"].items()
     ]
 
