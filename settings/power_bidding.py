@@ -104,6 +104,11 @@ class PowerBidding(ArchitectureSettings):
         description="a whole number from 2 to 24: a run offers for the hour so many later",
     )
     scheduled: bool = Field(default=False, description="true or false, whether a run starts every hour")
+    deletion_protection: bool = Field(
+        default=False,
+        description="true or false, whether DynamoDB refuses to delete tables; for a stack that is there"
+        " already, because a first deployment that fails could not be rolled back",
+    )
     late_minutes: int = Field(
         default=20,
         ge=1,

@@ -84,7 +84,13 @@ class PowerBiddingStack(Stack):
             retain=settings.retain,
             expire={"raw": 400, "training": 90, "evaluation": 90, "queries": 7},
         )
-        tables = BidTables(self, "Tables", retain=settings.retain, key=key)
+        tables = BidTables(
+            self,
+            "Tables",
+            retain=settings.retain,
+            deletion_protection=settings.deletion_protection,
+            key=key,
+        )
         credentials = EmptySecret(
             self,
             "Credentials",

@@ -13,12 +13,22 @@ class BidTables(Construct):
     """The tables, by the name that the functions use.
 
     :param retain: whether they outlive the stack, with point-in-time recovery.
+    :param deletion_protection: whether DynamoDB refuses to delete them. A first deployment that fails could
+        not be rolled back.
     :param key: encrypts them. Default: a key that DynamoDB owns.
     """
 
-    def __init__(self, scope: Construct, id: str, *, retain: bool, key: kms.IKey | None = None) -> None:
+    def __init__(
+        self,
+        scope: Construct,
+        id: str,
+        *,
+        retain: bool,
+        deletion_protection: bool = False,
+        key: kms.IKey | None = None,
+    ) -> None:
         super().__init__(scope, id)
-        self._retain, self._key = retain, key
+        self._retain, self._protected, self._key = retain, deletion_protection, key
         self.by_name = {
             "hours": self._table("Hours", "hour"),
             "history": self._table("History", "location", "day"),
@@ -44,7 +54,7 @@ class BidTables(Construct):
             point_in_time_recovery_specification=dynamodb.PointInTimeRecoverySpecification(
                 point_in_time_recovery_enabled=self._retain
             ),
-            deletion_protection=self._retain,
+            deletion_protection=self._protected,
             removal_policy=removal(self._retain),
         )
         if not self._retain:

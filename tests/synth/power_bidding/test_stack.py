@@ -201,6 +201,14 @@ def test_credentials_are_read_by_feeds_and_offers_alone(dev: Template):
     }
 
 
+def test_tables_can_be_rolled_back_unless_protected(prod: Template, chosen: Template):
+    def protected(template: Template) -> set[bool]:
+        tables = of_type(template, "AWS::DynamoDB::Table").values()
+        return {table["Properties"]["DeletionProtectionEnabled"] for table in tables}
+
+    assert (protected(prod), protected(chosen)) == ({False}, {True})
+
+
 def test_only_the_deploying_function_makes_endpoints(dev: Template):
     makers = {
         name.partition("Function")[0]
