@@ -97,8 +97,8 @@ class ModelPipeline(Construct):
         """The pipeline itself."""
         self.pipeline.node.add_dependency(self.role)
 
-    def grant_start(self, grantee: iam.IGrantable) -> iam.Grant:
-        """Let `grantee` start executions, and look at them."""
+    def grant_read(self, grantee: iam.IGrantable) -> iam.Grant:
+        """Let `grantee` look at executions."""
         allow(
             grantee,
             "sagemaker:DescribePipelineExecution",
@@ -106,9 +106,12 @@ class ModelPipeline(Construct):
             on=[f"{self.arn}/execution/*"],
             because="SageMaker names the executions.",
         )
-        return allow(
-            grantee, "sagemaker:StartPipelineExecution", "sagemaker:ListPipelineExecutions", on=[self.arn]
-        )
+        return allow(grantee, "sagemaker:ListPipelineExecutions", on=[self.arn])
+
+    def grant_start(self, grantee: iam.IGrantable) -> iam.Grant:
+        """Let `grantee` start executions, and look at them."""
+        self.grant_read(grantee)
+        return allow(grantee, "sagemaker:StartPipelineExecution", on=[self.arn])
 
     def metric_failed(self, period: Duration | None = None) -> cloudwatch.Metric:
         """Executions that failed."""

@@ -76,6 +76,9 @@ class PowerBiddingStack(Stack):
         self._network = network_of(self, settings)
         self._key = key = key_of(self, settings, f"prices, offers, models and messages of {NAME}")
 
+        own_disks = settings.hosting == "serverless" or has_local_disks(settings.hosting_instance_type)
+        self._endpoint_key = None if own_disks else key
+
         # Data
         self._bucket = bucket = ArtifactBucket(
             self,
@@ -124,9 +127,11 @@ class PowerBiddingStack(Stack):
         serving_image = docker_image(self, "ServingImage", CONTAINERS / NAME / "serve")
         roles = self._training_role(image), self._serving_role(serving_image)
         network = self._network
-        volume_key = key.key_arn if key and not has_local_disks(settings.hosting_instance_type) else ""
         hosting = variables.hosting(
-            settings, tags=tags, vpc=network.vpc_config if network else None, key=volume_key
+            settings,
+            tags=tags,
+            vpc=network.vpc_config if network else None,
+            key=self._endpoint_key.key_arn if self._endpoint_key else "",
         )
         functions = self._functions = BidFunctions(
             self,
@@ -201,8 +206,9 @@ class PowerBiddingStack(Stack):
         for folder in ("models", "evaluation", "training"):
             bucket.grant_read(pipeline.role, folder)
         pipeline.node.add_dependency(registry)
-        for function in ("CheckModel", "Retrain", "PipelineEvents", "Sweep"):
-            pipeline.grant_start(functions[function].role)
+        pipeline.grant_start(functions["Retrain"].role)
+        for function in ("CheckModel", "PipelineEvents", "Sweep"):
+            pipeline.grant_read(functions[function].role)
 
         # The state machines
         prepare, bid, backfill = self._machines(letters)
@@ -315,7 +321,13 @@ class PowerBiddingStack(Stack):
         return role
 
     def _serving_role(self, image: assets.DockerImageAsset) -> SageMakerRole:
-        role = SageMakerRole(self, "Serving", log_group=f"/aws/sagemaker/Endpoints/{self._name}-*")
+        role = SageMakerRole(
+            self,
+            "Serving",
+            log_group=f"/aws/sagemaker/Endpoints/{self._name}-*",
+            # A serverless endpoint joins no VPC
+            network=self._network if self._settings.hosting == "provisioned" else None,
+        )
         image.repository.grant_pull(role.role)
         self._bucket.grant_read(role.role, "models")
         return role
@@ -343,6 +355,14 @@ class PowerBiddingStack(Stack):
             allow(grantee, "sagemaker:ListEndpoints", on=["*"], because=lists)
             allow(grantee, "sagemaker:DescribeEndpoint", on=[arn("endpoint")], because=OWN)
         role.grant_pass(deploy)
+        if self._endpoint_key:
+            # SageMaker encrypts an endpoint's volume through a KMS grant, which the endpoint's creator makes
+            allow(
+                deploy,
+                "kms:CreateGrant",
+                on=[self._endpoint_key.key_arn],
+                only_if={"Bool": {"kms:GrantIsForAWSResource": "true"}},
+            )
         for function in ("Deploy", "MakeBids"):
             allow(
                 self._functions[function].role, "sagemaker:InvokeEndpoint", on=[arn("endpoint")], because=OWN

@@ -209,6 +209,25 @@ def test_tables_can_be_rolled_back_unless_protected(prod: Template, chosen: Temp
     assert (protected(prod), protected(chosen)) == ({False}, {True})
 
 
+def test_only_a_retraining_starts_the_pipeline(dev: Template):
+    starters = {
+        name.partition("Function")[0]
+        for name in of_type(dev, "AWS::Lambda::Function")
+        if "sagemaker:StartPipelineExecution" in allowed(dev, name.partition("Function")[0])
+    }
+    assert starters == {"Retrain"}
+    assert "sagemaker:DescribePipelineExecution" in allowed(dev, "Sweep")
+
+
+def test_provisioned_endpoint_may_join_the_vpc_and_use_the_key(prod: Template, chosen: Template):
+    # given a serverless endpoint in prod, and one on an instance, with VPC and key, in chosen
+    assert "ec2:CreateNetworkInterface" in allowed(chosen, "ServingRole")
+    assert flat(allowed(chosen, "DeployRole")["kms:CreateGrant"].pop()).startswith("<Key")
+    # then only the latter's roles may more
+    assert "ec2:CreateNetworkInterface" not in allowed(prod, "ServingRole")
+    assert "kms:CreateGrant" not in allowed(prod, "DeployRole")
+
+
 def test_only_the_deploying_function_makes_endpoints(dev: Template):
     makers = {
         name.partition("Function")[0]
