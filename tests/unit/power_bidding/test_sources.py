@@ -328,6 +328,12 @@ def test_client_tries_again_and_waits_as_told():
     assert waits == [4, 10]
 
 
+def test_client_waits_longer_where_it_is_throttled():
+    client, waits = client_of(response(429), response(502), response(200, b"ok"))
+    assert client.get("https://x/y", {}, {}).body == b"ok"
+    assert waits == [6, 2]
+
+
 def test_client_gives_up_after_its_tries():
     client, waits = client_of(*(response(502) for _ in range(3)))
     with pytest.raises(FeedDownError, match=r"x/y answered 502, 3 times"):

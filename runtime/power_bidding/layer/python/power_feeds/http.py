@@ -18,6 +18,8 @@ TRIES = 3
 CONNECT_SECONDS, READ_SECONDS = 3, 20
 LONGEST_WAIT_SECONDS = 10
 """Of one pause between tries, whatever Retry-After says: the state machine waits longer than that better."""
+THROTTLED_SECONDS = 6
+"""Least pause after a 429 without Retry-After: OASIS answers one request in 5 seconds from an address."""
 MOST_BYTES = 32 * 2**20
 AGENT = "groundplan-power-bidding"
 
@@ -75,7 +77,9 @@ class Client:
             if status and status != 429 and status < 500:
                 raise AnsweredError(problem, status, _clock(found))
             if attempt < self.tries:
-                self.sleep(min(2 ** (attempt - 1) if wait is None else wait, LONGEST_WAIT_SECONDS))
+                if wait is None:
+                    wait = max(2 ** (attempt - 1), THROTTLED_SECONDS if status == 429 else 0)
+                self.sleep(min(wait, LONGEST_WAIT_SECONDS))
         raise FeedDownError(f"{problem}, {self.tries} times")
 
     def _once(
