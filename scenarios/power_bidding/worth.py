@@ -7,8 +7,6 @@ from typing import Any
 import numpy as np
 from scipy.optimize import linprog
 
-from local.feeds.curves import MarketAsset, asset_of
-
 
 def measured(results: dict[str, Any], asset: dict[str, Any]) -> dict[str, float]:
     """Return the figures of one asset at the market's own settlement."""
@@ -17,21 +15,26 @@ def measured(results: dict[str, Any], asset: dict[str, Any]) -> dict[str, float]
     real = sum(row["revenue"] for row in rows)
     return {
         "revenue_real_time": real,
-        "revenue_self_schedule": awards_alone(rows, asset_of(asset)),
+        "revenue_self_schedule": awards_alone(rows, asset),
         "real_time_ratio": real / foresight(prices, asset),
     }
 
 
-def awards_alone(rows: list[dict[str, Any]], asset: MarketAsset) -> float:
+def awards_alone(rows: list[dict[str, Any]], asset: dict[str, Any]) -> float:
     """Return what the day-ahead awards earn in settled hours if nothing else is offered, in dollars.
 
     The store, empty at first, does of an award what it can; the rest is settled at the real-time price.
     """
     charge = dollars = 0.0
     for row in rows:
-        mw = asset.limited(row["award"], charge)
-        charge = asset.after(mw, charge)
-        dollars += row["award"] * row["day_ahead_price"] + (mw - row["award"]) * row["price"]
+        award = row["award"]
+        if award > 0:
+            mw = min(award, charge * asset["discharge_efficiency"])
+            charge -= mw / asset["discharge_efficiency"]
+        else:
+            mw = max(award, -(asset["energy"] - charge) / asset["charge_efficiency"])
+            charge -= mw * asset["charge_efficiency"]
+        dollars += award * row["day_ahead_price"] + (mw - award) * row["price"]
     return dollars
 
 

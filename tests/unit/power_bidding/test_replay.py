@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import pytest
 
-from local.feeds.curves import MarketAsset
 from scenarios.power_bidding import steps, worth
 
 NOTICE_HOURS = 3.75
@@ -28,7 +27,7 @@ def test_a_quiet_machine_replays_as_fast_as_planned_and_a_busy_one_slower() -> N
 
 def test_awards_earn_only_what_the_store_can_deliver() -> None:
     # given a store that buys 8 MWh once, and awards that sell them twice
-    asset = MarketAsset("battery", "HUB", 8.0, 8.0)
+    asset = {"energy": 8.0, "charge_efficiency": 1.0, "discharge_efficiency": 1.0}
     rows = [
         {"award": award, "day_ahead_price": day_ahead, "price": price}
         for award, day_ahead, price in [(-8.0, 10.0, 12.0), (8.0, 50.0, 40.0), (8.0, 60.0, 90.0)]
