@@ -34,6 +34,9 @@ log = logging.getLogger(__name__)
 FOLDER = sagemaker.BASE / "processing"
 MODEL = "model.tar.gz"
 LEAST_DAYS = 7
+TOLERATED = 0.02
+"""Loss above the champion's that is no reason to refuse a candidate. Two weeks hold two blocks of days: their
+intervals are too narrow, and a model that is three days newer was refused for less."""
 
 
 def main(arguments: list[str]) -> None:
@@ -102,7 +105,7 @@ def compared(
     naive_names = [name for name in names if name not in models]
     best = max(naive_names, key=lambda name: pooled[name].dollars[known].sum())
     found = _summary(pooled, known, best)
-    accepted, reason = _verdict(found, floor)
+    accepted, reason = verdict(found, floor)
     return found | {
         "months": _months(pooled, known, best, begin),
         "days": int(known.sum()),
@@ -177,12 +180,12 @@ def _months(judged: dict[str, Judged], known: Any, best: str, begin: int) -> lis
     ]
 
 
-def _verdict(found: dict[str, Any], floor: float) -> tuple[bool, str]:
+def verdict(found: dict[str, Any], floor: float) -> tuple[bool, str]:
     """Return whether a candidate may be deployed, and why."""
     capture, loss = found["capture"]["candidate"], found["loss"]
     if capture < floor:
         return False, f"capture must be at least {floor:g}, got {capture:.4f}"
     worse = loss["over_champion"]
-    if worse and worse["low"] > 0:
+    if worse and worse["low"] > TOLERATED:
         return False, f"loss {loss['candidate']:.4f} is above the champion's {loss['champion']:.4f}"
     return True, "no worse than the champion" if worse else "no champion"
