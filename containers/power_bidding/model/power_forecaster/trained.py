@@ -123,7 +123,7 @@ def _described(fit: Fit) -> dict[str, Any]:
 
 
 def read(folder: Path) -> Trained:
-    """Read the files of a model. Raises `Failure` where they are none."""
+    """Read the files of a model. Raises `Failure` where they are not one."""
     try:
         card = json.loads((folder / CARD).read_text())
         locations = {

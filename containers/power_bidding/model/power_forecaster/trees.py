@@ -16,7 +16,7 @@ FIELDS = ("split_feature", "threshold", "decision_type", "left_child", "right_ch
 
 
 class TreesError(ValueError):
-    """The text is no model of LightGBM, or one of a kind that this module does not compute."""
+    """The text is not a LightGBM model, or one of a kind that this module cannot compute."""
 
 
 @dataclass(frozen=True)
