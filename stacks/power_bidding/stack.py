@@ -193,6 +193,7 @@ class PowerBiddingStack(Stack):
                 "Floor": f"{settings.minimum_capture:g}",
                 "TimeZone": settings.time_zone,
                 "Asset": json.dumps(settings.battery.model_dump()),
+                "NetworkLoss": settings.network_loss,
             },
             jobs=PipelineJobs(
                 roles=roles,

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import tarfile
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
+from settings.power_bidding import NetworkLoss
 from tests.support.power_bidding import images, prices
 from tests.support.power_bidding.images import QUICK, Job, packed, run, train, write_histories
 
@@ -36,6 +38,23 @@ def test_models_find_a_pattern_that_naive_forecasts_miss(trained: Job) -> None:
     (month,) = found["months"]
     assert (month["month"], month["days"], month["candidate"]) == ("2022-04", 14, capture["candidate"])
     assert (capture["champion"], found["loss"]["champion"]) == (None, None)
+
+
+def test_decision_loss_trains_another_network(trained: Job, trainer: Path, tmp_path: Path) -> None:
+    # given two jobs that differ in the loss alone, each a value of the deployment's setting
+    error, decision = get_args(NetworkLoss)
+    job = train(tmp_path / "job", trainer, QUICK | {"network_loss": decision}, HUB=prices.csv(prices.rows()))
+    assert job.code == 0, job.log[-3000:]
+    for each, loss in ((trained, error), (job, decision)):
+        assert each.json("model/model.json")["settings"]["network_loss"] == loss
+    # then the networks differ, and the trees do not
+    for fit in ("served", "judged"):
+        networks, trees = (
+            [(each.base / "model/HUB" / fit / name).read_bytes() for each in (trained, job)]
+            for name in ("network.npz", "boosting.txt")
+        )
+        assert networks[0] != networks[1]
+        assert trees[0] == trees[1]
 
 
 def compared(base: Path, trainer: Path, candidate: Job, champion: Job | None, *options: str) -> Job:
@@ -103,6 +122,10 @@ def test_failed_processing_job_says_why(server_python: Path, tmp_path: Path) -> 
         (
             {"judged_days": "7"},
             "hyperparameter judged_days is '7': it takes a whole number from 14 to 56",
+        ),
+        (
+            {"network_loss": "profit"},
+            "hyperparameter network_loss is 'profit': it takes error or decision",
         ),
     ],
 )

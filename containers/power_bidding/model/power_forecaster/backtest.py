@@ -12,6 +12,7 @@ import json
 import logging
 import tomllib
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -21,14 +22,17 @@ import numpy as np
 from toolkit.failure import Failure
 from toolkit.logs import log_to_stdout
 
-from . import day_ahead, measures, naive, schedules
+from . import day_ahead, fitting, measures, naive, schedules
 from .history import Doubles, History, read_csv
+from .models import RECURRENT
 from .panel import LEAST, Panel
 from .storage import Asset, asset_of
 
 log = logging.getLogger(__name__)
 
 COMBINED = "combination"
+DECIDED = ", decision loss"
+"""Ends the names of the network trained by the decision loss and of the combination with it."""
 
 
 def main(arguments: list[str]) -> int:
@@ -54,6 +58,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     add("--zone", default="UTC", help="time zone of the market's days (UTC)")
     add("--asset", type=Path, metavar="FILE", help="TOML with the asset's power, energy, ...")
     add("--seeds", type=int, default=1, help="that results are the mean of (1)")
+    add("--decision-loss", action="store_true", help="compare a network trained by the decision loss as well")
     add("--json", type=Path, required=True, metavar="FILE", help="where the results go")
     return parser.parse_args(arguments)
 
@@ -74,31 +79,47 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     runs = []
     for seed in range(options.seeds):
         log.info("seed %d: %d market days", seed, end - begin)
-        runs.append(evaluated(history, asset, int(begin), int(end), seed))
+        runs.append(evaluated(history, asset, int(begin), int(end), seed, options.decision_loss))
     return summary(runs, asset)
 
 
 def evaluated(
-    history: History, asset: Asset, begin: int, end: int, seed: int
+    history: History, asset: Asset, begin: int, end: int, seed: int, decision_loss: bool
 ) -> dict[str, schedules.Revenue]:
     """Return the revenues of the days `begin` to `end` by name of the forecast."""
-    found = forecasts(Panel.of(history), begin, end, seed)
+    found = forecasts(Panel.of(history), begin, end, seed, asset if decision_loss else None)
     return {name: schedules.self_schedules(history, each, asset, begin, end) for name, each in found.items()}
 
 
-def forecasts(panel: Panel, begin: int, end: int, seed: int) -> dict[str, Doubles]:
-    """Return the forecasts of the days `begin` to `end` by name, [D, 24] dollars; other days may be NaN."""
-    found = naive.naive(panel.prices)
-    for family in day_ahead.families(seed, panel):
-        found[family.name] = day_ahead.walk(panel, family, max(0, begin - day_ahead.TRAILING), end).forecasts
+def forecasts(
+    panel: Panel, begin: int, end: int, seed: int, asset: Asset | None = None
+) -> dict[str, Doubles]:
+    """Return the forecasts of the days `begin` to `end` by name, [D, 24] dollars; other days may be NaN.
+
+    :param asset: add the network trained by its decision loss, and the combination with it; None: without
+    """
+
+    def walked(family: day_ahead.Family) -> Doubles:
+        found = day_ahead.walk(panel, family, max(0, begin - day_ahead.TRAILING), end).forecasts
         log.info("  %s: done", family.name)
-    return found | {COMBINED: day_ahead.combined(panel, found, begin, end)}
+        return found
+
+    found = naive.naive(panel.prices)
+    found |= {family.name: walked(family) for family in day_ahead.families(seed, panel)}
+    result = found | {COMBINED: day_ahead.combined(panel, found, begin, end)}
+    if asset is not None:
+        fit = partial(fitting.recurrent, seed=seed, epochs=day_ahead.EPOCHS, asset=asset)
+        network = walked(day_ahead.Family(RECURRENT + DECIDED, day_ahead.NETWORK_EVERY, fit))
+        result[RECURRENT + DECIDED] = network
+        result[COMBINED + DECIDED] = day_ahead.combined(panel, found | {RECURRENT: network}, begin, end)
+    return result
 
 
 def summary(runs: list[dict[str, schedules.Revenue]], asset: Asset) -> dict[str, Any]:
     """Return revenue and capture of each forecast, and the difference to the best naive one.
 
-    Means over seeds. Days without a price are left out.
+    Means over seeds. Days without a price are left out. `decision_loss_gain` has the differences of the
+    captures with the decision loss to those without it, if there are any.
     """
     dollars = {name: np.mean([each[name].dollars for each in runs], axis=0) for name in runs[0]}
     foresight = runs[0][COMBINED].foresight
@@ -118,7 +139,12 @@ def summary(runs: list[dict[str, schedules.Revenue]], asset: Asset) -> dict[str,
         }
         for name, each in sorted(dollars.items(), key=lambda item: -item[1][known].sum())
     ]
-    return {
+    gains = {
+        name: asdict(measures.difference(dollars[name + DECIDED][known], each[known], foresight[known]))
+        for name, each in dollars.items()
+        if name + DECIDED in dollars
+    }
+    found: dict[str, Any] = {
         "asset": asdict(asset),
         "days": int(known.sum()),
         "days_left_out": int((~known).sum()),
@@ -127,6 +153,7 @@ def summary(runs: list[dict[str, schedules.Revenue]], asset: Asset) -> dict[str,
         "best_naive": best,
         "rows": rows,
     }
+    return found | ({"decision_loss_gain": gains} if gains else {})
 
 
 def read_asset(path: Path | None) -> Asset:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from . import features
+from .decision_loss import DecisionLoss
 from .models import Boosted, Recurrent, inputs
 from .network import SEQUENCE
 from .panel import Panel
+from .storage import Asset
 
 
 def boosted(panel: Panel, begin: int, seed: int) -> Boosted:
@@ -22,8 +24,11 @@ def boosted(panel: Panel, begin: int, seed: int) -> Boosted:
     return Boosted(model.model_to_string(), scale, tuple(feeds))
 
 
-def recurrent(panel: Panel, begin: int, seed: int, epochs: int) -> Recurrent:
-    """Fit the recurrent network to the days before `begin`."""
+def recurrent(panel: Panel, begin: int, seed: int, epochs: int, asset: Asset | None = None) -> Recurrent:
+    """Fit the recurrent network to the days before `begin`.
+
+    :param asset: train further by its decision loss, see `lstm.fit`; None: by the absolute error alone
+    """
     from . import lstm
 
     past = panel.past(begin, lags=SEQUENCE)
@@ -34,5 +39,6 @@ def recurrent(panel: Panel, begin: int, seed: int, epochs: int) -> Recurrent:
         for name, feed in panel.feeds_known(past).items()
     }
     sequences, weekdays, means = (each[past] for each in inputs(panel, scale, standards))
-    network = lstm.fit(sequences, weekdays, means, scale.scaled(panel.prices)[past], seed, epochs)
+    loss = DecisionLoss(panel.prices[past], scale, asset) if asset else None
+    network = lstm.fit(sequences, weekdays, means, scale.scaled(panel.prices)[past], seed, epochs, loss)
     return Recurrent(network, scale, standards)

@@ -13,6 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from .decision_loss import DecisionLoss, clipped
 from .history import HOURS, Doubles
 from .network import SEQUENCE, Network
 
@@ -47,6 +48,8 @@ class Trainer:
         self._fresh = [np.zeros(each.shape) for each in self.optimizer.variables]
         self._fresh[[each.name for each in self.optimizer.variables].index("learning_rate")] = np.array(RATE)
         self._epoch = tf.function(self._train, reduce_retracing=True)
+        self._loss: DecisionLoss | None = None
+        self._decision_epoch = tf.function(self._train_decision, reduce_retracing=True)
 
     def _train(self, data: Any, order: Any) -> None:
         """Train on one batch after the other.
@@ -60,6 +63,23 @@ class Trainer:
                 loss = tf.reduce_mean(tf.abs(self.model(given, training=True) - targets))
             variables = self.model.trainable_variables
             self.optimizer.apply(tape.gradient(loss, variables), variables)
+
+    def _train_decision(self, data: Any, order: Any) -> None:
+        """Train by the decision loss on one batch after the other; parameters as of `_train`."""
+        for batch in order:
+            given = [tf.gather(each, batch) for each in data[:-1]]
+            with tf.GradientTape() as tape:
+                output = self.model(given, training=True)
+            gradient = tf.numpy_function(self._gradient, [output, batch], tf.float32)
+            gradient.set_shape(output.shape)
+            variables = self.model.trainable_variables
+            self.optimizer.apply(tape.gradient(output, variables, gradient), variables)
+
+    def _gradient(self, output: Any, batch: Any) -> Any:
+        """Return the clipped gradient of a batch's mean decision loss at an output [BATCH, 24]."""
+        assert self._loss is not None  # noqa: S101 - set by `fit`
+        _, gradients = self._loss(output, batch)
+        return (clipped(gradients) / len(batch)).astype(np.float32)
 
     def _start(self, seed: int) -> None:
         """Forget all fits before."""
@@ -78,15 +98,17 @@ class Trainer:
             variable.assign(value)
         self.dropout.seed_generator.state.assign([seed, 0])
 
-    def fit(self, arrays: tuple[Doubles, ...], seed: int, epochs: int) -> Network:
+    def fit(self, arrays: tuple[Doubles, ...], seed: int, epochs: int, loss: DecisionLoss | None) -> Network:
         self._start(seed)
+        self._loss = loss
         data = tuple(tf.constant(each, tf.float32) for each in arrays)
         count = len(arrays[0])
         size = min(BATCH, count)
         generator = np.random.default_rng(seed)
-        for _ in range(epochs):
-            order = generator.permutation(count)[: count // size * size].reshape(-1, size)
-            self._epoch(data, tf.constant(order))
+        for epoch in [self._epoch, self._decision_epoch] if loss else [self._epoch]:
+            for _ in range(epochs):
+                order = generator.permutation(count)[: count // size * size].reshape(-1, size)
+                epoch(data, tf.constant(order))
         weights = (*self.recurrent.get_weights(), *self.head.get_weights())
         return Network(*(np.asarray(each, np.float64) for each in weights))
 
@@ -103,6 +125,11 @@ def fit(
     targets: Doubles,
     seed: int,
     epochs: int,
+    loss: DecisionLoss | None = None,
 ) -> Network:
-    """Fit the network to scaled prices [n, 24]; see `network.inputs` for the other shapes."""
-    return trainer(sequences.shape[-1]).fit((sequences, weekdays, means, targets), seed, epochs)
+    """Fit the network to scaled prices [n, 24]; see `network.inputs` for the other shapes.
+
+    :param epochs: passes over the days, by the absolute error
+    :param loss: of the same n days: as many passes by it follow. None: no more
+    """
+    return trainer(sequences.shape[-1]).fit((sequences, weekdays, means, targets), seed, epochs, loss)

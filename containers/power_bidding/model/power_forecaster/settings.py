@@ -8,7 +8,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from toolkit.failure import Failure
-from toolkit.options import Options, number, option, text, whole
+from toolkit.options import Options, choice, number, option, text, whole
 
 from .day_ahead import EPOCHS, PRIOR, TRAILING
 from .storage import Asset, asset_of
@@ -29,6 +29,7 @@ def _asset(given: str) -> Asset:
 
 
 BATTERY = Asset()
+ERROR, DECISION = "error", "decision"
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,8 @@ class Settings(Options):
     """Days that equal weights count for"""
     epochs: int = whole(1, 1000, default=EPOCHS)
     """Passes of the network over its days"""
+    network_loss: str = choice(ERROR, DECISION, default=ERROR)
+    """What the network is trained by: the absolute error, or after that also the asset's decision loss"""
     seed: int = whole(0, 2**31 - 1, default=0)
 
     def as_dict(self) -> dict[str, Any]:

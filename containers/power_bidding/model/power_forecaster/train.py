@@ -9,6 +9,8 @@ import hashlib
 import json
 import logging
 import time
+from dataclasses import replace
+from functools import partial
 from importlib.metadata import version
 from typing import Any
 
@@ -16,13 +18,13 @@ from toolkit import sagemaker
 from toolkit.failure import Failure
 from toolkit.stopping import Interruption
 
-from . import day_ahead, evaluate, locations, naive, trained
+from . import day_ahead, evaluate, fitting, locations, naive, trained
 from .day_ahead import LEAST_TRAILING, Walk
 from .locations import Location
 from .models import BOOSTED, RECURRENT, Boosted, Model, Recurrent
 from .panel import LEAST
 from .request import hour_text
-from .settings import Settings
+from .settings import DECISION, Settings
 from .trained import JUDGED, SERVED, Fit, Trained
 
 log = logging.getLogger(__name__)
@@ -78,6 +80,9 @@ def _fitted(name: str, location: Location, settings: Settings, stop: Interruptio
     families = day_ahead.families(
         settings.seed, panel, settings.refit_days, settings.refit_days, settings.epochs
     )
+    if settings.network_loss == DECISION:
+        network = partial(fitting.recurrent, seed=settings.seed, epochs=settings.epochs, asset=settings.asset)
+        families = [replace(each, fit=network) if each.name == RECURRENT else each for each in families]
     walks = {each: Walk(forecast, {}) for each, forecast in naive.naive(panel.prices).items()}
     models: dict[str, Model] = {}
     for family in families:

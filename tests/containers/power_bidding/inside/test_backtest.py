@@ -48,12 +48,23 @@ def test_backtest_finds_a_pattern_that_naive_forecasts_miss(folder: Path) -> Non
     assert main(command(folder)) == 0
     found = json.loads((folder / "results.json").read_text())
     assert (found["days"], found["days_left_out"]) == (10, 0)
+    assert "decision_loss_gain" not in found
     capture = {row["forecast"]: row["capture"]["value"] for row in found["rows"]}
     assert capture[backtest.COMBINED] > 0.97
     assert capture[found["best_naive"]] < 0.9
     (row,) = (row for row in found["rows"] if row["forecast"] == backtest.COMBINED)
     assert row["over_best_naive"]["low"] > 0
     assert row["dollars"] < found["perfect_foresight_dollars"]
+
+
+def test_decision_loss_is_compared_on_the_same_days(folder: Path) -> None:
+    assert main([*command(folder), "--decision-loss"]) == 0
+    found = json.loads((folder / "results.json").read_text())
+    capture = {row["forecast"]: row["capture"]["value"] for row in found["rows"]}
+    for name in ("recurrent network", backtest.COMBINED):
+        gain = found["decision_loss_gain"][name]
+        assert gain["value"] == pytest.approx(capture[name + backtest.DECIDED] - capture[name])
+        assert gain["low"] <= gain["value"] <= gain["high"]
 
 
 def test_day_without_a_price_is_left_out(folder: Path) -> None:

@@ -11,6 +11,7 @@ from power_forecaster import backtest, day_ahead
 from power_forecaster.ensemble import weights
 from power_forecaster.history import EXTERNAL, REAL_TIME, History
 from power_forecaster.panel import Panel
+from power_forecaster.storage import Asset
 
 DAYS, LAST = 100, 70
 """Days of the history, and the day that is forecast."""
@@ -32,13 +33,13 @@ def history(seed: int = 0) -> History:
 
 
 def forecasts(found: History) -> dict[str, np.ndarray]:
-    return backtest.forecasts(Panel.of(found), LAST, LAST + 1, 0)
+    return backtest.forecasts(Panel.of(found), LAST, LAST + 1, 0, Asset())
 
 
 @cache
 def true_forecasts() -> dict[str, np.ndarray]:
     """Return the forecasts of `history()` from day LAST on."""
-    return backtest.forecasts(Panel.of(history()), LAST, DAYS, 0)
+    return backtest.forecasts(Panel.of(history()), LAST, DAYS, 0, Asset())
 
 
 def test_forecast_does_not_change_with_the_future() -> None:
@@ -53,7 +54,7 @@ def test_forecast_does_not_change_with_the_future() -> None:
     # when the day is forecast from each
     ours, theirs = true_forecasts(), forecasts(other)
     # then the forecasts are the same to the bit, and there are some
-    assert len(ours) == 11
+    assert len(ours) == 13
     for name, found in ours.items():
         assert np.isfinite(found[LAST]).all(), name
         assert (found[LAST] == theirs[name][LAST]).all(), name
@@ -63,8 +64,16 @@ def test_forecast_changes_with_the_last_price_that_is_known() -> None:
     other = history()
     other.prices[24 * LAST - 1] += 500
     ours, theirs = true_forecasts(), forecasts(other)
-    for name in ("linear, 364 days", "boosted trees", "recurrent network", "persistence", backtest.COMBINED):
+    named = ("linear, 364 days", "boosted trees", "recurrent network", "persistence", backtest.COMBINED)
+    decided = [name + backtest.DECIDED for name in ("recurrent network", backtest.COMBINED)]
+    for name in (*named, *decided):
         assert (ours[name][LAST] != theirs[name][LAST]).any(), name
+
+
+def test_decision_loss_changes_the_network_and_the_combination() -> None:
+    found = true_forecasts()
+    for name in ("recurrent network", backtest.COMBINED):
+        assert (found[name + backtest.DECIDED][LAST] != found[name][LAST]).any(), name
 
 
 def test_models_find_what_the_feed_says() -> None:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from power_forecaster import network
+from power_forecaster.decision_loss import DecisionLoss
 from power_forecaster.history import History
+from power_forecaster.scale import Scale
+from power_forecaster.storage import Asset
 
 
 def test_numpy_gives_the_forecasts_of_keras() -> None:
@@ -43,3 +46,25 @@ def test_training_beats_the_mean_of_the_last_week() -> None:
     # then it forecasts the others
     error = np.abs(model(sequences[later], weekdays[later], means[later]) - scaled[later]).mean()
     assert error < 0.5 * np.abs(means[later] - scaled[later]).mean()
+
+
+def test_decision_loss_falls_where_it_is_trained() -> None:
+    from power_forecaster import lstm
+
+    # given days whose peak moves, with spikes
+    generator = np.random.default_rng(0)
+    peaks = generator.integers(6, 21, 90)[:, np.newaxis]
+    prices = 30 + 40 * np.exp(-((np.arange(24) - peaks) ** 2) / 8) + generator.normal(0, 3, (90, 24))
+    prices[generator.integers(90, size=5), 18] += 1_000
+    found = History(455_832, prices.ravel(), {}, "UTC")
+    scale = Scale.of(prices)
+    scaled, past = scale.scaled(prices), slice(network.SEQUENCE, 90)
+    given = [each[past] for each in network.inputs(found.days, scaled, {})]
+    loss = DecisionLoss(prices[past], scale, Asset())
+    days = np.arange(90 - network.SEQUENCE)
+    # when the network is trained by the error, by the decision loss as well, and by the error again
+    error, decision, again = (lstm.fit(*given, scaled[past], 0, 15, each) for each in (None, loss, None))
+    # then the loss on these days is lower
+    assert loss(decision(*given), days)[0].mean() < 0.9 * loss(error(*given), days)[0].mean()
+    # and nothing of it is left in the last network
+    assert all((getattr(again, name) == value).all() for name, value in vars(error).items())

@@ -1,0 +1,69 @@
+"""SPO+, a loss by what the schedule of a forecast earns (Elmachtoub and Grigas, 2022).
+
+The regret of a forecast, what its schedule earns less than the best one, is a step function of the forecast
+and has no useful gradient. SPO+ is convex in the forecast, at least its regret, and 0 where it is right: for
+prices p and a forecast f, it is the regret of p's best schedule at the prices 2f - p.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .history import HOURS, Doubles
+from .scale import Scale
+from .storage import Asset, Scheduler
+
+ROUNDING = 1e-6
+"""Regret in dollars that may be the solver's rounding."""
+STEEPEST = 20.0
+"""Maximum norm of a day's gradient in training. At ERCOT's hubs 8 is usual; as prices fell after the storm of
+February 2021 it was 2,000."""
+
+
+class DecisionLoss:
+    """The SPO+ loss of scaled forecasts of D days.
+
+    A day's loss is divided by the asset's power and by the standard deviation of the day's prices, or by the
+    scale's width if that is more. Without this, days with price spikes would dominate.
+    """
+
+    def __init__(self, prices: Doubles, scale: Scale, asset: Asset):
+        """Solve for the best schedules.
+
+        :param prices: [D, 24] dollars per MWh
+        :param scale: of the forecasts
+        Raises `storage.OptimizationError`.
+        """
+        self._prices, self._scale, self._asset = prices, scale, asset
+        self._scheduler = Scheduler(asset, HOURS)
+        self._best = [self._scheduler.solve(each) for each in prices]
+        self._size = asset.power * np.maximum(prices.std(axis=1), scale.width)
+
+    def __call__(self, scaled: Any, days: Any) -> tuple[Doubles, Doubles]:
+        """Return losses [n] and their gradients [n, 24] with respect to the scaled forecasts.
+
+        :param scaled: [n, 24] forecasts
+        :param days: [n] the day of each forecast, from 0 to D - 1
+        Raises `storage.OptimizationError`.
+        """
+        forecasts = self._scale.prices(np.asarray(scaled, np.float64))
+        mirrored = 2 * forecasts - self._prices[days]
+        losses, gradients = np.zeros(len(forecasts)), np.zeros(forecasts.shape)
+        for row, day in enumerate(days):
+            best, other = self._best[day], self._scheduler.solve(mirrored[row])
+            loss = other.profit(mirrored[row], self._asset) - best.profit(mirrored[row], self._asset)
+            if loss > ROUNDING:  # at the minimum 0 is a subgradient, whichever optimum the solver returns
+                losses[row] = loss
+                gradients[row] = 2 * (other.net - best.net)
+        # the derivative of Scale.prices: width * cosh(scaled)
+        slopes = np.hypot(forecasts - self._scale.median, self._scale.width)
+        size = self._size[days]
+        return losses / size, gradients * slopes / size[:, np.newaxis]
+
+
+def clipped(gradients: Doubles) -> Doubles:
+    """Return gradients [n, 24], those longer than `STEEPEST` shortened to it."""
+    norms = np.linalg.norm(gradients, axis=1, keepdims=True)
+    return gradients * STEEPEST / np.maximum(norms, STEEPEST)
