@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -52,6 +53,25 @@ def parse(given: Mapping[str, Any]) -> Fault:
 @dataclass
 class Faults:
     all: list[Fault] = field(default_factory=list)
+    struck: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """Answers that a fault changed, by feed and kind."""
+
+    def strike(self, feed: str, now: float) -> None:
+        """Count an answer of a feed for each of its active faults."""
+        self.struck.update((fault.feed, fault.kind) for fault in self.of(feed, now))
+
+    def end(self, feed: str = "", kind: str = "") -> None:
+        """Remove the faults of a feed, of a kind, or of both; all where neither is given."""
+        self.all = [
+            fault for fault in self.all if (feed and fault.feed != feed) or (kind and fault.kind != kind)
+        ]
+
+    def shown(self) -> dict[str, dict[str, int]]:
+        """Return the count of changed answers by feed and kind."""
+        found: dict[str, dict[str, int]] = {}
+        for (feed, kind), count in sorted(self.struck.items()):
+            found.setdefault(feed, {})[kind] = count
+        return found
 
     def of(self, feed: str, now: float) -> list[Fault]:
         return [fault for fault in self.all if fault.feed == feed and fault.active(now)]

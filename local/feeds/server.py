@@ -129,12 +129,13 @@ class FeedServer:
         if route in ("POST /offers", "GET /telemetry", "GET /results"):
             return self._market(route, query, headers, body, now)
         if path in ("/clock", "/faults", "/keys"):
-            return self._control(route, headers, body)
+            return self._control(route, query, headers, body)
         return _json(404, {"error": f"there is no {route}"})
 
     def _feed(
         self, feed: str, now: float, make: Callable[[bool], bytes | None], kind: str, allowed: bool = True
     ) -> Reply:
+        self.world.faults.strike(feed, now)
         if not allowed or self.world.faults.has(feed, "unauthorized", now):
             return _json(401, {"error": "the key is not valid"})
         if self.world.faults.has(feed, "down", now):
@@ -178,7 +179,7 @@ class FeedServer:
             return _json(*self.market.telemetry(query["asset"], times.parse(query["hour"]), now))
         return _json(200, self.market.results(now))
 
-    def _control(self, route: str, headers: Mapping[str, str], body: bytes) -> Reply:
+    def _control(self, route: str, query: dict[str, str], headers: Mapping[str, str], body: bytes) -> Reply:
         if not _same(headers.get("x-api-key"), self.control_key):
             return _json(401, {"error": "the key is not valid"})
         if route == "POST /clock":
@@ -190,7 +191,9 @@ class FeedServer:
         elif route == "POST /faults":
             self.world.faults.all.append(faults.parse(_object(body)))
         elif route == "DELETE /faults":
-            self.world.faults.all.clear()
+            self.world.faults.end(query.get("feed", ""), query.get("kind", ""))
+        elif route == "GET /faults":
+            return _json(200, self.world.faults.shown())
         elif route == "POST /keys":
             self.keys, self.tokens = Keys(), ercot.Tokens()
             return _json(200, self.secret())

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from local import faults
 from local.sagemaker import models, quotas, records, rolling, served, tags
 from local.sagemaker.api import ApiError, Context, invalid, now, operation, page
 from local.sagemaker.instances import clean
@@ -439,6 +440,9 @@ def invoke(context: Context, name: str, headers: Mapping[str, str], body: bytes)
         )
     unbuilt = {member: headers.get(header) for header, member in _UNBUILT.items()}
     records.refuse_unbuilt("InvokeEndpoint", unbuilt, *unbuilt)
+    text = faults.value(context.platform, "fault_throttle_request")
+    if text.encode() in body and faults.take(context.platform, "fault_throttle_endpoints"):
+        raise ApiError("ThrottlingException", "Rate exceeded", 400)
     target = headers.get("x-amzn-sagemaker-target-variant")
     while True:
         variant = _serving(context, name, target)

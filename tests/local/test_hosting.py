@@ -516,6 +516,16 @@ def test_more_at_once_than_a_serverless_endpoint_takes_is_throttled(bench: Bench
     assert bench.ask(endpoint)["instance"]  # and there is room again
 
 
+def test_an_injected_fault_throttles_the_requests_that_it_names(bench: Bench, settings: Any) -> None:
+    endpoint = bench.endpoint(bench.config(model=bench.model(), serverless=True))
+    settings(fault_throttle_endpoints=1, fault_throttle_request='"hour": 7')
+
+    assert bench.ask(endpoint, {"hour": 6})["instance"]
+    with pytest.raises(ClientError, match="ThrottlingException"):
+        bench.ask(endpoint, {"hour": 7})
+    assert bench.ask(endpoint, {"hour": 7})["instance"]
+
+
 def test_serverless_endpoints_share_the_concurrency_of_the_account(bench: Bench, settings: Any) -> None:
     settings(serverless_concurrency=1)
     with pytest.raises(ClientError, match="across all serverless endpoints' is 1 Units") as refused:

@@ -225,3 +225,26 @@ def test_program_serves_a_csv_and_ends_on_sigterm(tmp_path):
     finally:
         program.send_signal(signal.SIGTERM)
         assert program.wait(10) == 0
+
+
+def test_ended_fault_no_longer_changes_answers(server):
+    # given
+    for feed, kind in (("weather", "unauthorized"), ("weather", "late"), ("load", "down")):
+        given = {"feed": feed, "kind": kind, "from": NOW, "to": "2022-02-02T00:00Z"}
+        assert ask(server, "POST", "/faults", given, server.control_key)[0] == 200
+    hours_asked = "start_hour=2022-01-31T17:00&end_hour=2022-01-31T19:00"
+    weather = f"/v1/forecast?{hours_asked}&apikey={server.keys.weather}"
+    assert ask(server, "GET", weather)[0] == 401
+    # when
+    ask(server, "DELETE", "/faults?feed=weather&kind=unauthorized", key=server.control_key)
+    # then
+    status, answer = ask(server, "GET", weather)
+    assert (status, answer["hourly"]["time"]) == (200, ["2022-01-31T17:00"])
+    assert [(fault.feed, fault.kind) for fault in server.world.faults.all] == [
+        ("weather", "late"),
+        ("load", "down"),
+    ]
+    struck = ask(server, "GET", "/faults", key=server.control_key)[1]
+    assert struck == {"weather": {"unauthorized": 1, "late": 2}}
+    ask(server, "DELETE", "/faults", key=server.control_key)
+    assert server.world.faults.all == []
