@@ -32,7 +32,7 @@ from hypercorn.config import Config
 import local.emulator.patches  # noqa: F401 - registers its hooks
 from local import faults, keys
 from local.emulator import callers, cloudformation, disk, ministack, reach, signatures
-from local.emulator.patches import cloudwatch, functions
+from local.emulator.patches import cloudwatch, executions, functions
 from local.emulator.platform import LocalPlatform
 from local.emulator.web import as_on_aws, from_the_web
 from local.reaper import GRACE_SECONDS, Reaper, alive
@@ -141,7 +141,8 @@ class Server:
             transform.recover(self.platform, self.store)
             hosting.recover(self.platform, self.store)
             notebooks.recover(self.platform, self.store)
-            pipelines.recover(self.platform, self.store)  # last: it looks at the jobs
+            pipelines.recover(self.platform, self.store)  # after the jobs, at which it looks
+            executions.resume()
         threading.Thread(target=self._watch_alarms, name="alarms", daemon=True).start()
         threading.Thread(target=self._scale, name="scaling", daemon=True).start()
 

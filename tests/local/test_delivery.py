@@ -473,7 +473,11 @@ def test_a_function_dies_before_the_write_that_is_named(
         found = {key: dynamodb.get_item(TableName=stack.of["Done"], Key={"id": {"S": key}}) for key in keys}
         return [key for key, answer in found.items() if "Item" in answer]
 
-    assert call()["FunctionError"]
+    killed = call()
+    assert (killed["FunctionError"], json.load(killed["Payload"])["errorType"]) == (
+        "Unhandled",
+        "Runtime.ExitError",
+    )
     assert done() == [f"{run}-{number}" for number in range(write - 1)]
     at = cloud.status()["faults"]["fault_kill_functions"]["at"]
     assert [(where.rpartition(" ")[2], count) for where, count in at.items()] == [(str(write), 1)]

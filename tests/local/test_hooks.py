@@ -63,6 +63,7 @@ HOOKS = [
     "jsonata_makes_every_output",
     "jsonata_selects_items",
     "jsonata_makes_timeouts",
+    "executions_go_on_after_a_restart",
 ]
 INSTALL = """
 import sys
@@ -193,6 +194,7 @@ def test_every_hook_finds_its_place_in_the_pinned_ministack(in_the_clouds_enviro
         ("executions_start_once", "services.stepfunctions._start_sync_execution"),
         ("states_have_a_largest_size", "services.stepfunctions._error_matches"),
         ("jsonata_makes_every_output", "services.stepfunctions._run_parallel_branches"),
+        ("executions_go_on_after_a_restart", "services.stepfunctions.load_persisted_state"),
     ],
 )
 def test_a_hook_whose_place_moved_is_named(

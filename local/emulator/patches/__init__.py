@@ -29,6 +29,7 @@ ORDER = (
     "patches.eventbridge",
     "patches.sdk_tasks",
     "patches.states",
+    "patches.executions",
 )
 
 for _name in ORDER:

@@ -42,7 +42,7 @@ def functions_act_under_their_role(cloud: Cloud) -> None:
 @hook
 def functions_fail_by_their_own_exception(cloud: Cloud) -> None:
     """The error type of a failed function is always the same, so Retry and Catch cannot match an exception
-    class."""
+    class, nor a process that was killed."""
     last_line = re.compile(r"^(?:[\w.]+\.)?(\w+)(?::|$)")
 
     @replace("services.lambda_svc._execute_function_warm", "func", "event", "request_id")
@@ -50,6 +50,10 @@ def functions_fail_by_their_own_exception(cloud: Cloud) -> None:
         result = original(func, event, request_id)
         body = result.get("body")
         if result.get("error") and isinstance(body, dict) and body.get("errorType") == "Runtime.HandlerError":
+            if body.get("errorMessage") == "Worker process died":
+                body["errorType"] = "Runtime.ExitError"
+                body["errorMessage"] = f"RequestId: {request_id} Error: Runtime exited without a reason"
+                return result
             trace = [line for line in result.get("log", "").splitlines() if line.strip()]
             starts = [index for index, line in enumerate(trace) if line.startswith("Traceback (most recent")]
             for line in trace[starts[-1] + 1 :] if starts else []:

@@ -1,0 +1,91 @@
+"""Step Functions: executions outlive the server."""
+
+from __future__ import annotations
+
+import contextvars
+import copy
+import functools
+import json
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from local.emulator import ministack
+from local.emulator.reach import Cloud, hook, replace, touch
+
+POSITION = "position"
+"""In an execution: its current state, with that state's input and the variables."""
+
+_resumed: contextvars.ContextVar[dict[str, Any] | None] = contextvars.ContextVar("resumed", default=None)
+_running: list[tuple[str, str, str]] = []
+"""Account, Region and ARN of each execution that ran when the last server ended."""
+
+
+@functools.lru_cache(maxsize=64)
+def _states(definition: str) -> dict[str, Any]:
+    """Return the states of a definition, without those inside of others."""
+    return json.loads(definition)["States"]
+
+
+def _goes_on(execution: dict) -> bool:
+    """Return whether it goes on after a restart: not where a caller, or a Map state, holds its result."""
+    return not execution.get("sync") and not execution.get("mapRunArn")
+
+
+@hook
+def executions_go_on_after_a_restart(cloud: Cloud) -> None:
+    """An execution that ran when the server ended fails. On AWS it never notices: here it begins its current
+    state anew, with a new token where it waited for a callback."""
+    executions = touch("services.stepfunctions._executions")
+    machines = touch("services.stepfunctions._state_machines")
+
+    for kind in ("pass", "choice", "wait", "task", "parallel", "map"):
+        running = () if kind in ("pass", "choice", "wait") else ("execution",)
+
+        @replace(f"services.stepfunctions._execute_{kind}", "state_def", "raw_input", *running, "ctx")
+        def execute(original: Callable, state: dict, given: Any, *rest: Any) -> tuple:
+            ctx = rest[-1]
+            execution = executions.get(ctx.get("Execution", {}).get("Id"))
+            if execution is None or not _goes_on(execution):
+                return original(state, given, *rest)
+            if at := _resumed.get():  # in the first state: go to where it was
+                _resumed.set(None)
+                ctx["variables"].update(copy.deepcopy(at["variables"]))
+                return at["input"], at["state"]
+            name = ctx["State"]["Name"]
+            machine = machines.get(execution["stateMachineArn"]) or {"definition": '{"States": {}}'}
+            if _states(machine["definition"]).get(name) == state:
+                variables = copy.deepcopy(ctx["variables"])
+                execution[POSITION] = {"state": name, "input": given, "variables": variables}
+            return original(state, given, *rest)
+
+    @replace("services.stepfunctions.load_persisted_state", "data")
+    def load(original: Callable, data: dict) -> None:
+        found = (data or {}).get("executions")
+        known = found.all_items() if found else ()
+        ran = [place for place, each in known if each["status"] == "RUNNING" and _goes_on(each)]
+        original(data)
+        for place in ran:
+            execution = executions.get_scoped(*place)
+            execution.update(status="RUNNING", stopDate=None)
+            for ended in ("error", "cause"):
+                execution.pop(ended, None)
+        _running.extend(ran)
+
+
+def resume() -> None:
+    """Go on with the executions that ran when the last server ended."""
+    run = touch("services.stepfunctions._run_execution", "exec_arn")
+    executions = touch("services.stepfunctions._executions")
+
+    def go_on(account: str, region: str, arn: str) -> None:
+        with ministack.scope(account, region):
+            at = executions[arn].get(POSITION)
+            definition = touch("services.stepfunctions._state_machines")[executions[arn]["stateMachineArn"]]
+            if at and at["state"] != json.loads(definition["definition"])["StartAt"]:
+                _resumed.set(at)
+            run(arn)
+
+    while _running:
+        place = _running.pop()
+        threading.Thread(target=contextvars.Context().run, args=(go_on, *place), daemon=True).start()
