@@ -1,6 +1,7 @@
 """The state machines: `prepare` makes an hour's dataset, `bid` its offers, `backfill` prepares many hours.
 
     prepare:  Accept -> four feeds at once, late ones waited for -> Consolidate -> Tell
+              whatever fails: TellAnyway, so that offers are made with what is known -> Failed
     bid:      Accept -> CheckModel -> current? -- no --> Retrain, waiting for the pipeline -> Bid, by asset
     backfill: each hour of a list -> prepare
 
@@ -39,12 +40,14 @@ SPARE_MINUTES = 3
 """Between the end of the wait for a retraining and the end of the offers."""
 HOUR = r"/^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:00Z$/"
 INVOKE = "lambda:invoke"
+KILLED = ("Runtime.ExitError", "Sandbox.Timedout", "Lambda.Unknown")
+"""Errors of a function whose process died or ran out of time."""
 
 
 def prepare(settings: PowerBidding, functions: Mapping[str, str], *, bus: str) -> dict[str, Any]:
     """Return the definition of `prepare`. `functions` has the functions' ARNs by construct id."""
     pause = 60 * settings.late_minutes / (TRIES - 1)
-    flow = Flow()
+    flow = Flow(undo="IsUntold")
     flow.settle(
         "Accept",
         {
@@ -86,23 +89,19 @@ def prepare(settings: PowerBidding, functions: Mapping[str, str], *, bus: str) -
         "IsQuiet",
         assign={"dataset": "{% $states.result.Payload %}"},
     )
+    flow.states["Consolidate"]["Retry"] = [_again("States.ALL", attempts=2)]
     flow.choose("IsQuiet", Rule(when="{% $quiet %}", then="Report"), otherwise="Tell")
-    flow.call(
-        "Tell",
-        "events:putEvents",
-        {
-            "Entries": [
-                {
-                    "Source": SOURCE,
-                    "DetailType": DATASET,
-                    "EventBusName": bus,
-                    "Detail": "{% $merge([$dataset, {'rate': $rate, 'retrain': $retrain}]) %}",
-                }
-            ]
-        },
-        "Report",
-    )
+    event = {"Source": SOURCE, "DetailType": DATASET, "EventBusName": bus}
+
+    def told(dataset: str) -> dict[str, Any]:
+        detail = f"{{% $merge([{dataset}, {{'rate': $rate, 'retrain': $retrain}}]) %}}"
+        return {"Entries": [{**event, "Detail": detail}]}
+
+    flow.call("Tell", "events:putEvents", told("$dataset"), "Report")
     flow.report("Report", "{% $dataset %}")
+    # No dataset is no reason to make no offers
+    flow.choose("IsUntold", Rule(when="{% $quiet %}", then="Failed"), otherwise="TellAnyway")
+    flow.try_to("TellAnyway", "events:putEvents", told("{'hour': $hour, 'version': 0}"), "Failed")
     seconds = 60 * settings.late_minutes + TRIES * FETCH_SECONDS + WORK_SECONDS + 600
     return flow.definition("Accept", seconds=seconds)
 
@@ -122,6 +121,7 @@ def _feed(feed: str, function: str) -> Branch:
         seconds=FETCH_SECONDS,
     )
     state = branch.states[f"Fetch{word}"]
+    state["Retry"] += [_again(*KILLED, attempts=2)]
     missing = f"{{'feed': '{feed}', 'hour': $hour, 'status': 'missing', 'reason': $states.errorOutput.Error"
     told = {got: f"{{% {missing} & ' ' & $string($states.errorOutput.Cause)}} %}}"}
     state["Catch"] = [
@@ -199,6 +199,7 @@ def bid(settings: PowerBidding, functions: Mapping[str, str]) -> dict[str, Any]:
         heartbeat="{% $patience %}",
         assign={"retraining": "{% $states.result.status %}"},
     )
+    flow.states["Retrain"]["Retry"] = [_again(*KILLED, attempts=2)]
     # A retraining that fails, or takes longer, stops no offers: the model in service makes them
     flow.states["Retrain"]["Catch"] = _anyway("Bid", "retraining")
     branch = Branch("Begin")
@@ -213,7 +214,10 @@ def bid(settings: PowerBidding, functions: Mapping[str, str]) -> dict[str, Any]:
         seconds=WORK_SECONDS,
     )
     state = branch.states["MakeBids"]
-    state["Retry"] += [_again("EndpointThrottledError", "MarketDownError", attempts=4)]
+    state["Retry"] += [
+        _again("EndpointThrottledError", "MarketDownError", attempts=4),
+        _again(*KILLED, attempts=2),
+    ]
     state["Catch"] = [
         {
             "ErrorEquals": ["States.ALL"],

@@ -10,7 +10,7 @@ import pytest
 
 from groundplan import states
 from local.emulator.definitions import diagnose
-from stacks.power_bidding.machines import TRIES
+from stacks.power_bidding.machines import KILLED, TRIES
 from tests.synth.conftest import ROOT
 from tests.synth.machine import Run, TaskError
 from tests.synth.template import Template, allowed, flat, of_type, only
@@ -102,6 +102,45 @@ def test_an_hour_that_is_none_is_refused(given: dict[str, Any], says: str, dev: 
     assert done.error == "AcceptFailed"
     assert says in str(done.cause)
     assert not done.calls
+
+
+@pytest.mark.parametrize("quiet", [False, True])
+def test_an_hour_without_a_dataset_is_told_all_the_same(quiet: bool, dev: Template):
+    # given
+    definition = machine(dev, "Prepare")
+    definition["States"]["Fetch"] = {"Type": "Pass", "Assign": {"feeds": []}, "Next": "Consolidate"}
+
+    def call(action: str, arguments: dict[str, Any]) -> Any:
+        if action == "lambda:invoke":
+            raise TaskError("ValueError", "no such file")
+        return {}
+
+    # when
+    given = {"hour": "2022-01-31T05:00Z", "rate": 60, "quiet": quiet}
+    done = Run(definition, given, call)
+    # then
+    told = [arguments["Entries"][0]["Detail"] for action, arguments in done.calls if "putEvents" in action]
+    event = {"hour": "2022-01-31T05:00Z", "version": 0, "rate": 60, "retrain": False}
+    assert told == ([] if quiet else [event])
+    assert (done.error, done.cause) == ("ConsolidateFailed", "Consolidate: ValueError no such file")
+
+
+def retried(state: dict[str, Any], error: str) -> int:
+    """Return how often a state is tried again after an error."""
+    for rule in state["Retry"]:
+        if {error, "States.ALL"} & set(rule["ErrorEquals"]):
+            return rule["MaxAttempts"]
+    return 0
+
+
+@pytest.mark.parametrize("error", KILLED)
+def test_a_function_that_was_killed_is_tried_again(error: str, dev: Template):
+    prepare, bid = (machine(dev, id)["States"] for id in ("Prepare", "Bid"))
+    asset = bid["Bid"]["ItemProcessor"]["States"]
+    feed = prepare["Fetch"]["Branches"][0]["States"]["FetchMarketPrices"]
+    states = (feed, prepare["Consolidate"], bid["Retrain"], asset["MakeBids"], asset["FallBack"])
+    assert [retried(state, error) > 0 for state in states] == [True] * 5
+    assert retried(asset["MakeBids"], "ModelAnswerError") == 0
 
 
 def around_the_map(template: Template) -> dict[str, Any]:
