@@ -1,0 +1,48 @@
+"""Explicit no-offers, and whether each is counted for its alarm."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+from scenarios import aws
+from scenarios.power_bidding.desk import Desk
+
+METRIC = "NoOfferHours"
+METRIC_SECONDS = 30
+"""How long a log may take to arrive."""
+
+
+class NoOffers:
+    """The no-offers so far: in the table of offers, and in the log that the alarm's metric is made of."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        self._rows = sum(row.get("status") == "no_offer" for row in desk.rows())
+        self._counted = self._count()
+
+    def unalarmed(self, before: NoOffers) -> int:
+        """Return how many of those since `before` the metric does not count, once it had time to."""
+        said = self._rows - before._rows
+        until = time.monotonic() + METRIC_SECONDS
+        while self._counted - before._counted < said and time.monotonic() < until:
+            time.sleep(1)
+            self._counted = self._count()
+        return max(0, said - (self._counted - before._counted))
+
+    def _count(self) -> int:
+        name = self._desk.outputs["FallBackFunctionName"]
+        found = aws.client("lambda").get_function_configuration(FunctionName=name)
+        group = found.get("LoggingConfig", {}).get("LogGroup", f"/aws/lambda/{name}")
+        pages = aws.client("logs").get_paginator("filter_log_events").paginate(logGroupName=group)
+        return sum(counted(event["message"]) for page in pages for event in page["events"])
+
+
+def counted(line: str) -> int:
+    """Return the no-offers that a line of a log counts in CloudWatch's embedded metric format."""
+    try:
+        found: Any = json.loads(line)
+        return round(sum(found[METRIC])) if "_aws" in found else 0
+    except (ValueError, KeyError, TypeError):
+        return 0

@@ -1,0 +1,203 @@
+"""A replayed run of hours with a trial in each, on the market's clock."""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from collections.abc import Callable, Collection
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from benchmarks.power_bidding.faults.cloud import CloudFaults
+from benchmarks.power_bidding.faults.feeds import FeedFaults
+from benchmarks.power_bidding.faults.outcomes import Hour
+from benchmarks.power_bidding.faults.pipelines import LOOK_SECONDS, PipelineFaults, until
+from benchmarks.power_bidding.faults.plan import ALONE, HOURS, LANES, PIPELINE, PIPELINE_KINDS, Queue, Trial
+from local.cloud import LocalCloud
+from scenarios import Progress, ScenarioError, aws
+from scenarios.power_bidding.desk import Desk
+from scenarios.power_bidding.history import Replay, later
+from scenarios.power_bidding.replay import FeedServer
+
+STARTS_AFTER = 2 / 60
+"""Hours from the begin of an hour to its run, as the schedule has it."""
+OVERDUE_SECONDS = 10
+"""How long an hour's offer is waited for after its deadline, when it is lost."""
+MOST_BEHIND = 0.4
+"""A trial that holds up the hours after it begins no later than so much of the time to its deadline."""
+CATCH_UP_HOURS = 40
+"""After so many hours without a fault in a row, it begins all the same."""
+PREPARE_SECONDS = 300
+AT_ONCE = 24
+
+
+@dataclass
+class InFlight:
+    """An hour whose offers are not settled."""
+
+    hour: Hour
+    held: bool
+    """Whether the next trial of the same lane has to wait"""
+    done: Future[None] | None = None
+
+
+class HourlyRun:
+    """The hours of one run. `rate` is hours of the market in one; `seconds` how long a run takes."""
+
+    def __init__(
+        self,
+        cloud: LocalCloud,
+        desk: Desk,
+        feeds: FeedServer,
+        replay: Replay,
+        restart: Callable[[], None],
+        seconds: float,
+        chance: random.Random,
+        say: Progress,
+    ) -> None:
+        """:param restart: kills the cloud and starts it again"""
+        self._desk, self._feeds, self._replay, self._say = desk, feeds, replay, say
+        self._seconds = seconds
+        self._states = aws.client("stepfunctions")
+        self._feed_faults = FeedFaults(feeds, replay.location, chance)
+        self._pipeline_faults = PipelineFaults(cloud, desk.outputs, chance)
+        self._cloud_faults = CloudFaults(cloud, desk, restart, chance)
+        self._flights: list[InFlight] = []
+        self._began, self._caught_up = 0.0, 0
+        self.rate = desk.rate
+        self.hours: list[Hour] = []
+        self.most_behind = 0.0
+        """Seconds that a run started after it was due, at most"""
+
+    def live(self, queue: Queue) -> None:
+        """Start a run in every hour until all trials are made and all offers settled."""
+        before = later(self._replay.first, -1)
+        self._began = time.monotonic()
+        self._feeds.clock(paused=False)
+        self._desk.clock(before, self.rate)
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            while any(each.hour.trial.faults for each in self._open()) or len(queue):
+                trial = queue.next(self._free(queue))
+                self._caught_up = 0 if trial.faults else self._caught_up + 1
+                self._await_turn()
+                if trial.lane == ALONE:
+                    self._await_all()
+                flight = self._begin(trial)
+                flight.done = pool.submit(self._finish, flight, queue)
+                self._flights.append(flight)
+                if trial.lane == ALONE:
+                    flight.done.result()
+            self._await_all()
+        self._feeds.clock(paused=True)
+
+    def _open(self) -> list[InFlight]:
+        """Return the hours in flight. Raises what one of those that have ended has raised."""
+        for flight in self._flights:
+            if flight.done and flight.done.done():
+                flight.done.result()
+        self._flights = [each for each in self._flights if each.done and not each.done.done()]
+        return self._flights
+
+    def _free(self, queue: Queue) -> Collection[str]:
+        """Return the lanes whose next trial may begin."""
+        flights = self._open()
+        held = {each.hour.trial.lane for each in flights if each.held}
+        special = [lane for lane in LANES if lane not in (HOURS, ALONE)]
+        notice = self._desk.notice_hours * 3600 / self.rate
+        if (
+            queue.left(special)
+            or any(each.hour.trial.lane in special for each in flights)
+            or (self._behind() > MOST_BEHIND * notice and self._caught_up < CATCH_UP_HOURS)
+        ):
+            held.add(ALONE)
+        return [lane for lane in LANES if lane not in held]
+
+    def _behind(self) -> float:
+        """Return the seconds since the next hour's run was due; negative before that."""
+        due = (len(self.hours) + 1 + STARTS_AFTER) * 3600 / self.rate
+        return time.monotonic() - self._began - due
+
+    def _await_turn(self) -> None:
+        """Wait for the next hour of the market."""
+        behind = self._behind()
+        self.most_behind = max(self.most_behind, behind)
+        time.sleep(max(0.0, -behind))
+
+    def _await_all(self) -> None:
+        for flight in self._open():
+            if flight.done:
+                flight.done.result()
+
+    def _begin(self, trial: Trial) -> InFlight:
+        """Inject the faults of an hour, start its run, and wait for its dataset."""
+        run = later(self._replay.first, len(self.hours))
+        offered = later(run, self._desk.lead_hours)
+        notice = timedelta(hours=self._desk.notice_hours)
+        hour = Hour(trial, run, offered, datetime.fromisoformat(run).astimezone(UTC) + notice)
+        self.hours.append(hour)
+        self._feed_faults.begin(hour)
+        for fault in trial.faults:
+            self._cloud_faults.begin(hour, fault)
+            if fault.kind in PIPELINE_KINDS:
+                self._pipeline_faults.begin(fault)
+        retrain = trial.lane == PIPELINE
+        execution = self._desk.start(run, retrain=retrain)
+        for fault in trial.faults:
+            self._cloud_faults.strike(hour, fault, self._seconds)
+        try:
+            until(lambda: self._ended(execution, hour), PREPARE_SECONDS, f"{execution} still runs")
+        except ScenarioError as error:
+            hour.notes.append(str(error))
+        self._feed_faults.end(hour)
+        return InFlight(hour, held=trial.lane != HOURS)
+
+    def _ended(self, execution: str, hour: Hour) -> bool:
+        try:
+            found = self._states.describe_execution(executionArn=execution)
+        except (BotoCoreError, ClientError) as error:
+            hour.notes.append(f"{execution}: {error}")
+            return True
+        if found["status"] == "SUCCEEDED":
+            hour.flagged = json.loads(found["output"])["status"] != "complete"
+        elif found["status"] != "RUNNING":
+            hour.notes.append(f"no dataset, {found['status']}: {found.get('cause', '')[:200]}")
+        return found["status"] != "RUNNING"
+
+    def _finish(self, flight: InFlight, queue: Queue) -> None:
+        """Follow an hour's offers to their end, and end its faults."""
+        hour = flight.hour
+
+        def release() -> None:
+            flight.held = False
+
+        for fault in hour.trial.faults:
+            if fault.kind in PIPELINE_KINDS:
+                self._pipeline_faults.at_work(hour, fault, release, lambda: self._settled(hour))
+        while not self._settled(hour):
+            time.sleep(LOOK_SECONDS)
+        for fault in hour.trial.faults:
+            self._cloud_faults.end(hour, fault)
+        queue.again(hour.trial, hour.missed)
+        if hour.trial.faults:
+            self._tell(hour, len(queue))
+
+    def _settled(self, hour: Hour) -> bool:
+        """Return whether an hour has its offer or none, or is long overdue."""
+        at = self._began + (self._hours_to(hour) + 1) * 3600 / self.rate
+        return time.monotonic() > at + OVERDUE_SECONDS or self._desk.offered(hour.run)
+
+    def _hours_to(self, hour: Hour) -> float:
+        """Return the hours of the market from the first run's hour to an hour's deadline."""
+        first = datetime.fromisoformat(self._replay.first).astimezone(UTC)
+        return (hour.due - first) / timedelta(hours=1)
+
+    def _tell(self, hour: Hour, left: int) -> None:
+        faults = ", ".join(fault.name for fault in hour.trial.faults)
+        missed = f" · missed: {', '.join(fault.name for fault in hour.missed)}" if hour.missed else ""
+        notes = f" · {'; '.join(hour.notes)}" if hour.notes else ""
+        behind = f" · {self._behind():.0f} s behind" if self._behind() > 0 else ""
+        self._say(f"{hour.run} · {faults}{missed}{notes}{behind} · {left} trials left")
