@@ -22,7 +22,9 @@ IMAGE = CONTAINERS / "power_bidding" / "model"
 BACKTEST = """What a storage asset would have earned by day-ahead schedules in the hours of B, without
 looking ahead: models are fitted anew for every day, to the hours of A and to those of B before the day. A CSV
 file has a row for each hour: hour_utc, such as 2022-01-31T05:00Z, a price in $/MWh, and any feeds. A column
-price_forecast holds a price forecast made before the deadline for that day's bids."""
+price_forecast holds a price forecast made before the deadline for that day's bids. With a table [regulation]
+in the asset's file, and the columns regulation_up and regulation_down ($ for each MW in the hour), capacity
+is sold beside energy, and both revenues are shown."""
 
 
 def main(arguments: list[str]) -> int:
@@ -56,7 +58,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         "--asset",
         type=Path,
         metavar="FILE",
-        help="TOML with power, energy, ... (8 MW, 32 MWh)",
+        help="TOML with power, energy, ..., and [regulation] to sell it (8 MW, 32 MWh, none)",
     )
     add("--seeds", type=int, default=1, help="that results are the mean of (1)")
     add("--json", type=Path, metavar="FILE", help="write the results there as well")
@@ -90,6 +92,29 @@ def show(report: dict[str, Any]) -> None:
     ]
     rows.append(("perfect foresight", f"${report['perfect_foresight_dollars']:,.0f}", "1", ""))
     print_table(rows, ("forecast", "revenue", "share of perfect foresight", f"over {report['best_naive']}"))
+    if "regulation" in report:
+        show_regulation(report["regulation"])
+
+
+def show_regulation(found: dict[str, Any]) -> None:
+    """Print the revenue with regulation and without as a table."""
+    left_out = f", {found['days_left_out']} left out for missing prices" if found["days_left_out"] else ""
+    print(
+        f"\nWith regulation: {found['days']} market days{left_out}; calls as expected, every offer accepted\n"
+    )
+    rows = [
+        (
+            row["forecast"],
+            f"${row['dollars_without']:,.0f}",
+            f"${row['dollars']:,.0f}",
+            f"${row['capacity_dollars']:,.0f}",
+            interval(row["capture"]),
+        )
+        for row in found["rows"]
+    ]
+    rows.append(("perfect foresight", "", f"${found['perfect_foresight_dollars']:,.0f}", "", "1"))
+    heads = ("forecast", "without", "with", "of it for capacity", "share of perfect foresight")
+    print_table(rows, heads)
 
 
 def interval(found: dict[str, float], sign: str = "") -> str:

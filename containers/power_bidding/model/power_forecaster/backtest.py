@@ -22,10 +22,11 @@ import numpy as np
 from toolkit.failure import Failure
 from toolkit.logs import log_to_stdout
 
-from . import day_ahead, fitting, measures, naive, schedules
+from . import day_ahead, fitting, measures, naive, regulated, schedules
 from .history import Doubles, History, read_csv
 from .models import RECURRENT
 from .panel import LEAST, Panel
+from .regulation import Regulation, regulation_of
 from .storage import Asset, asset_of
 
 log = logging.getLogger(__name__)
@@ -65,10 +66,12 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
     """Return the results. Raises `Failure` that names what is wrong in a file or an option."""
-    zone, asset = _zone(options.zone), read_asset(options.asset)
+    zone, (asset, terms) = _zone(options.zone), read_asset(options.asset)
     if options.seeds < 1:
         raise Failure(f"--seeds must be a whole number from 1, got {options.seeds}")
     history = read_csv([options.history, options.evaluate], options.price, zone)
+    if terms is not None:
+        regulated.check_columns(history, options.evaluate.name)
     first = read_csv([options.evaluate], options.price, zone).days.dates
     begin, end = np.searchsorted(history.days.dates, [first[0], first[-1] + 1]) if len(first) else (0, 0)
     if end - begin < measures.BLOCK or begin < LEAST:
@@ -76,18 +79,25 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
             f"{options.evaluate.name} must have at least {measures.BLOCK} whole market days, and"
             f" {options.history.name} {LEAST} before them; got {end - begin} and {begin}"
         )
-    runs = []
+    runs, sold, found = [], [], {}
     for seed in range(options.seeds):
         log.info("seed %d: %d market days", seed, end - begin)
-        runs.append(evaluated(history, asset, int(begin), int(end), seed, options.decision_loss))
-    return summary(runs, asset)
+        decided = asset if options.decision_loss else None
+        found = forecasts(Panel.of(history), int(begin), int(end), seed, decided)
+        runs.append(evaluated(history, asset, int(begin), int(end), found))
+        if terms is not None:
+            sold.append(regulated.sold(history, found, asset, terms, int(begin), int(end)))
+    report = summary(runs, asset)
+    if terms is not None:
+        report["regulation"] = regulated.summary(sold, runs, terms)
+        report["regulation"]["hours"] = regulated.hours(history, sold[-1][COMBINED], found[COMBINED], asset)
+    return report
 
 
 def evaluated(
-    history: History, asset: Asset, begin: int, end: int, seed: int, decision_loss: bool
+    history: History, asset: Asset, begin: int, end: int, found: dict[str, Doubles]
 ) -> dict[str, schedules.Revenue]:
     """Return the revenues of the days `begin` to `end` by name of the forecast."""
-    found = forecasts(Panel.of(history), begin, end, seed, asset if decision_loss else None)
     return {name: schedules.self_schedules(history, each, asset, begin, end) for name, each in found.items()}
 
 
@@ -156,15 +166,19 @@ def summary(runs: list[dict[str, schedules.Revenue]], asset: Asset) -> dict[str,
     return found | ({"decision_loss_gain": gains} if gains else {})
 
 
-def read_asset(path: Path | None) -> Asset:
-    """Read an asset from TOML; what is missing there has the default. Raises `Failure`."""
+def read_asset(path: Path | None) -> tuple[Asset, Regulation | None]:
+    """Read an asset from TOML, and the terms of its regulation where it has the table `[regulation]`.
+
+    What is missing there has the default. Raises `Failure`.
+    """
     if path is None:
-        return Asset()
+        return Asset(), None
     try:
         given = tomllib.loads(path.read_text())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise Failure(f"{path.name} must be TOML: {error}") from None
-    return asset_of(given, path.name)
+    terms = regulation_of(given.pop("regulation"), path.name) if "regulation" in given else None
+    return asset_of(given, path.name), terms
 
 
 def _zone(name: str) -> str:

@@ -23,6 +23,7 @@ import numpy as np
 from toolkit.failure import Failure
 
 Doubles = np.ndarray[Any, np.dtype[np.float64]]
+Whole = np.ndarray[Any, np.dtype[np.int64]]
 THREADS = 1
 """Threads of every `Highs` object. Two objects with different counts in one process returned zeros."""
 
@@ -127,13 +128,7 @@ class Scheduler:
 
     def __init__(self, asset: Asset, hours: int):
         self.asset, self.hours = asset, hours
-        self._solver = highspy.Highs()
-        quiet = (("log_to_console", False), ("output_flag", False))
-        for name, option in (*quiet, ("threads", THREADS), ("parallel", "off")):
-            self._solver.setOptionValue(name, option)
-        # refactoring a small basis takes less time than the check whether it is needed
-        self._solver.setOptionValue("no_unnecessary_rebuild_refactor", False)
-        self._solver.passModel(_program(asset, hours))
+        self._solver = solver(_program(asset, hours))
         self._columns = np.arange(3 * hours, dtype=np.int32)
         self._costs = np.zeros(3 * hours)
 
@@ -155,9 +150,7 @@ class Scheduler:
         n, asset = self.hours, self.asset
         level = asset.initial if level is None else level
         final = asset.final if final is None else final
-        prices = np.asarray(prices, np.float64)
-        if prices.shape != (n,) or not np.isfinite(prices).all():
-            raise OptimizationError(f"prices must be {n} finite numbers")
+        prices = checked_prices(prices, n)
         self._costs[:n] = -prices
         self._costs[n : 2 * n] = prices - asset.degradation
         h = self._solver
@@ -168,19 +161,77 @@ class Scheduler:
             known = before is not None
             low, high = (before - asset.ramp, before + asset.ramp) if known else (-_INFINITE, _INFINITE)
             h.changeRowBounds(2 * n, low, high)
-        h.run()
-        if (status := h.getModelStatus()) != highspy.HighsModelStatus.kOptimal:
-            raise OptimizationError(f"the schedule has no optimum: {h.modelStatusToString(status)}")
-        found = h.getSolution()
+        found = optimum(h)
         x = np.array(found.col_value)
         return Schedule(x[:n], x[n : 2 * n], x[2 * n :], np.array(found.row_dual)[:n])
+
+
+def checked_prices(prices: Any, hours: int, name: str = "prices") -> Doubles:
+    """Return prices as an array [hours]. Raises `OptimizationError` unless all are finite.
+
+    With a NaN among them the solver may never end.
+    """
+    found = np.asarray(prices, np.float64)
+    if found.shape != (hours,) or not np.isfinite(found).all():
+        raise OptimizationError(f"{name} must be {hours} finite numbers")
+    return found
+
+
+def solver(program: highspy.HighsLp) -> highspy.Highs:
+    """Return a silent solver that holds the program."""
+    found = highspy.Highs()
+    quiet = (("log_to_console", False), ("output_flag", False))
+    for name, option in (*quiet, ("threads", THREADS), ("parallel", "off")):
+        found.setOptionValue(name, option)
+    # refactoring a small basis takes less time than the check whether it is needed
+    found.setOptionValue("no_unnecessary_rebuild_refactor", False)
+    found.passModel(program)
+    return found
+
+
+def optimum(highs: highspy.Highs) -> highspy.HighsSolution:
+    """Solve from the last solution. Raises `OptimizationError` where there is no optimum."""
+    highs.run()
+    if (status := highs.getModelStatus()) != highspy.HighsModelStatus.kOptimal:
+        raise OptimizationError(f"the schedule has no optimum: {highs.modelStatusToString(status)}")
+    return highs.getSolution()
+
+
+Entry = tuple[Whole, Whole, float]
+"""Rows, columns, and the coefficient that stands in each of these places."""
+
+
+def assembled(
+    entries: list[Entry], columns: tuple[Doubles, Doubles], rows: tuple[Doubles, Doubles]
+) -> highspy.HighsLp:
+    """Return a program that maximises, its costs all zero.
+
+    :param columns: lower and upper bound of each column
+    :param rows: lower and upper bound of each row
+    """
+    row = np.concatenate([found for found, _, _ in entries])
+    column = np.concatenate([found for _, found, _ in entries])
+    values = np.concatenate([np.full(len(found), value) for found, _, value in entries])
+    order = np.lexsort((column, row))
+    count = len(rows[0])
+    found = highspy.HighsLp()
+    found.num_col_, found.num_row_ = len(columns[0]), count
+    found.sense_ = highspy.ObjSense.kMaximize
+    found.col_cost_ = np.zeros(len(columns[0]))
+    found.col_lower_, found.col_upper_ = columns
+    found.row_lower_, found.row_upper_ = rows
+    matrix = found.a_matrix_
+    matrix.format_ = highspy.MatrixFormat.kRowwise
+    matrix.start_ = np.r_[0, np.cumsum(np.bincount(row, minlength=count))]
+    matrix.index_, matrix.value_ = column[order], values[order]
+    return found
 
 
 def _program(asset: Asset, hours: int) -> highspy.HighsLp:
     """Return the program without prices. Columns: charge [T], discharge [T], level [T]; rows: balance [T],
     power [T], and with a ramp limit ramp [T]."""
     t = np.arange(hours)
-    entries = [  # row, column, coefficient
+    entries: list[Entry] = [
         (t, 2 * hours + t, 1.0),
         (t, t, -asset.charge_efficiency),
         (t, hours + t, 1 / asset.discharge_efficiency),
@@ -199,21 +250,8 @@ def _program(asset: Asset, hours: int) -> highspy.HighsLp:
         ]
         lower.append(np.full(hours, -asset.ramp))
         upper.append(np.full(hours, asset.ramp))
-    count = hours * len(lower)
-    rows = np.concatenate([row for row, _, _ in entries])
-    columns = np.concatenate([column for _, column, _ in entries])
-    values = np.concatenate([np.full(len(row), value) for row, _, value in entries])
-    order = np.lexsort((columns, rows))
-    found = highspy.HighsLp()
-    found.num_col_, found.num_row_ = 3 * hours, count
-    found.sense_ = highspy.ObjSense.kMaximize
-    found.col_cost_ = np.zeros(3 * hours)
-    found.col_lower_ = np.r_[np.zeros(2 * hours), np.full(hours, asset.lowest)]
-    found.col_upper_ = np.r_[np.full(2 * hours, asset.power), np.full(hours, asset.energy)]
-    found.row_lower_ = np.concatenate(lower)
-    found.row_upper_ = np.concatenate(upper)
-    matrix = found.a_matrix_
-    matrix.format_ = highspy.MatrixFormat.kRowwise
-    matrix.start_ = np.r_[0, np.cumsum(np.bincount(rows, minlength=count))]
-    matrix.index_, matrix.value_ = columns[order], values[order]
-    return found
+    columns = (
+        np.r_[np.zeros(2 * hours), np.full(hours, asset.lowest)],
+        np.r_[np.full(2 * hours, asset.power), np.full(hours, asset.energy)],
+    )
+    return assembled(entries, columns, (np.concatenate(lower), np.concatenate(upper)))

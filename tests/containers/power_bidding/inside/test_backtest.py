@@ -16,15 +16,18 @@ from power_forecaster.__main__ import main
 START = round(datetime(2022, 1, 1, tzinfo=UTC).timestamp())
 
 
-def written(path: Path, first: int, days: int) -> Path:
-    """Prices whose peak is in the evening of even days and in the morning of odd ones."""
+def written(path: Path, first: int, days: int, capacity: str = "") -> Path:
+    """Prices whose peak is in the evening of even days and in the morning of odd ones.
+
+    :param capacity: names of more columns, each with the same price in all hours
+    """
     generator = np.random.default_rng(first)
-    lines = ["hour_utc,price"]
+    lines = ["hour_utc,price" + capacity]
     for hour in range(24 * first, 24 * (first + days)):
         moment = datetime.fromtimestamp(START + 3600 * hour, UTC)
         peak = 19 if hour // 24 % 2 else 8
         price = 30 + 40 * np.exp(-((hour % 24 - peak) ** 2) / 8) + generator.normal(0, 1)
-        lines.append(f"{moment:%Y-%m-%dT%H:00Z},{price:.3f}")
+        lines.append(f"{moment:%Y-%m-%dT%H:00Z},{price:.3f}" + ",12" * capacity.count(","))
     path.write_text("\n".join(lines) + "\n")
     return path
 
@@ -65,6 +68,33 @@ def test_backtest_finds_a_pattern_that_naive_forecasts_miss(found: dict[str, Any
     (row,) = (row for row in found["rows"] if row["forecast"] == backtest.COMBINED)
     assert row["over_best_naive"]["low"] > 0
     assert row["dollars"] < found["perfect_foresight_dollars"]
+    assert "regulation" not in found
+
+
+def test_regulation_is_reported_beside_energy(folder: Path) -> None:
+    # given files with prices of regulation, and an asset that offers it
+    for name, first, days in (("a.csv", 0, 74), ("b.csv", 74, 7)):
+        written(folder / name, first, days, ",regulation_up,regulation_down")
+    (folder / "asset.toml").write_text("power = 4\n[regulation]\ncalled_up = 0.1\n")
+    # when
+    assert main(command(folder, asset=str(folder / "asset.toml"))) == 0
+    # then
+    report = json.loads((folder / "results.json").read_text())
+    found, energy = report["regulation"], {row["forecast"]: row["dollars"] for row in report["rows"]}
+    assert found["terms"] == {"called_up": 0.1, "called_down": 0.25, "sustained": 1.0, "shared_power": False}
+    assert found["days"] == 7
+    for row in found["rows"]:
+        assert row["dollars_without"] == pytest.approx(energy[row["forecast"]])
+        assert row["dollars_without"] < row["dollars"] < found["perfect_foresight_dollars"] + 1e-6
+    assert len(found["hours"]) == 7 * 24
+    assert max(hour["regulation_up"] + hour["mw"] for hour in found["hours"]) == pytest.approx(4)
+
+
+def test_regulation_without_its_prices_is_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "asset.toml").write_text("[regulation]\n")
+    assert main(command(folder, asset=str(folder / "asset.toml"))) == 1
+    said = capsys.readouterr().out
+    assert "ERROR b.csv must have the columns regulation_up and regulation_down for an asset with" in said
 
 
 def test_decision_loss_is_compared_on_the_same_days(found: dict[str, Any]) -> None:
@@ -95,6 +125,11 @@ def test_day_without_a_price_is_left_out(folder: Path) -> None:
         ("final = 40", "asset: final must be a number from 0 and up to 32, got 40"),
         ("capacity = 3", "asset.toml has capacity, which an asset has not; it has power, energy, "),
         ("power =", "asset.toml must be TOML: "),
+        ("regulation = true", "asset.toml: regulation must be a table such as [regulation], got True"),
+        (
+            "[regulation]\ncalled_up = 2",
+            "regulation: called_up must be a number from 0 to 1, got 2",
+        ),
     ],
 )
 def test_asset_that_makes_no_sense_is_refused(

@@ -1,0 +1,149 @@
+"""Day-ahead schedules that sell regulation beside energy: what they earn with it and without.
+
+Nothing looks ahead: when the bids for day D are due, the capacity prices of the days before D are known, as
+the energy prices are; the mean of seven of them is the forecast. All offers count as accepted, and calls take
+the shares of the hour that they are expected to take.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from toolkit.failure import Failure
+
+from . import measures
+from .features import WEEK, carried, mean_before
+from .history import Doubles, History
+from .regulation import Prices, RegulatedSchedule, Regulation, RegulationScheduler
+from .schedules import Revenue
+from .storage import Asset, Scheduler
+
+COLUMNS = UP, DOWN = "regulation_up", "regulation_down"
+"""Columns of the prices, dollars for each MW of capacity in the hour."""
+
+
+def check_columns(history: History, where: str) -> None:
+    """Raise `Failure` unless the history has the prices of regulation.
+
+    :param where: the name of its file
+    """
+    for name in COLUMNS:
+        if name not in history.feeds:
+            raise Failure(f"{where} must have the columns {UP} and {DOWN} for an asset with [regulation]")
+        if not np.isfinite(history.feeds[name]).any():
+            raise Failure(f"{where} must have prices in the column {name}, got none")
+
+
+@dataclass(frozen=True)
+class Sold:
+    """D market days."""
+
+    revenue: Revenue
+    capacity: Doubles
+    """[D] dollars of the revenue that are paid for capacity; NaN where a price is missing"""
+    schedules: dict[int, RegulatedSchedule]
+    """By day"""
+
+
+def sold(
+    history: History, forecasts: Mapping[str, Doubles], asset: Asset, terms: Regulation, begin: int, end: int
+) -> dict[str, Sold]:
+    """Schedule the days `begin` to `end` by each forecast and settle each schedule at the day's prices.
+
+    :param forecasts: [all days, 24] dollars per MWh, by name
+    """
+    days = history.days
+    expected = {name: mean_before(carried(days.grid(history.feeds[name])), WEEK) for name in COLUMNS}
+    count = end - begin
+    foresight = np.full(count, np.nan)
+    dollars = {name: np.full(count, np.nan) for name in forecasts}
+    capacity = {name: np.full(count, np.nan) for name in forecasts}
+    schedules: dict[str, dict[int, RegulatedSchedule]] = {name: {} for name in forecasts}
+
+    @cache
+    def scheduler(hours: int) -> RegulationScheduler:
+        return RegulationScheduler(asset, terms, hours)
+
+    for row, day in enumerate(range(begin, end)):
+        hours = days.hours(day)
+        prices = Prices(history.prices[hours], *(history.feeds[name][hours] for name in COLUMNS))
+        if not np.isfinite([prices.energy, prices.up, prices.down]).all():
+            continue
+        program = scheduler(len(prices.energy))
+        foresight[row] = program.solve(prices).profit(prices, asset)
+        up, down = (days.spread(day, expected[name][day]) for name in COLUMNS)
+        for name, each in forecasts.items():
+            energy = days.spread(day, each[day])
+            if np.isfinite([energy, up, down]).all():
+                schedule = schedules[name][day] = program.solve(Prices(energy, up, down))
+                dollars[name][row] = schedule.profit(prices, asset)
+                capacity[name][row] = schedule.capacity_payment(prices)
+    return {
+        name: Sold(Revenue(dollars[name], foresight), capacity[name], schedules[name]) for name in forecasts
+    }
+
+
+def summary(
+    with_it: list[dict[str, Sold]], without: list[dict[str, Revenue]], terms: Regulation
+) -> dict[str, Any]:
+    """Return the revenue of each forecast's schedules with regulation and without, means over seeds.
+
+    Days without a price are left out.
+    """
+    names = list(with_it[0])
+    dollars = {name: np.mean([each[name].revenue.dollars for each in with_it], axis=0) for name in names}
+    capacity = {name: np.mean([each[name].capacity for each in with_it], axis=0) for name in names}
+    energy_only = {name: np.mean([each[name].dollars for each in without], axis=0) for name in names}
+    foresight = with_it[0][names[0]].revenue.foresight
+    known = np.isfinite(foresight)
+    for name in names:
+        known &= np.isfinite(dollars[name]) & np.isfinite(energy_only[name])
+    if not known.any():
+        raise Failure(f"the hours to schedule must have a day with all prices of {UP} and {DOWN}, got none")
+    rows = [
+        {
+            "forecast": name,
+            "dollars": float(each[known].sum()),
+            "capacity_dollars": float(capacity[name][known].sum()),
+            "dollars_without": float(energy_only[name][known].sum()),
+            "capture": asdict(measures.capture(each[known], foresight[known])),
+        }
+        for name, each in sorted(dollars.items(), key=lambda item: -item[1][known].sum())
+    ]
+    return {
+        "terms": asdict(terms),
+        "days": int(known.sum()),
+        "days_left_out": int((~known).sum()),
+        "perfect_foresight_dollars": float(foresight[known].sum()),
+        "rows": rows,
+    }
+
+
+def hours(history: History, found: Sold, forecast: Doubles, asset: Asset) -> list[dict[str, Any]]:
+    """Return the schedule of each hour with regulation, and its MW without.
+
+    :param forecast: [all days, 24] dollars per MWh, that `found` was scheduled by
+    """
+    days = history.days
+    rows: list[dict[str, Any]] = []
+    for day, schedule in found.schedules.items():
+        first, count = int(days.begin[day]), len(schedule.net)
+        without = Scheduler(asset, count).solve(days.spread(day, forecast[day])).net
+        for hour in range(count):
+            moment = datetime.fromtimestamp(3600 * (history.start + first + hour), UTC)
+            row = {
+                "mw_without": without[hour],
+                "mw": schedule.net[hour],
+                UP: schedule.up[hour],
+                DOWN: schedule.down[hour],
+                "state_of_charge": schedule.level[hour],
+            }
+            rounded = {name: round(float(value), 4) + 0.0 for name, value in row.items()}
+            rows.append({"hour_utc": f"{moment:%Y-%m-%dT%H:%MZ}"} | rounded)
+    return rows
