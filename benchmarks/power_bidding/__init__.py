@@ -1,3 +1,3 @@
 """Measurements of `power_bidding`."""
 
-BENCHMARKS = ("real_time", "modes", "lp_speed", "captures", "hosting", "faults")
+BENCHMARKS = ("real_time", "modes", "lp_speed", "captures", "hosting", "quest", "faults")

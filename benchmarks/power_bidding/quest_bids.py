@@ -1,0 +1,213 @@
+"""What `benchmarks.power_bidding.quest` measures, inside its environment."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import io
+import json
+import logging
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import highspy
+import numpy as np
+from pyomo.common import errors
+
+from benchmarks.power_bidding.quest import parse
+from power_forecaster.history import Doubles, read_csv
+from power_forecaster.regulation import Prices, Regulation, RegulationScheduler
+from power_forecaster.storage import Asset
+from tooling.table import print_table
+
+ASSET = Asset(initial=16, final=16)
+"""QuEST demands the level of the beginning at the end."""
+CALLED = 0.25
+"""Share of the capacity that is called, each way: QuEST's default."""
+ZONE = "America/Chicago"
+SEED = 0
+UP, DOWN = (2, 6.0), (2, 3.0)
+"""Shape and scale of the gamma distributions of the prices of regulation: means of 12 and 6 dollars."""
+SOLVER = "appsi_highs"
+MARKETS = {"ercot": "ercot_arbreg", "caiso": "caiso_pfp"}
+CLOSE = 1e-6
+"""MW; and of the optimum, relative."""
+SAME_ROWS = "the same rows"
+WAYS = {
+    SAME_ROWS: Regulation(CALLED, CALLED, sustained=0, shared_power=True),
+    "own rows, expected level": Regulation(CALLED, CALLED, sustained=0),
+    "own rows, calls sustained": Regulation(CALLED, CALLED),
+}
+
+
+@dataclass(frozen=True)
+class Bids:
+    """A day."""
+
+    charge: Doubles
+    discharge: Doubles
+    up: Doubles
+    down: Doubles
+    level: Doubles
+    """MWh expected at the end of each hour"""
+    dollars: float
+
+    def all(self) -> Doubles:
+        """Return the MW, [4, hours]."""
+        return np.stack([self.charge, self.discharge, self.up, self.down])
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = parse(arguments)
+    days = list(drawn(options.prices, options.days))
+    peer = {name: Quest(options.published, market) for name, market in MARKETS.items()}
+    theirs = {name: [each.bids(prices) for prices in days] for name, each in peer.items()}
+    # HiGHS keeps the threads of its first solver, and solvers with another number of them fail
+    highspy.Highs.resetGlobalScheduler(True)
+    ours = {name: own(terms, days) for name, terms in WAYS.items()}
+    figures = compared(theirs, ours)
+    show(figures)
+    if options.json:
+        options.json.parent.mkdir(parents=True, exist_ok=True)
+        options.json.write_text(json.dumps(figures, indent=1) + "\n")
+    return int(abs(figures["quest_objective_ratio"] - 1) > CLOSE)
+
+
+def drawn(path: Path, count: int) -> Iterator[Prices]:
+    """Return prices of market days: the hub's for energy, drawn ones for regulation."""
+    history = read_csv([path], "price", ZONE)
+    first = int(np.searchsorted(history.days.dates, np.datetime64("2022-01-01").astype(int)))
+    generator = np.random.default_rng(SEED)
+    for day in range(first, min(first + count, len(history.days))):
+        energy = history.prices[history.days.hours(day)]
+        if np.isfinite(energy).all():
+            yield Prices(energy, generator.gamma(*UP, len(energy)), generator.gamma(*DOWN, len(energy)))
+
+
+def own(terms: Regulation, days: list[Prices]) -> list[Bids]:
+    """Return our bids."""
+    programs: dict[int, RegulationScheduler] = {}
+    found: list[Bids] = []
+    for prices in days:
+        hours = len(prices.energy)
+        if hours not in programs:
+            programs[hours] = RegulationScheduler(ASSET, terms, hours)
+        bids = programs[hours].solve(prices)
+        dollars = bids.profit(prices, ASSET)
+        found.append(Bids(bids.charge, bids.discharge, bids.up, bids.down, bids.level, dollars))
+    return found
+
+
+class Quest:
+    """QuEST's optimizer for a market."""
+
+    def __init__(self, folder: Path, market: str):
+        # it asks for an exception of PyUtilib, which Pyomo has taken over
+        sys.modules["pyutilib.common._exceptions"] = errors
+        sys.path.insert(0, str(folder))
+        self._module = importlib.import_module("valuation.es_gui.tools.valuation.valuation_optimizer")
+        self._market = market
+        logging.getLogger("pyomo").setLevel(logging.ERROR)  # it uses what Pyomo calls deprecated
+
+    def bids(self, prices: Prices) -> Bids:
+        """Return its bids."""
+        nothing = np.zeros(len(prices.energy))
+        found = self._module.ValuationOptimizer(
+            price_electricity=prices.energy,
+            price_reg_up=prices.up,
+            price_reg_down=prices.down,
+            # CAISO's mileage: in the code a sum that no bid changes
+            price_reg_serv_up=nothing,
+            price_reg_serv_down=nothing,
+            mileage_mult_ru=nothing,
+            mileage_mult_rd=nothing,
+            fraction_reg_up=CALLED,
+            fraction_reg_down=CALLED,
+            market_type=self._market,
+            solver=SOLVER,
+        )
+        found.set_model_parameters(
+            Power_rating=ASSET.power,
+            Energy_capacity=ASSET.energy,
+            Round_trip_efficiency=ASSET.charge_efficiency,
+            Self_discharge_efficiency=ASSET.retention,
+            State_of_charge_init=ASSET.initial / ASSET.energy,
+        )
+        with contextlib.redirect_stdout(io.StringIO()):
+            table, dollars = found.run()
+        model = found.model
+        level = np.array([model.s[hour].value for hour in model.soc_time][1:])
+        charge, discharge, up, down = (table[name].to_numpy(float) for name in ("q_r", "q_d", "q_ru", "q_rd"))
+        return Bids(charge, discharge, up, down, level, float(dollars))
+
+
+def compared(theirs: dict[str, list[Bids]], ours: dict[str, list[Bids]]) -> dict[str, Any]:
+    """Return the figures."""
+    ercot = theirs["ercot"]
+    figures: dict[str, Any] = {"days": len(ercot), "hours": sum(len(day.up) for day in ercot)}
+    for market, bids in theirs.items():
+        away = differences(ours[SAME_ROWS], bids)
+        figures[f"quest_bids_equal_{market}"] = float((away <= CLOSE).mean())
+        figures[f"quest_largest_difference_mw_{market}"] = float(away.max())
+    figures["quest_objective_ratio"] = total(ours[SAME_ROWS]) / total(ercot)
+    figures["followed_quest"] = followed(ercot)
+    figures["own_rows"] = {
+        name: {
+            "bids_equal": float((differences(bids, ercot) <= CLOSE).mean()),
+            "largest_difference_mw": float(differences(bids, ercot).max()),
+            "objective_ratio": total(bids) / total(ercot),
+            "followed": followed(bids),
+        }
+        for name, bids in ours.items()
+        if name != SAME_ROWS
+    }
+    return figures
+
+
+def differences(ours: list[Bids], theirs: list[Bids]) -> Doubles:
+    """Return the largest difference of the four bids of each hour, in MW."""
+    pairs = zip(ours, theirs, strict=True)
+    return np.concatenate([np.abs(our.all() - their.all()).max(0) for our, their in pairs])
+
+
+def total(bids: list[Bids]) -> float:
+    return sum(day.dollars for day in bids)
+
+
+def followed(bids: list[Bids]) -> float:
+    """Return the share of hours in which a full call of an hour, up or down, can be followed from the level
+    expected before it."""
+    found: list[Doubles] = []
+    for day in bids:
+        before = ASSET.retention * np.concatenate([[ASSET.initial], day.level[:-1]])
+        net = day.discharge - day.charge
+        low, high = before - stored_less(net + day.up), before - stored_less(net - day.down)
+        power = (net + day.up <= ASSET.power + CLOSE) & (net - day.down >= -ASSET.power - CLOSE)
+        # a store that is too full can waste energy, by charging and discharging in turns
+        idle = np.maximum(ASSET.power - np.abs(net - day.down), 0) / 2
+        wasted = idle * (1 / ASSET.discharge_efficiency - ASSET.charge_efficiency)
+        found.append(power & (low >= ASSET.lowest - CLOSE) & (high - wasted <= ASSET.energy + CLOSE))
+    return float(np.concatenate(found).mean())
+
+
+def stored_less(mw: Doubles) -> Doubles:
+    """Return the MWh that an hour's output takes out of the store; below zero it charges."""
+    return np.where(mw > 0, mw / ASSET.discharge_efficiency, mw * ASSET.charge_efficiency)
+
+
+def show(figures: dict[str, Any]) -> None:
+    """Print the figures."""
+    print_table([(name, f"{value:.6g}") for name, value in figures.items() if name != "own_rows"])
+    print()
+    rows = [
+        (name, *(f"{found[key]:.6g}" for key in ("bids_equal", "objective_ratio", "followed")))
+        for name, found in figures["own_rows"].items()
+    ]
+    print_table(rows, ("ours", "bids equal", "objective over QuEST's", "calls followed"))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
