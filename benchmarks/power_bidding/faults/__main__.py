@@ -23,7 +23,6 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -53,8 +52,9 @@ SETTINGS = {
 }
 MOST_RATE = 2100
 """Hours of the market in one, at most."""
-ROOM = 20
-"""An offer may take so many times as long as a rehearsed one; runs then follow each other without a pause."""
+ROOM = 45
+"""An offer may take so many times as long as a rehearsed one, and runs follow each other at 2.7 times that:
+faults, trainings and restarts take more of the machine than an hour without them."""
 PACE = steps.Plan(hours=0, rate=MOST_RATE, room=ROOM, load_down=0, weather_late=0, retrained=0, corrected=0)
 REHEARSED = 5
 """Runs before the replay."""
@@ -246,7 +246,7 @@ def figures(
         "metrics": metrics,
         "clean": not (metrics["lost_hours"] or metrics["double_bids"] or short),
         "short": short,
-        "table": [asdict(row) for row in found],
+        "table": [vars(row) for row in found],  # `asdict` breaks the keys of a Counter
         "hours": [shown(hour) for hour in run.hours],
     }
 
