@@ -1,0 +1,1 @@
+"""Labels for training data: the code that AWS Lambda runs. See README.md."""

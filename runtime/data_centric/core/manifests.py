@@ -1,0 +1,238 @@
+"""Manifests in the augmented manifest format of SageMaker Ground Truth: one JSON object on each line.
+
+A line has `source-ref`, the S3 address of an object, or `source`, a text. A labeled line also has ATTRIBUTE,
+the index of the class, and ATTRIBUTE-metadata. All other fields of a line pass through unchanged.
+
+https://docs.aws.amazon.com/sagemaker/latest/dg/sms-data-output.html
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal, NoReturn
+
+REFERENCE, TEXT = "source-ref", "source"
+TYPES = {REFERENCE: "groundtruth/image-classification", TEXT: "groundtruth/text-classification"}
+"""Value of the metadata's `type`, by the field of the source."""
+METADATA = "-metadata"
+ATTRIBUTE = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,126}")
+"""Pattern of SageMaker's `LabelAttributeName`."""
+LONGEST_LINE = 100_000
+"""Bytes of one line, the limit of Ground Truth."""
+MOST_NAMED = 10
+"""Invalid lines that an error names; it counts the others."""
+S3_OBJECT = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/.+")
+HUMAN = {"yes": True, "no": False}
+
+
+class ManifestError(ValueError):
+    """Lines of a manifest are invalid. The message names them, from 1."""
+
+    def __init__(self, problems: Sequence[tuple[int, str]]) -> None:
+        named = "; ".join(f"line {line}: {problem}" for line, problem in problems[:MOST_NAMED])
+        more = f"; and {len(problems) - MOST_NAMED} more" if len(problems) > MOST_NAMED else ""
+        super().__init__(f"invalid manifest: {named}{more}")
+        self.lines = [line for line, _ in problems]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line."""
+
+    line: int
+    """Its number, from 1"""
+    item: str
+    """Id of the source: the same in each manifest that has it"""
+    source_field: Literal["source-ref", "source"]
+    source: str
+    fields: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Label:
+    """The label of one item. It does not say who gave it."""
+
+    choice: int
+    """Index of the class"""
+    class_name: str
+    confidence: float
+    """From 0 to 1"""
+    job: str
+    created: datetime
+    """UTC"""
+    human: bool = True
+
+
+def item_of(source_field: str, source: str) -> str:
+    """Return the id of a source."""
+    return hashlib.sha256(f"{source_field}\n{source}".encode()).hexdigest()[:24]
+
+
+def check_attribute(name: str) -> None:
+    """Raise `ValueError` unless the name can be that of a label."""
+    if not ATTRIBUTE.fullmatch(name) or name.endswith((METADATA, "-ref")) or name == TEXT:
+        raise ValueError(
+            "the label's attribute must have 1 to 127 letters, digits and hyphens, begin and end with no"
+            f" hyphen, not end with {METADATA} or -ref, and not be {TEXT}, got {name!r}"
+        )
+
+
+def parse(body: bytes) -> list[Entry]:
+    """Return the entries of a manifest, without blank lines.
+
+    Raises `ManifestError` with every line that is not JSON, has no source or two, or repeats one.
+    """
+    lines = enumerate(body.removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1)
+    first: dict[str, int] = {}
+
+    def entry(numbered: tuple[int, bytes]) -> Entry:
+        number, line = numbered
+        found = _entry(number, line)
+        if first.setdefault(found.item, number) != number:
+            raise ValueError(f"repeats the {found.source_field} of line {first[found.item]}")
+        return found
+
+    return _each(entry, ((number, (number, line)) for number, line in lines if line.strip()))
+
+
+def labels_of(entries: Iterable[Entry], attribute: str, classes: Sequence[str]) -> dict[str, Label]:
+    """Return the label of each entry, by item.
+
+    Raises `ManifestError` with every line whose label or metadata is missing or invalid.
+    """
+    whole = list(entries)
+    read = _each(lambda entry: _label(entry, attribute, classes), ((each.line, each) for each in whole))
+    return {entry.item: label for entry, label in zip(whole, read, strict=True)}
+
+
+def labeled(entries: Iterable[Entry], attribute: str, labels: Mapping[str, Label]) -> bytes:
+    """Return a manifest of the entries that have a label, each with it; an earlier label is replaced."""
+    lines = (
+        {
+            **_without(entry, attribute),
+            attribute: labels[entry.item].choice,
+            attribute + METADATA: _metadata(entry, labels[entry.item]),
+        }
+        for entry in entries
+        if entry.item in labels
+    )
+    return _written(lines)
+
+
+def unlabeled(entries: Iterable[Entry], attribute: str, labels: Mapping[str, Label]) -> bytes:
+    """Return a manifest of the entries without a label, which can be the input of another run."""
+    return _written(_without(entry, attribute) for entry in entries if entry.item not in labels)
+
+
+def version(labels: Mapping[str, Label]) -> str:
+    """Return the version of a set of labels: it changes with the items and their classes.
+
+    It does not depend on the order of the lines, nor on confidence, job and date.
+    """
+    rows = sorted((item, label.choice, label.class_name) for item, label in labels.items())
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]
+
+
+def _each(read: Callable[[Any], Any], numbered: Iterable[tuple[int, Any]]) -> list[Any]:
+    """Return what `read` makes of each value. Raises `ManifestError` with all values that it refuses."""
+    found, problems = list[Any](), list[tuple[int, str]]()
+    for number, value in numbered:
+        try:
+            found.append(read(value))
+        except ValueError as error:
+            problems.append((number, str(error)))
+    if problems:
+        raise ManifestError(problems)
+    return found
+
+
+def _entry(number: int, line: bytes) -> Entry:
+    if len(line) > LONGEST_LINE:
+        raise ValueError(f"must have at most {LONGEST_LINE} bytes, got {len(line)}")
+    try:
+        fields = json.loads(line.decode(), parse_constant=_refuse)
+    except UnicodeDecodeError:
+        raise ValueError("is not UTF-8") from None
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"is not JSON: {error}") from None
+    if not isinstance(fields, dict):
+        raise ValueError(f"must be a JSON object, got {type(fields).__name__}")
+    present = [name for name in (REFERENCE, TEXT) if name in fields]
+    if len(present) != 1:
+        raise ValueError(f"must have {REFERENCE} or {TEXT}, got {' and '.join(present) or 'neither'}")
+    name = REFERENCE if REFERENCE in fields else TEXT
+    source = fields[name]
+    if not isinstance(source, str) or not source.strip():
+        raise ValueError(f"{name} must be a text that is not empty")
+    if name == REFERENCE and not S3_OBJECT.fullmatch(source):
+        raise ValueError(f"{name} must be s3://BUCKET/KEY, got {source[:100]!r}")
+    return Entry(number, item_of(name, source), name, source, fields)
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not a JSON number")
+
+
+def _label(entry: Entry, attribute: str, classes: Sequence[str]) -> Label:
+    for name in (attribute, attribute + METADATA):
+        if name not in entry.fields:
+            raise ValueError(f"has no {name}")
+    choice, found = entry.fields[attribute], entry.fields[attribute + METADATA]
+    if not isinstance(found, dict):
+        raise ValueError(f"{attribute}{METADATA} must be a JSON object")
+    for name in ("class-name", "confidence", "human-annotated", "creation-date", "type", "job-name"):
+        if name not in found:
+            raise ValueError(f"{attribute}{METADATA} has no {name}")
+    if isinstance(choice, str) and choice.isascii() and choice.isdigit():  # AWS's example of a text has "1"
+        choice = int(choice)
+    if type(choice) is not int or not 0 <= choice < len(classes):
+        raise ValueError(f"{attribute} must be a whole number from 0 to {len(classes) - 1}, got {choice!r}")
+    if found["class-name"] != classes[choice]:
+        raise ValueError(
+            f"class-name must be {classes[choice]!r}, the class {choice}, got {found['class-name']!r}"
+        )
+    confidence = found["confidence"]
+    if type(confidence) not in (int, float) or not 0 <= confidence <= 1:
+        raise ValueError(f"confidence must be a number from 0 to 1, got {confidence!r}")
+    if found["human-annotated"] not in HUMAN:
+        raise ValueError(f"human-annotated must be yes or no, got {found['human-annotated']!r}")
+    if found["type"] not in TYPES.values():
+        raise ValueError(f"type must be one of {', '.join(TYPES.values())}, got {found['type']!r}")
+    try:
+        created = datetime.fromisoformat(found["creation-date"])
+    except (TypeError, ValueError):
+        raise ValueError(f"creation-date must be a date and time, got {found['creation-date']!r}") from None
+    created = created.replace(tzinfo=created.tzinfo or UTC).astimezone(UTC)
+    human = HUMAN[found["human-annotated"]]
+    return Label(choice, classes[choice], float(confidence), str(found["job-name"]), created, human)
+
+
+def _metadata(entry: Entry, label: Label) -> dict[str, Any]:
+    if not math.isfinite(label.confidence):
+        raise ValueError(f"the confidence of line {entry.line} must be finite")
+    created = label.created.astimezone(UTC).replace(tzinfo=None)
+    return {
+        "class-name": label.class_name,
+        "confidence": round(label.confidence, 4),
+        "type": TYPES[entry.source_field],
+        "job-name": label.job,
+        "human-annotated": "yes" if label.human else "no",
+        "creation-date": created.isoformat(timespec="microseconds"),
+    }
+
+
+def _without(entry: Entry, attribute: str) -> dict[str, Any]:
+    labels = (attribute, attribute + METADATA)
+    return {name: value for name, value in entry.fields.items() if name not in labels}
+
+
+def _written(lines: Iterable[Mapping[str, Any]]) -> bytes:
+    return "".join(
+        json.dumps(line, ensure_ascii=False, allow_nan=False, separators=(",", ":")) + "\n" for line in lines
+    ).encode()

@@ -1,0 +1,1 @@
+"""The handlers: parse the event, call `core`, return."""
