@@ -1,0 +1,101 @@
+"""How reliable each labeler is, and who answers without looking at the items."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from data_centric.core.answers import Answer
+from data_centric.core.consensus import Estimate
+
+CHANCE = 3.0
+"""Standard deviations above chance that tell a labeler from one who does not look."""
+POWER = 10.0
+"""Standard deviations above chance at which a labeler who is always right must be, for anyone with these
+items to be judged: too few items, or nearly all of one class, say nothing."""
+
+Verdict = Literal["reliable", "spammer", "unknown"]
+
+
+@dataclass(frozen=True)
+class Reliability:
+    labeler: str
+    answers: int
+    """Unsure ones are not counted"""
+    unsure: int
+    accuracy: float
+    """Estimated share of right answers, if the classes are as frequent as in all items"""
+    above_chance: float
+    """How much the answers agree with those of others, in standard deviations above what the same answers in
+    any other order would"""
+    verdict: Verdict
+
+
+def pseudonym(identity: str, key: bytes) -> str:
+    """Return the name of a labeler in tables and reports, which does not tell the identity.
+
+    :param key: secret, and the same for all runs in which a labeler is to have one name
+    """
+    return "labeler-" + hmac.new(key, identity.encode(), hashlib.sha256).hexdigest()[:12]
+
+
+def reliability(answers: Iterable[Answer], estimate: Estimate) -> list[Reliability]:
+    """Return the reliability of each labeler with an answer, by name.
+
+    An answer is compared with the estimate of its item from the answers of others.
+    """
+    of: dict[str, list[Answer]] = {}
+    for answer in answers:
+        of.setdefault(answer.labeler, []).append(answer)
+    return [_of_one(labeler, of[labeler], estimate) for labeler in sorted(of)]
+
+
+def _of_one(labeler: str, answers: Sequence[Answer], estimate: Estimate) -> Reliability:
+    sure = [(answer.item, answer.choice) for answer in answers if answer.choice is not None]
+    unsure = len(answers) - len(sure)
+    if not sure:
+        return Reliability(labeler, 0, unsure, 0.0, 0.0, "unknown")
+    matrix = estimate.matrices[labeler]
+    beliefs = [
+        _without(estimate.items[item].probabilities, [row[choice] for row in matrix]) for item, choice in sure
+    ]
+    accuracy = sum(share * matrix[choice][choice] for choice, share in enumerate(estimate.shares))
+    above = _above_chance(beliefs, [choice for _, choice in sure])
+    verdict: Verdict = "reliable" if above >= CHANCE else "spammer"
+    if _above_chance(beliefs, [belief.index(max(belief)) for belief in beliefs]) < POWER:
+        verdict = "unknown"
+    return Reliability(labeler, len(sure), unsure, accuracy, above, verdict)
+
+
+def _without(probabilities: Sequence[float], likelihood: Sequence[float]) -> list[float]:
+    """Return the probabilities of the classes before an answer of this likelihood in each."""
+    weights = [each / given for each, given in zip(probabilities, likelihood, strict=True)]
+    total = sum(weights)
+    return [weight / total for weight in weights]
+
+
+def _above_chance(beliefs: Sequence[Sequence[float]], choices: Sequence[int]) -> float:
+    """Return by how many standard deviations the choices agree with the beliefs better than in random order.
+
+    Mean and variance over all orders are exact (W. Hoeffding, A combinatorial central limit theorem, 1951).
+    """
+    size = len(choices)
+    if size < 2:
+        return 0.0
+    share = [choices.count(choice) / size for choice in range(len(beliefs[0]))]
+    mean = [sum(column) / size for column in zip(*beliefs, strict=True)]
+    common = sum(a * b for a, b in zip(share, mean, strict=True))
+    variance = 0.0
+    for belief in beliefs:
+        own = sum(a * b for a, b in zip(share, belief, strict=True))
+        variance += sum(
+            part * (each - own - usual + common) ** 2
+            for part, each, usual in zip(share, belief, mean, strict=True)
+        )
+    variance *= size / (size - 1)
+    agreed = sum(belief[choice] for belief, choice in zip(beliefs, choices, strict=True))
+    return (agreed - size * common) / math.sqrt(variance) if variance > 1e-9 else 0.0

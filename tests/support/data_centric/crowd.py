@@ -1,0 +1,71 @@
+"""Simulated labelers: most of them right at a rate of their own, some answer without looking."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from data_centric.core.answers import Answer
+
+Labeler = Callable[[int], int]
+"""Returns an answer to an item of the given true class."""
+
+
+@dataclass
+class Crowd:
+    truth: Mapping[str, int]
+    labelers: Mapping[str, Labeler]
+    spammers: Sequence[str]
+    accuracy: Mapping[str, float]
+    """Of the labelers who look"""
+    draw: random.Random
+
+    def answers(self, each: int) -> list[Answer]:
+        """Return the answers of `each` labelers, drawn anew for each item."""
+        names = sorted(self.labelers)
+        return [
+            Answer(item, name, self.labelers[name](true))
+            for item, true in self.truth.items()
+            for name in self.draw.sample(names, each)
+        ]
+
+    def right(self, choices: Mapping[str, int]) -> float:
+        """Return the share of the items whose choice is the true class, in percent."""
+        return 100 * sum(choices.get(item) == true for item, true in self.truth.items()) / len(self.truth)
+
+
+def crowd(
+    seed: int,
+    items: int = 1797,
+    classes: int = 10,
+    size: int = 20,
+    spammers: int = 2,
+    confused: tuple[int, int] | None = None,
+) -> Crowd:
+    """Return labelers who are right in 50 to 90 % of the items, and spammers.
+
+    :param confused: two classes that every labeler mixes up in a third of their items
+    """
+    draw = random.Random(seed)
+    truth = {f"item-{number:05}": draw.randrange(classes) for number in range(items)}
+    names = [f"labeler-{number:02}" for number in range(size)]
+    accuracy = {name: draw.uniform(0.5, 0.9) for name in names[spammers:]}
+
+    def looking(name: str) -> Labeler:
+        def answer(true: int) -> int:
+            if confused and true in confused and draw.random() < 1 / 3:
+                return sum(confused) - true
+            if draw.random() < accuracy[name]:
+                return true
+            return draw.choice([each for each in range(classes) if each != true])
+
+        return answer
+
+    def spamming(number: int) -> Labeler:
+        """Every other spammer gives one and the same answer, the others any."""
+        return (lambda _: draw.randrange(classes)) if number % 2 == 0 else (lambda _: number % classes)
+
+    labelers = {name: spamming(number) for number, name in enumerate(names[:spammers])}
+    labelers |= {name: looking(name) for name in names[spammers:]}
+    return Crowd(truth, labelers, names[:spammers], accuracy, draw)
