@@ -1,0 +1,121 @@
+"""A labeling run: its settings, and what it will cost."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+
+from data_centric.core.manifests import check_attribute
+
+MOST_LABELERS = 9
+"""Labels of one item; the limit of Ground Truth."""
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """What is asked of the labelers. Raises `ValueError` with the setting that is invalid."""
+
+    name: str
+    """Of the run; `job-name` in the manifest"""
+    attribute: str
+    """Of the label in the manifest"""
+    classes: tuple[str, ...]
+    labels: int
+    """Of each item, by different labelers"""
+    most_labels: int
+    """Of an item on which labelers disagree"""
+    extra_labels: int
+    """Budget of the run: labels beyond `labels` of each item"""
+    least_confidence: float
+    """More labels are asked for, below it"""
+    lease_seconds: int
+    """For one task; then others may get it"""
+    gold_every: int
+    """One task in so many is a gold question; 0: none"""
+    gold_least: int
+    """Gold questions, after which a labeler is judged by them"""
+    gold_share: float
+    """Share of right answers to them, below which a labeler gets no more tasks"""
+
+    def __post_init__(self) -> None:
+        if not self.name:
+            raise ValueError("name must not be empty")
+        check_attribute(self.attribute)
+        if len(self.classes) < 2 or len(set(self.classes)) < len(self.classes) or not all(self.classes):
+            raise ValueError(
+                f"classes must be two or more different names, got {', '.join(self.classes) or 'none'}"
+            )
+        _whole("labels", self.labels, 1, MOST_LABELERS)
+        _whole("most_labels", self.most_labels, self.labels, MOST_LABELERS)
+        _whole("extra_labels", self.extra_labels, 0, None)
+        _share("least_confidence", self.least_confidence)
+        _whole("lease_seconds", self.lease_seconds, 30, None)
+        if self.gold_every:
+            _whole("gold_every", self.gold_every, 2, None)
+        _whole("gold_least", self.gold_least, 1, None)
+        _share("gold_share", self.gold_share)
+
+    def digest(self, items: Iterable[str], gold: Iterable[tuple[str, int]]) -> str:
+        """Return the id of these settings with these items and gold questions, in any order."""
+        text = json.dumps([asdict(self), sorted(items), sorted(gold)], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Rates:
+    """What a label costs."""
+
+    seconds: float
+    """Of a labeler's time for one answer"""
+    wage: float
+    """$ an hour"""
+    requests: float
+    """$ of AWS's requests for one answer"""
+
+
+@dataclass(frozen=True)
+class Cost:
+    items: int
+    answers: int
+    """Gold questions included"""
+    hours: float
+    wages: float
+    """$"""
+    requests: float
+    """$"""
+
+    @property
+    def total(self) -> float:
+        return self.wages + self.requests
+
+
+def cost(run: RunSettings, items: int, rates: Rates) -> tuple[Cost, Cost]:
+    """Return what labeling the items costs at least, and at most: with all extra labels."""
+    for name, value in asdict(rates).items():
+        if not math.isfinite(value) or value < 0:
+            raise ValueError(f"{name} must be a finite number from 0, got {value}")
+    labels = items * run.labels
+    extra = min(run.extra_labels, items * (run.most_labels - run.labels))
+    least, most = (_cost(run, items, count, rates) for count in (labels, labels + extra))
+    return least, most
+
+
+def _cost(run: RunSettings, items: int, labels: int, rates: Rates) -> Cost:
+    gold = math.ceil(labels / (run.gold_every - 1)) if run.gold_every else 0
+    answers = labels + gold
+    hours = answers * rates.seconds / 3600
+    return Cost(items, answers, hours, hours * rates.wage, answers * rates.requests)
+
+
+def _whole(name: str, value: int, least: int, most: int | None) -> None:
+    if type(value) is not int or value < least or (most is not None and value > most):
+        allowed = f"from {least} to {most}" if most is not None else f"from {least}"
+        raise ValueError(f"{name} must be a whole number {allowed}, got {value}")
+
+
+def _share(name: str, value: float) -> None:
+    if not 0 <= value <= 1:
+        raise ValueError(f"{name} must be a number from 0 to 1, got {value}")

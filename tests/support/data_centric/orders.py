@@ -1,0 +1,91 @@
+"""Every order in which workers can take turns."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from tests.support.data_centric.turns import Killed, Turns
+
+Work = Callable[[], object]
+World = TypeVar("World")
+
+
+@dataclass
+class _Choices:
+    """A schedule that follows a path, then takes the first worker each time, and notes what it could take."""
+
+    path: Sequence[int]
+    alive: list[int]
+    taken: list[tuple[int, int]] = field(default_factory=list)
+    """(place of the worker taken among those alive, number of those alive)"""
+    begun: set[int] = field(default_factory=set)
+
+    def __iter__(self) -> Iterator[int]:
+        while True:
+            # A worker's first turn only takes it to its first call, so its order says nothing
+            waiting = [place for place, worker in enumerate(self.alive) if worker not in self.begun]
+            if waiting:
+                self.begun.add(self.alive[waiting[0]])
+                yield waiting[0]
+                continue
+            place = self.path[len(self.taken)] if len(self.taken) < len(self.path) else 0
+            self.taken.append((place, len(self.alive)))
+            yield place
+
+
+@dataclass(frozen=True)
+class Case(Generic[World]):
+    """A world after its workers ran in one order."""
+
+    world: World
+    results: Sequence[object]
+    """Of each worker: what it returned or raised"""
+
+
+def every_order(
+    make: Callable[[], tuple[World, Turns, Sequence[Work]]], kills: Sequence[tuple[int, int]] = ()
+) -> Iterator[Case[World]]:
+    """Yield a case for each order of the workers' calls, in a new world each time.
+
+    :param make: returns a world, its turns and its workers
+    :param kills: (worker, number of its writes after which it is killed)
+    """
+    path: list[int] | None = []
+    while path is not None:
+        world, turns, works = make()
+        choices = _Choices(path, list(range(len(works))))
+        results = turns.run([_noted(work, n, choices) for n, work in enumerate(works)], iter(choices), kills)
+        yield Case(world, results)
+        path = _next(choices.taken)
+
+
+def every_kill(workers: int, writes: int) -> list[tuple[tuple[int, int], ...]]:
+    """Return every choice of workers to kill, each after one of its first `writes` writes."""
+    ends = [[None, *((worker, number) for number in range(1, writes + 1))] for worker in range(workers)]
+    return [tuple(kill for kill in chosen if kill) for chosen in itertools.product(*ends)]
+
+
+def failures(results: Sequence[object]) -> list[BaseException]:
+    """Return what was raised, without kills."""
+    return [each for each in results if isinstance(each, BaseException) and not isinstance(each, Killed)]
+
+
+def _noted(work: Work, number: int, choices: _Choices) -> Work:
+    def run() -> object:
+        try:
+            return work()
+        finally:
+            choices.alive.remove(number)
+
+    return run
+
+
+def _next(taken: Sequence[tuple[int, int]]) -> list[int] | None:
+    """Return the next path in order; None after the last."""
+    left = list(taken)
+    while left and left[-1][0] == left[-1][1] - 1:
+        left.pop()
+    return [place for place, _ in left[:-1]] + [left[-1][0] + 1] if left else None

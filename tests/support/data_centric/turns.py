@@ -1,0 +1,69 @@
+"""Run functions against each other, one call of a port at a time, in a given order."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+
+
+class Killed(BaseException):
+    """The function's container is gone. No code of the function handles it."""
+
+
+class Turns:
+    """Each worker waits in `point` until the schedule gives it its turn, or is killed there."""
+
+    def __init__(self) -> None:
+        self.done = threading.Semaphore(0)
+        self.turns: dict[int, threading.Semaphore] = {}
+        self.worker = threading.local()
+        self.kill: set[tuple[int, int]] = set()
+        """(worker, number of its writes after which it is killed)"""
+        self.writes: dict[int, int] = {}
+
+    def point(self) -> None:
+        """Called before each call of a port."""
+        number = getattr(self.worker, "number", None)
+        if number is not None:
+            self.done.release()
+            self.turns[number].acquire()
+
+    def wrote(self) -> None:
+        """Called after each write."""
+        number = getattr(self.worker, "number", None)
+        if number is not None:
+            self.writes[number] += 1
+            if (number, self.writes[number]) in self.kill:
+                raise Killed
+
+    def run(
+        self, works: list[Callable[[], object]], schedule: Iterable[int], kill: Iterable[tuple[int, int]] = ()
+    ) -> list[object]:
+        """Run the workers by the schedule, then those that are left; return results and exceptions."""
+        self.kill = set(kill)
+        self.turns = {number: threading.Semaphore(0) for number in range(len(works))}
+        self.writes = dict.fromkeys(self.turns, 0)
+        results: list[object] = [None] * len(works)
+        over: set[int] = set()
+
+        def body(number: int) -> None:
+            self.worker.number = number
+            self.turns[number].acquire()
+            try:
+                results[number] = works[number]()
+            except BaseException as error:
+                results[number] = error
+            over.add(number)
+            self.done.release()
+
+        threads = [threading.Thread(target=body, args=(number,), daemon=True) for number in self.turns]
+        for thread in threads:
+            thread.start()
+        order = iter(schedule)
+        while left := sorted(self.turns.keys() - over):
+            number = left[next(order, 0) % len(left)]
+            self.turns[number].release()
+            self.done.acquire()
+        for thread in threads:
+            thread.join()
+        return results

@@ -1,0 +1,331 @@
+"""Tasks: who gets which, for how long, gold questions, extra labels, and what labelers may see."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+
+import pytest
+
+from data_centric.core import workflow
+from data_centric.core.runs import Rates, RunSettings, cost
+from data_centric.core.tasks import LabelerRow, TaskRow
+from data_centric.core.workflow import BlockedError, NoRunError, NoTaskError, Progress, RunConflictError
+from tests.support.data_centric.desks import RUN, World, entries, with_settings
+
+PEOPLE = [f"labeler-{number}" for number in range(6)]
+
+
+def all_done(world: World, names: list[str], choice: int | None = 0) -> list[int]:
+    """Let each labeler do all tasks there are; return how many each did."""
+    done = []
+    for name in names:
+        count = 0
+        while item := world.next(name):
+            world.submit(name, item, choice)
+            count += 1
+        done.append(count)
+    return done
+
+
+def test_each_item_goes_to_as_many_labelers_as_wanted() -> None:
+    world = World(10, with_settings(labels=3, most_labels=3))
+    done = all_done(world, PEOPLE)
+    assert done == [10, 10, 10, 0, 0, 0]
+    assert all(len(task.answers) == 3 for task in world.tasks)
+    assert world.again == []
+
+
+def test_items_with_fewer_labels_come_first() -> None:
+    # when labelers do tasks while there are enough new ones to draw from
+    world = World(60)
+    for name in ("a", "b", "c"):
+        for _ in range(12):
+            item = world.next(name)
+            assert item
+            world.submit(name, item)
+    # then no item has two labels
+    assert sorted({len(task.answers) for task in world.tasks}) == [0, 1]
+
+
+def test_labelers_do_not_all_try_the_same_item() -> None:
+    world = World(25)
+    assert len({world.next(name) for name in PEOPLE}) > 3
+
+
+def test_task_in_hand_is_given_again() -> None:
+    world = World(5)
+    first = workflow.next_task(world.desk, "a")
+    assert first == workflow.next_task(world.desk, "a")
+    assert world.labeler("a").given == 1
+
+
+def test_lease_that_ended_goes_to_another() -> None:
+    # given an item whose labeler vanishes
+    world = World(1, with_settings(labels=1))
+    assert world.next("a") == world.item
+    assert world.next("b") is None
+    # when the lease has ended
+    world.pass_time()
+    assert world.next("b") == world.item
+    # then the late answer is refused, and the other one kept
+    with pytest.raises(NoTaskError, match="has no lease"):
+        world.submit("a", world.item)
+    assert world.submit("b", world.item, 1) == "kept"
+    assert world.tasks[0].answers == {"b": 1}
+
+
+def test_late_answer_is_kept_if_nobody_took_the_task() -> None:
+    world = World(1)
+    world.next("a")
+    world.pass_time()
+    assert world.submit("a", world.item, 2) == "kept"
+
+
+def test_labeler_who_vanished_may_have_the_task_again() -> None:
+    world = World(1, with_settings(labels=1))
+    world.next("a")
+    world.pass_time()
+    assert world.next("a") == world.item
+    assert world.next("b") is None
+
+
+def test_lease_lasts_as_long_as_set() -> None:
+    world = World(1)
+    found = workflow.next_task(world.desk, "a")
+    assert found
+    assert found.until == world.time + RUN.lease_seconds
+
+
+def test_first_answer_stays() -> None:
+    world = World(1)
+    world.next("a")
+    assert [world.submit("a", world.item, choice) for choice in (1, 2)] == ["kept", "already"]
+    assert world.tasks[0].answers == {"a": 1}
+    assert (world.labeler("a").done, world.labeler("a").holds) == (1, "")
+
+
+def test_task_of_others_cannot_be_answered() -> None:
+    world = World(1)
+    world.next("a")
+    for name, item in (("b", world.item), ("a", "no such item")):
+        with pytest.raises(NoTaskError):
+            world.submit(name, item)
+
+
+@pytest.mark.parametrize("choice", [-1, 3, True, "1", 1.0])
+def test_choice_that_is_no_class_is_refused(choice: int) -> None:
+    world = World(1)
+    world.next("a")
+    with pytest.raises(ValueError, match="the choice must be from 0 to 2, or none"):
+        world.submit("a", world.item, choice)
+
+
+def test_labeler_sees_nothing_of_others() -> None:
+    world = World(1)
+    world.next("a")
+    world.submit("a", world.item, 2)
+    found = workflow.next_task(world.desk, "b")
+    assert found
+    assert set(asdict(found)) == {"item", "source_field", "source", "until"}
+
+
+GOLD = with_settings(labels=1, gold_every=3, gold_least=4)
+
+
+def with_gold(run: RunSettings = GOLD, items: int = 60) -> World:
+    world = World(0, with_settings(name="other"))
+    world.run, world.desk = run, replace(world.desk, run=run)
+    world.entries, gold = entries(items), entries(20, "gold")
+    workflow.load(world.desk, world.entries, gold, {each.item: 1 for each in gold})
+    return world
+
+
+def test_gold_questions_are_mixed_in() -> None:
+    world = with_gold()
+    all_done(world, ["a"], 1)
+    me = world.labeler("a")
+    assert me.done == 60
+    assert 10 <= me.gold <= 20
+    assert me.right == me.gold
+    assert workflow.progress(world.desk) == Progress(60, 60, 60, 0, 0, 1, 0)
+
+
+def test_gold_questions_cannot_be_told_apart() -> None:
+    # given what two labelers see
+    world = with_gold()
+    truths = {task.item for task in world.tasks if task.gold}
+    places = []
+    for name in ("a", "b"):
+        given = []
+        for _ in range(30):
+            found = workflow.next_task(world.desk, name)
+            assert found
+            world.submit(name, found.item, 1)
+            given.append(found.item in truths)
+        places.append(given)
+    # then the gold questions come in another order, to each labeler once
+    assert places[0] != places[1]
+    assert world.double_labels == 0
+
+
+def test_labeler_who_fails_gold_questions_is_blocked() -> None:
+    world = with_gold()
+    with pytest.raises(BlockedError, match="0 of 4 gold questions are right"):
+        all_done(world, ["a"], 0)
+    assert workflow.progress(world.desk).blocked == 1
+    all_done(world, ["b"], 1)
+    assert workflow.progress(world.desk).complete == 60
+
+
+def test_gold_answers_are_known_to_the_estimate() -> None:
+    world = with_gold()
+    with pytest.raises(BlockedError):
+        all_done(world, ["a"], 0)
+    found = workflow.estimated(world.run, world.tasks)
+    gold = [task.item for task in world.tasks if task.gold and task.answers]
+    assert {found.items[item].choice for item in gold} == {1}
+
+
+def test_more_labels_go_to_the_least_confident_items() -> None:
+    # given an item on which two labelers disagree, one that both are unsure of, and three that they agree on
+    world = World(5, with_settings(extra_labels=10, least_confidence=0.6))
+    divided, unsure = (entry.item for entry in world.entries[:2])
+    for number, name in enumerate(("a", "b")):
+        while item := world.next(name):
+            world.submit(name, item, number if item == divided else None if item == unsure else 2)
+    # when
+    assert workflow.ask_for_more(world.desk) == 2
+    # then others get these, and no more are asked for while they are open
+    assert {task.item for task in world.tasks if not task.complete} == {divided, unsure}
+    assert workflow.ask_for_more(world.desk) == 0
+    assert all_done(world, ["a", "b", "c"], 1) == [0, 0, 2]
+    assert workflow.progress(world.desk).extra == 2
+
+
+def test_budget_goes_to_the_least_confident_first() -> None:
+    world = World(5, with_settings(extra_labels=1))
+    unsure = world.entries[3].item
+    for number, name in enumerate(("a", "b")):
+        while item := world.next(name):
+            world.submit(name, item, None if item == unsure else number)
+    assert workflow.ask_for_more(world.desk) == 1
+    assert [task.item for task in world.tasks if task.wanted == 3] == [unsure]
+    assert workflow.ask_for_more(world.desk) == 0
+
+
+def test_no_item_gets_more_labels_than_the_most() -> None:
+    world = World(1, with_settings(extra_labels=10))
+    for number in range(6):
+        all_done(world, [f"labeler-{number}"], number % 3)
+        workflow.ask_for_more(world.desk)
+    assert len(world.tasks[0].answers) == RUN.most_labels
+    assert workflow.progress(world.desk).extra == 2
+
+
+def test_run_loaded_again_stays_as_it_is() -> None:
+    world = World(3)
+    world.next("a")
+    workflow.load(world.desk, world.entries[::-1])
+    assert sum(len(task.leases) for task in world.tasks) == 1
+
+
+@pytest.mark.parametrize("change", [{"labels": 3}, {"classes": ("cat", "dog")}, {"least_confidence": 0.5}])
+def test_other_run_of_the_same_name_is_refused(change: dict) -> None:
+    world = World(3)
+    for desk, items in ((replace(world.desk, run=with_settings(**change)), 3), (world.desk, 4)):
+        with pytest.raises(RunConflictError, match="another run animals"):
+            workflow.load(desk, entries(items))
+
+
+def test_run_is_closed_until_it_is_loaded() -> None:
+    world = World(1)
+    with pytest.raises(NoRunError, match="no open run other"):
+        workflow.next_task(replace(world.desk, run=with_settings(name="other")), "a")
+
+
+def test_more_than_one_write_of_tasks_is_loaded() -> None:
+    assert len(World(250).tasks) == 250
+
+
+def test_wrong_gold_questions_are_named_by_their_line() -> None:
+    world = World(0, with_settings(name="other"))
+    gold = entries(2)
+    known = {gold[0].item: 1, gold[1].item: 1}
+    with pytest.raises(ValueError, match="line 3 is a gold question too"):
+        workflow.load(world.desk, [*entries(2, "more"), replace(gold[0], line=3)], gold, known)
+    with pytest.raises(ValueError, match="gold questions: line 2 has no class"):
+        workflow.load(world.desk, [], gold, known | {gold[1].item: 3})
+    with pytest.raises(ValueError, match="gold_every must be 0 without gold questions"):
+        workflow.load(replace(world.desk, run=GOLD), entries(1))
+
+
+def task(**changes: object) -> TaskRow:
+    return replace(TaskRow("r", "i", "source", "x", 2), **changes)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("changes", "due"),
+    [
+        ({}, 0),
+        ({"answers": {"a": 1}}, 1),
+        ({"leases": {"a": 50}}, 1),
+        ({"leases": {"a": 70, "b": 60}}, 60),
+        ({"answers": {"a": None}, "leases": {"b": 60}}, 60),
+        ({"answers": {"a": 1, "b": 2}}, None),
+        ({"truth": 1, "answers": {"a": 1, "b": 2}, "leases": {"c": 60}}, 0),
+    ],
+)
+def test_task_is_due_when_another_labeler_may_have_it(changes: dict, due: int | None) -> None:
+    assert task(**changes).due == due
+
+
+def test_lease_takes_the_place_that_ended_first() -> None:
+    full = task(leases={"a": 70, "b": 60})
+    assert full.leased("c", 59, 99) is None
+    given = full.leased("c", 80, 140)
+    assert given
+    assert (given.leases, given.version) == ({"a": 70, "c": 140}, 2)
+
+
+def test_labeler_is_judged_after_enough_gold_questions() -> None:
+    run = with_settings(gold_least=3, gold_share=0.6)
+    judged = [
+        LabelerRow("r", "a", gold=gold, right=right).blocked(run) for gold, right in ((2, 0), (3, 1), (5, 3))
+    ]
+    assert judged == [False, True, False]
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"name": ""}, "name must not be empty"),
+        ({"attribute": "a-ref"}, "not end with -metadata or -ref"),
+        ({"classes": ("cat",)}, "classes must be two or more different names, got cat"),
+        ({"classes": ("cat", "cat")}, "two or more different names"),
+        ({"labels": 0}, "labels must be a whole number from 1 to 9, got 0"),
+        ({"labels": 2.0}, "labels must be a whole number"),
+        ({"most_labels": 1}, "most_labels must be a whole number from 2 to 9, got 1"),
+        ({"extra_labels": -1}, "extra_labels must be a whole number from 0, got -1"),
+        ({"least_confidence": 1.1}, "least_confidence must be a number from 0 to 1"),
+        ({"lease_seconds": 29}, "lease_seconds must be a whole number from 30"),
+        ({"gold_every": 1}, "gold_every must be a whole number from 2"),
+        ({"gold_least": 0}, "gold_least must be a whole number from 1"),
+        ({"gold_share": -0.1}, "gold_share must be a number from 0 to 1"),
+    ],
+)
+def test_invalid_setting_is_named(change: dict, problem: str) -> None:
+    with pytest.raises(ValueError, match=problem):
+        with_settings(**change)
+
+
+def test_cost_is_known_before_the_run() -> None:
+    # given 100 items with 2 labels, at most 30 more, and one gold question in five
+    run = with_settings(extra_labels=30, gold_every=5)
+    least, most = cost(run, 100, Rates(seconds=9, wage=20, requests=0.001))
+    assert (least.answers, most.answers) == (250, 288)
+    assert (least.hours, least.wages, least.requests) == (0.625, 12.5, 0.25)
+    assert least.total == 12.75
+    # and no more than the most labels of each item
+    assert cost(with_settings(extra_labels=999), 10, Rates(9, 20, 0))[1].answers == 40
+    with pytest.raises(ValueError, match="wage must be a finite number from 0, got -1"):
+        cost(run, 1, Rates(9, -1, 0))
