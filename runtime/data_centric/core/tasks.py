@@ -104,7 +104,7 @@ class LabelerRow:
     unsure: int = 0
     """Of those"""
     gold: int = 0
-    """Answers to gold questions"""
+    """Answers to gold questions; to be unsure is no error, and not counted"""
     right: int = 0
     """Right ones of those"""
     holds: str = ""
@@ -130,7 +130,8 @@ class LabelerRow:
         holds = "" if self.holds == task.item else self.holds
         now = replace(self, holds=holds, version=self.version + 1)
         if task.gold:
-            return replace(now, gold=self.gold + 1, right=self.right + (choice == task.truth))
+            sure, right = choice is not None, choice == task.truth
+            return replace(now, gold=self.gold + sure, right=self.right + right)
         return replace(now, done=self.done + 1, unsure=self.unsure + (choice is None))
 
 

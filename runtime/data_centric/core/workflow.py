@@ -20,8 +20,8 @@ from data_centric.core.tasks import LabelerRow, Row, RunRow, TaskRow
 
 TRIES = 20
 """Of a write that other labelers' writes come before."""
-ROWS_AT_ONCE = 100
-"""In one write; the limit of a DynamoDB transaction."""
+ROWS_AT_ONCE = 25
+"""In one write: as many of the longest texts fit into the 4 MB of a DynamoDB transaction."""
 LOOKED_AT = 25
 """Open tasks among which a labeler's next one is drawn, so that labelers do not all try the same one."""
 

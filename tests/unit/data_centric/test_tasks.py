@@ -177,6 +177,13 @@ def test_labeler_who_fails_gold_questions_is_blocked() -> None:
     assert workflow.progress(world.desk).complete == 60
 
 
+def test_unsure_answer_to_a_gold_question_is_no_error() -> None:
+    world = with_gold()
+    all_done(world, ["a"], None)
+    assert any(task.gold and task.answers for task in world.tasks)
+    assert (world.labeler("a").gold, world.labeler("a").unsure) == (0, 60)
+
+
 def test_gold_answers_are_known_to_the_estimate() -> None:
     world = with_gold()
     with pytest.raises(BlockedError):
