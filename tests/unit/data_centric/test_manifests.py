@@ -146,6 +146,13 @@ def test_dates_are_written_in_utc() -> None:
     assert line["sport-metadata"]["creation-date"] == "2026-11-30T04:00:00.000000"
 
 
+def test_dates_of_another_zone_are_read() -> None:
+    dated = LINE | {"sport-metadata": METADATA | {"creation-date": "2026-11-30T06:00:00+02:00"}}
+    (label,) = manifests.labels_of(manifests.parse(manifest(dated)), "sport", CLASSES).values()
+    assert label.created == datetime(2026, 11, 30, 4, 0, tzinfo=UTC)
+    assert label.created.utcoffset() == timedelta(0)
+
+
 def test_version_changes_with_items_and_classes_only() -> None:
     labels = {"a": LABEL, "b": replace(LABEL, choice=0, class_name="baseball")}
     same = {"b": replace(labels["b"], confidence=0.1, job="other"), "a": LABEL}
