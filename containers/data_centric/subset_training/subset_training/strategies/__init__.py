@@ -1,0 +1,1 @@
+"""Selection strategies. `names.py` lists them."""

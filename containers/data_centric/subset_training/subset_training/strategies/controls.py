@@ -1,0 +1,47 @@
+"""The strategies that the others are compared with."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..selection import Selection, State, Stateless, others, permuted, unweighted
+
+
+class Full(Stateless):
+    """All examples in every epoch. With fewer epochs, it is the control that a selection has to beat."""
+
+    def select(self, state: State, k: int) -> Selection:
+        return unweighted(torch.arange(len(state)))
+
+
+class AdaptiveRandom:
+    """A fresh random subset for every epoch, without replacement over epochs.
+
+    RS2: Okanovic et al., "Repeated Random Sampling for Minimizing the Time-to-Accuracy of Learning", ICLR
+    2024. Every example is used once before any is used again; an epoch that ends a pass begins the next one
+    with examples that it has not used yet.
+    """
+
+    def __init__(self) -> None:
+        self.left = torch.empty(0, dtype=torch.int64)
+        """Examples that the present pass has not used, in random order."""
+
+    def select(self, state: State, k: int) -> Selection:
+        generator, count = state.generator("adaptive random"), len(state)
+        indices, self.left = self.left[:k], self.left[k:]
+        if len(indices) < k:
+            fresh = permuted(others(count, indices), generator)
+            more = fresh[: k - len(indices)]
+            self.left = permuted(others(count, more), generator)
+            indices = torch.cat([indices, more])
+        return unweighted(indices)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"left": self.left}
+
+    def load_state_dict(self, found: dict[str, Any]) -> None:
+        left: Tensor = found["left"]
+        self.left = left

@@ -1,0 +1,81 @@
+"""GradMatch: a weighted subset whose gradients add up to those of all."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..gradients import batch_totals, products
+from ..selection import Selection, State, Stateless, others, parts, permuted, weighted
+from .pursuit import matching_pursuit
+
+PENALTY = 0.5
+"""Lambda of the authors' code."""
+
+
+class GradMatch(Stateless):
+    """GRAD-MATCH: Killamsetty et al., "GRAD-MATCH: Gradient Matching based Data Subset Selection for
+    Efficient Deep Model Training", ICML 2021.
+
+    In each class, orthogonal matching pursuit of the sum of the last-layer gradients with non-negative
+    weights and an L2 penalty. Where fewer examples than the budget match it, random ones of average weight
+    fill it up, as in the authors' code.
+
+    :param penalty: on the weights, as a share of the mean square of a gradient
+    """
+
+    def __init__(self, penalty: float = PENALTY):
+        self.penalty = penalty
+
+    def select(self, state: State, k: int) -> Selection:
+        outputs = state.train()
+        indices: list[Tensor] = []
+        weights: list[Tensor] = []
+        for part, quota in parts(state, k):
+            gram = products(outputs.part(part)).cpu().numpy()
+            penalty = self.penalty * gram.diagonal().mean()
+            taken, found = matching_pursuit(gram, gram.sum(1), penalty, quota, np.ones(len(part), np.int64))
+            indices.append(part[torch.from_numpy(taken)])
+            weights.append(torch.from_numpy(found))
+        return filled(state, torch.cat(indices), torch.cat(weights), k)
+
+
+class GradMatchBatches(Stateless):
+    """GRAD-MATCH-PB of the same paper: batches are matched instead of examples.
+
+    The training set is split into random batches; all examples of a batch have its weight. The last batch
+    that is taken is cut to the budget.
+
+    :param size: examples of a batch
+    """
+
+    def __init__(self, size: int, penalty: float = PENALTY):
+        self.size, self.penalty = size, penalty
+
+    def select(self, state: State, k: int) -> Selection:
+        outputs = state.train()
+        order = permuted(torch.arange(len(state)), state.generator("batches"))
+        batches = list(order.split(min(self.size, math.ceil(k / 2))))
+        totals = batch_totals(outputs, batches)
+        gram = (totals @ totals.T).cpu().numpy()
+        sizes = np.array([len(batch) for batch in batches])
+        penalty = self.penalty * gram.diagonal().mean()
+        taken, found = matching_pursuit(gram, gram.sum(1), penalty, k, sizes)
+        indices = [batches[number] for number in taken]
+        weights = [torch.full((len(batches[n]),), w) for n, w in zip(taken, found, strict=True)]
+        none = torch.empty(0)
+        return filled(state, torch.cat([none.long(), *indices])[:k], torch.cat([none, *weights])[:k], k)
+
+
+def filled(state: State, indices: Tensor, weights: Tensor, k: int) -> Selection:
+    """Return the selection, filled up to the budget by random examples of average weight."""
+    missing = k - len(indices)
+    if missing:
+        more = permuted(others(len(state), indices), state.generator("filled"))[:missing]
+        level = float(weights.mean()) if len(weights) else 1.0
+        indices = torch.cat([indices, more])
+        weights = torch.cat([weights, torch.full((missing,), level, dtype=weights.dtype)])
+    return weighted(indices, weights)

@@ -1,0 +1,85 @@
+"""MILO: subsets from features that do not depend on the model, easy ones first."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from ..selection import Selection, State, Stateless, parts, unweighted
+from .submodular import Doubles, disparity_min_gains, graph_cut
+
+EASY = 1 / 6
+REDUNDANCY = 0.4
+EPSILON = 0.01
+"""All as in the paper."""
+
+
+class Milo(Stateless):
+    """MILO: Killamsetty et al., "MILO: Model-Agnostic Subset Selection Framework for Efficient Model
+    Training and Tuning", 2023.
+
+    In each class, on cosine similarities of the embeddings:
+
+    - stochastic-greedy exploration for the first epochs: a subset by stochastic greedy on graph cut, which is
+      representative and easy;
+    - weighted random exploration after them: a random subset, where an example's probability is the Taylor
+      softmax of what it adds to disparity-min, which favours what is unlike the rest.
+
+    A new subset for every epoch. The paper's embeddings come from a pretrained network. Similarities are
+    computed once, and again after a resumption.
+
+    :param easy: share of the epochs that use graph cut
+    """
+
+    def __init__(self, easy: float = EASY):
+        self.easy = easy
+        self.similarities: dict[int, Doubles] = {}
+        self.chances: dict[int, Tensor] = {}
+
+    def select(self, state: State, k: int) -> Selection:
+        generator = state.generator("milo")
+        early = state.epoch < round(self.easy * state.epochs)
+        chance = np.random.default_rng(generator.initial_seed())
+        if not early:
+            self.similarities.clear()
+        indices: list[Tensor] = []
+        for part, quota in parts(state, k):
+            first = int(part[0])
+            if early:
+                if first not in self.similarities:
+                    self.similarities[first] = (1 + cosines(state.embeddings()[part])) / 2
+                found = graph_cut(self.similarities[first], quota, REDUNDANCY, chance, EPSILON)
+                taken = torch.from_numpy(found)
+            else:
+                if first not in self.chances:
+                    self.chances[first] = exploration(cosines(state.embeddings()[part]))
+                taken = torch.multinomial(self.chances[first], quota, generator=generator)
+            indices.append(part[taken])
+        return unweighted(torch.cat(indices))
+
+
+def cosines(embeddings: Tensor) -> Doubles:
+    """Return the cosine similarity of all pairs, [n, n].
+
+    :param embeddings: [n, E]
+    """
+    unit = functional.normalize(embeddings.double(), dim=1)
+    return (unit @ unit.T).cpu().numpy()
+
+
+def exploration(cosine: Doubles) -> Tensor:
+    """Return the probability of each example in weighted random exploration, float64 [n].
+
+    Distances are scaled to lie from 0 to 1 and gains to begin at 0, both as in the authors' code.
+    """
+    low, high = cosine.min(), cosine.max()
+    gains = disparity_min_gains(1 - (cosine - low) / max(high - low, 1e-12))
+    return torch.from_numpy(taylor_softmax(gains - gains.min()))
+
+
+def taylor_softmax(gains: Doubles) -> Doubles:
+    """Return the softmax of the gains with the exponential expanded to the second order."""
+    found = 1 + gains + gains * gains / 2
+    return found / found.sum()

@@ -1,0 +1,118 @@
+"""Greedy maximisation of set functions of pairwise similarities."""
+
+from __future__ import annotations
+
+import heapq
+import math
+from typing import Any
+
+import numpy as np
+
+Doubles = np.ndarray[Any, np.dtype[np.float64]]
+Whole = np.ndarray[Any, np.dtype[np.int64]]
+
+
+def facility_location(
+    similarity: Doubles, k: int, generator: np.random.Generator | None = None, epsilon: float = 0.0
+) -> Whole:
+    """Return k examples, in order, that greedily maximise the sum over all of the similarity to the nearest.
+
+    Lazy: a gain only falls as examples are taken, so one that is the highest after it was computed anew is
+    the highest of all (Minoux, "Accelerated Greedy Algorithms for Maximizing Submodular Set Functions",
+    1978). Of equal gains the first is taken.
+
+    :param similarity: [n, n] at least 0
+    :param epsilon: above 0, stochastic greedy: each step looks at n / k * ln(1 / epsilon) random examples
+    """
+    if epsilon and generator is not None:
+        return _stochastic_facility_location(similarity, k, generator, epsilon)
+    nearest = np.zeros(len(similarity))
+    heap = [(-gain, example) for example, gain in enumerate(similarity.sum(0).tolist())]
+    heapq.heapify(heap)
+    taken: list[int] = []
+    while len(taken) < k:
+        _, example = heapq.heappop(heap)
+        gain = float(np.maximum(similarity[example] - nearest, 0).sum())
+        if heap and (-gain, example) > heap[0]:
+            heapq.heappush(heap, (-gain, example))
+            continue
+        taken.append(example)
+        nearest = np.maximum(nearest, similarity[example])
+    return np.array(taken, np.int64)
+
+
+def _stochastic_facility_location(
+    similarity: Doubles, k: int, generator: np.random.Generator, epsilon: float
+) -> Whole:
+    nearest, free = np.zeros(len(similarity)), np.ones(len(similarity), bool)
+    taken: list[int] = []
+    for _ in range(k):
+        sample = sampled(free, k, generator, epsilon)
+        gains = np.maximum(similarity[sample] - nearest, 0).sum(1)
+        example = int(sample[gains.argmax()])
+        taken.append(example)
+        free[example] = False
+        nearest = np.maximum(nearest, similarity[example])
+    return np.array(taken, np.int64)
+
+
+def sampled(free: Any, k: int, generator: np.random.Generator, epsilon: float) -> Whole:
+    """Return the random examples that a step of stochastic greedy looks at.
+
+    Mirzasoleiman et al., "Lazier Than Lazy Greedy", AAAI 2015.
+    """
+    left = np.flatnonzero(free)
+    size = math.ceil(len(free) / k * math.log(1 / epsilon))
+    return np.sort(generator.permutation(left)[:size])
+
+
+def cluster_sizes(similarity: Doubles, taken: Whole) -> Doubles:
+    """Return, for each example that was taken, how many of all are nearest to it, as float64.
+
+    Each is nearest to itself, also where others are equal to it.
+    """
+    nearest = similarity[taken].argmax(0)
+    nearest[taken] = np.arange(len(taken))
+    return np.bincount(nearest, minlength=len(taken)).astype(np.float64)
+
+
+def graph_cut(
+    similarity: Doubles, k: int, redundancy: float, generator: np.random.Generator, epsilon: float
+) -> Whole:
+    """Return k examples by stochastic greedy that are similar to all and dissimilar to each other.
+
+    Maximises the sum of similarities between all examples and those taken, less `redundancy` times the sum of
+    similarities among those taken.
+
+    :param similarity: [n, n] symmetric
+    """
+    gains = similarity.sum(0) - redundancy * similarity.diagonal()
+    free = np.ones(len(similarity), bool)
+    taken: list[int] = []
+    for _ in range(k):
+        sample = sampled(free, k, generator, epsilon)
+        example = int(sample[gains[sample].argmax()])
+        taken.append(example)
+        free[example] = False
+        gains = gains - 2 * redundancy * similarity[example]
+    return np.array(taken, np.int64)
+
+
+def disparity_min_gains(distance: Doubles) -> Doubles:
+    """Return what each example adds to the least distance within a set, when all are taken greedily, [n].
+
+    The first example is taken first and adds nothing; each next one is the farthest from those before.
+
+    :param distance: [n, n] symmetric
+    """
+    count = len(distance)
+    gains, least = np.zeros(count), 0.0
+    nearest = distance[0].copy()
+    nearest[0] = -np.inf
+    for number in range(1, count):
+        example = int(nearest.argmax())
+        value = float(nearest[example]) if number == 1 else min(least, float(nearest[example]))
+        gains[example], least = value - least, value
+        nearest = np.minimum(nearest, distance[example])
+        nearest[example] = -np.inf
+    return gains

@@ -1,0 +1,116 @@
+"""GLISTER against its definition: autograd and a greedy that steps the real layer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from subset_training.gradients import Outputs
+from subset_training.selection import State, allot
+from subset_training.strategies.controls import AdaptiveRandom
+from subset_training.strategies.glister import Glister, Mixture
+from subset_training.strategies.held import Held
+
+
+def loss_gradient(layer: Tensor, outputs: Outputs, rows: list[int]) -> Tensor:
+    """The gradient of the summed loss of some rows to a change of the last layer, by autograd."""
+    change = layer.clone().requires_grad_()
+    logits = outputs.logits[rows] + outputs.inputs[rows] @ change.T
+    loss = functional.cross_entropy(logits, outputs.labels[rows], reduction="sum")
+    return torch.autograd.grad(loss, change)[0]
+
+
+def greedy_by_definition(state: State, shares: list[list[int]], groups: list[int]) -> list[int]:
+    """Take shares[round][group] examples in each round, by the product of their gradients with that of the
+    validation loss after one step on all that were taken.
+    """
+    train, validation = state.train(), state.validation()
+    start = torch.zeros(3, 5, dtype=torch.float64)
+    layer, taken = start.clone(), []
+    for share in shares:
+        ahead = loss_gradient(layer, validation, list(range(len(validation)))) / len(validation)
+        gains = [float((loss_gradient(start, train, [row]) * ahead).sum()) for row in range(len(train))]
+        ranked = sorted(set(range(len(train))) - set(taken), key=lambda row: -gains[row])
+        picked = [
+            row for group, q in enumerate(share) for row in [r for r in ranked if groups[r] == group][:q]
+        ]
+        layer -= state.rate * loss_gradient(start, train, picked)
+        taken += picked
+    return taken
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_glister_takes_what_the_definition_takes_at_every_budget(
+    seed: int, make_state: Callable[..., State]
+) -> None:
+    state = make_state(seed=seed)
+    for k in range(1, 13):
+        expected = greedy_by_definition(state, [[1]] * k, [0] * 12)
+        assert Glister(rounds=0).select(state, k).indices.tolist() == expected
+
+
+@pytest.mark.parametrize("rounds", [1, 4, 15])
+def test_rounds_of_glister_update_the_validation_loss_between_them(
+    rounds: int, make_state: Callable[..., State]
+) -> None:
+    state = make_state()
+    for k in range(1, 13):
+        ends = [k * number // min(rounds, k) for number in range(min(rounds, k) + 1)]
+        shares = [[after - before] for before, after in pairwise(ends)]
+        expected = greedy_by_definition(state, shares, [0] * 12)
+        assert Glister(rounds).select(state, k).indices.tolist() == expected
+
+
+def test_rounds_change_what_is_taken(make_state: Callable[..., State]) -> None:
+    # the update matters on these problems: without it, all rounds would rank alike
+    found = [
+        (set(Glister(1).select(state, 6).indices.tolist()), set(Glister(0).select(state, 6).indices.tolist()))
+        for state in (make_state(seed=seed) for seed in range(3))
+    ]
+    assert any(once != anew for once, anew in found)
+
+
+def test_balanced_glister_takes_the_best_of_each_class(make_state: Callable[..., State]) -> None:
+    state = make_state(count=20)
+    groups = state.labels.tolist()
+    for k in range(1, 21):
+        quotas, rounds = allot(torch.bincount(state.labels), k), min(4, k)
+        shares = [(quotas * (n + 1) // rounds - quotas * n // rounds).tolist() for n in range(rounds)]
+        found = Glister(4, balanced=True).select(state, k).indices
+        assert found.tolist() == greedy_by_definition(state, shares, groups)
+        assert torch.equal(torch.bincount(state.labels[found], minlength=3), quotas)
+
+
+def test_stochastic_greedy_takes_the_best_of_a_sample(make_state: Callable[..., State]) -> None:
+    state = make_state(count=40)
+    # given a sample that holds everything, it is greedy
+    whole = Glister(0, epsilon=1e-9).select(state, 10).indices
+    assert torch.equal(whole, Glister(0).select(state, 10).indices)
+    # given the paper's sample of n / k * ln(1 / epsilon), 28 of 40, the first taken is one of the best 13
+    first = int(Glister(0, epsilon=1e-3).select(state, 10).indices[0])
+    assert first in Glister(1).select(state, 13).indices
+    assert not torch.equal(whole, Glister(0, epsilon=0.3).select(state, 10).indices)
+
+
+def test_mixture_is_half_random_and_half_from_the_pool(make_state: Callable[..., State]) -> None:
+    # given a pool of twice the half, held for ten epochs
+    pool = Held(Glister(balanced=True), 10)
+    mixture, random = Mixture(pool), AdaptiveRandom()
+    drawn = []
+    for epoch in range(5):
+        state = make_state(count=60, epoch=epoch)
+        # when
+        indices = mixture.select(state, 12).indices
+        # then the first half is that of adaptive random, and the rest is from the pool
+        assert torch.equal(indices[:6], random.select(state, 6).indices)
+        assert pool.kept is not None
+        assert len(pool.kept.indices) == 12
+        assert torch.isin(indices[6:], pool.kept.indices).all()
+        drawn.append(frozenset(indices[6:].tolist()))
+    # and it is drawn afresh in every epoch
+    assert len(set(drawn)) == 5
