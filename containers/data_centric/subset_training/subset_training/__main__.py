@@ -1,0 +1,46 @@
+"""`python -m subset_training train`, as SageMaker starts the container."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+from toolkit import sagemaker
+from toolkit.failure import Failure, Stopped, scrub
+from toolkit.logs import log_to_stdout
+
+log = logging.getLogger(__package__)
+
+
+def main() -> int:
+    """Return the exit code. A failure's reason is in SageMaker's failure file and the log's last line."""
+    log_to_stdout("subset_training")
+    try:
+        if sys.argv[1:] != ["train"]:
+            raise Failure(f"the argument must be train, got {' '.join(sys.argv[1:]) or 'nothing'}")
+
+        from .settings import Settings  # here: a wrong argument need not wait for PyTorch
+
+        settings = Settings.read(sagemaker.hyperparameters())
+
+        from .train import run
+
+        run(settings)
+    except Stopped:
+        return 0
+    except Failure as failure:
+        return fail(failure)
+    except Exception as error:
+        log.exception("training failed")
+        return fail(f"{type(error).__name__}: {error}")
+    return 0
+
+
+def fail(reason: object) -> int:
+    log.error("%s", scrub(reason))
+    sagemaker.write_failure(reason)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

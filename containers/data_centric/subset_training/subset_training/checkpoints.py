@@ -1,0 +1,51 @@
+"""The state of a run as a file, from which another job goes on."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from toolkit.sagemaker import write_bytes
+
+from .settings import Settings
+
+log = logging.getLogger(__name__)
+
+FREE_TO_CHANGE = ("seeds", "checkpoint_every", "threads", "most_unreadable")
+"""Hyperparameters that may differ between a checkpoint and the job that goes on from it."""
+
+
+def key_of(settings: Settings, digest: str) -> str:
+    """Return what a checkpoint must have in common with the job: settings and data."""
+    chosen = {name: value for name, value in settings.as_dict().items() if name not in FREE_TO_CHANGE}
+    return hashlib.sha256(json.dumps([chosen, digest], sort_keys=True).encode()).hexdigest()
+
+
+def write(path: Path, key: str, state: dict[str, Any]) -> None:
+    content = io.BytesIO()
+    torch.save({"key": key, "state": state}, content)
+    write_bytes(path, content.getvalue())
+
+
+def read(path: Path, key: str) -> dict[str, Any] | None:
+    """Return the state of a run; None where there is no checkpoint that fits, which is logged."""
+    if not path.exists():
+        return None
+    try:
+        found = torch.load(path, map_location="cpu", weights_only=True)
+        fits, state = found["key"] == key, found["state"]
+    except Exception:  # torch raises anything on a file that is not its own
+        log.warning("checkpoint %s cannot be read: training starts from the beginning", path.name)
+        return None
+    if not fits:
+        log.warning(
+            "checkpoint %s is of other hyperparameters or data: training starts from the beginning", path.name
+        )
+        return None
+    return state

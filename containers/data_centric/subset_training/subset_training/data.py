@@ -1,0 +1,132 @@
+"""The data of a job: training, validation and test examples of the same classes."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from toolkit.failure import Failure
+
+from .reading import Decoding, Raw, read
+from .selection import permuted, random_numbers
+
+TRAIN, VALIDATION, TEST = "train", "validation", "test"
+SPLIT = "split"
+"""The split does not depend on the seed of a run: all runs of an experiment train on the same examples."""
+
+
+@dataclass(frozen=True)
+class Examples:
+    images: Tensor
+    """uint8 [n, channels, H, W]"""
+    labels: Tensor
+    """int64 [n]"""
+    embeddings: Tensor | None = None
+    """float32 [n, E]"""
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def part(self, indices: Tensor) -> Examples:
+        embeddings = None if self.embeddings is None else self.embeddings[indices]
+        return Examples(self.images[indices], self.labels[indices], embeddings)
+
+
+@dataclass(frozen=True)
+class Data:
+    train: Examples
+    validation: Examples
+    test: Examples | None
+    """Looked at once, after the last epoch"""
+    classes: tuple[str, ...]
+    unreadable: tuple[str, ...]
+    """Names of the pictures that were left out"""
+
+    @property
+    def digest(self) -> str:
+        """16 digits of SHA-256 over the training and validation examples."""
+        found = hashlib.sha256(repr(self.classes).encode())
+        for each in (self.train, self.validation):
+            found.update(repr(tuple(each.images.shape)).encode())
+            found.update(each.images.numpy().tobytes())
+            found.update(each.labels.numpy().tobytes())
+        return found.hexdigest()[:16]
+
+
+def load(channels: Path, how: Decoding, validation_fraction: float) -> Data:
+    """Read the channels `train`, `validation` and `test`; the latter two are optional.
+
+    Without `validation`, that share of each class is split off `train`. Raises `Failure` that says what is
+    wrong.
+    """
+    raw = {
+        name: read(channels / name, how)
+        for name in (TRAIN, VALIDATION, TEST)
+        if name == TRAIN or (channels / name).exists()
+    }
+    classes = tuple(sorted(set(raw[TRAIN].labels), key=_order))
+    if len(classes) < 2:
+        raise Failure(f"channel {TRAIN} must have at least 2 classes, got {', '.join(classes)}")
+    shape = raw[TRAIN].images[0].shape
+    for name, each in raw.items():
+        if each.images[0].shape != shape:
+            given, wanted = ("x".join(map(str, size)) for size in (each.images[0].shape, shape))
+            raise Failure(f"pictures of channel {name} must be {wanted} as those of {TRAIN}, got {given}")
+    found = {name: _examples(name, each, classes) for name, each in raw.items()}
+    if VALIDATION in found:
+        _require_every_class(found[VALIDATION], classes)
+        train, validation = found[TRAIN], found[VALIDATION]
+    else:
+        train, validation = split(found[TRAIN], classes, validation_fraction)
+    unreadable = tuple(f"{name}/{path}" for name, each in raw.items() for path in each.unreadable)
+    return Data(train, validation, found.get(TEST), classes, unreadable)
+
+
+def _order(label: str) -> tuple[int, int, str]:
+    """Sort numbers by value, and before other labels."""
+    return (0, int(label), "") if label.isdecimal() else (1, 0, label)
+
+
+def _examples(channel: str, raw: Raw, classes: tuple[str, ...]) -> Examples:
+    numbers = {name: number for number, name in enumerate(classes)}
+    unknown = sorted(set(raw.labels) - numbers.keys(), key=_order)
+    if unknown:
+        shown = ", ".join(unknown)
+        raise Failure(f"classes of channel {channel} must be among those of {TRAIN}, got {shown}")
+    images = torch.from_numpy(np.ascontiguousarray(np.stack(raw.images)))
+    labels = torch.tensor([numbers[label] for label in raw.labels])
+    embeddings = torch.from_numpy(np.stack(raw.embeddings)) if raw.embeddings else None
+    return Examples(images, labels, embeddings)
+
+
+def _require_every_class(validation: Examples, classes: tuple[str, ...]) -> None:
+    counts = torch.bincount(validation.labels, minlength=len(classes)).tolist()
+    absent = [name for name, count in zip(classes, counts, strict=True) if not count]
+    if absent:
+        raise Failure(
+            f"channel {VALIDATION} must have an example of each class, got none of {', '.join(absent)}"
+        )
+
+
+def split(examples: Examples, classes: tuple[str, ...], fraction: float) -> tuple[Examples, Examples]:
+    """Split each class into training and validation examples, at least one of each.
+
+    Raises `Failure` for a class of one example.
+    """
+    held: list[Tensor] = []
+    for number, name in enumerate(classes):
+        members = (examples.labels == number).nonzero().squeeze(1)
+        if len(members) < 2:
+            raise Failure(
+                f"class {name} must have at least 2 examples, one of them for validation, got {len(members)}"
+            )
+        count = min(max(1, round(fraction * len(members))), len(members) - 1)
+        held.append(permuted(members, random_numbers(SPLIT, number))[:count])
+    chosen = torch.zeros(len(examples), dtype=torch.bool)
+    chosen[torch.cat(held)] = True
+    return examples.part((~chosen).nonzero().squeeze(1)), examples.part(chosen.nonzero().squeeze(1))

@@ -1,0 +1,216 @@
+"""One run: a model trained on what a strategy selects in each epoch."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from toolkit.failure import Failure
+
+from . import models
+from .data import Data, Examples
+from .gradients import Outputs
+from .loader import Batch, Loader, statistics
+from .records import Records
+from .selection import Selection, State, random_numbers
+from .settings import RECORDED, Settings
+from .strategies.names import plan, strategy
+
+Row = dict[str, Any]
+"""What an epoch came to, as numbers and text by name."""
+
+
+class Learner:
+    """The model, optimizer and strategy of a run. Its epochs come out the same after a resumption.
+
+    :param check: called before every batch; raises `Stopped` to end the run
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        data: Data,
+        seed: int,
+        device: torch.device,
+        check: Callable[[], None] = lambda: None,
+    ):
+        self.settings, self.data, self.seed, self.device, self.check = settings, data, seed, device, check
+        mean, deviation = statistics(data.train)
+        self.loaders = {
+            name: Loader(examples, mean, deviation, settings.batch_size, device)
+            for name, examples in (("train", data.train), ("validation", data.validation))
+        }
+        self.mean, self.deviation = mean, deviation
+        count, classes, shape = len(data.train), len(data.classes), tuple(data.train.images.shape[1:])
+        self.epochs, self.examples = plan(settings.strategy, settings.fraction, settings.epochs, count)
+        self.model = models.build(settings.model, shape, classes, seed).to(device)
+        if device.type == "cuda":
+            self.model = self.model.to(memory_format=torch.channels_last)
+        self.optimizer = torch.optim.SGD(
+            self.model.parameters(),
+            lr=settings.learning_rate,
+            momentum=settings.momentum,
+            weight_decay=settings.weight_decay,
+            nesterov=settings.momentum > 0,
+        )
+        self.strategy = strategy(settings.strategy, settings.choices)
+        recorded = settings.outputs == RECORDED
+        self.records = Records(count, classes, self.model.width, recorded, device)
+        self.rows: list[Row] = []
+        """One for each epoch that is done"""
+        self.forwards = 0
+        """Training examples that selections have made forward passes for"""
+
+    @property
+    def done(self) -> bool:
+        return len(self.rows) >= self.epochs
+
+    def epoch(self) -> Row:
+        """Select, train and validate for one epoch. Returns its row.
+
+        Raises `Failure` when the loss is no longer a number.
+        """
+        number = len(self.rows)
+        torch.manual_seed(random_numbers(self.seed, number, "layers").initial_seed())  # for dropout
+        begun = self._clock()
+        forwards = self.forwards
+        selection = self.strategy.select(self._state(number), self.examples)
+        selected = self._clock()
+        loss, accuracy = self._train(number, selection)
+        trained = self._clock()
+        held_loss, held_accuracy = self.evaluate(self.loaders["validation"])
+        row = {
+            "strategy": self.settings.strategy,
+            "fraction": self.settings.fraction,
+            "seed": self.seed,
+            "epoch": number + 1,
+            "examples": len(selection.indices),
+            "train_loss": loss,
+            "train_accuracy": accuracy,
+            "validation_loss": held_loss,
+            "validation_accuracy": held_accuracy,
+            "training_seconds": trained - selected,
+            "selection_seconds": selected - begun,
+            "evaluation_seconds": self._clock() - trained,
+            "selection_forwards": self.forwards - forwards,
+        }
+        if not math.isfinite(loss):
+            raise Failure(
+                f"training diverged in epoch {number + 1} of seed {self.seed}: the loss is {loss};"
+                f" learning_rate must be below {self.settings.learning_rate:g}"
+            )
+        self.rows.append(row)
+        return row
+
+    def evaluate(self, loader: Loader) -> tuple[float, float]:
+        """Return mean loss and accuracy, the latter from 0 to 1."""
+        outputs = self._outputs(loader.all())
+        losses = functional.cross_entropy(outputs.logits, outputs.labels)
+        return float(losses), float((outputs.logits.argmax(1) == outputs.labels).float().mean())
+
+    def test(self, examples: Examples) -> tuple[float, float]:
+        """Return mean loss and accuracy on examples that nothing was chosen by."""
+        size = self.settings.batch_size
+        return self.evaluate(Loader(examples, self.mean, self.deviation, size, self.device))
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "strategy": self.strategy.state_dict(),
+            "records": self.records.state_dict(),
+            "rows": self.rows,
+        }
+
+    def load_state_dict(self, found: dict[str, Any]) -> None:
+        self.model.load_state_dict(found["model"])
+        self.optimizer.load_state_dict(found["optimizer"])
+        self.strategy.load_state_dict(found["strategy"])
+        self.records.load_state_dict(found["records"])
+        self.rows = found["rows"]
+
+    def _rate(self, progress: float) -> float:
+        """Return the learning rate after a share of the run."""
+        return self.settings.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
+
+    def _train(self, number: int, selection: Selection) -> tuple[float, float]:
+        """Return mean loss and accuracy over the selected examples, as they were before each step."""
+        self.model.train()
+        loader, losses, right = self.loaders["train"], [], []
+        batches = -(-len(selection.indices) // loader.size)
+        generator = random_numbers(self.seed, number, "batches of training")
+        for place, batch in enumerate(loader.training(selection, generator, self.settings.augment)):
+            self.check()
+            for group in self.optimizer.param_groups:
+                group["lr"] = self._rate((number + place / batches) / self.epochs)
+            logits, features = self._both(batch)
+            each = functional.cross_entropy(logits, batch.labels, reduction="none")
+            self.optimizer.zero_grad(set_to_none=True)
+            (each * batch.weights).mean().backward()
+            self.optimizer.step()
+            self.records.add(batch.indices, each, logits, features)
+            losses.append(each.detach())
+            right.append(logits.argmax(1) == batch.labels)
+        return float(torch.cat(losses).mean()), float(torch.cat(right).float().mean())
+
+    def _both(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return logits and features as float32."""
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.precision == "bf16"):
+            logits, features = self.model.both(batch.images)
+        return logits.float(), features.float()
+
+    @torch.no_grad()
+    def _outputs(self, batches: Iterable[Batch]) -> Outputs:
+        self.model.eval()
+        found = [(*self._both(batch), batch.labels) for batch in batches]
+        return Outputs(*(torch.cat(each) for each in zip(*found, strict=True)))
+
+    def _state(self, number: int) -> State:
+        return State(
+            epoch=number,
+            epochs=self.epochs,
+            seed=self.seed,
+            labels=self.data.train.labels,
+            classes=len(self.data.classes),
+            rate=self._rate(number / self.epochs),
+            losses=self.records.losses,
+            train=cache(self._train_outputs),
+            validation=cache(lambda: self._validation_outputs(number)),
+            embeddings=self._embeddings,
+        )
+
+    def _train_outputs(self) -> Outputs:
+        loader, records = self.loaders["train"], self.records
+        if records.logits is None or records.features is None:
+            self.forwards += len(loader)
+            return self._outputs(loader.all())
+        missing = records.missing()
+        if len(missing):
+            self.forwards += len(missing)
+            found = self._outputs(loader.all(missing))
+            records.set_outputs(missing.to(self.device), found.logits, found.features)
+        return Outputs(records.logits.clone(), records.features.clone(), loader.labels)
+
+    def _validation_outputs(self, number: int) -> Outputs:
+        loader, count = self.loaders["validation"], self.settings.validation_sample
+        sample = random_numbers(self.seed, number, "validation sample")
+        return self._outputs(loader.all(loader.sample(count, sample) if count else None))
+
+    def _embeddings(self) -> Tensor:
+        """Return those of the data or, without any, the standardized pixels."""
+        if self.data.train.embeddings is not None:
+            return self.data.train.embeddings
+        return torch.cat([batch.images.flatten(1).cpu() for batch in self.loaders["train"].all()])
+
+    def _clock(self) -> float:
+        """Return the time in seconds when all that was asked of the device is done."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        return time.perf_counter()

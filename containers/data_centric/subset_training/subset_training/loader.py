@@ -1,0 +1,95 @@
+"""Batches of weighted examples."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .data import Examples
+from .selection import Selection, permuted, unweighted
+
+PADDING = 4
+"""Pixels that a crop may move a picture by."""
+
+
+class Batch(NamedTuple):
+    indices: Tensor
+    """[b] int64, on the CPU"""
+    images: Tensor
+    """[b, channels, H, W] float32, standardized"""
+    labels: Tensor
+    """[b]"""
+    weights: Tensor
+    """[b]"""
+
+
+class Loader:
+    """Examples in memory, standardized by the statistics of the training set as they are asked for."""
+
+    def __init__(
+        self, examples: Examples, mean: Tensor, deviation: Tensor, size: int, device: torch.device
+    ) -> None:
+        """:param mean: [channels] of pixels from 0 to 255; `deviation` likewise"""
+        self.images, self.labels = examples.images.to(device), examples.labels.to(device)
+        self.mean, self.deviation = (each.view(1, -1, 1, 1).to(device) for each in (mean, deviation))
+        self.size, self.device = size, device
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def training(
+        self, selection: Selection, generator: torch.Generator, augment: bool = False
+    ) -> Iterator[Batch]:
+        """Yield the selected examples in random order; with `augment`, cropped and mirrored at random."""
+        order = torch.randperm(len(selection.indices), generator=generator)
+        for rows in order.split(self.size):
+            batch = self._batch(selection.indices[rows], selection.weights[rows])
+            yield batch._replace(images=augmented(batch.images, generator)) if augment else batch
+
+    def all(self, indices: Tensor | None = None) -> Iterator[Batch]:
+        """Yield all examples, or those of the indices, in order."""
+        selection = unweighted(torch.arange(len(self)) if indices is None else indices)
+        for rows in torch.arange(len(selection.indices)).split(4 * self.size):
+            yield self._batch(selection.indices[rows], selection.weights[rows])
+
+    def sample(self, count: int, generator: torch.Generator) -> Tensor:
+        """Return `count` random examples, all if there are fewer, in order."""
+        return permuted(torch.arange(len(self)), generator)[:count].sort().values
+
+    def _batch(self, indices: Tensor, weights: Tensor) -> Batch:
+        at = indices.to(self.device)
+        images = (self.images[at].float() - self.mean) / self.deviation
+        if self.device.type == "cuda":
+            images = images.contiguous(memory_format=torch.channels_last)
+        return Batch(indices, images, self.labels[at], weights.to(self.device))
+
+
+def statistics(examples: Examples) -> tuple[Tensor, Tensor]:
+    """Return mean and standard deviation of each channel's pixels, [channels] each."""
+    means, squares = [], []
+    for part in examples.images.split(1024):
+        pixels = part.double()
+        means.append(pixels.sum((0, 2, 3)))
+        squares.append((pixels * pixels).sum((0, 2, 3)))
+    count = len(examples) * examples.images[0, 0].numel()
+    mean = torch.stack(means).sum(0) / count
+    variance = torch.stack(squares).sum(0) / count - mean * mean
+    return mean.float(), variance.clamp(min=1.0).sqrt().float()
+
+
+def augmented(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Return pictures moved by up to `PADDING` pixels and mirrored, each at random; the rim is reflected."""
+    count, _, height, width = images.shape
+    padded = torch.nn.functional.pad(images, [PADDING] * 4, mode="reflect")
+    down, right = torch.randint(2 * PADDING + 1, (2, count), generator=generator)
+    mirrored = torch.rand(count, generator=generator) < 0.5
+    rows = down[:, None] + torch.arange(height)
+    columns = right[:, None] + torch.arange(width)
+    columns = torch.where(mirrored[:, None], columns.flip(1), columns)
+    device = images.device
+    example = torch.arange(count, device=device)[:, None, None]
+    found = padded.permute(0, 2, 3, 1)[example, rows.to(device)[:, :, None], columns.to(device)[:, None, :]]
+    return found.permute(0, 3, 1, 2)

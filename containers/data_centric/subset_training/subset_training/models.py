@@ -1,0 +1,89 @@
+"""The networks: each gives features, and a linear last layer on top of them."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+SMALL, RESNET18 = "small", "resnet18"
+NAMES = (SMALL, RESNET18)
+LEAST_SIDE = 4
+"""Pixels; the small network halves a picture twice."""
+
+
+class Classifier(nn.Module):
+    """Base class of the networks."""
+
+    def __init__(self, body: nn.Module, width: int, classes: int):
+        super().__init__()
+        self.body, self.head = body, nn.Linear(width, classes)
+        self.width = width
+
+    def both(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return logits [n, C] and features [n, D] of images [n, channels, H, W]."""
+        features = cast(Tensor, self.body(images))
+        return self.head(features), features
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.both(images)[0]
+
+
+def small(shape: tuple[int, int, int], classes: int) -> Classifier:
+    """Return a network of two convolutions that trains in seconds on a laptop."""
+    channels, height, width = shape
+    body = nn.Sequential(
+        nn.Conv2d(channels, 16, 3, padding=1),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(16, 32, 3, padding=1),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(32 * (height // 4) * (width // 4), 64),
+        nn.ReLU(),
+    )
+    return Classifier(body, 64, classes)
+
+
+class Block(nn.Module):
+    """Two convolutions and a shortcut around them (He et al., "Deep Residual Learning", CVPR 2016)."""
+
+    def __init__(self, channels: int, width: int, stride: int):
+        super().__init__()
+        self.inner = nn.Sequential(
+            nn.Conv2d(channels, width, 3, stride, 1, bias=False),
+            nn.BatchNorm2d(width),
+            nn.ReLU(),
+            nn.Conv2d(width, width, 3, 1, 1, bias=False),
+            nn.BatchNorm2d(width),
+        )
+        self.shortcut = nn.Sequential()
+        if stride != 1 or channels != width:
+            self.shortcut = nn.Sequential(
+                nn.Conv2d(channels, width, 1, stride, bias=False), nn.BatchNorm2d(width)
+            )
+
+    def forward(self, images: Tensor) -> Tensor:
+        return functional.relu(self.inner(images) + self.shortcut(images))
+
+
+def resnet18(shape: tuple[int, int, int], classes: int) -> Classifier:
+    """Return ResNet-18 for pictures of CIFAR's size: a first convolution of 3 by 3, without pooling."""
+    layers: list[nn.Module] = [nn.Conv2d(shape[0], 64, 3, 1, 1, bias=False), nn.BatchNorm2d(64), nn.ReLU()]
+    channels = 64
+    for width, stride in ((64, 1), (128, 2), (256, 2), (512, 2)):
+        layers += [Block(channels, width, stride), Block(width, width, 1)]
+        channels = width
+    return Classifier(nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten()), 512, classes)
+
+
+def build(name: str, shape: tuple[int, int, int], classes: int, seed: int) -> Classifier:
+    """Return a network with random weights.
+
+    :param shape: channels, height and width of a picture
+    """
+    torch.manual_seed(seed)
+    return {SMALL: small, RESNET18: resnet18}[name](shape, classes)

@@ -1,0 +1,191 @@
+"""A channel's labelled pictures: a folder for each class, Parquet, or NumPy arrays.
+
+    CLASS/NAME.png          a folder for each class, with pictures at any depth NAME.parquet
+    columns `label`, `image` or `jpeg` (bytes, or a struct with `bytes`), and `embedding` NAME.npz
+    arrays `images` [n, H, W] or [n, H, W, channels] of uint8, `labels` [n], and
+                            `embeddings` [n, E]
+
+Embeddings are optional. Several files of a kind are read in the order of their names.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow
+import pyarrow.parquet
+from PIL import Image, ImageOps
+
+from toolkit.failure import Failure
+
+log = logging.getLogger(__name__)
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif")
+PICTURES = ("image", "jpeg")
+"""Names that a Parquet column of pictures may have."""
+NAMED = 5
+"""Unreadable pictures that a message names."""
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How pictures become arrays."""
+
+    side: int = 0
+    """Pixels of the square that they are scaled to; 0: all must have one size"""
+    grey: bool = False
+    """One channel instead of three"""
+    most_unreadable: int = 0
+    """Pictures of a channel that may be left out because they cannot be read"""
+
+
+@dataclass
+class Raw:
+    """Labelled pictures as they were read."""
+
+    images: list[Any] = field(default_factory=list)
+    """uint8 [channels, H, W] each"""
+    labels: list[str] = field(default_factory=list)
+    embeddings: list[Any] = field(default_factory=list)
+    """float32 [E] each; none, or one for each picture"""
+    unreadable: list[str] = field(default_factory=list)
+
+
+def read(folder: Path, how: Decoding) -> Raw:
+    """Read a channel. Raises `Failure` that says what is wrong with it."""
+    name = folder.name
+    if not folder.is_dir():
+        raise Failure(f"channel {name} is missing")
+    kinds = {
+        "arrays": sorted(folder.glob("*.npz")),
+        "Parquet": sorted(folder.rglob("*.parquet")),
+        "pictures": sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES),
+    }
+    found = [kind for kind, paths in kinds.items() if paths]
+    if len(found) != 1:
+        raise Failure(
+            f"channel {name} must hold one kind of data (.npz, .parquet, or a folder of pictures for each"
+            f" class), got {' and '.join(found) or 'none of them'}"
+        )
+    raw, paths = Raw(), kinds[found[0]]
+    if found[0] == "arrays":
+        for path in paths:
+            _read_arrays(path, raw)
+    else:
+        rows = _tables(paths) if found[0] == "Parquet" else _folders(folder, paths)
+        _decode_all(name, rows, how, raw)
+    if not raw.images:
+        raise Failure(f"channel {name} must hold pictures, got none")
+    sizes = {image.shape for image in raw.images}
+    if len(sizes) > 1:
+        shown = ", ".join("x".join(map(str, shape)) for shape in sorted(sizes)[:3])
+        raise Failure(
+            f"pictures of channel {name} must have one size, got {shown}: set side to scale them to one"
+        )
+    if raw.embeddings and len(raw.embeddings) != len(raw.images):
+        raise Failure(f"channel {name} must have an embedding for each picture or for none")
+    return raw
+
+
+def _read_arrays(path: Path, raw: Raw) -> None:
+    try:
+        with np.load(path, allow_pickle=False) as found:
+            arrays = {name: found[name] for name in found.files}
+    except (OSError, ValueError, EOFError) as error:
+        raise Failure(f"{path.name} must be an .npz file of NumPy arrays: {error}") from None
+    missing = " and ".join(sorted({"images", "labels"} - arrays.keys()))
+    if missing:
+        raise Failure(f"{path.name} must have arrays images and labels, {missing} missing")
+    images, labels = arrays["images"], arrays["labels"]
+    if images.dtype != np.uint8 or images.ndim not in (3, 4):
+        raise Failure(
+            f"{path.name}: images must be uint8 [n, H, W] or [n, H, W, channels], got {images.dtype}"
+            f" {list(images.shape)}"
+        )
+    if labels.shape != images.shape[:1]:
+        raise Failure(f"{path.name}: labels must be [{len(images)}], got {list(labels.shape)}")
+    raw.images += list(images[:, None] if images.ndim == 3 else images.transpose(0, 3, 1, 2))
+    raw.labels += [str(label) for label in labels.tolist()]
+    if "embeddings" in arrays:
+        raw.embeddings += list(arrays["embeddings"].astype(np.float32))
+
+
+Row = tuple[str, bytes | Path, str, Any]
+"""A picture's name, its file or bytes, its label, and its embedding or None."""
+
+
+def _folders(folder: Path, paths: list[Path]) -> Iterator[Row]:
+    for path in paths:
+        place = path.relative_to(folder)
+        if len(place.parts) < 2:
+            raise Failure(f"channel {folder.name}: {place} must be in a folder of its class")
+        yield str(place), path, place.parts[0], None
+
+
+def _tables(paths: list[Path]) -> Iterator[Row]:
+    for path in paths:
+        try:
+            table = pyarrow.parquet.ParquetFile(path)
+        except (OSError, pyarrow.ArrowException) as error:
+            raise Failure(f"{path.name} must be a Parquet file: {error}") from None
+        names = table.schema_arrow.names
+        picture = next((each for each in PICTURES if each in names), None)
+        if picture is None or "label" not in names:
+            raise Failure(
+                f"{path.name} must have columns label and {' or '.join(PICTURES)}, got {', '.join(names)}"
+            )
+        wanted = [picture, "label", *(["embedding"] if "embedding" in names else [])]
+        number = 0
+        for batch in table.iter_batches(1024, columns=wanted):
+            for row in batch.to_pylist():
+                if row["label"] is None:
+                    raise Failure(f"{path.name} row {number} must have a label")
+                content = row[picture]
+                content = content.get("bytes") if isinstance(content, dict) else content
+                yield f"{path.name} row {number}", content or b"", str(row["label"]), row.get("embedding")
+                number += 1
+
+
+def _decode_all(channel: str, rows: Iterator[Row], how: Decoding, raw: Raw) -> None:
+    for name, content, label, embedding in rows:
+        try:
+            image = decoded(content, how)
+        except Exception:  # decoders raise anything on what is damaged
+            raw.unreadable.append(name)
+            if len(raw.unreadable) > how.most_unreadable:
+                raise Failure(
+                    f"channel {channel} must have at most {how.most_unreadable} unreadable pictures"
+                    f" (most_unreadable), got more: {_first(raw.unreadable)}"
+                ) from None
+            continue
+        raw.images.append(image)
+        raw.labels.append(label)
+        if embedding is not None:
+            raw.embeddings.append(np.asarray(embedding, np.float32))
+    if raw.unreadable:
+        log.warning(
+            "channel %s: left out %d unreadable pictures: %s",
+            channel,
+            len(raw.unreadable),
+            _first(raw.unreadable),
+        )
+
+
+def _first(names: list[str]) -> str:
+    return ", ".join(names[:NAMED]) + (", ..." if len(names) > NAMED else "")
+
+
+def decoded(content: bytes | Path, how: Decoding) -> Any:
+    """Return a picture as uint8 [channels, H, W]. Raises what its decoder raises."""
+    with Image.open(io.BytesIO(content) if isinstance(content, bytes) else content) as opened:
+        picture = ImageOps.exif_transpose(opened).convert("L" if how.grey else "RGB")
+    if how.side:
+        picture = picture.resize((how.side, how.side), Image.Resampling.LANCZOS)
+    array = np.asarray(picture)
+    return array[None] if how.grey else array.transpose(2, 0, 1)

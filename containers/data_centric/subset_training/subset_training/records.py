@@ -1,0 +1,46 @@
+"""What training leaves about each example, so that a selection need not compute it again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class Records:
+    """The last loss of each training example and, if asked for, its last logits and features.
+
+    They are of different ages, and of the model in training: augmented pictures, running batch statistics.
+    """
+
+    def __init__(self, count: int, classes: int, width: int, outputs: bool, device: torch.device):
+        self.losses = torch.full((count,), torch.nan, device=device)
+        """[n] NaN where an example was not trained on yet"""
+        self.logits = self.features = None
+        if outputs:
+            self.logits = torch.full((count, classes), torch.nan, device=device)
+            self.features = torch.full((count, width), torch.nan, device=device)
+
+    def add(self, indices: Tensor, losses: Tensor, logits: Tensor, features: Tensor) -> None:
+        at = indices.to(self.losses.device)
+        self.losses[at] = losses.detach()
+        self.set_outputs(at, logits, features)
+
+    def set_outputs(self, at: Tensor, logits: Tensor, features: Tensor) -> None:
+        if self.logits is not None and self.features is not None:
+            self.logits[at] = logits.detach()
+            self.features[at] = features.detach()
+
+    def missing(self) -> Tensor:
+        """Return the examples without outputs, on the CPU."""
+        assert self.logits is not None  # noqa: S101 - made with outputs
+        return self.logits[:, 0].isnan().nonzero().squeeze(1).cpu()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"losses": self.losses, "logits": self.logits, "features": self.features}
+
+    def load_state_dict(self, found: dict[str, Any]) -> None:
+        device = self.losses.device
+        for name, value in found.items():
+            setattr(self, name, None if value is None else value.to(device))

@@ -1,0 +1,157 @@
+"""`train`: one run for each seed, their rows, and the model of the best."""
+
+from __future__ import annotations
+
+import io
+import logging
+import statistics
+from typing import Any
+
+import pyarrow
+import pyarrow.parquet
+import torch
+
+from toolkit import sagemaker
+from toolkit.failure import Failure
+from toolkit.stopping import Interruption
+
+from . import checkpoints, models
+from .data import Data, load
+from .learner import Learner, Row
+from .loader import PADDING
+from .settings import Settings
+
+log = logging.getLogger(__name__)
+
+ROWS, RESULTS = "epochs.parquet", "results.json"
+WEIGHTS, CARD = "model.pt", "card.json"
+METRICS = (
+    ("train:loss", "train_loss"),
+    ("train:accuracy", "train_accuracy"),
+    ("validation:loss", "validation_loss"),
+    ("validation:accuracy", "validation_accuracy"),
+    ("training:seconds", "training_seconds"),
+    ("selection:seconds", "selection_seconds"),
+)
+"""Names in the log, and the columns that they are of."""
+
+
+def run(settings: Settings) -> None:
+    """Train. Writes rows, results and the model; metrics go to the log as `name=value`."""
+    settings.check()
+    hosts = sagemaker.cluster()
+    if hosts.size > 1:
+        raise Failure(f"the job trains on one instance: hosts must be 1, got {hosts.size}")
+    stop = Interruption()
+    data = load(sagemaker.CHANNELS, settings.decoding, settings.validation_fraction)
+    check_size(settings, data)
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    log.info(
+        "%d training and %d validation examples of %d classes on %s",
+        len(data.train),
+        len(data.validation),
+        len(data.classes),
+        device.type,
+    )
+    digest = data.digest
+    key = checkpoints.key_of(settings, digest)
+    rows: list[Row] = []
+    summaries: list[dict[str, Any]] = []
+    best: tuple[float, Learner] | None = None
+    for seed in settings.seeds:
+        learner = trained(settings, data, seed, device, key, stop)
+        rows += learner.rows
+        summaries.append(summary(learner))
+        accuracy = learner.rows[-1]["validation_accuracy"]
+        if best is None or accuracy > best[0]:
+            best = accuracy, learner
+        write_rows(rows)
+    assert best is not None  # noqa: S101 - there is a seed
+    write_model(best[1], digest)
+    results = {"settings": settings.as_dict(), "data": digest, "runs": summaries}
+    results |= {"unreadable": list(data.unreadable), "device": device.type}
+    sagemaker.write_json(sagemaker.OUTPUT / RESULTS, results)
+
+
+def check_size(settings: Settings, data: Data) -> None:
+    """Raise `Failure` where the pictures are too small."""
+    side = min(data.train.images.shape[2:])
+    least = PADDING + 1 if settings.augment else models.LEAST_SIDE
+    if side < least:
+        raise Failure(f"pictures must have at least {least} pixels on each side, got {side}")
+
+
+def trained(
+    settings: Settings, data: Data, seed: int, device: torch.device, key: str, stop: Interruption
+) -> Learner:
+    """Return the run of a seed at its end, gone on from its checkpoint where there is one."""
+    learner = Learner(settings, data, seed, device, stop.check)
+    path = sagemaker.CHECKPOINTS / f"seed-{seed}.pt"
+    found = checkpoints.read(path, key)
+    if found:
+        learner.load_state_dict(found)
+        log.info("seed %d continues after epoch %d", seed, len(learner.rows))
+    while not learner.done:
+        row = learner.epoch()
+        shown = " ".join(f"{name}={row[column]:.6f}" for name, column in METRICS)
+        log.info("seed=%d epoch=%d/%d %s", seed, row["epoch"], learner.epochs, shown)
+        every = settings.checkpoint_every
+        if every and (learner.done or row["epoch"] % every == 0):
+            checkpoints.write(path, key, learner.state_dict())
+    return learner
+
+
+def summary(learner: Learner) -> dict[str, Any]:
+    """Return what a run came to. Its seconds are of all epochs, selection included."""
+    rows, last = learner.rows, learner.rows[-1]
+    training, selection = (
+        sum(row[name] for row in rows) for name in ("training_seconds", "selection_seconds")
+    )
+    found = {
+        "seed": learner.seed,
+        "epochs": len(rows),
+        "examples": sum(row["examples"] for row in rows),
+        "selection_forwards": sum(row["selection_forwards"] for row in rows),
+        "validation_loss": last["validation_loss"],
+        "validation_accuracy": last["validation_accuracy"],
+        "best_validation_accuracy": max(row["validation_accuracy"] for row in rows),
+        "seconds": training + selection,
+        "selection_seconds": selection,
+        "median_epoch_seconds": statistics.median(
+            row["training_seconds"] + row["selection_seconds"] for row in rows
+        ),
+    }
+    if learner.data.test is not None:
+        found["test_loss"], found["test_accuracy"] = learner.test(learner.data.test)
+        log.info("seed=%d test:accuracy=%.6f", learner.seed, found["test_accuracy"])
+    return found
+
+
+def write_rows(rows: list[Row]) -> None:
+    """Write a row for each epoch of the runs that are done."""
+    content = io.BytesIO()
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), content)
+    sagemaker.write_bytes(sagemaker.OUTPUT / ROWS, content.getvalue())
+
+
+def write_model(learner: Learner, digest: str) -> None:
+    """Write the weights, and what is needed to use them."""
+    content = io.BytesIO()
+    torch.save({name: value.cpu() for name, value in learner.model.state_dict().items()}, content)
+    sagemaker.write_bytes(sagemaker.MODEL / WEIGHTS, content.getvalue())
+    settings = learner.settings
+    card = {
+        "model": settings.model,
+        "shape": list(learner.data.train.images.shape[1:]),
+        "classes": list(learner.data.classes),
+        "mean": learner.mean.tolist(),
+        "deviation": learner.deviation.tolist(),
+        "strategy": settings.strategy,
+        "fraction": settings.fraction,
+        "seed": learner.seed,
+        "validation_accuracy": learner.rows[-1]["validation_accuracy"],
+        "data": digest,
+    }
+    sagemaker.write_json(sagemaker.MODEL / CARD, card)

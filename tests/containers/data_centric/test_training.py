@@ -1,0 +1,109 @@
+"""`train` as SageMaker starts it: what a job leaves, how it goes on, and what it refuses."""
+
+from __future__ import annotations
+
+import io
+import re
+import signal
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet
+import pytest
+
+from tests.support.data_centric.training_image import Job, ended, prepared, start, train
+from tests.support.waiting import until
+
+QUICK = {"strategy": "glister", "fraction": "0.3", "epochs": "4", "interval": "2", "threads": "1"}
+
+
+def arrays(count: int, seed: int) -> dict[str, bytes]:
+    """Noise of 8 by 8 pixels with a bright column, whose place is the class."""
+    labels = np.arange(count) % 3
+    images = np.random.default_rng(seed).integers(0, 120, (count, 8, 8), np.uint8)
+    for image, label in zip(images, labels, strict=True):
+        image[:, 1 + 2 * label] += 90
+    content = io.BytesIO()
+    np.savez(content, images=images, labels=labels)
+    return {"part.npz": content.getvalue()}
+
+
+CHANNELS = {"train": arrays(90, 0), "validation": arrays(30, 1), "test": arrays(30, 2)}
+
+
+@pytest.fixture(scope="module")
+def job(trainer: Path, tmp_path_factory: pytest.TempPathFactory) -> Job:
+    """A job of two seeds. Tests read it only."""
+    base = tmp_path_factory.mktemp("data_centric") / "job"
+    done = train(base, trainer, QUICK | {"seeds": "0,7"}, **CHANNELS)
+    assert done.code == 0, done.log
+    return done
+
+
+def test_job_leaves_a_row_for_each_epoch_of_each_seed(job: Job) -> None:
+    rows = pyarrow.parquet.read_table(job.base / "output/data/epochs.parquet").to_pylist()
+    assert [(row["seed"], row["epoch"]) for row in rows] == [(s, e) for s in (0, 7) for e in (1, 2, 3, 4)]
+    assert {(row["strategy"], row["fraction"], row["examples"]) for row in rows} == {("glister", 0.3, 27)}
+    assert all(0 <= row["validation_accuracy"] <= 1 for row in rows)
+    # and the same numbers in the log, as SageMaker's metric definitions read them
+    logged = re.findall(r"validation:accuracy=(\S+) training:seconds=(\S+) selection:seconds=(\S+)", job.log)
+    assert [float(found[0]) for found in logged] == pytest.approx(
+        [row["validation_accuracy"] for row in rows], abs=1e-6
+    )
+    assert [float(found[2]) for found in logged] == pytest.approx(
+        [row["selection_seconds"] for row in rows], abs=1e-6
+    )
+
+
+def test_results_count_selection_in_the_seconds(job: Job) -> None:
+    rows = pyarrow.parquet.read_table(job.base / "output/data/epochs.parquet").to_pylist()
+    results = job.json("output/data/results.json")
+    for run in results["runs"]:
+        own = [row for row in rows if row["seed"] == run["seed"]]
+        assert run["seconds"] == pytest.approx(
+            sum(row["training_seconds"] + row["selection_seconds"] for row in own)
+        )
+        assert (run["examples"], run["selection_forwards"]) == (4 * 27, 2 * 90)
+        assert run["validation_accuracy"] == own[-1]["validation_accuracy"]
+        assert 0 <= run["test_accuracy"] <= 1
+    card = job.json("model/card.json")
+    assert (card["classes"], card["shape"], card["data"]) == (["0", "1", "2"], [1, 8, 8], results["data"])
+    assert card["validation_accuracy"] == max(run["validation_accuracy"] for run in results["runs"])
+    assert (job.base / "model/model.pt").stat().st_size > 10_000
+
+
+def test_stopped_job_goes_on_to_the_same_model(job: Job, trainer: Path, tmp_path: Path) -> None:
+    # given a job that SIGTERM ends after an epoch
+    base = prepared(tmp_path, QUICK | {"seeds": "0,7"}, CHANNELS)
+    process = start(base, trainer)
+    until(lambda: "epoch=2/4" in (base / "log").read_text(), "the second epoch", process=process)
+    process.send_signal(signal.SIGTERM)
+    stopped = ended(base, process)
+    assert (stopped.code, stopped.failure) == (0, "")
+    assert not (base / "model").exists()
+    # when SageMaker starts it again
+    again = ended(base, start(base, trainer))
+    # then it has gone on, and leaves the model of the job that was never stopped
+    assert again.code == 0, again.log
+    assert "seed 0 continues after epoch" in again.log
+    assert (base / "model/model.pt").read_bytes() == (job.base / "model/model.pt").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("hyperparameters", "channels", "reason"),
+    [
+        ({"strategy": "glitter"}, {}, "hyperparameter strategy is 'glitter': it takes full or"),
+        ({}, {"validation": arrays(2, 1)}, "validation must have an example of each class, got none of 2"),
+    ],
+)
+def test_refused_job_says_why_before_it_trains(
+    hyperparameters: dict[str, str],
+    channels: dict[str, dict[str, bytes]],
+    reason: str,
+    trainer: Path,
+    tmp_path: Path,
+) -> None:
+    job = train(tmp_path, trainer, QUICK | hyperparameters, **CHANNELS | channels)
+    assert job.code == 1
+    assert reason in job.failure
+    assert "epoch=" not in job.log
