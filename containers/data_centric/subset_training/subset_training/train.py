@@ -106,19 +106,22 @@ def trained(
 def summary(learner: Learner) -> dict[str, Any]:
     """Return what a run came to. Its seconds are of all epochs, selection included."""
     rows, last = learner.rows, learner.rows[-1]
-    training, selection = (
-        sum(row[name] for row in rows) for name in ("training_seconds", "selection_seconds")
-    )
+
+    def total(name: str) -> float:
+        return sum(row[name] for row in rows)
+
     found = {
         "seed": learner.seed,
         "epochs": len(rows),
-        "examples": sum(row["examples"] for row in rows),
-        "selection_forwards": sum(row["selection_forwards"] for row in rows),
+        "examples": total("examples"),
+        "selection_forwards": total("selection_forwards"),
         "validation_loss": last["validation_loss"],
         "validation_accuracy": last["validation_accuracy"],
         "best_validation_accuracy": max(row["validation_accuracy"] for row in rows),
-        "seconds": training + selection,
-        "selection_seconds": selection,
+        "seconds": total("training_seconds") + total("selection_seconds"),
+        "selection_seconds": total("selection_seconds"),
+        "cpu_seconds": total("training_cpu_seconds") + total("selection_cpu_seconds"),
+        "selection_cpu_seconds": total("selection_cpu_seconds"),
         "median_epoch_seconds": statistics.median(
             row["training_seconds"] + row["selection_seconds"] for row in rows
         ),

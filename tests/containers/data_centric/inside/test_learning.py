@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -64,11 +65,10 @@ def through_a_file(state: Any) -> Any:
     return torch.load(content, weights_only=True)
 
 
-SECONDS = ("training_seconds", "selection_seconds", "evaluation_seconds")
-
-
 def told(learner: Learner) -> list[dict[str, Any]]:
-    return [{name: value for name, value in row.items() if name not in SECONDS} for row in learner.rows]
+    return [
+        {name: value for name, value in row.items() if not name.endswith("seconds")} for row in learner.rows
+    ]
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,10 @@ def test_selection_passes_over_the_training_set_once_an_interval(data: Data) -> 
     # recorded outputs are of the first selection, and of training after it
     assert [row["selection_forwards"] for row in recorded.rows] == [60, 0, 0, 0, 0, 0]
     assert [row["examples"] for row in fresh.rows] == [18] * 6
-    assert all(row["selection_seconds"] > 0 and row["training_seconds"] > 0 for row in fresh.rows)
+    for kind in ("seconds", "cpu_seconds"):
+        assert all(row[f"training_{kind}"] > 0 for row in fresh.rows)
+        selecting = [row[f"selection_{kind}"] for row in fresh.rows]
+        assert min(selecting[0], selecting[3]) > 0
 
 
 def test_recorded_outputs_are_those_of_the_last_training_step(data: Data) -> None:
@@ -197,6 +200,7 @@ def test_augmented_pictures_are_windows_of_the_padded_ones() -> None:
         assert places
         kinds.add(places[0])
     assert len(kinds) > 20
+    assert {mirrored for _, _, mirrored in kinds} == {False, True}
 
 
 @pytest.mark.parametrize("strategy", ["glister", "craig", "fewer_epochs"])
@@ -227,3 +231,25 @@ def test_bf16_run_is_near_that_of_single_precision(data: Data) -> None:
     full, half = (run(replace(QUICK, precision=precision), data, 2) for precision in ("fp32", "bf16"))
     assert half.rows[0]["train_loss"] == pytest.approx(full.rows[0]["train_loss"], rel=0.05)
     assert half.rows[0]["train_loss"] != full.rows[0]["train_loss"]
+
+
+def test_learning_rate_falls_along_a_cosine(data: Data) -> None:
+    learner = Learner(replace(QUICK, batch_size=18), data, 0, CPU)
+    rates = []
+    while not learner.done:
+        learner.epoch()
+        rates.append(learner.optimizer.param_groups[0]["lr"])
+    # one batch in each of six epochs
+    assert rates == pytest.approx([0.05 * (1 + math.cos(math.pi * epoch / 6)) / 2 for epoch in range(6)])
+
+
+def test_evaluation_leaves_the_model_as_it_is(data: Data) -> None:
+    # given a network with running statistics of its batches
+    learner = Learner(replace(QUICK, model="resnet18"), data, 0, CPU)
+    before = {name: value.clone() for name, value in learner.model.state_dict().items()}
+    # when it is evaluated in batches of different sizes
+    loss, accuracy = learner.evaluate(learner.loaders["validation"])
+    learner.loaders["validation"].size = 2
+    # then neither it nor the result changes
+    assert learner.evaluate(learner.loaders["validation"]) == pytest.approx((loss, accuracy), abs=1e-5)
+    assert all(torch.equal(before[name], value) for name, value in learner.model.state_dict().items())

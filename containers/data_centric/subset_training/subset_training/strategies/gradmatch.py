@@ -14,6 +14,8 @@ from .pursuit import matching_pursuit
 
 PENALTY = 0.5
 """Lambda of the authors' code."""
+MOST_MATCHED = 1000
+"""Examples that are matched together: the time grows with the fourth power of those that are taken."""
 
 
 class GradMatch(Stateless):
@@ -34,7 +36,7 @@ class GradMatch(Stateless):
         outputs = state.train()
         indices: list[Tensor] = []
         weights: list[Tensor] = []
-        for part, quota in parts(state, k):
+        for part, quota in parts(state, k, MOST_MATCHED):
             gram = products(outputs.part(part)).cpu().numpy()
             penalty = self.penalty * gram.diagonal().mean()
             taken, found = matching_pursuit(gram, gram.sum(1), penalty, quota, np.ones(len(part), np.int64))
@@ -64,10 +66,9 @@ class GradMatchBatches(Stateless):
         sizes = np.array([len(batch) for batch in batches])
         penalty = self.penalty * gram.diagonal().mean()
         taken, found = matching_pursuit(gram, gram.sum(1), penalty, k, sizes)
-        indices = [batches[number] for number in taken]
-        weights = [torch.full((len(batches[n]),), w) for n, w in zip(taken, found, strict=True)]
-        none = torch.empty(0)
-        return filled(state, torch.cat([none.long(), *indices])[:k], torch.cat([none, *weights])[:k], k)
+        indices = torch.cat([order[:0], *(batches[number] for number in taken)])
+        weights = torch.from_numpy(found).repeat_interleave(torch.from_numpy(sizes[taken]))
+        return filled(state, indices[:k], weights[:k], k)
 
 
 def filled(state: State, indices: Tensor, weights: Tensor, k: int) -> Selection:
