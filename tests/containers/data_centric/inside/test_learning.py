@@ -200,7 +200,8 @@ def test_augmented_pictures_are_windows_of_the_padded_ones() -> None:
         assert places
         kinds.add(places[0])
     assert len(kinds) > 20
-    assert {mirrored for _, _, mirrored in kinds} == {False, True}
+    # at the edge, a window of the reflected rim is the mirror image of another
+    assert {mirrored for _, right, mirrored in kinds if 1 < right < 7} == {False, True}
 
 
 @pytest.mark.parametrize("strategy", ["glister", "craig", "fewer_epochs"])
