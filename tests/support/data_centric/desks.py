@@ -11,7 +11,7 @@ from data_centric.core.manifests import Entry
 from data_centric.core.runs import RunSettings
 from data_centric.core.tasks import LabelerRow, Row, RunRow, TaskRow
 from data_centric.core.workflow import BlockedError, Desk
-from tests.support.data_centric.turns import Turns
+from tests.support.turns import Turns
 
 RUN = RunSettings(
     name="animals",

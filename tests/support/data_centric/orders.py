@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from tests.support.data_centric.turns import Killed, Turns
+from tests.support.turns import Killed, Turns
 
 Work = Callable[[], object]
 World = TypeVar("World")

@@ -20,7 +20,7 @@ from power_bidding.core.bid_ports import (
 )
 from power_bidding.core.offers import Offer, Slot, due
 from power_feeds import hours, rows
-from tests.support.power_bidding.turns import Turns
+from tests.support.turns import Turns
 
 ZONE = "America/Chicago"
 BATTERY = Battery(8.0, 32.0, 0.85, 1.0, 1.0, 0.0, 0.0)

@@ -14,7 +14,7 @@ from data_centric.core import workflow
 from data_centric.core.workflow import BusyError, NoTaskError
 from tests.support.data_centric.desks import World, with_settings
 from tests.support.data_centric.orders import Case, Work, every_kill, every_order, failures
-from tests.support.data_centric.turns import Killed, Turns
+from tests.support.turns import Killed, Turns
 
 ONE_LABEL = with_settings(labels=1)
 PEOPLE = ("ann", "bob", "cat", "dan")

@@ -19,7 +19,7 @@ from power_bidding.core.deployment import (
 )
 from power_bidding.core.trial import Trial
 from tests.support.power_bidding.desks import NIGHT, SETTINGS, World
-from tests.support.power_bidding.turns import Turns
+from tests.support.turns import Turns
 
 PREFIX = "stack-model"
 

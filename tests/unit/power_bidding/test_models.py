@@ -11,7 +11,7 @@ from power_bidding.core.bid_ports import Forecast, Serving
 from power_bidding.core.currency import Inspection, check_model, day_ratio, loss_ratio
 from power_feeds import hours
 from tests.support.power_bidding.desks import ASSET, BATTERY, LOCATION, SETTINGS, ZONE, Offers, Past
-from tests.support.power_bidding.turns import Turns
+from tests.support.turns import Turns
 
 RUN = hours.parse("2022-02-20T12:00Z")
 TODAY = "2022-02-20"

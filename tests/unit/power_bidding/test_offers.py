@@ -16,7 +16,7 @@ from power_bidding.core.offers import Slot
 from power_bidding.core.release import release
 from power_feeds import hours
 from tests.support.power_bidding.desks import ASSET, LAST, NIGHT, SETTINGS, ZONE, World
-from tests.support.power_bidding.turns import Killed
+from tests.support.turns import Killed
 
 TARGET = NIGHT + 2
 hour_numbers = st.integers(hours.parse("2021-01-01T00:00Z"), hours.parse("2023-12-31T00:00Z"))

@@ -15,7 +15,7 @@ from power_bidding.core import readings, waiting
 from power_bidding.core.waiting import ENDED, Progress, Wait, WaitingRoom
 from power_feeds import hours
 from tests.support.power_bidding.desks import LOCATION, NIGHT, Past
-from tests.support.power_bidding.turns import Killed, Turns
+from tests.support.turns import Killed, Turns
 
 MACHINE = "arn:aws:states:eu-west-1:111122223333:execution:bid:7"
 REQUEST = waiting.request_of(MACHINE)
