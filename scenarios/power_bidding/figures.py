@@ -66,9 +66,9 @@ def months(path: Path, evaluation: dict[str, Any]) -> Figure:
             places = [place + offset for place in range(len(rows))]
             axes.bar(places, [row[name] for row in rows], 0.38, color=color, label=label)
         axes.set_xticks(range(len(rows)), [f"{row['month']}\n{row['days']} days" for row in rows])
-        axes.set_ylim(0, 1)
+        axes.set_ylim(0, 1.15)  # the legend is above the bars
         axes.set_ylabel("share of perfect foresight")
-        axes.legend(loc="lower center", ncols=2)
+        axes.legend(loc="upper center", ncols=2)
     told = ", ".join(f"{row['month']} {row['candidate']:.3f} against {row['best_naive']:.3f}" for row in rows)
     return Figure(
         "Capture by month",

@@ -28,7 +28,7 @@ def visits(execution: str) -> list[Visit]:
     found: list[Visit] = []
     for event in (event for page in pages for event in page["events"]):
         kind, moment = event["type"], event["timestamp"].timestamp()
-        if kind.endswith("StateEntered") and not kind.startswith(("Choice", "Pass", "Succeed", "Parallel")):
+        if kind.endswith("StateEntered") and not kind.startswith(("Choice", "Pass", "Succeed")):
             entered[event["stateEnteredEventDetails"]["name"]] = moment
         elif kind.endswith("StateExited"):
             name = event["stateExitedEventDetails"]["name"]

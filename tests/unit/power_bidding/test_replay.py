@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from scenarios.power_bidding import steps, worth
+from scenarios.power_bidding import figures, steps, worth
+from scenarios.power_bidding.visits import Visit
 
 NOTICE_HOURS = 3.75
 
@@ -34,3 +36,14 @@ def test_awards_earn_only_what_the_store_can_deliver() -> None:
     ]
     # then the second sale is bought back at the real-time price
     assert worth.awards_alone(rows, asset) == -80 + 400 + 8 * 60 - 8 * 90
+
+
+def test_months_and_state_machines_are_drawn(tmp_path: Path) -> None:
+    months = [{"month": "2024-08", "days": 21, "candidate": 0.97, "best_naive": 0.96}]
+    evaluation = {"months": months, "days": 21, "best_naive": "mean of 28 days"}
+    drawn = figures.months(tmp_path / "months.svg", evaluation)
+    assert "2024-08 0.970 against 0.960" in drawn.alt
+    histories = {"prepare": [Visit("Fetch", 10.0, 11.0)], "bid": [Visit("Retrain", 11.0, 14.0)]}
+    machines = figures.runs(tmp_path / "machines.svg", histories)
+    assert machines.alt.endswith("prepare: Fetch; bid: Retrain.")
+    assert all(name in machines.path.read_text() for name in ("Fetch", "Retrain"))
