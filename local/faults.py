@@ -25,8 +25,8 @@ DEFAULTS: dict[str, Any] = {
     "fault_fail_training_jobs": 0,  # of the next training jobs: InternalServerError while it trains
     "fault_stop_training_jobs": 0,  # of the next training jobs: stopped while it trains
     "fault_interrupt_training_jobs": 0,  # of the next on spot capacity: taken away while it trains
-    "fault_throttle_endpoints": 0,  # of the next InvokeEndpoint calls
-    "fault_throttle_request": "",  # only calls whose body contains this
+    "fault_throttle_endpoints": 0,  # number of the next InvokeEndpoint calls to throttle
+    "fault_throttle_request": "",  # restricts it to calls whose body contains this text
     "fault_training_after": 1.0,  # seconds of training until those three strike
 }
 """Set like the quotas and paces, through `cloud.configure`; null puts one back."""

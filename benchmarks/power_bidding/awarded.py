@@ -22,7 +22,7 @@ from power_forecaster.water_value import Limits
 from tooling.table import print_table
 
 SEEN_DAYS = 7
-"""The prices of a day are expected to be the mean of so many days before it."""
+"""The forecast of a day's prices is the mean of this many days before it."""
 
 SCHEDULE = "day-ahead schedule, kept in real time"
 CURVES = "day-ahead schedule, real-time curves that keep it"
@@ -39,24 +39,27 @@ NAMES = {
 
 @dataclass(frozen=True)
 class Days:
-    """A market, and the hours that are judged."""
+    """A market and its evaluation period."""
 
     market: Market
     begin: int
     end: int
 
     def expected(self, hour: int) -> Doubles:
-        """Return the day-ahead prices that are expected for the market day that begins at `hour`, [DAY]."""
+        """Return the forecast of day-ahead prices, [DAY], for the market day that begins at `hour`."""
         return self.market.day_ahead[hour - SEEN_DAYS * DAY : hour].reshape(SEEN_DAYS, DAY).mean(0)
 
     def settled(self, awards: Doubles) -> Doubles:
-        """Return what is paid on each day for awards, [hours] MW: the day-ahead less the real-time price."""
+        """Return each day's settlement of awards: MW times (day-ahead price - real-time price), in dollars.
+
+        :param awards: [hours] MW
+        """
         hours = slice(self.begin, self.end)
         difference = self.market.day_ahead - self.market.real_time.mean(1)
         return (awards * difference)[hours].reshape(-1, DAY).sum(1)
 
     def traded(self, policy: Policy, awards: Doubles) -> Doubles:
-        """Return the dollars of each day."""
+        """Return the revenue of each day in dollars, day-ahead and real-time settlement together."""
         return replay(self.market, ASSET, policy, self.begin, self.end).daily + self.settled(awards)
 
 
@@ -85,7 +88,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def earned(days: Days, zone: str) -> dict[str, Doubles]:
-    """Return the dollars of each day by what is offered."""
+    """Return the daily revenue in dollars of each bidding mode."""
     schedule, levels = scheduled(days)
     hourly = cleared_hourly(days, levels)
     nothing = np.zeros_like(schedule)
@@ -105,9 +108,9 @@ def earned(days: Days, zone: str) -> dict[str, Doubles]:
 
 
 def scheduled(days: Days) -> tuple[Doubles, Doubles]:
-    """Return the awards of day-ahead schedules, [hours] MW, and the MWh in store when each hour begins.
+    """Return the day-ahead schedules' awards, [hours] MW, and the MWh in store at the start of each hour.
 
-    A schedule begins with what the one of the day before leaves.
+    A schedule starts with the charge at the end of the previous day's schedule.
     """
     awards, levels = np.zeros_like(days.market.day_ahead), np.zeros_like(days.market.day_ahead)
     program, level = Scheduler(ASSET, DAY), ASSET.initial
@@ -120,9 +123,9 @@ def scheduled(days: Days) -> tuple[Doubles, Doubles]:
 
 
 def cleared_hourly(days: Days, levels: Doubles) -> Doubles:
-    """Return the awards of day-ahead curves, [hours] MW, each cleared without regard for the others.
+    """Return the awards of day-ahead curves, [hours] MW, each hour cleared independently.
 
-    :param levels: MWh in store that each hour's curve is made for
+    :param levels: [hours] MWh in store assumed for each hour's curve
     """
     awards = np.zeros_like(levels)
     for begin in range(days.begin, days.end, DAY):
@@ -137,7 +140,7 @@ def cleared_hourly(days: Days, levels: Doubles) -> Doubles:
 
 
 def kept(awards: Doubles) -> Policy:
-    """Return the policy that offers the award at any price."""
+    """Return the policy that offers the award's MW at any price."""
 
     def policy(hour: int, expected: Doubles, level: float) -> Curve:
         return curves.fixed(float(awards[hour]), TERMS.floor)
@@ -146,7 +149,7 @@ def kept(awards: Doubles) -> Policy:
 
 
 def within(market: Market, awards: Doubles) -> Policy:
-    """Return the policy of `real_time.curve`, which keeps the awards that are published."""
+    """Return the policy of `real_time.curve`, limited to offers that can deliver the published awards."""
 
     def policy(hour: int, expected: Doubles, level: float) -> Curve:
         ahead = awards[hour : hour + len(expected)].copy()

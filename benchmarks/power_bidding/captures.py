@@ -25,7 +25,7 @@ from tooling.table import print_table
 
 CAISO = "caiso/day_ahead_2019.csv"
 COMBINED, NETWORK = "combination", "recurrent network"
-"""Rows of the report. The combination's is measured."""
+"""Rows of the report. Bounds apply to the combination."""
 FEEDS = ("load_mw", "solar_mw", "wind_mw", "henry_hub_usd_per_mmbtu")
 ERCOT_ZONE, CAISO_ZONE = "America/Chicago", "America/Los_Angeles"
 
@@ -110,11 +110,11 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def decision_loss_gains(reports: dict[str, dict[str, Any]]) -> dict[str, dict[str, float]]:
-    """Return what the decision loss adds to the captures of the combination and of the network alone.
+    """Return the capture gained by the decision loss, for the combination and for the network alone.
 
-    By name of the figure; none without `--decision-loss`.
+    Keyed by figure name; empty without `--decision-loss`.
 
-    :param reports: of the backtest, by name of the series
+    :param reports: backtest reports by series name
     """
     return {
         f"decision_loss_gain_{of}{name}": report["decision_loss_gain"][row]
@@ -125,7 +125,7 @@ def decision_loss_gains(reports: dict[str, dict[str, Any]]) -> dict[str, dict[st
 
 
 def measured(series: Series, data: Path, seeds: int, decision_loss: bool) -> dict[str, Any]:
-    """Return the report of the backtest."""
+    """Run the backtest and return its report."""
     header, rows = prices(series, data)
     with tempfile.TemporaryDirectory() as folder:
         before, judged, out = (Path(folder, name) for name in ("a.csv", "b.csv", "results.json"))

@@ -1,10 +1,10 @@
-"""Cold starts of the serverless endpoint, and what it costs beside an instance of its own.
+"""Cold starts and cost of the serverless endpoint, compared with a provisioned instance.
 
     .groundplan/envs/app/bin/python -m benchmarks.power_bidding.hosting --json out/hosting.json
     .groundplan/envs/app/bin/python -m benchmarks.power_bidding.hosting --seconds 6.2 0.9
 
-Deploys the project's own stack to a local cloud of its own, has the first model trained, and asks its
-endpoint. With `--seconds` nothing is measured: costs alone, for seconds that were measured elsewhere. See
+Deploys the project's own stack to a local cloud of its own, has the first model trained, and invokes its
+endpoint. With `--seconds`, computes only the costs, for durations measured elsewhere. See
 benchmarks/README.md for what each figure means.
 """
 
@@ -41,13 +41,13 @@ from tooling.table import print_table
 
 STACK = "groundplan-dev-power-bidding"
 REGION = "us-east-1"
-"""Whose list prices are taken"""
+"""Region of the list prices"""
 SOURCE_RATIO = 0.2
-"""The source reports that serverless hosting saves 80 %."""
+"""Reported by the source: serverless hosting saves 80 %."""
 HISTORY_HOURS = 24 * 392
-"""Of prices in a request of production"""
+"""Days of prices in a production request"""
 WARM = 5
-"""Invocations after each first one"""
+"""Warm invocations after each cold start"""
 GONE_SECONDS = 60
 ANSWER_SECONDS = 240
 
@@ -77,7 +77,7 @@ METRICS = (
 
 @dataclass(frozen=True)
 class Start:
-    """Seconds of the invocation that started a container, and of those that followed."""
+    """Durations in seconds of a cold start and of the following warm invocations."""
 
     first: float
     warm: list[float]
@@ -148,7 +148,7 @@ def say(line: str) -> None:
 def measured(
     given: dict[str, str], settings: PowerBidding, count: int
 ) -> tuple[list[Start], dict[str, float]]:
-    """Deploy, train a model, start its container `count` times; return the starts and their figures."""
+    """Deploy, train a model, and measure `count` cold starts. Return the starts and their figures."""
     replay = history(say)
     with (
         tempfile.TemporaryDirectory(prefix="groundplan-hosting-") as folder,
@@ -185,7 +185,7 @@ def measured(
 
 
 def deployed_model(outputs: dict[str, str], replay: Replay, folder: Path) -> str:
-    """Have the first model trained and put into service; return the name of its endpoint."""
+    """Train and deploy the first model. Return its endpoint's name."""
     desk = Desk(outputs, 1)
     before = later(replay.first, -1)
     with replaying(replay, before, 1, desk.assets(), folder) as feeds:
@@ -197,7 +197,7 @@ def deployed_model(outputs: dict[str, str], replay: Replay, folder: Path) -> str
 
 
 def started(cloud: LocalCloud, ask: Callable[[], None]) -> Start:
-    """Wait until the container has ended for want of requests; then time the next invocations."""
+    """Wait until the idle container has stopped, then time the next invocations."""
     containers = cloud.home / "instances" / "endpoints"
     cloud.configure(serverless_idle=0.1)
     wait_until(
@@ -215,9 +215,9 @@ def timed(ask: Callable[[], None]) -> float:
 
 
 def request(replay: Replay, settings: PowerBidding) -> bytes:
-    """Return a request as production sends it in the first hour of the replay, with 392 days of prices.
+    """Return a production request for the first hour of the replay, with 392 days of prices.
 
-    A shorter history is repeated; prices are published to the end of the market day.
+    A shorter history is repeated. Prices are known to the end of the market day.
     """
     with replay.path.open(newline="") as handle:
         rows = list(csv.DictReader(handle))
@@ -252,10 +252,10 @@ def request(replay: Replay, settings: PowerBidding) -> bytes:
 
 
 def costs(settings: PowerBidding, first: float, warm: float) -> dict[str, float]:
-    """Return the figures of a month's costs. A run starts every hour and asks once for each asset.
+    """Return a month's cost figures. A run starts every hour and invokes the endpoint once per asset.
 
-    Whether SageMaker keeps a container for an hour, and bills its start, is not documented: each
-    invocation is taken to be a cold start that is billed.
+    Whether SageMaker keeps an idle container for an hour, and whether it bills the start, is undocumented.
+    Every invocation is assumed to be a billed cold start.
     """
     prices = Costs(
         list_price(REGION, "serverless", str(settings.serverless_memory_mb)),

@@ -1,7 +1,7 @@
-"""What an endpoint costs in a month, serverless and on an instance of its own.
+"""Monthly cost of an endpoint, serverless and provisioned.
 
-A serverless endpoint is billed for each started millisecond of an invocation, by its memory; an instance for
-every hour. What is billed alike, data by the GB, is left out, and so is the volume of an instance.
+A serverless endpoint is billed per started millisecond, by memory size; an instance per hour. Left out: data
+processing, which both pay alike, and the instance's volume.
 """
 
 from __future__ import annotations
@@ -13,37 +13,41 @@ from decimal import Decimal
 from local.sagemaker.prices import ListPrice
 
 HOURS = 730
-"""Of a month, as AWS calculates"""
+"""Hours of a month, as AWS calculates"""
 DIGITS = Decimal("0.001")
-"""A millisecond, in seconds"""
+"""Billing increment in seconds"""
 
 
 @dataclass(frozen=True)
 class Costs:
-    """List prices: of a second of a serverless endpoint, and of an hour of an instance."""
+    """List prices: dollars per serverless second and per instance hour."""
 
     second: ListPrice
     hour: ListPrice
 
     def serverless(self, invocations: int, seconds: float) -> Decimal:
-        """Return the dollars of a month with so many invocations of `seconds` each."""
+        """Return the monthly serverless cost in dollars.
+
+        :param invocations: number per month
+        :param seconds: duration of an invocation
+        """
         return invocations * billed(seconds) * self.second.dollars
 
     def provisioned(self) -> Decimal:
-        """Return the dollars of a month of one instance."""
+        """Return the monthly cost of one instance in dollars."""
         return HOURS * self.hour.dollars
 
     def break_even(self, seconds: float) -> int:
-        """Return the fewest invocations a month for which serverless is not cheaper."""
+        """Return the minimum number of monthly invocations at which serverless is not cheaper."""
         return math.ceil(self.provisioned() / self.serverless(1, seconds))
 
     def busy_share(self) -> float:
-        """Return the share of a month that an endpoint computes when both cost the same."""
+        """Return the utilization, as a share of the month, at which both cost the same."""
         return float(self.hour.dollars / (3600 * self.second.dollars))
 
 
 def billed(seconds: float) -> Decimal:
-    """Return the seconds that are billed: each started millisecond."""
+    """Return the billed seconds, rounded up to whole milliseconds."""
     if not (math.isfinite(seconds) and seconds > 0):
         raise ValueError(f"seconds must be a number above 0, got {seconds}")
     return math.ceil(Decimal(str(seconds)) / DIGITS) * DIGITS

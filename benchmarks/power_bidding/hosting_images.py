@@ -1,4 +1,4 @@
-"""Sizes of the serving and the training image, and the time that imports take in each."""
+"""Size and import time of the serving and training images."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from scenarios import Progress
 from tooling.containers import CONTAINERS, import_path
 
 MEASURED = 3
-"""Processes that import"""
+"""Number of processes per measurement"""
 PROGRAM = "power_forecaster.bidding, power_forecaster.trained"
-"""What answers a request, in either image"""
+"""Modules needed to answer a request, in either image"""
 IMAGES = {"serve": f"{PROGRAM}, flask, waitress", "model": f"{PROGRAM}, tensorflow, lightgbm"}
-"""The images, with what is imported. Without an image of its own, the server would be in `model`."""
+"""Images and the modules to import. `model` is the training image."""
 
 
 def images(say: Progress) -> dict[str, float]:
@@ -31,14 +31,14 @@ def images(say: Progress) -> dict[str, float]:
 
 
 def megabytes(image: Image) -> float:
-    """Return the size of an image's own files and packages, in 10^6 bytes."""
+    """Return the size of an image's files and packages in MB (10^6 bytes)."""
     packages = (image.folder / "env").resolve()
     files = (path for folder in (image.folder, packages) for path in folder.rglob("*"))
     return sum(path.stat().st_size for path in files if path.is_file() and not path.is_symlink()) / 1e6
 
 
 def import_seconds(image: Image, modules: str) -> float:
-    """Return the processor time of importing modules in a new process of the image, the median of some."""
+    """Return the median processor time of importing modules in a new process of the image."""
     program = (
         f"import time; begun = time.process_time(); import {modules}; print(time.process_time() - begun)"
     )

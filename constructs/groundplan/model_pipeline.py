@@ -98,7 +98,7 @@ class ModelPipeline(Construct):
         self.pipeline.node.add_dependency(self.role)
 
     def grant_read(self, grantee: iam.IGrantable) -> iam.Grant:
-        """Let `grantee` look at executions."""
+        """Let `grantee` read executions."""
         allow(
             grantee,
             "sagemaker:DescribePipelineExecution",
@@ -109,7 +109,7 @@ class ModelPipeline(Construct):
         return allow(grantee, "sagemaker:ListPipelineExecutions", on=[self.arn])
 
     def grant_start(self, grantee: iam.IGrantable) -> iam.Grant:
-        """Let `grantee` start executions, and look at them."""
+        """Let `grantee` start and read executions."""
         self.grant_read(grantee)
         return allow(grantee, "sagemaker:StartPipelineExecution", on=[self.arn])
 

@@ -141,7 +141,7 @@ class Server:
             transform.recover(self.platform, self.store)
             hosting.recover(self.platform, self.store)
             notebooks.recover(self.platform, self.store)
-            pipelines.recover(self.platform, self.store)  # after the jobs, at which it looks
+            pipelines.recover(self.platform, self.store)  # after the jobs, whose state it reads
             executions.resume()
         threading.Thread(target=self._watch_alarms, name="alarms", daemon=True).start()
         threading.Thread(target=self._scale, name="scaling", daemon=True).start()

@@ -54,20 +54,20 @@ def parse(given: Mapping[str, Any]) -> Fault:
 class Faults:
     all: list[Fault] = field(default_factory=list)
     struck: Counter[tuple[str, str]] = field(default_factory=Counter)
-    """Answers that a fault changed, by feed and kind."""
+    """Number of answers changed by faults, by feed and kind."""
 
     def strike(self, feed: str, now: float) -> None:
-        """Count an answer of a feed for each of its active faults."""
+        """Count a changed answer for each active fault of the feed."""
         self.struck.update((fault.feed, fault.kind) for fault in self.of(feed, now))
 
     def end(self, feed: str = "", kind: str = "") -> None:
-        """Remove the faults of a feed, of a kind, or of both; all where neither is given."""
+        """Remove the faults of a feed, a kind, or both; without arguments, all."""
         self.all = [
             fault for fault in self.all if (feed and fault.feed != feed) or (kind and fault.kind != kind)
         ]
 
     def shown(self) -> dict[str, dict[str, int]]:
-        """Return the count of changed answers by feed and kind."""
+        """Return the number of changed answers by feed and kind."""
         found: dict[str, dict[str, int]] = {}
         for (feed, kind), count in sorted(self.struck.items()):
             found.setdefault(feed, {})[kind] = count

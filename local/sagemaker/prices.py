@@ -1,6 +1,6 @@
 """The AWS Price List: its operation GetProducts, for the prices of SageMaker training in `prices.toml`.
 
-The table has prices of endpoints too, for `list_price`.
+The table also has endpoint prices, for `list_price`.
 """
 
 from __future__ import annotations
@@ -41,13 +41,15 @@ class ListPrice:
     dollars: Decimal
     region: str
     as_of: str
-    """The day of its source, such as 2026-09-01"""
+    """Date of the source, such as 2026-09-01"""
 
 
 def list_price(region: str, use: str, item: str) -> ListPrice:
-    """Return what an `item` costs in a Region for a `use`, `hosting` or `serverless`.
+    """Return the list price of an item in a Region.
 
-    Raises `LookupError` where the table has no such price.
+    :param use: `hosting` or `serverless`
+
+    Raises `LookupError` if the table has no such price.
     """
     found = _table().get(region, {}).get(use, {}).get(item)
     if found is None:
@@ -133,7 +135,7 @@ def _table() -> dict[str, Any]:
 
 @functools.cache
 def _products() -> list[Product]:
-    """The prices of training, in the shape of the Price List."""
+    """Training prices in the format of the Price List."""
     return [
         _product(region, about, instance, Decimal(price))
         for region, about in _table().items()

@@ -1,1 +1,1 @@
-"""Labels for training data: the code that AWS Lambda runs. See README.md."""
+"""The labeling workflow's Lambda code. See README.md."""

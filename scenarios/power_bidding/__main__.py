@@ -97,7 +97,7 @@ def show(report: dict[str, Any]) -> None:
 
 
 def show_regulation(found: dict[str, Any]) -> None:
-    """Print the revenue with regulation and without as a table."""
+    """Print a table of revenues with and without regulation."""
     left_out = f", {found['days_left_out']} left out for missing prices" if found["days_left_out"] else ""
     print(
         f"\nWith regulation: {found['days']} market days{left_out}; calls as expected, every offer accepted\n"

@@ -33,7 +33,7 @@ class Desk:
     def __init__(self, outputs: dict[str, str], rate: int):
         self.outputs = outputs
         self.rate = rate
-        """Hours of the market in one"""
+        """Market hours per real hour"""
         self._states, self._functions = aws.client("stepfunctions"), aws.client("lambda")
         self._dynamodb, self._s3 = aws.client("dynamodb"), aws.client("s3")
         self._sagemaker = aws.client("sagemaker")
@@ -42,7 +42,7 @@ class Desk:
         market = json.loads(self._variables["MARKET"])
         self.lead_hours: int = market["lead_hours"]
         self.notice_hours: float = self.lead_hours - market["lockout_minutes"] / 60
-        """From the start of a run to the deadline of its real-time offer"""
+        """Hours from a run's start to the deadline of its real-time offer"""
 
     def assets(self) -> list[dict[str, Any]]:
         """Return the assets as the market has to know them."""

@@ -56,7 +56,7 @@ def week(path: Path, results: dict[str, Any]) -> Figure:
 
 
 def months(path: Path, evaluation: dict[str, Any]) -> Figure:
-    """Draw the capture of each month, the model's beside that of the best naive forecast."""
+    """Draw the monthly capture of the model and of the best naive forecast."""
     rows = evaluation["months"]
     with picture(path) as axes:
         for offset, name, color, label in (
@@ -80,9 +80,9 @@ def months(path: Path, evaluation: dict[str, Any]) -> Figure:
 
 
 def runs(path: Path, histories: dict[str, list[Visit]]) -> Figure:
-    """Draw the states of executions over time, one bar for each visit.
+    """Draw a timeline of the executions' states, one bar per visit.
 
-    :param histories: visits by the state machine's name
+    :param histories: visits by state machine name
     """
     rows = [(machine, visit) for machine, visits in histories.items() for visit in visits]
     begin = min(visit.begin for _, visit in rows)

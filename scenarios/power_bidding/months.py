@@ -1,4 +1,4 @@
-"""Capture by month: the first model of the replay, judged on all days that it was not fitted to."""
+"""Capture by month: evaluation of the replay's first model on all days after its training data."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ FOLDER = "by-month"
 
 
 def judged(outputs: dict[str, str], replay: Replay) -> dict[str, Any]:
-    """Return the evaluation of the first model from its last training day to the end of the history.
+    """Evaluate the first model on the days from the end of its training data to the end of the history.
 
-    Runs the pipeline's own step `Evaluate` again, with the whole history. The model is not trained anew.
-    Raises `ScenarioError` where the job fails.
+    Runs the pipeline's `Evaluate` job again with the whole history, without retraining. Raises
+    `ScenarioError` if the job fails.
     """
     sagemaker, s3 = aws.client("sagemaker"), aws.client("s3")
     bucket = outputs["BucketName"]

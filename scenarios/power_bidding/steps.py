@@ -31,9 +31,9 @@ class Plan:
 
     hours: int
     rate: int
-    """Hours of the market in one, at most"""
+    """Maximum replay rate: market hours per real hour"""
     room: int
-    """How many times as long as in the rehearsal an offer may take"""
+    """An offer may take this many times as long as in the rehearsal"""
     load_down: int
     weather_late: int
     retrained: int
@@ -42,7 +42,7 @@ class Plan:
 
 
 WEEK = Plan(hours=168, rate=2100, room=6, load_down=30, weather_late=50, retrained=84, corrected=110)
-"""4.8 minutes where nothing else runs: 1.7 seconds for an hour, 6.4 for an offer."""
+"""4.8 minutes on an idle machine: 1.7 seconds per hour, and 6.4 seconds for an offer."""
 TROUBLE = 4
 """Hours that a feed fails for."""
 CORRECTED_BEFORE = 6
@@ -114,9 +114,9 @@ def run(stack: str, out: Path, progress: Progress, plan: Plan = WEEK) -> Scenari
 
 
 def rehearsed(desk: Desk, replay: Replay, progress: Progress) -> float:
-    """Run the hours before the week while the clock stands; return the seconds of the last one's offer.
+    """Rehearse the hours before the week with a stopped clock. Return the seconds of the last offer.
 
-    Functions start and connections open in the first.
+    The first run includes cold starts.
     """
     progress("rehearsing, before the clock starts")
     seconds = 0.0
@@ -127,9 +127,10 @@ def rehearsed(desk: Desk, replay: Replay, progress: Progress) -> float:
 
 
 def sustained_rate(seconds: float, notice_hours: float, plan: Plan) -> int:
-    """Return the rate of a replay whose offers may take `plan.room` times the `seconds` of a rehearsed one.
+    """Return the rate, up to `plan.rate`, at which an offer has `plan.room` times its rehearsed duration.
 
-    `notice_hours` lie between the start of a run and the deadline of its offer.
+    :param seconds: duration of the rehearsed offer
+    :param notice_hours: market hours from a run's start to its offer's deadline
     """
     return max(1, min(plan.rate, int(notice_hours * 3600 / (plan.room * seconds))))
 
@@ -190,7 +191,7 @@ def live(
 ) -> tuple[list[float], list[str]]:
     """Start a run two minutes into every hour of the week, as the schedule does.
 
-    Return the seconds of each run, and the executions of `prepare`.
+    Return the duration of each run in seconds, and the executions of `prepare`.
     """
     executions: list[str] = []
     started = time.monotonic()
@@ -213,7 +214,7 @@ def live(
 
 
 def follow(desk: Desk, execution: str, hour: str) -> float:
-    """Wait for the offers of a run; return the seconds that they took."""
+    """Wait for the offers of a run. Return their duration in seconds."""
     begun = time.monotonic()
     desk.ended(execution, SETTLE_SECONDS)
     wait_until(lambda: desk.offered(hour), SETTLE_SECONDS, f"no offer came of {hour}")

@@ -1,4 +1,4 @@
-"""The states that an execution was in, and when."""
+"""State visits of an execution."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from scenarios import aws
 
 @dataclass(frozen=True)
 class Visit:
-    """A stay in a state, in seconds since 1970-01-01."""
+    """A visit to a state. Times are in seconds since 1970-01-01."""
 
     state: str
     begin: float
@@ -17,7 +17,7 @@ class Visit:
 
 
 def visits(execution: str) -> list[Visit]:
-    """Return the visits of an execution that has ended, in the order they began.
+    """Return the state visits of a completed execution, sorted by start.
 
     States of parallel branches have names of their own.
     """

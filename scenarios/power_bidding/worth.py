@@ -21,9 +21,10 @@ def measured(results: dict[str, Any], asset: dict[str, Any]) -> dict[str, float]
 
 
 def awards_alone(rows: list[dict[str, Any]], asset: dict[str, Any]) -> float:
-    """Return what the day-ahead awards earn in settled hours if nothing else is offered, in dollars.
+    """Return the revenue in dollars of following the day-ahead awards, without real-time offers.
 
-    The store, empty at first, does of an award what it can; the rest is settled at the real-time price.
+    The battery starts empty and delivers awards as far as its charge allows. The shortfall settles at the
+    real-time price.
     """
     charge = dollars = 0.0
     for row in rows:

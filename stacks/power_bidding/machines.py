@@ -1,11 +1,11 @@
 """The state machines: `prepare` makes an hour's dataset, `bid` its offers, `backfill` prepares many hours.
 
     prepare:  Accept -> four feeds at once, late ones waited for -> Consolidate -> Tell
-              whatever fails: TellAnyway, so that offers are made with what is known -> Failed
+              on any failure: TellAnyway, so that offers use the data available -> Failed
     bid:      Accept -> CheckModel -> current? -- no --> Retrain, waiting for the pipeline -> Bid, by asset
     backfill: each hour of a list -> prepare
 
-In an execution's input, `rate` makes it a replay: so many hours of the market in one, and shorter waits;
+In an execution's input, `rate` makes it a replay that runs `rate` times as fast;
 `retrain` asks for a new model; `quiet` prepares an hour and makes no offers.
 """
 
@@ -41,7 +41,7 @@ SPARE_MINUTES = 3
 HOUR = r"/^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:00Z$/"
 INVOKE = "lambda:invoke"
 KILLED = ("Runtime.ExitError", "Sandbox.Timedout", "Lambda.Unknown")
-"""Errors of a function whose process died or ran out of time."""
+"""Errors of a function that crashed or timed out."""
 
 
 def prepare(settings: PowerBidding, functions: Mapping[str, str], *, bus: str) -> dict[str, Any]:
@@ -99,7 +99,7 @@ def prepare(settings: PowerBidding, functions: Mapping[str, str], *, bus: str) -
 
     flow.call("Tell", "events:putEvents", told("$dataset"), "Report")
     flow.report("Report", "{% $dataset %}")
-    # No dataset is no reason to make no offers
+    # Offers are still possible without a dataset
     flow.choose("IsUntold", Rule(when="{% $quiet %}", then="Failed"), otherwise="TellAnyway")
     flow.try_to("TellAnyway", "events:putEvents", told("{'hour': $hour, 'version': 0}"), "Failed")
     seconds = 60 * settings.late_minutes + TRIES * FETCH_SECONDS + WORK_SECONDS + 600
@@ -162,7 +162,7 @@ def bid(settings: PowerBidding, functions: Mapping[str, str]) -> dict[str, Any]:
         "IsAsked",
         pass_on=True,
     )
-    # A replay does not hurry functions: a quarter of the wait is for what comes before and after it
+    # Functions are not faster in a replay: leave a quarter of the wait to the states before and after
     share = "($rate > 1 ? 0.75 : 1)"
     patience = {"patience": f"{{% $max([1, $floor({60 * minutes} / $rate * {share})]) %}}"}
     asked = "{% $exists($states.input.retrain) and $states.input.retrain %}"

@@ -326,7 +326,7 @@ class PowerBiddingStack(Stack):
             self,
             "Serving",
             log_group=f"/aws/sagemaker/Endpoints/{self._name}-*",
-            # A serverless endpoint joins no VPC
+            # Serverless endpoints do not support VPCs
             network=self._network if self._settings.hosting == "provisioned" else None,
         )
         image.repository.grant_pull(role.role)

@@ -10,11 +10,11 @@ from groundplan import acknowledge, removal
 
 
 class BidTables(Construct):
-    """The tables, by the name that the functions use.
+    """The DynamoDB tables by name.
 
     :param retain: whether they outlive the stack, with point-in-time recovery.
-    :param deletion_protection: whether DynamoDB refuses to delete them. A first deployment that fails could
-        not be rolled back.
+    :param deletion_protection: whether DynamoDB refuses to delete them. With it, a failed first deployment
+        cannot be rolled back.
     :param key: encrypts them. Default: a key that DynamoDB owns.
     """
 

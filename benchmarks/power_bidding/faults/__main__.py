@@ -1,11 +1,11 @@
-"""Let everything fail while offers are made, hour by hour: what becomes of the offers?
+"""Fault benchmark: inject a fault in each hour of a replay, and record what happens to the hour's offer.
 
     python -m benchmarks.power_bidding.faults --json out/faults.json
     python -m benchmarks.power_bidding.faults --times 3 --kinds throttled restarted
 
 Deploys the project's own stack to a local cloud of its own, with IAM enforced, replays hours of a market
-against it with a fault in each, and removes all of it. Exits with 1 when an hour was lost, an offer was sent
-twice, or a fault did not strike often enough. See benchmarks/README.md for what each figure means.
+against it with a fault in each hour, and removes the cloud. Exits with 1 when an hour was lost, an offer was
+sent twice, or a fault was not injected often enough. See benchmarks/README.md for what each figure means.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from tooling.table import print_table
 
 STACK = "groundplan-dev-power-bidding"
 SETTINGS = {
-    # A retry's pause and a restart take as long in a replay as on the market's own clock
+    # Retry pauses and restarts are not shortened in a replay
     "power_bidding.lead_hours": "18",
     "power_bidding.late_minutes": "60",
     # Only trials start the pipeline
@@ -51,13 +51,13 @@ SETTINGS = {
     "power_bidding.retrain_pause_hours": "8760",
 }
 MOST_RATE = 2100
-"""Hours of the market in one, at most."""
+"""Maximum replay rate: market hours per real hour."""
 ROOM = 45
-"""An offer may take so many times as long as a rehearsed one, and runs follow each other at 2.7 times that:
-faults, trainings and restarts take more of the machine than an hour without them."""
+"""An offer may take this many times as long as in the rehearsal. It is generous because faults, trainings and
+restarts load the machine more than an ordinary hour."""
 PACE = steps.Plan(hours=0, rate=MOST_RATE, room=ROOM, load_down=0, weather_late=0, retrained=0, corrected=0)
 REHEARSED = 5
-"""Runs before the replay."""
+"""Rehearsed runs before the replay."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -80,7 +80,7 @@ def main(arguments: list[str] | None = None) -> int:
         cloud = LocalCloud(Path(home, "cloud"))
 
         def end(number: int, _: object) -> None:
-            """Threads may be in the middle of waiting for a cloud that is not there."""
+            """Other threads may still be waiting for the stopped cloud."""
             servers.close()
             cloud.stop()
             shutil.rmtree(home, ignore_errors=True)
@@ -132,9 +132,9 @@ def measured(
     folder: Path,
     say: Progress,
 ) -> dict[str, Any]:
-    """Return the figures of one run in this cloud, which is started and ended.
+    """Start the cloud, run the replay, stop the cloud, and return the figures.
 
-    :param servers: gets what else is to be ended
+    :param servers: other servers to stop at the end are added here
     """
     chance = random.Random(options.seed)  # noqa: S311 - no secret
     with cloud:
@@ -150,7 +150,7 @@ def measured(
         def restart() -> None:
             cloud.crash()
             inside = dict(os.environ)
-            replace_environment(outside)  # a cloud must not be turned to itself
+            replace_environment(outside)  # a cloud must not use itself as its endpoint
             cloud.start()
             replace_environment(inside)
             reaper.adopt(cloud.status()["pid"])
@@ -182,9 +182,9 @@ def measured(
 
 
 def rehearsed(desk: Desk, replay: Replay) -> float:
-    """Run hours before the replay while the clock stands; return the seconds of the slowest offer.
+    """Rehearse with a stopped clock. Return the seconds of the slowest offer.
 
-    Functions start and connections open in the first.
+    The first run includes cold starts.
     """
     runs = [later(replay.first, number) for number in range(-REHEARSED, 0)]
     return max([steps.follow(desk, desk.start(run), run) for run in runs][1:])
@@ -197,7 +197,7 @@ def replace_environment(variables: dict[str, str]) -> None:
 
 @contextlib.contextmanager
 def busy(count: int, reaper: Reaper) -> Iterator[None]:
-    """Keep so many cores busy meanwhile."""
+    """Keep this many cores busy in the context."""
     command = [sys.executable, "-c", "while True: pass"]
     processes = [subprocess.Popen(command, start_new_session=True) for _ in range(count)]
     try:
@@ -246,7 +246,7 @@ def figures(
         "metrics": metrics,
         "clean": not (metrics["lost_hours"] or metrics["double_bids"] or short),
         "short": short,
-        "table": [vars(row) for row in found],  # `asdict` breaks the keys of a Counter
+        "table": [vars(row) for row in found],  # `asdict` cannot copy a Counter
         "hours": [shown(hour) for hour in run.hours],
     }
 

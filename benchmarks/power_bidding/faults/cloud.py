@@ -1,4 +1,4 @@
-"""Faults of the cloud: the endpoint is throttled, functions are killed, all of it dies."""
+"""Faults of the cloud: throttled endpoint, killed functions, crashed cloud."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ from scenarios import aws
 from scenarios.power_bidding.desk import Desk
 
 CALLS = (1, 3, 6, 12, 10_000)
-"""Calls that the endpoint refuses, in turn. A function makes four and is run five times: not for the last."""
+"""Numbers of calls that the endpoint throttles, used in turn. With its retries a function makes 20 calls, so
+the last value throttles all of them."""
 KILLS = (
     *(("MakeBids", write) for write in (1, 2, 3, 4)),
     *(("Consolidate", write) for write in (1, 2, 3, 4)),
     *(("MarketPrices", 1), ("Load", 2), ("Weather", 1), ("PriceForecast", 2)),
     *(("FallBack", write) for write in (1, 2, 3, 4)),
 )
-"""The function that is killed, and before which of its writes, in turn."""
+"""(function, write before which it is killed), used in turn."""
 LATEST = 1.2
-"""A cloud dies at any moment until so many times as long as an hour's run takes."""
+"""A crash happens at a random time of up to this many run durations after the run's start."""
 SETTINGS = {"throttled": "fault_throttle_endpoints", "killed": "fault_kill_functions"}
 
 
@@ -31,7 +32,7 @@ class CloudFaults:
     def __init__(
         self, cloud: LocalCloud, desk: Desk, restart: Callable[[], None], chance: random.Random
     ) -> None:
-        """:param restart: kills the cloud and starts it again"""
+        """:param restart: kills and restarts the cloud"""
         self._cloud, self._desk, self._restart, self._chance = cloud, desk, restart, chance
         self._before = dict.fromkeys(SETTINGS, 0)
         self._in_service = ""
@@ -48,7 +49,7 @@ class CloudFaults:
             return
         function, write = KILLS[fault.variant % len(KILLS)]
         hour.notes.append(f"{function} before write {write}")
-        if function == "FallBack":  # it runs where the model gives no answer
+        if function == "FallBack":  # `FallBack` only runs if the model does not answer
             self._in_service = self._desk.endpoint()
             gone = f"{self._desk.outputs['PipelineName']}-000000000000"
             self._serve(json.dumps(json.loads(self._in_service) | {"endpoint": gone}))
@@ -59,7 +60,10 @@ class CloudFaults:
         )
 
     def strike(self, hour: Hour, fault: TrialFault, seconds: float) -> None:
-        """Kill the cloud while an hour's run is at work. `seconds` is how long a run takes."""
+        """Kill the cloud during an hour's run.
+
+        :param seconds: duration of a run
+        """
         if fault.kind == "restarted":
             after = self._chance.uniform(0, LATEST * seconds)
             time.sleep(after)
@@ -68,7 +72,7 @@ class CloudFaults:
             hour.notes.append(f"after {after:.1f} s, away for {time.monotonic() - begun:.1f} s")
 
     def end(self, hour: Hour, fault: TrialFault) -> None:
-        """End a fault after the hour's offers are settled; note it if it did not strike."""
+        """End a fault after the hour's offers are final. Record a fault that had no effect."""
         if fault.kind not in SETTINGS:
             return
         count = self._struck(fault.kind) - self._before[fault.kind]

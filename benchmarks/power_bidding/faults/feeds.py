@@ -1,4 +1,4 @@
-"""Faults of the feeds: the replay's server answers wrongly while a run fetches."""
+"""Faults of the feeds: the replay's server gives wrong answers while a run fetches."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from scenarios.power_bidding.history import later
 from scenarios.power_bidding.replay import SECONDS, FeedServer
 
 LASTS_HOURS = 96
-"""Longer than a run fetches: a fault is ended when the run has its dataset."""
+"""Hours until a fault expires: longer than any fetch. It is removed once the run has its dataset."""
 CORRUPT = {
     "market_prices": ("corrupt_units", "corrupt_flat"),
     "load": ("corrupt_units", "corrupt_flat"),
     "weather": ("corrupt_flat",),
     "price_forecast": ("corrupt_units", "corrupt_flat"),
 }
-"""What a feed is corrupt by, in turn. Hubs that are all equal take more than one hub."""
+"""Kinds of corruption, used in turn. Equal prices at all hubs are left out, since the replay has one hub."""
 CORRECTED: dict[str, tuple[str, int, float, float]] = {
     "market_prices": ("price:{location}", -6, 15, 60),
     "load": ("load", 3, 40_000, 60_000),
     "weather": ("temperature", 3, 10, 35),
     "price_forecast": ("price_forecast:{location}", 20, 15, 60),
 }
-"""What is corrected: the series, how many hours after the run's hour, and the bounds of the new value."""
+"""Corrections: (series, hours after the run's hour, bounds of the new value)."""
 
 
 class FeedFaults:
@@ -36,7 +36,7 @@ class FeedFaults:
         self._before: dict[str, dict[str, int]] = {}
 
     def begin(self, hour: Hour) -> None:
-        """Let the feeds of an hour's trial go wrong, before its run starts."""
+        """Inject the faults of an hour's trial, before its run starts."""
         self._before = self._answers()
         for fault in _of(hour):
             when: dict[str, Any] = {"from": hour.run, "to": later(hour.run, LASTS_HOURS)}
@@ -50,18 +50,18 @@ class FeedFaults:
             self._server.fault(fault.feed, served(fault), **when)
 
     def end(self, hour: Hour) -> None:
-        """Let the feeds be right again; note the faults that changed no answer."""
+        """Remove the faults. Record those that changed no answer."""
         now = self._answers()
         for fault in _of(hour):
             kind = served(fault)
             before, after = (found.get(fault.feed, {}).get(kind, 0) for found in (self._before, now))
             if after <= before:
                 hour.missed.append(fault)
-            if kind != "corrected":  # which stays
+            if kind != "corrected":  # corrections stay in place
                 self._ask("DELETE", f"/faults?feed={fault.feed}&kind={kind}")
 
     def _answers(self) -> dict[str, dict[str, int]]:
-        """Return how many answers each fault has changed, by feed and kind."""
+        """Return the number of answers changed by each fault, by feed and kind."""
         return self._ask("GET", "/faults")
 
     def _ask(self, method: str, path: str) -> dict[str, Any]:
@@ -73,7 +73,7 @@ class FeedFaults:
 
 
 def served(fault: TrialFault) -> str:
-    """Return the name that the server has for a kind of fault."""
+    """Return the replay server's name for a kind of fault."""
     if fault.kind != "corrupt":
         return fault.kind
     kinds = CORRUPT[fault.feed]

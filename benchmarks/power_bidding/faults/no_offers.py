@@ -1,4 +1,4 @@
-"""Explicit no-offers, and whether each is counted for its alarm."""
+"""Explicit no-offers, and whether the alarm's metric counts each."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from scenarios.power_bidding.desk import Desk
 
 METRIC = "NoOfferHours"
 METRIC_SECONDS = 30
-"""How long a log may take to arrive."""
+"""Maximum delay of a log line, in seconds."""
 
 
 class NoOffers:
-    """The no-offers so far: in the table of offers, and in the log that the alarm's metric is made of."""
+    """Counts of no-offers: in the table of offers, and in the log with the alarm's metric."""
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
@@ -23,7 +23,7 @@ class NoOffers:
         self._counted = self._count()
 
     def unalarmed(self, before: NoOffers) -> int:
-        """Return how many of those since `before` the metric does not count, once it had time to."""
+        """Wait for the log. Return the number of no-offers since `before` that are missing in the metric."""
         said = self._rows - before._rows
         until = time.monotonic() + METRIC_SECONDS
         while self._counted - before._counted < said and time.monotonic() < until:
@@ -40,7 +40,7 @@ class NoOffers:
 
 
 def counted(line: str) -> int:
-    """Return the no-offers that a line of a log counts in CloudWatch's embedded metric format."""
+    """Return the number of no-offers in a log line in CloudWatch's embedded metric format."""
     try:
         found: Any = json.loads(line)
         return round(sum(found[METRIC])) if "_aws" in found else 0

@@ -1,4 +1,4 @@
-"""What became of the hours' offers, by fault."""
+"""Outcomes of the hours' offers, by fault."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from local.feeds.faults import FEEDS
 
 MODEL, FALLBACK, NO_OFFER, LOST = OUTCOMES = ("model", "fallback", "no offer", "lost")
 PLAIN = "none"
-"""The row of the hours without a fault."""
+"""Row for hours without a fault."""
 
 
 @dataclass
 class Hour:
-    """A run and its trial."""
+    """A run, its trial and its outcome."""
 
     trial: Trial
     run: str
     offered: str
-    """The hour that the run offers for"""
+    """Hour of the run's offer"""
     due: datetime
-    """Until when the market takes the offer"""
+    """Deadline of the offer"""
     missed: list[TrialFault] = field(default_factory=list)
-    """Faults that did not strike"""
+    """Faults that had no effect"""
     notes: list[str] = field(default_factory=list)
-    """What else happened"""
+    """Remarks"""
     outcome: str = ""
     doubles: int = 0
-    """Second offers that reached the market"""
+    """Number of second offers that reached the market"""
     flagged: bool = False
-    """Whether a value of the run's dataset was not the source's own, and flagged"""
+    """Whether the run's dataset has a flagged value"""
 
     @property
     def struck(self) -> list[TrialFault]:
@@ -42,10 +42,10 @@ class Hour:
 
 
 def outcome(row: Mapping[str, str] | None, at_market: bool, due: datetime) -> str:
-    """Return what became of an hour's offer.
+    """Return the outcome of an hour's offer.
 
-    :param row: of the table of offers
-    :param at_market: whether the market has accepted an offer for the hour
+    :param row: the offer's row in the table of offers
+    :param at_market: whether the market accepted an offer for the hour
     """
     if at_market:
         return FALLBACK if row and row.get("source") == "fallback" else MODEL
@@ -55,7 +55,7 @@ def outcome(row: Mapping[str, str] | None, at_market: bool, due: datetime) -> st
 
 
 def disagrees(row: Mapping[str, str] | None, at_market: bool) -> bool:
-    """Return whether the table of offers says other than the market."""
+    """Return whether the table of offers contradicts the market."""
     return at_market != (bool(row) and row.get("status") == "sent")
 
 
@@ -64,10 +64,10 @@ def settle(
     rows: Iterable[Mapping[str, str]],
     results: Mapping[str, Any],
 ) -> int:
-    """Fill in the outcomes; return how many rows say other than the market.
+    """Set the outcomes. Return the number of rows that contradict the market.
 
     :param rows: the table of offers
-    :param results: the market's
+    :param results: the market's results
     """
     by_offer = {row["offer"]: row for row in rows}
     accepted = {(offer["hour"], offer["market"]) for offer in results["offers"]}
@@ -83,7 +83,7 @@ def settle(
 
 @dataclass
 class Row:
-    """A fault: its hours, and what became of their offers."""
+    """A fault, and the outcomes of its hours."""
 
     name: str
     hours: int = 0
@@ -93,7 +93,7 @@ class Row:
 
 
 def table(hours: Iterable[Hour], kinds: Sequence[str]) -> list[Row]:
-    """Return a row for each fault of the kinds, with the hours that it struck, and one for those without."""
+    """Return a row for each fault of the kinds, and one for hours without a fault."""
     rows = {name: Row(name) for name in [*names(kinds), PLAIN]}
     for hour in hours:
         for name in [fault.name for fault in hour.struck] or ([] if hour.trial.faults else [PLAIN]):
@@ -106,7 +106,7 @@ def table(hours: Iterable[Hour], kinds: Sequence[str]) -> list[Row]:
 
 
 def names(kinds: Sequence[str]) -> list[str]:
-    """Return the names of the faults of some kinds, in the order of the table."""
+    """Return the fault names of the given kinds, in table order."""
     chosen = [kind for kind in KINDS if kind in kinds]
     of_feeds = [TrialFault(kind, feed) for feed in FEEDS for kind in chosen if kind in FEED_KINDS]
     others = [TrialFault(kind) for kind in chosen if kind not in FEED_KINDS]
@@ -114,7 +114,7 @@ def names(kinds: Sequence[str]) -> list[str]:
 
 
 def missing(rows: Iterable[Row], times: int) -> list[str]:
-    """Return a sentence for each fault that struck fewer hours than it should."""
+    """Return a message for each fault that was effective in too few hours."""
     return [
         f"{row.name} struck {row.hours} hours of {times}"
         for row in rows

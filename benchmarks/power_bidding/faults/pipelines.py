@@ -1,4 +1,4 @@
-"""Faults of the pipeline that an hour's run starts: it fails, is stopped, or nobody says that it ended."""
+"""Faults of the retraining pipeline: it fails, is stopped, or its end is never reported."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from local.cloud import LocalCloud
 from scenarios import ScenarioError, aws
 
 LOOK_SECONDS = 0.4
-"""Between two looks at what is waited for: each takes time of the machine that is measured."""
+"""Polling interval in seconds. Polling loads the machine under test."""
 LAUNCH_SECONDS = 4.0
-"""From the start of a training job to its instance: time in which its input can be taken away."""
+"""Seconds from a training job's start to its instance, in which its input can be removed."""
 NEVER_SECONDS = 36_000.0
 EVERY_EVENT = 100_000
 PATIENCE_SECONDS = 120
-"""How long a pipeline may take to start after its hour's dataset was made, and to end."""
+"""Maximum seconds for a pipeline to start after its hour's dataset, and for it to end."""
 SWEEP_SECONDS = 5
-"""Between two runs of the sweeper in trials that it ends; its own rule runs every 5 minutes."""
+"""Seconds between runs of the sweeper in these trials; its schedule is every 5 minutes."""
 UNREADABLE = b"hour_utc,price\n"
 MISSING_INPUT, EMPTY_INPUT = FAILING = ("the input is missing", "the input is empty")
-"""Why a training fails, in turn."""
+"""Causes of failed trainings, used in turn."""
 SWEPT, UNHEARD, NO_INSTANCE = (
     "no event says that it ended, the sweeper finds out",
     "no event says that it ended",
     "its training never gets an instance",
 )
 SILENT = (SWEPT, SWEPT, UNHEARD, SWEPT, NO_INSTANCE)
-"""Why nobody calls back, in turn. The last two hold the hour's offers for as long as a run waits."""
+"""Causes of missing callbacks, used in turn. The last two delay the offer for the run's full waiting time."""
 
 
 def until(done: Callable[[], bool], seconds: float, otherwise: str) -> None:
-    """Wait until it is done. Raises `ScenarioError` after so many seconds."""
+    """Wait for a condition. Raises `ScenarioError` on timeout."""
     begun = time.monotonic()
     while not done():
         if time.monotonic() - begun > seconds:
@@ -45,7 +45,7 @@ def until(done: Callable[[], bool], seconds: float, otherwise: str) -> None:
 
 
 class PipelineFaults:
-    """Of one deployed stack. One trial at a time, until it calls `release`."""
+    """Pipeline faults of a deployed stack. Trials run one at a time; `release` ends one."""
 
     def __init__(self, cloud: LocalCloud, outputs: dict[str, str], chance: random.Random) -> None:
         self._cloud, self._outputs, self._chance = cloud, outputs, chance
@@ -68,9 +68,9 @@ class PipelineFaults:
     def at_work(
         self, hour: Hour, fault: TrialFault, release: Callable[[], None], settled: Callable[[], bool]
     ) -> None:
-        """Trouble the pipeline that the run starts; return when it has ended and the offers are settled.
+        """Inject the fault into the run's pipeline. Return when the pipeline has ended and offers are final.
 
-        Notes a fault that did not strike.
+        Records a fault that had no effect.
         """
         execution, struck = "", False
         try:
@@ -96,11 +96,11 @@ class PipelineFaults:
             hour.missed.append(fault)
 
     def _trouble(self, fault: TrialFault, execution: str) -> bool:
-        """Do what goes wrong with an execution; return whether it did."""
+        """Inject the fault into an execution. Return whether it had an effect."""
         why = _why(fault)
         if why == NO_INSTANCE:
             until(lambda: self._trains(execution), PATIENCE_SECONDS, f"{execution} trains nothing")
-            time.sleep(1)  # its job reads the setting
+            time.sleep(1)  # the job reads the setting at its start
             return True
         if fault.kind == "failing":
             self._spoil(execution, why)
@@ -120,7 +120,7 @@ class PipelineFaults:
         return self._cloud.status()["faults"]["fault_lose_events"]["injected"]
 
     def _started(self) -> str:
-        """Wait for the execution that the run starts, and return its ARN. Raises `ScenarioError`."""
+        """Wait for the run's pipeline execution and return its ARN. Raises `ScenarioError` on timeout."""
         found: list[str] = []
 
         def there() -> bool:
@@ -131,7 +131,7 @@ class PipelineFaults:
         return found[0]
 
     def _executions(self) -> list[str]:
-        """Return the newest executions."""
+        """Return the newest pipeline executions."""
         found = self._sagemaker.list_pipeline_executions(
             PipelineName=self._outputs["PipelineName"],
             SortBy="CreationTime",
@@ -152,7 +152,7 @@ class PipelineFaults:
         self._sagemaker.stop_pipeline_execution(PipelineExecutionArn=execution)
 
     def _spoil(self, execution: str, why: str) -> None:
-        """Take the history of an execution's training away, or empty it."""
+        """Delete or empty the training input of an execution."""
         given: list[dict[str, Any]] = self._sagemaker.list_pipeline_parameters_for_execution(
             PipelineExecutionArn=execution
         )["PipelineParameters"]
@@ -166,6 +166,6 @@ class PipelineFaults:
 
 
 def _why(fault: TrialFault) -> str:
-    """Return what a fault does in detail, or ""."""
+    """Return the variant of a fault, or "" if it has only one."""
     several = {"failing": FAILING, "silent": SILENT}.get(fault.kind)
     return several[fault.variant % len(several)] if several else ""

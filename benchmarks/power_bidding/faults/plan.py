@@ -1,4 +1,4 @@
-"""The trials: which faults strike which hour, in a random order from a seed."""
+"""Trial plan: faults in a seeded random order."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from local.feeds.faults import FEEDS
 
 FEED_KINDS = ("down", "late", "malformed", "duplicated", "unauthorized", "corrupt", "corrected")
 WAITED_FOR = ("down", "late")
-"""A run asks such a feed again after a pause. They share hours, so that few runs have one."""
+"""Faults after which a run retries the feed with a pause. They share hours, so that few runs are slow."""
 PIPELINE_KINDS = ("failing", "stopped", "silent")
 ALONE_KINDS = ("killed", "restarted")
-"""No other hour may be at work: the fault would strike that one."""
+"""Faults that need to run without other hours in flight, since they would affect these too."""
 KINDS = (*FEED_KINDS, *PIPELINE_KINDS, "throttled", *ALONE_KINDS)
 HOURS, PIPELINE, ENDPOINT, ALONE = LANES = ("hours", "pipeline", "endpoint", "alone")
-"""Trials of the lane `pipeline` follow each other, as do those of `endpoint`: the cloud has one setting for
-each. Those of `alone` come last, between hours with faults of feeds."""
+"""Trials of the same lane run in sequence: the cloud has one setting for the pipeline and one for the
+endpoint. Trials of `alone` run last, between hours with feed faults."""
 LANE_OF = {
     **dict.fromkeys(PIPELINE_KINDS, PIPELINE),
     "throttled": ENDPOINT,
     **dict.fromkeys(ALONE_KINDS, ALONE),
 }
 ATTEMPTS = 3
-"""How often a trial is made whose fault did not strike."""
+"""Maximum attempts of a trial whose fault has no effect."""
 
 
 @dataclass(frozen=True)
@@ -32,11 +32,11 @@ class TrialFault:
     kind: str
     feed: str = ""
     variant: int = 0
-    """Number of the fault among those of its kind: what it does in detail goes in turn"""
+    """Index among the faults of its kind; selects the variant"""
 
     @property
     def name(self) -> str:
-        """The row in the table."""
+        """Row name in the table."""
         if self.feed:
             return f"{self.feed} {self.kind}"
         return f"pipeline {self.kind}" if self.kind in PIPELINE_KINDS else self.kind
@@ -55,9 +55,9 @@ class Trial:
 
 
 def plan(kinds: Collection[str], times: int, together: int, chance: random.Random) -> list[Trial]:
-    """Return trials with each fault of the kinds so many times; those of feeds once for each feed.
+    """Return trials with each fault of the kinds `times` times; feed faults as often for each feed.
 
-    :param together: how many feeds fail in the same hour
+    :param together: number of feeds that fail in the same hour
     """
     trials: list[Trial] = []
     for at in range(0, len(FEEDS), together):
@@ -82,7 +82,7 @@ def _of_feeds(feeds: Sequence[str], kinds: Collection[str], times: int, chance: 
 
 
 class Queue:
-    """Trials that are still to be made, by lane."""
+    """Queue of remaining trials, by lane."""
 
     def __init__(self, trials: Sequence[Trial], chance: random.Random) -> None:
         self._chance = chance
@@ -94,12 +94,12 @@ class Queue:
         return self.left(LANES)
 
     def left(self, lanes: Collection[str]) -> int:
-        """Return the trials of some lanes."""
+        """Return the remaining trials of the given lanes."""
         return sum(len(self._lanes[lane]) for lane in lanes)
 
     def next(self, free: Collection[str]) -> Trial:
-        """Return the next trial of one of the free lanes, a lane with more trials more often; an hour
-        without a fault where none is left."""
+        """Return the next trial of a free lane, drawn by the number of remaining trials. Return a trial
+        without faults if none remain."""
         lanes = [lane for lane in LANES if lane in free and self._lanes[lane]]
         if not lanes:
             return Trial()
@@ -107,6 +107,6 @@ class Queue:
         return self._lanes[lane].pop(0)
 
     def again(self, trial: Trial, missed: Sequence[TrialFault]) -> None:
-        """Put back the faults of a trial that did not strike, unless they were tried often enough."""
+        """Requeue the faults of a trial that had no effect, up to the maximum number of attempts."""
         if missed and trial.attempt < ATTEMPTS:
             self._lanes[trial.lane].append(Trial(tuple(missed), trial.attempt + 1))

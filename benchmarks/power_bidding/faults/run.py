@@ -1,4 +1,4 @@
-"""A replayed run of hours with a trial in each, on the market's clock."""
+"""A replay of hours on the market's clock, with a trial in each."""
 
 from __future__ import annotations
 
@@ -24,29 +24,32 @@ from scenarios.power_bidding.history import Replay, later
 from scenarios.power_bidding.replay import FeedServer
 
 STARTS_AFTER = 2 / 60
-"""Hours from the begin of an hour to its run, as the schedule has it."""
+"""Hours from the start of an hour to its scheduled run."""
 OVERDUE_SECONDS = 10
-"""How long an hour's offer is waited for after its deadline, when it is lost."""
+"""Maximum wait for an hour's offer after its deadline."""
 MOST_BEHIND = 0.4
-"""A trial that holds up the hours after it begins no later than so much of the time to its deadline."""
+"""A trial that blocks later hours must begin within this share of the time to its deadline."""
 CATCH_UP_HOURS = 40
-"""After so many hours without a fault in a row, it begins all the same."""
+"""After this many consecutive hours without a fault, it begins regardless."""
 PREPARE_SECONDS = 300
 AT_ONCE = 24
 
 
 @dataclass
 class InFlight:
-    """An hour whose offers are not settled."""
+    """An hour in flight: its offers are not final."""
 
     hour: Hour
     held: bool
-    """Whether the next trial of the same lane has to wait"""
+    """Whether the hour's trial still occupies its lane"""
     done: Future[None] | None = None
 
 
 class HourlyRun:
-    """The hours of one run. `rate` is hours of the market in one; `seconds` how long a run takes."""
+    """The hours of a replay.
+
+    `rate` is in market hours per real hour; `seconds` is the duration of a run.
+    """
 
     def __init__(
         self,
@@ -59,7 +62,7 @@ class HourlyRun:
         chance: random.Random,
         say: Progress,
     ) -> None:
-        """:param restart: kills the cloud and starts it again"""
+        """:param restart: kills and restarts the cloud"""
         self._desk, self._feeds, self._replay, self._say = desk, feeds, replay, say
         self._seconds = seconds
         self._states = aws.client("stepfunctions")
@@ -71,10 +74,10 @@ class HourlyRun:
         self.rate = desk.rate
         self.hours: list[Hour] = []
         self.most_behind = 0.0
-        """Seconds that a run started after it was due, at most"""
+        """Maximum delay of a run's start, in seconds"""
 
     def live(self, queue: Queue) -> None:
-        """Start a run in every hour until all trials are made and all offers settled."""
+        """Start a run in every hour until all trials are made and all offers are final."""
         before = later(self._replay.first, -1)
         self._began = time.monotonic()
         self._feeds.clock(paused=False)
@@ -95,7 +98,7 @@ class HourlyRun:
         self._feeds.clock(paused=True)
 
     def _open(self) -> list[InFlight]:
-        """Return the hours in flight. Raises what one of those that have ended has raised."""
+        """Return the hours in flight. Raises the error of an hour that has failed."""
         for flight in self._flights:
             if flight.done and flight.done.done():
                 flight.done.result()
@@ -117,7 +120,7 @@ class HourlyRun:
         return [lane for lane in LANES if lane not in held]
 
     def _behind(self) -> float:
-        """Return the seconds since the next hour's run was due; negative before that."""
+        """Return the seconds since the next run was due; negative if it is not due yet."""
         due = (len(self.hours) + 1 + STARTS_AFTER) * 3600 / self.rate
         return time.monotonic() - self._began - due
 
@@ -168,7 +171,7 @@ class HourlyRun:
         return found["status"] != "RUNNING"
 
     def _finish(self, flight: InFlight, queue: Queue) -> None:
-        """Follow an hour's offers to their end, and end its faults."""
+        """Wait until an hour's offers are final, then end its faults."""
         hour = flight.hour
 
         def release() -> None:
@@ -186,12 +189,12 @@ class HourlyRun:
             self._tell(hour, len(queue))
 
     def _settled(self, hour: Hour) -> bool:
-        """Return whether an hour has its offer or none, or is long overdue."""
+        """Return whether an hour has an offer or an explicit no-offer, or has timed out."""
         at = self._began + (self._hours_to(hour) + 1) * 3600 / self.rate
         return time.monotonic() > at + OVERDUE_SECONDS or self._desk.offered(hour.run)
 
     def _hours_to(self, hour: Hour) -> float:
-        """Return the hours of the market from the first run's hour to an hour's deadline."""
+        """Return the market hours from the first run's hour to an hour's deadline."""
         first = datetime.fromisoformat(self._replay.first).astimezone(UTC)
         return (hour.due - first) / timedelta(hours=1)
 

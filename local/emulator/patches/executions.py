@@ -1,4 +1,4 @@
-"""Step Functions: executions outlive the server."""
+"""Step Functions executions that survive a restart of the server."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from local.emulator import ministack
 from local.emulator.reach import Cloud, hook, replace, touch
 
 POSITION = "position"
-"""In an execution: its current state, with that state's input and the variables."""
+"""Key in an execution's record: current state, its input, and the variables."""
 
 _resumed: contextvars.ContextVar[dict[str, Any] | None] = contextvars.ContextVar("resumed", default=None)
 _running: list[tuple[str, str, str]] = []
-"""Account, Region and ARN of each execution that ran when the last server ended."""
+"""(account, Region, ARN) of each execution that was running when the server stopped."""
 
 
 @functools.lru_cache(maxsize=64)
 def _states(definition: str) -> dict[str, Any]:
-    """Return the states of a definition, without those inside of others."""
+    """Return the top-level states of a definition."""
     return json.loads(definition)["States"]
 
 
 def _goes_on(execution: dict) -> bool:
-    """Return whether it goes on after a restart: not where a caller, or a Map state, holds its result."""
+    """Return whether an execution can resume: not if a caller or a Map state waits for its result."""
     return not execution.get("sync") and not execution.get("mapRunArn")
 
 
 @hook
 def executions_go_on_after_a_restart(cloud: Cloud) -> None:
-    """An execution that ran when the server ended fails. On AWS it never notices: here it begins its current
-    state anew, with a new token where it waited for a callback."""
+    """The emulator fails executions that were running when the server stopped. AWS does not. Restart them at
+    their current state, with a new token if that state waits for a callback."""
     executions = touch("services.stepfunctions._executions")
     machines = touch("services.stepfunctions._state_machines")
 
@@ -48,7 +48,7 @@ def executions_go_on_after_a_restart(cloud: Cloud) -> None:
             execution = executions.get(ctx.get("Execution", {}).get("Id"))
             if execution is None or not _goes_on(execution):
                 return original(state, given, *rest)
-            if at := _resumed.get():  # in the first state: go to where it was
+            if at := _resumed.get():  # jump from the first state to the current one
                 _resumed.set(None)
                 ctx["variables"].update(copy.deepcopy(at["variables"]))
                 return at["input"], at["state"]
@@ -74,7 +74,7 @@ def executions_go_on_after_a_restart(cloud: Cloud) -> None:
 
 
 def resume() -> None:
-    """Go on with the executions that ran when the last server ended."""
+    """Resume the executions that were running when the server stopped."""
     run = touch("services.stepfunctions._run_execution", "exec_arn")
     executions = touch("services.stepfunctions._executions")
 

@@ -41,8 +41,8 @@ def functions_act_under_their_role(cloud: Cloud) -> None:
 
 @hook
 def functions_fail_by_their_own_exception(cloud: Cloud) -> None:
-    """The error type of a failed function is always the same, so Retry and Catch cannot match an exception
-    class, nor a process that was killed."""
+    """The emulator reports the same error type for every failure, so Retry and Catch cannot match an
+    exception class or a killed process."""
     last_line = re.compile(r"^(?:[\w.]+\.)?(\w+)(?::|$)")
 
     @replace("services.lambda_svc._execute_function_warm", "func", "event", "request_id")

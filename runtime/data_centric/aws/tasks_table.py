@@ -1,7 +1,8 @@
 """The table `Tasks`: `workflow.Table` over DynamoDB.
 
-Keys are `run` and `row`: `run`, `task#ITEM` or `labeler#NAME`. The index `due` has the tasks that lack
-labels: its keys are `queue`, `task#RUN` or `gold#RUN`, and the number `due`; it projects `answers`.
+Keys are `run` and `row`: `run`, `task#ITEM` or `labeler#NAME`. The index `due` holds tasks
+that need more labels. Its keys are `queue`, `task#RUN` or `gold#RUN`, and the number `due`. It projects
+`answers`.
 """
 
 from __future__ import annotations
@@ -23,10 +24,10 @@ if TYPE_CHECKING:
 INDEX = "due"
 RUN_ROW, TASK, LABELER = "run", "task#", "labeler#"
 QUEUES = {False: "task#", True: "gold#"}
-"""Begin of `queue`, by whether the task is a gold question."""
+"""Prefix of `queue`: True for gold questions, False for other tasks."""
 FAILED_CONDITION = "ConditionalCheckFailed"
 PASSING = {"TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"}
-"""Reasons of a cancelled transaction that say nothing of its conditions."""
+"""Cancellation reasons that can be retried: no condition of the transaction failed."""
 WRITE_TRIES = 6
 
 Item = dict[str, Any]
@@ -139,13 +140,13 @@ class DynamoTasks:
 
 
 def _reasons(error: ClientError) -> set[str]:
-    """Return the codes of a cancelled transaction."""
+    """Return the reason codes of a cancelled transaction."""
     reasons: Any = error.response.get("CancellationReasons", [])
     return {reason.get("Code", "") for reason in reasons}
 
 
 def item_of(row: Row) -> Item:
-    """Return the row as DynamoDB's item."""
+    """Return the row as a DynamoDB item."""
     values = asdict(row)
     if isinstance(row, TaskRow):
         values["row"] = TASK + row.item

@@ -1,1 +1,1 @@
-"""The rules, on plain values and the interfaces beside them."""
+"""The workflow's rules. They depend on plain values and on interfaces that `aws` implements."""

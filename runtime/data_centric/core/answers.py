@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Answer:
-    """What one labeler said of one item."""
+    """One labeler's answer to one item."""
 
     item: str
     labeler: str
@@ -17,14 +17,14 @@ class Answer:
 
 
 Sure = list[tuple[str, int]]
-"""Labeler and choice of each answer to an item that is not unsure."""
+"""(labeler, choice) of each answer to an item, without unsure answers."""
 
 
 def by_item(answers: Iterable[Answer], classes: int) -> dict[str, Sure]:
-    """Return the answers of each item in the order of its labelers, without unsure ones.
+    """Return the answers to each item, sorted by labeler, without unsure answers.
 
-    An item with unsure answers only has an empty list. Raises `ValueError` for a choice outside the classes,
-    and for two answers of one labeler to one item.
+    An item that has only unsure answers gets an empty list. Raises `ValueError` for a choice outside the
+    classes, and for two answers of one labeler to one item.
     """
     found: dict[str, Sure] = {}
     seen: set[tuple[str, str]] = set()

@@ -1,4 +1,4 @@
-"""Consolidation of the answers to each item: majority vote, and the model of Dawid and Skene.
+"""Label consolidation: majority vote, and the Dawid-Skene model.
 
 A. P. Dawid and A. M. Skene: Maximum Likelihood Estimation of Observer Error-Rates Using the EM Algorithm.
 Journal of the Royal Statistical Society C 28 (1979) 20-28.
@@ -14,34 +14,34 @@ from dataclasses import dataclass
 from data_centric.core.answers import Answer, Sure, by_item
 
 PRIOR_ANSWERS = 20.0
-"""Weight of the prior of each row of a labeler's matrix, as a number of answers. The prior: the labeler is
-right as often as in all classes together, and each error is as likely as any other. It is also the weight of
-all labelers' accuracy in the labeler's own."""
+"""Weight, in answers, of the prior on each row of a labeler's confusion matrix. The prior assumes the
+labeler's overall accuracy in every class, and equally likely errors. The same weight pulls a labeler's
+overall accuracy towards the mean accuracy of all labelers."""
 PRIOR_ITEMS = 1.0
-"""Weight of the prior of each class, as a number of items."""
+"""Weight, in items, of the prior on each class's share."""
 TOLERANCE = 1e-3
-"""Largest change of a probability in the last round."""
+"""EM stops when no probability changes by more than this."""
 MOST_ROUNDS = 100
 TIED = 1e-9
-"""Probabilities that differ by less are a tie."""
+"""Probabilities that differ by less count as a tie."""
 
 Matrix = tuple[tuple[float, ...], ...]
-"""Of each true class (row), the probability of each answer (column)."""
+"""Confusion matrix: for each true class (row), the probability of each answer (column)."""
 Given = dict[str, list[list[str]]]
-"""Of each labeler, the items that got each answer."""
+"""For each labeler and each answer, the items that got that answer."""
 
 
 @dataclass(frozen=True)
 class Consensus:
-    """What the answers say of an item."""
+    """The consolidated label of an item."""
 
     probabilities: tuple[float, ...]
-    """Of each class"""
+    """Probability of each class"""
     choice: int
-    """The most probable class; of tied ones, the most frequent in all items, then the first"""
+    """The most probable class. Ties go to the class that is most frequent over all items, then the first"""
     tied: bool
     answers: int
-    """Number that count: unsure ones do not"""
+    """Number of answers, without unsure ones"""
 
     @property
     def confidence(self) -> float:
@@ -50,22 +50,22 @@ class Consensus:
 
 @dataclass(frozen=True)
 class Estimate:
-    """The model of Dawid and Skene of some answers."""
+    """The Dawid-Skene model fitted to a set of answers."""
 
     items: Mapping[str, Consensus]
-    """Items with unsure answers only are not in it"""
+    """By item. Items that have only unsure answers are missing"""
     matrices: Mapping[str, Matrix]
-    """Of each labeler with an answer that counts"""
+    """Confusion matrix of each labeler who gave an answer other than unsure"""
     shares: tuple[float, ...]
-    """Of each class in all items"""
+    """Share of each class over all items"""
     rounds: int
     converged: bool
 
 
 def majority(answers: Iterable[Answer], classes: int) -> dict[str, Consensus]:
-    """Return the majority of each item; its probabilities are the shares of the votes.
+    """Return the majority vote of each item. The probabilities are the vote shares.
 
-    Items with unsure answers only are left out. Raises `ValueError` as `by_item`.
+    Items that have only unsure answers are left out. Raises `ValueError` like `by_item`.
     """
     votes = {item: _votes(sure, classes) for item, sure in by_item(answers, classes).items() if sure}
     totals = [sum(each[choice] for each in votes.values()) for choice in range(classes)]
@@ -76,10 +76,10 @@ def majority(answers: Iterable[Answer], classes: int) -> dict[str, Consensus]:
 
 
 def dawid_skene(answers: Iterable[Answer], classes: int, known: Mapping[str, int] | None = None) -> Estimate:
-    """Return the class of each item, and how each labeler answers to each true class.
+    """Fit the Dawid-Skene model: a label for each item and a confusion matrix for each labeler.
 
     :param known: the true classes of gold questions, by item
-    Raises `ValueError` as `by_item`.
+    Raises `ValueError` like `by_item`.
     """
     seen = {item: sure for item, sure in by_item(answers, classes).items() if sure}
     given: Given = {}
@@ -120,13 +120,13 @@ def _certain(choice: int, classes: int) -> list[float]:
 def _estimated(
     given: Given, beliefs: Mapping[str, Sequence[float]], classes: int
 ) -> tuple[tuple[float, ...], dict[str, Matrix]]:
-    """The M step: the classes' shares and the labelers' matrices that the beliefs make most probable."""
+    """M step: estimate class shares and confusion matrices from the class probabilities of the items."""
     nothing = [0.0] * classes
 
     def summed(items: Iterable[str]) -> list[float]:
         return [sum(column) for column in zip(nothing, *(beliefs[item] for item in items), strict=True)]
 
-    # By labeler, of each answer (row) the sum of the beliefs in each class (column)
+    # By labeler: for each answer (row), the summed probabilities of each class (column)
     counts = {labeler: [summed(items) for items in by_choice] for labeler, by_choice in given.items()}
     right = {labeler: sum(rows[each][each] for each in range(classes)) for labeler, rows in counts.items()}
     answers = {labeler: sum(map(len, by_choice)) for labeler, by_choice in given.items()}
@@ -140,7 +140,7 @@ def _estimated(
 
 
 def _matrix(counts: Sequence[Sequence[float]], accuracy: float, classes: int) -> Matrix:
-    """The matrix of a labeler, whose accuracy is that in all classes together."""
+    """Return a labeler's confusion matrix, smoothed by the labeler's overall accuracy."""
     right, wrong = PRIOR_ANSWERS * accuracy, PRIOR_ANSWERS * (1 - accuracy) / max(classes - 1, 1)
     return tuple(
         tuple(
@@ -155,7 +155,7 @@ def _matrix(counts: Sequence[Sequence[float]], accuracy: float, classes: int) ->
 def _believed(
     seen: Mapping[str, Sure], shares: Sequence[float], matrices: Mapping[str, Matrix]
 ) -> dict[str, list[float]]:
-    """The E step: the probability of each class of each item, given the answers."""
+    """E step: compute each item's class probabilities from the answers."""
     logs = {
         labeler: [[math.log(row[answer]) for row in matrix] for answer in range(len(shares))]
         for labeler, matrix in matrices.items()

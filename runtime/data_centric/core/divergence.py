@@ -1,4 +1,4 @@
-"""Where labelers diverge: agreement, confused pairs of classes, and the items they disagree on most."""
+"""The divergence report: labeler agreement, confused class pairs, and the most disputed items."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from data_centric.core.consensus import Estimate
 from data_centric.core.labelers import Reliability, reliability
 
 LEAST_CONFUSED = 0.1
-"""Share of the answers to the items of two classes, from which the two can be flagged."""
+"""Minimum confusion rate at which a class pair is flagged."""
 TIMES_USUAL = 3.0
-"""How often as much as the other pairs a flagged pair is confused."""
+"""A flagged pair's confusion rate is at least this multiple of the other pairs' mean rate."""
 LEAST_SEEN = 5.0
-"""Answers to items of two classes, from which a labeler counts as one who has seen them."""
+"""Minimum number of answers to items of a class pair for a labeler to count in that pair."""
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Two classes whose items get each other's label: the instructions may be ambiguous."""
+    """Two classes that labelers confuse. The instructions may be ambiguous."""
 
     classes: tuple[str, str]
     rate: float
-    """Share of the answers to items of the two classes that name the other one"""
+    """Confusion rate: the share of answers to items of either class that name the other class"""
     usual: float
-    """Mean rate of the other pairs"""
+    """Mean confusion rate of the other pairs"""
     labelers: int
-    """How many confuse them, at half of the rate or more"""
+    """Labelers whose own confusion rate is at least half of the pair's"""
     seen_by: int
-    """How many have seen enough of their items"""
+    """Labelers who answered enough items of the two classes"""
 
 
 @dataclass(frozen=True)
@@ -38,11 +38,11 @@ class ClassCount:
     name: str
     items: int
     confidence: float
-    """Mean of its items"""
+    """Mean confidence of the class's items"""
 
 
 @dataclass(frozen=True)
-class DividedItem:
+class DisputedItem:
     source: str
     choice: str
     confidence: float
@@ -53,22 +53,22 @@ class DividedItem:
 @dataclass(frozen=True)
 class Divergence:
     items: int
-    """Items with an answer that counts"""
+    """Items with at least one answer other than unsure"""
     unlabeled: int
-    """Items with unsure answers only"""
+    """Items that have only unsure answers"""
     tied: int
     answers: int
     unsure: int
     agreement: float | None
-    """Share of the pairs of answers to one item that agree; None where there are none"""
+    """Share of answer pairs to the same item that agree; None without such pairs"""
     alpha: float | None
-    """Krippendorff's alpha for nominal data: 1 is full agreement, 0 that of chance"""
+    """Krippendorff's alpha for nominal data: 1 is full agreement, 0 is agreement by chance"""
     classes: Sequence[ClassCount]
     labelers: Sequence[Reliability]
     ambiguous: Sequence[Pair]
-    """The most confused first"""
-    divided: Sequence[DividedItem]
-    """The least confident first"""
+    """Most confused first"""
+    disputed: Sequence[DisputedItem]
+    """Least confident first"""
 
 
 def divergence(
@@ -78,10 +78,10 @@ def divergence(
     sources: Mapping[str, str],
     most: int,
 ) -> Divergence:
-    """Return the report of a run.
+    """Return the divergence report of a run.
 
-    :param sources: of each item
-    :param most: divided items in the report
+    :param sources: source of each item
+    :param most: maximum number of disputed items in the report
     """
     whole = list(answers)
     seen = by_item(whole, len(classes))
@@ -89,7 +89,7 @@ def divergence(
     people = reliability(whole, estimate)
     spammers = {person.labeler for person in people if person.verdict == "spammer"}
     found = estimate.items
-    divided = sorted(
+    disputed = sorted(
         (item for item in found if max(votes[item]) < sum(votes[item])),
         key=lambda item: (found[item].confidence, item),
     )
@@ -104,14 +104,14 @@ def divergence(
         classes=[_class_count(estimate, choice, name) for choice, name in enumerate(classes)],
         labelers=people,
         ambiguous=ambiguous(seen, estimate, classes, spammers),
-        divided=[
-            DividedItem(
+        disputed=[
+            DisputedItem(
                 sources[item],
                 classes[found[item].choice],
                 found[item].confidence,
                 {classes[choice]: count for choice, count in enumerate(votes[item]) if count},
             )
-            for item in divided[:most]
+            for item in disputed[:most]
         ],
     )
 
@@ -119,13 +119,13 @@ def divergence(
 def ambiguous(
     seen: Mapping[str, Sure], estimate: Estimate, classes: Sequence[str], spammers: Iterable[str] = ()
 ) -> list[Pair]:
-    """Return the pairs of classes that most labelers confuse, and far more than other pairs.
+    """Return the class pairs that most labelers confuse, and confuse far more often than other pairs.
 
-    :param spammers: labelers whose answers are left out
+    :param spammers: labelers whose answers are ignored
     """
     left_out = set(spammers)
     by_labeler: dict[str, list[list[float]]] = {}
-    """Of each labeler: by true class and answer, the number of answers"""
+    """By labeler, then by (true class, answer): number of answers"""
     for item, consensus in estimate.items.items():
         for labeler, choice in seen[item]:
             if labeler not in left_out:
@@ -171,7 +171,7 @@ def _agreement(votes: Iterable[Sequence[int]]) -> float | None:
 
 
 def _alpha(votes: Iterable[Sequence[int]]) -> float | None:
-    """Krippendorff's alpha, over items with two answers or more; None where only one class was answered."""
+    """Return Krippendorff's alpha over items with two or more answers; None if all name one class."""
     pairable = [counts for counts in votes if sum(counts) > 1]
     if not pairable:
         return None

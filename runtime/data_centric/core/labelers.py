@@ -1,4 +1,4 @@
-"""How reliable each labeler is, and who answers without looking at the items."""
+"""Labeler reliability and spammer detection."""
 
 from __future__ import annotations
 
@@ -13,40 +13,41 @@ from data_centric.core.answers import Answer
 from data_centric.core.consensus import Estimate
 
 CHANCE = 3.0
-"""Standard deviations above chance that tell a labeler from one who does not look."""
+"""A labeler whose agreement is fewer standard deviations above chance is a spammer."""
 POWER = 10.0
-"""Standard deviations above chance at which a labeler who is always right must be, for anyone with these
-items to be judged: too few items, or nearly all of one class, say nothing."""
+"""A labeler is only judged if always answering right would reach this many standard deviations above chance.
+It is not reached with too few items, or with items that are nearly all of one class."""
 
 Verdict = Literal["reliable", "spammer", "unknown"]
+"""Result for a labeler. `unknown`: the labeler gave too few answers to be judged."""
 
 
 @dataclass(frozen=True)
 class Reliability:
     labeler: str
     answers: int
-    """Unsure ones are not counted"""
+    """Number of answers, without unsure ones"""
     unsure: int
     accuracy: float
-    """Estimated share of right answers, if the classes are as frequent as in all items"""
+    """Estimated accuracy, with classes weighted by their share over all items"""
     above_chance: float
-    """How much the answers agree with those of others, in standard deviations above what the same answers in
-    any other order would"""
+    """Agreement with the other labelers, in standard deviations above the agreement of the same answers in
+    random order"""
     verdict: Verdict
 
 
 def pseudonym(identity: str, key: bytes) -> str:
-    """Return the name of a labeler in tables and reports, which does not tell the identity.
+    """Return a labeler's pseudonym for tables and reports.
 
-    :param key: secret, and the same for all runs in which a labeler is to have one name
+    :param key: a secret. A labeler has the same pseudonym in all runs that use the same key
     """
     return "labeler-" + hmac.new(key, identity.encode(), hashlib.sha256).hexdigest()[:12]
 
 
 def reliability(answers: Iterable[Answer], estimate: Estimate) -> list[Reliability]:
-    """Return the reliability of each labeler with an answer, by name.
+    """Return the reliability of each labeler who gave an answer, sorted by name.
 
-    An answer is compared with the estimate of its item from the answers of others.
+    Each answer is compared with the estimate of its item from the other labelers' answers.
     """
     of: dict[str, list[Answer]] = {}
     for answer in answers:
@@ -72,16 +73,20 @@ def _of_one(labeler: str, answers: Sequence[Answer], estimate: Estimate) -> Reli
 
 
 def _without(probabilities: Sequence[float], likelihood: Sequence[float]) -> list[float]:
-    """Return the probabilities of the classes before an answer of this likelihood in each."""
+    """Return class probabilities with one answer's likelihood divided out.
+
+    :param likelihood: of the answer, given each class
+    """
     weights = [each / given for each, given in zip(probabilities, likelihood, strict=True)]
     total = sum(weights)
     return [weight / total for weight in weights]
 
 
 def _above_chance(beliefs: Sequence[Sequence[float]], choices: Sequence[int]) -> float:
-    """Return by how many standard deviations the choices agree with the beliefs better than in random order.
+    """Return the agreement of choices with class probabilities, in standard deviations above random order.
 
-    Mean and variance over all orders are exact (W. Hoeffding, A combinatorial central limit theorem, 1951).
+    Mean and variance over all permutations are exact (W. Hoeffding, "A combinatorial central limit theorem",
+    1951).
     """
     size = len(choices)
     if size < 2:

@@ -22,17 +22,17 @@ TYPES = {REFERENCE: "groundtruth/image-classification", TEXT: "groundtruth/text-
 """Value of the metadata's `type`, by the field of the source."""
 METADATA = "-metadata"
 ATTRIBUTE = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,126}")
-"""Pattern of SageMaker's `LabelAttributeName`."""
+"""Pattern of `LabelAttributeName` in the SageMaker API."""
 LONGEST_LINE = 100_000
-"""Bytes of one line, the limit of Ground Truth."""
+"""Maximum size of a line in bytes: Ground Truth's limit."""
 MOST_NAMED = 10
-"""Invalid lines that an error names; it counts the others."""
+"""Maximum number of invalid lines that an error names. It only counts the rest."""
 S3_OBJECT = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/.+")
 HUMAN = {"yes": True, "no": False}
 
 
 class ManifestError(ValueError):
-    """Lines of a manifest are invalid. The message names them, from 1."""
+    """A manifest has invalid lines. The message names them; numbers begin at 1."""
 
     def __init__(self, problems: Sequence[tuple[int, str]]) -> None:
         named = "; ".join(f"line {line}: {problem}" for line, problem in problems[:MOST_NAMED])
@@ -43,12 +43,12 @@ class ManifestError(ValueError):
 
 @dataclass(frozen=True)
 class Entry:
-    """One line."""
+    """One line of a manifest."""
 
     line: int
-    """Its number, from 1"""
+    """Line number, from 1"""
     item: str
-    """Id of the source: the same in each manifest that has it"""
+    """Id of the source, the same in every manifest"""
     source_field: Literal["source-ref", "source"]
     source: str
     fields: Mapping[str, Any]
@@ -56,7 +56,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Label:
-    """The label of one item. It does not say who gave it."""
+    """The label of one item, without the labelers' identities."""
 
     choice: int
     """Index of the class"""
@@ -70,12 +70,12 @@ class Label:
 
 
 def item_of(source_field: str, source: str) -> str:
-    """Return the id of a source."""
+    """Return the item id of a source."""
     return hashlib.sha256(f"{source_field}\n{source}".encode()).hexdigest()[:24]
 
 
 def check_attribute(name: str) -> None:
-    """Raise `ValueError` unless the name can be that of a label."""
+    """Raise `ValueError` unless the name is a valid label attribute."""
     if not ATTRIBUTE.fullmatch(name) or name.endswith((METADATA, "-ref")) or name == TEXT:
         raise ValueError(
             "the label's attribute must have 1 to 127 letters, digits and hyphens, begin and end with no"
@@ -112,7 +112,7 @@ def labels_of(entries: Iterable[Entry], attribute: str, classes: Sequence[str]) 
 
 
 def labeled(entries: Iterable[Entry], attribute: str, labels: Mapping[str, Label]) -> bytes:
-    """Return a manifest of the entries that have a label, each with it; an earlier label is replaced."""
+    """Return a manifest of the labeled entries. An earlier label is replaced."""
     lines = (
         {
             **_without(entry, attribute),
@@ -126,21 +126,21 @@ def labeled(entries: Iterable[Entry], attribute: str, labels: Mapping[str, Label
 
 
 def unlabeled(entries: Iterable[Entry], attribute: str, labels: Mapping[str, Label]) -> bytes:
-    """Return a manifest of the entries without a label, which can be the input of another run."""
+    """Return a manifest of the unlabeled entries. It can be the input of another run."""
     return _written(_without(entry, attribute) for entry in entries if entry.item not in labels)
 
 
 def version(labels: Mapping[str, Label]) -> str:
-    """Return the version of a set of labels: it changes with the items and their classes.
+    """Return the version of a set of labels: a hash of the items and their classes.
 
-    It does not depend on the order of the lines, nor on confidence, job and date.
+    It does not depend on the order of lines, confidence, job or date.
     """
     rows = sorted((item, label.choice, label.class_name) for item, label in labels.items())
     return hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]
 
 
 def _each(read: Callable[[Any], Any], numbered: Iterable[tuple[int, Any]]) -> list[Any]:
-    """Return what `read` makes of each value. Raises `ManifestError` with all values that it refuses."""
+    """Apply `read` to each value. Raises `ManifestError` that lists all values it rejects."""
     found, problems = list[Any](), list[tuple[int, str]]()
     for number, value in numbered:
         try:
@@ -189,7 +189,7 @@ def _label(entry: Entry, attribute: str, classes: Sequence[str]) -> Label:
     for name in ("class-name", "confidence", "human-annotated", "creation-date", "type", "job-name"):
         if name not in found:
             raise ValueError(f"{attribute}{METADATA} has no {name}")
-    if isinstance(choice, str) and choice.isascii() and choice.isdigit():  # AWS's example of a text has "1"
+    if isinstance(choice, str) and choice.isascii() and choice.isdigit():  # AWS's example has "1"
         choice = int(choice)
     if type(choice) is not int or not 0 <= choice < len(classes):
         raise ValueError(f"{attribute} must be a whole number from 0 to {len(classes) - 1}, got {choice!r}")

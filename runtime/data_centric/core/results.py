@@ -18,15 +18,15 @@ from data_centric.core.workflow import answers_of, estimated
 @dataclass(frozen=True)
 class Results:
     labels: Mapping[str, Label]
-    """By item, without gold questions"""
+    """Labels by item, without gold questions"""
     version: str
-    """Of the labels"""
+    """Version of the labels, see `manifests.version`"""
     labeled: bytes
-    """Manifest of the items with a label"""
+    """Manifest of the labeled items"""
     unlabeled: bytes
-    """Manifest of the others: no answers, or unsure ones only"""
+    """Manifest of the unlabeled items: no answers, or only unsure ones"""
     report: Divergence
-    """With gold questions; labelers have their pseudonyms"""
+    """Divergence report, gold questions included; labelers appear by pseudonym"""
 
 
 def results(
@@ -34,10 +34,10 @@ def results(
 ) -> Results:
     """Return the results so far.
 
-    :param entries: of the run's manifest
-    :param tasks: all of the run's, gold questions included
-    :param created: of the labels
-    :param most: divided items in the report
+    :param entries: entries of the run's manifest
+    :param tasks: all tasks of the run, gold questions included
+    :param created: creation date of the labels
+    :param most: maximum number of disputed items in the report
     """
     whole = [*tasks]
     estimate = estimated(run, whole)

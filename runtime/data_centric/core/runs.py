@@ -1,4 +1,4 @@
-"""A labeling run: its settings, and what it will cost."""
+"""A labeling run: settings and cost estimate."""
 
 from __future__ import annotations
 
@@ -11,34 +11,34 @@ from dataclasses import asdict, dataclass
 from data_centric.core.manifests import check_attribute
 
 MOST_LABELERS = 9
-"""Labels of one item; the limit of Ground Truth."""
+"""Maximum number of labels for one item: Ground Truth's limit."""
 
 
 @dataclass(frozen=True)
 class RunSettings:
-    """What is asked of the labelers. Raises `ValueError` with the setting that is invalid."""
+    """Settings of a labeling run. Raises `ValueError` that names an invalid setting."""
 
     name: str
-    """Of the run; `job-name` in the manifest"""
+    """Name of the run; `job-name` in the manifest"""
     attribute: str
-    """Of the label in the manifest"""
+    """Label attribute in the manifest"""
     classes: tuple[str, ...]
     labels: int
-    """Of each item, by different labelers"""
+    """Labels for each item, each by a different labeler"""
     most_labels: int
-    """Of an item on which labelers disagree"""
+    """Maximum number of labels for an item on which labelers disagree"""
     extra_labels: int
-    """Budget of the run: labels beyond `labels` of each item"""
+    """Budget of the run: number of labels in addition to `labels` for each item"""
     least_confidence: float
-    """More labels are asked for, below it"""
+    """Items with a lower confidence get extra labels"""
     lease_seconds: int
-    """For one task; then others may get it"""
+    """Duration of a lease on a task. Other labelers may get the task afterwards"""
     gold_every: int
-    """One task in so many is a gold question; 0: none"""
+    """One task in `gold_every` is a gold question; 0: none"""
     gold_least: int
-    """Gold questions, after which a labeler is judged by them"""
+    """Minimum number of answered gold questions before a labeler may be blocked"""
     gold_share: float
-    """Share of right answers to them, below which a labeler gets no more tasks"""
+    """A labeler with a lower share of right answers to gold questions is blocked"""
 
     def __post_init__(self) -> None:
         if not self.name:
@@ -59,28 +59,28 @@ class RunSettings:
         _share("gold_share", self.gold_share)
 
     def digest(self, items: Iterable[str], gold: Iterable[tuple[str, int]]) -> str:
-        """Return the id of these settings with these items and gold questions, in any order."""
+        """Return an id of the settings, items and gold questions. Their order does not matter."""
         text = json.dumps([asdict(self), sorted(items), sorted(gold)], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
 
 @dataclass(frozen=True)
 class Rates:
-    """What a label costs."""
+    """Rates for the cost of an answer."""
 
     seconds: float
-    """Of a labeler's time for one answer"""
+    """Seconds that a labeler needs for one answer"""
     wage: float
-    """$ an hour"""
+    """Dollars per hour"""
     requests: float
-    """$ of AWS's requests for one answer"""
+    """Dollars for the AWS requests of one answer"""
 
 
 @dataclass(frozen=True)
 class Cost:
     items: int
     answers: int
-    """Gold questions included"""
+    """Number of answers, gold questions included"""
     hours: float
     wages: float
     """$"""
@@ -93,7 +93,7 @@ class Cost:
 
 
 def cost(run: RunSettings, items: int, rates: Rates) -> tuple[Cost, Cost]:
-    """Return what labeling the items costs at least, and at most: with all extra labels."""
+    """Return the cost of labeling the items without extra labels, and with all of them."""
     for name, value in asdict(rates).items():
         if not math.isfinite(value) or value < 0:
             raise ValueError(f"{name} must be a finite number from 0, got {value}")

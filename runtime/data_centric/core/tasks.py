@@ -1,6 +1,6 @@
-"""The rows of a labeling run, and how they change. No labeler gets an item twice.
+"""The rows of a labeling run and their state changes. No labeler gets an item twice.
 
-Every row has a version, and is written only if the stored one has the version before it. Times are in seconds
+Every row has a version. It is written only if the stored row has the preceding version. Times are in seconds
 since 1970-01-01 UTC.
 """
 
@@ -18,31 +18,31 @@ from data_centric.core.runs import RunSettings
 class RunRow:
     run: str
     digest: str
-    """Of settings, items and gold questions"""
+    """Hash of settings, items and gold questions"""
     status: Literal["loading", "open"]
     items: int
-    """Without gold questions"""
+    """Number of items, without gold questions"""
     extra: int = 0
-    """Extra labels that were asked for"""
+    """Extra labels requested so far"""
     version: int = 1
 
 
 @dataclass(frozen=True)
 class TaskRow:
-    """An item, with all answers to it."""
+    """A task: an item with all its answers."""
 
     run: str
     item: str
     source_field: str
     source: str
     wanted: int
-    """Labels"""
+    """Number of labels that the item needs"""
     truth: int | None = None
-    """The true class of a gold question, which every labeler may get"""
+    """True class of a gold question, which every labeler may get; None for other items"""
     answers: Mapping[str, int | None] = field(default_factory=dict)
-    """By labeler; None: unsure"""
+    """Answers by labeler; None: unsure"""
     leases: Mapping[str, int] = field(default_factory=dict)
-    """By labeler, when it ends. An ended one counts until another labeler needs its place"""
+    """End of each lease, by labeler. An expired lease stays until another labeler needs its place"""
     version: int = 1
 
     @property
@@ -51,7 +51,7 @@ class TaskRow:
 
     @property
     def missing(self) -> int:
-        """Labels that it has not got."""
+        """Number of labels that are still missing."""
         return max(self.wanted - len(self.answers), 0)
 
     @property
@@ -60,8 +60,10 @@ class TaskRow:
 
     @property
     def due(self) -> int | None:
-        """When another labeler can get it: a time, a small number for now (the fewer labels, the smaller), or
-        None for never."""
+        """Time from which another labeler may get the task; None if no more labels are needed.
+
+        A task that is available at once has a small number, smaller with fewer labels.
+        """
         if self.gold:
             return 0
         if self.complete:
@@ -71,7 +73,7 @@ class TaskRow:
         return min(self.leases.values())
 
     def leased(self, labeler: str, now: float, until: int) -> TaskRow | None:
-        """Return the row with a lease for the labeler, or None if the labeler may not have it."""
+        """Return the row with a lease for the labeler, or None if the labeler may not get the task."""
         if labeler in self.answers or self.complete:
             return None
         leases = {**self.leases}
@@ -84,7 +86,7 @@ class TaskRow:
         return replace(self, leases=leases, version=self.version + 1)
 
     def answered(self, labeler: str, choice: int | None) -> TaskRow | None:
-        """Return the row with the labeler's answer, or None if the labeler has no lease (any more)."""
+        """Return the row with the labeler's answer, or None if the labeler holds no lease."""
         if labeler not in self.leases:
             return None
         leases = {name: until for name, until in self.leases.items() if name != labeler}
@@ -96,28 +98,28 @@ class TaskRow:
 class LabelerRow:
     run: str
     labeler: str
-    """A pseudonym"""
+    """The labeler's pseudonym"""
     given: int = 0
-    """Leases"""
+    """Number of leases"""
     done: int = 0
-    """Answers to items that are no gold questions"""
+    """Number of answers, without gold questions"""
     unsure: int = 0
-    """Of those"""
+    """Number of these that were unsure"""
     gold: int = 0
-    """Answers to gold questions; to be unsure is no error, and not counted"""
+    """Number of answers to gold questions, without unsure ones"""
     right: int = 0
-    """Right ones of those"""
+    """Number of these that were right"""
     holds: str = ""
-    """The item of the last lease, until it is answered"""
+    """Item of the last lease until it is answered"""
     version: int = 0
-    """0: not stored yet"""
+    """Version of the row; 0: not stored yet"""
 
     def blocked(self, run: RunSettings) -> bool:
-        """Return whether too many answers to gold questions are wrong."""
+        """Return whether the labeler is blocked by wrong answers to gold questions."""
         return self.gold >= run.gold_least and self.right < run.gold_share * self.gold
 
     def next_is_gold(self, run: RunSettings) -> bool:
-        """Return whether the next task is a gold question: in no order that a labeler could guess."""
+        """Return whether the labeler's next task is a gold question. The order is pseudorandom."""
         if not run.gold_every:
             return False
         digest = hashlib.sha256(f"{self.run}\n{self.labeler}\n{self.given}".encode()).digest()

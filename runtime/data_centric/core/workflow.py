@@ -1,7 +1,7 @@
 """The labeling workflow over one table: load a run, give tasks, take answers, ask for more labels.
 
-Each function may be called again at any time, and may be killed after any of its writes: its repetition does
-what it has not done, or the lease of the task ends.
+Every function is idempotent and may be killed after any of its writes. Calling it again completes the work;
+a task that was leased but not returned becomes available when the lease expires.
 """
 
 from __future__ import annotations
@@ -19,36 +19,36 @@ from data_centric.core.runs import RunSettings
 from data_centric.core.tasks import LabelerRow, Row, RunRow, TaskRow
 
 TRIES = 20
-"""Of a write that other labelers' writes come before."""
+"""Attempts of a write that conflicts with other writes."""
 ROWS_AT_ONCE = 25
-"""In one write: as many of the longest texts fit into the 4 MB of a DynamoDB transaction."""
+"""Rows per write: this many of the longest texts fit into DynamoDB's transaction limit of 4 MB."""
 LOOKED_AT = 25
-"""Open tasks among which a labeler's next one is drawn, so that labelers do not all try the same one."""
+"""Number of available tasks from which a labeler's next task is drawn at random, to avoid conflicts."""
 
 
 class RunConflictError(Exception):
-    """There is another run of this name: with other settings, items or gold questions."""
+    """A run of this name exists with other settings, items or gold questions."""
 
 
 class NoRunError(Exception):
-    """There is no run of this name, or it is still being loaded."""
+    """No run of this name exists, or it is still loading."""
 
 
 class NoTaskError(Exception):
-    """The labeler has no lease on this task: it went to another labeler, or was never given to this one."""
+    """The labeler holds no lease on this task: it was reassigned, or never assigned to the labeler."""
 
 
 class BlockedError(Exception):
-    """The labeler's answers to gold questions are too often wrong."""
+    """The labeler is blocked: too many answers to gold questions are wrong."""
 
 
 class BusyError(Exception):
-    """Other writes came first each time. Try again."""
+    """Every attempt conflicted with another write. Retry later."""
 
 
 class Table(Protocol):
     def run(self, run: str) -> RunRow | None:
-        """Return the row as it is now; so do `task` and `labeler`."""
+        """Return the row by a consistent read, like `task` and `labeler`."""
         ...
 
     def task(self, run: str, item: str) -> TaskRow | None: ...
@@ -56,18 +56,18 @@ class Table(Protocol):
     def labeler(self, run: str, labeler: str) -> LabelerRow | None: ...
 
     def write(self, rows: Sequence[Row]) -> bool:
-        """Write all rows, or none and return False if a stored one has not the version before the row's.
+        """Write all rows atomically. Return False and write none where a stored version is not the preceding.
 
-        A row of version 1 must not be there yet. At most `ROWS_AT_ONCE` rows.
+        A row of version 1 must not exist yet. At most `ROWS_AT_ONCE` rows.
         """
         ...
 
     def due(self, run: str, labeler: str, now: float, gold: bool) -> Iterator[str]:
-        """Yield the items of tasks that are due and that the labeler has not answered, by `TaskRow.due`.
+        """Yield the items of available tasks that the labeler has not answered, sorted by `TaskRow.due`.
 
-        What it yields may be some seconds old.
+        The read is eventually consistent.
 
-        :param gold: gold questions, or all other tasks
+        :param gold: True: gold questions only; False: all other tasks
         """
         ...
 
@@ -78,7 +78,7 @@ class Table(Protocol):
     def labelers(self, run: str) -> Iterator[LabelerRow]: ...
 
     def incomplete(self, run: str) -> int:
-        """Return the number of tasks that lack labels, without gold questions. May be some seconds old."""
+        """Return the number of tasks that need labels, without gold questions. Eventually consistent."""
         ...
 
 
@@ -92,13 +92,13 @@ class Desk:
 
 @dataclass(frozen=True)
 class Assignment:
-    """All that a labeler sees of a task: not the answers of others, nor whether it is a gold question."""
+    """A task as the labeler sees it, without other answers and without marking gold questions."""
 
     item: str
     source_field: str
     source: str
     until: int
-    """The end of the lease"""
+    """End of the lease, in seconds since 1970-01-01 UTC"""
 
 
 @dataclass(frozen=True)
@@ -106,10 +106,10 @@ class Progress:
     items: int
     complete: int
     answers: int
-    """Gold questions not included"""
+    """Number of items, without gold questions"""
     unsure: int
     extra: int
-    """Extra labels that were asked for"""
+    """Extra labels requested so far"""
     labelers: int
     blocked: int
 
@@ -120,11 +120,12 @@ def load(
     gold_entries: Sequence[Entry] = (),
     truths: Mapping[str, int] | None = None,
 ) -> None:
-    """Make the run's tasks, and open it when all are there.
+    """Create the run's tasks, then open the run.
 
     :param gold_entries: gold questions, not among the entries
-    :param truths: their true classes, by item
-    Raises `RunConflictError`, and `ValueError` for an item that is both, or a gold question without a class.
+    :param truths: true classes of the gold questions, by item
+    Raises `RunConflictError`, and `ValueError` for an item that is also a gold question, or a gold question
+    without a class.
     """
     known = truths or {}
     tasks = _tasks(desk.run, entries, gold_entries, known)
@@ -140,14 +141,14 @@ def load(
             return
     for start in range(0, len(tasks), ROWS_AT_ONCE):
         rows = tasks[start : start + ROWS_AT_ONCE]
-        if not desk.table.write(rows):  # an earlier try has written some
+        if not desk.table.write(rows):  # an earlier attempt wrote some of the rows
             for row in rows:
                 desk.table.write([row])
     desk.table.write([RunRow(desk.run.name, digest, "open", len(entries), version=2)])
 
 
 def next_task(desk: Desk, labeler: str) -> Assignment | None:
-    """Return the labeler's task: the one in hand, or another; None if there is none now.
+    """Return the labeler's current task, or a new one; None if no task is available.
 
     Raises `NoRunError`, `BlockedError` and `BusyError`.
     """
@@ -163,12 +164,12 @@ def next_task(desk: Desk, labeler: str) -> Assignment | None:
 
 
 def submit(desk: Desk, labeler: str, item: str, choice: int | None) -> Literal["kept", "already"]:
-    """Keep an answer; "already" if the labeler has answered the item before: the first answer stays.
+    """Store an answer. Return "already" and keep the first answer if the labeler has answered the item.
 
-    An answer after the lease's end is kept unless the task went to another labeler.
+    An answer after the lease has expired is stored unless the task was reassigned.
 
     :param choice: index of the class, or None: unsure
-    Raises `NoTaskError` and `BusyError`, and `ValueError` for a choice that is no class.
+    Raises `NoTaskError` and `BusyError`, and `ValueError` for an invalid choice.
     """
     if choice is not None and (type(choice) is not int or not 0 <= choice < len(desk.run.classes)):
         raise ValueError(f"the choice must be from 0 to {len(desk.run.classes) - 1}, or none, got {choice!r}")
@@ -186,9 +187,9 @@ def submit(desk: Desk, labeler: str, item: str, choice: int | None) -> Literal["
 
 
 def ask_for_more(desk: Desk) -> int:
-    """Ask for one more label of each complete item that is not confident enough, the least confident first.
+    """Request one more label for each complete item whose confidence is too low, least confident first.
 
-    Return how many were asked for: as many as the run's budget and `most_labels` allow. Raises `NoRunError`.
+    Return the number of requests, limited by the run's budget and `most_labels`. Raises `NoRunError`.
     """
     tasks = [*desk.table.tasks(desk.run.name)]
     items = estimated(desk.run, tasks).items
@@ -207,7 +208,7 @@ def ask_for_more(desk: Desk) -> int:
 
 
 def estimated(run: RunSettings, tasks: Iterable[TaskRow]) -> Estimate:
-    """Return the estimate of all answers; the classes of gold questions are known."""
+    """Fit the Dawid-Skene model to all answers, with the known classes of gold questions."""
     whole = [*tasks]
     known = {task.item: task.truth for task in whole if task.truth is not None}
     return dawid_skene(answers_of(whole), len(run.classes), known)
@@ -218,7 +219,7 @@ def answers_of(tasks: Iterable[TaskRow]) -> list[Answer]:
 
 
 def progress(desk: Desk) -> Progress:
-    """Return how far the run is. Raises `NoRunError`."""
+    """Return the run's progress. Raises `NoRunError`."""
     row = _open_run(desk)
     people = [*desk.table.labelers(desk.run.name)]
     return Progress(
@@ -258,14 +259,14 @@ def _open_run(desk: Desk) -> RunRow:
 
 
 def _in_hand(desk: Desk, me: LabelerRow) -> Assignment | None:
-    """Return the labeler's last task while its lease lasts."""
+    """Return the labeler's last task if its lease has not expired."""
     task = desk.table.task(desk.run.name, me.holds) if me.holds else None
     until = task.leases.get(me.labeler, 0) if task else 0
     return _shown(task, until) if task and until > desk.now() else None
 
 
 def _leased(desk: Desk, me: LabelerRow) -> Assignment | Literal["again"] | None:
-    """Return a new task, None if there is none, or "again" if another write came first."""
+    """Return a new task, None if none is available, or "again" after a write conflict."""
     now = desk.now()
     until = int(now) + desk.run.lease_seconds
     for item in _drawn(desk, me, now):
@@ -278,7 +279,7 @@ def _leased(desk: Desk, me: LabelerRow) -> Assignment | Literal["again"] | None:
 
 
 def _drawn(desk: Desk, me: LabelerRow, now: float) -> Iterator[str]:
-    """Yield the items of due tasks, a few at a time in an order of the labeler's own."""
+    """Yield the items of available tasks, shuffled in small groups by a seed of the labeler's own."""
 
     def order(item: str) -> bytes:
         return hashlib.sha256(f"{me.labeler}\n{item}".encode()).digest()
@@ -294,7 +295,7 @@ def _shown(task: TaskRow, until: int) -> Assignment:
 
 
 def _extended(desk: Desk, task: TaskRow) -> bool:
-    """Ask for one more label of a task, if it has not changed and the budget allows it."""
+    """Request one more label for a task, if the task is unchanged and the budget allows it."""
     for _ in range(TRIES):
         run = _open_run(desk)
         if run.extra >= desk.run.extra_labels:

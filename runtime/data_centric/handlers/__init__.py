@@ -1,1 +1,1 @@
-"""The handlers: parse the event, call `core`, return."""
+"""Lambda handlers: parse the event, call `core`, return."""

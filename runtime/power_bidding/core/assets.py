@@ -108,7 +108,7 @@ def built(kind: type[T], given: Mapping[str, Any], where: str) -> T:
 
 
 def assets_of(given: Mapping[str, Any]) -> dict[str, AssetSettings]:
-    """Return the assets of `ASSETS`: by name, `AssetSettings` with the battery's fields beside the others."""
+    """Return the assets of the variable `ASSETS` by name. It has the battery's fields at the top level."""
     found: dict[str, AssetSettings] = {}
     for name, entry in given.items():
         rest = {**entry}

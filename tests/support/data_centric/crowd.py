@@ -1,4 +1,4 @@
-"""Simulated labelers: most of them right at a rate of their own, some answer without looking."""
+"""Simulated labelers: most with an accuracy of their own, some spammers."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ class Crowd:
     labelers: Mapping[str, Labeler]
     spammers: Sequence[str]
     accuracy: Mapping[str, float]
-    """Of the labelers who look"""
+    """Accuracies of the labelers who are not spammers"""
     draw: random.Random
 
     def answers(self, each: int) -> list[Answer]:
-        """Return the answers of `each` labelers, drawn anew for each item."""
+        """Return answers by `each` labelers per item, drawn at random for every item."""
         names = sorted(self.labelers)
         return [
             Answer(item, name, self.labelers[name](true))
@@ -31,7 +31,7 @@ class Crowd:
         ]
 
     def right(self, choices: Mapping[str, int]) -> float:
-        """Return the share of the items whose choice is the true class, in percent."""
+        """Return the accuracy of the choices in percent."""
         return 100 * sum(choices.get(item) == true for item, true in self.truth.items()) / len(self.truth)
 
 
@@ -43,9 +43,9 @@ def crowd(
     spammers: int = 2,
     confused: tuple[int, int] | None = None,
 ) -> Crowd:
-    """Return labelers who are right in 50 to 90 % of the items, and spammers.
+    """Return labelers with accuracies from 50 to 90 %, and spammers.
 
-    :param confused: two classes that every labeler mixes up in a third of their items
+    :param confused: two classes that every labeler confuses in a third of their items
     """
     draw = random.Random(seed)
     truth = {f"item-{number:05}": draw.randrange(classes) for number in range(items)}
@@ -63,7 +63,7 @@ def crowd(
         return answer
 
     def spamming(number: int) -> Labeler:
-        """Every other spammer gives one and the same answer, the others any."""
+        """Return a spammer: every second one always gives the same answer, the others answer at random."""
         return (lambda _: draw.randrange(classes)) if number % 2 == 0 else (lambda _: number % classes)
 
     labelers = {name: spamming(number) for number, name in enumerate(names[:spammers])}

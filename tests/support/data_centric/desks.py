@@ -1,4 +1,4 @@
-"""A labeling run in memory: each call of the table is a turn, each write may be the last of its worker."""
+"""A labeling run in memory. Workers are interleaved at each table call and can be killed after each write."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ class Rows:
 
     turns: Turns = field(default_factory=Turns)
     stale: bool = False
-    """Whether the index shows the rows as they were before the last write"""
+    """Whether the index lags one write behind"""
     lies: random.Random | None = None
-    """Where set, one write in ten succeeds and says that it did not, as after a lost response"""
+    """If set, one write in ten succeeds but reports failure, as after a lost response"""
     rows: dict[tuple[str, str, str], Row] = field(default_factory=dict)
     before: dict[tuple[str, str, str], Row] = field(default_factory=dict)
 
@@ -100,7 +100,7 @@ class Rows:
 
 @dataclass
 class World:
-    """A loaded run, and what its labelers were given and told."""
+    """A loaded run, and a record of all assignments and acknowledgements."""
 
     items: int = 1
     run: RunSettings = RUN
@@ -115,9 +115,9 @@ class World:
         workflow.load(self.desk, self.entries)
         self.table.lies = self.lies
         self.kept: list[tuple[str, str, int | None]] = []
-        """Answers that were acknowledged: labeler, item, choice"""
+        """Acknowledged answers: (labeler, item, choice)"""
         self.again: list[tuple[str, str]] = []
-        """Items given to a labeler who had answered them"""
+        """Assignments of an item that the labeler had already answered"""
 
     @property
     def item(self) -> str:
@@ -131,7 +131,7 @@ class World:
         return self.table.labeler(self.run.name, name) or LabelerRow(self.run.name, name)
 
     def next(self, name: str) -> str | None:
-        """Return the item that the labeler is given."""
+        """Return the item assigned to the labeler."""
         answered = {item for who, item, _ in self.kept if who == name}
         found = workflow.next_task(self.desk, name)
         if found and found.item in answered:
@@ -145,11 +145,11 @@ class World:
         return told
 
     def pass_time(self) -> None:
-        """Let all leases end."""
+        """Let all leases expire."""
         self.time += self.run.lease_seconds + 1
 
     def finish(self, names: Sequence[str]) -> None:
-        """Let labelers who neither vanish nor race do what is left."""
+        """Complete the remaining tasks with labelers who neither vanish nor race."""
         self.table.stale, self.table.lies = False, None
         self.pass_time()
         for name in names:
@@ -164,14 +164,14 @@ class World:
 
     @property
     def lost_tasks(self) -> int:
-        """Tasks that lack labels, and acknowledged answers that are not there."""
+        """Lost work: tasks that need labels, and acknowledged answers that are not stored."""
         stored = {(name, task.item): choice for task in self.tasks for name, choice in task.answers.items()}
         gone = sum(stored.get((name, item), "none") != choice for name, item, choice in self.kept)
         return gone + sum(not task.complete for task in self.tasks if not task.gold)
 
     @property
     def double_labels(self) -> int:
-        """Labels beyond those wanted, items given again to who had answered, and answers counted twice."""
+        """Duplicate work: surplus labels, repeated assignments, and answers counted twice."""
         beyond = sum(max(len(task.answers) - task.wanted, 0) for task in self.tasks if not task.gold)
         repeated = len(self.kept) - len({(name, item) for name, item, _ in self.kept})
         given = [name for task in self.tasks if not task.gold for name in task.answers]

@@ -1,4 +1,4 @@
-"""Every order in which workers can take turns."""
+"""Exhaustive interleavings of workers."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ World = TypeVar("World")
 
 @dataclass
 class _Choices:
-    """A schedule that follows a path, then takes the first worker each time, and notes what it could take."""
+    """A schedule that follows a path, then always takes the first worker, and records the choices it had."""
 
     path: Sequence[int]
     alive: list[int]
     taken: list[tuple[int, int]] = field(default_factory=list)
-    """(place of the worker taken among those alive, number of those alive)"""
+    """(index of the chosen worker among those alive, number alive)"""
     begun: set[int] = field(default_factory=set)
 
     def __iter__(self) -> Iterator[int]:
         while True:
-            # A worker's first turn only takes it to its first call, so its order says nothing
+            # A worker's first turn only runs up to its first call, so its position does not matter
             waiting = [place for place, worker in enumerate(self.alive) if worker not in self.begun]
             if waiting:
                 self.begun.add(self.alive[waiting[0]])
@@ -38,20 +38,20 @@ class _Choices:
 
 @dataclass(frozen=True)
 class Case(Generic[World]):
-    """A world after its workers ran in one order."""
+    """A world after one interleaving of its workers."""
 
     world: World
     results: Sequence[object]
-    """Of each worker: what it returned or raised"""
+    """For each worker: its return value or exception"""
 
 
 def every_order(
     make: Callable[[], tuple[World, Turns, Sequence[Work]]], kills: Sequence[tuple[int, int]] = ()
 ) -> Iterator[Case[World]]:
-    """Yield a case for each order of the workers' calls, in a new world each time.
+    """Yield a case for each interleaving of the workers' calls, each in a new world.
 
     :param make: returns a world, its turns and its workers
-    :param kills: (worker, number of its writes after which it is killed)
+    :param kills: (worker, number of writes after which it is killed)
     """
     path: list[int] | None = []
     while path is not None:
@@ -63,13 +63,13 @@ def every_order(
 
 
 def every_kill(workers: int, writes: int) -> list[tuple[tuple[int, int], ...]]:
-    """Return every choice of workers to kill, each after one of its first `writes` writes."""
+    """Return every combination of workers to kill, each after one of its first `writes` writes."""
     ends = [[None, *((worker, number) for number in range(1, writes + 1))] for worker in range(workers)]
     return [tuple(kill for kill in chosen if kill) for chosen in itertools.product(*ends)]
 
 
 def failures(results: Sequence[object]) -> list[BaseException]:
-    """Return what was raised, without kills."""
+    """Return the exceptions raised, without kills."""
     return [each for each in results if isinstance(each, BaseException) and not isinstance(each, Killed)]
 
 

@@ -13,7 +13,7 @@ from tooling.containers import CONTAINERS, import_path
 
 SUBSET_TRAINING = CONTAINERS / "data_centric" / "subset_training"
 NEVER = 300
-"""Seconds after which a job that does not end is taken to hang."""
+"""A job that runs for longer, in seconds, is considered stuck."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def prepared(base: Path, hyperparameters: dict[str, str], channels: dict[str, di
 
 
 def start(base: Path, python: Path) -> subprocess.Popen[bytes]:
-    """Start a job whose input lies in `base`; its log is `base`/log."""
+    """Start a job with its input in `base`. It logs to `base`/log."""
     system = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR", "LANG") if name in os.environ}
     own = {"PYTHONPATH": import_path(SUBSET_TRAINING), "SAGEMAKER_BASE_DIR": str(base)}
     own |= {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1"}
@@ -69,5 +69,8 @@ def ended(base: Path, process: subprocess.Popen[bytes]) -> Job:
 
 
 def train(base: Path, python: Path, hyperparameters: dict[str, str], **channels: dict[str, bytes]) -> Job:
-    """Run a job to its end. A channel is the content of its files by name."""
+    """Run a job to its end.
+
+    :param channels: for each channel, file contents by name
+    """
     return ended(base, start(prepared(base, hyperparameters, channels), python))

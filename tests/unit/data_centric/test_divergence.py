@@ -112,7 +112,7 @@ def test_classes_that_one_labeler_confuses_are_not() -> None:
 def test_labels_without_errors_flag_nothing() -> None:
     given = [Answer(f"item-{number}", name, number % 2) for number in range(50) for name in "abc"]
     report = divergence(given, dawid_skene(given, 2), ("no", "yes"), {each.item: "" for each in given}, 5)
-    assert (report.ambiguous, report.divided, report.agreement, report.alpha) == ([], [], 1.0, 1.0)
+    assert (report.ambiguous, report.disputed, report.agreement, report.alpha) == ([], [], 1.0, 1.0)
 
 
 def test_alpha_is_that_of_the_published_example() -> None:
@@ -127,19 +127,19 @@ def test_alpha_is_that_of_the_published_example() -> None:
     assert report.alpha == pytest.approx(0.743, abs=0.0005)
 
 
-def test_report_names_the_items_that_divide_most() -> None:
+def test_report_names_the_most_disputed_items() -> None:
     given = [Answer(f"item-{number:02}", name, number % 3) for number in range(30) for name in "abc"]
     given += [Answer("split", "a", 0), Answer("split", "b", 1), Answer("split", "c", 2)]
     given += [Answer("most", "a", 0), Answer("most", "b", 0), Answer("most", "c", 1)]
     given += [Answer("blank", "a", None)]
     sources = {answer.item: f"s3://pictures/{answer.item}.png" for answer in given}
     report = divergence(given, dawid_skene(given, 3), ("cat", "dog", "owl"), sources, 5)
-    assert [each.source for each in report.divided] == ["s3://pictures/split.png", "s3://pictures/most.png"]
-    assert report.divided[1].votes == {"cat": 2, "dog": 1}
+    assert [each.source for each in report.disputed] == ["s3://pictures/split.png", "s3://pictures/most.png"]
+    assert report.disputed[1].votes == {"cat": 2, "dog": 1}
     assert (report.items, report.unlabeled, report.answers, report.unsure) == (32, 1, 97, 1)
     assert sum(each.items for each in report.classes) == 32
     assert report.agreement == pytest.approx((30 * 6 + 2) / (32 * 6))
-    assert len(divergence(given, dawid_skene(given, 3), ("cat", "dog", "owl"), sources, 1).divided) == 1
+    assert len(divergence(given, dawid_skene(given, 3), ("cat", "dog", "owl"), sources, 1).disputed) == 1
     json.dumps(asdict(report), allow_nan=False)
 
 

@@ -196,14 +196,14 @@ def test_gold_answers_are_known_to_the_estimate() -> None:
 def test_more_labels_go_to_the_least_confident_items() -> None:
     # given an item on which two labelers disagree, one that both are unsure of, and three that they agree on
     world = World(5, with_settings(extra_labels=10, least_confidence=0.6))
-    divided, unsure = (entry.item for entry in world.entries[:2])
+    disputed, unsure = (entry.item for entry in world.entries[:2])
     for number, name in enumerate(("a", "b")):
         while item := world.next(name):
-            world.submit(name, item, number if item == divided else None if item == unsure else 2)
+            world.submit(name, item, number if item == disputed else None if item == unsure else 2)
     # when
     assert workflow.ask_for_more(world.desk) == 2
     # then others get these, and no more are asked for while they are open
-    assert {task.item for task in world.tasks if not task.complete} == {divided, unsure}
+    assert {task.item for task in world.tasks if not task.complete} == {disputed, unsure}
     assert workflow.ask_for_more(world.desk) == 0
     assert all_done(world, ["a", "b", "c"], 1) == [0, 0, 2]
     assert workflow.progress(world.desk).extra == 2

@@ -153,7 +153,7 @@ def test_two_labelers_answer_one_item_at_once() -> None:
     finished(checked(), 80)
 
 
-def divided() -> World:
+def disputed() -> World:
     """Two items whose labelers disagree, and a budget for one more label."""
     world = World(2, with_settings(extra_labels=1))
     for number, name in enumerate(("ann", "bob")):
@@ -168,7 +168,7 @@ def test_budget_is_not_exceeded_by_two_at_once() -> None:
             lambda: workflow.ask_for_more(world.desk),
             lambda: workflow.ask_for_more(world.desk),
         ]
-        for case in cases(divided, works):
+        for case in cases(disputed, works):
             assert not failures(case.results)
             assert sum(task.wanted - case.world.run.labels for task in case.world.tasks) == 1
             assert workflow.progress(case.world.desk).extra == 1

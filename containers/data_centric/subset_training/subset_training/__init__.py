@@ -1,1 +1,1 @@
-"""Training on selected parts of the data: selection strategies, and the loop that they feed."""
+"""Training on subsets of the data: selection strategies and the training loop."""

@@ -1,4 +1,4 @@
-"""The state of a run as a file, from which another job goes on."""
+"""Checkpoints of a run."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from .settings import Settings
 log = logging.getLogger(__name__)
 
 FREE_TO_CHANGE = ("seeds", "checkpoint_every", "threads", "most_unreadable")
-"""Hyperparameters that may differ between a checkpoint and the job that goes on from it."""
+"""Hyperparameters that may differ between a checkpoint and the job that resumes from it."""
 
 
 def key_of(settings: Settings, digest: str) -> str:
-    """Return what a checkpoint must have in common with the job: settings and data."""
+    """Return the fingerprint of settings and data that a checkpoint and its job must share."""
     chosen = {name: value for name, value in settings.as_dict().items() if name not in FREE_TO_CHANGE}
     return hashlib.sha256(json.dumps([chosen, digest], sort_keys=True).encode()).hexdigest()
 
@@ -34,13 +34,13 @@ def write(path: Path, key: str, state: dict[str, Any]) -> None:
 
 
 def read(path: Path, key: str) -> dict[str, Any] | None:
-    """Return the state of a run; None where there is no checkpoint that fits, which is logged."""
+    """Return the saved state of a run. Return None, and log why, if no usable checkpoint exists."""
     if not path.exists():
         return None
     try:
         found = torch.load(path, map_location="cpu", weights_only=True)
         fits, state = found["key"] == key, found["state"]
-    except Exception:  # torch raises anything on a file that is not its own
+    except Exception:  # torch.load raises many types of errors for a damaged file
         log.warning("checkpoint %s cannot be read: training starts from the beginning", path.name)
         return None
     if not fits:

@@ -17,7 +17,7 @@ from .selection import permuted, random_numbers
 
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
 SPLIT = "split"
-"""The split does not depend on the seed of a run: all runs of an experiment train on the same examples."""
+"""Seed of the validation split. It is fixed, so all runs of an experiment train on the same examples."""
 
 
 @dataclass(frozen=True)
@@ -42,14 +42,14 @@ class Data:
     train: Examples
     validation: Examples
     test: Examples | None
-    """Looked at once, after the last epoch"""
+    """Test set; evaluated once, after the last epoch"""
     classes: tuple[str, ...]
     unreadable: tuple[str, ...]
-    """Names of the pictures that were left out"""
+    """Names of unreadable pictures that were skipped"""
 
     @property
     def digest(self) -> str:
-        """16 digits of SHA-256 over the training and validation examples."""
+        """First 16 hexadecimal digits of the SHA-256 of the training and validation examples."""
         found = hashlib.sha256(repr(self.classes).encode())
         for each in (self.train, self.validation):
             found.update(repr(tuple(each.images.shape)).encode())
@@ -61,8 +61,7 @@ class Data:
 def load(channels: Path, how: Decoding, validation_fraction: float) -> Data:
     """Read the channels `train`, `validation` and `test`; the latter two are optional.
 
-    Without `validation`, that share of each class is split off `train`. Raises `Failure` that says what is
-    wrong.
+    Without the channel `validation`, a share of each class is split off `train`. Raises `Failure`.
     """
     raw = {
         name: read(channels / name, how)
@@ -88,7 +87,7 @@ def load(channels: Path, how: Decoding, validation_fraction: float) -> Data:
 
 
 def _order(label: str) -> tuple[int, int, str]:
-    """Sort numbers by value, and before other labels."""
+    """Sort key: numbers by value, before all other labels."""
     return (0, int(label), "") if label.isdecimal() else (1, 0, label)
 
 

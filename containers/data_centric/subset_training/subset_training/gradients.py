@@ -1,8 +1,8 @@
-"""Gradients of the last layer, in closed form from what a forward pass leaves.
+"""Last-layer gradients in closed form, from the outputs of a forward pass.
 
 For the softmax cross-entropy of logits z = W h + b, the gradient to [W b] is the outer product of the error
-p - y, where p is softmax(z) and y the one-hot label, and of the input [h 1]. So gradients are never stored: a
-product of two of them is the product of their errors times the product of their inputs.
+p - y, where p is softmax(z) and y the one-hot label, and of the input [h 1]. Gradients are never
+stored: the inner product of two gradients is the inner product of their errors times that of their inputs.
 """
 
 from __future__ import annotations
@@ -17,30 +17,30 @@ from torch.nn import functional
 
 @dataclass(frozen=True)
 class Outputs:
-    """What the model says about n examples."""
+    """Model outputs for n examples."""
 
     logits: Tensor
-    """[n, C]"""
+    """Shape [n, C]"""
     features: Tensor
-    """[n, D], the inputs of the last layer"""
+    """Shape [n, D]: inputs of the last layer"""
     labels: Tensor
-    """[n] int64"""
+    """Shape [n], int64"""
 
     def __len__(self) -> int:
         return len(self.labels)
 
     @cached_property
     def errors(self) -> Tensor:
-        """[n, C] gradient of each example's loss to its logits."""
+        """Gradient of each example's loss with respect to its logits, [n, C]."""
         return self.logits.softmax(1) - functional.one_hot(self.labels, self.logits.shape[1])
 
     @cached_property
     def inputs(self) -> Tensor:
-        """[n, D + 1] features, and 1 for the bias."""
+        """Features with a column of ones for the bias, [n, D + 1]."""
         return functional.pad(self.features, (0, 1), value=1.0)
 
     def part(self, indices: Tensor) -> Outputs:
-        """Return the outputs of some of the examples."""
+        """Return the outputs of the given examples."""
         at = indices.to(self.labels.device)
         return Outputs(self.logits[at], self.features[at], self.labels[at])
 
@@ -51,12 +51,12 @@ def total(outputs: Outputs) -> Tensor:
 
 
 def along(outputs: Outputs, direction: Tensor) -> Tensor:
-    """Return the product of each gradient with a direction [C, D + 1], as [n]."""
+    """Return the inner product of each gradient with a direction [C, D + 1], as [n]."""
     return ((outputs.inputs @ direction.T) * outputs.errors).sum(1)
 
 
 def products(outputs: Outputs) -> Tensor:
-    """Return the products of all pairs of gradients, float64 [n, n]."""
+    """Return the Gram matrix of the gradients, float64 [n, n]."""
     errors, inputs = outputs.errors.double(), outputs.inputs.double()
     return (errors @ errors.T) * (inputs @ inputs.T)
 

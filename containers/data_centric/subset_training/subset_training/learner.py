@@ -1,4 +1,4 @@
-"""One run: a model trained on what a strategy selects in each epoch."""
+"""One run: a model trained on the subset that a strategy selects in each epoch."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ from .settings import RECORDED, Settings
 from .strategies.names import plan, strategy
 
 Row = dict[str, Any]
-"""What an epoch came to, as numbers and text by name."""
+"""Results of an epoch by column name."""
 
 
 class Moment(NamedTuple):
-    """Two clocks in seconds. On a machine with other work, processor time is the one to compare runs by."""
+    """Wall-clock and processor time, in seconds. Compare runs on a shared machine by processor time."""
 
     wall: float
     processor: float
-    """Of all threads of this process"""
+    """Processor time of all threads of this process"""
 
 
 class Learner:
-    """The model, optimizer and strategy of a run. Its epochs come out the same after a resumption.
+    """Model, optimizer and strategy of a run. A resumed run gives the same results as an uninterrupted one.
 
     :param check: called before every batch; raises `Stopped` to end the run
     """
@@ -72,9 +72,9 @@ class Learner:
         recorded = settings.outputs == RECORDED
         self.records = Records(count, classes, self.model.width, recorded, device)
         self.rows: list[Row] = []
-        """One for each epoch that is done"""
+        """One row for each completed epoch"""
         self.forwards = 0
-        """Training examples that selections have made forward passes for"""
+        """Number of training examples in forward passes made for selections"""
 
     @property
     def done(self) -> bool:
@@ -83,10 +83,10 @@ class Learner:
     def epoch(self) -> Row:
         """Select, train and validate for one epoch. Returns its row.
 
-        Raises `Failure` when the loss is no longer a number.
+        Raises `Failure` when the loss is NaN or infinite.
         """
         number = len(self.rows)
-        torch.manual_seed(random_numbers(self.seed, number, "layers").initial_seed())  # for dropout
+        torch.manual_seed(random_numbers(self.seed, number, "layers").initial_seed())  # seeds dropout
         begun = self._now()
         forwards = self.forwards
         selection = self.strategy.select(self._state(number), self.examples)
@@ -120,13 +120,13 @@ class Learner:
         return row
 
     def evaluate(self, loader: Loader) -> tuple[float, float]:
-        """Return mean loss and accuracy, the latter from 0 to 1."""
+        """Return mean loss and accuracy (0 to 1)."""
         outputs = self._outputs(loader.all())
         losses = functional.cross_entropy(outputs.logits, outputs.labels)
         return float(losses), float((outputs.logits.argmax(1) == outputs.labels).float().mean())
 
     def test(self, examples: Examples) -> tuple[float, float]:
-        """Return mean loss and accuracy on examples that nothing was chosen by."""
+        """Return mean loss and accuracy on the test set."""
         size = self.settings.batch_size
         return self.evaluate(Loader(examples, self.mean, self.deviation, size, self.device))
 
@@ -147,11 +147,11 @@ class Learner:
         self.rows = found["rows"]
 
     def _rate(self, progress: float) -> float:
-        """Return the learning rate after a share of the run."""
+        """Return the learning rate at a point of the run, from 0 to 1."""
         return self.settings.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
 
     def _train(self, number: int, selection: Selection) -> tuple[float, float]:
-        """Return mean loss and accuracy over the selected examples, as they were before each step."""
+        """Train on the selected examples. Return mean loss and accuracy, measured before each step."""
         self.model.train()
         loader, losses, right = self.loaders["train"], [], []
         batches = -(-len(selection.indices) // loader.size)
@@ -214,13 +214,13 @@ class Learner:
         return self._outputs(loader.all(loader.sample(count, sample) if count else None))
 
     def _embeddings(self) -> Tensor:
-        """Return those of the data or, without any, the standardized pixels."""
+        """Return the embeddings of the data, or standardized pixels if there are none."""
         if self.data.train.embeddings is not None:
             return self.data.train.embeddings
         return torch.cat([batch.images.flatten(1).cpu() for batch in self.loaders["train"].all()])
 
     def _now(self) -> Moment:
-        """Return the time when all that was asked of the device is done."""
+        """Return the time after all work queued on the device is done."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         return Moment(time.perf_counter(), time.process_time())

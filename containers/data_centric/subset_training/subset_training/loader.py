@@ -12,7 +12,7 @@ from .data import Examples
 from .selection import Selection, permuted, unweighted
 
 PADDING = 4
-"""Pixels that a crop may move a picture by."""
+"""Maximum shift of a random crop, in pixels."""
 
 
 class Batch(NamedTuple):
@@ -27,12 +27,13 @@ class Batch(NamedTuple):
 
 
 class Loader:
-    """Examples in memory, standardized by the statistics of the training set as they are asked for."""
+    """Examples in memory. Batches are standardized with the training set's statistics."""
 
     def __init__(
         self, examples: Examples, mean: Tensor, deviation: Tensor, size: int, device: torch.device
     ) -> None:
-        """:param mean: [channels] of pixels from 0 to 255; `deviation` likewise"""
+        """:param mean: [channels], for pixels from 0 to 255
+        :param deviation: [channels], likewise"""
         self.images, self.labels = examples.images.to(device), examples.labels.to(device)
         self.mean, self.deviation = (each.view(1, -1, 1, 1).to(device) for each in (mean, deviation))
         self.size, self.device = size, device
@@ -43,20 +44,20 @@ class Loader:
     def training(
         self, selection: Selection, generator: torch.Generator, augment: bool = False
     ) -> Iterator[Batch]:
-        """Yield the selected examples in random order; with `augment`, cropped and mirrored at random."""
+        """Yield shuffled batches of the selected examples, with random crops and flips if `augment`."""
         order = torch.randperm(len(selection.indices), generator=generator)
         for rows in order.split(self.size):
             batch = self._batch(selection.indices[rows], selection.weights[rows])
             yield batch._replace(images=augmented(batch.images, generator)) if augment else batch
 
     def all(self, indices: Tensor | None = None) -> Iterator[Batch]:
-        """Yield all examples, or those of the indices, in order."""
+        """Yield batches of all examples, or of the given indices, in order."""
         selection = unweighted(torch.arange(len(self)) if indices is None else indices)
         for rows in torch.arange(len(selection.indices)).split(4 * self.size):
             yield self._batch(selection.indices[rows], selection.weights[rows])
 
     def sample(self, count: int, generator: torch.Generator) -> Tensor:
-        """Return `count` random examples, all if there are fewer, in order."""
+        """Return the sorted indices of `count` random examples, or of all if there are fewer."""
         return permuted(torch.arange(len(self)), generator)[:count].sort().values
 
     def _batch(self, indices: Tensor, weights: Tensor) -> Batch:
@@ -68,7 +69,7 @@ class Loader:
 
 
 def statistics(examples: Examples) -> tuple[Tensor, Tensor]:
-    """Return mean and standard deviation of each channel's pixels, [channels] each."""
+    """Return mean and standard deviation of each channel, [channels] each."""
     means, squares = [], []
     for part in examples.images.split(1024):
         pixels = part.double()
@@ -81,7 +82,7 @@ def statistics(examples: Examples) -> tuple[Tensor, Tensor]:
 
 
 def augmented(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Return pictures moved by up to `PADDING` pixels and mirrored, each at random; the rim is reflected."""
+    """Return randomly cropped and flipped pictures, padded by reflection by `PADDING` pixels."""
     count, _, height, width = images.shape
     padded = torch.nn.functional.pad(images, [PADDING] * 4, mode="reflect")
     down, right = torch.randint(2 * PADDING + 1, (2, count), generator=generator)

@@ -1,4 +1,4 @@
-"""The networks: each gives features, and a linear last layer on top of them."""
+"""Networks that return features and the logits of a linear last layer."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch.nn import functional
 SMALL, RESNET18 = "small", "resnet18"
 NAMES = (SMALL, RESNET18)
 LEAST_SIDE = 4
-"""Pixels; the small network halves a picture twice."""
+"""Minimum picture side in pixels: the small network halves it twice."""
 
 
 class Classifier(nn.Module):
@@ -32,7 +32,7 @@ class Classifier(nn.Module):
 
 
 def small(shape: tuple[int, int, int], classes: int) -> Classifier:
-    """Return a network of two convolutions that trains in seconds on a laptop."""
+    """Return a small network of two convolutions."""
     channels, height, width = shape
     body = nn.Sequential(
         nn.Conv2d(channels, 16, 3, padding=1),
@@ -49,7 +49,7 @@ def small(shape: tuple[int, int, int], classes: int) -> Classifier:
 
 
 class Block(nn.Module):
-    """Two convolutions and a shortcut around them (He et al., "Deep Residual Learning", CVPR 2016)."""
+    """Residual block of two convolutions (He et al., "Deep Residual Learning", CVPR 2016)."""
 
     def __init__(self, channels: int, width: int, stride: int):
         super().__init__()
@@ -71,7 +71,7 @@ class Block(nn.Module):
 
 
 def resnet18(shape: tuple[int, int, int], classes: int) -> Classifier:
-    """Return ResNet-18 for pictures of CIFAR's size: a first convolution of 3 by 3, without pooling."""
+    """Return ResNet-18 for 32 by 32 pictures: the first convolution is 3 by 3, without max pooling."""
     layers: list[nn.Module] = [nn.Conv2d(shape[0], 64, 3, 1, 1, bias=False), nn.BatchNorm2d(64), nn.ReLU()]
     channels = 64
     for width, stride in ((64, 1), (128, 2), (256, 2), (512, 2)):
@@ -81,7 +81,7 @@ def resnet18(shape: tuple[int, int, int], classes: int) -> Classifier:
 
 
 def build(name: str, shape: tuple[int, int, int], classes: int, seed: int) -> Classifier:
-    """Return a network with random weights.
+    """Return an untrained network.
 
     :param shape: channels, height and width of a picture
     """

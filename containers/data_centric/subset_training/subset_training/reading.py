@@ -28,37 +28,37 @@ log = logging.getLogger(__name__)
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif")
 PICTURES = ("image", "jpeg")
-"""Names that a Parquet column of pictures may have."""
+"""Accepted names of the Parquet column with pictures."""
 NAMED = 5
-"""Unreadable pictures that a message names."""
+"""Maximum number of unreadable pictures named in an error."""
 
 
 @dataclass(frozen=True)
 class Decoding:
-    """How pictures become arrays."""
+    """Options for decoding pictures."""
 
     side: int = 0
-    """Pixels of the square that they are scaled to; 0: all must have one size"""
+    """Scale pictures to a square of this many pixels; 0: all pictures must have the same size"""
     grey: bool = False
     """One channel instead of three"""
     most_unreadable: int = 0
-    """Pictures of a channel that may be left out because they cannot be read"""
+    """Maximum number of unreadable pictures in a channel that may be skipped"""
 
 
 @dataclass
 class Raw:
-    """Labelled pictures as they were read."""
+    """Labelled pictures as read from a channel."""
 
     images: list[Any] = field(default_factory=list)
-    """uint8 [channels, H, W] each"""
+    """Arrays [channels, H, W], uint8"""
     labels: list[str] = field(default_factory=list)
     embeddings: list[Any] = field(default_factory=list)
-    """float32 [E] each; none, or one for each picture"""
+    """Arrays [E], float32: one for each picture, or none at all"""
     unreadable: list[str] = field(default_factory=list)
 
 
 def read(folder: Path, how: Decoding) -> Raw:
-    """Read a channel. Raises `Failure` that says what is wrong with it."""
+    """Read a channel. Raises `Failure` for invalid content."""
     name = folder.name
     if not folder.is_dir():
         raise Failure(f"channel {name} is missing")
@@ -117,7 +117,7 @@ def _read_arrays(path: Path, raw: Raw) -> None:
 
 
 Row = tuple[str, bytes | Path, str, Any]
-"""A picture's name, its file or bytes, its label, and its embedding or None."""
+"""(name, file or bytes, label, embedding or None) of a picture."""
 
 
 def _folders(folder: Path, paths: list[Path]) -> Iterator[Row]:
@@ -156,7 +156,7 @@ def _decode_all(channel: str, rows: Iterator[Row], how: Decoding, raw: Raw) -> N
     for name, content, label, embedding in rows:
         try:
             image = decoded(content, how)
-        except Exception:  # decoders raise anything on what is damaged
+        except Exception:  # decoders raise many types of errors for damaged files
             raw.unreadable.append(name)
             if len(raw.unreadable) > how.most_unreadable:
                 raise Failure(
@@ -182,7 +182,7 @@ def _first(names: list[str]) -> str:
 
 
 def decoded(content: bytes | Path, how: Decoding) -> Any:
-    """Return a picture as uint8 [channels, H, W]. Raises what its decoder raises."""
+    """Return a picture as uint8 [channels, H, W]. Raises the decoder's error."""
     with Image.open(io.BytesIO(content) if isinstance(content, bytes) else content) as opened:
         picture = ImageOps.exif_transpose(opened).convert("L" if how.grey else "RGB")
     if how.side:

@@ -1,4 +1,4 @@
-"""What training leaves about each example, so that a selection need not compute it again."""
+"""Losses and outputs recorded during training, which spare selections a forward pass."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from torch import Tensor
 
 
 class Records:
-    """The last loss of each training example and, if asked for, its last logits and features.
+    """The last loss of each training example, and optionally its last logits and features.
 
-    They are of different ages, and of the model in training: augmented pictures, running batch statistics.
+    They come from different training steps, with augmented pictures and batch statistics in training mode.
     """
 
     def __init__(self, count: int, classes: int, width: int, outputs: bool, device: torch.device):
         self.losses = torch.full((count,), torch.nan, device=device)
-        """[n] NaN where an example was not trained on yet"""
+        """Shape [n]; NaN for examples not trained on yet"""
         self.logits = self.features = None
         if outputs:
             self.logits = torch.full((count, classes), torch.nan, device=device)
@@ -33,7 +33,7 @@ class Records:
             self.features[at] = features.detach()
 
     def missing(self) -> Tensor:
-        """Return the examples without outputs, on the CPU."""
+        """Return the indices of examples that have no recorded outputs, as a CPU tensor."""
         assert self.logits is not None  # noqa: S101 - made with outputs
         return self.logits[:, 0].isnan().nonzero().squeeze(1).cpu()
 

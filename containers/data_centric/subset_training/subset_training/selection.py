@@ -1,4 +1,4 @@
-"""What a selection is, what it is made from, and how a budget is split."""
+"""Selections, the state they are computed from, and the splitting of budgets."""
 
 from __future__ import annotations
 
@@ -14,65 +14,64 @@ from .gradients import Outputs
 
 
 class Selection(NamedTuple):
-    """The examples of one epoch."""
+    """The weighted subset for one epoch."""
 
     indices: Tensor
-    """[k] int64, each example at most once"""
+    """Shape [k], int64: example indices without repetition"""
     weights: Tensor
-    """[k] float32: the loop minimises the mean of weight times loss. They average 1, except where a strategy
-    says otherwise."""
+    """Shape [k], float32: training minimises mean(weight * loss). Weights average 1 unless a strategy
+    documents otherwise."""
 
 
 @dataclass(frozen=True)
 class State:
-    """What a strategy may look at, for n training examples of C classes.
+    """Input of a selection, for n training examples of C classes.
 
-    Forward passes are made when a strategy first asks for them, so that the others do not pay for them.
+    Forward passes are lazy: they run when a strategy first requests their outputs.
     """
 
     epoch: int
-    """The epoch that the selection is for, from 0"""
+    """Epoch of the selection, from 0"""
     epochs: int
     seed: int
     labels: Tensor
-    """[n] int64, on the CPU"""
+    """Class index of each training example: shape [n], int64, on the CPU"""
     classes: int
     rate: float
-    """The learning rate of the epoch"""
+    """Learning rate of the epoch"""
     losses: Tensor
-    """[n] the loss of each example when it was last trained on; NaN before that"""
+    """Shape [n]: last training loss of each example; NaN if not trained on yet"""
     train: Callable[[], Outputs]
-    """Outputs of the training set"""
+    """Return the model's outputs on the training set"""
     validation: Callable[[], Outputs]
-    """Outputs of the validation set, or of a sample of it"""
+    """Return the model's outputs on the validation set, or on a sample of it"""
     embeddings: Callable[[], Tensor]
-    """[n, E] features that do not depend on the model in training"""
+    """Return fixed features [n, E], such as those of a pretrained network"""
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def generator(self, purpose: str) -> torch.Generator:
-        """Return the random numbers of this seed and epoch for a purpose: the same ones after a
-        resumption."""
+        """Return a random generator for a purpose, seeded by run and epoch."""
         return random_numbers(self.seed, self.epoch, purpose)
 
 
 class Strategy(Protocol):
-    """Selects the examples of each epoch. Called once for each epoch, in order."""
+    """Selection strategy. `select` is called once per epoch, in order."""
 
     def select(self, state: State, k: int) -> Selection:
-        """Return k of the n examples with their weights, for any k from 1 to n."""
+        """Select k of the n training examples and their weights. k may be any number from 1 to n."""
         ...
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a resumed run needs, as tensors and plain values."""
+        """Return the state for a checkpoint, as tensors and plain values."""
         ...
 
     def load_state_dict(self, found: dict[str, Any]) -> None: ...
 
 
 class Stateless:
-    """Base class of strategies that keep nothing from one epoch to the next."""
+    """Base class of stateless strategies."""
 
     def state_dict(self) -> dict[str, Any]:
         return {}
@@ -82,13 +81,13 @@ class Stateless:
 
 
 def random_numbers(*key: int | str) -> torch.Generator:
-    """Return a generator on the CPU, the same for the same key."""
+    """Return a CPU generator seeded by a key."""
     digest = hashlib.sha256(repr(key).encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
 
 
 def permuted(values: Tensor, generator: torch.Generator) -> Tensor:
-    """Return the values in random order."""
+    """Return the values shuffled."""
     return values[torch.randperm(len(values), generator=generator)]
 
 
@@ -97,22 +96,21 @@ def unweighted(indices: Tensor) -> Selection:
 
 
 def weighted(indices: Tensor, weights: Tensor) -> Selection:
-    """Return a selection whose weights are scaled to average 1."""
+    """Return a selection with weights scaled to average 1."""
     return Selection(indices, (weights / weights.mean()).float())
 
 
 def others(count: int, indices: Tensor) -> Tensor:
-    """Return the numbers from 0 to `count` - 1 that are not among the indices, in order."""
+    """Return the sorted numbers from 0 to `count` - 1 that are not among the indices."""
     free = torch.ones(count, dtype=torch.bool)
     free[indices] = False
     return free.nonzero().squeeze(1)
 
 
 def allot(sizes: Tensor, k: int) -> Tensor:
-    """Split a budget over groups in proportion to their sizes.
+    """Split a budget over groups in proportion to their sizes, by the largest-remainder method.
 
-    Shares are rounded down, and what is left goes to the largest remainders, the first of equal ones. They
-    add up to k, and none is above its group's size.
+    The quotas add up to k, and none exceeds its group's size. Equal remainders are served in order.
 
     :param sizes: [G] int64 that add up to at least k
     """
@@ -126,12 +124,12 @@ def allot(sizes: Tensor, k: int) -> Tensor:
 
 
 def best(scores: Tensor, groups: Tensor, quotas: Tensor) -> Tensor:
-    """Return the indices of the highest scores of each group, as many as its quota.
+    """Return the indices of each group's highest scores, as many as the group's quota.
 
-    Of equal scores the first is taken.
+    Ties go to the first.
 
     :param scores: [n]
-    :param groups: [n] int64, numbers of the groups
+    :param groups: [n] int64, group of each score
     :param quotas: [G] int64
     """
     order = torch.argsort(scores, descending=True, stable=True)
@@ -143,15 +141,15 @@ def best(scores: Tensor, groups: Tensor, quotas: Tensor) -> Tensor:
 
 
 MOST_TOGETHER = 5000
-"""Examples that a strategy compares pairwise at a time: 200 MB of float64."""
+"""Maximum number of examples compared pairwise at a time: 200 MB of float64."""
 
 
 def parts(state: State, k: int, most: int = MOST_TOGETHER) -> list[tuple[Tensor, int]]:
-    """Split the training set by class, and each class at random into parts that are compared pairwise.
+    """Split the training set by class, and large classes at random into parts for pairwise comparison.
 
-    Returns the indices and the budget of each part that has any. The parts are the same in every epoch.
+    Returns indices and budget of each part with a budget above 0. The parts are the same in every epoch.
 
-    :param most: examples of a part
+    :param most: maximum number of examples in a part
     """
     found: list[Tensor] = []
     generator = random_numbers(state.seed, "parts")

@@ -35,57 +35,57 @@ class Settings(Options):
 
     strategy: str = choice(*MAKERS, default="glister")
     fraction: float = number(0, 1, default=1.0, above=True)
-    """Share of the training examples in each epoch; with `fewer_epochs`, share of the epochs"""
+    """Share of the training examples used in each epoch; for `fewer_epochs`, the share of epochs"""
     epochs: int = whole(1, 10_000, default=100)
     seeds: tuple[int, ...] = option(
         _seeds, f"up to {MOST_SEEDS} different whole numbers from 0 to {LARGEST_SEED}, with commas", (0,)
     )
-    """A run for each, one after the other"""
+    """Seeds; each is a run of its own, in sequence"""
     model: str = choice(*models.NAMES, default=models.SMALL)
 
     batch_size: int = whole(1, 65_536, default=64)
     learning_rate: float = number(0, 100, default=0.05, above=True)
-    """At the start; it falls to 0 along a cosine"""
+    """Initial learning rate; it falls to 0 along a cosine"""
     momentum: float = number(0, 0.999, default=0.9)
     weight_decay: float = number(0, 1, default=5e-4)
     augment: bool = flag(default=False)
-    """Random crops and mirror images"""
+    """Augment pictures by random crops and flips"""
     precision: str = choice("fp32", "bf16", default="fp32")
 
     interval: int = whole(1, 10_000, default=10)
-    """Epochs from one selection by gradients to the next"""
+    """Epochs between gradient-based selections"""
     outputs: str = choice(FRESH, RECORDED, default=FRESH)
-    """Gradients of the training set from a forward pass, or from what training itself last computed"""
+    """Source of gradients: `fresh`, a forward pass over the training set, or `recorded` training outputs"""
     validation_sample: int = whole(0, 10_000_000, default=0)
-    """Validation examples whose gradients are used for a selection; 0: all"""
+    """Number of validation examples used for a selection; 0: all"""
     rounds: int = whole(0, 1_000_000, default=ROUNDS)
-    """Of GLISTER's greedy selection; 0: one for each example"""
+    """Rounds of GLISTER's greedy selection; 0: one round for each example"""
     epsilon: float = number(0, 0.5, default=0.01, above=True)
-    """Of stochastic greedy"""
+    """Accuracy parameter of stochastic greedy: smaller values look at larger samples"""
     match_batch: int = whole(1, 65_536, default=64)
-    """Examples of a batch that GradMatch-PB matches"""
+    """Batch size of GradMatch-PB"""
     penalty: float = number(0, 1e6, default=PENALTY, above=True)
-    """Of GradMatch, as a share of the mean square of a gradient"""
+    """L2 penalty of GradMatch, relative to the mean squared gradient"""
     pruned: float = number(0, 0.99, default=infobatch.PRUNED, above=True)
-    """Share of the examples below the mean loss that InfoBatch leaves out"""
+    """Share of the examples with a below-average loss that InfoBatch prunes"""
     annealed: float = number(0, 1, default=infobatch.ANNEALED)
-    """Share of the epochs after which InfoBatch leaves out nothing"""
+    """Share of the epochs after which InfoBatch stops pruning"""
 
     validation_fraction: float = number(0, 0.5, default=0.1, above=True)
-    """Share of the training channel to validate on, where there is no validation channel"""
+    """Share of the training channel held out for validation if there is no validation channel"""
     side: int = whole(0, 1024, default=0)
-    """Pixels of the square that pictures are scaled to; 0: they have one size already"""
+    """Scale pictures to a square of this many pixels; 0: keep their size"""
     grey: bool = flag(default=False)
-    """One channel instead of three"""
+    """Convert pictures to grayscale"""
     most_unreadable: int = whole(0, 1_000_000, default=0)
-    """Unreadable pictures of a channel that are left out before the job fails"""
+    """Maximum number of unreadable pictures in a channel; the job fails above it"""
     checkpoint_every: int = whole(0, 10_000, default=1)
-    """Epochs from one checkpoint to the next; 0: none"""
+    """Epochs between checkpoints; 0: no checkpoints"""
     threads: int = whole(0, 1024, default=0)
-    """Of the CPU; 0: all cores"""
+    """Number of CPU threads; 0: all cores"""
 
     def check(self) -> None:
-        """Raise `Failure` where two hyperparameters contradict each other."""
+        """Raise `Failure` for hyperparameters that contradict each other."""
         if self.strategy in UNBUDGETED and self.fraction != 1:
             raise Failure(f"hyperparameter fraction is {self.fraction:g}: strategy {self.strategy} takes 1")
 

@@ -1,4 +1,4 @@
-"""`train`: one run for each seed, their rows, and the model of the best."""
+"""`train`: one run per seed. Saves all rows and the best run's model."""
 
 from __future__ import annotations
 
@@ -33,15 +33,17 @@ METRICS = (
     ("training:seconds", "training_seconds"),
     ("selection:seconds", "selection_seconds"),
 )
-"""Names in the log, and the columns that they are of."""
+"""Metric names in the log, and their columns."""
 
 
 def run(settings: Settings) -> None:
-    """Train. Writes rows, results and the model; metrics go to the log as `name=value`."""
+    """Train. Write rows, results and model; log metrics as `name=value`."""
     settings.check()
     hosts = sagemaker.cluster()
     if hosts.size > 1:
-        raise Failure(f"the job trains on one instance: hosts must be 1, got {hosts.size}")
+        raise Failure(
+            f"InstanceCount must be 1, got {hosts.size}: training on several instances is not supported"
+        )
     stop = Interruption()
     data = load(sagemaker.CHANNELS, settings.decoding, settings.validation_fraction)
     check_size(settings, data)
@@ -76,7 +78,7 @@ def run(settings: Settings) -> None:
 
 
 def check_size(settings: Settings, data: Data) -> None:
-    """Raise `Failure` where the pictures are too small."""
+    """Raise `Failure` for pictures that are too small for the model."""
     side = min(data.train.images.shape[2:])
     least = PADDING + 1 if settings.augment else models.LEAST_SIDE
     if side < least:
@@ -86,7 +88,7 @@ def check_size(settings: Settings, data: Data) -> None:
 def trained(
     settings: Settings, data: Data, seed: int, device: torch.device, key: str, stop: Interruption
 ) -> Learner:
-    """Return the run of a seed at its end, gone on from its checkpoint where there is one."""
+    """Train the run of a seed to its end, resuming from its checkpoint if there is one."""
     learner = Learner(settings, data, seed, device, stop.check)
     path = sagemaker.CHECKPOINTS / f"seed-{seed}.pt"
     found = checkpoints.read(path, key)
@@ -104,7 +106,7 @@ def trained(
 
 
 def summary(learner: Learner) -> dict[str, Any]:
-    """Return what a run came to. Its seconds are of all epochs, selection included."""
+    """Return the results of a run. Its seconds cover all epochs, selection included."""
     rows, last = learner.rows, learner.rows[-1]
 
     def total(name: str) -> float:
@@ -133,14 +135,14 @@ def summary(learner: Learner) -> dict[str, Any]:
 
 
 def write_rows(rows: list[Row]) -> None:
-    """Write a row for each epoch of the runs that are done."""
+    """Write a row for each epoch of the completed runs."""
     content = io.BytesIO()
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), content)
     sagemaker.write_bytes(sagemaker.OUTPUT / ROWS, content.getvalue())
 
 
 def write_model(learner: Learner, digest: str) -> None:
-    """Write the weights, and what is needed to use them."""
+    """Write the weights and the model card."""
     content = io.BytesIO()
     torch.save({name: value.cpu() for name, value in learner.model.state_dict().items()}, content)
     sagemaker.write_bytes(sagemaker.MODEL / WEIGHTS, content.getvalue())

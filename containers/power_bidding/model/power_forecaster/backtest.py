@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 COMBINED = "combination"
 DECIDED = ", decision loss"
-"""Ends the names of the network trained by the decision loss and of the combination with it."""
+"""Suffix of the results for the network trained by the decision loss."""
 
 
 def main(arguments: list[str]) -> int:
@@ -106,7 +106,7 @@ def forecasts(
 ) -> dict[str, Doubles]:
     """Return the forecasts of the days `begin` to `end` by name, [D, 24] dollars; other days may be NaN.
 
-    :param asset: add the network trained by its decision loss, and the combination with it; None: without
+    :param asset: add results of a network trained by this asset's decision loss; None: without
     """
 
     def walked(family: day_ahead.Family) -> Doubles:
@@ -128,8 +128,8 @@ def forecasts(
 def summary(runs: list[dict[str, schedules.Revenue]], asset: Asset) -> dict[str, Any]:
     """Return revenue and capture of each forecast, and the difference to the best naive one.
 
-    Means over seeds. Days without a price are left out. `decision_loss_gain` has the differences of the
-    captures with the decision loss to those without it, if there are any.
+    Means over seeds. Days without a price are left out. `decision_loss_gain`, if measured, is the capture
+    with the decision loss minus the capture without it.
     """
     dollars = {name: np.mean([each[name].dollars for each in runs], axis=0) for name in runs[0]}
     foresight = runs[0][COMBINED].foresight
@@ -167,9 +167,9 @@ def summary(runs: list[dict[str, schedules.Revenue]], asset: Asset) -> dict[str,
 
 
 def read_asset(path: Path | None) -> tuple[Asset, Regulation | None]:
-    """Read an asset from TOML, and the terms of its regulation where it has the table `[regulation]`.
+    """Read an asset from TOML, with its regulation terms if there is a table `[regulation]`.
 
-    What is missing there has the default. Raises `Failure`.
+    Missing fields get their defaults. Raises `Failure`.
     """
     if path is None:
         return Asset(), None

@@ -1,8 +1,9 @@
-"""SPO+, a loss by what the schedule of a forecast earns (Elmachtoub and Grigas, 2022).
+"""SPO+: a forecast loss based on the revenue of the resulting schedule (Elmachtoub and Grigas, 2022).
 
-The regret of a forecast, what its schedule earns less than the best one, is a step function of the forecast
-and has no useful gradient. SPO+ is convex in the forecast, at least its regret, and 0 where it is right: for
-prices p and a forecast f, it is the regret of p's best schedule at the prices 2f - p.
+The regret of a forecast is the revenue that its schedule loses against the optimal schedule. It is a step
+function of the forecast, so its gradient is 0 or undefined. SPO+ is a convex upper bound of the regret, and 0
+for a perfect forecast: for prices p and a forecast f, it is the regret of p's optimal schedule at prices
+2f - p.
 """
 
 from __future__ import annotations
@@ -16,21 +17,21 @@ from .scale import Scale
 from .storage import Asset, Scheduler
 
 ROUNDING = 1e-6
-"""Regret in dollars that may be the solver's rounding."""
+"""Regrets below this, in dollars, count as solver rounding."""
 STEEPEST = 20.0
-"""Maximum norm of a day's gradient in training. At ERCOT's hubs 8 is usual; as prices fell after the storm of
-February 2021 it was 2,000."""
+"""Maximum gradient norm of a day in training. At ERCOT's hubs 8 is typical; after the storm of February 2021
+it reached 2,000."""
 
 
 class DecisionLoss:
     """The SPO+ loss of scaled forecasts of D days.
 
-    A day's loss is divided by the asset's power and by the standard deviation of the day's prices, or by the
-    scale's width if that is more. Without this, days with price spikes would dominate.
+    A day's loss is divided by the asset's power, and by the larger of the day's price standard deviation and
+    the scale's width. Otherwise days with price spikes would dominate.
     """
 
     def __init__(self, prices: Doubles, scale: Scale, asset: Asset):
-        """Solve for the best schedules.
+        """Solve for the optimal schedules of the true prices.
 
         :param prices: [D, 24] dollars per MWh
         :param scale: of the forecasts
@@ -54,7 +55,9 @@ class DecisionLoss:
         for row, day in enumerate(days):
             best, other = self._best[day], self._scheduler.solve(mirrored[row])
             loss = other.profit(mirrored[row], self._asset) - best.profit(mirrored[row], self._asset)
-            if loss > ROUNDING:  # at the minimum 0 is a subgradient, whichever optimum the solver returns
+            if (
+                loss > ROUNDING
+            ):  # at the minimum 0 is a subgradient, whichever optimal schedule the solver returns
                 losses[row] = loss
                 gradients[row] = 2 * (other.net - best.net)
         # the derivative of Scale.prices: width * cosh(scaled)
@@ -64,6 +67,6 @@ class DecisionLoss:
 
 
 def clipped(gradients: Doubles) -> Doubles:
-    """Return gradients [n, 24], those longer than `STEEPEST` shortened to it."""
+    """Return gradients [n, 24] with norms clipped to `STEEPEST`."""
     norms = np.linalg.norm(gradients, axis=1, keepdims=True)
     return gradients * STEEPEST / np.maximum(norms, STEEPEST)

@@ -35,8 +35,8 @@ FOLDER = sagemaker.BASE / "processing"
 MODEL = "model.tar.gz"
 LEAST_DAYS = 7
 TOLERATED = 0.02
-"""Loss above the champion's that is no reason to refuse a candidate. Two weeks hold two blocks of days: their
-intervals are too narrow, and a model that is three days newer was refused for less."""
+"""A candidate may exceed the champion's loss by this. With two weeks of days the block bootstrap has only two
+blocks, so its intervals are too narrow to reject on any positive lower bound."""
 
 
 def main(arguments: list[str]) -> None:

@@ -65,7 +65,7 @@ class Trainer:
             self.optimizer.apply(tape.gradient(loss, variables), variables)
 
     def _train_decision(self, data: Any, order: Any) -> None:
-        """Train by the decision loss on one batch after the other; parameters as of `_train`."""
+        """Train by the decision loss, batch by batch. Parameters as in `_train`."""
         for batch in order:
             given = [tf.gather(each, batch) for each in data[:-1]]
             with tf.GradientTape() as tape:
@@ -76,7 +76,7 @@ class Trainer:
             self.optimizer.apply(tape.gradient(output, variables, gradient), variables)
 
     def _gradient(self, output: Any, batch: Any) -> Any:
-        """Return the clipped gradient of a batch's mean decision loss at an output [BATCH, 24]."""
+        """Return the clipped gradient of a batch's mean decision loss for its output [BATCH, 24]."""
         assert self._loss is not None  # noqa: S101 - set by `fit`
         _, gradients = self._loss(output, batch)
         return (clipped(gradients) / len(batch)).astype(np.float32)
@@ -129,7 +129,7 @@ def fit(
 ) -> Network:
     """Fit the network to scaled prices [n, 24]; see `network.inputs` for the other shapes.
 
-    :param epochs: passes over the days, by the absolute error
-    :param loss: of the same n days: as many passes by it follow. None: no more
+    :param epochs: epochs of training by the absolute error
+    :param loss: decision loss of the n days, for as many further epochs; None: no further epochs
     """
     return trainer(sequences.shape[-1]).fit((sequences, weekdays, means, targets), seed, epochs, loss)

@@ -1,8 +1,7 @@
-"""Day-ahead schedules that sell regulation beside energy: what they earn with it and without.
+"""Revenue of day-ahead schedules with and without regulation.
 
-Nothing looks ahead: when the bids for day D are due, the capacity prices of the days before D are known, as
-the energy prices are; the mean of seven of them is the forecast. All offers count as accepted, and calls take
-the shares of the hour that they are expected to take.
+No look-ahead: the forecast of capacity prices is the mean of the seven days before the day that is bid for.
+All offers are assumed to be accepted, and called energy to equal its expectation.
 """
 
 from __future__ import annotations
@@ -25,13 +24,13 @@ from .schedules import Revenue
 from .storage import Asset, Scheduler
 
 COLUMNS = UP, DOWN = "regulation_up", "regulation_down"
-"""Columns of the prices, dollars for each MW of capacity in the hour."""
+"""Columns with capacity prices, dollars per MW and hour."""
 
 
 def check_columns(history: History, where: str) -> None:
-    """Raise `Failure` unless the history has the prices of regulation.
+    """Raise `Failure` unless the history has regulation prices.
 
-    :param where: the name of its file
+    :param where: name of the file, for the error
     """
     for name in COLUMNS:
         if name not in history.feeds:
@@ -46,9 +45,9 @@ class Sold:
 
     revenue: Revenue
     capacity: Doubles
-    """[D] dollars of the revenue that are paid for capacity; NaN where a price is missing"""
+    """[D] dollars of capacity payments; NaN where a price is missing"""
     schedules: dict[int, RegulatedSchedule]
-    """By day"""
+    """Schedules by day"""
 
 
 def sold(
@@ -92,7 +91,7 @@ def sold(
 def summary(
     with_it: list[dict[str, Sold]], without: list[dict[str, Revenue]], terms: Regulation
 ) -> dict[str, Any]:
-    """Return the revenue of each forecast's schedules with regulation and without, means over seeds.
+    """Return each forecast's revenue with and without regulation, as means over seeds.
 
     Days without a price are left out.
     """
@@ -126,9 +125,9 @@ def summary(
 
 
 def hours(history: History, found: Sold, forecast: Doubles, asset: Asset) -> list[dict[str, Any]]:
-    """Return the schedule of each hour with regulation, and its MW without.
+    """Return each hour's schedule with regulation, and its MW without.
 
-    :param forecast: [all days, 24] dollars per MWh, that `found` was scheduled by
+    :param forecast: [all days, 24] dollars per MWh, the forecast behind `found`
     """
     days = history.days
     rows: list[dict[str, Any]] = []

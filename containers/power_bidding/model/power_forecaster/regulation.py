@@ -1,20 +1,20 @@
-"""Regulation sold beside energy, in one linear program.
+"""Co-optimization of energy and regulation in one linear program.
 
-Regulation up is capacity to raise the output on call, regulation down to lower it. Capacity is paid for
-whether it is called or not; energy that is called is settled at the energy price. Each hour has three states:
-as scheduled, called up in full, called down in full. The two called states last for the shares of the hour
-that calls are expected to take. In each state s
+Regulation up is capacity to raise the output when the operator calls it, regulation down to lower it.
+Capacity is paid whether or not it is called; called energy settles at the energy price. Each hour has three
+states: scheduled, fully called up and fully called down. The called states take their expected shares of the
+hour. In each state s
 
     charge[s] + discharge[s] <= power
     discharge[up] - charge[up] = discharge - charge + capacity up
     discharge[down] - charge[down] = discharge - charge - capacity down
 
-and the level expected after the hour is the level before it, changed by each state for its share, with the
-losses of what the battery then really does: a call up while it charges makes it charge less. Besides, the
-store must be able to follow a full call in either direction for a part of the hour.
+The expected level after the hour adds up the states by their shares, with the losses of the battery's actual
+output: a call up during charging reduces the charging. In addition, the battery must be able to follow a full
+call in either direction for a part of the hour.
 
-QuEST (Nguyen et al., 2019) is narrower: calls come on top of the schedule, with losses of their own, and
-schedule and capacity share one power row. `Regulation.shared_power` selects that.
+QuEST (Nguyen et al., 2019) is more restrictive: calls add charging or discharging to the schedule, each with
+its own losses, and schedule and capacity share one power limit. `Regulation.shared_power` selects this.
 """
 
 from __future__ import annotations
@@ -35,20 +35,20 @@ _INFINITE = highspy.kHighsInf
 
 @dataclass(frozen=True)
 class Regulation:
-    """The terms on which an asset offers regulation."""
+    """Terms of an asset's regulation offers."""
 
     called_up: float = 0.25
-    """Share of the hour for which capacity up is expected to be called in full"""
+    """Expected share of the hour in which capacity up is fully called"""
     called_down: float = 0.25
     sustained: float = 1.0
-    """Share of the hour for which the store must be able to follow a full call, from the level expected
-    before the hour; 0: only the level expected after it is limited"""
+    """Share of the hour for which the battery must be able to follow a full call, from the expected level
+    before the hour; 0: only the expected level after the hour is limited"""
     shared_power: bool = False
-    """Whether charge + discharge + capacity up + capacity down are limited by the power together, and calls
-    come on top of the schedule, as in QuEST"""
+    """Use QuEST's formulation: charge + discharge + capacity up + capacity down <= power, and calls add to
+    the schedule"""
 
     def checked(self) -> Regulation:
-        """Return the terms. Raises `Failure` that names a field outside of its bounds."""
+        """Return the terms. Raises `Failure` that names an invalid field."""
         for name in ("called_up", "called_down", "sustained"):
             value = getattr(self, name)
             if not 0 <= value <= 1:
@@ -62,11 +62,11 @@ class Regulation:
 
 
 def regulation_of(given: Any, where: str) -> Regulation:
-    """Return the terms from their fields; what is missing has the default.
+    """Return the terms from a TOML table. Missing fields get their defaults.
 
     Raises `Failure` that names the field.
 
-    :param where: what `given` was read from
+    :param where: name of the file, for errors
     """
     if not isinstance(given, Mapping):
         raise Failure(f"{where}: regulation must be a table such as [regulation], got {given!r}")
@@ -85,24 +85,24 @@ def regulation_of(given: Any, where: str) -> Regulation:
 
 @dataclass(frozen=True)
 class Prices:
-    """T hours."""
+    """Values of T hours."""
 
     energy: Doubles
     """[T] dollars per MWh"""
     up: Doubles
-    """[T] dollars for each MW of capacity up in the hour"""
+    """[T] dollars per MW of capacity up"""
     down: Doubles
-    """[T] dollars for each MW of capacity down in the hour"""
+    """[T] dollars per MW of capacity down"""
 
 
 @dataclass(frozen=True)
 class RegulatedSchedule:
-    """T hours."""
+    """Values of T hours."""
 
     charge: Doubles
-    """[T] MW while nothing is called"""
+    """[T] MW without calls"""
     discharge: Doubles
-    """[T] MW while nothing is called"""
+    """[T] MW without calls"""
     up: Doubles
     """[T] MW of capacity sold"""
     down: Doubles
@@ -110,31 +110,31 @@ class RegulatedSchedule:
     level: Doubles
     """[T] MWh expected at the end of each hour"""
     discharged: Doubles
-    """[T] MWh that are expected to be discharged, calls included"""
+    """[T] expected MWh of discharge, calls included"""
     terms: Regulation
 
     @property
     def net(self) -> Doubles:
-        """[T] MW sold while nothing is called, purchases below zero."""
+        """[T] MW sold without calls, purchases below zero."""
         return self.discharge - self.charge
 
     def capacity_payment(self, prices: Prices) -> float:
-        """Return the dollars paid for the capacity."""
+        """Return the capacity payments in dollars."""
         return float(self.up @ prices.up + self.down @ prices.down)
 
     def profit(self, prices: Prices, asset: Asset) -> float:
-        """Return the dollars earned where calls are as expected, wear of the battery subtracted."""
+        """Return the expected profit in dollars, after battery degradation."""
         sold = self.net + self.terms.called_up * self.up - self.terms.called_down * self.down
         energy = float(sold @ prices.energy - asset.degradation * self.discharged.sum())
         return energy + self.capacity_payment(prices)
 
 
 CHARGE, DISCHARGE, LEVEL, CHARGE_UP, DISCHARGE_UP, CHARGE_DOWN, DISCHARGE_DOWN, UP, DOWN = range(9)
-"""Columns of the program, each [T]."""
+"""Columns of the program, [T] each."""
 
 
 class RegulationScheduler:
-    """The program for `hours` hours, built once and solved again from the last solution."""
+    """The program for `hours` hours: built once, then re-solved from the last solution."""
 
     def __init__(self, asset: Asset, terms: Regulation, hours: int):
         self.asset, self.terms, self.hours = asset, terms, hours
@@ -151,10 +151,10 @@ class RegulationScheduler:
     def solve(
         self, prices: Prices, level: float | None = None, final: float | None = None
     ) -> RegulatedSchedule:
-        """Return the best schedule with its capacity.
+        """Return the optimal schedule and capacity.
 
         :param level: MWh in store before the first hour; None: the asset's
-        :param final: MWh expected to be in store after the last one, at least; None: the asset's
+        :param final: minimum expected MWh in store after the last hour; None: the asset's
         Raises `OptimizationError`.
         """
         n, asset, h = self.hours, self.asset, self._solver
@@ -177,7 +177,7 @@ class RegulationScheduler:
 
 
 class _Rows:
-    """The rows of the program, in blocks of one row an hour."""
+    """Rows of the program, in blocks of one row per hour."""
 
     def __init__(self, asset: Asset, terms: Regulation, hours: int):
         self.asset, self.hours, self.t = asset, hours, np.arange(hours)
@@ -185,7 +185,7 @@ class _Rows:
         self.lower: list[Doubles] = []
         self.upper: list[Doubles] = []
         self.first: list[tuple[int, float, float]] = []
-        """Rows of the first hour, with their bounds as they are from an empty store"""
+        """Rows of the first hour that depend on the initial level, with their bounds for an empty store"""
         base, up, down = (CHARGE, DISCHARGE), (CHARGE_UP, DISCHARGE_UP), (CHARGE_DOWN, DISCHARGE_DOWN)
         called = terms.called_up + terms.called_down
         expected = ((1 - called, base), (terms.called_up, up), (terms.called_down, down))
@@ -215,7 +215,7 @@ class _Rows:
         upper: float,
         *more: tuple[int, float],
     ) -> None:
-        """Limit the level after an hour of states, each for a share of it."""
+        """Limit the level after an hour in which each state takes a share."""
         asset = self.asset
         changes = [(charge, share * asset.charge_efficiency) for share, (charge, _) in states]
         changes += [(discharge, -share / asset.discharge_efficiency) for share, (_, discharge) in states]
@@ -224,7 +224,7 @@ class _Rows:
         self.first.append((row, lower, upper))
 
     def _block(self, lower: float, upper: float, *places: tuple[int, float]) -> int:
-        """Add a row for each hour with coefficients in columns of that hour; return the first one's index."""
+        """Add one row per hour, with coefficients in columns of that hour. Return the first row's index."""
         row = len(self.lower) * self.hours
         for column, value in places:
             self._add(row + self.t, column, self.t, value)
@@ -237,7 +237,7 @@ class _Rows:
             self.entries.append((rows, column * self.hours + hours, value))
 
     def program(self) -> highspy.HighsLp:
-        """Return the program without prices."""
+        """Return the program with zero costs."""
         asset, hours = self.asset, self.hours
         lowest, highest = np.zeros(9), np.full(9, asset.power)
         lowest[LEVEL], highest[LEVEL] = asset.lowest, asset.energy
@@ -247,6 +247,6 @@ class _Rows:
 
 
 def _output(state: tuple[int, int], sign: float = 1) -> tuple[tuple[int, float], tuple[int, float]]:
-    """Return the places of a state's output."""
+    """Return the matrix entries of a state's output."""
     charge, discharge = state
     return (charge, -sign), (discharge, sign)

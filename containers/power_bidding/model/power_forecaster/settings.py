@@ -51,7 +51,7 @@ class Settings(Options):
     epochs: int = whole(1, 1000, default=EPOCHS)
     """Passes of the network over its days"""
     network_loss: str = choice(ERROR, DECISION, default=ERROR)
-    """What the network is trained by: the absolute error, or after that also the asset's decision loss"""
+    """Loss of the network: `error`, the absolute error, or `decision`, then also the asset's decision loss"""
     seed: int = whole(0, 2**31 - 1, default=0)
 
     def as_dict(self) -> dict[str, Any]:

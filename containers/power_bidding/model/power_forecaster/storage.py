@@ -169,7 +169,7 @@ class Scheduler:
 def checked_prices(prices: Any, hours: int, name: str = "prices") -> Doubles:
     """Return prices as an array [hours]. Raises `OptimizationError` unless all are finite.
 
-    With a NaN among them the solver may never end.
+    With a NaN the solver may not terminate.
     """
     found = np.asarray(prices, np.float64)
     if found.shape != (hours,) or not np.isfinite(found).all():
@@ -178,7 +178,7 @@ def checked_prices(prices: Any, hours: int, name: str = "prices") -> Doubles:
 
 
 def solver(program: highspy.HighsLp) -> highspy.Highs:
-    """Return a silent solver that holds the program."""
+    """Return a solver for the program, without console output."""
     found = highspy.Highs()
     quiet = (("log_to_console", False), ("output_flag", False))
     for name, option in (*quiet, ("threads", THREADS), ("parallel", "off")):
@@ -190,7 +190,7 @@ def solver(program: highspy.HighsLp) -> highspy.Highs:
 
 
 def optimum(highs: highspy.Highs) -> highspy.HighsSolution:
-    """Solve from the last solution. Raises `OptimizationError` where there is no optimum."""
+    """Solve from the last solution. Raises `OptimizationError` if there is no optimum."""
     highs.run()
     if (status := highs.getModelStatus()) != highspy.HighsModelStatus.kOptimal:
         raise OptimizationError(f"the schedule has no optimum: {highs.modelStatusToString(status)}")
@@ -198,13 +198,13 @@ def optimum(highs: highspy.Highs) -> highspy.HighsSolution:
 
 
 Entry = tuple[Whole, Whole, float]
-"""Rows, columns, and the coefficient that stands in each of these places."""
+"""(rows, columns, coefficients): matrix entries."""
 
 
 def assembled(
     entries: list[Entry], columns: tuple[Doubles, Doubles], rows: tuple[Doubles, Doubles]
 ) -> highspy.HighsLp:
-    """Return a program that maximises, its costs all zero.
+    """Return a maximisation program with zero costs.
 
     :param columns: lower and upper bound of each column
     :param rows: lower and upper bound of each row

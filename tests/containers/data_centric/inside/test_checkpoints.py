@@ -69,5 +69,5 @@ def test_pictures_that_are_too_small_are_refused(side: int, augment: bool, least
 
 def test_job_on_several_instances_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("toolkit.sagemaker.cluster", lambda: Cluster(("algo-1", "algo-2"), "algo-1"))
-    with pytest.raises(Failure, match="hosts must be 1, got 2"):
+    with pytest.raises(Failure, match="InstanceCount must be 1, got 2"):
         train.run(Settings())

@@ -1,4 +1,4 @@
-"""The strategies that the others are compared with."""
+"""Baseline strategies."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from ..selection import Selection, State, Stateless, others, permuted, unweighte
 
 
 class Full(Stateless):
-    """All examples in every epoch. With fewer epochs, it is the control that a selection has to beat."""
+    """Select all examples in every epoch. With fewer epochs it is the baseline for all selections."""
 
     def select(self, state: State, k: int) -> Selection:
         return unweighted(torch.arange(len(state)))
 
 
 class AdaptiveRandom:
-    """A fresh random subset for every epoch, without replacement over epochs.
+    """Select a new random subset in every epoch, without replacement across epochs.
 
     RS2: Okanovic et al., "Repeated Random Sampling for Minimizing the Time-to-Accuracy of Learning", ICLR
-    2024. Every example is used once before any is used again; an epoch that ends a pass begins the next one
-    with examples that it has not used yet.
+    2024. Every example is used once before any is repeated. An epoch that crosses the end of a pass
+    continues with the next pass and skips examples it has already selected.
     """
 
     def __init__(self) -> None:
         self.left = torch.empty(0, dtype=torch.int64)
-        """Examples that the present pass has not used, in random order."""
+        """Shuffled examples that the current pass has not used yet."""
 
     def select(self, state: State, k: int) -> Selection:
         generator, count = state.generator("adaptive random"), len(state)

@@ -1,4 +1,4 @@
-"""CRAIG: the medoids of the gradients of each class."""
+"""CRAIG: medoids of each class's gradients."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ class Craig(Stateless):
     """CRAIG: Mirzasoleiman, Bilmes and Leskovec, "Coresets for Data-efficient Training of Machine Learning
     Models", ICML 2020.
 
-    In each class, facility location over the distances between last-layer gradients; an example's weight is
-    the size of its cluster, so that the weighted gradients stand for those of all.
+    Maximises facility location over distances between last-layer gradients, in each class. An example's
+    weight is the size of its cluster, so the weighted subset approximates the full gradient.
 
-    :param epsilon: above 0, stochastic greedy instead of lazy greedy
+    :param epsilon: 0: lazy greedy; above 0: stochastic greedy
     """
 
     def __init__(self, epsilon: float = 0.0):
@@ -38,7 +38,7 @@ class Craig(Stateless):
 
 
 def nearness(outputs: Outputs) -> Doubles:
-    """Return the greatest distance between two gradients less the distance of each pair, [n, n]."""
+    """Return similarities [n, n]: the maximum distance between two gradients minus each pair's distance."""
     inner = products(outputs).cpu().numpy()
     squares = inner.diagonal()
     distance = np.sqrt(np.maximum(squares[:, None] + squares - 2 * inner, 0))

@@ -1,4 +1,4 @@
-"""GLISTER: the examples whose gradients lower the validation loss most."""
+"""GLISTER: select the examples whose gradients reduce the validation loss most."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..selection import Selection, State, Stateless, Strategy, allot, best, othe
 from .controls import AdaptiveRandom
 
 ROUNDS = 15
-"""Of the greedy selection, as in the authors' code."""
+"""Default number of rounds of the greedy selection, as in the authors' code."""
 
 
 class Glister(Stateless):
@@ -21,11 +21,11 @@ class Glister(Stateless):
     Efficient and Robust Learning", AAAI 2021.
 
     The validation loss after one gradient step on the subset is expanded to first order: the gain of an
-    example is the product of its gradient with the gradient of the validation loss. Greedily, in rounds:
-    each takes the examples of the highest gains, and then updates the validation logits by a step on all
-    that were taken. Of the last layer only, for which this update is exact.
+    example is the inner product of its gradient and the gradient of the validation loss. Each round of the
+    greedy selection takes the examples with the highest gains, then updates the validation logits by a
+    gradient step on them. Only the last layer's gradients are used; for these the update is exact.
 
-    :param rounds: of the greedy selection; 0: one for each example
+    :param rounds: rounds of the greedy selection; 0: one for each example
     :param balanced: take as many of each class as its share of the training set, in every round
     :param epsilon: above 0, stochastic greedy: each round looks at a random sample of n / k * ln(1 / epsilon)
         examples for each that it takes (Mirzasoleiman et al., "Lazier Than Lazy Greedy", AAAI 2015)
@@ -71,13 +71,13 @@ class Glister(Stateless):
 
 
 class Mixture:
-    """Half of the budget random, and half drawn afresh in every epoch from a pool that another strategy
+    """Select half of the budget at random, and draw half in every epoch from a pool that another strategy
     selects.
 
-    A fixed subset repeats its examples, which costs more accuracy than a good choice of them gains. The
+    Repeating a fixed subset costs more accuracy than selecting it well gains. The
     random half is drawn without replacement over epochs, as in `AdaptiveRandom`.
 
-    :param pool: selects twice the half that is drawn from it
+    :param pool: strategy that selects the pool, of twice the size of the half drawn from it
     """
 
     def __init__(self, pool: Strategy):
@@ -91,7 +91,7 @@ class Mixture:
             pool = self.pool.select(state, min(2 * half, len(state))).indices
             drawn = permuted(pool[~torch.isin(pool, indices)], generator)[:half]
             indices = torch.cat([indices, drawn])
-            # the random half may have taken more than half of the pool
+            # if the random half holds more than half of the pool
             indices = torch.cat(
                 [indices, permuted(others(len(state), indices), generator)[: k - len(indices)]]
             )

@@ -1,4 +1,4 @@
-"""GradMatch: a weighted subset whose gradients add up to those of all."""
+"""GradMatch: a weighted subset whose gradient sum matches that of the full training set."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from ..selection import Selection, State, Stateless, others, parts, permuted, we
 from .pursuit import matching_pursuit
 
 PENALTY = 0.5
-"""Lambda of the authors' code."""
+"""Default penalty (lambda in the authors' code)."""
 MOST_MATCHED = 1000
-"""Examples that are matched together: the time grows with the fourth power of those that are taken."""
+"""Maximum number of examples matched together: time grows with the fourth power of the number selected."""
 
 
 class GradMatch(Stateless):
     """GRAD-MATCH: Killamsetty et al., "GRAD-MATCH: Gradient Matching based Data Subset Selection for
     Efficient Deep Model Training", ICML 2021.
 
-    In each class, orthogonal matching pursuit of the sum of the last-layer gradients with non-negative
-    weights and an L2 penalty. Where fewer examples than the budget match it, random ones of average weight
-    fill it up, as in the authors' code.
+    Matches the sum of last-layer gradients of each class by orthogonal matching pursuit with non-negative
+    weights and an L2 penalty. If fewer examples than the budget are selected, random examples with the
+    average weight fill the rest, as in the authors' code.
 
-    :param penalty: on the weights, as a share of the mean square of a gradient
+    :param penalty: L2 penalty on the weights, relative to the mean squared gradient
     """
 
     def __init__(self, penalty: float = PENALTY):
@@ -46,12 +46,12 @@ class GradMatch(Stateless):
 
 
 class GradMatchBatches(Stateless):
-    """GRAD-MATCH-PB of the same paper: batches are matched instead of examples.
+    """GRAD-MATCH-PB of the same paper: matches batches instead of examples.
 
-    The training set is split into random batches; all examples of a batch have its weight. The last batch
-    that is taken is cut to the budget.
+    The training set is split into random batches. All examples of a batch get its weight. The last
+    selected batch is truncated to the budget.
 
-    :param size: examples of a batch
+    :param size: batch size
     """
 
     def __init__(self, size: int, penalty: float = PENALTY):
@@ -72,7 +72,7 @@ class GradMatchBatches(Stateless):
 
 
 def filled(state: State, indices: Tensor, weights: Tensor, k: int) -> Selection:
-    """Return the selection, filled up to the budget by random examples of average weight."""
+    """Return the selection, filled up to the budget with random examples of average weight."""
     missing = k - len(indices)
     if missing:
         more = permuted(others(len(state), indices), state.generator("filled"))[:missing]

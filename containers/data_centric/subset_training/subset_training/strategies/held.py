@@ -1,4 +1,4 @@
-"""Selections that are kept for several epochs, because they cost a forward pass over the training set."""
+"""Reuse of a selection over several epochs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from ..selection import Selection, State, Strategy
 
 
 class Held:
-    """Selects at every epoch that `interval` divides, and returns the same selection until the next one."""
+    """Select in every `interval`-th epoch, and reuse the selection in between.
+
+    A selection costs a forward pass over the training set.
+    """
 
     def __init__(self, strategy: Strategy, interval: int):
         self.strategy, self.interval = strategy, interval

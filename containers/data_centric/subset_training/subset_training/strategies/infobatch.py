@@ -1,4 +1,4 @@
-"""InfoBatch: leave out some of the examples that are learnt already."""
+"""InfoBatch: prune some of the examples with a low loss."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from ..selection import Selection, State, Stateless, permuted, unweighted
 
 PRUNED = 0.5
 ANNEALED = 0.875
-"""Both as in the paper."""
+"""Defaults of the paper."""
 
 
 class InfoBatch(Stateless):
     """InfoBatch: Qin et al., "InfoBatch: Lossless Training Speed Up by Unbiased Dynamic Data Pruning", ICLR
     2024.
 
-    Of the m examples whose last loss is below the mean, a random share is left out of the epoch, and the
-    others of the m are weighted up to stand for all m. The weights add up to n, so their mean is above 1.
-    Examples that were never trained on are kept. The last epochs use all data. It needs no budget: k is
-    ignored.
+    A random share of the examples with a below-average last loss is pruned from the epoch; the remaining
+    ones are weighted up so that the expected gradient is unchanged. The weights add up to n, so their mean
+    is above 1. Examples that were never trained on are kept, and the last epochs use all data. The budget
+    k is ignored.
 
-    :param pruned: share of the examples below the mean that is left out
-    :param annealed: share of the epochs after which nothing is left out
+    :param pruned: share of the below-average examples that is pruned
+    :param annealed: share of the epochs after which nothing is pruned
     """
 
     def __init__(self, pruned: float = PRUNED, annealed: float = ANNEALED):
@@ -29,7 +29,7 @@ class InfoBatch(Stateless):
 
     def select(self, state: State, k: int) -> Selection:
         losses = state.losses.cpu()
-        below = losses < losses.nanmean()  # false where it is NaN
+        below = losses < losses.nanmean()  # False for NaN
         if state.epoch >= self.annealed * state.epochs or not below.any():
             return unweighted(torch.arange(len(state)))
         learnt = below.nonzero().squeeze(1)

@@ -1,4 +1,4 @@
-"""MILO: subsets from features that do not depend on the model, easy ones first."""
+"""MILO: model-agnostic subsets from embeddings, easy examples first."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .submodular import Doubles, disparity_min_gains, graph_cut
 EASY = 1 / 6
 REDUNDANCY = 0.4
 EPSILON = 0.01
-"""All as in the paper."""
+"""Defaults of the paper."""
 
 
 class Milo(Stateless):
@@ -23,12 +23,12 @@ class Milo(Stateless):
     In each class, on cosine similarities of the embeddings:
 
     - stochastic-greedy exploration for the first epochs: a subset by stochastic greedy on graph cut, which is
-      representative and easy;
+      representative and easy to learn;
     - weighted random exploration after them: a random subset, where an example's probability is the Taylor
-      softmax of what it adds to disparity-min, which favours what is unlike the rest.
+      softmax of its gain in disparity-min, which favours diverse examples.
 
-    A new subset for every epoch. The paper's embeddings come from a pretrained network. Similarities are
-    computed once, and again after a resumption.
+    Every epoch gets a new subset. The paper uses embeddings of a pretrained network. Similarities are
+    computed once, and again after resumption.
 
     :param easy: share of the epochs that use graph cut
     """
@@ -72,7 +72,7 @@ def cosines(embeddings: Tensor) -> Doubles:
 def exploration(cosine: Doubles) -> Tensor:
     """Return the probability of each example in weighted random exploration, float64 [n].
 
-    Distances are scaled to lie from 0 to 1 and gains to begin at 0, both as in the authors' code.
+    Distances are scaled to [0, 1] and gains shifted to start at 0, as in the authors' code.
     """
     low, high = cosine.min(), cosine.max()
     gains = disparity_min_gains(1 - (cosine - low) / max(high - low, 1e-12))
@@ -80,6 +80,6 @@ def exploration(cosine: Doubles) -> Tensor:
 
 
 def taylor_softmax(gains: Doubles) -> Doubles:
-    """Return the softmax of the gains with the exponential expanded to the second order."""
+    """Return the Taylor softmax of the gains: exp(x) is approximated by 1 + x + x^2 / 2."""
     found = 1 + gains + gains * gains / 2
     return found / found.sum()

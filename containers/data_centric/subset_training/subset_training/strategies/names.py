@@ -1,4 +1,4 @@
-"""The strategies by name, as a job makes them."""
+"""Strategies by name."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from .infobatch import InfoBatch
 from .milo import Milo
 
 FEWER_EPOCHS = "fewer_epochs"
-"""Not a selection but a plan: all data for a fraction of the epochs."""
+"""Baseline that trains on all data, but for only a fraction of the epochs. It is not a selection strategy."""
 
 
 @dataclass(frozen=True)
 class Choices:
-    """What the strategies can be told."""
+    """Options of the strategies."""
 
     interval: int = 10
-    """Epochs from one selection by gradients to the next"""
+    """Epochs between gradient-based selections"""
     rounds: int = ROUNDS
     epsilon: float = 0.01
-    """Of stochastic greedy"""
+    """Accuracy parameter of stochastic greedy"""
     batch: int = 64
-    """Examples of a batch that GradMatch-PB matches"""
+    """Batch size of GradMatch-PB"""
     penalty: float = PENALTY
     pruned: float = infobatch.PRUNED
     annealed: float = infobatch.ANNEALED
@@ -58,16 +58,16 @@ MAKERS: dict[str, Callable[[Choices], Strategy]] = {
     "milo": lambda _: Milo(),
 }
 UNBUDGETED = ("full", "infobatch")
-"""They take no fraction."""
+"""Strategies without a fraction."""
 
 
 def strategy(name: str, choices: Choices) -> Strategy:
-    """Return a new strategy. Raises KeyError for an unknown name."""
+    """Return a new strategy. Raises `KeyError` for an unknown name."""
     return MAKERS[name](choices)
 
 
 def plan(name: str, fraction: float, epochs: int, count: int) -> tuple[int, int]:
-    """Return the epochs of a run and the examples of each, for `count` training examples."""
+    """Return the number of epochs and of examples per epoch, for `count` training examples."""
     if name == FEWER_EPOCHS:
         return max(1, round(fraction * epochs)), count
     return epochs, max(1, round(fraction * count))

@@ -1,4 +1,4 @@
-"""Orthogonal matching pursuit with non-negative weights, by inner products alone."""
+"""Orthogonal matching pursuit with non-negative weights, computed from inner products."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ import numpy as np
 from .submodular import Doubles, Whole
 
 SMALL = 1e-10
-"""Of the largest value: what is taken for rounding."""
+"""Relative tolerance for rounding errors."""
 
 
 def matching_pursuit(
     gram: Doubles, target: Doubles, penalty: float, budget: int, sizes: Whole
 ) -> tuple[Whole, Doubles]:
-    """Approximate a target by a non-negative sum of a few of n vectors.
+    """Approximate a target by a non-negative combination of a few of n vectors.
 
-    Greedily minimises |sum of w_i v_i - t|^2 + penalty * |w|^2: each step takes the vector whose product
-    with the residual is greatest, and then fits the weights of all that were taken. It ends when their
-    sizes reach the budget, or when no other vector points along the residual. Vectors whose weight comes
-    out as 0 are left out of the answer.
+    Greedily minimises |sum of w_i v_i - t|^2 + penalty * |w|^2. Each step adds the vector with the largest
+    inner product with the residual, then refits all weights. It ends when the sizes reach the budget, or
+    when no other vector has a positive inner product with the residual. Vectors with weight 0 are dropped
+    from the result.
 
-    :param gram: [n, n] products of the vectors
-    :param target: [n] their products with the target
-    :param sizes: [n] what each counts towards the budget
-    :return: the vectors in the order in which they were taken, and their weights
+    :param gram: [n, n] inner products of the vectors
+    :param target: [n] inner products of the vectors with the target
+    :param sizes: [n] size of each vector, counted towards the budget
+    :return: indices of the vectors in the order of selection, and their weights
     """
     taken: list[int] = []
     weights = np.empty(0)
@@ -45,7 +45,7 @@ def matching_pursuit(
 def nonnegative(matrix: Doubles, right: Doubles, start: Doubles) -> Doubles:
     """Return w >= 0 that minimises w' A w - 2 b' w, by the active-set method.
 
-    Lawson and Hanson, "Solving Least Squares Problems", 1974, chapter 23, begun at a feasible point.
+    Lawson and Hanson, "Solving Least Squares Problems", 1974, chapter 23, from a feasible start.
 
     :param matrix: A, [n, n] positive definite
     :param right: b, [n]
@@ -75,5 +75,5 @@ def nonnegative(matrix: Doubles, right: Doubles, start: Doubles) -> Doubles:
 
 
 def _settled(matrix: Doubles, right: Doubles, weights: Doubles, positive: Any, tolerance: float) -> bool:
-    """Return whether the positive weights solve their own equations."""
+    """Return whether the positive weights satisfy their normal equations."""
     return bool((np.abs(right - matrix @ weights)[positive] <= tolerance).all())

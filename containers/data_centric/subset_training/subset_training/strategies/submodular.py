@@ -1,4 +1,4 @@
-"""Greedy maximisation of set functions of pairwise similarities."""
+"""Greedy maximisation of set functions over pairwise similarities."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ Whole = np.ndarray[Any, np.dtype[np.int64]]
 def facility_location(
     similarity: Doubles, k: int, generator: np.random.Generator | None = None, epsilon: float = 0.0
 ) -> Whole:
-    """Return k examples, in order, that greedily maximise the sum over all of the similarity to the nearest.
+    """Return k examples, in order of selection, by greedy maximisation of facility location.
 
-    Lazy: a gain only falls as examples are taken, so one that is the highest after it was computed anew is
-    the highest of all (Minoux, "Accelerated Greedy Algorithms for Maximizing Submodular Set Functions",
-    1978). Of equal gains the first is taken.
+    Facility location is the sum, over all examples, of the similarity to the nearest selected one. Lazy
+    greedy: gains only decrease, so a gain that is still the highest after recomputation is the maximum
+    (Minoux, "Accelerated Greedy Algorithms for Maximizing Submodular Set Functions",
+    1978). Ties go to the first.
 
     :param similarity: [n, n] at least 0
-    :param epsilon: above 0, stochastic greedy: each step looks at n / k * ln(1 / epsilon) random examples
+    :param epsilon: above 0: stochastic greedy, each step samples n / k * ln(1 / epsilon) random examples
     """
     if epsilon and generator is not None:
         return _stochastic_facility_location(similarity, k, generator, epsilon)
@@ -57,7 +58,7 @@ def _stochastic_facility_location(
 
 
 def sampled(free: Any, k: int, generator: np.random.Generator, epsilon: float) -> Whole:
-    """Return the random examples that a step of stochastic greedy looks at.
+    """Return the random sample of one step of stochastic greedy.
 
     Mirzasoleiman et al., "Lazier Than Lazy Greedy", AAAI 2015.
     """
@@ -67,9 +68,9 @@ def sampled(free: Any, k: int, generator: np.random.Generator, epsilon: float) -
 
 
 def cluster_sizes(similarity: Doubles, taken: Whole) -> Doubles:
-    """Return, for each example that was taken, how many of all are nearest to it, as float64.
+    """Return each selected example's cluster size, float64: the number of examples nearest to it.
 
-    Each is nearest to itself, also where others are equal to it.
+    A selected example always belongs to its own cluster, also if others are identical to it.
     """
     nearest = similarity[taken].argmax(0)
     nearest[taken] = np.arange(len(taken))
@@ -79,10 +80,10 @@ def cluster_sizes(similarity: Doubles, taken: Whole) -> Doubles:
 def graph_cut(
     similarity: Doubles, k: int, redundancy: float, generator: np.random.Generator, epsilon: float
 ) -> Whole:
-    """Return k examples by stochastic greedy that are similar to all and dissimilar to each other.
+    """Return k examples by stochastic greedy maximisation of graph cut.
 
-    Maximises the sum of similarities between all examples and those taken, less `redundancy` times the sum of
-    similarities among those taken.
+    Graph cut is the sum of similarities between all examples and the selected ones, minus `redundancy` times
+    the sum of similarities among the selected ones.
 
     :param similarity: [n, n] symmetric
     """
@@ -99,9 +100,9 @@ def graph_cut(
 
 
 def disparity_min_gains(distance: Doubles) -> Doubles:
-    """Return what each example adds to the least distance within a set, when all are taken greedily, [n].
+    """Return each example's gain in disparity-min (the minimum distance within the set), added greedily, [n].
 
-    The first example is taken first and adds nothing; each next one is the farthest from those before.
+    Selection starts with the first example, whose gain is 0. Each further one is the farthest from the set.
 
     :param distance: [n, n] symmetric
     """

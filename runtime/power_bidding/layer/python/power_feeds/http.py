@@ -19,7 +19,7 @@ CONNECT_SECONDS, READ_SECONDS = 3, 20
 LONGEST_WAIT_SECONDS = 10
 """Of one pause between tries, whatever Retry-After says: the state machine waits longer than that better."""
 THROTTLED_SECONDS = 6
-"""Least pause after a 429 without Retry-After: OASIS answers one request in 5 seconds from an address."""
+"""Minimum pause after a 429 without Retry-After: OASIS allows one request in 5 seconds per address."""
 MOST_BYTES = 32 * 2**20
 AGENT = "groundplan-power-bidding"
 
