@@ -18,13 +18,13 @@ BEFORE = 6
 """Hours from the run that trains the first model, and has none to offer with, to the replayed hours."""
 
 
-def wait_until(done: Callable[[], bool], seconds: float, otherwise: str) -> None:
-    """Wait until it is done. Raises `ScenarioError` after so many seconds."""
+def wait_until(done: Callable[[], bool], seconds: float, otherwise: str, pause: float = 0.1) -> None:
+    """Poll a condition every `pause` seconds. Raises `ScenarioError(otherwise)` after `seconds`."""
     begun = time.monotonic()
     while not done():
         if time.monotonic() - begun > seconds:
             raise ScenarioError(otherwise)
-        time.sleep(0.1)
+        time.sleep(pause)
 
 
 class Desk:

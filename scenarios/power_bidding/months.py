@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 from scenarios import ScenarioError, aws
+from scenarios.power_bidding.desk import wait_until
 from scenarios.power_bidding.history import Replay
 
 SECONDS = 300
@@ -39,14 +40,17 @@ def judged(outputs: dict[str, str], replay: Replay) -> dict[str, Any]:
         ProcessingOutputConfig=output,
         **{field: step[field] for field in same if field in step},
     )
-    begun = time.monotonic()
-    while (found := sagemaker.describe_processing_job(ProcessingJobName=name))[
-        "ProcessingJobStatus"
-    ] == "InProgress":
-        if time.monotonic() - begun > SECONDS:
-            raise ScenarioError(f"{name} still runs after {SECONDS} s")
-        time.sleep(0.5)
-    if found["ProcessingJobStatus"] != "Completed":
+
+    def job() -> dict[str, Any]:
+        return sagemaker.describe_processing_job(ProcessingJobName=name)
+
+    wait_until(
+        lambda: job()["ProcessingJobStatus"] not in ("InProgress", "Stopping"),
+        SECONDS,
+        f"{name} still runs after {SECONDS} s",
+        pause=0.5,
+    )
+    if (found := job())["ProcessingJobStatus"] != "Completed":
         raise ScenarioError(f"{name} ended {found['ProcessingJobStatus']}: {found.get('FailureReason')}")
     answer = s3.get_object(Bucket=bucket, Key=f"evaluation/{name}/evaluation.json")
     return json.loads(answer["Body"].read())

@@ -12,6 +12,7 @@ from benchmarks.power_bidding.faults.outcomes import Hour
 from benchmarks.power_bidding.faults.plan import TrialFault
 from local.cloud import LocalCloud
 from scenarios import ScenarioError, aws
+from scenarios.power_bidding.desk import wait_until
 
 LOOK_SECONDS = 0.4
 """Polling interval in seconds. Polling loads the machine under test."""
@@ -33,15 +34,6 @@ SWEPT, UNHEARD, NO_INSTANCE = (
 )
 SILENT = (SWEPT, SWEPT, UNHEARD, SWEPT, NO_INSTANCE)
 """Causes of missing callbacks, used in turn. The last two delay the offer for the run's full waiting time."""
-
-
-def until(done: Callable[[], bool], seconds: float, otherwise: str) -> None:
-    """Wait for a condition. Raises `ScenarioError` on timeout."""
-    begun = time.monotonic()
-    while not done():
-        if time.monotonic() - begun > seconds:
-            raise ScenarioError(otherwise)
-        time.sleep(LOOK_SECONDS)
 
 
 class PipelineFaults:
@@ -99,7 +91,12 @@ class PipelineFaults:
         """Inject the fault into an execution. Return whether it had an effect."""
         why = _why(fault)
         if why == NO_INSTANCE:
-            until(lambda: self._trains(execution), PATIENCE_SECONDS, f"{execution} trains nothing")
+            wait_until(
+                lambda: self._trains(execution),
+                PATIENCE_SECONDS,
+                f"{execution} trains nothing",
+                LOOK_SECONDS,
+            )
             time.sleep(1)  # the job reads the setting at its start
             return True
         if fault.kind == "failing":
@@ -107,10 +104,11 @@ class PipelineFaults:
         else:
             time.sleep(self._chance.uniform(0, 1.5 * LAUNCH_SECONDS) if fault.kind == "stopped" else 0)
             self._stop(execution)
-        until(
+        wait_until(
             lambda: self._status(execution) not in ("Executing", "Stopping"),
             PATIENCE_SECONDS,
             f"{execution} does not end",
+            LOOK_SECONDS,
         )
         if fault.kind == "silent":
             return self._lost_events() > self._lost
@@ -127,7 +125,7 @@ class PipelineFaults:
             found.extend(each for each in self._executions() if each not in self._known)
             return bool(found)
 
-        until(there, PATIENCE_SECONDS, "no pipeline was started")
+        wait_until(there, PATIENCE_SECONDS, "no pipeline was started", LOOK_SECONDS)
         return found[0]
 
     def _executions(self) -> list[str]:

@@ -15,11 +15,11 @@ from botocore.exceptions import BotoCoreError, ClientError
 from benchmarks.power_bidding.faults.cloud import CloudFaults
 from benchmarks.power_bidding.faults.feeds import FeedFaults
 from benchmarks.power_bidding.faults.outcomes import Hour
-from benchmarks.power_bidding.faults.pipelines import LOOK_SECONDS, PipelineFaults, until
+from benchmarks.power_bidding.faults.pipelines import LOOK_SECONDS, PipelineFaults
 from benchmarks.power_bidding.faults.plan import ALONE, HOURS, LANES, PIPELINE, PIPELINE_KINDS, Queue, Trial
 from local.cloud import LocalCloud
 from scenarios import Progress, ScenarioError, aws
-from scenarios.power_bidding.desk import Desk
+from scenarios.power_bidding.desk import Desk, wait_until
 from scenarios.power_bidding.history import Replay, later
 from scenarios.power_bidding.replay import FeedServer
 
@@ -152,7 +152,12 @@ class HourlyRun:
         for fault in trial.faults:
             self._cloud_faults.strike(hour, fault, self._seconds)
         try:
-            until(lambda: self._ended(execution, hour), PREPARE_SECONDS, f"{execution} still runs")
+            wait_until(
+                lambda: self._ended(execution, hour),
+                PREPARE_SECONDS,
+                f"{execution} still runs",
+                LOOK_SECONDS,
+            )
         except ScenarioError as error:
             hour.notes.append(str(error))
         self._feed_faults.end(hour)
