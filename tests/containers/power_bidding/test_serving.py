@@ -83,6 +83,19 @@ def test_day_ahead_offers_beside_curves_are_the_schedule(server: Server) -> None
         assert charge >= -1e-6
 
 
+def test_day_ahead_offers_of_an_empty_store_sell_only_what_they_bought(server: Server) -> None:
+    # given a real-time hour after the start of the day-ahead market day
+    hour = prices.hour(prices.begin(LAST) + 1)
+    # when the store is empty at that hour
+    offers = asked(server, hour=hour, state_of_charge=0.0)["day_ahead"]
+    # then it is empty for the day's schedule too
+    charge = 0.0
+    for offer in offers:
+        mw = offer["segments"][0][0]
+        charge -= mw if mw > 0 else 0.85 * mw
+        assert charge >= -1e-6
+
+
 @pytest.mark.parametrize(("mode", "most"), [("curves", 1.0), ("managed_curves", 8.0)])
 def test_curve_is_cut_where_the_market_does_not_know_the_store(
     server: Server, mode: str, most: float

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from . import real_time
-from .curves import Curve
+from .curves import Curve, Terms
 from .history import Doubles
 from .offers import checked, limited, price_taker, quantity, self_scheduled
 from .prices import Outlook, RealTime, day_begin, expected_real_time, outlook
@@ -42,7 +42,7 @@ def answer(trained: Trained, request: Request) -> dict[str, Any]:
     plan = Scheduler(asset, hours).solve(expected.prices, request.level, before=before)
     offers: list[dict[str, Any]] | None = None
     if day is not None:
-        net = np.where(np.isfinite(awards), awards, plan.net)[: begin - request.hour]
+        net = np.where(np.isfinite(awards), awards, plan.net)[: max(begin - request.hour, 0)]
         level, before = level_after(asset, request.level, net), float(net[-1]) if len(net) else None
         offers = _day_ahead(request, found, begin, day_begin(day + 1, zone), level, before)
     segments = _real_time(request, plan, expected, awards)
@@ -72,7 +72,7 @@ def _day_ahead(
         curves = [price_taker(asset, 0.0, market)] * (end - begin)
     else:  # curves that are cleared hour by hour could sell the same energy twice
         schedule = Scheduler(asset, end - begin).solve(prices, level, before=before)
-        curves = [self_scheduled(float(mw), market) for mw in schedule.net]
+        curves = [self_scheduled(mw, market) for mw in deliverable(asset, schedule.net, level, market)]
     return [
         {"hour": hour_text(begin + k), "segments": _sent(curve, request)} for k, curve in enumerate(curves)
     ]
@@ -100,6 +100,22 @@ def _real_time(request: Request, plan: Schedule, expected: RealTime, awards: Dou
     if request.mode == MANAGED_CURVES:  # the market itself knows what is in store
         return found
     return limited(found, quantity(least, market), quantity(most, market))
+
+
+def deliverable(asset: Asset, net: Doubles, level: float, terms: Terms) -> list[float]:
+    """Round a schedule to the market's steps so that the battery can still deliver every hour.
+
+    Rounding each hour on its own would sell more energy than the rounded purchases have stored.
+
+    :param net: [hours] MW sold, purchases below zero
+    :param level: MWh in store before the first hour
+    """
+    rounded: list[float] = []
+    for mw in net.tolist():
+        least, most = reach(asset, level)
+        rounded.append(quantity(min(max(mw, least), most), terms))
+        level = level_after(asset, level, np.array(rounded[-1:]))
+    return rounded
 
 
 def reach(asset: Asset, level: float) -> tuple[float, float]:
