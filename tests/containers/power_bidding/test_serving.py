@@ -228,7 +228,7 @@ def test_serving_imports_no_training_package(trained: Job, trainer: Path) -> Non
     ).replace("application", "bidding, trained")
     done = subprocess.run(
         [trainer, "-c", program],
-        env=images.environment(trained.base),
+        env=images.environment(images.TRAIN, trained.base),
         capture_output=True,
         text=True,
         check=True,

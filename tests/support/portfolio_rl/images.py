@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import http.client
 import json
-import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from local import namespaces
 from local.images.build import build
 from local.images.store import Image
+from tests.support.image_jobs import NEVER, Job, environment, prepared
 from tests.support.processes import answers, free_port
 from tests.support.waiting import until
-from tooling.containers import CONTAINERS, import_path
+from tooling.containers import CONTAINERS
 
 TRAIN, SERVE = CONTAINERS / "portfolio_rl" / "train", CONTAINERS / "portfolio_rl" / "serve"
-NEVER = 300
-"""Seconds after which a job that does not end is taken to hang."""
 QUICK = {"observed": "60", "held_out": "1000"}
 
 
@@ -32,43 +30,6 @@ def built(image: Path) -> Image:
 def python(image: Path) -> Path:
     """Return the Python of an image."""
     return built(image).folder / "env" / "bin" / "python"
-
-
-def environment(image: Path, base: Path) -> dict[str, str]:
-    system = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR", "LANG") if name in os.environ}
-    own = {"PYTHONPATH": import_path(image), "SAGEMAKER_BASE_DIR": str(base), "PYTHONUNBUFFERED": "1"}
-    return system | own | {"PYTHONDONTWRITEBYTECODE": "1"}
-
-
-@dataclass
-class Job:
-    """A training job that has ended."""
-
-    base: Path
-    code: int
-    log: str
-    files: list[str] = field(default_factory=list)
-    """In a container, the files that it wrote outside of `/opt/ml`."""
-
-    @property
-    def failure(self) -> str:
-        path = self.base / "output" / "failure"
-        return path.read_text() if path.exists() else ""
-
-    def json(self, path: str) -> Any:
-        return json.loads((self.base / path).read_text())
-
-
-def prepared(base: Path, hyperparameters: dict[str, str], channels: dict[str, dict[str, str]]) -> Path:
-    """Write hyperparameters and the files of channels as SageMaker does, and return `base`."""
-    (base / "input" / "config").mkdir(parents=True, exist_ok=True)
-    (base / "input" / "config" / "hyperparameters.json").write_text(json.dumps(hyperparameters))
-    for channel, files in channels.items():
-        for name, text in files.items():
-            path = base / "input" / "data" / channel / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text)
-    return base
 
 
 def start(base: Path, interpreter: Path) -> subprocess.Popen[bytes]:

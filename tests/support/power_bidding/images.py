@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import os
 import subprocess
 import tarfile
 from collections.abc import Iterator
@@ -14,13 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from local.images.build import build
+from tests.support.image_jobs import NEVER, Job, environment, prepared
 from tests.support.processes import answers, free_port
 from tests.support.waiting import until
-from tooling.containers import CONTAINERS, import_path
+from tooling.containers import CONTAINERS
 
 TRAIN, SERVE = CONTAINERS / "power_bidding" / "model", CONTAINERS / "power_bidding" / "serve"
-NEVER = 300
-"""Seconds after which a job that does not end is taken to hang."""
 QUICK = {
     "time_zone": "America/Chicago",
     "judged_days": "14",
@@ -35,32 +33,11 @@ def python(image: Path) -> Path:
     return build(CONTAINERS, image / "Dockerfile").folder / "env" / "bin" / "python"
 
 
-@dataclass
-class Job:
-    """A job that has ended."""
-
-    base: Path
-    code: int
-    log: str
-
-    def text(self, path: str) -> str:
-        return (self.base / path).read_text()
-
-    def json(self, path: str) -> Any:
-        return json.loads(self.text(path))
-
-
-def environment(base: Path) -> dict[str, str]:
-    system = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR", "LANG") if name in os.environ}
-    own = {"PYTHONPATH": import_path(TRAIN), "SAGEMAKER_BASE_DIR": str(base), "PYTHONUNBUFFERED": "1"}
-    return system | own | {"PYTHONDONTWRITEBYTECODE": "1"}
-
-
 def run(base: Path, interpreter: Path, *command: str) -> Job:
     """Run a command of the image to its end, with `base` as its `/opt/ml`."""
     done = subprocess.run(
         [interpreter, "-m", "power_forecaster", *command],
-        env=environment(base),
+        env=environment(TRAIN, base),
         cwd=base,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -72,9 +49,7 @@ def run(base: Path, interpreter: Path, *command: str) -> Job:
 
 def train(base: Path, interpreter: Path, hyperparameters: dict[str, str], **histories: str) -> Job:
     """Run a training job. A location's history is the text of its CSV file."""
-    (base / "input" / "config").mkdir(parents=True)
-    (base / "input" / "config" / "hyperparameters.json").write_text(json.dumps(hyperparameters))
-    write_histories(base / "input" / "data" / "history", histories)
+    prepared(base, hyperparameters, {"history": {f"{name}.csv": text for name, text in histories.items()}})
     return run(base, interpreter, "train")
 
 
@@ -115,7 +90,7 @@ def served(base: Path, interpreter: Path) -> Iterator[Server]:
     with (base / "serving.log").open("wb") as output:
         process = subprocess.Popen(
             [interpreter, "-m", "power_forecaster", "serve"],
-            env=environment(base) | own,
+            env=environment(TRAIN, base) | own,
             cwd=base,
             stdout=output,
             stderr=subprocess.STDOUT,
