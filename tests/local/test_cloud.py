@@ -286,22 +286,9 @@ def test_a_crash_loses_nothing_that_was_answered(own: LocalCloud) -> None:
     assert kept >= set(answered)
 
 
-def test_what_was_under_way_when_the_server_died_has_failed(own: LocalCloud) -> None:
-    # given an execution that waits, a stack that is being made and one that is being updated
+def test_stacks_under_way_when_the_server_died_can_be_updated(own: LocalCloud) -> None:
+    # given a stack that is being made and one that is being updated
     own.start()
-    states = client(own, "stepfunctions")
-    statement = {
-        "Effect": "Allow",
-        "Principal": {"Service": "states.amazonaws.com"},
-        "Action": "sts:AssumeRole",
-    }
-    trust = TEST_ROLE | {"Statement": [statement]}
-    client(own, "iam").create_role(RoleName="states", AssumeRolePolicyDocument=json.dumps(trust))
-    waiting = {"StartAt": "Wait", "States": {"Wait": {"Type": "Wait", "Seconds": 3600, "End": True}}}
-    machine = states.create_state_machine(
-        name="waits", definition=json.dumps(waiting), roleArn="arn:aws:iam::000000000000:role/states"
-    )["stateMachineArn"]
-    execution = states.start_execution(stateMachineArn=machine)["executionArn"]
     handle = {"Type": "AWS::CloudFormation::WaitConditionHandle"}
     wait = {
         "Type": "AWS::CloudFormation::WaitCondition",
@@ -316,13 +303,10 @@ def test_what_was_under_way_when_the_server_died_has_failed(own: LocalCloud) -> 
     formation.create_stack(StackName="half", TemplateBody=json.dumps({"Resources": waits}))
     until(lambda: saved(own, "cloudformation", '"CREATE_IN_PROGRESS"'), "a snapshot of the stack")
     until(lambda: saved(own, "cloudformation", '"UPDATE_IN_PROGRESS"'), "a snapshot of the update")
-    until(lambda: saved(own, "stepfunctions", execution), "a snapshot of the execution")
     # when the server dies and starts again
     own.kill()
     own.start()
-    # then neither is stuck
-    assert client(own, "stepfunctions").describe_execution(executionArn=execution)["status"] == "FAILED"
-    # and the stacks are in states that the CDK goes on from: it makes the one again, and updates the other
+    # then the CDK can go on from their states: it makes the one again, and updates the other
     formation = client(own, "cloudformation")
     stacks = {stack["StackName"]: stack["StackStatus"] for stack in formation.describe_stacks()["Stacks"]}
     assert stacks == {"half": "ROLLBACK_FAILED", "changed": "UPDATE_ROLLBACK_COMPLETE"}
