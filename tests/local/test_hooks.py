@@ -64,6 +64,7 @@ HOOKS = [
     "jsonata_selects_items",
     "jsonata_makes_timeouts",
     "executions_go_on_after_a_restart",
+    "branches_have_a_history",
 ]
 INSTALL = """
 import sys
@@ -195,6 +196,7 @@ def test_every_hook_finds_its_place_in_the_pinned_ministack(in_the_clouds_enviro
         ("states_have_a_largest_size", "services.stepfunctions._error_matches"),
         ("jsonata_makes_every_output", "services.stepfunctions._run_parallel_branches"),
         ("executions_go_on_after_a_restart", "services.stepfunctions.load_persisted_state"),
+        ("branches_have_a_history", "services.stepfunctions._run_sub_machine"),
     ],
 )
 def test_a_hook_whose_place_moved_is_named(

@@ -30,6 +30,7 @@ ORDER = (
     "patches.sdk_tasks",
     "patches.states",
     "patches.executions",
+    "patches.branches",
 )
 
 for _name in ORDER:

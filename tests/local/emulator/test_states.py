@@ -236,6 +236,39 @@ def test_branches_and_iterations_run_and_pass_on_their_outputs(aws: Callable, en
     assert json.loads(ended["output"]) == {"sides": ["left", "array"], "found": ["array1", "array2"]}
 
 
+def test_each_branch_has_its_history_and_its_own_variables(aws: Callable, enforced: None) -> None:
+    # given two branches that assign the same variable before the other one reads it
+    def branch(name: str) -> Branch:
+        inside = Branch(name)
+        inside.call(name, "aws-sdk:sagemaker:listEndpoints", {}, f"{name} waits", assign={"mine": name})
+        inside.pause(f"{name} waits", 1, f"{name} reads")
+        inside.call(f"{name} reads", "aws-sdk:sagemaker:listEndpoints", {}, None, output="{% $mine %}")
+        return inside
+
+    flow = Flow()
+    flow.settle("Begin", {**Flow.UNFAILED, "at": "Begin"}, "Both")
+    flow.parallel(
+        "Both", [branch("Left"), branch("Right")], "Report", assign={"sides": "{% $states.result %}"}
+    )
+    flow.report("Report", "{% $sides %}")
+    blocks = Blocks(aws, flow, ("sagemaker:ListEndpoints", "*"))
+    # when it runs
+    ended = blocks.run()
+    # then each branch read its own variable
+    assert json.loads(ended["output"]) == ["Left", "Right"]
+    # and the history has every state of both, entered before it is exited, with ids in order
+    history = aws("stepfunctions").get_execution_history(executionArn=ended["executionArn"], maxResults=1000)
+    assert [event["id"] for event in history["events"]] == [*range(1, len(history["events"]) + 1)]
+    seen: dict[str, list[str]] = {}
+    for event in history["events"]:
+        for kind in ("Entered", "Exited"):
+            if details := event.get(f"state{kind}EventDetails"):
+                seen.setdefault(details["name"], []).append(event["type"])
+    for side in ("Left", "Right"):
+        assert seen[side] == seen[f"{side} reads"] == ["TaskStateEntered", "TaskStateExited"]
+        assert seen[f"{side} waits"] == ["WaitStateEntered", "WaitStateExited"]
+
+
 def test_failed_branch_fails_the_machine_with_its_reason(aws: Callable) -> None:
     inside = Branch("Missing")
     inside.call("Missing", "aws-sdk:sagemaker:describeEndpoint", {"EndpointName": "nobody"}, None)
