@@ -13,6 +13,7 @@ from settings.instance_types import InstanceUse, cpu
 from settings.models import TRAINING_INSTANCES
 
 Mode = Literal["self_schedule", "curves", "managed_curves"]
+RealTimePolicy = Literal["curve", "selected"]
 Hosting = Literal["serverless", "provisioned"]
 NetworkLoss = Literal["error", "decision"]
 ASSET = r"^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?@[A-Za-z0-9_.-]{1,64}$"
@@ -94,6 +95,13 @@ class PowerBidding(ArchitectureSettings):
         default="America/Chicago", description="a time zone of the IANA database, such as America/Chicago"
     )
     mode: Mode = Field(default="curves", description="one of " + ", ".join(get_args(Mode)))
+    real_time_policy: RealTimePolicy = Field(
+        default="curve",
+        description="one of "
+        + ", ".join(get_args(RealTimePolicy))
+        + ": with the mode curves, always a curve, or whichever of curve, rolling schedule and the day's"
+        " schedule earned most in the 84 days before",
+    )
     keep_awards: bool = Field(
         default=True,
         description="true or false, whether real-time curves deliver what was sold day-ahead",
@@ -169,6 +177,10 @@ class PowerBidding(ArchitectureSettings):
             )
         if self.mode == "self_schedule" and not self.keep_awards:
             found.append("keep_awards is false, allowed is: true with the mode self_schedule")
+        if self.mode != "curves" and self.real_time_policy != "curve":
+            found.append(
+                f"real_time_policy is {self.real_time_policy}, allowed is: curve with the mode {self.mode}"
+            )
         if not self.assets:
             found.append("assets is empty, allowed is: at least one NAME@LOCATION")
         names = [asset.partition("@")[0] for asset in self.assets]

@@ -240,6 +240,7 @@ def request(replay: Replay, settings: PowerBidding) -> bytes:
         "now": replay.first,
         "location": replay.location,
         "mode": settings.mode,
+        "real_time_policy": settings.real_time_policy,
         "asset": settings.battery.model_dump(),
         "market": settings.market.model_dump(include={"floor", "cap", "least_mw", "most_segments"}),
         "time_zone": settings.time_zone,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,8 @@ BAND = (0.85, 1.15)
 
 ROLLING, DUAL, BANDED = "rolling LP", "LP's dual", "LP's dual with a band"
 SELF, CURVE, SELECTOR = "self-schedule", "water value curve", "selector"
+HOURLY = "selector, hourly prices"
+"""Compares the policies by hourly means, which is all that a deployment's history has"""
 BASELINES = (ROLLING, DUAL, SELF)
 SELECTABLE = (CURVE, ROLLING, SELF)
 """The selector's policies; the first one is followed until a day is known."""
@@ -122,8 +124,11 @@ def traded(
         name: found[name] if begin == 0 else replay(market, ASSET, policy(name, market), 0, end).daily
         for name in SELECTABLE
     }
-    chooser = selected({name: policy(name, market) for name in SELECTABLE}, alone, 0)
-    found[SELECTOR] = replay(market, ASSET, chooser, begin, end).daily
+    means = replace(market, real_time=market.real_time.mean(1, keepdims=True))
+    hourly = {name: replay(means, ASSET, policy(name, means), 0, end).daily for name in SELECTABLE}
+    for name, past in ((SELECTOR, alone), (HOURLY, hourly)):
+        chooser = selected({name: policy(name, market) for name in SELECTABLE}, past, 0)
+        found[name] = replay(market, ASSET, chooser, begin, end).daily
     prices = market.real_time[begin:end]
     dollars = settlement.foresight(ASSET, prices, months(first, days[0], days[1]))
     return found, dollars.reshape(-1, DAY).sum(1)
@@ -177,6 +182,8 @@ def compared(
         for suffix, other in (("", ranked[0]), ("_vs_second", ranked[1])):
             ratio = measures.capture(found[SELECTOR], found[other])
             figures[f"real_time_ratio_selector{suffix}_{zone}"] = {**asdict(ratio), "over": other}
+        ratio = measures.capture(found[HOURLY], found[SELECTOR])
+        figures[f"real_time_ratio_hourly_selector_{zone}"] = asdict(ratio)
         figures[f"real_time_capture_{zone}"] = asdict(measures.capture(found[CURVE], foresight[zone]))
     pooled = [zone for zone in daily if SOURCES[zone] is NYISO]
     if len(pooled) == 2:

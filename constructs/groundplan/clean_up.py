@@ -103,8 +103,16 @@ class CleanUp(Construct):
         allow(role, "sagemaker:DeleteModel", on=[arn("model", f"{name}-*")], because=own)
         allow(role, "logs:DescribeLogStreams", on=[job_logs, f"{job_logs}:log-stream:"])
         allow(role, "logs:DeleteLogStream", on=[f"{job_logs}:log-stream:{name}-*"], because=own)
+        endpoint_logs = stack.format_arn(
+            service="logs",
+            resource="log-group",
+            resource_name=f"/aws/sagemaker/Endpoints/{name}-*",
+            arn_format=ArnFormat.COLON_RESOURCE_NAME,
+        )
+        allow(role, "logs:DeleteLogGroup", on=[endpoint_logs, f"{endpoint_logs}:*"], because=own)
         allow(
             role,
+            "logs:DescribeLogGroups",
             "sagemaker:ListTrainingJobs",
             "sagemaker:ListEndpoints",
             "sagemaker:ListEndpointConfigs",

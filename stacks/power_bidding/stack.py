@@ -132,6 +132,7 @@ class PowerBiddingStack(Stack):
             tags=tags,
             vpc=network.vpc_config if network else None,
             key=self._endpoint_key.key_arn if self._endpoint_key else "",
+            log_key=key.key_arn if key else "",
         )
         functions = self._functions = BidFunctions(
             self,
@@ -351,6 +352,14 @@ class PowerBiddingStack(Stack):
         allow(deploy, "sagemaker:AddTags", on=arns, because=OWN)
         # Creating an endpoint asks for its configuration's ARN, too
         allow(deploy, "sagemaker:CreateEndpoint", on=[arn("endpoint-config")], because=OWN)
+        log = self.format_arn(
+            service="logs",
+            resource="log-group",
+            resource_name=f"/aws/sagemaker/Endpoints/{self._name}-*",
+            arn_format=ArnFormat.COLON_RESOURCE_NAME,
+        )
+        log_actions = ("logs:CreateLogGroup", "logs:PutRetentionPolicy", "logs:AssociateKmsKey")
+        allow(deploy, *log_actions, on=[log], because=OWN)
         lists = "IAM knows no resource for a list."
         for grantee in (deploy, roll_back):
             allow(grantee, "sagemaker:ListEndpoints", on=["*"], because=lists)

@@ -21,7 +21,13 @@ def assets(chosen: PowerBidding) -> dict[str, Any]:
     """Return `ASSETS`."""
     battery = chosen.battery.model_dump()
     return {
-        name: {"location": location, "mode": chosen.mode, "keep_awards": chosen.keep_awards, **battery}
+        name: {
+            "location": location,
+            "mode": chosen.mode,
+            "real_time_policy": chosen.real_time_policy,
+            "keep_awards": chosen.keep_awards,
+            **battery,
+        }
         for name, location in locations(chosen).items()
     }
 
@@ -47,17 +53,23 @@ def model(chosen: PowerBidding) -> dict[str, int]:
 
 
 def hosting(
-    chosen: PowerBidding, *, tags: Mapping[str, str], vpc: Mapping[str, Sequence[str]] | None, key: str
+    chosen: PowerBidding,
+    *,
+    tags: Mapping[str, str],
+    vpc: Mapping[str, Sequence[str]] | None,
+    key: str,
+    log_key: str,
 ) -> dict[str, Any]:
-    """Return `HOSTING`. Subnets and the ARN of the key may be tokens of the CDK.
+    """Return `HOSTING`. Subnets and the ARNs of the keys may be tokens of the CDK.
 
     A serverless endpoint joins no VPC, and its storage takes no key.
     """
+    shared = {"tags": dict(tags), "log_days": chosen.log_retention_days, "log_key": log_key}
     if chosen.hosting == "serverless":
         serverless = {
             "MemorySizeInMB": chosen.serverless_memory_mb,
             "MaxConcurrency": chosen.serverless_concurrency,
         }
-        return {"variant": {"ServerlessConfig": serverless}, "vpc": {}, "key": "", "tags": dict(tags)}
+        return {"variant": {"ServerlessConfig": serverless}, "vpc": {}, "key": "", **shared}
     instances = {"InstanceType": chosen.hosting_instance_type, "InitialInstanceCount": 1}
-    return {"variant": instances, "vpc": dict(vpc or {}), "key": key, "tags": dict(tags)}
+    return {"variant": instances, "vpc": dict(vpc or {}), "key": key, **shared}

@@ -154,4 +154,4 @@ def waiting_room() -> WaitingRoom:
 @functools.cache
 def endpoints() -> SageMakerEndpoints:
     role, hosting = setting("MODEL_ROLE_ARN"), _object("HOSTING")
-    return SageMakerEndpoints(client("sagemaker"), setting("ENDPOINT_NAME"), role, hosting)
+    return SageMakerEndpoints(client("sagemaker"), client("logs"), setting("ENDPOINT_NAME"), role, hosting)

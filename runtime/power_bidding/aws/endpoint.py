@@ -13,6 +13,7 @@ from power_bidding.core.bid_ports import EndpointThrottledError, ModelAnswerErro
 from power_bidding.core.deployment import EndpointState
 
 if TYPE_CHECKING:
+    from mypy_boto3_logs import CloudWatchLogsClient
     from mypy_boto3_sagemaker import SageMakerClient
     from mypy_boto3_sagemaker_runtime import SageMakerRuntimeClient
 
@@ -64,12 +65,21 @@ def _meaning(error: ClientError) -> Exception:
 class SageMakerEndpoints:
     """`deployment.Endpoints`: model, configuration and endpoint have one name."""
 
-    def __init__(self, client: SageMakerClient, prefix: str, role: str, hosting: Mapping[str, Any]):
+    def __init__(
+        self,
+        client: SageMakerClient,
+        logs: CloudWatchLogsClient,
+        prefix: str,
+        role: str,
+        hosting: Mapping[str, Any],
+    ):
         """
         :param hosting: {"variant": fields of a ProductionVariant, "vpc": VpcConfig or {}, "key": ARN of the
-            key that encrypts the storage of instances, or "", "tags": {…}}
+            key that encrypts the storage of instances, or "", "tags": {…}, "log_days": days that a line of an
+            endpoint's log is kept, "log_key": ARN of the key that encrypts the log, or ""}
         """
-        self.client, self.prefix, self.role, self.hosting = client, prefix, role, hosting
+        self.client, self.logs = client, logs
+        self.prefix, self.role, self.hosting = prefix, role, hosting
 
     def create(self, name: str, source: Mapping[str, str]) -> None:
         tags: Any = [{"Key": key, "Value": value} for key, value in self.hosting["tags"].items()]
@@ -91,9 +101,17 @@ class SageMakerEndpoints:
                 EndpointConfigName=name, ProductionVariants=[variant], Tags=tags, **key
             )
         )
+        self._create_log(name)
         _unless_there(
             lambda: self.client.create_endpoint(EndpointName=name, EndpointConfigName=name, Tags=tags)
         )
+
+    def _create_log(self, name: str) -> None:
+        """Create the endpoint's log group. SageMaker would create one that keeps its lines for ever."""
+        group = f"/aws/sagemaker/Endpoints/{name}"
+        key: Any = {"kmsKeyId": self.hosting["log_key"]} if self.hosting["log_key"] else {}
+        _unless_there(lambda: self.logs.create_log_group(logGroupName=group, **key))
+        self.logs.put_retention_policy(logGroupName=group, retentionInDays=self.hosting["log_days"])
 
     def model_data(self, name: str) -> str:
         """Return where the archive of an endpoint's model is, as `s3://BUCKET/KEY`."""

@@ -12,6 +12,8 @@ from typing import Any, Literal, TypeVar
 
 Mode = Literal["self_schedule", "curves", "managed_curves"]
 MODES: tuple[Mode, ...] = ("self_schedule", "curves", "managed_curves")
+RealTimePolicy = Literal["curve", "selected"]
+REAL_TIME_POLICIES: tuple[RealTimePolicy, ...] = ("curve", "selected")
 T = TypeVar("T")
 
 
@@ -44,6 +46,8 @@ class AssetSettings:
 
     location: str
     mode: Mode
+    real_time_policy: RealTimePolicy
+    """Of the mode `curves`: always the curve, or what earned most on the days before"""
     keep_awards: bool
     """Whether real-time curves deliver day-ahead awards; if not, the difference settles in real time"""
     battery: Battery
@@ -113,14 +117,19 @@ def assets_of(given: Mapping[str, Any]) -> dict[str, AssetSettings]:
     for name, entry in given.items():
         rest = {**entry}
         location, mode = rest.pop("location", ""), rest.pop("mode", "")
-        keep_awards = rest.pop("keep_awards", None)
+        policy, keep_awards = rest.pop("real_time_policy", ""), rest.pop("keep_awards", None)
         if not location:
             raise ValueError(f"ASSETS: {name}: location missing")
         if mode not in MODES:
             raise ValueError(f"ASSETS: {name}: mode must be one of {', '.join(MODES)}, got {mode!r}")
+        if policy not in REAL_TIME_POLICIES:
+            allowed = ", ".join(REAL_TIME_POLICIES)
+            raise ValueError(f"ASSETS: {name}: real_time_policy must be one of {allowed}, got {policy!r}")
         if not isinstance(keep_awards, bool):
             raise ValueError(f"ASSETS: {name}: keep_awards must be true or false, got {keep_awards!r}")
-        found[name] = AssetSettings(location, mode, keep_awards, built(Battery, rest, f"ASSETS: {name}"))
+        found[name] = AssetSettings(
+            location, mode, policy, keep_awards, built(Battery, rest, f"ASSETS: {name}")
+        )
     return found
 
 

@@ -90,6 +90,7 @@ def request(
         "now": hours.text(run),
         "location": asset.location,
         "mode": asset.mode,
+        "real_time_policy": asset.real_time_policy,
         "asset": asdict(asset.battery),
         "market": {
             "floor": rules.floor,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import random
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -127,6 +128,41 @@ def test_answer_does_not_change_with_the_order_of_requests(server: Server) -> No
     assert asked(server) == first
 
 
+def real_time(spikes: bool) -> list[dict[str, float]]:
+    """Return the hours with real-time prices equal to the day-ahead ones, except for random spikes."""
+    chance = random.Random(2)
+    return [
+        row | {"real_time": row["price"] + (600.0 if spikes and chance.random() < 0.02 else 0.0)}
+        for row in ROWS
+    ]
+
+
+@pytest.mark.parametrize(("spikes", "policies"), [(True, {"curve"}), (False, {"rolling", "schedule"})])
+def test_selected_policy_is_the_one_that_earned_most(
+    server: Server, spikes: bool, policies: set[str]
+) -> None:
+    # given a past in which waiting for spikes paid, or did not
+    change = {"mode": "curves", "real_time_policy": "selected"}
+    status, answer = server.ask(prices.request(real_time(spikes), LAST, **change))
+    assert status == 200, answer
+    # then the hour is offered by the policy that earned most
+    found = answer["real_time"]
+    assert found["policy"] in policies
+    assert (len(found["segments"]) > 1) == spikes
+    # and an award is delivered all the same
+    if not spikes:
+        awards = {found["hour"]: 3.0}
+        _, kept = server.ask(prices.request(real_time(spikes), LAST, **change, awards=awards))
+        assert kept["real_time"]["segments"] == [[3.0, -150.0]]
+
+
+def test_without_real_time_prices_the_curve_is_selected(server: Server) -> None:
+    body = prices.request(ROWS, LAST, mode="curves", real_time_policy="selected")
+    body["history"]["real_time"] = []
+    status, answer = server.ask(body)
+    assert (status, answer["real_time"]["policy"]) == (200, "curve")
+
+
 HISTORY = prices.request(ROWS, LAST)["history"]
 
 
@@ -136,6 +172,11 @@ HISTORY = prices.request(ROWS, LAST)["history"]
         ({"hour": "2022-04-19T13:30Z"}, "hour must be a whole hour such as 2022-01-31T05:00Z, got '2022-04"),
         ({"hour": HISTORY["start"]}, "hour must be from 1 to 72 hours after now, got '2022-01-01T06:00Z'"),
         ({"location": "ELSEWHERE"}, "location must be one of HUB"),
+        ({"real_time_policy": "best"}, "real_time_policy must be curve or selected, got 'best'"),
+        (
+            {"real_time_policy": "selected"},
+            "real_time_policy must be curve in the mode self_schedule, got 'selected'",
+        ),
         ({"mode": "all"}, "mode must be self_schedule or curves or managed_curves, got 'all'"),
         ({"asset": {"power": -1}}, "asset.power must be a number above 0 and up to 1e+06, got -1"),
         ({"asset": {"capacity": 1}}, "asset.'capacity' is unknown; allowed are power, energy, "),

@@ -240,11 +240,21 @@ def test_the_notebook_drives_and_inspects_the_machines(
     assert (told["status"], told["states"] > 5, told["offers"] > 0) == ("SUCCEEDED", True, True)
 
 
-def test_what_is_destroyed_leaves_no_endpoint(
+def test_what_is_destroyed_leaves_no_endpoint_and_no_log(
     cloud: LocalCloud, deployed: Outputs, desk: Desk, aws: Callable
 ) -> None:
+    # given endpoints' logs, whose lines expire
     cloud.enforce_iam(False)
+    beginning = f"/aws/sagemaker/Endpoints/{STACK}-"
+
+    def logs() -> list[dict[str, Any]]:
+        return aws("logs").describe_log_groups(logGroupNamePrefix=beginning)["logGroups"]
+
+    assert {each["retentionInDays"] for each in logs()} == {30}
+    # when the stack is destroyed
     cloud.destroy(STACK)
+    # then nothing of them is left
+    assert logs() == []
     left = aws("sagemaker").list_endpoints(NameContains=STACK)["Endpoints"]
     until(lambda: not aws("sagemaker").list_endpoints(NameContains=STACK)["Endpoints"], f"the end of {left}")
     assert not aws("sagemaker").list_pipelines(PipelineNamePrefix=STACK)["PipelineSummaries"]

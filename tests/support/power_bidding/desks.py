@@ -217,7 +217,7 @@ class World:
         self.switch = "go"
         self.files: dict[str, bytes] = {}
         self.counts: dict[str, float] = {}
-        asset = AssetSettings(LOCATION, self.mode, self.keep_awards, BATTERY)  # type: ignore[arg-type]
+        asset = AssetSettings(LOCATION, self.mode, "curve", self.keep_awards, BATTERY)  # type: ignore[arg-type]
         self.desk = Desk(
             {ASSET: asset},
             SETTINGS,

@@ -71,6 +71,7 @@ def request(found: list[dict[str, float]], days: int, **change: Any) -> dict[str
         "now": hour(now),
         "location": "HUB",
         "mode": "self_schedule",
+        "real_time_policy": "curve",
         "asset": {},
         "market": {"floor": -150, "cap": 2000, "least_mw": 0.1, "most_segments": 10},
         "time_zone": "America/Chicago",

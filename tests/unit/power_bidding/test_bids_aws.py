@@ -248,13 +248,16 @@ HOSTING = {
     "variant": {"ServerlessConfig": {"MemorySizeInMB": 3072, "MaxConcurrency": 5}},
     "vpc": {},
     "key": "",
+    "log_days": 30,
+    "log_key": "arn:aws:kms:eu-west-1:111122223333:key/k",
 }
 
 
 def test_endpoint_is_made_of_what_is_not_there() -> None:
     client, stub = stubbed("sagemaker")
+    logs, log_stub = stubbed("logs")
     endpoints = SageMakerEndpoints(
-        client, "m", "arn:aws:iam::111122223333:role/r", {**HOSTING, "tags": {"a": "b"}}
+        client, logs, "m", "arn:aws:iam::111122223333:role/r", {**HOSTING, "tags": {"a": "b"}}
     )
     tags = [{"Key": "a", "Value": "b"}]
     model = {
@@ -271,13 +274,20 @@ def test_endpoint_is_made_of_what_is_not_there() -> None:
     named = {"EndpointName": "m-1", "EndpointConfigName": "m-1", "Tags": tags}
     arn = "arn:aws:sagemaker:eu-west-1:111122223333:endpoint/m-1"
     stub.add_response("create_endpoint", {"EndpointArn": arn}, named)
+    group = "/aws/sagemaker/Endpoints/m-1"
+    log_stub.add_client_error(
+        "create_log_group", "ResourceAlreadyExistsException", "The specified log group already exists"
+    )
+    log_stub.add_response("put_retention_policy", {}, {"logGroupName": group, "retentionInDays": 30})
     endpoints.create("m-1", {"image": "i", "model_data": "s3://d"})
+    log_stub.assert_no_pending_responses()
     stub.assert_no_pending_responses()
 
 
 def test_endpoint_that_is_gone_is_deleted_already() -> None:
     client, stub = stubbed("sagemaker")
-    endpoints = SageMakerEndpoints(client, "m", "r", {**HOSTING, "tags": {}})
+    logs, _ = stubbed("logs")
+    endpoints = SageMakerEndpoints(client, logs, "m", "r", {**HOSTING, "tags": {}})
     said = 'Could not find endpoint "m-1".'
     stub.add_client_error("describe_endpoint", "ValidationException", said)
     assert endpoints.state("m-1") == EndpointState("Missing", "")
@@ -340,7 +350,7 @@ BATTERY = {
     "lowest": 0,
     "degradation": 0,
 }
-ENTRY = {"location": "L", "mode": "curves", "keep_awards": True, **BATTERY}
+ENTRY = {"location": "L", "mode": "curves", "real_time_policy": "curve", "keep_awards": True, **BATTERY}
 
 
 @pytest.mark.parametrize(
@@ -348,6 +358,7 @@ ENTRY = {"location": "L", "mode": "curves", "keep_awards": True, **BATTERY}
     [
         ({"location": ""}, "A: location missing"),
         ({"mode": "x"}, "mode must be one of self_schedule, curves, managed_curves"),
+        ({"real_time_policy": "x"}, "A: real_time_policy must be one of curve, selected, got 'x'"),
         ({"keep_awards": "false"}, "A: keep_awards must be true or false, got 'false'"),
         ({"size": 1}, "A: size not known"),
     ],

@@ -40,7 +40,7 @@ def inspection(errors: dict[int, float] | None = None, model: str = "7") -> Insp
         whole = hours.hours_of(day, ZONE)
         prices = [past.prices[hour] + error for hour in whole]
         offers.put_forecast(Forecast(ASSET, day, whole[0], prices, model, whole[0] - 20, "x"))
-    assets = {ASSET: AssetSettings(LOCATION, "curves", True, BATTERY)}
+    assets = {ASSET: AssetSettings(LOCATION, "curves", "curve", True, BATTERY)}
     return Inspection(assets, SETTINGS, ModelSettings(168, 24, 800), offers, past)
 
 

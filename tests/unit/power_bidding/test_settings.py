@@ -16,6 +16,10 @@ from tests.support.settings import error
             {"mode": "self_schedule", "keep_awards": "false"},
             "keep_awards is false, allowed is: true with the mode self_schedule",
         ),
+        (
+            {"mode": "managed_curves", "real_time_policy": "selected"},
+            "real_time_policy is selected, allowed is: curve with the mode managed_curves",
+        ),
         ({"late_minutes": "41"}, "late_minutes is 41, allowed is: 5 less than the minutes from a run's hour"),
     ],
 )

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 log = logging.getLogger()
 
 JOB_LOGS = "/aws/sagemaker/TrainingJobs"
+ENDPOINT_LOGS = "/aws/sagemaker/Endpoints/"
 _config = Config(retries={"mode": "adaptive", "max_attempts": 10})
 _clients: dict[str, Any] = {}
 
@@ -123,6 +124,7 @@ def delete(found: Leftovers, time_left: Callable[[], float]) -> None:
             break
         _pause(time_left, f"training job {running[0]['TrainingJobName']} is still stopping")
     _delete_job_logs(found)
+    _delete_endpoint_logs(found)
     if found.bucket:
         _empty(found.bucket, time_left)
 
@@ -188,6 +190,16 @@ def _delete_job_logs(found: Leftovers) -> None:
     for name in streams:
         if found.owns(name.partition("/")[0]):
             _gone(logs.delete_log_stream, logGroupName=JOB_LOGS, logStreamName=name)
+
+
+def _delete_endpoint_logs(found: Leftovers) -> None:
+    """Delete the log groups of endpoints whose names have a suffix. The template has the other one's."""
+    pages = client("logs").get_paginator("describe_log_groups")
+    prefix = f"{ENDPOINT_LOGS}{found.endpoint}-"
+    groups = [each for page in pages.paginate(logGroupNamePrefix=prefix) for each in page["logGroups"]]
+    for name in (each["logGroupName"] for each in groups):
+        if found.owns(name.removeprefix(ENDPOINT_LOGS)):
+            _gone(client("logs").delete_log_group, logGroupName=name)
 
 
 def _empty(bucket: str, time_left: Callable[[], float]) -> None:

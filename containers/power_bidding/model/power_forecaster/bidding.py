@@ -6,14 +6,22 @@ from typing import Any
 
 import numpy as np
 
-from . import real_time
+from . import real_time, selection
 from .curves import Curve, Terms
 from .history import Doubles
 from .offers import checked, limited, price_taker, quantity, self_scheduled
-from .prices import Outlook, RealTime, day_begin, expected_real_time, outlook
+from .prices import Outlook, RealTime, day_begin, day_of, expected_real_time, outlook
 from .real_time import HORIZON
-from .request import MANAGED_CURVES, SELF_SCHEDULE, Request, RequestError, hour_text
-from .storage import Asset, Schedule, Scheduler
+from .request import (
+    CURVE,
+    MANAGED_CURVES,
+    SELECTED,
+    SELF_SCHEDULE,
+    Request,
+    RequestError,
+    hour_text,
+)
+from .storage import Asset, Scheduler
 from .trained import SERVED, Trained
 
 
@@ -45,10 +53,21 @@ def answer(trained: Trained, request: Request) -> dict[str, Any]:
         net = np.where(np.isfinite(awards), awards, plan.net)[: max(begin - request.hour, 0)]
         level, before = level_after(asset, request.level, net), float(net[-1]) if len(net) else None
         offers = _day_ahead(request, found, begin, day_begin(day + 1, zone), level, before)
-    segments = _real_time(request, plan, expected, awards)
+    policy = CURVE if request.mode != SELF_SCHEDULE else selection.ROLLING
+    if request.real_time_policy == SELECTED:
+        policy = selection.policy_of(request, found)
+    if policy == CURVE:
+        segments = _curve(request, expected, awards)
+    else:
+        mw = float(plan.net[0] if policy == selection.ROLLING else _of_the_day(request, found))
+        segments = _fixed(request, mw, awards)
     return {
         "model": trained.version,
-        "real_time": {"hour": hour_text(request.hour), "segments": _sent(segments, request)},
+        "real_time": {
+            "hour": hour_text(request.hour),
+            "policy": policy,
+            "segments": _sent(segments, request),
+        },
         "day_ahead": offers,
         "forecast": {
             "start": hour_text(found.published),
@@ -78,14 +97,24 @@ def _day_ahead(
     ]
 
 
-def _real_time(request: Request, plan: Schedule, expected: RealTime, awards: Doubles) -> Curve:
-    """Return the curve of hour T."""
+def _of_the_day(request: Request, found: Outlook) -> float:
+    """Return the MW of hour T in the best schedule of the rest of its market day, by day-ahead prices."""
+    zone = found.history.zone
+    prices = found.between(request.hour, day_begin(day_of(request.hour, zone) + 1, zone))
+    return float(Scheduler(request.asset, len(prices)).solve(prices, request.level).net[0])
+
+
+def _fixed(request: Request, mw: float, awards: Doubles) -> Curve:
+    """Return the curve of hour T with the same MW at every price: the award if there is one."""
+    least, most = reach(request.asset, request.level)
+    mw = float(awards[0]) if np.isfinite(awards[0]) else mw
+    return self_scheduled(min(max(mw, least), most), request.market)
+
+
+def _curve(request: Request, expected: RealTime, awards: Doubles) -> Curve:
+    """Return the curve of hour T by the value of the energy in store."""
     asset, market = request.asset, request.market
     least, most = reach(asset, request.level)
-    awarded = float(awards[0]) if np.isfinite(awards[0]) else None
-    if request.mode == SELF_SCHEDULE:
-        mw = float(plan.net[0]) if awarded is None else awarded
-        return self_scheduled(min(max(mw, least), most), market)
     found = real_time.curve(
         asset,
         expected.prices[:HORIZON],

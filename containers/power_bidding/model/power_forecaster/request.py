@@ -17,6 +17,7 @@ from .history import EPOCH, EXTERNAL, REAL_TIME, Doubles, History
 from .storage import Asset
 
 SELF_SCHEDULE, CURVES, MANAGED_CURVES = MODES = ("self_schedule", "curves", "managed_curves")
+CURVE, SELECTED = REAL_TIME_POLICIES = ("curve", "selected")
 LEAST_DAYS, MOST_DAYS = 42, 500
 """Days of a request's history: what the linear models need, and a bound on the work."""
 AHEAD = 72
@@ -39,6 +40,7 @@ FIELDS = (
     "now",
     "location",
     "mode",
+    "real_time_policy",
     "asset",
     "market",
     "time_zone",
@@ -62,6 +64,8 @@ class Request:
     now: int
     location: str
     mode: str
+    real_time_policy: str
+    """`CURVE`, or `SELECTED`: the policy that earned most on the days before"""
     asset: Asset
     market: Terms
     history: History
@@ -86,6 +90,13 @@ def parsed(given: Any) -> Request:
         raise RequestError(f"hour must be from 1 to {AHEAD} hours after now, got {_shown(body['hour'])}")
     if body["mode"] not in MODES:
         raise RequestError(f"mode must be {' or '.join(MODES)}, got {_shown(body['mode'])}")
+    policy = body["real_time_policy"]
+    if policy not in REAL_TIME_POLICIES:
+        raise RequestError(
+            f"real_time_policy must be {' or '.join(REAL_TIME_POLICIES)}, got {_shown(policy)}"
+        )
+    if policy == SELECTED and body["mode"] != CURVES:
+        raise RequestError(f"real_time_policy must be {CURVE} in the mode {body['mode']}, got {policy!r}")
     history, real_time = _history(body["history"], zone, now)
     level = _number(body["state_of_charge"], "state_of_charge", 0, asset.energy)
     return Request(
@@ -93,6 +104,7 @@ def parsed(given: Any) -> Request:
         now=now,
         location=_text(body["location"], "location"),
         mode=body["mode"],
+        real_time_policy=policy,
         asset=asset,
         market=_market(body["market"]),
         history=history,
