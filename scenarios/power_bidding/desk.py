@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from scenarios import Progress, ScenarioError, aws
@@ -57,9 +57,10 @@ class Desk:
             SecretId=self.outputs["CredentialsName"], SecretString=json.dumps(secret)
         )
 
-    def clock(self, hour: str, rate: float) -> None:
-        """Set the functions' clock to `hour`, running `rate` times as fast as real time."""
-        value = {"rate": rate, "began": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%fZ}", "hour": hour}
+    def clock(self, hour: str, rate: float, after: float = 0.0) -> None:
+        """Set the functions' clock to `after` hours after `hour`, at `rate` times real time."""
+        began = datetime.now(UTC) - timedelta(hours=after) / rate
+        value = {"rate": rate, "began": f"{began:%Y-%m-%dT%H:%M:%S.%fZ}", "hour": hour}
         aws.client("ssm").put_parameter(
             Name=self.outputs["ClockParameterName"], Value=json.dumps(value), Type="String", Overwrite=True
         )

@@ -238,6 +238,7 @@ def figures(
         "no_offer_day_ahead_hours": day_ahead["no_offer"],
         "replay_rate": run.rate,
         "most_seconds_behind": round(run.most_behind, 1),
+        "held_seconds": round(run.clock.held_seconds, 1),
         "busy": options.busy,
         "seconds": round(seconds, 1),
     }
@@ -257,6 +258,7 @@ def shown(hour: Hour) -> dict[str, Any]:
         "faults": [fault.name for fault in hour.trial.faults],
         "missed": [fault.name for fault in hour.missed],
         "outcome": hour.outcome,
+        "row": hour.row,
         "doubles": hour.doubles,
         "flagged": hour.flagged,
         "notes": hour.notes,
@@ -282,7 +284,8 @@ def report(figures: dict[str, Any]) -> None:
     for hour in figures["hours"]:
         if hour["outcome"] == OUTCOMES[-1] or hour["doubles"]:
             print(
-                f"  {hour['run']} {hour['outcome']}: {', '.join(hour['faults'])}: {'; '.join(hour['notes'])}"
+                f"  {hour['run']} {hour['outcome']}: {', '.join(hour['faults'])}: {'; '.join(hour['notes'])};"
+                f" {hour['row']}"
             )
     for sentence in figures["short"]:
         print(f"  {sentence}")

@@ -31,6 +31,8 @@ class Hour:
     notes: list[str] = field(default_factory=list)
     """Remarks"""
     outcome: str = ""
+    row: str = ""
+    """Status of the offer's row, when it was made, and the deadline"""
     doubles: int = 0
     """Number of second offers that reached the market"""
     flagged: bool = False
@@ -76,6 +78,7 @@ def settle(
     for hour in hours:
         row, there = by_offer.get(f"{hour.offered}#RT"), (hour.offered, "RT") in accepted
         hour.outcome = outcome(row, there, hour.due)
+        hour.row = f"{row.get('status')}, made {row.get('made')}, due {hour.due:%FT%TZ}" if row else "no row"
         hour.doubles = doubles[hour.offered]
         wrong += disagrees(row, there)
     return wrong

@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from benchmarks.power_bidding.faults.clock import HeldClock
 from benchmarks.power_bidding.faults.cloud import CloudFaults
 from benchmarks.power_bidding.faults.feeds import FeedFaults
 from benchmarks.power_bidding.faults.outcomes import Hour
@@ -28,9 +29,8 @@ STARTS_AFTER = 2 / 60
 OVERDUE_SECONDS = 10
 """Maximum wait for an hour's offer after its deadline."""
 MOST_BEHIND = 0.4
-"""A trial that blocks later hours must begin within this share of the time to its deadline."""
-CATCH_UP_HOURS = 40
-"""After this many consecutive hours without a fault, it begins regardless."""
+"""A run may begin within this share of the time to its deadline. Then the clock is held until no run is
+overdue: a machine that cannot keep up with the replay's clock says nothing about faults."""
 PREPARE_SECONDS = 300
 AT_ONCE = 24
 
@@ -70,7 +70,7 @@ class HourlyRun:
         self._pipeline_faults = PipelineFaults(cloud, desk.outputs, chance)
         self._cloud_faults = CloudFaults(cloud, desk, restart, chance)
         self._flights: list[InFlight] = []
-        self._began, self._caught_up = 0.0, 0
+        self.clock = HeldClock(desk, feeds, later(replay.first, -1))
         self.rate = desk.rate
         self.hours: list[Hour] = []
         self.most_behind = 0.0
@@ -78,17 +78,14 @@ class HourlyRun:
 
     def live(self, queue: Queue) -> None:
         """Start a run in every hour until all trials are made and all offers are final."""
-        before = later(self._replay.first, -1)
-        self._began = time.monotonic()
-        self._feeds.clock(paused=False)
-        self._desk.clock(before, self.rate)
+        self.clock.start()
         with ThreadPoolExecutor(AT_ONCE) as pool:
             while any(each.hour.trial.faults for each in self._open()) or len(queue):
                 trial = queue.next(self._free(queue))
-                self._caught_up = 0 if trial.faults else self._caught_up + 1
                 self._await_turn()
                 if trial.lane == ALONE:
                     self._await_all()
+                    self._await_turn()
                 flight = self._begin(trial)
                 flight.done = pool.submit(self._finish, flight, queue)
                 self._flights.append(flight)
@@ -110,27 +107,27 @@ class HourlyRun:
         flights = self._open()
         held = {each.hour.trial.lane for each in flights if each.held}
         special = [lane for lane in LANES if lane not in (HOURS, ALONE)]
-        notice = self._desk.notice_hours * 3600 / self.rate
-        if (
-            queue.left(special)
-            or any(each.hour.trial.lane in special for each in flights)
-            or (self._behind() > MOST_BEHIND * notice and self._caught_up < CATCH_UP_HOURS)
-        ):
+        if queue.left(special) or any(each.hour.trial.lane in special for each in flights):
             held.add(ALONE)
         return [lane for lane in LANES if lane not in held]
 
     def _behind(self) -> float:
-        """Return the seconds since the next run was due; negative if it is not due yet."""
-        due = (len(self.hours) + 1 + STARTS_AFTER) * 3600 / self.rate
-        return time.monotonic() - self._began - due
+        """Return how many seconds of the clock at its full rate the next run is overdue; negative before."""
+        due = len(self.hours) + 1 + STARTS_AFTER
+        return (self.clock.hours() - due) * 3600 / self.rate
 
     def _await_turn(self) -> None:
-        """Wait for the next hour of the market."""
+        """Wait for the next hour of the market. Hold the clock while runs are overdue."""
         behind = self._behind()
         self.most_behind = max(self.most_behind, behind)
-        time.sleep(max(0.0, -behind))
+        if behind > MOST_BEHIND * self._desk.notice_hours * 3600 / self.rate:
+            self.clock.hold()
+        elif behind <= 0:
+            self.clock.release()
+            time.sleep(-behind)
 
     def _await_all(self) -> None:
+        self.clock.release()  # some runs wait for a time of the market
         for flight in self._open():
             if flight.done:
                 flight.done.result()
@@ -195,8 +192,8 @@ class HourlyRun:
 
     def _settled(self, hour: Hour) -> bool:
         """Return whether an hour has an offer or an explicit no-offer, or has timed out."""
-        at = self._began + (self._hours_to(hour) + 1) * 3600 / self.rate
-        return time.monotonic() > at + OVERDUE_SECONDS or self._desk.offered(hour.run)
+        overdue = self._hours_to(hour) + 1 + OVERDUE_SECONDS * self.rate / 3600
+        return self.clock.hours() > overdue or self._desk.offered(hour.run)
 
     def _hours_to(self, hour: Hour) -> float:
         """Return the market hours from the first run's hour to an hour's deadline."""
