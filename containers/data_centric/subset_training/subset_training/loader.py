@@ -63,8 +63,7 @@ class Loader:
     def _batch(self, indices: Tensor, weights: Tensor) -> Batch:
         at = indices.to(self.device)
         images = (self.images[at].float() - self.mean) / self.deviation
-        if self.device.type == "cuda":
-            images = images.contiguous(memory_format=torch.channels_last)
+        images = images.contiguous(memory_format=torch.channels_last)
         return Batch(indices, images, self.labels[at], weights.to(self.device))
 
 
