@@ -23,7 +23,7 @@ SPLIT = "split"
 @dataclass(frozen=True)
 class Examples:
     images: Tensor
-    """uint8 [n, channels, H, W]"""
+    """uint8 [n, channels, H, W]; of a table float32 [n, columns, 1, 1]"""
     labels: Tensor
     """int64 [n]"""
     embeddings: Tensor | None = None
@@ -46,6 +46,8 @@ class Data:
     classes: tuple[str, ...]
     unreadable: tuple[str, ...]
     """Names of unreadable pictures that were skipped"""
+    columns: tuple[str, ...] = ()
+    """Names of a table's columns; empty for pictures"""
 
     @property
     def digest(self) -> str:
@@ -71,8 +73,11 @@ def load(channels: Path, how: Decoding, validation_fraction: float) -> Data:
     classes = tuple(sorted(set(raw[TRAIN].labels), key=_order))
     if len(classes) < 2:
         raise Failure(f"channel {TRAIN} must have at least 2 classes, got {', '.join(classes)}")
-    shape = raw[TRAIN].images[0].shape
+    shape, columns = raw[TRAIN].images[0].shape, raw[TRAIN].columns
     for name, each in raw.items():
+        if each.columns != columns:
+            given, wanted = (", ".join(names) or "pictures" for names in (each.columns, columns))
+            raise Failure(f"channel {name} must have the columns of {TRAIN}, {wanted}, got {given}")
         if each.images[0].shape != shape:
             given, wanted = ("x".join(map(str, size)) for size in (each.images[0].shape, shape))
             raise Failure(f"pictures of channel {name} must be {wanted} as those of {TRAIN}, got {given}")
@@ -83,7 +88,7 @@ def load(channels: Path, how: Decoding, validation_fraction: float) -> Data:
     else:
         train, validation = split(found[TRAIN], classes, validation_fraction)
     unreadable = tuple(f"{name}/{path}" for name, each in raw.items() for path in each.unreadable)
-    return Data(train, validation, found.get(TEST), classes, unreadable)
+    return Data(train, validation, found.get(TEST), classes, unreadable, columns)
 
 
 def _order(label: str) -> tuple[int, int, str]:

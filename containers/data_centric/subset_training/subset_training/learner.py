@@ -58,9 +58,9 @@ class Learner:
         self.mean, self.deviation = mean, deviation
         count, classes, shape = len(data.train), len(data.classes), tuple(data.train.images.shape[1:])
         self.epochs, self.examples = plan(settings.strategy, settings.fraction, settings.epochs, count)
-        self.model = models.build(settings.model, shape, classes, seed).to(device)
-        if device.type == "cuda":
-            self.model = self.model.to(memory_format=torch.channels_last)
+        self.model = models.build(settings.model, shape, classes, seed)
+        # the faster layout for convolutions, on GPUs and on CPUs
+        self.model = self.model.to(device, memory_format=torch.channels_last)
         self.optimizer = torch.optim.SGD(
             self.model.parameters(),
             lr=settings.learning_rate,

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-SMALL, RESNET18 = "small", "resnet18"
-NAMES = (SMALL, RESNET18)
+SMALL, RESNET18, MLP = "small", "resnet18", "mlp"
+NAMES = (SMALL, RESNET18, MLP)
 LEAST_SIDE = 4
 """Minimum picture side in pixels: the small network halves it twice."""
 
@@ -44,6 +45,14 @@ def small(shape: tuple[int, int, int], classes: int) -> Classifier:
         nn.Flatten(),
         nn.Linear(32 * (height // 4) * (width // 4), 64),
         nn.ReLU(),
+    )
+    return Classifier(body, 64, classes)
+
+
+def mlp(shape: tuple[int, int, int], classes: int) -> Classifier:
+    """Return a network of two hidden layers, for tables."""
+    body = nn.Sequential(
+        nn.Flatten(), nn.Linear(math.prod(shape), 128), nn.ReLU(), nn.Linear(128, 64), nn.ReLU()
     )
     return Classifier(body, 64, classes)
 
@@ -83,7 +92,7 @@ def resnet18(shape: tuple[int, int, int], classes: int) -> Classifier:
 def build(name: str, shape: tuple[int, int, int], classes: int, seed: int) -> Classifier:
     """Return an untrained network.
 
-    :param shape: channels, height and width of a picture
+    :param shape: channels, height and width of a picture, or a table's columns, 1 and 1
     """
     torch.manual_seed(seed)
-    return {SMALL: small, RESNET18: resnet18}[name](shape, classes)
+    return {SMALL: small, RESNET18: resnet18, MLP: mlp}[name](shape, classes)

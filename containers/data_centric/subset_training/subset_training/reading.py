@@ -1,9 +1,10 @@
-"""A channel's labelled pictures: a folder for each class, Parquet, or NumPy arrays.
+"""A channel's labelled pictures or table: a folder for each class, Parquet, or NumPy arrays.
 
-    CLASS/NAME.png          a folder for each class, with pictures at any depth NAME.parquet
-    columns `label`, `image` or `jpeg` (bytes, or a struct with `bytes`), and `embedding` NAME.npz
-    arrays `images` [n, H, W] or [n, H, W, channels] of uint8, `labels` [n], and
-                            `embeddings` [n, E]
+    CLASS/NAME.png    a folder for each class, with pictures at any depth
+    NAME.parquet      columns `label`, `image` or `jpeg` (bytes, or a struct with `bytes`), and `embedding`
+    NAME.parquet      columns `label`, and any number of columns of numbers
+    NAME.npz          arrays `images` [n, H, W] or [n, H, W, channels] of uint8, `labels` [n], and
+                      `embeddings` [n, E]
 
 Embeddings are optional. Several files of a kind are read in the order of their names.
 """
@@ -23,6 +24,8 @@ import pyarrow.parquet
 from PIL import Image, ImageOps
 
 from toolkit.failure import Failure
+
+from . import tables
 
 log = logging.getLogger(__name__)
 
@@ -47,14 +50,16 @@ class Decoding:
 
 @dataclass
 class Raw:
-    """Labelled pictures as read from a channel."""
+    """Labelled examples as read from a channel."""
 
     images: list[Any] = field(default_factory=list)
-    """Arrays [channels, H, W], uint8"""
+    """Arrays [channels, H, W], uint8; a table's rows are float32 [columns, 1, 1]"""
     labels: list[str] = field(default_factory=list)
     embeddings: list[Any] = field(default_factory=list)
     """Arrays [E], float32: one for each picture, or none at all"""
     unreadable: list[str] = field(default_factory=list)
+    columns: tuple[str, ...] = ()
+    """Names of a table's columns; empty for pictures"""
 
 
 def read(folder: Path, how: Decoding) -> Raw:
@@ -77,11 +82,12 @@ def read(folder: Path, how: Decoding) -> Raw:
     if found[0] == "arrays":
         for path in paths:
             _read_arrays(path, raw)
+    elif found[0] == "Parquet":
+        _read_parquet(name, paths, how, raw)
     else:
-        rows = _tables(paths) if found[0] == "Parquet" else _folders(folder, paths)
-        _decode_all(name, rows, how, raw)
+        _decode_all(name, _folders(folder, paths), how, raw)
     if not raw.images:
-        raise Failure(f"channel {name} must hold pictures, got none")
+        raise Failure(f"channel {name} must hold examples, got none")
     sizes = {image.shape for image in raw.images}
     if len(sizes) > 1:
         shown = ", ".join("x".join(map(str, shape)) for shape in sorted(sizes)[:3])
@@ -128,17 +134,44 @@ def _folders(folder: Path, paths: list[Path]) -> Iterator[Row]:
         yield str(place), path, place.parts[0], None
 
 
-def _tables(paths: list[Path]) -> Iterator[Row]:
+def _opened(path: Path) -> pyarrow.parquet.ParquetFile:
+    try:
+        found = pyarrow.parquet.ParquetFile(path)
+    except (OSError, pyarrow.ArrowException) as error:
+        raise Failure(f"{path.name} must be a Parquet file: {error}") from None
+    names = found.schema_arrow.names
+    if tables.LABEL not in names or len(names) < 2:
+        raise Failure(
+            f"{path.name} must have columns label, and {' or '.join(PICTURES)} or numbers,"
+            f" got {', '.join(names)}"
+        )
+    return found
+
+
+def _read_parquet(channel: str, paths: list[Path], how: Decoding, raw: Raw) -> None:
+    if set(PICTURES) & set(_opened(paths[0]).schema_arrow.names):
+        _decode_all(channel, _pictures(paths), how, raw)
+        return
     for path in paths:
-        try:
-            table = pyarrow.parquet.ParquetFile(path)
-        except (OSError, pyarrow.ArrowException) as error:
-            raise Failure(f"{path.name} must be a Parquet file: {error}") from None
+        names, values, labels = tables.numbers(path, _opened(path))
+        if raw.columns and names != raw.columns:
+            raise Failure(
+                f"{path.name} must have the columns {', '.join(raw.columns)}, got {', '.join(names)}"
+            )
+        raw.columns = names
+        raw.images += list(values[:, :, None, None])
+        raw.labels += labels
+
+
+def _pictures(paths: list[Path]) -> Iterator[Row]:
+    for path in paths:
+        table = _opened(path)
         names = table.schema_arrow.names
         picture = next((each for each in PICTURES if each in names), None)
-        if picture is None or "label" not in names:
+        if picture is None:
             raise Failure(
-                f"{path.name} must have columns label and {' or '.join(PICTURES)}, got {', '.join(names)}"
+                f"{path.name} must have a column {' or '.join(PICTURES)} as other files of the channel,"
+                f" got {', '.join(names)}"
             )
         wanted = [picture, "label", *(["embedding"] if "embedding" in names else [])]
         number = 0

@@ -46,7 +46,7 @@ def run(settings: Settings) -> None:
         )
     stop = Interruption()
     data = load(sagemaker.CHANNELS, settings.decoding, settings.validation_fraction)
-    check_size(settings, data)
+    check_fit(settings, data)
     if settings.threads:
         torch.set_num_threads(settings.threads)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -77,8 +77,14 @@ def run(settings: Settings) -> None:
     sagemaker.write_json(sagemaker.OUTPUT / RESULTS, results)
 
 
-def check_size(settings: Settings, data: Data) -> None:
-    """Raise `Failure` for pictures that are too small for the model."""
+def check_fit(settings: Settings, data: Data) -> None:
+    """Raise `Failure` for a model that does not take the data, or for pictures that are too small for it."""
+    if data.columns:
+        if settings.model != models.MLP:
+            raise Failure(f"model must be {models.MLP} for a table, got {settings.model}")
+        if settings.augment:
+            raise Failure("augment must be false for a table")
+        return
     side = min(data.train.images.shape[2:])
     least = PADDING + 1 if settings.augment else models.LEAST_SIDE
     if side < least:
@@ -150,6 +156,7 @@ def write_model(learner: Learner, digest: str) -> None:
     card = {
         "model": settings.model,
         "shape": list(learner.data.train.images.shape[1:]),
+        "columns": list(learner.data.columns),
         "classes": list(learner.data.classes),
         "mean": learner.mean.tolist(),
         "deviation": learner.deviation.tolist(),

@@ -64,7 +64,7 @@ def test_pictures_that_are_too_small_are_refused(side: int, augment: bool, least
     examples = Examples(torch.zeros(2, 1, 9, side, dtype=torch.uint8), torch.arange(2))
     data = Data(examples, examples, None, ("a", "b"), ())
     with pytest.raises(Failure, match=f"at least {least} pixels on each side, got {side}"):
-        train.check_size(replace(Settings(), augment=augment), data)
+        train.check_fit(replace(Settings(), augment=augment), data)
 
 
 def test_job_on_several_instances_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

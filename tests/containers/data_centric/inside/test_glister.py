@@ -114,3 +114,16 @@ def test_mixture_is_half_random_and_half_from_the_pool(make_state: Callable[...,
         drawn.append(frozenset(indices[6:].tolist()))
     # and it is drawn afresh in every epoch
     assert len(set(drawn)) == 5
+
+
+def test_mixture_is_random_before_its_first_pool(make_state: Callable[..., State]) -> None:
+    # given a pool from the third epoch on
+    mixture, random = Mixture(Held(Glister(balanced=True), 2), begin=2), AdaptiveRandom()
+    for epoch in range(3):
+        state = make_state(count=60, epoch=epoch)
+        # when
+        indices = mixture.select(state, 12).indices
+        # then
+        whole = random.select(state, 12 if epoch < 2 else 6).indices
+        assert torch.equal(indices[: len(whole)], whole)
+        assert (len(whole) == 12) == (epoch < 2)

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from subset_training.selection import State
-from subset_training.strategies.gradmatch import GradMatch, GradMatchBatches
+from subset_training.strategies.gradmatch import GradMatch, GradMatchBatches, filled
 from subset_training.strategies.pursuit import matching_pursuit, nonnegative
 
 
@@ -107,3 +107,12 @@ def test_all_examples_of_a_batch_have_its_weight(make_state: Callable[..., State
     chosen = GradMatchBatches(6, 0.5).select(state, 24)
     assert all(len(set(batch.tolist())) == 1 for batch in chosen.weights.split(6))
     assert len(set(chosen.weights.tolist())) > 1
+
+
+def test_random_examples_fill_the_budget_with_weight_one(make_state: Callable[..., State]) -> None:
+    # given two of five examples, with weights for the sum over twelve
+    chosen = filled(make_state(), torch.tensor([7, 2]), torch.tensor([5.0, 4.0]), 5)
+    # then
+    assert chosen.indices[:2].tolist() == [7, 2]
+    assert len(set(chosen.indices.tolist())) == 5
+    assert torch.allclose(chosen.weights, torch.tensor([5.0, 4.0, 1, 1, 1]) * 5 / 12)

@@ -16,7 +16,8 @@ class Craig(Stateless):
     Models", ICML 2020.
 
     Maximises facility location over distances between last-layer gradients, in each class. An example's
-    weight is the size of its cluster, so the weighted subset approximates the full gradient.
+    weight is the size of its cluster, so the weighted subset approximates the full gradient. The authors'
+    experiments with networks compare gradients of the logits only; here the last layer's weights count too.
 
     :param epsilon: 0: lazy greedy; above 0: stochastic greedy
     """

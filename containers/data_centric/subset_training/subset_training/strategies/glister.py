@@ -75,16 +75,18 @@ class Mixture:
     selects.
 
     Repeating a fixed subset costs more accuracy than selecting it well gains. The
-    random half is drawn without replacement over epochs, as in `AdaptiveRandom`.
+    random half is drawn without replacement over epochs, as in `AdaptiveRandom`. The first epochs are all
+    random: gradients of an untrained model say nothing about the examples, and cost as much.
 
     :param pool: strategy that selects the pool, of twice the size of the half drawn from it
+    :param begin: first epoch, from 0, that draws from a pool
     """
 
-    def __init__(self, pool: Strategy):
-        self.pool, self.random = pool, AdaptiveRandom()
+    def __init__(self, pool: Strategy, begin: int = 0):
+        self.pool, self.begin, self.random = pool, begin, AdaptiveRandom()
 
     def select(self, state: State, k: int) -> Selection:
-        half = k // 2
+        half = k // 2 if state.epoch >= self.begin else 0
         indices = self.random.select(state, k - half).indices
         if half:
             generator = state.generator("pool")

@@ -13,7 +13,7 @@ from ..selection import Selection, State, Stateless, others, parts, permuted, we
 from .pursuit import matching_pursuit
 
 PENALTY = 0.5
-"""Default penalty (lambda in the authors' code)."""
+"""Default penalty: lambda of the authors' configurations. Theirs is absolute, and 0 for batches."""
 MOST_MATCHED = 1000
 """Maximum number of examples matched together: time grows with the fourth power of the number selected."""
 
@@ -23,8 +23,8 @@ class GradMatch(Stateless):
     Efficient Deep Model Training", ICML 2021.
 
     Matches the sum of last-layer gradients of each class by orthogonal matching pursuit with non-negative
-    weights and an L2 penalty. If fewer examples than the budget are selected, random examples with the
-    average weight fill the rest, as in the authors' code.
+    weights and an L2 penalty. If fewer examples than the budget are selected, random examples with weight 1
+    fill the rest, as in the authors' code, before weights are scaled to average 1.
 
     :param penalty: L2 penalty on the weights, relative to the mean squared gradient
     """
@@ -72,11 +72,10 @@ class GradMatchBatches(Stateless):
 
 
 def filled(state: State, indices: Tensor, weights: Tensor, k: int) -> Selection:
-    """Return the selection, filled up to the budget with random examples of average weight."""
-    missing = k - len(indices)
-    if missing:
-        more = permuted(others(len(state), indices), state.generator("filled"))[:missing]
-        level = float(weights.mean()) if len(weights) else 1.0
-        indices = torch.cat([indices, more])
-        weights = torch.cat([weights, torch.full((missing,), level, dtype=weights.dtype)])
-    return weighted(indices, weights)
+    """Return the selection, filled up to the budget with random examples of weight 1.
+
+    :param weights: for which the weighted sum of gradients approximates the sum over the training set
+    """
+    more = permuted(others(len(state), indices), state.generator("filled"))[: k - len(indices)]
+    weights = torch.cat([weights, torch.ones(len(more), dtype=weights.dtype)])
+    return weighted(torch.cat([indices, more]), weights)

@@ -8,7 +8,7 @@ from ..selection import Selection, State, Stateless, permuted, unweighted
 
 PRUNED = 0.5
 ANNEALED = 0.875
-"""Defaults of the paper."""
+"""Defaults of the paper and of the authors' code."""
 
 
 class InfoBatch(Stateless):

@@ -13,7 +13,7 @@ from .submodular import Doubles, disparity_min_gains, graph_cut
 EASY = 1 / 6
 REDUNDANCY = 0.4
 EPSILON = 0.01
-"""Defaults of the paper."""
+"""Defaults of the authors' code (CORDS)."""
 
 
 class Milo(Stateless):

@@ -36,7 +36,7 @@ class Choices:
 
 
 def _glister(choices: Choices) -> Strategy:
-    return Mixture(Held(Glister(choices.rounds, balanced=True), choices.interval))
+    return Mixture(Held(Glister(choices.rounds, balanced=True), choices.interval), choices.interval)
 
 
 def _held(make: Callable[[Choices], Strategy]) -> Callable[[Choices], Strategy]:

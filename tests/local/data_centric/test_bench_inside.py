@@ -1,0 +1,20 @@
+"""The tests in `inside/`, run with the packages of the benchmarks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.support import inside
+from tests.support.data_centric.training_image import SUBSET_TRAINING
+from tooling import envs
+
+FOLDER = Path(__file__).parent / "inside"
+
+
+@pytest.mark.timeout(inside.NEVER)
+@pytest.mark.parametrize("name", inside.files(FOLDER))
+def test_with_the_benchmarks_packages(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(envs.ROOT)
+    inside.run(envs.environment("benchmarks-data_centric"), SUBSET_TRAINING, FOLDER / name)
