@@ -1,0 +1,3 @@
+"""Measurements of `data_centric`."""
+
+BENCHMARKS = ("labels",)

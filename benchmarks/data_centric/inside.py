@@ -1,0 +1,30 @@
+"""Starts a measurement in the environment of these benchmarks, with the images' code on its path."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Mapping
+from typing import Any
+
+from tooling import envs
+from tooling.containers import CONTAINERS, import_path
+
+IMAGES = [CONTAINERS / "data_centric" / name for name in ("label_quality", "subset_training")]
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+def run(module: str, options: Mapping[str, Any]) -> int:
+    """Run `benchmarks.data_centric.<module>` on one thread with these options; return its exit code."""
+    arguments: list[str] = []
+    for name, value in options.items():
+        option = f"--{name.replace('_', '-')}"
+        if value is True:
+            arguments.append(option)
+        elif value is not None and value is not False:
+            arguments += [option, *map(str, value if isinstance(value, list) else [value])]
+    python = envs.environment("benchmarks-data_centric")
+    settings = {"PYTHONPATH": os.pathsep.join([str(envs.ROOT), *map(import_path, IMAGES)])}
+    command = [str(python), "-m", f"benchmarks.data_centric.{module}", *arguments]
+    environment = os.environ | dict.fromkeys(THREADS, "1") | settings
+    return subprocess.run(command, cwd=envs.ROOT, env=environment).returncode
