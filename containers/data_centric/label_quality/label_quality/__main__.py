@@ -20,9 +20,14 @@ def main(arguments: list[str]) -> int:
     try:
         settings = Settings.read(named(arguments))
 
-        from .job import run  # here: a wrong argument need not wait for scikit-learn
+        # Here: invalid input need not wait for scikit-learn
+        from .inputs import read
 
-        run(settings)
+        inputs = read(settings)
+
+        from .job import run
+
+        run(inputs, settings)
     except Failure as failure:
         return fail(failure)
     except Exception as error:

@@ -1,10 +1,4 @@
-"""The job: from a labeled manifest and its examples to a review manifest, a report and a page.
-
-/opt/ml/processing/manifest/     the labeled manifest: one file
-/opt/ml/processing/pictures/     or table/: see `examples`
-/opt/ml/processing/answers/      optional: all labelers' answers
-/opt/ml/processing/output/       the results
-"""
+"""The job: from labels and examples to the files in /opt/ml/processing/output."""
 
 from __future__ import annotations
 
@@ -17,11 +11,11 @@ import numpy as np
 
 from toolkit import sagemaker
 
-from . import answers, crowd, manifests, model, page, redundant, similar, suspects
+from . import crowd, manifests, model, page, redundant, similar, suspects
 from .answers import Answers
 from .crowd import NONE, Crowd
-from .examples import PICTURES, Examples
-from .examples import read as read_examples
+from .examples import Examples
+from .inputs import Inputs
 from .manifests import REFERENCE, REVIEW, Line, Manifest, relabeled
 from .model import Calibrated
 from .settings import Settings
@@ -57,15 +51,10 @@ class Found:
     """Number of answers with a class that no item has, or to items that are not in the manifest"""
 
 
-def run(settings: Settings) -> None:
-    """Run the job. Raises `Failure` for invalid input."""
-    manifest = manifests.read(sagemaker.PROCESSING / "manifest", settings.attribute)
-    given = answers.read(sagemaker.PROCESSING / "answers")
-    prefix = sagemaker.source_uri(PICTURES)
-    examples = read_examples(sagemaker.PROCESSING, prefix, manifest.lines, settings)
-    log.info("items=%d unlabeled=%d answered=%d", len(examples.lines), manifest.unlabeled, len(given))
-    found = analyzed(examples, manifest.classes, given, settings)
-    _write(found, manifest, settings)
+def run(inputs: Inputs, settings: Settings) -> None:
+    """Run the job."""
+    found = analyzed(inputs.examples, inputs.manifest.classes, inputs.answers, settings)
+    _write(found, inputs.manifest, settings)
     log.info("suspects=%d redundant=%d", len(found.suspects), int(found.redundant.sum()))
 
 
@@ -73,7 +62,7 @@ def analyzed(examples: Examples, classes: Mapping[int, str], answered: Answers, 
     """Return the results for examples.
 
     :param classes: names by index in the manifest
-    :param answered: the labelers' answers; none: the labels in the manifest are not consolidated
+    :param answered: see `Inputs`
     """
     present = sorted({line.choice for line in examples.lines})
     names = [classes[choice] for choice in present]

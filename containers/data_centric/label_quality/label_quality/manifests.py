@@ -67,19 +67,15 @@ def read(folder: Path, attribute: str) -> Manifest:
             return None
         choice, name = _label(fields, attribute)
         if classes.setdefault(choice, name) != name:
-            raise ValueError(
-                f"class {choice} must be {classes[choice]!r} as in an earlier line, got {name!r}"
-            )
+            raise ValueError(f"class {choice} must be {classes[choice]!r} as before, got {name!r}")
         return Line(field, source, choice, name, fields)
 
     found = _each(paths[0], line)
-    if len(classes) < 2:
+    names = [*classes.values()]
+    if len(names) < 2 or len(set(names)) < len(names):
         raise Failure(
-            f"{paths[0].name} must have labels {attribute} of at least 2 classes, got {len(classes)}"
-        )
-    if len(set(classes.values())) < len(classes):
-        raise Failure(
-            f"{paths[0].name}: classes must have different names, got {', '.join(classes.values())}"
+            f"{paths[0].name} must have labels {attribute} of at least 2 classes with different names,"
+            f" got {', '.join(names) or 'none'}"
         )
     lines = [each for each in found if each]
     return Manifest(lines, len(found) - len(lines), dict(sorted(classes.items())))
