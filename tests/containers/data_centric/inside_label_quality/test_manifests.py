@@ -30,7 +30,11 @@ def read(folder: Path, *lines: Any, attribute: str = "animal") -> manifests.Mani
 
 
 def test_unlabeled_lines_are_counted_and_left_out(tmp_path: Path) -> None:
-    found = read(tmp_path, line(), "", {"source": "a text"}, line(1, "1", "dog"))
+    # given lines behind a byte order mark
+    first = "\ufeff" + json.dumps(line())
+    # when
+    found = read(tmp_path, first, "", {"source": "a text"}, line(1, "1", "dog"))
+    # then
     assert [(each.source, each.choice, each.class_name) for each in found.lines] == [
         ("s3://zoo/0", 0, "cat"),
         ("s3://zoo/1", 1, "dog"),
@@ -62,8 +66,9 @@ def test_invalid_line_is_named_with_its_reason(wrong: Any, reason: str, tmp_path
 
 
 def test_only_ten_invalid_lines_are_named(tmp_path: Path) -> None:
-    with pytest.raises(Failure, match=r"line 10: .*; and 2 more$"):
+    with pytest.raises(Failure, match=r"line 10: .*; and 2 more$") as raised:
         read(tmp_path, *["{}"] * 12)
+    assert "line 11" not in str(raised.value)
 
 
 def test_one_class_is_refused(tmp_path: Path) -> None:
