@@ -1,4 +1,4 @@
-"""Starts a measurement in the environment of these benchmarks, with the training image's code on its path."""
+"""Starts a measurement in the environment of these benchmarks, with the images' code on its path."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from tooling import envs
 from tooling.containers import CONTAINERS, import_path
 
-IMAGE = CONTAINERS / "data_centric" / "subset_training"
+IMAGES = [CONTAINERS / "data_centric" / name for name in ("label_quality", "subset_training")]
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -24,7 +24,7 @@ def run(module: str, options: Mapping[str, Any]) -> int:
         elif value not in (None, False, []):
             arguments += [option, *map(str, value if isinstance(value, list) else [value])]
     python = envs.environment("benchmarks-data_centric")
-    settings = {"PYTHONPATH": os.pathsep.join((str(envs.ROOT), import_path(IMAGE)))}
+    settings = {"PYTHONPATH": os.pathsep.join([str(envs.ROOT), *map(import_path, IMAGES)])}
     command = [str(python), "-m", f"benchmarks.data_centric.{module}", *arguments]
     environment = os.environ | dict.fromkeys(THREADS, "1") | settings
     return subprocess.run(command, cwd=envs.ROOT, env=environment).returncode

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from .failure import Failure
 
@@ -79,6 +79,9 @@ def name_of(attribute: str) -> str:
 class Options:
     """Base class for the hyperparameters of an image."""
 
+    NOUN: ClassVar[str] = "hyperparameter"
+    """What errors call a value."""
+
     @classmethod
     def read(cls, given: Mapping[str, str]) -> Self:
         """Parse the content of `hyperparameters.json`. Raises `Failure` for the first invalid value.
@@ -91,11 +94,11 @@ class Options:
             if name.startswith(("sagemaker_", "_")):
                 continue
             if name not in known:
-                raise Failure(f"there is no hyperparameter {name}; there are {', '.join(sorted(known))}")
-            values[known[name].name] = _parsed(name, str(text), known[name].metadata)
+                raise Failure(f"there is no {cls.NOUN} {name}; there are {', '.join(sorted(known))}")
+            values[known[name].name] = _parsed(f"{cls.NOUN} {name}", str(text), known[name].metadata)
         for name, each in known.items():
             if each.name not in values and each.default is MISSING:
-                raise Failure(f"hyperparameter {name} is missing: it takes {each.metadata['allowed']}")
+                raise Failure(f"{cls.NOUN} {name} is missing: it takes {each.metadata['allowed']}")
         return cls(**values)
 
 
@@ -103,4 +106,4 @@ def _parsed(name: str, text: str, metadata: Mapping[str, Any]) -> Any:
     try:
         return metadata["parse"](text.strip())
     except (ValueError, KeyError):
-        raise Failure(f"hyperparameter {name} is {text!r}: it takes {metadata['allowed']}") from None
+        raise Failure(f"{name} is {text!r}: it takes {metadata['allowed']}") from None

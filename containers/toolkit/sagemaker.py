@@ -18,11 +18,15 @@ MODEL = BASE / "model"
 CHECKPOINTS = BASE / "checkpoints"
 OUTPUT = BASE / "output" / "data"
 FAILURE = BASE / "output" / "failure"
+PROCESSING = BASE / "processing"
+"""Where the inputs and outputs of a processing job are, by the convention of this project."""
+MESSAGE = BASE / "output" / "message"
+"""Exit message of a processing job."""
 CHANNELS = BASE / "input" / "data"
 CONFIG = BASE / "input" / "config"
 
 LONGEST_REASON = 1024
-"""Maximum length of a FailureReason in characters; SageMaker truncates the failure file to it."""
+"""Maximum length of a FailureReason or ExitMessage; SageMaker truncates the files to it."""
 
 MARKERS = (".sagemaker-uploading", ".sagemaker-uploaded")
 """Suffixes of the marker files that SageMaker creates next to each checkpoint file: one while it uploads the
@@ -87,3 +91,19 @@ def write_failure(reason: object) -> None:
     if not FAILURE.exists():
         FAILURE.parent.mkdir(parents=True, exist_ok=True)
         FAILURE.write_text(scrub(reason)[:LONGEST_REASON])
+
+
+def write_message(reason: object) -> None:
+    """Write the exit message of a processing job."""
+    write_bytes(MESSAGE, scrub(reason).encode()[:LONGEST_REASON].decode(errors="ignore").encode())
+
+
+def source_uri(name: str) -> str:
+    """Return the `S3Uri` of a processing job's input, "" if it has none.
+
+    https://docs.aws.amazon.com/sagemaker/latest/dg/build-your-own-processing-container.html
+    """
+    path = BASE / "config" / "processingjobconfig.json"
+    inputs = json.loads(path.read_text()).get("ProcessingInputs") or [] if path.exists() else []
+    uris = {each["InputName"]: each.get("S3Input", {}).get("S3Uri", "") for each in inputs}
+    return uris.get(name, "")

@@ -1,4 +1,4 @@
-"""The tests in `inside/`, run with the packages of the image."""
+"""The tests in `inside/` and `inside_label_quality/`, run with the packages of their images."""
 
 from __future__ import annotations
 
@@ -7,12 +7,19 @@ from pathlib import Path
 import pytest
 
 from tests.support import inside
+from tests.support.data_centric.label_image import LABEL_QUALITY
 from tests.support.data_centric.training_image import SUBSET_TRAINING
 
-FOLDER = Path(__file__).parent / "inside"
+TRAINING, LABELS = (Path(__file__).parent / name for name in ("inside", "inside_label_quality"))
 
 
 @pytest.mark.timeout(inside.NEVER)
-@pytest.mark.parametrize("name", inside.files(FOLDER))
-def test_with_the_images_packages(name: str, trainer: Path) -> None:
-    inside.run(trainer, SUBSET_TRAINING, FOLDER / name)
+@pytest.mark.parametrize("name", inside.files(TRAINING))
+def test_with_the_training_images_packages(name: str, trainer: Path) -> None:
+    inside.run(trainer, SUBSET_TRAINING, TRAINING / name)
+
+
+@pytest.mark.timeout(inside.NEVER)
+@pytest.mark.parametrize("name", inside.files(LABELS))
+def test_with_the_label_images_packages(name: str, examiner: Path) -> None:
+    inside.run(examiner, LABEL_QUALITY, LABELS / name)

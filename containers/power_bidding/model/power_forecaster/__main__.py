@@ -13,9 +13,6 @@ from toolkit.logs import log_to_stdout
 
 log = logging.getLogger(__package__)
 
-PROCESSING_FAILURE = sagemaker.BASE / "output" / "message"
-"""Where a processing job's failure reason is read from."""
-
 
 def _backtest(arguments: list[str]) -> int:
     from . import backtest
@@ -82,7 +79,7 @@ def fail(reason: object, command: str) -> int:
     if command == "train":
         sagemaker.write_failure(reason)
     elif command == "evaluate":
-        sagemaker.write_bytes(PROCESSING_FAILURE, scrub(reason)[: sagemaker.LONGEST_REASON].encode())
+        sagemaker.write_message(reason)
     return 1
 
 

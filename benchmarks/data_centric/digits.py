@@ -1,0 +1,88 @@
+"""scikit-learn's digits with wrong labels, simulated labelers, duplicates and outliers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from sklearn.datasets import load_digits
+
+from label_quality.examples import Examples
+from label_quality.manifests import Line
+
+_found = load_digits()
+IMAGES = np.round(_found.images * (255 / 16)).astype(np.uint8)[..., None]
+"""uint8 [1797, 8, 8, 1]"""
+TRUTH = _found.target
+ATTRIBUTE = "digit"
+CLASSES = {number: f"digit {number}" for number in range(10)}
+LABELERS, SPAMMERS = 20, 2
+LEAST_ACCURATE, MOST_ACCURATE = 0.5, 0.9
+
+
+def examples(images: Any, labels: Any) -> Examples:
+    """Return examples as the image reads them from pictures [n, 8, 8, 1] and labels [n]."""
+    lines = [_line(number, int(label)) for number, label in enumerate(labels)]
+    features = images.reshape(len(images), -1).astype(np.float32) / 255
+    return Examples(lines, features, (), images, [image.tobytes() for image in images], ())
+
+
+def _line(number: int, label: int) -> Line:
+    name = CLASSES[label]
+    fields = {ATTRIBUTE: label, f"{ATTRIBUTE}-metadata": {"class-name": name}}
+    return Line("source-ref", source(number), label, name, fields)
+
+
+def source(number: int) -> str:
+    return f"s3://digits/{number}.png"
+
+
+def wrong(labels: Any, share: float, seed: int) -> tuple[Any, Any]:
+    """Replace a share of the labels by other classes; each other class is as likely.
+
+    Returns the labels [n], and which of them are wrong as [n] of bool.
+    """
+    generator = np.random.default_rng(seed)
+    chosen = generator.permutation(len(labels))[: round(share * len(labels))]
+    found = labels.copy()
+    found[chosen] = (found[chosen] + generator.integers(1, len(CLASSES), len(chosen))) % len(CLASSES)
+    return found, found != labels
+
+
+@dataclass(frozen=True)
+class Answered:
+    answers: Mapping[int, Mapping[str, int]]
+    """By item, then labeler: the class"""
+    accuracy: Mapping[str, float]
+    """True accuracies of the labelers, without spammers"""
+    spammers: frozenset[str]
+
+
+def answered(labels: int, seed: int) -> Answered:
+    """Return the answers of simulated labelers to all digits, `labels` an item, each by another labeler.
+
+    One spammer answers at random, the other one always the same. The others have accuracies from 50 to 90 %,
+    and wrong answers name each other class as likely.
+    """
+    generator = np.random.default_rng(seed)
+    names = [f"labeler-{number:02}" for number in range(LABELERS)]
+    accuracies = generator.uniform(LEAST_ACCURATE, MOST_ACCURATE, LABELERS)
+
+    def answer(labeler: int, true: int) -> int:
+        if labeler < SPAMMERS:
+            return 1 if labeler else int(generator.integers(len(CLASSES)))
+        if generator.random() < accuracies[labeler]:
+            return true
+        return int((true + generator.integers(1, len(CLASSES))) % len(CLASSES))
+
+    answers = {
+        item: {
+            names[labeler]: answer(labeler, int(true))
+            for labeler in generator.choice(LABELERS, labels, replace=False)
+        }
+        for item, true in enumerate(TRUTH)
+    }
+    accuracy = dict(zip(names[SPAMMERS:], map(float, accuracies[SPAMMERS:]), strict=True))
+    return Answered(answers, accuracy, frozenset(names[:SPAMMERS]))

@@ -1,0 +1,1 @@
+"""Label quality: consensus, label errors, duplicates, outliers and redundant examples."""

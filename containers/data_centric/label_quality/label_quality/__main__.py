@@ -1,0 +1,46 @@
+"""`python -m label_quality --attribute animal`, as SageMaker starts a processing job."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+from toolkit import sagemaker
+from toolkit.failure import Failure, scrub
+from toolkit.logs import log_to_stdout
+
+from .settings import Settings, named
+
+log = logging.getLogger(__package__)
+
+
+def main(arguments: list[str]) -> int:
+    """Return the exit code. A failure's reason is the job's exit message and the log's last line."""
+    log_to_stdout("label_quality")
+    try:
+        settings = Settings.read(named(arguments))
+
+        # Here: invalid input need not wait for scikit-learn
+        from .inputs import read
+
+        inputs = read(settings)
+
+        from .job import run
+
+        run(inputs, settings)
+    except Failure as failure:
+        return fail(failure)
+    except Exception as error:
+        log.exception("the job failed")
+        return fail(f"{type(error).__name__}: {error}")
+    return 0
+
+
+def fail(reason: object) -> int:
+    log.error("%s", scrub(reason))
+    sagemaker.write_message(reason)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

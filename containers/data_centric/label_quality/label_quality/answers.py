@@ -1,0 +1,80 @@
+"""All labelers' answers, in the payload of Ground Truth's post-annotation Lambda.
+
+A file is a JSON list with an object for each item:
+
+    [{"dataObject": {"s3Uri": "s3://pictures/a.png"},
+      "annotations": [{"workerId": "labeler-1", "annotationData": {"content": "{\\"label\\": \\"dog\\"}"}}]}]
+
+https://docs.aws.amazon.com/sagemaker/latest/dg/sms-custom-templates-step3-lambda-requirements.html
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from toolkit.failure import Failure
+
+from .manifests import files
+
+Answers = Mapping[str, Mapping[str, str]]
+"""By an item's source, then by labeler: the name of a class."""
+
+
+def read(folder: Path) -> Answers:
+    """Return the answers in the files of a folder, without unsure ones.
+
+    An answer that occurs twice counts once. Raises `Failure` for an invalid file, and for two different
+    answers of a labeler to an item.
+    """
+    found: dict[str, dict[str, str]] = {}
+    for path in files(folder):
+        for place, source, labeler, label in _in_file(path):
+            if found.setdefault(source, {}).setdefault(labeler, label) != label:
+                raise Failure(f"{place}: {labeler} must have one answer to {source}, got another before")
+    return found
+
+
+def _in_file(path: Path) -> Iterator[tuple[str, str, str, str]]:
+    """Yield place, source, labeler and class of each answer."""
+    try:
+        items = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise Failure(f"{path.name} must be JSON: {error}") from None
+    if not isinstance(items, list):
+        raise Failure(f"{path.name} must be a list of objects, got {type(items).__name__}")
+    for number, item in enumerate(items):
+        place = f"{path.name} item {number}"
+        data = _field(place, item, "dataObject", dict)
+        source = data.get("s3Uri", data.get("content"))
+        if not isinstance(source, str):
+            raise Failure(
+                f"{place}: dataObject must have s3Uri or content, got {', '.join(data) or 'neither'}"
+            )
+        for annotation in _field(place, item, "annotations", list):
+            labeler = _field(place, annotation, "workerId", str)
+            content = _field(place, _field(place, annotation, "annotationData", dict), "content", str)
+            label = _label(place, content)
+            if label is not None:
+                yield place, source, labeler, label
+
+
+def _field(place: str, found: Any, name: str, kind: type) -> Any:
+    value = found.get(name) if isinstance(found, Mapping) else None
+    if not isinstance(value, kind):
+        raise Failure(f"{place}: {name} must be a {kind.__name__}, got {value!r:.100}")
+    return value
+
+
+def _label(place: str, content: str) -> str | None:
+    """Return the class in `{ELEMENT: {"label": CLASS}}` or `{"label": CLASS}`; None for an unsure answer."""
+    try:
+        found = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise Failure(f"{place}: content must be JSON: {error}") from None
+    for each in (found, *(found.values() if isinstance(found, Mapping) else ())):
+        if isinstance(each, Mapping) and isinstance(each.get("label"), str):
+            return each["label"]
+    return None

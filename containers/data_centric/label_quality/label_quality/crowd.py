@@ -1,0 +1,134 @@
+"""Consensus of labelers and model by CROWDLAB, and the labelers' quality.
+
+H. W. Goh, U. Tkachenko and J. Mueller: CROWDLAB: Supervised learning to infer consensus labels and quality
+scores for data with multiple annotators. 2022. https://arxiv.org/abs/2210.06812
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from cleanlab.multiannotator import get_label_quality_multiannotator
+
+from toolkit.failure import Failure
+
+CHANCE = 3.0
+"""A labeler whose agreement with the model is fewer standard deviations above chance is a likely spammer."""
+POWER = 10.0
+"""A labeler is only judged if the model's own answers would be this many standard deviations above chance."""
+NONE = -1
+"""In the table of answers: the labeler did not answer."""
+
+Verdict = Literal["reliable", "spammer", "unknown"]
+
+
+@dataclass(frozen=True)
+class Labeler:
+    name: str
+    answers: int
+    quality: float
+    """CROWDLAB's estimate of the labeler's accuracy, from 0 to 1"""
+    agreement: float
+    """Share of the answers that are the consensus"""
+    above_chance: float
+    """Agreement with the out-of-fold predictions, in standard deviations above the same answers in random
+    order"""
+    verdict: Verdict
+
+
+@dataclass(frozen=True)
+class Crowd:
+    labels: Any
+    """[n]: the consensus of an item with answers, the given label of any other"""
+    confidence: Any
+    """[n]: CROWDLAB's quality of the consensus, from 0 to 1; NaN without answers"""
+    majority: Any
+    """[n]: majority vote, ties broken by the model; NONE without answers"""
+    votes: Any
+    """[n, K]: number of answers"""
+    labelers: Sequence[Labeler]
+    """Lowest quality first"""
+    model_weight: float
+    """Weight of the model in CROWDLAB's average; an answer's weight is that of its labeler"""
+
+
+def consensus(answers: Any, names: Sequence[str], given: Any, probabilities: Any) -> Crowd:
+    """Return the consensus of the answers.
+
+    :param answers: [n, M], index of the class or NONE
+    :param names: of the M labelers
+    :param given: [n], labels that the model was trained on
+    :param probabilities: [n, K], out of fold, not calibrated: CROWDLAB weighs the model by its accuracy
+
+    Raises `Failure` unless there are two labelers, and an item with two answers.
+    """
+    classes = probabilities.shape[1]
+    some = np.flatnonzero((answers != NONE).any(1))
+    if len(names) < 2 or not ((answers != NONE).sum(1) > 1).any():
+        raise Failure(
+            f"answers must be of at least 2 labelers, with an item that 2 of them answered, got {len(names)}"
+        )
+    table = np.where(answers[some] == NONE, np.nan, answers[some])
+    found = get_label_quality_multiannotator(
+        table,
+        probabilities[some],
+        consensus_method="best_quality",
+        return_detailed_quality=False,
+        return_weights=True,
+        verbose=False,
+    )
+    labels, confidence = np.array(given), np.full(len(given), np.nan)
+    labels[some] = found["label_quality"]["consensus_label"].to_numpy()
+    confidence[some] = found["label_quality"]["consensus_quality_score"].to_numpy()
+    votes = np.stack([(answers == choice).sum(1) for choice in range(classes)], 1)
+    leading = np.where(votes == votes.max(1, keepdims=True), probabilities, -1.0).argmax(1)
+    statistics = found["annotator_stats"]
+    labelers = [
+        Labeler(
+            names[number],
+            int(statistics.loc[number, "num_examples_labeled"]),
+            float(statistics.loc[number, "annotator_quality"]),
+            float((answers[own, number] == labels[own]).mean()),
+            *_judged(probabilities[own], answers[own, number]),
+        )
+        for number in statistics.index
+        for own in [answers[:, number] != NONE]
+    ]
+    return Crowd(
+        labels,
+        confidence,
+        np.where(votes.any(1), leading, NONE),
+        votes,
+        sorted(labelers, key=lambda each: (each.quality, each.name)),
+        float(found["model_weight"]),
+    )
+
+
+def _judged(probabilities: Any, choices: Any) -> tuple[float, Verdict]:
+    above = above_chance(probabilities, choices)
+    if above_chance(probabilities, probabilities.argmax(1)) < POWER:
+        return above, "unknown"
+    return above, "reliable" if above >= CHANCE else "spammer"
+
+
+def above_chance(probabilities: Any, choices: Any) -> float:
+    """Return the agreement of choices [n] with class probabilities [n, K], in standard deviations above the
+    agreement of the same choices in random order.
+
+    Mean and variance over all permutations are exact (W. Hoeffding, "A combinatorial central limit theorem",
+    1951).
+    """
+    size, classes = probabilities.shape
+    if size < 2:
+        return 0.0
+    share = np.bincount(choices, minlength=classes) / size
+    mean = probabilities.mean(0)
+    own = probabilities @ share
+    deviations = probabilities - own[:, None] - mean + share @ mean
+    variance = float((share * deviations**2).sum()) / (size - 1) * size
+    agreed = float(probabilities[np.arange(size), choices].sum())
+    return (agreed - size * float(share @ mean)) / math.sqrt(variance) if variance > 1e-9 else 0.0
