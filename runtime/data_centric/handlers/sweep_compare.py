@@ -1,0 +1,79 @@
+"""Run after the last job of a sweep: write table, chart and report, and recommend a fraction."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, replace
+from typing import Any, TypedDict
+
+from aws_lambda_powertools.utilities.typing import LambdaContext
+
+from data_centric.aws import sweep_desk
+from data_centric.aws.sweep_desk import count, logger, metrics
+from data_centric.core import comparison, sweep_files
+from data_centric.core.comparison import Outcome, Run
+from data_centric.core.comparison_chart import svg
+from data_centric.core.sweep import Cell
+
+
+class CompareEvent(TypedDict):
+    folder: str
+    """Folder of the sweep in the bucket, as the plan named it"""
+    outcomes: list[dict[str, Any]]
+    """Fields of an `Outcome` for each job"""
+
+
+@metrics.log_metrics
+@logger.inject_lambda_context
+def handler(event: CompareEvent, context: LambdaContext) -> dict[str, Any]:
+    """Return the report. A repetition writes the same files."""
+    bucket, folder = sweep_desk.bucket(), event["folder"]
+    logger.append_keys(folder=folder)
+    content = bucket.get(f"{folder}/{sweep_files.PLAN}")
+    if content is None:
+        raise ValueError(f"{folder} has no {sweep_files.PLAN}")
+    plan = json.loads(content)
+    cells = [Cell(**each) for each in plan["cells"]]
+    outcomes, runs = collected(folder, cells, [Outcome(**each) for each in event["outcomes"]], plan["labels"])
+    rows = comparison.table(cells, outcomes, runs)
+    found = comparison.recommended(rows, plan["sweep"]["tolerance"])
+    report = sweep_files.report(found, rows, outcomes, plan["labels"])
+    flat = [row.flat() for row in rows]
+    title = f"{plan['sweep']['experiment']}: {plan['sweep']['dataset']}, {len(plan['sweep']['seeds'])} seeds"
+    for name, body, kind in (
+        (sweep_files.RUNS, sweep_files.lines([asdict(run) for run in runs]), "text/csv"),
+        (sweep_files.TABLE, sweep_files.lines(flat), "text/csv"),
+        (sweep_files.TABLE_JSON, sweep_files.document(flat), "application/json"),
+        (sweep_files.CHART, svg(title, rows), "image/svg+xml"),
+        (sweep_files.REPORT, sweep_files.document(report), "application/json"),
+    ):
+        bucket.put(f"{folder}/{name}", body, kind)
+    if measurement := sweep_files.measurement(plan["sweep"], runs):
+        name = sweep_files.latest(plan["sweep"]["experiment"])
+        bucket.put(name, sweep_files.document(measurement), "application/json")
+    count("SweepJobsCompleted", report["completed"])
+    count("SweepJobsFailed", len(report["failed"]))
+    logger.info("the sweep is compared", extra={"recommendation": report["recommendation"]})
+    return report | {"folder": bucket.url(folder)}
+
+
+def collected(
+    folder: str, cells: list[Cell], outcomes: list[Outcome], labels: str
+) -> tuple[list[Outcome], list[Run]]:
+    """Read what the jobs left, and copy their epochs to the sweep's folder.
+
+    A job whose output is not as it should be counts as failed.
+    """
+    bucket, by_id = sweep_desk.bucket(), {cell.id: cell for cell in cells}
+    ended, runs = list[Outcome](), list[Run]()
+    for outcome in outcomes:
+        if outcome.status == "Completed":
+            try:
+                results, epochs = bucket.job_files(f"training/{outcome.job}")
+                runs += comparison.runs_of(by_id[outcome.cell], outcome, results, labels)
+                name = f"{folder}/{sweep_files.epochs(outcome.cell)}"
+                bucket.put(name, epochs, "application/vnd.apache.parquet")
+            except ValueError as error:
+                outcome = replace(outcome, status="Failed", reason=str(error))
+        ended.append(outcome)
+    return ended, runs

@@ -1,0 +1,172 @@
+"""A sweep on the running cloud under enforced IAM, with the project's own image."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import shlex
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pyarrow.parquet
+import pytest
+
+from local.cloud import LocalCloud
+from tests.support.data_centric.columns import arrays, manifest
+from tests.support.data_centric.sweep_app import STACK
+from tests.support.waiting import until
+from tooling import envs
+
+APP = shlex.join([str(envs.environment("app")), "-m", "tests.support.data_centric.sweep_app"])
+GIVEN: dict[str, Any] = {
+    "dataset": "columns",
+    "strategies": ["glister"],
+    "fractions": [0.5],
+    "seeds": [0, 1],
+    "hyperparameters": {"epochs": 2, "interval": 1},
+    "attribute": "column",
+}
+
+Outputs = dict[str, str]
+Execution = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def deployed(cloud: LocalCloud, aws: Callable) -> Iterator[Outputs]:
+    cloud.configure(create_training_job_burst=100)
+    outputs = cloud.deploy(STACK, app=APP)[STACK]
+    for number, channel in enumerate(("train", "validation", "test")):
+        key = f"datasets/columns/{channel}/part.npz"
+        aws("s3").put_object(Bucket=outputs["BucketName"], Key=key, Body=arrays(60, number))
+    key = "datasets/columns/labels.manifest"
+    aws("s3").put_object(Bucket=outputs["BucketName"], Key=key, Body=manifest(60, 0))
+    cloud.enforce_iam(True)
+    yield outputs
+    cloud.enforce_iam(False)
+
+
+@pytest.fixture(scope="module")
+def run(aws: Callable, deployed: Outputs) -> Callable[..., Execution]:
+    """Run a sweep to its end; returns its execution, with its output as an object."""
+
+    def execute(**changes: Any) -> Execution:
+        states, text = aws("stepfunctions"), json.dumps(GIVEN | changes)
+        arn = states.start_execution(stateMachineArn=deployed["SweepArn"], input=text)["executionArn"]
+
+        def ended() -> Execution | None:
+            found = states.describe_execution(executionArn=arn)
+            return None if found["status"] == "RUNNING" else found
+
+        found = until(ended, "the sweep's end", 600)
+        return found | {"output": json.loads(found.get("output") or "null")}
+
+    return execute
+
+
+@pytest.fixture(scope="module")
+def read(aws: Callable) -> Callable[[str], bytes]:
+    def content(url: str) -> bytes:
+        bucket, _, key = url.removeprefix("s3://").partition("/")
+        return aws("s3").get_object(Bucket=bucket, Key=key)["Body"].read()
+
+    return content
+
+
+@pytest.fixture(scope="module")
+def swept(cloud: LocalCloud, run: Callable[..., Execution]) -> Execution:
+    """A sweep in which the first call is throttled, and one job loses its instance."""
+    cloud.configure(fault_throttle_training_jobs=1, fault_fail_training_jobs=1)
+    found = run()
+    assert found["status"] == "SUCCEEDED", found
+    return found
+
+
+@pytest.mark.timeout(900)
+def test_sweep_trains_compares_and_recommends(swept: Execution, read: Callable[[str], bytes]) -> None:
+    # given a sweep that was throttled and lost an instance on its way
+    output = swept["output"]
+    # then all jobs have completed
+    assert (output["completed"], output["failed"]) == (4, [])
+    assert output["estimate"]["jobs"] == 4
+    # and the table has a line for each job, the runs one for each seed
+    table = list(csv.DictReader(io.StringIO(read(f"{output['folder']}/table.csv").decode())))
+    assert [(row["strategy"], row["fraction"], row["runs"]) for row in table] == [
+        ("full", "1.0", "2"),
+        ("fewer_epochs", "0.5", "2"),
+        ("adaptive_random", "0.5", "2"),
+        ("glister", "0.5", "2"),
+    ]
+    assert all(0 < float(row["billed_seconds"]) < 600 for row in table)
+    runs = list(csv.DictReader(io.StringIO(read(f"{output['folder']}/runs.csv").decode())))
+    assert {(row["strategy"], row["seed"]) for row in runs} >= {("glister", "0"), ("glister", "1")}
+    # and each run says which labels and which data it was trained on
+    assert {row["labels"] for row in runs} == {output["labels"]} != {""}
+    assert len({row["data"] for row in runs}) == 1
+    # and the epochs of each job are beside them, and a chart
+    epochs = pyarrow.parquet.read_table(io.BytesIO(read(f"{output['folder']}/epochs/004.parquet")))
+    assert (epochs.num_rows, set(epochs["strategy"].to_pylist())) == (4, {"glister"})
+    assert read(f"{output['folder']}/chart.svg").startswith(b"<svg")
+    assert output["recommendation"]["reason"]
+
+
+def test_job_that_lost_its_instance_is_started_again(swept: Execution, aws: Callable) -> None:
+    names = [job["TrainingJobName"] for job in jobs(aws)]
+    assert sorted(name.rpartition("-")[2] for name in names) == ["1", "1", "1", "1", "2"]
+    assert len(set(names)) == 5
+
+
+@pytest.mark.timeout(900)
+def test_stopped_job_is_recorded_and_others_go_on(cloud: LocalCloud, run: Callable[..., Execution]) -> None:
+    cloud.configure(fault_stop_training_jobs=1)
+    found = run(seeds=[0])
+    assert found["status"] == "SUCCEEDED", found
+    (stopped,) = found["output"]["failed"]
+    assert (found["output"]["completed"], stopped["reason"]) == (3, "the job is Stopped (Stopped)")
+    # and the estimate of a second sweep knows what the first has measured
+    assert 0 < found["output"]["estimate"]["expected_seconds"] < found["output"]["estimate"]["most_seconds"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"fractions": [0]}, "Plan: fractions must be numbers above 0 and up to 1, got 0"),
+        ({"strategies": ["glitter"]}, "Plan: strategies must be among full, fewer_epochs"),
+        ({"dataset": "gap"}, "channel validation must have an example of each class, got none of 2"),
+        ({"dataset": "broken"}, "invalid manifest: line 2: is not JSON"),
+        ({"dataset": "nothing"}, "dataset nothing must have a channel train, got none"),
+        ({"most_dollars": 0.01}, "Plan: the sweep can cost"),
+    ],
+)
+def test_bad_sweep_is_refused_before_any_job(
+    changes: dict[str, Any], sentence: str, run: Callable[..., Execution], aws: Callable, deployed: Outputs
+) -> None:
+    # given datasets with faults
+    bucket = deployed["BucketName"]
+    for name, validation, labels in (
+        ("gap", arrays(2, 1), manifest(60, 0)),
+        ("broken", arrays(60, 1), manifest(60, 0).replace(b"}\n", b"}\n{oops\n", 1)),
+    ):
+        bodies = {"train": arrays(60, 0), "validation": validation, "test": arrays(60, 2)}
+        for channel, body in bodies.items():
+            aws("s3").put_object(Bucket=bucket, Key=f"datasets/{name}/{channel}/part.npz", Body=body)
+        aws("s3").put_object(Bucket=bucket, Key=f"datasets/{name}/labels.manifest", Body=labels)
+    before = len(jobs(aws))
+    # when the sweep is started
+    found = run(**changes)
+    # then it fails with the reason, and there is no job of it
+    assert (found["status"], found["error"]) == ("FAILED", "PlanFailed")
+    assert sentence in found["cause"]
+    assert len(jobs(aws)) == before
+
+
+def test_estimate_can_be_asked_alone(run: Callable[..., Execution], aws: Callable) -> None:
+    before = len(jobs(aws))
+    found = run(estimate_only=True)
+    assert found["output"]["estimate"]["dollars_per_hour"] > 0
+    assert len(jobs(aws)) == before
+
+
+def jobs(aws: Callable) -> list[dict[str, Any]]:
+    found = aws("sagemaker").list_training_jobs(NameContains=f"{STACK}-sweep-", MaxResults=100)
+    return found["TrainingJobSummaries"]
