@@ -47,6 +47,7 @@ from local.sagemaker import (
     scaling,
     training,
     transform,
+    tuning,
 )
 from local.sagemaker.api import Context
 from local.sagemaker.jobs import operations as jobs
@@ -139,6 +140,7 @@ class Server:
             training.recover(self.platform, self.store)
             processing.recover(self.platform, self.store)
             transform.recover(self.platform, self.store)
+            tuning.recover(self.platform, self.store)
             hosting.recover(self.platform, self.store)
             notebooks.recover(self.platform, self.store)
             pipelines.recover(self.platform, self.store)  # after the jobs, whose state it reads
