@@ -34,6 +34,7 @@ ENVIRONMENTS = {
     "cloud": "local/requirements.txt",
     "snowflake": "local/snowflake/requirements.txt",
     "tuning": "local/sagemaker/tuning/requirements.txt",
+    "mlflow": "local/sagemaker/mlflow/requirements.txt",
     "notebooks": "notebooks/requirements.txt",
     "scikit-learn": "scenarios/requirements.txt",
 } | {

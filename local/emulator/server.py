@@ -40,6 +40,7 @@ from local.sagemaker import (
     hosting,
     http,
     isolation,
+    mlflow,
     notebooks,
     pipelines,
     processing,
@@ -88,6 +89,7 @@ def settle(port: int, home: Path, region: str) -> None:
         SFTP_ENABLED="0",
         DOCKER_HOST="unix:///nonexistent/docker.sock",
         LOG_LEVEL="WARNING",
+        SAGEMAKER_MLFLOW_CUSTOM_ENDPOINT=f"http://127.0.0.1:{port}",
     )
 
 
@@ -231,7 +233,7 @@ class Server:
 
     def _end_instances(self) -> None:
         # Executions first: they would take the end of their jobs for a failure.
-        for end in (pipelines.shutdown, jobs.shutdown, hosting.shutdown):
+        for end in (pipelines.shutdown, jobs.shutdown, hosting.shutdown, mlflow.shutdown):
             try:
                 with self.store.answering():  # an end does not wait for room on the disk
                     end(self.store)

@@ -77,6 +77,9 @@ UNBUILT: Mapping[str, tuple[str, ...]] = {
     "ListPipelineExecutions": ("PipelineVersionAlias",),
     "CreateUserProfile": ("SingleSignOnUserIdentifier", "SingleSignOnUserValue"),
     "UpdateEndpoint": ("RetainDeploymentConfig",),
+    "CreateMlflowApp": ("AccountDefaultStatus", "DefaultDomainIdList"),
+    "UpdateMlflowApp": ("AccountDefaultStatus", "DefaultDomainIdList"),
+    "ListMlflowApps": ("AccountDefaultStatus", "DefaultForDomainId"),
 }
 """Members that are refused where they are given, and neither empty nor false."""
 
@@ -103,6 +106,8 @@ UNBUILT_VALUES: Mapping[str, Mapping[str, tuple[Any, ...]]] = {
         "DataProcessing.JoinSource": ("None",),
     },
     "CreateDomain": {"AuthMode": ("IAM",)},
+    "CreateMlflowApp": {"ModelRegistrationMode": ("AutoModelRegistrationDisabled",)},
+    "UpdateMlflowApp": {"ModelRegistrationMode": ("AutoModelRegistrationDisabled",)},
     "ListModelPackageGroups": {"CrossAccountFilterOption": ("SameAccount",)},
 }
 """Members with the values that the local cloud serves: another one is refused."""
@@ -142,6 +147,7 @@ _METADATA_SERVICE = {
     "InstanceMetadataServiceConfiguration.MinimumInstanceMetadataServiceVersion": "a notebook instance is a "
     "record here: there is no metadata service"
 }
+_MAINTENANCE = {"WeeklyMaintenanceWindowStart": "a record: nothing here is maintained by AWS"}
 _TOKEN = {"ClientRequestToken": "the same request once more finds nothing left to do"}
 _NO_APP = "a record: no Studio app runs here that would be set up by it"
 _LAB = tuple(
@@ -270,6 +276,8 @@ NO_EFFECT: Mapping[str, Mapping[str, str]] = {
     "UpdateSpace": _no_app(SpaceSettings=_SPACE_SETTINGS),
     "DeletePipeline": _TOKEN,
     "StopPipelineExecution": _TOKEN,
+    "CreateMlflowApp": _MAINTENANCE,
+    "UpdateMlflowApp": _MAINTENANCE,
     "CreateNotebookInstance": _METADATA_SERVICE,
     "UpdateNotebookInstance": _METADATA_SERVICE,
 }

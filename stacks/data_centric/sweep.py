@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 
-from aws_cdk import ArnFormat, Duration, Stack
+from aws_cdk import ArnFormat, Aws, Duration, Stack
 from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_logs as logs
+from aws_cdk import aws_sagemaker as sagemaker
 from constructs import Construct
 
 from groundplan import (
@@ -52,6 +54,7 @@ class Sweep(Construct):
     :param hyperparameters: names of the image's hyperparameters; those in `RESERVED` are ignored.
     :param bucket: has the datasets, takes the results: see `runtime/data_centric/core/sweep_files.py`.
     :param package: code of the functions.
+    :param tracking: whether runs are logged with an MLflow app too. Default: False.
     :param tags: put on the jobs. Default: none.
     """
 
@@ -64,6 +67,7 @@ class Sweep(Construct):
         hyperparameters: tuple[str, ...],
         bucket: ArtifactBucket,
         package: Package,
+        tracking: bool = False,
         log_retention: logs.RetentionDays = logs.RetentionDays.ONE_MONTH,
         tags: Mapping[str, str] | None = None,
     ) -> None:
@@ -72,6 +76,9 @@ class Sweep(Construct):
         name = physical_name(self, f"{Stack.of(self).stack_name}-sweep", appended=LONGEST_SUFFIX)
         self.name = name
         """Name of the state machine, and prefix of the jobs' names."""
+        # A tuning job's name has at most 32 characters, of which 13 are the execution's
+        self.search_name = f"sweep-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+        """Prefix of the names of tuning jobs and their training jobs."""
         settings = {
             "strategies": STRATEGIES,
             "hyperparameters": [each for each in hyperparameters if each not in RESERVED],
@@ -103,6 +110,8 @@ class Sweep(Construct):
         for folder in ("training", "checkpoints"):
             bucket.grant_write(jobs.role.role, folder)
         jobs.image.repository.grant_pull(jobs.role.role)
+        if tracking:
+            self._track(bucket)
         role = iam.Role(self, "Role", assumed_by=iam.ServicePrincipal("states.amazonaws.com"))
         self._allow(role, jobs, bucket)
         self.state_machine = state_machine(
@@ -111,6 +120,7 @@ class Sweep(Construct):
             definition=sweep(
                 jobs,
                 name=name,
+                search=self.search_name,
                 bucket=bucket,
                 plan=self.plan.function.function_arn,
                 compare=self.compare.function.function_arn,
@@ -142,25 +152,61 @@ class Sweep(Construct):
             memory_mb=1024,
         )
 
+    def _track(self, bucket: ArtifactBucket) -> None:
+        """Add the MLflow app, and let the comparison log runs with it."""
+        role = iam.Role(
+            self,
+            "TrackingRole",
+            assumed_by=iam.ServicePrincipal(
+                "sagemaker.amazonaws.com", conditions={"StringEquals": {"aws:SourceAccount": Aws.ACCOUNT_ID}}
+            ),
+            description="Lets the MLflow app store artifacts",
+        )
+        bucket.grant_read(role, "mlflow")
+        bucket.grant_write(role, "mlflow")
+        app = sagemaker.CfnMlflowApp(
+            self,
+            "Tracking",
+            name=self.name,
+            artifact_store_uri=bucket.url("mlflow"),
+            role_arn=role.role_arn,
+        )
+        app.node.add_dependency(role)
+        self.compare.function.add_environment("MLFLOW_APP_ARN", app.attr_arn)
+        allow(self.compare.role, "sagemaker:CallMlflowAppApi", on=[app.attr_arn])
+
+    def _arn(self, kind: str, prefix: str) -> str:
+        return Stack.of(self).format_arn(service="sagemaker", resource=kind, resource_name=f"{prefix}-*")
+
     def _allow(self, role: iam.Role, jobs: SweepJobs, bucket: ArtifactBucket) -> None:
         """Grant what the calls of the state machine need, on what begins with its name."""
-        stack = Stack.of(self)
-        own = stack.format_arn(service="sagemaker", resource="training-job", resource_name=f"{self.name}-*")
-        actions = ("CreateTrainingJob", "DescribeTrainingJob", "StopTrainingJob", "AddTags", "ListTags")
+        own = "Each execution names its jobs after itself."
+        tuning = self._arn("hyper-parameter-tuning-job", self.search_name)
+        for kind, on in (
+            ("TrainingJob", self._arn("training-job", self.name)),
+            ("HyperParameterTuningJob", tuning),
+        ):
+            actions = (f"Create{kind}", f"Describe{kind}", f"Stop{kind}", "AddTags", "ListTags")
+            allow(role, *(f"sagemaker:{action}" for action in actions), on=[on], because=own)
         allow(
-            role,
-            *(f"sagemaker:{action}" for action in actions),
-            on=[own],
-            because="Each execution names its jobs after itself.",
+            self.compare.role,
+            "sagemaker:ListTrainingJobsForHyperParameterTuningJob",
+            on=[tuning],
+            because=own,
         )
-        rule = stack.format_arn(
-            service="events",
-            resource="rule",
-            resource_name="StepFunctionsGetEventsForSageMakerTrainingJobsRule",
-            arn_format=ArnFormat.SLASH_RESOURCE_NAME,
-        )
+        searched = self._arn("training-job", self.search_name)
+        allow(self.compare.role, "sagemaker:DescribeTrainingJob", on=[searched], because=own)
+        rules = [
+            Stack.of(self).format_arn(
+                service="events",
+                resource="rule",
+                resource_name=f"StepFunctionsGetEventsForSageMaker{kind}JobsRule",
+                arn_format=ArnFormat.SLASH_RESOURCE_NAME,
+            )
+            for kind in ("Training", "Tuning")
+        ]
         # How Step Functions receives the end of a job
-        allow(role, "events:PutTargets", "events:PutRule", "events:DescribeRule", on=[rule])
+        allow(role, "events:PutTargets", "events:PutRule", "events:DescribeRule", on=rules)
         functions = [each.function.function_arn for each in (self.plan, self.compare)]
         allow(role, "lambda:InvokeFunction", on=functions)
         jobs.role.grant_pass(role)

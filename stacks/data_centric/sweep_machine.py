@@ -1,8 +1,10 @@
 """The state machine of a sweep.
 
-    Accept -> Plan -> problems? -> estimate_only? -> Train: a job for each cell -> Compare -> Report
+    Accept -> Plan -> problems? -> estimate? -> Train: a job for each cell -> search? -> Compare -> Report
+                                                                                  \\-> Search -^
 
-A cell is a strategy at a fraction, with all seeds. A job that fails is recorded and the others go on; the
+A cell is a strategy at a fraction, with all seeds. With a search, a tuning job chooses the fractions of one
+strategy, and the cells are the controls. A job that fails is recorded and the others go on; the
 execution fails only if no job completes. Jobs are named after the execution: a repetition finds the job of
 the first call and waits for it. A job that fails for want of capacity is started again under another name,
 from the checkpoints of the first.
@@ -83,12 +85,18 @@ def sweep(
     jobs: SweepJobs,
     *,
     name: str,
+    search: str,
     bucket: ArtifactBucket,
     plan: str,
     compare: str,
     tags: Mapping[str, str],
 ) -> dict[str, Any]:
-    """Return the definition. `plan` and `compare` are the ARNs of the functions."""
+    """Return the definition.
+
+    :param name: of the state machine, and prefix of the jobs' names
+    :param search: prefix of the names of tuning jobs, which have at most 32 characters
+    :param plan: ARN of the function; so is `compare`
+    """
     flow = Flow()
     flow.settle(
         "Accept",
@@ -96,6 +104,7 @@ def sweep(
             **Flow.UNFAILED,
             "at": "Accept",
             "given": "{% $states.input %}",
+            "search": "",
             # Unique for an execution, the same whenever it asks again
             "run": "{% $substring($hash($states.context.Execution.Id & $states.context.Execution.StartTime,"
             f" 'SHA-256'), 0, {UNIQUE}) %}}",
@@ -126,16 +135,29 @@ def sweep(
         "Train",
         "{% $plan.cells %}",
         _cell(jobs, name=name, bucket=bucket, tags=tags),
-        "Compare",
+        "IsSearch",
         at_once=jobs.at_once,
         assign={"outcomes": "{% $states.result %}"},
+    )
+    flow.choose("IsSearch", Rule(when="{% $exists($plan.search) %}", then="Search"), otherwise="Compare")
+    flow.call(
+        "Search",
+        "sagemaker:createHyperParameterTuningJob.sync",
+        _search(jobs, search=search, bucket=bucket, tags=tags),
+        "Compare",
+        assign={"search": "{% $states.result.HyperParameterTuningJobName %}"},
+        seconds=MOST_SECONDS - 1,
     )
     flow.call(
         "Compare",
         INVOKE,
         {
             "FunctionName": compare,
-            "Payload": {"folder": "{% $plan.folder %}", "outcomes": "{% $outcomes %}"},
+            "Payload": {
+                "folder": "{% $plan.folder %}",
+                "outcomes": "{% $outcomes %}",
+                "search": "{% $search %}",
+            },
         },
         "IsCompared",
         assign={"report": "{% $states.result.Payload %}"},
@@ -261,26 +283,59 @@ def _ended(job: str, described: str) -> str:
 def _job(
     jobs: SweepJobs, job: str, *, name: str, bucket: ArtifactBucket, tags: Mapping[str, str]
 ) -> dict[str, Any]:
-    key = volume_key(jobs, bucket)
+    """Return the arguments of a training job."""
     defaults = jsonata_object(jobs.hyperparameters)
     return {
         "TrainingJobName": f"{{% {job} %}}",
+        "HyperParameters": f"{{% $merge([{defaults}, $cell.hyperparameters]) %}}",
+        # Of the cell, not of the attempt: another attempt goes on from them
+        "CheckpointConfig": {
+            "S3Uri": f"{{% '{bucket.url('checkpoints')}/{name}-' & $run & '-' & $cell.id %}}",
+            "LocalPath": "/opt/ml/checkpoints",
+        },
+        **_definition(jobs, bucket),
+        "Tags": _tags(tags),
+    }
+
+
+def _search(
+    jobs: SweepJobs, *, search: str, bucket: ArtifactBucket, tags: Mapping[str, str]
+) -> dict[str, Any]:
+    """Return the arguments of a tuning job. Its training jobs have its tags."""
+    defaults = jsonata_object(jobs.hyperparameters)
+    return {
+        "HyperParameterTuningJobName": f"{{% '{search}-' & $run %}}",
+        "HyperParameterTuningJobConfig": "{% $plan.search.config %}",
+        "TrainingJobDefinition": {
+            "StaticHyperParameters": f"{{% $merge([{defaults}, $plan.search.hyperparameters]) %}}",
+            **_definition(jobs, bucket),
+        },
+        "Tags": _tags(tags),
+    }
+
+
+def _tags(tags: Mapping[str, str]) -> list[dict[str, str]]:
+    return [
+        *({"Key": key, "Value": value} for key, value in tags.items()),
+        {"Key": "groundplan:execution", "Value": "{% $states.context.Execution.Name %}"},
+        {"Key": "groundplan:labels", "Value": "{% $plan.labels %}"},
+    ]
+
+
+def _definition(jobs: SweepJobs, bucket: ArtifactBucket) -> dict[str, Any]:
+    """Return what training jobs and the definition of a tuning job have in common."""
+    key = volume_key(jobs, bucket)
+    return {
         "AlgorithmSpecification": {
             "TrainingImage": jobs.image.image_uri,
             "TrainingInputMode": "File",
             "MetricDefinitions": metrics(METRICS),
         },
-        "HyperParameters": f"{{% $merge([{defaults}, $cell.hyperparameters]) %}}",
         "InputDataConfig": "{% $plan.channels %}",
         "RoleArn": jobs.role.role.role_arn,
         "OutputDataConfig": {
             "S3OutputPath": bucket.url("training"),
             **({"KmsKeyId": bucket.key.key_arn} if bucket.key else {}),
-        },
-        # Of the cell, not of the attempt: another attempt goes on from them
-        "CheckpointConfig": {
-            "S3Uri": f"{{% '{bucket.url('checkpoints')}/{name}-' & $run & '-' & $cell.id %}}",
-            "LocalPath": "/opt/ml/checkpoints",
         },
         "ResourceConfig": {
             "InstanceCount": 1,
@@ -291,11 +346,6 @@ def _job(
         "StoppingCondition": {"MaxRuntimeInSeconds": jobs.seconds},
         "EnableNetworkIsolation": True,
         **({"VpcConfig": jobs.network.vpc_config} if jobs.network else {}),
-        "Tags": [
-            *({"Key": key, "Value": value} for key, value in tags.items()),
-            {"Key": "groundplan:execution", "Value": "{% $states.context.Execution.Name %}"},
-            {"Key": "groundplan:labels", "Value": "{% $plan.labels %}"},
-        ],
     }
 
 

@@ -14,7 +14,9 @@ from aws_lambda_powertools.metrics import MetricUnit
 from botocore.config import Config
 
 from data_centric.aws import instance_prices
+from data_centric.aws.mlflow_app import MlflowApp
 from data_centric.aws.sweep_store import SweepBucket
+from data_centric.aws.sweep_tuning import TuningJobs
 from data_centric.core.sweep import Limits
 
 CONFIG = Config(connect_timeout=3, read_timeout=30, retries={"mode": "standard", "total_max_attempts": 4})
@@ -53,6 +55,18 @@ def limits() -> Limits:
 @functools.cache
 def bucket() -> SweepBucket:
     return SweepBucket(boto3.client("s3", config=CONFIG), variable("BUCKET"))
+
+
+@functools.cache
+def tuning() -> TuningJobs:
+    return TuningJobs(boto3.client("sagemaker", config=CONFIG))
+
+
+@functools.cache
+def tracking() -> MlflowApp | None:
+    """Return the MLflow app; None where the stack has none."""
+    arn = os.environ.get("MLFLOW_APP_ARN")
+    return MlflowApp(boto3.Session(), arn) if arn else None
 
 
 def hourly_price() -> float | None:

@@ -6,6 +6,7 @@ import io
 import json
 import tarfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
@@ -17,9 +18,21 @@ ABSENT = ("NoSuchKey", "404")
 BLOCK = 1 << 20
 """Bytes that are read at a time of an object that is read at any position."""
 ARCHIVE = "output.tar.gz"
-RESULTS, EPOCHS = "results.json", "epochs.parquet"
+RESULTS, EPOCHS, LINES = "results.json", "epochs.parquet", "epochs.jsonl"
+FILES = (RESULTS, EPOCHS, LINES)
 MOST_MEMBER = 256 << 20
 """Maximum size of a file in a job's archive, in bytes."""
+
+
+@dataclass(frozen=True)
+class JobFiles:
+    """What a training job left."""
+
+    results: dict[str, Any]
+    epochs: bytes
+    """Parquet: a row for each epoch of each seed"""
+    rows: list[dict[str, Any]]
+    """The same rows"""
 
 
 class SweepBucket:
@@ -56,12 +69,10 @@ class SweepBucket:
         """Open an object to be read at any position, without downloading all of it."""
         return io.BufferedReader(_Ranges(self.s3, self.name, key), BLOCK)  # pyright: ignore[reportReturnType]
 
-    def job_files(self, folder: str) -> tuple[dict[str, Any], bytes]:
-        """Return the results of a training job, and its Parquet file of epochs.
+    def job_files(self, folder: str) -> JobFiles:
+        """Return what a training job left. Raises `ValueError` if its archive lacks a file.
 
         :param folder: the job's folder, with its `output`
-
-        Raises `ValueError` if its archive has no such files.
         """
         body = self.get(f"{folder}/output/{ARCHIVE}")
         if body is None:
@@ -70,14 +81,15 @@ class SweepBucket:
         with tarfile.open(fileobj=io.BytesIO(body), mode="r:gz") as archive:
             for member in archive:
                 name = member.name.removeprefix("./")
-                if name in (RESULTS, EPOCHS) and member.isfile():
+                if name in FILES and member.isfile():
                     if member.size > MOST_MEMBER:
                         raise ValueError(f"{name} of {folder} must have at most {MOST_MEMBER} bytes")
                     content = archive.extractfile(member)
                     found[name] = content.read() if content else b""
-        if missing := [name for name in (RESULTS, EPOCHS) if name not in found]:
+        if missing := [name for name in FILES if name not in found]:
             raise ValueError(f"{folder} has no {' and no '.join(missing)}")
-        return json.loads(found[RESULTS]), found[EPOCHS]
+        rows = [json.loads(line) for line in found[LINES].splitlines()]
+        return JobFiles(json.loads(found[RESULTS]), found[EPOCHS], rows)
 
 
 class _Ranges(io.RawIOBase):

@@ -23,8 +23,13 @@ FIELDS = (
     "attribute",
     "tolerance",
     "most_dollars",
+    "search",
     "estimate_only",
 )
+METHODS = ("Bayesian", "Random")
+SEARCH_FIELDS = ("method", "jobs", "at_once", "early_stopping")
+OBJECTIVE = "validation:accuracy"
+"""Metric of a search: the container logs it after each epoch."""
 
 
 class SweepError(ValueError):
@@ -48,15 +53,25 @@ class Limits:
 
 
 @dataclass(frozen=True)
+class Search:
+    """A tuning job that chooses the fractions of one strategy, in place of a list."""
+
+    method: str
+    jobs: int
+    at_once: int
+    early_stopping: bool
+
+
+@dataclass(frozen=True)
 class Sweep:
     experiment: str
     """Name under which the results of several sweeps are kept together"""
     dataset: str
     """Folder of the datasets"""
     strategies: tuple[str, ...]
-    """Strategies to compare, controls included"""
+    """Strategies to compare: the controls, then the others"""
     fractions: tuple[float, ...]
-    """Largest first"""
+    """Largest first; with a search the two ends of its range"""
     seeds: tuple[int, ...]
     hyperparameters: Mapping[str, str]
     attribute: str | None
@@ -65,7 +80,13 @@ class Sweep:
     """Share of right answers that the recommended cell may lose against `full`"""
     most_dollars: float | None
     """The sweep is refused if it can cost more"""
+    search: Search | None
     estimate_only: bool
+
+    @property
+    def listed(self) -> tuple[str, ...]:
+        """Strategies that have a job for each fraction."""
+        return CONTROLS if self.search else self.strategies
 
 
 @dataclass(frozen=True)
@@ -93,10 +114,12 @@ def parse(given: Any, limits: Limits) -> Sweep:
         reader.text("attribute"),
         reader.number("tolerance", 0.01, 0, 1) or 0.0,
         reader.number("most_dollars", None, 0, math.inf),
+        _search(reader, limits),
         reader.flag("estimate_only"),
     )
     if not reader.problems:
-        count = len(cells(sweep, limits))
+        _check_search(reader, sweep, limits)
+        count = len(estimated(sweep, limits))
         if count > limits.most_jobs:
             reader.problems.append(f"a sweep must have at most {limits.most_jobs} jobs, got {count}")
     if reader.problems:
@@ -105,13 +128,40 @@ def parse(given: Any, limits: Limits) -> Sweep:
 
 
 def cells(sweep: Sweep, limits: Limits) -> list[Cell]:
-    """Return the jobs of a sweep. Strategies without a fraction have one job, on all examples."""
+    """Return the listed jobs of a sweep. Strategies without a fraction have one job, on all examples."""
     pairs = [
         (strategy, fraction)
-        for strategy in sweep.strategies
+        for strategy in sweep.listed
         for fraction in (sweep.fractions if limits.strategies[strategy] else (1.0,))
     ]
     return [Cell(f"{number:03d}", *pair) for number, pair in enumerate(pairs, 1)]
+
+
+def estimated(sweep: Sweep, limits: Limits) -> list[Cell]:
+    """Return all jobs of a sweep, those of its search in the middle of the range."""
+    found = cells(sweep, limits)
+    if sweep.search:
+        middle = sum(sweep.fractions) / 2
+        found += [Cell("search", sweep.strategies[-1], middle)] * sweep.search.jobs
+    return found
+
+
+def tuning_config(sweep: Sweep) -> dict[str, Any] | None:
+    """Return the `HyperParameterTuningJobConfig` of the search; None without one."""
+    if sweep.search is None:
+        return None
+    high, low = sweep.fractions
+    fraction = {"Name": "fraction", "MinValue": repr(low), "MaxValue": repr(high), "ScalingType": "Auto"}
+    return {
+        "Strategy": sweep.search.method,
+        "HyperParameterTuningJobObjective": {"Type": "Maximize", "MetricName": OBJECTIVE},
+        "ResourceLimits": {
+            "MaxNumberOfTrainingJobs": sweep.search.jobs,
+            "MaxParallelTrainingJobs": sweep.search.at_once,
+        },
+        "ParameterRanges": {"ContinuousParameterRanges": [fraction]},
+        "TrainingJobEarlyStoppingType": "Auto" if sweep.search.early_stopping else "Off",
+    }
 
 
 @dataclass(frozen=True)
@@ -202,6 +252,13 @@ class _Reader:
             return None
         return float(value)
 
+    def whole(self, field: str, least: int, most: int, default: int | None = None) -> int:
+        value = self.given.get(field, default)
+        if type(value) is not int or not least <= value <= most:
+            self.must(field, f"a whole number from {least} to {most}", value)
+            return least
+        return value
+
     def flag(self, field: str) -> bool:
         value = self.given.get(field, False)
         if not isinstance(value, bool):
@@ -216,6 +273,39 @@ class _Reader:
         if len({repr(item) for item in value}) < len(value):
             self.must(field, "a list without repetitions", value)
         return value
+
+
+def _search(reader: _Reader, limits: Limits) -> Search | None:
+    given = reader.given.get("search")
+    if given is None:
+        return None
+    if not isinstance(given, Mapping):
+        reader.must("search", "an object", given)
+        return None
+    inner = _Reader(given)
+    inner.refuse_unknown(SEARCH_FIELDS)
+    method = given.get("method", METHODS[0])
+    if method not in METHODS:
+        inner.must("method", f"one of {', '.join(METHODS)}", method)
+    jobs = inner.whole("jobs", 1, limits.most_jobs)
+    found = Search(method, jobs, inner.whole("at_once", 1, jobs, 1), inner.flag("early_stopping"))
+    reader.problems += [f"search: {problem}" for problem in inner.problems]
+    return found
+
+
+def _check_search(reader: _Reader, sweep: Sweep, limits: Limits) -> None:
+    """A search is over the fraction of one strategy, between two limits."""
+    if sweep.search is None:
+        return
+    searched = [name for name in sweep.strategies if name not in CONTROLS]
+    if len(searched) != 1 or not limits.strategies[searched[0]]:
+        reader.problems.append(
+            "strategies must name one strategy with a fraction beside the controls for a search,"
+            f" got {', '.join(searched) or 'none'}"
+        )
+    if len(sweep.fractions) != 2:
+        got = ", ".join(f"{fraction:g}" for fraction in sweep.fractions)
+        reader.problems.append(f"fractions must be the two ends of the range for a search, got {got}")
 
 
 def is_number(value: Any) -> bool:

@@ -10,17 +10,22 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from data_centric.aws import sweep_desk
 from data_centric.aws.sweep_desk import count, logger, metrics
-from data_centric.core import comparison, sweep_files
+from data_centric.core import comparison, sweep_files, tracking
 from data_centric.core.comparison import Outcome, Run
 from data_centric.core.comparison_chart import svg
 from data_centric.core.sweep import Cell
+
+Tracked = tuple[Run, list[dict[str, Any]]]
+"""A run, and its rows of epochs."""
 
 
 class CompareEvent(TypedDict):
     folder: str
     """Folder of the sweep in the bucket, as the plan named it"""
     outcomes: list[dict[str, Any]]
-    """Fields of an `Outcome` for each job"""
+    """Fields of an `Outcome` for each listed job"""
+    search: str
+    """Name of the tuning job; empty without a search"""
 
 
 @metrics.log_metrics
@@ -34,7 +39,13 @@ def handler(event: CompareEvent, context: LambdaContext) -> dict[str, Any]:
         raise ValueError(f"{folder} has no {sweep_files.PLAN}")
     plan = json.loads(content)
     cells = [Cell(**each) for each in plan["cells"]]
-    outcomes, runs = collected(folder, cells, [Outcome(**each) for each in event["outcomes"]], plan["labels"])
+    ended = [Outcome(**each) for each in event["outcomes"]]
+    if event["search"]:
+        for fraction, outcome in sweep_desk.tuning().jobs(event["search"]):
+            cells.append(Cell(outcome.cell, plan["sweep"]["strategies"][-1], fraction))
+            ended.append(outcome)
+    outcomes, tracked = collected(folder, cells, ended, plan["labels"])
+    runs = [run for run, _ in tracked]
     rows = comparison.table(cells, outcomes, runs)
     found = comparison.recommended(rows, plan["sweep"]["tolerance"])
     report = sweep_files.report(found, rows, outcomes, plan["labels"])
@@ -51,6 +62,9 @@ def handler(event: CompareEvent, context: LambdaContext) -> dict[str, Any]:
     if measurement := sweep_files.measurement(plan["sweep"], runs):
         name = sweep_files.latest(plan["sweep"]["experiment"])
         bucket.put(name, sweep_files.document(measurement), "application/json")
+    if app := sweep_desk.tracking():
+        logged = tracking.log(app, plan["sweep"]["experiment"], plan["sweep"], tracked, plan["began"])
+        logger.info("runs are logged with MLflow", extra={"runs": logged})
     count("SweepJobsCompleted", report["completed"])
     count("SweepJobsFailed", len(report["failed"]))
     logger.info("the sweep is compared", extra={"recommendation": report["recommendation"]})
@@ -59,21 +73,22 @@ def handler(event: CompareEvent, context: LambdaContext) -> dict[str, Any]:
 
 def collected(
     folder: str, cells: list[Cell], outcomes: list[Outcome], labels: str
-) -> tuple[list[Outcome], list[Run]]:
+) -> tuple[list[Outcome], list[Tracked]]:
     """Read what the jobs left, and copy their epochs to the sweep's folder.
 
     A job whose output is not as it should be counts as failed.
     """
     bucket, by_id = sweep_desk.bucket(), {cell.id: cell for cell in cells}
-    ended, runs = list[Outcome](), list[Run]()
+    ended, tracked = list[Outcome](), list[Tracked]()
     for outcome in outcomes:
         if outcome.status == "Completed":
             try:
-                results, epochs = bucket.job_files(f"training/{outcome.job}")
-                runs += comparison.runs_of(by_id[outcome.cell], outcome, results, labels)
+                files = bucket.job_files(f"training/{outcome.job}")
+                for run in comparison.runs_of(by_id[outcome.cell], outcome, files.results, labels):
+                    tracked.append((run, [row for row in files.rows if row["seed"] == run.seed]))
                 name = f"{folder}/{sweep_files.epochs(outcome.cell)}"
-                bucket.put(name, epochs, "application/vnd.apache.parquet")
+                bucket.put(name, files.epochs, "application/vnd.apache.parquet")
             except ValueError as error:
                 outcome = replace(outcome, status="Failed", reason=str(error))
         ended.append(outcome)
-    return ended, runs
+    return ended, tracked

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import defaultdict
 from dataclasses import asdict
 from typing import Any, TypedDict
@@ -11,7 +12,18 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from data_centric.aws import sweep_desk
 from data_centric.aws.sweep_desk import logger
 from data_centric.core import sweep_data, sweep_files
-from data_centric.core.sweep import Cell, Rates, Sweep, SweepError, cells, check_cost, estimate, parse
+from data_centric.core.sweep import (
+    Cell,
+    Rates,
+    Sweep,
+    SweepError,
+    cells,
+    check_cost,
+    estimate,
+    estimated,
+    parse,
+    tuning_config,
+)
 
 
 class PlanEvent(TypedDict):
@@ -41,10 +53,12 @@ def planned(event: PlanEvent) -> dict[str, Any]:
     channels, labels = dataset(sweep)
     jobs = cells(sweep, limits)
     earlier = sweep_files.measured(sweep_desk.bucket().get(sweep_files.latest(sweep.experiment)), sweep)
-    cost = estimate(sweep, jobs, Rates(settings["most_seconds"], sweep_desk.hourly_price(), **earlier))
+    rates = Rates(settings["most_seconds"], sweep_desk.hourly_price(), **earlier)
+    cost = estimate(sweep, estimated(sweep, limits), rates)
     check_cost(sweep, cost)
     folder = sweep_files.folder(sweep.experiment, event["run"])
     plan = {"sweep": asdict(sweep), "cells": [asdict(cell) for cell in jobs], "labels": labels}
+    plan["began"] = time.time()
     if not sweep.estimate_only:
         text = sweep_files.document(plan | {"estimate": cost})
         sweep_desk.bucket().put(f"{folder}/{sweep_files.PLAN}", text, "application/json")
@@ -56,7 +70,18 @@ def planned(event: PlanEvent) -> dict[str, Any]:
         "labels": labels,
         "channels": [channel(sweep, name) for name in channels],
         "cells": [asdict(cell) | {"hyperparameters": hyperparameters(sweep, cell)} for cell in jobs],
+        **search(sweep),
     }
+
+
+def search(sweep: Sweep) -> dict[str, Any]:
+    """Return what the tuning job of a search needs; nothing without one."""
+    config = tuning_config(sweep)
+    if config is None:
+        return {}
+    fixed = hyperparameters(sweep, Cell("search", sweep.strategies[-1], 1.0))
+    del fixed["fraction"]
+    return {"search": {"config": config, "hyperparameters": fixed}}
 
 
 def dataset(sweep: Sweep) -> tuple[list[str], str]:

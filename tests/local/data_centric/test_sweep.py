@@ -9,10 +9,12 @@ import shlex
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import pyarrow.compute as pc
 import pyarrow.parquet
 import pytest
 
 from local.cloud import LocalCloud
+from scenarios.data_centric import results
 from tests.support.data_centric.columns import arrays, manifest
 from tests.support.data_centric.sweep_app import STACK
 from tests.support.waiting import until
@@ -110,6 +112,30 @@ def test_sweep_trains_compares_and_recommends(swept: Execution, read: Callable[[
     assert output["recommendation"]["reason"]
 
 
+def test_results_of_an_experiment_are_one_table(
+    swept: Execution, cloud: LocalCloud, deployed: Outputs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given a sweep of the experiment
+    for name, value in cloud.env().items():
+        monkeypatch.setenv(name, value)
+    # when its results are read
+    runs = results.runs(deployed["BucketName"], "default")
+    epochs = results.epochs(deployed["BucketName"], "default")
+    # then each run of each job is there, the best first
+    ours = runs.filter(pc.equal(runs["sweep"], swept["output"]["folder"].rpartition("/")[2]))
+    assert ours.num_rows == 8
+    best = runs["best_validation_accuracy"].to_pylist()
+    assert best == sorted(best, reverse=True)
+    assert set(ours["labels"].to_pylist()) == {swept["output"]["labels"]}
+    # and so is each of their epochs, with losses and seconds
+    assert {"train_loss", "validation_accuracy", "training_seconds", "selection_seconds"} <= set(
+        epochs.column_names
+    )
+    assert {"001", "002", "003", "004"} <= set(epochs["cell"].to_pylist())
+    with pytest.raises(LookupError, match="experiment none has no results"):
+        results.runs(deployed["BucketName"], "none")
+
+
 def test_job_that_lost_its_instance_is_started_again(swept: Execution, aws: Callable) -> None:
     names = [job["TrainingJobName"] for job in jobs(aws)]
     assert sorted(name.rpartition("-")[2] for name in names) == ["1", "1", "1", "1", "2"]
@@ -125,6 +151,24 @@ def test_stopped_job_is_recorded_and_others_go_on(cloud: LocalCloud, run: Callab
     assert (found["output"]["completed"], stopped["reason"]) == (3, "the job is Stopped (Stopped)")
     # and the estimate of a second sweep knows what the first has measured
     assert 0 < found["output"]["estimate"]["expected_seconds"] < found["output"]["estimate"]["most_seconds"]
+
+
+@pytest.mark.timeout(900)
+def test_search_chooses_the_fractions_of_one_strategy(
+    run: Callable[..., Execution], read: Callable[[str], bytes]
+) -> None:
+    # given a tuning job over the fraction, in place of a list
+    found = run(fractions=[0.2, 0.8], seeds=[0, 1], search={"method": "Random", "jobs": 2, "at_once": 2})
+    assert found["status"] == "SUCCEEDED", found
+    # then the controls are at the ends of the range, and it has chosen two fractions between them
+    table = json.loads(read(f"{found['output']['folder']}/table.json"))
+    assert [row["strategy"] for row in table] == ["full", *["fewer_epochs"] * 2, *["adaptive_random"] * 2] + (
+        ["glister"] * 2
+    )
+    searched = [row for row in table if row["strategy"] == "glister"]
+    assert all(0.2 <= row["fraction"] <= 0.8 and row["runs"] == 2 for row in searched)
+    assert len({row["fraction"] for row in searched}) == 2
+    assert all(row["difference_low"] <= row["difference_mean"] for row in searched)
 
 
 @pytest.mark.parametrize(

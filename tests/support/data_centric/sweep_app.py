@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from aws_cdk import App, Stack
+from aws_cdk import App, CfnOutput, Stack
 from constructs import Construct
 
 from groundplan import ArtifactBucket, Package, SageMakerRole
@@ -30,11 +30,12 @@ class SweepStack(Stack):
             ),
             hyperparameters=HYPERPARAMETERS,
             bucket=self.bucket,
+            tracking=True,
             package=Package(code=runtime_code("data_centric"), layers=[library_layer(self)]),
             tags={"groundplan:architecture": "data_centric"},
         )
-        self.export_value(self.bucket.bucket.bucket_name, name="BucketName")
-        self.export_value(self.sweep.state_machine.state_machine_arn, name="SweepArn")
+        CfnOutput(self, "BucketName", value=self.bucket.bucket.bucket_name)
+        CfnOutput(self, "SweepArn", value=self.sweep.state_machine.state_machine_arn)
 
 
 if __name__ == "__main__":

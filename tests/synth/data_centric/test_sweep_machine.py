@@ -10,9 +10,12 @@ import pytest
 from aws_cdk import App
 from aws_cdk.assertions import Template
 
+from data_centric.core.sweep import tuning_config
+from local.sagemaker.api import service_model, validate
 from stacks.data_centric.sweep import STRATEGIES
 from stacks.data_centric.sweep_machine import ATTEMPTS, WAITS
 from tests.support.data_centric.sweep_app import STACK, SweepStack
+from tests.support.data_centric.sweeps import sweep
 from tests.synth.machine import Run, TaskError
 from tooling.containers import CONTAINERS
 
@@ -23,6 +26,8 @@ BUG = {"TrainingJobStatus": "Failed", "FailureReason": "AlgorithmError: rate exc
 THROTTLED = TaskError("SageMaker.AmazonSageMakerException", "Rate exceeded (Error Code: ThrottlingException)")
 QUOTA = TaskError("SageMaker.ResourceLimitExceededException", "The account-level service limit is 2")
 TAKEN = TaskError("SageMaker.ResourceInUseException", "Training job names must be unique")
+SOURCE = {"S3DataType": "S3Prefix", "S3Uri": "s3://bucket/datasets/digits/train/"}
+CHANNELS = [{"ChannelName": "train", "DataSource": {"S3DataSource": SOURCE}}]
 PLANNED = {"problems": [], "estimate": {"jobs": 1}, "estimate_only": False, "cells": [CELL]}
 
 
@@ -57,7 +62,7 @@ class SageMaker:
 def trained(definition: dict[str, Any], *answers: Any) -> Run:
     """Run the branch of one job, with the variables that are around it."""
     branch = definition["States"]["Train"]["ItemProcessor"]
-    around = {"plan": {"labels": "v1", "channels": []}, "run": "0123456789ab"}
+    around = {"plan": {"labels": "v1", "channels": CHANNELS}, "run": "0123456789ab"}
     start = {"Type": "Pass", "Assign": around, "Next": branch["StartAt"]}
     return Run(
         {"StartAt": "Start", "States": {"Start": start, **branch["States"]}}, CELL, SageMaker(*answers)
@@ -140,12 +145,12 @@ def test_invalid_job_is_refused_and_not_repeated(definition: dict[str, Any]) -> 
     assert "Invalid regex" in run.output["reason"]
 
 
-def swept(definition: dict[str, Any], plan: Any, report: Any = None) -> Run:
-    """Run the machine with these answers of its functions; the Map state is left out."""
+def swept(definition: dict[str, Any], plan: Any, report: Any = None, **searched: str) -> Run:
+    """Run the machine with these answers of its functions and of a search; the Map state is left out."""
     states = definition["States"] | {
-        "Train": {"Type": "Pass", "Assign": {"outcomes": []}, "Output": {}, "Next": "Compare"}
+        "Train": {"Type": "Pass", "Assign": {"outcomes": []}, "Output": {}, "Next": "IsSearch"}
     }
-    answers = iter([{"Payload": plan}, {"Payload": report}])
+    answers = iter([{"Payload": plan}, *([searched] if searched else []), {"Payload": report}])
     return Run(definition | {"States": states}, {"dataset": "digits"}, lambda *_: next(answers))
 
 
@@ -159,6 +164,27 @@ def test_estimate_alone_starts_no_job(definition: dict[str, Any]) -> None:
     run = swept(definition, PLANNED | {"estimate_only": True})
     assert run.output == {"estimate": {"jobs": 1}}
     assert "Train" not in run.visited
+
+
+def test_search_follows_the_controls_and_is_compared(definition: dict[str, Any]) -> None:
+    # given the plan of a search
+    config = tuning_config(sweep(strategies=["glister"], fractions=[0.1, 0.5], search={"jobs": 2}))
+    plan = PLANNED | {"folder": "sweeps/x/1", "labels": "v1", "channels": CHANNELS}
+    plan["search"] = {"config": config, "hyperparameters": {"strategy": "glister", "seeds": "0,1"}}
+    # when the machine runs
+    run = swept(definition, plan, {"completed": 1, "failed": []}, HyperParameterTuningJobName="sweep-1")
+    # then the tuning job is one that SageMaker takes
+    (asked,) = [given for action, given in run.calls if "HyperParameterTuningJob" in action]
+    asked["TrainingJobDefinition"]["RoleArn"] = "arn:aws:iam::000000000000:role/training"
+    validate(service_model().operation_model("CreateHyperParameterTuningJob").input_shape, asked)
+    assert asked["TrainingJobDefinition"]["StaticHyperParameters"] == {
+        "epochs": "100",
+        "threads": "1",
+        "strategy": "glister",
+        "seeds": "0,1",
+    }
+    # and the comparison is told its name
+    assert run.calls[-1][1]["Payload"]["search"] == "sweep-1"
 
 
 def test_sweep_fails_only_if_no_job_completes(definition: dict[str, Any]) -> None:

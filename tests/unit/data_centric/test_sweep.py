@@ -7,7 +7,17 @@ from typing import Any
 
 import pytest
 
-from data_centric.core.sweep import Rates, SweepError, cells, check_cost, estimate, parse
+from data_centric.core.sweep import (
+    Rates,
+    SweepError,
+    cells,
+    check_cost,
+    estimate,
+    estimated,
+    parse,
+    tuning_config,
+)
+from local.sagemaker.api import service_model, validate
 from tests.support.data_centric.sweeps import LIMITS, sweep
 
 
@@ -101,6 +111,55 @@ def test_sweep_above_its_limit_is_refused(hour: float | None, sentence: str) -> 
     with pytest.raises(SweepError, match=sentence):
         check_cost(found, cost)
     check_cost(replace(found, most_dollars=None), cost)
+
+
+SEARCH = {"strategies": ["glister"], "fractions": [0.5, 0.05], "search": {"jobs": 8, "at_once": 2}}
+
+
+def test_search_lists_the_controls_at_the_ends_of_its_range() -> None:
+    found = sweep(**SEARCH)
+    assert [(cell.strategy, cell.fraction) for cell in cells(found, LIMITS)] == [
+        ("full", 1.0),
+        ("fewer_epochs", 0.5),
+        ("fewer_epochs", 0.05),
+        ("adaptive_random", 0.5),
+        ("adaptive_random", 0.05),
+    ]
+    # and its own jobs count in the estimate, in the middle of the range
+    assert [cell.fraction for cell in estimated(found, LIMITS)[5:]] == [0.275] * 8
+
+
+def test_search_is_a_tuning_job_over_the_fraction() -> None:
+    assert tuning_config(sweep()) is None
+    config = tuning_config(sweep(**SEARCH))
+    assert config is not None
+    (fraction,) = config["ParameterRanges"]["ContinuousParameterRanges"]
+    assert (fraction["Name"], fraction["MinValue"], fraction["MaxValue"]) == ("fraction", "0.05", "0.5")
+    assert (config["Strategy"], config["TrainingJobEarlyStoppingType"]) == ("Bayesian", "Off")
+    accepted = {"HyperParameterTuningJobName": "x", "HyperParameterTuningJobConfig": config}
+    model = service_model().operation_model("CreateHyperParameterTuningJob")
+    validate(model.input_shape, accepted)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"strategies": ["glister", "infobatch"]}, "strategies must name one strategy with a fraction"),
+        ({"strategies": ["infobatch"]}, "strategies must name one strategy with a fraction"),
+        ({"strategies": ["full"]}, "strategies must name one strategy with a fraction"),
+        ({"fractions": [0.5]}, "fractions must be the two ends of the range for a search, got 0.5"),
+        ({"search": {}}, "search: jobs must be a whole number from 1 to 20, got None"),
+        ({"search": {"jobs": 2, "at_once": 3}}, "search: at_once must be a whole number from 1 to 2, got 3"),
+        ({"search": {"jobs": 2, "method": "Grid"}}, "search: method must be one of Bayesian, Random"),
+        ({"search": {"jobs": 2, "seed": 1}}, "search: unknown field seed, allowed are method, jobs"),
+        ({"search": 8}, "search must be an object, got 8"),
+        ({"search": {"jobs": 16}}, "a sweep must have at most 20 jobs, got 21"),
+    ],
+)
+def test_invalid_search_is_refused(changes: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(SweepError) as refused:
+        sweep(**SEARCH | changes)
+    assert refused.value.problems[0].startswith(sentence)
 
 
 def test_sweep_can_be_written_as_json() -> None:
