@@ -64,7 +64,7 @@ def connect(cloud: LocalCloud, app: str, monkeypatch: pytest.MonkeyPatch) -> Cal
 def test_aws_plugin_logs_runs_with_an_app(cloud: LocalCloud, app: str) -> None:
     done = subprocess.run(
         [envs.environment("mlflow"), "-c", PROGRAM, app],
-        env=cloud.env() | {"PATH": "/usr/bin:/bin"},
+        env=cloud.env() | {"PATH": "/usr/bin:/bin", "MLFLOW_DISABLE_TELEMETRY": "true"},
         capture_output=True,
         text=True,
         timeout=600,

@@ -95,6 +95,12 @@ def test_differences_are_paired_by_seed() -> None:
     assert difference.low > -0.03
     assert (rows[1].billed_ratio, rows[1].selection_share) == (0.6, pytest.approx(0.1))
     assert rows[0].difference == Interval(0, 0, 0)
+    assert rows[1].accuracy == Interval.of([0.89, 0.80, 0.69])
+
+
+def test_strategy_whose_interval_is_wide_is_not_recommended() -> None:
+    rows = compared((FULL, runs(FULL, 0.9, 0.9, 0.9)), (TENTH, runs(TENTH, 0.95, 0.9, 0.85)))
+    assert recommended(rows, 0.01).strategy == "full"
 
 
 def test_seed_that_full_lacks_has_no_difference() -> None:
