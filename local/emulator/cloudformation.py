@@ -195,6 +195,16 @@ class KnownByArn(Identified):
     def name_of(self, ref: str) -> str:
         return ref
 
+    def create(self, call: Call, name: str, properties: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+        ref, attributes = super().create(call, name, properties)
+        while attributes["Status"] == "Creating":
+            time.sleep(POLL_SECONDS)
+            attributes = self._attributes(call(f"Describe{self.kind}", self._which(ref)))
+        if attributes["Status"] in self.fails:
+            self.delete(call, ref)
+            raise ValueError(f"{self.kind} {ref} is {attributes['Status']}")
+        return ref, attributes
+
 
 def _update_endpoint(call: Call, name: str, old: dict, new: dict) -> None:
     """Another configuration. The old one goes on serving when the new one does not come up."""
@@ -358,6 +368,7 @@ TYPES = {
         replacing=("Name", "RoleArn"),
         name_length=256,
         attributes=("Arn", "MlflowVersion", "Status"),
+        fails=("CreateFailed",),
     ),
     "AWS::SageMaker::ModelPackageGroup": Type(
         "ModelPackageGroup",

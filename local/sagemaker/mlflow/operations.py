@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 import shutil
+import threading
 import urllib.parse
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,6 +26,9 @@ CALL = "sagemaker:CallMlflowAppApi"
 """The permission for each request of the REST API."""
 
 
+logger = logging.getLogger(__name__)
+
+
 def _arn(context: Context, params: dict[str, Any]) -> str:
     return params["Arn"]
 
@@ -34,17 +39,33 @@ def create_app(context: Context, params: dict[str, Any]) -> dict[str, Any]:
     if any(app["Name"] == params["Name"] for app in context.store.all(KIND)):
         raise ApiError("ConflictException", f"An MLflow App with the name {params['Name']} already exists.")
     tags.check(context, params.get("Tags"))
-    arn, moment = context.arn(KIND, f"app-{secrets.token_hex(6).upper()}"), now()
+    name, moment = f"app-{secrets.token_hex(6).upper()}", now()
+    arn = context.arn(KIND, name)
     record = {key: value for key, value in params.items() if key != "Tags"} | {
         "Arn": arn,
         "MlflowVersion": VERSION,
-        "Status": "Created",
+        "Status": "Creating",
         "CreationTime": moment,
         "LastModifiedTime": moment,
     }
-    context.store.add(KIND, arn, {"ModelRegistrationMode": "AutoModelRegistrationDisabled"} | record)
+    context.store.add(KIND, name, {"ModelRegistrationMode": "AutoModelRegistrationDisabled"} | record)
     tags.attach(context, arn, params.get("Tags"))
+    threading.Thread(target=_create, args=(context, arn), name=f"MLflow app {name}", daemon=True).start()
     return {"Arn": arn}
+
+
+def _create(context: Context, arn: str) -> None:
+    """Start the server of a new app, which takes a while."""
+    try:
+        _server(context, arn, _found(context, arn)).ask("GET", "/health", b"")
+        status = "Created"
+    except ServerError:
+        logger.exception("The server of %s does not start", arn)
+        status = "CreateFailed"
+    except ApiError:
+        return  # it was deleted meanwhile
+    changes = {"Status": status, "LastModifiedTime": now()}
+    context.store.change(KIND, _id(arn), lambda record: record | changes)
 
 
 @operation("DescribeMlflowApp", _arn)
@@ -59,7 +80,7 @@ def update_app(context: Context, params: dict[str, Any]) -> dict[str, Any]:
         _check_store(params["ArtifactStoreUri"])
         _stop(context, params["Arn"])  # it is told when it starts
     changes = params | {"Status": "Updated", "LastModifiedTime": now()}
-    context.store.change(KIND, params["Arn"], lambda record: record | changes)
+    context.store.change(KIND, _id(params["Arn"]), lambda record: record | changes)
     return {"Arn": params["Arn"]}
 
 
@@ -83,7 +104,7 @@ def delete_app(context: Context, params: dict[str, Any]) -> dict[str, Any]:
     arn = params["Arn"]
     _found(context, arn)
     _stop(context, arn)
-    context.store.remove(KIND, arn)
+    context.store.remove(KIND, _id(arn))
     tags.forget(context, arn)
     shutil.rmtree(_folder(context, arn), ignore_errors=True)
     return {"Arn": arn}
@@ -120,9 +141,13 @@ def shutdown(store: Store) -> None:
         server.stop()
 
 
+def _id(arn: str) -> str:
+    return arn.rpartition("/")[2]
+
+
 def _found(context: Context, arn: str) -> Record:
-    record = context.store.get(KIND, arn)
-    if record is None:
+    record = context.store.get(KIND, _id(arn))
+    if record is None or record["Arn"] != arn:  # an app of another account or Region may have the same id
         raise ApiError("ResourceNotFound", f"MLflow App {arn or '(none named)'} does not exist.")
     return record
 
@@ -135,7 +160,7 @@ def _check_store(uri: str) -> None:
 
 
 def _folder(context: Context, arn: str) -> Path:
-    return context.platform.home / "mlflow" / arn.rpartition("/")[2]
+    return context.platform.home / "mlflow" / _id(arn)
 
 
 def _server(context: Context, arn: str, app: Record) -> MlflowServer:

@@ -5,6 +5,7 @@ https://github.com/aws/sagemaker-mlflow
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import urllib.error
@@ -60,7 +61,8 @@ class MlflowApp:
 
     def _call(self, method: str, name: str, body: bytes) -> dict[str, Any]:
         url = f"{self.endpoint}/api/2.0/mlflow/{name}"
-        headers = {HEADER: self.arn} | ({"Content-Type": "application/json"} if body else {})
+        headers = {HEADER: self.arn, "X-Amz-Content-SHA256": hashlib.sha256(body).hexdigest()}
+        headers |= {"Content-Type": "application/json"} if body else {}
         request = AWSRequest(method=method, url=url, data=body, headers=headers)
         SigV4Auth(self.session.get_credentials(), SERVICE, self.region).add_auth(request)
         sent = urllib.request.Request(  # noqa: S310 - HTTP, checked above

@@ -9,6 +9,7 @@ from typing import Any, TypedDict
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from data_centric.aws import sweep_desk
+from data_centric.aws.mlflow_app import MlflowError
 from data_centric.aws.sweep_desk import count, logger, metrics
 from data_centric.core import comparison, sweep_files, tracking
 from data_centric.core.comparison import Outcome, Run
@@ -62,13 +63,29 @@ def handler(event: CompareEvent, context: LambdaContext) -> dict[str, Any]:
     if measurement := sweep_files.measurement(plan["sweep"], runs):
         name = sweep_files.latest(plan["sweep"]["experiment"])
         bucket.put(name, sweep_files.document(measurement), "application/json")
-    if app := sweep_desk.tracking():
-        logged = tracking.log(app, plan["sweep"]["experiment"], plan["sweep"], tracked, plan["began"])
-        logger.info("runs are logged with MLflow", extra={"runs": logged})
+    report["untracked"] = tracked_with_mlflow(plan, tracked)
     count("SweepJobsCompleted", report["completed"])
     count("SweepJobsFailed", len(report["failed"]))
     logger.info("the sweep is compared", extra={"recommendation": report["recommendation"]})
     return report | {"folder": bucket.url(folder)}
+
+
+def tracked_with_mlflow(plan: dict[str, Any], tracked: list[Tracked]) -> str:
+    """Log the runs with the MLflow app, if there is one. Return why that failed, otherwise an empty text.
+
+    The results are in the bucket already: a sweep does not fail for its tracking.
+    """
+    app = sweep_desk.tracking()
+    if app is None:
+        return ""
+    try:
+        logged = tracking.log(app, plan["sweep"]["experiment"], plan["sweep"], tracked, plan["began"])
+    except MlflowError as error:
+        logger.exception("runs are not logged with MLflow")
+        count("SweepsUntracked", 1)
+        return str(error)
+    logger.info("runs are logged with MLflow", extra={"runs": logged})
+    return ""
 
 
 def collected(

@@ -17,8 +17,10 @@ from data_centric.aws.mlflow_app import MlflowApp, MlflowError
 from local.cloud import LocalCloud
 from tests.support.clouds import own_keys
 from tests.support.deployments import assumed, role
+from tests.support.waiting import until
 from tooling import envs
 
+PATIENT = {"Delay": 1, "MaxAttempts": 400}
 CALL = "sagemaker:CallMlflowAppApi"
 PROGRAM = """
 import sys, mlflow
@@ -43,6 +45,11 @@ def app(aws: Callable, cloud: LocalCloud) -> Iterator[str]:
         RoleArn=role(aws, "sagemaker.amazonaws.com"),
         Tags=[{"Key": "team", "Value": "a"}],
     )
+
+    def created() -> bool:
+        return sagemaker.describe_mlflow_app(Arn=made["Arn"])["Status"] == "Created"
+
+    until(created, "the app", 400)
     yield made["Arn"]
     sagemaker.delete_mlflow_app(Arn=made["Arn"])
 
@@ -133,14 +140,14 @@ def test_stack_creates_changes_and_deletes_an_app(aws: Callable) -> None:
         return json.dumps({"Resources": {"App": resource}, "Outputs": output})
 
     formation.create_stack(StackName="mlflow", TemplateBody=template("one"))
-    formation.get_waiter("stack_create_complete").wait(StackName="mlflow", WaiterConfig={"Delay": 1})
+    formation.get_waiter("stack_create_complete").wait(StackName="mlflow", WaiterConfig=PATIENT)
     (stack,) = formation.describe_stacks(StackName="mlflow")["Stacks"]
     outputs = {each["OutputKey"]: each["OutputValue"] for each in stack["Outputs"]}
     assert outputs["Arn"] == outputs["Ref"]
     formation.update_stack(StackName="mlflow", TemplateBody=template("two"))
-    formation.get_waiter("stack_update_complete").wait(StackName="mlflow", WaiterConfig={"Delay": 1})
+    formation.get_waiter("stack_update_complete").wait(StackName="mlflow", WaiterConfig=PATIENT)
     assert sagemaker.describe_mlflow_app(Arn=outputs["Arn"])["ArtifactStoreUri"] == "s3://a/two"
     formation.delete_stack(StackName="mlflow")
-    formation.get_waiter("stack_delete_complete").wait(StackName="mlflow", WaiterConfig={"Delay": 1})
+    formation.get_waiter("stack_delete_complete").wait(StackName="mlflow", WaiterConfig=PATIENT)
     with pytest.raises(ClientError, match="ResourceNotFound"):
         sagemaker.describe_mlflow_app(Arn=outputs["Arn"])
