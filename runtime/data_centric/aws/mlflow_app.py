@@ -64,7 +64,10 @@ class MlflowApp:
         headers = {HEADER: self.arn, "X-Amz-Content-SHA256": hashlib.sha256(body).hexdigest()}
         headers |= {"Content-Type": "application/json"} if body else {}
         request = AWSRequest(method=method, url=url, data=body, headers=headers)
-        SigV4Auth(self.session.get_credentials(), SERVICE, self.region).add_auth(request)
+        credentials = self.session.get_credentials()
+        if credentials is None:
+            raise MlflowError("", "the function has no credentials")
+        SigV4Auth(credentials, SERVICE, self.region).add_auth(request)
         sent = urllib.request.Request(  # noqa: S310 - HTTP, checked above
             url, data=body or None, headers=dict(request.headers), method=method
         )

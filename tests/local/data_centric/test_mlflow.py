@@ -60,8 +60,8 @@ def connect(cloud: LocalCloud, app: str, monkeypatch: pytest.MonkeyPatch) -> Cal
     for name, value in cloud.env().items():
         monkeypatch.setenv(name, value)
 
-    def client(arn: str = app, **credentials: str) -> MlflowApp:
-        keys = credentials or own_keys(cloud)
+    def client(arn: str = app, **credentials: Any) -> MlflowApp:
+        keys: dict[str, Any] = credentials or own_keys(cloud)
         return MlflowApp(boto3.Session(region_name=cloud.region, **keys), arn)
 
     return client

@@ -20,7 +20,7 @@ def values(jobs: list[dict[str, Any]]) -> list[float]:
 def test_tuning_job_finds_its_best_training_job(cloud: LocalCloud, sagemaker: Any) -> None:
     # given a listener on the bus
     heard = listen(cloud, "HyperParameter Tuning")
-    asked = tuning() | {"Tags": [{"Key": "team", "Value": "a"}]}
+    asked: dict[str, Any] = tuning() | {"Tags": [{"Key": "team", "Value": "a"}]}
     name = asked["HyperParameterTuningJobName"]
     # when x is tuned
     found = tuned(sagemaker, asked)
