@@ -97,6 +97,7 @@ def status(cloud: LocalCloud) -> int:
         "training jobs": ", ".join(now["training_jobs_running"]),
         "processing jobs": ", ".join(now["processing_jobs_running"]),
         "transform jobs": ", ".join(now["transform_jobs_running"]),
+        "tuning jobs": ", ".join(now["tuning_jobs_running"]),
         "endpoints": ", ".join(f"{one['name']} ({one['status']})" for one in now["endpoints"]),
         "executions": str(now["executions_running"]),
         "functions warm": str(now["functions_warm"]),

@@ -138,6 +138,8 @@ class LocalCloud:
         return {
             "AWS_ENDPOINT_URL": self.endpoint_url,
             "AWS_ENDPOINT_URL_S3": self.endpoint_url,
+            # By this variable AWS's plugin of MLflow finds its server elsewhere.
+            "SAGEMAKER_MLFLOW_CUSTOM_ENDPOINT": self.endpoint_url,
             "AWS_ACCESS_KEY_ID": key.access_key_id,
             "AWS_SECRET_ACCESS_KEY": key.secret_access_key,
             "AWS_SESSION_TOKEN": "",

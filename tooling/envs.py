@@ -33,6 +33,8 @@ ENVIRONMENTS = {
     "app": "requirements.txt",
     "cloud": "local/requirements.txt",
     "snowflake": "local/snowflake/requirements.txt",
+    "tuning": "local/sagemaker/tuning/requirements.txt",
+    "mlflow": "local/sagemaker/mlflow/requirements.txt",
     "notebooks": "notebooks/requirements.txt",
     "scikit-learn": "scenarios/requirements.txt",
 } | {

@@ -60,6 +60,10 @@ class Type:
         """What its records are stored under, and its ARNs named after: `endpoint-config`."""
         return re.sub(r"(?<!^)(?=[A-Z])", "-", self.kind).lower()
 
+    def name_of(self, ref: str) -> str:
+        """What Describe and Delete know a resource by, from its `Ref`."""
+        return ref.rpartition("/")[2]
+
     def identity(self, context: api.Context, record: dict[str, Any]) -> tuple[str, str, str]:
         """What CloudFormation deletes a record by, what `Ref` says of it, and its ARN."""
         name = record[self.named_by]
@@ -179,6 +183,27 @@ class Identified(Type):
 
     def _which(self, ref: str) -> dict[str, str]:
         return dict(zip(self.identifier, ref.split("|"), strict=True))
+
+
+class KnownByArn(Identified):
+    """A record that SageMaker knows by its ARN, which is what `Ref` says too."""
+
+    @property
+    def arn(self) -> str:
+        return "Arn"
+
+    def name_of(self, ref: str) -> str:
+        return ref
+
+    def create(self, call: Call, name: str, properties: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+        ref, attributes = super().create(call, name, properties)
+        while attributes["Status"] == "Creating":
+            time.sleep(POLL_SECONDS)
+            attributes = self._attributes(call(f"Describe{self.kind}", self._which(ref)))
+        if attributes["Status"] in self.fails:
+            self.delete(call, ref)
+            raise ValueError(f"{self.kind} {ref} is {attributes['Status']}")
+        return ref, attributes
 
 
 def _update_endpoint(call: Call, name: str, old: dict, new: dict) -> None:
@@ -335,6 +360,15 @@ TYPES = {
         replacing=("PipelineName",),
         name_length=256,
         translate=_pipeline_request,
+    ),
+    "AWS::SageMaker::MlflowApp": KnownByArn(
+        "MlflowApp",
+        identifier=("Arn",),
+        name="Name",
+        replacing=("Name", "RoleArn"),
+        name_length=256,
+        attributes=("Arn", "MlflowVersion", "Status"),
+        fails=("CreateFailed",),
     ),
     "AWS::SageMaker::ModelPackageGroup": Type(
         "ModelPackageGroup",

@@ -54,6 +54,7 @@ class LocalPlatform:
             "AWS_REGION": region,
             "AWS_DEFAULT_REGION": region,
             "AWS_ENDPOINT_URL": self.endpoint_url,
+            "SAGEMAKER_MLFLOW_CUSTOM_ENDPOINT": self.endpoint_url,
             "AWS_DISABLE_HOST_PREFIX_INJECTION": "true",
         }
 

@@ -40,6 +40,7 @@ from local.sagemaker import (
     hosting,
     http,
     isolation,
+    mlflow,
     notebooks,
     pipelines,
     processing,
@@ -47,6 +48,7 @@ from local.sagemaker import (
     scaling,
     training,
     transform,
+    tuning,
 )
 from local.sagemaker.api import Context
 from local.sagemaker.jobs import operations as jobs
@@ -87,6 +89,7 @@ def settle(port: int, home: Path, region: str) -> None:
         SFTP_ENABLED="0",
         DOCKER_HOST="unix:///nonexistent/docker.sock",
         LOG_LEVEL="WARNING",
+        SAGEMAKER_MLFLOW_CUSTOM_ENDPOINT=f"http://127.0.0.1:{port}",
     )
 
 
@@ -139,6 +142,7 @@ class Server:
             training.recover(self.platform, self.store)
             processing.recover(self.platform, self.store)
             transform.recover(self.platform, self.store)
+            tuning.recover(self.platform, self.store)
             hosting.recover(self.platform, self.store)
             notebooks.recover(self.platform, self.store)
             pipelines.recover(self.platform, self.store)  # after the jobs, whose state it reads
@@ -229,7 +233,7 @@ class Server:
 
     def _end_instances(self) -> None:
         # Executions first: they would take the end of their jobs for a failure.
-        for end in (pipelines.shutdown, jobs.shutdown, hosting.shutdown):
+        for end in (pipelines.shutdown, jobs.shutdown, hosting.shutdown, mlflow.shutdown):
             try:
                 with self.store.answering():  # an end does not wait for room on the disk
                     end(self.store)

@@ -85,8 +85,8 @@ def operation(
     """Register the handler of an operation.
 
     `resource` gives the ARN that IAM checks, or all of them where the service checks several (`*` without
-    it, as for List operations); `roles` names the parameters that hold a role's ARN, which the caller must
-    be allowed to pass.
+    it, as for List operations); `roles` names the members that hold a role's ARN, as paths, which the caller
+    must be allowed to pass.
     """
 
     def register(handler: Handler) -> Handler:
@@ -114,8 +114,8 @@ def call(context: Context, name: str, params: dict[str, Any]) -> dict[str, Any]:
         if name.startswith("Create") and params.get("Tags"):
             _authorize(context, "sagemaker:AddTags", resources[0])
         for role in found.roles:
-            if params.get(role):
-                _authorize(context, "iam:PassRole", params[role])
+            for passed in members.at(params, role.split(".")):
+                _authorize(context, "iam:PassRole", passed)
     if member := members.unbuilt(name, params):
         raise unbuilt(f"{name} with {member}")
     try:

@@ -1,5 +1,5 @@
 """SageMaker over HTTP: JSON 1.1 operations by `X-Amz-Target`, and the runtime's paths; beside it Application
-Auto Scaling, which changes its variants, and the AWS Price List."""
+Auto Scaling, which changes its variants, the AWS Price List, and the REST API of MLflow apps."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from local.sagemaker import (
     api,
     domains,
     hosting,
+    mlflow,
     models,
     notebooks,
     pipelines,
@@ -24,6 +25,7 @@ from local.sagemaker import (
     tags,
     training,
     transform,
+    tuning,
 )
 from local.sagemaker.api import NOT_BUILT, ApiError, Context
 from local.sagemaker.platform import Platform
@@ -34,6 +36,7 @@ Response = tuple[int, dict[str, str], bytes]
 OPERATED_BY = (
     domains,
     hosting,
+    mlflow,
     models,
     notebooks,
     pipelines,
@@ -42,6 +45,7 @@ OPERATED_BY = (
     tags,
     training,
     transform,
+    tuning,
 )
 """Each registers its operations where it is imported."""
 
@@ -49,6 +53,8 @@ SCALING = "AnyScaleFrontendService"
 """What Application Auto Scaling calls itself in `X-Amz-Target`."""
 PRICES = "AWSPriceListService"
 """What the AWS Price List calls itself there."""
+MLFLOW = "/api/"
+"""Paths of the REST APIs that an MLflow app answers begin with this."""
 SERVICES = {"SageMaker": api.call, SCALING: scaling.call, PRICES: prices.call}
 
 logger = logging.getLogger(__name__)
@@ -82,6 +88,8 @@ def handle_request(
     try:
         if runtime := _RUNTIME.fullmatch(path.partition("?")[0]):
             return _invoke(context, method, unquote(runtime[1]), runtime[2], headers, body)
+        if path.startswith(MLFLOW) and mlflow.HEADER in headers:
+            return mlflow.invoke(context, method, path, headers, body, query)
         service, name = _operation(method, headers)
         with store.answering():
             return _answer(200, SERVICES[service](context, name, _parameters(body)))

@@ -48,6 +48,19 @@ UNBUILT: Mapping[str, tuple[str, ...]] = {
         "InfraCheckConfig.EnableInfraCheck",
         "SessionChainingConfig.EnableSessionTagChaining",
     ),
+    "CreateHyperParameterTuningJob": (
+        *(
+            f"TrainingJobDefinition.{each}"
+            for each in (
+                "AlgorithmSpecification.AlgorithmName",
+                "InputDataConfig[].DataSource.S3DataSource.HubAccessConfig",
+                "InputDataConfig[].DataSource.S3DataSource.AttributeNames",
+                "ResourceConfig.TrainingPlanArn",
+                "ResourceConfig.InstancePlacementConfig",
+                "ResourceConfig.InstancePreferences",
+            )
+        ),
+    ),
     "CreateProcessingJob": (
         "ProcessingInputs[].DatasetDefinition",
         "ProcessingOutputConfig.Outputs[].FeatureStoreOutput",
@@ -64,6 +77,9 @@ UNBUILT: Mapping[str, tuple[str, ...]] = {
     "ListPipelineExecutions": ("PipelineVersionAlias",),
     "CreateUserProfile": ("SingleSignOnUserIdentifier", "SingleSignOnUserValue"),
     "UpdateEndpoint": ("RetainDeploymentConfig",),
+    "CreateMlflowApp": ("AccountDefaultStatus", "DefaultDomainIdList"),
+    "UpdateMlflowApp": ("AccountDefaultStatus", "DefaultDomainIdList"),
+    "ListMlflowApps": ("AccountDefaultStatus", "DefaultForDomainId"),
 }
 """Members that are refused where they are given, and neither empty nor false."""
 
@@ -90,6 +106,8 @@ UNBUILT_VALUES: Mapping[str, Mapping[str, tuple[Any, ...]]] = {
         "DataProcessing.JoinSource": ("None",),
     },
     "CreateDomain": {"AuthMode": ("IAM",)},
+    "CreateMlflowApp": {"ModelRegistrationMode": ("AutoModelRegistrationDisabled",)},
+    "UpdateMlflowApp": {"ModelRegistrationMode": ("AutoModelRegistrationDisabled",)},
     "ListModelPackageGroups": {"CrossAccountFilterOption": ("SameAccount",)},
 }
 """Members with the values that the local cloud serves: another one is refused."""
@@ -129,6 +147,7 @@ _METADATA_SERVICE = {
     "InstanceMetadataServiceConfiguration.MinimumInstanceMetadataServiceVersion": "a notebook instance is a "
     "record here: there is no metadata service"
 }
+_MAINTENANCE = {"WeeklyMaintenanceWindowStart": "a record: nothing here is maintained by AWS"}
 _TOKEN = {"ClientRequestToken": "the same request once more finds nothing left to do"}
 _NO_APP = "a record: no Studio app runs here that would be set up by it"
 _LAB = tuple(
@@ -196,6 +215,17 @@ NO_EFFECT: Mapping[str, Mapping[str, str]] = {
         "DebugHookConfig.S3OutputPath": "where tensors are kept; a hook without collections writes none",
         "ProfilerConfig": _PROFILE,
     },
+    "CreateHyperParameterTuningJob": {
+        f"TrainingJobDefinition.{name}": reason
+        for name, reason in {
+            "DefinitionName": "a name among several definitions; there is one",
+            "InputDataConfig[].DataSource.S3DataSource.ModelAccessConfig": _SHARED,
+            "ResourceConfig.SelectedInstanceType": _REFUSED_ABOVE,
+            "ResourceConfig.SelectedInstanceCount": _REFUSED_ABOVE,
+            "VpcConfig.Subnets": _HERE,
+            "StoppingCondition.MaxPendingTimeInSeconds": _REFUSED_ABOVE,
+        }.items()
+    },
     "CreateProcessingJob": {
         "NetworkConfig.VpcConfig.Subnets": _HERE,
         "NetworkConfig.EnableInterContainerTrafficEncryption": "the hosts of a job are on one machine",
@@ -246,6 +276,8 @@ NO_EFFECT: Mapping[str, Mapping[str, str]] = {
     "UpdateSpace": _no_app(SpaceSettings=_SPACE_SETTINGS),
     "DeletePipeline": _TOKEN,
     "StopPipelineExecution": _TOKEN,
+    "CreateMlflowApp": _MAINTENANCE,
+    "UpdateMlflowApp": _MAINTENANCE,
     "CreateNotebookInstance": _METADATA_SERVICE,
     "UpdateNotebookInstance": _METADATA_SERVICE,
 }
@@ -256,16 +288,16 @@ def unbuilt(operation: str, params: Mapping[str, Any]) -> str | None:
     """The first member of a request that the local cloud does not do, as a path; None where there is none."""
     served = UNBUILT_VALUES.get(operation, {})
     for path in UNBUILT.get(operation, ()):
-        if any(_at(params, path.split("."))):
+        if any(at(params, path.split("."))):
             return path
     for path, values in served.items():
-        other = next((each for each in _at(params, path.split(".")) if each not in values), None)
+        other = next((each for each in at(params, path.split(".")) if each not in values), None)
         if other is not None:
             return f"{path} {other}"
     return None
 
 
-def _at(value: Any, path: list[str]) -> Iterator[Any]:
+def at(value: Any, path: list[str]) -> Iterator[Any]:
     """What a request has at a path."""
     if not path:
         yield value
@@ -274,4 +306,4 @@ def _at(value: Any, path: list[str]) -> Iterator[Any]:
     found = value.get(name)
     if found is not None:
         for each in found if lists else [found]:
-            yield from _at(each, path[1:])
+            yield from at(each, path[1:])

@@ -22,6 +22,7 @@ class Metrics:
         self._expressions = [(each["Name"], re.compile(each["Regex"])) for each in definitions]
         self._lock = threading.Lock()
         self._last: dict[str, dict[str, Any]] = {}
+        self._values: dict[str, list[float]] = {}
         self._unsent: list[dict[str, Any]] = []
 
     def read(self, line: str) -> None:
@@ -35,12 +36,18 @@ class Metrics:
             found = {"MetricName": name, "Value": value, "Timestamp": round(time.time(), 3)}
             with self._lock:
                 self._last[name] = found
+                self._values.setdefault(name, []).append(value)
                 self._unsent.append(found)
 
     def final(self) -> list[dict[str, Any]]:
         """The last value of each metric, as `FinalMetricDataList` has them."""
         with self._lock:
             return list(self._last.values())
+
+    def values(self, name: str) -> list[float]:
+        """All values of a metric so far, in their order."""
+        with self._lock:
+            return list(self._values.get(name, []))
 
     def send(self, cloudwatch: Any, job: str) -> None:
         """Put the values found since the last call. Raises what the client raises."""

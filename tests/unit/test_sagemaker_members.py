@@ -67,6 +67,19 @@ REFUSED_WHOLE = {
         *("ModelPackageConfig", "InputDataConfig[].ShuffleConfig"),
         *(f"InputDataConfig[].DataSource.{kind}" for kind in ("FileSystemDataSource", "DatasetSource")),
     ),
+    "CreateHyperParameterTuningJob": (
+        *("TrainingJobDefinitions", "WarmStartConfig", "HyperParameterTuningJobConfig.StrategyConfig"),
+        "HyperParameterTuningJobConfig.ParameterRanges.AutoParameters",
+        "HyperParameterTuningJobConfig.TuningJobCompletionCriteria.ConvergenceDetected",
+        *(
+            f"TrainingJobDefinition.{each}"
+            for each in (
+                *("HyperParameterRanges", "HyperParameterTuningResourceConfig", "RetryStrategy"),
+                *("InputDataConfig[].ShuffleConfig", "InputDataConfig[].DataSource.FileSystemDataSource"),
+                "InputDataConfig[].DataSource.DatasetSource",
+            )
+        ),
+    ),
     "UpdateTrainingJob": ("ProfilerConfig", "ProfilerRuleConfigurations", "RemoteDebugConfig"),
 }
 """What an operation's own code refuses as a whole, so that nothing reads what is inside."""

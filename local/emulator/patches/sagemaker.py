@@ -9,7 +9,7 @@ from typing import Any
 from local.emulator import cloudformation as cfn
 from local.emulator.ministack import here
 from local.emulator.reach import Cloud, hook, put, replace, touch
-from local.sagemaker import api
+from local.sagemaker import api, http
 from local.sagemaker.api import ApiError
 
 
@@ -24,7 +24,7 @@ def sagemaker_service(cloud: Cloud) -> None:
         caller = access_key_of(headers, query) or ""
         # On a thread of its own: it may wait for a container, which in turn calls this server.
         answer = await run(cloud.sagemaker, method, path, headers, body, query, account, region, caller)
-        if path.startswith("/endpoints/"):
+        if path.startswith(("/endpoints/", http.MLFLOW)):
             # What a container says of its answer's type is no envelope's, which MiniStack would make it.
             status, given, content = answer
             return status, {name.lower(): value for name, value in given.items()}, content
@@ -64,10 +64,10 @@ def sagemaker_resource_types(cloud: Cloud) -> None:
             return kind.create(call, name, props)
 
         def update(ref: str, old: dict, new: dict, stack: str, kind: cfn.Type = kind) -> tuple:
-            return kind.update(call, ref.rpartition("/")[2], old, new)
+            return kind.update(call, kind.name_of(ref), old, new)
 
         def delete(ref: str, props: dict, kind: cfn.Type = kind) -> None:
-            kind.delete(call, ref.rpartition("/")[2])
+            kind.delete(call, kind.name_of(ref))
 
         operations = {"create": create, "update": update, "delete": delete}
         handlers = {name: errors_said(operation) for name, operation in operations.items()}

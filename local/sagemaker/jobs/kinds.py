@@ -14,7 +14,7 @@ class JobKind:
     missing: str
     """Error message for a job that does not exist; `{name}` is its name."""
     taken: str
-    """Error message for a name that is in use; `{arn}` is the existing job's ARN."""
+    """Error message for a name that is in use; `{arn}` and `{name}` are the existing job's."""
     event: tuple[str, ...]
     """Members of the job's description that its state-change event has, as shown in
     https://docs.aws.amazon.com/sagemaker/latest/dg/automating-sagemaker-with-eventbridge.html"""
@@ -73,6 +73,30 @@ class JobKind:
         return f"InternalServerError: The local cloud ended while the {self.words} ran."
 
 
+class TuningKind(JobKind):
+    """Tuning jobs, whose API, events and rules each spell them in another way."""
+
+    @property
+    def folder(self) -> str:
+        return "tuning"
+
+    @property
+    def records(self) -> str:
+        return "hyper-parameter-tuning-job"
+
+    @property
+    def words(self) -> str:
+        return "hyperparameter tuning job"
+
+    @property
+    def detail_type(self) -> str:
+        return "SageMaker HyperParameter Tuning Job State Change"
+
+    @property
+    def rule(self) -> str:
+        return "StepFunctionsGetEventsForSageMakerTuningJobsRule"
+
+
 _TAKEN = "Job name must be unique within an AWS account and region, and a job with this name already exists"
 _MISSING = "Could not find requested job with name: {name}"
 
@@ -111,4 +135,14 @@ TRANSFORM = JobKind(
         "TransformStartTime", "TransformEndTime",
     ),
 )  # fmt: skip
-KINDS = {kind.noun: kind for kind in (TRAINING, PROCESSING, TRANSFORM)}
+TUNING = TuningKind(
+    "HyperParameterTuning",
+    "Amazon SageMaker can't find a tuning job with the name {name}",
+    "A hyperparameter tuning job with the name, {name}, already exists. Choose a different name.",
+    (
+        "HyperParameterTuningJobName", "HyperParameterTuningJobArn", "HyperParameterTuningJobConfig",
+        "TrainingJobDefinition", "HyperParameterTuningJobStatus", "CreationTime", "LastModifiedTime",
+        "TrainingJobStatusCounters", "ObjectiveStatusCounters",
+    ),
+)  # fmt: skip
+KINDS = {kind.noun: kind for kind in (TRAINING, PROCESSING, TRANSFORM, TUNING)}

@@ -28,7 +28,7 @@ def begin(
     with context.store.store.exclusive():
         check()
         if not context.store.add(kind.records, job.name, record):
-            raise ApiError("ResourceInUse", kind.taken.format(arn=arn))
+            raise ApiError("ResourceInUse", kind.taken.format(arn=arn, name=job.name))
         try:
             tags.attach(context, arn, given)
         except ApiError:

@@ -25,6 +25,9 @@ from local.sagemaker.logs import LogWriter
 from local.sagemaker.store import Record
 from local.sagemaker.training.record import KIND, advance, output_location
 
+OBJECTIVE = "_tuning_objective_metric"
+"""Hyperparameter by which a tuning job names its objective to the container."""
+
 logger = logging.getLogger(__name__)
 
 _NO_CAPACITY = (
@@ -48,6 +51,7 @@ class TrainingJob(ContainerJob):
         self._created = time.monotonic()
         self._warm = False  # whether it took over the instances of a warm pool
         self._spent = 0.0  # seconds that earlier attempts trained
+        self._metrics = metrics.Metrics([])
 
     def admitted(self, record: Record) -> None:
         self._warm = warm_pools.take(self.context, KIND, record)
@@ -55,6 +59,10 @@ class TrainingJob(ContainerJob):
     def finish(self, outcome: Outcome) -> None:
         secondary = outcome.secondary or outcome.status
         advance(self.context, self.name, outcome.status, secondary, **outcome.members)
+
+    def objective(self) -> list[float]:
+        """Return the values of the tuning job's objective so far; none without a tuning job."""
+        return self._metrics.values(self.record.get("HyperParameters", {}).get(OBJECTIVE, ""))
 
     def _next(self, secondary: str, **members: Any) -> None:
         advance(self.context, self.name, None, secondary, **members)
@@ -87,6 +95,7 @@ class TrainingJob(ContainerJob):
             if self.stopped():
                 return Outcome("Stopped")
             found = metrics.Metrics(self.record["AlgorithmSpecification"].get("MetricDefinitions", []))
+            self._metrics = found
             started = time.monotonic()
             self._next("Training")
             with self._telemetry(found) as logs:
@@ -97,7 +106,10 @@ class TrainingJob(ContainerJob):
                     for host in hosts:  # all have ended, and their last lines are on their way
                         host.instance.stop(0)
             self._spent += time.monotonic() - started
-            members: dict[str, Any] = {"FinalMetricDataList": found.final() or None}
+            members: dict[str, Any] = {
+                "FinalMetricDataList": found.final() or None,
+                "_Objective": self.objective() or None,
+            }
             if self.abandoned.is_set():
                 return Outcome("Failed", members)
             if secondary == "Interrupted":

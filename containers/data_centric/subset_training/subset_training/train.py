@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import logging
 import statistics
 from typing import Any
@@ -23,7 +24,7 @@ from .settings import Settings
 
 log = logging.getLogger(__name__)
 
-ROWS, RESULTS = "epochs.parquet", "results.json"
+ROWS, LINES, RESULTS = "epochs.parquet", "epochs.jsonl", "results.json"
 WEIGHTS, CARD = "model.pt", "card.json"
 METRICS = (
     ("train:loss", "train_loss"),
@@ -141,10 +142,12 @@ def summary(learner: Learner) -> dict[str, Any]:
 
 
 def write_rows(rows: list[Row]) -> None:
-    """Write a row for each epoch of the completed runs."""
+    """Write a row for each epoch of the completed runs, as Parquet and as JSON lines."""
     content = io.BytesIO()
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), content)
     sagemaker.write_bytes(sagemaker.OUTPUT / ROWS, content.getvalue())
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    sagemaker.write_bytes(sagemaker.OUTPUT / LINES, lines.encode())
 
 
 def write_model(learner: Learner, digest: str) -> None:

@@ -1,0 +1,82 @@
+"""What a tuning job tries next: Random, Grid and Bayesian."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import random
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from local.sagemaker.jobs.job import JobError
+from local.sagemaker.tuning.ranges import Range
+from tooling import envs
+
+SECONDS = 300
+"""How long a proposal may take; a machine under load takes a while to import the library."""
+
+Point = tuple[float, ...]
+"""A value from 0 to 1 for each range."""
+
+
+@dataclass
+class Tried:
+    """A point, and the objective of its training job; None while it is unknown."""
+
+    point: Point
+    value: float | None = None
+    failed: bool = False
+
+
+def most(strategy: str, ranges: Sequence[Range]) -> int | None:
+    """Return how many points a strategy has; None: any number."""
+    return len(_grid(ranges)) if strategy == "Grid" else None
+
+
+def proposed(
+    strategy: str, ranges: Sequence[Range], tried: Sequence[Tried], seed: int, maximize: bool
+) -> Point:
+    """Return the next point. The same arguments give the same one. Raises JobError."""
+    if strategy == "Grid":
+        return _grid(ranges)[len(tried)]
+    if strategy == "Random":
+        drawn = random.Random(f"{seed} {len(tried)}")  # noqa: S311 - nothing secret
+        return tuple(drawn.random() for _ in ranges)
+    return _bayesian(ranges, tried, seed, maximize)
+
+
+def _grid(ranges: Sequence[Range]) -> list[Point]:
+    return list(itertools.product(*(_middles(each.choices) for each in ranges)))
+
+
+def _middles(count: int) -> list[float]:
+    return [(number + 0.5) / count for number in range(count)]
+
+
+def _bayesian(ranges: Sequence[Range], tried: Sequence[Tried], seed: int, maximize: bool) -> Point:
+    """Ask the library, which has an environment and a process of its own: Lambda functions run on the
+    server's, and must not find there what AWS does not have."""
+    asked = {
+        "choices": [each.choices for each in ranges],
+        "tried": [{"point": each.point, "value": each.value} for each in tried if not each.failed],
+        "seed": seed + len(tried),
+        "direction": "maximize" if maximize else "minimize",
+    }
+    program = Path(__file__).with_name("optimizer.py")
+    try:
+        done = subprocess.run(
+            [envs.environment("tuning"), "-I", program],
+            input=json.dumps(asked),
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+            env={},
+        )
+    except subprocess.TimeoutExpired:
+        raise JobError("InternalServerError: the next hyperparameters took too long") from None
+    if done.returncode:
+        last = done.stderr.strip().rpartition("\n")[2]
+        raise JobError(f"InternalServerError: the next hyperparameters could not be found: {last}")
+    return tuple(json.loads(done.stdout))

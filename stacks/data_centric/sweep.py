@@ -1,0 +1,220 @@
+"""Sweeps: train with several strategies, fractions and seeds, compare, recommend a fraction."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+
+from aws_cdk import ArnFormat, Aws, Duration, Stack
+from aws_cdk import aws_cloudwatch as cloudwatch
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_logs as logs
+from aws_cdk import aws_sagemaker as sagemaker
+from constructs import Construct
+
+from groundplan import (
+    ArtifactBucket,
+    Package,
+    PythonFunction,
+    allow,
+    not_succeeded,
+    physical_name,
+    state_machine,
+)
+from stacks.data_centric.sweep_machine import LONGEST_SUFFIX, SweepJobs, sweep, volume_key
+
+STRATEGIES = {
+    "full": False,
+    "fewer_epochs": True,
+    "adaptive_random": True,
+    "glister": True,
+    "glister_published": True,
+    "glister_stochastic": True,
+    "craig": True,
+    "craig_stochastic": True,
+    "gradmatch": True,
+    "gradmatch_pb": True,
+    "infobatch": False,
+    "milo": True,
+}
+"""Strategies of the training image, and whether each takes a fraction."""
+RESERVED = ("strategy", "fraction", "seeds")
+"""Hyperparameters that the sweep itself sets."""
+MOST_JOBS = 200
+"""Their outcomes must fit into an execution's 256 KB."""
+MOST_SEEDS = 100
+"""Seeds that the training image accepts."""
+
+
+class Sweep(Construct):
+    """A state machine that runs sweeps, and its functions.
+
+    :param jobs: how the training jobs run.
+    :param hyperparameters: names of the image's hyperparameters; those in `RESERVED` are ignored.
+    :param bucket: has the datasets, takes the results: see `runtime/data_centric/core/sweep_files.py`.
+    :param package: code of the functions.
+    :param tracking: whether runs are logged with an MLflow app too. Default: False.
+    :param tags: put on the jobs. Default: none.
+    """
+
+    def __init__(
+        self,
+        scope: Construct,
+        id: str,
+        *,
+        jobs: SweepJobs,
+        hyperparameters: tuple[str, ...],
+        bucket: ArtifactBucket,
+        package: Package,
+        tracking: bool = False,
+        log_retention: logs.RetentionDays = logs.RetentionDays.ONE_MONTH,
+        tags: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(scope, id)
+        # The stack's name, and a word: the labeling state machine has one of its own
+        name = physical_name(self, f"{Stack.of(self).stack_name}-sweep", appended=LONGEST_SUFFIX)
+        self.name = name
+        """Name of the state machine, and prefix of the jobs' names."""
+        # A tuning job's name has at most 32 characters, of which 13 are the execution's
+        self.search_name = f"sweep-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+        """Prefix of the names of tuning jobs and their training jobs."""
+        settings = {
+            "strategies": STRATEGIES,
+            "hyperparameters": [each for each in hyperparameters if each not in RESERVED],
+            "most_jobs": MOST_JOBS,
+            "most_seeds": MOST_SEEDS,
+            "most_seconds": jobs.seconds,
+            "instance_type": jobs.instance_type,
+        }
+        variables = {"BUCKET": bucket.bucket.bucket_name, "SWEEP": json.dumps(settings)}
+        self.plan = self._function(
+            "Plan", "Checks a sweep, lists its jobs, estimates its cost", variables, package
+        )
+        self.compare = self._function(
+            "Compare", "Compares the runs of a sweep, recommends a fraction", variables, package
+        )
+        for function in (self.plan, self.compare):
+            bucket.grant_read(function.role, "sweeps")
+            bucket.grant_write(function.role, "sweeps")
+        bucket.grant_read(self.plan.role, "datasets")
+        bucket.grant_read(self.compare.role, "training")
+        allow(
+            self.plan.role,
+            "pricing:GetProducts",
+            on=["*"],
+            because="IAM knows no resource for these calls: prices.",
+        )
+        for folder in ("datasets", "checkpoints"):
+            bucket.grant_read(jobs.role.role, folder)
+        for folder in ("training", "checkpoints"):
+            bucket.grant_write(jobs.role.role, folder)
+        jobs.image.repository.grant_pull(jobs.role.role)
+        if tracking:
+            self._track(bucket)
+        role = iam.Role(self, "Role", assumed_by=iam.ServicePrincipal("states.amazonaws.com"))
+        self._allow(role, jobs, bucket)
+        self.state_machine = state_machine(
+            self,
+            name=name,
+            definition=sweep(
+                jobs,
+                name=name,
+                search=self.search_name,
+                bucket=bucket,
+                plan=self.plan.function.function_arn,
+                compare=self.compare.function.function_arn,
+                tags=tags or {},
+            ),
+            role=role,
+            log_retention=log_retention,
+            key=bucket.key,
+        )
+        """The state machine itself."""
+
+    def grant_start(self, grantee: iam.IGrantable) -> iam.Grant:
+        """Let `grantee` start sweeps."""
+        return self.state_machine.grant_start_execution(grantee)
+
+    def metric_not_succeeded(self, period: Duration | None = None) -> cloudwatch.IMetric:
+        """Return how many sweeps failed or ran out of time."""
+        return not_succeeded(self.state_machine, period)
+
+    def _function(self, id: str, does: str, variables: Mapping[str, str], package: Package) -> PythonFunction:
+        return PythonFunction(
+            self,
+            id,
+            package=package,
+            handler=f"data_centric.handlers.sweep_{id.lower()}.handler",
+            description=does,
+            environment=variables,
+            timeout=Duration.minutes(10),
+            memory_mb=1024,
+        )
+
+    def _track(self, bucket: ArtifactBucket) -> None:
+        """Add the MLflow app, and let the comparison log runs with it."""
+        role = iam.Role(
+            self,
+            "TrackingRole",
+            assumed_by=iam.ServicePrincipal(
+                "sagemaker.amazonaws.com", conditions={"StringEquals": {"aws:SourceAccount": Aws.ACCOUNT_ID}}
+            ),
+            description="Lets the MLflow app store artifacts",
+        )
+        bucket.grant_read(role, "mlflow")
+        bucket.grant_write(role, "mlflow")
+        app = sagemaker.CfnMlflowApp(
+            self,
+            "Tracking",
+            name=self.name,
+            artifact_store_uri=bucket.url("mlflow"),
+            role_arn=role.role_arn,
+        )
+        app.node.add_dependency(role)
+        self.compare.function.add_environment("MLFLOW_APP_ARN", app.attr_arn)
+        allow(self.compare.role, "sagemaker:CallMlflowAppApi", on=[app.attr_arn])
+
+    def _arn(self, kind: str, prefix: str) -> str:
+        return Stack.of(self).format_arn(service="sagemaker", resource=kind, resource_name=f"{prefix}-*")
+
+    def _allow(self, role: iam.Role, jobs: SweepJobs, bucket: ArtifactBucket) -> None:
+        """Grant what the calls of the state machine need, on what begins with its name."""
+        own = "Each execution names its jobs after itself."
+        tuning = self._arn("hyper-parameter-tuning-job", self.search_name)
+        for kind, on in (
+            ("TrainingJob", self._arn("training-job", self.name)),
+            ("HyperParameterTuningJob", tuning),
+        ):
+            actions = (f"Create{kind}", f"Describe{kind}", f"Stop{kind}", "AddTags", "ListTags")
+            allow(role, *(f"sagemaker:{action}" for action in actions), on=[on], because=own)
+        allow(
+            self.compare.role,
+            "sagemaker:ListTrainingJobsForHyperParameterTuningJob",
+            on=[tuning],
+            because=own,
+        )
+        searched = self._arn("training-job", self.search_name)
+        allow(self.compare.role, "sagemaker:DescribeTrainingJob", on=[searched], because=own)
+        rules = [
+            Stack.of(self).format_arn(
+                service="events",
+                resource="rule",
+                resource_name=f"StepFunctionsGetEventsForSageMaker{kind}JobsRule",
+                arn_format=ArnFormat.SLASH_RESOURCE_NAME,
+            )
+            for kind in ("Training", "Tuning")
+        ]
+        # How Step Functions receives the end of a job
+        allow(role, "events:PutTargets", "events:PutRule", "events:DescribeRule", on=rules)
+        functions = [each.function.function_arn for each in (self.plan, self.compare)]
+        allow(role, "lambda:InvokeFunction", on=functions)
+        jobs.role.grant_pass(role)
+        if volumes := volume_key(jobs, bucket):
+            # SageMaker encrypts a job's volume through a KMS grant, which the job's creator makes
+            allow(
+                role,
+                "kms:CreateGrant",
+                on=[volumes],
+                only_if={"Bool": {"kms:GrantIsForAWSResource": "true"}},
+            )

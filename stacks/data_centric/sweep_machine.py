@@ -1,0 +1,369 @@
+"""The state machine of a sweep.
+
+    Accept -> Plan -> problems? -> estimate? -> Train: a job for each cell -> search? -> Compare -> Report
+                                                                                  \\-> Search -^
+
+A cell is a strategy at a fraction, with all seeds. With a search, a tuning job chooses the fractions of one
+strategy, and the cells are the controls. A job that fails is recorded and the others go on; the
+execution fails only if no job completes. Jobs are named after the execution: a repetition finds the job of
+the first call and waits for it. A job that fails for want of capacity is started again under another name,
+from the checkpoints of the first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from aws_cdk import Duration
+
+from groundplan import ArtifactBucket, ContainerImage, Network, SageMakerRole
+from groundplan.instance_types import has_local_disks
+from groundplan.states import Branch, Flow, Rule, jsonata_object
+
+UNIQUE = 12
+"""Characters of the execution's hash in the names of its jobs."""
+LONGEST_SUFFIX = len("-") + UNIQUE + len("-000-0")
+"""Characters behind the stack's name in the name of a job."""
+START_SECONDS = 3600
+"""How long a job may wait for its instance, beyond the time it may run."""
+FUNCTION_SECONDS = 900
+ATTEMPTS = 4
+"""How often a job is started that fails for want of capacity."""
+WAITS = 40
+"""How often a throttled job or one above a quota is started again; the pauses double up to `LONGEST_WAIT`."""
+LONGEST_WAIT = 300
+LOOK_SECONDS = 30
+"""Between two looks at a job that an earlier call started."""
+MOST_SECONDS = 14 * 86_400
+METRICS = (
+    "train:loss",
+    "train:accuracy",
+    "validation:loss",
+    "validation:accuracy",
+    "training:seconds",
+    "selection:seconds",
+    "test:accuracy",
+)
+"""Metrics in the log of a job."""
+INVOKE = "lambda:invoke"
+
+_THROTTLED = "/throttl|rate exceeded|too many requests|ResourceLimitExceeded/i"
+_NO_CAPACITY = "/^(CapacityError|InternalServerError)/"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepJobs:
+    """How the training jobs of a sweep run.
+
+    `hyperparameters` are defaults that a sweep may override. `at_once` is how many jobs run at the same time;
+    the account's quota for the instance type must allow it.
+    """
+
+    image: ContainerImage
+    role: SageMakerRole
+    hyperparameters: Mapping[str, str] = field(default_factory=dict)
+    instance_type: str = "ml.m5.xlarge"
+    volume_gb: int = 30
+    max_runtime: Duration = field(default_factory=lambda: Duration.hours(4))
+    at_once: int = 4
+    network: Network | None = None
+
+    @property
+    def seconds(self) -> int:
+        return int(self.max_runtime.to_seconds())
+
+
+def volume_key(jobs: SweepJobs, bucket: ArtifactBucket) -> str | None:
+    """Return the ARN of the key for the jobs' volumes; None where SageMaker refuses one."""
+    # Local disks encrypt themselves
+    return bucket.key.key_arn if bucket.key and not has_local_disks(jobs.instance_type) else None
+
+
+def sweep(
+    jobs: SweepJobs,
+    *,
+    name: str,
+    search: str,
+    bucket: ArtifactBucket,
+    plan: str,
+    compare: str,
+    tags: Mapping[str, str],
+) -> dict[str, Any]:
+    """Return the definition.
+
+    :param name: of the state machine, and prefix of the jobs' names
+    :param search: prefix of the names of tuning jobs, which have at most 32 characters
+    :param plan: ARN of the function; so is `compare`
+    """
+    flow = Flow()
+    flow.settle(
+        "Accept",
+        {
+            **Flow.UNFAILED,
+            "at": "Accept",
+            "given": "{% $states.input %}",
+            "search": "",
+            # Unique for an execution, the same whenever it asks again
+            "run": "{% $substring($hash($states.context.Execution.Id & $states.context.Execution.StartTime,"
+            f" 'SHA-256'), 0, {UNIQUE}) %}}",
+        },
+        "Plan",
+    )
+    flow.call(
+        "Plan",
+        INVOKE,
+        {"FunctionName": plan, "Payload": {"input": "{% $given %}", "run": "{% $run %}"}},
+        "IsPlanned",
+        assign={"plan": "{% $states.result.Payload %}"},
+        seconds=FUNCTION_SECONDS,
+    )
+    flow.states["Plan"]["Retry"] = [_again()]
+    flow.choose(
+        "IsPlanned",
+        Rule(
+            when="{% $count($plan.problems) > 0 %}",
+            then="Failed",
+            assign={"at": "Plan", "reason": "{% 'Plan: ' & $join($plan.problems, '; ') %}"},
+        ),
+        Rule(when="{% $plan.estimate_only %}", then="Estimate"),
+        otherwise="Train",
+    )
+    flow.report("Estimate", "{% {'estimate': $plan.estimate} %}")
+    flow.each(
+        "Train",
+        "{% $plan.cells %}",
+        _cell(jobs, name=name, bucket=bucket, tags=tags),
+        "IsSearch",
+        at_once=jobs.at_once,
+        assign={"outcomes": "{% $states.result %}"},
+    )
+    flow.choose("IsSearch", Rule(when="{% $exists($plan.search) %}", then="Search"), otherwise="Compare")
+    flow.call(
+        "Search",
+        "sagemaker:createHyperParameterTuningJob.sync",
+        _search(jobs, search=search, bucket=bucket, tags=tags),
+        "Compare",
+        assign={"search": "{% $states.result.HyperParameterTuningJobName %}"},
+        seconds=MOST_SECONDS - 1,
+    )
+    flow.call(
+        "Compare",
+        INVOKE,
+        {
+            "FunctionName": compare,
+            "Payload": {
+                "folder": "{% $plan.folder %}",
+                "outcomes": "{% $outcomes %}",
+                "search": "{% $search %}",
+            },
+        },
+        "IsCompared",
+        assign={"report": "{% $states.result.Payload %}"},
+        seconds=FUNCTION_SECONDS,
+    )
+    flow.states["Compare"]["Retry"] = [_again()]
+    flow.choose(
+        "IsCompared",
+        Rule(when="{% $report.completed > 0 %}", then="Report"),
+        otherwise="Failed",
+        assign={
+            "at": "Train",
+            "reason": "{% 'Train: no job completed, the first one: ' & $report.failed[0].reason %}",
+        },
+    )
+    flow.report("Report", "{% $merge([$report, {'estimate': $plan.estimate}]) %}")
+    return flow.definition("Accept", seconds=MOST_SECONDS)
+
+
+def _cell(jobs: SweepJobs, *, name: str, bucket: ArtifactBucket, tags: Mapping[str, str]) -> Branch:
+    """Return the branch that trains one cell. Its output is an `Outcome`; it fails for no job."""
+    branch = Branch("Begin")
+    branch.settle(
+        "Begin",
+        {"cell": "{% $states.input %}", "attempt": 1, "waits": 0, "looks": 0, "error": "", "ended": {}},
+        "TrainCell",
+    )
+    job = f"'{name}-' & $run & '-' & $cell.id & '-' & $string($attempt)"
+    branch.call(
+        "TrainCell",
+        "sagemaker:createTrainingJob.sync",
+        _job(jobs, job, name=name, bucket=bucket, tags=tags),
+        "EndCell",
+        assign={"ended": f"{{% {_ended(job, '$states.result')} %}}"},
+        seconds=jobs.seconds + START_SECONDS,
+    )
+    cause = (
+        "($cause := $string($states.errorOutput.Cause);"
+        " $job := $substring($cause, 0, 1) = '{' ? $parse($cause) : {};"
+        " $exists($job.TrainingJobStatus) ? "
+        + _ended(job, "$job")
+        + f" : {{'job': {job}, 'status': 'Refused', 'billed_seconds': 0,"
+        " 'reason': $substring($states.errorOutput.Error & ' ' & $cause, 0, 500)})"
+    )
+    branch.states["TrainCell"]["Catch"] = [
+        {
+            "ErrorEquals": ["States.ALL"],
+            "Assign": {"error": "{% $states.errorOutput.Error %}", "ended": f"{{% {cause} %}}"},
+            "Output": {},
+            "Next": "Judge",
+        }
+    ]
+    more = {"waits": "{% $waits + 1 %}"}
+    branch.choose(
+        "Judge",
+        # Another call of this execution has started the job
+        Rule(when="{% $error = 'SageMaker.ResourceInUseException' %}", then="LookAtJob"),
+        # Of a failed job, not: its reason may say anything
+        Rule(
+            when=f"{{% $error != 'States.TaskFailed' and $waits < {WAITS}"
+            f" and $contains($error & ' ' & $ended.reason, {_THROTTLED}) %}}",
+            then="WaitCell",
+            assign=more,
+        ),
+        Rule(
+            when=f"{{% $error = 'States.TaskFailed' and $attempt < {ATTEMPTS}"
+            f" and $contains($ended.reason, {_NO_CAPACITY}) %}}",
+            then="WaitCell",
+            assign={**more, "attempt": "{% $attempt + 1 %}"},
+        ),
+        otherwise="EndCell",
+    )
+    # With chance in it: jobs that were throttled together should not come back together
+    wait = f"{{% $ceil($min([{LONGEST_WAIT}, $power(2, $waits)]) * (0.5 + 0.5 * $random())) %}}"
+    branch.pause("WaitCell", wait, "TrainCell")
+    branch.call(
+        "LookAtJob",
+        "aws-sdk:sagemaker:describeTrainingJob",
+        {"TrainingJobName": f"{{% {job} %}}"},
+        "IsOver",
+        assign={
+            "looks": "{% $looks + 1 %}",
+            "error": "States.TaskFailed",
+            "ended": f"{{% {_ended(job, '$states.result')} %}}",
+        },
+    )
+    unknown = f"{{'job': {job}, 'status': 'InProgress', 'reason': 'not seen to end', 'billed_seconds': 0}}"
+    branch.states["LookAtJob"]["Catch"] = [
+        {
+            "ErrorEquals": ["States.ALL"],
+            "Assign": {"looks": "{% $looks + 1 %}", "ended": f"{{% {unknown} %}}"},
+            "Output": {},
+            "Next": "IsOver",
+        }
+    ]
+    looks = (jobs.seconds + START_SECONDS) // LOOK_SECONDS
+    branch.choose(
+        "IsOver",
+        Rule(
+            when=f"{{% $ended.status in ['InProgress', 'Stopping'] and $looks < {looks} %}}",
+            then="Rest",
+        ),
+        otherwise="JudgeJob",
+    )
+    branch.choose("JudgeJob", Rule(when="{% $ended.status = 'Failed' %}", then="Judge"), otherwise="EndCell")
+    branch.pause("Rest", LOOK_SECONDS, "LookAtJob")
+    branch.report("EndCell", "{% $merge([{'cell': $cell.id}, $ended]) %}")
+    return branch
+
+
+def _ended(job: str, described: str) -> str:
+    """Return the JSONata of how a described job ended."""
+    return (
+        f"{{'job': {job}, 'status': {described}.TrainingJobStatus,"
+        f" 'reason': $exists({described}.FailureReason) ? {described}.FailureReason"
+        f" : {described}.TrainingJobStatus = 'Completed' ? ''"
+        f" : 'the job is ' & {described}.TrainingJobStatus & ' (' & {described}.SecondaryStatus & ')',"
+        f" 'billed_seconds': $exists({described}.BillableTimeInSeconds)"
+        f" ? {described}.BillableTimeInSeconds : 0}}"
+    )
+
+
+def _job(
+    jobs: SweepJobs, job: str, *, name: str, bucket: ArtifactBucket, tags: Mapping[str, str]
+) -> dict[str, Any]:
+    """Return the arguments of a training job."""
+    defaults = jsonata_object(jobs.hyperparameters)
+    return {
+        "TrainingJobName": f"{{% {job} %}}",
+        "HyperParameters": f"{{% $merge([{defaults}, $cell.hyperparameters]) %}}",
+        # Of the cell, not of the attempt: another attempt goes on from them
+        "CheckpointConfig": {
+            "S3Uri": f"{{% '{bucket.url('checkpoints')}/{name}-' & $run & '-' & $cell.id %}}",
+            "LocalPath": "/opt/ml/checkpoints",
+        },
+        **_definition(jobs, bucket),
+        "Tags": _tags(tags),
+    }
+
+
+def _search(
+    jobs: SweepJobs, *, search: str, bucket: ArtifactBucket, tags: Mapping[str, str]
+) -> dict[str, Any]:
+    """Return the arguments of a tuning job. Its training jobs have its tags."""
+    defaults = jsonata_object(jobs.hyperparameters)
+    return {
+        "HyperParameterTuningJobName": f"{{% '{search}-' & $run %}}",
+        "HyperParameterTuningJobConfig": "{% $plan.search.config %}",
+        "TrainingJobDefinition": {
+            "StaticHyperParameters": f"{{% $merge([{defaults}, $plan.search.hyperparameters]) %}}",
+            **_definition(jobs, bucket),
+        },
+        "Tags": _tags(tags),
+    }
+
+
+def _tags(tags: Mapping[str, str]) -> list[dict[str, str]]:
+    return [
+        *({"Key": key, "Value": value} for key, value in tags.items()),
+        {"Key": "groundplan:execution", "Value": "{% $states.context.Execution.Name %}"},
+        {"Key": "groundplan:labels", "Value": "{% $plan.labels %}"},
+    ]
+
+
+def _definition(jobs: SweepJobs, bucket: ArtifactBucket) -> dict[str, Any]:
+    """Return what training jobs and the definition of a tuning job have in common."""
+    key = volume_key(jobs, bucket)
+    return {
+        "AlgorithmSpecification": {
+            "TrainingImage": jobs.image.image_uri,
+            "TrainingInputMode": "File",
+            "MetricDefinitions": metrics(METRICS),
+        },
+        "InputDataConfig": "{% $plan.channels %}",
+        "RoleArn": jobs.role.role.role_arn,
+        "OutputDataConfig": {
+            "S3OutputPath": bucket.url("training"),
+            **({"KmsKeyId": bucket.key.key_arn} if bucket.key else {}),
+        },
+        "ResourceConfig": {
+            "InstanceCount": 1,
+            "InstanceType": jobs.instance_type,
+            "VolumeSizeInGB": jobs.volume_gb,
+            **({"VolumeKmsKeyId": key} if key else {}),
+        },
+        "StoppingCondition": {"MaxRuntimeInSeconds": jobs.seconds},
+        "EnableNetworkIsolation": True,
+        **({"VpcConfig": jobs.network.vpc_config} if jobs.network else {}),
+    }
+
+
+def metrics(names: Sequence[str]) -> list[dict[str, str]]:
+    """Return the definitions of metrics that a log has as `name=value`."""
+    return [{"Name": name, "Regex": f"{name}=([0-9.eE+-]+)"} for name in names]
+
+
+def _again() -> dict[str, Any]:
+    """Return a Retry for functions that crashed, timed out or were throttled."""
+    errors = [
+        "Lambda.ClientExecutionTimeoutException",
+        "Lambda.ServiceException",
+        "Lambda.AWSLambdaException",
+        "Lambda.SdkClientException",
+        "Lambda.TooManyRequestsException",
+        "Lambda.Unknown",
+        "Runtime.ExitError",
+        "Sandbox.Timedout",
+    ]
+    return {"ErrorEquals": errors, "IntervalSeconds": 2, "MaxAttempts": 5, "BackoffRate": 2}

@@ -1,0 +1,233 @@
+"""A sweep on the running cloud under enforced IAM, with the project's own image."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import shlex
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import boto3
+import pyarrow.compute as pc
+import pyarrow.parquet
+import pytest
+
+from data_centric.aws.mlflow_app import MlflowApp
+from local.cloud import LocalCloud
+from scenarios.data_centric import results
+from tests.support.data_centric.columns import arrays, manifest
+from tests.support.data_centric.sweep_app import STACK
+from tests.support.waiting import until
+from tooling import envs
+
+APP = shlex.join([str(envs.environment("app")), "-m", "tests.support.data_centric.sweep_app"])
+GIVEN: dict[str, Any] = {
+    "dataset": "columns",
+    "strategies": ["glister"],
+    "fractions": [0.5],
+    "seeds": [0, 1],
+    "hyperparameters": {"epochs": 2, "interval": 1},
+    "attribute": "column",
+}
+
+Outputs = dict[str, str]
+Execution = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def deployed(cloud: LocalCloud, aws: Callable) -> Iterator[Outputs]:
+    cloud.configure(create_training_job_burst=100)
+    outputs = cloud.deploy(STACK, app=APP)[STACK]
+    for number, channel in enumerate(("train", "validation", "test")):
+        key = f"datasets/columns/{channel}/part.npz"
+        aws("s3").put_object(Bucket=outputs["BucketName"], Key=key, Body=arrays(60, number))
+    key = "datasets/columns/labels.manifest"
+    aws("s3").put_object(Bucket=outputs["BucketName"], Key=key, Body=manifest(60, 0))
+    cloud.enforce_iam(True)
+    yield outputs
+    cloud.enforce_iam(False)
+
+
+@pytest.fixture(scope="module")
+def run(aws: Callable, deployed: Outputs) -> Callable[..., Execution]:
+    """Run a sweep to its end; returns its execution, with its output as an object."""
+
+    def execute(**changes: Any) -> Execution:
+        states, text = aws("stepfunctions"), json.dumps(GIVEN | changes)
+        arn = states.start_execution(stateMachineArn=deployed["SweepArn"], input=text)["executionArn"]
+
+        def ended() -> Execution | None:
+            found = states.describe_execution(executionArn=arn)
+            return None if found["status"] == "RUNNING" else found
+
+        found = until(ended, "the sweep's end", 1500)
+        return found | {"output": json.loads(found.get("output") or "null")}
+
+    return execute
+
+
+@pytest.fixture(scope="module")
+def read(aws: Callable) -> Callable[[str], bytes]:
+    def content(url: str) -> bytes:
+        bucket, _, key = url.removeprefix("s3://").partition("/")
+        return aws("s3").get_object(Bucket=bucket, Key=key)["Body"].read()
+
+    return content
+
+
+@pytest.fixture(scope="module")
+def swept(cloud: LocalCloud, run: Callable[..., Execution]) -> Execution:
+    """A sweep in which the first call is throttled, one job loses its instance and another one is stopped."""
+    faults = ("fault_throttle_training_jobs", "fault_fail_training_jobs", "fault_stop_training_jobs")
+    cloud.configure(**dict.fromkeys(faults, 1))
+    found = run()
+    assert found["status"] == "SUCCEEDED", found
+    return found
+
+
+@pytest.mark.timeout(1800)
+def test_sweep_compares_what_completed(swept: Execution, read: Callable[[str], bytes]) -> None:
+    # given a sweep that was throttled, lost an instance and was stopped in part on its way
+    output = swept["output"]
+    # then the other jobs have completed, and the one that was stopped is recorded with the reason
+    (stopped,) = output["failed"]
+    assert (output["completed"], stopped["reason"]) == (3, "the job is Stopped (Stopped)")
+    assert output["estimate"]["jobs"] == 4
+    # and the table has a line for each job, the runs one for each seed of those that completed
+    table = list(csv.DictReader(io.StringIO(read(f"{output['folder']}/table.csv").decode())))
+    assert [(row["strategy"], row["fraction"]) for row in table] == [
+        ("full", "1.0"),
+        ("fewer_epochs", "0.5"),
+        ("adaptive_random", "0.5"),
+        ("glister", "0.5"),
+    ]
+    whole = [row for row in table if row["cell"] != stopped["cell"]]
+    assert all(row["runs"] == "2" and 0 < float(row["billed_seconds"]) < 600 for row in whole)
+    runs = list(csv.DictReader(io.StringIO(read(f"{output['folder']}/runs.csv").decode())))
+    assert {(row["cell"], row["seed"]) for row in runs} == {
+        (row["cell"], seed) for row in whole for seed in ("0", "1")
+    }
+    # and each run says which labels and which data it was trained on
+    assert {row["labels"] for row in runs} == {output["labels"]} != {""}
+    assert len({row["data"] for row in runs}) == 1
+    # and the epochs of each job are beside them, and a chart
+    for row in whole:
+        epochs = pyarrow.parquet.read_table(
+            io.BytesIO(read(f"{output['folder']}/epochs/{row['cell']}.parquet"))
+        )
+        assert set(epochs["strategy"].to_pylist()) == {row["strategy"]}
+    assert read(f"{output['folder']}/chart.svg").startswith(b"<svg")
+    assert output["recommendation"]["reason"]
+
+
+@pytest.mark.timeout(1800)
+def test_runs_of_a_sweep_are_logged_with_mlflow(
+    swept: Execution, aws: Callable, cloud: LocalCloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in cloud.env().items():
+        monkeypatch.setenv(name, value)
+    (app,) = aws("sagemaker").list_mlflow_apps()["Summaries"]
+    mlflow = MlflowApp(boto3.Session(), app["Arn"])
+    experiment = mlflow.find_experiment("default")
+    found = mlflow.post("runs/search", {"experiment_ids": [experiment], "max_results": 100})["runs"]
+    assert len(found) == 6
+    assert {each["info"]["status"] for each in found} == {"FINISHED"}
+    metrics = {each["key"] for each in found[0]["data"]["metrics"]}
+    assert {"validation_accuracy", "train_loss", "selection_seconds", "test_accuracy"} <= metrics
+    parameters = {each["key"]: each["value"] for each in found[0]["data"]["params"]}
+    assert parameters["labels"] == swept["output"]["labels"]
+
+
+def test_results_of_an_experiment_are_one_table(
+    swept: Execution, cloud: LocalCloud, deployed: Outputs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given a sweep of the experiment
+    for name, value in cloud.env().items():
+        monkeypatch.setenv(name, value)
+    # when its results are read
+    runs = results.runs(deployed["BucketName"], "default")
+    epochs = results.epochs(deployed["BucketName"], "default")
+    # then each run of each job is there, the best first
+    ours = runs.filter(pc.field("sweep") == swept["output"]["folder"].rpartition("/")[2])
+    assert ours.num_rows == 6
+    best = runs["best_validation_accuracy"].to_pylist()
+    assert best == sorted(best, reverse=True)
+    assert set(ours["labels"].to_pylist()) == {swept["output"]["labels"]}
+    # and so is each of their epochs, with losses and seconds
+    assert {"train_loss", "validation_accuracy", "training_seconds", "selection_seconds"} <= set(
+        epochs.column_names
+    )
+    assert set(ours["cell"].to_pylist()) <= set(epochs["cell"].to_pylist())
+    with pytest.raises(LookupError, match="experiment none has no results"):
+        results.runs(deployed["BucketName"], "none")
+
+
+def test_job_that_lost_its_instance_is_started_again(swept: Execution, aws: Callable) -> None:
+    names = [job["TrainingJobName"] for job in jobs(aws)]
+    assert sorted(name.rpartition("-")[2] for name in names) == ["1", "1", "1", "1", "2"]
+    assert len(set(names)) == 5
+
+
+@pytest.mark.timeout(1800)
+def test_search_chooses_the_fractions_of_one_strategy(
+    run: Callable[..., Execution], read: Callable[[str], bytes]
+) -> None:
+    # given a tuning job over the fraction, in place of a list
+    found = run(fractions=[0.2, 0.8], seeds=[0, 1], search={"method": "Random", "jobs": 2, "at_once": 2})
+    assert found["status"] == "SUCCEEDED", found
+    # then the controls are at the ends of the range, and it has chosen two fractions between them
+    table = json.loads(read(f"{found['output']['folder']}/table.json"))
+    assert [row["strategy"] for row in table] == ["full", *["fewer_epochs"] * 2, *["adaptive_random"] * 2] + (
+        ["glister"] * 2
+    )
+    searched = [row for row in table if row["strategy"] == "glister"]
+    assert all(0.2 <= row["fraction"] <= 0.8 and row["runs"] == 2 for row in searched)
+    assert len({row["fraction"] for row in searched}) == 2
+    assert all(row["difference_low"] <= row["difference_mean"] for row in searched)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"fractions": [0]}, "Plan: fractions must be numbers above 0 and up to 1, got 0"),
+        ({"strategies": ["glitter"]}, "Plan: strategies must be among full, fewer_epochs"),
+        ({"dataset": "gap"}, "channel validation must have an example of each class, got none of 2"),
+        ({"dataset": "broken"}, "invalid manifest: line 2: is not JSON"),
+        ({"dataset": "nothing"}, "dataset nothing must have a channel train, got none"),
+        ({"most_dollars": 0.01}, "Plan: the sweep can cost"),
+    ],
+)
+def test_bad_sweep_is_refused_before_any_job(
+    changes: dict[str, Any], sentence: str, run: Callable[..., Execution], aws: Callable, deployed: Outputs
+) -> None:
+    # given datasets with faults
+    bucket = deployed["BucketName"]
+    for name, validation, labels in (
+        ("gap", arrays(2, 1), manifest(60, 0)),
+        ("broken", arrays(60, 1), manifest(60, 0).replace(b"}\n", b"}\n{oops\n", 1)),
+    ):
+        bodies = {"train": arrays(60, 0), "validation": validation, "test": arrays(60, 2)}
+        for channel, body in bodies.items():
+            aws("s3").put_object(Bucket=bucket, Key=f"datasets/{name}/{channel}/part.npz", Body=body)
+        aws("s3").put_object(Bucket=bucket, Key=f"datasets/{name}/labels.manifest", Body=labels)
+    before = len(jobs(aws))
+    # when the sweep is started
+    found = run(**changes)
+    # then it fails with the reason, and there is no job of it
+    assert (found["status"], found["error"]) == ("FAILED", "PlanFailed")
+    assert sentence in found["cause"]
+    assert len(jobs(aws)) == before
+
+
+def test_estimate_can_be_asked_alone(run: Callable[..., Execution], aws: Callable) -> None:
+    before = len(jobs(aws))
+    found = run(estimate_only=True)
+    assert found["output"]["estimate"]["dollars_per_hour"] > 0
+    assert len(jobs(aws)) == before
+
+
+def jobs(aws: Callable) -> list[dict[str, Any]]:
+    found = aws("sagemaker").list_training_jobs(NameContains=f"{STACK}-sweep-", MaxResults=100)
+    return found["TrainingJobSummaries"]

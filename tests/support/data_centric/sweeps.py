@@ -1,0 +1,24 @@
+"""The input of a sweep, and what a stack accepts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from data_centric.core.sweep import Limits, Sweep, parse
+
+LIMITS = Limits(
+    {"full": False, "fewer_epochs": True, "adaptive_random": True, "glister": True, "infobatch": False},
+    ("epochs", "augment"),
+    most_jobs=20,
+    most_seeds=5,
+)
+GIVEN: dict[str, Any] = {
+    "dataset": "digits",
+    "strategies": ["glister", "infobatch", "full"],
+    "fractions": [0.1, 0.5],
+    "seeds": [0, 1, 2],
+}
+
+
+def sweep(**changes: Any) -> Sweep:
+    return parse(GIVEN | changes, LIMITS)

@@ -1,0 +1,231 @@
+"""The state machine of a sweep, run state by state: what happens to a job, and what ends the sweep."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import pytest
+from aws_cdk import App
+from aws_cdk.assertions import Template
+
+from data_centric.core.sweep import tuning_config
+from local.sagemaker.api import service_model, validate
+from stacks.data_centric.sweep import STRATEGIES
+from stacks.data_centric.sweep_machine import ATTEMPTS, WAITS
+from tests.support.data_centric.sweep_app import STACK, SweepStack
+from tests.support.data_centric.sweeps import sweep
+from tests.synth.machine import Run, TaskError
+from tooling.containers import CONTAINERS
+
+CELL = {"id": "007", "strategy": "glister", "fraction": 0.1, "hyperparameters": {"strategy": "glister"}}
+DONE = {"TrainingJobStatus": "Completed", "SecondaryStatus": "Completed", "BillableTimeInSeconds": 61}
+CAPACITY = {"TrainingJobStatus": "Failed", "FailureReason": "CapacityError: Unable to provision"}
+BUG = {"TrainingJobStatus": "Failed", "FailureReason": "AlgorithmError: rate exceeded 1, exit code: 1"}
+THROTTLED = TaskError("SageMaker.AmazonSageMakerException", "Rate exceeded (Error Code: ThrottlingException)")
+QUOTA = TaskError("SageMaker.ResourceLimitExceededException", "The account-level service limit is 2")
+TAKEN = TaskError("SageMaker.ResourceInUseException", "Training job names must be unique")
+SOURCE = {"S3DataType": "S3Prefix", "S3Uri": "s3://bucket/datasets/digits/train/"}
+CHANNELS = [{"ChannelName": "train", "DataSource": {"S3DataSource": SOURCE}}]
+PLANNED = {"problems": [], "estimate": {"jobs": 1}, "estimate_only": False, "cells": [CELL]}
+
+
+@pytest.fixture(scope="module")
+def template() -> Template:
+    return Template.from_stack(SweepStack(App(), STACK))
+
+
+@pytest.fixture(scope="module")
+def definition(template: Template) -> dict[str, Any]:
+    (machine,) = template.find_resources("AWS::StepFunctions::StateMachine").values()
+    found = machine["Properties"]["DefinitionString"]
+    parts = found["Fn::Join"][1] if isinstance(found, dict) else [found]
+    return json.loads("".join(part if isinstance(part, str) else "TOKEN" for part in parts))
+
+
+class SageMaker:
+    """Answers each call with the next of `answers`, and then with a job that completed."""
+
+    def __init__(self, *answers: Any) -> None:
+        self.answers = list(answers)
+
+    def __call__(self, action: str, arguments: dict[str, Any]) -> Any:
+        answer = self.answers.pop(0) if self.answers else DONE
+        if isinstance(answer, TaskError):
+            raise answer
+        if action.endswith(".sync") and answer["TrainingJobStatus"] == "Failed":
+            raise TaskError("States.TaskFailed", json.dumps(answer))
+        return answer
+
+
+def trained(definition: dict[str, Any], *answers: Any) -> Run:
+    """Run the branch of one job, with the variables that are around it."""
+    branch = definition["States"]["Train"]["ItemProcessor"]
+    around = {"plan": {"labels": "v1", "channels": CHANNELS}, "run": "0123456789ab"}
+    start = {"Type": "Pass", "Assign": around, "Next": branch["StartAt"]}
+    return Run(
+        {"StartAt": "Start", "States": {"Start": start, **branch["States"]}}, CELL, SageMaker(*answers)
+    )
+
+
+def names(run: Run) -> list[str]:
+    return [given["TrainingJobName"].rpartition("sweep-")[2] for _, given in run.calls]
+
+
+def test_job_that_completes_is_an_outcome(definition: dict[str, Any]) -> None:
+    run = trained(definition)
+    job = run.output.pop("job")
+    assert job.endswith("-sweep-0123456789ab-007-1")
+    assert run.output == {"cell": "007", "status": "Completed", "reason": "", "billed_seconds": 61}
+    ((_, given),) = run.calls
+    assert given["TrainingJobName"] == job
+    assert given["HyperParameters"] == {"epochs": "100", "threads": "1", "strategy": "glister"}
+    assert {"Key": "groundplan:labels", "Value": "v1"} in given["Tags"]
+
+
+@pytest.mark.parametrize("refusal", [THROTTLED, QUOTA])
+def test_refused_call_is_repeated_under_the_same_name(definition: dict[str, Any], refusal: TaskError) -> None:
+    run = trained(definition, refusal, refusal)
+    assert names(run) == ["0123456789ab-007-1"] * 3
+    assert run.output["status"] == "Completed"
+    assert 1 <= run.waited[0] <= 2 <= run.waited[1] <= 4
+
+
+def test_job_without_capacity_is_started_under_another_name(definition: dict[str, Any]) -> None:
+    run = trained(definition, CAPACITY, THROTTLED)
+    assert names(run) == ["0123456789ab-007-1", "0123456789ab-007-2", "0123456789ab-007-2"]
+    # and goes on from the checkpoints of the first
+    assert len({given["CheckpointConfig"]["S3Uri"] for _, given in run.calls}) == 1
+    assert run.output["job"].endswith("-2")
+
+
+def test_failed_job_ends_with_its_reason(definition: dict[str, Any]) -> None:
+    run = trained(definition, BUG)
+    assert len(run.calls) == 1
+    assert (run.output["status"], run.output["reason"]) == ("Failed", BUG["FailureReason"])
+
+
+@pytest.mark.parametrize(
+    ("answer", "calls", "status"), [(CAPACITY, ATTEMPTS, "Failed"), (THROTTLED, WAITS + 1, "Refused")]
+)
+def test_retries_end(definition: dict[str, Any], answer: Any, calls: int, status: str) -> None:
+    run = trained(definition, *[answer] * 100)
+    assert (len(run.calls), run.output["status"]) == (calls, status)
+    assert max(run.waited) <= 300
+
+
+@pytest.mark.parametrize(
+    ("looks", "status", "visits"),
+    [
+        ([{"TrainingJobStatus": "InProgress", "SecondaryStatus": "Training"}, DONE], "Completed", 2),
+        ([THROTTLED, DONE], "Completed", 2),
+        ([BUG], "Failed", 1),
+        ([{"TrainingJobStatus": "Stopped", "SecondaryStatus": "Stopped"}], "Stopped", 1),
+    ],
+)
+def test_job_of_an_earlier_call_is_waited_for(
+    definition: dict[str, Any], looks: list[Any], status: str, visits: int
+) -> None:
+    run = trained(definition, TAKEN, *looks)
+    assert run.output["status"] == status
+    assert run.visited.count("LookAtJob") == visits
+    assert run.visited.count("TrainCell") == 1
+
+
+def test_job_of_an_earlier_call_without_capacity_gets_another(definition: dict[str, Any]) -> None:
+    run = trained(definition, TAKEN, CAPACITY)
+    assert names(run) == ["0123456789ab-007-1"] * 2 + ["0123456789ab-007-2"]
+    assert run.output["status"] == "Completed"
+
+
+def test_invalid_job_is_refused_and_not_repeated(definition: dict[str, Any]) -> None:
+    run = trained(definition, TaskError("SageMaker.AmazonSageMakerException", "Invalid regex"))
+    assert (len(run.calls), run.output["status"]) == (1, "Refused")
+    assert "Invalid regex" in run.output["reason"]
+
+
+def swept(definition: dict[str, Any], plan: Any, report: Any = None, **searched: str) -> Run:
+    """Run the machine with these answers of its functions and of a search; the Map state is left out."""
+    states = definition["States"] | {
+        "Train": {"Type": "Pass", "Assign": {"outcomes": []}, "Output": {}, "Next": "IsSearch"}
+    }
+    answers = iter([{"Payload": plan}, *([searched] if searched else []), {"Payload": report}])
+    return Run(definition | {"States": states}, {"dataset": "digits"}, lambda *_: next(answers))
+
+
+def test_problems_end_the_sweep_before_a_job(definition: dict[str, Any]) -> None:
+    run = swept(definition, {"problems": ["fractions must be above 0", "seeds must be whole"]})
+    assert (run.error, run.cause) == ("PlanFailed", "Plan: fractions must be above 0; seeds must be whole")
+    assert "Train" not in run.visited
+
+
+def test_estimate_alone_starts_no_job(definition: dict[str, Any]) -> None:
+    run = swept(definition, PLANNED | {"estimate_only": True})
+    assert run.output == {"estimate": {"jobs": 1}}
+    assert "Train" not in run.visited
+
+
+def test_search_follows_the_controls_and_is_compared(definition: dict[str, Any]) -> None:
+    # given the plan of a search
+    config = tuning_config(sweep(strategies=["glister"], fractions=[0.1, 0.5], search={"jobs": 2}))
+    plan = PLANNED | {"folder": "sweeps/x/1", "labels": "v1", "channels": CHANNELS}
+    plan["search"] = {"config": config, "hyperparameters": {"strategy": "glister", "seeds": "0,1"}}
+    # when the machine runs
+    run = swept(definition, plan, {"completed": 1, "failed": []}, HyperParameterTuningJobName="sweep-1")
+    # then the tuning job is one that SageMaker takes
+    (asked,) = [given for action, given in run.calls if "HyperParameterTuningJob" in action]
+    asked["TrainingJobDefinition"]["RoleArn"] = "arn:aws:iam::000000000000:role/training"
+    validate(service_model().operation_model("CreateHyperParameterTuningJob").input_shape, asked)
+    assert asked["TrainingJobDefinition"]["StaticHyperParameters"] == {
+        "epochs": "100",
+        "threads": "1",
+        "strategy": "glister",
+        "seeds": "0,1",
+    }
+    # and the comparison is told its name
+    assert run.calls[-1][1]["Payload"]["search"] == "sweep-1"
+
+
+def test_sweep_fails_only_if_no_job_completes(definition: dict[str, Any]) -> None:
+    plan, failed = PLANNED | {"folder": "sweeps/x/1"}, [{"cell": "007", "reason": "no memory"}]
+    run = swept(definition, plan, {"completed": 0, "failed": failed})
+    assert (run.error, run.cause) == ("TrainFailed", "Train: no job completed, the first one: no memory")
+    run = swept(definition, plan, {"completed": 1, "failed": failed})
+    assert run.output == {"completed": 1, "failed": failed, "estimate": {"jobs": 1}}
+
+
+def test_name_of_a_run_is_the_executions_own(definition: dict[str, Any]) -> None:
+    first, again = (swept(definition, {"problems": ["x"]}).calls[0][1]["Payload"]["run"] for _ in range(2))
+    assert first == again
+    assert re.fullmatch("[0-9a-f]{12}", first)
+
+
+def test_strategies_are_those_of_the_image() -> None:
+    folder = CONTAINERS / "data_centric" / "subset_training" / "subset_training" / "strategies"
+    source = (folder / "names.py").read_text()
+    names = source.partition("MAKERS: dict")[2].partition("\n}")[0]
+    found = set(re.findall(r'^    "(\w+)":', names, re.MULTILINE)) | {"fewer_epochs"}
+    unbudgeted = re.search(r'^UNBUDGETED = \("(\w+)", "(\w+)"\)', source, re.MULTILINE)
+    assert found == set(STRATEGIES)
+    assert unbudgeted
+    assert set(unbudgeted.groups()) == {name for name, budgeted in STRATEGIES.items() if not budgeted}
+
+
+def test_roles_of_a_sweep_have_no_wide_grants(template: Template) -> None:
+    wide = set()
+    for policy in template.find_resources("AWS::IAM::Policy").values():
+        for statement in policy["Properties"]["PolicyDocument"]["Statement"]:
+            actions, on = statement["Action"], statement["Resource"]
+            if on == "*":
+                wide |= set([actions] if isinstance(actions, str) else actions)
+    # prices, metrics, sign-in to the registry, traces and delivery of logs know no resource
+    assert {action.partition(":")[0] for action in wide} <= {"pricing", "cloudwatch", "ecr", "xray", "logs"}
+    (machine,) = (
+        policy
+        for name, policy in template.find_resources("AWS::IAM::Policy").items()
+        if name.startswith("SweepRole")
+    )
+    text = json.dumps(machine)
+    assert "training-job/sweeps-sweep-*" in text
+    assert "iam:PassedToService" in text
