@@ -73,6 +73,20 @@ def test_labeler_with_two_windows_has_one_task() -> None:
     finished(checked(), 1000)
 
 
+def test_lease_and_labeler_change_together() -> None:
+    def checked() -> Iterator[Case[World]]:
+        works = lambda world: [lambda: world.next("ann")]  # noqa: E731
+        for case in cases(lambda: World(3), works):
+            leased = [task.item for task in case.world.tasks if "ann" in task.leases]
+            labeler = case.world.labeler("ann")
+            # killed after its first write, too
+            assert [labeler.holds] == leased
+            assert labeler.given == 1
+            yield case
+
+    finished(checked(), 2)
+
+
 def test_answer_submitted_twice_counts_once() -> None:
     def submitting() -> World:
         world = World(1)
