@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import random
-import shlex
 import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,95 +16,12 @@ import pytest
 
 from data_centric.core import manifests
 from data_centric.core.manifests import Entry
-from local.cloud import LocalCloud
-from tests.support.clouds import client
-from tests.support.data_centric.labelers import Client, Labeler, sign_up
-from tests.support.waiting import until
-from tooling import envs
+from tests.support.data_centric.deployed import CLASSES, PEOPLE, Deployed
+from tests.support.data_centric.labelers import Labeler
 
-STACK = "groundplan-dev-data-centric"
-CLASSES = ["cat", "dog", "owl"]
-PEOPLE = ("ann", "bob", "cat", "dan", "eve")
 ITEMS, GOLD = 16, 4
 PATIENCE = 300
-
-
-@dataclass
-class Deployed:
-    cloud: LocalCloud
-    out: Mapping[str, str]
-    tokens: Mapping[str, str]
-    """Id tokens of labelers, and of `operator` and `expert`, members of groups"""
-    ask: Client
-
-    def client(self, service: str) -> Any:
-        return client(self.cloud, service)
-
-    @property
-    def bucket(self) -> str:
-        return self.out["DataBucket"]
-
-    def put(self, key: str, body: bytes) -> str:
-        self.client("s3").put_object(Bucket=self.bucket, Key=key, Body=body)
-        return f"s3://{self.bucket}/{key}"
-
-    def get(self, address: str) -> bytes:
-        bucket, _, key = address.removeprefix("s3://").partition("/")
-        return self.client("s3").get_object(Bucket=bucket, Key=key)["Body"].read()
-
-    def manifest(self, name: str, lines: list[dict[str, Any]]) -> str:
-        return self.put(
-            f"inputs/{name}.manifest", "".join(json.dumps(line) + "\n" for line in lines).encode()
-        )
-
-    def pictures(self, folder: str, count: int) -> list[str]:
-        return [self.put(f"inputs/{folder}/{n}.png", f"picture {n}".encode()) for n in range(count)]
-
-    def start(self, **given: Any) -> str:
-        """Start an execution of `Label`; return its ARN."""
-        settings = {"classes": CLASSES, "lease_seconds": 30} | given.pop("settings", {})
-        machine = self.out["LabelArn"]
-        body = json.dumps({**given, "settings": settings})
-        return self.client("stepfunctions").start_execution(stateMachineArn=machine, input=body)[
-            "executionArn"
-        ]
-
-    def state(self, execution: str) -> dict[str, Any]:
-        return self.client("stepfunctions").describe_execution(executionArn=execution)
-
-    def ended(self, execution: str) -> dict[str, Any]:
-        def found() -> dict[str, Any] | None:
-            state = self.state(execution)
-            return state if state["status"] != "RUNNING" else None
-
-        return until(found, "the execution's end", PATIENCE)
-
-    def opened(self, run: str, execution: str, token: str) -> dict[str, Any]:
-        """Wait until the labeler sees the run; return it."""
-
-        def found() -> dict[str, Any] | None:
-            state = self.state(execution)
-            assert state["status"] == "RUNNING", state
-            _, told = self.ask("GET", "/api/runs", token)
-            return next((each for each in told["runs"] if each["name"] == run), None)
-
-        return until(found, f"the run {run}", PATIENCE)
-
-
-@pytest.fixture(scope="module")
-def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
-    app = f"{shlex.quote(str(envs.environment('app')))} -m tests.support.data_centric.app"
-    with LocalCloud(tmp_path_factory.mktemp("data-centric")) as cloud:
-        out = cloud.deploy(STACK, app=app, context={"data_centric.own_key": "true"})[STACK]
-        cognito = client(cloud, "cognito-idp")
-        cognito.create_group(UserPoolId=out["UserPoolId"], GroupName="experts")
-        tokens = {name: sign_up(cognito, out, name) for name in (*PEOPLE, "gone")}
-        tokens |= {
-            "operator": sign_up(cognito, out, "operator", "operators"),
-            "expert": sign_up(cognito, out, "expert", "experts", "operators"),
-        }
-        cloud.enforce_iam(True)
-        yield Deployed(cloud, out, tokens, Client(cloud, out["SiteUrl"]))
+"""Seconds until labelers give up."""
 
 
 def truth(entry: Entry) -> int:
@@ -273,12 +189,12 @@ def test_same_input_again_writes_the_same_results(deployed: Deployed, raced: Rac
 @pytest.fixture(scope="module")
 def open_runs(deployed: Deployed) -> dict[str, str]:
     """Two runs that are open, `review` and, for experts only, `secret`; their executions."""
-    given, near, hidden = deployed.pictures("review", 2), *[deployed.pictures("secret", 1)] * 2
+    given, (hidden,) = deployed.pictures("review", 2), deployed.pictures("secret", 1)
     review = {
         "given": "cat",
         "suggested": "owl",
         "reason": "4 of 5 neighbours are owls",
-        "neighbours": [{"source-ref": near[0], "label": "owl"}],
+        "neighbours": [{"source-ref": hidden, "label": "owl"}],
     }
     lines = [{"source-ref": each, "review": review} for each in given]
     started = {
@@ -286,7 +202,7 @@ def open_runs(deployed: Deployed) -> dict[str, str]:
         "secret": deployed.start(
             name="secret",
             group="experts",
-            manifest=deployed.manifest("secret", [{"source": "a text"}, {"source-ref": hidden[0]}]),
+            manifest=deployed.manifest("secret", [{"source": "a text"}, {"source-ref": hidden}]),
             settings={"labels": 1},
         ),
     }

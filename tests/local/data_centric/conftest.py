@@ -1,0 +1,16 @@
+"""The stack of data_centric, deployed once for all tests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from local.cloud import LocalCloud
+from tests.support.data_centric.deployed import Deployed, deploy
+
+
+@pytest.fixture(scope="session")
+def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
+    with LocalCloud(tmp_path_factory.mktemp("data-centric")) as cloud:
+        yield deploy(cloud)
