@@ -58,9 +58,7 @@ class Labelling(Construct):
         )
         acknowledge(
             secret,
-            {
-                "AwsSolutions-SMG4": "A rotated key would give labelers new names in the middle of a run."
-            },
+            {"AwsSolutions-SMG4": "A rotated key would give labelers new names in the middle of a run."},
         )
         self.functions = LabelingFunctions(
             self,

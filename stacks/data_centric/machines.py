@@ -3,6 +3,8 @@
     Accept -> Check (input, cost) -> Load, again until all tasks exist
            -> Watch <-> Pause, until the run closes -> Settle -> Consolidate -> Report
 
+With `estimate_only` in the input it ends after Check.
+
 Invalid input, and an annotation function that fails, end in `Failed` with the reason.
 """
 
@@ -74,6 +76,7 @@ def label(settings: DataCentric, functions: Mapping[str, str]) -> dict[str, Any]
     flow.choose(
         "IsChecked",
         refused("Check", "checked"),
+        Rule(when="{% $checked.estimate_only %}", then="Estimate"),
         otherwise="Load",
         assign={"loading": {"next": 0, "tasks": 0}},
     )
@@ -97,6 +100,7 @@ def label(settings: DataCentric, functions: Mapping[str, str]) -> dict[str, Any]
     flow.pause("Settle", f"{{% $watched.complete ? 1 : {API_SECONDS + 1} %}}", "Consolidate")
     step("Consolidate", whole, "results", "IsConsolidated", CONSOLIDATE_SECONDS + 10)
     flow.choose("IsConsolidated", refused("Consolidate", "results"), otherwise="Report")
+    flow.report("Estimate", "{% {'name': $checked.name, 'items': $checked.items, 'cost': $checked.cost} %}")
     flow.report("Report", "{% $merge([{'name': $checked.name, 'cost': $checked.cost}, $results]) %}")
     seconds = 3600 * settings.labeling.most_hours + MOST_LOADS * LOAD_SECONDS + 4 * CONSOLIDATE_SECONDS
     return flow.definition("Accept", seconds=seconds)

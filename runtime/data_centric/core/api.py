@@ -11,7 +11,7 @@ from data_centric.core.http import Answer, Call, Problem, busy, invalid, not_fou
 from data_centric.core.labelers import pseudonym
 from data_centric.core.manifests import REFERENCE
 from data_centric.core.reviews import Review
-from data_centric.core.runs import RunSettings
+from data_centric.core.runs import NAME, RunSettings
 from data_centric.core.tasks import LabelerRow, RunRow
 from data_centric.core.workflow import (
     Assignment,
@@ -105,9 +105,7 @@ def _submit(service: Service, call: Call) -> Answer:
 def _progress(service: Service, call: Call) -> Answer:
     if OPERATORS not in call.groups:
         raise Problem(403, "forbidden", f"Only members of the group {OPERATORS} may see this.")
-    row = service.table.run(call.path.get("run", ""))
-    if row is None:
-        raise not_found()
+    row = _stored(service, call)
     return Answer(200, asdict(workflow.progress(_desk(service, row))))
 
 
@@ -121,8 +119,16 @@ _OPERATIONS: Mapping[str, Callable[[Service, Call], Answer]] = {
 
 def _row(service: Service, call: Call) -> RunRow:
     """Return the run that the call names. Raises `Problem` unless it exists and the user may label it."""
-    row = service.table.run(call.path.get("run", ""))
-    if row is None or not _may(row, call):
+    row = _stored(service, call)
+    if not _may(row, call):
+        raise not_found()
+    return row
+
+
+def _stored(service: Service, call: Call) -> RunRow:
+    name = call.path.get("run", "")
+    row = service.table.run(name) if NAME.fullmatch(name) else None
+    if row is None:
         raise not_found()
     return row
 

@@ -14,7 +14,7 @@ from data_centric.core.runs import Rates, RunSettings
 
 MOST_BYTES = 64 * 2**20
 """Maximum size of a manifest: a function reads it into memory."""
-FIELDS = ("name", "manifest", "gold_manifest", "settings", "instructions", "kind", "group")
+FIELDS = ("name", "manifest", "gold_manifest", "settings", "instructions", "kind", "group", "estimate_only")
 OWN = ("name", "instructions", "kind", "group")
 """Settings of `RunSettings` that are fields of the input itself."""
 
@@ -62,6 +62,8 @@ class Request:
     """None: no gold questions"""
     settings: Mapping[str, Any]
     """Settings of `RunSettings` by name"""
+    estimate_only: bool
+    """Whether only the cost is asked for"""
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,7 @@ class Intake:
     gold_entries: Sequence[Entry]
     truths: Mapping[str, int]
     """Class of each gold question, by item"""
+    estimate_only: bool = False
 
 
 def request(given: Any, places: Places) -> Request:
@@ -100,7 +103,10 @@ def request(given: Any, places: Places) -> Request:
     whole = {**settings, "classes": tuple(classes)} | {name: given[name] for name in OWN if name in given}
     if not keys["manifest"]:
         raise InputError("manifest must be an address, got an empty text")
-    return Request(given["name"], keys["manifest"], keys["gold_manifest"], whole)
+    estimate_only = given.get("estimate_only", False)
+    if type(estimate_only) is not bool:
+        raise InputError(f"estimate_only must be true or false, got {estimate_only!r}")
+    return Request(given["name"], keys["manifest"], keys["gold_manifest"], whole, estimate_only)
 
 
 def intake(
@@ -122,13 +128,14 @@ def intake(
             raise InputError(f"manifest must have 1 to {defaults.most_items} items, got {len(entries)}")
         run = _run(asked, defaults, len(entries), gold=gold_manifest is not None)
     if gold_manifest is None:
-        return Intake(run, entries, (), {})
+        return Intake(run, entries, (), {}, asked.estimate_only)
     gold = _entries("gold_manifest", gold_manifest, review, places)
     try:
         labels = manifests.labels_of(gold, run.attribute, run.classes)
     except ManifestError as error:
         raise InputError(f"gold_manifest: {error}") from None
-    return Intake(run, entries, gold, {item: label.choice for item, label in labels.items()})
+    truths = {item: label.choice for item, label in labels.items()}
+    return Intake(run, entries, gold, truths, asked.estimate_only)
 
 
 def _run(asked: Request, defaults: Defaults, items: int, *, gold: bool) -> RunSettings:

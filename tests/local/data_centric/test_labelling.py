@@ -288,6 +288,15 @@ def test_invalid_answer_names_the_field(deployed: Deployed, open_runs: dict[str,
         assert (status, told["error"]["code"], told["error"]["field"]) == (400, "invalid", field)
 
 
+def test_cost_is_told_before_the_run(deployed: Deployed) -> None:
+    manifest = deployed.manifest("estimate", [{"source": f"text {number}"} for number in range(10)])
+    state = deployed.ended(deployed.start(name="estimate", manifest=manifest, estimate_only=True))
+    assert state["status"] == "SUCCEEDED", state
+    output = json.loads(state["output"])
+    assert (output["items"], output["cost"]["least"]["answers"]) == (10, 30)
+    assert deployed.ask("GET", "/api/runs/estimate/progress", deployed.tokens["operator"])[0] == 404
+
+
 def test_invalid_manifest_ends_the_run_with_the_reason(deployed: Deployed) -> None:
     deployed.put("inputs/wrong.manifest", b'{"source": "a"}\nno json\n{"source-ref": "s3://other/a.png"}\n')
     state = deployed.ended(

@@ -92,6 +92,7 @@ def test_gold_questions_have_their_class() -> None:
         ({"settings": {"classes": ["a", "b"], "kind": "x"}}, "settings.kind is not known"),
         ({"kind": "other"}, "kind must be one of label, review, got 'other'"),
         ({"group": 1}, "group must be a text, got 1"),
+        ({"estimate_only": "yes"}, "estimate_only must be true or false, got 'yes'"),
         ({"wage": 3}, "wage is not known, allowed are: name, manifest"),
     ],
 )

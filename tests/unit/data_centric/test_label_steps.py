@@ -63,6 +63,12 @@ def test_steps_lead_from_a_manifest_to_labels(steps: Steps) -> None:
     assert manifests.version(labels) == found["version"]
 
 
+def test_estimate_writes_nothing(steps: Steps) -> None:
+    checked = steps.check(given(steps, estimate_only=True))
+    assert (checked["estimate_only"], checked["cost"]["most"]["answers"]) == (True, 10)
+    assert steps.table.rows == {}
+
+
 def test_every_step_may_be_repeated(steps: Steps) -> None:
     asked = given(steps)
     for _ in range(2):
