@@ -19,8 +19,9 @@ from data_centric.core.manifests import Entry
 from tests.support.data_centric.deployed import CLASSES, PEOPLE, Deployed
 from tests.support.data_centric.labelers import Labeler
 
+pytestmark = pytest.mark.timeout(1800)  # the first test waits for the deployment too
 ITEMS, GOLD = 16, 4
-PATIENCE = 300
+PATIENCE = 600
 """Seconds until labelers give up."""
 
 

@@ -17,7 +17,7 @@ from tooling import envs
 STACK = "groundplan-dev-data-centric"
 CLASSES = ["cat", "dog", "owl"]
 PEOPLE = ("ann", "bob", "cat", "dan", "eve")
-PATIENCE = 300
+PATIENCE = 600
 """Seconds until a run must be open, or have ended."""
 
 
