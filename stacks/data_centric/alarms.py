@@ -10,7 +10,7 @@ from constructs import Construct
 
 from groundplan import Pager, UserApi, not_succeeded
 from settings.data_centric import DataCentric
-from stacks.data_centric.labelling import Labelling
+from stacks.data_centric.labeling import LabelingRuns
 
 METRICS = "Groundplan"
 """CloudWatch namespace of the functions' own metrics."""
@@ -25,7 +25,7 @@ def watch(
     settings: DataCentric,
     key: kms.IKey | None,
     letters: sqs.IQueue,
-    labelling: Labelling,
+    labeling: LabelingRuns,
     api: UserApi,
 ) -> Pager:
     """Create the alarm topic, the alarms and the dashboard."""
@@ -43,7 +43,7 @@ def watch(
     pager = Pager(scope, "Pager", email=settings.alarm_email or None, key=key)
     late = int(LATE * 3600 * settings.labeling.most_hours)
     for alarm, metric, above, what in (
-        ("LabelFailed", not_succeeded(labelling.label), 0, "a labeling run failed"),
+        ("LabelFailed", not_succeeded(labeling.label), 0, "a labeling run failed"),
         ("RunIncomplete", own("IncompleteRuns"), 0, "a labeling run ended without all of its labels"),
         ("RunLate", own("OldestOpenSeconds", "Maximum"), late, "a labeling run is about to end incomplete"),
         (

@@ -22,7 +22,7 @@ from groundplan import (
 )
 from settings.data_centric import DataCentric
 from stacks.data_centric.alarms import METRICS, watch
-from stacks.data_centric.labelling import Labelling
+from stacks.data_centric.labeling import LabelingRuns
 from stacks.shared import ROOT, key_of, library_layer, retention, runtime_code
 
 NAME = "data_centric"
@@ -74,9 +74,9 @@ class DataCentricStack(Stack):
             log_retention=keep_logs,
             key=key,
         )
-        labelling = Labelling(self, "Labelling", settings=settings, package=package, bucket=bucket, api=api)
+        labeling = LabelingRuns(self, "Labeling", settings=settings, package=package, bucket=bucket, api=api)
         self._page(settings, users, site, bucket, package, key)
-        pager = watch(self, settings=settings, key=key, letters=letters, labelling=labelling, api=api)
+        pager = watch(self, settings=settings, key=key, letters=letters, labeling=labeling, api=api)
 
         # CloudFormation deletes in reverse order: first nothing writes to the bucket, then it is emptied
         clean_up = CleanUp(
@@ -87,7 +87,7 @@ class DataCentricStack(Stack):
             log_retention=keep_logs,
             key=key,
         )
-        labelling.node.add_dependency(clean_up)
+        labeling.node.add_dependency(clean_up)
 
         for output, value in {
             "SiteUrl": site.url,
@@ -95,13 +95,13 @@ class DataCentricStack(Stack):
             "UserPoolId": users.pool.user_pool_id,
             "UserPoolClientId": users.client.user_pool_client_id,
             "DataBucket": bucket.bucket.bucket_name,
-            "LabelArn": labelling.label.state_machine_arn,
-            "TasksTable": labelling.table.table_name,
+            "LabelArn": labeling.label.state_machine_arn,
+            "TasksTable": labeling.table.table_name,
             "AlarmTopicArn": pager.topic.topic_arn,
             "DeadLetterQueueUrl": letters.queue_url,
             **{
                 f"{function.removesuffix('Function')}FunctionName": each.function.function_name
-                for function, each in labelling.functions.items()
+                for function, each in labeling.functions.items()
             },
         }.items():
             CfnOutput(self, output, value=value)

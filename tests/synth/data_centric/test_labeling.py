@@ -49,11 +49,11 @@ def each(request: pytest.FixtureRequest) -> Template:
 
 def grants(template: Template, id: str) -> dict[str, set[str]]:
     """Of a function's role: the resources by action, with logical ids in the place of ARNs."""
-    return allowed(template, f"Labelling{id}Role")
+    return allowed(template, f"Labeling{id}Role")
 
 
 def function(template: Template, id: str) -> dict[str, Any]:
-    whole = re.compile(rf"Labelling{id}(Function)?[0-9A-F]{{8}}")
+    whole = re.compile(rf"Labeling{id}(Function)?[0-9A-F]{{8}}")
     (found,) = [
         r["Properties"] for n, r in of_type(template, "AWS::Lambda::Function").items() if whole.fullmatch(n)
     ]
@@ -84,7 +84,7 @@ def test_labelers_secret_is_read_by_the_api_alone(each: Template) -> None:
         for name, _, statement in statements(each)
         if "secretsmanager:GetSecretValue" in listed(statement["Action"])
     }
-    assert {name.partition("Role")[0] for name in readers} == {"LabellingApiFunction"}
+    assert {name.partition("Role")[0] for name in readers} == {"LabelingApiFunction"}
 
 
 def test_chosen_annotation_functions_are_called_instead(dev: Template, chosen: Template) -> None:
@@ -94,7 +94,7 @@ def test_chosen_annotation_functions_are_called_instead(dev: Template, chosen: T
     ):
         own = function(dev, id)["Environment"]["Variables"][variable]
         assert grants(dev, id)["lambda:InvokeFunction"] == {flat(own)}
-        assert flat(own).startswith(f"<Labelling{'Pre' if id == 'Load' else 'Post'}Annotation")
+        assert flat(own).startswith(f"<Labeling{'Pre' if id == 'Load' else 'Post'}Annotation")
         arn = f"arn:aws:lambda:eu-west-1:111122223333:function:{name}"
         assert grants(chosen, id)["lambda:InvokeFunction"] == {arn}
         assert function(chosen, id)["Environment"]["Variables"][variable] == arn

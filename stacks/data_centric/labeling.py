@@ -25,7 +25,7 @@ STEPS = ("Check", "Load", "Watch", "Consolidate")
 """The functions that the state machine calls."""
 
 
-class Labelling(Construct):
+class LabelingRuns(Construct):
     """Labeling runs: labelers get tasks from `api`, and the state machine `label` runs them to the end.
 
     :param package: code, layer, dead-letter queue and key of the functions.
