@@ -1,8 +1,8 @@
 """The table `Tasks`: `workflow.Table` over DynamoDB.
 
 Keys are `run` and `row`: `run`, `task#ITEM` or `labeler#NAME`. The index `due` holds tasks
-that need more labels. Its keys are `queue`, `task#RUN` or `gold#RUN`, and the number `due`. It projects
-`answers`.
+that need more labels, and open runs. Its keys are `queue`, `task#RUN`, `gold#RUN` or `runs`, and the number
+`due`, for a run the time at which it was opened. It projects `answers`.
 """
 
 from __future__ import annotations
@@ -25,9 +25,11 @@ INDEX = "due"
 RUN_ROW, TASK, LABELER = "run", "task#", "labeler#"
 QUEUES = {False: "task#", True: "gold#"}
 """Prefix of `queue`: True for gold questions, False for other tasks."""
+OPEN_RUNS = "runs"
 FAILED_CONDITION = "ConditionalCheckFailed"
 PASSING = {"TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"}
 """Cancellation reasons that can be retried: no condition of the transaction failed."""
+THROTTLING = {"ThrottlingException", "ProvisionedThroughputExceededException", "RequestLimitExceeded"}
 WRITE_TRIES = 6
 
 Item = dict[str, Any]
@@ -80,6 +82,17 @@ class DynamoTasks:
 
     def labelers(self, run: str) -> Iterator[LabelerRow]:
         return self._rows(LabelerRow, run, LABELER)
+
+    def open_runs(self) -> Iterator[str]:
+        asked = {
+            "IndexName": INDEX,
+            "KeyConditionExpression": "#queue = :queue",
+            "ProjectionExpression": "#run",
+            "ExpressionAttributeNames": {"#queue": "queue", "#run": "run"},
+            "ExpressionAttributeValues": _marshal({":queue": OPEN_RUNS}),
+        }
+        for page in self._pages(asked):
+            yield from (item["run"]["S"] for item in page["Items"])
 
     def incomplete(self, run: str) -> int:
         asked = {
@@ -139,6 +152,12 @@ class DynamoTasks:
             more = {"ExclusiveStartKey": answer["LastEvaluatedKey"]}
 
 
+def is_busy(error: ClientError) -> bool:
+    """Return whether a request failed because of other requests, so that it can be repeated later."""
+    code = error.response.get("Error", {}).get("Code", "")
+    return code in THROTTLING or bool(_reasons(error) & PASSING)
+
+
 def _reasons(error: ClientError) -> set[str]:
     """Return the reason codes of a cancelled transaction."""
     reasons: Any = error.response.get("CancellationReasons", [])
@@ -152,6 +171,8 @@ def item_of(row: Row) -> Item:
         values["row"] = TASK + row.item
         if row.due is not None:
             values |= {"queue": QUEUES[row.gold] + row.run, "due": row.due}
+    elif isinstance(row, RunRow) and row.status == "open":
+        values |= {"row": RUN_ROW, "queue": OPEN_RUNS, "due": row.opened}
     else:
         values["row"] = LABELER + row.labeler if isinstance(row, LabelerRow) else RUN_ROW
     return _marshal(values)

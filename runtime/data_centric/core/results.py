@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 
 from data_centric.core import manifests
-from data_centric.core.consensus import Consensus
 from data_centric.core.divergence import Divergence, divergence
 from data_centric.core.manifests import Entry, Label
 from data_centric.core.runs import RunSettings
@@ -24,37 +22,31 @@ class Results:
     labeled: bytes
     """Manifest of the labeled items"""
     unlabeled: bytes
-    """Manifest of the unlabeled items: no answers, or only unsure ones"""
+    """Manifest of the unlabeled items: no task, no answers, or only unsure ones"""
     report: Divergence
     """Divergence report, gold questions included; labelers appear by pseudonym"""
 
 
 def results(
-    run: RunSettings, entries: Sequence[Entry], tasks: Iterable[TaskRow], created: datetime, most: int
+    run: RunSettings,
+    entries: Sequence[Entry],
+    tasks: Iterable[TaskRow],
+    labels: Mapping[str, Label],
+    most: int,
 ) -> Results:
     """Return the results so far.
 
     :param entries: entries of the run's manifest
     :param tasks: all tasks of the run, gold questions included
-    :param created: creation date of the labels
+    :param labels: consolidated labels by item
     :param most: maximum number of disputed items in the report
     """
     whole = [*tasks]
-    estimate = estimated(run, whole)
-    labels = {
-        entry.item: _label(run, estimate.items[entry.item], created)
-        for entry in entries
-        if entry.item in estimate.items
-    }
     sources = {task.item: task.source for task in whole}
     return Results(
         labels,
         manifests.version(labels),
         manifests.labeled(entries, run.attribute, labels),
         manifests.unlabeled(entries, run.attribute, labels),
-        divergence(answers_of(whole), estimate, run.classes, sources, most),
+        divergence(answers_of(whole), estimated(run, whole), run.classes, sources, most),
     )
-
-
-def _label(run: RunSettings, found: Consensus, created: datetime) -> Label:
-    return Label(found.choice, run.classes[found.choice], found.confidence, run.name, created)

@@ -5,13 +5,22 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from typing import Literal, get_args
 
 from data_centric.core.manifests import check_attribute
 
 MOST_LABELERS = 9
 """Maximum number of labels for one item: Ground Truth's limit."""
+MOST_CLASSES = 50
+MOST_INSTRUCTIONS = 20_000
+"""Maximum length of the instructions in characters."""
+NAME = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}")
+"""Pattern of `LabelingJobName` in the SageMaker API."""
+Kind = Literal["label", "review"]
+"""`review`: labelers check a given label against a suggested one."""
 
 
 @dataclass(frozen=True)
@@ -39,15 +48,33 @@ class RunSettings:
     """Minimum number of answered gold questions before a labeler may be blocked"""
     gold_share: float
     """A labeler with a lower share of right answers to gold questions is blocked"""
+    kind: Kind = "label"
+    instructions: str = ""
+    group: str = ""
+    """Group of users who may label; empty: all users"""
 
     def __post_init__(self) -> None:
-        if not self.name:
-            raise ValueError("name must not be empty")
+        if not NAME.fullmatch(self.name):
+            raise ValueError(
+                "name must have 1 to 63 letters, digits and hyphens, and begin and end with no hyphen,"
+                f" got {self.name!r}"
+            )
+        if self.kind not in get_args(Kind):
+            raise ValueError(f"kind must be one of {', '.join(get_args(Kind))}, got {self.kind!r}")
+        for field in ("instructions", "group"):
+            if not isinstance(getattr(self, field), str):
+                raise ValueError(f"{field} must be a text, got {getattr(self, field)!r}")
+        if len(self.instructions) > MOST_INSTRUCTIONS:
+            raise ValueError(
+                f"instructions must have at most {MOST_INSTRUCTIONS} characters, got {len(self.instructions)}"
+            )
         check_attribute(self.attribute)
         if len(self.classes) < 2 or len(set(self.classes)) < len(self.classes) or not all(self.classes):
             raise ValueError(
                 f"classes must be two or more different names, got {', '.join(self.classes) or 'none'}"
             )
+        if len(self.classes) > MOST_CLASSES:
+            raise ValueError(f"classes must be at most {MOST_CLASSES} names, got {len(self.classes)}")
         _whole("labels", self.labels, 1, MOST_LABELERS)
         _whole("most_labels", self.most_labels, self.labels, MOST_LABELERS)
         _whole("extra_labels", self.extra_labels, 0, None)
@@ -62,6 +89,14 @@ class RunSettings:
         """Return an id of the settings, items and gold questions. Their order does not matter."""
         text = json.dumps([asdict(self), sorted(items), sorted(gold)], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> RunSettings:
+        values = json.loads(text)
+        return cls(**values | {"classes": tuple(values["classes"])})
 
 
 @dataclass(frozen=True)
@@ -117,5 +152,5 @@ def _whole(name: str, value: int, least: int, most: int | None) -> None:
 
 
 def _share(name: str, value: float) -> None:
-    if not 0 <= value <= 1:
+    if type(value) not in (int, float) or not 0 <= value <= 1:
         raise ValueError(f"{name} must be a number from 0 to 1, got {value}")

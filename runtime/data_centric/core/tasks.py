@@ -19,12 +19,17 @@ class RunRow:
     run: str
     digest: str
     """Hash of settings, items and gold questions"""
-    status: Literal["loading", "open"]
+    status: Literal["loading", "open", "closed"]
     items: int
     """Number of items, without gold questions"""
     extra: int = 0
     """Extra labels requested so far"""
     version: int = 1
+    settings: str = ""
+    """The run's settings, see `RunSettings.to_json`"""
+    opened: int = 0
+    closed: int = 0
+    """Times of these changes of status; 0: not yet"""
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,8 @@ class TaskRow:
     leases: Mapping[str, int] = field(default_factory=dict)
     """End of each lease, by labeler. An expired lease stays until another labeler needs its place"""
     version: int = 1
+    review: str = ""
+    """What a labeler reviews, see `Review.to_json`; empty: nothing"""
 
     @property
     def gold(self) -> bool:
@@ -113,6 +120,8 @@ class LabelerRow:
     """Item of the last lease until it is answered"""
     version: int = 0
     """Version of the row; 0: not stored yet"""
+    submitted: int = 0
+    """Number of answers, including gold questions and unsure ones"""
 
     def blocked(self, run: RunSettings) -> bool:
         """Return whether the labeler is blocked by wrong answers to gold questions."""
@@ -130,7 +139,7 @@ class LabelerRow:
 
     def having_answered(self, task: TaskRow, choice: int | None) -> LabelerRow:
         holds = "" if self.holds == task.item else self.holds
-        now = replace(self, holds=holds, version=self.version + 1)
+        now = replace(self, holds=holds, submitted=self.submitted + 1, version=self.version + 1)
         if task.gold:
             sure, right = choice is not None, choice == task.truth
             return replace(now, gold=self.gold + sure, right=self.right + right)

@@ -1,4 +1,4 @@
-"""The labeling workflow over one table: load a run, give tasks, take answers, ask for more labels.
+"""The labeling workflow over one table: load a run, give tasks, take answers, ask for more labels, close.
 
 Every function is idempotent and may be killed after any of its writes. Calling it again completes the work;
 a task that was leased but not returned becomes available when the lease expires.
@@ -15,6 +15,7 @@ from typing import Literal, Protocol
 from data_centric.core.answers import Answer
 from data_centric.core.consensus import Estimate, dawid_skene
 from data_centric.core.manifests import Entry
+from data_centric.core.reviews import Review
 from data_centric.core.runs import RunSettings
 from data_centric.core.tasks import LabelerRow, Row, RunRow, TaskRow
 
@@ -31,7 +32,7 @@ class RunConflictError(Exception):
 
 
 class NoRunError(Exception):
-    """No run of this name exists, or it is still loading."""
+    """No run of this name is open: it does not exist, is still loading, or is closed."""
 
 
 class NoTaskError(Exception):
@@ -77,6 +78,10 @@ class Table(Protocol):
 
     def labelers(self, run: str) -> Iterator[LabelerRow]: ...
 
+    def open_runs(self) -> Iterator[str]:
+        """Yield the names of open runs, the earliest first. Eventually consistent."""
+        ...
+
     def incomplete(self, run: str) -> int:
         """Return the number of tasks that need labels, without gold questions. Eventually consistent."""
         ...
@@ -99,6 +104,7 @@ class Assignment:
     source: str
     until: int
     """End of the lease, in seconds since 1970-01-01 UTC"""
+    review: Review | None = None
 
 
 @dataclass(frozen=True)
@@ -106,7 +112,7 @@ class Progress:
     items: int
     complete: int
     answers: int
-    """Number of items, without gold questions"""
+    """Number of answers, without gold questions"""
     unsure: int
     extra: int
     """Extra labels requested so far"""
@@ -120,31 +126,81 @@ def load(
     gold_entries: Sequence[Entry] = (),
     truths: Mapping[str, int] | None = None,
 ) -> None:
-    """Create the run's tasks, then open the run.
+    """Create a run with one task for each entry, and open it. Repeating the call completes it.
 
-    :param gold_entries: gold questions, not among the entries
-    :param truths: true classes of the gold questions, by item
-    Raises `RunConflictError`, and `ValueError` for an item that is also a gold question, or a gold question
-    without a class.
+    :param gold_entries: items of the gold questions
+    :param truths: class of each gold question, by item
+    Raises `RunConflictError`, and `ValueError` for an item that is a gold question too, a gold question
+    without a class, and a run with `gold_every` but without gold questions.
     """
     known = truths or {}
-    tasks = _tasks(desk.run, entries, gold_entries, known)
+    if begin(desk, entries, gold_entries, known).status != "loading":
+        return
+    add_tasks(desk, tasks_of(desk.run, (*entries, *gold_entries), known))
+    open_run(desk, len(entries))
+
+
+def begin(
+    desk: Desk, entries: Sequence[Entry], gold_entries: Sequence[Entry], truths: Mapping[str, int]
+) -> RunRow:
+    """Create the row of a run that is loading, or return the stored row of the same run.
+
+    Arguments and errors as in `load`.
+    """
+    _check_gold(desk.run, entries, gold_entries, truths)
     digest = desk.run.digest(
-        (entry.item for entry in entries), ((entry.item, known[entry.item]) for entry in gold_entries)
+        (entry.item for entry in entries), ((entry.item, truths[entry.item]) for entry in gold_entries)
     )
-    first = RunRow(desk.run.name, digest, "loading", len(entries))
-    if not desk.table.write([first]):
-        stored = desk.table.run(desk.run.name)
-        if stored is None or stored.digest != digest:
-            raise RunConflictError(f"there is another run {desk.run.name}")
-        if stored.status == "open":
-            return
+    first = RunRow(desk.run.name, digest, "loading", len(entries), settings=desk.run.to_json())
+    if desk.table.write([first]):
+        return first
+    stored = desk.table.run(desk.run.name)
+    if stored is None or stored.digest != digest:
+        raise RunConflictError(
+            f"there is another run {desk.run.name}, with other settings, items or gold questions"
+        )
+    return stored
+
+
+def tasks_of(run: RunSettings, entries: Iterable[Entry], truths: Mapping[str, int]) -> list[TaskRow]:
+    """Return a new task for each entry. Those in `truths` become gold questions."""
+    return [
+        TaskRow(run.name, each.item, each.source_field, each.source, run.labels, truths.get(each.item))
+        for each in entries
+    ]
+
+
+def add_tasks(desk: Desk, tasks: Sequence[TaskRow]) -> None:
+    """Create the tasks that do not exist yet."""
     for start in range(0, len(tasks), ROWS_AT_ONCE):
         rows = tasks[start : start + ROWS_AT_ONCE]
         if not desk.table.write(rows):  # an earlier attempt wrote some of the rows
             for row in rows:
                 desk.table.write([row])
-    desk.table.write([RunRow(desk.run.name, digest, "open", len(entries), version=2)])
+
+
+def open_run(desk: Desk, items: int) -> None:
+    """Let labelers into a run whose tasks all exist.
+
+    :param items: number of tasks, without gold questions
+    Raises `NoRunError` if there is no run.
+    """
+    row = _stored(desk)
+    if row.status == "loading":  # a conflicting write can only be another `open_run`
+        now = int(desk.now())
+        desk.table.write([replace(row, status="open", items=items, opened=now, version=row.version + 1)])
+
+
+def close_run(desk: Desk) -> RunRow:
+    """Let no labeler in any more; return the run's row. Raises `NoRunError` and `BusyError`."""
+    for _ in range(TRIES):
+        row = _stored(desk)
+        if row.status == "closed":
+            return row
+        closed = replace(row, status="closed", closed=int(desk.now()), version=row.version + 1)
+        if row.status == "open" and desk.table.write([closed]):
+            return closed
+    raise BusyError("the run's row changed each time")
 
 
 def next_task(desk: Desk, labeler: str) -> Assignment | None:
@@ -169,7 +225,7 @@ def submit(desk: Desk, labeler: str, item: str, choice: int | None) -> Literal["
     An answer after the lease has expired is stored unless the task was reassigned.
 
     :param choice: index of the class, or None: unsure
-    Raises `NoTaskError` and `BusyError`, and `ValueError` for an invalid choice.
+    Raises `NoRunError`, `NoTaskError` and `BusyError`, and `ValueError` for an invalid choice.
     """
     if choice is not None and (type(choice) is not int or not 0 <= choice < len(desk.run.classes)):
         raise ValueError(f"the choice must be from 0 to {len(desk.run.classes) - 1}, or none, got {choice!r}")
@@ -177,6 +233,7 @@ def submit(desk: Desk, labeler: str, item: str, choice: int | None) -> Literal["
         task = desk.table.task(desk.run.name, item)
         if task and labeler in task.answers:
             return "already"
+        _open_run(desk)
         answered = task.answered(labeler, choice) if task else None
         me = desk.table.labeler(desk.run.name, labeler)
         if task is None or answered is None or me is None:
@@ -219,8 +276,10 @@ def answers_of(tasks: Iterable[TaskRow]) -> list[Answer]:
 
 
 def progress(desk: Desk) -> Progress:
-    """Return the run's progress. Raises `NoRunError`."""
-    row = _open_run(desk)
+    """Return the progress of an open or closed run. Raises `NoRunError`."""
+    row = _stored(desk)
+    if row.status == "loading":
+        raise NoRunError(f"the run {desk.run.name} is still loading")
     people = [*desk.table.labelers(desk.run.name)]
     return Progress(
         items=row.items,
@@ -233,9 +292,9 @@ def progress(desk: Desk) -> Progress:
     )
 
 
-def _tasks(
+def _check_gold(
     run: RunSettings, entries: Sequence[Entry], gold_entries: Sequence[Entry], truths: Mapping[str, int]
-) -> list[TaskRow]:
+) -> None:
     gold = {entry.item for entry in gold_entries}
     for entry in entries:
         if entry.item in gold:
@@ -245,10 +304,13 @@ def _tasks(
             raise ValueError(f"gold questions: line {entry.line} has no class of this run")
     if run.gold_every and not gold_entries:
         raise ValueError("gold_every must be 0 without gold questions")
-    return [
-        TaskRow(run.name, each.item, each.source_field, each.source, run.labels, truths.get(each.item))
-        for each in (*entries, *gold_entries)
-    ]
+
+
+def _stored(desk: Desk) -> RunRow:
+    row = desk.table.run(desk.run.name)
+    if row is None:
+        raise NoRunError(f"there is no run {desk.run.name}")
+    return row
 
 
 def _open_run(desk: Desk) -> RunRow:
@@ -291,7 +353,8 @@ def _drawn(desk: Desk, me: LabelerRow, now: float) -> Iterator[str]:
 
 
 def _shown(task: TaskRow, until: int) -> Assignment:
-    return Assignment(task.item, task.source_field, task.source, until)
+    review = Review.from_json(task.review) if task.review else None
+    return Assignment(task.item, task.source_field, task.source, until, review)
 
 
 def _extended(desk: Desk, task: TaskRow) -> bool:

@@ -94,6 +94,10 @@ class Rows:
     def labelers(self, run: str) -> Iterator[LabelerRow]:
         return iter([row for row in self.rows.values() if isinstance(row, LabelerRow) and row.run == run])
 
+    def open_runs(self) -> Iterator[str]:
+        found = [row for row in self.rows.values() if isinstance(row, RunRow) and row.status == "open"]
+        return iter([row.run for row in sorted(found, key=lambda row: (row.opened, row.run))])
+
     def incomplete(self, run: str) -> int:
         return sum(not task.complete for task in self.tasks(run) if not task.gold)
 

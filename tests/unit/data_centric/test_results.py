@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict
 from datetime import UTC, datetime
 
-from data_centric.core import manifests
+from data_centric.core import hooks, manifests
 from data_centric.core.labelers import pseudonym
 from data_centric.core.results import Results, results
 from tests.support.data_centric.desks import World
@@ -22,7 +22,16 @@ def labeled_run() -> tuple[World, Results]:
         name = pseudonym(identity, b"secret")
         while item := world.next(name):
             world.submit(name, item, None if item == world.entries[2].item else 1)
-    return world, results(world.run, world.entries, world.tasks, NOW, 10)
+    return world, results_of(world)
+
+
+def results_of(world: World) -> Results:
+    """Return the results with labels by the default post-annotation function."""
+    labels = {}
+    for payload in hooks.payloads(world.run, world.tasks):
+        response = hooks.consolidated(hooks.post_request("job", world.run, "s3://x/y"), payload)
+        labels |= hooks.labels(world.run, world.entries, response, NOW)
+    return results(world.run, world.entries, world.tasks, labels, 10)
 
 
 def test_labels_come_out_as_a_manifest() -> None:
@@ -52,6 +61,6 @@ def test_no_labeler_is_named_in_the_manifests() -> None:
 
 def test_unfinished_run_has_the_results_so_far() -> None:
     world = World(3)
-    found = results(world.run, world.entries, world.tasks, NOW, 10)
+    found = results_of(world)
     assert (found.labels, found.labeled, len(manifests.parse(found.unlabeled))) == ({}, b"", 3)
     assert (found.report.agreement, found.report.alpha, found.report.labelers) == (None, None, [])

@@ -126,7 +126,7 @@ def test_labeler_sees_nothing_of_others() -> None:
     world.submit("a", world.item, 2)
     found = workflow.next_task(world.desk, "b")
     assert found
-    assert set(asdict(found)) == {"item", "source_field", "source", "until"}
+    assert set(asdict(found)) == {"item", "source_field", "source", "until", "review"}
 
 
 GOLD = with_settings(labels=1, gold_every=3, gold_least=4)
@@ -250,6 +250,63 @@ def test_run_is_closed_until_it_is_loaded() -> None:
         workflow.next_task(replace(world.desk, run=with_settings(name="other")), "a")
 
 
+def test_run_that_is_still_loading_lets_nobody_in() -> None:
+    # given a run whose loading was killed after its first tasks
+    world = World(0, with_settings(name="other"))
+    desk, items = replace(world.desk, run=RUN), entries(30)
+    workflow.begin(desk, items, (), {})
+    workflow.add_tasks(desk, workflow.tasks_of(RUN, items[:25], {}))
+    # when labelers come, then they are refused, and nothing is leased
+    with pytest.raises(NoRunError, match="no open run animals"):
+        workflow.next_task(desk, "a")
+    with pytest.raises(NoRunError):
+        workflow.submit(desk, "a", items[0].item, 1)
+    with pytest.raises(NoRunError, match="still loading"):
+        workflow.progress(desk)
+    assert [*world.table.open_runs()] == ["other"]
+    assert not any(task.leases for task in world.table.tasks("animals"))
+    # when it is loaded again, then it is open with all tasks
+    workflow.load(desk, items)
+    assert workflow.next_task(desk, "a")
+    assert workflow.progress(desk).items == 30
+
+
+def test_closed_run_takes_no_more_answers() -> None:
+    world = World(2)
+    done, held = world.next("a"), None
+    assert done
+    world.submit("a", done, 1)
+    held = world.next("a")
+    assert held
+    first = workflow.close_run(world.desk)
+    world.pass_time()
+    assert workflow.close_run(world.desk) == first
+    for refused in (lambda: world.next("a"), lambda: world.submit("a", held, 1)):
+        with pytest.raises(NoRunError):
+            refused()
+    # an answer that was stored before is acknowledged again
+    assert world.submit("a", done, 1) == "already"
+    assert (workflow.progress(world.desk).answers, [*world.table.open_runs()]) == (1, [])
+
+
+def test_run_keeps_its_settings() -> None:
+    run = with_settings(kind="review", instructions="Look twice.", group="experts")
+    world = World(1, run)
+    row = world.table.run("animals")
+    assert row
+    assert RunSettings.from_json(row.settings) == run
+
+
+def test_answers_to_gold_questions_count_as_submitted() -> None:
+    # or a labeler could tell them by the count that does not grow
+    world = with_gold()
+    for number in range(1, 30):
+        item = world.next("a")
+        assert item
+        world.submit("a", item, None if number % 2 else 1)
+        assert world.labeler("a").submitted == number
+
+
 def test_more_than_one_write_of_tasks_is_loaded() -> None:
     assert len(World(250).tasks) == 250
 
@@ -305,7 +362,13 @@ def test_labeler_is_judged_after_enough_gold_questions() -> None:
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
-        ({"name": ""}, "name must not be empty"),
+        ({"name": ""}, "name must have 1 to 63 letters"),
+        ({"name": "a/b"}, "name must have 1 to 63 letters"),
+        ({"kind": "other"}, "kind must be one of label, review, got 'other'"),
+        ({"instructions": 3}, "instructions must be a text, got 3"),
+        ({"instructions": "x" * 20_001}, "instructions must have at most 20000 characters, got 20001"),
+        ({"classes": tuple(str(number) for number in range(51))}, "classes must be at most 50 names"),
+        ({"least_confidence": "high"}, "least_confidence must be a number from 0 to 1, got high"),
         ({"attribute": "a-ref"}, "not end with -metadata or -ref"),
         ({"classes": ("cat",)}, "classes must be two or more different names, got cat"),
         ({"classes": ("cat", "cat")}, "two or more different names"),

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 import pytest
 
 from data_centric.core import workflow
-from data_centric.core.workflow import BusyError, NoTaskError
+from data_centric.core.workflow import BusyError, NoRunError, NoTaskError
 from tests.support.data_centric.desks import World, with_settings
 from tests.support.data_centric.orders import Case, Work, every_kill, every_order, failures
 from tests.support.turns import Killed, Turns
@@ -71,6 +71,20 @@ def test_labeler_with_two_windows_has_one_task() -> None:
             yield case
 
     finished(checked(), 1000)
+
+
+def test_lease_and_labeler_change_together() -> None:
+    def checked() -> Iterator[Case[World]]:
+        works = lambda world: [lambda: world.next("ann")]  # noqa: E731
+        for case in cases(lambda: World(3), works):
+            leased = [task.item for task in case.world.tasks if "ann" in task.leases]
+            labeler = case.world.labeler("ann")
+            # killed after its first write, too
+            assert [labeler.holds] == leased
+            assert labeler.given == 1
+            yield case
+
+    finished(checked(), 2)
 
 
 def test_answer_submitted_twice_counts_once() -> None:
@@ -151,6 +165,28 @@ def test_two_labelers_answer_one_item_at_once() -> None:
             yield case
 
     finished(checked(), 80)
+
+
+def test_answer_while_a_run_closes_is_stored_or_refused() -> None:
+    def answering() -> World:
+        world = World(1)
+        assert world.next("ann")
+        return world
+
+    count = 0
+    works = lambda world: [  # noqa: E731
+        lambda: world.submit("ann", world.item, 1),
+        lambda: workflow.close_run(world.desk),
+    ]
+    for case in cases(answering, works):
+        world, answer = case.world, case.results[0]
+        assert all(isinstance(each, NoRunError) for each in failures(case.results))
+        stored = world.tasks[0].answers == {"ann": 1}
+        if not isinstance(answer, Killed):
+            assert stored == (answer == "kept")
+        assert world.labeler("ann").done == stored
+        count += 1
+    assert count >= 20
 
 
 def disputed() -> World:

@@ -14,9 +14,9 @@ from data_centric.aws import tasks_table
 from data_centric.aws.tasks_table import DynamoTasks, item_of
 from data_centric.core.tasks import LabelerRow, Row, RunRow, TaskRow
 
-TASK = TaskRow("r", "i", "source", "a text", 3, None, {"a": 1, "b": None}, {"c": 1_764_475_200}, 4)
-LABELER = LabelerRow("r", "a", 7, 5, 1, 2, 1, "i", 9)
-RUN = RunRow("r", "digest", "open", 20, 3, 5)
+TASK = TaskRow("r", "i", "source", "a text", 3, None, {"a": 1, "b": None}, {"c": 1_764_475_200}, 4, "{}")
+LABELER = LabelerRow("r", "a", 7, 5, 1, 2, 1, "i", 9, 8)
+RUN = RunRow("r", "digest", "open", 20, 3, 5, "{}", 1_764_475_200)
 
 
 def stubbed() -> tuple[DynamoTasks, Stubber, list[float]]:
@@ -126,3 +126,26 @@ def test_queries_read_every_page() -> None:
     stub.add_response("query", {"Items": [item_of(TASK)], **more})
     stub.add_response("query", {"Items": [item_of(replace(TASK, item="j"))]})
     assert [task.item for task in table.tasks("r")] == ["i", "j"]
+
+
+def test_open_runs_alone_are_listed() -> None:
+    table, stub, _ = stubbed()
+    indexed = [item_of(replace(RUN, status=status)).get("queue") for status in ("loading", "open", "closed")]
+    assert indexed == [None, {"S": "runs"}, None]
+    stub.add_response("query", {"Items": [{"run": {"S": "r"}}], "LastEvaluatedKey": {"row": {"S": "run"}}})
+    stub.add_response("query", {"Items": [{"run": {"S": "s"}}]})
+    assert [*table.open_runs()] == ["r", "s"]
+
+
+@pytest.mark.parametrize(
+    ("code", "reasons", "busy"),
+    [
+        ("ThrottlingException", [], True),
+        ("TransactionCanceledException", [{"Code": "None"}, {"Code": "TransactionConflict"}], True),
+        ("TransactionCanceledException", [{"Code": "ItemCollectionSizeLimitExceeded"}], False),
+        ("AccessDeniedException", [], False),
+    ],
+)
+def test_request_that_may_succeed_later_is_known(code: str, reasons: list[Any], busy: bool) -> None:
+    answered: Any = {"Error": {"Code": code}, "CancellationReasons": reasons}
+    assert tasks_table.is_busy(ClientError(answered, "TransactWriteItems")) is busy

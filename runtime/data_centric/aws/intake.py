@@ -1,0 +1,27 @@
+"""A run's input with the manifests in S3."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from data_centric.aws import environment
+from data_centric.core import intake
+from data_centric.core.intake import MOST_BYTES, InputError, Intake
+from data_centric.core.runs import RunSettings
+
+
+def read(given: Any, run: RunSettings | None = None) -> Intake:
+    """Return the run of an execution's input. Raises `InputError`.
+
+    :param run: settings of the stored run; None: a new run
+    """
+    objects = environment.objects()
+    asked = intake.request(given, objects.places)
+    manifests = list[bytes | None]()
+    for name, key in (("manifest", asked.manifest), ("gold_manifest", asked.gold_manifest)):
+        try:
+            manifests.append(objects.read(key, MOST_BYTES) if key else None)
+        except ValueError as error:
+            raise InputError(f"{name}: {error}") from None
+    manifest, gold = manifests
+    return intake.intake(asked, manifest or b"", gold, environment.defaults(), objects.places, run)

@@ -1,0 +1,19 @@
+"""Log lines in JSON with request ids, and the metrics in them."""
+
+from __future__ import annotations
+
+import os
+import warnings
+
+from aws_lambda_powertools import Logger, Metrics
+from aws_lambda_powertools.metrics import MetricUnit
+
+logger = Logger(service="data_centric")
+metrics = Metrics(namespace=os.environ.get("POWERTOOLS_METRICS_NAMESPACE", "Groundplan"))
+"""Their dimension `service` is the environment's `POWERTOOLS_SERVICE_NAME`."""
+warnings.filterwarnings("ignore", "No application metrics to publish")
+
+
+def count(name: str, value: float) -> None:
+    unit = MetricUnit.Seconds if name.endswith("Seconds") else MetricUnit.Count
+    metrics.add_metric(name=name, unit=unit, value=value)

@@ -1,0 +1,192 @@
+"""The input of a labeling run, checked before anything is written."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+from data_centric.core import manifests, reviews
+from data_centric.core.manifests import REFERENCE, Entry, ManifestError
+from data_centric.core.places import INPUTS, LABELS, Places
+from data_centric.core.runs import Rates, RunSettings
+
+MOST_BYTES = 64 * 2**20
+"""Maximum size of a manifest: a function reads it into memory."""
+FIELDS = ("name", "manifest", "gold_manifest", "settings", "instructions", "kind", "group", "estimate_only")
+OWN = ("name", "instructions", "kind", "group")
+"""Settings of `RunSettings` that are fields of the input itself."""
+
+
+class InputError(ValueError):
+    """The input of a run is invalid. The message names the field and what is allowed."""
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """Settings of the stack: those of runs that set no others, limits, and rates for the cost."""
+
+    attribute: str
+    labels: int
+    most_labels: int
+    extra_share: float
+    """Budget of extra labels, as a share of `labels` for each item"""
+    least_confidence: float
+    lease_seconds: int
+    gold_every: int
+    gold_least: int
+    gold_share: float
+    most_items: int
+    """Maximum number of items in a run"""
+    most_hours: int
+    """Hours after which a run is closed without all labels"""
+    answer_seconds: float
+    hourly_wage: float
+    """Dollars"""
+    answer_dollars: float
+    """Dollars for the AWS requests of an answer"""
+
+    @property
+    def rates(self) -> Rates:
+        return Rates(self.answer_seconds, self.hourly_wage, self.answer_dollars)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to label: keys of the manifests, and the rest of the input."""
+
+    name: str
+    manifest: str
+    gold_manifest: str | None
+    """None: no gold questions"""
+    settings: Mapping[str, Any]
+    """Settings of `RunSettings` by name"""
+    estimate_only: bool
+    """Whether only the cost is asked for"""
+
+
+@dataclass(frozen=True)
+class Intake:
+    """A valid run before it starts."""
+
+    run: RunSettings
+    entries: Sequence[Entry]
+    gold_entries: Sequence[Entry]
+    truths: Mapping[str, int]
+    """Class of each gold question, by item"""
+    estimate_only: bool = False
+
+
+def request(given: Any, places: Places) -> Request:
+    """Return the input of an execution. Raises `InputError`."""
+    if not isinstance(given, Mapping):
+        raise InputError(f"the input must be a JSON object, got {given!r}")
+    _known("", given, FIELDS)
+    for name in ("name", "manifest"):
+        if not isinstance(given.get(name), str):
+            raise InputError(f"{name} must be a text, got {given.get(name)!r}")
+    settings = given.get("settings", {})
+    if not isinstance(settings, Mapping):
+        raise InputError(f"settings must be a JSON object, got {settings!r}")
+    own = [field.name for field in fields(RunSettings) if field.name not in OWN]
+    _known("settings.", settings, own)
+    classes = settings.get("classes")
+    if not isinstance(classes, list) or not all(isinstance(each, str) for each in classes):
+        raise InputError(f"settings.classes must be a list of texts, got {classes!r}")
+    keys = dict[str, str | None]()
+    for name in ("manifest", "gold_manifest"):
+        try:
+            keys[name] = places.key(str(given[name]), INPUTS, LABELS) if given.get(name) else None
+        except ValueError as error:
+            raise InputError(f"{name} {error}") from None
+    whole = {**settings, "classes": tuple(classes)} | {name: given[name] for name in OWN if name in given}
+    if not keys["manifest"]:
+        raise InputError("manifest must be an address, got an empty text")
+    estimate_only = given.get("estimate_only", False)
+    if type(estimate_only) is not bool:
+        raise InputError(f"estimate_only must be true or false, got {estimate_only!r}")
+    return Request(given["name"], keys["manifest"], keys["gold_manifest"], whole, estimate_only)
+
+
+def intake(
+    asked: Request,
+    manifest: bytes,
+    gold_manifest: bytes | None,
+    defaults: Defaults,
+    places: Places,
+    run: RunSettings | None = None,
+) -> Intake:
+    """Return the run. Raises `InputError` with every invalid line of a manifest, or the invalid setting.
+
+    :param run: settings of the stored run; None: a new run, whose settings come from input and defaults
+    """
+    review = asked.settings.get("kind") == "review"
+    entries = _entries("manifest", manifest, review, places)
+    if run is None:
+        if not 1 <= len(entries) <= defaults.most_items:
+            raise InputError(f"manifest must have 1 to {defaults.most_items} items, got {len(entries)}")
+        run = _run(asked, defaults, len(entries), gold=gold_manifest is not None)
+    if gold_manifest is None:
+        return Intake(run, entries, (), {}, asked.estimate_only)
+    gold = _entries("gold_manifest", gold_manifest, review, places)
+    try:
+        labels = manifests.labels_of(gold, run.attribute, run.classes)
+    except ManifestError as error:
+        raise InputError(f"gold_manifest: {error}") from None
+    truths = {item: label.choice for item, label in labels.items()}
+    return Intake(run, entries, gold, truths, asked.estimate_only)
+
+
+def _run(asked: Request, defaults: Defaults, items: int, *, gold: bool) -> RunSettings:
+    labels = asked.settings.get("labels", defaults.labels)
+    extra = math.ceil(items * labels * defaults.extra_share) if type(labels) is int else 0
+    usual = {field.name: getattr(defaults, field.name, None) for field in fields(RunSettings)}
+    usual = {name: value for name, value in usual.items() if value is not None} | {"extra_labels": extra}
+    if not gold:
+        usual["gold_every"] = 0
+    try:
+        if type(labels) is int and "most_labels" not in asked.settings:
+            usual["most_labels"] = max(labels, defaults.most_labels)
+        return RunSettings(**{**usual, **asked.settings})
+    except ValueError as error:
+        raise InputError(f"settings: {error}") from None
+    except TypeError:  # a comparison of a wrong type
+        raise InputError("settings: every value must have the type of its default") from None
+
+
+def _entries(name: str, body: bytes, review: bool, places: Places) -> Sequence[Entry]:
+    try:
+        entries = manifests.parse(body)
+    except ManifestError as error:
+        raise InputError(f"{name}: {error}") from None
+    problems = list[tuple[int, str]]()
+    for entry in entries:
+        try:
+            check_entry(entry, review, places)
+        except ValueError as error:
+            problems.append((entry.line, str(error)))
+    if problems:
+        raise InputError(f"{name}: {ManifestError(problems)}")
+    return entries
+
+
+def check_entry(entry: Entry, review: bool, places: Places) -> None:
+    """Raise `ValueError` unless labelers may see the entry's pictures, and a review has its parts."""
+    if entry.source_field == REFERENCE:
+        _seen(REFERENCE, entry.source, places)
+    if review:
+        for neighbour in reviews.read(entry.fields.get(reviews.FIELD)).neighbours:
+            _seen("a neighbour", neighbour.reference, places)
+
+
+def _seen(what: str, address: str, places: Places) -> None:
+    try:
+        places.key(address, INPUTS)
+    except ValueError as error:
+        raise ValueError(f"{what} {error}") from None
+
+
+def _known(prefix: str, given: Mapping[str, Any], allowed: Sequence[str]) -> None:
+    if unknown := sorted(set(given) - set(allowed)):
+        raise InputError(f"{prefix}{unknown[0]} is not known, allowed are: {', '.join(allowed)}")

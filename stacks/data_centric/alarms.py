@@ -1,0 +1,70 @@
+"""The alarms of labeling, and the dashboard."""
+
+from __future__ import annotations
+
+from aws_cdk import Duration, Stack
+from aws_cdk import aws_cloudwatch as cloudwatch
+from aws_cdk import aws_kms as kms
+from aws_cdk import aws_sqs as sqs
+from constructs import Construct
+
+from groundplan import Pager, UserApi, not_succeeded
+from settings.data_centric import DataCentric
+from stacks.data_centric.labeling import LabelingRuns
+
+METRICS = "Groundplan"
+"""CloudWatch namespace of the functions' own metrics."""
+HOUR = Duration.hours(1)
+LATE = 0.75
+"""Share of a run's longest duration after which its operator is paged."""
+
+
+def watch(
+    scope: Construct,
+    *,
+    settings: DataCentric,
+    key: kms.IKey | None,
+    letters: sqs.IQueue,
+    labeling: LabelingRuns,
+    api: UserApi,
+) -> Pager:
+    """Create the alarm topic, the alarms and the dashboard."""
+    id = Stack.of(scope).stack_name
+
+    def own(name: str, statistic: str = "Sum") -> cloudwatch.Metric:
+        return cloudwatch.Metric(
+            namespace=METRICS,
+            metric_name=name,
+            statistic=statistic,
+            period=HOUR,
+            dimensions_map={"service": id},
+        )
+
+    pager = Pager(scope, "Pager", email=settings.alarm_email or None, key=key)
+    late = int(LATE * 3600 * settings.labeling.most_hours)
+    for alarm, metric, above, what in (
+        ("LabelFailed", not_succeeded(labeling.label), 0, "a labeling run failed"),
+        ("RunIncomplete", own("IncompleteRuns"), 0, "a labeling run ended without all of its labels"),
+        ("RunLate", own("OldestOpenSeconds", "Maximum"), late, "a labeling run is about to end incomplete"),
+        (
+            "DeadLetter",
+            letters.metric_approximate_number_of_messages_visible(statistic="Maximum"),
+            0,
+            "an event was given up",
+        ),
+        ("ApiFails", api.metric_server_errors(), 0, "the API answers with 5xx"),
+    ):
+        pager.page_when(alarm, metric, above=above, description=f"{id}: {what}")
+    board = cloudwatch.Dashboard(scope, "Dashboard", dashboard_name=id, default_interval=Duration.days(7))
+    board.add_widgets(
+        cloudwatch.GraphWidget(title="Answers", left=[own("Answers"), own("ExtraLabels")]),
+        cloudwatch.GraphWidget(title="Open tasks", left=[own("OpenTasks", "Maximum")]),
+        cloudwatch.GraphWidget(
+            title="Age of the oldest run with open tasks, in seconds",
+            left=[own("OldestOpenSeconds", "Maximum")],
+        ),
+        cloudwatch.GraphWidget(
+            title="Disagreement", left=[own("DisputedItems", "Maximum"), own("BlockedLabelers", "Maximum")]
+        ),
+    )
+    return pager

@@ -1,0 +1,183 @@
+"""The Lambda functions of labeling: what each does and may do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from aws_cdk import Duration
+from aws_cdk import aws_dynamodb as dynamodb
+from aws_cdk import aws_secretsmanager as secretsmanager
+from constructs import Construct
+
+from groundplan import ArtifactBucket, Package, PythonFunction, allow, allow_key
+from settings.data_centric import DataCentric
+from stacks.data_centric.machines import (
+    API_SECONDS,
+    CHECK_SECONDS,
+    CONSOLIDATE_SECONDS,
+    LOAD_SECONDS,
+    WATCH_SECONDS,
+)
+from stacks.data_centric.tables import INDEX
+
+INPUTS, LABELS = "inputs", "labels"
+"""Folders of the bucket: what is labeled, and the results."""
+OBJECTS = "Objects are named when they are written; the folder is the grant."
+GET, PUT, QUERY = (f"dynamodb:{verb}" for verb in ("GetItem", "PutItem", "Query"))
+PRE, POST = "PreAnnotation", "PostAnnotation"
+"""Construct ids of the annotation functions."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelingTask:
+    """One function: its handler's module, what it does, and its permissions."""
+
+    module: str
+    """In `runtime/data_centric/handlers`"""
+    does: str
+    rows: tuple[str, ...] = ()
+    """DynamoDB actions on the table"""
+    due: bool = False
+    """Whether it queries the table's index"""
+    read: tuple[str, ...] = ()
+    """Folders of the bucket to read, as `write` is"""
+    write: tuple[str, ...] = ()
+    invokes: str = ""
+    """The annotation function that it calls"""
+    pseudonyms: bool = False
+    """Whether it reads the secret of the labelers' pseudonyms"""
+    seconds: int = 60
+    memory_mb: int = 256
+
+
+TASKS = {
+    "ApiFunction": LabelingTask(
+        module="api",
+        does="Gives tasks to labelers and takes their answers",
+        rows=(GET, PUT, QUERY),
+        due=True,
+        # The page shows pictures by URLs that this role has presigned
+        read=(INPUTS,),
+        pseudonyms=True,
+        seconds=API_SECONDS,
+        memory_mb=512,
+    ),
+    "Check": LabelingTask(
+        module="check_run",
+        does="Checks the input of a labeling run and estimates its cost",
+        rows=(GET, PUT),
+        read=(INPUTS, LABELS),
+        seconds=CHECK_SECONDS,
+        memory_mb=1024,
+    ),
+    "Load": LabelingTask(
+        module="load_run",
+        does="Creates the tasks of a labeling run",
+        rows=(GET, PUT),
+        read=(INPUTS, LABELS),
+        invokes=PRE,
+        seconds=LOAD_SECONDS,
+        memory_mb=1024,
+    ),
+    "Watch": LabelingTask(
+        module="watch_run",
+        does="Requests more labels where labelers disagree, and closes runs",
+        rows=(GET, PUT, QUERY),
+        due=True,
+        seconds=WATCH_SECONDS,
+        memory_mb=2048,
+    ),
+    "Consolidate": LabelingTask(
+        module="consolidate_run",
+        does="Writes the consolidated labels of a run and its report",
+        rows=(GET, PUT, QUERY),
+        read=(INPUTS, LABELS),
+        write=(LABELS,),
+        invokes=POST,
+        seconds=CONSOLIDATE_SECONDS,
+        memory_mb=2048,
+    ),
+    PRE: LabelingTask(module="pre_annotation", does="Shows an item as it is", seconds=10),
+    POST: LabelingTask(
+        module="post_annotation",
+        does="Consolidates labelers' answers by the Dawid-Skene model",
+        read=(LABELS,),
+        seconds=170,
+        memory_mb=1024,
+    ),
+}
+"""The functions by construct id."""
+
+
+class LabelingFunctions:
+    """The functions in `TASKS`, created in `scope`, each with a role of least privilege.
+
+    :param package: code, layer and dead-letter queue, shared by all.
+    :param secret: of the labelers' pseudonyms.
+    """
+
+    def __init__(
+        self,
+        scope: Construct,
+        *,
+        settings: DataCentric,
+        package: Package,
+        table: dynamodb.Table,
+        bucket: ArtifactBucket,
+        secret: secretsmanager.ISecret,
+    ) -> None:
+        self.by_id: dict[str, PythonFunction] = {}
+        """The functions by construct id."""
+        variables = {
+            "TASKS_TABLE": table.table_name,
+            "BUCKET": bucket.bucket.bucket_name,
+            "LABELING": settings.labeling.model_dump_json(),
+        }
+        for id, task in reversed(TASKS.items()):  # annotation functions before those that call them
+            own = dict(variables)
+            if task.invokes:
+                own[_variable(task.invokes)] = self._hook(settings, task.invokes)
+            if task.pseudonyms:
+                own["PSEUDONYM_SECRET_ARN"] = secret.secret_arn
+            function = self.by_id[id] = PythonFunction(
+                scope,
+                id,
+                package=package,
+                handler=f"data_centric.handlers.{task.module}.handler",
+                description=task.does,
+                environment=own,
+                timeout=Duration.seconds(task.seconds),
+                memory_mb=task.memory_mb,
+            )
+            self._allow(function, task, table, bucket)
+            if task.invokes:
+                allow(function.role, "lambda:InvokeFunction", on=[own[_variable(task.invokes)]])
+            if task.pseudonyms:
+                # Not grant_read, which would name the role in the key's policy: the role comes after the key
+                allow(function.role, "secretsmanager:GetSecretValue", on=[secret.secret_arn])
+            allow_key(function.role, package.key)
+
+    def _hook(self, settings: DataCentric, id: str) -> str:
+        """Return the ARN of an annotation function: the chosen one, or the stack's own."""
+        chosen = {PRE: settings.pre_annotation, POST: settings.post_annotation}[id]
+        return chosen or self.by_id[id].function.function_arn
+
+    def _allow(
+        self, function: PythonFunction, task: LabelingTask, table: dynamodb.Table, bucket: ArtifactBucket
+    ) -> None:
+        role = function.role
+        if task.rows:
+            allow(role, *task.rows, on=[table.table_arn])
+        if task.due:
+            allow(role, QUERY, on=[f"{table.table_arn}/index/{INDEX}"])
+        for action, folders in (("s3:GetObject", task.read), ("s3:PutObject", task.write)):
+            if folders:
+                objects = [bucket.bucket.arn_for_objects(f"{folder}/*") for folder in folders]
+                allow(role, action, on=objects, because=OBJECTS)
+        if task.read or task.write:
+            # S3 answers 404 for an absent object only to those who may list
+            allow(role, "s3:ListBucket", on=[bucket.bucket.bucket_arn])
+
+
+def _variable(id: str) -> str:
+    return {PRE: "PRE_ANNOTATION_ARN", POST: "POST_ANNOTATION_ARN"}[id]

@@ -1,0 +1,141 @@
+"""Train on the data that matters: consistent labels, and the examples that teach most."""
+
+from __future__ import annotations
+
+from aws_cdk import CfnOutput, Duration, Stack, Tags
+from aws_cdk import aws_cognito as cognito
+from aws_cdk import aws_kms as kms
+from aws_cdk import aws_s3_assets as s3_assets
+from constructs import Construct
+
+from groundplan import (
+    ArtifactBucket,
+    CleanUp,
+    Package,
+    PythonFunction,
+    SiteFiles,
+    StaticSite,
+    UserApi,
+    Users,
+    dead_letters,
+    physical_name,
+)
+from settings.data_centric import DataCentric
+from stacks.data_centric.alarms import METRICS, watch
+from stacks.data_centric.labeling import LabelingRuns
+from stacks.shared import ROOT, key_of, library_layer, retention, runtime_code
+
+NAME = "data_centric"
+OPERATORS = "operators"
+"""Group of the users who may see the progress of runs; `runtime/data_centric/core/api.py` checks it."""
+
+
+class DataCentricStack(Stack):
+    def __init__(self, scope: Construct, id: str, *, env_name: str, settings: DataCentric) -> None:
+        super().__init__(
+            scope,
+            id,
+            description="Groundplan: labels by several labelers, and training on the data that matters",
+        )
+        for tag, value in {"groundplan:architecture": NAME, "groundplan:environment": env_name}.items():
+            Tags.of(self).add(tag, value)
+        keep_logs = retention(settings.log_retention_days)
+        key = key_of(self, settings, f"data, tasks, labels and messages of {NAME}")
+        letters = dead_letters(self, "DeadLetters", key=key)
+
+        # Who labels
+        users = Users(
+            self,
+            "Users",
+            self_sign_up=settings.self_sign_up,
+            retain=settings.retain,
+            deletion_protection=settings.deletion_protection,
+        )
+        cognito.CfnUserPoolGroup(
+            self,
+            "Operators",
+            user_pool_id=users.pool.user_pool_id,
+            group_name=OPERATORS,
+            description="May see the progress of labeling runs",
+        )
+        document = ROOT / "runtime" / NAME / "openapi.json"
+        api = UserApi(self, "Api", document=document, users=users, log_retention=keep_logs, key=key)
+        site = StaticSite(self, "Site", api=api)
+
+        # Data
+        bucket = ArtifactBucket(self, "Data", key=key, retain=settings.retain)
+
+        # Labeling
+        package = Package(
+            code=runtime_code(NAME),
+            layers=[library_layer(self)],
+            dead_letters=letters,
+            environment={"POWERTOOLS_SERVICE_NAME": self.stack_name, "POWERTOOLS_METRICS_NAMESPACE": METRICS},
+            log_retention=keep_logs,
+            key=key,
+        )
+        labeling = LabelingRuns(self, "Labeling", settings=settings, package=package, bucket=bucket, api=api)
+        self._page(settings, users, site, bucket, package, key)
+        pager = watch(self, settings=settings, key=key, letters=letters, labeling=labeling, api=api)
+
+        # CloudFormation deletes in reverse order: first nothing writes to the bucket, then it is emptied
+        clean_up = CleanUp(
+            self,
+            "CleanUp",
+            endpoint_name=physical_name(self),
+            bucket=None if settings.retain else bucket,
+            log_retention=keep_logs,
+            key=key,
+        )
+        labeling.node.add_dependency(clean_up)
+
+        for output, value in {
+            "SiteUrl": site.url,
+            "ApiUrl": api.url,
+            "UserPoolId": users.pool.user_pool_id,
+            "UserPoolClientId": users.client.user_pool_client_id,
+            "DataBucket": bucket.bucket.bucket_name,
+            "LabelArn": labeling.label.state_machine_arn,
+            "TasksTable": labeling.table.table_name,
+            "AlarmTopicArn": pager.topic.topic_arn,
+            "DeadLetterQueueUrl": letters.queue_url,
+            **{
+                f"{function.removesuffix('Function')}FunctionName": each.function.function_name
+                for function, each in labeling.functions.items()
+            },
+        }.items():
+            CfnOutput(self, output, value=value)
+
+    def _page(
+        self,
+        settings: DataCentric,
+        users: Users,
+        site: StaticSite,
+        bucket: ArtifactBucket,
+        package: Package,
+        key: kms.IKey | None,
+    ) -> None:
+        """Publish the web page, told where everything is."""
+        publisher = PythonFunction(
+            self,
+            "Publisher",
+            package=Package(code=SiteFiles.code(), log_retention=package.log_retention, key=key),
+            handler="handler.handler",
+            description="Puts the page's files into its bucket, with the stack",
+            timeout=Duration.minutes(5),
+        )
+        SiteFiles(
+            self,
+            "SiteFiles",
+            site=site,
+            source=s3_assets.Asset(self, "Page", path=str(ROOT / "web" / NAME)),
+            config={
+                "region": self.region,
+                "userPoolId": users.pool.user_pool_id,
+                "clientId": users.client.user_pool_client_id,
+                "api": "/api",
+                "selfSignUp": settings.self_sign_up,
+            },
+            storage=bucket.bucket,
+            publisher=publisher,
+        )

@@ -1,0 +1,49 @@
+"""The table of labeling runs and their tasks."""
+
+from __future__ import annotations
+
+from aws_cdk import aws_dynamodb as dynamodb
+from aws_cdk import aws_kms as kms
+from constructs import Construct
+
+from groundplan import acknowledge, removal
+from settings.data_centric import DataCentric
+
+INDEX = "due"
+"""Tasks that need labels, by availability, and open runs."""
+
+
+def tasks_table(scope: Construct, settings: DataCentric, key: kms.IKey | None) -> dynamodb.Table:
+    """Create the table `Tasks`: runs, tasks and labelers of a run under one partition key."""
+
+    def attribute(
+        name: str, kind: dynamodb.AttributeType = dynamodb.AttributeType.STRING
+    ) -> dynamodb.Attribute:
+        return dynamodb.Attribute(name=name, type=kind)
+
+    table = dynamodb.Table(
+        scope,
+        "Tasks",
+        partition_key=attribute("run"),
+        sort_key=attribute("row"),
+        billing_mode=dynamodb.BillingMode.PAY_PER_REQUEST,
+        encryption=dynamodb.TableEncryption.CUSTOMER_MANAGED if key else None,
+        encryption_key=key,
+        point_in_time_recovery_specification=dynamodb.PointInTimeRecoverySpecification(
+            point_in_time_recovery_enabled=settings.point_in_time_recovery
+        ),
+        deletion_protection=settings.deletion_protection,
+        removal_policy=removal(settings.retain),
+    )
+    table.add_global_secondary_index(
+        index_name=INDEX,
+        partition_key=attribute("queue"),
+        sort_key=attribute("due", dynamodb.AttributeType.NUMBER),
+        projection_type=dynamodb.ProjectionType.INCLUDE,
+        non_key_attributes=["answers"],
+    )
+    if not settings.point_in_time_recovery:
+        acknowledge(
+            table, {"AwsSolutions-DDB3": "A setting, point_in_time_recovery, off where data is for trial."}
+        )
+    return table

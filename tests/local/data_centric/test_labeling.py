@@ -1,0 +1,309 @@
+"""Labeling on the deployed template under enforced IAM: from a manifest to labels, by labelers who race."""
+
+from __future__ import annotations
+
+import json
+import random
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from data_centric.core import manifests
+from data_centric.core.manifests import Entry
+from tests.support.data_centric.deployed import CLASSES, PEOPLE, Deployed
+from tests.support.data_centric.labelers import Labeler
+
+pytestmark = pytest.mark.timeout(1800)  # the first test waits for the deployment too
+ITEMS, GOLD = 16, 4
+PATIENCE = 600
+"""Seconds until labelers give up."""
+
+
+def truth(entry: Entry) -> int:
+    """The true class of a picture, by its number."""
+    return int(entry.source.rpartition("/")[2].removesuffix(".png")) % len(CLASSES)
+
+
+@dataclass
+class Raced:
+    """A run that labelers who raced have completed."""
+
+    execution: str
+    output: dict[str, Any]
+    items: list[Entry]
+    labelers: list[Labeler]
+    rows: list[dict[str, Any]]
+    """The table's rows of the run"""
+
+
+@pytest.fixture(scope="module")
+def raced(deployed: Deployed) -> Raced:
+    items = deployed.pictures("race", ITEMS)
+    gold = deployed.pictures("gold", GOLD)
+    manifest = deployed.manifest("race", [{"source-ref": each, "note": "kept"} for each in items])
+    labeled = [
+        {
+            "source-ref": each,
+            "label": number % 3,
+            "label-metadata": {
+                "class-name": CLASSES[number % 3],
+                "confidence": 1,
+                "human-annotated": "yes",
+                "creation-date": "2026-11-30T00:00:00",
+                "type": "groundtruth/image-classification",
+                "job-name": "known",
+            },
+        }
+        for number, each in enumerate(gold)
+    ]
+    execution = deployed.start(
+        name="race",
+        manifest=manifest,
+        gold_manifest=deployed.manifest("gold", labeled),
+        instructions="Look at the ears.",
+        settings={"gold_every": 4, "extra_labels": 6},
+    )
+    entries = manifests.parse(deployed.get(manifest))
+    known = {
+        entry.item: truth(entry)
+        for entry in [
+            *entries,
+            *manifests.parse(deployed.get(f"s3://{deployed.bucket}/inputs/gold.manifest")),
+        ]
+    }
+    shown = deployed.opened("race", execution, deployed.tokens["ann"])
+    assert (shown["kind"], shown["classes"], shown["items"], shown["done"], shown["complete"]) == (
+        "label",
+        CLASSES,
+        ITEMS,
+        0,
+        0,
+    )
+    assert shown["instructions"] == "Look at the ears."
+    # A labeler takes a task and never comes back
+    status, _ = deployed.ask("POST", "/api/runs/race/task", deployed.tokens["gone"])
+    assert status == 200
+
+    def choose(name: str, draw: random.Random) -> Callable[[str], int | None]:
+        """A labeler who is right in 8 of 10 answers, and sometimes unsure."""
+
+        def answer(item: str) -> int | None:
+            if draw.random() < 0.05:
+                return None
+            return known[item] if draw.random() < 0.85 else draw.randrange(3)
+
+        return answer
+
+    labelers = [
+        Labeler(
+            deployed.ask, deployed.tokens[name], "race", choose(name, random.Random(n)), random.Random(-n)
+        )
+        for n, name in enumerate(PEOPLE)
+    ]
+    late = time.monotonic() + PATIENCE
+    threads = [
+        threading.Thread(target=each.work, args=(lambda: time.monotonic() > late,)) for each in labelers
+    ]
+    for thread in threads:
+        thread.start()
+    state = deployed.ended(execution)
+    for thread in threads:
+        thread.join()
+    assert state["status"] == "SUCCEEDED", state
+    rows = deployed.client("dynamodb").query(
+        TableName=deployed.out["TasksTable"],
+        KeyConditionExpression="#run = :run",
+        ExpressionAttributeNames={"#run": "run"},
+        ExpressionAttributeValues={":run": {"S": "race"}},
+    )["Items"]
+    return Raced(execution, json.loads(state["output"]), entries, labelers, rows)
+
+
+def answers_of(raced: Raced) -> dict[str, set[str]]:
+    """Labelers who answered each item, gold questions included."""
+    return {row["item"]["S"]: set(row["answers"]["M"]) for row in raced.rows if "item" in row}
+
+
+def test_racing_labelers_lose_and_double_nothing(raced: Raced) -> None:
+    assert [problem for each in raced.labelers for problem in each.problems] == []
+    stored, kept = answers_of(raced), [item for each in raced.labelers for item in each.kept]
+    # then each acknowledged answer is stored once, and nothing else is
+    assert sum(map(len, stored.values())) == len(kept) >= 3 * ITEMS
+    assert all(len(set(each.kept)) == len(each.kept) for each in raced.labelers)
+    # and each item has as many labels as were asked for
+    wanted = {row["item"]["S"]: int(row["wanted"]["N"]) for row in raced.rows if "item" in row}
+    lacking = {entry.item: len(stored[entry.item]) for entry in raced.items}
+    assert lacking == {entry.item: wanted[entry.item] for entry in raced.items}
+    assert not any(row["leases"]["M"] for row in raced.rows if "item" in row and row["truth"].get("NULL"))
+
+
+def test_run_ends_with_a_manifest_that_reads_back(deployed: Deployed, raced: Raced) -> None:
+    output = raced.output
+    assert (output["name"], output["complete"], output["items"]) == ("race", True, ITEMS)
+    entries = manifests.parse(deployed.get(output["manifest"]))
+    labels = manifests.labels_of(entries, "label", CLASSES)
+    unlabeled = manifests.parse(deployed.get(output["unlabeled_manifest"]))
+    assert len(labels) + len(unlabeled) == ITEMS
+    assert manifests.version(labels) == output["version"]
+    assert {entry.fields["note"] for entry in entries} == {"kept"}
+    right = sum(labels[entry.item].choice == truth(entry) for entry in entries)
+    assert right >= 0.8 * ITEMS
+    assert output["cost"]["least"]["answers"] > 3 * ITEMS
+    assert output["cost"]["most"]["total"] > output["cost"]["least"]["total"] > 0
+
+
+def test_outputs_do_not_name_labelers(deployed: Deployed, raced: Raced) -> None:
+    cognito = deployed.client("cognito-idp")
+    users = cognito.list_users(UserPoolId=deployed.out["UserPoolId"])["Users"]
+    subs = [
+        attribute["Value"]
+        for user in users
+        for attribute in user["Attributes"]
+        if attribute["Name"] in ("sub", "email")
+    ]
+    assert len(subs) >= 2 * len(PEOPLE)
+    objects = deployed.client("s3").list_objects_v2(Bucket=deployed.bucket, Prefix="labels/")["Contents"]
+    assert len(objects) == 4
+    texts = [deployed.get(f"s3://{deployed.bucket}/{each['Key']}").decode() for each in objects]
+    for text in (*texts, json.dumps(raced.rows), json.dumps(raced.output)):
+        assert not any(sub in text for sub in subs)
+    report = json.loads(deployed.get(raced.output["report"]))
+    assert {each["labeler"][:8] for each in report["divergence"]["labelers"]} == {"labeler-"}
+
+
+def test_same_input_again_writes_the_same_results(deployed: Deployed, raced: Raced) -> None:
+    files = [raced.output[name] for name in ("manifest", "unlabeled_manifest", "report")]
+    before = [deployed.get(file) for file in files]
+    given = json.loads(deployed.state(raced.execution)["input"])
+    state = deployed.ended(deployed.start(**given))
+    assert state["status"] == "SUCCEEDED", state
+    assert json.loads(state["output"]) == raced.output
+    assert [deployed.get(file) for file in files] == before
+
+
+@pytest.fixture(scope="module")
+def open_runs(deployed: Deployed) -> dict[str, str]:
+    """Two runs that are open, `review` and, for experts only, `secret`; their executions."""
+    given, (hidden,) = deployed.pictures("review", 2), deployed.pictures("secret", 1)
+    review = {
+        "given": "cat",
+        "suggested": "owl",
+        "reason": "4 of 5 neighbours are owls",
+        "neighbours": [{"source-ref": hidden, "label": "owl"}],
+    }
+    lines = [{"source-ref": each, "review": review} for each in given]
+    started = {
+        "review": deployed.start(name="review", kind="review", manifest=deployed.manifest("review", lines)),
+        "secret": deployed.start(
+            name="secret",
+            group="experts",
+            manifest=deployed.manifest("secret", [{"source": "a text"}, {"source-ref": hidden}]),
+            settings={"labels": 1},
+        ),
+    }
+    for run, execution in started.items():
+        deployed.opened(run, execution, deployed.tokens["expert"])
+    return started
+
+
+def test_reviewer_sees_both_labels_and_neighbours(deployed: Deployed, open_runs: dict[str, str]) -> None:
+    ann = deployed.tokens["ann"]
+    first = deployed.ask("POST", "/api/runs/review/task", ann)
+    status, task = first
+    assert status == 200
+    assert (task["review"]["given"], task["review"]["suggested"]) == ("cat", "owl")
+    (neighbour,) = task["review"]["neighbours"]
+    assert neighbour["label"] == "owl"
+    assert fetched(neighbour["url"]) == (200, b"picture 0")
+    status, picture = fetched(task["source"]["url"])
+    assert (status, picture[:8]) == (200, b"picture ")
+    # the same task while the lease holds
+    status, again = deployed.ask("POST", "/api/runs/review/task", ann)
+    assert (status, again["item"], again["until"]) == (200, task["item"], task["until"])
+
+
+def fetched(url: str) -> tuple[int, bytes]:
+    try:
+        with urllib.request.urlopen(url, timeout=60) as answer:  # noqa: S310
+            return answer.status, answer.read()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read()
+
+
+def test_labeler_reaches_no_task_of_others(deployed: Deployed, open_runs: dict[str, str]) -> None:
+    ann, expert = deployed.tokens["ann"], deployed.tokens["expert"]
+    # a run for another group does not exist
+    _, told = deployed.ask("GET", "/api/runs", ann)
+    assert [run["name"] for run in told["runs"]] == ["review"]
+    assert deployed.ask("POST", "/api/runs/secret/task", ann)[0] == 404
+    status, task = deployed.ask("POST", "/api/runs/secret/task", expert)
+    assert status == 200
+    body = {"item": task["item"], "choice": 0}
+    assert deployed.ask("POST", "/api/runs/secret/answers", ann, body)[0] == 404
+    # the item of another run, and one that another labeler holds
+    status, told = deployed.ask("POST", "/api/runs/review/answers", ann, body)
+    assert (status, told["error"]["code"]) == (409, "no_lease")
+    _, held = deployed.ask("POST", "/api/runs/review/task", ann)
+    body = {"item": held["item"], "choice": 0}
+    assert deployed.ask("POST", "/api/runs/review/answers", deployed.tokens["bob"], body)[0] == 409
+    # nobody, and a token that is none
+    for token in ("", "token"):
+        assert deployed.ask("GET", "/api/runs", token)[0] == 401
+
+
+def test_address_of_a_picture_opens_no_other(deployed: Deployed, open_runs: dict[str, str]) -> None:
+    _, task = deployed.ask("POST", "/api/runs/review/task", deployed.tokens["bob"])
+    url = task["source"]["url"]
+    key = url.partition("?")[0].partition("/inputs/")[2]
+    for other in ("secret/0.png", "review.manifest"):
+        assert fetched(url.replace(key, other))[0] == 403
+    assert fetched(url.partition("?")[0])[0] == 403
+
+
+def test_progress_is_for_operators(deployed: Deployed, raced: Raced, open_runs: dict[str, str]) -> None:
+    path = "/api/runs/race/progress"
+    status, told = deployed.ask("GET", path, deployed.tokens["ann"])
+    assert (status, told["error"]["code"]) == (403, "forbidden")
+    status, told = deployed.ask("GET", path, deployed.tokens["operator"])
+    assert (status, told["items"], told["complete"]) == (200, ITEMS, ITEMS)
+    assert deployed.ask("GET", "/api/runs/none/progress", deployed.tokens["operator"])[0] == 404
+
+
+def test_invalid_answer_names_the_field(deployed: Deployed, open_runs: dict[str, str]) -> None:
+    ann, path = deployed.tokens["ann"], "/api/runs/review/answers"
+    item = "0" * 24
+    for body, field in (
+        ({"item": item}, "choice"),
+        ({"item": item, "choice": 3}, "choice"),
+        ({"item": item, "choice": "cat"}, "choice"),
+        ({"item": "x", "choice": 0}, "item"),
+        ({"item": item, "choice": 0, "more": 1}, "more"),
+    ):
+        status, told = deployed.ask("POST", path, ann, body)
+        assert (status, told["error"]["code"], told["error"]["field"]) == (400, "invalid", field)
+
+
+def test_cost_is_told_before_the_run(deployed: Deployed) -> None:
+    manifest = deployed.manifest("estimate", [{"source": f"text {number}"} for number in range(10)])
+    state = deployed.ended(deployed.start(name="estimate", manifest=manifest, estimate_only=True))
+    assert state["status"] == "SUCCEEDED", state
+    output = json.loads(state["output"])
+    assert (output["items"], output["cost"]["least"]["answers"]) == (10, 30)
+    assert deployed.ask("GET", "/api/runs/estimate/progress", deployed.tokens["operator"])[0] == 404
+
+
+def test_invalid_manifest_ends_the_run_with_the_reason(deployed: Deployed) -> None:
+    deployed.put("inputs/wrong.manifest", b'{"source": "a"}\nno json\n{"source-ref": "s3://other/a.png"}\n')
+    state = deployed.ended(
+        deployed.start(name="wrong", manifest=f"s3://{deployed.bucket}/inputs/wrong.manifest")
+    )
+    assert (state["status"], state["error"]) == ("FAILED", "CheckFailed")
+    assert "line 2: is not JSON" in state["cause"]
+    outside = deployed.ended(deployed.start(name="outside", manifest="s3://elsewhere/a.manifest"))
+    assert "manifest must be in s3://" in outside["cause"]

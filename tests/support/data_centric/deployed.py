@@ -1,0 +1,96 @@
+"""A deployed stack of data_centric with users, and what tests do with it."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from local.cloud import LocalCloud
+from tests.support.clouds import client
+from tests.support.data_centric.labelers import Client, sign_up
+from tests.support.waiting import until
+from tooling import envs
+
+STACK = "groundplan-dev-data-centric"
+CLASSES = ["cat", "dog", "owl"]
+PEOPLE = ("ann", "bob", "cat", "dan", "eve")
+PATIENCE = 600
+"""Seconds until a run must be open, or have ended."""
+
+
+@dataclass
+class Deployed:
+    cloud: LocalCloud
+    out: Mapping[str, str]
+    tokens: Mapping[str, str]
+    """Id tokens of labelers, and of `operator` and `expert`, members of groups"""
+    ask: Client
+
+    def client(self, service: str) -> Any:
+        return client(self.cloud, service)
+
+    @property
+    def bucket(self) -> str:
+        return self.out["DataBucket"]
+
+    def put(self, key: str, body: bytes) -> str:
+        self.client("s3").put_object(Bucket=self.bucket, Key=key, Body=body)
+        return f"s3://{self.bucket}/{key}"
+
+    def get(self, address: str) -> bytes:
+        bucket, _, key = address.removeprefix("s3://").partition("/")
+        return self.client("s3").get_object(Bucket=bucket, Key=key)["Body"].read()
+
+    def manifest(self, name: str, lines: list[dict[str, Any]]) -> str:
+        return self.put(
+            f"inputs/{name}.manifest", "".join(json.dumps(line) + "\n" for line in lines).encode()
+        )
+
+    def pictures(self, folder: str, count: int) -> list[str]:
+        return [self.put(f"inputs/{folder}/{n}.png", f"picture {n}".encode()) for n in range(count)]
+
+    def start(self, **given: Any) -> str:
+        """Start an execution of `Label`; return its ARN."""
+        settings = {"classes": CLASSES, "lease_seconds": 30} | given.pop("settings", {})
+        machine = self.out["LabelArn"]
+        body = json.dumps({**given, "settings": settings})
+        return self.client("stepfunctions").start_execution(stateMachineArn=machine, input=body)[
+            "executionArn"
+        ]
+
+    def state(self, execution: str) -> dict[str, Any]:
+        return self.client("stepfunctions").describe_execution(executionArn=execution)
+
+    def ended(self, execution: str) -> dict[str, Any]:
+        def found() -> dict[str, Any] | None:
+            state = self.state(execution)
+            return state if state["status"] != "RUNNING" else None
+
+        return until(found, "the execution's end", PATIENCE)
+
+    def opened(self, run: str, execution: str, token: str) -> dict[str, Any]:
+        """Wait until the labeler sees the run; return it."""
+
+        def found() -> dict[str, Any] | None:
+            state = self.state(execution)
+            assert state["status"] == "RUNNING", state
+            _, told = self.ask("GET", "/api/runs", token)
+            return next((each for each in told["runs"] if each["name"] == run), None)
+
+        return until(found, f"the run {run}", PATIENCE)
+
+
+def deploy(cloud: LocalCloud) -> Deployed:
+    """Deploy the stack with a key of its own, sign users up, and enforce IAM from then on."""
+    app = f"{shlex.quote(str(envs.environment('app')))} -m tests.support.data_centric.app"
+    out = cloud.deploy(STACK, app=app, context={"data_centric.own_key": "true"})[STACK]
+    cognito = client(cloud, "cognito-idp")
+    cognito.create_group(UserPoolId=out["UserPoolId"], GroupName="experts")
+    tokens = {name: sign_up(cognito, out, name) for name in (*PEOPLE, "gone")}
+    tokens["operator"] = sign_up(cognito, out, "operator", "operators")
+    tokens["expert"] = sign_up(cognito, out, "expert", "experts", "operators")
+    cloud.enforce_iam(True)
+    return Deployed(cloud, out, tokens, Client(cloud, out["SiteUrl"]))

@@ -1,0 +1,169 @@
+"""The functions of the state machine `Label`, one after the other, repeated and failing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from data_centric.aws import environment
+from data_centric.core import manifests
+from data_centric.handlers import load_run
+from data_centric.handlers.consolidate_run import NotClosedError
+from tests.support.data_centric.steps import ENVIRONMENT, Steps
+
+LINES: list[dict[str, Any]] = [{"source": f"text {number}", "id": number} for number in range(5)]
+RESULTS = ("labeled.manifest", "unlabeled.manifest", "report.json")
+
+
+@pytest.fixture
+def steps(monkeypatch: pytest.MonkeyPatch) -> Steps:
+    made = Steps()
+    for name, value in ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(environment, "tasks_table", lambda: made.table)
+    monkeypatch.setattr(environment, "objects", lambda: made)
+    monkeypatch.setattr(environment, "client", lambda service: made)
+    monkeypatch.setattr(environment.time, "time", lambda: made.time)
+    return made
+
+
+def given(steps: Steps, **more: Any) -> dict[str, Any]:
+    manifest = steps.put("inputs/texts.manifest", LINES)
+    return {"name": "texts", "manifest": manifest, "settings": {"classes": ["no", "yes"]}, **more}
+
+
+def completed(steps: Steps) -> dict[str, Any]:
+    """Run the steps to a closed run; return the input."""
+    asked = given(steps)
+    steps.check(asked)
+    steps.load(asked)
+    steps.label("texts", 1, "ann", "bob")
+    assert steps.watch("texts")["closed"]
+    return asked
+
+
+def test_steps_lead_from_a_manifest_to_labels(steps: Steps) -> None:
+    asked = given(steps)
+    checked = steps.check(asked)
+    assert (checked["name"], checked["items"], checked["cost"]["least"]["answers"]) == ("texts", 5, 10)
+    assert steps.load(asked) == {"loaded": True, "next": 5, "tasks": 5}
+    assert not steps.watch("texts")["closed"]
+    steps.label("texts", 1, "ann", "bob")
+    watched = steps.watch("texts")
+    assert (watched["closed"], watched["complete"]) == (True, True)
+    found = steps.consolidate(asked)
+    assert (found["items"], found["labeled"], found["unlabeled"], found["complete"]) == (5, 5, 0, True)
+    entries = manifests.parse(steps.stored["labels/texts/labeled.manifest"])
+    labels = manifests.labels_of(entries, "label", ["no", "yes"])
+    assert [label.choice for label in labels.values()] == [1] * 5
+    assert [entry.fields["id"] for entry in entries] == list(range(5))
+    assert manifests.version(labels) == found["version"]
+
+
+def test_estimate_writes_nothing(steps: Steps) -> None:
+    checked = steps.check(given(steps, estimate_only=True))
+    assert (checked["estimate_only"], checked["cost"]["most"]["answers"]) == (True, 10)
+    assert steps.table.rows == {}
+
+
+def test_every_step_may_be_repeated(steps: Steps) -> None:
+    asked = given(steps)
+    for _ in range(2):
+        assert steps.check(asked)["items"] == 5
+        assert steps.load(asked)["tasks"] == 5
+    steps.label("texts", 1, "ann")
+    assert steps.load(asked) == {"loaded": True, "next": 5, "tasks": 5}
+    steps.label("texts", 1, "bob")
+    assert steps.watch("texts") == steps.watch("texts")
+    first = steps.consolidate(asked)
+    written = {name: steps.stored[f"labels/texts/{name}"] for name in RESULTS}
+    steps.time += 1000
+    # the whole again, as another execution with the same input
+    assert steps.check(asked)["items"] == 5
+    assert steps.load(asked)["loaded"]
+    assert steps.watch("texts")["closed"]
+    assert steps.consolidate(asked) == first
+    assert {name: steps.stored[f"labels/texts/{name}"] for name in RESULTS} == written
+
+
+def test_loading_goes_on_where_its_time_ended(steps: Steps, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(load_run, "AT_ONCE", 2)
+    asked = given(steps)
+    steps.check(asked)
+    steps.left = [100_000, 80_000]
+    part = steps.load(asked)
+    assert part == {"loaded": False, "next": 2, "tasks": 2}
+    assert [*steps.table.open_runs()] == []
+    assert steps.load(asked, part["next"], part["tasks"]) == {"loaded": True, "next": 5, "tasks": 5}
+    assert [*steps.table.open_runs()] == ["texts"]
+
+
+def test_items_that_need_no_labeler_stay_unlabeled(steps: Steps) -> None:
+    def pre(request: Mapping[str, Any]) -> Any:
+        source = request["dataObject"]["source"]
+        return {"taskInput": {"taskObject": source.upper()}, "isHumanAnnotationRequired": source != "text 0"}
+
+    steps.pre = pre
+    asked = given(steps)
+    steps.check(asked)
+    assert steps.load(asked)["tasks"] == 4
+    assert {task.source for task in steps.table.tasks("texts")} == {f"TEXT {n}" for n in range(1, 5)}
+    steps.label("texts", 0, "ann", "bob")
+    assert steps.watch("texts")["complete"]
+    found = steps.consolidate(asked)
+    assert (found["labeled"], found["unlabeled"], found["complete"]) == (4, 1, True)
+    assert json.loads(steps.stored["labels/texts/unlabeled.manifest"])["source"] == "text 0"
+
+
+def test_annotation_function_that_fails_is_named(steps: Steps) -> None:
+    def pre(request: Mapping[str, Any]) -> Any:
+        raise ValueError("no such picture")
+
+    steps.pre = pre
+    asked = given(steps)
+    steps.check(asked)
+    assert steps.load(asked) == {"problem": "pre failed: no such picture"}
+    assert [*steps.table.open_runs()] == []
+
+
+def test_manifest_changed_after_the_start_is_refused(steps: Steps) -> None:
+    asked = completed(steps)
+    steps.put("inputs/texts.manifest", LINES[1:])
+    problem = "there is another run texts, with other settings, items or gold questions"
+    for step in (steps.check, steps.load, steps.consolidate):
+        assert step(asked) == {"problem": problem}
+
+
+def test_open_run_is_not_consolidated(steps: Steps) -> None:
+    asked = given(steps)
+    steps.check(asked)
+    steps.load(asked)
+    with pytest.raises(NotClosedError, match="the run texts is open"):
+        steps.consolidate(asked)
+
+
+def test_run_that_ended_early_has_what_there_is(steps: Steps) -> None:
+    asked = given(steps)
+    steps.check(asked)
+    steps.load(asked)
+    steps.label("texts", 1, "ann")
+    steps.time += 3600
+    assert steps.watch("texts")["closed"]
+    found = steps.consolidate(asked)
+    assert (found["labeled"], found["complete"]) == (5, False)
+
+
+def test_absent_manifest_is_a_problem(steps: Steps) -> None:
+    asked = given(steps) | {"manifest": "s3://data/inputs/none"}
+    assert steps.check(asked) == {"problem": "manifest: there is no object s3://data/inputs/none"}
+
+
+def test_settings_that_are_missing_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LABELING", json.dumps({"labels": 3, "other": 1}))
+    with pytest.raises(
+        ValueError, match=r"LABELING must have answer_dollars, .*unknown: answer_dollars.*other"
+    ):
+        environment.defaults()
