@@ -3,15 +3,17 @@
 import { call } from "./shared/http.js";
 
 const id = encodeURIComponent;
-const PATIENCE = 20_000; // milliseconds after which an answer counts as lost and is sent again
+const PATIENCE = 20_000; // milliseconds after which a request counts as lost
 const LONGEST = 30_000; // milliseconds between two attempts
 const PASSING = [0, 429, 500, 502, 503, 504]; // statuses of errors that end by themselves
 
+const timed = (signal) => AbortSignal.any([signal, AbortSignal.timeout(PATIENCE)]);
+
 export const api = {
   /** Resolves to `{ runs: [{ name, kind, instructions, classes, done, items, complete }] }`. */
-  runs: (signal) => call("GET", "/runs", { signal }),
+  runs: (signal) => call("GET", "/runs", { signal: timed(signal) }),
   /** Resolves to `{ item, until, source, review }`, the same task while its lease holds, or to null: none is available. */
-  task: (run, signal) => call("POST", `/runs/${id(run)}/task`, { signal }),
+  task: (run, signal) => call("POST", `/runs/${id(run)}/task`, { signal: timed(signal) }),
   /** Resolves to `{ result, done, items, complete }`. The first answer to an item counts: it may be sent again. */
   answer: (run, item, choice) =>
     call("POST", `/runs/${id(run)}/answers`, { body: { item, choice }, signal: AbortSignal.timeout(PATIENCE) }),

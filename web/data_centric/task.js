@@ -27,6 +27,7 @@ export function taskView({ name, signal }) {
     h("div", { class: "heading" }, h("h1", {}, name), help.button),
     bar.element, help.panel, problem.element, told, place);
   let task = null; // what is shown: { key(name) }
+  let news = ""; // of the last answer, for screen readers
   const keys = (key) => (key === "i" ? help.toggle() : Boolean(task?.key(key)));
   const toggle = shortcuts({ root, actions: keys, signal });
   const show = (...content) => place.replaceChildren(...content);
@@ -51,7 +52,7 @@ export function taskView({ name, signal }) {
     try {
       const counts = await outbox.deliver(answer, signal, waiting);
       bar.show(counts);
-      announce("The answer is saved.");
+      news = "The answer is saved.";
       told.replaceChildren();
     } catch (error) {
       if (signal.aborted || error.status !== 409) throw error;
@@ -85,7 +86,7 @@ export function taskView({ name, signal }) {
     const words = complete
       ? "Thank you. More answers may be asked for where labelers disagree."
       : "You answered every item that you can get now. Others are being labeled by someone else. New tasks appear here by themselves.";
-    announce(title);
+    announce([news, title].filter(Boolean).join(" "));
     await wait(LOOK_AGAIN, signal, (now) => show(h("section", { class: "card empty" },
       h("h2", {}, title),
       h("p", {}, words),
@@ -118,6 +119,7 @@ export function taskView({ name, signal }) {
         lease(until, ended.signal),
         toggle)));
     place.removeAttribute("aria-busy");
+    if (news) announce(`${news} The next task: ${picture ? "a picture" : source.text}`);
     // The focus stays at the same control from one task to the next
     if (focused) place.querySelector(`[aria-keyshortcuts="${CSS.escape(focused)}"]`)?.focus();
 
@@ -167,10 +169,10 @@ function instructions(name) {
   const panel = h("section", { class: "card instructions", id: "instructions", "aria-label": "Instructions", hidden: true },
     words, h("button", { type: "button", class: "quiet small", onclick: () => { toggle(); button.focus(); } }, "Close"));
   const toggle = () => {
-    set(panel.hidden);
+    if (!button.hidden) set(panel.hidden);
     return true;
   };
-  const button = h("button", { type: "button", class: "quiet small", "aria-controls": "instructions", "aria-keyshortcuts": "i", onclick: toggle },
+  const button = h("button", { type: "button", class: "quiet small", "aria-controls": "instructions", "aria-keyshortcuts": "i", hidden: true, onclick: toggle },
     "Instructions", h("kbd", { "aria-hidden": "true" }, "I"));
   const set = (open) => {
     panel.hidden = !open;
@@ -181,7 +183,8 @@ function instructions(name) {
     button, panel, toggle,
     show(text) {
       words.textContent = text;
-      set(sessionStorage.getItem(key) !== "closed");
+      button.hidden = !text;
+      set(Boolean(text) && sessionStorage.getItem(key) !== "closed");
     },
   };
 }

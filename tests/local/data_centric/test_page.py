@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
 
 import pytest
 from playwright.sync_api import Browser, Page, Route, expect
@@ -137,23 +138,31 @@ def test_keys_that_are_not_answers_answer_nothing(visit, service):
 
 
 def test_a_key_pressed_twice_answers_one_task(visit, service):
+    # given two tasks, and a clock that stands still when the first is answered
     shapes(service)
     page = visit()
+    page.clock.install()
     open_run(page, "shapes")
+    first = expect_task(page)
+    page.clock.pause_at(datetime.now() + timedelta(minutes=1))
+    page.keyboard.press("1")
+    second = page.locator(f".stage img:not([src$='/{first}'])")
+    expect(second).to_be_visible()
+    second.evaluate("image => image.decode()")
+
+    # when the key is pressed again, then the second task does not take it at once
+    page.keyboard.press("1")
+    expect(choice(page, "Unsure")).to_have_attribute("aria-disabled", "true")
+    page.clock.run_for(300)
     expect_task(page)
 
-    # when a key is pressed again at once, and held
-    page.keyboard.press("1")
-    page.keyboard.press("1")
-    page.keyboard.down("1")
-    for _ in range(20):
-        page.keyboard.down("1")
-    page.keyboard.up("1")
-
-    # then the next task is still open
+    # when a key is held, then it answers one task
+    page.keyboard.down("2")
+    expect_answers(page, 2)
+    page.clock.run_for(300)
     expect_task(page)
-    expect_answers(page, 1)
-    assert len(service.answers("shapes")) == 1
+    page.keyboard.down("2")
+    assert len([call for call in service.calls if call.endswith("/answers")]) == 2
 
 
 def test_an_answer_is_sent_when_the_connection_is_back(visit, service):
@@ -336,7 +345,7 @@ def test_a_run_that_is_closed_is_named(visit, service):
     page = visit()
     open_run(page, "shapes")
     expect_task(page)
-    service.runs.clear()
+    service.close("shapes")
     page.keyboard.press("1")
     expect(page.get_by_role("heading", name="This run is not open")).to_be_visible()
     page.get_by_role("main").get_by_role("link", name="Open runs").last.click()
@@ -482,33 +491,50 @@ def test_a_review_shows_labels_reason_and_neighbours(visit, service):
 
 def test_one_of_many_classes_can_be_found(visit, service):
     # given more classes than keys
-    classes = tuple(f"kind {number}" for number in range(60))
+    classes = tuple(f"kind {number}" for number in range(50))
     shapes(service, count=1, classes=classes)
     page = visit()
     open_run(page, "shapes")
     expect_task(page)
 
     # when a name is typed, whose letters are also keys
-    page.get_by_label("Find a class").press_sequentially("kind 57")
+    page.get_by_label("Find a class").press_sequentially("kind 47")
     expect(page.locator(".classes .choice:visible")).to_have_count(1)
     page.keyboard.press("Enter")
     page.keyboard.press("Enter")
 
     # then that class is the answer
     expect_answers(page, 1)
-    assert service.answers("shapes") == {"0.png": {ADA: 57}}
+    assert service.answers("shapes") == {"0.png": {ADA: 47}}
+
+
+def test_the_next_text_is_announced(visit, service):
+    # given a run of two texts without instructions
+    run = with_settings(name="comments", classes=("good", "bad"), labels=1)
+    service.open(run, [{"source": "first text"}, {"source": "second text"}])
+    page = visit()
+    page.get_by_role("link", name="comments").click()
+    first = expect_task(page)
+    expect(page.get_by_role("button", name="Instructions")).to_be_hidden()
+
+    # when one is answered, then a screen reader is told of both
+    page.keyboard.press("1")
+    expect_answers(page, 1)
+    other = "second" if first.startswith("first") else "first"
+    status = page.locator("#status")
+    expect(status).to_have_text(f"The answer is saved. The next task: {other} text")
 
 
 def test_texts_of_a_run_are_never_run(visit, service):
     # given texts that would be scripts
     evil = "<img src=x onerror=alert(1)>"
-    run = with_settings(name=evil, classes=(evil, "other"), labels=1)
+    run = with_settings(name="texts", classes=(evil, "other"), labels=1)
     service.open(run, [{"source": f"{evil} item"}], evil)
     page = visit()
     page.on("dialog", lambda dialog: pytest.fail(f"a script ran: {dialog.message}"))
 
     # then they are read as they were written
-    open_run(page, evil)
+    open_run(page, "texts")
     assert expect_task(page) == f"{evil} item"
     choice(page, evil).click()
     expect_answers(page, 1)

@@ -88,6 +88,10 @@ class Service(Site):
         self.runs[settings.name] = run
         return run
 
+    def close(self, run: str) -> None:
+        """Close a run: labelers do not see it any more."""
+        del self.runs[run]
+
     def picture(self, name: str, image: Image.Image) -> str:
         """Store a picture; return its address."""
         buffer = io.BytesIO()
