@@ -30,7 +30,17 @@ export function taskView({ name, signal }) {
   let news = ""; // of the last answer, for screen readers
   const keys = (key) => (key === "i" ? help.toggle() : Boolean(task?.key(key)));
   const toggle = shortcuts({ root, actions: keys, signal });
-  const show = (...content) => place.replaceChildren(...content);
+
+  /** Shows a task, or what there is instead. Focus inside it stays at the same control where there is one. */
+  const show = (content) => {
+    const focused = place.contains(document.activeElement) && document.activeElement;
+    place.replaceChildren(content);
+    place.removeAttribute("aria-busy");
+    if (!focused) return;
+    const key = focused.getAttribute("aria-keyshortcuts");
+    const same = key && place.querySelector(`[aria-keyshortcuts="${CSS.escape(key)}"]`);
+    (same ?? place.querySelector(".choice") ?? place.querySelector("button, a"))?.focus();
+  };
 
   const request = async (ask) => {
     const answer = await persist(ask, signal, problem.show);
@@ -52,7 +62,7 @@ export function taskView({ name, signal }) {
     try {
       const counts = await outbox.deliver(answer, signal, waiting);
       bar.show(counts);
-      news = "The answer is saved.";
+      news = `Answer ${counts.done} is saved.`;
       told.replaceChildren();
     } catch (error) {
       if (signal.aborted || error.status !== 409) throw error;
@@ -105,7 +115,6 @@ export function taskView({ name, signal }) {
     const pick = choices({ classes: run.classes, marks: marks(review), pick: end });
     const picture = source.kind === "image" ? viewer(source.url) : null;
     const failed = h("div", {});
-    const focused = place.contains(document.activeElement) ? document.activeElement.getAttribute("aria-keyshortcuts") : null;
     signal.addEventListener("abort", () => ended.abort(), { signal: ended.signal });
 
     task = { key: (key) => pick.key(key) || Boolean(picture?.key(key)) };
@@ -118,10 +127,7 @@ export function taskView({ name, signal }) {
         h("p", { class: "hint" }, "An answer is final: it cannot be changed."),
         lease(until, ended.signal),
         toggle)));
-    place.removeAttribute("aria-busy");
     if (news) announce(`${news} The next task: ${picture ? "a picture" : source.text}`);
-    // The focus stays at the same control from one task to the next
-    if (focused) place.querySelector(`[aria-keyshortcuts="${CSS.escape(focused)}"]`)?.focus();
 
     const settled = new Promise((done) => setTimeout(done, SETTLE));
     Promise.all([picture?.loaded, settled]).then(

@@ -332,12 +332,17 @@ def test_a_new_task_appears_by_itself(visit, service):
     open_run(page, "shapes")
     expect(page.get_by_role("heading", name="No task for you at the moment")).to_be_visible()
 
-    # when that lease ends
+    # when the page looks again in vain, then the focus stays
+    page.get_by_role("button", name="Look again").focus()
+    with page.expect_response("**/task"):
+        page.clock.fast_forward(25_000)
+    expect(page.get_by_role("button", name="Look again")).to_be_focused()
+
+    # when that lease ends, then the waiting labeler gets the task, and the focus its first answer
     service.ahead += 601
     page.clock.fast_forward(25_000)
-
-    # then the waiting labeler gets it
     assert expect_task(page) == "0.png"
+    expect(choice(page, "circle")).to_be_focused()
 
 
 def test_a_run_that_is_closed_is_named(visit, service):
@@ -522,7 +527,7 @@ def test_the_next_text_is_announced(visit, service):
     expect_answers(page, 1)
     other = "second" if first.startswith("first") else "first"
     status = page.locator("#status")
-    expect(status).to_have_text(f"The answer is saved. The next task: {other} text")
+    expect(status).to_have_text(f"Answer 1 is saved. The next task: {other} text")
 
 
 def test_texts_of_a_run_are_never_run(visit, service):
