@@ -76,3 +76,9 @@ class Visit:
                 found.add(f"wider than {width} px")
         self.page.set_viewport_size({"width": 1200, "height": 760})
         return sorted(found)
+
+
+def sign_in(page: Page, user: str, password: str) -> None:
+    page.get_by_label("Email").fill(user)
+    page.get_by_label("Password").fill(password)
+    page.get_by_role("button", name="Sign in").click()

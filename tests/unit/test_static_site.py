@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import posixpath
+import re
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ import pytest
 from groundplan.lambdas.site_files import handler as site
 from tests.support.archives import zipped
 from tests.support.custom_resources import cloudformation
+from tests.support.sites import packed
 
 WEB = Path(__file__).resolve().parents[2] / "web"
 ORIGINS = {"identity": ["https://cognito-idp.eu-west-1.amazonaws.com"], "storage": ["https://a", "https://b"]}
@@ -78,17 +81,33 @@ def test_an_asset_that_is_no_page_is_refused_with_what_is_wrong(archive, words):
         site.objects(archive, {}, ORIGINS)
 
 
-@pytest.mark.parametrize("folder", sorted(WEB.iterdir()), ids=lambda folder: folder.name)
+PAGES = sorted(path.parent for path in WEB.glob("*/index.html"))
+REFERENCE = re.compile(r"""(?:from|href=|src=) ?"([^"#{:]+)\"""")
+
+
+@pytest.mark.parametrize("folder", PAGES, ids=lambda folder: folder.name)
 def test_each_page_of_this_project_can_be_published(folder: Path):
     # GIVEN its files, as the CDK packs them
-    files = {path.name.replace(".", "__"): path.read_text() for path in folder.iterdir()}
+    files = {item.key: item for item in site.objects(packed(folder), {}, ORIGINS)}
 
     # WHEN they are published THEN nothing is left to fill in, and nothing weakens the policy
-    page = published(**files)
-    text = page["index.html"].body.decode()
+    text = files["index.html"].body.decode()
     assert "{{" not in text
     assert "unsafe" not in text
-    assert "innerHTML" not in "".join(files.values())
+    assert b"innerHTML" not in b"".join(item.body for item in files.values())
+
+    # THEN every file that another one names is there
+    for name, item in files.items():
+        if item.content_type.startswith("text/"):
+            for named in REFERENCE.findall(item.body.decode()):
+                assert posixpath.normpath(posixpath.join(posixpath.dirname(name), named)) in files, name
+
+
+@pytest.mark.parametrize("folder", PAGES, ids=lambda folder: folder.name)
+def test_pages_share_files_by_links(folder: Path):
+    # a copy would grow apart from the file that it was made of
+    links = {path.name: path.readlink().as_posix() for path in (folder / "shared").iterdir()}
+    assert links == {path.name: f"../../shared/{path.name}" for path in (WEB / "shared").iterdir()}
 
 
 def test_what_was_never_created_is_deleted_without_a_call(monkeypatch):

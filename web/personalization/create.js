@@ -1,6 +1,7 @@
-import { api, explained } from "./api.js";
-import { announce, busy, field, h, notice } from "./dom.js";
+import { api } from "./api.js";
 import { prepared, send } from "./pictures.js";
+import { announce, busy, field, h, notice } from "./shared/dom.js";
+import { explained } from "./shared/http.js";
 
 const AT_ONCE = 3; // uploads
 

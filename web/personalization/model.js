@@ -1,5 +1,6 @@
-import { api, explained, poll } from "./api.js";
-import { announce, busy, confirm, field, h, notice } from "./dom.js";
+import { api, poll } from "./api.js";
+import { announce, busy, confirm, field, h, notice } from "./shared/dom.js";
+import { explained } from "./shared/http.js";
 import { bar, fingerprint, moves, pill, sentence, word } from "./status.js";
 
 /** One model: how far it is, its first pictures, what was made with it. */

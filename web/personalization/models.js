@@ -1,5 +1,6 @@
-import { api, explained, poll } from "./api.js";
-import { announce, h, notice } from "./dom.js";
+import { api, poll } from "./api.js";
+import { announce, h, notice } from "./shared/dom.js";
+import { explained } from "./shared/http.js";
 import { bar, fingerprint, moves, pill, sentence, word } from "./status.js";
 
 /** A person's models, live while one of them is on its way. */

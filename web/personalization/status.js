@@ -1,6 +1,6 @@
 // What a model is doing, in words.
 
-import { h } from "./dom.js";
+import { h } from "./shared/dom.js";
 
 const WORDS = {
   CREATED: ["Not started", "Waiting for its pictures."],

@@ -20,9 +20,9 @@ from playwright.sync_api import expect
 from local.cloud import LocalCloud
 from local.images.build import build
 from personalization.core.model import Status
-from tests.support.browser import Visit, chromium
+from tests.support.browser import Visit, chromium, sign_in
 from tests.support.clouds import client
-from tests.support.personalization.page import created, drawn, sign_in
+from tests.support.personalization.page import created, drawn
 from tests.support.personalization.world import record
 from tests.support.processes import descendants, listening
 from tests.support.waiting import until

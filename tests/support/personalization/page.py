@@ -8,12 +8,6 @@ from pathlib import Path
 from playwright.sync_api import Page, expect
 
 
-def sign_in(page: Page, user: str, password: str) -> None:
-    page.get_by_label("Email").fill(user)
-    page.get_by_label("Password").fill(password)
-    page.get_by_role("button", name="Sign in").click()
-
-
 def fill_in(page: Page, pictures: list[Path], name: str = "Miso", subject: str = "cat") -> None:
     page.get_by_role("link", name=re.compile("model$")).click()
     page.get_by_label("Name").fill(name)

@@ -2,14 +2,11 @@
 
     python -m tests.support.personalization.page_server  # sign in as ada@example.org, password "Groundplan-1"
 
-Two origins, as there are on AWS: one serves the page and `/api`, the other stands for Cognito and S3 and has
-to be allowed by CORS and by the page's content security policy. The page's files come through the same
-function that publishes them. Models "train" by the clock; what is "generated" is a tint of an upload.
+Models "train" by the clock; what is "generated" is a tint of an upload.
 """
 
 from __future__ import annotations
 
-import base64
 import functools
 import io
 import json
@@ -17,36 +14,25 @@ import re
 import secrets
 import threading
 import time
-import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 import fastjsonschema
 from PIL import Image, ImageEnhance, ImageOps
 
-from groundplan.lambdas.site_files import handler as publisher
 from settings.personalization import Limits
+from tests.support import sites
+from tests.support.sites import Site
 
 ROOT = Path(__file__).resolve().parents[3]
 PAGE = ROOT / "web" / "personalization"
 DOCUMENT = json.loads((ROOT / "runtime" / "personalization" / "openapi.json").read_text())
 LIMITS = Limits().model_dump() | {"models": 6, "images_min": 4, "image_bytes": 3_000_000}
 STEPS = 300
-
-
-def packed(folder: Path) -> bytes:
-    """The folder as a zip file, as the CDK makes an asset of it."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        for path in sorted(folder.rglob("*")):
-            if path.is_file():
-                archive.write(path, path.relative_to(folder).as_posix())
-    return buffer.getvalue()
 
 
 @functools.cache
@@ -77,78 +63,45 @@ def _now() -> str:
 
 
 @dataclass
-class Service:
+class Service(Site):
     """Users, models and pictures in memory. `seconds`: how long a model takes from its start to READY."""
 
     seconds: float = 8
-    passwords: dict[str, str] = field(
-        default_factory=lambda: {"ada@example.org": "Groundplan-1", "bob@example.org": "Groundplan-2"}
-    )
-    temporary: dict[str, str] = field(default_factory=lambda: {"eve@example.org": "Lent-once-1"})
-    token_seconds: int = 3600
     uploads_lost: int = 0
     """So many uploads from now on are refused, as if their time were over."""
     busy_seconds: int = 0
     """When not 0: every creation of pictures is answered with 429, to be tried again after so many."""
-    codes: dict[str, tuple[str, str]] = field(default_factory=dict)
-    tokens: dict[str, str] = field(default_factory=dict)
-    refreshes: dict[str, str] = field(default_factory=dict)
     models: dict[str, dict[str, Any]] = field(default_factory=dict)
     generations: dict[str, dict[str, Any]] = field(default_factory=dict)
-    objects: dict[str, bytes] = field(default_factory=dict)
     promised: dict[str, dict[str, Any]] = field(default_factory=dict)
     breaches: list[str] = field(default_factory=list)
     """What was asked, or answered, otherwise than the API's document says."""
     calls: list[str] = field(default_factory=list)
     lock: threading.RLock = field(default_factory=threading.RLock)
-    storage: str = ""
 
-    # Cognito ----------------------------------------------------------------------------------------
+    def request(
+        self, method: str, path: str, query: str, user: str, body: bytes
+    ) -> tuple[int, Any, Mapping[str, str]]:
+        try:
+            status, found = self.api(method, path, query, user, json.loads(body or b"null"))
+        except fastjsonschema.JsonSchemaException as error:
+            self.breaches.append(f"{method} {path}: {error}")
+            return 500, {}, {}
+        except ServiceError as error:
+            schema("Error")(error.body)
+            return error.status, error.body, {"Retry_After": str(error.wait)} if error.wait else {}
+        return status, found, {}
 
-    def cognito(self, action: str, body: dict[str, Any]) -> dict[str, Any]:
-        if action == "InitiateAuth" and body["AuthFlow"] == "USER_PASSWORD_AUTH":
-            user, password = (body["AuthParameters"][key] for key in ("USERNAME", "PASSWORD"))
-            if user in self.temporary and self.temporary[user] == password:
-                return {"ChallengeName": "NEW_PASSWORD_REQUIRED", "Session": user, "ChallengeParameters": {}}
-            if self.passwords.get(user) != password:
-                raise PermissionError("NotAuthorizedException", "Incorrect username or password.")
-            return {"AuthenticationResult": self._tokens(user)}
-        if action == "InitiateAuth":
-            user = self.refreshes.get(body["AuthParameters"]["REFRESH_TOKEN"])
-            if not user:
-                raise PermissionError("NotAuthorizedException", "Refresh Token has been revoked")
-            renewed = self._tokens(user)
-            del self.refreshes[renewed.pop("RefreshToken")]  # the one that was used stays
-            return {"AuthenticationResult": renewed}
-        if action == "RespondToAuthChallenge":
-            user, chosen = body["Session"], body["ChallengeResponses"]["NEW_PASSWORD"]
-            if len(chosen) < 12:
-                raise PermissionError("InvalidPasswordException", "Password not long enough: 12 characters")
-            del self.temporary[user]
-            self.passwords[user] = chosen
-            return {"AuthenticationResult": self._tokens(user)}
-        if action in ("SignUp", "ForgotPassword"):
-            if action == "SignUp" and body["Username"] in self.passwords:
-                raise PermissionError("UsernameExistsException", "An account with the given email exists.")
-            self.codes[body["Username"]] = ("314159", body.get("Password", ""))
-            return {}
-        if action in ("ConfirmSignUp", "ConfirmForgotPassword"):
-            code, password = self.codes[body["Username"]]
-            if body["ConfirmationCode"] != code:
-                raise PermissionError("CodeMismatchException", "Invalid verification code provided.")
-            self.passwords[body["Username"]] = body.get("Password", password)
-            return {}
-        self.refreshes.pop(body.get("Token", ""), None)
-        return {}
-
-    def _tokens(self, user: str) -> dict[str, Any]:
-        claims = base64.urlsafe_b64encode(json.dumps({"email": user, "n": secrets.token_hex(4)}).encode())
-        token, refresh = f"e30.{claims.decode().rstrip('=')}.x", secrets.token_hex(8)
-        self.tokens[token], self.refreshes[refresh] = user, user
-        names = {"IdToken": token, "AccessToken": "a", "RefreshToken": refresh}
-        return names | {"ExpiresIn": self.token_seconds}
-
-    # The API ----------------------------------------------------------------------------------------
+    def upload(self, fields: Mapping[str, bytes]) -> tuple[int, bytes]:
+        key, data = fields["key"].decode(), fields["file"]
+        promise = self.promised[key]
+        if self.uploads_lost > 0:
+            self.uploads_lost -= 1
+            return super().upload(fields)
+        if len(data) != promise["bytes"] or fields["Content-Type"].decode() != promise["type"]:
+            return 400, b"<Error><Code>EntityTooLarge</Code></Error>"
+        self.objects[key] = data
+        return 204, b""
 
     def api(self, method: str, path: str, query: str, user: str, body: Any) -> tuple[int, Any]:
         routes = (
@@ -283,115 +236,9 @@ class Service:
         return 200, found
 
 
-class _Answers(BaseHTTPRequestHandler):
-    service: Service
-    protocol_version = "HTTP/1.1"
-
-    def handle_one_request(self) -> None:
-        with suppress(ConnectionError):  # a page that is left asks no further
-            super().handle_one_request()
-
-    def log_message(self, format: str, *args: object) -> None:
-        pass
-
-    def send(self, status: int, body: bytes, **headers: str) -> None:
-        self.send_response(status)
-        for name, value in {"Content-Length": str(len(body)), **headers}.items():
-            self.send_header(name.replace("_", "-"), value)
-        self.end_headers()
-        self.wfile.write(body)
-
-    def body(self) -> bytes:
-        return self.rfile.read(int(self.headers.get("Content-Length") or 0))
-
-
-class _Page(_Answers):
-    files: dict[str, publisher.Object]
-
-    def answer(self) -> None:
-        parts, text = urlsplit(self.path), self.body()
-        if not parts.path.startswith("/api/"):
-            found = self.files.get(parts.path.lstrip("/") or "index.html")
-            if not found:
-                return self.send(404, b"", Content_Type="text/plain")
-            headers = {"Content_Type": found.content_type, "Cache_Control": found.cache_control}
-            return self.send(200, found.body, **headers)
-        user = self.service.tokens.get((self.headers.get("Authorization") or "").removeprefix("Bearer "))
-        json_type = {"Content_Type": "application/json"}
-        if not user:
-            return self.send(401, b'{"message":"Unauthorized"}', **json_type)
-        try:
-            status, found = self.service.api(
-                self.command, parts.path, parts.query, user, json.loads(text or b"null")
-            )
-        except fastjsonschema.JsonSchemaException as error:
-            self.service.breaches.append(f"{self.command} {parts.path}: {error}")
-            return self.send(500, b"{}", **json_type)
-        except ServiceError as error:
-            schema("Error")(error.body)
-            wait = {"Retry_After": str(error.wait)} if error.wait else {}
-            return self.send(error.status, json.dumps(error.body).encode(), **json_type, **wait)
-        self.send(status, json.dumps(found).encode(), **json_type)
-
-    do_GET = do_POST = do_DELETE = answer
-
-
-class _Amazon(_Answers):
-    """Cognito and S3, which the page reaches over another origin."""
-
-    def send(self, status: int, body: bytes, **headers: str) -> None:
-        allowed = {"Access_Control_Allow_Origin": "*", "Access_Control_Allow_Headers": "*"}
-        super().send(status, body, **allowed, **headers)
-
-    def do_OPTIONS(self) -> None:
-        self.send(204, b"")
-
-    def do_GET(self) -> None:
-        found = self.service.objects.get(urlsplit(self.path).path.lstrip("/"))
-        self.send(200 if found else 404, found or b"", Content_Type="image/png")
-
-    def do_POST(self) -> None:
-        text = self.body()
-        if target := self.headers.get("X-Amz-Target"):
-            try:
-                found = self.service.cognito(target.rpartition(".")[2], json.loads(text))
-            except PermissionError as error:
-                code, message = error.args
-                return self.send(400, json.dumps({"__type": code, "message": message}).encode())
-            return self.send(200, json.dumps(found).encode(), Content_Type="application/x-amz-json-1.1")
-        fields: dict[str, bytes] = {}
-        for part in text.split(b"--" + self.headers["Content-Type"].partition("boundary=")[2].encode())[1:-1]:
-            head, _, content = part.partition(b"\r\n\r\n")
-            fields[head.partition(b'name="')[2].partition(b'"')[0].decode()] = content.removesuffix(b"\r\n")
-        key, data = fields["key"].decode(), fields["file"]
-        promise = self.service.promised[key]
-        if self.service.uploads_lost > 0:
-            self.service.uploads_lost -= 1
-            return self.send(403, b"<Error><Code>AccessDenied</Code></Error>")
-        if len(data) != promise["bytes"] or fields["Content-Type"].decode() != promise["type"]:
-            return self.send(400, b"<Error><Code>EntityTooLarge</Code></Error>")
-        self.service.objects[key] = data
-        self.send(204, b"")
-
-
-@contextmanager
-def served(service: Service, port: int = 0) -> Iterator[str]:
-    """The page's address while it is served; ends with the block."""
-    amazon = ThreadingHTTPServer(("127.0.0.1", 0), type("Amazon", (_Amazon,), {"service": service}))
-    service.storage = f"http://127.0.0.1:{amazon.server_port}"
-    settings = {"clientId": "page", "selfSignUp": True, "limits": LIMITS, "cognitoEndpoint": service.storage}
-    origins = {"identity": [service.storage], "storage": [service.storage]}
-    files = {item.key: item for item in publisher.objects(packed(PAGE), settings, origins)}
-    kind = type("Page", (_Page,), {"service": service, "files": files})
-    page = ThreadingHTTPServer(("127.0.0.1", port), kind)
-    for server in (amazon, page):
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{page.server_port}/"
-    finally:
-        for server in (amazon, page):
-            server.shutdown()
-            server.server_close()
+def served(service: Service, port: int = 0) -> AbstractContextManager[str]:
+    """Serve the page, and yield its address."""
+    return sites.served(service, PAGE, {"limits": LIMITS}, port)
 
 
 if __name__ == "__main__":

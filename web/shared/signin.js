@@ -9,7 +9,7 @@ const KNOWN = {
 const AT = { InvalidPasswordException: "chosen", CodeMismatchException: "code", ExpiredCodeException: "code", UsernameExistsException: "email" };
 
 /** Signing in, and what may lie on the way: a password to choose, a second factor, an account to make. */
-export function signInView({ done }) {
+export function signInView({ lead, done }) {
   const card = h("section", { class: "card narrow" });
 
   /**
@@ -84,7 +84,7 @@ export function signInView({ done }) {
 
   const enter = (known) => ({
     title: "Sign in", action: "Sign in", doing: "Signing in…",
-    lead: "Make new pictures of what you love, from a handful of your own.",
+    lead,
     fields: { email: email(known), password: secret("Password", "password", "Enter your password.") },
     submit: async (given) => proceed(await auth.signIn(given.email.trim(), given.password)),
     links: [

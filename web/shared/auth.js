@@ -57,6 +57,7 @@ function keep(result, before = {}) {
     token: result.IdToken,
     refresh: result.RefreshToken ?? before.refresh,
     ends: Date.now() + result.ExpiresIn * 1000,
+    user: claims.sub,
     email: claims.email ?? claims["cognito:username"],
   }));
 }

@@ -43,9 +43,10 @@ export function notice(kind, ...content) {
   return h("div", { class: `notice ${kind}`, role: kind === "error" ? "alert" : "status" }, ...content);
 }
 
-/** Says something to those who hear the page. */
+/** Says something to those who hear the page, once as long as it is the same. */
 export function announce(text) {
-  document.getElementById("status").textContent = text;
+  const status = document.getElementById("status");
+  if (status.textContent !== text) status.textContent = text;
 }
 
 /** A button that cannot be pressed again while what it started goes on. */

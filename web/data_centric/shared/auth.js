@@ -1,0 +1,1 @@
+../../shared/auth.js

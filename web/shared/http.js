@@ -1,0 +1,76 @@
+// Requests to the API under /api, with the token of the person who is signed in.
+
+import { token } from "./auth.js";
+
+export class ApiError extends Error {
+  /**
+   * `field` names what is wrong with the request, where the API says so; `until`, a Date, when it is worth
+   * trying again. `status` is 0 when there was no answer.
+   */
+  constructor(status, code, message, field, until) {
+    super(message);
+    Object.assign(this, { status, code, field, until });
+  }
+}
+
+let signedOut = () => {};
+let ahead = 0; // milliseconds of the service's clock before this machine's
+
+/** Sets the listener for the end of the session. */
+export function onSignedOut(listener) {
+  signedOut = listener;
+}
+
+/** Returns the service's time in milliseconds since 1970, as of its last answer. */
+export const serviceTime = () => Date.now() + ahead;
+
+/** Resolves to the answer's JSON, or to null where it has no content. Throws `ApiError`, and `AbortError` if `signal` is aborted. */
+export async function call(method, path, { body, signal, headers = {} } = {}) {
+  for (const again of [false, true]) {
+    const bearer = await token(again).catch((error) => { throw new ApiError(0, "unreachable", error.message); });
+    if (!bearer) break;
+    let response;
+    try {
+      response = await fetch(`/api${path}`, {
+        method,
+        signal,
+        headers: { authorization: `Bearer ${bearer}`, ...(body ? { "content-type": "application/json" } : {}), ...headers },
+        body: body ? JSON.stringify(body) : undefined,
+      });
+    } catch (error) {
+      if (error.name === "AbortError") throw error;
+      throw new ApiError(0, "unreachable", "The service cannot be reached. Check the connection and try again.");
+    }
+    ahead = (Date.parse(response.headers.get("date")) || Date.now()) - Date.now();
+    if (response.status === 401 && !again) continue; // a token may end between two clocks
+    if (response.status === 401) break;
+    if (response.status === 204) return null;
+    const answer = await response.json().catch(() => ({}));
+    if (response.ok) return answer;
+    const { code, field, message } = answer.error ?? {};
+    throw new ApiError(
+      response.status,
+      code ?? "error",
+      message ?? `The service could not do this (${response.status}).`,
+      field,
+      [429, 503].includes(response.status) ? retryAt(response.headers.get("retry-after")) : undefined,
+    );
+  }
+  signedOut();
+  throw new ApiError(401, "signed_out", "Your session has ended. Sign in again.");
+}
+
+function retryAt(text) {
+  const seconds = Number(text ?? 60);
+  return Number.isFinite(seconds) ? new Date(Date.now() + seconds * 1000) : new Date(text);
+}
+
+/** Returns what a person is told of an error. */
+export function explained(error) {
+  const message = error.message.replace(/^./u, (first) => first.toUpperCase()).replace(/[^.!?]$/u, "$&.");
+  if (!error.until) return message;
+  const seconds = Math.max(1, Math.round((error.until - Date.now()) / 1000));
+  const clock = new Intl.DateTimeFormat(undefined, { timeStyle: "medium" }).format(error.until);
+  const span = seconds < 120 ? `${seconds} s` : `${Math.round(seconds / 60)} minutes`;
+  return `${message.replace(/ Try again\.$/u, "")} Try again at ${clock}, in ${span}.`;
+}
