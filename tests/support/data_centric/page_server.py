@@ -1,4 +1,4 @@
-"""The labeling page on this machine, with the labeling workflow over a table in memory: to work on the page.
+"""The labeling page on this machine, with the API's own code over a table in memory: to work on the page.
 
 python -m tests.support.data_centric.page_server  # sign in as ada@example.org, password "Groundplan-1"
 """
@@ -13,18 +13,18 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
 
 from PIL import Image, ImageDraw
 
-from data_centric.core import manifests, workflow
+from data_centric.core import api, http, manifests, reviews, workflow
+from data_centric.core.http import Answer, Problem
 from data_centric.core.labelers import pseudonym
 from data_centric.core.manifests import Entry
 from data_centric.core.runs import RunSettings
-from data_centric.core.workflow import Assignment, BlockedError, BusyError, Desk, NoRunError, NoTaskError
+from data_centric.core.workflow import Desk
 from tests.support import sites
 from tests.support.data_centric.desks import Rows, with_settings
 from tests.support.sites import Site
@@ -33,29 +33,13 @@ ROOT = Path(__file__).resolve().parents[3]
 PAGE = ROOT / "web" / "data_centric"
 BUCKET = "s3://pictures/"
 KEY = b"of the pseudonyms"
-ERRORS = {
-    BlockedError: (403, "blocked", "Too many of your answers to known items are wrong."),
-    NoRunError: (404, "not_found", "There is no such run."),
-    NoTaskError: (409, "no_lease", "You do not hold this task any more."),
-    BusyError: (503, "busy", "The service is busy. Try again."),
-    ValueError: (400, "invalid", "The choice is not a class of the run."),
-}
-
-
-@dataclass
-class OpenRun:
-    desk: Desk
-    kind: str
-    instructions: str
-    reviews: Mapping[str, Mapping[str, Any]]
-    """Reviews by item; a neighbour's `url` is the key of a picture"""
 
 
 @dataclass
 class Service(Site):
     """Runs in memory."""
 
-    runs: dict[str, OpenRun] = field(default_factory=dict)
+    table: Rows = field(default_factory=Rows)
     calls: list[str] = field(default_factory=list)
     ahead: float = 0.0
     """Seconds of the service's clock before this machine's"""
@@ -71,26 +55,31 @@ class Service(Site):
         instructions: str = "",
         *,
         gold: Mapping[str, int] | None = None,
-        reviews: Mapping[str, Mapping[str, Any]] | None = None,
-    ) -> OpenRun:
-        """Open a run on the lines of a manifest.
+    ) -> None:
+        """Open a run on the lines of a manifest. It is a review if they have reviews.
 
         :param gold: class of each gold question, by its picture's address
-        :param reviews: reviews by the picture's address; a run with reviews is a review
         """
-        desk = Desk(Rows(), settings, self.now)
+        entries = _entries(lines)
+        kind = "review" if reviews.FIELD in entries[0].fields else "label"
+        run = replace(settings, kind=kind, instructions=instructions)
+        desk = Desk(self.table, run, self.now)
         known = _entries([{"source-ref": source} for source in gold or {}])
         truths = {entry.item: (gold or {})[entry.source] for entry in known}
-        entries = _entries(lines)
-        workflow.load(desk, entries, known, truths)
-        by_item = {entry.item: (reviews or {}).get(entry.source, {}) for entry in entries}
-        run = OpenRun(desk, "review" if reviews else "label", instructions, by_item)
-        self.runs[settings.name] = run
-        return run
+        workflow.begin(desk, entries, known, truths)
+        tasks = {task.item: task for task in workflow.tasks_of(run, (*entries, *known), truths)}
+        if kind == "review":
+            for entry in entries:
+                review = reviews.read(entry.fields[reviews.FIELD]).to_json()
+                tasks[entry.item] = replace(tasks[entry.item], review=review)
+        workflow.add_tasks(desk, [*tasks.values()])
+        workflow.open_run(desk, len(entries))
 
     def close(self, run: str) -> None:
         """Close a run: labelers do not see it any more."""
-        del self.runs[run]
+        row = self.table.run(run)
+        assert row
+        workflow.close_run(Desk(self.table, RunSettings.from_json(row.settings), self.now))
 
     def picture(self, name: str, image: Image.Image) -> str:
         """Store a picture; return its address."""
@@ -101,66 +90,40 @@ class Service(Site):
 
     def answers(self, run: str) -> dict[str, dict[str, int | None]]:
         """Return the answers by source and labeler's address."""
-        names = {_labeler(user): user for user in self.passwords}
+        names = {pseudonym(f"sub-{user}", KEY): user for user in self.passwords}
         return {
             task.source.removeprefix(BUCKET): {names[each]: choice for each, choice in task.answers.items()}
-            for task in self.runs[run].desk.table.tasks(run)
+            for task in self.table.tasks(run)
             if task.answers
         }
+
+    def address(self, reference: str, seconds: int) -> str:
+        """Return a picture's address, as `api.Pictures` does."""
+        return f"{self.storage}/{reference.removeprefix(BUCKET)}"
 
     def request(
         self, method: str, path: str, query: str, user: str, body: bytes
     ) -> tuple[int, Any, Mapping[str, str]]:
+        run = re.fullmatch(r"/api/runs/([^/]+)/.+", path)
+        name = run[1] if run else ""
+        event: http.GatewayEvent = {
+            "routeKey": f"{method} {path.replace(f'/{name}/', '/{run}/') if run else path}",
+            "pathParameters": {"run": name},
+            "body": body.decode(),
+            "requestContext": {"authorizer": {"jwt": {"claims": {"sub": f"sub-{user}"}}}},
+        }
         with self.lock:
             self.calls.append(f"{method} {path}")
-            try:
-                found = self._found(method, path, _labeler(user), json.loads(body or b"{}"))
-            except (BlockedError, NoRunError, NoTaskError, BusyError, ValueError) as error:
-                status, code, message = ERRORS[type(error)]
-                wait = {"Retry_After": "1"} if status == 503 else {}
-                return status, {"error": {"code": code, "message": message}}, wait
-        return (204 if found is None else 200), found, {}
+            told = self._answer(event)
+        return told.status, told.body, told.headers
 
-    def _found(self, method: str, path: str, labeler: str, body: Mapping[str, Any]) -> Any:
-        if (method, path) == ("GET", "/api/runs"):
-            return {"runs": [self._shown(name, labeler) for name in self.runs]}
-        route = re.fullmatch(r"/api/runs/([^/]+)/(task|answers)", path)
-        name, what = (unquote(route[1]), route[2]) if route else ("", "")
-        if method != "POST" or name not in self.runs:
-            raise NoRunError
-        run = self.runs[name]
-        if what == "task":
-            task = workflow.next_task(run.desk, labeler)
-            return task and self._task(run, task)
-        told = workflow.submit(run.desk, labeler, body["item"], body["choice"])
-        counts = self._shown(name, labeler)
-        return {"result": told} | {key: counts[key] for key in ("done", "items", "complete")}
-
-    def _shown(self, name: str, labeler: str) -> dict[str, Any]:
-        run = self.runs[name]
-        far = workflow.progress(run.desk)
-        done = sum(labeler in task.answers for task in run.desk.table.tasks(name))
-        about = {"name": name, "kind": run.kind, "instructions": run.instructions}
-        counts = {"done": done, "items": far.items, "complete": far.complete}
-        return about | counts | {"classes": list(run.desk.run.classes)}
-
-    def _task(self, run: OpenRun, task: Assignment) -> dict[str, Any]:
-        source = {"kind": "text", "text": task.source}
-        if task.source_field == manifests.REFERENCE:
-            source = {"kind": "image", "url": self._url(task.source)}
-        review = dict(run.reviews.get(task.item, {}))
-        if review:
-            review["neighbours"] = [
-                {"url": self._url(each["url"]), "label": each["label"]} for each in review["neighbours"]
-            ]
-        return {"item": task.item, "until": task.until, "source": source, "review": review or None}
-
-    def _url(self, source: str) -> str:
-        return f"{self.storage}/{source.removeprefix(BUCKET)}"
-
-
-def _labeler(user: str) -> str:
-    return pseudonym(f"sub-{user}", KEY)
+    def _answer(self, event: http.GatewayEvent) -> Answer:
+        try:
+            operation, call = http.parse(event)
+            # Each request meets a new container of the function, which has counted nothing yet
+            return api.answer(api.Service(self.table, self, KEY, self.now), operation.name, call)
+        except Problem as problem:
+            return problem.answer()
 
 
 def _entries(lines: Sequence[Mapping[str, Any]]) -> list[Entry]:
@@ -211,20 +174,22 @@ def example(service: Service) -> None:
     )
     service.open(
         with_settings(name="shapes-review", classes=shapes, lease_seconds=600),
-        [{"source-ref": source} for source in sources[:6]],
-        "Decide whether the given label is right.",
-        reviews={
-            source: {
-                "given": shapes[(number + number // 2) % 3],
-                "suggested": shapes[number % 3],
-                "reason": "The model gives the suggested label 0.97 and the given label 0.01.",
-                "neighbours": [
-                    {"url": sources[other], "label": shapes[other % 3]}
-                    for other in (number + 3, number + 6, (number + 1) % 12)
-                ],
+        [
+            {
+                "source-ref": source,
+                "review": {
+                    "given": shapes[(number + number // 2) % 3],
+                    "suggested": shapes[number % 3],
+                    "reason": "The model gives the suggested label 0.97 and the given label 0.01.",
+                    "neighbours": [
+                        {"source-ref": sources[other], "label": shapes[other % 3]}
+                        for other in (number + 3, number + 6, (number + 1) % 12)
+                    ],
+                },
             }
             for number, source in enumerate(sources[:6])
-        },
+        ],
+        "Decide whether the given label is right.",
     )
 
 
