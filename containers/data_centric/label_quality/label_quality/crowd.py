@@ -89,7 +89,7 @@ def consensus(answers: Any, names: Sequence[str], given: Any, probabilities: Any
     statistics = found["annotator_stats"]
     labelers = [
         Labeler(
-            names[number],
+            names[int(number)],
             int(statistics.loc[number, "num_examples_labeled"]),
             float(statistics.loc[number, "annotator_quality"]),
             float((answers[own, number] == labels[own]).mean()),

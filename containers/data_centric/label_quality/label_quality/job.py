@@ -114,7 +114,7 @@ def _relabeled(
         return line
     label, human = people.labels[index], bool(people.votes[index, people.labels[index]])
     confidence = float(people.confidence[index])
-    return relabeled(line, attribute, present[label], names[label], confidence, human)
+    return relabeled(line, attribute, present[label], names[int(label)], confidence, human)
 
 
 def _write(found: Found, manifest: Manifest, settings: Settings) -> None:

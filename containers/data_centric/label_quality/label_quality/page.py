@@ -67,7 +67,7 @@ def _item(examples: Examples, labels: Any, names: Sequence[str], suspect: Suspec
     head = f"{given}, perhaps {suggested}" if given != suggested else given
     pictures = "".join(
         f"<figure>{_picture(examples, each, f'similar example labeled {names[labels[each]]}')}"
-        f"<figcaption>{_text(names[labels[each]])}</figcaption></figure>"
+        f"<figcaption>{_text(names[int(labels[each])])}</figcaption></figure>"
         for each in suspect.neighbours
     )
     return (

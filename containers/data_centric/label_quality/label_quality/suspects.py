@@ -73,12 +73,12 @@ def find(given: Given, least_confidence: float, outlier_distance: float) -> list
         "outlier": given.similar.outlying >= outlier_distance,
     }
     found = []
-    for index in np.flatnonzero(np.any([*masks.values()], 0)):
-        kinds = tuple(kind for kind in KINDS if masks[kind][index])
+    for index in map(int, np.flatnonzero(np.any([*masks.values()], 0))):
+        kinds: tuple[Kind, ...] = tuple(kind for kind in KINDS if masks[kind][index])
         suggested = int(given.probabilities[index].argmax())
         if suggested == given.labels[index] and kinds != ("outlier",):
             suggested = conflicts[index] if index in conflicts else _rival(given, index)
-        found.append(_suspect(given, int(index), kinds, suggested))
+        found.append(_suspect(given, index, kinds, suggested))
     return sorted(found, key=lambda each: (each.kinds == ("outlier",), each.probability_given, each.index))
 
 
@@ -153,5 +153,5 @@ def _neighbours(given: Given, index: int, suggested: int) -> str:
 
 def _votes(given: Given, index: int) -> str:
     votes = given.votes[index]
-    order = sorted(np.flatnonzero(votes), key=lambda each: -votes[each])
+    order = sorted(map(int, np.flatnonzero(votes)), key=lambda each: -votes[each])
     return f"Labelers: {', '.join(f'{votes[each]} {given.names[each]}' for each in order)}."
