@@ -335,7 +335,7 @@ def program(market: Curves, rules: Compiled, cash: float) -> Values:
 
 
 CANDIDATES = (
-    Fitting(degree=3, states=6000, random=0.1),
+    Fitting(degree=3, states=5000, random=0.1),
     Fitting(degree=2, states=3000, random=0.1),
 )
 """Hyperparameters that `selected` chooses from."""
