@@ -271,8 +271,8 @@ class Fitting:
 
 
 FEWER_DRAWS, LEAST_DRAWS = 4, 2
-"""The passes before the last one only decide which accounts are visited: they make this many times fewer, but
-at least two. A single one lost the gain over greedy on the published problem with few accounts."""
+"""The passes before the last one only decide which accounts are visited. They divide `draws` by the first
+number, down to the second. With a single draw, the published problem lost its gain over greedy."""
 MOST_STATES = 10
 """Accounts for each observed episode: more of them would repeat what the episodes show."""
 
