@@ -7,7 +7,7 @@ from groundplan.domain import SageMakerDomain
 from groundplan.http_api import HttpApi
 from groundplan.image import ContainerImage, RepositoryImage
 from groundplan.left_running import LeftRunning
-from groundplan.log_group import log_group
+from groundplan.log_group import log_group, log_group_arn
 from groundplan.machine import not_succeeded, state_machine
 from groundplan.model_pipeline import ModelPipeline, PipelineJobs
 from groundplan.model_registry import ModelRegistry
@@ -67,6 +67,7 @@ __all__ = [
     "allow_key",
     "dead_letters",
     "log_group",
+    "log_group_arn",
     "not_succeeded",
     "physical_name",
     "removal",

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from aws_cdk import ArnFormat, CustomResource, Duration, Stack
+from aws_cdk import CustomResource, Duration, Stack
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
 from aws_cdk import aws_logs as logs
@@ -10,7 +10,7 @@ from constructs import Construct
 
 from groundplan.artifact_bucket import ArtifactBucket
 from groundplan.lambdas import function_of
-from groundplan.log_group import log_group
+from groundplan.log_group import log_group, log_group_arn
 from groundplan.model_registry import ModelRegistry
 from groundplan.permissions import allow
 from groundplan.workflow import EXECUTION_SUFFIX
@@ -83,12 +83,7 @@ class CleanUp(Construct):
         def arn(kind: str, resource: str) -> str:
             return stack.format_arn(service="sagemaker", resource=kind, resource_name=resource)
 
-        job_logs = stack.format_arn(
-            service="logs",
-            resource="log-group",
-            resource_name="/aws/sagemaker/TrainingJobs",
-            arn_format=ArnFormat.COLON_RESOURCE_NAME,
-        )
+        job_logs = log_group_arn(self, "/aws/sagemaker/TrainingJobs")
         own = "The workflow's executions name what they create after themselves."
         lists = "IAM knows no resource for a list; the handler deletes only what has the workflow's names."
         allow(role, "sagemaker:StopTrainingJob", on=[arn("training-job", f"{name}-*")], because=own)
@@ -103,12 +98,7 @@ class CleanUp(Construct):
         allow(role, "sagemaker:DeleteModel", on=[arn("model", f"{name}-*")], because=own)
         allow(role, "logs:DescribeLogStreams", on=[job_logs, f"{job_logs}:log-stream:"])
         allow(role, "logs:DeleteLogStream", on=[f"{job_logs}:log-stream:{name}-*"], because=own)
-        endpoint_logs = stack.format_arn(
-            service="logs",
-            resource="log-group",
-            resource_name=f"/aws/sagemaker/Endpoints/{name}-*",
-            arn_format=ArnFormat.COLON_RESOURCE_NAME,
-        )
+        endpoint_logs = log_group_arn(self, f"/aws/sagemaker/Endpoints/{name}-*")
         allow(role, "logs:DeleteLogGroup", on=[endpoint_logs, f"{endpoint_logs}:*"], because=own)
         allow(
             role,

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from aws_cdk import ArnFormat, Stack
+from aws_cdk import Stack
 from aws_cdk import aws_iam as iam
 
+from groundplan.log_group import log_group_arn
 from groundplan.permissions import allow
 from groundplan.sagemaker_role import SageMakerRole
 
@@ -22,12 +23,7 @@ def allow_experiments(grantee: iam.IRole, prefix: str, roles: Sequence[SageMaker
             for kind in kinds
         ]
 
-    job_logs = stack.format_arn(
-        service="logs",
-        resource="log-group",
-        resource_name="/aws/sagemaker/TrainingJobs:*",
-        arn_format=ArnFormat.COLON_RESOURCE_NAME,
-    )
+    job_logs = log_group_arn(stack, "/aws/sagemaker/TrainingJobs:*")
     own = "The SDK names what a notebook makes."
     for noun, actions, resources in (
         ("TrainingJob", ["Create", "Describe", "Stop"], arns("training-job")),

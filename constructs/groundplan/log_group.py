@@ -4,9 +4,19 @@ from aws_cdk import ArnFormat, Aws, Stack
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
 from aws_cdk import aws_logs as logs
-from constructs import Construct
+from constructs import Construct, IConstruct
 
 from groundplan.removal import removal
+
+
+def log_group_arn(scope: IConstruct, name: str) -> str:
+    """Return the ARN of the stack's account and Region for log groups of this name, a pattern for IAM."""
+    return Stack.of(scope).format_arn(
+        service="logs",
+        resource="log-group",
+        resource_name=name,
+        arn_format=ArnFormat.COLON_RESOURCE_NAME,
+    )
 
 
 def log_group(
@@ -27,12 +37,7 @@ def log_group(
     :param retain: whether the group outlives its stack. Default: False.
     """
     if key:
-        groups = Stack.of(scope).format_arn(
-            service="logs",
-            resource="log-group",
-            resource_name="*",
-            arn_format=ArnFormat.COLON_RESOURCE_NAME,
-        )
+        groups = log_group_arn(scope, "*")
         key.add_to_resource_policy(
             iam.PolicyStatement(
                 principals=[iam.ServicePrincipal(f"logs.{Aws.REGION}.{Aws.URL_SUFFIX}")],

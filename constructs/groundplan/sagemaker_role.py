@@ -1,9 +1,10 @@
 from __future__ import annotations
 
-from aws_cdk import ArnFormat, Aws, Stack
+from aws_cdk import Aws
 from aws_cdk import aws_iam as iam
 from constructs import Construct
 
+from groundplan.log_group import log_group_arn
 from groundplan.network import Network
 from groundplan.permissions import allow
 
@@ -53,12 +54,7 @@ class SageMakerRole(Construct):
 
 def allow_logs(role: iam.IRole, log_group: str) -> None:
     """What SageMaker does in the role's name to write logs and metrics, and to sign in to the registry."""
-    arn = Stack.of(role).format_arn(
-        service="logs",
-        resource="log-group",
-        resource_name=log_group,
-        arn_format=ArnFormat.COLON_RESOURCE_NAME,
-    )
+    arn = log_group_arn(role, log_group)
     allow(
         role,
         "logs:CreateLogGroup",

@@ -29,6 +29,7 @@ from groundplan import (
     acknowledge,
     allow,
     dead_letters,
+    log_group_arn,
     physical_name,
     state_machine,
 )
@@ -352,14 +353,11 @@ class PowerBiddingStack(Stack):
         allow(deploy, "sagemaker:AddTags", on=arns, because=OWN)
         # Creating an endpoint asks for its configuration's ARN, too
         allow(deploy, "sagemaker:CreateEndpoint", on=[arn("endpoint-config")], because=OWN)
-        log = self.format_arn(
-            service="logs",
-            resource="log-group",
-            resource_name=f"/aws/sagemaker/Endpoints/{self._name}-*",
-            arn_format=ArnFormat.COLON_RESOURCE_NAME,
-        )
-        log_actions = ("logs:CreateLogGroup", "logs:PutRetentionPolicy", "logs:AssociateKmsKey")
-        allow(deploy, *log_actions, on=[log], because=OWN)
+        log_actions = ["logs:CreateLogGroup", "logs:PutRetentionPolicy"]
+        if self._settings.own_key:
+            log_actions.append("logs:AssociateKmsKey")
+        logs = log_group_arn(self, f"/aws/sagemaker/Endpoints/{self._name}-*")
+        allow(deploy, *log_actions, on=[logs], because=OWN)
         lists = "IAM knows no resource for a list."
         for grantee in (deploy, roll_back):
             allow(grantee, "sagemaker:ListEndpoints", on=["*"], because=lists)

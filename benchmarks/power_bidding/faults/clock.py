@@ -9,42 +9,45 @@ from scenarios.power_bidding.replay import FeedServer
 
 
 class HeldClock:
-    """The clock of feeds, market and functions. It begins at `hour`, and runs at the desk's rate."""
+    """The clock of feeds, market and functions. It starts at `hour` and runs at the desk's rate."""
 
     def __init__(self, desk: Desk, feeds: FeedServer, hour: str) -> None:
         self._desk, self._feeds, self._hour = desk, feeds, hour
-        self._since, self._hours = time.monotonic(), 0.0
-        self._held: float | None = None
-        """Since when it is held, in real seconds"""
+        self._since, self._hours = 0.0, 0.0
+        """Time of the last change of the rate: in real seconds, and in market hours since the start"""
+        self._held_since: float | None = None
         self.held_seconds = 0.0
-        """How long it was held"""
 
     def start(self) -> None:
-        self._since, self._hours = time.monotonic(), 0.0
+        self._since = time.monotonic()
         self._feeds.clock(paused=False)
         self._desk.clock(self._hour, self.rate)
 
     @property
+    def held(self) -> bool:
+        return self._held_since is not None
+
+    @property
     def rate(self) -> int:
-        return 1 if self._held is not None else self._desk.rate
+        return 1 if self.held else self._desk.rate
 
     def hours(self) -> float:
-        """Return the market hours since the begin."""
+        """Return the market hours since the start."""
         return self._hours + (time.monotonic() - self._since) * self.rate / 3600
 
     def hold(self) -> None:
         """Slow the clock down to real time."""
-        if self._held is None:
+        if not self.held:
             self._turn(time.monotonic())
 
     def release(self) -> None:
-        """Let the clock run at its rate again."""
-        if self._held is not None:
-            self.held_seconds += time.monotonic() - self._held
+        """Run the clock at its rate again."""
+        if self._held_since is not None:
+            self.held_seconds += time.monotonic() - self._held_since
             self._turn(None)
 
-    def _turn(self, held: float | None) -> None:
+    def _turn(self, held_since: float | None) -> None:
         self._hours, self._since = self.hours(), time.monotonic()
-        self._held = held
+        self._held_since = held_since
         self._feeds.clock(rate=self.rate)
         self._desk.clock(self._hour, self.rate, after=self._hours)

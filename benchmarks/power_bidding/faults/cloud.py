@@ -20,7 +20,7 @@ KILLS = (
     *(("MakeBids", write) for write in (1, 2, 3, 4)),
     *(("Consolidate", write) for write in (1, 2, 3, 4)),
     *(("MarketPrices", 1), ("Load", 2), ("Weather", 1), ("PriceForecast", 2)),
-    *(("FallBack", write) for write in (1, 2, 3, 4)),
+    *(("FallBack", write) for write in (1, 2, 3)),
 )
 """(function, write before which it is killed), used in turn."""
 LATEST = 1.2

@@ -29,8 +29,8 @@ STARTS_AFTER = 2 / 60
 OVERDUE_SECONDS = 10
 """Maximum wait for an hour's offer after its deadline."""
 MOST_BEHIND = 0.4
-"""A run may begin within this share of the time to its deadline. Then the clock is held until no run is
-overdue: a machine that cannot keep up with the replay's clock says nothing about faults."""
+"""When a run is overdue by more than this share of the time to its deadline, the clock is held until no run
+is overdue. Otherwise hours would be lost because the machine is slow, not because of a fault."""
 PREPARE_SECONDS = 300
 AT_ONCE = 24
 
@@ -107,7 +107,8 @@ class HourlyRun:
         flights = self._open()
         held = {each.hour.trial.lane for each in flights if each.held}
         special = [lane for lane in LANES if lane not in (HOURS, ALONE)]
-        if queue.left(special) or any(each.hour.trial.lane in special for each in flights):
+        others = queue.left(special) or any(each.hour.trial.lane in special for each in flights)
+        if others or self.clock.held or self._is_late():  # a trial that blocks later hours
             held.add(ALONE)
         return [lane for lane in LANES if lane not in held]
 
@@ -116,11 +117,14 @@ class HourlyRun:
         due = len(self.hours) + 1 + STARTS_AFTER
         return (self.clock.hours() - due) * 3600 / self.rate
 
+    def _is_late(self) -> bool:
+        return self._behind() > MOST_BEHIND * self._desk.notice_hours * 3600 / self.rate
+
     def _await_turn(self) -> None:
         """Wait for the next hour of the market. Hold the clock while runs are overdue."""
         behind = self._behind()
         self.most_behind = max(self.most_behind, behind)
-        if behind > MOST_BEHIND * self._desk.notice_hours * 3600 / self.rate:
+        if self._is_late():
             self.clock.hold()
         elif behind <= 0:
             self.clock.release()

@@ -208,7 +208,7 @@ def test_an_endpoint_that_is_gone_leaves_an_earlier_offer_or_none(
     assert (offer["status"], offer["source"]) in [("sent", "fallback"), ("no_offer", "none")]
 
 
-def test_many_hours_are_prepared_at_once(
+def test_backfill_prepares_every_hour_of_its_list(
     desk: Desk, deployed: Outputs, market: FeedServer, hour: str, aws: Callable
 ) -> None:
     hours = [later(hour, number) for number in (-30, -29, -28)]

@@ -193,7 +193,7 @@ def _delete_job_logs(found: Leftovers) -> None:
 
 
 def _delete_endpoint_logs(found: Leftovers) -> None:
-    """Delete the log groups of endpoints whose names have a suffix. The template has the other one's."""
+    """Delete the log groups of endpoints that are named with a suffix. Without one, the template has it."""
     pages = client("logs").get_paginator("describe_log_groups")
     prefix = f"{ENDPOINT_LOGS}{found.endpoint}-"
     groups = [each for page in pages.paginate(logGroupNamePrefix=prefix) for each in page["logGroups"]]

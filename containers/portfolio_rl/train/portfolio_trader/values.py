@@ -271,8 +271,8 @@ class Fitting:
 
 
 FEWER_DRAWS, LEAST_DRAWS = 4, 2
-"""The passes before the last one only decide which accounts are visited: they make this many times fewer, but
-at least two. A single one lost the gain over greedy on the published problem with few accounts."""
+"""The passes before the last one only decide which accounts are visited. They divide `draws` by the first
+number, down to the second. With a single draw, the published problem lost its gain over greedy."""
 MOST_STATES = 10
 """Accounts for each observed episode: more of them would repeat what the episodes show."""
 
@@ -335,7 +335,7 @@ def program(market: Curves, rules: Compiled, cash: float) -> Values:
 
 
 CANDIDATES = (
-    Fitting(degree=3, states=6000, random=0.1),
+    Fitting(degree=3, states=5000, random=0.1),
     Fitting(degree=2, states=3000, random=0.1),
 )
 """Hyperparameters that `selected` chooses from."""

@@ -53,13 +53,11 @@ def answer(trained: Trained, request: Request) -> dict[str, Any]:
         net = np.where(np.isfinite(awards), awards, plan.net)[: max(begin - request.hour, 0)]
         level, before = level_after(asset, request.level, net), float(net[-1]) if len(net) else None
         offers = _day_ahead(request, found, begin, day_begin(day + 1, zone), level, before)
-    policy = CURVE if request.mode != SELF_SCHEDULE else selection.ROLLING
-    if request.real_time_policy == SELECTED:
-        policy = selection.policy_of(request, found)
+    policy = _policy(request, found)
     if policy == CURVE:
         segments = _curve(request, expected, awards)
     else:
-        mw = float(plan.net[0] if policy == selection.ROLLING else _of_the_day(request, found))
+        mw = _of_the_day(request, found) if policy == selection.SCHEDULE else float(plan.net[0])
         segments = _fixed(request, mw, awards)
     return {
         "model": trained.version,
@@ -95,6 +93,13 @@ def _day_ahead(
     return [
         {"hour": hour_text(begin + k), "segments": _sent(curve, request)} for k, curve in enumerate(curves)
     ]
+
+
+def _policy(request: Request, found: Outlook) -> str:
+    """Return the real-time policy of hour T."""
+    if request.mode == SELF_SCHEDULE:
+        return selection.ROLLING
+    return selection.policy_of(request, found) if request.real_time_policy == SELECTED else CURVE
 
 
 def _of_the_day(request: Request, found: Outlook) -> float:
