@@ -7,7 +7,6 @@ from __future__ import annotations
 import itertools
 import json
 import os
-import random
 import signal
 import subprocess
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from snowflake.connector import SnowflakeConnection
 
+from local.sagemaker.instances import LoopbackAddress, reserve
 from tooling.containers import CONTAINERS, import_path
 
 IMAGE = CONTAINERS / "snowflake_training" / "train_and_serve"
@@ -29,13 +29,15 @@ PATIENCE = 120
 
 QUICK = {"rounds": "12", "max_depth": "3", "early_stopping_rounds": "0", "nthread": "1", "timeout": "60"}
 
-_networks = itertools.count(random.randrange(1 << 14))
+_reserved: list[LoopbackAddress] = []
+"""Kept until this process ends: a listener of an earlier test may still be there."""
 
 
 def addresses(count: int) -> list[str]:
-    """Return loopback addresses for the hosts of a job, sorted by rank and unique in this session."""
-    network = next(_networks) % (1 << 14)
-    return sorted(f"127.{64 + (network >> 8)}.{network & 255}.{host + 1}" for host in range(count))
+    """Reserve loopback addresses for the hosts of a job, which no other process gets; sorted by rank."""
+    new = reserve(count)
+    _reserved.extend(new)
+    return sorted(address.name for address in new)
 
 
 @dataclass

@@ -120,8 +120,8 @@ class Watch:
         first = self.cluster.host
         try:
             server = Server((socket.gethostbyname(first), PORT), Line)
-        except OSError:
-            raise Failure(f"host {first} cannot listen on port {PORT}: something else does") from None
+        except OSError as error:
+            raise Failure(f"host {first} cannot listen on port {PORT}: {error.strerror}") from None
         return server.serve_forever
 
     # --- the others ---
