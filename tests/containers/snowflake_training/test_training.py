@@ -353,7 +353,9 @@ def test_an_instance_that_vanishes_is_asked_for(first: Watch):
 
 
 def test_a_port_that_is_taken_is_named(first: Watch):
-    with pytest.raises(Failure, match=f"^host {first.cluster.host} cannot listen on port {PORT}: Address already in use$"):
+    with pytest.raises(
+        Failure, match=f"^host {first.cluster.host} cannot listen on port {PORT}: Address already in use$"
+    ):
         Watch(first.cluster).start()
 
 
