@@ -72,6 +72,16 @@ ALL = (
         stack="stacks.power_bidding.stack:PowerBiddingStack",
         scenario="scenarios.power_bidding",
     ),
+    Architecture(
+        name="data_centric",
+        title="Train on the data that matters",
+        sentence="Several labelers label on a page of the stack's own, a model finds probable label errors,"
+        " and a state machine compares what training on parts of the data costs and loses.",
+        settings="settings.data_centric:DataCentric",
+        stack="stacks.data_centric.stack:DataCentricStack",
+        scenario="scenarios.data_centric",
+        needs=("scenarios-data_centric",),
+    ),
 )
 BY_NAME = {each.name: each for each in ALL}
 

@@ -58,11 +58,18 @@ def picture(path: Path, width: float = 4.6, height: float = 3.1) -> Iterator[Axe
 
     The size is a phone's, so that the text is still read there.
     """
+    with grid(path, 1, 1, width, height) as ((axes,),):
+        yield axes
+
+
+@contextmanager
+def grid(path: Path, rows: int, columns: int, width: float, height: float) -> Iterator[list[list[Axes]]]:
+    """Rows of axes to draw on, written as `picture` writes them."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with matplotlib.rc_context({**STYLE, "svg.hashsalt": path.stem}):
-        figure, axes = plt.subplots(figsize=(width, height))
+        figure, axes = plt.subplots(rows, columns, figsize=(width, height), squeeze=False)
         try:
-            yield axes
+            yield axes.tolist()
             figure.savefig(path, transparent=True, metadata={"Date": None, "Creator": None})
         finally:
             plt.close(figure)

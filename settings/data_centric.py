@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from settings.base import ArchitectureSettings, Choices
+from settings.instance_types import CUDA, InstanceUse, cpu, cuda
 
 FUNCTION = r"^(arn:[a-z-]+:lambda:[a-z0-9-]+:\d{12}:function:[A-Za-z0-9_-]{1,64}(:[A-Za-z0-9_-]+)?)?$"
+
+TRAINING_INSTANCES = InstanceUse(
+    "training",
+    lambda family: cpu(family) or cuda(family),
+    f"an x86 instance type for SageMaker training, without a GPU or with one that CUDA {CUDA} supports",
+    "ml.g5.xlarge",
+)
 
 
 class Labeling(Choices):
@@ -83,6 +91,28 @@ class Labeling(Choices):
     )
 
 
+class Sweeps(Choices):
+    """How the training jobs of sweeps run."""
+
+    instance_type: Annotated[str, AfterValidator(TRAINING_INSTANCES)] = Field(
+        default="ml.m5.xlarge", description=TRAINING_INSTANCES.description
+    )
+    volume_gb: int = Field(default=30, ge=1, le=16_384, description="a whole number of GB from 1 to 16384")
+    max_runtime_minutes: int = Field(
+        default=240, ge=1, le=7200, description="a whole number of minutes from 1 to 7200 for a job"
+    )
+    at_once: int = Field(
+        default=4,
+        ge=1,
+        le=40,
+        description="a whole number from 1 to 40 of jobs at the same time; the account's quota for the"
+        " instance type must allow it",
+    )
+    tracking: bool = Field(
+        default=False, description="true or false, whether runs are logged with an MLflow app, which costs"
+    )
+
+
 class DataCentric(ArchitectureSettings):
     """Train on the data that matters: consistent labels, and the examples that teach most."""
 
@@ -96,6 +126,7 @@ class DataCentric(ArchitectureSettings):
     }
 
     labeling: Labeling = Labeling()
+    sweep: Sweeps = Sweeps()
     pre_annotation: str = Field(
         default="",
         pattern=FUNCTION,

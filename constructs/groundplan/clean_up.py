@@ -25,6 +25,8 @@ class CleanUp(Construct):
 
     :param endpoint_name: the endpoint; whatever else is deleted has a name that begins with it and a hyphen.
     :param suffixes: regular expressions for what follows the hyphen. Default: what `TrainAndDeploy` appends.
+    :param tuning_name: tuning jobs and their training jobs have names that begin with it and a hyphen.
+        Default: none.
     :param bucket: emptied. Default: none, the bucket is retained.
     :param registry: emptied. Default: none, the models' record is retained.
     :param log_retention: how long the handler's log is kept. Default: one month.
@@ -38,6 +40,7 @@ class CleanUp(Construct):
         *,
         endpoint_name: str,
         suffixes: Sequence[str] = (EXECUTION_SUFFIX,),
+        tuning_name: str = "",
         bucket: ArtifactBucket | None = None,
         registry: ModelRegistry | None = None,
         log_retention: logs.RetentionDays = logs.RetentionDays.ONE_MONTH,
@@ -47,6 +50,8 @@ class CleanUp(Construct):
         log = log_group(self, "Log", retention=log_retention, key=key)
         role = iam.Role(self, "Role", assumed_by=iam.ServicePrincipal("lambda.amazonaws.com"))
         self._allow(role, endpoint_name, bucket, registry)
+        if tuning_name:
+            self._allow_tuning(role, tuning_name)
         log.grant_write(role)
         timeout = Duration.minutes(15)
         self.function = function_of(
@@ -67,6 +72,7 @@ class CleanUp(Construct):
             properties={
                 "EndpointName": endpoint_name,
                 "Suffixes": list(suffixes),
+                **({"TuningName": tuning_name} if tuning_name else {}),
                 "BucketName": bucket.bucket.bucket_name if bucket else "",
                 "ModelPackageGroupName": registry.name if registry else "",
             },
@@ -78,11 +84,7 @@ class CleanUp(Construct):
     def _allow(
         self, role: iam.Role, name: str, bucket: ArtifactBucket | None, registry: ModelRegistry | None
     ) -> None:
-        stack = Stack.of(self)
-
-        def arn(kind: str, resource: str) -> str:
-            return stack.format_arn(service="sagemaker", resource=kind, resource_name=resource)
-
+        arn = self._arn
         job_logs = log_group_arn(self, "/aws/sagemaker/TrainingJobs")
         own = "The workflow's executions name what they create after themselves."
         lists = "IAM knows no resource for a list; the handler deletes only what has the workflow's names."
@@ -127,3 +129,19 @@ class CleanUp(Construct):
                 on=[registry.package_arns],
                 because="A group of packages is deleted whole.",
             )
+
+    def _allow_tuning(self, role: iam.Role, name: str) -> None:
+        own = "Tuning jobs and their training jobs have names that begin with the workflow's."
+        jobs = self._arn("hyper-parameter-tuning-job", f"{name}-*")
+        streams = f"{log_group_arn(self, '/aws/sagemaker/TrainingJobs')}:log-stream:{name}-*"
+        allow(role, "sagemaker:StopHyperParameterTuningJob", on=[jobs], because=own)
+        allow(role, "logs:DeleteLogStream", on=[streams], because=own)
+        allow(
+            role,
+            "sagemaker:ListHyperParameterTuningJobs",
+            on=["*"],
+            because="IAM knows no resource for a list.",
+        )
+
+    def _arn(self, kind: str, resource: str) -> str:
+        return Stack.of(self).format_arn(service="sagemaker", resource=kind, resource_name=resource)

@@ -1,4 +1,4 @@
-"""The alarms of labeling, and the dashboard."""
+"""The alarms, and the dashboard."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from constructs import Construct
 
 from groundplan import Pager, UserApi, not_succeeded
 from settings.data_centric import DataCentric
+from stacks.data_centric.examine import Examination
 from stacks.data_centric.labeling import LabelingRuns
+from stacks.data_centric.sweep import Sweep
 
 METRICS = "Groundplan"
 """CloudWatch namespace of the functions' own metrics."""
@@ -26,6 +28,8 @@ def watch(
     key: kms.IKey | None,
     letters: sqs.IQueue,
     labeling: LabelingRuns,
+    examination: Examination,
+    sweep: Sweep,
     api: UserApi,
 ) -> Pager:
     """Create the alarm topic, the alarms and the dashboard."""
@@ -44,6 +48,8 @@ def watch(
     late = int(LATE * 3600 * settings.labeling.most_hours)
     for alarm, metric, above, what in (
         ("LabelFailed", not_succeeded(labeling.label), 0, "a labeling run failed"),
+        ("ExamineFailed", not_succeeded(examination.state_machine), 0, "an examination of labels failed"),
+        ("SweepFailed", sweep.metric_not_succeeded(), 0, "a sweep failed"),
         ("RunIncomplete", own("IncompleteRuns"), 0, "a labeling run ended without all of its labels"),
         ("RunLate", own("OldestOpenSeconds", "Maximum"), late, "a labeling run is about to end incomplete"),
         (

@@ -13,6 +13,7 @@ from groundplan import (
     CleanUp,
     Package,
     PythonFunction,
+    SageMakerRole,
     SiteFiles,
     StaticSite,
     UserApi,
@@ -22,8 +23,20 @@ from groundplan import (
 )
 from settings.data_centric import DataCentric
 from stacks.data_centric.alarms import METRICS, watch
+from stacks.data_centric.examine import Examination
 from stacks.data_centric.labeling import LabelingRuns
-from stacks.shared import ROOT, key_of, library_layer, retention, runtime_code
+from stacks.data_centric.sweep import Sweep
+from stacks.data_centric.sweep_machine import SweepJobs
+from stacks.shared import (
+    CONTAINERS,
+    ROOT,
+    docker_image,
+    key_of,
+    library_layer,
+    network_of,
+    retention,
+    runtime_code,
+)
 
 NAME = "data_centric"
 OPERATORS = "operators"
@@ -37,7 +50,8 @@ class DataCentricStack(Stack):
             id,
             description="Groundplan: labels by several labelers, and training on the data that matters",
         )
-        for tag, value in {"groundplan:architecture": NAME, "groundplan:environment": env_name}.items():
+        tags = {"groundplan:architecture": NAME, "groundplan:environment": env_name}
+        for tag, value in tags.items():
             Tags.of(self).add(tag, value)
         keep_logs = retention(settings.log_retention_days)
         key = key_of(self, settings, f"data, tasks, labels and messages of {NAME}")
@@ -76,18 +90,62 @@ class DataCentricStack(Stack):
         )
         labeling = LabelingRuns(self, "Labeling", settings=settings, package=package, bucket=bucket, api=api)
         self._page(settings, users, site, bucket, package, key)
-        pager = watch(self, settings=settings, key=key, letters=letters, labeling=labeling, api=api)
+        network = network_of(self, settings)
+        examination = Examination(
+            self,
+            "Examine",
+            image=docker_image(self, "QualityImage", CONTAINERS / NAME / "label_quality"),
+            bucket=bucket,
+            network=network,
+            log_retention=keep_logs,
+            tags=tags,
+        )
+
+        # Training
+        chosen = settings.sweep
+        role = SageMakerRole(self, "Training", log_group="/aws/sagemaker/TrainingJobs", network=network)
+        sweep = Sweep(
+            self,
+            "Sweep",
+            jobs=SweepJobs(
+                image=docker_image(self, "TrainingImage", CONTAINERS / NAME / "subset_training"),
+                role=role,
+                instance_type=chosen.instance_type,
+                volume_gb=chosen.volume_gb,
+                max_runtime=Duration.minutes(chosen.max_runtime_minutes),
+                at_once=chosen.at_once,
+                network=network,
+            ),
+            bucket=bucket,
+            package=package,
+            tracking=chosen.tracking,
+            log_retention=keep_logs,
+            tags=tags,
+        )
+        pager = watch(
+            self,
+            settings=settings,
+            key=key,
+            letters=letters,
+            labeling=labeling,
+            examination=examination,
+            sweep=sweep,
+            api=api,
+        )
 
         # CloudFormation deletes in reverse order: first nothing writes to the bucket, then it is emptied
         clean_up = CleanUp(
             self,
             "CleanUp",
             endpoint_name=physical_name(self),
+            suffixes=("sweep-[0-9a-f]{12}-.+",),
+            tuning_name=sweep.search_name,
             bucket=None if settings.retain else bucket,
             log_retention=keep_logs,
             key=key,
         )
-        labeling.node.add_dependency(clean_up)
+        for writer in (labeling, examination, sweep):
+            writer.node.add_dependency(clean_up)
 
         for output, value in {
             "SiteUrl": site.url,
@@ -96,6 +154,8 @@ class DataCentricStack(Stack):
             "UserPoolClientId": users.client.user_pool_client_id,
             "DataBucket": bucket.bucket.bucket_name,
             "LabelArn": labeling.label.state_machine_arn,
+            "ExamineArn": examination.state_machine.state_machine_arn,
+            "SweepArn": sweep.state_machine.state_machine_arn,
             "TasksTable": labeling.table.table_name,
             "AlarmTopicArn": pager.topic.topic_arn,
             "DeadLetterQueueUrl": letters.queue_url,

@@ -17,6 +17,7 @@ from groundplan import (
     ArtifactBucket,
     Package,
     PythonFunction,
+    acknowledge,
     allow,
     not_succeeded,
     physical_name,
@@ -39,8 +40,32 @@ STRATEGIES = {
     "milo": True,
 }
 """Strategies of the training image, and whether each takes a fraction."""
-RESERVED = ("strategy", "fraction", "seeds")
-"""Hyperparameters that the sweep itself sets."""
+HYPERPARAMETERS = (
+    "epochs",
+    "model",
+    "batch_size",
+    "learning_rate",
+    "momentum",
+    "weight_decay",
+    "augment",
+    "precision",
+    "interval",
+    "outputs",
+    "validation_sample",
+    "rounds",
+    "epsilon",
+    "match_batch",
+    "penalty",
+    "pruned",
+    "annealed",
+    "validation_fraction",
+    "side",
+    "grey",
+    "most_unreadable",
+    "checkpoint_every",
+    "threads",
+)
+"""Hyperparameters of the training image that a sweep may set. It sets strategy, fraction and seeds itself."""
 MOST_JOBS = 200
 """Their outcomes must fit into an execution's 256 KB."""
 MOST_SEEDS = 100
@@ -51,7 +76,6 @@ class Sweep(Construct):
     """A state machine that runs sweeps, and its functions.
 
     :param jobs: how the training jobs run.
-    :param hyperparameters: names of the image's hyperparameters; those in `RESERVED` are ignored.
     :param bucket: has the datasets, takes the results: see `runtime/data_centric/core/sweep_files.py`.
     :param package: code of the functions.
     :param tracking: whether runs are logged with an MLflow app too. Default: False.
@@ -64,7 +88,6 @@ class Sweep(Construct):
         id: str,
         *,
         jobs: SweepJobs,
-        hyperparameters: tuple[str, ...],
         bucket: ArtifactBucket,
         package: Package,
         tracking: bool = False,
@@ -81,7 +104,7 @@ class Sweep(Construct):
         """Prefix of the names of tuning jobs and their training jobs."""
         settings = {
             "strategies": STRATEGIES,
-            "hyperparameters": [each for each in hyperparameters if each not in RESERVED],
+            "hyperparameters": HYPERPARAMETERS,
             "most_jobs": MOST_JOBS,
             "most_seeds": MOST_SEEDS,
             "most_seconds": jobs.seconds,
@@ -114,6 +137,10 @@ class Sweep(Construct):
             self._track(bucket)
         role = iam.Role(self, "Role", assumed_by=iam.ServicePrincipal("states.amazonaws.com"))
         self._allow(role, jobs, bucket)
+        acknowledge(
+            role,
+            {"AwsSolutions-IAM5[Resource::*]": "IAM knows no resource for traces and the delivery of logs."},
+        )
         self.state_machine = state_machine(
             self,
             name=name,

@@ -20,7 +20,7 @@ from aws_cdk import Duration
 
 from groundplan import ArtifactBucket, ContainerImage, Network, SageMakerRole
 from groundplan.instance_types import has_local_disks
-from groundplan.states import Branch, Flow, Rule, jsonata_object
+from groundplan.states import Branch, Flow, Rule
 
 UNIQUE = 12
 """Characters of the execution's hash in the names of its jobs."""
@@ -57,13 +57,11 @@ _NO_CAPACITY = "/^(CapacityError|InternalServerError)/"
 class SweepJobs:
     """How the training jobs of a sweep run.
 
-    `hyperparameters` are defaults that a sweep may override. `at_once` is how many jobs run at the same time;
-    the account's quota for the instance type must allow it.
+    `at_once` is how many jobs run at the same time; the account's quota for the instance type must allow it.
     """
 
     image: ContainerImage
     role: SageMakerRole
-    hyperparameters: Mapping[str, str] = field(default_factory=dict)
     instance_type: str = "ml.m5.xlarge"
     volume_gb: int = 30
     max_runtime: Duration = field(default_factory=lambda: Duration.hours(4))
@@ -284,10 +282,9 @@ def _job(
     jobs: SweepJobs, job: str, *, name: str, bucket: ArtifactBucket, tags: Mapping[str, str]
 ) -> dict[str, Any]:
     """Return the arguments of a training job."""
-    defaults = jsonata_object(jobs.hyperparameters)
     return {
         "TrainingJobName": f"{{% {job} %}}",
-        "HyperParameters": f"{{% $merge([{defaults}, $cell.hyperparameters]) %}}",
+        "HyperParameters": "{% $cell.hyperparameters %}",
         # Of the cell, not of the attempt: another attempt goes on from them
         "CheckpointConfig": {
             "S3Uri": f"{{% '{bucket.url('checkpoints')}/{name}-' & $run & '-' & $cell.id %}}",
@@ -302,12 +299,11 @@ def _search(
     jobs: SweepJobs, *, search: str, bucket: ArtifactBucket, tags: Mapping[str, str]
 ) -> dict[str, Any]:
     """Return the arguments of a tuning job. Its training jobs have its tags."""
-    defaults = jsonata_object(jobs.hyperparameters)
     return {
         "HyperParameterTuningJobName": f"{{% '{search}-' & $run %}}",
         "HyperParameterTuningJobConfig": "{% $plan.search.config %}",
         "TrainingJobDefinition": {
-            "StaticHyperParameters": f"{{% $merge([{defaults}, $plan.search.hyperparameters]) %}}",
+            "StaticHyperParameters": "{% $plan.search.hyperparameters %}",
             **_definition(jobs, bucket),
         },
         "Tags": _tags(tags),

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import io
 import json
-import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
+
+from data_centric.core import archive
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -77,15 +78,10 @@ class SweepBucket:
         body = self.get(f"{folder}/output/{ARCHIVE}")
         if body is None:
             raise ValueError(f"{folder} has no {ARCHIVE}")
-        found = dict[str, bytes]()
-        with tarfile.open(fileobj=io.BytesIO(body), mode="r:gz") as archive:
-            for member in archive:
-                name = member.name.removeprefix("./")
-                if name in FILES and member.isfile():
-                    if member.size > MOST_MEMBER:
-                        raise ValueError(f"{name} of {folder} must have at most {MOST_MEMBER} bytes")
-                    content = archive.extractfile(member)
-                    found[name] = content.read() if content else b""
+        try:
+            found = archive.tar_files(body, FILES, MOST_MEMBER)
+        except ValueError as error:
+            raise ValueError(f"{ARCHIVE} of {folder}: {error}") from None
         if missing := [name for name in FILES if name not in found]:
             raise ValueError(f"{folder} has no {' and no '.join(missing)}")
         rows = [json.loads(line) for line in found[LINES].splitlines()]

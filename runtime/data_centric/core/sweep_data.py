@@ -14,11 +14,10 @@ from __future__ import annotations
 import ast
 import re
 import struct
-import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import IO
 
-from data_centric.core import manifests
+from data_centric.core import archive, manifests
 
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
 CHANNELS = (TRAIN, VALIDATION, TEST)
@@ -62,13 +61,11 @@ def npz_labels(stream: IO[bytes], name: str) -> set[str] | None:
     Raises `ValueError` if the file has no readable array of that name.
     """
     try:
-        with zipfile.ZipFile(stream) as archive:
-            size = archive.getinfo(LABELS).file_size
-            if size > MOST_LABELS:
-                raise ValueError(f"labels must have at most {MOST_LABELS} bytes, got {size}")
-            body = archive.read(LABELS)
-    except (zipfile.BadZipFile, KeyError) as error:
-        raise ValueError(f"{name} must be an .npz file with an array labels: {error}") from None
+        body = archive.zip_file(stream, LABELS, MOST_LABELS)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
+    if body is None:
+        raise ValueError(f"{name} must be an .npz file with an array labels")
     return npy_values(body, name)
 
 

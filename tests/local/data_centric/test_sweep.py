@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import shlex
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -18,17 +17,15 @@ from data_centric.aws.mlflow_app import MlflowApp
 from local.cloud import LocalCloud
 from scenarios.data_centric import results
 from tests.support.data_centric.columns import arrays, manifest
-from tests.support.data_centric.sweep_app import STACK
+from tests.support.data_centric.deployed import STACK
 from tests.support.waiting import until
-from tooling import envs
 
-APP = shlex.join([str(envs.environment("app")), "-m", "tests.support.data_centric.sweep_app"])
 GIVEN: dict[str, Any] = {
     "dataset": "columns",
     "strategies": ["glister"],
     "fractions": [0.5],
     "seeds": [0, 1],
-    "hyperparameters": {"epochs": 2, "interval": 1},
+    "hyperparameters": {"epochs": 2, "interval": 1, "threads": 1},
     "attribute": "column",
 }
 
@@ -39,12 +36,13 @@ Execution = dict[str, Any]
 @pytest.fixture(scope="module")
 def deployed(cloud: LocalCloud, aws: Callable) -> Iterator[Outputs]:
     cloud.configure(create_training_job_burst=100)
-    outputs = cloud.deploy(STACK, app=APP)[STACK]
+    context = {"data_centric.sweep.tracking": "true", "data_centric.sweep.at_once": "2"}
+    outputs = cloud.deploy(STACK, context=context)[STACK]
     for number, channel in enumerate(("train", "validation", "test")):
         key = f"datasets/columns/{channel}/part.npz"
-        aws("s3").put_object(Bucket=outputs["BucketName"], Key=key, Body=arrays(60, number))
+        aws("s3").put_object(Bucket=outputs["DataBucket"], Key=key, Body=arrays(60, number))
     key = "datasets/columns/labels.manifest"
-    aws("s3").put_object(Bucket=outputs["BucketName"], Key=key, Body=manifest(60, 0))
+    aws("s3").put_object(Bucket=outputs["DataBucket"], Key=key, Body=manifest(60, 0))
     cloud.enforce_iam(True)
     yield outputs
     cloud.enforce_iam(False)
@@ -147,8 +145,8 @@ def test_results_of_an_experiment_are_one_table(
     for name, value in cloud.env().items():
         monkeypatch.setenv(name, value)
     # when its results are read
-    runs = results.runs(deployed["BucketName"], "default")
-    epochs = results.epochs(deployed["BucketName"], "default")
+    runs = results.runs(deployed["DataBucket"], "default")
+    epochs = results.epochs(deployed["DataBucket"], "default")
     # then each run of each job is there, the best first
     ours = runs.filter(pc.field("sweep") == swept["output"]["folder"].rpartition("/")[2])
     assert ours.num_rows == 6
@@ -161,7 +159,7 @@ def test_results_of_an_experiment_are_one_table(
     )
     assert set(ours["cell"].to_pylist()) <= set(epochs["cell"].to_pylist())
     with pytest.raises(LookupError, match="experiment none has no results"):
-        results.runs(deployed["BucketName"], "none")
+        results.runs(deployed["DataBucket"], "none")
 
 
 def test_job_that_lost_its_instance_is_started_again(swept: Execution, aws: Callable) -> None:
@@ -170,22 +168,27 @@ def test_job_that_lost_its_instance_is_started_again(swept: Execution, aws: Call
     assert len(set(names)) == 5
 
 
-@pytest.mark.timeout(1800)
-def test_search_chooses_the_fractions_of_one_strategy(
-    run: Callable[..., Execution], read: Callable[[str], bytes]
-) -> None:
-    # given a tuning job over the fraction, in place of a list
+@pytest.fixture(scope="module")
+def searched(run: Callable[..., Execution]) -> Execution:
+    """A sweep with a tuning job over the fraction, in place of a list."""
     found = run(fractions=[0.2, 0.8], seeds=[0, 1], search={"method": "Random", "jobs": 2, "at_once": 2})
     assert found["status"] == "SUCCEEDED", found
-    # then the controls are at the ends of the range, and it has chosen two fractions between them
-    table = json.loads(read(f"{found['output']['folder']}/table.json"))
+    return found
+
+
+@pytest.mark.timeout(1800)
+def test_search_chooses_the_fractions_of_one_strategy(
+    searched: Execution, read: Callable[[str], bytes]
+) -> None:
+    # given a search: then the controls are at the ends of the range, and two fractions between them
+    table = json.loads(read(f"{searched['output']['folder']}/table.json"))
     assert [row["strategy"] for row in table] == ["full", *["fewer_epochs"] * 2, *["adaptive_random"] * 2] + (
         ["glister"] * 2
     )
-    searched = [row for row in table if row["strategy"] == "glister"]
-    assert all(0.2 <= row["fraction"] <= 0.8 and row["runs"] == 2 for row in searched)
-    assert len({row["fraction"] for row in searched}) == 2
-    assert all(row["difference_low"] <= row["difference_mean"] for row in searched)
+    ours = [row for row in table if row["strategy"] == "glister"]
+    assert all(0.2 <= row["fraction"] <= 0.8 and row["runs"] == 2 for row in ours)
+    assert len({row["fraction"] for row in ours}) == 2
+    assert all(row["difference_low"] <= row["difference_mean"] for row in ours)
 
 
 @pytest.mark.parametrize(
@@ -203,7 +206,7 @@ def test_bad_sweep_is_refused_before_any_job(
     changes: dict[str, Any], sentence: str, run: Callable[..., Execution], aws: Callable, deployed: Outputs
 ) -> None:
     # given datasets with faults
-    bucket = deployed["BucketName"]
+    bucket = deployed["DataBucket"]
     for name, validation, labels in (
         ("gap", arrays(2, 1), manifest(60, 0)),
         ("broken", arrays(60, 1), manifest(60, 0).replace(b"}\n", b"}\n{oops\n", 1)),
@@ -226,6 +229,45 @@ def test_estimate_can_be_asked_alone(run: Callable[..., Execution], aws: Callabl
     found = run(estimate_only=True)
     assert found["output"]["estimate"]["dollars_per_hour"] > 0
     assert len(jobs(aws)) == before
+
+
+@pytest.mark.timeout(1800)
+def test_deleted_stack_leaves_no_jobs_and_no_logs(
+    searched: Execution, cloud: LocalCloud, aws: Callable
+) -> None:
+    # given a tuning job of the stack that would run for long
+    sagemaker = aws("sagemaker")
+    (earlier,) = sagemaker.list_hyper_parameter_tuning_jobs()["HyperParameterTuningJobSummaries"]
+    job = sagemaker.describe_hyper_parameter_tuning_job(
+        HyperParameterTuningJobName=earlier["HyperParameterTuningJobName"]
+    )
+    name, definition = f"{job['HyperParameterTuningJobName'][:-12]}ffffffffffff", job["TrainingJobDefinition"]
+    definition["StaticHyperParameters"]["epochs"] = "10000"
+    definition["StaticHyperParameters"] = {
+        key: value for key, value in definition["StaticHyperParameters"].items() if not key.startswith("_")
+    }
+    sagemaker.create_hyper_parameter_tuning_job(
+        HyperParameterTuningJobName=name,
+        HyperParameterTuningJobConfig=job["HyperParameterTuningJobConfig"],
+        TrainingJobDefinition=definition,
+    )
+    until(lambda: streams(aws, name), "a training job's log")
+    # when the stack is deleted
+    cloud.destroy(STACK)
+    # then the tuning job and its training jobs are over, and no log of a sweep is left
+    for each in sagemaker.list_hyper_parameter_tuning_jobs()["HyperParameterTuningJobSummaries"]:
+        assert each["HyperParameterTuningJobStatus"] in ("Completed", "Stopped")
+    running = sagemaker.list_training_jobs(StatusEquals="InProgress", NameContains=name)
+    assert running["TrainingJobSummaries"] == []
+    assert streams(aws, name[:-12]) == streams(aws, f"{STACK}-sweep-") == []
+
+
+def streams(aws: Callable, prefix: str) -> list[str]:
+    """Return the names of training jobs' log streams that begin with `prefix`."""
+    found = aws("logs").describe_log_streams(
+        logGroupName="/aws/sagemaker/TrainingJobs", logStreamNamePrefix=prefix
+    )
+    return [each["logStreamName"] for each in found["logStreams"]]
 
 
 def jobs(aws: Callable) -> list[dict[str, Any]]:

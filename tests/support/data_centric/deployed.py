@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +11,6 @@ from local.cloud import LocalCloud
 from tests.support.clouds import client
 from tests.support.data_centric.labelers import Client, sign_up
 from tests.support.waiting import until
-from tooling import envs
 
 STACK = "groundplan-dev-data-centric"
 CLASSES = ["cat", "dog", "owl"]
@@ -85,8 +83,7 @@ class Deployed:
 
 def deploy(cloud: LocalCloud) -> Deployed:
     """Deploy the stack with a key of its own, sign users up, and enforce IAM from then on."""
-    app = f"{shlex.quote(str(envs.environment('app')))} -m tests.support.data_centric.app"
-    out = cloud.deploy(STACK, app=app, context={"data_centric.own_key": "true"})[STACK]
+    out = cloud.deploy(STACK, context={"data_centric.own_key": "true"})[STACK]
     cognito = client(cloud, "cognito-idp")
     cognito.create_group(UserPoolId=out["UserPoolId"], GroupName="experts")
     tokens = {name: sign_up(cognito, out, name) for name in (*PEOPLE, "gone")}

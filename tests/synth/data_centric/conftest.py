@@ -2,34 +2,27 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 import pytest
-from aws_cdk import App
-from aws_cdk.assertions import Template as Assertions
 
-from tests.support.data_centric.app import PREFIX, build
-from tests.synth.conftest import CHOSEN, CONTEXT
+from tests.synth.conftest import template
 from tests.synth.template import Template
 
-
-def synthesized(context: dict[str, Any]) -> Template:
-    return dict(Assertions.from_stack(build(App(context=CONTEXT | context))).to_json())
+NAME = "data_centric"
 
 
 @pytest.fixture(scope="session")
-def dev() -> Template:
-    return synthesized({})
+def dev(assembly: Path) -> Template:
+    return template(assembly, NAME)
 
 
 @pytest.fixture(scope="session")
-def prod() -> Template:
-    return synthesized({"env": "prod"})
+def prod(prod_assembly: Path) -> Template:
+    return template(prod_assembly, NAME, "prod")
 
 
 @pytest.fixture(scope="session")
-def chosen() -> Template:
-    own = json.loads((Path(__file__).parent / "chosen.json").read_text())
-    return synthesized({PREFIX + field: value for field, value in (CHOSEN | own).items()})
+def chosen(chosen_assembly: Path) -> Template:
+    """In a VPC, with own functions, a key and an MLflow app; jobs on a GPU type with local disks."""
+    return template(chosen_assembly, NAME)

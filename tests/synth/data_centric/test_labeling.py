@@ -144,8 +144,9 @@ def test_no_secret_is_in_the_template(each: Template) -> None:
 
 
 def machine(template: Template) -> dict[str, Any]:
-    definition = only(template, "AWS::StepFunctions::StateMachine")["Properties"]["DefinitionString"]
-    return json.loads(re.sub(r"<[A-Za-z0-9.:]+>", "x", flat(definition)))
+    machines = of_type(template, "AWS::StepFunctions::StateMachine")
+    (found,) = (r["Properties"] for name, r in machines.items() if name.startswith("Labeling"))
+    return json.loads(re.sub(r"<[A-Za-z0-9.:]+>", "x", flat(found["DefinitionString"])))
 
 
 def test_every_failure_of_a_run_has_a_reason(each: Template) -> None:
@@ -184,6 +185,8 @@ def test_alarms_page_a_person(dev: Template, chosen: Template) -> None:
         alarms = of_type(template, "AWS::CloudWatch::Alarm")
         assert {re.sub("Pager|[0-9A-F]{8}$", "", name) for name in alarms} == {
             "LabelFailed",
+            "ExamineFailed",
+            "SweepFailed",
             "RunIncomplete",
             "RunLate",
             "DeadLetter",

@@ -7,18 +7,17 @@ import re
 from typing import Any
 
 import pytest
-from aws_cdk import App
-from aws_cdk.assertions import Template
 
 from data_centric.core.sweep import tuning_config
 from local.sagemaker.api import service_model, validate
-from stacks.data_centric.sweep import STRATEGIES
+from stacks.data_centric.sweep import HYPERPARAMETERS, STRATEGIES
 from stacks.data_centric.sweep_machine import ATTEMPTS, WAITS
-from tests.support.data_centric.sweep_app import STACK, SweepStack
 from tests.support.data_centric.sweeps import sweep
 from tests.synth.machine import Run, TaskError
+from tests.synth.template import Template, flat, listed, of_type, statements
 from tooling.containers import CONTAINERS
 
+MACHINE = "AWS::StepFunctions::StateMachine"
 CELL = {"id": "007", "strategy": "glister", "fraction": 0.1, "hyperparameters": {"strategy": "glister"}}
 DONE = {"TrainingJobStatus": "Completed", "SecondaryStatus": "Completed", "BillableTimeInSeconds": 61}
 CAPACITY = {"TrainingJobStatus": "Failed", "FailureReason": "CapacityError: Unable to provision"}
@@ -32,16 +31,9 @@ PLANNED = {"problems": [], "estimate": {"jobs": 1}, "estimate_only": False, "cel
 
 
 @pytest.fixture(scope="module")
-def template() -> Template:
-    return Template.from_stack(SweepStack(App(), STACK))
-
-
-@pytest.fixture(scope="module")
-def definition(template: Template) -> dict[str, Any]:
-    (machine,) = template.find_resources("AWS::StepFunctions::StateMachine").values()
-    found = machine["Properties"]["DefinitionString"]
-    parts = found["Fn::Join"][1] if isinstance(found, dict) else [found]
-    return json.loads("".join(part if isinstance(part, str) else "TOKEN" for part in parts))
+def definition(dev: Template) -> dict[str, Any]:
+    (machine,) = (r["Properties"] for n, r in of_type(dev, MACHINE).items() if n.startswith("Sweep"))
+    return json.loads(re.sub(r"<[A-Za-z0-9.:]+>", "TOKEN", flat(machine["DefinitionString"])))
 
 
 class SageMaker:
@@ -80,7 +72,7 @@ def test_job_that_completes_is_an_outcome(definition: dict[str, Any]) -> None:
     assert run.output == {"cell": "007", "status": "Completed", "reason": "", "billed_seconds": 61}
     ((_, given),) = run.calls
     assert given["TrainingJobName"] == job
-    assert given["HyperParameters"] == {"epochs": "100", "threads": "1", "strategy": "glister"}
+    assert given["HyperParameters"] == {"strategy": "glister"}
     assert {"Key": "groundplan:labels", "Value": "v1"} in given["Tags"]
 
 
@@ -178,8 +170,6 @@ def test_search_follows_the_controls_and_is_compared(definition: dict[str, Any])
     asked["TrainingJobDefinition"]["RoleArn"] = "arn:aws:iam::000000000000:role/training"
     validate(service_model().operation_model("CreateHyperParameterTuningJob").input_shape, asked)
     assert asked["TrainingJobDefinition"]["StaticHyperParameters"] == {
-        "epochs": "100",
-        "threads": "1",
         "strategy": "glister",
         "seeds": "0,1",
     }
@@ -212,20 +202,29 @@ def test_strategies_are_those_of_the_image() -> None:
     assert set(unbudgeted.groups()) == {name for name, budgeted in STRATEGIES.items() if not budgeted}
 
 
-def test_roles_of_a_sweep_have_no_wide_grants(template: Template) -> None:
-    wide = set()
-    for policy in template.find_resources("AWS::IAM::Policy").values():
-        for statement in policy["Properties"]["PolicyDocument"]["Statement"]:
-            actions, on = statement["Action"], statement["Resource"]
-            if on == "*":
-                wide |= set([actions] if isinstance(actions, str) else actions)
+def test_hyperparameters_are_those_of_the_image() -> None:
+    source = (CONTAINERS / "data_centric" / "subset_training" / "subset_training" / "settings.py").read_text()
+    found = set(re.findall(r"^    (\w+): .+ = \w+\(", source, re.MULTILINE))
+    assert found == {*HYPERPARAMETERS, "strategy", "fraction", "seeds"}
+
+
+def test_roles_of_a_sweep_have_no_wide_grants(dev: Template) -> None:
+    own = [(name, each) for name, _, each in statements(dev) if name.startswith("Sweep")]
+    wide = {action for _, each in own if each["Resource"] == "*" for action in listed(each["Action"])}
     # prices, metrics, sign-in to the registry, traces and delivery of logs know no resource
     assert {action.partition(":")[0] for action in wide} <= {"pricing", "cloudwatch", "ecr", "xray", "logs"}
-    (machine,) = (
-        policy
-        for name, policy in template.find_resources("AWS::IAM::Policy").items()
-        if name.startswith("SweepRole")
-    )
-    text = json.dumps(machine)
-    assert "training-job/sweeps-sweep-*" in text
+    text = json.dumps([each for name, each in own if name.startswith("SweepRole")])
+    assert "training-job/groundplan-dev-data-centric-sweep-*" in text
     assert "iam:PassedToService" in text
+
+
+def test_stack_deletes_what_sweeps_created(dev: Template) -> None:
+    (resource,) = of_type(dev, "Custom::SageMakerCleanUp").values()
+    given = resource["Properties"]
+    (suffix,) = given["Suffixes"]
+    assert re.fullmatch(suffix, "sweep-0123456789ab-007-1")
+    assert not re.fullmatch(suffix, "sweep-of-another-stack")
+    assert re.fullmatch("sweep-[0-9a-f]{8}", given["TuningName"])
+    text = json.dumps([each for name, _, each in statements(dev) if name.startswith("CleanUp")])
+    assert f"hyper-parameter-tuning-job/{given['TuningName']}-*" in text
+    assert f"log-stream:{given['TuningName']}-*" in text

@@ -54,7 +54,7 @@ def test_labels_that_are_text_are_unknown() -> None:
 @pytest.mark.parametrize(
     ("body", "sentence"),
     [
-        (b"no archive", "part.npz must be an .npz file with an array labels"),
+        (b"no archive", "part.npz: the archive cannot be read: File is not a zip file"),
         (npz(images=np.zeros(3)), "part.npz must be an .npz file with an array labels"),
         (npz(labels=np.zeros((2, 2), int)), "part.npz: labels must be an array of one dimension"),
     ],

@@ -49,19 +49,24 @@ class OutOfTimeError(Exception):
 class Leftovers:
     """What is to be deleted. `bucket` and `group` are empty where they are retained.
 
-    `suffixes` are regular expressions for what follows the endpoint's name and a hyphen.
+    `suffixes` are regular expressions for what follows the endpoint's name and a hyphen. `tuning` is what the
+    names of tuning jobs begin with; empty where there are none.
     """
 
     endpoint: str
     bucket: str
     group: str
     suffixes: tuple[str, ...]
+    tuning: str = ""
 
     def owns(self, name: str) -> bool:
         """Whether this is the name of something to be deleted.
 
-        The names of another stack may begin with this one's, so a shared beginning is not enough.
+        The names of another stack may begin with this one's, so a shared beginning is not enough. That of
+        tuning jobs is the stack's alone.
         """
+        if self.tuning and name.startswith(f"{self.tuning}-"):
+            return True
         beginning = f"{self.endpoint}-"
         return name == self.endpoint or (
             name.startswith(beginning)
@@ -91,6 +96,7 @@ def leftovers(properties: Mapping[str, Any]) -> Leftovers:
         properties["BucketName"],
         properties["ModelPackageGroupName"],
         tuple(properties["Suffixes"]),
+        properties.get("TuningName", ""),
     )
 
 
@@ -100,6 +106,8 @@ def delete(found: Leftovers, time_left: Callable[[], float]) -> None:
     Raises `OutOfTimeError` when `time_left()`, in seconds, is used up, and `ClientError` when AWS refuses.
     """
     sagemaker: SageMakerClient = client("sagemaker")
+    for job in _tuning_jobs(found, "InProgress"):  # else they would start more training jobs
+        _gone(sagemaker.stop_hyper_parameter_tuning_job, HyperParameterTuningJobName=job)
     for job in _listed("list_training_jobs", "TrainingJobSummaries", found, StatusEquals="InProgress"):
         _gone(sagemaker.stop_training_job, TrainingJobName=job["TrainingJobName"])
     endpoints = [item["EndpointName"] for item in _listed("list_endpoints", "Endpoints", found)]
@@ -117,6 +125,8 @@ def delete(found: Leftovers, time_left: Callable[[], float]) -> None:
             "list_model_packages", "ModelPackageSummaryList", ModelPackageGroupName=found.group
         ):
             _gone(sagemaker.delete_model_package, ModelPackageName=package["ModelPackageArn"])
+    while stopping := _tuning_jobs(found, "Stopping"):
+        _pause(time_left, f"tuning job {stopping[0]} is still stopping")
     # A job that was stopped writes its log, and its model, until it has ended
     while True:
         running = list(_listed("list_training_jobs", "TrainingJobSummaries", found, StatusEquals="Stopping"))
@@ -135,6 +145,16 @@ def _listed(operation: str, key: str, found: Leftovers, **filters: Any) -> Itera
         name = next(value for field, value in item.items() if field.endswith("Name"))
         if found.owns(name):
             yield item
+
+
+def _tuning_jobs(found: Leftovers, status: str) -> list[str]:
+    """Return the names of the workflow's tuning jobs with this status."""
+    if not found.tuning:
+        return []
+    operation, key = "list_hyper_parameter_tuning_jobs", "HyperParameterTuningJobSummaries"
+    jobs = _pages(operation, key, NameContains=found.tuning, StatusEquals=status)
+    names = [job["HyperParameterTuningJobName"] for job in jobs]
+    return [name for name in names if found.owns(name)]
 
 
 def _pages(operation: str, key: str, **arguments: Any) -> list[dict[str, Any]]:
@@ -178,11 +198,15 @@ def _pause(time_left: Callable[[], float], waiting_for: str) -> None:
 def _delete_job_logs(found: Leftovers) -> None:
     """The streams of the workflow's jobs; their group belongs to the whole account."""
     logs: CloudWatchLogsClient = client("logs")
-    pages = logs.get_paginator("describe_log_streams").paginate(
-        logGroupName=JOB_LOGS, logStreamNamePrefix=f"{found.endpoint}-"
-    )
+    prefixes = [f"{name}-" for name in (found.endpoint, found.tuning) if name]
+    paginator = logs.get_paginator("describe_log_streams")
     try:
-        streams = [stream["logStreamName"] for page in pages for stream in page["logStreams"]]
+        streams = [
+            stream["logStreamName"]
+            for prefix in prefixes
+            for page in paginator.paginate(logGroupName=JOB_LOGS, logStreamNamePrefix=prefix)
+            for stream in page["logStreams"]
+        ]
     except ClientError as error:
         if _missing(error):
             return

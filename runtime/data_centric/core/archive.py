@@ -1,0 +1,48 @@
+"""Files of archives: each by its name, and of a bounded size."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+import zipfile
+from collections.abc import Collection
+from typing import IO
+
+
+def tar_files(body: bytes, names: Collection[str], most_bytes: int) -> dict[str, bytes]:
+    """Return the files of these names in a gzipped tar archive, without those that it lacks.
+
+    Raises `ValueError` if one of them has more than `most_bytes`, or the archive cannot be read.
+    """
+    found = dict[str, bytes]()
+    try:
+        with tarfile.open(fileobj=io.BytesIO(body), mode="r:gz") as archive:
+            for member in archive:
+                name = member.name.removeprefix("./")
+                if name in names and member.isfile():
+                    _bound(name, member.size, most_bytes)
+                    content = archive.extractfile(member)
+                    found[name] = content.read() if content else b""
+    except (tarfile.TarError, EOFError, OSError) as error:
+        raise ValueError(f"the archive cannot be read: {error}") from None
+    return found
+
+
+def zip_file(stream: IO[bytes], name: str, most_bytes: int) -> bytes | None:
+    """Return the file of this name in a zip archive; None if it has none.
+
+    Raises `ValueError` if it has more than `most_bytes`, or the archive cannot be read.
+    """
+    try:
+        with zipfile.ZipFile(stream) as archive:
+            if name not in archive.namelist():
+                return None
+            _bound(name, archive.getinfo(name).file_size, most_bytes)
+            return archive.read(name)
+    except zipfile.BadZipFile as error:
+        raise ValueError(f"the archive cannot be read: {error}") from None
+
+
+def _bound(name: str, size: int, most_bytes: int) -> None:
+    if size > most_bytes:
+        raise ValueError(f"{name} must have at most {most_bytes} bytes, got {size}")

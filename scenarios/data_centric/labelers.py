@@ -1,0 +1,96 @@
+"""Simulated labelers, who sign in and label through the HTTP API."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from scenarios import Progress, ScenarioError, people
+from scenarios.data_centric.pictures import CLASSES, number_of
+
+VANISHED, TWICE = 0.02, 0.1
+"""Shares of tasks that a labeler leaves, and of answers that a labeler submits twice."""
+AT_ONCE = 8
+LEAST_ACCURATE, MOST_ACCURATE = 0.5, 0.9
+
+
+@dataclass
+class Labeler(people.Person):
+    """A labeler with a true accuracy, or a spammer, who answers at random."""
+
+    accuracy: float = 1.0
+    spammer: bool = False
+    draw: random.Random = field(default_factory=random.Random, repr=False)
+    kept: list[str] = field(default_factory=list, repr=False)
+    """Items whose answers were acknowledged"""
+    submitted: int = 0
+    vanished: int = 0
+    over: bool = False
+    """Whether the run has closed"""
+
+    def choose(self, truth: int) -> int:
+        if self.spammer:
+            return self.draw.randrange(CLASSES)
+        if self.draw.random() < self.accuracy:
+            return truth
+        return (truth + self.draw.randrange(1, CLASSES)) % CLASSES
+
+    def step(self, run: str, truth: Callable[[str], int]) -> bool:
+        """Do one task; returns whether there was one."""
+        answer = self.raw("POST", f"/api/runs/{run}/task")
+        if answer.status_code != 200:
+            self.over = answer.status_code == 404
+            if answer.status_code not in (204, 404, 503):
+                raise ScenarioError(f"a task was answered {answer.status_code}: {answer.text[:300]}")
+            return False
+        task = answer.json()
+        if self.draw.random() < VANISHED:
+            self.vanished += 1  # the lease goes to another labeler, or to this one again
+            return True
+        body = {"item": task["item"], "choice": self.choose(truth(task["source"]["url"]))}
+        for _ in range(1 + (self.draw.random() < TWICE)):
+            self.submitted += 1
+            told = self.raw("POST", f"/api/runs/{run}/answers", body)
+            if told.status_code == 200 and told.json()["result"] == "kept":
+                self.kept.append(task["item"])
+            elif told.status_code not in (200, 404, 409, 503):
+                raise ScenarioError(f"an answer was answered {told.status_code}: {told.text[:300]}")
+        return True
+
+
+def label(
+    run: str,
+    labelers: Sequence[Labeler],
+    labels: Sequence[int],
+    progress: Progress,
+    ended: Callable[[], bool],
+    limit: float = 600,
+) -> None:
+    """Label until the run is over. Raises `ScenarioError` after `limit` seconds.
+
+    :param labels: true label by the digit's number
+    :param ended: whether the run's execution has ended
+    """
+    begun, told = time.monotonic(), 0.0
+    while not ended() and run not in names_of_runs(labelers[0]):
+        time.sleep(0.5)
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        while not ended() and not all(labeler.over for labeler in labelers):
+            done = list(
+                pool.map(lambda each: each.step(run, lambda url: int(labels[number_of(url)])), labelers)
+            )
+            if time.monotonic() - begun > limit:
+                raise ScenarioError(f"the labeling run {run} was not over after {limit:.0f} s")
+            if time.monotonic() - told > 5:
+                told = time.monotonic()
+                progress(f"{len(labelers)} labelers · {sum(len(each.kept) for each in labelers)} answers")
+            if not any(done):
+                time.sleep(1)
+
+
+def names_of_runs(labeler: Labeler) -> list[str]:
+    """Return the names of the open runs."""
+    return [run["name"] for run in labeler.ask("GET", "/api/runs")["runs"]]

@@ -1,0 +1,80 @@
+"""Every figure of this scenario: what it means, in which unit, and the bound to reach."""
+
+from __future__ import annotations
+
+from scenarios import Metric
+
+SHARE = "share of the items with the right label, "
+LOW, HIGH = "Lower end of its 95% interval", "Upper end of its 95% interval"
+
+
+def _ends(name: str, unit: str = "") -> tuple[Metric, Metric]:
+    return Metric(f"{name}_low", LOW, unit), Metric(f"{name}_high", HIGH, unit)
+
+
+METRICS = (
+    Metric("answers", "Answers of the labelers that were stored, two of twenty labelers being spammers"),
+    Metric("lost_tasks", "Items that ended without all of their labels", "", "lower", 0),
+    Metric("double_labels", "Items with more labels than asked for", "", "lower", 0),
+    Metric("tasks_left", "Tasks that a labeler took and never answered"),
+    Metric("answers_twice", "Answers that a labeler submitted again"),
+    Metric("labels_majority", f"Majority of three answers: {SHARE}ties shared", "%"),
+    Metric("labels_dawid_skene", f"Dawid-Skene on the same answers: {SHARE.rstrip(', ')}", "%"),
+    Metric("labels_crowdlab", f"CROWDLAB on the same answers: {SHARE.rstrip(', ')}", "%"),
+    Metric("gain_dawid_skene", "Dawid-Skene above the majority, paired by item", "points", "higher", 4),
+    *_ends("gain_dawid_skene", "points"),
+    Metric("gain_crowdlab", "CROWDLAB above the majority, paired by item", "points", "higher", 10),
+    *_ends("gain_crowdlab", "points"),
+    Metric("spammers_found", "Spammers that the examination names, of two"),
+    Metric("wrongly_called_spammers", "Other labelers that it names"),
+    Metric("errors_recall", "Share of the planted label errors that are found", "", "higher", 0.82),
+    *_ends("errors_recall"),
+    Metric("errors_precision", "Share of the found label errors that were planted", "", "higher", 0.70),
+    *_ends("errors_precision"),
+    Metric("reviewed", "Found label errors that an expert reviewed"),
+    Metric("corrected", "Labels of these that were wrong before the review and right after it"),
+    Metric("runs", "Training runs of the sweep: strategies, fractions and seeds"),
+    Metric("accuracy_full", "Accuracy on held-out pictures, trained on all data, mean of the seeds", "%"),
+    *(
+        metric
+        for percent, ratio, lost in ((50, 0.55, -0.5), (30, 0.36, -1.0), (10, 0.16, None))
+        for metric in (
+            Metric(
+                f"time_ratio_{percent}",
+                f"Our GLISTER at {percent} %: seconds of training and selection over those of all data",
+                "",
+                "lower",
+                ratio,
+            ),
+            Metric(
+                f"accuracy_difference_{percent}",
+                f"Our GLISTER at {percent} %: accuracy above that of all data, paired by seed",
+                "points",
+                "higher" if lost is not None else "",
+                lost,
+            ),
+            *_ends(f"accuracy_difference_{percent}", "points"),
+            Metric(
+                f"random_difference_{percent}",
+                f"Adaptive random at {percent} %: accuracy above that of all data, paired by seed",
+                "points",
+            ),
+            *_ends(f"random_difference_{percent}", "points"),
+            Metric(
+                f"fewer_epochs_difference_{percent}",
+                f"All data for {percent} % of the epochs: accuracy above that of all epochs",
+                "points",
+            ),
+        )
+    ),
+    Metric(
+        "selection_share_50",
+        "Our GLISTER at 50 %: seconds of selection over those of training",
+        "",
+        "lower",
+        0.08,
+    ),
+    Metric("recommended_fraction", "Fraction that the sweep recommends"),
+    Metric("seconds_labels", "From the start of the labeling run to its labels", "s"),
+    Metric("seconds_sweep", "From the start of the sweep to its comparison", "s"),
+)

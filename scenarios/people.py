@@ -1,0 +1,111 @@
+"""The users of an application with a sign-in: they speak to its API over HTTP as a browser does."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import secrets
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import requests
+
+from scenarios import ScenarioError, aws
+
+SECONDS = 60  # an answer of the API takes no longer
+
+
+class ApiError(ScenarioError):
+    """The API answered with an error; `status` is HTTP's, `error` its body."""
+
+    def __init__(self, method: str, path: str, status: int, error: dict[str, Any]):
+        super().__init__(f"{method} {path} was answered {status}: {error.get('message') or error}")
+        self.status, self.error = status, error
+
+
+@dataclass
+class Person:
+    """Somebody with an account of their own."""
+
+    name: str
+    api: str
+    token: str = field(repr=False)
+    user: str
+    session: requests.Session = field(default_factory=requests.Session, repr=False)
+
+    def raw(self, method: str, path: str, body: Any = None, **headers: str) -> requests.Response:
+        """One request, whatever is answered."""
+        return self.session.request(
+            method,
+            f"{self.api}{path}",
+            json=body,
+            headers={"Authorization": f"Bearer {self.token}", **headers},
+            timeout=SECONDS,
+        )
+
+    def ask(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        headers: dict[str, str] | None = None,
+        patience: float = 120,
+    ) -> Any:
+        """The answer's JSON. Comes again when the API says when to; raises `ApiError` for other errors."""
+        until = time.monotonic() + patience
+        while True:
+            answer = self.raw(method, path, body, **(headers or {}))
+            if answer.status_code < 400:
+                return answer.json() if answer.content else None
+            again = float(answer.headers.get("Retry-After", 0))
+            if answer.status_code not in (429, 503) or time.monotonic() + again > until:
+                told = _json(answer)
+                raise ApiError(method, path, answer.status_code, told.get("error", told))
+            time.sleep(max(again, 0.2))
+
+
+def _json(answer: requests.Response) -> dict[str, Any]:
+    try:
+        return answer.json()
+    except ValueError:
+        return {"message": answer.text[:300]}
+
+
+P = TypeVar("P", bound=Person)
+
+
+@contextlib.contextmanager
+def invited(outputs: Mapping[str, str], *names: str, kind: type[P]) -> Iterator[list[P]]:
+    """Accounts for these people, signed in; removed again at the end."""
+    cognito, pool = aws.client("cognito-idp"), outputs["UserPoolId"]
+    addresses = [f"{name}.{secrets.token_hex(4)}@example.com" for name in names]
+    people = []
+    try:
+        for name, address in zip(names, addresses, strict=True):
+            word = base64.b64encode(secrets.token_bytes(18)).decode() + "aA1!"
+            cognito.admin_create_user(
+                UserPoolId=pool,
+                Username=address,
+                MessageAction="SUPPRESS",
+                UserAttributes=[
+                    {"Name": "email", "Value": address},
+                    {"Name": "email_verified", "Value": "true"},
+                ],
+            )
+            cognito.admin_set_user_password(UserPoolId=pool, Username=address, Password=word, Permanent=True)
+            signed = cognito.initiate_auth(
+                ClientId=outputs["UserPoolClientId"],
+                AuthFlow="USER_PASSWORD_AUTH",
+                AuthParameters={"USERNAME": address, "PASSWORD": word},
+            )["AuthenticationResult"]
+            known = cognito.admin_get_user(UserPoolId=pool, Username=address)["UserAttributes"]
+            user = next(entry["Value"] for entry in known if entry["Name"] == "sub")
+            people.append(kind(name, aws.address(outputs["ApiUrl"]), signed["IdToken"], user))
+        yield people
+    finally:
+        for address in addresses:
+            with contextlib.suppress(cognito.exceptions.UserNotFoundException):
+                cognito.admin_delete_user(UserPoolId=pool, Username=address)

@@ -1,0 +1,264 @@
+"""Examinations: a processing job finds probable label errors and consolidates answers with a model.
+
+    Accept -> Start -> Look, between pauses, until the job has ended -> Report
+
+The job is named after the execution: a repetition finds the job of the first call. Its results are the input
+of a review run of the labeling state machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from aws_cdk import Stack
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_logs as logs
+from constructs import Construct
+
+from groundplan import (
+    ArtifactBucket,
+    ContainerImage,
+    Network,
+    SageMakerRole,
+    acknowledge,
+    allow,
+    physical_name,
+    state_machine,
+)
+from groundplan.instance_types import has_local_disks
+from groundplan.states import Flow, Rule
+
+UNIQUE = 12
+"""Characters of the execution's hash in the job's name."""
+JOB_SECONDS = 2 * 3600
+PAUSE = 10
+"""Seconds between two looks at the job."""
+INPUTS, LABELS = "inputs", "labels"
+"""Folders of the bucket: what labelers see, and results."""
+FOLDER = "/opt/ml/processing"
+RESULTS = {
+    "report": "report.json",
+    "page": "suspects.html",
+    "review_manifest": "review.manifest",
+    "kept_manifest": "kept.manifest",
+}
+"""Files of the job that the execution's output names."""
+LABELED = "labels.manifest"
+"""File with the consensus, which there is where answers are."""
+
+
+class Examination(Construct):
+    """A state machine that examines labels.
+
+    :param image: the image `label_quality`.
+    :param bucket: has the pictures under `inputs/`, manifests and answers under `labels/`; gets the results
+        there.
+    :param network: the VPC that jobs join. Default: none.
+    :param tags: put on the jobs. Default: none.
+    """
+
+    def __init__(
+        self,
+        scope: Construct,
+        id: str,
+        *,
+        image: ContainerImage,
+        bucket: ArtifactBucket,
+        instance_type: str = "ml.m5.xlarge",
+        volume_gb: int = 30,
+        network: Network | None = None,
+        log_retention: logs.RetentionDays = logs.RetentionDays.ONE_MONTH,
+        tags: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(scope, id)
+        stack = Stack.of(self)
+        self.name = physical_name(self, f"{stack.stack_name}-examine", appended=UNIQUE + 1)
+        """Name of the state machine, and prefix of the jobs' names."""
+        worker = SageMakerRole(self, "Job", log_group="/aws/sagemaker/ProcessingJobs", network=network)
+        for folder in (INPUTS, LABELS):
+            bucket.grant_read(worker.role, folder)
+        bucket.grant_write(worker.role, LABELS)
+        image.repository.grant_pull(worker.role)
+        role = iam.Role(self, "Role", assumed_by=iam.ServicePrincipal("states.amazonaws.com"))
+        jobs = stack.format_arn(
+            service="sagemaker", resource="processing-job", resource_name=f"{self.name}-*"
+        )
+        actions = ("CreateProcessingJob", "DescribeProcessingJob", "AddTags")
+        own = "Each execution names its job after itself."
+        allow(role, *(f"sagemaker:{action}" for action in actions), on=[jobs], because=own)
+        worker.grant_pass(role)
+        key = bucket.key.key_arn if bucket.key and not has_local_disks(instance_type) else None
+        if key:
+            # SageMaker encrypts a job's volume through a KMS grant, which the job's creator makes
+            only_aws = {"Bool": {"kms:GrantIsForAWSResource": "true"}}
+            allow(role, "kms:CreateGrant", on=[key], only_if=only_aws)
+        acknowledge(
+            role,
+            {"AwsSolutions-IAM5[Resource::*]": "IAM knows no resource for traces and the delivery of logs."},
+        )
+        job = {
+            "AppSpecification": {"ImageUri": image.image_uri},
+            "RoleArn": worker.role.role_arn,
+            "ProcessingResources": {
+                "ClusterConfig": {
+                    "InstanceCount": 1,
+                    "InstanceType": instance_type,
+                    "VolumeSizeInGB": volume_gb,
+                    **({"VolumeKmsKeyId": key} if key else {}),
+                }
+            },
+            "StoppingCondition": {"MaxRuntimeInSeconds": JOB_SECONDS},
+            "NetworkConfig": {
+                "EnableNetworkIsolation": True,
+                **({"VpcConfig": network.vpc_config} if network else {}),
+            },
+            "Tags": [{"Key": name, "Value": value} for name, value in (tags or {}).items()],
+        }
+        self.state_machine = state_machine(
+            self,
+            name=self.name,
+            definition=examination(self.name, job, bucket),
+            role=role,
+            log_retention=log_retention,
+            key=bucket.key,
+        )
+        """The state machine itself."""
+
+
+def examination(name: str, job: dict[str, Any], bucket: ArtifactBucket) -> dict[str, Any]:
+    """Return the definition.
+
+    :param name: prefix of the jobs' names
+    :param job: arguments of CreateProcessingJob that are the same for every job
+    """
+    results = f"'{bucket.url(LABELS)}/' & $job"
+    flow = Flow()
+    flow.settle(
+        "Accept",
+        {
+            **Flow.UNFAILED,
+            "at": "Accept",
+            "given": "{% $states.input %}",
+            "looks": 0,
+            # Unique for an execution, the same whenever it asks again
+            "job": f"{{% '{name}-' & $substring($hash($states.context.Execution.Id"
+            f" & $states.context.Execution.StartTime, 'SHA-256'), 0, {UNIQUE}) %}}",
+        },
+        "IsAccepted",
+    )
+    places = {"manifest": (INPUTS, LABELS), "pictures": (INPUTS,), "answers": (LABELS,)}
+    flow.choose(
+        "IsAccepted",
+        Rule(
+            when="{% $not($type($given.attribute) = 'string') %}",
+            then="Failed",
+            assign={"at": "Accept", "reason": "attribute must be the name of the label's attribute"},
+        ),
+        *(_refused(field, folders, bucket, optional=field == "answers") for field, folders in places.items()),
+        otherwise="Start",
+    )
+    entries = [
+        _input("manifest", "$given.manifest"),
+        _input("pictures", "$given.pictures"),
+        f"$exists($given.answers) ? {_input('answers', '$given.answers')}",
+    ]
+    settings = (
+        "$reduce($each($exists($given.arguments) ? $given.arguments : {},"
+        " function($value, $key) {['--' & $key, $string($value)]}), $append, [])"
+    )
+    output = {
+        "OutputName": "output",
+        "S3Output": {
+            "S3Uri": f"{{% {results} %}}",
+            "LocalPath": f"{FOLDER}/output",
+            "S3UploadMode": "EndOfJob",
+        },
+    }
+    flow.call(
+        "Start",
+        "aws-sdk:sagemaker:createProcessingJob",
+        {
+            **job,
+            "AppSpecification": {
+                **job["AppSpecification"],
+                "ContainerArguments": f"{{% $append(['--attribute', $given.attribute], {settings}) %}}",
+            },
+            "ProcessingJobName": "{% $job %}",
+            "ProcessingInputs": f"{{% [{', '.join(entries)}] %}}",
+            "ProcessingOutputConfig": {
+                "Outputs": [output],
+                **({"KmsKeyId": bucket.key.key_arn} if bucket.key else {}),
+            },
+        },
+        "Look",
+    )
+    # Another call of this execution has started the job
+    flow.states["Start"]["Catch"].insert(
+        0,
+        {
+            "ErrorEquals": ["SageMaker.ResourceInUseException"],
+            "Assign": {"at": "Start"},
+            "Output": {},
+            "Next": "Look",
+        },
+    )
+    flow.call(
+        "Look",
+        "aws-sdk:sagemaker:describeProcessingJob",
+        {"ProcessingJobName": "{% $job %}"},
+        "IsOver",
+        assign={"looks": "{% $looks + 1 %}", "seen": "{% $states.result %}"},
+    )
+    why = (
+        "$exists($seen.ExitMessage) ? $seen.ExitMessage : $exists($seen.FailureReason) ? $seen.FailureReason"
+    )
+    most = 2 * JOB_SECONDS // PAUSE
+    flow.choose(
+        "IsOver",
+        Rule(
+            when=f"{{% $seen.ProcessingJobStatus in ['InProgress', 'Stopping'] and $looks < {most} %}}",
+            then="Pause",
+        ),
+        Rule(when="{% $seen.ProcessingJobStatus = 'Completed' %}", then="Report"),
+        otherwise="Failed",
+        assign={
+            "at": "Examine",
+            "reason": f"{{% 'Examine: ' & ({why} : 'the job is ' & $seen.ProcessingJobStatus) %}}",
+        },
+    )
+    flow.pause("Pause", PAUSE, "Look")
+    named = ", ".join(f"'{field}': $folder & '/{file}'" for field, file in RESULTS.items())
+    flow.report(
+        "Report",
+        f"{{% ($folder := {results}; $merge([{{'job': $job, 'folder': $folder, {named}}},"
+        f" $exists($given.answers) ? {{'manifest': $folder & '/{LABELED}'}} : {{}}])) %}}",
+    )
+    return flow.definition("Accept", seconds=3 * JOB_SECONDS)
+
+
+def _refused(field: str, folders: tuple[str, ...], bucket: ArtifactBucket, *, optional: bool) -> Rule:
+    """Return the rule that refuses an address outside of these folders of the bucket."""
+    allowed = [f"{bucket.url(folder)}/" for folder in folders]
+    value = f"$given.{field}"
+    inside = " or ".join(f"$substring({value}, 0, $length('{each}')) = '{each}'" for each in allowed)
+    wrong = f"$not($type({value}) = 'string' ? ({inside}) : false)"
+    condition = f"$exists({value}) and {wrong}" if optional else wrong
+    return Rule(
+        when=f"{{% {condition} %}}",
+        then="Failed",
+        assign={
+            "at": "Accept",
+            "reason": f"{{% '{field} must be below {' or '.join(allowed)}, got '"
+            f" & ($exists({value}) ? $string({value}) : 'nothing') %}}",
+        },
+    )
+
+
+def _input(name: str, address: str) -> str:
+    """Return the JSONata of an input of the job."""
+    return (
+        f"{{'InputName': '{name}', 'S3Input': {{'S3Uri': {address}, 'LocalPath': '{FOLDER}/{name}',"
+        " 'S3DataType': 'S3Prefix', 'S3InputMode': 'File', 'S3DataDistributionType': 'FullyReplicated',"
+        " 'S3CompressionType': 'None'}}"
+    )
