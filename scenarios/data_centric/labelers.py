@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+
+import numpy as np
 
 from scenarios import Progress, ScenarioError, people
 from scenarios.data_centric.pictures import CLASSES, number_of
@@ -23,7 +24,7 @@ class Labeler(people.Person):
 
     accuracy: float = 1.0
     spammer: bool = False
-    draw: random.Random = field(default_factory=random.Random, repr=False)
+    draw: np.random.Generator = field(default_factory=np.random.default_rng, repr=False)
     kept: list[str] = field(default_factory=list, repr=False)
     """Items whose answers were acknowledged"""
     submitted: int = 0
@@ -33,10 +34,10 @@ class Labeler(people.Person):
 
     def choose(self, truth: int) -> int:
         if self.spammer:
-            return self.draw.randrange(CLASSES)
+            return int(self.draw.integers(CLASSES))
         if self.draw.random() < self.accuracy:
             return truth
-        return (truth + self.draw.randrange(1, CLASSES)) % CLASSES
+        return (truth + int(self.draw.integers(1, CLASSES))) % CLASSES
 
     def step(self, run: str, truth: Callable[[str], int]) -> bool:
         """Do one task; returns whether there was one."""
@@ -51,7 +52,7 @@ class Labeler(people.Person):
             self.vanished += 1  # the lease goes to another labeler, or to this one again
             return True
         body = {"item": task["item"], "choice": self.choose(truth(task["source"]["url"]))}
-        for _ in range(1 + (self.draw.random() < TWICE)):
+        for _ in range(2 if self.draw.random() < TWICE else 1):
             self.submitted += 1
             told = self.raw("POST", f"/api/runs/{run}/answers", body)
             if told.status_code == 200 and told.json()["result"] == "kept":

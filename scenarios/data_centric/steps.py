@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
 import secrets
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -90,8 +89,8 @@ def of_labels(
     stack: str, outputs: Mapping[str, str], given: Pictures, run: str, out: Path, progress: Progress
 ) -> tuple[Metrics, Story, Any]:
     """Label digits with several labelers, and consolidate their answers with a model."""
-    bucket, draw = outputs["DataBucket"], random.Random(SEED)
-    numbers = sorted(draw.sample(range(len(given.digits)), ITEMS))
+    bucket, draw = outputs["DataBucket"], np.random.default_rng(SEED)
+    numbers = sorted(draw.permutation(len(given.digits))[:ITEMS].tolist())
     manifest = put(
         bucket,
         f"inputs/{run}.manifest",
@@ -105,7 +104,7 @@ def of_labels(
     }
     with people.invited(outputs, *(f"labeler{n}" for n in range(LABELERS)), kind=Labeler) as labelers:
         for number, labeler in enumerate(labelers):
-            labeler.draw = random.Random(SEED + number)
+            labeler.draw = np.random.default_rng([SEED, number])
             labeler.accuracy = labeler.draw.uniform(LEAST_ACCURATE, MOST_ACCURATE)
             labeler.spammer = number < SPAMMERS
         labeled = work(stack, outputs, started, labelers, given, progress)
@@ -139,12 +138,12 @@ def of_labels(
     }
     story = Story(
         f"{LABELERS} labelers, {ITEMS} digits, {LABELS} labels each",
-        f"They left {metrics['tasks_left']:.0f} tasks, submitted {metrics['answers_twice']:.0f} answers again,"
-        " and eight of them worked at the same time.",
+        f"Eight of them worked at the same time. They left {metrics['tasks_left']:.0f} tasks and submitted"
+        f" {metrics['answers_twice']:.0f} answers again.",
         f"{stored} answers, {metrics['lost_tasks']:.0f} lost, {metrics['double_labels']:.0f} items with too"
         f" many. Right are {metrics['labels_majority']:.1f} % by majority,"
-        f" {metrics['labels_dawid_skene']:.1f} % by Dawid-Skene, {metrics['labels_crowdlab']:.1f} % by CROWDLAB"
-        " with a model's out-of-fold predictions.",
+        f" {metrics['labels_dawid_skene']:.1f} % by Dawid-Skene, and with a model's predictions, by CROWDLAB,"
+        f" {metrics['labels_crowdlab']:.1f} %.",
     )
     return metrics, story, figures.reliability(out / "reliability.svg", report["labelers"], known)
 

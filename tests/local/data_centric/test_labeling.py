@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import random
 import threading
@@ -12,7 +13,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from data_centric.core import manifests
 from data_centric.core.manifests import Entry
@@ -21,6 +24,8 @@ from tests.support.data_centric.labelers import Labeler
 
 pytestmark = pytest.mark.timeout(1800)  # the first test waits for the deployment too
 ITEMS, GOLD = 16, 4
+WRONG = 7
+"""Number of the picture with a wrong label"""
 PATIENCE = 600
 """Seconds until labelers give up."""
 
@@ -28,6 +33,19 @@ PATIENCE = 600
 def truth(entry: Entry) -> int:
     """The true class of a picture, by its number."""
     return int(entry.source.rpartition("/")[2].removesuffix(".png")) % len(CLASSES)
+
+
+def labeled_line(source: str, choice: int) -> dict[str, Any]:
+    """Return a line of a manifest with a label."""
+    metadata = {
+        "class-name": CLASSES[choice],
+        "confidence": 1,
+        "human-annotated": "yes",
+        "creation-date": "2026-11-30T00:00:00",
+        "type": "groundtruth/image-classification",
+        "job-name": "known",
+    }
+    return {"source-ref": source, "label": choice, "label-metadata": metadata}
 
 
 @dataclass
@@ -47,21 +65,7 @@ def raced(deployed: Deployed) -> Raced:
     items = deployed.pictures("race", ITEMS)
     gold = deployed.pictures("gold", GOLD)
     manifest = deployed.manifest("race", [{"source-ref": each, "note": "kept"} for each in items])
-    labeled = [
-        {
-            "source-ref": each,
-            "label": number % 3,
-            "label-metadata": {
-                "class-name": CLASSES[number % 3],
-                "confidence": 1,
-                "human-annotated": "yes",
-                "creation-date": "2026-11-30T00:00:00",
-                "type": "groundtruth/image-classification",
-                "job-name": "known",
-            },
-        }
-        for number, each in enumerate(gold)
-    ]
+    labeled = [labeled_line(each, number % 3) for number, each in enumerate(gold)]
     execution = deployed.start(
         name="race",
         manifest=manifest,
@@ -307,3 +311,33 @@ def test_invalid_manifest_ends_the_run_with_the_reason(deployed: Deployed) -> No
     assert "line 2: is not JSON" in state["cause"]
     outside = deployed.ended(deployed.start(name="outside", manifest="s3://elsewhere/a.manifest"))
     assert "manifest must be in s3://" in outside["cause"]
+
+
+def test_examination_finds_a_wrong_label_for_review(deployed: Deployed) -> None:
+    # given pictures of columns, with a manifest in which one label is wrong
+    lines = []
+    for number in range(60):
+        pixels = np.random.default_rng(number).integers(0, 90, (8, 8), np.uint8)
+        pixels[:, 1 + 2 * (number % 3)] += 150
+        content = io.BytesIO()
+        Image.fromarray(pixels).save(content, "PNG")
+        source = deployed.put(f"inputs/columns/{number}.png", content.getvalue())
+        lines.append(labeled_line(source, (number + (number == WRONG)) % 3))
+    given = {
+        "attribute": "label",
+        "manifest": deployed.manifest("columns", lines),
+        "pictures": f"s3://{deployed.bucket}/inputs/columns/",
+        "arguments": {"side": 8, "grey": True},
+    }
+    # when they are examined
+    state = deployed.ended(deployed.begin("ExamineArn", given))
+    assert state["status"] == "SUCCEEDED", state
+    # then the wrong one is to be reviewed, with the right class suggested
+    output = json.loads(state["output"])
+    reviews = manifests.parse(deployed.get(output["review_manifest"]))
+    suggested = {entry.source: entry.fields["review"]["suggested"] for entry in reviews}
+    assert suggested[lines[WRONG]["source-ref"]] == CLASSES[WRONG % 3]
+    # and the review manifest is one that a labeling run takes
+    review = {"name": "again", "kind": "review", "manifest": output["review_manifest"]}
+    ended = deployed.ended(deployed.start(**review, estimate_only=True))
+    assert ended["status"] == "SUCCEEDED", ended

@@ -53,11 +53,14 @@ class Deployed:
     def start(self, **given: Any) -> str:
         """Start an execution of `Label`; return its ARN."""
         settings = {"classes": CLASSES, "lease_seconds": 30} | given.pop("settings", {})
-        machine = self.out["LabelArn"]
-        body = json.dumps({**given, "settings": settings})
-        return self.client("stepfunctions").start_execution(stateMachineArn=machine, input=body)[
-            "executionArn"
-        ]
+        return self.begin("LabelArn", {**given, "settings": settings})
+
+    def begin(self, machine: str, given: Mapping[str, Any]) -> str:
+        """Start an execution of the state machine of an output; return its ARN."""
+        started = self.client("stepfunctions").start_execution(
+            stateMachineArn=self.out[machine], input=json.dumps(given)
+        )
+        return started["executionArn"]
 
     def state(self, execution: str) -> dict[str, Any]:
         return self.client("stepfunctions").describe_execution(executionArn=execution)

@@ -1,0 +1,123 @@
+"""The state machine of an examination, run state by state."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import pytest
+
+from local.sagemaker.api import service_model, validate
+from tests.synth.machine import Run, TaskError
+from tests.synth.template import Template, flat, of_type, statements
+
+GIVEN = {
+    "attribute": "animal",
+    "manifest": "s3://BUCKET/labels/animals/labeled.manifest",
+    "pictures": "s3://BUCKET/inputs/animals/",
+}
+DONE = {"ProcessingJobStatus": "Completed"}
+RUNNING = {"ProcessingJobStatus": "InProgress"}
+TAKEN = TaskError("SageMaker.ResourceInUseException", "Processing job names must be unique")
+
+
+@pytest.fixture(scope="module")
+def definition(dev: Template) -> dict[str, Any]:
+    machines = of_type(dev, "AWS::StepFunctions::StateMachine")
+    (found,) = (r["Properties"] for name, r in machines.items() if name.startswith("Examine"))
+    text = re.sub(r"<Data[A-Za-z0-9]+>", "BUCKET", flat(found["DefinitionString"]))
+    return json.loads(re.sub(r"<[A-Za-z0-9.:]+>", "TOKEN", text))
+
+
+def examined(definition: dict[str, Any], given: dict[str, Any], *answers: Any) -> Run:
+    """Run the machine; `answers` are the job's creation, and what is then seen of the job."""
+    left = iter(answers)
+
+    def service(action: str, arguments: dict[str, Any]) -> Any:
+        answer = next(left)
+        if isinstance(answer, TaskError):
+            raise answer
+        return answer
+
+    return Run(definition, given, service)
+
+
+def test_examination_waits_for_its_job_and_names_the_results(definition: dict[str, Any]) -> None:
+    run = examined(definition, {**GIVEN, "arguments": {"side": 8}}, {}, RUNNING, DONE)
+    ((_, asked), *_) = run.calls
+    job = asked["ProcessingJobName"]
+    assert re.fullmatch("groundplan-dev-data-centric-examine-[0-9a-f]{12}", job)
+    # given a job that SageMaker takes
+    validate(
+        service_model().operation_model("CreateProcessingJob").input_shape,
+        asked | {"RoleArn": "arn:aws:iam::000000000000:role/job"},
+    )
+    assert asked["AppSpecification"]["ContainerArguments"] == ["--attribute", "animal", "--side", "8"]
+    inputs = {each["InputName"]: each["S3Input"]["S3Uri"] for each in asked["ProcessingInputs"]}
+    assert inputs == {"manifest": GIVEN["manifest"], "pictures": GIVEN["pictures"]}
+    # then the output names what a review run needs
+    assert run.output["review_manifest"] == f"s3://BUCKET/labels/{job}/review.manifest"
+    assert "manifest" not in run.output
+    assert run.waited
+
+
+def test_answers_are_consolidated_when_they_are_given(definition: dict[str, Any]) -> None:
+    answers = "s3://BUCKET/labels/animals/answers/"
+    run = examined(definition, {**GIVEN, "answers": answers}, {}, DONE)
+    assert run.calls[0][1]["ProcessingInputs"][2]["S3Input"]["S3Uri"] == answers
+    assert run.output["manifest"] == f"{run.output['folder']}/labels.manifest"
+
+
+def test_job_of_an_earlier_call_is_waited_for(definition: dict[str, Any]) -> None:
+    run = examined(definition, GIVEN, TAKEN, RUNNING, DONE)
+    assert run.visited.count("Start") == 1
+    assert run.output["report"].endswith("/report.json")
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"attribute": 3}, "attribute must be the name of the label's attribute"),
+        (
+            {"manifest": "s3://other/inputs/a"},
+            "manifest must be below s3://BUCKET/inputs/ or s3://BUCKET/lab",
+        ),
+        ({"manifest": None}, "manifest must be below .+, got "),
+        (
+            {"pictures": "s3://BUCKET/training/"},
+            "pictures must be below s3://BUCKET/inputs/, got s3://BUCKET/t",
+        ),
+        (
+            {"answers": "s3://BUCKET/inputs/"},
+            "answers must be below s3://BUCKET/labels/, got s3://BUCKET/inp",
+        ),
+    ],
+)
+def test_invalid_input_starts_no_job(
+    definition: dict[str, Any], changes: dict[str, Any], reason: str
+) -> None:
+    given = {key: value for key, value in (GIVEN | changes).items() if value is not None}
+    run = examined(definition, given)
+    assert (run.error, run.calls) == ("AcceptFailed", [])
+    assert re.match(reason, run.cause)
+
+
+def test_failed_job_fails_the_examination_with_its_reason(definition: dict[str, Any]) -> None:
+    seen = {"ProcessingJobStatus": "Failed", "ExitMessage": "line 3: is not JSON", "FailureReason": "exit 1"}
+    run = examined(definition, GIVEN, {}, seen)
+    assert (run.error, run.cause) == ("ExamineFailed", "Examine: line 3: is not JSON")
+    run = examined(definition, GIVEN, {}, {"ProcessingJobStatus": "Stopped"})
+    assert run.cause == "Examine: the job is Stopped"
+
+
+def test_job_reads_and_writes_its_folders_alone(dev: Template) -> None:
+    text = json.dumps([each for name, _, each in statements(dev) if name.startswith("ExamineJob")])
+    objects = set(re.findall(r"/(\w+)/\*", text))
+    assert objects == {"inputs", "labels"}
+    written = [
+        each
+        for name, _, each in statements(dev)
+        if name.startswith("ExamineJob") and "s3:PutObject" in each["Action"]
+    ]
+    assert re.findall(r"/(\w+)/\*", json.dumps(written)) == ["labels"]
