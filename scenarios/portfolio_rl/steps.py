@@ -42,23 +42,25 @@ def run(stack: str, out: Path, progress: Progress) -> ScenarioResult:
     best = finished(first["training_job"])
     metrics = {"seconds_pipeline": first["seconds"]} | of_best(best)
 
-    progress(f"trading {len(best.prices)} held-out episodes through the endpoint")
-    trades = service.trade(best)
-    metrics |= {
-        "served_orders": trades.orders,
-        "constraint_violations": len(trades.violations),
-        "served_value_ratio": math.fsum(trades.final) / float(best.values[:, -1].sum()),
-    }
-    if trades.refused or trades.violations:
-        raise ScenarioError(
-            f"of {trades.orders} orders the endpoint refused {trades.refused} valid accounts, and"
-            f" {len(trades.violations)} broke a rule: {trades.violations[:3]}"
-        )
-    metrics["refused"], refusals = refuse(service, best)
-    metrics["seconds_to_stop"], stopped = stop(outputs["StopParameterName"], service, best, progress)
-    with ThreadPoolExecutor(1) as pool:  # it waits for its jobs most of the time
+    with ThreadPoolExecutor(2) as pool:  # trading waits for answers most of the time
+        learning = pool.submit(learn_ppo, outputs, progress)
+        progress(f"trading {len(best.prices)} held-out episodes through the endpoint")
+        trades = service.trade(best)
+        metrics |= {
+            "served_orders": trades.orders,
+            "constraint_violations": len(trades.violations),
+            "served_value_ratio": math.fsum(trades.final) / float(best.values[:, -1].sum()),
+        }
+        if trades.refused or trades.violations:
+            raise ScenarioError(
+                f"of {trades.orders} orders the endpoint refused {trades.refused} valid accounts, and"
+                f" {len(trades.violations)} broke a rule: {trades.violations[:3]}"
+            )
+        metrics["refused"], refusals = refuse(service, best)
+        metrics["seconds_to_stop"], stopped = stop(outputs["StopParameterName"], service, best, progress)
+        # Only now: its endpoint has the same switch
         beside = pool.submit(notebook.execute, stack, out, progress)
-        learned, not_better = learn_ppo(outputs, progress)
+        learned, not_better = learning.result()
         executed, told = beside.result()
     metrics |= of_ppo(learned, best)
     version = first["model_package_arn"].rpartition("/")[2]

@@ -162,8 +162,8 @@ def bid(settings: PowerBidding, functions: Mapping[str, str]) -> dict[str, Any]:
         "IsAsked",
         pass_on=True,
     )
-    # Functions are not faster in a replay: leave a quarter of the wait to the states before and after
-    share = "($rate > 1 ? 0.75 : 1)"
+    # Functions are not faster in a replay: leave half of the wait to the states before and after
+    share = "($rate > 1 ? 0.5 : 1)"
     patience = {"patience": f"{{% $max([1, $floor({60 * minutes} / $rate * {share})]) %}}"}
     asked = "{% $exists($states.input.retrain) and $states.input.retrain %}"
     flow.choose(
