@@ -10,7 +10,7 @@ import numpy as np
 
 from scenarios import Figure
 from scenarios.data_centric.labelers import Labeler
-from scenarios.data_centric.pictures import Pictures, number_of
+from scenarios.data_centric.pictures import CLASSES, Pictures, number_of
 from scenarios.drawing import FIRST, INK, QUIET, SECOND, THIRD, grid, picture
 
 NAMES = {
@@ -86,9 +86,9 @@ def reliability(path: Path, told: Sequence[Mapping[str, Any]], known: Mapping[st
     """The estimated quality of the labelers against their true accuracies."""
     spammers, others = [], []
     for each in told:
-        labeler = known[each["name"]]
-        point = (0.1 if labeler.spammer else labeler.accuracy, each["quality"])
-        (spammers if labeler.spammer else others).append(point)
+        if labeler := known.get(each["name"]):
+            point = (1 / CLASSES if labeler.spammer else labeler.accuracy, each["quality"])
+            (spammers if labeler.spammer else others).append(point)
     with picture(path) as axes:
         axes.plot([0, 1], [0, 1], color=QUIET, linewidth=0.9, linestyle=(0, (4, 3)))
         for points, colour, name in ((others, FIRST, "labelers"), (spammers, SECOND, "spammers")):

@@ -122,7 +122,7 @@ def of_labels(
     stored, kept = sum(counts), sum(len(set(labeler.kept)) for labeler in labelers)
     report = json.loads(fetch(examined["report"]))["consensus"]
     known = by_pseudonym(labelers, annotated)
-    accused = [known[name] for name in report["spammers"]]
+    accused = [known[name] for name in report["spammers"] if name in known]
     metrics = {
         "answers": stored,
         "lost_tasks": sum(count < LABELS for count in counts) + abs(kept - stored),

@@ -10,24 +10,21 @@ from pathlib import Path
 from tooling.containers import import_path
 
 NEVER = 900
-"""Seconds after which a file of tests that does not end is taken to hang."""
+"""Seconds after which tests that do not end are taken to hang."""
 THREADS = ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
-def files(folder: Path) -> list[str]:
-    """Return the names of the files of tests in a folder."""
-    return sorted(path.name for path in folder.glob("test_*.py"))
+def run(python: Path, image: Path, folder: Path) -> None:
+    """Run a folder of tests with the Python of an image. Raises AssertionError with the end of its output.
 
-
-def run(python: Path, image: Path, file: Path) -> None:
-    """Run a file of tests with the Python of an image. Raises AssertionError with the end of its output."""
+    One process for all of them: each would import the image's packages anew.
+    """
     # pytest itself is this environment's: behind the image's own packages on the path
     program = (
         f"import sys; sys.path[:0] = {import_path(image).split(os.pathsep)!r};"
         f"sys.path.append({sysconfig.get_path('purelib')!r});"
         "import pytest; sys.exit(pytest.main(sys.argv[1:]))"
     )
-    folder = file.parent
     options = [
         "-q",
         "-p",
@@ -39,7 +36,7 @@ def run(python: Path, image: Path, file: Path) -> None:
     ]
     environment = os.environ | dict.fromkeys(THREADS, "1")
     done = subprocess.run(
-        [python, "-c", program, *options, str(file)],
+        [python, "-c", program, *options, str(folder)],
         env=environment | {"PYTHONDONTWRITEBYTECODE": "1", "PYTEST_ADDOPTS": ""},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

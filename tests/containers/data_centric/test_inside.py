@@ -14,12 +14,10 @@ TRAINING, LABELS = (Path(__file__).parent / name for name in ("inside", "inside_
 
 
 @pytest.mark.timeout(inside.NEVER)
-@pytest.mark.parametrize("name", inside.files(TRAINING))
-def test_with_the_training_images_packages(name: str, trainer: Path) -> None:
-    inside.run(trainer, SUBSET_TRAINING, TRAINING / name)
+def test_with_the_training_images_packages(trainer: Path) -> None:
+    inside.run(trainer, SUBSET_TRAINING, TRAINING)
 
 
 @pytest.mark.timeout(inside.NEVER)
-@pytest.mark.parametrize("name", inside.files(LABELS))
-def test_with_the_label_images_packages(name: str, examiner: Path) -> None:
-    inside.run(examiner, LABEL_QUALITY, LABELS / name)
+def test_with_the_label_images_packages(examiner: Path) -> None:
+    inside.run(examiner, LABEL_QUALITY, LABELS)

@@ -14,7 +14,6 @@ FOLDER = Path(__file__).parent / "inside"
 
 
 @pytest.mark.timeout(inside.NEVER)
-@pytest.mark.parametrize("name", inside.files(FOLDER))
-def test_with_the_benchmarks_packages(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_with_the_benchmarks_packages(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(envs.ROOT)
-    inside.run(envs.environment("benchmarks-data_centric"), SUBSET_TRAINING, FOLDER / name)
+    inside.run(envs.environment("benchmarks-data_centric"), SUBSET_TRAINING, FOLDER)
