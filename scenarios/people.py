@@ -26,7 +26,7 @@ class ApiError(ScenarioError):
 
 
 @dataclass
-class Person:
+class User:
     """Somebody with an account of their own."""
 
     name: str
@@ -74,7 +74,7 @@ def _json(answer: requests.Response) -> dict[str, Any]:
         return {"message": answer.text[:300]}
 
 
-P = TypeVar("P", bound=Person)
+P = TypeVar("P", bound=User)
 
 
 @contextlib.contextmanager

@@ -19,7 +19,7 @@ LEAST_ACCURATE, MOST_ACCURATE = 0.5, 0.9
 
 
 @dataclass
-class Labeler(people.Person):
+class Labeler(people.User):
     """A labeler with a true accuracy, or a spammer, who answers at random."""
 
     accuracy: float = 1.0

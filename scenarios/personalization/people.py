@@ -17,7 +17,7 @@ __all__ = ["ApiError", "Person", "fetched", "invited"]
 
 
 @dataclass
-class Person(people.Person):
+class Person(people.User):
     """Somebody with models of their own."""
 
     def create(self, name: str, subject: str, pictures: list[Path]) -> str:
