@@ -37,8 +37,8 @@ def animals(stack: Stack, region: str, key: kms.IKey | None = None) -> LabelingJ
             instructions="Choose the animal that the <picture> shows.",
         ),
         bucket=bucket,
-        pre_annotation=hooks[0].function,
-        post_annotation=hooks[1].function,
+        pre_annotation=hooks[0].function,  # pyright: ignore[reportArgumentType]
+        post_annotation=hooks[1].function,  # pyright: ignore[reportArgumentType]
         tags={"team": "a"},
     )
     outputs = {

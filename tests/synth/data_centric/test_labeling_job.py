@@ -46,7 +46,8 @@ def assembly(tmp_path_factory: pytest.TempPathFactory) -> Path:
     Validations.of(app).add_plugins(AwsSolutionsChecks(app))
     animals(Stack(app, "labeling"), "eu-west-1")
     keyed = Stack(app, "keyed")
-    animals(keyed, "eu-west-1", kms.Key(keyed, "Key", enable_key_rotation=True))
+    key = kms.Key(keyed, "Key", enable_key_rotation=True)
+    animals(keyed, "eu-west-1", key)  # pyright: ignore[reportArgumentType]
     app.synth()
     return folder
 
