@@ -14,7 +14,8 @@ from aws_cdk import aws_kms as kms
 from cdk_nag import AwsSolutionsChecks
 
 from groundplan import LabelingTask
-from groundplan.labeling_job import DAY, STOP_SECONDS, classes_of, page_of
+from groundplan.labeling_flow import DAY, STOP_SECONDS
+from groundplan.labeling_job import classes_of, page_of
 from local.sagemaker.api import service_model, validate
 from local.sagemaker.labeling import manifest, template
 from tests.support.data_centric.labeling_app import TEAM, animals
