@@ -98,6 +98,7 @@ def status(cloud: LocalCloud) -> int:
         "processing jobs": ", ".join(now["processing_jobs_running"]),
         "transform jobs": ", ".join(now["transform_jobs_running"]),
         "tuning jobs": ", ".join(now["tuning_jobs_running"]),
+        "labeling jobs": ", ".join(now["labeling_jobs_running"]),
         "endpoints": ", ".join(f"{one['name']} ({one['status']})" for one in now["endpoints"]),
         "executions": str(now["executions_running"]),
         "functions warm": str(now["functions_warm"]),

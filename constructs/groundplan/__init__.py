@@ -6,6 +6,7 @@ from groundplan.dead_letters import dead_letters
 from groundplan.domain import SageMakerDomain
 from groundplan.http_api import HttpApi
 from groundplan.image import ContainerImage, RepositoryImage
+from groundplan.labeling_job import LabelingJob, LabelingTask
 from groundplan.left_running import LeftRunning
 from groundplan.log_group import log_group, log_group_arn
 from groundplan.machine import not_succeeded, state_machine
@@ -38,6 +39,8 @@ __all__ = [
     "HourlyTable",
     "HttpApi",
     "Instances",
+    "LabelingJob",
+    "LabelingTask",
     "LeftRunning",
     "Metric",
     "ModelPipeline",

@@ -40,6 +40,7 @@ from local.sagemaker import (
     hosting,
     http,
     isolation,
+    labeling,
     mlflow,
     notebooks,
     pipelines,
@@ -143,6 +144,7 @@ class Server:
             processing.recover(self.platform, self.store)
             transform.recover(self.platform, self.store)
             tuning.recover(self.platform, self.store)
+            labeling.recover(self.platform, self.store)
             hosting.recover(self.platform, self.store)
             notebooks.recover(self.platform, self.store)
             pipelines.recover(self.platform, self.store)  # after the jobs, whose state it reads

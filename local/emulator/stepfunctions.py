@@ -106,7 +106,7 @@ class Task:
             if described[kind.status] in ENDED:
                 break
             if not self.goes_on():
-                if described[kind.status] == "InProgress":
+                if described[kind.status] != "Stopping":
                     api.call(self.context, f"Stop{kind.noun}Job", name)
                 raise TaskError("States.Timeout", f"The task ended before {name[kind.name]} did")
             time.sleep(POLL_SECONDS)

@@ -14,6 +14,7 @@ from local.sagemaker import (
     api,
     domains,
     hosting,
+    labeling,
     mlflow,
     models,
     notebooks,
@@ -36,6 +37,7 @@ Response = tuple[int, dict[str, str], bytes]
 OPERATED_BY = (
     domains,
     hosting,
+    labeling,
     mlflow,
     models,
     notebooks,

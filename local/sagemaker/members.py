@@ -68,6 +68,12 @@ UNBUILT: Mapping[str, tuple[str, ...]] = {
         "ExperimentConfig",
     ),
     "CreateTransformJob": ("DataCaptureConfig", "ExperimentConfig"),
+    "CreateLabelingJob": (
+        "InputConfig.DataSource.SnsDataSource",
+        "OutputConfig.SnsTopicArn",
+        "LabelingJobAlgorithmsConfig",
+        "HumanTaskConfig.UiConfig.HumanTaskUiArn",
+    ),
     "CreatePipeline": ("PipelineVersionAliases",),
     "UpdatePipeline": ("PipelineVersionAliases",),
     "DescribePipeline": ("PipelineVersionId", "PipelineVersionAlias"),
@@ -229,6 +235,13 @@ NO_EFFECT: Mapping[str, Mapping[str, str]] = {
     "CreateProcessingJob": {
         "NetworkConfig.VpcConfig.Subnets": _HERE,
         "NetworkConfig.EnableInterContainerTrafficEncryption": "the hosts of a job are on one machine",
+    },
+    "CreateLabelingJob": {
+        "InputConfig.DataAttributes": "what the public workforce may see, which is refused",
+        **dict.fromkeys(
+            (f"HumanTaskConfig.{name}" for name in ("TaskTitle", "TaskDescription", "TaskKeywords")),
+            "what labelers read; simulated ones read nothing",
+        ),
     },
     "CreateModelPackage": {
         **{

@@ -25,6 +25,7 @@ DEFAULTS: dict[str, Any] = {
     "processing_instances_per_job": 20,  # "Maximum number of instances per processing job"
     "transform_instances": 20,  # "<instance type> for transform job usage"
     "transform_instances_per_job": 20,  # "Maximum number of instances per transform job"
+    "labeling_tasks": 1000,  # objects of a labeling job that labelers have at once; AWS Support raises it
     # "Maximum total concurrency that can be allocated across all serverless endpoints", of a new account
     "serverless_concurrency": 10,
     "pipelines": 500,  # "Maximum number of pipelines allowed per account"
@@ -45,6 +46,13 @@ DEFAULTS: dict[str, Any] = {
     "processing_log_interval": 0.5,  # between two deliveries of log lines
     "transform_retry": 0.1,  # before a request that failed is sent again; doubles each time
     "transform_log_interval": 0.5,  # between two deliveries of log lines
+    # Labelers of labeling jobs are simulated.
+    "labeling_labelers": 10,  # not seconds: how many there are
+    "labeling_accuracy": 0.9,  # not seconds: probability of a right answer
+    "labeling_truth_field": "true-class",  # not seconds: field of the manifest with the true class
+    "labeling_answer": 0.0,  # until an object's labelers have answered
+    "labeling_lambda_timeout": 900.0,  # for an annotation function to answer
+    "labeling_log_interval": 0.5,  # between two deliveries of log lines
     "endpoint_startup_timeout": 480.0,  # a container must answer /ping by then, unless its variant says when
     "serverless_startup_timeout": 180.0,  # the same for serverless variants
     "endpoint_stop_grace": 30.0,  # between SIGTERM and SIGKILL

@@ -23,13 +23,15 @@ from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_ecr as ecr
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
+from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_s3 as s3
 from aws_cdk import aws_s3_assets as s3_assets
 from aws_cdk import aws_stepfunctions as sfn
 
 from groundplan import (
-    ArtifactBucket, CleanUp, Metric, ModelRegistry, Network, RepositoryImage, SageMakerNotebook,
-    SageMakerRole, ServerlessEndpoint, SiteFiles, StaticSite, TrainAndDeploy, TrainingJobs, UserApi, Users,
+    ArtifactBucket, CleanUp, LabelingJob, LabelingTask, Metric, ModelRegistry, Network, RepositoryImage,
+    SageMakerNotebook, SageMakerRole, ServerlessEndpoint, SiteFiles, StaticSite, TrainAndDeploy, TrainingJobs,
+    UserApi, Users,
 )
 from groundplan.instance_types import device
 from groundplan.states import Flow
@@ -44,6 +46,17 @@ site = StaticSite(stack, "Site", api=api)
 page = s3_assets.Asset(stack, "Page", path="page")
 SiteFiles(stack, "Files", site=site, source=page, config={}, storage=bucket.bucket)
 SageMakerNotebook(stack, "Notebook", name="shop", packages=["pandas"])
+shown = "arn:aws:lambda:eu-west-1:123456789012:function:show"
+show = lambda_.Function.from_function_arn(stack, "Show", shown)
+task = LabelingTask(
+    workteam_arn="arn:aws:sagemaker:eu-west-1:123456789012:workteam/private-crowd/us",
+    title="What is it?",
+    classes=["shoe", "hat"],
+    instructions="Choose one.",
+)
+LabelingJob(
+    stack, "Label", name="shop", task=task, bucket=bucket, pre_annotation=show, post_annotation=show
+)
 assert device("ml.g5.xlarge") == "cuda"
 
 flow = Flow()
@@ -135,6 +148,8 @@ def test_stack_of_another_project_needs_the_wheel_alone(synthesized: Path) -> No
     assert len(code) == 2
     for path in code:
         assert (path.parent / "groundplan" / "lambdas" / "custom_resource.py").is_file()
+    # and its labelers a page
+    assert any("crowd-image-classifier" in path.read_text() for path in synthesized.glob("asset.*.html"))
     # and its notebook the script that runs at each start, with what is packed into it
     assert kinds["AWS::SageMaker::NotebookInstanceLifecycleConfig"] == 1
 

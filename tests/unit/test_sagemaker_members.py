@@ -80,6 +80,7 @@ REFUSED_WHOLE = {
             )
         ),
     ),
+    "CreateLabelingJob": ("HumanTaskConfig.PublicWorkforceTaskPrice",),
     "UpdateTrainingJob": ("ProfilerConfig", "ProfilerRuleConfigurations", "RemoteDebugConfig"),
 }
 """What an operation's own code refuses as a whole, so that nothing reads what is inside."""
@@ -197,6 +198,26 @@ JOBS = {
         "TransformInput": {"DataSource": {"S3DataSource": PLACE}},
         "TransformResources": {"InstanceType": "ml.m5.large", "InstanceCount": 1},
         "CreationTime": 1.0,
+    },
+    "LabelingJob": {
+        "LabelingJobName": "n",
+        "LabelingJobArn": "arn",
+        "LabelingJobStatus": "Initializing",
+        "LabelCounters": {},
+        "JobReferenceCode": "0",
+        "InputConfig": {"DataSource": {"S3DataSource": {"ManifestS3Uri": PLACE["S3Uri"]}}},
+        "OutputConfig": {"S3OutputPath": "s3://b/out"},
+        "RoleArn": ROLE,
+        "HumanTaskConfig": {
+            "WorkteamArn": "arn",
+            "UiConfig": {},
+            "TaskTitle": "t",
+            "TaskDescription": "d",
+            "NumberOfHumanWorkersPerDataObject": 1,
+            "TaskTimeLimitInSeconds": 30,
+        },
+        "CreationTime": 1.0,
+        "LastModifiedTime": 1.0,
     },
 }
 """The records of jobs, by kind."""

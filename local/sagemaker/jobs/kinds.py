@@ -97,6 +97,15 @@ class TuningKind(JobKind):
         return "StepFunctionsGetEventsForSageMakerTuningJobsRule"
 
 
+class LabelingKind(JobKind):
+    """Labeling jobs, whose events have the name of Ground Truth. AWS documents no managed rule for them: here
+    it is named like those of the other kinds."""
+
+    @property
+    def detail_type(self) -> str:
+        return "SageMaker Ground Truth Labeling Job State Change"
+
+
 _TAKEN = "Job name must be unique within an AWS account and region, and a job with this name already exists"
 _MISSING = "Could not find requested job with name: {name}"
 
@@ -145,4 +154,11 @@ TUNING = TuningKind(
         "TrainingJobStatusCounters", "ObjectiveStatusCounters",
     ),
 )  # fmt: skip
-KINDS = {kind.noun: kind for kind in (TRAINING, PROCESSING, TRANSFORM, TUNING)}
+LABELING = LabelingKind(
+    "Labeling",
+    _MISSING,
+    f"{_TAKEN} ({{arn}})",
+    # https://docs.aws.amazon.com/sagemaker/latest/dg/sms-monitor-cloud-watch.html
+    ("LabelingJobStatus",),
+)
+KINDS = {kind.noun: kind for kind in (TRAINING, PROCESSING, TRANSFORM, TUNING, LABELING)}

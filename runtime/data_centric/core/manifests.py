@@ -20,6 +20,8 @@ from typing import Any, Literal, NoReturn
 REFERENCE, TEXT = "source-ref", "source"
 TYPES = {REFERENCE: "groundtruth/image-classification", TEXT: "groundtruth/text-classification"}
 """Value of the metadata's `type`, by the field of the source."""
+KNOWN_TYPES = (*TYPES.values(), "groundtruth/custom")
+"""Values of `type` that are read; the last one is of Ground Truth jobs with annotation functions."""
 METADATA = "-metadata"
 ATTRIBUTE = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,126}")
 """Pattern of `LabelAttributeName` in the SageMaker API."""
@@ -202,8 +204,8 @@ def _label(entry: Entry, attribute: str, classes: Sequence[str]) -> Label:
         raise ValueError(f"confidence must be a number from 0 to 1, got {confidence!r}")
     if found["human-annotated"] not in HUMAN:
         raise ValueError(f"human-annotated must be yes or no, got {found['human-annotated']!r}")
-    if found["type"] not in TYPES.values():
-        raise ValueError(f"type must be one of {', '.join(TYPES.values())}, got {found['type']!r}")
+    if found["type"] not in KNOWN_TYPES:
+        raise ValueError(f"type must be one of {', '.join(KNOWN_TYPES)}, got {found['type']!r}")
     try:
         created = datetime.fromisoformat(found["creation-date"])
     except (TypeError, ValueError):

@@ -126,6 +126,11 @@ def test_invalid_label_is_named_by_its_line(change: dict[str, Any], problem: str
         manifests.labels_of(entries, "sport", CLASSES)
 
 
+def test_label_of_a_ground_truth_job_with_functions_is_read() -> None:
+    custom = LINE | {"sport-metadata": METADATA | {"type": "groundtruth/custom"}}
+    assert [*manifests.labels_of(manifests.parse(manifest(custom)), "sport", CLASSES).values()] == [LABEL]
+
+
 def test_index_may_be_written_as_text() -> None:
     entries = manifests.parse(manifest(LINE | {"sport": "1"}))
     assert [*manifests.labels_of(entries, "sport", CLASSES).values()] == [LABEL]

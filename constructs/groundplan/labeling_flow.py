@@ -1,0 +1,148 @@
+"""The state machine of `LabelingJob`.
+
+    Accept -> Start -> Look, between pauses, until the job has ended -> Report
+
+The job is named after the execution: a repetition finds the job of the first call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from groundplan.artifact_bucket import ArtifactBucket
+from groundplan.states import Flow, Rule
+
+INPUTS, LABELS = "inputs", "labels"
+"""Folders of the bucket: what is labeled, and the results."""
+UNIQUE = 12
+"""Characters of the execution's hash in the job's name."""
+DAY = 86_400
+STOP_SECONDS = 3_600
+"""How long a job may take to stop."""
+FIRST_PAUSE, LONGER, LONGEST_PAUSE = 5, 1.05, 1_800
+"""Seconds between two looks at the job: each pause is 5 % longer, up to half an hour. An execution has at
+most 25,000 events, a look takes nine, and a job may take 30 days."""
+STOPPING_PAUSE = 60
+
+
+def labeling(name: str, job: Mapping[str, Any], bucket: ArtifactBucket, seconds: int) -> dict[str, Any]:
+    """Return the definition.
+
+    :param name: prefix of the jobs' names
+    :param job: arguments of CreateLabelingJob that are the same for every job
+    :param seconds: after which a job is stopped
+    """
+    flow = Flow()
+    flow.settle(
+        "Accept",
+        {
+            **Flow.UNFAILED,
+            "at": "Accept",
+            "given": "{% $states.input %}",
+            "pause": 0,
+            "waited": 0,
+            # Unique for an execution, the same whenever it asks again
+            "job": f"{{% '{name}-' & $substring($hash($states.context.Execution.Id"
+            f" & $states.context.Execution.StartTime, 'SHA-256'), 0, {UNIQUE}) %}}",
+        },
+        "IsAccepted",
+    )
+    places = [f"{bucket.url(folder)}/" for folder in (INPUTS, LABELS)]
+    inside = " or ".join(f"$substring($given.manifest, 0, $length('{each}')) = '{each}'" for each in places)
+    flow.choose(
+        "IsAccepted",
+        Rule(
+            when="{% $not($type($given.attribute) = 'string') %}",
+            then="Failed",
+            assign={"at": "Accept", "reason": "attribute must be the name of the label's attribute"},
+        ),
+        Rule(
+            when=f"{{% $not($type($given.manifest) = 'string' ? ({inside}) : false) %}}",
+            then="Failed",
+            assign={
+                "at": "Accept",
+                "reason": f"{{% 'manifest must be below {' or '.join(places)}, got '"
+                " & ($exists($given.manifest) ? $string($given.manifest) : 'nothing') %}",
+            },
+        ),
+        otherwise="Start",
+    )
+    flow.call(
+        "Start",
+        "aws-sdk:sagemaker:createLabelingJob",
+        {
+            **job,
+            "LabelingJobName": "{% $job %}",
+            "LabelAttributeName": "{% $given.attribute %}",
+            "InputConfig": {"DataSource": {"S3DataSource": {"ManifestS3Uri": "{% $given.manifest %}"}}},
+        },
+        "Look",
+    )
+    # Another call of this execution has started the job
+    flow.states["Start"]["Catch"].insert(
+        0,
+        {
+            "ErrorEquals": ["SageMaker.ResourceInUseException"],
+            "Assign": {"at": "Start"},
+            "Output": {},
+            "Next": "Look",
+        },
+    )
+    flow.call(
+        "Look",
+        "aws-sdk:sagemaker:describeLabelingJob",
+        {"LabelingJobName": "{% $job %}"},
+        "IsOver",
+        assign={
+            "seen": "{% $states.result %}",
+            "waited": "{% $waited + $pause %}",
+            "pause": _pause(seconds),
+        },
+    )
+    working = "$seen.LabelingJobStatus in ['Initializing', 'InProgress']"
+    late = f"$waited >= {seconds}"
+    counts = "$string($seen.LabelCounters.TotalLabeled) & ' objects are labeled, '" + (
+        " & $string($seen.LabelCounters.Unlabeled) & ' are not'"
+    )
+    flow.choose(
+        "IsOver",
+        Rule(when="{% $seen.LabelingJobStatus = 'Completed' %}", then="Report"),
+        Rule(when=f"{{% {working} and $not({late}) %}}", then="Pause"),
+        Rule(when=f"{{% {working} and $waited < {seconds + STOP_SECONDS} %}}", then="Stop"),
+        Rule(
+            when=f"{{% $seen.LabelingJobStatus = 'Stopping' and $waited < {seconds + STOP_SECONDS} %}}",
+            then="Pause",
+        ),
+        otherwise="Failed",
+        assign={
+            "at": "Label",
+            "reason": "{% 'Label: ' & ($exists($seen.FailureReason) ? $seen.FailureReason"
+            f" : 'the job is ' & $seen.LabelingJobStatus & ({late} ? ' after {seconds // DAY} days' : '')"
+            f" & ': ' & {counts}) %}}",
+        },
+    )
+    # A job that has just ended cannot be stopped
+    flow.try_to("Stop", "aws-sdk:sagemaker:stopLabelingJob", {"LabelingJobName": "{% $job %}"}, "Pause")
+    flow.pause("Pause", "{% $pause %}", "Look")
+    flow.report(
+        "Report",
+        {
+            "job": "{% $job %}",
+            "manifest": "{% $seen.LabelingJobOutput.OutputDatasetS3Uri %}",
+            "labeled": "{% $seen.LabelCounters.TotalLabeled %}",
+            "failed": "{% $seen.LabelCounters.FailedNonRetryableError %}",
+            "unlabeled": "{% $seen.LabelCounters.Unlabeled %}",
+        },
+    )
+    # Beyond the pauses: the time of the looks themselves
+    return flow.definition("Accept", seconds=seconds + 4 * STOP_SECONDS)
+
+
+def _pause(seconds: int) -> str:
+    """Return the JSONata of the next pause, which ends no later than the job's time."""
+    longer = f"$min([$ceil($pause * {LONGER}), {LONGEST_PAUSE}, {seconds} - $then])"
+    return (
+        f"{{% ($then := $waited + $pause; $then >= {seconds} ? {STOPPING_PAUSE}"
+        f" : $max([{FIRST_PAUSE}, {longer}])) %}}"
+    )
