@@ -55,10 +55,15 @@ def picture(figure: Figure) -> Markup:
         svg = svg.replace(color, f"var(--figure-{name})")
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     # All pictures share the page's names: only those that are referred to stay, made this picture's own.
-    used = set(re.findall(r"#([\w.-]+)[\")]", svg))
+    # A colour such as "#ffffff" looks like a reference.
+    used = set(re.findall(r"#([\w.-]+)[\")]", svg)) & set(re.findall(r' id="([^"]*)"', svg))
     own = hashlib.sha256(str(figure.path).encode()).hexdigest()[:8]
     svg = re.sub(r' id="([^"]*)"', lambda found: f' id="{own}-{found[1]}"' if found[1] in used else "", svg)
-    svg = re.sub(r"#([\w.-]+)([\")])", rf"#{own}-\1\2", svg)
+    svg = re.sub(
+        r"#([\w.-]+)([\")])",
+        lambda found: f"#{own}-{found[1]}{found[2]}" if found[1] in used else found[0],
+        svg,
+    )
     label = Markup.escape(figure.alt)
     return Markup(re.sub(r"<svg\b", f'<svg role="img" aria-label="{label}"', svg, count=1))  # noqa: S704
 

@@ -10,6 +10,7 @@ import pytest
 
 import architectures
 from architectures import Architecture
+from demo import report as demo_report
 from demo import run as demo_run
 from demo.progress import Lines, Progress
 from scenarios import Figure, Metric, Report, ScenarioError, ScenarioResult, Story
@@ -117,6 +118,22 @@ def test_what_a_stack_needs_and_cannot_be_had_is_the_reason(architecture, demons
     assert done.code == 1
     assert done.results["good"]["status"] == "failed"
     assert "there is no base" in done.page
+
+
+def test_colours_of_a_picture_stay_and_its_names_become_its_own(tmp_path):
+    # given a picture with a colour that looks like the reference to a name
+    path = tmp_path / "chart.svg"
+    path.write_text(
+        '<svg xmlns="http://www.w3.org/2000/svg"><clipPath id="inside"/><g id="unused"/>'
+        '<rect fill="#ffffff" clip-path="url(#inside)"/></svg>'
+    )
+
+    shown = str(demo_report.picture(Figure("A chart", path, "A chart.", "")))
+
+    assert 'fill="#ffffff"' in shown
+    assert not re.search(r'"inside"|#inside|unused', shown)
+    (name,) = re.findall(r'id="(\w+-inside)"', shown)
+    assert f"url(#{name})" in shown
 
 
 def test_results_have_the_promised_shape(architecture, demonstrate):
