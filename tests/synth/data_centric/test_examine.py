@@ -100,7 +100,7 @@ def test_invalid_input_starts_no_job(
     given = {key: value for key, value in (GIVEN | changes).items() if value is not None}
     run = examined(definition, given)
     assert (run.error, run.calls) == ("AcceptFailed", [])
-    assert re.match(reason, run.cause)
+    assert re.match(reason, run.cause or "")
 
 
 def test_failed_job_fails_the_examination_with_its_reason(definition: dict[str, Any]) -> None:
