@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 from aws_cdk import App, Stack
 from aws_cdk import aws_lambda as lambda_
+from botocore.exceptions import ClientError
 
 from groundplan.lambdas import FOLDER, code_of, custom_resource
 from groundplan.lambdas.clean_up import handler as clean_up
@@ -34,6 +36,43 @@ class Recorder:
         self.requests.append(request)
         if self.error:
             raise self.error
+
+
+def test_job_that_ended_after_it_was_listed_is_no_failure(monkeypatch: pytest.MonkeyPatch):
+    # given jobs that end between the list and the call that stops them
+    listed = {
+        "list_hyper_parameter_tuning_jobs": "HyperParameterTuningJob",
+        "list_training_jobs": "TrainingJob",
+    }
+    stopped: list[str] = []
+
+    def ended(kind: str, **arguments: str) -> None:
+        stopped.append(kind)
+        message = "The request was rejected because the job is in status Completed."
+        raise ClientError({"Error": {"Code": "ValidationException", "Message": message}}, f"Stop{kind}")
+
+    class Client:
+        stop_training_job = functools.partial(ended, "TrainingJob")
+        stop_hyper_parameter_tuning_job = functools.partial(ended, "HyperParameterTuningJob")
+
+        def get_paginator(self, operation: str) -> Client:
+            self.operation = operation
+            return self
+
+        def paginate(self, **arguments: str) -> list[dict[str, Any]]:
+            kind = listed.get(self.operation, "")
+            jobs = [{f"{kind}Name": "sweep-1-a"}] if arguments.get("StatusEquals") == "InProgress" else []
+            keys = ("Endpoints", "EndpointConfigs", "Models", "logStreams", "logGroups")
+            return [{**{key: [] for key in keys}, f"{kind}Summaries": jobs}]
+
+    stop = Client()
+    stop.stop_training_job.__dict__["__name__"] = stop.stop_hyper_parameter_tuning_job.__dict__[
+        "__name__"
+    ] = "stop"
+    monkeypatch.setattr(clean_up, "client", lambda service: stop)
+    # when the stack is deleted, then its deletion goes on
+    clean_up.delete(clean_up.Leftovers("sweep-1", "", "", ("a",), "sweep-1"), lambda: 100.0)
+    assert stopped == ["HyperParameterTuningJob", "TrainingJob"]
 
 
 def test_respond_answers_with_the_id_from_the_properties():

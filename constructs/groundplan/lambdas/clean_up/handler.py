@@ -107,9 +107,9 @@ def delete(found: Leftovers, time_left: Callable[[], float]) -> None:
     """
     sagemaker: SageMakerClient = client("sagemaker")
     for job in _tuning_jobs(found, "InProgress"):  # else they would start more training jobs
-        _gone(sagemaker.stop_hyper_parameter_tuning_job, HyperParameterTuningJobName=job)
+        _stop(sagemaker.stop_hyper_parameter_tuning_job, HyperParameterTuningJobName=job)
     for job in _listed("list_training_jobs", "TrainingJobSummaries", found, StatusEquals="InProgress"):
-        _gone(sagemaker.stop_training_job, TrainingJobName=job["TrainingJobName"])
+        _stop(sagemaker.stop_training_job, TrainingJobName=job["TrainingJobName"])
     endpoints = [item["EndpointName"] for item in _listed("list_endpoints", "Endpoints", found)]
     for name in endpoints:
         _gone(sagemaker.delete_endpoint, EndpointName=name)
@@ -169,7 +169,7 @@ def _pages(operation: str, key: str, **arguments: Any) -> list[dict[str, Any]]:
 
 
 def _gone(call: Callable[..., Any], **arguments: Any) -> bool:
-    """Make a call; True when AWS says that there is no such thing, or that it has ended."""
+    """Make a call; True when AWS says that there is no such thing."""
     try:
         call(**arguments)
     except ClientError as error:
@@ -178,6 +178,15 @@ def _gone(call: Callable[..., Any], **arguments: Any) -> bool:
         return True
     log.info("%s %s", call.__name__, " ".join(map(str, arguments.values())))
     return False
+
+
+def _stop(call: Callable[..., Any], **arguments: Any) -> None:
+    """Stop a job. One that has ended since it was listed is not an error."""
+    try:
+        _gone(call, **arguments)
+    except ClientError as error:
+        if "is in status" not in error.response["Error"].get("Message", ""):
+            raise
 
 
 def _missing(error: ClientError) -> bool:
