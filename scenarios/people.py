@@ -27,7 +27,7 @@ class ApiError(ScenarioError):
 
 @dataclass
 class User:
-    """Somebody with an account of their own."""
+    """A signed-in user."""
 
     name: str
     api: str
@@ -36,7 +36,7 @@ class User:
     session: requests.Session = field(default_factory=requests.Session, repr=False)
 
     def raw(self, method: str, path: str, body: Any = None, **headers: str) -> requests.Response:
-        """One request, whatever is answered."""
+        """Send one request and return the response."""
         return self.session.request(
             method,
             f"{self.api}{path}",
@@ -54,7 +54,7 @@ class User:
         headers: dict[str, str] | None = None,
         patience: float = 120,
     ) -> Any:
-        """The answer's JSON. Comes again when the API says when to; raises `ApiError` for other errors."""
+        """Return the response's JSON. Retries after `Retry-After`; raises `ApiError` for other errors."""
         until = time.monotonic() + patience
         while True:
             answer = self.raw(method, path, body, **(headers or {}))
@@ -85,7 +85,7 @@ def invited(outputs: Mapping[str, str], *names: str, kind: type[P]) -> Iterator[
     people = []
     try:
         for name, address in zip(names, addresses, strict=True):
-            word = base64.b64encode(secrets.token_bytes(18)).decode() + "aA1!"
+            password = base64.b64encode(secrets.token_bytes(18)).decode() + "aA1!"
             cognito.admin_create_user(
                 UserPoolId=pool,
                 Username=address,
@@ -95,11 +95,13 @@ def invited(outputs: Mapping[str, str], *names: str, kind: type[P]) -> Iterator[
                     {"Name": "email_verified", "Value": "true"},
                 ],
             )
-            cognito.admin_set_user_password(UserPoolId=pool, Username=address, Password=word, Permanent=True)
+            cognito.admin_set_user_password(
+                UserPoolId=pool, Username=address, Password=password, Permanent=True
+            )
             signed = cognito.initiate_auth(
                 ClientId=outputs["UserPoolClientId"],
                 AuthFlow="USER_PASSWORD_AUTH",
-                AuthParameters={"USERNAME": address, "PASSWORD": word},
+                AuthParameters={"USERNAME": address, "PASSWORD": password},
             )["AuthenticationResult"]
             known = cognito.admin_get_user(UserPoolId=pool, Username=address)["UserAttributes"]
             user = next(entry["Value"] for entry in known if entry["Name"] == "sub")

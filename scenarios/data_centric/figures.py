@@ -19,7 +19,7 @@ NAMES = {
     "adaptive_random": ("adaptive random", SECOND),
     "fewer_epochs": ("fewer epochs", THIRD),
 }
-SHOWN = 24
+MOST_SUSPECTS = 24
 
 
 def accuracy(path: Path, table: Sequence[Mapping[str, Any]]) -> Figure:
@@ -92,7 +92,8 @@ def reliability(path: Path, told: Sequence[Mapping[str, Any]], known: Mapping[st
     with picture(path) as axes:
         axes.plot([0, 1], [0, 1], color=QUIET, linewidth=0.9, linestyle=(0, (4, 3)))
         for points, colour, name in ((others, FIRST, "labelers"), (spammers, SECOND, "spammers")):
-            axes.scatter(*zip(*points, strict=True), color=colour, s=16, label=name)
+            if points:
+                axes.scatter(*zip(*points, strict=True), color=colour, s=16, label=name)
         axes.set(xlabel="true accuracy", ylabel="estimated quality", xlim=(0, 1), ylim=(0, 1))
         axes.legend(loc="upper left")
     return Figure(
@@ -105,7 +106,7 @@ def reliability(path: Path, told: Sequence[Mapping[str, Any]], known: Mapping[st
 
 def suspects(path: Path, found: Sequence[Mapping[str, Any]], given: Pictures) -> Figure:
     """The pictures most suspected of a wrong label."""
-    shown = found[:SHOWN]
+    shown = found[:MOST_SUSPECTS]
     with grid(path, rows=4, columns=6, width=4.6, height=3.9) as rows:
         cells = [axes for row in rows for axes in row]
         for axes, each in zip(cells, shown, strict=False):

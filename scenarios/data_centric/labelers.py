@@ -27,7 +27,8 @@ class Labeler(people.User):
     draw: np.random.Generator = field(default_factory=np.random.default_rng, repr=False)
     kept: list[str] = field(default_factory=list, repr=False)
     """Items whose answers were acknowledged"""
-    submitted: int = 0
+    repeated: int = 0
+    """Answers that the API had already"""
     vanished: int = 0
     over: bool = False
     """Whether the run has closed"""
@@ -53,11 +54,13 @@ class Labeler(people.User):
             return True
         body = {"item": task["item"], "choice": self.choose(truth(task["source"]["url"]))}
         for _ in range(2 if self.draw.random() < TWICE else 1):
-            self.submitted += 1
             told = self.raw("POST", f"/api/runs/{run}/answers", body)
-            if told.status_code == 200 and told.json()["result"] == "kept":
+            result = told.json()["result"] if told.status_code == 200 else ""
+            if result == "kept":
                 self.kept.append(task["item"])
-            elif told.status_code not in (200, 404, 409, 503):
+            elif result:
+                self.repeated += 1
+            elif told.status_code not in (404, 409, 503):
                 raise ScenarioError(f"an answer was answered {told.status_code}: {told.text[:300]}")
         return True
 
@@ -77,6 +80,8 @@ def label(
     """
     begun, told = time.monotonic(), 0.0
     while not ended() and run not in names_of_runs(labelers[0]):
+        if time.monotonic() - begun > limit:
+            raise ScenarioError(f"the labeling run {run} was not open after {limit:.0f} s")
         time.sleep(0.5)
     with ThreadPoolExecutor(AT_ONCE) as pool:
         while not ended() and not all(labeler.over for labeler in labelers):

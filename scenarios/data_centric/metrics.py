@@ -15,9 +15,10 @@ def _ends(name: str, unit: str = "") -> tuple[Metric, Metric]:
 METRICS = (
     Metric("answers", "Answers of the labelers that were stored, two of twenty labelers being spammers"),
     Metric("lost_tasks", "Items that ended without all of their labels", "", "lower", 0),
+    Metric("lost_answers", "Acknowledged answers that are not stored", "", "lower", 0),
     Metric("double_labels", "Items with more labels than asked for", "", "lower", 0),
-    Metric("tasks_left", "Tasks that a labeler took and never answered"),
-    Metric("answers_twice", "Answers that a labeler submitted again"),
+    Metric("tasks_left", "Leases that a labeler abandoned"),
+    Metric("answers_twice", "Answers that a labeler submitted again, and that the API knew"),
     Metric("labels_majority", f"Majority of three answers: {SHARE}ties shared", "%"),
     Metric("labels_dawid_skene", f"Dawid-Skene on the same answers: {SHARE.rstrip(', ')}", "%"),
     Metric("labels_crowdlab", f"CROWDLAB on the same answers: {SHARE.rstrip(', ')}", "%"),

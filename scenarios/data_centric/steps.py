@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from scenarios import Progress, Report, ScenarioResult, Story, aws, people
+from scenarios import Progress, Report, ScenarioError, ScenarioResult, Story, aws, people
 from scenarios.data_centric import figures, pictures
 from scenarios.data_centric.labelers import LEAST_ACCURATE, MOST_ACCURATE, Labeler, label
 from scenarios.data_centric.metrics import METRICS
@@ -23,7 +23,7 @@ ITEMS, LABELS, LABELERS, SPAMMERS = 400, 3, 20, 2
 PLANTED = 0.05
 REVIEWED = 40
 SEEDS, FRACTIONS, EPOCHS = (0, 1, 2, 3, 4), (0.5, 0.3, 0.1), 40
-QUIET = 1.96
+Z_95 = 1.96
 """Standard errors on each side of a 95 % interval."""
 
 Metrics = dict[str, float]
@@ -35,7 +35,7 @@ def prepare(progress: Progress) -> dict[str, str]:
 
 
 def run(stack: str, out: Path, progress: Progress) -> ScenarioResult:
-    """Use the deployed stack from end to end; what it makes goes below `out`.
+    """Use the deployed stack from end to end. Files are written to `out`.
 
     Raises `ScenarioError` when the architecture does not do what it is for. May be run again on the same
     stack: its labeling runs get new names.
@@ -120,15 +120,19 @@ def of_labels(
     }
     counts = [len(votes.get(number, [])) for number in numbers]
     stored, kept = sum(counts), sum(len(set(labeler.kept)) for labeler in labelers)
+    lost = sum(count < LABELS for count in counts)
     report = json.loads(fetch(examined["report"]))["consensus"]
     known = by_pseudonym(labelers, annotated)
-    accused = [known[name] for name in report["spammers"] if name in known]
+    if unknown := set(report["spammers"]) - known.keys():
+        raise ScenarioError(f"no labeler has the answers of {', '.join(sorted(unknown))}")
+    accused = [known[name] for name in report["spammers"]]
     metrics = {
         "answers": stored,
-        "lost_tasks": sum(count < LABELS for count in counts) + abs(kept - stored),
+        "lost_tasks": lost,
+        "lost_answers": max(0, kept - stored),
         "double_labels": sum(count > LABELS for count in counts),
         "tasks_left": sum(labeler.vanished for labeler in labelers),
-        "answers_twice": sum(labeler.submitted - len(labeler.kept) for labeler in labelers),
+        "answers_twice": sum(labeler.repeated for labeler in labelers),
         "seconds_labels": labeled["seconds"],
         "spammers_found": sum(labeler.spammer for labeler in accused),
         "wrongly_called_spammers": sum(not labeler.spammer for labeler in accused),
@@ -138,9 +142,9 @@ def of_labels(
     }
     story = Story(
         f"{LABELERS} labelers, {ITEMS} digits, {LABELS} labels each",
-        f"Eight of them worked at the same time. They left {metrics['tasks_left']:.0f} tasks and submitted"
-        f" {metrics['answers_twice']:.0f} answers again.",
-        f"{stored} answers, {metrics['lost_tasks']:.0f} lost, {metrics['double_labels']:.0f} items with too"
+        f"Eight of them worked at the same time. They abandoned {metrics['tasks_left']:.0f} leases and"
+        f" submitted {metrics['answers_twice']:.0f} answers again.",
+        f"{stored} answers, {metrics['lost_answers']:.0f} lost, {metrics['double_labels']:.0f} items with too"
         f" many. Right are {metrics['labels_majority']:.1f} % by majority,"
         f" {metrics['labels_dawid_skene']:.1f} % by Dawid-Skene, and with a model's predictions, by CROWDLAB,"
         f" {metrics['labels_crowdlab']:.1f} %.",
@@ -211,7 +215,7 @@ def correct(labels: Mapping[int, int], truth: Mapping[int, int]) -> np.ndarray:
 
 def gain(name: str, differences: np.ndarray) -> Metrics:
     """Return the mean in points, with its 95 % interval."""
-    mean, half = differences.mean(), QUIET * differences.std(ddof=1) / len(differences) ** 0.5
+    mean, half = differences.mean(), Z_95 * differences.std(ddof=1) / len(differences) ** 0.5
     return {name: 100 * mean, f"{name}_low": 100 * (mean - half), f"{name}_high": 100 * (mean + half)}
 
 
@@ -266,9 +270,9 @@ def of_errors(
 def share(name: str, hits: np.ndarray) -> Metrics:
     """Return a share with its 95 % interval, by Wilson."""
     count, mean = len(hits), float(hits.mean())
-    square = QUIET**2 / count
+    square = Z_95**2 / count
     middle = (mean + square / 2) / (1 + square)
-    half = QUIET / (1 + square) * (mean * (1 - mean) / count + square / 4 / count) ** 0.5
+    half = Z_95 / (1 + square) * (mean * (1 - mean) / count + square / 4 / count) ** 0.5
     return {name: mean, f"{name}_low": middle - half, f"{name}_high": middle + half}
 
 

@@ -153,7 +153,11 @@ def examination(name: str, job: dict[str, Any], bucket: ArtifactBucket) -> dict[
         Rule(
             when="{% $not($type($given.attribute) = 'string') %}",
             then="Failed",
-            assign={"at": "Accept", "reason": "attribute must be the name of the label's attribute"},
+            assign={
+                "at": "Accept",
+                "reason": "{% 'attribute must be a text, got '"
+                " & ($exists($given.attribute) ? $string($given.attribute) : 'nothing') %}",
+            },
         ),
         *(_refused(field, folders, bucket, optional=field == "answers") for field, folders in places.items()),
         otherwise="Start",

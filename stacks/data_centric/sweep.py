@@ -107,6 +107,7 @@ class Sweep(Construct):
             "hyperparameters": HYPERPARAMETERS,
             "most_jobs": MOST_JOBS,
             "most_seeds": MOST_SEEDS,
+            "at_once": jobs.at_once,
             "most_seconds": jobs.seconds,
             "instance_type": jobs.instance_type,
         }

@@ -5,15 +5,15 @@
 
 A cell is a strategy at a fraction, with all seeds. With a search, a tuning job chooses the fractions of one
 strategy, and the cells are the controls. A job that fails is recorded and the others go on; the
-execution fails only if no job completes. Jobs are named after the execution: a repetition finds the job of
-the first call and waits for it. A job that fails for want of capacity is started again under another name,
-from the checkpoints of the first.
+execution fails only if no job completes; a search that fails is told in the output. Jobs are named after
+the execution: a repetition finds the job of the first call and waits for it. A job that fails for want of
+capacity is started again under another name, from the checkpoints of the first.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from aws_cdk import Duration
@@ -31,11 +31,12 @@ START_SECONDS = 3600
 FUNCTION_SECONDS = 900
 ATTEMPTS = 4
 """How often a job is started that fails for want of capacity."""
-WAITS = 40
-"""How often a throttled job or one above a quota is started again; the pauses double up to `LONGEST_WAIT`."""
-LONGEST_WAIT = 300
-LOOK_SECONDS = 30
-"""Between two looks at a job that an earlier call started."""
+WAITS = 10
+"""How often a throttled job or one above a quota is started again, for about 4 hours. An execution has at
+most 25,000 events, and each of these waits takes about 10."""
+LONGEST_WAIT = 3600
+LOOK_SECONDS, LONGEST_LOOK = 30, 1800
+"""Between two looks at a job that an earlier call started; the pauses grow."""
 MOST_SECONDS = 14 * 86_400
 METRICS = (
     "train:loss",
@@ -62,10 +63,10 @@ class SweepJobs:
 
     image: ContainerImage
     role: SageMakerRole
-    instance_type: str = "ml.m5.xlarge"
-    volume_gb: int = 30
-    max_runtime: Duration = field(default_factory=lambda: Duration.hours(4))
-    at_once: int = 4
+    instance_type: str
+    volume_gb: int
+    max_runtime: Duration
+    at_once: int
     network: Network | None = None
 
     @property
@@ -103,6 +104,9 @@ def sweep(
             "at": "Accept",
             "given": "{% $states.input %}",
             "search": "",
+            "unsearched": "",
+            "search_waits": 0,
+            "search_looks": 0,
             # Unique for an execution, the same whenever it asks again
             "run": "{% $substring($hash($states.context.Execution.Id & $states.context.Execution.StartTime,"
             f" 'SHA-256'), 0, {UNIQUE}) %}}",
@@ -138,14 +142,7 @@ def sweep(
         assign={"outcomes": "{% $states.result %}"},
     )
     flow.choose("IsSearch", Rule(when="{% $exists($plan.search) %}", then="Search"), otherwise="Compare")
-    flow.call(
-        "Search",
-        "sagemaker:createHyperParameterTuningJob.sync",
-        _search(jobs, search=search, bucket=bucket, tags=tags),
-        "Compare",
-        assign={"search": "{% $states.result.HyperParameterTuningJobName %}"},
-        seconds=MOST_SECONDS - 1,
-    )
+    _add_search(flow, _search(jobs, search=search, bucket=bucket, tags=tags), f"'{search}-' & $run")
     flow.call(
         "Compare",
         INVOKE,
@@ -171,16 +168,101 @@ def sweep(
             "reason": "{% 'Train: no job completed, the first one: ' & $report.failed[0].reason %}",
         },
     )
-    flow.report("Report", "{% $merge([$report, {'estimate': $plan.estimate}]) %}")
+    flow.report(
+        "Report",
+        "{% $merge([$report, {'estimate': $plan.estimate},"
+        " $unsearched = '' ? {} : {'search_failed': $unsearched}]) %}",
+    )
     return flow.definition("Accept", seconds=MOST_SECONDS)
 
 
+def _add_search(flow: Flow, job: dict[str, Any], name: str) -> None:
+    """Add the tuning job, and what follows if it fails. The jobs before it are compared in any case.
+
+    :param name: JSONata of the tuning job's name
+    """
+    flow.call(
+        "Search",
+        "sagemaker:createHyperParameterTuningJob.sync",
+        job,
+        "Compare",
+        assign={"search": "{% $states.result.HyperParameterTuningJobName %}"},
+        seconds=MOST_SECONDS - 1,
+    )
+    flow.states["Search"]["Catch"] = [
+        {
+            "ErrorEquals": ["SageMaker.ResourceInUseException"],  # an earlier call has started it
+            "Assign": {"search": f"{{% {name} %}}"},
+            "Output": {},
+            "Next": "LookAtSearch",
+        },
+        {
+            "ErrorEquals": ["States.ALL"],
+            "Assign": {
+                # What a failed search has trained is compared, too
+                "search": f"{{% $states.errorOutput.Error = 'States.TaskFailed' ? {name} : '' %}}",
+                "unsearched": "{% $substring($states.errorOutput.Error & ' '"
+                " & $string($states.errorOutput.Cause), 0, 500) %}",
+            },
+            "Output": {},
+            "Next": "JudgeSearch",
+        },
+    ]
+    flow.choose(
+        "JudgeSearch",
+        Rule(
+            when=f"{{% $search = '' and $search_waits < {WAITS} and $contains($unsearched, {_THROTTLED}) %}}",
+            then="WaitSearch",
+            assign={"search_waits": "{% $search_waits + 1 %}", "unsearched": ""},
+        ),
+        otherwise="Compare",
+    )
+    flow.pause("WaitSearch", _pause("$search_waits"), "Search")
+    flow.call(
+        "LookAtSearch",
+        "aws-sdk:sagemaker:describeHyperParameterTuningJob",
+        {"HyperParameterTuningJobName": f"{{% {name} %}}"},
+        "IsSearched",
+        assign={
+            "search_looks": "{% $search_looks + 1 %}",
+            "status": "{% $states.result.HyperParameterTuningJobStatus %}",
+        },
+    )
+    flow.choose(
+        "IsSearched",
+        Rule(when="{% $status in ['InProgress', 'Stopping'] %}", then="RestSearch"),
+        Rule(when="{% $status = 'Completed' %}", then="Compare"),
+        otherwise="Compare",
+        assign={"unsearched": "{% 'the tuning job is ' & $status %}"},
+    )
+    flow.pause("RestSearch", _rest("$search_looks"), "LookAtSearch")
+
+
+def _pause(waits: str) -> str:
+    """Return the JSONata of the seconds before a call is repeated, after so many repetitions."""
+    # With chance in it: jobs that were throttled together should not come back together
+    return f"{{% $ceil($min([{LONGEST_WAIT}, $power(3, {waits})]) * (0.5 + 0.5 * $random())) %}}"
+
+
+def _rest(looks: str) -> str:
+    """Return the JSONata of the seconds before a job is looked at again, after so many looks."""
+    return f"{{% $min([{LONGEST_LOOK}, {LOOK_SECONDS} * {looks}]) %}}"
+
+
 def _cell(jobs: SweepJobs, *, name: str, bucket: ArtifactBucket, tags: Mapping[str, str]) -> Branch:
-    """Return the branch that trains one cell. Its output is an `Outcome`; it fails for no job."""
+    """Return the branch that trains one cell. Its output is an `Outcome`; a failed job does not fail it."""
     branch = Branch("Begin")
     branch.settle(
         "Begin",
-        {"cell": "{% $states.input %}", "attempt": 1, "waits": 0, "looks": 0, "error": "", "ended": {}},
+        {
+            "cell": "{% $states.input %}",
+            "attempt": 1,
+            "waits": 0,
+            "looks": 0,
+            "error": "",
+            "ended": {},
+            "billed": 0,
+        },
         "TrainCell",
     )
     job = f"'{name}-' & $run & '-' & $cell.id & '-' & $string($attempt)"
@@ -213,7 +295,7 @@ def _cell(jobs: SweepJobs, *, name: str, bucket: ArtifactBucket, tags: Mapping[s
         "Judge",
         # Another call of this execution has started the job
         Rule(when="{% $error = 'SageMaker.ResourceInUseException' %}", then="LookAtJob"),
-        # Of a failed job, not: its reason may say anything
+        # Not for failed jobs: a FailureReason can contain any text
         Rule(
             when=f"{{% $error != 'States.TaskFailed' and $waits < {WAITS}"
             f" and $contains($error & ' ' & $ended.reason, {_THROTTLED}) %}}",
@@ -224,13 +306,15 @@ def _cell(jobs: SweepJobs, *, name: str, bucket: ArtifactBucket, tags: Mapping[s
             when=f"{{% $error = 'States.TaskFailed' and $attempt < {ATTEMPTS}"
             f" and $contains($ended.reason, {_NO_CAPACITY}) %}}",
             then="WaitCell",
-            assign={**more, "attempt": "{% $attempt + 1 %}"},
+            assign={
+                **more,
+                "attempt": "{% $attempt + 1 %}",
+                "billed": "{% $billed + $ended.billed_seconds %}",
+            },
         ),
         otherwise="EndCell",
     )
-    # With chance in it: jobs that were throttled together should not come back together
-    wait = f"{{% $ceil($min([{LONGEST_WAIT}, $power(2, $waits)]) * (0.5 + 0.5 * $random())) %}}"
-    branch.pause("WaitCell", wait, "TrainCell")
+    branch.pause("WaitCell", _pause("$waits"), "TrainCell")
     branch.call(
         "LookAtJob",
         "aws-sdk:sagemaker:describeTrainingJob",
@@ -251,7 +335,7 @@ def _cell(jobs: SweepJobs, *, name: str, bucket: ArtifactBucket, tags: Mapping[s
             "Next": "IsOver",
         }
     ]
-    looks = (jobs.seconds + START_SECONDS) // LOOK_SECONDS
+    looks = _looks(jobs.seconds + START_SECONDS)
     branch.choose(
         "IsOver",
         Rule(
@@ -261,9 +345,19 @@ def _cell(jobs: SweepJobs, *, name: str, bucket: ArtifactBucket, tags: Mapping[s
         otherwise="JudgeJob",
     )
     branch.choose("JudgeJob", Rule(when="{% $ended.status = 'Failed' %}", then="Judge"), otherwise="EndCell")
-    branch.pause("Rest", LOOK_SECONDS, "LookAtJob")
-    branch.report("EndCell", "{% $merge([{'cell': $cell.id}, $ended]) %}")
+    branch.pause("Rest", _rest("$looks"), "LookAtJob")
+    ended = "{'cell': $cell.id}, $ended, {'billed_seconds': $billed + $ended.billed_seconds}"
+    branch.report("EndCell", f"{{% $merge([{ended}]) %}}")
     return branch
+
+
+def _looks(seconds: int) -> int:
+    """Return how many looks, with the pauses of `_rest`, take these seconds."""
+    looks, passed = 0, 0
+    while passed < seconds:
+        looks += 1
+        passed += min(LONGEST_LOOK, LOOK_SECONDS * looks)
+    return looks
 
 
 def _ended(job: str, described: str) -> str:

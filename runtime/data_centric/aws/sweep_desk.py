@@ -48,7 +48,11 @@ def settings() -> dict[str, Any]:
 def limits() -> Limits:
     found = settings()
     return Limits(
-        found["strategies"], tuple(found["hyperparameters"]), found["most_jobs"], found["most_seeds"]
+        found["strategies"],
+        tuple(found["hyperparameters"]),
+        found["most_jobs"],
+        found["most_seeds"],
+        found["at_once"],
     )
 
 

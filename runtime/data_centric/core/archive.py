@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Collection
 from typing import IO
 
@@ -23,7 +24,7 @@ def tar_files(body: bytes, names: Collection[str], most_bytes: int) -> dict[str,
                     _bound(name, member.size, most_bytes)
                     content = archive.extractfile(member)
                     found[name] = content.read() if content else b""
-    except (tarfile.TarError, EOFError, OSError) as error:
+    except (tarfile.TarError, zlib.error, EOFError, OSError) as error:
         raise ValueError(f"the archive cannot be read: {error}") from None
     return found
 
@@ -39,7 +40,7 @@ def zip_file(stream: IO[bytes], name: str, most_bytes: int) -> bytes | None:
                 return None
             _bound(name, archive.getinfo(name).file_size, most_bytes)
             return archive.read(name)
-    except zipfile.BadZipFile as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
         raise ValueError(f"the archive cannot be read: {error}") from None
 
 

@@ -50,6 +50,8 @@ class Limits:
     """Hyperparameters that a sweep may set"""
     most_jobs: int
     most_seeds: int
+    at_once: int
+    """Jobs at the same time"""
 
 
 @dataclass(frozen=True)
@@ -181,8 +183,8 @@ class Rates:
 def estimate(sweep: Sweep, jobs: Sequence[Cell], rates: Rates) -> dict[str, Any]:
     """Return what a sweep uses: jobs, runs, seconds and dollars, as a maximum and as an expectation.
 
-    The expectation takes a run on a fraction to need that share of a run on all examples. It is None where no
-    earlier sweep measured that.
+    The maximum is without jobs that are started again for want of capacity. The expectation takes a run on a
+    fraction to need that share of a run on all examples. It is None where no earlier sweep measured that.
     """
     shares = sum(cell.fraction for cell in jobs) * len(sweep.seeds)
     most = len(jobs) * rates.most_seconds
@@ -288,7 +290,9 @@ def _search(reader: _Reader, limits: Limits) -> Search | None:
     if method not in METHODS:
         inner.must("method", f"one of {', '.join(METHODS)}", method)
     jobs = inner.whole("jobs", 1, limits.most_jobs)
-    found = Search(method, jobs, inner.whole("at_once", 1, jobs, 1), inner.flag("early_stopping"))
+    found = Search(
+        method, jobs, inner.whole("at_once", 1, min(jobs, limits.at_once), 1), inner.flag("early_stopping")
+    )
     reader.problems += [f"search: {problem}" for problem in inner.problems]
     return found
 

@@ -11,6 +11,7 @@ LIMITS = Limits(
     ("epochs", "augment"),
     most_jobs=20,
     most_seeds=5,
+    at_once=2,
 )
 GIVEN: dict[str, Any] = {
     "dataset": "digits",

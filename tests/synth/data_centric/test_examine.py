@@ -78,7 +78,7 @@ def test_job_of_an_earlier_call_is_waited_for(definition: dict[str, Any]) -> Non
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"attribute": 3}, "attribute must be the name of the label's attribute"),
+        ({"attribute": 3}, "attribute must be a text, got 3"),
         (
             {"manifest": "s3://other/inputs/a"},
             "manifest must be below s3://BUCKET/inputs/ or s3://BUCKET/lab",

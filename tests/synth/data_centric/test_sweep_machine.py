@@ -11,7 +11,7 @@ import pytest
 from data_centric.core.sweep import tuning_config
 from local.sagemaker.api import service_model, validate
 from stacks.data_centric.sweep import HYPERPARAMETERS, STRATEGIES
-from stacks.data_centric.sweep_machine import ATTEMPTS, WAITS
+from stacks.data_centric.sweep_machine import ATTEMPTS, LONGEST_WAIT, WAITS
 from tests.support.data_centric.sweeps import sweep
 from tests.synth.machine import Run, TaskError
 from tests.synth.template import Template, flat, listed, of_type, statements
@@ -20,7 +20,12 @@ from tooling.containers import CONTAINERS
 MACHINE = "AWS::StepFunctions::StateMachine"
 CELL = {"id": "007", "strategy": "glister", "fraction": 0.1, "hyperparameters": {"strategy": "glister"}}
 DONE = {"TrainingJobStatus": "Completed", "SecondaryStatus": "Completed", "BillableTimeInSeconds": 61}
-CAPACITY = {"TrainingJobStatus": "Failed", "FailureReason": "CapacityError: Unable to provision"}
+CAPACITY = {
+    "TrainingJobStatus": "Failed",
+    "FailureReason": "CapacityError: Unable to provision",
+    "BillableTimeInSeconds": 7,
+}
+DONE_SEARCH = {"HyperParameterTuningJobStatus": "Completed"}
 BUG = {"TrainingJobStatus": "Failed", "FailureReason": "AlgorithmError: rate exceeded 1, exit code: 1"}
 THROTTLED = TaskError("SageMaker.AmazonSageMakerException", "Rate exceeded (Error Code: ThrottlingException)")
 QUOTA = TaskError("SageMaker.ResourceLimitExceededException", "The account-level service limit is 2")
@@ -81,12 +86,13 @@ def test_refused_call_is_repeated_under_the_same_name(definition: dict[str, Any]
     run = trained(definition, refusal, refusal)
     assert names(run) == ["0123456789ab-007-1"] * 3
     assert run.output["status"] == "Completed"
-    assert 1 <= run.waited[0] <= 2 <= run.waited[1] <= 4
+    assert 2 <= run.waited[0] <= 3 < run.waited[1] <= 9
 
 
 def test_job_without_capacity_is_started_under_another_name(definition: dict[str, Any]) -> None:
     run = trained(definition, CAPACITY, THROTTLED)
     assert names(run) == ["0123456789ab-007-1", "0123456789ab-007-2", "0123456789ab-007-2"]
+    assert run.output["billed_seconds"] == 7 + 61
     # and goes on from the checkpoints of the first
     assert len({given["CheckpointConfig"]["S3Uri"] for _, given in run.calls}) == 1
     assert run.output["job"].endswith("-2")
@@ -104,7 +110,7 @@ def test_failed_job_ends_with_its_reason(definition: dict[str, Any]) -> None:
 def test_retries_end(definition: dict[str, Any], answer: Any, calls: int, status: str) -> None:
     run = trained(definition, *[answer] * 100)
     assert (len(run.calls), run.output["status"]) == (calls, status)
-    assert max(run.waited) <= 300
+    assert max(run.waited) <= LONGEST_WAIT
 
 
 @pytest.mark.parametrize(
@@ -175,6 +181,48 @@ def test_search_follows_the_controls_and_is_compared(definition: dict[str, Any])
     }
     # and the comparison is told its name
     assert run.calls[-1][1]["Payload"]["search"] == "sweep-1"
+
+
+REPORT = {"Payload": {"completed": 1, "failed": []}}
+SEARCHED = {"HyperParameterTuningJobName": "sweep-1"}
+
+
+@pytest.mark.parametrize(
+    ("answers", "told", "compared", "waits"),
+    [
+        ([THROTTLED, QUOTA, SEARCHED], None, "sweep-1", 2),
+        ([TaskError("States.TaskFailed", "no trial completed")], "no trial completed", "sweep-", 0),
+        ([TaskError("SageMaker.AmazonSageMakerException", "Invalid range")], "Invalid range", "", 0),
+        ([TAKEN, {"HyperParameterTuningJobStatus": "InProgress"}, DONE_SEARCH], None, "sweep-", 1),
+        ([TAKEN, {"HyperParameterTuningJobStatus": "Stopped"}], "the tuning job is Stopped", "sweep-", 0),
+    ],
+)
+def test_search_that_fails_loses_no_finished_job(
+    definition: dict[str, Any], answers: list[Any], told: str | None, compared: str, waits: int
+) -> None:
+    # given a sweep whose jobs have completed, and a search
+    states = definition["States"] | {
+        "Train": {"Type": "Pass", "Assign": {"outcomes": []}, "Output": {}, "Next": "IsSearch"}
+    }
+    searched = {"config": {}, "hyperparameters": {"strategy": "glister"}}
+    plan = PLANNED | {"folder": "sweeps/x/1", "labels": "v1", "channels": CHANNELS, "search": searched}
+    left = iter([{"Payload": plan}, *answers, REPORT])
+
+    def service(action: str, arguments: dict[str, Any]) -> Any:
+        answer = next(left)
+        if isinstance(answer, TaskError):
+            raise answer
+        return answer
+
+    # when the search is repeated, fails or was started before
+    run = Run(definition | {"States": states}, {"dataset": "digits"}, service)
+    # then the jobs are compared, with what the search has trained, and its failure is told
+    assert run.calls[-1][1]["Payload"]["search"].startswith(compared)
+    assert (compared == "") == (run.calls[-1][1]["Payload"]["search"] == "")
+    assert run.output["completed"] == 1
+    assert (told or "") in run.output.get("search_failed", "")
+    assert ("search_failed" in run.output) == (told is not None)
+    assert len(run.waited) == waits
 
 
 def test_sweep_fails_only_if_no_job_completes(definition: dict[str, Any]) -> None:

@@ -150,6 +150,7 @@ def test_search_is_a_tuning_job_over_the_fraction() -> None:
         ({"fractions": [0.5]}, "fractions must be the two ends of the range for a search, got 0.5"),
         ({"search": {}}, "search: jobs must be a whole number from 1 to 20, got None"),
         ({"search": {"jobs": 2, "at_once": 3}}, "search: at_once must be a whole number from 1 to 2, got 3"),
+        ({"search": {"jobs": 8, "at_once": 3}}, "search: at_once must be a whole number from 1 to 2, got 3"),
         ({"search": {"jobs": 2, "method": "Grid"}}, "search: method must be one of Bayesian, Random"),
         ({"search": {"jobs": 2, "seed": 1}}, "search: unknown field seed, allowed are method, jobs"),
         ({"search": 8}, "search must be an object, got 8"),

@@ -42,6 +42,11 @@ def test_classes_of_arrays_are_their_labels(kind: str) -> None:
     assert classes(files) == {"0", "3", "11"}
 
 
+def damaged(body: bytes) -> bytes:
+    """Return an archive whose first file cannot be unpacked."""
+    return body[:60] + bytes(len(body) - 460) + body[-400:]
+
+
 @pytest.mark.parametrize("name", ["part.parquet", "readme.txt", "loose.png"])
 def test_classes_of_other_files_are_unknown(name: str) -> None:
     assert classes({name: b""}) is None
@@ -55,6 +60,7 @@ def test_labels_that_are_text_are_unknown() -> None:
     ("body", "sentence"),
     [
         (b"no archive", "part.npz: the archive cannot be read: File is not a zip file"),
+        (damaged(npz(labels=np.arange(999))), "part.npz: the archive cannot be read: "),
         (npz(images=np.zeros(3)), "part.npz must be an .npz file with an array labels"),
         (npz(labels=np.zeros((2, 2), int)), "part.npz: labels must be an array of one dimension"),
     ],
