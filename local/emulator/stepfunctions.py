@@ -67,7 +67,8 @@ class Task:
         action, _, pattern = action.partition(".")
         operation = action[:1].upper() + action[1:]
         optimized = integration == "sagemaker"
-        if (optimized and operation not in OPTIMIZED) or pattern not in ("", "sync"):
+        known = {"": not optimized or operation in OPTIMIZED, "sync": optimized and operation in JOBS}
+        if not known.get(pattern):
             raise TaskError("States.Runtime", f"Step Functions has no integration {resource}")
         base = "AmazonSageMakerException" if optimized else "SageMakerException"
         try:
@@ -91,9 +92,7 @@ class Task:
         The role needs what AWS's own policy for this integration has: to create, describe and stop the job,
         to list its tags, and to keep the managed rule by which Step Functions receives its events.
         """
-        kind = JOBS.get(operation)
-        if kind is None:
-            raise TaskError("States.Runtime", f"{operation}.sync is not built in the local cloud")
+        kind = JOBS[operation]
         rule = f"arn:aws:events:{self.context.region}:{self.context.account}:rule/{kind.rule}"
         for action in ("events:PutTargets", "events:PutRule", "events:DescribeRule"):
             self._authorize(action, rule)

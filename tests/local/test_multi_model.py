@@ -337,8 +337,8 @@ def test_a_policy_may_name_the_models_that_its_holder_may_ask(bench: Many, enfor
 
 
 def test_a_model_stays_on_one_of_several_instances_until_that_is_busy(bench: Many, settings: Any) -> None:
-    # Given three instances and a dozen models
-    names = [f"m{number}" for number in range(12)]
+    # Given three instances, and so many models that none of the instances is left out by chance
+    names = [f"m{number}" for number in range(24)]
     endpoint, _ = bench.serve(*names, instances=3)
     (variant,) = bench.describe(endpoint)["ProductionVariants"]
     assert (variant["CurrentInstanceCount"], variant["DesiredInstanceCount"]) == (3, 3)

@@ -28,7 +28,8 @@ export async function persist(request, signal, waiting) {
     try {
       return await request();
     } catch (error) {
-      if (signal.aborted || !PASSING.includes(error.status)) throw error;
+      const late = error.name === "AbortError"; // by PATIENCE, where `signal` is not aborted
+      if (signal.aborted || !(late || PASSING.includes(error.status))) throw error;
       const most = Math.max(pause, (error.until ?? 0) - Date.now());
       await wait(most * (0.75 + Math.random() / 4), signal, (now) => waiting(error, now));
       signal.throwIfAborted();

@@ -38,14 +38,16 @@ export async function call(method, path, { body, signal, headers = {} } = {}) {
         body: body ? JSON.stringify(body) : undefined,
       });
     } catch (error) {
-      if (error.name === "AbortError") throw error;
-      throw new ApiError(0, "unreachable", "The service cannot be reached. Check the connection and try again.");
+      throw unreachable(error);
     }
     ahead = (Date.parse(response.headers.get("date")) || Date.now()) - Date.now();
     if (response.status === 401 && !again) continue; // a token may end between two clocks
     if (response.status === 401) break;
     if (response.status === 204) return null;
-    const answer = await response.json().catch(() => ({}));
+    const answer = await response.json().catch((error) => {
+      if (response.ok) throw unreachable(error); // the connection broke in the middle of the answer
+      return {};
+    });
     if (response.ok) return answer;
     const { code, field, message } = answer.error ?? {};
     throw new ApiError(
@@ -58,6 +60,11 @@ export async function call(method, path, { body, signal, headers = {} } = {}) {
   }
   signedOut();
   throw new ApiError(401, "signed_out", "Your session has ended. Sign in again.");
+}
+
+function unreachable(error) {
+  if (error.name === "AbortError") return error;
+  return new ApiError(0, "unreachable", "The service cannot be reached. Check the connection and try again.");
 }
 
 function retryAt(text) {

@@ -146,7 +146,7 @@ def test_task_that_waits_for_no_job_starts_it(aws: Callable, enforced: None, req
     assert arn.endswith(f"transform-job/{request['TransformJobName']}")
 
 
-def test_task_of_a_job_that_is_not_built_says_so(aws: Callable) -> None:
-    ended = Machine(aws, task("sagemaker:createLabelingJob.sync", {})).run()
+def test_task_that_is_no_job_cannot_be_waited_for(aws: Callable) -> None:
+    ended = Machine(aws, task("sagemaker:createModel.sync", {})).run()
     assert (ended["status"], ended["error"]) == ("FAILED", "States.Runtime")
-    assert "CreateLabelingJob.sync is not built in the local cloud" in ended["cause"]
+    assert "Step Functions has no integration" in ended["cause"]

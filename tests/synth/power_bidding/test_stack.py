@@ -180,7 +180,7 @@ def test_no_trouble_with_the_model_stops_the_offers(current: Any, answer: Any, t
 def test_a_replay_shortens_every_wait(dev: Template):
     definition = around_the_map(dev)
     definition["States"]["Retrain"]["Arguments"]["Payload"]["token"] = "token"
-    for rate, seconds in ((1, 60 * 22), (60, 16), (3600, 1), (2500, 1)):
+    for rate, seconds in ((1, 60 * 22), (60, 11), (3600, 1), (2500, 1)):
         given = {"hour": "2022-01-31T05:00Z", "version": 1, "rate": rate, "retrain": True}
         done = Run(definition, given, lambda *_: {"status": "Succeeded"})
         assert done.variables["patience"] == seconds

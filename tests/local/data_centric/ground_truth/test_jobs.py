@@ -94,8 +94,14 @@ def test_job_leaves_answers_and_requests_where_ground_truth_does(labeling: Label
 
 def test_objects_without_a_true_class_are_answered_at_random(labeling: Labeling) -> None:
     texts = [{"source": f"text {n}"} for n in range(30)]
-    job = labeling.labeled(labeling.request(labeling.manifest(texts), PreHumanTaskLambdaArn=None))
-    chosen = {line["animal-metadata"]["class-name"] for line in labeling.output(job)}
+    asked = labeling.request(
+        labeling.manifest(texts), PreHumanTaskLambdaArn=None, AnnotationConsolidationConfig=None
+    )
+    chosen = {
+        answer["answerContent"]["animal"]["label"]
+        for line in labeling.output(labeling.labeled(asked))
+        for answer in json.loads(labeling.get(line["animal-metadata"]["worker-response-ref"]))["answers"]
+    }
     assert chosen == set(CLASSES)
 
 
