@@ -17,7 +17,7 @@ THREADS = ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 def run(python: Path, image: Path, folder: Path) -> None:
     """Run a folder of tests with the Python of an image. Raises AssertionError with the end of its output.
 
-    One process for all of them: each would import the image's packages anew.
+    They run in one process, because importing the image's packages takes seconds.
     """
     # pytest itself is this environment's: behind the image's own packages on the path
     program = (

@@ -40,6 +40,7 @@ def zip_file(stream: IO[bytes], name: str, most_bytes: int) -> bytes | None:
                 return None
             _bound(name, archive.getinfo(name).file_size, most_bytes)
             return archive.read(name)
+    # zipfile raises the last two for an unknown compression and for an encrypted file
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
         raise ValueError(f"the archive cannot be read: {error}") from None
 
