@@ -18,14 +18,15 @@ def until(
     process: subprocess.Popen[Any] | None = None,
     meanwhile: Callable[[], object] = lambda: None,
 ) -> Any:
-    """Poll `condition` until its value is true, and return the value.
+    """Poll `condition` until its value is true, and return the value. Polls less often the longer it takes.
 
     Fails after `seconds`, or when `process` ends. `meanwhile` is called after each poll.
     """
-    deadline = time.monotonic() + seconds
+    begun = time.monotonic()
     while not (found := condition()):
+        waited = time.monotonic() - begun
         assert process is None or process.poll() is None, f"{what}: the process ended with {process.poll()}"
-        assert time.monotonic() < deadline, f"{what} did not happen"
+        assert waited < seconds, f"{what} did not happen"
         meanwhile()
-        time.sleep(0.02)
+        time.sleep(min(0.02 + waited / 50, 0.1))
     return found
