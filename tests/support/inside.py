@@ -7,21 +7,22 @@ import subprocess
 import sysconfig
 from pathlib import Path
 
-from tooling.containers import import_path
-
 NEVER = 900
 """Seconds after which tests that do not end are taken to hang."""
 THREADS = ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
-def run(python: Path, image: Path, folder: Path) -> None:
+def run(python: Path, import_path: str, folder: Path, **variables: str) -> None:
     """Run a folder of tests with the Python of an image. Raises AssertionError with the end of its output.
 
     They run in one process, because importing the image's packages takes seconds.
+
+    :param import_path: where the image's program is found
+    :param variables: environment variables of the image
     """
     # pytest itself is this environment's: behind the image's own packages on the path
     program = (
-        f"import sys; sys.path[:0] = {import_path(image).split(os.pathsep)!r};"
+        f"import sys; sys.path[:0] = {import_path.split(os.pathsep)!r};"
         f"sys.path.append({sysconfig.get_path('purelib')!r});"
         "import pytest; sys.exit(pytest.main(sys.argv[1:]))"
     )
@@ -34,7 +35,7 @@ def run(python: Path, image: Path, folder: Path) -> None:
         "-c",
         os.devnull,
     ]
-    environment = os.environ | dict.fromkeys(THREADS, "1")
+    environment = os.environ | dict.fromkeys(THREADS, "1") | variables
     done = subprocess.run(
         [python, "-c", program, *options, str(folder)],
         env=environment | {"PYTHONDONTWRITEBYTECODE": "1", "PYTEST_ADDOPTS": ""},

@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 
 from tests.support import inside
-from tests.support.portfolio_rl.images import TRAIN
+from tests.support.portfolio_rl import images
 
 FOLDER = Path(__file__).parent / "inside"
 
 
 @pytest.mark.timeout(inside.NEVER)
 def test_with_the_images_packages(trainer: Path) -> None:
-    inside.run(trainer, TRAIN, FOLDER)
+    program, processor = images.compiled()
+    inside.run(trainer, program, FOLDER, **processor)

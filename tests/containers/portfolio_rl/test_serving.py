@@ -16,11 +16,11 @@ import pytest
 
 from tests.support.portfolio_rl.images import (
     SERVE,
-    TRAIN,
     Job,
     Server,
     environment,
     served,
+    training,
 )
 from tests.support.portfolio_rl.prices import history
 
@@ -302,7 +302,7 @@ def test_serving_computes_the_signals_that_training_used(
 
     # when both images compute its signals
     prices = {name: column[-1] for name, column in last.items()}
-    expected = said(trainer, environment(TRAIN, job.base), job.base, SIGNALS, last)
+    expected = said(trainer, training(job.base), job.base, SIGNALS, last)
     program = (
         "import json, pathlib, sys; from portfolio_serve.predictor import Predictor;"
         "predictor = Predictor(pathlib.Path('model'));"

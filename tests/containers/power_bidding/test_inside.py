@@ -8,7 +8,7 @@ import pytest
 
 from local.images.build import build
 from tests.support import inside
-from tooling.containers import CONTAINERS
+from tooling.containers import CONTAINERS, import_path
 
 FOLDER, IMAGE = Path(__file__).parent / "inside", CONTAINERS / "power_bidding" / "model"
 
@@ -21,4 +21,4 @@ def python() -> Path:
 
 @pytest.mark.timeout(inside.NEVER)
 def test_with_the_images_packages(python: Path) -> None:
-    inside.run(python, IMAGE, FOLDER)
+    inside.run(python, import_path(IMAGE), FOLDER)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import http.client
 import json
+import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -32,12 +36,33 @@ def python(image: Path) -> Path:
     return built(image).folder / "env" / "bin" / "python"
 
 
+@functools.cache
+def compiled() -> tuple[str, dict[str, str]]:
+    """Return the path of the training program with the code that its image has compiled, and the
+    environment variables that this code is for.
+
+    It is a copy: what a test compiles besides does not change the image.
+    """
+    image = built(TRAIN)
+    program = tempfile.mkdtemp(prefix="groundplan-")
+    atexit.register(shutil.rmtree, program, ignore_errors=True)
+    shutil.copytree(image.folder / "root" / "opt" / "program", program, dirs_exist_ok=True)
+    variables = dict(each.split("=", 1) for each in image.config["Env"])
+    return program, {name: value for name, value in variables.items() if name.startswith("NUMBA_")}
+
+
+def training(base: Path) -> dict[str, str]:
+    """Return the environment variables of a process of the training image."""
+    program, processor = compiled()
+    return environment(TRAIN, base) | processor | {"PYTHONPATH": program}
+
+
 def start(base: Path, interpreter: Path) -> subprocess.Popen[bytes]:
     """Start a job whose input lies in `base`."""
     with (base / "log").open("ab") as log:
         return subprocess.Popen(
             [interpreter, "-m", "portfolio_trader", "train"],
-            env=environment(TRAIN, base),
+            env=training(base),
             cwd=base,
             stdout=log,
             stderr=subprocess.STDOUT,
