@@ -14,7 +14,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 app := .groundplan/envs/app/bin
 # The shell splits SET, so that quotes keep the blanks of a value: SET="'a.b=rate(7 days)' c.d=2"
-chosen = set -- -c env=$(ENV); for choice in $(SET); do set -- "$$@" -c "$$choice"; done;
+chosen = set -- -c env=$(ENV) $(if $(STACK),-c only=$(subst -,_,$(STACK))); for choice in $(SET); do set -- "$$@" -c "$$choice"; done;
 stack = $(if $(STACK),groundplan-$(ENV)-$(subst _,-,$(STACK)))
 
 .DEFAULT_GOAL := help

@@ -1,4 +1,4 @@
-"""The CDK app: reads the settings, adds one stack per architecture, plugs the rule packs in."""
+"""The CDK app: reads the settings, adds a stack per chosen architecture, plugs the rule packs in."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from stacks.shared import LayerMissingError
 
 
 def build(app: App, settings: Settings) -> None:
-    """Add every architecture, in the environment that the settings are of."""
+    """Add the architectures that the settings choose, in the environment that they are of."""
     for each in architectures.ALL:
-        stack, chosen = architectures.load(each.stack), getattr(settings, each.name)
-        stack(app, each.stack_name(settings.env), env_name=settings.env, settings=chosen)
+        if each.name in settings.only:
+            stack, chosen = architectures.load(each.stack), getattr(settings, each.name)
+            stack(app, each.stack_name(settings.env), env_name=settings.env, settings=chosen)
     Validations.of(app).add_plugins(AwsSolutionsChecks(app, write_suppressions_to_cloud_formation=True))
 
 

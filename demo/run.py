@@ -107,7 +107,7 @@ def attempt(outcome: Outcome, cloud: Cloud, folder: Path, progress: Progress) ->
     try:
         scenario = importlib.import_module(outcome.architecture.scenario)
         cloud.enforce_iam(False)  # AWS's deployment roles are not the subject here
-        chosen = {"env": ENVIRONMENT}
+        chosen = {"env": ENVIRONMENT, "only": outcome.architecture.name}
         if prepare := getattr(scenario, "prepare", None):
             with progress.step(f"what {outcome.architecture.name} needs"):
                 chosen |= prepare(progress.tell)

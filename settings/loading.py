@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, Field, ValidationError, create_model
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError, create_model
 from pydantic.fields import FieldInfo
 
 import architectures
-from settings.base import ArchitectureSettings, Choices, Environment, SettingsError
+from settings.base import ArchitectureSettings, Choices, Environment, SettingsError, split
 
 Chosen = TypeVar("Chosen", bound=ArchitectureSettings)
 
@@ -20,16 +20,23 @@ KINDS: dict[str, type[ArchitectureSettings]] = {
 """The settings' class of each architecture, by name."""
 
 
-class _Environment(Choices):
+class _App(Choices):
     env: Environment = Field(default="dev", description="dev or prod")
+    only: Annotated[
+        tuple[Annotated[str, Field(pattern=f"^({'|'.join(KINDS)})$")], ...], BeforeValidator(split)
+    ] = Field(
+        default=tuple(KINDS),
+        min_length=1,
+        description=f"architectures to synthesize, comma separated, of {', '.join(KINDS)}",
+    )
 
 
 _FIELDS: dict[str, Any] = {name: (kind, kind()) for name, kind in KINDS.items()}
-_Fields = create_model("_Fields", __base__=_Environment, **_FIELDS)
+_Fields = create_model("_Fields", __base__=_App, **_FIELDS)
 
 
 class Settings(_Fields):
-    """A field for the environment, and one for each architecture."""
+    """Fields for the app as a whole, and one for each architecture."""
 
     def of(self, kind: type[Chosen]) -> Chosen:
         """Return the settings of the architecture whose settings are of this class."""
@@ -37,13 +44,13 @@ class Settings(_Fields):
 
 
 def load(context: Mapping[str, Any]) -> Settings:
-    """The settings that the CDK's context names: `env`, then single fields as `architecture.field`.
+    """The settings that the CDK's context names: `env`, `only`, then single fields as `architecture.field`.
 
     The CDK's own keys, which have other signs in them, are left alone, and so are plain words that are
     no field's name. Raises `SettingsError`.
     """
     env = context.get("env", "dev")
-    values: dict[str, Any] = {"env": env} | {
+    values: dict[str, Any] = {name: context[name] for name in _App.model_fields if name in context} | {
         name: _copy(kind.ENVIRONMENTS.get(env, {}) if isinstance(env, str) else {})
         for name, kind in KINDS.items()
     }

@@ -105,7 +105,11 @@ def test_requirements_of_a_stack_are_made_before_its_deployment(architecture, de
     done = demonstrate(architecture("good", good, prepare=prepare), cloud=cloud)
 
     assert done.code == 0
-    deployed = ("deploy", "groundplan-dev-good", {"env": "dev", "good.base": "s3://bases/one/"})
+    deployed = (
+        "deploy",
+        "groundplan-dev-good",
+        {"env": "dev", "only": "good", "good.base": "s3://bases/one/"},
+    )
     assert cloud.asked == ["start", ("iam", False), "prepare", deployed, ("iam", True), "stop"]
 
 
@@ -154,7 +158,7 @@ def test_the_stack_is_deployed_first_and_then_held_to_its_policies(architecture,
     assert done.cloud.asked == [
         "start",
         ("iam", False),
-        ("deploy", "groundplan-dev-good", {"env": "dev"}),
+        ("deploy", "groundplan-dev-good", {"env": "dev", "only": "good"}),
         ("iam", True),
         "stop",
     ]

@@ -138,6 +138,14 @@ def test_another_environment_is_answered_by_what_there_is(value: Any):
     assert error({"env": value}) == f"env is {value!r}, allowed is: dev or prod"
 
 
+def test_an_architecture_that_does_not_exist_is_answered_by_those_that_do():
+    first, second, *_ = NAMES
+    assert load({"only": f"{second}, {first}"}).only == (second, first)
+    allowed = f"architectures to synthesize, comma separated, of {', '.join(NAMES)}"
+    assert error({"only": f"{first},weather"}) == f"only is 'weather', allowed is: {allowed}"
+    assert error({"only": ""}) == f"only is [], allowed is: {allowed}"
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_setting_that_does_not_exist_is_answered_by_those_that_do(name: str):
     allowed = ", ".join(info.alias or field for field, info in KINDS[name].model_fields.items())

@@ -20,6 +20,7 @@ from tests.support.data_centric.columns import arrays, manifest
 from tests.support.data_centric.deployed import STACK
 from tests.support.waiting import until
 
+ONLY = {"only": "data_centric"}
 GIVEN: dict[str, Any] = {
     "dataset": "columns",
     "strategies": ["glister"],
@@ -36,7 +37,7 @@ Execution = dict[str, Any]
 @pytest.fixture(scope="module")
 def deployed(cloud: LocalCloud, aws: Callable) -> Iterator[Outputs]:
     cloud.configure(create_training_job_burst=100)
-    context = {"data_centric.sweep.tracking": "true", "data_centric.sweep.at_once": "2"}
+    context = ONLY | {"data_centric.sweep.tracking": "true", "data_centric.sweep.at_once": "2"}
     outputs = cloud.deploy(STACK, context=context)[STACK]
     for number, channel in enumerate(("train", "validation", "test")):
         key = f"datasets/columns/{channel}/part.npz"
@@ -253,7 +254,7 @@ def test_deleted_stack_leaves_no_jobs_and_no_logs(
     )
     until(lambda: streams(aws, name), "a training job's log")
     # when the stack is deleted
-    cloud.destroy(STACK)
+    cloud.destroy(STACK, context=ONLY)
     # then the tuning job and its training jobs are over, and no log of a sweep is left
     for each in sagemaker.list_hyper_parameter_tuning_jobs()["HyperParameterTuningJobSummaries"]:
         assert each["HyperParameterTuningJobStatus"] in ("Completed", "Stopped")

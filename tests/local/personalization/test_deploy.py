@@ -32,6 +32,7 @@ from tooling.containers import CONTAINERS
 STACK = "groundplan-dev-personalization"
 BASES = "bases-of-the-test"
 CHOICE = {
+    "only": "personalization",
     "personalization.base": f"s3://{BASES}/micro/",
     # The containers end where PyTorch finds another device than the instance type promises
     "personalization.training_instance_type": "ml.m5.xlarge",

@@ -31,7 +31,7 @@ Outputs = dict[str, str]
 @pytest.fixture(scope="module")
 def deployed(cloud: LocalCloud) -> Iterator[Outputs]:
     cloud.configure(create_training_job_burst=100)
-    outputs = cloud.deploy(STACK)[STACK]
+    outputs = cloud.deploy(STACK, context={"only": "portfolio_rl"})[STACK]
     with pytest.MonkeyPatch.context() as patch:
         for name, value in cloud.env().items():
             patch.setenv(name, value)

@@ -28,7 +28,7 @@ from tests.support.notebooks import EXECUTE
 from tests.support.waiting import until
 from tooling import envs
 
-STACK = "groundplan-dev-power-bidding"
+STACK, ONLY = "groundplan-dev-power-bidding", {"only": "power_bidding"}
 FEW = Plan(hours=11, rate=1200, room=15, load_down=1, weather_late=6, retrained=4, corrected=8)
 NOTEBOOKS = envs.ROOT / "notebooks" / "power_bidding"
 
@@ -43,10 +43,10 @@ def replay() -> Replay:
 @pytest.fixture(scope="module")
 def deployed(cloud: LocalCloud, replay: Replay) -> Iterator[Outputs]:
     cloud.configure(create_training_job_burst=100)
-    context = {
+    context = ONLY | {
         "power_bidding.assets": f"battery-1@{replay.location}",
         "power_bidding.time_zone": replay.zone,
-        "power_bidding.lead_hours": "5",
+        "power_bidding.lead_hours": "10",  # half a minute of the replay, on a busy machine too
         "power_bidding.late_minutes": "30",
     }
     outputs = cloud.deploy(STACK, context=context)[STACK]
@@ -252,7 +252,7 @@ def test_what_is_destroyed_leaves_no_endpoint_and_no_log(
 
     assert {each["retentionInDays"] for each in logs()} == {30}
     # when the stack is destroyed
-    cloud.destroy(STACK)
+    cloud.destroy(STACK, context=ONLY)
     # then nothing of them is left
     assert logs() == []
     left = aws("sagemaker").list_endpoints(NameContains=STACK)["Endpoints"]

@@ -33,7 +33,7 @@ def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCloud]:
         except data.DataError as error:
             pytest.skip(f"California Housing is neither in GROUNDPLAN_DATA nor to be fetched: {error}")
     with LocalCloud(tmp_path_factory.mktemp("cloud")) as running:
-        running.deploy(STACK)
+        running.deploy(STACK, context={"only": "snowflake_training"})
         secret = running.snowflake.read_text()
         client(running, "secretsmanager").put_secret_value(
             SecretId="snowflake_credentials", SecretString=secret

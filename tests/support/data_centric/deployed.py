@@ -86,7 +86,7 @@ class Deployed:
 
 def deploy(cloud: LocalCloud) -> Deployed:
     """Deploy the stack with a key of its own, sign users up, and enforce IAM from then on."""
-    out = cloud.deploy(STACK, context={"data_centric.own_key": "true"})[STACK]
+    out = cloud.deploy(STACK, context={"only": "data_centric", "data_centric.own_key": "true"})[STACK]
     cognito = client(cloud, "cognito-idp")
     cognito.create_group(UserPoolId=out["UserPoolId"], GroupName="experts")
     tokens = {name: sign_up(cognito, out, name) for name in (*PEOPLE, "gone")}
