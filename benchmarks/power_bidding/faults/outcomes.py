@@ -79,6 +79,8 @@ def settle(
         row, there = by_offer.get(f"{hour.offered}#RT"), (hour.offered, "RT") in accepted
         hour.outcome = outcome(row, there, hour.due)
         hour.row = f"{row.get('status')}, made {row.get('made')}, due {hour.due:%FT%TZ}" if row else "no row"
+        if row and row.get("reason"):
+            hour.row += f", because {row['reason']}"
         hour.doubles = doubles[hour.offered]
         wrong += disagrees(row, there)
     return wrong
