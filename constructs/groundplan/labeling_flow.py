@@ -55,7 +55,11 @@ def labeling(name: str, job: Mapping[str, Any], bucket: ArtifactBucket, seconds:
         Rule(
             when="{% $not($type($given.attribute) = 'string') %}",
             then="Failed",
-            assign={"at": "Accept", "reason": "attribute must be the name of the label's attribute"},
+            assign={
+                "at": "Accept",
+                "reason": "{% 'attribute must be a text, got '"
+                " & ($exists($given.attribute) ? $string($given.attribute) : 'nothing') %}",
+            },
         ),
         Rule(
             when=f"{{% $not($type($given.manifest) = 'string' ? ({inside}) : false) %}}",
