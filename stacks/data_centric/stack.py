@@ -160,7 +160,7 @@ class DataCentricStack(Stack):
             "CleanUp",
             endpoint_name=physical_name(self),
             suffixes=("sweep-[0-9a-f]{12}-.+",),
-            tuning_name=sweep.search_name,
+            other_jobs={"HyperParameterTuningJob": sweep.search_name, "ProcessingJob": examination.name},
             bucket=None if settings.retain else bucket,
             log_retention=keep_logs,
             key=key,
