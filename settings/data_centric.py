@@ -7,16 +7,9 @@ from typing import Annotated, ClassVar
 from pydantic import AfterValidator, Field
 
 from settings.base import ArchitectureSettings, Choices
-from settings.instance_types import CUDA, InstanceUse, cpu, cuda
+from settings.instance_types import GPU_TRAINING_INSTANCES
 
 FUNCTION = r"^(arn:[a-z-]+:lambda:[a-z0-9-]+:\d{12}:function:[A-Za-z0-9_-]{1,64}(:[A-Za-z0-9_-]+)?)?$"
-
-TRAINING_INSTANCES = InstanceUse(
-    "training",
-    lambda family: cpu(family) or cuda(family),
-    f"an x86 instance type for SageMaker training, without a GPU or with one that CUDA {CUDA} supports",
-    "ml.g5.xlarge",
-)
 
 
 class Labeling(Choices):
@@ -94,8 +87,8 @@ class Labeling(Choices):
 class Sweeps(Choices):
     """How the training jobs of sweeps run."""
 
-    instance_type: Annotated[str, AfterValidator(TRAINING_INSTANCES)] = Field(
-        default="ml.m5.xlarge", description=TRAINING_INSTANCES.description
+    instance_type: Annotated[str, AfterValidator(GPU_TRAINING_INSTANCES)] = Field(
+        default="ml.m5.xlarge", description=GPU_TRAINING_INSTANCES.description
     )
     volume_gb: int = Field(default=30, ge=1, le=16_384, description="a whole number of GB from 1 to 16384")
     max_runtime_minutes: int = Field(

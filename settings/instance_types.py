@@ -46,3 +46,12 @@ def cpu(family: Mapping[str, Any]) -> bool:
 def cuda(family: Mapping[str, Any]) -> bool:
     """Whether the family's GPUs can run the images' version of CUDA."""
     return float(family.get("capability", 0)) >= float(INSTANCE_TYPES["cuda"][CUDA]["capability"])
+
+
+GPU_TRAINING_INSTANCES = InstanceUse(
+    "training",
+    lambda family: cpu(family) or cuda(family),
+    f"an x86 instance type for SageMaker training, without a GPU or with one that CUDA {CUDA} supports",
+    "ml.g5.2xlarge",
+)
+"""For training images that use a GPU where there is one."""

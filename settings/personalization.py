@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from settings.base import ArchitectureSettings, Choices, Hyperparameters
-from settings.instance_types import CUDA, InstanceUse, cpu, cuda
+from settings.instance_types import CUDA, GPU_TRAINING_INSTANCES, InstanceUse, cpu, cuda
 
 REGISTRY = r"[a-z0-9][a-z0-9.-]*\.[a-z]{2,}(:[0-9]+)?(/[a-z0-9][a-z0-9._-]*)*"
 HUGGING_FACE = r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w./-]+)?"
@@ -19,12 +19,6 @@ PROMPT_CHARS = 120
 REQUESTS_PER_JOB = 30
 """One transaction moves a job and all its requests, and DynamoDB takes 100 items in one."""
 
-TRAINING_INSTANCES = InstanceUse(
-    "training",
-    lambda family: cpu(family) or cuda(family),
-    f"an x86 instance type for SageMaker training, without a GPU or with one that CUDA {CUDA} supports",
-    "ml.g5.2xlarge",
-)
 SERVING_INSTANCES = InstanceUse(
     "hosting",
     lambda family: cpu(family) or (cuda(family) and family.get("multi_model", False)),
@@ -205,8 +199,8 @@ class Personalization(ArchitectureSettings):
         description="1 to 36 lower-case letters, digits and hyphens, or empty for the stack's name;"
         " training jobs are named after it too",
     )
-    training_instance_type: Annotated[str, AfterValidator(TRAINING_INSTANCES)] = Field(
-        default="ml.g5.2xlarge", description=TRAINING_INSTANCES.description
+    training_instance_type: Annotated[str, AfterValidator(GPU_TRAINING_INSTANCES)] = Field(
+        default="ml.g5.2xlarge", description=GPU_TRAINING_INSTANCES.description
     )
     hosts_max: int = Field(
         default=2, ge=1, le=REQUESTS_PER_JOB, description=f"a whole number from 1 to {REQUESTS_PER_JOB}"

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Literal
 
 from aws_cdk import CustomResource, Duration, Stack
 from aws_cdk import aws_iam as iam
@@ -15,6 +16,13 @@ from groundplan.model_registry import ModelRegistry
 from groundplan.permissions import allow
 from groundplan.workflow import EXECUTION_SUFFIX
 
+JobKind = Literal["HyperParameterTuningJob", "ProcessingJob"]
+JOBS: Mapping[JobKind, tuple[str, str]] = {
+    "HyperParameterTuningJob": ("hyper-parameter-tuning-job", "TrainingJobs"),
+    "ProcessingJob": ("processing-job", "ProcessingJobs"),
+}
+"""Resource type, and name of the log group, of jobs besides training jobs."""
+
 
 class CleanUp(Construct):
     """Deletes, with the stack, what a workflow created in SageMaker while it lived.
@@ -25,8 +33,8 @@ class CleanUp(Construct):
 
     :param endpoint_name: the endpoint; whatever else is deleted has a name that begins with it and a hyphen.
     :param suffixes: regular expressions for what follows the hyphen. Default: what `TrainAndDeploy` appends.
-    :param tuning_name: tuning jobs and their training jobs have names that begin with it and a hyphen.
-        Default: none.
+    :param other_jobs: names of tuning jobs (and of the training jobs that they start) and of processing jobs,
+        by kind. A hyphen and an execution's hash follow each. Default: none.
     :param bucket: emptied. Default: none, the bucket is retained.
     :param registry: emptied. Default: none, the models' record is retained.
     :param log_retention: how long the handler's log is kept. Default: one month.
@@ -40,7 +48,7 @@ class CleanUp(Construct):
         *,
         endpoint_name: str,
         suffixes: Sequence[str] = (EXECUTION_SUFFIX,),
-        tuning_name: str = "",
+        other_jobs: Mapping[JobKind, str] | None = None,
         bucket: ArtifactBucket | None = None,
         registry: ModelRegistry | None = None,
         log_retention: logs.RetentionDays = logs.RetentionDays.ONE_MONTH,
@@ -50,8 +58,8 @@ class CleanUp(Construct):
         log = log_group(self, "Log", retention=log_retention, key=key)
         role = iam.Role(self, "Role", assumed_by=iam.ServicePrincipal("lambda.amazonaws.com"))
         self._allow(role, endpoint_name, bucket, registry)
-        if tuning_name:
-            self._allow_tuning(role, tuning_name)
+        for kind, name in (other_jobs or {}).items():
+            self._allow_other_jobs(role, kind, name)
         log.grant_write(role)
         timeout = Duration.minutes(15)
         self.function = function_of(
@@ -72,7 +80,7 @@ class CleanUp(Construct):
             properties={
                 "EndpointName": endpoint_name,
                 "Suffixes": list(suffixes),
-                **({"TuningName": tuning_name} if tuning_name else {}),
+                **({"OtherJobs": dict(other_jobs)} if other_jobs else {}),
                 "BucketName": bucket.bucket.bucket_name if bucket else "",
                 "ModelPackageGroupName": registry.name if registry else "",
             },
@@ -130,18 +138,14 @@ class CleanUp(Construct):
                 because="A group of packages is deleted whole.",
             )
 
-    def _allow_tuning(self, role: iam.Role, name: str) -> None:
-        own = "Tuning jobs and their training jobs have names that begin with the workflow's."
-        jobs = self._arn("hyper-parameter-tuning-job", f"{name}-*")
-        streams = f"{log_group_arn(self, '/aws/sagemaker/TrainingJobs')}:log-stream:{name}-*"
-        allow(role, "sagemaker:StopHyperParameterTuningJob", on=[jobs], because=own)
-        allow(role, "logs:DeleteLogStream", on=[streams], because=own)
-        allow(
-            role,
-            "sagemaker:ListHyperParameterTuningJobs",
-            on=["*"],
-            because="IAM knows no resource for a list.",
-        )
+    def _allow_other_jobs(self, role: iam.Role, kind: JobKind, name: str) -> None:
+        resource, log_name = JOBS[kind]
+        jobs, group = self._arn(resource, f"{name}-*"), log_group_arn(self, f"/aws/sagemaker/{log_name}")
+        own = "Each execution names its jobs after itself."
+        allow(role, f"sagemaker:Stop{kind}", on=[jobs], because=own)
+        allow(role, f"sagemaker:List{kind}s", on=["*"], because="IAM knows no resource for a list.")
+        allow(role, "logs:DescribeLogStreams", on=[group, f"{group}:log-stream:"])
+        allow(role, "logs:DeleteLogStream", on=[f"{group}:log-stream:{name}-*"], because=own)
 
     def _arn(self, kind: str, resource: str) -> str:
         return Stack.of(self).format_arn(service="sagemaker", resource=kind, resource_name=resource)

@@ -11,12 +11,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from groundplan.artifact_bucket import ArtifactBucket
-from groundplan.states import Flow, Rule
+from groundplan.states import Flow, Rule, not_text, outside, start_job
 
 INPUTS, LABELS = "inputs", "labels"
 """Folders of the bucket: what is labeled, and the results."""
-UNIQUE = 12
-"""Characters of the execution's hash in the job's name."""
 DAY = 86_400
 STOP_SECONDS = 3_600
 """How long a job may take to stop."""
@@ -34,42 +32,8 @@ def labeling(name: str, job: Mapping[str, Any], bucket: ArtifactBucket, seconds:
     :param seconds: after which a job is stopped
     """
     flow = Flow()
-    flow.settle(
-        "Accept",
-        {
-            **Flow.UNFAILED,
-            "at": "Accept",
-            "given": "{% $states.input %}",
-            "pause": 0,
-            "waited": 0,
-            # Unique for an execution, the same whenever it asks again
-            "job": f"{{% '{name}-' & $substring($hash($states.context.Execution.Id"
-            f" & $states.context.Execution.StartTime, 'SHA-256'), 0, {UNIQUE}) %}}",
-        },
-        "IsAccepted",
-    )
-    places = [f"{bucket.url(folder)}/" for folder in (INPUTS, LABELS)]
-    inside = " or ".join(f"$substring($given.manifest, 0, $length('{each}')) = '{each}'" for each in places)
-    flow.choose(
-        "IsAccepted",
-        Rule(
-            when="{% $not($type($given.attribute) = 'string') %}",
-            then="Failed",
-            assign={"at": "Accept", "reason": "attribute must be the name of the label's attribute"},
-        ),
-        Rule(
-            when=f"{{% $not($type($given.manifest) = 'string' ? ({inside}) : false) %}}",
-            then="Failed",
-            assign={
-                "at": "Accept",
-                "reason": f"{{% 'manifest must be below {' or '.join(places)}, got '"
-                " & ($exists($given.manifest) ? $string($given.manifest) : 'nothing') %}",
-            },
-        ),
-        otherwise="Start",
-    )
-    flow.call(
-        "Start",
+    start_job(
+        flow,
         "aws-sdk:sagemaker:createLabelingJob",
         {
             **job,
@@ -78,16 +42,12 @@ def labeling(name: str, job: Mapping[str, Any], bucket: ArtifactBucket, seconds:
             "InputConfig": {"DataSource": {"S3DataSource": {"ManifestS3Uri": "{% $given.manifest %}"}}},
         },
         "Look",
-    )
-    # Another call of this execution has started the job
-    flow.states["Start"]["Catch"].insert(
-        0,
-        {
-            "ErrorEquals": ["SageMaker.ResourceInUseException"],
-            "Assign": {"at": "Start"},
-            "Output": {},
-            "Next": "Look",
-        },
+        name=name,
+        refused=[
+            not_text("attribute"),
+            outside("manifest", [f"{bucket.url(folder)}/" for folder in (INPUTS, LABELS)]),
+        ],
+        assign={"pause": 0, "waited": 0},
     )
     flow.call(
         "Look",

@@ -18,11 +18,12 @@ from aws_cdk import aws_s3_assets as s3_assets
 from constructs import Construct
 
 from groundplan.artifact_bucket import ArtifactBucket
-from groundplan.labeling_flow import DAY, INPUTS, LABELS, UNIQUE, labeling
+from groundplan.labeling_flow import DAY, INPUTS, LABELS, labeling
 from groundplan.machine import not_succeeded, state_machine
 from groundplan.names import physical_name
 from groundplan.permissions import acknowledge, allow
 from groundplan.sagemaker_role import SageMakerRole
+from groundplan.states import UNIQUE
 
 TEMPLATE = Path(__file__).parent / "templates" / "classify.html"
 LONGEST_TITLE = 128

@@ -22,17 +22,16 @@ from groundplan.instance_types import has_local_disks
 from groundplan.model_registry import ModelRegistry
 from groundplan.network import Network
 from groundplan.sagemaker_role import SageMakerRole
-from groundplan.states import Flow, Rule, jsonata_object
+from groundplan.states import EXECUTION_HASH, UNIQUE, Flow, Rule, jsonata_object
 
 LOOK_SECONDS = 5
 """The pause between two looks at an endpoint."""
 START_SECONDS = 3600
 """How long a job may wait for its instances, beyond the time it may run."""
 
-_UNIQUE = 12
-LONGEST_SUFFIX = len("-") + _UNIQUE + len("-evaluate")
+LONGEST_SUFFIX = len("-") + UNIQUE + len("-evaluate")
 """Characters behind the endpoint's name in the name of a training job."""
-EXECUTION_SUFFIX = rf"[0-9a-f]{{{_UNIQUE}}}(-train|-evaluate)?"
+EXECUTION_SUFFIX = rf"[0-9a-f]{{{UNIQUE}}}(-train|-evaluate)?"
 """A regular expression for what follows the endpoint's name and a hyphen in the names of an execution."""
 
 
@@ -154,9 +153,7 @@ class Workflow:
                     "inputs": dict(inputs),
                     "hyperparameters": dict(hyperparameters),
                 },
-                # Unique per execution, the same whenever it asks again, and short enough for any suffix
-                "name": f"{{% '{self.endpoint.name}-' & $substring($hash($states.context.Execution.Id"
-                f" & $states.context.Execution.StartTime, 'SHA-256'), 0, {_UNIQUE}) %}}",
+                "name": f"{{% '{self.endpoint.name}-' & {EXECUTION_HASH} %}}",
                 "endpoint": self.endpoint.name,
                 "at": "Accept",
                 "looks": 0,

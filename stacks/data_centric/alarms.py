@@ -6,12 +6,12 @@ from aws_cdk import Duration, Stack
 from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_kms as kms
 from aws_cdk import aws_sqs as sqs
+from aws_cdk import aws_stepfunctions as sfn
 from constructs import Construct
 
 from groundplan import Pager, UserApi, not_succeeded
 from settings.data_centric import DataCentric
 from stacks.data_centric.examine import Examination
-from stacks.data_centric.labeling import LabelingRuns
 from stacks.data_centric.sweep import Sweep
 
 METRICS = "Groundplan"
@@ -27,7 +27,7 @@ def watch(
     settings: DataCentric,
     key: kms.IKey | None,
     letters: sqs.IQueue,
-    labeling: LabelingRuns,
+    label: sfn.StateMachine,
     examination: Examination,
     sweep: Sweep,
     api: UserApi,
@@ -47,7 +47,7 @@ def watch(
     pager = Pager(scope, "Pager", email=settings.alarm_email or None, key=key)
     late = int(LATE * 3600 * settings.labeling.most_hours)
     for alarm, metric, above, what in (
-        ("LabelFailed", not_succeeded(labeling.label), 0, "a labeling run failed"),
+        ("LabelFailed", not_succeeded(label), 0, "a labeling run failed"),
         ("ExamineFailed", not_succeeded(examination.state_machine), 0, "an examination of labels failed"),
         ("SweepFailed", sweep.metric_not_succeeded(), 0, "a sweep failed"),
         ("RunIncomplete", own("IncompleteRuns"), 0, "a labeling run ended without all of its labels"),

@@ -27,10 +27,8 @@ from groundplan import (
     state_machine,
 )
 from groundplan.instance_types import has_local_disks
-from groundplan.states import Flow, Rule
+from groundplan.states import UNIQUE, Flow, Rule, not_text, outside, start_job
 
-UNIQUE = 12
-"""Characters of the execution's hash in the job's name."""
 JOB_SECONDS = 2 * 3600
 PAUSE = 10
 """Seconds between two looks at the job."""
@@ -134,34 +132,6 @@ def examination(name: str, job: dict[str, Any], bucket: ArtifactBucket) -> dict[
     """
     results = f"'{bucket.url(LABELS)}/' & $job"
     flow = Flow()
-    flow.settle(
-        "Accept",
-        {
-            **Flow.UNFAILED,
-            "at": "Accept",
-            "given": "{% $states.input %}",
-            "looks": 0,
-            # Unique for an execution, the same whenever it asks again
-            "job": f"{{% '{name}-' & $substring($hash($states.context.Execution.Id"
-            f" & $states.context.Execution.StartTime, 'SHA-256'), 0, {UNIQUE}) %}}",
-        },
-        "IsAccepted",
-    )
-    places = {"manifest": (INPUTS, LABELS), "pictures": (INPUTS,), "answers": (LABELS,)}
-    flow.choose(
-        "IsAccepted",
-        Rule(
-            when="{% $not($type($given.attribute) = 'string') %}",
-            then="Failed",
-            assign={
-                "at": "Accept",
-                "reason": "{% 'attribute must be a text, got '"
-                " & ($exists($given.attribute) ? $string($given.attribute) : 'nothing') %}",
-            },
-        ),
-        *(_refused(field, folders, bucket, optional=field == "answers") for field, folders in places.items()),
-        otherwise="Start",
-    )
     entries = [
         _input("manifest", "$given.manifest"),
         _input("pictures", "$given.pictures"),
@@ -179,8 +149,9 @@ def examination(name: str, job: dict[str, Any], bucket: ArtifactBucket) -> dict[
             "S3UploadMode": "EndOfJob",
         },
     }
-    flow.call(
-        "Start",
+    inputs, labels = (f"{bucket.url(folder)}/" for folder in (INPUTS, LABELS))
+    start_job(
+        flow,
         "aws-sdk:sagemaker:createProcessingJob",
         {
             **job,
@@ -196,16 +167,14 @@ def examination(name: str, job: dict[str, Any], bucket: ArtifactBucket) -> dict[
             },
         },
         "Look",
-    )
-    # Another call of this execution has started the job
-    flow.states["Start"]["Catch"].insert(
-        0,
-        {
-            "ErrorEquals": ["SageMaker.ResourceInUseException"],
-            "Assign": {"at": "Start"},
-            "Output": {},
-            "Next": "Look",
-        },
+        name=name,
+        refused=[
+            not_text("attribute"),
+            outside("manifest", [inputs, labels]),
+            outside("pictures", [inputs]),
+            outside("answers", [labels], optional=True),
+        ],
+        assign={"looks": 0},
     )
     flow.call(
         "Look",
@@ -239,24 +208,6 @@ def examination(name: str, job: dict[str, Any], bucket: ArtifactBucket) -> dict[
         f" $exists($given.answers) ? {{'manifest': $folder & '/{LABELED}'}} : {{}}])) %}}",
     )
     return flow.definition("Accept", seconds=3 * JOB_SECONDS)
-
-
-def _refused(field: str, folders: tuple[str, ...], bucket: ArtifactBucket, *, optional: bool) -> Rule:
-    """Return the rule that refuses an address outside of these folders of the bucket."""
-    allowed = [f"{bucket.url(folder)}/" for folder in folders]
-    value = f"$given.{field}"
-    inside = " or ".join(f"$substring({value}, 0, $length('{each}')) = '{each}'" for each in allowed)
-    wrong = f"$not($type({value}) = 'string' ? ({inside}) : false)"
-    condition = f"$exists({value}) and {wrong}" if optional else wrong
-    return Rule(
-        when=f"{{% {condition} %}}",
-        then="Failed",
-        assign={
-            "at": "Accept",
-            "reason": f"{{% '{field} must be below {' or '.join(allowed)}, got '"
-            f" & ($exists({value}) ? $string({value}) : 'nothing') %}}",
-        },
-    )
 
 
 def _input(name: str, address: str) -> str:

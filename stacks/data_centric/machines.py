@@ -26,6 +26,8 @@ CONSOLIDATE_SECONDS = 900
 """Timeouts of the other functions."""
 MOST_LOADS = 100
 """Steps of loading for which the execution has time."""
+STEPS = ("Check", "Load", "Watch", "Consolidate")
+"""Construct ids of the functions that `Label` calls."""
 
 
 def label(settings: DataCentric, functions: Mapping[str, str]) -> dict[str, Any]:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from aws_cdk import CfnOutput, Duration, Stack, Tags
 from aws_cdk import aws_cognito as cognito
+from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
 from aws_cdk import aws_s3_assets as s3_assets
+from aws_cdk import aws_stepfunctions as sfn
 from constructs import Construct
 
 from groundplan import (
@@ -18,15 +22,20 @@ from groundplan import (
     StaticSite,
     UserApi,
     Users,
+    acknowledge,
+    allow,
     dead_letters,
     physical_name,
+    state_machine,
 )
 from settings.data_centric import DataCentric
+from stacks.data_centric import machines
 from stacks.data_centric.alarms import METRICS, watch
 from stacks.data_centric.examine import Examination
-from stacks.data_centric.labeling import LabelingRuns
-from stacks.data_centric.sweep import Sweep
+from stacks.data_centric.functions import LabelingFunctions
+from stacks.data_centric.sweep import Sweep, SweepFunctions
 from stacks.data_centric.sweep_machine import SweepJobs
+from stacks.data_centric.tables import pseudonym_key, tasks_table
 from stacks.shared import (
     CONTAINERS,
     ROOT,
@@ -88,7 +97,17 @@ class DataCentricStack(Stack):
             log_retention=keep_logs,
             key=key,
         )
-        labeling = LabelingRuns(self, "Labeling", settings=settings, package=package, bucket=bucket, api=api)
+        table = tasks_table(self, settings, key)
+        functions = LabelingFunctions(
+            self,
+            settings=settings,
+            package=package,
+            table=table,
+            bucket=bucket,
+            secret=pseudonym_key(self, settings, key),
+        ).by_id
+        api.serve(functions["ApiFunction"])
+        label = self._label(settings, functions, package)
         self._page(settings, users, site, bucket, package, key)
         network = network_of(self, settings)
         examination = Examination(
@@ -104,20 +123,22 @@ class DataCentricStack(Stack):
         # Training
         chosen = settings.sweep
         role = SageMakerRole(self, "Training", log_group="/aws/sagemaker/TrainingJobs", network=network)
+        jobs = SweepJobs(
+            image=docker_image(self, "TrainingImage", CONTAINERS / NAME / "subset_training"),
+            role=role,
+            instance_type=chosen.instance_type,
+            volume_gb=chosen.volume_gb,
+            max_runtime=Duration.minutes(chosen.max_runtime_minutes),
+            at_once=chosen.at_once,
+            network=network,
+        )
+        sweep_functions = SweepFunctions(self, jobs=jobs, bucket=bucket, package=package)
         sweep = Sweep(
             self,
             "Sweep",
-            jobs=SweepJobs(
-                image=docker_image(self, "TrainingImage", CONTAINERS / NAME / "subset_training"),
-                role=role,
-                instance_type=chosen.instance_type,
-                volume_gb=chosen.volume_gb,
-                max_runtime=Duration.minutes(chosen.max_runtime_minutes),
-                at_once=chosen.at_once,
-                network=network,
-            ),
+            jobs=jobs,
+            functions=sweep_functions,
             bucket=bucket,
-            package=package,
             tracking=chosen.tracking,
             log_retention=keep_logs,
             tags=tags,
@@ -127,7 +148,7 @@ class DataCentricStack(Stack):
             settings=settings,
             key=key,
             letters=letters,
-            labeling=labeling,
+            label=label,
             examination=examination,
             sweep=sweep,
             api=api,
@@ -139,12 +160,19 @@ class DataCentricStack(Stack):
             "CleanUp",
             endpoint_name=physical_name(self),
             suffixes=("sweep-[0-9a-f]{12}-.+",),
-            tuning_name=sweep.search_name,
+            other_jobs={"HyperParameterTuningJob": sweep.search_name, "ProcessingJob": examination.name},
             bucket=None if settings.retain else bucket,
             log_retention=keep_logs,
             key=key,
         )
-        for writer in (labeling, examination, sweep):
+        for writer in (
+            *functions.values(),
+            sweep_functions.plan,
+            sweep_functions.compare,
+            label,
+            examination.state_machine,
+            sweep.state_machine,
+        ):
             writer.node.add_dependency(clean_up)
 
         for output, value in {
@@ -153,18 +181,39 @@ class DataCentricStack(Stack):
             "UserPoolId": users.pool.user_pool_id,
             "UserPoolClientId": users.client.user_pool_client_id,
             "DataBucket": bucket.bucket.bucket_name,
-            "LabelArn": labeling.label.state_machine_arn,
+            "LabelArn": label.state_machine_arn,
             "ExamineArn": examination.state_machine.state_machine_arn,
             "SweepArn": sweep.state_machine.state_machine_arn,
-            "TasksTable": labeling.table.table_name,
+            "TasksTable": table.table_name,
             "AlarmTopicArn": pager.topic.topic_arn,
             "DeadLetterQueueUrl": letters.queue_url,
             **{
                 f"{function.removesuffix('Function')}FunctionName": each.function.function_name
-                for function, each in labeling.functions.items()
+                for function, each in functions.items()
             },
         }.items():
             CfnOutput(self, output, value=value)
+
+    def _label(
+        self, settings: DataCentric, functions: Mapping[str, PythonFunction], package: Package
+    ) -> sfn.StateMachine:
+        """Create the state machine of labeling runs, which calls `functions`."""
+        arns = {step: functions[step].function.function_arn for step in machines.STEPS}
+        place = Construct(self, "Label")
+        role = iam.Role(place, "Role", assumed_by=iam.ServicePrincipal("states.amazonaws.com"))
+        allow(role, "lambda:InvokeFunction", on=list(arns.values()))
+        acknowledge(
+            role,
+            {"AwsSolutions-IAM5[Resource::*]": "IAM knows no resource for traces and the delivery of logs."},
+        )
+        return state_machine(
+            place,
+            name=f"{self.stack_name}-label",
+            definition=machines.label(settings, arns),
+            role=role,
+            log_retention=package.log_retention,
+            key=package.key,
+        )
 
     def _page(
         self,

@@ -72,12 +72,61 @@ MOST_SEEDS = 100
 """Seeds that the training image accepts."""
 
 
-class Sweep(Construct):
-    """A state machine that runs sweeps, and its functions.
+class SweepFunctions:
+    """The functions of sweeps, created in `scope`, each with a role of least privilege.
 
     :param jobs: how the training jobs run.
     :param bucket: has the datasets, takes the results: see `runtime/data_centric/core/sweep_files.py`.
     :param package: code of the functions.
+    """
+
+    def __init__(
+        self, scope: Construct, *, jobs: SweepJobs, bucket: ArtifactBucket, package: Package
+    ) -> None:
+        settings = {
+            "strategies": STRATEGIES,
+            "hyperparameters": HYPERPARAMETERS,
+            "most_jobs": MOST_JOBS,
+            "most_seeds": MOST_SEEDS,
+            "at_once": jobs.at_once,
+            "most_seconds": jobs.seconds,
+            "instance_type": jobs.instance_type,
+        }
+        variables = {"BUCKET": bucket.bucket.bucket_name, "SWEEP": json.dumps(settings)}
+
+        def function(step: str, does: str) -> PythonFunction:
+            return PythonFunction(
+                scope,
+                f"Sweep{step}",
+                package=package,
+                handler=f"data_centric.handlers.sweep_{step.lower()}.handler",
+                description=does,
+                environment=variables,
+                timeout=Duration.minutes(10),
+                memory_mb=1024,
+            )
+
+        self.plan = function("Plan", "Checks a sweep, lists its jobs, estimates its cost")
+        self.compare = function("Compare", "Compares the runs of a sweep, recommends a fraction")
+        for each in (self.plan, self.compare):
+            bucket.grant_read(each.role, "sweeps")
+            bucket.grant_write(each.role, "sweeps")
+        bucket.grant_read(self.plan.role, "datasets")
+        bucket.grant_read(self.compare.role, "training")
+        allow(
+            self.plan.role,
+            "pricing:GetProducts",
+            on=["*"],
+            because="IAM knows no resource for these calls: prices.",
+        )
+
+
+class Sweep(Construct):
+    """A state machine that runs sweeps.
+
+    :param jobs: how the training jobs run.
+    :param functions: what its executions call.
+    :param bucket: has the datasets, takes the results.
     :param tracking: whether runs are logged with an MLflow app too. Default: False.
     :param tags: put on the jobs. Default: none.
     """
@@ -88,8 +137,8 @@ class Sweep(Construct):
         id: str,
         *,
         jobs: SweepJobs,
+        functions: SweepFunctions,
         bucket: ArtifactBucket,
-        package: Package,
         tracking: bool = False,
         log_retention: logs.RetentionDays = logs.RetentionDays.ONE_MONTH,
         tags: Mapping[str, str] | None = None,
@@ -102,33 +151,7 @@ class Sweep(Construct):
         # A tuning job's name has at most 32 characters, of which 13 are the execution's
         self.search_name = f"sweep-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
         """Prefix of the names of tuning jobs and their training jobs."""
-        settings = {
-            "strategies": STRATEGIES,
-            "hyperparameters": HYPERPARAMETERS,
-            "most_jobs": MOST_JOBS,
-            "most_seeds": MOST_SEEDS,
-            "at_once": jobs.at_once,
-            "most_seconds": jobs.seconds,
-            "instance_type": jobs.instance_type,
-        }
-        variables = {"BUCKET": bucket.bucket.bucket_name, "SWEEP": json.dumps(settings)}
-        self.plan = self._function(
-            "Plan", "Checks a sweep, lists its jobs, estimates its cost", variables, package
-        )
-        self.compare = self._function(
-            "Compare", "Compares the runs of a sweep, recommends a fraction", variables, package
-        )
-        for function in (self.plan, self.compare):
-            bucket.grant_read(function.role, "sweeps")
-            bucket.grant_write(function.role, "sweeps")
-        bucket.grant_read(self.plan.role, "datasets")
-        bucket.grant_read(self.compare.role, "training")
-        allow(
-            self.plan.role,
-            "pricing:GetProducts",
-            on=["*"],
-            because="IAM knows no resource for these calls: prices.",
-        )
+        self._functions = functions
         for folder in ("datasets", "checkpoints"):
             bucket.grant_read(jobs.role.role, folder)
         for folder in ("training", "checkpoints"):
@@ -150,8 +173,8 @@ class Sweep(Construct):
                 name=name,
                 search=self.search_name,
                 bucket=bucket,
-                plan=self.plan.function.function_arn,
-                compare=self.compare.function.function_arn,
+                plan=functions.plan.function.function_arn,
+                compare=functions.compare.function.function_arn,
                 tags=tags or {},
             ),
             role=role,
@@ -167,18 +190,6 @@ class Sweep(Construct):
     def metric_not_succeeded(self, period: Duration | None = None) -> cloudwatch.IMetric:
         """Return how many sweeps failed or ran out of time."""
         return not_succeeded(self.state_machine, period)
-
-    def _function(self, id: str, does: str, variables: Mapping[str, str], package: Package) -> PythonFunction:
-        return PythonFunction(
-            self,
-            id,
-            package=package,
-            handler=f"data_centric.handlers.sweep_{id.lower()}.handler",
-            description=does,
-            environment=variables,
-            timeout=Duration.minutes(10),
-            memory_mb=1024,
-        )
 
     def _track(self, bucket: ArtifactBucket) -> None:
         """Add the MLflow app, and let the comparison log runs with it."""
@@ -200,8 +211,8 @@ class Sweep(Construct):
             role_arn=role.role_arn,
         )
         app.node.add_dependency(role)
-        self.compare.function.add_environment("MLFLOW_APP_ARN", app.attr_arn)
-        allow(self.compare.role, "sagemaker:CallMlflowAppApi", on=[app.attr_arn])
+        self._functions.compare.function.add_environment("MLFLOW_APP_ARN", app.attr_arn)
+        allow(self._functions.compare.role, "sagemaker:CallMlflowAppApi", on=[app.attr_arn])
 
     def _arn(self, kind: str, prefix: str) -> str:
         return Stack.of(self).format_arn(service="sagemaker", resource=kind, resource_name=f"{prefix}-*")
@@ -217,13 +228,13 @@ class Sweep(Construct):
             actions = (f"Create{kind}", f"Describe{kind}", f"Stop{kind}", "AddTags", "ListTags")
             allow(role, *(f"sagemaker:{action}" for action in actions), on=[on], because=own)
         allow(
-            self.compare.role,
+            self._functions.compare.role,
             "sagemaker:ListTrainingJobsForHyperParameterTuningJob",
             on=[tuning],
             because=own,
         )
         searched = self._arn("training-job", self.search_name)
-        allow(self.compare.role, "sagemaker:DescribeTrainingJob", on=[searched], because=own)
+        allow(self._functions.compare.role, "sagemaker:DescribeTrainingJob", on=[searched], because=own)
         rules = [
             Stack.of(self).format_arn(
                 service="events",
@@ -235,7 +246,7 @@ class Sweep(Construct):
         ]
         # How Step Functions receives the end of a job
         allow(role, "events:PutTargets", "events:PutRule", "events:DescribeRule", on=rules)
-        functions = [each.function.function_arn for each in (self.plan, self.compare)]
+        functions = [each.function.function_arn for each in (self._functions.plan, self._functions.compare)]
         allow(role, "lambda:InvokeFunction", on=functions)
         jobs.role.grant_pass(role)
         if volumes := volume_key(jobs, bucket):

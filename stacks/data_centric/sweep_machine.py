@@ -20,10 +20,8 @@ from aws_cdk import Duration
 
 from groundplan import ArtifactBucket, ContainerImage, Network, SageMakerRole
 from groundplan.instance_types import has_local_disks
-from groundplan.states import Branch, Flow, Rule
+from groundplan.states import EXECUTION_HASH, UNIQUE, Branch, Flow, Rule
 
-UNIQUE = 12
-"""Characters of the execution's hash in the names of its jobs."""
 LONGEST_SUFFIX = len("-") + UNIQUE + len("-000-0")
 """Characters behind the stack's name in the name of a job."""
 START_SECONDS = 3600
@@ -107,9 +105,7 @@ def sweep(
             "unsearched": "",
             "search_waits": 0,
             "search_looks": 0,
-            # Unique for an execution, the same whenever it asks again
-            "run": "{% $substring($hash($states.context.Execution.Id & $states.context.Execution.StartTime,"
-            f" 'SHA-256'), 0, {UNIQUE}) %}}",
+            "run": f"{{% {EXECUTION_HASH} %}}",
         },
         "Plan",
     )

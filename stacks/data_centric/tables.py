@@ -1,9 +1,10 @@
-"""The table of labeling runs and their tasks."""
+"""What labeling keeps: the table of runs and their tasks, and the key of the labelers' pseudonyms."""
 
 from __future__ import annotations
 
 from aws_cdk import aws_dynamodb as dynamodb
 from aws_cdk import aws_kms as kms
+from aws_cdk import aws_secretsmanager as secretsmanager
 from constructs import Construct
 
 from groundplan import acknowledge, removal
@@ -47,3 +48,21 @@ def tasks_table(scope: Construct, settings: DataCentric, key: kms.IKey | None) -
             table, {"AwsSolutions-DDB3": "A setting, point_in_time_recovery, off where data is for trial."}
         )
     return table
+
+
+def pseudonym_key(scope: Construct, settings: DataCentric, key: kms.IKey | None) -> secretsmanager.Secret:
+    """Create the secret `Pseudonyms`, from which labelers' pseudonyms are derived."""
+    secret = secretsmanager.Secret(
+        scope,
+        "Pseudonyms",
+        description="Key of the pseudonyms under which labelers appear in tables and reports",
+        generate_secret_string=secretsmanager.SecretStringGenerator(
+            password_length=64, exclude_punctuation=True
+        ),
+        encryption_key=key,
+        removal_policy=removal(settings.retain),
+    )
+    acknowledge(
+        secret, {"AwsSolutions-SMG4": "A rotated key would give labelers new names in the middle of a run."}
+    )
+    return secret

@@ -43,6 +43,7 @@ def test_job_that_ended_after_it_was_listed_is_no_failure(monkeypatch: pytest.Mo
     listed = {
         "list_hyper_parameter_tuning_jobs": "HyperParameterTuningJob",
         "list_training_jobs": "TrainingJob",
+        "list_processing_jobs": "ProcessingJob",
     }
     stopped: list[str] = []
 
@@ -54,6 +55,7 @@ def test_job_that_ended_after_it_was_listed_is_no_failure(monkeypatch: pytest.Mo
     class Client:
         stop_training_job = functools.partial(ended, "TrainingJob")
         stop_hyper_parameter_tuning_job = functools.partial(ended, "HyperParameterTuningJob")
+        stop_processing_job = functools.partial(ended, "ProcessingJob")
 
         def get_paginator(self, operation: str) -> Client:
             self.operation = operation
@@ -66,13 +68,13 @@ def test_job_that_ended_after_it_was_listed_is_no_failure(monkeypatch: pytest.Mo
             return [{**{key: [] for key in keys}, f"{kind}Summaries": jobs}]
 
     stop = Client()
-    stop.stop_training_job.__dict__["__name__"] = stop.stop_hyper_parameter_tuning_job.__dict__[
-        "__name__"
-    ] = "stop"
+    for call in (stop.stop_training_job, stop.stop_hyper_parameter_tuning_job, stop.stop_processing_job):
+        call.__dict__["__name__"] = "stop"
     monkeypatch.setattr(clean_up, "client", lambda service: stop)
     # when the stack is deleted, then its deletion goes on
-    clean_up.delete(clean_up.Leftovers("sweep-1", "", "", ("a",), "sweep-1"), lambda: 100.0)
-    assert stopped == ["HyperParameterTuningJob", "TrainingJob"]
+    others = {"HyperParameterTuningJob": "sweep-1", "ProcessingJob": "sweep-1"}
+    clean_up.delete(clean_up.Leftovers("sweep-1", "", "", ("a",), others), lambda: 100.0)
+    assert stopped == ["HyperParameterTuningJob", "TrainingJob", "ProcessingJob"]
 
 
 def test_respond_answers_with_the_id_from_the_properties():

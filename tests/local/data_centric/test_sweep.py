@@ -234,7 +234,7 @@ def test_estimate_can_be_asked_alone(run: Callable[..., Execution], aws: Callabl
 
 @pytest.mark.timeout(1800)
 def test_deleted_stack_leaves_no_jobs_and_no_logs(
-    searched: Execution, cloud: LocalCloud, aws: Callable
+    searched: Execution, cloud: LocalCloud, aws: Callable, deployed: Outputs
 ) -> None:
     # given a tuning job of the stack that would run for long
     sagemaker = aws("sagemaker")
@@ -253,22 +253,43 @@ def test_deleted_stack_leaves_no_jobs_and_no_logs(
         TrainingJobDefinition=definition,
     )
     until(lambda: streams(aws, name), "a training job's log")
+    # and a job of an examination
+    examined = examination(aws, deployed["ExamineArn"])
+    until(lambda: streams(aws, examined, "Processing"), "a processing job's log")
     # when the stack is deleted
     cloud.destroy(STACK, context=ONLY)
-    # then the tuning job and its training jobs are over, and no log of a sweep is left
+    # then these jobs and the training jobs are over, and no log of theirs is left
     for each in sagemaker.list_hyper_parameter_tuning_jobs()["HyperParameterTuningJobSummaries"]:
         assert each["HyperParameterTuningJobStatus"] in ("Completed", "Stopped")
     running = sagemaker.list_training_jobs(StatusEquals="InProgress", NameContains=name)
     assert running["TrainingJobSummaries"] == []
     assert streams(aws, name[:-12]) == streams(aws, f"{STACK}-sweep-") == []
+    job = sagemaker.describe_processing_job(ProcessingJobName=examined)
+    assert job["ProcessingJobStatus"] == "Stopped", job
+    assert streams(aws, examined, "Processing") == []
 
 
-def streams(aws: Callable, prefix: str) -> list[str]:
-    """Return the names of training jobs' log streams that begin with `prefix`."""
-    found = aws("logs").describe_log_streams(
-        logGroupName="/aws/sagemaker/TrainingJobs", logStreamNamePrefix=prefix
+def examination(aws: Callable, machine: str) -> str:
+    """Start a job like those of the state machine `machine`, which would run for an hour; return its name."""
+    definition = aws("stepfunctions").describe_state_machine(stateMachineArn=machine)["definition"]
+    job = json.loads(definition)["States"]["Start"]["Arguments"]
+    program = "import time; print('begun', flush=True); time.sleep(3600)"
+    aws("sagemaker").create_processing_job(
+        ProcessingJobName=f"{STACK}-examine-ffffffffffff",
+        AppSpecification=job["AppSpecification"]
+        | {"ContainerEntrypoint": ["python", "-c"], "ContainerArguments": [program]},
+        **{name: job[name] for name in ("RoleArn", "ProcessingResources", "NetworkConfig")},
     )
-    return [each["logStreamName"] for each in found["logStreams"]]
+    return f"{STACK}-examine-ffffffffffff"
+
+
+def streams(aws: Callable, prefix: str, kind: str = "Training") -> list[str]:
+    """Return the names of log streams of jobs that begin with `prefix`."""
+    logs, group = aws("logs"), f"/aws/sagemaker/{kind}Jobs"
+    if not logs.describe_log_groups(logGroupNamePrefix=group)["logGroups"]:
+        return []
+    found = logs.describe_log_streams(logGroupName=group, logStreamNamePrefix=prefix)
+    return [stream["logStreamName"] for stream in found["logStreams"]]
 
 
 def jobs(aws: Callable) -> list[dict[str, Any]]:

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
+from groundplan.lambdas.clean_up.handler import leftovers
 from local.sagemaker.api import service_model, validate
 from tests.synth.machine import Run, TaskError
-from tests.synth.template import Template, flat, listed, of_type, statements
+from tests.synth.template import Template, allowed, flat, listed, of_type, only, statements
 
 GIVEN = {
     "attribute": "animal",
@@ -118,3 +119,28 @@ def test_job_reads_and_writes_its_folders_alone(dev: Template) -> None:
             for action in may.keys() & set(listed(each["Action"])):
                 may[action] |= set(re.findall(r"/(\w+)/\*", json.dumps(each["Resource"])))
     assert may == {"s3:GetObject": {"inputs", "labels"}, "s3:PutObject": {"labels"}}
+
+
+def test_deleted_stack_stops_its_jobs_alone(dev: Template, definition: dict[str, Any]) -> None:
+    # given a job of an execution
+    ((_, asked), *_) = examined(definition, GIVEN, {}, DONE).calls
+    job = asked["ProcessingJobName"]
+    prefix = job[:-12]
+    # then clean-up knows its name from those of another stack, and of a person
+    found = leftovers(only(dev, "Custom::SageMakerCleanUp")["Properties"])
+    assert found.beginning("ProcessingJob") == prefix.removesuffix("-")
+    assert found.owns(job)
+    assert not any(found.owns(f"{prefix}{other}") for other in ("0", "again", f"two-{job[-12:]}"))
+    # and may stop such jobs and delete their logs, and nothing else of processing
+    may = allowed(dev, "CleanUp")
+    assert may["sagemaker:ListProcessingJobs"] == {"*"}
+    own = {
+        action: {each.rpartition("<AWS::AccountId>:")[2] for each in on if "processing" in each.lower()}
+        for action, on in may.items()
+    }
+    group = "log-group:/aws/sagemaker/ProcessingJobs"
+    assert {action: on for action, on in own.items() if on} == {
+        "sagemaker:StopProcessingJob": {f"processing-job/{prefix}*"},
+        "logs:DescribeLogStreams": {group, f"{group}:log-stream:"},
+        "logs:DeleteLogStream": {f"{group}:log-stream:{prefix}*"},
+    }

@@ -49,11 +49,11 @@ def each(request: pytest.FixtureRequest) -> Template:
 
 def grants(template: Template, id: str) -> dict[str, set[str]]:
     """Of a function's role: the resources by action, with logical ids in the place of ARNs."""
-    return allowed(template, f"Labeling{id}Role")
+    return allowed(template, f"{id}Role")
 
 
 def function(template: Template, id: str) -> dict[str, Any]:
-    whole = re.compile(rf"Labeling{id}(Function)?[0-9A-F]{{8}}")
+    whole = re.compile(rf"{id}(Function)?[0-9A-F]{{8}}")
     (found,) = [
         r["Properties"] for n, r in of_type(template, "AWS::Lambda::Function").items() if whole.fullmatch(n)
     ]
@@ -84,7 +84,7 @@ def test_labelers_secret_is_read_by_the_api_alone(each: Template) -> None:
         for name, _, statement in statements(each)
         if "secretsmanager:GetSecretValue" in listed(statement["Action"])
     }
-    assert {name.partition("Role")[0] for name in readers} == {"LabelingApiFunction"}
+    assert {name.partition("Role")[0] for name in readers} == {"ApiFunction"}
 
 
 def test_chosen_annotation_functions_are_called_instead(dev: Template, chosen: Template) -> None:
@@ -94,7 +94,7 @@ def test_chosen_annotation_functions_are_called_instead(dev: Template, chosen: T
     ):
         own = function(dev, id)["Environment"]["Variables"][variable]
         assert grants(dev, id)["lambda:InvokeFunction"] == {flat(own)}
-        assert flat(own).startswith(f"<Labeling{'Pre' if id == 'Load' else 'Post'}Annotation")
+        assert flat(own).startswith(f"<{'Pre' if id == 'Load' else 'Post'}Annotation")
         arn = f"arn:aws:lambda:eu-west-1:111122223333:function:{name}"
         assert grants(chosen, id)["lambda:InvokeFunction"] == {arn}
         assert function(chosen, id)["Environment"]["Variables"][variable] == arn
@@ -145,7 +145,7 @@ def test_no_secret_is_in_the_template(each: Template) -> None:
 
 def machine(template: Template) -> dict[str, Any]:
     machines = of_type(template, "AWS::StepFunctions::StateMachine")
-    (found,) = (r["Properties"] for name, r in machines.items() if name.startswith("Labeling"))
+    (found,) = (r["Properties"] for name, r in machines.items() if name.startswith("Label"))
     return json.loads(re.sub(r"<[A-Za-z0-9.:]+>", "x", flat(found["DefinitionString"])))
 
 
@@ -217,6 +217,17 @@ def test_retained_data_is_protected(dev: Template, prod: Template, chosen: Templ
         assert (pool.get("DeletionProtection") == "ACTIVE") is protected
     recovery = only(prod, "AWS::DynamoDB::Table")["Properties"]["PointInTimeRecoverySpecification"]
     assert recovery == {"PointInTimeRecoveryEnabled": True}
+
+
+def test_clean_up_runs_after_what_writes_and_before_the_bucket(dev: Template) -> None:
+    ((clean_up, resource),) = of_type(dev, "Custom::SageMakerCleanUp").items()
+    machines = of_type(dev, "AWS::StepFunctions::StateMachine")
+    functions = of_type(dev, "AWS::Lambda::Function")
+    writers = [*machines, *(name for name in functions if not name.startswith(("CleanUp", "Publisher")))]
+    assert len(writers) == 3 + len(TASKS) + 2
+    for name in writers:
+        assert clean_up in dev["Resources"][name]["DependsOn"], name
+    assert flat(resource["Properties"]["BucketName"]).strip("<>") in resource["DependsOn"]
 
 
 def test_own_key_encrypts_everything(prod: Template, chosen: Template) -> None:

@@ -115,8 +115,8 @@ def test_repeated_start_waits_for_the_job_of_the_first(definition: dict[str, Any
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"attribute": 3}, "attribute must be the name of the label's attribute"),
-        ({"attribute": None}, "attribute must be the name of the label's attribute"),
+        ({"attribute": 3}, "attribute must be a text, got 3$"),
+        ({"attribute": None}, "attribute must be a text, got nothing$"),
         (
             {"manifest": "s3://other/inputs/a"},
             "manifest must be below s3://BUCKET/inputs/ or s3://BUCKET/lab",

@@ -272,7 +272,8 @@ def test_stack_deletes_what_sweeps_created(dev: Template) -> None:
     (suffix,) = given["Suffixes"]
     assert re.fullmatch(suffix, "sweep-0123456789ab-007-1")
     assert not re.fullmatch(suffix, "sweep-of-another-stack")
-    assert re.fullmatch("sweep-[0-9a-f]{8}", given["TuningName"])
+    search = given["OtherJobs"]["HyperParameterTuningJob"]
+    assert re.fullmatch("sweep-[0-9a-f]{8}", search)
     text = json.dumps([each for name, _, each in statements(dev) if name.startswith("CleanUp")])
-    assert f"hyper-parameter-tuning-job/{given['TuningName']}-*" in text
-    assert f"log-stream:{given['TuningName']}-*" in text
+    assert f"hyper-parameter-tuning-job/{search}-*" in text
+    assert f"log-stream:{search}-*" in text

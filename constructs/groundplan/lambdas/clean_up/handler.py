@@ -11,10 +11,11 @@ import logging
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import boto3
+from botocore import xform_name
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
@@ -28,7 +29,14 @@ if TYPE_CHECKING:
 
 log = logging.getLogger()
 
-JOB_LOGS = "/aws/sagemaker/TrainingJobs"
+JOB_LOGS = {
+    "HyperParameterTuningJob": "/aws/sagemaker/TrainingJobs",
+    "TrainingJob": "/aws/sagemaker/TrainingJobs",
+    "ProcessingJob": "/aws/sagemaker/ProcessingJobs",
+}
+"""Log group by kind of job. Tuning jobs come first: they would start more training jobs."""
+EXECUTION = r"[0-9a-f]{12}(-.+)?"
+"""What follows the name and a hyphen in the names of other jobs: an execution's hash, and perhaps more."""
 ENDPOINT_LOGS = "/aws/sagemaker/Endpoints/"
 _config = Config(retries={"mode": "adaptive", "max_attempts": 10})
 _clients: dict[str, Any] = {}
@@ -49,29 +57,33 @@ class OutOfTimeError(Exception):
 class Leftovers:
     """What is to be deleted. `bucket` and `group` are empty where they are retained.
 
-    `suffixes` are regular expressions for what follows the endpoint's name and a hyphen. `tuning` is what the
-    names of tuning jobs begin with; empty where there are none.
+    `suffixes` are regular expressions for what follows the endpoint's name and a hyphen. `other_jobs` are
+    names of jobs by kind, which a hyphen and an execution's hash follow. The training jobs of a tuning job
+    have names that begin with its own.
     """
 
     endpoint: str
     bucket: str
     group: str
     suffixes: tuple[str, ...]
-    tuning: str = ""
+    other_jobs: Mapping[str, str] = field(default_factory=dict[str, str])
 
     def owns(self, name: str) -> bool:
         """Whether this is the name of something to be deleted.
 
-        The names of another stack may begin with this one's, so a shared beginning is not enough. That of
-        tuning jobs is the stack's alone.
+        The names of another stack may begin with this one's, so a shared beginning is not enough.
         """
-        if self.tuning and name.startswith(f"{self.tuning}-"):
+        if any(re.fullmatch(f"{re.escape(other)}-{EXECUTION}", name) for other in self.other_jobs.values()):
             return True
         beginning = f"{self.endpoint}-"
         return name == self.endpoint or (
             name.startswith(beginning)
             and any(re.fullmatch(each, name.removeprefix(beginning)) for each in self.suffixes)
         )
+
+    def beginning(self, kind: str) -> str:
+        """Return what the names of jobs of a kind begin with; empty where there are none."""
+        return self.endpoint if kind == "TrainingJob" else self.other_jobs.get(kind, "")
 
 
 def handler(event: dict[str, Any], context: Any) -> None:
@@ -96,7 +108,7 @@ def leftovers(properties: Mapping[str, Any]) -> Leftovers:
         properties["BucketName"],
         properties["ModelPackageGroupName"],
         tuple(properties["Suffixes"]),
-        properties.get("TuningName", ""),
+        properties.get("OtherJobs", {}),
     )
 
 
@@ -106,10 +118,10 @@ def delete(found: Leftovers, time_left: Callable[[], float]) -> None:
     Raises `OutOfTimeError` when `time_left()`, in seconds, is used up, and `ClientError` when AWS refuses.
     """
     sagemaker: SageMakerClient = client("sagemaker")
-    for job in _tuning_jobs(found, "InProgress"):  # else they would start more training jobs
-        _stop(sagemaker.stop_hyper_parameter_tuning_job, HyperParameterTuningJobName=job)
-    for job in _listed("list_training_jobs", "TrainingJobSummaries", found, StatusEquals="InProgress"):
-        _stop(sagemaker.stop_training_job, TrainingJobName=job["TrainingJobName"])
+    for kind in JOB_LOGS:
+        stop = getattr(sagemaker, f"stop_{xform_name(kind)}")
+        for job in _jobs(found, kind, "InProgress"):
+            _stop(stop, **{f"{kind}Name": job})
     endpoints = [item["EndpointName"] for item in _listed("list_endpoints", "Endpoints", found)]
     for name in endpoints:
         _gone(sagemaker.delete_endpoint, EndpointName=name)
@@ -125,36 +137,32 @@ def delete(found: Leftovers, time_left: Callable[[], float]) -> None:
             "list_model_packages", "ModelPackageSummaryList", ModelPackageGroupName=found.group
         ):
             _gone(sagemaker.delete_model_package, ModelPackageName=package["ModelPackageArn"])
-    while stopping := _tuning_jobs(found, "Stopping"):
-        _pause(time_left, f"tuning job {stopping[0]} is still stopping")
-    # A job that was stopped writes its log, and its model, until it has ended
-    while True:
-        running = list(_listed("list_training_jobs", "TrainingJobSummaries", found, StatusEquals="Stopping"))
-        if not running:
-            break
-        _pause(time_left, f"training job {running[0]['TrainingJobName']} is still stopping")
+    for kind in JOB_LOGS:  # a job that was stopped writes its log and its results until it has ended
+        while stopping := _jobs(found, kind, "Stopping"):
+            _pause(time_left, f"{kind} {stopping[0]} is still stopping")
     _delete_job_logs(found)
     _delete_endpoint_logs(found)
     if found.bucket:
         _empty(found.bucket, time_left)
 
 
-def _listed(operation: str, key: str, found: Leftovers, **filters: Any) -> Iterator[dict[str, Any]]:
+def _listed(operation: str, key: str, found: Leftovers) -> Iterator[dict[str, Any]]:
     """What SageMaker lists, as far as it is the workflow's own."""
-    for item in _pages(operation, key, NameContains=found.endpoint, **filters):
+    for item in _pages(operation, key, NameContains=found.endpoint):
         name = next(value for field, value in item.items() if field.endswith("Name"))
         if found.owns(name):
             yield item
 
 
-def _tuning_jobs(found: Leftovers, status: str) -> list[str]:
-    """Return the names of the workflow's tuning jobs with this status."""
-    if not found.tuning:
+def _jobs(found: Leftovers, kind: str, status: str) -> list[str]:
+    """Return the names of the workflow's jobs of a kind that have this status."""
+    beginning = found.beginning(kind)
+    if not beginning:
         return []
-    operation, key = "list_hyper_parameter_tuning_jobs", "HyperParameterTuningJobSummaries"
-    jobs = _pages(operation, key, NameContains=found.tuning, StatusEquals=status)
-    names = [job["HyperParameterTuningJobName"] for job in jobs]
-    return [name for name in names if found.owns(name)]
+    jobs = _pages(
+        f"list_{xform_name(kind)}s", f"{kind}Summaries", NameContains=beginning, StatusEquals=status
+    )
+    return [job[f"{kind}Name"] for job in jobs if found.owns(job[f"{kind}Name"])]
 
 
 def _pages(operation: str, key: str, **arguments: Any) -> list[dict[str, Any]]:
@@ -205,24 +213,26 @@ def _pause(time_left: Callable[[], float], waiting_for: str) -> None:
 
 
 def _delete_job_logs(found: Leftovers) -> None:
-    """The streams of the workflow's jobs; their group belongs to the whole account."""
+    """Delete the log streams of the workflow's jobs; their groups belong to the whole account."""
+    for kind, group in JOB_LOGS.items():
+        if beginning := found.beginning(kind):
+            for name in _streams(group, f"{beginning}-"):
+                if found.owns(name.partition("/")[0]):
+                    _gone(client("logs").delete_log_stream, logGroupName=group, logStreamName=name)
+
+
+def _streams(group: str, prefix: str) -> list[str]:
+    """Return the names of the log streams of a group, if there is one, that begin with `prefix`."""
     logs: CloudWatchLogsClient = client("logs")
-    prefixes = [f"{name}-" for name in (found.endpoint, found.tuning) if name]
-    paginator = logs.get_paginator("describe_log_streams")
+    pages = logs.get_paginator("describe_log_streams").paginate(
+        logGroupName=group, logStreamNamePrefix=prefix
+    )
     try:
-        streams = [
-            stream["logStreamName"]
-            for prefix in prefixes
-            for page in paginator.paginate(logGroupName=JOB_LOGS, logStreamNamePrefix=prefix)
-            for stream in page["logStreams"]
-        ]
+        return [stream["logStreamName"] for page in pages for stream in page["logStreams"]]
     except ClientError as error:
         if _missing(error):
-            return
+            return []
         raise
-    for name in streams:
-        if found.owns(name.partition("/")[0]):
-            _gone(logs.delete_log_stream, logGroupName=JOB_LOGS, logStreamName=name)
 
 
 def _delete_endpoint_logs(found: Leftovers) -> None:

@@ -1,0 +1,87 @@
+"""State machines of which each execution starts one SageMaker job."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from groundplan.states.flow import Flow, Rule
+
+UNIQUE = 12
+"""Characters of an execution's hash in the names of what it creates."""
+EXECUTION_HASH = (
+    "$substring($hash($states.context.Execution.Id & $states.context.Execution.StartTime, 'SHA-256'),"
+    f" 0, {UNIQUE})"
+)
+"""JSONata of a text that is unique for an execution, and the same whenever it asks again."""
+
+
+def start_job(
+    flow: Flow,
+    action: str,
+    arguments: Mapping[str, Any],
+    then: str,
+    *,
+    name: str,
+    refused: Sequence[Rule],
+    assign: Mapping[str, Any],
+) -> None:
+    """Add the states `Accept`, `IsAccepted` and `Start`: check the input, and start a job.
+
+    The variable `$given` is the execution's input. `$job` is the job's name, which `arguments` must contain:
+    `name` and the execution's hash, so that a repetition finds the job of the first call.
+
+    :param action: the integration that starts the job, as for `Flow.call`
+    :param refused: when the input is wrong: see `not_text` and `outside`
+    :param assign: variables to begin with
+    """
+    flow.settle(
+        "Accept",
+        {
+            **Flow.UNFAILED,
+            "at": "Accept",
+            "given": "{% $states.input %}",
+            "job": f"{{% '{name}-' & {EXECUTION_HASH} %}}",
+            **assign,
+        },
+        "IsAccepted",
+    )
+    flow.choose("IsAccepted", *refused, otherwise="Start")
+    flow.call("Start", action, arguments, then)
+    # Another call of this execution has started the job
+    flow.states["Start"]["Catch"].insert(
+        0,
+        {
+            "ErrorEquals": ["SageMaker.ResourceInUseException"],
+            "Assign": {"at": "Start"},
+            "Output": {},
+            "Next": then,
+        },
+    )
+
+
+def not_text(field: str) -> Rule:
+    """Return the rule that refuses an input whose field is not a text."""
+    return _refused(field, f"$not($type($given.{field}) = 'string')", "be a text")
+
+
+def outside(field: str, folders: Sequence[str], *, optional: bool = False) -> Rule:
+    """Return the rule that refuses an input whose field is not an address below one of these folders.
+
+    Their addresses end in a slash. An `optional` field may be missing.
+    """
+    value = f"$given.{field}"
+    inside = " or ".join(f"$substring({value}, 0, $length('{each}')) = '{each}'" for each in folders)
+    wrong = f"$not($type({value}) = 'string' ? ({inside}) : false)"
+    condition = f"$exists({value}) and {wrong}" if optional else wrong
+    return _refused(field, condition, f"be below {' or '.join(folders)}")
+
+
+def _refused(field: str, condition: str, must: str) -> Rule:
+    value = f"$given.{field}"
+    got = f"($exists({value}) ? $string({value}) : 'nothing')"
+    return Rule(
+        when=f"{{% {condition} %}}",
+        then="Failed",
+        assign={"at": "Accept", "reason": f"{{% '{field} must {must}, got ' & {got} %}}"},
+    )
