@@ -8,9 +8,11 @@ with LocalCloud(Path(".groundplan/cloud")) as cloud:
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -199,9 +201,13 @@ class LocalCloud:
         """
         self._bootstrap(progress)
         with tempfile.TemporaryDirectory() as folder:
-            outputs = Path(folder) / "outputs.json"
+            outputs, assembly = Path(folder) / "outputs.json", Path(folder) / "assembly"
             options = ["--require-approval", "never", "--progress", "events", "--outputs-file", str(outputs)]
-            self._cdk(["deploy", *(stacks or ["--all"]), *options], context, app, progress)
+            try:
+                command = ["deploy", *(stacks or ["--all"]), *options]
+                self._cdk(command, progress, *self._synthesis(context, app, assembly))
+            finally:
+                self._keep(assembly, self._kept(context, app))
             return json.loads(outputs.read_text()) if outputs.exists() else {}
 
     def destroy(
@@ -211,33 +217,47 @@ class LocalCloud:
         app: str | None = None,
         progress: Callable[[str], None] = lambda line: None,
     ) -> None:
-        """Remove what `deploy` made, again with the plain CDK CLI."""
-        self._cdk(["destroy", *(stacks or ["--all"]), "--force"], context, app, progress)
+        """Remove what `deploy` made, again with the plain CDK CLI. The app does not run again for that."""
+        command, kept = ["destroy", *(stacks or ["--all"]), "--force"], self._kept(context, app)
+        if (kept / "manifest.json").exists():
+            return self._cdk(command, progress, "--app", str(kept))
+        with tempfile.TemporaryDirectory() as assembly:
+            return self._cdk(command, progress, *self._synthesis(context, app, Path(assembly)))
 
     def _bootstrap(self, progress: Callable[[str], None]) -> None:
         if any(stack["name"] == "CDKToolkit" for stack in self.status()["stacks"]):
             return
-        self._cdk(["bootstrap", f"aws://{ACCOUNT}/{self.region}"], None, "", progress)
+        self._cdk(["bootstrap", f"aws://{ACCOUNT}/{self.region}"], progress)
 
-    def _cdk(
-        self,
-        command: list[str],
-        context: Mapping[str, str] | None,
-        app: str | None,
-        progress: Callable[[str], None],
-    ) -> None:
-        program, node = envs.cdk(), envs.node()
+    def _kept(self, context: Mapping[str, str] | None, app: str | None) -> Path:
+        """The folder with what the app last made of a context."""
+        given = json.dumps([app, sorted((context or {}).items())])
+        return self.home / "assemblies" / hashlib.sha256(given.encode()).hexdigest()[:16]
+
+    def _keep(self, assembly: Path, kept: Path) -> None:
+        """Keep the templates of an assembly, if it was made; its assets are in the cloud."""
+        shutil.rmtree(kept, ignore_errors=True)
+        if (assembly / "manifest.json").exists():
+            kept.mkdir(parents=True)
+            for file in assembly.glob("*.json"):
+                shutil.copy(file, kept)
+
+    def _synthesis(self, context: Mapping[str, str] | None, app: str | None, assembly: Path) -> list[str]:
+        """The options with which the CLI runs the app."""
         layers.layer()
         app = f"{shlex.quote(str(envs.environment('app')))} app.py" if app is None else app
-        options = ["--ci", "--no-color", "--no-notices", "--no-version-reporting"]
-        options += [f"--context={key}={value}" for key, value in (context or {}).items()]
-        with tempfile.TemporaryDirectory() as assembly:
-            if app:
-                # The CLI takes away quotes at both ends of the whole, which are those of two paths
-                options += ["--app", f"exec {app}" if app.startswith("'") else app, "--output", assembly]
-            with subprocess.Popen(
+        options = [f"--context={key}={value}" for key, value in (context or {}).items()]
+        # The CLI takes away quotes at both ends of the whole, which are those of two paths
+        return [*options, "--app", f"exec {app}" if app.startswith("'") else app, "--output", str(assembly)]
+
+    def _cdk(self, command: list[str], progress: Callable[[str], None], *given: str) -> None:
+        program, node = envs.cdk(), envs.node()
+        options = ["--ci", "--no-color", "--no-notices", "--no-version-reporting", *given]
+        with (
+            tempfile.TemporaryDirectory() as empty,
+            subprocess.Popen(
                 [str(program), *command, *options],
-                cwd=envs.ROOT if app else assembly,
+                cwd=envs.ROOT if given else empty,
                 # A profile of the person's own would go before these keys with the CDK CLI.
                 env={name: value for name, value in os.environ.items() if name != "AWS_PROFILE"}
                 | self.env()
@@ -249,12 +269,13 @@ class LocalCloud:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 text=True,
-            ) as process:
-                lines = []
-                assert process.stdout is not None  # noqa: S101 - narrows the type
-                for line in process.stdout:
-                    lines.append(line.rstrip())
-                    progress(lines[-1])
+            ) as process,
+        ):
+            lines = []
+            assert process.stdout is not None  # noqa: S101 - narrows the type
+            for line in process.stdout:
+                lines.append(line.rstrip())
+                progress(lines[-1])
         if process.returncode:
             said = "\n".join(lines[-TAIL_LINES:])
             raise CloudError(f"cdk {command[0]} failed:\n{said}")

@@ -205,6 +205,13 @@ def executions_running() -> int:
     return sum(1 for execution in executions.all_values() if execution.get("status") == "RUNNING")
 
 
+def changing(stack: str) -> bool:
+    """Return whether a stack of this name or id is being created, updated or deleted."""
+    found = touch("services.cloudformation._stacks").all_values()
+    statuses = [each["StackStatus"] for each in found if stack in (each["StackName"], each["StackId"])]
+    return any(status.endswith("_IN_PROGRESS") for status in statuses if status != "REVIEW_IN_PROGRESS")
+
+
 def stacks() -> list[dict[str, str]]:
     """Return name and status of all stacks, in all accounts and Regions."""
     found = touch("services.cloudformation._stacks").all_values()

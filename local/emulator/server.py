@@ -31,7 +31,7 @@ from hypercorn.config import Config
 
 import local.emulator.patches  # noqa: F401 - registers its hooks
 from local import faults, keys
-from local.emulator import callers, cloudformation, disk, ministack, reach, signatures
+from local.emulator import callers, cloudformation, disk, ministack, polling, reach, signatures
 from local.emulator.patches import cloudwatch, executions, functions
 from local.emulator.platform import LocalPlatform
 from local.emulator.web import as_on_aws, from_the_web
@@ -211,6 +211,7 @@ class Server:
         if functions.dies_with(self.platform, scope):
             await _answer(send, 500, {"error": "The function that asked was killed before this was done."})
         else:
+            await polling.hold(admitted)
             await self.disk.answer(ministack.application(), scope, admitted, send)
 
     def stop(self) -> None:

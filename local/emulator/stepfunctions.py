@@ -16,7 +16,7 @@ from local.sagemaker.api import ApiError
 from local.sagemaker.jobs.kinds import KINDS
 from local.sagemaker.jobs.status import ENDED
 
-POLL_SECONDS = 0.25
+POLL_SECONDS = 0.1
 """Between two looks at a job that a `.sync` task waits for."""
 
 MODELLED_ERRORS = {

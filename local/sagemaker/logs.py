@@ -23,13 +23,15 @@ class LogWriter:
     """Delivers lines to the streams of one log group every `interval` seconds, in the order of each stream.
 
     `connect` makes the client, in the writer's own thread. As on AWS, a role that may not write logs runs
-    all the same and leaves none: `problem` says so, and the server's own log. `close` delivers what is left.
+    all the same and leaves none: `problem` says so, and the server's own log. `close` delivers what is left,
+    at once.
     """
 
     def __init__(self, connect: Callable[[], Any], group: str, interval: float):
         self._connect, self._group, self._interval = connect, group, interval
         self._lines: queue.Queue[tuple[str, int, str] | None] = queue.Queue(WAITING)
         self._streams: set[str] = set()
+        self._closing = threading.Event()
         self.problem: str | None = None
         self._thread = threading.Thread(target=self._deliver, name=f"logs {group}", daemon=True)
         self._thread.start()
@@ -40,6 +42,7 @@ class LogWriter:
 
     def close(self) -> None:
         if self._thread.is_alive():
+            self._closing.set()
             self._lines.put(None)
             self._thread.join()
 
@@ -48,7 +51,7 @@ class LogWriter:
         while more:
             batch = [self._lines.get()]
             if batch[0] is not None:
-                time.sleep(self._interval)
+                self._closing.wait(self._interval)
             while batch[-1] is not None and len(batch) < WAITING:
                 try:
                     batch.append(self._lines.get_nowait())

@@ -231,7 +231,7 @@ class ServingContainer:
                     return
             if time.monotonic() > deadline:
                 raise ServingError(f"{failed} It did not answer in {self._patience():g} seconds. {self.see}")
-            pause = min(pause * 1.5, 0.5)
+            pause = min(pause * 1.5, 0.1)
 
     def unhealthy(self) -> str:
         """The sentence for a container that does not answer /ping."""

@@ -1,11 +1,15 @@
-"""What SageMaker finds in the log of a container."""
+"""What SageMaker finds in the log of a container, and what the local cloud delivers of it."""
 
 from __future__ import annotations
 
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
+from typing import Any
+
+from local.sagemaker.logs import LogWriter
 
 CONTAINERS = Path(__file__).resolve().parents[2] / "containers"
 
@@ -37,3 +41,30 @@ def test_log_to_stdout_writes_levels_and_redacts_secrets():
     assert done.stderr == ""
     # as the metric definitions of the templates find it
     assert re.findall(r"train:rmse=([0-9.eE+-]+)", done.stdout) == ["0.5"]
+
+
+class CloudWatchLogs:
+    """Takes everything, and remembers the messages."""
+
+    def __init__(self) -> None:
+        self.messages: list[str] = []
+
+    def create_log_stream(self, **_: str) -> None:
+        pass
+
+    def put_log_events(self, logEvents: list[dict[str, Any]], **_: str) -> None:
+        self.messages += [event["message"] for event in logEvents]
+
+
+def test_writer_delivers_what_is_left_at_once_when_it_is_closed():
+    # given a writer that delivers every ten minutes
+    logs = CloudWatchLogs()
+    writer = LogWriter(lambda: logs, "group", interval=600)
+    writer.write("stream", "first")
+    writer.write("stream", "last")
+    # when it is closed
+    began = time.monotonic()
+    writer.close()
+    # then nobody waits for that
+    assert logs.messages == ["first", "last"]
+    assert time.monotonic() - began < 60

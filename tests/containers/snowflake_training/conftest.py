@@ -11,16 +11,18 @@ from pathlib import Path
 import pytest
 import snowflake.connector
 
+from local.images.build import build
 from tests.support.processes import answers, free_port
 from tests.support.snowflake_training.image import IMAGE, Image, Warehouse, keep
 from tests.support.waiting import until
 from tooling import envs
+from tooling.containers import CONTAINERS
 
 
 @pytest.fixture(scope="session")
 def image_python() -> Path:
-    """The Python of an environment that holds what the image's requirements say, and nothing else."""
-    return envs.build(envs.home() / "envs" / "snowflake_xgboost", IMAGE / "requirements.txt")
+    """The Python of the image, built as `cdk deploy` has it built."""
+    return build(CONTAINERS, IMAGE / "Dockerfile").folder / "env" / "bin" / "python"
 
 
 @pytest.fixture(scope="session")

@@ -181,9 +181,9 @@ def test_all_hosts_end_with_the_reason(image: Image, secret: str, name: str):
 NO_KEY = "-----BEGIN PRIVATE KEY-----\nc2VjcmV0LXNlY3JldA==\n-----END PRIVATE KEY-----"
 
 
-def login(image: Image, aws: dict[str, str], name: str, value: Any) -> Job:
+def login(image: Image, aws: dict[str, str], name: str, value: Any, **env: str) -> Job:
     keep(aws, name, value)
-    return image.train({**QUICK, "secret": name, "table": "GOOD", "target": "Y"})
+    return image.train({**QUICK, "secret": name, "table": "GOOD", "target": "Y"}, 1, None, **env)
 
 
 def without(known: dict[str, Any], *names: str, **more: Any) -> dict[str, Any]:
@@ -237,9 +237,10 @@ def test_what_is_wrong_with_a_secret_is_told_without_telling_it(
         "not-json": "user=GROUNDPLAN;password=hunter2-hunter2",
         "a-list": json.dumps(["hunter2-hunter2"]),
         "no-text": without(known, private_key=body(known["private_key"])),
-        "nobody-there": without(known, port=free_port()),
     }
     jobs = {name: login(image, aws, name, value) for name, value in bad.items()}
+    nowhere = without(known, port=free_port())
+    jobs["nobody-there"] = login(image, aws, "nobody-there", nowhere, GROUNDPLAN_LOGIN_SECONDS="2")
     reasons = {name: job.reason() for name, job in jobs.items()}
     refused = "Snowflake refused the login of user {} of account GROUNDPLAN: "
     assert reasons.pop("wrong-password").startswith(refused.format("GROUNDPLAN"))

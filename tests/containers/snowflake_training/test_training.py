@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from snowflake_xgboost.__main__ import LAST_WORDS
 from snowflake_xgboost.source import pull, survey
 from snowflake_xgboost.split import Split
 from snowflake_xgboost.table import Table
@@ -30,9 +29,13 @@ from tests.support.snowflake_training.image import (
     Warehouse,
     addresses,
 )
+from tests.support.waiting import until
 from tooling.containers import import_path
 from toolkit.failure import Failure
 from toolkit.sagemaker import Cluster
+
+LAST_WORDS = 2
+"""Seconds that a lost host is waited for, where a test waits as long."""
 
 
 @pytest.fixture(scope="module")
@@ -280,7 +283,8 @@ def test_a_lost_host_fails_the_others(image: Image, given: dict[str, str], victi
 @pytest.mark.parametrize("victim", [0, 1])
 def test_work_that_waits_for_a_lost_host_is_ended(image: Image, given: dict[str, str], victim: int):
     # given work that does not notice that a host is gone, as XGBoost's at times does not
-    job = image.train({**given, "rounds": "50000", "timeout": "600"}, hosts=3)
+    endless = {**given, "rounds": "50000", "timeout": "600"}
+    job = image.train(endless, hosts=3, GROUNDPLAN_LAST_WORDS=str(LAST_WORDS))
     wait_for(job.first, r"\[5\] ")
     lost = job.hosts[victim]
     others = [host for host in job.hosts if host is not lost]
@@ -300,7 +304,8 @@ def test_a_host_that_is_done_is_not_missed(image: Image, given: dict[str, str]):
     slow = base / "model" / ".model.ubj.part"
     slow.parent.mkdir(parents=True)
     os.mkfifo(slow)
-    job = image.train(given, hosts=2, bases=[base, image.folder / "other"])
+    bases = [base, image.folder / "other"]
+    job = image.train(given, hosts=2, bases=bases, GROUNDPLAN_LAST_WORDS=str(LAST_WORDS))
     first, other = job.hosts
     assert other.wait() == 0
     time.sleep(LAST_WORDS + 2)
@@ -335,11 +340,15 @@ def test_only_a_host_without_a_farewell_is_missed(first: Watch):
             connection.shutdown(socket.SHUT_WR)
             assert connection.recv(100) == b""  # it is heard
     assert first.lost is None
+    assert not first.alone
     # when one goes without a word, then all are told, also who comes later
     join(first, second).close()
     assert staying.recv(100) == f"{second}\n".encode()
     assert first.lost == second
     assert join(first, third).recv(100) == f"{second}\n".encode()
+    # and the first host knows when it is the last one left
+    staying.close()
+    until(lambda: first.alone, "the end of the others")
 
 
 def test_an_instance_that_vanishes_is_asked_for(first: Watch):

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
+import boto3
 import pytest
+from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from local.cloud import LocalCloud
+from tests.support.clouds import own_keys
 from tests.support.deployments import ACCOUNT, HOSTED, REGION, Stack, asked, assumed, hosting, names
 
 
@@ -54,6 +58,28 @@ def test_a_stack_takes_back_what_failed(aws: Callable, image: str, execution_rol
     assert stack.create(resources) == "ROLLBACK_COMPLETE"
     assert "nobody" in stack.reasons
     assert aws("sagemaker").list_models(NameContains=stack.name)["Models"] == []
+
+
+def test_the_cdk_is_answered_when_the_change_of_a_stack_is_over(cloud: LocalCloud, aws: Callable) -> None:
+    # given a stack that waits for a signal, for a second
+    name, formation = next(names), aws("cloudformation")
+    wait = {"Handle": {"Ref": "Handle"}, "Timeout": "1"}
+    resources = {
+        "Handle": {"Type": "AWS::CloudFormation::WaitConditionHandle"},
+        "Wait": {"Type": "AWS::CloudFormation::WaitCondition", "Properties": wait},
+    }
+    formation.create_stack(StackName=name, TemplateBody=json.dumps({"Resources": resources}))
+    # when others ask, then they are told how it is
+    assert formation.describe_stacks(StackName=name)["Stacks"][0]["StackStatus"] == "CREATE_IN_PROGRESS"
+    # when the CDK asks, which would come back in five seconds, then it is told how it ends
+    cdk = boto3.client(
+        "cloudformation",
+        endpoint_url=cloud.endpoint_url,
+        region_name=cloud.region,
+        config=Config(user_agent_extra="aws-cdk/2.1148.1"),
+        **own_keys(cloud),
+    )
+    assert cdk.describe_stacks(StackName=name)["Stacks"][0]["StackStatus"] == "ROLLBACK_COMPLETE"
 
 
 def test_a_stack_makes_notebooks_and_model_groups(aws: Callable, execution_role: str) -> None:

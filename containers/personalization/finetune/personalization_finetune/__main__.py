@@ -20,6 +20,7 @@ from toolkit.failure import Failure, Stopped, scrub
 from toolkit.logs import log_to_stdout
 
 from . import tasks
+from .results import OUT_OF_MEMORY, finish
 from .settings import Settings
 
 log = logging.getLogger(__package__)
@@ -89,8 +90,6 @@ def watched(stopping: list[float], scratch: str) -> int:
 
 def give_up(task: tasks.Task, code: int) -> None:
     """The result of a task in the midst of which its process was ended."""
-    from .finetune import OUT_OF_MEMORY, finish
-
     log.error("[%s] the worker was ended by %s", task.request, signal.Signals(-code).name)
     finish(task, result(task).parent, "", OUT_OF_MEMORY, 0.0, {}, task.steps)
 
@@ -98,13 +97,15 @@ def give_up(task: tasks.Task, code: int) -> None:
 def work(scratch: str) -> int:
     from toolkit.stopping import Interruption
 
-    from . import base, finetune
+    from . import base
 
     stop = Interruption()
     try:
         settings = Settings.read(sagemaker.hyperparameters())
         loaded = base.load(settings, sagemaker.CHANNELS / "base")
         log.info("base %s on %s in %s", loaded.id, loaded.device, loaded.dtype)
+        from . import finetune  # after the base, without which peft need not be loaded
+
         for task in mine():
             stop.check()
             finetune.run(

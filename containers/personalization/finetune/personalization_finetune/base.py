@@ -6,16 +6,17 @@ import os
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
-from diffusers import StableDiffusionPipeline
-from diffusers.utils import logging as diffusers_logging
-from transformers.utils import logging as transformers_logging
 
 from toolkit.failure import Failure
 from toolkit.identity import APART, identity
 
 from .settings import Settings
+
+if TYPE_CHECKING:
+    from diffusers import StableDiffusionPipeline
 
 
 @dataclass(frozen=True)
@@ -31,11 +32,12 @@ class Base:
 
 
 def load(settings: Settings, channel: Path) -> Base:
-    """From the channel `base`, else from the Hugging Face Hub. Raises `Failure` when there is neither."""
-    for logging in (diffusers_logging, transformers_logging):  # the log is the job's own
-        logging.set_verbosity_error()
-        logging.disable_progress_bar()
+    """From the channel `base`, else from the Hugging Face Hub. Raises `Failure` when there is neither.
+
+    What is wrong is told before diffusers is loaded, which takes seconds.
+    """
     device = _device(os.environ.get("GROUNDPLAN_DEVICE", ""))
+    dtype = precision(settings.precision, device)
     if settings.threads:
         torch.set_num_threads(settings.threads)
     if settings.base:
@@ -51,8 +53,9 @@ def load(settings: Settings, channel: Path) -> Base:
         name = identity(folder)
     except (OSError, ValueError) as error:
         raise Failure(f"the weights of the base {named} cannot be read: {error}") from None
+    pipeline_class = _diffusers()
     try:
-        pipeline = StableDiffusionPipeline.from_pretrained(
+        pipeline = pipeline_class.from_pretrained(
             folder,
             safety_checker=None,
             requires_safety_checker=False,
@@ -64,9 +67,19 @@ def load(settings: Settings, channel: Path) -> Base:
     pipeline.set_progress_bar_config(disable=True)
     for part in (pipeline.vae, pipeline.unet, pipeline.text_encoder):
         part.eval().requires_grad_(False)
-    dtype = precision(settings.precision, device)
     resolution = pipeline.unet.config.sample_size * pipeline.vae_scale_factor
     return Base(name, pipeline, device, dtype, resolution)
+
+
+def _diffusers() -> type[StableDiffusionPipeline]:
+    from diffusers import StableDiffusionPipeline
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+
+    for logging in (diffusers_logging, transformers_logging):  # the log is the job's own
+        logging.set_verbosity_error()
+        logging.disable_progress_bar()
+    return StableDiffusionPipeline
 
 
 def _device(wanted: str) -> torch.device:

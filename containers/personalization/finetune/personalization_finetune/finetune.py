@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import math
 import shutil
 import time
-from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
+from dataclasses import asdict
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -16,13 +14,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from toolkit.sagemaker import files, write_json
+from toolkit.sagemaker import write_json
 from toolkit.stopping import Interruption
 
 from . import images
 from .base import Base
 from .failure import TaskFailure
 from .learner import TARGETS, TEXT, WEIGHTS, Learner, key_of, prior_latents, saved
+from .results import OUT_OF_MEMORY, Progress, finish
 from .settings import Settings
 from .tasks import Task
 
@@ -31,24 +30,6 @@ log = logging.getLogger(__name__)
 STATE = Path("state", "state.pt")
 FREE_TO_CHANGE = ("checkpoint_every", "threads", "previews", "preview_steps", "guidance")
 """Settings that may differ between a checkpoint and the job that goes on from it."""
-
-
-@dataclass
-class Progress:
-    """`progress.json`, about once a second: each write is copied to S3."""
-
-    folder: Path
-    steps: int
-    written: float = field(default=-math.inf)
-    stage: str = ""
-
-    def tell(self, stage: str, step: int, loss: float | None) -> None:
-        if stage == self.stage and time.monotonic() - self.written < 1:
-            return
-        self.stage, self.written = stage, time.monotonic()
-        now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        told = {"stage": stage, "step": step, "steps": self.steps, "loss": loss, "updated": now}
-        write_json(self.folder / "progress.json", told)
 
 
 def run(
@@ -85,44 +66,6 @@ def run(
     if base.device.type == "cuda":
         torch.cuda.empty_cache()
     finish(task, folder, base.id, reason, time.monotonic() - started, metrics, steps)
-
-
-OUT_OF_MEMORY = (
-    "The machine ran out of memory while it learned your pictures. Start it again; if that does not help, "
-    "use fewer or smaller pictures."
-)
-
-
-def finish(
-    task: Task, folder: Path, base: str, reason: str, seconds: float, metrics: dict[str, Any], steps: int
-) -> None:
-    """The last of a task's files. What failed keeps nothing that could be taken for a model."""
-    shutil.rmtree(folder / "state", ignore_errors=True)
-    if reason:
-        shutil.rmtree(folder / "adapter", ignore_errors=True)
-        shutil.rmtree(folder / "previews", ignore_errors=True)
-    found = [*files(folder / "adapter"), *files(folder / "previews")]
-    result = {
-        "version": 1,
-        "status": "failed" if reason else "done",
-        "reason": reason,
-        "base": base,
-        "seconds": round(seconds, 3),
-        "metrics": metrics,
-        "files": {
-            path.relative_to(folder).as_posix(): {
-                "bytes": path.stat().st_size,
-                "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-            }
-            for path in found
-        },
-    }
-    Progress(folder, steps).tell(result["status"], 0 if reason else steps, metrics.get("loss"))
-    write_json(folder / "result.json", result)
-    if reason:
-        log.error("[%s] failed: %s", task.request, reason)
-    else:
-        log.info("[%s] done in %.1f s", task.request, seconds)
 
 
 def _learn(

@@ -26,7 +26,7 @@ from .watch import Watch
 
 log = logging.getLogger(__package__)
 
-LAST_WORDS = 10
+LAST_WORDS = float(os.environ.get("GROUNDPLAN_LAST_WORDS") or 10)
 """Seconds that the work has, once another host is lost, to end by itself with a better reason."""
 
 GRACE = 100
@@ -83,7 +83,7 @@ def _train() -> str | None:
     if tracker and not stopping and code >= 0:
         from .peers import end_tracker
 
-        end_tracker(tracker)
+        end_tracker(tracker, watch)
     return sagemaker.FAILURE.read_text() if failed or sagemaker.FAILURE.exists() else None
 
 

@@ -19,7 +19,7 @@ from .keys import private_key
 REQUIRED = ("account", "user", "warehouse", "database", "schema")
 PROOFS = ("private_key", "private_key_passphrase", "password")
 OPTIONAL = ("role", "host", "port", "protocol")
-LOGIN_SECONDS = 20
+LOGIN_SECONDS = int(os.environ.get("GROUNDPLAN_LOGIN_SECONDS") or 20)
 """A refused login is final at once; this bounds the tries at an address that does not answer."""
 
 REQUEST_SECONDS = 120

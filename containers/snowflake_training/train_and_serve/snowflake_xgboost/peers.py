@@ -18,12 +18,13 @@ from toolkit.failure import Failure
 from toolkit.sagemaker import Cluster
 
 from .failure import reason_of
+from .watch import Watch
 
 log = logging.getLogger(__name__)
 
 PORT = 9099
 FAREWELL = 10
-"""Seconds that the first host stays for the others to say goodbye."""
+"""Seconds that the first host stays for the others to end."""
 
 T = TypeVar("T")
 
@@ -53,11 +54,14 @@ def start_tracker(cluster: Cluster, timeout: int) -> RabitTracker:
             raise Failure(f"host {cluster.host} cannot listen on port {PORT}: something else does") from None
 
 
-def end_tracker(tracker: RabitTracker) -> None:
-    """Wait until every host has said goodbye. One that comes after the first host has left finds nobody, and
-    would fail with its work done."""
-    with contextlib.suppress(XGBoostError, ValueError):  # a host that is lost says none
-        tracker.wait_for(FAREWELL)
+def end_tracker(tracker: RabitTracker, watch: Watch) -> None:
+    """Wait until every host has said goodbye to the tracker, or has ended without it. One that comes after
+    the first host has left finds nobody, and would fail with its work done."""
+    until = time.monotonic() + FAREWELL
+    while not watch.alone and time.monotonic() < until:
+        time.sleep(0.05)
+    with contextlib.suppress(XGBoostError, ValueError):  # a host that failed says no goodbye
+        tracker.wait_for(1)
 
 
 @contextlib.contextmanager

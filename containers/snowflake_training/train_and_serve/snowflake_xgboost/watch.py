@@ -45,12 +45,18 @@ class Watch:
         self.cluster = cluster
         self._lines: list[socket.socket] = []  # of the first host: to all others; of another: to the first
         self._last_words = b""
+        self._ended: set[str] = set()
         self._guard = threading.Lock()
 
     def start(self) -> None:
         """Raises `Failure` when the first host's port is taken."""
         follow = self._listen() if self.cluster.first else self._call
         threading.Thread(target=follow, daemon=True).start()
+
+    @property
+    def alone(self) -> bool:
+        """Whether all other hosts have ended, well or not. Only the first host knows."""
+        return len(self._ended) == self.cluster.size - 1
 
     def missing_for(self) -> float:
         """Seconds since a host was lost, below 0 when none is."""
@@ -112,6 +118,7 @@ class Watch:
                     return
                 watch._join(self.connection)
                 watch._hear(_heard(self.rfile), host)
+                watch._ended.add(host)
 
         class Server(socketserver.ThreadingTCPServer):
             allow_reuse_address = True
