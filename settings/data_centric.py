@@ -101,6 +101,12 @@ class Sweeps(Choices):
         description="a whole number from 1 to 40 of jobs at the same time; the account's quota for the"
         " instance type must allow it",
     )
+    hosts: int = Field(
+        default=1,
+        ge=1,
+        le=16,
+        description="a whole number from 1 to 16 of instances that train each job together",
+    )
     tracking: bool = Field(
         default=False, description="true or false, whether runs are logged with an MLflow app, which costs"
     )

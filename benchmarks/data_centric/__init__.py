@@ -1,3 +1,3 @@
 """Measurements of `data_centric`."""
 
-BENCHMARKS = ("labels", "selection", "robustness", "speed")
+BENCHMARKS = ("labels", "selection", "robustness", "speed", "cifar")

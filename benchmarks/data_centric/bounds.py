@@ -84,6 +84,10 @@ SPEED = [
 ]
 
 
+CIFAR: list[Metric] = []
+"""Figures that are told, without bounds: they depend on the size that is chosen."""
+
+
 def missed(metrics: Sequence[Metric], figures: dict[str, float]) -> list[str]:
     """Return the names of the figures that were measured and are outside of their bounds."""
     return [each.name for each in metrics if each.name in figures and not each.reached(figures[each.name])]
@@ -92,7 +96,8 @@ def missed(metrics: Sequence[Metric], figures: dict[str, float]) -> list[str]:
 def finish(metrics: Sequence[Metric], report: dict[str, Any], path: Path | None) -> int:
     """Write the report with its figures, print the bounds, and return the exit code."""
     figures: dict[str, float] = report["metrics"]
-    print("\nBounds:")
+    if metrics:
+        print("\nBounds:")
     for metric in metrics:
         if metric.bound is None or (value := figures.get(metric.name)) is None:
             continue

@@ -14,8 +14,8 @@ IMAGES = [CONTAINERS / "data_centric" / name for name in ("label_quality", "subs
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
-def run(module: str, options: Mapping[str, Any]) -> int:
-    """Run `benchmarks.data_centric.<module>` on one thread with these options; return its exit code."""
+def run(module: str, options: Mapping[str, Any], threads: int = 1) -> int:
+    """Run `benchmarks.data_centric.<module>` with these options; return its exit code."""
     arguments: list[str] = []
     for name, value in options.items():
         option = f"--{name.replace('_', '-')}"
@@ -26,5 +26,5 @@ def run(module: str, options: Mapping[str, Any]) -> int:
     python = envs.environment("benchmarks-data_centric")
     settings = {"PYTHONPATH": os.pathsep.join([str(envs.ROOT), *map(import_path, IMAGES)])}
     command = [str(python), "-m", f"benchmarks.data_centric.{module}", *arguments]
-    environment = os.environ | dict.fromkeys(THREADS, "1") | settings
+    environment = os.environ | dict.fromkeys(THREADS, str(threads)) | settings
     return subprocess.run(command, cwd=envs.ROOT, env=environment).returncode

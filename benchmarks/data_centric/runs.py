@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -103,11 +103,22 @@ class Results:
         return self.rows.get((key, seed))
 
 
+def take_turns(learners: Collection[Learner], told: Callable[[int], None] = lambda _: None) -> None:
+    """Train runs to their ends, epoch by epoch, so that other load on the machine meets them alike.
+
+    :param told: called after each round with the epochs of the longest run. Default: nothing
+    """
+    while left := [learner for learner in learners if not learner.done]:
+        for learner in left:
+            learner.epoch()
+        told(max(len(learner.rows) for learner in left))
+
+
 def measured(experiment: Experiment, cells: Sequence[Cell], seed: int, results: Results) -> list[Row]:
     """Return a row for each cell, of runs that are trained now or whose results were kept.
 
-    Runs of a condition take turns, epoch by epoch, so that other load on the machine meets them alike. A run
-    whose `FULL` run is trained with it gets `time_ratio`, the ratio of their processor seconds.
+    Runs of a condition take turns. A run whose `FULL` run is trained with it gets `time_ratio`, the ratio of
+    their processor seconds.
     """
     rows: list[Row] = []
     for condition in dict.fromkeys(cell.condition for cell in cells):
@@ -117,9 +128,7 @@ def measured(experiment: Experiment, cells: Sequence[Cell], seed: int, results: 
         keys = {cell: key_of(experiment.settings(cell), digest) for cell in own}
         missing = [cell for cell in own if not results.get(keys[cell], seed)]
         learners = {cell: Learner(experiment.settings(cell), data, seed, CPU) for cell in missing}
-        while left := [learner for learner in learners.values() if not learner.done]:
-            for learner in left:
-                learner.epoch()
+        take_turns(learners.values())
         found = [row_of(cell, learner) | {"key": keys[cell]} for cell, learner in learners.items()]
         full = next((row["cpu_seconds"] for row in found if row["strategy"] == FULL), None)
         results.add(row | ({"time_ratio": row["cpu_seconds"] / full} if full else {}) for row in found)

@@ -39,6 +39,8 @@ class Cluster:
 
     hosts: tuple[str, ...]
     host: str
+    interface: str = ""
+    """Name of the network interface between the hosts; empty if unknown"""
 
     @property
     def rank(self) -> int:
@@ -59,7 +61,8 @@ def cluster() -> Cluster:
     if not path.exists():
         return Cluster(("algo-1",), "algo-1")
     found = json.loads(path.read_text())
-    return Cluster(tuple(sorted(found["hosts"])), found["current_host"])
+    hosts, interface = tuple(sorted(found["hosts"])), found.get("network_interface_name", "")
+    return Cluster(hosts, found["current_host"], interface)
 
 
 def hyperparameters() -> dict[str, str]:

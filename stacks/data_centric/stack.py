@@ -130,6 +130,7 @@ class DataCentricStack(Stack):
             volume_gb=chosen.volume_gb,
             max_runtime=Duration.minutes(chosen.max_runtime_minutes),
             at_once=chosen.at_once,
+            hosts=chosen.hosts,
             network=network,
         )
         sweep_functions = SweepFunctions(self, jobs=jobs, bucket=bucket, package=package)

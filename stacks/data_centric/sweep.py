@@ -49,6 +49,7 @@ HYPERPARAMETERS = (
     "weight_decay",
     "augment",
     "precision",
+    "recipe",
     "interval",
     "outputs",
     "validation_sample",
@@ -64,6 +65,7 @@ HYPERPARAMETERS = (
     "most_unreadable",
     "checkpoint_every",
     "threads",
+    "timeout",
 )
 """Hyperparameters of the training image that a sweep may set. It sets strategy, fraction and seeds itself."""
 MOST_JOBS = 200
@@ -91,6 +93,7 @@ class SweepFunctions:
             "at_once": jobs.at_once,
             "most_seconds": jobs.seconds,
             "instance_type": jobs.instance_type,
+            "hosts": jobs.hosts,
         }
         variables = {"BUCKET": bucket.bucket.bucket_name, "SWEEP": json.dumps(settings)}
 

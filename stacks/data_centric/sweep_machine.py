@@ -56,7 +56,8 @@ _NO_CAPACITY = "/^(CapacityError|InternalServerError)/"
 class SweepJobs:
     """How the training jobs of a sweep run.
 
-    `at_once` is how many jobs run at the same time; the account's quota for the instance type must allow it.
+    `at_once` is how many jobs run at the same time, each on `hosts` instances; the account's quota for the
+    instance type must allow it. In a VPC the security groups must let the hosts of a job reach each other.
     """
 
     image: ContainerImage
@@ -65,6 +66,7 @@ class SweepJobs:
     volume_gb: int
     max_runtime: Duration
     at_once: int
+    hosts: int = 1
     network: Network | None = None
 
     @property
@@ -424,7 +426,7 @@ def _definition(jobs: SweepJobs, bucket: ArtifactBucket) -> dict[str, Any]:
             **({"KmsKeyId": bucket.key.key_arn} if bucket.key else {}),
         },
         "ResourceConfig": {
-            "InstanceCount": 1,
+            "InstanceCount": jobs.hosts,
             "InstanceType": jobs.instance_type,
             "VolumeSizeInGB": jobs.volume_gb,
             **({"VolumeKmsKeyId": key} if key else {}),

@@ -9,10 +9,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from local.sagemaker.instances import LoopbackAddress, reserve
 from tooling.containers import import_path
 
 NEVER = 300
 """A job that runs for longer, in seconds, is considered stuck."""
+
+_reserved: list[LoopbackAddress] = []
+"""Kept until this process ends: a listener of an earlier test may still be there."""
+
+
+def addresses(count: int) -> list[str]:
+    """Reserve loopback addresses for the hosts of a job, which no other process gets; sorted by rank."""
+    new = reserve(count)
+    _reserved.extend(new)
+    return sorted(address.name for address in new)
 
 
 @dataclass

@@ -74,6 +74,7 @@ def tracking() -> MlflowApp | None:
 
 
 def hourly_price() -> float | None:
-    """Return the price of the jobs' instance in dollars an hour; None if it is unknown."""
+    """Return the price of a job's instances in dollars an hour; None if it is unknown."""
     pricing = boto3.client("pricing", region_name=instance_prices.REGION, config=ONCE)
-    return instance_prices.hourly(pricing, settings()["instance_type"], variable("AWS_REGION"))
+    price = instance_prices.hourly(pricing, settings()["instance_type"], variable("AWS_REGION"))
+    return None if price is None else price * settings()["hosts"]

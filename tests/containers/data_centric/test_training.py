@@ -11,7 +11,8 @@ import numpy as np
 import pyarrow.parquet
 import pytest
 
-from tests.support.data_centric.training_image import Job, ended, prepared, start, train
+from tests.support.data_centric.training_image import ended, start, start_hosts, train
+from tests.support.image_jobs import Job, prepared
 from tests.support.waiting import until
 
 QUICK = {"strategy": "glister", "fraction": "0.3", "epochs": "4", "interval": "2", "threads": "1"}
@@ -110,3 +111,64 @@ def test_refused_job_says_why_before_it_trains(
     assert job.code == 1
     assert reason in job.failure
     assert "epoch=" not in job.log
+
+
+LONG = {"strategy": "full", "epochs": "10000", "threads": "1", "timeout": "60"}
+
+
+def hosts_of(
+    folder: Path, hyperparameters: dict[str, str], *channels: dict[str, dict[str, bytes]]
+) -> list[Path]:
+    """Prepare a host for each of `channels`."""
+    return [prepared(folder / str(rank), hyperparameters, each) for rank, each in enumerate(channels)]
+
+
+def test_job_of_two_hosts_goes_on_with_one(job: Job, trainer: Path, tmp_path: Path) -> None:
+    # given a job of two hosts and many seeds, and SIGTERM at the second
+    many = QUICK | {"seeds": ",".join(map(str, [7, 0, *range(100, 198)])), "timeout": "60"}
+    bases = hosts_of(tmp_path, many, CHANNELS, CHANNELS)
+    (_, first), (_, second) = start_hosts(bases, trainer)
+    until(lambda: "seed=7 epoch=2/4" in (bases[0] / "log").read_text(), "the second epoch", process=first)
+    second.send_signal(signal.SIGTERM)
+    stopped = [ended(base, process) for base, process in zip(bases, (first, second), strict=True)]
+    # then both stop, and only the first has written
+    assert [(job.code, job.failure) for job in stopped] == [(0, "")] * 2, stopped[0].log + stopped[1].log
+    assert (bases[0] / "checkpoints" / "seed-7.pt").exists()
+    assert "epoch=" not in stopped[1].log
+    assert not [path for name in ("checkpoints", "output", "model") for path in (bases[1] / name).glob("**/*")]
+    # when the first goes on alone
+    (bases[0] / "input" / "config" / "resourceconfig.json").unlink()
+    prepared(bases[0], QUICK | {"seeds": "0,7"}, {})
+    again = ended(bases[0], start(bases[0], trainer))
+    # then it ends as a job that had one host all the time
+    assert again.code == 0, again.log
+    assert "seed 7 continues after epoch" in again.log
+    for run, other in zip(runs(again), runs(job), strict=True):
+        for name in ("validation_loss", "validation_accuracy", "test_loss", "test_accuracy"):
+            assert run[name] == pytest.approx(other[name], rel=1e-4), name
+
+
+def runs(job: Job) -> list[dict[str, float]]:
+    return job.json("output/data/results.json")["runs"]
+
+
+@pytest.mark.parametrize("victim", [0, 1])
+def test_lost_host_is_the_reason_of_the_other(victim: int, trainer: Path, tmp_path: Path) -> None:
+    bases = hosts_of(tmp_path, LONG, CHANNELS, CHANNELS)
+    hosts = start_hosts(bases, trainer)
+    until(lambda: "epoch=2/" in (bases[0] / "log").read_text(), "the second epoch", process=hosts[0][1])
+    # when a host is killed
+    hosts[victim][1].kill()
+    # then the other ends and names it
+    job = ended(bases[1 - victim], hosts[1 - victim][1])
+    assert (job.code, job.failure) == (1, f"host {hosts[victim][0]} was lost; its log says why"), job.log
+
+
+def test_reason_of_a_failed_host_is_that_of_all(trainer: Path, tmp_path: Path) -> None:
+    # given a second host without a class in its channel
+    broken = CHANNELS | {"validation": arrays(2, 1)}
+    bases = hosts_of(tmp_path, LONG, CHANNELS, broken)
+    hosts = start_hosts(bases, trainer)
+    jobs = [ended(base, process) for base, (_, process) in zip(bases, hosts, strict=True)]
+    reason = "channel validation must have an example of each class, got none of 2"
+    assert [(job.code, job.failure) for job in jobs] == [(1, reason)] * 2, jobs[0].log + jobs[1].log

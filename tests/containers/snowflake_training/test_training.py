@@ -17,7 +17,6 @@ import pytest
 from snowflake_xgboost.source import pull, survey
 from snowflake_xgboost.split import Split
 from snowflake_xgboost.table import Table
-from snowflake_xgboost.watch import FAREWELL, PORT, Watch
 from tests.support.processes import children
 from tests.support.snowflake_training.image import (
     IMAGE,
@@ -33,6 +32,7 @@ from tests.support.waiting import until
 from tooling.containers import import_path
 from toolkit.failure import Failure
 from toolkit.sagemaker import Cluster
+from toolkit.watch import PORT, SHUTDOWN, Watch
 
 LAST_WORDS = 2
 """Seconds that a lost host is waited for, where a test waits as long."""
@@ -330,11 +330,11 @@ def join(watch: Watch, name: str) -> socket.socket:
     return connection
 
 
-def test_only_a_host_without_a_farewell_is_missed(first: Watch):
+def test_host_is_lost_only_without_a_shutdown_message(first: Watch):
     _, second, third = first.cluster.hosts
     staying = join(first, third)
     # given a host whose work is done, and somebody who is no host of the job
-    for name, last_words in ((second, FAREWELL), ("somebody", b"")):
+    for name, last_words in ((second, SHUTDOWN), ("somebody", b"")):
         with join(first, name) as connection:
             connection.sendall(last_words)
             connection.shutdown(socket.SHUT_WR)

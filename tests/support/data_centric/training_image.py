@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
-from tests.support.image_jobs import NEVER, Job, environment, prepared
+from tests.support.image_jobs import NEVER, Job, addresses, environment, prepared
 from tooling.containers import CONTAINERS
 
 SUBSET_TRAINING = CONTAINERS / "data_centric" / "subset_training"
@@ -21,6 +23,16 @@ def start(base: Path, python: Path) -> subprocess.Popen[bytes]:
             stdout=log,
             stderr=subprocess.STDOUT,
         )
+
+
+def start_hosts(bases: Sequence[Path], python: Path) -> list[tuple[str, subprocess.Popen[bytes]]]:
+    """Start a job on as many hosts as there are `bases`. Return their names and processes by rank."""
+    names = addresses(len(bases))
+    for name, base in zip(names, bases, strict=True):
+        # SageMaker promises no order
+        cluster = {"current_host": name, "hosts": names[::-1], "network_interface_name": "lo"}
+        (base / "input" / "config" / "resourceconfig.json").write_text(json.dumps(cluster))
+    return [(name, start(base, python)) for name, base in zip(names, bases, strict=True)]
 
 
 def ended(base: Path, process: subprocess.Popen[bytes]) -> Job:

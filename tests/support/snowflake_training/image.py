@@ -19,7 +19,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from snowflake.connector import SnowflakeConnection
 
-from local.sagemaker.instances import LoopbackAddress, reserve
+from tests.support.image_jobs import addresses
 from tooling.containers import CONTAINERS, import_path
 
 IMAGE = CONTAINERS / "snowflake_training" / "train_and_serve"
@@ -28,16 +28,6 @@ PATIENCE = 120
 """Seconds after which a container that does not end is taken to hang."""
 
 QUICK = {"rounds": "12", "max_depth": "3", "early_stopping_rounds": "0", "nthread": "1", "timeout": "60"}
-
-_reserved: list[LoopbackAddress] = []
-"""Kept until this process ends: a listener of an earlier test may still be there."""
-
-
-def addresses(count: int) -> list[str]:
-    """Reserve loopback addresses for the hosts of a job, which no other process gets; sorted by rank."""
-    new = reserve(count)
-    _reserved.extend(new)
-    return sorted(address.name for address in new)
 
 
 @dataclass

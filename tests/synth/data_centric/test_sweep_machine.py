@@ -256,6 +256,16 @@ def test_hyperparameters_are_those_of_the_image() -> None:
     assert found == {*HYPERPARAMETERS, "strategy", "fraction", "seeds"}
 
 
+@pytest.mark.parametrize(("name", "hosts"), [("dev", 1), ("chosen", 2)])
+def test_jobs_and_searches_have_the_hosts_that_are_chosen(
+    name: str, hosts: int, request: pytest.FixtureRequest
+) -> None:
+    machines = of_type(request.getfixturevalue(name), MACHINE)
+    (machine,) = (r["Properties"] for n, r in machines.items() if n.startswith("Sweep"))
+    counts = re.findall(r'"InstanceCount": (\d+)', flat(machine["DefinitionString"]))
+    assert counts == [str(hosts)] * 2
+
+
 def test_roles_of_a_sweep_have_no_wide_grants(dev: Template) -> None:
     own = [(name, each) for name, _, each in statements(dev) if name.startswith("Sweep")]
     wide = {action for _, each in own if each["Resource"] == "*" for action in listed(each["Action"])}

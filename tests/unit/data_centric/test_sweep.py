@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from data_centric.aws import sweep_desk
 from data_centric.core.sweep import (
     Rates,
     SweepError,
@@ -165,3 +166,13 @@ def test_invalid_search_is_refused(changes: dict[str, Any], sentence: str) -> No
 
 def test_sweep_can_be_written_as_json() -> None:
     assert asdict(sweep())["fractions"] == (0.5, 0.1)
+
+
+@pytest.mark.parametrize(("price", "expected"), [(0.25, 0.75), (None, None)])
+def test_price_is_of_all_hosts_of_a_job(
+    price: float | None, expected: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_REGION", "eu-west-1")
+    monkeypatch.setattr(sweep_desk, "settings", lambda: {"instance_type": "ml.m5.xlarge", "hosts": 3})
+    monkeypatch.setattr(sweep_desk.instance_prices, "hourly", lambda *_: price)
+    assert sweep_desk.hourly_price() == expected

@@ -13,11 +13,12 @@ import torch
 
 from toolkit.sagemaker import write_bytes
 
+from .hosts import Hosts
 from .settings import Settings
 
 log = logging.getLogger(__name__)
 
-FREE_TO_CHANGE = ("seeds", "checkpoint_every", "threads", "most_unreadable")
+FREE_TO_CHANGE = ("seeds", "checkpoint_every", "threads", "timeout", "most_unreadable")
 """Hyperparameters that may differ between a checkpoint and the job that resumes from it."""
 
 
@@ -33,12 +34,18 @@ def write(path: Path, key: str, state: dict[str, Any]) -> None:
     write_bytes(path, content.getvalue())
 
 
-def read(path: Path, key: str) -> dict[str, Any] | None:
-    """Return the saved state of a run. Return None, and log why, if no usable checkpoint exists."""
-    if not path.exists():
+def read(path: Path, key: str, hosts: Hosts | None = None) -> dict[str, Any] | None:
+    """Return the saved state of a run. Return None, and log why, if no usable checkpoint exists.
+
+    :param hosts: all get the first one's checkpoint. Default: this one alone
+    """
+    content = b"+" + path.read_bytes() if path.exists() else b"-"
+    shared = (hosts or Hosts()).broadcast(torch.frombuffer(bytearray(content), dtype=torch.uint8))
+    content = shared.numpy().tobytes()
+    if content == b"-":
         return None
     try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
+        found = torch.load(io.BytesIO(content[1:]), map_location="cpu", weights_only=True)
         fits, state = found["key"] == key, found["state"]
     except Exception:  # torch.load raises many types of errors for a damaged file
         log.warning("checkpoint %s cannot be read: training starts from the beginning", path.name)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -17,10 +16,12 @@ from toolkit.failure import Failure
 from . import models
 from .data import Data, Examples
 from .gradients import Outputs
+from .hosts import CUDA, Both, Hosts
 from .loader import Batch, Loader, statistics
+from .recipes import RECIPES
 from .records import Records
 from .selection import Selection, State, random_numbers
-from .settings import RECORDED, Settings
+from .settings import BF16, RECORDED, Settings
 from .strategies.names import plan, strategy
 
 Row = dict[str, Any]
@@ -38,7 +39,7 @@ class Moment(NamedTuple):
 class Learner:
     """Model, optimizer and strategy of a run. A resumed run gives the same results as an uninterrupted one.
 
-    :param check: called before every batch; raises `Stopped` to end the run
+    :param hosts: train the model together, and are told to stop before a batch. Default: this one alone
     """
 
     def __init__(
@@ -47,9 +48,11 @@ class Learner:
         data: Data,
         seed: int,
         device: torch.device,
-        check: Callable[[], None] = lambda: None,
+        hosts: Hosts | None = None,
     ):
-        self.settings, self.data, self.seed, self.device, self.check = settings, data, seed, device, check
+        self.settings, self.data, self.seed, self.device = settings, data, seed, device
+        self.recipe = RECIPES[settings.recipe]
+        self.hosts = hosts or Hosts()
         mean, deviation = statistics(data.train)
         self.loaders = {
             name: Loader(examples, mean, deviation, settings.batch_size, device)
@@ -58,9 +61,14 @@ class Learner:
         self.mean, self.deviation = mean, deviation
         count, classes, shape = len(data.train), len(data.classes), tuple(data.train.images.shape[1:])
         self.epochs, self.examples = plan(settings.strategy, settings.fraction, settings.epochs, count)
-        self.model = models.build(settings.model, shape, classes, seed)
+        self.model = models.build(settings.model, shape, classes, seed, self.hosts.norm)
         # the faster layout for convolutions, on GPUs and on CPUs
         self.model = self.model.to(device, memory_format=torch.channels_last)
+        self.forward = self.hosts.training(self.model)
+        """Forward pass for training, on all hosts together"""
+        self.mixed = settings.precision == BF16 or (
+            self.recipe.mixed and device.type == CUDA and torch.cuda.is_bf16_supported(False)
+        )
         self.optimizer = torch.optim.SGD(
             self.model.parameters(),
             lr=settings.learning_rate,
@@ -89,7 +97,7 @@ class Learner:
         torch.manual_seed(random_numbers(self.seed, number, "layers").initial_seed())  # seeds dropout
         begun = self._now()
         forwards = self.forwards
-        selection = self.strategy.select(self._state(number), self.examples)
+        selection = self._select(number)
         selected = self._now()
         loss, accuracy = self._train(number, selection)
         trained = self._now()
@@ -121,7 +129,7 @@ class Learner:
 
     def evaluate(self, loader: Loader) -> tuple[float, float]:
         """Return mean loss and accuracy (0 to 1)."""
-        outputs = self._outputs(loader.all())
+        outputs = self._outputs(loader)
         losses = functional.cross_entropy(outputs.logits, outputs.labels)
         return float(losses), float((outputs.logits.argmax(1) == outputs.labels).float().mean())
 
@@ -148,39 +156,66 @@ class Learner:
 
     def _rate(self, progress: float) -> float:
         """Return the learning rate at a point of the run, from 0 to 1."""
-        return self.settings.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
+        return self.settings.learning_rate * self.recipe.rate(progress)
+
+    def _select(self, number: int) -> Selection:
+        """Return the first host's selection: other processors may round differently."""
+        selection = self.strategy.select(self._state(number), self.examples)
+        return Selection(*map(self.hosts.broadcast, selection))
 
     def _train(self, number: int, selection: Selection) -> tuple[float, float]:
-        """Train on the selected examples. Return mean loss and accuracy, measured before each step."""
+        """Train on the selected examples. Return mean loss and accuracy, measured before each step.
+
+        Each host computes the gradients of its share of every batch.
+        """
         self.model.train()
-        loader, losses, right = self.loaders["train"], [], []
+        loader, hosts = self.loaders["train"], self.hosts
+        own, losses, right = [], [], []
         batches = -(-len(selection.indices) // loader.size)
         generator = random_numbers(self.seed, number, "batches of training")
-        for place, batch in enumerate(loader.training(selection, generator, self.settings.augment)):
-            self.check()
+        shares = loader.training(selection, generator, self.settings.augmented, hosts.part)
+        for place, batch in enumerate(shares):
+            hosts.check()
             for group in self.optimizer.param_groups:
                 group["lr"] = self._rate((number + place / batches) / self.epochs)
-            logits, features = self._both(batch)
+            logits, features = self._both(self.forward, batch)
             each = functional.cross_entropy(logits, batch.labels, reduction="none")
             self.optimizer.zero_grad(set_to_none=True)
-            (each * batch.weights).mean().backward()
+            # the backward pass averages over hosts, but their shares may differ in size
+            total = (self._smoothed(logits, batch.labels, each) * batch.weights).sum()
+            (total * (hosts.size / batch.size)).backward()
             self.optimizer.step()
             self.records.add(batch.indices, each, logits, features)
+            own.append(batch.indices)
             losses.append(each.detach())
-            right.append(logits.argmax(1) == batch.labels)
-        return float(torch.cat(losses).mean()), float(torch.cat(right).float().mean())
+            right.append((logits.argmax(1) == batch.labels).float())
+        if hosts.size > 1:
+            self.records.exchange(torch.cat(own), hosts)
+        loss, accuracy = (float(hosts.gather(torch.cat(found)).mean()) for found in (losses, right))
+        return loss, accuracy
 
-    def _both(self, batch: Batch) -> tuple[Tensor, Tensor]:
+    def _smoothed(self, logits: Tensor, labels: Tensor, losses: Tensor) -> Tensor:
+        """Return the losses to minimise, from those without label smoothing."""
+        if not self.recipe.smoothing:
+            return losses
+        return functional.cross_entropy(
+            logits, labels, reduction="none", label_smoothing=self.recipe.smoothing
+        )
+
+    def _both(self, forward: Both, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return logits and features as float32."""
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.precision == "bf16"):
-            logits, features = self.model.both(batch.images)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.mixed):
+            logits, features = forward(batch.images)
         return logits.float(), features.float()
 
     @torch.no_grad()
-    def _outputs(self, batches: Iterable[Batch]) -> Outputs:
+    def _outputs(self, loader: Loader, indices: Tensor | None = None) -> Outputs:
+        """Return the outputs for all examples of a loader, or for some; each host computes a share."""
         self.model.eval()
-        found = [(*self._both(batch), batch.labels) for batch in batches]
-        return Outputs(*(torch.cat(each) for each in zip(*found, strict=True)))
+        wanted = torch.arange(len(loader)) if indices is None else indices
+        found = [self._both(self.model.both, batch) for batch in loader.all(self.hosts.part(wanted))]
+        logits, features = (self.hosts.gather(torch.cat(each)) for each in zip(*found, strict=True))
+        return Outputs(logits, features, loader.labels[wanted.to(self.device)])
 
     def _state(self, number: int) -> State:
         return State(
@@ -200,18 +235,18 @@ class Learner:
         loader, records = self.loaders["train"], self.records
         if records.logits is None or records.features is None:
             self.forwards += len(loader)
-            return self._outputs(loader.all())
+            return self._outputs(loader)
         missing = records.missing()
         if len(missing):
             self.forwards += len(missing)
-            found = self._outputs(loader.all(missing))
+            found = self._outputs(loader, missing)
             records.set_outputs(missing.to(self.device), found.logits, found.features)
         return Outputs(records.logits.clone(), records.features.clone(), loader.labels)
 
     def _validation_outputs(self, number: int) -> Outputs:
         loader, count = self.loaders["validation"], self.settings.validation_sample
         sample = random_numbers(self.seed, number, "validation sample")
-        return self._outputs(loader.all(loader.sample(count, sample) if count else None))
+        return self._outputs(loader, loader.sample(count, sample) if count else None)
 
     def _embeddings(self) -> Tensor:
         """Return the embeddings of the data, or standardized pixels if there are none."""
@@ -221,6 +256,6 @@ class Learner:
 
     def _now(self) -> Moment:
         """Return the time after all work queued on the device is done."""
-        if self.device.type == "cuda":
+        if self.device.type == CUDA:
             torch.cuda.synchronize(self.device)
         return Moment(time.perf_counter(), time.process_time())

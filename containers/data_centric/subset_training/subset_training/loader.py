@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import torch
@@ -24,6 +24,8 @@ class Batch(NamedTuple):
     """[b]"""
     weights: Tensor
     """[b]"""
+    size: int
+    """Number of examples in the batch on all hosts"""
 
 
 class Loader:
@@ -42,13 +44,25 @@ class Loader:
         return len(self.labels)
 
     def training(
-        self, selection: Selection, generator: torch.Generator, augment: bool = False
+        self,
+        selection: Selection,
+        generator: torch.Generator,
+        augment: bool = False,
+        part: Callable[[Tensor], Tensor] = lambda rows: rows,
     ) -> Iterator[Batch]:
-        """Yield shuffled batches of the selected examples, with random crops and flips if `augment`."""
+        """Yield shuffled batches of the selected examples, with random crops and flips if `augment`.
+
+        :param part: returns this host's share of a batch, which may be empty. Default: the whole batch
+        """
         order = torch.randperm(len(selection.indices), generator=generator)
         for rows in order.split(self.size):
-            batch = self._batch(selection.indices[rows], selection.weights[rows])
-            yield batch._replace(images=augmented(batch.images, generator)) if augment else batch
+            place = part(torch.arange(len(rows)))
+            own = rows[place]
+            batch = self._batch(selection.indices[own], selection.weights[own])._replace(size=len(rows))
+            if augment:
+                shifts = Shifts.drawn(len(rows), generator).part(place)  # the same on any number of hosts
+                batch = batch._replace(images=augmented(batch.images, shifts))
+            yield batch
 
     def all(self, indices: Tensor | None = None) -> Iterator[Batch]:
         """Yield batches of all examples, or of the given indices, in order."""
@@ -66,7 +80,7 @@ class Loader:
         at = indices.to(self.device)
         images = (self.images[at].float() - self.mean) / self.deviation
         images = images.contiguous(memory_format=torch.channels_last)
-        return Batch(indices, images, self.labels[at], weights.to(self.device))
+        return Batch(indices, images, self.labels[at], weights.to(self.device), len(indices))
 
 
 def statistics(examples: Examples) -> tuple[Tensor, Tensor]:
@@ -86,15 +100,29 @@ def statistics(examples: Examples) -> tuple[Tensor, Tensor]:
     return mean.float(), torch.where(constant, 1.0, deviation).float()
 
 
-def augmented(images: Tensor, generator: torch.Generator) -> Tensor:
+class Shifts(NamedTuple):
+    """Random crops and flips of a batch, [b] each."""
+
+    down: Tensor
+    right: Tensor
+    mirrored: Tensor
+
+    @classmethod
+    def drawn(cls, count: int, generator: torch.Generator) -> Shifts:
+        down, right = torch.randint(2 * PADDING + 1, (2, count), generator=generator)
+        return cls(down, right, torch.rand(count, generator=generator) < 0.5)
+
+    def part(self, rows: Tensor) -> Shifts:
+        return Shifts(*(each[rows] for each in self))
+
+
+def augmented(images: Tensor, shifts: Shifts) -> Tensor:
     """Return randomly cropped and flipped pictures, padded by reflection by `PADDING` pixels."""
     count, _, height, width = images.shape
     padded = torch.nn.functional.pad(images, [PADDING] * 4, mode="reflect")
-    down, right = torch.randint(2 * PADDING + 1, (2, count), generator=generator)
-    mirrored = torch.rand(count, generator=generator) < 0.5
-    rows = down[:, None] + torch.arange(height)
-    columns = right[:, None] + torch.arange(width)
-    columns = torch.where(mirrored[:, None], columns.flip(1), columns)
+    rows = shifts.down[:, None] + torch.arange(height)
+    columns = shifts.right[:, None] + torch.arange(width)
+    columns = torch.where(shifts.mirrored[:, None], columns.flip(1), columns)
     device = images.device
     example = torch.arange(count, device=device)[:, None, None]
     found = padded.permute(0, 2, 3, 1)[example, rows.to(device)[:, :, None], columns.to(device)[:, None, :]]

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .hosts import Hosts
+
 
 class Records:
     """The last loss of each training example, and optionally its last logits and features.
@@ -31,6 +33,17 @@ class Records:
         if self.logits is not None and self.features is not None:
             self.logits[at] = logits.detach()
             self.features[at] = features.detach()
+
+    def exchange(self, indices: Tensor, hosts: Hosts) -> None:
+        """Add what other hosts recorded.
+
+        :param indices: the examples that this host recorded since the last exchange
+        """
+        at = indices.to(self.losses.device)
+        everywhere = hosts.gather(at)
+        for values in (self.losses, self.logits, self.features):
+            if values is not None:
+                values[everywhere] = hosts.gather(values[at])
 
     def missing(self) -> Tensor:
         """Return the indices of examples that have no recorded outputs, as a CPU tensor."""

@@ -10,12 +10,14 @@ from toolkit.options import Options, choice, flag, number, option, whole
 
 from . import models
 from .reading import Decoding
+from .recipes import PLAIN, RECIPES
 from .strategies import infobatch
 from .strategies.glister import ROUNDS
 from .strategies.gradmatch import PENALTY
 from .strategies.names import MAKERS, UNBUDGETED, Choices
 
 FRESH, RECORDED = "fresh", "recorded"
+FP32, BF16 = "fp32", "bf16"
 MOST_SEEDS = 100
 LARGEST_SEED = 2**31 - 1
 
@@ -44,13 +46,16 @@ class Settings(Options):
     model: str = choice(*models.NAMES, default=models.SMALL)
 
     batch_size: int = whole(1, 65_536, default=64)
+    """Examples in a batch, of which each host has a share"""
     learning_rate: float = number(0, 100, default=0.05, above=True)
-    """Initial learning rate; it falls to 0 along a cosine"""
+    """Highest learning rate: the first, from which it falls to 0 along a cosine, or one-cycle's"""
     momentum: float = number(0, 0.999, default=0.9)
     weight_decay: float = number(0, 1, default=5e-4)
     augment: bool = flag(default=False)
     """Augment pictures by random crops and flips"""
-    precision: str = choice("fp32", "bf16", default="fp32")
+    precision: str = choice(FP32, BF16, default=FP32)
+    recipe: str = choice(*RECIPES, default=PLAIN)
+    """`fast`: one-cycle learning rate, label smoothing, `augment`, and bf16 on a GPU; see `recipes.py`"""
 
     interval: int = whole(1, 10_000, default=10)
     """Epochs between gradient-based selections"""
@@ -83,11 +88,20 @@ class Settings(Options):
     """Epochs between checkpoints; 0: no checkpoints"""
     threads: int = whole(0, 1024, default=0)
     """Number of CPU threads; 0: all cores"""
+    timeout: int = whole(5, 86_400, default=600)
+    """Seconds that hosts wait for each other: to join, and in each operation"""
 
     def check(self) -> None:
         """Raise `Failure` for hyperparameters that contradict each other."""
         if self.strategy in UNBUDGETED and self.fraction != 1:
             raise Failure(f"hyperparameter fraction is {self.fraction:g}: strategy {self.strategy} takes 1")
+        if self.recipe != PLAIN and self.model == models.MLP:
+            raise Failure(f"hyperparameter recipe is {self.recipe}: model {models.MLP} takes {PLAIN}")
+
+    @property
+    def augmented(self) -> bool:
+        """Whether pictures are augmented."""
+        return self.augment or RECIPES[self.recipe].augment
 
     @property
     def decoding(self) -> Decoding:

@@ -14,10 +14,12 @@ import torch
 
 from toolkit import sagemaker
 from toolkit.failure import Failure
+from toolkit.sagemaker import Cluster
 from toolkit.stopping import Interruption
 
 from . import checkpoints, models
 from .data import Data, load
+from .hosts import CUDA, Hosts, joined
 from .learner import Learner, Row
 from .loader import PADDING
 from .settings import Settings
@@ -40,42 +42,59 @@ METRICS = (
 def run(settings: Settings) -> None:
     """Train. Write rows, results and model; log metrics as `name=value`."""
     settings.check()
-    hosts = sagemaker.cluster()
-    if hosts.size > 1:
-        raise Failure(
-            f"InstanceCount must be 1, got {hosts.size}: training on several instances is not supported"
-        )
-    stop = Interruption()
-    data = load(sagemaker.CHANNELS, settings.decoding, settings.validation_fraction)
-    check_fit(settings, data)
+    cluster, stop = sagemaker.cluster(), Interruption()
     if settings.threads:
         torch.set_num_threads(settings.threads)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    log.info(
-        "%d training and %d validation examples of %d classes on %s",
-        len(data.train),
-        len(data.validation),
-        len(data.classes),
-        device.type,
-    )
-    digest = data.digest
+    device = torch.device(CUDA if torch.cuda.is_available() else "cpu")
+    with joined(cluster, settings.timeout, device, stop.check) as hosts:
+        data = load(sagemaker.CHANNELS, settings.decoding, settings.validation_fraction)
+        check_fit(settings, data)
+        log.info(
+            "%d training and %d validation examples of %d classes on %s of %d hosts",
+            len(data.train),
+            len(data.validation),
+            len(data.classes),
+            device.type,
+            hosts.size,
+        )
+        digest = data.digest
+        require_same(digest, cluster, hosts)
+        train(settings, data, digest, device, hosts)
+
+
+def train(settings: Settings, data: Data, digest: str, device: torch.device, hosts: Hosts) -> None:
+    """Train the runs of all seeds. Only the first host writes."""
     key = checkpoints.key_of(settings, digest)
     rows: list[Row] = []
     summaries: list[dict[str, Any]] = []
     best: tuple[float, Learner] | None = None
     for seed in settings.seeds:
-        learner = trained(settings, data, seed, device, key, stop)
+        learner = trained(settings, data, seed, device, key, hosts)
         rows += learner.rows
         summaries.append(summary(learner))
         accuracy = learner.rows[-1]["validation_accuracy"]
         if best is None or accuracy > best[0]:
             best = accuracy, learner
-        write_rows(rows)
+        if hosts.first:
+            write_rows(rows)
     assert best is not None  # noqa: S101 - there is a seed
+    if not hosts.first:
+        return
     write_model(best[1], digest)
     results = {"settings": settings.as_dict(), "data": digest, "runs": summaries}
-    results |= {"unreadable": list(data.unreadable), "device": device.type}
+    results |= {"unreadable": list(data.unreadable), "device": device.type, "hosts": hosts.size}
     sagemaker.write_json(sagemaker.OUTPUT / RESULTS, results)
+
+
+def require_same(digest: str, cluster: Cluster, hosts: Hosts) -> None:
+    """Raise `Failure` if a host has other data than the first one."""
+    found = hosts.gather(torch.tensor([list(bytes.fromhex(digest))])).tolist()
+    others = [host for host, each in zip(cluster.hosts, found, strict=True) if each != found[0]]
+    if others:
+        raise Failure(
+            f"all hosts must have the data of {cluster.hosts[0]} (S3DataDistributionType FullyReplicated),"
+            f" got other data on {', '.join(others)}"
+        )
 
 
 def check_fit(settings: Settings, data: Data) -> None:
@@ -87,23 +106,25 @@ def check_fit(settings: Settings, data: Data) -> None:
             raise Failure("augment must be false for a table")
         return
     side = min(data.train.images.shape[2:])
-    least = PADDING + 1 if settings.augment else models.LEAST_SIDE
+    least = max(PADDING + 1 if settings.augmented else 0, models.LEAST_SIDE[settings.model])
     if side < least:
         raise Failure(f"pictures must have at least {least} pixels on each side, got {side}")
 
 
 def trained(
-    settings: Settings, data: Data, seed: int, device: torch.device, key: str, stop: Interruption
+    settings: Settings, data: Data, seed: int, device: torch.device, key: str, hosts: Hosts
 ) -> Learner:
-    """Train the run of a seed to its end, resuming from its checkpoint if there is one."""
-    learner = Learner(settings, data, seed, device, stop.check)
+    """Train the run of a seed to its end, resuming from the first host's checkpoint if there is one."""
+    learner = Learner(settings, data, seed, device, hosts)
     path = sagemaker.CHECKPOINTS / f"seed-{seed}.pt"
-    found = checkpoints.read(path, key)
+    found = checkpoints.read(path, key, hosts)
     if found:
         learner.load_state_dict(found)
         log.info("seed %d continues after epoch %d", seed, len(learner.rows))
     while not learner.done:
         row = learner.epoch()
+        if not hosts.first:
+            continue
         shown = " ".join(f"{name}={row[column]:.6f}" for name, column in METRICS)
         log.info("seed=%d epoch=%d/%d %s", seed, row["epoch"], learner.epochs, shown)
         every = settings.checkpoint_every
@@ -137,7 +158,8 @@ def summary(learner: Learner) -> dict[str, Any]:
     }
     if learner.data.test is not None:
         found["test_loss"], found["test_accuracy"] = learner.test(learner.data.test)
-        log.info("seed=%d test:accuracy=%.6f", learner.seed, found["test_accuracy"])
+        if learner.hosts.first:
+            log.info("seed=%d test:accuracy=%.6f", learner.seed, found["test_accuracy"])
     return found
 
 

@@ -19,10 +19,10 @@ from toolkit import sagemaker
 from toolkit.failure import Failure, Stopped, scrub
 from toolkit.logs import log_to_stdout
 from toolkit.sagemaker import Cluster
+from toolkit.watch import Watch
 
 from .failure import reason_of
 from .settings import Settings
-from .watch import Watch
 
 log = logging.getLogger(__package__)
 
@@ -79,7 +79,7 @@ def _train() -> str | None:
         sagemaker.write_failure(_reason(code, cluster, watch))
         watch.fail(sagemaker.FAILURE.read_text())
     elif code == 0:
-        watch.say_farewell()
+        watch.shut_down()
     if tracker and not stopping and code >= 0:
         from .peers import end_tracker
 

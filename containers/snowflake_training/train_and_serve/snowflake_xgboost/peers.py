@@ -69,7 +69,7 @@ def gathered(cluster: Cluster, timeout: int) -> Iterator[None]:
     """All hosts, ranked by their names. Raises `Failure` when they have not met in `timeout` seconds.
 
     Hosts start in any order, so one that comes before the tracker tries again. From then on a host
-    that goes away fails the others, most often at once (`watch.py` sees to the rest), and one that goes
+    that goes away fails the others, most often at once (`toolkit.watch` sees to the rest), and one that goes
     silent fails them after `timeout` seconds.
     """
     if cluster.size == 1:

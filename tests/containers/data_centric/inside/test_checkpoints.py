@@ -14,7 +14,6 @@ from subset_training import checkpoints, train
 from subset_training.data import Data, Examples
 from subset_training.settings import Settings
 from toolkit.failure import Failure
-from toolkit.sagemaker import Cluster
 
 KEY = checkpoints.key_of(Settings(), "abc")
 
@@ -33,6 +32,7 @@ def test_checkpoint_is_read_as_it_was_written(tmp_path: Path) -> None:
     ("changed", "digest", "fits"),
     [
         ({"seeds": (4, 5), "checkpoint_every": 7, "threads": 3, "most_unreadable": 9}, "abc", True),
+        ({"timeout": 9}, "abc", True),
         ({"learning_rate": 0.01}, "abc", False),
         ({"epochs": 101}, "abc", False),
         ({"strategy": "craig"}, "abc", False),
@@ -59,15 +59,17 @@ def test_checkpoint_that_cannot_be_read_is_ignored(
     assert "cannot be read: training starts from the beginning" in caplog.text
 
 
-@pytest.mark.parametrize(("side", "augment", "least"), [(3, False, 4), (4, True, 5)])
-def test_pictures_that_are_too_small_are_refused(side: int, augment: bool, least: int) -> None:
+@pytest.mark.parametrize(
+    ("side", "changed", "least"),
+    [
+        (3, {}, 4),
+        (4, {"augment": True}, 5),
+        (4, {"recipe": "fast"}, 5),
+        (7, {"model": "resnet9", "recipe": "fast"}, 8),
+    ],
+)
+def test_pictures_that_are_too_small_are_refused(side: int, changed: dict[str, Any], least: int) -> None:
     examples = Examples(torch.zeros(2, 1, 9, side, dtype=torch.uint8), torch.arange(2))
     data = Data(examples, examples, None, ("a", "b"), ())
     with pytest.raises(Failure, match=f"at least {least} pixels on each side, got {side}"):
-        train.check_fit(replace(Settings(), augment=augment), data)
-
-
-def test_job_on_several_instances_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("toolkit.sagemaker.cluster", lambda: Cluster(("algo-1", "algo-2"), "algo-1"))
-    with pytest.raises(Failure, match="InstanceCount must be 1, got 2"):
-        train.run(Settings())
+        train.check_fit(replace(Settings(), **changed), data)

@@ -15,7 +15,7 @@ from subset_training import models
 from subset_training.data import Data, Examples
 from subset_training.gradients import total
 from subset_training.learner import Learner
-from subset_training.loader import Loader, augmented, statistics
+from subset_training.loader import Loader, Shifts, augmented, statistics
 from subset_training.selection import Selection, random_numbers
 from subset_training.settings import Settings
 from toolkit.failure import Failure
@@ -193,7 +193,7 @@ def test_loader_gives_every_selected_example_once_with_its_weight(data: Data) ->
 
 def test_augmented_pictures_are_windows_of_the_padded_ones() -> None:
     images = torch.rand(40, 3, 8, 8)
-    found = augmented(images, random_numbers(0))
+    found = augmented(images, Shifts.drawn(40, random_numbers(0)))
     padded = torch.nn.functional.pad(images, [4] * 4, mode="reflect")
     kinds = set()
     for row in range(40):
@@ -262,3 +262,42 @@ def test_evaluation_leaves_the_model_as_it_is(data: Data) -> None:
     # then neither it nor the result changes
     assert learner.evaluate(learner.loaders["validation"]) == pytest.approx((loss, accuracy), abs=1e-5)
     assert all(torch.equal(before[name], value) for name, value in learner.model.state_dict().items())
+
+
+def test_resnet9_has_the_size_of_the_published_one() -> None:
+    model = models.build("resnet9", (3, 32, 32), 10, 0)
+    # and a bias of the last layer, which the published one has not
+    assert sum(parameter.numel() for parameter in model.parameters()) == 6_573_120 + 10
+    logits, features = model.both(torch.rand(2, 3, 16, 16))
+    assert (logits.shape, features.shape) == ((2, 10), (2, 512))
+
+
+def test_rate_of_the_fast_recipe_rises_and_falls(data: Data) -> None:
+    learner = Learner(replace(QUICK, recipe="fast"), data, 0, CPU)
+    rates = [learner._rate(progress) for progress in (0, 0.1, 0.2, 0.6, 1)]
+    assert rates == pytest.approx([0.05 / 25, 0.05 * 0.52, 0.05, 0.025, 0])
+
+
+def test_fast_recipe_smooths_labels_of_what_is_minimised_only(data: Data) -> None:
+    # given one step on all examples, neither augmented nor at a low rate
+    settings = replace(QUICK, strategy="full", fraction=1.0, batch_size=60, momentum=0.0, weight_decay=0.0)
+    learner, other = (Learner(replace(settings, recipe=name), data, 0, CPU) for name in ("fast", "plain"))
+    learner.settings = other.settings
+    images = torch.cat([batch.images for batch in other.loaders["train"].all()])
+    labels = data.train.labels
+    # when
+    loss, _ = learner._train(0, Selection(torch.arange(60), torch.ones(60)))
+    # then it follows the smoothed loss, and tells the other
+    torch.nn.functional.cross_entropy(other.model(images), labels, label_smoothing=0.2).backward()
+    for ours, theirs in zip(learner.model.parameters(), other.model.parameters(), strict=True):
+        assert theirs.grad is not None
+        torch.testing.assert_close(ours, theirs - 0.05 / 25 * theirs.grad)
+    plain = torch.nn.functional.cross_entropy(other.model(images), labels)
+    assert loss == pytest.approx(plain.item())
+
+
+def test_fast_recipe_augments_and_is_mixed_on_gpus_only(data: Data) -> None:
+    settings = Settings(recipe="fast", model="resnet9")
+    settings.check()
+    assert (settings.augmented, Settings().augmented) == (True, False)
+    assert not Learner(settings, data, 0, CPU).mixed

@@ -1,11 +1,11 @@
-"""Every host of a job learns that another is gone.
+"""Every host of a job learns that another is lost.
 
-XGBoost's collective alone does not see to it: when a connection breaks just as an operation ends, the thread
-that does its sending and receiving stops, and the next operation waits without end, whatever its timeout
-(`Loop::Block` in XGBoost 3.2; of three hosts the first was killed 80 times on a busy machine, and in 9
-others hung). So the processes that watch over the work hold one connection each to the first host's: its end
-without a farewell is a loss. A host whose work failed sends the reason first, so that all hosts report the
-same one.
+A library's collectives alone do not see to it. In XGBoost's, when a connection breaks just as an operation
+ends, the thread that does its sending and receiving stops, and the next operation waits without end, whatever
+its timeout (`Loop::Block` in XGBoost 3.2; of three hosts the first was killed 80 times on a busy machine, and
+in 9 others hung). NCCL waits for its timeout, then ends the process without a reason. So each host holds a
+connection of its own to the first host: its end without a shutdown message is a loss. A host that failed
+sends the reason first, so that all hosts report the same one.
 """
 
 from __future__ import annotations
@@ -19,30 +19,36 @@ import time
 from collections.abc import Callable
 from io import BufferedIOBase
 
-from toolkit.failure import Failure
-from toolkit.sagemaker import Cluster
+from .failure import Failure
+from .sagemaker import Cluster
 
 PORT = 9098
 KEEPALIVE = {"TCP_KEEPIDLE": 15, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}
 """An instance that vanishes closes nothing: it is lost after 75 silent seconds."""
 
-FAREWELL = b"farewell\n"
+SHUTDOWN = b"shutdown\n"
 FAILED = b"failed "
-"""Precedes the reason for which a host's work failed."""
+"""Precedes the reason for which a host failed."""
 
 LONGEST = 8192
 """Bytes of what is read at once; a reason has at most 1,024 characters."""
 
 
 class Watch:
-    """`lost` is the first host whose work failed or whose connection closed without a farewell, or None;
-    `reason` is the sentence that it sent, or None where it sent none."""
+    """The connections of a host to the others, from `start` until the process ends.
 
-    def __init__(self, cluster: Cluster) -> None:
+    :param on_loss: called once, on a thread, when a host is lost. Default: nothing
+    """
+
+    def __init__(self, cluster: Cluster, on_loss: Callable[[], None] = lambda: None) -> None:
         self.lost: str | None = None
+        """The first host that failed, or whose connection closed without a shutdown message"""
         self.reason: str | None = None
+        """The sentence that the lost host sent; None if it sent none"""
+        self.joined: set[str] = set()
+        """Hosts that have connected: on the first host any of the others, on another only the first"""
         self._lost_at = math.inf
-        self.cluster = cluster
+        self.cluster, self._on_loss = cluster, on_loss
         self._lines: list[socket.socket] = []  # of the first host: to all others; of another: to the first
         self._last_words = b""
         self._ended: set[str] = set()
@@ -62,12 +68,12 @@ class Watch:
         """Seconds since a host was lost, below 0 when none is."""
         return time.monotonic() - self._lost_at
 
-    def say_farewell(self) -> None:
-        """This host's work is done: nobody needs to miss it."""
-        self._end(FAREWELL)
+    def shut_down(self) -> None:
+        """Tell the other hosts that this host is done: its end is no loss."""
+        self._end(SHUTDOWN)
 
     def fail(self, reason: str) -> None:
-        """Tell the other hosts why this host's work failed."""
+        """Tell the other hosts why this host failed."""
         self._end(FAILED + f"{self.cluster.host} {' '.join(reason.split())}\n".encode())
 
     def _end(self, words: bytes) -> None:
@@ -76,20 +82,23 @@ class Watch:
             for line in self._lines:
                 _tell(line, words)
 
-    def _join(self, line: socket.socket, words: bytes = b"") -> None:
+    def _join(self, line: socket.socket, host: str, words: bytes = b"") -> None:
         with self._guard:
             self._lines.append(line)
             if self.lost is not None:
                 words += self._loss()
             _tell(line, words + self._last_words)
+            self.joined = self.joined | {host}
 
     def _miss(self, host: str, reason: str | None = None) -> None:
         with self._guard:
-            if self.lost is None:
-                self.lost, self.reason, self._lost_at = host, reason, time.monotonic()
-                if self.cluster.first:
-                    for line in self._lines:
-                        _tell(line, self._loss())
+            if self.lost is not None:
+                return
+            self.lost, self.reason, self._lost_at = host, reason, time.monotonic()
+            if self.cluster.first:
+                for line in self._lines:
+                    _tell(line, self._loss())
+        self._on_loss()
 
     def _loss(self) -> bytes:
         """What the first host tells the others of the lost one."""
@@ -102,7 +111,7 @@ class Watch:
         if words.startswith(FAILED):
             host, _, reason = words.removeprefix(FAILED).decode(errors="replace").strip().partition(" ")
             self._miss(host, reason)
-        elif words != FAREWELL:
+        elif words != SHUTDOWN:
             self._miss(host)
 
     # --- the first host ---
@@ -116,7 +125,7 @@ class Watch:
                 host = _heard(self.rfile).decode(errors="replace").strip()
                 if host not in watch.cluster.hosts:
                     return
-                watch._join(self.connection)
+                watch._join(self.connection, host)
                 watch._hear(_heard(self.rfile), host)
                 watch._ended.add(host)
 
@@ -135,7 +144,7 @@ class Watch:
 
     def _call(self) -> None:
         first = self.cluster.hosts[0]
-        while True:  # hosts start in any order; whether they meet at all is the work's to judge
+        while True:  # hosts start in any order; whether they meet at all is the job's to judge
             try:
                 connection = socket.create_connection((first, PORT), timeout=10)
                 break
@@ -143,7 +152,7 @@ class Watch:
                 time.sleep(0.5)
         connection.settimeout(None)
         _keep_alive(connection)
-        self._join(connection, f"{self.cluster.host}\n".encode())
+        self._join(connection, first, f"{self.cluster.host}\n".encode())
         heard = _heard(connection.makefile("rb"))
         self._hear(heard, heard.decode(errors="replace").strip() or first)
 

@@ -1,0 +1,294 @@
+"""The hosts of a job, which train one model: each on its share of every batch.
+
+Tensors travel by `torch.distributed`, with gloo between CPUs and NCCL between GPUs. `toolkit.watch` notices a
+host that is lost, and ends this process with its name in the failure reason.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+from functools import partial
+from typing import cast
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from toolkit import sagemaker
+from toolkit.failure import Failure, Stopped, scrub
+from toolkit.sagemaker import Cluster
+from toolkit.watch import Watch
+
+from .models import Classifier, Norm
+from .normalization import HostsBatchNorm
+
+log = logging.getLogger(__name__)
+
+PORT = 9097
+"""Port of the first host's store, through which the hosts exchange their addresses."""
+POLL = 0.1
+GRACE = 5.0
+"""Seconds between the error of a collective and its failure reason. If a host was lost, the watch names it
+within them; if not, the hosts that wait tell each other so, and the one that does not answer is named."""
+CUDA = "cuda"
+
+Both = Callable[[Tensor], tuple[Tensor, Tensor]]
+"""Return logits and features of images, as `Classifier.both`."""
+
+
+class Hosts:
+    """The only host of a job: it has all of every batch.
+
+    :param stop: raises `Stopped` if SIGTERM was received. Default: nothing
+    """
+
+    rank, size = 0, 1
+    norm: Norm = nn.BatchNorm2d
+    """Batch normalization of a whole batch"""
+
+    def __init__(self, stop: Callable[[], None] = lambda: None):
+        self._stop = stop
+
+    @property
+    def first(self) -> bool:
+        """Whether this host writes the job's files."""
+        return self.rank == 0
+
+    def check(self) -> None:
+        """Raise `Stopped`, on all hosts, if one of them received SIGTERM."""
+        self._stop()
+
+    def part(self, values: Tensor) -> Tensor:
+        """Return this host's share of the rows. The shares in the order of ranks are the rows."""
+        return values
+
+    def gather(self, values: Tensor) -> Tensor:
+        """Return the rows of all hosts in the order of ranks."""
+        return values
+
+    def broadcast(self, values: Tensor) -> Tensor:
+        """Return the first host's vector.
+
+        :param values: on the CPU, of the same type on all hosts
+        """
+        return values
+
+    def training(self, model: Classifier) -> Both:
+        """Return the forward pass for training. The backward pass averages gradients over the hosts."""
+        return model.both
+
+
+class Joined(Hosts):
+    """This host among others. All hosts must call the same methods in the same order.
+
+    :param group: process group for tensors on GPUs; None without GPUs
+    """
+
+    def __init__(self, cluster: Cluster, stop: Callable[[], None], group: dist.ProcessGroup | None):
+        super().__init__(stop)
+        self.rank, self.size, self._group = cluster.rank, cluster.size, group
+        self.norm = partial(HostsBatchNorm, group=group)
+
+    def check(self) -> None:
+        wanted = torch.zeros(1)
+        try:
+            self._stop()
+        except Stopped:
+            wanted += 1
+        dist.all_reduce(wanted)
+        if wanted.item():
+            raise Stopped
+
+    def part(self, values: Tensor) -> Tensor:
+        return values.tensor_split(self.size)[self.rank]
+
+    def gather(self, values: Tensor) -> Tensor:
+        sizes = torch.zeros(self.size, dtype=torch.int64)
+        sizes[self.rank] = len(values)
+        dist.all_reduce(sizes)
+        if not sizes.any():
+            return values
+        padded = values.new_zeros((int(sizes.max()), *values.shape[1:]))
+        padded[: len(values)] = values
+        found = [torch.empty_like(padded) for _ in range(self.size)]
+        dist.all_gather(found, padded, group=self._group if values.is_cuda else None)
+        return torch.cat([each[:count] for each, count in zip(found, sizes.tolist(), strict=True)])
+
+    def broadcast(self, values: Tensor) -> Tensor:
+        count = torch.tensor([len(values)])
+        dist.broadcast(count, 0)
+        found = values.contiguous() if self.first else torch.empty(int(count), dtype=values.dtype)
+        if len(found):
+            dist.broadcast(found, 0)
+        return found
+
+    def training(self, model: Classifier) -> Both:
+        with warnings.catch_warnings():  # newer versions have another name for the option
+            warnings.simplefilter("ignore", FutureWarning)
+            # `HostsBatchNorm` gives all hosts the same buffers
+            shared = DistributedDataParallel(
+                _Both(model), broadcast_buffers=False, process_group=self._group
+            )
+        return cast(Both, shared)
+
+
+class _Both(nn.Module):
+    def __init__(self, model: Classifier):
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        return self.model.both(images)
+
+
+@contextmanager
+def joined(cluster: Cluster, timeout: int, device: torch.device, stop: Callable[[], None]) -> Iterator[Hosts]:
+    """Meet the other hosts, and end together with them.
+
+    :param timeout: seconds that hosts wait for each other, at the start and in each operation
+    :raises Failure: names the hosts that did not join or do not answer. If another host fails or is lost, the
+        process ends with that reason
+    """
+    if cluster.size == 1:
+        yield Hosts(stop)
+        return
+    end = _End(cluster)
+    try:
+        store = _meet(cluster, end.watch, timeout, stop)
+        try:
+            yield Joined(cluster, stop, _connected(cluster, store, timeout, device))
+            dist.barrier()
+        except RuntimeError as error:
+            if not _is_of_hosts(error):
+                raise
+            log.warning("%s", scrub(error))
+            raise Failure(_unanswered(cluster, store, timeout, error)) from error
+    except Stopped:
+        end.shut_down()
+        raise
+    except Failure as failure:
+        end.fail(str(failure))
+        raise
+    except Exception as error:
+        log.exception("training failed")
+        reason = f"host {cluster.host}: {type(error).__name__}: {error}"
+        end.fail(reason)
+        raise Failure(reason) from error
+    end.shut_down()
+
+
+class _End:
+    """The end of this host: by its own result, or because another host was lost. The first of them counts."""
+
+    def __init__(self, cluster: Cluster):
+        self.watch = Watch(cluster, self._on_loss)
+        self._decided = threading.Lock()
+
+    def shut_down(self) -> None:
+        self._decided.acquire()
+        self.watch.shut_down()
+
+    def fail(self, reason: str) -> None:
+        self._decided.acquire()
+        self.watch.fail(scrub(reason))
+
+    def _on_loss(self) -> None:
+        """End the process: its main thread may wait in an operation that nothing interrupts."""
+        if not self._decided.acquire(blocking=False):
+            return
+        reason = self.watch.reason or f"host {self.watch.lost} was lost; its log says why"
+        log.error("%s", scrub(reason))
+        sagemaker.write_failure(reason)
+        sys.stdout.flush()
+        os._exit(1)
+
+
+def _meet(cluster: Cluster, watch: Watch, timeout: int, stop: Callable[[], None]) -> dist.TCPStore:
+    """Return the first host's store, once all hosts have joined. Raises `Failure`."""
+    first, limit = cluster.hosts[0], timedelta(seconds=timeout)
+    found: list[str] = []
+
+    def wait(missing: Callable[[], set[str]], seconds: float = timeout) -> None:
+        until = time.monotonic() + seconds
+        while names := missing():
+            stop()
+            if time.monotonic() > until:
+                raise Failure(f"{', '.join(sorted(names))} did not join within {timeout} s (timeout)")
+            time.sleep(POLL)
+
+    def unknown() -> set[str]:
+        with suppress(OSError):  # a name may come up after its host
+            found.append(socket.gethostbyname(first))
+        return set() if found else {first}
+
+    wait(unknown)
+    if cluster.first:
+        try:
+            # a listener of its own: the store's would be on every address of the machine
+            listener = socket.create_server((found[0], PORT))
+        except OSError as error:
+            raise Failure(f"host {first} cannot listen on port {PORT}: {error.strerror}") from None
+        store = _store(found[0], limit, listener)
+        watch.start()
+        wait(lambda: set(cluster.hosts[1:]) - watch.joined)
+        store.set("joined", "")
+        return store
+    watch.start()
+    wait(lambda: {first} - watch.joined)
+    store = _store(found[0], limit)
+    # the first host fails before, and tells which one is missing
+    wait(lambda: set() if store.check(["joined"]) else {first}, timeout + GRACE)
+    return store
+
+
+def _store(address: str, limit: timedelta, listener: socket.socket | None = None) -> dist.TCPStore:
+    return dist.TCPStore(
+        address,
+        PORT,
+        is_master=listener is not None,
+        timeout=limit,
+        wait_for_workers=False,
+        master_listen_fd=listener.detach() if listener else None,
+    )
+
+
+def _connected(
+    cluster: Cluster, store: dist.TCPStore, timeout: int, device: torch.device
+) -> dist.ProcessGroup | None:
+    """Connect all hosts to each other. Return the process group for tensors on GPUs, if there are any."""
+    if cluster.interface:
+        for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
+            os.environ.setdefault(name, cluster.interface)
+    limit = timedelta(seconds=timeout)
+    dist.init_process_group("gloo", store=store, rank=cluster.rank, world_size=cluster.size, timeout=limit)
+    # NCCL ends the process without a reason: gloo's operations, one before each batch, time out before that
+    return dist.new_group(backend="nccl", timeout=2 * limit) if device.type == CUDA else None
+
+
+def _is_of_hosts(error: RuntimeError) -> bool:
+    """Return whether an operation between hosts failed: gloo has no type of error of its own."""
+    own = (dist.DistBackendError, dist.DistNetworkError, dist.DistStoreError)
+    return isinstance(error, own) or "gloo" in str(error)
+
+
+def _unanswered(cluster: Cluster, store: dist.TCPStore, timeout: int, error: RuntimeError) -> str:
+    """Return the reason for an operation that failed although no host was lost."""
+    try:
+        store.set(f"waits/{cluster.host}", "")
+        time.sleep(GRACE)
+        silent = [host for host in cluster.hosts if not store.check([f"waits/{host}"])]
+    except RuntimeError:
+        silent = [cluster.hosts[0]]  # which has the store
+    if silent:
+        return f"{', '.join(silent)} did not answer within {timeout} s (timeout)"
+    return f"the connections between the hosts broke: {error}"
