@@ -76,7 +76,7 @@ def test_measurement_gets_the_options_that_are_set(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(inside.subprocess, "run", run)
     monkeypatch.setattr(inside.envs, "environment", lambda _: Path("python"))
-    options = {"first_seed": 0, "whole": True, "json": None, "development": False, "set": []}
+    options: dict[str, Any] = {"first_seed": 0, "whole": True, "json": None, "development": False, "set": []}
     options["fractions"] = [0.5]
     assert inside.run("cifar_measured", options, threads=2) == 0
     ((command, environment),) = called
