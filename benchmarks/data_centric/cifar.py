@@ -21,10 +21,10 @@ from benchmarks.data_centric.selection import FRACTIONS, resolved, share, whole
 
 FILES = ("cifar10/train.parquet", "cifar10/test.parquet")
 SMALL: dict[str, Any] = {
-    "pictures": 5_000,
-    "epochs": 30,
+    "pictures": 3_000,
+    "epochs": 20,
     "model": "small",
-    "fast_epochs": 8,
+    "fast_epochs": 5,
     "fast_model": "small",
     "set": ["augment=true"],
     "fast_set": [],

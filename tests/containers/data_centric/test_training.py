@@ -135,7 +135,8 @@ def test_job_of_two_hosts_goes_on_with_one(job: Job, trainer: Path, tmp_path: Pa
     assert [(job.code, job.failure) for job in stopped] == [(0, "")] * 2, stopped[0].log + stopped[1].log
     assert (bases[0] / "checkpoints" / "seed-7.pt").exists()
     assert "epoch=" not in stopped[1].log
-    assert not [path for name in ("checkpoints", "output", "model") for path in (bases[1] / name).glob("**/*")]
+    written = "checkpoints", "output", "model"
+    assert not [path for name in written for path in (bases[1] / name).glob("**/*")]
     # when the first goes on alone
     (bases[0] / "input" / "config" / "resourceconfig.json").unlink()
     prepared(bases[0], QUICK | {"seeds": "0,7"}, {})

@@ -22,7 +22,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_size_is_for_a_cpu_unless_it_is_the_sources(folder: Path) -> None:
     small, whole = cifar.parse([]), cifar.parse(["--whole", "--epochs", "7", "--set", "learning_rate=0.2"])
-    assert (small.pictures, small.epochs, small.model, small.set) == (5_000, 30, "small", ["augment=true"])
+    assert (small.pictures, small.epochs, small.model, small.set) == (3_000, 20, "small", ["augment=true"])
     assert (whole.pictures, whole.epochs, whole.model) == (50_000, 7, "resnet18")
     assert (whole.fast_epochs, whole.fast_model) == (24, "resnet9")
     # the last of a name counts
@@ -62,3 +62,27 @@ def test_folder_of_the_data_is_asked_for(
     with pytest.raises(SystemExit):
         cifar.parse([])
     assert "give --data or set GROUNDPLAN_DATA" in capsys.readouterr().err
+
+
+def test_measurement_gets_the_options_that_are_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    called: list[tuple[list[str], dict[str, str]]] = []
+
+    class Done:
+        returncode = 0
+
+    def run(command: list[str], *, cwd: Path, env: dict[str, str]) -> Done:
+        called.append((command[1:], env))
+        return Done()
+
+    monkeypatch.setattr(inside.subprocess, "run", run)
+    monkeypatch.setattr(inside.envs, "environment", lambda _: Path("python"))
+    options: dict[str, Any] = {"first_seed": 0, "whole": True, "json": None, "development": False, "set": []}
+    options["fractions"] = [0.5]
+    assert inside.run("cifar_measured", options, threads=2) == 0
+    ((command, environment),) = called
+    assert command == [
+        "-m",
+        "benchmarks.data_centric.cifar_measured",
+        *("--first-seed", "0", "--whole", "--fractions", "0.5"),
+    ]
+    assert environment["OMP_NUM_THREADS"] == "2"

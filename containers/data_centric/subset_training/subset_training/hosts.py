@@ -136,9 +136,7 @@ class Joined(Hosts):
         with warnings.catch_warnings():  # newer versions have another name for the option
             warnings.simplefilter("ignore", FutureWarning)
             # `HostsBatchNorm` gives all hosts the same buffers
-            shared = DistributedDataParallel(
-                _Both(model), broadcast_buffers=False, process_group=self._group
-            )
+            shared = DistributedDataParallel(_Both(model), broadcast_buffers=False, process_group=self._group)
         return cast(Both, shared)
 
 
@@ -283,12 +281,19 @@ def _is_of_hosts(error: RuntimeError) -> bool:
 
 def _unanswered(cluster: Cluster, store: dist.TCPStore, timeout: int, error: RuntimeError) -> str:
     """Return the reason for an operation that failed although no host was lost."""
-    try:
-        store.set(f"waits/{cluster.host}", "")
-        time.sleep(GRACE)
-        silent = [host for host in cluster.hosts if not store.check([f"waits/{host}"])]
-    except RuntimeError:
-        silent = [cluster.hosts[0]]  # which has the store
+    waiting: list[str] = []
+
+    def ask() -> None:
+        with suppress(RuntimeError):
+            store.set(f"waits/{cluster.host}", "")
+            time.sleep(GRACE)
+            waiting.extend(host for host in cluster.hosts if store.check([f"waits/{host}"]))
+
+    # the store is in the first host's process: if that does not answer, nor does the store
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(2 * GRACE)
+    silent = [host for host in cluster.hosts if host not in waiting] if waiting else [cluster.hosts[0]]
     if silent:
         return f"{', '.join(silent)} did not answer within {timeout} s (timeout)"
     return f"the connections between the hosts broke: {error}"

@@ -50,7 +50,7 @@ def run(settings: Settings) -> None:
         data = load(sagemaker.CHANNELS, settings.decoding, settings.validation_fraction)
         check_fit(settings, data)
         log.info(
-            "%d training and %d validation examples of %d classes on %s of %d hosts",
+            "%d training and %d validation examples of %d classes on %s, hosts: %d",
             len(data.train),
             len(data.validation),
             len(data.classes),
