@@ -194,7 +194,8 @@ class LocalCloud:
         app: str | None = None,
         progress: Callable[[str], None] = lambda line: None,
     ) -> dict[str, dict[str, str]]:
-        """Deploy with the plain CDK CLI, as one would to AWS; returns each stack's outputs.
+        """Deploy with the plain CDK CLI, as one would to AWS; returns each stack's outputs. Templates are not
+        validated by the CDK, unless CDK_VALIDATION is true.
 
         `app` is the command of the CDK app; the project's own when left out. Raises `CloudError` with
         the CLI's output.
@@ -264,6 +265,8 @@ class LocalCloud:
                 | {
                     "PATH": f"{node}{os.pathsep}{os.environ['PATH']}",
                     "JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION": "20",
+                    # The CDK's own validation takes most of a synthesis. What goes to AWS is validated.
+                    "CDK_VALIDATION": os.environ.get("CDK_VALIDATION", "false"),
                 },
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,

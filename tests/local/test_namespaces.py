@@ -93,12 +93,14 @@ class World(Bench):
 
 @pytest.fixture(scope="module")
 def world(cloud: LocalCloud) -> Iterator[World]:
-    cloud.configure(container_isolation="namespaces", create_training_job_burst=50, training_log_interval=0.1)
+    paces = {"training_log_interval": 0.1, "training_checkpoint_interval": 0.1}
+    paces |= {"create_training_job_burst": 50}
+    cloud.configure(container_isolation="namespaces", **paces)
     made = World(cloud)
     cloud.enforce_iam(True)
     yield made
     cloud.enforce_iam(False)
-    cloud.configure(container_isolation=None, create_training_job_burst=None, training_log_interval=None)
+    cloud.configure(container_isolation=None, **dict.fromkeys(paces))
 
 
 # What a container sees
@@ -193,10 +195,11 @@ secret, folder = pathlib.Path(hyperparameters["secret"]), pathlib.Path("/opt/ml/
 os.rmdir("/opt/ml/output/data")
 os.symlink(secret.parent, "/opt/ml/output/data")
 os.symlink(secret, "/opt/ml/output/failure")
-time.sleep(2)
+time.sleep(0.5)
 sys.exit(int(hyperparameters["code"]))
 """
-"""Leaves links that lead to a file outside, wherever the cloud looks for files of the container's."""
+"""Leaves links that lead to a file outside, wherever the cloud looks for files of the container's, and goes
+on while the cloud copies checkpoints."""
 
 
 @pytest.mark.parametrize("code", [0, 1])
@@ -324,7 +327,9 @@ with socket.create_server((host, 5000)):
         missing = {each for each in missing if not reached(each, 5000)}
     machine = reached("127.0.0.1", int(given["port"]))
     (MODEL / host).write_text(json.dumps({"missing": sorted(missing), "machine": machine}))
-    time.sleep(3)  # the other one may still be asking
+    with socket.create_server((host, 5001)):  # tells that this one has asked
+        while any(reached(each, 5000) and not reached(each, 5001) for each in hosts):
+            time.sleep(0.05)
 """
 
 
@@ -370,7 +375,7 @@ trainer = ModelTrainer(
     output_data_config=OutputDataConfig(s3_output_path=f"s3://{bucket}/sdk"),
     hyperparameters={"rate": 0.5},
 )
-trainer.train(wait=True, logs=False)
+trainer.train(wait=False, logs=False)
 print(trainer._latest_training_job.training_job_name)
 """
 SOURCE = """
@@ -398,7 +403,8 @@ def test_the_sdks_own_way_of_running_a_script_works(world: World, cloud: LocalCl
     )
     # then its way of starting it, /bin/bash and literal paths, found all that it needs on both hosts
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
-    job = world.sagemaker.describe_training_job(TrainingJobName=done.stdout.split()[-1])
+    job = world.end(done.stdout.split()[-1])
+    assert job["TrainingJobStatus"] == "Completed", job.get("FailureReason")
     assert job["AlgorithmSpecification"]["ContainerEntrypoint"] == ["/bin/bash"]
     key = job["ModelArtifacts"]["S3ModelArtifacts"].removeprefix(f"s3://{world.bucket}/")
     body = world.client("s3").get_object(Bucket=world.bucket, Key=key)["Body"].read()

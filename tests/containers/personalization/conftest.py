@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
 import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,10 +11,8 @@ import pytest
 from local.images.build import build
 from local.images.store import Image as BuiltImage
 from tests.conftest import MakeOnce
-from tests.support.personalization.serving import BUDGET, CONTAINER, Container, write_manifest
-from tooling import envs
+from tests.support.personalization.serving import BUDGET, CONTAINER, Container, pipelines
 from tooling.containers import CONTAINERS
-from toolkit.identity import identity
 
 
 @pytest.fixture(scope="session")
@@ -27,23 +21,9 @@ def built() -> BuiltImage:
 
 
 @pytest.fixture(scope="session")
-def made(built: BuiltImage, made_once: MakeOnce) -> Path:
+def made(made_once: MakeOnce) -> Path:
     """Pipelines, adapters and what diffusers itself draws with them."""
-    lock = CONTAINER / "requirements.txt"
-    steps = [["install", "-r", str(lock), "torch==2.13.0", "accelerate==1.15.0", "peft==0.21.2"]]
-    key = hashlib.sha256(lock.read_bytes() + json.dumps(steps).encode()).hexdigest()
-    python = envs.make(envs.home() / "envs" / "diffusers", key, "the image's packages and peft", steps)
-    script = envs.ROOT / "tests" / "support" / "personalization" / "pipelines.py"
-    quiet = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-
-    def make(folder: Path) -> None:
-        run = subprocess.run([python, script, folder], env=os.environ | quiet, capture_output=True, text=True)
-        assert run.returncode == 0, run.stderr[-3000:]
-        belongs = identity(folder / "base")
-        for path in (folder / "adapters").iterdir():
-            write_manifest(path, base=belongs)
-
-    return made_once("pipelines", make)
+    return pipelines(made_once)
 
 
 @pytest.fixture(scope="module")

@@ -25,13 +25,14 @@ PROGRAM = """
 import sys
 from pathlib import Path
 {}
-for base in sys.argv[1:]:
+for line in sys.stdin:
     try:
-        print(named(base))
+        told = named(line.strip())
     except Exception as error:
-        print(" ".join(str(error).split()))
+        told = str(error)
+    print("told", *told.split(), flush=True)
 """
-"""Prints by what an image knows each base, or why it has none."""
+"""Prints by what an image knows each base of its input, or why it has none."""
 
 
 @pytest.fixture(scope="module")
@@ -62,25 +63,41 @@ def test_both_images_fetch_the_named_commit_of_a_base(hub: Hub, tmp_path: Path, 
     ).launch([])
     program = PROGRAM.format(NAMED_BY[image])
 
-    def fetched(*bases: str) -> list[str]:
-        given = {"HF_ENDPOINT": address, "HF_HOME": str(tmp_path), "HOME": str(tmp_path)}
-        run = subprocess.run(
-            [python, "-c", program, *bases], env=own | given, cwd=directory, capture_output=True, text=True
-        )
-        assert run.returncode == 0, run.stderr[-1000:]
-        return run.stdout.splitlines()
+    with (
+        serving(hub) as address,
+        (tmp_path / "log").open("w+") as log,
+        subprocess.Popen(
+            [python, "-c", program],
+            env=own | {"HF_ENDPOINT": address, "HF_HOME": str(tmp_path), "HOME": str(tmp_path)},
+            cwd=directory,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+        ) as process,
+    ):
 
-    with serving(hub) as address:
+        def fetched(base: str) -> str:
+            assert process.stdin
+            assert process.stdout
+            process.stdin.write(f"{base}\n")
+            process.stdin.flush()
+            for line in process.stdout:
+                if line.startswith("told "):
+                    return line.removeprefix("told ").strip()
+            log.seek(0)
+            pytest.fail(log.read()[-1000:])
+
         hub.fetched.clear()
         # given a commit by name, then it is had, whatever came after it
-        (old,) = fetched(f"owner/name@{OLD}")
+        old = fetched(f"owner/name@{OLD}")
         assert {commit for commit, _ in hub.fetched} == {OLD}
         assert {name for _, name in hub.fetched if not name.endswith(".json")} == {
             "unet/diffusion_pytorch_model.safetensors",
             "vae/diffusion_pytorch_model.safetensors",
         }
         # and a branch stands for its last commit, and a commit that is not there is named
-        branch, new, nowhere = fetched("owner/name@fp16", "owner/name", "owner/name@nowhere")
+        branch, new, nowhere = map(fetched, ("owner/name@fp16", "owner/name", "owner/name@nowhere"))
     assert "owner/name@nowhere cannot be fetched" in nowhere
     # and what both images know it by are its weights
     weights = [identity(hub.commits[commit]) for commit in (OLD, OLD, NEW)]

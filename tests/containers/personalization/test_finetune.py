@@ -218,9 +218,12 @@ def verified(job: Job, request: str, rank: int = 0) -> dict[str, Any]:
     return result
 
 
-def test_one_users_trouble_stays_their_own(job):
-    """GIVEN a job of good tasks with bad ones before and between, WHEN it runs, THEN each bad one says to
-    its user which picture it is and what to do, the good ones are done, and the job succeeds."""
+BAD = [*(f"bad{number}" for number in range(4)), "absent", "empty"]
+
+
+@pytest.fixture(scope="module")
+def mixed(python: Path, micro: Path, tmp_path_factory: pytest.TempPathFactory) -> Job:
+    """A job of good tasks with bad ones before and between, which is told its device."""
     pictures = PICTURES | {
         "bob/m/00": b"this is no picture",
         "bob/m/01": picture(9)[:900],
@@ -230,9 +233,17 @@ def test_one_users_trouble_stays_their_own(job):
     tasks = [task(f"bad{number}", "ada/m1/00", f"bob/m/{number:02}") for number in range(4)]
     tasks += [task("absent", "ada/m1/00", "ada/m1/99"), task("empty"), task("first", *GOOD)]
     tasks += [task("second", *GOOD, seed=8)]
-    made = job().prepare(tasks, pictures)
+    made = Job(python, tmp_path_factory.mktemp("mixed"), micro).prepare(tasks, pictures)
+    made.environment["GROUNDPLAN_DEVICE"] = "cpu"
     assert made.run() == [0], made.log()[-3000:]
-    reasons = {each["request"]: made.result(each["request"])["reason"] for each in tasks[:6]}
+    return made
+
+
+def test_one_users_trouble_stays_their_own(mixed):
+    """GIVEN a job of good tasks with bad ones before and between, WHEN it has run, THEN each bad one says to
+    its user which picture it is and what to do, the good ones are done, and the job succeeded."""
+    made = mixed
+    reasons = {request: made.result(request)["reason"] for request in BAD}
     assert reasons == {
         "bad0": "Picture 2 is not a JPEG, PNG or WebP picture: make a model with another instead.",
         "bad1": "Picture 2 is damaged and cannot be read to its end: make a model with another instead.",
@@ -314,22 +325,22 @@ def test_a_task_that_takes_the_process_with_it_fails_alone(job):
     verified(made, "next")
 
 
-BROKEN = """
-import sys
-from pathlib import Path
-from safetensors.torch import load_file, save_file
-path = Path(sys.argv[1], "unet/diffusion_pytorch_model.safetensors")
-weights = load_file(path)
-weights["conv_out.bias"][0] = float("inf")
-save_file(weights, path, {"format": "pt"})
-"""
+def spoil(path: Path, name: str) -> None:
+    """Make the first value of a tensor in a file of safetensors infinite."""
+    content = bytearray(path.read_bytes())
+    start = 8 + int.from_bytes(content[:8], "little")
+    about = json.loads(content[8:start])[name]
+    assert about["dtype"] == "F32"
+    first = start + about["data_offsets"][0]
+    content[first : first + 4] = struct.pack("<f", float("inf"))
+    path.write_bytes(content)
 
 
 def test_numbers_that_run_away_fail_the_task(python, micro, tmp_path):
     """GIVEN numbers that are none, here from the base itself, WHEN a task learns, THEN it fails at once."""
     base = tmp_path / "base"
     shutil.copytree(micro, base)
-    subprocess.run([str(python), "-c", BROKEN, str(base)], check=True, env=environment())
+    spoil(base / "unet/diffusion_pytorch_model.safetensors", "conv_out.bias")
     made = Job(python, tmp_path / "job", base).prepare([task("one", *GOOD)], PICTURES, prior_weight="0")
     assert made.run() == [0], made.log()[-3000:]
     assert made.result("one")["reason"].startswith("Learning went astray")
@@ -361,33 +372,49 @@ def shown():
     return pipeline("a photo of sks cat", height=32, width=32, num_inference_steps=2, guidance_scale=5.0,
                     generator=random, output_type="np").images[0]
 before = shown()
-pipeline.load_lora_weights(sys.argv[2], weight_name="adapter_model.safetensors")
 from PIL import Image
-preview = numpy.asarray(Image.open(sys.argv[3]), dtype=float) / 255
-after = shown()
-print(json.dumps([float(abs(after - preview).max()), float(abs(after - before).max())]))
+found = []
+for folder in sys.argv[2:]:
+    pipeline.load_lora_weights(f"{folder}/adapter", weight_name="adapter_model.safetensors")
+    preview = numpy.asarray(Image.open(f"{folder}/previews/0.png"), dtype=float) / 255
+    after = shown()
+    pipeline.unload_lora_weights()
+    found.append([float(abs(after - preview).max()), float(abs(after - before).max())])
+assert float(abs(shown() - before).max()) == 0
+print(json.dumps(found))
 """
 
 
-@pytest.mark.parametrize(
-    "way",
-    [{"train_text_encoder": "true"}, {"optimizer": "muon", "rank": "8", "alpha": "4", "rank_falloff": "2"}],
-    ids=["usual", "muon, ranks by width"],
-)
-def test_an_adapter_gives_elsewhere_what_its_previews_showed(job, python, micro, way):
-    """GIVEN a task's adapter, WHEN diffusers' own loader puts it on the base, THEN the same prompt and seed
-    give the preview, and without the adapter something else."""
-    made = job().prepare([task("one", *GOOD, steps=20)], PICTURES, learning_rate="0.01", **way)
-    assert made.run() == [0], made.log()[-3000:]
-    folder = made.of("one")
+WAYS = {
+    "usual": {"train_text_encoder": "true"},
+    "muon, ranks by width": {"optimizer": "muon", "rank": "8", "alpha": "4", "rank_falloff": "2"},
+}
+
+
+@pytest.fixture(scope="module")
+def elsewhere(
+    python: Path, micro: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, tuple[float, float]]:
+    """By way, how far diffusers' picture with an adapter is from the preview, and from the one without."""
+    made = {way: Job(python, tmp_path_factory.mktemp("way"), micro) for way in WAYS}
+    for way, job in made.items():
+        job.prepare([task("one", *GOOD, steps=20)], PICTURES, learning_rate="0.01", **WAYS[way])
+        assert job.run() == [0], job.log()[-3000:]
     shown = subprocess.run(
-        [str(python), "-c", LOADED, str(micro), str(folder / "adapter"), str(folder / "previews/0.png")],
+        [str(python), "-c", LOADED, str(micro), *(str(job.of("one")) for job in made.values())],
         env=environment(),
         capture_output=True,
         text=True,
     )
     assert shown.returncode == 0, shown.stderr[-3000:]
-    off, moved = json.loads(shown.stdout.splitlines()[-1])
+    return dict(zip(made, json.loads(shown.stdout.splitlines()[-1]), strict=True))
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_an_adapter_gives_elsewhere_what_its_previews_showed(elsewhere, way):
+    """GIVEN a task's adapter, WHEN diffusers' own loader puts it on the base, THEN the same prompt and seed
+    give the preview, and without the adapter something else."""
+    off, moved = elsewhere[way]
     assert off < 0.01
     assert moved > 0.02
 
@@ -428,11 +455,10 @@ def test_a_job_ends_with_the_reason_when_another_device_is_found(job, device):
     assert not made.of("x").exists()
 
 
-def test_a_job_trains_on_the_device_that_it_is_told(job):
-    made = job().prepare([task("x", *GOOD, steps=1)], PICTURES)
-    made.environment["GROUNDPLAN_DEVICE"] = "cpu"
-    assert made.run() == [0]
-    assert made.result("x")["status"] == "done"
+def test_a_job_trains_on_the_device_that_it_is_told(mixed):
+    assert mixed.environment["GROUNDPLAN_DEVICE"] == "cpu"
+    assert re.search(r"base \S+ on cpu in torch\.float32", mixed.log())
+    assert mixed.result("first")["status"] == "done"
 
 
 def test_a_job_without_a_base_says_so(python, tmp_path):
@@ -446,30 +472,40 @@ import json, sys
 import torch
 from personalization_finetune.optimizing import optimizers
 from personalization_finetune.pretrain import optimized
-torch.manual_seed(0)
-network = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3, padding=1), torch.nn.SiLU(), torch.nn.Conv2d(8, 3, 1))
-pictures = torch.randn(4, 3, 8, 8)
-begun = [parameter.detach().clone() for parameter in network.parameters()]
-losses = []
-for _ in optimized(optimizers([*network.parameters()], sys.argv[1], 0.02), 100):
-    loss = (network(pictures) - pictures).square().mean()
-    loss.backward()
-    losses.append(loss.item())
-still = [torch.equal(*pair) for pair in zip(begun, network.parameters(), strict=True)]
-print(json.dumps({"first": losses[0], "last": losses[-1], "still": sum(still)}))
+found = {}
+for optimizer in sys.argv[1:]:
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 8, 3, padding=1), torch.nn.SiLU(), torch.nn.Conv2d(8, 3, 1))
+    pictures = torch.randn(4, 3, 8, 8)
+    begun = [parameter.detach().clone() for parameter in network.parameters()]
+    losses = []
+    for _ in optimized(optimizers([*network.parameters()], optimizer, 0.02), 100):
+        loss = (network(pictures) - pictures).square().mean()
+        loss.backward()
+        losses.append(loss.item())
+    still = [torch.equal(*pair) for pair in zip(begun, network.parameters(), strict=True)]
+    found[optimizer] = {"first": losses[0], "last": losses[-1], "still": sum(still)}
+print(json.dumps(found))
 """
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
-def test_convolutions_and_biases_learn_with_every_optimizer(python, tmp_path, optimizer):
+@pytest.fixture(scope="module")
+def learned(python: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, float]]:
+    """By optimizer, what became of a small network."""
     told = subprocess.run(
-        [str(python), "-c", LEARNS, optimizer],
+        [str(python), "-c", LEARNS, "adamw", "muon"],
         check=True,
         env=environment(),
-        cwd=tmp_path,
+        cwd=tmp_path_factory.mktemp("learned"),
         stdout=subprocess.PIPE,
     ).stdout
-    found = json.loads(told)
+    return json.loads(told)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_convolutions_and_biases_learn_with_every_optimizer(learned, optimizer):
+    found = learned[optimizer]
     assert found["still"] == 0
     assert found["last"] < found["first"] / 2
 
@@ -478,9 +514,12 @@ OWN = """
 import sys
 from pathlib import Path
 import torch
+from personalization_finetune import pretrain as program
 from personalization_finetune.pretrain import Plan, pretrain
 torch.set_num_threads(1)
-plan = Plan(autoencoder_steps=21, steps=21, batch=2, autoencoder_batch=2, channels=(16, 32, 32))
+crops = program.crops
+program.crops = lambda pictures, count, chance: crops(pictures, 64, chance)  # of 3,072
+plan = Plan(autoencoder_steps=21, steps=5, batch=2, autoencoder_batch=2, channels=(16, 32, 32))
 for name in sys.argv[2:]:
     pretrain(Path(sys.argv[1]), Path(sys.argv[1], name), 0, plan)
 """

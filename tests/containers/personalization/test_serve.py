@@ -8,6 +8,7 @@ import signal
 import socket
 import stat
 import subprocess
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -253,51 +254,6 @@ def test_a_model_that_is_in_use_is_unloaded_afterwards(container: Container, mad
     assert container.invoke("alice")[0] == 404
 
 
-def test_a_full_copy_is_served_too_until_sigterm(built: BuiltImage, made: Path, tmp_path: Path):
-    # given folders whose names Triton's Python cannot encode
-    archive, home, base = (tmp_path / f"{name} å" for name in ("archive", "home", "base"))
-    shutil.copytree(made / "full", archive / "pipeline")
-    write_manifest(archive, full=True)
-    base.symlink_to(made / "base")
-    with Container(built, home, GROUNDPLAN_BASE=str(base)).ready() as container:
-        assert container.load("alice", made / "adapters" / "alice")[0] == 200
-        before = len(container.children)
-        assert container.load("full", archive)[0] == 200
-        assert len(container.children) > before
-        assert apart(container.draw("full", seed=7)[0], expected(made, "full-7")) <= ROUNDING
-        assert apart(container.draw("alice", seed=7)[0], expected(made, "alice-7")) <= ROUNDING
-        assert container.unload("full") == 200
-        assert len(container.children) == before
-
-        # and on SIGTERM requests under way are answered before all ends
-        with ThreadPoolExecutor(1) as pool:
-            before = container.seconds
-            drawing = pool.submit(container.draw, "alice", seed=7, steps=100)
-            until(lambda: container.seconds > before + 0.1, "the drawing's begin")
-            assert not drawing.done()
-            container.process.terminate()
-            assert len(drawing.result()) == 1
-        assert container.process.wait(60) == 0
-        until(lambda: not container.children, "the end of Triton")
-        assert not list(container.folder.glob("personalization-*"))
-
-
-def test_triton_is_started_again_when_it_aborts(built: BuiltImage, made: Path, tmp_path: Path):
-    with Container(built, tmp_path / "home", GROUNDPLAN_BASE=str(made / "base")) as container:
-        # given a Triton that aborts while it loads the base
-        def server() -> int | None:
-            return next((pid for pid in container.children if "tritonserver" in program(pid)), None)
-
-        until(lambda: server() is not None, "Triton's start")
-        os.kill(aborted := server() or 0, signal.SIGABRT)
-        # then another serves, and nothing is left of the first
-        container.ready()
-        assert server() not in (None, aborted)
-        assert [program(pid) for pid in container.children].count("triton_python_backend_stub") == 1
-        assert "Triton aborted while it loaded the base" in container.log.read_text()
-        assert container.load("alice", made / "adapters" / "alice")[0] == 200
-
-
 def program(pid: int) -> str:
     """The name of the file that a process runs, "" when it is gone."""
     try:
@@ -306,45 +262,103 @@ def program(pid: int) -> str:
         return ""
 
 
+def server(container: Container) -> int | None:
+    """The process of Triton."""
+    return next((pid for pid in container.children if "tritonserver" in program(pid)), None)
+
+
 UNSEALED = """
-import sys, tempfile
+import sys
 from pathlib import Path
-from personalization_serve import triton
-from personalization_serve.settings import Settings
-sealed, processes = triton._seal, []
-def fail(pid):
-    processes.append(Path(f"/proc/{pid}"))
-    raise PermissionError("its shared memory is another's")
-with tempfile.TemporaryDirectory() as scratch:
-    server = triton.Triton(Settings.read(), Path(scratch))
-    try:
-        server.start(Path(sys.argv[1]))
-        triton._seal = fail
-        try:
-            server.load("full", Path(sys.argv[2]))
-        except PermissionError:
-            left = [path.name for path in server.scratch.rglob("full*")]
-            print("process", processes[0].exists(), "ready", server.ready("full"), "left", *left)
-        triton._seal = sealed
-        server.load("full", Path(sys.argv[2]))
-        print("loaded", server.ready("full"))
-    finally:
-        server.stop()
+from personalization_serve import __main__, triton
+seal, refused = triton._seal, Path.home() / "refused"
+def sealed(pid):
+    if refused.exists():
+        refused.write_text(str(pid))
+        raise PermissionError("its shared memory is another's")
+    seal(pid)
+triton._seal = sealed
+sys.exit(__main__.main())
 """
+"""The container's program. While there is a file `refused`, no shared memory can be made its owner's."""
 
 
-def test_a_pipeline_that_cannot_be_sealed_is_unloaded(built: BuiltImage, made: Path):
-    # given a Triton whose pipelines' shared memory cannot be made its owner's alone
-    (python, *_), own, directory = built.launch([])
-    own |= {"GROUNDPLAN_BASE": str(made / "base"), "OMP_NUM_THREADS": "1"}
-    # when a full pipeline is loaded, and once more when that is over
-    run = subprocess.run(
-        [python, "-c", UNSEALED, str(made / "base"), str(made / "full")],
-        env=own, cwd=directory, capture_output=True, text=True,
-    )  # fmt: skip
-    # then nothing of the first is left, and its name is free
-    said = [line for line in run.stdout.splitlines() if line.startswith(("process", "loaded"))]
-    assert said == ["process False ready False left", "loaded True"], run.stderr[-1000:]
+@pytest.fixture(scope="module")
+def restarted(
+    built: BuiltImage, made: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Container, int]]:
+    """A container whose Triton aborted while it loaded the base, and the process of that one. Triton's Python
+    cannot encode the names of its folders."""
+    folder = tmp_path_factory.mktemp("restarted")
+    home, base = (folder / f"{name} å" for name in ("home", "base"))
+    base.symlink_to(made / "base")
+    with Container(built, home, UNSEALED, GROUNDPLAN_BASE=str(base)) as container:
+        until(lambda: server(container) is not None, "Triton's start")
+        os.kill(aborted := server(container) or 0, signal.SIGABRT)
+        yield container.ready(), aborted
+
+
+@pytest.fixture
+def copied(made: Path, tmp_path: Path) -> Path:
+    """The archive of a full copy."""
+    archive = tmp_path / "archive å"
+    shutil.copytree(made / "full", archive / "pipeline")
+    write_manifest(archive, full=True)
+    return archive
+
+
+def test_triton_is_started_again_when_it_aborts(restarted: tuple[Container, int], made: Path):
+    # given a Triton that aborts while it loads the base
+    # then another serves, and nothing is left of the first
+    container, aborted = restarted
+    assert server(container) not in (None, aborted)
+    assert [program(pid) for pid in container.children].count("triton_python_backend_stub") == 1
+    assert "Triton aborted while it loaded the base" in container.log.read_text()
+    assert container.load("alice", made / "adapters" / "alice")[0] == 200
+    assert container.unload("alice") == 200
+
+
+def test_a_pipeline_that_cannot_be_sealed_is_unloaded(restarted: tuple[Container, int], copied: Path):
+    container, _ = restarted
+    before = len(container.children)
+    # when a full pipeline is loaded whose shared memory cannot be made its owner's alone
+    refused = container.folder / "refused"
+    refused.touch()
+    assert container.load("full", copied)[0] == 400
+    # then nothing of it is left
+    assert not Path(f"/proc/{int(refused.read_text())}").exists()
+    assert len(container.children) == before
+    assert not list(container.folder.rglob("*full-*"))
+    names = ["base", *(f"full-{number}" for number in range(9))]
+    ready = [container.asked(f"/v2/models/{name}/ready")[0] for name in names]
+    assert ready.count(200) == 1
+    refused.unlink()
+    # and its name is free
+    assert container.call("GET", "/models/full")[0] == 404
+
+
+def test_a_full_copy_is_served_too_until_sigterm(restarted: tuple[Container, int], made: Path, copied: Path):
+    container, _ = restarted
+    assert container.load("alice", made / "adapters" / "alice")[0] == 200
+    before = len(container.children)
+    assert container.load("full", copied)[0] == 200
+    assert len(container.children) > before
+    assert apart(container.draw("full", seed=7)[0], expected(made, "full-7")) <= ROUNDING
+    assert apart(container.draw("alice", seed=7)[0], expected(made, "alice-7")) <= ROUNDING
+    assert container.unload("full") == 200
+    assert len(container.children) == before
+
+    # and on SIGTERM requests under way are answered before all ends
+    with ThreadPoolExecutor(1) as pool:
+        used = container.seconds
+        drawing = pool.submit(container.draw, "alice", seed=7, steps=100)
+        until(lambda: container.seconds > used + 0.1, "the drawing's begin")
+        assert not drawing.done()
+        container.process.terminate()
+        assert len(drawing.result()) == 1
+    assert container.process.wait(60) == 0
+    until(lambda: not container.children, "the end of Triton")
+    assert not list(container.folder.glob("personalization-*"))
 
 
 def test_triton_dies_with_its_parent(built: BuiltImage, made: Path, tmp_path: Path):

@@ -104,13 +104,13 @@ def make_world(
             environment.backend().training.stop(name)
 
 
-@pytest.fixture
-def pictures(tmp_path: Path) -> list[Path]:
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Five photographs of different sizes, one of them as large as a camera makes them."""
-    paths = []
+    folder, paths = tmp_path_factory.mktemp("pictures"), []
     for place, size in enumerate([(4000, 3000), (700, 700), (640, 480), (480, 640), (500, 500)]):
         noise = Image.effect_noise((size[0] // 20, size[1] // 20), 90).resize(size)
-        path = tmp_path / f"photo-{place}.jpg"
+        path = folder / f"photo-{place}.jpg"
         Image.merge("RGB", (noise, noise.rotate(180), noise)).save(path, quality=90)
         paths.append(path)
     return paths

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import ipaddress
 import json
-import subprocess
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -18,16 +17,15 @@ import pytest
 from playwright.sync_api import expect
 
 from local.cloud import LocalCloud
-from local.images.build import build
 from personalization.core.model import Status
+from tests.conftest import MakeOnce
 from tests.support.browser import Visit, chromium, sign_in
 from tests.support.clouds import client
-from tests.support.personalization.page import created, drawn
+from tests.support.personalization.page import created, drawn, hasty
+from tests.support.personalization.serving import pipelines
 from tests.support.personalization.world import record
 from tests.support.processes import descendants, listening
 from tests.support.waiting import until
-from tooling import envs
-from tooling.containers import CONTAINERS
 
 STACK = "groundplan-dev-personalization"
 BASES = "bases-of-the-test"
@@ -42,23 +40,15 @@ CHOICE = {
     "personalization.own_key": "true",
     "personalization.hyperparameters.steps": "20",
     "personalization.hyperparameters.preview_steps": "4",
+    "personalization.hyperparameters.prior_images": "2",
 }
 PASSWORD = "Long-enough-1234"
 
 
 @pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def base(made_once: MakeOnce) -> Path:
     """A pipeline of a million random weights, made by the image that will train it."""
-    image = build(CONTAINERS, CONTAINERS / "personalization" / "finetune" / "Dockerfile")
-    script = envs.ROOT / "tests" / "support" / "personalization" / "pipelines.py"
-    folder = tmp_path_factory.mktemp("pipelines") / "base"
-    program = (
-        "import pathlib, runpy, sys;runpy.run_path(sys.argv[1])['pipeline'](pathlib.Path(sys.argv[2]), 0)"
-    )
-    python = image.folder / "env" / "bin" / "python"
-    done = subprocess.run([python, "-c", program, script, folder], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-2000:]
-    return folder
+    return pipelines(made_once) / "base"
 
 
 @pytest.fixture(scope="module")
@@ -205,7 +195,7 @@ def test_person_makes_private_pictures_from_photographs_in_a_browser(
     pool, cognito = deployed.out["UserPoolId"], deployed.client("cognito-idp")
     address = deployed.cloud.local_url(deployed.out["SiteUrl"]) + "/"
     with chromium() as browser:
-        ada, bob = (Visit(browser.new_context(locale="en-GB").new_page()) for _ in range(2))
+        ada, bob = (Visit(hasty(browser)) for _ in range(2))
         for visit, name in ((ada, "ada@example.com"), (bob, "bob@example.com")):
             cognito.admin_create_user(UserPoolId=pool, Username=name, MessageAction="SUPPRESS")
             cognito.admin_set_user_password(UserPoolId=pool, Username=name, Password=PASSWORD, Permanent=True)

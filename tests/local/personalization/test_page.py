@@ -11,7 +11,7 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 
 from tests.support.browser import Visit, chromium, sign_in
-from tests.support.personalization.page import created, drawn, fill_in
+from tests.support.personalization.page import created, drawn, fill_in, hasty
 from tests.support.personalization.page_server import Service, served
 from tests.support.waiting import until
 
@@ -42,7 +42,7 @@ def visit(browser: Browser, address: str) -> Iterator[Callable[[], Page]]:
     visits: list[Visit] = []
 
     def opened() -> Page:
-        visits.append(Visit(browser.new_context(locale="en-GB").new_page()))
+        visits.append(Visit(hasty(browser)))
         visits[-1].page.goto(address)
         return visits[-1].page
 
@@ -74,6 +74,7 @@ def test_from_a_few_photographs_to_pictures_and_away(visit, service, pictures, t
     status = page.get_by_role("region", name="Status")
     expect(status.get_by_text(re.compile(r"Learning your cat: step \d+ of 300"))).to_be_visible()
     assert 0 < float(page.get_by_role("progressbar").get_attribute("value") or 0) <= 1
+    service.seconds = 0.1  # the rest of its time is over
     expect(page.get_by_role("img", name="First picture 1 of your cat")).to_be_visible()
     expect(page.get_by_role("button", name="Make pictures")).to_be_visible()
 
@@ -294,7 +295,7 @@ def test_what_a_person_wrote_is_text_wherever_it_is_shown(visit, service, pictur
 
 def test_no_view_keeps_anybody_out(visit, service, pictures, browser, address):
     """By axe's rules for WCAG 2.2 AA, light and dark, on a desk and on a phone."""
-    seen = Visit(browser.new_context(locale="en-GB").new_page())
+    seen = Visit(hasty(browser))
     page = seen.page
     page.goto(address)
     expect(page.get_by_label("Email")).to_be_visible()
@@ -307,6 +308,7 @@ def test_no_view_keeps_anybody_out(visit, service, pictures, browser, address):
     page.get_by_role("button", name="Upload and start").click()
     expect(page.get_by_text("Waiting for a machine")).to_be_visible()
     barriers["progress"] = seen.barriers()
+    service.seconds = 0.1
     drawn(page, "a photo of sks cat", seed=1, count=4)
     expect(page.get_by_role("article")).to_have_count(1)
     barriers["gallery"] = seen.barriers()

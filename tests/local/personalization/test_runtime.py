@@ -3,8 +3,10 @@ and never. Each world has tables and jobs of its own and is judged when the swee
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,6 +14,8 @@ import pytest
 from personalization.aws import environment
 from personalization.aws.bucket import S3Bucket
 from personalization.core.model import Status
+from personalization.core.sweep import Sweeper
+from personalization.handlers import dispatch, sweep
 from tests.support.personalization.world import (
     BUCKET,
     IMAGE,
@@ -26,6 +30,23 @@ from tests.support.personalization.world import (
 )
 
 pytestmark = pytest.mark.filterwarnings("ignore:No application metrics")
+
+LAPSE = 5
+"""How much faster the functions' clock runs: they wait for seconds, a job takes a fraction of one."""
+
+
+def pause(seconds: float) -> None:
+    """Sleep for so many seconds of the functions' clock."""
+    time.sleep(seconds / LAPSE)
+
+
+@pytest.fixture(autouse=True)
+def _time_lapse(monkeypatch: pytest.MonkeyPatch) -> None:
+    began = time.time()
+    monkeypatch.setattr(environment.SystemClock, "now", lambda clock: began + (time.time() - began) * LAPSE)
+    monkeypatch.setattr(dispatch, "time", SimpleNamespace(sleep=pause))
+    monkeypatch.setattr(sweep, "Sweeper", functools.partial(Sweeper, sleep=pause))
+
 
 # A day without mishap
 
@@ -66,8 +87,8 @@ def test_the_loss_of_a_training_reaches_cloudwatch(make_world):
 @pytest.mark.parametrize("jump", [3600, 86_400, -3600, -86_400])
 def test_the_sweeper_finishes_what_a_wrong_clock_stamped(make_world, monkeypatch, jump):
     # given a model that is deleted and one that gets ready, under a clock that is wrong and without events
-    offset, real = [float(jump)], time.time
-    monkeypatch.setattr(environment.SystemClock, "now", lambda clock: real() + offset[0])
+    offset, real = [float(jump)], environment.SystemClock.now
+    monkeypatch.setattr(environment.SystemClock, "now", lambda clock: real(clock) + offset[0])
     world = make_world()
     gone, kept = world.start(), world.start()
     world.ask("DELETE /api/models/{model}", model=gone)
@@ -146,7 +167,7 @@ STEPS: dict[str, tuple[str, list[Callable[[World], None]], Callable[[World], Non
     ),
     "preparer": ("done", [World.train], World.prepare, PREPARED),
     "notifier": ("done", [World.train, World.collect], World.notify, ["Publish", "UpdateItem"]),
-    "sweeper": ("done", [World.train, lambda world: time.sleep(1)], World.sweep, [*PREPARED, "UpdateItem"]),
+    "sweeper": ("done", [World.train, lambda world: pause(1)], World.sweep, [*PREPARED, "UpdateItem"]),
 }
 
 

@@ -16,6 +16,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from local.cloud import LocalCloud
+from tests.support.waiting import until
 from tooling import envs
 
 STACK = "groundplan-dev-snowflake-training"
@@ -38,19 +39,35 @@ def deployed(cloud: LocalCloud) -> Iterator[Outputs]:
 
 
 @pytest.fixture(scope="module")
-def run(aws: Callable, deployed: Outputs) -> Callable[..., Execution]:
-    """Start the workflow; returns its execution when it has ended, with its output as an object."""
+def start(aws: Callable, deployed: Outputs) -> Callable[..., str]:
+    """Start the workflow; returns the ARN of its execution."""
 
-    def start(**given: Any) -> Execution:
-        states = aws("stepfunctions")
-        arn = states.start_execution(stateMachineArn=deployed["StateMachineArn"], input=json.dumps(given))
+    def begin(**given: Any) -> str:
+        arn = deployed["StateMachineArn"]
+        started = aws("stepfunctions").start_execution(stateMachineArn=arn, input=json.dumps(given))
+        return started["executionArn"]
+
+    return begin
+
+
+@pytest.fixture(scope="module")
+def end(aws: Callable) -> Callable[[str], Execution]:
+    """An execution when it has ended, with its output as an object."""
+
+    def wait(execution: str) -> Execution:
         while True:
-            found = states.describe_execution(executionArn=arn["executionArn"])
+            found = aws("stepfunctions").describe_execution(executionArn=execution)
             if found["status"] != "RUNNING":
                 return found | {"output": json.loads(found.get("output") or "null")}
             time.sleep(0.1)
 
-    return start
+    return wait
+
+
+@pytest.fixture(scope="module")
+def run(start: Callable[..., str], end: Callable[[str], Execution]) -> Callable[..., Execution]:
+    """Start the workflow; returns its execution when it has ended."""
+    return lambda **given: end(start(**given))
 
 
 @pytest.fixture
@@ -142,22 +159,25 @@ def test_a_model_that_cannot_be_served_leaves_the_old_one(
 
 
 def test_throttled_calls_are_made_again(
-    run: Callable, aws: Callable, cloud: LocalCloud, deployed: Outputs
+    start: Callable, end: Callable, aws: Callable, cloud: LocalCloud
 ) -> None:
-    # given a service that lets one job start every three seconds
-    cloud.configure(create_training_job_burst=1, create_training_job_per_second=0.3)
+    # given a service that lets no job start
+    cloud.configure(create_training_job_burst=0)
+    states = aws("stepfunctions")
+
+    def entered() -> list[str]:
+        events = states.get_execution_history(executionArn=execution, maxResults=1000)["events"]
+        return [e["stateEnteredEventDetails"]["name"] for e in events if "stateEnteredEventDetails" in e]
+
     try:
-        # when a job has just been started
-        first, second = run(hyperparameters={"eta": 0.9}), run(hyperparameters={"eta": 0.9})
+        # when the workflow wants one
+        execution = start(hyperparameters={"eta": 0.9})
+        until(lambda: "BackOff" in entered(), "the refusal")
     finally:
-        cloud.configure(create_training_job_burst=100, create_training_job_per_second=None)
-    # then the next one is refused, waited for, and done
-    assert [first["status"], second["status"]] == ["SUCCEEDED", "SUCCEEDED"]
-    history = aws("stepfunctions").get_execution_history(
-        executionArn=second["executionArn"], maxResults=1000
-    )["events"]
-    entered = [e["stateEnteredEventDetails"]["name"] for e in history if "stateEnteredEventDetails" in e]
-    assert "BackOff" in entered
+        cloud.configure(create_training_job_burst=100, create_training_job_per_second=100.0)
+    # then the call is made again later, and succeeds
+    assert end(execution)["status"] == "SUCCEEDED"
+    cloud.configure(create_training_job_per_second=None)
 
 
 def test_a_failed_run_pages(aws: Callable) -> None:

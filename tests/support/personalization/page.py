@@ -5,7 +5,17 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, Page, expect
+
+HASTE = "{ const wait = setTimeout; window.setTimeout = (work, ms, ...rest) => wait(work, ms / 5, ...rest); }"
+"""Makes the page's pauses a fifth as long."""
+
+
+def hasty(browser: Browser) -> Page:
+    """A page in a profile of its own, which asks the service more often than a person's."""
+    context = browser.new_context(locale="en-GB")
+    context.add_init_script(HASTE)
+    return context.new_page()
 
 
 def fill_in(page: Page, pictures: list[Path], name: str = "Miso", subject: str = "cat") -> None:

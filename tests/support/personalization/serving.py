@@ -16,10 +16,13 @@ from typing import Any
 import matplotlib.image
 import numpy as np
 
+from local.images.build import build
 from local.images.store import Image as BuiltImage
+from tests.conftest import MakeOnce
 from tests.support.processes import free_port
 from tests.support.waiting import until
 from tooling.containers import CONTAINERS
+from toolkit.identity import identity
 
 CONTAINER = CONTAINERS / "personalization" / "serve"
 PROMPT, STEPS, GUIDANCE = "a photo of sks cat", 3, 5.0
@@ -36,11 +39,30 @@ def write_manifest(folder: Path, **fields: Any) -> None:
     (folder / "adapter.json").write_text(json.dumps({"version": 1, **fields}))
 
 
+def pipelines(made_once: MakeOnce) -> Path:
+    """What `pipelines.py` makes, once for all tests: it takes the image that trains, which has peft."""
+    image = build(CONTAINERS, CONTAINERS / "personalization" / "finetune" / "Dockerfile")
+    python, script = image.folder / "env" / "bin" / "python", Path(__file__).with_name("pipelines.py")
+    quiet = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+
+    def make(folder: Path) -> None:
+        run = subprocess.run([python, script, folder], env=os.environ | quiet, capture_output=True, text=True)
+        assert run.returncode == 0, run.stderr[-3000:]
+        belongs = identity(folder / "base")
+        for path in (folder / "adapters").iterdir():
+            write_manifest(path, base=belongs)
+
+    return made_once("pipelines", make)
+
+
 class Container:
     """The image, started as SageMaker starts it."""
 
-    def __init__(self, built: BuiltImage, folder: Path, **environment: str):
+    def __init__(self, built: BuiltImage, folder: Path, program: str = "", **environment: str):
+        """`program` is Python in the place of the image's own."""
         command, own, directory = built.launch([])
+        if program:
+            command = [command[0], "-c", program]
         self.port, self.folder = free_port(), folder
         folder.mkdir(parents=True, exist_ok=True)
         self.log = folder / "log"
@@ -116,16 +138,21 @@ class Container:
         finally:
             connection.close()
 
-    def batches(self) -> tuple[int, int]:
-        """Return the number of requests to the base model, and of the batches that Triton made of them."""
+    def asked(self, path: str) -> tuple[int, bytes]:
+        """Ask Triton itself; return the status and the body of its answer."""
         connection = http.client.HTTPConnection("triton")
         connection.sock = socket.socket(socket.AF_UNIX)
         folder = os.open(self.socket.parent, os.O_PATH)
         with contextlib.closing(connection):
             connection.sock.connect(f"/proc/self/fd/{folder}/{self.socket.name}")
             os.close(folder)
-            connection.request("GET", "/v2/models/base/stats")
-            (found,) = json.load(connection.getresponse())["model_stats"]
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            return answer.status, answer.read()
+
+    def batches(self) -> tuple[int, int]:
+        """Return the number of requests to the base model, and of the batches that Triton made of them."""
+        (found,) = json.loads(self.asked("/v2/models/base/stats")[1])["model_stats"]
         return found["inference_count"], found["execution_count"]
 
     @property
