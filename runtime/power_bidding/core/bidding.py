@@ -14,7 +14,7 @@ from power_bidding.core.bid_ports import (
     MarketRefusedError,
     ModelAnswerError,
 )
-from power_bidding.core.delivery import deliver, propose, publish
+from power_bidding.core.delivery import deliver, lateness, propose, publish
 from power_bidding.core.offers import Offer, Slot, open_day, sends, slots, stamp
 from power_feeds import hours
 
@@ -37,10 +37,12 @@ class Report(TypedDict):
 def make_bids(desk: Desk, run: int, version: int, name: str) -> Report:
     """Propose and send the asset's offers of a run. A repeated call continues where the last one ended.
 
-    Raises `EndpointThrottledError`, `ModelAnswerError`, `MarketRefusedError` and `MarketDownError`. Every
-    offer is tried before a failure of the market is raised.
+    A run that is hours late may find the day-ahead market closed: it makes the other offers. Raises
+    `EndpointThrottledError`, `ModelAnswerError`, `MarketRefusedError` and `MarketDownError`. Every offer is
+    tried before a failure of the market is raised.
     """
-    wanted = slots(run, desk.settings)
+    late = {slot: why for slot in slots(run, desk.settings)[1:] if (why := lateness(desk, slot))}
+    wanted = [slot for slot in slots(run, desk.settings) if slot not in late]
     found = {slot: row for slot in wanted if (row := desk.offers.get(name, slot))}
     known = {slot: row for slot, row in found.items() if _stays(row, run, version)}
     answer: Answer | None = None
@@ -56,7 +58,11 @@ def make_bids(desk: Desk, run: int, version: int, name: str) -> Report:
         return propose(desk, offer, lambda row: _stays(row, run, version))
 
     rows: list[Offer] = []
-    trouble: list[MarketDownError | MarketRefusedError] = []
+    trouble: list[MarketDownError | MarketRefusedError] = [
+        MarketRefusedError(why)
+        for slot, why in late.items()
+        if sends(run, slot, desk.settings) and not _is_final(desk.offers.get(name, slot))
+    ]
     # The real-time offer is due first
     for group in (wanted[:1], wanted[1:]):
         rows += _sent(desk, run, [proposed(slot) for slot in group], trouble)
@@ -65,6 +71,10 @@ def make_bids(desk: Desk, run: int, version: int, name: str) -> Report:
             if isinstance(error, kind):
                 raise error
     return report(name, run, rows)
+
+
+def _is_final(row: Offer | None) -> bool:
+    return row is not None and row.final
 
 
 def _stays(row: Offer, run: int, version: int) -> bool:
@@ -80,7 +90,7 @@ def ask(desk: Desk, run: int, version: int, name: str, wanted: list[Slot]) -> An
     asset = desk.asset(name)
     values = readings.gathered(desk.history, desk.datasets, asset.location, run, version)
     state = awards.telemetry(desk, name, run, values)
-    day = open_day(run, desk.settings)
+    day = open_day(run, desk.settings) if len(wanted) > 1 else None
     asked = readings.request(asset, desk.settings, run, values, state.level, state.awards, day)
     body = desk.models.ask(serving.endpoint, asked)
     answer = answers.checked(body, wanted, asset, desk.settings, state.level)

@@ -14,7 +14,12 @@ import pytest
 
 from power_bidding.core import awards, readings
 from power_bidding.core.assets import Mode
-from power_bidding.core.bid_ports import EndpointThrottledError, ModelAnswerError, Telemetry
+from power_bidding.core.bid_ports import (
+    EndpointThrottledError,
+    MarketRefusedError,
+    ModelAnswerError,
+    Telemetry,
+)
 from power_bidding.core.bidding import make_bids
 from power_bidding.core.offers import Offer, Slot
 from power_feeds import hours
@@ -96,7 +101,8 @@ def test_forecast_made_after_the_deadline_is_not_kept() -> None:
     world = World("self_schedule", LAST)
     world.clock.time = LAST + 3
     world.switch = "approve"
-    make_bids(world.desk, LAST, 1, ASSET)
+    with pytest.raises(MarketRefusedError, match="late"):
+        make_bids(world.desk, LAST, 1, ASSET)
     assert world.offers.kept == {}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from power_bidding.core.bidding import make_bids
 from power_bidding.core.fallback import fall_back
 from power_bidding.core.offers import Offer, Slot
 from power_feeds import hours
-from tests.support.power_bidding.desks import ASSET, LAST, NIGHT, ZONE, World
+from tests.support.power_bidding.desks import ASSET, LAST, NIGHT, SETTINGS, ZONE, World
 
 TARGET = NIGHT + 2
 DAY = hours.hours_of("2022-02-01", ZONE)
@@ -180,6 +181,28 @@ def test_late_run_makes_no_offer() -> None:
     assert row
     assert (row.status, world.market.sent) == ("no_offer", 0)
     assert "late: it was due at 2022-01-31T05:45:00Z" in row.reason
+
+
+@pytest.mark.parametrize("run", [LAST - 1, LAST])
+def test_closed_day_ahead_market_keeps_no_real_time_offer_back(run: int) -> None:
+    # given a run that begins after the day-ahead deadline, but long before its own hour's
+    world, ours = World("self_schedule", run), run + 18
+    world.clock.time = run + 6
+    desk = replace(world.desk, settings=replace(SETTINGS, lead_hours=18))
+    # when it makes its offers
+    if run == LAST:
+        with pytest.raises(MarketRefusedError, match="late: it was due"):
+            make_bids(desk, run, 1, ASSET)
+        fall_back(desk, run, ASSET, "late")
+    else:
+        make_bids(desk, run, 1, ASSET)
+    # then the model is asked for the real-time one alone, which leaves
+    (asked,) = world.model.asked
+    assert asked["day_ahead"] is None
+    assert [offer.slot for offer in world.market.accepted.values()] == [Slot(ours, "RT")]
+    # and the last run says that there are no day-ahead ones
+    rows = [world.row(hour, "DA") for hour in DAY]
+    assert {row and row.status for row in rows} == {"no_offer" if run == LAST else None}
 
 
 def test_day_ahead_falls_back_to_the_run_before() -> None:
