@@ -16,9 +16,9 @@ from xgboost.tracker import RabitTracker
 
 from toolkit.failure import Failure
 from toolkit.sagemaker import Cluster
+from toolkit.watch import Watch
 
 from .failure import reason_of
-from .watch import Watch
 
 log = logging.getLogger(__name__)
 
