@@ -38,6 +38,6 @@ def test_each_setting_is_one_argument(tmp_path: Path, target: str, chosen: str, 
     (line,) = [line for line in done.stdout.splitlines() if '"tooling.cdk"' in line]
     arguments = json.loads(line)
     found = [value for flag, value in pairwise(arguments) if flag == "-c"]
-    assert found == ["env=dev", *settings]
+    assert found == ["env=dev", f"only={NAME}", *settings]
     if target != "bootstrap":
         assert f"groundplan-dev-{NAME.replace('_', '-')}" in arguments
