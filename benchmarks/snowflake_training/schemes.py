@@ -32,7 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parse(arguments)
     python = envs.environment("benchmarks-snowflake_training")
     given = []
-    for name in ("hosts", "seeds", "rounds", "rows_memory", "collective_rounds", "json"):
+    for name in ("hosts", "seeds", "rounds", "rows_memory", "memory_repeats", "collective_rounds", "json"):
         value = getattr(options, name)
         if value is not None:
             values = value if isinstance(value, list) else [value]
@@ -56,6 +56,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add("--seeds", type=int, default=10, help="repetitions, each with a test split of its own")
     add("--rounds", type=int, help="most boosting rounds (the image's default)")
     add("--rows-memory", type=int, default=1_000_000, help="rows of the memory table, 0: leave it out")
+    add("--memory-repeats", type=int, default=3, help="pulls of the memory table by each scheme")
     add("--collective-rounds", type=int, default=20, help="rounds with real processes, 0: leave it out")
     add("--json", type=Path, metavar="FILE", help="write the figures there as well")
     add(

@@ -37,7 +37,6 @@ from tooling.table import print_table
 
 PREFIX = "GROUNDPLAN_BENCHMARK"
 TEST_FRACTION = 0.2
-REPEATS_OF_MEMORY = 3
 
 PLAIN: dict[str, Any] = {"max_depth": 8, "eta": 0.05, "subsample": 0.8}
 PLAIN |= {"colsample_bytree": 1, "min_child_weight": 1}
@@ -241,8 +240,10 @@ def sample(
 # --- memory ---
 
 
-def memory(values: dict[str, Any], connection: Path, table: data.Table, rows: int) -> dict[str, float]:
-    """The median peak of three pulls of `rows` rows by each scheme, each in a fresh process, in MiB."""
+def memory(
+    values: dict[str, Any], connection: Path, table: data.Table, rows: int, repeats: int
+) -> dict[str, float]:
+    """The median peak of several pulls of `rows` rows by each scheme, each in a fresh process, in MiB."""
     name = f"{PREFIX}_ROWS"
     source = replace(table, name=f"{PREFIX}_SOURCE")
     load(values, source)
@@ -254,8 +255,8 @@ def memory(values: dict[str, Any], connection: Path, table: data.Table, rows: in
             f"(SELECT SEQ4() AS N FROM TABLE(GENERATOR(ROWCOUNT => {copies}))) g LIMIT {rows}"
         )
     peaks: dict[str, list[tuple[float, float]]] = {"ours": [], "sample": []}
-    for turn in range(REPEATS_OF_MEMORY):
-        say(f"  memory of a pull of {rows:,} rows, {turn + 1} of {REPEATS_OF_MEMORY}")
+    for turn in range(repeats):
+        say(f"  memory of a pull of {rows:,} rows, {turn + 1} of {repeats}")
         started = []
         for scheme in peaks:
             command = [sys.executable, "-m", "benchmarks.snowflake_training.memory"]
@@ -430,7 +431,7 @@ def plainly(value: Any) -> Any:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--hosts", type=int, nargs="+", required=True)
-    for name in ("--seeds", "--rounds", "--rows-memory", "--collective-rounds"):
+    for name in ("--seeds", "--rounds", "--rows-memory", "--memory-repeats", "--collective-rounds"):
         parser.add_argument(name, type=int)
     for name in ("--connection", "--json"):
         parser.add_argument(name, type=Path)
@@ -441,7 +442,9 @@ def main() -> None:
     say(f"{table.title} ({table.source})")
     report: dict[str, Any] = {"data": table.title, "source": table.source, "seeds": options.seeds}
     if options.rows_memory:
-        report["memory"] = memory(values, options.connection, table, options.rows_memory)
+        report["memory"] = memory(
+            values, options.connection, table, options.rows_memory, options.memory_repeats
+        )
     with ThreadPoolExecutor(AT_ONCE) as pool:
         found = list(pool.map(partial(at_seed, values, table, options), range(options.seeds)))
     report["hosts"] = {hosts: compared([seed[hosts] for seed in found]) for hosts in options.hosts}

@@ -60,6 +60,6 @@ class CloudFormation(HTTPServer):
 def cloudformation(failures: int = 0) -> Iterator[CloudFormation]:
     """Serve in a thread."""
     with CloudFormation(failures) as stub:
-        threading.Thread(target=stub.serve_forever, daemon=True).start()
+        threading.Thread(target=stub.serve_forever, args=(0.02,), daemon=True).start()
         yield stub
         stub.shutdown()

@@ -195,7 +195,7 @@ def served(site: Site, folder: Path, settings: Mapping[str, Any], port: int = 0)
     files = {item.key: item for item in publisher.objects(packed(folder), told, origins)}
     page = ThreadingHTTPServer(("127.0.0.1", port), type("Page", (_Page,), {"site": site, "files": files}))
     for server in (amazon, page):
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     try:
         yield f"http://127.0.0.1:{page.server_port}/"
     finally:

@@ -29,6 +29,9 @@ CHOSEN = {
 }
 """For every architecture: its jobs join a VPC, and alarms go to a person."""
 
+CHOSEN_BY_CALLER = {name: os.environ[name] for name in ("CDK_VALIDATION",) if name in os.environ}
+"""With "false", the CDK validates the templates of `dev` alone, which takes most of a synthesis."""
+
 CUT_PYTHON = """
 import socket
 def refuse(*_, **__):
@@ -101,7 +104,7 @@ def assembly(made_once: MakeOnce, cut_off: dict[str, str]) -> Path:
 
 @pytest.fixture(scope="session")
 def prod_assembly(made_once: MakeOnce, cut_off: dict[str, str]) -> Path:
-    return made_once("prod", lambda folder: synthesize(folder, cut_off, {"env": "prod"}))
+    return made_once("prod", lambda folder: synthesize(folder, cut_off | CHOSEN_BY_CALLER, {"env": "prod"}))
 
 
 @pytest.fixture(scope="session")
@@ -111,4 +114,4 @@ def chosen_assembly(made_once: MakeOnce, cut_off: dict[str, str]) -> Path:
     for name in architectures.BY_NAME:
         own = json.loads((Path(__file__).parent / name / "chosen.json").read_text())
         context |= {f"{name}.{field}": value for field, value in (CHOSEN | own).items()}
-    return made_once("chosen", lambda folder: synthesize(folder, cut_off, context))
+    return made_once("chosen", lambda folder: synthesize(folder, cut_off | CHOSEN_BY_CALLER, context))

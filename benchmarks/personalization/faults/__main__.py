@@ -54,7 +54,6 @@ SETTINGS = {
     "limits.requests_per_minute": 10_000,
     "pace.rate": 1,  # what SageMaker sustains
     "pace.max_attempts": 5,
-    "pace.stale_seconds": 10,
 }
 PACES = {
     "training_checkpoint_interval": 0.5,
@@ -65,9 +64,7 @@ PACES = {
 PEOPLE_PER_REQUEST = 0.05
 AT_ONCE = 6
 """People who are being served at the same moment."""
-SWEEP_SECONDS = 5.0
-"""Between two runs of the sweeper, beside those of its rule, whose shortest interval is a minute."""
-LOOK_SECONDS = 4.0
+LOOK_SECONDS = 2.0
 STANDSTILL_SECONDS = 240
 """Without any change for so long, what is open is lost."""
 ENDS = ("READY", "FAILED", "DELETED")
@@ -92,7 +89,7 @@ def main(arguments: list[str] | None = None) -> int:
 
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, end)
-        figures = run(cloud, reaper, options.requests, options.seed, say)
+        figures = run(cloud, reaper, options.requests, options.seed, options.stale, say)
     report(figures)
     if options.json:
         options.json.parent.mkdir(parents=True, exist_ok=True)
@@ -108,6 +105,13 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--requests", type=int, default=1000, metavar="N", help="models to ask for")
     parser.add_argument("--seed", type=int, default=1, help="of the pictures and of the faults' plan")
+    parser.add_argument(
+        "--stale",
+        type=int,
+        default=10,
+        metavar="SECONDS",
+        help="without an event, after which the sweeper asks; it runs twice as often",
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there as well")
     options = parser.parse_args(arguments)
     if options.requests < 1:
@@ -116,18 +120,19 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def run(
-    cloud: LocalCloud, reaper: Reaper, requests: int, seed: int, say: Callable[[str], None]
+    cloud: LocalCloud, reaper: Reaper, requests: int, seed: int, stale: int, say: Callable[[str], None]
 ) -> dict[str, Any]:
     """The figures of one run in this cloud, which is started and ended."""
     with cloud:
         reaper.adopt(cloud.status()["pid"])
         say("deploying the stack")
         app = shlex.join([str(envs.environment("app")), str(APP)])
-        context = {f"personalization.{name}": str(value) for name, value in SETTINGS.items()}
+        chosen = SETTINGS | {"pace.stale_seconds": stale}
+        context = {f"personalization.{name}": str(value) for name, value in chosen.items()}
         outputs = cloud.deploy(STACK, app=app, context=context)[STACK]
         cloud.enforce_iam(True)
         cloud.configure(**PACES)
-        return Run(cloud, outputs, reaper, requests, seed, say).figures()
+        return Run(cloud, outputs, reaper, requests, seed, stale, say).figures()
 
 
 class Run:
@@ -140,10 +145,13 @@ class Run:
         reaper: Reaper,
         requests: int,
         seed: int,
+        stale: int,
         say: Callable[[str], None],
     ):
         self._cloud, self._outputs, self._reaper = cloud, outputs, reaper
         self._say, self._seed = say, seed
+        # Beside the runs of its rule, whose shortest interval is a minute
+        self._between_sweeps = stale / 2
         self._api = Api(outputs["ApiUrl"], cloud.endpoint_url)
         count = max(2, min(requests, round(requests * PEOPLE_PER_REQUEST)))
         cognito = self._client("cognito-idp")
@@ -226,7 +234,7 @@ class Run:
             thread.join()
 
     def _sweep(self) -> None:
-        if not self._ended.wait(SWEEP_SECONDS):
+        if not self._ended.wait(self._between_sweeps):
             self._client("lambda").invoke(FunctionName=self._outputs["SweeperFunctionName"])
 
     def _watch(self) -> None:

@@ -21,7 +21,7 @@ def figures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     file = tmp_path_factory.mktemp("faults") / "figures.json"
     command = [sys.executable, "-m", "benchmarks.personalization.faults", "--json", str(file)]
     done = subprocess.run(
-        [*command, "--requests", str(REQUESTS), "--seed", "4"],
+        [*command, "--requests", str(REQUESTS), "--seed", "4", "--stale", "5"],
         cwd=envs.ROOT,
         capture_output=True,
         text=True,

@@ -35,6 +35,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], str]
     """The figures of a short run, and what it printed."""
     figures = tmp_path_factory.mktemp("benchmark") / "new" / "figures.json"
     sizes = ["--seeds", "2", "--rounds", "60", "--rows-memory", "120000", "--collective-rounds", "5"]
+    sizes += ["--memory-repeats", "1"]
     finished = run("--hosts", *map(str, HOSTS), *sizes, "--json", str(figures))
     assert finished.returncode == 0, finished.stdout + finished.stderr
     return json.loads(figures.read_text()), finished.stdout

@@ -32,7 +32,7 @@ class Hub:
 def serving(hub: Hub) -> Iterator[str]:
     """The address, for `HF_ENDPOINT`."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"hub": hub}))
-    Thread(target=server.serve_forever, daemon=True).start()
+    Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     try:
         yield f"http://127.0.0.1:{server.server_port}"
     finally:

@@ -13,8 +13,8 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-import matplotlib.image
 import numpy as np
+from PIL import Image
 
 from local.images.build import build
 from local.images.store import Image as BuiltImage
@@ -184,7 +184,7 @@ class Container:
 
 def pixels(png: bytes) -> np.ndarray:
     """Decode a PNG to an array of height x width x 3, values 0 to 255."""
-    return np.round(matplotlib.image.imread(io.BytesIO(png), format="png")[..., :3] * 255)
+    return np.asarray(Image.open(io.BytesIO(png)).convert("RGB"), dtype=float)
 
 
 def apart(one: np.ndarray, other: np.ndarray) -> float:

@@ -61,7 +61,7 @@ def tried() -> Iterator[Callable[[Api], list[Attempt]]]:
                 pass
 
         servers.append(server := ThreadingHTTPServer(("127.0.0.1", 0), Handler))
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
         place = f"http://127.0.0.1:{server.server_address[1]}"
         victim = Owned(
             user=VICTIM,
