@@ -143,7 +143,7 @@ def test_two_hosts_learn_with_ray_and_survive_a_lost_node(
         TrainingJobName=name,
         AlgorithmSpecification={"TrainingImage": deployed["ImageUri"], "TrainingInputMode": "File"},
         RoleArn=deployed["ExperimentRoleArn"],
-        HyperParameters=QUICK | {"method": "rllib", "episodes": "8000", "runners": "1"},
+        HyperParameters=QUICK | {"method": "rllib", "episodes": "20000", "runners": "1"},
         OutputDataConfig={"S3OutputPath": f"s3://{deployed['BucketName']}/notebook"},
         ResourceConfig={"InstanceType": "ml.m5.xlarge", "InstanceCount": 2, "VolumeSizeInGB": 10},
         StoppingCondition={"MaxRuntimeInSeconds": 900},
