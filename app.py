@@ -14,7 +14,7 @@ from stacks.shared import LayerMissingError
 
 
 def build(app: App, settings: Settings) -> None:
-    """Add the architectures that the settings choose, in the environment that they are of."""
+    """Add a stack for each architecture that the settings choose."""
     for each in architectures.ALL:
         if each.name in settings.only:
             stack, chosen = architectures.load(each.stack), getattr(settings, each.name)

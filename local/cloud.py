@@ -194,8 +194,8 @@ class LocalCloud:
         app: str | None = None,
         progress: Callable[[str], None] = lambda line: None,
     ) -> dict[str, dict[str, str]]:
-        """Deploy with the plain CDK CLI, as one would to AWS; returns each stack's outputs. Templates are not
-        validated by the CDK, unless CDK_VALIDATION is true.
+        """Deploy with the plain CDK CLI, as one would to AWS; returns each stack's outputs. The CDK validates
+        the templates only if the environment variable CDK_VALIDATION is `true`.
 
         `app` is the command of the CDK app; the project's own when left out. Raises `CloudError` with
         the CLI's output.
@@ -218,7 +218,7 @@ class LocalCloud:
         app: str | None = None,
         progress: Callable[[str], None] = lambda line: None,
     ) -> None:
-        """Remove what `deploy` made, again with the plain CDK CLI. The app does not run again for that."""
+        """Delete stacks with the plain CDK CLI. It reads the assembly that `deploy` kept."""
         command, kept = ["destroy", *(stacks or ["--all"]), "--force"], self._kept(context, app)
         if (kept / "manifest.json").exists():
             return self._cdk(command, progress, "--app", str(kept))
@@ -231,12 +231,12 @@ class LocalCloud:
         self._cdk(["bootstrap", f"aws://{ACCOUNT}/{self.region}"], progress)
 
     def _kept(self, context: Mapping[str, str] | None, app: str | None) -> Path:
-        """The folder with what the app last made of a context."""
+        """Return the folder of the last assembly for an app and its context."""
         given = json.dumps([app, sorted((context or {}).items())])
         return self.home / "assemblies" / hashlib.sha256(given.encode()).hexdigest()[:16]
 
     def _keep(self, assembly: Path, kept: Path) -> None:
-        """Keep the templates of an assembly, if it was made; its assets are in the cloud."""
+        """Replace `kept` by the templates of an assembly, if synthesis succeeded."""
         shutil.rmtree(kept, ignore_errors=True)
         if (assembly / "manifest.json").exists():
             kept.mkdir(parents=True)
@@ -244,7 +244,7 @@ class LocalCloud:
                 shutil.copy(file, kept)
 
     def _synthesis(self, context: Mapping[str, str] | None, app: str | None, assembly: Path) -> list[str]:
-        """The options with which the CLI runs the app."""
+        """Return the CLI options that run the app."""
         layers.layer()
         app = f"{shlex.quote(str(envs.environment('app')))} app.py" if app is None else app
         options = [f"--context={key}={value}" for key, value in (context or {}).items()]
@@ -265,7 +265,7 @@ class LocalCloud:
                 | {
                     "PATH": f"{node}{os.pathsep}{os.environ['PATH']}",
                     "JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION": "20",
-                    # The CDK's own validation takes most of a synthesis. What goes to AWS is validated.
+                    # Validation takes most of the synthesis time. Deployments to AWS validate.
                     "CDK_VALIDATION": os.environ.get("CDK_VALIDATION", "false"),
                 },
                 stdin=subprocess.DEVNULL,

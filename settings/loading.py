@@ -44,7 +44,7 @@ class Settings(_Fields):
 
 
 def load(context: Mapping[str, Any]) -> Settings:
-    """The settings that the CDK's context names: `env`, `only`, then single fields as `architecture.field`.
+    """Return the settings in the CDK's context: `env`, `only`, and fields as `architecture.field`.
 
     The CDK's own keys, which have other signs in them, are left alone, and so are plain words that are
     no field's name. Raises `SettingsError`.

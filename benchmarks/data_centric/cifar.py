@@ -29,7 +29,7 @@ SMALL: dict[str, Any] = {
     "set": ["augment=true"],
     "fast_set": [],
 }
-"""For two CPU cores."""
+"""Sizes for two CPU cores"""
 WHOLE: dict[str, Any] = {
     "pictures": 50_000,
     "epochs": 100,

@@ -15,7 +15,7 @@ THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 def run(module: str, options: Mapping[str, Any], threads: int = 1) -> int:
-    """Run `benchmarks.data_centric.<module>` with these options; return its exit code."""
+    """Run a module of `benchmarks.data_centric` in the benchmarks' environment. Return its exit code."""
     arguments: list[str] = []
     for name, value in options.items():
         option = f"--{name.replace('_', '-')}"

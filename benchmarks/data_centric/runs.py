@@ -104,7 +104,7 @@ class Results:
 
 
 def take_turns(learners: Collection[Learner], told: Callable[[int], None] = lambda _: None) -> None:
-    """Train runs to their ends, epoch by epoch, so that other load on the machine meets them alike.
+    """Train all runs in turns of one epoch, so that other load on the machine affects them equally.
 
     :param told: called after each round with the epochs of the longest run. Default: nothing
     """

@@ -1,11 +1,11 @@
-"""Every host of a job learns that another is lost.
+"""Detect lost hosts of a job, and tell the other hosts which one was lost and why.
 
-A library's collectives alone do not see to it. In XGBoost's, when a connection breaks just as an operation
-ends, the thread that does its sending and receiving stops, and the next operation waits without end, whatever
-its timeout (`Loop::Block` in XGBoost 3.2; of three hosts the first was killed 80 times on a busy machine, and
-in 9 others hung). NCCL waits for its timeout, then ends the process without a reason. So each host holds a
-connection of its own to the first host: its end without a shutdown message is a loss. A host that failed
-sends the reason first, so that all hosts report the same one.
+The collectives of libraries do not detect this reliably. In XGBoost, if a connection breaks at the end of an
+operation, the network thread stops and the next operation blocks forever, whatever its timeout (`Loop::Block`
+in XGBoost 3.2; after killing the first of three hosts 80 times on a busy machine, another host hung in 9
+runs). NCCL waits for its timeout, then exits the process without a reason. Therefore each host keeps a
+separate connection to the first host. A host is lost if its connection closes without a shutdown message. A
+host that fails sends its reason first, and all hosts report that reason.
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ LONGEST = 8192
 
 
 class Watch:
-    """The connections of a host to the others, from `start` until the process ends.
+    """A host's connection to the first host, or, on the first host, those to all others.
 
-    :param on_loss: called once, on a thread, when a host is lost. Default: nothing
+    :param on_loss: called once, on another thread, when a host is lost. Default: does nothing
     """
 
     def __init__(self, cluster: Cluster, on_loss: Callable[[], None] = lambda: None) -> None:
         self.lost: str | None = None
         """The first host that failed, or whose connection closed without a shutdown message"""
         self.reason: str | None = None
-        """The sentence that the lost host sent; None if it sent none"""
+        """Failure reason that the lost host sent; None if it sent none"""
         self.joined: set[str] = set()
-        """Hosts that have connected: on the first host any of the others, on another only the first"""
+        """Hosts with a connection to this one: on the first host the others, on the others only the first"""
         self._lost_at = math.inf
         self.cluster, self._on_loss = cluster, on_loss
         self._lines: list[socket.socket] = []  # of the first host: to all others; of another: to the first
@@ -61,7 +61,7 @@ class Watch:
 
     @property
     def alone(self) -> bool:
-        """Whether all other hosts have ended, well or not. Only the first host knows."""
+        """Whether all other hosts have ended, successfully or not. Valid on the first host only."""
         return len(self._ended) == self.cluster.size - 1
 
     def missing_for(self) -> float:
@@ -69,7 +69,7 @@ class Watch:
         return time.monotonic() - self._lost_at
 
     def shut_down(self) -> None:
-        """Tell the other hosts that this host is done: its end is no loss."""
+        """Tell the other hosts that this host is done, so that its closed connection is not a loss."""
         self._end(SHUTDOWN)
 
     def fail(self, reason: str) -> None:

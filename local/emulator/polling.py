@@ -1,5 +1,8 @@
-"""The CDK's command line looks at a stack that is being changed every five seconds. It is answered when the
-change is over, so that it does not go on waiting after that."""
+"""Long polling for the CDK CLI.
+
+It calls DescribeStacks every five seconds during a deployment, and so notices the end up to five seconds
+late. Here the response is delayed until the stack is no longer changing.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +14,14 @@ from local.emulator import ministack
 from local.emulator.callers import Admitted
 
 CDK = "aws-cdk"
-"""What the CDK's command line says of itself as a user agent."""
+"""Part of the CDK CLI's user agent."""
 LONGEST_SECONDS = 4.0
-"""Less than a client waits for an answer."""
+"""Maximum delay of a response: below the client's timeout."""
 LOOK_SECONDS = 0.05
 
 
 async def hold(admitted: Admitted) -> None:
-    """Wait while the stack that the CDK's command line asks for is being changed, but not for long."""
+    """Delay a DescribeStacks request of the CDK CLI while its stack is changing, up to `LONGEST_SECONDS`."""
     request = admitted.request
     if b"DescribeStacks" not in request.body or CDK not in request.header("user-agent"):
         return

@@ -23,8 +23,8 @@ class LogWriter:
     """Delivers lines to the streams of one log group every `interval` seconds, in the order of each stream.
 
     `connect` makes the client, in the writer's own thread. As on AWS, a role that may not write logs runs
-    all the same and leaves none: `problem` says so, and the server's own log. `close` delivers what is left,
-    at once.
+    all the same and leaves none: `problem` says so, and the server's own log. `close` delivers the rest
+    immediately.
     """
 
     def __init__(self, connect: Callable[[], Any], group: str, interval: float):

@@ -15,9 +15,9 @@ THREADS = ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 def run(python: Path, import_path: str, folder: Path, **variables: str) -> None:
     """Run a folder of tests with the Python of an image. Raises AssertionError with the end of its output.
 
-    They run in one process, because importing the image's packages takes seconds.
+    All tests share one process, because importing the image's packages takes seconds.
 
-    :param import_path: where the image's program is found
+    :param import_path: PYTHONPATH of the image's program
     :param variables: environment variables of the image
     """
     # pytest itself is this environment's: behind the image's own packages on the path

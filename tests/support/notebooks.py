@@ -23,7 +23,7 @@ import time
 real = time.sleep
 time.sleep = lambda seconds: real(min(seconds, 0.5))
 """
-"""SageMaker's SDK looks at a job or an endpoint every five seconds; here they take less."""
+"""Shortens the polling interval of SageMaker's SDK, five seconds, because local jobs take less."""
 
 EXECUTE = (
     f"haste = {HASTE!r}"

@@ -30,7 +30,7 @@ CHOSEN = {
 """For every architecture: its jobs join a VPC, and alarms go to a person."""
 
 CHOSEN_BY_CALLER = {name: os.environ[name] for name in ("CDK_VALIDATION",) if name in os.environ}
-"""With "false", the CDK validates the templates of `dev` alone, which takes most of a synthesis."""
+"""CDK_VALIDATION=false skips the CDK's validation, most of the synthesis time, for `prod` and `chosen`."""
 
 CUT_PYTHON = """
 import socket

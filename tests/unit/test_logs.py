@@ -44,7 +44,7 @@ def test_log_to_stdout_writes_levels_and_redacts_secrets():
 
 
 class CloudWatchLogs:
-    """Takes everything, and remembers the messages."""
+    """CloudWatch Logs client that records the messages."""
 
     def __init__(self) -> None:
         self.messages: list[str] = []

@@ -1,4 +1,4 @@
-"""State machines of which each execution starts one SageMaker job."""
+"""State machines that start one SageMaker job per execution."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ EXECUTION_HASH = (
     "$substring($hash($states.context.Execution.Id & $states.context.Execution.StartTime, 'SHA-256'),"
     f" 0, {UNIQUE})"
 )
-"""JSONata of a text that is unique for an execution, and the same whenever it asks again."""
+"""JSONata for a name suffix that is unique per execution, and the same in every retry."""
 
 
 def start_job(

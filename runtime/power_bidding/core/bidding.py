@@ -37,9 +37,9 @@ class Report(TypedDict):
 def make_bids(desk: Desk, run: int, version: int, name: str) -> Report:
     """Propose and send the asset's offers of a run. A repeated call continues where the last one ended.
 
-    A run that is hours late may find the day-ahead market closed: it makes the other offers. Raises
-    `EndpointThrottledError`, `ModelAnswerError`, `MarketRefusedError` and `MarketDownError`. Every offer is
-    tried before a failure of the market is raised.
+    Once the day-ahead market has closed, only the real-time offer is made. Every offer is tried before a
+    failure of the market is raised. Raises `EndpointThrottledError`, `ModelAnswerError`, `MarketRefusedError`
+    and `MarketDownError`.
     """
     late = {slot: why for slot in slots(run, desk.settings)[1:] if (why := lateness(desk, slot))}
     wanted = [slot for slot in slots(run, desk.settings) if slot not in late]

@@ -119,7 +119,7 @@ LONG = {"strategy": "full", "epochs": "10000", "threads": "1", "timeout": "60"}
 def hosts_of(
     folder: Path, hyperparameters: dict[str, str], *channels: dict[str, dict[str, bytes]]
 ) -> list[Path]:
-    """Prepare a host for each of `channels`."""
+    """Prepare one host folder per element of `channels`."""
     return [prepared(folder / str(rank), hyperparameters, each) for rank, each in enumerate(channels)]
 
 

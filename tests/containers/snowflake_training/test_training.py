@@ -34,8 +34,8 @@ from toolkit.failure import Failure
 from toolkit.sagemaker import Cluster
 from toolkit.watch import PORT, SHUTDOWN, Watch
 
-LAST_WORDS = 2
-"""Seconds that a lost host is waited for, where a test waits as long."""
+LOSS_GRACE = 2
+"""A shorter wait after the loss of a host, in seconds, for tests that sit it out"""
 
 
 @pytest.fixture(scope="module")
@@ -284,7 +284,7 @@ def test_a_lost_host_fails_the_others(image: Image, given: dict[str, str], victi
 def test_work_that_waits_for_a_lost_host_is_ended(image: Image, given: dict[str, str], victim: int):
     # given work that does not notice that a host is gone, as XGBoost's at times does not
     endless = {**given, "rounds": "50000", "timeout": "600"}
-    job = image.train(endless, hosts=3, GROUNDPLAN_LAST_WORDS=str(LAST_WORDS))
+    job = image.train(endless, hosts=3, GROUNDPLAN_LOSS_GRACE_SECONDS=str(LOSS_GRACE))
     wait_for(job.first, r"\[5\] ")
     lost = job.hosts[victim]
     others = [host for host in job.hosts if host is not lost]
@@ -305,10 +305,10 @@ def test_a_host_that_is_done_is_not_missed(image: Image, given: dict[str, str]):
     slow.parent.mkdir(parents=True)
     os.mkfifo(slow)
     bases = [base, image.folder / "other"]
-    job = image.train(given, hosts=2, bases=bases, GROUNDPLAN_LAST_WORDS=str(LAST_WORDS))
+    job = image.train(given, hosts=2, bases=bases, GROUNDPLAN_LOSS_GRACE_SECONDS=str(LOSS_GRACE))
     first, other = job.hosts
     assert other.wait() == 0
-    time.sleep(LAST_WORDS + 2)
+    time.sleep(LOSS_GRACE + 2)
     # then it is left to its work
     assert first.process.poll() is None
     assert slow.read_bytes()

@@ -32,11 +32,11 @@ from tests.support.personalization.world import (
 pytestmark = pytest.mark.filterwarnings("ignore:No application metrics")
 
 LAPSE = 5
-"""How much faster the functions' clock runs: they wait for seconds, a job takes a fraction of one."""
+"""Speed of the functions' clock: their waits last seconds, a job only a fraction of a second."""
 
 
 def pause(seconds: float) -> None:
-    """Sleep for so many seconds of the functions' clock."""
+    """Sleep for `seconds` on the functions' clock."""
     time.sleep(seconds / LAPSE)
 
 

@@ -8,11 +8,11 @@ from pathlib import Path
 from playwright.sync_api import Browser, Page, expect
 
 HASTE = "{ const wait = setTimeout; window.setTimeout = (work, ms, ...rest) => wait(work, ms / 5, ...rest); }"
-"""Makes the page's pauses a fifth as long."""
+"""Divides the page's timeouts by five."""
 
 
 def hasty(browser: Browser) -> Page:
-    """A page in a profile of its own, which asks the service more often than a person's."""
+    """Open a page in a new profile, with shorter polling intervals."""
     context = browser.new_context(locale="en-GB")
     context.add_init_script(HASTE)
     return context.new_page()

@@ -38,10 +38,8 @@ def python(image: Path) -> Path:
 
 @functools.cache
 def compiled() -> tuple[str, dict[str, str]]:
-    """Return the path of the training program with the code that its image has compiled, and the
-    environment variables that this code is for.
-
-    It is a copy: what a test compiles besides does not change the image.
+    """Return a copy of the training image's program with its numba cache, and the environment variables that
+    the cache was compiled with. Functions that a test compiles go into the copy, not the image.
     """
     image = built(TRAIN)
     program = tempfile.mkdtemp(prefix="groundplan-")

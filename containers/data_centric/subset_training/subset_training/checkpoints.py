@@ -37,7 +37,7 @@ def write(path: Path, key: str, state: dict[str, Any]) -> None:
 def read(path: Path, key: str, hosts: Hosts | None = None) -> dict[str, Any] | None:
     """Return the saved state of a run. Return None, and log why, if no usable checkpoint exists.
 
-    :param hosts: all get the first one's checkpoint. Default: this one alone
+    :param hosts: rank 0 broadcasts its checkpoint to them. Default: read this host's
     """
     content = b"+" + path.read_bytes() if path.exists() else b"-"
     shared = (hosts or Hosts()).broadcast(torch.frombuffer(bytearray(content), dtype=torch.uint8))

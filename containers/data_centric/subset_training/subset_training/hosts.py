@@ -1,7 +1,7 @@
-"""The hosts of a job, which train one model: each on its share of every batch.
+"""Data-parallel training on the hosts of a job: each computes gradients of its share of every batch.
 
-Tensors travel by `torch.distributed`, with gloo between CPUs and NCCL between GPUs. `toolkit.watch` notices a
-host that is lost, and ends this process with its name in the failure reason.
+`torch.distributed` exchanges tensors, with gloo between CPUs and NCCL between GPUs. When a host fails or
+disappears, `toolkit.watch` ends this process with that host's name in the failure reason.
 """
 
 from __future__ import annotations
@@ -35,61 +35,61 @@ from .normalization import HostsBatchNorm
 log = logging.getLogger(__name__)
 
 PORT = 9097
-"""Port of the first host's store, through which the hosts exchange their addresses."""
+"""Port of the `TCPStore` on the first host, which the hosts use for rendezvous."""
 POLL = 0.1
 GRACE = 5.0
-"""Seconds between the error of a collective and its failure reason. If a host was lost, the watch names it
-within them; if not, the hosts that wait tell each other so, and the one that does not answer is named."""
+"""Seconds to wait for the cause of a failed collective. The watch reports a lost host in that time. If none
+was lost, responsive hosts write to the store, and the failure reason names those that did not."""
 CUDA = "cuda"
 
 Both = Callable[[Tensor], tuple[Tensor, Tensor]]
-"""Return logits and features of images, as `Classifier.both`."""
+"""Maps a batch of images to their logits and features, like `Classifier.both`."""
 
 
 class Hosts:
-    """The only host of a job: it has all of every batch.
+    """Communication between the hosts of a job. This class is for one host: nothing is exchanged.
 
-    :param stop: raises `Stopped` if SIGTERM was received. Default: nothing
+    :param stop: raises `Stopped` if SIGTERM was received. Default: does nothing
     """
 
     rank, size = 0, 1
     norm: Norm = nn.BatchNorm2d
-    """Batch normalization of a whole batch"""
+    """Class of the batch normalization layers; its statistics cover the batch of all hosts."""
 
     def __init__(self, stop: Callable[[], None] = lambda: None):
         self._stop = stop
 
     @property
     def first(self) -> bool:
-        """Whether this host writes the job's files."""
+        """Whether this host has rank 0, which writes the job's files."""
         return self.rank == 0
 
     def check(self) -> None:
-        """Raise `Stopped`, on all hosts, if one of them received SIGTERM."""
+        """Raise `Stopped` on every host if any host received SIGTERM."""
         self._stop()
 
     def part(self, values: Tensor) -> Tensor:
-        """Return this host's share of the rows. The shares in the order of ranks are the rows."""
+        """Split the rows into contiguous parts by rank. Return this host's part."""
         return values
 
     def gather(self, values: Tensor) -> Tensor:
-        """Return the rows of all hosts in the order of ranks."""
+        """Concatenate the rows of all hosts, in the order of ranks."""
         return values
 
     def broadcast(self, values: Tensor) -> Tensor:
-        """Return the first host's vector.
+        """Return the vector of rank 0.
 
-        :param values: on the CPU, of the same type on all hosts
+        :param values: vector on the CPU, with the same dtype on all hosts
         """
         return values
 
     def training(self, model: Classifier) -> Both:
-        """Return the forward pass for training. The backward pass averages gradients over the hosts."""
+        """Return the model's forward pass. Its backward pass averages the gradients over the hosts."""
         return model.both
 
 
 class Joined(Hosts):
-    """This host among others. All hosts must call the same methods in the same order.
+    """Communication between several hosts. All hosts must call the same methods in the same order.
 
     :param group: process group for tensors on GPUs; None without GPUs
     """
@@ -135,7 +135,7 @@ class Joined(Hosts):
     def training(self, model: Classifier) -> Both:
         with warnings.catch_warnings():  # newer versions have another name for the option
             warnings.simplefilter("ignore", FutureWarning)
-            # `HostsBatchNorm` gives all hosts the same buffers
+            # Buffers are equal on all hosts already, because of `HostsBatchNorm`
             shared = DistributedDataParallel(_Both(model), broadcast_buffers=False, process_group=self._group)
         return cast(Both, shared)
 
@@ -151,7 +151,7 @@ class _Both(nn.Module):
 
 @contextmanager
 def joined(cluster: Cluster, timeout: int, device: torch.device, stop: Callable[[], None]) -> Iterator[Hosts]:
-    """Meet the other hosts, and end together with them.
+    """Connect to the other hosts; on exit, wait for them or report the failure to them.
 
     :param timeout: seconds that hosts wait for each other, at the start and in each operation
     :raises Failure: names the hosts that did not join or do not answer. If another host fails or is lost, the
@@ -186,7 +186,7 @@ def joined(cluster: Cluster, timeout: int, device: torch.device, stop: Callable[
 
 
 class _End:
-    """The end of this host: by its own result, or because another host was lost. The first of them counts."""
+    """Decides how this process ends: with its own result or, if that comes first, because a host was lost."""
 
     def __init__(self, cluster: Cluster):
         self.watch = Watch(cluster, self._on_loss)
@@ -201,7 +201,7 @@ class _End:
         self.watch.fail(scrub(reason))
 
     def _on_loss(self) -> None:
-        """End the process: its main thread may wait in an operation that nothing interrupts."""
+        """Exit the process: its main thread may be blocked in a collective, which cannot be interrupted."""
         if not self._decided.acquire(blocking=False):
             return
         reason = self.watch.reason or f"host {self.watch.lost} was lost; its log says why"
@@ -212,7 +212,7 @@ class _End:
 
 
 def _meet(cluster: Cluster, watch: Watch, timeout: int, stop: Callable[[], None]) -> dist.TCPStore:
-    """Return the first host's store, once all hosts have joined. Raises `Failure`."""
+    """Wait until all hosts have joined. Return the store on the first host. Raises `Failure`."""
     first, limit = cluster.hosts[0], timedelta(seconds=timeout)
     found: list[str] = []
 
@@ -225,14 +225,14 @@ def _meet(cluster: Cluster, watch: Watch, timeout: int, stop: Callable[[], None]
             time.sleep(POLL)
 
     def unknown() -> set[str]:
-        with suppress(OSError):  # a name may come up after its host
+        with suppress(OSError):  # the name may not be resolvable yet
             found.append(socket.gethostbyname(first))
         return set() if found else {first}
 
     wait(unknown)
     if cluster.first:
         try:
-            # a listener of its own: the store's would be on every address of the machine
+            # The store's own listener would accept connections on all addresses of the machine
             listener = socket.create_server((found[0], PORT))
         except OSError as error:
             raise Failure(f"host {first} cannot listen on port {PORT}: {error.strerror}") from None
@@ -244,7 +244,7 @@ def _meet(cluster: Cluster, watch: Watch, timeout: int, stop: Callable[[], None]
     watch.start()
     wait(lambda: {first} - watch.joined)
     store = _store(found[0], limit)
-    # the first host fails before, and tells which one is missing
+    # The first host times out earlier, and its failure names the missing host
     wait(lambda: set() if store.check(["joined"]) else {first}, timeout + GRACE)
     return store
 
@@ -263,24 +263,25 @@ def _store(address: str, limit: timedelta, listener: socket.socket | None = None
 def _connected(
     cluster: Cluster, store: dist.TCPStore, timeout: int, device: torch.device
 ) -> dist.ProcessGroup | None:
-    """Connect all hosts to each other. Return the process group for tensors on GPUs, if there are any."""
+    """Initialize the process groups. Return the one for tensors on GPUs, None without GPUs."""
     if cluster.interface:
         for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
             os.environ.setdefault(name, cluster.interface)
     limit = timedelta(seconds=timeout)
     dist.init_process_group("gloo", store=store, rank=cluster.rank, world_size=cluster.size, timeout=limit)
-    # NCCL ends the process without a reason: gloo's operations, one before each batch, time out before that
+    # After an NCCL timeout the process exits without a reason. The gloo collective before
+    # each batch times out earlier, with one.
     return dist.new_group(backend="nccl", timeout=2 * limit) if device.type == CUDA else None
 
 
 def _is_of_hosts(error: RuntimeError) -> bool:
-    """Return whether an operation between hosts failed: gloo has no type of error of its own."""
+    """Return whether the error comes from a collective or the store. gloo raises plain `RuntimeError`."""
     own = (dist.DistBackendError, dist.DistNetworkError, dist.DistStoreError)
     return isinstance(error, own) or "gloo" in str(error)
 
 
 def _unanswered(cluster: Cluster, store: dist.TCPStore, timeout: int, error: RuntimeError) -> str:
-    """Return the reason for an operation that failed although no host was lost."""
+    """Return the failure reason for a collective that failed without a closed connection."""
     waiting: list[str] = []
 
     def ask() -> None:
@@ -289,7 +290,7 @@ def _unanswered(cluster: Cluster, store: dist.TCPStore, timeout: int, error: Run
             time.sleep(GRACE)
             waiting.extend(host for host in cluster.hosts if store.check([f"waits/{host}"]))
 
-    # the store is in the first host's process: if that does not answer, nor does the store
+    # The store is part of the first host's process: if one hangs, so does the other
     asking = threading.Thread(target=ask, daemon=True)
     asking.start()
     asking.join(2 * GRACE)

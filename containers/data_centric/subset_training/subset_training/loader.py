@@ -25,7 +25,7 @@ class Batch(NamedTuple):
     weights: Tensor
     """[b]"""
     size: int
-    """Number of examples in the batch on all hosts"""
+    """Size of the global batch, over all hosts"""
 
 
 class Loader:

@@ -1,4 +1,4 @@
-"""Batch normalization over a batch whose shares are on several hosts."""
+"""Batch normalization over a batch that is split across hosts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 
 class HostsBatchNorm(nn.BatchNorm2d):
-    """Batch normalization with mean and variance of the whole batch, so that hosts train what one trains.
+    """Batch normalization with the statistics of the batch on all hosts, as if one host had it all.
 
     `nn.SyncBatchNorm` has no CPU implementation, and its hosts exchange different types if the share of one
     is empty and the precision mixed. All hosts must take part in every training step, also with an empty
@@ -47,7 +47,7 @@ class HostsBatchNorm(nn.BatchNorm2d):
 
 
 class _Sum(torch.autograd.Function):
-    """The sum of a tensor over all hosts, on each of them."""
+    """All-reduce (sum) that gradients pass through."""
 
     @staticmethod
     def forward(ctx: Any, values: Tensor, group: dist.ProcessGroup | None) -> Tensor:

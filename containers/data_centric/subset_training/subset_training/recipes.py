@@ -1,4 +1,4 @@
-"""Recipes: what belongs to a training run beside the model and the numbers of its hyperparameters."""
+"""Recipes: learning rate schedule, label smoothing, augmentation and precision of a training run."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from dataclasses import dataclass
 
 PLAIN, FAST = "plain", "fast"
 START = 1 / 25
-"""First learning rate of one-cycle, as a share of the highest."""
+"""Initial learning rate of the one-cycle schedule, as a fraction of the maximum."""
 PEAK = 0.2
-"""Share of a run after which one-cycle has its highest learning rate."""
+"""Fraction of the run at which the one-cycle schedule reaches its maximum."""
 
 
 @dataclass(frozen=True)
 class Recipe:
     rate: Callable[[float], float]
-    """Return the factor of the learning rate at a point of the run, from 0 to 1"""
+    """Maps progress through the run, from 0 to 1, to a multiplier of `learning_rate`"""
     smoothing: float = 0.0
-    """Label smoothing of the training loss. Reported losses and selections are without it"""
+    """Label smoothing of the training loss; reported losses and selection do not use it"""
     augment: bool = False
-    """Augment pictures whatever `augment` says"""
+    """Overrides the hyperparameter `augment`: pictures are always augmented"""
     mixed: bool = False
-    """Use bf16 on GPUs that have it, whatever `precision` says"""
+    """Overrides the hyperparameter `precision`: bf16 on GPUs that support it"""
 
 
 def cosine(progress: float) -> float:

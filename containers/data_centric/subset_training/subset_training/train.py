@@ -87,7 +87,7 @@ def train(settings: Settings, data: Data, digest: str, device: torch.device, hos
 
 
 def require_same(digest: str, cluster: Cluster, hosts: Hosts) -> None:
-    """Raise `Failure` if a host has other data than the first one."""
+    """Raise `Failure` if the data of this host and of rank 0 differ."""
     found = hosts.gather(torch.tensor([list(bytes.fromhex(digest))])).tolist()
     others = [host for host, each in zip(cluster.hosts, found, strict=True) if each != found[0]]
     if others:

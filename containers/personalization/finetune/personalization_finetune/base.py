@@ -34,7 +34,7 @@ class Base:
 def load(settings: Settings, channel: Path) -> Base:
     """From the channel `base`, else from the Hugging Face Hub. Raises `Failure` when there is neither.
 
-    What is wrong is told before diffusers is loaded, which takes seconds.
+    Errors are raised before diffusers is imported, which takes seconds.
     """
     device = _device(os.environ.get("GROUNDPLAN_DEVICE", ""))
     dtype = precision(settings.precision, device)

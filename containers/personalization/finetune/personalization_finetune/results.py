@@ -1,5 +1,4 @@
-"""The files of a task that others read while it runs and when it has ended. Loads nothing heavy: what watches
-over the work writes a result too."""
+"""Progress and result files of a task. The supervising process imports this, so heavy imports are avoided."""
 
 from __future__ import annotations
 
@@ -27,7 +26,7 @@ OUT_OF_MEMORY = (
 
 @dataclass
 class Progress:
-    """`progress.json`, about once a second: each write is copied to S3."""
+    """Writes `progress.json` at most once a second, because each write is uploaded to S3."""
 
     folder: Path
     steps: int
@@ -46,7 +45,7 @@ class Progress:
 def finish(
     task: Task, folder: Path, base: str, reason: str, seconds: float, metrics: dict[str, Any], steps: int
 ) -> None:
-    """The last of a task's files. What failed keeps nothing that could be taken for a model."""
+    """Write the result of a task. A failed task keeps no files that could be taken for a model."""
     shutil.rmtree(folder / "state", ignore_errors=True)
     if reason:
         shutil.rmtree(folder / "adapter", ignore_errors=True)

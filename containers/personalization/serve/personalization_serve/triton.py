@@ -87,7 +87,7 @@ class Triton:
             f"--model-repository={self.repository.name}",
             "--model-control-mode=explicit",
             f"--load-model={BASE}",
-            # Else each model is imported twice, first to be asked for a configuration that is complete
+            # With auto-complete, Triton would import each model twice: our configurations are complete
             "--disable-auto-complete-config",
             f"--http-address=unix:{self._sockets.name}/{SOCKET}",
             "--allow-grpc=false",

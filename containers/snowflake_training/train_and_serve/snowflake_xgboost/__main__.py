@@ -26,7 +26,7 @@ from .settings import Settings
 
 log = logging.getLogger(__package__)
 
-LAST_WORDS = float(os.environ.get("GROUNDPLAN_LAST_WORDS") or 10)
+LOSS_GRACE = float(os.environ.get("GROUNDPLAN_LOSS_GRACE_SECONDS") or 10)
 """Seconds that the work has, once another host is lost, to end by itself with a better reason."""
 
 GRACE = 100
@@ -66,7 +66,7 @@ def _train() -> str | None:
         told = False
         while worker.poll() is None:
             time.sleep(0.05)
-            if watch.missing_for() > LAST_WORDS:
+            if watch.missing_for() > LOSS_GRACE:
                 worker.kill()
             if stopping and not told:
                 worker.terminate()
@@ -92,7 +92,7 @@ def _reason(code: int, cluster: Cluster, watch: Watch) -> str:
     if sagemaker.FAILURE.exists():
         return sagemaker.FAILURE.read_text()
     if cluster.size > 1 and code != -signal.SIGKILL:  # XGBoost itself ends a process whose peer is gone
-        until = time.monotonic() + LAST_WORDS
+        until = time.monotonic() + LOSS_GRACE
         while watch.lost is None and time.monotonic() < until:
             time.sleep(0.05)
     if watch.lost is not None:

@@ -23,8 +23,8 @@ from .failure import reason_of
 log = logging.getLogger(__name__)
 
 PORT = 9099
-FAREWELL = 10
-"""Seconds that the first host stays for the others to end."""
+END_SECONDS = 10
+"""Seconds that the first host waits for the others to end."""
 
 T = TypeVar("T")
 
@@ -55,12 +55,12 @@ def start_tracker(cluster: Cluster, timeout: int) -> RabitTracker:
 
 
 def end_tracker(tracker: RabitTracker, watch: Watch) -> None:
-    """Wait until every host has said goodbye to the tracker, or has ended without it. One that comes after
-    the first host has left finds nobody, and would fail with its work done."""
-    until = time.monotonic() + FAREWELL
+    """Wait until the other hosts have disconnected from the tracker or ended. A host that disconnects after
+    the tracker has stopped would fail although its work is done."""
+    until = time.monotonic() + END_SECONDS
     while not watch.alone and time.monotonic() < until:
         time.sleep(0.05)
-    with contextlib.suppress(XGBoostError, ValueError):  # a host that failed says no goodbye
+    with contextlib.suppress(XGBoostError, ValueError):  # a failed host does not disconnect
         tracker.wait_for(1)
 
 

@@ -1,4 +1,4 @@
-"""Runs for `test_hosts.py`, on one host or as one of two: `python runs_on_hosts.py FOLDER HOST HOST RANK`."""
+"""Training runs of `test_hosts.py`. `python runs_on_hosts.py FOLDER HOST HOST RANK` is one host of two."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Two hosts select and train what one does."""
+"""Training on two hosts gives the selections and the model of one host."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ TWO = Cluster(("algo-1", "algo-2"), "algo-1")
 
 
 def addresses() -> tuple[str, str]:
-    """Two loopback addresses, sorted, which other tests are most unlikely to use."""
+    """Return two random loopback addresses, sorted."""
     network = f"127.{random.randint(128, 254)}.{random.randint(0, 255)}"
     return f"{network}.1", f"{network}.2"
 
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What two hosts find."""
+    """Results of the runs on two hosts."""
     folder, names = tmp_path_factory.mktemp("hosts"), addresses()
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "SAGEMAKER_BASE_DIR": str(folder)}
     started = [
@@ -94,7 +94,7 @@ def test_host_that_does_not_join_is_named() -> None:
 
 
 class Different(Hosts):
-    """Two hosts with different values."""
+    """Exchange different values between two hosts; return the results."""
 
     def gather(self, values: Tensor) -> Tensor:
         return torch.cat([values, values + 1])

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 import torch
+from runs_on_hosts import examples
 
 from subset_training import models
-from subset_training.data import Data, Examples
+from subset_training.data import Data
 from subset_training.gradients import total
 from subset_training.learner import Learner
 from subset_training.loader import Loader, Shifts, augmented, statistics
@@ -31,16 +32,6 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
-
-
-def examples(count: int, seed: int) -> Examples:
-    """Noise of 8 by 8 pixels with a bright column, whose place is the class."""
-    generator = torch.Generator().manual_seed(seed)
-    labels = torch.arange(count) % 3
-    images = torch.randint(120, (count, 1, 8, 8), generator=generator)
-    for row, label in enumerate(labels.tolist()):
-        images[row, 0, :, 1 + 2 * label] += 90
-    return Examples(images.to(torch.uint8), labels)
 
 
 @pytest.fixture(scope="module")
