@@ -45,9 +45,11 @@ def test_two_synths_are_byte_identical(assembly: Path, cut_off: dict[str, str], 
     assert filecmp.cmpfiles(assembly, other, map(str, files), shallow=False)[1:] == ([], [])
 
 
-def test_a_stack_that_is_made_alone_is_the_same(assembly: Path, cut_off: dict[str, str], tmp_path: Path):
+def test_template_is_the_same_in_the_local_cloud(assembly: Path, cut_off: dict[str, str], tmp_path: Path):
     *_, one = architectures.ALL
-    alone = synthesize(tmp_path / "alone", cut_off, {"only": one.name})
+    # as the local cloud synthesizes it: without the CDK's validation
+    env = cut_off | {"CDK_VALIDATION": "false"}
+    alone = synthesize(tmp_path / "alone", env, {"only": one.name})
     file = f"{one.stack_name('dev')}.template.json"
     assert [path.name for path in alone.glob("*.template.json")] == [file]
     assert (alone / file).read_bytes() == (assembly / file).read_bytes()
