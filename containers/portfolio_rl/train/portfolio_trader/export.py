@@ -10,312 +10,293 @@ whose step is no decision, or whose mask leaves an asset no choice gets no trade
 Runtime itself refuses a wrong shape or type.
 
 Comparisons with a limit are stricter than those of `orders.py` by one part in 10^9, so that rounding never
-lets an order through. The exporter stores Python numbers in single precision, so every limit is a buffer.
+lets an order through.
+
+The files are written with ndonnx: array operations, of which each adds its operators to the file.
 """
 
 from __future__ import annotations
 
-import logging
-import warnings
+from functools import reduce
+from operator import add, and_, mul, or_
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+import ndonnx as nd
 import numpy as np
 import onnx
-import torch
-from torch import Tensor, nn
 
 from .orders import every_order
-from .ppo import Inputs, Policy
 from .rules import Compiled
 from .values import CASH_UNIT, LOTS_UNIT, Maximiser, monomials
+
+if TYPE_CHECKING:
+    from .ppo import Policy  # PyTorch, which a fitted policy does without
 
 STRICTER = 1e-9
 MOST = 1e12
 """Units, dollars and signals of an account are less than this: so no product of them overflows."""
-OPSET = 20
 CHOICES = "choices"
 """Metadata of the file: the values that it computes for each account, one for each joint order or each
 choice of a leg. Memory and time of a run are in proportion to it."""
 
 
-def _buffer(module: nn.Module, **arrays: Any) -> None:
-    for name, array in arrays.items():
-        module.register_buffer(name, torch.as_tensor(np.array(array)))
+def _some(array: nd.Array) -> nd.Array:
+    """Return whether any of the last dimension is true, bool [..., 1]."""
+    return nd.max(nd.astype(array, nd.int8), axis=-1, keepdims=True) > 0
 
 
-class Account(nn.Module):
-    """Parses an observation into an account, and validates it."""
-
-    lot: Tensor
-    most: Tensor
-
-    def __init__(self, rules: Compiled, decisions: int):
-        super().__init__()
-        _buffer(self, lot=rules.lot, most=MOST)
-        self.assets, self.decisions = len(rules.lot), decisions
-
-    def forward(self, given: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
-        """Return lots, cash, prices, step, signals (harmless values where invalid) and validity."""
-        n = self.assets
-        units, cash, prices, step = (
-            given[:, :n],
-            given[:, n],
-            given[:, n + 1 : 2 * n + 1],
-            given[:, 2 * n + 1],
-        )
-        lots = torch.floor(units / self.lot + 0.5)
-        valid = (given.abs() < self.most).all(1)  # false for NaN and infinity
-        valid = valid & (lots * self.lot == units).all(1) & (lots >= 0).all(1)
-        valid = valid & (cash >= 0) & (prices > 0).all(1)
-        whole = torch.floor(step)
-        valid = valid & (whole == step) & (step >= 0) & (step < self.decisions) & mask.any(2).all(1)
-        rows = valid.unsqueeze(1)
-        return (
-            torch.where(rows, lots, torch.zeros_like(lots)),
-            torch.where(valid, cash, torch.zeros_like(cash)),
-            torch.where(rows, prices, torch.ones_like(prices)),
-            torch.where(valid, whole, torch.zeros_like(whole)).long(),
-            torch.where(rows, given[:, 2 * n + 2 :], torch.zeros_like(given[:, 2 * n + 2 :])),
-            valid,
-        )
+def _every(array: nd.Array) -> nd.Array:
+    """Return whether all of the last dimension are true, bool [..., 1]."""
+    return nd.min(nd.astype(array, nd.int8), axis=-1, keepdims=True) > 0
 
 
-class Limits(nn.Module):
-    """The rules as tensors; limits that a computed value is compared with are the stricter ones."""
+def _columns(array: nd.Array, count: int) -> list[nd.Array]:
+    """Split [B, N] into N columns, [B, 1] each."""
+    return [array[:, i : i + 1] for i in range(count)]
 
-    lot: Tensor
-    buy_fee: Tensor
-    sell_fee: Tensor
-    buy_rate: Tensor
-    sell_rate: Tensor
-    buy_allowed: Tensor
-    sell_allowed: Tensor
-    before: Tensor
-    before_share: Tensor
-    after: Tensor
-    after_share: Tensor
-    cash_before: Tensor
-    cash_after: Tensor
-    turnover: Tensor
-    stricter: Tensor
 
-    def __init__(self, rules: Compiled):
-        super().__init__()
-        arrays = {name: value for name, value in rules._asdict().items() if isinstance(value, np.ndarray)}
-        stricter = {
-            "before_share": rules.before_share * (1 - STRICTER),
-            "after_share": rules.after_share * (1 - STRICTER),
-            "turnover": np.float64(rules.turnover * (1 - STRICTER)),
-        }
-        _buffer(self, **arrays | stricter)
-        _buffer(self, cash_before=rules.cash_before, cash_after=rules.cash_after, stricter=STRICTER)
-        self.largest, self.turnover_limited = rules.largest, np.isfinite(rules.turnover)
+def _numbers(array: Any) -> list[float]:
+    return [float(each) for each in array]
 
-    def least_cash(self, whole: Tensor) -> Tensor:
-        """Return the cash that a purchase must leave, [B, 1], for total values [B]."""
-        return self.cash_after + self.stricter * whole.unsqueeze(1)
 
-    def most_traded(self, whole: Tensor) -> Tensor:
-        """Return the value that an order may trade, [B, 1], for total values [B]."""
-        return self.turnover * whole.unsqueeze(1)
+class Account(NamedTuple):
+    """An observation by its parts, with harmless values where it is invalid. A column is float64 [B, 1]."""
 
-    def gain(self, prices: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the dollars that one lot brings when sold and costs when bought, [B, N] each."""
-        sold = self.lot * (prices - self.sell_fee - self.sell_rate * prices)
-        return sold, self.lot * (prices + self.buy_fee + self.buy_rate * prices)
+    lots: list[nd.Array]
+    """Held of each asset, columns"""
+    cash: nd.Array
+    """In dollars, a column"""
+    prices: list[nd.Array]
+    """In dollars, columns"""
+    step: nd.Array
+    """int64 [B]"""
+    signals: nd.Array
+    """float64 [B, Z]"""
+    valid: nd.Array
+    """bool [B, 1]"""
 
-    def total(self, lots: Tensor, cash: Tensor, prices: Tensor) -> Tensor:
-        return cash + (lots * self.lot * prices).sum(1)
 
-    def purchasable(self, lots: Tensor, cash: Tensor, prices: Tensor) -> Tensor:
-        """Return which assets may be bought by what holds before the order, [B, N]."""
-        whole = self.total(lots, cash, prices).unsqueeze(1)
-        allowed = self.buy_allowed.unsqueeze(0) & (cash >= self.cash_before).unsqueeze(1)
-        if len(self.before):
-            held = (lots * self.lot * prices) @ self.before.double().T
-            full = held > whole * self.before_share
-            allowed = allowed & ~((full.double() @ self.before.double()) > 0)
+def account(given: nd.Array, mask: nd.Array, rules: Compiled, decisions: int) -> Account:
+    """Split observations into accounts, and validate them."""
+    n, lot = len(rules.lot), nd.asarray(rules.lot)
+    units, cash, prices = given[:, :n], given[:, n : n + 1], given[:, n + 1 : 2 * n + 1]
+    step, signals = given[:, 2 * n + 1 : 2 * n + 2], given[:, 2 * n + 2 :]
+    lots, whole = nd.floor(units / lot + 0.5), nd.floor(step)
+    valid = _every(nd.abs(given) < MOST)  # false for NaN and infinity
+    valid = valid & _every(lots * lot == units) & _every(lots >= 0) & (cash >= 0) & _every(prices > 0)
+    valid = valid & (whole == step) & (step >= 0) & (step < decisions) & _every(_some(mask)[:, :, 0])
+    return Account(
+        _columns(nd.where(valid, lots, 0.0), n),
+        nd.where(valid, cash, 0.0),
+        _columns(nd.where(valid, prices, 1.0), n),
+        nd.astype(nd.where(valid, whole, 0.0), nd.int64)[:, 0],
+        nd.where(valid, signals, 0.0),
+        valid,
+    )
+
+
+class Limits:
+    """What the rules allow an account. Limits for computed values are stricter by `STRICTER`."""
+
+    def __init__(self, rules: Compiled, found: Account):
+        self.rules, self.found = rules, found
+        self.assets = range(len(rules.lot))
+        lot, prices = _numbers(rules.lot), found.prices
+        sell_fee, sell_rate = _numbers(rules.sell_fee), _numbers(rules.sell_rate)
+        buy_fee, buy_rate = _numbers(rules.buy_fee), _numbers(rules.buy_rate)
+        self.values = [lot[i] * prices[i] for i in self.assets]
+        """Of one lot of each asset, columns"""
+        self.gains = [lot[i] * (prices[i] - sell_fee[i] - sell_rate[i] * prices[i]) for i in self.assets]
+        """Dollars that one lot brings when sold, columns"""
+        self.costs = [lot[i] * (prices[i] + buy_fee[i] + buy_rate[i] * prices[i]) for i in self.assets]
+        """Dollars that one lot costs when bought, columns"""
+        self.whole = reduce(add, (found.lots[i] * self.values[i] for i in self.assets), found.cash)
+        """Total value before the order, a column"""
+        self.least_cash = float(rules.cash_after) + STRICTER * self.whole
+        """Cash that a purchase must leave, a column"""
+        limited = np.isfinite(rules.turnover)
+        self.most_traded = float(rules.turnover) * (1 - STRICTER) * self.whole if limited else None
+        """Value that an order may trade, a column"""
+
+    def sellable(self, i: int) -> nd.Array:
+        """Return whether the asset may be sold, bool [B, 1]."""
+        return nd.asarray(np.array(self.rules.sell_allowed[i])) & (self.gains[i] > 0)
+
+    def purchasable(self, i: int) -> nd.Array:
+        """Return whether the asset may be bought by what holds before the order, bool [B, 1]."""
+        rules, found = self.rules, self.found
+        allowed = nd.asarray(np.array(rules.buy_allowed[i])) & (found.cash >= float(rules.cash_before))
+        for members, share in zip(rules.before, _numbers(rules.before_share), strict=True):
+            if members[i]:
+                held = reduce(add, (found.lots[j] * self.values[j] for j in np.flatnonzero(members)))
+                allowed = allowed & (held <= self.whole * (share * (1 - STRICTER)))
         return allowed
 
-    def capped(self, lots: Tensor, bought: Tensor, prices: Tensor, whole: Tensor) -> Tensor:
-        """Return whether a group with a purchase exceeds its cap, for lots after the order; [...]."""
-        members = self.after.double()
-        held = (lots * self.lot * prices) @ members.T
-        touched = (bought.double() @ members.T) > 0
-        return (touched & (held > whole.unsqueeze(-1) * self.after_share)).any(-1)
+    def within_caps(self, held: list[nd.Array], bought: list[nd.Array], fees: nd.Array) -> list[nd.Array]:
+        """Return for each group whether it is without a purchase or within its cap after the order.
+
+        :param held: lots of each asset after the order, [B, M] each
+        :param bought: whether there is a purchase of each asset
+        :param fees: dollars, [B, M]
+        """
+        left, found = self.whole - fees, []
+        for members, share in zip(self.rules.after, _numbers(self.rules.after_share), strict=True):
+            group = np.flatnonzero(members)
+            value = reduce(add, (held[j] * self.values[j] for j in group))
+            touched = reduce(or_, (bought[j] for j in group))
+            found.append(~touched | (value <= left * (share * (1 - STRICTER))))
+        return found
 
 
-def _factors(terms: Any, degree: int) -> list[tuple[int, ...]]:
-    """Return the variables of each monomial, counted from 1, as many as the degree: 0 stands for none."""
-    found: list[tuple[int, ...]] = [()]
-    for parent, variable in terms[1:]:
-        found.append((*found[int(parent)], 1 + int(variable)))
-    return [(*each, *(0 for _ in range(degree - len(each)))) for each in found]
+def exact_maximum(policy: Maximiser, observation: nd.Array, mask: nd.Array) -> tuple[nd.Array, nd.Array, int]:
+    """Return the admissible orders of the highest value, over all joint orders (`values.Maximiser`).
+
+    :return: actions, validity [B, 1], and M, the number of joint orders
+    """
+    rules = policy.rules
+    found = account(observation, mask, rules, len(policy.values.weights))
+    limits, every = Limits(rules, found), every_order(len(rules.lot), rules.largest).astype(np.int64)
+    after, fees, traded, good, held, bought = found.cash, nd.asarray(0.0), nd.asarray(0.0), [], [], []
+    for i in limits.assets:
+        lots, gain, cost, value = every[:, i], limits.gains[i], limits.costs[i], limits.values[i]
+        sells, buys = (nd.asarray(np.maximum(sign * lots, 0.0)) for sign in (-1, 1))
+        good.append(nd.take(mask[:, i, :], nd.asarray(lots + rules.largest), axis=1))
+        good.append(sells <= found.lots[i])
+        good.append(nd.asarray(lots >= 0) | limits.sellable(i))
+        good.append(nd.asarray(lots <= 0) | limits.purchasable(i))
+        after = after + sells * gain - buys * cost  # [B, M]
+        fees = fees + sells * (value - gain) + buys * (cost - value)
+        traded = traded + (sells + buys) * value
+        held.append(found.lots[i] + nd.asarray(lots.astype(np.float64)))
+        bought.append(nd.asarray(lots > 0))
+    good.append(nd.asarray(~(every > 0).any(1)) | (after >= limits.least_cash))
+    if limits.most_traded is not None:
+        good.append(traded <= limits.most_traded)
+    good += limits.within_caps(held, bought, fees)
+    no_trade = nd.asarray((every == 0).all(1)) & _every(mask[:, :, rules.largest])
+    admissible = reduce(and_, good) | no_trade
+    value = _polynomial(policy, found, held, after, limits.values)
+    best = nd.argmax(nd.where(admissible, value, -np.inf), axis=1)
+    return nd.take(nd.asarray(every), best, axis=0), found.valid & _some(admissible), len(every)
 
 
-class ExactMaximum(nn.Module):
-    """The admissible order of the highest value, over all joint orders (`values.Maximiser`).
+def _polynomial(
+    policy: Maximiser, found: Account, held: list[nd.Array], cash: nd.Array, values: list[nd.Array]
+) -> nd.Array:
+    """Return the value of every order, [B, M].
 
     Signals are the same for all orders of an account. With them multiplied into the weights, a polynomial in
     holdings and cash is left.
+
+    :param held: lots of each asset after the order, [B, M] each
+    :param cash: after the order, [B, M]
+    :param values: of one lot of each asset, columns
     """
-
-    orders: Tensor
-    weights: Tensor
-    given: Tensor
-    """[F, degree] the signals in each monomial, from 1; 0 for none"""
-    same: Tensor
-    """[F, G] which monomial each is without its signals"""
-    index: Tensor
-
-    def __init__(self, policy: Maximiser):
-        super().__init__()
-        rules = policy.rules
-        self.account = Account(rules, len(policy.values.weights))
-        self.limits = Limits(rules)
-        orders = every_order(len(rules.lot), rules.largest)
-        self.choices = len(orders)
-        columns = [(orders[:, i] + rules.largest) for i in range(orders.shape[1])]
-        own, degree = len(rules.lot) + 1, policy.values.degree
-        left = monomials(own, degree)
-        factors = np.array(_factors(policy.terms, degree))
-        without = np.where(factors <= own, factors, 0)  # a monomial has its signals last
-        plain = _factors(left, degree)
-        same = (without[:, None] == np.array(plain)).all(2)
-        # depth first, so that the memory of a monomial is free again after the last multiple of it
-        depth_first = sorted(range(1, len(left)), key=lambda f: [v for v in plain[f] if v])
-        self.terms = [(f, int(left[f, 0]), int(left[f, 1])) for f in depth_first]
-        _buffer(
-            self,
-            orders=orders.astype(np.float64),
-            weights=policy.values.weights,
-            given=np.maximum(factors - own, 0),
-            same=same.astype(np.float64),
-            index=np.stack(columns).astype(np.int64),
-        )
-        self.signals = policy.values.signals
-
-    def forward(self, observation: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        lots, cash, prices, step, signals, valid = self.account(observation, mask)
-        limits, orders = self.limits, self.orders
-        assets = orders.shape[1]
-        sells, buys = (-orders).clamp(min=0), orders.clamp(min=0)  # [M, N]
-        gain, cost = limits.gain(prices)
-        whole = limits.total(lots, cash, prices)  # [B]
-        after = cash.unsqueeze(1) + gain @ sells.T - cost @ buys.T  # [B, M]
-        values = limits.lot * prices
-        fees = (values - gain) @ sells.T + (cost - values) @ buys.T
-        good = mask[:, 0, :][:, self.index[0]]
-        for i in range(1, assets):
-            good = good & mask[:, i, :][:, self.index[i]]
-        can_sell = limits.sell_allowed.unsqueeze(0) & (gain > 0)
-        can_buy = limits.purchasable(lots, cash, prices)
-        for i in range(assets):
-            good = good & (sells[:, i] <= lots[:, i : i + 1])
-            good = good & ((sells[:, i] == 0) | can_sell[:, i : i + 1])
-            good = good & ((buys[:, i] == 0) | can_buy[:, i : i + 1])
-        bought = buys.sum(1) > 0
-        good = good & (~bought | (after >= limits.least_cash(whole)))
-        if limits.turnover_limited:
-            good = good & (values @ orders.abs().T <= limits.most_traded(whole))
-        held = lots.unsqueeze(1) + orders  # [B, M, N]
-        if len(limits.after):
-            left = whole.unsqueeze(1) - fees
-            good = good & ~limits.capped(held, buys > 0, prices.unsqueeze(1), left)
-        good = good | ((orders == 0).all(1) & mask[:, :, limits.largest].all(1).unsqueeze(1))
-        unit = values / CASH_UNIT if self.signals else torch.ones_like(values) / LOTS_UNIT
-        x = [held[:, :, i] * unit[:, i : i + 1] for i in range(assets)] + [after / CASH_UNIT]
-        w = self.weights[step]  # [B, F]
-        if self.signals:
-            z = torch.cat([torch.ones_like(signals[:, :1]), signals[:, : self.signals]], 1)
-            w = (w * z[:, self.given].prod(2)) @ self.same  # [B, G]
-        rows = {0: torch.ones_like(after)}
-        value = w[:, 0:1] * rows[0]
-        for f, parent, variable in self.terms:
-            rows[f] = rows[parent] * x[variable]
-            value = value + w[:, f : f + 1] * rows[f]
-        best = torch.where(good, value, torch.full_like(value, -torch.inf)).argmax(1)
-        valid = valid & good.any(1)
-        actions = orders[best].long()
-        return torch.where(valid.unsqueeze(1), actions, torch.zeros_like(actions)), valid
+    given, own = policy.values, len(held) + 1
+    left = monomials(own, given.degree)
+    weights = _columns(nd.take(nd.asarray(given.weights), found.step, axis=0), given.weights.shape[1])
+    if given.signals:
+        signals, sums = _columns(found.signals, given.signals), [nd.asarray(0.0) for _ in left]
+        place = {factors: f for f, factors in enumerate(_factors(left))}
+        for weight, factors in zip(weights, _factors(policy.terms), strict=True):
+            inside, outside = (tuple(v for v in factors if (v < own) == is_own) for is_own in (True, False))
+            sums[place[inside]] += reduce(mul, (signals[v - own] for v in outside), weight)
+        weights = sums
+    units = [each / CASH_UNIT if given.signals else 1 / LOTS_UNIT for each in values]
+    x = [*(lots * unit for lots, unit in zip(held, units, strict=True)), cash / CASH_UNIT]
+    rows: dict[int, Any] = {0: 1.0}
+    value = weights[0]
+    # depth first, so that the memory of a monomial is free again after the last multiple of it
+    depth_first = sorted(range(1, len(left)), key=_factors(left).__getitem__)
+    for f in depth_first:
+        parent, variable = int(left[f, 0]), int(left[f, 1])
+        rows[f] = rows[parent] * x[variable]
+        value = value + weights[f] * rows[f]
+    return value
 
 
-class MaskedLegs(nn.Module):
-    """The most likely order of a network, one leg after the other (`ppo.Policy`).
+def _factors(terms: Any) -> list[tuple[int, ...]]:
+    """Return the variables of each monomial."""
+    found: list[tuple[int, ...]] = [()]
+    for parent, variable in terms[1:]:
+        found.append((*found[int(parent)], int(variable)))
+    return found
+
+
+def masked_legs(policy: Policy, observation: nd.Array, mask: nd.Array) -> tuple[nd.Array, nd.Array, int]:
+    """Return the most likely orders of a network, one leg after the other (`ppo.Policy`).
 
     Where the caller's mask forbids no trade of an asset, a leg of it takes no zero lots while another choice
     of the leg is admissible; its sale may, if its purchase is admissible at that point. A later leg can
     still use up what that purchase needs, in cash, turnover or a cap. Such an account is refused although
     another order may be admissible. Without such a mask, no admissible order is out of reach.
+
+    :return: actions, validity [B, 1], and the number of choices of all legs
     """
+    rules, statistics = policy.rules, policy.statistics
+    found = account(observation, mask, rules, len(statistics.sum) - 1)
+    limits, k = Limits(rules, found), int(rules.largest)
+    values, gains, costs = limits.values, limits.gains, limits.costs
+    logits = _logits(policy, found)  # [B, 2N (K+1)]
+    sales = [nd.flip(mask[:, i, : k + 1], axis=1) for i in limits.assets]
+    purchases = [mask[:, i, k:] & limits.purchasable(i) for i in limits.assets]
+    needless = [mask[:, i, k : k + 1] for i in limits.assets]
+    zero = nd.zeros_like(found.cash)
+    money, fees, traded, held, orders = found.cash, zero, zero, [*found.lots], [zero for _ in limits.assets]
+    options = nd.asarray(np.arange(k + 1.0))
+    some, none = nd.asarray(np.arange(k + 1) > 0), nd.asarray(np.arange(k + 1) == 0)
 
-    def __init__(self, policy: Policy):
-        super().__init__()
-        rules, statistics = policy.rules, policy.statistics
-        self.account, self.limits = Account(rules, len(statistics.sum) - 1), Limits(rules)
-        self.network, self.inputs = policy.network, Inputs(statistics, rules, policy.start)
-        self.choices = self.network.legs * self.network.options
+    def tradable(i: int) -> list[nd.Array]:
+        """Return how many lots of asset i keep the turnover after the order so far, bool [B, K+1]."""
+        if limits.most_traded is None:
+            return []
+        return [traded + values[i] * options <= limits.most_traded]
 
-    def forward(self, observation: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        lots, cash, prices, step, signals, valid = self.account(observation, mask)
-        limits, n, k = self.limits, self.account.assets, self.limits.largest
-        logits = self.network.logits(self.inputs(lots, cash, prices, step, signals))
-        values = limits.lot * prices
-        whole = limits.total(lots, cash, prices)
-        gain, cost = limits.gain(prices)
-        can_buy = limits.purchasable(lots, cash, prices)
-        money, fees, traded, held = cash, torch.zeros_like(cash), torch.zeros_like(cash), lots
-        options = torch.arange(k + 1, dtype=torch.float64)
-        columns_of = torch.eye(n, dtype=torch.float64)
-        orders = torch.zeros_like(lots)
+    def purchasable(i: int) -> nd.Array:
+        """Return how many lots of asset i may be bought after the order so far, bool [B, K+1]; 0 aside."""
+        after = [options + held[j] if i == j else held[j] for j in limits.assets]
+        bought = [some if i == j else orders[j] > 0 for j in limits.assets]
+        caps = limits.within_caps(after, bought, fees + options * (costs[i] - values[i]))
+        affordable = money - options * costs[i] >= limits.least_cash
+        return reduce(and_, [purchases[i], some, orders[i] == 0, *tradable(i), affordable, *caps])
 
-        def tradable(i: int) -> Tensor:
-            """Return how many lots of asset i keep the turnover after the order so far, [B, K+1]."""
-            if not limits.turnover_limited:
-                return torch.ones_like(mask[:, i, : k + 1])
-            return traded.unsqueeze(1) + values[:, i : i + 1] * options <= limits.most_traded(whole)
+    for leg in range(2 * len(limits.assets)):
+        i, sells = leg % len(limits.assets), leg < len(limits.assets)
+        needed = ~needless[i] & (orders[i] == 0)
+        if sells:
+            stock = options <= found.lots[i]
+            good = reduce(and_, [sales[i], some, *tradable(i), stock, limits.sellable(i)])
+            needed = needed & ~_some(purchasable(i))
+        else:
+            good = purchasable(i)
+        allowed = good | ((~needed | ~_some(good)) & none)
+        score = nd.where(allowed, logits[:, leg * (k + 1) : (leg + 1) * (k + 1)], -np.inf)
+        lots = nd.astype(nd.argmax(score, axis=1, keepdims=True), nd.float64)
+        if sells:
+            money, fees = money + lots * gains[i], fees + lots * (values[i] - gains[i])
+            orders[i], held[i] = orders[i] - lots, held[i] - lots
+        else:
+            money, fees = money - lots * costs[i], fees + lots * (costs[i] - values[i])
+            orders[i], held[i] = orders[i] + lots, held[i] + lots
+        traded = traded + lots * values[i]
+    actions = nd.astype(nd.concat(orders, axis=1), nd.int64)
+    chosen = (actions + k)[:, :, None] == nd.asarray(np.arange(2 * k + 1))
+    valid = found.valid & _every(_some(mask & chosen)[:, :, 0])
+    return actions, valid, 2 * len(orders) * (k + 1)
 
-        def purchases(i: int) -> Tensor:
-            """Return how many lots of asset i may be bought after the order so far, [B, K+1]; 0 aside."""
-            after = money.unsqueeze(1) - options * cost[:, i : i + 1]
-            good = mask[:, i, k:] & can_buy[:, i : i + 1] & (orders[:, i : i + 1] == 0) & tradable(i)
-            good = good & (after >= limits.least_cash(whole)) & (options > 0)
-            if len(limits.after):
-                some = options.view(1, -1, 1) * columns_of[i]
-                left = whole.unsqueeze(1) - fees.unsqueeze(1) - options * (cost - values)[:, i : i + 1]
-                bought = (orders.clamp(min=0).unsqueeze(1) + some) > 0
-                good = good & ~limits.capped(held.unsqueeze(1) + some, bought, prices.unsqueeze(1), left)
-            return good
 
-        for leg in range(2 * n):
-            i, sells = leg % n, leg < n
-            needed = ~mask[:, i, k] & (orders[:, i] == 0)
-            if sells:
-                good = mask[:, i, : k + 1].flip(1) & tradable(i) & (options > 0)
-                good = good & (options <= lots[:, i : i + 1])
-                good = good & limits.sell_allowed[i] & (gain[:, i : i + 1] > 0)
-                needed = needed & ~purchases(i).any(1)
-            else:
-                good = purchases(i)
-            zero = (~needed | ~good.any(1)).unsqueeze(1) & (options == 0)
-            score = logits[:, leg]
-            chosen = torch.where(good | zero, score, torch.full_like(score, -torch.inf)).argmax(1)
-            lot = chosen.double()
-            step_of = lot.unsqueeze(1) * columns_of[i]
-            if sells:
-                money = money + lot * gain[:, i]
-                fees = fees + lot * (values - gain)[:, i]
-                orders, held = orders - step_of, held - step_of
-            else:
-                money = money - lot * cost[:, i]
-                fees = fees + lot * (cost - values)[:, i]
-                orders, held = orders + step_of, held + step_of
-            traded = traded + lot * values[:, i]
-        actions = orders.long()
-        allowed = mask.gather(2, (actions + k).unsqueeze(2)).squeeze(2).all(1)
-        valid = valid & allowed
-        return torch.where(valid.unsqueeze(1), actions, torch.zeros_like(actions)), valid
+def _logits(policy: Policy, found: Account) -> nd.Array:
+    """Return the logits of all legs, float32 [B, 2N (K+1)]: linear layers with `ppo.Tanh` between them."""
+    from .ppo import inputs
+
+    lots, prices = nd.concat(found.lots, axis=1), nd.concat(found.prices, axis=1)
+    cash, statistics = found.cash[:, 0], policy.statistics
+    x = inputs(lots, cash, prices, found.signals, found.step, statistics, policy.rules, policy.start, nd)
+    for place, layer in enumerate(each for each in policy.network.policy if hasattr(each, "weight")):
+        weight, bias = (each.detach().numpy() for each in (layer.weight, layer.bias))
+        x = (nd.tanh(x) if place else x) @ nd.asarray(weight.T.copy()) + nd.asarray(bias)
+    return x
 
 
 def export(policy: Maximiser | Policy, signals: int, path: Path) -> None:
@@ -323,30 +304,14 @@ def export(policy: Maximiser | Policy, signals: int, path: Path) -> None:
 
     :param signals: signals of a time, Z
     """
-    module = ExactMaximum(policy) if isinstance(policy, Maximiser) else MaskedLegs(policy)
     rules = policy.rules
     assets = len(rules.lot)
-    example = (
-        torch.ones(2, 2 * assets + 2 + signals, dtype=torch.float64),
-        torch.ones(2, assets, 2 * rules.largest + 1, dtype=torch.bool),
-    )
-    accounts = torch.export.Dim("accounts")
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns of packages that are not needed
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of PyTorch's own use of what it deprecates
-        program = torch.onnx.export(
-            module.eval(),
-            example,
-            dynamo=True,
-            input_names=["observation", "mask"],
-            output_names=["actions", "valid"],
-            dynamic_shapes={"observation": {0: accounts}, "mask": {0: accounts}},
-            opset_version=OPSET,
-            verbose=False,
-        )
-    if program is None:
-        raise RuntimeError("PyTorch exported nothing")
-    model = program.model_proto
-    onnx.helper.set_model_props(model, {CHOICES: str(module.choices)})
+    observation = nd.argument(shape=("accounts", 2 * assets + 2 + signals), dtype=nd.float64)
+    mask = nd.argument(shape=("accounts", assets, 2 * rules.largest + 1), dtype=nd.bool)
+    order = exact_maximum if isinstance(policy, Maximiser) else masked_legs
+    actions, valid, choices = order(policy, observation, mask)  # pyright: ignore[reportArgumentType]
+    outputs = {"actions": nd.where(valid, actions, 0), "valid": valid[:, 0]}
+    model = nd.build({"observation": observation, "mask": mask}, outputs)
+    onnx.helper.set_model_props(model, {CHOICES: str(choices)})
     onnx.checker.check_model(model)
     path.write_bytes(model.SerializeToString())

@@ -92,55 +92,35 @@ def inputs(
     cash: Any,
     prices: Any,
     signals: Any,
-    step: int,
+    step: Any,
     statistics: PriceStatistics,
     rules: Compiled,
     start: float,
+    arrays: Any = np,
 ) -> Any:
-    """Return the inputs of the network, float32 [E, inputs]."""
-    steps, mean, deviation = len(statistics.sum), statistics.mean, statistics.deviation
-    ahead = [(mean[min(step + a, steps - 1)] - prices) / deviation[step] for a in AHEAD]
-    at = np.zeros((len(lots), 2))
-    at[:] = (step / steps, 1.0)
-    values = lots * rules.lot * prices
-    whole = np.maximum(cash + values.sum(1), 1.0)[:, None]
-    columns = [lots / 10, cash[:, None] / start, (prices - mean[step]) / deviation[step], *ahead]
-    columns += [3 * values / whole, np.log(whole / start), at, signals]
-    return np.concatenate(columns, axis=1, dtype=np.float32)
+    """Return the inputs of the network, float32 [E, inputs].
+
+    :param step: one step or that of each account, int64 [E]
+    :param arrays: the module of the given arrays: numpy, or one with its functions
+    """
+    steps, mean = len(statistics.sum), arrays.asarray(statistics.mean)
+
+    def mean_at(time: Any) -> Any:
+        return arrays.take(mean, time, axis=0)
+
+    deviation = arrays.take(arrays.asarray(statistics.deviation), step, axis=0)
+    ahead = [(mean_at(arrays.minimum(step + a, steps - 1)) - prices) / deviation for a in AHEAD]
+    values = lots * arrays.asarray(rules.lot) * prices
+    whole = arrays.clip(cash + arrays.sum(values, axis=1), min=1.0)[:, None]
+    one = arrays.ones_like(cash)
+    columns = [lots / 10, cash[:, None] / start, (prices - mean_at(step)) / deviation, *ahead]
+    columns += [3 * values / whole, arrays.log(whole / start)]
+    columns += [(one * step / steps)[:, None], one[:, None], signals]
+    return arrays.astype(arrays.concat(columns, axis=1), arrays.float32)
 
 
 def input_size(assets: int, signals: int) -> int:
     return assets * (3 + len(AHEAD)) + 4 + signals
-
-
-class Inputs(nn.Module):
-    """The same inputs as tensors, for accounts at different steps, with statistics that no longer change."""
-
-    mean: torch.Tensor
-    deviation: torch.Tensor
-    ahead: torch.Tensor
-    lot: torch.Tensor
-
-    def __init__(self, statistics: PriceStatistics, rules: Compiled, start: float):
-        super().__init__()
-        mean, self.steps, self.start = statistics.mean, len(statistics.sum), start
-        ahead = [[mean[min(t + a, self.steps - 1)] for a in AHEAD] for t in range(self.steps)]
-        arrays = {"mean": mean, "deviation": statistics.deviation, "ahead": np.array(ahead), "lot": rules.lot}
-        for name, array in arrays.items():
-            self.register_buffer(name, torch.as_tensor(np.array(array)))
-
-    def forward(
-        self, lots: torch.Tensor, cash: torch.Tensor, prices: torch.Tensor, step: torch.Tensor, signals: Any
-    ) -> torch.Tensor:
-        """Return float32 [B, inputs] for doubles and an integer step, [B]."""
-        mean, deviation, ahead = self.mean[step], self.deviation[step], self.ahead[step]
-        columns = [lots / 10, cash.unsqueeze(1) / self.start, (prices - mean) / deviation]
-        columns += [(ahead[:, a] - prices) / deviation for a in range(len(AHEAD))]
-        values = lots * self.lot * prices
-        whole = (cash + values.sum(1)).clamp(min=1.0).unsqueeze(1)
-        columns += [3 * values / whole, torch.log(whole / self.start)]
-        when = (step.double() / self.steps).unsqueeze(1)
-        return torch.cat([*columns, when, torch.ones_like(when), signals], 1).float()
 
 
 class Tanh(nn.Module):

@@ -37,7 +37,7 @@ from ray.rllib.core.rl_module.torch import TorchRLModule
 from .environment import Accounts
 from .market import Market
 from .orders import choose
-from .ppo import Inputs, Network, Policy, PriceStatistics
+from .ppo import Network, Policy, PriceStatistics, inputs
 from .rules import Rules
 
 log = logging.getLogger(__name__)
@@ -113,22 +113,23 @@ class MaskedOrders(TorchRLModule, ValueFunctionAPI):
         problem: Problem = self.model_config["problem"]
         assets, signals = problem.market.assets, problem.market.signals
         largest = problem.rules.largest_order
-        self.rules = problem.rules.compiled(problem.faithful)
+        self.rules, self.statistics = problem.rules.compiled(problem.faithful), problem.statistics
+        self.start = problem.rules.cash
         self.assets, self.options = assets, largest + 1
         self.network = Network(assets, signals, largest, self.model_config["width"])
-        self.inputs = Inputs(problem.statistics, self.rules, problem.rules.cash)
         self.action_dist_cls = TorchMultiCategorical.get_partial_dist_cls(
             input_lens=[self.options] * 2 * assets
         )
 
-    def _account(self, observations: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Return lots, cash, prices, step and signals."""
+    def _account(self, observations: torch.Tensor) -> tuple[Any, Any, Any, Any, Any]:
+        """Return lots, cash, prices, signals and step, as arrays."""
         n = self.assets
-        given = observations.double()
-        lots = torch.round(given[:, :n] / torch.as_tensor(self.rules.lot))
-        step = given[:, 2 * n + 1].long()
-        cash = given[:, n] * (1 - LESS_CASH)
-        return lots, cash, given[:, n + 1 : 2 * n + 1], step, given[:, 2 * n + 2 :]
+        given = observations.double().numpy()
+        lots, cash = np.rint(given[:, :n] / self.rules.lot), given[:, n] * (1 - LESS_CASH)
+        return lots, cash, given[:, n + 1 : 2 * n + 1], given[:, 2 * n + 2 :], given[:, 2 * n + 1].astype(int)
+
+    def _inputs(self, account: tuple[Any, Any, Any, Any, Any]) -> torch.Tensor:
+        return torch.from_numpy(inputs(*account, self.statistics, self.rules, self.start))
 
     def _masked(self, batch: dict[str, Any], chosen: Any, noise: Any) -> tuple[torch.Tensor, Any, Any]:
         """Return the masked logits, [B, 2N (K+1)], the legs, [B, 2N], and their log-likelihood, [B].
@@ -137,8 +138,8 @@ class MaskedOrders(TorchRLModule, ValueFunctionAPI):
         :param noise: as `orders.choose` takes it
         """
         account = self._account(batch[Columns.OBS])
-        logits = self.network.logits(self.inputs(*account))
-        lots, cash, prices, _, _ = (each.numpy() for each in account)
+        logits = self.network.logits(self._inputs(account))
+        lots, cash, prices, _, _ = account
         count, shape = len(lots), tuple(logits.shape)
         scores = logits.detach().numpy()
         if chosen is not None:  # scores by which the same legs are the most likely ones
@@ -182,7 +183,7 @@ class MaskedOrders(TorchRLModule, ValueFunctionAPI):
         return {Columns.ACTION_DIST_INPUTS: logits}
 
     def compute_values(self, batch: dict[str, Any], embeddings: Any = None) -> torch.Tensor:
-        return self.network.value(self.inputs(*self._account(batch[Columns.OBS]))).squeeze(-1)
+        return self.network.value(self._inputs(self._account(batch[Columns.OBS]))).squeeze(-1)
 
 
 # --- the learner ---
