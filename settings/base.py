@@ -84,5 +84,7 @@ class ArchitectureSettings(Choices):
         """Return one message for each combination of values that is not allowed."""
         if bool(self.subnet_ids) == bool(self.security_group_ids):
             return []
-        missing = "security_group_ids" if self.subnet_ids else "subnet_ids"
-        return [f"{missing} is empty, allowed is: both subnet_ids and security_group_ids, or neither"]
+        given, missing = "subnet_ids", "security_group_ids"
+        if self.security_group_ids:
+            given, missing = missing, given
+        return [f"{missing} must be given together with {given}, got none"]

@@ -154,7 +154,7 @@ class DataCentric(ArchitectureSettings):
         found = super().contradictions()
         if self.labeling.most_labels < self.labeling.labels:
             found.append(
-                f"labeling.most_labels is {self.labeling.most_labels}, allowed is: labeling.labels"
-                f" ({self.labeling.labels}) or more"
+                f"labeling.most_labels must be at least labeling.labels ({self.labeling.labels}), got"
+                f" {self.labeling.most_labels}"
             )
         return found

@@ -97,7 +97,7 @@ def _copy(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _sentence(detail: dict[str, Any]) -> str:
-    """What is wrong with one field, from pydantic's finding."""
+    """What is wrong with one field, as pydantic found it."""
     model: type[BaseModel] = Settings
     path, field = [], None
     for part in detail["loc"]:
@@ -106,17 +106,17 @@ def _sentence(detail: dict[str, Any]) -> str:
         if found is None:
             if detail["type"] == "extra_forbidden":
                 known = ", ".join(info.alias or name for name, info in model.model_fields.items())
-                return f"{'.'.join(path)} is not a setting, allowed are: {known}"
+                return f"{'.'.join(path)} is not a setting, must be one of: {known}"
             path.pop()  # a position inside a list: the list is what has a name
             break
         field = found
         if isinstance(found.annotation, type) and issubclass(found.annotation, BaseModel):
             model = found.annotation
-    allowed = field.description if field and field.description else "its fields, one at a time"
+    allowed = field.description if field and field.description else "set one field at a time"
     if detail["type"] == "instance_type":
         allowed = detail["msg"]
     given = detail["input"]
-    return f"{'.'.join(path)} is {given!r}, allowed is: {allowed}"
+    return f"{'.'.join(path)} must be {allowed}, got {given!r}"
 
 
 def _field(model: type[BaseModel], name: str) -> FieldInfo | None:

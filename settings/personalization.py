@@ -302,17 +302,18 @@ class Personalization(ArchitectureSettings):
         found = super().contradictions()
         if self.hosts_max * self.tasks_per_host > REQUESTS_PER_JOB:
             found.append(
-                f"tasks_per_host is {self.tasks_per_host}, allowed is: at most {REQUESTS_PER_JOB} tasks on"
-                f" the {self.hosts_max} hosts of a job together"
+                f"tasks_per_host must be at most {REQUESTS_PER_JOB // self.hosts_max} with hosts_max"
+                f" {self.hosts_max}, because a job has at most {REQUESTS_PER_JOB} tasks, got"
+                f" {self.tasks_per_host}"
             )
         if self.min_instances > self.max_instances:
             found.append(
-                f"max_instances is {self.max_instances}, allowed is: min_instances"
-                f" ({self.min_instances}) or more"
+                f"max_instances must be at least min_instances ({self.min_instances}), got"
+                f" {self.max_instances}"
             )
         if self.limits.images_min > self.limits.images_max:
             found.append(
-                f"limits.images_max is {self.limits.images_max}, allowed is: limits.images_min"
-                f" ({self.limits.images_min}) or more"
+                f"limits.images_max must be at least limits.images_min ({self.limits.images_min}), got"
+                f" {self.limits.images_max}"
             )
         return found

@@ -128,11 +128,11 @@ class PortfolioRl(ModelSettings):
     def contradictions(self) -> list[str]:
         found = super().contradictions()
         if self.notebook == "domain" and not (self.vpc_id and self.subnet_ids):
-            found.append("notebook is domain, allowed is that together with vpc_id and subnet_ids only")
+            found.append("notebook must be instance or none without vpc_id and subnet_ids, got domain")
         chosen = self.hyperparameters
         if chosen.objective != "mean" and chosen.method != "ppo":
             found.append(
-                f"hyperparameters.objective is {chosen.objective!r}, allowed is: mean, or with"
-                " hyperparameters.method=ppo one of " + ", ".join(get_args(Objective))
+                f"hyperparameters.objective must be mean with hyperparameters.method={chosen.method}, got"
+                f" {chosen.objective!r}: {', '.join(get_args(Objective)[1:])} need hyperparameters.method=ppo"
             )
         return found

@@ -172,23 +172,23 @@ class PowerBidding(ArchitectureSettings):
         found = super().contradictions()
         if self.battery.lowest >= self.battery.energy:
             found.append(
-                f"battery.lowest is {self.battery.lowest:g}, allowed is: less than battery.energy,"
-                f" {self.battery.energy:g}"
+                f"battery.lowest must be less than battery.energy ({self.battery.energy:g}), got"
+                f" {self.battery.lowest:g}"
             )
         if self.mode == "self_schedule" and not self.keep_awards:
-            found.append("keep_awards is false, allowed is: true with the mode self_schedule")
+            found.append("keep_awards must be true with the mode self_schedule, got false")
         if self.mode != "curves" and self.real_time_policy != "curve":
             found.append(
-                f"real_time_policy is {self.real_time_policy}, allowed is: curve with the mode {self.mode}"
+                f"real_time_policy must be curve with the mode {self.mode}, got {self.real_time_policy}"
             )
         if not self.assets:
-            found.append("assets is empty, allowed is: at least one NAME@LOCATION")
+            found.append("assets must have at least one NAME@LOCATION, got none")
         names = [asset.partition("@")[0] for asset in self.assets]
         if len(set(names)) < len(names):
-            found.append("assets has a name twice, allowed is: each name once")
+            found.append(f"assets must have each name once, got {', '.join(names)}")
         if 60 * self.lead_hours - self.market.offer_minutes < self.late_minutes + 5:
             found.append(
-                f"late_minutes is {self.late_minutes}, allowed is: 5 less than the minutes from a run's hour"
-                f" to the end of its offers, {60 * self.lead_hours - self.market.offer_minutes}"
+                f"late_minutes must be at most {60 * self.lead_hours - self.market.offer_minutes - 5}, 5 less"
+                f" than the minutes from a run's hour to the end of its offers, got {self.late_minutes}"
             )
         return found

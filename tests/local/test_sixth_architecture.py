@@ -98,4 +98,4 @@ def test_sixth_architecture_needs_its_folders_and_one_entry(project: Path) -> No
         capture_output=True,
         text=True,
     )
-    assert "notes.longest is '0', allowed is: a whole number from 1 to 10000" in refused.stderr
+    assert "notes.longest must be a whole number from 1 to 10000, got '0'" in refused.stderr

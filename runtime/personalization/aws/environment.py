@@ -44,9 +44,9 @@ def read(kind: type[T], name: str) -> T:
         raise ValueError(f"the environment variable {name} is not set")
     given, known = json.loads(text), {item.name for item in fields(kind)}  # type: ignore[arg-type]
     if unknown := sorted(set(given) - known):
-        raise ValueError(f"{name}: {', '.join(unknown)} not known, allowed are: {', '.join(sorted(known))}")
+        raise ValueError(f"{name} has the unknown {', '.join(unknown)}, must have {', '.join(sorted(known))}")
     if missing := sorted(known - set(given)):
-        raise ValueError(f"{name}: {', '.join(missing)} missing")
+        raise ValueError(f"{name} must have {', '.join(missing)}, which is missing")
     return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in given.items()})
 
 

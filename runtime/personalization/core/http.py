@@ -166,13 +166,13 @@ def _check(parameter: Parameter, given: str) -> None:
     try:
         parameter.check(given)
     except fastjsonschema.JsonSchemaValueException:
-        raise invalid(parameter.name, f"is not allowed, allowed is: {parameter.allowed}") from None
+        raise invalid(parameter.name, f"must be {parameter.allowed}") from None
 
 
 def _body(event: GatewayEvent, headers: Mapping[str, str], check: Callable[[Any], Any]) -> Any:
     kind = headers.get("content-type", JSON).partition(";")[0].strip().lower()
     if kind != JSON:
-        raise Problem(415, "unsupported_type", f"The body is {kind[:80]!r}, allowed is {JSON}.")
+        raise Problem(415, "unsupported_type", f"The body's content type must be {JSON}, got {kind[:80]!r}.")
     content = event.get("body") or ""
     try:
         read = base64.b64decode(content, validate=True) if event.get("isBase64Encoded") else content.encode()
@@ -232,17 +232,17 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _told(error: fastjsonschema.JsonSchemaValueException) -> Problem:
-    """The field and what is allowed, in the document's own words."""
+    """Return the problem with the field's name and what the OpenAPI document allows for it."""
     definition, path = error.definition or {}, [str(part) for part in error.path][1:]
     if error.rule == "required":
         missing = [name for name in definition["required"] if name not in (error.value or {})]
         properties = definition["properties"][missing[0]]
-        return invalid(_named([*path, missing[0]]), f"is missing, allowed is: {_allowed(properties)}")
+        return invalid(_named([*path, missing[0]]), f"is missing, must be {_allowed(properties)}")
     if error.rule == "additionalProperties":
         known = definition["properties"]
         unknown = sorted(set(error.value) - set(known))[0]
-        return invalid(_named([*path, unknown[:80]]), f"is not known, allowed are: {', '.join(known)}")
-    return invalid(_named(path), f"is not allowed, allowed is: {_allowed(definition)}")
+        return invalid(_named([*path, unknown[:80]]), f"is unknown, must be one of: {', '.join(known)}")
+    return invalid(_named(path), f"must be {_allowed(definition)}")
 
 
 @cache

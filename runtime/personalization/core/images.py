@@ -35,14 +35,14 @@ def check(content: bytes, content_type: str, most_pixels: int, least_side: int) 
             width, height = picture.size
     except UnidentifiedImageError:
         if content[4:8] == b"ftyp" and content[8:12] in HEIF_BRANDS:
-            raise NotAnImage("is a HEIC or AVIF picture, allowed are JPEG, PNG and WebP") from None
+            raise NotAnImage("must be JPEG, PNG or WebP, got HEIC or AVIF") from None
         raise NotAnImage(f"is not a picture of the type {content_type}") from None
     except Image.DecompressionBombError:
-        raise NotAnImage(f"has too many pixels, allowed are {most_pixels} in all") from None
+        raise NotAnImage(f"must have at most {most_pixels} pixels") from None
     except Exception as error:  # decoders raise anything on what is damaged or forged
         raise NotAnImage("is damaged: its header cannot be read") from error
     if width * height > most_pixels:
-        raise NotAnImage(f"has {width} x {height} pixels, allowed are {most_pixels} in all")
+        raise NotAnImage(f"must have at most {most_pixels} pixels, got {width} x {height}")
     if min(width, height) < least_side:
-        raise NotAnImage(f"has {width} x {height} pixels, allowed are at least {least_side} a side")
+        raise NotAnImage(f"must have at least {least_side} pixels a side, got {width} x {height}")
     return width, height

@@ -64,7 +64,7 @@ def answer(service: Service, operation: str, call: Call) -> Answer:
         if wait := service.accounts.wait(call.user, service.clock.now()):
             most = service.limits.requests_per_minute
             raise Problem(
-                429, "too_many", f"allowed are {most} requests a minute", "requests_per_minute", wait
+                429, "too_many", f"at most {most} requests a minute are allowed", "requests_per_minute", wait
             )
         return OPERATIONS[operation](service, call)
     except AbsentError:
@@ -80,15 +80,15 @@ def create_model(service: Service, call: Call) -> Answer:
     wanted, limits, now = call.body["images"], service.limits, service.clock.now()
     if not limits.images_min <= len(wanted) <= limits.images_max:
         allowed = f"{limits.images_min} to {limits.images_max} pictures"
-        raise invalid("images", f"has {len(wanted)}, allowed are {allowed}")
+        raise invalid("images", f"must be {allowed}, got {len(wanted)}")
     for number, image in enumerate(wanted):
         if image["bytes"] > limits.image_bytes:
-            raise invalid(f"images[{number}].bytes", f"allowed are at most {limits.image_bytes} bytes")
+            raise invalid(f"images[{number}].bytes", f"must be at most {limits.image_bytes}")
     try:
         name = call.body["name"].strip()
         model = service.accounts.create(call.user, name, call.body["subject"].strip(), wanted, now)
     except LimitReachedError:
-        message = f"allowed are {limits.models} models: delete one first"
+        message = f"at most {limits.models} models are allowed: delete one first"
         raise Problem(429, "too_many", message, "models", retry_after=60) from None
     uploads = [
         service.bucket.upload(
@@ -111,7 +111,7 @@ def start_model(service: Service, call: Call) -> Answer:
         try:
             service.accounts.start(model, steps, estimate, service.pace.max_attempts, service.clock.now())
         except LimitReachedError:
-            message = f"allowed are {service.limits.active} trainings at once: wait for one to end"
+            message = f"at most {service.limits.active} trainings at once are allowed: wait for one to end"
             raise Problem(429, "too_many", message, "active", retry_after=60) from None
     return Answer(202, {"model": model["model"]})
 
@@ -137,7 +137,7 @@ def check_uploads(service: Service, model: ModelRow) -> None:
             raise invalid(field, str(error)) from error
         pixels += width * height
     if pixels > most:
-        raise invalid("images", f"have {pixels} pixels in all, allowed are {most}: make them smaller")
+        raise invalid("images", f"must have at most {most} pixels together, got {pixels}: make them smaller")
 
 
 def _check_header(service: Service, key: str, wanted: ImageRow) -> tuple[int, int]:
@@ -218,7 +218,7 @@ def _previews(service: Service, model: ModelRow) -> list[str]:
 def create_generation(service: Service, call: Call) -> Answer:
     prompt, most = call.body["prompt"], service.limits.prompt_chars
     if len(prompt) > most:
-        raise invalid("prompt", f"has {len(prompt)} characters, allowed are at most {most}")
+        raise invalid("prompt", f"must have at most {most} characters, got {len(prompt)}")
     key = call.headers.get("idempotency-key")
     model = service.accounts.model(call.user, call.path.get("model", ""))
     seed, count = call.body.get("seed", secrets.randbelow(2**32)), call.body.get("count", 1)
@@ -240,7 +240,9 @@ def create_generation(service: Service, call: Call) -> Answer:
 def _count_pictures(service: Service, user: str, count: int) -> None:
     if wait := service.accounts.wait_for_pictures(user, count, service.clock.now()):
         most = service.limits.pictures_per_minute
-        raise Problem(429, "too_many", f"allowed are {most} pictures a minute", "pictures_per_minute", wait)
+        raise Problem(
+            429, "too_many", f"at most {most} pictures a minute are allowed", "pictures_per_minute", wait
+        )
 
 
 def _give_back(service: Service, user: str, count: int) -> None:

@@ -77,7 +77,7 @@ def answer(reader: Reader, event: GatewayEvent) -> GatewayResponse:
         query = event.get("queryStringParameters") or {}
         if unknown := sorted(set(query) - set(allowed)):
             known = ", ".join(allowed) or "none"
-            raise RequestError(400, unknown[0], f"{unknown[0]} is not known, allowed are: {known}")
+            raise RequestError(400, unknown[0], f"{unknown[0]} is unknown, must be one of {known}")
         return response(200, operation(reader, event.get("pathParameters") or {}, query))
     except RequestError as error:
         return response(error.status, {"error": error.message, "field": error.field})

@@ -105,7 +105,7 @@ def built(kind: type[T], given: Mapping[str, Any], where: str) -> T:
     """Return the settings of a JSON object. Raises `ValueError` naming the missing or unknown fields."""
     known = {item.name for item in fields(kind)}  # type: ignore[arg-type]
     if unknown := sorted(set(given) - known):
-        raise ValueError(f"{where}: {', '.join(unknown)} not known, allowed are: {', '.join(sorted(known))}")
+        raise ValueError(f"{where}: {', '.join(unknown)} unknown, must be of {', '.join(sorted(known))}")
     if missing := sorted(known - set(given)):
         raise ValueError(f"{where}: {', '.join(missing)} missing")
     return kind(**given)

@@ -68,11 +68,11 @@ def _fault(desk: Inspection, serving: Serving, last_start: int | None, run: int)
         return ""
     age = run - serving.trained_to
     if age > desk.model.max_age_hours:
-        return f"trained on data that ends {age} hours before, allowed are {desk.model.max_age_hours}"
+        return f"trained on data that ends {age} hours before, must be at most {desk.model.max_age_hours}"
     for name, asset in sorted(desk.assets.items()):
         ratio = loss_ratio(desk, name, asset.location, serving.version, run)
         if ratio is not None and ratio >= 1:
-            return f"the trailing loss of {name} is {ratio:.2f} of persistence's, allowed is less than 1"
+            return f"the trailing loss of {name} is {ratio:.2f} of persistence's, must be less than 1"
     return ""
 
 

@@ -89,8 +89,8 @@ def test_accounts_of_one_request_do_not_touch_each_other(server: Server) -> None
         ({"prices": {"1": 10**400, "2": 35, "3": 47}}, "prices.1 must be a finite number, got "),
         ({"cash": "y" * 30_000}, "cash must be a finite number, got 'yyyyyyyyyyyyyyyyyyy..."),
         ({"cash": nested(700)}, "cash must be a finite number, got a list"),
-        ({"note": nested(700)}, "'note' is unknown; allowed are holdings, cash, prices, step, mask"),
-        ({"history": {}}, "'history' is unknown; allowed are "),
+        ({"note": nested(700)}, "'note' is unknown, must be one of holdings, cash, prices, step, mask"),
+        ({"history": {}}, "'history' is unknown, must be one of "),
     ],
 )
 def test_account_that_makes_no_sense_gets_no_trade(

@@ -179,7 +179,7 @@ HISTORY = prices.request(ROWS, LAST)["history"]
         ),
         ({"mode": "all"}, "mode must be self_schedule or curves or managed_curves, got 'all'"),
         ({"asset": {"power": -1}}, "asset.power must be a number above 0 and up to 1e+06, got -1"),
-        ({"asset": {"capacity": 1}}, "asset.'capacity' is unknown; allowed are power, energy, "),
+        ({"asset": {"capacity": 1}}, "asset.'capacity' is unknown, must be one of power, energy, "),
         ({"market": {}}, "market.floor is missing"),
         ({"time_zone": "Texas"}, "time_zone must be a time zone such as America/Chicago, got 'Texas'"),
         ({"time_zone": "America/Denver"}, "time_zone must be America/Chicago, which the model was trained"),
@@ -209,7 +209,7 @@ HISTORY = prices.request(ROWS, LAST)["history"]
         ({"awards": {"soon": 1}}, "awards must be a whole hour such as 2022-01-31T05:00Z, got 'soon'"),
         ({"day_ahead": "2022-04-18"}, "day_ahead must be a market day that begins after now"),
         ({"day_ahead": "tomorrow"}, "day_ahead must be a day such as 2022-02-01 or null, got 'tomorrow'"),
-        ({"extra": 1}, "'extra' is unknown; allowed are hour, now, "),
+        ({"extra": 1}, "'extra' is unknown, must be one of hour, now, "),
     ],
 )
 def test_request_that_makes_no_sense_is_refused(server: Server, change: dict[str, Any], error: str) -> None:

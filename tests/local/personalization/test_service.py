@@ -399,7 +399,7 @@ def test_a_model_is_held_to_its_pixels_in_all(make_world):
     two, three = world.upload(2), world.upload(3)
     status, answer = world.ask("POST /api/models/{model}/start", model=three)
     assert (status, answer["error"]["field"]) == (422, "images")
-    assert "12288 pixels in all, allowed are 8192" in answer["error"]["message"]
+    assert "at most 8192 pixels together, got 12288" in answer["error"]["message"]
     assert world.ask("POST /api/models/{model}/start", model=two)[0] == 202
 
 

@@ -116,7 +116,7 @@ def test_another_route_is_not_found(route):
 @pytest.mark.parametrize(
     ("body", "field", "told"),
     [
-        ({}, "name", "is missing, allowed is: 1 to 80 characters"),
+        ({}, "name", "is missing, must be 1 to 80 characters"),
         (GOOD | {"name": ""}, "name", "1 to 80 characters"),
         (GOOD | {"name": "   "}, "name", "not only blanks"),
         (GOOD | {"name": "a" * 81}, "name", "1 to 80 characters"),
@@ -140,10 +140,10 @@ def test_another_route_is_not_found(route):
         (
             GOOD | {"images": [{"type": "image/png", "bytes": 1, "key": "x"}]},
             "images[0].key",
-            "allowed are: type, bytes",
+            "must be one of: type, bytes",
         ),
-        (GOOD | {"user": "somebody"}, "user", "is not known, allowed are: name, subject, images"),
-        (GOOD | {"target": "somebody/model.tar.gz"}, "target", "is not known"),
+        (GOOD | {"user": "somebody"}, "user", "is unknown, must be one of: name, subject, images"),
+        (GOOD | {"target": "somebody/model.tar.gz"}, "target", "is unknown"),
         ([], "", "an object with name"),
         (None, "", "an object with name"),
     ],
@@ -174,7 +174,7 @@ def test_a_bad_model_is_answered_by_its_field_and_what_is_allowed(body, field, t
 def test_a_bad_generation_is_answered_by_its_field(body, field):
     found = problem(GENERATE, body)
     assert (found.status, found.field) == (422, field)
-    assert "allowed" in found.message
+    assert found.message.startswith(("must be ", "is missing, must be ", "is unknown, must be one of: "))
 
 
 @pytest.mark.parametrize("body", ["", "{", "NaN", '{"name": Infinity}', "\x00", "[" * 50_000])
@@ -286,9 +286,11 @@ def test_a_body_that_is_too_large_is_not_even_read():
 
 
 def test_what_comes_back_when_it_is_worth_trying_again():
-    answer = Problem(429, "too_many", "allowed are 3", "models", retry_after=0.2).answer()
+    answer = Problem(429, "too_many", "at most 3 models are allowed", "models", retry_after=0.2).answer()
     assert answer.headers == {"Retry-After": "1"}
-    assert answer.body == {"error": {"code": "too_many", "field": "models", "message": "allowed are 3"}}
+    assert answer.body == {
+        "error": {"code": "too_many", "field": "models", "message": "at most 3 models are allowed"}
+    }
 
 
 # The endpoint

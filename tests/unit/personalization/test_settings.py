@@ -22,10 +22,10 @@ TRAINING = "an x86 instance type for SageMaker training"
     [
         (
             {"hosts_max": "4", "tasks_per_host": "8"},
-            "tasks_per_host is 8, allowed is: at most 30 tasks on the 4 hosts of a job together",
+            "tasks_per_host must be at most 7 with hosts_max 4, because a job has at most 30 tasks, got 8",
         ),
-        ({"min_instances": "3"}, "max_instances is 2, allowed is: min_instances (3) or more"),
-        ({"limits.images_min": "30"}, "limits.images_max is 20, allowed is: limits.images_min (30) or more"),
+        ({"min_instances": "3"}, "max_instances must be at least min_instances (3), got 2"),
+        ({"limits.images_min": "30"}, "limits.images_max must be at least limits.images_min (30), got 20"),
     ],
 )
 def test_values_that_cannot_go_together_are_named(choice: dict[str, str], sentence: str):
@@ -47,9 +47,7 @@ def test_a_base_is_a_hugging_face_id_or_a_folder_in_s3(base: str):
     "base", ["name", "s3://some-bucket/base", "s3://", "/opt/base", "a/b/c", "https://x/y"]
 )
 def test_nothing_else_is_a_base(base: str):
-    assert error({f"{NAME}.base": base}).startswith(
-        f"{NAME}.base is {base!r}, allowed is: a text-to-image pipeline"
-    )
+    assert error({f"{NAME}.base": base}).startswith(f"{NAME}.base must be a text-to-image pipeline")
 
 
 @pytest.mark.parametrize("instance", ["ml.g5.xlarge", "ml.g4dn.2xlarge", "ml.m5d.large", "ml.m5.large"])
@@ -64,9 +62,7 @@ def test_an_endpoint_of_many_models_stands_on_the_instances_that_take_it(instanc
 )
 def test_an_instance_that_cannot_run_the_images_is_refused(instance: str):
     for field in ("serving_instance_type", "training_instance_type"):
-        assert error({f"{NAME}.{field}": instance}).startswith(
-            f"{NAME}.{field} is {instance!r}, allowed is: an x86"
-        )
+        assert error({f"{NAME}.{field}": instance}).startswith(f"{NAME}.{field} must be an x86")
 
 
 @pytest.mark.parametrize(
@@ -82,9 +78,7 @@ def test_an_instance_that_cannot_run_the_images_is_refused(instance: str):
     ],
 )
 def test_an_instance_type_is_refused_with_what_is_allowed(field: str, instance: str, allowed: str):
-    assert error({f"{NAME}.{field}": instance}).startswith(
-        f"{NAME}.{field} is {instance!r}, allowed is: {allowed}"
-    )
+    assert error({f"{NAME}.{field}": instance}).startswith(f"{NAME}.{field} must be {allowed}")
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,7 @@ def test_a_schedule_is_one_that_eventbridge_takes(schedule: str, taken: bool):
 
 def test_a_domain_without_its_vpc_is_refused():
     said = error({"portfolio_rl.notebook": "domain"})
-    assert said.startswith("portfolio_rl.notebook is domain, allowed is that together with vpc_id")
+    assert said.startswith("portfolio_rl.notebook must be instance or none without vpc_id")
 
 
 @pytest.mark.parametrize("method", ["fitted", "rllib"])
@@ -55,8 +55,8 @@ def test_a_domain_without_its_vpc_is_refused():
 def test_an_objective_that_the_method_ignores_is_refused(method: str, objective: str):
     given = {"hyperparameters.method": method, "hyperparameters.objective": objective}
     assert error({f"portfolio_rl.{name}": value for name, value in given.items()}) == (
-        f"portfolio_rl.hyperparameters.objective is {objective!r}, allowed is: mean, or with"
-        " hyperparameters.method=ppo one of mean, log, cvar"
+        f"portfolio_rl.hyperparameters.objective must be mean with hyperparameters.method={method}, got"
+        f" {objective!r}: log, cvar need hyperparameters.method=ppo"
     )
     ppo = {
         f"portfolio_rl.{name}": value for name, value in (given | {"hyperparameters.method": "ppo"}).items()

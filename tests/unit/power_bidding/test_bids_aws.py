@@ -360,7 +360,7 @@ ENTRY = {"location": "L", "mode": "curves", "real_time_policy": "curve", "keep_a
         ({"mode": "x"}, "mode must be one of self_schedule, curves, managed_curves"),
         ({"real_time_policy": "x"}, "A: real_time_policy must be one of curve, selected, got 'x'"),
         ({"keep_awards": "false"}, "A: keep_awards must be true or false, got 'false'"),
-        ({"size": 1}, "A: size not known"),
+        ({"size": 1}, "A: size unknown, must be of "),
     ],
 )
 def test_wrong_assets_are_named(given: dict[str, Any], named: str) -> None:

@@ -54,7 +54,7 @@ def test_model_is_current_up_to_its_maximum_age(age: int, current: bool) -> None
     found = check_model(inspection(), Trainings(), Serving("e", "7", RUN - age), None, RUN)
     assert found["current"] is current
     assert found["endpoint"] == "e"
-    assert current or "ends 169 hours before, allowed are 168" in found["reason"]
+    assert current or "ends 169 hours before, must be at most 168" in found["reason"]
 
 
 @pytest.mark.parametrize(("error", "current"), [(9.9, True), (10.0, False), (25.0, False)])

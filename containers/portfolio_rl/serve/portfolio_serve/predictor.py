@@ -99,7 +99,7 @@ class Predictor:
                 raise RequestError(f"{field} is missing")
         for field in account:
             if field not in self.fields:
-                raise RequestError(f"{shortened(field)} is unknown; allowed are {', '.join(self.fields)}")
+                raise RequestError(f"{shortened(field)} is unknown, must be one of {', '.join(self.fields)}")
         numbers = [
             *self._numbers(account["holdings"], "holdings"),
             _number(account["cash"], "cash"),

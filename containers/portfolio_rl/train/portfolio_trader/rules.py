@@ -290,7 +290,7 @@ def _known(row: Any, where: str, known: Iterable[str], required: Iterable[str]) 
     if not isinstance(row, Mapping):
         raise Failure(f"{where} must be an object, got {_shown(row)}")
     if unknown := [name for name in row if name not in known]:
-        raise Failure(f"{where}.{shortened(unknown[0])} is unknown; allowed are {', '.join(known)}")
+        raise Failure(f"{where}.{shortened(unknown[0])} is unknown, must be one of {', '.join(known)}")
     for name in required:
         if name not in row:
             raise Failure(f"{where}.{name} is missing")

@@ -74,7 +74,7 @@ def regulation_of(given: Any, where: str) -> Regulation:
     names = [field.name for field in fields(Regulation)]
     for name, value in body.items():
         if name not in names:
-            raise Failure(f"{where}: regulation has {name}, which is unknown; allowed are {', '.join(names)}")
+            raise Failure(f"{where}: regulation has {name}, must be of {', '.join(names)}")
         if name == "shared_power":
             if not isinstance(value, bool):
                 raise Failure(f"{where}: regulation.shared_power must be true or false, got {value!r}")

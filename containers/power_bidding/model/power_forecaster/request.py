@@ -194,7 +194,7 @@ def _object(given: Any, where: str, names: Any, optional: bool = False) -> dict[
     prefix = "" if where == "the body" else f"{where}."
     for name in found:
         if name not in names:
-            raise RequestError(f"{prefix}{_shown(name)} is unknown; allowed are {', '.join(names)}")
+            raise RequestError(f"{prefix}{_shown(name)} is unknown, must be one of {', '.join(names)}")
     for name in names:
         if not optional and name not in found:
             raise RequestError(f"{prefix}{name} is missing")

@@ -24,7 +24,7 @@ A = {"name": "A"}
         ({"assets": []}, "assets must be a list of 1 to 100 assets, got 0"),
         (
             {"assets": [A], "cahs": 1},
-            "rules.cahs is unknown; allowed are assets, constraints, cash, largest_order",
+            "rules.cahs is unknown, must be one of assets, constraints, cash, largest_order",
         ),
         ({"assets": [A], "cash": 0}, r"cash must be a number above 0 and up to 1e\+12, got 0"),
         ({"assets": [A], "cash": float("nan")}, "cash must be a number above 0 .* got nan"),
@@ -36,7 +36,7 @@ A = {"name": "A"}
         ({"assets": [A | {"lot": 2.5}]}, r"assets\[0\].lot must be a whole number .* got 2.5"),
         ({"assets": [A | {"sell_fee": -1}]}, r"assets\[0\].sell_fee must be a number from 0 .* got -1"),
         ({"assets": [A | {"buy_rate": 0.6}]}, r"assets\[0\].buy_rate must be .* up to 0.5, got 0.6"),
-        ({"assets": [A | {"fee": 1}]}, r"assets\[0\].fee is unknown; allowed are name, lot, "),
+        ({"assets": [A | {"fee": 1}]}, r"assets\[0\].fee is unknown, must be one of name, lot, "),
     ],
 )
 def test_wrong_asset_or_number_is_named(given: Any, sentence: str) -> None:

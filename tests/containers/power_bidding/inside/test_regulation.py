@@ -274,7 +274,7 @@ def test_prices_that_are_no_numbers_are_refused(field: str, message: str) -> Non
         (True, r"a.toml: regulation must be a table such as \[regulation\], got True"),
         (
             {"calls": 1},
-            "a.toml: regulation has calls, which is unknown; allowed are called_up, called_down, ",
+            "a.toml: regulation has calls, must be of called_up, called_down, ",
         ),
         ({"called_up": "1"}, "a.toml: regulation.called_up must be a number, got '1'"),
         ({"shared_power": 1}, "a.toml: regulation.shared_power must be true or false, got 1"),
