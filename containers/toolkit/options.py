@@ -21,7 +21,7 @@ Parser = Callable[[str], Any]
 
 
 def option(parse: Parser, allowed: str, default: Any = MISSING) -> Any:
-    """Declare a hyperparameter. `allowed` completes "it takes ..."; without a default it is required."""
+    """Declare a hyperparameter. `allowed` completes "must be ..."; without a default it is required."""
     return field(default=default, metadata={"parse": parse, "allowed": allowed})
 
 
@@ -98,7 +98,7 @@ class Options:
             values[known[name].name] = _parsed(f"{cls.NOUN} {name}", str(text), known[name].metadata)
         for name, each in known.items():
             if each.name not in values and each.default is MISSING:
-                raise Failure(f"{cls.NOUN} {name} is missing: it takes {each.metadata['allowed']}")
+                raise Failure(f"{cls.NOUN} {name} is missing, must be {each.metadata['allowed']}")
         return cls(**values)
 
 
@@ -106,4 +106,4 @@ def _parsed(name: str, text: str, metadata: Mapping[str, Any]) -> Any:
     try:
         return metadata["parse"](text.strip())
     except (ValueError, KeyError):
-        raise Failure(f"{name} is {text!r}: it takes {metadata['allowed']}") from None
+        raise Failure(f"{name} must be {metadata['allowed']}, got {text!r}") from None

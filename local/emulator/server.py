@@ -257,7 +257,7 @@ class Server:
                 answer = self.status()
             elif scope["method"] == "POST" and path == "iam":
                 if not isinstance(given["enforce"], bool):
-                    raise TypeError(f"enforce is {given['enforce']!r}: it takes true or false")
+                    raise TypeError(f"enforce must be true or false, got {given['enforce']!r}")
                 ministack.enforce(given["enforce"])
                 answer = {"enforce": ministack.enforcing()}
                 self._remember()

@@ -96,7 +96,7 @@ def test_stopped_job_goes_on_to_the_same_model(job: Job, trainer: Path, tmp_path
 @pytest.mark.parametrize(
     ("hyperparameters", "channels", "reason"),
     [
-        ({"strategy": "glitter"}, {}, "hyperparameter strategy is 'glitter': it takes full or"),
+        ({"strategy": "glitter"}, {}, "hyperparameter strategy must be full or"),
         ({}, {"validation": arrays(2, 1)}, "validation must have an example of each class, got none of 2"),
     ],
 )

@@ -87,17 +87,17 @@ def test_own_prices_are_split_by_time(trained_on_own_prices: Job) -> None:
         (
             {"variant": "easy"},
             {},
-            "hyperparameter variant is 'easy': it takes corrected or strict",
+            "hyperparameter variant must be corrected or strict",
         ),
         (
             {"variant": "published"},
             {},
-            "hyperparameter variant is 'published': it takes corrected or strict",
+            "hyperparameter variant must be corrected or strict",
         ),
         (
             {"objective": "cvar"},
             {},
-            "hyperparameter objective is 'cvar': method fitted takes mean; method ppo ",
+            "hyperparameter objective must be mean with method fitted, got 'cvar': log and cvar need",
         ),
         (
             {},
@@ -109,7 +109,7 @@ def test_own_prices_are_split_by_time(trained_on_own_prices: Job) -> None:
             {"rules": {"rules.json": MANY}, "prices": {"prices.csv": MANY_PRICES}},
             "method must be ppo or rllib for 6 assets with largest_order 5, which have 1771561 joint orders;",
         ),
-        ({"observed": "9"}, {}, "hyperparameter observed is '9': it takes a whole number from 10 to 1000000"),
+        ({"observed": "9"}, {}, "hyperparameter observed must be a whole number from 10 to 1000000"),
         ({"metod": "ppo"}, {}, "there is no hyperparameter metod; "),
         ({}, {"rules": {"rules.json": "{}"}}, "rules.assets is missing"),
         (

@@ -114,18 +114,18 @@ def test_failed_processing_job_says_why(server_python: Path, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("hyperparameters", "failure"),
     [
-        ({"time_zone": "Texas"}, "hyperparameter time_zone is 'Texas': it takes the time zone of the"),
+        ({"time_zone": "Texas"}, "hyperparameter time_zone must be the time zone of the"),
         (
             {"asset": '{"power": 0}'},
-            "hyperparameter asset is '{\"power\": 0}': it takes an asset's fields",
+            "hyperparameter asset must be an asset's fields",
         ),
         (
             {"judged_days": "7"},
-            "hyperparameter judged_days is '7': it takes a whole number from 14 to 56",
+            "hyperparameter judged_days must be a whole number from 14 to 56",
         ),
         (
             {"network_loss": "profit"},
-            "hyperparameter network_loss is 'profit': it takes error or decision",
+            "hyperparameter network_loss must be error or decision",
         ),
     ],
 )

@@ -99,4 +99,4 @@ def test_what_cannot_be_compared_is_said(
     packed(model, base / "input/data/candidate")
     shutil.copytree(base / "input/data/candidate", base / "input/data/unused")
     alone = image.train({**given, "mode": "evaluate"}, bases=[base])
-    assert alone.reason() == "channel champion is empty: it takes a model.tar.gz"
+    assert alone.reason() == "channel champion must hold a model.tar.gz, got nothing"

@@ -94,12 +94,12 @@ REASONS = {
         {"coordinates": "LATITUDE,LONGITUDE"},
         "LATITUDE of hyperparameter coordinates is not a column of numbers of table GOOD",
     ),
-    "bad setting": ({"eta": "2"}, "hyperparameter eta is '2': it takes a number above 0 and up to 1"),
+    "bad setting": ({"eta": "2"}, "hyperparameter eta must be a number above 0 and up to 1, got '2'"),
     "injection": (
         {"table": "GOOD; DROP TABLE GOOD"},
-        "hyperparameter table is 'GOOD; DROP TABLE GOOD': it takes a table as TABLE, SCHEMA.TABLE or "
+        "hyperparameter table must be a table as TABLE, SCHEMA.TABLE or "
         "DATABASE.SCHEMA.TABLE, each a NAME of up to 255 letters, digits, _ and $, or any "
-        '"name in double quotes"',
+        "\"name in double quotes\", got 'GOOD; DROP TABLE GOOD'",
     ),
     "no such secret": ({"secret": "nothing"}, "secret nothing cannot be read: there is no such secret"),
 }

@@ -78,7 +78,7 @@ def test_elliptic_curve_key_is_accepted():
     assert private_key(pem(EC), None) == private_key(pem(EC, PKCS1), None) == expected
 
 
-PUBLIC = "private_key of the secret is a public key: it takes the private one"
+PUBLIC = "private_key of the secret must be the private key, got a public key"
 LACKS = "private_key of the secret is encrypted: the secret lacks private_key_passphrase"
 SHUT = "private_key_passphrase of the secret does not open private_key"
 DAMAGED = "private_key of the secret is damaged, or of an unknown format"
@@ -112,7 +112,7 @@ MISTAKES = {
     "path": (
         "/home/me/rsa_key.p8",
         None,
-        "private_key of the secret is the name of a file: it takes what is in the file",
+        "private_key of the secret must be the content of the key's file, got a file name",
     ),
     "words": ("hunter2!", None, "private_key of the secret is neither PEM nor the base64 of a key"),
 }

@@ -47,13 +47,13 @@ def test_a_wrong_value_is_named_with_what_is_allowed(name: str, value: str):
     with pytest.raises(Failure) as raised:
         Settings.read(NEEDED | {name: value})
     (field,) = (field for field in fields(Settings) if name_of(field.name) == name)
-    assert str(raised.value) == f"hyperparameter {name} is {value!r}: it takes {field.metadata['allowed']}"
+    assert str(raised.value) == f"hyperparameter {name} must be {field.metadata['allowed']}, got {value!r}"
 
 
 @pytest.mark.parametrize("name", NEEDED)
 def test_what_has_no_default_must_be_there(name: str):
     given = {key: value for key, value in NEEDED.items() if key != name}
-    with pytest.raises(Failure, match=f"^hyperparameter {name} is missing: it takes"):
+    with pytest.raises(Failure, match=f"^hyperparameter {name} is missing, must be"):
         Settings.read(given)
 
 

@@ -107,7 +107,7 @@ def written(lines: Iterable[Fields]) -> bytes:
 
 def _check_attribute(name: str) -> None:
     if name in (*SOURCES, REVIEW) or name.endswith((METADATA, "-ref")):
-        raise Failure(f"argument attribute is {name!r}: it takes the label's attribute in the manifest")
+        raise Failure(f"argument attribute must be the label's attribute in the manifest, got {name!r}")
 
 
 def files(folder: Path) -> list[Path]:

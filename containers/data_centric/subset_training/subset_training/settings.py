@@ -94,9 +94,11 @@ class Settings(Options):
     def check(self) -> None:
         """Raise `Failure` for hyperparameters that contradict each other."""
         if self.strategy in UNBUDGETED and self.fraction != 1:
-            raise Failure(f"hyperparameter fraction is {self.fraction:g}: strategy {self.strategy} takes 1")
+            raise Failure(
+                f"hyperparameter fraction must be 1 with strategy {self.strategy}, got {self.fraction:g}"
+            )
         if self.recipe != PLAIN and self.model == models.MLP:
-            raise Failure(f"hyperparameter recipe is {self.recipe}: model {models.MLP} takes {PLAIN}")
+            raise Failure(f"hyperparameter recipe must be {PLAIN} with model {models.MLP}, got {self.recipe}")
 
     @property
     def augmented(self) -> bool:

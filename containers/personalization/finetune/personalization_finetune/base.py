@@ -104,7 +104,7 @@ def precision(wanted: str, device: torch.device) -> torch.dtype:
     """What is computed in: `auto` is bf16 where the GPU has it, fp16 on older ones, fp32 on the CPU."""
     if device.type == "cpu":
         if wanted in ("bf16", "fp16"):
-            raise Failure(f"hyperparameter precision is {wanted!r}: without a GPU it takes auto or fp32")
+            raise Failure(f"hyperparameter precision must be auto or fp32 without a GPU, got {wanted!r}")
         return torch.float32
     if wanted == "auto":
         wanted = "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"

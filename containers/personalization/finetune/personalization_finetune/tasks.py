@@ -52,7 +52,7 @@ def read(path: Path, hosts: int) -> list[Task]:
 
 def _task(where: str, given: Any, hosts: int) -> Task:
     def wrong(name: str, allowed: str) -> Failure:
-        return Failure(f"{where}: {name} takes {allowed}")
+        return Failure(f"{where}: {name} must be {allowed}")
 
     if not isinstance(given, dict):
         raise Failure(f"{where} is not an object")

@@ -28,7 +28,7 @@ def _number(value: str | None, default: Any, kind: type, least: float, name: str
     except ValueError:
         found = None
     if found is None or not found >= least:
-        raise Failure(f"{name} is {value!r}: it takes a number from {least:g}")
+        raise Failure(f"{name} must be a number from {least:g}, got {value!r}")
     return found
 
 
@@ -58,7 +58,7 @@ class Settings:
 
     @classmethod
     def read(cls, environment: Mapping[str, str] = os.environ) -> Settings:
-        """Raises `Failure` naming the variable that is wrong and what it takes."""
+        """Raise `Failure` that names the invalid variable and what it must be."""
 
         def number(name: str, default: Any, kind: type = int, least: float = 1) -> Any:
             return _number(environment.get(name), default, kind, least, name)

@@ -53,6 +53,6 @@ class Settings(Options):
         """Raise `Failure` where two hyperparameters contradict each other."""
         if self.objective != "mean" and self.method != "ppo":
             raise Failure(
-                f"hyperparameter objective is {self.objective!r}: method {self.method} takes mean;"
-                " method ppo takes mean, log or cvar"
+                f"hyperparameter objective must be mean with method {self.method}, got {self.objective!r}:"
+                " log and cvar need method ppo"
             )

@@ -72,5 +72,5 @@ def unpacked(channel: str, into: Path) -> Path:
             raise Failure(f"{path.name} of channel {channel} is not unpacked: {error}") from None
         return into
     if not folder.is_dir() or not any(folder.iterdir()):
-        raise Failure(f"channel {channel} is empty: it takes a model.tar.gz")
+        raise Failure(f"channel {channel} must hold a model.tar.gz, got nothing")
     return folder

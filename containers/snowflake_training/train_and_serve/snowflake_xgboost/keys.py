@@ -35,7 +35,7 @@ def private_key(given: str, passphrase: str | None) -> bytes:
         key = _opened(loader, data, passphrase)
     except (ValueError, UnsupportedAlgorithm):
         if _is_public(data):
-            raise Failure("private_key of the secret is a public key: it takes the private one") from None
+            raise Failure("private_key of the secret must be the private key, got a public key") from None
         raise Failure("private_key of the secret is damaged, or of an unknown format") from None
     if not isinstance(key, (RSAPrivateKey, EllipticCurvePrivateKey)):
         raise Failure("private_key of the secret is neither an RSA nor an elliptic-curve key")
@@ -53,7 +53,7 @@ def _unwrapped(given: str) -> tuple[Loader, bytes]:
     text = given.replace("\\r", "").replace("\\n", "\n").replace("\r\n", "\n").replace("\r", "\n")
     text = text.strip("\"' \n\t")
     if text.startswith("ssh-"):
-        raise Failure("private_key of the secret is a public key: it takes the private one")
+        raise Failure("private_key of the secret must be the private key, got a public key")
     if "-----BEGIN" not in text:
         return _from_base64(text)
     block = _BLOCK.search(text)
@@ -61,7 +61,7 @@ def _unwrapped(given: str) -> tuple[Loader, bytes]:
         raise Failure("private_key of the secret is cut off: it has a BEGIN line without its END line")
     label, body = block.groups()
     if label.endswith("PUBLIC KEY"):
-        raise Failure("private_key of the secret is a public key: it takes the private one")
+        raise Failure("private_key of the secret must be the private key, got a public key")
     if not label.endswith("PRIVATE KEY"):
         raise Failure("private_key of the secret is PEM of something else than a private key")
     if "Proc-Type" not in body:  # whose headers need the lines as they are
@@ -82,7 +82,7 @@ def _from_base64(text: str) -> tuple[Loader, bytes]:
     if data[:1] == b"\x30":  # the sequence that DER begins with
         return serialization.load_der_private_key, data
     if re.fullmatch(r"(file:|~?[./\\])?[^\s]{1,255}\.(p8|pem|der|key|txt)", text):
-        raise Failure("private_key of the secret is the name of a file: it takes what is in the file")
+        raise Failure("private_key of the secret must be the content of the key's file, got a file name")
     raise Failure("private_key of the secret is neither PEM nor the base64 of a key")
 
 

@@ -19,9 +19,9 @@ def test_hyphens_in_names_are_underscores() -> None:
         (["--attribute"], "arguments must be pairs of --NAME VALUE, got --attribute"),
         (["attribute", "a"], "an argument's name must begin with --, got attribute"),
         (["--folds", "3", "--folds", "4"], "argument folds must be given once, got it twice"),
-        (["--folds", "1"], "argument folds is '1': it takes a whole number from 2 to 20"),
+        (["--folds", "1"], "argument folds must be a whole number from 2 to 20"),
         (["--fold", "3"], "there is no argument fold; there are "),
-        ([], "argument attribute is missing: it takes the label's attribute in the manifest"),
+        ([], "argument attribute is missing, must be the label's attribute in the manifest"),
     ],
 )
 def test_invalid_argument_is_named(words: list[str], reason: str) -> None:

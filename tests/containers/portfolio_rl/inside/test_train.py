@@ -247,6 +247,6 @@ def test_candidate_of_another_problem_is_a_failure(
 @pytest.mark.parametrize("method", ["fitted", "rllib"])
 @pytest.mark.parametrize("objective", ["log", "cvar"])
 def test_objective_that_a_method_ignores_is_refused(method: str, objective: str) -> None:
-    sentence = f"hyperparameter objective is '{objective}': method {method} takes mean"
+    sentence = f"hyperparameter objective must be mean with method {method}, got '{objective}'"
     with pytest.raises(Failure, match=sentence):
         train.run(Settings(method=method, objective=objective))

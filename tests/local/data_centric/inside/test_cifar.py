@@ -85,7 +85,7 @@ def test_pictures_are_as_many_of_each_class(folder: Path) -> None:
 
 def test_wrong_hyperparameter_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    with pytest.raises(SystemExit, match="hyperparameter model is 'large': it takes small or"):
+    with pytest.raises(SystemExit, match="hyperparameter model must be small or"):
         cifar_measured.main(arguments(folder, "--model", "large"))
     with pytest.raises(SystemExit, match="--whole needs a GPU"):
         cifar_measured.main(arguments(folder, "--whole"))
