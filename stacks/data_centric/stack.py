@@ -8,6 +8,7 @@ from aws_cdk import CfnOutput, Duration, Stack, Tags
 from aws_cdk import aws_cognito as cognito
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
+from aws_cdk import aws_s3 as s3
 from aws_cdk import aws_s3_assets as s3_assets
 from aws_cdk import aws_stepfunctions as sfn
 from constructs import Construct
@@ -86,7 +87,16 @@ class DataCentricStack(Stack):
         site = StaticSite(self, "Site", api=api)
 
         # Data
-        bucket = ArtifactBucket(self, "Data", key=key, retain=settings.retain)
+        bucket = ArtifactBucket(
+            self,
+            "Data",
+            key=key,
+            retain=settings.retain,
+            # The page shows pictures by their presigned addresses
+            cors=[
+                s3.CorsRule(allowed_methods=[s3.HttpMethods.GET], allowed_origins=[site.url], max_age=3600)
+            ],
+        )
 
         # Labeling
         package = Package(

@@ -19,6 +19,6 @@ export function reasons({ given, suggested, reason, neighbours = [] }) {
     neighbours.length > 0 && [
       h("h3", {}, "Most similar items and their labels"),
       h("ul", { class: "neighbours" }, neighbours.map(({ url, label }) =>
-        h("li", {}, h("figure", {}, h("img", { src: url, alt: "" }), h("figcaption", {}, label))))),
+        h("li", {}, h("figure", {}, h("img", { crossOrigin: "anonymous", src: url, alt: "" }), h("figcaption", {}, label))))),
     ]);
 }

@@ -10,7 +10,7 @@ const ARROWS = { ArrowLeft: [1, 0], ArrowRight: [-1, 0], ArrowUp: [0, 1], ArrowD
  * returns whether it used the key. `loaded` resolves once the picture is shown, and rejects if it cannot be.
  */
 export function viewer(src) {
-  const image = h("img", { alt: "The picture to label", ondragstart: (event) => event.preventDefault() });
+  const image = h("img", { crossOrigin: "anonymous", alt: "The picture to label", ondragstart: (event) => event.preventDefault() });
   const stage = h("div", { class: "stage", tabIndex: 0, role: "group", "aria-label": "Picture. Plus and minus zoom, arrow keys move, 0 fits." }, image);
   const level = h("span", { class: "level" });
   const button = (label, sign, key, act) =>

@@ -247,3 +247,15 @@ def test_table_has_the_index_that_functions_query(dev: Template) -> None:
     assert index["IndexName"] == "due"
     assert index["Projection"] == {"NonKeyAttributes": ["answers"], "ProjectionType": "INCLUDE"}
     assert [key["AttributeName"] for key in index["KeySchema"]] == ["queue", "due"]
+
+
+def test_browsers_may_read_pictures_from_the_page_alone(dev: Template) -> None:
+    (bucket,) = [
+        each["Properties"]
+        for name, each in of_type(dev, "AWS::S3::Bucket").items()
+        if name.startswith("Data")
+    ]
+    (rule,) = bucket["CorsConfiguration"]["CorsRules"]
+    (origin,) = map(flat, rule["AllowedOrigins"])
+    assert re.fullmatch(r"https://<SiteDistribution\w+\.DomainName>", origin)
+    assert rule["AllowedMethods"] == ["GET"]
