@@ -1,9 +1,8 @@
-"""Headless Chromium, as a test drives it: this machine's own, so that none has to be fetched."""
+"""Headless Chromium in tests, and what one person sees in it."""
 
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -11,32 +10,34 @@ from typing import Literal
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
+
+from scenarios import browser
 
 PATIENCE_MS = 30_000
 """Timeout of actions and expectations; long, because the machine may be busy."""
-PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 
 expect.set_options(timeout=PATIENCE_MS)
 
 
 @contextmanager
 def chromium(*arguments: str) -> Iterator[Browser]:
-    """A browser, for as long as the block. None can be installed without rights of the machine's owner, so a
-    person without one skips these tests and is told; `GROUNDPLAN_BROWSER=required`, as in continuous
-    integration, makes a missing one a failure."""
-    program = next(filter(None, map(shutil.which, PROGRAMS)), None)
-    if not program:
-        missing = f"none of {', '.join(PROGRAMS)} is on this machine (Debian: apt-get install chromium)"
+    """Start a browser. On a machine without one the test is skipped; it fails with
+    `GROUNDPLAN_BROWSER=required`, as in continuous integration."""
+    require_browser()
+    with browser.chromium(*arguments) as running:
+        yield running
+
+
+def require_browser() -> None:
+    """Skip the test, or fail it, on a machine without a browser."""
+    try:
+        browser.program()
+    except browser.BrowserMissingError as error:
+        missing = f"{error} (Debian: apt-get install chromium)"
         if os.environ.get("GROUNDPLAN_BROWSER") == "required":
             pytest.fail(missing)
         pytest.skip(missing)
-    # Chromium's sandbox does not start as root, which containers often are
-    root = ["--no-sandbox"] if os.geteuid() == 0 else []
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=[*root, *arguments])
-        yield browser
-        browser.close()
 
 
 @dataclass
@@ -76,9 +77,3 @@ class Visit:
                 found.add(f"wider than {width} px")
         self.page.set_viewport_size({"width": 1200, "height": 760})
         return sorted(found)
-
-
-def sign_in(page: Page, user: str, password: str) -> None:
-    page.get_by_label("Email").fill(user)
-    page.get_by_label("Password").fill(password)
-    page.get_by_role("button", name="Sign in").click()

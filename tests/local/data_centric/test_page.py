@@ -11,7 +11,8 @@ import pytest
 from playwright.sync_api import Browser, Page, Route, expect
 
 from data_centric.core import workflow
-from tests.support.browser import Visit, chromium, sign_in
+from scenarios.browser import sign_in
+from tests.support.browser import Visit, chromium
 from tests.support.data_centric.desks import with_settings
 from tests.support.data_centric.page import choice, expect_answers, expect_task, label, open_run
 from tests.support.data_centric.page_server import Service, drawn, example, served

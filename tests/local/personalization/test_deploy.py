@@ -18,8 +18,9 @@ from playwright.sync_api import expect
 
 from local.cloud import LocalCloud
 from personalization.core.model import Status
+from scenarios.browser import sign_in
 from tests.conftest import MakeOnce
-from tests.support.browser import Visit, chromium, sign_in
+from tests.support.browser import Visit, chromium
 from tests.support.clouds import client
 from tests.support.personalization.page import created, drawn, hasty
 from tests.support.personalization.serving import pipelines

@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 
-from tests.support.browser import Visit, chromium, sign_in
+from scenarios.browser import sign_in
+from tests.support.browser import Visit, chromium
 from tests.support.personalization.page import created, drawn, fill_in, hasty
 from tests.support.personalization.page_server import Service, served
 from tests.support.waiting import until

@@ -1,0 +1,53 @@
+"""Headless Chromium, as a user of an application's page has it: this machine's own program."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
+
+
+class BrowserMissingError(Exception):
+    """This machine has no browser; the message names the programs that were looked for."""
+
+
+def program() -> str:
+    """Return the path of the browser. Raises `BrowserMissingError`."""
+    found = next(filter(None, map(shutil.which, PROGRAMS)), None)
+    if not found:
+        raise BrowserMissingError(f"found none of {', '.join(PROGRAMS)}")
+    return found
+
+
+@contextmanager
+def chromium(*arguments: str, seconds: float = 30) -> Iterator[Browser]:
+    """Start a browser, and close it at the end. Raises `BrowserMissingError`, or Playwright's `Error`.
+
+    :param arguments: more arguments of the program
+    :param seconds: timeout of the start
+    """
+    path = program()
+    from playwright.sync_api import sync_playwright  # results are also read where it is not installed
+
+    # Chromium's sandbox does not start as root, which containers often are
+    root = ["--no-sandbox"] if os.geteuid() == 0 else []
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=path, args=[*root, *arguments], timeout=1000 * seconds
+        )
+        yield browser
+        browser.close()
+
+
+def sign_in(page: Page, user: str, password: str) -> None:
+    """Fill in and submit the form of a page that is open."""
+    page.get_by_label("Email").fill(user)
+    page.get_by_label("Password").fill(password)
+    page.get_by_role("button", name="Sign in").click()
