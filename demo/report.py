@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import datetime
 import hashlib
 import os
@@ -21,6 +22,8 @@ PINNED = ("aws-cdk-lib", "snowflake-connector-python", "ministack", "fakesnow", 
 """The packages whose versions a reader asks for first."""
 LOCKS = ("requirements.txt", "local/**/requirements.txt", "containers/*/*/requirements.txt")
 """The lock files that pin them. The first one with a package counts."""
+BITMAPS = {".png": "image/png", ".webp": "image/webp"}
+"""Media types of the pictures that are no SVG, by suffix."""
 
 
 def write_report(outcomes: list[Outcome], path: Path) -> Path:
@@ -46,6 +49,22 @@ def write_report(outcomes: list[Outcome], path: Path) -> Path:
 
 
 def picture(figure: Figure) -> Markup:
+    """Return a figure's picture as a part of the page."""
+    return bitmap(figure) if figure.path.suffix in BITMAPS else drawing(figure)
+
+
+def bitmap(figure: Figure) -> Markup:
+    """Return a figure's PNG or WebP, with the one for the dark scheme where there is one."""
+    dark = '<source media="(prefers-color-scheme: dark)" srcset="{}">' if figure.dark else ""
+    both = Markup(f'<picture>{dark}<img src="{{}}" alt="{{}}"></picture>')  # noqa: S704
+    return both.format(*map(data_url, filter(None, (figure.dark, figure.path))), figure.alt)
+
+
+def data_url(path: Path) -> str:
+    return f"data:{BITMAPS[path.suffix]};base64,{base64.b64encode(path.read_bytes()).decode()}"
+
+
+def drawing(figure: Figure) -> Markup:
     """A figure's SVG to stand inside the page, where it takes the page's colours and names itself."""
     from scenarios.drawing import PALETTE
 

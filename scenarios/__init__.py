@@ -55,12 +55,16 @@ class Metric:
 
 @dataclass(frozen=True)
 class Figure:
-    """A picture in the report: an SVG file, and in words what it shows to whoever cannot see it."""
+    """A picture in the report: an SVG, PNG or WebP file, and in words what it shows to whoever cannot see it.
+
+    `dark` is the file for the dark scheme where a PNG or WebP file has one; an SVG's colours follow the page.
+    """
 
     title: str
     path: Path
     alt: str
     caption: str
+    dark: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -77,13 +81,14 @@ class Report:
     """What the report tells about one architecture beyond its figures.
 
     `facts` are short labelled values (the data's source and licence among them), `path` the steps
-    that the architecture took, in order.
+    that the architecture took, in order, `notes` sentences about figures that are missing.
     """
 
     facts: dict[str, str] = field(default_factory=dict)
     path: list[str] = field(default_factory=list)
     figures: list[Figure] = field(default_factory=list)
     stories: list[Story] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

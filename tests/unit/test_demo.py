@@ -1,5 +1,7 @@
 """The demonstration: what it writes, and that one architecture's failure stays its own."""
 
+import base64
+import html
 import io
 import json
 import re
@@ -7,6 +9,7 @@ import sys
 import types
 
 import pytest
+from PIL import Image
 
 import architectures
 from architectures import Architecture
@@ -138,6 +141,56 @@ def test_colours_of_a_picture_stay_and_its_names_become_its_own(tmp_path):
     assert not re.search(r'"inside"|#inside|unused', shown)
     (name,) = re.findall(r'id="(\w+-inside)"', shown)
     assert f"url(#{name})" in shown
+
+
+def bitmap(path, colour):
+    Image.new("RGB", (4, 3), colour).save(path)
+    return path
+
+
+@pytest.mark.parametrize(("suffix", "media"), [("png", "image/png"), ("webp", "image/webp")])
+def test_a_bitmap_is_embedded_in_the_report(architecture, demonstrate, suffix, media):
+    # given
+    def run(stack, out, progress):
+        path = bitmap(out / f"page.{suffix}", "white")
+        figure = Figure("A page", path, 'A page with a "button" & a field.', "It is there.")
+        return ScenarioResult({"error": 0.25}, (ERROR,), [path], Report(figures=[figure]))
+
+    # when
+    page = demonstrate(architecture("good", run)).page
+
+    # then
+    (found,) = re.findall(rf'<picture><img src="data:{media};base64,([^"]+)" alt="([^"]+)"></picture>', page)
+    assert Image.open(io.BytesIO(base64.b64decode(found[0]))).size == (4, 3)
+    assert html.unescape(found[1]) == 'A page with a "button" & a field.'
+    assert not re.search(r'(src|srcset|href)="(?!#|data:)', page)
+
+
+def test_a_bitmap_has_its_own_file_for_dark(tmp_path):
+    # given
+    light, dark = (bitmap(tmp_path / f"{colour}.webp", colour) for colour in ("white", "black"))
+
+    # when
+    shown = str(demo_report.picture(Figure("A page", light, "A page.", "", dark)))
+
+    # then
+    source, image = re.findall(r'(?:src|srcset)="data:image/webp;base64,([^"]+)"', shown)
+    assert base64.b64decode(source) == dark.read_bytes()
+    assert base64.b64decode(image) == light.read_bytes()
+    assert '<source media="(prefers-color-scheme: dark)" srcset=' in shown
+
+
+def test_a_note_says_which_figure_is_missing(architecture, demonstrate):
+    # given
+    def run(stack, out, progress):
+        return ScenarioResult({"error": 0.25}, (ERROR,), [], Report(notes=["There is no <browser>."]))
+
+    # when
+    done = demonstrate(architecture("good", run))
+
+    # then
+    assert done.code == 0
+    assert "<p>There is no &lt;browser&gt;.</p>" in done.page
 
 
 def test_results_have_the_promised_shape(architecture, demonstrate):
