@@ -34,6 +34,8 @@ class User:
     token: str = field(repr=False)
     user: str
     session: requests.Session = field(default_factory=requests.Session, repr=False)
+    email: str = ""
+    password: str = field(default="", repr=False)
 
     def raw(self, method: str, path: str, body: Any = None, **headers: str) -> requests.Response:
         """Send one request and return the response."""
@@ -105,7 +107,8 @@ def invited(outputs: Mapping[str, str], *names: str, kind: type[P]) -> Iterator[
             )["AuthenticationResult"]
             known = cognito.admin_get_user(UserPoolId=pool, Username=address)["UserAttributes"]
             user = next(entry["Value"] for entry in known if entry["Name"] == "sub")
-            people.append(kind(name, aws.address(outputs["ApiUrl"]), signed["IdToken"], user))
+            api = aws.address(outputs["ApiUrl"])
+            people.append(kind(name, api, signed["IdToken"], user, email=address, password=password))
         yield people
     finally:
         for address in addresses:

@@ -73,16 +73,12 @@ def label(
     ended: Callable[[], bool],
     limit: float = 600,
 ) -> None:
-    """Label until the run is over. Raises `ScenarioError` after `limit` seconds.
+    """Label an open run until it is over. Raises `ScenarioError` after `limit` seconds.
 
     :param labels: true label by the digit's number
     :param ended: whether the run's execution has ended
     """
     begun, told = time.monotonic(), 0.0
-    while not ended() and run not in names_of_runs(labelers[0]):
-        if time.monotonic() - begun > limit:
-            raise ScenarioError(f"the labeling run {run} was not open after {limit:.0f} s")
-        time.sleep(0.5)
     with ThreadPoolExecutor(AT_ONCE) as pool:
         while not ended() and not all(labeler.over for labeler in labelers):
             done = list(
@@ -95,6 +91,18 @@ def label(
                 progress(f"{len(labelers)} labelers · {sum(len(each.kept) for each in labelers)} answers")
             if not any(done):
                 time.sleep(1)
+
+
+def wait_until_open(run: str, labeler: Labeler, ended: Callable[[], bool], limit: float = 600) -> bool:
+    """Return whether a run is open, once it is or has ended. Raises `ScenarioError` after `limit` seconds."""
+    begun = time.monotonic()
+    while run not in names_of_runs(labeler):
+        if ended():
+            return False
+        if time.monotonic() - begun > limit:
+            raise ScenarioError(f"the labeling run {run} was not open after {limit:.0f} s")
+        time.sleep(0.5)
+    return True
 
 
 def names_of_runs(labeler: Labeler) -> list[str]:

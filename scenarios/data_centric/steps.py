@@ -14,7 +14,8 @@ import numpy as np
 
 from scenarios import Progress, Report, ScenarioError, ScenarioResult, Story, aws, people
 from scenarios.data_centric import figures, pictures
-from scenarios.data_centric.labelers import LEAST_ACCURATE, MOST_ACCURATE, Labeler, label
+from scenarios.data_centric.labelers import LEAST_ACCURATE, MOST_ACCURATE, Labeler, label, wait_until_open
+from scenarios.data_centric.labeling_page import LabelingPage
 from scenarios.data_centric.metrics import METRICS
 from scenarios.data_centric.pictures import ATTRIBUTE, CLASSES, Pictures
 
@@ -47,11 +48,13 @@ def run(stack: str, out: Path, progress: Progress) -> ScenarioResult:
     pictures.upload_digits(bucket, given)
     pictures.upload_mnist(bucket, "mnist", given, SEED)
     tag = secrets.token_hex(3)
-    labels, answered, reliable = of_labels(stack, outputs, given, f"digits-{tag}", out, progress)
-    errors, suspects, reviewed = of_errors(stack, outputs, given, f"review-{tag}", out, progress)
+    page = LabelingPage(outputs, out, progress)
+    labels, answered, reliable = of_labels(stack, outputs, given, f"digits-{tag}", out, page, progress)
+    errors, suspects, reviewed = of_errors(stack, outputs, given, f"review-{tag}", out, page, progress)
     sweep, table, chart = of_sweep(stack, outputs, out, progress)
     recommended = sweep["recommendation"]
     drawn = [
+        *page.figures,
         figures.accuracy(out / "accuracy.svg", table),
         chart,
         suspects,
@@ -77,6 +80,7 @@ def run(stack: str, out: Path, progress: Progress) -> ScenarioResult:
             },
             path=["Label", "Examine", "Label (review)", "Sweep"],
             figures=drawn,
+            notes=page.notes,
             stories=[answered, reviewed],
         ),
     )
@@ -86,7 +90,13 @@ def run(stack: str, out: Path, progress: Progress) -> ScenarioResult:
 
 
 def of_labels(
-    stack: str, outputs: Mapping[str, str], given: Pictures, run: str, out: Path, progress: Progress
+    stack: str,
+    outputs: Mapping[str, str],
+    given: Pictures,
+    run: str,
+    out: Path,
+    page: LabelingPage,
+    progress: Progress,
 ) -> tuple[Metrics, Story, Any]:
     """Label digits with several labelers, and consolidate their answers with a model."""
     bucket, draw = outputs["DataBucket"], np.random.default_rng(SEED)
@@ -107,7 +117,7 @@ def of_labels(
             labeler.draw = np.random.default_rng([SEED, number])
             labeler.accuracy = labeler.draw.uniform(LEAST_ACCURATE, MOST_ACCURATE)
             labeler.spammer = number < SPAMMERS
-        labeled = work(stack, outputs, started, labelers, given, progress)
+        labeled = work(stack, outputs, started, labelers, given, page, progress)
     annotated = json.loads(fetch(f"s3://{bucket}/labels/{run}/answers/0.json"))
     answers = f"s3://{bucket}/labels/{run}/answers/"
     examined = examine(stack, outputs, labeled["manifest"], progress, answers=answers)
@@ -158,16 +168,20 @@ def work(
     started: dict[str, Any],
     labelers: Sequence[Labeler],
     given: Pictures,
+    page: LabelingPage,
     progress: Progress,
 ) -> dict[str, Any]:
-    """Start a labeling run, label it to its end; returns its output with its `seconds`."""
+    """Start a labeling run, label it to its end; returns its output and `seconds`, less the picture's."""
     with ThreadPoolExecutor(1) as pool:
         done: Future[aws.Execution] = pool.submit(
             aws.execute, outputs["LabelArn"], started, quiet, f"{stack}-sweep", 900
         )
-        label(started["name"], labelers, given.digit_labels.tolist(), progress, done.done)
+        aside = 0.0
+        if wait_until_open(started["name"], labelers[-1], done.done):
+            aside = page.show(started["name"], labelers[-1], started.get("kind", "label"))
+            label(started["name"], labelers, given.digit_labels.tolist(), progress, done.done)
         execution = done.result()
-    return execution.succeeded() | {"seconds": execution.seconds}
+    return execution.succeeded() | {"seconds": execution.seconds - aside}
 
 
 def settings() -> dict[str, Any]:
@@ -223,7 +237,13 @@ def gain(name: str, differences: np.ndarray) -> Metrics:
 
 
 def of_errors(
-    stack: str, outputs: Mapping[str, str], given: Pictures, run: str, out: Path, progress: Progress
+    stack: str,
+    outputs: Mapping[str, str],
+    given: Pictures,
+    run: str,
+    out: Path,
+    page: LabelingPage,
+    progress: Progress,
 ) -> tuple[Metrics, Any, Story]:
     """Plant wrong labels, find them, and let an expert review what was found."""
     bucket = outputs["DataBucket"]
@@ -247,7 +267,7 @@ def of_errors(
         "settings": {**settings(), "labels": 1, "most_labels": 1, "lease_seconds": 30},
     }
     with people.invited(outputs, "expert", kind=Labeler) as experts:
-        reviewed = labels_at(work(stack, outputs, started, experts, given, progress)["manifest"])
+        reviewed = labels_at(work(stack, outputs, started, experts, given, page, progress)["manifest"])
     corrected = sum(
         int(labels[number]) != given.digit_labels[number] == after for number, after in reviewed.items()
     )

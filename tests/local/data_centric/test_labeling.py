@@ -11,6 +11,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,8 +20,11 @@ from PIL import Image
 
 from data_centric.core import manifests
 from data_centric.core.manifests import Entry
+from scenarios.data_centric import labelers as scenario_labelers
+from scenarios.data_centric import labeling_page
+from tests.support.browser import require_browser
 from tests.support.data_centric.deployed import CLASSES, PEOPLE, Deployed
-from tests.support.data_centric.labelers import Labeler
+from tests.support.data_centric.labelers import PASSWORD, Labeler
 
 pytestmark = pytest.mark.timeout(1800)  # the first test waits for the deployment too
 ITEMS, GOLD = 16, 4
@@ -193,7 +197,7 @@ def test_same_input_again_writes_the_same_results(deployed: Deployed, raced: Rac
 
 @pytest.fixture(scope="module")
 def open_runs(deployed: Deployed) -> dict[str, str]:
-    """Two runs that are open, `review` and, for experts only, `secret`; their executions."""
+    """Runs that are open, `review` and, for experts only, `secret` and `shown`; their executions."""
     given, (hidden,) = deployed.pictures("review", 2), deployed.pictures("secret", 1)
     review = {
         "given": "cat",
@@ -202,12 +206,24 @@ def open_runs(deployed: Deployed) -> dict[str, str]:
         "neighbours": [{"source-ref": hidden, "label": "owl"}],
     }
     lines = [{"source-ref": each, "review": review} for each in given]
+    content = io.BytesIO()
+    Image.radial_gradient("L").save(content, "PNG")
+    shown, similar = (deployed.put(f"inputs/shown/{n}.png", content.getvalue()) for n in range(2))
+    visible = review | {"neighbours": [{"source-ref": similar, "label": "owl"}]}
+    lines_shown = [{"source-ref": shown, "review": visible}]
     started = {
         "review": deployed.start(name="review", kind="review", manifest=deployed.manifest("review", lines)),
         "secret": deployed.start(
             name="secret",
             group="experts",
             manifest=deployed.manifest("secret", [{"source": "a text"}, {"source-ref": hidden}]),
+            settings={"labels": 1},
+        ),
+        "shown": deployed.start(
+            name="shown",
+            kind="review",
+            group="experts",
+            manifest=deployed.manifest("shown", lines_shown),
             settings={"labels": 1},
         ),
     }
@@ -341,3 +357,23 @@ def test_examination_finds_a_wrong_label_for_review(deployed: Deployed) -> None:
     review = {"name": "again", "kind": "review", "manifest": output["review_manifest"]}
     ended = deployed.ended(deployed.start(**review, estimate_only=True))
     assert ended["status"] == "SUCCEEDED", ended
+
+
+def test_picture_of_the_page_answers_nothing(
+    deployed: Deployed, open_runs: dict[str, str], tmp_path: Path
+) -> None:
+    # given a review with a reason and a similar picture
+    require_browser()
+    expert = scenario_labelers.Labeler("expert", "", "", "", email="expert@example.com", password=PASSWORD)
+    site = deployed.cloud.local_url(deployed.out["SiteUrl"])
+    # when a picture is taken of the expert's task
+    light, dark = labeling_page.take(site, "shown", expert, tmp_path, "review", seconds=60)
+    # then there is one for each scheme, small enough for a report
+    pixels = [np.asarray(Image.open(path).convert("L"), float) for path in (light, dark)]
+    assert pixels[0].shape == pixels[1].shape
+    assert pixels[0].mean() > 150 > 100 > pixels[1].mean()
+    assert all(path.stat().st_size < 150_000 for path in (light, dark))
+    # and the task is the expert's and has no answer
+    _, told = deployed.ask("GET", "/api/runs/shown/progress", deployed.tokens["operator"])
+    assert (told["items"], told["complete"]) == (1, 0)
+    assert deployed.ask("POST", "/api/runs/shown/task", deployed.tokens["expert"])[0] == 200
