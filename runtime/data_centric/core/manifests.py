@@ -12,10 +12,10 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal, NoReturn, TypeVar
 
 REFERENCE, TEXT = "source-ref", "source"
 TYPES = {REFERENCE: "groundtruth/image-classification", TEXT: "groundtruth/text-classification"}
@@ -31,6 +31,8 @@ MOST_NAMED = 10
 """Maximum number of invalid lines that an error names. It only counts the rest."""
 S3_OBJECT = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/.+")
 HUMAN = {"yes": True, "no": False}
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+Read = TypeVar("Read")
 
 
 class ManifestError(ValueError):
@@ -76,31 +78,54 @@ def item_of(source_field: str, source: str) -> str:
     return hashlib.sha256(f"{source_field}\n{source}".encode()).hexdigest()[:24]
 
 
-def check_attribute(name: str) -> None:
-    """Raise `ValueError` unless the name is a valid label attribute."""
+def check_attribute(name: str, what: str = "the label's attribute") -> None:
+    """Raise `ValueError` unless the name is a valid label attribute. The error calls it `what`."""
     if not ATTRIBUTE.fullmatch(name) or name.endswith((METADATA, "-ref")) or name == TEXT:
         raise ValueError(
-            "the label's attribute must have 1 to 127 letters, digits and hyphens, begin and end with no"
+            f"{what} must have 1 to 127 letters, digits and hyphens, begin and end with no"
             f" hyphen, not end with {METADATA} or -ref, and not be {TEXT}, got {name!r}"
         )
 
 
-def parse(body: bytes) -> list[Entry]:
-    """Return the entries of a manifest, without blank lines.
+def parse(body: bytes, only: Container[int] | None = None) -> list[Entry]:
+    """Return the entries of a manifest, without blank lines. Raises `ManifestError` as `each` does.
 
-    Raises `ManifestError` with every line that is not JSON, has no source or two, or repeats one.
+    :param only: numbers of the lines to read; None: all lines
     """
-    lines = enumerate(body.removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1)
+    return each(body, lambda entry: entry, only)
+
+
+def each(body: bytes, read: Callable[[Entry], Read], only: Container[int] | None = None) -> list[Read]:
+    """Apply `read` to each entry of a manifest. The entries are not kept: a large manifest fits into memory.
+
+    Raises `ManifestError` with every line that is not JSON, has no source or two, repeats one, or for which
+    `read` raises `ValueError`.
+
+    :param only: numbers of the lines to read; None: all lines
+    """
+    lines = enumerate(lines_of(body), 1)
     first: dict[str, int] = {}
 
-    def entry(numbered: tuple[int, bytes]) -> Entry:
+    def entry(numbered: tuple[int, bytes]) -> Read:
         number, line = numbered
         found = _entry(number, line)
         if first.setdefault(found.item, number) != number:
             raise ValueError(f"repeats the {found.source_field} of line {first[found.item]}")
-        return found
+        return read(found)
 
-    return _each(entry, ((number, (number, line)) for number, line in lines if line.strip()))
+    return _each(
+        entry,
+        (
+            (number, (number, line))
+            for number, line in lines
+            if line.strip() and (only is None or number in only)
+        ),
+    )
+
+
+def lines_of(body: bytes) -> list[bytes]:
+    """Return the lines of a manifest, blank ones included, without a byte order mark."""
+    return body.removeprefix(BYTE_ORDER_MARK).split(b"\n")
 
 
 def labels_of(entries: Iterable[Entry], attribute: str, classes: Sequence[str]) -> dict[str, Label]:
@@ -137,13 +162,18 @@ def version(labels: Mapping[str, Label]) -> str:
 
     It does not depend on the order of lines, confidence, job or date.
     """
-    rows = sorted((item, label.choice, label.class_name) for item, label in labels.items())
+    return version_of((item, label.choice, label.class_name) for item, label in labels.items())
+
+
+def version_of(labels: Iterable[tuple[str, int, str]]) -> str:
+    """Return the version of labels that are given as item, index of the class and name of the class."""
+    rows = sorted(labels)
     return hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]
 
 
-def _each(read: Callable[[Any], Any], numbered: Iterable[tuple[int, Any]]) -> list[Any]:
+def _each(read: Callable[[Any], Read], numbered: Iterable[tuple[int, Any]]) -> list[Read]:
     """Apply `read` to each value. Raises `ManifestError` that lists all values it rejects."""
-    found, problems = list[Any](), list[tuple[int, str]]()
+    found, problems = list[Read](), list[tuple[int, str]]()
     for number, value in numbered:
         try:
             found.append(read(value))
@@ -181,16 +211,9 @@ def _refuse(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is not a JSON number")
 
 
-def _label(entry: Entry, attribute: str, classes: Sequence[str]) -> Label:
-    for name in (attribute, attribute + METADATA):
-        if name not in entry.fields:
-            raise ValueError(f"has no {name}")
-    choice, found = entry.fields[attribute], entry.fields[attribute + METADATA]
-    if not isinstance(found, dict):
-        raise ValueError(f"{attribute}{METADATA} must be a JSON object")
-    for name in ("class-name", "confidence", "human-annotated", "creation-date", "type", "job-name"):
-        if name not in found:
-            raise ValueError(f"{attribute}{METADATA} has no {name}")
+def choice_of(entry: Entry, attribute: str, classes: Sequence[str]) -> int:
+    """Return the index of the entry's class. Raises `ValueError` unless its metadata has the same class."""
+    choice, found = _parts(entry, attribute, "class-name")
     if isinstance(choice, str) and choice.isascii() and choice.isdigit():  # AWS's example has "1"
         choice = int(choice)
     if type(choice) is not int or not 0 <= choice < len(classes):
@@ -199,9 +222,34 @@ def _label(entry: Entry, attribute: str, classes: Sequence[str]) -> Label:
         raise ValueError(
             f"class-name must be {classes[choice]!r}, the class {choice}, got {found['class-name']!r}"
         )
-    confidence = found["confidence"]
+    return choice
+
+
+def confidence_of(entry: Entry, attribute: str) -> float:
+    """Return the confidence in the metadata of the entry's class. Raises `ValueError`."""
+    confidence = _parts(entry, attribute, "confidence")[1]["confidence"]
     if type(confidence) not in (int, float) or not 0 <= confidence <= 1:
         raise ValueError(f"confidence must be a number from 0 to 1, got {confidence!r}")
+    return float(confidence)
+
+
+def _parts(entry: Entry, attribute: str, *names: str) -> tuple[Any, dict[str, Any]]:
+    """Return an attribute and its metadata. Raises `ValueError` where one of the names is missing in it."""
+    for name in (attribute, attribute + METADATA):
+        if name not in entry.fields:
+            raise ValueError(f"has no {name}")
+    found = entry.fields[attribute + METADATA]
+    if not isinstance(found, dict):
+        raise ValueError(f"{attribute}{METADATA} must be a JSON object")
+    for name in names:
+        if name not in found:
+            raise ValueError(f"{attribute}{METADATA} has no {name}")
+    return entry.fields[attribute], found
+
+
+def _label(entry: Entry, attribute: str, classes: Sequence[str]) -> Label:
+    _, found = _parts(entry, attribute, "human-annotated", "creation-date", "type", "job-name")
+    choice, confidence = choice_of(entry, attribute, classes), confidence_of(entry, attribute)
     if found["human-annotated"] not in HUMAN:
         raise ValueError(f"human-annotated must be yes or no, got {found['human-annotated']!r}")
     if found["type"] not in KNOWN_TYPES:
@@ -212,7 +260,7 @@ def _label(entry: Entry, attribute: str, classes: Sequence[str]) -> Label:
         raise ValueError(f"creation-date must be a date and time, got {found['creation-date']!r}") from None
     created = created.replace(tzinfo=created.tzinfo or UTC).astimezone(UTC)
     human = HUMAN[found["human-annotated"]]
-    return Label(choice, classes[choice], float(confidence), str(found["job-name"]), created, human)
+    return Label(choice, classes[choice], confidence, str(found["job-name"]), created, human)
 
 
 def _metadata(entry: Entry, label: Label) -> dict[str, Any]:

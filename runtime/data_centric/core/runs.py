@@ -75,15 +75,15 @@ class RunSettings:
             )
         if len(self.classes) > MOST_CLASSES:
             raise ValueError(f"classes must be at most {MOST_CLASSES} names, got {len(self.classes)}")
-        _whole("labels", self.labels, 1, MOST_LABELERS)
-        _whole("most_labels", self.most_labels, self.labels, MOST_LABELERS)
-        _whole("extra_labels", self.extra_labels, 0, None)
-        _share("least_confidence", self.least_confidence)
-        _whole("lease_seconds", self.lease_seconds, 30, None)
+        check_whole("labels", self.labels, 1, MOST_LABELERS)
+        check_whole("most_labels", self.most_labels, self.labels, MOST_LABELERS)
+        check_whole("extra_labels", self.extra_labels, 0, None)
+        check_share("least_confidence", self.least_confidence)
+        check_whole("lease_seconds", self.lease_seconds, 30, None)
         if self.gold_every:
-            _whole("gold_every", self.gold_every, 2, None)
-        _whole("gold_least", self.gold_least, 1, None)
-        _share("gold_share", self.gold_share)
+            check_whole("gold_every", self.gold_every, 2, None)
+        check_whole("gold_least", self.gold_least, 1, None)
+        check_share("gold_share", self.gold_share)
 
     def digest(self, items: Iterable[str], gold: Iterable[tuple[str, int]]) -> str:
         """Return an id of the settings, items and gold questions. Their order does not matter."""
@@ -145,12 +145,14 @@ def _cost(run: RunSettings, items: int, labels: int, rates: Rates) -> Cost:
     return Cost(items, answers, hours, hours * rates.wage, answers * rates.requests)
 
 
-def _whole(name: str, value: int, least: int, most: int | None) -> None:
+def check_whole(name: str, value: int, least: int, most: int | None) -> None:
+    """Raise `ValueError` unless the value is a whole number between the two; None: without a maximum."""
     if type(value) is not int or value < least or (most is not None and value > most):
         allowed = f"from {least} to {most}" if most is not None else f"from {least}"
         raise ValueError(f"{name} must be a whole number {allowed}, got {value}")
 
 
-def _share(name: str, value: float) -> None:
+def check_share(name: str, value: float) -> None:
+    """Raise `ValueError` unless the value is a number from 0 to 1."""
     if type(value) not in (int, float) or not 0 <= value <= 1:
         raise ValueError(f"{name} must be a number from 0 to 1, got {value}")
