@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from data_centric.aws import environment
-from data_centric.core import intake
+from data_centric.core import corrections, intake
+from data_centric.core.corrections import Corrected
 from data_centric.core.intake import MOST_BYTES, InputError, Intake
+from data_centric.core.manifests import Label
 from data_centric.core.runs import RunSettings
 
 
@@ -25,3 +28,17 @@ def read(given: Any, run: RunSettings | None = None) -> Intake:
             raise InputError(f"{name}: {error}") from None
     manifest, gold = manifests
     return intake.intake(asked, manifest or b"", gold, environment.defaults(), objects.places, run)
+
+
+def corrected(found: Intake, labels: Mapping[str, Label]) -> Corrected | None:
+    """Return the manifest that a run corrects, with the run's labels. Raises `InputError`.
+
+    None if the run corrects none.
+    """
+    if found.corrects is None:
+        return None
+    try:
+        body = environment.objects().read(found.corrects, MOST_BYTES)
+        return corrections.corrected(body, found.run, found.entries, labels)
+    except ValueError as error:
+        raise InputError(f"corrects: {error}") from None

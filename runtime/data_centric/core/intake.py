@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -9,12 +10,24 @@ from typing import Any
 
 from data_centric.core import manifests, reviews
 from data_centric.core.manifests import REFERENCE, Entry, ManifestError
-from data_centric.core.places import INPUTS, LABELS, Places
+from data_centric.core.places import INPUTS, LABELS, Places, result
+from data_centric.core.predictions import Predictions, Selection, select
 from data_centric.core.runs import Rates, RunSettings
 
 MOST_BYTES = 64 * 2**20
 """Maximum size of a manifest: a function reads it into memory."""
-FIELDS = ("name", "manifest", "gold_manifest", "settings", "instructions", "kind", "group", "estimate_only")
+FIELDS = (
+    "name",
+    "manifest",
+    "gold_manifest",
+    "corrects",
+    "settings",
+    "predictions",
+    "instructions",
+    "kind",
+    "group",
+    "estimate_only",
+)
 OWN = ("name", "instructions", "kind", "group")
 """Settings of `RunSettings` that are fields of the input itself."""
 
@@ -60,6 +73,10 @@ class Request:
     manifest: str
     gold_manifest: str | None
     """None: no gold questions"""
+    corrects: str | None
+    """Key of the manifest whose labels the run corrects; None: it corrects none"""
+    predictions: Predictions | None
+    """None: the manifest has no predictions, all its items are labeled"""
     settings: Mapping[str, Any]
     """Settings of `RunSettings` by name"""
     estimate_only: bool
@@ -76,6 +93,10 @@ class Intake:
     truths: Mapping[str, int]
     """Class of each gold question, by item"""
     estimate_only: bool = False
+    selection: Selection | None = None
+    """The predictions that `entries` are of"""
+    corrects: str | None = None
+    """As in `Request`"""
 
 
 def request(given: Any, places: Places) -> Request:
@@ -95,7 +116,7 @@ def request(given: Any, places: Places) -> Request:
     if not isinstance(classes, list) or not all(isinstance(each, str) for each in classes):
         raise InputError(f"settings.classes must be a list of texts, got {classes!r}")
     keys = dict[str, str | None]()
-    for name in ("manifest", "gold_manifest"):
+    for name in ("manifest", "gold_manifest", "corrects"):
         try:
             keys[name] = places.key(str(given[name]), INPUTS, LABELS) if given.get(name) else None
         except ValueError as error:
@@ -103,10 +124,38 @@ def request(given: Any, places: Places) -> Request:
     whole = {**settings, "classes": tuple(classes)} | {name: given[name] for name in OWN if name in given}
     if not keys["manifest"]:
         raise InputError("manifest must be an address, got an empty text")
+    if (keys["corrects"] or "").startswith(result(given["name"], "")):
+        raise InputError(f"corrects must not be a result of the run itself, got {given['corrects']!r}")
     estimate_only = given.get("estimate_only", False)
     if type(estimate_only) is not bool:
         raise InputError(f"estimate_only must be true or false, got {estimate_only!r}")
-    return Request(given["name"], keys["manifest"], keys["gold_manifest"], whole, estimate_only)
+    return Request(
+        given["name"],
+        keys["manifest"],
+        keys["gold_manifest"],
+        keys["corrects"],
+        _predictions(given),
+        whole,
+        estimate_only,
+    )
+
+
+def _predictions(given: Mapping[str, Any]) -> Predictions | None:
+    found = given.get("predictions")
+    if found is None:
+        return None
+    if not isinstance(found, Mapping):
+        raise InputError(f"predictions must be a JSON object, got {found!r}")
+    _known("predictions.", found, [field.name for field in fields(Predictions)])
+    for name in ("attribute", "at_most_confidence"):
+        if name not in found:
+            raise InputError(f"predictions.{name} must be given")
+    if given.get("kind", "label") != "label":
+        raise InputError(f"kind must be label with predictions, got {given['kind']!r}")
+    try:
+        return Predictions(**found)
+    except ValueError as error:
+        raise InputError(f"predictions.{error}") from None
 
 
 def intake(
@@ -122,20 +171,29 @@ def intake(
     :param run: settings of the stored run; None: a new run, whose settings come from input and defaults
     """
     review = asked.settings.get("kind") == "review"
-    entries = _entries("manifest", manifest, review, places)
+    selection, settings = None, functools.partial(_run, asked, defaults, gold=gold_manifest is not None)
+    if asked.predictions:
+        selection = _selection(manifest, asked.predictions, run or settings(items=1), places)
+        entries = selection.entries
+    else:
+        entries = _entries("manifest", manifest, review, places)
     if run is None:
         if not 1 <= len(entries) <= defaults.most_items:
-            raise InputError(f"manifest must have 1 to {defaults.most_items} items, got {len(entries)}")
-        run = _run(asked, defaults, len(entries), gold=gold_manifest is not None)
+            what = "predictions must select" if selection else "manifest must have"
+            raise InputError(f"{what} 1 to {defaults.most_items} items, got {len(entries)}")
+        run = settings(items=len(entries))
+    whole = functools.partial(
+        Intake, estimate_only=asked.estimate_only, selection=selection, corrects=asked.corrects
+    )
     if gold_manifest is None:
-        return Intake(run, entries, (), {}, asked.estimate_only)
+        return whole(run, entries, (), {})
     gold = _entries("gold_manifest", gold_manifest, review, places)
     try:
         labels = manifests.labels_of(gold, run.attribute, run.classes)
     except ManifestError as error:
         raise InputError(f"gold_manifest: {error}") from None
     truths = {item: label.choice for item, label in labels.items()}
-    return Intake(run, entries, gold, truths, asked.estimate_only)
+    return whole(run, entries, gold, truths)
 
 
 def _run(asked: Request, defaults: Defaults, items: int, *, gold: bool) -> RunSettings:
@@ -153,6 +211,17 @@ def _run(asked: Request, defaults: Defaults, items: int, *, gold: bool) -> RunSe
         raise InputError(f"settings: {error}") from None
     except TypeError:  # a comparison of a wrong type
         raise InputError("settings: every value must have the type of its default") from None
+
+
+def _selection(body: bytes, asked: Predictions, run: RunSettings, places: Places) -> Selection:
+    if asked.attribute == run.attribute:
+        raise InputError(
+            f"predictions.attribute must differ from the label's attribute, got {asked.attribute!r}"
+        )
+    try:
+        return select(body, asked, run.classes, lambda entry: check_entry(entry, False, places))
+    except ManifestError as error:
+        raise InputError(f"manifest: {error}") from None
 
 
 def _entries(name: str, body: bytes, review: bool, places: Places) -> Sequence[Entry]:

@@ -30,4 +30,5 @@ def result(run: str, name: str) -> str:
 
 
 LABELED, UNLABELED, REPORT = "labeled.manifest", "unlabeled.manifest", "report.json"
+ERRORS, CORRECTED = "errors.manifest", "corrected.manifest"
 """Names of the results."""

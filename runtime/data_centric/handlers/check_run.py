@@ -14,7 +14,7 @@ from typing import Any
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from data_centric.aws import environment
-from data_centric.aws.intake import read
+from data_centric.aws.intake import corrected, read
 from data_centric.aws.observe import logger
 from data_centric.core import workflow
 from data_centric.core.runs import Cost, cost
@@ -25,6 +25,7 @@ from data_centric.core.workflow import Desk, RunConflictError
 def handler(event: Mapping[str, Any], context: LambdaContext) -> dict[str, Any]:
     try:
         found = read(event["input"])
+        corrected(found, {})  # raises where an item is absent from the manifest to correct
         least, most = cost(found.run, len(found.entries), environment.defaults().rates)
         desk = Desk(environment.tasks_table(), found.run, time.time)
         if not found.estimate_only:

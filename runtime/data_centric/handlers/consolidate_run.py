@@ -16,19 +16,22 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from data_centric.aws import environment
 from data_centric.aws.functions import call
-from data_centric.aws.intake import read
+from data_centric.aws.intake import corrected, read
 from data_centric.aws.observe import logger
-from data_centric.core import hooks, workflow
+from data_centric.core import hooks, manifests, predictions, workflow
+from data_centric.core.corrections import Corrected
 from data_centric.core.hooks import HookError
-from data_centric.core.intake import InputError
+from data_centric.core.intake import InputError, Intake
 from data_centric.core.manifests import Label
-from data_centric.core.places import LABELED, REPORT, UNLABELED, result
+from data_centric.core.places import CORRECTED, ERRORS, LABELED, REPORT, UNLABELED, result
 from data_centric.core.results import Results, results
 from data_centric.core.tasks import RunRow
 from data_centric.core.workflow import RunConflictError
 
 MOST_DISPUTED = 100
 """Items in the report's list of disputed ones."""
+SHOWN = ("version", "complete", "items", "labeled", "unlabeled", "extra_labels")
+"""Fields of the report that the response has too."""
 LINES, OBJECT = "application/jsonlines", "application/json"
 
 
@@ -62,21 +65,34 @@ def consolidate(event: Mapping[str, Any]) -> dict[str, Any]:
         labels |= hooks.labels(desk.run, found.entries, response, created)
     made = results(desk.run, found.entries, tasks, labels, MOST_DISPUTED)
     complete = all(task.complete for task in tasks if not task.gold)
-    report = _report(row, made, len(found.entries), complete, created)
+    whole = corrected(found, labels)
+    report = _report(row, made, len(found.entries), complete, created) | _parts(found, labels, whole)
+    files = {"manifest": (LABELED, made.labeled), "unlabeled_manifest": (UNLABELED, made.unlabeled)}
+    shown = {name: report[name] for name in SHOWN}
+    if found.selection:
+        wrong = predictions.errors(found.selection, labels)
+        files["errors_manifest"] = (ERRORS, manifests.labeled(found.entries, desk.run.attribute, wrong))
+    if whole:
+        files["corrected_manifest"] = (CORRECTED, whole.manifest)
+        shown["corrected_version"] = whole.version
+    for name, body in files.values():
+        objects.write(result(row.run, name), body, LINES)
     # The report comes last: where it is, the manifests are
-    for name, body, kind in (
-        (LABELED, made.labeled, LINES),
-        (UNLABELED, made.unlabeled, LINES),
-        (REPORT, json.dumps(report, indent=1).encode(), OBJECT),
-    ):
-        objects.write(result(row.run, name), body, kind)
+    objects.write(result(row.run, REPORT), json.dumps(report, indent=1).encode(), OBJECT)
     logger.info("consolidated", extra={"run": row.run, "version": made.version})
-    places = {
-        name: objects.places.url(result(row.run, file))
-        for name, file in (("manifest", LABELED), ("unlabeled_manifest", UNLABELED), ("report", REPORT))
-    }
-    shown = ("version", "complete", "items", "labeled", "unlabeled", "extra_labels")
-    return {name: report[name] for name in shown} | places
+    names = {name: file for name, (file, _) in files.items()} | {"report": REPORT}
+    return shown | {name: objects.places.url(result(row.run, file)) for name, file in names.items()}
+
+
+def _parts(found: Intake, labels: Mapping[str, Label], whole: Corrected | None) -> dict[str, Any]:
+    """Return the report's parts on predictions and corrections, if the input has them."""
+    parts = dict[str, Any]()
+    if found.selection:
+        parts["predictions"] = asdict(predictions.report(found.selection, labels))
+    if whole:
+        numbers = ("version", "changed", "confirmed", "unanswered")
+        parts["corrections"] = {name: getattr(whole, name) for name in numbers}
+    return parts
 
 
 def _report(row: RunRow, found: Results, items: int, complete: bool, created: datetime) -> dict[str, Any]:

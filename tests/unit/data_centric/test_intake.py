@@ -34,6 +34,7 @@ GIVEN: dict[str, Any] = {
     "settings": {"classes": ["cat", "dog"]},
 }
 LINES = [{"source-ref": f"s3://data/inputs/{number}.png"} for number in range(3)]
+PREDICTIONS: dict[str, Any] = {"attribute": "predicted", "at_most_confidence": 0.7}
 GOLD = {
     "source-ref": "s3://data/inputs/gold.png",
     "label": 1,
@@ -92,6 +93,41 @@ def test_gold_questions_have_their_class() -> None:
         ({"settings": {"classes": ["a", "b"], "kind": "x"}}, "settings.kind is not known"),
         ({"kind": "other"}, "kind must be one of label, review, got 'other'"),
         ({"group": 1}, "group must be a text, got 1"),
+        ({"corrects": "s3://data/secret/a"}, "corrects must be in s3://data/inputs/ or s3://data/labels/"),
+        (
+            {"corrects": "s3://data/labels/animals/corrected.manifest"},
+            "corrects must not be a result of the run itself, got 's3://data/labels/animals/",
+        ),
+        ({"predictions": 0.7}, "predictions must be a JSON object, got 0.7"),
+        (
+            {"predictions": PREDICTIONS | {"share": 1}},
+            "predictions.share is not known, allowed are",
+        ),
+        ({"predictions": {"attribute": "p"}}, "predictions.at_most_confidence must be given"),
+        ({"predictions": {"at_most_confidence": 1}}, "predictions.attribute must be given"),
+        ({"predictions": PREDICTIONS | {"attribute": 3}}, "predictions.attribute must be a text, got 3"),
+        ({"predictions": PREDICTIONS | {"attribute": "a_b"}}, "predictions.attribute must have 1 to 127"),
+        (
+            {"predictions": PREDICTIONS | {"attribute": "label"}},
+            "predictions.attribute must differ from the label's attribute, got 'label'",
+        ),
+        (
+            {"predictions": PREDICTIONS | {"at_most_confidence": 70}},
+            "predictions.at_most_confidence must be a number from 0 to 1, got 70",
+        ),
+        (
+            {"predictions": PREDICTIONS | {"sample_share": -1}},
+            "predictions.sample_share must be a number from 0 to 1, got -1",
+        ),
+        (
+            {"predictions": PREDICTIONS | {"most_items": 0}},
+            "predictions.most_items must be a whole number from 1, got 0",
+        ),
+        ({"predictions": PREDICTIONS | {"seed": 0.5}}, "predictions.seed must be a whole number from 0"),
+        (
+            {"predictions": PREDICTIONS, "kind": "review"},
+            "kind must be label with predictions, got 'review'",
+        ),
         ({"estimate_only": "yes"}, "estimate_only must be true or false, got 'yes'"),
         ({"wage": 3}, "wage is not known, allowed are: name, manifest"),
     ],
@@ -134,6 +170,46 @@ def test_input_that_is_no_object_is_refused() -> None:
 def test_invalid_manifest_names_its_lines(lines: list[Any], given: dict[str, Any], problem: str) -> None:
     with pytest.raises(InputError, match=problem):
         read(lines, **given)
+
+
+def predicted(*confidences: float) -> list[dict[str, Any]]:
+    """Return the lines of a manifest with predictions."""
+    return [
+        {
+            "source-ref": f"s3://data/inputs/{number}.png",
+            "predicted": 1,
+            "predicted-metadata": {"class-name": "dog", "confidence": confidence},
+        }
+        for number, confidence in enumerate(confidences)
+    ]
+
+
+def test_run_is_of_the_selected_predictions_only() -> None:
+    # given more predictions than a run may have items
+    found = read(predicted(0.9, 0.2, 0.8, 0.7, 0.95, 0.99), predictions=PREDICTIONS)
+    # then
+    assert [entry.line for entry in found.entries] == [2, 4]
+    assert found.selection
+    assert (found.selection.unsure, found.selection.confident) == (2, 4)
+    assert found.run.extra_labels == 2
+
+
+@pytest.mark.parametrize(
+    ("lines", "problem"),
+    [
+        (predicted(0.8, 0.9), "predictions must select 1 to 4 items, got 0"),
+        (predicted(0.1, 0.2, 0.3, 0.4, 0.5), "predictions must select 1 to 4 items, got 5"),
+        ([*predicted(0.1), LINES[1]], "manifest: invalid manifest: line 2: has no predicted"),
+        (predicted(0.9, 1.5), "manifest: invalid manifest: line 2: confidence must be a number from 0 to 1"),
+        (
+            [predicted(0.9)[0] | {"source-ref": "s3://other/a.png"}],
+            "line 1: source-ref must be in s3://data/inputs/",
+        ),
+    ],
+)
+def test_invalid_predictions_are_named(lines: list[Any], problem: str) -> None:
+    with pytest.raises(InputError, match=problem):
+        read(lines, predictions=PREDICTIONS)
 
 
 def test_gold_manifest_without_labels_is_refused() -> None:

@@ -156,6 +156,103 @@ def test_run_that_ended_early_has_what_there_is(steps: Steps) -> None:
     assert (found["labeled"], found["complete"]) == (5, False)
 
 
+PREDICTED: list[dict[str, Any]] = [
+    {"source": f"text {n}", "model": 1, "model-metadata": {"class-name": "yes", "confidence": n / 10}}
+    for n in range(10)
+]
+PREDICTIONS = {"attribute": "model", "at_most_confidence": 0.25, "sample_share": 0.3}
+
+
+def test_unsure_predictions_come_back_as_errors_with_labels(steps: Steps) -> None:
+    # given a run of the predictions of a low confidence, and a sample of the others
+    asked = given(steps, predictions=PREDICTIONS)
+    steps.put("inputs/texts.manifest", PREDICTED)
+    checked = steps.check(asked)
+    assert (checked["items"], checked["cost"]["least"]["answers"]) == (5, 10)
+    assert steps.load(asked)["tasks"] == 5
+    # then labelers do not see the predictions
+    assert all(task.review == "" for task in steps.table.tasks("texts"))
+    # when all labels differ from them
+    steps.label("texts", 0, "ann", "bob")
+    assert steps.watch("texts")["closed"]
+    found = steps.consolidate(asked)
+    # then all are errors, with the right label beside the prediction
+    assert found["errors_manifest"] == "s3://data/labels/texts/errors.manifest"
+    errors = manifests.parse(steps.stored["labels/texts/errors.manifest"])
+    assert [(entry.fields["model"], entry.fields["label"]) for entry in errors] == [(1, 0)] * 5
+    assert {entry.source for entry in errors} > {"text 0", "text 1", "text 2"}
+    report = json.loads(steps.stored["labels/texts/report.json"])["predictions"]
+    assert report["low_confidence"]["selected"] == report["low_confidence"]["wrong"] == 3
+    assert (report["random"]["predictions"], report["random"]["selected"]) == (7, 2)
+    assert report["error_rate"]["share"] == 1
+    # and the same step again writes the same
+    before = dict(steps.stored)
+    assert steps.consolidate(asked) == found
+    assert steps.stored == before
+
+
+def test_errors_manifest_is_empty_where_predictions_are_right(steps: Steps) -> None:
+    asked = given(steps, predictions=PREDICTIONS)
+    steps.put("inputs/texts.manifest", PREDICTED)
+    steps.check(asked)
+    steps.load(asked)
+    steps.label("texts", 1, "ann", "bob")
+    steps.watch("texts")
+    steps.consolidate(asked)
+    assert steps.stored["labels/texts/errors.manifest"] == b""
+
+
+def whole(steps: Steps, count: int) -> str:
+    """Put a manifest of texts that are all labeled no; return its address."""
+    metadata = {"label-metadata": {"class-name": "no"}}
+    return steps.put("labels/all.manifest", [LINES[n] | {"label": 0} | metadata for n in range(count)])
+
+
+def test_corrected_manifest_has_the_runs_labels(steps: Steps) -> None:
+    # given a run of two of five texts
+    asked = given(steps, corrects=whole(steps, 5))
+    steps.put("inputs/texts.manifest", LINES[1:3])
+    steps.check(asked)
+    steps.load(asked)
+    steps.label("texts", 1, "ann", "bob")
+    steps.watch("texts")
+    # when
+    found = steps.consolidate(asked)
+    # then
+    assert found["corrected_manifest"] == "s3://data/labels/texts/corrected.manifest"
+    before = steps.stored["labels/all.manifest"].splitlines()
+    after = steps.stored["labels/texts/corrected.manifest"].splitlines()
+    assert [json.loads(line)["label"] for line in after] == [0, 1, 1, 0, 0]
+    assert [after[n] for n in (0, 3, 4)] == [before[n] for n in (0, 3, 4)]
+    report = json.loads(steps.stored["labels/texts/report.json"])["corrections"]
+    assert report == {
+        "version": found["corrected_version"],
+        "changed": 2,
+        "confirmed": 0,
+        "unanswered": 0,
+    }
+    assert found["version"] != found["corrected_version"]
+
+
+def test_closed_run_corrects_a_manifest_without_new_labels(steps: Steps) -> None:
+    asked = completed(steps) | {"corrects": whole(steps, 5)}
+    steps.check(asked)
+    assert steps.load(asked)["loaded"]
+    assert steps.consolidate(asked)["corrected_manifest"]
+
+
+@pytest.mark.parametrize("estimate_only", [False, True])
+def test_item_absent_from_corrected_manifest_is_a_problem(steps: Steps, estimate_only: bool) -> None:
+    checked = steps.check(given(steps, corrects=whole(steps, 4), estimate_only=estimate_only))
+    problem = "corrects: must have every item of manifest, absent are those of its lines 5"
+    assert (checked, steps.table.rows) == ({"problem": problem}, {})
+
+
+def test_absent_manifest_to_correct_is_a_problem(steps: Steps) -> None:
+    checked = steps.check(given(steps, corrects="s3://data/inputs/none"))
+    assert checked == {"problem": "corrects: there is no object s3://data/inputs/none"}
+
+
 def test_absent_manifest_is_a_problem(steps: Steps) -> None:
     asked = given(steps) | {"manifest": "s3://data/inputs/none"}
     assert steps.check(asked) == {"problem": "manifest: there is no object s3://data/inputs/none"}
