@@ -27,7 +27,8 @@ from tests.support.data_centric.deployed import CLASSES, PEOPLE, Deployed
 from tests.support.data_centric.labelers import PASSWORD, Labeler
 
 pytestmark = pytest.mark.timeout(1800)  # the first test waits for the deployment too
-ITEMS, GOLD = 16, 4
+PREDICTED, UNSURE, ITEMS, GOLD = 20, 12, 16, 4
+"""Pictures with a prediction, those of a low confidence, those that are labeled, and gold questions"""
 WRONG = 7
 """Number of the picture with a wrong label"""
 PATIENCE = 600
@@ -52,12 +53,20 @@ def labeled_line(source: str, choice: int) -> dict[str, Any]:
     return {"source-ref": source, "label": choice, "label-metadata": metadata}
 
 
+def predicted_line(source: str, number: int) -> dict[str, Any]:
+    """Return a line with a prediction, which is always a cat. Its confidence is low in the first ones."""
+    metadata = {"class-name": CLASSES[0], "confidence": 0.4 if number < UNSURE else 0.9}
+    return {"source-ref": source, "note": "kept", "predicted": 0, "predicted-metadata": metadata}
+
+
 @dataclass
 class Raced:
-    """A run that labelers who raced have completed."""
+    """A run of predictions of a low confidence and a sample of others, completed by labelers who raced."""
 
     execution: str
     output: dict[str, Any]
+    whole: str
+    """Address of the manifest that the run corrects: all pictures as cats"""
     items: list[Entry]
     labelers: list[Labeler]
     rows: list[dict[str, Any]]
@@ -66,14 +75,17 @@ class Raced:
 
 @pytest.fixture(scope="module")
 def raced(deployed: Deployed) -> Raced:
-    items = deployed.pictures("race", ITEMS)
+    pictures = deployed.pictures("race", PREDICTED)
     gold = deployed.pictures("gold", GOLD)
-    manifest = deployed.manifest("race", [{"source-ref": each, "note": "kept"} for each in items])
+    manifest = deployed.manifest("race", [predicted_line(each, n) for n, each in enumerate(pictures)])
+    whole = deployed.manifest("whole", [labeled_line(each, 0) for each in pictures])
     labeled = [labeled_line(each, number % 3) for number, each in enumerate(gold)]
     execution = deployed.start(
         name="race",
         manifest=manifest,
         gold_manifest=deployed.manifest("gold", labeled),
+        predictions={"attribute": "predicted", "at_most_confidence": 0.5, "sample_share": 0.5},
+        corrects=whole,
         instructions="Look at the ears.",
         settings={"gold_every": 4, "extra_labels": 6},
     )
@@ -130,7 +142,11 @@ def raced(deployed: Deployed) -> Raced:
         ExpressionAttributeNames={"#run": "run"},
         ExpressionAttributeValues={":run": {"S": "race"}},
     )["Items"]
-    return Raced(execution, json.loads(state["output"]), entries, labelers, rows)
+    output = json.loads(state["output"])
+    results = [manifests.parse(deployed.get(output[name])) for name in ("manifest", "unlabeled_manifest")]
+    labeled_items = {entry.item for result in results for entry in result}
+    items = [entry for entry in entries if entry.item in labeled_items]
+    return Raced(execution, output, whole, items, labelers, rows)
 
 
 def answers_of(raced: Raced) -> dict[str, set[str]]:
@@ -166,6 +182,33 @@ def test_run_ends_with_a_manifest_that_reads_back(deployed: Deployed, raced: Rac
     assert output["cost"]["most"]["total"] > output["cost"]["least"]["total"] > 0
 
 
+def test_unsure_predictions_and_a_sample_are_labeled(deployed: Deployed, raced: Raced) -> None:
+    numbers = [entry.line - 1 for entry in raced.items]
+    assert numbers[:UNSURE] == [*range(UNSURE)]
+    assert len(numbers) == ITEMS
+    report = json.loads(deployed.get(raced.output["report"]))["predictions"]
+    low, sample = report["low_confidence"], report["random"]
+    assert (low["selected"], sample["predictions"], sample["selected"]) == (UNSURE, 8, 4)
+    labels = manifests.labels_of(manifests.parse(deployed.get(raced.output["manifest"])), "label", CLASSES)
+    errors = manifests.parse(deployed.get(raced.output["errors_manifest"]))
+    assert {entry.item for entry in errors} == {item for item, each in labels.items() if each.choice}
+    assert low["wrong"] + sample["wrong"] == len(errors) > 0
+
+
+def test_whole_manifest_is_corrected(deployed: Deployed, raced: Raced) -> None:
+    before, after = (
+        deployed.get(address).splitlines() for address in (raced.whole, raced.output["corrected_manifest"])
+    )
+    entries = manifests.parse(b"\n".join(after))
+    labels = manifests.labels_of(entries, "label", CLASSES)
+    assert manifests.version(labels) == raced.output["corrected_version"]
+    labeled = manifests.parse(deployed.get(raced.output["manifest"]))
+    own = manifests.labels_of(labeled, "label", CLASSES)
+    assert {item: labels[item] for item in own} == own
+    same = [old == new for old, new in zip(before, after, strict=True)]
+    assert same == [entry.item not in own for entry in entries]
+
+
 def test_outputs_do_not_name_labelers(deployed: Deployed, raced: Raced) -> None:
     cognito = deployed.client("cognito-idp")
     users = cognito.list_users(UserPoolId=deployed.out["UserPoolId"])["Users"]
@@ -177,7 +220,7 @@ def test_outputs_do_not_name_labelers(deployed: Deployed, raced: Raced) -> None:
     ]
     assert len(subs) >= 2 * len(PEOPLE)
     objects = deployed.client("s3").list_objects_v2(Bucket=deployed.bucket, Prefix="labels/")["Contents"]
-    assert len(objects) == 4
+    assert len(objects) == 6
     texts = [deployed.get(f"s3://{deployed.bucket}/{each['Key']}").decode() for each in objects]
     for text in (*texts, json.dumps(raced.rows), json.dumps(raced.output)):
         assert not any(sub in text for sub in subs)
@@ -186,7 +229,8 @@ def test_outputs_do_not_name_labelers(deployed: Deployed, raced: Raced) -> None:
 
 
 def test_same_input_again_writes_the_same_results(deployed: Deployed, raced: Raced) -> None:
-    files = [raced.output[name] for name in ("manifest", "unlabeled_manifest", "report")]
+    files = [address for name, address in raced.output.items() if name == "report" or "manifest" in name]
+    assert len(files) == 5
     before = [deployed.get(file) for file in files]
     given = json.loads(deployed.state(raced.execution)["input"])
     state = deployed.ended(deployed.start(**given))
