@@ -264,23 +264,25 @@ def of_errors(
         "name": run,
         "kind": "review",
         "manifest": reviews,
+        "corrects": manifest,
         "settings": {**settings(), "labels": 1, "most_labels": 1, "lease_seconds": 30},
     }
     with people.invited(outputs, "expert", kind=Labeler) as experts:
-        reviewed = labels_at(work(stack, outputs, started, experts, given, page, progress)["manifest"])
-    corrected = sum(
-        int(labels[number]) != given.digit_labels[number] == after for number, after in reviewed.items()
-    )
+        reviewed = work(stack, outputs, started, experts, given, page, progress)
+    after = labels_at(reviewed["corrected_manifest"])
+    right = correct(after, dict(enumerate(given.digit_labels.tolist())))
+    corrected = int(right[wrong].sum())
     metrics = {
         **share("errors_recall", flagged[wrong]),
         **share("errors_precision", wrong[flagged]),
-        "reviewed": len(reviewed),
+        "reviewed": reviewed["labeled"],
         "corrected": corrected,
     }
     story = Story(
         f"{wrong.sum()} wrong labels planted among {len(labels):,}",
         "An examination finds probable label errors by out-of-fold predictions; an expert reviews the"
-        f" {len(reviewed)} most suspected ones through the labeling API.",
+        f" {reviewed['labeled']} most suspected ones through the labeling API. The run merges the new labels"
+        " into the whole manifest.",
         f"{int(flagged[wrong].sum())} found, {int((~wrong[flagged]).sum())} right labels suspected."
         f" The review corrected {corrected}.",
     )
