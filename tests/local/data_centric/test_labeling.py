@@ -397,9 +397,9 @@ def test_examination_finds_a_wrong_label_for_review(deployed: Deployed) -> None:
     reviews = manifests.parse(deployed.get(output["review_manifest"]))
     suggested = {entry.source: entry.fields["review"]["suggested"] for entry in reviews}
     assert suggested[lines[WRONG]["source-ref"]] == CLASSES[WRONG % 3]
-    # and the review manifest is one that a labeling run takes
+    # and the review manifest is one that a labeling run takes, to correct the manifest that was examined
     review = {"name": "again", "kind": "review", "manifest": output["review_manifest"]}
-    ended = deployed.ended(deployed.start(**review, estimate_only=True))
+    ended = deployed.ended(deployed.start(**review, corrects=given["manifest"], estimate_only=True))
     assert ended["status"] == "SUCCEEDED", ended
 
 
