@@ -36,6 +36,7 @@ ENVIRONMENTS = {
     "tuning": "local/sagemaker/tuning/requirements.txt",
     "mlflow": "local/sagemaker/mlflow/requirements.txt",
     "notebooks": "notebooks/requirements.txt",
+    "docs": "docs/requirements.txt",
     "scikit-learn": "scenarios/requirements.txt",
 } | {
     f"{room}-{lock.parent.name}": f"{room}/{lock.parent.name}/{lock.name}"
