@@ -67,7 +67,7 @@ HYPERPARAMETERS = (
     "threads",
     "timeout",
 )
-"""Hyperparameters of the training image that a sweep's input may set. Strategy, fraction and seeds are not."""
+"""Hyperparameters of the training image that a sweep's input may set. The sweep sets the other ones."""
 MOST_JOBS = 200
 """Maximum number of jobs. Their outcomes must fit into an execution's 256 KB."""
 MOST_SEEDS = 100
