@@ -50,11 +50,11 @@ class PolicyJob:
         return float(self.table[name]["mean"])
 
     def ratio(self) -> dict[str, float]:
-        """Return the policy's value divided by the bound's: `value`, with its 95 % interval `low` to `high`."""
+        """Return the policy's value divided by the bound's: `value`, with the 95 % interval `low`, `high`."""
         return self.table[self.bound_name]["ratio_of_policy"]
 
     def ratio_to(self, bound: np.ndarray) -> dict[str, float]:
-        """Return the same for another bound, [R], of the same episodes. The interval is by the delta method."""
+        """Return the same for another bound of these episodes, [R], with an interval by the delta method."""
         value = float(self.final.mean() / bound.mean())
         deviation = float((self.final - value * bound).std(ddof=1))
         error = 1.96 * deviation / len(bound) ** 0.5 / float(bound.mean())

@@ -137,7 +137,7 @@ class Service:
     endpoint: str
 
     def ask(self, rows: pa.Table) -> np.ndarray:
-        """Return predictions of `rows`, float64 (rows,). Requests are CSV with a header, null as empty field."""
+        """Return predictions of `rows`, float64 (rows,). The request is CSV with a header; null is empty."""
         return np.concatenate([self._ask(rows.slice(start, ASK)) for start in range(0, rows.num_rows, ASK)])
 
     def _ask(self, rows: pa.Table) -> np.ndarray:
