@@ -16,12 +16,12 @@ class SettingsError(ValueError):
 
 
 def split(value: object) -> object:
-    """Return the items of a list from the command line, such as `a,b`; for an empty text, an empty list."""
+    """Return the items of a text from the command line, such as `a,b`; any other value unchanged."""
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
 
 def whole(value: object) -> object:
-    """Return the number in a text from the command line."""
+    """Return the number in a text of digits from the command line; any other value unchanged."""
     return int(value) if isinstance(value, str) and value.strip().isdigit() else value
 
 

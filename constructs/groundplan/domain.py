@@ -140,10 +140,11 @@ class SageMakerDomain(Construct):
         )
 
     def _allow_studio(self) -> None:
-        """Let Studio show the space, and start and stop its JupyterLab, with the notebooks' role. The actions
-        are those of
-        https://docs.aws.amazon.com/sagemaker/latest/dg/studio-updated-jl-admin-guide-permissions.html, for
-        this space only."""
+        """Let Studio show the space, and start and stop its JupyterLab, with the notebooks' role.
+
+        For this space only, the actions of
+        https://docs.aws.amazon.com/sagemaker/latest/dg/studio-updated-jl-admin-guide-permissions.html
+        """
         stack, domain = Stack.of(self), self.domain.attr_domain_id
 
         def arn(kind: str, name: str) -> str:

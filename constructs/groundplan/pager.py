@@ -13,7 +13,7 @@ from groundplan.permissions import acknowledge
 
 
 class Pager(Construct):
-    """An SNS topic for alarms.
+    """An SNS topic, and the alarms that publish to it.
 
     :param email: address that gets the messages after it has confirmed the subscription. Default: none.
     :param key: encrypts the messages. Default: SNS's disk encryption only; alarms contain no data.

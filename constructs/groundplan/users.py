@@ -35,8 +35,7 @@ class Users(Construct):
             sign_in_aliases=cognito.SignInAliases(email=True),
             sign_in_case_sensitive=False,
             auto_verify=cognito.AutoVerifiedAttrs(email=True),
-            # a new address takes effect after it was verified, so that users cannot take other users'
-            # addresses
+            # a new address takes effect after its verification, so that users cannot take others' addresses
             keep_original=cognito.KeepOriginalAttrs(email=True),
             password_policy=cognito.PasswordPolicy(
                 min_length=12,

@@ -507,7 +507,7 @@ class Workflow:
         )
 
     def _undo(self, flow: Flow) -> None:
-        """Delete what a failed execution created and would disturb the next one; reject its model package."""
+        """Delete the endpoint that a failed execution created, and reject its model package."""
         flow.choose(
             "Undo",
             # the model is in service: only its approval failed

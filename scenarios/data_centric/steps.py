@@ -214,8 +214,9 @@ def by_pseudonym(labelers: Sequence[Labeler], annotated: Sequence[Mapping[str, A
 
 
 def majority(votes: Mapping[int, Sequence[int]], truth: Mapping[int, int]) -> np.ndarray:
-    """Return 1 for each item whose majority is right, or else 0; 1 / n if n classes tie with the right one in
-    it.
+    """Return for each item 1 if the majority is right, or else 0.
+
+    If the right class ties with others, the value is 1 divided by the number of these classes.
     """
     found = []
     for number, label_ in truth.items():

@@ -117,9 +117,7 @@ def _leaks(answer: requests.Response, victim: Owned) -> bool:
 
 
 def _tokens(thief: Person, victim: Owned) -> Iterator[Attempt]:
-    """Yield attempts without a token, with the victim's claims in the thief's token, and with other bad
-    tokens.
-    """
+    """Yield attempts without a token, and with invalid and forged ones, such as with the victim's claims."""
     head, claims, signature = thief.token.split(".")
 
     def part(text: str) -> dict[str, Any]:

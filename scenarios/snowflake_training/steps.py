@@ -160,9 +160,10 @@ class Service:
 
 
 def reached(table: np.ndarray, hosts: np.ndarray) -> dict[str, float]:
-    """Return `coverage`, the share of the table's rows that a host read, and `duplicate_rows`, the number of
-    rows that the hosts read in addition. Rows are compared by hash; rows that are equal in all columns have
-    the same.
+    """Return `coverage`, the share of the table's rows that a host read, and `duplicate_rows`.
+
+    The latter is the number of rows that the hosts read in addition. Rows are compared by hash; rows that are
+    equal in all columns have the same hash.
     """
     there, pulled = Counter(table.tolist()), Counter(hosts.tolist())
     return {

@@ -165,8 +165,7 @@ class DataCentricStack(Stack):
             api=api,
         )
 
-        # CloudFormation deletes in reverse order: first what writes to the bucket, then the clean-up empties
-        # it
+        # CloudFormation deletes in reverse order: first what writes to the bucket, then its objects
         clean_up = CleanUp(
             self,
             "CleanUp",

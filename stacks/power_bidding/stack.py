@@ -364,8 +364,7 @@ class PowerBiddingStack(Stack):
             allow(grantee, "sagemaker:DescribeEndpoint", on=[arn("endpoint")], because=OWN)
         role.grant_pass(deploy)
         if self._endpoint_key:
-            # SageMaker encrypts an endpoint's volume through a KMS grant of the role that creates the
-            # endpoint
+            # SageMaker encrypts an endpoint's volume through a KMS grant of the role that creates it
             allow(
                 deploy,
                 "kms:CreateGrant",
