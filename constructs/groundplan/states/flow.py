@@ -62,7 +62,7 @@ class _States(ABC):
 
     @abstractmethod
     def _handlers(self, name: str, timeout: str) -> State:
-        """Return the retriers and catchers of a state. `timeout` is the reason that a timeout is given."""
+        """Return the retriers and catchers of a state. `timeout` is the failure reason after a timeout."""
 
     def _after(
         self,
