@@ -1,4 +1,4 @@
-"""Unpacking of tar archives as a stream into one folder: files and folders only, limited in number and size."""
+"""Unpacking of tar archives as a stream into one folder: files and folders only, of limited size and number."""
 
 from __future__ import annotations
 

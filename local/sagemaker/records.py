@@ -11,7 +11,7 @@ from local.sagemaker.store import Record
 
 
 def named(kind: str, member: str) -> Callable[[Context, dict[str, Any]], str]:
-    """Return a function that returns the ARN to authorize, of the resource named by the parameter `member`."""
+    """Return the function that gives IAM the ARN of a resource, from the parameter `member` with its name."""
     return lambda context, params: context.arn(kind, str(params.get(member, "")))
 
 

@@ -231,7 +231,7 @@ class Fleet:
             raise
 
     def choose(self, target: str | None = None) -> Variant | None:
-        """Return the variant named `target`, None if it does not exist; without a target, choose by weight."""
+        """Return the variant named `target`, or None. Without a target, choose a variant by weight."""
         if target is not None:
             return self.variants.get(target)
         names = list(self.variants)
