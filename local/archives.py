@@ -1,4 +1,4 @@
-"""Unpacking of tar archives as a stream into one folder: files and folders only, of limited size and number."""
+"""Streaming extraction of tar archives into one folder: files and folders only, limited in size and number."""
 
 from __future__ import annotations
 

@@ -344,7 +344,7 @@ class ExecutionThread:
     # End
 
     def _stop_steps(self) -> None:
-        """Request every running step to stop, once. Steps that wait for their next attempt stop immediately."""
+        """Request every running step to stop, once. A step that waits for its next attempt stops at once."""
         for name in self._in_flight(self._record()):
             found = self._record()["Steps"][name]
             if found.get("_Waiting"):
