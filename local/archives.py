@@ -1,4 +1,4 @@
-"""Streaming extraction of tar archives into one folder: files and folders only, limited in size and number."""
+"""Streaming extraction of tar archives to one folder: files and folders only, limited in size and number."""
 
 from __future__ import annotations
 
