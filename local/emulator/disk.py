@@ -42,7 +42,7 @@ _lost: contextvars.ContextVar[list[str] | None] = contextvars.ContextVar("lost",
 
 
 class Disk:
-    """The file system that a cloud's home is on."""
+    """The file systems of a cloud's home."""
 
     def __init__(self, home: Path):
         self._home = home

@@ -205,7 +205,7 @@ def executions_running() -> int:
 
 
 def changing(stack: str) -> bool:
-    """Return whether a stack of this name or id is being created, updated or deleted."""
+    """Return whether a stack with this name or ID is being created, updated or deleted."""
     found = touch("services.cloudformation._stacks").all_values()
     statuses = [each["StackStatus"] for each in found if stack in (each["StackName"], each["StackId"])]
     return any(status.endswith("_IN_PROGRESS") for status in statuses if status != "REVIEW_IN_PROGRESS")

@@ -329,7 +329,7 @@ class _Reader:
         return [
             (
                 posixpath.basename(name),
-                entry((folder / name).resolve()),  # a link that is named itself is followed
+                entry((folder / name).resolve()),  # a link that is itself the source is followed
                 [(posixpath.relpath(item, name), entry(folder / item)) for item in self.context.below(name)],
             )
             for name in names

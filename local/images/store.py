@@ -1,8 +1,8 @@
 """Built images on this machine. Each is a folder named by the hash of its content.
 
     images/<id>/image.json    the image's configuration in the format of registries; its SHA-256 is the ID
-    images/<id>/root/         files that the Dockerfile copied or its commands wrote, by their paths in the
-    image images/<id>/env           link to the virtual environment, which images with the same packages share
+    images/<id>/root/         files that the Dockerfile copied or its commands wrote, by path in the image
+    images/<id>/env           link to the virtual environment, which images with the same packages share
     images/tags/<name>        the ID of the image with a name such as REPOSITORY:TAG
 
 A container in namespaces has all of this at the paths in the image (`inside`). For a container that runs as a

@@ -162,7 +162,7 @@ def _no_objects(uri: str, role: str, s3: Any, error: Exception | None = None) ->
 def merged(folders: Iterable[Path]) -> dict[str, Path]:
     """Merge the files of several instances' folders, by relative path; the first instance's file wins.
 
-    Raises TransferError where a folder cannot be read.
+    Raises TransferError if a folder cannot be read.
     """
     files: dict[str, Path] = {}
     for folder in folders:

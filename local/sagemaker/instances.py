@@ -75,7 +75,7 @@ class LoopbackAddress:
 
 def reserve(count: int = 1) -> list[LoopbackAddress]:
     """Reserve `count` loopback addresses. If there are too few, reserve none and raise `NoAddressError`."""
-    if not _bindable("127.0.0.2", 0):  # macOS configures 127.0.0.1 alone
+    if not _bindable("127.0.0.2", 0):  # macOS configures 127.0.0.1 only
         if count == 1:
             return [LoopbackAddress("127.0.0.1", _free_port("127.0.0.1"), None)]
         raise NoAddressError(

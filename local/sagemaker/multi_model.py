@@ -157,7 +157,7 @@ class Models:
             coming = model.coming
             if coming is None:
                 coming = model.coming = Coming()
-                model.users += 1  # the loading itself
+                model.users += 1  # the loading counts as a user
                 threading.Thread(target=self._bring, args=(model, coming), daemon=True).start()
         in_time = coming.done.wait(timeout)
         self._measure("ModelLoadingWaitTime", (time.monotonic() - began) * 1e6, "Microseconds")

@@ -118,7 +118,7 @@ class FolderUpload:
         return False
 
     def wants(self, file: Path) -> bool:
-        """Whether this file is uploaded."""
+        """Return whether this file is uploaded."""
         return True
 
     def around(self, root: Path, file: Path) -> contextlib.AbstractContextManager[None]:

@@ -17,7 +17,7 @@ from local.sagemaker.quotas import setting
 
 @hook
 def streams_outlive_the_server(cloud: Cloud) -> None:
-    """MiniStack persists the read positions of streams but not their records: after a restart, that many new
+    """MiniStack persists the read positions of streams but not their records. After a restart, as many new
     records would be skipped."""
     records = touch("services.dynamodb._stream_records")
     trimmed = touch("services.dynamodb._stream_trimmed")
@@ -50,7 +50,7 @@ def streams_outlive_the_server(cloud: Cloud) -> None:
 
 
 class Delivery:
-    """Polls streams for event source mappings; a mapping with records to deliver gets a thread."""
+    """Poller of streams for event source mappings. Each mapping with records to deliver gets a thread."""
 
     def __init__(self, cloud: Cloud) -> None:
         self._cloud = cloud

@@ -30,7 +30,7 @@ from local.sagemaker.pipelines.retries import RetryPolicy
 
 VERSION = "2020-12-01"
 COMPLETED, FAILED, STOPPED, ANY = TRIGGERS = ("Completed", "Failed", "Stopped", "Any")
-"""The outcomes of a step that a dependent step can wait for."""
+"""Outcomes of a step for which a dependent step can wait."""
 
 _MEMBERS = ("Version", "Metadata", "Parameters", "PipelineExperimentConfig", "MlflowConfig", "Steps")
 _NAME = re.compile(r"[A-Za-z0-9\-_]{1,64}")
