@@ -44,7 +44,7 @@ def value(of: Holder, name: str) -> Any:
 
 
 def take(of: Holder, name: str, at: str = "") -> bool:
-    """Return whether to inject this fault now, and if so count it.
+    """Return whether to inject this fault now, and if so count it as injected.
 
     :param at: place of the injection, by which `report` counts too
     """

@@ -50,7 +50,7 @@ class Disk:
         self._refused = 0
 
     def free(self) -> int:
-        """Return the free bytes of the fullest of the home's file systems."""
+        """Return the free bytes of the home's folders; the minimum, if they are on several file systems."""
         folders = [folder for name in ("", "state", "s3") if (folder := self._home / name).exists()]
         return min((found := os.statvfs(folder)).f_bavail * found.f_frsize for folder in folders)
 

@@ -17,7 +17,8 @@ ALWAYS = frozenset({404, 410, 414, 500, 501, 502, 503, 504})
 WHEN_TOLD = frozenset({400, 403, 405, 412, 415})
 """Errors that are cached only if the origin's response has a maximum age."""
 NOT_STORED = frozenset({404, 410, 414, 501})
-"""Errors that are not cached if the origin's response has `no-store`, `no-cache` or `private`."""
+"""Errors that are not cached if the origin's response has `no-store`, `no-cache` or `private`. For other
+errors these are ignored."""
 DEFAULT_SECONDS = 10.0
 
 _AGE = re.compile(r"(?:s-maxage|max-age)\s*=\s*(\d+)")

@@ -18,7 +18,7 @@ class Rules:
     """Failure handling of an event source mapping."""
 
     retries: float = math.inf
-    """Maximum retries"""
+    """Maximum retries; by default until the records are too old"""
     age: float = math.inf
     """Maximum age of a record in seconds, after which it is discarded"""
     bisect: bool = False

@@ -35,7 +35,7 @@ MANIFEST_TYPES = {
 """Media types of an image's manifest and of its configuration, by the manifest's format."""
 
 PASSED_ON = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "AWS_CA_BUNDLE")
-"""Variables that a program gets from this machine's environment: trusted certificates for the network."""
+"""The only variables that a program gets from this machine's environment: they name trusted certificates."""
 
 SYSTEM_PROGRAMS = {
     "bash", "cat", "cp", "date", "echo", "env", "false", "hostname", "id", "ls", "mkdir", "mv", "nice",

@@ -13,8 +13,8 @@ from local.sagemaker.platform import Platform
 
 DEFAULTS: dict[str, Any] = {
     # Quotas of an account in a Region, with their names in Service Quotas.
-    # Instances in use for each instance type. A spot job counts only towards the second quota; instances of
-    # warm pools count towards `training_instances` and `warm_pool_instances`.
+    # Instances in use for each instance type. A spot job counts only towards `training_spot_instances`;
+    # instances of warm pools count towards `training_instances` and `warm_pool_instances`.
     "training_instances": 20,  # "<instance type> for training job usage"
     "training_spot_instances": 20,  # "<instance type> for spot training job usage"
     "training_instances_per_job": 20,  # "Maximum number of instances per training job"
