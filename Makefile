@@ -5,7 +5,7 @@ ARCH ?= all
 STACK ?=
 SET ?=
 TESTS ?= tests
-WORKERS ?= 2
+WORKERS ?= 3
 BENCH ?=
 CDK_ARGS ?=
 IAM ?= on
@@ -31,8 +31,8 @@ setup:
 demo: setup ## deploy to the local cloud, run end to end, write out/report/index.html (ARCH=name for one)
 	@$(app)/python -m demo --arch $(ARCH)
 
-test: setup lint ## every check: style, types, tests (TESTS=tests/unit for a part, WORKERS=8 at a time)
-	@$(app)/python -m pytest -n $(WORKERS) --dist loadfile $(TESTS)
+test: setup lint ## every check: style, types, tests (TESTS=tests/unit for a part, WORKERS=3 at a time)
+	@$(app)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(TESTS)
 
 quick: setup ## the unit tests only, in less than a minute
 	@$(app)/python -m pytest -q -n $(WORKERS) tests/unit

@@ -40,13 +40,18 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Add the markers: folders of the test, and the architecture in its parameters."""
+    """Add the markers: folders of the test, and the architecture in its parameters. Order the tests.
+
+    Directories whose files take longest come first, so that no worker is left with a long file at the end.
+    """
     for item in items:
         given = getattr(item, "callspec", None)
         values = [value for value in given.params.values() if isinstance(value, str)] if given else []
         for word in {*item.path.relative_to(TESTS).parts[:-1], *values}:
             if word in KINDS or word in architectures.BY_NAME:
                 item.add_marker(word)
+    longest = list(reversed(KINDS))
+    items.sort(key=lambda item: longest.index(item.path.relative_to(TESTS).parts[0]))
 
 
 @pytest.fixture(scope="session")

@@ -93,14 +93,15 @@ class PipelineWorld:
 
     def _create(self, kind: str, context: Context, params: dict[str, Any]) -> dict[str, Any]:
         name = params[f"{kind}Name"]
-        self.asked.append(params)
         step = name.split("-")[2]
         planned = self.plan[step].pop(0) if self.plan.get(step) else "Completed"
         if isinstance(planned, ApiError):
+            self.asked.append(params)
             raise planned
         job = params | {f"{kind}Arn": context.arn(KINDS[kind], name), "CreationTime": now(), "_Kind": kind}
         job |= self.results.get(kind, {})
         assert context.store.add("fake-job", name, job | _ending(kind, planned))
+        self.asked.append(params)  # last: tests end a job as soon as it is in the list
         return {f"{kind}Arn": job[f"{kind}Arn"]}
 
     def _describe(self, kind: str, context: Context, params: dict[str, Any]) -> Record:
