@@ -18,7 +18,7 @@ chosen = set -- -c env=$(ENV) $(if $(STACK),-c only=$(subst -,_,$(STACK))); for 
 stack = $(if $(STACK),groundplan-$(ENV)-$(subst _,-,$(STACK)))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test quick lint up down status iam synth diff bootstrap deploy destroy bench lock clean
+.PHONY: help setup demo test quick docs diagrams lint up down status iam synth diff bootstrap deploy destroy bench lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,12 @@ quick: setup ## the unit tests only, in less than a minute
 
 lint: setup
 	@$(app)/ruff check . && $(app)/ruff format --check . && $(app)/pyright
+
+docs: ## build the documentation site in out/docs; broken links fail
+	@NO_MKDOCS_2_WARNING=1 "$$("$(PYTHON)" -m tooling.envs docs)" -m mkdocs build --strict --quiet --clean && echo "site in out/docs/index.html"
+
+diagrams: synth ## draw docs/NAME/stack.svg of every architecture again
+	@$(app)/python -m tooling.diagram
 
 up: setup ## start the local cloud
 	@$(app)/python -m local up

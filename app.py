@@ -1,4 +1,4 @@
-"""The CDK app: reads the settings, adds a stack per chosen architecture, plugs the rule packs in."""
+"""The CDK app: loads the settings, adds a stack for each chosen architecture, and adds the cdk-nag rules."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from stacks.shared import LayerMissingError
 
 
 def build(app: App, settings: Settings) -> None:
-    """Add a stack for each architecture that the settings choose."""
+    """Add a stack for each architecture in the settings, and the cdk-nag rules."""
     for each in architectures.ALL:
         if each.name in settings.only:
             stack, chosen = architectures.load(each.stack), getattr(settings, each.name)

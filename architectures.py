@@ -1,7 +1,7 @@
-"""The architectures: the one list from which the app, the demonstration, the tests and the tools take them.
+"""The list of architectures, for the app, the demonstration, the tests and the tools.
 
-Standard library only, because set-up reads it with a bare Python. Classes and modules are dotted text that
-`load` and `importlib` resolve where they are needed.
+Standard library only, because the set-up imports it with a bare Python. Classes and modules are import paths,
+which `load` and `importlib` import where needed.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Architecture:
-    """One architecture. Every top-level folder has a sub-folder of its `name`."""
+    """An architecture. Its `name` is its sub-folder in every top-level folder."""
 
     name: str
     title: str
@@ -25,10 +25,10 @@ class Architecture:
     scenario: str
     """Module with `METRICS`, `run` and, optionally, `prepare`, which runs before the deployment."""
     needs: tuple[str, ...] = ()
-    """Python environments that the demonstration needs in addition to the common ones."""
+    """Python environments that the demonstration needs besides the common ones."""
 
     def stack_name(self, environment: str) -> str:
-        """Return the name of its stack in an environment such as `dev`."""
+        """Return the stack's name in an environment such as `dev`."""
         return f"groundplan-{environment}-{self.name.replace('_', '-')}"
 
 

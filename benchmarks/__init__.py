@@ -1,4 +1,4 @@
-"""Benchmarks against the published way of doing the same, in a package per architecture.
+"""Benchmarks against the published solution of the same problem, in a package per architecture.
 
 Each package lists in `BENCHMARKS` the modules that `python -m benchmarks` runs.
 """
@@ -6,5 +6,5 @@ Each package lists in `BENCHMARKS` the modules that `python -m benchmarks` runs.
 import sys
 from pathlib import Path
 
-# Some benchmarks run the code of the Lambda functions
+# some benchmarks import the code of the Lambda functions
 sys.path.append(str(Path(__file__).resolve().parents[1] / "runtime"))

@@ -1,9 +1,9 @@
-"""Every benchmark, one after the other; one that fails does not keep the next from running.
+"""Runs all benchmarks, or the named ones, one after the other, even if one fails.
 
     python -m benchmarks [NAME ...]
 
-An architecture's name stands for all its benchmarks. Figures are in `out/benchmarks/NAME.json`. The exit
-code is 1 when one failed.
+An architecture's name selects all its benchmarks. Results are in `out/benchmarks/NAME.json`. The exit code is
+1 if a benchmark failed.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ NAMES = [
 
 
 def chosen(names: list[str]) -> list[str]:
-    """Return the benchmarks of `names`, each a benchmark or an architecture, all if there are none.
+    """Return the benchmarks with these names, which are benchmarks or architectures; without names, all.
 
-    Raises `ValueError` for an unknown one.
+    Raises `ValueError` for an unknown name.
     """
     found = []
     for name in names or NAMES:

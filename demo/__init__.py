@@ -1,1 +1,1 @@
-"""The demonstration: every architecture deployed to a cloud on this machine and run end to end."""
+"""The demonstration: deploys every architecture to a local cloud and runs its scenario."""

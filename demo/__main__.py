@@ -1,6 +1,6 @@
 """`python -m demo [--arch NAME] [--keep] [--out FOLDER]`: the same as `make demo`.
 
-Makes the environments it needs, then goes on in the one that has the libraries.
+Makes the environments it needs, then continues in the one with the libraries.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def main() -> int:
     python = envs.environment("app")
     if Path(sys.prefix).resolve() != python.parents[1].resolve():
         os.execv(python, [str(python), "-m", "demo", *sys.argv[1:]])  # noqa: S606
-    from demo.run import demonstrate  # only here are its libraries there
+    from demo.run import demonstrate  # its libraries are only in this environment
 
     progress = Progress()
     set_up(names, progress)

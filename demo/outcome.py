@@ -1,4 +1,4 @@
-"""What became of an architecture in the demonstration, and how its figures are told."""
+"""The outcome of an architecture in the demonstration, and the format of its figures."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ DEPLOY = Metric("seconds_deploy", "cdk deploy of the whole stack, its image buil
 
 @dataclass
 class Outcome:
-    """One architecture's run; `reason` says why when it failed."""
+    """The run of one architecture. `reason` is the reason of a failure."""
 
     architecture: Architecture
     stack: str
@@ -28,27 +28,27 @@ class Outcome:
 
     @property
     def figures(self) -> list[tuple[Metric, float]]:
-        """The metrics there are, each with its meaning, in the order they are declared."""
+        """Return the measured metrics with their values, in the order of declaration."""
         return [
             (metric, self.metrics[metric.name]) for metric in self.declared if metric.name in self.metrics
         ]
 
 
 def number(value: float) -> str:
-    """A figure as a person reads it: whole numbers whole, others to about four digits."""
+    """Return a number as text: whole numbers without decimals, others with about four digits."""
     if float(value).is_integer():
         return f"{value:,.0f}"
     return f"{value:,.1f}" if abs(value) >= 100 else f"{value:.4g}"
 
 
 def goal(metric: Metric) -> str:
-    """The bound to reach, such as `≤ 0.98`; nothing where there is none."""
+    """Return the metric's bound, such as `≤ 0.98`; empty without one."""
     if metric.bound is None:
         return ""
     return f"{'≥' if metric.better == 'higher' else '≤'} {metric.bound:g}"
 
 
 def shown(path: Path) -> str:
-    """A path relative to the working folder where it is below it."""
+    """Return a path, relative to the working directory if it is inside it."""
     path = path.resolve()
     return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)

@@ -1,4 +1,4 @@
-"""What a person sees meanwhile: a live line on a terminal, plain lines anywhere else."""
+"""Progress output: a live line on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ QUIET_SECONDS = 10
 
 
 class Progress:
-    """Steps with their durations, and below each what it is doing now."""
+    """Steps with their durations, and the current activity of each step."""
 
     def __init__(self, stream: TextIO | None = None):
         self.stream = stream or sys.stderr
@@ -26,7 +26,7 @@ class Progress:
 
     @contextlib.contextmanager
     def step(self, title: str) -> Iterator[None]:
-        """One step: `title` while it lasts, then how long it took and how it ended."""
+        """Show `title` during the step; after it, its duration and outcome."""
         started, self._detail = time.monotonic(), ""
         done = threading.Event()
         painter = threading.Thread(target=self._paint, args=(title, started, done), daemon=True)
@@ -46,9 +46,9 @@ class Progress:
             self._write(f"  {mark} {title}  {time.monotonic() - started:.0f} s\n")
 
     def tell(self, line: str) -> None:
-        """What the running step is doing: takes the place of the last such line on a terminal.
+        """Show the current activity of the step. On a terminal, it replaces the previous one.
 
-        Elsewhere, of lines about the same subject (up to the first ` · `) one every few seconds stays.
+        Elsewhere, lines with the same text before ` · ` are printed only every few seconds.
         """
         self._detail = line.strip()
         if self.live or not self._detail:
@@ -59,12 +59,12 @@ class Progress:
             self._write(f"    {self._detail}\n")
 
     def hint(self, line: str) -> None:
-        """As `tell`, for what only somebody who watches would want to see."""
+        """Show the current activity as `tell` does, but only on a terminal."""
         if self.live:
             self.tell(line)
 
     def say(self, line: str = "") -> None:
-        """A line that stays."""
+        """Print a line."""
         self._write(f"{line}\n")
 
     def _paint(self, title: str, started: float, done: threading.Event) -> None:
@@ -82,7 +82,7 @@ class Progress:
 
 
 class Lines:
-    """A text stream that hands each line written to it to `tell`; stands in for standard error."""
+    """A text stream that passes each line to `Progress.tell`, as a replacement of standard error."""
 
     def __init__(self, progress: Progress):
         self._progress, self._rest = progress, ""

@@ -1,4 +1,4 @@
-"""The page that tells what the demonstration did: one HTML file that asks nobody for anything."""
+"""The report of the demonstration: a single HTML file that loads nothing else."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from tooling import envs
 
 HERE = Path(__file__).parent
 PINNED = ("aws-cdk-lib", "snowflake-connector-python", "ministack", "fakesnow", "xgboost-cpu")
-"""The packages whose versions a reader asks for first."""
+"""Packages whose versions the report lists."""
 LOCKS = ("requirements.txt", "local/**/requirements.txt", "containers/*/*/requirements.txt")
-"""The lock files that pin them. The first one with a package counts."""
+"""Lock files with these packages. The first file with a package determines its version."""
 BITMAPS = {".png": "image/png", ".webp": "image/webp"}
-"""Media types of the pictures that are no SVG, by suffix."""
+"""Media types of pictures other than SVG, by suffix."""
 
 
 def write_report(outcomes: list[Outcome], path: Path) -> Path:
-    """Write the report of these runs to `path` and return it."""
+    """Write the report of these runs to `path`, and return the path."""
     path.parent.mkdir(parents=True, exist_ok=True)
     templates = jinja2.Environment(
         loader=jinja2.FileSystemLoader(HERE),
@@ -49,12 +49,12 @@ def write_report(outcomes: list[Outcome], path: Path) -> Path:
 
 
 def picture(figure: Figure) -> Markup:
-    """Return a figure's picture as a part of the page."""
+    """Return a figure's picture as HTML."""
     return bitmap(figure) if figure.path.suffix in BITMAPS else drawing(figure)
 
 
 def bitmap(figure: Figure) -> Markup:
-    """Return a figure's PNG or WebP, with the one for the dark scheme where there is one."""
+    """Return the HTML of a figure's PNG or WebP, and of its picture for the dark scheme if it has one."""
     dark = '<source media="(prefers-color-scheme: dark)" srcset="{}">' if figure.dark else ""
     both = Markup(f'<picture>{dark}<img src="{{}}" alt="{{}}"></picture>')  # noqa: S704
     return both.format(*map(data_url, filter(None, (figure.dark, figure.path))), figure.alt)
@@ -65,7 +65,7 @@ def data_url(path: Path) -> str:
 
 
 def drawing(figure: Figure) -> Markup:
-    """A figure's SVG to stand inside the page, where it takes the page's colours and names itself."""
+    """Return a figure's SVG for embedding in the page, with the page's colours and unique ids."""
     from scenarios.drawing import PALETTE
 
     svg = figure.path.read_text()
@@ -73,8 +73,8 @@ def drawing(figure: Figure) -> Markup:
     for name, color in PALETTE.items():
         svg = svg.replace(color, f"var(--figure-{name})")
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    # All pictures share the page's names: only those that are referred to stay, made this picture's own.
-    # A colour such as "#ffffff" looks like a reference.
+    # Ids must be unique in the page: ids that are referred to get a prefix, the others are removed. A colour
+    # such as "#ffffff" looks like a reference.
     used = set(re.findall(r"#([\w.-]+)[\")]", svg)) & set(re.findall(r' id="([^"]*)"', svg))
     own = hashlib.sha256(str(figure.path).encode()).hexdigest()[:8]
     svg = re.sub(r' id="([^"]*)"', lambda found: f' id="{own}-{found[1]}"' if found[1] in used else "", svg)
@@ -88,7 +88,7 @@ def drawing(figure: Figure) -> Markup:
 
 
 def machine() -> dict[str, str]:
-    """What it ran on."""
+    """Return facts about the machine and versions of packages."""
     facts = {
         "Processor": f"{processor()}, {os.cpu_count()} cores",
         "Memory": f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.0f} GiB",
@@ -104,7 +104,7 @@ def machine() -> dict[str, str]:
 
 
 def processor() -> str:
-    """The processor's name; what the kernel calls the machine where it has none."""
+    """Return the processor's model name, or else the kernel's name of the machine type."""
     try:
         found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), flags=re.MULTILINE)
     except OSError:

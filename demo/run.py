@@ -28,7 +28,7 @@ ENVIRONMENT = "dev"
 
 
 class Cloud(Protocol):
-    """What the demonstration asks of a cloud on this machine."""
+    """Interface of the local cloud, as far as the demonstration needs it."""
 
     @property
     def endpoint_url(self) -> str: ...
@@ -41,7 +41,7 @@ class Cloud(Protocol):
 
 
 def fresh_cloud() -> Cloud:
-    """A local cloud without a past: whatever an earlier demonstration left is stopped and removed."""
+    """Return an empty local cloud. The one of an earlier demonstration is stopped and deleted."""
     from local.cloud import LocalCloud
 
     home = envs.home() / "demo"
@@ -58,10 +58,10 @@ def demonstrate(
     progress: Progress,
     make_cloud: Callable[[], Cloud] = fresh_cloud,
 ) -> int:
-    """Run them all, one's failure leaving the others alone; returns the exit code, 0 when all are ok.
+    """Run all architectures, even if some fail. Return the exit code: 0 if all succeeded.
 
-    Writes `results.json` and `report/index.html` below `out`, whatever happens; the cloud is stopped
-    at the end, also when a person interrupts, unless `keep`.
+    Always writes `results.json` and `report/index.html` to `out`. Unless `keep`, the cloud is stopped at the
+    end, also after an interrupt.
     """
     out.mkdir(parents=True, exist_ok=True)
     outcomes = [Outcome(architecture, architecture.stack_name(ENVIRONMENT)) for architecture in architectures]
@@ -100,13 +100,13 @@ def demonstrate(
 
 
 def attempt(outcome: Outcome, cloud: Cloud, folder: Path, progress: Progress) -> None:
-    """Deploy one architecture, enforce its policies, run its scenario; failures end in `outcome`."""
+    """Deploy one architecture, then run its scenario with IAM enforced. Errors are stored in `outcome`."""
     started = time.monotonic()
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     try:
         scenario = importlib.import_module(outcome.architecture.scenario)
-        cloud.enforce_iam(False)  # AWS's deployment roles are not the subject here
+        cloud.enforce_iam(False)  # not for the CDK's deployment roles
         chosen = {"env": ENVIRONMENT, "only": outcome.architecture.name}
         if prepare := getattr(scenario, "prepare", None):
             with progress.step(f"what {outcome.architecture.name} needs"):
@@ -135,7 +135,7 @@ def attempt(outcome: Outcome, cloud: Cloud, folder: Path, progress: Progress) ->
 
 
 def explain(error: Exception, folder: Path, before: str = "") -> str:
-    """The reason in a line, and the whole of it in `error.txt`."""
+    """Return the reason of an error in one line, and write the traceback to `error.txt`."""
     (folder / "error.txt").write_text("".join(traceback.format_exception(error)))
     lines = [line.strip() for line in str(error).strip().splitlines() if line.strip()]
     told = lines[0] if len(lines) == 1 else " … ".join([*lines[:1], *lines[-2:]])
@@ -144,14 +144,14 @@ def explain(error: Exception, folder: Path, before: str = "") -> str:
 
 
 def deployed(stack: str) -> dict[str, int]:
-    """How many resources of each type the stack has."""
+    """Return the number of the stack's resources by type."""
     pages = boto3.client("cloudformation").get_paginator("list_stack_resources").paginate(StackName=stack)
     types = Counter(found["ResourceType"] for page in pages for found in page["StackResourceSummaries"])
     return dict(sorted(types.items()))
 
 
 def results(outcomes: list[Outcome]) -> dict[str, Any]:
-    """What `results.json` holds. Paths are relative to the working folder where they are below it."""
+    """Return the content of `results.json`. Paths inside the working directory are relative."""
     return {
         outcome.architecture.name: {
             "status": outcome.status,
@@ -164,7 +164,7 @@ def results(outcomes: list[Outcome]) -> dict[str, Any]:
 
 
 def tell(outcomes: list[Outcome], page: Path, progress: Progress) -> None:
-    """The table of figures, and each reason for a failure, on the terminal."""
+    """Print the table of figures and the reasons of failures."""
     for outcome in outcomes:
         progress.say()
         progress.say(f"{outcome.architecture.name}: status: {outcome.status}  ({outcome.seconds:.0f} s)")
@@ -180,7 +180,7 @@ def tell(outcomes: list[Outcome], page: Path, progress: Progress) -> None:
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
-    """SIGTERM ends the demonstration as Ctrl-C does: tidily."""
+    """Handle SIGTERM as Ctrl-C, so that the demonstration cleans up."""
 
     def interrupt(signum: int, frame: Any) -> None:
         raise KeyboardInterrupt

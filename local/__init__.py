@@ -1,1 +1,1 @@
-"""The local cloud: AWS's own templates and SDKs, answered on this machine."""
+"""The local cloud: a server that answers the AWS API on this machine, for unchanged templates and SDKs."""

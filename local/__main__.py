@@ -1,10 +1,10 @@
-"""Start, stop and look at a cloud on this machine.
+"""Start, stop and inspect a local cloud.
 
 python -m local up                  # start it
-eval "$(python -m local env)"       # turn this shell to it
+eval "$(python -m local env)"       # point this shell's AWS tools to it
 python -m local status
 python -m local iam on              # check every call against its caller's policies; off: check none
-python -m local down                # stop it; what is deployed is there again after the next up
+python -m local down                # stop it; its deployed resources are kept for the next up
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from local.cloud import CloudError, LocalCloud
 from tooling import envs
 
 PYTHON = envs.MACHINE_PYTHON.name
-"""The Python to call this with: with another one every environment would be made anew."""
+"""The Python to run this with. Another one would create every environment again."""
 
 HOME = envs.home() / "cloud"
 

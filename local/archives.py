@@ -1,4 +1,4 @@
-"""Tar archives, unpacked as a stream: files and folders alone, in one folder, of bounded number and size."""
+"""Streaming extraction of tar archives to one folder: files and folders only, limited in size and number."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from typing import Any
 MOST_MEMBERS = 100_000
 
 LONGEST_PATH, LONGEST_NAME = 1024, 255
-"""Bytes; the latter is what Linux's file systems take."""
+"""Bytes of a path, and of one of its parts; the latter is the limit of Linux's file systems."""
 
 _METADATA_BYTES = 64 * 2**10
 
 
 class ArchiveError(Exception):
-    """The archive is not whole, or holds what is not unpacked; the text names it."""
+    """The archive is damaged or has a member that is not allowed, which the message names."""
 
 
 class TooLargeError(ArchiveError):
-    """It unpacks to more bytes than there is room for."""
+    """The archive's content is larger than the allowed number of bytes."""
 
 
 class _Member(tarfile.TarInfo):
-    """tarfile reads names and other metadata into memory, however long the archive says that they are."""
+    """A member with metadata of limited size: tarfile reads metadata into memory, whatever its size."""
 
     def _proc_member(self, tar: Any) -> Any:
         plain = self.type in (*tarfile.REGULAR_TYPES, tarfile.DIRTYPE)
@@ -35,11 +35,14 @@ class _Member(tarfile.TarInfo):
 
 
 def unpack(stream: Any, folder: Path, most_bytes: float, most_members: int = MOST_MEMBERS) -> None:
-    """Unpack a tar archive, compressed or not, into a folder that nobody else writes to.
+    """Unpack a tar archive, compressed or not, into a folder that no other process writes to.
 
-    One of any size costs no memory and no second place on disk. tarfile's own filters let members leave the
-    folder by links before Python 3.11.13 (CVE-2025-4517), and bound nothing. Raises `ArchiveError`; what was
-    unpacked before stays.
+    The archive is streamed, so its size needs neither memory nor disk space beyond its content. tarfile's own
+    filters do not limit sizes, and before Python 3.11.13 members could leave the folder through links
+    (CVE-2025-4517). Raises `ArchiveError`; files that were already unpacked stay.
+
+    :param most_bytes: maximum size of all files
+    :param most_members: maximum number of files and folders
     """
     left = most_bytes
     try:
@@ -65,7 +68,7 @@ def unpack(stream: Any, folder: Path, most_bytes: float, most_members: int = MOS
 
 
 def _inside(member: tarfile.TarInfo) -> PurePosixPath:
-    """The path of a file or folder below where it is unpacked. Raises `ArchiveError`."""
+    """Return the path of a member relative to the folder. Raises `ArchiveError` if it is not allowed."""
     name = member.name if len(member.name) <= 80 else f"{member.name[:80]}…"
     if not (member.isfile() or member.isdir()):
         raise ArchiveError(f"{name!r} is neither a file nor a folder")

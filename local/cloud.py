@@ -1,4 +1,4 @@
-"""A cloud on this machine, as a person or a test holds it. Needs nothing but Python's own library.
+"""A handle on a local cloud, for the CLI and for tests. Standard library only.
 
 with LocalCloud(Path(".groundplan/cloud")) as cloud:
     outputs = cloud.deploy("groundplan-dev-snowflake-training")
@@ -32,31 +32,34 @@ from tooling import envs, layers
 ACCOUNT = "000000000000"
 REGION = "eu-west-1"
 START_SECONDS = 120
-"""A start takes a few seconds; a machine under load may take longer."""
+"""Timeout of a start, which takes a few seconds, or longer on a machine under load."""
 STOP_SECONDS = 90
 TAIL_LINES = 40
 
 
 class CloudError(Exception):
-    """The cloud did not do what it was asked; the message says what it said."""
+    """A request to the cloud failed, with the cloud's own error message."""
 
 
 class LocalCloud:
-    """One local cloud: its state lies in `home`, it answers on one port of 127.0.0.1.
+    """One local cloud. Its state is in `home`, and it listens on one port of 127.0.0.1.
 
-    Several may run at once, each with a home of its own. A handle on the home of a cloud that runs
-    already is a handle on that cloud.
+    Several clouds can run at once, each with a separate home. A handle on the home of a running cloud
+    controls that cloud.
     """
 
     def __init__(self, home: Path, port: int | None = None, region: str | None = None):
-        """`port`: None for the one it had last, else a free one. `region`: the last, or eu-west-1."""
+        """
+        :param port: default: the port of the last start, or a free one if that is taken or there was none
+        :param region: default: the Region of the last start, or eu-west-1
+        """
         self.home = home.resolve()
         self._port, self._region = port, region
 
-    # Its life -------------------------------------------------------------------------------------
+    # Lifecycle ------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Start it, and return when all of it answers. Raises `CloudError` with the end of its log."""
+        """Start the cloud and wait until it is ready. Raises `CloudError` with the end of its log."""
         if self.running:
             return
         python, snowflake = envs.environment("cloud"), envs.environment("snowflake")
@@ -69,23 +72,25 @@ class LocalCloud:
                 f"{self.home}, the cloud's folder, cannot be used by this user ({error.strerror}):"
                 " choose another folder with --home"
             ) from error
-        # Of two at once, one starts it: the other would take away the file that says where it answers.
+        # Only one of two concurrent calls may start it: the other would delete its server.json
         with envs.locked(self.home / "start.lock"):
             if not self.running:
                 self._launch(python, snowflake)
 
     def stop(self) -> None:
-        """End it and everything that it runs; its state stays. Nothing happens when it does not run."""
+        """Stop the cloud and everything that it runs, and keep its state. Do nothing if it is not running."""
         if pid := self._pid():
             self._end(pid, signal.SIGTERM)
 
     def kill(self) -> None:
-        """End the server as a crash would. What it ran ends too, a moment later."""
+        """Kill the server with SIGKILL. Its containers and functions are ended a moment later."""
         if pid := self._pid():
             self._end(pid, signal.SIGKILL)
 
     def crash(self) -> None:
-        """The same between two requests: as on AWS, nothing is lost of what has been answered."""
+        """Kill the server between two requests, after it has saved its state.
+
+        As on AWS, the effects of all answered requests are kept."""
         if pid := self._pid():
             with contextlib.suppress(CloudError, OSError):
                 self._ask("crash", {})
@@ -102,7 +107,7 @@ class LocalCloud:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    # What one asks of it --------------------------------------------------------------------------
+    # Properties and requests ----------------------------------------------------------------------
 
     @property
     def port(self) -> int:
@@ -121,26 +126,26 @@ class LocalCloud:
 
     @property
     def snowflake(self) -> Path:
-        """The file with the connection to the local Snowflake, in the format of the secret."""
+        """Path of the file with the connection to the local Snowflake, in the format of the secret."""
         return self.home / "snowflake.json"
 
     @property
     def key(self) -> keys.Key:
-        """The access key of its root, made at its first start. Raises `CloudError` before that."""
+        """The account's root access key, created at the first start. Raises `CloudError` before that."""
         try:
             return keys.read(self.home)
         except FileNotFoundError as error:
             raise CloudError(f"No cloud was started in {self.home} yet") from error
 
     def env(self) -> dict[str, str]:
-        """What turns the AWS SDKs, the AWS CLI and the CDK of a process to this cloud."""
+        """Return the environment variables that make AWS SDKs, the AWS CLI and the CDK use this cloud."""
         from local import images
 
         key = self.key
         return {
             "AWS_ENDPOINT_URL": self.endpoint_url,
             "AWS_ENDPOINT_URL_S3": self.endpoint_url,
-            # By this variable AWS's plugin of MLflow finds its server elsewhere.
+            # The server's address for AWS's MLflow plugin
             "SAGEMAKER_MLFLOW_CUSTOM_ENDPOINT": self.endpoint_url,
             "AWS_ACCESS_KEY_ID": key.access_key_id,
             "AWS_SECRET_ACCESS_KEY": key.secret_access_key,
@@ -148,7 +153,7 @@ class LocalCloud:
             "AWS_REGION": self.region,
             "AWS_DEFAULT_REGION": self.region,
             "AWS_EC2_METADATA_DISABLED": "true",
-            # Some operations' hosts have a prefix of their own (`sync-`), which no address here has.
+            # Some operations prefix the host name (`sync-`); such hosts do not exist here
             "AWS_DISABLE_HOST_PREFIX_INJECTION": "true",
             "CDK_DEFAULT_ACCOUNT": ACCOUNT,
             "CDK_DEFAULT_REGION": self.region,
@@ -159,24 +164,28 @@ class LocalCloud:
         }
 
     def status(self) -> dict[str, Any]:
-        """What runs in it, by name."""
+        """Return the cloud's address and settings, and its stacks, running jobs and endpoints by name."""
         return self._ask("status")
 
     def enforce_iam(self, on: bool) -> None:
-        """From now on every call is checked against its caller's policies, or no call is.
+        """Enable or disable the check of every call against its caller's policies.
 
-        The key that `env` exports is the account's root's and is always let through.
+        The key that `env` exports is the account's root key, whose calls are always allowed.
         """
         self._ask("iam", {"enforce": on})
 
     def configure(self, **settings: Any) -> dict[str, Any]:
-        """Set quotas and paces (`local/sagemaker/quotas.py` names them) and the faults to come
-        (`local/faults.py`); None puts one back. Returns all."""
+        """Set quotas and intervals (`local/sagemaker/quotas.py`) and faults to inject (`local/faults.py`).
+
+        None restores a setting's default. Returns all settings."""
         return self._ask("settings", settings)
 
     def local_url(self, address: str) -> str:
-        """Where a distribution or an HTTP API answers on this machine, by its address on AWS: a browser finds
-        `http://d123.cloudfront.localhost:4566/` for `https://d123.cloudfront.net/`."""
+        """Return the local address of a CloudFront distribution or an HTTP API, given its address on AWS.
+
+        For `https://d123.cloudfront.net/` that is `http://d123.cloudfront.localhost:4566/`. Raises
+        `ValueError` for any other address.
+        """
         parts = urllib.parse.urlsplit(address)
         label, _, rest = (parts.hostname or "").partition(".")
         service = rest.partition(".")[0]
@@ -185,7 +194,7 @@ class LocalCloud:
         host = f"{label}.{service}.localhost:{self.port}"
         return urllib.parse.urlunsplit(("http", host, parts.path, parts.query, parts.fragment))
 
-    # Deploying ------------------------------------------------------------------------------------
+    # Deployment -----------------------------------------------------------------------------------
 
     def deploy(
         self,
@@ -194,11 +203,15 @@ class LocalCloud:
         app: str | None = None,
         progress: Callable[[str], None] = lambda line: None,
     ) -> dict[str, dict[str, str]]:
-        """Deploy with the plain CDK CLI, as one would to AWS; returns each stack's outputs. The CDK validates
-        the templates only if the environment variable CDK_VALIDATION is `true`.
+        """Deploy with the unchanged CDK CLI, as to AWS, and return each stack's outputs.
 
-        `app` is the command of the CDK app; the project's own when left out. Raises `CloudError` with
-        the CLI's output.
+        The CDK validates the templates only if the environment variable CDK_VALIDATION is `true`. Raises
+        `CloudError` with the CLI's output.
+
+        :param stacks: names; default: all stacks
+        :param context: values for `--context`
+        :param app: command of the CDK app; default: the project's app
+        :param progress: called with each line of the CLI's output
         """
         self._bootstrap(progress)
         with tempfile.TemporaryDirectory() as folder:
@@ -218,7 +231,7 @@ class LocalCloud:
         app: str | None = None,
         progress: Callable[[str], None] = lambda line: None,
     ) -> None:
-        """Delete stacks with the plain CDK CLI. It reads the assembly that `deploy` kept."""
+        """Delete stacks with the unchanged CDK CLI, from the assembly that `deploy` kept if there is one."""
         command, kept = ["destroy", *(stacks or ["--all"]), "--force"], self._kept(context, app)
         if (kept / "manifest.json").exists():
             return self._cdk(command, progress, "--app", str(kept))
@@ -248,7 +261,7 @@ class LocalCloud:
         layers.layer()
         app = f"{shlex.quote(str(envs.environment('app')))} app.py" if app is None else app
         options = [f"--context={key}={value}" for key, value in (context or {}).items()]
-        # The CLI takes away quotes at both ends of the whole, which are those of two paths
+        # The CLI strips quotes at both ends of the command, which would belong to two different paths
         return [*options, "--app", f"exec {app}" if app.startswith("'") else app, "--output", str(assembly)]
 
     def _cdk(self, command: list[str], progress: Callable[[str], None], *given: str) -> None:
@@ -259,7 +272,7 @@ class LocalCloud:
             subprocess.Popen(
                 [str(program), *command, *options],
                 cwd=envs.ROOT if given else empty,
-                # A profile of the person's own would go before these keys with the CDK CLI.
+                # The CDK CLI would prefer the user's profile to these keys
                 env={name: value for name, value in os.environ.items() if name != "AWS_PROFILE"}
                 | self.env()
                 | {
@@ -283,7 +296,7 @@ class LocalCloud:
             said = "\n".join(lines[-TAIL_LINES:])
             raise CloudError(f"cdk {command[0]} failed:\n{said}")
 
-    # Within ---------------------------------------------------------------------------------------
+    # Internals ------------------------------------------------------------------------------------
 
     @property
     def _file(self) -> Path:
@@ -331,7 +344,7 @@ class LocalCloud:
             time.sleep(0.02)
 
     def _pid(self) -> int | None:
-        """The server's process, when it is alive and answers as this home's."""
+        """Return the server's process ID if the server of this home answers, else None."""
         try:
             pid = json.loads(self._file.read_text())["pid"]
             return pid if self.status()["pid"] == pid else None
@@ -339,8 +352,9 @@ class LocalCloud:
             return None
 
     def _end(self, pid: int, number: int) -> None:
-        """Send the signal, and return when nothing of the server's process group is left. A server that
-        has not ended by itself in `STOP_SECONDS` is killed."""
+        """Send the signal, and wait until the server's process group has no running process.
+
+        A server that has not ended after `STOP_SECONDS` is killed."""
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, number)
         until = time.monotonic() + STOP_SECONDS
@@ -356,7 +370,7 @@ class LocalCloud:
         data = None if body is None else json.dumps(body).encode()
         url, method = f"{self.endpoint_url}/_groundplan/{what}", "GET" if data is None else "POST"
         headers = {}
-        with contextlib.suppress(FileNotFoundError):  # a cloud of an older version has no key, and wants none
+        with contextlib.suppress(FileNotFoundError):  # a cloud of an older version has no key and needs none
             headers = dict(keys.signed(keys.read(self.home), method, url, data or b""))
         request = urllib.request.Request(url, data, headers)  # noqa: S310
         try:

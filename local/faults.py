@@ -1,9 +1,9 @@
-"""Faults that a test injects into the local cloud, by name: off until a number says how many come next.
+"""Faults that tests inject into the local cloud. A fault's number is how often it is still to be injected.
 
     cloud.configure(fault_lose_events=3, fault_throttle_training_jobs=5)
     cloud.status()["faults"]     # {"fault_lose_events": {"injected": 2, "left": 1}, ...}
 
-Each counts down as it strikes. What has struck is counted until `cloud.configure(faults_injected=None)`.
+Each injection lowers the number by one. Injections are counted until `cloud.configure(faults_injected=None)`.
 """
 
 from __future__ import annotations
@@ -12,24 +12,24 @@ import threading
 from typing import Any, Protocol
 
 DEFAULTS: dict[str, Any] = {
-    "fault_lose_events": 0,  # of the next SageMaker state changes: never reach the event bus
-    "fault_lose_object_events": 0,  # of the next events of S3's objects that a rule matches: reach no target
-    "fault_repeat_stream_batches": 0,  # of the next batches of a DynamoDB stream: delivered, and again later
-    "fault_delay_stream_batches": 0,  # of the next batches of a DynamoDB stream: held back
-    "fault_stream_seconds": 2.0,  # how much later those two come
-    "fault_kill_functions": 0,  # functions whose process dies as it makes a call that changes something
-    "fault_kill_at_write": 1,  # which such call of an invocation it is; it is not done
-    "fault_kill_function": "",  # only functions whose name contains this
-    "fault_throttle_training_jobs": 0,  # of the next CreateTrainingJob calls
-    "fault_no_capacity": 0,  # of the next training jobs: CapacityError before it starts
-    "fault_fail_training_jobs": 0,  # of the next training jobs: InternalServerError while it trains
-    "fault_stop_training_jobs": 0,  # of the next training jobs: stopped while it trains
-    "fault_interrupt_training_jobs": 0,  # of the next on spot capacity: taken away while it trains
-    "fault_throttle_endpoints": 0,  # number of the next InvokeEndpoint calls to throttle
-    "fault_throttle_request": "",  # restricts it to calls whose body contains this text
-    "fault_training_after": 1.0,  # seconds of training until those three strike
+    "fault_lose_events": 0,  # SageMaker state changes that are not sent to the event bus
+    "fault_lose_object_events": 0,  # S3 object events that match a rule and reach no target
+    "fault_repeat_stream_batches": 0,  # batches of a DynamoDB stream that are delivered again later
+    "fault_delay_stream_batches": 0,  # batches of a DynamoDB stream that are delivered late
+    "fault_stream_seconds": 2.0,  # delay of these two kinds of batches
+    "fault_kill_functions": 0,  # Lambda processes that are killed as they make a call that changes state
+    "fault_kill_at_write": 1,  # which such call of an invocation; it is not executed
+    "fault_kill_function": "",  # only functions whose name contains this text
+    "fault_throttle_training_jobs": 0,  # CreateTrainingJob calls that are throttled
+    "fault_no_capacity": 0,  # training jobs that fail with CapacityError before they start
+    "fault_fail_training_jobs": 0,  # training jobs that fail with InternalServerError while they train
+    "fault_stop_training_jobs": 0,  # training jobs that are stopped while they train
+    "fault_interrupt_training_jobs": 0,  # spot training jobs that are interrupted while they train
+    "fault_throttle_endpoints": 0,  # InvokeEndpoint calls that are throttled
+    "fault_throttle_request": "",  # only calls whose body contains this text
+    "fault_training_after": 1.0,  # seconds of training before a job is failed, stopped or interrupted
 }
-"""Set like the quotas and paces, through `cloud.configure`; null puts one back."""
+"""Faults and their defaults. `cloud.configure` sets them like quotas; None restores a default."""
 INJECTED = "faults_injected"
 
 _lock = threading.Lock()
@@ -44,7 +44,10 @@ def value(of: Holder, name: str) -> Any:
 
 
 def take(of: Holder, name: str, at: str = "") -> bool:
-    """Whether this fault strikes now; then there is one less to come. `at`: where it would."""
+    """Return whether to inject this fault now, and if so count it as injected.
+
+    :param at: place of the injection, by which `report` counts too
+    """
     with _lock:
         left = value(of, name)
         if left <= 0:
@@ -57,7 +60,7 @@ def take(of: Holder, name: str, at: str = "") -> bool:
 
 
 def report(of: Holder) -> dict[str, dict[str, Any]]:
-    """How many of each have struck, where, and how many are still to come."""
+    """Return for each fault how many were injected, in total and by place, and how many are left."""
     counts = of.settings.get(INJECTED, {})
 
     def places(name: str) -> dict[str, Any]:

@@ -1,7 +1,7 @@
-"""The access key of one cloud, and requests to its own addresses signed with it. Standard library only.
+"""Root access key of a local cloud, and signatures for requests to `/_groundplan/`. Standard library only.
 
-Whoever has the key is the root of the cloud's account. It is made once for each home folder, in a file that
-only its owner can read, and stays the same when the cloud is restarted.
+The key gives root access to the cloud's account. It is created once for each home folder, in a file that only
+its owner can read, and does not change when the cloud is restarted.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from urllib.parse import urlsplit
 
 FILE = "credentials.json"
 SERVICE = "groundplan"
-"""The service that requests to `/_groundplan/` are signed for."""
+"""Service name in the signatures of requests to `/_groundplan/`."""
 
 
 @dataclass(frozen=True)
 class Key:
-    """An access key: its public identifier and its secret."""
+    """An access key."""
 
     access_key_id: str
     secret_access_key: str
@@ -38,12 +38,12 @@ def new(prefix: str = "AKIA") -> Key:
 
 
 def read(home: Path) -> Key:
-    """Return the key of the cloud in `home`. Raises `FileNotFoundError` when it has none yet."""
+    """Return the key of the cloud in `home`. Raises `FileNotFoundError` if it has no key yet."""
     return Key(**json.loads((home / FILE).read_text()))
 
 
 def ensure(home: Path) -> Key:
-    """Return the key of the cloud in `home`; create it when there is none. The file has mode 0600."""
+    """Return the key of the cloud in `home`, and create it if it does not exist. The file has mode 0600."""
     file = home / FILE
     if not file.exists():
         draft = file.with_suffix(".tmp")
@@ -58,7 +58,7 @@ def ensure(home: Path) -> Key:
 
 
 def signed(key: Key, method: str, url: str, body: bytes = b"") -> Mapping[str, str]:
-    """The headers that sign a request to one of the cloud's own addresses (AWS Signature Version 4)."""
+    """Return the headers that sign a request to `/_groundplan/` (AWS Signature Version 4)."""
     place = urlsplit(url)
     now = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     scope = f"{now[:8]}/local/{SERVICE}/aws4_request"

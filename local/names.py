@@ -1,7 +1,7 @@
-"""Names below `localhost` in this process: loopback addresses, as RFC 6761 says, whatever the resolver knows.
+"""Resolution of names below `localhost` to the loopback address in this process, as RFC 6761 specifies.
 
-A browser resolves `d123.cloudfront.localhost` by itself. The C library's resolver asks a name server unless
-the machine is set up for it, so the addresses that the local cloud hands out would not be found.
+Browsers resolve `d123.cloudfront.localhost` themselves. The C library's resolver asks a name server unless
+the machine is configured for such names, and would not find the addresses that the local cloud returns.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 
 def resolve_localhost() -> None:
-    """Make `socket.getaddrinfo` resolve them; doing it twice does nothing more."""
+    """Make `socket.getaddrinfo` resolve names below `localhost` to 127.0.0.1. A second call has no effect."""
     resolve = socket.getaddrinfo
     if getattr(resolve, "knows_localhost", False):
         return

@@ -1,10 +1,10 @@
-"""Containers in namespaces of their own: what one sees, how it starts, and whether this machine allows it.
+"""Containers in Linux namespaces: their file system, their start, and whether this machine supports them.
 
-A container sees its image, this machine's `/usr` in place of the image's system, `/opt/ml`, and its own
-`/proc`, `/dev`, `/tmp` and `/etc/hosts`. What it writes outside of `/opt/ml` goes to a layer of its own,
-which is removed with it. Nothing else of this machine is there: no home, no state of the cloud, no other
-job's folder. The network is this machine's, unless the container is cut off: then it is one of its own, or
-that of the other hosts of its job. `namespaces_init.py` is the program that does it.
+A container sees its image, this machine's `/usr` in place of the image's system, `/opt/ml`, and a private
+`/proc`, `/dev`, `/tmp` and `/etc/hosts`. Files that it writes outside of `/opt/ml` go to a private layer,
+which is removed with it. It sees nothing else of this machine: no home directory, no state of the cloud, no
+other job's folder. It uses this machine's network unless it is isolated: then it has a network namespace that
+is private, or shared with the other hosts of its job. The program `namespaces_init.py` sets all this up.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from local.images.store import PASSED_ON
 from local.namespaces_init import FOLDERS, layer
 
 KILL = signal.SIGUSR1
-"""What ends a started space at once."""
+"""Signal that makes a supervisor kill its whole container."""
 
 _NUMBERED = re.compile(r"\[Errno (\d+)\] (.*)", re.DOTALL)
 """Format in which the init process reports an error with its errno."""
 _INIT = Path(__file__).with_name("namespaces_init.py")
 _BASE = "/.python"
-"""Where the interpreter behind the image's environment is, when the image hides its own place."""
+"""Path of the base interpreter in the container, if the image's files hide its path on this machine."""
 
 _PYTHON = (
     *("lib/python3.[0-9]*", "lib64/python3.[0-9]*", "include/python3.[0-9]*"),
@@ -46,7 +46,7 @@ _PYTHON = (
 be a user's home."""
 
 _SYSTEM = "/sys/devices/system"
-"""Tells programs how many processors and how much memory there are."""
+"""Folder in which programs read the number of processors and the size of memory."""
 
 _TOP = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
 _ETC = (
@@ -55,7 +55,7 @@ _ETC = (
     "pki/tls/certs", "protocols", "resolv.conf", "services", "ssl/certs", "ssl/openssl.cnf", "terminfo",
     "timezone",
 )  # fmt: skip
-"""What of this machine's `/etc` its programs need, with no secrets in it."""
+"""Files of this machine's `/etc` that its programs need. None has secrets."""
 
 _ACCOUNTS = {
     "/etc/passwd": "root:x:0:0:root:/root:/bin/bash\nnobody:x:65534:65534:nobody:/nonexistent:/bin/false\n",
@@ -68,14 +68,17 @@ TRIAL_SECONDS = 60
 TRANSIENT = frozenset(
     {errno.EAGAIN, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC, errno.ETIMEDOUT}
 )
-"""Errors of a trial that say nothing about the kernel's namespaces."""
+"""Errors of a trial that do not show whether the kernel supports namespaces."""
 
 
 def unavailable(home: Path, kept: bool = False) -> str:
-    """Return why containers cannot have namespaces on this machine, "" if they can. A trial container is
-    started once per process, and again after a transient failure: time, memory, file or disk limits.
+    """Return why containers cannot have namespaces on this machine, or "" if they can.
 
-    `kept` asks for containers whose written files stay on disk, for `written`.
+    A trial container is started once per process, and again after a transient failure: limits of time,
+    memory, files or disk.
+
+    :param home: folder for the trial's files
+    :param kept: whether the container's written files must stay on disk, for `written`
     """
     with _trying:
         try:
@@ -109,7 +112,7 @@ def _unavailable(home: Path, kept: bool = False) -> str:
         return said.strip() or f"a trial ended with {process.returncode}" if process.returncode else ""
     except OSError as error:
         if error.errno in TRANSIENT:
-            raise  # which is not cached
+            raise  # exceptions are not cached
         return str(error)
     finally:
         remove(folder)
@@ -124,17 +127,20 @@ def layout(
     name: str,
     peers: Mapping[str, str],
 ) -> dict[str, Any]:
-    """What a container sees, for `namespaces_init.py`.
+    """Return the description of a container's file system and host name, for `namespaces_init.py`.
 
-    `files` are an image's own, `environment` its Python environment, which the image has at `prefix`.
-    `opt_ml` is the folder to show as `/opt/ml`, None for the image's own.
-    `scratch` is a folder for what the container writes outside of `/opt/ml`. `name` is its host name; `peers`
-    are the addresses of all host names that it knows, its own included.
+    :param files: folder with the image's files; None: the image has none
+    :param environment: the image's Python environment on this machine
+    :param prefix: path of that environment in the container
+    :param opt_ml: folder to mount as `/opt/ml`; None: the image's own `/opt/ml`
+    :param scratch: folder for files that the container writes outside of `/opt/ml`
+    :param name: host name of the container
+    :param peers: addresses by host name, including this container's
     """
     environment = environment.resolve()
     overlays: dict[str, list[Path]] = {"/": [], "/usr": [Path("/usr")], "/usr/local": []}
     overlays.setdefault(prefix, []).insert(0, environment)
-    links = {str(environment): prefix}  # programs that pip installed name it on their first line
+    links = {str(environment): prefix}  # programs that pip installed have this path in their first line
     for top in _TOP:
         here, own = Path("/", top), files is not None and (files / top).is_dir()
         if here.is_symlink() and not own:
@@ -142,7 +148,7 @@ def layout(
         elif here.is_dir():
             overlays[str(here)] = [here.resolve()]
     if (environment / "lib64").is_symlink() and prefix == "/usr" and Path("/usr/lib64").is_dir():
-        overlays["/usr/lib64"] = [Path("/usr/lib64")]  # the environment's link hides the folder
+        overlays["/usr/lib64"] = [Path("/usr/lib64")]  # the environment's link would hide the folder
     for path, lower in overlays.items():
         if files is not None and (files / path[1:]).is_dir():
             lower.insert(0, files / path[1:])
@@ -164,7 +170,7 @@ def layout(
         if path.exists() and not own and not shown:
             binds.append((str(path.resolve()), str(path), False))
     interpreter = _interpreter(environment, prefix, binds, links)
-    # Both name the interpreter by where it is inside.
+    # Both refer to the interpreter by its path in the container
     links[f"{prefix}/bin/python"] = str(interpreter)
     settings = (environment / "pyvenv.cfg").read_text().splitlines(keepends=True)
     own = [line for line in settings if line.partition("=")[0].strip() != "home"]
@@ -182,16 +188,18 @@ def layout(
 def _interpreter(
     environment: Path, prefix: str, binds: list[tuple[str, str, bool]], links: dict[str, str]
 ) -> Path:
-    """Where the interpreter behind the environment is inside; what shows it there is added to the binds."""
+    """Return the path of the environment's base interpreter in the container.
+
+    Adds the mounts and links that it needs to `binds` and `links`."""
     here = (environment / "bin" / "python").resolve()
     base = here.parent.parent
     inside = base
-    if str(base) in (prefix, "/usr/local"):  # other files are there inside
+    if str(base) in (prefix, "/usr/local"):  # the container has other files there
         inside = Path(_BASE)
         for library in (base / "lib").glob("libpython*.so*") if str(base) == "/usr/local" else ():
-            links[str(library)] = f"{_BASE}/lib/{library.name}"  # where the system's linker looks
+            links[str(library)] = f"{_BASE}/lib/{library.name}"  # the system's linker searches here
     elif base == Path("/") or (base.is_relative_to("/usr") and not base.is_relative_to("/usr/local")):
-        return here  # shown as this machine's system
+        return here  # visible as part of this machine's /usr
     for path in sorted({here, *(each for pattern in _PYTHON for each in base.glob(pattern))}):
         if path.exists():
             binds.append((str(path.resolve()), str(inside / path.relative_to(base)), False))
@@ -199,10 +207,13 @@ def _interpreter(
 
 
 def start(space: dict[str, Any], adopt: Callable[[int], None]) -> subprocess.Popen[str]:
-    """Run a space's command; its output comes from the process that is returned, as does its exit code.
+    """Start a container's command and return its supervisor process, which has its output and exit code.
 
-    `adopt` is called with that process's id before anything else happens. SIGTERM to it reaches the command,
-    `KILL` ends everything inside before it ends itself. Raises OSError where the command cannot be started.
+    The supervisor forwards SIGTERM to the command. On `KILL` it kills everything in the container, then ends.
+    Raises OSError if the command cannot be started.
+
+    :param space: what `layout` returned, with the command, environment and directory
+    :param adopt: called with the supervisor's process ID before the container is set up
     """
     report, told = os.pipe()
     with os.fdopen(report, errors="replace") as reason:
@@ -234,10 +245,10 @@ def start(space: dict[str, Any], adopt: Callable[[int], None]) -> subprocess.Pop
 
 
 def written(space: dict[str, Any]) -> Iterator[tuple[str, Path]]:
-    """Yield what the command of a space with `kept` has added or changed, once it has ended: each path
-    inside, and where that file, folder or link is here. What is below `FOLDERS` is left out.
+    """Yield the files, folders and links that a container with `kept` added or changed, after it has ended.
 
-    Raises ValueError naming a path that was removed, or is of a kind that cannot be kept.
+    Yields each path in the container with its path on this machine. Paths below `FOLDERS` are left out.
+    Raises ValueError naming a path that was removed or replaced, or is not a file, folder or link.
     """
     shown = {path for _, path, _ in space["binds"]}
     given = {*shown, *space["files"], *space["links"]}
@@ -257,7 +268,7 @@ def written(space: dict[str, Any]) -> Iterator[tuple[str, Path]]:
 
 
 def _given(space: dict[str, Any], inside: str, place: Path) -> bool:
-    """Whether it is what the space itself put there."""
+    """Return whether a path is one of the links or files that `layout` added to the container."""
     if place.is_symlink():
         return space["links"].get(inside) == str(place.readlink())
     text = space["files"].get(inside)
@@ -270,7 +281,7 @@ def _is_folder(path: Path) -> bool:
 
 def _check_kind(inside: str, place: Path, below: list[Path]) -> None:
     kind = place.lstat()
-    if stat.S_ISCHR(kind.st_mode) and kind.st_rdev == 0:  # how an overlay marks it
+    if stat.S_ISCHR(kind.st_mode) and kind.st_rdev == 0:  # an overlay's mark of a removed file
         raise ValueError(f"{inside} was removed")
     if not stat.S_ISREG(kind.st_mode) and not stat.S_ISDIR(kind.st_mode) and not stat.S_ISLNK(kind.st_mode):
         raise ValueError(f"{inside} is neither a file, a folder nor a symbolic link")
@@ -283,7 +294,7 @@ def _check_kind(inside: str, place: Path, below: list[Path]) -> None:
 
 
 def remove(folder: Path) -> None:
-    """Remove a folder, also where a container, or an overlay, closed folders in it to their own owner."""
+    """Remove a folder, even if a container or an overlay made folders in it inaccessible to their owner."""
     shutil.rmtree(folder, ignore_errors=True)
     if folder.is_dir():
         folder.chmod(0o700)

@@ -1,18 +1,19 @@
-"""Run one command in user, mount, PID, UTS and IPC namespaces of its own. Standard library only.
+"""Run one command in new user, mount, PID, UTS and IPC namespaces. Standard library only.
 
-Where `kept` is set, the command does not start unless what it writes stays in the scratch folder. Where
-`network` is "own", it has a network of its own, with a loopback interface alone; where it is a process
-id, that of another command's supervisor, it joins the network of that one.
+If `kept` is set, the command starts only if the files that it writes can stay in the scratch folder. If
+`network` is "own", it gets a new network namespace that has a loopback interface only. If `network` is the
+process ID of another command's supervisor, it joins that one's network namespace.
 
-`namespaces.py` starts this with a file descriptor as its argument and what `layout` returns, with the
-command, as JSON on standard input. It becomes three processes:
+`namespaces.py` starts this program with a file descriptor as its argument, and the result of `layout` and the
+command as JSON on standard input. It becomes three processes:
 
-    supervisor   outside, known to the cloud: passes SIGTERM on, kills everything inside on SIGUSR1
-    init         process 1 inside: builds the file system, passes SIGTERM on, reaps; all inside ends with it
-    command      the container's own first process
+    supervisor   outside, known to the cloud: forwards SIGTERM, kills everything inside on SIGUSR1
+    init         process 1 inside: builds the file system, forwards SIGTERM, reaps; its end ends all inside
+    command      the container's first process
 
-The command's exit code is the supervisor's; for a signal it is 128 plus its number. If the command cannot be
-started, the reason is written to the descriptor; if it can, the descriptor is closed with nothing written.
+The supervisor's exit code is the command's; for a signal it is 128 plus the signal's number. If the command
+cannot be started, the reason is written to the descriptor. If it can, the descriptor is closed without
+output.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, NoReturn
 
 NOT_STARTED = 125
-"""Exit code where the command was not started, as Docker's."""
+"""Exit code if the command was not started, as with Docker."""
 
 _CLONE_NEWNS, _CLONE_NEWUTS, _CLONE_NEWIPC = 0x20000, 0x4000000, 0x8000000
 _CLONE_NEWUSER, _CLONE_NEWPID, _CLONE_NEWNET = 0x10000000, 0x20000000, 0x40000000
@@ -43,8 +44,8 @@ _CAPABILITIES_VERSION = 0x20080522
 _SYS_MOUNT_SETATTR, _AT_FDCWD, _AT_RECURSIVE, _MOUNT_ATTR_RDONLY = 442, -100, 0x8000, 1
 
 _KEPT_CAPABILITIES = {0, 1, 3, 4, 5, 6, 7, 8, 10, 13, 18, 27, 29, 31}
-"""Those that Docker leaves a container by default (capabilities(7) has their names). CAP_SYS_ADMIN is not one
-of them: with it the command could make its read-only mounts writable."""
+"""Capabilities that Docker leaves a container by default (names: capabilities(7)). CAP_SYS_ADMIN is not among
+them: with it the command could make its read-only mounts writable."""
 
 FOLDERS = {"/dev": 0o755, "/proc": 0o555, "/root": 0o700, "/run": 0o755, "/tmp": 0o1777, "/var/tmp": 0o1777}
 _DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
@@ -54,7 +55,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def _call(name: str, *arguments: Any) -> None:
-    """Call a function of the C library that answers -1 on failure. Raises OSError with what was asked."""
+    """Call a function of the C library that returns -1 on failure. Raises OSError with the call."""
     if getattr(_libc, name)(*arguments) < 0:
         number = ctypes.get_errno()
         shown = ", ".join(each.decode() for each in arguments if isinstance(each, bytes))
@@ -71,7 +72,7 @@ def _read_only(target: str) -> None:
     _call("syscall", _SYS_MOUNT_SETATTR, _AT_FDCWD, target.encode(), _AT_RECURSIVE, attributes, 32)
 
 
-# The supervisor
+# Supervisor
 
 
 def main() -> None:
@@ -81,12 +82,12 @@ def main() -> None:
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     os.close(nothing)
-    # Signals are taken one at a time where they are waited for, never in between.
+    # Block the signals, so that they are handled only by sigwait
     before = signal.pthread_sigmask(
         signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGUSR1, signal.SIGCHLD, signal.SIGINT, signal.SIGHUP}
     )
     user, group = os.getuid(), os.getgid()
-    lifeline, held = os.pipe()  # tells the init whether the supervisor is still there
+    lifeline, held = os.pipe()  # shows init whether the supervisor still runs
     try:
         network = space.get("network")
         if isinstance(network, int):
@@ -111,7 +112,7 @@ def main() -> None:
     while True:
         number = signal.sigwait({signal.SIGTERM, signal.SIGUSR1, signal.SIGCHLD})
         if number == signal.SIGCHLD:
-            # The init's end is not told before everything inside has ended.
+            # The kernel reports init's end only after everything inside has ended
             ended, status = os.waitpid(init, os.WNOHANG)
             if ended:
                 os._exit(_exit_code(status))
@@ -122,7 +123,7 @@ def main() -> None:
 
 
 def _join(process: int) -> None:
-    """Enter the user and the network namespace of another supervisor, which this user started."""
+    """Enter the user and network namespaces of another supervisor of this user."""
     kinds = {"user": _CLONE_NEWUSER, "net": _CLONE_NEWNET}
     opened = [(os.open(f"/proc/{process}/ns/{name}", os.O_RDONLY), kind) for name, kind in kinds.items()]
     for descriptor, kind in opened:
@@ -148,7 +149,7 @@ def _fail(report: int, error: BaseException) -> NoReturn:
 
 
 def _guarded(report: int, work: Callable[[], NoReturn]) -> NoReturn:
-    """A forked process does its work and nothing else, whatever happens."""
+    """Run `work` in a forked process and report any exception. Never returns to the caller's code."""
     try:
         work()
     except BaseException as error:
@@ -159,19 +160,19 @@ def _guarded(report: int, work: Callable[[], NoReturn]) -> NoReturn:
 
 
 def _init(space: dict[str, Any], report: int, lifeline: int, before: Iterable[int]) -> NoReturn:
-    os.setsid()  # the supervisor's group is the supervisor alone
+    os.setsid()  # leaves the supervisor alone in its process group
     _build(space)
     _drop_capabilities()
     _call("prctl", _PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
     watched = select.poll()
     watched.register(lifeline, 0)
-    if watched.poll(0):  # the supervisor ended before its end would have been told
+    if watched.poll(0):  # the supervisor ended before PR_SET_PDEATHSIG was set
         os._exit(NOT_STARTED)
     first = os.fork()
     if first == 0:
         _guarded(report, lambda: _run(space, before))
     os.close(report)
-    for descriptor in (0, 1, 2):  # the output ends with the last process that writes to it
+    for descriptor in (0, 1, 2):  # so that the output ends with the command's processes
         os.close(descriptor)
     while True:
         if signal.sigwait({signal.SIGTERM, signal.SIGCHLD}) == signal.SIGTERM:
@@ -189,7 +190,7 @@ def _init(space: dict[str, Any], report: int, lifeline: int, before: Iterable[in
 
 def _run(space: dict[str, Any], before: Iterable[int]) -> NoReturn:
     os.setsid()
-    for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores them
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Python set them to be ignored
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, before)
     os.umask(0o022)
@@ -215,18 +216,18 @@ def _drop_capabilities() -> None:
     _call("capset", header, data)
 
 
-# The file system
+# File system
 
 
 def _build(space: dict[str, Any]) -> None:
-    """Mount the space's files as the root of this mount namespace; nothing else stays visible."""
+    """Mount the container's files as the root of this mount namespace. Nothing else stays visible."""
     os.umask(0o022)
     name = space["name"].encode()
     _call("sethostname", name, ctypes.c_size_t(len(name)))
     _mount("none", "/", flags=_MS_REC | _MS_PRIVATE)
     try:
         root = _layers(space)
-    except OSError:  # the scratch folder's file system may not take layers: then they are in memory
+    except OSError:  # the scratch folder's file system may not support overlays: use memory
         if space.get("kept"):
             raise
         _mount("tmpfs", space["scratch"], "tmpfs", _MS_NOSUID | _MS_NODEV)
@@ -237,9 +238,9 @@ def _build(space: dict[str, Any]) -> None:
             _read_only(root + path)
     _devices(root + "/dev")
     _mount("proc", root + "/proc", "proc", _MS_NOSUID | _MS_NODEV | _MS_NOEXEC)
-    # As with Docker: no user namespaces inside, where a process would have every capability again,
+    # As with Docker, no user namespaces inside, in which a process would have every capability again
     _write(f"{root}/proc/sys/user/max_user_namespaces", "0")
-    # and the kernel's settings are read-only, also if the cloud's owner is root.
+    # Make the kernel's settings read-only, even if the cloud's owner is root
     for entry in os.scandir(root + "/proc"):
         own = entry.name.isdigit() or entry.is_symlink()
         if not own and (entry.is_dir() or entry.stat().st_mode & 0o222):
@@ -252,15 +253,15 @@ def _build(space: dict[str, Any]) -> None:
 
 
 def _layers(space: dict[str, Any]) -> str:
-    """Mount the overlays, each inside the one above it; returns the new root.
+    """Mount the overlays, each below its parent, and return the path of the new root.
 
-    What the space adds is written to the upper layers before. Through the mount it would be refused in
-    folders of an owner that this user namespace does not map.
+    Files and links of the space are written to the upper layers before the mount. After it, writes would fail
+    in folders whose owner this user namespace does not map.
     """
     scratch, overlays = space["scratch"], dict(space["overlays"])
 
     def upper(path: str) -> str:
-        """Where a path of the new root is written."""
+        """Return the path in the upper layer of a path in the new root."""
         over = path
         while over not in overlays or over == path != "/":
             over = os.path.dirname(over)
@@ -292,12 +293,12 @@ def _layers(space: dict[str, Any]) -> str:
 
 
 def layer(scratch: str, path: str) -> str:
-    """Return the folder that holds the upper layer of the overlay at `path`."""
+    """Return the folder with the upper layer of the overlay at `path`."""
     return f"{scratch}/{path.strip('/').replace('/', '-') or 'top'}"
 
 
 def _overlay(scratch: str, lower: list[str], target: str) -> None:
-    # Layers are named by descriptors: a path may contain the separators, and all may be too long together.
+    # Refer to layers by descriptors: paths may contain the option's separators, or be too long together
     with contextlib.ExitStack() as stack:
 
         def handle(folder: str) -> str:
@@ -329,7 +330,7 @@ def _devices(folder: str) -> None:
 
 
 def _pivot_root() -> int:
-    """The number of the system call, which the C library has no function for."""
+    """Return the number of the system call pivot_root, for which the C library has no function."""
     return {"x86_64": 155}.get(os.uname().machine, 41)  # 41 on arm64 and riscv64
 
 

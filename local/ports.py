@@ -1,4 +1,4 @@
-"""Ports of the loopback. Standard library only: every environment of the local cloud uses it."""
+"""Free ports of 127.0.0.1. Standard library only: every environment of the local cloud uses it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import socket
 
 
 def free_port(preferred: int = 0) -> int:
-    """`preferred` when nobody has it, else one that the system picks."""
+    """Return `preferred` if it is free, else a port that the system chooses."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

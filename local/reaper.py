@@ -1,8 +1,8 @@
-"""Ends the process groups of a cloud when the cloud ends, however it ends.
+"""Program that ends a cloud's process groups when the cloud's process ends, even with SIGKILL.
 
-A process that is killed with SIGKILL cannot tidy up after itself. So the cloud starts this small
-program and tells it, through a pipe, which process groups are its own. The kernel closes the pipe
-when the cloud is gone, whatever the signal was; the program then ends every group that is left.
+A process that is killed with SIGKILL cannot clean up. So the cloud starts this small program and sends it,
+through a pipe, the IDs of its process groups. The kernel closes the pipe when the cloud's process ends; the
+program then ends every remaining group.
 """
 
 from __future__ import annotations
@@ -19,17 +19,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 GRACE_SECONDS = 5.0
-"""Between SIGTERM and SIGKILL."""
+"""Time between SIGTERM and SIGKILL."""
 
 
 class Reaper:
     """The cloud's side of the pipe."""
 
     def __init__(self, keep: int) -> None:
-        """`keep` is a file descriptor that stays open until the last group has ended: the cloud's lock
-        file, so that the next cloud in the same place waits for what is left of this one."""
+        """
+        :param keep: file descriptor that stays open until the last group has ended. For the cloud's lock
+            file, so that the next cloud in the same home waits for this cloud's remaining processes
+        """
         self._lock = threading.Lock()
-        # The program must outlive any signal to the cloud's own group: it gets a session of its own.
+        # In a separate session, so that signals to the cloud's process group do not reach it
         self._process = subprocess.Popen(
             [sys.executable, str(Path(__file__).resolve())],
             stdin=subprocess.PIPE,
@@ -40,15 +42,15 @@ class Reaper:
         )
 
     def adopt(self, group: int) -> None:
-        """End this process group with the cloud."""
+        """Have this process group ended when the cloud ends."""
         self._tell(f"+{group}\n")
 
     def release(self, group: int) -> None:
-        """The group has ended; its number may be another's by now."""
+        """Stop tracking a group that has ended: its ID may be reused."""
         self._tell(f"-{group}\n")
 
     def end(self) -> None:
-        """End every adopted group now, and wait until they are gone."""
+        """End every adopted group now, and wait until they have ended."""
         assert self._process.stdin is not None  # noqa: S101 - narrows the type
         with self._lock, contextlib.suppress(BrokenPipeError):
             self._process.stdin.close()
@@ -62,7 +64,7 @@ class Reaper:
 
 
 def signal_group(group: int, number: int) -> bool:
-    """Send a signal to a process group; False when nobody is left in it."""
+    """Send a signal to a process group. Return False if it has no process."""
     try:
         os.killpg(group, number)
     except ProcessLookupError:
@@ -74,7 +76,7 @@ def signal_group(group: int, number: int) -> bool:
 
 @contextlib.contextmanager
 def ended_with_us() -> Iterator[Reaper]:
-    """Yield a reaper that ends its process groups on exit, or when this process dies for any reason."""
+    """Yield a reaper that ends its process groups on exit, or when this process ends for any reason."""
     with tempfile.TemporaryFile() as kept:
         reaper = Reaper(kept.fileno())
         try:
@@ -84,8 +86,11 @@ def ended_with_us() -> Iterator[Reaper]:
 
 
 def alive(group: int) -> bool:
-    """Whether a process group has a member that runs. One that has ended but that nobody has waited
-    for, as in a container whose first process does not, counts as gone where the system tells."""
+    """Return whether a process group has a running process.
+
+    Zombies do not count where `/proc` shows them: in a container whose first process does not reap, they
+    stay.
+    """
     if not signal_group(group, 0):
         return False
     members = []
@@ -98,7 +103,7 @@ def alive(group: int) -> bool:
 
 
 def end_groups(groups: set[int], grace: float = GRACE_SECONDS) -> None:
-    """SIGTERM, then SIGKILL to what is left after `grace` seconds."""
+    """Send SIGTERM to the groups, and SIGKILL to those that still run after `grace` seconds."""
     left = {group for group in groups if signal_group(group, signal.SIGTERM)}
     deadline = time.monotonic() + grace
     while left and time.monotonic() < deadline:

@@ -1,9 +1,9 @@
-"""What a person does with each architecture once it is deployed, here or on AWS.
+"""Scenarios: how users work with each architecture after its deployment, locally or on AWS.
 
-A scenario is a package with `METRICS`, the figures it measures with their meaning, and
-`run(stack, out, progress)`. It finds everything it uses in the stack's outputs and speaks to AWS
-through boto3, so whoever sets the endpoint decides where it runs. One whose stack needs something that
-must be there first has `prepare(progress)`, which makes it and returns the settings that name it.
+A scenario is a package with `METRICS`, the figures that it measures, and `run(stack, out, progress)`. It
+reads the stack's outputs and calls AWS with boto3, so the configured endpoint determines where it runs. If
+the stack needs resources before its deployment, `prepare(progress)` creates them and returns the settings
+that refer to them.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 Progress = Callable[[str], None]
-"""Told one line at a time what is going on."""
+"""Called with a line of text for each progress message."""
 
 
 class ScenarioError(Exception):
-    """The architecture did not do what it is for; the message says what, in one sentence."""
+    """The architecture failed a check of its scenario. The message describes it in one sentence."""
 
 
 @dataclass(frozen=True)
 class Metric:
     """A figure that a scenario measures.
 
-    `better` is "higher", "lower" or "" for a figure that is only told; `bound` is the worst value
-    that is good enough.
+    `better` is "higher" or "lower", or "" for a figure that is only reported. `bound` is the worst value that
+    passes.
     """
 
     name: str
@@ -47,7 +47,7 @@ class Metric:
             )
 
     def reached(self, value: float) -> bool:
-        """Whether `value` is within the bound; NaN never is."""
+        """Return whether `value` is within the bound. NaN is not, unless there is no bound."""
         if self.bound is None:
             return True
         return value >= self.bound if self.better == "higher" else value <= self.bound
@@ -55,9 +55,9 @@ class Metric:
 
 @dataclass(frozen=True)
 class Figure:
-    """A picture in the report: an SVG, PNG or WebP file, and in words what it shows to whoever cannot see it.
+    """A picture in the report: an SVG, PNG or WebP file with an alternative text.
 
-    `dark` is the file for the dark scheme where a PNG or WebP file has one; an SVG's colours follow the page.
+    `dark` is an optional file for the dark scheme, for a PNG or WebP file. An SVG's colours follow the page.
     """
 
     title: str
@@ -69,7 +69,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Story:
-    """Something that was tried on the deployed architecture, and what came of it."""
+    """A check of the deployed architecture, and its result."""
 
     title: str
     tried: str
@@ -78,10 +78,10 @@ class Story:
 
 @dataclass(frozen=True)
 class Report:
-    """What the report tells about one architecture beyond its figures.
+    """Content of the report about one architecture besides its metrics.
 
-    `facts` are short labelled values (the data's source and licence among them), `path` the steps
-    that the architecture took, in order, `notes` sentences about figures that are missing.
+    `facts` are short labelled values, such as the data's source and licence. `path` are the steps that the
+    architecture ran, in order. `notes` are sentences about missing figures.
     """
 
     facts: dict[str, str] = field(default_factory=dict)
@@ -93,7 +93,7 @@ class Report:
 
 @dataclass(frozen=True)
 class ScenarioResult:
-    """`metrics` by name; `declared` says what each means, with the bounds that apply to this run."""
+    """Results of a run. `metrics` are by name; `declared` has their meaning and the bounds for this run."""
 
     metrics: dict[str, float]
     declared: tuple[Metric, ...]
@@ -106,10 +106,10 @@ class ScenarioResult:
             raise ValueError(f"metrics without a meaning: {', '.join(unknown)}")
 
     def missed(self) -> list[str]:
-        """One line for each figure that did not reach its bound.
+        """Return one line for each metric that did not reach its bound.
 
-        An estimate that has an interval, `NAME_low` to `NAME_high`, is held against it only when the
-        whole interval is beyond the bound: what chance may have done is no failure.
+        An estimate with an interval, `NAME_low` to `NAME_high`, misses its bound only if the whole interval
+        does, so that random deviations are no failure.
         """
         lines = []
         for metric in self.declared:

@@ -1,4 +1,4 @@
-"""Tar archives from S3, read into memory: files alone, of bounded number and size."""
+"""Tar archives from S3, read into memory. Only regular files are read; their number and size are limited."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ MOST_BYTES = 2**30
 
 
 class ArchiveError(Exception):
-    """The archive is not whole, or holds what is not read; the text names it."""
+    """The archive is damaged, too large, or has an entry that is not allowed. The message has the reason."""
 
 
 def files(body: bytes, most_bytes: int = MOST_BYTES, most_files: int = MOST_FILES) -> dict[str, bytes]:
-    """The files of a tar archive by name, without a leading `./`. Raises `ArchiveError`."""
+    """Return the files of a tar archive by name, without a leading `./`. Raises `ArchiveError`."""
     found: dict[str, bytes] = {}
     left = most_bytes
     try:

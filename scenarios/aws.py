@@ -1,4 +1,4 @@
-"""What every scenario does with AWS: find a stack's outputs, run a state machine and watch it."""
+"""AWS calls of all scenarios: read a stack's outputs, and run a state machine with progress messages."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ if TYPE_CHECKING:
     from mypy_boto3_stepfunctions import SFNClient
 
 PATIENT = Config(retries={"mode": "standard", "max_attempts": 8}, read_timeout=120)
-"""Throttling and a cold start are answered by trying again, as every caller should."""
+"""Retries throttled requests, and allows for cold starts."""
 
 
-def client(service: Any) -> Any:  # boto3's types know a client by a literal name only
+def client(service: Any) -> Any:  # boto3's types need a literal name
     return boto3.client(service, config=PATIENT)
 
 
 def outputs(stack: str) -> dict[str, str]:
-    """A deployed stack's outputs by name; raises `ScenarioError` when it is not deployed."""
+    """Return a stack's outputs by name. Raises `ScenarioError` if the stack is not deployed."""
     cloudformation: CloudFormationClient = client("cloudformation")
     try:
         (found,) = cloudformation.describe_stacks(StackName=stack)["Stacks"]
@@ -44,8 +44,11 @@ def outputs(stack: str) -> dict[str, str]:
 
 
 def address(url: str) -> str:
-    """Where an address in a stack's outputs is reached: there, unless `GROUNDPLAN_ADDRESS` says where names
-    of AWS's are reached instead, with the name's first two labels as {label} and {service}."""
+    """Return the address at which a URL in a stack's outputs is reached.
+
+    This is the URL itself, or an address from the template in `GROUNDPLAN_ADDRESS`, in which {label} and
+    {service} are the first two labels of the URL's host name.
+    """
     template = os.environ.get("GROUNDPLAN_ADDRESS")
     if not template:
         return url.rstrip("/")
@@ -55,7 +58,7 @@ def address(url: str) -> str:
 
 @dataclass(frozen=True)
 class Execution:
-    """An execution that has ended, and how: `output` when it succeeded, `error` and `cause` when not."""
+    """An execution that has ended, with `output` if it succeeded, or `error` and `cause` if it failed."""
 
     arn: str
     status: str
@@ -67,7 +70,7 @@ class Execution:
     path: list[str]
 
     def succeeded(self) -> dict[str, Any]:
-        """Its output; raises `ScenarioError` with its cause when it failed."""
+        """Return the output. Raises `ScenarioError` with the cause if the execution failed."""
         if self.status != "SUCCEEDED":
             raise ScenarioError(f"the state machine ended {self.status}: {self.cause or self.error}")
         return self.output
@@ -76,10 +79,10 @@ class Execution:
 def execute(
     state_machine: str, payload: dict[str, Any], progress: Progress, jobs: str, limit: float = 3600
 ) -> Execution:
-    """Start the state machine and follow it to its end, telling what it does meanwhile.
+    """Start the state machine and wait for its end, with progress messages.
 
-    The names of the training jobs that it starts contain `jobs`. `limit` is in seconds; raises
-    `ScenarioError` when it is passed, and stops the execution then.
+    `jobs` is a part of the names of the training jobs that it starts. After `limit` seconds, stops the
+    execution and raises `ScenarioError`.
     """
     machine: SFNClient = client("stepfunctions")
     sagemaker: SageMakerClient = client("sagemaker")
@@ -111,7 +114,7 @@ def execute(
 
 
 def _states(machine: SFNClient, arn: str) -> list[str]:
-    """The states that did something for an execution, in order, each once."""
+    """Return the Task states that an execution entered, in order, without repetitions."""
     pages = machine.get_paginator("get_execution_history").paginate(executionArn=arn)
     entered = [
         event["stateEnteredEventDetails"]["name"]
@@ -123,7 +126,7 @@ def _states(machine: SFNClient, arn: str) -> list[str]:
 
 
 def _doing(machine: SFNClient, sagemaker: SageMakerClient, arn: str, jobs: str, started: float) -> str:
-    """The state an execution is in, or what SageMaker last told of a training job that runs for it."""
+    """Return an execution's current state, or the latest status of a training job that it runs."""
     running = sagemaker.list_training_jobs(
         NameContains=jobs,
         CreationTimeAfter=datetime.fromtimestamp(started - 1, UTC),
@@ -147,7 +150,7 @@ def _training(job: DescribeTrainingJobResponseTypeDef, name: str) -> str:
 
 
 def _last_line(job: str) -> str:
-    """What the job's first host said last; nothing before it has said anything."""
+    """Return the last log line of the job's first host; empty if there is none yet."""
     logs: CloudWatchLogsClient = client("logs")
     group = "/aws/sagemaker/TrainingJobs"
     try:
@@ -156,13 +159,13 @@ def _last_line(job: str) -> str:
         (event,) = logs.get_log_events(
             logGroupName=group, logStreamName=stream["logStreamName"], startFromHead=False, limit=1
         )["events"]
-    except (ValueError, ClientError):  # no stream yet, or nothing in it, or no such group on a new account
+    except (ValueError, ClientError):  # no stream, an empty one, or no group in a new account
         return ""
     return event["message"].strip()
 
 
 def job_archives(name: str) -> tuple[float, dict[str, bytes], dict[str, bytes]]:
-    """The seconds of a finished training job, and the files of its model and of its output, by name."""
+    """Return the seconds of a completed training job, and the files of its model and output by name."""
     sagemaker: SageMakerClient = client("sagemaker")
     job = sagemaker.describe_training_job(TrainingJobName=name)
     output = f"{job['OutputDataConfig']['S3OutputPath'].rstrip('/')}/{name}/output/output.tar.gz"
@@ -171,7 +174,7 @@ def job_archives(name: str) -> tuple[float, dict[str, bytes], dict[str, bytes]]:
 
 
 def archive(uri: str) -> dict[str, bytes]:
-    """The files of a tar archive in S3, by name."""
+    """Return the files of a tar archive in S3 by name."""
     place = urlsplit(uri)
     body = client("s3").get_object(Bucket=place.netloc, Key=place.path.lstrip("/"))["Body"].read()
     return archives.files(body)

@@ -1,4 +1,4 @@
-"""Headless Chromium, as a user of an application's page has it: this machine's own program."""
+"""Headless Chromium for the applications' web pages: the program that is installed on this machine."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 
 
 class BrowserMissingError(Exception):
-    """This machine has no browser; the message names the programs that were looked for."""
+    """This machine has no browser. The message has the names of the programs that were searched."""
 
 
 def program() -> str:
@@ -34,9 +34,9 @@ def chromium(*arguments: str, seconds: float = 30) -> Iterator[Browser]:
     :param seconds: timeout of the start
     """
     path = program()
-    from playwright.sync_api import sync_playwright  # results are also read where it is not installed
+    from playwright.sync_api import sync_playwright  # other functions work without Playwright
 
-    # Chromium's sandbox does not start as root, which containers often are
+    # Chromium's sandbox does not start as root, the usual user in containers
     root = ["--no-sandbox"] if os.geteuid() == 0 else []
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
@@ -47,7 +47,7 @@ def chromium(*arguments: str, seconds: float = 30) -> Iterator[Browser]:
 
 
 def sign_in(page: Page, user: str, password: str) -> None:
-    """Fill in and submit the form of a page that is open."""
+    """Fill in and submit the sign-in form of an open page."""
     page.get_by_label("Email").fill(user)
     page.get_by_label("Password").fill(password)
     page.get_by_role("button", name="Sign in").click()

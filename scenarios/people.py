@@ -1,4 +1,4 @@
-"""The users of an application with a sign-in: they speak to its API over HTTP as a browser does."""
+"""Users of an application with a sign-in. They call its API over HTTP, as a browser does."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ import requests
 
 from scenarios import ScenarioError, aws
 
-SECONDS = 60  # an answer of the API takes no longer
+SECONDS = 60  # timeout of a request to the API
 
 
 class ApiError(ScenarioError):
-    """The API answered with an error; `status` is HTTP's, `error` its body."""
+    """An error response of the API, with the HTTP `status` and the body `error`."""
 
     def __init__(self, method: str, path: str, status: int, error: dict[str, Any]):
         super().__init__(f"{method} {path} was answered {status}: {error.get('message') or error}")
@@ -56,7 +56,10 @@ class User:
         headers: dict[str, str] | None = None,
         patience: float = 120,
     ) -> Any:
-        """Return the response's JSON. Retries after `Retry-After`; raises `ApiError` for other errors."""
+        """Return the response's JSON. Raises `ApiError` for an error response.
+
+        Requests with status 429 or 503 are retried after `Retry-After`, for at most `patience` seconds.
+        """
         until = time.monotonic() + patience
         while True:
             answer = self.raw(method, path, body, **(headers or {}))
@@ -81,7 +84,7 @@ P = TypeVar("P", bound=User)
 
 @contextlib.contextmanager
 def invited(outputs: Mapping[str, str], *names: str, kind: type[P]) -> Iterator[list[P]]:
-    """Accounts for these people, signed in; removed again at the end."""
+    """Yield signed-in users with new accounts, which are deleted at the end."""
     cognito, pool = aws.client("cognito-idp"), outputs["UserPoolId"]
     addresses = [f"{name}.{secrets.token_hex(4)}@example.com" for name in names]
     people = []

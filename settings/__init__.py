@@ -1,10 +1,10 @@
-"""What a deployment may choose, per environment, and what is allowed for each choice.
+"""Settings of a deployment, with defaults for each environment and the allowed values.
 
     cdk deploy -c env=prod -c only=ARCHITECTURE -c ARCHITECTURE.FIELD=VALUE -c ARCHITECTURE.GROUP.FIELD=VALUE
 
-`load` turns the CDK's context into `Settings`, or says in one error what is wrong and what is allowed.
-A field's `description` is both its documentation and the end of that sentence. Secrets and account ids
-have no place here.
+`load` returns the `Settings` in the CDK's context, or raises one error with all invalid values and what is
+allowed. A field's `description` is its documentation and the end of its error message. Settings contain no
+secrets and no account ids.
 """
 
 from settings.base import SettingsError

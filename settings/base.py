@@ -12,16 +12,16 @@ LogRetention = Literal[1, 3, 5, 7, 14, 30, 60, 90, 180, 365, 731, 1827, 3653]
 
 
 class SettingsError(ValueError):
-    """One line for each wrong value: the field, what was given, what is allowed."""
+    """Invalid settings. The message has a line for each: the field, what is allowed, and what was given."""
 
 
 def split(value: object) -> object:
-    """Return the items of a list as the command line gives it: `a,b`; the empty text is the empty list."""
+    """Return the items of a text from the command line, such as `a,b`; any other value unchanged."""
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
 
 def whole(value: object) -> object:
-    """Return a literal number as the command line gives it."""
+    """Return the number in a text of digits from the command line; any other value unchanged."""
     return int(value) if isinstance(value, str) and value.strip().isdigit() else value
 
 
@@ -30,10 +30,10 @@ class Choices(BaseModel):
 
 
 class Hyperparameters(Choices):
-    """What a container reads, with its defaults."""
+    """Hyperparameters of a container, with its defaults."""
 
     def as_texts(self) -> dict[str, str]:
-        """Return the fields as SageMaker wants them: texts by name."""
+        """Return the fields in SageMaker's format: texts by name."""
         return {
             name: str(value).lower()
             if isinstance(value, bool)
@@ -45,10 +45,10 @@ class Hyperparameters(Choices):
 
 
 class ArchitectureSettings(Choices):
-    """What every architecture may choose."""
+    """Settings of every architecture."""
 
     ENVIRONMENTS: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
-    """Where an environment differs from the defaults."""
+    """Values that differ from the defaults, by environment."""
 
     retain: bool = Field(
         default=False, description="true or false, whether data, models and the secret outlive `cdk destroy`"

@@ -85,7 +85,7 @@ class Labeling(Choices):
 
 
 class Sweeps(Choices):
-    """How the training jobs of sweeps run."""
+    """Settings of the sweeps' training jobs."""
 
     instance_type: Annotated[str, AfterValidator(GPU_TRAINING_INSTANCES)] = Field(
         default="ml.m5.xlarge", description=GPU_TRAINING_INSTANCES.description

@@ -1,4 +1,4 @@
-"""The instance types that each architecture may choose, from the table of families."""
+"""The allowed instance types of each architecture, from the table of families."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from typing import Any
 from pydantic_core import PydanticCustomError
 
 CUDA = "13.0"
-"""CUDA version of the GPU images, as `containers/bases.toml` has it."""
+"""CUDA version of the GPU images, as in `containers/bases.toml`."""
 TABLE = Path(__file__).resolve().parents[1] / "constructs" / "groundplan" / "instance_types.toml"
 INSTANCE_TYPES: dict[str, dict[str, Any]] = tomllib.loads(TABLE.read_text())
 
 
 class InstanceUse:
-    """The instance types that SageMaker offers for one use, of the families that the image can use.
+    """The instance types that SageMaker offers for one use, of the families that the image supports.
 
-    `usable` decides by the family's row in `instance_types.toml`.
+    `usable` returns whether the image supports a family, given its row in `instance_types.toml`.
     """
 
     def __init__(self, use: str, usable: Callable[[dict[str, Any]], bool], what: str, example: str):
@@ -39,12 +39,12 @@ class InstanceUse:
 
 
 def cpu(family: Mapping[str, Any]) -> bool:
-    """Whether the family has neither a GPU nor another accelerator."""
+    """Return whether the family has neither a GPU nor another accelerator."""
     return "capability" not in family and "accelerator" not in family
 
 
 def cuda(family: Mapping[str, Any]) -> bool:
-    """Whether the family's GPUs can run the images' version of CUDA."""
+    """Return whether the family's GPUs support the images' CUDA version."""
     return float(family.get("capability", 0)) >= float(INSTANCE_TYPES["cuda"][CUDA]["capability"])
 
 
@@ -54,4 +54,4 @@ GPU_TRAINING_INSTANCES = InstanceUse(
     f"an x86 instance type for SageMaker training, without a GPU or with one that CUDA {CUDA} supports",
     "ml.g5.2xlarge",
 )
-"""For training images that use a GPU where there is one."""
+"""For training images that use a GPU if there is one."""

@@ -1,4 +1,4 @@
-"""The settings of a deployment: the CDK's context, checked field by field."""
+"""Settings of a deployment, parsed from the CDK's context."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Chosen = TypeVar("Chosen", bound=ArchitectureSettings)
 KINDS: dict[str, type[ArchitectureSettings]] = {
     each.name: architectures.load(each.settings) for each in architectures.ALL
 }
-"""The settings' class of each architecture, by name."""
+"""Settings class by architecture."""
 
 
 class _App(Choices):
@@ -36,18 +36,18 @@ _Fields = create_model("_Fields", __base__=_App, **_FIELDS)
 
 
 class Settings(_Fields):
-    """Fields for the app as a whole, and one for each architecture."""
+    """Settings of the whole app, and a field for each architecture."""
 
     def of(self, kind: type[Chosen]) -> Chosen:
-        """Return the settings of the architecture whose settings are of this class."""
+        """Return the settings of this class."""
         return next(chosen for _, chosen in self if isinstance(chosen, kind))
 
 
 def load(context: Mapping[str, Any]) -> Settings:
     """Return the settings in the CDK's context: `env`, `only`, and fields as `architecture.field`.
 
-    The CDK's own keys, which have other signs in them, are left alone, and so are plain words that are
-    no field's name. Raises `SettingsError`.
+    Ignores the CDK's own keys, which contain other characters than settings, and single words that are not a
+    field's name. Raises `SettingsError`.
     """
     env = context.get("env", "dev")
     values: dict[str, Any] = {name: context[name] for name in _App.model_fields if name in context} | {
@@ -58,7 +58,7 @@ def load(context: Mapping[str, Any]) -> Settings:
     for key, value in sorted(context.items()):
         architecture, *path = key.split(".")
         if architecture not in KINDS:
-            # A misspelt setting would otherwise deploy the default, and nobody would be told.
+            # otherwise a misspelt setting would silently deploy the default
             meant = _owner(path[-1] if path else key) or (f"{next(iter(KINDS))}.retain" if path else "")
             if meant and re.fullmatch(r"\w+(\.\w+)*", key):
                 problems.append(f"{key} is not a setting, they begin with an architecture's name: {meant}")
@@ -88,7 +88,7 @@ def load(context: Mapping[str, Any]) -> Settings:
 
 
 def _owner(field: str) -> str:
-    """The whole name of a setting of which only the last part was given, "" when there is none."""
+    """Return the full name of a setting from its last part; "" if there is none."""
     return next((f"{name}.{field}" for name, kind in KINDS.items() if field in kind.model_fields), "")
 
 
@@ -97,7 +97,7 @@ def _copy(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _sentence(detail: dict[str, Any]) -> str:
-    """What is wrong with one field, as pydantic found it."""
+    """Return the error message for one of pydantic's errors."""
     model: type[BaseModel] = Settings
     path, field = [], None
     for part in detail["loc"]:
@@ -107,7 +107,7 @@ def _sentence(detail: dict[str, Any]) -> str:
             if detail["type"] == "extra_forbidden":
                 known = ", ".join(info.alias or name for name, info in model.model_fields.items())
                 return f"{'.'.join(path)} is not a setting, must be one of: {known}"
-            path.pop()  # a position inside a list: the list is what has a name
+            path.pop()  # an index of a list: the message names the list
             break
         field = found
         if isinstance(found.annotation, type) and issubclass(found.annotation, BaseModel):

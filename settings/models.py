@@ -1,4 +1,4 @@
-"""Settings of the architectures that train a model and put the better one behind a serverless endpoint."""
+"""Settings of architectures that train a model and deploy the better one to a serverless endpoint."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NOTEBOOK_INSTANCES = InstanceUse(
 
 
 class ModelSettings(ArchitectureSettings):
-    """What every such architecture may choose."""
+    """Settings of every such architecture."""
 
     hosts: int = Field(default=1, ge=1, le=64, description="a whole number from 1 to 64")
     instance_type: Annotated[str, AfterValidator(TRAINING_INSTANCES)] = Field(

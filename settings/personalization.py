@@ -15,9 +15,10 @@ S3_FOLDER = r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/([\w!.()-]+/)*"
 _WORD = r"([^{}|\s]|\{trigger\}|\{subject\})"
 PROMPT = rf"^{_WORD}+(\s+{_WORD}+)*$"
 PROMPT_CHARS = 120
-"""With every `{trigger}` replaced, the container still takes it."""
+"""Maximum length of a prompt. The container accepts such a prompt after every `{trigger}` was replaced."""
 REQUESTS_PER_JOB = 30
-"""One transaction moves a job and all its requests, and DynamoDB takes 100 items in one."""
+"""Maximum number of requests in a job. One transaction updates a job and all its requests, and DynamoDB
+allows 100 items in a transaction."""
 
 SERVING_INSTANCES = InstanceUse(
     "hosting",
@@ -29,12 +30,12 @@ SERVING_INSTANCES = InstanceUse(
 
 
 def _split_prompts(value: object) -> object:
-    """A list as the command line gives it: `one | another`."""
+    """Return the items of a list from the command line, such as `one | another`."""
     return [part.strip() for part in value.split("|")] if isinstance(value, str) else value
 
 
 class FineTuning(Hyperparameters):
-    """What `containers/personalization/finetune` reads besides the base, with its defaults."""
+    """Hyperparameters of `containers/personalization/finetune` except the base, with their defaults."""
 
     method: Literal["lora", "full"] = Field(
         default="lora", description="lora, or full for a whole copy of the base per user"
@@ -92,7 +93,7 @@ class FineTuning(Hyperparameters):
 
 
 class Limits(Choices):
-    """What one user may have and send."""
+    """Limits of a user's resources and requests."""
 
     models: int = Field(default=10, ge=1, le=1000, description="a whole number of models from 1 to 1000")
     active: int = Field(
@@ -103,7 +104,7 @@ class Limits(Choices):
     )
     pictures_per_minute: int = Field(
         default=20,
-        ge=4,  # as many as one request may ask for
+        ge=4,  # the maximum of one request
         le=10_000,
         description="a whole number of generated pictures from 4 to 10000",
     )
@@ -139,7 +140,7 @@ class Limits(Choices):
 
 
 class Pace(Choices):
-    """How fast training jobs are made, and how often a request is tried."""
+    """Rate of training jobs, and retries of requests."""
 
     rate: float = Field(
         default=0.5, gt=0, le=10, description="a number above 0 and at most 10, training jobs made a second"
@@ -185,7 +186,7 @@ class Personalization(ArchitectureSettings):
     }
 
     base: str = Field(
-        # A revision: a name alone is whatever was committed last when an instance starts
+        # with a revision: without one, an instance loads the latest commit at the time it starts
         default="stable-diffusion-v1-5/stable-diffusion-v1-5@451f4fe16113bff5a5d2269ed5ad43b0592e9a14",
         pattern=rf"^({HUGGING_FACE}|{S3_FOLDER})$",
         max_length=512,

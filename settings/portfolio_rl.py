@@ -16,7 +16,7 @@ Recipe = Literal["ours", "source"]
 Notebook = Literal["instance", "domain", "none"]
 
 
-# As EventBridge has them: the unit is singular after 1 alone, and cron has six fields with one question mark.
+# EventBridge's syntax: the unit is singular only after 1, and cron has six fields with one question mark
 SCHEDULE = (
     r"^(rate\((1 (minute|hour|day)|([2-9]|[1-9][0-9]+) (minutes|hours|days))\)"
     r"|cron\(\S+ \S+ (\? \S+ [^\s?]+|[^\s?]+ \S+ \?) \S+\))?$"

@@ -1,4 +1,4 @@
-"""The parts of a stack that trains a model and puts the better one behind a serverless endpoint."""
+"""Parts of stacks that train a model and deploy the better one to a serverless endpoint."""
 
 from __future__ import annotations
 
@@ -31,19 +31,20 @@ from stacks.shared import key_of, network_of, retention
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOK = "notebook"
-"""Appended to the endpoint's name in the names of what a notebook creates; also its folder in the bucket."""
+"""Part of the names of jobs, models and endpoints of a notebook, after the endpoint's name and a hyphen; also
+the notebook's folder in the bucket."""
 
 
 @dataclass(frozen=True)
 class Experiments:
-    """The roles that notebooks hand to SageMaker. Neither can write what the workflow reads or deploys."""
+    """Roles that notebooks pass to SageMaker. Neither may write data that the workflow reads or deploys."""
 
     training: SageMakerRole
     serving: SageMakerRole
 
 
 class ModelParts:
-    """A bucket, a registry, roles, alarms and clean-up, and the workflow that `train_and_deploy` adds."""
+    """Bucket, registry, roles, alarms and clean-up, and the workflow that `train_and_deploy` adds."""
 
     def __init__(
         self,
@@ -56,8 +57,9 @@ class ModelParts:
         vpc_id: str = "",
         audited: bool = False,
     ) -> None:
-        """`model` says what is trained, as in "XGBoost trained from Snowflake"; `domain` needs `vpc_id`.
-        With `audited`, the endpoint's log is retained where data is."""
+        """:param model: the model, for descriptions, such as "XGBoost trained from Snowflake"
+        :param vpc_id: required by `domain`
+        :param audited: the endpoint's log is retained if the settings retain data"""
         self.stack, self.settings = stack, settings
         self.tags = {"groundplan:architecture": architecture, "groundplan:environment": env_name}
         for name, value in self.tags.items():
@@ -80,7 +82,7 @@ class ModelParts:
         for folder in ("training", "checkpoints", "evaluation"):
             self.bucket.grant_read(self.training_role.role, folder)
             self.bucket.grant_write(self.training_role.role, folder)
-        # SageMaker would make this group itself, to be kept for ever
+        # SageMaker would create this group without a retention
         serving_logs = f"/aws/sagemaker/Endpoints/{self.endpoint_name}"
         self.serving_log = log_group(
             stack,
@@ -108,7 +110,7 @@ class ModelParts:
         serving_image: assets.DockerImageAsset | None = None,
         environment: Mapping[str, str] | None = None,
     ) -> TrainAndDeploy:
-        """Add the workflow, and outputs for it; the parameters are those of its parts in `groundplan`."""
+        """Add the workflow and its outputs. The parameters are those of its parts in `groundplan`."""
         settings = self.settings
         self._images = image, serving_image or image
         self._grant_pull(self.training_role, self.serving_role)
@@ -157,7 +159,7 @@ class ModelParts:
             log_retention=self.keep_logs,
             tags=self.tags,
         )
-        # Deleted in the other order: first nothing makes endpoints any more, then they are cleaned up
+        # CloudFormation deletes in reverse order: first the workflow, then the endpoints that it created
         workflow.node.add_dependency(clean_up)
         self._outputs(
             StateMachineArn=workflow.state_machine.state_machine_arn,
@@ -187,7 +189,7 @@ class ModelParts:
         return pager
 
     def notebook(self, workflow: TrainAndDeploy) -> SageMakerNotebook:
-        """Add a notebook instance with the packages that the project's notebooks need."""
+        """Add a notebook instance with the packages of the project's notebooks."""
         notebook = SageMakerNotebook(
             self.stack,
             "Notebook",
@@ -233,12 +235,12 @@ class ModelParts:
 
     @property
     def _experiment(self) -> str:
-        """What the names of everything that a notebook creates begin with, before a hyphen."""
+        """Prefix of the names of everything that a notebook creates; a hyphen follows."""
         return f"{self.endpoint_name}-{NOTEBOOK}"
 
     @cached_property
     def experiments(self) -> Experiments:
-        """The roles of a notebook's jobs and endpoints; only a stack with a notebook has them."""
+        """The roles of a notebook's jobs and endpoints. Only stacks with a notebook have them."""
         training = SageMakerRole(
             self.stack, "ExperimentTraining", log_group="/aws/sagemaker/TrainingJobs", network=self.network
         )
@@ -261,6 +263,6 @@ class ModelParts:
 
 
 def _packages(lock: Path) -> list[str]:
-    """The requirements of a lock file, without its comments."""
+    """Return the requirements of a lock file, without its comments."""
     lines = (line.partition("#")[0].strip() for line in lock.read_text().splitlines())
     return [line for line in lines if line]

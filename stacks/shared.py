@@ -1,4 +1,4 @@
-"""Resources that all stacks create from the settings that all architectures have."""
+"""Resources that all stacks create from the common settings of architectures."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from settings.base import ArchitectureSettings
 
 ROOT = Path(__file__).resolve().parents[1]
 LAYER = ROOT / ".groundplan" / "layers" / "runtime"
-"""The Lambda layer with the functions' dependencies, built before synthesis, which has no network access."""
+"""The Lambda layer with the functions' dependencies. It is built before synthesis, which needs no network."""
 CONTAINERS = ROOT / "containers"
-"""Build context of the images. A Dockerfile copies from its own folder and from `toolkit`."""
+"""Build context of the images. A Dockerfile copies files from its folder and from `toolkit`."""
 
 DOCKER_MANIFEST = ["type=docker,oci-mediatypes=false"]
-"""What `docker build` is to write. BuildKit 0.31 and later write OCI media types unless told otherwise, for
-`type=docker` too (moby/buildkit#6824, #6844), and SageMaker's CreateModel refuses those."""
+"""Output options of `docker build`. By default, BuildKit 0.31 and later write OCI media types even for
+`type=docker` (moby/buildkit#6824, #6844), which SageMaker's CreateModel refuses."""
 
 
 def docker_image(
@@ -51,11 +51,11 @@ def docker_image(
 
 
 class LayerMissingError(Exception):
-    """The Lambda layer was not made yet; the text says what makes it."""
+    """The Lambda layer was not built. The message has the command that builds it."""
 
 
 def network_of(scope: Construct, settings: ArchitectureSettings, vpc_id: str = "") -> Network | None:
-    """The VPC that training joins; None without subnets. `vpc_id` is for a stack with a SageMaker domain."""
+    """Return the VPC of training jobs; None without subnets. `vpc_id` is only for a SageMaker domain."""
     if not settings.subnet_ids:
         return None
     return Network(
@@ -68,7 +68,10 @@ def network_of(scope: Construct, settings: ArchitectureSettings, vpc_id: str = "
 
 
 def key_of(scope: Construct, settings: ArchitectureSettings, of: str) -> kms.Key | None:
-    """A key of the stack's own, for what `of` says; None where AWS's keys do."""
+    """Create the stack's KMS key; None if the settings choose AWS's keys.
+
+    :param of: the data that it encrypts, for the key's description.
+    """
     if not settings.own_key:
         return None
     return kms.Key(
@@ -82,7 +85,7 @@ def key_of(scope: Construct, settings: ArchitectureSettings, of: str) -> kms.Key
 
 
 def retention(days: int) -> logs.RetentionDays:
-    """The CDK's name for a number of days."""
+    """Return the CDK's constant for a number of days."""
     names = {
         1: "ONE_DAY",
         3: "THREE_DAYS",

@@ -1,1 +1,1 @@
-"""What a fresh machine needs before anything else can run. Standard library only."""
+"""Set-up of a new machine: Python environments, Node, CDK CLI, Lambda layer. Standard library only."""

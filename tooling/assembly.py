@@ -1,4 +1,4 @@
-"""What a CDK command line is about to deploy: its words, and the stacks it selects in the synthesized app."""
+"""The arguments of a CDK command, and the stacks that it selects in the synthesized app."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from typing import Any
 from tooling import envs
 
 OPTIONS = "aws-cdk/lib/cli/cli-type-registry.json"
-"""The CDK CLI's own list of its options, in its package."""
+"""The CDK CLI's list of its options, in its npm package."""
 
 REPLACED = {"output", "quiet"}
-"""Global options that the synthesis for a look at the stacks does not take over."""
+"""Global options that `synthesized` sets itself."""
 
 
 class PreparationError(Exception):
@@ -32,9 +32,9 @@ class SynthesisError(PreparationError):
 
 @dataclass(frozen=True)
 class CommandLine:
-    """The arguments of the CDK CLI: its command, the stack patterns, the options by their long names.
+    """The arguments of the CDK CLI: command, stack patterns, and options by long name.
 
-    A flag's value is empty, or `true` or `false` where the next word says so.
+    A flag's value is empty, or `true` or `false` if the next argument is.
     """
 
     command: str
@@ -42,7 +42,7 @@ class CommandLine:
     options: tuple[tuple[str, str], ...]
 
     def option(self, name: str) -> str | None:
-        """Return the last value of an option, None without it."""
+        """Return the last value of an option; None if it is absent."""
         return dict(self.options).get(name)
 
 
@@ -53,11 +53,11 @@ class Stack:
     name: str
     template: dict[str, Any]
     dockerfiles: tuple[tuple[Path, dict[str, str]], ...]
-    """The Dockerfile of each image that is built for it, with its build arguments."""
+    """The Dockerfile and the build arguments of each image that the stack builds."""
 
 
 def parse(arguments: Sequence[str]) -> CommandLine:
-    """Read arguments as the CDK CLI does: options may stand before the command and between the patterns."""
+    """Parse arguments as the CDK CLI does: options may precede the command and come between patterns."""
     known = _known_options()
     words: list[str] = []
     options: list[tuple[str, str]] = []
@@ -71,7 +71,7 @@ def parse(arguments: Sequence[str]) -> CommandLine:
             words.append(word)
             continue
         given, equals, value = word.partition("=")
-        # Of several short options in one word, the last one has the value.
+        # the value belongs to the last of several short options in one argument
         spelt = _letters(given) if given.startswith("--") else given[-1:]
         name, takes_value = known.get(spelt, (given.lstrip("-"), False))
         if not equals and rest:
@@ -83,9 +83,9 @@ def parse(arguments: Sequence[str]) -> CommandLine:
 
 @contextlib.contextmanager
 def synthesized(line: CommandLine, environment: Mapping[str, str]) -> Iterator[Path]:
-    """Synthesize the app with the global options of `line`; the folder is gone afterwards.
+    """Synthesize the app with the global options of `line`. Yield its folder, which is deleted afterwards.
 
-    An `--app` that is a folder holds an app that is synthesized already. Raises `SynthesisError`.
+    If `--app` is a folder with an app that is already synthesized, yield that. Raises `SynthesisError`.
     """
     app = Path(line.option("app") or "")
     if line.option("app") and app.is_dir():
@@ -102,7 +102,7 @@ def synthesized(line: CommandLine, environment: Mapping[str, str]) -> Iterator[P
 
 
 def selected(assembly: Path, line: CommandLine) -> list[Stack]:
-    """Return the stacks that match the patterns of `line`: all without any, and with `--all`."""
+    """Return the stacks that match the patterns of `line`; all stacks without patterns or with `--all`."""
     artifacts = json.loads((assembly / "manifest.json").read_text())["artifacts"]
     patterns = () if line.option("all") in ("", "true") else line.patterns
     found = []
@@ -138,12 +138,12 @@ def selected(assembly: Path, line: CommandLine) -> list[Stack]:
 
 
 def _matches(name: str, pattern: str) -> bool:
-    """Whether the CDK CLI may select the stack by the pattern. Braces and the like count as a match."""
+    """Return whether the CDK CLI may select the stack by the pattern. Other glob characters always match."""
     return bool(re.search(r"[{}()!]", pattern)) or fnmatch.fnmatchcase(name, pattern)
 
 
 def _known_options() -> dict[str, tuple[str, bool]]:
-    """Each way to write an option, to its long name and whether a value follows."""
+    """Return the long name of each spelling of an option, and whether it takes a value."""
     known: dict[str, tuple[str, bool]] = {}
     for command in _registry()["commands"].values():
         known |= _spelt(command.get("options", {}))
@@ -169,5 +169,5 @@ def _spelt(options: Mapping[str, Any]) -> dict[str, tuple[str, bool]]:
 
 
 def _letters(option: str) -> str:
-    """An option without dashes and case: the CLI takes `--requireApproval`, too."""
+    """Return an option in lower case without dashes: the CLI accepts `--requireApproval` too."""
     return option.replace("-", "").lower()

@@ -1,4 +1,4 @@
-"""The plain CDK command line, made ready: `python -m tooling.cdk deploy` is `cdk deploy`."""
+"""The CDK CLI with its environment set up: `python -m tooling.cdk deploy` runs `cdk deploy`."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from collections.abc import Mapping, Sequence
 from tooling import assembly, envs, layers, registries
 
 ELSEWHERE = {"AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_ECR"}
-"""Variables with which another cloud than AWS answers."""
+"""Environment variables with the endpoint of another cloud than AWS."""
 
 BUILDS = {"deploy", "watch", "publish-assets"}
 """Commands of the CDK CLI that build images."""
 
 
 def environ() -> dict[str, str]:
-    """This process's environment with the app's Python and Node first on the path."""
+    """Return this process's environment, with the app's Python and Node first in PATH."""
     path = [str(envs.environment("app").parent), str(envs.node()), os.environ.get("PATH", "")]
     return os.environ | {
         "PATH": os.pathsep.join(path),
@@ -26,9 +26,9 @@ def environ() -> dict[str, str]:
 
 
 def prepare(arguments: Sequence[str], environment: Mapping[str, str]) -> None:
-    """Before a deployment to AWS, log in to the base images' registries and look for taken names.
+    """Before a deployment to AWS, log in to the base images' registries and check the names of secrets.
 
-    Does nothing for other commands, nor with AWS_ENDPOINT_URL: another cloud answers there. Raises
+    Does nothing for other commands, nor for another cloud than AWS (`AWS_ENDPOINT_URL`). Raises
     `assembly.PreparationError`.
     """
     line = assembly.parse(arguments)

@@ -1,4 +1,4 @@
-"""Paths of the images' sources, for building an image and for running its program without one."""
+"""Paths of the images' sources, to build an image or to run its program outside of a container."""
 
 from __future__ import annotations
 
@@ -12,5 +12,5 @@ CONTAINERS = envs.ROOT / "containers"
 
 
 def import_path(image: Path) -> str:
-    """Return the PYTHONPATH for running the program of an image outside of the image."""
+    """Return the PYTHONPATH to run an image's program outside of a container."""
     return os.pathsep.join(map(str, (image, CONTAINERS)))

@@ -1,10 +1,10 @@
-"""Python environments and Node, made once and found again by the content of their lock files.
+"""Python environments and Node, cached by the content of their lock files.
 
     python3.11 -m tooling.envs app cloud     # make both, print the Python of the last one
 
-Each environment is built from one locked `requirements.txt`. It is rebuilt when that file, or the
-Python that runs it, changes, and left alone otherwise, so a second call costs milliseconds. Two
-processes may ask for the same one at once: the second waits for the first.
+Each environment is built from one locked `requirements.txt`. It is rebuilt when that file or the Python that
+builds it changes; otherwise a call takes milliseconds. A lock makes concurrent calls for the same environment
+wait for each other.
 """
 
 from __future__ import annotations
@@ -36,21 +36,22 @@ ENVIRONMENTS = {
     "tuning": "local/sagemaker/tuning/requirements.txt",
     "mlflow": "local/sagemaker/mlflow/requirements.txt",
     "notebooks": "notebooks/requirements.txt",
+    "docs": "docs/requirements.txt",
     "scikit-learn": "scenarios/requirements.txt",
 } | {
     f"{room}-{lock.parent.name}": f"{room}/{lock.parent.name}/{lock.name}"
     for room in ("scenarios", "benchmarks", "notebooks")
     for lock in sorted(ROOT.glob(f"{room}/*/requirements.txt"))
 }
-"""Lock file of each environment, relative to the project. Environments of a single architecture are named
-after the folder of their lock file, such as `scenarios-NAME`."""
+"""Lock file by environment, relative to the project. The name of an architecture's environment is the folder
+of its lock file, such as `scenarios-NAME`."""
 
 MACHINE_PYTHON = Path(sys.base_prefix, "bin", f"python{sys.version_info.major}.{sys.version_info.minor}")
-"""The Python behind the environment that runs this: unlike that one, it has pip."""
+"""The Python that the running environment was created with. Unlike the environment, it has pip."""
 
 
 def home() -> Path:
-    """Where everything that can be made again lives: `GROUNDPLAN_HOME`, else `.groundplan`."""
+    """Return the folder of everything that can be rebuilt: `GROUNDPLAN_HOME`, or else `.groundplan`."""
     return Path(os.environ.get("GROUNDPLAN_HOME") or ROOT / ".groundplan").resolve()
 
 
@@ -72,18 +73,18 @@ def python_of(folder: Path) -> Path:
 
 
 def site_packages(name: str) -> Path:
-    """The folder of the packages of the named environment, which may not be made yet."""
+    """Return the package folder of the named environment, which may not exist yet."""
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
     return home() / "envs" / name / "lib" / version / "site-packages"
 
 
 def made(folder: Path) -> bool:
-    """Whether the environment is whole: its installation ended, and its Python is still on this machine."""
+    """Return whether the environment was installed completely, and its Python still exists."""
     return (folder / ".stamp").exists() and python_of(folder).exists()
 
 
 def uv() -> Path:
-    """The installer itself, in an environment of its own."""
+    """Return the path of uv, installed in its own environment."""
     folder = home() / "envs" / "uv"
     program = folder / "bin" / "uv"
     with locked(home() / "locks" / "uv"):
@@ -99,8 +100,10 @@ def uv() -> Path:
 
 @functools.cache
 def pip_settings() -> dict[str, str]:
-    """What pip on this machine is told about where packages come from, as uv's environment: an option on
-    its command line comes before it."""
+    """Return the package sources in this machine's pip configuration as environment variables for uv.
+
+    Options on uv's command line override them.
+    """
     python = MACHINE_PYTHON if MACHINE_PYTHON.exists() else sys.executable
     shown = subprocess.run(
         [str(python), "-m", "pip", "config", "list"], capture_output=True, text=True, check=False
@@ -109,7 +112,7 @@ def pip_settings() -> dict[str, str]:
     for line in shown.splitlines():
         key, _, value = line.partition("=")
         chosen = in_environment if key.startswith(":env:") else values
-        chosen[key.rpartition(".")[2]] = str(ast.literal_eval(value))  # pip prints each text as Python would
+        chosen[key.rpartition(".")[2]] = str(ast.literal_eval(value))  # pip prints values as Python literals
     values |= in_environment
     settings = {}
     if "index-url" in values:
@@ -118,15 +121,15 @@ def pip_settings() -> dict[str, str]:
         settings["UV_FIND_LINKS"] = ",".join(values["find-links"].split())
     if "cert" in values:
         settings["SSL_CERT_FILE"] = values["cert"]
-    # PyTorch's build for the CPU: a folder of this machine's may have it, else its project's own index.
-    # PyPI's is the one for CUDA, of several GB.
+    # PyTorch for the CPU is in a folder of `find-links`, or else in PyTorch's own index. PyPI's is the one
+    # for CUDA, of several GB.
     if not any(Path(place).glob("torch-*+cpu-*.whl") for place in values.get("find-links", "").split()):
         settings["UV_TORCH_BACKEND"] = "cpu"
     return settings
 
 
 def build(folder: Path, requirements: Path) -> Path:
-    """Make the environment `folder` hold exactly `requirements`; returns its Python. Errors as in `make`."""
+    """Make an environment with exactly these requirements in `folder`. Returns and raises as `make`."""
     key = hashlib.sha256(
         requirements.read_bytes() + platform.python_version().encode() + str(ROOT).encode()
     ).hexdigest()
@@ -143,11 +146,11 @@ def make(
     python: str = sys.executable,
     cwd: Path = ROOT,
 ) -> Path:
-    """Make the environment `folder` with `python` and `uv pip` for each of `steps`; returns its Python.
+    """Make an environment in `folder` with `python`, and run `uv pip` for each of `steps`. Return its Python.
 
-    It is left alone while `key` stays the same. `source` says in the progress where it comes from.
-    Raises `subprocess.CalledProcessError` when the installer fails, leaving nothing behind, so that the
-    next call starts over.
+    Does nothing if the environment was made with the same `key`. `source` is the origin in progress lines.
+    Raises `subprocess.CalledProcessError` if the installer fails; the folder is then removed, so that the
+    next call starts again.
     """
     stamp = folder / ".stamp"
     with locked(home() / "locks" / folder.name):
@@ -176,14 +179,17 @@ def _shown(path: Path) -> str:
 
 
 def environment(name: str) -> Path:
-    """The Python of the named environment, made if it is not there yet."""
+    """Return the Python of the named environment, which is made first if needed.
+
+    Raises `ValueError` for an unknown name.
+    """
     if name not in ENVIRONMENTS:
         raise ValueError(f"environment {name!r} is not one of {', '.join(ENVIRONMENTS)}")
     return build(home() / "envs" / name, ROOT / ENVIRONMENTS[name])
 
 
 def node() -> Path:
-    """The folder of a Node new enough for the CDK: this machine's, else one from PyPI."""
+    """Return the folder of a Node that is new enough for the CDK: this machine's, or else one from PyPI."""
     found = shutil.which("node")
     if found and shutil.which("npm"):
         shown = subprocess.run([found, "--version"], capture_output=True, text=True).stdout
@@ -197,7 +203,7 @@ def node() -> Path:
 
 
 def cdk() -> Path:
-    """The CDK's command line, as locked in `package-lock.json`."""
+    """Return the path of the CDK CLI, installed as locked in `package-lock.json`."""
     bin_folder = node()
     program = ROOT / "node_modules" / ".bin" / "cdk"
     wanted = hashlib.sha256((ROOT / "package-lock.json").read_bytes()).hexdigest()
@@ -216,7 +222,7 @@ def cdk() -> Path:
 
 
 def unwritable() -> str | None:
-    """Say in one sentence which folder that everything here needs cannot be written; None where all can."""
+    """Return one sentence about a required folder that is not writable; None if all are."""
     for folder, purpose, remedy in (
         (ROOT, "the project", "make a clone of your own"),
         (home(), "environments and images", "set GROUNDPLAN_HOME to a folder of your own"),

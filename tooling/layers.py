@@ -1,10 +1,10 @@
-"""The Lambda layer that the code in `runtime/` stands on, made once from its locked requirements.
+"""The Lambda layer with the dependencies of the code in `runtime/`, built from locked requirements.
 
     python3.11 -m tooling.layers     # make it, print its folder
 
-Synthesis reads the folder and touches no network. The folder is the same on every machine, so the template
-and the layer's version change only with the lock file: it holds each compiled module for every Python that
-may run it, side by side, as their names allow.
+Synthesis reads the folder and uses no network. The folder is the same on every machine, so the template and
+the layer's version change only with the lock file. It contains each compiled module for every Python that may
+run it; the names of these files differ.
 """
 
 from __future__ import annotations
@@ -21,28 +21,28 @@ from tooling import envs
 
 REQUIREMENTS = envs.ROOT / "runtime" / "layer" / "requirements.txt"
 FOLDER = envs.ROOT / ".groundplan" / "layers" / "runtime"
-"""Where the stacks look for it."""
+"""The folder from which the stacks read the layer."""
 PLATFORMS = (
     ("3.14", "aarch64-manylinux_2_28"),
     ("3.11", "aarch64-manylinux_2_28"),
     ("3.11", "x86_64-manylinux_2_28"),
 )
-"""The Pythons, and the machines, that the runtime's code is run and tested on."""
+"""Python versions and platforms on which the runtime's code runs and is tested."""
 UNUSED = (
     *("bin", ".lock", "PIL/_avif.*", "PIL/_imagingtk.*", "pillow.libs/libavif-*"),
     *(f"chalice/{name}" for name in ("api", "cdk", "cli", "deploy", "templates", "vendored", "*.json")),
     *(f"chalice/{name}.py" for name in ("awsclient", "config", "invoke", "local", "logs", "package")),
     *(f"chalice/{name}.py" for name in ("pipeline", "policy", "test", "utils")),
 )
-"""Programs, the largest of what nothing here decodes with, and what chalice deploys and tests with."""
+"""Files to remove: programs, the largest unused decoders, and chalice's deployment and test modules."""
 OF_ONE_INSTALLATION = ("RECORD", "WHEEL", "INSTALLER", "REQUESTED", "direct_url.json", "uv_cache.json")
-"""Files in `*.dist-info` that tell of an installation, not of the package."""
+"""Files in `*.dist-info` that describe an installation instead of the package."""
 
 
 def layer() -> Path:
-    """The layer's folder (`python/` is in it), made if it is not there yet or its requirements have changed.
+    """Return the layer's folder, with `python/` in it. It is made first if it is absent or out of date.
 
-    Raises `subprocess.CalledProcessError` when the installer fails, leaving what was there.
+    Raises `subprocess.CalledProcessError` if the installer fails; an existing folder then remains.
     """
     stamp = FOLDER.with_suffix(".stamp")
     key = hashlib.sha256(REQUIREMENTS.read_bytes() + Path(__file__).read_bytes()).hexdigest()
@@ -78,7 +78,7 @@ def _install(target: Path, python: str, platform: str) -> None:
 
 
 def _tidy(folder: Path) -> None:
-    """Leave out what differs from one installation to the next, and what nothing imports."""
+    """Remove files that differ between installations, and modules that nothing imports."""
     for path in [found for pattern in UNUSED for found in folder.glob(pattern)]:
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     for path in folder.glob("*.dist-info/*"):

@@ -1,10 +1,10 @@
-"""Write the list of AWS's managed policies that the local cloud knows, from a wheel of moto.
+"""Write the local cloud's list of AWS managed policies, from a wheel of moto.
 
     python -m pip download --no-deps moto==5.2.5
     python -m tooling.managed_policies moto-5.2.5-py3-none-any.whl
 
-moto (Apache-2.0) keeps the answers of IAM's ListPolicies and GetPolicyVersion. The list here was made from
-moto 5.2.5, whose latest change of a policy is of 2026-09-30.
+moto (Apache-2.0) contains responses of IAM's ListPolicies and GetPolicyVersion. The list here is from moto
+5.2.5, in which the latest change of a policy is of 2026-09-30.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ TARGET = Path(__file__).resolve().parents[1] / "local/emulator/patches/aws_manag
 
 
 def documents(wheel: Path) -> dict[str, dict]:
-    """Each policy's default document, by path and name as in its ARN."""
+    """Return the default document of each policy, by path and name as in its ARN."""
     with zipfile.ZipFile(wheel) as archive:
         module = ast.parse(archive.read("moto/iam/aws_managed_policies.py"))
     text = next(node.value for node in module.body if isinstance(node, ast.Assign))

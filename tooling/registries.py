@@ -1,4 +1,4 @@
-"""Logins to the registries that hold base images, before a deployment builds images on them."""
+"""Logins to the registries of base images, before a deployment builds images."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ ECR = re.compile(r"\d{12}\.dkr\.ecr(?:-fips)?\.([a-z0-9-]+)\.amazonaws\.com(?:\.
 
 
 class RegistryError(PreparationError):
-    """A registry cannot be logged in to; the text says which, why, and what to do."""
+    """The login to a registry failed. The message has the registry, the reason and the remedy."""
 
 
 def log_in(stacks: Sequence[Stack], environment: Mapping[str, str], profile: str | None = None) -> None:
-    """Log Docker in to the private ECR registries whose images the stacks' Dockerfiles start from.
+    """Log Docker in to the private ECR registries of the base images in the stacks' Dockerfiles.
 
-    Docker is the program that CDK_DOCKER names, if any. Raises `RegistryError`.
+    The program is the one in CDK_DOCKER, or else `docker`. Raises `RegistryError`.
     """
     program = environment.get("CDK_DOCKER") or "docker"
     for registry, stack in sorted(needed(stacks).items()):
@@ -34,7 +34,7 @@ def log_in(stacks: Sequence[Stack], environment: Mapping[str, str], profile: str
 
 
 def needed(stacks: Sequence[Stack]) -> dict[str, str]:
-    """Return the private ECR registries in FROM of the stacks' Dockerfiles, each with a stack's name."""
+    """Return the private ECR registries in the stacks' Dockerfiles, each with the name of a stack."""
     return {
         registry: stack.name
         for stack in stacks
@@ -45,7 +45,7 @@ def needed(stacks: Sequence[Stack]) -> dict[str, str]:
 
 
 def bases(dockerfile: Path, given: Mapping[str, str] | None = None) -> list[str]:
-    """Return the images after FROM, with build arguments filled in: `given`, or the ARG's default."""
+    """Return the images after FROM, with the values of build arguments: `given`, or the ARG's default."""
     arguments: dict[str, str] = {}
     found = []
     for line in dockerfile.read_text().splitlines():
@@ -57,7 +57,7 @@ def bases(dockerfile: Path, given: Mapping[str, str] | None = None) -> list[str]
 
 
 def password(registry: str, profile: str | None = None) -> str:
-    """Return the password of the user AWS, from ECR in the registry's own Region. Raises `RegistryError`."""
+    """Return the password of the user AWS, from ECR in the registry's Region. Raises `RegistryError`."""
     from boto3.session import Session
     from botocore.exceptions import BotoCoreError, ClientError
 

@@ -1,4 +1,4 @@
-"""A check, before a deployment, that no secret it creates has a name that is taken."""
+"""A check before a deployment that the names of its new secrets are not in use."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from tooling.assembly import PreparationError, Stack
 
 ARCHITECTURE = "groundplan:architecture"
 OWNER = "aws:cloudformation:stack-name"
-"""Keys of the tags that say which stack a resource belongs to: ours, and CloudFormation's."""
+"""Keys of the tags with a resource's stack: ours, and CloudFormation's."""
 
 
 class SecretNameError(PreparationError):
-    """A secret's name is taken; the text says by whom and which settings mend it."""
+    """A secret's name is in use. The message has its owner and the settings that help."""
 
 
 def check(stacks: Sequence[Stack], profile: str | None = None, region: str | None = None) -> None:
-    """Raise `SecretNameError` where a secret that a stack creates exists already and is not that stack's.
+    """Raise `SecretNameError` if a secret that a stack creates exists already and is not that stack's.
 
-    CloudFormation would find out minutes later. A caller who may not ask is not stopped.
+    CloudFormation would fail minutes later. Does nothing if the caller may not describe secrets or stacks.
     """
     try:
         session = Session(profile_name=profile, region_name=region)
     except BotoCoreError:
-        return  # the CDK CLI says what is wrong with the profile
+        return  # the CDK CLI reports the error in the profile
     for stack in stacks:
         for identifier, resource in stack.template.get("Resources", {}).items():
             name = resource.get("Properties", {}).get("Name")
@@ -37,13 +37,13 @@ def check(stacks: Sequence[Stack], profile: str | None = None, region: str | Non
                 found = session.client("secretsmanager").describe_secret(SecretId=name)
                 owned = _owns(session, stack.name, identifier, found["ARN"])
             except (BotoCoreError, ClientError):
-                continue  # not there, or not for this caller to know
+                continue  # no such secret, or no permission
             if not owned:
                 raise SecretNameError(_sentence(stack.name, resource["Properties"], found))
 
 
 def _owns(session: Session, stack: str, identifier: str, arn: str) -> bool:
-    """Whether the secret is the stack's resource of that logical id. Raises `ClientError`."""
+    """Return whether the secret is the stack's resource with that logical id. Raises `ClientError`."""
     try:
         answer = session.client("cloudformation").describe_stack_resource(
             StackName=stack, LogicalResourceId=identifier

@@ -15,16 +15,16 @@ EXPIRE = {"checkpoints": 30, "evaluation": 90}
 
 
 class ArtifactBucket(Construct):
-    """A private, encrypted bucket for what training leaves behind, with grants on single folders.
+    """A private, encrypted bucket for training artifacts, with grants on single folders.
 
-    :param bucket: one that exists already; then only `key` may be given besides. Default: a new one.
-    :param key: encrypts the objects. Default: S3's own keys, which cost nothing, or those of `bucket`.
-    :param retain: whether the bucket and its objects outlive the stack. Default: False; whoever deletes the
-        stack must empty the bucket first, which `CleanUp` does.
-    :param expire: after how many days the objects of a folder are deleted. Default: `checkpoints` after 30,
-        `evaluation` after 90; models under `training` stay, for a registry points at them.
-    :param events: whether EventBridge is told of every object that is written. Default: False.
-    :param cors: which web pages may call it. Default: none.
+    :param bucket: an existing bucket; only `key` may be given with it. Default: a new one.
+    :param key: encrypts the objects. Default: S3's own keys, which cost nothing, or the key of `bucket`.
+    :param retain: whether the bucket and its objects remain when the stack is deleted. Default: False; the
+        bucket must then be emptied before, which `CleanUp` does.
+    :param expire: days after which the objects of a folder are deleted. Default: `checkpoints` after 30,
+        `evaluation` after 90. Models under `training` are kept, as a registry refers to them.
+    :param events: whether S3 sends an event to EventBridge for every object written. Default: False.
+    :param cors: CORS rules for web pages that call the bucket. Default: none.
     """
 
     def __init__(
@@ -43,9 +43,9 @@ class ArtifactBucket(Construct):
         if bucket and (retain or events or cors or expire is not EXPIRE):
             raise ValueError("retain, expire, events and cors are for a new bucket; this one exists already")
         self.key = key or (bucket.encryption_key if bucket else None)
-        """The key that encrypts the objects; None for S3's own."""
+        """The key that encrypts the objects; None: S3's own keys."""
         self.bucket: s3.IBucket = bucket or self._new(retain, expire, events, cors)
-        """The bucket itself."""
+        """The bucket."""
 
     def _new(
         self, retain: bool, expire: Mapping[str, int], events: bool, cors: Sequence[s3.CorsRule]
@@ -72,7 +72,7 @@ class ArtifactBucket(Construct):
             ],
         )
         if events:
-            # The L2 construct would have a function of the CDK's do it, which may change every bucket
+            # the L2 construct uses a custom resource whose function may change every bucket
             resource = bucket.node.default_child
             assert isinstance(resource, s3.CfnBucket)  # noqa: S101 - narrows the type
             resource.notification_configuration = s3.CfnBucket.NotificationConfigurationProperty(
@@ -90,20 +90,20 @@ class ArtifactBucket(Construct):
         return bucket
 
     def url(self, folder: str) -> str:
-        """The address of a folder, such as `s3://bucket/training`."""
+        """Return the URI of a folder, such as `s3://bucket/training`."""
         return self.bucket.s3_url_for_object(folder)
 
     def grant_read(self, grantee: iam.IGrantable, folder: str) -> iam.Grant:
-        """Let `grantee` read and list one folder."""
+        """Let `grantee` read one folder, and list the bucket."""
         grant = self._grant(grantee, folder, ["s3:GetObject"])
         return grant.combine(self.key.grant_decrypt(grantee)) if self.key else grant
 
     def grant_write(self, grantee: iam.IGrantable, folder: str) -> iam.Grant:
-        """Let `grantee` write and list one folder. It cannot delete there."""
+        """Let `grantee` write to one folder, without deleting, and list the bucket."""
         grant = self._grant(grantee, folder, ["s3:PutObject", "s3:AbortMultipartUpload"])
         if not self.key:
             return grant
-        # A multipart upload is read back to be joined
+        # completing a multipart upload decrypts its parts
         return grant.combine(self.key.grant(grantee, "kms:Encrypt", "kms:GenerateDataKey", "kms:Decrypt"))
 
     def _grant(self, grantee: iam.IGrantable, folder: str, actions: list[str]) -> iam.Grant:

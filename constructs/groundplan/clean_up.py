@@ -21,23 +21,23 @@ JOBS: Mapping[JobKind, tuple[str, str]] = {
     "HyperParameterTuningJob": ("hyper-parameter-tuning-job", "TrainingJobs"),
     "ProcessingJob": ("processing-job", "ProcessingJobs"),
 }
-"""Resource type, and name of the log group, of jobs besides training jobs."""
+"""Resource type and log group of the kinds of jobs other than training jobs."""
 
 
 class CleanUp(Construct):
-    """Deletes, with the stack, what a workflow created in SageMaker while it lived.
+    """Deletes what a workflow created in SageMaker when its stack is deleted.
 
-    CloudFormation knows nothing of the endpoint, the models and the jobs that `TrainAndDeploy` makes; left
-    alone they would outlive the stack, and the endpoint would go on serving. Make the workflow depend on this
-    construct, so that nothing is created any more when it runs.
+    The endpoint, the models and the jobs that `TrainAndDeploy` creates are not CloudFormation resources.
+    Without this construct they stay when the stack is deleted, and the endpoint continues to serve. Make the
+    workflow depend on this construct, so that the workflow is deleted first and creates nothing more.
 
-    :param endpoint_name: the endpoint; whatever else is deleted has a name that begins with it and a hyphen.
-    :param suffixes: regular expressions for what follows the hyphen. Default: what `TrainAndDeploy` appends.
-    :param other_jobs: names of tuning jobs (and of the training jobs that they start) and of processing jobs,
-        by kind. A hyphen and an execution's hash follow each. Default: none.
-    :param bucket: emptied. Default: none, the bucket is retained.
-    :param registry: emptied. Default: none, the models' record is retained.
-    :param log_retention: how long the handler's log is kept. Default: one month.
+    :param endpoint_name: the endpoint. Names of all other deleted resources begin with it and a hyphen.
+    :param suffixes: regular expressions for the names after the hyphen. Default: those of `TrainAndDeploy`.
+    :param other_jobs: prefixes of the names of tuning jobs (and of the training jobs that they start) and of
+        processing jobs, by kind. A hyphen and an execution's hash follow each. Default: none.
+    :param bucket: the bucket to empty. Default: none, the bucket is retained.
+    :param registry: the registry to empty. Default: none, the model packages are retained.
+    :param log_retention: retention of the handler's log. Default: one month.
     :param key: encrypts that log. Default: CloudWatch Logs' own encryption.
     """
 
@@ -70,7 +70,7 @@ class CleanUp(Construct):
             timeout=timeout,
             description=f"Deletes what the workflow of {endpoint_name} left behind, with its stack",
         )
-        """The function that deletes."""
+        """The handler of the custom resource."""
         resource = CustomResource(
             self,
             "Resource",
@@ -85,7 +85,7 @@ class CleanUp(Construct):
                 "ModelPackageGroupName": registry.name if registry else "",
             },
         )
-        for container in (bucket, registry):  # which cannot be deleted before they are empty
+        for container in (bucket, registry):  # they can be deleted only when they are empty
             if container:
                 resource.node.add_dependency(container)
 

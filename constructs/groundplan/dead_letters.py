@@ -10,7 +10,7 @@ from groundplan.permissions import acknowledge
 
 
 def dead_letters(scope: Construct, id: str, *, key: kms.IKey | None = None) -> sqs.Queue:
-    """Create a queue that keeps for 14 days what could not be delivered, also by EventBridge.
+    """Create a dead-letter queue with a retention of 14 days, to which EventBridge may send too.
 
     :param key: encrypts the messages. Default: SQS's own encryption, which costs nothing.
     """
@@ -22,10 +22,10 @@ def dead_letters(scope: Construct, id: str, *, key: kms.IKey | None = None) -> s
         enforce_ssl=True,
         retention_period=Duration.days(14),
     )
-    # EventBridge sends undeliverable events to it; functions have grants of their own. No condition on
-    # aws:SourceAccount or aws:SourceArn: the SNS Developer Guide says that a key policy with them is not
-    # supported where EventBridge writes to an encrypted topic, and nothing documents that it sends them
-    # for a queue. The queue's own policy names the rules that may write to it.
+    # EventBridge sends undeliverable events to the queue; functions have separate grants. No condition on
+    # aws:SourceAccount or aws:SourceArn: the SNS Developer Guide says that EventBridge does not support
+    # them in the key policy of an encrypted topic, and no documentation says that it sends them for a
+    # queue. The queue's policy names the rules that may write to it.
     # https://docs.aws.amazon.com/sns/latest/dg/sns-key-management.html#compatibility-with-aws-services
     if key:
         key.grant(iam.ServicePrincipal("events.amazonaws.com"), "kms:Decrypt", "kms:GenerateDataKey*")

@@ -14,21 +14,22 @@ from groundplan.permissions import allow
 from groundplan.sagemaker_role import SageMakerRole, allow_logs
 
 SHORTEST_IDLE, LONGEST_IDLE = 60, 525_600
-"""Minutes; SageMaker takes no others."""
+"""SageMaker's limits of the idle timeout in minutes."""
 
 
 class SageMakerDomain(Construct):
-    """A SageMaker domain for one data scientist, with a private JupyterLab that is ended when it is idle.
+    """A SageMaker domain for one data scientist, with a private JupyterLab that is stopped when it is idle.
 
-    It has no EFS file system, which would outlive the stack: the files are on the space's own volume and are
-    deleted with it. A JupyterLab that runs keeps the stack from being deleted: stop it first.
+    It has no EFS file system, which would remain when the stack is deleted. The files are on the volume of
+    the space and are deleted with it. Stop a running JupyterLab before you delete the stack; otherwise the
+    deletion fails.
 
-    :param name: of the domain, the user profile and the space; unique in the account and Region.
-    :param network: the VPC that all traffic goes through, with its id; private subnets with a way to
-        SageMaker's API and runtime, S3, CloudWatch Logs and whatever else the notebooks call.
-    :param instance_type: of the JupyterLab. Default: ml.t3.medium.
-    :param idle_minutes: after so long without a busy kernel or an active terminal SageMaker ends it, 60 to
-        525600. The user may choose less, not more. Default: 60.
+    :param name: name of the domain, the user profile and the space; unique in the account and Region.
+    :param network: the VPC of all traffic, with its id. Its private subnets need a route to SageMaker's API
+        and runtime, S3, CloudWatch Logs and other services that the notebooks call.
+    :param instance_type: instance type of the JupyterLab. Default: ml.t3.medium.
+    :param idle_minutes: SageMaker stops the JupyterLab after this time without a busy kernel or an active
+        terminal, 60 to 525600. The user may choose a shorter time. Default: 60.
     :param volume_gb: size of the space's volume. Default: 10.
     :param key: encrypts that volume. Default: SageMaker's own key, which costs nothing.
     """
@@ -60,7 +61,7 @@ class SageMakerDomain(Construct):
             assumed_by=iam.ServicePrincipal("sagemaker.amazonaws.com"),
             description=f"The notebooks of the domain {name}",
         )
-        """What its notebooks may do; grant them more."""
+        """The notebooks' role. Grant it more permissions as needed."""
         allow_logs(self.role, "/aws/sagemaker/studio")
         self.domain = sagemaker.CfnDomain(
             self,
@@ -74,12 +75,12 @@ class SageMakerDomain(Construct):
             kms_key_id=key.key_id if key else None,
             default_user_settings=self._user_settings(network, idle_minutes, volume_gb),
         )
-        """The domain itself."""
+        """The domain."""
         self.domain.apply_removal_policy(RemovalPolicy.DESTROY)
         self.profile = sagemaker.CfnUserProfile(
             self, "Profile", domain_id=self.domain.attr_domain_id, user_profile_name=name
         )
-        """The data scientist."""
+        """The data scientist's user profile."""
         self.space = sagemaker.CfnSpace(
             self,
             "Space",
@@ -107,8 +108,7 @@ class SageMakerDomain(Construct):
             _allow_volume(self.role, key)
 
     def allow_experiments(self, prefix: str, roles: Sequence[SageMakerRole]) -> None:
-        """Let its notebooks train and serve with these roles, under names that begin with `prefix` and a
-        hyphen, read the logs of what they train, and read the outputs of their stack."""
+        """Let the notebooks train and serve with these roles, see `experiments.allow_experiments`."""
         allow_experiments(self.role, prefix, roles)
 
     def _user_settings(
@@ -140,9 +140,11 @@ class SageMakerDomain(Construct):
         )
 
     def _allow_studio(self) -> None:
-        """What Studio does in the role's name: show the space, start and end its JupyterLab. As in
-        https://docs.aws.amazon.com/sagemaker/latest/dg/studio-updated-jl-admin-guide-permissions.html, for
-        the one space alone."""
+        """Let Studio show the space, and start and stop its JupyterLab, with the notebooks' role.
+
+        For this space only, the actions of
+        https://docs.aws.amazon.com/sagemaker/latest/dg/studio-updated-jl-admin-guide-permissions.html
+        """
         stack, domain = Stack.of(self), self.domain.attr_domain_id
 
         def arn(kind: str, name: str) -> str:
@@ -167,7 +169,7 @@ class SageMakerDomain(Construct):
 
 
 def _allow_volume(role: iam.Role, key: kms.IKey) -> None:
-    """What EBS asks of the one that attaches a volume under a key: Amazon EBS User Guide, "Requirements for
+    """Let `role` attach a volume that is encrypted with `key`: Amazon EBS User Guide, "Requirements for
     Amazon EBS encryption"."""
     key.grant(role, "kms:Decrypt", "kms:DescribeKey", "kms:GenerateDataKeyWithoutPlaintext")
     iam.Grant.add_to_principal(

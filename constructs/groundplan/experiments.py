@@ -1,4 +1,4 @@
-"""What the notebooks of a data scientist may do, on an instance or in a domain."""
+"""Permissions of a data scientist's notebooks, on a notebook instance or in a domain."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from groundplan.sagemaker_role import SageMakerRole
 
 
 def allow_experiments(grantee: iam.IRole, prefix: str, roles: Sequence[SageMakerRole]) -> None:
-    """Let `grantee` train and serve with these roles, under names that begin with `prefix` and a hyphen,
-    read the logs of what it trains, and read the outputs of its stack."""
+    """Let `grantee` train and serve with these roles, read the logs of training jobs, and read the outputs of
+    its stack. Names of jobs, models and endpoints must begin with `prefix` and a hyphen."""
     stack = Stack.of(grantee)
 
     def arns(*kinds: str) -> list[str]:

@@ -28,17 +28,17 @@ LOGGED = {
     "reason": "$context.authorizer.error",
     "failure": "$context.integrationErrorMessage",
 }
-"""Fields of the access log: caller, route and status, without IP address and query string."""
+"""Fields of the access log: caller, route and status, but no IP address and no query string."""
 
 
 class HttpApi(Construct):
-    """An HTTP API with one function behind the routes of an OpenAPI document, for the account's own programs.
+    """An HTTP API for programs with a role in the account. One function serves all routes.
 
-    Every request is signed by a role that may call it: see `grant_call`.
+    Requests are signed with the credentials of a role that `grant_call` lets call the API.
 
     :param document: the OpenAPI document; its paths are the routes.
-    :param rate: calls a second that all callers together may make, and as many at once. Default: 50.
-    :param log_retention: how long the access log is kept. Default: one month.
+    :param rate: rate limit in requests per second over all callers, and burst limit. Default: 50.
+    :param log_retention: retention of the access log. Default: one month.
     :param key: encrypts that log. Default: CloudWatch Logs' own encryption.
     """
 
@@ -69,9 +69,9 @@ class HttpApi(Construct):
             protocol_type="HTTP",
             description=described["info"]["title"],
         )
-        """The API itself."""
+        """The API."""
         self.domain = f"{self.api.ref}.execute-api.{stack.region}.{stack.url_suffix}"
-        """Its host, without a scheme."""
+        """The API's host name, without a scheme."""
         log = log_group(self, "Log", retention=log_retention, key=key)
         apigateway.CfnStage(
             self,
@@ -89,7 +89,7 @@ class HttpApi(Construct):
 
     @property
     def url(self) -> str:
-        """Where it answers: `https://HOST`, without a slash at the end."""
+        """The API's address `https://HOST`, without a trailing slash."""
         return self.api.attr_api_endpoint
 
     def grant_call(self, grantee: iam.IGrantable) -> iam.Grant:
@@ -104,9 +104,10 @@ class HttpApi(Construct):
         return allow(grantee, "execute-api:Invoke", on=[arn], because=because)
 
     def serve(self, function: PythonFunction) -> None:
-        """Let `function` answer every route.
+        """Serve every route with `function`.
 
-        It comes after the API, for it may have to know of something that knows the API, such as a page.
+        The function is not an argument of the constructor: it may depend on a resource that depends on the
+        API, such as a page.
         """
         stack = Stack.of(self)
         integration = apigateway.CfnIntegration(
@@ -139,7 +140,7 @@ class HttpApi(Construct):
         )
 
     def metric(self, name: str, *, statistic: str = "Sum") -> cloudwatch.Metric:
-        """One of the API's metrics, such as `Count` or `Latency`."""
+        """Return one of the API's metrics, such as `Count` or `Latency`."""
         return cloudwatch.Metric(
             namespace="AWS/ApiGateway",
             metric_name=name,
@@ -149,5 +150,5 @@ class HttpApi(Construct):
         )
 
     def metric_server_errors(self) -> cloudwatch.Metric:
-        """Answers with 5xx."""
+        """Return the number of responses with a 5xx status."""
         return self.metric("5xx")

@@ -1,4 +1,4 @@
-"""Images that a construct may be given."""
+"""Container images, as constructs take them."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ from aws_cdk import aws_ecr as ecr
 
 
 class ContainerImage(Protocol):
-    """An image in Amazon ECR: a `DockerImageAsset`, or `RepositoryImage` for one that exists already."""
+    """An image in Amazon ECR: a `DockerImageAsset`, or `RepositoryImage` for an existing image."""
 
     @property
     def image_uri(self) -> str:
-        """The image's address, with tag or digest."""
+        """The image's URI with tag or digest."""
         ...
 
     @property
     def repository(self) -> ecr.IRepository:
-        """The repository that it is pulled from."""
+        """The image's repository."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class RepositoryImage:
-    """An image that exists already. `tag` may be a digest, `sha256:...`."""
+    """An existing image. `tag` may be a digest, `sha256:...`."""
 
     repository: ecr.IRepository
     tag: str
 
     @property
     def image_uri(self) -> str:
-        """The image's address."""
+        """The image's URI with tag or digest."""
         return self.repository.repository_uri_for_tag_or_digest(self.tag)

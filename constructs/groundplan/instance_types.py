@@ -15,7 +15,7 @@ def table() -> dict[str, Any]:
 
 
 def family(instance_type: str) -> dict[str, Any]:
-    """Return what is known of the family of a type such as `ml.g5.xlarge`.
+    """Return the facts about the family of an instance type such as `ml.g5.xlarge`.
 
     Raises `ValueError` for a family that SageMaker does not have.
     """
@@ -27,20 +27,20 @@ def family(instance_type: str) -> dict[str, Any]:
 
 
 def has_local_disks(instance_type: str) -> bool:
-    """Tell whether the instance has disks of its own, for which SageMaker takes no `VolumeKmsKeyId`."""
+    """Return whether instances have local disks. SageMaker then accepts no `VolumeKmsKeyId`."""
     return family(instance_type).get("disks", False)
 
 
 def device(instance_type: str) -> str:
-    """Return what PyTorch calls the device that a container finds there: `cuda` or `cpu`."""
+    """Return the PyTorch device of a container on the instance: `cuda` or `cpu`."""
     return "cuda" if "capability" in family(instance_type) else "cpu"
 
 
 def inference_ami(instance_type: str, cuda: str) -> str | None:
     """Return the `InferenceAmiVersion` with a driver for an image with this CUDA version, such as `13.0`.
 
-    None where the instance has no GPU. Raises `ValueError` where no driver is known for that version, or
-    where the version does not support the instance's GPUs.
+    Returns None if the instance has no GPU. Raises `ValueError` if no driver is known for the CUDA version,
+    or if the version does not support the instance's GPUs.
     """
     capability = family(instance_type).get("capability")
     if capability is None:

@@ -1,8 +1,8 @@
 """The state machine of `LabelingJob`.
 
-    Accept -> Start -> Look, between pauses, until the job has ended -> Report
+    Accept -> Start -> Look, with pauses, until the job has ended -> Report
 
-The job is named after the execution: a repetition finds the job of the first call.
+The job's name contains the execution's hash, so that a retry finds the job of the first call.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from groundplan.artifact_bucket import ArtifactBucket
 from groundplan.states import Flow, Rule, not_text, outside, start_job
 
 INPUTS, LABELS = "inputs", "labels"
-"""Folders of the bucket: what is labeled, and the results."""
+"""Folders of the bucket: objects to label and manifests, and the results."""
 DAY = 86_400
 STOP_SECONDS = 3_600
-"""How long a job may take to stop."""
+"""Maximum duration of stopping a job."""
 FIRST_PAUSE, LONGER, LONGEST_PAUSE = 5, 1.05, 1_800
-"""Seconds between two looks at the job: each pause is 5 % longer, up to half an hour. An execution has at
-most 25,000 events, a look takes nine, and a job may take 30 days."""
+"""Seconds between two polls of the job's status. Each pause is 5 % longer, up to half an hour: an execution
+has at most 25,000 events, a poll takes nine, and a job may take 30 days."""
 STOPPING_PAUSE = 60
 
 
@@ -28,8 +28,8 @@ def labeling(name: str, job: Mapping[str, Any], bucket: ArtifactBucket, seconds:
     """Return the definition.
 
     :param name: prefix of the jobs' names
-    :param job: arguments of CreateLabelingJob that are the same for every job
-    :param seconds: after which a job is stopped
+    :param job: arguments of CreateLabelingJob that are the same for all jobs
+    :param seconds: maximum duration of a job, which is then stopped
     """
     flow = Flow()
     start_job(
@@ -82,7 +82,7 @@ def labeling(name: str, job: Mapping[str, Any], bucket: ArtifactBucket, seconds:
             f" & ': ' & {counts}) %}}",
         },
     )
-    # A job that has just ended cannot be stopped
+    # stopping fails for a job that has just ended
     flow.try_to("Stop", "aws-sdk:sagemaker:stopLabelingJob", {"LabelingJobName": "{% $job %}"}, "Pause")
     flow.pause("Pause", "{% $pause %}", "Look")
     flow.report(
@@ -95,12 +95,12 @@ def labeling(name: str, job: Mapping[str, Any], bucket: ArtifactBucket, seconds:
             "unlabeled": "{% $seen.LabelCounters.Unlabeled %}",
         },
     )
-    # Beyond the pauses: the time of the looks themselves
+    # includes the time of the polls themselves
     return flow.definition("Accept", seconds=seconds + 4 * STOP_SECONDS)
 
 
 def _pause(seconds: int) -> str:
-    """Return the JSONata of the next pause, which ends no later than the job's time."""
+    """Return the JSONata of the next pause, which does not exceed the job's maximum duration."""
     longer = f"$min([$ceil($pause * {LONGER}), {LONGEST_PAUSE}, {seconds} - $then])"
     return (
         f"{{% ($then := $waited + $pause; $then >= {seconds} ? {STOPPING_PAUSE}"

@@ -28,16 +28,16 @@ from groundplan.states import UNIQUE
 TEMPLATE = Path(__file__).parent / "templates" / "classify.html"
 LONGEST_TITLE = 128
 MOST_CLASSES = 10
-"""Categories of Ground Truth's `crowd-image-classifier`."""
+"""Maximum number of categories of Ground Truth's `crowd-image-classifier`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LabelingTask:
-    """Who is asked what.
+    """The labelers' task: work team, instructions, classes and limits.
 
-    `workteam_arn` is a private work team's. `instructions` are plain text. `labels` is how many labelers
-    classify each object, from 1 to 9; each has `minutes` for it, at most 480. A job is stopped after `days`,
-    at most 30. Raises `ValueError` for what Ground Truth refuses.
+    `workteam_arn` is the ARN of a private work team. `instructions` are plain text. `labels` is the number of
+    labelers who classify each object, from 1 to 9. A labeler has `minutes` for an object, at most 480. A job
+    is stopped after `days`, at most 30. Raises `ValueError` for values that Ground Truth refuses.
     """
 
     workteam_arn: str
@@ -73,16 +73,17 @@ class LabelingTask:
 class LabelingJob(Construct):
     """A state machine that labels pictures or texts with Ground Truth, in accounts that already use it.
 
-    Ground Truth takes no new customers since 31 July 2026.
+    Ground Truth has accepted no new customers since 31 July 2026.
 
     :param name: the state machine's name, and prefix of the jobs' names.
-    :param task: who is asked what.
-    :param bucket: has pictures and manifests under `inputs/`; gets the results under `labels/`. A bucket with
-        pictures needs the CORS rule of `LabelingJob.cors()`.
-    :param pre_annotation: is called for each object before it is shown; returns its `taskObject`.
-    :param post_annotation: consolidates the answers; must be able to read `labels/`.
-    :param log_retention: how long the state machine's log is kept. Default: one month.
-    :param tags: put on the jobs. Default: none.
+    :param task: the labelers' task.
+    :param bucket: the bucket with pictures and manifests under `inputs/`. Results are written to `labels/`. A
+        bucket with pictures needs the CORS rule of `LabelingJob.cors()`.
+    :param pre_annotation: function that is invoked for each object before it is shown; returns its
+        `taskObject`.
+    :param post_annotation: function that consolidates the answers; must be allowed to read `labels/`.
+    :param log_retention: retention of the state machine's log. Default: one month.
+    :param tags: tags of the jobs. Default: none.
     """
 
     def __init__(
@@ -149,19 +150,19 @@ class LabelingJob(Construct):
             log_retention=log_retention,
             key=bucket.key,
         )
-        """The state machine itself."""
+        """The state machine."""
 
     def grant_start(self, grantee: iam.IGrantable) -> iam.Grant:
         """Let `grantee` start labeling jobs."""
         return self.state_machine.grant_start_execution(grantee)
 
     def metric_not_succeeded(self, period: Duration | None = None) -> cloudwatch.IMetric:
-        """How many executions failed or ran out of time."""
+        """Return the number of executions that failed or timed out."""
         return not_succeeded(self.state_machine, period)
 
     @staticmethod
     def cors() -> s3.CorsRule:
-        """Return the CORS rule without which Ground Truth shows no picture of a bucket.
+        """Return the CORS rule that Ground Truth needs to show the pictures of a bucket.
 
         https://docs.aws.amazon.com/sagemaker/latest/dg/sms-cors-update.html
         """
@@ -172,7 +173,7 @@ class LabelingJob(Construct):
         )
 
     def _file(self, id: str, text: str) -> s3_assets.Asset:
-        """Return a text as an asset that the jobs may read. The CDK copies it when the asset is created."""
+        """Return an asset with this text, which the jobs may read. The CDK copies the file at once."""
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / f"{id.lower()}{'.json' if text.startswith('{') else '.html'}"
             file.write_text(text)
@@ -197,6 +198,6 @@ def classes_of(task: LabelingTask) -> str:
 
 
 def _check_text(name: str, value: str) -> None:
-    """Raise `ValueError` for a text that the template would show as something else: Liquid evaluates it."""
+    """Raise `ValueError` for an empty text, or one with Liquid markup, which the template would evaluate."""
     if not value.strip() or "{{" in value or "{%" in value:
         raise ValueError(f"{name} must be a text that is not empty and has no {{{{ or {{%, got {value!r}")

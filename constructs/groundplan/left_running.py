@@ -17,16 +17,16 @@ from groundplan.python_function import allow_key
 
 
 class LeftRunning(Construct):
-    """Tells a topic, every evening, what still runs under a name: notebooks, jobs, experiments' endpoints.
+    """Publishes a daily list of running resources: notebook instances, training jobs, experiments' endpoints.
 
-    It stops nothing: someone may work late.
+    It stops nothing, as users may still be working.
 
-    :param name: a notebook instance of this name, and what has a name that begins with it and a hyphen.
-    :param topic: where it is told.
-    :param dead_letters: takes the runs that failed for a day.
-    :param at: when it looks, as a cron expression in UTC. Default: 20:30 every day.
-    :param log_retention: how long the function's log is kept. Default: one month.
-    :param key: encrypts that log, and the topic where that is encrypted. Default: none.
+    :param name: name of the notebook instance. Names of the other resources begin with it and a hyphen.
+    :param topic: topic that the list is published to.
+    :param dead_letters: dead-letter queue of the schedule, whose invocations are retried for a day.
+    :param at: schedule as a cron expression in UTC. Default: 20:30 every day.
+    :param log_retention: retention of the function's log. Default: one month.
+    :param key: encrypts that log; also the topic's key, if the topic is encrypted. Default: none.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class LeftRunning(Construct):
             environment={"NAME": name, "TOPIC_ARN": topic.topic_arn},
             description=f"Tells what is left running under {name}",
         )
-        """The function that looks."""
+        """The function that publishes the list."""
         events.Rule(
             self,
             "Schedule",

@@ -10,7 +10,7 @@ from groundplan.removal import removal
 
 
 def log_group_arn(scope: IConstruct, name: str) -> str:
-    """Return the ARN of the stack's account and Region for log groups of this name, a pattern for IAM."""
+    """Return the ARN pattern for IAM of log groups with this name in the stack's account and Region."""
     return Stack.of(scope).format_arn(
         service="logs",
         resource="log-group",
@@ -28,13 +28,13 @@ def log_group(
     name: str | None = None,
     retain: bool = False,
 ) -> logs.LogGroup:
-    """Create a log group whose lines expire.
+    """Create a log group.
 
-    :param retention: how long a line is kept.
-    :param key: encrypts the group. CloudWatch Logs is let into its policy, for the log groups of this account
-        and Region alone. Default: CloudWatch Logs' own encryption, which costs nothing.
-    :param name: the group's name where a service prescribes it. Default: CloudFormation's.
-    :param retain: whether the group outlives its stack. Default: False.
+    :param retention: retention of log events.
+    :param key: encrypts the group. The key's policy then allows CloudWatch Logs to use it, for log groups of
+        this account and Region only. Default: CloudWatch Logs' own encryption, which costs nothing.
+    :param name: the group's name if a service prescribes it. Default: a name by CloudFormation.
+    :param retain: whether the group remains when the stack is deleted. Default: False.
     """
     if key:
         groups = log_group_arn(scope, "*")

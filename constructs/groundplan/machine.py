@@ -24,16 +24,16 @@ def state_machine(
     log_retention: logs.RetentionDays = logs.RetentionDays.ONE_MONTH,
     key: kms.IKey | None = None,
 ) -> sfn.StateMachine:
-    """Create a state machine with traces and a log that keeps no data, both in `scope`.
+    """Create a state machine with tracing, and with a log without execution data.
 
-    :param definition: as `Flow.definition` returns it.
+    :param definition: the definition, as returned by `Flow.definition`.
     :param key: encrypts the log. Default: CloudWatch Logs' own encryption.
     """
     return sfn.StateMachine(
         scope,
         "StateMachine",
         state_machine_name=name,
-        # Not Stack.to_json_string: it leaves out what is null
+        # not Stack.to_json_string, which omits null values
         definition_body=sfn.DefinitionBody.from_string(json.dumps(definition)),
         role=role,
         tracing_enabled=True,
@@ -48,7 +48,7 @@ def state_machine(
 
 
 def not_succeeded(machine: sfn.StateMachine, period: Duration | None = None) -> cloudwatch.IMetric:
-    """Return how many executions failed or ran out of time."""
+    """Return the number of executions that failed or timed out."""
     period = period or Duration.minutes(5)
     return cloudwatch.MathExpression(
         expression="FILL(failed, 0) + FILL(timed_out, 0)",

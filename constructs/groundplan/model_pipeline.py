@@ -22,14 +22,15 @@ from groundplan.python_function import PythonFunction
 from groundplan.sagemaker_role import SageMakerRole
 
 JOBS = "pipelines-*"
-"""Pattern of the names that SageMaker gives to the jobs of pipelines."""
+"""Pattern of the names of pipeline jobs, which SageMaker chooses."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PipelineJobs:
     """Roles and images of a pipeline's jobs and of the models that it registers.
 
-    The jobs join `network`, and `volume_key` encrypts their volumes. Default: no VPC, SageMaker's own key.
+    The jobs run in the VPC of `network`, and `volume_key` encrypts their volumes. Default: no VPC, and
+    SageMaker's key.
     """
 
     roles: Sequence[SageMakerRole]
@@ -39,14 +40,14 @@ class PipelineJobs:
 
 
 class ModelPipeline(Construct):
-    """A SageMaker pipeline of training, processing, registration and functions, with a role of its own.
+    """A SageMaker pipeline of training, processing, registration and Lambda steps, with its role.
 
     :param name: the pipeline's name.
-    :param definition: the file that the SageMaker Python SDK rendered, with `${NAME}` for what is filled in.
-    :param values: by NAME, besides `AWS::Partition`, `AWS::AccountId` and `AWS::Region`.
-    :param jobs: what its jobs run as.
-    :param registry: takes its models.
-    :param functions: those that it invokes.
+    :param definition: the file that the SageMaker Python SDK rendered, with placeholders `${NAME}`.
+    :param values: the placeholders' values, besides `AWS::Partition`, `AWS::AccountId` and `AWS::Region`.
+    :param jobs: roles and images of its jobs.
+    :param registry: the registry of its models.
+    :param functions: the functions that it invokes.
     """
 
     def __init__(
@@ -74,13 +75,13 @@ class ModelPipeline(Construct):
             ),
             description=f"Runs the pipeline {name}",
         )
-        """Its role; `bucket.grant_read(pipeline.role, folder)` lets conditions look at evaluations."""
+        """The pipeline's role. For conditions on evaluations: `bucket.grant_read(pipeline.role, folder)`."""
         self._allow(registry, jobs.images, functions)
         for role in jobs.roles:
             role.grant_pass(self.role)
         described = _placed(json.loads(definition.read_text()), jobs)
         if jobs.volume_key:
-            # SageMaker encrypts a job's volume through a KMS grant, which the job's creator makes
+            # SageMaker encrypts a job's volume through a KMS grant of the role that creates the job
             allow(
                 self.role,
                 "kms:CreateGrant",
@@ -94,7 +95,7 @@ class ModelPipeline(Construct):
             role_arn=self.role.role_arn,
             pipeline_definition={"PipelineDefinitionBody": _filled(json.dumps(described), values)},
         )
-        """The pipeline itself."""
+        """The pipeline."""
         self.pipeline.node.add_dependency(self.role)
 
     def grant_read(self, grantee: iam.IGrantable) -> iam.Grant:
@@ -114,7 +115,7 @@ class ModelPipeline(Construct):
         return allow(grantee, "sagemaker:StartPipelineExecution", on=[self.arn])
 
     def metric_failed(self, period: Duration | None = None) -> cloudwatch.Metric:
-        """Executions that failed."""
+        """Return the number of failed executions."""
         return cloudwatch.Metric(
             namespace="AWS/Sagemaker/ModelBuildingPipeline",
             metric_name="ExecutionFailed",
@@ -158,7 +159,7 @@ class ModelPipeline(Construct):
 
 
 def _placed(definition: dict[str, Any], jobs: PipelineJobs) -> dict[str, Any]:
-    """Return a definition whose jobs join a VPC and encrypt their volumes."""
+    """Return the definition with the VPC and the volume key of its jobs."""
     for step in definition["Steps"]:
         arguments = step.get("Arguments", {})
         if step["Type"] == "Training":
@@ -177,12 +178,12 @@ def _placed(definition: dict[str, Any], jobs: PipelineJobs) -> dict[str, Any]:
 
 
 def _filled(text: str, values: Mapping[str, str]) -> str:
-    """Return a text with `${NAME}` replaced. Raises `ValueError` where a name has no value."""
+    """Return the text with values for its `${NAME}`. Raises `ValueError` if a name has no value."""
     own = {"AWS::Partition": Aws.PARTITION, "AWS::AccountId": Aws.ACCOUNT_ID, "AWS::Region": Aws.REGION}
     named = set(re.findall(r"\$\{([\w:]+)\}", text))
     if unknown := sorted(named - own.keys() - values.keys()):
         raise ValueError(f"the definition has {', '.join(unknown)}, for which there are no values")
     for name in sorted(named):
-        value = json.dumps((own | dict(values))[name])  # the definition is JSON: a value may have quotes
+        value = json.dumps((own | dict(values))[name])  # escaped, as the definition is JSON
         text = text.replace(f"${{{name}}}", value[1:-1])
     return text

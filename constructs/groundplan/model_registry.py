@@ -8,12 +8,12 @@ from groundplan.removal import removal
 
 
 class ModelRegistry(Construct):
-    """A group of model packages: every model that was trained, with its figures and whether it was approved.
+    """A model package group: all trained models with their metrics and approval status.
 
     :param name: the group's name, unique in the account and Region.
-    :param description: what its models are for.
-    :param retain: whether the group and its packages outlive the stack. Default: False; whoever deletes the
-        stack must delete the packages first, which `CleanUp` does.
+    :param description: description of the group.
+    :param retain: whether the group and its packages remain when the stack is deleted. Default: False; the
+        packages must then be deleted before the stack, which `CleanUp` does.
     """
 
     def __init__(
@@ -23,7 +23,7 @@ class ModelRegistry(Construct):
         self.group = sagemaker.CfnModelPackageGroup(
             self, "Group", model_package_group_name=name, model_package_group_description=description
         )
-        """The group itself."""
+        """The model package group."""
         self.group.apply_removal_policy(removal(retain))
         self.name = name
         """The group's name."""
@@ -32,4 +32,4 @@ class ModelRegistry(Construct):
         self.package_arns = Stack.of(self).format_arn(
             service="sagemaker", resource="model-package", resource_name=f"{name}/*"
         )
-        """A pattern for the ARNs of all its packages."""
+        """Pattern of the ARNs of the group's packages."""

@@ -23,32 +23,32 @@ VARIANT = "AllTraffic"
 
 @dataclass(frozen=True, kw_only=True)
 class Instances:
-    """The machines of an endpoint, and when there are more of them."""
+    """Instances of an endpoint, and their auto scaling."""
 
     type: str
     min: int = 1
     max: int = 1
     invocations: float = 20
-    """Invocations a minute that one instance should get."""
+    """Target of auto scaling: invocations per minute and instance."""
     startup_minutes: int = 15
-    """How long a container may take to answer its first ping: it fetches the base first."""
+    """Maximum time until a container answers its first ping. It downloads the base before."""
     cuda: str = ""
-    """The image's CUDA version, such as `13.0`: GPU hosts get a driver for it. Needed for GPU types only."""
+    """The image's CUDA version, such as `13.0`, for the hosts' GPU driver. Only for GPU instance types."""
 
 
 class MultiModelEndpoint(Construct):
-    """An endpoint for any number of models, each fetched from one folder when it is asked for.
+    """An endpoint for any number of models in one folder of a bucket.
 
-    SageMaker loads a model on its first invocation and evicts the least used. The number of instances follows
-    the invocations, within bounds.
+    SageMaker loads a model on its first invocation and evicts the least used. The number of instances is
+    scaled with the number of invocations.
 
     :param name: the endpoint's name, unique in the account and Region.
-    :param image: a container that speaks SageMaker's multi-model protocol.
-    :param bucket: where the models are.
-    :param folder: the folder in it, such as `adapters`; the only one that the endpoint may read.
-    :param instances: the machines. GPU instances want Triton inside the image.
-    :param environment: the container's variables. Default: none.
-    :param log_retention: how long its log is kept. Default: one month.
+    :param image: a container that implements SageMaker's multi-model protocol.
+    :param bucket: the bucket with the models.
+    :param folder: the models' folder, such as `adapters`. The endpoint may read no other folder.
+    :param instances: instances and auto scaling. GPU instances need an image with Triton.
+    :param environment: the container's environment variables. Default: none.
+    :param log_retention: retention of the log. Default: one month.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class MultiModelEndpoint(Construct):
         """The endpoint's name."""
         self.arn = Stack.of(self).format_arn(service="sagemaker", resource="endpoint", resource_name=name)
         """The endpoint's ARN."""
-        # SageMaker would make this group itself, to be kept for ever
+        # SageMaker would create this group without a retention
         log = log_group(
             self,
             "Log",
@@ -79,7 +79,7 @@ class MultiModelEndpoint(Construct):
         )
         role = SageMakerRole(self, "Serving", log_group=f"/aws/sagemaker/Endpoints/{name}")
         self.role = role.role
-        """The container's role: it pulls the image and reads the folder."""
+        """The container's role, which may pull the image and read the folder."""
         image.repository.grant_pull(self.role)
         bucket.grant_read(self.role, folder)
         model = sagemaker.CfnModel(
@@ -94,7 +94,7 @@ class MultiModelEndpoint(Construct):
                 environment=dict(environment or {}),
             ),
         )
-        # Creating a model asks whether the role may pull the image and read the folder
+        # CreateModel checks that the role may pull the image and read the folder
         model.node.add_dependency(role)
         config = sagemaker.CfnEndpointConfig(
             self,
@@ -117,13 +117,13 @@ class MultiModelEndpoint(Construct):
             endpoint_name=name,
             endpoint_config_name=config.attr_endpoint_config_name,
             deployment_config=_in_batches() if instances.min > 1 else None,
-            # As many instances as scaling has made of them, not as many as at first
+            # an update keeps the number of instances set by auto scaling
             retain_all_variant_properties=True,
             exclude_retained_variant_properties=[
                 sagemaker.CfnEndpoint.VariantPropertyProperty(variant_property_type="DataCaptureConfig")
             ],
         )
-        """The endpoint itself."""
+        """The endpoint."""
         self.endpoint.node.add_dependency(log)
         target = autoscaling.CfnScalableTarget(
             self,
@@ -146,7 +146,7 @@ class MultiModelEndpoint(Construct):
                 predefined_metric_specification=autoscaling.CfnScalingPolicy.PredefinedMetricSpecificationProperty(
                     predefined_metric_type="SageMakerVariantInvocationsPerInstance"
                 ),
-                # A GPU takes minutes to come and is paid for meanwhile
+                # a GPU instance takes minutes to start, and is charged for them
                 scale_out_cooldown=60,
                 scale_in_cooldown=600,
             ),
@@ -154,13 +154,13 @@ class MultiModelEndpoint(Construct):
         policy.node.add_dependency(target)
 
     def grant_invoke(self, grantee: iam.IGrantable) -> iam.Grant:
-        """Let `grantee` ask any model of the endpoint. Which model is whose is the caller's to know."""
+        """Let `grantee` invoke every model of the endpoint. The caller must check which user owns a model."""
         return allow(grantee, "sagemaker:InvokeEndpoint", on=[self.arn])
 
     def metric(
         self, name: str, *, statistic: str = "Sum", period: Duration | None = None
     ) -> cloudwatch.Metric:
-        """One of the endpoint's metrics, such as `Invocations` or `ModelCacheHit`."""
+        """Return one of the endpoint's metrics, such as `Invocations` or `ModelCacheHit`."""
         return cloudwatch.Metric(
             namespace="AWS/SageMaker",
             metric_name=name,
@@ -170,22 +170,23 @@ class MultiModelEndpoint(Construct):
         )
 
     def metric_server_errors(self) -> cloudwatch.Metric:
-        """Invocations that the container answered with 5xx."""
+        """Return the number of invocations that the container answered with 5xx."""
         return self.metric("Invocation5XXErrors")
 
     def metric_latency(self) -> cloudwatch.Metric:
-        """How long the slowest hundredth of invocations took in the container, in microseconds."""
+        """Return the 99th percentile of the container's latency, in microseconds."""
         return self.metric("ModelLatency", statistic="p99")
 
     def metric_cache_hits(self) -> cloudwatch.Metric:
-        """The share of invocations whose model was there already."""
+        """Return the share of invocations whose model was already loaded."""
         return self.metric("ModelCacheHit", statistic="Average")
 
 
 def _in_batches() -> sagemaker.CfnEndpoint.DeploymentConfigProperty:
-    """Replace half of the instances at a time: 1.5 times as many for the while of an update, not twice.
+    """Return a rolling update that replaces half of the instances at a time.
 
-    SageMaker takes batches of 5 % to 50 % of a variant, so it cannot split a single instance.
+    During an update there are 1.5 times as many instances, instead of twice as many. SageMaker takes batches
+    of 5 % to 50 % of a variant, so a single instance cannot be updated this way.
     """
     half = sagemaker.CfnEndpoint.CapacitySizeProperty(type="CAPACITY_PERCENT", value=50)
     return sagemaker.CfnEndpoint.DeploymentConfigProperty(

@@ -4,20 +4,20 @@ from aws_cdk import Stack, Token
 from constructs import Construct
 
 LONGEST_SAGEMAKER_NAME = 63
-"""Characters in the name of an endpoint, model, model package group, training job or notebook instance."""
+"""Maximum length of the name of an endpoint, model, model package group, training job or notebook."""
 
 
 class NameTooLongError(ValueError):
-    """A name leaves no room for what is appended to it; the message says how long it may be."""
+    """A name is too long for the suffix that is appended to it. The message has the maximum length."""
 
 
 def physical_name(scope: Construct, given: str = "", *, appended: int = 0) -> str:
-    """Return `given`, or the stack's name, so that two stacks of one kind stand side by side in an account.
+    """Return `given`, or else the stack's name, which lets an account have several stacks of one kind.
 
-    :param given: a name that the caller chose; empty for the stack's.
-    :param appended: how many characters are put behind the name later on, such as a job's number.
+    :param given: the caller's name; empty: the stack's name.
+    :param appended: maximum length of the suffix that is appended later, such as a job's number.
 
-    Raises `NameTooLongError`, or `ValueError` when the stack's own name is not known at synthesis.
+    Raises `NameTooLongError`, or `ValueError` if the stack's name is not known at synthesis.
     """
     name = given or Stack.of(scope).stack_name
     if Token.is_unresolved(name):

@@ -1,4 +1,4 @@
-"""Where SageMaker puts an instance's network interface."""
+"""Network of SageMaker instances."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from aws_cdk import aws_ec2 as ec2
 
 @dataclass(frozen=True, kw_only=True)
 class Network:
-    """Subnets and security groups of a VPC that is there already.
+    """Subnets and security groups of an existing VPC.
 
-    The subnets need a way to S3, CloudWatch Logs and whatever else the instances call (a NAT gateway or
-    endpoints); the security groups must let the hosts of one training job reach each other.
+    The subnets need a route to S3, CloudWatch Logs and other services that the instances call: a NAT gateway
+    or VPC endpoints. The security groups must allow traffic between the hosts of a training job.
     """
 
     subnets: Sequence[ec2.ISubnet]
     security_groups: Sequence[ec2.ISecurityGroup]
     vpc_id: str = ""
-    """The VPC they are in; a SageMaker domain needs it, and nothing else does."""
+    """Id of the VPC. Only a SageMaker domain needs it."""
 
     @classmethod
     def of(cls, vpc: ec2.IVpc, security_groups: Sequence[ec2.ISecurityGroup]) -> Network:
-        """Return the network of a VPC's private subnets with a way out."""
+        """Return the network of a VPC's private subnets, which have a route to the internet."""
         return cls(subnets=vpc.private_subnets, security_groups=security_groups, vpc_id=vpc.vpc_id)
 
     @property
     def vpc_config(self) -> dict[str, list[str]]:
-        """As SageMaker's API takes it."""
+        """`VpcConfig` of the SageMaker API."""
         return {
             "Subnets": [subnet.subnet_id for subnet in self.subnets],
             "SecurityGroupIds": [group.security_group_id for group in self.security_groups],

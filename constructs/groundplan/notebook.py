@@ -20,38 +20,38 @@ from groundplan.permissions import acknowledge, allow
 from groundplan.sagemaker_role import SageMakerRole, allow_logs
 
 SCRIPTS = Path(__file__).parent / "scripts"
-"""What runs on an instance; on_start.sh is filled in, for the rest is packed into it."""
+"""Scripts that run on an instance. The other files are packed into on_start.sh."""
 PLATFORM = "notebook-al2023-v1"
-"""SageMaker's own default, and the newest in CloudFormation's published schema."""
+"""SageMaker's default, and the newest in CloudFormation's published schema."""
 PLATFORM_AHEAD = "notebook-al2023-v2"
-"""The newest that SageMaker's API offers (botocore 1.44.5)."""
+"""The newest in SageMaker's API (botocore 1.44.5)."""
 LONGEST_SCRIPT = 12_288
-"""In bytes: SageMaker takes 16,384 characters in Base64."""
+"""Maximum length in bytes: SageMaker's limit is 16,384 characters in Base64."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class AutoStop:
-    """When a notebook instance is stopped. Both rules apply; a stopped instance costs its volume alone."""
+    """Rules for stopping a notebook instance. Both apply. A stopped instance only costs its volume."""
 
     at: str = "cron(0 20 * * ? *)"
-    """Every day at this time, whatever runs; a cron expression in UTC."""
+    """Every day at this time, even if a kernel is busy; a cron expression in UTC."""
     idle_minutes: int | None = 60
-    """After so long without activity in a kernel or a terminal; 0 or None for never."""
+    """After this time without activity in kernels and terminals; 0 or None: never."""
 
 
 class SageMakerNotebook(Construct):
     """A notebook instance for one data scientist: encrypted, without root, stopped when it is idle.
 
-    CloudFormation cannot change the platform in place: it replaces the instance, and with it the volume and
-    its files. As the instance has a name of its own, it refuses even that until the old one is deleted.
+    CloudFormation cannot change the platform in place: it replaces the instance, with its volume and files.
+    As the instance has a physical name, CloudFormation refuses the replacement until the old one is deleted.
 
     :param name: the instance's name, unique in the account and Region.
-    :param instance_type: its size. Default: ml.t3.medium.
-    :param packages: what pip installs into the kernel `groundplan`, one requirement each. Default: none.
-    :param platform: its operating system and JupyterLab, such as `notebook-al2023-v2`. Default:
+    :param instance_type: the instance type. Default: ml.t3.medium.
+    :param packages: pip requirements of the kernel `groundplan`. Default: none.
+    :param platform: operating system and JupyterLab version, such as `notebook-al2023-v2`. Default:
         notebook-al2023-v1.
     :param stop: when it is stopped. Default: after 60 idle minutes, and at 20:00 UTC every day.
-    :param network: the VPC it joins, without a way to the internet but the VPC's. Default: none.
+    :param network: the instance's VPC, which is its only route to the internet. Default: none.
     :param key: encrypts its volume. Default: SageMaker's own key, which costs nothing.
     """
 
@@ -75,7 +75,7 @@ class SageMakerNotebook(Construct):
             assumed_by=iam.ServicePrincipal("sagemaker.amazonaws.com"),
             description=f"The notebook instance {name}",
         )
-        """What its notebooks may do; grant them more."""
+        """The notebooks' role. Grant it more permissions as needed."""
         allow_logs(self.role, "/aws/sagemaker/NotebookInstances")
         stop = stop or AutoStop()
         if stop.idle_minutes:
@@ -110,7 +110,7 @@ class SageMakerNotebook(Construct):
             kms_key_id=key.key_id if key else None,
             volume_size_in_gb=10,
         )
-        """The instance itself."""
+        """The notebook instance."""
         self.instance.apply_removal_policy(RemovalPolicy.DESTROY)
         self.instance.node.add_dependency(self.role)
         self._stop(name, stop.at)
@@ -137,8 +137,7 @@ class SageMakerNotebook(Construct):
             )
 
     def allow_experiments(self, prefix: str, roles: Sequence[SageMakerRole]) -> None:
-        """Let its notebooks train and serve with these roles, under names that begin with `prefix` and a
-        hyphen, read the logs of what they train, and read the outputs of their stack."""
+        """Let the notebooks train and serve with these roles, see `experiments.allow_experiments`."""
         allow_experiments(self.role, prefix, roles)
 
     def _arn(self, name: str) -> str:
@@ -165,14 +164,15 @@ class SageMakerNotebook(Construct):
 
 
 def _on_start(packages: Sequence[str], idle_minutes: int) -> str:
-    """Return the lifecycle script. Raises `ValueError` where SageMaker would not take it."""
+    """Return the lifecycle script. Raises `ValueError` if it is too long for SageMaker, or for an invalid
+    `idle_minutes`."""
     if not isinstance(idle_minutes, int) or idle_minutes < 0:
         raise ValueError(f"idle_minutes must be a whole number from 0, got {idle_minutes!r}")
     files = {
         "packages.txt": "".join(f"{package}\n" for package in packages),
         "idle_stop.py": (SCRIPTS / "idle_stop.py").read_text(),
     }
-    # Other than zlib's, the bytes of bzip2 are the same on every machine
+    # bzip2's output is the same on every machine, unlike zlib's
     packed = base64.b64encode(bz2.compress(json.dumps(files, sort_keys=True).encode())).decode()
     script = (SCRIPTS / "on_start.sh").read_text()
     script = script.replace("{{files}}", packed).replace("{{idle_minutes}}", str(idle_minutes))

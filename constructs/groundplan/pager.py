@@ -13,10 +13,10 @@ from groundplan.permissions import acknowledge
 
 
 class Pager(Construct):
-    """A topic that reaches a person, and the alarms that page it.
+    """An SNS topic, and the alarms that publish to it.
 
-    :param email: who is told; SNS asks this address to confirm first. Default: nobody, until one subscribes.
-    :param key: encrypts the messages. Default: SNS's disk encryption alone; an alarm tells no data.
+    :param email: address that gets the messages after it has confirmed the subscription. Default: none.
+    :param key: encrypts the messages. Default: SNS's disk encryption only; alarms contain no data.
     """
 
     def __init__(
@@ -24,9 +24,9 @@ class Pager(Construct):
     ) -> None:
         super().__init__(scope, id)
         self.topic = sns.Topic(self, "Topic", enforce_ssl=True, master_key=key)
-        """The topic itself."""
+        """The topic."""
         alarms = iam.ServicePrincipal("cloudwatch.amazonaws.com")
-        # A topic with a policy of its own has lost the one by which its account's alarms may publish
+        # a topic policy replaces the default one, which allows the account's alarms to publish
         self.topic.add_to_resource_policy(
             iam.PolicyStatement(
                 actions=["sns:Publish"],
@@ -36,7 +36,7 @@ class Pager(Construct):
             )
         )
         if key:
-            # As the SNS Developer Guide asks of a service that publishes to an encrypted topic:
+            # required by the SNS Developer Guide for services that publish to an encrypted topic:
             # https://docs.aws.amazon.com/sns/latest/dg/sns-key-management.html#compatibility-with-aws-services
             own = Stack.of(self).format_arn(
                 service="cloudwatch",
@@ -59,7 +59,7 @@ class Pager(Construct):
     def page_when(
         self, id: str, metric: cloudwatch.IMetric, *, description: str, above: float = 0
     ) -> cloudwatch.Alarm:
-        """Page when `metric` is above a threshold in one period; silence is good news."""
+        """Create an alarm for a `metric` above a threshold in one period. Missing data is not an alarm."""
         alarm = cloudwatch.Alarm(
             self,
             id,
@@ -74,7 +74,7 @@ class Pager(Construct):
         return alarm
 
     def page_when_silent(self, id: str, metric: cloudwatch.IMetric, *, description: str) -> cloudwatch.Alarm:
-        """Page when `metric`, a count, is 0 or missing for three periods: what should run does not."""
+        """Create an alarm for a count that is 0 or missing for three periods."""
         alarm = cloudwatch.Alarm(
             self,
             id,

@@ -1,4 +1,4 @@
-"""Permissions and accepted findings, each with its reason beside it."""
+"""Permissions and accepted cdk-nag findings, with reasons."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ def allow(
     because: str | None = None,
     only_if: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> iam.Grant:
-    """Let `grantee` do `actions` on the resources whose ARNs are `on`.
+    """Let `grantee` perform `actions` on the resources with the ARNs `on`.
 
-    A `*` in an ARN needs a reason, which goes into the template with it. Raises `ValueError` without one.
+    An ARN with `*` needs a reason, which is written to the template. Raises `ValueError` without one.
     """
     principal = grantee.grant_principal
     if hasattr(principal, "node"):  # a role, a user or a group, also an imported one
@@ -33,14 +33,17 @@ def allow(
 
 
 def acknowledge(construct: IConstruct, findings: Mapping[str, str]) -> None:
-    """Accept cdk-nag findings, such as `AwsSolutions-S1`, at and below `construct`: reason by finding."""
+    """Accept cdk-nag findings at and below `construct`.
+
+    :param findings: the reason by finding, such as `AwsSolutions-S1`.
+    """
     Validations.of(construct).acknowledge(
         *(Acknowledgment(id=finding, reason=reason) for finding, reason in findings.items())
     )
 
 
 def _shown(value: Any) -> str:
-    """An ARN as cdk-nag writes it: `<LogicalId.Attribute>` for what is known only at deployment."""
+    """Return an ARN in cdk-nag's format: `<LogicalId.Attribute>` for values known only at deployment."""
     match value:
         case {"Ref": name}:
             return f"<{name}>"

@@ -21,12 +21,12 @@ from groundplan.log_group import log_group
 from groundplan.permissions import allow
 
 RETRIES = 10
-"""How often a batch of a stream is tried, halved each time, before its records are put aside."""
+"""Number of times that Lambda retries a batch of a stream, halved each time, before it is a dead letter."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Package:
-    """What the functions of one architecture share: code, libraries, and where what they gave up goes."""
+    """Code, layers, dead-letter queue and settings that the functions of one architecture share."""
 
     code: lambda_.Code
     layers: Sequence[lambda_.ILayerVersion] = ()
@@ -34,21 +34,21 @@ class Package:
     environment: Mapping[str, str] | None = None
     log_retention: logs.RetentionDays = logs.RetentionDays.ONE_MONTH
     key: kms.IKey | None = None
-    """Encrypts the functions' variables and logs; None for the services' own keys."""
+    """Encrypts the functions' environment variables and logs; None: the services' own keys."""
 
 
 class PythonFunction(Construct):
-    """A Lambda function in Python with a role of its own, which starts with its log and nothing else.
+    """A Python Lambda function with its own role, which initially may only write the function's log.
 
-    What failed for good, of an event or of a stream, goes to the package's queue of dead letters.
+    Events and stream records that failed after all retries go to the package's dead-letter queue.
 
-    :param package: the code, and what else its functions share.
+    :param package: the code and settings that it shares with other functions.
     :param handler: `module.function`, such as `shop.orders.handler`.
-    :param description: what it does.
-    :param environment: its variables, besides the package's.
-    :param timeout: how long one call may take. Default: 30 seconds.
-    :param memory_mb: its memory, and its share of a processor with it. Default: 256.
-    :param reserved_concurrency: executions at once that are reserved for it, and its limit. Default: none.
+    :param description: description of the function and its role.
+    :param environment: environment variables in addition to the package's.
+    :param timeout: timeout of an invocation. Default: 30 seconds.
+    :param memory_mb: memory in MB, which also determines its share of a CPU. Default: 256.
+    :param reserved_concurrency: reserved concurrency, which is also its maximum. Default: none.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class PythonFunction(Construct):
         self.role = iam.Role(
             self, "Role", assumed_by=iam.ServicePrincipal("lambda.amazonaws.com"), description=description
         )
-        """The role itself; `groundplan.allow` grants it something."""
+        """The function's role. Use `groundplan.allow` to grant it permissions."""
         log.grant_write(self.role)
         self.function = lambda_.Function(
             self,
@@ -90,16 +90,17 @@ class PythonFunction(Construct):
             environment_encryption=package.key,
             dead_letter_queue=package.dead_letters,
         )
-        """The function itself."""
+        """The Lambda function."""
 
     def on_changes(
         self, id: str, table: dynamodb.Table, patterns: Sequence[Mapping[str, Any]], *, batch: int = 100
     ) -> None:
-        """Run on the changes of `table` that match one of `patterns` (as of `Records[]`), oldest first.
+        """Invoke the function with the changes of `table` that match one of `patterns`, oldest first.
 
-        The function may return a partial batch response (`batchItemFailures`): the batch is then delivered
-        again from the first failed record on. A batch for which it raises is halved and delivered again.
-        Records that fail `RETRIES` times more, or are older than a day, become a dead letter.
+        A pattern is one of a record in `Records`. The function may return a partial batch response
+        (`batchItemFailures`): the batch is then delivered again from the first failed record. If the function
+        raises, the batch is halved and delivered again. Records that fail another `RETRIES` times, or are
+        older than a day, become a dead letter. Raises `ValueError` if the table has no stream.
         """
         stream = table.table_stream_arn
         if stream is None:
@@ -136,25 +137,25 @@ class PythonFunction(Construct):
             if self._package.dead_letters
             else None,
         )
-        # Lambda asks what the role may do when the mapping is made
+        # Lambda checks the role's permissions when the mapping is created
         mapping.node.add_dependency(self.role)
 
     def on_events(
         self, id: str, pattern: events.EventPattern, *, input: events.RuleTargetInput | None = None
     ) -> None:
-        """Run on every event of the account's bus that matches; tried for a day, then a dead letter."""
+        """Invoke the function with matching events of the account's bus, with retries for a day."""
         events.Rule(self, id, event_pattern=pattern, targets=[self._target(input)])
 
     def every(self, id: str, interval: Duration) -> None:
-        """Run regularly."""
+        """Invoke the function on a schedule."""
         events.Rule(self, id, schedule=events.Schedule.rate(interval), targets=[self._target(None)])
 
     def metric_errors(self, period: Duration | None = None) -> cloudwatch.Metric:
-        """Calls that ended in an exception."""
+        """Return the number of invocations that raised an exception."""
         return self.function.metric_errors(statistic="Sum", period=period or Duration.minutes(5))
 
     def metric_runs(self, period: Duration) -> cloudwatch.Metric:
-        """Calls."""
+        """Return the number of invocations."""
         return self.function.metric_invocations(statistic="Sum", period=period)
 
     def _target(self, input: events.RuleTargetInput | None) -> targets.LambdaFunction:
@@ -164,6 +165,6 @@ class PythonFunction(Construct):
 
 
 def allow_key(grantee: iam.IGrantable, key: kms.IKey | None) -> None:
-    """Let `grantee` read and write what a service encrypts with `key` for it; nothing without one."""
+    """Let `grantee` use `key` for data that a service encrypts and decrypts for it; None grants nothing."""
     if key:
         key.grant(grantee, "kms:Decrypt", "kms:Encrypt", "kms:GenerateDataKey", "kms:DescribeKey")

@@ -14,15 +14,15 @@ from groundplan.artifact_bucket import ArtifactBucket
 
 PARQUET = "org.apache.hadoop.hive.ql.io.parquet"
 PRESTO = {"string": "varchar", "int": "integer"}
-"""Names of types in views, where they differ from those of tables."""
+"""Types in views by type in tables, where they differ."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class HourlyTable:
     """Parquet files under `FOLDER/date=2022-01-31/hour=05/`.
 
-    `columns` has Hive's types by name, without the partitions. `since` is the first day that a query looks
-    for.
+    `columns` has Hive types by column name, without the partition columns. `since` is the first day that
+    queries read.
     """
 
     folder: str
@@ -32,22 +32,23 @@ class HourlyTable:
 
 @dataclass(frozen=True, kw_only=True)
 class View:
-    """A view. `columns` are the columns that its query returns, with Hive types."""
+    """A view. `columns` has the Hive types of its query's columns by name."""
 
     sql: str
     columns: Mapping[str, str]
 
 
 class QueryTables(Construct):
-    """Tables over a bucket, and queries of them, for Amazon Athena.
+    """Amazon Athena tables over a bucket, with views and saved queries.
 
-    Partitions are projected: Athena computes from a query which folders to read, and nobody registers one.
+    Tables use partition projection: Athena computes the folders to read from a query, and no partitions are
+    registered.
 
-    :param name: of the workgroup and, with underscores, of the database.
-    :param bucket: what the tables are over. Results of queries go to its folder `queries`.
-    :param tables: by name.
-    :param views: by name.
-    :param queries: text by name, kept in the workgroup for people to run.
+    :param name: name of the workgroup and, with underscores instead of hyphens, of the database.
+    :param bucket: the bucket with the tables' files. Query results are written to its folder `queries`.
+    :param tables: tables by name.
+    :param views: views by name.
+    :param queries: SQL by name, as saved queries of the workgroup.
     """
 
     def __init__(
@@ -91,7 +92,7 @@ class QueryTables(Construct):
                 ),
             ),
         )
-        """The workgroup itself."""
+        """The workgroup."""
         for table, each in tables.items():
             self._table(table, each, f"s3://{bucket.bucket.bucket_name}/{each.folder}")
         for view, chosen in (views or {}).items():
@@ -107,7 +108,7 @@ class QueryTables(Construct):
             )
 
     def _table(self, name: str, table: HourlyTable, location: str) -> None:
-        # "${date}" is Athena's own, not CloudFormation's
+        # ${date} and ${hour} are placeholders of Athena, not of CloudFormation
         template = f"{location}/date=${{date}}/hour=${{hour}}/"
         self._add(
             name,
@@ -139,7 +140,7 @@ class QueryTables(Construct):
         )
 
     def _view(self, name: str, view: View) -> None:
-        """Add a view as Athena itself keeps one: a table whose text is the query, in base64."""
+        """Add a view as Athena stores it: a table whose view text is the query in Base64."""
         described = {
             "originalSql": view.sql,
             "catalog": "awsdatacatalog",

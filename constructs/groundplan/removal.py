@@ -4,9 +4,9 @@ from aws_cdk import RemovalPolicy
 
 
 def removal(retain: bool) -> RemovalPolicy:
-    """Return what becomes of a resource that holds data when it leaves its stack.
+    """Return the removal policy of a resource with data.
 
-    A retained one is still deleted when the deployment that creates it fails: it holds nothing yet, and under
-    a physical name it would block the next attempt (`DeletionPolicy: RetainExceptOnCreate`).
+    A retained resource is still deleted if the deployment that creates it fails: it has no data yet, and its
+    physical name would block the next deployment (`DeletionPolicy: RetainExceptOnCreate`).
     """
     return RemovalPolicy.RETAIN_ON_UPDATE_OR_DELETE if retain else RemovalPolicy.DESTROY

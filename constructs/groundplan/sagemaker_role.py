@@ -10,13 +10,13 @@ from groundplan.permissions import allow
 
 
 class SageMakerRole(Construct):
-    """A role that SageMaker assumes for jobs or an endpoint, and that starts with its logs and metrics alone.
+    """A role that SageMaker assumes for jobs or an endpoint. Initially it may only write logs and metrics.
 
-    Whatever else it needs is granted to it: `secret.grant_read(role.role)`, `bucket.grant_read(...)`.
+    Grant it what else it needs: `secret.grant_read(role.role)`, `bucket.grant_read(...)`.
 
-    :param log_group: the log group that SageMaker writes for it, such as `/aws/sagemaker/TrainingJobs`.
-    :param network: the VPC that its instances join. Default: none, they reach the internet through SageMaker.
-    :param role: one that exists already and that SageMaker may assume. Default: a new one.
+    :param log_group: the log group that SageMaker writes to, such as `/aws/sagemaker/TrainingJobs`.
+    :param network: the VPC of the instances. Default: none, they reach the internet through SageMaker.
+    :param role: an existing role that SageMaker may assume. Default: a new one.
     """
 
     def __init__(
@@ -37,13 +37,13 @@ class SageMakerRole(Construct):
             ),
             description=f"SageMaker, writing to {log_group}",
         )
-        """The role itself."""
+        """The role."""
         allow_logs(self.role, log_group)
         if network:
             _allow_network(self.role)
 
     def grant_pass(self, grantee: iam.IGrantable) -> iam.Grant:
-        """Let `grantee` hand this role to SageMaker, and to nothing else."""
+        """Let `grantee` pass this role to SageMaker, and to no other service."""
         return iam.Grant.add_to_principal(
             grantee=grantee,
             actions=["iam:PassRole"],
@@ -53,7 +53,7 @@ class SageMakerRole(Construct):
 
 
 def allow_logs(role: iam.IRole, log_group: str) -> None:
-    """What SageMaker does in the role's name to write logs and metrics, and to sign in to the registry."""
+    """Let `role` write logs to the log group, and metrics to SageMaker's namespaces."""
     arn = log_group_arn(role, log_group)
     allow(
         role,
@@ -75,7 +75,7 @@ def allow_logs(role: iam.IRole, log_group: str) -> None:
 
 
 def _allow_network(role: iam.IRole) -> None:
-    """What SageMaker does in the role's name to put an instance into a VPC."""
+    """Let `role` create the network interfaces of instances in a VPC."""
     allow(
         role,
         "ec2:CreateNetworkInterface",

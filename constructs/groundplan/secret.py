@@ -9,15 +9,15 @@ from groundplan.removal import removal
 
 
 class EmptySecret(Construct):
-    """A named secret that is created without a value, so that none ever passes through a template.
+    """A secret that is created without a value, so that no template contains it.
 
-    A person puts the value once: `aws secretsmanager put-secret-value --secret-id NAME --secret-string file://...`.
-    Until then, reading it fails with ResourceNotFoundException.
+    Store the value once: `aws secretsmanager put-secret-value --secret-id NAME --secret-string file://...`.
+    Until then, reading the secret fails with ResourceNotFoundException.
 
     :param name: the secret's name, unique in the account and Region.
-    :param description: what belongs in it.
+    :param description: description of the value.
     :param key: encrypts the value. Default: the account's `aws/secretsmanager` key, which costs nothing.
-    :param retain: whether it outlives the stack. Default: False.
+    :param retain: whether the secret remains when the stack is deleted. Default: False.
     """
 
     def __init__(
@@ -31,7 +31,7 @@ class EmptySecret(Construct):
         retain: bool = False,
     ) -> None:
         super().__init__(scope, id)
-        # The L2 construct always has a random value generated, which would pass for credentials.
+        # the L2 construct always generates a random value, which could be mistaken for credentials
         resource = secretsmanager.CfnSecret(
             self, "Resource", name=name, description=description, kms_key_id=key.key_arn if key else None
         )
@@ -39,7 +39,7 @@ class EmptySecret(Construct):
         self.secret: secretsmanager.ISecret = secretsmanager.Secret.from_secret_attributes(
             self, "Secret", secret_complete_arn=resource.ref, encryption_key=key
         )
-        """The secret itself."""
+        """The secret."""
         acknowledge(
             resource,
             {

@@ -17,7 +17,7 @@ from groundplan.python_function import Package, PythonFunction
 from groundplan.user_api import UserApi
 
 CACHED_ERRORS = (400, 403, 404, 405, 414, 500, 501, 502, 503, 504)
-"""The errors that CloudFront keeps (always, or where the origin allows it) and whose time can be set."""
+"""Errors that CloudFront caches, always or if the origin allows it, for a time that can be set."""
 
 
 TIMEOUT = Duration.minutes(5)
@@ -27,9 +27,9 @@ TIMEOUT = Duration.minutes(5)
 class StaticSite(Construct):
     """A private bucket behind CloudFront, with an API under `/api/` of the same origin.
 
-    Its files come with `SiteFiles`. The page needs no CORS for the API, for both are one origin.
+    `SiteFiles` uploads the files. Page and API have the same origin, so the API needs no CORS.
 
-    :param api: answers `/api/*`; never cached, its caller's headers passed on.
+    :param api: serves `/api/*`. Its responses are not cached; it gets the caller's headers.
     """
 
     def __init__(self, scope: Construct, id: str, *, api: UserApi) -> None:
@@ -44,7 +44,7 @@ class StaticSite(Construct):
             object_ownership=s3.ObjectOwnership.BUCKET_OWNER_ENFORCED,
             removal_policy=RemovalPolicy.DESTROY,
         )
-        """The bucket of its files."""
+        """The bucket of the site's files."""
         acknowledge(
             self.bucket,
             {"AwsSolutions-S1": "CloudFront alone reads it, and what it holds all may see."},
@@ -87,13 +87,13 @@ class StaticSite(Construct):
                     viewer_protocol_policy=cloudfront.ViewerProtocolPolicy.HTTPS_ONLY,
                     allowed_methods=cloudfront.AllowedMethods.ALLOW_ALL,
                     cache_policy=cloudfront.CachePolicy.CACHING_DISABLED,
-                    # The caller's token, and not the page's host, which the API does not answer to
+                    # passes the caller's token, but not the page's Host header, which the API rejects
                     origin_request_policy=cloudfront.OriginRequestPolicy.ALL_VIEWER_EXCEPT_HOST_HEADER,
                     response_headers_policy=headers,
                 )
             },
-            # By default CloudFront keeps an error for 10 s, whatever the origin says, and answers every user
-            # with it: the cache key has no Authorization header
+            # By default CloudFront caches errors for 10 s despite the origin's headers, and returns them to
+            # all users: the cache key does not contain the Authorization header
             error_responses=[
                 cloudfront.ErrorResponse(http_status=status, ttl=Duration.seconds(0))
                 for status in CACHED_ERRORS
@@ -101,7 +101,7 @@ class StaticSite(Construct):
             price_class=cloudfront.PriceClass.PRICE_CLASS_100,
             http_version=cloudfront.HttpVersion.HTTP2_AND_3,
         )
-        """The distribution itself."""
+        """The CloudFront distribution."""
         acknowledge(
             self.distribution,
             {
@@ -113,18 +113,19 @@ class StaticSite(Construct):
             },
         )
         self.url = f"https://{self.distribution.distribution_domain_name}"
-        """Where the page is; also the origin of its requests."""
+        """Address of the page, which is also the origin of its requests."""
 
 
 class SiteFiles(Construct):
-    """Puts a folder's files into a site's bucket with the stack, and takes them away with it.
+    """Files of a site, which are uploaded to its bucket with the stack and deleted with it.
 
-    The CDK's own way brings the AWS CLI as a layer and a role that reads every asset; a page is a few files.
+    The CDK's `BucketDeployment` adds the AWS CLI as a layer and a role that may read every asset, which is
+    too much for the few files of a page.
 
-    :param site: whose files they are.
+    :param site: the site.
     :param source: the files, as an asset of a folder.
-    :param config: what the page is told, written beside them as `config.json`.
-    :param storage: the bucket that the page's presigned addresses name, for its content security policy.
+    :param config: the page's settings, which are uploaded as `config.json`.
+    :param storage: the bucket of the page's presigned URLs, for its content security policy.
     :param publisher: a function with the code `SiteFiles.code()` that copies the files. Default: a new one.
     """
 
@@ -173,10 +174,10 @@ class SiteFiles(Construct):
                 "Config": Stack.of(self).to_json_string(dict(config)),
             },
         )
-        # It must be allowed to before it starts, and until it has ended
+        # the function needs its permissions before it is invoked, and until it has ended
         resource.node.add_dependency(bucket, publisher)
 
     @staticmethod
     def code() -> lambda_.Code:
-        """Return the code of the publisher; its handler is `handler.handler`."""
+        """Return the publisher's code. Its handler is `handler.handler`."""
         return code_of("site_files")

@@ -29,13 +29,13 @@ from groundplan.workflow import (
 class TrainAndDeploy(Construct):
     """A state machine that trains a model, registers it, and deploys it when it beats the one in service.
 
-    :param training: how models are trained and evaluated.
-    :param endpoint: where the better one serves.
-    :param metric: what better means.
-    :param bucket: takes models, checkpoints and evaluations.
-    :param registry: keeps every model that was trained.
-    :param log_retention: how long the workflow's log is kept. Default: one month.
-    :param tags: put on everything that the workflow creates. Default: none.
+    :param training: the training and evaluation jobs.
+    :param endpoint: the endpoint of the better model.
+    :param metric: the metric that models are compared by.
+    :param bucket: the bucket for models, checkpoints and evaluations.
+    :param registry: the registry of all trained models.
+    :param log_retention: retention of the state machine's log. Default: one month.
+    :param tags: tags of everything that the workflow creates. Default: none.
     """
 
     def __init__(
@@ -62,17 +62,17 @@ class TrainAndDeploy(Construct):
             tags=tags or {},
         ).definition()
         self.endpoint_name = endpoint.name
-        """The endpoint's name; it exists once the first model was deployed."""
+        """The endpoint's name. The endpoint exists after the first model was deployed."""
         self._role = iam.Role(self, "Role", assumed_by=iam.ServicePrincipal("states.amazonaws.com"))
         self._allow(endpoint.name, registry)
-        # Who registers a model must be able to read what it registers
+        # the role that registers a model must be able to read the model
         bucket.grant_read(self._role, "training")
         images = {each.repository.repository_arn for each in (training.image, endpoint.image) if each}
         allow(self._role, "ecr:BatchGetImage", "ecr:DescribeImages", on=sorted(images))
         if bucket.key:
             allow(self._role, "kms:DescribeKey", on=[bucket.key.key_arn])
         if volumes := volume_key(training, bucket):
-            # SageMaker encrypts a job's volume through a KMS grant, which the job's creator makes
+            # SageMaker encrypts a job's volume through a KMS grant of the role that creates the job
             allow(
                 self._role,
                 "kms:CreateGrant",
@@ -89,12 +89,12 @@ class TrainAndDeploy(Construct):
             log_retention=log_retention,
             key=bucket.key,
         )
-        """The state machine itself."""
+        """The state machine."""
 
     def every(self, schedule: str, *, dead_letters: sqs.IQueue) -> events.Rule:
         """Start the workflow on a schedule, such as `rate(7 days)` or `cron(0 6 ? * MON *)` in UTC.
 
-        `dead_letters` takes the starts that failed for a day. Returns the rule: disabled, it starts nothing.
+        Starts that failed for a day go to the queue `dead_letters`. Returns the rule, which may be disabled.
         """
         return events.Rule(
             self,
@@ -114,7 +114,7 @@ class TrainAndDeploy(Construct):
         return self.state_machine.grant_start_execution(grantee)
 
     def grant_invoke_endpoint(self, grantee: iam.IGrantable) -> iam.Grant:
-        """Let `grantee` ask the model in service for predictions."""
+        """Let `grantee` invoke the endpoint."""
         return iam.Grant.add_to_principal(
             grantee=grantee,
             actions=["sagemaker:InvokeEndpoint"],
@@ -122,11 +122,11 @@ class TrainAndDeploy(Construct):
         )
 
     def metric_not_succeeded(self, period: Duration | None = None) -> cloudwatch.IMetric:
-        """How many executions failed or ran out of time."""
+        """Return the number of executions that failed or timed out."""
         return not_succeeded(self.state_machine, period)
 
     def metric_server_errors(self, period: Duration | None = None) -> cloudwatch.IMetric:
-        """How many predictions failed inside the model's container."""
+        """Return the number of invocations that failed in the model's container."""
         return cloudwatch.Metric(
             namespace="AWS/SageMaker",
             metric_name="Invocation5XXErrors",
@@ -139,7 +139,7 @@ class TrainAndDeploy(Construct):
         return Stack.of(self).format_arn(service="sagemaker", resource=kind, resource_name=name)
 
     def _allow(self, name: str, registry: ModelRegistry) -> None:
-        """What the workflow's calls need, on what begins with its name."""
+        """Allow the state machine's calls, on resources whose names begin with `name`."""
         stack = Stack.of(self)
         jobs, models, configs = (
             self._arn(kind, f"{name}-*") for kind in ("training-job", "model", "endpoint-config")
@@ -159,7 +159,7 @@ class TrainAndDeploy(Construct):
             (["CreateEndpoint", "UpdateEndpoint"], [endpoint, configs], own),
             (["DescribeEndpoint", "DeleteEndpoint"], [endpoint], None),
             (["AddTags"], [jobs, models, configs, endpoint], own),
-            # What AWS's own policy for createTrainingJob.sync asks for
+            # part of AWS's policy for createTrainingJob.sync
             (["ListTags"], [jobs], own),
             (
                 ["CreateModelPackage", "UpdateModelPackage", "DescribeModelPackage"],
@@ -173,5 +173,5 @@ class TrainAndDeploy(Construct):
             ),
         ):
             allow(self._role, *(f"sagemaker:{action}" for action in actions), on=resources, because=because)
-        # How Step Functions hears that a job has ended
+        # Step Functions gets the end of a job as an event
         allow(self._role, "events:PutTargets", "events:PutRule", "events:DescribeRule", on=[rule])

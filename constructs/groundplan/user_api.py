@@ -15,9 +15,9 @@ class UserApi(HttpApi):
     """An HTTP API for signed-in users: every route requires a token of the user pool.
 
     :param document: the OpenAPI document; its paths are the routes.
-    :param users: who may call.
-    :param rate: calls a second that all users together may make, and as many at once. Default: 50.
-    :param log_retention: how long the access log is kept. Default: one month.
+    :param users: the users who may call it.
+    :param rate: rate limit in requests per second over all users, and burst limit. Default: 50.
+    :param log_retention: retention of the access log. Default: one month.
     :param key: encrypts that log. Default: CloudWatch Logs' own encryption.
     """
 

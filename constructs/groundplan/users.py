@@ -9,12 +9,13 @@ from groundplan.removal import removal
 
 
 class Users(Construct):
-    """The people who may sign in, by e-mail address and a strong password, and the client that signs them in.
+    """A Cognito user pool, with sign-in by e-mail address and a strong password, and its client.
 
-    :param self_sign_up: whether anybody may make an account. Default: False, an administrator invites.
-    :param retain: whether the accounts outlive the stack. Default: False.
-    :param deletion_protection: whether Amazon Cognito refuses to delete the pool. It blocks the rollback of a
-        first deployment too, so turn it on once the stack is there. Default: False.
+    :param self_sign_up: whether users may create accounts themselves. Default: False, an administrator
+        invites them.
+    :param retain: whether the accounts remain when the stack is deleted. Default: False.
+    :param deletion_protection: whether Amazon Cognito refuses to delete the pool. This also blocks the
+        rollback of a first deployment, so enable it after the stack was created. Default: False.
     """
 
     def __init__(
@@ -34,7 +35,7 @@ class Users(Construct):
             sign_in_aliases=cognito.SignInAliases(email=True),
             sign_in_case_sensitive=False,
             auto_verify=cognito.AutoVerifiedAttrs(email=True),
-            # An address takes effect once it is confirmed, so that nobody takes another's
+            # a new address takes effect after its verification, so that users cannot take others' addresses
             keep_original=cognito.KeepOriginalAttrs(email=True),
             password_policy=cognito.PasswordPolicy(
                 min_length=12,
@@ -50,7 +51,7 @@ class Users(Construct):
             deletion_protection=deletion_protection,
             removal_policy=removal(retain),
         )
-        """The pool itself."""
+        """The user pool."""
         acknowledge(
             self.pool,
             {
@@ -61,7 +62,7 @@ class Users(Construct):
         )
         self.client = self.pool.add_client(
             "Client",
-            # A page can keep no secret
+            # a web page cannot keep a secret
             generate_secret=False,
             auth_flows=cognito.AuthFlow(user_password=True, user_srp=True),
             disable_o_auth=True,
@@ -71,4 +72,4 @@ class Users(Construct):
             id_token_validity=Duration.hours(1),
             refresh_token_validity=Duration.days(7),
         )
-        """The page's client."""
+        """The web page's app client."""

@@ -1,11 +1,11 @@
-"""What `TrainAndDeploy` is told, and its state machine.
+"""Properties of `TrainAndDeploy`, and its state machine.
 
     Accept -> Train -> what serves? -> Evaluate both -> Register -> better? -> deploy -> Approve -> Report
                                  \\________ nothing _______/             \\-> not better: Reject -> Report
                                                                          \\-> not comparable -> Report
 
-An execution with `{"version": 3}` deploys that version of the registry again, without training: the way back.
-A failure undoes what was begun: see `groundplan.states.Flow`.
+An execution with `{"version": 3}` deploys that version of the registry without training: a rollback.
+A failed execution is undone, see `groundplan.states.Flow`.
 """
 
 from __future__ import annotations
@@ -25,25 +25,26 @@ from groundplan.sagemaker_role import SageMakerRole
 from groundplan.states import EXECUTION_HASH, UNIQUE, Flow, Rule, jsonata_object
 
 LOOK_SECONDS = 5
-"""The pause between two looks at an endpoint."""
+"""Seconds between two polls of an endpoint's status."""
 START_SECONDS = 3600
-"""How long a job may wait for its instances, beyond the time it may run."""
+"""Maximum wait for a job's instances, in addition to its maximum runtime."""
 
 LONGEST_SUFFIX = len("-") + UNIQUE + len("-evaluate")
-"""Characters behind the endpoint's name in the name of a training job."""
+"""Length of the longest suffix that follows the endpoint's name in a training job's name."""
 EXECUTION_SUFFIX = rf"[0-9a-f]{{{UNIQUE}}}(-train|-evaluate)?"
-"""A regular expression for what follows the endpoint's name and a hyphen in the names of an execution."""
+"""Regular expression for names that an execution creates: the part after the endpoint's name and a hyphen."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingJobs:
-    """How the container trains and evaluates.
+    """Image and settings of the training and evaluation jobs.
 
-    `inputs` and `hyperparameters` are defaults that an execution may override, the former as fields of its
-    input; `fixed` are hyperparameters that it may not. The container is told `mode=train` or `mode=evaluate`.
-    `logged` are metrics of training's log besides those of `Metric`, such as `rows:read` for `rows:read=12`.
-    `channels` are folders of the bucket that both kinds of job read, by the channel's name. `isolated` cuts
-    the containers off from every network but the one between a job's hosts.
+    `inputs` and `hyperparameters` are defaults that an execution may override: inputs as fields of its input,
+    hyperparameters in its field `hyperparameters`. It cannot override the hyperparameters in `fixed`. The
+    container gets the hyperparameter `mode`: `train` or `evaluate`. `logged` are metrics in the training's
+    log besides those of `Metric`, such as `rows:read` for `rows:read=12`. `channels` are folders of the
+    bucket that both kinds of job read, by channel name. `isolated` containers have no network access, except
+    to the other hosts of their job.
     """
 
     image: ContainerImage
@@ -63,11 +64,11 @@ class TrainingJobs:
 
 @dataclass(frozen=True, kw_only=True)
 class ServerlessEndpoint:
-    """Where the better model serves: nothing runs, and nothing is paid, while nobody asks.
+    """The endpoint of the better model. It is serverless: it costs nothing without requests.
 
-    `name` has at most 41 letters, digits and hyphens; everything that the workflow creates in SageMaker
-    begins with it. `content_types` are those that the container takes and answers, such as `text/csv`.
-    `image` serves with the variables of `environment`. Default: the image that trains.
+    `name` has at most 41 letters, digits and hyphens. It is the prefix of all names that the workflow creates
+    in SageMaker. `content_types` are those that the container accepts and returns, such as `text/csv`.
+    `image` serves with the environment variables `environment`. Default: the training image.
     """
 
     name: str
@@ -82,11 +83,12 @@ class ServerlessEndpoint:
 
 @dataclass(frozen=True, kw_only=True)
 class Metric:
-    """What makes a model better: `validation:NAME` in the training's log, `candidate:NAME` and
-    `champion:NAME` in the evaluation's. `minimum_improvement` is a share of the champion's figure.
+    """The metric that compares candidate and champion.
 
-    An evaluation that cannot compare the two logs `comparable:NAME=0` instead of the champion's figure.
-    `incomparable` is then the reason in the execution's output.
+    The training logs `validation:NAME`, the evaluation `candidate:NAME` and `champion:NAME`.
+    `minimum_improvement` is a share of the champion's value. An evaluation that cannot compare the two models
+    logs `comparable:NAME=0` instead of the champion's value; `incomparable` is then the reason in the
+    execution's output.
     """
 
     name: str
@@ -96,15 +98,15 @@ class Metric:
 
     @property
     def better(self) -> str:
-        """Whether `$candidate` replaces `$champion`, in JSONata."""
+        """Return the JSONata condition under which `$candidate` replaces `$champion`."""
         if self.higher_is_better:
             return f"$candidate > $champion * {1 + self.minimum_improvement}"
         return f"$candidate < $champion * {1 - self.minimum_improvement}"
 
 
 def volume_key(training: TrainingJobs, bucket: ArtifactBucket) -> str | None:
-    """Return the ARN of the key for the volumes of training instances; None where SageMaker refuses one."""
-    # Local disks encrypt themselves
+    """Return the ARN of the key for the volumes of training instances; None: no key, or none is allowed."""
+    # SageMaker takes no key for instances with local disks, which are always encrypted
     encrypted = bucket.key and not has_local_disks(training.instance_type)
     return bucket.key.key_arn if bucket.key and encrypted else None
 
@@ -121,7 +123,7 @@ class Workflow:
     tags: Mapping[str, str] = field(default_factory=dict)
 
     def definition(self) -> dict[str, Any]:
-        """Return its definition. Raises `ValueError` where it is not sound."""
+        """Return the definition in Amazon States Language. Raises `ValueError` if it is invalid."""
         job_seconds = int(self.training.max_runtime.to_seconds()) + START_SECONDS
         flow = Flow(undo="Undo")
         self._accept(flow)
@@ -138,10 +140,10 @@ class Workflow:
     def _deployment_seconds(self) -> int:
         return int(self.endpoint.deployment.to_seconds())
 
-    # The stages, in their order
+    # Stages, in their order
 
     def _accept(self, flow: Flow) -> None:
-        """Take the settings, and over them what the execution's input says; refuse what is not understood."""
+        """Merge the execution's input into the defaults. An invalid input fails the execution."""
         inputs, hyperparameters = self.training.inputs, self.training.hyperparameters
         flow.settle(
             "Accept",
@@ -205,9 +207,10 @@ class Workflow:
         )
 
     def _find_version(self, flow: Flow) -> None:
-        """Find the model of the version that the input names. It must be approved: it was deployed before.
+        """Find the model of the version in the input. It must be approved, as all deployed versions are.
 
-        The endpoint's own variables replace the package's: a package registered by hand may lack them.
+        The endpoint's environment variables override the package's: a package that was registered by hand
+        may not have them.
         """
         found = "$states.result.InferenceSpecification.Containers[0]"
         variables = f"$merge([{{}}, {found}.Environment, $container.Environment])"
@@ -260,7 +263,7 @@ class Workflow:
         )
 
     def _find_champion(self, flow: Flow) -> None:
-        """Which model serves now? Asked after training, which may take hours."""
+        """Find the model in service. This comes after the training, during which another may be deployed."""
         status = "$states.result.Endpoints[EndpointName = $endpoint].EndpointStatus"
         patience = self._deployment_seconds // LOOK_SECONDS
         place = {"EndpointName": "{% $endpoint %}"}
@@ -285,7 +288,7 @@ class Workflow:
                 then="Failed",
                 assign={"at": "FindEndpoint", "reason": why},
             ),
-            # All that SageMaker lets one do with a failed endpoint is to delete it
+            # SageMaker allows no other call than the deletion of a failed endpoint
             Rule(when="{% $serving in ['Failed', 'UpdateRollbackFailed'] %}", then="ClearEndpoint"),
             otherwise="WaitToFind",
         )
@@ -314,7 +317,7 @@ class Workflow:
         )
 
     def _evaluate(self, flow: Flow, seconds: int) -> None:
-        """Both models on the same held-out rows, by the same container."""
+        """Evaluate both models in one container, on the same holdout."""
         job = self._job("evaluate", "evaluation", 1)
         names = [f"{side}:{self.metric.name}" for side in ("candidate", "champion", "comparable")]
         comparable = f"$not($states.result.FinalMetricDataList[MetricName = '{names[2]}'].Value = 0)"
@@ -412,11 +415,11 @@ class Workflow:
         flow.choose(
             "IsThere",
             Rule(when="{% $serving = 'None' %}", then="CreateEndpoint"),
-            # Whoever asks for a version wants it whatever serves
+            # a version in the input is deployed without a comparison with the model in service
             Rule(when="{% $version != null %}", then="UpdateEndpoint"),
             otherwise="DescribeAgain",
         )
-        # Another execution may have deployed since: the candidate was not compared with its model
+        # another execution may have deployed a model that the candidate was not compared with
         flow.call(
             "DescribeAgain",
             "aws-sdk:sagemaker:describeEndpoint",
@@ -474,7 +477,7 @@ class Workflow:
                 assign={"deployed": True},
             ),
             Rule(when=changing, then="WaitToLook"),
-            # In service with another configuration: SageMaker went back to the model from before
+            # in service with another configuration: SageMaker rolled back to the previous model
             otherwise="Undo",
             assign={
                 "at": "Deploy",
@@ -482,7 +485,7 @@ class Workflow:
                 " & ' and did not take the new model: ' & $why %}",
             },
         )
-        # Every second at first: a small container is up in a few
+        # poll every second at first: a small container starts in a few seconds
         wait = f"{{% $looks < {LOOK_SECONDS} ? 1 : {LOOK_SECONDS} %}}"
         flow.pause("WaitToLook", wait, "LookAtEndpoint")
         approved = _judged("Approved", "{% 'In service at ' & $endpoint %}")
@@ -504,27 +507,27 @@ class Workflow:
         )
 
     def _undo(self, flow: Flow) -> None:
-        """Take back what a failed execution has made that would be in the way."""
+        """Delete the endpoint that a failed execution created, and reject its model package."""
         flow.choose(
             "Undo",
-            # The model serves already: only its record is wrong
+            # the model is in service: only its approval failed
             Rule(when="{% $deployed %}", then="Failed"),
-            # An endpoint that this execution made and that never served; one from before keeps its model
+            # this execution created the endpoint, which never served; an older endpoint keeps its model
             Rule(when="{% $created %}", then="RemoveEndpoint"),
             otherwise="IsRegistered",
         )
         place = {"EndpointName": "{% $endpoint %}"}
         flow.try_to("RemoveEndpoint", "aws-sdk:sagemaker:deleteEndpoint", place, "IsRegistered")
-        # A version that was deployed before keeps its approval, also when this deployment fails
+        # a version that was deployed before stays approved, even if this deployment fails
         flow.choose("IsRegistered", Rule(when="{% $registered %}", then="Reject"), otherwise="Failed")
         why = "{% $substring($replace($reason, /[\\r\\n]+/, ' '), 0, 1024) %}"
         flow.try_to("Reject", UPDATE_PACKAGE, _judged("Rejected", why), "Failed")
 
-    # Arguments that more than one call takes
+    # Arguments of more than one call
 
     @property
     def _container(self) -> dict[str, Any]:
-        """Return the container that serves, without its model."""
+        """Return the serving container without its model."""
         image = self.endpoint.image or self.training.image
         variables = dict(self.endpoint.environment)
         return {"Image": image.image_uri, **({"Environment": variables} if variables else {})}
@@ -533,7 +536,7 @@ class Workflow:
         return [_channel(name, self.bucket.url(folder)) for name, folder in self.training.channels.items()]
 
     def _job(self, mode: str, folder: str, hosts: Any) -> dict[str, Any]:
-        """Return what the training and the evaluation job have in common."""
+        """Return the arguments that the training and the evaluation job share."""
         training, bucket = self.training, self.bucket
         key = volume_key(training, bucket)
         fixed = jsonata_object(training.fixed)
@@ -563,7 +566,7 @@ class Workflow:
         }
 
     def _tags(self) -> list[dict[str, str]]:
-        """Return tags that say whose these are, and which execution made them."""
+        """Return the construct's tags, and one with the execution's name."""
         return [
             *({"Key": key, "Value": value} for key, value in self.tags.items()),
             {"Key": "groundplan:execution", "Value": "{% $states.context.Execution.Name %}"},
@@ -574,7 +577,7 @@ UPDATE_PACKAGE = "aws-sdk:sagemaker:updateModelPackage"
 
 
 def _judged(status: str, why: str) -> dict[str, str]:
-    """Return the arguments that give the execution's package a status."""
+    """Return the arguments that set the approval status of the execution's model package."""
     return {
         "ModelPackageArn": "{% $package %}",
         "ModelApprovalStatus": status,
@@ -583,7 +586,7 @@ def _judged(status: str, why: str) -> dict[str, str]:
 
 
 def _problems(inputs: Sequence[str], hyperparameters: Sequence[str]) -> str:
-    """Return the JSONata that lists what is wrong with an execution's input."""
+    """Return the JSONata that lists the errors in an execution's input."""
     fields = [*inputs, "hosts", "hyperparameters", "deploy_if_incomparable", "version"]
     texts = "".join(
         f", $exists($in.{name}) ? ($type($in.{name}) != 'string' ? '{name} must be a text'"
@@ -636,7 +639,7 @@ def _metrics(names: Sequence[str]) -> list[dict[str, str]]:
 
 
 def _metric(name: str, unless: str = "false") -> str:
-    """Return the JSONata for the last value that a job logged of a metric; null where `unless` is true."""
+    """Return the JSONata for the last value of a metric in a job's log; null where `unless` is true."""
     return (
         f"{{% {unless} ? null : ($value := $states.result.FinalMetricDataList[MetricName = '{name}'].Value;"
         f" $exists($value) ? $value"

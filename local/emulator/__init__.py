@@ -1,1 +1,1 @@
-"""The emulator: MiniStack with the SageMaker that it lacks, as one server, in the environment `cloud`."""
+"""The emulator: one server with MiniStack and the local SageMaker, in the environment `cloud`."""

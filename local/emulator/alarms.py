@@ -1,4 +1,4 @@
-"""When an alarm goes off: its periods, its missing data, its arithmetic over several metrics."""
+"""Evaluation of CloudWatch alarms: periods, missing data, and metric math."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from collections.abc import Callable
 from typing import Any
 
 Series = list[float | None]
-"""One value for each of the alarm's periods, the latest first; None where a period has no data."""
+"""One value for each of the alarm's periods, the latest first; None: the period has no data."""
 Lookup = Callable[[dict[str, Any], str, int, int], Series]
-"""`(metric, statistic, period in seconds, how many periods)`: what was recorded of a metric."""
+"""`(metric, statistic, period in seconds, number of periods)`: returns the values of a metric."""
 
 COMPARISONS = {
     "GreaterThanOrEqualToThreshold": operator.ge,
@@ -34,7 +34,7 @@ TOTALS: dict[str, Callable[[list[float]], float]] = {
 
 
 def judge(alarm: dict[str, Any], lookup: Lookup) -> tuple[str, str] | None:
-    """The state that the alarm is in by its data, and why; None when it stays in the state it has."""
+    """Return the alarm's state by its data, and the reason; None: the state does not change."""
     values = datapoints(alarm, lookup)
     breaches = COMPARISONS[alarm["ComparisonOperator"]]
     missing = {"breaching": True, "notBreaching": False}.get(alarm.get("TreatMissingData") or "missing")
@@ -52,7 +52,7 @@ def judge(alarm: dict[str, Any], lookup: Lookup) -> tuple[str, str] | None:
 
 
 def datapoints(alarm: dict[str, Any], lookup: Lookup) -> Series:
-    """The values that the alarm is judged by. Raises `ValueError` for arithmetic that is not built."""
+    """Return the values that the alarm evaluates. Raises `ValueError` for unsupported metric math."""
     periods = int(alarm.get("EvaluationPeriods") or 1)
     if not alarm.get("Metrics"):
         metric = {key: alarm.get(key) for key in ("Namespace", "MetricName", "Dimensions")}
@@ -99,7 +99,7 @@ def datapoints(alarm: dict[str, Any], lookup: Lookup) -> Series:
 def _apply(
     calculate: Callable[[float, float], float], one: float | None, other: float | None
 ) -> float | None:
-    """As CloudWatch: no result where one side has no data, or for a division by nothing."""
+    """Return no result if one side has no data, or for a division by zero, as CloudWatch does."""
     if one is None or other is None:
         return None
     try:

@@ -1,4 +1,4 @@
-"""The answer of a function that reports which items of its batch failed (`ReportBatchItemFailures`).
+"""The response of a function that reports which items of its batch failed (`ReportBatchItemFailures`).
 
 The rules are those of the AWS Lambda developer guide, the same for streams and queues.
 """
@@ -11,18 +11,20 @@ from typing import Any
 
 
 class InvalidAnswerError(ValueError):
-    """The answer is not a partial batch response: the whole batch has failed."""
+    """The response is not a partial batch response: the whole batch has failed."""
 
 
 def reports(mapping: dict[str, Any]) -> bool:
-    """Return whether Lambda reads failures from the function's answer for this event source mapping."""
+    """Return whether Lambda reads failures from the function's response for this event source mapping."""
     return "ReportBatchItemFailures" in (mapping.get("FunctionResponseTypes") or [])
 
 
 def failed(answer: Any, items: Collection[str]) -> set[str]:
-    """Return which of `items`, the batch's identifiers, have failed; none for an empty or a null answer.
+    """Return the identifiers of the failed items; none for an empty or null response.
 
     Raises `InvalidAnswerError`.
+
+    :param items: identifiers of the batch's items
     """
     if isinstance(answer, str):
         try:

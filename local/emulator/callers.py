@@ -1,7 +1,7 @@
-"""Who may call the local cloud: whoever signs with a key that it issued, whether IAM is enforced or not.
+"""Authentication of requests: they must be signed with a key that the local cloud issued, also without IAM.
 
-Keys are the cloud's own (`local/keys.py`), those of IAM users and those of sessions. Without a signature a
-request is answered where AWS answers it: see `Gate._unsigned`.
+Keys are the cloud's root key (`local/keys.py`), and keys of IAM users and of sessions. Unsigned requests are
+answered only if AWS answers them too: see `Gate._unsigned`.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ Response = tuple[int, dict[str, Any], bytes]
 
 ONE_MIB = 1 << 20
 ADDRESS_SECONDS = 600
-"""How long the address of a function's code is valid, as on AWS."""
+"""Validity of the address of a function's code, as on AWS."""
 UNVERIFIED = ("sts", "cognito-identity", "sso")
-"""Services with calls that AWS takes unsigned because they carry a token, which MiniStack does not verify."""
+"""Services with calls that AWS accepts unsigned because of a token, which MiniStack does not verify."""
 CAPABILITIES = ("/_ministack/cfn-response/", "/_ministack/cfn-signal/")
-"""Addresses that name a secret token: presigned ones on AWS."""
+"""Prefixes of paths with a secret token. On AWS they are presigned addresses."""
 DOWNLOADS = ("/_ministack/lambda-code/", "/_ministack/lambda-layers/")
 INVOCATIONS = ("/invocations", "/invoke-async/", "/invocations-response-stream")
 EMULATOR = ("/_ministack", "/_localstack")
@@ -42,17 +42,17 @@ USER_POOL = {
     ("GET", "/oauth2/authorize"), ("GET", "/oauth2/userInfo"), ("POST", "/oauth2/userInfo"),
     ("GET", "/logout"), ("POST", "/login"), ("POST", "/oauth2/login"), ("POST", "/oauth2/token"),
 }  # fmt: skip
-"""The pages of a user pool, and what OpenID Connect calls."""
+"""The pages of a user pool, and the endpoints of OpenID Connect."""
 FORMS = ("multipart/form-data", "application/x-www-form-urlencoded")
-"""Types of bodies that say what is called."""
+"""Content types of bodies that can contain the operation."""
 S3_CODES = {
     "HeadersNotSigned": (403, "AccessDenied"),
     "XAmzContentSHA256Mismatch": (400, "XAmzContentSHA256Mismatch"),
 }
-"""What only S3 answers: status and code."""
+"""Status and code of errors that only S3 has."""
 
 _verified: contextvars.ContextVar[str] = contextvars.ContextVar("verified", default="")
-"""The access key whose signature the request carries; empty when it is not signed."""
+"""Access key of the current request's signature; empty if the request is not signed."""
 
 
 REACHES: dict[str, tuple[str, ...]] = {
@@ -109,7 +109,7 @@ REACHES: dict[str, tuple[str, ...]] = {
     "services.s3.cors_response_headers": ("bucket_name", "method", "headers"),
     "services.sts.register_session": ("access_key", "session"),
 }
-"""What of MiniStack is asked at each request, with the parameters that it is expected to have."""
+"""Attributes of MiniStack that are used at each request, with their expected parameters."""
 
 
 @functools.cache
@@ -119,7 +119,7 @@ def reach(name: str) -> Any:
 
 @hook
 def calls_are_signed(cloud: Cloud) -> None:
-    """MiniStack answers whoever calls. `Gate` asks it for keys and routes before it is asked."""
+    """MiniStack answers any caller. `Gate` checks requests first, with MiniStack's keys and routes."""
     for name, parameters in REACHES.items():
         touch(name, *parameters)
 
@@ -128,7 +128,7 @@ def calls_are_signed(cloud: Cloud) -> None:
 
 
 def register_root(key: keys.Key, account: str) -> None:
-    """Make a key the root's of an account."""
+    """Register a key as a root key of an account."""
     reach("services.sts.register_session")(
         key.access_key_id,
         {
@@ -146,7 +146,7 @@ _own_lock = threading.Lock()
 
 
 def own_key(account: str) -> keys.Key:
-    """The key that the cloud itself acts with in an account. Its secret never leaves this process."""
+    """Return the key with which the cloud itself acts in an account. Its secret never leaves this process."""
     with _own_lock:
         if account not in _own_keys:
             _own_keys[account] = keys.new()
@@ -155,36 +155,37 @@ def own_key(account: str) -> keys.Key:
 
 
 def secret_of(claim: Claim) -> str:
-    """The secret of the key that a request claims. Raises `SignatureError` for one that is not known, not
-    active, expired, or whose session token is another."""
+    """Return the secret of a request's access key.
+
+    Raises `SignatureError` if the key is unknown, inactive or expired, or the session token is wrong."""
     key = claim.access_key_id
     try:
         account = reach("core.iam_evaluator.find_iam_access_key_account")(key)
-    except ValueError:  # more than one account has it
+    except ValueError:  # several accounts have this key
         account = None
     account = account or reach("core.responses._account_from_sts_session")(key)
     resolve = reach("core.iam_evaluator.resolve_credential")
     found = resolve(key, account or reach("core.responses.get_account_id")(), claim.token)
     if hasattr(found, "secret_access_key"):
         return found.secret_access_key
-    # A session's key without its token is an unknown key
+    # A session's key without its token counts as an unknown key
     code = found.code if found.code != "InvalidToken" or claim.token else "UnrecognizedClientException"
     raise SignatureError(code, found.message)
 
 
 @hook
 def only_issued_keys_are_known(cloud: Cloud) -> None:
-    """`test` and every account's number are keys of the root, and their signatures are not checked."""
+    """MiniStack accepts `test` and account numbers as root keys, and does not check their signatures."""
     for module in ("core.iam_evaluator", "services.sts"):
 
         @replace(f"{module}.is_root_access_key", "access_key_id")
         def is_root(original: Callable, access_key_id: str) -> bool:
-            return not access_key_id  # asked for a request that is not signed
+            return not access_key_id  # empty for an unsigned request
 
 
 @hook
 def iam_routes_want_a_signature(cloud: Cloud) -> None:
-    """A route of an API with IAM's authorization is open to everybody while IAM is not enforced."""
+    """MiniStack lets any caller use an API's route with IAM authorization while IAM is not enforced."""
     authorization = reach("app._execute_api_authorization_type")
     failure = reach("services.apigateway_v1.authentication_error_response")  # fmt: skip
     error = reach("core.iam_evaluator.AuthError")
@@ -210,7 +211,7 @@ def iam_routes_want_a_signature(cloud: Cloud) -> None:
 
 @hook
 def downloads_have_presigned_addresses(cloud: Cloud) -> None:
-    """Whoever knows a function's or a layer's name gets its code: the address carries no true signature."""
+    """MiniStack's addresses of the code of functions and layers have no valid signature and are public."""
     here = reach("core.responses.get_account_id"), reach("core.responses.get_region")
 
     def presigned(address: str) -> str:
@@ -232,7 +233,7 @@ def downloads_have_presigned_addresses(cloud: Cloud) -> None:
 
 
 class Refusal(Exception):
-    """A request that is not answered; `code` is AWS's, `message` what the caller is told."""
+    """A request is refused with AWS's error code and a message."""
 
     def __init__(self, code: str, message: str):
         super().__init__(message)
@@ -241,7 +242,7 @@ class Refusal(Exception):
 
 @dataclass
 class Admitted:
-    """A request that is answered."""
+    """A request that passed authentication."""
 
     receive: Callable
     request: Request
@@ -253,19 +254,19 @@ class Admitted:
 
     @property
     def length(self) -> int:
-        """Bytes of its body."""
+        """Size of the body in bytes."""
         said = self.request.header("content-length")
         return int(said) if said.isdecimal() else len(self.request.body)
 
     @functools.cached_property
     def called(self) -> tuple[str, str]:
-        """Service and operation; no operation where only method and path say it."""
+        """Service and operation. The operation is empty if only the method and path define it."""
         service, operation = _called(self.request, self.path)
         return service, operation or self.path.partition("/operation/")[2]
 
     @property
     def is_data_plane(self) -> bool:
-        """Whether what is called is a function, a model or a page, and no operation of a service."""
+        """Whether the request is to a function, a model or a page, not to an operation of a service."""
         host = self.request.header("host")
         return (
             self.path.endswith(INVOCATIONS)
@@ -277,20 +278,20 @@ class Admitted:
 
 
 class Gate:
-    """Lets those requests through that a key of this cloud signed, and those that need none."""
+    """Admits requests that are signed with a key of this cloud, and requests that need no signature."""
 
     def __init__(self, key: keys.Key, account: str):
         self._key = key
         register_root(key, account)
 
     async def admit(self, scope: dict, receive: Callable, send: Callable) -> Admitted | None:
-        """The request, to be answered; None for one that was refused."""
+        """Return the admitted request, or None after an error response was sent."""
         request = Request.of(scope)
         path = scope["path"]
         if _preflight(request, path):
             return Admitted(
                 receive, request, path
-            )  # of a presigned address too, whose signature is for another method
+            )  # also of a presigned address, whose signature is for another method
         try:
             claim = signatures.claim(request)
             if claim is None and not request.header("content-type").startswith(FORMS):
@@ -317,8 +318,9 @@ class Gate:
         return Admitted(_again(body, receive), request, path)
 
     async def admit_owner(self, scope: dict, receive: Callable) -> bytes:
-        """The body of a request to the cloud's own addresses. Raises `SignatureError` unless the cloud's key
-        signed it."""
+        """Return the body of a request to the cloud's administration.
+
+        Raises `SignatureError` unless the request is signed with the cloud's root key."""
         claim = signatures.claim(Request.of(scope))
         if claim is None:
             raise SignatureError("MissingAuthenticationToken", "Sign with the key in credentials.json.")
@@ -329,7 +331,7 @@ class Gate:
         return body
 
     async def admit_socket(self, scope: dict) -> bool:
-        """Whether a WebSocket is opened: signed with a known key, or to an API's stage without IAM."""
+        """Return whether to open a WebSocket: signed with a known key, or to an API's stage without IAM."""
         request = Request.of(scope)
         try:
             claim = signatures.claim(request)
@@ -357,12 +359,12 @@ class Gate:
             signatures.verify(request, claim, secret)
 
     def _unsigned(self, request: Request, path: str) -> None:
-        """Raises `Refusal` for a request that AWS would not answer without a signature.
+        """Raise `Refusal` for a request that AWS would not answer without a signature.
 
-        Answered are: the secret addresses of custom resources and wait conditions, preflights, distributions,
-        routes of APIs (whose authorizers decide), functions' addresses without IAM, user pools' pages and
-        public calls, and what a bucket's policy or ACL opens to everybody. The order is MiniStack's, so that
-        what is let through as one of these is also answered as one.
+        Allowed are: the secret addresses of custom resources and wait conditions, preflights, distributions,
+        routes of APIs (whose authorizers decide), function URLs without IAM, pages and public calls of user
+        pools, and requests that a bucket's policy or ACL makes public. The checks have MiniStack's order, so
+        that a request is routed to the target that it was allowed for.
         """
         host = request.header("host")
         if path.startswith(EMULATOR) or reach("app._HEALTH_PATHS").count(path):
@@ -394,7 +396,9 @@ class Gate:
             raise _missing()
 
     def _form(self, request: Request, path: str) -> None:
-        """A browser's upload: its policy is signed. Without a policy it is an unsigned request."""
+        """Check a browser's upload form, whose policy is signed. Without a policy it is an unsigned request.
+
+        Raises `SignatureError` and `Refusal`."""
         parse = reach("services.s3._parse_multipart_form")
         parts = parse(request.header("content-type"), request.body)
         fields = {name.lower(): value.decode("latin-1") for name, _, _, value in parts if name != "file"}
@@ -437,7 +441,7 @@ def _of_an_api(host: str, path: str) -> bool:
 
 
 def _preflight(request: Request, path: str) -> bool:
-    """A preflight that MiniStack answers at once, by itself."""
+    """Return whether MiniStack itself answers the request, a preflight."""
     host = request.header("host")
     return (
         request.method == "OPTIONS"
@@ -449,7 +453,7 @@ def _preflight(request: Request, path: str) -> bool:
 
 
 def _shadowed(path: str) -> bool:
-    """Whether MiniStack takes this path for a service's, whatever the host."""
+    """Return whether MiniStack routes this path to a service regardless of the host."""
     prefixes = (
         "/iceberg",
         "/WriteGetObjectResponse",
@@ -464,14 +468,14 @@ def _shadowed(path: str) -> bool:
 
 
 def _bucket_of(host: str) -> str:
-    """The bucket that a host names; empty when it names none."""
+    """Return the bucket in a host name; empty if there is none."""
     bucket = reach("app._extract_s3_vhost_bucket")(host) or ""
     excluded = reach("app._S3_VHOST_EXCLUDE_RE").search(host) or bucket in reach("app._NON_S3_VHOST_NAMES")
     return "" if excluded else bucket
 
 
 def _uploads(request: Request, path: str) -> bool:
-    """Whether the request is an upload form for a bucket; its policy is checked afterwards."""
+    """Return whether the request is an upload form to a bucket. Its policy is checked afterwards."""
     bucket = _bucket_of(request.header("host"))
     _, key = reach("services.s3._parse_bucket_key")(f"/{bucket}{path}" if bucket else path, {})
     to_s3 = bool(bucket) or _called(request, path)[0] == "s3"
@@ -488,7 +492,7 @@ def _headers(request: Request) -> dict[str, str]:
 
 
 def _called(request: Request, path: str) -> tuple[str, str]:
-    """Service and operation that a request is routed to; no operation where the request does not name it."""
+    """Return the service and operation of a request. The operation is empty if it is not in the request."""
     headers, query = _headers(request), parse_qs(request.raw_query, keep_blank_values=True)
     every = reach("app._routing_params")
     query = every(request.method, path, headers, request.body, query)
@@ -498,12 +502,15 @@ def _called(request: Request, path: str) -> tuple[str, str]:
 
 
 def _public(request: Request, path: str) -> bool:
-    """Whether the owner of a bucket lets everybody make this request. The path begins with the bucket."""
+    """Return whether a bucket's policy or ACL makes this request public.
+
+    :param path: begins with the bucket
+    """
     headers, query = _headers(request), parse_qs(request.raw_query, keep_blank_values=True)
     bucket, key = reach("services.s3._parse_bucket_key")(path, headers)
     owner = reach("services.s3._bucket_owner_account")(bucket) if bucket else None
     of_a_query = headers.get("content-type", "").startswith("application/x-www-form-urlencoded")
-    # MiniStack takes a header's place from the query, signed or not
+    # MiniStack reads headers from the query too, signed or not
     hoisted = any(name.lower().startswith("x-amz-") for name in query)
     if owner is None or of_a_query or hoisted or "x-amz-copy-source" in headers:
         return False
@@ -511,11 +518,11 @@ def _public(request: Request, path: str) -> bool:
     return allows(owner, bucket, key, request.method, query, "", headers)
 
 
-# Bodies and answers -----------------------------------------------------------------------------------
+# Bodies and responses ---------------------------------------------------------------------------------
 
 
 async def _body(receive: Callable) -> bytes | None:
-    """The whole body; None when the caller went away."""
+    """Return the whole body, or None if the caller disconnected."""
     parts = []
     while True:
         message = await receive()
@@ -527,7 +534,7 @@ async def _body(receive: Callable) -> bytes | None:
 
 
 def _again(body: bytes, receive: Callable) -> Callable:
-    """A `receive` that gives a body that was read already."""
+    """Return a `receive` function that returns a body that was already read."""
     messages = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def receive_again() -> dict:
@@ -537,7 +544,7 @@ def _again(body: bytes, receive: Callable) -> Callable:
 
 
 async def _refuse(request: Request, path: str, refused: SignatureError | Refusal, send: Callable) -> None:
-    """Answer in the protocol of the service that was called."""
+    """Send an error response in the protocol of the called service."""
     headers, service = _headers(request), _called(request, path)[0]
     identifier = str(uuid.uuid4())
     if service == "s3" and (special := S3_CODES.get(refused.code)):
@@ -549,7 +556,7 @@ async def _refuse(request: Request, path: str, refused: SignatureError | Refusal
         status, answered, body = fail(service, "", identifier, error, headers)
     answered = dict(answered) | {"x-amzn-requestid": identifier, "x-amz-request-id": identifier}
     if service == "s3" and (target := reach("app._s3_cors_target")(headers.get("host", ""), path)):
-        # A page that uploads is to see what was wrong with its form.
+        # So that a page can read the error of its upload
         cors = reach("services.s3.cors_response_headers")
         answered |= cors(target[0], request.method, headers)
     pairs = [(name.encode("latin-1"), str(value).encode("latin-1")) for name, value in answered.items()]

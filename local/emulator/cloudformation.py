@@ -1,4 +1,4 @@
-"""SageMaker's CloudFormation types: what a template may say of them, done through SageMaker's own API."""
+"""SageMaker's CloudFormation types: create, update and delete through the local SageMaker's API."""
 
 from __future__ import annotations
 
@@ -15,33 +15,33 @@ from local.sagemaker import api, tags
 from local.sagemaker.api import ApiError
 
 Call = Callable[[str, dict[str, Any]], dict[str, Any]]
-"""One SageMaker operation in the stack's account and Region, on the cloud's own authority."""
+"""`(operation, params)`: calls SageMaker as the cloud itself, in the stack's account and Region."""
 
 POLL_SECONDS = 0.1
 GONE = ("ValidationException", "ResourceNotFound", "ResourceNotFoundException")
-"""How Describe says that there is no such resource."""
+"""Error codes of Describe for a resource that does not exist."""
 
 
 @dataclass(frozen=True)
 class Type:
-    """One resource type. `Ref` is the ARN for all of them, as the CloudFormation reference has it."""
+    """One resource type. Its `Ref` is the ARN, as in the CloudFormation reference."""
 
     kind: str
-    """The name of its operations: `Model` for CreateModel, DescribeModel, DeleteModel."""
+    """Name in its operations: `Model` in CreateModel, DescribeModel, DeleteModel"""
     replacing: tuple[str, ...] = ()
-    """Properties whose change makes another resource, the name included."""
+    """Properties whose change replaces the resource, including the name"""
     name: str = ""
-    """The property that names it; `<kind>Name` when left out."""
+    """Property with the name; empty: `<kind>Name`"""
     name_length: int = 63
     attributes: tuple[str, ...] = ()
-    """What `Fn::GetAtt` knows besides the name."""
+    """Attributes of `Fn::GetAtt` in addition to the name"""
     settles: tuple[str, ...] = ()
-    """The states in which it is neither coming nor going, good ones; none for a plain record."""
+    """Final statuses of a successful change; empty: the type has no status to wait for"""
     fails: tuple[str, ...] = ("Failed",)
     apart: tuple[str, ...] = ()
-    """Properties that Create does not take, set by operations of their own."""
+    """Properties that are not members of Create, and are set with separate operations"""
     updates: Callable[[Call, str, dict[str, Any], dict[str, Any]], None] | None = field(default=None)
-    """Changes in place: `(call, name, old properties, new properties)`."""
+    """`(call, name, old properties, new properties)`: updates the resource in place"""
 
     @property
     def named_by(self) -> str:
@@ -57,23 +57,25 @@ class Type:
 
     @property
     def records(self) -> str:
-        """What its records are stored under, and its ARNs named after: `endpoint-config`."""
+        """Kind of its records in the store, and resource type in its ARNs: `endpoint-config`."""
         return re.sub(r"(?<!^)(?=[A-Z])", "-", self.kind).lower()
 
     def name_of(self, ref: str) -> str:
-        """What Describe and Delete know a resource by, from its `Ref`."""
+        """Return the name for Describe and Delete from a resource's `Ref`."""
         return ref.rpartition("/")[2]
 
     def identity(self, context: api.Context, record: dict[str, Any]) -> tuple[str, str, str]:
-        """What CloudFormation deletes a record by, what `Ref` says of it, and its ARN."""
+        """Return a record's name for `delete`, its `Ref`, and its ARN."""
         name = record[self.named_by]
         arn = context.arn(self.records, name)
         return name, arn, arn
 
-    # The three things CloudFormation does with a resource.
+    # CloudFormation's operations on a resource
 
     def create(self, call: Call, name: str, properties: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-        """Make it and wait until it stands; returns (Ref, attributes). What failed is taken away again."""
+        """Create the resource and wait until it is ready. Return its Ref and attributes.
+
+        A resource that fails is deleted. Raises ValueError and ApiError."""
         given = {key: value for key, value in properties.items() if key not in self.apart}
         request = coerced(f"Create{self.kind}", given | {self.named_by: name})
         call(f"Create{self.kind}", request)
@@ -89,7 +91,7 @@ class Type:
     def update(
         self, call: Call, name: str, old: dict[str, Any], new: dict[str, Any]
     ) -> tuple[str, dict[str, Any]]:
-        """Change it in place."""
+        """Update the resource in place. Return its Ref and attributes."""
         described = call(f"Describe{self.kind}", {self.named_by: name})
         arn = described[self.arn]
         self._tag(call, arn, old.get("Tags") or [], new.get("Tags") or [])
@@ -99,7 +101,7 @@ class Type:
         return arn, self._attributes(described)
 
     def delete(self, call: Call, name: str) -> None:
-        """Take it away and wait until it is gone; nothing happens when it is not there."""
+        """Delete the resource, if it exists, and wait until it is deleted."""
         described = self._described(call, name)
         if described is None:
             return
@@ -145,11 +147,11 @@ class Type:
 
 @dataclass(frozen=True)
 class Identified(Type):
-    """A plain record that SageMaker knows by the properties of `identifier`; `Ref` joins them by `|`."""
+    """A type whose resources are identified by the properties in `identifier`. `Ref` joins them with `|`."""
 
     identifier: tuple[str, ...] = ()
     translate: Callable[[dict[str, Any]], dict[str, Any]] = lambda properties: properties
-    """Turns properties into the members of requests, where the two differ."""
+    """Converts properties to the members of requests, if they differ"""
 
     def identity(self, context: api.Context, record: dict[str, Any]) -> tuple[str, str, str]:
         ref = "|".join(record[key] for key in self.identifier)
@@ -186,7 +188,7 @@ class Identified(Type):
 
 
 class KnownByArn(Identified):
-    """A record that SageMaker knows by its ARN, which is what `Ref` says too."""
+    """A type whose resources are identified by their ARN, which is also the `Ref`."""
 
     @property
     def arn(self) -> str:
@@ -207,7 +209,7 @@ class KnownByArn(Identified):
 
 
 def _update_endpoint(call: Call, name: str, old: dict, new: dict) -> None:
-    """Another configuration. The old one goes on serving when the new one does not come up."""
+    """Change an endpoint's configuration. Raises ValueError if the update was rolled back."""
     if "EndpointConfigName" not in old or old["EndpointConfigName"] == new["EndpointConfigName"]:
         return
     given = {key: value for key, value in new.items() if key != "Tags"}
@@ -223,9 +225,9 @@ def _update_endpoint(call: Call, name: str, old: dict, new: dict) -> None:
 
 
 def _update_notebook(call: Call, name: str, old: dict, new: dict) -> None:
-    """Settings of a notebook instance change while it is stopped; it is started again if it ran."""
+    """Change a notebook instance, which must be stopped for that. It is started again if it ran."""
     if "RoleArn" not in old:
-        return  # it has just been made
+        return  # it was just created
     ran = _stop_notebook(call, name)
     changes = {key: value for key, value in new.items() if key != "Tags" and value != old.get(key)}
     gone = {
@@ -243,7 +245,7 @@ def _update_notebook(call: Call, name: str, old: dict, new: dict) -> None:
 
 
 def _stop_notebook(call: Call, name: str) -> bool:
-    """Stop a notebook instance; True when it ran."""
+    """Stop a notebook instance. Return whether it was running."""
     status = _wait_notebook(call, name, "InService", "Stopped", "Failed")
     if status == "InService":
         call("StopNotebookInstance", {"NotebookInstanceName": name})
@@ -278,7 +280,9 @@ def _update_group(call: Call, name: str, old: dict, new: dict) -> None:
 
 
 def _pipeline_request(properties: dict[str, Any]) -> dict[str, Any]:
-    """A pipeline's properties as requests have them: the definition is a member by itself, or in S3."""
+    """Convert a pipeline's properties to a request's members, in which the definition is not nested.
+
+    Raises ValueError for an unsupported property."""
     request = {key: value for key, value in properties.items() if key != "PipelineDefinition"}
     definition = dict(properties.get("PipelineDefinition") or {})
     if "PipelineDefinitionBody" in definition:
@@ -331,7 +335,7 @@ TYPES = {
         replacing=("NotebookInstanceLifecycleConfigName",),
         updates=_update_lifecycle,
     ),
-    # In the order in which `remove_unlisted` may delete them
+    # In the order in which `remove_unlisted` must delete them
     "AWS::SageMaker::Space": Identified(
         "Space",
         identifier=("DomainId", "SpaceName"),
@@ -381,10 +385,10 @@ TYPES = {
 
 
 def remove_unlisted(context: api.Context, stack: dict[str, Any]) -> None:
-    """Delete what a stack made and does not list.
+    """Delete the resources that a stack created but does not list.
 
-    SageMaker keeps a record at once, CloudFormation's memory is saved a moment later: what a stack made in
-    the moment before a crash it no longer knows, and nobody else would ever delete it.
+    SageMaker's records are saved immediately, CloudFormation's state a moment later. So after a crash a stack
+    may not list the resources that it created last, and they would never be deleted.
     """
     listed = {resource["PhysicalResourceId"] for resource in stack.get("_resources", {}).values()}
 
@@ -400,13 +404,15 @@ def remove_unlisted(context: api.Context, stack: dict[str, Any]) -> None:
 
 
 def coerced(operation: str, properties: dict[str, Any]) -> dict[str, Any]:
-    """Properties as an operation of SageMaker takes them. A template may write any number or boolean as a
-    string. Raises `ValueError` for a property that the operation does not have."""
+    """Convert properties to the types of an operation's input.
+
+    Templates may have numbers and booleans as text. Raises `ValueError` for a property that the operation
+    does not have."""
     return _coerced(api.service_model().operation_model(operation).input_shape, properties)
 
 
 def coerced_like(service: str, shape: str, properties: dict[str, Any]) -> dict[str, Any]:
-    """The same for a named shape of another service's model."""
+    """Convert properties to the types of a shape in a service's model. Raises `ValueError` as `coerced`."""
     return _coerced(api.service_model(service).shape_for(shape), properties)
 
 

@@ -1,4 +1,4 @@
-"""Lambda's reserved concurrency, refused where it would leave the account too little."""
+"""Checks of Lambda's reserved concurrency: the account must keep some concurrency unreserved."""
 
 from __future__ import annotations
 
@@ -7,14 +7,19 @@ from collections.abc import Mapping
 from typing import Any
 
 LEAST_UNRESERVED = 100
-"""Executions at once that AWS keeps for the functions without a reservation."""
+"""Concurrent executions that AWS keeps for functions without a reservation."""
 
 
 def refusal(functions: Mapping[str, Mapping[str, Any]], name: str | None, wanted: int, limit: int) -> str:
-    """Why function `name` cannot have `wanted` executions reserved, "" if it can.
+    """Return why a function cannot reserve this concurrency, or "" if it can.
 
-    `functions` are the account's, by name, with their `concurrency`; `limit` is the quota of
-    concurrent executions. An account with fewer than 100 can reserve none: it must keep all of them.
+    An account with a quota of less than 100 cannot reserve any: it must keep all of its concurrency
+    unreserved.
+
+    :param functions: the account's functions by name, with their `concurrency`
+    :param name: the function; None: a new one
+    :param wanted: executions to reserve
+    :param limit: quota of concurrent executions
     """
     least = min(LEAST_UNRESERVED, limit)
     others = sum(
@@ -29,7 +34,7 @@ def refusal(functions: Mapping[str, Mapping[str, Any]], name: str | None, wanted
 
 
 def in_a_stack(message: str) -> str:
-    """The refusal as CloudFormation tells of it in a stack's events."""
+    """Return the error message in the format of CloudFormation's stack events."""
     call, token = uuid.uuid4(), uuid.uuid4()
     said = f"{message} (Service: Lambda, Status Code: 400, Request ID: {call})"
     return (

@@ -1,8 +1,8 @@
-"""Amazon States Language: what CreateStateMachine refuses in a definition, found without running it.
+"""Static validation of Amazon States Language, as CreateStateMachine does it.
 
-The fields of each state are those of https://states-language.net/spec.html and of the Step Functions
-developer guide; the codes are those of ValidateStateMachineDefinitionDiagnostic in its API reference, which
-also says that wording, order and number of diagnostics may change.
+The fields of each state are from https://states-language.net/spec.html and the Step Functions developer
+guide. The codes are from ValidateStateMachineDefinitionDiagnostic in its API reference, according to which
+the wording, order and number of diagnostics may change.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ FIELDS: Mapping[str, frozenset[str]] = {
     | {"ToleratedFailurePercentage", "ToleratedFailurePercentagePath", "ToleratedFailureCount"}
     | {"ToleratedFailureCountPath", "ResultWriter"},
 }  # fmt: skip
-"""The fields of a state, by its type, in either query language."""
+"""Fields of a state by its type, in both query languages."""
 _ONLY = {
     JSONPATH: frozenset(
         {"InputPath", "OutputPath", "Parameters", "ResultSelector", "ResultPath", "Result", "ItemsPath"}
@@ -47,7 +47,7 @@ _ONLY = {
     ),
     JSONATA: frozenset({"Arguments", "Output", "Items"}),
 }
-"""Fields of one query language."""
+"""Fields that only one query language has."""
 _MACHINE = frozenset({"Comment", "StartAt", "States", "Version", "TimeoutSeconds", "QueryLanguage"})
 _BRANCH = frozenset({"Comment", "StartAt", "States"})
 _RETRY = frozenset(
@@ -69,7 +69,7 @@ _EXCLUSIVE = (
 
 @dataclass(frozen=True)
 class Diagnostic:
-    """One reason to refuse a definition. `location` is empty for the definition as a whole."""
+    """One reason to refuse a definition. `location` is empty for the whole definition."""
 
     code: str
     message: str
@@ -80,7 +80,7 @@ class Diagnostic:
 
 
 def diagnose(definition: str) -> list[Diagnostic]:
-    """Check a definition, a JSON text; an empty list is a definition that can be created."""
+    """Return the reasons to refuse a definition, a JSON text; empty if it is valid."""
     if not definition:
         return [Diagnostic("MISSING_DESCRIPTION", "The definition is empty")]
     try:
@@ -91,7 +91,7 @@ def diagnose(definition: str) -> list[Diagnostic]:
 
 
 class _Object(dict):
-    """A JSON object that remembers which names it was given twice."""
+    """A JSON object that records which names occurred repeatedly."""
 
     def __init__(self, pairs: list[tuple[str, Any]]):
         super().__init__(pairs)
@@ -113,7 +113,7 @@ def _expression(value: Any) -> bool:
 
 
 class _Check:
-    """One definition while it is checked: names of states are unique in all of it."""
+    """The check of one definition. Names of states must be unique in the whole definition."""
 
     def __init__(self) -> None:
         self._names: set[str] = set()
@@ -142,7 +142,7 @@ class _Check:
                 yield _schema(f"Field '{name}' is not supported", at)
 
     def _flow(self, flow: dict, at: str, language: str) -> Iterator[Diagnostic]:
-        """A machine, a branch or an item processor: its states, and how they lead to each other."""
+        """Check the states and transitions of a machine, a branch or an item processor."""
         states = flow.get("States")
         if not isinstance(states, dict) or not states:
             yield _schema("Field 'States' must be an object with at least one state", at)
@@ -227,7 +227,7 @@ class _Check:
         elif "End" in state and state["End"] is not True:
             yield _schema("Value must be true", f"{at}/End")
 
-    # The types of states
+    # Types of states
 
     def _task(self, state: dict, at: str, language: str) -> Iterator[Diagnostic]:
         resource = state.get("Resource")
@@ -262,7 +262,7 @@ class _Check:
                 yield from self._rule(rule, where, frozenset({"Comment", "Next", "Assign"}))
 
     def _rule(self, rule: Any, at: str, besides: frozenset[str]) -> Iterator[Diagnostic]:
-        """A comparison, or several of them under And, Or, Not."""
+        """Check a comparison, or comparisons combined with And, Or, Not."""
         if not isinstance(rule, dict):
             yield _schema("A choice rule must be an object", at)
             return
@@ -314,7 +314,7 @@ class _Check:
         yield from self._fields(flow, allowed, at)
         yield from self._flow(flow, at, language)
 
-    # What they share
+    # Shared checks
 
     def _number(
         self, holder: dict, name: str, at: str, least: int, most: int | None, language: str
@@ -362,7 +362,7 @@ class _Check:
 
 
 def _targets(state: dict) -> Iterator[tuple[str, Any]]:
-    """(location in the state, name) of every state that may come next."""
+    """Yield the location in the state, and the name, of every possible next state."""
     if "Next" in state:
         yield "/Next", state["Next"]
     if "Default" in state:

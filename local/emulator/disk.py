@@ -1,8 +1,8 @@
-"""A write that cannot be kept is an error to its caller.
+"""Handling of a full disk: writes that cannot be saved return an error.
 
-State is saved beside the requests (`snapshots.py`): a write is answered before it is on disk. Where the disk
-is nearly full, that may be a promise that cannot be kept. Below `SHORT` a write is therefore answered once it
-is saved, below `RESERVE` it is refused unless it deletes.
+State is saved asynchronously (`snapshots.py`): a write is answered before it is on disk. If the disk is
+nearly full, it could not be saved later. So with less than `SHORT` free bytes, a write is answered after it
+is saved. With less than `RESERVE`, writes are refused unless they delete.
 """
 
 from __future__ import annotations
@@ -24,25 +24,25 @@ from local.emulator.reach import Cloud, hook, record, replace, touch
 from local.emulator.snapshots import SaveError, Snapshots
 
 SHORT = 256 << 20
-"""Free bytes below which a write is answered after it is saved."""
+"""Free bytes below which a write is answered only after it is saved."""
 RESERVE = 32 << 20
-"""Free bytes below which nothing is written, so that what was answered can be saved."""
+"""Free bytes below which writes are refused, so that answered writes can be saved."""
 CODE = "InsufficientStorage"
 READS = (
     "Get", "Describe", "List", "Query", "Scan", "BatchGet", "TransactGet", "Head", "Receive", "Lookup",
     "Decrypt", "Validate", "Simulate", "AssumeRole", "Invoke",
 )  # fmt: skip
-"""How the names of operations begin that write nothing themselves."""
+"""Prefixes of the names of operations that do not write."""
 DELETES = ("Delete", "Remove", "BatchDelete", "Purge", "Terminate", "Stop")
 
 logger = logging.getLogger(__name__)
 
 _lost: contextvars.ContextVar[list[str] | None] = contextvars.ContextVar("lost", default=None)
-"""What of the request that is answered could not be written."""
+"""Reasons of failed writes of the current request."""
 
 
 class Disk:
-    """The file system that a cloud's home is on."""
+    """The file systems of a cloud's home."""
 
     def __init__(self, home: Path):
         self._home = home
@@ -50,12 +50,12 @@ class Disk:
         self._refused = 0
 
     def free(self) -> int:
-        """Bytes that are left, of the folder that has the fewest."""
+        """Return the free bytes of the home's folders; the minimum, if they are on several file systems."""
         folders = [folder for name in ("", "state", "s3") if (folder := self._home / name).exists()]
         return min((found := os.statvfs(folder)).f_bavail * found.f_frsize for folder in folders)
 
     def refusal(self, size: int) -> str | None:
-        """Why nothing of so many bytes can be written now; None when it can."""
+        """Return why `size` bytes cannot be written now, or None if they can."""
         free = self.free()
         if free < RESERVE + size:
             return f"The disk of {self._home} is full: {free >> 20} MiB are free. Nothing was written."
@@ -68,7 +68,7 @@ class Disk:
     async def answer(
         self, application: Callable, scope: dict, admitted: callers.Admitted, send: Callable
     ) -> None:
-        """Answer a request; a write that cannot be kept with an error."""
+        """Answer a request. If a write cannot be saved, the response is an error."""
         lost: list[str] = []
         _lost.set(lost)
         if scope["method"] in ("GET", "HEAD", "OPTIONS"):
@@ -115,7 +115,7 @@ class Disk:
         await send({"type": "http.response.body", "body": body})
 
     def _say_there_is_room(self) -> None:
-        # Again for the log, which is on the same disk.
+        # Logged again, because the log is on the same disk
         if self._refused:
             logger.error("The disk of %s was full: %d writes were refused", self._home, self._refused)
             self._refused = 0
@@ -124,7 +124,12 @@ class Disk:
 async def _held(
     application: Callable, scope: dict, receive: Callable, send: Callable | None, lost: list[str]
 ) -> list[dict]:
-    """What the application sends. It is sent on at once from the moment that nothing can be lost any more."""
+    """Run the application and return the messages of its response that were not sent.
+
+    These are all messages if `send` is None, else those after the first failed write.
+
+    :param lost: reasons of failed writes, to which the request adds
+    """
     held: list[dict] = []
 
     async def hold(message: dict) -> None:
@@ -138,7 +143,7 @@ async def _held(
 
 
 def refused(service: str, reason: str, headers: dict) -> tuple[int, dict, bytes]:
-    """An error in the protocol of a service. No SDK tries again after its status."""
+    """Return an error response in the protocol of a service, with a status that SDKs do not retry."""
     answer = touch(
         "core.iam_actions.access_denied_response", "service", "action", "principal_arn", "request_id"
     )
@@ -149,8 +154,7 @@ def refused(service: str, reason: str, headers: dict) -> tuple[int, dict, bytes]
 
 
 class _Pending:
-    """S3 writes that failed and are retried. Writes to one key stay in order; other keys do not wait for
-    them."""
+    """Failed S3 writes that are retried. Writes to one key stay in order and do not delay other keys."""
 
     def __init__(self) -> None:
         self._writes: dict[tuple[str, ...], list[Callable[[], None]]] = {}
@@ -164,8 +168,12 @@ class _Pending:
             yield
 
     def write(self, name: tuple[str, ...], first: Callable[[], None], again: Callable[[], None]) -> list[str]:
-        """Write now, after what is pending for the key; on failure retry by `again`. Return the reason of the
-        failure, empty on success."""
+        """Write now, after the pending writes of the key. Return the reason of a failure, empty on success.
+
+        :param name: account, bucket and key
+        :param first: the write
+        :param again: the write for retries
+        """
         with self._lock:
             lost = self._write(name) or _attempt(first)
             if lost:
@@ -195,7 +203,7 @@ class _Pending:
 
 
 def _attempt(write: Callable[[], None]) -> list[str]:
-    """Write; return the reason of a failure, empty on success."""
+    """Call `write`. Return the reason of a failure, empty on success."""
     lost: list[str] = []
     token = _lost.set(lost)
     try:
@@ -211,7 +219,7 @@ _pending = _Pending()
 
 
 class _Failures(logging.Filter):
-    """MiniStack answers 200 when it could not write an object, and only logs it, at every attempt."""
+    """Log filter that collects failed S3 writes: MiniStack returns status 200 and only logs them."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         lost = _lost.get()
@@ -223,7 +231,7 @@ class _Failures(logging.Filter):
 
 @hook
 def objects_that_cannot_be_written_are_errors(cloud: Cloud) -> None:
-    """An object that could not be written is answered like any other, and only the log says so."""
+    """MiniStack reports success for an object that it could not write, and only logs the failure."""
     logger, failures = touch("services.s3.logger"), _Failures()
     logger.addFilter(failures)
     record("services.s3.logger", lambda: logger.removeFilter(failures))
@@ -257,8 +265,9 @@ def objects_that_cannot_be_written_are_errors(cloud: Cloud) -> None:
 
 
 def _still_wanted(writer: str, bucket: str, key: str, written: Any) -> bool:
-    """Return whether S3 still holds this version. A retried write must neither overwrite a newer version nor
-    restore a deleted one."""
+    """Return whether S3 still has this version.
+
+    A retried write must not overwrite a newer version or restore a deleted one."""
     if writer == "_persist_object":
         kept = touch("services.s3._buckets").get(bucket) or {}
         return kept.get("objects", {}).get(key) is written
@@ -271,7 +280,7 @@ def _still_wanted(writer: str, bucket: str, key: str, written: Any) -> bool:
 
 
 def _write_where_there_is_room(cloud: Cloud, written: Any, write: Callable[[], None]) -> None:
-    # A retry that cannot fit would fill the disk for a moment and fail other writes.
+    # A retry that does not fit would fill the disk temporarily and make other writes fail
     body = written.get("body") if isinstance(written, dict) else None
     reason = cloud.full(len(body)) if body else None
     if reason:
@@ -281,7 +290,7 @@ def _write_where_there_is_room(cloud: Cloud, written: Any, write: Callable[[], N
 
 @hook
 def tasks_fail_where_nothing_can_be_written(cloud: Cloud) -> None:
-    """A state machine's calls do not come over the network."""
+    """Calls of state machines do not go through the server's handling of a full disk."""
 
     @replace("app.call_service_handler_sync", "handler", "method", "path", "headers", "body", "query_params")
     def call(
@@ -304,7 +313,7 @@ def tasks_fail_where_nothing_can_be_written(cloud: Cloud) -> None:
 
 @hook
 def stacks_are_saved_as_they_change(cloud: Cloud) -> None:
-    """A stack goes on after the request that made it: what it makes is saved with the next request only."""
+    """A stack changes after its request was answered. This would be saved only with the next request."""
 
     @replace("services.cloudformation.stacks._add_event", "stack_id", "stack_name", "logical_id")
     def add_event(original: Callable, *given: Any, **more: Any) -> Any:

@@ -1,7 +1,7 @@
-"""What a CloudFront edge location keeps: errors, which it answers with for a while whoever asks.
+"""Error caching of a CloudFront edge location.
 
-The rules are CloudFront's own ("Control how long CloudFront caches errors" and "How CloudFront processes HTTP
-4xx and 5xx status codes" in its developer guide). Answers that are no errors are fetched every time here.
+The rules are in CloudFront's developer guide: "Control how long CloudFront caches errors" and "How CloudFront
+processes HTTP 4xx and 5xx status codes". Other responses are not cached here.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 ALWAYS = frozenset({404, 410, 414, 500, 501, 502, 503, 504})
-"""Errors that are kept unless the configuration says for 0 seconds."""
+"""Errors that are cached unless the configured time is 0 seconds."""
 WHEN_TOLD = frozenset({400, 403, 405, 412, 415})
-"""Errors that are kept only where the origin gives them an age."""
+"""Errors that are cached only if the origin's response has a maximum age."""
 NOT_STORED = frozenset({404, 410, 414, 501})
-"""Errors for which the origin's `no-store`, `no-cache` and `private` count; elsewhere they are ignored."""
+"""Errors that are not cached if the origin's response has `no-store`, `no-cache` or `private`. For other
+errors these are ignored."""
 DEFAULT_SECONDS = 10.0
 
 _AGE = re.compile(r"(?:s-maxage|max-age)\s*=\s*(\d+)")
@@ -25,7 +26,10 @@ _NO_STORE = re.compile(r"no-store|no-cache|private")
 
 
 def seconds(status: int, headers: Mapping[str, str], minimum: float) -> float:
-    """How long an error is kept; `minimum` is the distribution's Error Caching Minimum TTL for it."""
+    """Return for how many seconds a response is cached.
+
+    :param minimum: the distribution's Error Caching Minimum TTL for the status
+    """
     control = headers.get("cache-control", "").lower()
     ages = [float(age) for age in _AGE.findall(control)]
     if status in NOT_STORED and _NO_STORE.search(control):
@@ -36,14 +40,14 @@ def seconds(status: int, headers: Mapping[str, str], minimum: float) -> float:
 
 
 class ErrorCache:
-    """The errors of all distributions, by path alone: no header and no cookie is in the key."""
+    """Cached errors of all distributions. The cache key has no headers and no cookies."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic):
         self._clock, self._lock = clock, threading.Lock()
         self._kept: dict[tuple[str, str], tuple[float, Any]] = {}
 
     def find(self, distribution: str, path: str) -> Any | None:
-        """The error that was kept for this path, None when there is none or its time is over."""
+        """Return the cached error for a path, or None if there is none or it has expired."""
         with self._lock:
             until, answer = self._kept.get((distribution, path), (0.0, None))
             if answer is not None and until <= self._clock():

@@ -1,5 +1,4 @@
-"""Access to MiniStack's state and functions, for the rest of the local cloud. `patches/` changes its
-behaviour."""
+"""Access to MiniStack's state and functions. `patches/` changes MiniStack's behaviour."""
 
 from __future__ import annotations
 
@@ -43,9 +42,9 @@ _sessions: dict[tuple[str, ...], dict[str, str]] = {}
 
 
 def role_session(account: str, role_arn: str, session: str, process: str = "") -> dict[str, str]:
-    """Return credentials of a role session, the same for the same role, session name and process.
+    """Return credentials of a role session. They are the same for the same role, session name and process.
 
-    The keys are random: a container may know the names of other roles and must not be able to derive their
+    The keys are random: a container may know the names of other roles, and must not be able to derive their
     keys.
     """
     key = (account, role_arn, session, process)
@@ -71,7 +70,7 @@ def role_session(account: str, role_arn: str, session: str, process: str = "") -
 
 
 def assumable(account: str, role_arn: str, service: str) -> bool:
-    """Whether the role exists and its trust policy lets the service principal assume it."""
+    """Return whether the role exists and its trust policy allows the service principal to assume it."""
     role = touch("services.iam._roles").get_scoped(account, None, role_arn.rpartition("/")[2])
     if role is None or role.get("Arn") != role_arn:
         return False
@@ -101,7 +100,7 @@ def denial(
 ) -> str | None:
     """Return IAM's error message if the caller may not perform the action; None if it may or IAM is off.
 
-    `about` holds values of service-specific condition keys.
+    :param about: values of service-specific condition keys
     """
     if not enforcing():
         return None
@@ -109,7 +108,7 @@ def denial(
         "core.iam_evaluator.enforce",
         "access_key_id", "iam_action", "service", "region", "resource_arn", "service_context",
     )  # fmt: skip
-    # Only SageMaker asks here, and policies that let a role be passed say to whom.
+    # Only SageMaker calls this, and policies for iam:PassRole name the service
     passed = {"iam:PassedToService": "sagemaker.amazonaws.com"} if action == "iam:PassRole" else {}
     explain = touch(
         "core.iam_actions.identity_denial_message", "action", "principal_arn", "resource", "explicit_deny"
@@ -132,7 +131,7 @@ def denial(
             return denied.message
         return explain(action, denied.principal_arn, resource, denied.decision == "Deny")
 
-    # In a context of its own: what the thread inherited describes another request's signature.
+    # In a new context: the inherited one has the signature of another request
     return contextvars.Context().run(evaluate)
 
 
@@ -162,8 +161,8 @@ def image_manifest(account: str, region: str, repository: str, reference: str) -
 def states() -> dict[str, Any]:
     """Return a copy of the state of each service, by file name.
 
-    Requests go on meanwhile, so a copy may fail and is retried. A service that changes too fast is left out
-    until the next call.
+    Requests are processed meanwhile, so a copy may fail and is retried. A service that changes too fast is
+    left out until the next call.
     """
     state: dict[str, Any] = {}
     for name, get_state in touch("app._build_persistence_save_dict")().items():
@@ -175,7 +174,7 @@ def states() -> dict[str, Any]:
 
 def _copied(copy: Callable[[], Any], attempts: int = 20) -> Any:
     for _ in range(attempts):
-        with contextlib.suppress(RuntimeError):  # a dictionary changed its size meanwhile
+        with contextlib.suppress(RuntimeError):  # a dictionary changed its size during iteration
             return copy()
     return None
 
@@ -206,7 +205,7 @@ def executions_running() -> int:
 
 
 def changing(stack: str) -> bool:
-    """Return whether a stack of this name or id is being created, updated or deleted."""
+    """Return whether a stack with this name or ID is being created, updated or deleted."""
     found = touch("services.cloudformation._stacks").all_values()
     statuses = [each["StackStatus"] for each in found if stack in (each["StackName"], each["StackId"])]
     return any(status.endswith("_IN_PROGRESS") for status in statuses if status != "REVIEW_IN_PROGRESS")

@@ -1,4 +1,4 @@
-"""The running local cloud, as the local SageMaker sees it."""
+"""The interface of the local cloud for the local SageMaker."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _ECR = re.compile(r"(\d{12})\.dkr\.ecr\.([a-z0-9-]+)\.amazonaws\.com/([^:@]+)(?:
 
 
 def _own(account: str) -> dict[str, str]:
-    """The cloud's own keys in an account."""
+    """Return the environment variables with the cloud's own key in an account."""
     key = callers.own_key(account)
     return {
         "AWS_ACCESS_KEY_ID": key.access_key_id,
@@ -34,7 +34,7 @@ def _own(account: str) -> dict[str, str]:
 
 
 class LocalPlatform:
-    """Implements `local.sagemaker.platform.Platform`; every method may be called from any thread."""
+    """Implementation of `local.sagemaker.platform.Platform`. Safe from any thread."""
 
     def __init__(self, endpoint_url: str, home: Path, reaper: Reaper):
         self.endpoint_url, self.home, self._reaper = endpoint_url, home, reaper
@@ -43,7 +43,7 @@ class LocalPlatform:
         self._lock = threading.Lock()
 
     def credentials(self, account: str, region: str, role_arn: str, session: str) -> dict[str, str]:
-        # As on AWS, a role that SageMaker may not assume is found out when it is used.
+        # As on AWS, whether SageMaker may assume a role is checked when the role is used
         if ministack.enforcing() and not ministack.assumable(account, role_arn, "sagemaker.amazonaws.com"):
             raise ApiError(
                 "ValidationException",
@@ -70,7 +70,7 @@ class LocalPlatform:
         acting = self.credentials(account, region, role_arn, session) if role_arn else _own(account)
         key = (service, region, acting["AWS_ACCESS_KEY_ID"], read_timeout)
         once = Config(read_timeout=read_timeout, retries={"total_max_attempts": 1}) if read_timeout else None
-        with self._lock:  # making a client is not safe from several threads, using one is
+        with self._lock:  # creating a client is not thread-safe, using one is
             if key not in self._clients:
                 self._clients[key] = Session().client(
                     service,
@@ -93,7 +93,7 @@ class LocalPlatform:
         about: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         if ministack.enforcing() and not access_key:
-            # The emulator turns away who does not sign, but only at the services that it knows.
+            # The emulator refuses unsigned requests only for services that it knows
             raise ApiError("MissingAuthenticationTokenException", "Missing Authentication Token", 403)
         denied = ministack.denial(account, region, access_key, action, resource, about)
         if denied:

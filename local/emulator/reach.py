@@ -1,10 +1,10 @@
-"""How the local cloud changes MiniStack.
+"""Access to MiniStack's internals, and changes of its behaviour.
 
-MiniStack is pinned, but what is used here is not its public interface. So every reach goes through
-`touch`, which names the function and the parameters it is expected to have, and every change of its
-behaviour is one `@hook` with one sentence of why. When an upgrade moves something, `install` raises
-`MovedError` with the hook's name. Hooks change MiniStack through `replace`, `put` and `record` alone, which
-list each change in `CHANGES`; `undo` reverts them.
+MiniStack is pinned, but its internals are not a public interface. So every access uses `touch`, with the name
+of the function and its expected parameters. Every change of behaviour is one `@hook`, whose docstring gives
+the reason. If an upgrade of MiniStack breaks a hook, `install` raises `MovedError` with the hook's name.
+Hooks change MiniStack only with `replace`, `put` and `record`, which list each change in `CHANGES`; `undo`
+reverts them.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from local.sagemaker import api
 
 
 class MovedError(Exception):
-    """A hook found MiniStack other than it was when the hook was written."""
+    """MiniStack does not have an attribute or parameters that a hook expects."""
 
 
 class Cloud(Protocol):
-    """What the hooks ask of the cloud that they are installed for."""
+    """Interface of the cloud that hooks use."""
 
     platform: Any
 
@@ -37,9 +37,9 @@ class Cloud(Protocol):
 
 
 def touch(name: str, *parameters: str) -> Any:
-    """Return MiniStack's `module.attribute`; for a function, one with these leading parameters.
+    """Return MiniStack's `module.attribute`. A function must have the given leading parameters.
 
-    Raises `MovedError` when there is none.
+    Raises `MovedError` if it does not exist or has other parameters.
     """
     module_name, _, attribute = name.rpartition(".")
     try:
@@ -63,19 +63,19 @@ class Change:
 
 
 CHANGES: list[Change] = []
-"""In the order in which they were made."""
+"""All changes, in the order in which they were made."""
 
 _installing = ""
-"""The hook that is being installed."""
+"""Name of the hook that is being installed."""
 
 
 def record(place: str, revert: Callable[[], Any]) -> None:
-    """List a change that a hook made to an object of MiniStack."""
+    """Add a change that a hook made to an object of MiniStack to `CHANGES`."""
     CHANGES.append(Change(_installing, place, revert))
 
 
 def put(place: str, *keys: str, value: Any) -> None:
-    """Set MiniStack's `module.attribute`; with `keys`, the item below them in that dictionary."""
+    """Set MiniStack's `module.attribute`, or with `keys` the item at these keys in that dictionary."""
     found = touch(place)
     if keys:
         *above, key = keys
@@ -91,13 +91,13 @@ def put(place: str, *keys: str, value: Any) -> None:
 
 
 def undo() -> None:
-    """Revert all changes, the last one first. `install` may be called again afterwards."""
+    """Revert all changes, the last one first. Afterwards `install` can be called again."""
     while CHANGES:
         CHANGES.pop().revert()
 
 
 def replace(name: str, *parameters: str) -> Callable[[Callable], Callable]:
-    """Put a function in the place of MiniStack's `name`; it gets the original as its first argument."""
+    """Return a decorator that replaces MiniStack's function `name`. The new one gets the original first."""
     original = touch(name, *parameters)
 
     def decorate(function: Callable) -> Callable:
@@ -116,7 +116,7 @@ def hook(function: Callable[[Cloud], None]) -> Callable[[Cloud], None]:
 
 
 def install(cloud: Cloud) -> None:
-    """Install all hooks. Raises `MovedError` naming a hook without its place, with all changes reverted."""
+    """Install all hooks. If one fails, revert all changes and raise `MovedError` naming the hook."""
     global _installing
     for name, apply in HOOKS.items():
         _installing = name

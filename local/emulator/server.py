@@ -1,9 +1,9 @@
 # pyright: reportMissingImports=false, reportAttributeAccessIssue=false
-"""The local cloud's server: MiniStack, SageMaker and what goes with them, in one process.
+"""The local cloud's server: MiniStack, the local SageMaker, and administration, in one process.
 
     python -m local.emulator.server --port 4566 --home .groundplan/cloud --region eu-west-1
 
-Runs in the environment `cloud`; `local.cloud.LocalCloud` starts it. Binds 127.0.0.1 and nothing else.
+Runs in the environment `cloud`; `local.cloud.LocalCloud` starts it. Listens on 127.0.0.1 only.
 """
 
 from __future__ import annotations
@@ -59,16 +59,16 @@ from local.sagemaker.store import Store
 
 ACCOUNT = "000000000000"
 ALARM_SECONDS = 10
-"""Between two looks at the alarms."""
+"""Interval of alarm evaluations."""
 INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "GROUNDPLAN_HOME", "SSL_CERT_FILE")
-"""What the server keeps of the environment it is started in. Lambda functions inherit the server's
-environment, and nothing of the person's own, credentials least of all, may reach them."""
+"""Environment variables that the server keeps. Lambda functions inherit the server's environment, and must
+not get the user's other variables, in particular credentials."""
 
 logger = logging.getLogger("groundplan")
 
 
 def settle(port: int, home: Path, region: str) -> None:
-    """Give MiniStack the environment that it reads while it is imported."""
+    """Set the environment variables that MiniStack reads when it is imported."""
     kept = {name: os.environ[name] for name in INHERITED if name in os.environ}
     scratch = home / "tmp"
     shutil.rmtree(scratch, ignore_errors=True)
@@ -85,7 +85,7 @@ def settle(port: int, home: Path, region: str) -> None:
         S3_PERSIST="1",
         S3_DATA_DIR=str(home / "s3"),
         TMPDIR=str(scratch),
-        # Nothing listens but the one port, and no Docker on this machine is looked at.
+        # Listen on one port only, and do not use this machine's Docker
         IOT_MTLS_ENABLED="0",
         SFTP_ENABLED="0",
         DOCKER_HOST="unix:///nonexistent/docker.sock",
@@ -95,12 +95,12 @@ def settle(port: int, home: Path, region: str) -> None:
 
 
 class Server:
-    """Everything of one cloud that lives in this process."""
+    """The parts of one cloud that run in this process."""
 
     def __init__(self, port: int, home: Path, region: str, snowflake_python: str | None, lock: int):
         self.port, self.home, self.region = port, home, region
         self.reaper = Reaper(lock)
-        self.reaper.adopt(os.getpgrp())  # this process and the Lambda functions' processes
+        self.reaper.adopt(os.getpgrp())  # this process and the processes of Lambda functions
         self.snowflake = Snowflake(home, snowflake_python, self.reaper) if snowflake_python else None
         self.platform = LocalPlatform(f"http://127.0.0.1:{port}", home, self.reaper)
         self.store = Store(home / "sagemaker.sqlite")
@@ -112,7 +112,7 @@ class Server:
         self.gate = callers.Gate(self.key, ACCOUNT)
         self._recall()
 
-    # What the hooks ask for.
+    # Methods for the hooks
 
     def context(self, account: str, region: str, access_key: str | None) -> Context:
         return Context(self.platform, self.store.scoped(account, region), access_key)
@@ -124,17 +124,19 @@ class Server:
         self.snapshots.changed()
 
     def full(self, size: int) -> str | None:
-        """Why nothing of so many bytes can be written; None when it can."""
+        """Return why `size` bytes cannot be written, or None if they can."""
         return self.disk.refusal(size)
 
     def cut_off(self, stack: dict[str, Any]) -> None:
-        """A restored stack that was being changed when the last server died."""
+        """Register a restored stack that was being changed when the last server ended."""
         self._cut_off.append(stack)
 
-    # Its life.
+    # Lifecycle
 
     def begin(self) -> None:
-        """Once requests are answered: bring what the last server left unfinished to an end, or back up."""
+        """Recover the last server's unfinished work and start background threads.
+
+        Must be called after the server answers requests."""
         self.snapshots.start()
         for stack in self._cut_off:
             region, account = stack["StackId"].split(":")[3:5]
@@ -153,7 +155,7 @@ class Server:
         threading.Thread(target=self._scale, name="scaling", daemon=True).start()
 
     def _watch_alarms(self) -> None:
-        """An alarm changes its state also when nothing happens any more."""
+        """Evaluate alarms at intervals: their state changes also without new data."""
         while True:
             time.sleep(ALARM_SECONDS)
             try:
@@ -162,7 +164,7 @@ class Server:
                 logger.exception("The alarms could not be judged; they are again in a moment")
 
     def _scale(self) -> None:
-        """Scaling policies look at their metrics a few times in a period."""
+        """Evaluate scaling policies four times per period."""
         while True:
             time.sleep(quotas.setting(self.platform, "scaling_period") / 4)
             try:
@@ -182,13 +184,13 @@ class Server:
 
         async def until_ended() -> None:
             await ended.wait()
-            # While requests are still answered: containers that end deliver their last log lines.
+            # Before the server stops answering, so that ending containers can deliver their last log lines
             await asyncio.to_thread(self._end_instances)
 
         await serve(self.application, config, shutdown_trigger=until_ended)  # type: ignore[arg-type]
 
     async def application(self, scope: dict, receive: Any, send: Any) -> None:
-        """MiniStack's application, with the addresses of ours beside it."""
+        """Route requests to MiniStack's application or to the local cloud's administration."""
         if scope["type"] == "websocket":
             if from_the_web(scope["headers"]) or not await self.gate.admit_socket(scope):
                 await send({"type": "websocket.close", "code": 1008})
@@ -207,7 +209,7 @@ class Server:
     async def _answer_call(self, scope: dict, receive: Any, send: Any) -> None:
         admitted = await self.gate.admit(scope, receive, send)
         if admitted is None:
-            return  # refused, and answered
+            return  # an error response was sent
         if functions.dies_with(self.platform, scope):
             await _answer(send, 500, {"error": "The function that asked was killed before this was done."})
         else:
@@ -215,9 +217,9 @@ class Server:
             await self.disk.answer(ministack.application(), scope, admitted, send)
 
     def stop(self) -> None:
-        """After the last request: nothing of this cloud but this process runs afterwards."""
+        """Save the state and end all other processes of this cloud, after the last request."""
         try:
-            with contextlib.suppress(OSError):  # the disk is full, which the next line says
+            with contextlib.suppress(OSError):  # a full disk, which the next line logs
                 self._remember()
             self.snapshots.stop()
             (self.home / "server.json").unlink(missing_ok=True)
@@ -227,23 +229,25 @@ class Server:
             self.reaper.end()
 
     def crash(self) -> dict[str, Any]:
-        """Die between two requests. As on AWS, what was answered is kept, and what runs knows nothing of it:
-        nothing is answered while this saves, for it holds the loop that all answers go through."""
+        """Save the state, then kill this process. Running work gets no notice.
+
+        As on AWS, the effects of answered requests are kept: this blocks the event loop, so no request is
+        answered between saving and the end."""
         self._remember()
         self.snapshots.save()
         os.kill(os.getpid(), signal.SIGKILL)
-        return {}  # to nobody
+        return {}  # never reached
 
     def _end_instances(self) -> None:
-        # Executions first: they would take the end of their jobs for a failure.
+        # Executions first: they would see the end of their jobs as a failure
         for end in (pipelines.shutdown, jobs.shutdown, hosting.shutdown, mlflow.shutdown):
             try:
-                with self.store.answering():  # an end does not wait for room on the disk
+                with self.store.answering():  # a shutdown does not wait for free disk space
                     end(self.store)
             except Exception:
                 logger.exception("An end that was not clean; the reaper ends what is left")
 
-    # Its own addresses.
+    # Administration
 
     async def _administer(self, scope: dict, receive: Any, send: Any) -> None:
         try:
@@ -276,7 +280,7 @@ class Server:
         await _answer(send, status, answer)
 
     def _remember(self) -> None:
-        """What was set while the cloud ran holds after a restart as well."""
+        """Store the settings, so that they apply after a restart too."""
         set_so_far = {"enforce": ministack.enforcing(), "settings": self.platform.settings}
         draft = self.home / "settings.json.tmp"
         draft.write_text(json.dumps(set_so_far))
@@ -290,7 +294,7 @@ class Server:
             self.platform.settings |= known["settings"]
 
     def _set(self, given: dict[str, Any]) -> dict[str, Any]:
-        """Change quotas and paces; null puts one back to its default."""
+        """Change settings; null restores a default. Returns all settings. Raises ValueError."""
         unknown = sorted(set(given) - {*quotas.DEFAULTS, faults.INJECTED})
         if unknown:
             raise ValueError(f"{unknown[0]} is no setting; there are {', '.join(quotas.DEFAULTS)}")
@@ -341,7 +345,7 @@ async def _answer(send: Any, status: int, answer: dict[str, Any]) -> None:
 
 
 class Snowflake:
-    """The local Snowflake, a process beside the server."""
+    """The process of the local Snowflake."""
 
     def __init__(self, home: Path, python: str, reaper: Reaper):
         self._log = (home / "snowflake.log").open("ab")
@@ -360,11 +364,11 @@ class Snowflake:
 
     @property
     def port(self) -> int | None:
-        """Where it answers; None before it has said so."""
+        """Port of the last start; None if it was never started."""
         return json.loads(self._file.read_text())["port"] if self._file.exists() else None
 
     def wait(self, seconds: float = 60) -> None:
-        """Until it answers. Raises `RuntimeError` when it ended or does not answer in time."""
+        """Wait until it is ready. Raises `RuntimeError` if it ended or is not ready in time."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             if self._process.poll() is not None:
@@ -377,9 +381,9 @@ class Snowflake:
 
 
 def begin(server: Server) -> None:
-    """Wait until all of the cloud answers, then say so in `server.json`."""
+    """Wait until the whole cloud is ready, then write `server.json`."""
     url = f"{server.platform.endpoint_url}/_groundplan/status"
-    isolation.describe(server.platform)  # tries them, which no request should wait for
+    isolation.describe(server.platform)  # tries namespaces now, so that no request waits for it
     try:
         while True:
             asked = urllib.request.Request(url, headers=dict(keys.signed(server.key, "GET", url)))  # noqa: S310
@@ -399,8 +403,9 @@ def begin(server: Server) -> None:
 
 
 def alone(home: Path) -> int:
-    """Hold this home's lock; returns its file descriptor. Waits for the end of a cloud that was killed,
-    whose server is gone while what it ran is still ending. Ends this process when the server is there."""
+    """Lock this home and return the lock's file descriptor. Exits if another server runs in the home.
+
+    Waits for the remaining processes of a cloud whose server was killed."""
     lock = os.open(home / "lock", os.O_WRONLY | os.O_CREAT, 0o600)
     deadline = time.monotonic() + 2 * GRACE_SECONDS
     while True:
@@ -424,10 +429,10 @@ def main() -> None:
     asked = parser.parse_args()
     home = asked.home.resolve()
     home.mkdir(parents=True, exist_ok=True)
-    home.chmod(0o700)  # secrets lie below it
+    home.chmod(0o700)  # it has secrets
     lock = alone(home)
     if os.getpgrp() != os.getpid():
-        os.setpgrp()  # so that the group is this cloud's alone
+        os.setpgrp()  # a process group for this cloud only
     settle(asked.port, home, asked.region)
     server = Server(asked.port, home, asked.region, asked.snowflake, lock)
     threading.Thread(target=begin, args=[server], daemon=True).start()

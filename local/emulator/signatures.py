@@ -1,7 +1,7 @@
-"""Verify the signature of a request: AWS Signature Version 4, in a header or in the query string.
+"""Verification of request signatures: AWS Signature Version 4, in a header or in the query string.
 
-The signature is computed again by botocore's own signer from the request as it arrived, with the secret of
-the key that it names. docs.aws.amazon.com/AmazonS3/latest/API/sigv4-streaming.html describes chunked bodies.
+botocore's signer computes the signature of the received request again, with the secret of the request's
+access key. docs.aws.amazon.com/AmazonS3/latest/API/sigv4-streaming.html describes chunked bodies.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from botocore.credentials import Credentials
 
 ALGORITHM = "AWS4-HMAC-SHA256"
 SKEW = timedelta(minutes=15)
-"""How far the date of a request may be from the server's clock."""
+"""Maximum difference between a request's date and the server's clock."""
 LONGEST = 604_800
-"""Seconds that a presigned address may be valid, as in S3: a week."""
+"""Maximum validity of a presigned address in seconds: a week, as in S3."""
 ENCODED_ONCE = ("s3", "s3-object-lambda", "s3-outposts", "s3express")
-"""Services whose canonical path is encoded once; that of all others twice."""
+"""Services whose canonical path is URL-encoded once. For other services it is encoded twice."""
 PRESIGNED = (
     "X-Amz-Algorithm", "X-Amz-Credential", "X-Amz-Date", "X-Amz-Expires", "X-Amz-SignedHeaders",
     "X-Amz-Signature", "X-Amz-Security-Token",
@@ -45,7 +45,7 @@ _EMPTY = hashlib.sha256(b"").hexdigest()
 
 
 class SignatureError(Exception):
-    """A request's signature is missing, incomplete, wrong or out of date; `code` is AWS's."""
+    """A request's signature is missing, incomplete, wrong or expired. `code` is AWS's error code."""
 
     def __init__(self, code: str, message: str):
         super().__init__(message)
@@ -54,7 +54,7 @@ class SignatureError(Exception):
 
 @dataclass(frozen=True)
 class Request:
-    """A request as it arrived. Header names are in lower case; a repeated one stands there repeatedly."""
+    """A request as received. Header names are in lower case; repeated headers are repeated."""
 
     method: str
     raw_path: str
@@ -64,14 +64,14 @@ class Request:
 
     @classmethod
     def of(cls, scope: dict[str, Any], body: bytes = b"") -> Request:
-        """A request from an ASGI connection's scope."""
+        """Return the request of an ASGI scope."""
         path = scope.get("raw_path") or quote(scope["path"]).encode()
         headers = tuple((name.decode("latin-1").lower(), _text(value)) for name, value in scope["headers"])
         query = scope.get("query_string", b"").decode("latin-1")
         return cls(scope.get("method", "GET"), path.decode("latin-1"), query, headers, body)
 
     def header(self, name: str) -> str:
-        """The value of a header, joined where it is repeated; empty when there is none."""
+        """Return the value of a header; joined with commas if repeated, empty if absent."""
         return ",".join(value for each, value in self.headers if each == name)
 
     @property
@@ -81,7 +81,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Claim:
-    """Whose signature a request says it carries, and over what."""
+    """A request's signature before it is verified: its key, its scope and what it covers."""
 
     access_key_id: str
     day: str
@@ -92,7 +92,7 @@ class Claim:
     date: str
     token: str
     expires: str | None = None
-    """Seconds that a presigned address is valid; None for a signature in a header."""
+    """Seconds for which a presigned address is valid; None: the signature is in a header"""
 
     @property
     def presigned(self) -> bool:
@@ -100,16 +100,16 @@ class Claim:
 
 
 def claim(request: Request) -> Claim | None:
-    """What the request says of its signature, None where it carries none.
+    """Return a request's signature, or None if the request is not signed.
 
-    Raises `SignatureError` for one that is incomplete, ambiguous or of an algorithm that is not supported.
+    Raises `SignatureError` if it is incomplete, ambiguous, or has an unsupported algorithm.
     """
     authorization = request.header("authorization")
     named = [name for name, _ in request.query]
     by_query = [name for name in named if name.lower() in {each.lower() for each in PRESIGNED}]
     by_header = authorization.startswith(("AWS4-", "AWS "))
-    # Whatever reads the key afterwards must find the one that was verified. Signature Version 2 is refused,
-    # as by every bucket that was made since 2020.
+    # Allow one signature only, so that later code cannot read another key than the verified one. Version 2 is
+    # refused, as by every bucket created since 2020.
     if "AWSAccessKeyId" in named or (by_header and by_query):
         raise SignatureError(
             "UnsupportedSignature", "Only one authentication mechanism is allowed: Version 4."
@@ -157,7 +157,7 @@ def _from_query(request: Request, by_query: list[str]) -> Claim:
 
 
 def verify(request: Request, claimed: Claim, secret: str, now: datetime | None = None) -> None:
-    """Check the signature with the secret of the key that it names. Raises `SignatureError`."""
+    """Verify a signature with the secret of its access key. Raises `SignatureError`."""
     _check_time(claimed, now or datetime.now(UTC))
     payload = request.header("x-amz-content-sha256")
     signed = set(claimed.signed_headers)
@@ -191,7 +191,7 @@ def verify(request: Request, claimed: Claim, secret: str, now: datetime | None =
 
 
 def verify_text(text: str, claimed: Claim, secret: str) -> None:
-    """Check the signature of a text, as of the policy of a form. Raises `SignatureError`."""
+    """Verify the signature of a text, such as a form's policy. Raises `SignatureError`."""
     sign = _signer(Request("POST", "/", "", ()), claimed, secret, _EMPTY)
     if not hmac.compare_digest(sign(text).encode(), claimed.signature.encode()):
         raise mismatch()
@@ -228,11 +228,11 @@ def _check_time(claimed: Claim, now: datetime) -> None:
 
 
 _BASE: Any = SigV4Auth
-"""With the methods that botocore's types leave out."""
+"""Untyped, for methods that are missing in botocore's types."""
 
 
 class _Signer(SigV4Auth):
-    """Signs what the caller signed: the same headers and hash of the body, a path encoded as often."""
+    """Signer of the same content that the caller signed: headers, hash of the body, encoding of the path."""
 
     def __init__(self, claimed: Claim, secret: str, headers: HTTPHeaders, payload: str):
         super().__init__(Credentials(claimed.access_key_id, secret), claimed.service, claimed.region)
@@ -250,7 +250,7 @@ class _Signer(SigV4Auth):
 
 
 def _signer(request: Request, claimed: Claim, secret: str, payload: str) -> Callable[[str | None], str]:
-    """A function that signs a text under the claim's scope, None for the request itself."""
+    """Return a function that signs a text within the claim's scope, or the request itself for None."""
     signed = HTTPHeaders()
     for name, value in request.headers:
         if name in claimed.signed_headers:
@@ -273,7 +273,9 @@ def _signer(request: Request, claimed: Claim, secret: str, payload: str) -> Call
 
 
 def _check_chunks(body: bytes, claimed: Claim, sign: Callable[[str], str], trailer: bool) -> None:
-    """Each chunk's signature covers the one before; the first is the request's own."""
+    """Verify the signatures of a body's chunks. Raises `SignatureError`.
+
+    Each covers the previous chunk's signature; the first covers the request's signature."""
     scope = f"{claimed.day}/{claimed.region}/{claimed.service}/aws4_request"
     head, previous, at = f"{claimed.date}\n{scope}", claimed.signature, 0
     while True:

@@ -1,4 +1,4 @@
-"""MiniStack's state on disk while it runs: it would save it only at a clean end."""
+"""Saving of MiniStack's state while it runs. MiniStack itself saves it only at a regular shutdown."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from typing import Any
 from local.emulator import ministack
 
 PAUSE_SECONDS = 0.5
-"""At least so long after a change before it is saved, so that a burst of changes is saved once."""
+"""Minimum delay before a change is saved, so that a burst of changes is saved once."""
 SHARE = 10
-"""Saving takes at most about one part in so many of one core."""
+"""Saving uses at most about 1/SHARE of one core."""
 
 logger = logging.getLogger(__name__)
 
 
 class SaveError(OSError):
-    """A service's state could not be encoded or written, whatever the reason."""
+    """A service's state could not be encoded or written."""
 
 
 class Snapshots:
-    """Saves what changed, on a thread of its own; all files of a save are replaced together."""
+    """Saves changed state in a separate thread. All files of a save are replaced together."""
 
     def __init__(self, folder: Path, objects: Callable[[], None] = lambda: None):
-        """`objects` retries failed S3 writes and raises `OSError` if one still fails."""
+        """:param objects: retries failed S3 writes, and raises `OSError` if one still fails"""
         self._folder, self._objects = folder, objects
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._changed, self._ended = threading.Event(), threading.Event()
@@ -37,18 +37,18 @@ class Snapshots:
         self._saving = threading.Lock()
         self._begun = self._done = 0
         self.failure: SaveError | None = None
-        """Why the state could not be saved the last time; None when it was."""
+        """Why the last save failed; None: it succeeded."""
         self._thread = threading.Thread(target=self._run, name="snapshots", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
 
     def changed(self) -> None:
-        """Something may have changed; returns at once."""
+        """Request a save, because the state may have changed. Returns immediately."""
         self._changed.set()
 
     def stop(self) -> None:
-        """Save for the last time."""
+        """Stop the thread and save for the last time."""
         self._ended.set()
         self._changed.set()
         self._thread.join()
@@ -58,7 +58,7 @@ class Snapshots:
             logger.exception("The last changes could not be saved and are lost")
 
     def save(self) -> None:
-        """Write what changed before this call, or wait for another save that does. Raises `SaveError`."""
+        """Write all changes so far, or wait for another save that includes them. Raises `SaveError`."""
         begun = self._begun
         with self._saving:
             if self._done > begun:
@@ -80,15 +80,14 @@ class Snapshots:
             self.failure, self._done = None, self._begun
             try:
                 self._objects()
-            except OSError:  # the caller got an error already; the write is retried
+            except OSError:  # the writer got an error already; the write is retried
                 self._changed.set()
 
     def _write(self) -> None:
-        """Write the state of every service that changed. Tries all of them, then raises `SaveError` with the
-        first failure.
+        """Write the state of every changed service. Tries all, then raises the first `SaveError`.
 
-        All files are written before the first one is put in its place: a crash in between would leave
-        services at different times, such as a stack whose resources are gone.
+        All new files are written before the first old one is replaced. Otherwise a crash could leave the
+        state of services from different times, such as a stack without its resources.
         """
         failures, drafts = [], {}
         for name, state in ministack.states().items():
@@ -108,7 +107,7 @@ class Snapshots:
             raise failures[0]
 
     def _draft(self, name: str, state: Any) -> bytes | None:
-        """Write a service's state beside its file; return its hash, or None where nothing has changed."""
+        """Write a service's state to a temporary file. Return its hash, or None if the state is unchanged."""
         encoded = ministack.encode_state(name, state)
         digest = hashlib.sha256(encoded).digest()
         if self._saved.get(name) == digest:
@@ -117,7 +116,7 @@ class Snapshots:
         try:
             draft.write_bytes(encoded)
         except OSError:
-            draft.unlink(missing_ok=True)  # it takes room that others need
+            draft.unlink(missing_ok=True)  # free the space for others
             raise
         return digest
 
@@ -133,7 +132,7 @@ class Snapshots:
                 return
             self._changed.clear()
             begun = time.monotonic()
-            with contextlib.suppress(SaveError):  # it is logged once, and tried again until it can be saved
+            with contextlib.suppress(SaveError):  # logged once, and retried until it succeeds
                 self.save()
             pause = max(PAUSE_SECONDS, SHARE * (time.monotonic() - begun))
 

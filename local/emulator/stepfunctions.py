@@ -1,4 +1,4 @@
-"""What a state machine's tasks do beyond MiniStack: call SageMaker, and ask IAM before every call."""
+"""Tasks of state machines: calls to SageMaker, and IAM authorization of every call."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from local.sagemaker.jobs.kinds import KINDS
 from local.sagemaker.jobs.status import ENDED
 
 POLL_SECONDS = 0.1
-"""Between two looks at a job that a `.sync` task waits for."""
+"""Interval of checks of a job that a `.sync` task waits for."""
 
 MODELLED_ERRORS = {
     "ConflictException": "ConflictException",
@@ -25,8 +25,8 @@ MODELLED_ERRORS = {
     "ResourceLimitExceeded": "ResourceLimitExceededException",
     "ResourceNotFound": "ResourceNotFoundException",
 }
-"""SageMaker's error codes that the SDK has a class for, and its name. All others come out as the
-service's base class: a throttled call is `SageMaker.AmazonSageMakerException` to a `Retry`."""
+"""SageMaker's error codes for which the SDK has a class, with the class's name. Other errors have the
+service's base class: a throttled call is `SageMaker.AmazonSageMakerException` in a `Retry`."""
 
 OPTIMIZED = {
     "CreateEndpoint",
@@ -39,10 +39,10 @@ OPTIMIZED = {
     "CreateTransformJob",
     "UpdateEndpoint",
 }
-"""The operations of `arn:aws:states:::sagemaker:*`."""
+"""Operations of the optimized integrations `arn:aws:states:::sagemaker:*`."""
 
 JOBS = {f"Create{kind.noun}Job": kind for kind in KINDS.values()}
-"""The operations whose jobs a `.sync` task waits for."""
+"""Operations that start a job, for which a `.sync` task waits."""
 
 
 class TaskError(Exception):
@@ -55,14 +55,14 @@ class TaskError(Exception):
 
 @dataclass(frozen=True)
 class Task:
-    """A task while it runs: the caller under the state machine's role, and how long it may go on."""
+    """A running task, with the state machine's role as its caller."""
 
     context: api.Context
     goes_on: Callable[[], bool]
-    """False once the execution was stopped or the task's time is over."""
+    """Returns False after the execution was stopped or the task's timeout has passed"""
 
     def sagemaker(self, resource: str, arguments: dict[str, Any]) -> dict[str, Any]:
-        """One `sagemaker:` or `aws-sdk:sagemaker:` task; returns its result. Raises `TaskError`."""
+        """Run a `sagemaker:` or `aws-sdk:sagemaker:` task and return its result. Raises `TaskError`."""
         integration, _, action = resource.removeprefix("arn:aws:states:::").rpartition(":")
         action, _, pattern = action.partition(".")
         operation = action[:1].upper() + action[1:]
@@ -87,10 +87,10 @@ class Task:
         return shown(shape, answer, milliseconds=optimized) if shape else answer
 
     def _job(self, operation: str, arguments: dict[str, Any]) -> dict[str, Any]:
-        """Start a job and wait for its end; the result is what Describe says then.
+        """Start a job, wait for its end, and return its description.
 
-        The role needs what AWS's own policy for this integration has: to create, describe and stop the job,
-        to list its tags, and to keep the managed rule by which Step Functions receives its events.
+        The role needs the permissions in AWS's policy for this integration: to create, describe and stop the
+        job, to list its tags, and to manage the rule through which Step Functions receives its events.
         """
         kind = JOBS[operation]
         rule = f"arn:aws:events:{self.context.region}:{self.context.account}:rule/{kind.rule}"
@@ -121,7 +121,7 @@ class Task:
             context.platform.authorize(context.account, context.region, context.access_key, action, resource)
 
     def authorize(self, resource: str, arguments: Any) -> None:
-        """Ask IAM whether the role may do what an optimized integration of another service does."""
+        """Check that the role may perform an optimized integration of another service. Raises `TaskError`."""
         for action, target, error in needs(resource, arguments, self.context.account, self.context.region):
             try:
                 self._authorize(action, target)
@@ -130,7 +130,7 @@ class Task:
 
 
 def needs(resource: str, arguments: Any, account: str, region: str) -> Iterator[tuple[str, str, str]]:
-    """(action, resource, error name of a refusal) that an optimized integration needs granted."""
+    """Yield the permissions of an optimized integration: action, resource, and error name of a refusal."""
 
     def arn(service: str, name: str) -> str:
         return name if name.startswith("arn:") else f"arn:aws:{service}:{region}:{account}:{name}"
@@ -168,12 +168,12 @@ def needs(resource: str, arguments: Any, account: str, region: str) -> Iterator[
 
 
 def sdk_name(name: str) -> str:
-    """A member's name as Step Functions' SDK spells it: `EnableSSMAccess` is `EnableSsmAccess`."""
+    """Return a member's name as spelled by Step Functions' SDK: `EnableSsmAccess` for `EnableSSMAccess`."""
     return re.sub(r"([A-Z])([A-Z]+)(?=[A-Z][a-z])", lambda found: found[1] + found[2].lower(), name)
 
 
 def renamed(operation: str, arguments: dict[str, Any]) -> dict[str, Any]:
-    """A task's arguments with the members named as the service names them."""
+    """Return a task's arguments with the service's names of members."""
 
     def value_of(shape: Any, value: Any) -> Any:
         if isinstance(shape, StructureShape) and isinstance(value, dict):
@@ -194,8 +194,11 @@ def renamed(operation: str, arguments: dict[str, Any]) -> dict[str, Any]:
 
 
 def shown(shape: Any, value: Any, milliseconds: bool) -> Any:
-    """An answer as a task's result has it: the optimized integrations keep the service's names and give
-    times as epoch milliseconds; the SDK's have the SDK's names and ISO 8601."""
+    """Convert a response to a task's result.
+
+    :param milliseconds: True for optimized integrations: the service's names, and times in epoch
+        milliseconds. False for SDK integrations: the SDK's names, and times in ISO 8601
+    """
     if isinstance(shape, StructureShape):
         members: Any = shape.members
         return {

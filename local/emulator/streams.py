@@ -1,4 +1,4 @@
-"""How a batch of a stream's records is delivered to a function: retried, halved, given up, as Lambda does."""
+"""Delivery of a batch of stream records to a function, with retries and bisection as Lambda does."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ Result = dict[str, Any]
 
 @dataclass(frozen=True)
 class Rules:
-    """What an event source mapping says of failures."""
+    """Failure handling of an event source mapping."""
 
     retries: float = math.inf
-    """Attempts after the first; without a number until the records are too old."""
+    """Maximum retries; by default until the records are too old"""
     age: float = math.inf
-    """Seconds after which a record is given up."""
+    """Maximum age of a record in seconds, after which it is discarded"""
     bisect: bool = False
     partial: bool = False
-    """The function reports which records failed."""
+    """Whether the function reports which records failed"""
 
     @classmethod
     def of(cls, mapping: dict[str, Any]) -> Rules:
@@ -38,9 +38,9 @@ class Rules:
         )
 
     def checkpoint(self, batch: list[Record], result: Result) -> int | None:
-        """Return the index of the first record to deliver again; `len(batch)` when all have succeeded.
+        """Return the index of the first record to deliver again; `len(batch)` if all have succeeded.
 
-        None when the batch has failed as a whole: the invocation failed, or its answer is invalid.
+        Return None if the whole batch has failed: the invocation failed, or its response is invalid.
         """
         if result.get("error"):
             return None
@@ -62,16 +62,18 @@ def deliver(
     age: Callable[[Record], float],
     pause: Callable[[int], bool],
 ) -> bool:
-    """Deliver a batch until each record has succeeded or is given up; False when `pause` returns False.
+    """Deliver a batch until each record has succeeded or is discarded. Return False if `pause` did.
 
-    `pause(n)` waits before the n-th attempt after the first. `give_up(records, result, condition)` tells the
-    mapping's destination. `age(record)` in seconds.
+    :param give_up: `(records, result, condition)`: sends discarded records to the mapping's failure
+        destination
+    :param age: returns a record's age in seconds
+    :param pause: `(n)`: waits before the n-th retry, and returns whether to continue
     """
     attempts = 0
     while batch:
         result = invoke(batch)
         checkpoint = rules.checkpoint(batch, result)
-        if checkpoint:  # the records before it have succeeded
+        if checkpoint:  # earlier records have succeeded
             batch, attempts = batch[checkpoint:], 0
             if not batch:
                 return True
@@ -80,7 +82,7 @@ def deliver(
             give_up(batch[:old], result, "MaxRecordAgeExceeded")
             batch = batch[old:]
             continue
-        # A batch with a checkpoint is divided there. Halving counts as no attempt.
+        # A batch with a checkpoint was already divided there. Bisection does not count as a retry
         if rules.bisect and len(batch) > 1 and checkpoint is None:
             half = len(batch) // 2
             return all(

@@ -1,4 +1,4 @@
-"""Browsers on this machine: which pages are answered, and what a page of a distribution is called on AWS."""
+"""Requests from browsers: which web pages are answered, and the origins of distributions' pages."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _DISTRIBUTION = re.compile(r"https?://([a-z0-9]+)\.cloudfront\.localhost(?::\d+)
 
 
 def from_the_web(headers: Iterable[tuple[bytes, bytes]]) -> bool:
-    """Whether a page that is not of this machine asks, through the browser of whoever looks at it.
+    """Return whether a request comes from a web page of another machine, through a browser on this one.
 
-    The loopback interface keeps other machines out, but not the pages that a browser on this one shows:
-    MiniStack answers every origin, and what needs no signature is there for the person's pages. Nor does a
-    name that its owner lets point to 127.0.0.1 (DNS rebinding) make a page one of this machine's.
+    The loopback interface keeps other machines out, but not web pages in a browser on this machine. MiniStack
+    answers every origin, and some requests need no signature. A host name that resolves to 127.0.0.1 (DNS
+    rebinding) does not count as this machine.
     """
     said = {name.lower(): value.decode("latin-1") for name, value in headers}
     origin = said.get(b"origin")
@@ -39,9 +39,10 @@ def _this_machine(url: str) -> bool:
 
 
 async def as_on_aws(application: Application, scope: dict, receive: Any, send: Any) -> None:
-    """Answer a page of a distribution as if it had the origin that it has on AWS: rules for other origins
-    name that one, `https://LABEL.cloudfront.net`, where this machine has
-    `http://LABEL.cloudfront.localhost:PORT`. The browser gets its own back."""
+    """Answer a distribution's page as if it had its origin on AWS, so that CORS rules for that origin match.
+
+    The origin is `http://LABEL.cloudfront.localhost:PORT` on this machine, and `https://LABEL.cloudfront.net`
+    on AWS. In the response's headers, the browser gets the local origin."""
     given = dict(scope["headers"]).get(b"origin", b"")
     page = _DISTRIBUTION.fullmatch(given.decode("latin-1"))
     if page is None:

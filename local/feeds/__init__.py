@@ -1,2 +1,4 @@
-"""A local server with the market operators' APIs and a simulated market, which replays real history.
-See README.md."""
+"""A local server that replays real history through the market operators' APIs, with a simulated market.
+
+See README.md.
+"""

@@ -1,8 +1,9 @@
-"""Replay a history: `python -m local.feeds --history FILE.csv --zone America/Chicago --start HOUR --rate
-360`.
+"""Replay a history of prices, load and weather through the market operators' APIs.
 
-Prints one line of JSON when it is ready: `url`, `secret` (for Secrets Manager) and `control` (the key of
-the control calls). Ends on SIGTERM or SIGINT.
+    python -m local.feeds --history FILE.csv --zone America/Chicago --start HOUR --rate 360
+
+Prints one line of JSON when it is ready: `url`, `secret` (for Secrets Manager) and `control` (the key for
+control calls). Ends on SIGTERM or SIGINT.
 """
 
 from __future__ import annotations

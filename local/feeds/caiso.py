@@ -1,4 +1,4 @@
-"""OASIS's SingleZip in its own shape: one zip with a CSV file, or with an XML error."""
+"""CAISO's OASIS API, operation SingleZip: returns a zip with a CSV file, or with an XML error."""
 
 from __future__ import annotations
 
@@ -48,7 +48,10 @@ def feed_of(query: Mapping[str, str]) -> str:
 
 
 def answer(world: World, query: Mapping[str, str], now: float, *, doubled: bool) -> bytes:
-    """Return the zip for one request; `doubled` has every row in it twice."""
+    """Return the zip for one request.
+
+    :param doubled: whether every row occurs twice
+    """
     try:
         first, end = _moment(query["startdatetime"]), _moment(query["enddatetime"])
     except (KeyError, ValueError):
@@ -74,7 +77,7 @@ def answer(world: World, query: Mapping[str, str], now: float, *, doubled: bool)
 
 
 def _moment(text: str) -> int:
-    """Return `20190219T08:00-0000` as an hour."""
+    """Parse a time such as `20190219T08:00-0000`. Return hours since 1970."""
     return int(datetime.datetime.strptime(text, "%Y%m%dT%H:%M%z").timestamp()) // 3_600
 
 
@@ -85,7 +88,7 @@ def _times(hour: float, minutes: int, zone: ZoneInfo) -> Row:
         "INTERVALSTARTTIME_GMT": begin.strftime("%Y-%m-%dT%H:%M:%S-00:00"),
         "INTERVALENDTIME_GMT": end.strftime("%Y-%m-%dT%H:%M:%S-00:00"),
         "OPR_DT": day.isoformat(),
-        "OPR_HR": str(int(hour // 1) - times.hours_of(day, zone)[0] + 1),  # 25 in autumn
+        "OPR_HR": str(int(hour // 1) - times.hours_of(day, zone)[0] + 1),  # up to 25 when clocks go back
         "OPR_INTERVAL": "0" if minutes == 60 else str(round(hour % 1 * 60) // minutes + 1),
     }
 

@@ -1,4 +1,4 @@
-"""The clock of a replay: it runs at a rate, can be paused, and never goes back."""
+"""The clock of a replay. It has a rate, can be paused, and never goes back."""
 
 from __future__ import annotations
 
@@ -7,7 +7,12 @@ from collections.abc import Callable
 
 
 class ReplayClock:
-    """`rate` is in seconds of the replay for each real second."""
+    """The clock of a replay.
+
+    :param start: hours since 1970
+    :param rate: seconds of the replay for each real second
+    :param real: returns the real time in seconds
+    """
 
     def __init__(
         self, start: float, rate: float, *, paused: bool = False, real: Callable[[], float] = time.monotonic
@@ -29,7 +34,11 @@ class ReplayClock:
         rate: float | None = None,
         paused: bool | None = None,
     ) -> None:
-        """Move and change the clock. Raises `ValueError` for a move back or a rate that is not positive."""
+        """Move or change the clock. Raises `ValueError` for a move back or a rate that is not positive.
+
+        :param to: new time in hours since 1970; default: the present time
+        :param step: hours to move forward
+        """
         given = [value for value in (to, step, rate) if value is not None]
         if not all(isinstance(value, int | float) and not isinstance(value, bool) for value in given):
             raise ValueError("step and rate must be numbers")

@@ -1,4 +1,4 @@
-"""Offers: validation, and the MW that they clear at a price."""
+"""Offers: validation, and their MW at a clearing price."""
 
 from __future__ import annotations
 
@@ -9,13 +9,12 @@ from typing import Any
 
 MOST_SEGMENTS = 10
 Segments = list[tuple[float, float]]
-"""Of `(mw, price)`, both rising."""
+"""Pairs of MW and price, both strictly rising."""
 
 
 @dataclass(frozen=True)
 class MarketAsset:
-    """A storage as the market knows it: power in MW, energy in MWh, the share of a charge or discharge
-    that arrives."""
+    """A storage in the market: power in MW, energy in MWh, efficiencies of charging and discharging."""
 
     name: str
     location: str
@@ -25,7 +24,7 @@ class MarketAsset:
     discharge_efficiency: float = 1.0
 
     def limited(self, mw: float, state_of_charge: float) -> float:
-        """Return how much of `mw` one hour can deliver; negative is charging."""
+        """Return how much of `mw` the storage can deliver in one hour. Negative values are charging."""
         if mw > 0:
             return min(mw, state_of_charge * self.discharge_efficiency)
         return max(mw, -(self.energy - state_of_charge) / self.charge_efficiency)
@@ -37,13 +36,13 @@ class MarketAsset:
 
 
 def cleared(segments: Sequence[tuple[float, float]], price: float) -> float:
-    """Return the MW at `price`: of the last segment that is not dearer, of the first below all."""
+    """Return the MW at `price`: of the last segment with at most this price, else of the first segment."""
     below = [mw for mw, asked in segments if asked <= price]
     return below[-1] if below else segments[0][0]
 
 
 def checked(given: Any, asset: MarketAsset, floor: float, cap: float) -> Segments:
-    """Return the segments of an offer. Raises `ValueError` naming the rule that they break."""
+    """Return the segments of an offer. Raises `ValueError` with the violated rule."""
     if not isinstance(given, list) or not 1 <= len(given) <= MOST_SEGMENTS:
         raise ValueError(f"segments must be a list of 1 to {MOST_SEGMENTS}")
     segments: Segments = []
@@ -66,8 +65,7 @@ def _number(value: Any) -> bool:
 
 
 def asset_of(given: Mapping[str, Any]) -> MarketAsset:
-    """Return the asset of a JSON object with the fields of `MarketAsset`. Raises `ValueError` or
-    `TypeError`."""
+    """Convert a JSON object with the fields of `MarketAsset`. Raises `ValueError` or `TypeError`."""
     asset = MarketAsset(**given)
     shares = (asset.charge_efficiency, asset.discharge_efficiency)
     if not (asset.power > 0 and asset.energy > 0 and all(0 < share <= 1 for share in shares)):

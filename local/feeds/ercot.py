@@ -1,5 +1,4 @@
-"""ERCOT's public reports in their own shape: JSON in pages, days by hour ending, nulls for the skipped
-hour."""
+"""ERCOT's public reports: pages of JSON, hours by their end, nulls for an hour that clocks skip."""
 
 from __future__ import annotations
 
@@ -44,7 +43,7 @@ Row = list[Any]
 
 
 class Tokens:
-    """Bearer tokens for one user, who is known by name and password."""
+    """Bearer tokens of one user, issued for the user's name and password."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.clock = clock
@@ -71,9 +70,11 @@ def feed_of(path: str) -> str:
 
 
 def answer(world: World, path: str, query: Mapping[str, str], now: float, *, doubled: bool) -> bytes | None:
-    """Return the JSON of one page of a report, or None for a path that is no report.
+    """Return the JSON of one page of a report, or None if the path is not a report.
 
-    Raises `ValueError` or `KeyError` for a query that cannot be read.
+    Raises `ValueError` or `KeyError` for an invalid query.
+
+    :param doubled: whether every row occurs twice
     """
     report = path.removeprefix(BASE)
     reports = {DAY_AHEAD: _day_ahead, REAL_TIME: _real_time, LOAD: _load}
@@ -101,7 +102,7 @@ def _ending(world: World, hour: int) -> tuple[str, int, bool]:
 
 
 def _skipped(world: World, hour: int) -> bool:
-    """Return whether the clocks skip an hour just before this one."""
+    """Return whether the clocks skip the hour before this one."""
     before, here = times.local(hour - 1, world.zone), times.local(hour, world.zone)
     return (here.hour - before.hour) % 24 == 2
 
@@ -127,7 +128,9 @@ def _real_time(world: World, query: Mapping[str, str], first: int, end: int, now
 
 
 def _load(world: World, query: Mapping[str, str], first: int, end: int, now: float) -> list[Row]:
-    """Each hour's posting holds what is published by then, for two models of which one is in use."""
+    """Return the rows of every hourly posting, which has the forecasts published by then.
+
+    Each posting has two models, of which one is in use."""
     rows = []
     posted = [_local_hour(world, query[name]) for name in ("postedDatetimeFrom", "postedDatetimeTo")]
     for posting in range(posted[0], min(posted[1], int(now // 1)) + 1):

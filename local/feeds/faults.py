@@ -1,4 +1,4 @@
-"""Faults on demand: for a feed, while the replay's clock is within hours."""
+"""Injected faults: of a feed, between two hours of the replay."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ class Fault:
     feed: str
     kind: str
     first: int
-    """While the clock is from here to before `last`; a correction stays."""
+    """The fault is active from this hour to before `last`; a correction is permanent"""
     last: int
     series: str = ""
     hour: int = 0
     value: float = 0.0
-    """Of a correction: the series, the hour and its new value."""
+    """A correction's series, hour and new value"""
 
     def active(self, now: float) -> bool:
         return self.first <= now and (self.kind == "corrected" or now < self.last)
 
 
 def parse(given: Mapping[str, Any]) -> Fault:
-    """Return the fault of a control call. Raises `ValueError` naming the field that is wrong."""
+    """Parse the fault of a control call. Raises `ValueError` naming the invalid field."""
     feed, kind = given.get("feed"), given.get("kind")
     if feed not in FEEDS:
         raise ValueError(f"feed must be one of {', '.join(FEEDS)}, got {feed!r}")
@@ -54,20 +54,20 @@ def parse(given: Mapping[str, Any]) -> Fault:
 class Faults:
     all: list[Fault] = field(default_factory=list)
     struck: Counter[tuple[str, str]] = field(default_factory=Counter)
-    """Number of answers changed by faults, by feed and kind."""
+    """Number of responses changed by faults, by feed and kind"""
 
     def strike(self, feed: str, now: float) -> None:
-        """Count a changed answer for each active fault of the feed."""
+        """Count a changed response for each active fault of the feed."""
         self.struck.update((fault.feed, fault.kind) for fault in self.of(feed, now))
 
     def end(self, feed: str = "", kind: str = "") -> None:
-        """Remove the faults of a feed, a kind, or both; without arguments, all."""
+        """Remove the faults of a feed, of a kind, or of both; without arguments, all faults."""
         self.all = [
             fault for fault in self.all if (feed and fault.feed != feed) or (kind and fault.kind != kind)
         ]
 
     def shown(self) -> dict[str, dict[str, int]]:
-        """Return the number of changed answers by feed and kind."""
+        """Return the number of changed responses by feed and kind."""
         found: dict[str, dict[str, int]] = {}
         for (feed, kind), count in sorted(self.struck.items()):
             found.setdefault(feed, {})[kind] = count

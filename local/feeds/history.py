@@ -16,7 +16,7 @@ LOCATION_COLUMNS = ("price", "real_time")
 @dataclass(frozen=True)
 class History:
     series: dict[str, dict[int, float]]
-    """By name, such as `price:HB_NORTH` or `load`; missing values are absent."""
+    """Values by hour, by name such as `price:HB_NORTH` or `load`; missing values are absent"""
     first: int
     last: int
 
@@ -26,10 +26,10 @@ class History:
 
 
 def read(path: Path) -> History:
-    """Read `hour_utc`, `price:LOCATION` of each location, and optionally `real_time:LOCATION`, `load`,
-    `temperature`.
+    """Read a history from CSV. Raises `ValueError` with the line of an invalid value.
 
-    Raises `ValueError` naming the line of what is wrong.
+    Columns are `hour_utc`, `price:LOCATION` of each location, and optionally `real_time:LOCATION`, `load` and
+    `temperature`.
     """
     with path.open(newline="") as lines:
         reader = csv.DictReader(lines)

@@ -1,10 +1,10 @@
-"""A market of ours, on the replay's clock: takes offers before their deadline, clears them, carries charge.
+"""A simulated market on the replay's clock: it accepts offers, clears them, and tracks the state of charge.
 
-Real-time offers (`RT`) are due 75 minutes before their hour; day-ahead offers (`DA`) at 10:00 local of the
-day before. Day-ahead offers are awarded when the day-ahead prices are published and settle at them. At the
-end of an hour, its real-time offer, or else its day-ahead award, is cleared at the real-time price (the
-day-ahead price where the history has no real-time one), limited by the state of charge; only the difference
-to the award settles at that price.
+Real-time offers (`RT`) are due 75 minutes before their hour, day-ahead offers (`DA`) at 10:00 local time of
+the day before. Day-ahead offers are awarded when the day-ahead prices are published, and awards settle at
+these prices. At the end of an hour, its real-time offer, or else its day-ahead award, is cleared at the
+real-time price (the day-ahead price if the history has no real-time price), limited by the state of charge.
+Only the difference to the award settles at that price.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Market:
     offers: dict[tuple[str, str, int], Offer] = field(default_factory=dict)
     refused: list[dict[str, Any]] = field(default_factory=list)
     awarded: dict[str, dict[int, float]] = field(default_factory=dict)
-    """Day-ahead awards: MW by asset and hour."""
+    """Day-ahead awards: MW by asset and hour"""
     settled: list[dict[str, Any]] = field(default_factory=list)
     state_of_charge: dict[str, float] = field(default_factory=dict)
 
@@ -58,7 +58,7 @@ class Market:
         self.awarded = {name: {} for name in self.assets}
 
     def offer(self, given: Mapping[str, Any], now: float) -> Answer:
-        """Take one offer; return the status and body of the answer."""
+        """Process one offer. Return the status and body of the response."""
         self.settle(now)
         try:
             offer = self._read(given, now)
@@ -112,7 +112,7 @@ class Market:
         return self.world.day_ahead_published(times.day_of(hour, self.world.zone)) <= now
 
     def _wanted(self, asset: MarketAsset, hour: int, price: float) -> float:
-        """Return the MW of the real-time offer at `price`, or of the award, or 0."""
+        """Return the MW of the real-time offer at `price`, else of the day-ahead award, else 0."""
         if offer := self.offers.get((asset.name, "RT", hour)):
             return cleared(offer.segments, price)
         return self.awarded[asset.name].get(hour, 0.0)
@@ -142,10 +142,10 @@ class Market:
         )
 
     def telemetry(self, name: str, hour: int, now: float) -> Answer:
-        """Return the charge expected at the begin of `hour`, and the awards from now on.
+        """Return the expected state of charge at the start of `hour`, and awards of present and later hours.
 
-        Hours before `hour` that have not ended are expected as their real-time offer clears at the
-        day-ahead price, or else as awarded.
+        For hours before `hour` that have not ended, the real-time offer is expected to clear at the day-ahead
+        price. Without an offer, the award is expected.
         """
         self.settle(now)
         asset = self.assets.get(name)

@@ -1,5 +1,4 @@
-"""The HTTP server: the APIs in their own shapes, the market, and the control calls. Loopback only, keys
-needed."""
+"""The HTTP server of the operators' APIs, the market and the control calls. Loopback only, with API keys."""
 
 from __future__ import annotations
 
@@ -31,7 +30,7 @@ def _key() -> str:
 
 @dataclass
 class Keys:
-    """The server's API keys and passwords, generated at each start and each rotation."""
+    """The server's API keys and passwords. They are generated at each start and at each rotation."""
 
     subscription: str = field(default_factory=_key)
     username: str = field(default_factory=lambda: f"user-{_key()}")
@@ -42,7 +41,7 @@ class Keys:
 
 
 class FeedServer:
-    """One replay behind one port. `start` it, hand `secret()` to the feeds, `stop` it."""
+    """Server of one replay. Call `start`, then give the feeds the result of `secret`, then call `stop`."""
 
     def __init__(self, world: World, market: Market, shape: str, port: int = 0) -> None:
         if shape not in SHAPES:
@@ -68,7 +67,7 @@ class FeedServer:
         self._thread.join(5)
 
     def secret(self) -> dict[str, Any]:
-        """Return the feeds' secret for this server, as it lies in Secrets Manager."""
+        """Return the feeds' secret for this server, in the format in Secrets Manager."""
         keys = self.keys
         operator: dict[str, Any] = {"source": "caiso", "url": self.url + caiso.PATH}
         if self.shape == "ercot":
@@ -94,7 +93,7 @@ class FeedServer:
     def reply(
         self, method: str, path: str, query: dict[str, str], headers: Mapping[str, str], body: bytes
     ) -> Reply:
-        """Answer one request. Raises `ValueError` or `KeyError` for one that cannot be read."""
+        """Answer one request. Raises `ValueError` or `KeyError` for an invalid request."""
         now = self.world.clock.now()
         route = f"{method} {path}"
         if route == f"POST {ercot.TOKEN_PATH}":
@@ -225,13 +224,13 @@ def _handler(server: FeedServer) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
         timeout = 30
-        wbufsize = 2**16  # headers and body in one packet: apart, each answer waits for an acknowledgement
+        wbufsize = 2**16  # headers and body in one packet: else the body waits for an acknowledgement
 
         def log_message(self, format: str, *args: Any) -> None:
-            """Addresses have keys in them."""
+            """Log nothing: addresses contain keys."""
 
         def date_time_string(self, timestamp: float | None = None) -> str:
-            """Return the replay's time: the clients take a source's own clock from the header Date."""
+            """Return the replay's time: clients read a source's clock from the header Date."""
             now = server.world.clock.now() * 3_600
             return email.utils.formatdate(now if timestamp is None else timestamp, usegmt=True)
 

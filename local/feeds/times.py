@@ -1,4 +1,4 @@
-"""Hours of the replay. Shares no code with the runtime, so that a mistake in one shows in the other."""
+"""Hours of the replay. It shares no code with the runtime, so that an error in one of them is noticed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ UTC = datetime.UTC
 
 
 def parse(text: str) -> int:
-    """Return `2022-01-31T05:00Z` as hours since 1970. Raises `ValueError` for any other form."""
+    """Parse a time such as `2022-01-31T05:00Z`. Return hours since 1970. Raises `ValueError`."""
     try:
         when = datetime.datetime.strptime(text, "%Y-%m-%dT%H:00Z").replace(tzinfo=UTC)
     except ValueError:
@@ -18,7 +18,7 @@ def parse(text: str) -> int:
 
 
 def text(hour: float) -> str:
-    """Return the hour as `2022-01-31T05:00Z`."""
+    """Return the hour as a text such as `2022-01-31T05:00Z`."""
     return moment(int(hour // 1)).strftime("%Y-%m-%dT%H:%MZ")
 
 
@@ -36,7 +36,7 @@ def day_of(hour: float, zone: ZoneInfo) -> datetime.date:
 
 
 def at(day: datetime.date, clock: datetime.time, zone: ZoneInfo) -> float:
-    """Return when the clocks of `zone` show `clock` on `day`, in hours since 1970."""
+    """Return a local time of a day in hours since 1970."""
     return datetime.datetime.combine(day, clock, zone).timestamp() / 3_600
 
 

@@ -1,4 +1,4 @@
-"""Open-Meteo's forecast API and the external price forecast, in their own shapes."""
+"""Open-Meteo's forecast API, and the API of the external price forecast."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ KEPT_DAYS = 92
 
 
 def answer(world: World, query: Mapping[str, str], now: float, *, doubled: bool) -> bytes:
-    """Return hourly temperatures. Raises `KeyError` or `ValueError` for a query that cannot be read."""
+    """Return hourly temperatures as JSON. Raises `KeyError` or `ValueError` for an invalid query.
+
+    :param doubled: whether every hour occurs twice
+    """
     first, end = (
         int(datetime.datetime.fromisoformat(f"{query[name]}+00:00").timestamp()) // 3_600
         for name in ("start_hour", "end_hour")
@@ -38,7 +41,7 @@ def answer(world: World, query: Mapping[str, str], now: float, *, doubled: bool)
 
 
 def forecasts(world: World, query: Mapping[str, str], now: float, *, doubled: bool) -> bytes:
-    """Return the external forecast. Errors as in `answer`."""
+    """Return the external price forecast as JSON. Raises the same errors as `answer`."""
     first, end = times.parse(query["from"]), times.parse(query["to"])
     document = {
         "published": times.moment(now // 1).strftime("%Y-%m-%dT%H:%M:%SZ"),
@@ -54,7 +57,7 @@ def forecasts(world: World, query: Mapping[str, str], now: float, *, doubled: bo
         },
     }
     text = json.dumps(document)
-    if doubled:  # a JSON object with every location twice, which a reader must take once
+    if doubled:  # a JSON object with every location twice, of which a reader must use one
         inner = json.dumps(document["forecasts"])[1:-1]
         text = text.replace(inner, f"{inner}, {inner}", 1)
     return text.encode()

@@ -1,14 +1,16 @@
-"""The data that is published at a moment of the replay.
+"""The data that is published at a time of the replay.
 
-| series | published | | --- | --- | | day-ahead prices of day D | 13:00 local of D-1 | | real-time price of
-an hour | after the hour | | load forecast of D | 21:10 local of D-2 | | temperature | measured: after the
-hour began; forecast: every hour, from the past alone | | external price forecast of D | every hour until
-D's day-ahead deadline, from published prices alone |
+    series                         published
+    day-ahead prices of day D      13:00 local time of D-1
+    real-time price of an hour     after the hour
+    load forecast of D             21:10 local time of D-2
+    temperature                    measured: after the start of the hour; forecast: hourly, from past values
+    external price forecast of D   hourly until D's day-ahead deadline, from published prices
 
-The external forecast is an honest forecaster's of ours: half the mean of the same hour over the last 7
-published days, half the same hour a week before. The temperature to come is that of the same hour on the
-last known day. Where the history's load is metered and not a forecast, what is published is the load of the
-week before.
+The external price forecast is the average of the same hour a week before and the mean of the same hour over
+the last 7 published days. The temperature forecast is the temperature at the same hour of the last known day,
+drawn to the mean of that hour over 7 days: its difference from the mean halves with each day ahead. If the
+history's load is metered and not a forecast, the published load is the load of the week before.
 """
 
 from __future__ import annotations
@@ -53,10 +55,9 @@ class World:
     def series(
         self, name: str, first: int, end: int, now: float, published_by: float | None = None
     ) -> Iterator[tuple[int, float | None]]:
-        """Yield the published hours from `first` to before `end` with their values; None: the source has
-        none.
+        """Yield the published hours from `first` to before `end` with their values; None: a missing value.
 
-        `published_by` asks for an earlier publication, which today's faults change all the same.
+        :param published_by: hour of an earlier publication, to which present faults apply too
         """
         column = name.partition(":")[0]
         feed = FEED_OF[column]
@@ -76,7 +77,7 @@ class World:
         return times.at(times.shifted(day, -1), DAY_AHEAD_DEADLINE, self.zone)
 
     def price(self, location: str, hour: int, column: str = "price") -> float | None:
-        """Return the price that the market clears at, even if it is not published yet."""
+        """Return the price at which the market clears, even if it is not published yet."""
         return self.history.series.get(f"{column}:{location}", {}).get(hour)
 
     @functools.lru_cache(maxsize=100_000)  # noqa: B019 - a world lives as long as its server
@@ -118,8 +119,7 @@ class World:
         return known.get(hour)
 
     def _temperature(self, known: dict[int, float], hour: int, now: float) -> float | None:
-        """Forecast a temperature: the last known day's, drawn by half a day to the mean of the days
-        before."""
+        """Forecast a temperature as described above: the last known day's, drawn to the mean."""
         days = int(-(-(hour - now) // 24))
         past = [
             known[earlier]
@@ -132,8 +132,7 @@ class World:
         return round(mean + (past[0] - mean) * 0.5**days, 2)
 
     def _forecast(self, location: str, hour: int, now: float) -> float | None:
-        """Forecast the day-ahead price of `hour` as of now, or of its market day's deadline where that
-        is past."""
+        """Forecast the day-ahead price of `hour` as of now, or of its day's deadline if that has passed."""
         as_of = min(now // 1, self.day_ahead_deadline(times.day_of(hour, self.zone)))
         known = self.history.series[f"price:{location}"]
         past = [

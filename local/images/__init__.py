@@ -1,4 +1,4 @@
-"""Container images without an engine: a Dockerfile becomes a folder, an environment and a command."""
+"""Container images without a container engine: built to a folder, an environment and a command."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def launcher(home: Path, python: Path) -> Path:
-    """Write the program that `CDK_DOCKER` names into the folder `home`, and return its path.
+    """Write the program for the variable `CDK_DOCKER` to a folder, and return its path.
 
-    `python` is the Python of the environment "cloud". Where images are kept is GROUNDPLAN_HOME's to say
-    when the program runs.
+    The program stores images in the folder in GROUNDPLAN_HOME.
+
+    :param home: the folder
+    :param python: Python of the environment "cloud"
     """
     run = f'PYTHONPATH={shlex.quote(str(ROOT))} exec {shlex.quote(str(python))} -m local.images "$@"'
     script = f"#!/bin/sh\n{run}\n"

@@ -1,7 +1,7 @@
-"""The program that the CDK calls in place of docker: build, tag and push images without an engine.
+"""Program that the CDK calls instead of docker: builds, tags and pushes images without a container engine.
 
-Set CDK_DOCKER to what `local.images.launcher` returns. Understood is what the CDK's command line says;
-anything else is refused. Progress goes to standard error.
+Set CDK_DOCKER to the result of `local.images.launcher`. Only the commands and options that the CDK uses are
+supported; others are refused. Progress is printed to standard error.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tooling.envs import say
 def login(options: argparse.Namespace) -> None:
     if not sys.stdin.read().strip():
         raise BuildError(f"no password for {options.registry} on standard input")
-    say("Login Succeeded")  # nothing is kept: a push is signed with the caller's own AWS credentials
+    say("Login Succeeded")  # nothing is stored: a push is signed with the caller's AWS credentials
 
 
 def inspect(options: argparse.Namespace) -> None:
@@ -36,10 +36,10 @@ def inspect(options: argparse.Namespace) -> None:
 
 
 def manifest(outputs: list[str]) -> str:
-    """Return the format of the image's manifest that `--output` asks for, `docker` or `oci`.
+    """Return the format of the image's manifest by the values of `--output`: `docker` or `oci`.
 
-    As BuildKit 0.31 does it: Docker's media types are for `oci-mediatypes=false` alone, whatever the type.
-    Raises `BuildError` for another type or attribute.
+    As in BuildKit 0.31, Docker's media types are used only with `oci-mediatypes=false`, for any type. Raises
+    `BuildError` for an unsupported type or attribute.
     """
     if len(outputs) > 1:
         raise BuildError("--output is given twice")
@@ -94,7 +94,7 @@ def list_(options: argparse.Namespace) -> None:
 
 def arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="docker (local images)", description=__doc__, allow_abbrev=False)
-    # The CDK names a folder of registry credentials here where it has some; none are needed.
+    # If the CDK has registry credentials, it passes their folder here. They are not needed
     parser.add_argument("--config", help=argparse.SUPPRESS)
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 

@@ -1,4 +1,4 @@
-"""Base images and what provides the same software on this machine: the rows of `bases.toml`."""
+"""Base images, and the packages that provide the same software on this machine: the rows of `bases.toml`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TABLE = Path(__file__).with_name("bases.toml")
 
 @dataclass(frozen=True)
 class Base:
-    """A row of the table, as found for the name `reference`."""
+    """The table's row for the base image `reference`."""
 
     reference: str
     python: str
@@ -27,12 +27,12 @@ class Base:
 
     @property
     def interpreter(self) -> str:
-        """What the installer is asked for: this very Python where its version fits."""
+        """Python for the installer: this process's Python if its version fits, else the version."""
         return sys.executable if self._fits else self.python
 
     @property
     def fingerprint(self) -> str:
-        """Changes when an image built on this base would come out differently."""
+        """A text that changes if an image with this base would be built differently."""
         exact = platform.python_version() if self._fits else self.python
         row = [exact, self.packages, self.prefix, sorted(self.folders), self.command, self.environment]
         return json.dumps(row, sort_keys=True)
@@ -49,12 +49,12 @@ def _rows() -> dict[str, dict]:
 
 @functools.cache
 def _anywhere() -> dict[str, dict]:
-    """The rows of images that are in many registries, by name and tag without the registry."""
+    """Return the rows of images that are in many registries, by name and tag without the registry."""
     return {name.rpartition("/")[2]: row for name, row in _rows().items() if row.get("any_registry")}
 
 
 def find(reference: str) -> Base:
-    """The base that a Dockerfile names. Raises `LookupError` when the table has none."""
+    """Return the base image in a Dockerfile's FROM. Raises `LookupError` if the table does not have it."""
     name, _, digest = reference.partition("@")
     row = _rows().get(reference) or (_rows().get(name) if digest and ":" in name else None)
     if row is None and "/" in name:

@@ -1,4 +1,4 @@
-"""From a Dockerfile to an image in the store: what it makes is hashed first, and built only if it is new."""
+"""Building of a Dockerfile to an image in the store. An image with the same hash is not built again."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tooling import envs
 
 SKIPPED = "skipped"
 FORMAT = 1
-"""To be raised when the same Dockerfile comes out differently by a change in this package."""
+"""Version of this package's output. Raise it if a change here builds the same Dockerfile differently."""
 
 
 def build(
@@ -33,11 +33,17 @@ def build(
     manifest: str = "docker",
     say: Callable[[str], None] = envs.say,
 ) -> Image:
-    """Build the Dockerfile (`Dockerfile` in the context, unless named) into the store.
+    """Build a Dockerfile and return the image.
 
-    The same content gives the same image, at once when it is there already. `manifest` is the format of
-    what registries keep of it, `docker` or `oci`. Where the machine has no namespaces, the image is one in
-    which no command of Python has run. Raises `BuildError`, and then nothing is left behind.
+    The same content gives the same image, which is returned immediately if it exists. If the machine does not
+    support namespaces, the image is built without running Python commands. Raises `BuildError`, and then
+    leaves no files.
+
+    :param context: folder of the build context
+    :param dockerfile: default: `Dockerfile` in the context
+    :param target: name of the stage to build; default: the last one
+    :param manifest: format of the image's manifest in registries: `docker` or `oci`
+    :param say: prints progress
     """
     context = context.resolve()
     dockerfile = dockerfile.resolve() if dockerfile else context / "Dockerfile"
@@ -62,7 +68,7 @@ def build(
         draft.chmod(0o755)
         draft.rename(image.folder)
     except OSError:
-        if not image.intact:  # else another process built the very same one in the meantime
+        if not image.intact:  # else another process built the same image meanwhile
             raise
     finally:
         shutil.rmtree(draft, ignore_errors=True)
@@ -71,7 +77,7 @@ def build(
 
 
 def current(image: Image) -> bool:
-    """Whether a build would give this image again, as far as the table of bases and this program decide."""
+    """Return whether a build with the present table of bases and this program would give the same image."""
     made = image.document["groundplan"]
     try:
         known = made["made_by"] == _made_by(bases.find(made["base"]))
@@ -81,7 +87,7 @@ def current(image: Image) -> bool:
 
 
 def _unavailable() -> str:
-    """Why no command of a Dockerfile can be run on this machine, "" if it can."""
+    """Return why no command of a Dockerfile can run on this machine, or "" if it can."""
     return namespaces.unavailable(envs.home(), kept=True)
 
 
@@ -94,7 +100,7 @@ def _digest(value: Any) -> str:
 
 
 def _document(stage: Stage, manifest: str, skipped: bool) -> dict[str, Any]:
-    """The image's configuration as registries keep it (OCI image specification), with ours beside it."""
+    """Return the image's configuration (OCI image specification), with Groundplan's own fields."""
     content = [_listed(stage.files), _environment_key(stage)]
     for command in stage.commands:
         content.append([command.words, command.environment, command.workdir, _listed(command.files)])
@@ -138,7 +144,7 @@ def _listed(files: dict[str, Entry]) -> list[Any]:
 
 
 def _environment_key(stage: Stage) -> str:
-    """The name of the environment with the stage's packages; images with the same ones share it."""
+    """Return the name of the environment with the stage's packages. Images with equal packages share it."""
     installs = [
         [install.arguments, {name: data.decode() for name, data in install.files.items()}]
         for install in stage.installs
@@ -147,7 +153,7 @@ def _environment_key(stage: Stage) -> str:
 
 
 def _make_environment(stage: Stage, folder: Path) -> None:
-    # Bytecode as pip makes it: an image's containers may not write any, and would compile at every start.
+    # Compile bytecode, as pip does: containers cannot write it, and would compile at every start
     steps = [["install", "--compile-bytecode", *stage.base.packages]] if stage.base.packages else []
     origin: list[Instruction | None] = [None] * len(steps)
     with tempfile.TemporaryDirectory(prefix="groundplan-") as temporary:
@@ -162,7 +168,7 @@ def _make_environment(stage: Stage, folder: Path) -> None:
         try:
             envs.make(folder, folder.name, "the Dockerfile", steps, stage.base.interpreter, Path(temporary))
         except subprocess.CalledProcessError as error:
-            # Only the instruction is shown, not the command: an index's address may hold a password.
+            # Show the instruction, not the command: an index's address may contain a password
             for step, instruction in zip(steps, origin, strict=True):
                 if instruction and error.cmd[-len(step[1:]) :] == step[1:]:
                     raise instruction.error("the packages could not be installed, as said above") from None
@@ -170,7 +176,7 @@ def _make_environment(stage: Stage, folder: Path) -> None:
 
 
 def _fill(stage: Stage, draft: Path, environment: Path, skipped: str, say: Callable[[str], None]) -> None:
-    """Write the image's files, and run its commands where they stand among them."""
+    """Write the image's files and run its commands, in the order of the Dockerfile."""
     root = draft / "root"
     root.mkdir()
     there: dict[str, Entry] = {}
@@ -190,7 +196,7 @@ def _fill(stage: Stage, draft: Path, environment: Path, skipped: str, say: Calla
 
 
 def _write_files(files: dict[str, Entry], there: dict[str, Entry], root: Path) -> None:
-    """Write those of `files` that are new since `there`."""
+    """Write the entries of `files` that are not in `there`."""
     for path, entry in sorted(files.items()):
         if there.get(path) is entry:
             continue
@@ -203,7 +209,7 @@ def _write_files(files: dict[str, Entry], there: dict[str, Entry], root: Path) -
             here.mkdir(exist_ok=True)
         else:
             shutil.copyfile(entry.source, here)
-            # Every container of this image reads these very files: none may change them for the others.
+            # Read-only, because all containers of the image share these files
             here.chmod(0o555 if entry.executable else 0o444)
 
 

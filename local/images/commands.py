@@ -1,4 +1,4 @@
-"""Running a command of a Dockerfile, in a container of the image as it is before that instruction."""
+"""Running of a Dockerfile's command, in a container of the image before that instruction."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from local import namespaces
 from local.images.recipe import Command
 
 SECONDS = 600
-"""A command that takes longer is ended."""
+"""Timeout of a command."""
 
 SHOWN = 3000
-"""Characters of a failed command's output that its error shows."""
+"""Maximum characters of a failed command's output in the error message."""
 
 _HOST = "build"
 
 
 def run(command: Command, root: Path, environment: Path, prefix: str, scratch: Path) -> str:
-    """Run the command, add what it writes to `root`, the image's files, and return its output.
+    """Run the command, add the files that it writes to the image, and return its output.
 
-    It has the image's variables and no others, and no network but a loopback of its own, so that what it
-    writes depends on the image alone. What it writes below `namespaces_init.FOLDERS`, such as `/tmp`, is not
-    kept.
+    The command has only the image's variables, and no network except a private loopback interface, so that
+    its output depends only on the image. Files below `namespaces_init.FOLDERS`, such as `/tmp`, are not kept.
+    Raises `BuildError`; if the command fails, with the end of its output.
 
-    :param environment: the image's Python environment, which it has at `prefix`
-    :param scratch: a folder that does not exist, for the time of the command
-
-    Raises `BuildError`, where the command fails with the end of its output.
+    :param root: folder of the image's files
+    :param environment: the image's Python environment
+    :param prefix: path of the environment in the container
+    :param scratch: path for a temporary folder, which must not exist
     """
     space = namespaces.layout(root, environment, prefix, None, scratch, _HOST, {_HOST: "127.0.0.1"})
     space |= {
@@ -52,7 +52,7 @@ def run(command: Command, root: Path, environment: Path, prefix: str, scratch: P
 
 
 def _output(command: Command, space: dict) -> str:
-    """Run the command to its end and return what it printed. Raises `BuildError` unless it exits with 0."""
+    """Run the command and return its output. Raises `BuildError` unless it exits with 0."""
     error = command.instruction.error
     try:
         process = namespaces.start(space, lambda pid: None)

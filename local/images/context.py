@@ -1,4 +1,4 @@
-"""The build context: the folder that COPY takes files from, seen through `.dockerignore`."""
+"""The build context: the folder from which COPY takes files, without files that `.dockerignore` excludes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 class BuildContext:
-    """The folder that COPY takes files from, without what `.dockerignore` excludes."""
+    """The folder from which COPY takes files, without files that `.dockerignore` excludes."""
 
     def __init__(self, folder: Path, dockerfile: Path):
         self.folder = folder.resolve()
@@ -18,7 +18,7 @@ class BuildContext:
         self._rules = [_rule(line) for line in lines if line.strip() and not line.startswith("#")]
 
     def ignored(self, path: str) -> bool:
-        """Whether the last rule that matches the path, or a folder above it, excludes it."""
+        """Return whether the last rule that matches the path, or a folder above it, excludes it."""
         parts = path.split("/")
         above = ["/".join(parts[: count + 1]) for count in range(len(parts))]
         verdict = False
@@ -28,7 +28,7 @@ class BuildContext:
         return verdict
 
     def find(self, pattern: str) -> list[str]:
-        """The paths that a source of COPY stands for, sorted. Raises ValueError outside the context."""
+        """Return the sorted paths that match a source of COPY. Raises ValueError if outside the context."""
         path = posixpath.normpath(pattern.lstrip("/") or ".")
         found = [self.folder / path]
         if re.search(r"[*?\[]", path):
@@ -36,17 +36,17 @@ class BuildContext:
         if any(not item.resolve().is_relative_to(self.folder) for item in found):
             raise ValueError(f"{pattern} leads outside the build context")
         names = [item.relative_to(self.folder).as_posix() for item in found if item.exists()]
-        # An excluded folder may hold files that a later rule takes back.
+        # An excluded folder may have files that a later rule includes again
         return [name for name in names if name == "." or not self.ignored(name) or self.below(name)]
 
     def below(self, path: str) -> list[str]:
-        """Everything below the folder `path` that is not ignored, seen from the context, sorted."""
+        """Return the sorted paths below a folder that are not ignored, relative to the context."""
         names = (item.relative_to(self.folder).as_posix() for item in (self.folder / path).rglob("*"))
         return sorted(name for name in names if not self.ignored(name))
 
 
 def _rule(line: str) -> tuple[re.Pattern[str], bool]:
-    """A line of .dockerignore as (pattern of a whole path, whether it excludes)."""
+    """Parse a line of .dockerignore. Return the pattern of a whole path, and whether it excludes."""
     text = line.strip()
     excludes = not text.startswith("!")
     text = posixpath.normpath(text.removeprefix("!").strip()).strip("/")

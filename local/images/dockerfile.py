@@ -1,4 +1,4 @@
-"""Reading a Dockerfile: its instructions, their words and variables, and errors that name the place."""
+"""Parsing of a Dockerfile: its instructions, their words and variables, and errors with file and line."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ Variables = Mapping[str, str]
 
 
 class BuildError(Exception):
-    """An image cannot be built, for the reason said."""
+    """An image cannot be built. The message is the reason."""
 
 
 @dataclass(frozen=True)
 class Instruction:
-    """One instruction: its name in capitals, what follows it, and the file and line it stands in."""
+    """One instruction: its name in capitals, its arguments, and its file and line."""
 
     name: str
     value: str
@@ -29,12 +29,14 @@ class Instruction:
     line: int
 
     def error(self, reason: str) -> BuildError:
-        """The error that names this instruction as it is written, before variables are filled in."""
+        """Return an error with the file, line and text of this instruction, without variables expanded."""
         shown = " ".join(self.value.split())
         return BuildError(f"{self.file}:{self.line}: {self.name} {shown[:120]}: {reason}")
 
     def expand(self, text: str, variables: Variables) -> str:
-        """`text` without its quotes, `$NAME` and `${NAME}` replaced (by nothing where they are not set)."""
+        """Return `text` without quotes, with `$NAME` and `${NAME}` replaced; unset variables are empty.
+
+        Raises `BuildError` for other expansions."""
         if found := re.search(r"\$\{(?!\w+\})[^}]*\}?", text):
             raise self.error(f"{found[0]} is not supported, only $NAME and ${{NAME}} are")
         return WordSplitter(text, args=variables, envs={}).dequote()
@@ -47,7 +49,9 @@ class Instruction:
         return [self.expand(word, variables) for word in self.raw_words()]
 
     def pairs(self, variables: Variables) -> dict[str, str]:
-        """The names and values of ENV and LABEL: `NAME=VALUE ...`, or `NAME all the rest`."""
+        """Return the names and values of ENV or LABEL: `NAME=VALUE ...`, or `NAME` and the rest as its value.
+
+        Raises `BuildError`."""
         words = self.raw_words()
         if "=" not in words[0]:
             name, *rest = self.value.split(maxsplit=1)
@@ -63,7 +67,7 @@ class Instruction:
         return result
 
     def options(self, allowed: set[str]) -> tuple[dict[str, str], str]:
-        """The leading `--name=value` options, and the text after them."""
+        """Return the leading `--name=value` options, and the text after them. Raises `BuildError`."""
         found, rest = {}, self.value
         while match := re.match(r"--([\w-]+)(?:=(\S*))?\s*", rest):
             if match[1] not in allowed:
@@ -87,7 +91,10 @@ class Instruction:
 
 
 def read(path: Path, shown: str) -> list[Instruction]:
-    """The instructions of the Dockerfile at `path`, called `shown` in errors."""
+    """Return the instructions of a Dockerfile. Raises `BuildError`.
+
+    :param shown: name of the file in errors
+    """
     try:
         text = path.read_text("utf-8")
     except FileNotFoundError:
@@ -102,7 +109,7 @@ def read(path: Path, shown: str) -> list[Instruction]:
             if item.name in ("RUN", "COPY", "ADD") and re.search(r"<<-?\s*[\"']?\w", item.value):
                 raise item.error("here-documents are not supported")
             instructions.append(item)
-    # The parser passes over lines it cannot read, and over an instruction whose last line asks for another.
+    # The parser ignores lines that it cannot read, and an instruction whose last line has a continuation
     for number, line in enumerate(text.split("\n")):
         if line.strip() and number not in seen:
             raise BuildError(f"{shown}:{number + 1}: {line.strip()[:120]}: this is not a whole instruction")
@@ -112,9 +119,9 @@ def read(path: Path, shown: str) -> list[Instruction]:
 
 
 def commands(instruction: Instruction, text: str, variables: Variables) -> list[list[str]]:
-    """The commands of a RUN, as a shell would split `text`: words quoted or not, commands joined by `&&`.
+    """Return the commands of a RUN. As in a shell, words may be quoted, and commands are joined with `&&`.
 
-    Any other shell syntax is refused.
+    Raises `BuildError` for any other shell syntax.
     """
     if text.startswith("["):
         return [instruction.exec_form(text)]

@@ -1,8 +1,8 @@
-"""What a Dockerfile makes: read from its first instruction to its last, without writing anything.
+"""Evaluation of a Dockerfile, without writing anything.
 
-The result is a `Stage`: files under their paths inside the image, packages to install, commands to run,
-environment, entry point. Every instruction and option is either carried out, or listed here as having no
-effect on this machine, or refused.
+The result is a `Stage`: files by their paths in the image, packages to install, commands to run, environment,
+and entry point. Every instruction and option is either supported, or listed here because it has no effect on
+this machine, or refused.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from local.images.context import BuildContext
 from local.images.dockerfile import BuildError, Instruction, commands, read
 
 RUN_WITHOUT_EFFECT = {"useradd", "groupadd", "adduser", "addgroup", "chown"}
-"""Commands of RUN about users: here every program runs as whoever runs the local cloud."""
+"""Commands of RUN about users: here every program runs as the user of the local cloud."""
 
 COPY_WITHOUT_EFFECT = {"chown", "link"}
-"""Options of COPY about owners, and about how layers are stored."""
+"""Options of COPY about owners and about the storage of layers."""
 
 PIP_WITHOUT_EFFECT = {
     "--break-system-packages", "--default-timeout", "--disable-pip-version-check", "--no-cache-dir",
     "--no-color", "--no-compile", "--no-input", "--no-warn-script-location", "--progress-bar", "--quiet",
     "--retries", "--root-user-action", "--timeout", "-q",
 }  # fmt: skip
-"""Options of pip, and `PIP_` variables by the same names, that do not change what is installed."""
+"""Options of pip, and `PIP_` variables of the same names, that do not affect the installed packages."""
 
 PYTHON = r"python(3(\.\d+)?)?"
-"""The image's interpreter, as a command of RUN."""
+"""Pattern of the image's interpreter as a command of RUN."""
 
 PIP_FLAGS = {"--no-deps", "--no-index", "--require-hashes", "--upgrade", "-U"}
 PIP_VALUES = {"--extra-index-url", "--find-links", "--index-url", "--no-binary", "--only-binary", "-f", "-i"}
@@ -55,13 +55,12 @@ class Entry:
 
 
 Found = tuple[str, Entry, list[tuple[str, Entry]]]
-"""What a source of COPY stands for: its name, itself, and what is below it by path seen from there."""
+"""A match of a source of COPY: name, entry, and the entries below it by relative path."""
 
 
 @dataclass(frozen=True)
 class Install:
-    """One `pip install`: its arguments, and the requirement files they name, by path inside the image
-    without the leading slash."""
+    """One `pip install`: its arguments, and its requirement files by path in the image (no leading slash)."""
 
     arguments: tuple[str, ...]
     files: dict[str, bytes]
@@ -70,7 +69,7 @@ class Install:
 
 @dataclass(frozen=True)
 class Command:
-    """One command of RUN that is executed, and the image as it is before it."""
+    """One command of RUN to execute, and the state of the image before it."""
 
     words: tuple[str, ...]
     environment: dict[str, str]
@@ -81,7 +80,7 @@ class Command:
 
 @dataclass
 class Stage:
-    """The image as far as the Dockerfile has been read."""
+    """The image after the instructions of the Dockerfile that were evaluated so far."""
 
     base: bases.Base
     name: str
@@ -91,14 +90,14 @@ class Stage:
     command_is_own: bool = False
     entrypoint: list[str] = field(default_factory=list)
     entry: Instruction | None = None
-    """The last ENTRYPOINT or CMD, for errors."""
+    """The last ENTRYPOINT or CMD, for errors"""
     files: dict[str, Entry] = field(default_factory=dict)
     installs: list[Install] = field(default_factory=list)
     commands: list[Command] = field(default_factory=list)
     workdir: str = "/"
     labels: dict[str, str] = field(default_factory=dict)
-    # Recorded, and without effect: SageMaker itself looks at neither ports, signal nor health check, and
-    # here every program runs as whoever runs the local cloud.
+    # Recorded without effect: SageMaker does not use ports, stop signal or health check, and here programs
+    # run as the user of the local cloud.
     user: str = ""
     ports: dict[str, dict] = field(default_factory=dict)
     stop_signal: str = ""
@@ -110,7 +109,7 @@ class Stage:
         return self.arguments | self.environment
 
     def child(self, name: str) -> Stage:
-        """The start of a stage that continues this one."""
+        """Return a new stage that starts from this one."""
         return replace(
             self,
             name=name,
@@ -125,14 +124,16 @@ class Stage:
         )
 
     def absolute(self, path: str) -> str:
-        """`path` inside the image, seen from the working directory."""
+        """Return the absolute path in the image of a path relative to the working directory."""
         return "/" + posixpath.normpath(posixpath.join(self.workdir, path)).lstrip("/")
 
     def is_folder(self, path: str) -> bool:
         return path == "/" or path in self.base.folders or (path in self.files and self.files[path].folder)
 
     def put(self, path: str, entry: Entry, instruction: Instruction) -> None:
-        """Put a file, a link or a folder (with those above it) at the absolute `path`."""
+        """Put a file, a link or a folder at an absolute path, and create the folders above it.
+
+        Raises `BuildError` if a folder would replace a file or link, or the reverse."""
         above = posixpath.dirname(path)
         if above != "/":
             self.put(above, Entry(), instruction)
@@ -154,13 +155,13 @@ def evaluate(
     architecture: str,
     say: Callable[[str], None],
 ) -> Stage:
-    """Follow the Dockerfile to its last stage, or to the one named `target`.
+    """Evaluate the Dockerfile up to its last stage, or to the stage named `target`.
 
-    Raises `BuildError` naming file, line and instruction of what is wrong or not understood.
+    Raises `BuildError` with the file, line and instruction that is invalid or not supported.
     """
     shown = str(dockerfile.relative_to(context)) if dockerfile.is_relative_to(context) else str(dockerfile)
     instructions = read(dockerfile, shown)
-    target = target and target.lower()  # as the names of stages are kept
+    target = target and target.lower()  # names of stages are stored in lower case
     reader = _Reader(BuildContext(context, dockerfile), build_args, architecture)
     for number, instruction in enumerate(instructions, 1):
         say(f"[{number}/{len(instructions)}] {instruction.name} {' '.join(instruction.value.split())[:100]}")
@@ -200,7 +201,7 @@ class _Reader:
         handler(self, instruction)
 
     def from_(self, instruction: Instruction) -> None:
-        _, rest = instruction.options({"platform"})  # what provides the base here fits this machine anyway
+        _, rest = instruction.options({"platform"})  # ignored: the base's packages are for this machine
         words = [instruction.expand(word, self.global_args) for word in instruction.raw_words(rest)]
         if len(words) not in (1, 3) or (len(words) == 3 and words[1].upper() != "AS"):
             raise instruction.error("it must read FROM image, or FROM image AS name")
@@ -328,7 +329,7 @@ class _Reader:
         return [
             (
                 posixpath.basename(name),
-                entry((folder / name).resolve()),  # a link that is named itself is followed
+                entry((folder / name).resolve()),  # a link that is itself the source is followed
                 [(posixpath.relpath(item, name), entry(folder / item)) for item in self.context.below(name)],
             )
             for name in names
@@ -410,7 +411,7 @@ class _Reader:
             elif option in PIP_VALUES:
                 if value.startswith((".", "/")):
                     raise instruction.error(f"{option} {value}: only an address is supported, not a folder")
-                # By this name it comes before what this machine's own settings say.
+                # This option takes precedence over this machine's settings
                 arguments += ["--default-index" if option in ("-i", "--index-url") else option, value]
             elif option in PIP_FLAGS:
                 arguments.append(option)
@@ -431,7 +432,9 @@ class _Reader:
     def _requirement_file(
         self, instruction: Instruction, path: str, folder: str, files: dict[str, bytes]
     ) -> str:
-        """Take a requirements file, and those it names, from the image as it is now."""
+        """Read a requirements file and the files it includes from the present image into `files`.
+
+        Return the file's key. Raises `BuildError`."""
         inside = posixpath.normpath(posixpath.join(folder, path))
         entry = self.stage.files.get(inside)
         if entry is None or entry.source is None:

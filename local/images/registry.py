@@ -1,4 +1,4 @@
-"""Pushing an image to the local cloud's ECR."""
+"""Push of an image to the local cloud's ECR."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ADDRESS = re.compile(r"(\d{12})\.dkr\.ecr\.([a-z0-9-]+)\.amazonaws\.com(?:\.cn)?
 
 
 def push(image: Image, address: str) -> None:
-    """Record the image's manifest under the address. Raises `BuildError` when ECR does not take it."""
+    """Store the image's manifest at an address in ECR. Raises `BuildError` if ECR refuses it."""
     import boto3
     from botocore.exceptions import BotoCoreError, ClientError
 

@@ -1,13 +1,13 @@
-"""Built images on this machine, each a folder named by the hash of what went into it.
+"""Built images on this machine. Each is a folder named by the hash of its content.
 
-    images/<id>/image.json    the image's configuration, registries' own format; its SHA-256 is the id
-    images/<id>/root/         the files that the Dockerfile copied or its commands wrote, by paths inside
+    images/<id>/image.json    the image's configuration in the format of registries; its SHA-256 is the ID
+    images/<id>/root/         files that the Dockerfile copied or its commands wrote, by path in the image
     images/<id>/env           link to the virtual environment, which images with the same packages share
-    images/tags/<name>        the id that a name such as REPOSITORY:TAG stands for
+    images/tags/<name>        the ID of the image with a name such as REPOSITORY:TAG
 
-A container in namespaces of its own finds all of it under the paths inside the image (`inside`). For one that
-runs as a plain process (`launch`), paths in the image's configuration (ENTRYPOINT, CMD, WORKDIR, ENV) are
-turned into paths on this machine; what a program opens by an absolute path of its own is this machine's.
+A container in namespaces has all of this at the paths in the image (`inside`). For a container that runs as a
+plain process (`launch`), paths in the image's configuration (ENTRYPOINT, CMD, WORKDIR, ENV) are converted to
+paths on this machine. Other absolute paths that the program opens are paths on this machine.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ MANIFEST_TYPES = {
     ),
     "oci": ("application/vnd.oci.image.manifest.v1+json", "application/vnd.oci.image.config.v1+json"),
 }
-"""The media types of an image's manifest and of its configuration, by the format it was built in."""
+"""Media types of an image's manifest and of its configuration, by the manifest's format."""
 
 PASSED_ON = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "AWS_CA_BUNDLE")
-"""All that a program gets of this machine's environment: which certificates the network is trusted by."""
+"""The only variables that a program gets from this machine's environment: they name trusted certificates."""
 
 SYSTEM_PROGRAMS = {
     "bash", "cat", "cp", "date", "echo", "env", "false", "hostname", "id", "ls", "mkdir", "mv", "nice",
     "nohup", "printenv", "rm", "sh", "sleep", "stdbuf", "tail", "test", "timeout", "touch", "true",
 }  # fmt: skip
-"""This machine's own programs that an image may name: those of every base image."""
+"""Programs of this machine that an image may use. Every base image has them."""
 
 
 @dataclass(frozen=True)
@@ -53,22 +53,22 @@ class Image:
 
     @functools.cached_property
     def document(self) -> dict[str, Any]:
-        """The whole of `image.json`."""
+        """The content of `image.json`."""
         return json.loads((self.folder / "image.json").read_text())
 
     @property
     def config(self) -> dict[str, Any]:
-        """Env, Entrypoint, Cmd, WorkingDir, User, Labels, ExposedPorts: as `docker inspect` names them."""
+        """Env, Entrypoint, Cmd, WorkingDir, User, Labels, ExposedPorts: the names in `docker inspect`."""
         return self.document["config"]
 
     @property
     def intact(self) -> bool:
-        """Whether it is here whole: its folder, its environment and the Python this was made with."""
+        """Whether the image is complete: its folder, its environment, and the environment's Python."""
         return (self.folder / "image.json").exists() and envs.made(self.folder / "env")
 
     @property
     def manifest_type(self) -> str:
-        """The media type of its manifest."""
+        """Media type of the manifest."""
         return self._media_types[0]
 
     @property
@@ -77,7 +77,7 @@ class Image:
 
     @property
     def manifest(self) -> str:
-        """What a registry keeps of the image: a manifest whose configuration's digest is the image's id."""
+        """The manifest for registries. The digest of its configuration is the image's ID."""
         config = {
             "mediaType": self._media_types[1],
             "size": (self.folder / "image.json").stat().st_size,
@@ -89,12 +89,13 @@ class Image:
     def launch(
         self, args: list[str], entrypoint: list[str] | None = None
     ) -> tuple[list[str], dict[str, str], Path]:
-        """How `docker run [--entrypoint ENTRYPOINT...] IMAGE ARGS...` starts here: the command line, the
-        image's own environment (paths inside the image turned into paths on this machine) and the working
-        directory. `entrypoint` replaces the image's own, and its default command with it.
+        """Return how to run the image as a plain process: command line, environment and working directory.
 
-        Of this machine's environment only `PASSED_ON` is included; HOME and TMPDIR are the caller's to give.
-        Raises FileNotFoundError where the image does not have the program.
+        As for `docker run [--entrypoint ENTRYPOINT...] IMAGE ARGS...`, with paths on this machine. The
+        environment has the image's variables and `PASSED_ON`; the caller adds HOME and TMPDIR. Raises
+        FileNotFoundError if the image does not have the program.
+
+        :param entrypoint: replaces the image's entry point and default command
         """
         command, environment, workdir = self.inside(args, entrypoint)
         own = dict(item.split("=", 1) for item in self.config["Env"])
@@ -107,9 +108,9 @@ class Image:
     def inside(
         self, args: list[str], entrypoint: list[str] | None = None
     ) -> tuple[list[str], dict[str, str], str]:
-        """The same with all paths as they are inside the image. Whether it has the program is not looked at.
+        """Return the same as `launch` with paths in the image, without a check that the program exists.
 
-        Raises FileNotFoundError where there is no command.
+        Raises FileNotFoundError if there is no command.
         """
         config = self.config
         command = (
@@ -122,7 +123,7 @@ class Image:
         return command, environment, posixpath.join("/", config["WorkingDir"])
 
     def _places(self, path: str) -> list[str]:
-        """Where an absolute path inside the image lies here: among its files, in its environment, in both."""
+        """Return the paths on this machine of an absolute path in the image: in its files and environment."""
         if not path.startswith("/") or path.startswith("//") or path == "/":
             return []
         path = posixpath.normpath(path)
@@ -133,7 +134,7 @@ class Image:
         return [str(place) for place in places if os.path.lexists(place)]
 
     def _relocated(self, value: str) -> str:
-        """A path, or several joined by colons, with those inside the image moved."""
+        """Convert a path in the image, or several joined by colons, to paths on this machine."""
         return ":".join((self._places(part) or [part])[0] for part in value.split(":"))
 
     def _relocated_argument(self, argument: str) -> str:
@@ -147,7 +148,7 @@ class Image:
         return list(dict.fromkeys(filter(None, folders)))
 
     def _program(self, name: str, path: str) -> str:
-        """The image's own program of that name, or one of `SYSTEM_PROGRAMS`; no other of this machine's."""
+        """Return the path of a program of the image, or of `SYSTEM_PROGRAMS`. Raises FileNotFoundError."""
         names = [name] if "/" in name else [posixpath.join(part, name) for part in path.split(":")]
         if "/" in name and not name.startswith("/"):
             names = [posixpath.join(self.config["WorkingDir"], name)]
@@ -162,24 +163,24 @@ class Image:
 
 
 def folder() -> Path:
-    """Where images are kept: `images` in GROUNDPLAN_HOME."""
+    """Return the folder of all images: `images` in GROUNDPLAN_HOME."""
     return envs.home() / "images"
 
 
 def images() -> list[Image]:
-    """Every image that is here whole, oldest first."""
+    """Return all complete images, oldest first."""
     found = [Image(path.parent.name, path.parent) for path in folder().glob("[!.]*/image.json")]
     return sorted((image for image in found if image.intact), key=lambda image: image.folder.stat().st_mtime)
 
 
 def tags() -> dict[str, str]:
-    """Each name given to an image, and that image's id."""
+    """Return the IDs of images by name."""
     names = sorted((folder() / "tags").glob("[!.]*"))
     return {urllib.parse.unquote(path.name): path.read_text() for path in names}
 
 
 def tag(image: Image, name: str) -> None:
-    """Let `name`, such as REPOSITORY:TAG, stand for the image; it stops standing for another."""
+    """Give the image a name, such as REPOSITORY:TAG. If another image has the name, it loses it."""
     target = folder() / "tags" / urllib.parse.quote(name, safe="")
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile("w", dir=target.parent, prefix=".", delete=False) as draft:
@@ -188,7 +189,7 @@ def tag(image: Image, name: str) -> None:
 
 
 def find(name: str) -> Image:
-    """The image behind a name, or an id (at least twelve digits of it). Raises `LookupError`."""
+    """Return the image with a name or an ID (at least twelve digits of it). Raises `LookupError`."""
     name = name.removeprefix("sha256:")
     identifier = tags().get(name) or name
     for image in images():
@@ -198,7 +199,7 @@ def find(name: str) -> Image:
 
 
 def resolve(manifest: str) -> Image:
-    """The image that a registry's manifest describes. Raises `LookupError` when it is not on this machine."""
+    """Return the image of a registry's manifest. Raises `LookupError` if it is not on this machine."""
     try:
         identifier = json.loads(manifest)["config"]["digest"].removeprefix("sha256:")
     except (ValueError, KeyError, TypeError, AttributeError):

@@ -1,1 +1,1 @@
-"""The SageMaker that the emulator lacks: the control plane's operations and what they set in motion."""
+"""SageMaker, which MiniStack lacks: the API's operations, and the jobs and endpoints that they start."""

@@ -1,7 +1,7 @@
-"""SageMaker's operations: found by name, validated against botocore's own model, authorized, answered.
+"""Dispatch of SageMaker's operations: validation against botocore's service model, authorization, handlers.
 
-An operation is a function `(context, params) -> response` that says `@operation("CreateModel", ...)`.
-The HTTP front, Step Functions and CloudFormation all come in through `call`.
+A handler is a function `(context, params) -> response` with the decorator `@operation("CreateModel", ...)`.
+HTTP requests, Step Functions and CloudFormation all use `call`.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from local.sagemaker.service_models import service_model
 from local.sagemaker.store import Scope, StorageError
 
 NOT_BUILT = "NotImplementedByLocalCloud"
-"""Code of the errors for what AWS has and the local cloud has not."""
+"""Error code for features of AWS that the local cloud does not have."""
 
 
 class ApiError(Exception):
-    """An error as the service answers it: a code of the API's, a message, an HTTP status."""
+    """An error response of the service: the API's error code, a message, an HTTP status."""
 
     def __init__(self, code: str, message: str, status: int = 400):
         super().__init__(message)
@@ -41,13 +41,13 @@ def invalid(message: str) -> ApiError:
 
 
 def unbuilt(what: str) -> ApiError:
-    """The refusal of an operation, or of a part of one, that AWS has and the local cloud has not."""
+    """Return the error for an operation, or a part of one, that the local cloud does not have."""
     return ApiError(NOT_BUILT, f"sagemaker:{what} is not built in the local cloud", 501)
 
 
 @dataclass(frozen=True)
 class Context:
-    """Who asks, and where. `access_key` is None for what the cloud does on its own account."""
+    """Caller, account and Region of a request. `access_key` is None for requests of the cloud itself."""
 
     platform: Platform
     store: Scope
@@ -62,7 +62,7 @@ class Context:
         return self.store.region
 
     def arn(self, kind: str, name: str) -> str:
-        """The ARN of a SageMaker resource, such as `arn("training-job", name)`."""
+        """Return the ARN of a SageMaker resource, such as `arn("training-job", name)`."""
         return f"arn:aws:sagemaker:{self.region}:{self.account}:{kind}/{name}"
 
 
@@ -84,9 +84,8 @@ def operation(
 ) -> Callable[[Handler], Handler]:
     """Register the handler of an operation.
 
-    `resource` gives the ARN that IAM checks, or all of them where the service checks several (`*` without
-    it, as for List operations); `roles` names the members that hold a role's ARN, as paths, which the caller
-    must be allowed to pass.
+    :param resource: returns the ARN that IAM checks, or several ARNs; default: `*`, as for List operations
+    :param roles: paths of the members with a role's ARN. The caller must be allowed to pass these roles
     """
 
     def register(handler: Handler) -> Handler:
@@ -97,7 +96,7 @@ def operation(
 
 
 def call(context: Context, name: str, params: dict[str, Any]) -> dict[str, Any]:
-    """Answer one operation. Raises `ApiError` with the code that AWS would give."""
+    """Execute an operation and return its response. Raises `ApiError` with AWS's error code."""
     if name not in service_model().operation_names:
         raise ApiError("UnknownOperationException", f"SageMaker has no operation {name}", 404)
     found = OPERATIONS.get(name)
@@ -126,7 +125,7 @@ def call(context: Context, name: str, params: dict[str, Any]) -> dict[str, Any]:
 
 
 def with_tokens(operation: str, params: dict[str, Any]) -> dict[str, Any]:
-    """A request with the idempotency tokens that it leaves out, as every AWS SDK adds them."""
+    """Return a request's parameters with missing idempotency tokens added, as AWS SDKs do."""
     if operation not in service_model().operation_names:
         return params
     members = service_model().operation_model(operation).idempotent_members
@@ -134,14 +133,14 @@ def with_tokens(operation: str, params: dict[str, Any]) -> dict[str, Any]:
 
 
 def without_nulls(value: Any) -> Any:
-    """A null member is a member left out."""
+    """Return a request without its null members, which count as absent."""
     if isinstance(value, dict):
         return {name: without_nulls(member) for name, member in value.items() if member is not None}
     return [without_nulls(item) for item in value] if isinstance(value, list) else value
 
 
 def shaped(shape: Any, value: Any) -> Any:
-    """What the service's model has of `value`: a record may hold more than its operation answers."""
+    """Return `value` without members that the service's model lacks, such as a record's private members."""
     if shape is None:
         return {}
     if shape.type_name == "structure":
@@ -163,8 +162,8 @@ def _authorize(context: Context, action: str, resource: str) -> None:
 
 
 def validate(shape: Any, params: dict[str, Any]) -> None:
-    """Refuse what the service's model does not allow: types, required members, lengths, ranges,
-    patterns, enumerations. Raises `ApiError("ValidationException")` naming the member."""
+    """Check parameters against the service's model: types, required members, lengths, ranges, patterns and
+    enumerations. Raises `ApiError("ValidationException")` naming the invalid members."""
     if shape is None:
         return
     report = ParamValidator().validate(params, shape)
@@ -206,9 +205,9 @@ def _constraints(shape: Any, value: Any, where: str) -> Iterator[str]:
 
 @functools.cache
 def _pattern(java: str) -> re.Pattern[str] | None:
-    """One of the model's patterns, which are Java's; None for one that Python cannot express."""
+    """Translate a Java pattern of the model to Python. Return None if that is not possible."""
     text = re.sub(r"\\p\{(\w+)\}", lambda match: _characters(match[1]), java)
-    text = re.sub(r"\$\{\d+,\d+\}$", "", text)  # a slip in the model: "at the end, 1 to 128 times"
+    text = re.sub(r"\$\{\d+,\d+\}$", "", text)  # an error in the model: "at the end, 1 to 128 times"
     try:
         return re.compile(text, re.DOTALL)
     except re.error:
@@ -217,7 +216,7 @@ def _pattern(java: str) -> re.Pattern[str] | None:
 
 @functools.cache
 def _characters(category: str) -> str:
-    """Java's `\\p{category}` as what stands between the brackets of a Python character class."""
+    """Translate Java's `\\p{category}` to ranges for a Python character class, without the brackets."""
     if category == "Alnum":
         return "a-zA-Z0-9"
     member = [unicodedata.category(chr(code)).startswith(category) for code in range(0x20000)] + [False]
@@ -229,10 +228,14 @@ def _characters(category: str) -> str:
 def page(
     params: dict[str, Any], records: list[dict[str, Any]], key: str, default: str = "CreationTime"
 ) -> dict[str, Any]:
-    """One page of a List operation: sorted, filtered and cut as its parameters say.
+    """Return one page of a List operation's results.
 
-    `records` are summaries; understood are SortBy, SortOrder, NameContains, StatusEquals,
-    CreationTimeAfter/Before, LastModifiedTimeAfter/Before, MaxResults and NextToken.
+    Applies SortBy, SortOrder, NameContains, StatusEquals, CreationTimeAfter/Before,
+    LastModifiedTimeAfter/Before, MaxResults and NextToken.
+
+    :param records: summaries of all resources
+    :param key: member of the response that has the list
+    :param default: default of SortBy
     """
     name_of = next((n for n in (records[0] if records else {}) if n.endswith("Name")), "")
     status_of = next((n for n in (records[0] if records else {}) if n.endswith("Status")), "")
@@ -257,7 +260,7 @@ def page(
     descending = params.get("SortOrder", "Descending") != "Ascending"
 
     def place(record: dict[str, Any]) -> list[Any]:
-        """Where a record stands, and no other one: it does not move when others come or go."""
+        """Return the sort key of a record. It is unique, and does not depend on other records."""
         name = next((str(record[n]) for n in record if n.endswith("Name")), record.get("Key", ""))
         value = record.get(by)
         return [value is not None, value or 0, record.get("ModelPackageVersion", 0), name]
@@ -274,7 +277,7 @@ def page(
 
 
 def _token(listing: list[Any], place: list[Any]) -> str:
-    """Where a page ended. What is deleted meanwhile, the last record itself too, moves nothing."""
+    """Return a token with the sort key of a page's last record. It stays valid when records are deleted."""
     return base64.urlsafe_b64encode(json.dumps([listing, place]).encode()).decode()
 
 

@@ -1,4 +1,4 @@
-"""Transfers between S3 and a job's instances: input channels, and output archives and files."""
+"""Transfers between S3 and a job's instances: input channels, output archives and output files."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ TRANSFER = TransferConfig(use_threads=False)
 
 
 class TransferError(Exception):
-    """Data cannot be fetched or stored; the sentence is the job's failure reason."""
+    """Data cannot be downloaded or uploaded. The message is the job's failure reason."""
 
 
 def split(uri: str) -> tuple[str, str]:
-    """Bucket and key of `s3://bucket/key`. Raises ValueError."""
+    """Return the bucket and key of `s3://bucket/key`. Raises ValueError."""
     parts = urlsplit(uri)
     if parts.scheme != "s3" or not parts.netloc:
         raise ValueError(f"{uri} is not an S3 address (s3://bucket/key)")
@@ -35,7 +35,7 @@ def split(uri: str) -> tuple[str, str]:
 
 
 def list_keys(s3: Any, bucket: str, prefix: str) -> Iterator[str]:
-    """Keys below a prefix in S3's order, without the markers that consoles make for folders."""
+    """Yield the keys with a prefix in S3's order, without the folder markers that consoles create."""
     for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
         for item in page.get("Contents", []):
             if not item["Key"].endswith("/"):
@@ -43,8 +43,10 @@ def list_keys(s3: Any, bucket: str, prefix: str) -> Iterator[str]:
 
 
 def relative(key: str, prefix: str) -> PurePosixPath:
-    """Where an object lies in its channel: below the prefix where that names a folder, else by what follows
-    the prefix's last slash. Raises TransferError for a key that would leave the channel."""
+    """Return the path of an object in its channel.
+
+    It is relative to the prefix if that is a folder, else to the part of the prefix up to its last slash.
+    Raises TransferError for a key that would leave the channel."""
     if key == prefix:
         path = key.rpartition("/")[2]
     elif prefix == "" or prefix.endswith("/") or key.startswith(prefix + "/"):
@@ -58,13 +60,14 @@ def relative(key: str, prefix: str) -> PurePosixPath:
 
 
 SourceObject = tuple[str, str, PurePosixPath]
-"""Bucket, key, and where the object lies below its prefix."""
+"""Bucket, key, and path relative to the prefix."""
 
 
 def listed(s3: Any, source: Mapping[str, Any], role: str) -> list[SourceObject]:
-    """The objects of a data source, at least one.
+    """Return the objects of a data source, at least one. Raises TransferError.
 
-    `source` has `S3Uri` and `S3DataType`, which is S3Prefix or ManifestFile. Raises TransferError.
+    :param source: with `S3Uri` and `S3DataType`: S3Prefix or ManifestFile
+    :param role: ARN, for the error message
     """
     uri = source["S3Uri"]
     manifest = source["S3DataType"] == "ManifestFile"
@@ -91,10 +94,15 @@ def fetch_object(s3: Any, bucket: str, key: str, target: Path, role: str) -> Non
 def fetch_channel(
     s3: Any, source: Mapping[str, Any], folders: Sequence[Path], role: str, stopped: Callable[[], bool]
 ) -> None:
-    """Put the objects of a data source into `folders`, one for each instance that gets it.
+    """Download the objects of a data source into the instances' folders. Raises TransferError.
 
-    `source` is a request's `S3DataSource` or `S3Input`. With `ShardedByS3Key` the objects are dealt out in
-    turn, else each folder gets all, in one download. Returns early when `stopped()`. Raises TransferError.
+    With `ShardedByS3Key` the objects are distributed among the folders in turn. Otherwise each folder gets
+    all objects, which are downloaded once.
+
+    :param source: the request's `S3DataSource` or `S3Input`
+    :param folders: one for each instance
+    :param role: ARN, for error messages
+    :param stopped: the function returns early once this is true
     """
     sharded = source.get("S3DataDistributionType") == "ShardedByS3Key"
     for folder in folders:
@@ -154,7 +162,7 @@ def _no_objects(uri: str, role: str, s3: Any, error: Exception | None = None) ->
 def merged(folders: Iterable[Path]) -> dict[str, Path]:
     """Merge the files of several instances' folders, by relative path; the first instance's file wins.
 
-    Raises TransferError where a folder cannot be read.
+    Raises TransferError if a folder cannot be read.
     """
     files: dict[str, Path] = {}
     for folder in folders:
@@ -167,8 +175,9 @@ def merged(folders: Iterable[Path]) -> dict[str, Path]:
 
 
 def files_below(folder: Path) -> Iterator[Path]:
-    """Yield all files below a folder, links included, without following links to folders. Raises OSError for
-    an unreadable folder and skips one that is removed meanwhile; `rglob` does the opposite."""
+    """Yield all files and links below a folder, without following links to folders.
+
+    Unlike `rglob`, raises OSError for an unreadable folder and skips a folder that is removed meanwhile."""
 
     def refuse(error: OSError) -> None:
         if not isinstance(error, FileNotFoundError | NotADirectoryError):
@@ -180,7 +189,7 @@ def files_below(folder: Path) -> Iterator[Path]:
 
 
 def unreadable(what: str, folder: Path, file: Path, error: OSError) -> TransferError:
-    """Return the error for a file that cannot be uploaded: the path that `error` names, else `file`."""
+    """Return the error for a file that cannot be uploaded. It names the path in `error`, or else `file`."""
     named = Path(error.filename) if isinstance(error.filename, str) else file
     name = (named if named.is_relative_to(folder) else file).relative_to(folder)
     hint = ". Please ensure that the container leaves its files and folders readable to their owner"
@@ -193,9 +202,12 @@ def unreadable(what: str, folder: Path, file: Path, error: OSError) -> TransferE
 def store_output(
     s3: Any, files: dict[str, Path], uri: str, compress: bool, kms_key: str, scratch: Path
 ) -> str:
-    """Store files as the archive `<uri>.tar.gz`, or as they are below `<uri>/`; returns that address.
+    """Upload files as the archive `<uri>.tar.gz`, or unpacked below `<uri>/`. Return that address.
 
     Raises TransferError.
+
+    :param files: paths on this machine by relative path
+    :param scratch: folder for the archive
     """
     extra = {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": kms_key} if kms_key else {}
     if compress:

@@ -1,7 +1,7 @@
-"""A container's files, read by the cloud without following the container's links out of them.
+"""Reading of a container's files without following links out of its folder.
 
-The cloud may read what the container may not. A link that a container leaves in `/opt/ml` would make the
-cloud copy a file of its owner's to S3, where the container's role can read it.
+The cloud can read files that the container cannot. Through a link in `/opt/ml`, a container could make the
+cloud copy a file of the cloud's owner to S3, where the container's role can read it.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 _OTHER = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO, errno.ENODEV, errno.EINVAL})
-"""Errors that mean: the file does not exist, or is of another type. EINVAL is a link that stopped being one
-between the kernel's two answers about it."""
+"""Errors that mean that the file does not exist or is of another type. EINVAL: a link was replaced between
+the kernel's checks of its type and its target."""
 
 
 def stays(root: Path, path: Path) -> bool:
-    """Whether a path below `root`, with its links followed, is still there."""
+    """Return whether a path is below `root` after its links are followed."""
     try:
         return path.resolve().is_relative_to(root.resolve())
     except (OSError, RuntimeError):  # a link to itself
@@ -28,10 +28,10 @@ def stays(root: Path, path: Path) -> bool:
 
 @contextlib.contextmanager
 def folder(root: Path, file: Path) -> Iterator[tuple[int, str]]:
-    """Hold the folder of a file below `root` open; yields its descriptor and the file's name in it.
+    """Open the folder of a file below `root`. Yields the folder's descriptor and the file's name in it.
 
-    Links are followed if they stay below `root`, whatever the container changes meanwhile. Raises
-    FileNotFoundError where there is no such folder, another OSError where it cannot be opened.
+    Follows only links that stay below `root`, also if the container changes them meanwhile. Raises
+    FileNotFoundError if the folder does not exist or is outside, and another OSError if it cannot be opened.
     """
     if not stays(root, file):
         raise FileNotFoundError(f"{file} leads out of {root}")
@@ -47,7 +47,7 @@ def folder(root: Path, file: Path) -> Iterator[tuple[int, str]]:
         except (OSError, RuntimeError, ValueError) as error:
             if isinstance(error, OSError) and error.errno not in _OTHER:
                 raise
-            # A link came in between, or it is no folder at all.
+            # A path component was replaced by a link meanwhile, or is not a folder
             raise FileNotFoundError(str(error)) from None
         assert found is not None  # noqa: S101 - narrows the type
         yield found, name
@@ -55,9 +55,10 @@ def folder(root: Path, file: Path) -> Iterator[tuple[int, str]]:
 
 @contextlib.contextmanager
 def held(root: Path, file: Path) -> Iterator[Path]:
-    """Hold a regular file below `root` open; yields a path that leads to that very file.
+    """Open a regular file below `root`. Yields a path that leads to exactly this file while it is open.
 
-    Raises FileNotFoundError where there is no such file, another OSError where it cannot be opened.
+    Raises FileNotFoundError if it does not exist or is not regular, and another OSError if it cannot be
+    opened.
     """
     with folder(root, file) as (inside, name):
         try:

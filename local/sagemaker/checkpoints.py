@@ -1,4 +1,4 @@
-"""Checkpoints of training jobs: restored from S3, and uploaded while the containers run."""
+"""Checkpoints of training jobs: download from S3, and upload while the containers run."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ UPLOADING, UPLOADED = ".sagemaker-uploading", ".sagemaker-uploaded"
 
 @contextlib.contextmanager
 def _marked(root: Path, file: Path) -> Iterator[None]:
-    """SageMaker's empty marker files beside one that is uploaded: one meanwhile, another once it is there.
-    The containers that AWS wrote rely on both (aws/sagemaker-xgboost-container, `checkpointing.py`)."""
+    """Create SageMaker's empty marker files beside a file: one during its upload, another one after it.
+
+    AWS's containers rely on both (aws/sagemaker-xgboost-container, `checkpointing.py`)."""
     with contextlib.ExitStack() as stack:
         try:
             folder, name = stack.enter_context(beneath.folder(root, file))
-        except FileNotFoundError:  # the container took it away
+        except FileNotFoundError:  # the container removed it
             yield
             return
 
@@ -45,7 +46,7 @@ def _marked(root: Path, file: Path) -> Iterator[None]:
 
 
 class Checkpoints(FolderUpload):
-    """The instances' checkpoint folders and their place in S3. As on AWS all instances share one prefix."""
+    """The instances' checkpoint folders. As on AWS, all instances upload to one S3 prefix."""
 
     what = "Checkpoint"
     follows_links = True

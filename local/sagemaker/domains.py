@@ -1,7 +1,7 @@
-"""Domains, user profiles and spaces, as records that keep the service's rules.
+"""Domains, user profiles and spaces: records with the service's validation.
 
-Nothing runs behind them, so each is in service at once: a notebook is opened in an editor on this machine,
-not through the local cloud. Apps are not built.
+No Studio runs for them, so each is in service immediately. Notebooks are opened in an editor on this machine,
+not through the local cloud. Apps are not implemented.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def in_use(message: str) -> ApiError:
 
 
 def _named(member: str) -> Any:
-    """Within a domain: the name that records and ARNs have, such as `d-abc/name`."""
+    """Return a function from parameters to a name within a domain, as in ARNs, such as `d-abc/name`."""
     return lambda params: f"{params['DomainId']}/{params[member]}"
 
 
@@ -52,11 +52,14 @@ def _found(context: Context, kind: str, name: str) -> Record:
     return record
 
 
-# What settings may say
+# Validation of settings
 
 
 def check_user_settings(settings: dict[str, Any], where: str) -> None:
-    """Raises ApiError for times and sizes that contradict each other; the model has the ranges."""
+    """Raise ApiError for contradictory times or sizes. The service's model has their ranges.
+
+    :param where: path of the settings, for the error message
+    """
     idle = _idle(settings)
     low, chosen, high = (
         idle.get(f"{bound}IdleTimeoutInMinutes") for bound in ("Min", "", "Max")
@@ -79,7 +82,7 @@ def _idle(settings: dict[str, Any]) -> dict[str, Any]:
 def _check_network(params: dict[str, Any]) -> None:
     absent = [name for name in ("VpcId", "SubnetIds") if not params.get(name)]
     if absent:
-        # AWS takes a domain without them from SageMaker Unified Studio alone
+        # AWS accepts a domain without them from SageMaker Unified Studio only
         raise invalid(f"{' and '.join(absent)} must be given.")
     settings = params["DefaultUserSettings"]
     if not settings.get("ExecutionRole"):
@@ -170,11 +173,11 @@ def _remove(context: Context, kind: str, name: str) -> None:
     records.remove(context, kind, name, context.arn(kind, name))
 
 
-# What is in a domain
+# User profiles and spaces
 
 
 def _create_within(context: Context, kind: str, name: str, params: dict[str, Any], record: Record) -> str:
-    """Store a profile or a space of a domain that is there; returns its ARN."""
+    """Store a profile or a space of an existing domain and return its ARN. Raises ApiError."""
     _found(context, DOMAIN, params["DomainId"])
     arn = context.arn(kind, name)
     if context.store.get(kind, name):

@@ -1,9 +1,9 @@
-"""Endpoints: created, updated, deleted, and asked.
+"""Endpoints: creation, updates, deletion and invocation.
 
-An endpoint's record in the store is what Describe answers, with the variants that it serves beside it
-(`_Variants`), so that a restart finds everything although its configuration or its model was deleted since.
-The containers behind it are a `Fleet` (`serving.py`) in `Store.live`. Create, update and delete answer at
-once and are worked off in a thread; only `_advance` moves the status, and it sends the events.
+An endpoint's record in the store is the response of DescribeEndpoint, and the variants that it serves
+(`_Variants`). With these, an endpoint can be restarted even if its configuration or its model was deleted
+since. Its containers are a `Fleet` (`serving.py`) in `Store.live`. Create, update and delete return
+immediately and do their work in a thread. Only `_advance` changes the status; it also sends the events.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def _find(context: Context, name: str) -> Record:
     return records.find(context, ENDPOINT, name, _missing(context, name))
 
 
-# The operations
+# Operations
 
 
 @operation("CreateEndpoint", _with_config)
@@ -89,7 +89,7 @@ def create_endpoint(context: Context, params: dict[str, Any]) -> dict[str, Any]:
 
 
 def _check_serverless(context: Context, name: str, config: Record) -> None:
-    """Raises ApiError for more concurrency than the account's serverless endpoints may have together."""
+    """Raise ApiError if the account's serverless endpoints together would exceed its maximum concurrency."""
     asked = _concurrency(config["ProductionVariants"])
     if not asked:
         return
@@ -156,7 +156,7 @@ def describe_endpoint(context: Context, params: dict[str, Any]) -> Record:
 
 
 def _described(spec: Record, fleet: Fleet) -> Record:
-    """A variant as it is: `CurrentInstanceCount` counts the containers that run."""
+    """Return the description of a variant. `CurrentInstanceCount` is its number of running containers."""
     name = spec["VariantName"]
     weight = fleet.weights.get(name)
     shown: Record = {
@@ -184,7 +184,7 @@ def _config(context: Context, name: str) -> Record:
 
 
 def _check_deployment(params: dict[str, Any], name: str) -> None:
-    """All traffic moves at once or in batches here; what would move it otherwise, or back, is refused."""
+    """Raise ApiError for automatic rollback, and for traffic shifts other than all at once or in batches."""
     given = params.get("DeploymentConfig", {})
     records.refuse_unbuilt(name, given, "AutoRollbackConfiguration")
     policy = given.get("BlueGreenUpdatePolicy", {}).get("TrafficRoutingConfiguration", {})
@@ -192,7 +192,7 @@ def _check_deployment(params: dict[str, Any], name: str) -> None:
         records.refuse_unbuilt(name, policy, "Type")
 
 
-# The work behind them
+# Background work
 
 
 def _in_background(work: Callable[..., None], *arguments: Any) -> None:
@@ -211,7 +211,7 @@ def _create(context: Context, name: str, config: Record) -> None:
 def _update(
     context: Context, name: str, config: Record, keep: set[str], policy: Record | None = None
 ) -> None:
-    """The fleet in service stays until the new one answers, and for good if that does not."""
+    """Replace the fleet in service when the new fleet is ready. If it does not start, keep the old one."""
     before = {spec["VariantName"]: spec for spec in _find(context, name)["_Variants"]} if keep else {}
     serving = _fleet(context, name)
     rolled = serving if policy and serving is not None and rolling.applies(serving) else None
@@ -235,8 +235,13 @@ def _start(
     rolled: Fleet | None = None,
     policy: Record | None = None,
 ) -> tuple[Fleet, list[Record]]:
-    """A fleet that answers, and what it was made from. With a rolling policy, the instances of the fleet
-    `rolled` end meanwhile but for the last ones. Raises ServingError."""
+    """Return a started fleet and its variants' specifications. Raises ServingError.
+
+    :param before: specifications of the variants in service, by name
+    :param keep: properties to keep of them, keys of `_RETAINED`
+    :param rolled: fleet to replace with the rolling policy: its instances are stopped, except the last batch
+    :param policy: rolling policy
+    """
     try:
         specs = [_resolved(context, variant) for variant in config["ProductionVariants"]]
         for spec in specs:
@@ -246,7 +251,7 @@ def _start(
         if rolled is not None and policy is not None:
             return rolling.roll(context, _key(context, name), name, rolled, specs[0], policy), specs
         fleet = Fleet(context, name, specs)
-        # Known from now on, so that the end of the server finds it.
+        # Registered, so that a shutdown of the server closes it
         with context.store.store.exclusive():
             context.store.store.live[("starting", *_key(context, name))] = fleet
         try:
@@ -257,23 +262,23 @@ def _start(
         return fleet, specs
     except (ServingError, ApiError) as error:
         raise ServingError(str(error)) from error
-    except Exception as error:  # whatever it is, the endpoint must not stay as it is for ever
+    except Exception as error:  # otherwise the endpoint would keep its transitional status forever
         logger.exception("Endpoint %s", name)
         raise ServingError(f"InternalServerError: {type(error).__name__}: {error}") from error
 
 
 _RETAINED = {"DesiredWeight": "InitialVariantWeight", "DesiredInstanceCount": "InitialInstanceCount"}
-"""What RetainAllVariantProperties keeps of a variant, by its name in the API."""
+"""Properties that RetainAllVariantProperties keeps, by their name in the API: members of a variant."""
 
 
 def _install(context: Context, name: str, fleet: Fleet, config: Record, specs: list[Record]) -> None:
-    """The fleet answers: from now on it is the endpoint's."""
+    """Put a started fleet in service, and set the endpoint's status to InService."""
     with context.store.store.exclusive():
         context.store.store.live[_key(context, name)] = fleet
     capture = config.get("DataCaptureConfig")
     summary = capture and {
         "EnableCapture": capture.get("EnableCapture", False),
-        "CaptureStatus": "Stopped",  # recorded, not done
+        "CaptureStatus": "Stopped",  # capture is recorded but not performed
         "CurrentSamplingPercentage": capture["InitialSamplingPercentage"],
         "DestinationS3Uri": capture["DestinationS3Uri"],
         "KmsKeyId": capture.get("KmsKeyId", ""),
@@ -291,7 +296,7 @@ def _install(context: Context, name: str, fleet: Fleet, config: Record, specs: l
 
 
 def _resolved(context: Context, variant: Record) -> Record:
-    """A production variant with its model's container in it: all that it takes to serve it."""
+    """Return a production variant's specification with its model's container, for `Variant`."""
     given = ("ServerlessConfig", "InitialInstanceCount", "VolumeSizeInGB")
     patience = "ContainerStartupHealthCheckTimeoutInSeconds"
     shown = records.summary(variant, "VariantName", "ModelName", "InitialVariantWeight", *given, patience)
@@ -311,9 +316,9 @@ def _reweigh(context: Context, name: str, changes: dict[str, Record]) -> None:
     try:
         if fleet is not None:
             fleet.adjust(specs)
-    except ServingError as error:  # what answered before still does
+    except ServingError as error:  # the containers that already ran still serve
         reason = _cut(error)
-    except Exception as error:  # whatever it is, the endpoint must not stay as it is for ever
+    except Exception as error:  # otherwise the endpoint would keep its transitional status forever
         logger.exception("Endpoint %s", name)
         reason = _cut(error)
     _advance(context, name, "InService", _Variants=specs, FailureReason=reason)
@@ -337,13 +342,13 @@ def _cut(error: Exception) -> str:
     return str(error)[:LONGEST_REASON]
 
 
-# Status, and events
+# Status and events
 
 
 def _begin(
     context: Context, name: str, status: str, after: tuple[str, ...] = ("InService",), **members: Any
 ) -> None:
-    """Take an endpoint out of rest. Raises ApiError where it is at work, or has failed."""
+    """Set the status of an endpoint that is in one of the statuses `after`. Raises ApiError otherwise."""
 
     def check(record: Record) -> None:
         if record["EndpointStatus"] not in after:
@@ -361,8 +366,11 @@ def _advance(
     check: Callable[[Record], None] = lambda record: None,
     **members: Any,
 ) -> bool:
-    """Set an endpoint's status and these members (None: without it), and say so on the event bus. False
-    where there is no such endpoint. `check` may raise, and nothing is changed."""
+    """Set an endpoint's status and members, and publish the event. Return False if it does not exist.
+
+    :param check: called with the record before; if it raises, nothing is changed
+    :param members: new values; None: the member is absent
+    """
 
     def edit(record: Record) -> None:
         check(record)
@@ -394,14 +402,14 @@ def _publish(context: Context, record: Record, given: tags.Tags | None = None) -
         context.platform.publish(
             context.account, context.region, "SageMaker Endpoint State Change", detail, arn
         )
-    except Exception:  # a bus that is down does not keep an endpoint from its status
+    except Exception:  # a failure of the event bus must not block the change of status
         logger.exception("The state change of %s was not published", arn)
 
 
 _EVENT_STATUS = {"InService": "IN_SERVICE", "OutOfService": "OUT_OF_SERVICE", "RollingBack": "ROLLING_BACK"}
 
 
-# Asking
+# Invocation
 
 
 _LIMIT, _SERVERLESS_LIMIT = 6 * 1024 * 1024, 4 * 1024 * 1024
@@ -418,7 +426,7 @@ _CONDITIONS = {
     _TARGET_MODEL: "sagemaker:TargetModel",
     "x-amzn-sagemaker-target-variant": "sagemaker:TargetVariant",
 }
-"""What a policy for InvokeEndpoint may ask about, by the request's header."""
+"""IAM condition keys of InvokeEndpoint by the request's header."""
 _UNBUILT = {
     "x-amzn-sagemaker-target-container-hostname": "TargetContainerHostname",
     "x-amzn-sagemaker-enable-explanations": "EnableExplanations",
@@ -429,8 +437,12 @@ Response = tuple[int, dict[str, str], bytes]
 
 
 def invoke(context: Context, name: str, headers: Mapping[str, str], body: bytes) -> Response:
-    """InvokeEndpoint. `headers` are in lower case. Raises ApiError for what is not the container's doing;
-    the container's own errors come back as the ModelError that the service makes of them."""
+    """Execute InvokeEndpoint. Errors of the container are returned as a ModelError response, as on AWS.
+
+    Raises ApiError for other errors.
+
+    :param headers: with names in lower case
+    """
     began = time.monotonic()
     arn = context.arn(ENDPOINT, name)
     if context.access_key is not None:
@@ -451,11 +463,11 @@ def invoke(context: Context, name: str, headers: Mapping[str, str], body: bytes)
                 if taken:
                     return _ask(context, name, variant, headers, body, began)
         except ThrottledError:
-            # The status that AWS's runtime answers with (a 400; SDKs go by the code and try again).
+            # AWS's runtime returns status 400; SDKs retry because of the error code
             limit = variant.spec["ServerlessConfig"]["MaxConcurrency"]
             message = f"The endpoint {name} is at its maximum concurrency of {limit}. Rate exceeded"
             raise ApiError("ThrottlingException", message, 400) from None
-        # Updated or deleted between the choice and the turn: choose again.
+        # The endpoint was updated or deleted after the variant was chosen: choose again
 
 
 def _refused(message: str) -> ApiError:
@@ -498,7 +510,7 @@ def _ask(
             reply, reason = None, f"The response is larger than {limit} bytes."
     except ServingError as error:
         reason = str(error)
-    except ApiError as error:  # the model that the caller named cannot be had
+    except ApiError as error:  # the target model cannot be loaded
         refusal = Reply(error.status, {}, error.message.encode(), 0.0)
         traffic.count(variant, refusal, time.monotonic() - began, started)
         raise
@@ -518,7 +530,7 @@ def _ask(
 
 
 def _target(variant: Variant, given: str | None) -> str | None:
-    """The model that a request is for, where the variant has many. Raises ApiError."""
+    """Return the target model of a request to a multi-model variant, else None. Raises ApiError."""
     if not multi_model(variant.spec):
         return None
     if given is None:
@@ -550,14 +562,15 @@ def _traffic(context: Context, name: str) -> Traffic:
         return store.live[key]
 
 
-# The cloud's own start and end
+# Start and shutdown of the server
 
 
 def recover(platform: Platform, store: Store) -> None:
-    """At the start of a server: what was in service is again, what was under way has failed or is undone.
+    """Restore the endpoints at the start of a server.
 
-    Returns at once. Containers of instances start in the background, serverless ones with the first
-    request; requests that come before wait.
+    Endpoints in service are in service again; interrupted creations fail, updates are rolled back, deletions
+    are completed. Returns immediately: containers of instances start in the background, serverless ones with
+    the first request. Earlier requests wait.
     """
     clean(platform, INSTANCES)
     for account, region in store.scopes():
@@ -587,12 +600,12 @@ def _warm(context: Context, name: str, fleet: Fleet) -> None:
         if not variant.serverless:
             try:
                 variant.start()
-            except Exception as error:  # the next request tries again and is told why
+            except Exception as error:  # the next request retries and returns the error
                 logger.warning("Variant %s of endpoint %s: %s", variant.name, name, error)
 
 
 def shutdown(store: Store) -> None:
-    """At the end of a server: end every container and deliver what they logged."""
+    """Stop all containers and deliver their logs and metrics, at the shutdown of a server."""
     with store.exclusive():
         live = [value for value in store.live.values() if isinstance(value, Fleet | Traffic)]
         store.live = {key: value for key, value in store.live.items() if value not in live}

@@ -1,5 +1,7 @@
-"""SageMaker over HTTP: JSON 1.1 operations by `X-Amz-Target`, and the runtime's paths; beside it Application
-Auto Scaling, which changes its variants, the AWS Price List, and the REST API of MLflow apps."""
+"""HTTP requests to SageMaker: JSON 1.1 operations by `X-Amz-Target`, and the paths of the SageMaker runtime.
+
+Also requests to Application Auto Scaling, the AWS Price List, and the REST API of MLflow apps.
+"""
 
 from __future__ import annotations
 
@@ -49,14 +51,14 @@ OPERATED_BY = (
     transform,
     tuning,
 )
-"""Each registers its operations where it is imported."""
+"""Modules that register their operations when they are imported."""
 
 SCALING = "AnyScaleFrontendService"
-"""What Application Auto Scaling calls itself in `X-Amz-Target`."""
+"""Name of Application Auto Scaling in `X-Amz-Target`."""
 PRICES = "AWSPriceListService"
-"""What the AWS Price List calls itself there."""
+"""Name of the AWS Price List in `X-Amz-Target`."""
 MLFLOW = "/api/"
-"""Paths of the REST APIs that an MLflow app answers begin with this."""
+"""Path prefix of the REST APIs of an MLflow app."""
 SERVICES = {"SageMaker": api.call, SCALING: scaling.call, PRICES: prices.call}
 
 logger = logging.getLogger(__name__)
@@ -81,9 +83,9 @@ def handle_request(
     region: str,
     access_key: str | None,
 ) -> Response:
-    """Answer one request of either SageMaker service. Blocks while it is worked on; never raises.
+    """Answer one HTTP request. Blocks until the response is ready; never raises.
 
-    `access_key` is the caller's, whose policies are enforced; None for the cloud itself.
+    :param access_key: of the caller, whose policies are enforced; None: the cloud itself
     """
     context = Context(platform, store.scoped(account, region), access_key)
     headers = {name.lower(): value for name, value in headers.items()}
@@ -142,5 +144,5 @@ def _answer(status: int, document: dict[str, Any]) -> Response:
 
 def _error(error: ApiError) -> Response:
     status, headers, body = _answer(error.status, {"__type": error.code, "message": error.message})
-    # Both services read the code from the body or, the runtime (REST) first, from this header.
+    # SDKs read the code from the body, or for the runtime (a REST API) from this header first
     return status, headers | {"x-amzn-ErrorType": error.code}, body

@@ -1,4 +1,4 @@
-"""What SageMaker refuses because of an instance type, by the facts that the constructs have of them."""
+"""Checks of requests that depend on the instance type, with the constructs' table of instance types."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ def _families() -> dict[str, dict[str, Any]]:
 
 
 def _family(instance_type: str) -> dict[str, Any]:
-    """The row of a type that the service's model knows; a family from a newer model is without any fact."""
+    """Return the table's row of an instance type's family; empty if the family is not in the table."""
     return _families().get(instance_type.split(".")[1], {})
 
 
 def check_volume_key(instance_type: str, key: str | None) -> None:
-    """Raise `ApiError` for a `VolumeKmsKeyId` where the instance has local disks.
+    """Raise `ApiError` for a `VolumeKmsKeyId` if the instance has local disks.
 
     The reference of `ResourceConfig`: "You can't request a VolumeKmsKeyId when using an instance type with
     local storage."
@@ -36,7 +36,7 @@ def check_volume_key(instance_type: str, key: str | None) -> None:
 
 
 def check_inference_ami(instance_type: str, version: str | None) -> None:
-    """Raise `ApiError` for an `InferenceAmiVersion` of another accelerator than the instance's."""
+    """Raise `ApiError` if an `InferenceAmiVersion` is for another accelerator than the instance's."""
     if not version:
         return
     family = _family(instance_type)
@@ -46,13 +46,13 @@ def check_inference_ami(instance_type: str, version: str | None) -> None:
 
 
 def check_transform_ami(instance_type: str, version: str | None) -> None:
-    """Raise `ApiError` for a `TransformAmiVersion` where the instance has no GPU: all are for GPUs."""
+    """Raise `ApiError` for a `TransformAmiVersion` if the instance has no GPU: all versions are for GPUs."""
     if version and "capability" not in _family(instance_type):
         raise invalid(f"TransformAmiVersion {version} is not supported for instance type {instance_type}.")
 
 
 def check_multi_model(instance_type: str) -> None:
-    """Raise `ApiError` where multi-model endpoints do not support the instance's accelerator."""
+    """Raise `ApiError` if multi-model endpoints do not support the instance's accelerator."""
     family = _family(instance_type)
     if ("capability" in family or "accelerator" in family) and not family.get("multi_model"):
         raise invalid(f"Multi-model endpoints do not support instance type {instance_type}.")

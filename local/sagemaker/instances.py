@@ -1,9 +1,9 @@
-"""Local instances: an image running in namespaces of its own, with `/opt/ml` and an address.
+"""Local instances: containers in namespaces, each with a folder `/opt/ml` and an address.
 
-The hosts of jobs and the containers of endpoints come from here. An instance sees what a container on
-SageMaker sees: files below `/opt/ml`, environment variables, a host name and a port; its output comes back
-line by line. Where the machine allows no namespaces it is a plain process group: it finds `/opt/ml` by
-`SAGEMAKER_BASE_DIR`, its host name is its address, and it may read and write what the cloud's owner may.
+They are the hosts of jobs and the containers of endpoints. As on SageMaker, a container has files below
+`/opt/ml`, environment variables, a host name and a port. Its output is read line by line. If the machine does
+not support namespaces, the container is a plain process group: it finds `/opt/ml` through
+`SAGEMAKER_BASE_DIR`, its host name is its address, and it has the cloud's owner's access to files.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ from local.sagemaker.platform import Platform
 
 PORT = 8080
 LONGEST_LINE = 16_384
-"""Characters; a longer line reaches the callback in pieces, as Docker cuts it."""
+"""Maximum characters of a line of output. Longer lines are split, as by Docker."""
 
 PLAIN = "Groundplan: this container is not isolated. Containers run as "
-"""How the log of a container without namespaces of its own begins; the way it runs and the reason follow."""
+"""Start of the first log line of a container without namespaces. How it runs, and why, follows."""
 
 _OWN = f"{uuid.uuid4().hex[:6]}-"
-"""What the names of this process's folders begin with."""
+"""Prefix of the names of this process's folders."""
 
 _SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _BELOW_OPT_ML = re.compile(r"""(^|[\s:='"])/opt/ml(?=[\s:/'"]|$)""")
 _ECR_ADDRESS = re.compile(r"(\d{12})\.dkr\.ecr\.([a-z0-9-]+)\.[^/]+/([^:@]+)")
-_RESERVATION_PORT = 28_610  # below the ranges that systems take outgoing connections' ports from
+_RESERVATION_PORT = 28_610  # below the systems' ranges of ephemeral ports
 OPT_ML = (
     "input/config",
     "input/data",
@@ -54,14 +54,14 @@ OPT_ML = (
 
 
 class NoAddressError(Exception):
-    """This machine has no loopback address left to give, or only one where several are needed."""
+    """This machine has no free loopback address, or only one where several are needed."""
 
 
 class LoopbackAddress:
-    """A loopback address that is this instance's alone on the whole machine, until `release`.
+    """A loopback address that is reserved for one instance on the whole machine, until `release`.
 
-    The reservation is a bound socket, so it ends with the process that holds it however that ends, and
-    other clouds on the machine respect it. `port` is 8080 unless another program listens there on every
+    The reservation is a bound socket. It ends with this process, however that ends, and other clouds on the
+    machine respect it. `port` is 8080, or a free port if 8080 is taken, as by a program that listens on every
     address.
     """
 
@@ -74,8 +74,8 @@ class LoopbackAddress:
 
 
 def reserve(count: int = 1) -> list[LoopbackAddress]:
-    """Take `count` hosts. Raises `NoAddressError`, holding none, where the machine cannot give them."""
-    if not _bindable("127.0.0.2", 0):  # macOS configures 127.0.0.1 alone
+    """Reserve `count` loopback addresses. If there are too few, reserve none and raise `NoAddressError`."""
+    if not _bindable("127.0.0.2", 0):  # macOS configures 127.0.0.1 only
         if count == 1:
             return [LoopbackAddress("127.0.0.1", _free_port("127.0.0.1"), None)]
         raise NoAddressError(
@@ -86,7 +86,7 @@ def reserve(count: int = 1) -> list[LoopbackAddress]:
     for _ in range(50 * count):
         if len(hosts) == count:
             return hosts
-        # At random, so that a new instance does not meet connections left over from the last one.
+        # Random, so that a new instance does not get connections that were meant for an earlier one
         name = f"127.{random.randint(64, 127)}.{random.randint(0, 255)}.{random.randint(1, 254)}"  # noqa: S311
         reservation = socket.socket()
         try:
@@ -121,17 +121,17 @@ def _free_port(address: str) -> int:
 
 
 def share_of_cores(instances: int) -> dict[str, str]:
-    """OpenMP's environment for each of several instances that work at once.
+    """Return OpenMP's environment variables for each of several instances that run at the same time.
 
-    On SageMaker each has a machine to itself and takes every core. Here they share one: threads beyond its
-    cores would wait for each other, and OpenMP waits by spinning.
+    On SageMaker each instance uses every core of a separate machine. Here they share one machine: more
+    threads than cores would wait for each other, and OpenMP waits by spinning.
     """
     threads = str(max(1, (os.cpu_count() or 1) // instances))
     return {"OMP_NUM_THREADS": threads, "OMP_WAIT_POLICY": "PASSIVE"}
 
 
 def clean(platform: Platform, kind: str) -> None:
-    """Remove what the instances of earlier servers left on disk; for the start of a server."""
+    """Remove files of the instances of earlier servers, at the start of a server."""
     for folder in (platform.home / "instances" / kind).glob("*"):
         if not folder.name.startswith(_OWN):
             _remove(folder)
@@ -150,7 +150,7 @@ def _remove(folder: Path) -> None:
 
 
 def pull(platform: Platform, account: str, region: str, uri: str, role_arn: str) -> Image:
-    """The image behind an ECR address, as far as this role may pull it. Raises ApiError."""
+    """Return the image at an ECR address. Raises ApiError, also if the role may not pull it."""
     key = platform.credentials(account, region, role_arn, "SageMaker")["AWS_ACCESS_KEY_ID"]
     platform.authorize(account, region, key, "ecr:GetAuthorizationToken", "*")
     if address := _ECR_ADDRESS.match(uri):
@@ -162,10 +162,10 @@ def pull(platform: Platform, account: str, region: str, uri: str, role_arn: str)
 
 
 class Instance:
-    """One container's place on this machine: made, filled with files, started, waited for, closed.
+    """One container on this machine.
 
-    `opt_ml` is the folder that the container knows as `/opt/ml`. `close` is owed in every case: it ends
-    the processes, removes the files and gives the address back.
+    `opt_ml` is the folder that the container has as `/opt/ml`. Callers must always call `close`: it ends the
+    processes, removes the files and releases the address.
     """
 
     def __init__(
@@ -177,10 +177,11 @@ class Instance:
         peers: Mapping[str, str] | None = None,
         folders: Sequence[str] = OPT_ML,
     ):
-        """`name` is the container's host name, `peers` the addresses by name of all hosts of its job,
-        `folders` what there is below `/opt/ml` from the start.
+        """Raises OSError if the settings require namespaces and this machine does not support them.
 
-        Raises OSError where the settings ask for namespaces and this machine has none.
+        :param name: host name of the container
+        :param peers: addresses of all hosts of its job by name
+        :param folders: folders below `/opt/ml` to create
         """
         self._way = isolation.way(platform)
         self._platform, self.host = platform, host
@@ -191,7 +192,7 @@ class Instance:
         for part in folders:
             (self.opt_ml / part).mkdir(parents=True)
         if not self._way.isolated:
-            # Sockets have paths of at most 107 bytes and programs put them into their temporary folder.
+            # A socket's path has at most 107 bytes, and programs put sockets into their temporary folder
             short = "/tmp" if Path("/tmp").is_dir() else None  # noqa: S108 - mkdtemp makes it ours alone
             self._temporary = Path(tempfile.mkdtemp(prefix="gp-", dir=short))
             (self._folder / "tmp").symlink_to(self._temporary)
@@ -202,22 +203,22 @@ class Instance:
 
     @property
     def name(self) -> str:
-        """The name by which the container and its peers know this host."""
+        """Host name that the container and its peers use for this host."""
         return self._own_name if self._way.isolated else self.host.name
 
     def path(self, inside: str) -> Path:
-        """Where a path inside the container lies here. Raises ValueError unless it is below `/opt/ml`."""
+        """Return the local path of a container's path. Raises ValueError unless it is below `/opt/ml`."""
         parts = Path(os.path.normpath(inside)).parts
         if parts[:3] != ("/", "opt", "ml"):
             raise ValueError(f"{inside} is not below /opt/ml")
         return self.opt_ml.joinpath(*parts[3:])
 
     def inside(self, path: Path) -> str:
-        """How the container calls a path below `opt_ml`."""
+        """Return the container's path of a local path below `opt_ml`."""
         return str(Path("/opt/ml", path.relative_to(self.opt_ml)) if self._way.isolated else path)
 
     def _here(self, text: str) -> str:
-        """A setting or an argument with the paths below `/opt/ml` in it as they are on this machine."""
+        """Replace the paths below `/opt/ml` in a variable or an argument by their local paths."""
         return _BELOW_OPT_ML.sub(lambda match: f"{match[1]}{self.opt_ml}", text)
 
     def start(
@@ -230,16 +231,18 @@ class Instance:
         read_only: Sequence[str] = (),
         network: Instance | Literal["machine", "own"] = "machine",
     ) -> None:
-        """Run the image as `docker run [--entrypoint ENTRYPOINT] IMAGE ARGS...` would.
+        """Run the image like `docker run [--entrypoint ENTRYPOINT] IMAGE ARGS...`.
 
-        `environment` is added to the image's own. `on_line` gets each line of the output, standard error
-        included, from a thread of this instance. `read_only` are folders below `/opt/ml` that the container
-        cannot change, if it is isolated. `network` is this machine's, one of the container's own, or that
-        of another instance with one of its own; without namespaces it is always this machine's. Raises
-        OSError where the command cannot be started.
+        Raises OSError if the command cannot be started.
+
+        :param environment: added to the image's own variables
+        :param on_line: called with each line of standard output and standard error, from a separate thread
+        :param read_only: folders below `/opt/ml` that the container cannot change, if it is isolated
+        :param network: this machine's, a private one (`own`), or the private one of another instance. Without
+            namespaces it is always this machine's
         """
         files = image.folder / "root" / "opt" / "ml"
-        if files.is_dir():  # what the image itself brings, under what was put there since
+        if files.is_dir():  # the image's own files; files that are already in `opt_ml` take precedence
             shutil.copytree(
                 files, self.opt_ml, symlinks=True, dirs_exist_ok=True, copy_function=_unless_there
             )
@@ -311,11 +314,11 @@ class Instance:
     def _start_plain(
         self, command: list[str], own: dict[str, str], folder: Path, environment: Mapping[str, str]
     ) -> subprocess.Popen[str]:
-        """Variables that are paths below `/opt/ml` are turned into where they lie here."""
+        """Start the command as a plain process, with local paths in its environment variables."""
         process = subprocess.Popen(
             command,
             cwd=folder,
-            # Nothing of the server's own environment but what any container has.
+            # The container does not inherit the server's environment
             env={"PATH": os.defpath, "LANG": "C.UTF-8", "HOME": str(self._temporary)}
             | own
             | {name: self._here(value) for name, value in environment.items()}
@@ -339,8 +342,8 @@ class Instance:
         }
 
     def _watch(self, process: subprocess.Popen[str], reader: threading.Thread) -> None:
-        # When a container's first process ends, so do the others. The process is left unreaped until
-        # they have the signal: its number cannot be another group's before.
+        # When a container's first process ends, the others are killed. It is reaped only after they got the
+        # signal, so that its process group ID is not reused before.
         if hasattr(os, "waitid"):  # Python on macOS has it from 3.13 on
             os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
         else:
@@ -349,7 +352,7 @@ class Instance:
         with self._lock:
             _signal_group(process.pid, signal.SIGKILL)
             process.wait()
-        reader.join(timeout=5)  # a plain process that left the group may hold the pipe for ever
+        reader.join(timeout=5)  # a plain process that left the group may keep the pipe open indefinitely
         self._platform.release(process.pid)
         self._ended.set()
 
@@ -358,24 +361,27 @@ class Instance:
         return self._process is not None and not self._ended.is_set()
 
     def wait(self, timeout: float | None = None) -> int | None:
-        """The exit code once the process ended and its last line was handed on, None before (seconds).
+        """Wait for the process and its last line of output. Return its exit code, or None after the timeout.
 
-        Ended by a signal, it is 128 and the signal's number, as a container's."""
+        For a process that was ended by a signal, the code is 128 plus the signal's number, as for containers.
+
+        :param timeout: seconds; None: no timeout
+        """
         if self._process is None or not self._ended.wait(timeout):
             return None
         code = self._process.returncode
         return code if code >= 0 else 128 - code
 
     def terminate(self) -> None:
-        """Ask the container's first process to end (SIGTERM); without namespaces, the whole process group."""
+        """Send SIGTERM to the container's first process; without namespaces, to its whole process group."""
         self._signal(signal.SIGTERM)
 
     def kill(self) -> None:
-        """End all of the container's processes at once."""
+        """Kill all processes of the container."""
         self._signal(namespaces.KILL if self._way.isolated else signal.SIGKILL)
 
     def stop(self, grace: float) -> None:
-        """End the container: SIGTERM, then SIGKILL after `grace` seconds. Returns when it has ended."""
+        """Send SIGTERM, then SIGKILL after `grace` seconds, and wait until the container has ended."""
         if self.running:
             self.terminate()
             if not self._ended.wait(grace):
@@ -383,7 +389,7 @@ class Instance:
                 self._ended.wait()
 
     def close(self) -> None:
-        """End what still runs, at once, and leave nothing behind."""
+        """Kill the container's processes, remove its files and release its address."""
         self.stop(0)
         _remove(self._folder)
         self.host.release()
@@ -395,7 +401,7 @@ class Instance:
 
 
 def _signal_group(group: int, number: signal.Signals) -> None:
-    # PermissionError: macOS's answer where only the unreaped leader is left.
+    # PermissionError: on macOS, if only the unreaped leader is left
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(group, number)
 

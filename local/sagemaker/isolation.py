@@ -1,4 +1,4 @@
-"""How containers run on this machine: in namespaces of their own, or as plain processes."""
+"""Choice of how containers run on this machine: in namespaces, or as plain processes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from local.sagemaker.platform import Platform
 from local.sagemaker.quotas import setting
 
 SETTING = "container_isolation"
-"""`namespaces` or `plain` forces one way; `auto` takes namespaces where they can be had."""
+"""Setting with the value `namespaces`, `plain`, or `auto`: namespaces if this machine supports them."""
 
 _WAYS = ("auto", "namespaces", "plain")
 
@@ -20,14 +20,14 @@ class Way:
 
     isolated: bool
     reason: str = ""
-    """Why they are not isolated."""
+    """Why they are not isolated"""
 
     def __str__(self) -> str:
         return "namespaces of their own" if self.isolated else f"plain processes: {self.reason}"
 
 
 def way(platform: Platform) -> Way:
-    """The way for a container that starts now. Raises OSError where it is forced and cannot be had."""
+    """Return how a new container runs. Raises OSError if the setting cannot be met or is invalid."""
     wanted = setting(platform, SETTING)
     if wanted not in _WAYS:
         raise OSError(f"the setting {SETTING} must be {', '.join(_WAYS)}, got {wanted}")
@@ -40,7 +40,7 @@ def way(platform: Platform) -> Way:
 
 
 def describe(platform: Platform) -> str:
-    """The way of containers that start now, for people."""
+    """Return a text about how new containers run."""
     try:
         return str(way(platform))
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Lines of a container's output on their way to CloudWatch Logs, under the role of who runs it."""
+"""Delivery of a container's output to CloudWatch Logs, with the role of its job or endpoint."""
 
 from __future__ import annotations
 
@@ -12,19 +12,20 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 BATCH_EVENTS = 1_000
-BATCH_BYTES = 900_000  # the service takes 1,048,576, counting 26 for each event
+BATCH_BYTES = 900_000  # the service's limit is 1,048,576, where each event counts 26 bytes more
 WAITING = 50_000
-"""Lines held in memory; a container that prints faster than they are delivered waits, as with Docker."""
+"""Maximum lines in memory. A container that prints faster than they are delivered blocks, as with Docker."""
 
 logger = logging.getLogger(__name__)
 
 
 class LogWriter:
-    """Delivers lines to the streams of one log group every `interval` seconds, in the order of each stream.
+    """Delivers lines to the streams of one log group every `interval` seconds, each stream's in their order.
 
-    `connect` makes the client, in the writer's own thread. As on AWS, a role that may not write logs runs
-    all the same and leaves none: `problem` says so, and the server's own log. `close` delivers the rest
-    immediately.
+    If the role may not write logs, the container runs without logs, as on AWS: `problem` and the server's log
+    have the error. `close` delivers the remaining lines immediately.
+
+    :param connect: returns the client; called in the writer's thread
     """
 
     def __init__(self, connect: Callable[[], Any], group: str, interval: float):
@@ -37,7 +38,7 @@ class LogWriter:
         self._thread.start()
 
     def write(self, stream: str, line: str) -> None:
-        if line.strip():  # the service takes no empty message
+        if line.strip():  # the service refuses empty messages
             self._lines.put((stream, int(time.time() * 1000), line))
 
     def close(self) -> None:
@@ -62,7 +63,7 @@ class LogWriter:
                 try:
                     client = client or self._connect()
                     self._send(client, [line for line in batch if line is not None])
-                except Exception as error:  # nothing here may end a job
+                except Exception as error:  # a failed delivery must not end a job
                     self.problem = str(error)
                     logger.warning("No logs in %s: %s", self._group, error)
 

@@ -1,8 +1,8 @@
-"""What requests may say, and the local SageMaker does not do.
+"""Members of requests that the local SageMaker refuses or ignores.
 
-Every member of every built operation is read by the operation, refused here by its name, or listed here with
-the reason why it has no effect: `tests/unit/test_sagemaker_members.py` walks botocore's model and holds
-this. A path has `[]` where a list is.
+Every member of every implemented operation is either read by the operation, refused here, or listed here with
+the reason why it has no effect: `tests/unit/test_sagemaker_members.py` checks this against botocore's model.
+In a path, `[]` marks a list.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ UNBUILT: Mapping[str, tuple[str, ...]] = {
     "UpdateMlflowApp": ("AccountDefaultStatus", "DefaultDomainIdList"),
     "ListMlflowApps": ("AccountDefaultStatus", "DefaultForDomainId"),
 }
-"""Members that are refused where they are given, and neither empty nor false."""
+"""Members that are refused if their value is neither empty nor false."""
 
 UNBUILT_VALUES: Mapping[str, Mapping[str, tuple[Any, ...]]] = {
     "CreateModel": {
@@ -116,7 +116,7 @@ UNBUILT_VALUES: Mapping[str, Mapping[str, tuple[Any, ...]]] = {
     "UpdateMlflowApp": {"ModelRegistrationMode": ("AutoModelRegistrationDisabled",)},
     "ListModelPackageGroups": {"CrossAccountFilterOption": ("SameAccount",)},
 }
-"""Members with the values that the local cloud serves: another one is refused."""
+"""Members with the values that the local cloud supports. Other values are refused."""
 
 _RECORDED = "a record: the registry keeps it and answers with it, as AWS does"
 _HERE = "what is local is this machine's: its driver, its clock, its network"
@@ -184,7 +184,10 @@ _SPACE_SETTINGS = (
 
 
 def _no_app(**settings: tuple[str, ...]) -> dict[str, str]:
-    """The paths of members, by the parameter they are in."""
+    """Return the paths of the given members, each with the reason `_NO_APP`.
+
+    :param settings: names of members by the parameter that contains them
+    """
     return {f"{where}.{name}": _NO_APP for where, names in settings.items() for name in names}
 
 
@@ -294,11 +297,13 @@ NO_EFFECT: Mapping[str, Mapping[str, str]] = {
     "CreateNotebookInstance": _METADATA_SERVICE,
     "UpdateNotebookInstance": _METADATA_SERVICE,
 }
-"""Members that are taken and change nothing, with the reason."""
+"""Members that are accepted without effect, with the reason."""
 
 
 def unbuilt(operation: str, params: Mapping[str, Any]) -> str | None:
-    """The first member of a request that the local cloud does not do, as a path; None where there is none."""
+    """Return the path of the first unsupported member of a request, or None.
+
+    Where only the value is unsupported, it follows the path."""
     served = UNBUILT_VALUES.get(operation, {})
     for path in UNBUILT.get(operation, ()):
         if any(at(params, path.split("."))):
@@ -311,7 +316,7 @@ def unbuilt(operation: str, params: Mapping[str, Any]) -> str | None:
 
 
 def at(value: Any, path: list[str]) -> Iterator[Any]:
-    """What a request has at a path."""
+    """Yield the values at a path of a request."""
     if not path:
         yield value
         return

@@ -1,4 +1,4 @@
-"""A training job's metrics: read from its log lines by its own regular expressions, sent to CloudWatch."""
+"""Metrics of a training job: matched in its log lines with its regular expressions, sent to CloudWatch."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 NAMESPACE = "/aws/sagemaker/TrainingJobs"
-BATCH = 500  # the service takes 1,000 values in a request
+BATCH = 500  # the service's limit is 1,000 values in a request
 
 
 class Metrics:
-    """What the `MetricDefinitions` of one job find in its lines. Safe from any thread.
+    """Values that one job's `MetricDefinitions` match in its log lines. Safe from any thread.
 
-    A definition's value is the first group of its expression, where that is a number.
+    A value is the first group of the definition's expression, if that is a number.
     """
 
     def __init__(self, definitions: Iterable[Mapping[str, str]]):
@@ -40,17 +40,17 @@ class Metrics:
                 self._unsent.append(found)
 
     def final(self) -> list[dict[str, Any]]:
-        """The last value of each metric, as `FinalMetricDataList` has them."""
+        """Return the last value of each metric, in the format of `FinalMetricDataList`."""
         with self._lock:
             return list(self._last.values())
 
     def values(self, name: str) -> list[float]:
-        """All values of a metric so far, in their order."""
+        """Return all values of a metric so far, in order."""
         with self._lock:
             return list(self._values.get(name, []))
 
     def send(self, cloudwatch: Any, job: str) -> None:
-        """Put the values found since the last call. Raises what the client raises."""
+        """Send the values found since the last call. Raises the client's errors."""
         with self._lock:
             values, self._unsent = self._unsent, []
         dimensions = [{"Name": "TrainingJobName", "Value": job}]
@@ -62,7 +62,7 @@ class Metrics:
 
 
 def check(definitions: Iterable[Mapping[str, str]]) -> None:
-    """Raises ValueError naming a definition whose expression cannot be used."""
+    """Raise ValueError naming the first definition whose expression is invalid or has no group."""
     for each in definitions:
         try:
             groups = re.compile(each["Regex"]).groups

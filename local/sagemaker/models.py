@@ -1,8 +1,8 @@
-"""Models and endpoint configurations: what to serve, and on what. Records, checked as the service does.
+"""Models and endpoint configurations: records with the service's validation.
 
-Whether the image and the model data are there, and may be read by the model's role, is found out where they
-are fetched: when an endpoint starts (`hosting.py`). An image that is there is refused at once where its
-manifest is not one of Docker's.
+Whether the image and the model data exist, and the model's role may read them, is checked only when an
+endpoint starts (`hosting.py`). An existing image whose manifest has a media type of the Open Container
+Initiative is refused immediately.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def create_model(context: Context, params: dict[str, Any]) -> dict[str, Any]:
 
 
 def containers(model: Record) -> list[Record]:
-    """A model's container definitions, the first one being called first."""
+    """Return a model's container definitions, in the order of their invocation."""
     return model.get("Containers") or [model["PrimaryContainer"]]
 
 
@@ -85,9 +85,9 @@ def _check_container(context: Context, container: Record) -> None:
 
 
 def _check_manifest(context: Context, uri: str) -> None:
-    """SageMaker hosts no image whose manifest has the Open Container Initiative's media types.
+    """Raise ApiError for an image whose manifest has a media type of the Open Container Initiative.
 
-    SageMaker's own error message, from https://github.com/aws/amazon-sagemaker-feedback/issues/180.
+    With SageMaker's error message, from https://github.com/aws/amazon-sagemaker-feedback/issues/180.
     """
     kind = context.platform.manifest_type(uri)
     if kind and kind.startswith("application/vnd.oci."):
@@ -171,7 +171,7 @@ def _check_variant(context: Context, variant: Record, config: Record) -> None:
         raise invalid(f"MemorySizeInMB {serverless['MemorySizeInMB']} is not one of {sizes}.")
     if serverless.get("ProvisionedConcurrency", 0) > serverless["MaxConcurrency"]:
         raise invalid("ProvisionedConcurrency must be at most MaxConcurrency.")
-    # What AWS documents as unsupported on serverless endpoints.
+    # Features that AWS documents as unsupported on serverless endpoints
     if len(config["ProductionVariants"]) > 1:
         raise invalid("A serverless endpoint can have one production variant only.")
     if config.get("DataCaptureConfig", {}).get("EnableCapture"):

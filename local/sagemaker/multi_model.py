@@ -1,9 +1,10 @@
-"""What one container of a multi-model endpoint has: models fetched, loaded, and let go of.
+"""The models of one container of a multi-model endpoint: download, loading and eviction.
 
-As on AWS there are two places. Loading brings a model into the container's memory and needs its files on the
-instance's volume. A container that answers 507 has no memory left: the least recently used model is unloaded,
-and its files stay for the next time. Files go when the volume is full. So an archive that is replaced
-in S3 is fetched again only after the old one's files went: give a new model a new key.
+As on AWS there are two caches. Models are downloaded to the instance's volume, and loaded from there into the
+container's memory. If the container returns status 507, its memory is full: the least recently used model is
+unloaded, and its files stay on the volume. If the volume is full, the least recently used model's files are
+deleted. So an archive that is replaced in S3 is downloaded again only after the old files were deleted: give
+a new model a new key.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from local.sagemaker.api import ApiError
 from local.sagemaker.reply import Reply
 
 LOAD_TIMEOUT = 360.0
-"""Seconds that the service gives a model to load; a caller is told to come again long before."""
+"""Seconds that the service gives a model to load. Callers get a retryable error long before."""
 LONGEST_TARGET = 1_024
 
 logger = logging.getLogger(__name__)
@@ -42,7 +43,7 @@ class Ask(Protocol):
 
 
 class ModelLoadError(Exception):
-    """The container does not load a model; `reply` is what it said."""
+    """The container refused to load a model, with this reply."""
 
     def __init__(self, reply: Reply):
         super().__init__(reply.status)
@@ -54,7 +55,7 @@ class NoRoomError(Exception):
 
 
 class Model:
-    """One model on one instance. `lock` is held while it is brought or taken away."""
+    """One model on one instance. `lock` is held while it is loaded or removed."""
 
     def __init__(self, target: str, folder: Path):
         self.target = target
@@ -62,7 +63,7 @@ class Model:
         self.folder = folder / self.name
         self.lock = threading.Lock()
         self.size = 0
-        """Bytes on the volume; 0 when it is not there."""
+        """Bytes on the volume; 0: it is not on the volume."""
         self.loaded = False
         self.users = 0
         self.used = 0.0
@@ -70,7 +71,7 @@ class Model:
 
 
 class Coming:
-    """A model on its way into the container, and all who wait for it."""
+    """The loading of a model, for which requests wait."""
 
     def __init__(self) -> None:
         self.done = threading.Event()
@@ -80,8 +81,12 @@ class Coming:
 class Models:
     """The models of one container. Safe from any thread.
 
-    `fetch(target, folder)` puts a model's files into a folder; `capacity()` is the volume's size in bytes;
-    with `cached` false a model goes as soon as nobody uses it; `inside(path)` is the path in the container.
+    :param ask: sends a request to the container
+    :param fetch: `(target, folder)`: downloads a model's files into a folder
+    :param folder: parent folder of the models' folders
+    :param capacity: returns the volume's size in bytes
+    :param cached: False: a model is removed as soon as no request uses it
+    :param inside: returns the container's path of a local path
     """
 
     def __init__(
@@ -95,14 +100,15 @@ class Models:
     ):
         self._ask, self._fetch, self._folder, self._inside = ask, fetch, folder, inside
         self._capacity, self._cached = capacity, cached
-        self._lock = threading.Lock()  # guards what follows; never held while something is waited for
+        self._lock = threading.Lock()  # guards the fields below; never held while waiting
         self._models: dict[str, Model] = {}
         self._measures: list[Measure] = []
 
     def invoke(self, target: str, headers: Mapping[str, str], body: bytes, timeout: float) -> Reply:
-        """Ask a model, loading it before where that is needed. `Reply` may also be the container's refusal to
-        load it. Raises ApiError for a model that cannot be fetched, or not in time, and what the request
-        to the container raises."""
+        """Send a request to a model, after loading it if needed. The reply can be the refusal to load it.
+
+        Raises ApiError if the model cannot be fetched or is not ready in time, and the errors of the request
+        to the container."""
         began = time.monotonic()
         try:
             with self._held(target, timeout) as model:
@@ -112,19 +118,19 @@ class Models:
             return refused.reply
 
     def loaded(self) -> list[str]:
-        """The targets in the container's memory."""
+        """Return the targets in the container's memory."""
         with self._lock:
             return [model.target for model in self._models.values() if model.loaded]
 
     def measures(self) -> list[Measure]:
-        """What was measured since the last call."""
+        """Return the metrics recorded since the last call."""
         with self._lock:
             taken, self._measures = self._measures, []
         return taken
 
     @contextmanager
     def _held(self, target: str, timeout: float) -> Iterator[Model]:
-        """The model, loaded, and not taken away within."""
+        """Load the model if needed and yield it. It is not removed meanwhile."""
         with self._lock:
             model = self._models.setdefault(target, Model(target, self._folder))
             model.users += 1
@@ -143,7 +149,7 @@ class Models:
             self._forget(model)
 
     def _await(self, model: Model, timeout: float) -> None:
-        """Wait until it is loaded. It goes on loading when the caller does not wait so long."""
+        """Wait until the model is loaded. Loading continues after the caller's timeout."""
         began = time.monotonic()
         with self._lock:
             if model.loaded:
@@ -151,7 +157,7 @@ class Models:
             coming = model.coming
             if coming is None:
                 coming = model.coming = Coming()
-                model.users += 1  # the loading itself
+                model.users += 1  # the loading counts as a user
                 threading.Thread(target=self._bring, args=(model, coming), daemon=True).start()
         in_time = coming.done.wait(timeout)
         self._measure("ModelLoadingWaitTime", (time.monotonic() - began) * 1e6, "Microseconds")
@@ -170,7 +176,7 @@ class Models:
                 if not model.size:
                     self._download(model)
                 self._load(model)
-        except Exception as error:  # for those who wait
+        except Exception as error:  # raised to the waiting requests
             coming.error = error
         finally:
             with self._lock:
@@ -216,7 +222,7 @@ class Models:
             if reply.status == 507:
                 victim = self._least_recent(lambda other: other.loaded and other is not model)
             if victim is None:
-                if reply.status != 507:  # nothing wrong with the files of a model that does not fit just now
+                if reply.status != 507:  # keep the files of a model for which memory is full
                     self._delete_files(model)
                 raise ModelLoadError(reply)
             with victim.lock:
@@ -228,10 +234,10 @@ class Models:
         return min(idle, key=lambda model: model.used, default=None)
 
     def _unload(self, model: Model) -> None:
-        """With the model's lock. Who asks for it from now on loads it again."""
+        """Unload the model. The caller holds its lock. The next request loads it again."""
         with self._lock:
             if model.users or not model.loaded:
-                return  # somebody came for it meanwhile
+                return  # in use again, or already unloaded
             model.loaded = False
         with self._timed("ModelUnloadingTime"):
             reply = self._ask("DELETE", f"/models/{model.name}", {}, b"", LOAD_TIMEOUT)
@@ -239,12 +245,12 @@ class Models:
             logger.warning("Unloading %s answered %s: %s", model.target, reply.status, reply.body[:200])
 
     def _remove(self, model: Model) -> None:
-        """Take a model away, files and all, unless somebody uses it."""
+        """Unload a model and delete its files, unless a request uses it."""
         with model.lock:
             try:
                 self._unload(model)
             except (OSError, http.client.HTTPException) as error:
-                logger.warning("Unloading %s: %s", model.target, error)  # the container ends, or has
+                logger.warning("Unloading %s: %s", model.target, error)  # the container ends or has ended
             with self._lock:
                 if model.users or model.loaded:
                     return
@@ -256,7 +262,7 @@ class Models:
         model.size = 0
 
     def _forget(self, model: Model) -> None:
-        """Drop what holds nothing: a target is whatever a caller says, and most may not exist."""
+        """Drop an unused model without files. Callers may send any number of targets that do not exist."""
         with self._lock:
             known = self._models.get(model.target) is model
             if known and not (model.users or model.loaded or model.size):
@@ -282,8 +288,9 @@ def _no_room(model: Model, why: str) -> Reply:
 
 
 def checked_target(target: str) -> str:
-    """The target, without the slash that it may begin with. Raises ApiError for one that is not a path below
-    the endpoint's prefix."""
+    """Return the target without a leading slash.
+
+    Raises ApiError if it is not a path below the endpoint's prefix."""
     parts = target.removeprefix("/").split("/")
     if not target.isprintable() or {"", ".", ".."} & set(parts) or len(target) > LONGEST_TARGET:
         raise ApiError("ValidationError", f"TargetModel '{target}' is not the relative path of a model.")

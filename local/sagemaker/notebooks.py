@@ -1,6 +1,7 @@
-"""Notebook instances and their lifecycle configurations, as records that keep the service's rules.
+"""Notebook instances and their lifecycle configurations: records with the service's validation.
 
-Nothing runs behind them: a notebook is opened in an editor on this machine, not through the local cloud.
+No Jupyter server runs for them: notebooks are opened in an editor on this machine, not through the local
+cloud.
 """
 
 from __future__ import annotations
@@ -108,7 +109,7 @@ def delete_lifecycle(context: Context, params: dict[str, Any]) -> None:
     records.remove(context, LIFECYCLE, name, _not_lifecycle(context, name, "delete"))
 
 
-# Instances: each goes through a status in which it works on something, for as long as the settings say
+# Instances. Each change has a transitional status, for the time in the setting `notebook_transition`
 
 
 @operation("CreateNotebookInstance", _instance, roles=("RoleArn",))
@@ -231,7 +232,7 @@ def _move(
     status: str,
     change: Callable[[Record], None] = lambda record: None,
 ) -> None:
-    """Set the status of an instance, and what `change` does, if it is in one of the statuses allowed."""
+    """Set the status of an instance and apply `change`. Raises ApiError if its status is not in `allowed`."""
 
     def edit(record: Record) -> None:
         at = record["NotebookInstanceStatus"]
@@ -248,11 +249,11 @@ def _move(
 
 
 _FOLLOWING = {"Pending": "InService", "Stopping": "Stopped", "Updating": "Stopped", "Deleting": None}
-"""The passing statuses and what each ends in; None: the record is gone."""
+"""Transitional statuses and the status that follows each; None: the record is removed."""
 
 
 def _later(context: Context, name: str, status: str) -> None:
-    """Leave a passing status after a while."""
+    """Schedule the end of a transitional status."""
     seconds = setting(context.platform, "notebook_transition")
     timer = threading.Timer(seconds, _settle, (context, name, status))
     timer.daemon = True
@@ -270,7 +271,7 @@ def _settle(context: Context, name: str, status: str) -> None:
 
 
 def recover(platform: Platform, store: Store) -> None:
-    """At the start of a server: finish what the last one left in a passing status."""
+    """End the transitional statuses that the last server left, at the start of a server."""
     for account, region in store.scopes():
         context = Context(platform, store.scoped(account, region))
         for each in context.store.all(INSTANCE):

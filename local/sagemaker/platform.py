@@ -1,4 +1,4 @@
-"""What the local SageMaker needs of the cloud around it."""
+"""Interface of the local cloud that SageMaker uses."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from local.images.store import Image
 
 
 class Platform(Protocol):
-    """One running local cloud, as SageMaker sees it. Every method may be called from any thread."""
+    """One running local cloud. Its methods are safe from any thread."""
 
     endpoint_url: str
-    """Where AWS answers on this machine, such as `http://127.0.0.1:4566`."""
+    """Address of the local AWS API, such as `http://127.0.0.1:4566`"""
 
     home: Path
-    """This cloud's folder. What a job or an endpoint puts on disk goes below it."""
+    """The cloud's folder. Jobs and endpoints put their files below it"""
 
     settings: dict[str, Any]
-    """Quotas and paces that a test or a person may set; `local/sagemaker/quotas.py` names them all."""
+    """Quotas and intervals that differ from their defaults in `local/sagemaker/quotas.py`"""
 
     def credentials(self, account: str, region: str, role_arn: str, session: str) -> dict[str, str]:
-        """The `AWS_*` environment of a process that acts as a role, the endpoint's address included."""
+        """Return the `AWS_*` environment of a process that acts as a role, with the endpoint's address."""
         ...
 
     def client(
@@ -35,11 +35,11 @@ class Platform(Protocol):
         session: str,
         read_timeout: float | None = None,
     ) -> Any:
-        """A boto3 client that acts as a role, so that its policies are enforced on what is done for it.
+        """Return a boto3 client that acts as a role, so that the role's policies are enforced.
 
-        With an empty `role_arn` it acts as the cloud itself, for what AWS does without a role of the
-        customer's, such as an endpoint's metrics. With a `read_timeout` in seconds it sends each request
-        once.
+        :param role_arn: empty: the cloud itself, for work that AWS does without a customer's role, such as an
+            endpoint's metrics
+        :param read_timeout: seconds. With it, requests are not retried
         """
         ...
 
@@ -52,28 +52,31 @@ class Platform(Protocol):
         resource: str,
         about: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
-        """Raises `ApiError` when the caller's policies do not grant `action` on `resource`.
+        """Raise `ApiError` if the caller's policies do not grant `action` on `resource`.
 
-        `about` are the condition keys of the service's own that a policy may ask about.
+        :param about: values of the service's condition keys
         """
         ...
 
     def image(self, account: str, region: str, uri: str) -> Image:
-        """The local image behind an ECR address; raises `ApiError` when nothing was pushed there."""
+        """Return the local image at an ECR address. Raises `ApiError` if none was pushed there."""
         ...
 
     def manifest_type(self, uri: str) -> str | None:
-        """The media type of the manifest behind an ECR address; None when nothing was pushed there."""
+        """Return the media type of the manifest at an ECR address, or None if no image was pushed there."""
         ...
 
     def publish(self, account: str, region: str, detail_type: str, detail: dict, *resources: str) -> None:
-        """Put an `aws.sagemaker` event about resources, by their ARNs, on the default bus."""
+        """Send an `aws.sagemaker` event to the default event bus.
+
+        :param resources: ARNs of the resources concerned
+        """
         ...
 
     def adopt(self, process_group: int) -> None:
-        """See to it that this process group ends when the cloud does, however it ends."""
+        """Have this process group ended when the cloud ends, however that ends."""
         ...
 
     def release(self, process_group: int) -> None:
-        """The process group has ended."""
+        """Stop tracking a process group that has ended."""
         ...

@@ -1,4 +1,4 @@
-"""The AWS Price List: its operation GetProducts, for the prices of SageMaker training in `prices.toml`.
+"""The operation GetProducts of the AWS Price List, for the prices of SageMaker training in `prices.toml`.
 
 The table also has endpoint prices, for `list_price`.
 """
@@ -21,12 +21,12 @@ from local.sagemaker.api import NOT_BUILT, ApiError, Context, service_model, sha
 SERVICE = "pricing"
 OPERATION = "GetProducts"
 REGIONS = ("us-east-1", "eu-central-1", "ap-south-1")
-"""Where AWS has this API; each of them answers for all Regions."""
+"""Regions in which AWS has this API. Each has the prices of all Regions."""
 SERVICE_CODE = "AmazonSageMaker"
-"""The one service whose products are in the table."""
+"""The only service whose products are in the table."""
 FORMAT = "aws_v1"
 PAGE = 100
-"""Products on a page, unless the request says."""
+"""Default number of products on a page."""
 TABLE = Path(__file__).with_name("prices.toml")
 TERM, RATE = "JRTCKXETXF", "6YS6EN2CT7"
 """AWS's codes for an on-demand term and for its rate."""
@@ -58,7 +58,7 @@ def list_price(region: str, use: str, item: str) -> ListPrice:
 
 
 def call(context: Context, name: str, params: dict[str, Any]) -> dict[str, Any]:
-    """Answer one operation. Raises `ApiError` with the code that AWS would give."""
+    """Execute an operation and return its response. Raises `ApiError` with AWS's error code."""
     if name not in service_model(SERVICE).operation_names:
         raise ApiError("UnknownOperationException", f"The AWS Price List has no operation {name}", 404)
     if name != OPERATION:
@@ -97,7 +97,7 @@ def _get_products(params: dict[str, Any]) -> dict[str, Any]:
 
 
 def _fields(product: Product) -> dict[str, str]:
-    """What filters compare. Names are lower-case: the filter `ServiceCode` is the attribute `servicecode`."""
+    """Return the values that filters compare, by lower-case name: filter `ServiceCode` is `servicecode`."""
     fields = product["product"]["attributes"] | {"productFamily": product["product"]["productFamily"]}
     return {name.lower(): value for name, value in fields.items()}
 
@@ -115,7 +115,7 @@ def _token(start: int, filters: list[dict[str, str]]) -> str:
 
 
 def _start(token: str, filters: list[dict[str, str]]) -> int:
-    """Where a page begins. Raises `ApiError` for a token that this request did not get."""
+    """Return the index of a page's first product. Raises `ApiError` for a token of another request."""
     try:
         start, of = json.loads(base64.urlsafe_b64decode(token.encode()))
     except (ValueError, TypeError):
@@ -135,7 +135,7 @@ def _table() -> dict[str, Any]:
 
 @functools.cache
 def _products() -> list[Product]:
-    """Training prices in the format of the Price List."""
+    """Return the training prices in the format of the Price List."""
     return [
         _product(region, about, instance, Decimal(price))
         for region, about in _table().items()
@@ -145,7 +145,7 @@ def _products() -> list[Product]:
 
 def _product(region: str, about: dict[str, Any], instance: str, price: Decimal) -> Product:
     usage, since = f"{about['usage']}-Train:{instance}", f"{about['as_of']}T00:00:00Z"
-    # Not AWS's own, which the sources do not tell, but as stable
+    # AWS's SKU is not in the sources. This one is as stable
     sku = base64.b32encode(hashlib.sha256(usage.encode()).digest())[:16].decode()
     rate = {
         "rateCode": f"{sku}.{TERM}.{RATE}",

@@ -1,4 +1,4 @@
-"""What every resource's operations do alike: make its record, find it, show it, drop it."""
+"""Functions that the operations of all resources share: create, find, summarize and remove records."""
 
 from __future__ import annotations
 
@@ -11,15 +11,18 @@ from local.sagemaker.store import Record
 
 
 def named(kind: str, member: str) -> Callable[[Context, dict[str, Any]], str]:
-    """What IAM checks for an operation on one resource: its ARN, from the parameter that names it."""
+    """Return the function that gives IAM the ARN of a resource, from the parameter `member` with its name."""
     return lambda context, params: context.arn(kind, str(params.get(member, "")))
 
 
 def create(
     context: Context, kind: str, name: str, record: Record, given: tags.Tags | None, taken: str
 ) -> str:
-    """Store a new resource with its tags and return its ARN. Raises ApiError, saying `taken`, if there is
-    one of that name."""
+    """Store a new resource with its tags and return its ARN. Raises ApiError if the name is taken.
+
+    :param given: tags
+    :param taken: message of that error
+    """
     arn = context.arn(kind, name)
     tags.check(context, given)
     if not context.store.add(kind, name, record):
@@ -29,7 +32,7 @@ def create(
 
 
 def find(context: Context, kind: str, name: str, missing: str) -> Record:
-    """A resource's record. Raises ApiError, saying `missing`, if there is none."""
+    """Return a resource's record. Raises ApiError with the message `missing` if it does not exist."""
     record = context.store.get(kind, name)
     if record is None:
         raise invalid(missing)
@@ -37,19 +40,19 @@ def find(context: Context, kind: str, name: str, missing: str) -> Record:
 
 
 def remove(context: Context, kind: str, name: str, missing: str) -> None:
-    """Drop a resource and its tags. Raises ApiError, saying `missing`, if there is none."""
+    """Remove a resource and its tags. Raises ApiError with the message `missing` if it does not exist."""
     if not context.store.remove(kind, name):
         raise invalid(missing)
     tags.forget(context, context.arn(kind, name))
 
 
 def summary(record: Record, *members: str) -> Record:
-    """These members of a record, where it has them."""
+    """Return the given members of a record that are not None."""
     return {name: record[name] for name in members if record.get(name) is not None}
 
 
 def refuse_unbuilt(operation: str, params: dict[str, Any], *members: str) -> None:
-    """Raises ApiError naming the first of these parameters that is given: it would have no effect here."""
+    """Raise ApiError naming the first of the given members that the request has: it is not supported here."""
     for member in members:
         if params.get(member):
             raise ApiError(

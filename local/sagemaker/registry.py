@@ -1,4 +1,4 @@
-"""The model registry: groups of model packages, their versions, and who approved them. Records and events."""
+"""The model registry: model package groups, model package versions, their approval, and their events."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ GROUP, PACKAGE = "model-package-group", "model-package"
 
 
 def _plain(name_or_arn: str) -> str:
-    """`group`, `group/3` or `name`, given as such or as an ARN."""
+    """Return the name of a group or package from a name or an ARN: `group`, `group/3` or `name`."""
     return name_or_arn.partition(":model-package")[2].partition("/")[2] or name_or_arn
 
 
@@ -83,8 +83,9 @@ def _package(context: Context, params: dict[str, Any]) -> str:
 
 
 def _new_package(context: Context, params: dict[str, Any]) -> list[str]:
-    """A version is checked as the package that it will be and against its group: AWS takes a grant on
-    either, and a policy that has both is right whichever it looks at."""
+    """Return the ARNs to authorize: of a version, both the new package's and its group's.
+
+    AWS accepts a grant on either. A policy that grants both works whichever AWS checks."""
     if not params.get("ModelPackageGroupName"):
         return [_package(context, params)]
     group = _plain(str(params["ModelPackageGroupName"]))
@@ -93,7 +94,7 @@ def _new_package(context: Context, params: dict[str, Any]) -> list[str]:
 
 
 def find_package(context: Context, name_or_arn: str) -> Record:
-    """The record of a package, by its name, `group/version` or ARN."""
+    """Return the record of a package, given its name, `group/version` or ARN. Raises ApiError."""
     name = _plain(name_or_arn)
     missing = f"ModelPackage {context.arn(PACKAGE, name)} does not exist."
     return records.find(context, PACKAGE, name, missing)
@@ -116,7 +117,7 @@ def create_package(context: Context, params: dict[str, Any]) -> dict[str, Any]:
     _check_inference(params, versioned=bool(in_group))
     token = params.get("ClientToken")
     for each in context.store.all(PACKAGE):
-        if token and each.get("_ClientToken") == token:  # the same request once more
+        if token and each.get("_ClientToken") == token:  # a repeated request
             return {"ModelPackageArn": each["ModelPackageArn"]}
 
     record: Record = {key: value for key, value in params.items() if key not in ("Tags", "ClientToken")}
@@ -153,7 +154,7 @@ def _next_version(context: Context, group: str) -> int:
         record["_LastVersion"] += 1
 
     changed = context.store.change(GROUP, group, count)
-    if changed is None:  # deleted since it was found
+    if changed is None:  # deleted meanwhile
         raise invalid(f"ModelPackageGroup {context.arn(GROUP, group)} does not exist.")
     return changed["_LastVersion"]
 
@@ -209,7 +210,7 @@ def list_packages(context: Context, params: dict[str, Any]) -> dict[str, Any]:
         and params.get("ModelApprovalStatus") in (None, each.get("ModelApprovalStatus"))
         and params.get("NameContains", "").lower() in _plain(each["ModelPackageArn"]).lower()
     ]
-    # Versions made within one tick of the clock are still in order.
+    # Sort versions that were created at the same clock time too
     found.sort(key=lambda each: each.get("ModelPackageVersion", 0), reverse=order == "Descending")
     by = "ModelPackageArn" if params.get("SortBy") == "Name" else "CreationTime"
     rest = {key: value for key, value in params.items() if key != "NameContains"}

@@ -1,4 +1,4 @@
-"""What a container answers."""
+"""Response of a container."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Reply:
-    """A container's answer. `latency` is the seconds that the container took."""
+    """A container's response. `latency` is its duration in seconds."""
 
     status: int
     headers: Mapping[str, str]

@@ -1,7 +1,7 @@
 """Rolling deployments: an endpoint's instances are replaced in batches instead of all at once.
 
-Each batch of the new fleet takes its share of the requests before as many instances of the old fleet end, so
-an update needs a batch of instances more, not twice as many.
+Each batch of the new fleet gets its share of the requests before the same share of the old fleet is stopped.
+So an update needs one more batch of instances, not twice as many.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ logger = logging.getLogger(__name__)
 
 
 def policy(params: dict[str, Any], variants: list[Record]) -> Record | None:
-    """Return the rolling policy of a request that deploys these variants, if it has one that applies.
+    """Return the rolling policy of a request that deploys these variants, or None if none applies.
 
-    SageMaker updates serverless endpoints and those of several variants all at once whatever the policy.
+    SageMaker updates serverless endpoints and endpoints with several variants all at once, despite a policy.
     Raises `ApiError` for a policy that SageMaker refuses.
     """
     given = params.get("DeploymentConfig", {})
@@ -48,12 +48,12 @@ def policy(params: dict[str, Any], variants: list[Record]) -> Record | None:
 
 
 def applies(fleet: Fleet) -> bool:
-    """Tell whether this fleet can be replaced in batches: it has instances, of one variant."""
+    """Return whether the fleet can be replaced in batches: it has one variant, with instances."""
     return len(fleet.variants) == 1 and not any(variant.serverless for variant in fleet.variants.values())
 
 
 class RollingFleet(Fleet):
-    """Two fleets of one endpoint during an update: each gets requests by the instances that it has."""
+    """Two fleets of one endpoint during an update. Each gets requests in proportion to its instances."""
 
     def __init__(self, old: Fleet, new: Fleet):
         self.old, self.new = old, new
@@ -73,10 +73,10 @@ class RollingFleet(Fleet):
 def roll(
     context: Context, key: tuple[str, ...], endpoint: str, old: Fleet, spec: Record, policy: Record
 ) -> Fleet:
-    """Replace the old fleet, batch by batch, by one of `spec`; return the new fleet, whole.
+    """Replace the old fleet, batch by batch, by a fleet of `spec`, and return the complete new fleet.
 
-    The last instances of the old one are left to the caller, who closes it. Raises `ServingError` where a
-    batch does not come up; the old fleet then has all its instances again.
+    The caller closes the old fleet, which still has its last batch. Raises `ServingError` if a batch does not
+    start; the old fleet then gets all its instances again.
     """
     store = context.store.store
     (before,) = (variant.spec for variant in old.variants.values())
@@ -105,11 +105,11 @@ def roll(
         new.close()
         try:
             old.adjust([before])
-        except ServingError as error:  # those of it that answer go on; the next request starts the others
+        except ServingError as error:  # the running instances serve; the next request starts the others
             logger.warning("Endpoint %s: %s", endpoint, error)
         raise
 
 
 def _instances(size: Record, total: int) -> int:
-    """How many instances a batch has, at least one."""
+    """Return the number of instances of a batch, at least 1."""
     return max(1, size["Value"] if size["Type"] == "INSTANCE_COUNT" else total * size["Value"] // 100)

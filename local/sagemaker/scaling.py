@@ -1,7 +1,7 @@
-"""Application Auto Scaling of endpoint variants: its operations, and the loop that acts on its policies.
+"""Application Auto Scaling of endpoint variants: its operations, and the evaluation of its policies.
 
-A policy of target tracking looks at its metric as AWS's pair of alarms does: three periods in a row above the
-target add instances, fifteen below nine tenths of it take some away. A period is `scaling_period` seconds.
+Target tracking evaluates its metric like AWS's pair of alarms: three consecutive periods above the target add
+instances, fifteen below 90 % of it remove some. A period is `scaling_period` seconds.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ NAMESPACE, DIMENSION = "sagemaker", "sagemaker:variant:DesiredInstanceCount"
 METRIC = "SageMakerVariantInvocationsPerInstance"
 OUT_PERIODS, IN_PERIODS, IN_SHARE = 3, 15, 0.9
 COOLDOWN = 300
-"""Seconds after which the next change may follow, where a policy does not say."""
+"""Default cooldown in seconds: minimum time between two changes."""
 _RESOURCE = re.compile(r"endpoint/([^/]+)/variant/([^/]+)")
 
 Lookup = Callable[[dict[str, Any], str, float, int], list[float | None]]
-"""`(metric, statistic, period, periods)`: what was recorded of a metric, the latest period first."""
+"""`(metric, statistic, period, periods)`: returns a metric's values per period, the latest first."""
 
 logger = logging.getLogger(__name__)
 
 
 def call(context: Context, name: str, params: dict[str, Any]) -> dict[str, Any]:
-    """Answer one operation. Raises `ApiError` with the code that AWS would give."""
+    """Execute an operation and return its response. Raises `ApiError` with AWS's error code."""
     if name not in service_model(SERVICE).operation_names:
         raise ApiError("UnknownOperationException", f"Application Auto Scaling has no operation {name}", 404)
     handler = OPERATIONS.get(name)
@@ -49,7 +49,7 @@ def call(context: Context, name: str, params: dict[str, Any]) -> dict[str, Any]:
 
 
 def _id(params: dict[str, Any]) -> str:
-    """A target's name in the store, which is its Ref in a template too."""
+    """Return the name of a target in the store. It is also the target's Ref in a template."""
     return f"{params['ResourceId']}|{params['ScalableDimension']}|{params['ServiceNamespace']}"
 
 
@@ -174,11 +174,11 @@ OPERATIONS: dict[str, Callable[[Context, dict[str, Any]], dict[str, Any] | None]
 }
 
 
-# What acts
+# Evaluation of policies
 
 
 def _metric(policy: Record) -> tuple[dict[str, Any], str]:
-    """The metric that a policy tracks, and its statistic. Raises ApiError."""
+    """Return the metric that a policy tracks, and its statistic. Raises ApiError."""
     config = policy["TargetTrackingScalingPolicyConfiguration"]
     endpoint, variant = _variant(policy)
     if custom := config.get("CustomizedMetricSpecification"):
@@ -196,7 +196,10 @@ def _metric(policy: Record) -> tuple[dict[str, Any], str]:
 
 
 def wanted(current: int, target: float, series: list[float]) -> int:
-    """How many instances a policy wants by its metric's last periods, the latest first."""
+    """Return the number of instances that a policy requests.
+
+    :param series: the metric's last periods, the latest first
+    """
     needed = math.ceil(current * series[0] / target)
     if all(value > target for value in series[:OUT_PERIODS]):
         return max(current + 1, needed)
@@ -206,11 +209,11 @@ def wanted(current: int, target: float, series: list[float]) -> int:
 
 
 def act(context: Context, lookup: Lookup) -> None:
-    """Look at each policy of this account and Region once, and change what is to be changed."""
+    """Evaluate each policy of this account and Region once, and change instance counts accordingly."""
     for policy in list(context.store.all(POLICY)):
         try:
             _act(context, policy, lookup)
-        except ApiError as error:  # the endpoint is being changed, or is gone
+        except ApiError as error:  # the endpoint is being changed, or was deleted
             logger.info("Scaling %s: %s", policy["ResourceId"], error.message)
 
 
@@ -225,8 +228,8 @@ def _act(context: Context, policy: Record, lookup: Lookup) -> None:
         setting(context.platform, "scaling_period"),
     )
     metric, statistic = _metric(policy)
-    # Without traffic the service reports zero. What was before the policy, or before the last change, says
-    # nothing about how many instances there are now.
+    # Without traffic the service reports zero. Values from before the policy or the last change do not
+    # describe the present number of instances.
     since = max(policy["CreationTime"], target.get("_Changed", 0.0))
     known = int(min(IN_PERIODS, elapsed(since) // period))
     if known < OUT_PERIODS:
@@ -249,7 +252,7 @@ def _act(context: Context, policy: Record, lookup: Lookup) -> None:
 
 
 def elapsed(since: float) -> float:
-    """Seconds since that moment. One that is yet to come was written before a clock went back: long ago."""
+    """Return the seconds since a time; infinity for a future time, from before the clock was set back."""
     seconds = now() - since
     return seconds if seconds >= 0 else float("inf")
 
@@ -276,7 +279,7 @@ def _remember(context: Context, policy: Record, before: int, count: int) -> None
 
 
 def _instances(context: Context, endpoint: str, variant: str) -> int | None:
-    """How many instances a variant is to have; None where there is none such."""
+    """Return the desired instance count of a variant; None if it does not exist or is serverless."""
     record = context.store.get("endpoint", endpoint) or {}
     for spec in record.get("_Variants", []):
         if spec["VariantName"] == variant:
@@ -285,16 +288,19 @@ def _instances(context: Context, endpoint: str, variant: str) -> int | None:
 
 
 def act_everywhere(platform: Any, store: Store, lookup: Callable[[str, str], Lookup]) -> None:
-    """Look at every policy there is. `lookup(account, region)` reads the metrics of a place."""
+    """Evaluate the policies of all accounts and Regions.
+
+    :param lookup: `(account, region)`: returns the function that reads their metrics
+    """
     for account, region in store.scopes():
         act(Context(platform, store.scoped(account, region)), lookup(account, region))
 
 
-# In a template
+# CloudFormation resources
 
 
 def create_target(context: Context, properties: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    """Returns (Ref, attributes). Changes one that is there."""
+    """Create or change a scalable target. Return its Ref and attributes."""
     call(context, "RegisterScalableTarget", properties)
     return _id(properties), {"Id": _id(properties)}
 

@@ -1,4 +1,4 @@
-"""What it takes to serve a model: its container, from the model or from a model package, and its role."""
+"""The container definition and the role with which a model is served."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from local.sagemaker.store import Record
 
 
 def of_model(context: Context, name: str) -> Record:
-    """The `ExecutionRoleArn` and the `Container` of a model. Raises ServingError where it cannot be served,
-    and ApiError for a model package that does not exist."""
+    """Return the `ExecutionRoleArn` and the `Container` of a model, from the model or its model package.
+
+    Raises ServingError if it cannot be served, and ApiError if its model package does not exist."""
     model = context.store.get(models.MODEL, name)
     if model is None:
         raise ServingError(models.missing_model(context, name))
@@ -28,7 +29,9 @@ def of_model(context: Context, name: str) -> Record:
 
 
 def _packaged(context: Context, container: Record, name: str) -> Record:
-    """A container from a model package: the package's image and data, the model's environment on top."""
+    """Return a container definition with the package's image and data.
+
+    The model's data and environment variables take precedence."""
     package = registry.find_package(context, name)
     specification = package["InferenceSpecification"]
     if wanted := container.get("InferenceSpecificationName"):

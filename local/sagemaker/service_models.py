@@ -1,7 +1,7 @@
-"""AWS's service models, which requests are validated and answers are shaped with.
+"""AWS's service models, with which requests are validated and responses are shaped.
 
-They are read from the botocore that the project's `requirements.txt` locks. The emulator's environment has an
-older one, because MiniStack pins it; both versions read the same file format.
+They are read from the botocore version that the project's `requirements.txt` locks. The emulator's
+environment has an older version, which MiniStack pins; both versions read the same file format.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tooling import envs
 
 
 def locked_version() -> str:
-    """The version of botocore in the project's `requirements.txt`."""
+    """Return the version of botocore in the project's `requirements.txt`."""
     text = (envs.ROOT / envs.ENVIRONMENTS["app"]).read_text()
     found = re.search(r"^botocore==(\S+)", text, re.MULTILINE)
     if found is None:
@@ -27,7 +27,7 @@ def locked_version() -> str:
 
 
 def folder() -> Path:
-    """The locked botocore's data folder. Raises RuntimeError where that version is not installed."""
+    """Return the locked botocore's data folder. Raises RuntimeError if that version is not installed."""
     packages, version = envs.site_packages("app"), locked_version()
     if not (packages / f"botocore-{version}.dist-info").is_dir():
         raise RuntimeError(f"botocore {version} is not in {packages}: run `make setup`")
@@ -36,6 +36,6 @@ def folder() -> Path:
 
 @functools.cache
 def service_model(service: str = "sagemaker") -> Any:  # a botocore ServiceModel, whose properties are untyped
-    """The locked model of a service, by botocore's name for it. Raises RuntimeError as `folder` does."""
+    """Return the locked model of a service, given its name in botocore. Raises RuntimeError like `folder`."""
     loader = Loader(extra_search_paths=[str(folder())], include_default_search_paths=False)
     return ServiceModel(loader.load_service_model(service, "service-2"), service)

@@ -1,8 +1,8 @@
-"""What serves the variants of an endpoint.
+"""The containers of an endpoint.
 
-A `Variant` is what an endpoint has of serving containers (`serving_container.py`): one for each instance, or
-one that comes with the first request and goes after a while without any. A `Fleet` is all variants of one
-deployment. `hosting.py` decides which fleet an endpoint has.
+A `Variant` has serving containers (`serving_container.py`): one for each instance, or for a serverless
+variant one that is started with the first request and stopped after a time without requests. A `Fleet` is all
+variants of one deployment. `hosting.py` decides which fleet an endpoint has.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ logger = logging.getLogger(__name__)
 
 
 class ThrottledError(Exception):
-    """All that a serverless variant may do at once is being done."""
+    """The variant is at its maximum concurrency."""
 
 
 class Variant:
-    """What answers for one production variant. Requests that come while no container answers wait for one.
+    """The containers of one production variant. Requests wait while none is ready.
 
-    A serverless one does at most `MaxConcurrency` at once, and its container goes after a while without a
-    request. A container that ended by itself is replaced with the next request.
+    A serverless variant has at most `MaxConcurrency` concurrent requests, and its container is stopped after
+    a time without requests. A container that ended by itself is replaced at the next request.
     """
 
     def __init__(self, context: Context, endpoint: str, variant: Record):
@@ -49,13 +49,13 @@ class Variant:
             setting(context.platform, "endpoint_log_interval"),
         )
         self._starting = threading.Lock()  # held while containers start
-        self._state = threading.Condition()  # guards what follows
+        self._state = threading.Condition()  # guards the fields below
         self._servers: list[ServingContainer] = []
         self._busy = 0
         self._used = time.monotonic()
         self._closed = False
         self.setup = 0.0
-        """Seconds that the last start of containers took."""
+        """Duration of the last start of containers, in seconds."""
         if self.serverless:
             threading.Thread(target=self._idle, name=f"idle {endpoint}", daemon=True).start()
 
@@ -65,35 +65,36 @@ class Variant:
 
     @property
     def wanted(self) -> int:
-        """How many containers there should be while requests come."""
+        """Number of containers that the variant should have while it gets requests."""
         return 1 if self.serverless else self.spec["InitialInstanceCount"]
 
     @property
     def running(self) -> int:
-        """How many containers answer."""
+        """Number of containers that are ready."""
         with self._state:
             return sum(server.running for server in self._servers)
 
     @property
     def stream(self) -> str:
-        """The log stream of one of its containers."""
+        """Log stream of the variant's first container."""
         with self._state:
             return self._servers[0].stream if self._servers else f"{self.name}/none"
 
     def start(self) -> bool:
-        """See to it that a container answers; True if it had to be started. Raises ServingError."""
+        """Ensure that a container is ready. Return whether one had to be started. Raises ServingError."""
         running = self.running
         if running == self.wanted:
             return False
-        if running:  # some answer; what is missing comes beside them
+        if running:  # some are ready: start the missing ones in the background
             if not self._starting.locked():
                 threading.Thread(target=self._refill, name=f"refill {self.name}", daemon=True).start()
             return False
         return self.fill()
 
     def fill(self) -> bool:
-        """Start and stop containers until as many answer as are wanted; True if one was started. Raises
-        ServingError, and then those that had answered go on."""
+        """Start and stop containers to reach the desired number. Return whether any was started.
+
+        Raises ServingError if one does not start. The containers that were ready keep running."""
         with self._starting:
             began = time.monotonic()
             with self._state:
@@ -106,7 +107,7 @@ class Variant:
                 surplus = running[self.wanted :]
                 self._servers = running[: self.wanted] + fresh
             for server in ended:
-                server.stop()  # it ended by itself, and its files are still here
+                server.stop()  # it ended by itself; this removes its files
             if fresh:
                 with ThreadPoolExecutor(max_workers=len(fresh)) as pool:
                     list(pool.map(ServingContainer.start, fresh))
@@ -122,13 +123,14 @@ class Variant:
     def _refill(self) -> None:
         try:
             self.fill()
-        except ServingError as error:  # the next request tries again
+        except ServingError as error:  # the next request retries
             logger.warning("Variant %s: %s", self.name, error)
 
     @contextlib.contextmanager
     def turn(self) -> Iterator[bool]:
-        """A place among what the variant does at once; False when the variant is closed. Raises
-        ThrottledError when there is none."""
+        """Count a request while it is processed. Yields False if the variant is closed.
+
+        Raises ThrottledError if the variant is at its maximum concurrency."""
         with self._state:
             if self._closed:
                 yield False
@@ -145,7 +147,7 @@ class Variant:
                 self._state.notify_all()
 
     def ask(self, headers: Mapping[str, str], body: bytes, target: str | None = None) -> Reply:
-        """Raises what `ServingContainer.ask` raises."""
+        """Send a request to one of the containers. Raises the same errors as `ServingContainer.ask`."""
         with self._state:
             server = self._choose(target)
             server.busy += 1
@@ -157,9 +159,10 @@ class Variant:
                 self._state.notify_all()
 
     def _choose(self, target: str | None) -> ServingContainer:
-        """The container for a request: the least busy one. Of many models each has its own order of the
-        instances, so that it stays where it is loaded while instances come and go, and another one takes it
-        on when the first has its hands full."""
+        """Return the container for a request: the least busy one.
+
+        With many models, each model has a fixed order of the instances (rendezvous hashing), so that it stays
+        where it is loaded when instances are added or removed. Busy instances are skipped."""
         running = [server for server in self._servers if server.running]
         if not running:
             raise ConnectionError("The container is not there.")
@@ -170,12 +173,12 @@ class Variant:
         return next((server for server in order if server.busy < full), min(order, key=lambda s: s.busy))
 
     def loaded(self) -> list[list[str]]:
-        """The models that each instance has loaded, where there are many."""
+        """Return the loaded models of each instance of a multi-model variant."""
         with self._state:
             return [server.models.loaded() for server in self._servers if server.models is not None]
 
     def measures(self) -> list[Measure]:
-        """What loading and unloading models took since the last call."""
+        """Return the metrics of loading and unloading models since the last call."""
         with self._state:
             several = [server.models for server in self._servers if server.models is not None]
         return [measure for models in several for measure in models.measures()]
@@ -189,7 +192,7 @@ class Variant:
                 left = self._used + allowed - time.monotonic()
                 running = any(server.running for server in self._servers)
                 if self._busy or left > 0 or not running:
-                    # At most a second, as the setting may change meanwhile.
+                    # At most a second, because the setting may change meanwhile
                     self._state.wait(min(1.0, left) if left > 0 else 1.0)
                     continue
                 servers, self._servers = self._servers, []
@@ -197,7 +200,7 @@ class Variant:
                 server.stop()
 
     def close(self, drain: float = 0.0) -> None:
-        """End the containers, after the requests under way or `drain` seconds. New requests are refused."""
+        """Refuse new requests, wait up to `drain` seconds for those in flight, then stop the containers."""
         with self._state:
             self._closed = True
             self._state.notify_all()
@@ -211,9 +214,6 @@ class Variant:
         self._logs.close()
 
 
-# All variants of one deployment
-
-
 class Fleet:
     """The variants of one deployment of an endpoint."""
 
@@ -222,7 +222,7 @@ class Fleet:
         self.weights = {spec["VariantName"]: spec["InitialVariantWeight"] for spec in specs}
 
     def start(self) -> None:
-        """Start all variants. Raises ServingError of the first that cannot, having closed all."""
+        """Start all variants. If one fails, close all and raise its ServingError."""
         try:
             with ThreadPoolExecutor(max_workers=len(self.variants)) as pool:
                 list(pool.map(Variant.fill, self.variants.values()))
@@ -231,7 +231,7 @@ class Fleet:
             raise
 
     def choose(self, target: str | None = None) -> Variant | None:
-        """The variant of that name, else one by weight. None where there is none such."""
+        """Return the variant named `target`, or None. Without a target, choose a variant by weight."""
         if target is not None:
             return self.variants.get(target)
         names = list(self.variants)
@@ -239,8 +239,9 @@ class Fleet:
         return self.variants[random.choices(names, weights)[0]]  # noqa: S311 - traffic, not secrets
 
     def adjust(self, specs: list[Record]) -> None:
-        """Take over weights, numbers of instances and serverless limits from changed specifications of the
-        same variants. Raises ServingError where an instance does not come up; the others serve."""
+        """Apply changed weights, instance counts and serverless limits of the same variants.
+
+        Raises ServingError if an instance does not start. The others keep serving."""
         for spec in specs:
             self.weights[spec["VariantName"]] = spec["InitialVariantWeight"]
             variant = self.variants[spec["VariantName"]]

@@ -1,6 +1,6 @@
-"""A container that serves a model: fetched and started under the model's own role, asked, stopped.
+"""A container that serves a model. Its image and model data are fetched with the model's role.
 
-What a container of a multi-model endpoint holds is in `multi_model.py`.
+The models of a multi-model endpoint's container are in `multi_model.py`.
 """
 
 from __future__ import annotations
@@ -28,17 +28,18 @@ from local.sagemaker.reply import Reply
 from local.sagemaker.store import Record
 
 KIND = "endpoints"
-"""Where the instances of endpoints lie below the cloud's `instances` folder."""
+"""Folder of the endpoints' instances below the cloud's `instances` folder."""
 HOST_NAME = "model.aws.local"
-"""An endpoint's container's host name, as one printed it: https://github.com/pytorch/serve/issues/1028"""
+"""Host name of endpoint containers, as a container on AWS printed it:
+https://github.com/pytorch/serve/issues/1028"""
 SESSION = "SageMaker"
-"""The session name under which the service takes on a model's role."""
+"""Session name with which the service assumes a model's role."""
 
 _RESERVED = ("SAGEMAKER_BASE_DIR", "SAGEMAKER_BIND_TO_PORT", "BIND_HOST")
 
 
 class ServingError(Exception):
-    """A container cannot serve; the sentence is the failure reason."""
+    """A container cannot serve. The message is the failure reason."""
 
 
 def _refused(error: Exception) -> str:
@@ -58,7 +59,7 @@ def client_of(context: Context, service: str, role: str) -> Any:
 
 
 def pull_image(context: Context, uri: str, role: str) -> Image:
-    """The image behind an ECR address, if the role may pull it. Raises ServingError."""
+    """Return the image at an ECR address. Raises ServingError, also if the role may not pull it."""
     try:
         return pull(context.platform, context.account, context.region, uri, role)
     except (ApiError, ClientError, BotoCoreError) as error:
@@ -69,8 +70,11 @@ def pull_image(context: Context, uri: str, role: str) -> Image:
 
 
 def fetch_model(s3: Any, container: Record, folder: Path, most_bytes: float) -> None:
-    """Put model data into `folder`: an archive unpacked, to at most so many bytes, a prefix as it is. Raises
-    ServingError."""
+    """Download model data into `folder`, and unpack an archive. Raises ServingError.
+
+    :param container: container definition
+    :param most_bytes: maximum size of an unpacked archive
+    """
     source = container.get("ModelDataSource", {}).get("S3DataSource", {})
     uri = source.get("S3Uri") or container.get("ModelDataUrl")
     if not uri:
@@ -112,29 +116,28 @@ def multi_model(variant: Record) -> bool:
 
 
 def prefix_of(variant: Record) -> str:
-    """The S3 address below which a variant's many models lie."""
+    """Return the S3 prefix of the models of a multi-model variant."""
     container = variant["Container"]
     return container.get("ModelDataUrl") or container["ModelDataSource"]["S3DataSource"]["S3Uri"]
 
 
 class ServingContainer:
-    """One container of a variant, from its model's download to its end. `stop` works at any moment, from
-    any thread; a `start` under way then fails."""
+    """One container of a variant. `stop` can be called at any time, from any thread; `start` then fails."""
 
     folder: ClassVar[str] = KIND
-    """Where its instance lies below the cloud's `instances` folder."""
+    """Folder of its instance below the cloud's `instances` folder."""
     see: ClassVar[str] = "Please check CloudWatch logs for this endpoint."
-    """Where the error messages refer to."""
+    """End of the error messages."""
 
     def __init__(self, context: Context, variant: Record, logs: LogWriter, stream: str = ""):
-        """`stream` is its log stream, if not one of the variant's."""
+        """:param stream: its log stream; default: a new stream of the variant"""
         self._context, self._variant, self._logs = context, variant, logs
         self.id = uuid.uuid4().hex
         self.stream = stream or f"{variant['VariantName']}/{self.id}"
         self.models: Models | None = None
-        """What it has loaded, where it serves many models."""
+        """Its models, if it serves many."""
         self.busy = 0
-        """Requests under way; the variant counts them."""
+        """Requests in flight, which the variant counts."""
         self._instance: Instance | None = None
         self._lock = threading.Lock()
         self._answers = False
@@ -142,11 +145,11 @@ class ServingContainer:
 
     @property
     def running(self) -> bool:
-        """Whether the container has answered and has not ended since."""
+        """Whether the container passed the health check and has not ended since."""
         return self._answers and self._instance is not None and self._instance.running
 
     def start(self) -> None:
-        """Fetch the model, start the container, wait until it answers. Raises ServingError."""
+        """Fetch the model, start the container and wait for its health check. Raises ServingError."""
         try:
             self._start()
         except BaseException:
@@ -210,7 +213,7 @@ class ServingContainer:
         return Models(self.request, fetch, folder, self._volume, cached=cached, inside=instance.inside)
 
     def _volume(self) -> float:
-        """Bytes that the instance's volume holds."""
+        """Return the size of the instance's volume in bytes."""
         given = self._variant.get("VolumeSizeInGB")
         return 1e9 * (given or setting(self._context.platform, "endpoint_volume_gb"))
 
@@ -234,7 +237,7 @@ class ServingContainer:
             pause = min(pause * 1.5, 0.1)
 
     def unhealthy(self) -> str:
-        """The sentence for a container that does not answer /ping."""
+        """Return the error message for a container that does not answer /ping."""
         return (
             f"The primary container for production variant {self._variant['VariantName']} did not pass the "
             "ping health check."
@@ -252,23 +255,28 @@ class ServingContainer:
         target: str | None = None,
         timeout: float | None = None,
     ) -> Reply:
-        """One invocation, of the model `target` where there are many. Raises OSError (TimeoutError too, after
-        `timeout` seconds or those of the settings) or HTTPException where no answer comes, and ApiError for a
-        model that cannot be had."""
+        """Send one invocation and return the reply.
+
+        Raises OSError (TimeoutError after the timeout) or HTTPException if there is no reply, and ApiError if
+        the target model cannot be fetched or is not ready in time.
+
+        :param target: model of a multi-model container
+        :param timeout: seconds; default: the setting `invocation_timeout`
+        """
         limit: float = timeout or setting(self._context.platform, "invocation_timeout")
         try:
             if self.models is not None and target is not None:
                 return self.models.invoke(target, headers, body, limit)
             return self.request("POST", "/invocations", headers, body, limit)
         except (ConnectionError, http.client.HTTPException):
-            if self._instance is not None:  # it may be ending: who asks next is to find it ended
+            if self._instance is not None:  # if it is ending, let the next request find it ended
                 self._instance.wait(1)
             raise
 
     def request(
         self, method: str, path: str, headers: Mapping[str, str], body: bytes, timeout: float
     ) -> Reply:
-        """One HTTP request, for at most `timeout` seconds. Raises OSError or HTTPException."""
+        """Send one HTTP request, for at most `timeout` seconds. Raises OSError or HTTPException."""
         if self._instance is None:
             raise ConnectionError("The container is not there.")
         host = self._instance.host

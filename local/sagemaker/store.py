@@ -1,4 +1,4 @@
-"""Records of SageMaker's resources, in SQLite: what was answered as done is still there after a crash."""
+"""Records of SageMaker's resources in SQLite. Changes that were confirmed to a caller survive a crash."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 Record = dict[str, Any]
 AGAIN_SECONDS = 0.5
-"""Between two tries to write what there is no room for."""
+"""Time between two attempts to write a record when the disk is full."""
 
 logger = logging.getLogger(__name__)
 
@@ -28,8 +28,9 @@ Method = TypeVar("Method", bound=Callable[..., Any])
 
 
 def kept(method: Method) -> Method:
-    """Raise `StorageError` to a caller whose write cannot be kept. What goes on by itself, as a job does,
-    waits until there is room."""
+    """Handle failed writes of a method: raise `StorageError` in a thread that answers a caller.
+
+    In other threads, such as a job's, retry until there is room on the disk."""
 
     @functools.wraps(method)
     def write(scope: Scope, *given: Any) -> Any:
@@ -46,7 +47,7 @@ def kept(method: Method) -> Method:
 
 
 class Asked(threading.local):
-    """Whether this thread answers a caller, or holds what others wait for."""
+    """Whether this thread answers a caller, or holds a lock that others wait for."""
 
     by_a_caller = False
 
@@ -54,10 +55,11 @@ class Asked(threading.local):
 class Store:
     """Records by account, Region, kind and name. Values are JSON; times are epoch seconds.
 
-    Every call is one transaction, safe from any thread. `change` is the only way to alter a record
-    from what it was, so that two threads never lose each other's update.
+    Every call is one transaction, safe from any thread. Records are updated only with `change`, so that no
+    thread overwrites another thread's update.
 
-    `live` holds what goes with this process: jobs at work, containers, pacing. Guard it by `exclusive`.
+    `live` has the state of this process that is not stored: running jobs, containers, token buckets. Access
+    it within `exclusive`.
     """
 
     def __init__(self, path: Path):
@@ -76,19 +78,19 @@ class Store:
         return Scope(self, account, region)
 
     def scopes(self) -> list[tuple[str, str]]:
-        """Every (account, Region) that holds a record."""
+        """Return every (account, Region) that has records."""
         with self._lock:
             return self._db.execute("SELECT DISTINCT account, region FROM records").fetchall()
 
     @contextlib.contextmanager
     def exclusive(self) -> Iterator[None]:
-        """Nothing else reads or writes within: for a decision that rests on several records."""
+        """Exclude all other reads and writes, for decisions that depend on several records."""
         with self._lock, self.answering():
             yield
 
     @contextlib.contextmanager
     def answering(self) -> Iterator[None]:
-        """Within, a write that cannot be kept raises `StorageError` at once."""
+        """Have failed writes of this thread raise `StorageError` immediately."""
         before, self.asked.by_a_caller = self.asked.by_a_caller, True
         try:
             yield
@@ -117,7 +119,7 @@ class Scope:
 
     @kept
     def add(self, kind: str, name: str, record: Record) -> bool:
-        """Store a new record; False, and nothing stored, when the name is taken."""
+        """Store a new record. Return False, and store nothing, if the name is taken."""
         with self._lock:
             cursor = self._db.execute(
                 "INSERT OR IGNORE INTO records VALUES (?, ?, ?, ?, ?)",
@@ -127,9 +129,9 @@ class Scope:
 
     @kept
     def change(self, kind: str, name: str, edit: Callable[[Record], Record | None]) -> Record | None:
-        """Apply `edit` to the stored record and return the new one.
+        """Apply `edit` to the stored record and return the new one, or None if the record does not exist.
 
-        `edit` changes the record in place or returns another. None when there is no such record.
+        :param edit: changes the record in place or returns another one
         """
         with self._lock:
             record = self.get(kind, name)

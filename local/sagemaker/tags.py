@@ -1,7 +1,7 @@
-"""Tags, kept beside what they belong to, under its ARN.
+"""Tags of resources, stored under the resource's ARN.
 
-A resource of kind K and name N is stored as record (K, N) and has the ARN `...:K/N`. That is all that tags
-need to know of it, so they work for every kind that keeps to this.
+A resource of kind K and name N is stored as record (K, N) and has the ARN `...:K/N`. Tags work for every kind
+of resource that follows this convention.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ Tags = list[dict[str, str]]
 
 
 def check(context: Context, tags: Tags | None) -> None:
-    """Raises ApiError where tags break a rule of the service's. The cloud's own callers, such as
-    CloudFormation, may set the tags that are AWS's."""
+    """Raise ApiError for duplicate or reserved tag keys.
+
+    Calls of the cloud itself, such as CloudFormation's, may set AWS's reserved tags."""
     keys = [tag["Key"] for tag in tags or ()]
     for key in keys:
         if keys.count(key) > 1:
@@ -29,8 +30,9 @@ def check(context: Context, tags: Tags | None) -> None:
 
 
 def attach(context: Context, arn: str, tags: Tags | None) -> None:
-    """Add tags to a resource, over those of the same keys. Raises ApiError, changing nothing, if it may not
-    have them."""
+    """Add tags to a resource, replacing tags of the same keys.
+
+    Raises ApiError, and changes nothing, for invalid or too many tags."""
     if not tags:
         return
     check(context, tags)
@@ -47,12 +49,12 @@ def attach(context: Context, arn: str, tags: Tags | None) -> None:
 
 
 def attached(store: Scope, arn: str) -> Tags:
-    """A resource's tags, sorted by key."""
+    """Return a resource's tags, sorted by key."""
     return [{"Key": key, "Value": value} for key, value in sorted((store.get(KIND, arn) or {}).items())]
 
 
 def forget(context: Context, arn: str) -> None:
-    """The resource is gone, and its tags with it."""
+    """Remove the tags of a resource that was deleted."""
     context.store.remove(KIND, arn)
 
 

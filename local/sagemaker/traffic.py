@@ -1,4 +1,4 @@
-"""What was asked of an endpoint, as the metrics that the service keeps in CloudWatch."""
+"""Invocation metrics of an endpoint, sent to CloudWatch."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ logger = logging.getLogger(__name__)
 
 
 class Traffic:
-    """Counts one endpoint's invocations and delivers the counts every while. Safe from any thread.
+    """Metrics of one endpoint's invocations, sent at intervals. Safe from any thread.
 
-    A thread delivers; it ends when there is nothing to deliver and begins again with the next count.
+    A background thread sends them. It ends when there are none, and is started again at the next invocation.
     """
 
     def __init__(self, context: Context, endpoint: str):
@@ -34,8 +34,12 @@ class Traffic:
         self._closed = threading.Event()
 
     def count(self, variant: Variant, reply: Reply | None, seconds: float, started: bool) -> None:
-        """One invocation that took `seconds` in all; `reply` is None where the container gave none, `started`
-        says that it had to be started."""
+        """Record one invocation.
+
+        :param reply: None: the container did not reply
+        :param seconds: total duration
+        :param started: whether the container had to be started
+        """
         status = reply.status if reply else 500
         values: list[tuple[str, float, str]] = [
             ("Invocations", 1, "Count"),
@@ -80,11 +84,11 @@ class Traffic:
                     data = [datum for of, datum in values if of == namespace]
                     for start in range(0, len(data), BATCH):
                         client.put_metric_data(Namespace=namespace, MetricData=data[start : start + BATCH])
-            except Exception as error:  # a lost count does not fail an invocation
+            except Exception as error:  # lost metrics must not fail an invocation
                 logger.warning("No metrics of endpoint %s: %s", self._endpoint, error)
 
     def close(self) -> None:
-        """Deliver what is left."""
+        """Send the remaining metrics, and wait up to 5 seconds."""
         self._closed.set()
         thread = self._thread
         if thread is not None:

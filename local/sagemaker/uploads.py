@@ -1,4 +1,4 @@
-"""Folders of containers that are uploaded to S3, once or again and again while the containers run."""
+"""Upload of containers' folders to S3, once or repeatedly while the containers run."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ logger = logging.getLogger(__name__)
 
 
 class FolderUpload:
-    """The folders of a job's instances, and the prefix in S3 that all of them are uploaded to.
+    """The folders of a job's instances, and the S3 prefix to which all of them are uploaded.
 
-    What was written last is uploaded last: when it is in S3, what was written before it is there too. What
-    the containers delete stays in S3. `error`: S3 refused, or a file cannot be read.
+    Files are uploaded in the order in which they were written: when a file is in S3, earlier files are too.
+    Files that the containers delete stay in S3. `error` is the failure of an upload in the background.
     """
 
     what: ClassVar[str] = "Output"
-    """What the error messages say that is uploaded."""
+    """Name of the uploaded data in error messages."""
     follows_links: ClassVar[bool] = False
-    """Whether links are followed as long as they stay in the container's own folders; else left out."""
+    """Whether links that stay in the container's folders are followed. Otherwise links are skipped."""
 
     def __init__(
         self,
@@ -38,8 +38,13 @@ class FolderUpload:
         roots: Sequence[Path] | None = None,
         extra: Mapping[str, str] = MappingProxyType({}),
     ):
-        """`interval` is in seconds. `roots` are the folders that each container may change, with its own of
-        `folders` below. `extra` are arguments of the uploads, such as a key's."""
+        """
+        :param folders: one for each container
+        :param interval: seconds between two uploads of changes
+        :param roots: for each container, the folder that it may change, which contains its folder of
+            `folders`; default: `folders`
+        :param extra: S3 arguments of the uploads, such as a KMS key
+        """
         self.s3, self.folders, self._interval, self._extra = s3, folders, interval, dict(extra)
         self._roots = roots or folders
         self.bucket, prefix = split(uri)
@@ -50,13 +55,13 @@ class FolderUpload:
         self.error: TransferError | None = None
 
     def start(self) -> None:
-        """Upload what changes from now on, in the background."""
+        """Start to upload new and changed files in the background."""
         name = f"{self.what.lower()}s"
         self._thread = threading.Thread(target=self._repeat, name=name, daemon=True)
         self._thread.start()
 
     def close(self) -> None:
-        """Upload what has changed since, once nothing changes any more. Raises TransferError."""
+        """Upload the remaining changes, after the containers have ended. Raises TransferError."""
         self.end()
         if self.error:
             raise self.error
@@ -95,8 +100,9 @@ class FolderUpload:
                 raise unreadable(self.what, folder, file, error) from error
 
     def _by_time(self, root: Path, folder: Path) -> list[Path]:
-        """The files in a folder, the one written last at the end. Those that lead out of `root` are left
-        out. Raises OSError where a folder cannot be read."""
+        """Return the files in a folder, the last written one last, without those outside of `root`.
+
+        Raises OSError if a folder cannot be read."""
         found = []
         for file in files_below(folder) if self._allowed(root, folder) else ():
             with contextlib.suppress(FileNotFoundError, NotADirectoryError):  # replaced or removed meanwhile
@@ -112,15 +118,15 @@ class FolderUpload:
         return False
 
     def wants(self, file: Path) -> bool:
-        """Whether this file is uploaded."""
+        """Return whether this file is uploaded."""
         return True
 
     def around(self, root: Path, file: Path) -> contextlib.AbstractContextManager[None]:
-        """What is done around the upload of a file."""
+        """Return a context manager for the upload of a file."""
         return contextlib.nullcontext()
 
     def _send(self, root: Path, folder: Path, file: Path) -> None:
-        with contextlib.suppress(FileNotFoundError):  # replaced or removed while it was looked at
+        with contextlib.suppress(FileNotFoundError):  # replaced or removed meanwhile
             state = state_of(file.stat())
             if self.sent.get(file) == state:
                 return

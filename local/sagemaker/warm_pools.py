@@ -1,7 +1,7 @@
-"""Warm pools: instances that stay for a while after a job, for the next one that is like it.
+"""Warm pools: instances that are kept for a while after a job, for the next job with the same configuration.
 
-The pool is in the record of the job that left it, as `WarmPoolStatus`. What it saves here is the time that
-`training_launch` says; the instances themselves are processes, made anew for each job.
+The pool is in the record of the job that left it, as `WarmPoolStatus`. Here it only saves the time of the
+setting `training_launch`: the instances are processes, which are started again for each job.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ ALSO_LIKE = ("RoleArn", "VpcConfig", "EnableNetworkIsolation", "EnableInterConta
 
 
 def check(params: dict[str, Any]) -> None:
-    """Raises ApiError for a job that cannot have a pool."""
+    """Raise ApiError if a job requests a pool but cannot have one."""
     resources = params["ResourceConfig"]
     if resources.get("KeepAlivePeriodInSeconds"):
         if params.get("EnableManagedSpotTraining"):
@@ -28,10 +28,10 @@ def check(params: dict[str, Any]) -> None:
 
 
 def current(record: Record) -> Record:
-    """The record with its pool as it is by now: one whose time is over is terminated."""
+    """Update and return a record with the pool's present status: an expired pool is terminated."""
     pool = record.get("WarmPoolStatus")
     if pool and pool["Status"] == "Available":
-        # A pool of before the machine's last start is over: that clock began anew
+        # A negative time: the machine was restarted since, and with it the clock. The pool has ended
         kept = time.monotonic() - record["_RetainedSince"]
         most = record["ResourceConfig"]["KeepAlivePeriodInSeconds"]
         status = "Available" if 0 <= kept < most else "Terminated"
@@ -43,7 +43,7 @@ def current(record: Record) -> Record:
 
 
 def waiting(context: Context, kind: str, instance_type: str) -> int:
-    """Instances of this type that wait in pools."""
+    """Return the number of instances of this type in available pools."""
     return sum(
         record["ResourceConfig"]["InstanceCount"]
         for record in context.store.all(kind)
@@ -53,13 +53,13 @@ def waiting(context: Context, kind: str, instance_type: str) -> int:
 
 
 def fits(context: Context, kind: str, record: Record) -> bool:
-    """Whether a pool waits that this job would take over."""
+    """Return whether an available pool matches this job."""
     return any(_available(record, other) for other in context.store.all(kind))
 
 
 def _available(record: Record, other: Record) -> bool:
     pool = current(other).get("WarmPoolStatus")
-    # SageMaker keeps no spot instances, and gives a spot job none of those that it keeps
+    # SageMaker does not keep spot instances, and does not use pools for spot jobs
     spot = record.get("EnableManagedSpotTraining")
     return bool(pool and pool["Status"] == "Available" and not spot and _is_like(record, other))
 
@@ -72,7 +72,7 @@ def _is_like(record: Record, other: Record) -> bool:
 
 
 def take(context: Context, kind: str, record: Record) -> bool:
-    """Move a pool that fits to this job; False where there is none."""
+    """Give this job an available pool that matches it. Return False if there is none."""
     with context.store.store.exclusive():
         for other in context.store.all(kind):
             if _available(record, other):
@@ -88,13 +88,13 @@ def take(context: Context, kind: str, record: Record) -> bool:
 
 
 def begin(record: Record) -> Record:
-    """What the record of a new job says of its pool."""
+    """Return the members of a new job's record that describe its pool."""
     kept = record["ResourceConfig"].get("KeepAlivePeriodInSeconds")
     return {"WarmPoolStatus": {"Status": "InUse"}} if kept else {}
 
 
 def leave(context: Context, kind: str, record: Record) -> None:
-    """At a job's end, in its record: its instances stay, or they go."""
+    """Set the pool's status in the record of a job that ends: available, or terminated."""
     if "WarmPoolStatus" not in record:
         return
     resources = record["ResourceConfig"]
@@ -108,7 +108,7 @@ def leave(context: Context, kind: str, record: Record) -> None:
 
 
 def keep(record: Record, seconds: int) -> None:
-    """UpdateTrainingJob: another length, 0 to end the pool."""
+    """Set the keep-alive period of a job's pool; 0 ends the pool. Raises ApiError if there is no pool."""
     pool = current(record).get("WarmPoolStatus")
     if not pool or pool["Status"] not in ("Available", "InUse"):
         raise invalid("The training job has no warm pool that is available.")

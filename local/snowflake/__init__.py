@@ -1,1 +1,1 @@
-"""The local Snowflake: what the real connector talks to on this machine."""
+"""The local Snowflake, a server for the real Snowflake connector."""

@@ -1,12 +1,12 @@
 # pyright: reportMissingImports=false, reportAttributeAccessIssue=false
-"""The local Snowflake: fakesnow behind Snowflake's own protocol, with accounts that are checked.
+"""The local Snowflake: a fakesnow server that speaks Snowflake's protocol, with authentication.
 
     python -m local.snowflake.server --port 8085 --home .groundplan/cloud/snowflake --credentials FILE
 
-Runs in the environment `snowflake`. Tables are DuckDB files below `--home`, so they survive a
-restart. `FILE` is what a client connects with (a `Connection` as JSON); it is made when it is not
-there. fakesnow lets everybody in; here a login succeeds as on Snowflake: with a token signed by the
-user's private key, or with the user's password.
+Runs in the environment `snowflake`. Tables are DuckDB files below `--home`, so they survive a restart. `FILE`
+has the connection for clients (a `Connection` as JSON) and is created if it does not exist. fakesnow accepts
+every login. Here a login needs, as on Snowflake, a token signed with the user's private key, or the user's
+password.
 """
 
 from __future__ import annotations
@@ -36,21 +36,21 @@ from starlette.routing import Route
 
 from local.ports import free_port
 
-# The package also has a function of this name, which an ordinary import would find.
+# The package also has a function of this name, which an import statement would return
 fakesnow: Any = importlib.import_module("fakesnow.server")
 
 ACCOUNT, USER = "GROUNDPLAN", "GROUNDPLAN"
 CHUNK_ROWS = 20_000
-"""Rows in one result chunk. Snowflake hands out a large result in chunks that a client fetches one by
-one (`get_result_batches`), each from storage; fakesnow alone answers with all of it in one piece."""
+"""Rows of a result chunk. Snowflake returns a large result in chunks, which a client fetches separately from
+storage (`get_result_batches`). fakesnow returns the whole result at once."""
 KEPT_RESULTS = 16
-"""Results whose chunks are kept for fetching, the latest ones."""
+"""Number of latest results whose chunks are kept."""
 
 
 def credentials(path: Path, port: int) -> dict[str, Any]:
-    """The connection of the account's only user: kept from the last run, made at the first.
+    """Return the connection of the account's only user: from the file, to which it is written, or a new one.
 
-    The same keys as in the secret that a training container reads.
+    It has the same keys as the secret that a training container reads.
     """
     known = json.loads(path.read_text()) if path.exists() else _new_credentials()
     known |= {"host": "127.0.0.1", "port": port, "protocol": "http"}
@@ -79,7 +79,7 @@ def _new_credentials() -> dict[str, Any]:
 
 
 class Accounts:
-    """Who may log in."""
+    """Authentication of the account's only user."""
 
     def __init__(self, known: dict[str, Any]):
         self.user, self.password = known["user"].upper(), known["password"]
@@ -91,7 +91,7 @@ class Accounts:
         self.fingerprint = "SHA256:" + base64.b64encode(hashlib.sha256(der).digest()).decode()
 
     def refusal(self, data: dict[str, Any]) -> tuple[str, str] | None:
-        """Snowflake's error code and sentence, or None when the login is right."""
+        """Return Snowflake's error code and message, or None if the login is valid."""
         if data.get("AUTHENTICATOR") == "SNOWFLAKE_JWT":
             return None if self._signed(str(data.get("TOKEN", ""))) else ("394304", "JWT token is invalid.")
         same = hmac.compare_digest(str(data.get("PASSWORD", "")).encode(), self.password.encode())
@@ -111,7 +111,7 @@ class Accounts:
 
 
 class Chunks:
-    """Results cut into chunks, as Snowflake hands them out."""
+    """Results split into chunks, as on Snowflake."""
 
     def __init__(self) -> None:
         self._results: dict[str, list[bytes]] = {}
@@ -119,7 +119,7 @@ class Chunks:
         self._whole = fakesnow.to_ipc
 
     def first(self, table: Any) -> Any:
-        """In fakesnow's `to_ipc`'s place: the first chunk now, the rest put aside for `complete`."""
+        """Return the first chunk of a result, and collect the rest for `query`, in place of `to_ipc`."""
         if table.num_rows > CHUNK_ROWS:
             self._collected.get().extend(
                 table.slice(start, CHUNK_ROWS) for start in range(CHUNK_ROWS, table.num_rows, CHUNK_ROWS)
@@ -128,7 +128,7 @@ class Chunks:
         return self._whole(table)
 
     async def query(self, request: Request) -> Response:
-        """A query, its result cut into chunks that stand at addresses of their own."""
+        """Run a query. If its result has several chunks, the response has the addresses of the others."""
         rest: list[Any] = []
         self._collected.set(rest)
         response = await fakesnow.query_request(request)
@@ -160,7 +160,11 @@ class Chunks:
 
 
 def application(home: Path, known: dict[str, Any]) -> Starlette:
-    """The server: fakesnow's own routes, with logins checked, results cut and data kept."""
+    """Return the server: fakesnow's routes, with authentication, result chunks and persistent data.
+
+    :param home: folder of the tables
+    :param known: connection of the user
+    """
     home.mkdir(parents=True, exist_ok=True)
     fakesnow.shared_fs = FakeSnow(db_path=home)
     accounts, chunks = Accounts(known), Chunks()

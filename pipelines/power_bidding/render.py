@@ -4,8 +4,8 @@
 
 Train -> Evaluate -> Better? -> Register -> Deploy
 
-`${NAME}` stands for what the stack fills in when it is deployed. Needs the environment `notebooks`
-(`python -m tooling.envs notebooks`) and no network.
+The stack replaces the placeholders `${NAME}` when it is deployed. Needs the environment `notebooks`
+(`python -m tooling.envs notebooks`), but no network.
 """
 
 # ruff: noqa: E402 - the SDK asks for a Region as it is imported
@@ -18,7 +18,7 @@ import tempfile
 from pathlib import Path
 
 REGION = os.environ["AWS_DEFAULT_REGION"] = "eu-west-1"
-"""Any Region; the stack's replaces it in the definition."""
+"""Any Region. In the definition, a placeholder for the stack's Region replaces it."""
 
 from sagemaker.core.lambda_helper import Lambda
 from sagemaker.core.processing import Processor
@@ -65,7 +65,7 @@ os.environ |= {
 }
 
 BUCKET, IMAGE = "${Bucket}", "${Image}"
-# The SDK asks IAM for a role that does not look like an ARN
+# the SDK requests a role from IAM unless it looks like an ARN
 ROLE, SERVING_ROLE = (
     f"arn:${{AWS::Partition}}:iam::${{AWS::AccountId}}:role/${{{name}}}"
     for name in ("TrainingRole", "ServingRole")
@@ -76,7 +76,7 @@ EXECUTION = ExecutionVariables.PIPELINE_EXECUTION_ID
 
 
 class OfflineSession(PipelineSession):
-    """A session that does not ask AWS for its bucket."""
+    """A session with a fixed default bucket, which makes no requests to AWS for it."""
 
     def default_bucket(self) -> str:
         return BUCKET
@@ -224,7 +224,7 @@ pipeline = Pipeline(
 
 
 def rendered() -> str:
-    """Return the definition, as text with a line end."""
+    """Return the definition as JSON text with a final line end."""
     text = json.dumps(json.loads(pipeline.definition()), indent=2) + "\n"
     return text.replace(REGION, "${AWS::Region}")
 

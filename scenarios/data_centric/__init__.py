@@ -1,8 +1,8 @@
-"""What a person does with `data_centric` once it is deployed, here or on AWS.
+"""Scenario of `data_centric`, for a deployed stack, locally or on AWS.
 
-Twenty simulated labelers label digits through the API, an examination consolidates their answers with a
-model and finds planted label errors, an expert reviews them on the same API; then a sweep compares
-strategies of data selection on MNIST.
+Twenty simulated labelers label digits through the API. An examination consolidates their answers with a model
+and finds planted label errors, which an expert reviews through the same API. Then a sweep compares strategies
+of data selection on MNIST.
 """
 
 from scenarios.data_centric.metrics import METRICS

@@ -1,4 +1,4 @@
-"""The pictures of this architecture's report."""
+"""Figures of this architecture's report."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MOST_SUSPECTS = 24
 
 
 def accuracy(path: Path, table: Sequence[Mapping[str, Any]]) -> Figure:
-    """Accuracy against billed time, for every strategy and fraction."""
+    """Draw accuracy over billed time, for each strategy and fraction."""
     with picture(path, height=3.6) as axes:
         for strategy, (name, colour) in NAMES.items():
             rows = sorted(
@@ -72,7 +72,7 @@ def accuracy(path: Path, table: Sequence[Mapping[str, Any]]) -> Figure:
 
 
 def chart(path: Path, body: bytes) -> Figure:
-    """The chart that the stack itself draws for an experiment."""
+    """Return the figure of the chart that the stack draws for an experiment."""
     path.write_bytes(body)
     return Figure(
         "The experiment's chart",
@@ -83,7 +83,7 @@ def chart(path: Path, body: bytes) -> Figure:
 
 
 def reliability(path: Path, told: Sequence[Mapping[str, Any]], known: Mapping[str, Labeler]) -> Figure:
-    """The estimated quality of the labelers against their true accuracies."""
+    """Draw the estimated quality of the labelers against their true accuracies."""
     spammers, others = [], []
     for each in told:
         if labeler := known.get(each["name"]):
@@ -105,7 +105,7 @@ def reliability(path: Path, told: Sequence[Mapping[str, Any]], known: Mapping[st
 
 
 def suspects(path: Path, found: Sequence[Mapping[str, Any]], given: Pictures) -> Figure:
-    """The pictures most suspected of a wrong label."""
+    """Draw the pictures with the most probable label errors."""
     shown = found[:MOST_SUSPECTS]
     with grid(path, rows=4, columns=6, width=4.6, height=3.9) as rows:
         cells = [axes for row in rows for axes in row]

@@ -13,14 +13,14 @@ from scenarios import Progress, ScenarioError, people
 from scenarios.data_centric.pictures import CLASSES, number_of
 
 VANISHED, TWICE = 0.02, 0.1
-"""Shares of tasks that a labeler leaves, and of answers that a labeler submits twice."""
+"""Share of tasks that a labeler abandons, and share of answers that a labeler submits twice."""
 AT_ONCE = 8
 LEAST_ACCURATE, MOST_ACCURATE = 0.5, 0.9
 
 
 @dataclass
 class Labeler(people.User):
-    """A labeler with a true accuracy, or a spammer, who answers at random."""
+    """A labeler with a true accuracy, or a spammer with random answers."""
 
     accuracy: float = 1.0
     spammer: bool = False
@@ -28,7 +28,7 @@ class Labeler(people.User):
     kept: list[str] = field(default_factory=list, repr=False)
     """Items whose answers were acknowledged"""
     repeated: int = 0
-    """Answers that the API had already"""
+    """Number of answers that the API already had"""
     vanished: int = 0
     over: bool = False
     """Whether the run has closed"""
@@ -41,7 +41,7 @@ class Labeler(people.User):
         return (truth + int(self.draw.integers(1, CLASSES))) % CLASSES
 
     def step(self, run: str, truth: Callable[[str], int]) -> bool:
-        """Do one task; returns whether there was one."""
+        """Do one task, if there is one. Return whether there was one."""
         answer = self.raw("POST", f"/api/runs/{run}/task")
         if answer.status_code != 200:
             self.over = answer.status_code == 404

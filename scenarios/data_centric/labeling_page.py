@@ -1,4 +1,4 @@
-"""Pictures of the labeling page with a task of a run, as its labeler sees it."""
+"""Screenshots of the labeling page with a task of a run."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from playwright.sync_api import ViewportSize
 
 SECONDS = 10
-"""Timeout of a visit to the page; below the lease of its task."""
+"""Timeout of a visit to the page. It is shorter than the lease of its task."""
 SIZE: ViewportSize = {"width": 860, "height": 600}
-"""In CSS pixels: about the narrowest page with its picture beside its classes."""
+"""In CSS pixels: about the narrowest page that shows the picture beside the classes."""
 SCALE, QUALITY = 1.5, 80
 DECODED = """(images, milliseconds) => Promise.race([
   Promise.all(images.map((image) => image.decode())),
@@ -42,24 +42,25 @@ ALTS = {
 class LabelingPage:
     """The deployed page, and the report's figures of it.
 
-    A failure of the browser is none of the scenario: `notes` and `progress` say what is missing and why.
+    An error of the browser does not fail the scenario: `notes` and a progress message have the missing figure
+    and the reason.
     """
 
     outputs: Mapping[str, str]
-    """Of the stack"""
+    """The stack's outputs"""
     out: Path
-    """Folder of the pictures"""
+    """Folder for the screenshots"""
     progress: Progress
     figures: list[Figure] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     def show(self, run: str, labeler: Labeler, kind: Kind) -> float:
-        """Add a figure of the page with a task of an open run; return the seconds that this took.
+        """Add a figure of the page with a task of an open run. Return its duration in seconds.
 
-        The task is leased to the labeler and not answered. The labeler's next request for a task returns the
-        same one; after the lease has expired, any labeler's may.
+        The task is leased to the labeler and not answered. The labeler's next request for a task returns it
+        again; after the lease has expired, other labelers may get it.
         """
-        if self.notes:  # a browser that failed is not given more time
+        if self.notes:  # do not try again after the browser has failed
             return 0.0
         begun = time.monotonic()
         self.progress("taking a picture of the labeling page")
@@ -69,7 +70,7 @@ class LabelingPage:
             self.figures.append(Figure(TITLES[kind], light, ALTS[kind], caption, dark))
         except browser.BrowserMissingError as error:
             self._miss(f"there is no browser on this machine: {error}")
-        except Exception as error:  # of the browser, its driver or the page
+        except Exception as error:  # from the browser, its driver or the page
             (self.out / LOG).write_text("".join(traceback.format_exception(error)))
             told = str(error).strip().partition("\n")[0].rstrip(".")
             self._miss(f"the browser failed, see {LOG}: {type(error).__name__}: {told}")
@@ -84,9 +85,9 @@ class LabelingPage:
 def take(
     site: str, run: str, labeler: Labeler, out: Path, kind: Kind, seconds: float = SECONDS
 ) -> tuple[Path, Path]:
-    """Sign in on the page, open a run and write a picture of its task in the light and in the dark scheme.
+    """Sign in on the page, open a run, and take screenshots of its task in the light and the dark scheme.
 
-    Raises `BrowserMissingError`, or Playwright's `Error` when the task is not shown after `seconds`.
+    Raises `BrowserMissingError`, or Playwright's `Error` if the task is not shown within `seconds`.
     """
     end = time.monotonic() + seconds
     with browser.chromium(seconds=seconds) as running:
@@ -100,7 +101,7 @@ def take(
         page.set_default_timeout(milliseconds())
         page.goto(f"{site}/#/runs/{run}")
         browser.sign_in(page, labeler.email, labeler.password)
-        # A class can be chosen once the picture of the task is shown
+        # the classes are enabled when the picture of the task is shown
         page.locator(".classes .choice[aria-disabled=false]").first.wait_for(timeout=milliseconds())
         page.locator("main img").evaluate_all(DECODED, milliseconds())
         instructions = page.get_by_role("region", name="Instructions").get_by_role("button", name="Close")

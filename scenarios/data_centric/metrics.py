@@ -1,4 +1,4 @@
-"""Every figure of this scenario: what it means, in which unit, and the bound to reach."""
+"""Metrics of this scenario, with meaning, unit and bound."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ METRICS = (
         for metric in (
             Metric(
                 f"time_ratio_{percent}",
-                f"Our GLISTER at {percent} %: seconds of training and selection over those of all data",
+                f"Our GLISTER at {percent} %: processor seconds, selection included, over those of all data",
                 "",
                 "lower",
                 ratio,
@@ -70,7 +70,7 @@ METRICS = (
     ),
     Metric(
         "selection_share_50",
-        "Our GLISTER at 50 %: seconds of selection over those of training",
+        "Our GLISTER at 50 %: processor seconds of selection over those of training",
         "",
         "lower",
         0.08,

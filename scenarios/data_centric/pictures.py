@@ -1,4 +1,4 @@
-"""The pictures: digits to label, and MNIST to train on."""
+"""Pictures: digits for labeling, and MNIST for training."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CLASSES = 10
 SHOWN = 64
 """Width and height, in pixels, of a digit on the labeling page."""
 TEST, VALIDATION, TRAIN = 100, 50, 350
-"""MNIST examples of each class in each channel."""
+"""Number of MNIST examples of each class, by channel."""
 DIGITS = "inputs/digits"
 """Folder of the bucket with the digits."""
 ATTRIBUTE = "digit"
@@ -55,7 +55,7 @@ def read() -> Pictures:
 
 
 def upload_digits(bucket: str, pictures: Pictures) -> None:
-    """Upload all digits as PNG, enlarged for people."""
+    """Upload all digits as PNG, enlarged for the labeling page."""
     s3 = aws.client("s3")
 
     def put(number: int) -> None:
@@ -69,12 +69,12 @@ def upload_digits(bucket: str, pictures: Pictures) -> None:
 
 
 def source(bucket: str, number: int) -> str:
-    """Return the address of a digit."""
+    """Return the URI of a digit."""
     return f"s3://{bucket}/{DIGITS}/{number}.png"
 
 
 def number_of(address: str) -> int:
-    """Return the number of the digit at an address."""
+    """Return the number of the digit with this URI or URL."""
     return int(address.partition("?")[0].rpartition("/")[2].removesuffix(".png"))
 
 
@@ -111,9 +111,9 @@ def labels_in(body: bytes) -> dict[int, int]:
 
 
 def planted(labels: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Replace a share of the labels by other classes; each other class is as likely.
+    """Replace a share of the labels by other classes, with equal probabilities.
 
-    Returns the labels [n], and which of them are wrong as [n] of bool.
+    Returns the labels [n], and whether each of them is wrong, bool [n].
     """
     draw = np.random.default_rng(seed)
     chosen = draw.permutation(len(labels))[: round(share * len(labels))]
@@ -123,7 +123,7 @@ def planted(labels: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, np
 
 
 def upload_mnist(bucket: str, dataset: str, pictures: Pictures, seed: int) -> None:
-    """Upload the channels of a dataset: a random split with as many examples of each class."""
+    """Upload the channels of a dataset: a random split with the same number of examples of each class."""
     draw = np.random.default_rng(seed)
     parts: dict[str, list[np.ndarray]] = {"test": [], "validation": [], "train": []}
     for label in range(CLASSES):

@@ -1,4 +1,4 @@
-"""The runs of an experiment, of all of its sweeps together, as Arrow tables.
+"""The runs of all sweeps of an experiment, as Arrow tables.
 
 runs(bucket, "default").to_pandas()      # a DataFrame, the best validation accuracy first
 epochs(bucket, "default").to_pandas()    # a row for each epoch of each run
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 RUNS = "runs.csv"
 TEXTS = ("cell", "strategy", "job", "labels", "data")
-"""Columns of text: a digest of digits alone would be read as a number."""
+"""Text columns. Otherwise a digest that consists of digits would be read as a number."""
 
 
 def runs(bucket: str, experiment: str) -> pa.Table:
@@ -40,9 +40,10 @@ def runs(bucket: str, experiment: str) -> pa.Table:
 
 
 def epochs(bucket: str, experiment: str) -> pa.Table:
-    """Return a row for each epoch of each run: losses, accuracies, seconds of training and selection.
+    """Return a row for each epoch of each run: losses, accuracies, seconds of training and of selection.
 
-    `sweep` is the id of the sweep, `cell` that of the job in it. Raises `LookupError` as `runs` does.
+    `sweep` is the id of the sweep, `cell` that of the job in it. Raises `LookupError` if the experiment has
+    no results.
     """
     found = []
     for sweep, name, body in _files(bucket, experiment):
@@ -54,7 +55,7 @@ def epochs(bucket: str, experiment: str) -> pa.Table:
 
 
 def _files(bucket: str, experiment: str) -> Iterator[tuple[str, str, bytes]]:
-    """Yield the id of the sweep, the name in its folder and the content of each file with rows."""
+    """Yield each file with rows: the id of its sweep, the name in the sweep's folder, the content."""
     s3: S3Client = client("s3")
     prefix = f"sweeps/{experiment}/"
     for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -13,7 +14,7 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from scenarios import Progress, Report, ScenarioError, ScenarioResult, Story, aws, people
-from scenarios.data_centric import figures, pictures
+from scenarios.data_centric import figures, pictures, results
 from scenarios.data_centric.labelers import LEAST_ACCURATE, MOST_ACCURATE, Labeler, label, wait_until_open
 from scenarios.data_centric.labeling_page import LabelingPage
 from scenarios.data_centric.metrics import METRICS
@@ -23,7 +24,7 @@ SEED = 20_261_130
 ITEMS, LABELS, LABELERS, SPAMMERS = 400, 3, 20, 2
 PLANTED = 0.05
 REVIEWED = 40
-SEEDS, FRACTIONS, EPOCHS = (0, 1, 2, 3, 4), (0.5, 0.3, 0.1), 40
+SEEDS, FRACTIONS, EPOCHS = (0, 1, 2, 3, 4), (0.5, 0.3, 0.1), 30
 Z_95 = 1.96
 """Standard errors on each side of a 95 % interval."""
 
@@ -31,15 +32,15 @@ Metrics = dict[str, float]
 
 
 def prepare(progress: Progress) -> dict[str, str]:
-    """Return the settings: no more jobs at once than a laptop has cores, so that their times compare."""
+    """Return the settings: only as many concurrent jobs as a laptop has cores, for comparable durations."""
     return {"data_centric.sweep.at_once": "2"}
 
 
 def run(stack: str, out: Path, progress: Progress) -> ScenarioResult:
-    """Use the deployed stack from end to end. Files are written to `out`.
+    """Run the scenario on the deployed stack. Files are written to `out`.
 
-    Raises `ScenarioError` when the architecture does not do what it is for. May be run again on the same
-    stack: its labeling runs get new names.
+    Raises `ScenarioError` if a check fails. May be run again on the same stack: its labeling runs get new
+    names.
     """
     outputs = aws.outputs(stack)
     bucket = outputs["DataBucket"]
@@ -61,7 +62,7 @@ def run(stack: str, out: Path, progress: Progress) -> ScenarioResult:
         reliable,
     ]
     (out / "table.json").write_text(json.dumps(table, indent=2))
-    metrics = labels | errors | of_table(table)
+    metrics = labels | errors | of_table(table) | of_times(bucket, sweep["folder"])
     metrics |= {"seconds_sweep": sweep["seconds"], "recommended_fraction": recommended["fraction"] or 1.0}
     return ScenarioResult(
         metrics,
@@ -98,7 +99,7 @@ def of_labels(
     page: LabelingPage,
     progress: Progress,
 ) -> tuple[Metrics, Story, Any]:
-    """Label digits with several labelers, and consolidate their answers with a model."""
+    """Label digits with simulated labelers, and consolidate their answers with a model."""
     bucket, draw = outputs["DataBucket"], np.random.default_rng(SEED)
     numbers = sorted(draw.permutation(len(given.digits))[:ITEMS].tolist())
     manifest = put(
@@ -171,7 +172,7 @@ def work(
     page: LabelingPage,
     progress: Progress,
 ) -> dict[str, Any]:
-    """Start a labeling run, label it to its end; returns its output and `seconds`, less the picture's."""
+    """Run a labeling run to its end. Return its output with `seconds`, without those of the screenshot."""
     with ThreadPoolExecutor(1) as pool:
         done: Future[aws.Execution] = pool.submit(
             aws.execute, outputs["LabelArn"], started, quiet, f"{stack}-sweep", 900
@@ -189,11 +190,11 @@ def settings() -> dict[str, Any]:
 
 
 def quiet(line: str) -> None:
-    """Tell nothing: the labelers' progress is told instead."""
+    """Ignore a progress message: the labelers' progress is shown instead."""
 
 
 def votes_of(annotated: Sequence[Mapping[str, Any]]) -> dict[int, list[int]]:
-    """Return the answers to each digit, by its number, without those of an unsure labeler."""
+    """Return the answers for each digit by its number, without answers of labelers who were unsure."""
     found: dict[int, list[int]] = {}
     for item in annotated:
         contents = [json.loads(each["annotationData"]["content"]) for each in item["annotations"]]
@@ -204,7 +205,7 @@ def votes_of(annotated: Sequence[Mapping[str, Any]]) -> dict[int, list[int]]:
 
 
 def by_pseudonym(labelers: Sequence[Labeler], annotated: Sequence[Mapping[str, Any]]) -> dict[str, Labeler]:
-    """Return the labelers by their pseudonyms, which only their own items tell."""
+    """Return the labelers by pseudonym. They are matched by the set of items that each answered."""
     items: dict[str, set[str]] = {}
     for item in annotated:
         for each in item["annotations"]:
@@ -214,7 +215,10 @@ def by_pseudonym(labelers: Sequence[Labeler], annotated: Sequence[Mapping[str, A
 
 
 def majority(votes: Mapping[int, Sequence[int]], truth: Mapping[int, int]) -> np.ndarray:
-    """Return for each item whether the majority is right; a tie is right by the share of its classes."""
+    """Return for each item 1 if the majority is right, or else 0.
+
+    If the right class ties with others, the value is 1 divided by the number of these classes.
+    """
     found = []
     for number, label_ in truth.items():
         counts = np.bincount(votes.get(number, []), minlength=CLASSES)
@@ -228,7 +232,7 @@ def correct(labels: Mapping[int, int], truth: Mapping[int, int]) -> np.ndarray:
 
 
 def gain(name: str, differences: np.ndarray) -> Metrics:
-    """Return the mean in points, with its 95 % interval."""
+    """Return the mean in percentage points, with its 95 % interval."""
     mean, half = differences.mean(), Z_95 * differences.std(ddof=1) / len(differences) ** 0.5
     return {name: 100 * mean, f"{name}_low": 100 * (mean - half), f"{name}_high": 100 * (mean + half)}
 
@@ -245,7 +249,7 @@ def of_errors(
     page: LabelingPage,
     progress: Progress,
 ) -> tuple[Metrics, Any, Story]:
-    """Plant wrong labels, find them, and let an expert review what was found."""
+    """Plant wrong labels, find them, and let an expert review the found ones."""
     bucket = outputs["DataBucket"]
     labels, wrong = pictures.planted(given.digit_labels, PLANTED, SEED)
     manifest = put(
@@ -290,7 +294,7 @@ def of_errors(
 
 
 def share(name: str, hits: np.ndarray) -> Metrics:
-    """Return a share with its 95 % interval, by Wilson."""
+    """Return a share with its 95 % interval by Wilson."""
     count, mean = len(hits), float(hits.mean())
     square = Z_95**2 / count
     middle = (mean + square / 2) / (1 + square)
@@ -301,7 +305,7 @@ def share(name: str, hits: np.ndarray) -> Metrics:
 def examine(
     stack: str, outputs: Mapping[str, str], manifest: str, progress: Progress, **more: str
 ) -> dict[str, Any]:
-    """Run an examination; returns its output."""
+    """Run an examination, and return its output."""
     progress("examining labels")
     payload = {
         "manifest": manifest,
@@ -319,7 +323,7 @@ def examine(
 def of_sweep(
     stack: str, outputs: Mapping[str, str], out: Path, progress: Progress
 ) -> tuple[dict[str, Any], list[dict[str, Any]], Any]:
-    """Compare strategies; returns the sweep's output, its table and its chart."""
+    """Compare strategies in a sweep. Return its output, table and chart."""
     payload = {
         "dataset": "mnist",
         "strategies": ["glister"],
@@ -338,7 +342,7 @@ def of_sweep(
 
 
 def of_table(table: Sequence[Mapping[str, Any]]) -> Metrics:
-    """Return the figures of a sweep's table."""
+    """Return the metrics of a sweep's table."""
     cells = {(row["strategy"], row["fraction"]): row for row in table}
     metrics: Metrics = {
         "runs": sum(row["runs"] for row in table),
@@ -346,7 +350,6 @@ def of_table(table: Sequence[Mapping[str, Any]]) -> Metrics:
     }
     for fraction in FRACTIONS:
         ours, percent = cells["glister", fraction], round(100 * fraction)
-        metrics[f"time_ratio_{percent}"] = ours["seconds_ratio"]
         for name, row in (
             ("accuracy", ours),
             ("random", cells["adaptive_random", fraction]),
@@ -355,17 +358,31 @@ def of_table(table: Sequence[Mapping[str, Any]]) -> Metrics:
                 metrics[f"{name}_difference_{percent}{suffix}"] = 100 * row[f"difference_{end}"]
         fewer = cells["fewer_epochs", fraction]
         metrics[f"fewer_epochs_difference_{percent}"] = 100 * fewer["difference_mean"]
-        if fraction == 0.5:
-            chosen = ours["selection_share"]
-            metrics["selection_share_50"] = chosen / (1 - chosen)
     return metrics
+
+
+def of_times(bucket: str, folder: str) -> Metrics:
+    """Return the figures of processor seconds. Clock seconds of jobs that share cores do not compare."""
+    own = folder.rstrip("/").rpartition("/")[2]
+    training, selection = Counter[tuple[str, float]](), Counter[tuple[str, float]]()
+    for row in results.epochs(bucket, "default").to_pylist():
+        if row["sweep"] == own:
+            cell = row["strategy"], row["fraction"]
+            training[cell] += row["training_cpu_seconds"]
+            selection[cell] += row["selection_cpu_seconds"]
+    full = training["full", 1.0]
+    ratios = {each: (training["glister", each] + selection["glister", each]) / full for each in FRACTIONS}
+    share = selection["glister", 0.5] / training["glister", 0.5]
+    return {f"time_ratio_{round(100 * each)}": ratio for each, ratio in ratios.items()} | {
+        "selection_share_50": share
+    }
 
 
 # --- objects ---
 
 
 def put(bucket: str, key: str, body: bytes) -> str:
-    """Upload an object; return its address."""
+    """Upload an object, and return its URI."""
     aws.client("s3").put_object(Bucket=bucket, Key=key, Body=body)
     return f"s3://{bucket}/{key}"
 

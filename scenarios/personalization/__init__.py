@@ -1,6 +1,6 @@
-"""What people do with `personalization` once it is deployed, here or on AWS: `steps`.
+"""Scenario of `personalization`, for a deployed stack, locally or on AWS: see `steps`.
 
-Three people sign in at once, upload their pictures, watch their models train, look at the first pictures,
-then ask the endpoint for more; somebody tries to reach what is another's; a model is deleted. Nothing is
-imported here: `pictures` also runs in an environment that has the pictures and little else.
+Three users sign in at the same time, upload pictures, wait for their models, get the first pictures, and
+generate more from the endpoint. Then users try to access other users' data, and a model is deleted. This
+module imports nothing, because `pictures` also runs in an environment with few packages.
 """

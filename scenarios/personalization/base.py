@@ -1,4 +1,4 @@
-"""The base model of the demonstration: trained once on this machine, cached by a hash of its sources.
+"""The demonstration's base, trained once on this machine and cached by a hash of its sources.
 
 python3.11 -m scenarios.personalization.base     # make it, print its folder
 """
@@ -26,9 +26,9 @@ MADE_OF = (
 
 
 def small_base() -> Path:
-    """The folder of a small text-to-image pipeline in diffusers' format, trained when it is not there yet.
+    """Return the folder of a small text-to-image pipeline in diffusers' format. Trains it first if needed.
 
-    Raises `subprocess.CalledProcessError` when that fails, leaving nothing behind.
+    Raises `subprocess.CalledProcessError` if the training fails; it then leaves no files.
     """
     key = hashlib.sha256(b"".join(path.read_bytes() for path in MADE_OF)).hexdigest()[:16]
     folder = envs.home() / "models" / key
@@ -39,7 +39,7 @@ def small_base() -> Path:
         envs.say("  training the base of personalization, once: some minutes on two cores")
         folder.parent.mkdir(parents=True, exist_ok=True)
         code = os.pathsep.join((str(envs.ROOT), import_path(IMAGE)))
-        # Threads that wait do so in a loop: its many small steps take half the time of waking them for each.
+        # with active waiting, the training takes half the time: it wakes threads for many small steps
         settings = os.environ | {"PYTHONPATH": code, "OMP_WAIT_POLICY": "active", "HF_HUB_OFFLINE": "1"}
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".making-") as draft:
             corpus, made = Path(draft, "corpus"), Path(draft, "base")

@@ -1,4 +1,4 @@
-"""The pictures of this architecture's report."""
+"""Figures of this architecture's report."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SIDE, GAP, LABEL = 92, 8, 22
 
 
 def gallery(path: Path, way: Onboarding) -> Figure:
-    """A person's uploads, the first pictures from the training job, and those of the endpoint: three rows."""
+    """Draw three rows: a user's uploads, the first pictures of the training job, pictures of the endpoint."""
     uploads = [image.read_bytes() for image in way.subject.images]
     rows = [
         ("uploaded", uploads),
@@ -56,7 +56,7 @@ STAGES = {"QUEUED": GRID, "LAUNCHED": SECOND, "TRAINING": FIRST, "PREPARING": TH
 
 
 def timeline(path: Path, ways: list[Onboarding]) -> Figure:
-    """How long each person's model stayed in each state."""
+    """Draw the time that each user's model was in each state."""
     with picture(path, height=0.8 + 0.5 * len(ways)) as axes:
         for row, way in enumerate(ways):
             first = [next(seen) for _, seen in groupby(way.seen, key=lambda seen: seen[1])]

@@ -1,4 +1,4 @@
-"""What the scenario records of a person."""
+"""The record of a user in the scenario."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from scenarios.personalization.pictures import Subject
 
 @dataclass
 class Onboarding:
-    """One person's way to a model of their own; times in seconds since the start of the model."""
+    """A user's steps to a model. Times are in seconds since the start of the model's training request."""
 
     person: Person
     subject: Subject

@@ -1,4 +1,4 @@
-"""The people who use the application: they make models of their own, and generate pictures."""
+"""Users of the application, who create models and generate pictures."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ __all__ = ["ApiError", "Person", "fetched", "invited"]
 
 @dataclass
 class Person(people.User):
-    """Somebody with models of their own."""
+    """A user with models."""
 
     def create(self, name: str, subject: str, pictures: list[Path]) -> str:
-        """Make a model and upload its pictures; returns its id."""
+        """Create a model and upload its pictures. Return its id."""
         images = [{"type": _type(path), "bytes": path.stat().st_size} for path in pictures]
         made = self.ask("POST", "/api/models", {"name": name, "subject": subject, "images": images})
         for path, upload in zip(pictures, made["uploads"], strict=True):
@@ -40,7 +40,7 @@ class Person(people.User):
         return self.ask("GET", f"/api/models/{model}")
 
     def generate(self, model: str, prompt: str, **more: Any) -> dict[str, Any]:
-        key = secrets.token_hex(8)  # a repetition of this request is this request
+        key = secrets.token_hex(8)  # idempotency key of the retries
         path, headers = f"/api/models/{model}/generations", {"Idempotency-Key": key}
         return self.ask("POST", path, {"prompt": prompt, **more}, headers=headers)
 
@@ -50,7 +50,7 @@ def _type(path: Path) -> str:
 
 
 def fetched(url: str) -> bytes:
-    """What a presigned URL leads to."""
+    """Return the content of a presigned URL. Raises `ScenarioError` for an error status."""
     answer = requests.get(url, timeout=SECONDS)
     if answer.status_code >= 300:
         raise ScenarioError(f"a picture's address was answered {answer.status_code}")
@@ -58,5 +58,5 @@ def fetched(url: str) -> bytes:
 
 
 def invited(outputs: dict[str, str], *names: str) -> AbstractContextManager[list[Person]]:
-    """Accounts for these people, signed in; removed again at the end."""
+    """Yield signed-in users with new accounts, which are deleted at the end."""
     return people.invited(outputs, *names, kind=Person)

@@ -1,9 +1,9 @@
-"""Photographs that ship inside Python packages: what the users of the demonstration bring.
+"""The uploads of the demonstration's users, from photographs in Python packages.
 
     python -m scenarios.personalization.pictures FOLDER
 
-The users' subjects are in none of the base's pictures, which are in `corpus.py`. Runs in the environment
-`personalization`, which holds the packages; `subjects` sees to that itself.
+The users' subjects are not in the base's pictures, which are listed in `corpus.py`. Runs in the environment
+`scenarios-personalization`, which has the packages; `subjects` runs it there.
 
 | picture | from | by | terms |
 | --- | --- | --- | --- |
@@ -27,25 +27,25 @@ from tooling import envs
 
 @dataclass(frozen=True)
 class Subject:
-    """What one user brings: `images` files below the folder, all of one `subject` of its own."""
+    """A user's uploads: the files `images`, all of the user's `subject`."""
 
     name: str
     subject: str
     images: tuple[Path, ...]
 
 
-# The square of the photograph that the subject fills: left, top, side, in pixels.
+# subject, photograph, and the square around the subject: left, top, side in pixels
 SUBJECTS = {
     "ada": ("cat", "skimage/data/chelsea.png", (65, 0, 300)),
     "ben": ("cup", "skimage/data/coffee.png", (75, 5, 390)),
     "cleo": ("flower", "sklearn/datasets/images/flower.jpg", (140, 60, 325)),
 }
 SPARE = {"dora": ("rocket", "skimage/data/rocket.jpg", (120, 20, 400))}
-"""A subject to choose settings with, so that those reported are not the ones chosen on."""
+"""A subject for choosing settings. The reported subjects are not used for that."""
 
 
 def subjects(folder: Path) -> list[Subject]:
-    """What the users of the demonstration bring: JPEG and PNG files of 128 to 256 pixels."""
+    """Write and return the uploads of the demonstration's users: JPEG and PNG files of 128 to 256 pixels."""
     python = str(envs.environment("scenarios-personalization"))
     subprocess.run([python, "-m", __name__, str(folder)], cwd=envs.ROOT, check=True)
     return [
@@ -54,12 +54,14 @@ def subjects(folder: Path) -> list[Subject]:
     ]
 
 
-# --- inside the environment ---
+# --- in the environment with the packages ---
 
 
 def write_subjects(folder: Path, chosen: dict[str, tuple] = SUBJECTS, count: int = 8, seed: int = 0) -> None:
-    """Each user's uploads: the subject as a person would photograph it several times, nearer and
-    farther, a little to the side, from the other side, in other light."""
+    """Write `count` variants of each user's subject, like several photographs of it.
+
+    They differ in distance, position, angle, brightness and size; some are mirrored.
+    """
     import numpy as np
     from PIL import Image, ImageEnhance
 
@@ -77,7 +79,7 @@ def write_subjects(folder: Path, chosen: dict[str, tuple] = SUBJECTS, count: int
             made = picture.crop((x, y, x + zoom, y + zoom)).rotate(
                 0 if shot == 0 else chance.uniform(-3, 3), Image.Resampling.BICUBIC, fillcolor=None
             )
-            border = int(zoom * 0.03) if shot else 0  # the corners that the turn left empty
+            border = int(zoom * 0.03) if shot else 0  # the rotation leaves empty corners
             made = made.crop((border, border, zoom - border, zoom - border))
             length = int(chance.integers(128, 257))
             made = made.resize((length, length), Image.Resampling.LANCZOS)

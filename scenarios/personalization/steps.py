@@ -26,7 +26,7 @@ from scenarios.personalization.training import HYPERPARAMETERS
 PEOPLE = ("ada", "ben", "cleo")
 PROMPT = "a photo of {trigger}"
 SEEDS = (1, 2, 3, 4)
-PATIENCE = 1800  # seconds that a fine-tune may take before the scenario gives up
+PATIENCE = 1800  # timeout of a fine-tune in seconds
 
 
 LAPTOP = {
@@ -38,13 +38,13 @@ LAPTOP = {
     "spot": "false",
     **{f"hyperparameters.{name}": value for name, value in HYPERPARAMETERS.items()},
 }
-"""Settings that suit the small base: no GPU, and an instance for each of the three people."""
+"""Settings for the small base: no GPU, and an instance for each of the three users."""
 
 
 def prepare(progress: Progress) -> dict[str, str]:
-    """Put the base that everybody's model starts from into a bucket; returns the settings that name it.
+    """Upload the base to a bucket. Return the settings with its address.
 
-    The base is trained on this machine when it is not there yet, which takes some minutes, once.
+    If the base does not exist yet, it is trained on this machine, which takes some minutes.
     """
     folder = small_base()
     s3, region = aws.client("s3"), aws.client("s3").meta.region_name
@@ -62,10 +62,9 @@ def prepare(progress: Progress) -> dict[str, str]:
 
 
 def run(stack: str, out: Path, progress: Progress) -> ScenarioResult:
-    """Use the deployed stack from end to end; what it makes goes below `out`.
+    """Run the scenario on the deployed stack. Files are written to `out`.
 
-    Raises `ScenarioError` when the architecture does not do what it is for. Leaves no person and no
-    model behind.
+    Raises `ScenarioError` if a check fails. Deletes its users and models at the end.
     """
     outputs = aws.outputs(stack)
     brought = subjects(out / "uploads")[: len(PEOPLE)]
@@ -123,7 +122,7 @@ def run(stack: str, out: Path, progress: Progress) -> ScenarioResult:
 
 
 def compared(out: Path, progress: Progress) -> dict[str, float]:
-    """Figures beside the source's way, each benchmark in one run."""
+    """Run the benchmarks against the published solution, once each. Return their metrics."""
     figures = {}
     for name, arguments in {
         "serving": (
@@ -144,7 +143,7 @@ KNOWN = {metric.name for metric in METRICS}
 
 
 def together(ways: list[Onboarding], progress: Progress) -> None:
-    """Everybody at once: upload, start, watch until the model is ready."""
+    """Upload pictures, start a model and wait until it is ready, for all users in parallel."""
     line = Board(ways, progress)
     with ThreadPoolExecutor(len(ways)) as pool:
         for done in [pool.submit(onboard, way, line) for way in ways]:
@@ -152,7 +151,7 @@ def together(ways: list[Onboarding], progress: Progress) -> None:
 
 
 class Board:
-    """Tells where everybody is, in a line."""
+    """Progress messages with the states of all users in one line."""
 
     def __init__(self, ways: list[Onboarding], progress: Progress):
         self._ways, self._progress, self._last, self._lock = ways, progress, "", threading.Lock()
@@ -198,7 +197,7 @@ def onboard(way: Onboarding, board: Board) -> None:
 
 
 def ask(way: Onboarding) -> None:
-    """Pictures from the endpoint; the first request finds the adapter not loaded."""
+    """Generate pictures with the endpoint. At the first request, the adapter is not loaded yet."""
     for number, seed in enumerate(SEEDS):
         prompt = PROMPT.format(trigger=way.trigger)
         started = time.monotonic()
@@ -213,21 +212,21 @@ def ask(way: Onboarding) -> None:
 
 
 def size(outputs: dict[str, str], way: Onboarding) -> int:
-    """Bytes of the archive that the endpoint loads for this person."""
+    """Return the size in bytes of the archive that the endpoint loads for this user."""
     key = f"adapters/{way.person.user}/{way.model}.tar.gz"
     return aws.client("s3").head_object(Bucket=outputs["DataBucket"], Key=key)["ContentLength"]
 
 
 def full_copy() -> int:
-    """Bytes of what would be loaded for each person if everybody had a pipeline: the base's files."""
+    """Return the size in bytes of the base's files, which a full model for each user would have."""
     return sum(path.stat().st_size for path in small_base().rglob("*") if path.is_file())
 
 
-# --- what must not work ---
+# --- requests that must fail ---
 
 
 def steal(ways: list[Onboarding]) -> list[Attempt]:
-    """Each tries to reach the next one's things."""
+    """Let each user try to access the data of the next one."""
     tried = []
     for thief, victim in zip(ways, [*ways[1:], ways[0]], strict=True):
         images = [{"type": "image/png", "bytes": 1000}] * 4
@@ -261,7 +260,7 @@ def told(tried: list[Attempt]) -> Story:
 
 
 def twice(way: Onboarding) -> Story:
-    """A second start of the same model."""
+    """Start the same model again, which must change nothing."""
     before = way.person.model(way.model)
     again = way.person.start(way.model)
     if way.person.model(way.model)["status"] != before["status"]:
@@ -274,7 +273,7 @@ def twice(way: Onboarding) -> Story:
 
 
 def wrong(way: Onboarding) -> Story:
-    """Bad input is answered by the field's name."""
+    """Send invalid requests. Each error response must name the invalid field."""
     tries: list[tuple[str, str, Any, str]] = [
         (f"/api/models/{way.model}/generations", "prompt", {"prompt": ""}, "an empty prompt"),
         (
@@ -301,7 +300,7 @@ def wrong(way: Onboarding) -> Story:
 
 
 def removed(outputs: dict[str, str], way: Onboarding, progress: Progress) -> Story:
-    """A deleted model, and everything of it, is gone."""
+    """Delete a model, and check that all its data is deleted."""
     progress("deleting a model with all its data")
     before = kept(outputs, way)
     way.person.ask("DELETE", f"/api/models/{way.model}")
@@ -327,7 +326,7 @@ def removed(outputs: dict[str, str], way: Onboarding, progress: Progress) -> Sto
 
 
 def kept(outputs: dict[str, str], way: Onboarding) -> list[str]:
-    """The keys of everything that belongs to a model."""
+    """Return the keys of all objects of a model."""
     pages = aws.client("s3").get_paginator("list_objects_v2")
     return [
         found["Key"]

@@ -1,4 +1,4 @@
-"""What a person tries who wants what is another's: every route, by every way to name it."""
+"""Attempts of a user to access another user's data, on every route and with every kind of reference."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ import requests
 from scenarios.personalization.people import SECONDS, Person
 
 ABSENT = "0" * 26
-"""An id of the right form that nobody has."""
+"""A well-formed id that does not exist."""
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """One try: what was asked, how it was answered, and whether something of the other's came out."""
+    """An attempt: the request, the status, and whether the response revealed the other user's data."""
 
     what: str
     status: int
@@ -28,28 +28,28 @@ class Attempt:
 
 @dataclass(frozen=True)
 class Owned:
-    """What the victim has: ids, the words and the addresses that only they should see."""
+    """The victim's data: ids, and texts and URLs that only the victim may see."""
 
     user: str
     model: str
     generation: str
     words: tuple[str, ...]
-    pictures: tuple[str, ...]  # presigned addresses, as the victim got them
+    pictures: tuple[str, ...]  # presigned URLs
     upload: dict[str, Any]
 
 
 Never = tuple[str, ...]
-"""The answers to what has never existed."""
+"""The responses to requests for ids and routes that do not exist."""
 
 
 def attempts(thief: Person, own_model: str, victim: Owned) -> list[Attempt]:
-    """All of them, made. `own_model` is a ready model of the thief's, to forge requests with."""
+    """Make all attempts, and return them. `own_model` is a ready model of the thief, for forged requests."""
     return [*_routes(thief, own_model, victim), *_tokens(thief, victim), *_addresses(victim)]
 
 
 def _routes(thief: Person, own_model: str, victim: Owned) -> Iterator[Attempt]:
-    """The other's ids in every place of every route. A refusal must be the one for what never existed."""
-    # Of the application for a model, and of the gateway for a route
+    """Yield attempts with the victim's ids in every route. A 404 must be the response for an unknown id."""
+    # from the application for a model, and from the gateway for a route
     never = tuple(
         thief.raw("GET", path).text for path in (f"/api/models/{ABSENT}", "/api/models/no/such/route")
     )
@@ -72,7 +72,7 @@ def _routes(thief: Person, own_model: str, victim: Owned) -> Iterator[Attempt]:
             yield _judged(thief, method, path, body, victim, never)
     for generation in (victim.generation, f"{own_model}/{victim.generation}", victim.generation.upper()):
         yield _judged(thief, "GET", f"/api/generations/{generation}", None, victim, never)
-    # A forged target in what the caller may say: ignored or refused, never followed
+    # a forged target in header or body must be ignored or refused
     target = f"{victim.user}/{victim.model}.tar.gz"
     headers = {
         "X-Amzn-SageMaker-Target-Model": target,
@@ -105,7 +105,7 @@ def _judged(
     thief: Person, method: str, path: str, body: Any, victim: Owned, never: Never, **headers: str
 ) -> Attempt:
     answer = thief.raw(method, path, body, **headers)
-    # A 404 may not tell what exists from what never did
+    # a 404 must not reveal whether the id exists
     refused = answer.status_code in (400, 401, 403, 405) or (
         answer.status_code == 404 and answer.text in never
     )
@@ -117,7 +117,7 @@ def _leaks(answer: requests.Response, victim: Owned) -> bool:
 
 
 def _tokens(thief: Person, victim: Owned) -> Iterator[Attempt]:
-    """No token, another's claims under the thief's signature, no signature, nonsense."""
+    """Yield attempts without a token, and with invalid and forged ones, such as with the victim's claims."""
     head, claims, signature = thief.token.split(".")
 
     def part(text: str) -> dict[str, Any]:
@@ -144,7 +144,7 @@ def _tokens(thief: Person, victim: Owned) -> Iterator[Attempt]:
 
 
 def _addresses(victim: Owned) -> Iterator[Attempt]:
-    """Presigned addresses turned to what they were not signed for."""
+    """Yield attempts with modified presigned URLs."""
     for url in victim.pictures:
         parts = urlsplit(url)
         stripped = urlunsplit(parts._replace(query=""))

@@ -1,4 +1,4 @@
-"""How the demonstration's models are learned, on the small base: settings for minutes of one core."""
+"""Hyperparameters of the demonstration's models, on the small base: minutes on one core."""
 
 HYPERPARAMETERS = {
     "steps": "200",

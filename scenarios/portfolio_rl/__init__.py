@@ -1,8 +1,8 @@
-"""What a person does with `portfolio_rl` once it is deployed, here or on AWS.
+"""Scenario of `portfolio_rl`, for a deployed stack, locally or on AWS.
 
-Trains a policy by fitted value iteration and three by PPO, compares all with plain optimization on prices
-that nobody trained on, trades through the endpoint, then tries what it must refuse, the stop switch and the
-way back.
+Trains a policy by fitted value iteration and three by PPO, compares all with plain optimization on held-out
+prices, trades through the endpoint, then checks requests that the endpoint must refuse, the stop switch and
+the rollback.
 """
 
 from scenarios.portfolio_rl.metrics import METRICS

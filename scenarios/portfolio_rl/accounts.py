@@ -1,4 +1,4 @@
-"""Accounts that trade by given orders, and a check of these orders that knows the rules alone."""
+"""Accounts that execute given orders, and a check of these orders that depends only on the rules."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 Rules = dict[str, Any]
-"""Rules as a policy's card has them: `cash`, `largest_order`, `assets` and `constraints`."""
+"""Rules as in a policy's card: `cash`, `largest_order`, `assets` and `constraints`."""
 
 ROUNDING = 1e-6
-"""Shares and dollars by which rounding may differ."""
+"""Tolerance for rounding, in shares and in dollars."""
 
 
 @dataclass
@@ -29,7 +29,7 @@ def start(rules: Rules) -> Account:
 
 
 def execute(account: Account, order: dict[str, int], prices: dict[str, float], rules: Rules) -> Account:
-    """Return the account after an order in units: sales first, at the prices, with fees."""
+    """Return the account after an order in units, at these prices and with fees. Its cash may be negative."""
     after = Account(dict(account.units), account.cash)
     for asset in rules["assets"]:
         name = asset["name"]
@@ -41,7 +41,7 @@ def execute(account: Account, order: dict[str, int], prices: dict[str, float], r
 
 
 def broken(account: Account, order: dict[str, int], prices: dict[str, float], rules: Rules) -> list[str]:
-    """Return the rules that an order breaks, in words."""
+    """Return a text for each rule that an order breaks."""
     assets = {asset["name"]: asset for asset in rules["assets"]}
     after = execute(account, order, prices, rules)
     bought = [name for name, count in order.items() if count > 0]

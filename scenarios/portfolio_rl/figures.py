@@ -1,4 +1,4 @@
-"""The pictures of this architecture's report."""
+"""Figures of this architecture's report."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ DASHED = (0, (4, 3))
 
 
 def learning(path: Path, jobs: list[PolicyJob], best: PolicyJob) -> Figure:
-    """What PPO earned while it learned, with what it is compared with as lines."""
+    """Draw PPO's returns during training, with the baselines as lines."""
     with picture(path) as axes:
         longest = 0.0
         for index, job in enumerate(jobs):
@@ -48,7 +48,7 @@ def learning(path: Path, jobs: list[PolicyJob], best: PolicyJob) -> Figure:
 
 
 def trades(path: Path, job: PolicyJob, episode: int = 0) -> Figure:
-    """One episode: prices, their range, and what was bought and sold."""
+    """Draw an episode: prices, their range, purchases and sales."""
     times = np.arange(job.prices.shape[1])
     low, high = np.quantile(job.prices, (0.05, 0.95), axis=0)
     names = [asset["name"] for asset in job.card["rules"]["assets"]]
@@ -76,7 +76,7 @@ def trades(path: Path, job: PolicyJob, episode: int = 0) -> Figure:
 
 
 def final_values(path: Path, best: PolicyJob, ppo: list[PolicyJob]) -> Figure:
-    """How the final values are spread."""
+    """Draw the distribution of final values."""
     lowest, highest = np.quantile(best.final, (0.001, 0.999))
     bins = np.linspace(min(lowest, 1000), highest, 60).tolist()
     with picture(path) as axes:
@@ -98,7 +98,7 @@ def final_values(path: Path, best: PolicyJob, ppo: list[PolicyJob]) -> Figure:
 
 
 def weights(path: Path, job: PolicyJob) -> Figure:
-    """Mean shares of the assets over time, and the caps."""
+    """Draw the assets' mean shares over time, and their caps."""
     rules = job.card["rules"]
     lot = np.array([asset["lot"] for asset in rules["assets"]])
     shares = job.lots * lot * job.prices / job.values[..., None]

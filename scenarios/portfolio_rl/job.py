@@ -1,4 +1,4 @@
-"""What a finished training job left behind: the policy's card, a table of comparisons, and held-out runs."""
+"""Results of a completed training job: the policy's card, comparisons with baselines, held-out episodes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ GREEDY_ESTIMATED = "greedy on estimated moments"
 
 @dataclass(frozen=True)
 class PolicyJob:
-    """A training job. The arrays are of R held-out episodes, T times and N assets."""
+    """A training job. Arrays have R held-out episodes, T times and N assets."""
 
     name: str
     seconds: float
@@ -25,7 +25,7 @@ class PolicyJob:
     table: dict[str, dict[str, Any]]
     """Figures of the policy and of each baseline, on the same held-out episodes."""
     curve: list[dict[str, float]]
-    """What PPO told of each batch; empty for another method."""
+    """PPO's metrics of each batch; empty for other methods."""
     prices: np.ndarray
     """[R, T, N] dollars"""
     lots: np.ndarray
@@ -39,22 +39,22 @@ class PolicyJob:
     final: np.ndarray
     """Final values of more episodes, in dollars"""
     bound: np.ndarray
-    """The same by the better of the baselines that know the mean prices"""
+    """Final values of the same episodes, by the better of the baselines that know the mean prices"""
 
     @property
     def bound_name(self) -> str:
-        """The name of that baseline."""
+        """Return the name of the better of the baselines that know the mean prices."""
         return max((name for name in BOUNDS if name in self.table), key=self.mean)
 
     def mean(self, name: str = "policy") -> float:
         return float(self.table[name]["mean"])
 
     def ratio(self) -> dict[str, float]:
-        """The policy's value divided by the bound's: `value`, with `low` and `high` of its 95 % interval."""
+        """Return the policy's value divided by the bound's: `value`, with the 95 % interval `low`, `high`."""
         return self.table[self.bound_name]["ratio_of_policy"]
 
     def ratio_to(self, bound: np.ndarray) -> dict[str, float]:
-        """The policy's value divided by another's on the same episodes, [R], by the delta method."""
+        """Return the same for another bound of these episodes, [R], with an interval by the delta method."""
         value = float(self.final.mean() / bound.mean())
         deviation = float((self.final - value * bound).std(ddof=1))
         error = 1.96 * deviation / len(bound) ** 0.5 / float(bound.mean())
@@ -62,7 +62,7 @@ class PolicyJob:
 
 
 def finished(name: str) -> PolicyJob:
-    """Fetch a training job's results from S3. Raises `ScenarioError` where one is missing."""
+    """Return a training job's results from S3. Raises `ScenarioError` if a file is missing."""
     seconds, model, output = aws.job_archives(name)
     try:
         results = json.loads(output["results.json"])

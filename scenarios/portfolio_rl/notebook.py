@@ -1,4 +1,4 @@
-"""The data scientist's notebook, executed from its first cell to its last against the deployed stack."""
+"""Execution of the data scientist's notebook with the deployed stack."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from tooling import envs
 
 NOTEBOOK = envs.ROOT / "notebooks" / "portfolio_rl" / "trade.ipynb"
 LONGEST = 1800
-"""Seconds."""
+"""Timeout in seconds."""
 HELD_OUT = 10_000
-"""Episodes that its policies are compared on."""
+"""Number of episodes on which the notebook compares policies."""
 EXECUTE = """
 import sys
 import nbformat
@@ -33,9 +33,9 @@ print(sum(cell.cell_type == "code" for cell in notebook.cells))
 
 
 def execute(stack: str, out: Path, progress: Progress) -> tuple[Path, Story]:
-    """Execute the notebook; return it with its outputs and pictures, and what to tell.
+    """Execute the notebook. Return the path of the executed notebook, and a story for the report.
 
-    Raises `ScenarioError` with the error of the cell that failed; the notebook is written all the same.
+    Raises `ScenarioError` with the error of the cell that failed. The notebook is written in any case.
     """
     progress(f"executing notebooks/portfolio_rl/{NOTEBOOK.name}")
     path, begun = out / NOTEBOOK.name, time.monotonic()

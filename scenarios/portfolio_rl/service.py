@@ -1,4 +1,4 @@
-"""The endpoint, asked as an application would ask it."""
+"""Calls of the endpoint, as an application makes them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Order = dict[str, Any]
 
 @dataclass(frozen=True)
 class Trades:
-    """What came of trading through the endpoint; money in dollars."""
+    """Results of trading through the endpoint. Values are in dollars."""
 
     orders: int
     refused: int
@@ -42,7 +42,7 @@ class OrderService:
         return aws.client("sagemaker").describe_endpoint(EndpointName=self.endpoint)["EndpointConfigName"]
 
     def trade(self, job: PolicyJob) -> Trades:
-        """Trade the job's held-out episodes from their start, all accounts in lockstep."""
+        """Trade all the job's held-out episodes from their start, with one request for each time step."""
         rules: Rules = job.card["rules"]
         names = [asset["name"] for asset in rules["assets"]]
         accounts = [start(rules) for _ in job.prices]
@@ -60,7 +60,7 @@ class OrderService:
 
 
 def state(account: Account, prices: dict[str, float], step: int) -> dict[str, Any]:
-    """Return an account as the endpoint takes it, with every order allowed that the rules allow."""
+    """Return an account in the endpoint's format, with a mask that allows all orders."""
     return {
         "holdings": account.units,
         "cash": account.cash,

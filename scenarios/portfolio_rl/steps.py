@@ -18,22 +18,22 @@ from scenarios.portfolio_rl.metrics import METRICS
 from scenarios.portfolio_rl.service import OrderService, state
 
 SEEDS, SECONDS = (1, 2, 3), 45
-"""Seeds of PPO, and the processor time that each trains for."""
+"""Seeds of PPO, and the CPU time of each training in seconds."""
 AT_ONCE = 3
 PPO_HELD_OUT = 20_000
-"""Held-out episodes of each: the first of those that the best learned policy trades on."""
+"""Number of held-out episodes of each PPO policy: the first of those of the best policy."""
 PATIENCE = 60.0
-"""Seconds in which the stop switch must have worked."""
+"""Maximum seconds until the stop switch takes effect."""
 NO_NUMBER = math.nan
 
 Given = dict[str, Any]
 
 
 def run(stack: str, out: Path, progress: Progress) -> ScenarioResult:
-    """Use the deployed stack from end to end; what it makes goes below `out`.
+    """Run the scenario on the deployed stack. Files are written to `out`.
 
-    Raises `ScenarioError` when the architecture does not do what it is for. May be run again on the same
-    stack: the new policy then has the last one to beat.
+    Raises `ScenarioError` if a check fails. May be run again on the same stack: the new policy is then
+    compared with the previous one.
     """
     outputs = aws.outputs(stack)
     service = OrderService(outputs["EndpointName"])
@@ -42,7 +42,7 @@ def run(stack: str, out: Path, progress: Progress) -> ScenarioResult:
     best = finished(first["training_job"])
     metrics = {"seconds_pipeline": first["seconds"]} | of_best(best)
 
-    with ThreadPoolExecutor(2) as pool:  # trading waits for answers most of the time
+    with ThreadPoolExecutor(2) as pool:  # trading mostly waits for responses
         learning = pool.submit(learn_ppo, outputs, progress)
         progress(f"trading {len(best.prices)} held-out episodes through the endpoint")
         trades = service.trade(best)
@@ -58,7 +58,7 @@ def run(stack: str, out: Path, progress: Progress) -> ScenarioResult:
             )
         metrics["refused"], refusals = refuse(service, best)
         metrics["seconds_to_stop"], stopped = stop(outputs["StopParameterName"], service, best, progress)
-        # Only now: its endpoint has the same switch
+        # after the test of the stop switch, which also stops the notebook's endpoint
         beside = pool.submit(notebook.execute, stack, out, progress)
         learned, not_better = learning.result()
         executed, told = beside.result()
@@ -85,14 +85,14 @@ def run(stack: str, out: Path, progress: Progress) -> ScenarioResult:
 
 
 def execute(outputs: dict[str, str], hyperparameters: Given, progress: Progress) -> Given:
-    """Run the workflow; returns its output with the execution's `path` and `seconds`."""
+    """Run the workflow. Return its output with the execution's `path` and `seconds`."""
     payload = {"hyperparameters": hyperparameters}
     done = aws.execute(outputs["StateMachineArn"], payload, progress, outputs["EndpointName"])
     return done.succeeded() | {"path": done.path, "seconds": done.seconds}
 
 
 def facts(job: PolicyJob) -> dict[str, str]:
-    """What the report tells of the data and of what the policy knew."""
+    """Return the report's facts about the data and about the policy's knowledge."""
     others = {
         name: f"${row['mean']:,.0f}" for name, row in sorted(job.table.items(), key=lambda each: each[0])
     }
@@ -107,7 +107,7 @@ def facts(job: PolicyJob) -> dict[str, str]:
 
 
 def of_best(job: PolicyJob) -> dict[str, float]:
-    """The figures of the best learned policy, and of what it is compared with."""
+    """Return the metrics of the best learned policy and its baselines."""
     policy, ratio, gain = job.table["policy"], job.ratio(), job.table[GREEDY_ESTIMATED]["gain_of_policy"]
     figures_ = {
         "value_best": job.mean(),
@@ -123,7 +123,7 @@ def of_best(job: PolicyJob) -> dict[str, float]:
 
 
 def of_ppo(jobs: list[PolicyJob], best: PolicyJob) -> dict[str, float]:
-    """The figures of PPO's worst seed."""
+    """Return the metrics of PPO's worst seed."""
     worst = min((job.ratio_to(best.bound) for job in jobs), key=lambda ratio: ratio["value"])
     return {"ppo_seeds": len(jobs)} | with_ends("value_ratio_ppo_corrected", worst)
 
@@ -136,7 +136,7 @@ def with_ends(name: str, estimate: dict[str, float]) -> dict[str, float]:
 
 
 def learn_ppo(outputs: dict[str, str], progress: Progress) -> tuple[list[PolicyJob], Story]:
-    """Train PPO on several seeds, some at once; each has the policy in service to beat."""
+    """Train PPO with several seeds, some in parallel. Each is compared with the policy in service."""
 
     def learn(seed: int) -> Given:
         given = {"method": "ppo", "variant": "corrected", "cpu_seconds": SECONDS, "seed": seed}
@@ -159,7 +159,7 @@ def learn_ppo(outputs: dict[str, str], progress: Progress) -> tuple[list[PolicyJ
 def roll_back(
     outputs: dict[str, str], version: int, service: OrderService, progress: Progress
 ) -> tuple[float, Story]:
-    """Deploy an earlier version of the registry again, with one command."""
+    """Deploy an earlier version of the registry with one execution."""
     before, progress_line = service.serves(), f"going back to version {version}"
     progress(progress_line)
     done = aws.execute(outputs["StateMachineArn"], {"version": version}, progress, outputs["EndpointName"])
@@ -172,11 +172,11 @@ def roll_back(
     )
 
 
-# --- what the endpoint must refuse ---
+# --- requests that the endpoint must refuse ---
 
 
 def refuse(service: OrderService, job: PolicyJob) -> tuple[float, Story]:
-    """Four kinds of invalid accounts get no trade; the valid one beside them gets its order."""
+    """Send four kinds of invalid accounts, which must get no trade, and a valid one, which must get one."""
     names = [asset["name"] for asset in job.card["rules"]["assets"]]
     prices = dict(zip(names, job.prices[0, 0].astype(float).tolist(), strict=True))
     valid = state(start(job.card["rules"]), prices, 0)
@@ -206,7 +206,7 @@ def refuse(service: OrderService, job: PolicyJob) -> tuple[float, Story]:
 
 
 def stop(parameter: str, service: OrderService, job: PolicyJob, progress: Progress) -> tuple[float, Story]:
-    """The stop switch ends all trading, and starts it again."""
+    """Stop all trading with the stop switch, and start it again."""
     progress("stopping all trades, and starting them again")
     names = [asset["name"] for asset in job.card["rules"]["assets"]]
     prices = dict(zip(names, job.prices[0, 0].astype(float).tolist(), strict=True))

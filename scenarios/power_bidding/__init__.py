@@ -1,7 +1,7 @@
-"""What a person does with `power_bidding` once it is deployed, here or on AWS.
+"""Scenario of `power_bidding`, for a deployed stack, locally or on AWS.
 
-Imports the past, has a first model trained, then lives through a week of the market on a faster clock, in
-which feeds fail, come late and are corrected and a model is trained anew: offers for every hour.
+Imports the history, trains a first model, then replays a week of the market on a faster clock. In this week,
+feeds fail, are late and are corrected, and a second model is trained. Every hour must have offers.
 """
 
 from scenarios.power_bidding.metrics import METRICS

@@ -70,7 +70,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 
 
 def forecaster(*arguments: str) -> int:
-    """Run a command of the image in an environment with its packages; return its exit code."""
+    """Run a command of the image in an environment with its packages, and return its exit code."""
     python = envs.environment("scenarios-power_bidding")
     threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
     environment = os.environ | threads | {"PYTHONPATH": import_path(IMAGE), "PYTHONUNBUFFERED": "1"}

@@ -1,4 +1,4 @@
-"""The deployed stack, as its operator uses it."""
+"""Operations on the deployed stack."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from scenarios import Progress, ScenarioError, aws
 from scenarios.power_bidding.history import Replay, later
 
 SETTLE_SECONDS = 120
-"""How long the last runs may take after the last hour."""
+"""Maximum duration of the last runs after the last hour."""
 RETRAIN_SECONDS = 600
 BEFORE = 6
-"""Hours from the run that trains the first model, and has none to offer with, to the replayed hours."""
+"""Hours between the run that trains the first model, which has no model for its offers, and the replay."""
 
 
 def wait_until(done: Callable[[], bool], seconds: float, otherwise: str, pause: float = 0.1) -> None:
@@ -28,7 +28,7 @@ def wait_until(done: Callable[[], bool], seconds: float, otherwise: str, pause: 
 
 
 class Desk:
-    """The deployed stack, as its operator uses it."""
+    """The deployed stack, with the operations of its operator."""
 
     def __init__(self, outputs: dict[str, str], rate: int):
         self.outputs = outputs
@@ -45,7 +45,7 @@ class Desk:
         """Hours from a run's start to the deadline of its real-time offer"""
 
     def assets(self) -> list[dict[str, Any]]:
-        """Return the assets as the market has to know them."""
+        """Return the assets in the market's format."""
         names = ("location", "power", "energy", "charge_efficiency", "discharge_efficiency")
         return [
             {"name": name} | {field: each[field] for field in names}
@@ -66,7 +66,7 @@ class Desk:
         )
 
     def import_history(self, replay: Replay) -> int:
-        """Import the hours before the replay; return how many."""
+        """Import the hours before the replay. Return their number."""
         header, *lines = replay.path.read_text().splitlines()
         before = [line for line in lines if line.partition(",")[0] < replay.first]
         key = "imports/history.csv"
@@ -76,7 +76,7 @@ class Desk:
         return int(self._invoke("ImportHistoryFunctionName", {"key": key})["hours"])
 
     def first_model(self, replay: Replay, progress: Progress) -> float:
-        """Have the first model trained and put into service; return the seconds that it took."""
+        """Train and deploy the first model; return the duration in seconds. Raises `ScenarioError`."""
         progress("training the first model")
         begun, before = time.monotonic(), self.endpoint()
         known = len(self._pipelines())
@@ -98,19 +98,19 @@ class Desk:
         return time.monotonic() - begun
 
     def endpoint(self) -> str:
-        """Return the endpoint in service, or none."""
+        """Return the name of the endpoint in service, or `none`."""
         name = self.outputs["EndpointParameterName"]
         return aws.client("ssm").get_parameter(Name=name)["Parameter"]["Value"]
 
     def start(self, hour: str, *, retrain: bool = False) -> str:
-        """Start a run; return its execution."""
+        """Start a run, and return its execution."""
         request = {"hour": hour, "rate": self.rate, "retrain": retrain}
         return self._states.start_execution(
             stateMachineArn=self.outputs["PrepareArn"], input=json.dumps(request)
         )["executionArn"]
 
     def bid_execution(self, hour: str) -> str:
-        """Return the newest execution of `bid` for an hour. Raises `ScenarioError` where there is none."""
+        """Return the newest execution of `bid` for an hour. Raises `ScenarioError` if there is none."""
         pages = self._states.get_paginator("list_executions").paginate(stateMachineArn=self.outputs["BidArn"])
         for execution in (each["executionArn"] for page in pages for each in page["executions"]):
             given = self._states.describe_execution(executionArn=execution)["input"]
@@ -119,7 +119,10 @@ class Desk:
         raise ScenarioError(f"{hour} has no execution of bid")
 
     def ended(self, execution: str, seconds: float) -> dict[str, Any]:
-        """Wait for an execution's end; return its output. Raises `ScenarioError` when it failed."""
+        """Wait for an execution's end, and return its output.
+
+        Raises `ScenarioError` if it fails or takes more than `seconds`.
+        """
         begun = time.monotonic()
         while (found := self._states.describe_execution(executionArn=execution))["status"] == "RUNNING":
             if time.monotonic() - begun > seconds:
@@ -130,7 +133,7 @@ class Desk:
         return json.loads(found["output"])
 
     def offered(self, hour: str) -> bool:
-        """Whether the real-time offers of a run have their final status."""
+        """Return whether all real-time offers of a run have a final status."""
         offer = f"{later(hour, self.lead_hours)}#RT"
         for asset in json.loads(self._variables["ASSETS"]):
             key = {"asset": {"S": asset}, "offer": {"S": offer}}
@@ -140,7 +143,7 @@ class Desk:
         return True
 
     def rows(self) -> list[dict[str, Any]]:
-        """Return every row of the offers."""
+        """Return all rows of the offers' table."""
         pages = self._dynamodb.get_paginator("scan").paginate(TableName=self.outputs["BidsTable"])
         return [
             {name: next(iter(value.values())) for name, value in item.items()}
@@ -149,7 +152,7 @@ class Desk:
         ]
 
     def versions(self) -> list[dict[str, Any]]:
-        """Return status and corrections of every hour."""
+        """Return each hour with its status, and whether its price was corrected."""
         pages = self._dynamodb.get_paginator("scan").paginate(TableName=self.outputs["HoursTable"])
         return [
             {
@@ -162,25 +165,25 @@ class Desk:
         ]
 
     def retrainings(self) -> int:
-        """Return how many models were registered."""
+        """Return the number of registered models."""
         group = self.outputs["ModelPackageGroupName"]
         return len(
             self._sagemaker.list_model_packages(ModelPackageGroupName=group)["ModelPackageSummaryList"]
         )
 
     def interpolated(self) -> int:
-        """Return the hours of which a version had a value that was not the source's own."""
+        """Return the number of hours with an interpolated version."""
         asked = "SELECT count(DISTINCT hour_utc) AS hours FROM hours WHERE status = 'interpolated'"
         return int(self._query("interpolated", asked)[1][0] or 0)
 
     def flagged(self, column: str) -> dict[str, str]:
-        """Return the hours whose value of a column was not the source's own, and how it was made."""
+        """Return the flags of a column by hour. A flag is the origin of a value that is not the source's."""
         rows = self._query("flags", "SELECT hour_utc, flags FROM hours WHERE flags <> '{}'")[1:]
         found = {hour: json.loads(flags) for hour, flags in rows if hour and flags}
         return {hour: flags[column] for hour, flags in found.items() if column in flags}
 
     def ask_athena(self, replay: Replay) -> dict[str, list[list[str | None]]]:
-        """Query offers and prices of the replay's first day, and offers by source; return the rows."""
+        """Query offers and prices of the replay's first day, and offers by source. Return the rows."""
         day = replay.first[:10]
         found = {}
         for name, query in {
@@ -193,7 +196,7 @@ class Desk:
         return found
 
     def _query(self, name: str, text: str) -> list[list[str | None]]:
-        """Return the rows of a query, the names of the columns first."""
+        """Return the rows of a query. The first row has the column names."""
         athena = aws.client("athena")
         started = athena.start_query_execution(
             QueryString=text,
@@ -222,7 +225,7 @@ class Desk:
         return body
 
     def trained(self, progress: Progress) -> None:
-        """Wait for the end of the newest retraining. Raises `ScenarioError` where it failed."""
+        """Wait for the end of the newest retraining. Raises `ScenarioError` if it failed."""
 
         def status() -> str:
             return self._pipelines()[0]["PipelineExecutionStatus"]

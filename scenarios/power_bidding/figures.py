@@ -1,4 +1,4 @@
-"""The pictures of the scenario."""
+"""Figures of the scenario's report."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from scenarios.power_bidding.visits import Visit
 
 
 def curve(path: Path, results: dict[str, Any]) -> Figure:
-    """Draw the real-time offer with most segments."""
+    """Draw the real-time offer with the most segments."""
     offers = [offer for offer in results["offers"] if offer["market"] == "RT"]
     chosen = max(offers, key=lambda offer: (len(offer["segments"]), offer["hour"]))
     prices = [price for _, price in chosen["segments"]]
     power = [mw for mw, _ in chosen["segments"]]
     with picture(path) as axes:
-        # The first price is the market's floor, far to the left
+        # the first price is the market's floor, far to the left
         left = prices[min(1, len(prices) - 1)] - 10
         axes.step([left, *prices[1:], prices[-1] + 10], [*power, power[-1]], where="post", color=FIRST)
         axes.axhline(0, color=QUIET, linewidth=0.6)

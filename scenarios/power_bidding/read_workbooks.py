@@ -1,4 +1,4 @@
-"""Read a hub's hourly prices out of ERCOT's workbooks: `read_workbooks.py FOLDER HUB OUT.csv`.
+"""Write a hub's hourly prices from ERCOT's workbooks: `read_workbooks.py FOLDER HUB OUT.csv`.
 
 Runs in an environment with openpyxl. A workbook has a sheet for each month.
 """

@@ -1,4 +1,4 @@
-"""Real history, replayed: the operators' APIs and a market, on a clock of their own."""
+"""A server that replays real history: the operators' APIs and a market, with its own clock."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from scenarios.power_bidding.history import Replay
 from tooling import envs
 
 SECONDS = 30
-"""How long the server may take to start, and to answer."""
+"""Timeout of the server's start, and of its responses."""
 
 
 @dataclass(frozen=True)
 class FeedServer:
-    """A running server: where it is, its control key, and the secret that names it."""
+    """A running server: its address, its control key, and the secret with its address and keys."""
 
     url: str
     control: str
@@ -33,7 +33,7 @@ class FeedServer:
         return self._ask("/clock", change or None)
 
     def fault(self, feed: str, kind: str, **when: Any) -> None:
-        """Let a feed go wrong, `from` one hour `to` another."""
+        """Add a fault of a feed, with its hours `from` and `to`."""
         self._ask("/faults", {"feed": feed, "kind": kind} | when)
 
     def results(self) -> dict[str, Any]:
@@ -55,7 +55,7 @@ class FeedServer:
 def replaying(
     replay: Replay, start: str, rate: float, assets: list[dict[str, Any]], folder: Path
 ) -> Iterator[FeedServer]:
-    """Run a server whose clock stands at `start`. `rate` is seconds of the replay for each second."""
+    """Run a server whose clock is stopped at `start`. `rate` is seconds of the replay per real second."""
     listed = folder / "assets.json"
     listed.write_text(json.dumps(assets))
     command = [

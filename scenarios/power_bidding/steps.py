@@ -20,20 +20,20 @@ from scenarios.power_bidding.replay import FeedServer, replaying
 from scenarios.power_bidding.visits import visits
 
 REHEARSED = 2
-"""Runs before the week."""
+"""Number of runs before the week."""
 AT_ONCE = 8
-"""Runs that are followed at the same time."""
+"""Number of runs that are waited for in parallel."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A replay: its hours, its rate, and the hours of its faults."""
+    """A replay: number of hours, rate, and the hours of its faults."""
 
     hours: int
     rate: int
     """Maximum replay rate: market hours per real hour"""
     room: int
-    """An offer may take this many times as long as in the rehearsal"""
+    """Maximum duration of an offer, as a multiple of the one in the rehearsal"""
     load_down: int
     weather_late: int
     retrained: int
@@ -42,15 +42,15 @@ class Plan:
 
 
 WEEK = Plan(hours=168, rate=2100, room=6, load_down=30, weather_late=50, retrained=84, corrected=110)
-"""4.8 minutes on an idle machine: 1.7 seconds per hour, and 6.4 seconds for an offer."""
+"""Takes 4.8 minutes on an idle machine: 1.7 seconds per hour, and 6.4 seconds for an offer."""
 TROUBLE = 4
-"""Hours that a feed fails for."""
+"""Number of hours for which a feed fails."""
 CORRECTED_BEFORE = 6
-"""Hours from the price that is corrected to its correction."""
+"""Number of hours from a price to its correction."""
 
 
 def prepare(progress: Progress) -> dict[str, str]:
-    """Fetch the history that is replayed; return the settings that name its location."""
+    """Fetch the history for the replay. Return the settings with its location."""
     replay = history(progress)
     return {
         "power_bidding.assets": f"battery-1@{replay.location}",
@@ -61,9 +61,9 @@ def prepare(progress: Progress) -> dict[str, str]:
 
 
 def run(stack: str, out: Path, progress: Progress, plan: Plan = WEEK) -> ScenarioResult:
-    """Replay a plan's hours against the deployed stack; what it makes goes below `out`.
+    """Replay a plan's hours with the deployed stack. Files are written to `out`.
 
-    Raises `ScenarioError` when the architecture does not do what it is for.
+    Raises `ScenarioError` if a check fails.
     """
     outputs = aws.outputs(stack)
     replay = history(progress)
@@ -136,7 +136,7 @@ def sustained_rate(seconds: float, notice_hours: float, plan: Plan) -> int:
 
 
 def trouble(feeds: FeedServer, replay: Replay, plan: Plan) -> None:
-    """Let feeds go wrong in the hours to come."""
+    """Add the plan's faults of feeds."""
 
     def at(number: int) -> str:
         return later(replay.first, number)
@@ -191,7 +191,7 @@ def live(
 ) -> tuple[list[float], list[str]]:
     """Start a run two minutes into every hour of the week, as the schedule does.
 
-    Return the duration of each run in seconds, and the executions of `prepare`.
+    Returns the duration of each run in seconds, and the executions of `prepare`.
     """
     executions: list[str] = []
     started = time.monotonic()

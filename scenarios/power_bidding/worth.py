@@ -9,7 +9,7 @@ from scipy.optimize import linprog
 
 
 def measured(results: dict[str, Any], asset: dict[str, Any]) -> dict[str, float]:
-    """Return the figures of one asset at the market's own settlement."""
+    """Return the metrics of one asset, with the market's settlement."""
     rows = results["settled"]
     prices = np.array([row["price"] for row in rows])
     real = sum(row["revenue"] for row in rows)
@@ -40,7 +40,7 @@ def awards_alone(rows: list[dict[str, Any]], asset: dict[str, Any]) -> float:
 
 
 def foresight(prices: np.ndarray, asset: dict[str, Any]) -> float:
-    """Return the most that an asset earns in hours of known prices [T], charge carried from 0, in dollars."""
+    """Return an empty battery's maximum revenue in dollars in hours with known prices, [T]."""
     count = len(prices)
     lower = np.tril(np.ones((count, count)))
     charge = np.concatenate(

@@ -1,7 +1,7 @@
-"""What a person does with `snowflake_training` once it is deployed, here or on AWS.
+"""Scenario of `snowflake_training`, for a deployed stack, locally or on AWS.
 
-Puts the Snowflake connection into the secret, loads the table, starts the state machine, asks the
-endpoint for predictions of rows that no host trained on, then tries what should not be deployed.
+Stores the Snowflake connection in the secret, loads the table, runs the state machine, requests predictions
+of held-out rows from the endpoint, then checks models that must not be deployed.
 """
 
 from scenarios.snowflake_training.metrics import METRICS

@@ -1,4 +1,4 @@
-"""The pictures of this architecture's report."""
+"""Figures of this architecture's report."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from scenarios.drawing import FIRST, GRID, INK, QUIET, SECOND, THIRD, picture
 Estimate = dict[str, Any]
 """A mean over seeds: `mean`, `low` and `high` of its 95 % interval, and the `values`."""
 
-SHOWN = 1500  # points in a scatter: more of them only make the page heavy
+SHOWN = 1500  # maximum number of points in a scatter plot, for the size of the page
 
 
 def predictions(path: Path, true: np.ndarray, predicted: np.ndarray, unit: str, rmse: float) -> Figure:
-    """Held-out rows: what the endpoint answered against the truth, both of shape (rows,), in `unit`s."""
+    """Draw the endpoint's predictions of held-out rows against the true values, both (rows,), in `unit`."""
     shown = np.random.default_rng(0).permutation(len(true))[:SHOWN]
     low, high = float(min(true.min(), predicted.min())), float(max(true.max(), predicted.max()))
     with picture(path, height=3.8) as axes:
@@ -37,7 +37,7 @@ def predictions(path: Path, true: np.ndarray, predicted: np.ndarray, unit: str, 
 
 
 def importance(path: Path, gains: dict[str, float]) -> Figure:
-    """The features that lower the error most: share of the total gain."""
+    """Draw the most important features, by share of the total gain."""
     total = sum(gains.values()) or 1.0
     top = sorted(((gain / total, name) for name, gain in gains.items()), reverse=True)[:12]
     with picture(path, height=3.8) as axes:
@@ -56,8 +56,11 @@ def importance(path: Path, gains: dict[str, float]) -> Figure:
 
 
 def learning(path: Path, curve: dict[str, Any], unit: str, scale: float) -> Figure:
-    """RMSE after each round: `train` and `validation` over all rows, each (rounds,), and in `hosts` a list
-    for each host of the error over its own held-out rows."""
+    """Draw the RMSE after each round.
+
+    :param curve: `train` and `validation` over all rows, each (rounds,), and `hosts` with a list for each
+        host of the error over its held-out rows
+    """
     styles = [(0, (1, 1.2)), (0, (5, 1.5)), (0, (5, 1.5, 1, 1.5)), "-"]
     rounds = np.arange(1, len(curve["validation"]) + 1)
     last = {}
@@ -88,7 +91,7 @@ def learning(path: Path, curve: dict[str, Any], unit: str, scale: float) -> Figu
 
 
 def coverage(path: Path, ours: dict[int, float], sample: dict[int, float]) -> Figure:
-    """Share of the table's rows that reach at least one host, by the number of hosts."""
+    """Draw the share of the table's rows that at least one host reads, by the number of hosts."""
     hosts = sorted(set(ours) & set(sample))
     place = np.arange(len(hosts))
     with picture(path) as axes:
@@ -117,7 +120,7 @@ def coverage(path: Path, ours: dict[int, float], sample: dict[int, float]) -> Fi
 
 
 def seeds(path: Path, ours: Estimate, sample: Estimate, ratio: Estimate, unit: str) -> Figure:
-    """RMSE of each seed under both schemes, and beside them each mean with its interval."""
+    """Draw the RMSE of each seed with both schemes, and the means with their intervals."""
     count = len(ours["values"])
     number = np.arange(1, count + 1)
     with picture(path) as axes:
@@ -149,7 +152,7 @@ def seeds(path: Path, ours: Estimate, sample: Estimate, ratio: Estimate, unit: s
 
 
 def memory(path: Path, megabytes: dict[str, float], rows: int) -> Figure:
-    """Peak memory of one host's pull, by how the rows are read."""
+    """Draw the peak memory of a host that reads its rows, by the method of reading."""
     with picture(path, height=1.9) as axes:
         names = list(megabytes)
         colors = [FIRST, SECOND, THIRD][: len(names)]

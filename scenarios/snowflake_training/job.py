@@ -1,4 +1,4 @@
-"""What a finished training job left behind: its model and the record that each host kept."""
+"""Results of a completed training job: its model, and the records of its hosts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from scenarios import ScenarioError, aws
 
 @dataclass(frozen=True)
 class Job:
-    """A training job and its two archives, each by the names of the files in it."""
+    """A training job with the files of its two archives by name."""
 
     name: str
     seconds: float
@@ -23,17 +23,17 @@ class Job:
 
     @property
     def preparation(self) -> dict[str, Any]:
-        """How the model reads a row: the columns it expects, in order, and how rows were split."""
+        """Return the model's preprocessing: its columns in order, and the split of rows."""
         return json.loads(self.model["preparation.json"])
 
     @property
     def metrics(self) -> dict[str, Any]:
-        """What the training measured: learning curve and importance among it."""
+        """Return the training's metrics, such as learning curve and importance."""
         return json.loads(self.model["metrics.json"])
 
     @property
     def summaries(self) -> dict[str, dict[str, Any]]:
-        """What each host tells of itself, by host."""
+        """Return each host's summary, by host."""
         found = {
             name: json.loads(content) for name, content in self.output.items() if _is(name, "summary", "json")
         }
@@ -41,7 +41,7 @@ class Job:
 
     @property
     def rows(self) -> np.ndarray:
-        """The hashes of all rows that the hosts pulled, int64 (rows,)."""
+        """Return the hashes of all rows that the hosts read, int64 (rows,)."""
         parts = [
             np.load(io.BytesIO(content)) for name, content in self.output.items() if _is(name, "rows", "npy")
         ]
@@ -55,6 +55,6 @@ def _is(name: str, stem: str, suffix: str) -> bool:
 
 
 def finished(name: str) -> Job:
-    """The training job's archives, fetched from S3."""
+    """Return a completed training job with its archives from S3."""
     seconds, model, output = aws.job_archives(name)
     return Job(name, seconds, model, output)

@@ -1,4 +1,4 @@
-"""Every figure of this scenario: what it means, in which unit, and the bound to reach."""
+"""Metrics of this scenario, with meaning, unit and bound."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from scenarios import Metric
 from scenarios.data import Table
 
 ERROR = "{unit}"
-"""Stands for the unit that errors are told in, which depends on the table."""
+"""Placeholder for the unit of errors, which depends on the table."""
 
 METRICS = (
     Metric("hosts", "Instances that trained together"),
@@ -80,15 +80,15 @@ METRICS = (
 )
 
 CALIFORNIA = ("validation_rmse", "rmse_ratio", "rmse_best")
-"""Figures whose bounds are known for California Housing and for no other table."""
+"""Metrics whose bounds apply to California Housing only."""
 
 
 def declared(table: Table) -> tuple[Metric, ...]:
-    """The figures as they are for this table: its unit, and only the bounds that are meant for it."""
+    """Return the metrics with this table's unit, and only with bounds that apply to it."""
     return tuple(
         replace(
             metric,
-            # An error of 0.4, where the unit is $100,000, reads as that many times the unit.
+            # an error of 0.4 with the unit $100,000 is shown as 0.4 times $100,000
             unit=metric.unit.replace(ERROR, table.unit if table.scale == 1 else f"× {table.unit}"),  # noqa: RUF001
             bound=None if metric.name in CALIFORNIA and table.name != "CALIFORNIA_HOUSING" else metric.bound,
         )

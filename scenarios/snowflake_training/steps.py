@@ -31,11 +31,11 @@ ASK = 500  # rows in one request to the endpoint
 
 
 def run(stack: str, out: Path, progress: Progress) -> ScenarioResult:
-    """Use the deployed stack from end to end; what it makes goes below `out`.
+    """Run the scenario on the deployed stack. Files are written to `out`.
 
-    Needs the stack, and in `GROUNDPLAN_SNOWFLAKE` the name of a file with a Snowflake connection.
-    Raises `ScenarioError` when the architecture does not do what it is for. May be run again on the
-    same stack: the new model then has the last one to beat.
+    The variable `GROUNDPLAN_SNOWFLAKE` must have the name of a file with a Snowflake connection. Raises
+    `ScenarioError` if a check fails. May be run again on the same stack: the new model is then compared with
+    the previous one.
     """
     metrics: dict[str, float] = {}
     outputs, connection = aws.outputs(stack), warehouse.connection()
@@ -101,13 +101,13 @@ def run(stack: str, out: Path, progress: Progress) -> ScenarioResult:
     return ScenarioResult(metrics, declared(table), artifacts, report)
 
 
-# --- the way of a model into service ---
+# --- training and deployment ---
 
 
 def train(
     outputs: dict[str, str], table: data.Table, metrics: dict[str, float], progress: Progress
 ) -> dict[str, Any]:
-    """Run the state machine and ask the endpoint once; returns the execution's output and its `path`."""
+    """Run the state machine, and invoke the endpoint once. Return the execution's output and its `path`."""
     payload = asked_for(table, record_rows="true")
     execution = aws.execute(outputs["StateMachineArn"], payload, progress, outputs["EndpointName"])
     trained = execution.succeeded()
@@ -121,7 +121,7 @@ def train(
 
 
 def asked_for(table: data.Table, **hyperparameters: str) -> dict[str, Any]:
-    """The input of an execution that trains on `table`."""
+    """Return the input of an execution that trains on `table`."""
     return {
         "table": f'"{table.name}"',
         "target": table.target,
@@ -132,12 +132,12 @@ def asked_for(table: data.Table, **hyperparameters: str) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Service:
-    """The endpoint, asked as an application would ask it."""
+    """The endpoint, with calls as an application makes them."""
 
     endpoint: str
 
     def ask(self, rows: pa.Table) -> np.ndarray:
-        """Predictions of `rows`, float64 (rows,). They go as CSV with a heading, a blank as nothing."""
+        """Return predictions of `rows`, float64 (rows,). The request is CSV with a header; null is empty."""
         return np.concatenate([self._ask(rows.slice(start, ASK)) for start in range(0, rows.num_rows, ASK)])
 
     def _ask(self, rows: pa.Table) -> np.ndarray:
@@ -152,16 +152,19 @@ class Service:
         return np.array(lines, dtype=np.float64)
 
     def serves(self) -> str:
-        """The name of the configuration in service."""
+        """Return the name of the configuration in service."""
         return aws.client("sagemaker").describe_endpoint(EndpointName=self.endpoint)["EndpointConfigName"]
 
 
-# --- which rows reached the model ---
+# --- rows that the hosts read ---
 
 
 def reached(table: np.ndarray, hosts: np.ndarray) -> dict[str, float]:
-    """Of the hashes in the table, the share that reached a host; of the hosts' hashes, how many are
-    there more often than in the table. Rows that are equal in every column share a hash."""
+    """Return `coverage`, the share of the table's rows that a host read, and `duplicate_rows`.
+
+    The latter is the number of rows that the hosts read in addition. Rows are compared by hash; rows that are
+    equal in all columns have the same hash.
+    """
     there, pulled = Counter(table.tolist()), Counter(hosts.tolist())
     return {
         "coverage": (there & pulled).total() / there.total(),
@@ -170,7 +173,7 @@ def reached(table: np.ndarray, hosts: np.ndarray) -> dict[str, float]:
 
 
 def held_out(hashes: np.ndarray, rows: pa.Table, job: Job, table: data.Table) -> pa.Table:
-    """The rows that the job kept for validation, by the split that it wrote down with the model."""
+    """Return the job's validation rows, by the split that is stored with the model."""
     split = job.preparation["split"]
     out = (hashes >> 32) < round(split["fraction"] * 2**31)
     held = rows.filter(pa.array(out & ~np.isnan(rows[table.target].to_numpy())))
@@ -180,7 +183,7 @@ def held_out(hashes: np.ndarray, rows: pa.Table, job: Job, table: data.Table) ->
     return held
 
 
-# --- what should not be deployed ---
+# --- models that must not be deployed ---
 
 
 def refuse_weak(
@@ -191,7 +194,7 @@ def refuse_weak(
     metrics: dict[str, float],
     progress: Progress,
 ) -> Story:
-    """A candidate that is worse than the model in service is evaluated and not deployed."""
+    """Train a candidate that is worse than the model in service: it must be evaluated and not deployed."""
     some = held.slice(0, 20).select(table.features)
     with untouched(service, some, "a weak candidate"):
         found = aws.execute(
@@ -219,7 +222,7 @@ def refuse_missing(
     metrics: dict[str, float],
     progress: Progress,
 ) -> Story:
-    """A table that is not there ends the execution with a reason that names it."""
+    """Start an execution with a missing table: it must fail with a reason that names the table."""
     some = held.slice(0, 20).select(table.features)
     with untouched(service, some, "a missing table"):
         execution = aws.execute(
@@ -241,14 +244,14 @@ def refuse_missing(
 
 @contextmanager
 def untouched(service: Service, rows: pa.Table, what: str) -> Iterator[None]:
-    """What runs inside must leave the model in service as it is, its answers included."""
+    """Raise `ScenarioError` if the body changes the endpoint's configuration or its predictions of `rows`."""
     config, answers = service.serves(), service.ask(rows)
     yield
     if service.serves() != config or not np.array_equal(service.ask(rows), answers):
         raise ScenarioError(f"{what} changed the model in service")
 
 
-# --- beside the source's scheme ---
+# --- comparison with the published scheme ---
 
 
 def connection_file() -> str:
@@ -256,7 +259,7 @@ def connection_file() -> str:
 
 
 def benchmark(path: Path, connection: str, progress: Progress) -> dict[str, Any]:
-    """Ours and the source's scheme side by side, over several seeds; returns what it measured."""
+    """Compare our scheme with the published one over several seeds. Return the benchmark's results."""
     return measure(
         "benchmarks.snowflake_training.schemes",
         path,
@@ -267,8 +270,10 @@ def benchmark(path: Path, connection: str, progress: Progress) -> dict[str, Any]
 
 
 def compared_figures(found: dict[str, Any], turned: bool) -> dict[str, float]:
-    """The benchmark's figures at this number of hosts under this scenario's names; `turned` when the
-    table has coordinates, without which there is no better preparation to speak of."""
+    """Return the benchmark's results for `HOSTS` hosts as this scenario's metrics.
+
+    `turned` is whether the table has coordinates. Only then is there a better preprocessing to compare.
+    """
     at, taken = found["hosts"][str(HOSTS)], found["memory"]
     if at["coverage"] < 1 or at["duplicate_rows"]:
         raise ScenarioError(
@@ -289,7 +294,7 @@ def compared_figures(found: dict[str, Any], turned: bool) -> dict[str, float]:
     }
 
 
-# --- pictures ---
+# --- figures ---
 
 
 def draw(
@@ -301,7 +306,7 @@ def draw(
     predicted: np.ndarray,
     rmse: float,
 ) -> list[Figure]:
-    """The report's pictures, as SVG files in `out`."""
+    """Draw the report's figures, as SVG files in `out`."""
     schemes = {int(count): row for count, row in compared["hosts"].items()}
     at, taken = schemes[HOSTS], compared["memory"]
     return [

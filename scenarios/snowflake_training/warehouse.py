@@ -1,4 +1,4 @@
-"""The Snowflake side: the connection that a person has, and the table put there."""
+"""Snowflake: the user's connection, and the scenario's table."""
 
 from __future__ import annotations
 
@@ -22,9 +22,10 @@ REQUIRED = ("account", "user", "warehouse", "database", "schema")
 
 
 def connection() -> dict[str, Any]:
-    """The connection in the file named by `GROUNDPLAN_SNOWFLAKE`, as the secret holds it.
+    """Return the connection in the file named by `GROUNDPLAN_SNOWFLAKE`, in the secret's format.
 
-    Raises `ScenarioError` when there is none or it lacks a field. No value of it is ever told.
+    Raises `ScenarioError` if the file is missing or lacks a field. No message contains a value of the
+    connection.
     """
     name = os.environ.get("GROUNDPLAN_SNOWFLAKE")
     if not name:
@@ -46,7 +47,7 @@ def connection() -> dict[str, Any]:
 
 
 def connect(values: dict[str, Any]) -> snowflake.connector.SnowflakeConnection:
-    """A connection by key pair, or by password where there is no key."""
+    """Connect with the key pair, or with the password if there is no key."""
     values = dict(values)
     pem, passphrase = values.pop("private_key", None), values.pop("private_key_passphrase", None)
     if pem:
@@ -59,11 +60,11 @@ def connect(values: dict[str, Any]) -> snowflake.connector.SnowflakeConnection:
 
 
 def load(values: dict[str, Any], table: Table) -> int:
-    """Replace the table in Snowflake by `table`'s rows; returns how many are there now.
+    """Replace the table in Snowflake by `table`'s rows. Return their number in Snowflake.
 
-    One Parquet file through a stage, whatever the number of rows, into a table beside it. That takes
-    the old one's place in a single step, so a reader sees one or the other whole. The stage is named
-    anew each time: two that load at once must not find each other's file.
+    The rows are loaded as one Parquet file through a stage into a new table, which then replaces the old one
+    in a single step, so that readers never see a part of them. The stage has a random name, because
+    concurrent loads must not read each other's file. Raises `ScenarioError` if the number of rows differs.
     """
     token = secrets.token_hex(6)
     name, fresh, stage = quoted(table.name), quoted(f"{table.name}_{token}"), f"groundplan_load_{token}"
@@ -89,7 +90,7 @@ def load(values: dict[str, Any], table: Table) -> int:
 
 
 def declaration(rows: pa.Table) -> str:
-    """The columns of a CREATE TABLE. Names are quoted: one of them may be a word of SQL's own."""
+    """Return the columns of a CREATE TABLE. Names are quoted, as a name may be an SQL keyword."""
     kinds = {True: "VARCHAR", False: "DOUBLE"}
     return ", ".join(f"{quoted(field.name)} {kinds[pa.types.is_string(field.type)]}" for field in rows.schema)
 
@@ -99,10 +100,9 @@ def quoted(name: str) -> str:
 
 
 def hashed(values: dict[str, Any], table: Table, row_hash: str) -> tuple[np.ndarray, pa.Table]:
-    """The whole table as Snowflake has it, and beside each row its hash by the SQL in `row_hash`.
+    """Return the hashes of the table's rows in Snowflake, int64 (rows,), and the rows in the same order.
 
-    Returns hashes, int64 (rows,), and the rows in the same order. A float64 read back is the one
-    that was written.
+    `row_hash` is the SQL of a row's hash. A float64 is read exactly as it was written.
     """
     names = table.rows.column_names
     columns = ", ".join(map(quoted, names))

@@ -15,10 +15,10 @@ from stacks.data_centric.examine import Examination
 from stacks.data_centric.sweep import Sweep
 
 METRICS = "Groundplan"
-"""CloudWatch namespace of the functions' own metrics."""
+"""CloudWatch namespace of the functions' custom metrics."""
 HOUR = Duration.hours(1)
 LATE = 0.75
-"""Share of a run's longest duration after which its operator is paged."""
+"""Share of a run's maximum duration after which its operator is paged."""
 
 
 def watch(

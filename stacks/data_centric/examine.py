@@ -1,9 +1,9 @@
 """Examinations: a processing job finds probable label errors and consolidates answers with a model.
 
-    Accept -> Start -> Look, between pauses, until the job has ended -> Report
+    Accept -> Start -> Look, with pauses, until the job has ended -> Report
 
-The job is named after the execution: a repetition finds the job of the first call. Its results are the input
-of a review run of the labeling state machine.
+The job's name contains the execution's hash, so that a retry finds the job of the first call. The results are
+the input of a review run of the labeling state machine.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from groundplan.states import UNIQUE, Flow, Rule, not_text, outside, start_job
 
 JOB_SECONDS = 2 * 3600
 PAUSE = 10
-"""Seconds between two looks at the job."""
+"""Seconds between two polls of the job's status."""
 INPUTS, LABELS = "inputs", "labels"
-"""Folders of the bucket: what labelers see, and results."""
+"""Folders of the bucket: pictures and manifests, and results."""
 FOLDER = "/opt/ml/processing"
 RESULTS = {
     "report": "report.json",
@@ -41,19 +41,19 @@ RESULTS = {
     "review_manifest": "review.manifest",
     "kept_manifest": "kept.manifest",
 }
-"""Files of the job that the execution's output names."""
+"""Files of the job, by field of the execution's output."""
 LABELED = "labels.manifest"
-"""File with the consensus, which there is where answers are."""
+"""File with the consensus. Only jobs with answers write it."""
 
 
 class Examination(Construct):
     """A state machine that examines labels.
 
     :param image: the image `label_quality`.
-    :param bucket: has the pictures under `inputs/`, manifests and answers under `labels/`; gets the results
-        there.
-    :param network: the VPC that jobs join. Default: none.
-    :param tags: put on the jobs. Default: none.
+    :param bucket: the bucket with pictures under `inputs/`, manifests and answers under `labels/`. Results
+        are written to `labels/`.
+    :param network: the VPC of the jobs. Default: none.
+    :param tags: tags of the jobs. Default: none.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class Examination(Construct):
         worker.grant_pass(role)
         key = bucket.key.key_arn if bucket.key and not has_local_disks(instance_type) else None
         if key:
-            # SageMaker encrypts a job's volume through a KMS grant, which the job's creator makes
+            # SageMaker encrypts a job's volume through a KMS grant of the role that creates the job
             only_aws = {"Bool": {"kms:GrantIsForAWSResource": "true"}}
             allow(role, "kms:CreateGrant", on=[key], only_if=only_aws)
         acknowledge(
@@ -121,14 +121,14 @@ class Examination(Construct):
             log_retention=log_retention,
             key=bucket.key,
         )
-        """The state machine itself."""
+        """The state machine."""
 
 
 def examination(name: str, job: dict[str, Any], bucket: ArtifactBucket) -> dict[str, Any]:
     """Return the definition.
 
     :param name: prefix of the jobs' names
-    :param job: arguments of CreateProcessingJob that are the same for every job
+    :param job: arguments of CreateProcessingJob that are the same for all jobs
     """
     results = f"'{bucket.url(LABELS)}/' & $job"
     flow = Flow()
@@ -211,7 +211,7 @@ def examination(name: str, job: dict[str, Any], bucket: ArtifactBucket) -> dict[
 
 
 def _input(name: str, address: str) -> str:
-    """Return the JSONata of an input of the job."""
+    """Return the JSONata of a job's input."""
     return (
         f"{{'InputName': '{name}', 'S3Input': {{'S3Uri': {address}, 'LocalPath': '{FOLDER}/{name}',"
         " 'S3DataType': 'S3Prefix', 'S3InputMode': 'File', 'S3DataDistributionType': 'FullyReplicated',"

@@ -1,4 +1,4 @@
-"""The Lambda functions of labeling: what each does and may do."""
+"""The Lambda functions of labeling, with their permissions."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from stacks.data_centric.machines import (
 from stacks.data_centric.tables import INDEX
 
 INPUTS, LABELS = "inputs", "labels"
-"""Folders of the bucket: what is labeled, and the results."""
+"""Folders of the bucket: objects to label and manifests, and the results."""
 OBJECTS = "Objects are named when they are written; the folder is the grant."
 GET, PUT, QUERY = (f"dynamodb:{verb}" for verb in ("GetItem", "PutItem", "Query"))
 PRE, POST = "PreAnnotation", "PostAnnotation"
@@ -30,7 +30,7 @@ PRE, POST = "PreAnnotation", "PostAnnotation"
 
 @dataclass(frozen=True, kw_only=True)
 class LabelingTask:
-    """One function: its handler's module, what it does, and its permissions."""
+    """A function: its handler's module, description and permissions."""
 
     module: str
     """In `runtime/data_centric/handlers`"""
@@ -40,10 +40,10 @@ class LabelingTask:
     due: bool = False
     """Whether it queries the table's index"""
     read: tuple[str, ...] = ()
-    """Folders of the bucket to read, as `write` is"""
+    """Folders of the bucket to read; likewise `write`"""
     write: tuple[str, ...] = ()
     invokes: str = ""
-    """The annotation function that it calls"""
+    """Construct id of the annotation function that it invokes"""
     pseudonyms: bool = False
     """Whether it reads the secret of the labelers' pseudonyms"""
     seconds: int = 60
@@ -56,7 +56,7 @@ TASKS = {
         does="Gives tasks to labelers and takes their answers",
         rows=(GET, PUT, QUERY),
         due=True,
-        # The page shows pictures by URLs that this role has presigned
+        # the page loads pictures by URLs that this role presigned
         read=(INPUTS,),
         pseudonyms=True,
         seconds=API_SECONDS,
@@ -112,8 +112,8 @@ TASKS = {
 class LabelingFunctions:
     """The functions in `TASKS`, created in `scope`, each with a role of least privilege.
 
-    :param package: code, layer and dead-letter queue, shared by all.
-    :param secret: of the labelers' pseudonyms.
+    :param package: code, layer and dead-letter queue of all functions.
+    :param secret: the key of the labelers' pseudonyms.
     """
 
     def __init__(
@@ -133,7 +133,7 @@ class LabelingFunctions:
             "BUCKET": bucket.bucket.bucket_name,
             "LABELING": settings.labeling.model_dump_json(),
         }
-        for id, task in reversed(TASKS.items()):  # annotation functions before those that call them
+        for id, task in reversed(TASKS.items()):  # annotation functions before their callers
             own = dict(variables)
             if task.invokes:
                 own[_variable(task.invokes)] = self._hook(settings, task.invokes)
@@ -153,12 +153,12 @@ class LabelingFunctions:
             if task.invokes:
                 allow(function.role, "lambda:InvokeFunction", on=[own[_variable(task.invokes)]])
             if task.pseudonyms:
-                # Not grant_read, which would name the role in the key's policy: the role comes after the key
+                # not grant_read, which adds the role to the key's policy: the role is created after the key
                 allow(function.role, "secretsmanager:GetSecretValue", on=[secret.secret_arn])
             allow_key(function.role, package.key)
 
     def _hook(self, settings: DataCentric, id: str) -> str:
-        """Return the ARN of an annotation function: the chosen one, or the stack's own."""
+        """Return the ARN of an annotation function: the settings' one, or else the stack's."""
         chosen = {PRE: settings.pre_annotation, POST: settings.post_annotation}[id]
         return chosen or self.by_id[id].function.function_arn
 
@@ -175,7 +175,7 @@ class LabelingFunctions:
                 objects = [bucket.bucket.arn_for_objects(f"{folder}/*") for folder in folders]
                 allow(role, action, on=objects, because=OBJECTS)
         if task.read or task.write:
-            # S3 answers 404 for an absent object only to those who may list
+            # without s3:ListBucket, S3 answers 403 instead of 404 for an absent object
             allow(role, "s3:ListBucket", on=[bucket.bucket.bucket_arn])
 
 

@@ -1,11 +1,11 @@
 """The state machine `Label`: a run from its manifest to consolidated labels.
 
-    Accept -> Check (input, cost) -> Load, again until all tasks exist
+    Accept -> Check (input, cost) -> Load, repeated until all tasks exist
            -> Watch <-> Pause, until the run closes -> Settle -> Consolidate -> Report
 
-With `estimate_only` in the input it ends after Check.
+With `estimate_only` in the input, the execution ends after Check.
 
-Invalid input, and an annotation function that fails, end in `Failed` with the reason.
+Invalid input and errors of an annotation function lead to `Failed` with the reason.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ WATCH_SECONDS = 600
 CONSOLIDATE_SECONDS = 900
 """Timeouts of the other functions."""
 MOST_LOADS = 100
-"""Steps of loading for which the execution has time."""
+"""Maximum number of Load steps, for the execution's timeout."""
 STEPS = ("Check", "Load", "Watch", "Consolidate")
-"""Construct ids of the functions that `Label` calls."""
+"""Construct ids of the functions that `Label` invokes."""
 
 
 def label(settings: DataCentric, functions: Mapping[str, str]) -> dict[str, Any]:
     """Return the definition of `Label`. `functions` has the functions' ARNs by construct id."""
     flow = Flow()
-    # The rest of the input is checked by a function, which names the invalid field
+    # the function Check checks the rest of the input, and names the invalid field
     flow.settle(
         "Accept",
         {
@@ -54,7 +54,7 @@ def label(settings: DataCentric, functions: Mapping[str, str]) -> dict[str, Any]
             assign={assign: "{% $states.result.Payload %}"},
             seconds=seconds,
         )
-        # Every function may be repeated
+        # all functions are idempotent
         flow.states[id]["Retry"] = [
             {
                 "ErrorEquals": ["States.ALL"],
@@ -66,7 +66,7 @@ def label(settings: DataCentric, functions: Mapping[str, str]) -> dict[str, Any]
         ]
 
     def refused(id: str, variable: str) -> Rule:
-        """Lead to `Failed` where a function reports a problem."""
+        """Return the rule that leads to `Failed` if a function returned a problem."""
         return Rule(
             when=f"{{% $exists(${variable}.problem) %}}",
             then="Failed",
@@ -98,7 +98,7 @@ def label(settings: DataCentric, functions: Mapping[str, str]) -> dict[str, Any]
     step("Watch", {"name": "{% $checked.name %}"}, "watched", "IsClosed", WATCH_SECONDS + 10)
     flow.choose("IsClosed", Rule(when="{% $watched.closed %}", then="Settle"), otherwise="Pause")
     flow.pause("Pause", "{% $watched.pause %}", "Watch")
-    # A complete run accepts no answers; an incomplete one may still have requests in flight
+    # a complete run accepts no more answers; an incomplete one may still have requests in flight
     flow.pause("Settle", f"{{% $watched.complete ? 1 : {API_SECONDS + 1} %}}", "Consolidate")
     step("Consolidate", whole, "results", "IsConsolidated", CONSOLIDATE_SECONDS + 10)
     flow.choose("IsConsolidated", refused("Consolidate", "results"), otherwise="Report")

@@ -50,7 +50,7 @@ from stacks.shared import (
 
 NAME = "data_centric"
 OPERATORS = "operators"
-"""Group of the users who may see the progress of runs; `runtime/data_centric/core/api.py` checks it."""
+"""Group of the users who may see the progress of runs. `runtime/data_centric/core/api.py` checks it."""
 
 
 class DataCentricStack(Stack):
@@ -67,7 +67,7 @@ class DataCentricStack(Stack):
         key = key_of(self, settings, f"data, tasks, labels and messages of {NAME}")
         letters = dead_letters(self, "DeadLetters", key=key)
 
-        # Who labels
+        # Users, API and site
         users = Users(
             self,
             "Users",
@@ -92,7 +92,7 @@ class DataCentricStack(Stack):
             "Data",
             key=key,
             retain=settings.retain,
-            # The page shows pictures by their presigned addresses
+            # the page loads pictures by presigned URLs
             cors=[
                 s3.CorsRule(allowed_methods=[s3.HttpMethods.GET], allowed_origins=[site.url], max_age=3600)
             ],
@@ -165,7 +165,7 @@ class DataCentricStack(Stack):
             api=api,
         )
 
-        # CloudFormation deletes in reverse order: first nothing writes to the bucket, then it is emptied
+        # CloudFormation deletes in reverse order: first what writes to the bucket, then its objects
         clean_up = CleanUp(
             self,
             "CleanUp",
@@ -235,7 +235,7 @@ class DataCentricStack(Stack):
         package: Package,
         key: kms.IKey | None,
     ) -> None:
-        """Publish the web page, told where everything is."""
+        """Publish the web page with its settings, such as Region, user pool and API."""
         publisher = PythonFunction(
             self,
             "Publisher",

@@ -1,4 +1,4 @@
-"""Sweeps: train with several strategies, fractions and seeds, compare, recommend a fraction."""
+"""Sweeps: train with several strategies, fractions and seeds, compare them, and recommend a fraction."""
 
 from __future__ import annotations
 
@@ -67,18 +67,18 @@ HYPERPARAMETERS = (
     "threads",
     "timeout",
 )
-"""Hyperparameters of the training image that a sweep may set. It sets strategy, fraction and seeds itself."""
+"""Hyperparameters of the training image that a sweep's input may set. The sweep sets the other ones."""
 MOST_JOBS = 200
-"""Their outcomes must fit into an execution's 256 KB."""
+"""Maximum number of jobs. Their outcomes must fit into an execution's 256 KB."""
 MOST_SEEDS = 100
-"""Seeds that the training image accepts."""
+"""Maximum number of seeds that the training image accepts."""
 
 
 class SweepFunctions:
     """The functions of sweeps, created in `scope`, each with a role of least privilege.
 
-    :param jobs: how the training jobs run.
-    :param bucket: has the datasets, takes the results: see `runtime/data_centric/core/sweep_files.py`.
+    :param jobs: settings of the training jobs.
+    :param bucket: the bucket of datasets and results, see `runtime/data_centric/core/sweep_files.py`.
     :param package: code of the functions.
     """
 
@@ -127,11 +127,11 @@ class SweepFunctions:
 class Sweep(Construct):
     """A state machine that runs sweeps.
 
-    :param jobs: how the training jobs run.
-    :param functions: what its executions call.
-    :param bucket: has the datasets, takes the results.
-    :param tracking: whether runs are logged with an MLflow app too. Default: False.
-    :param tags: put on the jobs. Default: none.
+    :param jobs: settings of the training jobs.
+    :param functions: the functions that it invokes.
+    :param bucket: the bucket of datasets and results.
+    :param tracking: whether runs are also logged to an MLflow app. Default: False.
+    :param tags: tags of the jobs. Default: none.
     """
 
     def __init__(
@@ -147,11 +147,11 @@ class Sweep(Construct):
         tags: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(scope, id)
-        # The stack's name, and a word: the labeling state machine has one of its own
+        # with a suffix, as the stack has another state machine, for labeling
         name = physical_name(self, f"{Stack.of(self).stack_name}-sweep", appended=LONGEST_SUFFIX)
         self.name = name
         """Name of the state machine, and prefix of the jobs' names."""
-        # A tuning job's name has at most 32 characters, of which 13 are the execution's
+        # a tuning job's name has at most 32 characters, of which the execution's suffix has 13
         self.search_name = f"sweep-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
         """Prefix of the names of tuning jobs and their training jobs."""
         self._functions = functions
@@ -184,18 +184,18 @@ class Sweep(Construct):
             log_retention=log_retention,
             key=bucket.key,
         )
-        """The state machine itself."""
+        """The state machine."""
 
     def grant_start(self, grantee: iam.IGrantable) -> iam.Grant:
         """Let `grantee` start sweeps."""
         return self.state_machine.grant_start_execution(grantee)
 
     def metric_not_succeeded(self, period: Duration | None = None) -> cloudwatch.IMetric:
-        """Return how many sweeps failed or ran out of time."""
+        """Return the number of sweeps that failed or timed out."""
         return not_succeeded(self.state_machine, period)
 
     def _track(self, bucket: ArtifactBucket) -> None:
-        """Add the MLflow app, and let the comparison log runs with it."""
+        """Add the MLflow app, and let the compare function log runs to it."""
         role = iam.Role(
             self,
             "TrackingRole",
@@ -221,7 +221,7 @@ class Sweep(Construct):
         return Stack.of(self).format_arn(service="sagemaker", resource=kind, resource_name=f"{prefix}-*")
 
     def _allow(self, role: iam.Role, jobs: SweepJobs, bucket: ArtifactBucket) -> None:
-        """Grant what the calls of the state machine need, on what begins with its name."""
+        """Allow the state machine's calls, on resources whose names begin with its name."""
         own = "Each execution names its jobs after itself."
         tuning = self._arn("hyper-parameter-tuning-job", self.search_name)
         for kind, on in (
@@ -247,13 +247,13 @@ class Sweep(Construct):
             )
             for kind in ("Training", "Tuning")
         ]
-        # How Step Functions receives the end of a job
+        # Step Functions gets the end of a job as an event
         allow(role, "events:PutTargets", "events:PutRule", "events:DescribeRule", on=rules)
         functions = [each.function.function_arn for each in (self._functions.plan, self._functions.compare)]
         allow(role, "lambda:InvokeFunction", on=functions)
         jobs.role.grant_pass(role)
         if volumes := volume_key(jobs, bucket):
-            # SageMaker encrypts a job's volume through a KMS grant, which the job's creator makes
+            # SageMaker encrypts a job's volume through a KMS grant of the role that creates the job
             allow(
                 role,
                 "kms:CreateGrant",

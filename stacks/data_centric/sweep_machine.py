@@ -4,10 +4,10 @@
                                                                                   \\-> Search -^
 
 A cell is a strategy at a fraction, with all seeds. With a search, a tuning job chooses the fractions of one
-strategy, and the cells are the controls. A job that fails is recorded and the others go on; the
-execution fails only if no job completes; a search that fails is told in the output. Jobs are named after
-the execution: a repetition finds the job of the first call and waits for it. A job that fails for want of
-capacity is started again under another name, from the checkpoints of the first.
+strategy, and the cells are the controls. A failed job is recorded, and the others continue; the execution
+fails only if no job completes. A failed search is reported in the output. Names of jobs contain the
+execution's hash, so that a retry finds the job of the first call and waits for it. A job that failed because
+AWS had no capacity is started again with another name, from the checkpoints of the first.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from groundplan.instance_types import has_local_disks
 from groundplan.states import EXECUTION_HASH, UNIQUE, Branch, Flow, Rule
 
 LONGEST_SUFFIX = len("-") + UNIQUE + len("-000-0")
-"""Characters behind the stack's name in the name of a job."""
+"""Length of the longest suffix that follows the state machine's name in a job's name."""
 START_SECONDS = 3600
-"""How long a job may wait for its instance, beyond the time it may run."""
+"""Maximum wait for a job's instances, in addition to its maximum runtime."""
 FUNCTION_SECONDS = 900
 ATTEMPTS = 4
-"""How often a job is started that fails for want of capacity."""
+"""Maximum number of starts of a job for which AWS has no capacity."""
 WAITS = 10
-"""How often a throttled job or one above a quota is started again, for about 4 hours. An execution has at
-most 25,000 events, and each of these waits takes about 10."""
+"""Maximum number of retries of a start that was throttled or exceeded a quota, over about 4 hours. An
+execution has at most 25,000 events, and each of these waits takes about 10."""
 LONGEST_WAIT = 3600
 LOOK_SECONDS, LONGEST_LOOK = 30, 1800
-"""Between two looks at a job that an earlier call started; the pauses grow."""
+"""Shortest and longest pause between two polls of a job that an earlier call started. The pauses grow."""
 MOST_SECONDS = 14 * 86_400
 METRICS = (
     "train:loss",
@@ -54,10 +54,10 @@ _NO_CAPACITY = "/^(CapacityError|InternalServerError)/"
 
 @dataclass(frozen=True, kw_only=True)
 class SweepJobs:
-    """How the training jobs of a sweep run.
+    """Settings of a sweep's training jobs.
 
-    `at_once` is how many jobs run at the same time, each on `hosts` instances; the account's quota for the
-    instance type must allow it. In a VPC the security groups must let the hosts of a job reach each other.
+    `at_once` is the maximum number of concurrent jobs, each on `hosts` instances. The account's quota for the
+    instance type must allow it. In a VPC, the security groups must allow traffic between the hosts of a job.
     """
 
     image: ContainerImage
@@ -75,8 +75,8 @@ class SweepJobs:
 
 
 def volume_key(jobs: SweepJobs, bucket: ArtifactBucket) -> str | None:
-    """Return the ARN of the key for the jobs' volumes; None where SageMaker refuses one."""
-    # Local disks encrypt themselves
+    """Return the ARN of the key for the jobs' volumes; None: no key, or none is allowed."""
+    # SageMaker takes no key for instances with local disks, which are always encrypted
     return bucket.key.key_arn if bucket.key and not has_local_disks(jobs.instance_type) else None
 
 
@@ -92,9 +92,9 @@ def sweep(
 ) -> dict[str, Any]:
     """Return the definition.
 
-    :param name: of the state machine, and prefix of the jobs' names
+    :param name: name of the state machine, and prefix of the jobs' names
     :param search: prefix of the names of tuning jobs, which have at most 32 characters
-    :param plan: ARN of the function; so is `compare`
+    :param plan: ARN of the function, as is `compare`
     """
     flow = Flow()
     flow.settle(
@@ -175,7 +175,7 @@ def sweep(
 
 
 def _add_search(flow: Flow, job: dict[str, Any], name: str) -> None:
-    """Add the tuning job, and what follows if it fails. The jobs before it are compared in any case.
+    """Add the tuning job and its error handling. The jobs before it are compared in any case.
 
     :param name: JSONata of the tuning job's name
     """
@@ -197,7 +197,7 @@ def _add_search(flow: Flow, job: dict[str, Any], name: str) -> None:
         {
             "ErrorEquals": ["States.ALL"],
             "Assign": {
-                # What a failed search has trained is compared, too
+                # the training jobs of a failed search are compared too
                 "search": f"{{% $states.errorOutput.Error = 'States.TaskFailed' ? {name} : '' %}}",
                 "unsearched": "{% $substring($states.errorOutput.Error & ' '"
                 " & $string($states.errorOutput.Cause), 0, 500) %}",
@@ -237,18 +237,18 @@ def _add_search(flow: Flow, job: dict[str, Any], name: str) -> None:
 
 
 def _pause(waits: str) -> str:
-    """Return the JSONata of the seconds before a call is repeated, after so many repetitions."""
-    # With chance in it: jobs that were throttled together should not come back together
+    """Return the JSONata of the pause before a retry in seconds, after `waits` retries."""
+    # with jitter, so that jobs that were throttled together do not retry together
     return f"{{% $ceil($min([{LONGEST_WAIT}, $power(3, {waits})]) * (0.5 + 0.5 * $random())) %}}"
 
 
 def _rest(looks: str) -> str:
-    """Return the JSONata of the seconds before a job is looked at again, after so many looks."""
+    """Return the JSONata of the pause before the next poll of a job in seconds, after `looks` polls."""
     return f"{{% $min([{LONGEST_LOOK}, {LOOK_SECONDS} * {looks}]) %}}"
 
 
 def _cell(jobs: SweepJobs, *, name: str, bucket: ArtifactBucket, tags: Mapping[str, str]) -> Branch:
-    """Return the branch that trains one cell. Its output is an `Outcome`; a failed job does not fail it."""
+    """Return the branch that trains one cell. Its output is an `Outcome`, even if the job fails."""
     branch = Branch("Begin")
     branch.settle(
         "Begin",
@@ -291,9 +291,9 @@ def _cell(jobs: SweepJobs, *, name: str, bucket: ArtifactBucket, tags: Mapping[s
     more = {"waits": "{% $waits + 1 %}"}
     branch.choose(
         "Judge",
-        # Another call of this execution has started the job
+        # an earlier call of this execution has started the job
         Rule(when="{% $error = 'SageMaker.ResourceInUseException' %}", then="LookAtJob"),
-        # Not for failed jobs: a FailureReason can contain any text
+        # not for failed jobs, whose FailureReason may contain any text
         Rule(
             when=f"{{% $error != 'States.TaskFailed' and $waits < {WAITS}"
             f" and $contains($error & ' ' & $ended.reason, {_THROTTLED}) %}}",
@@ -350,7 +350,7 @@ def _cell(jobs: SweepJobs, *, name: str, bucket: ArtifactBucket, tags: Mapping[s
 
 
 def _looks(seconds: int) -> int:
-    """Return how many looks, with the pauses of `_rest`, take these seconds."""
+    """Return the number of polls that take these seconds, with the pauses of `_rest`."""
     looks, passed = 0, 0
     while passed < seconds:
         looks += 1
@@ -359,7 +359,7 @@ def _looks(seconds: int) -> int:
 
 
 def _ended(job: str, described: str) -> str:
-    """Return the JSONata of how a described job ended."""
+    """Return the JSONata of a described job's status, failure reason and billed seconds."""
     return (
         f"{{'job': {job}, 'status': {described}.TrainingJobStatus,"
         f" 'reason': $exists({described}.FailureReason) ? {described}.FailureReason"
@@ -377,7 +377,7 @@ def _job(
     return {
         "TrainingJobName": f"{{% {job} %}}",
         "HyperParameters": "{% $cell.hyperparameters %}",
-        # Of the cell, not of the attempt: another attempt goes on from them
+        # of the cell, not of the attempt, so that the next attempt continues from them
         "CheckpointConfig": {
             "S3Uri": f"{{% '{bucket.url('checkpoints')}/{name}-' & $run & '-' & $cell.id %}}",
             "LocalPath": "/opt/ml/checkpoints",
@@ -411,7 +411,7 @@ def _tags(tags: Mapping[str, str]) -> list[dict[str, str]]:
 
 
 def _definition(jobs: SweepJobs, bucket: ArtifactBucket) -> dict[str, Any]:
-    """Return what training jobs and the definition of a tuning job have in common."""
+    """Return the arguments that training jobs and the definition of a tuning job share."""
     key = volume_key(jobs, bucket)
     return {
         "AlgorithmSpecification": {
@@ -438,12 +438,12 @@ def _definition(jobs: SweepJobs, bucket: ArtifactBucket) -> dict[str, Any]:
 
 
 def metrics(names: Sequence[str]) -> list[dict[str, str]]:
-    """Return the definitions of metrics that a log has as `name=value`."""
+    """Return the definitions of metrics that the log contains as `name=value`."""
     return [{"Name": name, "Regex": f"{name}=([0-9.eE+-]+)"} for name in names]
 
 
 def _again() -> dict[str, Any]:
-    """Return a Retry for functions that crashed, timed out or were throttled."""
+    """Return the retrier for functions that crashed, timed out or were throttled."""
     errors = [
         "Lambda.ClientExecutionTimeoutException",
         "Lambda.ServiceException",

@@ -1,4 +1,4 @@
-"""What labeling keeps: the table of runs and their tasks, and the key of the labelers' pseudonyms."""
+"""Data of labeling: the table of runs and tasks, and the key of the labelers' pseudonyms."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from groundplan import acknowledge, removal
 from settings.data_centric import DataCentric
 
 INDEX = "due"
-"""Tasks that need labels, by availability, and open runs."""
+"""Index of tasks that need labels, by availability, and of open runs."""
 
 
 def tasks_table(scope: Construct, settings: DataCentric, key: kms.IKey | None) -> dynamodb.Table:
-    """Create the table `Tasks`: runs, tasks and labelers of a run under one partition key."""
+    """Create the table `Tasks`. A run, its tasks and its labelers have one partition key."""
 
     def attribute(
         name: str, kind: dynamodb.AttributeType = dynamodb.AttributeType.STRING

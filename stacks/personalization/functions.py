@@ -1,4 +1,4 @@
-"""The Lambda functions: settings, permissions and triggers of each."""
+"""The Lambda functions, with their settings, permissions and triggers."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ CHECK, BATCH_GET = "dynamodb:ConditionCheckItem", "dynamodb:BatchGetItem"
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
-    """Permissions that one kind of work needs."""
+    """Permissions for one kind of work."""
 
     rows: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """DynamoDB actions by table name."""
     indexes: Mapping[str, str] = field(default_factory=dict)
     """The index to query, by table name."""
     read: tuple[str, ...] = ()
-    """Prefixes in the data bucket to read, as `write` and `delete` are. Any of them adds s3:ListBucket."""
+    """Prefixes in the data bucket to read; likewise `write` and `delete`. Any of them adds s3:ListBucket."""
     write: tuple[str, ...] = ()
     delete: tuple[str, ...] = ()
     jobs: tuple[str, ...] = ()
@@ -66,7 +66,7 @@ ANSWER = Work(
         "generations": (GET, PUT, UPDATE, QUERY),
     },
     read=("uploads", "jobs", "previews", "generations"),
-    # The page uploads with URLs that this role has presigned
+    # the page uploads with URLs that this role presigned
     write=("uploads", "generations"),
     delete=("generations",),
     generates=True,
@@ -110,7 +110,7 @@ PURGE = Work(
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """One function: its handler's module, description, permissions, timeout in seconds and memory in MB."""
+    """A function: its handler's module, description, permissions, timeout in seconds and memory in MB."""
 
     module: str
     """In `runtime/personalization/handlers`."""
@@ -134,7 +134,7 @@ TASKS = {
     "Collector": Task(
         module="collect",
         does="Moves the requests of a training job on",
-        # At a job's end it also purges the requests that were deleted while the job ran
+        # when a job ends, it also purges the requests that were deleted while the job ran
         work=(PREPARE, PURGE, Work(jobs=("DescribeTrainingJob",))),
         seconds=300,
     ),
@@ -147,7 +147,7 @@ TASKS = {
     "Purger": Task(
         module="purge", does="Deletes all that belonged to a deleted model", work=(PURGE,), seconds=300
     ),
-    # Repeats the work of the other functions when their event was lost, so it has all their permissions
+    # does the work of the other functions if their event was lost, so it has all their permissions
     "Sweeper": Task(
         module="sweep",
         does="Finds what no event told of, and moves it on",
@@ -178,8 +178,8 @@ class Surroundings:
 class Functions:
     """The functions in `TASKS`, created in `scope`, each with a role of least privilege.
 
-    :param package: code, layer and dead-letter queue, shared by all.
-    :param variables: environment variables of all.
+    :param package: code, layer and dead-letter queue of all functions.
+    :param variables: environment variables of all functions.
     :param around: the resources that they use.
     :param api: the API that `ApiFunction` serves.
     """
@@ -223,8 +223,8 @@ class Functions:
                 api.serve(function)
             case "Dispatcher":
                 # A model and its request are queued in one transaction. Two functions already read the stream
-                # of the requests table, and DynamoDB throttles more readers of a shard, so this one reads the
-                # stream of the models table.
+                # of the requests table, and DynamoDB throttles a shard with more readers. So this function
+                # reads the stream of the models table.
                 function.on_changes("Queued", around.tables.models, [_status("QUEUED")])
                 function.every("EveryMinute", Duration.minutes(1))
             case "Collector":

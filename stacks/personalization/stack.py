@@ -44,10 +44,10 @@ ROOT = Path(__file__).resolve().parents[2]
 NAME = "personalization"
 FINETUNE, SERVE = (CONTAINERS / NAME / part for part in ("finetune", "serve"))
 JOB_ID = "[0-9a-hjkmnp-tv-z]{26}"
-"""What follows the stack's name and a hyphen in a training job's name: an id of
+"""Regular expression for a training job's name after the stack's name and a hyphen: an id of
 `runtime/personalization/core/ids.py`."""
 JOB_SUFFIX = 27
-"""Characters of the hyphen and the id."""
+"""Length of the hyphen and the id."""
 
 
 class PersonalizationStack(Stack):
@@ -107,7 +107,7 @@ class PersonalizationStack(Stack):
             log_retention=keep_logs,
             key=key,
         )
-        # Instance types with local disks encrypt them in hardware; SageMaker refuses a KMS key for them
+        # SageMaker refuses a KMS key for instance types with local disks, which are encrypted in hardware
         volume_key = None if has_local_disks(settings.training_instance_type) else key
         network = network_of(training_role, settings)
         job = variables.job_settings(
@@ -145,7 +145,7 @@ class PersonalizationStack(Stack):
             api=api,
             settings=settings,
         ).by_id
-        # CloudFormation deletes in reverse order: functions and endpoint first, then the clean-up runs
+        # CloudFormation deletes in reverse order: first functions and endpoint, then the clean-up runs
         for construct in (*functions.values(), endpoint):
             construct.node.add_dependency(clean_up)
 
@@ -185,7 +185,7 @@ class PersonalizationStack(Stack):
 
 
 def _topic(scope: Construct, key: kms.IKey | None) -> sns.Topic:
-    """Create the topic that says which models are ready, and which failed."""
+    """Create the topic of models that are ready or failed."""
     return sns.Topic(
         scope,
         "States",
@@ -198,13 +198,13 @@ def _topic(scope: Construct, key: kms.IKey | None) -> sns.Topic:
 def _bucket(
     scope: Construct, settings: Personalization, key: kms.IKey | None, site: StaticSite
 ) -> ArtifactBucket:
-    """Create the bucket of pictures and models, which the page may call."""
+    """Create the bucket of pictures and models, with CORS for the web page."""
     return ArtifactBucket(
         scope,
         "Data",
         key=key,
         retain=settings.retain,
-        # Results of a job are copied out of jobs/ when it ends; uploads are needed until then
+        # a job's results are copied out of jobs/ when it ends; uploads are not needed after that
         expire={"jobs": 30, "uploads": 30},
         events=True,
         cors=[
@@ -227,7 +227,7 @@ def _page(
     keep_logs: logs.RetentionDays,
     key: kms.IKey | None,
 ) -> None:
-    """Publish the web page, told where everything is."""
+    """Publish the web page with its settings, such as Region, user pool and API."""
     publisher = PythonFunction(
         scope,
         "Publisher",
@@ -300,7 +300,7 @@ def _endpoint(
             "GROUNDPLAN_DEVICE": device(settings.serving_instance_type),
             "GROUNDPLAN_MEMORY": str(settings.serving_memory_mb * 2**20),
             "GROUNDPLAN_PROMPT": str(settings.limits.prompt_chars),
-            # The same values as for the previews that a training job draws
+            # the same values as for the previews of a training job
             "GROUNDPLAN_GUIDANCE": f"{settings.hyperparameters.guidance:g}",
             "GROUNDPLAN_STEPS": str(settings.hyperparameters.preview_steps),
         },
@@ -311,7 +311,7 @@ def _endpoint(
 
 
 def _read_base(role: iam.Role, settings: Personalization) -> None:
-    """Grant a role read access to the base model when it is in a bucket outside of the stack."""
+    """Let a role read the base if it is in a bucket outside of the stack."""
     if not settings.base.startswith("s3://"):
         return
     bucket, _, folder = settings.base.removeprefix("s3://").partition("/")

@@ -34,7 +34,7 @@ class Tables(Construct):
             "jobs": self.jobs,
             "generations": self.generations,
         }
-        """The tables by the name that the functions use."""
+        """The tables by their name in the functions."""
 
     def _table(
         self,

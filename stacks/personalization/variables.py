@@ -12,7 +12,7 @@ METRICS = {
     "train:loss": r"train:loss=([0-9.eE+-]+)",
     "train:steps_per_second": r"train:steps_per_second=([0-9.eE+-]+)",
 }
-"""MetricDefinitions: the log lines of the fine-tuning container that SageMaker turns into metrics."""
+"""MetricDefinitions: regular expressions for metrics in the fine-tuning container's log."""
 
 
 def job_settings(
@@ -25,10 +25,10 @@ def job_settings(
     key: str = "",
     volume_key: str = "",
 ) -> dict[str, Any]:
-    """`JOB_SETTINGS`. ARNs, subnets and the image may be tokens of the CDK.
+    """Return `JOB_SETTINGS`. ARNs, subnets and the image may be CDK tokens.
 
-    `vpc` is the VpcConfig that SageMaker takes; `key` the ARN of the key for the output.
-    `volume_key` is the ARN of the key for volumes, "" where the instance type takes none.
+    `vpc` is SageMaker's VpcConfig, `key` the ARN of the key for the output. `volume_key` is the ARN of the
+    key for volumes, or "" if the instance type accepts none.
     """
     return {
         "image": image,
@@ -55,10 +55,10 @@ def job_settings(
 
 
 def limits(chosen: Personalization) -> dict[str, Any]:
-    """`LIMITS`."""
+    """Return `LIMITS`."""
     return chosen.limits.model_dump()
 
 
 def pace(chosen: Personalization) -> dict[str, Any]:
-    """`PACE`."""
+    """Return `PACE`."""
     return chosen.pace.model_dump()

@@ -14,7 +14,7 @@ from stacks.shared import CONTAINERS, docker_image
 
 NAME = "portfolio_rl"
 INPUTS = "inputs"
-"""Folder of the bucket for a user's own rules and prices."""
+"""Folder of the bucket for rules and prices of users."""
 
 
 class PortfolioRlStack(Stack):

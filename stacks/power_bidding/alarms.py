@@ -15,7 +15,7 @@ from groundplan import HttpApi, ModelPipeline, Pager, not_succeeded
 from settings.power_bidding import PowerBidding
 
 METRICS = "Groundplan"
-"""CloudWatch namespace of the functions' own metrics."""
+"""CloudWatch namespace of the functions' custom metrics."""
 HOUR = Duration.hours(1)
 
 

@@ -1,4 +1,4 @@
-"""The Lambda functions: what each does and may do."""
+"""The Lambda functions, with their permissions."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ GET, PUT, UPDATE, QUERY, SCAN, BATCH = (
 
 @dataclass(frozen=True, kw_only=True)
 class BidTask:
-    """One function: its handler, what it does, and its permissions on tables, folders and the secret."""
+    """A function: its handler, description, and permissions on tables, folders and the secret."""
 
     handler: str
     does: str
     rows: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """DynamoDB actions by table name."""
     read: tuple[str, ...] = ()
-    """Folders of the bucket to read, as `write` is."""
+    """Folders of the bucket to read; likewise `write`."""
     write: tuple[str, ...] = ()
     secret: bool = False
     """Whether it reads the feeds' and the market's credentials."""
@@ -143,8 +143,8 @@ TASKS = {
 class BidFunctions:
     """The functions in `TASKS`, created in `scope`, each with a role of least privilege.
 
-    :param package: code, layers and dead-letter queue, shared by all.
-    :param variables: environment variables of all.
+    :param package: code, layers and dead-letter queue of all functions.
+    :param variables: environment variables of all functions.
     """
 
     def __init__(

@@ -1,12 +1,12 @@
 """The state machines: `prepare` makes an hour's dataset, `bid` its offers, `backfill` prepares many hours.
 
-    prepare:  Accept -> four feeds at once, late ones waited for -> Consolidate -> Tell
-              on any failure: TellAnyway, so that offers use the data available -> Failed
-    bid:      Accept -> CheckModel -> current? -- no --> Retrain, waiting for the pipeline -> Bid, by asset
+    prepare:  Accept -> four feeds in parallel, with waits for late ones -> Consolidate -> Tell
+              on any error: TellAnyway, so that offers use the data available -> Failed
+    bid:      Accept -> CheckModel -> current? -- no --> Retrain, waits for the pipeline -> Bid, by asset
     backfill: each hour of a list -> prepare
 
-In an execution's input, `rate` makes it a replay that runs `rate` times as fast;
-`retrain` asks for a new model; `quiet` prepares an hour and makes no offers.
+Optional fields of an execution's input: `rate` makes it a replay at `rate` times the speed; `retrain`
+requests a new model; `quiet` prepares an hour without starting its offers.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ FEEDS = {
 """The feeds, with the construct ids of their functions."""
 SOURCE = "groundplan.power_bidding"
 DATASET = "Dataset made"
-"""Detail type of the event that says that an hour was prepared."""
+"""Detail type of the event that an hour was prepared."""
 TRIES = 5
-"""How often a feed that is late or down is asked, over `late_minutes`."""
+"""Maximum number of fetches of a feed that is late or down, within `late_minutes`."""
 FETCH_SECONDS = 120
 WORK_SECONDS = 180
-"""How long a fetch, and any other function, may take."""
+"""Timeouts of a fetch, and of any other function."""
 MARKET_TRIES = 14
-"""How often an offer is sent again while the market does not answer: until after its deadline"""
+"""Maximum number of retries of an offer while the market does not answer: enough to pass the deadline"""
 SPARE_MINUTES = 3
-"""Between the end of the wait for a retraining and the end of the offers."""
+"""Minutes between the end of the wait for a retraining and the deadline of the offers."""
 HOUR = r"/^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:00Z$/"
 INVOKE = "lambda:invoke"
 KILLED = ("Runtime.ExitError", "Sandbox.Timedout", "Lambda.Unknown")
@@ -53,7 +53,7 @@ def prepare(settings: PowerBidding, functions: Mapping[str, str], *, bus: str) -
         {
             **Flow.UNFAILED,
             "at": "Accept",
-            # The scheduler says when it fired: a few minutes into the hour
+            # the scheduler passes the time at which it fired, a few minutes into the hour
             "hour": "{% $exists($states.input.hour) ? $states.input.hour"
             " : $substring($states.input.time, 0, 13) & ':00Z' %}",
             "rate": "{% $exists($states.input.rate) ? $states.input.rate : 1 %}",
@@ -99,7 +99,7 @@ def prepare(settings: PowerBidding, functions: Mapping[str, str], *, bus: str) -
 
     flow.call("Tell", "events:putEvents", told("$dataset"), "Report")
     flow.report("Report", "{% $dataset %}")
-    # Offers are still possible without a dataset
+    # offers are possible without a dataset
     flow.choose("IsUntold", Rule(when="{% $quiet %}", then="Failed"), otherwise="TellAnyway")
     flow.try_to("TellAnyway", "events:putEvents", told("{'hour': $hour, 'version': 0}"), "Failed")
     seconds = 60 * settings.late_minutes + TRIES * FETCH_SECONDS + WORK_SECONDS + 600
@@ -162,7 +162,7 @@ def bid(settings: PowerBidding, functions: Mapping[str, str]) -> dict[str, Any]:
         "IsAsked",
         pass_on=True,
     )
-    # Functions are not faster in a replay: leave half of the wait to the states before and after
+    # Functions are not faster in a replay, so half of the wait is left to the states before and after
     share = "($rate > 1 ? 0.5 : 1)"
     patience = {"patience": f"{{% $max([1, $floor({60 * minutes} / $rate * {share})]) %}}"}
     asked = "{% $exists($states.input.retrain) and $states.input.retrain %}"
@@ -200,7 +200,7 @@ def bid(settings: PowerBidding, functions: Mapping[str, str]) -> dict[str, Any]:
         assign={"retraining": "{% $states.result.status %}"},
     )
     flow.states["Retrain"]["Retry"] = [_again(*KILLED, attempts=2)]
-    # A retraining that fails, or takes longer, stops no offers: the model in service makes them
+    # if a retraining fails or takes longer, the model in service makes the offers
     flow.states["Retrain"]["Catch"] = _anyway("Bid", "retraining")
     branch = Branch("Begin")
     given = {"hour": "{% $hour %}", "version": "{% $version %}", "asset": "{% $asset %}"}
@@ -235,7 +235,7 @@ def bid(settings: PowerBidding, functions: Mapping[str, str]) -> dict[str, Any]:
         seconds=WORK_SECONDS,
     )
     branch.states["FallBack"]["Retry"] += [
-        # It raises this until the offer is due, and says then that there is none
+        # raised until the offer's deadline; after it, the function records that there is no offer
         _again("MarketDownError", attempts=MARKET_TRIES) | {"MaxDelaySeconds": 300},
         _again("States.ALL", attempts=3),
     ]
@@ -253,9 +253,9 @@ def bid(settings: PowerBidding, functions: Mapping[str, str]) -> dict[str, Any]:
 
 
 def backfill(machine: str) -> dict[str, Any]:
-    """Return the definition of `backfill`. Its input names a list of hours in S3: `bucket` and `key`.
+    """Return the definition of `backfill`. Its input is the `bucket` and `key` of a list of hours in S3.
 
-    Nothing is offered for what has passed. `machine` is the ARN of `prepare`.
+    Past hours get no offers. `machine` is the ARN of `prepare`.
     """
     branch = Branch("Prepare")
     branch.call(
@@ -285,7 +285,7 @@ def backfill(machine: str) -> dict[str, Any]:
         },
         branch,
         "Report",
-        at_once=1,  # OASIS takes one request in five seconds from an address
+        at_once=1,  # OASIS accepts one request in five seconds per IP address
         tolerated_percent=10,
     )
     flow.report("Report", {"prepared": True})
@@ -295,27 +295,28 @@ def backfill(machine: str) -> dict[str, Any]:
 def _invoke(
     flow: Flow, name: str, function: str, payload: Mapping[str, Any], then: str, *, assign: Mapping[str, Any]
 ) -> None:
-    """Add a call of a function."""
+    """Add an invocation of a function."""
     arguments = {"FunctionName": function, "Payload": dict(payload)}
     flow.call(name, INVOKE, arguments, then, assign=assign, seconds=WORK_SECONDS)
 
 
 def _scaled(seconds: float) -> str:
-    """Return a wait in whole seconds of a replay's clock, at least one."""
+    """Return the JSONata of a wait in whole seconds, at least 1, divided by the replay's rate."""
     return f"{{% $max([1, $ceil({seconds:g} / $rate)]) %}}"
 
 
 def _tries(seconds: float, pause: float) -> str:
-    """Return how often a feed is asked in `seconds` of a replay's clock, with pauses of whole seconds."""
+    """Return the JSONata of the number of fetches of a feed in `seconds`, divided by the replay's rate, with
+    pauses of whole seconds."""
     return f"{{% 1 + $floor({seconds:g} / $rate / $max([1, $ceil({pause:g} / $rate)])) %}}"
 
 
 def _anyway(then: str, variable: str) -> list[dict[str, Any]]:
-    """Return a Catch that stores the error in a variable and continues at `then`."""
+    """Return the catchers that store any error in a variable and continue at `then`."""
     reason = "{% $states.errorOutput.Error & ' ' & $string($states.errorOutput.Cause) %}"
     return [{"ErrorEquals": ["States.ALL"], "Assign": {variable: reason}, "Output": {}, "Next": then}]
 
 
 def _again(*errors: str, attempts: int) -> dict[str, Any]:
-    """Return a Retry, after pauses of 1, 2, 4, ... seconds."""
+    """Return a retrier with pauses of 1, 2, 4, ... seconds."""
     return {"ErrorEquals": list(errors), "IntervalSeconds": 1, "MaxAttempts": attempts, "BackoffRate": 2}

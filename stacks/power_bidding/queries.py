@@ -17,7 +17,7 @@ BIDS = {
     "price": "double",
     "source": "string",
 }
-"""Columns of the offers; a row is a segment of a curve."""
+"""Columns of the offers. A row is a segment of an offer's curve."""
 HOURS = {
     "hour_utc": "string",
     "location": "string",
@@ -29,7 +29,7 @@ HOURS = {
     "temperature": "double",
     "flags": "string",
 }
-"""Columns of the hours' datasets; a row is a location in a version of the hour."""
+"""Columns of the hours' datasets. A row is a location in a version of an hour."""
 RESULTS = """
 SELECT b.asset, b.hour_utc, b.market, b.location, h.settled_price,
        max(CASE WHEN b.price <= h.settled_price THEN b.mw END) AS cleared_mw, min(b.mw) AS least_mw,
@@ -46,7 +46,7 @@ JOIN (
    AND h.date = b.date AND h.hour = b.hour
 GROUP BY b.asset, b.hour_utc, b.market, b.location, h.settled_price, b.date, b.hour
 """.strip()
-"""Every offer beside the price that its hour was settled at, by the newest version of the hour."""
+"""Every offer, with the settled price of its hour from the hour's newest version."""
 RESULT_COLUMNS = {
     "asset": "string",
     "hour_utc": "string",

@@ -15,7 +15,7 @@ from constructs import Construct
 from groundplan import allow, allow_key
 
 LATEST_SECONDS = 900
-"""Maximum age of a failed start: after that the next hour's run is due."""
+"""Maximum age of a start that is retried, in seconds: after that, the next hour's run is due."""
 
 
 def hourly(
@@ -27,7 +27,7 @@ def hourly(
     key: kms.IKey | None,
     enabled: bool,
 ) -> scheduler.CfnSchedule:
-    """Start `machine` at minute 2 of each hour, with that time; failed starts become dead letters."""
+    """Start `machine` at minute 2 of each hour, with the time as input. Failed starts become dead letters."""
     role = iam.Role(
         scope,
         "ScheduleRole",

@@ -55,9 +55,9 @@ from stacks.shared import (
 
 NAME = "power_bidding"
 DEFINITION = ROOT / "pipelines" / NAME / "definition.json"
-"""The pipeline, as the SageMaker Python SDK rendered it."""
+"""The pipeline's definition, rendered by the SageMaker Python SDK."""
 JOB_SUFFIX = 13
-"""Characters that an endpoint's name has behind the stack's: a hyphen and a part of the retraining's id."""
+"""Length of an endpoint's name after the stack's name: a hyphen and a part of the retraining's id."""
 OWN = "Each version of the model has an endpoint of its own, named after the retraining."
 
 
@@ -176,7 +176,7 @@ class PowerBiddingStack(Stack):
             allow(functions[function].role, "ssm:PutParameter", on=[serving.parameter_arn])
         self._allow_serving(roles[1])
 
-        # The pipeline, and who waits for it
+        # The pipeline, and the functions that start and read its executions
         pipeline = ModelPipeline(
             self,
             "Pipeline",
@@ -235,7 +235,7 @@ class PowerBiddingStack(Stack):
         )
         functions["Sweep"].every("Regularly", Duration.minutes(5))
 
-        # Who asks
+        # API and queries
         api = HttpApi(
             self,
             "Api",
@@ -246,7 +246,7 @@ class PowerBiddingStack(Stack):
         api.serve(functions["ApiFunction"])
         asked = queries(self, name=name, bucket=bucket)
 
-        # Deleted in the other order: first nothing makes endpoints any more, then they are cleaned up
+        # CloudFormation deletes in reverse order: first what creates endpoints, then the endpoints
         clean_up = CleanUp(
             self,
             "CleanUp",
@@ -297,7 +297,7 @@ class PowerBiddingStack(Stack):
         )
 
     def _feed_layer(self) -> lambda_.LayerVersion:
-        """Create the layer that reads, checks and aligns feeds."""
+        """Create the layer with the code that reads, checks and aligns feeds."""
         return lambda_.LayerVersion(
             self,
             "PowerFeeds",
@@ -328,7 +328,7 @@ class PowerBiddingStack(Stack):
             self,
             "Serving",
             log_group=f"/aws/sagemaker/Endpoints/{self._name}-*",
-            # Serverless endpoints do not support VPCs
+            # serverless endpoints do not support VPCs
             network=self._network if self._settings.hosting == "provisioned" else None,
         )
         image.repository.grant_pull(role.role)
@@ -336,7 +336,7 @@ class PowerBiddingStack(Stack):
         return role
 
     def _allow_serving(self, role: SageMakerRole) -> None:
-        """Let functions make, try and ask endpoints."""
+        """Let functions create, test, invoke and delete endpoints."""
 
         def arn(kind: str, resource: str = f"{self._name}-*") -> str:
             return self.format_arn(service="sagemaker", resource=kind, resource_name=resource)
@@ -351,7 +351,7 @@ class PowerBiddingStack(Stack):
             allow(deploy, *actions, on=[arn(resource)], because=OWN)
         arns = [arn(kind) for kind in ("endpoint", "endpoint-config", "model")]
         allow(deploy, "sagemaker:AddTags", on=arns, because=OWN)
-        # Creating an endpoint asks for its configuration's ARN, too
+        # CreateEndpoint needs a permission on the endpoint's configuration too
         allow(deploy, "sagemaker:CreateEndpoint", on=[arn("endpoint-config")], because=OWN)
         log_actions = ["logs:CreateLogGroup", "logs:PutRetentionPolicy"]
         if self._settings.own_key:
@@ -364,7 +364,7 @@ class PowerBiddingStack(Stack):
             allow(grantee, "sagemaker:DescribeEndpoint", on=[arn("endpoint")], because=OWN)
         role.grant_pass(deploy)
         if self._endpoint_key:
-            # SageMaker encrypts an endpoint's volume through a KMS grant, which the endpoint's creator makes
+            # SageMaker encrypts an endpoint's volume through a KMS grant of the role that creates it
             allow(
                 deploy,
                 "kms:CreateGrant",
@@ -386,7 +386,7 @@ class PowerBiddingStack(Stack):
             )
 
     def _machines(self, letters: sqs.IQueue) -> tuple[sfn.StateMachine, sfn.StateMachine, sfn.StateMachine]:
-        """Create `prepare`, `bid`, which its event starts, and `backfill`."""
+        """Create `prepare`, `bid` and `backfill`. An event of `prepare` starts `bid`."""
         arns = {id: each.function.function_arn for id, each in self._functions.items()}
         bus = events.EventBus.from_event_bus_name(self, "Bus", "default")
         prepare, role = self._machine(
@@ -426,7 +426,7 @@ class PowerBiddingStack(Stack):
             resource_name="StepFunctionsGetEventsForStepFunctionsExecutionRule",
         )
         allow(role, "events:PutTargets", "events:PutRule", "events:DescribeRule", on=[rule])
-        # Each child of a distributed map is an execution of the machine itself
+        # the children of a distributed map are executions of the machine itself
         allow(role, "states:StartExecution", on=[self._machine_arn("Backfill")])
         self._bucket.grant_read(role, "backfill")
         return prepare, bid, backfill
@@ -457,7 +457,7 @@ class PowerBiddingStack(Stack):
         return f"{self._name}-{id.lower()}"
 
     def _machine_arn(self, id: str) -> str:
-        """Return a machine's ARN by its name. A reference would make a cycle."""
+        """Return a machine's ARN, built from its name. A reference would be a dependency cycle."""
         return self.format_arn(
             service="states",
             resource="stateMachine",

@@ -12,7 +12,7 @@ from groundplan import acknowledge, removal
 class BidTables(Construct):
     """The DynamoDB tables by name.
 
-    :param retain: whether they outlive the stack, with point-in-time recovery.
+    :param retain: whether they remain when the stack is deleted, and have point-in-time recovery.
     :param deletion_protection: whether DynamoDB refuses to delete them. With it, a failed first deployment
         cannot be rolled back.
     :param key: encrypts them. Default: a key that DynamoDB owns.

@@ -9,7 +9,7 @@ from settings.power_bidding import PowerBidding
 
 RULES = {"since", "floor", "cap", "least_mw", "most_segments"}
 HORIZON_HOURS = 48
-"""How far ahead the feeds are read."""
+"""Number of hours ahead for which feeds are read."""
 
 
 def locations(chosen: PowerBidding) -> dict[str, str]:
@@ -60,9 +60,9 @@ def hosting(
     key: str,
     log_key: str,
 ) -> dict[str, Any]:
-    """Return `HOSTING`. Subnets and the ARNs of the keys may be tokens of the CDK.
+    """Return `HOSTING`. Subnets and the ARNs of the keys may be CDK tokens.
 
-    A serverless endpoint joins no VPC, and its storage takes no key.
+    A serverless endpoint supports no VPC and no key for its storage.
     """
     shared = {"tags": dict(tags), "log_days": chosen.log_retention_days, "log_key": log_key}
     if chosen.hosting == "serverless":

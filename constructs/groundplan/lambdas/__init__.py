@@ -17,11 +17,11 @@ from constructs import Construct
 
 FOLDER = Path(__file__).parent
 SHARED = ("custom_resource.py",)
-"""Modules that every function has; in its code, too, they are modules of `groundplan.lambdas`."""
+"""Modules that are copied into the code of every function, as modules of `groundplan.lambdas`."""
 
 
 def code_of(name: str) -> lambda_.Code:
-    """Return the code of a function, with the shared modules; its handler is `handler.handler`."""
+    """Return a function's code with the shared modules. Its handler is `handler.handler`."""
     return lambda_.Code.from_asset(_staged(name))
 
 

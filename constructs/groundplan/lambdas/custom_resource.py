@@ -1,4 +1,4 @@
-"""Answer CloudFormation's requests to a custom resource: shared by the functions of this library."""
+"""Responses to CloudFormation's requests for custom resources. All functions of this library share it."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ log = logging.getLogger()
 log.setLevel(logging.INFO)
 
 SPARE_SECONDS = 30
-"""Kept of a function's time for its last calls and for the answer, with its retries."""
+"""Seconds reserved at the end of a function's time for its last calls and for the response, with retries."""
 
 REASON_BYTES = 1000
-"""CloudFormation takes an answer of at most 4,096 bytes."""
+"""Maximum length of the reason. CloudFormation's limit of a response is 4,096 bytes."""
 
 UNNAMED = "UNNAMED"
-"""Physical id of a resource whose creation failed before it had one; its deletion is no work."""
+"""Physical id of a resource whose creation failed before it got one. Its deletion does nothing."""
 
 Identify = Callable[[Mapping[str, Any]], str]
 
@@ -29,8 +29,8 @@ Identify = Callable[[Mapping[str, Any]], str]
 class Request:
     """A request of CloudFormation.
 
-    `physical_id`: of the resource to create, update or delete. `deadline`: when to give up, on the monotonic
-    clock.
+    `physical_id` is that of the resource to create, update or delete. `deadline` is the time to give up, on
+    the monotonic clock.
     """
 
     deletes: bool
@@ -42,11 +42,11 @@ class Request:
 def respond(
     event: Mapping[str, Any], context: Any, *, identify: Identify, work: Callable[[Request], None]
 ) -> None:
-    """Do the work and answer the request, also when the work fails: unanswered, CloudFormation waits an hour.
+    """Do the work and respond, even if the work fails: without a response, CloudFormation waits for an hour.
 
-    `identify` returns the physical id for the resource's properties. A new id on an update is another
-    resource: CloudFormation then requests the deletion of the old one. Raises `OSError` when CloudFormation
-    does not take the answer.
+    `identify` returns the physical id for the resource's properties. If an update returns a new id,
+    CloudFormation then requests the deletion of the old resource. Raises `OSError` if CloudFormation does not
+    accept the response.
     """
     deadline = time.monotonic() + context.get_remaining_time_in_millis() / 1000 - SPARE_SECONDS
     physical_id = event.get("PhysicalResourceId") or UNNAMED
@@ -58,14 +58,14 @@ def respond(
             physical_id = identify(properties)
         if physical_id != UNNAMED:
             work(Request(deletes, properties, physical_id, deadline))
-    except Exception as error:  # anything: CloudFormation must be told
+    except Exception as error:  # CloudFormation needs a response for any error
         log.exception("%s failed", event["RequestType"])
         reason = f"{type(error).__name__}: {error}"
     _answer(event, physical_id, reason)
 
 
 def _answer(event: Mapping[str, Any], physical_id: str, reason: str) -> None:
-    """Send the answer, with retries."""
+    """Send the response, with retries."""
     answer = {
         "Status": "FAILED" if reason else "SUCCESS",
         "Reason": reason.encode()[:REASON_BYTES].decode(errors="ignore"),

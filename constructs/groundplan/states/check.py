@@ -1,4 +1,4 @@
-"""Whether an Amazon States Language definition is sound, asked at synthesis: AWS tells only later."""
+"""Validation of Amazon States Language definitions at synthesis. AWS validates them only at deployment."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from jsonata.jsonata import Jsonata
 TYPES = {"Task", "Pass", "Choice", "Wait", "Succeed", "Fail", "Parallel", "Map"}
 ENDS = {"Succeed", "Fail"}
 LONGEST_NAME = 80
-"""Characters of a state's name."""
+"""Maximum length of a state's name."""
 _CALLS = {"Task", "Parallel", "Map"}
 _builtin: Any = Jsonata.static_frame
 _FUNCTIONS = {"partition", "range", "hash", "random", "uuid", "parse"}
-"""What Step Functions adds to JSONata's own functions."""
+"""Functions that Step Functions adds to JSONata."""
 
 
 def problems(definition: Mapping[str, Any]) -> list[str]:
-    """Return one sentence for each fault of a JSONata state machine; empty when it is sound.
+    """Return one sentence for each error in a JSONata state machine; empty if it is valid.
 
-    Looked for: names that lead nowhere or are used twice, states that nothing leads to, states without an
-    end, tasks without a timeout or a way out of an error, callbacks without a heartbeat, expressions that are
-    not JSONata, variables that no state assigns or that a branch assigns again.
+    Errors are: transitions to unknown states, duplicate names, unreachable states, states without a next
+    state or an end, tasks without a timeout or a catcher, callbacks without a heartbeat, invalid JSONata
+    expressions, and variables that no state assigns or that a branch assigns again.
     """
     found = [] if "TimeoutSeconds" in definition else ["the state machine has no TimeoutSeconds"]
     names = [name for flow in _flows(definition) for name in flow["States"]]
@@ -37,7 +37,10 @@ def problems(definition: Mapping[str, Any]) -> list[str]:
 
 
 def _flow(flow: Mapping[str, Any], around: frozenset[str], *, outermost: bool) -> Iterator[str]:
-    """Yield the faults of a machine or branch, with the variables of what is around it."""
+    """Yield the errors in a machine or branch.
+
+    :param around: variables of the enclosing machine and branches
+    """
     states: Mapping[str, dict[str, Any]] = flow["States"]
     targets = {flow["StartAt"]}
     own = {
@@ -61,7 +64,7 @@ def _flow(flow: Mapping[str, Any], around: frozenset[str], *, outermost: bool) -
 
 
 def _state(state: Mapping[str, Any], outermost: bool) -> Iterator[str]:
-    """Yield what is wrong with the fields of one state."""
+    """Yield the errors in the fields of one state."""
     kind = state["Type"]
     if kind not in TYPES:
         yield f"is a {kind}, which is none of {', '.join(sorted(TYPES))}"
@@ -107,12 +110,12 @@ def _twice(names: list[str]) -> list[str]:
 
 
 def _holders(state: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Return a state, its rules and its catchers: what may assign and lead on."""
+    """Return a state, its rules and its catchers: they may assign variables and have a next state."""
     return [state, *state.get("Choices", []), *state.get("Catch", [])]
 
 
 def nexts(state: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the names of the states that a state may lead to."""
+    """Yield the names of the possible next states."""
     for holder in _holders(state):
         if "Next" in holder:
             yield holder["Next"]
@@ -121,7 +124,7 @@ def nexts(state: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _expressions(value: Any, variables: frozenset[str]) -> Iterator[str]:
-    """Yield what is wrong with the JSONata inside `value`, without the branches in it."""
+    """Yield the errors in the JSONata of `value`, except in its branches."""
     if isinstance(value, dict):
         for key, item in value.items():
             if key not in ("Branches", "ItemProcessor"):
@@ -144,7 +147,7 @@ def _expressions(value: Any, variables: frozenset[str]) -> Iterator[str]:
 
 
 def _variables(expression: Jsonata) -> tuple[set[str], set[str]]:
-    """Return the variables that an expression uses, and those that it binds itself."""
+    """Return the variables that an expression uses, and those that it binds."""
     used: set[str] = set()
     bound: set[str] = set()
     seen: set[int] = set()

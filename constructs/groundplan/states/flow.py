@@ -1,8 +1,8 @@
 """State machines, built state by state.
 
-A `Flow` is a whole machine, a `Branch` what one of its Map or Parallel states runs. States are added in the
-order in which a reader should meet them, each with the name of the one that follows. Values are kept in
-variables (`assign`). `output` is for the end of a branch: by default a state passes on nothing.
+A `Flow` is a whole machine; a `Branch` is a branch of a Parallel state, or the iteration of a Map state.
+States are added in reading order, each with the name of the next state. Values are stored in variables
+(`assign`). `output` is for the end of a branch; by default, a state's output is empty.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from groundplan.states.check import nexts, problems
 State = dict[str, Any]
 
 CALL_SECONDS = 60
-"""How long one API call may take."""
+"""Timeout of an API call in seconds."""
 THROTTLES = 8
-"""How often an execution may be throttled, with pauses that double from 2 s: about 8 minutes in all."""
+"""Maximum number of throttled calls of an execution. Pauses double from 2 s: about 8 minutes in total."""
 MOST_INLINE = 40
-"""Iterations of an inline Map state that Step Functions runs at once."""
+"""Maximum concurrency of an inline Map state in Step Functions."""
 MOST_DISTRIBUTED = 10_000
-"""Executions of a distributed Map state that Step Functions runs at once."""
+"""Maximum concurrency of a distributed Map state in Step Functions."""
 LONGEST_LABEL = 40
-"""Characters of a distributed Map state's label."""
+"""Maximum length of a distributed Map state's label."""
 
 _THROTTLING = "/throttl|rate exceeded|too many requests/i"
 _TRANSIENT = (
@@ -37,13 +37,12 @@ _TRANSIENT = (
     "Lambda.SdkClientException",
     "Lambda.TooManyRequestsException",
 )
-"""Errors after which the same request may succeed, from the best practices of the Step Functions developer
-guide for Lambda."""
+"""Transient errors, from the best practices for Lambda in the Step Functions Developer Guide."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rule:
-    """One way out of a Choice state: the JSONata condition, the next state, the variables to assign."""
+    """A rule of a Choice state: the JSONata condition, the next state, the variables to assign."""
 
     when: str
     then: str
@@ -63,7 +62,7 @@ class _States(ABC):
 
     @abstractmethod
     def _handlers(self, name: str, timeout: str) -> State:
-        """Return what happens when a state fails. `timeout` is the reason of a timeout."""
+        """Return the retriers and catchers of a state. `timeout` is the failure reason after a timeout."""
 
     def _after(
         self,
@@ -73,7 +72,7 @@ class _States(ABC):
         output: Any,
         timeout: str = "a task in it ran out of time",
     ) -> State:
-        """Return the fields that say what follows a task, Map or Parallel state."""
+        """Return variables, output, error handlers and next state of a Task, Map or Parallel state."""
         return {
             **_given(Assign=assign),
             "Output": {} if output is None else output,
@@ -94,8 +93,8 @@ class _States(ABC):
     ) -> None:
         """Add a task that calls a service.
 
-        `action` is the integration, such as `aws-sdk:sagemaker:describeEndpoint`, `lambda:invoke` or
-        `sagemaker:createTrainingJob.sync`, which waits for the job's end. `seconds` is its timeout.
+        `action` is the service integration, such as `aws-sdk:sagemaker:describeEndpoint`, `lambda:invoke` or
+        `sagemaker:createTrainingJob.sync`, which waits for the job's end. `seconds` is the timeout.
         """
         self._add(name, self._task(name, action, arguments, then, assign, output, seconds))
 
@@ -111,11 +110,10 @@ class _States(ABC):
         assign: Mapping[str, Any] | None = None,
         output: Any = None,
     ) -> None:
-        """Add a task that waits until somebody calls SendTaskSuccess or SendTaskFailure with its token.
+        """Add a task that waits until a caller sends SendTaskSuccess or SendTaskFailure with its token.
 
-        `arguments` must contain `$states.context.Task.Token`. The task fails after `seconds`, and after
-        `heartbeat` seconds without SendTaskHeartbeat; both may be JSONata expressions. Raises `ValueError`
-        where the token is not passed on.
+        The task fails after `seconds`, or after `heartbeat` seconds without SendTaskHeartbeat. Both may be
+        JSONata expressions. Raises `ValueError` if `arguments` do not contain `$states.context.Task.Token`.
         """
         if "$states.context.Task.Token" not in str(arguments):
             raise ValueError(f"{name} passes on no $states.context.Task.Token: nobody could call back")
@@ -144,7 +142,7 @@ class _States(ABC):
     def settle(
         self, name: str, assign: Mapping[str, Any], then: str | None, *, pass_on: bool = False
     ) -> None:
-        """Add a Pass state that assigns variables. `pass_on`: its input is the next state's input too."""
+        """Add a Pass state that assigns variables. `pass_on`: its output is its input, otherwise empty."""
         self._add(
             name,
             {"Type": "Pass", "Assign": dict(assign), **({} if pass_on else {"Output": {}}), **_end(then)},
@@ -153,7 +151,7 @@ class _States(ABC):
     def choose(
         self, name: str, *rules: Rule, otherwise: str, assign: Mapping[str, Any] | None = None
     ) -> None:
-        """Add a Choice state. `otherwise` is where it leads when no rule applies, with `assign` assigned."""
+        """Add a Choice state. If no rule applies, it assigns `assign` and continues with `otherwise`."""
         self._add(
             name,
             {
@@ -172,7 +170,7 @@ class _States(ABC):
         self._add(name, {"Type": "Wait", "Seconds": seconds, "Next": then})
 
     def report(self, name: str, output: Any) -> None:
-        """Add a last state, which succeeds with `output`."""
+        """Add a final state, which succeeds with `output`."""
         self._add(name, {"Type": "Pass", "Output": output, "End": True})
 
     def parallel(
@@ -184,9 +182,9 @@ class _States(ABC):
         assign: Mapping[str, Any] | None = None,
         output: Any = None,
     ) -> None:
-        """Add a state that runs branches at the same time. `$states.result` is the list of their outputs.
+        """Add a state that runs branches in parallel. `$states.result` is the list of their outputs.
 
-        The first branch that fails ends the others.
+        The first branch that fails stops the others.
         """
         inside = [branch.definition() for branch in branches]
         after = self._after(name, then, assign, output)
@@ -206,9 +204,9 @@ class _States(ABC):
     ) -> None:
         """Add a Map state that runs a branch for each element of `items`, the JSONata of an array.
 
-        `at_once` is how many run at the same time, `MOST_INLINE` at most; `select` is an iteration's input,
-        with `$states.context.Map.Item.Value` in it, by default the element. `$states.result` is the list of
-        the branches' outputs; the first that fails ends the others.
+        `at_once` is the maximum concurrency, at most `MOST_INLINE`. `select` is an iteration's input and may
+        contain `$states.context.Map.Item.Value`; by default it is the element. `$states.result` is the list
+        of the iterations' outputs. The first iteration that fails stops the others.
         """
         if not 1 <= at_once <= MOST_INLINE:
             raise ValueError(f"{name}: at_once is from 1 to {MOST_INLINE}, not {at_once}")
@@ -237,12 +235,13 @@ class _States(ABC):
         assign: Mapping[str, Any] | None = None,
         output: Any = None,
     ) -> None:
-        """Add a distributed Map state: an execution for each item of a dataset, or for `batch` of them.
+        """Add a distributed Map state: one execution for each item of a dataset, or for `batch` items.
 
-        `reader` is the ItemReader, which names the dataset in S3. `results` is the ResultWriter, for results
-        that are too large for `$states.result`. A branch gets a batch as `$states.input.Items` and has no
-        access to the variables around it: pass them by `select`. More failures than `tolerated_percent` fail
-        the state. The rest is as for `each`, with `MOST_DISTRIBUTED` at once.
+        `reader` is the ItemReader with the dataset in S3. `results` is the ResultWriter, for results that
+        are too large for `$states.result`. A branch gets its batch as `$states.input.Items`. It has no access
+        to the variables of the machine: pass them in `select`. The state fails if more than
+        `tolerated_percent` of the items fail. The other arguments are those of `each`, with at most
+        `MOST_DISTRIBUTED` executions at once.
         """
         if not 1 <= at_once <= MOST_DISTRIBUTED:
             raise ValueError(f"{name}: at_once is from 1 to {MOST_DISTRIBUTED}, not {at_once}")
@@ -262,10 +261,10 @@ class _States(ABC):
 
 
 class Branch(_States):
-    """What a Map or Parallel state runs. It ends with a state whose `then` is None, or with a report.
+    """The states that a Map or Parallel state runs. The last one has no `then`, or is a `report`.
 
-    A task's transient errors are retried; any other error fails the branch, and with it the state around it.
-    The names of its states and variables must differ from those of the machine around it.
+    Transient errors of a task are retried. Any other error fails the branch, and so the enclosing state.
+    Names of states and variables must differ from those of the enclosing machine.
     """
 
     def __init__(self, start: str) -> None:
@@ -273,7 +272,7 @@ class Branch(_States):
         self.start = start
 
     def definition(self, **processor: str) -> dict[str, Any]:
-        """Return the branch, with `processor` as its ProcessorConfig."""
+        """Return the branch's definition, with `processor` as its ProcessorConfig."""
         config = {"ProcessorConfig": processor} if processor else {}
         return {**config, "StartAt": self.start, "States": self.states}
 
@@ -292,14 +291,14 @@ class Branch(_States):
 
 
 class Flow(_States):
-    """A state machine that succeeds or says why.
+    """A state machine that succeeds, or fails with the reason in one sentence.
 
-    Whatever fails leads to `Caught`: a throttled call goes back to where it was after a pause, everything
-    else goes to `undo`, and ends in `Failed` with the reason in one sentence. Step Functions' own `Retry`
-    cannot do that: SageMaker's throttling reaches it under the same name as a request that is simply wrong.
+    Every error leads to `Caught`. A throttled call is repeated after a pause; any other error leads to `undo`
+    and then to `Failed`. Step Functions' `Retry` is not sufficient: throttling by SageMaker has the same
+    error name as an invalid request.
 
-    The first state must assign `UNFAILED`. `$at` is then the state that failed and `$reason` why; a Choice
-    state that leads to `undo` or `Failed` assigns both.
+    The first state must assign `UNFAILED`. After an error, `$at` is the state that failed, and `$reason` the
+    reason. A Choice state that leads to `undo` or `Failed` must assign both.
     """
 
     UNFAILED: Mapping[str, Any] = {"reason": "", "throttled": False, "throttles": 0}
@@ -309,15 +308,12 @@ class Flow(_States):
         self.undo = undo
 
     def try_to(self, name: str, action: str, arguments: Mapping[str, Any], then: str) -> None:
-        """Add a call whose failure changes nothing: the reason that counts is the first one."""
+        """Add a call whose errors are ignored: the execution's first error stays its reason."""
         self.call(name, action, arguments, then)
         self.states[name]["Catch"] = [{"ErrorEquals": ["States.ALL"], "Output": {}, "Next": then}]
 
     def definition(self, start: str, *, seconds: int) -> dict[str, Any]:
-        """Return the state machine, which may run for so many seconds.
-
-        Raises `ValueError` with everything that is not sound.
-        """
+        """Return the state machine with a timeout of `seconds`. Raises `ValueError` with all its errors."""
         self._add_failures()
         machine = {
             "QueryLanguage": "JSONata",
@@ -334,7 +330,7 @@ class Flow(_States):
         return machine
 
     def _add_failures(self) -> None:
-        """Add the states that every failure leads to."""
+        """Add the states that handle errors."""
         caught = [
             name
             for name, state in self.states.items()
@@ -344,7 +340,7 @@ class Flow(_States):
             again = f"{{% $throttled and $throttles < {THROTTLES} %}}"
             more = {"throttles": "{% $throttles + 1 %}"}
             self.choose("Caught", Rule(when=again, then="BackOff", assign=more), otherwise=self.undo)
-            # With chance in it: those who were throttled together should not come back together
+            # with jitter, so that executions that were throttled together do not retry together
             self.pause("BackOff", "{% $ceil($power(2, $throttles) * (0.5 + $random())) %}", "Again")
             back = (Rule(when=f"{{% $at = '{name}' %}}", then=name) for name in caught)
             self.choose("Again", *back, otherwise=self.undo)
@@ -365,12 +361,12 @@ class Flow(_States):
 
 
 def jsonata_object(values: Mapping[str, str]) -> str:
-    """Return a JSONata object of plain texts."""
+    """Return a JSONata object literal with string values."""
     return "{" + ", ".join(f"'{key}': '{value}'" for key, value in values.items()) + "}"
 
 
 def _reason(name: str, timeout: str) -> str:
-    """Return why a state failed: a job's own FailureReason where there is one, else error and cause."""
+    """Return the JSONata for the reason of a failure: a job's FailureReason, or else error and cause."""
     return (
         "{% ($caught := $states.errorOutput; $cause := $string($caught.Cause);"
         " $job := $substring($cause, 0, 1) = '{' ? $parse($cause) : {};"
@@ -383,7 +379,10 @@ def _reason(name: str, timeout: str) -> str:
 
 
 def _throttled() -> str:
-    """A failed job's reason may say anything; only a refused call can be throttled."""
+    """Return the JSONata condition that a call was throttled.
+
+    `States.TaskFailed` is the error of a failed job, whose reason may contain any text.
+    """
     return (
         "{% $states.errorOutput.Error != 'States.TaskFailed' and"
         f" $contains($states.errorOutput.Error & ' ' & $states.errorOutput.Cause, {_THROTTLING}) %}}"

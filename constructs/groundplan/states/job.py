@@ -8,12 +8,12 @@ from typing import Any
 from groundplan.states.flow import Flow, Rule
 
 UNIQUE = 12
-"""Characters of an execution's hash in the names of what it creates."""
+"""Length of an execution's hash in the names of the resources that it creates."""
 EXECUTION_HASH = (
     "$substring($hash($states.context.Execution.Id & $states.context.Execution.StartTime, 'SHA-256'),"
     f" 0, {UNIQUE})"
 )
-"""JSONata for a name suffix that is unique per execution, and the same in every retry."""
+"""JSONata for a name suffix that is unique per execution and the same in each of its retries."""
 
 
 def start_job(
@@ -26,14 +26,14 @@ def start_job(
     refused: Sequence[Rule],
     assign: Mapping[str, Any],
 ) -> None:
-    """Add the states `Accept`, `IsAccepted` and `Start`: check the input, and start a job.
+    """Add the states `Accept`, `IsAccepted` and `Start`, which check the input and start a job.
 
-    The variable `$given` is the execution's input. `$job` is the job's name, which `arguments` must contain:
-    `name` and the execution's hash, so that a repetition finds the job of the first call.
+    The variable `$given` is the execution's input. `$job` is the job's name, which `arguments` must contain.
+    It consists of `name` and the execution's hash, so that a retry finds the job of the first call.
 
-    :param action: the integration that starts the job, as for `Flow.call`
-    :param refused: when the input is wrong: see `not_text` and `outside`
-    :param assign: variables to begin with
+    :param action: the service integration that starts the job, as for `Flow.call`
+    :param refused: rules for invalid inputs, see `not_text` and `outside`
+    :param assign: initial variables
     """
     flow.settle(
         "Accept",
@@ -48,7 +48,7 @@ def start_job(
     )
     flow.choose("IsAccepted", *refused, otherwise="Start")
     flow.call("Start", action, arguments, then)
-    # Another call of this execution has started the job
+    # an earlier call of this execution has started the job
     flow.states["Start"]["Catch"].insert(
         0,
         {
@@ -61,14 +61,14 @@ def start_job(
 
 
 def not_text(field: str) -> Rule:
-    """Return the rule that refuses an input whose field is not a text."""
+    """Return the rule that rejects an input whose field is not a string."""
     return _refused(field, f"$not($type($given.{field}) = 'string')", "be a text")
 
 
 def outside(field: str, folders: Sequence[str], *, optional: bool = False) -> Rule:
-    """Return the rule that refuses an input whose field is not an address below one of these folders.
+    """Return the rule that rejects an input whose field is not an S3 URI in one of these folders.
 
-    Their addresses end in a slash. An `optional` field may be missing.
+    The folders' URIs end in a slash. An `optional` field may be missing.
     """
     value = f"$given.{field}"
     inside = " or ".join(f"$substring({value}, 0, $length('{each}')) = '{each}'" for each in folders)

@@ -1,7 +1,7 @@
 """Changes to MiniStack, one module per service. Importing this package registers the hooks in `reach.HOOKS`.
 
-Hooks are installed in the order of `ORDER`: a hook that wraps the function of another one comes after it.
-`reach.CHANGES` then lists what they changed, and `reach.undo` reverts it.
+Hooks are installed in the order of `ORDER`: a hook that wraps another hook's function comes after it.
+`reach.CHANGES` then lists all changes, and `reach.undo` reverts them.
 """
 
 from __future__ import annotations

@@ -18,10 +18,11 @@ from local.emulator.reach import Cloud, hook, put, replace, touch
 
 VIEW = re.compile(r"^/\* Presto View: ([A-Za-z0-9+/=]+) \*/$")
 DEEPEST = 10
-"""Views within views."""
+"""Maximum depth of views that use other views."""
 JAVA = {"yyyy": "%Y", "MM": "%m", "dd": "%d", "HH": "%H", "mm": "%M", "ss": "%S"}
-"""Parts of a projected date's format, by Java's letters."""
+"""Java's parts of date formats, as in projected partitions, with Python's equivalents."""
 UNITS = {"DAYS": 1, "DAY": 1, "HOURS": 1 / 24, "HOUR": 1 / 24, "WEEKS": 7, "WEEK": 7}
+"""Days of the units in ranges of dates."""
 
 
 _asker: contextvars.ContextVar[str] = contextvars.ContextVar("asker", default="")
@@ -29,12 +30,12 @@ _asker: contextvars.ContextVar[str] = contextvars.ContextVar("asker", default=""
 
 
 class QueryError(Exception):
-    """Athena fails a query with this text."""
+    """A query fails with this message."""
 
 
 @hook
 def named_queries_are_resources(cloud: Cloud) -> None:
-    """MiniStack has named queries, and refuses their CloudFormation type."""
+    """MiniStack has named queries but refuses their CloudFormation type."""
     provisioners = "services.cloudformation.provisioners"
     made = touch("services.athena._create_named_query", "data")
     gone = touch("services.athena._delete_named_query", "data")
@@ -63,7 +64,7 @@ def named_queries_are_resources(cloud: Cloud) -> None:
 
 @hook
 def queries_read_tables_alone(cloud: Cloud) -> None:
-    """A query may name any file of this machine, and read objects that its caller may not."""
+    """In MiniStack, a query can read any file of this machine, and objects that its caller may not read."""
     access_key_of = touch("core.router.extract_access_key_id", "headers", "query_params")
     handle = touch("app.SERVICE_HANDLERS")["athena"]
     kinds = touch("services.athena._DUCKDB_TYPE_MAP")
@@ -91,7 +92,7 @@ def queries_read_tables_alone(cloud: Cloud) -> None:
 
 
 def _answer(query: str, folders: list[str], kinds: dict[str, str]) -> dict[str, Any]:
-    """Run a query that reads nothing outside of `folders`."""
+    """Run a query that can read only files below `folders`."""
     import duckdb
 
     with duckdb.connect(":memory:") as connection:
@@ -112,7 +113,7 @@ def _answer(query: str, folders: list[str], kinds: dict[str, str]) -> dict[str, 
 
 @hook
 def views_are_their_query(cloud: Cloud) -> None:
-    """A view of the Glue catalog is taken for a table without files; callers may read every table."""
+    """MiniStack treats a view in the Glue catalog as a table without files. Callers can read all tables."""
     references = touch("services.athena._table_references", "query")
     tables = touch("services.glue._tables")
 
@@ -147,7 +148,7 @@ def _view(table: dict[str, Any]) -> str:
 
 
 def _allowed(database: str, name: str, table: dict[str, Any]) -> None:
-    """Raise `QueryError` where the caller may not read the table, or the objects that it is over."""
+    """Raise `QueryError` if the caller may not read the table or its objects in S3."""
     account, region = here()
     needed = [("glue:GetTable", f"arn:aws:glue:{region}:{account}:table/{database}/{name}")]
     location = (table.get("StorageDescriptor") or {}).get("Location") or ""
@@ -160,8 +161,8 @@ def _allowed(database: str, name: str, table: dict[str, Any]) -> None:
 
 @hook
 def partitions_are_projected(cloud: Cloud) -> None:
-    """Projected partitions are not checked, files outside of them are read, and a Parquet file's columns
-    replace the table's."""
+    """MiniStack does not check projected partitions, reads files outside of them, and uses a Parquet file's
+    columns instead of the table's."""
     empty = touch("services.athena._empty_relation", "table_data")
 
     @replace("services.athena._table_relation", "table_data", "files")
@@ -181,9 +182,9 @@ def partitions_are_projected(cloud: Cloud) -> None:
 
 
 class Projection:
-    """The partitions that a table projects, of the types `date` and `integer`.
+    """The projected partitions of a table, of the types `date` and `integer`.
 
-    Raises `QueryError` for properties that Athena would not take, and for the types that are not built.
+    Raises `QueryError` for properties that Athena refuses, and for unsupported types.
     """
 
     def __init__(self, table: dict[str, Any]):
@@ -207,12 +208,12 @@ class Projection:
         self._pattern = re.compile(f"/{pattern}/[^/]+$")
 
     def has(self, file: str) -> bool:
-        """Whether the file is in one of the partitions."""
+        """Return whether a file is in one of the partitions."""
         found = self._pattern.search(file)
         return bool(found) and all(valid(found[key]) for key, valid in self._values.items())
 
     def _of(self, key: str) -> Callable[[str], bool]:
-        """Return the check of a key's values."""
+        """Return a function that checks values of a partition key."""
         kind = self._given.get(f"projection.{key}.type")
         least, comma, most = self._given.get(f"projection.{key}.range", "").partition(",")
         if kind not in ("date", "integer"):
@@ -241,7 +242,7 @@ class Projection:
         return valid
 
     def _moment(self, text: str, form: str) -> datetime:
-        """Return an end of a range of dates: a date, or `NOW+3DAYS`."""
+        """Parse a limit of a range of dates: a date, or an expression such as `NOW+3DAYS`."""
         found = re.fullmatch(r"NOW(?:\s*([+-])\s*(\d+)\s*([A-Z]+))?", text)
         if not found:
             try:

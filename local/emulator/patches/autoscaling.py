@@ -15,7 +15,7 @@ from local.sagemaker.http import SCALING
 @hook
 def scaling_service(cloud: Cloud) -> None:
     """MiniStack has neither the API of Application Auto Scaling nor its CloudFormation types."""
-    touch("services.cloudwatch._metrics")  # what policies look at
+    touch("services.cloudwatch._metrics")  # the metrics of scaling policies
     provisioners = "services.cloudformation.provisioners"
     put("app.SERVICE_HANDLERS", scaling.SERVICE, value=touch("app.SERVICE_HANDLERS")["sagemaker"])
     put("core.router.SERVICE_PATTERNS", scaling.SERVICE, value={"target_prefixes": [f"{SCALING}."]})

@@ -11,18 +11,18 @@ from typing import Any
 from local.emulator.reach import Cloud, hook, replace, touch
 
 _branch: contextvars.ContextVar[tuple[dict, dict] | None] = contextvars.ContextVar("branch", default=None)
-"""States of the branch that the thread runs, and the execution's record."""
+"""States of the branch that the current thread runs, and the execution's record."""
 
 
 @hook
 def branches_have_a_history(cloud: Cloud) -> None:
-    """The history has no event for the states in a branch. Parallel branches also share one context, so that
-    they overwrite each other's state name, task token and variables."""
+    """MiniStack's history has no events of the states in a branch. Parallel branches share one context, so
+    that they overwrite each other's state name, task token and variables."""
     lock = threading.Lock()
 
     @replace("services.stepfunctions._add_event", "execution", "event_type", "details")
     def add_event(original: Callable, execution: dict, kind: str, details: dict | None = None) -> dict:
-        with lock:  # an event's id is the number of events before it
+        with lock:  # an event's ID is the number of earlier events
             return original(execution, kind, details)
 
     add = touch("services.stepfunctions._add_event")

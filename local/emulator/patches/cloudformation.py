@@ -1,7 +1,7 @@
-"""What CloudFormation refuses on AWS: to create what is there already, and to delete what is protected.
+"""CloudFormation: names that are taken, deletion protection, and interrupted stacks.
 
-MiniStack creates by upsert and deletes by name: a second stack takes over a role, a table or a queue of the
-first one's, and deleting the second destroys it.
+MiniStack creates with an upsert and deletes by name: a second stack takes over the first stack's role, table
+or queue of the same name, and deletes it when the second stack is deleted.
 """
 
 from __future__ import annotations
@@ -18,13 +18,12 @@ HANDLERS = "services.cloudformation.provisioners._RESOURCE_HANDLERS"
 
 @dataclass(frozen=True)
 class Named:
-    """Where the physical name of a resource type is in a template, and where MiniStack stores the
-    resources."""
+    """A resource type's property with the physical name, and MiniStack's store of its resources."""
 
     property: str
     store: str
     key: Callable[[str], str] = str
-    """What ends the key of the resource with this name."""
+    """Returns the key of a name in the store, or the end of the key"""
 
     def exists(self, name: str) -> bool:
         wanted = self.key(name)
@@ -51,10 +50,10 @@ NAMED: Mapping[str, Named] = {
         "StateMachineName", "services.stepfunctions._state_machines", ":{}".format
     ),
 }
-"""Types with one name. MiniStack itself refuses a bucket; SageMaker's API, its own."""
+"""Types with a unique name. MiniStack already refuses existing buckets, and SageMaker's API its resources."""
 
 TABLE_PROTECTED = (
-    "Resource cannot be deleted as it is currently protected against deletion."  # as DynamoDB says it
+    "Resource cannot be deleted as it is currently protected against deletion."  # DynamoDB's message
     " Disable deletion protection first."
 )
 POOL_PROTECTED = (
@@ -65,8 +64,8 @@ POOL_PROTECTED = (
 
 @hook
 def a_physical_name_has_one_owner(cloud: Cloud) -> None:
-    """Creating a resource whose physical name is taken adopts the existing resource; AWS fails with
-    AlreadyExists."""
+    """In MiniStack, creating a resource whose physical name is taken adopts the existing resource. AWS fails
+    with AlreadyExists."""
     handlers = touch(HANDLERS)
     for type_name, named in NAMED.items():
         touch(named.store)
@@ -94,8 +93,8 @@ def a_physical_name_has_one_owner(cloud: Cloud) -> None:
 
 @hook
 def protected_data_is_not_deleted(cloud: Cloud) -> None:
-    """Deleting a stack deletes its tables and user pools in spite of deletion protection, and so does the
-    user pools' own API."""
+    """In MiniStack, deleting a stack deletes its tables and user pools despite deletion protection, and
+    DeleteUserPool deletes a protected user pool."""
     handlers = touch(HANDLERS)
     tables, pools = touch("services.dynamodb._tables"), touch("services.cognito._user_pools")
 
@@ -111,7 +110,7 @@ def protected_data_is_not_deleted(cloud: Cloud) -> None:
         put(HANDLERS, type_name, "delete", value=guarded)
 
     def of_table(name: str) -> Iterator[str]:
-        # A template may write a boolean as text
+        # Templates may have booleans as text
         if str((tables.get(name) or {}).get("DeletionProtectionEnabled", False)).lower() == "true":
             yield TABLE_PROTECTED
 
@@ -139,13 +138,13 @@ UNFINISHED = {
     "IMPORT": "IMPORT_ROLLBACK_COMPLETE",
     "IMPORT_ROLLBACK": "IMPORT_ROLLBACK_COMPLETE",
 }
-"""Status of an interrupted stack by operation, one from which the next `cdk deploy` continues by
-itself. In CREATE_FAILED and UPDATE_FAILED, which are for --no-rollback, the CDK asks a person first."""
+"""Status of an interrupted stack by its operation. From these, the next `cdk deploy` continues without
+questions. From CREATE_FAILED and UPDATE_FAILED, which are for --no-rollback, the CDK asks the user first."""
 
 
 @hook
 def unfinished_stacks_end(cloud: Cloud) -> None:
-    """A stack that was changing when the server died stays IN_PROGRESS forever."""
+    """A stack that was changing when the server ended would stay IN_PROGRESS forever."""
 
     @replace("services.cloudformation.load_persisted_state", "data")
     def load(original: Callable, data: dict) -> None:
@@ -153,7 +152,7 @@ def unfinished_stacks_end(cloud: Cloud) -> None:
         for stack in touch("services.cloudformation._stacks").all_values():
             begun, in_progress, _ = stack.get("StackStatus", "").partition("_IN_PROGRESS")
             if in_progress and begun != "REVIEW":
-                # Only old resources were left to clear away after COMPLETE.
+                # After COMPLETE, only the cleanup of old resources was left
                 done = begun.removesuffix("_CLEANUP") if begun.endswith("_COMPLETE_CLEANUP") else None
                 stack["StackStatus"] = done or UNFINISHED[begun]
                 stack["StackStatusReason"] = "The local cloud ended while the stack was being changed"

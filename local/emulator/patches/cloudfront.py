@@ -13,8 +13,8 @@ from local.emulator.reach import Cloud, hook, replace, touch
 
 @hook
 def viewers_use_https(cloud: Cloud) -> None:
-    """Viewers are redirected to HTTPS, which the local cloud does not serve: all traffic stays on the
-    loopback."""
+    """MiniStack redirects viewers to HTTPS, which the local cloud does not have: all traffic stays on the
+    loopback interface."""
 
     @replace("services.cloudfront._check_viewer_protocol_policy", "behavior", "method", "viewer_is_https")
     def check(original: Callable, behavior: dict, method: str, viewer_is_https: bool, *rest: Any) -> Any:
@@ -26,7 +26,7 @@ API_ORIGIN = re.compile(r"([a-z0-9]+)\.execute-api\.[a-z0-9-]+\.amazonaws\.com",
 
 @hook
 def distributions_reach_apis(cloud: Cloud) -> None:
-    """MiniStack does not connect to AWS origins; the APIs of this cloud have such addresses."""
+    """MiniStack does not connect to origins with AWS addresses, which the APIs of this cloud have."""
     execute = touch(
         "app._handle_execute_api_request", "host", "path", "method", "headers", "body", "query_params"
     )
@@ -50,7 +50,7 @@ def distributions_reach_apis(cloud: Cloud) -> None:
             return await original(
                 origin, method, uri, query, headers, body, https, client, forwarded_for, distribution
             )
-        if "host" in headers:  # API Gateway knows its APIs by this header: a viewer's means nothing to it
+        if "host" in headers:  # API Gateway finds an API by this header and does not know the viewer's host
             return 403, "Forbidden", {"content-type": "application/json"}, b'{"message":"Forbidden"}'
         host = f"{api[1]}.execute-api.localhost"
         sent = to_send(origin | {"domain_name": host}, headers, client, forwarded_for)

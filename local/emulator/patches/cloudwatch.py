@@ -40,8 +40,7 @@ def recorded(metric: dict, statistic: str, period: float, periods: int) -> alarm
 
 @hook
 def alarms_are_judged_as_aws_does(cloud: Cloud) -> None:
-    """MiniStack ignores dimensions, missing-data treatment and metric math, and never returns an alarm to
-    OK."""
+    """MiniStack ignores dimensions, missing-data treatment and metric math, and no alarm returns to OK."""
 
     @replace("services.cloudwatch._evaluate_alarm", "alarm")
     def evaluate(original: Callable, alarm: dict) -> None:
@@ -68,7 +67,7 @@ def alarms_are_judged_as_aws_does(cloud: Cloud) -> None:
         alarm["Metrics"] = [
             cfn.coerced_like("cloudwatch", "MetricDataQuery", one) for one in props["Metrics"]
         ]
-        alarms.datapoints(alarm, recorded)  # what is not built is said while it is deployed
+        alarms.datapoints(alarm, recorded)  # so that unsupported metric math fails the deployment
         return alarm
 
 

@@ -10,8 +10,9 @@ from local.emulator.reach import Cloud, hook, replace, touch
 
 @hook
 def conditions_join_texts(cloud: Cloud) -> None:
-    """`Fn::Join`, `Fn::Sub` and `Fn::Split` in a condition are not evaluated. A condition of the CDK's
-    bootstrap stack is then always true, and its role gets the policy '' instead of the default one."""
+    """MiniStack does not evaluate `Fn::Join`, `Fn::Sub` and `Fn::Split` in conditions. A condition of the
+    CDK's bootstrap stack would always be true, and its role would get the policy '' instead of the default
+    policy."""
     resolve = touch("services.cloudformation.engine._resolve_refs", "value", "resources", "params")
 
     def joined(value: Any, template: dict, params: dict) -> Any:
@@ -23,7 +24,7 @@ def conditions_join_texts(cloud: Cloud) -> None:
             return resolve(value, {}, params, {}, template.get("Mappings", {}), "", "")
         return {key: joined(each, template, params) for key, each in value.items()}
 
-    # Four modules have the function under a name of their own.
+    # Four modules import the function separately
     for module in ("engine", "changesets", "handlers", "stacks"):
 
         @replace(f"services.cloudformation.{module}._evaluate_conditions", "template", "params")

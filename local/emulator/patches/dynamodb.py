@@ -17,7 +17,7 @@ from local.sagemaker.quotas import setting
 
 @hook
 def streams_outlive_the_server(cloud: Cloud) -> None:
-    """MiniStack persists the read positions of streams but not their records: after a restart, that many new
+    """MiniStack persists the read positions of streams but not their records. After a restart, as many new
     records would be skipped."""
     records = touch("services.dynamodb._stream_records")
     trimmed = touch("services.dynamodb._stream_trimmed")
@@ -37,7 +37,7 @@ def streams_outlive_the_server(cloud: Cloud) -> None:
         state = original() | {name: type(value)() for name, value in kept.items()}
         for place, stream in records.all_items():
             begins = trimmed.get_scoped(*place, 0)
-            done = max(0, (read(place) or begins) - begins)  # what all have read would only make this larger
+            done = max(0, (read(place) or begins) - begins)  # leave out records that all mappings have read
             state["stream_records"].set_scoped(*place, copy.deepcopy(stream[done:]))
             state["stream_trimmed"].set_scoped(*place, begins + min(done, len(stream)))
         return state
@@ -50,7 +50,7 @@ def streams_outlive_the_server(cloud: Cloud) -> None:
 
 
 class Delivery:
-    """Polls streams for event source mappings; a mapping with records to deliver gets a thread."""
+    """Poller of streams for event source mappings. Each mapping with records to deliver gets a thread."""
 
     def __init__(self, cloud: Cloud) -> None:
         self._cloud = cloud
@@ -142,7 +142,7 @@ class Delivery:
         rules, platform = streams.Rules.of(mapping), self._cloud.platform
 
         def pause(attempt: int) -> bool:
-            # Together with what it doubles to this stays below a minute, as a person waits here.
+            # The exponential backoff stays below a minute, because users wait here
             time.sleep(setting(platform, "stream_retry") * min(2 ** (attempt - 1), 20))
             return self._enabled(mapping)
 
@@ -175,8 +175,8 @@ def _age(record: dict) -> float:
 
 @hook
 def streams_are_delivered_as_lambda_does(cloud: Cloud) -> None:
-    """One failing function blocks all streams forever. There is no retry limit, bisection, partial batch
-    response or batching window."""
+    """In MiniStack, one failing function blocks all streams forever. MiniStack has no retry limit, bisection,
+    partial batch response or batching window."""
     delivery = Delivery(cloud)
 
     @replace("services.lambda_svc._poll_dynamodb_streams")

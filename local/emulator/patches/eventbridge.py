@@ -19,8 +19,8 @@ log = logging.getLogger(__name__)
 
 @hook
 def events_are_tried_again(cloud: Cloud) -> None:
-    """A rule invokes a function once, without retries, and undeliverable events do not reach the rule's dead-
-    letter queue."""
+    """In MiniStack, a rule invokes a function without retries, and undeliverable events do not reach the
+    rule's dead-letter queue."""
     again = touch("services.lambda_svc.invoke_async_with_retry", "func", "event")
     found = touch("services.lambda_svc._get_func_record_for_ref")
     record = touch("services.lambda_svc._execution_record_for_config", "func", "config")
@@ -54,9 +54,10 @@ SERVED = {
     "states": "stateMachine:",
     "events": ("event-bus/", "api-destination/"),
 }
-"""What gets events here: the service of an ARN, and how its resource begins."""
+"""Supported targets: the service in the ARN, and the prefix of the ARN's resource."""
 SDK_CALL = "arn:aws:scheduler:::aws-sdk:"
-"""Universal targets of the Scheduler are taken, and not called: the architectures deploy with one."""
+"""Prefix of universal targets of the Scheduler. They are accepted, because the architectures deploy one, but
+not called."""
 
 
 def unserved(targets: Iterable[Any], operation: str) -> str | None:
@@ -74,7 +75,7 @@ def unserved(targets: Iterable[Any], operation: str) -> str | None:
 
 @hook
 def targets_are_served(cloud: Cloud) -> None:
-    """Targets of unsupported services are accepted, and their events are dropped silently."""
+    """MiniStack accepts targets of unsupported services, and drops their events silently."""
     error = touch("core.responses.error_response_json", "code", "message", "status")
     schedule_error = touch("services.scheduler._error", "status", "code", "message")
     handlers = "services.cloudformation.provisioners._RESOURCE_HANDLERS"
@@ -103,7 +104,7 @@ def targets_are_served(cloud: Cloud) -> None:
 
     for kind in ("AWS::Events::Rule", "AWS::Scheduler::Schedule"):
         handler = dict(touch(handlers)[kind])
-        # (logical id, properties, …) and (physical id, old properties, new properties, …)
+        # (logical ID, properties, …) and (physical ID, old properties, new properties, …)
         put(handlers, kind, "create", value=checked(handler["create"], kind, 1))
         put(handlers, kind, "update", value=checked(handler["update"], kind, 2))
 
@@ -122,7 +123,7 @@ UNASSUMABLE = "The execution role you provide must allow AWS EventBridge Schedul
 
 @hook
 def schedules_act_under_their_role(cloud: Cloud) -> None:
-    """A schedule's role is not checked, and `<aws.scheduler.…>` in its input is not replaced."""
+    """MiniStack does not check a schedule's role, and does not replace `<aws.scheduler.…>` in its input."""
     error = touch("services.scheduler._error", "status", "code", "message")
     to_sqs = touch("services.eventbridge._dispatch_to_sqs", "spec", "payload")
     parsed = touch("core.arn.parse_arn", "value")

@@ -24,8 +24,8 @@ from local.sagemaker.quotas import setting
 
 @hook
 def functions_act_under_their_role(cloud: Cloud) -> None:
-    """A function that starts before IAM is enforced keeps root's keys. It gets keys of its role from the
-    start; as on AWS, each process has its own."""
+    """In MiniStack, a function that starts before IAM is enforced keeps root keys. Here it gets keys of its
+    role from the start. As on AWS, each process has separate keys."""
 
     def credentials(original: Callable, config: dict) -> dict[str, str]:
         account = str(config.get("FunctionArn", "")).split(":")[4:5]
@@ -34,15 +34,15 @@ def functions_act_under_their_role(cloud: Cloud) -> None:
         name = config.get("FunctionName", "function")
         return role_session(account[0], config["Role"], name, secrets.token_hex(8))
 
-    # Two modules have the function under a name of their own.
+    # Two modules import the function separately
     replace("core.lambda_runtime.execution_credentials", "config")(credentials)
     replace("services.lambda_svc.execution_credentials", "config")(credentials)
 
 
 @hook
 def functions_fail_by_their_own_exception(cloud: Cloud) -> None:
-    """The emulator reports the same error type for every failure, so Retry and Catch cannot match an
-    exception class or a killed process."""
+    """MiniStack reports the same error type for every failure, so Retry and Catch cannot match an exception
+    class or a killed process."""
     last_line = re.compile(r"^(?:[\w.]+\.)?(\w+)(?::|$)")
 
     @replace("services.lambda_svc._execute_function_warm", "func", "event", "request_id")
@@ -65,7 +65,8 @@ def functions_fail_by_their_own_exception(cloud: Cloud) -> None:
 
 @hook
 def layers_are_unpacked_once(cloud: Cloud) -> None:
-    """Each process of a function unpacks its layers again: a second of CPU time and megabytes on disk."""
+    """In MiniStack, each process of a function unpacks its layers again, which takes a second of CPU time and
+    megabytes on disk."""
     archives, lock = touch("core.lambda_runtime.zipfile"), threading.Lock()
 
     class Archive(archives.ZipFile):
@@ -80,7 +81,7 @@ def layers_are_unpacked_once(cloud: Cloud) -> None:
                     draft = shared.with_suffix(".draft")
                     super().extractall(draft, *rest, **more)
                     draft.rename(shared)
-            # As on AWS, nobody writes there.
+            # Processes can share the folder: as on AWS, functions do not write to layers
             target.rmdir()
             target.symlink_to(shared, target_is_directory=True)
 
@@ -90,7 +91,7 @@ def layers_are_unpacked_once(cloud: Cloud) -> None:
 
 @hook
 def functions_keep_what_their_template_says(cloud: Cloud) -> None:
-    """The dead-letter queue and the reserved concurrency in a template are dropped."""
+    """MiniStack ignores the dead-letter queue and the reserved concurrency of a function in a template."""
     place = "services.cloudformation.provisioners._RESOURCE_HANDLERS"
     handlers = touch(place)["AWS::Lambda::Function"]
     functions = touch("services.lambda_svc._functions")
@@ -131,7 +132,7 @@ def functions_keep_what_their_template_says(cloud: Cloud) -> None:
 
 @hook
 def an_account_keeps_concurrency_unreserved(cloud: Cloud) -> None:
-    """Reserved concurrency is not limited, and the account's limit depends on the machine's memory."""
+    """MiniStack does not limit reserved concurrency. Its account limit depends on the machine's memory."""
     functions = touch("services.lambda_svc._functions")
     error = touch("services.lambda_svc.error_response_json")
 
@@ -157,8 +158,8 @@ def an_account_keeps_concurrency_unreserved(cloud: Cloud) -> None:
 
 @hook
 def failed_events_reach_the_dead_letter_queue_as_they_came(cloud: Cloud) -> None:
-    """A dead-letter queue gets an invocation record; on AWS it gets the event, and only destinations get the
-    record."""
+    """In MiniStack, a dead-letter queue gets an invocation record. On AWS it gets the event, and only
+    destinations get the record."""
     functions = touch("services.lambda_svc._functions")
 
     @replace("services.lambda_svc._route_async_failure", "target_arn", "func_name", "event", "result")
@@ -186,9 +187,9 @@ def failed_events_reach_the_dead_letter_queue_as_they_came(cloud: Cloud) -> None
 
 @hook
 def invalid_answers_fail_a_queues_batch(cloud: Cloud) -> None:
-    """An invalid answer of a function that reports which messages failed deletes the whole batch."""
+    """If a function that reports failed messages returns an invalid response, MiniStack deletes the batch."""
     expected: ContextVar[list[str] | None] = ContextVar("expected", default=None)
-    """Messages of the batch that this thread delivers, if their function reports failures."""
+    """Messages of the batch that this thread delivers, if the function reports failures."""
 
     @replace(
         "services.lambda_svc._run_sqs_batch", "esm", "func_rec", "event", "batch", "queue_url", "queue_name"
@@ -218,14 +219,14 @@ _READS = ("Get", "Describe", "List", "Query", "Scan", "BatchGet", "TransactGet",
 _NO_WRITES = ("logs", "monitoring", "xray", "sts", "kms")
 _CREDENTIAL = re.compile(rb"Credential=([^/]+)/\d+/[^/]*/([^/]+)/")
 _processes: dict[bytes, tuple[Any, Any]] = {}
-"""Worker and process of a function by access key, which is unique to the process."""
+"""Worker and process of a function by access key. Each process has a separate key."""
 most_writes: dict[str, int] = {}
-"""The highest number of writes in one invocation, by function."""
+"""Maximum number of writes in one invocation, by function."""
 
 
 @hook
 def a_functions_writes_are_numbered(cloud: Cloud) -> None:
-    """Fault injection names a write by its number in the invocation, and MiniStack does not count writes."""
+    """Fault injection needs the number of a write in its invocation, and MiniStack does not count writes."""
 
     @replace("services.lambda_svc.acquire_worker", "func_name", "config", "code_zip")
     def acquire(original: Callable, *given: Any, **more: Any) -> tuple:
@@ -236,9 +237,11 @@ def a_functions_writes_are_numbered(cloud: Cloud) -> None:
 
 
 def dies_with(platform: Any, request: dict) -> bool:
-    """Return whether a fault killed the function that sends this request, as `faults.py` describes.
+    """Return whether a fault killed the function that sends this request, see `faults.py`.
 
-    `request` is the ASGI scope. The request must then not be executed.
+    The caller must then not execute the request.
+
+    :param request: ASGI scope
     """
     headers = dict(request["headers"])
     credential = _CREDENTIAL.search(headers.get(b"authorization", b""))
@@ -265,7 +268,7 @@ def _changes(method: str, headers: dict[bytes, bytes], service: str) -> bool:
     if target := headers.get(b"x-amz-target"):
         return not target.decode("latin-1").rpartition(".")[2].startswith(_READS)
     if service == "sagemaker":
-        return False  # the runtime's
+        return False  # the SageMaker runtime, which only invokes endpoints
     return method in ("PUT", "POST", "DELETE")
 
 
@@ -286,8 +289,8 @@ def _caller(key: bytes) -> tuple[Any, Any]:
 LARGEST_REQUEST = 6 * 1024 * 1024
 LARGEST_ANSWER = LARGEST_REQUEST + 100
 LARGEST_EVENT = 1024 * 1024
-"""Bytes of a synchronous request, of its answer and of an asynchronous request: 6 MB, 6 MB and 1 MB by the
-Lambda quotas, to the byte as Lambda's own errors have them."""
+"""Maximum bytes of a synchronous request, of its response, and of an asynchronous request. In the Lambda
+quotas these are 6 MB, 6 MB and 1 MB; the exact numbers are from Lambda's error messages."""
 TOO_LARGE = "RequestEntityTooLargeException"
 
 
@@ -319,7 +322,7 @@ def invocations_have_a_largest_size(cloud: Cloud) -> None:
 
     @replace("services.lambda_svc._execute_function_warm", "func", "event", "request_id")
     def execute(original: Callable, function: dict, event: Any, request_id: str) -> dict:
-        if _size(event) > LARGEST_REQUEST:  # of another service's, which does not come over HTTP
+        if _size(event) > LARGEST_REQUEST:  # an event from another service, which does not use HTTP
             return _failed(TOO_LARGE, f"Request must be smaller than {LARGEST_REQUEST} bytes")
         result = original(function, event, request_id)
         if _size(result.get("body")) <= LARGEST_ANSWER:

@@ -15,13 +15,13 @@ from local.emulator.reach import Cloud, hook, put, record, replace, touch
 
 @hook
 def the_loopback_is_a_secure_transport(cloud: Cloud) -> None:
-    """Buckets that deny unencrypted requests deny all requests: there is no TLS on the loopback."""
+    """Buckets that deny unencrypted requests would deny all requests, because the local cloud has no TLS."""
 
     @replace("app.pin_request_origin", "source_ip", "secure_transport")
     def pin(original: Callable, source_ip: str, secure_transport: bool) -> None:
         original(source_ip, True)
 
-    # Where IAM is not enforced nothing is remembered of a request, and bucket policies hold all the same
+    # Without IAM, MiniStack does not record a request's origin, but bucket policies still apply
     address, _ = touch("core.iam_evaluator._request_origin").get()
     origin = contextvars.ContextVar("origin", default=(address, True))
     put("core.iam_evaluator._request_origin", value=origin)
@@ -32,7 +32,7 @@ STREAM_VERBS = ("DeleteLogStream", "DescribeLogStreams", "GetLogEvents", "PutLog
 
 @hook
 def a_logs_stream_is_a_resource(cloud: Cloud) -> None:
-    """Actions on a log stream are authorized on its log group, so a grant for a stream never matches."""
+    """MiniStack authorizes actions on a log stream for its log group, so grants for a stream never match."""
 
     @replace(
         "core.iam_actions.extract_resource_arn",
@@ -49,14 +49,14 @@ def a_logs_stream_is_a_resource(cloud: Cloud) -> None:
 
 
 POLICIES = Path(__file__).with_name("aws_managed_policies.json.xz")
-"""AWS's managed policies, by path and name: `tooling/managed_policies.py` makes it and says from what."""
+"""AWS's managed policies by path and name. `tooling/managed_policies.py` creates it and names the source."""
 PREFIX = "arn:aws:iam::aws:policy/"
 
 
 @hook
 def attached_policies_exist(cloud: Cloud) -> None:
-    """Any ARN can be attached as a policy, without effect. MiniStack knows 29 of the 1,500 managed policies
-    of AWS."""
+    """In MiniStack, any ARN can be attached as a policy, without effect. MiniStack has 29 of AWS's 1,500
+    managed policies."""
     known = touch("services.iam._aws_managed_policies")
     made = touch("services.iam._make_aws_managed_record", "name", "document", "description")
     found = touch("services.iam._lookup_policy", "arn")
@@ -98,7 +98,7 @@ def attached_policies_exist(cloud: Cloud) -> None:
 
 @hook
 def metrics_are_held_to_a_namespace(cloud: Cloud) -> None:
-    """MiniStack does not set the condition key `cloudwatch:namespace`: no statement with it ever matches."""
+    """MiniStack does not set the condition key `cloudwatch:namespace`, so statements with it never match."""
 
     @replace("core.iam_actions.request_tag_context", "service", "iam_action", "body", "params")
     def context(original: Callable, service: str, action: str, body: bytes, params: dict) -> dict[str, Any]:
@@ -109,8 +109,9 @@ def metrics_are_held_to_a_namespace(cloud: Cloud) -> None:
 
 
 def _namespace(body: bytes, params: dict[str, Any]) -> str | None:
-    """Return the namespace of a PutMetricData request, form or JSON. CBOR is not decoded: the emulator's
-    environment has no CBOR package."""
+    """Return the namespace of a PutMetricData request, a form or JSON.
+
+    CBOR is not decoded: the emulator's environment has no CBOR package."""
     if "Namespace" in params:
         return str(touch("services.cloudwatch._p", "params", "key")(params, "Namespace"))
     with contextlib.suppress(ValueError):

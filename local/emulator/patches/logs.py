@@ -12,16 +12,16 @@ from local.emulator.reach import Cloud, hook, replace, touch
 from local.sagemaker.api import NOT_BUILT
 
 FLAG = re.compile(r"\{\s*\$\.([A-Za-z_][A-Za-z0-9_]*)\s+IS\s+(TRUE|FALSE)\s*\}")
-"""The patterns that are built: one field of a JSON line that is true or false."""
+"""Format of the supported patterns: one field of a JSON line that is true or false."""
 
 
 def counted(pattern: str, message: str) -> bool:
-    """Return whether a line of a log matches a pattern."""
+    """Return whether a log line matches a pattern."""
     flag = FLAG.fullmatch(pattern.strip())
     try:
         found = json.loads(message)
     except ValueError:
-        return False  # as on AWS: a line that is no JSON matches no pattern for JSON
+        return False  # as on AWS, a line that is not JSON matches no JSON pattern
     return bool(flag) and isinstance(found, dict) and found.get(flag[1]) is (flag[2] == "TRUE")
 
 

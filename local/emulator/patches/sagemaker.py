@@ -15,17 +15,17 @@ from local.sagemaker.api import ApiError
 
 @hook
 def sagemaker_service(cloud: Cloud) -> None:
-    """MiniStack has no SageMaker: requests to it go to `local.sagemaker`."""
+    """MiniStack has no SageMaker: requests are routed to `local.sagemaker`."""
     run = touch("core.concurrency.run_reentrant", "fn")
     access_key_of = touch("core.router.extract_access_key_id", "headers", "query_params")
 
     async def handle(method: str, path: str, headers: dict, body: bytes, query: dict) -> tuple:
         account, region = here()
         caller = access_key_of(headers, query) or ""
-        # On a thread of its own: it may wait for a container, which in turn calls this server.
+        # In a separate thread: it may wait for a container, which in turn calls this server
         answer = await run(cloud.sagemaker, method, path, headers, body, query, account, region, caller)
         if path.startswith(("/endpoints/", http.MLFLOW)):
-            # What a container says of its answer's type is no envelope's, which MiniStack would make it.
+            # Lower-case names: MiniStack would replace `Content-Type` by that of the service's API
             status, given, content = answer
             return status, {name.lower(): value for name, value in given.items()}, content
         return answer
@@ -36,7 +36,7 @@ def sagemaker_service(cloud: Cloud) -> None:
 
 @hook
 def sagemaker_resource_types(cloud: Cloud) -> None:
-    """MiniStack refuses SageMaker's resource types; they are managed through `local.sagemaker`."""
+    """MiniStack refuses SageMaker's resource types. They are managed with `local.sagemaker`."""
     provisioners = "services.cloudformation.provisioners"
     generated = touch(f"{provisioners}._physical_name", "stack_name", "logical_id")
 
@@ -78,5 +78,5 @@ def sagemaker_resource_types(cloud: Cloud) -> None:
 
     @replace("services.cloudformation.stacks._runs_on_worker_thread", "resource_type")
     def on_worker_thread(original: Callable, resource_type: str) -> bool:
-        # An endpoint comes up while requests of its container are answered.
+        # Requests of an endpoint's container must be answered while the endpoint is created
         return resource_type in cfn.TYPES or original(resource_type)

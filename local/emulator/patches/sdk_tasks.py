@@ -1,4 +1,4 @@
-"""Step Functions' `aws-sdk:` tasks: results as the SDK types them."""
+"""Step Functions' `aws-sdk:` tasks: results with the SDK's types."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ _WRAPPERS = ("Member", "Item", "Entry")
 
 
 def typed(shape: Any, value: Any) -> Any:
-    """Return a value read from XML with the types of the service model: numbers, booleans, lists of one or no
-    element. Members have the names of the SDK."""
+    """Convert a value from XML to the types of the service's model.
+
+    These are numbers, booleans, and lists of fewer than two elements. Members get the SDK's names."""
     if isinstance(shape, StructureShape):
         if not isinstance(value, dict):
             return {} if value in ("", None) else value
@@ -52,7 +53,7 @@ def typed(shape: Any, value: Any) -> Any:
 
 @hook
 def sdk_tasks_have_types(cloud: Cloud) -> None:
-    """Results of services with XML protocols have numbers and booleans as text."""
+    """In MiniStack, results of services with XML protocols have numbers and booleans as text."""
     model_of = touch("services.stepfunctions._service_model", "service")
 
     for protocol in ("query", "rest_xml"):

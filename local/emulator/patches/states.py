@@ -1,4 +1,4 @@
-"""Step Functions: what AWS refuses, and how a state's input and output are made."""
+"""Step Functions: validation of requests, payload limits, and JSONata in states."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from local.emulator.reach import Cloud, hook, put, replace, touch
 from local.sagemaker.api import NOT_BUILT
 
 LARGEST = 256 * 1024
-"""Bytes of the input or output of a task, a state or an execution, as UTF-8 (Step Functions quotas)."""
+"""Maximum bytes of UTF-8 of the input or output of a task, state or execution (Step Functions quotas)."""
 TERMINAL = ("States.DataLimitExceeded", "States.Runtime")
 """Errors that States.ALL and States.TaskFailed do not match (error handling in the developer guide)."""
 
 _PLAIN = ("Label", "MaxConcurrency", "ToleratedFailurePercentage", "ToleratedFailureCount", "Next", "End")
-"""Fields of a distributed Map that are not for its items."""
+"""Fields of a distributed Map that do not concern its items."""
 _PROCESSORS = ("ItemProcessor", "Iterator")
 
 Response = tuple[int, dict, bytes]
@@ -38,8 +38,9 @@ def _found(definition: Any) -> list[Diagnostic]:
 
 
 def _problem(definition: Any, role: Any) -> tuple[str, str] | None:
-    """Return (code, message) of the first reason to refuse a state machine. Arguments that are None are not
-    checked."""
+    """Return code and message of the first reason to refuse a state machine, or None.
+
+    Arguments that are None are not checked."""
     if definition is not None and (found := _found(definition)):
         said = ", ".join(map(str, found))
         return "InvalidDefinition", f"Invalid State Machine Definition: '{said}'"
@@ -56,7 +57,7 @@ def _problem(definition: Any, role: Any) -> tuple[str, str] | None:
 
 
 def _result_writer(flow: Any) -> str | None:
-    """Return the name of a state, in a machine or the branches inside, that has a ResultWriter."""
+    """Return the name of a state with a ResultWriter, in a machine or its branches, or None."""
     for name, state in flow["States"].items():
         if "ResultWriter" in state:
             return name
@@ -68,8 +69,8 @@ def _result_writer(flow: Any) -> str | None:
 
 @hook
 def definitions_are_checked(cloud: Cloud) -> None:
-    """Any text is accepted as a definition, with any role, and ValidateStateMachineDefinition finds
-    nothing."""
+    """MiniStack accepts any text as a definition, with any role, and its ValidateStateMachineDefinition finds
+    no errors."""
     answer = touch("core.responses.json_response", "data")
     machines = touch("services.stepfunctions._state_machines")
     stated = touch("services.cloudformation.provisioners._sfn_definition", "props")
@@ -110,8 +111,8 @@ def definitions_are_checked(cloud: Cloud) -> None:
 
 @hook
 def executions_start_once(cloud: Cloud) -> None:
-    """StartExecution with the name and input of a running execution is refused; AWS returns that execution.
-    Input of any size, or that is not JSON, is accepted."""
+    """MiniStack refuses StartExecution with the name and input of a running execution; AWS returns that
+    execution. MiniStack accepts input of any size, and input that is not JSON."""
     answer = touch("core.responses.json_response", "data")
     resolved = touch("services.stepfunctions._resolve_state_machine_arn", "arn")
     machines = touch("services.stepfunctions._state_machines")
@@ -150,7 +151,7 @@ def executions_start_once(cloud: Cloud) -> None:
 
 @hook
 def states_have_a_largest_size(cloud: Cloud) -> None:
-    """States have no payload limit, and States.ALL catches States.DataLimitExceeded."""
+    """In MiniStack, states have no payload limit, and States.ALL matches States.DataLimitExceeded."""
     failed = touch("services.stepfunctions._ExecutionError", "error", "cause")
 
     def measured(value: Any, what: str) -> Any:
@@ -167,7 +168,7 @@ def states_have_a_largest_size(cloud: Cloud) -> None:
 
         @replace(f"services.stepfunctions._execute_{kind}", "state_def", "raw_input", *running, "ctx")
         def execute(original: Callable, state: dict, *given: Any) -> tuple:
-            name = given[-1]["State"]["Name"]  # before branches put theirs there
+            name = given[-1]["State"]["Name"]  # read before branches overwrite it
             output, after = original(state, *given)
             return measured(output, name), after
 
@@ -190,7 +191,7 @@ def states_have_a_largest_size(cloud: Cloud) -> None:
 
 @hook
 def jsonata_makes_every_output(cloud: Cloud) -> None:
-    """`Output` is ignored in Succeed and in the default branch of Choice, as is all JSONata in Parallel."""
+    """MiniStack ignores `Output` in Succeed and in the default branch of Choice, and JSONata in Parallel."""
     language = touch("services.stepfunctions._state_query_language", "state_def", "ctx")
     output_of = touch(
         "services.stepfunctions._apply_jsonata_output", "state_def", "raw_input", "ctx", "result"
@@ -231,7 +232,7 @@ def jsonata_makes_every_output(cloud: Cloud) -> None:
 
 @hook
 def jsonata_selects_items(cloud: Cloud) -> None:
-    """All JSONata of a distributed Map is ignored, `ItemBatcher` too, and its branch sees all variables."""
+    """MiniStack ignores JSONata and `ItemBatcher` of a distributed Map. Its branch can read all variables."""
     language = touch("services.stepfunctions._state_query_language", "state_def", "ctx")
     filled = touch("services.stepfunctions._apply_jsonata_template", "value", "raw_input", "ctx")
     output_of = touch(
@@ -274,7 +275,7 @@ def jsonata_selects_items(cloud: Cloud) -> None:
 
 @hook
 def jsonata_makes_timeouts(cloud: Cloud) -> None:
-    """JSONata in `TimeoutSeconds` and `HeartbeatSeconds` of a task is taken for a number."""
+    """MiniStack treats JSONata in `TimeoutSeconds` and `HeartbeatSeconds` of a task as a number."""
     language = touch("services.stepfunctions._state_query_language", "state_def", "ctx")
     evaluated = touch(
         "services.stepfunctions._jsonata_state_field", "state_def", "field", "expected", "raw_input", "ctx"

@@ -45,7 +45,7 @@ def _task(cloud: Cloud) -> sfn.Task | None:
 
 @contextlib.contextmanager
 def _task_errors() -> Iterator[None]:
-    """Raise a `TaskError` as MiniStack's own exception."""
+    """Convert a `TaskError` to MiniStack's exception."""
     try:
         yield
     except sfn.TaskError as error:
@@ -56,7 +56,7 @@ def _task_errors() -> Iterator[None]:
 
 @hook
 def executions(cloud: Cloud) -> None:
-    """Executions have no role and no timeout, and a late task changes the status of a stopped execution."""
+    """MiniStack's executions have no role and no timeout, and a late task changes a stopped one's status."""
     now = touch("core.responses.now_iso")
     add_event = touch("services.stepfunctions._add_event", "execution", "event_type", "details")
     emit = "services.stepfunctions._emit_execution_status_event"
@@ -92,7 +92,7 @@ def executions(cloud: Cloud) -> None:
 
     @replace("services.stepfunctions._fail_execution", "execution", "error", "cause")
     def fail_execution(original: Callable, execution: dict, error: str, cause: str) -> None:
-        # A task that is still at work when its execution is stopped fails later: nobody listens then.
+        # A task that still runs when its execution is stopped fails later. The failure is ignored
         if _running(execution):
             original(execution, error, cause)
 
@@ -107,7 +107,7 @@ def executions(cloud: Cloud) -> None:
 
 @hook
 def callbacks_send_heartbeats(cloud: Cloud) -> None:
-    """`HeartbeatSeconds` of a task that waits for a callback is ignored: it fails only at its timeout."""
+    """MiniStack ignores `HeartbeatSeconds` of a task that waits for a callback: only its timeout applies."""
     tokens = touch("services.stepfunctions._task_tokens")
 
     def watch(token: str, limit: float, ended: threading.Event) -> None:
@@ -141,7 +141,7 @@ def callbacks_send_heartbeats(cloud: Cloud) -> None:
 
 @hook
 def execution_metrics(cloud: Cloud) -> None:
-    """The metrics of AWS/States are not published, so alarms on failed executions never fire."""
+    """MiniStack does not publish the metrics of AWS/States, which alarms on failed executions need."""
     record = touch(
         "services.cloudwatch.record_metric", "namespace", "metric_name", "value", "unit", "dimensions"
     )
@@ -171,7 +171,7 @@ def execution_metrics(cloud: Cloud) -> None:
 
 @hook
 def tasks_call_sagemaker(cloud: Cloud) -> None:
-    """There are no `sagemaker:` and `aws-sdk:sagemaker:` integrations."""
+    """MiniStack has no `sagemaker:` and `aws-sdk:sagemaker:` integrations."""
 
     def sagemaker(resource: str, arguments: dict) -> Any:
         task = _task(cloud)
@@ -191,7 +191,7 @@ def tasks_call_sagemaker(cloud: Cloud) -> None:
 
 @hook
 def tasks_act_under_the_machines_role(cloud: Cloud) -> None:
-    """Integrations call services as root; here, the role of the state machine is authorized first."""
+    """MiniStack's integrations call services as root. Here, the state machine's role is authorized first."""
 
     def authorize(resource: str, arguments: Any) -> None:
         task = _task(cloud)
@@ -265,7 +265,7 @@ def tasks_act_under_the_machines_role(cloud: Cloud) -> None:
 
     @replace("services.stepfunctions._prefix_sdk_error", "service_name", "error_code")
     def error_name(original: Callable, service: str, code: str) -> str:
-        # No SDK has a class for a refusal: it comes out as the service's base class.
+        # SDKs have no class for denied access, so the error has the service's base class
         if code in ("AccessDenied", "AccessDeniedException"):
             prefix = original(service, "").rstrip(".")
             return f"{prefix}.{prefix}Exception"

@@ -45,7 +45,7 @@ class Host:
     instance: Instance
     group: Group
     stream: str
-    """Name of the container's log stream. As on AWS, it ends with the host's number and a timestamp."""
+    """Name of the container's log stream. As on AWS, it ends with the host's number and a timestamp"""
 
 
 def pull_image(context: Context, kind: JobKind, uri: str, role: str) -> Image:
@@ -82,7 +82,7 @@ class ContainerJob(Job):
             raise JobError(f"CapacityError: {error}") from None
         for address in addresses:
             stack.callback(address.release)
-        # The first host is the first however they are sorted.
+        # So that algo-1 has the first address, whether hosts are sorted by name or address
         addresses.sort(key=lambda address: address.name)
         moment, hosts = int(time.time()), []
         peers = {f"algo-{number}": address.name for number, address in enumerate(addresses, start=1)}
@@ -112,9 +112,10 @@ class ContainerJob(Job):
     ) -> None:
         """Start the container of every host. Raises JobError.
 
-        `command` is an entry point, or None for the image's own, and arguments. `environment` is what the
-        container gets beside the Region and, unless `isolated`, the credentials of the job's role. An
-        isolated container reaches the other hosts of its job alone. `on_line` gets each line of the output.
+        :param command: entry point, or None for the image's own, and arguments
+        :param environment: added to the Region and, unless `isolated`, the credentials of the job's role
+        :param isolated: whether the containers can reach only the other hosts of the job
+        :param on_line: called with each line of the output
         """
         entrypoint, args = command
         environment = share_of_cores(len(hosts)) | dict(environment) | {"AWS_REGION": self.context.region}
@@ -142,15 +143,16 @@ class ContainerJob(Job):
     def wait(
         self, hosts: list[Host], limits: Mapping[str, float], look: Callable[[], str] = lambda: ""
     ) -> tuple[str, str]:
-        """Wait for all containers; return the failure reason, or "", and how it ended: Completed, Failed,
-        Stopped, a key of `limits`, or what `look` returned.
+        """Wait for all containers. Return the failure reason, or "", and the ending: Completed, Failed,
+        Stopped, a key of `limits`, or the result of `look`.
 
-        `limits` are monotonic times at which the job is stopped. `look` is called again and again; a word
-        that it returns stops the job, and it may raise JobError or TransferError.
+        :param limits: monotonic times at which the job is stopped
+        :param look: called repeatedly. The job is stopped if it returns a text, or raises JobError or
+            TransferError
         """
         while True:
             codes = {host.stream: host.instance.wait(0) for host in hosts}
-            if any(codes.values()):  # one that failed ends the job
+            if any(codes.values()):  # a failed container ends the job
                 return self._reason(hosts), "Failed"
             if all(code == 0 for code in codes.values()):
                 return "", "Completed"
@@ -188,8 +190,10 @@ class ContainerJob(Job):
 
 
 def said_by(instance: Instance, file: str) -> bytes:
-    """Return what a container wrote into a file below `/opt/ml`, at most LONGEST_MESSAGE bytes; nothing where
-    it wrote none."""
+    """Return at most LONGEST_MESSAGE bytes of a container's file; nothing if it does not exist.
+
+    :param file: path relative to `/opt/ml`
+    """
     with (
         contextlib.suppress(OSError),
         beneath.held(instance.opt_ml, instance.opt_ml / file) as path,

@@ -20,7 +20,7 @@ from local.sagemaker.quotas import setting
 from local.sagemaker.store import Record
 
 LONGEST_REASON = 1_024
-TICK = 0.1  # seconds between two looks at what runs
+TICK = 0.1  # seconds between two checks of running work
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ class Job(abc.ABC):
     kind: ClassVar[JobKind]
 
     def __init__(self, context: Context, name: str, instances: Counter[str]):
-        """`instances` is the number of the job's instances by type."""
+        """:param instances: number of the job's instances by type"""
         self.context, self.platform, self.name = context, context.platform, name
         self.instances = instances
         self.key = key_of(context, self.kind, name)
@@ -62,7 +62,7 @@ class Job(abc.ABC):
         self.thread = threading.Thread(target=self._run, name=f"{self.kind.words} {name}", daemon=True)
 
     def admitted(self, record: Record) -> None:  # noqa: B027 - optional
-        """Called under the store's lock, right after the job was stored."""
+        """Called under the store's lock, immediately after the job was stored."""
 
     def start(self) -> None:
         self.thread.start()
@@ -109,7 +109,7 @@ class Job(abc.ABC):
             outcome = self.work()
         except (JobError, artifacts.TransferError) as error:
             outcome.members["FailureReason"] = str(error)
-        except ApiError as error:  # the job's role cannot be assumed any more
+        except ApiError as error:  # the job's role can no longer be assumed
             outcome.members["FailureReason"] = f"ClientError: {error.message}"
         except Exception as error:
             logger.exception("%s %s", self.kind.words, self.name)
@@ -118,7 +118,7 @@ class Job(abc.ABC):
             outcome = Outcome("Failed", {"FailureReason": self.kind.abandoned})
         if "FailureReason" in outcome.members:
             outcome.members["FailureReason"] = outcome.members["FailureReason"][:LONGEST_REASON]
-        # The instances are free before a caller sees the end and starts the next job.
+        # Release the instances before the final status is visible, so that callers can start the next job
         with self.context.store.store.exclusive():
             self.context.store.store.live.pop(self.key, None)
         self.finish(outcome)
@@ -134,7 +134,7 @@ def running(context: Context, kind: JobKind) -> list[Any]:
 
 
 def check_size(context: Context, kind: JobKind, asked: Counter[str]) -> None:
-    """Raise ApiError if a single job has more instances than it may have."""
+    """Raise ApiError if a job has more instances than a single job may have."""
     most = setting(context.platform, f"{kind.folder}_instances_per_job")
     if asked.total() > most:
         quota = f"Maximum number of instances per {kind.words}"
@@ -142,9 +142,11 @@ def check_size(context: Context, kind: JobKind, asked: Counter[str]) -> None:
 
 
 def check_usage(context: Context, name: str, usage: str, asked: Counter[str], used: Counter[str]) -> None:
-    """Raise ApiError if the instances asked for, with those in use, exceed the setting `name` of their type.
+    """Raise ApiError if the requested instances and those in use exceed the setting `name` for a type.
 
-    `usage` is what the quota is called after the instance type: `training job usage`.
+    :param usage: name of the quota after the instance type: `training job usage`
+    :param asked: requested instances by type
+    :param used: instances in use by type
     """
     most = setting(context.platform, name)
     for instance_type, count in asked.items():

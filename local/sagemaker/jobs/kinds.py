@@ -64,7 +64,7 @@ class JobKind:
 
     @property
     def rule(self) -> str:
-        """The managed rule by which Step Functions receives these events."""
+        """Managed rule through which Step Functions receives these events."""
         return f"StepFunctionsGetEventsForSageMaker{self.noun}JobsRule"
 
     @property
@@ -74,7 +74,7 @@ class JobKind:
 
 
 class TuningKind(JobKind):
-    """Tuning jobs, whose API, events and rules each spell them in another way."""
+    """Tuning jobs, for which the API, events and rules have different spellings."""
 
     @property
     def folder(self) -> str:
@@ -98,8 +98,9 @@ class TuningKind(JobKind):
 
 
 class LabelingKind(JobKind):
-    """Labeling jobs, whose events have the name of Ground Truth. AWS documents no managed rule for them: here
-    it is named like those of the other kinds."""
+    """Labeling jobs, whose events have the name of Ground Truth.
+
+    AWS documents no managed rule for them. Here it is named like the rules of other kinds."""
 
     @property
     def detail_type(self) -> str:

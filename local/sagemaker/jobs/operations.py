@@ -19,10 +19,12 @@ from local.sagemaker.store import Record, Store
 def begin(
     context: Context, job: Job, record: Record, given: tags.Tags | None, check: Callable[[], object]
 ) -> dict[str, Any]:
-    """Store the record of a new job with its tags, start the job and return its ARN as Create does.
+    """Store the record of a new job with its tags, start the job and return the response of Create.
 
-    `check` raises ApiError where a quota is exceeded; nothing else starts meanwhile. Raises `ResourceInUse`
-    if the name is taken.
+    Raises `ResourceInUse` if the name is taken.
+
+    :param given: tags
+    :param check: raises ApiError if a quota is exceeded. No other job starts meanwhile
     """
     kind, arn = job.kind, record[job.kind.arn]
     with context.store.store.exclusive():
@@ -49,7 +51,10 @@ def find(context: Context, kind: JobKind, params: dict[str, Any]) -> Record:
 def summaries(
     context: Context, kind: JobKind, params: dict[str, Any], jobs: Iterable[Record] | None = None
 ) -> dict[str, Any]:
-    """One page of a List operation, of these jobs or of all of the kind."""
+    """Return one page of a List operation.
+
+    :param jobs: records to list; default: all jobs of the kind
+    """
     members = (kind.name, kind.arn, kind.status, kind.ended, "CreationTime", "LastModifiedTime")
     found = context.store.all(kind.records) if jobs is None else jobs
     shown = [records.summary(job, *members) | job for job in found]
@@ -62,8 +67,10 @@ def stop(
     params: dict[str, Any],
     stopping: Callable[[Context, str], bool] | None = None,
 ) -> None:
-    """Tell a job to stop. Raises ApiError if it has ended. `stopping` sets its status where that is more
-    than the status itself."""
+    """Request a job to stop. Raises ApiError if it has ended.
+
+    :param stopping: sets the status of kinds that have a secondary status
+    """
     name = params[kind.name]
     if find(context, kind, params)[kind.status] == "Stopping":
         return
@@ -81,10 +88,11 @@ def recover(
     kind: JobKind,
     fail: Callable[[Context, str, str], bool] | None = None,
 ) -> list[str]:
-    """Mark the jobs that ran when the last server ended as failed; return their ARNs.
+    """Mark the jobs that ran when the last server ended as failed. Return their ARNs.
 
-    Leftover files of their instances are deleted. `fail(context, name, reason)` sets the status of kinds that
-    have a secondary status.
+    Leftover files of their instances are deleted.
+
+    :param fail: `(context, name, reason)`: sets the status of kinds that have a secondary status
     """
     clean(platform, kind.folder)
     lost = []
@@ -106,7 +114,10 @@ def recover(
 
 
 def shutdown(store: Store, timeout: float = 10.0) -> None:
-    """Stop all jobs when the server ends: update their records and remove their files."""
+    """Stop all jobs at the shutdown of the server: update their records and remove their files.
+
+    :param timeout: seconds to wait for the jobs
+    """
     with store.exclusive():
         jobs = [job for job in store.live.values() if isinstance(job, Job)]
     for job in jobs:

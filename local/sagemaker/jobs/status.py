@@ -1,4 +1,4 @@
-"""Changes a job's status and publishes the state-change events."""
+"""Changes of a job's status, with their events."""
 
 from __future__ import annotations
 
@@ -17,15 +17,14 @@ logger = logging.getLogger(__name__)
 
 
 def key_of(context: Context, kind: JobKind, name: str) -> tuple[str, ...]:
-    """The key of a running job in `Store.live`."""
+    """Return the key of a running job in `Store.live`."""
     return kind.records, context.account, context.region, name
 
 
 def change(context: Context, kind: JobKind, name: str, edit: Callable[[Record, float], bool]) -> bool:
-    """Change the record of a job that has not ended, and publish its event.
+    """Change the record of a job that has not ended, and publish its event. Return whether it was changed.
 
-    `edit(record, moment)` changes the record in place and returns True, or returns False and leaves it as it
-    is. Returns False where there was no change.
+    :param edit: `(record, moment)`: changes the record in place and returns True, or returns False
     """
     changed = False
 
@@ -48,9 +47,9 @@ def put(record: Record, kind: JobKind, status: str, moment: float, members: dict
 
 
 def advance(context: Context, kind: JobKind, name: str, status: str, **members: Any) -> bool:
-    """Change the status of a job and publish the event; return False if the job had already ended.
+    """Change the status of a job and publish the event. Return False if the job had already ended.
 
-    `members` are set on the record, except those that are None.
+    :param members: set on the record, except those that are None
     """
 
     def edit(record: Record, moment: float) -> bool:
@@ -76,7 +75,7 @@ def publish(context: Context, kind: JobKind, record: Record) -> None:
     detail["Tags"] = {tag["Key"]: tag["Value"] for tag in tags.attached(context.store, arn)}
     try:
         context.platform.publish(context.account, context.region, kind.detail_type, detail, arn)
-    except Exception:  # a bus that is down does not end a job
+    except Exception:  # a failure of the event bus must not end a job
         logger.exception("The state change of %s was not published", arn)
 
 

@@ -1,4 +1,4 @@
-"""The files of a labeling job in S3, read and written under its role."""
+"""The files of a labeling job in S3, read and written with its role."""
 
 from __future__ import annotations
 
@@ -14,15 +14,22 @@ Parsed = TypeVar("Parsed")
 
 @dataclass(frozen=True)
 class JobFiles:
-    """`key` encrypts what is written; empty for the bucket's own encryption."""
+    """Access to a labeling job's files.
+
+    :param s3: client with the job's role
+    :param role: ARN, for error messages
+    :param key: KMS key for written objects; empty: the bucket's default encryption
+    """
 
     s3: Any
     role: str
     key: str
 
     def read(self, what: str, uri: str, parse: Callable[[bytes], Parsed]) -> Parsed:
-        """Return what `parse` makes of an object. Raises TransferError, or JobError where `parse` raises
-        ValueError. `what` says in both what the object is."""
+        """Read and parse an object. Raises TransferError, or JobError if `parse` raises ValueError.
+
+        :param what: description of the object for error messages
+        """
         bucket, key = split(uri)
         try:
             body = self.s3.get_object(Bucket=bucket, Key=key)["Body"].read()
@@ -37,7 +44,7 @@ class JobFiles:
             raise JobError(f"ClientError: The {what} {uri} is invalid: {error}") from None
 
     def problem(self, uri: str) -> str:
-        """Return why an object cannot be read; empty where it can."""
+        """Return why an object cannot be read; empty if it can."""
         bucket, key = split(uri)
         try:
             self.s3.head_object(Bucket=bucket, Key=key)

@@ -18,13 +18,13 @@ from local.sagemaker.jobs.job import JobError
 VERSION = "2018-10-16"
 ATTEMPTS = 6
 AGAIN_SECONDS = 0.2
-"""Before a throttled call is made again; doubles each time."""
+"""Delay before the first retry of a throttled call. It doubles with each retry."""
 _THROTTLED = ("TooManyRequestsException", "ThrottlingException", "ServiceException")
 
 
 @dataclass(frozen=True)
 class AnnotationFunction:
-    """A Lambda function that a labeling job calls under its role."""
+    """A Lambda function that a labeling job calls with its role."""
 
     kind: str
     """`pre-annotation` or `post-annotation`"""
@@ -32,7 +32,10 @@ class AnnotationFunction:
     client: Any
 
     def call(self, request: Mapping[str, Any], about: str) -> Any:
-        """Return the function's response. Raises JobError; `about` says there what the call was for."""
+        """Call the function and return its response. Raises JobError.
+
+        :param about: subject of the call, for error messages
+        """
         payload = json.dumps({"version": VERSION, **request}).encode()
         attempts = iter(range(1, ATTEMPTS + 1))
         while True:

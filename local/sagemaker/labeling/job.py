@@ -1,4 +1,4 @@
-"""A running labeling job: annotation functions, simulated labelers, and the files that Ground Truth writes.
+"""A running labeling job: annotation functions, simulated labelers, and Ground Truth's output files.
 
 https://docs.aws.amazon.com/sagemaker/latest/dg/sms-data-output.html
 """
@@ -31,11 +31,11 @@ SIMULATED = (
 )
 """First line of each job's log."""
 TYPE = "groundtruth/custom"
-"""`type` in the metadata of a job with a template and functions of the caller's own."""
+"""`type` in the metadata of a job with a custom template and custom functions."""
 
 
 def counters(total: int, labeled: int = 0, failed: int = 0) -> dict[str, int]:
-    """Return `LabelCounters` of so many objects."""
+    """Return `LabelCounters` for `total` objects."""
     return {
         "TotalLabeled": labeled,
         "HumanLabeled": labeled,
@@ -47,7 +47,7 @@ def counters(total: int, labeled: int = 0, failed: int = 0) -> dict[str, int]:
 
 @dataclass
 class Work:
-    """What a job labels, and what it has labeled so far."""
+    """The objects of a job, and the results so far."""
 
     objects: list[DataObject]
     crowd: Crowd
@@ -56,9 +56,9 @@ class Work:
     pre: AnnotationFunction | None
     post: AnnotationFunction | None
     labeled: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """What is added to the line of an object, by the object's id"""
+    """Fields to add to an object's line, by the object's ID"""
     failed: dict[str, str] = field(default_factory=dict)
-    """Reasons, by the object's id"""
+    """Failure reasons by the object's ID"""
 
     @property
     def counters(self) -> dict[str, int]:
@@ -66,7 +66,7 @@ class Work:
 
 
 class LabelingJob(Job):
-    """A running labeling job. What it reads, writes and calls is done under its role."""
+    """A running labeling job. It reads, writes and calls functions with its role."""
 
     kind = LABELING
 
@@ -106,7 +106,7 @@ class LabelingJob(Job):
                 self._label_batch(work, work.objects[start : min(start + size, limit)], iteration)
                 self._update(LabelCounters=work.counters)
                 log(f"{len(work.labeled)} of {total} objects are labeled, {len(work.failed)} failed.")
-        finally:  # what was labeled is kept, however the job ends
+        finally:  # labels are written however the job ends
             self._write_output(work)
         members = {
             "LabelCounters": work.counters,
@@ -119,7 +119,7 @@ class LabelingJob(Job):
             return Outcome("Failed", members | {"FailureReason": reason})
         return Outcome("Completed" if limit == total else "Stopped", members)
 
-    # Its request
+    # Request
 
     @property
     def _task(self) -> Record:
@@ -146,7 +146,7 @@ class LabelingJob(Job):
         return JobFiles(self.client("s3"), self.role, self.record["OutputConfig"].get("KmsKeyId", ""))
 
     def _limit(self, total: int) -> int:
-        """Return how many objects are labeled until a stopping condition is met."""
+        """Return the number of objects that are labeled until a stopping condition is met."""
         conditions = self.record.get("StoppingConditions", {})
         share = total * conditions.get("MaxPercentageOfInputDatasetLabeled", 100) // 100
         return min(share, conditions.get("MaxHumanLabeledObjectCount", total))
@@ -183,11 +183,11 @@ class LabelingJob(Job):
         client = self.platform.client("lambda", *place, self.role, "SageMaker", limit)
         return AnnotationFunction(kind, arn, client)
 
-    # Its status
+    # Status
 
     def _begin(self, work: Work) -> None:
         def edit(record: Record, moment: float) -> bool:
-            if record[LABELING.status] != "Initializing":  # it is stopping already
+            if record[LABELING.status] != "Initializing":  # it is already stopping
                 return False
             put(record, LABELING, "InProgress", moment, {"LabelCounters": work.counters})
             return True
@@ -197,10 +197,10 @@ class LabelingJob(Job):
     def _update(self, **members: Any) -> None:
         self.context.store.change(LABELING.records, self.name, lambda record: record | members)
 
-    # A batch
+    # Batches
 
     def _label_batch(self, work: Work, batch: list[DataObject], iteration: int) -> None:
-        """Have labelers answer for objects, and consolidate the answers. Raises JobError, TransferError."""
+        """Have labelers label the objects, and consolidate the answers. Raises JobError and TransferError."""
         folder, stamp = f"iteration-{iteration}", datetime.now(UTC).strftime("%Y-%m-%d_%H:%M:%S")
         payload, responses = [], {}
         for each in batch:
@@ -230,7 +230,7 @@ class LabelingJob(Job):
         return needs_labelers(work.pre, work.pre.call(request, about), about)
 
     def _readable(self, work: Work, found: DataObject) -> bool:
-        """Return whether the role can show an object to labelers. One whose file it cannot read fails."""
+        """Return whether the role can read the object's file. If it cannot, the object fails."""
         problem = self._files.problem(found.source) if found.field == REFERENCE else ""
         if problem:
             work.failed[found.id] = f"ClientError: Cannot read {found.source} (line {found.line}): {problem}"
@@ -259,7 +259,7 @@ class LabelingJob(Job):
             else:
                 work.failed[id] = str(post.error(f"returned no {self._attribute}", f"the object {id}"))
 
-    # Its output
+    # Output
 
     def _metadata(self) -> dict[str, Any]:
         """Return the metadata that the service adds to a label."""
@@ -267,7 +267,7 @@ class LabelingJob(Job):
         return {"type": TYPE, "job-name": self.name, "human-annotated": "yes", "creation-date": created}
 
     def _write_output(self, work: Work) -> None:
-        """Write the output manifest. An object without a label keeps its line, with the reason if it failed.
+        """Write the output manifest. An object without a label keeps its line, with a failure reason if any.
 
         Raises TransferError.
         """
@@ -277,7 +277,7 @@ class LabelingJob(Job):
             if each.id in work.failed:
                 metadata = self._metadata() | {"failure-reason": work.failed[each.id]}
                 added = output_line({}, self._attribute, metadata)
-            # A label of an earlier job is replaced, also by the reason why there is no other
+            # A label of an earlier job is replaced, also if the new line has only a failure reason
             earlier = self._attribute if added else None
             kept = {name: value for name, value in each.fields.items() if name != earlier}
             lines.append(kept | added)

@@ -1,4 +1,4 @@
-"""Simulated labelers: each answers with the true class or, sometimes, with another one."""
+"""Simulated labelers: they answer with the true class, or sometimes with another class."""
 
 from __future__ import annotations
 
@@ -15,10 +15,14 @@ from local.sagemaker.labeling.manifest import DataObject
 
 @dataclass(frozen=True)
 class Crowd:
-    """The simulated labelers of a job. The same job name draws the same answers.
+    """The simulated labelers of a job. Jobs with the same ARN get the same answers.
 
-    `accuracy` is the probability of a right answer, from 0 to 1. `truth_field` is the field of the manifest
-    with the name of the true class; objects without it are answered at random.
+    :param job: ARN, the seed of the answers
+    :param region: in the labelers' IDs
+    :param classes: label categories
+    :param count: number of labelers
+    :param accuracy: probability of a correct answer, from 0 to 1
+    :param truth_field: field of the manifest with the true class. Objects without it get random answers
     """
 
     job: str
@@ -29,14 +33,14 @@ class Crowd:
     truth_field: str
 
     def __post_init__(self) -> None:
-        """Raises ValueError for settings out of range."""
+        """Raise ValueError for settings out of range."""
         if self.count < 1:
             raise ValueError(f"the setting labeling_labelers must be at least 1, got {self.count}")
         if not 0 <= self.accuracy <= 1:
             raise ValueError(f"the setting labeling_accuracy must be from 0 to 1, got {self.accuracy}")
 
     def check(self, objects: Sequence[DataObject]) -> None:
-        """Raise ValueError, with the line, for a true class that is not one of the job's."""
+        """Raise ValueError, with the line's number, for a true class that is not one of the job's classes."""
         for each in objects:
             truth = each.fields.get(self.truth_field)
             if truth is not None and truth not in self.classes:
@@ -46,9 +50,11 @@ class Crowd:
                 )
 
     def annotations(self, found: DataObject, labels: int, element: str) -> list[dict[str, Any]]:
-        """Return the answers of `labels` different labelers, or of all where there are fewer.
+        """Return the answers of `labels` different labelers, or of all labelers if there are fewer.
 
-        They are `annotations` of a consolidation request; `element` is the name of the template's element.
+        They are in the format of `annotations` in a consolidation request.
+
+        :param element: name of the template's element
         """
         chance = random.Random(f"{self.job}/{found.id}")  # noqa: S311 - a simulation
         chosen = chance.sample(range(self.count), min(labels, self.count))
@@ -74,7 +80,7 @@ class Crowd:
 
 
 def response(annotations: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return the file of an object's answers in `worker-response`."""
+    """Return the content of an object's file in `worker-response`."""
     moment = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     return {
         "answers": [

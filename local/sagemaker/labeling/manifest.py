@@ -17,9 +17,9 @@ REFERENCE, TEXT = "source-ref", "source"
 METADATA = "-metadata"
 LONGEST_LINE = 100_000
 LONGEST_FIELD = 20_000
-"""Characters: limits of the service."""
+"""Limits of the service, in characters."""
 FEWEST_CATEGORIES = 2
-"""For classification, which is what simulated labelers do."""
+"""Minimum for classification, the only task of simulated labelers."""
 
 
 @dataclass(frozen=True)
@@ -27,9 +27,9 @@ class DataObject:
     """One line of the input manifest."""
 
     id: str
-    """`datasetObjectId`: its position, from 0."""
+    """`datasetObjectId`: its position, from 0"""
     line: int
-    """Line number, from 1."""
+    """Line number, from 1"""
     field: str
     """`source-ref` or `source`"""
     fields: Mapping[str, Any]
@@ -40,7 +40,7 @@ class DataObject:
 
     @property
     def shown(self) -> dict[str, str]:
-        """`dataObject` of a consolidation request."""
+        """The object's `dataObject` in a consolidation request."""
         return {"s3Uri" if self.field == REFERENCE else "content": self.source}
 
 
@@ -116,7 +116,10 @@ def categories(body: bytes) -> list[str]:
 
 
 def output_line(content: Mapping[str, Any], attribute: str, metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what is added to an object's line: a function's content, and metadata over its own."""
+    """Return the fields to add to an object's line: a function's content, with `metadata` over its metadata.
+
+    :param attribute: LabelAttributeName
+    """
     name = attribute + METADATA
     given = content.get(name)
     return {**content, name: {**(given if isinstance(given, Mapping) else {}), **metadata}}

@@ -31,7 +31,7 @@ def create_labeling_job(context: Context, params: dict[str, Any]) -> dict[str, A
     }
 
     def check() -> None:
-        # Ground Truth does not distinguish upper and lower case in a name
+        # Names in Ground Truth are case-insensitive
         for other in context.store.all(LABELING.records):
             if other[LABELING.name].lower() == name.lower():
                 raise ApiError("ResourceInUse", LABELING.taken.format(arn=other[LABELING.arn]))
@@ -64,7 +64,7 @@ def stop_labeling_job(context: Context, params: dict[str, Any]) -> None:
 
 
 def recover(platform: Platform, store: Store) -> list[str]:
-    """Mark the jobs that ran when the last server ended as failed; return their ARNs."""
+    """Mark the jobs that ran when the last server ended as failed. Return their ARNs."""
     return jobs.recover(platform, store, LABELING)
 
 

@@ -1,4 +1,4 @@
-"""The worker task template, of which simulated labelers need the names of its classification elements.
+"""The worker task template. Simulated labelers need the names of its classification elements.
 
 https://docs.aws.amazon.com/sagemaker/latest/dg/sms-ui-template-reference.html
 """
@@ -11,11 +11,11 @@ from html.parser import HTMLParser
 from local.sagemaker.labeling.manifest import REFERENCE, TEXT
 
 ELEMENTS = {REFERENCE: "crowd-image-classifier", TEXT: "crowd-classifier"}
-"""The element that classifies an object, by the field of its source."""
+"""Classification element by the object's source field."""
 
 
 class _Elements(HTMLParser):
-    """Collects the `name` of each classification element. Liquid tags are text to it."""
+    """Parser that collects the `name` of each classification element. It treats Liquid tags as text."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -45,8 +45,8 @@ def elements(body: bytes) -> dict[str, str]:
 
 
 def answered(names: Mapping[str, str], field: str) -> str:
-    """Return the name of the element that an object with this source field is classified in.
+    """Return the name of the element that classifies an object with this source field.
 
-    A template with both elements shows pictures in the one and texts in the other.
+    A template with both elements shows pictures in one and texts in the other.
     """
     return names.get(ELEMENTS[field]) or next(iter(names.values()))

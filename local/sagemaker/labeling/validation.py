@@ -13,17 +13,18 @@ from local.sagemaker.store import Record
 
 LONGEST_TASK = 28_800
 LONGEST_AVAILABILITY = 2_592_000
-"""Seconds: the service's limits, the latter also its default."""
+"""The service's limits in seconds; the latter is also the default."""
 DEFAULT_CONCURRENCY = 1_000
-"""`MaxConcurrentTaskCount`"""
+"""Default of `MaxConcurrentTaskCount`."""
 _BUILT_IN = re.compile(r"arn:aws[a-z-]*:lambda:[a-z0-9-]+:\d{12}:function:(PRE|ACS)-\w+")
-"""Ground Truth's own functions for its built-in task types."""
+"""ARNs of Ground Truth's functions for its built-in task types."""
 _OPERATION = "CreateLabelingJob"
 
 
 def completed(context: Context, params: dict[str, Any]) -> Record:
-    """The members of a request that describe the job, with the service's defaults. Raises ApiError for values
-    that match the service's model and are refused all the same."""
+    """Return the members of a request that describe the job, with the service's defaults.
+
+    Raises ApiError for values that match the service's model but that AWS or the local cloud refuses."""
     record = {key: value for key, value in params.items() if key != "Tags"}
     record["HumanTaskConfig"] = {
         "TaskAvailabilityLifetimeInSeconds": LONGEST_AVAILABILITY,
@@ -40,7 +41,7 @@ def completed(context: Context, params: dict[str, Any]) -> Record:
 
 
 def functions(task: dict[str, Any]) -> dict[str, str]:
-    """The ARNs of the annotation functions, by the name of their member."""
+    """Return the ARNs of the annotation functions, by the name of their member."""
     found = {
         "PreHumanTaskLambdaArn": task.get("PreHumanTaskLambdaArn"),
         **task.get("AnnotationConsolidationConfig", {}),

@@ -1,4 +1,4 @@
-"""The API operations of MLflow apps, and the MLflow REST API that an app answers."""
+"""The API operations of MLflow apps, and requests to an app's MLflow REST API."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from local.sagemaker.store import Record, Store
 
 KIND = "mlflow-app"
 HEADER = "x-sm-mlflow-app-arn"
-"""By this header a request names its app."""
+"""Header with the ARN of a request's app."""
 VERSION = "3.17.2"
-"""Of `requirements.txt`."""
+"""MLflow's version in `requirements.txt`."""
 CALL = "sagemaker:CallMlflowAppApi"
-"""The permission for each request of the REST API."""
+"""Permission for every request of the REST API."""
 
 
 logger = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ def create_app(context: Context, params: dict[str, Any]) -> dict[str, Any]:
 
 
 def _create(context: Context, arn: str) -> None:
-    """Start the server of a new app, which takes a while."""
+    """Start the server of a new app and set the app's status."""
     try:
         _server(context, arn, _found(context, arn)).ask("GET", "/health", b"")
         status = "Created"
@@ -63,7 +63,7 @@ def _create(context: Context, arn: str) -> None:
         logger.exception("The server of %s does not start", arn)
         status = "CreateFailed"
     except ApiError:
-        return  # it was deleted meanwhile
+        return  # the app was deleted meanwhile
     changes = {"Status": status, "LastModifiedTime": now()}
     context.store.change(KIND, _id(arn), lambda record: record | changes)
 
@@ -78,7 +78,7 @@ def update_app(context: Context, params: dict[str, Any]) -> dict[str, Any]:
     _found(context, params["Arn"])
     if "ArtifactStoreUri" in params:
         _check_store(params["ArtifactStoreUri"])
-        _stop(context, params["Arn"])  # it is told when it starts
+        _stop(context, params["Arn"])  # the next start uses the new address
     changes = params | {"Status": "Updated", "LastModifiedTime": now()}
     context.store.change(KIND, _id(params["Arn"]), lambda record: record | changes)
     return {"Arn": params["Arn"]}
@@ -118,7 +118,7 @@ def invoke(
     body: bytes,
     query: Mapping[str, Any],
 ) -> tuple[int, dict[str, str], bytes]:
-    """Answer a request of MLflow's REST API. Raises ApiError."""
+    """Forward a request of MLflow's REST API to the app's server. Raises ApiError."""
     arn = headers.get(HEADER, "")
     app = _found(context, arn)
     if context.access_key is not None:
@@ -134,7 +134,7 @@ def invoke(
 
 
 def shutdown(store: Store) -> None:
-    """End the servers when the cloud ends."""
+    """Stop the MLflow servers at the shutdown of the cloud."""
     with store.exclusive():
         servers = [each for each in store.live.values() if isinstance(each, MlflowServer)]
     for server in servers:
@@ -147,7 +147,7 @@ def _id(arn: str) -> str:
 
 def _found(context: Context, arn: str) -> Record:
     record = context.store.get(KIND, _id(arn))
-    if record is None or record["Arn"] != arn:  # an app of another account or Region may have the same id
+    if record is None or record["Arn"] != arn:  # an app of another account or Region may have the same ID
         raise ApiError("ResourceNotFound", f"MLflow App {arn or '(none named)'} does not exist.")
     return record
 

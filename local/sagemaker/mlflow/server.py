@@ -1,7 +1,7 @@
-"""The MLflow server of one app: a process that listens on a Unix socket in a folder of the cloud's own.
+"""The MLflow server of one app: a process that listens on a Unix socket in the cloud's folder.
 
-Nothing listens on the network, and other users of this machine cannot reach the socket: requests come through
-SageMaker's address, signed, and with the caller's permissions checked.
+It does not listen on the network, and other users of this machine cannot reach the socket. Requests come
+through SageMaker's address, where signatures and the caller's permissions are checked.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from local.sagemaker.platform import Platform
 from tooling import envs
 
 START_SECONDS = 300
-"""A start takes about 10 seconds, on a machine under load more, and the first one installs the server."""
+"""Timeout of a start. It takes about 10 seconds, longer under load, and the first one installs the server."""
 SECONDS = 60
-"""For the server to answer a request."""
+"""Timeout of a request."""
 
 
 class ServerError(Exception):
@@ -38,7 +38,7 @@ class _Connection(http.client.HTTPConnection):
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(self.timeout)
-        # Relative to the folder's descriptor: the path itself may be longer than a socket's may be
+        # Relative to the folder's descriptor: the full path may exceed the limit of a socket's path
         folder = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY)
         try:
             self.sock.connect(f"/proc/self/fd/{folder}/{self._path.name}")
@@ -47,16 +47,22 @@ class _Connection(http.client.HTTPConnection):
 
 
 class MlflowServer:
-    """Started by the first request and after a crash. Safe from any thread."""
+    """The MLflow server of one app, started at the first request and again after a crash.
+
+    Safe from any thread.
+    """
 
     def __init__(self, platform: Platform, folder: Path, artifacts: str):
-        """`folder` keeps its database; `artifacts` is where clients store artifacts, in S3."""
+        """
+        :param folder: folder of the database, the socket and the log
+        :param artifacts: S3 address at which clients store artifacts
+        """
         self._platform, self._folder, self._artifacts = platform, folder, artifacts
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
 
     def ask(self, method: str, target: str, body: bytes) -> tuple[int, Mapping[str, str], bytes]:
-        """Send a request; return status, headers and body of the answer. Raises ServerError."""
+        """Send a request. Return status, headers and body of the response. Raises ServerError."""
         self._start()
         connection = _Connection(self._folder / "socket", SECONDS)
         try:
@@ -70,7 +76,7 @@ class MlflowServer:
             connection.close()
 
     def stop(self) -> None:
-        """End the server. Its database stays."""
+        """Stop the server. Its database stays."""
         with self._lock:
             if self._process is None:
                 return
@@ -81,7 +87,7 @@ class MlflowServer:
             self._process = None
 
     def _start(self) -> None:
-        """Start the server unless it runs, and wait until it answers. Raises ServerError."""
+        """Start the server unless it runs, and wait until it is ready. Raises ServerError."""
         with self._lock:
             if self._process is not None and self._process.poll() is None:
                 return

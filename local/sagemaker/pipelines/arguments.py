@@ -1,4 +1,4 @@
-"""Check a step's arguments, before anything runs, against the request that they become."""
+"""Validation of a step's arguments against the request's model, when a pipeline is created."""
 
 from __future__ import annotations
 
@@ -29,14 +29,13 @@ _SCALARS = {
     "double": FLOAT,
     "boolean": BOOLEAN,
 }
-"""A pipeline's type for each scalar type of a service's model."""
+"""Pipeline types of the scalar types in a service's model."""
 
 
 def check(kind: str, step_type: StepType, arguments: Any, known: References) -> None:
-    """Raises ApiError naming an unknown or unbuilt member, a value of another type, or an invalid reference.
+    """Raise ApiError naming an unknown or unsupported member, a wrong type, or an invalid reference.
 
-    What only evaluated values can show, such as lengths and patterns, is checked when the step runs, as on
-    AWS.
+    Properties of evaluated values, such as lengths and patterns, are checked when the step runs, as on AWS.
     """
     operation = str(step_type.operation)
     if not isinstance(arguments, dict):
@@ -84,7 +83,7 @@ def _check_scalar(shape: Any, value: Any, known: References) -> None:
 
 
 def property_type(step_type: StepType, path: Path) -> str | None:
-    """The type of a property of a step's operation; None where it has none, or it is no scalar."""
+    """Return the type of a property of a step; None if it does not exist or is not a scalar."""
     shape: Any = service_model().operation_model(str(step_type.describe)).output_shape
     for part in path:
         kind = shape.type_name

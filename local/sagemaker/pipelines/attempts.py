@@ -1,4 +1,4 @@
-"""Shared code of all types of step attempts: execution, role and errors."""
+"""Shared code of step attempts of all types: access to the execution, calls with its role, errors."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from local.sagemaker.pipelines.retries import exception_of
 from local.sagemaker.store import Record
 
 SESSION = "SageMaker"
-"""Name of the session in which SageMaker acts as a role."""
+"""Session name with which SageMaker assumes a role."""
 LOST = "InternalServerError: The local cloud ended while the step ran."
 
 
@@ -37,41 +37,41 @@ class StepError(Exception):
         super().__init__(reason)
         self.reason = reason
         self.exception = exception
-        """Exception type as retry policies name it; None if it is never retried."""
+        """Exception type, as in retry policies; None: never retried."""
         self.properties = properties or {}
         self.timed_out = timed_out
 
 
 @dataclass(frozen=True)
 class Ended:
-    """An attempt that did not fail."""
+    """Result of an attempt that ended without a failure."""
 
     properties: dict[str, Any] = field(default_factory=dict)
-    """Properties that other steps may reference."""
+    """Properties that other steps may reference"""
     metadata: dict[str, Any] = field(default_factory=dict)
-    """Members to add to the step's `Metadata`."""
+    """Members to add to the step's `Metadata`"""
     status: str = "Succeeded"
-    """Succeeded or Stopped."""
+    """Succeeded or Stopped"""
 
 
 @dataclass(frozen=True)
 class StepRun:
-    """A step while its execution runs. Calls are made with the pipeline's role."""
+    """A step of a running execution. Calls are made with the pipeline's role."""
 
     context: Context
-    """The cloud's own."""
+    """Context of the cloud itself"""
     name: str
-    """Key of the execution's record in the store."""
+    """Key of the execution's record in the store"""
     execution: Record
-    """The execution's record as it was at the start of the step."""
+    """The execution's record at the start of the step"""
     definition: PipelineDefinition
     step: StepDefinition
     wake: Callable[[], None] = lambda: None
-    """Wake the execution's thread, so that it polls its steps at once."""
+    """Wakes the execution's thread, so that it polls its steps immediately"""
 
     @property
     def record(self) -> Record:
-        """The step's record as it is now."""
+        """The step's current record."""
         execution = self.context.store.get(state.EXECUTION, self.name) or {"Steps": {}}
         return execution["Steps"].get(self.step.name, {})
 
@@ -83,7 +83,7 @@ class StepRun:
         self.save(Metadata=self.record.get("Metadata", {}) | metadata)
 
     def call(self, operation: str, params: dict[str, Any]) -> dict[str, Any]:
-        """Answer a SageMaker operation. Raises StepError as AWS writes it."""
+        """Call a SageMaker operation and return its response. Raises StepError with AWS's message."""
         try:
             account, region = self.context.account, self.context.region
             keys = self.context.platform.credentials(account, region, self.execution["_RoleArn"], SESSION)
@@ -96,7 +96,7 @@ class StepRun:
             ) from error
 
     def client(self, service: str, read_timeout: float | None = None) -> Any:
-        """A boto3 client. Raises StepError where SageMaker cannot assume the role."""
+        """Return a boto3 client. Raises StepError if SageMaker cannot assume the role."""
         account, region = self.context.account, self.context.region
         role = self.execution["_RoleArn"]
         try:
@@ -105,14 +105,17 @@ class StepRun:
             raise StepError(f"ClientError: {error.message}") from error
 
     def values(self, value: Any, **variables: str) -> Any:
-        """Evaluate a value of the definition. Raises StepError where something in it has no value."""
+        """Evaluate a value of the definition. Raises StepError if a reference in it has no value.
+
+        :param variables: additional execution variables
+        """
         try:
             return self._evaluator(variables).value(value)
         except NoValueError as error:
             raise StepError(f"ClientError: {error}") from None
 
     def evaluated(self, evaluate: Callable[[Evaluator], Any]) -> Any:
-        """The same for an evaluation that is more than a single value."""
+        """Return the result of `evaluate`. Raises StepError if a reference has no value."""
         try:
             return evaluate(self._evaluator({}))
         except NoValueError as error:
@@ -146,7 +149,7 @@ class StepRun:
 
 
 def execution_variables(execution: Record) -> dict[str, str]:
-    """The execution variables that stay the same while an execution runs."""
+    """Return the execution variables that do not change while an execution runs."""
     return {
         "PipelineName": execution["PipelineArn"].rpartition("/")[2],
         "PipelineArn": execution["PipelineArn"],
@@ -159,25 +162,25 @@ def execution_variables(execution: Record) -> dict[str, str]:
 class StepAttempt(abc.ABC):
     """One attempt of a step. No method blocks: `begin` starts it, and `poll` checks whether it has ended.
 
-    `begin`, `resume` and `poll` return None while the attempt goes on, and raise StepError when it failed.
+    `begin`, `resume` and `poll` return None while the attempt runs, and raise StepError if it failed.
     """
 
     stoppable = True
-    """Whether `stop` ends it: a Lambda function cannot be stopped."""
+    """Whether `stop` can end it. A Lambda function cannot be stopped."""
 
     def __init__(self, run: StepRun):
         self.run = run
 
     @abc.abstractmethod
     def begin(self) -> Ended | None:
-        """Start the attempt. State that must survive a restart is stored before any side effect."""
+        """Start the attempt. State that must survive a restart must be stored before any side effect."""
 
     def resume(self) -> Ended | None:
         """Resume an attempt that the previous server began."""
         return self.begin()
 
     def poll(self) -> Ended | None:
-        """Check an attempt that has begun."""
+        """Check whether a started attempt has ended."""
         return None
 
     def stop(self) -> None:  # noqa: B027 - optional
@@ -185,7 +188,7 @@ class StepAttempt(abc.ABC):
 
 
 def with_iso_times(shape: Any, value: Any) -> Any:
-    """An answer whose times are ISO 8601, as properties have them."""
+    """Return a response with its times in ISO 8601, as in properties."""
     if shape.type_name == "structure":
         return {name: with_iso_times(shape.members[name], member) for name, member in value.items()}
     if shape.type_name == "list":

@@ -1,4 +1,4 @@
-"""Step caching: the maximum age of a result, and the key by which results are matched."""
+"""Step caching: the maximum age of a result, and the key with which results are matched."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ from local.sagemaker.pipelines.expressions import check_members, malformed
 
 _DATE = {"y": 365 * 86_400, "m": 30 * 86_400, "w": 7 * 86_400, "d": 86_400}
 _TIME = {"h": 3_600, "m": 60}
-"""Seconds of the units before and behind the `T`."""
+"""Seconds of the units before and after the `T`."""
 _DURATION = re.compile(r"p?((?:\d+[ymwd])*)(?:t((?:\d+[hm])+))?")
 
 
 def seconds_of(duration: str) -> int | None:
-    """The seconds of an ISO 8601 duration, with or without its `P`, in either case; None for another text.
+    """Return the seconds of an ISO 8601 duration, or None for any other text.
 
-    AWS takes years, months, weeks, days, hours and minutes.
+    As on AWS, units are years, months, weeks, days, hours and minutes. The `P` may be missing, and letters
+    may have lower or upper case.
     """
     found = _DURATION.fullmatch(duration.lower())
     if not found or not any(found.groups()):
@@ -31,7 +32,7 @@ def seconds_of(duration: str) -> int | None:
 
 
 def parse(config: Any) -> int | None:
-    """The age in seconds up to which a step's results are reused, by its `CacheConfig`; None without caching.
+    """Return the maximum age in seconds of a result to reuse, from a step's `CacheConfig`; None: no caching.
 
     Raises ApiError.
     """
@@ -51,5 +52,5 @@ def parse(config: Any) -> int | None:
 
 
 def key_of(arguments: Mapping[str, Any]) -> str:
-    """A digest of the evaluated arguments that decide whether a result can be reused."""
+    """Return a digest of the evaluated arguments. A result is reused if its digest is equal."""
     return hashlib.sha256(json.dumps(arguments, sort_keys=True).encode()).hexdigest()

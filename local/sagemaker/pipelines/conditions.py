@@ -1,4 +1,4 @@
-"""Conditions of condition steps, as the SageMaker Python SDK writes them."""
+"""Conditions of condition steps, in the format of the SageMaker Python SDK."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ _COMPARISONS = {
     "LessThanOrEqualTo": operator.le,
 }
 _UNBUILT = ("NotEquals", "NotIn")
-"""In AWS's published schema of definitions, and in no SDK's."""
+"""Types that are in AWS's published schema of definitions but in no SDK."""
 _NUMBERS = (INTEGER, FLOAT)
 
 
 def check(condition: Any, known: References) -> None:
-    """Raises ApiError for a condition that cannot be evaluated."""
+    """Raise ApiError for a condition that cannot be evaluated."""
     kind = condition.get("Type") if isinstance(condition, dict) else None
     if kind in _COMPARISONS:
         check_members(condition, ("Type", "LeftValue", "RightValue"), ("LeftValue", "RightValue"))
@@ -72,8 +72,7 @@ def _check_comparable(kind: str, left: str, right: str) -> None:
 
 
 def holds(condition: dict[str, Any], evaluator: Evaluator) -> bool:
-    """Whether a checked condition holds. Raises NoValueError for values that are missing or not
-    comparable."""
+    """Return whether a checked condition is true. Raises NoValueError for missing or incomparable values."""
     kind = condition["Type"]
     if kind == "Not":
         return not holds(condition["Condition"], evaluator)

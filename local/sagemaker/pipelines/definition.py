@@ -1,4 +1,4 @@
-"""A pipeline's definition (schema version 2020-12-01): its JSON parsed and checked as AWS checks it."""
+"""A pipeline's definition (schema version 2020-12-01): parsing of its JSON, with AWS's validation."""
 
 from __future__ import annotations
 
@@ -30,15 +30,16 @@ from local.sagemaker.pipelines.retries import RetryPolicy
 
 VERSION = "2020-12-01"
 COMPLETED, FAILED, STOPPED, ANY = TRIGGERS = ("Completed", "Failed", "Stopped", "Any")
-"""The outcomes of a step that a dependent step can wait for."""
+"""Outcomes of a step for which a dependent step can wait."""
 
 _MEMBERS = ("Version", "Metadata", "Parameters", "PipelineExperimentConfig", "MlflowConfig", "Steps")
 _NAME = re.compile(r"[A-Za-z0-9\-_]{1,64}")
+"""Pattern of the names of steps and parameters."""
 _ADDRESSES = {
     "FunctionArn": re.compile(r"arn:aws[a-z\-]*:lambda:[a-z0-9\-]+:\d{12}:function:[\w\-]+(:[\w\-$]+)?"),
     "SqsQueueUrl": re.compile(r"https?://\S+"),
 }
-"""Pattern of step names."""
+"""Patterns of the members of a step with an ARN or an address."""
 _LONGEST_DESCRIPTION = 3_072
 _LONGEST_DISPLAY_NAME = 256
 
@@ -50,14 +51,14 @@ class ParameterDefinition:
     name: str
     type: str
     default: Any = None
-    """None where a value must be given at the start of an execution."""
+    """None: a value must be given at the start of an execution"""
     choices: tuple[str, ...] = ()
-    """The values allowed; empty for any."""
+    """Allowed values; empty: any value"""
 
 
 @dataclass(frozen=True)
 class Dependency:
-    """A step waits for an outcome of another."""
+    """The outcome of another step for which a step waits."""
 
     step: str
     trigger: str = COMPLETED
@@ -65,22 +66,22 @@ class Dependency:
 
 @dataclass(frozen=True)
 class StepDefinition:
-    """A step of a pipeline, taken out of the condition step around it."""
+    """A step of a pipeline. Steps of condition steps are in the same list as their condition step."""
 
     name: str
     type: str
     body: Mapping[str, Any]
-    """The step as the definition has it."""
+    """The step's JSON"""
     branch: tuple[str, bool] | None = None
-    """The condition step that it is in, and the outcome by which it runs."""
+    """Name of its condition step, and the outcome for which it runs"""
     dependencies: tuple[Dependency, ...] = ()
     policies: tuple[RetryPolicy, ...] = ()
     cached_for: int | None = None
-    """The age in seconds up to which earlier results are reused; None without caching."""
+    """Maximum age in seconds of a result to reuse; None: no caching"""
     outputs: Mapping[str, str] = field(default_factory=dict)
-    """The type of each output parameter of a Lambda or callback step."""
+    """Type of each output parameter of a Lambda or callback step"""
     property_files: Mapping[str, tuple[str, str]] = field(default_factory=dict)
-    """Output name and file path of each property file of a processing step."""
+    """Output name and file path of each property file of a processing step"""
 
     @property
     def arguments(self) -> Any:
@@ -89,16 +90,16 @@ class StepDefinition:
 
 @dataclass(frozen=True)
 class PipelineDefinition:
-    """A definition that has been checked."""
+    """A validated definition."""
 
     parameters: Mapping[str, ParameterDefinition]
     steps: Mapping[str, StepDefinition]
-    """In the order of the definition; a condition step's own follow it."""
+    """Steps by name, in the order of the definition. The steps of a condition step follow it"""
     experiment: Mapping[str, Any]
-    """The names of the experiment and the trial, not evaluated; empty without them."""
+    """Names of the experiment and the trial, not evaluated; empty if there are none"""
 
     def handlers(self, step: str, outcome: str) -> list[str]:
-        """The steps that run because `step` ended with this outcome, Failed or Stopped."""
+        """Return the steps that depend on this outcome of `step`: Failed or Stopped."""
         return [
             each.name
             for each in self.steps.values()
@@ -107,7 +108,7 @@ class PipelineDefinition:
 
 
 def parse(text: str) -> PipelineDefinition:
-    """Parse a definition. Raises ApiError naming what is wrong, unknown or not built."""
+    """Parse a definition. Raises ApiError naming what is invalid, unknown or not supported."""
     try:
         document = json.loads(text)
     except ValueError as error:
@@ -173,7 +174,7 @@ def _parameters(given: Any) -> dict[str, ParameterDefinition]:
 
 
 def is_of(value: Any, kind: str) -> bool:
-    """Whether a literal is of a parameter's type."""
+    """Return whether a literal has a parameter's type."""
     if kind == STRING:
         return isinstance(value, str)
     if kind == BOOLEAN or isinstance(value, bool):
@@ -239,7 +240,7 @@ def _step(body: Any, branch: tuple[str, bool] | None) -> StepDefinition:
 
 
 def _dependencies(body: Mapping[str, Any]) -> tuple[Dependency, ...]:
-    """What a step waits for: the steps of `DependsOn`, and those that it refers to."""
+    """Return a step's dependencies: the steps in `DependsOn`, and those that its arguments refer to."""
     explicit = {}
     for entry in _array(body.get("DependsOn", [])):
         if isinstance(entry, dict):
@@ -287,14 +288,14 @@ def _property_files(body: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
 
 
 def _processing_outputs(request: Any) -> list[Any]:
-    """The output names of a processing step's arguments, as far as those are well-formed."""
+    """Return the output names in a processing step's arguments, without malformed outputs."""
     config = request.get("ProcessingOutputConfig") if isinstance(request, dict) else None
     outputs = config.get("Outputs") if isinstance(config, dict) else None
     listed = outputs if isinstance(outputs, list) else []
     return [each.get("OutputName") for each in listed if isinstance(each, dict)]
 
 
-# What steps refer to
+# References
 
 
 def _step_named(steps: Mapping[str, StepDefinition], name: str) -> StepDefinition:
@@ -304,7 +305,7 @@ def _step_named(steps: Mapping[str, StepDefinition], name: str) -> StepDefinitio
 
 
 def _property_type(steps: Mapping[str, StepDefinition], name: str, path: Path) -> str:
-    """The type of a step's property. Raises ApiError where the step has no such scalar."""
+    """Return the type of a step's property. Raises ApiError if the step has no such scalar property."""
     step = _step_named(steps, name)
     reference = f"Steps.{name}." + ".".join(map(str, path))
     if step.type == "Fail":
@@ -341,7 +342,7 @@ def _check_arguments(step: StepDefinition, known: References) -> None:
             raise malformed("Expecting start of Json Object.")
         for value in step.arguments.values():
             if step.type == "Lambda":
-                type_of(value, known)  # no objects and no arrays
+                type_of(value, known)  # objects and arrays are not allowed
             else:
                 _check_nested(value, known)
 
@@ -355,7 +356,7 @@ def _check_nested(value: Any, known: References) -> None:
 
 
 def _check_order(steps: Mapping[str, StepDefinition]) -> None:
-    """Raises ApiError for dependencies on steps that are not there, on Fail steps, and in a circle."""
+    """Raise ApiError for dependencies on missing steps or Fail steps, and for cycles."""
     order: graphlib.TopologicalSorter[str] = graphlib.TopologicalSorter()
     for step in steps.values():
         for dependency in step.dependencies:

@@ -1,10 +1,10 @@
-"""An execution of a pipeline: one thread that starts steps, looks at them and decides how it ends.
+"""An execution of a pipeline: one thread that starts steps, polls them and determines the final status.
 
-Everything that an execution knows is in its record, so another server goes on where this one ended: it looks
-at the jobs and callbacks that were under way.
+All state of an execution is in its record. So the next server can resume it: it polls the jobs and callbacks
+that were running.
 
-After a step has failed or stopped, and no other step waits for that outcome by a `Trigger`, no further step
-starts; those under way run to their end.
+If a step has failed or stopped, and no other step waits for that outcome with a `Trigger`, no further step
+starts. Running steps continue to their end.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 TIMED_OUT = "The pipeline execution timed out."
 _OF_ONE_ATTEMPT = ("_Name", "_Token", "_Sent", "_Answer", "_Waiting", "Metadata", "FailureReason")
-"""Members of a step's record that the next attempt does not keep."""
+"""Members of a step's record that are removed before the next attempt."""
 
 
 class _Fate(Enum):
@@ -46,10 +46,13 @@ def key_of(context: Context, name: str) -> tuple[str, ...]:
 
 
 class ExecutionThread:
-    """A running execution, in a thread of its own."""
+    """A running execution, in a separate thread."""
 
     def __init__(self, context: Context, name: str):
-        """`context` is the cloud's own; `name` is what the execution's record is stored under."""
+        """
+        :param context: context of the cloud itself
+        :param name: key of the execution's record in the store
+        """
         self._context, self._name = context, name
         self.key = key_of(context, name)
         self._attempts: dict[str, StepAttempt] = {}
@@ -66,7 +69,7 @@ class ExecutionThread:
         self.thread.start()
 
     def wake(self) -> None:
-        """Wake the thread, so that it polls at once."""
+        """Wake the thread, so that it polls immediately."""
         self._wake.set()
 
     def _run(self) -> None:
@@ -82,7 +85,7 @@ class ExecutionThread:
         finally:
             live = self._context.store.store.live
             with self._context.store.store.exclusive():
-                if live.get(self.key) is self:  # a retry may have followed already
+                if live.get(self.key) is self:  # a retry may have replaced it already
                     del live[self.key]
 
     def _record(self) -> Record:
@@ -98,7 +101,7 @@ class ExecutionThread:
         return [name for name, step in record["Steps"].items() if step["StepStatus"] not in STEP_ENDED]
 
     def _tick(self) -> bool:
-        """Look at every step under way and start those that can; return whether the execution has ended."""
+        """Poll every running step and start steps that are ready. Return whether the execution has ended."""
         record = self._record()
         for step in self._in_flight(record):
             self._look(step)
@@ -114,10 +117,10 @@ class ExecutionThread:
             self._start_ready()
         return self._conclude()
 
-    # Steps under way
+    # Running steps
 
     def _attempt(self, step: str) -> StepAttempt:
-        """The current attempt of a step, made where this server does not have it yet."""
+        """Return the current attempt of a step. Create it if this server does not have it yet."""
         if step not in self._attempts:
             found = self._definition.steps[step]
             run = StepRun(self._context, self._name, self._record(), self._definition, found, self.wake)
@@ -191,7 +194,7 @@ class ExecutionThread:
         self._attempts.pop(step, None)
 
     def _retry_later(self, step: StepDefinition, error: StepError) -> bool:
-        """Plan the next attempt of a step; False if it has none."""
+        """Schedule the next attempt of a step. Return False if no retry is allowed."""
         policy = policy_for(error.exception, step.policies)
         if policy is None:
             return False
@@ -201,7 +204,7 @@ class ExecutionThread:
         delay = policy[1].delay(made, max(0.0, now() - record["_Began"]))
         if delay is None:
             return False
-        # Written first: another server retries at once and does not look at the failed attempt again.
+        # Stored first, so that after a restart the server retries and does not poll the failed attempt again
         self._change(
             step.name, lambda found: found.update(_Retries=retries | {position: made + 1}, _Waiting=True)
         )
@@ -212,7 +215,7 @@ class ExecutionThread:
     # Starting steps
 
     def _start_ready(self) -> None:
-        """Start every step that can run; a condition that is evaluated at once may let others run."""
+        """Start every step that is ready. Condition steps end immediately, so that others become ready."""
         while True:
             record = self._record()
             most = record.get("ParallelismConfiguration", {}).get("MaxParallelExecutionSteps")
@@ -240,7 +243,10 @@ class ExecutionThread:
         )
 
     def _fate(self, name: str, record: Record, known: dict[str, _Fate]) -> _Fate:
-        """Decide about a step that has not started. `known` holds the decisions made so far."""
+        """Decide about a step that has not started.
+
+        :param known: decisions so far, to which this one is added
+        """
         if name not in known:
             step = self._definition.steps[name]
             verdicts = [self._met(each.step, each.trigger, record, known) for each in step.dependencies]
@@ -299,7 +305,7 @@ class ExecutionThread:
         self._executing(step)
 
     def _cached(self, step: StepDefinition) -> Ended | None:
-        """The result of an earlier run of the step with the same arguments, if its caching finds one."""
+        """Return the cached result of an earlier run of the step with the same arguments, or None."""
         if step.cached_for is None:
             return None
         run = StepRun(self._context, self._name, self._record(), self._definition, step)
@@ -308,7 +314,7 @@ class ExecutionThread:
             given = {name: given[name] for name in cache_key if name in given}
         else:
             given = {name: step.body.get(name) for name in ("FunctionArn", "SqsQueueUrl", "Arguments")}
-        # The generated names of jobs differ from run to run.
+        # Without the generated names of jobs, which differ between runs
         key = caching.key_of(run.values(given, TrainingJobName="", ProcessingJobName=""))
         run.save(_CacheKey=key)
         earlier = self._earlier(step, key, now() - step.cached_for)
@@ -319,7 +325,10 @@ class ExecutionThread:
         return Ended(found["_Properties"], found["Metadata"])
 
     def _earlier(self, step: StepDefinition, key: str, oldest: float) -> tuple[str, Record] | None:
-        """The last successful run of a step with the key since `oldest`, and its execution's ARN."""
+        """Return the execution's ARN and the record of the step's last successful run with this key, or None.
+
+        :param oldest: earliest end of the run, in epoch seconds
+        """
         mine = self._record()["PipelineArn"]
         found = [
             (execution["PipelineExecutionArn"], ran)
@@ -332,10 +341,10 @@ class ExecutionThread:
         ]
         return max(found, key=lambda each: each[1]["EndTime"], default=None)
 
-    # The end
+    # End
 
     def _stop_steps(self) -> None:
-        """Ask every step under way to stop, once; a step that waits for its next attempt has stopped."""
+        """Request every running step to stop, once. A step that waits for its next attempt stops at once."""
         for name in self._in_flight(self._record()):
             found = self._record()["Steps"][name]
             if found.get("_Waiting"):
@@ -344,11 +353,11 @@ class ExecutionThread:
                 self._change(name, lambda step: step.update(StepStatus="Stopping"))
                 try:
                     self._attempt(name).stop()
-                except StepError as error:  # it has just ended, or runs to its end
+                except StepError as error:  # it has ended, or continues to its end
                     logger.warning("Step %s of %s: %s", name, self._name, error)
 
     def _conclude(self) -> bool:
-        """Set the execution's last status if nothing is left to do; return whether it has ended."""
+        """Set the execution's final status if no step is left. Return whether it has ended."""
         record = self._record()
         if self._in_flight(record):
             return False

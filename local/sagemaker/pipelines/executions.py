@@ -1,4 +1,4 @@
-"""The API operations of executions: start, look at, stop, retry, answer callbacks; and the server's end."""
+"""The API operations of executions: start, describe, stop, retry, answer callbacks; recovery and shutdown."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from local.sagemaker.store import Record, Store
 
 
 def pipeline_arn(context: Context, params: dict[str, Any]) -> str:
-    """The ARN of the pipeline that `PipelineName` gives, as a name or an ARN."""
+    """Return the ARN of the pipeline in `PipelineName`, which is a name or an ARN."""
     return context.arn(PIPELINE, str(params.get("PipelineName", "")).rpartition("/")[2])
 
 
 def pipeline_of(context: Context, params: dict[str, Any]) -> Record:
-    """The record of that pipeline. Raises ApiError without one."""
+    """Return the record of the pipeline in `PipelineName`. Raises ApiError if it does not exist."""
     arn = pipeline_arn(context, params)
     record = context.store.get(PIPELINE, arn.rpartition("/")[2])
     if record is None or params["PipelineName"] not in (record["PipelineName"], arn):
@@ -42,7 +42,7 @@ def of_pipeline(context: Context, arn: str) -> list[Record]:
 
 
 def created(params: dict[str, Any]) -> dict[str, Any]:
-    """A list's parameters with its filters of time named as `page` knows them."""
+    """Return a List operation's parameters, with time filters renamed for `page`."""
     names = {"CreatedAfter": "CreationTimeAfter", "CreatedBefore": "CreationTimeBefore"}
     return {names.get(name, name): value for name, value in params.items()}
 
@@ -55,7 +55,7 @@ def _arn(context: Context, params: dict[str, Any]) -> str:
 
 
 def _typed(name: str, kind: str, text: str) -> Any:
-    """The value of a parameter, which requests give as text. Raises ApiError where it is of another type."""
+    """Convert the text of a parameter to its type. Raises ApiError if it does not have the type."""
     if kind == INTEGER and re.fullmatch(r"[+-]?\d+", text):
         return int(text)
     if kind == FLOAT and re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", text):
@@ -68,7 +68,7 @@ def _typed(name: str, kind: str, text: str) -> Any:
 
 
 def parameter_values(declared: dict[str, ParameterDefinition], given: list[dict[str, str]]) -> dict[str, Any]:
-    """The value of every parameter. Raises ApiError for one that is unknown, missing or not allowed."""
+    """Return the value of every parameter. Raises ApiError for an unknown, missing or invalid parameter."""
     values = {name: each.default for name, each in declared.items()}
     names = [each["Name"] for each in given]
     for each in given:
@@ -135,7 +135,7 @@ def start_execution(context: Context, params: dict[str, Any]) -> dict[str, Any]:
 
 
 def _experiment(found: PipelineDefinition, record: Record) -> dict[str, str]:
-    """The names of the experiment and the trial, which are recorded and not created."""
+    """Return the names of the experiment and the trial. They are recorded only, not created."""
 
     def nothing(*asked: str) -> Any:
         raise AssertionError(f"The definition was checked for references to steps: {asked}")
@@ -165,7 +165,7 @@ def _wake(context: Context, name: str) -> None:
         running.wake()
 
 
-# Look
+# Describe and list
 
 
 @operation("DescribePipelineExecution", _arn)
@@ -199,7 +199,7 @@ def list_executions(context: Context, params: dict[str, Any]) -> dict[str, Any]:
 @operation("ListPipelineExecutionSteps", _arn)
 def list_steps(context: Context, params: dict[str, Any]) -> dict[str, Any]:
     steps = list(find(context, str(params.get("PipelineExecutionArn", "")))["Steps"].values())
-    # In the order of their start, also of those that started within one tick of the clock.
+    # In the order of their start, also of steps that started at the same clock time
     placed = [step | {"_Place": place} for place, step in enumerate(steps)]
     return page({"SortBy": "_Place"} | params, placed, "PipelineExecutionSteps")
 
@@ -237,10 +237,10 @@ def stop_execution(context: Context, params: dict[str, Any]) -> dict[str, Any]:
 
 @operation("RetryPipelineExecution", _arn)
 def retry_execution(context: Context, params: dict[str, Any]) -> dict[str, Any]:
-    """Run the steps again that did not succeed, with the definition and the parameters as they were."""
+    """Run the steps that did not succeed again, with the same definition and parameters."""
     record = find(context, params["PipelineExecutionArn"])
     arn, token = record["PipelineExecutionArn"], params["ClientRequestToken"]
-    if token in record["_Retries"]:  # the same request once more
+    if token in record["_Retries"]:  # a repeated request
         return {"PipelineExecutionArn": arn}
     before = record["PipelineExecutionStatus"]
     if before not in ("Failed", "Stopped", "CompletedWithFailures"):
@@ -269,7 +269,7 @@ def retry_execution(context: Context, params: dict[str, Any]) -> dict[str, Any]:
 
 
 def _to_repeat(found: PipelineDefinition, execution: Record) -> set[str]:
-    """The steps that did not succeed, and those that ran behind them, such as because they failed."""
+    """Return the steps that did not succeed, and all steps that depend on them and ran."""
     steps = execution["Steps"]
     repeated = {name for name, step in steps.items() if step["StepStatus"] != "Succeeded"}
 
@@ -286,7 +286,7 @@ def _to_repeat(found: PipelineDefinition, execution: Record) -> set[str]:
 
 
 def _awaiting(context: Context, token: str) -> tuple[Record, Record]:
-    """The execution and the callback step with a token. Raises ApiError without one."""
+    """Return the execution and the callback step with a token. Raises ApiError if there is none."""
     for execution in context.store.all(EXECUTION):
         for step in execution["Steps"].values():
             if step.get("_Token") == token:
@@ -295,7 +295,7 @@ def _awaiting(context: Context, token: str) -> tuple[Record, Record]:
 
 
 def _token_owner(context: Context, params: dict[str, Any]) -> str:
-    """What IAM checks: the execution of the callback; any where no callback has the token."""
+    """Return the ARN that IAM checks: the callback's execution, or `pipeline/*` for an unknown token."""
     try:
         return _awaiting(context, str(params.get("CallbackToken")))[0]["PipelineExecutionArn"]
     except ApiError:
@@ -303,7 +303,7 @@ def _token_owner(context: Context, params: dict[str, Any]) -> str:
 
 
 def _answer(context: Context, params: dict[str, Any], answer: dict[str, Any]) -> dict[str, Any]:
-    """Keep the answer to a callback; the same request once more changes nothing."""
+    """Store the answer to a callback. A repeated request with the same ClientRequestToken has no effect."""
     execution, step = _awaiting(context, params["CallbackToken"])
     arn, request = execution["PipelineExecutionArn"], params.get("ClientRequestToken")
 
@@ -340,11 +340,11 @@ def send_failure(context: Context, params: dict[str, Any]) -> dict[str, Any]:
     return _answer(context, params, {"FailureReason": reason})
 
 
-# The server
+# Recovery and shutdown
 
 
 def recover(platform: Platform, store: Store) -> None:
-    """Go on with the executions that ran when the last server ended, after its jobs were recovered."""
+    """Resume the executions that ran when the last server ended. Must be called after the jobs' recovery."""
     for account, region in store.scopes():
         context = Context(platform, store.scoped(account, region))
         for record in context.store.all(EXECUTION):
@@ -354,7 +354,10 @@ def recover(platform: Platform, store: Store) -> None:
 
 
 def shutdown(store: Store, timeout: float = 10.0) -> None:
-    """Leave the running executions to the next server. Their jobs must run until this returns."""
+    """Stop the executions' threads. The next server resumes them. Must be called before the jobs' shutdown.
+
+    :param timeout: seconds to wait for the threads
+    """
     with store.exclusive():
         running = [each for each in store.live.values() if isinstance(each, ExecutionThread)]
     for each in running:

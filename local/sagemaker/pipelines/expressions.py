@@ -1,7 +1,7 @@
 """Values of a pipeline definition: literals, references (`Get`) and functions (`Std:Join`, `Std:JsonGet`).
 
-A definition's JSON stays as it is. `type_of` checks a value when a pipeline is created; `Evaluator` turns it
-into what it stands for when a step runs.
+Values are kept as JSON. `type_of` checks a value when a pipeline is created; `Evaluator` evaluates it when a
+step runs.
 """
 
 from __future__ import annotations
@@ -18,26 +18,26 @@ from local.sagemaker.api import ApiError, invalid, unbuilt
 GET, JOIN, JSON_GET = "Get", "Std:Join", "Std:JsonGet"
 STRING, INTEGER, FLOAT, BOOLEAN = TYPES = ("String", "Integer", "Float", "Boolean")
 UNKNOWN = ""
-"""The type of what `Std:JsonGet` finds: known when the step runs."""
+"""Type of the result of `Std:JsonGet`, which is known only when the step runs."""
 
 VARIABLES = (
     *("PipelineName", "PipelineArn", "PipelineExecutionId", "PipelineExecutionArn"),
     *("StartDateTime", "CurrentDateTime", "TrainingJobName", "ProcessingJobName"),
 )
-"""What `Execution.` has. The last two are the name of the job that the step itself starts."""
+"""Names after `Execution.`. The last two are the name of the job that the step itself starts."""
 
 Path = tuple[str | int, ...]
-"""Members, map keys and list positions; a list's item may also be given by its name."""
+"""Members, map keys and list positions. A list's item can also be given by its name."""
 
 _STEP = re.compile(r"Steps\.([A-Za-z0-9\-_]{1,64})((?:\.|\[).+)")
 _PART = re.compile(r"\.?([A-Za-z_][\w\-]*)|\[(\d+)\]|\['([^']+)'\]|\[\"([^\"]+)\"\]")
 _FILES = "PropertyFiles"
 _ELSEWHERE = ("ForEach.", "IterationOutput.")
-"""References of AWS's that belong to steps which are not built."""
+"""References to types of steps that the local cloud does not have."""
 
 
 def malformed(problem: str) -> ApiError:
-    """The refusal of a definition, which AWS starts with these words."""
+    """Return the error for an invalid definition, with the first words of AWS's message."""
     return invalid(f"Unable to parse pipeline definition. {problem}")
 
 
@@ -46,7 +46,7 @@ class NoValueError(ValueError):
 
 
 def function_of(value: Any) -> str | None:
-    """The function or reference that a value is, by its only key; None for a literal."""
+    """Return the only key of a value that is a function or a reference; None for a literal."""
     if isinstance(value, dict) and len(value) == 1:
         (key,) = value
         if key.startswith("Std:") or (key == GET and isinstance(value[key], str)):
@@ -55,7 +55,7 @@ def function_of(value: Any) -> str | None:
 
 
 def parse_path(text: str) -> Path | None:
-    """The parts of a path such as `a.b[0]['c']`; None where the text is no path."""
+    """Return the parts of a path such as `a.b[0]['c']`; None if the text is not a path."""
     parts: list[str | int] = []
     at = 0
     while at < len(text):
@@ -71,9 +71,9 @@ def parse_path(text: str) -> Path | None:
 
 
 def step_reference(text: str) -> tuple[str, Path] | None:
-    """The step and the path of `Steps.NAME.path`; None for a reference to something else.
+    """Return the step and the path of `Steps.NAME.path`; None for other references.
 
-    Raises ApiError for a reference to a step that is not written as one.
+    Raises ApiError for a malformed reference to a step.
     """
     if not text.startswith("Steps."):
         return None
@@ -85,7 +85,7 @@ def step_reference(text: str) -> tuple[str, Path] | None:
 
 
 def steps_in(value: Any) -> Iterator[str]:
-    """The names of the steps that a value refers to, anywhere inside."""
+    """Yield the names of the steps that a value refers to, at any depth."""
     if isinstance(value, list):
         for item in value:
             yield from steps_in(item)
@@ -98,18 +98,18 @@ def steps_in(value: Any) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class References:
-    """What the values of a definition may refer to."""
+    """Targets of the references in a definition."""
 
     parameters: Mapping[str, str]
-    """The type of each parameter."""
+    """Type of each parameter"""
     property_type: Callable[[str, Path], str]
-    """The type of a step's property. Raises ApiError where there is none."""
+    """`(step, path)`: returns the type of a step's property. Raises ApiError if there is none"""
     check_property_file: Callable[[str, str], None]
-    """Raises ApiError where a step has no property file of the name."""
+    """`(step, file)`: raises ApiError if the step does not have the property file"""
 
 
 def type_of(value: Any, known: References) -> str:
-    """The type of a value, checked. Raises ApiError for anything but a literal, a reference or a function."""
+    """Check a value and return its type. Raises ApiError if it is no literal, reference or function."""
     if isinstance(value, bool):
         return BOOLEAN
     if isinstance(value, int):
@@ -152,7 +152,7 @@ def _reference_type(text: str, known: References) -> str:
 
 
 def check_members(value: Any, allowed: tuple[str, ...], required: tuple[str, ...] = ()) -> None:
-    """Raises ApiError unless a value is an object with no other members than these, and the required ones."""
+    """Raise ApiError unless a value is an object with only allowed members and all required ones."""
     if not isinstance(value, dict):
         raise malformed("Expecting start of Json Object.")
     for name in value:
@@ -186,7 +186,7 @@ def _check_json_get(get: Any, known: References) -> None:
 
 
 def _property_file(value: Any) -> tuple[str, str]:
-    """The step and the name of the property file in `Std:JsonGet`."""
+    """Return the step and the name of the property file in `Std:JsonGet`. Raises ApiError."""
     step = step_reference(value[GET]) if function_of(value) == GET else None
     if step is None or len(step[1]) != 2 or step[1][0] != _FILES:
         raise malformed(f"PropertyFile of {JSON_GET} must be a reference such as Steps.NAME.{_FILES}.FILE")
@@ -194,7 +194,7 @@ def _property_file(value: Any) -> tuple[str, str]:
 
 
 def json_path(text: Any) -> Path:
-    """The parts of a JsonPath that names one value. Raises ApiError for another, and for what is no path."""
+    """Return the parts of a JsonPath to a single value. Raises ApiError for any other text."""
     if not isinstance(text, str) or not text:
         raise malformed(f"Path of {JSON_GET} must be a JsonPath, got {json.dumps(text)}")
     if any(part in text for part in ("..", "*", "?", "@", "[:", ":]", ",")):
@@ -205,12 +205,14 @@ def json_path(text: Any) -> Path:
     return path
 
 
-# While an execution runs
+# Evaluation
 
 
 def find(value: Any, path: Path) -> Any:
-    """What a path leads to. A list's item may be given by the value of its member whose name ends with
-    `Name`, such as an output by `OutputName`. Raises NoValueError where the path leads nowhere."""
+    """Return the value at a path. Raises NoValueError if there is none.
+
+    A list's item can be given by its name: the value of a member that ends with `Name`, such as
+    `OutputName`."""
     for part in path:
         if isinstance(value, dict) and part in value:
             value = value[part]
@@ -231,32 +233,32 @@ def _item(items: list[Any], which: str | int) -> Any:
 
 
 def as_text(value: Any) -> str:
-    """A value as `Std:Join` writes it."""
+    """Return a value as text, as in `Std:Join`."""
     return value if isinstance(value, str) else json.dumps(value)
 
 
 def iso_time(seconds: float) -> str:
-    """A time as ISO 8601 in UTC, to the millisecond."""
+    """Return a time in ISO 8601 in UTC, with milliseconds."""
     whole = round(seconds * 1000)
     return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(whole // 1000))}.{whole % 1000:03d}Z"
 
 
 @dataclass(frozen=True)
 class Evaluator:
-    """The values of one step of one execution."""
+    """Evaluation of the values of one step in one execution."""
 
     parameters: Mapping[str, Any]
     variables: Mapping[str, str]
-    """The execution variables, without CurrentDateTime."""
+    """Execution variables, without CurrentDateTime"""
     properties: Callable[[str], Mapping[str, Any]]
-    """The properties of a step that has ended, by its name."""
+    """`(step)`: returns the properties of a step that has ended"""
     property_file: Callable[[str, str], str]
-    """The S3 URI of a step's property file."""
+    """`(step, file)`: returns the S3 URI of a step's property file"""
     read: Callable[[str], Any]
-    """The parsed JSON at an S3 URI. Raises NoValueError where it cannot be read."""
+    """`(uri)`: returns the parsed JSON at an S3 URI. Raises NoValueError if it cannot be read"""
 
     def value(self, value: Any) -> Any:
-        """What a value stands for, inside objects and arrays too. Raises NoValueError."""
+        """Evaluate a value, including the values in objects and arrays. Raises NoValueError."""
         function = function_of(value)
         if function == GET:
             return self._reference(value[GET])

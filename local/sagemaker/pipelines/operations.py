@@ -1,4 +1,4 @@
-"""The API operations of pipelines: their definitions, read and kept."""
+"""The API operations of pipelines."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from local.sagemaker.store import Record
 
 
 def _definition_of(context: Context, params: dict[str, Any]) -> str | None:
-    """The text of a request's definition, checked; None where it has none."""
+    """Check and return the text of a request's definition; None if the request has none. Raises ApiError."""
     text, place = params.get("PipelineDefinition"), params.get("PipelineDefinitionS3Location")
     if text and place:
         raise invalid("Only one of PipelineDefinition and PipelineDefinitionS3Location can be given.")
@@ -33,7 +33,7 @@ def _definition_of(context: Context, params: dict[str, Any]) -> str | None:
 
 
 def _fetch(context: Context, place: dict[str, Any]) -> str:
-    """The definition in S3, which the caller must be allowed to read."""
+    """Return the definition in S3. Raises ApiError, also if the caller may not read it."""
     bucket, key, version = place["Bucket"], place["ObjectKey"], place.get("VersionId")
     if context.access_key is not None:
         action = "s3:GetObjectVersion" if version else "s3:GetObject"
@@ -51,7 +51,7 @@ def _fetch(context: Context, place: dict[str, Any]) -> str:
 def create_pipeline(context: Context, params: dict[str, Any]) -> dict[str, Any]:
     name, token, store = params["PipelineName"], params["ClientRequestToken"], context.store
     arn = context.arn(PIPELINE, name)
-    if (store.get(PIPELINE, name) or {}).get("_Token") == token:  # the same request once more
+    if (store.get(PIPELINE, name) or {}).get("_Token") == token:  # a repeated request
         return {"PipelineArn": arn}
     text = _definition_of(context, params)
     if text is None:
@@ -125,6 +125,6 @@ def list_pipelines(context: Context, params: dict[str, Any]) -> dict[str, Any]:
             each["LastExecutionTime"] = each.pop("LastRunTime")
     prefix = params.get("PipelineNamePrefix", "")
     found = [each for each in found if each["PipelineName"].startswith(prefix)]
-    if params.get("ManagedBy") == "AWS":  # AWS manages none here
+    if params.get("ManagedBy") == "AWS":  # there are no pipelines that AWS manages
         found = []
     return page(executions.created(params), found, "PipelineSummaries")

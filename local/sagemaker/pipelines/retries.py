@@ -1,4 +1,4 @@
-"""Retry policies of steps: which failures are retried, how often and after which time."""
+"""Retry policies of steps: which failures are retried, how often and after what delay."""
 
 from __future__ import annotations
 
@@ -23,20 +23,21 @@ DEFAULT_ATTEMPTS = 5
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """How failures of some types are retried. Either `max_attempts` or `expire_after_minutes` is set."""
+    """Retry of failures of certain types. Either `max_attempts` or `expire_after_minutes` is set."""
 
     exceptions: tuple[str, ...]
     interval_seconds: float = 1.0
     backoff_rate: float = 2.0
     max_attempts: int | None = DEFAULT_ATTEMPTS
-    """Retries, not counting the first attempt."""
+    """Maximum retries, without the first attempt"""
     expire_after_minutes: int | None = None
-    """Since the first attempt began."""
+    """Maximum time from the start of the first attempt to the start of a retry"""
 
     def delay(self, retries: int, elapsed: float) -> float | None:
-        """Seconds to wait before the next attempt; None for no further attempt.
+        """Return the seconds to wait before the next attempt; None: no further attempt.
 
-        `retries` are those of this policy so far, `elapsed` the seconds since the first attempt began.
+        :param retries: number of retries with this policy so far
+        :param elapsed: seconds since the start of the first attempt
         """
         if self.max_attempts is not None and retries >= self.max_attempts:
             return None
@@ -47,12 +48,11 @@ class RetryPolicy:
 
 
 AUTOMATIC = RetryPolicy(OF_STEPS)
-"""What AWS retries without a policy; AWS does not document how often."""
+"""Retries that AWS makes without a policy. AWS does not document how often."""
 
 
 def policy_for(exception: str | None, policies: tuple[RetryPolicy, ...]) -> tuple[int, RetryPolicy] | None:
-    """The first policy for a type of failure, with its position (-1 for the automatic one); None without
-    one."""
+    """Return the first policy for a type of failure and its position (-1: the automatic policy), or None."""
     for position, policy in enumerate(policies):
         if exception in policy.exceptions:
             return position, policy
@@ -60,7 +60,10 @@ def policy_for(exception: str | None, policies: tuple[RetryPolicy, ...]) -> tupl
 
 
 def parse(policies: Any, jobs: bool) -> tuple[RetryPolicy, ...]:
-    """The `RetryPolicies` of a step; `jobs` says whether it starts a job. Raises ApiError."""
+    """Parse the `RetryPolicies` of a step. Raises ApiError.
+
+    :param jobs: whether the step starts a job
+    """
     if not isinstance(policies, list):
         raise malformed("Expecting start of Json Array.")
     return tuple(_parse(policy, jobs) for policy in policies)
@@ -102,17 +105,17 @@ def _number(policy: dict[str, Any], name: str, most: int | None, kind: Any, defa
 
 
 def exception_of(error: ApiError) -> str | None:
-    """The exception type of a request's error; None for one that is never retried."""
+    """Return the exception type of a request's error; None: never retried."""
     if error.code in ("ThrottlingException", "TooManyRequestsException", "RequestThrottled"):
         return THROTTLING
     if error.code == "ResourceLimitExceeded":
         return RESOURCE_LIMIT
-    # 501 is what the local cloud has not built: no retry helps.
+    # 501 is a feature that the local cloud does not have: a retry would fail again
     return SERVICE_FAULT if error.status >= 500 and error.status != 501 else None
 
 
 def exception_of_job(reason: str) -> str | None:
-    """The exception type of a job's FailureReason; None for one that is never retried."""
+    """Return the exception type of a job's FailureReason; None: never retried."""
     if reason.startswith("InternalServerError"):
         return INTERNAL_ERROR
     return CAPACITY_ERROR if reason.startswith("CapacityError") else None

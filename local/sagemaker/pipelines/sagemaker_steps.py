@@ -13,7 +13,7 @@ from local.sagemaker.pipelines.retries import exception_of_job
 
 
 class _RequestAttempt(StepAttempt):
-    """A step whose arguments are a request."""
+    """A step whose arguments are the request of an operation."""
 
     def __init__(self, run: StepRun):
         super().__init__(run)
@@ -25,7 +25,10 @@ class _RequestAttempt(StepAttempt):
         return with_iso_times(service_model().operation_model(operation).output_shape, answer)
 
     def _new_name(self, member: str) -> str:
-        """A name for what the step creates, stored before it is used."""
+        """Return a name for the resource that the step creates, after storing it in the step's record.
+
+        :param member: argument with an optional prefix
+        """
         prefix = self.run.step.arguments.get(member)
         name = state.job_name(
             state.execution_id(self.run.execution),
@@ -55,7 +58,7 @@ class JobAttempt(_RequestAttempt):
         except StepError as error:
             if error.properties or self.type.metadata in self.run.record.get("Metadata", {}):
                 raise
-            return self._create(name)  # the last server ended before it had asked for the job
+            return self._create(name)  # the last server ended before it created the job
 
     def _create(self, name: str) -> None:
         arguments = self.run.values(self.run.step.arguments, **{f"{self.kind}Name": name})
@@ -83,7 +86,7 @@ class JobAttempt(_RequestAttempt):
 
 
 class ModelAttempt(_RequestAttempt):
-    """A model, made at once."""
+    """A model. It is created immediately."""
 
     def begin(self) -> Ended:
         name = self._new_name("ModelName")
@@ -102,7 +105,7 @@ class ModelAttempt(_RequestAttempt):
 
 
 class RegisterModelAttempt(_RequestAttempt):
-    """A model package, made at once; its group is made where there is none."""
+    """A model package. It is created immediately, with its group if that does not exist."""
 
     def begin(self) -> Ended:
         request = {

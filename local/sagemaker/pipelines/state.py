@@ -1,7 +1,7 @@
 """The records of pipelines and of their executions: names, status changes and events.
 
-An execution's record has its steps by name in `Steps`, in the order in which they started. Members that start
-with an underscore are not part of any answer.
+An execution's record has its steps by name in `Steps`, in the order of their start. Members that begin with
+an underscore are not part of any response.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 PIPELINE, EXECUTION = "pipeline", "pipeline-execution"
 ENDED = ("Succeeded", "Failed", "Stopped", "CompletedWithFailures")
-"""The statuses in which an execution stays."""
+"""Final statuses of an execution."""
 STEP_ENDED = ("Succeeded", "Failed", "Stopped")
 STEPS_FAILED = "Step failure: One or multiple steps failed."
 LONGEST_REASON = 1_300
@@ -29,7 +29,7 @@ LONGEST_STEP_REASON = 1_024
 _LETTERS = string.ascii_letters + string.digits
 _LONGEST_JOB_NAME = 63
 _NAME_OF_STEP = 20
-"""Characters of a step's name that AWS puts into the names of its jobs."""
+"""Maximum characters of a step's name in the names of its jobs, as on AWS."""
 
 
 def random_letters(count: int, letters: str = _LETTERS) -> str:
@@ -45,7 +45,7 @@ def execution_id(record: Record) -> str:
 
 
 def name_of(arn: str) -> str:
-    """What an execution's record is stored under: `PIPELINE/execution/ID`, from its ARN."""
+    """Return the key of an execution's record, `PIPELINE/execution/ID`, from its ARN."""
     return arn.partition(":pipeline/")[2]
 
 
@@ -58,7 +58,7 @@ def conflict(message: str) -> ApiError:
 
 
 def find(context: Context, arn: str) -> Record:
-    """An execution's record by its ARN. Raises ApiError for one of another account or Region too."""
+    """Return an execution's record. Raises ApiError, also for an execution of another account or Region."""
     name = name_of(arn)
     record = context.store.get(EXECUTION, name)
     if record is None or record["PipelineExecutionArn"] != arn:
@@ -67,7 +67,7 @@ def find(context: Context, arn: str) -> Record:
 
 
 def job_name(execution: str, step: str, prefix: str | None) -> str:
-    """A new name for a step's job: `pipelines-EXECUTION-STEP-RANDOM`, or as AWS forms it with a prefix."""
+    """Return a new name for a step's job: `pipelines-EXECUTION-STEP-RANDOM`, or `PREFIX-EXECUTION-RANDOM`."""
     ending = f"-{random_letters(10)}"
     if prefix:
         middle = f"-{execution}"
@@ -76,7 +76,9 @@ def job_name(execution: str, step: str, prefix: str | None) -> str:
 
 
 def advance(context: Context, name: str, status: str, reason: str | None = None) -> bool:
-    """Change the status of an execution and publish the event; False if it has ended or is in the status."""
+    """Change the status of an execution and publish the event.
+
+    Return False if the execution has ended or already has the status."""
     before = ""
 
     def edit(record: Record) -> None:
@@ -95,10 +97,7 @@ def advance(context: Context, name: str, status: str, reason: str | None = None)
 
 
 def change_step(context: Context, name: str, step: str, edit: Callable[[Record], Any]) -> Record:
-    """Edit the record of a step, made where there is none; publish the event if its status changed.
-
-    Returns the step's record.
-    """
+    """Edit and return the record of a step, created if needed. Publish an event if its status changed."""
     before: str | None = None
 
     def edit_step(record: Record) -> None:
@@ -163,7 +162,7 @@ def _event_time(seconds: float) -> str:
 
 
 def _lower(value: Any) -> Any:
-    """An answer's members as events spell them: `trainingJob` for `TrainingJob`."""
+    """Return a response with its members spelled as in events: `trainingJob` for `TrainingJob`."""
     if isinstance(value, dict):
         return {name[:1].lower() + name[1:]: _lower(member) for name, member in value.items()}
     return [_lower(item) for item in value] if isinstance(value, list) else value
@@ -173,5 +172,5 @@ def _put(context: Context, record: Record, kind: str, detail: dict[str, Any]) ->
     resources = (record["PipelineArn"], record["PipelineExecutionArn"])
     try:
         context.platform.publish(context.account, context.region, kind, detail, *resources)
-    except Exception:  # a bus that is down does not end an execution
+    except Exception:  # a failure of the event bus must not end an execution
         logger.exception("The status change of %s was not published", resources[1])

@@ -1,4 +1,4 @@
-"""The types of steps: which members each has, which request its arguments are, what other steps may read."""
+"""The types of steps: their members, the operation of their arguments, and their properties."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ class StepType:
     """One type of step."""
 
     metadata: str
-    """Its member of the step's `Metadata`."""
+    """Its member in the step's `Metadata`"""
     members: tuple[str, ...] = ()
-    """Its members besides the common ones."""
+    """Its members in addition to the common ones"""
     required: tuple[str, ...] = ()
     operation: str | None = None
-    """The SageMaker operation whose request the `Arguments` are; None where they are no request."""
+    """SageMaker operation whose request is in `Arguments`; None: `Arguments` is not a request"""
     describe: str | None = None
-    """The operation whose answer the properties are; None where there are none of an operation's."""
+    """Operation whose response has the properties; None: the step has no properties of an operation"""
     excluded: tuple[str, ...] = ()
-    """Members of the request that a definition must not have: the pipeline sets them."""
+    """Members of the request that a definition must not have, because the pipeline sets them"""
     cache_key: tuple[str, ...] = ()
-    """Arguments that must be equal for a cached result to be used, as AWS lists them."""
+    """Arguments that must be equal for a cached result to be used, from AWS's documentation"""
 
 
 _RETRIED_AND_CACHED = ("RetryPolicies", "CacheConfig")
@@ -86,7 +86,7 @@ TYPES = {
     "Condition": StepType("Condition", required=("Arguments",)),
     "Fail": StepType("Fail", required=("Arguments",)),
 }
-"""The types that the local cloud runs."""
+"""Types of steps that the local cloud supports."""
 
 UNBUILT = {
     "Athena": "Athena",
@@ -109,7 +109,7 @@ UNBUILT = {
     "QualityCheck": "QualityCheck",
     "Tuning": "TuningJob",
 }
-"""The types that AWS has besides, each with its member of a step's `Metadata`."""
+"""Types of steps that only AWS has, with their member in a step's `Metadata`."""
 
 JOBS = {"Training": "TrainingJob", "Processing": "ProcessingJob", "Transform": "TransformJob"}
-"""The types that start a job, with the name that its operations have: `CreateTrainingJob`."""
+"""Types of steps that start a job, with the name in the job's operations, as in `CreateTrainingJob`."""

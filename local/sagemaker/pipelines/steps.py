@@ -1,4 +1,4 @@
-"""The other steps: Lambda, callback, condition and fail; and which class runs which type."""
+"""Lambda, callback, condition and fail steps, and the class for each type of step."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from local.sagemaker.quotas import setting
 
 
 def _refused(what: str, error: ClientError | BotoCoreError) -> StepError:
-    """The failure of a request to another service."""
+    """Return the error for a failed request to another service."""
     if not isinstance(error, ClientError):
         return StepError(f"InternalServerError: Failed to invoke {what}. {error}", SERVICE_FAULT)
     given = error.response.get("Error", {})
@@ -31,12 +31,12 @@ def _refused(what: str, error: ClientError | BotoCoreError) -> StepError:
 
 
 def listed(outputs: dict[str, Any]) -> list[dict[str, str]]:
-    """Output parameters as a step's metadata has them."""
+    """Return output parameters in the format of a step's metadata."""
     return [{"Name": name, "Value": as_text(value)} for name, value in outputs.items()]
 
 
 class LambdaAttempt(StepAttempt):
-    """A Lambda function, invoked once. It cannot be stopped, and its answer is lost with the server."""
+    """A Lambda function, invoked once. It cannot be stopped. If the server ends, its response is lost."""
 
     stoppable = False
 
@@ -102,7 +102,7 @@ class LambdaAttempt(StepAttempt):
 
 
 class CallbackAttempt(StepAttempt):
-    """Sends a message to an SQS queue and waits for the callback."""
+    """A message to an SQS queue, and the wait for the callback."""
 
     def begin(self) -> None:
         token = self.run.record.get("_Token") or random_letters(10)
@@ -145,12 +145,12 @@ class CallbackAttempt(StepAttempt):
         return Ended({"OutputParameters": outputs}, {"Callback": metadata})
 
     def stop(self) -> None:
-        """Tell the receiver. The step ends when it answers."""
+        """Send a message with the status Stopping. The step ends at the callback."""
         self._send(self.run.record["_Token"], "Stopping")
 
 
 class ConditionAttempt(StepAttempt):
-    """Conditions that must all hold, evaluated at once."""
+    """Conditions that are evaluated immediately. The outcome is true if all are true."""
 
     def begin(self) -> Ended:
         given = self.run.step.arguments["Conditions"]
@@ -161,7 +161,7 @@ class ConditionAttempt(StepAttempt):
 
 
 class FailAttempt(StepAttempt):
-    """The failure of the execution, with a message of the definition's."""
+    """The failure of the execution, with a message from the definition."""
 
     def begin(self) -> None:
         message = as_text(self.run.values(self.run.step.arguments.get("ErrorMessage", "")))
@@ -180,4 +180,4 @@ ATTEMPTS: dict[str, type[StepAttempt]] = {
     "Condition": ConditionAttempt,
     "Fail": FailAttempt,
 }
-"""What runs each type of step."""
+"""Class of the attempts of each type of step."""

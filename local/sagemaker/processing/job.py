@@ -16,7 +16,7 @@ from local.sagemaker.logs import LogWriter
 from local.sagemaker.uploads import FolderUpload
 
 LONGEST_EXIT_MESSAGE = 1_024
-"""Bytes of UTF-8."""
+"""Maximum length in bytes of UTF-8."""
 
 
 class ProcessingJob(ContainerJob):
@@ -60,13 +60,13 @@ class ProcessingJob(ContainerJob):
                 try:
                     upload.close()
                 except artifacts.TransferError as error:
-                    failure = failure or str(error)  # the first reason is the one to know
+                    failure = failure or str(error)  # keep the first reason
             if failure:
                 return Outcome("Failed", members | {"FailureReason": failure})
             return Outcome("Completed" if ending == "Completed" else "Stopped", members)
 
     def _described(self) -> dict[str, Any]:
-        """The document `processingjobconfig.json`."""
+        """Return the content of `processingjobconfig.json`."""
         record = self.record
         inputs = [
             each | {"S3Input": each["S3Input"] | {"S3DownloadMode": "StartOfJob"}}
@@ -90,12 +90,12 @@ class ProcessingJob(ContainerJob):
     def _download(self, hosts: list[Host]) -> None:
         for each in self.record.get("ProcessingInputs", []):
             source = each["S3Input"]
-            if not each.get("AppManaged"):  # else the container fetches it
+            if not each.get("AppManaged"):  # else the container downloads it
                 folders = [host.instance.path(source["LocalPath"]) for host in hosts]
                 artifacts.fetch_channel(self.client("s3"), source, folders, self.role, self.stopped)
 
     def _uploads(self, hosts: list[Host], mode: str) -> list[FolderUpload]:
-        """The uploads of the outputs of one S3UploadMode; makes their folders."""
+        """Return the uploads of the outputs with this S3UploadMode, and create their folders."""
         config = self.record.get("ProcessingOutputConfig", {})
         key = config.get("KmsKeyId")
         extra = {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": key} if key else {}
@@ -122,7 +122,7 @@ class ProcessingJob(ContainerJob):
         self.run_containers(hosts, command, self.record.get("Environment", {}), isolated, on_line)
 
     def _wait(self, hosts: list[Host], continuous: list[FolderUpload]) -> tuple[str, str]:
-        """Wait for all containers; return the failure reason, or "", and how the job ended."""
+        """Wait for all containers. Return the failure reason, or "", and how the job ended."""
 
         def look() -> str:
             for upload in continuous:
@@ -139,8 +139,7 @@ class ProcessingJob(ContainerJob):
             return str(error), "Failed"
 
     def _exit_message(self, hosts: list[Host]) -> str:
-        """Return the messages of all containers, one after another and truncated. Raises JobError for text
-        that is not UTF-8."""
+        """Return the concatenated messages of all containers, truncated. Raises JobError if not UTF-8."""
         text = ""
         for host in hosts:
             said = said_by(host.instance, self.message)

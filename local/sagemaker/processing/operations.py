@@ -71,5 +71,5 @@ def delete_processing_job(context: Context, params: dict[str, Any]) -> None:
 
 
 def recover(platform: Platform, store: Store) -> list[str]:
-    """Mark the jobs that ran when the last server ended as failed; return their ARNs."""
+    """Mark the jobs that ran when the last server ended as failed. Return their ARNs."""
     return jobs.recover(platform, store, PROCESSING)

@@ -10,17 +10,18 @@ from local.sagemaker import artifacts, instance_types
 from local.sagemaker.api import ApiError, invalid
 from local.sagemaker.store import Record
 
-DEFAULT_MAX_RUNTIME = 86_400  # seconds, as the service's
+DEFAULT_MAX_RUNTIME = 86_400  # seconds, the service's default
 ROOT = "/opt/ml/processing/"
-"""Where the paths of inputs and outputs begin."""
+"""Required prefix of the local paths of inputs and outputs."""
 _INPUT = {"S3InputMode": "File", "S3DataDistributionType": "FullyReplicated", "S3CompressionType": "None"}
-"""What an input is, unless it says."""
+"""Defaults of an input."""
 _CLUSTER = "ProcessingResources.ClusterConfig"
 
 
 def completed(params: dict[str, Any]) -> Record:
-    """The members of a request that describe the job, with the service's defaults. Raises ApiError for values
-    that match the service's model and are refused all the same."""
+    """Return the members of a request that describe the job, with the service's defaults.
+
+    Raises ApiError for values that match the service's model but that AWS refuses."""
     record = {key: value for key, value in params.items() if key != "Tags"}
     cluster = {"InstanceCount": 1} | params["ProcessingResources"]["ClusterConfig"]
     record["ProcessingResources"] = {"ClusterConfig": cluster}
@@ -79,7 +80,7 @@ def _missing(where: str, one: str, other: str) -> ApiError:
 
 
 def _check_s3(where: str, place: dict[str, Any], entry: dict[str, Any]) -> None:
-    """Check the two ends of an input or output."""
+    """Check the S3 address and the local path of an input or output. Raises ApiError."""
     try:
         artifacts.split(place["S3Uri"])
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""A running training job: its attempts, its input, checkpoints and output."""
+"""A running training job: attempts, input, checkpoints and output."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from local.sagemaker.store import Record
 from local.sagemaker.training.record import KIND, advance, output_location
 
 OBJECTIVE = "_tuning_objective_metric"
-"""Hyperparameter by which a tuning job names its objective to the container."""
+"""Hyperparameter with the name of the tuning job's objective, for the container."""
 
 logger = logging.getLogger(__name__)
 
@@ -49,8 +49,8 @@ class TrainingJob(ContainerJob):
         super().__init__(context, name, image, groups)
         self.spot = spot
         self._created = time.monotonic()
-        self._warm = False  # whether it took over the instances of a warm pool
-        self._spent = 0.0  # seconds that earlier attempts trained
+        self._warm = False  # whether it uses the instances of a warm pool
+        self._spent = 0.0  # training time of earlier attempts, in seconds
         self._metrics = metrics.Metrics([])
 
     def admitted(self, record: Record) -> None:
@@ -73,17 +73,16 @@ class TrainingJob(ContainerJob):
             end = self._attempt()
             if end is not None:
                 return end
-            # Its instances were taken back. The next ones go on from its checkpoints, if it keeps any.
+            # The instances were reclaimed. The next attempt resumes from the checkpoints, if there are any
             self._next("Interrupted")
             if self.stopped():
                 return Outcome("Stopped")
             self._next("Starting")
 
     def _attempt(self) -> Outcome | None:
-        """Run the job once, on new instances; return None if they were reclaimed. All local files are
-        removed.
+        """Run the job once, on new instances. Return None if they were reclaimed.
 
-        Raises JobError and TransferError.
+        All local files are removed. Raises JobError and TransferError.
         """
         with contextlib.ExitStack() as stack:
             hosts = self._launch(stack)
@@ -103,7 +102,7 @@ class TrainingJob(ContainerJob):
                     self._start_containers(hosts, logs, found)
                     failure, secondary = self._wait(hosts, started, checkpoints)
                 finally:
-                    for host in hosts:  # all have ended, and their last lines are on their way
+                    for host in hosts:  # all containers have ended when the log writer is closed
                         host.instance.stop(0)
             self._spent += time.monotonic() - started
             members: dict[str, Any] = {
@@ -122,7 +121,7 @@ class TrainingJob(ContainerJob):
                     checkpoints.close()
                 members |= self._upload(hosts, secondary)
             except artifacts.TransferError:
-                if not failure:  # else the container's reason is the one to know
+                if not failure:  # else the container's failure reason is more important
                     raise
             if failure:
                 return Outcome("Failed", members | {"FailureReason": failure})
@@ -224,7 +223,7 @@ class TrainingJob(ContainerJob):
                 more = not ended.wait(interval)
                 try:
                     found.send(self.client("cloudwatch"), self.name)
-                except Exception as error:  # as with logs: a role that may not, does without
+                except Exception as error:  # as with logs, a role without the permission has no metrics
                     logger.warning("No metrics of training job %s: %s", self.name, error)
                     return
 
@@ -276,7 +275,7 @@ class TrainingJob(ContainerJob):
         if self.spot and faults.take(self.platform, "fault_interrupt_training_jobs"):
             return True
         if faults.take(self.platform, "fault_fail_training_jobs"):
-            raise JobError(_INTERNAL_ERROR)  # with the instances goes what was not copied yet
+            raise JobError(_INTERNAL_ERROR)  # files that were not uploaded yet are lost
         if faults.take(self.platform, "fault_stop_training_jobs"):
             advance(self.context, self.name, "Stopping", "Stopping")
             self.stopping.set()
@@ -292,7 +291,7 @@ class TrainingJob(ContainerJob):
             for name, part in (("model", "model"), ("output", "output/data")):
                 folders = [host.instance.path(f"/opt/ml/{part}") for host in hosts]
                 files = artifacts.merged([each for each in folders if not _replaced(each)])
-                # A job that completed has a model, if an empty one.
+                # A completed job always has a model archive, even if it is empty
                 if (name == "model" and secondary == "Failed") or not (
                     files or (name == "model" and secondary == "Completed")
                 ):
@@ -307,6 +306,5 @@ class TrainingJob(ContainerJob):
 
 
 def _replaced(folder: Path) -> bool:
-    """Return whether the container replaced the folder or its parent by a symbolic link, which is not
-    followed."""
+    """Return whether the container replaced the folder or its parent by a link, which is not followed."""
     return any(each.is_symlink() for each in (folder, folder.parent))

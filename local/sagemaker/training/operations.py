@@ -97,9 +97,9 @@ def stop_training_job(context: Context, params: dict[str, Any]) -> None:
 
 
 def recover(platform: Platform, store: Store) -> list[str]:
-    """Mark the jobs that ran when the last server ended as failed; return their ARNs.
+    """Mark the jobs that ran when the last server ended as failed. Return their ARNs.
 
-    Their containers are gone. Callers start new jobs, which resume from checkpoints if there are any.
+    Their containers have ended. Callers start new jobs, which resume from checkpoints if there are any.
     """
 
     def fail(context: Context, name: str, reason: str) -> bool:

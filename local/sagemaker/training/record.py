@@ -1,4 +1,4 @@
-"""The record of a training job: instance groups, output, and the changes of its secondary status."""
+"""The record of a training job: instance groups, output location, and changes of its secondary status."""
 
 from __future__ import annotations
 
@@ -63,10 +63,10 @@ def transition(secondary: str, moment: float) -> dict[str, Any]:
 
 
 def advance(context: Context, name: str, status: str | None, secondary: str, **members: Any) -> bool:
-    """Change the status of a job and publish the event; return False if the job had already ended.
+    """Change the status of a job and publish the event. Return False if the job had already ended.
 
-    With `status` None, the status stays: a stopping job goes on to Uploading only. `members` are set on the
-    record, except those that are None.
+    :param status: None: unchanged. Of the next stages, a stopping job then enters only Uploading
+    :param members: set on the record, except those that are None
     """
 
     def edit(record: Record, moment: float) -> bool:
@@ -81,7 +81,7 @@ def advance(context: Context, name: str, status: str | None, secondary: str, **m
         if secondary == "Downloading":
             record.setdefault("TrainingStartTime", moment)
             record["_Since"] = time.monotonic()
-        if status in ENDED or secondary == "Interrupted":  # waiting for capacity is no training
+        if status in ENDED or secondary == "Interrupted":  # waiting for capacity does not count as training
             clock = time.monotonic()
             spent = max(0.0, clock - record.pop("_Since", clock))
             record["_Spent"] = record.get("_Spent", 0.0) + spent

@@ -1,4 +1,4 @@
-"""Validation of CreateTrainingJob: values, features that are not built here, quotas."""
+"""Validation of CreateTrainingJob: values, features that the local cloud does not have, quotas."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from local.sagemaker.records import refuse_unbuilt
 from local.sagemaker.store import Record
 from local.sagemaker.training.record import KIND, groups_of
 
-DEFAULT_MAX_RUNTIME = 86_400  # seconds, as the service's
+DEFAULT_MAX_RUNTIME = 86_400  # seconds, the service's default
 
 
 def check(params: dict[str, Any]) -> None:
-    """Raise ApiError for values that match the service model but are refused by AWS or by the local cloud."""
+    """Raise ApiError for values that match the service's model but that AWS or the local cloud refuses."""
     unbuilt = ("DebugRuleConfigurations", "ProfilerRuleConfigurations", "ServerlessJobConfig")
     refuse_unbuilt("CreateTrainingJob", params, *unbuilt, "ModelPackageConfig", "MlflowConfig")
     algorithm = params.get("AlgorithmSpecification")
@@ -94,7 +94,7 @@ def check_quotas(context: Context, groups: list[Group], record: Record) -> None:
     check_size(context, TRAINING, asked)
     spot = record["EnableManagedSpotTraining"]
     if not spot and warm_pools.fits(context, KIND, record):
-        return  # its instances stand, and are counted already
+        return  # the instances of its warm pool are already counted
     same = [job.instances for job in running(context, TRAINING) if job.spot == spot]
     used: Counter[str] = sum(same, Counter())
     if spot:

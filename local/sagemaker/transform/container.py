@@ -17,7 +17,7 @@ from local.sagemaker.serving_container import ServingContainer
 from local.sagemaker.store import Record
 
 STRATEGIES = {"SingleRecord": "SINGLE_RECORD", "MultiRecord": "MULTI_RECORD"}
-"""How a container knows the values of BatchStrategy."""
+"""Spelling of the values of BatchStrategy for containers."""
 PARAMETERS_SECONDS = 5.0
 MEGABYTE = 1024 * 1024
 
@@ -30,7 +30,7 @@ class BatchContainer(ServingContainer):
     see = "See job logs for more information"
 
     def __init__(self, context: Context, spec: Record, logs: LogWriter, job: str):
-        """`spec` has Container, ExecutionRoleArn and InitialInstanceCount."""
+        """:param spec: with Container, ExecutionRoleArn and InitialInstanceCount"""
         super().__init__(context, spec, logs, f"{job}/i-{uuid.uuid4().hex[:17]}-{int(time.time())}")
 
     def unhealthy(self) -> str:
@@ -40,7 +40,7 @@ class BatchContainer(ServingContainer):
         )
 
     def parameters(self) -> dict[str, Any]:
-        """What the container says at /execution-parameters; nothing where it does not implement it."""
+        """Return the container's response to /execution-parameters; empty if it does not implement it."""
         try:
             reply = self.request("GET", "/execution-parameters", {}, b"", PARAMETERS_SECONDS)
             said = json.loads(reply.body) if reply.status == 200 else {}
@@ -50,7 +50,7 @@ class BatchContainer(ServingContainer):
 
 
 def environment(params: Mapping[str, Any]) -> dict[str, str]:
-    """What a transform job adds to its container's environment."""
+    """Return the environment variables of a transform job's containers."""
     values = {
         "SAGEMAKER_BATCH": "true",
         "SAGEMAKER_MAX_PAYLOAD_IN_MB": params.get("MaxPayloadInMB"),
@@ -63,7 +63,7 @@ def environment(params: Mapping[str, Any]) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Limits:
-    """What the requests to a container keep to."""
+    """Limits of the requests to a container."""
 
     concurrent: int
     strategy: str
@@ -75,7 +75,11 @@ class Limits:
 
     @classmethod
     def of(cls, params: Mapping[str, Any], said: Mapping[str, Any]) -> Limits:
-        """From a request, else from what the container said, else the service's defaults."""
+        """Return the limits: of the job's request, else the container's, else the service's defaults.
+
+        :param params: the job's request
+        :param said: the container's execution parameters
+        """
         strategies = {own: name for name, own in STRATEGIES.items()}
         return cls(
             params.get("MaxConcurrentTransforms") or _positive(said, "MaxConcurrentTransforms") or 1,

@@ -1,4 +1,4 @@
-"""A running transform job: its containers, its input objects on their way through them, its output."""
+"""A running transform job: its containers, its input objects and its output."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ from local.sagemaker.transform.container import BatchContainer, Limits, environm
 from local.sagemaker.transform.payloads import PayloadError, assembled, payloads, records
 
 INVOCATION_SECONDS = 600
-"""The default of InvocationsTimeoutInSeconds."""
+"""Default of InvocationsTimeoutInSeconds."""
 RETRIES = 3
-"""The default of InvocationsMaxRetries."""
+"""Default of InvocationsMaxRetries."""
 _BAD_GZIP = (OSError, EOFError, zlib.error)
 
 
 class InputObject:
-    """An object of the input, and what the model has answered to its payloads so far."""
+    """An object of the input, and the responses to its payloads so far."""
 
     def __init__(self, bucket: str, key: str, path: PurePosixPath):
         self.bucket, self.key, self.path = bucket, key, path
@@ -49,13 +49,13 @@ Payload = tuple[InputObject, int, bytes]
 
 
 class PayloadQueue:
-    """Hands payloads out to several threads, in order. Safe from any thread."""
+    """Payloads for several threads, in order. Safe from any thread."""
 
     def __init__(self, source: Iterator[Payload]):
         self._source, self._lock = source, threading.Lock()
 
     def take(self) -> Payload | None:
-        """The next payload, None after the last one. Raises TransferError."""
+        """Return the next payload, or None after the last one. Raises TransferError."""
         with self._lock:
             return next(self._source, None)
 
@@ -63,14 +63,14 @@ class PayloadQueue:
 class TransformJob(Job):
     """A running transform job.
 
-    As on AWS an object that fails gets no output, the others do, and the job fails. A job that is stopped
-    stores nothing. Requests without an answer, or with a server error, are sent again; other errors are not.
+    As on AWS, if an object fails, the job fails, and only the other objects get an output. A stopped job has
+    no output. Requests without a response or with a server error are retried; other errors are not.
     """
 
     kind = TRANSFORM
 
     def __init__(self, context: Context, name: str, model: Record, instances: Counter[str]):
-        """`model` has ExecutionRoleArn and Container."""
+        """:param model: with ExecutionRoleArn and Container"""
         super().__init__(context, name, instances)
         self._model = model
 
@@ -97,9 +97,9 @@ class TransformJob(Job):
             return Outcome("Completed")
 
     def _transform(self, objects: list[InputObject], scratch: Path, logs: LogWriter) -> bool:
-        """Send all objects through containers; return False if the job was stopped.
+        """Send all objects to the containers. Return False if the job was stopped.
 
-        Raises JobError where a container does not start, TransferError where an object cannot be read.
+        Raises JobError if a container does not start, and TransferError if an object cannot be read.
         """
         count = self.record["TransformResources"]["InstanceCount"]
         container = dict(self._model["Container"])
@@ -116,7 +116,7 @@ class TransformJob(Job):
             with ThreadPoolExecutor(max_workers=count * limits.concurrent) as pool:
                 work = []
                 for index, each in enumerate(containers):
-                    # Objects are dealt out to the instances; one object is one instance's.
+                    # Distribute objects among the instances. All of an object goes to one instance
                     queue = PayloadQueue(self._payloads(objects[index::count], limits, scratch, each, logs))
                     self._log(logs, each, str(limits))
                     work += [pool.submit(self._send, queue, each, logs) for _ in range(limits.concurrent)]
@@ -128,8 +128,9 @@ class TransformJob(Job):
                 each.stop()
 
     def _watch(self, work: Sequence[Future[Any]], containers: Sequence[BatchContainer]) -> bool:
-        """Wait until all is done; return False if the job was stopped. Raises what the work raises. The
-        containers are ended first where something else than the end of the work is the reason."""
+        """Wait for all futures. Return False if the job was stopped. Raises the futures' errors.
+
+        After a stop or an error, the containers are stopped first."""
         waiting = set(work)
         try:
             while waiting and not self.stopped():
@@ -150,7 +151,7 @@ class TransformJob(Job):
         container: BatchContainer,
         logs: LogWriter,
     ) -> Iterator[Payload]:
-        """Yield the payloads of an instance's objects. Each object is downloaded when it is needed."""
+        """Yield the payloads of an instance's objects. Objects are downloaded one by one, when needed."""
         given = self.record["TransformInput"]
         file = scratch / container.id
         for each in objects:
@@ -160,7 +161,7 @@ class TransformJob(Job):
                     parts = payloads(records(stream, given["SplitType"]), limits.strategy, limits.bytes)
                     for index, part in enumerate(parts):
                         if each.failure:
-                            break  # the rest would be for nothing
+                            break  # skip the rest of a failed object
                         yield each, index, part
             except PayloadError as error:
                 self._fail(logs, container, each, "ClientError", str(error))
@@ -168,7 +169,7 @@ class TransformJob(Job):
                 self._fail(logs, container, each, "ClientError", f"Unable to decompress the data: {error}")
 
     def _send(self, queue: PayloadQueue, container: BatchContainer, logs: LogWriter) -> bool:
-        """Send payloads until there are none; return False if the job was stopped before."""
+        """Send payloads until none is left. Return False if the job was stopped before."""
         while not self.stopped():
             payload = queue.take()
             if payload is None:
@@ -179,7 +180,7 @@ class TransformJob(Job):
             reply, problem = self._ask(container, body)
             if reply is not None and 200 <= reply.status < 300:
                 each.answers[index] = reply.body
-            elif not self.stopped():  # else the container was ended with the job
+            elif not self.stopped():  # else the container was stopped with the job
                 client = reply is not None and 400 <= reply.status < 500
                 kind = "ClientError" if client else "AlgorithmError"
                 message = reply.body.decode(errors="replace") if reply is not None else ""
@@ -187,7 +188,7 @@ class TransformJob(Job):
         return False
 
     def _ask(self, container: BatchContainer, body: bytes) -> tuple[Reply | None, str]:
-        """Send one request, and again as often as it may be; return the last answer and what is wrong."""
+        """Send one request, with retries. Return the last response, or None, and the error message."""
         config = self.record.get("ModelClientConfig", {})
         seconds = config.get("InvocationsTimeoutInSeconds", INVOCATION_SECONDS)
         types = {
@@ -235,13 +236,13 @@ class TransformJob(Job):
             self._log(logs, container, f"{name}: {line}")
 
     def _log(self, logs: LogWriter, container: BatchContainer, text: str) -> None:
-        """Write a line of the service's own, in the stream that it keeps beside the container's."""
+        """Write a line of the service to the stream `data-log`, which is beside the container's stream."""
         clock = time.time()
         moment = f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(clock))}.{int(clock % 1 * 1000):03d}"
         logs.write(f"{container.stream}/data-log", f"{moment}:[sagemaker logs]: {text}")
 
     def _upload(self, objects: Sequence[InputObject], scratch: Path) -> None:
-        """Store the output of these objects. Raises TransferError."""
+        """Upload the output of the objects. Raises TransferError."""
         config = self.record["TransformOutput"]
         files: dict[str, Path] = {}
         for each in objects:

@@ -55,5 +55,5 @@ def stop_transform_job(context: Context, params: dict[str, Any]) -> None:
 
 
 def recover(platform: Platform, store: Store) -> list[str]:
-    """Mark the jobs that ran when the last server ended as failed; return their ARNs."""
+    """Mark the jobs that ran when the last server ended as failed. Return their ARNs."""
     return jobs.recover(platform, store, TRANSFORM)

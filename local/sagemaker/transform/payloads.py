@@ -1,7 +1,8 @@
-"""How input objects are split into the payloads of requests, and answers assembled into output objects.
+"""Splitting of input objects into payloads of requests, and assembly of responses into output objects.
 
-Where the API reference leaves details open, they are as in the local mode of AWS's SageMaker Python SDK
-(`sagemaker/local/data.py` and `entities.py`): a line keeps its newline, a payload stays within one object.
+Details that the API reference does not specify follow the local mode of AWS's SageMaker Python SDK
+(`sagemaker/local/data.py` and `entities.py`): a line keeps its newline, and a payload has records of one
+object.
 """
 
 from __future__ import annotations
@@ -11,11 +12,11 @@ from collections.abc import Iterable, Iterator
 
 
 class PayloadError(Exception):
-    """An object cannot be split; the text is for the job's log."""
+    """An object cannot be split. The message is for the job's log."""
 
 
 def records(file: io.BufferedIOBase, split: str) -> Iterator[bytes]:
-    """Return the records of an object: its lines for SplitType `Line`, the whole object for `None`."""
+    """Yield the records of an object: its lines for SplitType `Line`, the whole object for `None`."""
     if split == "Line":
         yield from file
     else:
@@ -23,8 +24,10 @@ def records(file: io.BufferedIOBase, split: str) -> Iterator[bytes]:
 
 
 def payloads(found: Iterable[bytes], strategy: str, most: int) -> Iterator[bytes]:
-    """Payloads of at most `most` bytes: one record each for BatchStrategy `SingleRecord`, as many as fit for
-    `MultiRecord`. Raises PayloadError for a larger record."""
+    """Yield payloads of at most `most` bytes. Raises PayloadError for a larger record.
+
+    :param strategy: BatchStrategy. `SingleRecord`: one record each, `MultiRecord`: as many records as fit
+    """
     batch, size = [], 0
     for record in found:
         if len(record) > most:
@@ -39,7 +42,7 @@ def payloads(found: Iterable[bytes], strategy: str, most: int) -> Iterator[bytes
 
 
 def assembled(answers: Iterable[bytes], assemble: str) -> bytes:
-    """Return the output object: the answers concatenated, with AssembleWith `Line` one per line."""
+    """Return the output object: the concatenated responses, one per line for AssembleWith `Line`."""
     if assemble == "Line":
         return b"".join(answer.removesuffix(b"\n") + b"\n" for answer in answers)
     return b"".join(answers)

@@ -15,7 +15,7 @@ _SOURCE = "TransformInput.DataSource.S3DataSource"
 
 
 def check(params: dict[str, Any]) -> None:
-    """Raise ApiError for values that match the service's model and are refused by AWS, or not built here."""
+    """Raise ApiError for values that match the service's model but that AWS or the local cloud refuses."""
     source = params["TransformInput"]["DataSource"]["S3DataSource"]
     if source["S3DataType"] == "AugmentedManifestFile":
         raise invalid(f"{_SOURCE}.S3DataType AugmentedManifestFile is not supported.")
@@ -54,7 +54,7 @@ def _check_payload(megabytes: int | None, concurrent: int | None) -> None:
 
 
 def model_of(context: Context, name: str) -> Record:
-    """The `ExecutionRoleArn` and the `Container` of a job's model. Raises ApiError."""
+    """Return the `ExecutionRoleArn` and the `Container` of a job's model. Raises ApiError."""
     model = records.find(context, models.MODEL, name, models.missing_model(context, name))
     if len(models.containers(model)) > 1:
         raise unbuilt("CreateTransformJob with a model of several containers")

@@ -12,11 +12,11 @@ from collections.abc import Iterable, Sequence
 def is_worse(current: Sequence[float], earlier: Iterable[Sequence[float]], maximize: bool) -> bool:
     """Return whether a job should be stopped.
 
-    True if its last value is worse than the median, over the jobs that ended, of the running average of the
-    objective up to the same epoch. Jobs that did not come that far are left out.
+    True if its last value is worse than the median, over the ended jobs, of the average of the objective up
+    to the same epoch. Jobs with fewer epochs are left out.
 
     :param current: the job's values of the objective, one for each epoch
-    :param earlier: those of each job that has ended
+    :param earlier: the values of each ended job
     """
     if not current:
         return False

@@ -1,4 +1,4 @@
-"""A running tuning job: it proposes hyperparameters, starts training jobs and looks at their objective."""
+"""A running tuning job: it proposes hyperparameters, starts training jobs and reads their objective."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from local.sagemaker.tuning.strategies import Tried, most, proposed
 from local.sagemaker.tuning.validation import NAME, training_job
 
 AGAIN_SECONDS = 1.0
-"""Before a training job that was throttled or exceeded a quota is started again."""
+"""Delay before the start of a training job that was throttled or exceeded a quota is retried."""
 MOST_FAILURES = 5
-"""Failed training jobs without a success, after which the tuning job fails."""
+"""Number of failed training jobs without a success at which the tuning job fails."""
 
 
 @dataclass
@@ -34,7 +34,7 @@ class Trial:
     tried: Tried
     record: Record = field(default_factory=dict)
     judged: int = 0
-    """Epochs that early stopping has looked at"""
+    """Epochs that early stopping has checked"""
     stopping: bool = False
 
     @property
@@ -45,8 +45,8 @@ class Trial:
 class TuningJob(Job):
     """A running tuning job.
 
-    Its training jobs are those of `CreateTrainingJob`: they count towards the same quotas. As on AWS the
-    service starts them: the caller needs no permission for them, only to pass their role.
+    Its training jobs are started with `CreateTrainingJob` and count towards the same quotas. As on AWS, the
+    service starts them: the caller needs no permission for that, only to pass their role.
     """
 
     kind = TUNING
@@ -122,7 +122,7 @@ class TuningJob(Job):
         self.trials.append(Trial(name, Tried(point)))
 
     def _others_run(self) -> bool:
-        """Return whether a training job runs whose end would free instances."""
+        """Return whether any training job runs, whose end would free instances."""
         place = (TRAINING.records, self.context.account, self.context.region)
         return any(key[:3] == place for key in list(self.context.store.store.live))
 
@@ -132,7 +132,7 @@ class TuningJob(Job):
             try:
                 stop_training_job(self.context, {"TrainingJobName": trial.name})
             except ApiError:
-                return  # it has ended meanwhile
+                return  # the job has ended meanwhile
 
     def _stop_all(self) -> None:
         for trial in self._active():
@@ -145,7 +145,7 @@ class TuningJob(Job):
         earlier = [trial.record.get("_Objective", []) for trial in self.trials if trial.ended]
         for trial in self._active():
             current = self._values(trial)
-            # Each epoch by itself: several may have passed since the last look
+            # Check each epoch separately: several may have passed since the last check
             for epoch in range(trial.judged + 1, len(current) + 1):
                 if is_worse(current[:epoch], earlier, self._maximize):
                     self._stop(trial)
@@ -156,7 +156,7 @@ class TuningJob(Job):
         job = self.context.store.store.live.get(key_of(self.context, TRAINING, trial.name))
         return job.objective() if isinstance(job, TrainingJob) else []
 
-    # What it knows
+    # State
 
     @property
     def _maximize(self) -> bool:
@@ -167,7 +167,7 @@ class TuningJob(Job):
         return self.record["HyperParameterTuningJobConfig"]["HyperParameterTuningJobObjective"]
 
     def _look(self) -> None:
-        """Read the records of the training jobs that have not ended, and publish what has changed."""
+        """Read the records of the training jobs that had not ended, and store changed counters."""
         changed = False
         for trial in self._active():
             found = self.context.store.get(TRAINING.records, trial.name) or {}
@@ -218,7 +218,7 @@ class TuningJob(Job):
         return patience is not None and since >= patience
 
     def _failed(self) -> str:
-        """Return why the tuning job fails, as SageMaker says it; empty while it does not."""
+        """Return why the tuning job fails, with SageMaker's message; empty if it does not."""
         failures = sum(trial.tried.failed for trial in self.trials)
         if failures < MOST_FAILURES or self._best():
             return ""

@@ -82,7 +82,7 @@ def stop_tuning_job(context: Context, params: dict[str, Any]) -> None:
 
 
 def recover(platform: Platform, store: Store) -> list[str]:
-    """Mark the jobs that ran when the last server ended as failed; return their ARNs."""
+    """Mark the jobs that ran when the last server ended as failed. Return their ARNs."""
     return jobs.recover(platform, store, TUNING)
 
 

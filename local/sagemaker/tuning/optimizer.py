@@ -1,8 +1,8 @@
-"""Proposes the next point of a Bayesian tuning job: standard input and output are JSON.
+"""Program that proposes the next point of a Bayesian tuning job. Standard input and output are JSON.
 
-Run as a program with the packages of `requirements.txt`. The method is the tree-structured Parzen estimator
-(Bergstra et al., NeurIPS 2011); points whose job still runs count as bad ones, so that jobs at the same time
-try different points.
+It needs the packages of `requirements.txt`. The method is the tree-structured Parzen estimator (Bergstra et
+al., NeurIPS 2011). Points whose job still runs count as bad points, so that concurrent jobs try different
+points.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 import optuna  # pyright: ignore[reportMissingImports]
 
 RANDOM = 5
-"""Points that are drawn before there is a model."""
+"""Number of random points before the model is used."""
 
 
 def main() -> None:

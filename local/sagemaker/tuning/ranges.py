@@ -1,4 +1,4 @@
-"""Ranges of hyperparameters, and the values that points of the unit interval stand for."""
+"""Ranges of hyperparameters, and the mapping from points in [0, 1] to values."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 WIDE = 100
-"""From this ratio of the limits on, the scaling `Auto` is logarithmic."""
+"""Minimum ratio of the limits for which the scaling `Auto` is logarithmic."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def _numeric(given: Mapping[str, Any], *, whole: bool) -> Range:
     scale = _scale(name, given.get("ScalingType", "Auto"), low, high)
     if not whole:
         return Range(name, 0, lambda unit: repr(min(max(scale(unit), low), high)))
-    # Half a step more on both sides, so that the limits are as likely as all others
+    # Half a step wider on both sides, so that the limits are as likely as other values
     wider = _scale(name, given.get("ScalingType", "Auto"), low, high, half=0.5)
     return Range(name, 0, lambda unit: str(int(min(max(round(wider(unit)), low), high))))
 

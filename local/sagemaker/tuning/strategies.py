@@ -1,4 +1,4 @@
-"""What a tuning job tries next: Random, Grid and Bayesian."""
+"""Strategies of a tuning job: Random, Grid and Bayesian."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from local.sagemaker.tuning.ranges import Range
 from tooling import envs
 
 SECONDS = 300
-"""How long a proposal may take; a machine under load takes a while to import the library."""
+"""Timeout of a proposal. On a machine under load, the import of the library takes long."""
 
 Point = tuple[float, ...]
 """A value from 0 to 1 for each range."""
@@ -23,7 +23,7 @@ Point = tuple[float, ...]
 
 @dataclass
 class Tried:
-    """A point, and the objective of its training job; None while it is unknown."""
+    """A point, and the objective of its training job; None: unknown."""
 
     point: Point
     value: float | None = None
@@ -31,14 +31,14 @@ class Tried:
 
 
 def most(strategy: str, ranges: Sequence[Range]) -> int | None:
-    """Return how many points a strategy has; None: any number."""
+    """Return the number of points of a strategy; None: unlimited."""
     return len(_grid(ranges)) if strategy == "Grid" else None
 
 
 def proposed(
     strategy: str, ranges: Sequence[Range], tried: Sequence[Tried], seed: int, maximize: bool
 ) -> Point:
-    """Return the next point. The same arguments give the same one. Raises JobError."""
+    """Return the next point, which is the same for the same arguments. Raises JobError."""
     if strategy == "Grid":
         return _grid(ranges)[len(tried)]
     if strategy == "Random":
@@ -56,8 +56,9 @@ def _middles(count: int) -> list[float]:
 
 
 def _bayesian(ranges: Sequence[Range], tried: Sequence[Tried], seed: int, maximize: bool) -> Point:
-    """Ask the library, which has an environment and a process of its own: Lambda functions run on the
-    server's, and must not find there what AWS does not have."""
+    """Return the next point from `optimizer.py`, which runs in a separate process and environment.
+
+    Lambda functions use the server's environment, which must not have packages that Lambda on AWS lacks."""
     asked = {
         "choices": [each.choices for each in ranges],
         "tried": [{"point": each.point, "value": each.value} for each in tried if not each.failed],

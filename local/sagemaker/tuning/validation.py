@@ -1,4 +1,4 @@
-"""Validation of CreateHyperParameterTuningJob: values, and features that are not built here."""
+"""Validation of CreateHyperParameterTuningJob: values, and features that the local cloud does not have."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ COPIED = (
     *("ResourceConfig", "StoppingCondition", "EnableNetworkIsolation", "EnableManagedSpotTraining"),
     *("EnableInterContainerTrafficEncryption", "Environment"),
 )
-"""Members of a TrainingJobDefinition that its training jobs have too."""
+"""Members of a TrainingJobDefinition that are copied to its training jobs."""
 NAME = "{name}-{number:03d}-{unique}"
 
 
 def check(context: Context, params: dict[str, Any]) -> None:
-    """Raise ApiError for what AWS or the local cloud refuses."""
+    """Raise ApiError for requests that AWS or the local cloud refuses."""
     operation = "CreateHyperParameterTuningJob"
     refuse_unbuilt(operation, params, "TrainingJobDefinitions", "WarmStartConfig", "Autotune")
     config = params["HyperParameterTuningJobConfig"]

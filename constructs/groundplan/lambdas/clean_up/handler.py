@@ -1,8 +1,8 @@
-"""Deletes what a training workflow created in SageMaker, when CloudFormation deletes its stack.
+"""Deletes what a training workflow created in SageMaker when CloudFormation deletes its stack.
 
-A custom resource: on Create and Update there is nothing to do; on Delete everything goes that has the
-endpoint's name, or one that begins with it and ends in one of the suffixes. Each step may be repeated: what
-is gone already is not missed, so that a deletion that failed half way can be started again.
+A custom resource: Create and Update do nothing. Delete deletes everything with the endpoint's name, or with a
+name that consists of it, a hyphen and one of the suffixes. Every step is idempotent, so that a deletion that
+failed can be started again.
 """
 
 from __future__ import annotations
@@ -34,32 +34,32 @@ JOB_LOGS = {
     "TrainingJob": "/aws/sagemaker/TrainingJobs",
     "ProcessingJob": "/aws/sagemaker/ProcessingJobs",
 }
-"""Log group by kind of job. Tuning jobs come first: they would start more training jobs."""
+"""Log group by kind of job. Tuning jobs are stopped first, as they start training jobs."""
 EXECUTION = r"[0-9a-f]{12}(-.+)?"
-"""What follows the name and a hyphen in the names of other jobs: an execution's hash, and perhaps more."""
+"""Names of other jobs after the prefix and a hyphen: an execution's hash, and optionally a suffix."""
 ENDPOINT_LOGS = "/aws/sagemaker/Endpoints/"
 _config = Config(retries={"mode": "adaptive", "max_attempts": 10})
 _clients: dict[str, Any] = {}
 
 
-def client(service: Any) -> Any:  # boto3's types know a client by a literal name only
-    """One client per service and Lambda container."""
+def client(service: Any) -> Any:  # boto3's types need a literal name
+    """Return the client of a service: one for each Lambda execution environment."""
     if service not in _clients:
         _clients[service] = boto3.client(service, config=_config)
     return _clients[service]
 
 
 class OutOfTimeError(Exception):
-    """Something is left to delete, and the time is up."""
+    """The time ended before everything was deleted."""
 
 
 @dataclass(frozen=True)
 class Leftovers:
-    """What is to be deleted. `bucket` and `group` are empty where they are retained.
+    """Resources to delete. `bucket` and `group` are empty if they are retained.
 
-    `suffixes` are regular expressions for what follows the endpoint's name and a hyphen. `other_jobs` are
-    names of jobs by kind, which a hyphen and an execution's hash follow. The training jobs of a tuning job
-    have names that begin with its own.
+    `suffixes` are regular expressions for names after the endpoint's name and a hyphen. `other_jobs` are
+    prefixes of job names by kind; a hyphen and an execution's hash follow. Names of a tuning job's training
+    jobs begin with the tuning job's name.
     """
 
     endpoint: str
@@ -69,9 +69,9 @@ class Leftovers:
     other_jobs: Mapping[str, str] = field(default_factory=dict[str, str])
 
     def owns(self, name: str) -> bool:
-        """Whether this is the name of something to be deleted.
+        """Return whether a resource with this name is to be deleted.
 
-        The names of another stack may begin with this one's, so a shared beginning is not enough.
+        The names of another stack may begin with this stack's name, so the prefix is not sufficient.
         """
         if any(re.fullmatch(f"{re.escape(other)}-{EXECUTION}", name) for other in self.other_jobs.values()):
             return True
@@ -82,7 +82,7 @@ class Leftovers:
         )
 
     def beginning(self, kind: str) -> str:
-        """Return what the names of jobs of a kind begin with; empty where there are none."""
+        """Return the prefix of the names of jobs of a kind; empty if there are none."""
         return self.endpoint if kind == "TrainingJob" else self.other_jobs.get(kind, "")
 
 
@@ -102,7 +102,7 @@ def _work(request: Request) -> None:
 
 
 def leftovers(properties: Mapping[str, Any]) -> Leftovers:
-    """Return what the resource's properties name."""
+    """Return the resources to delete from the custom resource's properties."""
     return Leftovers(
         properties["EndpointName"],
         properties["BucketName"],
@@ -113,9 +113,10 @@ def leftovers(properties: Mapping[str, Any]) -> Leftovers:
 
 
 def delete(found: Leftovers, time_left: Callable[[], float]) -> None:
-    """Delete all of it, jobs and endpoints first: they are what costs money.
+    """Delete the resources, jobs and endpoints first, as these cost money.
 
-    Raises `OutOfTimeError` when `time_left()`, in seconds, is used up, and `ClientError` when AWS refuses.
+    Raises `OutOfTimeError` when `time_left()`, in seconds, is used up, and `ClientError` if AWS refuses a
+    call.
     """
     sagemaker: SageMakerClient = client("sagemaker")
     for kind in JOB_LOGS:
@@ -125,7 +126,7 @@ def delete(found: Leftovers, time_left: Callable[[], float]) -> None:
     endpoints = [item["EndpointName"] for item in _listed("list_endpoints", "Endpoints", found)]
     for name in endpoints:
         _gone(sagemaker.delete_endpoint, EndpointName=name)
-    for name in endpoints:  # its configuration and its log are its own until it is gone
+    for name in endpoints:  # configuration and log are in use until then
         while not _gone(sagemaker.describe_endpoint, EndpointName=name):
             _pause(time_left, f"endpoint {name} is still being deleted")
     for config in _listed("list_endpoint_configs", "EndpointConfigs", found):
@@ -137,7 +138,7 @@ def delete(found: Leftovers, time_left: Callable[[], float]) -> None:
             "list_model_packages", "ModelPackageSummaryList", ModelPackageGroupName=found.group
         ):
             _gone(sagemaker.delete_model_package, ModelPackageName=package["ModelPackageArn"])
-    for kind in JOB_LOGS:  # a job that was stopped writes its log and its results until it has ended
+    for kind in JOB_LOGS:  # stopping jobs write logs and results until they have ended
         while stopping := _jobs(found, kind, "Stopping"):
             _pause(time_left, f"{kind} {stopping[0]} is still stopping")
     _delete_job_logs(found)
@@ -147,7 +148,7 @@ def delete(found: Leftovers, time_left: Callable[[], float]) -> None:
 
 
 def _listed(operation: str, key: str, found: Leftovers) -> Iterator[dict[str, Any]]:
-    """What SageMaker lists, as far as it is the workflow's own."""
+    """Yield the workflow's items of a SageMaker list operation."""
     for item in _pages(operation, key, NameContains=found.endpoint):
         name = next(value for field, value in item.items() if field.endswith("Name"))
         if found.owns(name):
@@ -166,7 +167,7 @@ def _jobs(found: Leftovers, kind: str, status: str) -> list[str]:
 
 
 def _pages(operation: str, key: str, **arguments: Any) -> list[dict[str, Any]]:
-    """All pages, read before anything is deleted: a page's token may depend on what is there."""
+    """Return the items of all pages, before any is deleted: page tokens may depend on the items."""
     pages: Iterable[dict[str, Any]] = client("sagemaker").get_paginator(operation).paginate(**arguments)
     try:
         return [item for page in pages for item in page[key]]
@@ -177,7 +178,7 @@ def _pages(operation: str, key: str, **arguments: Any) -> list[dict[str, Any]]:
 
 
 def _gone(call: Callable[..., Any], **arguments: Any) -> bool:
-    """Make a call; True when AWS says that there is no such thing."""
+    """Make a call. Return True if AWS returns that the resource does not exist."""
     try:
         call(**arguments)
     except ClientError as error:
@@ -198,7 +199,7 @@ def _stop(call: Callable[..., Any], **arguments: Any) -> None:
 
 
 def _missing(error: ClientError) -> bool:
-    """SageMaker has no error of its own for what is not there: the message says it."""
+    """Return whether the error is that of a missing resource. SageMaker reports it in the message only."""
     code, message = error.response["Error"]["Code"], error.response["Error"].get("Message", "")
     return code in ("ResourceNotFound", "ResourceNotFoundException", "NoSuchBucket") or (
         code == "ValidationException"
@@ -213,7 +214,7 @@ def _pause(time_left: Callable[[], float], waiting_for: str) -> None:
 
 
 def _delete_job_logs(found: Leftovers) -> None:
-    """Delete the log streams of the workflow's jobs; their groups belong to the whole account."""
+    """Delete the log streams of the workflow's jobs. The account's other jobs use the same log groups."""
     for kind, group in JOB_LOGS.items():
         if beginning := found.beginning(kind):
             for name in _streams(group, f"{beginning}-"):
@@ -222,7 +223,7 @@ def _delete_job_logs(found: Leftovers) -> None:
 
 
 def _streams(group: str, prefix: str) -> list[str]:
-    """Return the names of the log streams of a group, if there is one, that begin with `prefix`."""
+    """Return the names of a group's log streams that begin with `prefix`; none if there is no such group."""
     logs: CloudWatchLogsClient = client("logs")
     pages = logs.get_paginator("describe_log_streams").paginate(
         logGroupName=group, logStreamNamePrefix=prefix
@@ -236,7 +237,7 @@ def _streams(group: str, prefix: str) -> list[str]:
 
 
 def _delete_endpoint_logs(found: Leftovers) -> None:
-    """Delete the log groups of endpoints that are named with a suffix. Without one, the template has it."""
+    """Delete the log groups of endpoints whose names have a suffix. The other one is in the template."""
     pages = client("logs").get_paginator("describe_log_groups")
     prefix = f"{ENDPOINT_LOGS}{found.endpoint}-"
     groups = [each for page in pages.paginate(logGroupNamePrefix=prefix) for each in page["logGroups"]]
@@ -246,7 +247,7 @@ def _delete_endpoint_logs(found: Leftovers) -> None:
 
 
 def _empty(bucket: str, time_left: Callable[[], float]) -> None:
-    """Every version of every object, a thousand at a time."""
+    """Delete all versions of all objects, a thousand at a time."""
     s3: S3Client = client("s3")
     try:
         for page in s3.get_paginator("list_object_versions").paginate(Bucket=bucket):

@@ -1,4 +1,4 @@
-"""Tells a topic what still runs, and costs money, under a stack's name: notebooks, jobs and endpoints."""
+"""Publishes a list of a stack's running notebook instances, training jobs and endpoints, which cost money."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _config = Config(retries={"mode": "standard", "max_attempts": 5}, connect_timeou
 
 
 def handler(event: dict[str, Any], context: Any) -> list[str]:
-    """Return one line for each thing that runs, and send them where there is one."""
+    """Return one line for each running resource, and publish the lines if there are any."""
     name, topic = os.environ["NAME"], os.environ["TOPIC_ARN"]
     sagemaker: SageMakerClient = boto3.client("sagemaker", config=_config)
     lines = list(running(sagemaker, name))
@@ -33,7 +33,7 @@ def handler(event: dict[str, Any], context: Any) -> list[str]:
 
 
 def running(sagemaker: SageMakerClient, name: str) -> Iterator[str]:
-    """Yield a line for each notebook instance, training job and experiment's endpoint that runs."""
+    """Yield a line for each running notebook instance, training job and experiment's endpoint."""
     for notebook in _pages(
         sagemaker, "list_notebook_instances", "NotebookInstances", name, StatusEquals="InService"
     ):
@@ -46,7 +46,7 @@ def running(sagemaker: SageMakerClient, name: str) -> Iterator[str]:
         if _owned(job["TrainingJobName"], name):
             yield f"training job {job['TrainingJobName']}, since {job['CreationTime']:%Y-%m-%d %H:%M} UTC"
     for endpoint in _pages(sagemaker, "list_endpoints", "Endpoints", name, StatusEquals="InService"):
-        if _owned(endpoint["EndpointName"], name):  # the one of the stack's own name is meant to run
+        if _owned(endpoint["EndpointName"], name):  # not the stack's endpoint, which has its name
             since = endpoint["CreationTime"]
             yield f"endpoint {endpoint['EndpointName']}, since {since:%Y-%m-%d %H:%M} UTC"
 

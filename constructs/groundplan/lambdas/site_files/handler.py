@@ -1,20 +1,20 @@
-"""Puts a web page's files into its bucket when CloudFormation deploys its stack, and takes them out with it.
+"""Uploads a web page's files to its bucket when CloudFormation deploys the stack, and deletes them with it.
 
 A custom resource. Its properties:
 
-    SourceBucket, SourceKey   the zip file with the page, as the CDK's asset has it
-    Bucket                    the page's own bucket; nothing else may be kept there
-    Config                    a JSON object in a text: what the page is told, in its `config.json`
-    StorageBucket             optional: the bucket that the page's presigned addresses name
-    Retain                    "true": the bucket is left as it is when the stack goes
+    SourceBucket, SourceKey   the CDK asset with the page, a zip file
+    Bucket                    the page's bucket, which must have no other objects
+    Config                    JSON text of an object: the page's settings, uploaded as `config.json`
+    StorageBucket             optional: the bucket of the page's presigned URLs
+    Retain                    "true": the bucket is not emptied when the stack is deleted
 
-Where Amazon Cognito and S3 answer is not in the template: the AWS SDK knows it, so it is asked here, and the
-answers go into `config.json` (`cognitoEndpoint`) and into the content security policy of the page, in the
-place of `{{identity}}` and `{{storage}}`.
+The template does not have the endpoints of Amazon Cognito and S3. This function gets them from the AWS SDK,
+and writes them to `config.json` (`cognitoEndpoint`) and to the page's content security policy, where they
+replace `{{identity}}` and `{{storage}}`.
 
-Each request may be repeated. What the role needs: s3:GetObject of the zip; s3:ListBucket, s3:PutObject and
-s3:DeleteObject in the page's bucket, and for the deletion of a bucket with versions s3:ListBucketVersions
-and s3:DeleteObjectVersion.
+Requests are idempotent. The role needs s3:GetObject of the zip file; s3:ListBucket, s3:PutObject and
+s3:DeleteObject in the page's bucket; and to delete a versioned bucket, s3:ListBucketVersions and
+s3:DeleteObjectVersion.
 """
 
 from __future__ import annotations
@@ -58,17 +58,17 @@ TYPES = {
     ".webp": "image/webp",
     ".woff2": "font/woff2",
 }
-"""What browsers must be told: they run no script and apply no style sheet of another type."""
+"""Content types by file name extension. Browsers reject scripts and style sheets of another type."""
 
 MOST_FILES = 5000
 MOST_BYTES = 64 * 2**20
-"""Of a page, unpacked: it is held in the function's memory."""
+"""Maximum size of an unpacked page, which is kept in the function's memory."""
 
 _clients: dict[str, Any] = {}
 
 
-def client(service: Any) -> Any:  # boto3's types know a client by a literal name only
-    """One client per service and Lambda container."""
+def client(service: Any) -> Any:  # boto3's types need a literal name
+    """Return the client of a service: one for each Lambda execution environment."""
     if service not in _clients:
         _clients[service] = boto3.client(
             service, config=Config(retries={"mode": "standard", "max_attempts": 6})
@@ -78,7 +78,7 @@ def client(service: Any) -> Any:  # boto3's types know a client by a literal nam
 
 @dataclass(frozen=True)
 class Object:
-    """A file of the page, as it is put into the bucket."""
+    """A file of the page, as an object of the bucket."""
 
     key: str
     body: bytes
@@ -99,10 +99,10 @@ def _work(request: Request) -> None:
 
 
 def publish(properties: Mapping[str, Any], ends: float) -> None:
-    """Make the bucket hold the page and nothing else.
+    """Upload the page to the bucket, and delete all other objects.
 
-    `ends`: when to give up, on the monotonic clock. Raises `ValueError` for a bad property or zip,
-    `TimeoutError`, and `ClientError` when AWS refuses.
+    `ends` is the time to give up, on the monotonic clock. Raises `ValueError` for an invalid property or zip
+    file, `TimeoutError`, and `ClientError` if AWS refuses a call.
     """
     bucket: str = properties["Bucket"]
     s3: S3Client = client("s3")
@@ -135,11 +135,11 @@ def publish(properties: Mapping[str, Any], ends: float) -> None:
 def objects(
     archive: bytes, settings: Mapping[str, Any], origins: Mapping[str, Iterable[str]]
 ) -> list[Object]:
-    """What the bucket is to hold: the files of a zip, with `settings` as `config.json`.
+    """Return the bucket's objects: the files of a zip, and `settings` as `config.json`.
 
-    In HTML files `{{name}}` becomes the origins of that name. The HTML comes last, so that a page that is
-    being read never names a file that is not there yet. Raises `ValueError` when it is no zip, a name in it
-    leads out of it, it holds no `index.html`, or its HTML asks for an origin that nobody knows.
+    In HTML files, `{{name}}` is replaced by the origins of that name. HTML files come last, so that a page
+    never refers to a file that was not uploaded yet. Raises `ValueError` for an invalid zip file, for a path
+    outside it, for a page without `index.html`, and for an unknown name in its HTML.
     """
     files = _unzipped(archive)
     if "index.html" not in files:
@@ -152,8 +152,8 @@ def objects(
 
 
 def _unzipped(archive: bytes) -> dict[str, bytes]:
-    """The files of a zip by name. Raises `ValueError` when it is not whole, is too large, or holds a link or
-    a name that leads out of it."""
+    """Return the files of a zip by name. Raises `ValueError` for a damaged or too large zip file, and for
+    links and paths outside it."""
     try:
         with zipfile.ZipFile(io.BytesIO(archive)) as opened:
             members = opened.infolist()
@@ -161,7 +161,7 @@ def _unzipped(archive: bytes) -> dict[str, bytes]:
                 raise ValueError(f"the page has more than {MOST_FILES} files, or {MOST_BYTES} bytes")
             for member in members:
                 name = member.filename
-                kind = stat.S_IFMT(member.external_attr >> 16)  # 0 where no Unix made the zip
+                kind = stat.S_IFMT(member.external_attr >> 16)  # 0 if the zip was not made on Unix
                 if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
                     raise ValueError(f"{name[:80]!r} is neither a file nor a folder")
                 if name.startswith("/") or ".." in PurePosixPath(name).parts or len(name.encode()) > 1024:
@@ -173,7 +173,7 @@ def _unzipped(archive: bytes) -> dict[str, bytes]:
 
 
 def empty(bucket: str, ends: float) -> None:
-    """Delete every version of every object; a bucket that is gone is empty. Raises as `publish` does."""
+    """Delete all versions of all objects. A bucket that does not exist is empty. Raises as `publish` does."""
     s3: S3Client = client("s3")
     try:
         for page in s3.get_paginator("list_object_versions").paginate(Bucket=bucket):
@@ -201,8 +201,11 @@ def _type(name: str) -> str:
 
 
 def _cache(name: str) -> str:
-    """Files keep their names from one release to the next, and a script must not meet another release's:
-    a browser asks each time, and is told in a few bytes that nothing changed. Pictures may be a day old."""
+    """Return the Cache-Control of a file.
+
+    Files have the same names in all releases, and the files of a page must be of one release. So browsers
+    revalidate each file on every load. Pictures and fonts may be a day old.
+    """
     return "public, max-age=86400" if _type(name).startswith(("image/", "font/")) else "no-cache"
 
 
@@ -217,8 +220,8 @@ def _settings(text: str) -> dict[str, Any]:
 
 
 def _storage(bucket: str | None) -> list[str]:
-    """The origins that presigned addresses of the bucket have: in its Region, and S3's global one, which the
-    SDK names when it is not asked for the other."""
+    """Return the origins of the bucket's presigned URLs: the regional one, and S3's global one, which is the
+    SDK's default."""
     if not bucket:
         return []
     regional = Config(signature_version="s3v4", s3={"addressing_style": "virtual"})
