@@ -1,7 +1,7 @@
 """Detect lost hosts of a job, and tell the other hosts which one was lost and why.
 
 The collectives of libraries do not detect this reliably. In XGBoost, if a connection breaks at the end of an
-operation, the network thread stops and the next operation blocks forever, whatever its timeout (`Loop::Block`
+operation, the network thread stops and the next operation blocks forever, despite its timeout (`Loop::Block`
 in XGBoost 3.2; after killing the first of three hosts 80 times on a busy machine, another host hung in 9
 runs). NCCL waits for its timeout, then exits the process without a reason. Therefore each host keeps a
 separate connection to the first host. A host is lost if its connection closes without a shutdown message. A

@@ -51,7 +51,7 @@ def follow(backend: Backend, job: Job) -> None:
                 request = running if backend.store.move(request, running) else request
             if request.status in IN_JOB:
                 prepare(backend, request)
-        except Exception as error:  # of one request: the others go on
+        except Exception as error:  # continue with the other requests
             failures.append(error)
     left = {request.status for request in _members(backend, job)}
     if Status.DELETED in left and not left & IN_JOB:
@@ -74,7 +74,7 @@ def settle(backend: Backend, job: Job, reason: str) -> None:
                 request = prepare(backend, request)
             if request.status in IN_JOB and request.job == job.job:  # its result is absent or incomplete
                 put_back(backend, request, reason)
-        except Exception as error:  # of one request: the others go on
+        except Exception as error:  # continue with the other requests
             failures.append(error)
     if failures:
         raise ExceptionGroup(f"{job.job} has ended", failures)

@@ -128,7 +128,7 @@ def forecasts(
 def summary(runs: list[dict[str, schedules.Revenue]], asset: Asset) -> dict[str, Any]:
     """Return revenue and capture of each forecast, and the difference to the best naive one.
 
-    Means over seeds. Days without a price are left out. `decision_loss_gain`, if measured, is the capture
+    Means over seeds. Days without a price are omitted. `decision_loss_gain`, if measured, is the capture
     with the decision loss minus the capture without it.
     """
     dollars = {name: np.mean([each[name].dollars for each in runs], axis=0) for name in runs[0]}

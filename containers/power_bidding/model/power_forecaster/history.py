@@ -40,9 +40,9 @@ class History:
     start: int
     """The first hour, in hours since 1970-01-01 UTC"""
     prices: Doubles
-    """[T] dollars per MWh; NaN where missing"""
+    """[T] dollars per MWh; NaN if missing"""
     feeds: dict[str, Doubles]
-    """By name, [T] in the feed's unit; NaN where missing"""
+    """By name, [T] in the feed's unit; NaN if missing"""
     zone: str
     """Time zone of the market, such as America/Chicago"""
 
