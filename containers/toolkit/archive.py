@@ -1,4 +1,4 @@
-"""A model's archive, unpacked: files and folders alone, in their folder, of bounded number and size."""
+"""Safe unpacking of a model's archive: only files and folders, inside the target, limited in size."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from typing import Any
 
 MOST_MEMBERS = 10_000
 MOST_BYTES = 4 * 2**30
-"""What an archive may unpack to; a model of this container has megabytes."""
+"""Maximum size of the unpacked files. Models are far smaller, in the order of megabytes."""
 
 LONGEST_PATH, LONGEST_NAME = 1024, 255
-"""Bytes; the latter is what Linux's file systems take."""
+"""Bytes. The second is the limit of Linux's file systems."""
 
 _METADATA_BYTES = 64 * 2**10
 
 
 class ArchiveError(Exception):
-    """The archive is not whole, or holds what is not unpacked; the text names it."""
+    """The archive is damaged or has a member that is not unpacked. The message names it."""
 
 
 class _Member(tarfile.TarInfo):
-    """tarfile reads names and other metadata into memory, however long the archive says that they are."""
+    """A member with metadata of bounded size. tarfile reads metadata of any declared size into memory."""
 
     def _proc_member(self, tar: Any) -> Any:
         plain = self.type in (*tarfile.REGULAR_TYPES, tarfile.DIRTYPE)
@@ -33,10 +33,10 @@ class _Member(tarfile.TarInfo):
 
 
 def unpack(path: Path, folder: Path, most_bytes: int = MOST_BYTES, most_members: int = MOST_MEMBERS) -> None:
-    """Unpack a tar archive, compressed or not, into a folder that nobody else writes to.
+    """Unpack a tar archive, compressed or not, into a folder that no other process writes to.
 
-    tarfile's own filters let members leave the folder by links before Python 3.11.13 (CVE-2025-4517), and
-    bound nothing. Raises `ArchiveError`; what was unpacked before stays.
+    Before Python 3.11.13, tarfile's filters let members leave the folder through links (CVE-2025-4517), and
+    they limit neither number nor size. Raises `ArchiveError`; members that were unpacked before stay.
     """
     left = most_bytes
     try:
@@ -62,7 +62,7 @@ def unpack(path: Path, folder: Path, most_bytes: int = MOST_BYTES, most_members:
 
 
 def _inside(member: tarfile.TarInfo) -> PurePosixPath:
-    """The path of a file or folder below where it is unpacked. Raises `ArchiveError`."""
+    """Return the relative path of a member that is a file or folder. Raises `ArchiveError`."""
     name = member.name if len(member.name) <= 80 else f"{member.name[:80]}…"
     if not (member.isfile() or member.isdir()):
         raise ArchiveError(f"{name!r} is neither a file nor a folder")

@@ -6,7 +6,7 @@ import re
 
 
 class Failure(Exception):
-    """The job or the endpoint cannot go on. The text is the failure reason that SageMaker shows."""
+    """The job or the endpoint cannot continue. The message is the failure reason that SageMaker shows."""
 
 
 class Stopped(BaseException):

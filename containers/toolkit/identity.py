@@ -13,18 +13,18 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 APART = "safety_checker"
-"""The component that only judges pictures: adapters fit with it and without."""
+"""Component that only classifies pictures. It does not count: adapters fit a base with or without it."""
 
 _FILE = re.compile(r"[^.]+\.safetensors")
-"""A file of weights as it is loaded by default. `name.fp16.safetensors` is a variant of it."""
+"""Name of a file of weights that is loaded by default. `name.fp16.safetensors` is a variant."""
 
 
 def identity(folder: Path) -> str:
-    """`weights:` and 32 hexadecimal digits, for a pipeline's folder in diffusers' format.
+    """Return `weights:` and 32 hexadecimal digits for a pipeline's folder in diffusers' format.
 
-    SHA-256 over the name, type, shape and bytes of each tensor of the components in `model_index.json`:
-    neither a README, a setting nor the number of files that the weights are spread over changes it. Raises
-    ValueError where there are no weights or a file is not safetensors, OSError where one cannot be read.
+    A SHA-256 over the name, type, shape and bytes of each tensor of the components in `model_index.json`. It
+    does not depend on READMEs, settings or the number of files of the weights. Raises ValueError if there are
+    no weights or a file is not safetensors, OSError if a file cannot be read.
     """
     index = json.loads((folder / "model_index.json").read_bytes())
     if not isinstance(index, dict):
@@ -43,8 +43,10 @@ def identity(folder: Path) -> str:
 
 
 def files_identity(folder: Path) -> str:
-    """The id that adapters of earlier versions name: 16 digits of SHA-256 over the names, sizes and bytes of
-    all files in the folder."""
+    """Return the id in adapters of earlier versions.
+
+    16 hexadecimal digits of a SHA-256 over the names, sizes and bytes of all files in the folder.
+    """
     digest = hashlib.sha256()
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         digest.update(f"{path.relative_to(folder).as_posix()}\0{path.stat().st_size}\0".encode())
@@ -59,7 +61,7 @@ def _files(component: Path) -> list[Path]:
 
 
 def _tensors(path: Path) -> list[tuple[str, str, list[int], Path, int, int]]:
-    """Each tensor's name, type, shape, file, first byte in it, and bytes."""
+    """Return each tensor's name, type, shape, file, offset in the file, and size in bytes."""
     with path.open("rb") as content:
         length = int.from_bytes(content.read(8), "little")
         if length > path.stat().st_size:

@@ -1,4 +1,4 @@
-"""Logging to stdout, from which SageMaker takes the log and the metrics."""
+"""Logging to stdout, from which SageMaker reads the log and the metrics."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .failure import redact
 
 
 class _Formatter(logging.Formatter):
-    """Redacts messages and tracebacks, those of libraries included."""
+    """Formatter that redacts messages and tracebacks, also those of libraries."""
 
     def format(self, record: logging.LogRecord) -> str:
         return redact(super().format(record))

@@ -80,7 +80,7 @@ class Options:
     """Base class for the hyperparameters of an image."""
 
     NOUN: ClassVar[str] = "hyperparameter"
-    """What errors call a value."""
+    """Name of a value in errors."""
 
     @classmethod
     def read(cls, given: Mapping[str, str]) -> Self:

@@ -1,7 +1,7 @@
 """Detect lost hosts of a job, and tell the other hosts which one was lost and why.
 
 The collectives of libraries do not detect this reliably. In XGBoost, if a connection breaks at the end of an
-operation, the network thread stops and the next operation blocks forever, whatever its timeout (`Loop::Block`
+operation, the network thread stops and the next operation blocks forever, despite its timeout (`Loop::Block`
 in XGBoost 3.2; after killing the first of three hosts 80 times on a busy machine, another host hung in 9
 runs). NCCL waits for its timeout, then exits the process without a reason. Therefore each host keeps a
 separate connection to the first host. A host is lost if its connection closes without a shutdown message. A
@@ -24,14 +24,14 @@ from .sagemaker import Cluster
 
 PORT = 9098
 KEEPALIVE = {"TCP_KEEPIDLE": 15, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}
-"""An instance that vanishes closes nothing: it is lost after 75 silent seconds."""
+"""An instance that fails without closing its connection counts as lost after 75 seconds of silence."""
 
 SHUTDOWN = b"shutdown\n"
 FAILED = b"failed "
-"""Precedes the reason for which a host failed."""
+"""Prefix of a host's failure reason."""
 
 LONGEST = 8192
-"""Bytes of what is read at once; a reason has at most 1,024 characters."""
+"""Maximum size of a line in bytes. A reason has at most 1,024 characters."""
 
 
 class Watch:
@@ -55,7 +55,7 @@ class Watch:
         self._guard = threading.Lock()
 
     def start(self) -> None:
-        """Raises `Failure` when the first host's port is taken."""
+        """Connect to the first host, or listen on it. Raises `Failure` if the first host's port is in use."""
         follow = self._listen() if self.cluster.first else self._call
         threading.Thread(target=follow, daemon=True).start()
 
@@ -65,7 +65,7 @@ class Watch:
         return len(self._ended) == self.cluster.size - 1
 
     def missing_for(self) -> float:
-        """Seconds since a host was lost, below 0 when none is."""
+        """Return the seconds since a host was lost; negative if none was."""
         return time.monotonic() - self._lost_at
 
     def shut_down(self) -> None:
@@ -101,13 +101,13 @@ class Watch:
         self._on_loss()
 
     def _loss(self) -> bytes:
-        """What the first host tells the others of the lost one."""
+        """Return the first host's message about the lost host."""
         return (
             (FAILED + f"{self.lost} {self.reason}\n".encode()) if self.reason else f"{self.lost}\n".encode()
         )
 
     def _hear(self, words: bytes, host: str) -> None:
-        """The last line from the host at the other end of a connection, or of what the first host knows."""
+        """Process the last line of a connection: a shutdown, a failure reason, or else the loss of `host`."""
         if words.startswith(FAILED):
             host, _, reason = words.removeprefix(FAILED).decode(errors="replace").strip().partition(" ")
             self._miss(host, reason)
@@ -144,7 +144,7 @@ class Watch:
 
     def _call(self) -> None:
         first = self.cluster.hosts[0]
-        while True:  # hosts start in any order; whether they meet at all is the job's to judge
+        while True:  # hosts start in any order; the job decides how long to wait for connections
             try:
                 connection = socket.create_connection((first, PORT), timeout=10)
                 break
@@ -158,12 +158,12 @@ class Watch:
 
 
 def _tell(line: socket.socket, words: bytes) -> None:
-    with contextlib.suppress(OSError):  # whoever reads the other end sees that it is gone
+    with contextlib.suppress(OSError):  # the reader of this connection detects that it is closed
         line.sendall(words)
 
 
 def _heard(reader: BufferedIOBase) -> bytes:
-    """The next line, or nothing when the other end is gone."""
+    """Return the next line, or nothing if the connection is closed."""
     try:
         return reader.readline(LONGEST)
     except OSError:
@@ -173,5 +173,5 @@ def _heard(reader: BufferedIOBase) -> bytes:
 def _keep_alive(connection: socket.socket) -> None:
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for name, value in KEEPALIVE.items():
-        if hasattr(socket, name):  # not on every system
+        if hasattr(socket, name):  # not available on every system
             connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)

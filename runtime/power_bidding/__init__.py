@@ -1,1 +1,1 @@
-"""Bids for storage from four feeds, every hour: the code that AWS Lambda runs. See README.md."""
+"""Hourly bids for storage from four feeds: the Lambda code. See README.md."""

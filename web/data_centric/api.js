@@ -4,15 +4,15 @@ import { call } from "./shared/http.js";
 
 const id = encodeURIComponent;
 const PATIENCE = 20_000; // milliseconds after which a request counts as lost
-const LONGEST = 30_000; // milliseconds between two attempts
-const PASSING = [0, 429, 500, 502, 503, 504]; // statuses of errors that end by themselves
+const LONGEST = 30_000; // maximum milliseconds between two attempts
+const PASSING = [0, 429, 500, 502, 503, 504]; // statuses of transient errors
 
 const timed = (signal) => AbortSignal.any([signal, AbortSignal.timeout(PATIENCE)]);
 
 export const api = {
   /** Resolves to `{ runs: [{ name, kind, instructions, classes, done, items, complete }] }`. */
   runs: (signal) => call("GET", "/runs", { signal: timed(signal) }),
-  /** Resolves to `{ item, until, source, review }`, the same task while its lease holds, or to null: none is available. */
+  /** Resolves to `{ item, until, source, review }`, the same task until its lease ends, or to null: none is available. */
   task: (run, signal) => call("POST", `/runs/${id(run)}/task`, { signal: timed(signal) }),
   /** Resolves to `{ result, done, items, complete }`. The first answer to an item counts: it may be sent again. */
   answer: (run, item, choice) =>
@@ -20,7 +20,7 @@ export const api = {
 };
 
 /**
- * Repeats a request until the service answers it or refuses it, or until `signal` is aborted. `waiting(error, now)`
+ * Repeats a request until the service answers or rejects it, or until `signal` is aborted. `waiting(error, now)`
  * is called before each pause; `now()` ends the pause.
  */
 export async function persist(request, signal, waiting) {
@@ -37,7 +37,7 @@ export async function persist(request, signal, waiting) {
   }
 }
 
-/** Waits so many milliseconds, until the browser is online again, `signal` is aborted, or `now()` is called. */
+/** Waits for some milliseconds, or until the browser is online again, `signal` is aborted, or `now()` is called. */
 export function wait(milliseconds, signal, started = () => {}) {
   return new Promise((resolve) => {
     const over = new AbortController();

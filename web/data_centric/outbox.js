@@ -1,10 +1,10 @@
-// Answers that the service has not confirmed. They stay in this browser, for the person who gave them, over
+// Answers that the service has not confirmed. They are stored in the browser for the user who gave them, beyond
 // reloads and the end of a session.
 
 import { api, persist } from "./api.js";
 import { session } from "./shared/auth.js";
 
-let last = null; // the key of the person who is signed in, or was last
+let last = null; // key of the user who is signed in, or was last
 
 function key() {
   const now = session();
@@ -31,7 +31,7 @@ function write(answers) {
 
 const same = (one, other) => one.run === other.run && one.item === other.item;
 
-/** Returns whether there are answers of the person who is signed in, or was last. */
+/** Returns whether there are answers of the user who is signed in, or was last. */
 export const unsent = () => read().length > 0;
 
 /** Returns the answers `{ run, item, choice }` of a run, or of all runs. */
@@ -42,7 +42,7 @@ export function keep(answer) {
   write([...read().filter((other) => !same(other, answer)), answer]);
 }
 
-/** Sends an answer, as often as it takes; resolves and throws as `persist` does. An answer that is refused is removed. */
+/** Sends an answer with retries; resolves and throws like `persist`. An answer that the service rejects is removed. */
 export async function deliver(answer, signal, waiting) {
   const remove = () => write(read().filter((other) => !same(other, answer)));
   try {

@@ -3,7 +3,7 @@ import { explained } from "./shared/http.js";
 
 /**
  * A notice about a request that is being repeated. `show(error, now, words)` shows it, with a button that calls
- * `now`; `hide()` takes it away.
+ * `now`; `hide()` removes it.
  */
 export function retrying() {
   const element = h("div", {});

@@ -8,7 +8,7 @@ export function marks(review) {
   return found;
 }
 
-/** Why an item is to be reviewed, with its nearest neighbours. */
+/** Returns the reasons for the review of an item, with its nearest neighbours. */
 export function reasons({ given, suggested, reason, neighbours = [] }) {
   return h("section", { class: "card reasons", "aria-labelledby": "reasons" },
     h("h2", { id: "reasons" }, "Is the label right?"),

@@ -15,7 +15,7 @@ export function runsView({ signal }) {
   const load = async () => {
     for (const answer of outbox.answers())
       await outbox.deliver(answer, signal, problem.show).catch((error) => {
-        if (signal.aborted) throw error; // otherwise it was refused: the list tells what counts
+        if (signal.aborted) throw error; // otherwise the answer was rejected; the list shows the progress
       });
     const { runs } = await persist(() => api.runs(signal), signal, problem.show);
     problem.hide();

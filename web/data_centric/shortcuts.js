@@ -1,4 +1,4 @@
-// Keyboard shortcuts of single characters. A person can turn them off (WCAG 2.1.4).
+// Keyboard shortcuts of single characters. Users can turn them off (WCAG 2.1.4).
 
 import { h } from "./shared/dom.js";
 
@@ -14,7 +14,7 @@ const stored = () => {
 
 /**
  * Calls `actions(key)`, which returns whether it used the key, until `signal` is aborted. Held keys, keys with
- * Ctrl, Alt or Meta, and keys for a text field or an open dialog are left alone. `root` gets the class
+ * Ctrl, Alt or Meta, and keys for a text field or an open dialog are ignored. `root` gets the class
  * `no-keys` while shortcuts are off. Returns the switch.
  */
 export function shortcuts({ root, actions, signal }) {
@@ -25,7 +25,7 @@ export function shortcuts({ root, actions, signal }) {
     try {
       localStorage.setItem(KEY, box.checked ? "on" : "off");
     } catch {
-      // Without storage the choice holds until the page is left
+      // Without storage the choice is kept until the page is closed
     }
   });
   document.addEventListener("keydown", (event) => {

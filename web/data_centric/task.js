@@ -12,13 +12,13 @@ import { viewer } from "./viewer.js";
 const SETTLE = 300; // milliseconds in which a second press for the last task does not answer the next
 const WARNING = 60_000; // milliseconds before the end of a lease
 const LONGEST_TIMER = 2 ** 31 - 1; // milliseconds
-const LOOK_AGAIN = 20_000; // milliseconds between two looks for a task
+const LOOK_AGAIN = 20_000; // milliseconds between two requests for a task while none is available
 
-/** One run: its tasks, one after the other, until none is left. */
+/** Returns the view of a run: its tasks, one after the other, until none is left. */
 export function taskView({ name, signal }) {
   const bar = progress(name);
   const problem = retrying();
-  const told = h("div", {}); // what became of the last answer
+  const told = h("div", {}); // result of the last answer
   const place = h("div", { "aria-busy": "true" }, h("p", { class: "hint" }, "Loading…"));
   const help = instructions(name);
   const back = h("a", { class: "back", href: "#/" }, "Open runs");
@@ -26,12 +26,12 @@ export function taskView({ name, signal }) {
     back,
     h("div", { class: "heading" }, h("h1", {}, name), help.button),
     bar.element, help.panel, problem.element, told, place);
-  let task = null; // what is shown: { key(name) }
-  let news = ""; // of the last answer, for screen readers
+  let task = null; // the current task: { key(name) }
+  let news = ""; // result of the last answer, for screen readers
   const keys = (key) => (key === "i" ? help.toggle() : Boolean(task?.key(key)));
   const toggle = shortcuts({ root, actions: keys, signal });
 
-  /** Shows a task, or what there is instead. Focus inside it stays at the same control where there is one. */
+  /** Shows a task or another content. The focus stays at the same control if there is one. */
   const show = (content) => {
     const focused = place.contains(document.activeElement) && document.activeElement;
     place.replaceChildren(content);
@@ -82,7 +82,7 @@ export function taskView({ name, signal }) {
         continue;
       }
       const choice = await shown(run, found);
-      if (choice === undefined) continue; // the picture is asked for again
+      if (choice === undefined) continue; // request the task again, with its picture
       const answer = { run: name, item: found.item, choice };
       outbox.keep(answer);
       await send(answer);
@@ -103,7 +103,7 @@ export function taskView({ name, signal }) {
       h("button", { type: "button", onclick: now }, "Look again"))));
   };
 
-  /** Shows a task; resolves to the choice, or to undefined when the task is to be asked for again. */
+  /** Shows a task; resolves to the choice, or to undefined if the task is to be requested again. */
   const shown = (run, { until, source, review }) => new Promise((resolve) => {
     const ended = new AbortController();
     const end = (choice) => {
@@ -134,7 +134,7 @@ export function taskView({ name, signal }) {
       () => ended.signal.aborted || pick.set({ classes: true, unsure: true }),
       () => {
         if (ended.signal.aborted) return;
-        // A picture that nobody can open must not hold its labeler for ever
+        // A picture that cannot be loaded must not block its labeler
         pick.set({ classes: false, unsure: true });
         failed.replaceChildren(notice("error",
           h("p", {}, "The picture cannot be loaded. If it cannot be loaded again either, answer “Unsure”."),
@@ -155,7 +155,7 @@ function text(words) {
   return h("blockquote", { class: "card text", tabIndex: 0, dir: "auto", "aria-label": "The text to label" }, words);
 }
 
-/** Says when the lease is about to end, and that it has ended. */
+/** Returns a text that announces that the lease ends soon, and that it has ended. */
 function lease(until, signal) {
   const words = h("p", { class: "lease", role: "status" });
   const left = until * 1000 - serviceTime();
@@ -168,7 +168,7 @@ function lease(until, signal) {
   return words;
 }
 
-/** The run's instructions, open at the first visit in a tab. */
+/** Returns the run's instructions, open at the first visit in a tab. */
 function instructions(name) {
   const key = `instructions:${name}`;
   const words = h("p", { dir: "auto" });

@@ -1,6 +1,6 @@
 import { h } from "./shared/dom.js";
 
-const MOST = 8; // times the size at which the picture fits
+const MOST = 8; // maximum scale; at 1 the picture fits into the stage
 const STEP = 1.5;
 const MOVE = 60; // pixels by an arrow key
 const ARROWS = { ArrowLeft: [1, 0], ArrowRight: [-1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };
@@ -20,7 +20,7 @@ export function viewer(src) {
   const fit = button("Fit", "Fit", "0", () => zoom(1));
   const tools = h("div", { class: "tools", role: "group", "aria-label": "Zoom" }, smaller, level, larger, fit);
 
-  // The picture's middle is (x, y) pixels from the stage's; at scale 1 the whole picture fits into the stage
+  // (x, y): pixels from the stage's center to the picture's. At scale 1 the picture fits into the stage
   let [x, y, scale] = [0, 0, 1];
 
   const draw = () => {
@@ -59,7 +59,7 @@ export function viewer(src) {
   };
 
   stage.addEventListener("wheel", (event) => {
-    if (event.deltaY > 0 && scale === 1) return; // nothing to zoom out of: the page scrolls
+    if (event.deltaY > 0 && scale === 1) return; // cannot zoom out, so the page scrolls
     event.preventDefault();
     const pixels = event.deltaY * (event.deltaMode ? 20 : 1);
     // A pinch on a trackpad is a wheel with Ctrl, in smaller steps

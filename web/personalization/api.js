@@ -1,14 +1,14 @@
-// The API under /api, as runtime/personalization/openapi.json describes it.
+// Client of the API under /api, which runtime/personalization/openapi.json describes.
 
 import { call } from "./shared/http.js";
 
 const id = encodeURIComponent;
-const WAKING = 4; // how often a model that is still being loaded is asked again
-const PATIENCE = 20_000; // and no later than after so many milliseconds each: a person is told of longer ones
+const WAKING = 4; // maximum number of attempts while the model is being loaded
+const PATIENCE = 20_000; // maximum milliseconds between two attempts; the user gets the error if it is longer
 
 /**
- * Makes pictures. A model that is not in the endpoint's memory takes a moment: the request is repeated then,
- * under one key, so that nothing is made twice. `waiting` hears of it.
+ * Makes pictures. If the endpoint first has to load the model, the request is repeated with the same idempotency
+ * key, so that nothing is made twice. `waiting` is called before each repetition.
  */
 async function generate(model, body, signal, waiting) {
   const headers = { "idempotency-key": Array.from(crypto.getRandomValues(new Uint8Array(16)), (n) => n.toString(16).padStart(2, "0")).join("") };
@@ -38,8 +38,8 @@ export const api = {
 };
 
 /**
- * Asks again and again until `signal` aborts or `ask` resolves to false. Waits longer while nothing changes
- * (`ask` resolves to a text that says what it saw), and not at all while nobody looks.
+ * Calls `ask` repeatedly until `signal` aborts or `ask` resolves to false. `ask` resolves to a text for the current
+ * state; the pauses get longer while it stays the same. Does not call it while the page is hidden.
  */
 export async function poll(ask, signal, { first = 2500, longest = 15000 } = {}) {
   let pause = first;

@@ -3,9 +3,9 @@ import { prepared, send } from "./pictures.js";
 import { announce, busy, field, h, notice } from "./shared/dom.js";
 import { explained } from "./shared/http.js";
 
-const AT_ONCE = 3; // uploads
+const AT_ONCE = 3; // maximum number of simultaneous uploads
 
-/** Name it, say what it is, choose its pictures, send them, start. */
+/** Returns the form for a new model: name, subject and pictures, which are uploaded before the training starts. */
 export function createView({ limits, signal, go }) {
   const least = limits.images_min;
   const most = limits.images_max;
@@ -97,7 +97,7 @@ export function createView({ limits, signal, go }) {
       if (kind === "drop" && !made) add([...event.dataTransfer.files]);
     });
 
-  /** Sends one picture; true when it arrived. */
+  /** Uploads a picture; resolves to whether it succeeded. */
   const upload = async (picture) => {
     picture.bar.hidden = false;
     picture.again.hidden = true;
@@ -114,7 +114,7 @@ export function createView({ limits, signal, go }) {
     return picture.sent;
   };
 
-  /** What was uploaded will not do: the model goes, and the person may choose other pictures. */
+  /** Deletes the model after its uploads were rejected, so that the user can choose other pictures. */
   const unlock = async (error) => {
     await api.remove(made).catch(() => {});
     made = null;
@@ -127,7 +127,7 @@ export function createView({ limits, signal, go }) {
     pictures[/^images\[(\d+)\]/.exec(error.field ?? "")?.[1]]?.tile.classList.add("failed");
   };
 
-  /** What was promised to the API cannot be changed any more. */
+  /** Locks or unlocks the fields. They cannot be changed after the model was created. */
   const lock = (on) => {
     for (const control of [name, subject, input]) control.disabled = on;
     drop.hidden = on;

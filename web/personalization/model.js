@@ -3,7 +3,7 @@ import { announce, busy, confirm, field, h, notice } from "./shared/dom.js";
 import { explained } from "./shared/http.js";
 import { bar, fingerprint, moves, pill, sentence, word } from "./status.js";
 
-/** One model: how far it is, its first pictures, what was made with it. */
+/** Returns the view of a model: status, preview pictures and generations. */
 export function modelView({ model: id, limits, signal, go }) {
   const title = h("h1", {}, "Model");
   const state = h("section", { class: "card state", "aria-label": "Status", hidden: true });
@@ -89,7 +89,7 @@ export function modelView({ model: id, limits, signal, go }) {
   return page;
 }
 
-/** The form that asks for pictures, and those that were made. */
+/** Returns the form for a generation, and the earlier generations. */
 function makeStudio({ model, limits, signal }) {
   const trigger = model.trigger ?? `sks ${model.subject}`;
   const prompt = h("textarea", { name: "prompt", rows: 3, maxLength: limits.prompt_chars, value: `a photo of ${trigger}` });
@@ -174,7 +174,7 @@ function makeStudio({ model, limits, signal }) {
   ];
 }
 
-/** A generation with its pictures: one that is still being made is asked for until it is there. */
+/** Resolves to the generation with its pictures; polls until they are made. Throws `Error` if that fails. */
 async function complete(made, signal) {
   if (made.images?.length) return made;
   let found = made;
@@ -197,9 +197,9 @@ function work(item, again) {
 }
 
 function picture(item, src, place) {
-  // Asked for by the rules of CORS, for it is to be kept too: both get one answer of the browser's cache
+  // With CORS, so that a download can use the same answer from the browser's cache
   const image = h("img", { crossOrigin: "anonymous", src, alt: `${item.prompt}, ${place + 1}`, loading: "lazy" });
-  // The address of a picture ends after a while: whoever left the page open gets a new one
+  // The URL of a picture expires. If the page stayed open for longer, get a new one
   image.addEventListener("error", async () => {
     const fresh = await api.generation(item.generation).catch(() => null);
     if (fresh?.images?.[place]) image.src = fresh.images[place];

@@ -3,7 +3,7 @@ import { announce, h, notice } from "./shared/dom.js";
 import { explained } from "./shared/http.js";
 import { bar, fingerprint, moves, pill, sentence, word } from "./status.js";
 
-/** A person's models, live while one of them is on its way. */
+/** Returns the list of the user's models. It is updated while the status of one of them can change. */
 export function modelsView({ limits, signal }) {
   const list = h("ul", { class: "models" });
   const body = h("div", { "aria-busy": "true" }, h("p", { class: "hint" }, "Loading…"));
@@ -15,7 +15,7 @@ export function modelsView({ limits, signal }) {
   const details = new Map();
   const load = async () => {
     const { models: summaries } = await api.models(signal);
-    // The list has no progress and no pictures: they are asked for while they change, and once at the end
+    // The list has no progress and no pictures. They are requested while they change, and once at the end
     const models = await Promise.all(summaries.map(async (summary) => {
       const before = details.get(summary.model);
       if (before?.status === summary.status && !moves(summary)) return before;
@@ -45,7 +45,7 @@ export function modelsView({ limits, signal }) {
         announce(`${model.name}: ${word(model)}. ${sentence(model)}`);
       spoken.set(model.model, model.status);
     }
-    // A card that did not change stays the element it was: it keeps the focus, and its picture
+    // The element of an unchanged card stays, with the focus and its picture
     const elements = models.map((model) => cards.get(model.model).element);
     const focused = list.contains(document.activeElement) ? document.activeElement.getAttribute("href") : null;
     list.replaceChildren(...elements);

@@ -1,11 +1,11 @@
-// What a person chose, made ready to be sent: checked, and made smaller where a camera made it huge.
+// Preparation of chosen pictures for the upload: they are checked, and scaled down if they are large.
 
-const SIDE = 1600; // pixels of the longer side: far above what a model learns from
+const SIDE = 1600; // maximum pixels of the longer side; training uses far fewer
 const SENT = ["image/jpeg", "image/png", "image/webp"];
 
 /**
- * A blob of an allowed type and size. Raises `Error` with a sentence for the person when the file is no
- * picture, is tiny, or cannot be made small enough.
+ * Resolves to a blob of an allowed type and size. Throws `Error` with a sentence for the user if the file is not a
+ * picture, is too small, or cannot be made small enough.
  */
 export async function prepared(file, limits) {
   let bitmap;
@@ -25,7 +25,7 @@ export async function prepared(file, limits) {
     canvas.width = Math.max(1, Math.floor(width * scale));
     canvas.height = Math.max(1, Math.floor(height * scale));
     const context = canvas.getContext("2d");
-    context.fillStyle = "#fff"; // JPEG knows no transparency
+    context.fillStyle = "#fff"; // JPEG has no transparency
     context.fillRect(0, 0, canvas.width, canvas.height);
     context.imageSmoothingQuality = "high";
     context.drawImage(bitmap, 0, 0, canvas.width, canvas.height);
@@ -39,7 +39,7 @@ export async function prepared(file, limits) {
   }
 }
 
-/** Sends one picture to where the API said, three times if need be. `progress` hears of 0 to 1. */
+/** Uploads a picture with the form from the API, in at most three attempts. Calls `progress` with 0 to 1. */
 export async function send(upload, blob, progress) {
   for (const pause of [800, 2400, null]) {
     try {
@@ -54,9 +54,9 @@ export async function send(upload, blob, progress) {
 function post({ url, fields }, blob, progress) {
   const form = new FormData();
   for (const [name, value] of Object.entries(fields)) form.append(name, value);
-  form.append("file", blob); // S3 reads nothing after it
+  form.append("file", blob); // last, because S3 ignores fields after it
   return new Promise((resolve, reject) => {
-    const request = new XMLHttpRequest(); // fetch does not tell how far an upload is
+    const request = new XMLHttpRequest(); // fetch does not report the progress of uploads
     request.open("POST", url);
     request.timeout = 120_000;
     request.upload.addEventListener("progress", (event) => {

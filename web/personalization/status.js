@@ -1,4 +1,4 @@
-// What a model is doing, in words.
+// Texts and elements for the status of a model.
 
 import { h } from "./shared/dom.js";
 
@@ -13,12 +13,12 @@ const WORDS = {
   DELETED: ["Deleted", ""],
 };
 
-/** Whether the status will change by itself. */
+/** Returns whether the status will change without an action of the user. */
 export const moves = (model) => ["QUEUED", "LAUNCHED", "TRAINING", "PREPARING"].includes(model.status);
 
 export const word = (model) => (WORDS[model.status] ?? [model.status])[0];
 
-/** One sentence on where the model is. */
+/** Returns a sentence about the status of a model. */
 export function sentence(model) {
   if (model.status === "FAILED") return model.reason || "Something went wrong. Delete this model and create it anew.";
   const { stage, step, steps } = model.progress ?? {};
@@ -31,7 +31,7 @@ export function pill(model) {
   return h("span", { class: `pill ${String(model.status).toLowerCase()}` }, word(model));
 }
 
-/** How far it is, or that it moves at all where nobody knows; nothing once it is over. */
+/** Returns the progress bar, indeterminate if the progress is unknown; null if the status is final. */
 export function bar(model) {
   if (!moves(model)) return null;
   const done = model.progress?.done;
@@ -41,6 +41,6 @@ export function bar(model) {
     known ? h("span", { class: "percent" }, `${Math.floor(done * 100)} %`) : null);
 }
 
-/** What of a model is shown: the same text means that nothing changed. */
+/** Returns a text for the visible state of a model. It is the same as long as nothing changes. */
 export const fingerprint = (model) =>
   JSON.stringify([model.status, model.reason, model.progress, (model.previews ?? []).length]);

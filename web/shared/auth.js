@@ -1,7 +1,7 @@
-// Sign-in with Amazon Cognito's own JSON API. Tokens live as long as the tab: in its session storage.
+// Sign-in with Amazon Cognito's JSON API. Tokens are kept in the tab's session storage until it is closed.
 
 const KEY = "session";
-const EARLY = 60_000; // a token is renewed this long before it ends, in milliseconds
+const EARLY = 60_000; // milliseconds before its end at which a token is renewed
 
 let settings;
 let renewal = null;
@@ -63,8 +63,8 @@ function keep(result, before = {}) {
 }
 
 /**
- * Signs in. Resolves to null, or to what is asked next: `{ wants: "password" | "code", answer }`, where
- * `answer(text)` resolves as this does. Raises `SignInError`.
+ * Signs in. Resolves to null, or to a challenge: `{ wants: "password" | "code", answer }`, where `answer(text)`
+ * responds to it and resolves like `signIn`. Throws `SignInError`.
  */
 export async function signIn(email, password) {
   return next(email, await ask("InitiateAuth", {
@@ -95,20 +95,20 @@ function next(email, { AuthenticationResult, ChallengeName, ChallengeParameters,
   return { wants, answer };
 }
 
-/** Whether people may make accounts of their own. */
+/** Returns whether users may create accounts themselves. */
 export const mayRegister = () => Boolean(settings.selfSignUp);
 
-/** Makes an account, which is confirmed by the code that is sent to the address. These raise `SignInError`. */
+/** Creates an account, which `confirm` confirms with the code that is sent to the address. Both throw `SignInError`. */
 export const register = (email, password) =>
   ask("SignUp", { Username: email, Password: password, UserAttributes: [{ Name: "email", Value: email }] });
 export const confirm = (email, code) => ask("ConfirmSignUp", { Username: email, ConfirmationCode: code });
 
-/** Has a code sent with which a new password can be set. */
+/** Requests a code, with which `reset` sets a new password. */
 export const forget = (email) => ask("ForgotPassword", { Username: email });
 export const reset = (email, code, password) =>
   ask("ConfirmForgotPassword", { Username: email, ConfirmationCode: code, Password: password });
 
-/** The id token, which the API asks for, renewed when it is about to end; null when the person has to sign in again. */
+/** Resolves to the id token for the API, renewed if it ends soon; to null if the user has to sign in again. */
 export async function token(renew = false) {
   const now = session();
   if (!now) return null;
@@ -126,7 +126,7 @@ export async function token(renew = false) {
   return session()?.token ?? null;
 }
 
-/** Forgets the tokens here at once, and asks Cognito to take the refresh token back. */
+/** Removes the tokens from the tab at once, then revokes the refresh token in Cognito. */
 export async function signOut() {
   const now = session();
   sessionStorage.removeItem(KEY);

@@ -1,8 +1,9 @@
-// Elements, made without ever parsing a text as HTML: what people wrote stays text.
+// Creation of elements. Text is never parsed as HTML, so users' input stays text.
 
 /**
- * An element with its children. `on…` properties are listeners, `class` and `aria-…` are attributes, other
- * names are the element's own properties where it has them. Children: elements, texts; null is left out.
+ * Returns an element with its children. `on…` properties become listeners. Other names are set as properties of the
+ * element if it has them, otherwise as attributes, such as `class` and `aria-…`. Children are elements and texts;
+ * null is left out.
  */
 export function h(tag, properties = {}, ...children) {
   const element = document.createElement(tag);
@@ -19,8 +20,8 @@ export function h(tag, properties = {}, ...children) {
 let nextId = 0;
 
 /**
- * A labelled control with its hint and a place for its error. `control.setError(text)` shows one and tells
- * assistive technology; an empty text takes it away.
+ * Returns a labelled control with a hint and room for an error. `control.setError(text)` shows an error, also to
+ * assistive technology; an empty text removes it.
  */
 export function field(label, control, hint = "") {
   control.id ||= `field-${(nextId += 1)}`;
@@ -38,18 +39,18 @@ export function field(label, control, hint = "") {
   return h("div", { class: "field" }, h("label", { htmlFor: control.id }, label), note, control, error);
 }
 
-/** A message for all to read; `kind` is "error" or "note". */
+/** Returns a message; `kind` is "error" or "note". */
 export function notice(kind, ...content) {
   return h("div", { class: `notice ${kind}`, role: kind === "error" ? "alert" : "status" }, ...content);
 }
 
-/** Says something to those who hear the page, once as long as it is the same. */
+/** Announces a text to screen readers, once until it changes. */
 export function announce(text) {
   const status = document.getElementById("status");
   if (status.textContent !== text) status.textContent = text;
 }
 
-/** A button that cannot be pressed again while what it started goes on. */
+/** Disables a button and shows `words` on it while `work` runs; resolves like `work`. */
 export async function busy(button, words, work) {
   const before = button.textContent;
   button.disabled = true;
@@ -64,7 +65,7 @@ export async function busy(button, words, work) {
   }
 }
 
-/** Asks before what cannot be undone; resolves to whether the person agreed. */
+/** Asks the user to confirm an action that cannot be undone; resolves to whether they did. */
 export function confirm(title, text, action) {
   return new Promise((resolve) => {
     const dialog = h(
@@ -82,7 +83,7 @@ export function confirm(title, text, action) {
   });
 }
 
-/** A date as the person's own machine writes it. */
+/** Returns a date in the format of the browser's locale; empty if it is invalid. */
 export function when(text) {
   const date = new Date(text);
   if (Number.isNaN(date.getTime())) return "";

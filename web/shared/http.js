@@ -1,11 +1,11 @@
-// Requests to the API under /api, with the token of the person who is signed in.
+// Requests to the API under /api, with the token of the signed-in user.
 
 import { token } from "./auth.js";
 
 export class ApiError extends Error {
   /**
-   * `field` names what is wrong with the request, where the API says so; `until`, a Date, when it is worth
-   * trying again. `status` is 0 when there was no answer.
+   * `field`: the invalid field of the request, if the API names one. `until`: a Date, the time for a retry, if there
+   * is one. `status` is 0 if there was no answer.
    */
   constructor(status, code, message, field, until) {
     super(message);
@@ -14,7 +14,7 @@ export class ApiError extends Error {
 }
 
 let signedOut = () => {};
-let ahead = 0; // milliseconds of the service's clock before this machine's
+let ahead = 0; // milliseconds by which the service's clock is ahead of this machine's
 
 /** Sets the listener for the end of the session. */
 export function onSignedOut(listener) {
@@ -24,7 +24,7 @@ export function onSignedOut(listener) {
 /** Returns the service's time in milliseconds since 1970, as of its last answer. */
 export const serviceTime = () => Date.now() + ahead;
 
-/** Resolves to the answer's JSON, or to null where it has no content. Throws `ApiError`, and `AbortError` if `signal` is aborted. */
+/** Resolves to the answer's JSON, or to null if it has no content. Throws `ApiError`, and `AbortError` if `signal` is aborted. */
 export async function call(method, path, { body, signal, headers = {} } = {}) {
   for (const again of [false, true]) {
     const bearer = await token(again).catch((error) => { throw new ApiError(0, "unreachable", error.message); });
@@ -41,7 +41,7 @@ export async function call(method, path, { body, signal, headers = {} } = {}) {
       throw unreachable(error);
     }
     ahead = (Date.parse(response.headers.get("date")) || Date.now()) - Date.now();
-    if (response.status === 401 && !again) continue; // a token may end between two clocks
+    if (response.status === 401 && !again) continue; // clocks differ, so a token may have expired for the service only
     if (response.status === 401) break;
     if (response.status === 204) return null;
     const answer = await response.json().catch((error) => {
@@ -72,7 +72,7 @@ function retryAt(text) {
   return Number.isFinite(seconds) ? new Date(Date.now() + seconds * 1000) : new Date(text);
 }
 
-/** Returns what a person is told of an error. */
+/** Returns the text of an error for the user. */
 export function explained(error) {
   const message = error.message.replace(/^./u, (first) => first.toUpperCase()).replace(/[^.!?]$/u, "$&.");
   if (!error.until) return message;

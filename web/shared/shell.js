@@ -1,4 +1,4 @@
-// The frame of a page: which view the address names, and who is signed in.
+// The frame of a page: it shows the view of the address, and the signed-in user.
 
 import * as auth from "./auth.js";
 import { h, notice } from "./dom.js";
@@ -10,10 +10,10 @@ const account = document.getElementById("account");
 
 let page;
 let config;
-let shown = null; // the AbortController of the view that is shown: its polls and requests end with it
+let shown = null; // AbortController of the current view, for its polls and requests
 let message = null;
 
-/** Goes to a view, with a message there if `words` are given. */
+/** Shows the view of an address, with the message `words` if given. */
 export function go(hash, words = null) {
   message = words && notice("note", words);
   if (location.hash === hash) show();
@@ -34,7 +34,7 @@ function show() {
   const heading = main.querySelector("h1");
   document.title = heading ? `${heading.textContent} · ${page.title}` : page.title;
   if (!first) {
-    // Screen readers and the keyboard go on at the new view
+    // Screen readers and the keyboard continue at the new view
     window.scrollTo(0, 0);
     if (heading && !main.contains(document.activeElement)) {
       heading.tabIndex = -1;
@@ -69,9 +69,9 @@ function showAccount() {
 }
 
 /**
- * Starts the page. `lead` is its sentence at sign-in. `view({ path, config, signal })` returns the view of an
- * address, given the parts after `#/`; `signal` is aborted when another view is shown. `ended()` returns a
- * sentence to add where a session has ended.
+ * Starts the page. `lead` is the sentence of the sign-in form. `view({ path, config, signal })` returns the view of
+ * an address; `path` has the parts after `#/`, and `signal` is aborted when another view is shown. `ended()` returns
+ * a sentence that is added to the message that the session has ended.
  */
 export async function start({ title, lead, view, ended = () => "" }) {
   page = { title, lead, view };

@@ -2,19 +2,19 @@ import * as auth from "./auth.js";
 import { busy, field, h, notice } from "./dom.js";
 
 const KNOWN = {
-  // One sentence for both, as Cognito has it: who has an account is nobody's business
+  // The same sentence for both, as in Cognito, so that it does not reveal who has an account
   NotAuthorizedException: "That email address and password do not match.",
   UserNotFoundException: "That email address and password do not match.",
 };
 const AT = { InvalidPasswordException: "chosen", CodeMismatchException: "code", ExpiredCodeException: "code", UsernameExistsException: "email" };
 
-/** Signing in, and what may lie on the way: a password to choose, a second factor, an account to make. */
+/** Returns the sign-in form, with the forms for a new password, a second factor and a new account. */
 export function signInView({ lead, done }) {
   const card = h("section", { class: "card narrow" });
 
   /**
-   * One step: its fields, and what is done with their values. `submit` throws what goes wrong; an error that
-   * is about one of the fields is shown there.
+   * Shows a form. `submit` gets the values of its fields; an error that it throws is shown at the field it is about,
+   * or else above the form.
    */
   const step = ({ title, lead, fields, action, doing, submit, links = [] }) => {
     const button = h("button", { type: "submit" }, action);

@@ -1,4 +1,4 @@
-"""Settings and clients from a function's environment. Each is made once; every call times out."""
+"""Settings and clients from a function's environment. Each is made once; every call has a timeout."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from data_centric.core.workflow import Desk, NoRunError
 CONFIG = Config(connect_timeout=3, read_timeout=10, retries={"mode": "standard", "total_max_attempts": 4})
 PRESIGNED = Config(signature_version="s3v4", s3={"addressing_style": "virtual"})
 HOOKS = Config(read_timeout=180, retries={"mode": "standard", "total_max_attempts": 6})
-"""For calls of functions: one that is throttled is repeated."""
+"""For calls of functions. Throttled calls are retried."""
 CONFIGS = {"s3": CONFIG.merge(PRESIGNED), "lambda": CONFIG.merge(HOOKS)}
 
 
 def setting(name: str) -> str:
-    """Return an environment variable. Raises `ValueError` where it is not set."""
+    """Return an environment variable. Raises `ValueError` if it is not set."""
     value = os.environ.get(name)
     if not value:
         raise ValueError(f"the environment variable {name} is not set")
@@ -36,7 +36,7 @@ def setting(name: str) -> str:
 
 
 @functools.cache
-def client(service: Any) -> Any:  # boto3's types know a client by a literal name only
+def client(service: Any) -> Any:  # boto3's types need a literal service name
     return boto3.client(service, config=CONFIGS.get(service, CONFIG))
 
 
@@ -49,7 +49,7 @@ def objects() -> Objects:
 
 
 def defaults() -> Defaults:
-    """Return the settings in `LABELING`. Raises `ValueError` naming those that are missing or unknown."""
+    """Return the settings in `LABELING`. Raises `ValueError` that names missing or unknown ones."""
     given, known = json.loads(setting("LABELING")), {each.name for each in fields(Defaults)}
     if wrong := sorted(known ^ set(given)):
         raise ValueError(

@@ -8,11 +8,11 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 REGION = "us-east-1"
-"""Of the API. It has the prices of all Regions."""
+"""Region of the API, which has the prices of all Regions."""
 
 
 def hourly(pricing: Any, instance_type: str, region: str) -> float | None:
-    """Return dollars for an hour of training on an instance.
+    """Return the price of an hour of training on an instance, in dollars.
 
     None if the Price List has no price or does not answer: an estimate without a price is still useful.
     """
@@ -23,7 +23,7 @@ def hourly(pricing: Any, instance_type: str, region: str) -> float | None:
         products = [json.loads(product) for page in pages for product in page["PriceList"]]
     except (BotoCoreError, ClientError):
         return None
-    # Warm pools and the free tier are products of their own
+    # Warm pools and the free tier are separate products
     prices = {
         float(rate["pricePerUnit"]["USD"])
         for product in products

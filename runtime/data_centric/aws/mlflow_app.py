@@ -19,14 +19,14 @@ from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 
 ENDPOINT = "SAGEMAKER_MLFLOW_CUSTOM_ENDPOINT"
-"""By this variable the plugin finds the API elsewhere."""
+"""Environment variable of the plugin with another URL of the API."""
 HEADER = "x-sm-mlflow-app-arn"
 SERVICE = "sagemaker"
 SECONDS = 60
 
 
 class MlflowError(Exception):
-    """MLflow refused a request, or did not answer. `code` is its error code, otherwise empty."""
+    """MLflow rejected a request, or did not answer. `code` is MLflow's error code, or empty."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(f"{code}: {message}" if code else message)

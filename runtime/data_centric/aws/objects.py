@@ -21,7 +21,7 @@ class Objects:
         self.client, self.places = client, places
 
     def read(self, key: str, most: int | None = None) -> bytes:
-        """Return an object. Raises `ObjectError` if there is none, or it has more than `most` bytes."""
+        """Return an object. Raises `ObjectError` if it does not exist, or has more than `most` bytes."""
         try:
             found = self.client.get_object(Bucket=self.places.bucket, Key=key)
         except ClientError as error:
@@ -39,7 +39,7 @@ class Objects:
         self.client.put_object(Bucket=self.places.bucket, Key=key, Body=body, ContentType=content_type)
 
     def address(self, reference: str, seconds: int) -> str:
-        """Return an address from which a browser can get the object of an S3 address for so long.
+        """Return a URL from which a browser can download the object of an S3 address for `seconds`.
 
         Raises `ValueError` unless labelers may see the object.
         """

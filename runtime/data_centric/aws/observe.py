@@ -1,4 +1,4 @@
-"""Log lines in JSON with request ids, and the metrics in them."""
+"""Log lines in JSON with request ids, and embedded metrics."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from aws_lambda_powertools.metrics import MetricUnit
 
 logger = Logger(service="data_centric")
 metrics = Metrics(namespace=os.environ.get("POWERTOOLS_METRICS_NAMESPACE", "Groundplan"))
-"""Their dimension `service` is the environment's `POWERTOOLS_SERVICE_NAME`."""
+"""The dimension `service` is the environment variable `POWERTOOLS_SERVICE_NAME`."""
 warnings.filterwarnings("ignore", "No application metrics to publish")
 
 

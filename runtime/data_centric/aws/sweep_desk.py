@@ -1,4 +1,4 @@
-"""What the functions of a sweep get from their environment: settings and clients. Each is made once."""
+"""Settings and clients of a sweep's functions, from their environment. Each is made once."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ONCE = Config(connect_timeout=3, read_timeout=5, retries={"total_max_attempts": 
 
 logger = Logger(service="data_centric")
 metrics = Metrics(namespace=os.environ.get("POWERTOOLS_METRICS_NAMESPACE", "Groundplan"))
-"""Their dimension `service` is the environment's `POWERTOOLS_SERVICE_NAME`."""
+"""The dimension `service` is the environment variable `POWERTOOLS_SERVICE_NAME`."""
 warnings.filterwarnings("ignore", "No application metrics to publish")
 
 
@@ -68,7 +68,7 @@ def tuning() -> TuningJobs:
 
 @functools.cache
 def tracking() -> MlflowApp | None:
-    """Return the MLflow app; None where the stack has none."""
+    """Return the MLflow app; None if the stack has none."""
     arn = os.environ.get("MLFLOW_APP_ARN")
     return MlflowApp(boto3.Session(), arn) if arn else None
 

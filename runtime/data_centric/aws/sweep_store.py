@@ -1,4 +1,4 @@
-"""S3: the datasets of sweeps, what their jobs left, and their results."""
+"""S3: the datasets of sweeps, the output of their jobs, and their results."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 ABSENT = ("NoSuchKey", "404")
 BLOCK = 1 << 20
-"""Bytes that are read at a time of an object that is read at any position."""
+"""Number of bytes in a read of an object that is read at any position."""
 ARCHIVE = "output.tar.gz"
 RESULTS, EPOCHS, LINES = "results.json", "epochs.parquet", "epochs.jsonl"
 FILES = (RESULTS, EPOCHS, LINES)
@@ -27,7 +27,7 @@ MOST_MEMBER = 256 << 20
 
 @dataclass(frozen=True)
 class JobFiles:
-    """What a training job left."""
+    """Output files of a training job."""
 
     results: dict[str, Any]
     epochs: bytes
@@ -46,7 +46,7 @@ class SweepBucket:
         return f"s3://{self.name}/{key}"
 
     def names(self, folder: str) -> Iterator[str]:
-        """Yield the names of the files below a folder, relative to it. Empty files are left out."""
+        """Yield the names of the files below a folder, relative to it, without empty files."""
         prefix = f"{folder}/"
         for page in self.s3.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=prefix):
             for item in page.get("Contents", []):
@@ -71,7 +71,7 @@ class SweepBucket:
         return io.BufferedReader(_Ranges(self.s3, self.name, key), BLOCK)  # pyright: ignore[reportReturnType]
 
     def job_files(self, folder: str) -> JobFiles:
-        """Return what a training job left. Raises `ValueError` if its archive lacks a file.
+        """Return the output files of a training job. Raises `ValueError` if its archive lacks a file.
 
         :param folder: the job's folder, with its `output`
         """
@@ -113,7 +113,7 @@ class _Ranges(io.RawIOBase):
         end = min(self.at + len(buffer), self.size)
         if end <= self.at:
             return 0
-        # The object as it was when it was opened: a new one would be read in parts of both
+        # Only the version that was opened, so that parts of two versions are never mixed
         found = self.s3.get_object(
             Bucket=self.bucket, Key=self.key, Range=f"bytes={self.at}-{end - 1}", IfMatch=self.tag
         )

@@ -1,4 +1,4 @@
-"""The table `Tasks`: `workflow.Table` over DynamoDB.
+"""The DynamoDB table `Tasks`: `workflow.Table`.
 
 Keys are `run` and `row`: `run`, `task#ITEM` or `labeler#NAME`. The index `due` holds tasks
 that need more labels, and open runs. Its keys are `queue`, `task#RUN`, `gold#RUN` or `runs`, and the number

@@ -1,1 +1,1 @@
-"""The workflow's rules. They depend on plain values and on interfaces that `aws` implements."""
+"""Logic of the workflow, on plain values and on interfaces that `aws` implements."""

@@ -1,4 +1,4 @@
-"""What labelers and operators may ask of the HTTP API. Every check is made here, on the server."""
+"""Operations of the HTTP API for labelers and operators. All checks are made here, on the server."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from data_centric.core.workflow import (
 OPERATORS = "operators"
 """Group of the users who may see a run's progress."""
 PICTURE_SECONDS = 900
-"""Longest validity of a picture's address. It ends with the lease, if that is earlier."""
+"""Maximum validity of a picture's URL. It ends with the lease, if that is earlier."""
 COUNT_SECONDS = 10
-"""For how long the number of complete items is kept: counting reads the whole index of open tasks."""
+"""Time that the number of complete items is cached, because counting reads the whole index of open tasks."""
 
 
 class Pictures(Protocol):
     def address(self, reference: str, seconds: int) -> str:
-        """Return an address from which a browser can get the object of an S3 address for so long."""
+        """Return a URL from which a browser can download the object of an S3 address for `seconds`."""
         ...
 
 
@@ -44,7 +44,7 @@ class Service:
     key: bytes
     """Secret of the labelers' pseudonyms"""
     now: Callable[[], float]
-    """Seconds since 1970-01-01 UTC"""
+    """Returns the seconds since 1970-01-01 UTC"""
     count: Callable[[str, float], None] = lambda name, value: None
     """Emits a metric"""
     _counted: dict[str, tuple[float, int]] = field(default_factory=dict)

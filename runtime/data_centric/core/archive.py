@@ -1,4 +1,4 @@
-"""Files of archives: each by its name, and of a bounded size."""
+"""Files of archives, by name and with a maximum size."""
 
 from __future__ import annotations
 

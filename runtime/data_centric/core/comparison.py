@@ -72,7 +72,7 @@ class Outcome:
     status: str
     """Completed, Failed, Stopped or Refused"""
     reason: str
-    """Why it did not complete, otherwise empty"""
+    """Reason why it did not complete, otherwise empty"""
     billed_seconds: float
 
 
@@ -91,13 +91,13 @@ class Row:
     difference: Interval | None
     """Accuracy minus that of `full` with the same seed"""
     billed_seconds: float | None
-    """Mean of a run"""
+    """Mean over runs"""
     billed_ratio: float | None
-    """To that of `full`"""
+    """Billed seconds divided by those of `full`"""
     seconds_ratio: float | None
-    """Training and selection, to that of `full`"""
+    """Seconds of training and selection divided by those of `full`"""
     selection_share: float | None
-    """Of training and selection"""
+    """Share of selection in the seconds of training and selection"""
 
     def flat(self) -> dict[str, Any]:
         """Return the row with a column for each limit of its intervals."""
@@ -212,8 +212,8 @@ def recommended(rows: Sequence[Row], tolerance: float) -> Recommendation:
     """Recommend the smallest fraction at which a strategy is as accurate as `full`.
 
     As accurate: the lower limit of the paired difference's 95 % interval is not below -`tolerance`, and a run
-    bills less than one of `full`. Of several strategies at that fraction, the one with the highest lower
-    limit; the controls take part like all others.
+    bills less than a run of `full`. Of several strategies at that fraction, the one with the highest lower
+    limit is recommended. The controls are candidates like all other strategies.
     """
 
     def none(reason: str) -> Recommendation:

@@ -11,7 +11,7 @@ from data_centric.core.comparison import Interval, Row
 WIDTH, HEIGHT = 760, 440
 LEFT, RIGHT, TOP, BOTTOM = 64, 200, 40, 52
 COLORS = ("#1b6ca8", "#c8553d", "#2a9d5c", "#8e5ea2", "#b8860b", "#5c6670")
-"""One for each strategy, in their order; more strategies use them again with another marker."""
+"""Colors of the strategies, in order. Further strategies reuse them with another marker."""
 MARKERS = ("circle", "square")
 TICKS = 6
 

@@ -65,7 +65,7 @@ class Estimate:
 def majority(answers: Iterable[Answer], classes: int) -> dict[str, Consensus]:
     """Return the majority vote of each item. The probabilities are the vote shares.
 
-    Items that have only unsure answers are left out. Raises `ValueError` like `by_item`.
+    Items that have only unsure answers are omitted. Raises `ValueError` like `by_item`.
     """
     votes = {item: _votes(sure, classes) for item, sure in by_item(answers, classes).items() if sure}
     totals = [sum(each[choice] for each in votes.values()) for choice in range(classes)]

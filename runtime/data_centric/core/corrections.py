@@ -21,7 +21,7 @@ class Corrected:
     confirmed: int
     """Number of items to which the run gave the class they had"""
     unanswered: int
-    """Number of the run's items without a label of the run: they keep theirs"""
+    """Number of the run's items without a label of the run, which keep their earlier label"""
 
 
 def corrected(
@@ -29,8 +29,8 @@ def corrected(
 ) -> Corrected:
     """Return a manifest with the labels of a run.
 
-    Raises `ValueError` where an item of the run is absent, and `ManifestError` with every line whose label is
-    invalid. Lines that are not of the run may be without a label.
+    Raises `ValueError` if an item of the run is absent, and `ManifestError` with every line whose label is
+    invalid. Lines that are not in the run need no label.
 
     :param body: the whole manifest
     :param entries: entries of the run's manifest

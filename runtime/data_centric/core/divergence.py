@@ -28,9 +28,9 @@ class Pair:
     usual: float
     """Mean confusion rate of the other pairs"""
     labelers: int
-    """Labelers whose own confusion rate is at least half of the pair's"""
+    """Number of labelers whose confusion rate is at least half of the pair's"""
     seen_by: int
-    """Labelers who answered enough items of the two classes"""
+    """Number of labelers who answered enough items of the two classes"""
 
 
 @dataclass(frozen=True)
@@ -53,14 +53,14 @@ class DisputedItem:
 @dataclass(frozen=True)
 class Divergence:
     items: int
-    """Items with at least one answer other than unsure"""
+    """Number of items with at least one answer other than unsure"""
     unlabeled: int
-    """Items that have only unsure answers"""
+    """Number of items that have only unsure answers"""
     tied: int
     answers: int
     unsure: int
     agreement: float | None
-    """Share of answer pairs to the same item that agree; None without such pairs"""
+    """Share of pairs of answers to the same item that agree; None without such pairs"""
     alpha: float | None
     """Krippendorff's alpha for nominal data: 1 is full agreement, 0 is agreement by chance"""
     classes: Sequence[ClassCount]

@@ -1,6 +1,7 @@
 """Pre- and post-annotation functions, with the requests and responses of SageMaker Ground Truth.
 
-The default ones are here too: one shows an item as it is, the other consolidates by the Dawid-Skene model.
+The default functions are here too: one shows the item unchanged, the other consolidates by the Dawid-Skene
+model.
 
 https://docs.aws.amazon.com/sagemaker/latest/dg/sms-custom-templates-step3-lambda-requirements.html
 """
@@ -23,9 +24,9 @@ from data_centric.core.tasks import TaskRow
 
 VERSION = "2018-10-16"
 AT_ONCE = 5_000
-"""Items in one post-annotation request: the response stays below Lambda's limit of 6 MB."""
+"""Maximum number of items in a post-annotation request: the response stays below Lambda's limit of 6 MB."""
 ELEMENTS = {REFERENCE: "crowd-image-classifier", TEXT: "crowd-classifier"}
-"""Ground Truth's element that an answer is of, by the field of the source."""
+"""Ground Truth's element of an answer, by the field of the source."""
 
 
 class HookError(Exception):
@@ -41,7 +42,7 @@ def pre_request(job: str, entry: Entry) -> dict[str, Any]:
 
 
 def task_input(request: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the default response to a pre-annotation request: the item as it is."""
+    """Return the default response to a pre-annotation request: the unchanged item."""
     found = request["dataObject"]
     shown = {"taskObject": found[REFERENCE if REFERENCE in found else TEXT]}
     review = {reviews.FIELD: found[reviews.FIELD]} if reviews.FIELD in found else {}
@@ -49,7 +50,7 @@ def task_input(request: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def prepared(task: TaskRow, entry: Entry, response: Any, run: RunSettings, places: Places) -> TaskRow | None:
-    """Return the task as the response shows it; None if no labeler is needed. Raises `HookError`."""
+    """Return the task with the content of the response; None if no labeler is needed. Raises `HookError`."""
     try:
         return _prepared(task, entry, response, run, places)
     except ValueError as error:
@@ -80,7 +81,7 @@ def _prepared(task: TaskRow, entry: Entry, response: Any, run: RunSettings, plac
 
 
 def post_request(job: str, run: RunSettings, payload: str) -> dict[str, Any]:
-    """Return the request for a payload, the S3 address of what `payloads` yields."""
+    """Return the request for a payload: the S3 address of an item of `payloads`."""
     return {
         "version": VERSION,
         "labelingJobArn": job,
@@ -193,7 +194,7 @@ def labels(run: RunSettings, entries: Iterable[Entry], response: Any, created: d
 
 
 def _with_metadata(run: RunSettings, entry: Entry, content: Any, created: datetime) -> dict[str, Any]:
-    """Return the label with the metadata that Ground Truth itself adds."""
+    """Return the label with the metadata that Ground Truth adds."""
     if not isinstance(content, Mapping):
         raise HookError(f"the post-annotation content must be a JSON object, got {str(content)[:200]}")
     given = content.get(run.attribute + METADATA)

@@ -1,4 +1,4 @@
-"""Requests and responses of the HTTP API, as `openapi.json` describes them: routes, validation, errors."""
+"""Requests and responses of the HTTP API by `openapi.json`: routes, validation, errors."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BODY_BYTES = 4_096
 
 
 class GatewayEvent(TypedDict, total=False):
-    """An HTTP API's event (payload 2.0), as far as it is read."""
+    """Event of an HTTP API (payload 2.0), with the fields that are read."""
 
     routeKey: str
     pathParameters: Mapping[str, str] | None
@@ -37,7 +37,7 @@ class Call:
     """One request of a signed-in user."""
 
     user: str
-    """The token's `sub`"""
+    """`sub` of the token"""
     groups: frozenset[str]
     path: Mapping[str, str]
     body: Any = None
@@ -81,7 +81,7 @@ def busy() -> Problem:
 @dataclass(frozen=True)
 class Operation:
     name: str
-    """Its `operationId`"""
+    """`operationId` in the document"""
     check_body: Callable[[Any], Any] | None
 
 
@@ -114,7 +114,7 @@ def parse(event: GatewayEvent) -> tuple[Operation, Call]:
     user = claims.get("sub")
     if not user:
         raise Problem(401, "unauthorized", "Sign in.")
-    # API Gateway writes a claim that is a list as `[first second]`
+    # API Gateway formats a list in a claim as `[first second]`
     groups = frozenset(str(claims.get("cognito:groups", "")).strip("[]").replace(",", " ").split())
     body = _body(event, operation.check_body) if operation.check_body else None
     return operation, Call(user, groups, event.get("pathParameters") or {}, body)
@@ -136,7 +136,7 @@ def _body(event: GatewayEvent, check: Callable[[Any], Any]) -> Any:
 
 
 def _invalid(error: fastjsonschema.JsonSchemaValueException) -> Problem:
-    """Return an error that names the field and what is allowed, in the document's own words."""
+    """Return an error that names the field and what is allowed, by the document's description."""
     definition, path = error.definition or {}, [str(part) for part in error.path][1:]
     if error.rule == "required":
         name = next(name for name in definition["required"] if name not in (error.value or {}))

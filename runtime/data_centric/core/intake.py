@@ -1,4 +1,4 @@
-"""The input of a labeling run, checked before anything is written."""
+"""Validation of a labeling run's input, before anything is written."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from data_centric.core.predictions import Predictions, Selection, select
 from data_centric.core.runs import Rates, RunSettings
 
 MOST_BYTES = 64 * 2**20
-"""Maximum size of a manifest: a function reads it into memory."""
+"""Maximum size of a manifest, because a function reads it into memory."""
 FIELDS = (
     "name",
     "manifest",
@@ -29,7 +29,7 @@ FIELDS = (
     "estimate_only",
 )
 OWN = ("name", "instructions", "kind", "group")
-"""Settings of `RunSettings` that are fields of the input itself."""
+"""Settings of `RunSettings` that are top-level fields of the input."""
 
 
 class InputError(ValueError):
@@ -38,7 +38,7 @@ class InputError(ValueError):
 
 @dataclass(frozen=True)
 class Defaults:
-    """Settings of the stack: those of runs that set no others, limits, and rates for the cost."""
+    """Settings of the stack: defaults for runs, limits, and rates for the cost."""
 
     attribute: str
     labels: int
@@ -67,20 +67,20 @@ class Defaults:
 
 @dataclass(frozen=True)
 class Request:
-    """What to label: keys of the manifests, and the rest of the input."""
+    """Input of a run: keys of the manifests, and settings."""
 
     name: str
     manifest: str
     gold_manifest: str | None
     """None: no gold questions"""
     corrects: str | None
-    """Key of the manifest whose labels the run corrects; None: it corrects none"""
+    """Key of the manifest whose labels the run corrects; None: no manifest"""
     predictions: Predictions | None
-    """None: the manifest has no predictions, all its items are labeled"""
+    """None: the manifest has no predictions, and all its items are labeled"""
     settings: Mapping[str, Any]
     """Settings of `RunSettings` by name"""
     estimate_only: bool
-    """Whether only the cost is asked for"""
+    """Whether only the cost estimate is requested"""
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class Intake:
     """Class of each gold question, by item"""
     estimate_only: bool = False
     selection: Selection | None = None
-    """The predictions that `entries` are of"""
+    """The selected predictions, if `entries` come from predictions"""
     corrects: str | None = None
     """As in `Request`"""
 

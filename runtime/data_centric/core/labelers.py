@@ -29,7 +29,7 @@ class Reliability:
     """Number of answers, without unsure ones"""
     unsure: int
     accuracy: float
-    """Estimated accuracy, with classes weighted by their share over all items"""
+    """Estimated accuracy, with classes weighted by their share of all items"""
     above_chance: float
     """Agreement with the other labelers, in standard deviations above the agreement of the same answers in
     random order"""

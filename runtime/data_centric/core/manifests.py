@@ -1,4 +1,4 @@
-"""Manifests in the augmented manifest format of SageMaker Ground Truth: one JSON object on each line.
+"""Manifests in the augmented manifest format of SageMaker Ground Truth: one JSON object per line.
 
 A line has `source-ref`, the S3 address of an object, or `source`, a text. A labeled line also has ATTRIBUTE,
 the index of the class, and ATTRIBUTE-metadata. All other fields of a line pass through unchanged.
@@ -21,14 +21,14 @@ REFERENCE, TEXT = "source-ref", "source"
 TYPES = {REFERENCE: "groundtruth/image-classification", TEXT: "groundtruth/text-classification"}
 """Value of the metadata's `type`, by the field of the source."""
 KNOWN_TYPES = (*TYPES.values(), "groundtruth/custom")
-"""Values of `type` that are read; the last one is of Ground Truth jobs with annotation functions."""
+"""Values of `type` that are read. The last one is that of Ground Truth jobs with annotation functions."""
 METADATA = "-metadata"
 ATTRIBUTE = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,126}")
 """Pattern of `LabelAttributeName` in the SageMaker API."""
 LONGEST_LINE = 100_000
 """Maximum size of a line in bytes: Ground Truth's limit."""
 MOST_NAMED = 10
-"""Maximum number of invalid lines that an error names. It only counts the rest."""
+"""Maximum number of invalid lines that an error names. Further lines are only counted."""
 S3_OBJECT = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/.+")
 HUMAN = {"yes": True, "no": False}
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -36,7 +36,7 @@ Read = TypeVar("Read")
 
 
 class ManifestError(ValueError):
-    """A manifest has invalid lines. The message names them; numbers begin at 1."""
+    """A manifest has invalid lines. The message names them by numbers from 1."""
 
     def __init__(self, problems: Sequence[tuple[int, str]]) -> None:
         named = "; ".join(f"line {line}: {problem}" for line, problem in problems[:MOST_NAMED])
@@ -96,7 +96,7 @@ def parse(body: bytes, only: Container[int] | None = None) -> list[Entry]:
 
 
 def each(body: bytes, read: Callable[[Entry], Read], only: Container[int] | None = None) -> list[Read]:
-    """Apply `read` to each entry of a manifest. The entries are not kept: a large manifest fits into memory.
+    """Apply `read` to each entry of a manifest. The entries are not kept, so large manifests fit into memory.
 
     Raises `ManifestError` with every line that is not JSON, has no source or two, repeats one, or for which
     `read` raises `ValueError`.
@@ -153,7 +153,7 @@ def labeled(entries: Iterable[Entry], attribute: str, labels: Mapping[str, Label
 
 
 def unlabeled(entries: Iterable[Entry], attribute: str, labels: Mapping[str, Label]) -> bytes:
-    """Return a manifest of the unlabeled entries. It can be the input of another run."""
+    """Return a manifest of the unlabeled entries, which can be the input of another run."""
     return _written(_without(entry, attribute) for entry in entries if entry.item not in labels)
 
 
@@ -234,7 +234,7 @@ def confidence_of(entry: Entry, attribute: str) -> float:
 
 
 def _parts(entry: Entry, attribute: str, *names: str) -> tuple[Any, dict[str, Any]]:
-    """Return an attribute and its metadata. Raises `ValueError` where one of the names is missing in it."""
+    """Return an attribute and its metadata. Raises `ValueError` if one of the names is missing in it."""
     for name in (attribute, attribute + METADATA):
         if name not in entry.fields:
             raise ValueError(f"has no {name}")

@@ -1,11 +1,11 @@
-"""Where a run's objects are: folders of the stack's bucket."""
+"""Keys of a run's objects in the stack's bucket."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 INPUTS, LABELS = "inputs", "labels"
-"""Folders: manifests and pictures that labelers see; results of runs."""
+"""Folders of manifests and pictures that labelers see, and of results of runs."""
 
 
 @dataclass(frozen=True)

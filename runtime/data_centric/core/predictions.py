@@ -1,6 +1,6 @@
-"""A model's predictions. A run labels those of a low confidence, and a random sample of the others.
+"""A model's predictions. A run labels those with a low confidence, and a random sample of the others.
 
-Labelers do not see the predictions. Shown ones would bias them, and hide a part of the model's errors.
+Labelers do not see the predictions, which would bias them and hide some of the model's errors.
 """
 
 from __future__ import annotations
@@ -171,7 +171,10 @@ def _group(
 
 
 def _error_rate(low: Group, random: Group, interval: tuple[float, float] | None) -> Share | None:
-    """Weight the groups' shares by their predictions. Of the first group, all predictions were selected."""
+    """Return the mean of the groups' shares, weighted by their predictions; None if it cannot be estimated.
+
+    All predictions of the first group must have been selected.
+    """
     if low.selected < low.predictions or any(
         group.predictions and not group.labeled for group in (low, random)
     ):

@@ -1,4 +1,4 @@
-"""Reviews: a given label, a suggested one and the reason, shown to a labeler who decides.
+"""Reviews: a labeler decides between a given and a suggested label, with the reason.
 
 A line of a review run's manifest has them in the field `review`:
 
@@ -32,9 +32,9 @@ class Neighbour:
 @dataclass(frozen=True)
 class Review:
     given: str
-    """Name of the class that the item has"""
+    """Name of the item's current class"""
     suggested: str
-    """Name of the class that it may have"""
+    """Name of the suggested class"""
     reason: str
     neighbours: tuple[Neighbour, ...] = ()
 

@@ -10,7 +10,7 @@ from typing import Any
 
 FULL, FEWER_EPOCHS, ADAPTIVE_RANDOM = "full", "fewer_epochs", "adaptive_random"
 CONTROLS = (FULL, FEWER_EPOCHS, ADAPTIVE_RANDOM)
-"""Baselines of every sweep: a selection that is not better than the last two is not worth its cost."""
+"""Baselines of every sweep. A selection must be better than the last two to be worth its cost."""
 NAME = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,39}")
 LARGEST_SEED = 2**31 - 1
 FIELDS = (
@@ -29,7 +29,7 @@ FIELDS = (
 METHODS = ("Bayesian", "Random")
 SEARCH_FIELDS = ("method", "jobs", "at_once", "early_stopping")
 OBJECTIVE = "validation:accuracy"
-"""Metric of a search: the container logs it after each epoch."""
+"""Metric of a search. The container logs it after each epoch."""
 
 
 class SweepError(ValueError):
@@ -42,7 +42,7 @@ class SweepError(ValueError):
 
 @dataclass(frozen=True)
 class Limits:
-    """What the deployed stack accepts."""
+    """Limits of the deployed stack."""
 
     strategies: Mapping[str, bool]
     """Strategies of the training image; whether each takes a fraction"""
@@ -51,12 +51,12 @@ class Limits:
     most_jobs: int
     most_seeds: int
     at_once: int
-    """Jobs at the same time"""
+    """Maximum number of concurrent jobs"""
 
 
 @dataclass(frozen=True)
 class Search:
-    """A tuning job that chooses the fractions of one strategy, in place of a list."""
+    """A tuning job that chooses the fractions of a strategy, instead of a list."""
 
     method: str
     jobs: int
@@ -67,21 +67,21 @@ class Search:
 @dataclass(frozen=True)
 class Sweep:
     experiment: str
-    """Name under which the results of several sweeps are kept together"""
+    """Name that groups the results of several sweeps"""
     dataset: str
     """Folder of the datasets"""
     strategies: tuple[str, ...]
     """Strategies to compare: the controls, then the others"""
     fractions: tuple[float, ...]
-    """Largest first; with a search the two ends of its range"""
+    """Largest first; with a search, the two ends of its range"""
     seeds: tuple[int, ...]
     hyperparameters: Mapping[str, str]
     attribute: str | None
     """Label attribute of the dataset's manifest; None: the dataset has no manifest"""
     tolerance: float
-    """Share of right answers that the recommended cell may lose against `full`"""
+    """Loss of accuracy that the recommended cell may have compared to `full`"""
     most_dollars: float | None
-    """The sweep is refused if it can cost more"""
+    """The sweep is rejected if it can cost more"""
     search: Search | None
     estimate_only: bool
 
@@ -140,7 +140,7 @@ def cells(sweep: Sweep, limits: Limits) -> list[Cell]:
 
 
 def estimated(sweep: Sweep, limits: Limits) -> list[Cell]:
-    """Return all jobs of a sweep, those of its search in the middle of the range."""
+    """Return all jobs of a sweep. Those of its search have the middle of the range as fraction."""
     found = cells(sweep, limits)
     if sweep.search:
         middle = sum(sweep.fractions) / 2
@@ -168,23 +168,23 @@ def tuning_config(sweep: Sweep) -> dict[str, Any] | None:
 
 @dataclass(frozen=True)
 class Rates:
-    """What a job may use, what that costs, and what an earlier sweep of the experiment measured."""
+    """Limit and price of a job, and measurements of an earlier sweep of the experiment."""
 
     most_seconds: int
     """Maximum duration of a job"""
     hour: float | None
     """Dollars for an hour of the instance; None: unknown"""
     full_seconds: float | None = None
-    """Training of one run on all examples; None: not measured"""
+    """Seconds of training of one run on all examples; None: not measured"""
     start_seconds: float | None = None
     """Billed seconds of a job without its training; None: not measured"""
 
 
 def estimate(sweep: Sweep, jobs: Sequence[Cell], rates: Rates) -> dict[str, Any]:
-    """Return what a sweep uses: jobs, runs, seconds and dollars, as a maximum and as an expectation.
+    """Return the jobs, runs, seconds and dollars of a sweep, as a maximum and as an expectation.
 
-    The maximum is without jobs that are started again for want of capacity. The expectation takes a run on a
-    fraction to need that share of a run on all examples. It is None where no earlier sweep measured that.
+    The maximum does not include jobs that are restarted for lack of capacity. The expectation assumes that a
+    run on a fraction takes that share of a run on all examples. It is None if no earlier sweep measured that.
     """
     shares = sum(cell.fraction for cell in jobs) * len(sweep.seeds)
     most = len(jobs) * rates.most_seconds
@@ -208,7 +208,7 @@ def estimate(sweep: Sweep, jobs: Sequence[Cell], rates: Rates) -> dict[str, Any]
 
 
 def check_cost(sweep: Sweep, found: Mapping[str, Any]) -> None:
-    """Raise `SweepError` if the sweep can cost more than its limit, or if that is unknown."""
+    """Raise `SweepError` if the sweep can cost more than its limit, or if its cost is unknown."""
     limit, most = sweep.most_dollars, found["most_dollars"]
     if limit is None:
         return
@@ -219,7 +219,7 @@ def check_cost(sweep: Sweep, found: Mapping[str, Any]) -> None:
 
 
 class _Reader:
-    """Reads fields, and collects a sentence for each invalid one."""
+    """Reader of fields. It collects a sentence for each invalid one."""
 
     def __init__(self, given: Mapping[str, Any]) -> None:
         self.given, self.problems = given, list[str]()
@@ -298,7 +298,7 @@ def _search(reader: _Reader, limits: Limits) -> Search | None:
 
 
 def _check_search(reader: _Reader, sweep: Sweep, limits: Limits) -> None:
-    """A search is over the fraction of one strategy, between two limits."""
+    """Check that the search is over the fraction of one strategy, between two limits."""
     if sweep.search is None:
         return
     searched = [name for name in sweep.strategies if name not in CONTROLS]

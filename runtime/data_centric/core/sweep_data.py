@@ -1,12 +1,12 @@
 """Checks of a dataset before a sweep: its channels, their classes, its manifest of labels.
 
     DATASET/train/...         channel
-    DATASET/validation/...    channel; without it, each job splits its own off `train`
+    DATASET/validation/...    channel; without it, each job splits it off `train`
     DATASET/test/...          channel
-    DATASET/labels.manifest   the labels that the channels were made of, in Ground Truth's format
+    DATASET/labels.manifest   the labels from which the channels were made, in Ground Truth's format
 
-Classes are known where the channel is pictures (CLASS/NAME.png) or arrays (the labels in an .npz file). Jobs
-check Parquet files themselves, when they start.
+Classes are known if the channel has pictures (CLASS/NAME.png) or arrays (the labels in an .npz file). Jobs
+check Parquet files at their start.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ Opener = Callable[[str], IO[bytes]]
 
 
 def classes_of(names: Iterable[str], opened: Opener) -> set[str] | None:
-    """Return the classes of a channel; None if its files do not tell.
+    """Return the classes of a channel; None if they are not known from its files.
 
     :param names: names of the files below the channel's folder
-    :param opened: opens a file by its name, to be read at any position
+    :param opened: opens a file by its name, for reads at any position
 
     Raises `ValueError` for arrays that cannot be read.
     """
@@ -56,7 +56,7 @@ def classes_of(names: Iterable[str], opened: Opener) -> set[str] | None:
 
 
 def npz_labels(stream: IO[bytes], name: str) -> set[str] | None:
-    """Return the distinct values of the array `labels` in an .npz file; None if they are no whole numbers.
+    """Return the distinct values of the array `labels` in an .npz file; None if they are not whole numbers.
 
     Raises `ValueError` if the file has no readable array of that name.
     """
@@ -93,9 +93,9 @@ def npy_values(body: bytes, name: str) -> set[str] | None:
 
 
 def problems(dataset: str, classes: Mapping[str, set[str] | None]) -> list[str]:
-    """Return one sentence for each fault of a dataset.
+    """Return one sentence for each error of a dataset.
 
-    :param classes: classes by channel, for each channel that has files; None where they are unknown
+    :param classes: classes by channel, for each channel that has files; None if they are unknown
     """
     found = [
         f"dataset {dataset} must have a channel {name}, got {', '.join(classes) or 'none'}"
@@ -125,7 +125,7 @@ def problems(dataset: str, classes: Mapping[str, set[str] | None]) -> list[str]:
 def labels_version(body: bytes, attribute: str, train: set[str] | None) -> str:
     """Return the version of the labels in a manifest.
 
-    :param train: classes of the channel `train`; None where they are unknown
+    :param train: classes of the channel `train`; None if they are unknown
 
     Raises `ManifestError` for invalid lines, `ValueError` if the classes are not those of `train`.
     """
@@ -142,7 +142,7 @@ def labels_version(body: bytes, attribute: str, train: set[str] | None) -> str:
 
 
 def _names(entries: Sequence[manifests.Entry], attribute: str) -> list[str]:
-    """Return the names of the classes by their numbers, as the first line of each has it."""
+    """Return the names of the classes by their numbers, from the first line of each class."""
     found = dict[int, str]()
     for entry in entries:
         label, metadata = entry.fields.get(attribute), entry.fields.get(attribute + manifests.METADATA)
@@ -152,5 +152,5 @@ def _names(entries: Sequence[manifests.Entry], attribute: str) -> list[str]:
 
 
 def ordered(names: Iterable[str]) -> list[str]:
-    """Return class names in order, numbers by their values."""
+    """Return class names in order; names that are numbers are sorted by value."""
     return sorted(names, key=lambda name: (0, int(name), "") if name.isdecimal() else (1, 0, name))

@@ -1,8 +1,8 @@
-"""Where a sweep's files are in the bucket, and what they hold.
+"""Keys and content of a sweep's files in the bucket.
 
 datasets/DATASET/                     see `sweep_data`
 training/JOB/output/                  model and output of a job, as SageMaker stores them
-sweeps/EXPERIMENT/latest.json         what the last sweep measured, for the next estimate
+sweeps/EXPERIMENT/latest.json         measurements of the last sweep, for the next estimate
 sweeps/EXPERIMENT/RUN/plan.json       the sweep, its jobs and the estimate, before the first job
 sweeps/EXPERIMENT/RUN/runs.csv        one line for each seed of each job
 sweeps/EXPERIMENT/RUN/table.csv       one line for each job, with intervals; table.json has the same
@@ -77,7 +77,7 @@ def report(
 
 
 def measurement(sweep: Mapping[str, Any], runs: Sequence[Run]) -> dict[str, Any] | None:
-    """Return what the next estimate of an experiment needs; None if `full` did not complete."""
+    """Return the measurements for the next estimate of an experiment; None if `full` did not complete."""
     full = [run.seconds for run in runs if run.strategy == FULL]
     if not full:
         return None
@@ -94,7 +94,7 @@ def measurement(sweep: Mapping[str, Any], runs: Sequence[Run]) -> dict[str, Any]
 def measured(latest: bytes | None, sweep: Sweep) -> dict[str, float]:
     """Return the fields of `Rates` that the last sweep of the experiment measured.
 
-    None of them if it had another dataset or other hyperparameters.
+    Empty if it had another dataset or other hyperparameters.
     """
     found = json.loads(latest) if latest else {}
     if (found.get("dataset"), found.get("hyperparameters")) != (sweep.dataset, dict(sweep.hyperparameters)):

@@ -1,6 +1,6 @@
-"""The rows of a labeling run and their state changes. No labeler gets an item twice.
+"""Rows of a labeling run and their state changes. No labeler gets an item twice.
 
-Every row has a version. It is written only if the stored row has the preceding version. Times are in seconds
+Every row has a version. It is written only if the stored row has the previous version. Times are in seconds
 since 1970-01-01 UTC.
 """
 
@@ -29,7 +29,7 @@ class RunRow:
     """The run's settings, see `RunSettings.to_json`"""
     opened: int = 0
     closed: int = 0
-    """Times of these changes of status; 0: not yet"""
+    """Times of the changes to the statuses `open` and `closed`; 0: not yet"""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class TaskRow:
     """End of each lease, by labeler. An expired lease stays until another labeler needs its place"""
     version: int = 1
     review: str = ""
-    """What a labeler reviews, see `Review.to_json`; empty: nothing"""
+    """The review, see `Review.to_json`; empty: none"""
 
     @property
     def gold(self) -> bool:
@@ -69,7 +69,7 @@ class TaskRow:
     def due(self) -> int | None:
         """Time from which another labeler may get the task; None if no more labels are needed.
 
-        A task that is available at once has a small number, smaller with fewer labels.
+        For a task that is available at once it is a small number, which is smaller with fewer labels.
         """
         if self.gold:
             return 0
@@ -93,7 +93,7 @@ class TaskRow:
         return replace(self, leases=leases, version=self.version + 1)
 
     def answered(self, labeler: str, choice: int | None) -> TaskRow | None:
-        """Return the row with the labeler's answer, or None if the labeler holds no lease."""
+        """Return the row with the labeler's answer, or None if the labeler has no lease."""
         if labeler not in self.leases:
             return None
         leases = {name: until for name, until in self.leases.items() if name != labeler}
@@ -124,7 +124,7 @@ class LabelerRow:
     """Number of answers, including gold questions and unsure ones"""
 
     def blocked(self, run: RunSettings) -> bool:
-        """Return whether the labeler is blocked by wrong answers to gold questions."""
+        """Return whether the labeler is blocked because of wrong answers to gold questions."""
         return self.gold >= run.gold_least and self.right < run.gold_share * self.gold
 
     def next_is_gold(self, run: RunSettings) -> bool:

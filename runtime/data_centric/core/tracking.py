@@ -1,4 +1,4 @@
-"""Runs of a sweep as an MLflow app keeps them: an experiment, a run for each seed of each job."""
+"""Logging of a sweep to an MLflow app: an experiment, with a run for each seed of each job."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ METRICS = (
 )
 """Columns of an epoch that are logged, with the epoch as their step."""
 KEY = "groundplan.run"
-"""Tag by which a repetition finds a run: MLflow's own ids are new each time."""
+"""Tag by which a repeated call finds a run, because MLflow's ids are new each time."""
 MOST_METRICS = 1000
-"""Metrics in one request: MLflow's limit."""
+"""Maximum number of metrics in a request: MLflow's limit."""
 
 Json = Mapping[str, Any]
 
@@ -32,13 +32,13 @@ class Tracking(Protocol):
 def log(
     tracking: Tracking, experiment: str, sweep: Json, runs: Iterable[tuple[Run, Sequence[Json]]], began: float
 ) -> int:
-    """Log runs with their epochs; return how many were logged. A repetition logs those that are missing.
+    """Log runs with their epochs; return the number of logged runs. A repeated call logs the missing runs.
 
-    :param experiment: keeps the runs of several sweeps together
+    :param experiment: name that groups the runs of several sweeps
     :param sweep: fields of the sweep
     :param runs: each with its rows of epochs
-    :param began: when the sweep began, in seconds; an epoch's time is that plus the run's seconds so far, so
-        that a repetition logs the same values
+    :param began: start of the sweep, in seconds. The time of an epoch is this plus the run's seconds so far,
+        so that a repeated call logs the same values
     """
     found = tracking.find_experiment(experiment)
     if found is None:
@@ -92,7 +92,7 @@ def _metrics(rows: Iterable[Json], began: float) -> Iterator[Json]:
 
 
 def _finals(run: Run, began: float) -> Iterator[Json]:
-    """Yield what a run has once, at its last epoch."""
+    """Yield the metrics that a run has once, at its last epoch."""
     for name, value in (
         ("test_accuracy", run.accuracy),
         ("best_validation_accuracy", run.best_validation_accuracy),
@@ -107,7 +107,7 @@ def _metric(name: str, value: float, moment: float, step: int) -> Json:
 
 
 def _number(value: float) -> float | str:
-    """Return a number as Protocol Buffers' JSON has it: NaN and infinity are texts."""
+    """Return a number in the JSON format of Protocol Buffers: NaN and infinity are texts."""
     if math.isfinite(value):
         return value
     return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"

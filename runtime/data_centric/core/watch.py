@@ -1,4 +1,4 @@
-"""Watching a run until it is complete or its time is over."""
+"""Checks of an open run until it is complete or its time is over."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from data_centric.core.tasks import TaskRow
 from data_centric.core.workflow import Desk, NoRunError
 
 LEAST_PAUSE = 5
-"""Seconds between the first checks."""
+"""Minimum pause between checks, in seconds."""
 PAUSE_SHARE = 0.05
-"""Later, a pause is this share of the run's duration so far."""
+"""Share of the run's duration so far that is the pause between later checks."""
 MOST_CHECKS = 1_500
-"""Checks with the longest pause. An execution has at most 25,000 events, and a check has 9."""
+"""Number of checks with the longest pause. An execution has at most 25,000 events, and a check has 9."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Watched:
 
 
 def watch(desk: Desk, most_hours: int) -> Watched:
-    """Request more labels where all are there and labelers disagree; close a run that needs none.
+    """Request more labels if all labels were given and labelers disagree; close a run that needs none.
 
     A run is also closed after `most_hours`. Raises `NoRunError` and `BusyError`.
     """
@@ -70,7 +70,7 @@ def watch(desk: Desk, most_hours: int) -> Watched:
 
 
 def pause(seconds: float, most_hours: int) -> int:
-    """Return the seconds until the next check of a run that has been open for so many seconds."""
+    """Return the seconds until the next check of a run that has been open for `seconds`."""
     most = max(LEAST_PAUSE, 3600 * most_hours / MOST_CHECKS)
     return math.ceil(min(max(PAUSE_SHARE * seconds, LEAST_PAUSE), most))
 

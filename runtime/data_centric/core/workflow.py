@@ -1,7 +1,7 @@
-"""The labeling workflow over one table: load a run, give tasks, take answers, ask for more labels, close.
+"""The labeling workflow: load a run, assign tasks, store answers, request more labels, close the run.
 
-Every function is idempotent and may be killed after any of its writes. Calling it again completes the work;
-a task that was leased but not returned becomes available when the lease expires.
+Every function is idempotent and may be killed after any of its writes. Another call completes the work. A
+task that was leased but not returned becomes available when the lease expires.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from data_centric.core.runs import RunSettings
 from data_centric.core.tasks import LabelerRow, Row, RunRow, TaskRow
 
 TRIES = 20
-"""Attempts of a write that conflicts with other writes."""
+"""Maximum number of attempts of a write that conflicts with other writes."""
 ROWS_AT_ONCE = 25
-"""Rows per write: this many of the longest texts fit into DynamoDB's transaction limit of 4 MB."""
+"""Maximum rows in a write: with the longest texts they fit into DynamoDB's transaction limit of 4 MB."""
 LOOKED_AT = 25
 """Number of available tasks from which a labeler's next task is drawn at random, to avoid conflicts."""
 
@@ -36,7 +36,7 @@ class NoRunError(Exception):
 
 
 class NoTaskError(Exception):
-    """The labeler holds no lease on this task: it was reassigned, or never assigned to the labeler."""
+    """The labeler has no lease on this task: it was reassigned, or never assigned to the labeler."""
 
 
 class BlockedError(Exception):
@@ -44,12 +44,12 @@ class BlockedError(Exception):
 
 
 class BusyError(Exception):
-    """Every attempt conflicted with another write. Retry later."""
+    """All attempts conflicted with other writes. To be retried later."""
 
 
 class Table(Protocol):
     def run(self, run: str) -> RunRow | None:
-        """Return the row by a consistent read, like `task` and `labeler`."""
+        """Return the row by a strongly consistent read, like `task` and `labeler`."""
         ...
 
     def task(self, run: str, item: str) -> TaskRow | None: ...
@@ -57,7 +57,7 @@ class Table(Protocol):
     def labeler(self, run: str, labeler: str) -> LabelerRow | None: ...
 
     def write(self, rows: Sequence[Row]) -> bool:
-        """Write all rows atomically. Return False and write none where a stored version is not the preceding.
+        """Write all rows atomically. Return False and write none if a stored version is not the previous one.
 
         A row of version 1 must not exist yet. At most `ROWS_AT_ONCE` rows.
         """
@@ -92,12 +92,12 @@ class Desk:
     table: Table
     run: RunSettings
     now: Callable[[], float]
-    """Seconds since 1970-01-01 UTC"""
+    """Returns the seconds since 1970-01-01 UTC"""
 
 
 @dataclass(frozen=True)
 class Assignment:
-    """A task as the labeler sees it, without other answers and without marking gold questions."""
+    """A task for a labeler, without other answers and without a mark of gold questions."""
 
     item: str
     source_field: str
@@ -115,7 +115,7 @@ class Progress:
     """Number of answers, without gold questions"""
     unsure: int
     extra: int
-    """Extra labels requested so far"""
+    """Number of extra labels requested so far"""
     labelers: int
     blocked: int
 
@@ -126,7 +126,7 @@ def load(
     gold_entries: Sequence[Entry] = (),
     truths: Mapping[str, int] | None = None,
 ) -> None:
-    """Create a run with one task for each entry, and open it. Repeating the call completes it.
+    """Create a run with one task for each entry, and open it. A repeated call completes it.
 
     :param gold_entries: items of the gold questions
     :param truths: class of each gold question, by item
@@ -180,7 +180,7 @@ def add_tasks(desk: Desk, tasks: Sequence[TaskRow]) -> None:
 
 
 def open_run(desk: Desk, items: int) -> None:
-    """Let labelers into a run whose tasks all exist.
+    """Open a run for labelers. All its tasks must exist.
 
     :param items: number of tasks, without gold questions
     Raises `NoRunError` if there is no run.
@@ -192,7 +192,7 @@ def open_run(desk: Desk, items: int) -> None:
 
 
 def close_run(desk: Desk) -> RunRow:
-    """Let no labeler in any more; return the run's row. Raises `NoRunError` and `BusyError`."""
+    """Close a run for labelers; return its row. Raises `NoRunError` and `BusyError`."""
     for _ in range(TRIES):
         row = _stored(desk)
         if row.status == "closed":
@@ -341,7 +341,7 @@ def _leased(desk: Desk, me: LabelerRow) -> Assignment | Literal["again"] | None:
 
 
 def _drawn(desk: Desk, me: LabelerRow, now: float) -> Iterator[str]:
-    """Yield the items of available tasks, shuffled in small groups by a seed of the labeler's own."""
+    """Yield the items of available tasks, shuffled in small groups by a seed for the labeler."""
 
     def order(item: str) -> bytes:
         return hashlib.sha256(f"{me.labeler}\n{item}".encode()).digest()

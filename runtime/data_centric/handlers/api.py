@@ -1,4 +1,4 @@
-"""Run on requests of the HTTP API (payload 2.0), with the claims of a checked token."""
+"""Run on requests of the HTTP API (payload 2.0). API Gateway has verified the token."""
 
 from __future__ import annotations
 

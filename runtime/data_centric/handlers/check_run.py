@@ -1,7 +1,7 @@
 """Check the input of a labeling run, estimate its cost, and create its row.
 
-The first step of the state machine `Label`. For an invalid input the response has `problem`, the reason;
-otherwise it has `name`, `items`, `cost` and `estimate_only`: then nothing was written.
+The first step of the state machine `Label`. For an invalid input the response has `problem`, the reason.
+Otherwise it has `name`, `items`, `cost` and `estimate_only`. If `estimate_only` is true, nothing was written.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from data_centric.core.workflow import Desk, RunConflictError
 def handler(event: Mapping[str, Any], context: LambdaContext) -> dict[str, Any]:
     try:
         found = read(event["input"])
-        corrected(found, {})  # raises where an item is absent from the manifest to correct
+        corrected(found, {})  # raises if an item is absent from the manifest to correct
         least, most = cost(found.run, len(found.entries), environment.defaults().rates)
         desk = Desk(environment.tasks_table(), found.run, time.time)
         if not found.estimate_only:

@@ -1,7 +1,7 @@
 """Consolidate the answers of a closed run by its post-annotation function, and write the results.
 
-A step of the state machine `Label`. Repeating it writes the same results. The response has `problem`, the
-reason, where the post-annotation function failed.
+A step of the state machine `Label`. A repeated call writes the same results. The response has `problem`, the
+reason, if the post-annotation function failed.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from data_centric.core.tasks import RunRow
 from data_centric.core.workflow import RunConflictError
 
 MOST_DISPUTED = 100
-"""Items in the report's list of disputed ones."""
+"""Maximum number of disputed items in the report."""
 SHOWN = ("version", "complete", "items", "labeled", "unlabeled", "extra_labels")
 """Fields of the report that the response has too."""
 LINES, OBJECT = "application/jsonlines", "application/json"
@@ -77,7 +77,7 @@ def consolidate(event: Mapping[str, Any]) -> dict[str, Any]:
         shown["corrected_version"] = whole.version
     for name, body in files.values():
         objects.write(result(row.run, name), body, LINES)
-    # The report comes last: where it is, the manifests are
+    # The report is written last: if it exists, the manifests exist
     objects.write(result(row.run, REPORT), json.dumps(report, indent=1).encode(), OBJECT)
     logger.info("consolidated", extra={"run": row.run, "version": made.version})
     names = {name: file for name, (file, _) in files.items()} | {"report": REPORT}

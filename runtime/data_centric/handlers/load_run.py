@@ -1,7 +1,7 @@
-"""Create the tasks of a run as its pre-annotation function shows them, then let labelers in.
+"""Create the tasks of a run from the responses of its pre-annotation function, then open it for labelers.
 
-Runs again and again as a step of the state machine `Label`, each time with the `next` and `tasks` of the last
-response, until `loaded` is true. The response has `problem` where the pre-annotation function failed.
+A step of the state machine `Label`, which is repeated with the `next` and `tasks` of the last response until
+`loaded` is true. The response has `problem` if the pre-annotation function failed.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from data_centric.core.intake import InputError
 from data_centric.core.workflow import RunConflictError
 
 AT_ONCE = 100
-"""Lines between two looks at the time."""
+"""Number of lines between two checks of the remaining time."""
 SPARE_MILLISECONDS = 90_000
-"""Time that is left when a call ends. A hundred lines must take less."""
+"""Remaining time at which a call ends. `AT_ONCE` lines must take less."""
 
 
 @logger.inject_lambda_context

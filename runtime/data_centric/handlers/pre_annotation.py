@@ -1,4 +1,4 @@
-"""The default pre-annotation function, with Ground Truth's request and response: show the item as it is."""
+"""The default pre-annotation function, with Ground Truth's request and response: the unchanged item."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ Tracked = tuple[Run, list[dict[str, Any]]]
 
 class CompareEvent(TypedDict):
     folder: str
-    """Folder of the sweep in the bucket, as the plan named it"""
+    """Folder of the sweep in the bucket, from the plan"""
     outcomes: list[dict[str, Any]]
     """Fields of an `Outcome` for each listed job"""
     search: str
@@ -32,7 +32,7 @@ class CompareEvent(TypedDict):
 @metrics.log_metrics
 @logger.inject_lambda_context
 def handler(event: CompareEvent, context: LambdaContext) -> dict[str, Any]:
-    """Return the report. A repetition writes the same files."""
+    """Return the report. A repeated call writes the same files."""
     bucket, folder = sweep_desk.bucket(), event["folder"]
     logger.append_keys(folder=folder)
     content = bucket.get(f"{folder}/{sweep_files.PLAN}")
@@ -71,9 +71,9 @@ def handler(event: CompareEvent, context: LambdaContext) -> dict[str, Any]:
 
 
 def tracked_with_mlflow(plan: dict[str, Any], tracked: list[Tracked]) -> str:
-    """Log the runs with the MLflow app, if there is one. Return why that failed, otherwise an empty text.
+    """Log the runs with the MLflow app, if there is one. Return the reason of a failure, or an empty text.
 
-    The results are in the bucket already: a sweep does not fail for its tracking.
+    The results are already in the bucket, so a sweep does not fail if this fails.
     """
     app = sweep_desk.tracking()
     if app is None:
@@ -91,9 +91,9 @@ def tracked_with_mlflow(plan: dict[str, Any], tracked: list[Tracked]) -> str:
 def collected(
     folder: str, cells: list[Cell], outcomes: list[Outcome], labels: str
 ) -> tuple[list[Outcome], list[Tracked]]:
-    """Read what the jobs left, and copy their epochs to the sweep's folder.
+    """Read the output of the jobs, and copy their epochs to the sweep's folder.
 
-    A job whose output is not as it should be counts as failed.
+    A job with invalid output counts as failed.
     """
     bucket, by_id = sweep_desk.bucket(), {cell.id: cell for cell in cells}
     ended, tracked = list[Outcome](), list[Tracked]()

@@ -30,12 +30,12 @@ class PlanEvent(TypedDict):
     input: Any
     """Input of the execution"""
     run: str
-    """Id of the execution, the same when it asks again"""
+    """Id of the execution, the same for retries"""
 
 
 @logger.inject_lambda_context
 def handler(event: PlanEvent, context: LambdaContext) -> dict[str, Any]:
-    """Return the plan; `problems` has a sentence for each fault, and then there is nothing else."""
+    """Return the plan, or only `problems`, with a sentence for each error."""
     logger.append_keys(run=event["run"])
     try:
         plan = planned(event)
@@ -75,7 +75,7 @@ def planned(event: PlanEvent) -> dict[str, Any]:
 
 
 def search(sweep: Sweep) -> dict[str, Any]:
-    """Return what the tuning job of a search needs; nothing without one."""
+    """Return the parameters of a search's tuning job; empty without a search."""
     config = tuning_config(sweep)
     if config is None:
         return {}
@@ -119,7 +119,7 @@ def dataset(sweep: Sweep) -> tuple[list[str], str]:
 
 
 def hyperparameters(sweep: Sweep, cell: Cell) -> dict[str, str]:
-    """Return the hyperparameters of a job, besides the stack's defaults."""
+    """Return the hyperparameters of a job, without the stack's defaults."""
     return {
         **sweep.hyperparameters,
         "strategy": cell.strategy,
@@ -129,10 +129,10 @@ def hyperparameters(sweep: Sweep, cell: Cell) -> dict[str, str]:
 
 
 def channel(sweep: Sweep, name: str) -> dict[str, Any]:
-    """Return a channel of the dataset as `InputDataConfig` has it."""
+    """Return a channel of the dataset in the format of `InputDataConfig`."""
     source = {
         "S3DataType": "S3Prefix",
-        # The slash keeps a folder out that only begins with this name
+        # The slash excludes folders whose name only begins with this name
         "S3Uri": sweep_desk.bucket().url(f"{sweep_files.dataset(sweep.dataset)}/{name}/"),
         "S3DataDistributionType": "FullyReplicated",
     }

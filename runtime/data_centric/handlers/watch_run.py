@@ -1,4 +1,4 @@
-"""Request more labels where labelers disagree; close a run that is complete or whose time is over.
+"""Request more labels for items on which labelers disagree; close a run that is complete or timed out.
 
 A step of the state machine `Label`, between pauses. It emits the metrics of open runs.
 """

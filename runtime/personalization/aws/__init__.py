@@ -1,1 +1,1 @@
-"""The adapters: what the ports of `core` are on AWS."""
+"""Adapters: implementations of the interfaces of `core` on AWS."""

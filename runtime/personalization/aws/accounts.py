@@ -1,6 +1,6 @@
-"""What users have, in DynamoDB: `ports.Accounts`.
+"""Users' models and generations in DynamoDB: `ports.Accounts`.
 
-A count changes in the transaction that changes what it counts, so it is neither lost nor counted twice.
+A count changes in the same transaction as the rows it counts, so no change is lost or counted twice.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb.type_defs import TransactWriteItemTypeDef as Part
 
 KEY_SECONDS = 86_400
-"""How long an idempotency key is kept."""
+"""Time that an idempotency key is kept."""
 DELETE_TRIES = 5
 PICTURES = "picture_"
 """Prefix of the token bucket of generated pictures in `users`; the one of requests has none."""
@@ -49,7 +49,7 @@ class DynamoAccounts:
     generations: Table
     limits: Limits
 
-    # The pace of one user
+    # Rate limiters of a user
 
     def wait(self, user: str, now: float) -> float:
         return self._take(user, "", self.limits.requests_per_minute, 1, now)
@@ -126,7 +126,7 @@ class DynamoAccounts:
         )
         if failed == {2}:
             raise LimitReachedError("active")
-        # Otherwise the model moved on while this looked at it: started by the same call, sent twice.
+        # Otherwise the model's status has changed meanwhile: the same request was sent twice
 
     def delete(self, user: str, model: str, now: float) -> None:
         for _ in range(DELETE_TRIES):
@@ -214,7 +214,10 @@ class DynamoAccounts:
         return self._again(made, item, now)
 
     def _again(self, made: GenerationRow, asked: GenerationRow, now: float) -> GenerationRow:
-        """The generation of a repeated key: done, or given up by whoever began it and begun once more."""
+        """Return the generation of a repeated idempotency key: it is DONE, or has failed and begins again.
+
+        Raises `KeyReusedError`, and `StillRunningError` if the first request is in flight.
+        """
         if any(made[field] != asked[field] for field in ("model", "prompt", "count")):
             raise KeyReusedError
         if made["status"] == DONE:

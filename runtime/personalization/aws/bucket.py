@@ -1,4 +1,4 @@
-"""S3: `ports.SharedObjects` over one bucket."""
+"""An S3 bucket: `ports.SharedObjects`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ DELETED_AT_ONCE = 1_000
 
 
 class S3Bucket:
-    """`ports.SharedObjects` over S3."""
+    """`ports.SharedObjects` in an S3 bucket."""
 
     def __init__(self, s3: S3Client, name: str):
         self.s3, self.name = s3, name
@@ -28,7 +28,7 @@ class S3Bucket:
         return self._read({"Bucket": self.name, "Key": key})
 
     def get_start(self, key: str, most: int) -> bytes | None:
-        """The first `most` bytes, or fewer, of an object that is not empty; None when there is none."""
+        """Return at most the first `most` bytes of an object that is not empty; None if it does not exist."""
         return self._read({"Bucket": self.name, "Key": key, "Range": f"bytes=0-{most - 1}"})
 
     def _read(self, asked: GetObjectRequestTypeDef) -> bytes | None:
@@ -70,12 +70,12 @@ class S3Bucket:
                 raise OSError(f"s3://{self.name}/{failure['Key']} cannot be deleted: {failure['Message']}")
 
     def picture(self, key: str, seconds: int) -> str:
-        """An address from which a browser can get the object for so long."""
+        """Return a URL from which a browser can download the object for `seconds`."""
         place = {"Bucket": self.name, "Key": key}
         return self.s3.generate_presigned_url("get_object", Params=place, ExpiresIn=seconds)
 
     def upload(self, key: str, content_type: str, size: int, seconds: int) -> UploadForm:
-        """A form that lets a browser put exactly this object, of exactly this type and size, for so long."""
+        """Return a form with which a browser can upload this object, of this type and size, for `seconds`."""
         form = self.s3.generate_presigned_post(
             self.name,
             key,

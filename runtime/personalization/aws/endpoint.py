@@ -1,4 +1,4 @@
-"""The multi-model endpoint: `ports.Endpoint` over SageMaker's runtime."""
+"""The multi-model endpoint: `ports.Endpoint` with SageMaker's runtime API."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _FIELD = re.compile(r"(prompt|seed|count): (.+)", re.DOTALL)
 
 
 class SageMakerEndpoint:
-    """`ports.Endpoint` over SageMaker's runtime."""
+    """`ports.Endpoint` with SageMaker's runtime API."""
 
     def __init__(self, client: SageMakerRuntimeClient, name: str) -> None:
         self.client, self.name = client, name
@@ -66,7 +66,7 @@ def _meaning(error: ClientError) -> Exception:
 
 
 def _said(original: str) -> str:
-    """The `error` of the container's JSON, or its text as it is."""
+    """Return `error` of the container's JSON, or the text if it is not JSON."""
     try:
         body = json.loads(original)
     except ValueError:

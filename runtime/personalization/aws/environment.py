@@ -1,6 +1,6 @@
-"""What a function gets from its environment: settings, clients, and the adapters made of them.
+"""Settings, clients and adapters of a Lambda function, made from its environment variables.
 
-Each is made once per container. Every call of a client times out.
+Each is made once per container. Every call of a client has a timeout.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ T = TypeVar("T")
 
 CONFIG = Config(connect_timeout=3, read_timeout=10, retries={"mode": "standard", "total_max_attempts": 4})
 ONCE = Config(connect_timeout=3, read_timeout=24, retries={"mode": "standard", "total_max_attempts": 1})
-"""For the endpoint: a picture is not made twice, and API Gateway waits for 30 seconds."""
+"""For the endpoint: no retries, so no picture is made twice; API Gateway's timeout is 30 seconds."""
 PRESIGNED = Config(signature_version="s3v4", s3={"addressing_style": "virtual"})
 
 
 def read(kind: type[T], name: str) -> T:
-    """The settings in the JSON object of the environment variable `name`.
+    """Return the settings in the JSON object of the environment variable `name`.
 
-    Raises `ValueError` naming the variable that is not set, or the fields that are missing or unknown.
+    Raises `ValueError` that names the variable if it is not set, or its missing or unknown fields.
     """
     text = os.environ.get(name)
     if not text:
@@ -51,7 +51,7 @@ def read(kind: type[T], name: str) -> T:
 
 
 @functools.cache
-def client(service: Any) -> Any:  # boto3's types know a client by a literal name only
+def client(service: Any) -> Any:  # boto3's types need a literal service name
     config = ONCE if service == "sagemaker-runtime" else CONFIG
     return boto3.client(service, config=config.merge(PRESIGNED) if service == "s3" else config)
 
@@ -93,7 +93,7 @@ def topic() -> SnsTopic:
 
 @functools.cache
 def backend() -> Backend:
-    """Return what onboarding works with."""
+    """Return the adapters and settings of onboarding."""
     return Backend(
         store=store(),
         objects=bucket(),
@@ -108,4 +108,4 @@ def backend() -> Backend:
 
 
 CACHED = (store, accounts, follow_ups, topic, backend)
-"""Made once per container; `cache_clear` makes them again from a changed environment."""
+"""Functions whose result is made once per container. After `cache_clear` they read the environment again."""

@@ -10,7 +10,7 @@ from personalization.core.model import Request, Status
 from personalization.core.times import iso
 
 AT_ONCE = 100
-"""Rows that one query returns; the next run goes on."""
+"""Maximum number of rows of a query; the next run continues."""
 NOT_NOTIFIED = "attribute_not_exists(#notified) OR #notified <> #attempt"
 NOT_PURGED = "attribute_not_exists(#purged)"
 

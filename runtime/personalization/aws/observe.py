@@ -1,4 +1,4 @@
-"""What the Lambdas tell those who run them: JSON lines with request ids, and metrics inside them."""
+"""Logs and metrics of the Lambda functions: JSON lines with request ids, and metrics in the same log."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.metrics import MetricUnit
 
 logger = Logger(service="personalization")
-"""Also the parent of every module's own logger here."""
+"""Also the parent of the loggers of all modules of this package."""
 metrics = Metrics(namespace=os.environ.get("POWERTOOLS_METRICS_NAMESPACE", "Groundplan"))
-"""Their dimension `service` is the environment's `POWERTOOLS_SERVICE_NAME`."""
+"""The dimension `service` is the environment variable `POWERTOOLS_SERVICE_NAME`."""
 warnings.filterwarnings("ignore", "No application metrics to publish")
 
 

@@ -1,7 +1,7 @@
 """Requests and jobs in DynamoDB: `ports.Store`.
 
-A request and its model change together, and with them the count of what is in flight for their user; so no
-reader ever sees one without the other, and no repetition counts twice.
+A request, its model and the user's count of active fine-tunes change in one transaction. So no reader sees
+one change without the others, and no retry counts twice.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb.type_defs import TransactWriteItemTypeDef as Part
 
 PACE = "#pace"
-"""The item of `jobs` that is no job: the token bucket of CreateTrainingJob."""
+"""Key of the token bucket of CreateTrainingJob, an item of `jobs` that is not a job."""
 DURATIONS = "#durations"
-"""Another: what a step of training takes."""
+"""Key of the mean duration of a training step, another such item."""
 NEWEST_SHARE = 0.2
-"""Of the newest measurement in that mean; the rest is what was known before."""
+"""Weight of the newest measurement in the mean duration."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class DynamoStore:
         return [item["request"] for item in items]
 
     def _settled(self, status: Status, ids: Sequence[str]) -> list[Request]:
-        """The index lags behind the table: only the table knows what has that status now."""
+        """Return the requests that have `status` in the table; the index is eventually consistent."""
         found = [request for request in self.requests(ids) if request.status == status]
         return sorted(found, key=lambda request: (request.updated, request.request))
 
@@ -146,7 +146,10 @@ class DynamoStore:
 
 
 def bucket_of(item: Item, prefix: str = "") -> Bucket | None:
-    """The token bucket in an item, which may hold other things too; `prefix` tells several apart."""
+    """Return the token bucket in an item; None if it has none.
+
+    :param prefix: prefix of the attributes, to distinguish several buckets in an item
+    """
     tokens, refilled = f"{prefix}tokens", f"{prefix}refilled"
     return Bucket(item[tokens], item[refilled]) if tokens in item else None
 
@@ -187,7 +190,7 @@ def request_of(item: Item) -> Request:
 
 
 def request_item(request: Request) -> Item:
-    """A request as `requests` holds it."""
+    """Return the item of a request in the table `requests`."""
     return {
         "request": request.request,
         "user": request.user,

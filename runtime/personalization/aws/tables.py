@@ -1,4 +1,4 @@
-"""DynamoDB in plain values, and the one kind of write that the tables see: a transaction with conditions."""
+"""DynamoDB tables with plain Python values. All writes are conditional and go through `write`."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ PASSING = frozenset(
         "TransactionInProgressException",
     )
 )
-"""Reasons to try a write again: nobody's condition failed."""
+"""Reasons to retry a write: no condition failed."""
 
 
 class NamesAndValues(TypedDict, total=False):
-    """What an expression's `#name` and `:name` stand for."""
+    """Values of `#name` and `:name` in an expression."""
 
     ExpressionAttributeNames: dict[str, str]
     ExpressionAttributeValues: dict[str, Any]
@@ -55,7 +55,7 @@ def _plain(value: Any) -> Any:
         return [_plain(item) for item in value]
     if isinstance(value, Mapping):
         return {key: _plain(item) for key, item in value.items()}
-    return str(value) if isinstance(value, str) else value  # a StrEnum is its text
+    return str(value) if isinstance(value, str) else value  # a plain str of a StrEnum
 
 
 def _number(value: Any) -> Any:
@@ -69,22 +69,22 @@ def _number(value: Any) -> Any:
 
 
 class Table:
-    """One table, and the parts that transactions on it are made of.
+    """A table: reads, and parts of transactions on it.
 
-    Conditions and filters are DynamoDB's own expressions, in which `#name` stands for the attribute `name`
-    and `:name` for the value given for it.
+    Conditions and filters are DynamoDB expressions, in which `#name` is the attribute `name` and `:name` is
+    the given value of that name.
     """
 
     def __init__(self, client: DynamoDBClient, name: str):
         self.client, self.name = client, name
 
     def get(self, **key: str) -> Item | None:
-        """The item, as it is now."""
+        """Return the current item; None if it does not exist."""
         answer = self.client.get_item(TableName=self.name, Key=marshal(key), ConsistentRead=True)
         return unmarshal(answer["Item"]) if "Item" in answer else None
 
     def get_all(self, keys: Sequence[Mapping[str, str]]) -> list[Item]:
-        """The items as they are now, in no order, without those that are not there."""
+        """Return the current items that exist, in no order."""
         found: list[Item] = []
         left = [marshal(key) for key in keys]
         while left:
@@ -106,7 +106,7 @@ class Table:
         newest_first: bool = False,
         limit: int,
     ) -> list[Item]:
-        """At most `limit` items that pass, reading on past those that do not."""
+        """Return at most `limit` items that pass the condition and the filter, from all pages."""
         return list(self._query(condition, values, index, filter, newest_first, limit))
 
     def _query(
@@ -158,7 +158,7 @@ class Table:
         values: Mapping[str, Any] | None = None,
         add: Mapping[str, int] | None = None,
     ) -> Part:
-        """Set the attributes of `change` (None removes one), add the numbers of `add`."""
+        """Return an update: set the attributes of `change` (None removes one), add the numbers of `add`."""
         given, sets, removes, adds = dict(values or {}), [], [], []
         for name, value in change.items():
             if value is None:
@@ -213,10 +213,10 @@ def _names_and_values(expression: str, values: Mapping[str, Any]) -> NamesAndVal
 
 
 def write(client: DynamoDBClient, *parts: Part) -> frozenset[int]:
-    """Write all of `parts`, or nothing; returns the positions of those whose condition failed, if any.
+    """Write all of `parts`, or nothing; return the positions of parts whose condition failed.
 
-    One part is written by its own operation, which costs half. Raises `ClientError` for anything but
-    conditions; what two writers' haste causes is tried again before.
+    A single part is written without a transaction, which costs half. Raises `ClientError` for other errors;
+    throttling and transaction conflicts are retried before.
     """
     for attempt in range(CONFLICT_TRIES):
         try:
@@ -244,7 +244,7 @@ def _send(client: DynamoDBClient, parts: Sequence[Part]) -> None:
 
 
 def _reasons(error: ClientError, count: int) -> list[str]:
-    """Why each part was not written, in DynamoDB's words."""
+    """Return DynamoDB's reason for each part that was not written."""
     code = error.response["Error"]["Code"]
     if code == "TransactionCanceledException":
         return [reason.get("Code", "None") for reason in error.response.get("CancellationReasons", [])]

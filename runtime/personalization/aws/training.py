@@ -1,4 +1,4 @@
-"""SageMaker's training jobs: `ports.Training` over its API."""
+"""SageMaker's training jobs: `ports.Training` with SageMaker's API."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _QUOTA = re.compile(
 
 
 class SageMaker:
-    """`ports.Training` over SageMaker's API."""
+    """`ports.Training` with SageMaker's API."""
 
     def __init__(self, client: SageMakerClient):
         self.client = client
@@ -42,7 +42,7 @@ class SageMaker:
         except ClientError as error:
             code = error.response["Error"]["Code"]
             if code == "ResourceInUse":
-                return  # the name is taken: by this very job
+                return  # this job exists already
             message = error.response["Error"].get("Message", "")
             if code == "ResourceLimitExceeded":
                 raise _quota_exceeded(message) from error
@@ -65,13 +65,13 @@ class SageMaker:
         try:
             self.client.stop_training_job(TrainingJobName=name)
         except ClientError as error:
-            # SageMaker says the same of one that has ended and of one that never was
+            # SageMaker returns the same error for a job that has ended and one that does not exist
             if error.response["Error"]["Code"] not in ("ValidationException", "ResourceNotFound"):
                 raise
 
 
 def _quota_exceeded(message: str) -> QuotaExceededError:
-    """SageMaker says in the message alone which quota it is, how large it is and how much of it is in use."""
+    """Return the error with the quota and its unused part, which only SageMaker's message contains."""
     if not (found := _QUOTA.search(message)):
         return QuotaExceededError(message)
     limit, used = int(found[1]), int(found[2])
@@ -79,6 +79,6 @@ def _quota_exceeded(message: str) -> QuotaExceededError:
 
 
 def _not_found(error: ClientError) -> bool:
-    """SageMaker has no error of its own for what is not there: the message says it."""
+    """Return whether the job does not exist. SageMaker has no separate error code for it, only a message."""
     code, message = error.response["Error"]["Code"], error.response["Error"].get("Message", "")
     return code == "ResourceNotFound" or (code == "ValidationException" and "not found" in message.lower())

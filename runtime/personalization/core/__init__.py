@@ -1,1 +1,1 @@
-"""The rules of onboarding and generation, on plain values and the ports of `ports.py`."""
+"""Logic of onboarding and generation, on plain values and the interfaces of `ports.py`."""

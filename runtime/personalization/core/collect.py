@@ -1,7 +1,7 @@
-"""What happens when a job runs, and when it has ended.
+"""Updates of requests from the state of their training job.
 
-Events ask for it, and the sweeper does when events are lost; it may run any number of times. A job is ENDED
-only after each of its requests has left it: a Lambda that dies half way leaves a job that is looked at again.
+Events start it, and the sweeper if events are lost. It is idempotent. A job becomes ENDED only after each of
+its requests has left it, so a job whose Lambda function was killed midway is processed again.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ _CAPACITY = re.compile(r"capacity|ResourceLimitExceeded|InsufficientInstance", r
 
 
 def collect(backend: Backend, job: Job) -> None:
-    """Bring the job's requests to where the job is. Raises `ExceptionGroup` after all were tried."""
+    """Update the job's requests from its state in SageMaker. Raises `ExceptionGroup` after all were tried."""
     if job.status == JobStatus.ENDED:
         return
     described = backend.training.describe(job.job)
     if described is None and job.status == JobStatus.CLAIMED:
-        return  # not launched yet: the dispatcher will
-    # SageMaker forgets no job; should it, its requests must not wait for ever.
+        return  # not launched yet: the dispatcher launches it
+    # SageMaker keeps all jobs. If one is absent all the same, its requests must not wait without end.
     described = described or Described("Failed", "SageMaker does not know the job")
     if described.ended:
         log.info("%s: %s %s", job.job, described.status, described.reason)
@@ -42,7 +42,7 @@ def collect(backend: Backend, job: Job) -> None:
 
 
 def follow(backend: Backend, job: Job) -> None:
-    """The job runs: so do its requests. Those that are done are prepared without waiting for the rest."""
+    """Update the requests of a running job. Finished requests are prepared without waiting for the others."""
     now, failures = backend.clock.now(), []
     for request in _members(backend, job):
         try:
@@ -51,11 +51,11 @@ def follow(backend: Backend, job: Job) -> None:
                 request = running if backend.store.move(request, running) else request
             if request.status in IN_JOB:
                 prepare(backend, request)
-        except Exception as error:  # of one request: the others go on
+        except Exception as error:  # continue with the other requests
             failures.append(error)
     left = {request.status for request in _members(backend, job)}
     if Status.DELETED in left and not left & IN_JOB:
-        backend.training.stop(job.job)  # it works on for nobody
+        backend.training.stop(job.job)  # all of its requests were deleted or have left
     later = now + backend.pace.stale_seconds
     backend.store.change(job, replace(job, status=JobStatus.CREATED, not_before=later, updated=now))
     if failures:
@@ -63,18 +63,18 @@ def follow(backend: Backend, job: Job) -> None:
 
 
 def settle(backend: Backend, job: Job, reason: str) -> None:
-    """The job has ended: each of its requests is prepared, fails, or goes back to the queue.
+    """Prepare, fail or requeue each request of a job that has ended.
 
-    `reason` tells the user of one that may not go back why.
+    :param reason: message to the user of a request that fails because it has no attempts left
     """
     failures = []
     for request in _members(backend, job):
         try:
             if request.status in IN_JOB:
                 request = prepare(backend, request)
-            if request.status in IN_JOB and request.job == job.job:  # without a whole result
+            if request.status in IN_JOB and request.job == job.job:  # its result is absent or incomplete
                 put_back(backend, request, reason)
-        except Exception as error:  # of one request: the others go on
+        except Exception as error:  # continue with the other requests
             failures.append(error)
     if failures:
         raise ExceptionGroup(f"{job.job} has ended", failures)
@@ -82,7 +82,7 @@ def settle(backend: Backend, job: Job, reason: str) -> None:
 
 
 def give_up(backend: Backend, job: Job) -> None:
-    """The job will never be created: its requests go back to the queue, or fail."""
+    """Requeue or fail the requests of a job that will never be created."""
     for request in _members(backend, job):
         if request.status in IN_JOB:
             put_back(backend, request, NO_CAPACITY)
@@ -90,7 +90,7 @@ def give_up(backend: Backend, job: Job) -> None:
 
 
 def put_back(backend: Backend, request: Request, reason: str) -> None:
-    """Into the queue once more, to go on from the last checkpoint; or, after the last attempt, it fails."""
+    """Requeue a request to continue from its last checkpoint, or fail it after its last attempt."""
     now = backend.clock.now()
     if request.attempt >= request.last_attempt:
         after = replace(request, status=Status.FAILED, reason=reason, updated=now)
@@ -109,11 +109,11 @@ def put_back(backend: Backend, request: Request, reason: str) -> None:
 
 
 def _members(backend: Backend, job: Job) -> list[Request]:
-    """The requests that are in this job, not in a later one."""
+    """Return the requests that are in this job, without those that are in a later one."""
     return [request for request in backend.store.requests(job.requests) if request.job == job.job]
 
 
 def _end(backend: Backend, job: Job) -> None:
     if any(request.status in IN_JOB for request in _members(backend, job)):
-        return  # somebody else moved one meanwhile: the next look ends it
+        return  # another process changed one meanwhile: the next run ends the job
     backend.store.change(job, replace(job, status=JobStatus.ENDED, updated=backend.clock.now()))

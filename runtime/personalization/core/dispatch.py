@@ -1,8 +1,8 @@
-"""From the queue into training jobs.
+"""The dispatcher: packs queued requests into training jobs.
 
-A job is *claimed* first: one transaction writes the job with its list of requests, and marks each of them as
-the job's. From then on it has a name, and whatever happens is repeated under that name: SageMaker takes a
-name once: no repetition makes a second job, and no request is in two.
+A job is *claimed* first: one transaction writes the job with its list of requests, and assigns each request
+to the job. All retries use the job's name. SageMaker accepts a name once, so a retry creates no second job,
+and no request is in two jobs.
 """
 
 from __future__ import annotations
@@ -27,29 +27,29 @@ from personalization.core.ports import Backend, PutOff, QuotaExceededError, Refu
 log = logging.getLogger(__name__)
 
 LONGEST_WAIT = 300.0
-"""Seconds between two tries to create a job that was put off."""
+"""Maximum number of seconds between two attempts to create a job that was put off."""
 PUT_OFF_AT_ONCE = 8
-"""With so many jobs put off, SageMaker itself is in trouble, and no further one is begun."""
+"""Number of jobs put off at which no further job is started: SageMaker itself probably fails."""
 LOOKED_AT = 300
-"""Queued requests, oldest first, of which a job's are chosen."""
+"""Number of queued requests, oldest first, from which the requests of a job are chosen."""
 FURTHER_SECONDS = 3600.0
-"""Each further request of one user waits as if it had come so much later."""
+"""Seconds added to the place in the queue of a request for each earlier request of the same user."""
 
 
 def dispatch(backend: Backend) -> float | None:
-    """Create one training job, if any waits and the pace allows it.
+    """Create one training job if requests wait and the rate limiter allows it.
 
-    Returns the seconds after which it is worth calling again: 0 for at once, None when nothing waits.
+    Returns the seconds until the next call is useful: 0 for at once, None if nothing waits.
     """
     now = backend.clock.now()
     latest = horizon(backend, now)
-    # All that were put off, also by a dispatcher whose clock is ahead of this one's
+    # All jobs that were put off, also by a dispatcher whose clock is ahead
     until = now + LONGEST_WAIT + SKEW_SECONDS
     claimed = backend.store.due(JobStatus.CLAIMED, until, limit=100, horizon=latest)
     due = next((job for job in claimed if not now < job.not_before <= latest), None)
     if due is None and (wait := held(claimed, now)):
         return wait
-    # A job without requests stands for the wait for instances: whose turn it is, is decided when it is over
+    # A job without requests records a wait for instances. Its requests are chosen after the wait
     again = due if due and due.requests else None
     waiting = [] if again else backend.store.queue(LOOKED_AT)
     if not again and not waiting:
@@ -61,7 +61,7 @@ def dispatch(backend: Backend) -> float | None:
         backend.store.bucket, backend.store.swap_bucket, now, backend.pace.rate, backend.pace.burst
     ):
         return wait
-    # While jobs follow each other within the time that instances are kept, keeping them saves their start.
+    # If jobs follow each other within the keep-alive time, warm instances save their start
     keep_alive = backend.settings.keep_alive
     steady = bool(keep_alive and last and not is_ahead(last.at, now) and now - last.at <= keep_alive)
     waiting = fairest(waiting, backend.settings.capacity, now)
@@ -79,10 +79,10 @@ def dispatch(backend: Backend) -> float | None:
 
 
 def held(claimed: Sequence[Job], now: float) -> float:
-    """The seconds for which no further job is begun, given those that were put off; 0 for none.
+    """Return the seconds for which no further job is started because of jobs that were put off; 0 if none.
 
-    A job that is put off holds nobody else's requests, unless no other job could start either: then all wait
-    in the queue.
+    A job that was put off delays no other requests, unless no other job could start either: all instances
+    are in use, or too many jobs are put off.
     """
     put_off = [job for job in claimed if job.attempt > 1]
     if any(job.full for job in put_off) or len(put_off) >= PUT_OFF_AT_ONCE:
@@ -91,11 +91,12 @@ def held(claimed: Sequence[Job], now: float) -> float:
 
 
 def fairest(waiting: Sequence[Request], most: int, now: float) -> list[Request]:
-    """The `most` of these requests to train next: by the time they came, a user's further ones later.
+    """Return at most `most` of these requests to train next.
 
-    So nobody's first request waits for another's many, and no request waits forever: the delay is bounded by
-    how many its own user has before it. One that a wrong clock stamped has waited for nobody knows how long:
-    it goes first.
+    Requests that wait longer come first, but each further request of a user ranks `FURTHER_SECONDS` later. So
+    a user's first request does not wait for many requests of another user. The delay of a request is bounded
+    by the number of its user's earlier requests. A request whose time comes from a wrong clock has an unknown
+    waiting time and goes first.
     """
     numbers = numbered(waiting)
     order = [
@@ -110,7 +111,7 @@ def fairest(waiting: Sequence[Request], most: int, now: float) -> list[Request]:
 
 
 def numbered(requests: Sequence[Request]) -> list[int]:
-    """For each of the requests, how many of its user's are before it."""
+    """Return for each request the number of earlier requests of the same user."""
     earlier: Counter[str] = Counter()
     numbers = []
     for request in requests:
@@ -120,7 +121,7 @@ def numbered(requests: Sequence[Request]) -> list[int]:
 
 
 def horizon(backend: Backend, now: float) -> float:
-    """The latest moment to which a job is put off."""
+    """Return the latest time to which a job is put off."""
     return now + max(LONGEST_WAIT, backend.pace.stale_seconds) + SKEW_SECONDS
 
 
@@ -130,7 +131,7 @@ def drain(
     sleep: Callable[[float], None],
     monotonic: Callable[[], float] = time.monotonic,
 ) -> None:
-    """Dispatch until nothing waits, or the next job would have to wait past so many seconds from now."""
+    """Dispatch until nothing waits, or the next job cannot start within `seconds` from now."""
     end = monotonic() + seconds
     while (wait := dispatch(backend)) is not None and monotonic() + wait < end:
         if wait:
@@ -138,7 +139,7 @@ def drain(
 
 
 def claim(backend: Backend, requests: list[Request], steady: bool, attempt: int = 1) -> Job | None:
-    """Make these QUEUED requests the own of a new job. None when another dispatcher took one of them."""
+    """Assign QUEUED requests to a new job. Return None if another dispatcher took one of them."""
     now, settings = backend.clock.now(), backend.settings
     last_chance = any(request.attempt >= request.last_attempt > 1 for request in requests)
     job = Job(
@@ -146,11 +147,11 @@ def claim(backend: Backend, requests: list[Request], steady: bool, attempt: int 
         status=JobStatus.CLAIMED,
         requests=tuple(request.request for request in requests),
         hosts=min(settings.hosts_max, -(-len(requests) // settings.tasks_per_host)),
-        # SageMaker keeps no spot instances; and who was interrupted before is not again.
+        # SageMaker keeps no spot instances warm. A last attempt after an interruption does not use spot.
         spot=settings.spot and not steady and not last_chance,
         warm=steady,
         attempt=attempt,
-        # Until then its launch is left to whoever claimed it.
+        # Until then only this dispatcher launches the job.
         not_before=now + backend.pace.stale_seconds,
         updated=now,
     )
@@ -162,7 +163,7 @@ def claim(backend: Backend, requests: list[Request], steady: bool, attempt: int 
 
 
 def take_over(backend: Backend, job: Job) -> Job | None:
-    """Make the launch of a due job this caller's own. None when another dispatcher was faster."""
+    """Take over the launch of a due job. Return None if another dispatcher was faster."""
     now = backend.clock.now()
     taken = replace(
         job, attempt=job.attempt + 1, not_before=now + backend.pace.stale_seconds, full=False, updated=now
@@ -171,7 +172,7 @@ def take_over(backend: Backend, job: Job) -> Job | None:
 
 
 def launch(backend: Backend, job: Job) -> None:
-    """Create the claimed job in SageMaker. May be repeated: what it writes follows from its requests."""
+    """Create the claimed job in SageMaker. Idempotent: its files follow from its requests."""
     if job.attempt > backend.pace.max_launches:
         abandon(backend, job)
         return
@@ -194,10 +195,11 @@ def launch(backend: Backend, job: Job) -> None:
 
 
 def create(backend: Backend, job: Job, members: list[Request]) -> None:
-    """Create the job on the first kind of capacity that has room, with fewer instances if it has to.
+    """Create the job on the first kind of capacity (spot or on demand) that is free.
 
-    A quota that cannot hold the job moves it to the other kind; one that is only in use makes it wait, for
-    the kind that the settings name. Raises `PutOff`, `Refused`.
+    If only a part of a quota is free, the job gets fewer instances. If the kind in the settings has a quota
+    that is all in use, the job waits for it; if its quota is 0 or unknown, the job uses the other kind.
+    Raises `PutOff`, `Refused`.
     """
     wanted = backend.settings.spot
     kinds = list(dict.fromkeys((job.spot, wanted, not wanted)))
@@ -208,7 +210,7 @@ def create(backend: Backend, job: Job, members: list[Request]) -> None:
             backend.training.create(job_request(backend, asked, job.hosts))
         except QuotaExceededError as error:
             log.warning("%s, spot %s: %s", job.job, asked.spot, error)
-            # A wait for the configured kind is told of rather than the lack of another
+            # Report the wait for the configured kind rather than the missing quota of the other
             reason = error if reason is None or asked.spot == wanted else reason
             if 1 <= error.free < job.hosts:
                 narrower = narrow(backend, job, members, error.free)
@@ -226,7 +228,7 @@ def create(backend: Backend, job: Job, members: list[Request]) -> None:
 
 
 def created(backend: Backend, job: Job, asked: Job) -> None:
-    """SageMaker has the job, as it was asked for."""
+    """Record that SageMaker has created the job, as requested in `asked`."""
     backend.count("JobsLaunched", 1)
     if asked.spot != job.spot:
         backend.count("JobsOnOtherCapacity", 1)
@@ -240,9 +242,9 @@ def created(backend: Backend, job: Job, asked: Job) -> None:
 def narrow(
     backend: Backend, job: Job, members: list[Request], hosts: int
 ) -> tuple[Job, list[Request]] | None:
-    """Make the job fit `hosts` instances: those of its requests that do not, return to the queue.
+    """Reduce the job to `hosts` instances, and return the requests that do not fit to the queue.
 
-    None when there is nothing to narrow: SageMaker has the job already, or another dispatcher does.
+    Returns None if SageMaker already has the job or another dispatcher took it over.
     """
     kept = members[: hosts * backend.settings.tasks_per_host]
     if not release(backend, job, members[len(kept) :]):
@@ -255,11 +257,14 @@ def narrow(
 
 
 def put_off(backend: Backend, job: Job, members: list[Request], full: bool) -> None:
-    """Try again later. While all instances are in use (`full`) the requests wait in the queue, not in the
-    job: whose turn it is, is decided when one is free."""
+    """Schedule a retry of the job's creation.
+
+    If all instances are in use (`full`), the requests return to the queue, and the requests of the job are
+    chosen when an instance is free.
+    """
     if full and not release(backend, job, members):
         return
-    # The first launch is known from later ones by its number
+    # Attempt 1 means that the job was never put off
     attempt, now = max(2, job.attempt), backend.clock.now()
     later = replace(
         job,
@@ -273,9 +278,9 @@ def put_off(backend: Backend, job: Job, members: list[Request], full: bool) -> N
 
 
 def release(backend: Backend, job: Job, requests: Sequence[Request]) -> bool:
-    """Put requests of a job that was never created back to the place in the queue that they had.
+    """Return requests of a job that was not created to their former place in the queue.
 
-    False, with nothing done, when SageMaker has the job after all or another dispatcher has taken it over.
+    Returns False, without moving them, if SageMaker has the job or another dispatcher has taken it over.
     """
     if backend.training.describe(job.job) is not None:
         created(backend, job, job)
@@ -290,13 +295,13 @@ def release(backend: Backend, job: Job, requests: Sequence[Request]) -> bool:
 
 
 def abandon(backend: Backend, job: Job) -> None:
-    """The job cannot be created. Unless it was: an answer may have been lost, and then it is collected."""
+    """Give up a job that cannot be created, unless SageMaker has it because an answer was lost."""
     if backend.training.describe(job.job) is None:
         give_up(backend, job)
 
 
 def write_inputs(backend: Backend, job: Job, requests: list[Request]) -> None:
-    """`tasks.json`, the manifest of the pictures, and what earlier jobs had reached."""
+    """Write `tasks.json` and the manifest of the pictures, and copy checkpoints of earlier jobs."""
     for request in requests:
         if request.previous:
             restore(backend, job, request)
@@ -308,10 +313,10 @@ def write_inputs(backend: Backend, job: Job, requests: list[Request]) -> None:
 
 
 def plan(backend: Backend, job: Job, requests: list[Request]) -> list[dict[str, Any]]:
-    """The tasks, each with its instance; an instance works on its own in this order.
+    """Return the tasks with their hosts. Each host runs its tasks in this order.
 
-    Users' first requests come before their further ones, and short ones before long ones: that ends no
-    instance later, and most people wait less.
+    Users' first requests come before their further ones, and short ones before long ones. The order does not
+    change when a host ends, and shortens the wait of most users.
     """
     estimates, numbers = [request.estimate for request in requests], numbered(requests)
     hosts = pack(estimates, min(job.hosts, len(requests)))
@@ -336,13 +341,13 @@ def _task(backend: Backend, request: Request, host: int) -> dict[str, Any]:
 
 
 def restore(backend: Backend, job: Job, request: Request) -> None:
-    """Copy what the request's job before had reached into this one's folder; what is there stays."""
+    """Copy the checkpoint from the request's previous job into this job's folder. Existing files stay."""
     source = keys.checkpoint(request.previous[-1], request.request)
     target = keys.checkpoint(job.job, request.request)
     there = set(backend.objects.list(target))
     for key in backend.objects.list(source):
         copied = target + key.removeprefix(source)
-        # Result and progress are this job's to write.
+        # This job writes its own result and progress
         if copied not in there and not copied.endswith(("/result.json", "/progress.json")):
             backend.objects.copy(key, copied)
 

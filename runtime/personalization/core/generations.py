@@ -7,10 +7,10 @@ from personalization.core.times import seconds
 
 RUNNING, DONE, FAILED = "RUNNING", "DONE", "FAILED"
 RUNNING_SECONDS = 60
-"""A generation that runs for longer was killed: the function's own timeout is shorter."""
+"""The function of a generation that runs for longer was killed: the function's timeout is shorter."""
 
 
 def shown_status(generation: GenerationRow, now: float) -> str:
-    """Return the status; FAILED for one whose function was killed, which stays RUNNING in the table."""
-    late = abs(now - seconds(generation["updated"])) > RUNNING_SECONDS  # whichever way a clock has jumped
+    """Return the status; FAILED if the function was killed, which leaves RUNNING in the table."""
+    late = abs(now - seconds(generation["updated"])) > RUNNING_SECONDS  # a clock may jump either way
     return FAILED if generation["status"] == RUNNING and late else generation["status"]

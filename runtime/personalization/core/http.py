@@ -1,4 +1,4 @@
-"""Requests and answers of the HTTP API, as `openapi.json` describes them: routes, validation, errors."""
+"""Requests and answers of the HTTP API by `openapi.json`: routes, validation, errors."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ import fastjsonschema
 
 DOCUMENT = Path(__file__).parents[1] / "openapi.json"
 BODY_BYTES = 65_536
-"""The largest body is a prompt of 2,000 characters, each written as two escapes: 24 kilobytes."""
+"""Maximum size of a body. A prompt of 2,000 characters, each written as two escapes, has 24 kilobytes."""
 JSON = "application/json"
 LONGEST_INTEGER = 400
-"""Digits of a whole number that is read as one; Python refuses to read those of more than 4,300."""
+"""Maximum digits of a number that is read as an integer; Python rejects more than 4,300 digits."""
 
 
 class GatewayEvent(TypedDict, total=False):
-    """An HTTP API's event (payload 2.0), as far as it is read."""
+    """Event of an HTTP API (payload 2.0), with the fields that are read."""
 
     routeKey: str
     pathParameters: Mapping[str, str] | None
@@ -44,7 +44,7 @@ class Call:
     """One request of a signed-in user."""
 
     user: str
-    """The token's `sub`: the one thing that says who asks."""
+    """`sub` of the token. It alone identifies the user."""
     path: Mapping[str, str]
     query: Mapping[str, str] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -63,7 +63,7 @@ class Answer:
 
 
 class Problem(Exception):
-    """What ends a request, in the one shape that errors have."""
+    """An error of a request, with the fields of the API's error answers."""
 
     def __init__(
         self, status: int, code: str, message: str, field: str = "", retry_after: float | None = None
@@ -79,7 +79,7 @@ class Problem(Exception):
 
 
 def not_found() -> Problem:
-    """The same for what never was, what is gone and what is somebody else's."""
+    """Return the same error for objects that never existed, were deleted, or belong to another user."""
     return Problem(404, "not_found", "There is nothing of yours at this address.")
 
 
@@ -101,15 +101,15 @@ class Parameter:
 @dataclass(frozen=True)
 class Operation:
     name: str
-    """Its `operationId`."""
+    """`operationId` in the document."""
     check_body: Callable[[Any], Any] | None
     parameters: tuple[Parameter, ...] = ()
-    """Those of its query and headers. Ids in paths are looked up: a wrong one is not found."""
+    """Query parameters and headers. Ids in paths are not checked: an invalid one is not found."""
 
 
 @cache
 def operations() -> dict[str, Operation]:
-    """The document's operations by API Gateway's route key, such as `GET /api/models/{model}`."""
+    """Return the document's operations by API Gateway's route key, such as `GET /api/models/{model}`."""
     document = json.loads(DOCUMENT.read_text())
     found = {}
     for path, methods in document["paths"].items():
@@ -137,7 +137,7 @@ def _validator(document: Mapping[str, Any], wanted: Mapping[str, Any]) -> Callab
 
 
 def parse(event: GatewayEvent) -> tuple[Operation, Call]:
-    """API Gateway's event (payload 2.0). Raises `Problem`."""
+    """Return the operation and the call of an API Gateway event (payload 2.0). Raises `Problem`."""
     operation = operations().get(event.get("routeKey", ""))
     if operation is None:
         raise not_found()
@@ -176,7 +176,7 @@ def _body(event: GatewayEvent, headers: Mapping[str, str], check: Callable[[Any]
     content = event.get("body") or ""
     try:
         read = base64.b64decode(content, validate=True) if event.get("isBase64Encoded") else content.encode()
-    except ValueError:  # no base64, or half of a surrogate pair
+    except ValueError:  # no base64, or a lone surrogate
         raise _not_json("it is not UTF-8") from None
     if len(read) > BODY_BYTES:
         raise Problem(413, "too_large", f"The body is larger than {BODY_BYTES} bytes.")
@@ -201,8 +201,8 @@ def _not_json(why: str) -> Problem:
 def decode(content: bytes) -> Any:
     """Read JSON as RFC 7493 (I-JSON) defines it: UTF-8, no lone surrogate, no name twice in an object.
 
-    1000.0 is the integer 1000, as in JSON Schema. A number beyond a double's range is an infinity, which no
-    schema here allows. Raises `ValueError` (of which `UnicodeError` is one), `RecursionError`.
+    1000.0 is the integer 1000, as in JSON Schema. A number beyond a double's range becomes an infinity, which
+    no schema here allows. Raises `ValueError` (`UnicodeError` is a subclass), `RecursionError`.
     """
     body = json.loads(
         content.decode(),
@@ -211,7 +211,7 @@ def decode(content: bytes) -> Any:
         parse_int=lambda digits: int(digits) if len(digits) <= LONGEST_INTEGER else float(digits),
         object_pairs_hook=_object,
     )
-    json.dumps(body, ensure_ascii=False).encode()  # finds the halves of surrogate pairs in every text
+    json.dumps(body, ensure_ascii=False).encode()  # raises for lone surrogates in any string
     return body
 
 
@@ -257,7 +257,7 @@ def _allowed(definition: Mapping[str, Any]) -> str:
 
 
 def _named(path: list[str]) -> str:
-    """`images[2].bytes`"""
+    """Return a field's name such as `images[2].bytes`."""
     name = ""
     for part in path:
         name += f"[{part}]" if part.isdigit() else f".{part}" if name else part

@@ -1,4 +1,4 @@
-"""Ids that sort by the time they were made, and tell nothing else."""
+"""Random ids that sort by creation time."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import re
 import secrets
 
 ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
-"""Crockford's base32: no letter is mistaken for another."""
+"""Crockford's base32, without letters that look alike."""
 LENGTH = 26
 _TIME_CHARACTERS = 10
 _PATTERN = re.compile(f"[{ALPHABET}]{{{LENGTH}}}")
 
 
 def new(now: float) -> str:
-    """26 characters: `now` in milliseconds (10), then 80 random bits (16)."""
+    """Return an id of 26 characters: 10 for `now` in milliseconds, 16 for 80 random bits."""
     return _encode(int(now * 1000), _TIME_CHARACTERS) + _encode(
         secrets.randbits(80), LENGTH - _TIME_CHARACTERS
     )

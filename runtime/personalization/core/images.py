@@ -1,8 +1,8 @@
-"""Whether an upload is a picture to learn from, judged by its header.
+"""Validation of uploaded pictures by their headers.
 
-Nothing is decoded here: the fine-tune decodes every picture anyway, and names the one that is damaged. Its
-reader (`personalization_finetune.pictures`) takes the same formats, so what passes here is refused there
-only for damage.
+Pictures are not decoded here: the fine-tune decodes all of them and reports damaged ones. Its reader
+(`personalization_finetune.pictures`) accepts the same formats, so it rejects a picture that passed here only
+if it is damaged.
 """
 
 from __future__ import annotations
@@ -12,24 +12,24 @@ import warnings
 
 FORMATS = {"image/jpeg": "JPEG", "image/png": "PNG", "image/webp": "WEBP"}
 HEADER_BYTES = 262_144
-"""Enough for the header of nearly every JPEG and PNG, EXIF thumbnail and colour profile included."""
+"""Enough bytes for the header of nearly every JPEG and PNG, with EXIF thumbnail and colour profile."""
 HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1", b"avif", b"avis")
 
 
 class NotAnImage(ValueError):
-    """The message ends the sentence that begins with the field's name: "is …", "has …"."""
+    """The picture is invalid. The message continues a sentence that begins with the field's name: "is …"."""
 
 
 def check(content: bytes, content_type: str, most_pixels: int, least_side: int) -> tuple[int, int]:
     """Return the width and height in pixels of the first frame, as stored. Raises `NotAnImage`.
 
-    `content` is the file, or as much of its beginning as holds its header: HEADER_BYTES are usually enough.
+    :param content: the file, or its beginning with the whole header; `HEADER_BYTES` are usually enough
     """
-    from PIL import Image, UnidentifiedImageError  # only here: it takes long to import
+    from PIL import Image, UnidentifiedImageError  # here, because the import is slow
 
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the bound below is ours
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # `most_pixels` is checked below
             picture = Image.open(io.BytesIO(content), formats=[FORMATS[content_type]])
         with picture:
             width, height = picture.size
@@ -39,7 +39,7 @@ def check(content: bytes, content_type: str, most_pixels: int, least_side: int) 
         raise NotAnImage(f"is not a picture of the type {content_type}") from None
     except Image.DecompressionBombError:
         raise NotAnImage(f"must have at most {most_pixels} pixels") from None
-    except Exception as error:  # decoders raise anything on what is damaged or forged
+    except Exception as error:  # decoders raise any exception for damaged or forged files
         raise NotAnImage("is damaged: its header cannot be read") from error
     if width * height > most_pixels:
         raise NotAnImage(f"must have at most {most_pixels} pixels, got {width} x {height}")

@@ -1,4 +1,4 @@
-"""What SageMaker is asked for: the request of a training job."""
+"""The CreateTrainingJob request of a job."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ CHECKPOINTS = "/opt/ml/checkpoints"
 
 
 def job_request(backend: Backend, job: Job, hosts: int) -> dict[str, Any]:
-    """What CreateTrainingJob is asked for `job` on `hosts` instances."""
+    """Return the CreateTrainingJob request for `job` on `hosts` instances."""
     settings, root = backend.settings, f"s3://{backend.bucket}/"
     own_base = "uri" in settings.base
     hyperparameters = {name: _text(value) for name, value in settings.hyperparameters.items()}
@@ -41,7 +41,7 @@ def job_request(backend: Backend, job: Job, hosts: int) -> dict[str, Any]:
         },
         "StoppingCondition": {"MaxRuntimeInSeconds": settings.max_runtime},
         "Environment": {"GROUNDPLAN_DEVICE": settings.device},
-        # With its base in S3 the code needs no network, so people's pictures cannot leave it.
+        # With the base in S3 the code needs no network; isolation keeps users' pictures inside
         "EnableNetworkIsolation": own_base,
         "Tags": [{"Key": key, "Value": value} for key, value in sorted(settings.tags.items())],
     }
@@ -68,5 +68,5 @@ def _channel(name: str, uri: str, kind: str = "S3Prefix") -> dict[str, Any]:
 
 
 def _text(value: Any) -> str:
-    """A hyperparameter as SageMaker wants it."""
+    """Return a hyperparameter as text, as SageMaker requires."""
     return str(value).lower() if isinstance(value, bool) else str(value)

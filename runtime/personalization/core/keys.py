@@ -1,4 +1,4 @@
-"""Where everything lies in the bucket. No key is made of what a caller sent: ids come from the tables."""
+"""Keys of the objects in the bucket. Their ids come from the tables, never from a caller's input."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def upload(user: str, model: str, number: int) -> str:
 
 
 def target(user: str, model: str) -> str:
-    """What the endpoint calls the model: the archive's key below `adapters/`."""
+    """Return the model's name at the endpoint: the archive's key below `adapters/`."""
     return f"{user}/{model}.tar.gz"
 
 
@@ -56,7 +56,7 @@ def result(job: str, request: str) -> str:
 
 
 def request_of_result(key: str) -> tuple[str, str] | None:
-    """The job and the request whose `result` this key is; None when it is another file."""
+    """Return the job and the request if the key is that of a `result`; None for another file."""
     parts = key.split("/")
     if len(parts) == 5 and (parts[0], parts[2], parts[4]) == ("jobs", "checkpoints", "result.json"):
         return parts[1], parts[3]

@@ -1,4 +1,4 @@
-"""What onboarding is about: a request for a fine-tune, and the training job that it is packed into."""
+"""Requests for fine-tunes, and the training jobs that they are packed into."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from personalization.core.rows import ModelRow
 
 
 class Status(StrEnum):
-    """Where a model and its request stand. `README.md` has the picture."""
+    """Status of a model and its request. `README.md` has a diagram."""
 
     CREATED = "CREATED"
     QUEUED = "QUEUED"
@@ -23,62 +23,63 @@ class Status(StrEnum):
 
 class JobStatus(StrEnum):
     CLAIMED = "CLAIMED"
-    """Its requests are its own; SageMaker may or may not know of it yet."""
+    """Requests are assigned to the job; it may or may not exist in SageMaker yet."""
     CREATED = "CREATED"
-    """SageMaker has it."""
+    """The job exists in SageMaker."""
     ENDED = "ENDED"
-    """It has ended, and each of its requests has been moved on."""
+    """The job has ended, and each of its requests has left it."""
 
 
 IN_JOB = frozenset((Status.LAUNCHED, Status.TRAINING, Status.PREPARING))
 IN_FLIGHT = IN_JOB | {Status.QUEUED}
-"""What counts as an active fine-tune of its user."""
+"""Statuses that count as an active fine-tune of the user."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """One user's wish for one model. `attempt` grows with every return to the queue."""
+    """A user's request for a model."""
 
     request: str
     user: str
     model: str
     subject: str
     images: int
-    """How many pictures were uploaded."""
+    """Number of uploaded pictures."""
     steps: int
-    """How many training steps it gets; 0 for the job's own number."""
+    """Number of training steps; 0 for the number in the job's hyperparameters."""
     estimate: float
     """Expected seconds on one instance."""
     status: Status
     attempt: int
+    """Number of the attempt. It increases with every return to the queue."""
     last_attempt: int
     """The attempt after which a failure is final."""
     queued_at: float
-    """Submission time, in seconds since 1970, as `updated`."""
+    """Submission time in seconds since 1970, the unit of `updated` too."""
     updated: float
     job: str = ""
-    """The job it is in, or was in last."""
+    """Name of the current or the last job."""
     previous: tuple[str, ...] = ()
-    """The jobs it was in before `job`, oldest first."""
+    """Names of earlier jobs, oldest first."""
     reason: str = ""
-    """Why it failed and what to do, in a sentence for its user."""
+    """Message to the user: why the request failed and what to do."""
     requeued_at: float = 0.0
-    """Time at which it returned to the queue after a job, 0 if it never did."""
+    """Time of the last return to the queue after a job; 0 if there was none."""
 
     @property
     def waiting_since(self) -> float:
-        """Start of the current wait for a job, which decides the place in the queue."""
+        """Start of the current wait for a job. It determines the place in the queue."""
         return self.requeued_at or self.queued_at
 
     @property
     def images_in_uploads(self) -> list[str]:
-        """The pictures' keys below `uploads/`."""
+        """Keys of the pictures below `uploads/`."""
         return [f"{self.user}/{self.model}/{number:02}" for number in range(self.images)]
 
 
 @dataclass(frozen=True)
 class Job:
-    """One training job, known by its name from before it is created."""
+    """A training job. It has its name before it exists in SageMaker."""
 
     job: str
     status: JobStatus
@@ -86,18 +87,18 @@ class Job:
     hosts: int
     spot: bool
     warm: bool
-    """Whether its instances wait for the next job."""
+    """Whether the instances are kept alive for the next job."""
     attempt: int
-    """How often its creation was tried or put off."""
+    """Number of times that the creation was tried or put off."""
     not_before: float
-    """When to look at it again: to launch a CLAIMED one, to ask after a CREATED one."""
+    """Time of the next step: launch a CLAIMED job, read the state of a CREATED one."""
     updated: float
     full: bool = False
-    """Whether it was put off because all instances of the quota are in use: no other job could start."""
+    """Whether it was put off because all instances of the quota are in use, so no other job could start."""
 
 
 def trigger(subject: str) -> str:
-    """The words that stand for the subject in a prompt."""
+    """Return the words that stand for the subject in a prompt."""
     return f"sks {subject}"
 
 

@@ -1,4 +1,4 @@
-"""A token bucket that many callers share: its state is one item, changed by compare and swap."""
+"""A token bucket that many callers share. Its state is one item that is changed by compare and swap."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from dataclasses import dataclass
 TRIES = 8
 CONTENDED_SECONDS = 0.5
 SKEW_SECONDS = 60.0
-"""How far the clocks of two callers may be apart. What is further ahead was written by a wrong clock."""
+"""Maximum difference of two callers' clocks. Times that are further ahead were written by a wrong clock."""
 
 
 @dataclass(frozen=True)
 class Bucket:
-    """`tokens` at the moment `at` (seconds since 1970), when one was taken last."""
+    """Number of tokens at the time `at` (seconds since 1970) of the last change."""
 
     tokens: float
     at: float
@@ -27,13 +27,14 @@ def take(
     burst: float,
     cost: float = 1,
 ) -> float:
-    """Take `cost` tokens; returns 0, or without taking the seconds until there are so many.
+    """Take `cost` tokens and return 0; or take none and return the seconds until there are enough.
 
-    `rate` tokens a second come back, up to `burst`. `swap` puts a new state in place of what `read` gave,
-    unless another caller did so first. A caller that is killed after it has lost a token, and nothing else.
+    A caller that is killed afterwards loses its tokens, nothing else. A clock that jumps in either direction
+    allows at most one extra burst and delays no caller by more than `SKEW_SECONDS`.
 
-    A clock that jumps, either way, lets at most one burst more through and delays nobody by more than
-    `SKEW_SECONDS`.
+    :param read: returns the current state
+    :param swap: replaces the state that `read` returned; False if another caller changed it first
+    :param rate: tokens added per second, up to `burst`
     """
     for _ in range(TRIES):
         before = read()
@@ -42,7 +43,7 @@ def take(
             # A caller whose clock is behind must not make the bucket fill twice.
             at = max(now, before.at) if before.at - now <= SKEW_SECONDS else now
             tokens = min(burst, before.tokens + max(0.0, now - before.at) * rate)
-        empty = tokens < cost - 1e-9  # what rounding leaves of a whole one
+        empty = tokens < cost - 1e-9  # tolerance for rounding errors
         # Leave an empty bucket unchanged, unless its time lies in the future and would keep it empty.
         if empty and (before is None or at >= before.at):
             return max(cost - tokens, 0.0) / rate
@@ -52,5 +53,5 @@ def take(
 
 
 def is_ahead(moment: float, now: float) -> bool:
-    """Whether a wrong clock wrote `moment`: it lies further ahead than two clocks are apart."""
+    """Return whether a wrong clock wrote `moment`: it is more than `SKEW_SECONDS` ahead."""
     return moment - now > SKEW_SECONDS

@@ -1,4 +1,4 @@
-"""Fine-tunes onto instances: longest first, each to the instance that is free first (Graham's LPT)."""
+"""Assignment of fine-tunes to instances: longest first, each to the first free instance (Graham's LPT)."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 
 def pack(seconds: Sequence[float], hosts: int) -> list[list[int]]:
-    """For each of `hosts` instances the positions in `seconds` that it works on, in its order.
+    """Return for each of `hosts` instances the positions in `seconds` of its tasks, in order.
 
-    The longest begin first, so what is left to even out the ends with is short: with exact durations the
-    last end is at most 4/3 of the best there is, in practice within a few percent of it.
+    The longest tasks start first, so short ones remain to balance the ends. With exact durations the last end
+    is at most 4/3 of the optimum, in practice within a few percent of it.
     """
     plan: list[list[int]] = [[] for _ in range(hosts)]
     free = [(0.0, host) for host in range(hosts)]
@@ -22,13 +22,16 @@ def pack(seconds: Sequence[float], hosts: int) -> list[list[int]]:
 
 
 def makespan(seconds: Sequence[float], plan: Sequence[Sequence[int]]) -> float:
-    """When the last instance ends, in seconds."""
+    """Return the end of the last instance, in seconds from the start."""
     return max((sum(seconds[position] for position in host) for host in plan), default=0.0)
 
 
 def lower_bound(seconds: Sequence[float], hosts: int) -> float:
-    """No plan ends sooner: not than its longest task, than all shared out evenly, nor than the two shortest
-    of the `hosts + 1` longest one after the other."""
+    """Return a lower bound of the makespan of all plans, in seconds.
+
+    The maximum of the longest task, of the mean load of an instance, and of the two shortest of the
+    `hosts + 1` longest tasks, which one instance must run in sequence.
+    """
     ordered = sorted(seconds, reverse=True)
     if not ordered:
         return 0.0

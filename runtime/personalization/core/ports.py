@@ -1,6 +1,6 @@
-"""The interfaces that `core` works with.
+"""Interfaces to storage and services that `core` uses.
 
-The functions pass the adapters of `aws`; a simulation passes tables in memory.
+The Lambda functions pass the adapters of `aws`; a simulation passes tables in memory.
 """
 
 from __future__ import annotations
@@ -16,69 +16,77 @@ from personalization.core.settings import JobSettings, Pace
 
 
 class Store(Protocol):
-    """Requests and jobs. Every change is a compare and swap: it happens whole, or (False) not at all because
-    somebody else was faster. Lists may lag behind; `requests` and `job` never do."""
+    """Requests and jobs.
+
+    Every change is an atomic compare and swap: it returns False and changes nothing if another process
+    changed the row first. Lists are eventually consistent; `requests` and `job` are strongly consistent.
+    """
 
     def queue(self, limit: int) -> list[Request]:
-        """QUEUED requests, those that wait longest first."""
+        """Return QUEUED requests, longest waiting first."""
         ...
 
     def stale(self, status: Status, before: float, limit: int) -> list[Request]:
-        """Requests that entered `status` before that moment, oldest first."""
+        """Return requests that entered `status` before the time `before`, oldest first."""
         ...
 
     def requests(self, ids: Sequence[str]) -> list[Request]:
-        """These, as they are now, without those that are gone."""
+        """Return the current requests of these ids, without deleted ones."""
         ...
 
     def job(self, name: str) -> Job | None: ...
 
     def due(self, status: JobStatus, now: float, limit: int, *, horizon: float) -> list[Job]:
-        """Jobs in `status` whose `not_before` is at most `now`, oldest first.
+        """Return jobs in `status` whose `not_before` is at most `now`, oldest first.
 
-        One after `horizon` counts as well: no job is put off that long, so a wrong clock wrote it.
+        Jobs with a `not_before` after `horizon` are due too: no job is put off that long, so a wrong clock
+        wrote it.
         """
         ...
 
     def claim(self, job: Job, changes: Sequence[tuple[Request, Request]]) -> bool:
-        """Put the new job, and each request from its state before to its state after: all or nothing."""
+        """Write the new job, and change each request from its first to its second state, in a transaction."""
         ...
 
     def move(self, before: Request, after: Request, *, previews: int | None = None) -> bool:
-        """A request, its model and its user's count of active fine-tunes, together. Compared by status and
-        attempt. `previews`: how many first pictures the model has."""
+        """Change a request, its model and its user's count of active fine-tunes in one transaction.
+
+        Compares status and attempt.
+
+        :param previews: number of preview pictures of the model; None: unchanged
+        """
         ...
 
     def change(self, before: Job, after: Job) -> bool:
-        """A job. Compared by status and attempt."""
+        """Change a job. Compares status and attempt."""
         ...
 
     def bucket(self) -> Bucket | None:
-        """The token bucket of CreateTrainingJob; None before its first use."""
+        """Return the token bucket of CreateTrainingJob; None before its first use."""
         ...
 
     def swap_bucket(self, before: Bucket | None, after: Bucket) -> bool: ...
 
     def seconds_per_step(self) -> float | None:
-        """What a step of training took lately; None before the first."""
+        """Return the mean duration of recent training steps; None before the first measurement."""
         ...
 
     def learn(self, seconds_per_step: float) -> None:
-        """Remember one measurement: an estimate, so one lost or counted twice does no harm."""
+        """Add a measurement to the mean. It is an estimate: a lost or repeated measurement does no harm."""
         ...
 
 
 class Objects(Protocol):
-    """The bucket."""
+    """Objects in the bucket."""
 
     def get(self, key: str) -> bytes | None:
-        """None when there is no such object."""
+        """Return the content of an object; None if the object does not exist."""
         ...
 
     def put(self, key: str, body: bytes, content_type: str = "application/octet-stream") -> None: ...
 
     def list(self, prefix: str) -> list[str]:
-        """The keys that begin with `prefix`, sorted."""
+        """Return the keys that begin with `prefix`, sorted."""
         ...
 
     def copy(self, source: str, target: str) -> None: ...
@@ -87,28 +95,31 @@ class Objects(Protocol):
 
 
 class SharedObjects(Objects, Protocol):
-    """The bucket, with addresses that a browser can use."""
+    """Objects in the bucket, with presigned URLs and forms for browsers."""
 
     def get_start(self, key: str, most: int) -> bytes | None:
-        """The first `most` bytes, or fewer, of an object that is not empty; None when there is none."""
+        """Return at most the first `most` bytes of an object that is not empty; None if it does not exist."""
         ...
 
     def size_and_type(self, key: str) -> tuple[int, str] | None:
-        """Size in bytes and content type; None when there is no such object."""
+        """Return the size in bytes and the content type; None if the object does not exist."""
         ...
 
     def picture(self, key: str, seconds: int) -> str:
-        """A URL to get the object from, valid for so long."""
+        """Return a URL to download the object, valid for `seconds`."""
         ...
 
     def upload(self, key: str, content_type: str, size: int, seconds: int) -> UploadForm:
-        """A form to upload an object of exactly this type and size with, valid for so long."""
+        """Return a form to upload an object of exactly this type and size, valid for `seconds`."""
         ...
 
 
 @dataclass(frozen=True)
 class Described:
-    """What SageMaker says of a job. `reason` is for the log and for telling failures apart, not for users."""
+    """Status of a training job in SageMaker.
+
+    `reason` is for logs and to distinguish failures. Users do not see it.
+    """
 
     status: str
     """InProgress, Stopping, Completed, Failed or Stopped."""
@@ -120,13 +131,13 @@ class Described:
 
 
 class PutOff(Exception):
-    """SageMaker takes no job now: too many calls, or a quota is used up. Later it may."""
+    """SageMaker rejects the job for now: it throttles, fails, or a quota is used up. To be retried."""
 
 
 class QuotaExceededError(PutOff):
-    """The account may not run as many instances of this kind of capacity as the job needs.
+    """The account's quota allows fewer instances of this kind of capacity (spot or on demand) than requested.
 
-    `limit` is the quota, None where SageMaker did not say; `free` is how much of it is not in use.
+    `limit` is the quota, None if SageMaker's message has none; `free` is the unused part of it.
     """
 
     def __init__(self, message: str, limit: int | None = None, free: int = 0) -> None:
@@ -135,33 +146,35 @@ class QuotaExceededError(PutOff):
 
 
 class Refused(Exception):
-    """SageMaker will not take this job, later neither."""
+    """SageMaker rejects the job for a reason that a retry does not change."""
 
 
 class Training(Protocol):
     """SageMaker's training jobs."""
 
     def create(self, request: dict[str, Any]) -> None:
-        """Create the job; fine when one of its name is there. Raises `QuotaExceededError`, `PutOff`,
-        `Refused`."""
+        """Create the job. Does nothing if a job of this name exists.
+
+        Raises `QuotaExceededError`, `PutOff`, `Refused`.
+        """
         ...
 
     def describe(self, name: str) -> Described | None: ...
 
     def stop(self, name: str) -> None:
-        """Stop the job; fine when it has ended or never was."""
+        """Stop the job. Does nothing if it has ended or does not exist."""
         ...
 
 
 class Clock(Protocol):
     def now(self) -> float:
-        """Seconds since 1970."""
+        """Return the time in seconds since 1970."""
         ...
 
 
 @dataclass(frozen=True)
 class Backend:
-    """All that onboarding works with."""
+    """Adapters and settings of onboarding."""
 
     store: Store
     objects: Objects
@@ -170,19 +183,19 @@ class Backend:
     settings: JobSettings
     pace: Pace
     bucket: str
-    """The bucket's name, for what SageMaker is told."""
+    """Name of the bucket, for requests to SageMaker."""
     prefix: str
-    """What the names of jobs begin with."""
+    """Prefix of job names."""
     count: Callable[[str, float], None] = lambda name, value: None
-    """Told of what is worth a metric: its name and its value, seconds where the name says so."""
+    """Records a metric: its name and value. Values are in seconds if the name ends in `Seconds`."""
 
 
 class AbsentError(Exception):
-    """There is no such row, or it belongs to another user: the caller is not told which."""
+    """The row does not exist or belongs to another user. The error does not distinguish the two."""
 
 
 class NotReadyError(Exception):
-    """The model is in another status: `args[0]`."""
+    """The model is not READY. `args[0]` is its status."""
 
 
 class LimitReachedError(Exception):
@@ -194,105 +207,107 @@ class KeyReusedError(Exception):
 
 
 class StillRunningError(Exception):
-    """The first request of this idempotency key has not ended."""
+    """The first request with this idempotency key is still in flight."""
 
 
 class Accounts(Protocol):
-    """What users have: models, generations, and the counts that their limits are compared with."""
+    """Users' models and generations, and the counts for their limits."""
 
     def wait(self, user: str, now: float) -> float:
-        """Count one request of `user`; returns 0, or the seconds until the next is allowed."""
+        """Count one request of `user`. Return 0, or the seconds until the next one is allowed."""
         ...
 
     def wait_for_pictures(self, user: str, count: int, now: float) -> float:
-        """Count `count` pictures of `user`; returns 0, or the seconds until so many are allowed.
+        """Count `count` pictures of `user`. Return 0, or the seconds until that many are allowed.
 
-        A negative `count` gives back what was counted and not made.
+        A negative `count` returns tokens for pictures that were counted but not made.
         """
         ...
 
     def model(self, user: str, model: str) -> ModelRow:
-        """Raises `AbsentError`."""
+        """Return a user's model. Raises `AbsentError`."""
         ...
 
     def models_of(self, user: str) -> list[ModelRow]:
-        """Newest first."""
+        """Return a user's models, newest first."""
         ...
 
     def create(self, user: str, name: str, subject: str, images: Sequence[ImageRow], now: float) -> ModelRow:
-        """A new model in CREATED. Raises `LimitReachedError`."""
+        """Create a model with the status CREATED. Raises `LimitReachedError`."""
         ...
 
     def start(self, model: ModelRow, steps: int, estimate: float, attempts: int, now: float) -> None:
-        """Queue a model that is CREATED or FAILED; in any other status, do nothing. Raises
-        `LimitReachedError`."""
+        """Queue a model that is CREATED or FAILED. Does nothing in another status.
+
+        Raises `LimitReachedError`.
+        """
         ...
 
     def delete(self, user: str, model: str, now: float) -> None:
-        """Mark a model DELETED, whatever its status. Raises `AbsentError`."""
+        """Mark a model DELETED, in any status. Raises `AbsentError`."""
         ...
 
     def generation(self, user: str, generation: str) -> GenerationRow:
-        """Raises `AbsentError`."""
+        """Return a user's generation. Raises `AbsentError`."""
         ...
 
     def generations_of(self, user: str, model: str, before: str | None, limit: int) -> list[GenerationRow]:
-        """Newest first, those older than the generation `before`."""
+        """Return the generations that are older than the generation `before`, newest first."""
         ...
 
     def begin(
         self, model: ModelRow, prompt: str, seed: int, count: int, key: str | None, now: float
     ) -> GenerationRow:
-        """A generation, RUNNING; or the one that the idempotency key began before, if it is DONE.
+        """Begin a generation; or return the earlier one of the idempotency key if it is DONE.
 
         Raises `NotReadyError`, `AbsentError`, `KeyReusedError`, `StillRunningError`.
         """
         ...
 
     def end(self, generation: GenerationRow, status: str, now: float) -> bool:
-        """DONE or FAILED. False when the model was deleted meanwhile."""
+        """Set the status to DONE or FAILED. Return False if the model was deleted meanwhile."""
         ...
 
     def forget(self, user: str, model: str) -> None:
-        """Remove the rows of a DELETED model, except its request's."""
+        """Delete the rows of a DELETED model except its request."""
         ...
 
     def forget_request(self, request: str) -> None:
-        """Remove the row of a DELETED request."""
+        """Delete the row of a DELETED request."""
         ...
 
 
 class FollowUps(Protocol):
-    """What remains to be done for requests that have ended: notifications, and purges of deleted models."""
+    """Outstanding work for requests that have ended: notifications, and purges of deleted models."""
 
     def awaits_notification(self, request: Request) -> bool:
-        """Whether the request still exists and nobody was notified of this attempt's end."""
+        """Return whether the request exists, is not DELETED, and this attempt has not been notified."""
         ...
 
     def mark_notified(self, request: Request) -> None: ...
 
     def not_notified(self, status: Status, between: tuple[float, float], ahead: float) -> list[Request]:
-        """Requests in `status` without a notification that changed in this time, or after `ahead`."""
+        """Return requests in `status` without a notification that changed in `between`, or after `ahead`."""
         ...
 
     def mark_purged(self, request: Request) -> None: ...
 
     def not_purged(self, before: float, again: float, ahead: float) -> list[Request]:
-        """DELETED requests that changed before `before` and are not purged, or changed before `again`.
+        """Return DELETED requests that changed before `before` and are not purged, or changed before `again`.
 
-        Those not purged count as well when they changed after `ahead`.
+        Requests that are not purged and changed after `ahead` are included too.
         """
         ...
 
 
 class Topic(Protocol):
-    """Where users are notified."""
+    """Topic of notifications to users."""
 
     def publish(self, subject: str, message: Mapping[str, str], attributes: Mapping[str, str]) -> None: ...
 
 
 class FieldRefusedError(Exception):
-    """The endpoint refuses a field: its name and what is allowed."""
+    """The endpoint rejects a field: its name, and a message with what is allowed."""
 
     def __init__(self, field: str, message: str) -> None:
         super().__init__(f"{field}: {message}")
@@ -300,7 +315,7 @@ class FieldRefusedError(Exception):
 
 
 class BusyError(Exception):
-    """The endpoint makes no pictures now. `seconds`: when to try again."""
+    """The endpoint cannot make pictures now. `seconds`: time until a retry."""
 
     def __init__(self, why: str, seconds: int) -> None:
         super().__init__(why)
@@ -308,8 +323,8 @@ class BusyError(Exception):
 
 
 class Endpoint(Protocol):
-    """The endpoint that serves every model."""
+    """Endpoint that serves all models."""
 
     def generate(self, target: str, request: GenerationRequest) -> list[bytes]:
-        """The PNGs that the model `target` makes. Raises `FieldRefusedError`, `BusyError`."""
+        """Return the PNGs that the model `target` makes. Raises `FieldRefusedError`, `BusyError`."""
         ...

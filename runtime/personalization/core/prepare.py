@@ -1,7 +1,7 @@
-"""From a training task's result to an adapter that the endpoint can load.
+"""Preparation of a training task's result: makes the archive that the endpoint loads.
 
-Asked for by the event of the result's file, at the job's end, and by the sweeper: each repetition writes the
-same bytes to the same place, and only the first moves the request on.
+Started by the event of the result's file, at the job's end, and by the sweeper. Idempotent: each run writes
+the same bytes to the same key, and only the first one changes the request's status.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ FILES = {
     "adapter.json": "adapter/adapter.json",
     "adapter_model.safetensors": "adapter/adapter_model.safetensors",
 }
-"""What the archive holds, and where the result has it."""
+"""Files of the archive, with their paths in the result."""
 UNTOLD = "The training failed without saying why. Start the model again, or make one from other pictures."
 LONGEST_REASON = 500
 
 
 def prepare(backend: Backend, request: Request) -> Request:
-    """Make `request` READY or FAILED if its result is there and whole; returns it as it is then.
+    """Make `request` READY or FAILED if its result is complete; return its current state.
 
-    A result that is missing, or not whole yet, leaves it where it is: its files arrive in any order. Who is
-    overtaken goes on from where the request is then; if that is in another job, it is that job's to say.
+    The files of a result arrive in any order. An absent or incomplete result leaves the request unchanged. If
+    another process changes the request meanwhile, continue from its new state, unless it is in another job.
     """
     if request.status not in IN_JOB:
         return request
@@ -63,7 +63,7 @@ def prepare(backend: Backend, request: Request) -> Request:
         backend.count("TimeToReadySeconds", max(0.0, ready.updated - ready.queued_at))
         _learn(backend, result)
     elif after.status == Status.DELETED:
-        # It was deleted between the two: what has just been written must go as well.
+        # The model was deleted meanwhile: delete the objects that were just written
         late = [keys.adapter(request.user, request.model)]
         backend.objects.delete(late + backend.objects.list(keys.previews(request.user, request.model)))
     return after
@@ -84,7 +84,7 @@ def _result(backend: Backend, folder: str) -> dict[str, Any] | None:
 
 
 def _files(backend: Backend, folder: str, result: dict[str, Any]) -> dict[str, bytes] | None:
-    """The archive's files; None when one is missing or is not what the result says."""
+    """Return the archive's files; None if one is absent or differs from the result in size or SHA-256."""
     files = {}
     for name, path in FILES.items():
         body, told = backend.objects.get(folder + path), result.get("files", {}).get(path, {})
@@ -101,7 +101,7 @@ def _files(backend: Backend, folder: str, result: dict[str, Any]) -> dict[str, b
 
 
 def _keep_previews(backend: Backend, folder: str, request: Request) -> int:
-    """Copy the first pictures to where they stay when the job's folder expires; returns how many."""
+    """Copy the preview pictures to the model's folder, as the job's folder expires; return their number."""
     source, target = f"{folder}previews/", keys.previews(request.user, request.model)
     pictures = backend.objects.list(source)
     for picture in pictures:
@@ -110,19 +110,19 @@ def _keep_previews(backend: Backend, folder: str, request: Request) -> int:
 
 
 def _learn(backend: Backend, result: dict[str, Any]) -> None:
-    """What a step took, for the estimates."""
+    """Record the duration of a training step for estimates."""
     seconds, steps = result.get("seconds"), result.get("metrics", {}).get("steps")
     if isinstance(seconds, int | float) and isinstance(steps, int) and steps > 0 and seconds > 0:
         backend.store.learn(seconds / steps)
 
 
 def _overtaken(backend: Backend, before: Request, now: Request) -> Request:
-    """States only go forward within a job, so this comes to an end."""
+    """Continue from the new state if it is in the same job. States only advance within a job: this ends."""
     return prepare(backend, now) if now.job == before.job else now
 
 
 def _moved(backend: Backend, before: Request, after: Request, previews: int | None = None) -> Request:
-    """`after`, or when somebody else was faster, what the request is now."""
+    """Change the request; return `after`, or the current request if another process changed it first."""
     if backend.store.move(before, after, previews=previews):
         return after
     now = backend.store.requests([before.request])

@@ -1,7 +1,7 @@
-"""What a deletion means for everything outside the row that says DELETED.
+"""Removal of the objects and rows of deleted models.
 
-The request's row stays for a while as the memory of what to remove: an upload or a picture may arrive after
-the first pass, from someone who looked before the deletion.
+The row of a DELETED request is kept for a while as a tombstone: an upload or a picture may arrive after the
+first purge, from a process that read the model before the deletion.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ log = logging.getLogger(__name__)
 
 
 def purge(backend: Backend, accounts: Accounts, follow_ups: FollowUps, request: Request) -> None:
-    """Remove what belonged to the model of a DELETED request; mark the request when nothing is left.
+    """Remove the objects and rows of a DELETED request's model; mark the request when all are removed.
 
-    May be repeated. Does nothing in another status.
+    Idempotent. Does nothing in another status.
     """
     if request.status == Status.DELETED and remove(backend, accounts, request):
         follow_ups.mark_purged(request)
@@ -26,10 +26,10 @@ def purge(backend: Backend, accounts: Accounts, follow_ups: FollowUps, request: 
 
 
 def remove(backend: Backend, accounts: Accounts, request: Request) -> bool:
-    """Remove all objects and rows of a DELETED request's model. May be repeated.
+    """Remove all objects and rows of a DELETED request's model. Idempotent.
 
-    False while its job runs: then what the job reads and writes is left to a later pass, for a picture that
-    vanished would fail the others in the job. A job that runs for nobody else is stopped.
+    Returns False while its job runs. Then uploads and checkpoints are left to a later purge, because a
+    missing picture would fail the other requests of the job. A job without other requests is stopped.
     """
     job = backend.store.job(request.job) if request.job else None
     running = job is not None and job.status != JobStatus.ENDED
@@ -52,7 +52,7 @@ def remove(backend: Backend, accounts: Accounts, request: Request) -> bool:
 def purge_deleted(backend: Backend, accounts: Accounts, follow_ups: FollowUps, name: str) -> None:
     """Purge the DELETED requests of a job that has ended. Their uploads and checkpoints were kept until then.
 
-    May be repeated. Does nothing while the job runs.
+    Idempotent. Does nothing while the job runs.
     """
     job = backend.store.job(name)
     if job is None or job.status != JobStatus.ENDED:

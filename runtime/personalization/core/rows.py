@@ -1,4 +1,4 @@
-"""Models and generations as their tables hold them and the API reads them."""
+"""Rows of the tables of models and generations, and messages with their fields."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import NotRequired, TypedDict
 
 
 class ImageRow(TypedDict):
-    """A picture that its user has announced."""
+    """A picture that the user has announced."""
 
     type: str
     bytes: int
@@ -27,7 +27,7 @@ class ModelRow(TypedDict):
     created: str
     updated: str
     job: NotRequired[str]
-    """Set once a job has been claimed for it."""
+    """Set when a job has been claimed for the model."""
 
 
 class GenerationRow(TypedDict):
@@ -43,7 +43,7 @@ class GenerationRow(TypedDict):
 
 
 class GenerationRequest(TypedDict):
-    """What the endpoint is sent."""
+    """Body of a request to the endpoint."""
 
     prompt: str
     seed: int

@@ -1,7 +1,7 @@
-"""What a signed-in user can do, one function for each operation of `openapi.json`.
+"""The operations of the API for a signed-in user: one function for each operation of `openapi.json`.
 
-Nothing here takes an identity from anywhere but `call.user`, nor a place in the bucket or the name of a model
-at the endpoint from anywhere but the caller's own rows.
+The identity of the user comes from `call.user` only. Keys in the bucket and model names at the endpoint come
+from the user's own rows only.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ WAITING = {"stage": "waiting", "step": 0, "steps": 0, "done": 0.0}
 
 @dataclass(frozen=True)
 class Service:
-    """What the operations work with."""
+    """Adapters and settings of the operations."""
 
     accounts: Accounts
     bucket: SharedObjects
@@ -59,7 +59,7 @@ class Service:
 
 
 def answer(service: Service, operation: str, call: Call) -> Answer:
-    """Do it; whatever is wrong with the request becomes its error."""
+    """Return the answer of an operation. `AbsentError` and `Problem` become error answers."""
     try:
         if wait := service.accounts.wait(call.user, service.clock.now()):
             most = service.limits.requests_per_minute
@@ -117,10 +117,10 @@ def start_model(service: Service, call: Call) -> Answer:
 
 
 def check_uploads(service: Service, model: ModelRow) -> None:
-    """Check that every announced picture is there, of its size and type, and has a header within limits.
+    """Check that every announced picture was uploaded with its size and type, and is within the limits.
 
-    Only headers are read, so that a start costs the same whatever was uploaded. What decoding alone can find
-    is found by the fine-tune, which names the picture. Raises `Problem`.
+    Only headers are read, so the cost of a start does not depend on the size of the uploads. The fine-tune
+    decodes the pictures and reports damaged ones. Raises `Problem`.
     """
     pixels, most = 0, service.limits.model_pixels
     for number, wanted in enumerate(model["images"]):
@@ -141,14 +141,14 @@ def check_uploads(service: Service, model: ModelRow) -> None:
 
 
 def _check_header(service: Service, key: str, wanted: ImageRow) -> tuple[int, int]:
-    """The width and height of a picture. Raises `images.NotAnImage`."""
+    """Return the width and height of a picture. Raises `images.NotAnImage`."""
     limits = service.limits
     start = min(images.HEADER_BYTES, wanted["bytes"])
     for most in (start, wanted["bytes"]):
         content = service.bucket.get_start(key, most) or b""
         try:
             return images.check(content, wanted["type"], limits.image_pixels, limits.image_side)
-        except images.NotAnImage:  # a long colour profile may come first; WebP's decoder wants the whole
+        except images.NotAnImage:  # a long colour profile may precede it; WebP's decoder needs the whole file
             if most == wanted["bytes"]:
                 raise
     raise AssertionError("unreachable")
@@ -185,7 +185,7 @@ def _summary(model: ModelRow) -> dict[str, Any]:
 
 
 def _progress(service: Service, model: ModelRow) -> dict[str, Any]:
-    """What the training wrote last. It comes from a container: nothing but the known fields is passed on."""
+    """Return the last progress of the training. The container's file is untrusted: only known fields pass."""
     if model["status"] in (Status.READY, Status.PREPARING):
         return WAITING | {"stage": "done", "done": 1.0}
     if model["status"] not in IN_JOB:
@@ -201,7 +201,7 @@ def _progress(service: Service, model: ModelRow) -> dict[str, Any]:
 
 
 def _previews(service: Service, model: ModelRow) -> list[str]:
-    """The first pictures: while the job runs from its folder, later from their own."""
+    """Return URLs of the preview pictures: from the job's folder while it runs, then from the model's."""
     if model["status"] == Status.READY:
         folder = keys.previews(model["user"], model["model"])
     elif model["status"] in IN_JOB:
@@ -246,14 +246,14 @@ def _count_pictures(service: Service, user: str, count: int) -> None:
 
 
 def _give_back(service: Service, user: str, count: int) -> None:
-    """Count no pictures for a request that made none."""
+    """Return the tokens of a request that made no pictures to the rate limiter."""
     service.accounts.wait_for_pictures(user, -count, service.clock.now())
 
 
 def _begin(
     service: Service, model: ModelRow, prompt: str, seed: int, count: int, key: str | None
 ) -> GenerationRow:
-    """The generation to be made, or the one that `key` made before. Raises `Problem`, `AbsentError`."""
+    """Return a new generation, or the earlier one of the idempotency key. Raises `Problem`, `AbsentError`."""
     try:
         return service.accounts.begin(model, prompt, seed, count, key, service.clock.now())
     except NotReadyError as error:
@@ -266,7 +266,10 @@ def _begin(
 
 
 def make_pictures(service: Service, model: ModelRow, generation: GenerationRow) -> None:
-    """Ask the endpoint, keep what was asked and what came, and only then call it done."""
+    """Invoke the endpoint, store the request and the pictures, then set the generation to DONE.
+
+    Raises `Problem`, and `AbsentError` if the model was deleted meanwhile.
+    """
     folder = keys.generation(model["user"], model["model"], generation["generation"])
     request: GenerationRequest = {
         "prompt": generation["prompt"],
@@ -302,7 +305,8 @@ def list_generations(service: Service, call: Call) -> Answer:
 
 def get_generation(service: Service, call: Call) -> Answer:
     generation = service.accounts.generation(call.user, call.path.get("generation", ""))
-    service.accounts.model(call.user, generation["model"])  # with its model it is gone, before its row is
+    # Generations of a deleted model are absent at once; their rows are removed later
+    service.accounts.model(call.user, generation["model"])
     return Answer(200, _generation(service, generation))
 
 

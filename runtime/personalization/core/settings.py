@@ -1,7 +1,6 @@
-"""The settings of the functions. They hold no secrets.
+"""Settings of the Lambda functions. They contain no secrets.
 
-The stack sets every field, in environment variables that `aws/environment.py` reads.
-There are no defaults here.
+The stack sets every field in environment variables that `aws/environment.py` reads. There are no defaults.
 """
 
 from __future__ import annotations
@@ -13,55 +12,55 @@ from typing import Any
 
 @dataclass(frozen=True)
 class JobSettings:
-    """`JOB_SETTINGS`: what a training job is made of."""
+    """`JOB_SETTINGS`: settings of training jobs."""
 
     image: str
     role: str
     instance_type: str
     device: str
-    """`cuda` or `cpu`, which the container must find there."""
+    """`cuda` or `cpu`; the container fails if the instance does not have it."""
     hosts_max: int
     tasks_per_host: int
     volume_gb: int
     max_runtime: int
-    """Seconds. A spot job may wait as long again for its instances."""
+    """Seconds. A spot job may wait for its instances for the same time in addition."""
     spot: bool
     keep_alive: int
-    """Seconds that instances wait for the next job while the queue is steady; 0 for never."""
+    """Seconds that instances are kept alive for the next job while jobs follow each other; 0: never."""
     base: Mapping[str, str]
     """{"uri": an S3 prefix} or {"id": a Hugging Face id}."""
     hyperparameters: Mapping[str, Any]
-    """The container's own. `steps` is the most that a fine-tune gets."""
+    """Hyperparameters of the container. `steps` is the maximum for a fine-tune."""
     steps_per_image: int
-    """Training steps for each picture, at most the hyperparameter `steps`; 0 for always that number."""
+    """Training steps for each picture, in total at most the hyperparameter `steps`; 0: always `steps`."""
     prompts: tuple[str, ...]
     """Prompts of the preview pictures; `{trigger}` and `{subject}` are replaced."""
     seconds_per_step: float
-    """Until the first fine-tunes have been measured."""
+    """Estimate until the first fine-tune has been measured."""
     metrics: Mapping[str, str]
-    """Names and regular expressions for the job's log."""
+    """Metric names and their regular expressions for the job's log."""
     vpc: Mapping[str, Any]
     """{"subnets": [...], "security_groups": [...]}, or {} for none."""
     key: str
-    """The ARN of the key that encrypts the output; "" for none."""
+    """ARN of the key that encrypts the output; "" for none."""
     volume_key: str
-    """The ARN of the key that encrypts volumes; "" for none, and for instance types with local disks."""
+    """ARN of the key that encrypts volumes; "" for none, and for instance types with local disks."""
     tags: Mapping[str, str]
 
     @property
     def capacity(self) -> int:
-        """How many requests fit one job."""
+        """Maximum number of requests in a job."""
         return self.hosts_max * self.tasks_per_host
 
     def steps(self, images: int) -> int:
-        """The training steps of a fine-tune on this many pictures."""
+        """Return the number of training steps of a fine-tune on `images` pictures."""
         most = int(self.hyperparameters["steps"])
         return min(images * self.steps_per_image, most) if self.steps_per_image else most
 
 
 @dataclass(frozen=True)
 class Limits:
-    """`LIMITS`: what one user may have and send."""
+    """`LIMITS`: limits for each user."""
 
     models: int
     active: int
@@ -72,25 +71,25 @@ class Limits:
     image_bytes: int
     image_pixels: int
     model_pixels: int
-    """Of all pictures of a model together."""
+    """Maximum for all pictures of a model together."""
     image_side: int
-    """The shorter side, in pixels, at least."""
+    """Minimum of the shorter side, in pixels."""
     prompt_chars: int
 
 
 @dataclass(frozen=True)
 class Pace:
-    """`PACE`: how fast jobs are created, and how long anything may be silent."""
+    """`PACE`: rate of job creations, retries and timeouts."""
 
     rate: float
-    """Jobs a second in the long run: below the one a second that CreateTrainingJob sustains."""
+    """Mean rate of job creations per second, below the one per second that CreateTrainingJob sustains."""
     burst: float
     max_attempts: int
-    """Jobs that a request may be in before it fails."""
+    """Maximum number of jobs for a request before it fails."""
     max_launches: int
-    """How often the creation of one job may be put off before its requests return to the queue."""
+    """Maximum number of attempts to create a job before its requests return to the queue or fail."""
     stale_seconds: int
-    """After so long without an event the sweeper asks for itself. Longer than any of the Lambdas runs."""
+    """Time without an event after which the sweeper acts. Longer than the timeouts of all functions."""
     tombstone_seconds: int
-    """How long a deleted request is remembered, to remove what arrives late: longer than an upload's address
-    is valid."""
+    """Time that the row of a deleted request is kept to remove late objects: longer than an upload form is
+    valid."""

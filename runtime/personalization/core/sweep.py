@@ -1,6 +1,6 @@
-"""Does whatever an event should have caused, had it come.
+"""The sweeper: does the work of lost events.
 
-Each chore starts from what the tables say, and calls what the other functions call on an event.
+Each chore reads the tables, and calls the same functions that the event handlers call.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 JOBS_AT_ONCE = 100
-"""Jobs that one run looks at; the next goes on."""
+"""Maximum number of jobs in one run; the next run continues."""
 NOTIFIABLE_SECONDS = 3_600
-"""How long after the end of a request its notification is still worth sending."""
+"""Time after the end of a request in which its notification is still sent."""
 QUEUE_SHOWN = 1_000
-"""A longer queue is reported as so long."""
+"""Maximum of the reported queue length."""
 DISPATCH_SECONDS = 20
 
 
 @dataclass(frozen=True)
 class Sweeper:
-    """Its chores raise nothing; each returns what went wrong."""
+    """Chores of the sweeper. Each returns the exceptions of its items."""
 
     backend: Backend
     accounts: Accounts
@@ -49,13 +49,13 @@ class Sweeper:
             raise ExceptionGroup("the sweeper", failures)
 
     def jobs(self) -> list[Exception]:
-        """Collect jobs that have been silent for too long."""
+        """Collect jobs without an event for too long."""
         backend, now = self.backend, self.backend.clock.now()
         due = backend.store.due(JobStatus.CREATED, now, JOBS_AT_ONCE, horizon=horizon(backend, now))
         return tried(due, lambda job: collect(backend, job))
 
     def queue(self) -> list[Exception]:
-        """Launch claimed jobs that were never created, and dispatch requests that nobody took."""
+        """Launch claimed jobs that were never created, and dispatch requests that are still queued."""
         backend = self.backend
         waiting = backend.store.queue(QUEUE_SHOWN)
         backend.count("QueueDepth", len(waiting))
@@ -64,7 +64,7 @@ class Sweeper:
         return tried([backend], lambda backend: drain(backend, DISPATCH_SECONDS, self.sleep))
 
     def deletions(self) -> list[Exception]:
-        """Purge deleted models of which something was left, and once more those whose tombstone expires."""
+        """Purge deleted models that are not purged yet, and again those whose tombstone expires."""
         now, pace = self.backend.clock.now(), self.backend.pace
         expired = now - pace.tombstone_seconds
         found = self.follow_ups.not_purged(now - pace.stale_seconds, expired, now + SKEW_SECONDS)
@@ -79,7 +79,7 @@ class Sweeper:
         return tried(found, finish)
 
     def notifications(self) -> list[Exception]:
-        """Notify users of ends of which nobody was told."""
+        """Send the missing notifications of requests that have ended."""
         now = self.backend.clock.now()
         between = (now - NOTIFIABLE_SECONDS, now - self.backend.pace.stale_seconds)
         failures = []
@@ -90,7 +90,7 @@ class Sweeper:
 
 
 def tried(things: Sequence[T], work: Callable[[T], None]) -> list[Exception]:
-    """Work on each of `things`, whether the others fail or not; returns the failures."""
+    """Call `work` for each of `things`, also after failures; return the exceptions."""
     failures = []
     for thing in things:
         try:

@@ -1,1 +1,1 @@
-"""The functions: each parses its event, calls `core` with adapters of `aws`, and returns."""
+"""Handlers of the Lambda functions. Each parses its event and calls `core` with the adapters of `aws`."""

@@ -1,4 +1,4 @@
-"""Run on requests of the HTTP API (payload 2.0), with the claims of a checked token."""
+"""Run on requests of the HTTP API (payload 2.0). API Gateway has verified the token."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from personalization.core.settings import JobSettings, Limits, Pace
 
 @functools.cache
 def service() -> Service:
-    """Return what the operations work with, made once per container."""
+    """Return the service of the operations, made once per container."""
     return Service(
         accounts=environment.accounts(),
         bucket=environment.bucket(),

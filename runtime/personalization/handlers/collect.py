@@ -1,4 +1,4 @@
-"""Run when a training job has changed its state: bring its requests to the same state."""
+"""Run when the state of a training job changes: update its requests."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from personalization.handlers.events import TrainingJobChange
 def handler(event: TrainingJobChange, context: LambdaContext) -> None:
     name = event["detail"]["TrainingJobName"]
     logger.append_keys(job=name)
-    # The state is read from SageMaker, not from the event: events come late, twice and out of order.
+    # The state is read from SageMaker: events may be late, repeated or out of order
     backend = environment.backend()
     if job := backend.store.job(name):
         collect(backend, job)

@@ -11,7 +11,7 @@ from personalization.aws.observe import logger, metrics
 from personalization.core.dispatch import drain
 
 SPARE_SECONDS = 15
-"""Time that one more job may take."""
+"""Time reserved for one more job."""
 
 
 @metrics.log_metrics

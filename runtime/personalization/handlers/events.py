@@ -1,4 +1,4 @@
-"""The events that the functions get, as far as they read them."""
+"""Events of the Lambda functions, with the fields that are read."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ class TrainingJobDetail(TypedDict):
 
 
 class TrainingJobChange(TypedDict):
-    """`SageMaker Training Job State Change`, by EventBridge."""
+    """EventBridge event `SageMaker Training Job State Change`."""
 
     detail: TrainingJobDetail
 
@@ -38,7 +38,7 @@ class StreamChange(TypedDict):
     SequenceNumber: str
     OldImage: NotRequired[dict[str, Any]]
     NewImage: NotRequired[dict[str, Any]]
-    """Attributes in DynamoDB's format, as in the old image."""
+    """Attributes in DynamoDB's format, as in `OldImage`."""
 
 
 class StreamRecord(TypedDict):

@@ -1,4 +1,4 @@
-"""Run on the stream of `requests`: notify users of models that are READY or have FAILED."""
+"""Run on the stream of `requests`: notify users of READY and FAILED models."""
 
 from __future__ import annotations
 

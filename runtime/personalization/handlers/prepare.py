@@ -1,4 +1,4 @@
-"""Run when a training task has written its result: prepare it for the endpoint.
+"""Run when a training task has written its result: prepare the adapter for the endpoint.
 
 The event has the format of S3's notifications, for keys `jobs/…/result.json`.
 """
@@ -26,5 +26,5 @@ def handler(event: ObjectsCreated, context: LambdaContext) -> None:
         job, name = found
         logger.append_keys(job=job, request=name)
         for request in backend().store.requests([name]):
-            if request.job == job:  # else the result is of a job that was given up
+            if request.job == job:  # otherwise the result is from a job that was given up
                 logger.info("%s is %s", name, prepare(backend(), request).status)

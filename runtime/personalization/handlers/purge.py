@@ -1,4 +1,4 @@
-"""Run on the stream of `requests`: remove what belonged to deleted models."""
+"""Run on the stream of `requests`: remove the objects and rows of deleted models."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Batches of the stream of `requests`: each record comes at least once, in order for each request."""
+"""Batches of the stream of `requests`. Records are delivered at least once, in order for each request."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def each_new_status(
 ) -> PartialItemFailureResponse:
     """Call `work` with each request whose status has changed; return the records for which it raised.
 
-    Every record is tried, and Lambda delivers the batch again from the first failed one on. Raises
-    `BatchProcessingError` when all have failed, so that Lambda halves the batch.
+    Every record is tried. Lambda delivers the batch again from the first failed record. Raises
+    `BatchProcessingError` if all records failed, so that Lambda bisects the batch.
     """
 
     def handle(record: DynamoDBRecord) -> None:

@@ -1,4 +1,4 @@
-"""Run on a schedule: do whatever an event should have caused."""
+"""Run on a schedule: do the work of lost events."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The table `Bids`: `bid_ports.OfferTable`.
 
-Beside offers it holds `forecast#DAY`, the prices forecast for a market day, and `charge#HOUR`, the state of
-charge at the begin of an hour.
+In addition to offers it has `forecast#DAY`, the prices forecast for a market day, and `charge#HOUR`, the
+state of charge at the beginning of an hour.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from power_feeds import hours
 
 CHARGE, FORECAST = "charge#", "forecast#"
 COMPARED = ("status", "digest", "tried", "refused", "made", "run", "version")
-"""Attributes that are compared to detect a change of a row."""
+"""Attributes whose comparison detects a change of a row."""
 
 
 class DynamoBids:

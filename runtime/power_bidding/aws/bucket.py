@@ -1,4 +1,4 @@
-"""S3: `datasets.Objects` and the feeds' `Store` over one bucket."""
+"""An S3 bucket: `datasets.Objects` and the feeds' `Store`."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class S3Bucket:
         self.s3.put_object(Bucket=self.name, Key=key, Body=body, ContentType=content_type)
 
     def put_new(self, key: str, body: bytes, content_type: str) -> bool:
-        """Write the object unless there is one already; return whether it was written."""
+        """Write the object unless it exists; return whether it was written."""
         try:
             self.s3.put_object(
                 Bucket=self.name, Key=key, Body=body, ContentType=content_type, IfNoneMatch="*"

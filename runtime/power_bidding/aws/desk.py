@@ -33,7 +33,7 @@ from power_bidding.core.bid_ports import Desk, Switch
 from power_bidding.core.waiting import WaitingRoom
 
 INVOKE = Config(connect_timeout=3, read_timeout=65, retries={"mode": "standard", "total_max_attempts": 1})
-"""SageMaker ends an invocation after 60 seconds; a start takes long, and is retried by the state machine."""
+"""SageMaker's timeout of an invocation is 60 seconds. The state machine retries while an endpoint starts."""
 
 
 def _object(name: str) -> dict[str, Any]:

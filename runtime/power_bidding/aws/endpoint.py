@@ -75,8 +75,8 @@ class SageMakerEndpoints:
     ):
         """
         :param hosting: {"variant": fields of a ProductionVariant, "vpc": VpcConfig or {}, "key": ARN of the
-            key that encrypts the storage of instances, or "", "tags": {…}, "log_days": days that a line of an
-            endpoint's log is kept, "log_key": ARN of the key that encrypts the log, or ""}
+            key that encrypts the storage of instances, or "", "tags": {…}, "log_days": retention of an
+            endpoint's log in days, "log_key": ARN of the key that encrypts the log, or ""}
         """
         self.client, self.logs = client, logs
         self.prefix, self.role, self.hosting = prefix, role, hosting
@@ -114,7 +114,7 @@ class SageMakerEndpoints:
         self.logs.put_retention_policy(logGroupName=group, retentionInDays=self.hosting["log_days"])
 
     def model_data(self, name: str) -> str:
-        """Return where the archive of an endpoint's model is, as `s3://BUCKET/KEY`."""
+        """Return the address of the archive of an endpoint's model, `s3://BUCKET/KEY`."""
         found = self.client.describe_model(ModelName=name)["PrimaryContainer"]
         return found.get("ModelDataUrl", "")
 

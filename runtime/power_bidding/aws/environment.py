@@ -1,5 +1,4 @@
-"""What a function gets from its environment: settings and clients. Each client is made once; every call
-times out."""
+"""Settings and clients from a function's environment. Each client is made once; every call has a timeout."""
 
 from __future__ import annotations
 
@@ -14,7 +13,7 @@ CONFIG = Config(connect_timeout=3, read_timeout=10, retries={"mode": "standard",
 
 
 def setting(name: str) -> str:
-    """Return the environment variable `name`. Raises `ValueError` where it is not set."""
+    """Return the environment variable `name`. Raises `ValueError` if it is not set."""
     value = os.environ.get(name)
     if not value:
         raise ValueError(f"the environment variable {name} is not set")
@@ -27,7 +26,7 @@ def settings_list(name: str) -> tuple[str, ...]:
 
 
 def number(name: str) -> int:
-    """Return a variable that is a whole number. Raises `ValueError` where it is not one."""
+    """Return a variable that is a whole number. Raises `ValueError` if it is not."""
     text = setting(name)
     if not text.isdigit():
         raise ValueError(f"the environment variable {name} must be a whole number, got {text!r}")
@@ -35,5 +34,5 @@ def number(name: str) -> int:
 
 
 @functools.cache
-def client(service: Any) -> Any:  # boto3's types know a client by a literal name only
+def client(service: Any) -> Any:  # boto3's types need a literal service name
     return boto3.client(service, config=CONFIG)

@@ -1,4 +1,4 @@
-"""DynamoDB: `history.History` over the table `History`."""
+"""DynamoDB table `History`: `history.History`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""DynamoDB: `hours_table.Hours` over the table `Hours`."""
+"""DynamoDB table `Hours`: `hours_table.Hours`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 FAILED_CONDITION = "ConditionalCheckFailedException"
 AT_ONCE = 100
-"""Keys in one BatchGetItem."""
+"""Maximum number of keys in a BatchGetItem."""
 BATCH_TRIES = 6
 
 

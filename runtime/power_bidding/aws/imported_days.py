@@ -1,4 +1,4 @@
-"""DynamoDB: `importing.Days` over the table `History`."""
+"""DynamoDB table `History`: `importing.Days`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
 VERSION = "1"
-"""Of an hour that no feed has brought."""
+"""Version of an hour that does not come from a feed."""
 
 
 class DynamoDays:

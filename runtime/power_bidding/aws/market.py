@@ -1,4 +1,4 @@
-"""The market's API over HTTP: `bid_ports.OfferMarket`. Errors never hold the key, nor the address's query."""
+"""The market's HTTP API: `bid_ports.OfferMarket`. Errors contain neither the key nor the URL's query."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ UNAUTHORIZED = (401, 403)
 
 @dataclass(frozen=True)
 class Access:
-    """Where the market is; no url for none."""
+    """Address and key of the market. Without a URL there is no market."""
 
     url: str
     key: str
@@ -36,10 +36,10 @@ class Access:
 class HttpMarket:
     def __init__(self, access: Callable[[bool], Access], sleep: Callable[[float], None] = time.sleep):
         """
-        :param access: returns address and key; read anew where its argument is True
+        :param access: returns address and key; with the argument True it reads them again
         """
         self.access, self.sleep = access, sleep
-        # An offer may be sent again, for it has an id, but only by `_ask`, which counts
+        # Offers have ids, so they may be sent again. `_ask` retries, and limits the attempts
         self.pool = urllib3.PoolManager(timeout=TIMEOUT, retries=False)
 
     @property
@@ -56,7 +56,7 @@ class HttpMarket:
         }
         status, answer = self._ask("POST", "offers", body)
         if status in (200, 409) and answer.get("accepted") is True:
-            return  # with 409: it has had this very offer
+            return  # with 409: the market already has this offer
         if status in (400, 409, 422):
             raise MarketRefusedError(_reason(answer, status))
         raise MarketDownError(f"the market answered {status}, but not that it accepts the offer")
@@ -79,8 +79,8 @@ class HttpMarket:
     def _ask(self, method: str, path: str, body: Mapping[str, Any] | None) -> tuple[int, dict[str, Any]]:
         """Return status and JSON of an answer below 500 that is not throttled.
 
-        Address and key are read anew where the key is refused or nobody answers. Raises `MarketDownError`
-        after `TRIES`, and where the key is refused twice.
+        If the key is rejected or there is no answer, address and key are read again. Raises `MarketDownError`
+        after `TRIES`, and if the key is rejected twice.
         """
         fault, renew = "", False
         for attempt in range(TRIES):
@@ -92,7 +92,7 @@ class HttpMarket:
                 status, data = self._once(method, f"{access.url.rstrip('/')}/{path}", access.key, body)
             except HTTPError as error:
                 fault = type(error).__name__
-                renew = attempt == 0  # it may have moved
+                renew = attempt == 0  # the address may have changed
                 continue
             if status in UNAUTHORIZED:
                 fault = f"the market refuses the key: {status}"

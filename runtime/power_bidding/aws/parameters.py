@@ -12,12 +12,12 @@ from power_bidding.core.deployment import InService
 from power_feeds import hours
 
 NONE = "none"
-"""The endpoint's parameter, before a model is in service."""
+"""Value of the endpoint parameter before a model is in service."""
 REAL = "real"
 
 
 class SystemsManager(Protocol):
-    """What is used of boto3's client."""
+    """The methods of boto3's client that are used."""
 
     def get_parameter(self, *, Name: str) -> dict[str, Any]: ...
 
@@ -36,7 +36,7 @@ class Parameters:
 
 
 def switch(parameter: Parameters) -> Switch:
-    """Return the switch. Raises `ValueError` for any other word."""
+    """Return the switch. Raises `ValueError` if the parameter has another value."""
     text = parameter.read().strip()
     for each in SWITCHES:
         if each == text:
@@ -78,10 +78,10 @@ def _plain(serving: Serving | None) -> dict[str, str]:
 
 
 class MarketClock:
-    """`bid_ports.Clock`: real time, or a replay's.
+    """`bid_ports.Clock`: real time, or the time of a replay.
 
-    The parameter is `real`, or JSON: at the real time `began` it was `hour` in the market, whose clock runs
-    `rate` times as fast: {"rate": 600, "began": "2026-11-30T09:00:00Z", "hour": "2022-01-31T00:00Z"}.
+    The parameter is `real`, or JSON: the market's time was `hour` at the real time `began`, and runs `rate`
+    times as fast: {"rate": 600, "began": "2026-11-30T09:00:00Z", "hour": "2022-01-31T00:00Z"}.
     """
 
     def __init__(self, parameter: Parameters):

@@ -1,4 +1,4 @@
-"""SageMaker's pipeline, Step Functions' callbacks, and the table `Waits`: the ports of `core/waiting.py`."""
+"""SageMaker's pipeline, Step Functions' callbacks, the table `Waits`: the interfaces of `core/waiting.py`."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ REQUEST, HOUR, TRAINING = "Request", "Hour", "Training"
 OVER = ("TaskTimedOut", "TaskDoesNotExist", "InvalidToken")
 LATEST = "#latest"
 KEPT_SECONDS = 30 * 86_400
-"""A row is deleted so long after its last change."""
+"""Time after its last change at which a row is deleted."""
 RECENT = 20
-"""Executions that are looked at for one that is not at its end."""
+"""Number of recent executions among which a running one is searched for."""
 
 
 class SageMakerPipeline:

@@ -1,4 +1,4 @@
-"""Secrets Manager: a JSON secret, read once per container and again when its keys are refused."""
+"""Secrets Manager: a JSON secret, read once per container and again if its keys are rejected."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ class JsonSecret:
         self._known: dict[str, Any] | None = None
 
     def read(self, *, again: bool = False) -> dict[str, Any]:
-        """Return the secret's object; `again` reads it anew, after a rotation. Raises `ValueError` for
-        no object."""
+        """Return the secret's object. Raises `ValueError` if it is not an object.
+
+        :param again: read it again, after a rotation
+        """
         if self._known is None or again:
             text = self.client.get_secret_value(SecretId=self.arn)["SecretString"]
             try:

@@ -1,4 +1,4 @@
-"""DynamoDB in plain values: one table, conditional puts, and queries of sort keys."""
+"""A DynamoDB table with plain Python values: conditional puts, and queries of sort keys."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ def _plain(value: Any) -> Any:
 
 
 class Table:
-    """Conditions are DynamoDB's own: `#name` is the attribute `name`, `:name` the value given for it."""
+    """A table. In conditions, `#name` is the attribute `name` and `:name` the given value of that name."""
 
     def __init__(self, client: DynamoDBClient, name: str):
         self.client, self.name = client, name
 
     def get(self, **key: str) -> Item | None:
-        """Return the item as it is now."""
+        """Return the current item; None if it does not exist."""
         answer = self.client.get_item(TableName=self.name, Key=marshal(key), ConsistentRead=True)
         return unmarshal(answer["Item"]) if "Item" in answer else None
 
@@ -74,11 +74,11 @@ class Table:
     def between(
         self, key: tuple[str, str], sort: tuple[str, str, str], newest: int | None = None
     ) -> Iterator[Item]:
-        """Yield the items of one key.
+        """Yield the items of a partition.
 
         :param key: name and value of the partition key
         :param sort: name, first and last value of the sort key, both included
-        :param newest: so many from the last one backwards; None for all, in order
+        :param newest: number of items, from the last one backwards; None: all, in order
         """
         condition = f"#{key[0]} = :key AND #{sort[0]} BETWEEN :first AND :last"
         asked: dict[str, Any] = {
@@ -98,7 +98,7 @@ class Table:
             asked["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
 
     def scan(self, condition: str, values: Mapping[str, Any] | None = None) -> Iterator[Item]:
-        """Yield the items that pass."""
+        """Yield the items that fulfil the condition."""
         asked: dict[str, Any] = {
             "TableName": self.name,
             "FilterExpression": condition,

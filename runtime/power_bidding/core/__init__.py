@@ -1,1 +1,1 @@
-"""The rules, on plain values and the interfaces beside them."""
+"""Logic of the bidding service, on plain values and interfaces that `aws` implements."""

@@ -1,4 +1,4 @@
-"""The model's answer, checked before any of it becomes an offer."""
+"""Validation of the model's answer before its curves become offers."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def checked(
     """Return the answer.
 
     :param wanted: the real-time hour, then the hours of the day-ahead market if it is open
-    :param level: MWh at the begin of the real-time hour
-    Raises `ModelAnswerError` that names what is wrong.
+    :param level: MWh at the beginning of the real-time hour
+    Raises `ModelAnswerError` that names the error.
     """
     try:
         return _read(body, wanted, asset, market, level)
@@ -63,9 +63,9 @@ def _read(
 
 
 def check_charge(accepted: Mapping[Slot, Curve], asset: AssetSettings, level: float) -> None:
-    """Raise `CurveError` where the state of charge does not allow the curves.
+    """Raise `CurveError` if the state of charge does not allow the curves.
 
-    A market that manages state of charge takes any curve within the asset's power.
+    A market that manages the state of charge accepts any curve within the asset's power.
     """
     if asset.mode == "managed_curves":
         return

@@ -23,7 +23,7 @@ NEXT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:00Z#(RT|DA)")
 
 
 class GatewayEvent(TypedDict, total=False):
-    """An HTTP API's event (payload 2.0), as far as it is read."""
+    """Event of an HTTP API (payload 2.0), with the fields that are read."""
 
     routeKey: str
     pathParameters: Mapping[str, str] | None
@@ -38,7 +38,7 @@ class GatewayResponse(TypedDict):
 
 
 class RequestError(Exception):
-    """The request is answered with an error. The message says what is allowed."""
+    """The request is invalid. The message says what is allowed."""
 
     def __init__(self, status: int, field: str, message: str):
         super().__init__(message)
@@ -145,7 +145,7 @@ def _status(reader: Reader, path: Mapping[str, str], query: Mapping[str, str]) -
 
 
 def _asset_status(reader: Reader, name: str, run: int) -> dict[str, Any]:
-    """Return the asset's next real-time offer, and the hours of the last day by how they were offered."""
+    """Return the asset's next real-time offer, and counts of the last day's hours by kind of offer."""
     slot = real_time(run, reader.market)
     rows = reader.offers.between(name, slot.hour - STATUS_HOURS + 1, slot.hour)
     recent = [row for row in rows if row.slot.market == "RT"]

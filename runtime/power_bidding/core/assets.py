@@ -1,7 +1,6 @@
-"""Assets, the market's rules, and the settings of the model's upkeep. They hold no secrets.
+"""Settings of assets, market rules, and model maintenance. They contain no secrets.
 
-The stack sets every field, in environment variables that `aws/environment.py` reads.
-There are no defaults here.
+The stack sets every field in environment variables that `aws/environment.py` reads. There are no defaults.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Battery:
-    """The fields of the model container's asset."""
+    """The battery, with the fields of the model container's asset."""
 
     power: float
     """MW, for charging and discharging together"""
@@ -30,7 +29,7 @@ class Battery:
     retention: float
     """Share of the state of charge that is left after an hour"""
     lowest: float
-    """MWh that must stay"""
+    """Minimum state of charge in MWh"""
     degradation: float
     """Dollars for each MWh discharged"""
 
@@ -47,7 +46,7 @@ class AssetSettings:
     location: str
     mode: Mode
     real_time_policy: RealTimePolicy
-    """Of the mode `curves`: always the curve, or what earned most on the days before"""
+    """For the mode `curves`: always the curve, or the policy that earned most on the days before"""
     keep_awards: bool
     """Whether real-time curves deliver day-ahead awards; if not, the difference settles in real time"""
     battery: Battery
@@ -55,16 +54,16 @@ class AssetSettings:
 
 @dataclass(frozen=True)
 class Rules:
-    """Rules of a market from a day on."""
+    """Rules of a market, valid from a day."""
 
     since: str
-    """Market day"""
+    """First market day"""
     floor: float
     """$/MWh"""
     cap: float
     """$/MWh"""
     least_mw: float
-    """Smallest offer, charging or discharging, other than 0"""
+    """Minimum offer, charging or discharging, other than 0"""
     most_segments: int
 
 
@@ -74,15 +73,15 @@ class MarketSettings:
 
     time_zone: str
     lead_hours: int
-    """From the hour of a run to the real-time hour that it offers for"""
+    """Hours from a run to the real-time hour of its offer"""
     lockout_minutes: float
-    """Real-time offers are due so long before their hour"""
+    """Time before their hour at which real-time offers are due"""
     day_ahead_runs: int
-    """The last runs before the day-ahead deadline that make offers; the last one of them sends"""
+    """Number of runs before the day-ahead deadline that make offers; the last one sends them"""
     rules: Sequence[Rules]
 
     def rules_of(self, day: str) -> Rules:
-        """Return the rules of a market day. Raises `ValueError` where none apply yet."""
+        """Return the rules of a market day. Raises `ValueError` if none apply yet."""
         known = [each for each in self.rules if each.since <= day]
         if not known:
             raise ValueError(f"MARKET: rules must begin on or before {day}")
@@ -94,15 +93,15 @@ class ModelSettings:
     """`MODEL`."""
 
     max_age_hours: int
-    """A model trained on data that ends earlier than so long before the hour is not current"""
+    """Maximum age of the newest training data; a model with older data is not current"""
     pause_hours: int
-    """A model in service is not trained again within so long of the last start of the pipeline"""
+    """Minimum time from the last start of the pipeline until a model in service is trained again"""
     history_days: int
-    """Days that a model is trained on"""
+    """Number of days on which a model is trained"""
 
 
 def built(kind: type[T], given: Mapping[str, Any], where: str) -> T:
-    """Return the settings of a JSON object. Raises `ValueError` naming the missing or unknown fields."""
+    """Return the settings in a JSON object. Raises `ValueError` that names missing or unknown fields."""
     known = {item.name for item in fields(kind)}  # type: ignore[arg-type]
     if unknown := sorted(set(given) - known):
         raise ValueError(f"{where}: {', '.join(unknown)} unknown, must be of {', '.join(sorted(known))}")

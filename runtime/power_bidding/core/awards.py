@@ -1,4 +1,4 @@
-"""State of charge and awards: from the market's telemetry, or without a market from our own offers."""
+"""State of charge and awards: from the market's telemetry, or without a market from the stored offers."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from power_bidding.core.offers import Offer, Slot
 from power_bidding.core.readings import Values
 
 AHEAD_HOURS = 48
-"""Awards of the day-ahead market reach no further."""
+"""Maximum number of hours ahead of awards of the day-ahead market."""
 
 
 def telemetry(desk: Desk, name: str, run: int, values: Values) -> Telemetry:
-    """Return the state of charge at the begin of the run's real-time hour, and the awards known.
+    """Return the state of charge at the beginning of the run's real-time hour, and the known awards.
 
     Raises `MarketDownError`.
     """
     target = run + desk.settings.lead_hours
     if desk.market.open:
         found = desk.market.telemetry(name, target)
-        desk.offers.put_level(name, target, found.level)  # for when the market is down
+        desk.offers.put_level(name, target, found.level)  # used if the market is down later
         return found
     return own(desk, name, run, values)
 
 
 def telemetry_or_own(desk: Desk, name: str, run: int, values: Values) -> Telemetry:
-    """Return the same from our own offers, if the market does not answer."""
+    """Return the telemetry; if the market does not answer, from the stored offers."""
     try:
         return telemetry(desk, name, run, values)
     except MarketDownError:
@@ -36,11 +36,10 @@ def telemetry_or_own(desk: Desk, name: str, run: int, values: Values) -> Telemet
 
 
 def own(desk: Desk, name: str, run: int, values: Values) -> Telemetry:
-    """Return the state of charge carried by our own offers, each cleared at its hour's price.
+    """Return the state of charge computed from the stored offers, each cleared at its hour's price.
 
-    The newest known state of charge is carried to the run's end, and kept there for the next run; hours
-    without a bid are carried as 0 MW. Later hours are cleared at the prices known for them. Where there is
-    none yet, the asset begins empty.
+    Starts at the newest known state of charge, or with an empty asset. The result at the run's end is stored
+    for the next run. Hours without a bid have 0 MW. Later hours are cleared at their known prices.
     """
     battery = desk.asset(name).battery
     target = run + desk.settings.lead_hours
@@ -60,7 +59,7 @@ def own(desk: Desk, name: str, run: int, values: Values) -> Telemetry:
 
 
 def _counts(desk: Desk, offer: Offer) -> bool:
-    """Return whether the offer moves the asset: without a market each that may leave does."""
+    """Return whether the offer changes the state of charge: without a market, each that may be sent does."""
     return bool(offer.curve) and (
         offer.status == "sent" or (offer.status == "proposed" and not desk.market.open)
     )

@@ -1,4 +1,4 @@
-"""Interfaces that making and sending bids depends on; `aws/` implements them."""
+"""Interfaces for making and sending bids; `aws/` implements them."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ SWITCHES: tuple[Switch, ...] = ("go", "approve", "stop")
 
 
 class EndpointThrottledError(Exception):
-    """The endpoint has no capacity now, or is starting. Try again."""
+    """The endpoint has no capacity now, or is starting. To be retried."""
 
 
 class ModelAnswerError(Exception):
-    """The model's answer may not become bids, or there is no answer. The message says why."""
+    """The model's answer is invalid, or there is no answer. The message has the reason."""
 
 
 class MarketRefusedError(Exception):
-    """The market refuses the offer for good. The message has its reason."""
+    """The market rejects the offer; a retry does not help. The message has the market's reason."""
 
 
 class MarketDownError(Exception):
-    """Whether the market has the offer is not known. Send the same one again."""
+    """It is unknown whether the market has the offer. The same offer is to be sent again."""
 
 
 class Clock(Protocol):
@@ -37,7 +37,7 @@ class Clock(Protocol):
 
 @dataclass(frozen=True)
 class Forecast:
-    """The day-ahead prices of a market day, as forecast before its deadline."""
+    """Forecast of the day-ahead prices of a market day, made before its deadline."""
 
     asset: str
     day: str
@@ -52,13 +52,13 @@ class Forecast:
 
 class OfferTable(Protocol):
     def get(self, asset: str, slot: Slot) -> Offer | None:
-        """Return the row as it is now."""
+        """Return the current row; None if it does not exist."""
         ...
 
     def swap(self, before: Offer | None, now: Offer) -> bool:
-        """Write the row if it still is `before`; return whether it was.
+        """Write the row if the stored one equals `before`; return whether it did.
 
-        Raises `ValueError` where `before` is final.
+        Raises `ValueError` if `before` is final.
         """
         ...
 
@@ -67,33 +67,33 @@ class OfferTable(Protocol):
         ...
 
     def level(self, asset: str, hour: int) -> tuple[int, float] | None:
-        """Return the newest known state of charge up to an hour: the hour that began with it, and MWh."""
+        """Return the newest known state of charge up to an hour: the hour that began with it, and the MWh."""
         ...
 
     def put_level(self, asset: str, hour: int, level: float) -> None: ...
 
     def put_forecast(self, forecast: Forecast) -> None:
-        """Keep the forecast, unless a later run's is kept already."""
+        """Store the forecast, unless that of a later run is stored."""
         ...
 
     def forecasts(self, asset: str, first_day: str, last_day: str) -> list[Forecast]: ...
 
 
 Cells = Mapping[str, str | int]
-"""Of a UTC day's hour NN: `hNN` its values, `fNN` the frozen forecast, `gNN` the run that froze it."""
+"""For each hour NN of a UTC day: `hNN` the values, `fNN` the frozen forecast, `gNN` the run that froze it."""
 
 
 class HistoryTable(Protocol):
     def days(self, location: str, first: str, last: str) -> Mapping[str, Cells]:
-        """Return `hNN`, `fNN` and `gNN` of the UTC days from `first` to `last` that are there."""
+        """Return `hNN`, `fNN` and `gNN` of the stored UTC days from `first` to `last`."""
         ...
 
 
 class Datasets(Protocol):
     def forward(self, hour: int, version: int | None) -> Mapping[str, Mapping[str, float]]:
-        """Return what the dataset knows of later hours, by series, by hour; {} where there is no dataset.
+        """Return the dataset's values of later hours, by series, by hour; {} if there is no dataset.
 
-        Without a version: of the newest one.
+        :param version: None: the newest one
         """
         ...
 
@@ -101,7 +101,7 @@ class Datasets(Protocol):
 @dataclass(frozen=True)
 class Telemetry:
     level: float
-    """MWh expected at the begin of the hour"""
+    """Expected MWh at the beginning of the hour"""
     awards: Mapping[int, float]
     """MW by hour"""
 
@@ -109,18 +109,18 @@ class Telemetry:
 class OfferMarket(Protocol):
     @property
     def open(self) -> bool:
-        """Whether there is a market: without one nothing is sent."""
+        """Return whether there is a market. Without one nothing is sent."""
         ...
 
     def send(self, offer: Offer) -> None:
-        """Send the offer; one that the market has already is fine.
+        """Send the offer. Does nothing if the market already has it.
 
         Raises `MarketRefusedError` and `MarketDownError`.
         """
         ...
 
     def telemetry(self, asset: str, hour: int) -> Telemetry:
-        """Raises `MarketDownError`."""
+        """Return the telemetry of an hour. Raises `MarketDownError`."""
         ...
 
 
@@ -131,7 +131,7 @@ class Serving:
     endpoint: str
     version: str
     trained_to: int
-    """The newest hour of its data"""
+    """The newest hour of its training data"""
 
 
 class Models(Protocol):
@@ -155,11 +155,11 @@ class Desk:
     models: Models
     clock: Clock
     switch: Callable[[], Switch]
-    """Read anew at each call"""
+    """Reads the switch at each call"""
     put: Callable[[str, bytes, str], None]
-    """Write an object of the bucket: key, body, content type"""
+    """Writes an object of the bucket: key, body, content type"""
     count: Callable[[str, float], None]
-    """Add to a metric"""
+    """Adds to a metric: name, value"""
 
     def asset(self, name: str) -> AssetSettings:
         if name not in self.assets:

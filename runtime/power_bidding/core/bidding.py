@@ -37,8 +37,8 @@ class Report(TypedDict):
 def make_bids(desk: Desk, run: int, version: int, name: str) -> Report:
     """Propose and send the asset's offers of a run. A repeated call continues where the last one ended.
 
-    Once the day-ahead market has closed, only the real-time offer is made. Every offer is tried before a
-    failure of the market is raised. Raises `EndpointThrottledError`, `ModelAnswerError`, `MarketRefusedError`
+    After the day-ahead market has closed, only the real-time offer is made. All offers are tried before an
+    error of the market is raised. Raises `EndpointThrottledError`, `ModelAnswerError`, `MarketRefusedError`
     and `MarketDownError`.
     """
     late = {slot: why for slot in slots(run, desk.settings)[1:] if (why := lateness(desk, slot))}
@@ -78,7 +78,7 @@ def _is_final(row: Offer | None) -> bool:
 
 
 def _stays(row: Offer, run: int, version: int) -> bool:
-    """Return whether the row keeps its segments: it may have been sent, or there is no newer dataset."""
+    """Return whether the row stays unchanged: it may have been sent, or there is no newer dataset."""
     return not row.free or row.refused == row.digest or (row.run, row.version) >= (run, version)
 
 
@@ -103,7 +103,7 @@ def _offer(desk: Desk, name: str, slot: Slot, run: int, version: int, answer: An
 
 
 def _keep_forecast(desk: Desk, run: int, name: str, answer: Answer) -> None:
-    """Keep the forecast of the open market day, if it is whole and made before the deadline."""
+    """Store the forecast of the open market day, if it is complete and made before the deadline."""
     zone = desk.settings.time_zone
     day, now = open_day(run, desk.settings), desk.clock.now()
     if day is None or now >= hours.day_ahead_deadline(day, zone):
@@ -117,7 +117,7 @@ def _keep_forecast(desk: Desk, run: int, name: str, answer: Answer) -> None:
 def _sent(
     desk: Desk, run: int, rows: list[Offer], trouble: list[MarketDownError | MarketRefusedError]
 ) -> list[Offer]:
-    """Send what this run sends, and add to `trouble`. While the market is down no further offer is tried."""
+    """Send the offers that this run sends, and add errors to `trouble`. Stops if the market is down."""
     after: list[Offer] = []
     for row in rows:
         down = any(isinstance(error, MarketDownError) for error in trouble)

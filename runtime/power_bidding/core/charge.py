@@ -1,4 +1,4 @@
-"""The state of charge: how awards change it from hour to hour, and the MW that it allows."""
+"""The state of charge: its change by awards from hour to hour, and the MW that it allows."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from power_bidding.core.curves import TOLERANCE, Curve
 
 
 def limits(level: float, battery: Battery) -> tuple[float, float]:
-    """Return the least and the most MW that an hour allows that begins with `level` MWh."""
+    """Return the minimum and maximum MW in an hour that begins with `level` MWh."""
     kept = battery.retention * level
     charge = (battery.energy - kept) / battery.charge_efficiency
     discharge = (kept - battery.lowest) * battery.discharge_efficiency
@@ -17,18 +17,18 @@ def limits(level: float, battery: Battery) -> tuple[float, float]:
 
 
 def after(level: float, mw: float, battery: Battery) -> float:
-    """Return the MWh after an hour with an award of `mw`, delivered as far as the state of charge allows."""
+    """Return the MWh after an hour with an award of `mw`, delivered as far as possible."""
     least, most = limits(level, battery)
     delivered = min(max(mw, least), most)
     change = (
         delivered / battery.discharge_efficiency if delivered > 0 else delivered * battery.charge_efficiency
     )
-    # Rounding alone may leave the bounds here; below `lowest` only losses lead
+    # Above `energy` only by rounding; below `lowest` only by losses
     return min(battery.retention * level - change, battery.energy)
 
 
 def carried(level: float, hours: Iterable[int], award: Callable[[int], float], battery: Battery) -> float:
-    """Return the MWh after `hours`, each with its award in MW; an hour without a bid has an award of 0."""
+    """Return the MWh after `hours`, each with its award in MW. An hour without a bid has an award of 0."""
     for hour in hours:
         level = after(level, award(hour), battery)
     return level
@@ -41,7 +41,7 @@ def allows(curve: Curve, level: float, battery: Battery) -> bool:
 
 
 def possible(mw: Iterable[float], battery: Battery) -> bool:
-    """Return whether the battery can deliver this MW hour by hour from any one state of charge."""
+    """Return whether the battery can deliver these hourly MW from some initial state of charge."""
     low, high = battery.lowest, battery.energy
     for each in mw:
         change = each / battery.discharge_efficiency if each > 0 else each * battery.charge_efficiency

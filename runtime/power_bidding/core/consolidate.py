@@ -1,7 +1,7 @@
-"""Consolidate the feeds of one run by timestamp: one dataset for its hour, corrections of the hours before.
+"""Consolidate the feeds of a run by timestamp: a dataset for its hour, and corrections of earlier hours.
 
-The same input gives the same output, also when the run is killed anywhere and started again, or comes late:
-what a later run knows is never overwritten by an earlier one.
+The same input gives the same output, also if the run is killed and repeated, or is late. An earlier run never
+overwrites values of a later one.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from power_feeds.rows import COLUMNS, series_name
 
 EARLIER_FORECAST, MISSING = "earlier forecast", "missing"
 CORRECTED = ("price", "real_time")
-"""Columns whose earlier hours a later answer may change; others only replace what was not the source's
-own."""
+"""Columns whose earlier hours a later answer may change. In other columns it only replaces values that were
+not from the source."""
 Series = Mapping[str, Mapping[int, float | None]]
 
 
@@ -38,11 +38,11 @@ class Output(TypedDict):
     status: str
     version: int
     changed: bool
-    """Whether this input created the current version. A repeated input gives the same answer."""
+    """Whether this input created the current version. The same for a repeated input."""
     flags: dict[str, str]
     key: str
     age: int
-    """Hours since the oldest of its series was fetched"""
+    """Hours since the oldest series was fetched"""
 
 
 @dataclass(frozen=True)
@@ -130,8 +130,7 @@ def _own(
     earlier: Mapping[int, HourRow],
     backend: Backend,
 ) -> Dataset | None:
-    """Return the dataset of the run's hour, or None where this input, or a later run, has made one
-    already."""
+    """Return the dataset of the run's hour; None if this input or a later run has already made one."""
     if row and (row.as_of > now or row.inputs == inputs):
         return None
     before = _dataset(earlier[max(earlier)], backend.objects) if earlier else None
@@ -175,7 +174,7 @@ def _value(
     earlier: Mapping[int, HourRow],
     before: Dataset | None,
 ) -> tuple[float | None, str | None]:
-    """Return the value of one series at `now`, and its flag where it is not the source's own."""
+    """Return the value of a series at `now`, and its flag if it is not from the source."""
     value = series.get(name, {}).get(now)
     if column == "real_time":
         return value, None  # it is published after the hour, and comes as a correction
@@ -183,7 +182,7 @@ def _value(
         return value, None
     if before and (known := before["forward"].get(name, {}).get(hours.text(now))) is not None:
         return known, EARLIER_FORECAST
-    # What was made up itself is not carried on
+    # Filled values are not used to fill others
     near: dict[int, float | None] = {
         hour: earlier[hour].values.get(place, {}).get(column)
         for hour in range(now - LONGEST_GAP_HOURS, now)
@@ -197,8 +196,10 @@ def _value(
 def _ahead(
     now: int, series: Series, before: Dataset | None
 ) -> tuple[dict[str, dict[str, float]], dict[str, str]]:
-    """Return the known values after `now` by series, newer over older, and the run that fetched each
-    series."""
+    """Return the known values after `now` by series, and the run that fetched each series.
+
+    Newer values replace older ones.
+    """
     forward, made = dict[str, dict[str, float]](), dict[str, str]()
     if before:
         made = dict(before["made"])
@@ -215,13 +216,13 @@ def _ahead(
     return forward, {name: made[name] for name in forward}
 
 
-# Hours before
+# Earlier hours
 
 
 def _corrected(
     row: HourRow | None, now: int, inputs: str, series: Series, objects: Objects
 ) -> Dataset | None:
-    """Return the next version of an earlier hour where this run's answers change it, else None."""
+    """Return the next version of an earlier hour if this run's answers change it, else None."""
     if row is None or row.as_of > now:
         return None
     values: Values = {place: dict(found) for place, found in row.values.items()}

@@ -1,7 +1,7 @@
-"""Whether the model in service is current: by the age of its data, and by its loss on trailing days.
+"""Check whether the model in service is current, by the age of its data and its loss on trailing days.
 
-The loss of a day is the mean absolute error of the day-ahead prices forecast before the deadline, over that
-of persistence. It is clipped by day, for one day of price spikes decides any sum.
+The loss of a day is the mean absolute error of the day-ahead prices forecast before the deadline, divided by
+that of persistence. It is clipped by day, because a day of price spikes would dominate any sum.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from power_feeds import hours
 
 TRAILING_DAYS = 14
 LEAST_DAYS = 7
-"""A model that has forecast fewer days is not judged by its loss."""
+"""Minimum number of forecast days. A model with fewer is not judged by its loss."""
 WORST_DAY = 3.0
 
 
@@ -25,18 +25,18 @@ class Currency(TypedDict):
     current: bool
     reason: str
     endpoint: str
-    """"" where no model is in service"""
+    """"" if no model is in service"""
 
 
 class Trainings(Protocol):
     def executing(self) -> bool:
-        """Return whether an execution of the pipeline is not at its end."""
+        """Return whether an execution of the pipeline is running."""
         ...
 
 
 @dataclass(frozen=True)
 class Inspection:
-    """The data that the model in service is judged by."""
+    """The data by which the model in service is judged."""
 
     assets: Mapping[str, AssetSettings]
     market: MarketSettings
@@ -48,7 +48,7 @@ class Inspection:
 def check_model(
     desk: Inspection, trainings: Trainings, serving: Serving | None, last_start: int | None, run: int
 ) -> Currency:
-    """Return whether the run may go on without training.
+    """Return whether the run may continue without training.
 
     :param serving: the model in service
     :param last_start: the hour whose run last started the pipeline
@@ -63,7 +63,7 @@ def check_model(
 
 
 def _fault(desk: Inspection, serving: Serving, last_start: int | None, run: int) -> str:
-    """Return why a model in service is to be trained again, or ""."""
+    """Return the reason to train the model in service again, or ""."""
     if last_start is not None and run - desk.model.pause_hours < last_start <= run:
         return ""
     age = run - serving.trained_to
@@ -77,10 +77,9 @@ def _fault(desk: Inspection, serving: Serving, last_start: int | None, run: int)
 
 
 def loss_ratio(desk: Inspection, name: str, location: str, version: str, run: int) -> float | None:
-    """Return the mean over the trailing days of the model's clipped loss ratios; None with fewer than
-    `LEAST_DAYS`.
+    """Return the mean of the model's clipped loss ratios over the trailing days.
 
-    The days are market days that end before the run's hour does.
+    None with fewer than `LEAST_DAYS` days. The days are market days that end before the run's hour ends.
     """
     zone = desk.market.time_zone
     today = hours.market_day(run + 1, zone)
@@ -95,7 +94,7 @@ def loss_ratio(desk: Inspection, name: str, location: str, version: str, run: in
 
 
 def day_ratio(forecast: Forecast, prices: Mapping[int, float], zone: str) -> float | None:
-    """Return the day's clipped loss ratio; None where a price of the day or of the day before is missing."""
+    """Return the day's clipped loss ratio; None if a price of the day or of the day before is missing."""
     day = hours.hours_of(forecast.day, zone)
     before = hours.hours_of(hours.shifted(forecast.day, -1), zone)
     if len(forecast.prices) != len(day) or any(hour not in prices for hour in (*before, *day)):

@@ -1,4 +1,4 @@
-"""Bid curves: the MW that they clear, and the rules that an offer must meet.
+"""Bid curves: cleared MW, and the rules of offers.
 
 A curve is a list of segments (MW, $/MWh), both strictly increasing. At a clearing price the asset's MW is
 that of the last segment whose price is at most the clearing price; below the first price it is the first
@@ -22,7 +22,7 @@ TOLERANCE = 10.0**-DIGITS
 
 
 class CurveError(ValueError):
-    """The curve must not be sent. The message says which rule it breaks."""
+    """The curve must not be sent. The message has the rule that it breaks."""
 
 
 def cleared(curve: Curve, price: float) -> float:
@@ -36,7 +36,7 @@ def cleared(curve: Curve, price: float) -> float:
 
 
 def curve_of(value: Any) -> Curve:
-    """Return the curve in a JSON value. Raises `CurveError` where it is none or a number is not finite."""
+    """Return the curve in a JSON value. Raises `CurveError` if it is not a curve of finite numbers."""
     if not isinstance(value, list) or not value:
         raise CurveError("segments must be a list of at least one [MW, price]")
     return tuple(_segment(each) for each in value)
@@ -50,7 +50,7 @@ def _segment(value: Any) -> Segment:
 
 
 def finite(value: Any, name: str) -> float:
-    """Return the number. Raises `CurveError` where it is none, NaN or infinite."""
+    """Return the number. Raises `CurveError` if the value is not a finite number."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise CurveError(f"{name} must be a finite number, got {value!r}")
     return float(value)
@@ -62,7 +62,7 @@ def rounded(curve: Curve) -> Curve:
 
 
 def checked(curve: Curve, battery: Battery, rules: Rules) -> Curve:
-    """Return the curve. Raises `CurveError` naming the rule that it breaks."""
+    """Return the curve. Raises `CurveError` that names the rule that it breaks."""
     if not 1 <= len(curve) <= rules.most_segments:
         raise CurveError(f"a curve must have from 1 to {rules.most_segments} segments, got {len(curve)}")
     for mw, price in curve:
@@ -83,7 +83,7 @@ def checked(curve: Curve, battery: Battery, rules: Rules) -> Curve:
 
 
 def _check_spread(curve: Curve, battery: Battery) -> None:
-    """Raise `CurveError` where buying at the highest charge price to sell at the lowest sell price loses."""
+    """Raise `CurveError` if buying at the highest charge price and selling at the lowest sell price loses."""
     charging = [price for mw, price in curve if mw < 0]
     selling = [price for mw, price in curve if mw > 0]
     if charging and selling and not max(charging) < battery.round_trip * min(selling):
@@ -94,5 +94,5 @@ def _check_spread(curve: Curve, battery: Battery) -> None:
 
 
 def plain(curve: Sequence[Segment]) -> list[list[float]]:
-    """Return the curve as JSON has it."""
+    """Return the curve for JSON."""
     return [[mw, price] for mw, price in curve]

@@ -1,7 +1,6 @@
-"""The dataset of an hour: one version of its values and of the known values of later hours.
+"""The dataset of an hour: a version of its values and of the known values of later hours.
 
-A version is never overwritten. The digest covers what a bid depends on, so the same content makes no new
-version.
+A version is never overwritten. The digest covers the input of bids, so equal content makes no new version.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from power_feeds.rows import COLUMNS
 
 COMPLETE, INTERPOLATED, INCOMPLETE = "complete", "interpolated", "incomplete"
 Values = dict[str, dict[str, float | None]]
-"""Of each location, the values of `COLUMNS`."""
+"""Values of `COLUMNS` by location."""
 
 
 class Dataset(TypedDict):
@@ -25,29 +24,29 @@ class Dataset(TypedDict):
     version: int
     status: str
     flags: dict[str, str]
-    """Of each series whose value is not the source's own: how it was made, or `missing`."""
+    """For each series whose value is not from the source: how it was made, or `missing`."""
     values: Values
     forward: dict[str, dict[str, float]]
-    """Of each series, the known values of later hours."""
+    """Known values of later hours, by series."""
     made: dict[str, str]
-    """Of each series in `forward`, the run that fetched it."""
+    """For each series in `forward`, the run that fetched it."""
     as_of: str
     """The run that made this version."""
     inputs: str
     """Digest of that run's input."""
     changes: list[str]
-    """The series whose values differ from those of the version before."""
+    """The series whose values differ from the previous version."""
 
 
 class Objects(Protocol):
-    """The bucket."""
+    """Objects in the bucket."""
 
     def get(self, key: str) -> bytes | None: ...
 
     def put(self, key: str, body: bytes, content_type: str) -> None: ...
 
     def put_new(self, key: str, body: bytes, content_type: str) -> bool:
-        """Write the object unless there is one already; return whether it was written."""
+        """Write the object unless it exists; return whether it was written."""
         ...
 
 
@@ -56,7 +55,7 @@ def key(hour: int, version: int) -> str:
 
 
 def table_key(hour: int, version: int) -> str:
-    """Return the key of the dataset's Parquet file. Athena reads whole folders, so it has its own."""
+    """Return the key of the dataset's Parquet file. It has its own folder: Athena reads whole folders."""
     return f"{files.folder('hours', hour)}v{version}.parquet"
 
 
@@ -79,7 +78,7 @@ def _json(value: object) -> bytes:
 
 
 def status(flags: Mapping[str, str], values: Values) -> str:
-    """Return the status of an hour: its day-ahead price is required, everything else may be missing."""
+    """Return the status of an hour. Its day-ahead price is required, other values may be missing."""
     if any(row.get("price") is None for row in values.values()):
         return INCOMPLETE
     return INTERPOLATED if flags else COMPLETE
@@ -105,8 +104,8 @@ def table(dataset: Dataset) -> bytes:
 def store(objects: Objects, dataset: Dataset) -> Dataset:
     """Write the dataset as a new version; return the dataset that is stored under this version.
 
-    A run that was killed, or a faster one, may have written this version already: then that one is returned
-    and its table is completed, and the caller commits it before its own.
+    An interrupted or faster run may already have written this version. Then that dataset is returned and its
+    table is completed, and the caller commits it before its own dataset.
     """
     place = hours.parse(dataset["hour"]), dataset["version"]
     if not objects.put_new(key(*place), encoded(dataset), "application/json"):

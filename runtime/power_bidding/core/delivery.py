@@ -1,7 +1,7 @@
-"""Send a proposed offer. Each step is one conditional write and can be repeated.
+"""Send a proposed offer. Each step is a conditional write and idempotent.
 
-The row is marked as tried before the offer leaves. From then on its segments are fixed, until the market
-refuses them: a retry sends the same offer, which the market knows by its id.
+The row is marked as tried before the offer is sent. From then on its segments are fixed unless the market
+rejects them: a retry sends the same offer, which the market recognizes by its id.
 """
 
 from __future__ import annotations
@@ -15,10 +15,9 @@ from power_feeds import files, hours, parquet
 
 
 def propose(desk: Desk, offer: Offer, stays: Callable[[Offer], bool] = lambda row: False) -> Offer:
-    """Put the offer into the table, unless the row there has left, is one that `stays`, or is changed
-    meanwhile.
+    """Write the offer to the table, unless the stored row was sent, `stays`, or is changed meanwhile.
 
-    Return the row as it then is.
+    Return the stored row.
     """
     before = desk.offers.get(offer.asset, offer.slot)
     if before is None:
@@ -34,8 +33,8 @@ def propose(desk: Desk, offer: Offer, stays: Callable[[Offer], bool] = lambda ro
 
 
 def publish(desk: Desk, row: Offer) -> None:
-    """Write the row's Parquet file: the same bytes for the same offer."""
-    # An hour without an offer has one row, of 0 MW
+    """Write the row's Parquet file. Equal offers give equal bytes."""
+    # An hour without an offer has one row of 0 MW
     curve = row.curve or ((0.0, 0.0),)
     n = len(curve)
     table = parquet.write(
@@ -58,8 +57,8 @@ def publish(desk: Desk, row: Offer) -> None:
 def deliver(desk: Desk, row: Offer, approved: bool = False) -> Offer:
     """Send the offer if the switch allows it, and return the updated row.
 
-    :param approved: whether an operator lets it leave while the switch is `approve`
-    Raises `MarketRefusedError`, with the refusal in the row, and `MarketDownError`.
+    :param approved: whether an operator has approved it while the switch is `approve`
+    Raises `MarketRefusedError`, with the rejection in the row, and `MarketDownError`.
     """
     while not row.final:
         switch = desk.switch()
@@ -83,7 +82,7 @@ def deliver(desk: Desk, row: Offer, approved: bool = False) -> Offer:
 
 
 def _send(desk: Desk, row: Offer) -> Offer:
-    """Send an offer that is marked as tried, late or not: the market says whether it has it already."""
+    """Send an offer that is marked as tried, even if it is late, because the market may already have it."""
     sent = row.digest
     try:
         desk.market.send(row)
@@ -93,7 +92,7 @@ def _send(desk: Desk, row: Offer) -> Offer:
             row = _read(desk, row)
         raise
     while not row.final and row.digest == sent:
-        # Also where the switch has become `stop` meanwhile: the row says what is true
+        # Also if the switch has changed to `stop` meanwhile: the row must state that the offer was sent
         desk.offers.swap(row, replace(row, status="sent", sent=stamp(desk.clock.now()), reason=""))
         row = _read(desk, row)
     return row
@@ -102,8 +101,8 @@ def _send(desk: Desk, row: Offer) -> Offer:
 def give_up(desk: Desk, none: Offer, lost: str = "") -> Offer | None:
     """Write an explicit no-offer, and return the stored row.
 
-    :param lost: the digest of an offer that may be at the market without our knowing
-    Return None where another attempt has an offer on its way.
+    :param lost: digest of an offer of which it is unknown whether the market has it
+    Return None if another attempt is sending an offer.
     """
     while True:
         before = desk.offers.get(none.asset, none.slot)
@@ -118,7 +117,7 @@ def give_up(desk: Desk, none: Offer, lost: str = "") -> Offer | None:
 
 
 def lateness(desk: Desk, slot: Slot) -> str:
-    """Return by when the slot's offer was due, where that has passed, else ""."""
+    """Return a text with the deadline of the slot's offer if it has passed, else ""."""
     limit = due(slot, desk.settings)
     return f"{LATE}: it was due at {stamp(limit)}" if desk.clock.now() >= limit else ""
 

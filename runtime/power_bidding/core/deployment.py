@@ -1,7 +1,7 @@
-"""Bring a version of the model into service on an endpoint of its own, and take it back.
+"""Deploy a version of the model on a separate endpoint, and roll back.
 
-A serverless endpoint holds one version, and its update may start cold. So each version gets an endpoint,
-which is warmed and tried before the parameter names it. The former one stays, for a rollback.
+A serverless endpoint has one version, and an update may cause a cold start. So each version gets an endpoint,
+which is warmed up and tried before the parameter names it. The previous endpoint is kept for a rollback.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ IN_SERVICE, FAILED = "InService", "Failed"
 
 
 class DeploymentFailedError(Exception):
-    """The version is not in service; the former one still is. The message says why."""
+    """The version is not in service; the previous one still is. The message has the reason."""
 
 
 @dataclass(frozen=True)
@@ -28,10 +28,10 @@ class Version:
     """The model version to deploy."""
 
     request: str
-    """Of the training, hexadecimal"""
+    """Id of the training, hexadecimal"""
     version: str
     trained_to: int
-    """The newest hour of its data"""
+    """The newest hour of its training data"""
     source: Mapping[str, str]
     """{"model_package_arn"}, or {"model_data", "image"}"""
 
@@ -40,7 +40,7 @@ class Version:
 class EndpointState:
     status: str
     reason: str
-    """Of a failure"""
+    """Reason of a failure"""
 
 
 @dataclass(frozen=True)
@@ -59,35 +59,35 @@ class Parameter(Protocol):
 
 class Endpoints(Protocol):
     def create(self, name: str, source: Mapping[str, str]) -> None:
-        """Create model, configuration and endpoint of the name, as far as they are not there."""
+        """Create model, configuration and endpoint of the name, unless they exist."""
         ...
 
     def state(self, name: str) -> EndpointState: ...
 
     def names(self) -> Sequence[str]:
-        """Return the names of all endpoints that begin with the prefix, but those being created."""
+        """Return the names of all endpoints with the prefix, except those being created."""
         ...
 
     def delete(self, name: str) -> None:
-        """Delete endpoint, configuration and model of the name, as far as they are there."""
+        """Delete endpoint, configuration and model of the name, if they exist."""
         ...
 
 
 @dataclass(frozen=True)
 class Stage:
     prefix: str
-    """Of the endpoints' names"""
+    """Prefix of the endpoints' names"""
     parameter: Parameter
     endpoints: Endpoints
     attempt: Callable[[str], None]
-    """Ask an endpoint what `make_bids` would ask, and check the answer"""
+    """Sends the requests of `make_bids` to an endpoint, and checks the answers"""
     time: Callable[[], float]
-    """Seconds of a monotonic clock"""
+    """Returns the seconds of a monotonic clock"""
     sleep: Callable[[float], None]
 
 
 def version_of(event: Mapping[str, Any], trained_to: int) -> Version:
-    """Return the version that an event asks to deploy. Raises `ValueError` naming the wrong field."""
+    """Return the version to deploy in an event. Raises `ValueError` that names an invalid field."""
     request = str(event.get("request", ""))
     if not re.fullmatch(r"[0-9a-f]{12,64}", request):
         raise ValueError(f"request must be 12 to 64 hexadecimal digits, got {request!r}")
@@ -105,8 +105,8 @@ def version_of(event: Mapping[str, Any], trained_to: int) -> Version:
 def deploy(stage: Stage, version: Version, seconds: float) -> Serving:
     """Deploy a version and return it. A repeated call continues where the last one ended.
 
-    :param seconds: until when the endpoint must be in service and tried
-    Raises `DeploymentFailedError`. After any error all that was made for the version is deleted.
+    :param seconds: time in which the endpoint must be in service and tried
+    Raises `DeploymentFailedError`. After any error all resources of the version are deleted.
     """
     name = f"{stage.prefix}-{version.request[:12]}"
     serving = Serving(name, version.version, version.trained_to)
@@ -137,7 +137,7 @@ def _try(stage: Stage, name: str, until: float) -> None:
         try:
             stage.attempt(name)
             return
-        except EndpointThrottledError as error:  # it starts
+        except EndpointThrottledError as error:  # the endpoint is starting
             if stage.time() + WARM_SECONDS >= until:
                 raise DeploymentFailedError(f"the endpoint {name} did not answer in time: {error}") from error
             stage.sleep(WARM_SECONDS)
@@ -146,7 +146,7 @@ def _try(stage: Stage, name: str, until: float) -> None:
 
 
 def clean(stage: Stage) -> None:
-    """Delete the endpoints that are neither in service nor the former one."""
+    """Delete the endpoints that are neither in service nor the previous one."""
     kept = stage.parameter.get()
     names = {each.endpoint for each in (kept.now, kept.former) if each}
     for name in stage.endpoints.names():
@@ -155,10 +155,10 @@ def clean(stage: Stage) -> None:
 
 
 def roll_back(stage: Stage, version: str | None) -> Serving:
-    """Bring the former version back into service, and keep the present one as the former.
+    """Bring the previous version back into service, and keep the current one as the previous.
 
-    :param version: which one the former must be, or be in service already; None for any
-    Raises `ValueError` where there is no such version, or its endpoint is not in service.
+    :param version: the expected previous version; does nothing if it is in service already. None: any
+    Raises `ValueError` if there is no such version, or its endpoint is not in service.
     """
     kept = stage.parameter.get()
     if version is not None and kept.now and kept.now.version == version:

@@ -18,10 +18,10 @@ LONGEST_REASON = 500
 
 
 def fall_back(desk: Desk, run: int, name: str, error: str) -> Report:
-    """Settle every offer that the run was the last to make.
+    """Settle every offer for which the run was the last one.
 
-    Raises `MarketDownError` while the market does not answer and an offer is not late yet: try again. Every
-    offer is tried before it is raised.
+    Raises `MarketDownError`, to be retried, if the market does not answer and an offer is not late yet. All
+    offers are tried before.
     """
     wanted = [slot for slot in slots(run, desk.settings) if sends(run, slot, desk.settings)]
     level = _level(desk, run, name)
@@ -33,7 +33,7 @@ def fall_back(desk: Desk, run: int, name: str, error: str) -> Report:
         except MarketDownError as failure:
             failures.append(failure)
             if not lateness(desk, slot):
-                break  # each further one would wait as long
+                break  # each further offer would wait as long
     desk.count("FallbackHours", sum(row.source == "fallback" for row in settled))
     desk.count("NoOfferHours", sum(row.status == "no_offer" for row in settled))
     for failure in failures:
@@ -42,14 +42,14 @@ def fall_back(desk: Desk, run: int, name: str, error: str) -> Report:
 
 
 def _level(desk: Desk, run: int, name: str) -> float:
-    """Return the MWh at the begin of the run's real-time hour."""
-    # Without the dataset: it may be why the bids could not be made
+    """Return the MWh at the beginning of the run's real-time hour."""
+    # Without the dataset, which may be the cause of the failure
     values = readings.stored(desk.history, desk.asset(name).location, run)
     return awards.telemetry_or_own(desk, name, run, values).level
 
 
 def _settle(desk: Desk, run: int, name: str, slot: Slot, level: float, error: str) -> Offer:
-    """Return the slot's row, once an offer has left, is held by the switch, or there is none to make."""
+    """Return the slot's row after an offer was sent, is held back by the switch, or cannot be made."""
     refused: set[str] = set()
     none = Offer(name, slot, run, (), "no_offer", "none", "", 0, stamp(desk.clock.now()), reason=error)
     while True:
@@ -79,7 +79,7 @@ def _settle(desk: Desk, run: int, name: str, slot: Slot, level: float, error: st
 def _next(
     desk: Desk, run: int, name: str, slot: Slot, level: float, error: str, refused: set[str]
 ) -> Offer | None:
-    """Return the row with the latest valid curve, or None. The row's own curve is tried first."""
+    """Return the row with the latest valid curve, or None. The slot's curve is tried first."""
     for found in _latest(desk, name, slot):
         own = digest(name, slot, found.curve)
         if own in refused or not _may_leave(desk, name, slot, found.curve, level):
@@ -126,7 +126,7 @@ def _may_leave(desk: Desk, name: str, slot: Slot, curve: Curve, level: float) ->
 
 
 def _day(desk: Desk, name: str, slot: Slot) -> dict[Slot, Curve]:
-    """Return the day-ahead curves of the slot's market day: they share one state of charge."""
+    """Return the day-ahead curves of the slot's market day, which share a state of charge."""
     zone = desk.settings.time_zone
     day = hours.hours_of(hours.market_day(slot.hour, zone), zone)
     rows = desk.offers.between(name, day[0], day[-1])

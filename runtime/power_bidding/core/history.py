@@ -1,8 +1,7 @@
-"""The table `History`: of each location and UTC day, the values of its hours, and the forecast as it was
-frozen.
+"""The table `History`: hourly values and the frozen forecast for each location and UTC day.
 
-Attributes of an hour, such as 05: `h05` its values (`rows.packed`), `n05` the version they are of, `f05`
-the frozen `price_forecast`, `g05` the run that froze it.
+Attributes of an hour, such as 05: `h05` the values (`rows.packed`), `n05` their version, `f05` the frozen
+`price_forecast`, `g05` the run that froze it.
 """
 
 from __future__ import annotations
@@ -18,15 +17,15 @@ from power_feeds.rows import COLUMNS, packed
 
 class History(Protocol):
     def versions(self, location: str, day: str) -> dict[int, int]:
-        """Return the versions of the hours that one UTC day has, by hour."""
+        """Return the versions of the stored hours of a UTC day, by hour."""
         ...
 
     def put(self, location: str, hour: int, text: str, version: int) -> None:
-        """Write one hour's values, unless the same or a newer version is there."""
+        """Write the values of an hour, unless the same or a newer version is stored."""
         ...
 
     def freeze(self, location: str, forecast: Mapping[int, float], run: int) -> None:
-        """Write the forecasts of one market day, all or none by UTC day, unless a later run's are there."""
+        """Write the forecasts of a market day, unless those of a later run are stored. Atomic by UTC day."""
         ...
 
 
@@ -35,7 +34,7 @@ def utc_day(hour: int) -> str:
 
 
 def catch_up(rows: Sequence[HourRow], table: History) -> None:
-    """Write all versions of `rows` that the history lacks, including those of a run that was killed."""
+    """Write all versions of `rows` that the history lacks, including those of interrupted runs."""
     known: dict[tuple[str, str], dict[int, int]] = {}
     for row in rows:
         for location, values in row.values.items():
@@ -56,9 +55,9 @@ def freeze(
 ) -> str | None:
     """Freeze the forecast of the next market day while its day-ahead market is open; return that day.
 
-    A forecast published after the deadline, or without a time, is never frozen: it was not there to bid on.
-    A later run before the deadline writes over an earlier one's. Nothing is written, and None returned,
-    after the deadline.
+    A forecast published after the deadline, or without a time, is never frozen, because bids could not use
+    it. A later run before the deadline overwrites the forecast of an earlier one. After the deadline, nothing
+    is written and None is returned.
     """
     day = hours.shifted(hours.market_day(run, zone), 1)
     deadline = hours.day_ahead_deadline(day, zone)

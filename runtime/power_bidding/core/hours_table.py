@@ -1,4 +1,4 @@
-"""The table `Hours`: of each hour, the version that counts."""
+"""The table `Hours`: the current version of each hour."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from power_bidding.core.datasets import Dataset, Objects
 from power_feeds import hours
 
 TRIES = 8
-"""Writers that one commit may lose against."""
+"""Maximum number of attempts of a commit that conflicts with other writers."""
 
 
 @dataclass(frozen=True)
@@ -30,15 +30,15 @@ class HourRow:
 
 class Hours(Protocol):
     def row(self, hour: int) -> HourRow | None:
-        """Return the row as it is now."""
+        """Return the current row; None if it does not exist."""
         ...
 
     def rows(self, of: Sequence[int]) -> dict[int, HourRow]:
-        """Return the rows, as they are now, of the hours that have one."""
+        """Return the current rows of the hours that have one."""
         ...
 
     def put(self, row: HourRow, before: int) -> bool:
-        """Write the row where the version is still `before` (0: there is none); return whether it was."""
+        """Write the row if the stored version is `before` (0: no row); return whether it was."""
         ...
 
 
@@ -61,11 +61,13 @@ def row_of(dataset: Dataset) -> HourRow:
 def commit(
     hour: int, make: Callable[[HourRow | None], Dataset | None], table: Hours, objects: Objects
 ) -> HourRow | None:
-    """Make the next version of an hour; return the row that counts.
+    """Make the next version of an hour; return the current row.
 
-    `make` returns the dataset on top of the row as it is now (its version is set here), or None to leave
-    it. It is called again after another writer's version. Killed anywhere and run again, the outcome is the
-    same: a version is one object written once, and the row follows it.
+    May be killed at any point and repeated with the same result: a version is an object that is written once,
+    then the row refers to it.
+
+    :param make: returns the dataset that follows the current row (its version is set here), or None to change
+        nothing. It is called again if another writer has written a version
     """
     for _ in range(TRIES):
         before = table.row(hour)

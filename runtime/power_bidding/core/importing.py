@@ -1,7 +1,7 @@
-"""A history of one's own as CSV: the hours before the first run, so that a model can be trained at once.
+"""Import of a user's history as CSV: hours before the first run, so that a model can be trained at once.
 
-A row for each hour: `hour_utc`, then `price:LOCATION`, `real_time:LOCATION`, `load`, `temperature`, as far as
-they are known. What the feeds have brought already stays.
+The file has a row for each hour: `hour_utc`, then `price:LOCATION`, `real_time:LOCATION`, `load` and
+`temperature`, as far as they are known. Values from feeds are not replaced.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ TIME = "hour_utc"
 
 class Days(Protocol):
     def add(self, location: str, day: str, rows: Mapping[int, str]) -> bool:
-        """Write the hours of a UTC day, by hour, unless the day has hours already; return whether it did."""
+        """Write the hours of a UTC day, unless the day has stored hours; return whether it was written."""
         ...
 
 
 def import_history(text: str, locations: Sequence[str], table: Days) -> int:
-    """Write the hours of a CSV file to the history; return how many rows it has.
+    """Write the hours of a CSV file to the history; return the number of rows.
 
     Raises `ValueError` that names line and column.
     """

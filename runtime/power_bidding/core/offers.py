@@ -1,4 +1,4 @@
-"""Offers: one for each asset, hour and market, and when each is due."""
+"""Offers, one for each asset, hour and market, and their deadlines."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from power_feeds import hours
 Market = Literal["RT", "DA"]
 Status = Literal["proposed", "sent", "no_offer", "stopped"]
 FINAL = ("sent", "no_offer")
-"""A row of these is never written again."""
+"""Statuses after which a row is never changed."""
 MINUTES = 60
 LAST_RUN_HOURS = 3
-"""From the last run that makes day-ahead offers to their deadline: a run works in the hour that it is named
-after, and two more are spare"""
+"""Hours from the last run that makes day-ahead offers to their deadline: the run works in the hour of its
+name, and two hours are a reserve"""
 LATE = "late"
-"""Begins the reason of each offer that missed its deadline."""
+"""Prefix of the reason of each offer that missed its deadline."""
 
 
 @dataclass(frozen=True)
 class Slot:
-    """An hour of a market, for which an offer is made."""
+    """An hour of a market for which an offer is made."""
 
     hour: int
     """Hours since 1970-01-01 UTC"""
@@ -38,14 +38,14 @@ class Slot:
 
 @dataclass(frozen=True)
 class Offer:
-    """One row of the table."""
+    """A row of the table."""
 
     asset: str
     slot: Slot
     run: int
-    """The hour whose run made it"""
+    """Hour of the run that made it"""
     curve: Curve
-    """Empty where nothing is offered"""
+    """Empty if nothing is offered"""
     status: Status
     source: Literal["model", "fallback", "none"]
     model: str
@@ -55,11 +55,11 @@ class Offer:
     made: str
     sent: str = ""
     tried: str = ""
-    """When it was first sent, or ""; from then on its segments stay, unless the market refuses them"""
+    """Time of the first attempt to send it, or ""; then its segments stay, unless the market rejects them"""
     refused: str = ""
-    """The digest that the market refused"""
+    """Digest that the market rejected"""
     reason: str = ""
-    """Why it is not sent, or why it is a fallback"""
+    """Reason why it is not sent, or is a fallback"""
 
     @property
     def digest(self) -> str:
@@ -72,11 +72,11 @@ class Offer:
 
     @property
     def free(self) -> bool:
-        """Whether its segments can be replaced: they were never sent, or the market refused them."""
+        """Whether its segments can be replaced: they were never sent, or the market rejected them."""
         return not self.final and (not self.tried or self.refused == self.digest)
 
     def replaced_by(self, other: Offer) -> Offer:
-        """Return `other` as this one's replacement. Raises `ValueError` if this one may have been sent."""
+        """Return `other` as this offer's replacement. Raises `ValueError` if this one may have been sent."""
         if not self.free:
             raise ValueError(f"{self.asset} {self.slot.key} has left, and stays as it is")
         return replace(other, refused=self.refused)
@@ -93,7 +93,7 @@ def stamp(now: float) -> str:
 
 
 def due(slot: Slot, market: MarketSettings) -> float:
-    """Return until when the offer is taken, in hours since 1970-01-01 UTC."""
+    """Return the deadline of the offer, in hours since 1970-01-01 UTC."""
     if slot.market == "RT":
         return slot.hour - market.lockout_minutes / MINUTES
     day = hours.market_day(slot.hour, market.time_zone)
@@ -101,12 +101,12 @@ def due(slot: Slot, market: MarketSettings) -> float:
 
 
 def real_time(run: int, market: MarketSettings) -> Slot:
-    """Return the real-time hour that a run offers for."""
+    """Return the real-time hour for which a run makes an offer."""
     return Slot(run + market.lead_hours, "RT")
 
 
 def open_day(run: int, market: MarketSettings) -> str | None:
-    """Return the market day whose day-ahead offers a run makes; None where the run makes none."""
+    """Return the market day for which a run makes day-ahead offers; None if it makes none."""
     day = hours.shifted(hours.market_day(run, market.time_zone), 1)
     left = hours.day_ahead_deadline(day, market.time_zone) - run
     return day if LAST_RUN_HOURS <= left < LAST_RUN_HOURS + market.day_ahead_runs else None
@@ -120,5 +120,5 @@ def slots(run: int, market: MarketSettings) -> list[Slot]:
 
 
 def sends(run: int, slot: Slot, market: MarketSettings) -> bool:
-    """Return whether the run is the last one that can offer for the slot: earlier ones only prepare."""
+    """Return whether the run is the last one for the slot, which sends. Earlier runs only prepare offers."""
     return slot.market == "RT" or due(slot, market) - run < LAST_RUN_HOURS + 1

@@ -1,4 +1,4 @@
-"""The model's input: the history as known at the run's hour, and the asset's state."""
+"""The model's input: the history known at the run's hour, and the asset's state."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from power_bidding.core.bid_ports import Cells, Datasets, HistoryTable
 from power_feeds import hours, rows
 
 HISTORY_DAYS = 392
-"""A year and four weeks: the window of the model, and the days that its weights are learnt on."""
+"""A year and four weeks: the window of the model, and the days on which its weights are learned."""
 HORIZON_HOURS = 72
-"""The frozen forecasts of days that have not begun are in the table too."""
+"""Hours after the run that are read, because the table also has frozen forecasts of later days."""
 FORECAST = "price_forecast"
 NAMES = (*rows.COLUMNS, FORECAST)
 Values = dict[str, dict[int, float]]
-"""By column, then by hour."""
+"""Values by column, then by hour."""
 
 
 def stored(history: HistoryTable, location: str, run: int, days: int = HISTORY_DAYS) -> Values:
-    """Return the `days` days up to the run's hour, and the forecasts frozen for later hours."""
+    """Return the values of `days` days up to the run's hour, and the frozen forecasts of later hours."""
     first = run - 24 * days
     found: Values = {name: {} for name in NAMES}
     items = history.days(location, hours.text(first)[:10], hours.text(run + HORIZON_HOURS)[:10])
-    # Where a run is repeated, what later runs have written is there too, and is left out
+    # For a repeated run, values of later runs are in the table too, and are omitted
     for hour, part, item in _cells(items):
         if hour < first:
             continue
@@ -48,9 +48,9 @@ def _cells(items: Mapping[str, Cells]) -> Iterator[tuple[int, str, Cells]]:
 def gathered(
     history: HistoryTable, datasets: Datasets, location: str, run: int, version: int | None
 ) -> Values:
-    """Return what was known at the run's hour: the table's hours, then the dataset's hours after the run's.
+    """Return the values known at the run's hour: from the table, and for later hours from the dataset.
 
-    The forecast of an hour whose day-ahead market is closed is the frozen one, where there is one.
+    For an hour whose day-ahead market is closed, the forecast is the frozen one if it exists.
     """
     found = stored(history, location, run)
     forward = datasets.forward(run, version)
@@ -62,7 +62,7 @@ def gathered(
 
 
 def listed(values: Values) -> dict[str, Any]:
-    """Return the values as the model takes them: hourly lists from one start, null where missing."""
+    """Return the values in the model's format: hourly lists from the same start, missing values as null."""
     known = {hour for column in values.values() for hour in column}
     if not known:
         raise ValueError("the history is empty")

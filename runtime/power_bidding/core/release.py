@@ -21,11 +21,11 @@ class Released(TypedDict):
     hour: str
     sent: list[str]
     refused: list[Refused]
-    """Late ones, which become no offers, and those that the market did not take"""
+    """Late offers, which become no-offers, and offers that the market rejected"""
 
 
 def release(desk: Desk, run: int) -> Released:
-    """Send each offer of the run that is proposed; every one is tried, and the refused ones are named.
+    """Send each proposed offer of the run; all are tried, and rejected ones are returned.
 
     Raises `ValueError` while the switch is `stop`.
     """

@@ -1,4 +1,4 @@
-"""Trial of a new endpoint: the requests of `make_bids`, for every asset, from an empty battery."""
+"""Trial of a new endpoint with the requests of `make_bids`, for every asset, from an empty battery."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Trial:
     models: Models
 
     def attempt(self, endpoint: str, run: int) -> None:
-        """Raises `EndpointThrottledError` and `ModelAnswerError`."""
+        """Send the requests and check the answers. Raises `EndpointThrottledError` and `ModelAnswerError`."""
         for asset in self.assets.values():
             values = readings.gathered(self.history, self.datasets, asset.location, run, None)
             level = asset.battery.lowest

@@ -1,7 +1,7 @@
-"""The wait of a state machine for a pipeline: the task's token and the pipeline's end meet in one row.
+"""The wait of a state machine for a pipeline. A row has the task's token and the pipeline's end.
 
-Each of the two is written by its own update, which returns the row as it then is. So the second writer sees
-both, and answers; both may be written again at any time.
+Two updates write token and end, and return the updated row. So the second writer reads both and answers the
+token. Both updates may be repeated at any time.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from power_bidding.core import readings
 from power_feeds import hours
 
 ENDED = ("Succeeded", "Failed", "Stopped", "CompletedWithFailures")
-"""The statuses of an execution that is over."""
+"""Statuses of an execution that has ended."""
 LONGEST_CAUSE = 500
 
 
@@ -31,23 +31,23 @@ class Wait(TypedDict, total=False):
     execution: str
     """ARN of the pipeline's execution"""
     ended: str
-    """Its last status"""
+    """Last status of the execution"""
     why: str
     answered: str
-    """The token that was answered"""
+    """Token that was answered"""
 
 
 class Waits(Protocol):
     def set(self, request: str, values: Wait) -> Wait:
-        """Set attributes of the row, which is created if it is missing; return the updated row."""
+        """Set attributes of the row, and create it if it does not exist; return the updated row."""
         ...
 
     def open(self) -> Sequence[Wait]:
-        """Return the rows whose token is not answered."""
+        """Return the rows with an unanswered token."""
         ...
 
     def started(self, hour: int) -> None:
-        """Keep the hour whose run last started the pipeline."""
+        """Store the hour of the last run that started the pipeline."""
         ...
 
     def last_start(self) -> int | None: ...
@@ -61,18 +61,18 @@ class Progress:
 
 class Pipeline(Protocol):
     def start(self, request: str, hour: str, training: str) -> str:
-        """Start it once for each client request token `request`; return the execution's ARN."""
+        """Start the pipeline, once for each client request token `request`; return the execution's ARN."""
         ...
 
     def request_of(self, execution: str) -> str | None:
-        """Return the execution's parameter `Request`; None where it has none."""
+        """Return the execution's parameter `Request`; None if it has none."""
         ...
 
     def progress(self, execution: str) -> Progress: ...
 
 
 class Callbacks(Protocol):
-    """Step Functions; each returns False where the token is no longer waited for."""
+    """Step Functions' callbacks. Each returns False if no task waits for the token any more."""
 
     def succeed(self, token: str, output: str) -> bool: ...
 
@@ -89,12 +89,12 @@ class WaitingRoom:
 
 
 def request_of(machine: str) -> str:
-    """Return the id of the training that a state machine's execution asks for: the same when retried."""
+    """Return the id of the training that a state machine's execution requests, the same for retries."""
     return hashlib.sha256(machine.encode()).hexdigest()[:32]
 
 
 def begin(room: WaitingRoom, hour: int, token: str, machine: str, training: str) -> str:
-    """Keep the token, start the pipeline once, and return its execution's ARN.
+    """Store the token, start the pipeline once, and return its execution's ARN.
 
     :param training: S3 folder of the history
     """
@@ -110,11 +110,11 @@ def begin(room: WaitingRoom, hour: int, token: str, machine: str, training: str)
 
 
 def execution_changed(room: WaitingRoom, execution: str, status: str) -> str | None:
-    """Take a status of the pipeline's execution; return its request, None where it has none."""
+    """Process a new status of the pipeline's execution; return its request, None if it has none."""
     request = room.pipeline.request_of(execution)
     if request is None:
         return None
-    if status in ENDED:  # the pipeline's own answer may be older than the event
+    if status in ENDED:  # the status from the pipeline's API may be older than the event
         _end(room, request, execution, Progress(status, room.pipeline.progress(execution).why))
     return request
 
@@ -131,13 +131,13 @@ def step_changed(room: WaitingRoom, execution: str) -> str | None:
 def sweep(room: WaitingRoom) -> int:
     """Complete waits after lost events and killed functions; return the number of open waits.
 
-    Raises the first failure, after all were looked at.
+    Raises the first exception after all were processed.
     """
     rows, failures = room.waits.open(), list[Exception]()
     for row in rows:
         try:
             _look_at(room, row)
-        except Exception as error:  # the other waits go on
+        except Exception as error:  # continue with the other waits
             failures.append(error)
     if failures:
         raise failures[0]
@@ -162,7 +162,7 @@ def _end(room: WaitingRoom, request: str, execution: str, progress: Progress) ->
 
 
 def _answer(room: WaitingRoom, row: Wait) -> None:
-    """Answer the token, once the row has it and the pipeline's end."""
+    """Answer the token if the row has the token and the pipeline's end."""
     token, ended = row.get("token"), row.get("ended")
     if not token or not ended or row.get("answered") == token:
         return
@@ -181,7 +181,7 @@ def _beat(room: WaitingRoom, row: Wait) -> None:
 
 
 def training_csv(values: Mapping[str, Mapping[int, float]], run: int) -> bytes:
-    """Return a history as the training reads it: a row for each hour from the first known to the run's."""
+    """Return a history as CSV for the training: a row for each hour from the first known one to the run's."""
     known = {hour for column in values.values() for hour in column}
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")

@@ -1,7 +1,7 @@
-"""The feeds as a Chalice app: one function each, which fetches, checks and writes one feed for one hour.
+"""The feeds as a Chalice app. Each function fetches, checks and writes a feed for an hour.
 
-Chalice's decorators and test client; the functions are deployed as plain Lambdas with the handlers
-`power_bidding.feeds.app.market_prices` and so on.
+Only Chalice's decorators and test client are used. The functions are deployed as plain Lambda functions with
+the handlers `power_bidding.feeds.app.market_prices` and so on.
 """
 
 from __future__ import annotations
@@ -29,25 +29,25 @@ class FeedRequest(TypedDict, total=False):
 
 @app.lambda_function(name="market_prices")
 def market_prices(event: FeedRequest, context: Any) -> FeedResult:
-    """Day-ahead and real-time prices of every location."""
+    """Fetch day-ahead and real-time prices of all locations."""
     return _run("market_prices", event)
 
 
 @app.lambda_function(name="load")
 def load(event: FeedRequest, context: Any) -> FeedResult:
-    """The market operator's load forecast."""
+    """Fetch the market operator's load forecast."""
     return _run("load", event)
 
 
 @app.lambda_function(name="weather")
 def weather(event: FeedRequest, context: Any) -> FeedResult:
-    """The temperature, past and forecast."""
+    """Fetch the temperature, past and forecast."""
     return _run("weather", event)
 
 
 @app.lambda_function(name="price_forecast")
 def price_forecast(event: FeedRequest, context: Any) -> FeedResult:
-    """An external forecast of day-ahead prices."""
+    """Fetch an external forecast of day-ahead prices."""
     return _run("price_forecast", event)
 
 

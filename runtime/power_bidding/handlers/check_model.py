@@ -1,4 +1,4 @@
-"""Run before an hour's bids: say whether the model in service is current."""
+"""Run before an hour's bids: return whether the model in service is current."""
 
 from __future__ import annotations
 

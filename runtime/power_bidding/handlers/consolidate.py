@@ -1,4 +1,4 @@
-"""Make the dataset of an hour, after its feeds were fetched or given up."""
+"""Run after the feeds of an hour were fetched or have failed: make the hour's dataset."""
 
 from __future__ import annotations
 

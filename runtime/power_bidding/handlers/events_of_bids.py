@@ -1,4 +1,4 @@
-"""The events that the functions of models and bids get, as far as they read them."""
+"""Events of the functions for models and bids, with the fields that are read."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class HourEvent(TypedDict):
 
 class RetrainEvent(HourEvent):
     token: str
-    """Of the waiting task"""
+    """Token of the waiting task"""
     execution: str
     """ARN of the state machine's execution"""
 
@@ -26,7 +26,7 @@ class BidEvent(HourEvent):
 class FallBackEvent(HourEvent):
     asset: str
     error: NotRequired[str | dict[str, str]]
-    """Text, or what a Catch gives: {"Error", "Cause"}"""
+    """Text, or the output of a Catch: {"Error", "Cause"}"""
 
 
 class DeployEvent(HourEvent, total=False):
@@ -36,7 +36,7 @@ class DeployEvent(HourEvent, total=False):
     model_data: str
     image: str
     capture: float
-    """Share of perfect foresight, as evaluated"""
+    """Share of the revenue of perfect foresight in the evaluation"""
 
 
 class RollBackEvent(TypedDict, total=False):
@@ -50,13 +50,13 @@ class PipelineDetail(TypedDict):
 
 
 class PipelineEvent(TypedDict):
-    """EventBridge's events of a pipeline's executions and their steps."""
+    """EventBridge events of a pipeline's executions and their steps."""
 
     detail: PipelineDetail
 
 
 def hour_of(event: HourEvent) -> int:
-    """Return the event's hour. Raises `ValueError` where it is none."""
+    """Return the event's hour. Raises `ValueError` if it is invalid."""
     return hours.parse(event["hour"])
 
 

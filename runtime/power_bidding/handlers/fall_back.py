@@ -1,4 +1,4 @@
-"""Run where an asset's bids could not be made: send the latest curve of the same hour, or offer nothing."""
+"""Run if an asset's bids could not be made: send the latest curve of the same hour, or write a no-offer."""
 
 from __future__ import annotations
 

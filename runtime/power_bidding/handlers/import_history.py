@@ -1,4 +1,4 @@
-"""Run by hand, once: import a history of one's own from the bucket's folder `imports`."""
+"""Run once by an operator: import a history from the bucket's folder `imports`."""
 
 from __future__ import annotations
 

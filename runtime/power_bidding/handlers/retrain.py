@@ -31,7 +31,7 @@ def handler(event: RetrainEvent, context: LambdaContext) -> Started:
     serving = desk.endpoint_parameter().get().now
     if serving:
         desk.bucket().copy(desk.endpoints().model_data(serving.endpoint), f"{champion}/model.tar.gz")
-    else:  # a processing job refuses an input without objects
+    else:  # a processing job rejects an input without objects
         desk.bucket().put(f"{champion}/none", b"", "text/plain")
     training = f"s3://{setting('BUCKET')}/{folder}"
     execution = waiting.begin(desk.waiting_room(), run, event["token"], event["execution"], training)

@@ -1,4 +1,4 @@
-"""Run by an operator: bring the former version of the model back into service."""
+"""Run by an operator: bring the previous version of the model back into service."""
 
 from __future__ import annotations
 

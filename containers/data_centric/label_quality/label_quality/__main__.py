@@ -20,7 +20,7 @@ def main(arguments: list[str]) -> int:
     try:
         settings = Settings.read(named(arguments))
 
-        # Here: invalid input need not wait for scikit-learn
+        # Here, so that invalid input is reported before scikit-learn is imported
         from .inputs import read
 
         inputs = read(settings)

@@ -44,7 +44,7 @@ class Examples:
     digests: Sequence[bytes]
     """Equal for items of equal content"""
     unreadable: Sequence[str]
-    """Sources of items that were left out"""
+    """Sources of items that were skipped"""
 
 
 def read(base: Path, prefix: str, lines: Sequence[Line], settings: Settings) -> Examples:
@@ -87,7 +87,7 @@ def _pictures(folder: Path, prefix: str, lines: Sequence[Line], settings: Settin
 
 
 def _place(source: str, prefix: str) -> PurePosixPath:
-    """Return where SageMaker puts an object below the input's folder. Raises ValueError for other objects."""
+    """Return the path of an object below the input's folder. Raises ValueError for any other object."""
     path = PurePosixPath(source.removeprefix(prefix.rstrip("/") + "/"))
     if str(path) == source or path.is_absolute() or ".." in path.parts:
         raise ValueError(source)

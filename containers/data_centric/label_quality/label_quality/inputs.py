@@ -1,4 +1,4 @@
-"""The inputs of a job. They are checked before anything is trained.
+"""The inputs of a job. They are checked before the training.
 
 /opt/ml/processing/manifest/     the labeled manifest: one file
 /opt/ml/processing/pictures/     or table/: see `examples`

@@ -35,12 +35,12 @@ class Found:
 
     examples: Examples
     lines: Sequence[Line]
-    """With the labels after consolidation"""
+    """Lines with the labels after consolidation"""
     labels: Any
-    """[n], after consolidation"""
+    """[n], labels after consolidation"""
     names: Sequence[str]
     given: Any
-    """[n], in the manifest"""
+    """[n], labels in the manifest"""
     predictions: Calibrated
     similar: Similar
     suspects: Sequence[Suspect]
@@ -93,7 +93,7 @@ def analyzed(examples: Examples, classes: Mapping[int, str], answered: Answers, 
 
 
 def _table(lines: Sequence[Line], answered: Answers, names: Sequence[str]) -> tuple[Any, list[str], int]:
-    """Return the answers [n, M], the M labelers, and how many answers were ignored."""
+    """Return the answers [n, M], the M labelers, and the number of ignored answers."""
     labelers = sorted({labeler for own in answered.values() for labeler in own})
     columns = {labeler: column for column, labeler in enumerate(labelers)}
     numbers = {name: number for number, name in enumerate(names)}
@@ -109,7 +109,7 @@ def _table(lines: Sequence[Line], answered: Answers, names: Sequence[str]) -> tu
 def _relabeled(
     line: Line, attribute: str, people: Crowd, index: int, present: Sequence[int], names: Sequence[str]
 ) -> Line:
-    """Return a line with the consensus; one without answers unchanged."""
+    """Return a line with the consensus. A line without answers is unchanged."""
     if not people.votes[index].any():
         return line
     label, human = people.labels[index], bool(people.votes[index, people.labels[index]])

@@ -22,7 +22,7 @@ REVIEW = "review"
 LONGEST_LINE = 100_000
 """Maximum size of a line in bytes: Ground Truth's limit."""
 NAMED = 10
-"""Maximum number of invalid lines that a failure names. It only counts the rest."""
+"""Maximum number of invalid lines that a failure names. Further lines are only counted."""
 
 Fields = Mapping[str, Any]
 Read = TypeVar("Read")
@@ -82,13 +82,13 @@ def read(folder: Path, attribute: str) -> Manifest:
 
 
 def version(lines: Iterable[Line]) -> str:
-    """Return the version of the labels, as the labeling service computes it: a hash of items and classes."""
+    """Return the version of the labels, a hash of items and classes as in the labeling service."""
     rows = sorted((_item(line), line.choice, line.class_name) for line in lines)
     return hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]
 
 
 def relabeled(line: Line, attribute: str, choice: int, name: str, confidence: float, human: bool) -> Line:
-    """Return a line with another label. All other fields of the metadata stay."""
+    """Return a line with another label. Other fields of the metadata are unchanged."""
     metadata = {
         **line.fields[attribute + METADATA],
         "class-name": name,

@@ -19,15 +19,15 @@ from sklearn.pipeline import Pipeline, make_pipeline
 COMPONENTS = 64
 """Maximum number of principal components of the features."""
 LANDMARKS = 400
-"""Maximum number of examples that the kernel is approximated with (Williams and Seeger, "Using the Nystroem
+"""Maximum number of examples with which the kernel is approximated (Williams and Seeger, "Using the Nystroem
 method to speed up kernel machines", 2000)."""
 PENALTY = 0.1
-"""L2 penalty. It and the kernel's width were chosen on other seeds than those of the benchmark."""
+"""L2 penalty. It and the kernel's width were chosen with other seeds than the benchmark's."""
 ROUNDS = 300
 START = (0.0, -3.0)
-"""Logarithm of the temperature and log-odds of the uniform share at which the calibration starts."""
+"""Initial values of the calibration: logarithm of the temperature, and log-odds of the uniform share."""
 LEAST = 1e-12
-"""Probabilities are at least this in logarithms."""
+"""Minimum of probabilities in logarithms."""
 BINS = 10
 
 
@@ -37,7 +37,7 @@ class Calibrated:
     """[n, K]"""
     temperature: float
     uniform: float
-    """Share of labels that are drawn at random, by the fit"""
+    """Fitted share of labels that are random"""
     accuracy: float
     """Share of the labels that are the most probable class"""
     log_loss: float
@@ -49,7 +49,7 @@ class Calibrated:
 
 
 def embedded(features: Any, seed: int) -> Any:
-    """Return the features' principal components [n, at most `COMPONENTS`], in which examples are compared."""
+    """Return the features' principal components for comparisons, [n, at most `COMPONENTS`]."""
     count = min(COMPONENTS, *features.shape)
     return PCA(count, svd_solver="randomized", random_state=seed).fit_transform(features)
 
@@ -88,8 +88,9 @@ def out_of_fold(points: Any, labels: Any, groups: Any, classes: int, folds: int,
 def calibrated(probabilities: Any, labels: Any) -> Calibrated:
     """Calibrate probabilities [n, K] with respect to labels [n], some of which are wrong.
 
-    A temperature (Guo et al., "On Calibration of Modern Neural Networks", 2017) and a share of the uniform
-    distribution, with the least log loss. Without the latter, wrong labels only raise the temperature.
+    Fits a temperature (Guo et al., "On Calibration of Modern Neural Networks", 2017) and a share of the
+    uniform distribution with the least log loss. Without the latter, wrong labels would only raise the
+    temperature.
     """
 
     def mixed(parameters: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The page of the most suspected examples: one HTML file without scripts and without links to other files."""
+"""The page of the most suspicious examples: an HTML file without scripts and without links to other files."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def rendered(
 ) -> bytes:
     """Return the page.
 
-    :param labels: [n], labels that are shown with the neighbours
+    :param labels: [n], labels to show with the neighbours
     :param total: number of suspects, of which `suspects` are shown
     """
     items = "".join(_item(examples, labels, names, suspect) for suspect in suspects)

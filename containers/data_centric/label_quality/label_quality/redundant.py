@@ -1,7 +1,7 @@
 """Redundant examples: duplicates, and examples that the model predicts with the highest probability.
 
-Of the orders that were compared (random, most easily predicted, farthest-first in each class, ranks of both
-added), this one costs least accuracy; the benchmark measures it.
+Of the compared orders (random, most easily predicted, farthest-first in each class, sum of the ranks of
+both), this one costs least accuracy; the benchmark measures it.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import numpy as np
 def find(labels: Any, probabilities: Any, groups: Any, suspected: Any, share: float) -> Any:
     """Return whether each example is redundant, as [n] of bool.
 
-    Of duplicates with the same label, all but one are redundant. An example of each class stays. Suspected
-    examples are never redundant: they have to be reviewed first.
+    Of duplicates with the same label, all but one are redundant. At least one example of each class is not
+    redundant. Suspected examples are never redundant, because they must be reviewed first.
 
     :param groups: [n]; duplicates have the same number
     :param suspected: [n] of bool

@@ -39,7 +39,7 @@ def compare(points: Any, digests: Sequence[Hashable], duplicate_distance: float)
     count = min(NEIGHBOURS, len(points) - 1)
     distances, neighbours = _others(points, count)
     different = exact[neighbours] != exact[:, None]
-    # of an example that only has exact duplicates as neighbours, none counts
+    # an example whose neighbours are all exact duplicates has no such distance
     nearest = np.where(different, distances, np.inf).min(1)
     usual = float(np.median(nearest[np.isfinite(nearest)])) if np.isfinite(nearest).any() else 0.0
     near = distances <= duplicate_distance * usual

@@ -13,7 +13,7 @@ from .similar import Similar
 
 Kind = Literal["label", "consensus", "duplicate", "outlier"]
 """`label`: a probable error; `consensus`: labelers and model disagree; `duplicate`: a duplicate has another
-label; `outlier`: unlike all other examples"""
+label; `outlier`: dissimilar to all other examples"""
 KINDS: tuple[Kind, ...] = get_args(Kind)
 SHOWN = 6
 """Number of neighbours shown with a suspect"""
@@ -34,7 +34,7 @@ class Suspect:
 
 @dataclass(frozen=True)
 class Given:
-    """What is known of the labels when suspects are looked for."""
+    """Labels, probabilities and answers from which suspects are found."""
 
     labels: Any
     """[n]"""
@@ -42,11 +42,11 @@ class Given:
     """[n, K], out of fold, calibrated"""
     similar: Similar
     names: Sequence[str]
-    """Of the K classes"""
+    """Names of the K classes"""
     votes: Any
-    """[n, K], number of answers of labelers"""
+    """[n, K], number of labelers' answers"""
     confidence: Any
-    """[n], of the consensus; NaN without answers"""
+    """[n], confidence of the consensus; NaN without answers"""
 
 
 def label_errors(labels: Any, probabilities: Any) -> Any:
@@ -60,10 +60,10 @@ def label_errors(labels: Any, probabilities: Any) -> Any:
 
 
 def find(given: Given, least_confidence: float, outlier_distance: float) -> list[Suspect]:
-    """Return the suspects, those with the least probable labels first, and mere outliers last.
+    """Return the suspects, least probable labels first, and suspects that are only outliers last.
 
     The suggested class is the model's, else that of the duplicates, else the one with the next most votes. A
-    mere outlier may have its own label as suggestion.
+    suspect that is only an outlier may have its current label as the suggestion.
     """
     conflicts = _conflicts(given)
     masks: dict[Kind, Any] = {
@@ -90,7 +90,7 @@ def _rival(given: Given, index: int) -> int:
 
 
 def _conflicts(given: Given) -> dict[int, int]:
-    """Return another label for each example whose duplicates mostly have another label."""
+    """Return the other label for each example whose duplicates mostly have another label."""
     groups, labels = given.similar.groups, given.labels
     several = np.flatnonzero(np.bincount(groups)[groups] > 1)
     found: dict[int, int] = {}

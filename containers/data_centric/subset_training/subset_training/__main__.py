@@ -20,7 +20,7 @@ def main() -> int:
         if sys.argv[1:] != ["train"]:
             raise Failure(f"the argument must be train, got {' '.join(sys.argv[1:]) or 'nothing'}")
 
-        from .settings import Settings  # here: a wrong argument need not wait for PyTorch
+        from .settings import Settings  # here, so that a wrong argument fails before the import of PyTorch
 
         settings = Settings.read(sagemaker.hyperparameters())
 
@@ -47,4 +47,4 @@ if __name__ == "__main__":
     code = main()
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(code)  # threads of `torch.distributed` may still wait for a host that is gone
+    os._exit(code)  # threads of `torch.distributed` may still wait for a lost host

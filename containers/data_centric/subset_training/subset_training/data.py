@@ -23,7 +23,7 @@ SPLIT = "split"
 @dataclass(frozen=True)
 class Examples:
     images: Tensor
-    """uint8 [n, channels, H, W]; of a table float32 [n, columns, 1, 1]"""
+    """uint8 [n, channels, H, W]; for a table float32 [n, columns, 1, 1]"""
     labels: Tensor
     """int64 [n]"""
     embeddings: Tensor | None = None
@@ -92,7 +92,7 @@ def load(channels: Path, how: Decoding, validation_fraction: float) -> Data:
 
 
 def _order(label: str) -> tuple[int, int, str]:
-    """Sort key: numbers by value, before all other labels."""
+    """Return the sort key of a label: numbers by value, before all other labels."""
     return (0, int(label), "") if label.isdecimal() else (1, 0, label)
 
 

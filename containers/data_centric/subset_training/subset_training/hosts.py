@@ -1,4 +1,4 @@
-"""Data-parallel training on the hosts of a job: each computes gradients of its share of every batch.
+"""Data-parallel training on the hosts of a job. Each host computes gradients of its share of every batch.
 
 `torch.distributed` exchanges tensors, with gloo between CPUs and NCCL between GPUs. When a host fails or
 disappears, `toolkit.watch` ends this process with that host's name in the failure reason.
@@ -47,7 +47,7 @@ Both = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
 class Hosts:
-    """Communication between the hosts of a job. This class is for one host: nothing is exchanged.
+    """Communication between the hosts of a job. This class is for a single host and exchanges nothing.
 
     :param stop: raises `Stopped` if SIGTERM was received. Default: does nothing
     """
@@ -232,7 +232,7 @@ def _meet(cluster: Cluster, watch: Watch, timeout: int, stop: Callable[[], None]
     wait(unknown)
     if cluster.first:
         try:
-            # The store's own listener would accept connections on all addresses of the machine
+            # The store's default listener would accept connections on all addresses of the machine
             listener = socket.create_server((found[0], PORT))
         except OSError as error:
             raise Failure(f"host {first} cannot listen on port {PORT}: {error.strerror}") from None
@@ -290,7 +290,7 @@ def _unanswered(cluster: Cluster, store: dist.TCPStore, timeout: int, error: Run
             time.sleep(GRACE)
             waiting.extend(host for host in cluster.hosts if store.check([f"waits/{host}"]))
 
-    # The store is part of the first host's process: if one hangs, so does the other
+    # The store is part of the first host's process: if one hangs, the other hangs too
     asking = threading.Thread(target=ask, daemon=True)
     asking.start()
     asking.join(2 * GRACE)

@@ -1,4 +1,4 @@
-"""One run: a model trained on the subset that a strategy selects in each epoch."""
+"""A run: training of a model on the subset that a strategy selects in each epoch."""
 
 from __future__ import annotations
 
@@ -39,7 +39,8 @@ class Moment(NamedTuple):
 class Learner:
     """Model, optimizer and strategy of a run. A resumed run gives the same results as an uninterrupted one.
 
-    :param hosts: train the model together, and are told to stop before a batch. Default: this one alone
+    :param hosts: hosts that train the model together, and check for a stop before each batch. Default: only
+        this host
     """
 
     def __init__(
@@ -91,7 +92,7 @@ class Learner:
     def epoch(self) -> Row:
         """Select, train and validate for one epoch. Returns its row.
 
-        Raises `Failure` when the loss is NaN or infinite.
+        Raises `Failure` if the loss is NaN or infinite.
         """
         number = len(self.rows)
         torch.manual_seed(random_numbers(self.seed, number, "layers").initial_seed())  # seeds dropout
@@ -159,7 +160,7 @@ class Learner:
         return self.settings.learning_rate * self.recipe.rate(progress)
 
     def _select(self, number: int) -> Selection:
-        """Return the first host's selection: other processors may round differently."""
+        """Return the first host's selection, because other processors may round differently."""
         selection = self.strategy.select(self._state(number), self.examples)
         return Selection(*map(self.hosts.broadcast, selection))
 
@@ -210,7 +211,7 @@ class Learner:
 
     @torch.no_grad()
     def _outputs(self, loader: Loader, indices: Tensor | None = None) -> Outputs:
-        """Return the outputs for all examples of a loader, or for some; each host computes a share."""
+        """Return the outputs for all or some examples of a loader. Each host computes a share."""
         self.model.eval()
         wanted = torch.arange(len(loader)) if indices is None else indices
         found = [self._both(self.model.both, batch) for batch in loader.all(self.hosts.part(wanted))]
@@ -255,7 +256,7 @@ class Learner:
         return torch.cat([batch.images.flatten(1).cpu() for batch in self.loaders["train"].all()])
 
     def _now(self) -> Moment:
-        """Return the time after all work queued on the device is done."""
+        """Wait for the work queued on the device, and return the time."""
         if self.device.type == CUDA:
             torch.cuda.synchronize(self.device)
         return Moment(time.perf_counter(), time.process_time())

@@ -16,7 +16,7 @@ LEAST_SIDE = {SMALL: 4, RESNET18: 4, RESNET9: 8, MLP: 4}
 """Minimum picture side in pixels: the small network halves it twice, ResNet-9 three times."""
 
 Norm = Callable[[int], nn.Module]
-"""Makes the batch normalization of so many channels."""
+"""Makes a batch normalization layer for a number of channels."""
 
 
 class Classifier(nn.Module):

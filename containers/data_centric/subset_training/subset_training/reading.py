@@ -43,7 +43,7 @@ class Decoding:
     side: int = 0
     """Scale pictures to a square of this many pixels; 0: all pictures must have the same size"""
     grey: bool = False
-    """One channel instead of three"""
+    """Convert pictures to one channel"""
     most_unreadable: int = 0
     """Maximum number of unreadable pictures in a channel that may be skipped"""
 
@@ -56,7 +56,7 @@ class Raw:
     """Arrays [channels, H, W], uint8; a table's rows are float32 [columns, 1, 1]"""
     labels: list[str] = field(default_factory=list)
     embeddings: list[Any] = field(default_factory=list)
-    """Arrays [E], float32: one for each picture, or none at all"""
+    """Arrays [E], float32: one for each picture, or empty"""
     unreadable: list[str] = field(default_factory=list)
     columns: tuple[str, ...] = ()
     """Names of a table's columns; empty for pictures"""

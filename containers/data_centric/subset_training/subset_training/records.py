@@ -1,4 +1,4 @@
-"""Losses and outputs recorded during training, which spare selections a forward pass."""
+"""Losses and outputs recorded during training, so that selections need no forward pass."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ class Records:
             self.features[at] = features.detach()
 
     def exchange(self, indices: Tensor, hosts: Hosts) -> None:
-        """Add what other hosts recorded.
+        """Add the records of other hosts.
 
-        :param indices: the examples that this host recorded since the last exchange
+        :param indices: examples that this host recorded since the last exchange
         """
         at = indices.to(self.losses.device)
         everywhere = hosts.gather(at)

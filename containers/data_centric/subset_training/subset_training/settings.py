@@ -42,13 +42,13 @@ class Settings(Options):
     seeds: tuple[int, ...] = option(
         _seeds, f"up to {MOST_SEEDS} different whole numbers from 0 to {LARGEST_SEED}, with commas", (0,)
     )
-    """Seeds; each is a run of its own, in sequence"""
+    """Seeds. There is a run for each, in sequence"""
     model: str = choice(*models.NAMES, default=models.SMALL)
 
     batch_size: int = whole(1, 65_536, default=64)
-    """Examples in a batch, of which each host has a share"""
+    """Number of examples in a batch of all hosts"""
     learning_rate: float = number(0, 100, default=0.05, above=True)
-    """Highest learning rate: the first, from which it falls to 0 along a cosine, or one-cycle's"""
+    """Maximum learning rate: the initial one of a cosine decay to 0, or the maximum of one-cycle"""
     momentum: float = number(0, 0.999, default=0.9)
     weight_decay: float = number(0, 1, default=5e-4)
     augment: bool = flag(default=False)
@@ -66,7 +66,7 @@ class Settings(Options):
     rounds: int = whole(0, 1_000_000, default=ROUNDS)
     """Rounds of GLISTER's greedy selection; 0: one round for each example"""
     epsilon: float = number(0, 0.5, default=0.01, above=True)
-    """Accuracy parameter of stochastic greedy: smaller values look at larger samples"""
+    """Accuracy parameter of stochastic greedy: smaller values use larger samples"""
     match_batch: int = whole(1, 65_536, default=64)
     """Batch size of GradMatch-PB"""
     penalty: float = number(0, 1e6, default=PENALTY, above=True)
@@ -89,7 +89,7 @@ class Settings(Options):
     threads: int = whole(0, 1024, default=0)
     """Number of CPU threads; 0: all cores"""
     timeout: int = whole(5, 86_400, default=600)
-    """Seconds that hosts wait for each other: to join, and in each operation"""
+    """Maximum seconds that hosts wait for each other: to join, and in each operation"""
 
     def check(self) -> None:
         """Raise `Failure` for hyperparameters that contradict each other."""

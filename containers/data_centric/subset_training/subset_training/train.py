@@ -98,7 +98,7 @@ def require_same(digest: str, cluster: Cluster, hosts: Hosts) -> None:
 
 
 def check_fit(settings: Settings, data: Data) -> None:
-    """Raise `Failure` for a model that does not take the data, or for pictures that are too small for it."""
+    """Raise `Failure` for a model that does not support the data, or pictures too small for it."""
     if data.columns:
         if settings.model != models.MLP:
             raise Failure(f"model must be {models.MLP} for a table, got {settings.model}")

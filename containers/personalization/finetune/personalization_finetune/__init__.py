@@ -1,1 +1,1 @@
-"""Fine-tune a text-to-image pipeline for many users in one job: an adapter for each of them."""
+"""Fine-tune a text-to-image pipeline for many users in one job, with an adapter for each user."""

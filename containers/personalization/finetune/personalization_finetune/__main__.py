@@ -1,7 +1,7 @@
 """`python -m personalization_finetune train`, as SageMaker starts the container.
 
-`train` watches over a process that does the work. When that one is ended from outside, which is how Linux
-answers too much memory, the task at hand has failed and the next begins in a fresh process.
+`train` supervises a worker process. If the worker is killed by a signal, as Linux does when memory runs out,
+its current task has failed, and the next task starts in a new worker.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from .settings import Settings
 log = logging.getLogger(__package__)
 
 GRACE = 100
-"""Seconds between SIGTERM and the end; SageMaker allows 120."""
+"""Seconds from SIGTERM until the worker is killed; SageMaker allows 120."""
 
 
 def mine() -> list[tasks.Task]:
-    """This host's tasks that have no result yet, in the given order."""
+    """Return this host's tasks without a result, in the order of `tasks.json`."""
     cluster = sagemaker.cluster()
     found = tasks.read(sagemaker.CHANNELS / "tasks" / "tasks.json", cluster.size)
     return [task for task in found if task.host == cluster.rank and not result(task).exists()]
@@ -41,17 +41,15 @@ def result(task: tasks.Task) -> Path:
 
 
 def train() -> int:
-    """The exit code. 0 when every task of this host has a result, be it a failure of its own."""
+    """Run this host's tasks; return the exit code. 0 if each task has a result, even one of a failure."""
     try:
-        Settings.read(
-            sagemaker.hyperparameters()
-        )  # what is wrong here is told before anything heavy is loaded
+        Settings.read(sagemaker.hyperparameters())  # reports invalid settings before slow imports
         left = mine()
     except Failure as failure:
         return fail(failure)
     stopping: list[float] = []
     signal.signal(signal.SIGTERM, lambda *_: stopping.append(time.monotonic()))
-    with tempfile.TemporaryDirectory() as scratch:  # gone however the worker ends
+    with tempfile.TemporaryDirectory() as scratch:  # removed even if the worker is killed
         while left and not stopping:
             code = watched(stopping, scratch)
             if stopping:
@@ -74,7 +72,7 @@ def train() -> int:
 
 
 def watched(stopping: list[float], scratch: str) -> int:
-    """Run the worker to its end, handing SIGTERM on; its exit code."""
+    """Run the worker to its end and forward SIGTERM to it; return its exit code."""
     command = [sys.executable, "-m", "personalization_finetune", "work", scratch]
     worker = subprocess.Popen(command)
     told = False
@@ -89,7 +87,7 @@ def watched(stopping: list[float], scratch: str) -> int:
 
 
 def give_up(task: tasks.Task, code: int) -> None:
-    """The result of a task in the midst of which its process was ended."""
+    """Write the result of a task whose worker was killed by a signal."""
     log.error("[%s] the worker was ended by %s", task.request, signal.Signals(-code).name)
     finish(task, result(task).parent, "", OUT_OF_MEMORY, 0.0, {}, task.steps)
 
@@ -104,7 +102,7 @@ def work(scratch: str) -> int:
         settings = Settings.read(sagemaker.hyperparameters())
         loaded = base.load(settings, sagemaker.CHANNELS / "base")
         log.info("base %s on %s in %s", loaded.id, loaded.device, loaded.dtype)
-        from . import finetune  # after the base, without which peft need not be loaded
+        from . import finetune  # imports peft, which is not needed if the base cannot be loaded
 
         for task in mine():
             stop.check()
@@ -146,5 +144,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # threads that wait leave the cores to others
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # waiting threads do not occupy cores
     sys.exit(main())

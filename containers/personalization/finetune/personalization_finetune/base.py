@@ -1,4 +1,4 @@
-"""The pipeline that every user's model starts from, and what it is known by."""
+"""The base: the pipeline from which all fine-tunes start, and its id."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Base:
-    """`pipeline` stays as it was loaded, on the CPU; each task works on its own copy of what it trains."""
+    """The loaded base. `pipeline` stays unchanged; each task trains a copy of its networks."""
 
     id: str
     pipeline: StableDiffusionPipeline
     device: torch.device
     dtype: torch.dtype
     resolution: int
-    """Pixels on a side that the pipeline was made for."""
+    """Side of a picture in pixels for which the pipeline was made."""
 
 
 def load(settings: Settings, channel: Path) -> Base:
-    """From the channel `base`, else from the Hugging Face Hub. Raises `Failure` when there is neither.
+    """Load the base that `settings` names from the Hugging Face Hub, or else the one in the channel `base`.
 
-    Errors are raised before diffusers is imported, which takes seconds.
+    Raises `Failure` if there is neither, before the slow import of diffusers.
     """
     device = _device(os.environ.get("GROUNDPLAN_DEVICE", ""))
     dtype = precision(settings.precision, device)
@@ -60,7 +60,7 @@ def load(settings: Settings, channel: Path) -> Base:
             safety_checker=None,
             requires_safety_checker=False,
             local_files_only=True,
-            use_safetensors=True,  # another format may run code as it is read
+            use_safetensors=True,  # other formats may execute code while they are read
         )
     except Exception as error:
         raise Failure(f"the base {named} is not a Stable Diffusion pipeline: {error}") from None
@@ -76,17 +76,17 @@ def _diffusers() -> type[StableDiffusionPipeline]:
     from diffusers.utils import logging as diffusers_logging
     from transformers.utils import logging as transformers_logging
 
-    for logging in (diffusers_logging, transformers_logging):  # the log is the job's own
+    for logging in (diffusers_logging, transformers_logging):  # keep libraries out of the job's log
         logging.set_verbosity_error()
         logging.disable_progress_bar()
     return StableDiffusionPipeline
 
 
 def _device(wanted: str) -> torch.device:
-    """The device that PyTorch finds. Raises `Failure` where that is not `wanted`; empty for either.
+    """Return the device that PyTorch finds. Raises `Failure` if it is not `wanted`; empty allows any device.
 
-    Without a GPU, or with a driver that is too old for the image's CUDA, a job would train on the CPU of the
-    GPU instance that it pays for.
+    Without this check, a job on a GPU instance whose GPU is absent, or whose driver is too old for the
+    image's CUDA, would train on the CPU.
     """
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -101,7 +101,7 @@ def _device(wanted: str) -> torch.device:
 
 
 def precision(wanted: str, device: torch.device) -> torch.dtype:
-    """What is computed in: `auto` is bf16 where the GPU has it, fp16 on older ones, fp32 on the CPU."""
+    """Return the type for computations. `auto`: bf16 if the GPU supports it, else fp16; fp32 on the CPU."""
     if device.type == "cpu":
         if wanted in ("bf16", "fp16"):
             raise Failure(f"hyperparameter precision must be auto or fp32 without a GPU, got {wanted!r}")
@@ -116,7 +116,7 @@ def _downloaded(named: str) -> Path:
 
     name, _, revision = named.partition("@")
     try:
-        # Of the weights, safetensors alone, and neither their variants nor what judges pictures.
+        # Only weights as safetensors, without variants and without the safety checker
         folder = snapshot_download(
             name,
             revision=revision or None,

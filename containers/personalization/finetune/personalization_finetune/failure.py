@@ -1,5 +1,5 @@
-"""What went wrong with one task of many."""
+"""Failure of a single task."""
 
 
 class TaskFailure(Exception):
-    """A problem of one task, for its user: says what is wrong with what they sent, and what to do."""
+    """A task failed because of its input. The message tells its user what is wrong and what to do."""

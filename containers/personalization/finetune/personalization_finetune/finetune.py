@@ -1,4 +1,4 @@
-"""One task, from a user's pictures to their adapter, with everything a reader of its folder relies on."""
+"""A task: trains a user's adapter on their pictures, and writes the files of the task's folder."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 STATE = Path("state", "state.pt")
 FREE_TO_CHANGE = ("checkpoint_every", "threads", "previews", "preview_steps", "guidance")
-"""Settings that may differ between a checkpoint and the job that goes on from it."""
+"""Settings that may differ between a checkpoint and the job that continues from it."""
 
 
 def run(
@@ -41,9 +41,9 @@ def run(
     folder: Path,
     stop: Interruption,
 ) -> None:
-    """Leaves `result.json` in `folder`, written last, whatever becomes of the task but SIGTERM.
+    """Run a task and write its files to `folder`, last `result.json`, also if the task fails.
 
-    Raises `Stopped` then, with a checkpoint in `folder` from which another call goes on.
+    Raises `Stopped` after SIGTERM, with a checkpoint in `folder` from which another call continues.
     """
     started = time.monotonic()
     steps = task.steps or settings.steps
@@ -56,8 +56,8 @@ def run(
         reason = str(failure)
     except (torch.OutOfMemoryError, MemoryError):
         reason = OUT_OF_MEMORY
-    except Exception as error:  # one user's trouble must not become the others'
-        if "not enough memory" in str(error):  # how PyTorch says it on the CPU
+    except Exception as error:  # a failed task must not fail other users' tasks
+        if "not enough memory" in str(error):  # PyTorch's error on the CPU
             reason = OUT_OF_MEMORY
         else:
             log.exception("[%s] failed", task.request)
@@ -130,7 +130,7 @@ def _learn(
 
     _write_adapter(task, settings, learner, folder / "adapter", side)
     made = []
-    # The prompts in turn, each time from another seed
+    # Prompts in turn, each picture with a different seed
     for number, prompt in zip(range(settings.previews), cycle(task.prompts), strict=False):
         progress.tell("previews", steps, loss and round(loss, 6))
         made += learner.generate(prompt, task.seed + number, check=stop.check)
@@ -149,7 +149,7 @@ def _learn(
 
 def _write_adapter(task: Task, settings: Settings, learner: Learner, folder: Path, side: int) -> None:
     shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True, exist_ok=True)  # a marker of SageMaker's may have kept it
+    folder.mkdir(parents=True, exist_ok=True)  # a new marker file of SageMaker may have kept the folder
     learner.save(folder)
     targets = [*TARGETS[settings.targets], *(TEXT if settings.train_text_encoder else ())]
     about = {"version": 1, "request": task.request, "base": learner.base.id, "trigger": task.trigger}
@@ -169,7 +169,7 @@ def _checkpoint(learner: Learner, path: Path, key: str, step: int, loss: float) 
 
 
 def _resumed(task: Task, learner: Learner, path: Path, key: str) -> tuple[int, float | None]:
-    """The step to go on with and the loss so far: the checkpoint's, else the start's."""
+    """Return the next step and the loss of the checkpoint; 0 and None if there is no usable checkpoint."""
     if not path.exists():
         return 0, None
     try:

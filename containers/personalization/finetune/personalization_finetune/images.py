@@ -1,4 +1,4 @@
-"""A user's pictures, which may be anything: read with care, then cut and turned for training."""
+"""A user's pictures: validated (they are untrusted), then cropped and mirrored for training."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .failure import TaskFailure
 def read(folder: Path, paths: tuple[str, ...]) -> Iterator[Image.Image]:
     """Yield the pictures as RGB, upright, one in memory at a time.
 
-    Raises `TaskFailure` naming the first that is of no use, and why.
+    Raises `TaskFailure` with the number of the first unusable picture and the reason.
     """
     if not paths:
         raise TaskFailure("There are no pictures to learn from: upload some of your subject.")
@@ -32,10 +32,10 @@ def read(folder: Path, paths: tuple[str, ...]) -> Iterator[Image.Image]:
 def variants(
     found: Iterable[Image.Image], count: int, resolution: int, chance: np.random.Generator
 ) -> torch.Tensor:
-    """`count` square copies of each picture, (pictures x count, 3, resolution, resolution) in [-1, 1].
+    """Return `count` square crops of each picture, (pictures x count, 3, resolution, resolution) in [-1, 1].
 
-    The first two are the middle of the picture and its mirror image; the rest are cut a little smaller
-    somewhere, half of them mirrored. One after the other by picture.
+    The first two are the center of the picture and its mirror image. The others have 0.8 to 1 of its shorter
+    side and a random position; every second one is mirrored. Ordered by picture.
     """
     made = []
     for picture in found:

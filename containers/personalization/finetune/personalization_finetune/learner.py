@@ -1,4 +1,4 @@
-"""The networks of one user's model while it is made: what is learned, and how; how pictures come out."""
+"""Training of a user's model: its networks, training steps, checkpoints, and generation of pictures."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ WEIGHTS = "adapter_model.safetensors"
 
 
 class Learner:
-    """A copy of the base's UNet (and text encoder) with what is to be learned added to it.
+    """A copy of the base's UNet (and text encoder), with the trained parameters.
 
-    Everything random is drawn from `random`, on the CPU, so that a seed gives the same model on any device up
-    to rounding, and a checkpoint needs one generator's state to go on as if nothing had happened.
+    All random numbers come from `random`, on the CPU. So a seed gives the same model on any device up to
+    rounding, and a checkpoint needs the state of one generator to continue without a difference.
     """
 
     def __init__(self, base: Base, settings: Settings, seed: int):
@@ -45,7 +45,7 @@ class Learner:
         self.random = torch.Generator().manual_seed(seed)
         self.noise = DDPMScheduler.from_config(base.pipeline.scheduler.config)
         full = settings.method == "full"
-        # What stays as it is may be kept in fewer bits; what is learned may not, or small steps are lost.
+        # Frozen weights may have fewer bits. Trained weights need 32, or small updates are lost.
         dtype = torch.float32 if full else base.dtype
         self.unet = copy.deepcopy(base.pipeline.unet).to(base.device, dtype)
         self.text = base.pipeline.text_encoder.to(base.device)
@@ -55,7 +55,7 @@ class Learner:
         self.configs: dict[str, LoraConfig] = {}
 
     def begin(self) -> None:
-        """Open what is to be learned. Before this, the networks are the base's."""
+        """Add the trained parameters and their optimizers. Before, the networks are those of the base."""
         settings = self.settings
         networks = {"unet": (self.unet, TARGETS[settings.targets])}
         if settings.train_text_encoder:
@@ -95,11 +95,11 @@ class Learner:
         dtype = self.base.dtype
         return torch.autocast(self.base.device.type, dtype, enabled=dtype != torch.float32)
 
-    # --- into the latent space ---
+    # --- encoding ---
 
     @torch.no_grad()
     def encode(self, pictures: torch.Tensor) -> torch.Tensor:
-        """Pictures (n, 3, side, side) in [-1, 1] as latents, on the CPU."""
+        """Return the latents of pictures (n, 3, side, side) in [-1, 1], on the CPU."""
         made = []
         for some in pictures.split(8):
             encoded = self.vae.encode(some.to(self.base.device, self.vae.dtype))
@@ -108,7 +108,7 @@ class Learner:
         return torch.cat(made)
 
     def embed(self, prompt: str) -> torch.Tensor:
-        """(1, tokens, width)"""
+        """Return the embedding of a prompt, (1, tokens, width)."""
         words = self.base.pipeline.tokenizer(
             [prompt],
             padding="max_length",
@@ -118,12 +118,12 @@ class Learner:
         )
         return self.text(words.input_ids.to(self.base.device))[0]
 
-    # --- learning ---
+    # --- training ---
 
     def errors(
         self, clean: torch.Tensor, noise: torch.Tensor, at: torch.Tensor, words: torch.Tensor
     ) -> torch.Tensor:
-        """How far the denoiser is off for each of n latents: squared error, mean over its values, (n,)."""
+        """Return the denoiser's mean squared error for each of n latents, (n,)."""
         device = self.base.device
         clean, noise, at = clean.to(device), noise.to(device), at.to(device)
         with self.autocast():
@@ -133,7 +133,7 @@ class Learner:
         return F.mse_loss(guess.float(), wanted.float(), reduction="none").mean(dim=(1, 2, 3))
 
     def rate(self, step: int, steps: int) -> float:
-        """The learning rate rises during the warm-up and falls along a cosine to a tenth."""
+        """Return the learning rate of a step: linear warm-up, then a cosine decay to a tenth."""
         warm = min(1.0, (step + 1) / max(1.0, self.settings.warmup * steps))
         return self.settings.learning_rate * warm * (0.55 + 0.45 * math.cos(math.pi * step / steps))
 
@@ -145,9 +145,12 @@ class Learner:
         prior: torch.Tensor | None,
         words: Callable[[int, int], torch.Tensor],
     ) -> float:
-        """One step over a batch of the subject's latents and one of its class's; the subject's loss.
+        """Run one step on a batch of the subject's latents and one of its class's; return the subject's loss.
 
-        `words(subjects, priors)` gives the text that goes with so many of each.
+        Raises `TaskFailure` if the loss is not finite.
+
+        :param prior: latents of the subject's class; None: no prior loss
+        :param words: returns the embedded prompts for a number of subject and of class latents
         """
         settings = self.settings
 
@@ -185,7 +188,7 @@ class Learner:
         self.scaler.update()
         return value
 
-    # --- making pictures ---
+    # --- generation of pictures ---
 
     def generate(
         self,
@@ -195,7 +198,10 @@ class Learner:
         latent: bool = False,
         check: Callable[[], None] | None = None,
     ) -> Any:
-        """`count` pictures (or their latents, on the CPU) by the networks as they are now."""
+        """Return `count` pictures (or their latents, on the CPU) made with the current weights.
+
+        :param check: called after each denoising step
+        """
         pipeline = StableDiffusionPipeline(
             vae=self.vae,
             text_encoder=self.text,
@@ -228,7 +234,7 @@ class Learner:
             ).images
         return made.float().cpu() if latent else list(made)
 
-    # --- what is kept ---
+    # --- checkpoints and results ---
 
     def state(self) -> dict[str, Any]:
         return {
@@ -248,7 +254,7 @@ class Learner:
         self.random.set_state(state["random"])
 
     def save(self, folder: Path) -> None:
-        """The adapter as diffusers' `load_lora_weights` reads it, or with `full` the whole pipeline."""
+        """Write the adapter in the format of diffusers' `load_lora_weights`, or the pipeline with `full`."""
         if self.settings.method == "full":
             unet = copy.deepcopy(self.unet).to(self.base.dtype)
             text = self.text.to(self.base.dtype)
@@ -264,7 +270,7 @@ class Learner:
                 key: value.detach().to(self.base.dtype).cpu().contiguous()
                 for key, value in _one_alpha(get_peft_model_state_dict(network), config).items()
             }
-            # Sets in an order of their own, so that the same weights make the same file.
+            # Sets are sorted, so that equal weights give equal files.
             layers[f"{name}_lora_adapter_metadata"] = {
                 key: sorted(value) if isinstance(value, set) else value
                 for key, value in (config.to_dict() | {"alpha_pattern": {}}).items()
@@ -273,10 +279,12 @@ class Learner:
 
 
 def block_ranks(widths: Sequence[int], settings: Settings) -> dict[str, int]:
-    """Ranks of a UNet's blocks, of these widths, by peft's pattern of their names; empty: all have `rank`.
+    """Return the ranks of a UNet's blocks by patterns of their names for peft; empty: all have `rank`.
 
-    With a falloff, narrow blocks get more of it than wide ones. They see more pixels of the picture and their
-    weights are few: at the same bytes this learns more (benchmarks/README.md has the figures).
+    With `rank_falloff`, narrow blocks get a higher rank than wide ones. Narrow blocks process more pixels and
+    have fewer weights, so an adapter of the same size learns more (figures in benchmarks/README.md).
+
+    :param widths: widths of the blocks
     """
     if not settings.rank_falloff:
         return {}
@@ -288,8 +296,11 @@ def block_ranks(widths: Sequence[int], settings: Settings) -> dict[str, int]:
 
 
 def _one_alpha(weights: dict[str, torch.Tensor], config: LoraConfig) -> dict[str, torch.Tensor]:
-    """The weights such that `lora_alpha` over each layer's own rank is right, so that whoever merges them
-    needs no pattern of alphas: in training all layers have the same scale, alpha / r."""
+    """Rescale the weights so that a layer's scale is `lora_alpha` / its rank.
+
+    In training all layers have the same scale, alpha / r. Rescaled, they can be merged without a pattern of
+    alphas.
+    """
     return {
         key: value * (value.shape[1] / config.r) if ".lora_B." in key else value
         for key, value in weights.items()
@@ -297,12 +308,15 @@ def _one_alpha(weights: dict[str, torch.Tensor], config: LoraConfig) -> dict[str
 
 
 def key_of(*parts: Any) -> str:
-    """What work already done must have in common with work that goes on from it."""
+    """Return a hash of the values that must be equal to reuse earlier work."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=asdict).encode()).hexdigest()[:16]
 
 
 def prior_latents(learner: Learner, subject: str, scratch: Path) -> torch.Tensor | None:
-    """What the base itself makes of the subject's class, made once per base and class; None: not wanted."""
+    """Return latents of the subject's class made by the base; None if the settings disable the prior loss.
+
+    They are made once per base, class and settings of generation, and stored in `scratch`.
+    """
     settings = learner.settings
     if not (settings.prior_weight and settings.prior_images and settings.prior_batch):
         return None
@@ -313,7 +327,7 @@ def prior_latents(learner: Learner, subject: str, scratch: Path) -> torch.Tensor
     path = scratch / f"prior-{named}.pt"
     if path.exists():
         return torch.load(path, weights_only=True)
-    seed, made = int(named[:8], 16), []  # the class's own: whoever comes first makes the same
+    seed, made = int(named[:8], 16), []  # independent of the task that makes them first
     for start in range(0, settings.prior_images, 8):
         count = min(8, settings.prior_images - start)
         made.append(learner.generate(f"a photo of a {subject}", seed + start, count, latent=True))

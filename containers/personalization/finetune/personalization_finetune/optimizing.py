@@ -1,4 +1,4 @@
-"""The optimizers that networks learn with."""
+"""Optimizers of the networks."""
 
 from __future__ import annotations
 
@@ -11,8 +11,11 @@ import torch
 def optimizers(
     parameters: Sequence[torch.nn.Parameter], name: str, rate: float, weight_decay: float = 0.01
 ) -> list[torch.optim.Optimizer]:
-    """AdamW; or Muon (Jordan et al. 2024) for matrices, its step sized as AdamW's (Liu et al. 2025,
-    arXiv:2502.16982), with AdamW for what is none."""
+    """Return the optimizers of the parameters.
+
+    AdamW; or Muon (Jordan et al. 2024) for matrices, with steps scaled to the size of AdamW's (Liu et al.
+    2025, arXiv:2502.16982), and AdamW for the other parameters.
+    """
     options: dict[str, Any] = {"lr": rate, "weight_decay": weight_decay}
     if name == "adamw":
         return [torch.optim.AdamW(parameters, **options)]
@@ -23,7 +26,10 @@ def optimizers(
 
 
 def _as_matrix(parameter: torch.nn.Parameter) -> torch.nn.Parameter:
-    """The same memory as a matrix, which is handed the gradient: Muon takes no convolutions."""
+    """Return a matrix that shares the parameter's memory and receives its gradient.
+
+    Muon does not support the weights of convolutions.
+    """
     matrix = torch.nn.Parameter(parameter.detach().view(len(parameter), -1))
 
     def hand_over(owner: torch.Tensor) -> None:

@@ -1,4 +1,4 @@
-"""A picture as a person sees it: its first frame, upright, in sRGB, on white."""
+"""Reading of a picture as viewers show it: first frame, upright, in sRGB, on white."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from PIL import Image, ImageCms, ImageOps
 FORMATS = ("JPEG", "PNG", "WEBP")
 MOST_PIXELS = 150_000_000
 LEAST_SIDE = 32
-"""The widest that a deployment's limits may be set to; its API holds users to those."""
+"""The widest limits that a deployment may set. Its API enforces the deployment's limits."""
 COLOUR_SPACES = {"L": "GRAY", "RGB": "RGB", "CMYK": "CMYK"}
-"""The colour space that an ICC profile must be of, by Pillow's mode."""
+"""Colour space that an ICC profile must have, by Pillow's mode."""
 DEEP_GREY = ("I", "I;16", "I;16L", "I;16B", "I;16N")
 
 
 class BadPicture(ValueError):
-    """Why a file is of no use, as the end of a sentence that begins with the picture's name."""
+    """The file is unusable. The message continues a sentence that begins with the picture's name."""
 
 
 def read(path: Path) -> Image.Image:
@@ -30,13 +30,13 @@ def read(path: Path) -> Image.Image:
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the bound below is ours
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the size is checked below
             opened = Image.open(path, formats=FORMATS)
     except FileNotFoundError:
         raise
     except Image.DecompressionBombError:
         raise _too_large() from None
-    except Exception:  # decoders raise anything on what is damaged or forged
+    except Exception:  # decoders raise any exception for damaged or forged files
         raise BadPicture("is not a JPEG, PNG or WebP picture: make a model with another instead") from None
     with opened:
         width, height = opened.size
@@ -61,7 +61,7 @@ def as_seen(opened: Image.Image) -> Image.Image:
     """Return the first frame of an opened picture as RGB. Raises what its decoder raises."""
     opened.load()
     profile, upright = opened.info.get("icc_profile"), opened
-    with contextlib.suppress(Exception):  # EXIF that cannot be read: viewers ignore it
+    with contextlib.suppress(Exception):  # viewers ignore unreadable EXIF too
         upright = ImageOps.exif_transpose(opened)
     colours, alpha = _channels(upright)
     rgb = _srgb(colours, profile)
@@ -71,8 +71,8 @@ def as_seen(opened: Image.Image) -> Image.Image:
 
 
 def _channels(picture: Image.Image) -> tuple[Image.Image, Image.Image | None]:
-    """Split into colours, in mode L, RGB or CMYK, and alpha, where there is any."""
-    if picture.mode in DEEP_GREY:  # Pillow's own conversion turns all above 255 of 65,535 white
+    """Split into colours, in mode L, RGB or CMYK, and alpha; None if the picture has no alpha."""
+    if picture.mode in DEEP_GREY:  # Pillow's conversion makes all values above 255 (of 65,535) white
         values = np.asarray(picture).astype(np.int64)
         colours = Image.fromarray((values.clip(0, 65_535) / 257).round().astype(np.uint8))
         hidden = picture.info.get("transparency")
@@ -86,7 +86,7 @@ def _channels(picture: Image.Image) -> tuple[Image.Image, Image.Image | None]:
 
 
 def _srgb(picture: Image.Image, profile: bytes | None) -> Image.Image:
-    """Convert to sRGB; a profile that cannot be read, or of another colour space, is ignored."""
+    """Convert to sRGB. An unreadable profile, or one of a different colour space, is ignored."""
     with contextlib.suppress(ImageCms.PyCMSError, OSError, ValueError, TypeError):
         if profile:
             source = ImageCms.ImageCmsProfile(io.BytesIO(profile))

@@ -1,11 +1,11 @@
-"""A small text-to-image pipeline from a folder of pictures, in minutes on two cores.
+"""Train a small text-to-image pipeline on a folder of pictures, in minutes on two cores.
 
     python -m personalization_finetune.pretrain --pictures FOLDER --output FOLDER
 
-For machines where no pretrained base can be had. What it writes is a Stable Diffusion pipeline in
-diffusers' own format, only smaller (48 x 48 pixels): whatever loads the one loads the other. The folder
-holds pictures and `captions.json`, `{"file": "a cat", ...}`. The same folder, seed and packages on the
-same kind of processor give the same weights.
+For machines without access to a pretrained base. The output is a Stable Diffusion pipeline in diffusers'
+format, only smaller (48 x 48 pixels), and loads like any other. The folder of pictures has a file
+`captions.json`, `{"file": "a cat", ...}`. The same folder, seed and packages on the same kind of processor
+give the same weights.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ from .optimizing import optimizers
 log = logging.getLogger(__package__)
 
 SIZE = 48
-"""Pixels on a side."""
+"""Side of the pictures in pixels."""
 
 THREADS = 2
-"""Sums come out differently with another number of threads, so it does not follow the machine's."""
+"""Fixed, because sums are rounded differently with another number of threads."""
 
 WEIGHT_DECAY = 1e-4
 
 STYLES = ("", "black and white", "dark", "bright", "blue", "red", "blurred")
-"""What a caption may say about how a picture was taken; the first is the picture as it is."""
+"""Styles in captions; the first is the unchanged picture."""
 
 WORDS = [
     *("a", "an", "the", "of", "and", "in", "on", "with", "at", "photo", "picture", "painting", "sks"),
@@ -51,21 +51,21 @@ WORDS = [
     *("man", "woman", "person", "child", "shoe", "bag", "chair", "bottle", "plant", "tree", "bear"),
     *("rabbit", "bike", "watch", "ball", "book", "boat", "plane"),
 ]
-"""Each is one token; so is each word of the captions. Any other word is spelled in letters."""
+"""Words with one token each, like the words of the captions. Other words are spelled in letters."""
 
 START, END = "<|startoftext|>", "<|endoftext|>"  # CLIP's own
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How large the parts are and how long each is trained."""
+    """Sizes of the networks, and settings of their training."""
 
-    shrink: int = 2  # the autoencoder halves the sides so many times
+    shrink: int = 2  # number of times that the autoencoder halves the sides
     latent_channels: int = 12
     autoencoder_width: int = 32
     autoencoder_steps: int = 2500
     autoencoder_batch: int = 8
-    autoencoder_side: int = 32  # pixels; a piece of a picture teaches it as much as the whole
+    autoencoder_side: int = 32  # pixels; it learns as much from a part of a picture as from the whole
     autoencoder_rate: float = 3e-3
     channels: tuple[int, ...] = (48, 96, 192)
     width: int = 64
@@ -98,7 +98,7 @@ def caption(what: str, style: str) -> str:
 def crops(
     pictures: dict[str, list[Image.Image]], count: int, chance: np.random.Generator
 ) -> tuple[torch.Tensor, list[str]]:
-    """`count` squares of the pictures at random, (count, 3, SIZE, SIZE) in [-1, 1], and what each shows."""
+    """Return `count` random square crops, (count, 3, SIZE, SIZE) in [-1, 1], and their captions."""
     found, told = [], []
     names = sorted(pictures)
     for _ in range(count):
@@ -117,7 +117,7 @@ def crops(
 
 
 def read(folder: Path) -> dict[str, list[Image.Image]]:
-    """The pictures by what they show, at most 4 times as large as they are learned."""
+    """Return the pictures by their subject in `captions.json`, with a shorter side of at most 4 SIZE."""
     captions: dict[str, str] = json.loads((folder / "captions.json").read_text())
     pictures: dict[str, list[Image.Image]] = {}
     for name, what in sorted(captions.items()):
@@ -129,11 +129,11 @@ def read(folder: Path) -> dict[str, list[Image.Image]]:
     return pictures
 
 
-# --- the parts ---
+# --- networks ---
 
 
 def tokenizer(captions: Sequence[str], folder: Path) -> CLIPTokenizer:
-    """CLIP's own kind, with a vocabulary of a few hundred: letters, and whole words made by merges."""
+    """Return a CLIP tokenizer with a vocabulary of a few hundred: letters, and whole words as merges."""
     letters = [chr(code) for code in (*range(33, 127), *range(161, 173), *range(174, 256))]
     letters += [chr(256 + code) for code in range(68)]
     vocabulary = [*letters, *(letter + "</w>" for letter in letters)]
@@ -158,8 +158,8 @@ def tokenizer(captions: Sequence[str], folder: Path) -> CLIPTokenizer:
 def parts(
     plan: Plan, words: CLIPTokenizer
 ) -> tuple[AutoencoderTiny, CLIPTextModel, UNet2DConditionModel, DDIMScheduler]:
-    # The kind without normalization: it keeps the brightness, and learns in a minute what the usual one
-    # needs an hour for.
+    # An autoencoder without normalization keeps the brightness, and learns in a minute what the usual one
+    # learns in an hour.
     autoencoder = AutoencoderTiny(
         latent_channels=plan.latent_channels,
         encoder_block_out_channels=(plan.autoencoder_width,) * (plan.shrink + 1),
@@ -194,7 +194,7 @@ def parts(
         attention_head_dim=4,
         norm_num_groups=16,
     )
-    # A velocity as target and a last step without any signal: a small model then gets the brightness right.
+    # With a velocity as target and a last step without any signal, a small model learns the brightness.
     noise = DDIMScheduler(
         beta_schedule="scaled_linear",
         beta_start=0.00085,
@@ -213,7 +213,10 @@ def parts(
 
 
 def optimized(learning: list[torch.optim.Optimizer], steps: int) -> Iterator[int]:
-    """`steps` turns of the optimizers, whose rates rise for the first twentieth and fall to nothing."""
+    """Yield each of `steps` steps, then update the parameters. Gradients are zero before each step.
+
+    The rates rise linearly in the first twentieth of the steps, and fall along a cosine to 0.
+    """
     groups = [group for optimizer in learning for group in optimizer.param_groups]
     rates = [group["lr"] for group in groups]
     parameters = [parameter for group in groups for parameter in group["params"]]
@@ -230,7 +233,7 @@ def optimized(learning: list[torch.optim.Optimizer], steps: int) -> Iterator[int
 
 
 class Clock:
-    """Says how far things are, and after how many seconds."""
+    """Logs progress with the seconds since the start."""
 
     def __init__(self) -> None:
         self.started = time.monotonic()
@@ -240,8 +243,10 @@ class Clock:
 
 
 def recolored(batch: torch.Tensor, chance: np.random.Generator) -> torch.Tensor:
-    """The pictures in other colors, each a mixture of its own or of their opposites, so that the autoencoder
-    learns colors that none of them has."""
+    """Return the pictures in other colors, so that the autoencoder learns colors that none of them has.
+
+    Each channel becomes a mixture of the picture's channels or of their negatives.
+    """
 
     def drawn(values: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(values.astype(np.float32)).to(batch.device)
@@ -263,7 +268,7 @@ def train_autoencoder(
         top, left = chance.integers(SIZE - side + 1, size=2)
         batch = recolored(pool[pick, :, top : top + side, left : left + side], chance)
         latents = autoencoder.encode(batch).latents
-        # The denoiser will never hit a latent exactly: what is a little off must look the same.
+        # The denoiser never hits a latent exactly, so latents with a small error must look the same.
         blurred = latents + 0.1 * latents.detach().std() * torch.randn(latents.shape).to(latents.device)
         made = autoencoder.decode(blurred).sample
         error = F.l1_loss(made, batch) + 0.5 * F.mse_loss(made, batch)
@@ -283,7 +288,11 @@ def train_denoiser(
     plan: Plan,
     clock: Clock,
 ) -> None:
-    """`tokens` go with `latents`; `nothing`, an empty text, stands in for a tenth of them."""
+    """Train the denoiser and the text encoder.
+
+    :param tokens: tokens of the captions of `latents`
+    :param nothing: tokens of an empty text, which replaces a tenth of the captions
+    """
     total = 0.0
     learning = optimizers([*unet.parameters()], "muon", plan.rate, WEIGHT_DECAY)
     learning += optimizers([*text.parameters()], "adamw", plan.text_rate, WEIGHT_DECAY)
@@ -304,7 +313,7 @@ def train_denoiser(
 
 
 def pretrain(folder: Path, output: Path, seed: int, plan: Plan, device: str = "cpu") -> None:
-    """Write the pipeline to `output`."""
+    """Train a pipeline on the pictures in `folder` and write it to `output`."""
     clock = Clock()
     torch.manual_seed(seed)
     chance = np.random.default_rng(seed)

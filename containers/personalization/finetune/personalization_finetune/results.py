@@ -26,7 +26,7 @@ OUT_OF_MEMORY = (
 
 @dataclass
 class Progress:
-    """Writes `progress.json` at most once a second, because each write is uploaded to S3."""
+    """Writer of `progress.json`, at most once a second because each write is uploaded to S3."""
 
     folder: Path
     steps: int

@@ -21,15 +21,15 @@ class Settings(Options):
     targets: str = choice("attention", "attention+convolutions", default="attention+convolutions")
     rank: int = whole(1, 256, 8)
     alpha: float = number(0, 1024, 8.0, above=True)
-    rank_falloff: float = number(0, 4, 0.0)  # a block has rank * (narrowest block / its width) ** this
+    rank_falloff: float = number(0, 4, 0.0)  # a block's rank is rank * (narrowest width / its width) ** this
     train_text_encoder: bool = flag(False)
-    steps: int = whole(1, 100_000, 1000)  # of a task that names none
+    steps: int = whole(1, 100_000, 1000)  # default for tasks without `steps`
     batch_size: int = whole(1, 256, 4)
     optimizer: str = choice("adamw", "muon", default="adamw")
     learning_rate: float = number(0, 1, 3e-4, above=True)
     warmup: float = number(0, 0.5, 0.05)
-    resolution: int = whole(0, 2048, 0)  # 0: the base's own
-    variants: int = whole(1, 256, 8)  # differently cut and turned copies of each picture
+    resolution: int = whole(0, 2048, 0)  # 0: the base's resolution
+    variants: int = whole(1, 256, 8)  # cropped and mirrored copies of each picture
     prior_weight: float = number(0, 10, 0.5)
     prior_images: int = whole(0, 1000, 16)
     prior_batch: int = whole(0, 256, 1)
@@ -39,4 +39,4 @@ class Settings(Options):
     guidance: float = number(1, 30, 5.0)
     seed: int = whole(0, 2**31 - 1, 0)
     checkpoint_every: int = whole(0, 100_000, 100)  # steps; 0: only when stopped
-    threads: int = whole(0, 1024, 0)  # of the CPU; 0: all
+    threads: int = whole(0, 1024, 0)  # CPU threads; 0: all

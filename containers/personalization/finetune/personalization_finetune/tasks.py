@@ -1,4 +1,4 @@
-"""What is asked of the job: `tasks.json`, one task for each user's model."""
+"""`tasks.json`: the job's tasks, one for each user's model."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from toolkit.failure import Failure
 
 TRIGGER = "sks"
-"""A word that means nothing yet: what it comes to mean is the user's subject."""
+"""A word without a meaning in the base. Training gives it the meaning of the user's subject."""
 
 REQUEST = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
 IMAGE = re.compile(r"[A-Za-z0-9_-]+(/[A-Za-z0-9_.-]*[A-Za-z0-9_-])+")
@@ -21,7 +21,7 @@ PROMPT_CHARACTERS = 1000
 
 @dataclass(frozen=True)
 class Task:
-    """One fine-tune. `images` are paths below the channel `images`; `steps` 0 means the job's."""
+    """A fine-tune. `images` are paths below the channel `images`; `steps` 0 means the hyperparameter."""
 
     request: str
     images: tuple[str, ...]
@@ -37,7 +37,7 @@ class Task:
 
 
 def read(path: Path, hosts: int) -> list[Task]:
-    """All tasks of the job. Raises `Failure` naming what in the file is wrong: who wrote it is no user."""
+    """Return all tasks of the job. Raises `Failure` with the error in the file, which no user wrote."""
     try:
         found = json.loads(path.read_text())
     except (OSError, ValueError) as error:

@@ -1,1 +1,1 @@
-"""Thousands of personalized models on one resident text-to-image pipeline, served by Triton."""
+"""Serve thousands of personalized models with one resident text-to-image pipeline, by Triton."""

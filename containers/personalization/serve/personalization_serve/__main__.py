@@ -1,8 +1,8 @@
 """`python -m personalization_serve`, as SageMaker starts the container.
 
-Answers `/ping` by 503 at once and by 200 when the base is resident. Ends with 0 on SIGTERM, after the
-requests under way, and with 1 when there is no base, or when Triton or the base dies: SageMaker then starts
-it anew.
+Answers `/ping` with 503 until the base is resident, then with 200. Exits with 0 after SIGTERM and the
+requests in flight, and with 1 if the base cannot be loaded, or if Triton or the base's process exits. Then
+SageMaker restarts the container.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from .triton import Triton
 log = logging.getLogger(__package__)
 
 GRACE = 60
-"""Seconds that requests under way get when the container is to end."""
+"""Seconds that requests in flight have to finish after SIGTERM."""
 
 
 def serve() -> int:
-    """The exit code."""
+    """Serve until SIGTERM, then raise `SystemExit`. Raises `Failure` if the container cannot serve."""
     settings = Settings.read()
     front = Front(settings)
-    # A thread for every request that may wait in Triton, and some for /ping and the loading of models.
+    # One thread for each request that may wait in Triton, and some for /ping and model loading
     server = create_server(
         front.app,
         host=settings.host,

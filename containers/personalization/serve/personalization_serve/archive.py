@@ -1,8 +1,8 @@
-"""What SageMaker unpacked for one model: an adapter, or a full pipeline; anything else is refused.
+"""Validation of a model's archive that SageMaker unpacked: an adapter or a full pipeline.
 
-An adapter is two files: `adapter.json` (which base it belongs to) and `adapter_model.safetensors`, in the
-format that diffusers' own `save_lora_weights` writes. Only safetensors is read, which holds numbers and no
-code; a header is checked against the resident base before any weight is touched.
+An adapter has two files: `adapter.json`, which names its base, and `adapter_model.safetensors`, in the format
+of diffusers' `save_lora_weights`. Only safetensors files are read; they contain no code. The header is
+checked against the resident base before any weight is read.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ PIPELINE = "pipeline"
 LARGEST_RANK = 256
 MANIFEST_BYTES = 64 * 2**10
 HEADER_BYTES = 8 * 2**20
-"""Of a safetensors file; one for every weight of Stable Diffusion has some 200 KiB."""
+"""Maximum header of a safetensors file. With all weights of Stable Diffusion it has some 200 KiB."""
 ENTRIES = 1000
-"""Files and folders in an archive at most; a full pipeline has some 30."""
+"""Maximum number of files and folders in an archive; a full pipeline has some 30."""
 LARGEST_ALPHA = 10_000
 TYPES = {"F32", "F16", "BF16"}
 HARMLESS = {".json", ".txt", ".md", ".safetensors", ""}
-"""What a full pipeline may consist of: none of these can carry code (a pickle can)."""
+"""Suffixes of files in a full pipeline. None of these formats can contain code, unlike pickles."""
 
 _KEY = re.compile(r"(unet|text_encoder)\.([\w.]+)\.lora_([AB])\.weight")
 _SAFE_ERRORS = (SafetensorError, OSError, ValueError, OverflowError)
@@ -39,7 +39,7 @@ _SAFE_ERRORS = (SafetensorError, OSError, ValueError, OverflowError)
 
 @dataclass(frozen=True)
 class Low:
-    """One weight's change: `scale * B @ A`, both by their key in the file."""
+    """Low-rank change of a weight: `scale * B @ A`. `a` and `b` are keys in the file."""
 
     a: str
     b: str
@@ -50,7 +50,7 @@ class Low:
 
 @dataclass(frozen=True)
 class Adapter:
-    """`weights` are targets (`unet.mid_block....to_q`) and what is added to each."""
+    """An adapter. `weights` are the changes by target, such as `unet.mid_block....to_q`."""
 
     file: Path
     weights: dict[str, Low]
@@ -61,8 +61,7 @@ class Adapter:
 
 
 def contents(folder: Path) -> list[Path]:
-    """Return the files of an unpacked archive. Raises `RequestError` where one leads out of it or is
-    no plain file."""
+    """Return the files of an unpacked archive. Raises `RequestError` for links and special files."""
     if not folder.is_absolute() or ".." in folder.parts or not _is_folder(folder):
         raise RequestError(400, "url: the folder that holds the unpacked model")
     found, entries = [], 0
@@ -81,12 +80,12 @@ def contents(folder: Path) -> list[Path]:
 def _is_folder(path: Path) -> bool:
     try:
         return path.is_dir()
-    except (OSError, ValueError):  # a name that is too long, or that no file can have
+    except (OSError, ValueError):  # a name that is too long or invalid
         return False
 
 
 def manifest(folder: Path) -> dict[str, Any]:
-    """`adapter.json`. Raises `RequestError` when the archive is not one of ours."""
+    """Return the content of `adapter.json`. Raises `RequestError` if it is absent or invalid."""
     path = folder / MANIFEST
     if not path.is_file() or path.stat().st_size > MANIFEST_BYTES:
         raise RequestError(400, f"the archive has no {MANIFEST}: it is not an adapter of this architecture")
@@ -102,7 +101,7 @@ def manifest(folder: Path) -> dict[str, Any]:
 
 
 def full(folder: Path, files: list[Path]) -> int:
-    """Bytes of the weights of a full pipeline in `pipeline/`. Raises `RequestError`."""
+    """Check a full pipeline and return the size of all files in `pipeline/`. Raises `RequestError`."""
     pipeline = folder / PIPELINE
     inside = [path for path in files if path.is_relative_to(pipeline)]
     if wrong := [path.name for path in files if path.suffix not in HARMLESS]:
@@ -116,7 +115,12 @@ def full(folder: Path, files: list[Path]) -> int:
 
 
 def weights(folder: Path, files: list[Path], found: dict[str, Any], base: Base, most: int) -> Path:
-    """The file of an adapter for this base, of at most that many bytes. Raises `RequestError`."""
+    """Return the file of an adapter's weights. Raises `RequestError`.
+
+    :param found: the content of `adapter.json`
+    :param base: the base to which the adapter must belong
+    :param most: maximum size of the file in bytes
+    """
     belongs = found.get("base")
     if not isinstance(belongs, str):
         raise RequestError(400, f"{MANIFEST}: base must be the id of the base, as text")
@@ -135,7 +139,7 @@ def weights(folder: Path, files: list[Path], found: dict[str, Any], base: Base, 
 
 
 def read(path: Path) -> Adapter:
-    """The header of an adapter's file, without its weights. Raises `RequestError` where it is not one."""
+    """Read the header of an adapter's file, not its weights. Raises `RequestError` if it is invalid."""
     shapes, metadata = _header(path, WEIGHTS, TYPES)
     settings = _settings(metadata)
     halves: dict[str, dict[str, tuple[str, list[int]]]] = {}
@@ -146,7 +150,7 @@ def read(path: Path) -> Adapter:
                 400, f"{WEIGHTS} holds {key[:120]}, no low-rank weight of unet or text_encoder"
             )
         component, module, half = match.groups()
-        module = module.removeprefix("text_model.")  # as older versions of transformers name it
+        module = module.removeprefix("text_model.")  # prefix of older versions of transformers
         named = halves.setdefault(f"{component}.{module}", {})
         if half in named:
             raise RequestError(
@@ -172,7 +176,7 @@ def read(path: Path) -> Adapter:
 
 
 def fit(adapter: Adapter, targets: dict[str, list[int]]) -> None:
-    """Raises `RequestError` where the resident base has no such weights, or of other shapes."""
+    """Raise `RequestError` if a target is not a weight of the resident base, or has another shape there."""
     shapes, _ = _header(adapter.file, WEIGHTS, TYPES)
     for target, low in adapter.weights.items():
         weight = targets.get(target)
@@ -188,7 +192,11 @@ def fit(adapter: Adapter, targets: dict[str, list[int]]) -> None:
 def _header(
     path: Path, name: str, types: set[str] | None = None
 ) -> tuple[dict[str, list[int]], dict[str, str]]:
-    """Shapes and metadata of a safetensors file that `name` stands for, of tensors of these types alone."""
+    """Return the shapes and the metadata of a safetensors file. Raises `RequestError`.
+
+    :param name: name of the file in errors
+    :param types: allowed types of tensors; None: all
+    """
     try:
         with path.open("rb") as raw:
             if int.from_bytes(raw.read(8), "little") > HEADER_BYTES:
@@ -210,8 +218,10 @@ def _header(
 
 
 def _settings(metadata: dict[str, str]) -> dict[str, float]:
-    """Each component's alpha, as diffusers keeps it in the file's header. Where there is none alpha is the
-    rank, which is what diffusers takes it for."""
+    """Return each component's alpha from the file's metadata, in diffusers' format. Raises `RequestError`.
+
+    A component without an alpha is absent. For it, alpha is the rank, as in diffusers.
+    """
     try:
         found = json.loads(metadata.get("lora_adapter_metadata") or "{}")
         alphas = {}
@@ -226,7 +236,7 @@ def _settings(metadata: dict[str, str]) -> dict[str, float]:
         raise RequestError(400, f"the header of {WEIGHTS} cannot be read") from None
     for component, alpha in alphas.items():
         number = isinstance(alpha, int | float) and not isinstance(alpha, bool)
-        if not number or not -LARGEST_ALPHA <= alpha <= LARGEST_ALPHA:  # as is: a whole number has any size
+        if not number or not -LARGEST_ALPHA <= alpha <= LARGEST_ALPHA:  # an int may be too large for a float
             limits = f"{-LARGEST_ALPHA} to {LARGEST_ALPHA}"
             raise RequestError(400, f"{component}.lora_alpha in {WEIGHTS} must be a number from {limits}")
     return {component: float(alpha) for component, alpha in alphas.items()}

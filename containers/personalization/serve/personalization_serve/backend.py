@@ -1,7 +1,7 @@
-"""The models that run inside Triton, in its Python backend.
+"""Models that run inside Triton's Python backend.
 
-`ResidentPipeline` is the one for all users. `Full` is a pipeline of one user's own. Both take one text tensor
-`request` and give one text tensor `answer`, JSON both.
+`ResidentPipeline` serves all adapters. `Full` is a full pipeline of one user. Both take a text tensor
+`request` and return a text tensor `answer`, both JSON.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Full:
         parameters = {name: value["string_value"] for name, value in config["parameters"].items()}
         follow(os.getppid())
         self.resident = Resident(Path(parameters["pipeline"]), int(parameters["batch"]))
-        # Makes what is only made once (kernels, buffers) before anybody waits for it.
+        # Warm-up: creates kernels and buffers before the first request.
         self.resident.make([Picture(None, "warm", 0, 1, 7.5)])
         state = {
             "pid": os.getpid(),
@@ -43,7 +43,7 @@ class Full:
         part.replace(path)
 
     def execute(self, requests: list[Any]) -> list[Any]:
-        """Answers a batch, as Triton put it together."""
+        """Return the responses to a batch of requests."""
         asked = [json.loads(pb.get_input_tensor_by_name(r, "request").as_numpy().flat[0]) for r in requests]
         answers = self.answer(asked)
         return [
@@ -75,7 +75,7 @@ class Full:
 
 
 class ResidentPipeline(Full):
-    """All users' pipeline: each request names its adapter by its file."""
+    """The pipeline for all users. Each request names the file of its adapter."""
 
     def answer(self, asked: list[dict[str, Any]]) -> list[dict[str, Any] | Exception]:
         answers = iter(super().answer([each for each in asked if "prompt" in each]))
@@ -87,7 +87,7 @@ class ResidentPipeline(Full):
 
 
 def follow(parent: int) -> None:
-    """End this process when Triton is gone, however it went."""
+    """Exit this process when Triton has exited or was killed."""
 
     def watch() -> None:
         while os.getppid() == parent:

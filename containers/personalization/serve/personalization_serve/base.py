@@ -1,4 +1,4 @@
-"""The base pipeline: where it comes from, and the id by which adapters say that they belong to it."""
+"""The base pipeline: its source, and the id that adapters name."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from toolkit.identity import files_identity, identity
 
 @dataclass(frozen=True)
 class Base:
-    """The folder of a pipeline and its id. `revision` is `owner/name@commit` for one from Hugging Face."""
+    """The folder of a pipeline and its id. `revision` is `owner/name@commit` if it is from Hugging Face."""
 
     folder: Path
     id: str
     revision: str | None = None
 
     def knows(self, identity: str) -> bool:
-        """Whether an adapter that names this id belongs to the base.
+        """Return whether an adapter that names this id belongs to the base.
 
-        Earlier versions named a base by its revision, or by all files of its folder: theirs fit as before.
+        Adapters of earlier versions name the revision, or a hash of all files of the folder. They are valid.
         """
         if identity in (self.id, self.revision):
             return True
@@ -35,10 +35,10 @@ class Base:
 
 
 def fetch(base: str, scratch: Path) -> Base:
-    """The pipeline of that name. Raises `Failure` when there is none.
+    """Return the base. Raises `Failure` if it cannot be fetched or has no readable weights.
 
-    `s3://bucket/prefix/` is fetched into `scratch`, a Hugging Face id (`owner/name` or `owner/name@revision`)
-    into that library's cache; a folder stays where it is.
+    :param base: a folder, which is used in place; `s3://bucket/prefix/`, which is downloaded to `scratch`; or
+        a Hugging Face id, `owner/name` or `owner/name@revision`, which is downloaded to the library's cache
     """
     revision = None
     if base.startswith("s3://"):

@@ -1,4 +1,4 @@
-"""The device that PyTorch uses here, compared with the one that the deployment pays for."""
+"""Check that PyTorch uses the device that the deployment pays for."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def check(wanted: str) -> None:
     """Raise `Failure` unless PyTorch finds the device `wanted`, which is `cuda`, `cpu` or empty for either.
 
     Without a GPU, or with a driver that is too old for the image's CUDA, PyTorch would serve from the CPU.
-    It is asked in a process of its own: this one needs no PyTorch.
+    PyTorch is imported in a separate process, because this one does not need it.
     """
     if not wanted:
         return

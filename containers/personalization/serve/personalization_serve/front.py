@@ -1,7 +1,8 @@
-"""SageMaker's multi-model API, in front of Triton.
+"""SageMaker's multi-model API in front of Triton.
 
-Triton speaks this API itself, and would start a process for every model. Here a model is two small files:
-they are checked and counted, and each request takes their path along to the one resident base.
+Triton implements this API too, but starts a process for each model. Here a model is an adapter of two small
+files. They are validated and their memory is counted, and each request passes the adapter's path to the
+resident base.
 """
 
 from __future__ import annotations
@@ -23,14 +24,14 @@ from .settings import RequestError, Settings, generation
 log = logging.getLogger(__name__)
 
 _UNSAFE = re.compile("[\\x00-\\x1f\\x7f\\ud800-\\udfff]")
-"""Control characters, and halves of characters, which UTF-8 cannot say."""
+"""Control characters, and lone surrogates, which UTF-8 cannot encode."""
 
 LARGEST = 64 * 2**10
-"""Bytes of one request."""
+"""Maximum size of a request in bytes."""
 
 
 class Front:
-    """`models` is None until the base is resident; `stopping` when the process is about to end."""
+    """The HTTP server. `models` is None until the base is resident; `stopping` is set before the exit."""
 
     def __init__(self, settings: Settings):
         self.settings = settings
@@ -56,7 +57,7 @@ class Front:
         return Response(status=200 if self.models and not self.stopping else 503)
 
     def list(self) -> Response:
-        """All of them, or a page: `limit`, and from the answer's `nextPageToken` on."""
+        """Return all loaded models, or a page: `limit` models, from `next_page_token` on."""
         shown = self._loaded().shown
         try:
             start = int(request.args.get("next_page_token") or 0)
@@ -111,13 +112,13 @@ class Front:
 
 
 def _refuse_pages() -> None:
-    """Refuse what a web page asks through the browser of somebody who reaches this port.
+    """Reject requests of web pages in a browser that can connect to this port. Raises `RequestError`.
 
-    The `Host` that SageMaker sends is not documented. So this looks for headers that browsers add, that no
-    page can remove and that SageMaker does not forward: `Origin` on all but GET, `Sec-Fetch-Site` from secure
-    origins, and `Accept-Language` on the GET of a name that was rebound to this address.
+    The `Host` header that SageMaker sends is not documented. So this checks for headers that browsers add,
+    pages cannot remove and SageMaker does not forward: `Origin` on all methods but GET, `Sec-Fetch-Site` from
+    secure origins, and `Accept-Language` on a GET after DNS rebinding.
     """
-    if request.path == "/ping":  # tells nothing, and SageMaker ends a container that refuses it
+    if request.path == "/ping":  # contains no data, and SageMaker stops a container that rejects it
         return
     signs = ("Origin", "Sec-Fetch-Site", *(["Accept-Language"] if request.method == "GET" else []))
     if any(sign in request.headers for sign in signs):
@@ -133,6 +134,6 @@ def _http_error(error: HTTPException) -> Response:
 
 
 def _failed(error: Exception) -> Response:
-    """The log says what; the caller learns no more than that it was not their fault."""
+    """Log the error, and return an answer without its details."""
     log.error("request failed: %s", scrub(error if isinstance(error, Failure) else repr(error)))
     return answer({"error": "the request could not be carried out"}, 500)

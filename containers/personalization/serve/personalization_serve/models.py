@@ -1,4 +1,4 @@
-"""Which models are loaded, within how much memory, and who still uses them."""
+"""The loaded models, their memory, and the requests that use them."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from .settings import RequestError, Settings
 from .triton import Triton
 
 PROCESS = 768 * 2**20
-"""Bytes that the process of a full pipeline takes beside its weights: about 340 MiB were measured on a CPU,
-and on a GPU the driver takes its own."""
+"""Bytes that the process of a full pipeline uses in addition to its weights. About 340 MiB were measured on a
+CPU; on a GPU the driver uses more."""
 
 
 @dataclass
@@ -30,9 +30,9 @@ class Model:
     url: str
     bytes: int = 0
     adapter: Path | None = None
-    """Our own copy of the adapter's file: what was checked is what is served, whatever becomes of `url`."""
+    """Copy of the adapter's file. So the served file is the validated one, even if `url` changes."""
     pipeline: str | None = None
-    """The name in Triton of a full pipeline."""
+    """Name of a full pipeline in Triton."""
     ready: bool = False
     busy: int = 0
 
@@ -42,7 +42,7 @@ class Model:
 
 
 class Models:
-    """Thread-safe. Every error is a `RequestError` with the status that SageMaker's contract gives it."""
+    """The loaded models. Thread-safe. Raises `RequestError` with the status of SageMaker's contract."""
 
     def __init__(self, settings: Settings, triton: Triton, base: Base, scratch: Path):
         self.settings, self.triton, self.base = settings, triton, base
@@ -60,7 +60,7 @@ class Models:
 
     @property
     def bytes(self) -> int:
-        """What all loaded models take."""
+        """Memory of all loaded models."""
         with self._changed:
             return sum(model.bytes for model in self._models.values())
 
@@ -72,7 +72,7 @@ class Models:
             return model
 
     def load(self, name: str, url: str) -> Model:
-        """409 when it is loaded, 507 when it does not fit, 400 when it is not what it should be."""
+        """Load a model. Raises `RequestError`: 409 if it is loaded, 507 if out of memory, 400 if invalid."""
         model = Model(name, url)
         with self._changed:
             if name in self._models:
@@ -123,7 +123,7 @@ class Models:
 
     @contextmanager
     def using(self, name: str) -> Iterator[Model]:
-        """The model stays loaded for as long as it is used."""
+        """Keep the model loaded while it is used. Raises `RequestError` (404)."""
         with self._changed:
             model = self.find(name)
             model.busy += 1
@@ -135,7 +135,7 @@ class Models:
                 self._changed.notify_all()
 
     def unload(self, name: str) -> None:
-        """Nobody gets it any more; returns when those who have it are done and its memory is free."""
+        """Stop new requests, wait for those in flight, and free the model's memory."""
         with self._changed:
             model = self.find(name)
             model.ready = False
@@ -155,7 +155,7 @@ class Models:
             try:
                 self.triton.ask({"forget": adapter})
                 return
-            except RequestError:  # the queue is full; memory that is not freed would be lost for good
+            except RequestError:  # the queue is full; without a retry the memory would leak
                 time.sleep(0.1)
 
     def generate(self, name: str, request: dict[str, Any]) -> dict[str, Any]:
@@ -166,17 +166,17 @@ class Models:
             return self.triton.ask(request | {"adapter": adapter})
 
     def _relative(self, adapter: Path) -> str:
-        """The adapter's file, seen from the folder that Triton runs in."""
+        """Return the adapter's path relative to Triton's working directory."""
         return str(adapter.relative_to(self._folder.parent))
 
     def drain(self, seconds: float) -> None:
-        """Wait until nobody uses any model, but no longer than that."""
+        """Wait for all requests in flight, at most `seconds`."""
         with self._changed:
             self._changed.wait_for(lambda: not any(each.busy for each in self._models.values()), seconds)
 
 
 def _copy(source: Path, target: Path, most: int) -> None:
-    """At most so many bytes: the source may grow while it is read."""
+    """Copy at most `most` bytes. Raises `RequestError` if the source has more: it may grow meanwhile."""
     with source.open("rb") as read, target.open("xb") as write:
         while block := read.read(1 << 20):
             if write.tell() + len(block) > most:

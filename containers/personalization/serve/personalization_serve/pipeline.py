@@ -1,9 +1,8 @@
-"""The resident pipeline and whose adapter is in its weights. Runs inside Triton, in one thread.
+"""The resident pipeline with one adapter merged into its weights. Runs inside Triton, in one thread.
 
-An adapter is added to the weights themselves, always from the pristine ones: `W = W0 + scale * B @ A`. So a
-picture costs what it costs without adapters, a switch is one multiplication a weight, and nothing drifts
-however often it is switched. The alternative, factors beside the weights as peft keeps them, switches
-for free and pays in every denoising step.
+An adapter is merged into the base's original weights: `W = W0 + scale * B @ A`. So a picture takes as long as
+without adapters, a switch takes one multiplication per weight, and repeated switches accumulate no errors.
+Separate factors, as in peft, would switch at no cost but slow down every denoising step.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ Factors = dict[str, tuple[torch.Tensor, torch.Tensor, float]]
 
 @dataclass(frozen=True)
 class Picture:
-    """One picture to make. What it shows depends on these values alone, not on what is made beside it."""
+    """A picture to make. It depends on these values only, not on other pictures in the batch."""
 
     adapter: str | None
     prompt: str
@@ -35,7 +34,7 @@ class Picture:
 
 
 class Unusable(Exception):
-    """The model's weights make no picture. Its text is for the caller."""
+    """The model's weights make no valid picture. The message is for the caller."""
 
 
 class Resident:
@@ -46,7 +45,7 @@ class Resident:
         self.device = torch.device("cuda" if gpu else "cpu")
         self.dtype = torch.float16 if gpu else torch.float32
         self.batch = batch
-        # safetensors alone, and no code out of a repository: neither pickles nor custom pipelines.
+        # Only safetensors, and no code from a repository: neither pickles nor custom pipelines.
         self.pipeline = DiffusionPipeline.from_pretrained(
             folder, dtype=self.dtype, use_safetensors=True, local_files_only=True
         ).to(self.device)
@@ -64,29 +63,29 @@ class Resident:
 
     @property
     def targets(self) -> dict[str, list[int]]:
-        """Each weight that an adapter may change, and its shape."""
+        """Shapes of the weights that an adapter may change."""
         return {name: list(weight.shape) for name, weight in self.weights.items()}
 
     @property
     def free(self) -> int:
-        """Bytes that are free where adapters are kept."""
+        """Free bytes in the memory that keeps adapters."""
         if self.device.type == "cuda":
             return torch.cuda.mem_get_info(self.device)[0]
         return free_memory()
 
     def forget(self, adapter: str) -> None:
-        """Drop an adapter's weights; those of the base are pristine again if it was in them."""
+        """Evict an adapter. If it is merged, restore the base's weights."""
         if self.adapter == adapter:
             self.use(None)
         self._cache.pop(adapter, None)
 
     @torch.no_grad()
     def use(self, adapter: str | None) -> None:
-        """Have this adapter's file, or none, in the weights."""
+        """Merge the adapter of this file into the weights; None: restore the base's weights."""
         if adapter == self.adapter:
             return
         factors = self._factors(adapter) if adapter else {}
-        self.adapter = None  # until all is done: a switch that breaks off is made good by the next
+        self.adapter = None  # until the end, so that the next switch repairs an incomplete one
         for name in self._merged - set(factors):
             self.weights[name].copy_(self._pristine[name])
             self._merged.discard(name)
@@ -114,19 +113,19 @@ class Resident:
         return self._cache[adapter]
 
     def make(self, pictures: list[Picture]) -> list[bytes | Exception]:
-        """Each picture as PNG, or why there is none; those of one adapter in common batches."""
+        """Return each picture as PNG, or its error. Pictures of the same adapter are made in batches."""
         made: list[bytes | Exception] = [RuntimeError("not made")] * len(pictures)
         groups: dict[tuple, list[int]] = {}
         for number, picture in enumerate(pictures):
             groups.setdefault((picture.adapter, picture.steps, picture.guidance), []).append(number)
-        # Whose adapter is in the weights already comes first.
+        # Pictures of the merged adapter come first.
         for (adapter, *_), numbers in sorted(groups.items(), key=lambda group: group[0][0] != self.adapter):
             for start in range(0, len(numbers), self.batch):
                 part = numbers[start : start + self.batch]
                 try:
                     self.use(adapter)
                     found: Iterable[bytes | Exception] = self._denoise([pictures[number] for number in part])
-                except Exception as error:  # one group's trouble is not the others'
+                except Exception as error:  # an error of one group must not fail the others
                     found = [error] * len(part)
                 for number, picture in zip(part, found, strict=True):
                     made[number] = picture
@@ -136,7 +135,7 @@ class Resident:
         try:
             found = self.pipeline(
                 [picture.prompt for picture in pictures],
-                # A generator each, on the CPU: the same noise on every device and in every batch.
+                # One generator per picture, on the CPU: the same noise on every device and in every batch.
                 generator=[torch.Generator().manual_seed(picture.seed) for picture in pictures],
                 num_inference_steps=pictures[0].steps,
                 guidance_scale=pictures[0].guidance,
@@ -151,7 +150,7 @@ class Resident:
         return [self._png(image) for image in found.images]
 
     def _png(self, image: np.ndarray) -> bytes | Unusable:
-        """PNG of height x width x 3, 0 to 1. Numbers that are none would become black."""
+        """Return the PNG of an image (height, width, 3) from 0 to 1. NaN would become black: `Unusable`."""
         if not np.isfinite(image).all():
             return Unusable("the model's weights overflow: it makes no picture of this prompt")
         stream = io.BytesIO()
@@ -160,7 +159,7 @@ class Resident:
 
 
 def free_memory() -> int:
-    """Bytes free on this machine, or in this container where that is less."""
+    """Return the free bytes of this machine, or of this container if that is less."""
     lines = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
     free = int(lines["MemAvailable"].split()[0]) * 1024
     limit, used = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")

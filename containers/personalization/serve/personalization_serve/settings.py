@@ -1,4 +1,4 @@
-"""What the container is told by environment variables, and what a request may say."""
+"""Settings of the container from environment variables, and validation of requests."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from toolkit.failure import Failure
 
 
 class RequestError(Exception):
-    """A request is answered with `status` and this text."""
+    """An error of a request, which is answered with `status` and the message."""
 
     def __init__(self, status: int, reason: str):
         super().__init__(reason)
@@ -41,24 +41,24 @@ class Settings:
     host: str
     port: int
     memory: int | None
-    """Bytes that resident adapters may take; None: half of what is free when the base is resident."""
+    """Maximum bytes of all loaded models; None: half of the memory that is free when the base is resident."""
     adapter_bytes: int
-    """Bytes that one adapter's file may have."""
+    """Maximum bytes of an adapter's file."""
     batch: int
-    """Pictures in one denoising batch, and requests that Triton hands over at once."""
+    """Maximum number of pictures in a denoising batch, and of requests in a batch of Triton."""
     delay: float
-    """Seconds that Triton waits for more requests to batch with a first one."""
+    """Seconds that Triton waits for more requests to join a batch."""
     queue: int
-    """Requests that may wait; more are answered by 503."""
+    """Maximum number of waiting requests; further ones are answered with 503."""
     steps: int
     guidance: float
-    """What a request gets that does not say."""
+    """Default of requests, like `steps`."""
     prompt: int
-    """Characters of a prompt at most."""
+    """Maximum length of a prompt in characters."""
 
     @classmethod
     def read(cls, environment: Mapping[str, str] = os.environ) -> Settings:
-        """Raise `Failure` that names the invalid variable and what it must be."""
+        """Read the environment variables. Raises `Failure` with the invalid variable and what is allowed."""
 
         def number(name: str, default: Any, kind: type = int, least: float = 1) -> Any:
             return _number(environment.get(name), default, kind, least, name)
@@ -89,8 +89,10 @@ GUIDANCE = 30
 
 
 def generation(given: Any, settings: Settings) -> dict[str, Any]:
-    """The body of an invocation, checked and completed. Raises `RequestError` (400) naming the field and what
-    is allowed."""
+    """Return the body of an invocation, validated and with defaults.
+
+    Raises `RequestError` (400) with the field and what is allowed.
+    """
     if not isinstance(given, dict):
         raise RequestError(
             400, 'body: an object such as {"prompt": "a photo of sks cat", "seed": 7, "count": 1}'

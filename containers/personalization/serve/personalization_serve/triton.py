@@ -1,7 +1,7 @@
-"""Triton as a child process: its model repository, its life and death, and how it is asked.
+"""Triton as a child process: its model repository, start and stop, and requests to it.
 
-Triton's API loads models, and a model is a program: who reaches the API runs code. So Triton listens on no
-port, only on a Unix socket in a folder of mode 0700.
+Triton's API can load models, and models are programs, so access to the API means code execution. Therefore
+Triton listens on no port, only on a Unix socket in a folder of mode 0700.
 """
 
 from __future__ import annotations
@@ -46,21 +46,21 @@ parameters {{ key: "pipeline" value: {{ string_value: "{pipeline}" }} }}
 parameters {{ key: "state" value: {{ string_value: "{state}" }} }}
 parameters {{ key: "batch" value: {{ string_value: "{batch}" }} }}
 """
-"""KIND_CPU says where Triton puts tensors; the Python model takes the GPU by itself when there is one."""
+"""KIND_CPU is about Triton's tensors only. The Python model uses the GPU if there is one."""
 
 BASE = "base"
 GRACE = 20
-"""Seconds that Triton gets to end."""
+"""Seconds that Triton has to exit."""
 ABORTS = 3
 """Start attempts when Triton aborts. Its Python backend does so occasionally on a loaded machine, with
 `boost::interprocess::lock_exception`: https://github.com/triton-inference-server/server/issues/8882."""
 PR_SET_PDEATHSIG = 1
 SOCKET = "http"
-"""The name of Triton's socket in its folder."""
+"""Name of Triton's socket in its folder."""
 
 
 class Triton:
-    """Started by `start`, with the base resident; ended by `stop`."""
+    """The Triton process and its API. `start` loads the base."""
 
     def __init__(self, settings: Settings, scratch: Path):
         self.settings, self.scratch = settings, scratch
@@ -77,17 +77,19 @@ class Triton:
         self._http = _Pool("triton", maxsize=settings.queue, block=False, folder=self._folder)
 
     def start(self, pipeline: Path) -> None:
-        """Returns when the base is resident; to be called from the main thread, which Triton dies with.
-        Raises `Failure`."""
+        """Start Triton and wait until the base is resident. Raises `Failure`.
+
+        Must be called from the main thread: Triton gets SIGTERM when the calling thread ends.
+        """
         state = self._write(BASE, "ResidentPipeline", pipeline)
         command, environment = _installed(self.scratch)
-        # Paths below `scratch` are relative: a socket's address holds 107 bytes, and Triton starts its Python
-        # through a shell without quotes.
+        # Paths below `scratch` are relative, because the address of a socket has at most 107 bytes, and
+        # Triton starts Python through a shell without quotes.
         command += [
             f"--model-repository={self.repository.name}",
             "--model-control-mode=explicit",
             f"--load-model={BASE}",
-            # With auto-complete, Triton would import each model twice: our configurations are complete
+            # Configurations are complete. With auto-complete, Triton would import each model twice
             "--disable-auto-complete-config",
             f"--http-address=unix:{self._sockets.name}/{SOCKET}",
             "--allow-grpc=false",
@@ -104,8 +106,8 @@ class Triton:
         _seal(self.state["pid"])
 
     def _begin(self, command: list[str], environment: dict[str, str]) -> bool:
-        """Start Triton and wait until the base is resident; False when Triton aborted. Raises `Failure`."""
-        prctl = ctypes.CDLL(None).prctl  # looked up before the fork, where little is safe
+        """Start Triton and wait until the base is resident; False if Triton aborts. Raises `Failure`."""
+        prctl = ctypes.CDLL(None).prctl  # before the fork, because few calls are safe in the child
         self.process = subprocess.Popen(
             command,
             env=environment,
@@ -119,14 +121,14 @@ class Triton:
             elif code != -signal.SIGABRT:
                 raise Failure(f"Triton ended with {code} before the base was resident")
             else:
-                with contextlib.suppress(ProcessLookupError):  # the base's process may have ended with it
+                with contextlib.suppress(ProcessLookupError):  # the base's process may have exited too
                     os.killpg(self.process.pid, signal.SIGKILL)
                 (self._sockets / SOCKET).unlink(missing_ok=True)
                 return False
         return True
 
     def watch(self) -> str:
-        """Wait until Triton or the base dies; says which. To be called after `start`."""
+        """Wait until Triton or the base's process exits; return which one. Requires `start`."""
         watched, pids = select.poll(), [self.state["pid"]]
         pids += [self.process.pid] if self.process else []
         for pid in pids:
@@ -135,13 +137,16 @@ class Triton:
         return "Triton" if self.process and self.process.poll() is not None else "the base's process"
 
     def stop(self, gently: bool = True) -> None:
-        """End Triton; gently it first ends its models, which it never does when one is dead."""
+        """Stop Triton.
+
+        :param gently: let Triton stop its models first, which does not end if a model's process was killed
+        """
         if self.process is None:
             return
         if not gently:
-            with contextlib.suppress(ProcessLookupError):  # all of it is gone already
+            with contextlib.suppress(ProcessLookupError):  # all processes have exited
                 os.killpg(self.process.pid, signal.SIGKILL)
-        self._http.close()  # Triton would wait for connections that are kept open
+        self._http.close()  # Triton waits for open connections
         self.process.terminate()
         try:
             self.process.wait(GRACE + 5)
@@ -156,9 +161,10 @@ class Triton:
             return False
 
     def ask(self, request: dict[str, Any], model: str = BASE) -> dict[str, Any]:
-        """The model's answer; a path in `request` is relative to `scratch`. Raises `RequestError`, by 503
-        when too many requests wait and by 400 when the model itself is at fault, and `Failure` when nothing
-        answers.
+        """Return the model's answer to a request. Paths in `request` are relative to `scratch`.
+
+        Raises `RequestError` with 503 if too many requests wait, and with 400 if the model's weights are
+        unusable; `Failure` if Triton does not answer or returns another error.
         """
         tensor = {"name": "request", "shape": [1, 1], "datatype": "BYTES", "data": [json.dumps(request)]}
         answer = self._call("POST", f"models/{model}/infer", {"inputs": [tensor]})
@@ -168,21 +174,23 @@ class Triton:
         return found
 
     def load(self, model: str, pipeline: Path) -> None:
-        """Load a user's own full pipeline as a model of its own; nothing of it stays when that fails. Raises
-        `Failure`, and `OSError` when its shared memory cannot be made its owner's alone."""
+        """Load a user's full pipeline as a separate model. If that fails, remove it completely.
+
+        Raises `Failure`, and `OSError` if the permissions of its shared memory cannot be restricted.
+        """
         state = self._write(model, "Full", pipeline)
         try:
             self._call("POST", f"repository/models/{model}/load", {})
             _seal(json.loads(state.read_text())["pid"])
         except BaseException:
-            with contextlib.suppress(Failure):  # the first error is the one to tell
+            with contextlib.suppress(Failure):  # report the first error
                 self.unload(model)
             self._remove(model)
             state.unlink(missing_ok=True)
             raise
 
     def unload(self, model: str) -> None:
-        """Returns when its process is gone. Raises `Failure`."""
+        """Unload a model and wait until its process has exited, at most `GRACE`. Raises `Failure`."""
         state = self.repository.parent / f"{model}.json"
         pid = json.loads(state.read_text())["pid"] if state.exists() else None
         self._call("POST", f"repository/models/{model}/unload", {})
@@ -195,10 +203,10 @@ class Triton:
     def _write(self, model: str, kind: str, pipeline: Path) -> Path:
         version = self.repository / model / "1"
         version.mkdir(parents=True)
-        # Triton's Python looks at no PYTHONPATH: it is told where ours finds its packages.
+        # Triton's Python ignores PYTHONPATH, so it gets the path of this process
         program = [
             "import sys",
-            f"sys.path[:0] = {self._packages!r}",  # before what it finds by itself, under other paths
+            f"sys.path[:0] = {self._packages!r}",  # before Triton's default paths
             f"from personalization_serve.backend import {kind} as TritonPythonModel",
         ]
         (version / "model.py").write_text("\n".join(program))
@@ -219,8 +227,10 @@ class Triton:
         (self._links / f"pipeline-{model}").unlink(missing_ok=True)
 
     def _link(self, name: str, target: Path | str) -> str:
-        """Create a link and return its absolute ASCII path through Triton's working directory. Triton's
-        Python ignores the locale and cannot encode other paths."""
+        """Create a link and return its absolute ASCII path through Triton's working directory.
+
+        Triton's Python ignores the locale and cannot encode paths that are not ASCII.
+        """
         link = self._links / name
         link.symlink_to(target)
         return f"/proc/self/cwd/{link.relative_to(self.scratch)}"
@@ -241,10 +251,10 @@ class Triton:
 
 
 def _installed(scratch: Path) -> tuple[list[str], dict[str, str]]:
-    """Triton's program with its backends, and the environment that it runs in.
+    """Return the command of Triton with its backends, and its environment. Raises `Failure`.
 
-    NVIDIA's image has them in /opt/tritonserver. The wheel nvidia-pytriton carries the same program, with
-    Python's backend and a stub for each version of Python, which has to stand beside the backend.
+    NVIDIA's image has Triton in /opt/tritonserver. The wheel nvidia-pytriton contains the same program, the
+    Python backend, and a stub for each version of Python that must be in the backend's folder.
     """
     environment = dict(os.environ)
     if program := shutil.which("tritonserver", path=f"{os.environ.get('PATH', '')}:/opt/tritonserver/bin"):
@@ -261,22 +271,24 @@ def _installed(scratch: Path) -> tuple[list[str], dict[str, str]]:
     libraries = [sysconfig.get_config_var("LIBDIR"), home.parents[1] / "nvidia_pytriton.libs"]
     environment["LD_LIBRARY_PATH"] = ":".join(map(str, libraries))
     program = scratch / "tritonserver"
-    shutil.copy(home / "bin" / "tritonserver", program)  # wheels lose the right to run it
+    shutil.copy(home / "bin" / "tritonserver", program)  # in the wheel it is not executable
     program.chmod(0o755)
     return [str(program), f"--backend-directory={backend.parent.name}"], environment
 
 
 def _seal(pid: int) -> None:
-    """Make the files through which Triton and a model exchange requests and pictures its owner's alone: they
-    are made readable for all users, whatever the umask."""
-    with contextlib.suppress(FileNotFoundError):  # the process is gone, which is found out elsewhere
+    """Restrict the shared memory through which Triton and a model exchange data to its owner.
+
+    Triton creates its files readable for all users, independent of the umask.
+    """
+    with contextlib.suppress(FileNotFoundError):  # the process has exited, which `watch` detects
         mapped = Path(f"/proc/{pid}/maps").read_text().split()
         for path in {Path(name) for name in mapped if name.startswith("/dev/shm/triton")}:  # noqa: S108
             path.chmod(0o600)
 
 
 class _Connection(urllib3.connection.HTTPConnection):
-    """To the socket in a folder, given by its descriptor: the path may be too long for a socket's address."""
+    """Connection to Triton's socket by its folder's descriptor: the path may be too long for a socket."""
 
     def __init__(self, *args: Any, folder: int, **options: Any):
         super().__init__(*args, **options)

@@ -1,7 +1,7 @@
-"""The numbers of an adapter: none may make a picture black.
+"""Check of an adapter's numbers, so that no weight makes pictures black.
 
-Weights are added in half precision on a GPU. A number that is not finite, or a product that half precision
-cannot hold, would turn every picture of that model black without an error.
+On a GPU, weights are added in half precision. A number that is not finite, or a product that overflows half
+precision, would make every picture of the model black without an error.
 """
 
 from __future__ import annotations
@@ -15,24 +15,27 @@ from .archive import WEIGHTS, Adapter
 from .settings import RequestError
 
 LARGEST = 10_000.0
-"""Of a number in the file, and of what an adapter may add to a weight. Half precision ends at 65,504; the
-weights of a network, and what adapters add, are below 10."""
+"""Maximum of a number in the file, and of the change of a weight. The maximum of half precision is 65,504;
+weights of a network and their changes are usually below 10."""
 
 _BITS = {"F32": ("<u4", 0x7FFF_FFFF), "F16": ("<u2", 0x7FFF), "BF16": ("<u2", 0x7FFF)}
-"""Each type as whole numbers without the sign: as such they are in the order of magnitude, with infinity
-behind every finite number, and what is no number behind that. Far faster than comparing half floats."""
+"""Type of the bits as an integer and mask without the sign, by type of tensor.
+
+The masked integers sort by magnitude: finite numbers, infinity, NaN. Their comparison is much faster than
+that of half floats.
+"""
 
 
 def check(adapter: Adapter) -> None:
-    """Raises `RequestError` (400) naming the first weight that cannot be used."""
+    """Raise `RequestError` (400) that names the first unusable weight."""
     largest = _largest(adapter.file)
     for key, value in largest.items():
-        if not value <= LARGEST:  # neither is a number that is none
+        if not value <= LARGEST:  # true for NaN too
             raise RequestError(
                 400, f"{WEIGHTS}: {key[:120]} holds {value:g}; a weight must be within {LARGEST:g}"
             )
     for target, low in adapter.weights.items():
-        # No sum of `rank` products is larger.
+        # Upper bound of a sum of `rank` products.
         most = abs(low.scale) * low.rank * largest[low.a] * largest[low.b]
         if not most <= LARGEST:
             raise RequestError(
@@ -41,7 +44,7 @@ def check(adapter: Adapter) -> None:
 
 
 def _largest(path: Path) -> dict[str, float]:
-    """The largest magnitude in each tensor of a file whose header was checked."""
+    """Return the largest magnitude in each tensor. The file's header must have been checked."""
     with path.open("rb") as file:
         size = int.from_bytes(file.read(8), "little")
         header = json.loads(file.read(size))

@@ -1,1 +1,1 @@
-"""Answers orders from an exported policy."""
+"""Serve orders of an exported policy."""

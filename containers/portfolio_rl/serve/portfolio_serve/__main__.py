@@ -23,15 +23,15 @@ THREADS = 8
 
 
 def serve() -> None:
-    """Serve until SIGTERM. Raises `Failure` when there is no model to serve."""
+    """Serve until SIGTERM. Raises `Failure` if the model cannot be loaded or `STOP_PARAMETER` is not set."""
     predictor = Predictor(sagemaker.MODEL)
     parameter = os.environ.get("STOP_PARAMETER")
-    if not parameter:  # an endpoint that was deployed without its switch must not trade
+    if not parameter:  # an endpoint that was deployed without a stop switch must not trade
         raise Failure("STOP_PARAMETER must name the stop switch's parameter in Systems Manager, or be none")
     switch = Switch("" if parameter == "none" else parameter)
     host = os.environ.get("BIND_HOST", "0.0.0.0")  # noqa: S104 - SageMaker reaches a container from outside
     port = int(os.environ.get("SAGEMAKER_BIND_TO_PORT", "8080"))
-    # waitress breaks the connection at its own limit; the application answers before that
+    # waitress closes the connection at this limit; the application answers at a lower one
     limit = LARGEST + 2**20
     server = create_server(
         application(predictor, switch), host=host, port=port, threads=THREADS, max_request_body_size=limit

@@ -5,13 +5,14 @@ In: `application/json`,
     {"accounts": [{"holdings": {"A": 20, "B": 0}, "cash": 512.5, "prices": {"A": 41.2, "B": 35.0}, "step": 3,
                    "mask": "all"}]}
 
-`holdings` in units, money in dollars, `step` from 0. `mask` says what the caller allows: `"all"`, or for
-each asset a list of 2K + 1 booleans, from selling K lots to buying K; it cannot be left out. A policy of a
-price history also needs `history`: for each asset its last prices, oldest first, the price of now last.
+`holdings` are in units, money in dollars, `step` from 0. `mask` is required. It is what the caller allows:
+`"all"`, or for each asset a list of 2K + 1 booleans, from selling K lots to buying K. A policy that was
+trained on a price history also needs `history`: for each asset its last prices, from the oldest to the
+current one.
 
-Out: `{"orders": [{"units": {"A": -10, "B": 0}, "valid": true}], "policy": "..."}`. A refused account has no
-trade, `valid` false and a `reason`. An order outside of what the policy was trained on has a `warning`. Each
-answer is a line of the audit log.
+Out: `{"orders": [{"units": {"A": -10, "B": 0}, "valid": true}], "policy": "..."}`. A rejected account has no
+trade, `valid` false and a `reason`. An account outside of the range of the training data has a `warning`.
+Each answer is a line of the audit log.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ def application(predictor: Predictor, switch: Switch) -> Flask:
 
     @app.before_request
     def refuse_pages() -> Response | None:
-        """Browsers add these headers to what web pages send; SageMaker forwards neither."""
+        """Reject requests of web pages. Browsers add these headers to them; SageMaker forwards neither."""
         if request.method != "GET" and ("Origin" in request.headers or "Sec-Fetch-Site" in request.headers):
             return _answer(403, {"error": "web pages are not answered"})
         return None
@@ -57,7 +58,7 @@ def application(predictor: Predictor, switch: Switch) -> Flask:
             return _answer(400, {"error": str(error)})
         orders = answer(predictor, accounts, switch.reason())
         lines = [audit.line(predictor, *each) for each in zip(accounts, orders, strict=True)]
-        sys.stdout.write("".join(lines))  # in one piece: after all are made, and also beside other threads
+        sys.stdout.write("".join(lines))  # one write, after all lines are made: threads do not mix lines
         sys.stdout.flush()
         return _answer(200, {"orders": orders, "policy": predictor.name})
 
@@ -111,7 +112,7 @@ def _accounts(body: bytes, predictor: Predictor) -> list[Any]:
 
 
 def _integer(digits: str) -> int | float:
-    """Return an integer; infinity for one beyond a double, so that only its account is refused."""
+    """Return an integer; infinity if it exceeds a double, so that only its account is rejected."""
     return int(digits) if len(digits) < 300 else float(digits)
 
 

@@ -1,7 +1,7 @@
-"""The audit log: a JSON object on a line for each answer, with the account as it was read.
+"""The audit log: one line with a JSON object for each answer, with the account of the request.
 
-Only the fields that an account may have are written, each entry of them cut, so that neither the length nor
-the content of a request can hide an order. The alarms count the fields `valid` and `outside`.
+Only the allowed fields of an account are written, and their entries are shortened, so that neither the length
+nor the content of a request can hide an order. Alarms count the fields `valid` and `outside`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from .predictor import LONGEST, Predictor, shortened
 
 
 def line(predictor: Predictor, account: Any, order: dict[str, Any]) -> str:
-    """Return the line for an account and the order that it got."""
+    """Return the line for an account and its order."""
     entry = {
         "audit": "order",
         "policy": predictor.name,
@@ -27,7 +27,7 @@ def line(predictor: Predictor, account: Any, order: dict[str, Any]) -> str:
 
 
 def _account(predictor: Predictor, account: Any) -> Any:
-    """Return the fields of an account that the predictor knows, without anything else in them."""
+    """Return the fields of an account that the predictor uses, with only the entries that it uses."""
     if not isinstance(account, dict):
         return _entry(account)
     lengths = {"mask": 2 * predictor.largest + 1, "history": predictor.look_back + 1}
@@ -55,7 +55,7 @@ def _entry(value: Any) -> Any:
 
 
 def _redacted(value: Any) -> Any:
-    """Redact the texts in `value`: in the whole line, a key without an end would take the order with it."""
+    """Redact each text in `value`. In the whole line, a PEM key without an end would hide the order."""
     if isinstance(value, str):
         return redact(value)
     if isinstance(value, dict):

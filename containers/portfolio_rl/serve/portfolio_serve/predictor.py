@@ -1,4 +1,4 @@
-"""The exported policy and its card, asked by ONNX Runtime."""
+"""The exported policy and its card, run by ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ from toolkit.failure import Failure
 POLICY, CARD = "policy.onnx", "card.json"
 MOST_ACCOUNTS = 10_000
 CHOICES_IN_A_RUN, CHOICES_IN_A_REQUEST = 2**16, 2**24
-"""Choices of all accounts of one run of the session and of one request, at most: for each account, a policy
-of values computes the value of every joint order, and a network the scores of its legs. A run's must fit in
-a processor's cache, and a request's be done in the 60 seconds that SageMaker waits."""
+"""Maximum number of choices of all accounts, in one run of the session and in one request. For each account,
+a policy of values computes the value of every joint order, and a network the scores of its legs. A run must
+fit into a processor's cache, and a request must finish within SageMaker's 60 seconds."""
 SAME = 1e-6
-"""Relative difference of a price from the last one of its history, at most: more than single precision
-makes."""
+"""Maximum relative difference of a price from the last one of its history. Rounding to single precision makes
+less."""
 LONGEST = 20
-"""Characters of a caller's text that reasons and the audit log repeat, at most."""
+"""Maximum number of characters of a caller's text in reasons and the audit log."""
 
 
 FIELDS = ("holdings", "cash", "prices", "step", "mask")
 
 
 class RequestError(Exception):
-    """The request or one of its accounts is invalid. The text names the field and what is allowed."""
+    """The request or one of its accounts is invalid. The message names the field and what is allowed."""
 
 
 class Predictor:
-    """A policy file and its card, from a model's folder. Raises `Failure` where they are no model."""
+    """A policy file and its card, from a model's folder. Raises `Failure` if they are not a valid model."""
 
     def __init__(self, folder: Path, threads: int = 1):
-        self._one_run = threading.Lock()  # for memory: each run has arrays of its own
+        self._one_run = threading.Lock()  # limits memory: each run allocates its arrays
         try:
             self.card: dict[str, Any] = json.loads((folder / CARD).read_text())
             options = onnxruntime.SessionOptions()
@@ -61,7 +61,7 @@ class Predictor:
 
     @property
     def most_accounts(self) -> int:
-        """Accounts that a request may have."""
+        """Maximum number of accounts in a request."""
         return max(1, min(MOST_ACCOUNTS, CHOICES_IN_A_REQUEST // self.choices))
 
     @property
@@ -72,7 +72,7 @@ class Predictor:
     def ask(self, observation: Any, mask: Any) -> tuple[Any, Any]:
         """Return orders in lots, int64 [B, N], and whether each account was accepted, bool [B].
 
-        A wrong shape or type is refused as a whole, without a trade.
+        If a shape or type is wrong, all accounts are rejected, without a trade.
 
         :param observation: float64 [B, 2N + 2 + Z]
         :param mask: bool [B, N, 2K + 1]
@@ -85,7 +85,7 @@ class Predictor:
                 with self._one_run:
                     parts.append(self.session.run(["actions", "valid"], given))
             actions, valid = (np.concatenate(each) for each in zip(*parts, strict=True))
-        except Exception:  # ONNX Runtime has no public base class for its refusals
+        except Exception:  # ONNX Runtime has no public base class for its errors
             count = len(observation) if getattr(observation, "ndim", 0) else 1
             return np.zeros((count, len(self.names)), np.int64), np.zeros(count, np.bool_)
         return actions, valid
@@ -110,7 +110,7 @@ class Predictor:
         return np.array(numbers, np.float64), self._mask(account["mask"])
 
     def warning(self, observation: Any) -> str:
-        """Return what of an account lies outside of the range that the policy was trained on, or nothing.
+        """Return which values of an account are outside of the range of the training data, or an empty text.
 
         :param observation: float64 [2N + 2 + Z]
         """
@@ -150,7 +150,7 @@ class Predictor:
         return np.array([given[name] for name in self.names], np.bool_)
 
     def _signals(self, account: dict[str, Any]) -> list[float]:
-        """Return the signals of the account's price history; none where the policy was trained without."""
+        """Return the signals of the account's price history; none if the policy was trained without them."""
         if not self.signals:
             return []
         count = self.look_back + 1
@@ -178,7 +178,7 @@ def _number(value: Any, where: str) -> float:
     try:
         if not isinstance(value, bool) and isinstance(value, int | float) and math.isfinite(value):
             return float(value)
-    except OverflowError:  # an integer beyond a double
+    except OverflowError:  # an integer that exceeds a double
         pass
     raise RequestError(f"{where} must be a finite number, got {shortened(value)}")
 

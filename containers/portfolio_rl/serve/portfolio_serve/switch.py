@@ -1,6 +1,6 @@
-"""The stop switch: a parameter in Systems Manager that forbids all trades while it says `stop`.
+"""The stop switch: a parameter in Systems Manager that allows trades only while its value is `go`.
 
-Read at most every few seconds. A parameter that cannot be read means stop: without an answer, nobody knows
+It is read at most every few seconds. If it cannot be read, all trades are forbidden, because it is unknown
 whether trading is allowed.
 """
 
@@ -42,7 +42,7 @@ class Switch:
     def _read(self) -> str:
         try:
             value = self._ssm.get_parameter(Name=self.name)["Parameter"]["Value"]
-        except Exception as error:  # whatever it is, trading must stop
+        except Exception as error:  # after any error, trading must stop
             log.error("the stop switch %s cannot be read: %s", self.name, error)
             return f"the stop switch {self.name} cannot be read"
         return "" if value == GO else f"the stop switch {self.name} says {value[:20]}"

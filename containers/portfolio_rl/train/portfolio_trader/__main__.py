@@ -1,4 +1,4 @@
-"""`python -m portfolio_trader train`, as SageMaker starts the container; `compile`, as its image is built."""
+"""`python -m portfolio_trader train`, as SageMaker starts the container; `compile` in the image's build."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def main() -> int:
             raise Failure(f"the argument must be train, got {' '.join(sys.argv[1:]) or 'nothing'}")
         settings = Settings.read(sagemaker.hyperparameters())
         threads = str(settings.threads or os.cpu_count() or 1)
-        # before the libraries are imported; sums of one thread come out the same on every instance
+        # before the libraries are imported; sums on one thread are the same on every instance
         for name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS"):
             os.environ.setdefault(name, threads)
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")

@@ -1,4 +1,4 @@
-"""Policies without learning, to compare with. All give admissible orders only."""
+"""Policies without learning, for comparison. They give admissible orders only."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .values import random_orders
 
 @njit(cache=True, nogil=True)
 def reduce(wanted, lots, cash, prices, rules: Compiled, actions) -> None:
-    """Cut the orders `wanted` [E, N] down to admissible ones, written into `actions` [E, N].
+    """Reduce the orders `wanted` [E, N] to admissible ones, and write them into `actions` [E, N].
 
     Legs are filled in order, sales first, each with as many of its lots as the earlier legs allow.
     """
@@ -67,7 +67,7 @@ class Random:
 
 
 class Rebalance:
-    """Trade towards equal shares of all assets at every step, or at the first steps alone (buy and hold)."""
+    """Trade towards equal shares of all assets at every step, or only at the first steps (buy and hold)."""
 
     def __init__(self, rules: Compiled, until: int | None = None):
         self.rules, self.until = rules, until

@@ -1,11 +1,12 @@
 """The instances of a job as one Ray cluster.
 
-The first host starts the head and runs the learner. Every other host starts a node, starts it again if it is
+The first host starts the head and runs the learner. Every other host starts a node, restarts it if it is
 lost, and ends when the head has ended.
 
-Ray's processes listen on every address of the container, whatever they are told: run the job with network
-isolation, where its hosts reach each other alone. They also want the job's token, which is derived from the
-job's ARN: it keeps out what does not belong to the job, and is no secret to who may describe the job.
+Ray's processes listen on every address of the container; this cannot be configured. Run the job with network
+isolation, where its hosts can only connect to each other. The processes also require the job's token, which
+is derived from the job's ARN. It keeps out processes of other jobs, but is not secret for users who may
+describe the job.
 """
 
 from __future__ import annotations
@@ -43,14 +44,14 @@ PATIENCE = 600.0
 """Maximum seconds to wait for all hosts to join, and for a lost node to join again."""
 POLL = 1.0
 OBJECT_STORE = 256 * 2**20
-"""Bytes: batches of episodes are small."""
+"""Bytes. Batches of episodes are small."""
 
 
 @contextmanager
 def head(cluster: Cluster, processors: int) -> Iterator[None]:
-    """Run Ray's head on this host, and be connected to it, with a node of every host.
+    """Run Ray's head on this host, connect to it, and wait for a node of every host.
 
-    :param processors: what each node offers to env runners
+    :param processors: number of processors of each node for env runners
     :raises Failure: names the hosts that did not join in time
     """
     address = _address(cluster.host)
@@ -67,7 +68,7 @@ def head(cluster: Cluster, processors: int) -> Iterator[None]:
 def join(cluster: Cluster, processors: int) -> None:
     """Run a node of the cluster on this host until the head has ended.
 
-    :raises Failure: when the head was never there, or this host's node ends again and again
+    :raises Failure: if the head does not start, or this host's node fails repeatedly
     """
     stop, first, own = Interruption(), _address(cluster.hosts[0]), _address(cluster.host)
     _require_own_network(own)
@@ -86,7 +87,7 @@ def join(cluster: Cluster, processors: int) -> None:
                 if not _listens(first):
                     time.sleep(POLL)
                     if not _listens(first):
-                        return  # the head has ended, and with it the job
+                        return  # the head has ended, so the job has ended
                 time.sleep(POLL)
         if not _listens(first):
             return
@@ -94,18 +95,18 @@ def join(cluster: Cluster, processors: int) -> None:
 
 
 def lost(cluster: Cluster) -> list[str]:
-    """Return the hosts without a living node."""
+    """Return the hosts without a running node."""
     alive = {node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]}
     return [host for host in cluster.hosts if _address(host) not in alive]
 
 
 @contextmanager
 def _node(options: list[str], address: str, processors: int) -> Iterator[subprocess.Popen[bytes]]:
-    """Run `ray start`, and end it afterwards with all that it started."""
+    """Run `ray start`, and end it and its processes afterwards."""
     command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--disable-usage-stats"]
     command += [f"--node-ip-address={address}", f"--num-cpus={processors}", "--num-gpus=0"]
     command += [f"--object-store-memory={OBJECT_STORE}", *options]
-    # Ray's own logs are below /tmp/ray
+    # Ray's logs are below /tmp/ray
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT)
     try:
         yield process
@@ -113,7 +114,7 @@ def _node(options: list[str], address: str, processors: int) -> Iterator[subproc
         process.terminate()
         try:
             process.wait(5)
-        except subprocess.TimeoutExpired:  # what is left of it ends with the container
+        except subprocess.TimeoutExpired:  # its remaining processes end with the container
             process.kill()
 
 
@@ -143,7 +144,7 @@ def _await_nodes(cluster: Cluster) -> None:
 
 
 def _require_own_network(address: str) -> None:
-    """Raise `Failure` where the hosts are processes of one machine that share its network with others."""
+    """Raise `Failure` if the hosts are processes of a machine that share its network with other processes."""
     if address.startswith("127.") and any(map(_is_up, interfaces() - {"lo"})):
         raise Failure(
             "Ray's processes listen on every address of this machine: run the job with network isolation"
@@ -167,7 +168,7 @@ def _is_up(interface: str) -> bool:
 def _address(host: str) -> str:
     with suppress(OSError):
         found = socket.gethostbyname(host)
-        # Ray takes 127.0.0.1 for any machine's own name for itself
+        # Ray takes 127.0.0.1 for the local machine on any host
         return "127.0.0.2" if found == "127.0.0.1" else found
     return "127.0.0.2"
 

@@ -1,4 +1,4 @@
-"""The problem as Gymnasium environments: a single one, and a vector environment in lockstep.
+"""The problem as Gymnasium environments: one for a single episode, and a vector environment in lockstep.
 
 Both use `Accounts`, which holds the state of many accounts and advances their time; the variant `published`
 with an action for each leg uses `published.Core`, which does the same in one compiled pass. An observation
@@ -9,9 +9,9 @@ is a dictionary, by RLlib's names:
 - `action_mask`: int8, which actions are admissible now.
 
 Actions are joint orders by their index in `every_order` (`Discrete`, an exact mask), or a leg for each
-asset (`MultiDiscrete`, 2K+1 choices). A mask for each asset cannot say which legs go together: it is the
-union over all orders, and an order that it lets through may be refused. A refused order is not executed
-(`info["refused"]`).
+asset (`MultiDiscrete`, 2K+1 choices). A mask for each asset cannot express which legs are admissible
+together. It is the union over all orders, so an order that it allows may be refused. A refused order is not
+executed (`info["refused"]`).
 
 The reward is the total value in dollars at the end of the episode, else 0.
 """
@@ -67,7 +67,7 @@ class Accounts:
 
     @property
     def prices(self) -> Any:
-        """[E, N] at this step."""
+        """Prices at this step, [E, N]."""
         return np.ascontiguousarray(self.episodes.prices[:, self.step])
 
     @property
@@ -248,5 +248,5 @@ class PortfolioEnv(gymnasium.Env[Any, Any]):
         return observation, float(reward[0]), bool(ended[0]), False, refused
 
     def action_masks(self) -> Any:
-        """Return the mask as sb3-contrib's MaskablePPO asks for it."""
+        """Return the mask for sb3-contrib's MaskablePPO."""
         return self.many.masks()[0].astype(bool)

@@ -4,15 +4,15 @@ Inputs, for B accounts: `observation` float64 [B, 2N + 2 + Z] (units held, cash 
 dollars, step, signals) and `mask` bool [B, N, 2K + 1], what the caller allows for each asset, from selling
 K lots to buying K. Outputs: `actions` int64 [B, N] in lots, and `valid` bool [B].
 
-The rules are inside: whatever the mask allows, the order is admissible as a whole. An account whose
-observation is not finite, whose holdings are no whole lots or negative, whose prices are not above zero,
-whose step is no decision, or whose mask leaves an asset no choice gets no trade, and `valid` is false. ONNX
-Runtime itself refuses a wrong shape or type.
+A file contains the rules: with any mask, the order is admissible as a whole. An account gets no trade, and
+`valid` is false, if its observation is not finite, its holdings are negative or not whole lots, its prices
+are not above zero, its step is not a decision, or its mask allows no choice for an asset. ONNX Runtime
+rejects a wrong shape or type.
 
 Comparisons with a limit are stricter than those of `orders.py` by one part in 10^9, so that rounding never
-lets an order through.
+allows an inadmissible order.
 
-The files are written with ndonnx: array operations, of which each adds its operators to the file.
+The files are written with ndonnx. Each of its array operations adds operators to the file.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ from .rules import Compiled
 from .values import CASH_UNIT, LOTS_UNIT, Maximiser, monomials
 
 if TYPE_CHECKING:
-    from .ppo import Policy  # PyTorch, which a fitted policy does without
+    from .ppo import Policy  # imports PyTorch, which a fitted policy does not need
 
 STRICTER = 1e-9
 MOST = 1e12
-"""Units, dollars and signals of an account are less than this: so no product of them overflows."""
+"""Upper bound of an account's units, dollars and signals, so that no product of them overflows."""
 CHOICES = "choices"
-"""Metadata of the file: the values that it computes for each account, one for each joint order or each
-choice of a leg. Memory and time of a run are in proportion to it."""
+"""Key in the file's metadata: number of values computed for each account, one for each joint order or each
+choice of a leg. Memory and time of a run are proportional to it."""
 
 
 def _some(array: nd.Array) -> nd.Array:
@@ -61,10 +61,10 @@ def _numbers(array: Any) -> list[float]:
 
 
 class Account(NamedTuple):
-    """An observation by its parts, with harmless values where it is invalid. A column is float64 [B, 1]."""
+    """Parts of an observation, with safe values where it is invalid. A column is float64 [B, 1]."""
 
     lots: list[nd.Array]
-    """Held of each asset, columns"""
+    """Lots held of each asset, columns"""
     cash: nd.Array
     """In dollars, a column"""
     prices: list[nd.Array]
@@ -106,25 +106,25 @@ class Limits:
         sell_fee, sell_rate = _numbers(rules.sell_fee), _numbers(rules.sell_rate)
         buy_fee, buy_rate = _numbers(rules.buy_fee), _numbers(rules.buy_rate)
         self.values = [lot[i] * prices[i] for i in self.assets]
-        """Of one lot of each asset, columns"""
+        """Value of one lot of each asset, columns"""
         self.gains = [lot[i] * (prices[i] - sell_fee[i] - sell_rate[i] * prices[i]) for i in self.assets]
-        """Dollars that one lot brings when sold, columns"""
+        """Proceeds of selling one lot in dollars, columns"""
         self.costs = [lot[i] * (prices[i] + buy_fee[i] + buy_rate[i] * prices[i]) for i in self.assets]
-        """Dollars that one lot costs when bought, columns"""
+        """Cost of buying one lot in dollars, columns"""
         self.whole = reduce(add, (found.lots[i] * self.values[i] for i in self.assets), found.cash)
         """Total value before the order, a column"""
         self.least_cash = float(rules.cash_after) + STRICTER * self.whole
         """Cash that a purchase must leave, a column"""
         limited = np.isfinite(rules.turnover)
         self.most_traded = float(rules.turnover) * (1 - STRICTER) * self.whole if limited else None
-        """Value that an order may trade, a column"""
+        """Maximum value that an order may trade, a column"""
 
     def sellable(self, i: int) -> nd.Array:
         """Return whether the asset may be sold, bool [B, 1]."""
         return nd.asarray(np.array(self.rules.sell_allowed[i])) & (self.gains[i] > 0)
 
     def purchasable(self, i: int) -> nd.Array:
-        """Return whether the asset may be bought by what holds before the order, bool [B, 1]."""
+        """Return whether the asset may be bought by the constraints on the state before, bool [B, 1]."""
         rules, found = self.rules, self.found
         allowed = nd.asarray(np.array(rules.buy_allowed[i])) & (found.cash >= float(rules.cash_before))
         for members, share in zip(rules.before, _numbers(rules.before_share), strict=True):
@@ -134,7 +134,7 @@ class Limits:
         return allowed
 
     def within_caps(self, held: list[nd.Array], bought: list[nd.Array], fees: nd.Array) -> list[nd.Array]:
-        """Return for each group whether it is without a purchase or within its cap after the order.
+        """Return for each group whether it has no purchase or is within its cap after the order.
 
         :param held: lots of each asset after the order, [B, M] each
         :param bought: whether there is a purchase of each asset
@@ -186,8 +186,8 @@ def _polynomial(
 ) -> nd.Array:
     """Return the value of every order, [B, M].
 
-    Signals are the same for all orders of an account. With them multiplied into the weights, a polynomial in
-    holdings and cash is left.
+    Signals are the same for all orders of an account. They are multiplied into the weights, which leaves a
+    polynomial in holdings and cash.
 
     :param held: lots of each asset after the order, [B, M] each
     :param cash: after the order, [B, M]
@@ -207,7 +207,7 @@ def _polynomial(
     x = [*(lots * unit for lots, unit in zip(held, units, strict=True)), cash / CASH_UNIT]
     rows: dict[int, Any] = {0: 1.0}
     value = weights[0]
-    # depth first, so that the memory of a monomial is free again after the last multiple of it
+    # depth first, so that the memory of a monomial is freed after its last multiple
     depth_first = sorted(range(1, len(left)), key=_factors(left).__getitem__)
     for f in depth_first:
         parent, variable = int(left[f, 0]), int(left[f, 1])
@@ -227,10 +227,11 @@ def _factors(terms: Any) -> list[tuple[int, ...]]:
 def masked_legs(policy: Policy, observation: nd.Array, mask: nd.Array) -> tuple[nd.Array, nd.Array, int]:
     """Return the most likely orders of a network, one leg after the other (`ppo.Policy`).
 
-    Where the caller's mask forbids no trade of an asset, a leg of it takes no zero lots while another choice
-    of the leg is admissible; its sale may, if its purchase is admissible at that point. A later leg can
-    still use up what that purchase needs, in cash, turnover or a cap. Such an account is refused although
-    another order may be admissible. Without such a mask, no admissible order is out of reach.
+    If the caller's mask excludes zero lots of an asset, a leg of the asset does not choose zero lots while
+    another choice of the leg is admissible. Its sale may choose zero if its purchase is admissible at that
+    point. A later leg can then use up the cash, turnover or cap that the purchase needs. Such an account is
+    rejected although another order may be admissible. Without such a mask, every admissible order can be
+    chosen.
 
     :return: actions, validity [B, 1], and the number of choices of all legs
     """
@@ -248,13 +249,13 @@ def masked_legs(policy: Policy, observation: nd.Array, mask: nd.Array) -> tuple[
     some, none = nd.asarray(np.arange(k + 1) > 0), nd.asarray(np.arange(k + 1) == 0)
 
     def tradable(i: int) -> list[nd.Array]:
-        """Return how many lots of asset i keep the turnover after the order so far, bool [B, K+1]."""
+        """Return how many lots of asset i are within the turnover after the order so far, bool [B, K+1]."""
         if limits.most_traded is None:
             return []
         return [traded + values[i] * options <= limits.most_traded]
 
     def purchasable(i: int) -> nd.Array:
-        """Return how many lots of asset i may be bought after the order so far, bool [B, K+1]; 0 aside."""
+        """Return how many lots of asset i, except 0, may be bought after the order so far, bool [B, K+1]."""
         after = [options + held[j] if i == j else held[j] for j in limits.assets]
         bought = [some if i == j else orders[j] > 0 for j in limits.assets]
         caps = limits.within_caps(after, bought, fees + options * (costs[i] - values[i]))
@@ -302,7 +303,7 @@ def _logits(policy: Policy, found: Account) -> nd.Array:
 def export(policy: Maximiser | Policy, signals: int, path: Path) -> None:
     """Write a policy as an ONNX file.
 
-    :param signals: signals of a time, Z
+    :param signals: number of signals per time, Z
     """
     rules = policy.rules
     assets = len(rules.lot)

@@ -13,8 +13,8 @@ from .values import in_parts
 
 POLICY, CARD = "policy.onnx", "card.json"
 CHOICES_IN_A_RUN = 2**16
-"""Joint orders, or choices of legs, of all accounts of one run of the session: more of them do not fit in a
-processor's cache."""
+"""Maximum number of joint orders, or choices of legs, of all accounts in a run of the session. More do not
+fit into a processor's cache."""
 
 
 class Exported:
@@ -22,7 +22,7 @@ class Exported:
 
     def __init__(self, folder: Path):
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1  # accounts are shared out among threads instead
+        options.intra_op_num_threads = 1  # the accounts are distributed to threads instead
         options.inter_op_num_threads = 1
         self.card: dict[str, Any] = json.loads((folder / CARD).read_text())
         self.lot = np.array([asset["lot"] for asset in self.card["rules"]["assets"]])
@@ -30,7 +30,7 @@ class Exported:
         self.session = onnxruntime.InferenceSession(
             str(folder / POLICY), options, providers=["CPUExecutionProvider"]
         )
-        # a champion of an earlier version observes in single precision and does not say its choices
+        # a champion of an earlier version has inputs in single precision and no number of choices
         single = self.session.get_inputs()[0].type == "tensor(float)"
         self.kind = np.float32 if single else np.float64
         choices = self.session.get_modelmeta().custom_metadata_map.get("choices", CHOICES_IN_A_RUN // 32)

@@ -1,7 +1,7 @@
-"""Prices: the source's model, and a user's own history.
+"""Prices: the source's price model, and a user's price history.
 
-Both are a `Market`: they draw episodes of T times. A trader decides at the first T-1 of them; the last one
-values what is held.
+Both are a `Market`, which draws episodes of T times. A trader decides at the first T-1 times; the holdings
+are valued at the last one.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ class Episodes(NamedTuple):
     """E episodes."""
 
     prices: Prices
-    """[E, T, N] dollars for a unit"""
+    """[E, T, N] dollars per unit"""
     signals: Prices
-    """[E, T, Z] what a trader knows at each time besides the prices; Z may be 0"""
+    """[E, T, Z] what a trader knows at each time in addition to the prices; Z may be 0"""
 
 
 class Market(Protocol):
@@ -36,7 +36,7 @@ class Market(Protocol):
 
     @property
     def steps(self) -> int:
-        """Prices in an episode, T."""
+        """Number of times in an episode, T."""
         ...
 
     @property
@@ -44,7 +44,7 @@ class Market(Protocol):
 
     @property
     def signals(self) -> int:
-        """Signals of a time, Z."""
+        """Number of signals per time, Z."""
         ...
 
     def draw(self, generator: np.random.Generator, count: int) -> Episodes:
@@ -84,9 +84,10 @@ class Curves:
 def source_curves(first_is_on_the_curve: bool = True) -> Curves:
     """Return the price model of aws-samples/amazon-sagemaker-rl-action-masking (src/trading.py).
 
-    Its variances 4, 2 and 7 are used there as standard deviations, and so they are here. Its `reset` draws
-    the first prices around other means, 40, 35 and 48 dollars: with `first_is_on_the_curve` false, so does
-    this.
+    The source uses its variances 4, 2 and 7 as standard deviations, and so does this model. The source's
+    `reset` draws the first prices around other means, 40, 35 and 48 dollars.
+
+    :param first_is_on_the_curve: False: use the source's means for the first prices
     """
     t = np.arange(20)
     means = np.stack(
@@ -111,7 +112,7 @@ class Scales:
 
 
 LOOK_BACK = 20
-"""Prices before a decision that its signals are computed from."""
+"""Number of prices before a decision from which its signals are computed."""
 
 
 def raw_signals(prices: Any) -> Any:
@@ -130,13 +131,13 @@ def raw_signals(prices: Any) -> Any:
 class History:
     """Episodes that are windows of observed prices, drawn with equal probability.
 
-    The first `LOOK_BACK` prices only give the signals of the first decision.
+    The first `LOOK_BACK` prices are only used for signals.
     """
 
     prices: np.ndarray[Any, np.dtype[np.float64]]
     """[rows, N] dollars, oldest first"""
     scales: Scales
-    """Of the history that a policy is trained on: later prices are measured by the same."""
+    """Scales of the history on which a policy is trained. Later prices use the same scales."""
     steps: int = 20
 
     @staticmethod
@@ -177,7 +178,7 @@ def read_prices(path: Path, names: tuple[str, ...], least: int) -> np.ndarray[An
     Other columns, such as the date, are ignored. Returns float64 [rows, N]. Raises `Failure` that names the
     file's line and column.
 
-    :param least: rows that are needed
+    :param least: minimum number of rows
     """
     with path.open(newline="", encoding="utf-8-sig") as handle:
         reader = csv.reader(handle)

@@ -1,7 +1,7 @@
 """Value and risk of a run, and paired comparisons of two runs on the same prices.
 
-Windows of one price history overlap: `overlap` of them that follow each other have prices in common, and
-count as one episode. An interval is then as wide as if only every `overlap`th window had been traded.
+Windows of a price history overlap: `overlap` consecutive windows have prices in common and count as one
+episode. So an interval is as wide as if only every `overlap`th window had been traded.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def summary(run: Run, start: float, overlap: int = 1, tail: float = 0.05) -> dic
     `sharpe`: mean gain of an episode over its standard deviation, not annualized.
     `cvar_5`: mean of the lowest twentieth of the final values, in dollars.
     `drawdown`: mean over episodes of the largest fall from a previous peak, as a share of that peak.
-    `turnover`: mean of what is traded in an episode over the mean total value of the episode.
+    `turnover`: mean over episodes of the value traded, divided by the mean total value of the episode.
     """
     final = run.final
     deviation = float(final.std(ddof=1)) if len(final) > 1 else 0.0

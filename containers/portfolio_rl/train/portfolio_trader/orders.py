@@ -1,15 +1,14 @@
-"""Orders in compiled code: what one costs, which are admissible, and masks over them.
+"""Orders in compiled code: costs, admissible orders, and masks.
 
 Arrays: E accounts, N assets, K = `largest` lots. Lots are int32 [E, N], cash is float64 [E] dollars, prices
-are float32 [E, N] dollars for a unit. An order is int8 [N], from -K (sell) to K (buy). Money is computed in
-double precision in every function here, in the same order of operations, so that two of them never
-disagree.
+are float32 [E, N] dollars per unit. An order is int8 [N], from -K (sell) to K (buy). All functions compute
+money in double precision and in the same order of operations, so that their results never disagree.
 
 Two masks describe the same set of orders:
 
 - joint: one flag for each of the (2K+1)^N orders, `every_order` lists them. Few assets only.
 - sequential: 2N legs, first a sale for each asset, then a purchase for each; each leg takes 0 to K lots.
-  What a leg may do depends on the legs before it. Any number of assets.
+  The mask of a leg depends on the legs before it. Any number of assets.
 """
 
 from __future__ import annotations
@@ -30,9 +29,9 @@ MOST_JOINT_ORDERS = 200_000
 
 
 def every_order(assets: int, largest: int) -> np.ndarray[Any, np.dtype[np.int8]]:
-    """Return all orders as int8 [(2K+1)^N, N]. The index of an order is the number that its digits write.
+    """Return all orders as int8 [(2K+1)^N, N]. The index of an order is the number with its legs as digits.
 
-    Raises `Failure` where there are too many.
+    Raises `Failure` if there are too many.
     """
     count = (2 * largest + 1) ** assets
     if count > MOST_JOINT_ORDERS:
@@ -64,7 +63,7 @@ def share_exceeded(members, limit, lots, prices, whole, rules: Compiled) -> bool
 
 @njit(cache=True, nogil=True)
 def purchasable(lots, cash, prices, whole, rules: Compiled, allowed) -> None:
-    """Write into `allowed` [N] which assets the state before the order lets one buy."""
+    """Write into `allowed` [N] which assets may be bought, by constraints on the state before the order."""
     if rules.faithful:
         published.purchasable(lots, cash, prices, allowed)
         return
@@ -79,13 +78,13 @@ def purchasable(lots, cash, prices, whole, rules: Compiled, allowed) -> None:
 
 @njit(cache=True, nogil=True)
 def proceeds(i, price, rules: Compiled) -> float:
-    """Return the dollars that one lot brings when it is sold."""
+    """Return the proceeds of selling one lot, in dollars."""
     return rules.lot[i] * (price - rules.sell_fee[i] - rules.sell_rate[i] * price)
 
 
 @njit(cache=True, nogil=True)
 def cost(i, price, rules: Compiled) -> float:
-    """Return the dollars that one lot costs when it is bought."""
+    """Return the cost of buying one lot, in dollars."""
     return rules.lot[i] * (price + rules.buy_fee[i] + rules.buy_rate[i] * price)
 
 
@@ -150,10 +149,9 @@ def sale_mask(i, lots, prices, whole, traded, rules: Compiled, mask) -> None:
 
 @njit(cache=True, nogil=True)
 def purchase_mask(i, order, held, cash, fees, traded, prices, whole, allowed, rules: Compiled, mask) -> None:
-    """Write into `mask` [K+1] how many lots of asset i the order may buy, after what `order` [N] has so far.
+    """Write into `mask` [K+1] how many lots of asset i may be bought after the legs in `order` [N] so far.
 
-    `held` are the lots, `cash` and `fees` the dollars after that part of the order; `allowed` is of
-    `purchasable`.
+    `held` are the lots, `cash` and `fees` the dollars after these legs; `allowed` comes from `purchasable`.
     """
     price = float(prices[i])
     one = cost(i, price, rules)
@@ -168,7 +166,7 @@ def purchase_mask(i, order, held, cash, fees, traded, prices, whole, allowed, ru
             mask[k] = True
             continue
         if cash - k * one < rules.cash_after or traded + k * (rules.lot[i] * price) > rules.turnover * whole:
-            possible = False  # so do more lots
+            possible = False  # for more lots too
             continue
         held[i] += k
         good = True
@@ -186,7 +184,7 @@ def purchase_mask(i, order, held, cash, fees, traded, prices, whole, allowed, ru
 
 @njit(cache=True, nogil=True)
 def _executed(order, lots, cash, prices, lots_after, cash_after, row) -> bool:
-    """Write what the source's execution of an order leaves; return whether it cut the order."""
+    """Write lots and cash after the source's execution of an order; return whether it reduced the order."""
     cut = False
     wanted = lots_after.copy()
     for j in range(len(lots)):
@@ -201,15 +199,15 @@ def _executed(order, lots, cash, prices, lots_after, cash_after, row) -> bool:
 def admissible(lots, cash, prices, rules: Compiled, orders, lots_after, cash_after, distinct=False) -> int:
     """Write all admissible orders of one account, and its lots and cash after each of them.
 
-    Walks through the tree of legs and leaves out what follows an inadmissible prefix. Returns the count.
+    Traverses the tree of legs without the branches after an inadmissible prefix. Returns the count.
 
-    :param distinct: whether to leave out the source's orders that are cut: each ends as a smaller one does
+    :param distinct: whether to omit orders that the source reduces: each has the result of a smaller order
 
     :param orders: int8 [at least as many as there are, N]
     :param lots_after: int32, of the same shape
     :param cash_after: float64 [as many]
     """
-    # the rules' arrays as local ones: a call with all of the rules costs more than what it computes
+    # local copies of the rules' arrays: passing all rules to a function costs more than its computation
     assets, legs = len(lots), 2 * len(lots)
     largest, faithful, floor, lot_size = rules.largest, rules.faithful, rules.cash_after, rules.lot
     after, share = rules.after, rules.after_share
@@ -232,7 +230,7 @@ def admissible(lots, cash, prices, rules: Compiled, orders, lots_after, cash_aft
     while leg >= 0:
         i, sells = leg % assets, leg < assets
         if lot[leg] >= 0:
-            if lot[leg] > 0:  # take the choice back
+            if lot[leg] > 0:  # undo the choice
                 held[i] += lot[leg] if sells else -lot[leg]
                 order[i] = 0
         elif sells:
@@ -315,8 +313,8 @@ def joint_masks(lots, cash, prices, rules: Compiled, masks) -> None:
 def settle(actions, lots, cash, prices, rules: Compiled, fees, traded, refused) -> None:
     """Execute `actions` [E, N] on all accounts, in place. An inadmissible order is not executed.
 
-    The source executes what it can of any order; its fees are not counted. Else adds to `fees` [E] and
-    `traded` [E] in dollars, and writes `refused` [E].
+    Adds to `fees` [E] and `traded` [E] in dollars, and writes `refused` [E]. With the source's rules, the
+    possible part of any order is executed, and fees and traded value are not counted.
     """
     for e in range(len(lots)):
         if rules.faithful:
@@ -337,13 +335,13 @@ def settle(actions, lots, cash, prices, rules: Compiled, fees, traded, refused) 
 def choose(
     scores, noise, lots, cash, prices, rules: Compiled, actions, chosen, masks, log_likelihood
 ) -> None:
-    """Give each account an order, one leg after the other, and write down what the choice was from.
+    """Choose an order for each account, one leg after the other, and write the masks of the choices.
 
     :param scores: [E, 2N, K+1] logits; legs 0 to N-1 sell, legs N to 2N-1 buy
     :param noise: [E, 2N] from 0 to 1, or [E, 0] for the most likely choice
     :param actions: [E, N] the orders, written
     :param chosen: [E, 2N] the lots of each leg, written
-    :param masks: [E, 2N, K+1] what each leg could choose, written
+    :param masks: [E, 2N, K+1] admissible choices of each leg, written
     :param log_likelihood: [E] of the order under the masked logits, written
     """
     assets, options = lots.shape[1], rules.largest + 1

@@ -2,13 +2,13 @@
 
 Schulman et al., 2017, with masks as in Huang and Ontañón, 2022. Differences from the textbook algorithm:
 
-- An order is drawn one leg after the other, sales first, each from what the legs before it leave
-  admissible. One pass of the network gives the logits of all legs; only the masks depend on the legs before
+- An order is drawn one leg after the other, sales first, each from the choices that are admissible after the
+  legs before it. One pass of the network gives the logits of all legs; only the masks depend on earlier legs
   (`orders.choose`).
-- Rewards are the gain of each step, valued at the mean price of the next time as observed so far: the same
-  expectation as the total at the end, with less noise. Discount 1, lambda 0.6.
+- Rewards are the gain of each step, valued at the mean price of the next time as observed so far. They have
+  the same expectation as the total at the end, with less noise. Discount 1, lambda 0.6.
 - Prices enter as deviations from the mean of their time, in standard deviations, by running statistics.
-  Shares of the total enter as well: they decide what the caps allow next.
+  Shares of the total enter as well, because they determine what the caps allow next.
 - The gradient of the loss with respect to the logits is compiled by hand (`clipped_objective`).
 - A high learning rate, decayed to zero, and small minibatches.
 """
@@ -39,7 +39,7 @@ class Hyperparameters:
     episodes: int = 600_000
     """Episodes to train on."""
     cpu_seconds: float = 0.0
-    """Stop after this much CPU time, if it comes first; 0: no limit. The rate ends at zero either way."""
+    """Stop after this CPU time, if it comes first; 0: no limit. The rate ends at zero in both cases."""
     batch: int = 1200
     """Episodes between two updates."""
     minibatch: int = 2400
@@ -124,7 +124,7 @@ def input_size(assets: int, signals: int) -> int:
 
 
 class Tanh(nn.Module):
-    """The hyperbolic tangent by way of the sigmoid, which PyTorch computes five times faster on a CPU."""
+    """The hyperbolic tangent by the sigmoid, which PyTorch computes five times faster on a CPU."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return 2 * torch.sigmoid(2 * x) - 1
@@ -162,7 +162,7 @@ def clipped_objective(logits, masks, chosen, before, advantage, clip, entropy_we
     """Write the gradient of the loss with respect to the logits; return the mean gain and entropy.
 
     The loss is minus the clipped gain, minus `entropy_weight` times the entropy of all legs under their
-    masks. Compiled by hand: as tensor operations it takes as long as the network.
+    masks. It is compiled code, because as tensor operations it takes as long as the network.
 
     :param logits: [B, 2N, K+1]
     :param masks: of the same shape
@@ -221,7 +221,7 @@ class Batch:
 
 
 class Learner:
-    """Trains a policy. Everything that a checkpoint must keep is in here."""
+    """Training of a policy, with the whole state of a checkpoint."""
 
     def __init__(self, rules: Rules, market: Market, settings: Hyperparameters, faithful: bool = False):
         torch.manual_seed(settings.seed)
@@ -236,7 +236,7 @@ class Learner:
 
     @property
     def progress(self) -> float:
-        """Share of the budget that is used, 0 to 1."""
+        """Used share of the budget, 0 to 1."""
         shares = [self.done / self.settings.episodes]
         if self.settings.cpu_seconds:
             shares.append(self.cpu_seconds / self.settings.cpu_seconds)
@@ -354,7 +354,7 @@ class Learner:
         return dict(zip(("gain", "entropy", "value_error"), sums / steps, strict=True))
 
     def train(self) -> Iterator[dict[str, float]]:
-        """Train until the budget is used; yields metrics after each batch."""
+        """Train until the budget is used; yield metrics after each batch."""
         begun = time.monotonic()
         while self.progress < 1:
             started = time.process_time()

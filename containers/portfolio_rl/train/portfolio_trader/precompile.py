@@ -1,7 +1,7 @@
-"""`python -m portfolio_trader compile`: compile what jobs would compile at their start, for the image.
+"""`python -m portfolio_trader compile`: compile in the image's build what jobs would compile at their start.
 
-numba compiles a function for the types of its arguments, the layout of arrays included. So this calls what a
-job calls, with little to compute. The compiled code is kept beside the modules, in `__pycache__`.
+numba compiles a function for the types of its arguments, including the layout of arrays. So this calls the
+same functions as a job, with small inputs. The compiled code is stored next to the modules, in `__pycache__`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ EPISODES = 40
 
 
 def precompile() -> None:
-    """Compile for the processor that `NUMBA_CPU_FEATURES` says, unless this one lacks a feature of it."""
+    """Compile for the processor in `NUMBA_CPU_FEATURES`, unless this processor lacks one of its features."""
     here = binding.get_host_cpu_features()
     wanted = [name[1:] for name in (config.CPU_FEATURES or "").split(",") if name.startswith("+")]
     if missing := [name for name in wanted if not here.get(name)]:
@@ -40,7 +40,7 @@ def precompile() -> None:
 
 
 def tasks() -> list[train.Task]:
-    """Return a problem on each kind of prices: the price model, and a price history."""
+    """Return a problem for each kind of prices: the price model, and a price history."""
     chosen = variants.variant("corrected")
     rules, market, generator = chosen.rules, chosen.market, np.random.default_rng(0)
     prices = 40 * np.exp(generator.normal(0, 0.02, (6 * EPISODES, market.assets)).cumsum(0))

@@ -1,13 +1,13 @@
-"""The environment as it was published, faults included, for comparison only.
+"""The environment as published, with its faults, for comparison only.
 
-aws-samples/amazon-sagemaker-rl-action-masking, src/trading.py. Kept as it is there: purchases are checked
-at the buying fee and charged the selling fee; legs are executed in the order of the assets, so a sale of
-asset 3 does not pay for a purchase of asset 1; what is not affordable is cut to what is; a sale is cut when
-its fee exceeds the cash before it; with less than a dollar, assets 2 and 3 may still be bought (C2 and C3
-overwrite C4); the time is not observed.
+aws-samples/amazon-sagemaker-rl-action-masking, src/trading.py. These properties of the source are kept:
+purchases are checked with the buying fee and charged the selling fee; legs are executed in the order of the
+assets, so a sale of asset 3 does not pay for a purchase of asset 1; purchases are reduced to the affordable
+number of lots; a sale is reduced if its fee exceeds the cash before it; with less than a dollar, assets 2 and
+3 may still be bought (C2 and C3 overwrite C4); the time is not observed.
 
-Its mask has one row for each asset and says nothing about the legs together. N = 3 assets, lots of 10
-units, at most 5 lots in a leg.
+Its mask has one row for each asset and does not cover combinations of legs. N = 3 assets, lots of 10 units,
+at most 5 lots in a leg.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def execute(order, lots, cash, prices):
 
 @njit(cache=True, nogil=True)
 def purchasable(lots, cash, prices, allowed) -> None:
-    """Write into `allowed` [3] which assets may be bought, by C2, C3 and, for asset 1 alone, C4."""
+    """Write into `allowed` [3] which assets may be bought, by C2, C3 and, only for asset 1, C4."""
     second, third = 10 * lots[1] * prices[1], 10 * lots[2] * prices[2]
     whole = cash + 10 * lots[0] * prices[0] + second + third
     allowed[0] = cash >= 1
@@ -83,7 +83,7 @@ class Core:
         self._step(hold, generator)
 
     def step(self, actions: Any, generator: np.random.Generator) -> None:
-        """Execute `actions`, integers [E, 3] from 0 to 10, and go on to the next prices."""
+        """Execute `actions`, integers [E, 3] from 0 to 10, and draw the next prices."""
         self.time += 1
         self._step(actions, generator)
 

@@ -1,12 +1,13 @@
-"""The same policy, learned by Ray RLlib on one instance or on several.
+"""Training of the policy of `ppo.py` by Ray RLlib, on one or several instances.
 
-The network, its inputs and the policy that comes out are those of `ppo.py`, so a policy learned here is
-compared and exported as one learned there. RLlib samples in env runners, one actor each, from vectorized
-environments, and learns in one process.
+The network, its inputs and the resulting policy are those of `ppo.py`, so the policy is compared and exported
+in the same way. RLlib samples in env runners, one actor each, from vectorized environments, and learns in one
+process.
 
-The mask is inside the module: it draws an order one leg after the other, each from what the legs before it
-leave admissible, and masks the same legs again when it learns. RLlib passes observations in single
-precision, so the module takes cash for a millionth less than it is: what it takes for affordable is.
+The mask is part of the module. It draws an order one leg after the other, each from the choices that are
+admissible after the legs before it, and masks the same legs again when it learns. RLlib passes observations
+in single precision, so the module computes with a millionth less cash: orders that it considers affordable
+are affordable.
 """
 
 from __future__ import annotations
@@ -43,14 +44,14 @@ from .rules import Rules
 log = logging.getLogger(__name__)
 
 LESS_CASH = 1e-6
-"""Share by which cash is taken for less, for single precision."""
+"""Share by which the module reduces cash, because of single precision."""
 STATISTICS_EPISODES = 1000
-"""Episodes that the statistics of the inputs are from."""
+"""Number of episodes from which the statistics of the inputs are computed."""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """What is to be learned; passed to every env runner."""
+    """The problem to solve; passed to every env runner."""
 
     rules: Rules
     market: Market
@@ -67,7 +68,7 @@ class Trading(VectorEnv[Any, Any, Any]):
     Observations are float64 [E, 2N + 2 + Z] as in `Accounts.observations`; rewards are each step's gain at
     the prices of the next time, in shares of the cash at the start.
 
-    :param config: `problem`, and `num_envs`
+    :param config: `problem` and `num_envs`
     """
 
     metadata = {"autoreset_mode": AutoresetMode.NEXT_STEP}  # noqa: RUF012
@@ -142,7 +143,7 @@ class MaskedOrders(TorchRLModule, ValueFunctionAPI):
         lots, cash, prices, _, _ = account
         count, shape = len(lots), tuple(logits.shape)
         scores = logits.detach().numpy()
-        if chosen is not None:  # scores by which the same legs are the most likely ones
+        if chosen is not None:  # scores with which the same legs are the most likely ones
             scores = np.zeros(shape, np.float32)
             np.put_along_axis(scores, chosen[..., None], 1.0, axis=-1)
         legs = np.empty((count, 2 * self.assets), np.int64)
@@ -208,9 +209,9 @@ class RllibHyperparameters:
     entropy: float = 0.003
     width: int = 64
     runners: int = 0
-    """Number of env runners; with 0, the learner's own process samples."""
+    """Number of env runners; 0: the learner's process samples."""
     envs: int = 64
-    """Episodes that a runner steps together."""
+    """Number of episodes that a runner steps together."""
     seed: int = 0
 
 
@@ -227,10 +228,11 @@ SOURCE = RllibHyperparameters(
     entropy=0.0,
     width=256,
 )
-"""What the source's sample configured (batches of 25,000 decisions), RLlib's defaults where it says nothing.
+"""Hyperparameters of the source's sample (batches of 25,000 decisions), with RLlib's defaults for the others.
 
-Not as there: a reward at every step and not at the last one alone, in shares of the cash at the start;
-normalised prices; the time and the whole order's mask in the observation; no clipping of the error of values.
+Differences from the sample: a reward at every step instead of only the last one, in shares of the cash at the
+start; normalised prices; the time and the mask of the whole order in the observation; no clipping of the
+value error.
 """
 RECIPES = {"ours": RllibHyperparameters(), "source": SOURCE}
 
@@ -263,7 +265,7 @@ def configuration(problem: Problem, how: RllibHyperparameters) -> PPOConfig:
             minibatch_size=how.minibatch,
             num_epochs=how.epochs,
             clip_param=how.clip,
-            vf_clip_param=float("inf"),  # RLlib's 10 would cut most of the error off
+            vf_clip_param=float("inf"),  # RLlib's default 10 would clip most of the error
             vf_loss_coeff=0.5,
             entropy_coeff=how.entropy,
             use_kl_loss=how.kl > 0,
@@ -285,7 +287,7 @@ def checkpoints(folder: Path) -> list[Path]:
 
 
 def problem_of(rules: Rules, market: Market, seed: int, faithful: bool = False) -> Problem:
-    """Return the problem, with the statistics of some observed episodes."""
+    """Return the problem with statistics of `STATISTICS_EPISODES` drawn episodes."""
     statistics = PriceStatistics(market.steps, market.assets)
     statistics.add(market.draw(np.random.default_rng(seed), STATISTICS_EPISODES).prices)
     return Problem(rules, market, statistics, faithful)
@@ -300,7 +302,7 @@ class RllibLearner:
         self.done = 0
 
     def train(self) -> Iterator[dict[str, float]]:
-        """Train until the episodes are used; yields metrics after each batch."""
+        """Train until the episodes are used; yield metrics after each batch."""
         steps, started = self.problem.market.steps - 1, time.monotonic()
         while self.done < self.how.episodes:
             found = self.algorithm.train()
@@ -313,7 +315,7 @@ class RllibLearner:
             }
 
     def save(self, folder: Path) -> None:
-        """Write a checkpoint beside the last one, which goes afterwards."""
+        """Write a checkpoint, then delete all older ones except the previous one."""
         before = checkpoints(folder)
         number = int(before[-1].name.rpartition("-")[2]) + 1 if before else 1
         part = folder / ".part"
@@ -324,24 +326,24 @@ class RllibLearner:
             shutil.rmtree(old)
 
     def restore(self, folder: Path) -> bool:
-        """Continue from the newest checkpoint that is whole; return whether there was one."""
+        """Continue from the newest complete checkpoint; return whether there was one."""
         for path in reversed(checkpoints(folder)):
             try:
                 self.algorithm.restore_from_path(str(path.resolve()))
-            except Exception as error:  # one that was cut off while it was uploaded
+            except Exception as error:  # its upload was interrupted
                 log.warning("the checkpoint %s cannot be read: %s", path.name, error)
                 continue
             return True
         return False
 
     def policy(self) -> Policy:
-        """Return what was learned, as `ppo.py` has it."""
+        """Return the learned policy as one of `ppo.py`."""
         module: Any = self.algorithm.get_module()
         problem = self.problem
         return Policy(module.network, problem.statistics, module.rules, problem.rules.cash)
 
     def samplers(self) -> Counter[str]:
-        """Return how many env runners each node has, by its address."""
+        """Return the number of env runners of each node, by its address."""
         found = self.algorithm.env_runner_group.foreach_env_runner(
             lambda _: ray.util.get_node_ip_address(), local_env_runner=self.how.runners == 0
         )

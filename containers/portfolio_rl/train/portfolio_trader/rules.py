@@ -1,4 +1,4 @@
-"""Assets, fees and constraints as data: what an order may be.
+"""Assets, fees and constraints of orders, as data.
 
     {
       "cash": 1000,
@@ -14,13 +14,14 @@
 
 An order has one leg for each asset: a number of lots from `-largest_order` (sell) to `largest_order` (buy).
 Sales are executed before purchases, in the order of the assets, so sales can pay for purchases. Always
-required: no leg sells more than is held, a sale's proceeds exceed its fee, and cash covers the purchases.
+required: no leg sells more than the account has, a sale's proceeds exceed its fee, and cash covers the
+purchases.
 No constraint forces a trade. The order without a trade is therefore always admissible.
 
-An order is admissible if and only if each of its prefixes is (the sales, then one purchase after the
-other): sales only add cash and free no cap, and each purchase adds to turnover and to the shares of its
-groups while it lowers cash and, by its fee, the total value. A mask for one leg after the other is
-therefore exact, for any number of assets.
+An order is admissible if and only if each of its prefixes is admissible (the sales, then one purchase after
+the other): sales only add cash and free no cap, and each purchase adds to turnover and to the shares of its
+groups while it reduces cash and, by its fee, the total value. Masks for one leg after the other are therefore
+exact, for any number of assets.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ Flags = np.ndarray[Any, np.dtype[np.bool_]]
 
 @dataclass(frozen=True)
 class Asset:
-    """An asset and what it costs to trade it."""
+    """An asset and its trading costs."""
 
     name: str
     lot: int = 10
@@ -140,7 +141,7 @@ class Rules:
     cash: float = 1000.0
     """Dollars at the start of an episode."""
     largest_order: int = 5
-    """Lots that one leg may trade."""
+    """Maximum number of lots in a leg."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -166,7 +167,7 @@ class Rules:
             return np.array([name not in banned for name in self.names], np.bool_)
 
         def floor(moment: str, least: float) -> float:
-            # a float also where an integer was given: compiled code is for one of them
+            # always a float, because compiled code is specific to one type
             return float(max([least, *(each.dollars for each in floors if each.checked in (moment, "both"))]))
 
         turnovers = [each.share for each in self.constraints if isinstance(each, Turnover)]
@@ -190,7 +191,7 @@ class Rules:
         )
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the rules as they are written in JSON."""
+        """Return the rules in the format of the JSON file."""
         kinds = {kind: name for name, kind in KINDS.items()}
         return {
             "cash": self.cash,
@@ -213,7 +214,7 @@ def read(path: Path) -> Rules:
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return an object's fields. Of two with one name `json` keeps the last: constraints would be lost."""
+    """Return an object's fields; reject duplicate names, of which `json` would keep only the last."""
     found: dict[str, Any] = {}
     for name, value in pairs:
         if name in found:
@@ -338,5 +339,5 @@ def _shown(value: Any) -> str:
 
 
 def shortened(text: str, most: int = 100) -> str:
-    """Return at most `most` characters of what a user gave, for an error's text."""
+    """Return at most `most` characters of a user's text, for an error."""
     return text if len(text) <= most else f"{text[:most]}... ({len(text)} characters)"

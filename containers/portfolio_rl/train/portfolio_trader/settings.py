@@ -24,33 +24,33 @@ class Settings(Options):
     """`published` has no exported policy, so no job trains it; `benchmarks/portfolio_rl` does."""
     method: str = choice(*METHODS, default="fitted")
     objective: str = choice("mean", "log", "cvar", default="mean")
-    """What `ppo` maximises; the other methods maximise the mean."""
+    """Objective of `ppo`; the other methods maximise the mean."""
     observed: int = whole(10, 1_000_000, default=1000)
-    """Episodes of prices that `fitted` observes."""
+    """Number of episodes of prices that `fitted` observes."""
     episodes: int = whole(100, 100_000_000, default=600_000)
-    """Episodes that PPO trains on."""
+    """Number of training episodes of PPO."""
     cpu_seconds: float = number(0, 1e6, default=0.0)
     """CPU time after which PPO stops, if it comes first; 0: no limit."""
     held_out: int = whole(1000, 1_000_000, default=50_000)
-    """Episodes that nobody trained on, for the comparison with the baselines."""
+    """Number of held-out episodes for the comparison with the baselines."""
     program: bool = flag(default=False)
-    """Compare with a dynamic program that knows the mean prices, too; it takes a minute."""
+    """Whether to compare also with a dynamic program that knows the mean prices; it takes a minute."""
     test_fraction: float = number(0.05, 0.5, default=0.2)
-    """Share of a price history, its end, that is held out."""
+    """Share of a price history, at its end, that is held out."""
     folds: int = whole(1, 100, default=4)
-    """Parts of that end. `fitted` is fitted anew for each, to all prices before it; 1: once."""
+    """Number of parts of the held-out end. `fitted` is refitted for each to all prices before it; 1: once."""
     runners: int = whole(0, 1024, default=0)
     """Env runners of `rllib` on each host; 0: one for each core."""
     recipe: str = choice("ours", "source", default="ours")
-    """Hyperparameters of `rllib`: `source` are those that the source published, to compare with."""
+    """Hyperparameters of `rllib`. `source`: those that the source published, for comparison."""
     checkpoint_every: int = whole(0, 1_000_000, default=50)
     """Batches of PPO between two checkpoints; 0: none."""
     seed: int = whole(0, 2**31 - 1, default=0)
     threads: int = whole(0, 1024, default=0)
-    """Threads of one process; 0: all cores for `fitted`, one for networks, too small to gain from more."""
+    """Threads of a process; 0: all cores for `fitted`, one for networks, which are too small for more."""
 
     def check(self) -> None:
-        """Raise `Failure` where two hyperparameters contradict each other."""
+        """Raise `Failure` if two hyperparameters contradict each other."""
         if self.objective != "mean" and self.method != "ppo":
             raise Failure(
                 f"hyperparameter objective must be mean with method {self.method}, got {self.objective!r}:"

@@ -1,7 +1,7 @@
 """The job: learn a policy, compare it with the baselines on held-out prices, export it with its card.
 
 Channels, both optional: `rules` with a file `rules.json` (`rules.py`), and `prices` with a file `prices.csv`
-(`market.read_prices`). Without prices, the variant's own price model is traded.
+(`market.read_prices`). Without prices, the variant's price model is used.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 
 HELD_OUT_SEED = 20_260_101
 EVALUATED = 10_000
-"""Held-out episodes on which candidate and champion trade, at most. They trade through their files."""
+"""Maximum number of held-out episodes for candidate and champion, which run from their exported files."""
 NO_ADVICE = "Made by a demonstration of a method. It is no investment advice."
 
 
@@ -49,25 +49,28 @@ class Task:
     held_out: Episodes
     faithful: bool = False
     curves: Curves | None = None
-    """The price model, where it is known."""
+    """The price model, if it is known."""
     later: History | None = None
-    """The held-out end of own prices, after the `LOOK_BACK` prices before it."""
+    """The held-out end of a user's price history, with the `LOOK_BACK` prices before it."""
 
     def seen_by(self, card: dict[str, Any]) -> Episodes:
-        """Return the held-out episodes with the signals of a policy: scaled as its card says."""
+        """Return the held-out episodes, with signals scaled as in the policy's card."""
         if self.later is None:
             return self.held_out
         return replace(self.later, scales=Scales(**card["scales"])).every()
 
     @property
     def overlap(self) -> int:
-        """Held-out episodes, one after the other, that have prices in common."""
+        """Number of consecutive held-out episodes that have prices in common."""
         return self.later.steps if self.later else 1
 
 
 def held_out_generator() -> np.random.Generator:
-    """Return the generator of the held-out episodes. A training seed has one word of 32 bits, this has two:
-    numpy makes the same generator of 7 and of [7]."""
+    """Return the generator of the held-out episodes.
+
+    Its seed has two words of 32 bits, so it differs from all training seeds, which have one word. (For numpy,
+    7 and [7] are the same seed.)
+    """
     return np.random.default_rng(np.random.SeedSequence([HELD_OUT_SEED, 1]))
 
 
@@ -84,7 +87,7 @@ def file_of(channels: Path, name: str, file: str) -> Path | None:
 
 
 def task_of(settings: Settings, channels: Path = sagemaker.CHANNELS) -> Task:
-    """Read the channels. Raises `Failure` that names what is wrong in them."""
+    """Read the channels. Raises `Failure` if their content is invalid."""
     chosen = variants.variant(settings.variant)
     own_rules = file_of(channels, "rules", "rules.json")
     own_prices = file_of(channels, "prices", "prices.csv")
@@ -101,7 +104,7 @@ def task_of(settings: Settings, channels: Path = sagemaker.CHANNELS) -> Task:
 
 
 def own_task(rules: Rules, path: Path, settings: Settings) -> Task:
-    """Split a price history by time: the policy learns from the first part, its scales included."""
+    """Split a price history by time: policy and scales are learned from the first part."""
     steps = 20
     prices = read_prices(path, rules.names, least=4 * (LOOK_BACK + steps))
     past = prices[: round(len(prices) * (1 - settings.test_fraction))]
@@ -118,7 +121,7 @@ def own_task(rules: Rules, path: Path, settings: Settings) -> Task:
             f"{path.name}: method fitted needs at least {needed} rows before the held-out share, got"
             f" {len(past)} of {len(prices)}; give more rows, or a smaller test_fraction"
         )
-    # the first held-out window looks back into the past, but trades held-out prices only
+    # the first held-out window has signals from training prices, but trades held-out prices only
     later = History(prices[len(past) - LOOK_BACK :], scales, steps)
     return Task("own prices", rules, History(past, scales, steps), later.every(), later=later)
 
@@ -153,7 +156,7 @@ def run(settings: Settings) -> None:
     log.info("validation:value=%.4f", table["policy"]["mean"])
     sagemaker.MODEL.mkdir(parents=True, exist_ok=True)
     if not task.faithful:
-        from .export import export  # only here: it needs PyTorch, and refused jobs and evaluations do not
+        from .export import export  # here, because evaluations and rejected jobs do not need its imports
 
         export(learnt, task.market.signals, sagemaker.MODEL / POLICY)
     sagemaker.write_json(sagemaker.MODEL / CARD, card(task, settings, table, told, seconds))
@@ -195,7 +198,7 @@ def too_many(rules: Rules) -> str:
 
 
 def check_orders(task: Task, settings: Settings) -> None:
-    """Raise `Failure` where the method would have to try too many joint orders."""
+    """Raise `Failure` if the method would have to try too many joint orders."""
     if settings.method == "fitted" and not enumerable(task.rules):
         raise Failure(
             f"method must be ppo or rllib for {too_many(task.rules)}; fitted takes at most"
@@ -204,7 +207,7 @@ def check_orders(task: Task, settings: Settings) -> None:
 
 
 def learn(task: Task, settings: Settings) -> tuple[Any, dict[str, Any]]:
-    """Return the policy, and the facts about its training for the card."""
+    """Return the policy, and the entries about its training for the card."""
     rules = task.rules.compiled(task.faithful)
     generator = np.random.default_rng(settings.seed)
     observed = (
@@ -230,10 +233,10 @@ def learn(task: Task, settings: Settings) -> tuple[Any, dict[str, Any]]:
 
 
 class Recorder:
-    """Keeps the learning curve, and writes it for TensorBoard."""
+    """Recorder of the learning curve, also for TensorBoard."""
 
     def __init__(self, curve: list[dict[str, float]]):
-        from tensorboardX import SummaryWriter  # only here: `fitted` has no curve
+        from tensorboardX import SummaryWriter  # here, because `fitted` has no curve
 
         self.curve = curve
         self.writer = SummaryWriter(str(_made(sagemaker.OUTPUT) / "tensorboard"))
@@ -245,7 +248,7 @@ class Recorder:
 
 
 def _ppo(task: Task, settings: Settings, told: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-    import torch  # only here: `fitted` does without
+    import torch  # here, because `fitted` does not need it
 
     from . import ppo
 
@@ -323,7 +326,7 @@ def compare(
     """Run the policy and the baselines on the held-out episodes.
 
     Returns a table, the policy's run, and the final values, [E] dollars, of the better of the baselines that
-    know the mean prices; none where nobody knows them.
+    know the mean prices; an empty array if there are no such baselines.
     """
     rules = task.rules.compiled(task.faithful)
     others: dict[str, Callable[..., Any]] = {"hold": baselines.Hold()}
@@ -387,7 +390,7 @@ def card(
 def evaluate(settings: Settings) -> None:
     """Compare the models of two channels on the same held-out prices.
 
-    A champion of another problem has no value on them: the log then says `comparable:value=0` instead.
+    If the champion was trained on another problem, the log has `comparable:value=0` instead.
     """
     task = task_of(settings)
     rules = task.rules.compiled()

@@ -1,15 +1,14 @@
 """Policies that take the order of the highest value, over all admissible orders.
 
-The value of an order is a polynomial in what the account has after it (a post-decision value, Powell,
-Approximate Dynamic Programming, 2nd ed., chapter 4), one polynomial for each decision. Its variables are
-what is held of each asset, cash, and the signals of the time. Where prices of different times are
-independent, as in the source's problem, there are no signals and holdings are measured in lots; on a price
-history they are measured in dollars.
+The value of an order is a polynomial in the account's state after it (a post-decision value, Powell,
+Approximate Dynamic Programming, 2nd ed., chapter 4), one polynomial for each decision. Its variables are the
+holding of each asset, cash, and the signals of the time. If prices of different times are independent, as in
+the source's problem, there are no signals and holdings are in lots; on a price history they are in dollars.
 
-- `greedy`: degree 1, the next price's mean for each unit: the best order if everything were sold for its
-  price after the next step, without fees. With known means or with those of observed episodes.
-- `fitted`: value iteration, backward from the last decision, on observed episodes alone. On many episodes
-  drawn from known curves it is the stochastic dynamic program that results are compared with.
+- `greedy`: degree 1, with the mean of the next price as the value of a unit: the best order if everything
+  were sold at the next prices, without fees. With known means, or with those of observed episodes.
+- `fitted`: value iteration, backward from the last decision, on observed episodes only. On many episodes
+  drawn from known curves it is the stochastic dynamic program for comparison.
 """
 
 from __future__ import annotations
@@ -63,7 +62,7 @@ class Values:
 
 
 def units(prices: Any, rules: Compiled, signals: int) -> Doubles:
-    """Return what one lot adds to a holding's variable, [E, N]."""
+    """Return the increase of a holding's variable for one lot, [E, N]."""
     if signals:
         return prices * rules.lot / CASH_UNIT
     return np.full(prices.shape, 1 / LOTS_UNIT)
@@ -231,7 +230,7 @@ def in_parts(work: Callable[[int, int], None], count: int) -> None:
         work(0, count)
         return
     ends = [count * part // threads for part in range(threads + 1)]
-    for _ in _threads().map(work, ends, ends[1:]):  # raises what a part raised
+    for _ in _threads().map(work, ends, ends[1:]):  # raises the exception of a part
         pass
 
 
@@ -258,9 +257,9 @@ class Fitting:
 
     degree: int = 3
     states: int = 4000
-    """Accounts at each decision that a polynomial is fitted to."""
+    """Number of accounts at each decision to which a polynomial is fitted."""
     draws: int = 8
-    """Prices of the next time that are averaged over for each of them, in the last pass."""
+    """Number of next prices over which the value of an account is averaged, in the last pass."""
     passes: int = 2
     """Backward passes. Each uses the accounts that the previous pass's policy visits."""
     random: float = 0.3
@@ -271,10 +270,10 @@ class Fitting:
 
 
 FEWER_DRAWS, LEAST_DRAWS = 4, 2
-"""The passes before the last one only decide which accounts are visited. They divide `draws` by the first
-number, down to the second. With a single draw, the published problem lost its gain over greedy."""
+"""Divisor and minimum of `draws` in the passes before the last one, which only determine the visited
+accounts. With a single draw, the published problem lost its gain over greedy."""
 MOST_STATES = 10
-"""Accounts for each observed episode: more of them would repeat what the episodes show."""
+"""Maximum number of accounts per observed episode. More would not add information."""
 
 
 def fitted(observed: Episodes, rules: Compiled, cash: float, seed: int, how: Fitting | None = None) -> Values:
@@ -303,7 +302,7 @@ def fitted(observed: Episodes, rules: Compiled, cash: float, seed: int, how: Fit
             lots, money = (
                 met.lots[:, step + 1],
                 met.cash[:, step + 1],
-            )  # as they are after the order at `step`
+            )  # after the order at `step`
             following = np.repeat(rows, draws) if signals else generator.integers(count, size=states * draws)
             targets = _following_values(
                 ahead, step + 1, np.repeat(lots, draws, axis=0), np.repeat(money, draws), observed, following
@@ -322,11 +321,11 @@ PROGRAM_SEED = 1_000_003
 
 
 def program(market: Curves, rules: Compiled, cash: float) -> Values:
-    """Return the dynamic program that knows the price curves, to compare with.
+    """Return the dynamic program that knows the price curves, for comparison.
 
     Value iteration on episodes drawn from the curves: at each decision a cubic in lots and cash is fitted to
-    16,000 accounts, each the mean over 16 draws of the next prices. An estimate: on strict rules greedy
-    orders may be as good.
+    16,000 accounts, each the mean over 16 draws of the next prices. It is an estimate: with strict rules,
+    greedy orders may be as good.
 
     :param cash: dollars at the start of an episode
     """
@@ -346,13 +345,13 @@ HISTORY_CANDIDATES = tuple(
 signals it earned less than a quadratic."""
 VALIDATION_EPISODES = 5000
 FITTED_SHARE = 2 / 3
-"""Of the observed episodes, what `selected` fits each candidate to."""
+"""Share of the observed episodes to which `selected` fits each candidate."""
 
 
 def least_windows(steps: int) -> int:
-    """Return the windows of a history that `selected` needs.
+    """Return the number of windows of a history that `selected` needs.
 
-    It leaves out those that overlap the first part; of the last third, `steps` windows must be left.
+    It omits windows that overlap the first part; `steps` windows of the last third must remain.
     """
     count = 1
     while count - round(count * FITTED_SHARE) < 2 * steps:
@@ -367,7 +366,7 @@ def selected(
     seed: int,
     candidates: tuple[Fitting, ...] = (),
 ) -> tuple[Values, Fitting]:
-    """Fit with the hyperparameters that earn most on observed episodes held back from their fit.
+    """Fit with the hyperparameters that earn most on observed episodes that were not used for their fit.
 
     Each candidate is fitted to the first two thirds of the episodes, in order of time, and trades on the
     rest. The best one is then fitted to all of them. Returns its values and its hyperparameters.
@@ -378,7 +377,7 @@ def selected(
     cut = round(count * FITTED_SHARE)
     candidates = candidates or (HISTORY_CANDIDATES if observed.signals.shape[2] else CANDIDATES)
     first = Episodes(observed.prices[:cut], observed.signals[:cut])
-    if observed.signals.shape[2]:  # windows of one history: those that overlap the first part are left out
+    if observed.signals.shape[2]:  # windows of a history: those that overlap the first part are omitted
         if count < least_windows(steps):
             raise ValueError(f"at least {least_windows(steps)} windows are needed, got {count}")
         cut += steps
@@ -394,9 +393,9 @@ def selected(
 
 
 def recombined(prices: Any, count: int, generator: np.random.Generator) -> Episodes:
-    """Return `count` episodes that take the prices of each time from any observed one, [E, T, N].
+    """Return `count` episodes that take the prices of each time from a random observed episode, [E, T, N].
 
-    For independent times only: as likely as the observed ones, and many more.
+    Valid for independent times only: then these episodes are as likely as the observed ones.
     """
     rows = generator.integers(len(prices), size=(count, prices.shape[1]))
     mixed = prices[rows, np.arange(prices.shape[1])]
@@ -406,7 +405,7 @@ def recombined(prices: Any, count: int, generator: np.random.Generator) -> Episo
 def _following_values(
     ahead: Maximiser, step: int, lots: Any, cash: Any, observed: Episodes, rows: Any
 ) -> Doubles:
-    """Return the value of accounts, [E], when the prices of `step` are those of the episodes `rows`."""
+    """Return the value of accounts, [E], if the prices of `step` are those of the episodes `rows`."""
     signals = np.ascontiguousarray(observed.signals[rows, step])
     if step < len(ahead.values.weights):
         return ahead.best(step, lots, cash, observed.prices[rows, step], signals)[1]
@@ -441,7 +440,7 @@ def regress(x: Doubles, y: Doubles, ridge: float) -> Doubles:
 
 
 class Exploring:
-    """A policy that replaces a share of its orders by random admissible ones."""
+    """A policy that replaces a share of another policy's orders by random admissible ones."""
 
     def __init__(self, policy: Maximiser, share: float, generator: np.random.Generator):
         self.policy, self.share, self.generator = policy, share, generator

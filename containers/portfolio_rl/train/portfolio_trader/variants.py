@@ -31,7 +31,7 @@ STRICT = replace(
 
 @dataclass(frozen=True)
 class Variant:
-    """One problem."""
+    """A problem: rules and prices."""
 
     name: str
     rules: Rules

@@ -15,9 +15,9 @@ from .values import Fitting, Maximiser, Run, fitted, run
 
 
 def walk_forward(past: History, later: History, rules: Rules, seed: int, how: Fitting, folds: int) -> Run:
-    """Trade every window of the held-out prices, cut into `folds` parts by the time they begin.
+    """Trade every window of the held-out prices, split into `folds` parts by the start of the window.
 
-    The policy of a part is fitted to all prices before the part, its scales included.
+    Policy and scales of a part are fitted to all prices before the part.
 
     :param later: begins with the last `LOOK_BACK` prices of `past`
     :param how: hyperparameters, chosen on the past

@@ -1,1 +1,1 @@
-"""Forecasts of hourly electricity prices, and what a storage asset bids by them."""
+"""Forecasts of hourly electricity prices, and bids of a storage asset based on them."""

@@ -25,7 +25,7 @@ def _train(_: list[str]) -> int:
 
     settings = Settings.read(sagemaker.hyperparameters())
 
-    from .train import run  # takes seconds: TensorFlow
+    from .train import run  # here, because the import of TensorFlow takes seconds
 
     run(settings)
     return 0
@@ -58,7 +58,7 @@ def main(arguments: list[str]) -> int:
     if not arguments or arguments[0] not in COMMANDS:
         print(f"usage: python -m power_forecaster {'|'.join(COMMANDS)} ...", file=sys.stderr)  # noqa: T201
         return 2
-    # before the libraries are imported: models of this size only lose by more threads
+    # before the libraries are imported; models of this size are slower with more threads
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ.setdefault(name, "1")
     log_to_stdout("power_forecaster")

@@ -26,12 +26,12 @@ log = logging.getLogger(__name__)
 
 def application(trained: Trained) -> Flask:
     app = Flask(__name__)
-    one = threading.Lock()  # of one core: two at once would both take twice as long
+    one = threading.Lock()  # one request at a time: on one core, two would both take twice as long
     app.config["MAX_CONTENT_LENGTH"] = LARGEST
 
     @app.before_request
     def refuse_pages() -> Response | None:
-        """Browsers add these headers to what web pages send; SageMaker forwards neither."""
+        """Reject requests of web pages. Browsers add these headers to them; SageMaker forwards neither."""
         if request.method != "GET" and ("Origin" in request.headers or "Sec-Fetch-Site" in request.headers):
             return _answer(403, {"error": "web pages are not answered"})
         return None
@@ -72,7 +72,7 @@ def _document(body: bytes) -> Any:
 
 
 def _integer(digits: str) -> int | float:
-    """Return an integer; infinity for one beyond a double, which is refused by its field."""
+    """Return an integer; infinity if it exceeds a double, which the check of its field rejects."""
     return int(digits) if len(digits) < 300 else float(digits)
 
 

@@ -1,8 +1,8 @@
-"""`backtest`: what day-ahead schedules would have earned on a price history, without looking ahead.
+"""`backtest`: revenue of day-ahead schedules on a price history, without look-ahead.
 
     python -m power_forecaster backtest --history 2021.csv --evaluate 2022.csv --zone America/Chicago
 
-Every model is fitted anew on the way, as in production, to the days before the day that it forecasts.
+Models are refitted during the backtest, as in production, to the days before the day that they forecast.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
-    """Return the results. Raises `Failure` that names what is wrong in a file or an option."""
+    """Return the results. Raises `Failure` that names the error in a file or an option."""
     zone, (asset, terms) = _zone(options.zone), read_asset(options.asset)
     if options.seeds < 1:
         raise Failure(f"--seeds must be a whole number from 1, got {options.seeds}")
@@ -128,7 +128,7 @@ def forecasts(
 def summary(runs: list[dict[str, schedules.Revenue]], asset: Asset) -> dict[str, Any]:
     """Return revenue and capture of each forecast, and the difference to the best naive one.
 
-    Means over seeds. Days without a price are left out. `decision_loss_gain`, if measured, is the capture
+    Means over seeds. Days without a price are omitted. `decision_loss_gain`, if measured, is the capture
     with the decision loss minus the capture without it.
     """
     dollars = {name: np.mean([each[name].dollars for each in runs], axis=0) for name in runs[0]}

@@ -82,12 +82,12 @@ def answer(trained: Trained, request: Request) -> dict[str, Any]:
 def _day_ahead(
     request: Request, found: Outlook, begin: int, end: int, level: float, before: float | None
 ) -> list[dict[str, Any]]:
-    """Return the offers for the hours of a market day that begins with `level` MWh in store."""
+    """Return the offers for the hours of a market day that begins with `level` MWh stored."""
     asset, market = request.asset, request.market
     prices = found.between(begin, end)
     if request.mode == MANAGED_CURVES:
         curves = [price_taker(asset, 0.0, market)] * (end - begin)
-    else:  # curves that are cleared hour by hour could sell the same energy twice
+    else:  # curves that are cleared hour by hour might sell the same energy twice
         schedule = Scheduler(asset, end - begin).solve(prices, level, before=before)
         curves = [self_scheduled(mw, market) for mw in deliverable(asset, schedule.net, level, market)]
     return [
@@ -131,7 +131,7 @@ def _curve(request: Request, expected: RealTime, awards: Doubles) -> Curve:
         awards=awards[:HORIZON],
         errors=expected.errors,
     )
-    if request.mode == MANAGED_CURVES:  # the market itself knows what is in store
+    if request.mode == MANAGED_CURVES:  # the market manages the state of charge
         return found
     return limited(found, quantity(least, market), quantity(most, market))
 
@@ -139,10 +139,10 @@ def _curve(request: Request, expected: RealTime, awards: Doubles) -> Curve:
 def deliverable(asset: Asset, net: Doubles, level: float, terms: Terms) -> list[float]:
     """Round a schedule to the market's steps so that the battery can still deliver every hour.
 
-    Rounding each hour on its own would sell more energy than the rounded purchases have stored.
+    Independent rounding of each hour would sell more energy than the rounded purchases have stored.
 
     :param net: [hours] MW sold, purchases below zero
-    :param level: MWh in store before the first hour
+    :param level: stored MWh before the first hour
     """
     rounded: list[float] = []
     for mw in net.tolist():
@@ -153,7 +153,7 @@ def deliverable(asset: Asset, net: Doubles, level: float, terms: Terms) -> list[
 
 
 def reach(asset: Asset, level: float) -> tuple[float, float]:
-    """Return the lowest and highest MW that a store with `level` MWh can do for an hour."""
+    """Return the minimum and maximum MW that a store with `level` MWh can deliver for an hour."""
     left = asset.retention * level
     most = min(asset.power, max(left - asset.lowest, 0.0) * asset.discharge_efficiency)
     least = -min(asset.power, max(asset.energy - left, 0.0) / asset.charge_efficiency)
@@ -161,7 +161,7 @@ def reach(asset: Asset, level: float) -> tuple[float, float]:
 
 
 def level_after(asset: Asset, level: float, net: Doubles) -> float:
-    """Return the MWh in store after hours in which `net` MW were sold, as far as the store can do it."""
+    """Return the stored MWh after hours in which `net` MW were sold, as far as the store can deliver them."""
     for mw in net.tolist():
         least, most = reach(asset, level)
         mw = min(max(mw, least), most)

@@ -1,8 +1,8 @@
-"""Bid curves: output in MW that rises with the price, in at most so many segments.
+"""Bid curves: output in MW that increases with the price, with a maximum number of segments.
 
-A curve is a list of segments (MW, dollars per MWh), both increasing. At a price the asset does the MW of the
-last segment whose price is at most that price, below the first price those of the first segment. MW below
-zero charge the store.
+A curve is a list of segments (MW, dollars per MWh), both increasing. At a price the asset's output is the MW
+of the last segment whose price is at most that price, and below the first price that of the first segment. MW
+below zero charge the store.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from .storage import Asset
 Curve = list[tuple[float, float]]
 
 MARGIN = 0.05
-"""Share of the water value by which a trade must be better than the energy's later use. Of 0, 0.05 and 0.1,
-the best on NYISO's prices of 2018."""
+"""Share of the water value by which a trade must be better than the later use of the energy. The best of 0,
+0.05 and 0.1 on NYISO's prices of 2018."""
 
 CENT = 0.01
 _ROUNDING = 1e-9
@@ -27,7 +27,7 @@ _ROUNDING = 1e-9
 
 @dataclass(frozen=True)
 class Terms:
-    """What a market accepts."""
+    """Terms of a market for curves."""
 
     floor: float
     """Dollars per MWh"""
@@ -44,19 +44,19 @@ def mw_at(curve: Curve, price: float) -> float:
 
 
 def fixed(mw: float, floor: float) -> Curve:
-    """Return the curve that does the same MW at every price."""
+    """Return the curve with the same MW at every price."""
     return [(mw, floor)]
 
 
 def water_value_curve(
     asset: Asset, value: Callable[[float], float], level: float, least: float, most: float, terms: Terms
 ) -> Curve:
-    """Return the curve that trades each block of energy when the price is better than the energy's later use.
+    """Return the curve that trades each block of energy if the price is better than its later use.
 
-    :param value: dollars that one more MWh in store after the hour is worth, at a level in MWh
-    :param level: MWh in store after the hour if nothing is traded
-    :param least: MW, the lowest output
-    :param most: MW, the highest
+    :param value: returns the value in dollars of one more MWh stored after the hour, at a level in MWh
+    :param level: stored MWh after the hour if nothing is traded
+    :param least: minimum output in MW
+    :param most: maximum output in MW
     """
     step = terms.least_mw
     most = round(math.floor(most / step + _ROUNDING) * step, 9)
@@ -82,14 +82,13 @@ def water_value_curve(
 
 
 def level_after(asset: Asset, level: float, mw: float) -> float:
-    """Return the MWh in store after an hour with an output of `mw`, from `level` MWh."""
+    """Return the stored MWh after an hour with an output of `mw`, from `level` MWh."""
     stored = -mw * asset.charge_efficiency if mw < 0 else -mw / asset.discharge_efficiency
     return level + stored
 
 
 def least_sale(asset: Asset, charge: float) -> float:
-    """Return the lowest price in whole cents at which energy charged at the price `charge` is sold for more
-    than it cost."""
+    """Return the lowest price in whole cents at which selling energy charged at `charge` is profitable."""
     losses = asset.charge_efficiency * asset.discharge_efficiency
     return _down(max(charge, charge / losses)) + CENT
 

@@ -1,7 +1,7 @@
 """Day-ahead forecasts: families of models, each fitted to the days before, and their combination.
 
-Nothing here looks ahead: a forecast for day D is made of prices before D, of feeds before D-1, and of an
-external forecast for D that was there when the bids for D were due.
+There is no look-ahead: a forecast for day D uses prices before D, feeds before D-1, and an external forecast
+for D that was available when the bids for D were due.
 """
 
 from __future__ import annotations
@@ -19,25 +19,26 @@ from .models import BOOSTED, EXTERNAL, RECURRENT, External, Model, blended, line
 from .panel import LEAST, WINDOW, Panel
 
 TRAILING, PRIOR = 91, 30.0
-"""Days that the weights of the families are learnt on, and the days that equal weights count for.
+"""Number of days on which the weights of the families are learned, and weight of the prior of equal weights
+in days.
 
-The best of 12 pairs on ERCOT's prices of 2021 at three hubs; all 12 were within .002 of capture."""
+The best of 12 pairs on ERCOT's prices of 2021 at three hubs; the capture of all 12 was within .002."""
 LEAST_TRAILING = 14
 TREES_EVERY, NETWORK_EVERY = 7, 28
-"""Days from one fit to the next in a backtest. The network gained nothing by more on the prices of 2021."""
+"""Days between two fits in a backtest. More fits of the network had no gain on the prices of 2021."""
 EPOCHS = 15
-"""Passes of the network over its days: more were no better on the prices of 2021."""
+"""Epochs of the network. More had no gain on the prices of 2021."""
 
 
 @dataclass(frozen=True)
 class Family:
-    """A kind of model and how often it is fitted anew."""
+    """A kind of model, and the frequency of its fits."""
 
     name: str
     every: int
-    """Days from one fit to the next"""
+    """Days between two fits"""
     fit: Callable[[Panel, int], Model]
-    """From a panel and a day: the model fitted to the days before it"""
+    """Fits the model to the days of a panel before a day"""
 
 
 def families(
@@ -62,16 +63,16 @@ def families(
 
 @dataclass(frozen=True)
 class Walk:
-    """A family's forecasts, each by a model that was fitted to days before."""
+    """A family's forecasts, each by a model that was fitted to earlier days."""
 
     forecasts: Doubles
     """[D, 24] dollars; other days are NaN"""
     models: dict[int, Model]
-    """By the day before which the model was fitted"""
+    """Models by day; each was fitted to the days before its day"""
 
 
 def walk(panel: Panel, family: Family, begin: int, end: int) -> Walk:
-    """Forecast the days `begin` to `end`, with models fitted anew on the way."""
+    """Forecast the days `begin` to `end`, and refit the models meanwhile."""
     found, models = np.full_like(panel.prices, np.nan), {}
     for first in range(max(begin, LEAST), end, family.every):
         last = min(first + family.every, end)
@@ -88,12 +89,12 @@ def shares(
     prior: float = PRIOR,
     at: int | None = None,
 ) -> dict[str, float]:
-    """Return the weights of the families for a day, learnt on the days before it.
+    """Return the weights of the families for a day, learned on the days before it.
 
-    A family without a forecast for the day gets none, nor does one with too few before it. Without enough
-    days, all others are equal.
+    A family gets no weight if it has no forecast for the day, or too few before it. Without enough days, the
+    weights of the other families are equal.
 
-    :param at: the day whose forecasts must be there; None: `day`
+    :param at: the day for which forecasts must exist; None: `day`
     """
     at = day if at is None else at
     past = np.arange(max(0, day - trailing), day)
@@ -117,7 +118,7 @@ def shares(
 def combined(panel: Panel, forecasts: dict[str, Doubles], begin: int, end: int) -> Doubles:
     """Return the combination of the families' forecasts for the days `begin` to `end`, [D, 24] dollars.
 
-    Its weights for a day are learnt on the days before it. Other days are NaN.
+    The weights for a day are learned on the days before it. Other days are NaN.
     """
     found = np.full_like(panel.prices, np.nan)
     for day in range(begin, end):

@@ -1,4 +1,4 @@
-"""A convex combination of forecasts, with weights learnt on the days before."""
+"""A convex combination of forecasts, with weights learned on the days before."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ SUM_TO_ONE = 1e3
 
 
 def weights(forecasts: Doubles, actual: Doubles, prior: float) -> Doubles:
-    """Return the weights [K], at least 0 and 1 in sum, that minimize the squared error.
+    """Return the weights [K] that minimize the squared error; they are at least 0 and their sum is 1.
 
-    What a schedule depends on is the shape of a day's prices, so errors are taken without their mean over the
-    day (Bates and Granger, 1969, for the combination; Stein-type shrinkage towards equal weights).
+    A schedule depends on the shape of a day's prices, so the mean of the day is subtracted from its errors
+    (Bates and Granger, 1969, for the combination; Stein-type shrinkage towards equal weights).
 
     :param forecasts: [K, days, 24] scaled prices
     :param actual: [days, 24]
-    :param prior: days that count for equal weights
+    :param prior: weight of the prior of equal weights, in days
     """
     families, days, _ = forecasts.shape
     errors = forecasts - actual

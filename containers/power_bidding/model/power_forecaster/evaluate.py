@@ -1,8 +1,8 @@
-"""`evaluate`: a candidate and a champion on the same days, which neither was fitted to.
+"""`evaluate`: compare a candidate and a champion on the same days, to which neither was fitted.
 
 /opt/ml/processing/history/LOCATION.csv
 /opt/ml/processing/candidate/model.tar.gz
-/opt/ml/processing/champion/model.tar.gz      none: no champion
+/opt/ml/processing/champion/model.tar.gz      optional
 /opt/ml/processing/output/evaluation.json     the result
 """
 
@@ -35,8 +35,8 @@ FOLDER = sagemaker.BASE / "processing"
 MODEL = "model.tar.gz"
 LEAST_DAYS = 7
 TOLERATED = 0.02
-"""A candidate may exceed the champion's loss by this. With two weeks of days the block bootstrap has only two
-blocks, so its intervals are too narrow to reject on any positive lower bound."""
+"""Maximum by which a candidate may exceed the champion's loss. With two weeks of days the block bootstrap has
+only two blocks, so its intervals are too narrow to reject a candidate for any positive lower bound."""
 
 
 def main(arguments: list[str]) -> None:
@@ -76,9 +76,9 @@ def _unpacked(side: str, scratch: Path) -> Trained | None:
 def compared(
     given: dict[str, Location], candidate: Trained, champion: Trained | None, floor: float
 ) -> dict[str, Any]:
-    """Return the comparison on the days that neither model was fitted to, as JSON.
+    """Return the comparison on the days to which neither model was fitted, as JSON.
 
-    Days without a price are left out. Raises `Failure` where fewer than `LEAST_DAYS` are left.
+    Days without a price are omitted. Raises `Failure` if fewer than `LEAST_DAYS` remain.
     """
     missing = sorted(set(candidate.locations) - set(given))
     if missing:
@@ -121,8 +121,10 @@ def compared(
 
 
 def _days(given: dict[str, Location], candidate: Trained, champion: Trained | None) -> tuple[int, int]:
-    """Return the days to judge, in days since 1970-01-01: those that no model has seen, to the first end of a
-    history."""
+    """Return the days of the evaluation, in days since 1970-01-01.
+
+    They are the days that neither model has seen, up to the earliest end of a history.
+    """
     begins, ends = [], []
     for name in candidate.locations:
         begins.append(candidate.locations[name][JUDGED].before)
@@ -167,7 +169,7 @@ def _summary(judged: dict[str, Judged], known: Any, best: str) -> dict[str, Any]
 
 
 def _months(judged: dict[str, Judged], known: Any, best: str, begin: int) -> list[dict[str, Any]]:
-    """Return the captures of each calendar month, of the days `known` from day `begin` on."""
+    """Return the captures of each calendar month, over the days `known` from day `begin` on."""
     month = (np.datetime64("1970-01-01") + begin + np.arange(len(known))).astype("datetime64[M]")
     return [
         {

@@ -1,7 +1,7 @@
-"""Features of a market day: only what is known when its bids are due.
+"""Features of a market day, from values that are known when its bids are due.
 
-Bids for day D leave on D-1. Day-ahead prices are known up to the end of D-1, for the market published them on
-D-2. Of every feed, values are known up to the end of D-2.
+Bids for day D are sent on D-1. Day-ahead prices are known up to the end of D-1, because the market published
+them on D-2. Feeds are known up to the end of D-2.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ WEEK = 7
 
 
 def lagged(grid: Doubles, days: int) -> Doubles:
-    """Return a grid [D, ...] that holds at each day the row `days` before it; NaN at the beginning."""
+    """Return a grid [D, ...] with, for each day, the row `days` before it; NaN at the beginning."""
     found = np.full_like(grid, np.nan)
     found[days:] = grid[:-days]
     return found
@@ -37,7 +37,7 @@ def mean_before(grid: Doubles, days: int) -> Doubles:
 def daily(days: Days, scaled: Doubles, feeds: dict[str, Doubles]) -> Doubles:
     """Return a row for each day, [D, F], for a model that forecasts its 24 hours together.
 
-    :param scaled: [D, 24] prices as `Scale` gives them
+    :param scaled: [D, 24] prices, scaled by `Scale`
     :param feeds: [D, 24] by name
     """
     yesterday = lagged(scaled, 1)
@@ -69,7 +69,7 @@ def _extremes(grid: Doubles) -> Doubles:
 
 
 def carried(rows: Doubles) -> Doubles:
-    """Return rows [D, F] where a missing value is the last known one before it, or 0."""
+    """Return rows [D, F] with missing values replaced by the last known one before, or 0."""
     known = np.isfinite(rows)
     last = np.maximum.accumulate(np.where(known, np.arange(len(rows))[:, None], -1), axis=0)
     found = np.take_along_axis(rows, np.maximum(last, 0), axis=0)

@@ -1,4 +1,4 @@
-"""Fits of the models that `models.py` forecasts with."""
+"""Fitting of the models in `models.py`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An hourly price history, and the local market days that it is made of.
+"""An hourly price history, and its local market days.
 
 Times are UTC. A market day is a day of the market's time zone: 24 hours, or 23 and 25 where daylight saving
 begins and ends.
@@ -21,7 +21,7 @@ from toolkit.failure import Failure
 Doubles = np.ndarray[Any, np.dtype[np.float64]]
 Whole = np.ndarray[Any, np.dtype[np.int64]]
 HOURS = 24
-"""Rows of a day's grid: the local hours from 0 to 23, however many hours the day has."""
+"""Rows of a day's grid: the local hours from 0 to 23, also for days of 23 or 25 hours."""
 TIME = "hour_utc"
 REAL_TIME = "real_time"
 """Column of the real-time price, dollars per MWh."""
@@ -40,9 +40,9 @@ class History:
     start: int
     """The first hour, in hours since 1970-01-01 UTC"""
     prices: Doubles
-    """[T] dollars per MWh; NaN where missing"""
+    """[T] dollars per MWh; NaN if missing"""
     feeds: dict[str, Doubles]
-    """By name, [T] in the feed's unit; NaN where missing"""
+    """By name, [T] in the feed's unit; NaN if missing"""
     zone: str
     """Time zone of the market, such as America/Chicago"""
 
@@ -64,7 +64,7 @@ class Days:
     clock: Whole
     """[T] local hour, 0 to 23"""
     of: Whole
-    """[T] index of the hour's day; -1 where the day is not whole"""
+    """[T] index of the hour's day; -1 if the day is not whole"""
 
     @staticmethod
     def of_hours(start: int, count: int, zone: str) -> Days:
@@ -98,8 +98,8 @@ class Days:
     def grid(self, values: Doubles) -> Doubles:
         """Return [D, 24] values by local hour.
 
-        The hour that occurs twice is averaged; the one that does not exist is the mean of its neighbours.
-        Missing values stay NaN.
+        The hour that occurs twice is averaged; the skipped hour is the mean of its neighbours. Missing values
+        stay NaN.
         """
         known = (self.of >= 0) & np.isfinite(values)
         sums, counts = np.zeros((len(self), HOURS)), np.zeros((len(self), HOURS))
@@ -123,9 +123,9 @@ def _hours_of(day: int, zone: ZoneInfo) -> int:
 
 
 def read_csv(paths: list[Path], price: str | None, zone: str) -> History:
-    """Read hourly rows from CSV files that follow one another, each with the columns `hour_utc` and a price.
+    """Read hourly rows from consecutive CSV files, each with the columns `hour_utc` and a price.
 
-    All other columns that hold numbers are feeds. An empty cell and an hour without a row are missing values.
+    All other columns of numbers are feeds. An empty cell and an hour without a row are missing values.
     Raises `Failure` that names file, line and column.
 
     :param price: the price's column; None: the only one whose name begins with `price` or `lmp`

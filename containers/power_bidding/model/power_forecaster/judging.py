@@ -1,4 +1,4 @@
-"""What forecasts are worth on market days that their models have not seen."""
+"""Evaluation of forecasts on market days that their models have not seen."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from .storage import Asset
 from .trained import Fit, Trained
 
 CLIPPED = 3.0
-"""Maximum of a day's loss ratio: one spike day does not decide."""
+"""Maximum of a day's loss ratio, so that a day with price spikes does not dominate."""
 TINY = 1e-9
 
 
 @dataclass(frozen=True)
 class Judged:
-    """D market days."""
+    """Results of D market days."""
 
     dollars: Doubles
-    """[D] revenue of the schedule, NaN where a price or the forecast is missing"""
+    """[D] revenue of the schedule, NaN if a price or the forecast is missing"""
     foresight: Doubles
     """[D] revenue of a schedule that knows the prices"""
     loss: Doubles
@@ -37,7 +37,7 @@ class Judged:
 
 
 def pooled(locations: list[Judged]) -> Judged:
-    """Return several locations as one: revenues added, losses averaged."""
+    """Return the results of several locations together: revenues are added, losses averaged."""
     return Judged(
         np.sum([each.dollars for each in locations], axis=0),
         np.sum([each.foresight for each in locations], axis=0),
@@ -46,7 +46,7 @@ def pooled(locations: list[Judged]) -> Judged:
 
 
 def known(judged: Iterable[Judged]) -> Any:
-    """Return the days, [D] booleans, on which every forecast can be judged."""
+    """Return the days, [D] booleans, on which all forecasts can be evaluated."""
     return np.all(
         [np.isfinite(part) for each in judged for part in (each.dollars, each.foresight, each.loss)], axis=0
     )
@@ -55,7 +55,7 @@ def known(judged: Iterable[Judged]) -> Any:
 def forecasts_by(model: Trained, location: str, panel: Panel, begin: int, end: int) -> Doubles:
     """Return a model's forecasts of the days `begin` to `end`, [all days, 24] dollars.
 
-    Each is by the newest fit that has not seen the day; NaN where there is none.
+    Each is from the newest fit that has not seen the day; NaN if there is none.
     """
     found = np.full_like(panel.prices, np.nan)
     for row in range(begin, end):
@@ -66,7 +66,7 @@ def forecasts_by(model: Trained, location: str, panel: Panel, begin: int, end: i
 
 
 def judged(location: Location, forecasts: Doubles, asset: Asset, begin: int, end: int) -> Judged:
-    """Judge forecasts [all days, 24] of the days `begin` to `end`."""
+    """Evaluate forecasts [all days, 24] of the days `begin` to `end`."""
     prices = location.panel.prices
     revenue = schedules.self_schedules(location.history, forecasts, asset, begin, end)
     persistence = naive.naive(prices)[naive.PERSISTENCE]

@@ -19,23 +19,23 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 @dataclass(frozen=True)
 class Location:
-    """A place with a price, such as a hub."""
+    """A location with a price, such as a hub."""
 
     history: History
     panel: Panel
     end: int
-    """Market days up to the last one with a price; feeds may go on"""
+    """Number of market days up to the last one with a price; feeds may continue"""
     digest: str
     """SHA-256 of the file"""
 
     @property
     def known_to(self) -> int:
-        """The hour after the last price, from 1970-01-01 UTC."""
+        """The hour after the last price, in hours since 1970-01-01 UTC."""
         return self.history.start + int(np.flatnonzero(np.isfinite(self.history.prices))[-1]) + 1
 
 
 def read(folder: Path, column: str, zone: str) -> dict[str, Location]:
-    """Read the files of a folder. Raises `Failure` that names what is wrong in them."""
+    """Read the files of a folder. Raises `Failure` that names the error in them."""
     paths = sorted(folder.glob("*.csv")) if folder.is_dir() else []
     if not paths:
         raise Failure(f"folder {folder.name} must have a file LOCATION.csv for each location, got none")

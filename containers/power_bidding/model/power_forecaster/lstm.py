@@ -1,4 +1,4 @@
-"""Training of the recurrent network, by TensorFlow's Keras. `network.py` forecasts with its weights."""
+"""Training of the recurrent network with TensorFlow's Keras. `network.py` forecasts with its weights."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 from functools import cache
 from typing import Any
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before the import: it logs while it is loaded
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before the import, which already logs
 
 import keras
 import numpy as np
@@ -22,7 +22,7 @@ BATCH = 32
 RATE = 2e-3
 DROPOUT = 0.2
 
-with contextlib.suppress(RuntimeError):  # TensorFlow has started: its threads cannot be changed any more
+with contextlib.suppress(RuntimeError):  # raised if TensorFlow has started: then threads cannot be changed
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)
 
@@ -30,8 +30,8 @@ with contextlib.suppress(RuntimeError):  # TensorFlow has started: its threads c
 class Trainer:
     """The network for F features of a day and its compiled training step.
 
-    Compiling takes longer than a fit, so one object makes all fits of a job. Keras's own `fit` needs five
-    times as long for a network of this size.
+    Compiling takes longer than a fit, so one object makes all fits of a job. Keras's `fit` takes five times
+    as long for a network of this size.
     """
 
     def __init__(self, features: int):
@@ -52,7 +52,7 @@ class Trainer:
         self._decision_epoch = tf.function(self._train_decision, reduce_retracing=True)
 
     def _train(self, data: Any, order: Any) -> None:
-        """Train on one batch after the other.
+        """Train on the batches in sequence.
 
         :param data: sequences, weekdays, means and targets of n days
         :param order: [batches, BATCH] of days
@@ -82,7 +82,7 @@ class Trainer:
         return (clipped(gradients) / len(batch)).astype(np.float32)
 
     def _start(self, seed: int) -> None:
-        """Forget all fits before."""
+        """Initialize the weights and the optimizer, independent of earlier fits."""
         units, features = UNITS, self.recurrent.cell.kernel.shape[0]
         bias = np.zeros(4 * units)
         bias[units : 2 * units] = 1  # of the forget gate (Jozefowicz et al., 2015)

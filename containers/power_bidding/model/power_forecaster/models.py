@@ -1,4 +1,4 @@
-"""Models that are fitted, and what they forecast. In NumPy alone: `fitting.py` fits them."""
+"""Fitted models and their forecasts, in NumPy only. `fitting.py` fits them."""
 
 from __future__ import annotations
 
@@ -17,22 +17,23 @@ from .scale import Scale
 from .trees import Trees
 
 LINEAR_WINDOWS = (56, 91, 182, 364)
-"""The linear model is fitted to each: together they are better than one (Marcjasz et al., 2018)."""
+"""Windows in days. The linear model is fitted to each; together they are better than one (Marcjasz et al.,
+2018)."""
 BOOSTED, RECURRENT, EXTERNAL = "boosted trees", "recurrent network", "external forecast"
 
 
 class Model(Protocol):
     def __call__(self, panel: Panel, begin: int, end: int) -> Doubles:
-        """Return the prices of the days `begin` to `end`, [days, 24] dollars; NaN where it has none."""
+        """Return the prices of the days `begin` to `end`, [days, 24] dollars; NaN without a forecast."""
         ...
 
 
 @dataclass(frozen=True)
 class Linear:
-    """Ridge regression, fitted anew at each forecast: it takes milliseconds."""
+    """Ridge regression. It is refitted for each forecast, which takes milliseconds."""
 
     window: int
-    """Days that it is fitted to"""
+    """Number of days to which it is fitted"""
 
     def __call__(self, panel: Panel, begin: int, end: int) -> Doubles:
         past = panel.past(begin, self.window)
@@ -47,7 +48,7 @@ class Boosted:
     """Gradient-boosted trees."""
 
     text: str
-    """As LightGBM writes them"""
+    """The trees in LightGBM's text format"""
     scale: Scale
     feeds: tuple[str, ...]
 
@@ -68,7 +69,7 @@ class Recurrent:
     network: Network
     scale: Scale
     feeds: Mapping[str, tuple[float, float]]
-    """Mean and deviation by name"""
+    """Mean and standard deviation by name"""
 
     def __call__(self, panel: Panel, begin: int, end: int) -> Doubles:
         given = inputs(panel, self.scale, self.feeds)
@@ -80,7 +81,7 @@ def inputs(
 ) -> tuple[Doubles, Doubles, Doubles]:
     """Return the network's inputs for all days, see `network.inputs`.
 
-    A missing value of a feed is the last known one, or its mean.
+    A missing value of a feed is replaced by the last known one, or by the feed's mean.
     """
     feeds = panel.feeds_named(standards)
     for name, (mean, deviation) in standards.items():
@@ -90,7 +91,7 @@ def inputs(
 
 @dataclass(frozen=True)
 class External:
-    """The forecast that comes with the history."""
+    """The external forecast in the history."""
 
     def __call__(self, panel: Panel, begin: int, end: int) -> Doubles:
         if panel.external is None:
@@ -99,15 +100,15 @@ class External:
 
 
 def linear_families() -> dict[str, Model]:
-    """Return the models that are fitted anew at each forecast, by name."""
+    """Return the models that are refitted for each forecast, by name."""
     return {f"linear, {window} days": Linear(window) for window in LINEAR_WINDOWS}
 
 
 def blended(scale: Scale, forecasts: Mapping[str, Doubles], shares: Mapping[str, float]) -> Doubles:
-    """Return the weighted mean of forecasts [24] in dollars, taken of scaled prices.
+    """Return the weighted mean of forecasts [24] in dollars, computed with scaled prices.
 
-    A forecast with a missing value is left out, and the others count for more. Raises ValueError where none
-    is left.
+    A forecast with a missing value is omitted, and the weights of the others increase. Raises ValueError if
+    none remains.
     """
     known = [name for name in shares if np.isfinite(forecasts[name]).all()]
     total = sum(shares[name] for name in known)

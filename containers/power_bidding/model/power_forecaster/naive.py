@@ -1,4 +1,4 @@
-"""Forecasts without a model: the baselines that others have to beat."""
+"""Forecasts without a model, as baselines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A recurrent network's forecasts in plain NumPy: the endpoint starts without TensorFlow."""
+"""A recurrent network's forecasts in NumPy, so that the endpoint starts without TensorFlow."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .features import WEEK, lagged, mean_before
 from .history import Days, Doubles
 
 SEQUENCE = 14
-"""Days that the network reads, the day before the forecast last."""
+"""Number of days that the network reads; the last one is the day before the forecast."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Network:
         """Return scaled prices [n, 24].
 
         :param sequences: [n, SEQUENCE, F] of `inputs`
-        :param weekdays: [n, 7] one of them 1
+        :param weekdays: [n, 7] one-hot
         :param means: [n, 24] scaled
         """
         units = self.recurrent.shape[0]
@@ -56,7 +56,7 @@ def _sigmoid(values: Doubles) -> Doubles:
 def inputs(days: Days, scaled: Doubles, feeds: dict[str, Doubles]) -> tuple[Doubles, Doubles, Doubles]:
     """Return sequences [D, SEQUENCE, F], weekdays [D, 7] and means [D, 24] of every day.
 
-    The first `SEQUENCE` days have NaN. A feed's values are those of the day before a price's.
+    The first `SEQUENCE` days have NaN. A feed's values are from the day before that of the prices.
 
     :param scaled: [D, 24] prices
     :param feeds: [D, 24] by name, standardized, without missing values

@@ -1,7 +1,7 @@
-"""Offers to a market: curves of segments, made of schedules and of water values, and their check.
+"""Offers to a market: curves of segments from schedules and from water values, and their validation.
 
 A segment is (MW, $/MWh). At a clearing price the asset's MW is that of the last segment whose price is at
-most that price, and of the first segment below all. Negative MW is charging.
+most that price, and below all prices that of the first segment. Negative MW is charging.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ CLOSE = 1e-6
 
 
 class OfferError(Exception):
-    """An offer would break a rule of the market or of the asset. The text says which."""
+    """An offer would break a rule of the market or of the asset. The message names the rule."""
 
 
 def quantity(mw: float, terms: Terms) -> float:
-    """Return MW in steps of `least_mw`, rounded towards zero: never more than the store holds."""
+    """Return MW in steps of `least_mw`, rounded towards zero, so that the energy is always available."""
     steps = math.floor(abs(mw) / terms.least_mw + CLOSE)
     return round(math.copysign(steps * terms.least_mw, mw), 6) if steps else 0.0
 
@@ -31,11 +31,11 @@ def self_scheduled(mw: float, terms: Terms) -> Curve:
 
 
 def price_taker(asset: Asset, water_value: float, terms: Terms) -> Curve:
-    """Return the curve of an asset whose stored MWh is worth `water_value` dollars.
+    """Return the curve of an asset whose stored MWh has a value of `water_value` dollars.
 
-    It charges at prices below what the energy is worth after losses, and discharges above. With the same
-    curve in all hours, a market that schedules the store itself earns the asset its optimum: charging and
-    discharging cost what they cost the asset, whatever the water value.
+    It charges at prices below the value of the energy after losses, and discharges above. With the same curve
+    in all hours, a market that schedules the store itself gives the asset its optimum, for any water value:
+    the difference between the prices for charging and discharging equals the asset's costs.
     """
     power = quantity(asset.power, terms)
     if power == 0:
@@ -47,7 +47,7 @@ def price_taker(asset: Asset, water_value: float, terms: Terms) -> Curve:
 
 
 def limited(segments: Curve, least: float, most: float) -> Curve:
-    """Return a curve whose MW are from `least` to `most`: what the store can take and give."""
+    """Return a curve with MW limited to `least` to `most`, which the store can deliver."""
     found: Curve = []
     for mw, price in segments:
         mw = min(max(mw, least), most)
@@ -58,7 +58,7 @@ def limited(segments: Curve, least: float, most: float) -> Curve:
 
 
 def checked(segments: Curve, asset: Asset, terms: Terms) -> Curve:
-    """Return the curve. Raises `OfferError` where it must not leave."""
+    """Return the curve. Raises `OfferError` if it must not be sent."""
     numbers = [number for segment in segments for number in segment]
     if not segments or len(segments) > terms.most_segments:
         raise OfferError(f"a curve must have 1 to {terms.most_segments} segments, got {len(segments)}")

@@ -1,4 +1,4 @@
-"""Expected prices of the hours ahead: published ones, then forecasts, then the real-time spread on top."""
+"""Expected prices of the next hours: published prices, then forecasts, plus the real-time spread."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from .water_value import Errors
 
 @dataclass(frozen=True)
 class Outlook:
-    """Day-ahead prices: known ones, and forecast ones after them."""
+    """Day-ahead prices: known prices, then forecasts."""
 
     history: History
     """Ends with a market day. Its prices have no missing value after `published`."""
     published: int
-    """The begin, in hours from 1970-01-01 UTC, of the first market day that is not published as a whole"""
+    """First hour, since 1970-01-01 UTC, of the first market day that is not completely published"""
 
     @property
     def start(self) -> int:
@@ -39,7 +39,7 @@ class Outlook:
 
 
 def day_begin(day: int, zone: str) -> int:
-    """Return the first hour of a market day, in hours from 1970-01-01 UTC."""
+    """Return the first hour of a market day, in hours since 1970-01-01 UTC."""
     return round(datetime.fromordinal(EPOCH + day).replace(tzinfo=ZoneInfo(zone)).timestamp() / 3600)
 
 
@@ -51,8 +51,8 @@ def day_of(hour: int, zone: str) -> int:
 def outlook(fit: Fit, request: Request, until: int) -> Outlook:
     """Return prices to the end of the market day of the hour before `until`.
 
-    The missing hours of a market day that is published in part or not at all are forecast from the days
-    before it, and those of a day after it from that forecast, all within the market's floor and cap.
+    The missing hours of a market day that is partly published or not published are forecast from the days
+    before it, and those of later days from that forecast, all within the market's floor and cap.
     """
     history, market = request.history, request.market
     known = np.flatnonzero(np.isfinite(history.prices))
@@ -69,7 +69,7 @@ def outlook(fit: Fit, request: Request, until: int) -> Outlook:
         prices, hours = longer.prices.copy(), panel.days.hours(row)
         forecast = np.clip(fit.forecast(panel, row), market.floor, market.cap)
         prices[hours] = panel.days.spread(row, forecast)
-        seen = history.prices[hours]  # of a day that is published in part
+        seen = history.prices[hours]  # prices of a partly published day
         prices[hours][: len(seen)] = np.where(np.isfinite(seen), seen, prices[hours][: len(seen)])
         found = replace(longer, prices=prices)
     return Outlook(_filled(found), published)
@@ -109,7 +109,7 @@ def _filled(history: History) -> History:
 
 @dataclass(frozen=True)
 class RealTime:
-    """What is expected of real-time prices when the curve of hour T is due."""
+    """Expectations of real-time prices when the curve of hour T is due."""
 
     prices: Doubles
     """[hours] from T, dollars per MWh"""

@@ -1,4 +1,4 @@
-"""Real-time offers: one curve an hour, fixed 75 minutes before the hour begins."""
+"""Real-time offers: one curve per hour, fixed 75 minutes before the hour begins."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from .storage import Asset, OptimizationError
 from .water_value import Errors, Limits
 
 LEAD_MINUTES = 75
-"""From a curve's deadline to the begin of its hour."""
+"""Minutes from a curve's deadline to the beginning of its hour."""
 HORIZON = 30
-"""Hours that an offer looks ahead, its own included."""
+"""Number of hours that an offer considers, including its own."""
 
 # Chosen on NYISO's prices of 2018, see benchmarks/README.md
 SPREAD_HOURS = 3
-"""Hours before the deadline whose prices tell the spread."""
+"""Number of hours before the deadline from which the spread is computed."""
 SPREAD_SHARE = 0.7
-"""Of the spread, expected to go on."""
+"""Share of the spread that is expected to continue."""
 SPREAD_KEPT = 0.8
-"""Of the spread expected for an hour, expected for the next one."""
+"""Share of the expected spread of an hour that is expected for the next one."""
 ERROR_DAYS = 28
-"""Days before whose errors are taken to come again."""
+"""Number of past days whose errors are expected to recur."""
 TRAILING_DAYS = 84
-"""Days before on which policies are compared."""
+"""Number of past days on which policies are compared."""
 
 
 def expected_prices(day_ahead: Doubles, spread: float) -> Doubles:
@@ -54,16 +54,17 @@ def curve(
 ) -> Curve:
     """Return the curve of the first hour.
 
-    A market that dispatches every few minutes limits the output by what is in store then. So the curve
-    offers all of its power for a price spike of five minutes, although the store could not do that for the
-    hour. Where later awards need energy or room, the curve stays within what a whole hour leaves them.
+    A market that dispatches every few minutes limits the output by the stored energy at that time. So the
+    curve offers its full power for a price spike of five minutes, even if the store could not deliver it for
+    the hour. If later awards need energy or room in the store, the curve is limited so that a whole hour
+    leaves it to them.
 
     :param prices: [T] expected dollars per MWh, see `expected_prices`
-    :param state_of_charge: MWh in store when the hour begins
+    :param state_of_charge: stored MWh when the hour begins
     :param floor, cap: lowest and highest price of the market
-    :param awards: [T] MW that the day-ahead market has sold, purchases below zero, NaN or 0 where none; see
+    :param awards: [T] MW sold in the day-ahead market, purchases below zero, NaN or 0 for none; see
         `Limits.of` for how they are kept
-    :param errors: what real-time prices may differ from `prices` by; None: not at all
+    :param errors: possible differences of real-time prices from `prices`; None: no differences
     Raises `OptimizationError`.
     """
     prices = np.asarray(prices, np.float64)
@@ -102,7 +103,7 @@ def _allowed(asset: Asset, left: float, limits: Limits) -> tuple[float, float]:
     if limits.need[0] > asset.lowest:
         most = min(most, max(_mw(asset, left - float(limits.need[0])), least))
     lowest, highest = _mw(asset, left - asset.energy), _mw(asset, left - asset.lowest)
-    if least > 0:  # sold day-ahead: no more than there is
+    if least > 0:  # sold day-ahead: limited by the stored energy
         least = min(least, max(highest, 0.0))
     if most < 0:
         most = max(most, min(lowest, 0.0))
@@ -110,7 +111,7 @@ def _allowed(asset: Asset, left: float, limits: Limits) -> tuple[float, float]:
 
 
 def _mw(asset: Asset, energy: float) -> float:
-    """Return the output of an hour that takes `energy` MWh out of the store."""
+    """Return the output of an hour that removes `energy` MWh from the store."""
     mw = energy * asset.discharge_efficiency if energy > 0 else energy / asset.charge_efficiency
     return min(max(mw, -asset.power), asset.power)
 
@@ -118,6 +119,6 @@ def _mw(asset: Asset, energy: float) -> float:
 def chosen(dollars: Mapping[str, Doubles]) -> str:
     """Return the policy that earned most in the last `TRAILING_DAYS`; the first one without a day.
 
-    :param dollars: [days] of each policy, the days before only, in the same order
+    :param dollars: [days] of each policy, past days only, in the same order
     """
     return max(dollars, key=lambda name: float(dollars[name][-TRAILING_DAYS:].sum()))

@@ -1,7 +1,7 @@
 """Revenue of day-ahead schedules with and without regulation.
 
-No look-ahead: the forecast of capacity prices is the mean of the seven days before the day that is bid for.
-All offers are assumed to be accepted, and called energy to equal its expectation.
+No look-ahead: the forecast of capacity prices is the mean of the seven days before the day of the bids. It is
+assumed that all offers are accepted, and that the called energy equals its expectation.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ def check_columns(history: History, where: str) -> None:
 
 @dataclass(frozen=True)
 class Sold:
-    """D market days."""
+    """Results of D market days."""
 
     revenue: Revenue
     capacity: Doubles
-    """[D] dollars of capacity payments; NaN where a price is missing"""
+    """[D] dollars of capacity payments; NaN if a price is missing"""
     schedules: dict[int, RegulatedSchedule]
     """Schedules by day"""
 
@@ -93,7 +93,7 @@ def summary(
 ) -> dict[str, Any]:
     """Return each forecast's revenue with and without regulation, as means over seeds.
 
-    Days without a price are left out.
+    Days without a price are omitted.
     """
     names = list(with_it[0])
     dollars = {name: np.mean([each[name].revenue.dollars for each in with_it], axis=0) for name in names}
@@ -127,7 +127,7 @@ def summary(
 def hours(history: History, found: Sold, forecast: Doubles, asset: Asset) -> list[dict[str, Any]]:
     """Return each hour's schedule with regulation, and its MW without.
 
-    :param forecast: [all days, 24] dollars per MWh, the forecast behind `found`
+    :param forecast: [all days, 24] dollars per MWh, the forecast on which `found` is based
     """
     days = history.days
     rows: list[dict[str, Any]] = []

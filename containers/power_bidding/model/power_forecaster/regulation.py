@@ -9,9 +9,9 @@ hour. In each state s
     discharge[up] - charge[up] = discharge - charge + capacity up
     discharge[down] - charge[down] = discharge - charge - capacity down
 
-The expected level after the hour adds up the states by their shares, with the losses of the battery's actual
-output: a call up during charging reduces the charging. In addition, the battery must be able to follow a full
-call in either direction for a part of the hour.
+The expected level after the hour is the sum over the states, weighted by their shares, with the losses of the
+battery's actual output: a call up during charging reduces the charging. In addition, the battery must be able
+to follow a full call in either direction for a part of the hour.
 
 QuEST (Nguyen et al., 2019) is more restrictive: calls add charging or discharging to the schedule, each with
 its own losses, and schedule and capacity share one power limit. `Regulation.shared_power` selects this.

@@ -1,4 +1,4 @@
-"""Real-time trading on a price history, hour by hour, with what was known 75 minutes before each hour."""
+"""Real-time trading on a price history, hour by hour, with the information of 75 minutes before each hour."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from .water_value import Errors
 
 DAY = 24
 BEFORE = -(-LEAD_MINUTES // 60)
-"""Hours from the one in which a curve is fixed to the curve's own."""
+"""Hours from the hour in which a curve is fixed to the curve's hour."""
 
 Policy = Callable[[int, Doubles, float], Curve]
-"""Returns the curve of an hour, from the expected prices [HORIZON] and the MWh in store when it begins."""
+"""Returns the curve of an hour, from the expected prices [HORIZON] and the stored MWh when it begins."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Market:
     day_ahead: Doubles
     """[hours] dollars per MWh"""
     published: int
-    """Hour of the day that begins once the day-ahead prices of the next day are known"""
+    """Hour of the day from which the day-ahead prices of the next day are known"""
 
     @property
     def intervals(self) -> int:
@@ -41,7 +41,7 @@ class Market:
 
     @property
     def seen(self) -> int:
-        """Number of intervals that are over, when a curve is fixed, of the hour `BEFORE` the curve's."""
+        """Number of intervals of the hour `BEFORE` hours earlier that are past when a curve is fixed."""
         return self.intervals * (60 * BEFORE - LEAD_MINUTES) // 60
 
     def spread(self, hour: int) -> float:
@@ -58,9 +58,9 @@ class Market:
         return min(DAY * (day + (2 if now >= self.published else 1)), len(self.day_ahead))
 
     def expected(self, hour: int) -> Doubles:
-        """Return the prices that are expected when the curve of `hour` is fixed, [HORIZON].
+        """Return the expected prices when the curve of `hour` is fixed, [HORIZON].
 
-        Days whose day-ahead prices are not published yet are expected to be like the last one that is.
+        For days without published day-ahead prices, the prices of the last published day are expected.
         """
         known = self.known(hour)
         at = np.arange(hour, hour + HORIZON)
@@ -68,26 +68,25 @@ class Market:
         return real_time.expected_prices(self.day_ahead[at], self.spread(hour))
 
     def errors(self, hour: int) -> Errors:
-        """Return the differences of real-time and day-ahead prices on the days before the curve of `hour` is
-        fixed."""
+        """Return the differences of real-time and day-ahead prices on the days before `hour`'s deadline."""
         end = self.error_day(hour) * DAY
         past = slice(max(end - ERROR_DAYS * DAY, 0), end)
         return Errors.seen(self.real_time[past] - self.day_ahead[past, None])
 
     @staticmethod
     def error_day(hour: int) -> int:
-        """Return the number of whole days that are over when the curve of `hour` is fixed."""
+        """Return the number of whole past days when the curve of `hour` is fixed."""
         return max(hour - BEFORE, 0) // DAY
 
 
 @dataclass(frozen=True)
 class Replay:
-    """T hours."""
+    """Results of T hours."""
 
     dollars: Doubles
     """[T]"""
     levels: Doubles
-    """[T] MWh in store at the end of each hour"""
+    """[T] stored MWh at the end of each hour"""
     curves: list[Curve]
 
     @property
@@ -97,7 +96,7 @@ class Replay:
 
 
 def replay(market: Market, asset: Asset, policy: Policy, begin: int, end: int) -> Replay:
-    """Trade in the hours `begin` to `end`, from an empty store, which carries over from hour to hour."""
+    """Trade in the hours `begin` to `end`. The store is empty first, and keeps its level between hours."""
     intervals, seen = market.intervals, market.seen
     dollars, levels = np.zeros(end - begin), np.zeros(end - begin)
     made: list[Curve] = []
@@ -107,9 +106,9 @@ def replay(market: Market, asset: Asset, policy: Policy, begin: int, end: int) -
             return 0.0, level
         return settled(made[hour - begin], prices, level, asset, intervals)
 
-    level = known = asset.lowest  # at the end of the last hour settled; when the next curve is fixed
+    level = known = asset.lowest  # at the end of the last settled hour; when the next curve is fixed
     for hour in range(begin, end):
-        # project the store to the begin of the hour, by the curves that are fixed already
+        # project the level to the beginning of the hour, by the curves that are fixed already
         projected, expected = known, market.expected(hour)
         if hour - BEFORE >= begin:
             last = float(market.real_time[hour - BEFORE, seen - 1])
@@ -118,7 +117,7 @@ def replay(market: Market, asset: Asset, policy: Policy, begin: int, end: int) -
             price = float(market.day_ahead[between]) + real_time.SPREAD_SHARE * market.spread(hour)
             _, projected = settle(between, [price] * intervals, projected)
         made.append(policy(hour, expected, projected))
-        # settle the hour before, as far as it is seen when the next curve is fixed, then to its end
+        # settle the hour before up to the time when the next curve is fixed, then to its end
         if hour > begin:
             prices = market.real_time[hour - 1].tolist()
             first, known = settle(hour - 1, prices[:seen], level)
@@ -129,7 +128,7 @@ def replay(market: Market, asset: Asset, policy: Policy, begin: int, end: int) -
 
 
 def rolling(asset: Asset, terms: Terms) -> Policy:
-    """Return the policy that offers the MW of the best schedule of the hours to come, at any price."""
+    """Return the policy that offers the MW of the best schedule of the next hours, at any price."""
     program = Scheduler(asset, HORIZON)
 
     def policy(hour: int, expected: Doubles, level: float) -> Curve:
@@ -161,7 +160,7 @@ def by_water_value(market: Market, asset: Asset, terms: Terms) -> Policy:
 
     def policy(hour: int, expected: Doubles, level: float) -> Curve:
         if hour not in values:
-            # curves with the same errors are made together: it is faster, and each depends on its own row
+            # curves with the same errors are computed together, which is faster; each depends only on its row
             day = market.error_day(hour)
             hours = [each for each in range(hour, hour + DAY + BEFORE) if market.error_day(each) == day]
             hours = [each for each in hours if each < len(market.day_ahead)]
@@ -175,13 +174,13 @@ def by_water_value(market: Market, asset: Asset, terms: Terms) -> Policy:
 
 
 def selected(policies: Mapping[str, Policy], daily: Mapping[str, Doubles], begin_day: int) -> Policy:
-    """Return the policy that follows, each day, the one that earned most on the days before.
+    """Return the policy that follows, on each day, the policy that earned most on the days before.
 
     :param daily: [days] dollars of each policy alone, from `begin_day` on
     """
 
     def policy(hour: int, expected: Doubles, level: float) -> Curve:
-        # when the first curve of a day is fixed, the day before is not over yet
+        # when the first curve of a day is fixed, the day before has not ended yet
         over = max(hour // DAY - 1 - begin_day, 0)
         name = real_time.chosen({name: dollars[:over] for name, dollars in daily.items()})
         return policies[name](hour, expected, level)

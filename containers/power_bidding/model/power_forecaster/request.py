@@ -1,4 +1,4 @@
-"""What an invocation asks for, read from JSON: fields with their units, each checked by name."""
+"""Parsing and validation of a request's JSON. Fields have units."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from .storage import Asset
 SELF_SCHEDULE, CURVES, MANAGED_CURVES = MODES = ("self_schedule", "curves", "managed_curves")
 CURVE, SELECTED = REAL_TIME_POLICIES = ("curve", "selected")
 LEAST_DAYS, MOST_DAYS = 42, 500
-"""Days of a request's history: what the linear models need, and a bound on the work."""
+"""Minimum and maximum days of a request's history: for the linear models, and to limit the computation."""
 AHEAD = 72
-"""Hours after the newest price that a request may ask for, at most."""
+"""Maximum number of hours after the newest price for which a request may ask."""
 MOST_AWARDS = 200
 MOST_SEGMENTS = 100
 LONGEST = 30
-"""Characters of a caller's value that an error repeats, at most."""
+"""Maximum number of characters of a caller's value in an error."""
 
 UNITS = {
     "price": ("$/MWh", -50_000, 50_000),
@@ -52,12 +52,12 @@ FIELDS = (
 
 
 class RequestError(Exception):
-    """The request is invalid. The text names the field and what is allowed."""
+    """The request is invalid. The message names the field and what is allowed."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """Hours are counted from 1970-01-01 UTC."""
+    """A request. Hours are counted from 1970-01-01 UTC."""
 
     hour: int
     """The hour T whose real-time curve is due"""
@@ -73,7 +73,7 @@ class Request:
     real_time: Doubles
     """Real-time prices of the same hours"""
     level: float
-    """MWh in store at the beginning of hour T"""
+    """Stored MWh at the beginning of hour T"""
     awards: dict[int, float]
     """MW sold day-ahead, by hour"""
     day: int | None
@@ -241,7 +241,7 @@ def _number(given: Any, where: str, least: float = -math.inf, most: float = math
         is_number = not isinstance(given, bool) and isinstance(given, int | float) and math.isfinite(given)
         if is_number and least <= given <= most:
             return float(given)
-    except OverflowError:  # an integer beyond a double
+    except OverflowError:  # an integer that exceeds a double
         pass
     bounds = "a finite number" if least == -math.inf else f"a number from {least:g} to {most:g}"
     raise RequestError(f"{where} must be {bounds}, got {_shown(given)}")

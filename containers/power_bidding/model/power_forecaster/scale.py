@@ -16,7 +16,7 @@ NORMAL = 1.4826
 
 @dataclass(frozen=True)
 class Scale:
-    """Location and width, of the prices that a model is fitted to."""
+    """Location and width of the prices to which a model is fitted."""
 
     median: float
     width: float

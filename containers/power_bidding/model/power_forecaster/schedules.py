@@ -1,4 +1,4 @@
-"""Day-ahead schedules of a storage asset that takes prices as given, and what they earn.
+"""Day-ahead schedules of a price-taking storage asset, and their revenue.
 
 Each market day begins with an empty store.
 """
@@ -16,12 +16,12 @@ from .storage import Asset, Scheduler
 
 @dataclass(frozen=True)
 class Revenue:
-    """D market days."""
+    """Revenue of D market days."""
 
     dollars: Doubles
-    """[D], NaN where a price or the forecast is missing"""
+    """[D], NaN if a price or the forecast is missing"""
     foresight: Doubles
-    """[D] of a schedule that knows the prices, NaN where one is missing"""
+    """[D] of a schedule that knows the prices, NaN if one is missing"""
 
 
 def self_schedules(history: History, forecasts: Doubles, asset: Asset, begin: int, end: int) -> Revenue:

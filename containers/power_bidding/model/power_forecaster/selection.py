@@ -1,4 +1,4 @@
-"""The choice of a real-time policy by what each would have earned on the days before."""
+"""Selection of a real-time policy by the revenue that each would have had on the days before."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from .replay import DAY, Market
 from .request import CURVE, Request
 
 ROLLING, SCHEDULE = "rolling", "schedule"
-"""Offer the MW of the best schedule of the hours to come; of the best schedule of the market day"""
+"""Offer the MW of the best schedule of the next hours; of the best schedule of the market day"""
 PUBLISHED = 14
-"""Hour of the day from which the day-ahead prices of the next day are taken as known: CAISO and ERCOT publish
-them at 13:00 and 13:30."""
+"""Hour of the day from which the day-ahead prices of the next day are considered known: CAISO and ERCOT
+publish them at 13:00 and 13:30."""
 
 
 def policy_of(request: Request, found: Outlook) -> str:
     """Return the policy, `CURVE`, `ROLLING` or `SCHEDULE`, that earned most in the last `TRAILING_DAYS`.
 
-    Each is replayed alone, from an empty store, on the hourly prices of whole market days that are over. An
-    hour without a real-time price has its day-ahead price. Without a day, the answer is `CURVE`.
+    Each is replayed separately, from an empty store, on the hourly prices of whole past market days. For an
+    hour without a real-time price, the day-ahead price is used. Without a day, the result is `CURVE`.
 
-    Hourly means hide price spikes of a few minutes, so curves look worse than they are: see
+    Hourly means hide price spikes of a few minutes, so the revenue of curves is underestimated: see
     benchmarks/README.md.
     """
     end = min(day_begin(day_of(request.now, found.history.zone), found.history.zone), found.published)

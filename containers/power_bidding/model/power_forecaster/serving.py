@@ -20,11 +20,11 @@ THREADS = 4
 
 
 def serve() -> None:
-    """Serve until SIGTERM. Raises `Failure` when there is no model to serve."""
+    """Serve until SIGTERM. Raises `Failure` if the model cannot be loaded."""
     model = trained.read(sagemaker.MODEL)
     host = os.environ.get("BIND_HOST", "0.0.0.0")  # noqa: S104 - SageMaker reaches a container from outside
     port = int(os.environ.get("SAGEMAKER_BIND_TO_PORT", "8080"))
-    # waitress breaks the connection at its own limit; the application answers before that
+    # waitress closes the connection at this limit; the application answers at a lower one
     limit = LARGEST + 2**20
     server = create_server(
         application(model), host=host, port=port, threads=THREADS, max_request_body_size=limit

@@ -39,19 +39,19 @@ class Settings(Options):
     time_zone: str = option(_zone, "the time zone of the market's days, such as America/Chicago")
     price_column: str = text("the name of the price's column", default="price")
     asset: Asset = option(_asset, "an asset's fields as a JSON object", default=BATTERY)  # noqa: RUF009 - a field
-    """The asset whose revenue judges the forecasts"""
+    """The asset by whose revenue the forecasts are judged"""
     judged_days: int = whole(14, 56, default=28)
-    """Last days of the history, which the judged fit has not seen"""
+    """Number of last days of the history, which the judged fit has not seen"""
     trailing_days: int = whole(14, 364, default=TRAILING)
-    """Days before the judged ones, and before the end, that the weights are learnt on"""
+    """Number of days before the judged ones, and before the end, on which the weights are learned"""
     refit_days: int = whole(1, 56, default=28)
-    """Days from one fit of trees and network to the next, for the forecasts that the weights are learnt on"""
+    """Days between two fits of trees and network, for the forecasts from which the weights are learned"""
     prior_days: float = number(0, 1000, default=PRIOR)
-    """Days that equal weights count for"""
+    """Weight of the prior of equal weights, in days"""
     epochs: int = whole(1, 1000, default=EPOCHS)
-    """Passes of the network over its days"""
+    """Epochs of the network"""
     network_loss: str = choice(ERROR, DECISION, default=ERROR)
-    """Loss of the network: `error`, the absolute error, or `decision`, then also the asset's decision loss"""
+    """Loss of the network. `error`: the absolute error; `decision`: then also the asset's decision loss"""
     seed: int = whole(0, 2**31 - 1, default=0)
 
     def as_dict(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What a curve earns at real-time prices, and what perfect foresight would have earned."""
+"""Revenue of a curve at real-time prices, and revenue of perfect foresight."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from .storage import Asset, Scheduler
 def settled(
     curve: Curve, prices: Sequence[float], level: float, asset: Asset, intervals: int
 ) -> tuple[float, float]:
-    """Clear a curve at each interval's price; return the dollars earned and the MWh in store afterwards.
+    """Clear a curve at each interval's price; return the dollars earned and the stored MWh afterwards.
 
-    The output is limited by what is in store, interval by interval.
+    In each interval the output is limited by the stored energy.
 
-    :param prices: dollars per MWh, at most an hour of them
-    :param level: MWh in store before the first
-    :param intervals: number of them in an hour
+    :param prices: dollars per MWh of at most an hour's intervals
+    :param level: stored MWh before the first interval
+    :param intervals: number of intervals in an hour
     """
     steps = [at for _, at in curve]
     length, kept, dollars = 1 / intervals, asset.retention ** (1 / intervals), 0.0
@@ -43,14 +43,14 @@ def settled(
 
 
 def foresight(asset: Asset, prices: Doubles, periods: Sequence[slice]) -> Doubles:
-    """Return what perfect foresight earns in each hour, each period by a linear program of its own.
+    """Return the revenue of perfect foresight in each hour, by a separate linear program for each period.
 
     :param prices: [hours, intervals] dollars per MWh
-    :param periods: of hours; the store is empty before each
+    :param periods: slices of the hours; the store is empty before each
     """
     dollars = np.zeros(len(prices))
     intervals = prices.shape[1]
-    # in the program an hour is an interval, and energy is counted in MW over an interval
+    # an hour of the program is an interval, and its unit of energy is a MW over an interval
     scaled = replace(
         asset,
         energy=asset.energy * intervals,

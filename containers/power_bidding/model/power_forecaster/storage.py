@@ -1,4 +1,4 @@
-"""A storage asset, and the linear program that schedules it by given prices.
+"""A storage asset, and the linear program that schedules it for given prices.
 
 Maximise price * (discharge - charge) over T hours, under
 
@@ -6,9 +6,9 @@ Maximise price * (discharge - charge) over T hours, under
     charge + discharge <= power
     lowest <= level <= energy
 
-The second row bounds charge and discharge together: without it, a negative price makes the program do both at
-once. The formulation is Sandia's (Nguyen et al., QuEST, 2019), with a state of charge before and after. An
-asset with a ramp limit has a third row, for the change of `discharge - charge` from one hour to the next.
+The second row limits charge and discharge together: without it, at a negative price the program would do both
+at the same time. The formulation is Sandia's (Nguyen et al., QuEST, 2019), with a state of charge before and
+after. An asset with a ramp limit has an additional row, for the change of `discharge - charge` between hours.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class OptimizationError(Exception):
 
 @dataclass(frozen=True)
 class Asset:
-    """A battery that takes the price as given."""
+    """A price-taking battery."""
 
     power: float = 8.0
     """MW, for charging and discharging together"""
@@ -50,18 +50,18 @@ class Asset:
     retention: float = 1.0
     """Share of the level that is left after an hour"""
     lowest: float = 0.0
-    """MWh that must stay"""
+    """Minimum level in MWh"""
     degradation: float = 0.0
     """Dollars for each MWh discharged"""
     initial: float = 0.0
-    """MWh in store before the first hour, where no measurement says so"""
+    """Stored MWh before the first hour, if not measured"""
     final: float = 0.0
-    """MWh that must be in store after the last hour, at least"""
+    """Minimum stored MWh after the last hour"""
     ramp: float | None = None
-    """MW that the output may change from one hour to the next, at most; None: any"""
+    """Maximum change of the output in MW from one hour to the next; None: no limit"""
 
     def checked(self) -> Asset:
-        """Return the asset. Raises `Failure` that names a field outside of its bounds."""
+        """Return the asset. Raises `Failure` that names a field outside its bounds."""
         for name, least, most, above in (
             ("power", 0, LARGEST, True),
             ("energy", 0, LARGEST, True),
@@ -84,11 +84,11 @@ class Asset:
 
 
 def asset_of(given: Mapping[str, Any], where: str) -> Asset:
-    """Return an asset from its fields; what is missing has the default.
+    """Return an asset from its fields. Missing fields get their defaults.
 
     Raises `Failure` that names the field.
 
-    :param where: what `given` was read from
+    :param where: source of `given`, for errors
     """
     names = [field.name for field in fields(Asset)]
     for name, value in given.items():
@@ -102,7 +102,7 @@ def asset_of(given: Mapping[str, Any], where: str) -> Asset:
 
 @dataclass(frozen=True)
 class Schedule:
-    """T hours."""
+    """Values of T hours."""
 
     charge: Doubles
     """[T] MW"""
@@ -111,7 +111,7 @@ class Schedule:
     level: Doubles
     """[T] MWh at the end of each hour"""
     water_value: Doubles
-    """[T] dollars that one more MWh in store at the end of the hour is worth"""
+    """[T] value in dollars of one more MWh stored at the end of the hour"""
 
     @property
     def net(self) -> Doubles:
@@ -119,12 +119,12 @@ class Schedule:
         return self.discharge - self.charge
 
     def profit(self, prices: Doubles, asset: Asset) -> float:
-        """Return the dollars earned at prices [T], wear of the battery subtracted."""
+        """Return the dollars earned at prices [T], minus battery degradation."""
         return float(self.net @ prices - asset.degradation * self.discharge.sum())
 
 
 class Scheduler:
-    """The program for `hours` hours, built once and solved again from the last solution."""
+    """The program for `hours` hours: built once, then re-solved from the last solution."""
 
     def __init__(self, asset: Asset, hours: int):
         self.asset, self.hours = asset, hours
@@ -142,8 +142,8 @@ class Scheduler:
         """Return the best schedule.
 
         :param prices: [T] dollars per MWh
-        :param level: MWh in store before the first hour; None: the asset's
-        :param final: MWh that must be in store after the last one, at least; None: the asset's
+        :param level: stored MWh before the first hour; None: the asset's
+        :param final: minimum stored MWh after the last hour; None: the asset's
         :param before: MW sold in the hour before the first, for an asset with a ramp limit; None: unknown
         Raises `OptimizationError`.
         """
@@ -183,7 +183,7 @@ def solver(program: highspy.HighsLp) -> highspy.Highs:
     quiet = (("log_to_console", False), ("output_flag", False))
     for name, option in (*quiet, ("threads", THREADS), ("parallel", "off")):
         found.setOptionValue(name, option)
-    # refactoring a small basis takes less time than the check whether it is needed
+    # refactoring a small basis is faster than the check whether it is needed
     found.setOptionValue("no_unnecessary_rebuild_refactor", False)
     found.passModel(program)
     return found

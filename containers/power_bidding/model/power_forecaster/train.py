@@ -1,4 +1,4 @@
-"""`train`: fit the models of every location, learn their weights, judge them on days that they have not seen.
+"""`train`: fit the models of all locations, learn their weights, judge them on days that they have not seen.
 
 Channel `history`: one CSV file for each location, `LOCATION.csv`, see the README.
 """
@@ -67,14 +67,14 @@ def _card(given: dict[str, Location], settings: Settings, seconds: float) -> dic
 def _fitted(name: str, location: Location, settings: Settings, stop: Interruption) -> dict[str, Fit]:
     """Return the fits of a location: one to all days, and one to the days before the judged ones.
 
-    The forecasts that weights are learnt on are made as in production, by models fitted to days before.
+    The forecasts from which weights are learned are made as in production, by models fitted to earlier days.
     """
     panel, end = location.panel, location.end
     judged = end - settings.judged_days
     least = LEAST + LEAST_TRAILING + settings.judged_days
     if end < least:
         raise Failure(f"{name}.csv must have at least {least} whole market days with prices, got {end}")
-    # steps of refit_days that end at the judged days, so that one of the fits is theirs
+    # one of the steps of refit_days begins at the judged days, so that one fit is to the days before them
     steps = -(-min(settings.trailing_days, judged - LEAST) // settings.refit_days)
     begin = max(judged - steps * settings.refit_days, LEAST + (judged - LEAST) % settings.refit_days)
     families = day_ahead.families(

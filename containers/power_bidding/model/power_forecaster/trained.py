@@ -2,7 +2,7 @@
 
 model.json
 HB_NORTH/served/boosting.txt, network.npz     fitted to all days
-HB_NORTH/judged/...                           fitted to the days before the last ones, to be judged on those
+HB_NORTH/judged/...                           fitted to the days before the judged days
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ SERVED, JUDGED = "served", "judged"
 
 @dataclass(frozen=True)
 class Fit:
-    """Models and weights that were fitted to the days before a day."""
+    """Models and weights, fitted to the days before a day."""
 
     before: int
     """That day, in days since 1970-01-01"""
@@ -53,9 +53,9 @@ class Fit:
     """Weights of the families, by name"""
 
     def forecast(self, panel: Panel, day: int) -> Doubles:
-        """Return the prices of a day of the panel, [24] dollars, made of the days before it.
+        """Return the forecast prices of a day of the panel, [24] dollars, from the days before it.
 
-        Linear models are fitted to those days; naive forecasts need no fit.
+        Linear models are fitted to these days; naive forecasts need no fit.
         """
         models: dict[str, Model] = linear_families() | {
             BOOSTED: self.boosted,
@@ -123,7 +123,7 @@ def _described(fit: Fit) -> dict[str, Any]:
 
 
 def read(folder: Path) -> Trained:
-    """Read the files of a model. Raises `Failure` where they are not one."""
+    """Read the files of a model. Raises `Failure` if they are not a valid model."""
     try:
         card = json.loads((folder / CARD).read_text())
         locations = {
@@ -135,7 +135,7 @@ def read(folder: Path) -> Trained:
             locations and found.version and found.zone and all(SERVED in each for each in locations.values())
         ):
             raise ValueError("it has no location with a fit to serve")
-    except Exception as error:  # whatever is wrong in the files
+    except Exception as error:  # invalid files may cause any exception
         raise Failure(f"the model must be a folder with {CARD} of this image: {error}") from None
     return found
 

@@ -1,4 +1,4 @@
-"""Gradient-boosted trees in plain NumPy: the endpoint starts without LightGBM and SciPy."""
+"""Gradient-boosted trees in NumPy, so that the endpoint starts without LightGBM and SciPy."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FIELDS = ("split_feature", "threshold", "decision_type", "left_child", "right_ch
 
 
 class TreesError(ValueError):
-    """The text is not a LightGBM model, or one of a kind that this module cannot compute."""
+    """The text is not a LightGBM model, or is of a kind that this module does not support."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Trees:
     feature: Whole
     """[N, S]"""
     threshold: Doubles
-    """[N, S] values up to it go left"""
+    """[N, S] rows with at most this value go left"""
     missing_left: np.ndarray[Any, np.dtype[np.bool_]]
     """[N, S] whether a missing value goes left"""
     left: Whole
@@ -66,7 +66,7 @@ class Trees:
         kinds = table["decision_type"].astype(np.int64)
         if (kinds & CATEGORICAL).any():
             raise TreesError("categorical splits are not supported")
-        # without missing values in training, LightGBM takes a missing value as 0
+        # without missing values in training, LightGBM treats a missing value as 0
         as_number = kinds >> 2 != MISSING_NAN
         missing_left = np.where(as_number, table["threshold"] >= 0, (kinds & DEFAULT_LEFT) > 0)
         whole = {
@@ -91,7 +91,7 @@ def _tree(part: str) -> dict[str, Doubles]:
     splits = len(tree["threshold"])
     if any(len(tree[name]) != splits + (name == "leaf_value") for name in FIELDS):
         raise TreesError(f"a tree of {splits} splits must have {splits + 1} leaves")
-    if splits == 0:  # a single leaf: a split whose both sides are it
+    if splits == 0:  # a single leaf: represented by a split with this leaf on both sides
         tree |= dict.fromkeys(("split_feature", "threshold", "decision_type"), np.zeros(1))
         tree |= {
             "left_child": np.full(1, -1.0),

@@ -1,9 +1,9 @@
-"""The value of stored energy when the prices to come are uncertain.
+"""The value of stored energy with uncertain future prices.
 
 A stochastic dynamic program over the levels of the store: in each step a price is drawn, the asset trades,
-and what one more MWh is worth follows from what it is worth after the trade (Zheng, Jaworski and Xu, 2022).
-Without errors of the expected prices it gives, for every level at once, the dual of the linear program in
-`storage.py`, up to the grid.
+and the value of one more MWh is computed from its value after the trade (Zheng, Jaworski and Xu, 2022).
+Without errors of the expected prices the result is, for all levels, the dual of the linear program in
+`storage.py`, up to the resolution of the grid.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from .history import Doubles
 from .storage import Asset
 
 LEVELS = 41
-"""Levels of the store for which the value is computed."""
+"""Number of levels of the store for which the value is computed."""
 STEPS = 2
-"""Prices that are drawn in an hour. Of 1, 2 and 4, the best on NYISO's prices of 2018."""
+"""Number of prices that are drawn in an hour. The best of 1, 2 and 4 on NYISO's prices of 2018."""
 ERROR_SHARE = 0.5
-"""Factor on the errors seen. Of 0.5, 0.7 and 1, the best on NYISO's prices of 2018."""
+"""Factor on past errors. The best of 0.5, 0.7 and 1 on NYISO's prices of 2018."""
 
 CUTS = (0, 0.01, 0.05, 0.15, 0.3, 0.5, 0.7, 0.85, 0.95, 0.99, 1)
-"""Quantiles between which errors are averaged: finer where the spikes are."""
+"""Quantiles between which errors are averaged. They are finer at the ends, where the price spikes are."""
 BEYOND = 1e6
 """Dollars per MWh: the value below the lowest level, and its negative above the highest."""
 
 
 @dataclass(frozen=True)
 class Errors:
-    """By how much real-time prices differ from those expected."""
+    """Distribution of the differences of real-time prices from the expected prices."""
 
     dollars: Doubles
     """[K] dollars per MWh"""
@@ -43,9 +43,9 @@ class Errors:
 
     @classmethod
     def seen(cls, differences: Doubles) -> Errors:
-        """Return the errors for the differences of past real-time prices from the prices expected.
+        """Return the errors for the differences of past real-time prices from the expected prices.
 
-        :param differences: dollars per MWh, of any shape, NaN where one is missing
+        :param differences: dollars per MWh, of any shape, NaN if missing
         """
         ordered = np.sort(differences[np.isfinite(differences)])
         ends = np.unique(np.round(np.array(CUTS) * len(ordered)).astype(int))
@@ -57,26 +57,26 @@ class Errors:
 
 @dataclass(frozen=True)
 class Limits:
-    """What day-ahead awards leave to real-time trades in T hours."""
+    """Limits of real-time trades in T hours because of day-ahead awards."""
 
     least: Doubles
-    """[T] MW, the lowest output"""
+    """[T] minimum output in MW"""
     most: Doubles
-    """[T] MW, the highest output"""
+    """[T] maximum output in MW"""
     need: Doubles
-    """[T] MWh that must be in store at the end of each hour, for the awards after it"""
+    """[T] minimum stored MWh at the end of each hour, for later awards"""
     room: Doubles
-    """[T] MWh that may be in store at most"""
+    """[T] maximum stored MWh"""
 
     @classmethod
     def of(cls, asset: Asset, awards: Doubles) -> Limits:
         """Return the limits that keep the awards.
 
-        An hour that has sold sells at least as much, an hour that has bought buys at least as much. What
-        later awards sell must be in store, or be bought by awards before them: purchases yet to be made do
-        not count.
+        An hour with a sale sells at least as much, an hour with a purchase buys at least as much. The energy
+        that later awards sell must be stored, or be bought by earlier awards. Other future purchases do not
+        count.
 
-        :param awards: [T] MW, NaN or 0 for hours without one
+        :param awards: [T] MW, NaN or 0 for hours without an award
         """
         awards = np.nan_to_num(awards)
         hours = len(awards)
@@ -97,9 +97,9 @@ def levels(asset: Asset) -> Doubles:
 
 
 def water_values(asset: Asset, prices: Doubles, errors: Errors, limits: Limits | None = None) -> Doubles:
-    """Return dollars that one more MWh in store at the end of the first hour is worth, [B, LEVELS].
+    """Return the value in dollars of one more MWh stored at the end of the first hour, [B, LEVELS].
 
-    :param prices: [B, T] expected dollars per MWh; the first hour's do not matter
+    :param prices: [B, T] expected dollars per MWh; that of the first hour has no effect
     :param limits: of the T hours, the same for all B
     """
     hours = prices.shape[1]
@@ -118,7 +118,7 @@ def water_values(asset: Asset, prices: Doubles, errors: Errors, limits: Limits |
 
 
 def _bounded(values: Doubles, at: Doubles, limits: Limits, hour: int) -> Doubles:
-    """Return the values with those of levels that the awards after the hour forbid replaced."""
+    """Return the values, replaced at levels that the awards after the hour do not allow."""
     slack = 1e-9
     values = np.where(at < limits.need[hour] - slack, BEYOND, values)
     return np.where(at > limits.room[hour] + slack, -BEYOND, values)
@@ -149,14 +149,14 @@ class _Step:
         )
 
     def _positions(self, at: Doubles, left: Doubles, energy: float) -> Doubles:
-        """Return where in the levels a trade of `energy` MWh ends, from each of them."""
+        """Return the position among the levels after a trade of `energy` MWh, from each level."""
         asset = self.asset
         taken = energy * asset.charge_efficiency if energy < 0 else energy / asset.discharge_efficiency
         return (left - taken - at[0]) / (at[1] - at[0])
 
 
 def _looked_up(values: Doubles, positions: Doubles) -> Doubles:
-    """Return the values at positions between the levels."""
+    """Return the values at positions between the levels, by interpolation."""
     last, slack = LEVELS - 1, 1e-9
     below = np.clip(np.floor(positions + slack).astype(int), 0, last)
     part = np.clip(positions - below, 0, 1)

@@ -1,1 +1,1 @@
-"""Train XGBoost straight from a Snowflake table, and serve what was trained."""
+"""Train XGBoost on a Snowflake table, and serve the model."""

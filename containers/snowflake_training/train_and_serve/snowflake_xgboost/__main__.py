@@ -1,8 +1,7 @@
 """`python -m snowflake_xgboost train|serve`, as SageMaker starts the container.
 
-`train` watches over a process of its own that does the work. XGBoost ends the process it is in when
-another host fails, or waits in it for ever, so whoever writes down the reason has to stand outside; and a
-fresh process, not a fork, is what its threads need.
+`train` supervises a worker process. When another host fails, XGBoost exits the worker or blocks it forever,
+so only another process can write the failure reason. XGBoost's threads need a new process, not a fork.
 """
 
 from __future__ import annotations
@@ -27,23 +26,23 @@ from .settings import Settings
 log = logging.getLogger(__package__)
 
 LOSS_GRACE = float(os.environ.get("GROUNDPLAN_LOSS_GRACE_SECONDS") or 10)
-"""Seconds that the work has, once another host is lost, to end by itself with a better reason."""
+"""Seconds from the loss of another host until the worker is killed. It may exit with a better reason."""
 
 GRACE = 100
-"""Seconds between SIGTERM and the end; SageMaker allows 120."""
+"""Seconds from SIGTERM until the worker is killed; SageMaker allows 120."""
 
 HOST_LOST = 3
-"""The exit code of work that another host's end interrupted: the reason is that host's."""
+"""Exit code of a worker that was interrupted by the loss of another host, which has the reason."""
 
 
 def train() -> int:
-    """The exit code. On failure the reason is in SageMaker's failure file, and the last line of the log."""
-    reason = _train()  # whose tracker prints as long as there is one
+    """Return the exit code. A failure's reason is in SageMaker's failure file and the log's last line."""
+    reason = _train()  # its tracker, which prints to the log, has ended afterwards
     return 0 if reason is None else fail(reason)
 
 
 def _train() -> str | None:
-    """The reason of the failure, if any."""
+    """Run the worker; return the failure reason, or None."""
     try:
         settings, cluster = Settings.read(sagemaker.hyperparameters()), sagemaker.cluster()
     except Failure as failure:
@@ -54,13 +53,13 @@ def _train() -> str | None:
     if settings.mode == "train" and cluster.size > 1:
         try:
             if cluster.first:
-                from .peers import start_tracker  # imports XGBoost: not for a wrong setting
+                from .peers import start_tracker  # slow (XGBoost), so after the settings are checked
 
                 tracker = start_tracker(cluster, settings.timeout)
             watch.start()
         except Failure as failure:
             return str(failure)
-    with tempfile.TemporaryDirectory() as scratch:  # gone however the worker ends
+    with tempfile.TemporaryDirectory() as scratch:  # removed even if the worker is killed
         command = [sys.executable, "-m", "snowflake_xgboost", "work"]
         worker = subprocess.Popen(command, env=os.environ | {"TMPDIR": scratch})
         told = False
@@ -88,10 +87,10 @@ def _train() -> str | None:
 
 
 def _reason(code: int, cluster: Cluster, watch: Watch) -> str:
-    """Why the work ended with this exit code: its own reason, else another host's, else what is known."""
+    """Return the failure reason of the worker, or else that of a lost host, or else one by the exit code."""
     if sagemaker.FAILURE.exists():
         return sagemaker.FAILURE.read_text()
-    if cluster.size > 1 and code != -signal.SIGKILL:  # XGBoost itself ends a process whose peer is gone
+    if cluster.size > 1 and code != -signal.SIGKILL:  # XGBoost exits the process if another host is lost
         until = time.monotonic() + LOSS_GRACE
         while watch.lost is None and time.monotonic() < until:
             time.sleep(0.05)
@@ -106,7 +105,7 @@ def _reason(code: int, cluster: Cluster, watch: Watch) -> str:
 
 
 def work() -> int:
-    """The exit code; 1 with the reason in the failure file, which `train` tells."""
+    """Train or evaluate in the worker; return the exit code. 1: the reason is in the failure file."""
     try:
         settings = Settings.read(sagemaker.hyperparameters())
         if settings.mode == "evaluate":
@@ -124,7 +123,7 @@ def work() -> int:
         return leave(failure)
     except Exception as error:
         log.exception("training failed")
-        if "/collective/" in str(error):  # where XGBoost's hosts talk
+        if "/collective/" in str(error):  # XGBoost's source folder for communication between hosts
             return HOST_LOST
         return leave(f"host {sagemaker.cluster().host}: {reason_of(error)}")
     return 0
@@ -168,4 +167,4 @@ if __name__ == "__main__":
     code = main()
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(code)  # XGBoost's threads may still wait for hosts that are gone
+    os._exit(code)  # XGBoost's threads may still wait for lost hosts

@@ -1,4 +1,4 @@
-"""A connection to Snowflake from a secret in Secrets Manager. No credential leaves this module in words."""
+"""A connection to Snowflake from a secret in Secrets Manager. Errors and logs never contain credentials."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ REQUIRED = ("account", "user", "warehouse", "database", "schema")
 PROOFS = ("private_key", "private_key_passphrase", "password")
 OPTIONAL = ("role", "host", "port", "protocol")
 LOGIN_SECONDS = int(os.environ.get("GROUNDPLAN_LOGIN_SECONDS") or 20)
-"""A refused login is final at once; this bounds the tries at an address that does not answer."""
+"""Maximum time of a login to an address that does not answer. A rejected login fails at once."""
 
 REQUEST_SECONDS = 120
-"""The connector would otherwise repeat a request that fails for ever."""
+"""Maximum time of a request. Without it the connector retries failed requests forever."""
 
-logging.getLogger("snowflake").setLevel(logging.CRITICAL)  # it tells of its errors by raising them
+logging.getLogger("snowflake").setLevel(logging.CRITICAL)  # it raises its errors too
 
 
 def credentials(secret: str) -> dict[str, Any]:
-    """The connection's parameters in the secret of this name or ARN.
+    """Return the connection parameters in the secret of this name or ARN.
 
-    Raises `Failure` when the secret cannot be read, is not a JSON object, lacks a parameter or holds
-    one that is not a connection's.
+    Raises `Failure` if the secret cannot be read, is not a JSON object, lacks a parameter or has an unknown
+    one.
     """
     try:
         client = boto3.client("secretsmanager", region_name=os.environ.get("AWS_REGION"))
@@ -50,7 +50,7 @@ def credentials(secret: str) -> dict[str, Any]:
     try:
         found = json.loads(text)
     except ValueError:
-        raise Failure(f"secret {secret} is not JSON") from None  # what it is must not be shown
+        raise Failure(f"secret {secret} is not JSON") from None  # the content must not be shown
     if not isinstance(found, dict):
         raise Failure(f"secret {secret} is not a JSON object")
     if wrong := [name for name in PROOFS if not isinstance(found.get(name) or "", str)]:
@@ -67,9 +67,9 @@ def credentials(secret: str) -> dict[str, Any]:
 
 
 def connect(found: dict[str, Any]) -> SnowflakeConnection:
-    """Log in with a key pair, or with the password when the secret has no key.
+    """Log in with a key pair, or with the password if the secret has no key.
 
-    Raises `Failure` when Snowflake refuses the login or cannot be reached.
+    Raises `Failure` if Snowflake rejects the login or cannot be reached.
     """
     parameters = {name: found[name] for name in (*REQUIRED, *OPTIONAL) if found.get(name)}
     if found.get("private_key"):
@@ -82,7 +82,7 @@ def connect(found: dict[str, Any]) -> SnowflakeConnection:
             **parameters,
             login_timeout=LOGIN_SECONDS,
             network_timeout=REQUEST_SECONDS,
-            client_prefetch_threads=2,  # each holds a chunk of the result in memory
+            client_prefetch_threads=2,  # each keeps a chunk of the result in memory
             application="Groundplan",
             session_parameters={"QUERY_TAG": os.environ.get("TRAINING_JOB_NAME", "snowflake_xgboost")},
         )

@@ -1,8 +1,8 @@
-"""The rows of one host, prepared, on disk between Snowflake and XGBoost.
+"""The preprocessed rows of a host, on disk.
 
-XGBoost reads the rows several times (once to find the quantiles, once to put every value into its
-bin), Snowflake should be read once, and memory should hold neither. So each Arrow batch becomes
-float32 rows at the end of a file, and XGBoost gets the file in pieces.
+XGBoost reads the rows several times (once for the quantiles, once to assign the values to bins). Snowflake
+should be read once, and the rows should not be in memory as a whole. So each Arrow batch is appended to a
+file as float32 rows, and XGBoost reads the file in pieces.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .preparation import LARGEST, USABLE, Preparation
 from .source import Batch
 
 PIECE = 65_536
-"""Rows handed to XGBoost at a time."""
+"""Number of rows in a piece."""
 
 
 class Shelf:
@@ -37,7 +37,7 @@ class Shelf:
         self.rows += len(labels)
 
     def pieces(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """(features [n, f], labels [n]) until the end; one piece of no rows when there are none."""
+        """Yield features [n, f] and labels [n] in pieces; one piece of no rows if there are no rows."""
         with self.path.open("rb") as file:
             for _ in range(max(1, -(-self.rows // PIECE))):
                 rows = np.fromfile(file, dtype=np.float32, count=PIECE * self.width)
@@ -49,7 +49,7 @@ class Shelf:
 
 
 class Pieces(xgb.DataIter):
-    """A shelf as XGBoost wants to be fed."""
+    """Iterator over a shelf for XGBoost."""
 
     def __init__(self, shelf: Shelf, types: list[str]):
         super().__init__(release_data=True)
@@ -67,8 +67,11 @@ class Pieces(xgb.DataIter):
 
 @dataclass
 class Share:
-    """What one host holds. `pulled` counts every row that came; `blank_target` those dropped for want
-    of a target, `blank_features` those with a blank feature, dropped too when `blanks` is drop."""
+    """Rows of a host.
+
+    `pulled`: number of rows that were read. `blank_target`: rows without a target, which are dropped.
+    `blank_features`: rows with a target and a missing feature, which are dropped if `blanks` is drop.
+    """
 
     preparation: Preparation
     train: Shelf
@@ -89,10 +92,15 @@ class Share:
         }
 
     def matrices(self, threads: int) -> tuple[xgb.QuantileDMatrix, xgb.QuantileDMatrix]:
-        """Train and validation, binned alike. All hosts must call this together: they find the
-        quantiles of the whole table with each other."""
+        """Return the matrices for training and validation, with the same bins.
+
+        All hosts must call this at the same time, because they compute the quantiles of the whole table
+        together.
+
+        :param threads: number of threads; 0: all
+        """
         types = self.preparation.types
-        some = threads or None  # None: all there are
+        some = threads or None  # None: all
         train = xgb.QuantileDMatrix(Pieces(self.train, types), enable_categorical=True, nthread=some)
         validation = xgb.QuantileDMatrix(
             Pieces(self.validation, types), ref=train, enable_categorical=True, nthread=some
@@ -101,7 +109,10 @@ class Share:
 
 
 def collect(batches: Iterable[Batch], preparation: Preparation, folder: Path, record: bool = False) -> Share:
-    """Prepare what is pulled and put it into `folder`. `record` keeps each row's hash as well."""
+    """Preprocess batches and write their rows to `folder`.
+
+    :param record: whether to keep the hash of each row
+    """
     width = len(preparation.features)
     folder.mkdir(parents=True, exist_ok=True)
     share = Share(
@@ -125,7 +136,10 @@ def collect(batches: Iterable[Batch], preparation: Preparation, folder: Path, re
 def usable(
     batch: Batch, preparation: Preparation, counts: Share
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(features [k, f], labels [k], kept bool [n]) of the k rows of a batch that can be used."""
+    """Return features [k, f] and labels [k] of the k usable rows of a batch, and a mask of them, bool [n].
+
+    Adds to the counts in `counts`. Raises `Failure` for a target that is too large.
+    """
     if np.any(np.abs(batch.target) > LARGEST):
         raise Failure(
             f"target {preparation.target} of table {preparation.table} holds a value that is not {USABLE}"

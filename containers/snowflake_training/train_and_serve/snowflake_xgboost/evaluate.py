@@ -1,4 +1,4 @@
-"""Score two models, the candidate and the champion, on rows that neither was trained on."""
+"""Evaluate two models, the candidate and the champion, on rows on which neither was trained."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NAMES: tuple[str, ...] = ("candidate", "champion")
 
 
 def run(settings: Settings) -> None:
-    """Logs `candidate:rmse=` and `champion:rmse=`. Raises `Failure` when they cannot be compared."""
+    """Log `candidate:rmse=` and `champion:rmse=`. Raises `Failure` if the models cannot be compared."""
     with tempfile.TemporaryDirectory() as scratch:
         models = {name: Model.load(unpacked(name, Path(scratch) / name), settings.nthread) for name in NAMES}
     connection = connect(credentials(settings.secret))
@@ -62,7 +62,7 @@ def run(settings: Settings) -> None:
 
 
 def unpacked(channel: str, into: Path) -> Path:
-    """Return the folder of a channel's model: a `model.tar.gz`, or its files themselves. Raises `Failure`."""
+    """Return the folder of a channel's model, unpacked if it is a `model.tar.gz`. Raises `Failure`."""
     folder = sagemaker.CHANNELS / channel
     for path in sorted(folder.rglob("*.tar.gz")):
         into.mkdir(parents=True, exist_ok=True)

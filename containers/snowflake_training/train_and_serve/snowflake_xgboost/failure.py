@@ -1,4 +1,4 @@
-"""XGBoost's errors, for a person."""
+"""Readable failure reasons from XGBoost's errors."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 from toolkit.failure import scrub
 
 _STAMP = re.compile(r"^\[\d\d:\d\d:\d\d\] \S+:\d+: ")
-"""When and where in its source XGBoost failed: not the same on two hosts, and no help."""
+"""Time and source line of an error in XGBoost. They differ between hosts and do not help a user."""
 
 
 def reason_of(error: BaseException) -> str:

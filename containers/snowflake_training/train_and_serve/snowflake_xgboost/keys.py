@@ -1,4 +1,4 @@
-"""The private key of the secret, in whichever form people paste it. No error holds anything of the key."""
+"""The private key of the secret, in any of the common formats. Errors contain no part of the key."""
 
 from __future__ import annotations
 
@@ -25,10 +25,11 @@ Loader = Callable[[bytes, bytes | None], Any]
 
 
 def private_key(given: str, passphrase: str | None) -> bytes:
-    """The key in the form that the connector takes (DER, PKCS #8, not encrypted).
+    """Return the key in the format of the connector: DER, PKCS #8, not encrypted. Raises `Failure`.
 
-    `given` is PEM (PKCS #8, PKCS #1 or OpenSSH), with line ends of any kind, written as `\\n`, or lost; or
-    the base64 of DER or of PEM. A passphrase that is not needed is not used. Raises `Failure`.
+    :param given: PEM (PKCS #8, PKCS #1 or OpenSSH), with line ends of any kind, escaped as `\\n`, or missing;
+        or the base64 of DER or of PEM
+    :param passphrase: ignored if the key is not encrypted
     """
     loader, data = _unwrapped(given)
     try:
@@ -49,7 +50,10 @@ def private_key(given: str, passphrase: str | None) -> bytes:
 
 
 def _unwrapped(given: str) -> tuple[Loader, bytes]:
-    """What reads the key, and clean PEM or DER for it. Raises `Failure` for what cannot be a private key."""
+    """Return the loader of the key's format, and the key as valid PEM or DER.
+
+    Raises `Failure` for text that cannot be a private key.
+    """
     text = given.replace("\\r", "").replace("\\n", "\n").replace("\r\n", "\n").replace("\r", "\n")
     text = text.strip("\"' \n\t")
     if text.startswith("ssh-"):
@@ -64,7 +68,7 @@ def _unwrapped(given: str) -> tuple[Loader, bytes]:
         raise Failure("private_key of the secret must be the private key, got a public key")
     if not label.endswith("PRIVATE KEY"):
         raise Failure("private_key of the secret is PEM of something else than a private key")
-    if "Proc-Type" not in body:  # whose headers need the lines as they are
+    if "Proc-Type" not in body:  # with this header the lines must stay unchanged
         body = "\n" + textwrap.fill("".join(body.split()), 64) + "\n"
     pem = f"-----BEGIN {label}-----{body}-----END {label}-----\n".encode()
     if label.startswith("OPENSSH"):
@@ -79,7 +83,7 @@ def _from_base64(text: str) -> tuple[Loader, bytes]:
         data = b""
     if b"-----BEGIN" in data[:100]:
         return _unwrapped(data.decode("ascii", "replace"))
-    if data[:1] == b"\x30":  # the sequence that DER begins with
+    if data[:1] == b"\x30":  # DER begins with a sequence
         return serialization.load_der_private_key, data
     if re.fullmatch(r"(file:|~?[./\\])?[^\s]{1,255}\.(p8|pem|der|key|txt)", text):
         raise Failure("private_key of the secret must be the content of the key's file, got a file name")
@@ -87,10 +91,10 @@ def _from_base64(text: str) -> tuple[Loader, bytes]:
 
 
 def _opened(loader: Loader, data: bytes, passphrase: str | None) -> Any:
-    """Raises `Failure` about the passphrase, ValueError or UnsupportedAlgorithm about the key."""
+    """Load the key. Raises `Failure` for the passphrase, ValueError or UnsupportedAlgorithm for the key."""
     try:
         return loader(data, None)
-    except TypeError:  # which is how it says that the key is encrypted
+    except TypeError:  # the key is encrypted
         pass
     if not passphrase:
         raise Failure("private_key of the secret is encrypted: the secret lacks private_key_passphrase")

@@ -1,4 +1,4 @@
-"""A trained model with its preparation, as `train` leaves them: features in, predictions out."""
+"""A trained model with its preprocessing, as `train` writes them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Model:
 
     @classmethod
     def load(cls, folder: Path, threads: int = 0) -> Model:
-        """Raises `Failure` when the folder holds no model of this container's."""
+        """Load a model from its folder. Raises `Failure` if it has no model of this container."""
         preparation = Preparation.load(folder)
         try:
             return cls(xgb.Booster({"nthread": threads}, model_file=folder / "model.ubj"), preparation)
@@ -28,6 +28,9 @@ class Model:
             raise Failure(f"{folder.name} holds no model.ubj that can be read") from None
 
     def predict(self, features: np.ndarray) -> np.ndarray:
-        """float32 [rows, features] as `Preparation.encode` gives them → float32 [rows]."""
+        """Return predictions, float32 [rows].
+
+        :param features: float32 [rows, features] from `Preparation.encode`
+        """
         types = self.preparation.types
         return self.booster.predict(xgb.DMatrix(features, feature_types=types, enable_categorical=True))

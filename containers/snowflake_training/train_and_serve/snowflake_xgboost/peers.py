@@ -1,4 +1,4 @@
-"""The hosts of one job, talking through XGBoost's own collective."""
+"""Communication between the hosts of a job through XGBoost's collective."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ log = logging.getLogger(__name__)
 
 PORT = 9099
 END_SECONDS = 10
-"""Seconds that the first host waits for the others to end."""
+"""Maximum number of seconds that the first host waits for the others to end."""
 
 T = TypeVar("T")
 
 
 def start_tracker(cluster: Cluster, timeout: int) -> RabitTracker:
-    """Where all hosts meet: on the first one, at its own address alone, at a fixed port.
+    """Start the tracker to which all hosts connect, on the first host's address and a fixed port.
 
-    Raises `Failure` when that port is taken, or the host's name is not known in `timeout` seconds.
+    Raises `Failure` if the port is in use, or the host's name cannot be resolved within `timeout` seconds.
     """
     until = time.monotonic() + timeout
     while True:
@@ -46,7 +46,7 @@ def start_tracker(cluster: Cluster, timeout: int) -> RabitTracker:
             )
             tracker.start()
             return tracker
-        except OSError:  # a name may come up after its host
+        except OSError:  # the host's name may become resolvable later
             if time.monotonic() > until:
                 raise Failure(f"host {cluster.host} has no address") from None
             time.sleep(0.5)
@@ -55,8 +55,10 @@ def start_tracker(cluster: Cluster, timeout: int) -> RabitTracker:
 
 
 def end_tracker(tracker: RabitTracker, watch: Watch) -> None:
-    """Wait until the other hosts have disconnected from the tracker or ended. A host that disconnects after
-    the tracker has stopped would fail although its work is done."""
+    """Wait until the other hosts have ended or disconnected from the tracker, then stop it.
+
+    A host that disconnects after the tracker has stopped would fail although it has finished.
+    """
     until = time.monotonic() + END_SECONDS
     while not watch.alone and time.monotonic() < until:
         time.sleep(0.05)
@@ -66,16 +68,16 @@ def end_tracker(tracker: RabitTracker, watch: Watch) -> None:
 
 @contextlib.contextmanager
 def gathered(cluster: Cluster, timeout: int) -> Iterator[None]:
-    """All hosts, ranked by their names. Raises `Failure` when they have not met in `timeout` seconds.
+    """Connect all hosts, ranked by their names. Raises `Failure` if that takes over `timeout` seconds.
 
-    Hosts start in any order, so one that comes before the tracker tries again. From then on a host
-    that goes away fails the others, most often at once (`toolkit.watch` sees to the rest), and one that goes
-    silent fails them after `timeout` seconds.
+    Hosts start in any order, so a host retries until the tracker runs. Afterwards a lost host fails the
+    others, usually at once (`toolkit.watch` detects the other cases), and a silent host fails them after
+    `timeout` seconds.
     """
     if cluster.size == 1:
         yield
         return
-    # XGBoost warns of every try that comes before the tracker is there; the last one's error is enough.
+    # XGBoost warns of each failed attempt before the tracker runs. The error of the last one is enough.
     warnings.filterwarnings("ignore", message=".*Failed to connect.*", category=UserWarning)
     until = time.monotonic() + timeout
     while True:
@@ -97,17 +99,17 @@ def gathered(cluster: Cluster, timeout: int) -> Iterator[None]:
             time.sleep(0.5)
     try:
         yield
-    except Failure:  # of `together`: every host has it, so every host says goodbye
+    except Failure:  # from `together`, so it is raised on all hosts, and all disconnect
         collective.finalize()
         raise
     collective.finalize()
 
 
 def together(cluster: Cluster, work: Callable[[], T]) -> list[T]:
-    """Do a piece of work on every host; the results of all, by rank, on all of them.
+    """Call `work` on every host; return the results of all hosts, by rank, on every host.
 
-    What fails on one host raises the same `Failure` on every host, so that all end with the reason
-    and none waits for one that is gone.
+    An error on one host raises the same `Failure` on all hosts. So all end with the reason, and none waits
+    for a host that has ended.
     """
     try:
         mine: tuple[T | None, str | None] = (work(), None)
@@ -126,7 +128,7 @@ def together(cluster: Cluster, work: Callable[[], T]) -> list[T]:
 
 
 def agreed(cluster: Cluster, work: Callable[[], T]) -> T:
-    """Like `together`, but each host keeps its result to itself."""
+    """Call `work` on every host; return this host's result. Raises `Failure` like `together`."""
     kept: list[T] = []
     together(cluster, lambda: kept.append(work()))
     return kept[0]

@@ -1,15 +1,15 @@
-"""From a table's columns to the numbers that XGBoost sees, the same in training and in serving.
+"""Preprocessing of a table's columns to features, the same in training and in serving.
 
-Numbers stay as they are. Text becomes a category, by a dictionary that all hosts agree on. Two
-columns that are coordinates also appear rotated: a tree cuts along its axes, and a map has no axes.
-Blanks are left to XGBoost, which learns a side for them at each cut, or their rows are dropped.
+Numbers are unchanged. Text becomes a category, by a dictionary that is the same on all hosts. Two columns of
+coordinates are also added in rotated form, because trees split along axes and the directions of a map are
+arbitrary. XGBoost learns a default side for missing values at each split, or their rows are dropped.
 
 `Preparation.encode` is the only place where a value is trimmed, taken for missing, looked up, converted or
-refused. Training passes it the columns as Snowflake stores them, serving the cells as a client sends them.
+rejected. Training passes the columns as Snowflake stores them, serving the cells as a client sends them.
 """
 
 # pyright: reportAttributeAccessIssue=false
-# pyarrow.compute makes its functions when it is imported.
+# pyarrow.compute defines its functions at import.
 
 from __future__ import annotations
 
@@ -34,20 +34,20 @@ if TYPE_CHECKING:
     from snowflake.connector import SnowflakeConnection
 
 MOST_CATEGORIES = 255
-"""A text column with more distinct values is a name or prose, not a category."""
+"""Maximum number of distinct values of a text column. With more it is a name or prose, not a category."""
 
 MOST_SPELLINGS = 10_000
-"""A text column with more distinct values before they are trimmed is not read any further."""
+"""Maximum number of distinct values that are read from a text column, before they are trimmed."""
 
 WHITESPACE = (
     "\t\n\v\f\r\x1c\x1d\x1e\x1f \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008"
     "\u2009\u200a\u2028\u2029\u202f\u205f\u3000"
 )
-"""The characters trimmed from both ends of a text: those that Unicode and Python call white space."""
+"""Characters trimmed from both ends of a text: white space in Unicode and Python."""
 
 MISSING = r"^([+-]?[nN][aA][nN])?$"
 NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
-"""A number and a missing number as text, once trimmed."""
+"""Patterns of a number and of a missing number, after trimming."""
 
 LARGEST = float(np.finfo(np.float32).max)
 USABLE = "a finite number of at most 3.4e38"
@@ -66,7 +66,7 @@ class CellError(Failure):
 
 @dataclass(frozen=True)
 class Preparation:
-    """What has to be known to prepare a row; kept beside the model in `preparation.json`.
+    """Parameters of the preprocessing, stored with the model in `preparation.json`.
 
     `kinds`: number, text or boolean by source column, in the order that serving expects.
     `categories`: the dictionary of each text column. `left_out`: columns not used, and why.
@@ -83,12 +83,12 @@ class Preparation:
 
     @property
     def features(self) -> list[str]:
-        """Names of what XGBoost sees, in order."""
+        """Names of the features, in order."""
         return [*self.kinds, *(f"{'~'.join(self.coordinates)} {angle}°" for angle in self._angles)]
 
     @property
     def types(self) -> list[str]:
-        """XGBoost's type of each feature: q a quantity, c a category."""
+        """XGBoost's type of each feature: q for a quantity, c for a category."""
         own = ["c" if kind == "text" else "q" for kind in self.kinds.values()]
         return own + ["q"] * len(self._angles)
 
@@ -99,8 +99,8 @@ class Preparation:
     def encode(self, rows: pa.Table) -> np.ndarray:
         """Encode Arrow columns by source name as float32 [rows, features]; a missing value is NaN.
 
-        A column of text is `string`; one of numbers or booleans is `double`, or `string` where a client sent
-        text. Text that is not in the dictionary is missing. Raises `CellError`.
+        A column of text is `string`. A column of numbers or booleans is `double`, or `string` if a client
+        sent text. Text that is not in the dictionary is a missing value. Raises `CellError`.
         """
         result = np.empty((rows.num_rows, len(self.features)), dtype=np.float32)
         for i, (name, kind) in enumerate(self.kinds.items()):
@@ -123,7 +123,7 @@ class Preparation:
 
     @classmethod
     def load(cls, folder: Path) -> Preparation:
-        """Raises `Failure` when the folder holds no model of this container's."""
+        """Read `preparation.json` in a model's folder. Raises `Failure` if it is absent or invalid."""
         path = folder / "preparation.json"
         if not path.exists():
             raise Failure(f"{folder.name} holds no preparation.json: it is not a model of this container")
@@ -141,8 +141,8 @@ class Preparation:
 
 
 def prepare(connection: SnowflakeConnection, table: Table, settings: Settings) -> Preparation:
-    """Decide how this table is prepared. Raises `Failure` when no usable feature is left."""
-    from .source import distinct  # here, for serving starts faster without Snowflake
+    """Return the preprocessing of a table. Raises `Failure` if no usable feature is left."""
+    from .source import distinct  # here, because serving starts faster without Snowflake's connector
 
     kinds, dictionary, left_out = {}, {}, dict(table.left_out)
     for name, kind in table.kinds.items():
@@ -187,12 +187,12 @@ def _coordinate(wanted: str, kinds: dict[str, str], table: Table) -> str:
 
 
 def trimmed(column: Any) -> Any:
-    """Arrow text without the white space at both ends of each value."""
+    """Trim white space from both ends of each value of an Arrow text column."""
     return pc.utf8_trim(column, characters=WHITESPACE)
 
 
 def _numbers(column: pa.ChunkedArray, name: str, kind: str) -> np.ndarray:
-    """float64 [rows] of a column of numbers or booleans, NaN where missing. Raises `CellError`."""
+    """Return a column of numbers or booleans as float64 [rows], missing values as NaN. Raises `CellError`."""
     if pa.types.is_string(column.type):
         column = _read(column, name, kind)
     values = column.to_numpy()
@@ -203,7 +203,7 @@ def _numbers(column: pa.ChunkedArray, name: str, kind: str) -> np.ndarray:
 
 
 def _read(column: pa.ChunkedArray, name: str, kind: str) -> pa.ChunkedArray:
-    """Numbers from text. Raises `CellError`."""
+    """Parse a column of numbers or booleans from text. Raises `CellError`."""
     text = trimmed(column)
     if kind == "boolean":
         lower = pc.utf8_lower(text)
@@ -217,6 +217,6 @@ def _read(column: pa.ChunkedArray, name: str, kind: str) -> pa.ChunkedArray:
 
 
 def _refuse(wrong: np.ndarray, name: str, expected: str) -> None:
-    """Raise `CellError` for the first row of the mask."""
+    """Raise `CellError` for the first row of the mask, if any."""
     if wrong.any():
         raise CellError(name, int(wrong.argmax()), expected)

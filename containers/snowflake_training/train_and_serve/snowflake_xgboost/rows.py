@@ -1,4 +1,4 @@
-"""The rows of a request, as CSV or JSON, in the columns that `Preparation.encode` takes."""
+"""Conversion of a request's rows, CSV or JSON, to the columns for `Preparation.encode`."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ NUMBERS = {int, float, type(None)}
 
 
 class BadRequest(Exception):
-    """The caller's mistake: which row and column, and what is allowed."""
+    """The request is invalid. The message has the row, the column and what is allowed."""
 
 
 def features(body: bytes, kind: str, preparation: Preparation) -> Any:
-    """The features, float32 [rows, features], of a body of content type `kind`. Raises `BadRequest`."""
+    """Return the features of a body of content type `kind`, float32 [rows, features]. Raises `BadRequest`."""
     columns = (_from_csv if kind == CSV else _from_json)(body, preparation)
     if not next(iter(columns.values())):
         raise BadRequest("the body has no rows")
@@ -34,7 +34,7 @@ def features(body: bytes, kind: str, preparation: Preparation) -> Any:
 
 
 def _from_csv(body: bytes, preparation: Preparation) -> dict[str, Sequence[Any]]:
-    """Cells by column, from rows in the order of `preparation.kinds` or below a heading of names."""
+    """Return the cells by column. Rows are in the order of `preparation.kinds`, or below a line of names."""
     try:
         lines = [line or [""] for line in csv.reader(io.StringIO(body.decode("utf-8-sig")), strict=True)]
     except (UnicodeDecodeError, csv.Error) as error:
@@ -49,7 +49,7 @@ def _from_csv(body: bytes, preparation: Preparation) -> dict[str, Sequence[Any]]
 
 
 def _from_json(body: bytes, preparation: Preparation) -> dict[str, Sequence[Any]]:
-    """Values by column, from `{"instances": [...]}`: lists in the order of `kinds`, or objects by name."""
+    """Return the values by column of `{"instances": [...]}`: lists in the order of `kinds`, or objects."""
     try:
         found = json.loads(body)
     except (ValueError, RecursionError) as error:
@@ -83,11 +83,11 @@ def _columns(names: list[str], lines: list[Any], preparation: Preparation) -> di
 
 
 def _array(name: str, kind: str, values: Sequence[Any]) -> pa.Array:
-    """One column in Arrow: text as `string`, numbers as `double`, or as `string` where some are text."""
+    """Return a column in Arrow: text as `string`, numbers as `double`, or as `string` if some are text."""
     types = set(map(type, values))
     try:
         if kind == "text":
-            if float in types:  # NaN is how pandas writes a missing text
+            if float in types:  # pandas writes a missing text as NaN
                 values = [None if value != value else value for value in values]
             return pa.array(values, pa.string())
         if types <= NUMBERS:
@@ -112,10 +112,10 @@ def _as_text(value: Any) -> str | None:
 
 
 def _fits(kind: str, value: Any) -> bool:
-    """Whether one value alone can be put into a column."""
+    """Return whether a value is valid in a column."""
     try:
         if isinstance(value, str):
-            value.encode()  # half of a surrogate pair: JSON can say it, UTF-8 cannot
+            value.encode()  # raises for a lone surrogate, which JSON can contain and UTF-8 cannot
         elif value is not None:
             float(value)
             return kind != "text" and isinstance(value, (bool, int, float))
@@ -130,13 +130,16 @@ def _refusal(name: str, row: int, value: Any, expected: str) -> BadRequest:
 
 
 def _is_heading(line: list[str], preparation: Preparation) -> bool:
-    """A line most of whose cells are names of columns."""
+    """Return whether most cells of a line are names of columns."""
     known = {name.upper() for name in preparation.kinds}
     return sum(cell.strip().upper() in known for cell in line) * 2 > len(line)
 
 
 def _heading(cells: list[str], preparation: Preparation, where: str = "the heading") -> list[str]:
-    """Column names as the model has them. Columns of the table that it does not use pass by."""
+    """Return the model's column names for a line of names. Columns that the model does not use are allowed.
+
+    Raises `BadRequest`.
+    """
     known = {name.upper(): name for name in (*preparation.kinds, *preparation.left_out, preparation.target)}
     names = []
     for cell in cells:

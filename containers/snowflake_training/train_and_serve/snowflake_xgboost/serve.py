@@ -1,11 +1,11 @@
-"""The model behind HTTP, as SageMaker's hosting and batch transform ask: `/ping` and `/invocations`.
+"""The HTTP API of SageMaker's hosting and batch transform, `/ping` and `/invocations`.
 
-In: `text/csv`, a row a line, its cells in the order of `preparation.json` or below a heading of column
+In: `text/csv`, one row per line, with cells in the order of `preparation.json` or below a line of column
 names; or `application/json`, `{"instances": [[...], {"COLUMN": value, ...}, ...]}`. An empty cell, null or
-NaN is a blank. Out: a prediction a row, as CSV or `{"predictions": [...]}`, whichever `Accept` asks for, else
-as the rows came.
+NaN is a missing value. Out: one prediction per row, as CSV or `{"predictions": [...]}` by the header
+`Accept`, without it in the format of the rows.
 
-This process only passes bodies on to the workers: SageMaker gives `/ping` two seconds, whatever they do.
+This process only forwards bodies to the workers, so that it answers `/ping` within SageMaker's two seconds.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from .workers import WorkerLostError, Workers, count
 log = logging.getLogger(__name__)
 
 LARGEST = 100 * 2**20
-"""Bytes of one request; SageMaker's own limits are lower but for batch transform."""
+"""Maximum size of a request in bytes. SageMaker's limits are lower, except for batch transform."""
 
 CSV, JSON = "text/csv", "application/json"
 
 MOST_WAITING = 64
-"""Requests under way or waiting for a worker, above which 503 is the answer."""
+"""Maximum number of requests in flight or waiting for a worker; further ones are answered with 503."""
 
 THREADS = MOST_WAITING + 8
-"""Those of waitress: some are always free for `/ping`."""
+"""Threads of waitress. Some are always free for `/ping`."""
 
 
 def application(workers: Workers) -> Flask:
@@ -45,8 +45,10 @@ def application(workers: Workers) -> Flask:
 
     @app.before_request
     def refuse_pages() -> Response | None:
-        """Web pages reach this port through the browser of somebody on the same machine. Browsers add these
-        headers to what pages send, and SageMaker forwards neither."""
+        """Reject requests of web pages in a browser on the same machine.
+
+        Browsers add these headers to requests of pages, and SageMaker forwards neither.
+        """
         signs = ("Origin", "Sec-Fetch-Site")
         if request.method != "GET" and any(sign in request.headers for sign in signs):
             return _refusal(403, "web pages are not answered")
@@ -84,13 +86,13 @@ def application(workers: Workers) -> Flask:
     @app.errorhandler(WorkerLostError)
     def lost(error: WorkerLostError) -> Response:
         log.error("%s", error)
-        os._exit(1)  # SageMaker starts the container anew; what would go on has lost a worker
+        os._exit(1)  # SageMaker restarts the container, which would otherwise continue without this worker
 
     return app
 
 
 def serve() -> int:
-    """Until SIGTERM. Raises `Failure` when there is no model to serve."""
+    """Serve until SIGTERM. Raises `Failure` if the model cannot be loaded."""
     try:
         workers = Workers(count())
     except WorkerLostError as error:

@@ -21,7 +21,7 @@ def _column(given: str) -> str:
 
 
 def _coordinates(given: str) -> tuple[str, ...]:
-    """`LATITUDE,LONGITUDE` as two identifiers, or nothing."""
+    """Return the two identifiers of `LATITUDE,LONGITUDE`, or none for an empty text."""
     names = pair(given) if given else ()
     if len({identifier(name) for name in names}) != len(names):
         raise ValueError
@@ -31,12 +31,12 @@ def _coordinates(given: str) -> tuple[str, ...]:
 OBJECTIVES = ("reg:squarederror", "reg:absoluteerror", "reg:pseudohubererror", "reg:gamma", "count:poisson")
 
 POSITIVE, NOT_NEGATIVE = ("reg:gamma",), ("count:poisson",)
-"""Objectives whose target must be above 0, and at least 0; the others take any number."""
+"""Objectives whose target must be above 0, and at least 0; the others allow any number."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Booster(Options):
-    """XGBoost's own hyperparameters, under its own names: each of them is passed on to it."""
+    """XGBoost's hyperparameters with XGBoost's names. All of them are passed to it."""
 
     max_depth: int = whole(1, 30, 8)
     eta: float = number(0, 1, 0.05, above=True)
@@ -52,9 +52,9 @@ class Booster(Options):
     seed: int = whole(0, 2**31 - 1, 42)
 
     def booster_parameters(self) -> dict[str, Any]:
-        """Return what XGBoost is told."""
+        """Return the parameters for XGBoost."""
         parameters = {name_of(each.name): getattr(self, each.name) for each in fields(Booster)}
-        # Seeding each round by its number makes a resumed training draw what an uninterrupted one draws.
+        # With a seed per round, a resumed training draws the same random numbers as an uninterrupted one.
         return parameters | {"seed_per_iteration": True, "eval_metric": "rmse"}
 
 
@@ -76,4 +76,4 @@ class Settings(Booster):
     checkpoint_every: int = whole(0, 100_000, 50)
     record_rows: bool = flag(False)
     timeout: int = whole(5, 86_400, 600)
-    """Seconds that a host waits for another."""
+    """Maximum number of seconds that a host waits for another."""

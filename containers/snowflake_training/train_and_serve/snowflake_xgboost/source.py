@@ -1,20 +1,20 @@
-"""A table in Snowflake, dealt out to the hosts: every row to one of them, none to two.
+"""Reading of a Snowflake table by all hosts. Each row is assigned to exactly one host.
 
-How. Snowflake hashes each row's columns to 63 bits. The lower 31 say which host pulls the row
-(`bits mod hosts`), the upper 31 whether it is held out for validation (`bits < fraction`). Two
-separate halves of one hash, so neither says anything about the other. It follows that
+Snowflake hashes each row's columns to 63 bits. The lower 31 bits determine the host that reads the row
+(`bits mod hosts`), the upper 31 whether it is held out for validation (`bits < fraction`). These halves of
+the hash are independent. Therefore
 
-- the parts are disjoint and complete over any number of hosts: the remainders are;
-- the held-out rows are the same whatever the number of hosts, stay held out as the table grows,
-  and copies of one row never sit on both sides of the split;
-- blanks are no special case (HASH is never NULL), nor is the sign: the bits are masked, not taken
-  through ABS, which has no answer for the least 64-bit integer.
+- the hosts' parts are disjoint and complete for any number of hosts;
+- the held-out rows do not depend on the number of hosts, stay held out as the table grows, and copies of a
+  row are never on both sides of the split;
+- missing values are no special case (HASH is never NULL), nor is the sign: the bits are masked, because ABS
+  is not defined for the least 64-bit integer.
 
-Why not one query whose result batches are dealt out by rank? Snowflake cuts a result by size, so a
-table of some megabytes is one batch and one host gets all of it; batches come with pre-signed
-addresses that would have to travel between hosts; and the split still needs the hash. What it does
-better, one query being one snapshot, time travel gives as well: all hosts read the table AT the
-moment the first one looked at it. A table that keeps no history is read as it stands, and said so.
+The alternative, one query whose result batches are distributed by rank, has disadvantages: Snowflake splits a
+result by size, so a table of some megabytes is one batch and one host gets all of it; batches have presigned
+URLs that the hosts would have to exchange; and the validation split still needs the hash. Its advantage is
+that one query is one snapshot. Time travel gives the same: all hosts read the table AT the time when the
+first host read its metadata. A table without history is read in its current state, with a warning.
 """
 
 from __future__ import annotations
@@ -37,19 +37,22 @@ from .split import Split
 from .table import Table, qualified
 
 KINDS = {0: "number", 1: "number", 2: "text", 13: "boolean"}
-"""Snowflake's type codes (FIXED, REAL, TEXT, BOOLEAN) that a feature may have."""
+"""Kinds by Snowflake's type codes (FIXED, REAL, TEXT, BOOLEAN) that a feature may have."""
 
 TYPES = {3: "DATE", 4: "TIMESTAMP", 5: "VARIANT", 6: "TIMESTAMP_LTZ", 7: "TIMESTAMP_TZ"}
 TYPES |= {8: "TIMESTAMP_NTZ", 9: "OBJECT", 10: "ARRAY", 11: "BINARY", 12: "TIME"}
 
 NOT_THERE = 2003
-"""Snowflake's error number for what does not exist or is not granted; it does not tell which."""
+"""Snowflake's error number for an object that does not exist or is not granted; both have the same."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Rows as they came: hashes int64 [n], target float64 [n] (blank: NaN), and their columns in
-    Arrow, `double` for numbers and booleans (0 and 1), `string` for text; blanks are null."""
+    """Rows as stored in the table.
+
+    `hashes`: int64 [n]. `target`: float64 [n], missing values NaN. `columns`: Arrow columns, `double` for
+    numbers and booleans (0 and 1), `string` for text, missing values null.
+    """
 
     hashes: np.ndarray
     target: np.ndarray
@@ -57,7 +60,7 @@ class Batch:
 
 
 def survey(connection: SnowflakeConnection, table: str, target: str) -> Table:
-    """Look at a table without pulling it. Raises `Failure` naming what is wrong with it."""
+    """Return a table's columns and counts. Raises `Failure` if it cannot be used for training."""
     place = qualified(table)
     with connection.cursor() as cursor:
         try:
@@ -79,11 +82,11 @@ def survey(connection: SnowflakeConnection, table: str, target: str) -> Table:
         raise Failure(f"table {table} has no usable feature beside target {column}: {_listed(types)}")
 
     seen = Table(table, column, kinds, {}, left_out, 0, 0, math.nan, _now(connection))
-    least = f"MIN({_value(column, 'number')})"  # of NaN and numbers, Snowflake holds NaN for the greatest
+    least = f"MIN({_value(column, 'number')})"  # in Snowflake NaN is greater than all numbers
     counts = ", ".join([least, *(f"COUNT({quoted(name)})" for name in (column, *kinds))])
     try:
         numbers = _one(connection, f"SELECT COUNT(*), {counts} FROM {seen.sql}")
-    except Error:  # no history: a view, a shared or transient table, or one made this moment
+    except Error:  # no history: a view, a shared or transient table, or one that was just created
         seen = Table(table, column, kinds, {}, left_out, 0, 0, math.nan, None)
         numbers = ask(connection, table, f"SELECT COUNT(*), {counts} FROM {seen.sql}")[0]
     rows, labelled, *filled = (int(number) for number in (numbers[0], *numbers[2:]))
@@ -96,7 +99,7 @@ def survey(connection: SnowflakeConnection, table: str, target: str) -> Table:
 
 
 def distinct(connection: SnowflakeConnection, table: Table, column: str, most: int) -> list[str | None]:
-    """The distinct values of a text column as they are stored; `most` + 1 of them where there are more."""
+    """Return the distinct stored values of a text column, at most `most` + 1."""
     query = f"SELECT DISTINCT {quoted(column)} FROM {table.sql} LIMIT {most + 1}"
     return [row[0] for row in ask(connection, table.name, query)]
 
@@ -109,10 +112,11 @@ def pull(
     host: int = 0,
     hosts: int = 1,
 ) -> Iterator[Batch]:
-    """The rows of one host, batch by batch; never more than a few batches in memory.
+    """Yield the rows of a host in batches, with a few batches in memory. Raises `Failure`.
 
-    `columns`: the kind (number, text, boolean) of each column wanted. Over `host` = 0 … `hosts` - 1
-    every row of the table comes exactly once.
+    Over `host` = 0 … `hosts` - 1 every row of the table comes exactly once.
+
+    :param columns: the kind (number, text, boolean) of each column to read
     """
     yield from _stream(connection, table, columns, split, f"{split.host(hosts)} = {host}")
 
@@ -120,7 +124,7 @@ def pull(
 def pull_held_out(
     connection: SnowflakeConnection, table: Table, columns: dict[str, str], splits: list[Split]
 ) -> Iterator[Batch]:
-    """The rows that every one of `splits` holds out."""
+    """Yield the rows that are held out by all of `splits`. Raises `Failure`."""
     condition = " AND ".join(dict.fromkeys(split.held_out_sql for split in splits))
     yield from _stream(connection, table, columns, splits[0], condition)
 
@@ -148,7 +152,7 @@ def _stream(
 
 
 def ask(connection: SnowflakeConnection, table: str, query: str) -> list[Any]:
-    """All rows of a small result."""
+    """Return all rows of a small result. Raises `Failure`."""
     try:
         with connection.cursor() as cursor:
             return list(cursor.execute(query) or [])
@@ -163,12 +167,12 @@ def _one(connection: SnowflakeConnection, query: str) -> Any:
 
 
 def _now(connection: SnowflakeConnection) -> str:
-    """Snowflake's clock, not this host's."""
+    """Return the time of Snowflake's clock."""
     return _one(connection, "SELECT CURRENT_TIMESTAMP()")[0].isoformat()
 
 
 def _value(name: str, kind: str) -> str:
-    """SQL: a column as a feature. What a text means is up to `Preparation.encode` alone."""
+    """Return the SQL of a column's value. Text stays unchanged for `Preparation.encode`."""
     if kind == "text":
         return quoted(name)
     if kind == "boolean":

@@ -1,4 +1,4 @@
-"""Which host a row belongs to, and whether it is held out: two halves of one hash. Why, see `source.py`."""
+"""Assignment of rows to hosts and to the holdout, by two halves of a hash. `source.py` has the reasons."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ BITS = 31
 
 @dataclass(frozen=True)
 class Split:
-    """Which rows are held out: a fraction of all, chosen by a hash of these columns and the seed."""
+    """The held-out rows: a fraction of all rows, chosen by a hash of these columns and the seed."""
 
     columns: tuple[str, ...]
     seed: int
@@ -26,14 +26,14 @@ class Split:
 
     @property
     def hash(self) -> str:
-        """SQL: 63 bits that belong to a row, as a whole number that is never negative."""
+        """SQL of a row's hash: 63 bits, as an integer of at least 0."""
         row = f"HASH({', '.join(map(quoted, self.columns))}, {self.seed})"
-        # Hashed again: a hash of several values may be their hashes XORed, and then the rows that two
-        # seeds hold out are not independent of each other.
+        # Hashed twice: a hash of several values may be the XOR of their hashes, and then the holdouts of two
+        # seeds would not be independent.
         return f"BITAND(HASH({row}), {2**63 - 1})"
 
     def host(self, hosts: int) -> str:
-        """SQL: the rank of the host that a row belongs to."""
+        """Return the SQL of the rank of a row's host."""
         return f"MOD(BITAND({self.hash}, {2**BITS - 1}), {hosts})"
 
     @property
@@ -41,7 +41,7 @@ class Split:
         return f"BITSHIFTRIGHT({self.hash}, {63 - BITS}) < {self._bound}"
 
     def held_out(self, hashes: np.ndarray) -> np.ndarray:
-        """The same for hashes that were pulled: int64 [rows] → bool [rows]."""
+        """Return whether rows are held out, bool [rows], from their hashes, int64 [rows]."""
         return (hashes >> (63 - BITS)) < self._bound
 
     @property

@@ -1,4 +1,4 @@
-"""What is known of a table before its rows are pulled. Needs no Snowflake, so that serving starts faster."""
+"""Metadata of a table. Does not import Snowflake's connector, so that serving starts faster."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from .identifiers import quoted
 
 
 def qualified(table: str) -> str:
-    """`db.schema.Table` as SQL, each part quoted; unquoted parts are upper case, as in Snowflake.
+    """Return the SQL of a table's name, each part quoted; unquoted parts become upper case, as in Snowflake.
 
-    Raises `Failure` for anything that is not one to three identifiers.
+    Raises `Failure` unless the name is one to three identifiers.
     """
     try:
         return ".".join(map(quoted, identifiers.table(table)))
@@ -23,12 +23,12 @@ def qualified(table: str) -> str:
 
 @dataclass(frozen=True)
 class Table:
-    """What the first host saw in the table before anyone pulled from it.
+    """Metadata of a table, read by the first host before any host reads rows.
 
-    `kinds`: number, text or boolean by column that may be a feature (the target is not among them).
-    `filled`: values that are not NULL by such column. `rows`, `labelled`: all rows, and those with
-    a target. `least`: the least target, NaN where none is a number. `at`: the moment read by all
-    hosts, or None for a table without history.
+    `kinds`: number, text or boolean for each possible feature, without the target. `filled`: number of values
+    that are not NULL, for each of these columns. `rows`, `labelled`: number of all rows, and of rows with a
+    target. `least`: the least target, NaN if no target is a number. `at`: the time at which all hosts read
+    the table, None for a table without history.
     """
 
     name: str

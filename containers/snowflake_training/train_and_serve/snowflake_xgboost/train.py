@@ -1,4 +1,4 @@
-"""One host's part of the training, from the table to the model."""
+"""Training on one host of the job, from the table to the model."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ log = logging.getLogger(__name__)
 
 CHECKPOINT = "checkpoint.ubj"
 LEAST_ROWS = 20
-"""Rows with a target, below which a held-out error says nothing."""
+"""Minimum number of rows with a target. With fewer, the validation error is meaningless."""
 
 FREE_TO_CHANGE = ("rounds", "early_stopping_rounds", "checkpoint_every", "record_rows", "nthread", "timeout")
-"""Settings that may differ between a checkpoint and the job that goes on from it."""
+"""Settings that may differ between a checkpoint and the job that continues from it."""
 
 
 class TrainingInterruption:
-    """SIGTERM: at once while there is nothing to save, between two rounds while training."""
+    """Handler of SIGTERM. Raises `Stopped` at once; during training, `wanted` is checked between rounds."""
 
     def __init__(self) -> None:
         self.wanted = self.patient = False
@@ -64,10 +64,10 @@ class TrainingInterruption:
 
 @dataclass
 class Progress:
-    """The learning curve so far. Early stopping is a function of it, so resuming needs no more.
+    """The learning curve so far, which also determines early stopping after a resume.
 
-    `train`, `validation`: RMSE over the rows of all hosts, by round. `hosts`: by rank, RMSE over each
-    host's own held-out rows, None where it has none.
+    `train`, `validation`: RMSE over the rows of all hosts, by round. `hosts`: for each rank, RMSE over the
+    host's held-out rows by round, None if it has none.
     """
 
     train: list[float] = field(default_factory=list)
@@ -80,7 +80,7 @@ class Progress:
 
     @property
     def best(self) -> int:
-        """The round, from 0, with the least validation error."""
+        """Round, from 0, with the least validation error."""
         return int(np.argmin(self.validation))
 
     def finished(self, settings: Settings) -> bool:
@@ -91,7 +91,7 @@ class Progress:
 
 
 def run(settings: Settings, cluster: Cluster) -> None:
-    """Raises `Failure` with the reason, the same on every host, or `Stopped` after SIGTERM."""
+    """Train. Raises `Failure` with the reason, the same on all hosts, and `Stopped` after SIGTERM."""
     interruption = TrainingInterruption()
     with tempfile.TemporaryDirectory() as scratch, gathered(cluster, settings.timeout):
         started = time.monotonic()
@@ -115,7 +115,7 @@ def run(settings: Settings, cluster: Cluster) -> None:
                     progress.validation[-1],
                     "" if own[-1] is None else f" host:rmse={own[-1]:.6g}",
                 )
-                # All stop after the same round: one alone would leave the others waiting for its sums.
+                # All hosts stop after the same round, or the others would wait for one that has stopped.
                 wanted = np.array([int(interruption.wanted)])
                 stop = bool(collective.allreduce(wanted, collective.Op.MAX)[0])
                 every = settings.checkpoint_every
@@ -123,8 +123,8 @@ def run(settings: Settings, cluster: Cluster) -> None:
                     progress.hosts = together(cluster, lambda: own)
                     if cluster.first:
                         write_checkpoint(settings, preparation, booster, progress)
-                    # As a resumed job would: XGBoost's sampling of columns then begins anew here in both,
-                    # and an interruption changes nothing in the model.
+                    # Reload the model as a resumed job does: XGBoost's column sampling restarts here in both
+                    # cases, so an interruption does not change the model.
                     model = bytearray(booster.save_raw("ubj"))
                     booster = xgb.Booster(
                         settings.booster_parameters(), cache=[train, validation], model_file=model
@@ -164,8 +164,10 @@ def run(settings: Settings, cluster: Cluster) -> None:
 def read(
     settings: Settings, cluster: Cluster, scratch: Path
 ) -> tuple[Table, Preparation, Share, dict[str, int]]:
-    """Log in; the first host looks at the table and decides for all; each pulls its part. The counts
-    at the end are those of all hosts."""
+    """Log in and read this host's rows, by the table's metadata and preprocessing from the first host.
+
+    Returns the table, the preprocessing, this host's rows, and the counts of all hosts together.
+    """
     connection = agreed(cluster, lambda: connect(credentials(settings.secret)))
     decided = together(cluster, lambda: look(connection, settings) if cluster.first else None)[0]
     assert decided  # noqa: S101 - the first host's is never None
@@ -205,14 +207,14 @@ def read(
 
 
 def look(connection: SnowflakeConnection, settings: Settings) -> tuple[Table, Preparation]:
-    """What there is, and how it is prepared. Raises `Failure` naming what is wrong with the table."""
+    """Return the table's metadata and preprocessing. Raises `Failure` if it cannot be used for training."""
     table = survey(connection, settings.table, settings.target)
     if table.labelled < LEAST_ROWS:
         raise Failure(
             f"table {table.name} has {table.labelled} rows with target {table.target}: "
             f"at least {LEAST_ROWS} are needed"
         )
-    least = float(np.float32(table.least))  # as the learner gets it
+    least = float(np.float32(table.least))  # in XGBoost's precision
     above, from_0 = settings.objective in POSITIVE, settings.objective in NOT_NEGATIVE
     if (above and least <= 0) or (from_0 and least < 0):
         raise Failure(
@@ -225,23 +227,23 @@ def look(connection: SnowflakeConnection, settings: Settings) -> tuple[Table, Pr
 def begin(
     settings: Settings, cluster: Cluster, preparation: Preparation, matrices: list[xgb.DMatrix]
 ) -> tuple[xgb.Booster, Progress]:
-    """Go on from the first host's checkpoint, on all hosts, or begin."""
+    """Return the model and progress of the first host's checkpoint on all hosts, or new ones."""
     found = together(cluster, lambda: read_checkpoint(settings, preparation) if cluster.first else None)[0]
     parameters = settings.booster_parameters()
     if found is None:
         return xgb.Booster(parameters, cache=matrices), Progress(hosts=[[] for _ in cluster.hosts])
     model, progress = found
-    if len(progress.hosts) != cluster.size:  # then each has other rows than before
+    if len(progress.hosts) != cluster.size:  # with another number of hosts, each has different rows
         progress.hosts = [[None] * progress.rounds for _ in cluster.hosts]
     log.info("going on from the checkpoint of round %d", progress.rounds)
     return xgb.Booster(parameters, cache=matrices, model_file=bytearray(model)), progress
 
 
-# --- what is written ---
+# --- checkpoints and results ---
 
 
 def _made_with(settings: Settings, preparation: Preparation) -> str:
-    """What a checkpoint must have in common with the job that goes on from it."""
+    """Return the settings and preprocessing that a checkpoint and a job that continues from it must share."""
     chosen = {name: value for name, value in asdict(settings).items() if name not in FREE_TO_CHANGE}
     return json.dumps([chosen, asdict(preparation)], sort_keys=True)
 
@@ -249,7 +251,7 @@ def _made_with(settings: Settings, preparation: Preparation) -> str:
 def write_checkpoint(
     settings: Settings, preparation: Preparation, booster: xgb.Booster, progress: Progress
 ) -> None:
-    """One file, so that model and learning curve never differ."""
+    """Write the model and its learning curve in one file, so that they always match."""
     booster.set_attr(made_with=_made_with(settings, preparation), progress=json.dumps(asdict(progress)))
     write_bytes(sagemaker.CHECKPOINTS / CHECKPOINT, bytes(booster.save_raw("ubj")))
     booster.set_attr(made_with=None, progress=None)
@@ -278,7 +280,7 @@ def write_model(
     progress: Progress,
     totals: dict[str, int],
 ) -> None:
-    """The model of the best round, with what it takes to use and to judge it."""
+    """Write the model of the best round, its preprocessing and its metrics."""
     best = booster[: progress.best + 1]
     best.set_attr(made_with=None, progress=None)
     gains = best.get_score(importance_type="total_gain")
@@ -303,7 +305,7 @@ def write_model(
 
 
 def _told(counts: dict[str, int]) -> str:
-    """`20640 rows pulled, 16512 train, ...`"""
+    """Return counts as a text for the log, such as `20640 rows pulled, 16512 rows train, ...`."""
     return ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in counts.items())
 
 
@@ -312,7 +314,7 @@ def _usable(totals: dict[str, int]) -> int:
 
 
 def _score(scores: str, name: str) -> float:
-    """From XGBoost's own line, such as `[3]\ttrain-rmse:0.51\tvalidation-rmse:0.55`."""
+    """Return an RMSE in XGBoost's line, such as `[3]\ttrain-rmse:0.51\tvalidation-rmse:0.55`."""
     found = re.search(rf"{name}-rmse:(\S+)", scores)
     assert found, scores  # noqa: S101 - the metric is ours
     value = float(found[1])

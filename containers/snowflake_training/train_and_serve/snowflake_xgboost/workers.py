@@ -1,7 +1,7 @@
-"""The processes that read rows and predict, so that the one that answers `/ping` never waits for them.
+"""Worker processes that parse rows and predict, so that the server's process can always answer `/ping`.
 
-Reading megabytes of CSV or JSON holds Python's global lock for long stretches. A worker is a process of its
-own with the model in it, connected by a socket pair; it ends when the other end is closed.
+Parsing megabytes of CSV or JSON keeps Python's global lock for a long time. A worker is a separate process
+with the model, connected by a socket pair. It exits when the other end is closed.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from pathlib import Path
 from toolkit.failure import Failure
 
 MOST = 4
-"""Workers by default, on machines of more cores; `SAGEMAKER_MODEL_SERVER_WORKERS` says otherwise."""
+"""Maximum number of workers, unless `SAGEMAKER_MODEL_SERVER_WORKERS` sets their number."""
 
 
 class WorkerLostError(Exception):
-    """A worker ended by itself."""
+    """A worker has exited unexpectedly."""
 
 
 class Workers:
-    """Each request goes to one free worker, and waits while there is none."""
+    """A pool of workers. Each request uses one free worker, and waits if none is free."""
 
     def __init__(self, count: int):
-        """Start the workers and wait until all hold the model. Raises `Failure` when one cannot load it."""
+        """Start the workers and wait until all have loaded the model. Raises `Failure`."""
         started = [_Worker() for _ in range(count)]
         self.targets = [worker.hello() for worker in started]
         self._free: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
@@ -54,14 +54,14 @@ class _Worker:
         self._line = Connection(ours.detach())
 
     def hello(self) -> str:
-        """The model's target. Raises `Failure`."""
+        """Wait for the model and return its target. Raises `Failure`."""
         loaded, told = self._exchange()
         if not loaded:
             raise Failure(told)
         return told
 
     def predict(self, body: bytes, kind: str, answer: str) -> tuple[bool, str]:
-        """Whether it worked, then the answer's body or the reason. Raises `WorkerLostError`."""
+        """Return success, and the answer's body or the error. Raises `WorkerLostError`."""
         return self._exchange((body, kind, answer))
 
     def _exchange(self, request: tuple[bytes, str, str] | None = None) -> tuple[bool, str]:
@@ -75,7 +75,7 @@ class _Worker:
 
 
 def count() -> int:
-    """How many workers this machine gets."""
+    """Return the number of workers on this machine."""
     asked = os.environ.get("SAGEMAKER_MODEL_SERVER_WORKERS", "")
     if asked.isdigit() and int(asked):
         return int(asked)
@@ -84,10 +84,10 @@ def count() -> int:
 
 
 def run(descriptor: int, folder: Path) -> int:
-    """Predict what comes along the connection, until its other end is closed."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the end of the connection says when
+    """Answer requests on the connection until its other end is closed."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the worker exits when the connection closes
     line = Connection(descriptor)
-    from .model import Model  # slow to import: only here
+    from .model import Model  # here, because the import is slow
     from .rows import JSON, BadRequest, features
 
     with contextlib.suppress(EOFError, OSError):

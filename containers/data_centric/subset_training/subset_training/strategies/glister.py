@@ -26,9 +26,10 @@ class Glister(Stateless):
     gradient step on them. Only the last layer's gradients are used; for these the update is exact.
 
     :param rounds: rounds of the greedy selection; 0: one for each example
-    :param balanced: take as many of each class as its share of the training set, in every round
-    :param epsilon: above 0, stochastic greedy: each round looks at a random sample of n / k * ln(1 / epsilon)
-        examples for each that it takes (Mirzasoleiman et al., "Lazier Than Lazy Greedy", AAAI 2015)
+    :param balanced: in every round, select from each class in proportion to its share of the training set
+    :param epsilon: above 0, stochastic greedy: each round considers a random sample of n / k * ln(1 /
+        epsilon) examples for each that it selects (Mirzasoleiman et al., "Lazier Than Lazy Greedy", AAAI
+        2015)
     """
 
     def __init__(self, rounds: int = ROUNDS, balanced: bool = False, epsilon: float = 0.0):
@@ -74,9 +75,9 @@ class Mixture:
     """Select half of the budget at random, and draw half in every epoch from a pool that another strategy
     selects.
 
-    Repeating a fixed subset costs more accuracy than selecting it well gains. The
-    random half is drawn without replacement over epochs, as in `AdaptiveRandom`. The first epochs are all
-    random: gradients of an untrained model say nothing about the examples, and cost as much.
+    Repeating a fixed subset costs more accuracy than a good selection gains. The random half is drawn without
+    replacement over epochs, as in `AdaptiveRandom`. The first epochs are completely random, because gradients
+    of an untrained model contain no information about the examples at the same cost.
 
     :param pool: strategy that selects the pool, of twice the size of the half drawn from it
     :param begin: first epoch, from 0, that draws from a pool
@@ -93,7 +94,7 @@ class Mixture:
             pool = self.pool.select(state, min(2 * half, len(state))).indices
             drawn = permuted(pool[~torch.isin(pool, indices)], generator)[:half]
             indices = torch.cat([indices, drawn])
-            # if the random half holds more than half of the pool
+            # if the random half contains more than half of the pool
             indices = torch.cat(
                 [indices, permuted(others(len(state), indices), generator)[: k - len(indices)]]
             )

@@ -1,5 +1,4 @@
-"""What the feeds of `power_bidding` share: hours, rows, quality checks, interpolation, clients of the
-sources.
+"""Shared code of the feeds of `power_bidding`: hours, rows, quality checks, interpolation, source clients.
 
-A Lambda layer of our own: the standard library and urllib3, which AWS's Python brings.
+It is a Lambda layer and uses only the standard library and urllib3, which Lambda's Python runtime includes.
 """

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 
 class FeedDownError(Exception):
-    """The source does not answer: connection, 5xx, throttling, after the client's own retries."""
+    """The source does not answer after the client's retries: connection error, 5xx or throttling."""
 
 
 class FeedRefusedError(Exception):
-    """The source refuses the credentials (401, 403)."""
+    """The source rejects the credentials (401, 403)."""
 
 
 class FeedMalformedError(Exception):
-    """The answer cannot be read, or a quality check refuses it. The text names the check."""
+    """The answer cannot be read, or fails a quality check. The message names the check."""

@@ -1,4 +1,4 @@
-"""One feed, one hour: fetch, check, normalize, write."""
+"""Fetch a feed for an hour: request, check, normalize, write."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from power_feeds.sources.fetched import Fetched
 
 FEEDS = ("market_prices", "load", "weather", "price_forecast")
 BEFORE_HOURS = 24
-"""How far before the run's hour a feed is read: prices are corrected afterwards."""
+"""Hours before the run's hour that are read, because prices are corrected afterwards."""
 REFERENCE_HOURS = 3
-"""How far back an earlier answer is looked for that this one is compared with."""
+"""Maximum age in hours of an earlier answer for comparison."""
 SECRET_FIELDS = ("key", "subscription_key", "username", "password")
 
 
 class Store(Protocol):
-    """The bucket."""
+    """Objects in the bucket."""
 
     def get(self, key: str) -> bytes | None: ...
     def put(self, key: str, body: bytes, content_type: str) -> None: ...
@@ -39,7 +39,7 @@ class FeedSettings:
 
 
 class FeedResult(TypedDict, total=False):
-    """`key`, `digest` and `rows` where `status` is `ready`; otherwise `reason`."""
+    """Has `key`, `digest` and `rows` if `status` is `ready`; otherwise `reason`."""
 
     feed: str
     hour: str
@@ -61,14 +61,14 @@ def fetch(
     """Fetch `feed` for the run of `hour`, check it, write the raw answers and the normalized file.
 
     `secret` is the JSON of the feeds' secret. Raises `FeedDownError`, `FeedRefusedError` and
-    `FeedMalformedError`; the raw answers are there even where a check refuses them.
+    `FeedMalformedError`. The raw answers are written even if a check rejects them.
     """
     client = client or Client()
     client.secrets = secrets_of(secret)
     try:
         found = _fetched(feed, hour, settings, secret, client)
     except AnsweredError as error:
-        raise FeedMalformedError(str(error)) from error  # Step Functions knows the classes of errors.py
+        raise FeedMalformedError(str(error)) from error  # the state machine handles the classes of errors.py
     raw_folder = files.folder(f"raw/{feed}", hour)
     for extension, body in found.raw:
         store.put(files.named(raw_folder, body, extension), body, "application/octet-stream")
@@ -97,7 +97,7 @@ def fetch(
 
 
 def secrets_of(secret: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the texts of the secret that no error may show."""
+    """Return the texts of the secret that errors must not contain."""
     return tuple(
         str(part[field])
         for part in secret.values()
@@ -143,13 +143,13 @@ def _market(secret: Mapping[str, Any], name: str, settings: FeedSettings, client
 
 
 def _required(feed: str, settings: FeedSettings) -> list[str]:
-    """Return the series that must have the run's own hour."""
+    """Return the series that must have a value for the run's hour."""
     column = {"market_prices": "price", "load": "load", "weather": "temperature"}.get(feed, feed)
     return sorted({series_name(column, location) for location in settings.locations})
 
 
 def _reference(feed: str, hour: int, store: Store) -> Mapping[str, Mapping[int, float | None]] | None:
-    """Return the series of the newest earlier answer, if there is one within `REFERENCE_HOURS`."""
+    """Return the series of the newest answer within `REFERENCE_HOURS`; None if there is none."""
     for earlier in range(hour - 1, hour - 1 - REFERENCE_HOURS, -1):
         for key in sorted(store.list(files.folder(f"feeds/{feed}", earlier)), reverse=True):
             if body := store.get(key):

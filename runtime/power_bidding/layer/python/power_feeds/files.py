@@ -1,5 +1,4 @@
-"""Keys and bytes of what the feeds write to the bucket: the same input gives the same key and the same
-bytes."""
+"""Keys and content of the feeds' files in the bucket. Equal input gives equal keys and bytes."""
 
 from __future__ import annotations
 
@@ -13,7 +12,7 @@ from power_feeds import hours
 
 @dataclass(frozen=True)
 class Normalized:
-    """One feed's answer for one run: series by name, values by hour."""
+    """A feed's answer for a run: series by name, values by hour."""
 
     feed: str
     hour: int

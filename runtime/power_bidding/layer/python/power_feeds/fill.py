@@ -1,18 +1,18 @@
-"""Fill a missing hour from the hours beside it."""
+"""Filling of a missing hour from the hours next to it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 LONGEST_GAP_HOURS = 3
-"""Longest run of missing hours that is filled."""
+"""Maximum number of consecutive missing hours that are filled."""
 INTERPOLATED, CARRIED = "interpolated", "carried"
 
 
 def filled(known: Mapping[int, float | None], hour: int) -> tuple[float, str] | None:
-    """Return a value for `hour` and how it was made, or None where the gap is too long.
+    """Return a value for `hour` and how it was made; None if the gap is too long.
 
-    Between two known hours it is interpolated; after the last known one, it is carried.
+    Between two known hours the value is interpolated; after the last known hour, its value is repeated.
     """
     before = _nearest(known, hour, -1)
     after = _nearest(known, hour, +1)

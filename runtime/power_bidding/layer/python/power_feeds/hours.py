@@ -28,17 +28,17 @@ def text(hour: int) -> str:
 
 
 def moment(hour: float) -> datetime.datetime:
-    """Return the moment, in UTC, that is so many hours after 1970."""
+    """Return the UTC time of a number of hours since 1970."""
     return _EPOCH + datetime.timedelta(hours=hour)
 
 
 def of(when: datetime.datetime) -> int:
-    """Return the hour that holds the moment `when`, which must have a time zone."""
+    """Return the hour that contains the time `when`, which must have a time zone."""
     return int(exactly(when) // 1)
 
 
 def exactly(when: datetime.datetime) -> float:
-    """Return the moment `when` in hours since 1970."""
+    """Return the time `when` in hours since 1970."""
     return (when - _EPOCH).total_seconds() / _SECONDS
 
 
@@ -48,23 +48,23 @@ def _zone(zone: str) -> zoneinfo.ZoneInfo:
 
 
 def local(hour: float, zone: str) -> datetime.datetime:
-    """Return the moment in the time zone `zone`."""
+    """Return the time in the time zone `zone`."""
     return moment(hour).astimezone(_zone(zone))
 
 
 def at(day: str, zone: str, clock: str = "00:00") -> float:
-    """Return the moment when the clocks of `zone` show `clock` on `day`, in hours since 1970."""
+    """Return the time at which the local time of `zone` is `clock` on `day`, in hours since 1970."""
     when = datetime.datetime.fromisoformat(f"{day}T{clock}").replace(tzinfo=_zone(zone))
     return exactly(when.astimezone(datetime.UTC))
 
 
 def shifted(day: str, days: int) -> str:
-    """Return the day so many days after `day`."""
+    """Return the day that is `days` days after `day`."""
     return (datetime.date.fromisoformat(day) + datetime.timedelta(days=days)).isoformat()
 
 
 def market_day(hour: float, zone: str) -> str:
-    """Return the day, such as `2022-01-31`, that `hour` belongs to in `zone`."""
+    """Return the day of `hour` in `zone`, such as `2022-01-31`."""
     return local(hour, zone).date().isoformat()
 
 
@@ -74,15 +74,15 @@ def hours_of(day: str, zone: str) -> range:
 
 
 def day_ahead_deadline(day: str, zone: str) -> float:
-    """Return when the day-ahead offers for `day` are due, in hours since 1970."""
+    """Return the deadline of the day-ahead offers for `day`, in hours since 1970."""
     return at(shifted(day, -1), zone, f"{DAY_AHEAD_CLOSES:02d}:00")
 
 
 def hour_ending(day: str, ending: int, zone: str, *, repeated: bool = False) -> int | None:
     """Return the hour that ends at the local hour `ending` (1 to 24) of `day`.
 
-    `repeated` chooses the second of the two hours that the clocks show twice in autumn. Returns None for the
-    hour that they skip in spring.
+    `repeated` selects the second of the two hours with the same local time in autumn. Returns None for the
+    hour that is skipped in spring.
     """
     if not 1 <= ending <= 24:
         raise ValueError(f"an hour ending must be from 1 to 24, got {ending}")

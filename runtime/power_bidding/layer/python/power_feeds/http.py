@@ -1,4 +1,4 @@
-"""HTTP to the sources: timeouts, bounded retries, a size limit, and no secret in any error."""
+"""HTTP client of the sources, with timeouts, bounded retries, a size limit, and errors without secrets."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from power_feeds.errors import FeedDownError, FeedMalformedError, FeedRefusedErr
 TRIES = 3
 CONNECT_SECONDS, READ_SECONDS = 3, 20
 LONGEST_WAIT_SECONDS = 10
-"""Of one pause between tries, whatever Retry-After says: the state machine waits longer than that better."""
+"""Maximum pause between two attempts, regardless of Retry-After. The state machine makes longer pauses."""
 THROTTLED_SECONDS = 6
 """Minimum pause after a 429 without Retry-After: OASIS allows one request in 5 seconds per address."""
 MOST_BYTES = 32 * 2**20
@@ -36,12 +36,12 @@ class AnsweredError(FeedMalformedError):
 class Answer:
     body: bytes
     clock: float
-    """The source's own time (header Date), in hours since 1970."""
+    """Time of the source's clock (header Date), in hours since 1970."""
 
 
 @dataclass
 class Client:
-    """Requests to one source. `secrets` are the texts that no error may show."""
+    """Client of a source. `secrets` are the texts that errors must not contain."""
 
     secrets: Sequence[str] = ()
     tries: int = TRIES
@@ -67,7 +67,7 @@ class Client:
                 wait = _retry_after(found)
                 problem = f"{place} answered {status}"
             except (urllib3.exceptions.HTTPError, OSError) as error:
-                # The library's own text shows the address with its query
+                # The library's message contains the URL with its query
                 status, answer, found, wait = 0, b"", {}, None
                 problem = f"{place} cannot be reached: {type(error).__name__}"
             if status == 200:
@@ -99,13 +99,13 @@ class Client:
             if len(read) > self.most_bytes:
                 place = self.hidden(_place(url))
                 raise FeedMalformedError(f"{place} answered with more than {self.most_bytes} bytes")
-            whole = answer.read(1) == b""  # also finds a body that ends early
+            whole = answer.read(1) == b""  # also detects a truncated body
             return (answer.status if whole else 0), read, answer.headers
         finally:
             answer.release_conn()
 
     def hidden(self, text: str) -> str:
-        """Return `text` without the secrets, as they are and as an address spells them."""
+        """Return `text` without the secrets, in plain and in URL-encoded form."""
         for secret in self.secrets:
             for spelled in {secret, urllib.parse.quote(secret), urllib.parse.quote_plus(secret)} - {""}:
                 text = text.replace(spelled, "***")
@@ -113,7 +113,7 @@ class Client:
 
 
 def with_query(url: str, query: Mapping[str, str]) -> str:
-    """Return `url` with `query` added to the query that it has."""
+    """Return `url` with `query` added to its query."""
     parts = urllib.parse.urlsplit(url)
     joined = "&".join(part for part in (parts.query, urllib.parse.urlencode(query)) if part)
     return urllib.parse.urlunsplit(parts._replace(query=joined))
@@ -132,7 +132,7 @@ def _clock(headers: Mapping[str, str]) -> float:
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Return the seconds to wait as the header Retry-After says, which is a number or a date."""
+    """Return the seconds in the header Retry-After, which is a number or a date; None without one."""
     text = headers.get("Retry-After")
     if not text:
         return None

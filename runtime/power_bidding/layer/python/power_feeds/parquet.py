@@ -1,8 +1,9 @@
-"""A writer of small Parquet files: AWS's Python has no pyarrow, and no kept pure-Python writer exists.
+"""A writer of small Parquet files. Lambda's Python has no pyarrow, and no maintained pure-Python writer
+exists.
 
 Format: https://github.com/apache/parquet-format (format version 1; Thrift's compact protocol). One row
-group, one plain and uncompressed data page for each column, required fields only. The same columns give the
-same bytes.
+group, one plain and uncompressed data page for each column, required fields only. Equal columns give equal
+bytes.
 """
 
 from __future__ import annotations
@@ -119,7 +120,7 @@ def _binary(text: str) -> bytes:
 
 
 class _Struct:
-    """One Thrift struct in the compact protocol; fields are added in rising order."""
+    """A Thrift struct in the compact protocol. Fields must be added in ascending order."""
 
     def __init__(self) -> None:
         self.out, self.last = bytearray(), 0

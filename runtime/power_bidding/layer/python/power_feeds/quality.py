@@ -1,4 +1,4 @@
-"""Data-quality checks of a feed, each with a name. Their thresholds were set on two years of ERCOT prices and
+"""Data-quality checks of a feed, each with a name. The thresholds are based on two years of ERCOT prices and
 11 months of CAISO prices.
 
 In those prices, two hubs have equal prices in at most 19 hours of a day, a price repeats for at most 7 hours,
@@ -23,22 +23,22 @@ FLOORS = (-150.0, -250.0, -251.0)
 LOAD_ZONE = "LZ_"
 """Prefix of load zones, which equal their hub on calm days: hubs do not equal each other."""
 LEAST_DAY_HOURS = 23
-"""Known hours of a day from which it is judged."""
+"""Minimum number of known hours of a day that is checked."""
 LEAST_OVERLAP_HOURS = 6
 TWELVE = 12.0
 """Twelve 5-minute intervals summed or split by mistake."""
 TWELVE_WITHIN = 1.15
 SAME_SHAPE = 1.5
-"""Quartile ratio of one day to the day before, up to which they have the same shape."""
+"""Maximum quartile ratio of a day to the day before at which they have the same shape."""
 
 
 def check(
     series: Mapping[str, Values], zone: str, reference: Mapping[str, Values] | None = None
 ) -> list[str]:
-    """Return a sentence for each check that refuses `series`, which begins with the check's name.
+    """Return a sentence for each check that `series` fails. It begins with the check's name.
 
-    `reference` has the same series as an earlier answer gave them. The external forecast is not judged:
-    what it repeats is its own affair.
+    `reference` has the same series from an earlier answer. The external forecast is not checked; it may
+    repeat values.
     """
     judged = {name: values for name, values in series.items() if not name.startswith("price_forecast")}
     problems: list[str] = []
@@ -113,8 +113,10 @@ def stale(name: str, values: Values) -> str | None:
 
 
 def units_off_by_twelve(name: str, values: Values, reference: Values) -> str | None:
-    """Values twelve times those of the same hours before, or of the day before at the same shape; or a
-    twelfth."""
+    """Report values that are twelve times, or a twelfth of, their reference.
+
+    The reference is an earlier answer for the same hours, or the day before if it has the same shape.
+    """
     if name == "temperature":
         return None
     known, before = _known(values), _known(reference)
@@ -134,10 +136,9 @@ def units_off_by_twelve(name: str, values: Values, reference: Values) -> str | N
 
 
 def gaps(name: str, values: Values) -> str | None:
-    """More than `LONGEST_GAP_HOURS` hours missing in a row in a day-ahead price: an auction publishes whole
-    days.
+    """Report more than `LONGEST_GAP_HOURS` consecutive missing hours in a day-ahead price.
 
-    Load and weather have gaps of the source's own, which are filled or flagged where they matter.
+    An auction publishes whole days. Load and weather have gaps in the source, which are filled or flagged.
     """
     if not name.startswith("price:"):
         return None
@@ -161,7 +162,7 @@ def _days(known: Iterable[int], zone: str) -> list[tuple[str, list[int]]]:
 
 
 def _ratios(values: Mapping[int, float], before: Mapping[int, float], shift: int) -> list[float]:
-    """Return the ratio of each value to the earlier one, where neither is near zero and their signs agree."""
+    """Return the ratio of each value to the earlier one, if neither is near zero and their signs agree."""
     return [
         value / before[hour - shift]
         for hour, value in values.items()

@@ -1,4 +1,4 @@
-"""The values of one hour at one location, and the names of series."""
+"""Values of an hour at a location, and names of series."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Mapping
 COLUMNS = ("price", "real_time", "load", "temperature")
 """$/MWh day-ahead, $/MWh mean of the hour, MW, degrees Celsius."""
 BY_LOCATION = ("price", "real_time", "price_forecast")
-"""Columns that differ from one location to the next; the others hold for the whole market."""
+"""Columns that differ between locations; the others are valid for the whole market."""
 
 
 def series_name(column: str, location: str) -> str:
@@ -33,7 +33,7 @@ def _text(name: str, value: float | None) -> str:
 
 
 def unpacked(text: str) -> dict[str, float | None]:
-    """Return what `packed` was given. Raises `ValueError` for another number of values."""
+    """Return the values in a text of `packed`. Raises `ValueError` if their number is wrong."""
     parts = text.split(",")
     if len(parts) != len(COLUMNS):
         raise ValueError(f"a row must have {len(COLUMNS)} values, got {len(parts)}")

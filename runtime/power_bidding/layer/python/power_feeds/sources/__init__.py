@@ -1,1 +1,1 @@
-"""The clients of the sources: one module per API."""
+"""Clients of the sources, one module for each API."""

@@ -1,9 +1,9 @@
-"""CAISO's OASIS: `SingleZip`, which answers with one zipped file.
+"""CAISO's OASIS: `SingleZip`, which answers with a zip file.
 
-Shapes and facts: "Interface Specification for OASIS" 5.1.8, California ISO, 2019-02-15; the columns as its
-files have them today. One request covers at most 31 days. Errors come with status 200 as an XML document in
-the same zip; code 1000 is "No data returned for the specified selection", the answer both for what is not
-published yet and for what is no longer kept (39 months). No credentials. The data's terms:
+Specification: "Interface Specification for OASIS" 5.1.8, California ISO, 2019-02-15; the columns are those of
+current files. One request covers at most 31 days. Errors have status 200 and are an XML document in the zip
+file. Code 1000 is "No data returned for the specified selection", both for data that is not published yet and
+for data that is no longer kept (39 months). No credentials are required. The data's terms:
 https://www.caiso.com/pages/privacy-and-terms-of-use.
 """
 
@@ -25,12 +25,12 @@ from power_feeds.sources.fetched import Fetched, means, number
 
 KEPT_MONTHS = 39
 LOAD_AREA = "CA ISO-TAC"
-"""The whole of CAISO's own area."""
+"""CAISO's whole area."""
 LOAD_RUN = "2DA"
-"""The forecast published two days ahead, at 21:10 Pacific: one version, known before the day-ahead
+"""The forecast published two days ahead, at 21:10 Pacific: it has one version, known before the day-ahead
 deadline."""
 INTERVALS = 12
-"""Of 5 minutes in an hour of the real-time market."""
+"""Number of 5-minute intervals in an hour of the real-time market."""
 MOST_FILE_BYTES = 64 * 2**20
 NO_DATA = "1000"
 UNREADABLE = (zipfile.BadZipFile, EOFError, OSError, ValueError, RuntimeError)
@@ -47,8 +47,7 @@ class Caiso:
     url: str
 
     def prices(self, locations: Sequence[str], start: int, end: int, now: int) -> Fetched:
-        """Return `price` and, for hours before `now`, `real_time` of every location, from `start` to before
-        `end`.
+        """Return `price` and, for hours before `now`, `real_time` of all locations for [`start`, `end`).
 
         Raises `FeedDownError`, `FeedRefusedError` or `FeedMalformedError`.
         """
@@ -107,8 +106,10 @@ def _members(body: bytes) -> list[tuple[str, bytes]]:
 
 
 def _check_error(content: bytes) -> None:
-    """Return for "no data". Raises `FeedDownError` for throttling, `FeedMalformedError` for any other
-    error."""
+    """Check an error document. Returns for "no data".
+
+    Raises `FeedDownError` for throttling, `FeedMalformedError` for any other error.
+    """
     if b"<!DOCTYPE" in content or b"<!ENTITY" in content:
         raise FeedMalformedError("the XML document declares entities")
     try:
@@ -152,5 +153,5 @@ def _hour(row: dict[str, str]) -> int:
 
 
 def _value(row: dict[str, str]) -> float | None:
-    """Return the value, whose column is MW or VALUE by report."""
+    """Return the value, in the column MW or VALUE depending on the report."""
     return number(row.get("MW") or row.get("VALUE"), "MW")

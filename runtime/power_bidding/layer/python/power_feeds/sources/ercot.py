@@ -1,13 +1,13 @@
-"""ERCOT's public API: JSON in pages, behind a subscription key and a bearer token.
+"""ERCOT's public API: JSON in pages, with a subscription key and a bearer token.
 
-Shapes and facts: https://developer.ercot.com/applications/pubapi (registration and authentication, known
+Specification: https://developer.ercot.com/applications/pubapi (registration and authentication, known
 limits: 30 requests a minute) and the specification at https://github.com/ercot/api-specs. Reports:
 NP4-190-CD day-ahead prices, NP6-905-CD real-time prices every 15 minutes, NP3-565-CD seven-day load
-forecast by model and weather zone. The token comes by the ROPC flow, lives for an hour and is sent beside
-the key. Terms: https://www.ercot.com/help/terms.
+forecast by model and weather zone. The token comes from the ROPC flow, is valid for an hour and is sent
+together with the key. Terms: https://www.ercot.com/help/terms.
 
-Days are Central Prevailing Time by hour ending. In autumn the repeated hour comes with DSTFlag, as `02*`,
-or as a 25th hour; in spring the hour that the clocks skip may come as null, or the day as 23 hours.
+Days are in Central Prevailing Time, by hour ending. In autumn the repeated hour has DSTFlag, is `02*`, or is
+a 25th hour; in spring the skipped hour may be null, or the day has 23 hours.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ COLUMNS = {
     },
     LOAD: {"postedDatetime", "deliveryDate", "hourEnding", "systemTotal", "inUseFlag", "DSTFlag"},
 }
-"""The columns that are read, of each report."""
+"""Columns that are read, by report."""
 CLIENT_ID = "fec253ea-0d06-4272-a5e6-b478baeecd70"
-"""The API's own id, published in the guide and the same for everybody."""
+"""The API's client id, published in the guide and the same for all users."""
 INTERVALS = 4
 TRUE = (True, "true", "Y")
-"""How the flags are written in one report or another."""
+"""Values of a set flag in the reports."""
 PAGE_SIZE = 1_000
 MOST_PAGES = 50
 POSTINGS_HOURS = 2
-"""How far before `now` the latest posting of the load forecast, which comes every hour, is looked for."""
+"""Hours before `now` in which the latest posting of the load forecast, which is hourly, is searched for."""
 
 
 @dataclass
@@ -60,8 +60,7 @@ class Ercot:
     token: str | None = None
 
     def prices(self, locations: Sequence[str], start: int, end: int, now: int) -> Fetched:
-        """Return `price` and, for hours before `now`, `real_time` of every location, from `start` to before
-        `end`.
+        """Return `price` and, for hours before `now`, `real_time` of all locations for [`start`, `end`).
 
         Raises `FeedDownError`, `FeedRefusedError` or `FeedMalformedError`.
         """
@@ -156,7 +155,7 @@ class Ercot:
         return {"Authorization": f"Bearer {self.token}", "Ocp-Apim-Subscription-Key": self.subscription_key}
 
     def _placed(self, rows: Sequence[dict[str, Any]], column: str) -> Iterator[tuple[dict[str, Any], int]]:
-        """Yield each row with its hour, without rows for an hour that the clocks skip."""
+        """Yield each row with its hour, without rows for a skipped hour in spring."""
         days: dict[str, list[tuple[dict[str, Any], int, bool]]] = {}
         try:
             for row in rows:

@@ -10,8 +10,7 @@ from power_feeds.errors import FeedMalformedError
 from power_feeds.http import Answer
 
 Series = dict[int, float | None]
-"""Values by hour. None: the source itself says that it has no value; an hour that is absent may still
-come."""
+"""Values by hour. None: the source states that it has no value. An absent hour may still be published."""
 
 
 @dataclass
@@ -19,17 +18,17 @@ class Fetched:
     series: dict[str, Series] = field(default_factory=dict)
     published: str | None = None
     raw: list[tuple[str, bytes]] = field(default_factory=list)
-    """The raw responses: extension and bytes."""
+    """Raw responses: extension and bytes."""
     kept_from: int | None = None
-    """The oldest hour that the source still keeps, where it forgets."""
+    """The oldest hour that the source keeps; None if it keeps all."""
 
     def keep(self, extension: str, answer: Answer) -> None:
         self.raw.append((extension, answer.body))
 
     def add(self, name: str, hour: int, value: float | None) -> None:
-        """Add one value. A row that comes twice is fine; two rows that disagree are not.
+        """Add a value. Repeated rows must have the same value.
 
-        Raises `FeedMalformedError` for those, naming the check `duplicates`.
+        Raises `FeedMalformedError` for different values, with the check `duplicates`.
         """
         series = self.series.setdefault(name, {})
         if hour in series and series[hour] != value:

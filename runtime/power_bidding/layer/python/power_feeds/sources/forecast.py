@@ -1,7 +1,7 @@
 """An external forecast of day-ahead prices, as JSON over HTTPS with a key.
 
-No public source has one, so the form is ours; whoever sells forecasts is asked for it, or gets an adapter
-beside this: `{"published": "2022-01-31T14:00:00Z", "unit": "USD/MWh", "forecasts": {"HB_NORTH":
+There is no public source, so this project defines the format. A vendor must deliver it, or needs an adapter
+next to this module: `{"published": "2022-01-31T14:00:00Z", "unit": "USD/MWh", "forecasts": {"HB_NORTH":
 {"2022-02-01T06:00Z": 31.2, ...}}}`.
 """
 
@@ -21,7 +21,7 @@ UNIT = "USD/MWh"
 
 
 def fetch(client: Client, url: str, key: str, locations: Sequence[str], start: int, end: int) -> Fetched:
-    """Return `price_forecast` of every location from `start` to before `end`, and when it was published.
+    """Return `price_forecast` of all locations from `start` to before `end`, and its publication time.
 
     Raises `FeedDownError`, `FeedRefusedError` or `FeedMalformedError`.
     """

@@ -1,9 +1,9 @@
-"""The weather: Open-Meteo's forecast API, as its customers reach it.
+"""The weather from Open-Meteo's forecast API for customers.
 
 Chosen because its customer plans allow commercial use (the free host does not:
-https://open-meteo.com/en/terms; the data are CC BY 4.0), one answer holds hours that are past and hours to
-come, and it works anywhere. api.weather.gov is in the public domain, but has no past hours and the United
-States only. Shape: https://open-meteo.com/en/docs. The secret's `url` holds the place:
+https://open-meteo.com/en/terms; the data are CC BY 4.0), one answer has past and future hours, and it covers
+the whole world. api.weather.gov is in the public domain, but has no past hours and covers only the United
+States. Format: https://open-meteo.com/en/docs. The secret's `url` contains the place:
 https://customer-api.open-meteo.com/v1/forecast?latitude=29.76&longitude=-95.36.
 """
 
@@ -18,12 +18,11 @@ from power_feeds.sources.fetched import Fetched, number
 
 CELSIUS = "°C"
 KEPT_HOURS = 92 * 24
-"""How far back the forecast API reaches; a request for earlier hours is answered with 400."""
+"""Number of past hours that the forecast API has; requests for earlier hours are answered with 400."""
 
 
 def fetch(client: Client, url: str, key: str, start: int, end: int) -> Fetched:
-    """Return `temperature` in degrees Celsius from `start` to before `end`. A null is a value that is
-    missing.
+    """Return `temperature` in degrees Celsius from `start` to before `end`; null is a missing value.
 
     Raises `FeedDownError`, `FeedRefusedError` or `FeedMalformedError`.
     """
