@@ -158,8 +158,8 @@ class Judge:
     def allows(self, schema: dict[str, Any], value: Any) -> bool:
         return self.validator(schema).is_valid(value)
 
-    def hear(self, route: str, sent: str, answer: dict[str, Any], allowed: set[int] | None) -> None:
-        """Count an answer. `allowed`: its statuses, where the request says more than the document."""
+    def hear(self, route: str, sent: str, answer: dict[str, Any], expected: set[int] | None) -> None:
+        """Count an answer. `expected`: narrower than the document's, for requests of a known kind."""
         status, method, path = answer["statusCode"], *route.partition(" ")[::2]
         self.statuses[status] += 1
         if not self.statuses.total() % 500:
@@ -174,8 +174,8 @@ class Judge:
                 self.wrong.append(f"{where}: there is no such route")
         elif str(status) not in operation["responses"]:
             self.wrong.append(f"{where}: not in the document")
-        elif allowed is not None and status not in allowed and REUSED not in answer["body"]:
-            self.wrong.append(f"{where}: allowed are {sorted(allowed)}")
+        elif expected is not None and status not in expected and REUSED not in answer["body"]:
+            self.wrong.append(f"{where}: must be one of {sorted(expected)}")
         elif (schema := _response(operation, status)) and not self.allows(schema, json.loads(answer["body"])):
             self.wrong.append(f"{where}: the body is not of the document's shape")
 
@@ -187,7 +187,7 @@ def _response(operation: dict[str, Any], status: int) -> dict[str, Any] | None:
     return found["content"]["application/json"]["schema"] if "content" in found else None
 
 
-def send(stage: Stage, judge: Judge, route: str, event: dict[str, Any], allowed: set[int] | None) -> None:
+def send(stage: Stage, judge: Judge, route: str, event: dict[str, Any], expected: set[int] | None) -> None:
     """Send one request, as API Gateway would hand it on."""
     # New models are of a user each, so that the list of models does not grow with the run
     user = f"user-{judge.statuses.total()}" if route == "POST /api/models" else USER
@@ -195,7 +195,7 @@ def send(stage: Stage, judge: Judge, route: str, event: dict[str, Any], allowed:
     whole = {"version": "2.0", "routeKey": route, "requestContext": claims} | event
     with contextlib.redirect_stdout(io.StringIO()):
         answer = stage.handler(whole, CONTEXT)
-    judge.hear(route, json.dumps(event), answer, allowed)
+    judge.hear(route, json.dumps(event), answer, expected)
     operation = DOCUMENT["paths"].get(route.partition(" ")[2], {}).get(route.partition(" ")[0].lower())
     if operation and answer["statusCode"] < 300:
         stage.seen(operation["operationId"], answer["statusCode"], json.loads(answer["body"]))
@@ -248,17 +248,17 @@ def _run(
             "queryStringParameters": {name: _text(value) for name, value in (case.query or {}).items()},
             "headers": {name: _text(value) for name, value in (case.headers or {}).items()},
         }
-        allowed: set[int] | None = None
+        expected: set[int] | None = None
         if "requestBody" in operation:
             absent = type(case.body).__name__ == "NotSet"
             event["headers"]["Content-Type"] = case.media_type or "application/json"
             if isinstance(case.body, bytes):  # not even a text
                 event |= {"body": base64.b64encode(case.body).decode(), "isBase64Encoded": True}
-                allowed = {400, 422}
+                expected = {400, 422}
             else:
                 event["body"] = None if absent else json.dumps(case.body, ensure_ascii=False)
-                allowed = _expected(judge, operation, event, None if absent else case.body, absent)
-        send(stage, judge, route, event, allowed)
+                expected = _expected(judge, operation, event, None if absent else case.body, absent)
+        send(stage, judge, route, event, expected)
 
     one()
 

@@ -41,7 +41,7 @@ HOUR = 3600.0
 EPOCH = 1_800_000_000.0
 """The moment at which the day begins, in seconds since 1970: any will do."""
 LONGEST = 14 * 24 * HOUR
-"""Whoever has no answer after that is lost."""
+"""Seconds after which a request without an answer counts as lost"""
 EVERY_MINUTE, SWEEP = 60.0, CHOSEN.sweep_minutes * 60.0
 """Seconds between two scheduled runs of the dispatcher, and of the sweeper, as deployed."""
 DISPATCHER, SWEEPER = 45.0, 20.0
@@ -316,7 +316,7 @@ class LaunchDay:
         return Described(job.status, job.reason) if job else None
 
     def stop(self, name: str) -> None:
-        raise AssertionError("nobody deletes a model on the launch day")
+        raise AssertionError("no model is deleted on the launch day")
 
     def _changed(self, job: Job) -> None:
         if job.status == "Failed":

@@ -123,7 +123,7 @@ MADE = {201, 404, 409}
 
 
 def _elsewhere(chance: random.Random) -> Hostile:
-    """No such route, or nobody signed in."""
+    """Draw a request to an unknown route, or one without a signed-in user."""
     if chance.random() < 0.5:
         routes = (
             "GET /",

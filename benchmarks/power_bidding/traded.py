@@ -38,7 +38,7 @@ BAND = (0.85, 1.15)
 ROLLING, DUAL, BANDED = "rolling LP", "LP's dual", "LP's dual with a band"
 SELF, CURVE, SELECTOR = "self-schedule", "water value curve", "selector"
 HOURLY = "selector, hourly prices"
-"""Compares the policies by hourly means, which is all that a deployment's history has"""
+"""Compares the policies by hourly means, because a deployment's history has no other prices"""
 BASELINES = (ROLLING, DUAL, SELF)
 SELECTABLE = (CURVE, ROLLING, SELF)
 """The selector's policies; the first one is followed until a day is known."""

@@ -109,7 +109,7 @@ class StaticSite(Construct):
                 "AwsSolutions-CFR2": "Every call wants a token and is throttled; a web ACL is extra.",
                 "AwsSolutions-CFR3": "The API writes an access log; about the page there is nothing to tell.",
                 "AwsSolutions-CFR4": "The certificate of CloudFront's own domain allows older protocols;"
-                " whoever has a domain brings a certificate with it.",
+                " a custom domain has its own certificate.",
             },
         )
         self.url = f"https://{self.distribution.distribution_domain_name}"

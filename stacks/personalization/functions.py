@@ -145,7 +145,7 @@ TASKS = {
         module="notify", does="Tells of models that are ready and of those that failed", work=(NOTIFY,)
     ),
     "Purger": Task(
-        module="purge", does="Deletes all that belonged to a deleted model", work=(PURGE,), seconds=300
+        module="purge", does="Deletes the data of a deleted model", work=(PURGE,), seconds=300
     ),
     # does the work of the other functions if their event was lost, so it has all their permissions
     "Sweeper": Task(

@@ -144,7 +144,7 @@ class Injection:
             self.crashes += 1
 
     def _next_kill(self, status: dict[str, Any]) -> dict[str, Any]:
-        """Of the writes that were seen, the next before which nobody has died yet."""
+        """Return the next of the writes seen so far before which no process was killed yet."""
         left = status["faults"][KILL]["left"]
         waited = time.monotonic() - self._armed_at
         if self._armed and left and waited < KILL_SECONDS:

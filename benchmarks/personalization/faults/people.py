@@ -62,7 +62,7 @@ class Gone(Exception):
 
 
 class Api:
-    """The deployed HTTP API, as somebody meets it who tries again what may be tried again."""
+    """A client of the deployed HTTP API that repeats requests that can be repeated."""
 
     def __init__(self, url: str, endpoint: str):
         """`endpoint`: where the cloud answers. Browsers find `*.localhost` there, Python does not."""

@@ -116,7 +116,9 @@ class _States(ABC):
         JSONata expressions. Raises `ValueError` if `arguments` do not contain `$states.context.Task.Token`.
         """
         if "$states.context.Task.Token" not in str(arguments):
-            raise ValueError(f"{name} passes on no $states.context.Task.Token: nobody could call back")
+            raise ValueError(
+                f"{name} must pass on $states.context.Task.Token: without it no callback is possible"
+            )
         state = self._task(name, f"{action}.waitForTaskToken", arguments, then, assign, output, seconds)
         self._add(name, {**state, "HeartbeatSeconds": heartbeat})
 
