@@ -35,7 +35,7 @@ def test_the_local_builder_knows_a_base_from_any_registry():
         bases.find("a.b:5000/c/python:3.11-slim")
 
 
-def test_a_base_has_a_tag_or_digest_and_the_day_it_was_chosen():
+def test_base_image_has_a_tag_or_digest_and_its_date():
     for image, base in BASES.items():
         assert ":" in image.rpartition("/")[2]
         assert not image.endswith(":latest")

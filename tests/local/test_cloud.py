@@ -213,7 +213,7 @@ def saved(cloud: LocalCloud, service: str, what: str) -> bool:
     return file.exists() and what in file.read_text()
 
 
-def test_what_a_stack_made_in_the_moment_before_a_crash_is_taken_away(own: LocalCloud) -> None:
+def test_resources_created_just_before_a_crash_are_deleted(own: LocalCloud) -> None:
     # given two stacks under way, each with a group; the server dies before one's group is in its memory
     own.start()
     formation = client(own, "cloudformation")
@@ -463,9 +463,7 @@ def handler(event, context):
 """
 
 
-def test_the_plain_cdk_deploys_and_iam_is_enforced_on_what_it_deployed(
-    cloud: LocalCloud, tmp_path: Path
-) -> None:
+def test_cdk_deploys_a_stack_whose_iam_is_enforced(cloud: LocalCloud, tmp_path: Path) -> None:
     # given a CDK app whose function writes to a bucket
     (tmp_path / "code").mkdir()
     (tmp_path / "code" / "index.py").write_text(HANDLER)

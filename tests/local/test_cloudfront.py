@@ -296,7 +296,7 @@ def token(page: Page) -> str:
     return json.loads(answer.body)["AuthenticationResult"]["IdToken"]
 
 
-def test_the_page_comes_from_the_bucket_that_only_the_distribution_may_read(page: Page) -> None:
+def test_page_is_served_from_a_bucket_private_to_the_distribution(page: Page) -> None:
     index, script = page.send("/"), page.send("/js/app.js", **{"Sec-Fetch-Site": "same-origin"})
     assert (index.status, index.body) == (200, b"<h1>page</h1>")
     assert index.headers["content-type"] == "text/html"

@@ -281,7 +281,7 @@ def struck(cloud: LocalCloud) -> Iterator[Callable[[str], int]]:
 # Streams
 
 
-def test_a_poisoned_record_alone_is_given_up_where_batches_are_halved(stack: Stack) -> None:
+def test_only_the_failing_record_is_discarded_when_batches_are_bisected(stack: Stack) -> None:
     stack.put("Bisected", "a", "b", "poison-1", "c")
 
     (lost,) = stack.gather("Lost", lambda found: found)
@@ -294,7 +294,7 @@ def test_a_poisoned_record_alone_is_given_up_where_batches_are_halved(stack: Sta
     assert lost["DDBStreamBatchInfo"]["batchSize"] == 1
 
 
-def test_a_failing_batch_is_tried_as_often_as_the_mapping_says(stack: Stack) -> None:
+def test_failing_batch_is_retried_up_to_the_mappings_maximum(stack: Stack) -> None:
     stack.put("Bounded", "poison-2")
     (lost,) = stack.gather("Lost", lambda found: found)
     assert lost["requestContext"]["condition"] == "RetryAttemptsExhausted"
@@ -347,7 +347,7 @@ def test_failed_event_is_retried_then_dead_lettered_unchanged(stack: Stack) -> N
     assert stack.gather("RuleLetters", lambda found: found)[0]["detail"] == {"number": 1}
 
 
-def test_a_notification_comes_for_the_suffix_alone_and_failures_are_put_aside(stack: Stack) -> None:
+def test_notification_filters_by_suffix_and_failures_become_dead_letters(stack: Stack) -> None:
     s3 = stack.client("s3")
     for key in ("jobs/j/checkpoints/r/progress.json", "jobs/j/checkpoints/r/result.json", "result.json"):
         s3.put_object(Bucket=stack.of["Bucket"], Key=key, Body=b"{}")
@@ -387,7 +387,9 @@ def test_lambda_refuses_a_reservation_that_leaves_too_little(
     assert found["ReservedConcurrentExecutions"] == 7
 
 
-def test_a_stack_that_reserves_what_a_new_account_has_not_fails(stack: Stack, cloud: LocalCloud) -> None:
+def test_stack_fails_when_it_reserves_more_concurrency_than_is_available(
+    stack: Stack, cloud: LocalCloud
+) -> None:
     formation, name = stack.client("cloudformation"), f"reserves-{uuid.uuid4().hex[:8]}"
     role = stack.client("lambda").get_function(FunctionName=stack.of["Fails"])["Configuration"]["Role"]
     function = {

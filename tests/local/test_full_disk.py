@@ -158,7 +158,7 @@ def test_writes_go_on_when_there_is_room_again(full: dict[str, Any]) -> None:
     assert f"was full: {len(WRITES)} writes were refused" in full["log"]
 
 
-def test_a_full_disk_and_a_crash_lose_nothing_that_was_answered(full: dict[str, Any]) -> None:
+def test_confirmed_writes_survive_a_full_disk_and_a_crash(full: dict[str, Any]) -> None:
     assert set(full["at once"]) == names(1000) <= set(full["kept"])
     assert len(full["answered"]) > len(WRITES)
     assert set(full["answered"]) <= set(full["there"])
@@ -200,7 +200,7 @@ def test_what_could_not_be_saved_is_saved_later(tmp_path: Path) -> None:
         assert {*answered, "last"} <= set(present(cloud))
 
 
-def test_an_object_that_cannot_be_written_is_an_error_of_its_own(tmp_path: Path) -> None:
+def test_object_too_large_to_write_fails_without_affecting_others(tmp_path: Path) -> None:
     # given a cloud that, with plenty of room, may write no file of more than a megabyte
     with LocalCloud(tmp_path / "cloud") as cloud:
         prepare(cloud)

@@ -41,7 +41,7 @@ def settings(cloud: LocalCloud) -> Iterator[Any]:
 # What serves
 
 
-def test_an_endpoint_answers_with_its_model_and_passes_on_what_the_caller_said(bench: Bench) -> None:
+def test_endpoint_passes_headers_of_the_request_and_the_response(bench: Bench) -> None:
     # Given an endpoint whose model has an environment of its own
     endpoint = bench.endpoint(bench.config(model=bench.model("one", Environment={"FLAVOUR": "plain"})))
 
@@ -122,7 +122,7 @@ def test_logs_and_metrics_reach_cloudwatch(bench: Bench) -> None:
     assert total("OverheadLatency") > 0
 
 
-def test_traffic_goes_by_weight_and_a_caller_may_name_the_variant(bench: Bench) -> None:
+def test_traffic_follows_weights_unless_the_caller_names_a_variant(bench: Bench) -> None:
     def variant(name: str, weight: float) -> dict[str, Any]:
         model = bench.model(name)
         size = {"InstanceType": "ml.m5.large", "InitialInstanceCount": 1, "InitialVariantWeight": weight}
@@ -226,7 +226,7 @@ def test_an_endpoint_that_cannot_start_has_failed_and_says_why(bench: Bench, set
         bench.sagemaker.delete_endpoint(EndpointName=endpoint)
 
 
-def test_a_model_that_was_deleted_fails_the_endpoint_that_is_made_of_it(bench: Bench) -> None:
+def test_endpoint_of_a_deleted_model_fails(bench: Bench) -> None:
     model = bench.model()
     config = bench.config(model=model)
     bench.sagemaker.delete_model(ModelName=model)
@@ -260,7 +260,7 @@ def test_what_the_container_answers_wrongly_is_a_model_error(bench: Bench, setti
     assert "Your invocation timed out" in too_slow["OriginalMessage"]
 
 
-def test_a_request_that_is_not_the_containers_business_is_refused_before_it(bench: Bench) -> None:
+def test_invalid_invocation_is_refused_before_the_container(bench: Bench) -> None:
     endpoint = bench.endpoint(bench.config(model=bench.model(), serverless=True))
 
     with pytest.raises(ClientError) as unknown:
@@ -276,7 +276,7 @@ def test_a_request_that_is_not_the_containers_business_is_refused_before_it(benc
     assert "less than or equal to 4194304" in large.value.response["Error"]["Message"]
 
 
-def test_a_container_that_ends_is_started_again_by_the_next_request(bench: Bench) -> None:
+def test_container_that_exits_is_restarted_by_the_next_request(bench: Bench) -> None:
     endpoint = bench.endpoint(bench.config(model=bench.model()))
     first = bench.ask(endpoint)["instance"]
 
@@ -289,7 +289,7 @@ def test_a_container_that_ends_is_started_again_by_the_next_request(bench: Bench
 # Roles
 
 
-def test_the_models_own_role_must_be_allowed_to_fetch_and_the_caller_to_ask(bench: Bench) -> None:
+def test_model_role_needs_read_grants_and_the_caller_invoke(bench: Bench) -> None:
     no_data = bench.new_role("no-data", *bench.grants("s3:GetObject"))
     no_image = bench.new_role("no-image", *bench.grants("ecr:BatchGetImage"))
     not_ours = bench.new_role("not-ours", *bench.grants(), service="lambda")
@@ -371,7 +371,7 @@ def test_an_update_leaves_no_gap_and_the_old_container_goes(bench: Bench) -> Non
     until(lambda: not alive(old))
 
 
-def test_an_update_that_fails_leaves_the_old_one_in_service_with_the_reason(bench: Bench) -> None:
+def test_failed_update_leaves_the_old_configuration_in_service(bench: Bench) -> None:
     config = bench.config(model=bench.model("old"))
     endpoint = bench.endpoint(config)
     before = bench.ask(endpoint)["instance"]
@@ -386,7 +386,7 @@ def test_an_update_that_fails_leaves_the_old_one_in_service_with_the_reason(benc
     assert bench.ask(endpoint)["instance"] == before
 
 
-def test_an_endpoint_at_work_refuses_more_work_and_a_failed_one_an_update(bench: Bench) -> None:
+def test_busy_or_failed_endpoint_refuses_a_change(bench: Bench) -> None:
     slow = bench.config(model=bench.model(Environment={"SLOW": "1"}))
     name = unique("endpoint")
     bench.sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=slow)
@@ -405,7 +405,7 @@ def test_an_endpoint_at_work_refuses_more_work_and_a_failed_one_an_update(bench:
         bench.sagemaker.update_endpoint(EndpointName=failed, EndpointConfigName=slow)
 
 
-def test_a_deleted_endpoint_is_gone_with_its_container_and_its_files(bench: Bench) -> None:
+def test_deleted_endpoint_leaves_no_container_and_no_files(bench: Bench) -> None:
     others = bench.folders()
     endpoint = bench.endpoint(bench.config(model=bench.model()))
     asked, own = bench.ask(endpoint), bench.folders() - others
@@ -467,9 +467,7 @@ def test_every_change_of_state_is_an_event(bench: Bench) -> None:
 # Serverless
 
 
-def test_a_serverless_container_goes_when_idle_and_comes_with_the_next_request(
-    bench: Bench, settings: Any
-) -> None:
+def test_idle_serverless_container_stops_and_the_next_request_starts_one(bench: Bench, settings: Any) -> None:
     # Given an endpoint in service, whose container was therefore seen to answer
     settings(serverless_idle=0.3)
     others = bench.folders()
@@ -533,7 +531,7 @@ def test_serverless_endpoints_share_the_concurrency_of_the_account(bench: Bench,
     assert refused.value.response["Error"]["Code"] == "ResourceLimitExceeded"
 
 
-def test_a_serverless_endpoint_whose_container_does_not_answer_fails_at_creation(bench: Bench) -> None:
+def test_serverless_endpoint_fails_at_creation_when_its_container_exits(bench: Bench) -> None:
     config = bench.config(model=bench.model(Environment={"EXIT": "5"}), serverless=True)
 
     endpoint = bench.endpoint(config, status="Failed")
@@ -544,7 +542,7 @@ def test_a_serverless_endpoint_whose_container_does_not_answer_fails_at_creation
 # The cloud's own end
 
 
-def test_a_restart_brings_back_what_was_in_service_and_leaves_nothing_stuck(tmp_path: Path) -> None:
+def test_restart_restores_endpoints_and_settles_pending_ones(tmp_path: Path) -> None:
     with LocalCloud(tmp_path / "cloud") as cloud:
         bench = Bench(cloud)
         # Given endpoints in service, whose models and configurations are gone

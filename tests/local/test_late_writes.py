@@ -111,7 +111,7 @@ said["larger disk"] = retry(), len(files()["large"])
     assert said == {"small disk": [False, []], "larger disk": [True, 101]}
 
 
-def test_an_older_object_is_not_written_over_a_newer_or_deleted_one(
+def test_late_write_does_not_replace_a_newer_or_deleted_object(
     told: Callable[[str], dict[str, Any]],
 ) -> None:
     # given two objects that the full disk refused; then one is written again and the other is deleted
@@ -202,7 +202,7 @@ said["files"] = list(files())
     assert said["files"] == []
 
 
-def test_state_that_cannot_be_encoded_is_refused_like_a_full_disk(
+def test_state_that_cannot_be_encoded_refuses_writes(
     told: Callable[[str], dict[str, Any]],
 ) -> None:
     # given a service whose state cannot be encoded, before one whose state can

@@ -107,7 +107,7 @@ def refusal(bench: Many, endpoint: str, **said: str) -> Any:
 # What is loaded
 
 
-def test_a_model_is_loaded_with_its_first_request_and_asked_as_sagemaker_does(bench: Many) -> None:
+def test_model_is_loaded_by_its_first_request_as_by_sagemaker(bench: Many) -> None:
     # Given an endpoint over a prefix, and one model in a folder of its own
     endpoint, prefix = bench.serve("first")
     bench.put_model(prefix, "somebody/their-own.tar.gz", "two")  # added while it serves
@@ -137,7 +137,7 @@ def test_first_requests_that_come_together_load_a_model_once(bench: Many) -> Non
     assert all(answer["loads"] == ["slow"] for answer in answers)
 
 
-def test_a_model_that_takes_longer_than_a_caller_waits_goes_on_loading(bench: Many, settings: Any) -> None:
+def test_slow_model_continues_loading_after_the_invocation_timeout(bench: Many, settings: Any) -> None:
     endpoint, _ = bench.serve("slow", load_seconds=1.5)
     settings(invocation_timeout=0.3)
 
@@ -178,7 +178,7 @@ def test_metrics_say_what_was_loaded_and_how_long_it_took(bench: Many) -> None:
 # What is let go
 
 
-def test_what_does_not_fit_in_memory_takes_the_place_of_what_was_used_least_recently(bench: Many) -> None:
+def test_least_recently_used_model_is_evicted_when_memory_is_full(bench: Many) -> None:
     # Given memory for two of three models, of which the first was asked last
     endpoint, prefix = bench.serve(*"abc", capacity=2)
     for target in "aba":
@@ -218,7 +218,7 @@ def test_a_full_volume_lets_go_of_files_as_well(bench: Many, settings: Any) -> N
     assert bench.text(endpoint, "full-a.tar.gz") == "new"
 
 
-def test_a_model_that_is_being_asked_stays_and_what_finds_no_room_is_told_so(bench: Many) -> None:
+def test_busy_model_is_not_evicted_and_the_other_gets_507(bench: Many) -> None:
     endpoint, _ = bench.serve("busy", "other", capacity=1)
     bench.text(endpoint, "busy.tar.gz")
 
@@ -250,7 +250,7 @@ def test_without_caching_a_model_goes_after_each_request(bench: Many) -> None:
     assert bench.text(endpoint, "uncached.tar.gz") == "after"
 
 
-def test_many_callers_of_more_models_than_fit_all_get_their_own(bench: Many) -> None:
+def test_concurrent_callers_get_their_models_while_models_are_evicted(bench: Many) -> None:
     """Loading, unloading and asking at once: nobody is answered by another's model, nobody waits for ever."""
     endpoint, _ = bench.serve(*(f"m{number}" for number in range(12)), capacity=6)
     wrong: list[str] = []
@@ -290,7 +290,7 @@ def test_what_cannot_be_fetched_is_the_callers_mistake(bench: Many) -> None:
     assert bench.text(endpoint, "here.tar.gz") == "here"
 
 
-def test_what_the_container_does_not_take_is_a_model_error_and_is_tried_anew(bench: Many) -> None:
+def test_refused_model_is_a_model_error_and_is_loaded_again(bench: Many) -> None:
     endpoint, prefix = bench.serve("fine")
     bench.put_model(prefix, "bad.tar.gz", "bad", broken="yes")
 
@@ -321,7 +321,7 @@ def grant(bench: Many, keys: str) -> dict[str, str]:
     return {"Effect": "Allow", "Action": "s3:GetObject", "Resource": f"arn:aws:s3:::{bench.bucket}/{keys}"}
 
 
-def test_a_policy_may_name_the_models_that_its_holder_may_ask(bench: Many, enforced: None) -> None:
+def test_policy_limits_invocations_to_target_models(bench: Many, enforced: None) -> None:
     endpoint, _ = bench.serve("mine", "theirs")
     arn = bench.describe(endpoint)["EndpointArn"]
     only = {"StringEquals": {"sagemaker:TargetModel": "mine.tar.gz"}}
@@ -336,7 +336,7 @@ def test_a_policy_may_name_the_models_that_its_holder_may_ask(bench: Many, enfor
 # Several instances
 
 
-def test_a_model_stays_on_one_of_several_instances_until_that_is_busy(bench: Many, settings: Any) -> None:
+def test_model_stays_on_one_instance_until_that_is_busy(bench: Many, settings: Any) -> None:
     # Given three instances, and so many models that none of the instances is left out by chance
     names = [f"m{number}" for number in range(24)]
     endpoint, _ = bench.serve(*names, instances=3)

@@ -260,7 +260,7 @@ def test_nothing_of_a_job_is_left(world: World, cloud: LocalCloud) -> None:
     assert not [path for path in set(TEMPORARY.iterdir()) - before if path.name == "closed"]
 
 
-def test_nothing_of_a_job_is_left_when_the_cloud_is_killed(tmp_path: Path) -> None:
+def test_killed_cloud_leaves_no_processes_and_files_of_a_job(tmp_path: Path) -> None:
     # given a job with a process that left its session, in a cloud of its own
     with LocalCloud(tmp_path / "cloud") as cloud:
         world = World(cloud)

@@ -386,7 +386,7 @@ def test_approval_and_properties_can_be_changed(sagemaker: Any) -> None:
         sagemaker.update_model_package(ModelPackageArn=package, ModelApprovalStatus="Perhaps")
 
 
-def test_packages_are_listed_by_group_and_approval_newest_first_when_asked(sagemaker: Any) -> None:
+def test_packages_are_listed_by_group_approval_and_order(sagemaker: Any) -> None:
     group = make_group(sagemaker)
     packages = [register(sagemaker, group) for _ in range(11)]
     sagemaker.update_model_package(ModelPackageArn=packages[1], ModelApprovalStatus="Approved")

@@ -102,7 +102,7 @@ def test_a_wrong_definition_is_refused_by_every_operation(
     assert {each["severity"] for each in found["diagnostics"]} == {"ERROR"}
 
 
-def test_a_right_definition_is_valid_and_a_wrong_expression_is_not(states: Any) -> None:
+def test_definition_is_validated_with_its_jsonata_expressions(states: Any) -> None:
     right, wrong = jsonata(A=END | {"Output": "{% 1 %}"}), jsonata(A=END | {"Output": "{% 1 + %}"})
     assert states.validate_state_machine_definition(definition=right)["result"] == "OK"
     found = states.validate_state_machine_definition(definition=wrong)
@@ -169,7 +169,7 @@ def test_starting_a_running_execution_again_answers_the_first(states: Any, made:
     ("given", "code"),
     [(json.dumps("ä" * (LARGEST // 2)), "ValidationException"), ("{", "InvalidExecutionInput")],
 )
-def test_an_input_that_is_too_large_or_no_json_is_refused(
+def test_execution_input_that_is_too_large_or_invalid_is_refused(
     states: Any, made: Callable, given: str, code: str
 ) -> None:
     arn = made(machine(A=END))
@@ -254,7 +254,7 @@ def test_sdk_tasks_answer_with_numbers_and_booleans(aws: Callable, ran: Callable
     assert alarms["MetricAlarms"] == []
 
 
-def test_operations_with_a_host_prefix_are_reached_by_the_clouds_variables(
+def test_operations_with_a_host_prefix_work_with_printed_variables(
     cloud: LocalCloud, made: Callable, trusted: str
 ) -> None:
     # given a program that knows nothing but what `local env` prints

@@ -75,7 +75,7 @@ def instances(bench: Bench, endpoint: str) -> tuple[int, int]:
     return variant["CurrentInstanceCount"], variant["DesiredInstanceCount"]
 
 
-def test_an_endpoint_follows_its_traffic_within_its_bounds_over_a_restart(tmp_path: Path) -> None:
+def test_endpoint_scales_with_traffic_within_bounds_across_a_restart(tmp_path: Path) -> None:
     with LocalCloud(tmp_path / "cloud") as cloud:
         cloud.configure(**FAST)
         bench = Bench(cloud)

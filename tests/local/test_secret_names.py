@@ -49,7 +49,7 @@ def first(aws: Callable[..., Any]) -> Iterator[str]:
     )
 
 
-def test_a_second_stack_is_refused_with_the_settings_when_the_name_is_taken(first: str):
+def test_second_stack_is_refused_when_the_secret_name_is_taken(first: str):
     with pytest.raises(secret_names.SecretNameError) as caught:
         check("second")
     message = str(caught.value)

@@ -57,7 +57,7 @@ def keys(s3: Any, bucket: str) -> set[str]:
     return {item["Key"] for item in s3.list_objects_v2(Bucket=bucket).get("Contents", [])}
 
 
-def test_the_page_is_in_the_bucket_with_what_only_the_sdk_knows(ask, s3, properties, cloud):
+def test_creation_publishes_the_page_with_settings_and_endpoint_addresses(ask, s3, properties, cloud):
     # WHEN CloudFormation creates it
     answer = ask("Create", properties)
 
@@ -72,7 +72,7 @@ def test_the_page_is_in_the_bucket_with_what_only_the_sdk_knows(ask, s3, propert
     assert config == {"clientId": "abc", "limits": {"models": 3}, "cognitoEndpoint": cloud.endpoint_url}
 
 
-def test_a_next_release_leaves_nothing_of_the_one_before_and_may_be_repeated(ask, s3, properties):
+def test_update_replaces_all_files_and_can_be_repeated(ask, s3, properties):
     ask("Create", properties)
     for _ in range(2):
         # WHEN another asset is published, and CloudFormation asks again
@@ -92,7 +92,7 @@ def test_a_next_release_leaves_nothing_of_the_one_before_and_may_be_repeated(ask
         ({"Config": "[]"}, "Config is a JSON object"),
     ],
 )
-def test_a_failed_release_says_why_and_leaves_the_page_as_it_was(ask, s3, properties, change, words):
+def test_failed_update_reports_the_reason_and_keeps_the_page(ask, s3, properties, change, words):
     ask("Create", properties)
     answer = ask("Update", properties | change, properties["Bucket"])
     assert answer["Status"] == "FAILED"
@@ -101,7 +101,7 @@ def test_a_failed_release_says_why_and_leaves_the_page_as_it_was(ask, s3, proper
     assert s3.get_object(Bucket=properties["Bucket"], Key="app.js")["Body"].read() == b"one"
 
 
-def test_a_deleted_stack_leaves_an_empty_bucket_with_every_version_gone(ask, s3, properties):
+def test_deletion_removes_every_version_from_the_bucket(ask, s3, properties):
     # GIVEN a bucket with versions, some of them of files that are gone
     bucket = properties["Bucket"]
     s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})

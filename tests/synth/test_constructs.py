@@ -32,7 +32,7 @@ def props_of(construct: type) -> list[inspect.Parameter]:
 README = (ROOT / "constructs" / "README.md").read_text()
 
 
-def test_the_folder_is_no_package_or_it_would_shadow_the_cdks_own():
+def test_constructs_folder_is_no_package_that_shadows_the_cdks():
     assert not (ROOT / "constructs" / "__init__.py").exists()
 
 
@@ -44,7 +44,7 @@ def test_a_construct_takes_at_most_seven_props_by_name(construct: type):
 
 
 @pytest.mark.parametrize("construct", CONSTRUCTS, ids=lambda c: c.__name__)
-def test_a_construct_says_itself_in_a_sentence_and_explains_every_prop(construct: type):
+def test_docstring_of_a_construct_explains_it_and_every_prop(construct: type):
     text = inspect.getdoc(construct) or ""
     assert text.splitlines()[0].endswith(".")
     for name in (prop.name for prop in props_of(construct)):
@@ -127,7 +127,7 @@ def endpoint(instances: groundplan.Instances) -> dict[str, Any]:
     return config["Properties"]["ProductionVariants"][0]
 
 
-def test_an_endpoint_without_a_gpu_has_no_host_image_of_its_own():
+def test_endpoint_without_a_gpu_has_no_host_image():
     assert "InferenceAmiVersion" not in endpoint(groundplan.Instances(type="ml.m5.xlarge"))
 
 

@@ -41,7 +41,7 @@ def test_the_domain_is_private_and_leaves_no_file_system(template: dict[str, Any
     assert settings["AutoMountHomeEFS"] == "Disabled"
 
 
-def test_an_idle_jupyterlab_is_ended_and_the_user_cannot_prolong_it(template: dict[str, Any]):
+def test_idle_jupyterlab_ends_after_a_time_users_cannot_extend(template: dict[str, Any]):
     settings = only(template, "AWS::SageMaker::Domain")["Properties"]["DefaultUserSettings"]
     idle = settings["JupyterLabAppSettings"]["AppLifecycleManagement"]["IdleSettings"]
     assert idle == {

@@ -173,7 +173,7 @@ def test_buckets_are_private_and_encrypted(each: Template):
 
 
 @pytest.mark.parametrize("variant", ["dev", "prod"])
-def test_every_log_is_kept_for_as_long_as_the_settings_say(
+def test_every_log_group_has_the_configured_retention(
     name: str, variant: str, request: pytest.FixtureRequest
 ):
     days = getattr(load({"env": variant}), name).log_retention_days

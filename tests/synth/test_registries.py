@@ -187,7 +187,7 @@ def test_nothing_is_logged_in_to_where_no_login_is_needed(
     ("given", "found"),
     [({}, [DEFAULT]), ({"REGISTRY": OTHER}, [OTHER]), ({"REGISTRY": "mirror.example.com/aws"}, [])],
 )
-def test_the_registry_is_the_dockerfiles_unless_a_build_argument_names_another(
+def test_registry_is_the_dockerfiles_unless_a_build_argument_overrides(
     given: dict[str, str], found: list[str], shop: Path
 ):
     dockerfile = shop / "image" / "Dockerfile"
@@ -229,7 +229,7 @@ def test_make_deploy_without_credentials_ends_before_the_cdk_starts(prod: Path, 
     )
 
 
-def test_a_wrong_setting_ends_the_deployment_with_the_cdks_own_words():
+def test_invalid_setting_ends_the_deployment_with_the_cdks_error():
     line = assembly.parse(["-c", "env=nowhere", "deploy", "--all"])
     with pytest.raises(assembly.SynthesisError, match="nowhere"), assembly.synthesized(line, cdk.environ()):
         pass

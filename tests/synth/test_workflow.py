@@ -141,7 +141,7 @@ def test_a_wrong_input_is_refused_before_anything_starts(given, says):
         ({"deploy_if_incomparable": True}, True, "Approved", None),
     ],
 )
-def test_a_model_that_cannot_be_compared_is_registered_and_deployed_if_asked(given, deployed, status, reason):
+def test_incomparable_model_is_registered_and_deployed_on_request(given, deployed, status, reason):
     # given an evaluation that has no figure for the champion
     sagemaker = SageMaker(serving="InService")
     del sagemaker.figures["champion"]
@@ -154,13 +154,13 @@ def test_a_model_that_cannot_be_compared_is_registered_and_deployed_if_asked(giv
     assert ("updateEndpoint" in verbs(done)) is deployed
 
 
-def test_a_worse_model_stays_out_also_where_incomparable_ones_are_deployed():
+def test_worse_model_is_not_deployed_when_incomparable_ones_are():
     done = run(SageMaker(serving="InService", candidate=0.6), {"deploy_if_incomparable": True})
     assert (done.output["deployed"], done.output["reason"]) == (False, "Not better than the model in service")
 
 
 @pytest.mark.parametrize("now", [{"EndpointConfigName": "another"}, {"EndpointStatus": "Updating"}])
-def test_a_model_in_service_that_changed_since_the_comparison_is_kept(now):
+def test_model_deployed_during_the_comparison_is_not_replaced(now):
     # given another execution that deploys while this one evaluates
     sagemaker = SageMaker(serving="InService")
     create = sagemaker.createTrainingJob
@@ -295,7 +295,7 @@ def test_a_failed_job_says_its_own_reason():
     assert verbs(done) == ["createTrainingJob"]  # the model in service is left alone
 
 
-def test_a_job_that_failed_with_a_word_about_throttling_is_not_started_again():
+def test_failed_job_whose_reason_mentions_throttling_is_not_retried():
     failed = {"TrainingJobName": "x", "FailureReason": "AlgorithmError: the warehouse throttled the query"}
     sagemaker = SageMaker()
     sagemaker.fail = {"createTrainingJob": [TaskError("States.TaskFailed", json.dumps(failed))]}
@@ -334,7 +334,7 @@ def test_a_task_that_fails_otherwise_says_so_at_once(error, cause, says):
     assert len(done.calls) == 1
 
 
-def test_a_job_without_the_metric_is_a_failure_that_names_it():
+def test_job_without_the_metric_fails_and_names_it():
     sagemaker = SageMaker()
     del sagemaker.figures["validation"]
     done = run(sagemaker)
@@ -454,14 +454,14 @@ def test_a_failed_endpoint_is_cleared_away_and_made_again():
     ]
 
 
-def test_an_endpoint_that_is_changing_is_waited_for_but_not_for_ever():
+def test_execution_waits_a_limited_time_for_an_updating_endpoint():
     done = run(SageMaker(serving="Updating"))
     assert done.error == "FindEndpointFailed"
     assert done.cause == f"FindEndpoint: endpoint {ENDPOINT} is still Updating"
     assert "createModelPackage" not in verbs(done)
 
 
-def test_a_model_that_serves_already_is_not_undone_when_its_record_fails():
+def test_deployed_model_stays_when_its_approval_fails():
     sagemaker = SageMaker(serving=None)
     sagemaker.fail = {"updateModelPackage": [TaskError("SageMaker.ConflictException", "busy")]}
     done = run(sagemaker)
@@ -478,7 +478,7 @@ def test_what_undoing_meets_does_not_hide_the_reason():
     assert done.cause.endswith("the image has no serve")
 
 
-def test_jobs_join_the_vpc_and_use_the_key_that_they_are_given():
+def test_jobs_use_the_given_vpc_and_key():
     network = {"Subnets": ["subnet-1"], "SecurityGroupIds": ["sg-1"]}
     done = run(SageMaker(serving="InService"), subnets=["subnet-1"], groups=["sg-1"], encrypted=True)
     for job in arguments(done, "createTrainingJob"):

@@ -68,7 +68,7 @@ def test_markers_stand_beside_checkpoints_as_sagemakers_do(tmp_path: Path) -> No
     assert bucket.keys == ["jobs/one/one.bin"] * 2
 
 
-def test_fine_tuning_takes_no_marker_for_a_file_of_its_own(tmp_path: Path) -> None:
+def test_fine_tuning_ignores_upload_markers_beside_its_files(tmp_path: Path) -> None:
     # given files of a task that the local cloud has brought over, and one that it is at
     bucket = Bucket()
     for name in ("adapter.json", "adapter_model.safetensors"):
@@ -132,9 +132,7 @@ def test_what_cannot_be_read_fails_the_job_by_name(tmp_path: Path, closed: str) 
     ], done.stderr
 
 
-def test_a_folder_removed_while_it_is_looked_at_is_passed_over(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_folder_removed_during_the_scan_is_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # given a folder that is removed between its being listed and its being looked into
     bucket = Bucket()
     (tmp_path / "gone").mkdir()

@@ -265,7 +265,7 @@ def test_no_shared_test_names_an_architecture():
     assert not {path: found for path, found in named.items() if found}
 
 
-def test_the_folder_constructs_does_not_shadow_the_package_the_cdk_imports():
+def test_constructs_folder_does_not_shadow_the_package_constructs():
     assert not (ROOT / "constructs" / "__init__.py").exists()
 
 

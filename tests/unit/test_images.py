@@ -171,7 +171,7 @@ def test_no_container_can_change_the_files_of_the_next(context):
 # What is the same image
 
 
-def test_the_same_content_is_the_same_image_and_is_built_once(context, capfd):
+def test_same_content_is_the_same_image_built_once(context, capfd):
     first = built(context, PROGRAM)
 
     # When only what does not reach the image differs
@@ -230,7 +230,7 @@ def test_an_image_whose_environment_is_gone_is_built_again(context):
         subprocess.run(["rm", "-r", environment.with_name("elsewhere")], check=True)
 
 
-def test_an_image_of_an_older_table_of_bases_is_not_current(context, monkeypatch):
+def test_image_of_an_older_format_is_not_current(context, monkeypatch):
     image = built(context, PROGRAM)
     assert build.current(image)
     monkeypatch.setattr(build, "FORMAT", build.FORMAT + 1)
@@ -249,7 +249,7 @@ def test_a_failed_installation_names_its_line_and_leaves_nothing_behind(context,
     assert {path.name for path in [*store.folder().iterdir(), *(home / "envs").iterdir()]} == before
 
 
-def test_an_index_in_the_dockerfile_comes_first_and_its_password_is_not_shown(context, monkeypatch, capfd):
+def test_index_of_the_dockerfile_is_used_without_showing_its_password(context, monkeypatch, capfd):
     # Given an index that answers nobody, while this machine has one that does, where the base came from
     built(context, FROM)
     monkeypatch.setenv("UV_HTTP_RETRIES", "0")
@@ -469,7 +469,7 @@ def test_a_dockerfile_that_is_none_is_refused(context, text, reason):
     assert str(caught.value).startswith(reason)
 
 
-def test_a_dockerfile_that_is_not_there_and_a_stage_that_is_not_there_are_named(context):
+def test_missing_dockerfile_or_stage_is_named(context):
     with pytest.raises(BuildError, match=r"other/Dockerfile: there is no such file"):
         build.build(context, context / "other" / "Dockerfile")
     with pytest.raises(BuildError, match="there is no stage named nowhere"):

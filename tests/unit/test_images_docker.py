@@ -132,7 +132,7 @@ def manifest_of(ecr, tag):
     ]
 
 
-def test_what_the_cdk_says_ends_with_an_image_in_ecr_that_runs(docker, ecr, asset):
+def test_commands_of_the_cdk_push_an_image_that_runs(docker, ecr, asset):
     # Given the CDK's own order of commands
     assert docker("login", "--username", "AWS", "--password-stdin", REGISTRY, given="token").returncode == 0
     assert docker("inspect", "cdkasset-1").returncode == 1
@@ -155,7 +155,7 @@ def test_what_the_cdk_says_ends_with_an_image_in_ecr_that_runs(docker, ecr, asse
     assert printed == f"['train'] {asset.name}\n"
 
 
-def test_pushing_the_same_again_is_fine_and_other_content_under_the_tag_is_not(docker, ecr, asset):
+def test_push_repeats_the_same_image_but_refuses_other_content(docker, ecr, asset):
     address = f"{REGISTRY}/assets:2"
     docker("build", "--tag", address, ".")
     assert docker("push", address).returncode == 0
@@ -234,7 +234,7 @@ def test_what_is_not_understood_is_said(docker, command, code, reason):
     assert reason in done.stderr
 
 
-def test_an_image_goes_nowhere_but_to_a_repository_of_the_local_cloud(docker, ecr):
+def test_push_is_refused_except_to_the_local_clouds_repositories(docker, ecr):
     docker("build", "--tag", "docker.io/library/mine:1", "--tag", f"{REGISTRY}/missing:1", ".")
     wrong = docker("push", "docker.io/library/mine:1")
     missing = docker("push", f"{REGISTRY}/missing:1")

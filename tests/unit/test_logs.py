@@ -56,7 +56,7 @@ class CloudWatchLogs:
         self.messages += [event["message"] for event in logEvents]
 
 
-def test_writer_delivers_what_is_left_at_once_when_it_is_closed():
+def test_writer_delivers_remaining_lines_at_once_when_closed():
     # given a writer that delivers every ten minutes
     logs = CloudWatchLogs()
     writer = LogWriter(lambda: logs, "group", interval=600)

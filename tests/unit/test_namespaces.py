@@ -115,7 +115,7 @@ print(len(left()))
     assert said(process) == ["0"]
 
 
-def test_a_program_that_is_not_there_is_named_and_leaves_no_process(start: Start) -> None:
+def test_missing_program_is_named_and_leaves_no_process(start: Start) -> None:
     with pytest.raises(OSError, match=r"no program nothing-of-the-kind \(an executable file\)"):
         start("nothing-of-the-kind", OF_A_TEST="missing")
     with pytest.raises(OSError, match=r"a program /opt that cannot be run: Permission denied"):

@@ -58,11 +58,11 @@ def ask(
     return status, json.loads(answer)
 
 
-def test_every_operation_that_is_built_is_one_of_the_services_own() -> None:
+def test_every_operation_exists_in_the_service_model() -> None:
     assert set(api.OPERATIONS) <= set(api.service_model().operation_names)
 
 
-def test_an_operation_that_is_not_built_is_answered_by_its_name(store: Store) -> None:
+def test_unsupported_operation_returns_501_and_its_name(store: Store) -> None:
     status, error = ask(store, "CreateAutoMLJobV2")
     assert status == 501
     assert error["message"] == "sagemaker:CreateAutoMLJobV2 is not built in the local cloud"
@@ -93,9 +93,7 @@ def test_a_body_that_is_no_json_object_is_refused(store: Store, body: bytes) -> 
         ({"TrainingJobName": "a", "Colour": "blue"}, 'Unknown parameter in input: "Colour"'),
     ],
 )
-def test_a_request_that_the_services_model_does_not_allow_is_refused_by_member(
-    store: Store, params: dict[str, Any], said: str
-) -> None:
+def test_invalid_request_is_refused_with_the_member(store: Store, params: dict[str, Any], said: str) -> None:
     status, error = ask(store, "DescribeTrainingJob", params)
     assert (status, error["__type"]) == (400, "ValidationException")
     assert said in error["message"]
@@ -129,7 +127,7 @@ def test_a_null_member_is_one_left_out(store: Store) -> None:
     assert (status, answer) == (200, {"TrainingJobSummaries": []})
 
 
-def test_a_caller_without_the_grant_is_refused_before_anything_is_told(store: Store) -> None:
+def test_caller_without_the_grant_is_refused_before_the_lookup(store: Store) -> None:
     platform = Platform(granted=set())
     status, error = ask(store, "DescribeTrainingJob", {"TrainingJobName": "secret"}, platform)
     assert (status, error["__type"]) == (400, "AccessDeniedException")
@@ -188,7 +186,7 @@ def test_a_list_is_filtered_by_name_status_and_time() -> None:
     assert names(CreationTimeBefore=1, StatusEquals="Failed") == ["a-0"]
 
 
-def test_updates_from_many_threads_are_all_kept_and_survive_the_process(store: Store, tmp_path: Path) -> None:
+def test_updates_from_many_threads_are_all_stored(store: Store, tmp_path: Path) -> None:
     scope = store.scoped("1", "r")
     scope.add("kind", "name", {"count": 0})
 
@@ -249,7 +247,7 @@ def test_a_pace_does_not_heed_a_clock_that_jumps(
 
 
 @pytest.mark.parametrize("jump", [3600.0, 86_400.0, -3600.0, -86_400.0])
-def test_a_warm_pool_lasts_its_time_whichever_way_the_clock_jumps(
+def test_warm_pool_lasts_its_time_despite_clock_jumps(
     monkeypatch: pytest.MonkeyPatch, store: Store, jump: float
 ) -> None:
     # given a pool of ten minutes that has waited for one
@@ -303,7 +301,7 @@ def test_a_key_that_leaves_its_folder_is_refused(key: str) -> None:
         artifacts.relative(key, "data")
 
 
-def test_the_files_of_several_hosts_become_one_folder_the_first_hosts_over_the_others(tmp_path: Path) -> None:
+def test_merged_files_prefer_those_of_the_first_host(tmp_path: Path) -> None:
     for host, files in (("one", {"model": "1", "a/x": "1"}), ("two", {"model": "2", "a/y": "2"})):
         for name, text in files.items():
             (tmp_path / host / name).parent.mkdir(parents=True, exist_ok=True)
@@ -331,7 +329,7 @@ def test_metrics_are_the_numbers_that_expressions_capture() -> None:
 
 
 @pytest.mark.parametrize(("regex", "said"), [("(", "not valid"), ("loss=.*", "no group")])
-def test_an_expression_that_finds_no_value_is_refused_by_its_metric(regex: str, said: str) -> None:
+def test_metric_expression_without_a_value_is_refused_by_name(regex: str, said: str) -> None:
     with pytest.raises(ValueError, match=f"metric loss .*{said}"):
         metrics.check([{"Name": "loss", "Regex": regex}])
 

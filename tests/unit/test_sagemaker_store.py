@@ -46,7 +46,7 @@ def test_an_operation_whose_record_finds_no_room_says_so(full: Scope) -> None:
     assert (refused.value.code, refused.value.status) == ("InsufficientStorage", 507)
 
 
-def test_a_record_that_nobody_waits_for_is_written_when_there_is_room(full: Scope) -> None:
+def test_background_record_is_written_when_the_disk_has_room(full: Scope) -> None:
     # given a job at work, and no room
     job = threading.Thread(target=full.add, args=("kind", "name", LARGE))
     job.start()

@@ -138,7 +138,7 @@ def test_another_environment_is_answered_by_what_there_is(value: Any):
     assert error({"env": value}) == f"env must be dev or prod, got {value!r}"
 
 
-def test_an_architecture_that_does_not_exist_is_answered_by_those_that_do():
+def test_unknown_architecture_is_refused_with_the_existing_ones():
     first, second, *_ = NAMES
     assert load({"only": f"{second}, {first}"}).only == (second, first)
     allowed = f"architectures to synthesize, comma separated, of {', '.join(NAMES)}"
@@ -147,7 +147,7 @@ def test_an_architecture_that_does_not_exist_is_answered_by_those_that_do():
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_setting_that_does_not_exist_is_answered_by_those_that_do(name: str):
+def test_unknown_setting_is_refused_with_the_existing_ones(name: str):
     allowed = ", ".join(info.alias or field for field, info in KINDS[name].model_fields.items())
     assert error({f"{name}.keep": "true"}) == f"{name}.keep is not a setting, must be one of: {allowed}"
 
@@ -201,7 +201,7 @@ def test_environments_name_only_settings_that_exist():
     assert {env for kind in KINDS.values() for env in kind.ENVIRONMENTS} <= set(get_args(Environment))
 
 
-def test_the_app_says_it_in_one_sentence_and_ends_with_1(tmp_path: Path):
+def test_app_prints_one_sentence_and_exits_with_1(tmp_path: Path):
     context = json.dumps({f"{NAMES[0]}.retain": "perhaps"})
     done = subprocess.run(
         [sys.executable, str(ROOT / "app.py")],

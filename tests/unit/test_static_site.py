@@ -22,7 +22,7 @@ def published(**files: str) -> dict[str, site.Object]:
     return {item.key: item for item in site.objects(zipped(**files), {"region": "eu-west-1"}, ORIGINS)}
 
 
-def test_each_file_has_the_type_without_which_a_browser_refuses_it():
+def test_each_file_has_its_content_type():
     page = published(
         index__html="", app__js="", style__css="", icon__svg="", **{"a/photo__JPG": "", "b__bin": ""}
     )
@@ -37,17 +37,17 @@ def test_each_file_has_the_type_without_which_a_browser_refuses_it():
     }
 
 
-def test_what_keeps_its_name_is_asked_for_again_at_each_visit_and_pictures_are_not():
+def test_code_is_not_cached_but_pictures_are():
     page = published(index__html="", app__js="", icon__svg="")
     assert {page[key].cache_control for key in ("index.html", "app.js", "config.json")} == {"no-cache"}
     assert page["icon.svg"].cache_control == "public, max-age=86400"
 
 
-def test_the_html_comes_last_so_that_it_never_names_a_file_that_is_not_there():
+def test_html_is_published_after_the_files_it_references():
     assert list(published(index__html="", app__js="", zoo__css=""))[-1] == "index.html"
 
 
-def test_the_policy_of_the_page_names_the_hosts_and_the_script_is_left_as_it_is():
+def test_hosts_are_inserted_into_html_but_not_into_scripts():
     page = published(index__html="connect-src 'self' {{identity}} {{storage}}", app__js="{{identity}}")
     assert page["index.html"].body.decode() == (
         "connect-src 'self' https://cognito-idp.eu-west-1.amazonaws.com https://a https://b"
@@ -55,7 +55,7 @@ def test_the_policy_of_the_page_names_the_hosts_and_the_script_is_left_as_it_is(
     assert page["app.js"].body == b"{{identity}}"
 
 
-def test_the_settings_are_a_file_of_their_own_even_over_one_in_the_asset():
+def test_settings_replace_a_config_file_of_the_asset():
     page = published(index__html="", config__json="{}")
     assert json.loads(page["config.json"].body) == {"region": "eu-west-1"}
 
@@ -76,7 +76,7 @@ def test_two_runs_publish_the_same_bytes():
         (zipped(index__html="", **{"/etc/app__js": ""}), "not a name inside the page"),
     ],
 )
-def test_an_asset_that_is_no_page_is_refused_with_what_is_wrong(archive, words):
+def test_invalid_asset_is_refused_with_the_reason(archive, words):
     with pytest.raises(ValueError, match=words):
         site.objects(archive, {}, ORIGINS)
 

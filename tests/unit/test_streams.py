@@ -47,7 +47,7 @@ def numbers(batch: list[dict]) -> list[str]:
     return [each["dynamodb"]["SequenceNumber"] for each in batch]
 
 
-def test_without_a_limit_it_is_tried_until_it_is_of_no_use() -> None:
+def test_batch_without_a_retry_limit_is_retried_until_delivery_stops() -> None:
     function = Function(1)
     assert not function.run([record(1)])
     assert len(function.seen) == 20
@@ -62,7 +62,7 @@ def test_a_limit_counts_the_attempts_after_the_first(retries: int) -> None:
     assert function.lost == [(["1", "2"], "RetryAttemptsExhausted")]
 
 
-def test_halving_leaves_only_the_poisoned_record_behind_and_keeps_the_order() -> None:
+def test_bisecting_discards_only_the_failing_record_and_keeps_the_order() -> None:
     function = Function(3)
     batch = [record(number) for number in range(6)]
     assert function.run(batch, MaximumRetryAttempts=0, BisectBatchOnFunctionError="true")
@@ -71,7 +71,7 @@ def test_halving_leaves_only_the_poisoned_record_behind_and_keeps_the_order() ->
     assert done == ["0", "1", "2", "4", "5"]
 
 
-def test_what_is_too_old_is_given_up_and_the_rest_goes_on() -> None:
+def test_records_above_the_maximum_age_are_discarded() -> None:
     function = Function(1)
     assert function.run([record(1, age=70), record(2, age=10)], MaximumRecordAgeInSeconds=60)
     assert function.lost == [(["1"], "MaxRecordAgeExceeded")]
@@ -164,6 +164,6 @@ def test_checkpoint_is_the_lowest_reported_record_or_none(answer: Any, checkpoin
     assert Rules.of(REPORTS).checkpoint(batch, {"body": answer}) == checkpoint
 
 
-def test_checkpoint_ignores_the_answer_of_a_mapping_that_does_not_ask_for_it() -> None:
+def test_checkpoint_ignores_reported_failures_when_not_configured() -> None:
     answer = {"batchItemFailures": [{"itemIdentifier": "1"}]}
     assert Rules.of({}).checkpoint([record(1), record(2)], {"body": answer}) == 2

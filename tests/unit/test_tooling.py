@@ -16,7 +16,7 @@ def own_home(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_an_environment_holds_what_is_locked_and_is_not_built_twice(own_home, capfd):
+def test_environment_has_the_locked_packages_and_is_built_once(own_home, capfd):
     # Given a locked requirement
     lock = own_home / "requirements.txt"
     lock.write_text("six==1.17.0\n")
@@ -65,7 +65,7 @@ def test_an_unknown_environment_is_named():
         envs.environment("nowhere")
 
 
-def test_what_pip_is_told_of_packages_is_read_with_any_character(tmp_path, monkeypatch):
+def test_pip_settings_with_special_characters_are_read(tmp_path, monkeypatch):
     # Given a pip with an index and folders whose names have quotes in them, and a variable that comes first
     shown = [
         ":env:.index-url='https://person:pa%27ss@example.org/simple'",

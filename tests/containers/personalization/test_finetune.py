@@ -275,7 +275,7 @@ def test_one_users_trouble_stays_their_own(mixed):
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
-def test_a_job_that_is_taken_away_goes_on_where_it_was(job, optimizer):
+def test_job_resumes_from_its_checkpoints_after_an_interruption(job, optimizer):
     """GIVEN a job ended by SIGTERM in the midst of a task, started again and ended without a warning, WHEN it
     goes on from its checkpoints, THEN it ends with the weights of a job that was left alone."""
     tasks = [task("one", *GOOD, steps=60), task("two", *GOOD, steps=4)]
@@ -446,7 +446,7 @@ def test_what_is_wrong_with_the_job_is_its_failure_reason(job, tasks, hyperparam
 
 
 @pytest.mark.parametrize("device", ["cuda", "gpu"])
-def test_a_job_ends_with_the_reason_when_another_device_is_found(job, device):
+def test_job_fails_with_the_reason_when_the_device_differs(job, device):
     made = job().prepare([task("x", *GOOD)], PICTURES)
     made.environment["GROUNDPLAN_DEVICE"] = device
     assert made.run() == [1]
@@ -525,7 +525,7 @@ for name in sys.argv[2:]:
 """
 
 
-def test_a_base_of_ones_own_comes_out_the_same_and_can_be_personalized(python, tmp_path):
+def test_own_base_trains_reproducibly_and_is_accepted_by_a_job(python, tmp_path):
     """GIVEN pictures with captions, WHEN a base is trained on them twice, THEN the weights are the same, and
     a job accepts it."""
     for number in range(2):

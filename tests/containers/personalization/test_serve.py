@@ -81,7 +81,9 @@ def test_a_model_is_loaded_once_listed_and_unloaded(container: Container, made: 
         ({"prompt": "cat", "negative": "dog"}, "negative"),
     ],
 )
-def test_a_bad_request_is_told_which_field_and_what_is_allowed(container: Container, made: Path, body, field):
+def test_invalid_request_is_refused_with_its_field_and_allowed_values(
+    container: Container, made: Path, body, field
+):
     container.load("alice", made / "adapters" / "alice")
     status, answer = container.call("POST", "/models/alice/invoke", body)
     assert status == 400
@@ -109,7 +111,7 @@ def test_a_load_of_what_no_model_can_be_is_refused(container: Container, body: A
     assert (status, bool(answer["error"])) == (400, True)
 
 
-def test_triton_listens_on_no_port_and_its_socket_is_its_owners_alone(container: Container):
+def test_triton_listens_on_no_port_and_its_socket_is_private(container: Container):
     # then the API's port is the only one of all processes
     ports = {port for _, port in listening(container.children)}
     assert ports == {container.port}
@@ -207,7 +209,7 @@ def test_requests_at_once_share_batches(container: Container, made: Path):
     assert batches < 16
 
 
-def test_what_does_not_fit_is_answered_by_507_until_something_is_unloaded(container: Container, made: Path):
+def test_load_returns_507_when_memory_is_full_until_an_unload(container: Container, made: Path):
     large = made / "adapters" / "large"
     count = BUDGET // (large / "adapter_model.safetensors").stat().st_size
     names = [f"large-{number}" for number in range(count)]
@@ -369,7 +371,7 @@ def test_triton_dies_with_its_parent(built: BuiltImage, made: Path, tmp_path: Pa
         until(lambda: not container.children, "the end of all processes")
 
 
-def test_the_base_is_fetched_from_s3_whole_and_into_its_folder_alone(
+def test_base_is_fetched_completely_from_s3_into_its_folder_only(
     built: BuiltImage, made: Path, aws: dict[str, str], tmp_path: Path
 ):
     s3: Any = boto3.client(
@@ -430,7 +432,7 @@ def test_it_looks_for_the_base_when_the_device_is_right(built: BuiltImage, tmp_p
         assert "no folder" in container.log.read_text().splitlines()[-1]
 
 
-def test_when_the_base_dies_the_container_ends_for_another_to_take_its_place(serving: Container):
+def test_container_exits_when_the_process_of_the_base_is_killed(serving: Container):
     os.kill(serving.base_process, signal.SIGKILL)
     assert serving.process.wait(60) == 1
     assert "the base's process died" in serving.log.read_text()

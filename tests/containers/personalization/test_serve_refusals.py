@@ -218,7 +218,7 @@ print(*(type(each).__name__ for each in made + resident.make(cat)))
 """
 
 
-def test_a_picture_of_no_numbers_is_an_error_and_not_black(built: BuiltImage, made: Path):
+def test_picture_with_nan_is_an_error_and_not_black(built: BuiltImage, made: Path):
     (python, *_), own, directory = built.launch([])
     run = subprocess.run(
         [python, "-c", DRAW, str(made / "base")], env=own, cwd=directory, capture_output=True, text=True
@@ -229,7 +229,7 @@ def test_a_picture_of_no_numbers_is_an_error_and_not_black(built: BuiltImage, ma
 @pytest.mark.parametrize(
     "alpha", [10**400, -(10**400), "8", True, [8], {}, 1e5, float("nan"), float("inf")], ids=range(9)
 )
-def test_an_alpha_that_is_no_usable_number_is_refused_by_name(
+def test_adapter_with_an_unusable_alpha_is_refused_by_name(
     container: Container, archive: Path, made: Path, alpha: Any
 ):
     def change(header: dict[str, Any], data: bytearray) -> None:

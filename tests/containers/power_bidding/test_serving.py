@@ -84,7 +84,7 @@ def test_day_ahead_offers_beside_curves_are_the_schedule(server: Server) -> None
         assert charge >= -1e-6
 
 
-def test_day_ahead_offers_of_an_empty_store_sell_only_what_they_bought(server: Server) -> None:
+def test_day_ahead_offers_of_an_empty_store_sell_only_purchases(server: Server) -> None:
     # given a real-time hour after the start of the day-ahead market day
     hour = prices.hour(prices.begin(LAST) + 1)
     # when the store is empty at that hour
@@ -98,7 +98,7 @@ def test_day_ahead_offers_of_an_empty_store_sell_only_what_they_bought(server: S
 
 
 @pytest.mark.parametrize(("mode", "most"), [("curves", 1.0), ("managed_curves", 8.0)])
-def test_curve_is_cut_where_the_market_does_not_know_the_store(
+def test_curve_is_limited_when_the_market_ignores_state_of_charge(
     server: Server, mode: str, most: float
 ) -> None:
     answer = asked(server, mode=mode, state_of_charge=1.0)

@@ -60,7 +60,7 @@ def test_both_are_scored_on_the_rows_held_out(image: Image, secret: str, table: 
     assert found["candidate"] < found["champion"]
 
 
-def test_models_of_different_preparation_are_scored_on_rows_new_to_both(
+def test_models_of_different_preprocessing_are_scored_on_their_common_holdout(
     image: Image, secret: str, table: str, judge
 ):
     given = {**QUICK, "secret": secret, "table": table, "target": "Y"}

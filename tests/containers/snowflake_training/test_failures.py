@@ -219,7 +219,7 @@ def test_a_key_is_enough_and_so_is_a_password(image: Image, aws: dict[str, str],
 
 
 @pytest.mark.usefixtures("tables")
-def test_what_is_wrong_with_a_secret_is_told_without_telling_it(
+def test_error_of_a_secret_is_reported_without_its_content(
     image: Image, aws: dict[str, str], warehouse: Warehouse
 ):
     known = warehouse.credentials

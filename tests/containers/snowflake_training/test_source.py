@@ -111,9 +111,7 @@ def test_a_growing_table_keeps_its_held_out_rows(warehouse: Warehouse):
     assert then < now
 
 
-def test_another_seed_holds_out_other_rows_and_another_fraction_more_of_the_same(
-    warehouse: Warehouse, awkward: Table
-):
+def test_holdout_changes_with_the_seed_and_grows_with_the_fraction(warehouse: Warehouse, awkward: Table):
     (part,) = everything(warehouse, awkward, Split.of(awkward, 42, 0.2), 1)
     fewer = Split.of(awkward, 42, 0.2).held_out(part.hashes)
     more = Split.of(awkward, 42, 0.3).held_out(part.hashes)

@@ -429,7 +429,7 @@ def test_blanks_are_counted_and_kept_or_dropped(image: Image, secret: str, mixed
     assert rows == [labelled.sum(), (labelled & ~blank).sum()]
 
 
-def test_text_becomes_a_category_and_what_cannot_be_used_is_named(image: Image, secret: str, mixed: str):
+def test_text_columns_become_categories_and_unusable_columns_are_named(image: Image, secret: str, mixed: str):
     job = image.train({**QUICK, "secret": secret, "table": mixed, "target": "PRICE", "rounds": "60"}, hosts=2)
     found = job.succeeded().preparation()
     assert found["categories"] == {"KIND": ["coast", "inland"]}

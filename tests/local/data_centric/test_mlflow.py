@@ -102,7 +102,7 @@ def test_request_without_a_signature_is_refused(cloud: LocalCloud, app: str) -> 
     assert refused.value.code in (401, 403, 404)
 
 
-def test_server_listens_on_no_port_and_other_users_reach_no_socket(
+def test_server_listens_on_no_port_and_its_socket_is_private(
     cloud: LocalCloud, app: str, connect: Callable[..., MlflowApp]
 ) -> None:
     connect().find_experiment("Default")

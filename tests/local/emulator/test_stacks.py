@@ -60,7 +60,7 @@ def test_a_stack_takes_back_what_failed(aws: Callable, image: str, execution_rol
     assert aws("sagemaker").list_models(NameContains=stack.name)["Models"] == []
 
 
-def test_the_cdk_is_answered_when_the_change_of_a_stack_is_over(cloud: LocalCloud, aws: Callable) -> None:
+def test_describe_stacks_returns_to_the_cdk_after_the_change_ends(cloud: LocalCloud, aws: Callable) -> None:
     # given a stack that waits for a signal, for a second
     name, formation = next(names), aws("cloudformation")
     wait = {"Handle": {"Ref": "Handle"}, "Timeout": "1"}

@@ -158,7 +158,7 @@ def test_an_execution_ends_when_its_time_is_over(aws: Callable) -> None:
     assert (ended["status"], ended["error"]) == ("TIMED_OUT", "States.Timeout")
 
 
-def test_an_alarm_on_failed_executions_goes_off_for_its_own_machine(aws: Callable) -> None:
+def test_alarm_on_failed_executions_fires_for_its_state_machine_only(aws: Callable) -> None:
     # given two machines that fail, and an alarm on one of them that tells a queue
     failing = {"Type": "Fail", "Error": "Wrong", "Cause": "as it should"}
     watched, other = (Machine(aws, failing, QueryLanguage="JSONata") for _ in range(2))

@@ -116,7 +116,7 @@ def test_the_endpoint_is_in_service_with_the_bases_container(deployed: SimpleNam
     ]
 
 
-def test_who_has_no_token_is_not_let_in(ask: Ask, token: str):
+def test_request_without_a_token_is_refused(ask: Ask, token: str):
     head, claims, signature = token.split(".")
     other = json.loads(base64.urlsafe_b64decode(claims + "=" * (-len(claims) % 4)))
     other["sub"] = "11111111-2222-3333-4444-555555555555"
@@ -125,7 +125,7 @@ def test_who_has_no_token_is_not_let_in(ask: Ask, token: str):
         assert ask("GET", "/api/models", wrong)[0] == 401, wrong
 
 
-def test_who_has_one_is_answered_by_the_function_under_its_own_role(ask: Ask, token: str):
+def test_request_with_a_token_is_answered_under_the_functions_role(ask: Ask, token: str):
     assert ask("GET", "/api/models", token) == (200, {"models": []})
     assert ask("GET", "/api/models/00000000000000000000000000", token)[0] == 404
     assert ask("GET", "/api/nothing", token)[0] == 404
@@ -148,7 +148,7 @@ def test_a_new_model_gets_addresses_that_take_its_pictures(ask: Ask, token: str,
     until(lambda: not deployed.client("dynamodb").scan(TableName=table)["Items"], "the purge")
 
 
-def test_every_function_runs_under_the_role_that_the_template_gives_it(deployed: SimpleNamespace):
+def test_every_function_runs_under_its_role_in_the_template(deployed: SimpleNamespace):
     functions = {
         name.removesuffix("FunctionName"): value
         for name, value in deployed.out.items()
@@ -174,7 +174,7 @@ def test_every_function_runs_under_the_role_that_the_template_gives_it(deployed:
         assert not (json.loads(told) or {}).get("batchItemFailures"), f"{name}: {told}"
 
 
-def test_the_page_is_in_its_bucket_and_knows_where_to_sign_in(deployed: SimpleNamespace):
+def test_page_and_its_sign_in_settings_are_in_the_bucket(deployed: SimpleNamespace):
     template = deployed.client("cloudformation")
     resources = template.describe_stack_resources(StackName=STACK)["StackResources"]
     (bucket,) = [

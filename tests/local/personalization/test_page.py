@@ -134,7 +134,7 @@ def test_another_person_sees_nothing_of_it(visit, service, pictures):
     expect(bob.get_by_text("Miso")).to_have_count(0)
 
 
-def test_a_picture_that_was_lost_is_sent_again_and_nothing_else_is(visit, service, pictures):
+def test_only_failed_uploads_are_sent_again(visit, service, pictures):
     # GIVEN a storage that refuses two of five uploads
     page = signed_in(visit, service)
     fill_in(page, pictures)
@@ -189,7 +189,7 @@ def test_what_is_wrong_is_said_at_its_field(visit, service, pictures, tmp_path):
     assert not service.models
 
 
-def test_who_makes_too_many_pictures_is_told_when_to_come_back(visit, service, pictures):
+def test_user_above_the_rate_limit_is_told_when_to_retry(visit, service, pictures):
     service.seconds = 0.1
     page = signed_in(visit, service)
     created(page, pictures)
@@ -258,7 +258,7 @@ def test_an_account_can_be_made_and_its_password_found_again(visit, service):
     assert service.passwords["fay@example.org"] == "Fay-found-it-again-1"
 
 
-def test_a_session_is_renewed_while_it_may_be_and_ends_where_it_is_taken_back(visit, service):
+def test_session_is_renewed_until_it_is_revoked(visit, service):
     # GIVEN tokens that are over as soon as they are given
     service.token_seconds = 0
     page = signed_in(visit, service)

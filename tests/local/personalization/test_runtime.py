@@ -51,7 +51,7 @@ def _time_lapse(monkeypatch: pytest.MonkeyPatch) -> None:
 # A day without mishap
 
 
-def test_a_model_goes_from_its_pictures_to_the_archive_that_the_endpoint_loads(make_world):
+def test_model_becomes_an_archive_that_the_endpoint_loads(make_world):
     world = make_world()
     model = world.start(pictures=2)
     assert world.shown(model)["status"] == "QUEUED"
@@ -172,7 +172,7 @@ STEPS: dict[str, tuple[str, list[Callable[[World], None]], Callable[[World], Non
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_killed_after_any_write_nothing_is_lost_and_nothing_is_done_twice(make_world, step):
+def test_step_killed_after_any_write_loses_and_repeats_nothing(make_world, step):
     mode, before, work, writes = STEPS[step]
     worlds = [make_world(mode=mode) for _ in range(len(writes) + 1)]
     for world in worlds:
@@ -211,7 +211,7 @@ def test_the_start_is_killed_after_any_write_and_repeated(make_world):
         check_ready(world)
 
 
-def test_events_that_come_twice_late_and_out_of_order_change_nothing(make_world):
+def test_repeated_late_and_reordered_events_change_nothing(make_world):
     world = make_world()
     world.start()
     world.prepare()
@@ -253,7 +253,7 @@ def test_a_task_that_fails_tells_its_user_why(make_world):
     assert world.rows("users")[0]["active"] == 0
 
 
-def test_after_the_last_attempt_the_user_is_told_what_to_do_and_may_start_again(make_world):
+def test_failed_request_advises_a_restart_after_the_last_attempt(make_world):
     world = make_world(mode="crash", pace={"max_attempts": 2})
     model = world.start()
     finish([world])
@@ -320,7 +320,7 @@ def test_requests_are_trained_on_whatever_quota_the_account_has(
         )
 
 
-def test_a_job_that_sagemaker_refuses_for_good_fails_its_requests_and_no_one_elses(make_world):
+def test_permanently_refused_job_fails_its_request(make_world):
     world = make_world(settings={"image": IMAGE.replace("tests:1", "tests:gone")}, pace={"max_attempts": 2})
     model = world.start()
     finish([world])
@@ -332,7 +332,7 @@ def test_a_job_that_sagemaker_refuses_for_good_fails_its_requests_and_no_one_els
 
 
 @pytest.mark.parametrize("state", ["CREATED", "QUEUED", "LAUNCHED", "TRAINING", "READY", "FAILED"])
-def test_a_deleted_model_is_gone_at_once_and_its_data_soon(make_world, state):
+def test_deleted_model_disappears_at_once_and_its_data_after_purge(make_world, state):
     world = make_world(mode={"TRAINING": "wait", "FAILED": "bad"}.get(state, "done"))
     model = world.upload()
     if state != "CREATED":
@@ -440,7 +440,7 @@ def test_a_model_deleted_while_its_archive_is_written_leaves_none(make_world, mo
 # The pace
 
 
-def test_jobs_are_created_at_the_pace_of_the_settings_by_however_many_dispatchers(make_world):
+def test_several_dispatchers_create_jobs_at_the_configured_pace(make_world):
     world = make_world(pace={"rate": 0.001, "burst": 2}, settings={"tasks_per_host": 1, "hosts_max": 1})
     for _ in range(4):
         world.start()

@@ -151,7 +151,7 @@ def test_generation_killed_after_any_write_is_completed_by_its_key(make_world, m
         (("ThrottlingException", 0, ""), 503, ""),
     ],
 )
-def test_an_endpoint_that_makes_none_is_told_as_what_to_do(make_world, error, status, field):
+def test_generation_that_fails_at_the_endpoint_returns_its_status(make_world, error, status, field):
     world = make_world()
     model = ready(world)
     code, original, message = error
@@ -183,7 +183,7 @@ def test_a_model_deleted_while_its_pictures_are_made_leaves_none(make_world, mon
 # The API: what is wrong
 
 
-def test_what_is_somebody_elses_is_as_if_it_had_never_been(make_world):
+def test_resource_of_another_user_is_not_found(make_world):
     world, thief = make_world(), "00000000-0000-4000-8000-000000000000"
     model = ready(world)
     made = world.ask(GENERATE, {"prompt": "a"}, model=model)[1]["generation"]
@@ -316,7 +316,7 @@ def form(upload: dict[str, Any], content: bytes, **changed: str) -> int:
 # Limits
 
 
-def test_the_number_of_models_is_bounded_however_many_are_made_at_once(make_world):
+def test_number_of_models_is_limited_for_concurrent_creations(make_world):
     world = make_world(limits={"models": 3})
     body = {"name": "x", "subject": "cat", "images": IMAGES}
     with ThreadPoolExecutor(8) as pool:
@@ -330,7 +330,7 @@ def test_the_number_of_models_is_bounded_however_many_are_made_at_once(make_worl
     assert int(refused["headers"]["Retry-After"]) >= 1
 
 
-def test_the_number_of_trainings_is_bounded_and_an_end_makes_room(make_world):
+def test_number_of_active_trainings_is_limited_until_one_ends(make_world):
     world = make_world(limits={"active": 1})
     first, second = world.start(), world.upload()
     status, answer = world.ask("POST /api/models/{model}/start", model=second)
@@ -360,7 +360,7 @@ def test_rate_limit_of_one_user_does_not_slow_others(make_world):
     assert world.ask("GET /api/models", user="somebody else")[0] == 200
 
 
-def test_a_user_is_held_to_pictures_a_minute_however_they_are_asked_for(make_world):
+def test_rate_limit_counts_pictures_and_not_requests(make_world):
     # given
     world = make_world(limits={"pictures_per_minute": 6})
     model = ready(world)

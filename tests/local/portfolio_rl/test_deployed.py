@@ -119,7 +119,7 @@ def test_the_stop_switch_ends_all_trades(
     until(lambda: service.ask([account])[0]["valid"], "trades again")
 
 
-def test_a_worse_policy_stays_out_and_an_earlier_one_comes_back(
+def test_worse_policy_is_not_deployed_but_an_earlier_version_is(
     run: Callable, first: dict[str, Any], service: OrderService
 ) -> None:
     # given a policy in service; when one is trained that had no time to learn

@@ -194,7 +194,7 @@ def test_one_command_goes_back_to_the_former_model(
     assert json.loads(desk.endpoint())["former"]["version"] == before["version"]
 
 
-def test_an_endpoint_that_is_gone_leaves_an_earlier_offer_or_none(
+def test_missing_endpoint_leads_to_a_fallback_or_no_offer(
     desk: Desk, market: FeedServer, hour: str, aws: Callable
 ) -> None:
     ssm, name = scenario_aws.client("ssm"), desk.outputs["EndpointParameterName"]

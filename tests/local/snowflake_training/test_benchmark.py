@@ -42,7 +42,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], str]
 
 
 @pytest.mark.parametrize("hosts", HOSTS)
-def test_our_hosts_hold_every_row_once_and_the_sample_s_do_not(done: tuple, hosts: int) -> None:
+def test_hosts_hold_every_row_once_unlike_those_of_the_sample(done: tuple, hosts: int) -> None:
     at = done[0]["hosts"][str(hosts)]
     assert (at["coverage"], at["duplicate_rows"]) == (1.0, 0)
     # a row is in none of n draws of a share p each with probability (1 - p)^n
@@ -74,7 +74,7 @@ def test_both_schemes_learn(done: tuple) -> None:
         assert plain["rmse_sample_scheme"]["mean"] < 0.7
 
 
-def test_a_pull_by_arrow_takes_less_memory_than_one_by_tuples(done: tuple) -> None:
+def test_pull_by_arrow_takes_less_memory_than_by_tuples(done: tuple) -> None:
     taken = done[0]["memory"]
     assert taken["rows"] == 120_000
     assert taken["peak_memory_ratio"] == pytest.approx(taken["ours_mib"] / taken["sample_mib"])

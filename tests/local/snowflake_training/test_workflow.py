@@ -132,9 +132,7 @@ def test_a_better_model_takes_over(run: Callable, aws: Callable, ask: Callable) 
     assert ask() == "0.4"
 
 
-def test_a_missing_table_fails_with_its_name_and_leaves_the_model_in_service(
-    run: Callable, ask: Callable
-) -> None:
+def test_execution_fails_with_the_tables_name_when_it_is_missing(run: Callable, ask: Callable) -> None:
     done = run(table="MISSING")
     assert (done["status"], done["error"]) == ("FAILED", "TrainFailed")
     assert "table MISSING does not exist" in done["cause"]
@@ -250,7 +248,7 @@ def leftovers(aws: Callable, names: str) -> dict[str, list[str]]:
     return {kind: each for kind, each in mine.items() if each}
 
 
-def test_destroy_leaves_nothing_while_a_job_runs_and_nothing_of_others_goes(
+def test_destroy_deletes_the_stacks_resources_only_while_a_job_runs(
     cloud: LocalCloud, aws: Callable, deployed: Outputs
 ) -> None:
     # given a job that runs, a model that a notebook made, and one whose name only begins like ours

@@ -16,9 +16,7 @@ from tests.support.training_jobs import archive, channel, in_training, request, 
 from tests.support.waiting import until
 
 
-def test_a_job_reads_its_channel_and_leaves_model_output_logs_metrics_and_events(
-    cloud: LocalCloud, sagemaker: Any, s3: Any
-) -> None:
+def test_job_reads_a_channel_and_writes_results_and_logs(cloud: LocalCloud, sagemaker: Any, s3: Any) -> None:
     # Given data in S3, a script that declares a metric, and a listener on the bus
     heard = listen(cloud)
     s3.put_object(Bucket=BUCKET, Key="data/a/one.csv", Body=b"1,2,3")
@@ -87,7 +85,7 @@ print("to standard error", file=sys.stderr)
     assert {each["resources"][0] for each in events} == {job["TrainingJobArn"]}
 
 
-def test_two_instances_reach_each_other_by_host_name_on_one_port(sagemaker: Any, s3: Any) -> None:
+def test_two_instances_connect_by_host_name_on_the_same_port(sagemaker: Any, s3: Any) -> None:
     # Given a script in which every host listens on the same port under its own name
     script = """
 server = socket.create_server((host, 5000))
@@ -130,9 +128,7 @@ else:
     ]
 
 
-def test_a_sharded_channel_is_dealt_out_and_a_replicated_one_is_whole_everywhere(
-    sagemaker: Any, s3: Any
-) -> None:
+def test_sharded_channel_is_split_and_replicated_channel_copied_to_hosts(sagemaker: Any, s3: Any) -> None:
     for number in range(5):
         s3.put_object(Bucket=BUCKET, Key=f"parts/part-{number}", Body=b"x")
     script = """
@@ -159,7 +155,7 @@ for channel in ("shard", "whole"):
     }
 
 
-def test_checkpoints_are_uploaded_during_a_job_and_restored_in_the_next(sagemaker: Any, s3: Any) -> None:
+def test_checkpoints_are_uploaded_while_training_and_restored_by_another_job(sagemaker: Any, s3: Any) -> None:
     # Given a job that counts in a checkpoint and goes on until it is stopped
     script = """
 file = base / "checkpoints" / "state" / "count"
@@ -201,7 +197,7 @@ while True:
     assert archive(s3, job["ModelArtifacts"]["S3ModelArtifacts"]) == {"weights": "half trained"}
 
 
-def test_a_stopped_job_that_ignores_sigterm_is_killed_with_its_children(
+def test_stopped_job_that_ignores_sigterm_is_killed_with_children(
     cloud: LocalCloud, sagemaker: Any, s3: Any
 ) -> None:
     # Given a job that ignores SIGTERM, and its child too
@@ -231,7 +227,7 @@ while True:
         sagemaker.stop_training_job(TrainingJobName=name)
 
 
-def test_a_failure_on_one_instance_ends_the_job_with_what_it_wrote(sagemaker: Any, s3: Any) -> None:
+def test_failure_of_one_instance_fails_the_job_with_its_message(sagemaker: Any, s3: Any) -> None:
     # Given two hosts, of which the second fails and the first would go on for ever
     script = """
 (base / "output" / "data" / "rows").write_text("read")
@@ -256,7 +252,7 @@ sys.exit(3)
     )
 
 
-def test_a_container_that_is_killed_fails_with_a_containers_exit_code(sagemaker: Any, s3: Any) -> None:
+def test_killed_container_fails_the_job_with_exit_code_137(sagemaker: Any, s3: Any) -> None:
     job = run(sagemaker, "os.kill(os.getpid(), signal.SIGKILL)")
     assert job["FailureReason"] == "AlgorithmError: , exit code: 137"
 
@@ -294,7 +290,7 @@ def test_lines_are_in_the_log_while_the_job_runs(cloud: LocalCloud, sagemaker: A
     assert in_training(sagemaker, name)
 
 
-def test_the_entry_point_and_its_arguments_may_be_the_jobs_own(sagemaker: Any, s3: Any) -> None:
+def test_job_overrides_the_entry_point_and_its_arguments(sagemaker: Any, s3: Any) -> None:
     code = "import sys, pathlib; pathlib.Path(sys.argv[1], 'm').write_text(str(sys.argv[2:]))"
     algorithm = {
         "ContainerEntrypoint": ["python", "-c", code],
@@ -386,7 +382,7 @@ time.sleep(300)
     assert ended(sagemaker, again["TrainingJobName"])["TrainingJobStatus"] == "Completed"
 
 
-def test_a_job_that_runs_when_the_cloud_is_stopped_says_so(
+def test_running_job_fails_with_the_reason_when_the_cloud_stops(
     cloud: LocalCloud, sagemaker: Any, s3: Any
 ) -> None:
     params = request("time.sleep(300)")

@@ -15,7 +15,7 @@ from tests.support.training_jobs import archive, channel, request, run, spot
 from tests.support.waiting import until
 
 
-def test_jobs_past_the_quota_are_refused_and_fit_again_once_others_end(
+def test_jobs_above_the_quota_are_refused_until_others_end(
     cloud: LocalCloud, sagemaker: Any, s3: Any
 ) -> None:
     cloud.configure(training_instances=2)
@@ -58,9 +58,7 @@ def test_spot_and_on_demand_instances_have_quotas_of_their_own(
     ended(sagemaker, first["TrainingJobName"])
 
 
-def test_a_warm_pool_counts_on_demand_and_is_not_kept_without_a_quota(
-    cloud: LocalCloud, sagemaker: Any, s3: Any
-) -> None:
+def test_warm_pool_needs_a_quota_and_counts_as_on_demand(cloud: LocalCloud, sagemaker: Any, s3: Any) -> None:
     resources = {"InstanceType": "ml.m5.large", "InstanceCount": 1, "VolumeSizeInGB": 1}
     kept: Any = {"ResourceConfig": resources | {"KeepAlivePeriodInSeconds": 600}}
 
@@ -84,7 +82,7 @@ def test_a_warm_pool_counts_on_demand_and_is_not_kept_without_a_quota(
     sagemaker.update_training_job(TrainingJobName=second["TrainingJobName"], **over)
 
 
-def test_calls_too_fast_are_throttled_with_an_error_that_the_sdk_retries(
+def test_calls_above_the_rate_are_throttled_and_retried_by_sdks(
     cloud: LocalCloud, sagemaker: Any, s3: Any
 ) -> None:
     cloud.configure(create_training_job_burst=2, create_training_job_per_second=0.5)
@@ -103,7 +101,7 @@ def test_calls_too_fast_are_throttled_with_an_error_that_the_sdk_retries(
         ended(sagemaker, job["TrainingJobName"])
 
 
-def test_a_name_is_taken_for_ever_and_an_unknown_one_is_not_found(sagemaker: Any, s3: Any) -> None:
+def test_job_name_is_never_reused_and_unknown_is_not_found(sagemaker: Any, s3: Any) -> None:
     params = request("")
     sagemaker.create_training_job(**params)
     with pytest.raises(ClientError, match="ResourceInUse"):
@@ -235,7 +233,7 @@ def struck(cloud: LocalCloud, name: str) -> dict[str, int]:
     return cloud.status()["faults"][name]
 
 
-def test_a_spot_job_that_is_interrupted_goes_on_from_its_checkpoints(
+def test_interrupted_spot_job_resumes_from_its_checkpoints(
     cloud: LocalCloud, sagemaker: Any, s3: Any
 ) -> None:
     # Given two interruptions to come, a second into the training each time
@@ -258,7 +256,7 @@ def test_a_spot_job_that_is_interrupted_goes_on_from_its_checkpoints(
     assert struck(cloud, "fault_interrupt_training_jobs") == {"injected": 2, "left": 0}
 
 
-def test_only_spot_capacity_is_taken_back_and_only_for_so_long(
+def test_interruptions_hit_spot_jobs_only_within_their_maximum_wait(
     cloud: LocalCloud, sagemaker: Any, s3: Any
 ) -> None:
     cloud.configure(fault_interrupt_training_jobs=9, fault_training_after=0.2)
@@ -271,7 +269,7 @@ def test_only_spot_capacity_is_taken_back_and_only_for_so_long(
     assert job["SecondaryStatus"] == "MaxWaitTimeExceeded"
 
 
-def test_faults_of_the_service_end_jobs_as_the_service_says_it(
+def test_injected_faults_end_jobs_with_the_services_messages(
     cloud: LocalCloud, sagemaker: Any, s3: Any
 ) -> None:
     cloud.configure(fault_no_capacity=1, fault_training_after=0.2)
@@ -312,9 +310,7 @@ def test_events_are_lost_as_many_as_asked_for(cloud: LocalCloud, sagemaker: Any,
     assert struck(cloud, "fault_lose_events") == {"injected": 2, "left": 0}
 
 
-def test_the_next_job_of_the_same_kind_takes_over_a_warm_pool(
-    cloud: LocalCloud, sagemaker: Any, s3: Any
-) -> None:
+def test_warm_pool_is_reused_by_the_next_matching_job(cloud: LocalCloud, sagemaker: Any, s3: Any) -> None:
     # Given instances that take their time, and a job that keeps them
     cloud.configure(training_launch=1.5)
     resources = {"InstanceType": "ml.m5.large", "InstanceCount": 1, "VolumeSizeInGB": 1}
@@ -351,7 +347,7 @@ def test_the_next_job_of_the_same_kind_takes_over_a_warm_pool(
         sagemaker.create_training_job(**request("pass", **kept, **spot()))
 
 
-def test_what_a_job_writes_last_is_in_s3_last_and_each_object_is_told(
+def test_checkpoint_files_are_uploaded_in_order_with_a_notification_each(
     cloud: LocalCloud, sagemaker: Any, s3: Any
 ) -> None:
     # Given a bucket that tells a queue of every result

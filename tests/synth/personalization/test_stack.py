@@ -70,9 +70,7 @@ def grants(template: Template, id: str) -> dict[str, set[str]]:
 # Synthesis is pure
 
 
-def test_without_the_functions_libraries_one_sentence_says_how_to_make_them(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-):
+def test_synthesis_without_the_layer_says_how_to_build_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     from aws_cdk import App
 
     from settings.personalization import Personalization
@@ -136,7 +134,7 @@ def test_a_function_may_do_what_it_does_and_no_more(id: str, dev: Template):
 
 
 @pytest.mark.parametrize("id", FUNCTIONS)
-def test_a_function_of_a_stack_with_a_key_may_use_it_besides(id: str, prod: Template):
+def test_function_of_a_stack_with_a_key_may_use_it(id: str, prod: Template):
     use = {"kms:Decrypt", "kms:Encrypt", "kms:GenerateDataKey", "kms:DescribeKey"}
     assert set(grants(prod, id)) == MAY[id] | LOGS | DEAD | use
 
@@ -149,7 +147,7 @@ def test_the_api_writes_pictures_and_nothing_that_others_trust(dev: Template):
     assert may["dynamodb:ConditionCheckItem"] >= {"TablesModels"}
 
 
-def test_only_who_prepares_writes_an_adapter_and_only_the_endpoint_reads_it(dev: Template):
+def test_adapters_are_written_by_preparers_and_read_by_the_endpoint(dev: Template):
     def who(action: str, folder: str) -> set[str]:
         return {
             re.sub("Role.*", "", name)
@@ -180,7 +178,7 @@ def test_jobs_are_made_and_stopped_under_the_stacks_name_alone(dev: Template, ch
         assert variable(template_, "JOB_PREFIX") == name
 
 
-def test_a_base_in_s3_is_read_and_one_of_hugging_face_needs_no_grant(dev: Template, chosen: Template):
+def test_grant_to_read_a_base_exists_only_for_s3(dev: Template, chosen: Template):
     for role in ("TrainingRole", "EndpointServingRole"):
         resources = allowed(chosen, role)["s3:GetObject"]
         assert "arn:<AWS::Partition>:s3:::bases/pictures/v1/*" in resources
@@ -192,7 +190,7 @@ def test_a_base_in_s3_is_read_and_one_of_hugging_face_needs_no_grant(dev: Templa
 # Who comes in
 
 
-def test_every_route_of_the_document_wants_a_token_and_there_is_no_other(dev: Template):
+def test_routes_are_those_of_the_document_and_need_a_token(dev: Template):
     document = json.loads((ROOT / "runtime" / "personalization" / "openapi.json").read_text())
     routes = [route["Properties"] for route in of_type(dev, "AWS::ApiGatewayV2::Route").values()]
     expected = {
@@ -208,14 +206,14 @@ def test_every_route_of_the_document_wants_a_token_and_there_is_no_other(dev: Te
     assert {flat(route["AuthorizerId"]) for route in routes} == {f"<{authorizer}>"}
 
 
-def test_tokens_are_of_the_stacks_own_users_for_its_own_client(dev: Template):
+def test_authorizer_accepts_tokens_of_the_stacks_pool_and_client_only(dev: Template):
     (pool,), (client,) = (of_type(dev, f"AWS::Cognito::{kind}") for kind in ("UserPool", "UserPoolClient"))
     jwt = only(dev, "AWS::ApiGatewayV2::Authorizer")["Properties"]["JwtConfiguration"]
     assert flat(jwt["Issuer"]) == f"https://<{pool}.ProviderName>"
     assert [flat(audience) for audience in jwt["Audience"]] == [f"<{client}>"]
 
 
-def test_the_api_is_throttled_and_logs_who_asked_without_addresses_or_queries(dev: Template):
+def test_api_is_throttled_and_logs_users_without_addresses_or_queries(dev: Template):
     stage = only(dev, "AWS::ApiGatewayV2::Stage")["Properties"]
     assert stage["DefaultRouteSettings"]["ThrottlingRateLimit"] > 0
     assert stage["DefaultRouteSettings"]["ThrottlingBurstLimit"] > 0
@@ -225,7 +223,7 @@ def test_the_api_is_throttled_and_logs_who_asked_without_addresses_or_queries(de
         assert word not in logged
 
 
-def test_passwords_are_strong_and_nobody_signs_up_unless_the_settings_say(dev: Template, chosen: Template):
+def test_passwords_are_strong_and_sign_up_is_closed_by_default(dev: Template, chosen: Template):
     pool = only(dev, "AWS::Cognito::UserPool")["Properties"]
     policy = pool["Policies"]["PasswordPolicy"]
     assert policy["MinimumLength"] >= 12
@@ -242,7 +240,7 @@ def test_passwords_are_strong_and_nobody_signs_up_unless_the_settings_say(dev: T
 # The page
 
 
-def test_the_page_is_behind_https_with_its_api_under_the_same_origin(dev: Template):
+def test_page_and_api_share_one_https_origin(dev: Template):
     config = only(dev, "AWS::CloudFront::Distribution")["Properties"]["DistributionConfig"]
     (api,) = config["CacheBehaviors"]
     assert api["PathPattern"] == "/api/*"
@@ -285,7 +283,7 @@ def test_the_pages_files_are_read_by_its_distribution_alone(dev: Template):
     assert "<SiteDistribution" in flat(arn)
 
 
-def test_the_page_is_told_where_to_sign_in_and_what_is_allowed(dev: Template):
+def test_page_settings_have_the_client_id_and_the_limits(dev: Template):
     properties = only(dev, "Custom::SiteFiles")["Properties"]
     config = json.loads(flat(properties["Config"]))
     (client,) = of_type(dev, "AWS::Cognito::UserPoolClient")
@@ -314,7 +312,7 @@ def test_what_is_no_longer_needed_expires(dev: Template):
     assert "ExpirationInDays" not in rules[""]
 
 
-def test_tables_have_the_keys_and_indexes_that_the_code_asks_for(dev: Template):
+def test_tables_have_the_keys_and_indexes_of_the_code(dev: Template):
     shapes = {
         re.sub(r"^Tables(.*)[0-9A-F]{8}$", r"\1", name): (
             [key["AttributeName"] for key in table["Properties"]["KeySchema"]],
@@ -336,7 +334,7 @@ def test_tables_have_the_keys_and_indexes_that_the_code_asks_for(dev: Template):
         assert table["Properties"]["BillingMode"] == "PAY_PER_REQUEST"
 
 
-def test_no_stream_has_more_than_the_two_readers_that_it_takes(dev: Template):
+def test_no_stream_has_more_than_two_readers(dev: Template):
     readers: dict[str, int] = {}
     for mapping in of_type(dev, "AWS::Lambda::EventSourceMapping").values():
         stream = flat(mapping["Properties"]["EventSourceArn"])
@@ -344,7 +342,7 @@ def test_no_stream_has_more_than_the_two_readers_that_it_takes(dev: Template):
     assert sorted(readers.values()) == [1, 2]
 
 
-def test_prod_can_be_put_back_and_is_encrypted_with_its_own_key(dev: Template, prod: Template):
+def test_prod_has_point_in_time_recovery_and_its_own_key(dev: Template, prod: Template):
     ((key, resource),) = of_type(prod, "AWS::KMS::Key").items()
     assert resource["Properties"]["EnableKeyRotation"] is True
     arn = f"<{key}.Arn>"
@@ -394,7 +392,7 @@ def test_the_output_of_jobs_is_encrypted_on_every_instance_type(variant: str, re
 # What happens by itself
 
 
-def test_functions_run_the_code_that_is_there_with_the_settings_that_it_knows(dev: Template):
+def test_functions_have_existing_handlers_and_their_settings(dev: Template):
     code = ROOT / "runtime" / "personalization"
     for id in FUNCTIONS:
         properties = function(dev, id)
@@ -442,7 +440,7 @@ def test_lambda_takes_the_variables_of_every_function(variant: str, request: pyt
         assert size <= 4096
 
 
-def test_concurrency_is_reserved_for_the_api_alone_and_only_when_chosen(dev: Template, chosen: Template):
+def test_concurrency_is_reserved_only_for_the_api_when_configured(dev: Template, chosen: Template):
     for template_, wanted in ((dev, {}), (chosen, {"ApiFunction": 5})):
         reserved = {
             id: function(template_, id).get("ReservedConcurrentExecutions")
@@ -452,7 +450,7 @@ def test_concurrency_is_reserved_for_the_api_alone_and_only_when_chosen(dev: Tem
         assert reserved == wanted
 
 
-def test_streams_are_read_by_status_and_what_fails_is_put_aside(dev: Template):
+def test_streams_are_filtered_by_status_with_a_dead_letter_queue(dev: Template):
     (queue,) = of_type(dev, "AWS::SQS::Queue")
     wanted = {}
     for name, mapping in of_type(dev, "AWS::Lambda::EventSourceMapping").items():
@@ -480,7 +478,7 @@ def test_events_are_the_stacks_own_and_a_sweep_comes_regularly(dev: Template):
     assert rules["Sweeper"]["ScheduleExpression"] == "rate(5 minutes)"
 
 
-def test_the_image_of_a_job_is_built_for_the_instances_it_runs_on(assembly: Path):
+def test_images_are_built_for_the_platform_of_their_instances(assembly: Path):
     images = json.loads((assembly / f"{NAME}.assets.json").read_text())["dockerImages"].values()
     assert len(images) == 2
     assert {image["source"]["platform"] for image in images} == {"linux/amd64"}
@@ -624,7 +622,7 @@ def test_dev_leaves_nothing_behind(dev: Template):
     assert properties["EndpointName"] == NAME
 
 
-def test_prod_retains_pictures_tables_accounts_and_the_key_and_nothing_that_runs(prod: Template):
+def test_prod_retains_pictures_tables_accounts_and_key_only(prod: Template):
     retained = retained_types(prod)
     assert retained == {
         "AWS::S3::Bucket",
@@ -637,7 +635,7 @@ def test_prod_retains_pictures_tables_accounts_and_the_key_and_nothing_that_runs
     assert only(prod, "Custom::SageMakerCleanUp")["Properties"]["BucketName"] == ""
 
 
-def test_clean_up_runs_after_functions_and_endpoint_and_before_the_bucket(dev: Template):
+def test_clean_up_runs_between_functions_and_bucket_on_deletion(dev: Template):
     ((clean_up, resource),) = of_type(dev, "Custom::SageMakerCleanUp").items()
     makers = [n for n in of_type(dev, "AWS::Lambda::Function") if n.startswith(FUNCTIONS)]
     for name in (*makers, *of_type(dev, "AWS::SageMaker::Endpoint")):

@@ -38,7 +38,7 @@ def test_the_policy_of_the_higher_value_is_deployed(candidate: float, deployed: 
     assert (done.error, done.output["deployed"]) == (None, deployed)
 
 
-def test_a_policy_under_new_rules_is_deployed_only_when_asked_for(dev: Template):
+def test_incomparable_policy_is_deployed_only_on_request(dev: Template):
     for given, deployed in (({}, False), ({"deploy_if_incomparable": True}, True)):
         sagemaker = SageMaker("InService")
         sagemaker.figures = FIGURES | {"comparable": 0.0}
@@ -126,7 +126,7 @@ def test_what_is_left_running_is_looked_for_and_told(dev: Template):
     }
 
 
-def test_prod_retains_policies_its_audit_log_and_its_key_and_has_no_notebook(prod: Template):
+def test_prod_retains_policies_audit_log_and_key_without_a_notebook(prod: Template):
     retained = {
         resource["Properties"].get("LogGroupName")
         for resource in of_type(prod, "AWS::Logs::LogGroup").values()
@@ -169,7 +169,7 @@ def test_a_notebook_passes_the_roles_of_experiments_alone(
     }
 
 
-def test_experiments_can_write_neither_models_in_service_nor_the_audit_log(dev: Template, chosen: Template):
+def test_experiments_cannot_write_deployed_models_or_the_audit_log(dev: Template, chosen: Template):
     for template in (dev, chosen):
         for role in EXPERIMENTS:
             grants = allowed(template, role)

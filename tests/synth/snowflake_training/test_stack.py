@@ -124,7 +124,7 @@ def test_the_notebook_is_without_root_and_stopped_every_evening(dev: Template):
     assert allowed(dev, "NotebookStop")["sagemaker:StopNotebookInstance"]
 
 
-def test_jobs_may_reach_snowflake_and_encrypt_what_they_say_to_each_other(dev: Template):
+def test_jobs_reach_snowflake_and_encrypt_traffic_between_hosts(dev: Template):
     for state in ("Train", "Evaluate"):
         job = workflow(dev)["States"][state]["Arguments"]
         assert job["EnableNetworkIsolation"] is False
@@ -236,7 +236,7 @@ def test_clean_up_runs_after_the_workflow_and_before_its_resources(dev: Template
         assert set(of_type(dev, kind)) <= set(resource["DependsOn"])
 
 
-def test_clean_up_knows_what_an_execution_and_a_notebook_made_by_their_names(dev: Template):
+def test_clean_up_matches_names_of_executions_and_notebooks_only(dev: Template):
     found = leftovers(only(dev, "Custom::SageMakerCleanUp")["Properties"])
     sagemaker = SageMaker(serving="InService")
     done = Run(workflow(dev), {}, sagemaker)
@@ -282,7 +282,7 @@ def test_prod_encrypts_with_its_own_key(prod: Template):
     assert arn in allowed(prod, "Serving")["kms:Decrypt"]
 
 
-def test_a_key_is_a_jobs_only_with_the_right_to_lend_it(prod: Template):
+def test_create_grant_on_the_key_is_limited_to_aws_resources(prod: Template):
     lent = [statement for _, _, statement in statements(prod) if statement["Action"] == "kms:CreateGrant"]
     assert [s["Condition"] for s in lent] == [{"Bool": {"kms:GrantIsForAWSResource": "true"}}]
 

@@ -48,7 +48,7 @@ def problem(route: str, body: Any, **changes: Any) -> Problem:
 # The document
 
 
-def test_every_operation_has_its_code_and_no_code_is_without_one():
+def test_operations_of_document_and_code_are_the_same():
     assert {operation.name for operation in operations().values()} == set(OPERATIONS)
 
 
@@ -59,7 +59,7 @@ def test_every_reference_in_the_document_leads_somewhere():
             found = found[part]
 
 
-def test_every_operation_says_who_may_call_it_and_what_can_go_wrong():
+def test_every_operation_documents_security_and_error_responses():
     assert DOCUMENT["openapi"].startswith("3.1")
     assert DOCUMENT["security"] == [{"user": []}]
     for path, methods in DOCUMENT["paths"].items():
@@ -148,7 +148,7 @@ def test_another_route_is_not_found(route):
         (None, "", "an object with name"),
     ],
 )
-def test_a_bad_model_is_answered_by_its_field_and_what_is_allowed(body, field, told):
+def test_invalid_model_is_refused_with_its_field_and_allowed_values(body, field, told):
     found = problem(CREATE, body)
     assert (found.status, found.code, found.field) == (422, "invalid", field)
     assert told in found.message
@@ -220,7 +220,7 @@ def test_a_whole_number_is_one_however_it_is_written(number):
 
 
 @pytest.mark.parametrize("number", ["1" * 400, "1" * 5_000, "1e400", "-1e400", "1e999999999", "0.5"])
-def test_a_number_that_is_no_size_is_answered_by_its_field(number):
+def test_invalid_picture_size_is_refused_with_its_field(number):
     found = problem(CREATE, json.dumps(GOOD).replace("900", number))
     assert (found.status, found.field) == (422, "images[0].bytes")
 
@@ -274,7 +274,7 @@ def test_the_document_allows_whatever_the_limits_may_be_set_to():
     assert least == schemas["NewGeneration"]["properties"]["count"]["maximum"]
 
 
-def test_a_body_in_base64_is_read_and_a_forged_one_refused():
+def test_base64_body_is_decoded_and_an_invalid_one_refused():
     body = base64.b64encode(json.dumps(GOOD).encode()).decode()
     assert parse(event(CREATE, body, isBase64Encoded=True))[1].body == GOOD
     assert problem(CREATE, "%%%", isBase64Encoded=True).status == 400
@@ -351,7 +351,7 @@ def test_what_the_model_refuses_names_the_field():
         ReadTimeoutError(endpoint_url="e"),
     ],
 )
-def test_everything_else_is_worth_another_try_and_tells_nothing_of_the_inside(error):
+def test_unexpected_error_is_reported_as_busy_with_a_retry_time(error):
     with pytest.raises(BusyError) as caught:
         invoke(error)
     assert caught.value.seconds >= 1

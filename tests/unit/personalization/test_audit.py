@@ -49,12 +49,12 @@ def test_what_has_not_come_to_an_end_is_lost(status: str) -> None:
     assert len(ends(wish(), status, []).lost) == 1
 
 
-def test_ready_without_an_adapter_is_lost_and_anothers_adapter_is_wrong() -> None:
+def test_audit_counts_a_missing_and_another_users_adapter() -> None:
     assert len(ends(wish(), "READY", []).lost) == 1
     assert len(ends(wish(), "READY", [TARGET], b"of somebody else").wrong) == 1
 
 
-def test_a_failure_has_a_reason_and_a_bad_picture_is_one() -> None:
+def test_audit_counts_a_failure_without_a_valid_reason() -> None:
     assert len(ends(wish(), "FAILED", []).wrong) == 1
     assert ends(wish(), "FAILED", [], reason="interrupted").failed_for_faults == 1
     assert ends(wish(bad=True), "FAILED", [], reason="images[0] cannot be read").wrong == []

@@ -48,7 +48,7 @@ def test_dispatch_trains_on_whatever_capacity_the_account_has(
     assert day.waits[100] < 45 * 60
 
 
-def test_dispatch_fails_requests_with_a_reason_where_there_is_no_quota() -> None:
+def test_dispatch_fails_requests_with_a_reason_without_any_quota() -> None:
     day = first_requests(0, 0)
     assert (day.ready, day.failed, day.without_room, day.lost) == (0, 4, 4, 0)
 
@@ -162,7 +162,7 @@ def test_sweeper_measures_the_wait_since_a_request_was_queued_again(monkeypatch:
     assert told == {"QueueDepth": 2, "OldestQueuedSeconds": pytest.approx(600, abs=1)}
 
 
-def test_dispatch_waits_for_spot_that_is_in_use_rather_than_pay_more() -> None:
+def test_dispatch_waits_for_used_spot_despite_free_on_demand() -> None:
     # given a spot quota that is used up, and room on demand
     desk, account = desk_of(on_demand=9, spot=1)
     desk.add(1)
@@ -172,7 +172,7 @@ def test_dispatch_waits_for_spot_that_is_in_use_rather_than_pay_more() -> None:
     assert account.used == {False: 0, True: 1}
 
 
-def test_dispatch_does_not_wait_for_a_warm_pool_when_spot_is_free() -> None:
+def test_dispatch_uses_free_spot_instead_of_waiting_for_warm_pools() -> None:
     # given jobs that follow each other, for which instances are kept, and no room on demand
     desk, account = desk_of(on_demand=1, spot=9, keep_alive=600)
     for _ in range(4):
@@ -181,7 +181,7 @@ def test_dispatch_does_not_wait_for_a_warm_pool_when_spot_is_free() -> None:
     assert account.used == {False: 1, True: 3}
 
 
-def test_a_job_without_an_answer_does_not_hold_the_requests_after_it() -> None:
+def test_failing_creation_of_a_job_does_not_block_later_requests() -> None:
     # given a job whose creation fails on SageMaker's side, again and again
     desk = Desk(burst=100)
     [first] = desk.add(1)

@@ -41,7 +41,7 @@ def test_bucket_keeps_its_rate_after_a_clock_jumped(jump: float) -> None:
 
 
 @pytest.mark.parametrize("jump", JUMPS)
-def test_bucket_of_one_user_is_not_locked_after_a_clock_jumped(jump: float) -> None:
+def test_bucket_of_a_user_admits_requests_after_a_clock_jump(jump: float) -> None:
     # given a user's bucket as `Accounts.wait` has it, emptied by a clock that was wrong
     rate, burst = 60 / 60, 60
     bucket = Shared()
@@ -99,7 +99,7 @@ def test_dispatcher_and_sweeper_go_on_after_a_clock_jumped(jump: float, refusal:
 
 
 @pytest.mark.parametrize("jump", JUMPS)
-def test_a_job_claimed_by_a_killed_dispatcher_is_launched_after_a_clock_jumped(jump: float) -> None:
+def test_job_of_a_killed_dispatcher_is_launched_after_clock_jump(jump: float) -> None:
     desk = Desk(burst=9)
     [name] = desk.add(1)
     desk.clock.time = START + jump
@@ -159,7 +159,7 @@ def running_since(moment: float) -> GenerationRow:
 
 
 @pytest.mark.parametrize("jump", JUMPS)
-def test_the_order_of_the_queue_is_not_decided_by_a_wrong_clock(jump: float) -> None:
+def test_queue_order_does_not_depend_on_a_wrong_clock(jump: float) -> None:
     # given a request that a wrong clock stamped, and later ones
     desk = Desk(tasks_per_host=1, hosts_max=1, burst=9)
     desk.clock.time = START + jump
@@ -177,7 +177,7 @@ def test_monotonic_time_is_what_waits_are_measured_by() -> None:
 
 
 @pytest.mark.parametrize("behind", [0.0, 1.0, SKEW_SECONDS])
-def test_dispatcher_whose_clock_is_behind_sees_that_the_account_is_full(behind: float) -> None:
+def test_dispatcher_with_a_slow_clock_respects_the_backoff(behind: float) -> None:
     # given an account that was full so often that the next try is as far off as it may be
     desk = Desk(burst=1000, rate=10.0)
     desk.training.refuse = QuotaExceededError("full", 4, 0)

@@ -87,7 +87,7 @@ def test_two_dispatchers_with_the_same_list_make_one_job():
     assert len(desk.store.jobs()) == 1
 
 
-def test_a_repeated_launch_writes_the_same_bytes_and_makes_no_second_job():
+def test_repeated_launch_writes_the_same_bytes_without_a_second_job():
     desk = Desk()
     desk.add(4)
     dispatch(desk.backend)
@@ -98,7 +98,7 @@ def test_a_repeated_launch_writes_the_same_bytes_and_makes_no_second_job():
     assert len(desk.training.asked) == 1
 
 
-def test_what_is_put_off_keeps_its_name_and_waits_longer_each_time():
+def test_postponed_job_keeps_its_name_and_backs_off():
     desk = Desk(burst=100)
     desk.add(4)
     desk.training.refuse = PutOff("InternalFailure")
@@ -115,7 +115,7 @@ def test_what_is_put_off_keeps_its_name_and_waits_longer_each_time():
     assert [request["TrainingJobName"] for request in desk.training.asked] == [name]
 
 
-def test_requests_wait_longer_each_time_while_the_quota_is_used_up():
+def test_requests_back_off_while_the_quota_is_used_up():
     desk = Desk(burst=100)
     names = desk.add(4)
     desk.training.refuse = QuotaExceededError("ResourceLimitExceeded", 4, 0)
@@ -153,7 +153,7 @@ def test_requests_fail_with_advice_when_the_quota_stays_used_up():
     assert "start it again" in request.reason
 
 
-def test_a_job_that_was_created_while_its_answer_was_lost_is_not_given_up():
+def test_created_job_is_kept_when_its_response_was_lost():
     desk = Desk(max_launches=1)
     [name] = desk.add()
     dispatch(desk.backend)
@@ -163,7 +163,7 @@ def test_a_job_that_was_created_while_its_answer_was_lost_is_not_given_up():
     assert desk.request(name).status == Status.LAUNCHED
 
 
-def test_a_refused_job_gives_its_requests_another_chance_then_the_truth():
+def test_requests_of_refused_jobs_fail_after_their_last_attempt():
     desk = Desk(burst=100)
     [name] = desk.add()
     desk.training.refuse = Refused("ValidationException: no such image")
@@ -221,7 +221,7 @@ def test_the_request_names_where_everything_is():
 
 
 @pytest.mark.parametrize(("key", "volume_key"), [("arn:key", "arn:key"), ("arn:key", ""), ("", "")])
-def test_a_jobs_output_is_encrypted_also_where_its_volumes_take_no_key(key: str, volume_key: str):
+def test_output_has_its_key_when_volumes_take_none(key: str, volume_key: str):
     # given instances whose volumes take the stack's key, or local disks, or no key at all
     desk = Desk(key=key, volume_key=volume_key)
     # when a job is created
@@ -241,7 +241,7 @@ def test_the_container_is_told_the_device_it_must_find(device: str):
     assert asked(desk)["Environment"] == {"GROUNDPLAN_DEVICE": device}
 
 
-def test_a_base_from_hugging_face_is_a_hyperparameter_and_needs_the_network():
+def test_base_from_hugging_face_is_a_hyperparameter_with_network_access():
     desk = Desk(base={"id": "some/base"})
     desk.add()
     dispatch(desk.backend)
@@ -291,7 +291,7 @@ def test_a_job_that_runs_takes_its_requests_along():
     assert {desk.request(name).status for name in names} == {Status.TRAINING}
 
 
-def test_a_task_that_is_done_does_not_wait_for_the_others():
+def test_finished_task_is_ready_while_others_run():
     desk = Desk()
     done, running = desk.add(2)
     dispatch(desk.backend)
@@ -301,7 +301,7 @@ def test_a_task_that_is_done_does_not_wait_for_the_others():
     assert desk.training.stopped == []
 
 
-def test_each_task_of_a_job_has_an_end_of_its_own():
+def test_tasks_of_one_job_end_separately():
     desk = Desk()
     done, failed, lost = desk.add(3)
     dispatch(desk.backend)
@@ -402,7 +402,7 @@ def test_the_last_failure_tells_what_it_was(reason, told):
     assert told in desk.request(name).reason
 
 
-def test_a_job_that_sagemaker_forgot_does_not_hold_its_requests_for_ever():
+def test_requests_of_an_unknown_job_return_to_the_queue():
     desk = Desk()
     [name] = desk.add()
     dispatch(desk.backend)
@@ -420,7 +420,7 @@ def test_a_job_that_works_for_nobody_is_stopped():
     assert desk.training.stopped == [desk.job().job]
 
 
-def test_one_request_that_cannot_be_read_does_not_stop_the_others():
+def test_unreadable_result_does_not_block_other_requests():
     desk = Desk()
     broken, good = desk.add(2)
     dispatch(desk.backend)
@@ -490,7 +490,7 @@ def test_what_is_ready_is_measured_once():
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_whatever_goes_wrong_every_request_ends_once_and_is_in_one_job_at_a_time(seed):
+def test_random_crashes_end_each_request_exactly_once(seed):
     """Two hundred requests; calls die at random between any two steps, events are lost, jobs fail."""
     rng, desk = random.Random(seed), Desk(burst=5, rate=1.0)
     names = desk.add(200)

@@ -80,7 +80,7 @@ def test_heic_is_refused_by_name_with_what_is_allowed():
     assert refused(content, "image/jpeg") == told
 
 
-def test_one_that_is_too_small_is_refused_with_what_is_allowed():
+def test_picture_that_is_too_small_is_refused_with_the_minimum():
     assert refused(picture(size=(63, 200))) == "must have at least 64 pixels a side, got 63 x 200"
 
 

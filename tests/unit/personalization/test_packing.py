@@ -53,7 +53,7 @@ def test_packing_is_at_most_a_third_worse_than_the_best(seed):
     assert makespan(seconds, pack(seconds, hosts)) <= shortest * (4 / 3 - 1 / (3 * hosts)) + 1e-9
 
 
-def test_with_noisy_estimates_a_full_job_ends_within_five_percent_of_the_bound():
+def test_packing_with_noisy_estimates_is_within_5_percent_of_bound():
     """30 fine-tunes of 200 to 2,000 s on four instances, each estimate wrong by a tenth (one deviation)."""
     rng, ratios, chunks = random.Random(1), [], []
     for _ in range(400):

@@ -98,7 +98,7 @@ def test_the_largest_picture_is_within_what_pillow_opens():
     assert 2 * (Image.MAX_IMAGE_PIXELS or 0) > pictures.MOST_PIXELS
 
 
-def test_the_header_is_enough_for_a_photograph_with_a_thumbnail_and_a_profile():
+def test_header_bytes_suffice_for_photographs_with_thumbnail_and_profile():
     exif = b"Exif\0\0" + bytes(60_000)
     picture = Image.effect_noise((3000, 2000), 90).convert("RGB")
     content = picture_files.saved(picture, "JPEG", quality=95, exif=exif, icc_profile=bytes(100_000))

@@ -34,7 +34,7 @@ def least_recently_used(asked: np.ndarray, places: int) -> list[bool]:
 
 
 @pytest.mark.parametrize(("exponent", "requests"), [(1.0, 5_000), (0.6, 1_024), (1.4, 1)])
-def test_stack_distances_say_what_a_real_cache_of_any_size_does(exponent: float, requests: int) -> None:
+def test_stack_distances_agree_with_a_simulated_lru_cache(exponent: float, requests: int) -> None:
     asked = cache.stream(500, exponent, seed=1, requests=requests)
     distances = cache.stack_distances(asked)
     for places in (1, 2, 10, 123, 499, 500):
@@ -55,7 +55,7 @@ def test_replicas_are_caches_of_their_own(route: str) -> None:
     assert cache.replicas(asked, users, 3, route).hit_rate(places) == pytest.approx(hits[settled:].mean())
 
 
-def test_adapters_hit_far_more_often_than_full_copies_in_the_same_memory() -> None:
+def test_hit_rate_of_adapters_is_five_times_full_copies() -> None:
     found = cache.hit_rate_ratio(cache.size_ratio())
     assert found["hit_rate_ratio"] == pytest.approx(
         found["hit_rate_adapters"] / found["hit_rate_full_copies"], rel=1e-9
@@ -78,7 +78,7 @@ def best(seconds: list[float], hosts: int) -> float:
 
 
 @pytest.mark.parametrize(("tasks", "hosts"), [(5, 2), (7, 2), (7, 3), (6, 4)])
-def test_the_deployed_packing_keeps_the_bound_that_is_proven_for_it(tasks: int, hosts: int) -> None:
+def test_packing_keeps_grahams_bound(tasks: int, hosts: int) -> None:
     for seed in range(10):
         seconds = np.random.default_rng([seed, tasks, hosts]).uniform(1, 10, tasks).tolist()
         least = best(seconds, hosts)
@@ -87,7 +87,7 @@ def test_the_deployed_packing_keeps_the_bound_that_is_proven_for_it(tasks: int, 
         assert makespan(seconds, pack(seconds, hosts)) <= (4 / 3 - 1 / (3 * hosts)) * least + 1e-9
 
 
-def test_a_full_job_of_the_deployment_ends_within_a_twentieth_of_the_least() -> None:
+def test_makespan_of_a_full_job_is_within_5_percent() -> None:
     found = packing.makespan_ratio()
     assert 1 <= found["makespan_ratio_low"] < found["makespan_ratio"] < found["makespan_ratio_high"] <= 1.05
     assert packing.makespan_ratio(packing=packing.chunks)["makespan_ratio"] > found["makespan_ratio_high"]
@@ -136,7 +136,7 @@ def test_calls_beyond_the_rate_are_throttled() -> None:
     assert (seen.fleet.meter.calls, seen.fleet.meter.throttled, seen.fleet.meter.created) == (4, 1, 3)
 
 
-def test_a_name_is_taken_for_good_and_the_quota_counts_instances() -> None:
+def test_simulated_job_names_are_unique_and_the_quota_counts_instances() -> None:
     seen = Seen(quota=3)
     seen.create("a", [10], [10])
     with pytest.raises(NameTaken):
@@ -149,7 +149,7 @@ def test_a_name_is_taken_for_good_and_the_quota_counts_instances() -> None:
     seen.create("d", [1], [1], [1])  # all are free again
 
 
-def test_each_result_comes_when_its_task_ends_and_every_host_is_billed_until_the_last() -> None:
+def test_results_come_per_task_and_billing_lasts_until_job_end() -> None:
     seen = Seen(provision_cold=100, load_cold=20)
     seen.create("a", [50, 30], [60])
     seen.clock.run()
@@ -160,7 +160,7 @@ def test_each_result_comes_when_its_task_ends_and_every_host_is_billed_until_the
     assert seen.fleet.dollars == pytest.approx(200 / 3600 * Terms().price)
 
 
-def test_a_warm_pool_serves_its_shape_only_and_costs_while_it_waits() -> None:
+def test_warm_pool_serves_matching_jobs_and_is_billed_while_idle() -> None:
     seen = Seen(quota=4, provision_cold=100, load_cold=20, provision_warm=5, load_warm=5)
     seen.create("a", [80], [80], keep_alive=600)
     seen.clock.run(300)  # ended at 200, warm since
@@ -175,7 +175,7 @@ def test_a_warm_pool_serves_its_shape_only_and_costs_while_it_waits() -> None:
     seen.create("d", [1], [1], [1], [1])
 
 
-def test_spot_goes_on_from_the_last_checkpoint_and_never_repeats_a_result() -> None:
+def test_spot_job_resumes_from_a_checkpoint_without_repeated_results() -> None:
     seen = Seen(interruptions=20, checkpoint_every=60)
     for number in range(20):
         seen.create(f"job{number}", [300, 300], [600], spot=True, keep_alive=600)
@@ -213,7 +213,7 @@ def rough(seed: int = 0, **settings: bool) -> Outcome:
 
 
 @pytest.mark.parametrize("spot", [True, False])
-def test_on_a_rough_day_every_request_ends_and_none_is_trained_twice(spot: bool) -> None:
+def test_day_with_faults_ends_each_request_exactly_once(spot: bool) -> None:
     # given missing capacity, broken and interrupted instances, a full quota, events lost and sent twice
     day = rough(spot=spot)
     # then all of that happened

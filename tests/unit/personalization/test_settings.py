@@ -39,7 +39,7 @@ def test_the_default_base_is_one_commit():
 @pytest.mark.parametrize(
     "base", ["owner/name", "owner/name@fp16", "s3://some-bucket/base/", "s3://some-bucket/a/b.c/"]
 )
-def test_a_base_is_a_hugging_face_id_or_a_folder_in_s3(base: str):
+def test_base_may_be_a_hugging_face_id_or_s3_folder(base: str):
     assert load({f"{NAME}.base": base}).of(Personalization).base == base
 
 
@@ -51,7 +51,7 @@ def test_nothing_else_is_a_base(base: str):
 
 
 @pytest.mark.parametrize("instance", ["ml.g5.xlarge", "ml.g4dn.2xlarge", "ml.m5d.large", "ml.m5.large"])
-def test_an_endpoint_of_many_models_stands_on_the_instances_that_take_it(instance: str):
+def test_supported_instance_type_of_a_multi_model_endpoint_is_accepted(instance: str):
     chosen = load({f"{NAME}.serving_instance_type": instance}).of(Personalization)
     assert chosen.serving_instance_type == instance
 

@@ -123,7 +123,7 @@ def parts(client: Any, count: int) -> list[Any]:
     return [Table(client, "t").put({"key": str(n)}, "attribute_not_exists(#key)") for n in range(count)]
 
 
-def test_a_failed_condition_is_told_by_its_place_and_not_tried_again():
+def test_failed_condition_returns_its_index_and_is_not_retried():
     client: Any = Client(cancelled("None", "ConditionalCheckFailed", "None"))
     assert write(client, *parts(client, 3)) == {1}
     assert len(client.calls) == 1
@@ -138,7 +138,7 @@ def test_what_two_writers_haste_causes_is_tried_again(reason):
     assert len(client.calls) == 3
 
 
-def test_a_conflict_that_does_not_end_is_an_error_and_not_a_failed_condition():
+def test_persistent_transaction_conflict_raises_an_error():
     client: Any = Client(*[cancelled("TransactionConflict", "None")] * CONFLICT_TRIES)
     with pytest.raises(ClientError):
         write(client, *parts(client, 2))

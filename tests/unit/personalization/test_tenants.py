@@ -79,7 +79,7 @@ def tried() -> Iterator[Callable[[Api], list[Attempt]]]:
         server.server_close()
 
 
-def test_an_api_that_keeps_everybody_to_their_own_has_no_escapes(tried):
+def test_strict_api_has_no_escapes(tried):
     made = tried(strict)
     assert len(made) >= 70
     assert [attempt.what for attempt in made if attempt.escaped] == []

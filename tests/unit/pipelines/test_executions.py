@@ -237,7 +237,7 @@ def test_no_step_starts_after_a_failure(world: PipelineWorld) -> None:
     assert world.steps(arn)["Bad"]["FailureReason"] == "ClientError: AlgorithmError: no data, exit code: 1"
 
 
-def test_failure_that_a_step_waits_for_does_not_fail_the_execution(world: PipelineWorld) -> None:
+def test_failure_with_a_dependent_step_does_not_fail_the_execution(world: PipelineWorld) -> None:
     # given a function that is told of the failure of a job, and a step after success
     world.plan = {"Train": ["AlgorithmError: , exit code: 1"]}
     heard: list[Any] = []

@@ -169,7 +169,7 @@ def test_curve_that_the_state_of_charge_forbids_never_leaves(level: float, segme
             assert world.market.sent == 0
 
 
-def test_model_is_told_no_awards_where_they_need_not_be_kept() -> None:
+def test_model_gets_no_awards_when_they_need_not_be_kept() -> None:
     world = World(keep_awards=False)
     world.market.known = Telemetry(12.5, {NIGHT + 1: -3.0})
     make_bids(world.desk, NIGHT, 1, ASSET)

@@ -162,7 +162,7 @@ def test_missing_feed_is_taken_from_the_earlier_dataset(place, feed, flags):
     assert place.dataset(NOW)["values"]["HB_WEST"]["load"] == PAST.series["load"][NOW]
 
 
-def test_feed_missing_for_hours_is_taken_from_the_newest_that_had_it(place):
+def test_feed_missing_for_hours_is_taken_from_its_newest_dataset(place):
     place.run(NOW - 6)
     outputs = [place.run(hour, without=["load"]) for hour in range(NOW - 5, NOW + 1)]
     assert outputs[-1]["flags"] == {"load": "earlier forecast"}
@@ -198,7 +198,7 @@ def test_carried_value_is_not_carried_on_for_ever(place):
     assert flags == ["carried"] * 3 + ["missing"] * 2
 
 
-def test_real_time_price_arrives_as_a_version_of_the_hour_before(place):
+def test_real_time_price_makes_a_version_of_the_previous_hour(place):
     place.run(NOW)
     place.run(NOW + 1)
     row = place.hours.all[NOW]
@@ -282,7 +282,7 @@ def test_forecast_published_after_the_deadline_is_never_frozen(place):
 
 
 @pytest.mark.parametrize(("day", "count"), [("2022-03-13", 23), ("2022-11-06", 25)])
-def test_forecast_of_a_day_the_clocks_change_has_all_its_hours(place, day, count, monkeypatch):
+def test_forecast_has_all_hours_of_a_daylight_saving_day(place, day, count, monkeypatch):
     run = int(hours.day_ahead_deadline(day, TEXAS)) - 1
     monkeypatch.setitem(globals(), "PAST", history(run - 40, 6))
     place.run(run)

@@ -56,7 +56,7 @@ def row(status: str, source: str = "model", made: str = "2024-09-10T20:00:00Z") 
 
 
 @pytest.mark.parametrize("together", [1, 2, 4])
-def test_plan_has_each_fault_so_often_and_each_feed_once_an_hour(together: int):
+def test_plan_has_each_fault_five_times_and_feeds_once_hourly(together: int):
     trials = plan(KINDS, 5, together, chance())
     counts = Counter(fault.name for trial in trials for fault in trial.faults)
     assert set(counts.values()) == {5}
@@ -118,7 +118,7 @@ def test_fault_that_did_not_strike_is_tried_again_some_times():
         (None, False, LOST),
     ],
 )
-def test_outcome_is_what_the_market_has_or_was_said_in_time(
+def test_outcome_follows_the_markets_offers_and_punctual_no_offers(
     given: dict[str, str] | None, at_market: bool, expected: str
 ):
     assert outcome(given, at_market, DUE) == expected

@@ -50,7 +50,7 @@ def test_real_time_offer_is_due_75_minutes_before_its_hour(early, status):
 @pytest.mark.parametrize(
     ("now", "status"), [("2022-01-31T16:00Z", 200), ("2022-01-31T17:00Z", 422)], ids=["10:00", "11:00"]
 )
-def test_day_ahead_offer_is_due_at_ten_of_the_day_before(now, status):
+def test_day_ahead_offer_is_due_at_ten_the_previous_day(now, status):
     tomorrow = hours.parse("2022-02-01T12:00Z")
     assert market().offer(offer(tomorrow, market="DA"), hours.parse(now))[0] == status
 
@@ -122,7 +122,7 @@ def test_charge_is_carried_and_limits_what_is_delivered():
     assert found.results(MIDNIGHT + 20)["revenue"]["battery"] == pytest.approx((sum(charged) + 32) * 50)
 
 
-def test_day_ahead_award_settles_at_its_price_and_the_rest_in_real_time():
+def test_day_ahead_award_settles_at_its_price():
     # given: charge in the battery, and an award of 2 MW in an hour that is dear in real time
     prices = dict.fromkeys(range(MIDNIGHT, MIDNIGHT + 96), 50.0)
     hour = MIDNIGHT + 30

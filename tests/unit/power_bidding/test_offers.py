@@ -156,7 +156,7 @@ def test_newer_dataset_replaces_an_offer_that_has_not_left() -> None:
     assert world.row(TARGET) == after
 
 
-def test_offer_that_may_have_left_is_sent_again_as_it_was() -> None:
+def test_offer_without_a_response_is_sent_again_unchanged() -> None:
     # given an answer of the market that was lost
     world = World()
     world.market.down = -1

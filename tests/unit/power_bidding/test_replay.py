@@ -21,7 +21,7 @@ def test_an_offer_has_its_room_before_the_deadline(seconds: float) -> None:
     assert rate <= plan.rate
 
 
-def test_a_quiet_machine_replays_as_fast_as_planned_and_a_busy_one_slower() -> None:
+def test_replay_rate_falls_when_a_rehearsed_offer_takes_longer() -> None:
     rates = [steps.sustained_rate(seconds, NOTICE_HOURS, steps.WEEK) for seconds in (0.5, 2.0, 4.0)]
     assert rates[0] == steps.WEEK.rate
     assert rates[0] > rates[1] > rates[2] >= 1

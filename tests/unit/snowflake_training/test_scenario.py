@@ -8,7 +8,7 @@ from scenarios import ScenarioError
 from scenarios.snowflake_training import steps, warehouse
 
 
-def test_rows_that_were_lost_or_came_twice_are_counted_and_equal_rows_are_not():
+def test_coverage_counts_lost_and_duplicate_rows_but_not_equal_ones():
     # given a table of five rows, two of them equal in every column
     table = np.array([1, 2, 3, 4, 4])
     # then all of them, in any order, are complete and disjoint
@@ -38,14 +38,14 @@ def test_missing_field_of_a_connection_is_named_without_values(connection_file):
 
 
 @pytest.mark.parametrize("content", ["password=hush", '["hush"]'])
-def test_a_connection_file_that_is_not_json_is_told_without_its_content(connection_file, content):
+def test_invalid_connection_file_is_reported_without_its_content(connection_file, content):
     connection_file.write_text(content)
     with pytest.raises(ScenarioError, match="is not a JSON object") as caught:
         warehouse.connection()
     assert "hush" not in str(caught.value)
 
 
-def test_predictions_are_asked_for_in_batches_with_names_and_blanks_as_nothing(monkeypatch):
+def test_predictions_are_requested_in_batches_of_csv_with_headers(monkeypatch):
     asked = []
 
     class Endpoint:

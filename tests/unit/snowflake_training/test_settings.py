@@ -23,7 +23,7 @@ def test_hyperparameters_are_overridden_as_the_command_line_gives_them():
     assert found.table == load({}).of(SnowflakeTraining).table
 
 
-def test_the_memory_of_the_endpoint_is_a_number_from_a_list():
+def test_serverless_memory_of_4096_mb_is_accepted():
     assert load({f"{NAME}.serverless_memory_mb": "4096"}).of(SnowflakeTraining).serverless_memory_mb == 4096
 
 

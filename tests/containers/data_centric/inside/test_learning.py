@@ -133,7 +133,7 @@ def test_recorded_outputs_are_those_of_the_last_training_step(data: Data) -> Non
     torch.testing.assert_close(learner.records.losses, expected)
 
 
-def test_outputs_of_a_model_give_the_gradient_of_its_last_layer(data: Data) -> None:
+def test_gradient_of_the_last_layer_is_computed_from_model_outputs(data: Data) -> None:
     learner = Learner(QUICK, data, 0, CPU)
     found = learner._state(0).train()
     images = torch.cat([batch.images for batch in learner.loaders["train"].all()])

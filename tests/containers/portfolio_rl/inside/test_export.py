@@ -174,7 +174,7 @@ def test_file_gives_admissible_orders_at_every_limit(rules: Rules, session: Any)
     assert orders.any(1).mean() > 0.2
 
 
-def test_account_is_refused_where_no_order_in_its_mask_is_admissible(
+def test_account_is_refused_when_its_mask_allows_no_admissible_order(
     rules: Rules, policy: Any, session: Any
 ) -> None:
     # given accounts whose masks leave out half of all choices, no trade among them

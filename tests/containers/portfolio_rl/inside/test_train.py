@@ -129,7 +129,7 @@ def test_prices_of_the_choice_are_not_those_of_the_fit(monkeypatch: pytest.Monke
 # --- many assets ---
 
 
-def test_baselines_that_list_every_order_are_left_out_of_many_assets() -> None:
+def test_enumerating_baselines_are_left_out_for_many_assets() -> None:
     # given six assets, which have 1,771,561 joint orders
     rules = parse({"cash": 10000, "assets": [{"name": each, **ASSET} for each in "ABCDEF"]})
     task = own(rules, prices(200, 0.01, assets=6), 120)

@@ -40,7 +40,7 @@ def test_one_part_is_the_policy_that_was_fitted_once() -> None:
     assert np.array_equal(walk(prices(), 1).values, once.values)
 
 
-def test_every_window_is_traded_by_a_policy_that_knows_nothing_later() -> None:
+def test_orders_do_not_depend_on_later_prices_in_any_window() -> None:
     # given two histories that differ from one row on, in the third of four parts
     windows = ROWS - PAST - 20 + 1
     changed = prices()

@@ -113,7 +113,7 @@ def test_prices_that_are_no_numbers_are_refused(prices: Any) -> None:
         Scheduler(BATTERY, 3).solve(prices)
 
 
-def test_end_that_cannot_be_reached_is_refused_and_the_next_is_solved() -> None:
+def test_unreachable_final_charge_is_refused_and_the_next_program_solved() -> None:
     program = Scheduler(replace(BATTERY, power=1), 2)
     with pytest.raises(OptimizationError, match="no optimum"):
         program.solve([10, 20], final=30)

@@ -59,7 +59,7 @@ def test_model_forecasts_the_same_from_its_files(model: Trained, tmp_path: Path)
         assert np.abs(ours - found.prices[75]).mean() < 15
 
 
-def test_day_is_judged_by_a_fit_that_has_not_seen_it(model: Trained) -> None:
+def test_day_is_judged_by_a_fit_of_earlier_days(model: Trained) -> None:
     dates = panel().days.dates
     befores = {day: getattr(model.unseen("HUB", int(dates[day])), "before", None) for day in (49, 50, 69, 70)}
     judged, served = (model.locations["HUB"][name].before for name in (JUDGED, SERVED))
