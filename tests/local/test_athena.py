@@ -100,7 +100,7 @@ def ask(athena: Any, query: str) -> tuple[str, list[list[str | None]] | str]:
     return "SUCCEEDED", [[cell.get("VarCharValue") for cell in row["Data"]] for row in rows]
 
 
-def test_queries_see_projected_partitions_alone(aws: Callable, offers: dict[str, str]) -> None:
+def test_query_returns_projected_partitions_only(aws: Callable, offers: dict[str, str]) -> None:
     assert ask(aws("athena"), OFFERS) == (
         "SUCCEEDED",
         [
@@ -140,7 +140,7 @@ def test_a_named_query_is_kept_with_its_text(aws: Callable, tables: dict[str, st
         "SET enable_external_access = true",
     ],
 )
-def test_a_query_reaches_no_file_of_the_machine(aws: Callable, tables: dict[str, str], query: str) -> None:
+def test_query_cannot_read_local_files(aws: Callable, tables: dict[str, str], query: str) -> None:
     assert ask(aws("athena"), query)[0] == "FAILED"
 
 
@@ -152,7 +152,7 @@ def test_a_query_reaches_no_file_of_the_machine(aws: Callable, tables: dict[str,
         ([("glue:*", "*")], "s3:GetObject"),
     ],
 )
-def test_who_asks_must_be_allowed_to_read(
+def test_caller_needs_grants_on_all_data_of_a_view(
     cloud: LocalCloud,
     aws: Callable,
     offers: dict[str, str],
@@ -172,7 +172,7 @@ def test_who_asks_must_be_allowed_to_read(
         assert missing in answer
 
 
-def test_a_schedule_says_when_and_starts_by_its_role(
+def test_schedule_passes_its_time_and_uses_its_role(
     aws: Callable, enforced: None, request: pytest.FixtureRequest
 ) -> None:
     # given two schedules of a machine, one with a role that may start it

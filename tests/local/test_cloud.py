@@ -110,7 +110,7 @@ def test_a_cloud_starts_answers_and_stops(own: LocalCloud) -> None:
         own.status()
 
 
-def test_all_who_start_it_at_once_get_one_cloud(own: LocalCloud) -> None:
+def test_concurrent_starts_share_one_cloud(own: LocalCloud) -> None:
     # given handles that all find no cloud
     handles = [own, *(LocalCloud(own.home) for _ in range(4))]
     with ThreadPoolExecutor() as pool:
@@ -141,7 +141,7 @@ def test_a_server_that_does_not_end_is_killed(own: LocalCloud, monkeypatch: pyte
 
 
 @pytest.mark.parametrize("end", ["stop", "SIGTERM", "SIGINT", "SIGKILL", "SIGSEGV"])
-def test_everything_ends_with_the_server(own: LocalCloud, end: str) -> None:
+def test_all_processes_end_with_the_server(own: LocalCloud, end: str) -> None:
     # given a cloud with a warm function, beside its Snowflake
     own.start()
     function(own, "warm")
@@ -165,7 +165,7 @@ def alive_process(pid: int) -> bool:
 
 
 @pytest.mark.parametrize("end", ["stop", "kill", "crash"])
-def test_state_survives(own: LocalCloud, end: str) -> None:
+def test_state_survives_a_restart(own: LocalCloud, end: str) -> None:
     # given something in every kind of store
     own.start()
     address, snowflake = own.endpoint_url, own.snowflake.read_text()
@@ -348,9 +348,7 @@ def test_a_second_server_in_the_same_folder_is_refused(cloud: LocalCloud) -> Non
         {"Host": "127.0.0.1.page.example"},
     ],
 )
-def test_a_page_of_the_web_reaches_nothing_through_the_browser(
-    cloud: LocalCloud, headers: dict[str, str]
-) -> None:
+def test_request_of_a_web_page_is_refused(cloud: LocalCloud, headers: dict[str, str]) -> None:
     secret = client(cloud, "secretsmanager")
     with contextlib.suppress(secret.exceptions.ResourceExistsException):
         secret.create_secret(Name="not-for-pages", SecretString="hidden")
@@ -380,12 +378,12 @@ def test_a_page_of_the_web_reaches_nothing_through_the_browser(
     assert not cloud.status()["iam_enforced"]
 
 
-def test_secrets_at_rest_are_the_persons_alone(cloud: LocalCloud) -> None:
+def test_files_with_secrets_are_private(cloud: LocalCloud) -> None:
     assert stat.S_IMODE(cloud.home.stat().st_mode) == 0o700
     assert stat.S_IMODE(cloud.snowflake.stat().st_mode) == 0o600
 
 
-def test_nothing_of_the_persons_environment_reaches_a_function(
+def test_environment_of_the_user_is_hidden_from_functions(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # given a person with credentials of their own
@@ -500,7 +498,7 @@ def test_a_failed_deployment_says_why(cloud: LocalCloud, tmp_path: Path) -> None
         cloud.deploy("any", app=shlex.join([sys.executable, str(tmp_path / "app.py")]))
 
 
-def test_a_group_is_alive_until_its_last_process_ends() -> None:
+def test_process_group_is_alive_until_its_last_process_ends() -> None:
     process = subprocess.Popen(["sleep", "60"], start_new_session=True)
     assert alive(process.pid)
     process.kill()
@@ -515,7 +513,7 @@ def test_a_port_that_is_in_use_is_named(tmp_path: Path) -> None:
             LocalCloud(tmp_path / "cloud", port=port).start()
 
 
-def test_a_folder_that_cannot_be_the_clouds_is_named(tmp_path: Path) -> None:
+def test_unusable_home_folder_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(CloudError, match=r"the cloud's folder, cannot be used by this user .*--home"):
         LocalCloud(tmp_path / "file" / "cloud").start()

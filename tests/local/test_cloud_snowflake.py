@@ -51,7 +51,7 @@ def connector(cloud: LocalCloud) -> Callable[..., str]:
     return run
 
 
-def test_the_users_key_and_password_let_in_and_nothing_else(connector: Callable[..., str]) -> None:
+def test_login_needs_the_users_key_or_password(connector: Callable[..., str]) -> None:
     assert connector("print(asked('SELECT 1', private_key=own_key()))") == "[(1,)]"
     assert connector("print(asked('SELECT 1', password=given['password']))") == "[(1,)]"
     refused = """

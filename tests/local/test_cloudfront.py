@@ -306,7 +306,7 @@ def test_page_is_served_from_a_bucket_private_to_the_distribution(page: Page) ->
     assert direct.status == 403
 
 
-def test_the_edge_answers_everybody_with_an_error_that_it_keeps(page: Page) -> None:
+def test_distribution_caches_errors_unless_their_ttl_is_0(page: Page) -> None:
     # Given two users, one of whom meets an error that the distribution says nothing about
     one, other = ({"Authorization": f"Bearer {token(page)}"} for _ in range(2))
     assert page.send("/api/kept?status=502", **one).status == 502
@@ -317,7 +317,7 @@ def test_the_edge_answers_everybody_with_an_error_that_it_keeps(page: Page) -> N
     assert page.send("/api/not-kept", **other).status == 201
 
 
-def test_the_page_is_there_where_iam_is_not_enforced(page: Page) -> None:
+def test_page_is_served_without_enforced_iam(page: Page) -> None:
     page.cloud.enforce_iam(False)
     try:
         assert page.send("/").status == 200
@@ -347,7 +347,7 @@ def test_the_api_answers_behind_the_page_with_the_callers_claims(page: Page) -> 
     assert page.send("/api/models", Authorization="Bearer no.token.this").status == 401
 
 
-def test_a_browser_may_sign_in_from_the_page(page: Page) -> None:
+def test_cors_allows_sign_in_from_the_page(page: Page) -> None:
     asks = {
         "Access-Control-Request-Method": "POST",
         "Access-Control-Request-Headers": "content-type,x-amz-target",
@@ -380,7 +380,7 @@ def presigned(aws: Callable[..., Any], page: Page, key: str, most: int = 100) ->
     )
 
 
-def test_an_upload_goes_from_the_page_straight_to_the_bucket(aws: Callable[..., Any], page: Page) -> None:
+def test_page_uploads_to_the_bucket_with_a_presigned_form(aws: Callable[..., Any], page: Page) -> None:
     post = presigned(aws, page, "uploads/somebody/00")
     body, kind = form(post["fields"], b"an image")
 
@@ -425,9 +425,7 @@ def test_an_upload_that_is_not_what_was_signed_is_refused(
 
 
 @pytest.mark.parametrize("origin", ["https://evil.example", "http://cloudfront.localhost.evil.example"])
-def test_a_page_from_elsewhere_is_refused_everywhere(
-    aws: Callable[..., Any], page: Page, origin: str
-) -> None:
+def test_requests_from_another_origin_are_refused(aws: Callable[..., Any], page: Page, origin: str) -> None:
     post = presigned(aws, page, "uploads/foreign")
     body, kind = form(post["fields"], b"an image")
     foreign = {"Origin": origin}

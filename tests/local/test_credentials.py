@@ -207,7 +207,9 @@ def test_a_function_acts_with_a_session_of_its_role(cloud: LocalCloud, aws: Call
 # The cloud's own addresses ----------------------------------------------------------------------------
 
 
-def test_the_clouds_own_addresses_want_its_key(cloud: LocalCloud, aws: Callable, function: str) -> None:
+def test_control_addresses_need_a_signature_with_the_clouds_key(
+    cloud: LocalCloud, aws: Callable, function: str
+) -> None:
     # given a function's session, another cloud's key, and the right key over another body
     known = invoke(aws, function, keys=True)
     url = f"{cloud.endpoint_url}/_groundplan/iam"
@@ -234,13 +236,13 @@ def test_the_clouds_own_addresses_want_its_key(cloud: LocalCloud, aws: Callable,
     "path",
     ["/_ministack/reset", "/_ministack/config", "/_ministack/health", "/health", "/_localstack/health"],
 )
-def test_the_emulators_own_addresses_are_not_served(cloud: LocalCloud, path: str) -> None:
+def test_internal_addresses_of_the_emulator_are_refused(cloud: LocalCloud, path: str) -> None:
     for host in (urlsplit(cloud.endpoint_url).netloc, f"abcdef01.execute-api.localhost:{cloud.port}"):
         for method in ("GET", "POST", "PUT"):
             assert fetch(f"http://{host}{path}", method, b"" if method != "GET" else None)[0] == 403
 
 
-def test_a_person_enforces_iam_by_a_command(cloud: LocalCloud) -> None:
+def test_command_line_enforces_iam(cloud: LocalCloud) -> None:
     def local(*arguments: str) -> subprocess.CompletedProcess[str]:
         program = [sys.executable, "-m", "local", "--home", str(cloud.home), *arguments]
         return subprocess.run(program, capture_output=True, text=True, check=False)
@@ -288,7 +290,7 @@ def test_an_unsigned_request_gets_no_object(cloud: LocalCloud, bucket: str) -> N
     assert fetch(f"{cloud.endpoint_url}/{bucket}/new", "PUT", b"text")[0] == 403
 
 
-def test_what_a_bucket_opens_to_everybody_needs_no_signature(
+def test_object_that_a_policy_makes_public_needs_no_signature(
     cloud: LocalCloud, aws: Callable, bucket: str
 ) -> None:
     aws("s3").put_object(Bucket=bucket, Key="public/page", Body=b"open")
@@ -323,7 +325,7 @@ def upload(fields: dict[str, str], content: bytes) -> tuple[bytes, dict[str, str
     return body, {"Content-Type": f"multipart/form-data; boundary={boundary}"}
 
 
-def test_a_forms_policy_is_signed(aws: Callable, bucket: str) -> None:
+def test_policy_of_a_form_must_be_signed(aws: Callable, bucket: str) -> None:
     # given a form for one object, with IAM off
     post = aws("s3").generate_presigned_post(bucket, "uploads/one", ExpiresIn=600)
     other = aws("s3").generate_presigned_post(bucket, "uploads/two", ExpiresIn=600)["fields"]
@@ -344,7 +346,7 @@ def test_a_forms_policy_is_signed(aws: Callable, bucket: str) -> None:
     assert refusal(lambda: aws("s3").head_object(Bucket=bucket, Key="uploads/two")) == "404"
 
 
-def test_a_form_opens_nothing_but_its_bucket(
+def test_form_signature_is_refused_outside_its_bucket(
     cloud: LocalCloud, aws: Callable, bucket: str, function: str
 ) -> None:
     # given a form that was signed for an upload; when it is sent to another service; then it is no signature
@@ -392,7 +394,7 @@ def test_a_route_without_an_authorizer_needs_no_signature(api: str) -> None:
     assert fetch(f"{api}/open", Authorization="Bearer a-token")[0] == 200
 
 
-def test_a_route_of_iams_needs_one(cloud: LocalCloud, api: str) -> None:
+def test_route_with_iam_authorization_needs_a_signature(cloud: LocalCloud, api: str) -> None:
     from botocore.auth import SigV4Auth
     from botocore.awsrequest import AWSRequest
     from botocore.credentials import Credentials
@@ -419,7 +421,7 @@ def handshake(port: int, host: str, path: str) -> int:
 
 
 @pytest.mark.parametrize(("authorization", "status"), [("NONE", 101), ("AWS_IAM", 403)])
-def test_a_socket_opens_where_its_route_lets_it(
+def test_websocket_opens_according_to_its_routes_authorization(
     cloud: LocalCloud, aws: Callable, authorization: str, status: int
 ) -> None:
     made = aws("apigatewayv2").create_api(
@@ -450,7 +452,7 @@ def test_public_calls_of_a_user_pool_need_no_signature(cloud: LocalCloud, aws: C
 
 
 @pytest.mark.parametrize("operation", ["assume_role_with_web_identity", "assume_role_with_saml"])
-def test_a_token_that_is_not_verified_opens_nothing(cloud: LocalCloud, operation: str) -> None:
+def test_unverified_token_gets_no_credentials(cloud: LocalCloud, operation: str) -> None:
     sts = boto3.client(
         "sts",
         endpoint_url=cloud.endpoint_url,
@@ -499,7 +501,7 @@ def test_a_token_that_is_not_verified_opens_nothing(cloud: LocalCloud, operation
         ),
     ],
 )
-def test_an_unsigned_request_reaches_no_service_by_another_door(
+def test_unsigned_request_is_refused_by_every_route(
     cloud: LocalCloud, bucket: str, host: str, method: str, path: str, headers: dict[str, str]
 ) -> None:
     url = f"http://{host.format(bucket=bucket)}:{cloud.port}{path}"
@@ -512,7 +514,7 @@ def test_an_unsigned_request_reaches_no_service_by_another_door(
 # The file ---------------------------------------------------------------------------------------------
 
 
-def test_the_key_is_kept_and_another_clouds_is_refused(tmp_path: Path, cloud: LocalCloud) -> None:
+def test_key_survives_a_restart_and_other_keys_are_refused(tmp_path: Path, cloud: LocalCloud) -> None:
     # given a home of an older version: it has functions, and no key
     with LocalCloud(tmp_path / "older") as older:
         key = older.key

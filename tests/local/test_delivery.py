@@ -305,7 +305,7 @@ def test_failing_batch_is_retried_up_to_the_mappings_maximum(stack: Stack) -> No
     assert seen.count(["poison-2"]) == 3
 
 
-def test_only_what_a_function_reports_as_failed_comes_again(stack: Stack) -> None:
+def test_batch_is_retried_from_the_first_reported_failure(stack: Stack) -> None:
     stack.put("Reported", "d", "poison-3", "e")
     (lost,) = stack.gather("Lost", lambda found: found)
     seen = stack.gather("Seen", lambda found: len(found) >= 2)
@@ -321,7 +321,7 @@ def test_a_queue_delivers_again_what_failed_or_was_answered_invalidly(stack: Sta
     stack.gather("Heard", lambda found: flat(found).count(answer) == 2)
 
 
-def test_a_filter_lets_only_what_it_names_through(stack: Stack) -> None:
+def test_filter_passes_matching_records_only(stack: Stack) -> None:
     for status in ("QUEUED", "TRAINING", "READY"):
         stack.put("Filtered", "f", status=status)
     stack.put("Filtered", "g", status="READY")  # new, not changed
@@ -359,7 +359,7 @@ def test_notification_filters_by_suffix_and_failures_become_dead_letters(stack: 
     assert seen == [["failed", ["jobs/j/checkpoints/r/result.json"]]] * 3
 
 
-def test_a_functions_reserved_concurrency_is_what_the_template_says(stack: Stack) -> None:
+def test_reserved_concurrency_is_that_of_the_template(stack: Stack) -> None:
     found = stack.client("lambda").get_function_concurrency(FunctionName=stack.of["Fails"])
     assert found["ReservedConcurrentExecutions"] == 7
 
@@ -442,7 +442,7 @@ def test_a_cancelled_transaction_says_why_for_each_of_its_writes(stack: Stack) -
 # Faults
 
 
-def test_records_come_twice_and_late_when_asked_for(
+def test_injected_faults_repeat_and_delay_records(
     stack: Stack, cloud: LocalCloud, struck: Callable[[str], int]
 ) -> None:
     cloud.configure(fault_repeat_stream_batches=1, fault_stream_seconds=0.5)
@@ -459,7 +459,7 @@ def test_records_come_twice_and_late_when_asked_for(
 
 
 @pytest.mark.parametrize("write", [1, 2, 3])
-def test_a_function_dies_before_the_write_that_is_named(
+def test_injected_fault_kills_a_function_before_the_given_write(
     stack: Stack, cloud: LocalCloud, struck: Callable[[str], int], write: int
 ) -> None:
     run = uuid.uuid4().hex[:6]
@@ -500,7 +500,9 @@ def test_writes_are_counted_within_one_invocation(
     assert cloud.status()["function_writes"][stack.of["Steps"]] == 3
 
 
-def test_events_of_objects_get_lost(stack: Stack, cloud: LocalCloud, struck: Callable[[str], int]) -> None:
+def test_injected_fault_loses_object_events(
+    stack: Stack, cloud: LocalCloud, struck: Callable[[str], int]
+) -> None:
     cloud.configure(fault_lose_object_events=2)
     for key in ("told/1", "other", "told/2"):
         stack.client("s3").put_object(Bucket=stack.of["Bucket"], Key=key, Body=b"")
@@ -510,7 +512,7 @@ def test_events_of_objects_get_lost(stack: Stack, cloud: LocalCloud, struck: Cal
     assert event["detail"]["object"]["key"] == "told/3"
 
 
-def test_what_is_no_fault_is_refused(cloud: LocalCloud) -> None:
+def test_invalid_fault_setting_is_refused(cloud: LocalCloud) -> None:
     with pytest.raises(Exception, match="fault_nonsense is no setting"):
         cloud.configure(fault_nonsense=1)
     with pytest.raises(Exception, match="fault_kill_function must be a text or null"):
@@ -520,7 +522,7 @@ def test_what_is_no_fault_is_refused(cloud: LocalCloud) -> None:
 # A restart
 
 
-def test_a_stream_goes_on_after_a_restart_where_it_was(tmp_path: Path) -> None:
+def test_stream_delivery_resumes_after_a_restart(tmp_path: Path) -> None:
     with LocalCloud(tmp_path / "cloud") as cloud:
         cloud.configure(lambda_concurrent_executions=107)  # one of its functions has 7 reserved
         stack = Stack(cloud)

@@ -13,7 +13,7 @@ from botocore.exceptions import ClientError
 from tests.support.domains import domain_template
 
 
-def test_a_domain_comes_changes_and_goes_with_its_stack(aws: Callable[..., Any]) -> None:
+def test_stack_creates_updates_and_deletes_a_domain(aws: Callable[..., Any]) -> None:
     formation, sagemaker = aws("cloudformation"), aws("sagemaker")
 
     def deploy(act: Callable[..., Any], done: str, **props: Any) -> dict[str, str]:

@@ -153,7 +153,7 @@ def test_every_service_refuses_a_write_while_the_disk_is_full(full: dict[str, An
     assert not names(1) & set(full["reads"])
 
 
-def test_writes_go_on_when_there_is_room_again(full: dict[str, Any]) -> None:
+def test_writes_succeed_when_the_disk_has_room_again(full: dict[str, Any]) -> None:
     assert set(full["room again"][0]) == names(2)
     assert f"was full: {len(WRITES)} writes were refused" in full["log"]
 
@@ -164,7 +164,7 @@ def test_confirmed_writes_survive_a_full_disk_and_a_crash(full: dict[str, Any]) 
     assert set(full["answered"]) <= set(full["there"])
 
 
-def test_what_could_not_be_saved_is_saved_later(tmp_path: Path) -> None:
+def test_unsaved_state_is_saved_when_writing_is_possible_again(tmp_path: Path) -> None:
     # given a cloud that, with plenty of room, may write no file of more than a kilobyte
     with LocalCloud(tmp_path / "cloud") as cloud:
         prepare(cloud)

@@ -136,7 +136,7 @@ print("left", *sorted(different(before, state())), len(reach.CHANGES))
 """
 
 
-def test_every_hook_finds_its_place_in_the_pinned_ministack(in_the_clouds_environment: Callable) -> None:
+def test_every_hook_applies_to_the_pinned_ministack(in_the_clouds_environment: Callable) -> None:
     # when all hooks are put in place; then none has moved, and the list above is complete
     assert "MOVED" not in in_the_clouds_environment(INSTALL).stdout
     program = "import local.emulator.patches; from local.emulator import reach; print(*reach.HOOKS)"
@@ -199,7 +199,7 @@ def test_every_hook_finds_its_place_in_the_pinned_ministack(in_the_clouds_enviro
         ("branches_have_a_history", "services.stepfunctions._run_sub_machine"),
     ],
 )
-def test_a_hook_whose_place_moved_is_named(
+def test_hook_whose_target_is_missing_is_named(
     hook: str, place: str, in_the_clouds_environment: Callable
 ) -> None:
     # given a MiniStack in which the hook's place has another name; then starting fails and says which hook

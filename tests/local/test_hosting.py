@@ -236,7 +236,7 @@ def test_endpoint_of_a_deleted_model_fails(bench: Bench) -> None:
     assert f'model/{model}"' in bench.describe(endpoint)["FailureReason"]
 
 
-def test_what_the_container_answers_wrongly_is_a_model_error(bench: Bench, settings: Any) -> None:
+def test_invalid_response_of_the_container_is_a_model_error(bench: Bench, settings: Any) -> None:
     endpoint = bench.endpoint(bench.config(model=bench.model()))
 
     with pytest.raises(ClientError) as bad:
@@ -345,7 +345,7 @@ def test_creating_an_endpoint_needs_a_grant_on_its_configuration_too(bench: Benc
 # Updates and the end
 
 
-def test_an_update_leaves_no_gap_and_the_old_container_goes(bench: Bench) -> None:
+def test_update_serves_without_a_gap_and_stops_the_old_container(bench: Bench) -> None:
     endpoint = bench.endpoint(bench.config(model=bench.model("old")))
     old = bench.ask(endpoint)["instance"]
     new = bench.config(model=bench.model("new", Environment={"SLOW": "0.7"}))
@@ -490,14 +490,14 @@ def test_idle_serverless_container_stops_and_the_next_request_starts_one(bench: 
     assert answers[0]["model"] == {"model.txt": "one"}
 
 
-def test_a_serverless_container_that_is_asked_stays(bench: Bench, settings: Any) -> None:
+def test_busy_serverless_container_is_not_stopped(bench: Bench, settings: Any) -> None:
     settings(serverless_idle=0.2)
     endpoint = bench.endpoint(bench.config(model=bench.model(), serverless=True))
 
     assert bench.ask(endpoint, {"sleep": 1})["instance"]
 
 
-def test_more_at_once_than_a_serverless_endpoint_takes_is_throttled(bench: Bench) -> None:
+def test_serverless_requests_above_the_maximum_concurrency_are_throttled(bench: Bench) -> None:
     endpoint = bench.endpoint(bench.config(model=bench.model(), serverless=True))
 
     def code(_: int) -> str:

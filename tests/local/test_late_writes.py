@@ -78,7 +78,7 @@ def told(in_the_clouds_environment: Callable[..., Any], tmp_path: Path) -> Calla
     return run
 
 
-def test_an_object_that_cannot_be_written_holds_up_no_other(told: Callable[[str], dict[str, Any]]) -> None:
+def test_failed_late_write_does_not_block_others(told: Callable[[str], dict[str, Any]]) -> None:
     # given two objects that were refused; when one of them, the later, can be written
     said = told("""
 refuses += ["bucket"]

@@ -197,7 +197,7 @@ def test_least_recently_used_model_is_evicted_when_memory_is_full(bench: Many) -
     assert last["model"]["model.txt"] == "c"
 
 
-def test_a_full_volume_lets_go_of_files_as_well(bench: Many, settings: Any) -> None:
+def test_files_of_a_model_are_evicted_from_a_full_volume(bench: Many, settings: Any) -> None:
     # Given a volume for two models of a kilobyte
     settings(endpoint_volume_gb=2_500 / 1e9)
     endpoint, prefix = bench.serve()
@@ -240,7 +240,7 @@ def test_busy_model_is_not_evicted_and_the_other_gets_507(bench: Many) -> None:
     assert bench.text(endpoint, "other.tar.gz") == "other"  # and afterwards there is room
 
 
-def test_without_caching_a_model_goes_after_each_request(bench: Many) -> None:
+def test_model_is_unloaded_after_each_request_without_caching(bench: Many) -> None:
     endpoint, prefix = bench.serve("uncached", cached=False)
     asked = bench.ask(endpoint, TargetModel="uncached.tar.gz")
     assert not bench.has_files(asked)
@@ -271,7 +271,7 @@ def test_concurrent_callers_get_their_models_while_models_are_evicted(bench: Man
 # What is refused
 
 
-def test_what_cannot_be_fetched_is_the_callers_mistake(bench: Many) -> None:
+def test_model_that_cannot_be_downloaded_is_a_validation_error(bench: Many) -> None:
     endpoint, prefix = bench.serve("here")
     bench.put(f"{prefix}/broken.tar.gz", b"this is no archive")
     bench.put("secret.tar.gz", archive({"model.txt": "beside the prefix"}))
@@ -358,7 +358,7 @@ def test_model_stays_on_one_instance_until_that_is_busy(bench: Many, settings: A
         assert len({call.result()["instance"] for call in calls}) == 3
 
 
-def test_instances_come_and_go_while_it_serves(bench: Many) -> None:
+def test_endpoint_scales_in_and_out_while_serving(bench: Many) -> None:
     endpoint, _ = bench.serve("one")
     stop, wrong = threading.Event(), []
 
@@ -388,7 +388,7 @@ def test_instances_come_and_go_while_it_serves(bench: Many) -> None:
 # The cloud's own end
 
 
-def test_a_restart_brings_the_endpoint_back(tmp_path: Path) -> None:
+def test_endpoint_is_restored_after_a_restart(tmp_path: Path) -> None:
     with LocalCloud(tmp_path / "cloud") as cloud:
         bench = Many(cloud, CONTAINER)
         endpoint, _ = bench.serve("one", instances=2)

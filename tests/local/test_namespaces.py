@@ -388,7 +388,7 @@ if os.environ["SM_CURRENT_HOST"] == os.environ["SM_MASTER_ADDR"]:
 """
 
 
-def test_the_sdks_own_way_of_running_a_script_works(world: World, cloud: LocalCloud, tmp_path: Path) -> None:
+def test_script_mode_of_the_sdk_works(world: World, cloud: LocalCloud, tmp_path: Path) -> None:
     # given a script, and an image that does not know it
     (tmp_path / "source").mkdir()
     (tmp_path / "source" / "train.py").write_text(SOURCE)
@@ -417,7 +417,7 @@ def test_the_sdks_own_way_of_running_a_script_works(world: World, cloud: LocalCl
 # The other way
 
 
-def test_a_plain_process_says_that_it_is_one(world: World, cloud: LocalCloud) -> None:
+def test_status_and_log_report_plain_processes(world: World, cloud: LocalCloud) -> None:
     assert cloud.status()["containers"] == "namespaces of their own"
     cloud.configure(container_isolation="plain")
     try:

@@ -122,14 +122,14 @@ def test_a_model_is_described_as_it_was_created(sagemaker: Any) -> None:
         ({"Tags": [{"Key": "aws:a", "Value": "1"}]}, "reserved for system use"),
     ],
 )
-def test_a_model_that_is_not_one_is_refused(sagemaker: Any, given: dict[str, Any], message: str) -> None:
+def test_invalid_model_is_refused(sagemaker: Any, given: dict[str, Any], message: str) -> None:
     name = unique("model")
     with refused("ValidationException", message):
         make_model(sagemaker, **{"name": name} | given)
     assert not sagemaker.list_models(NameContains=name)["Models"]
 
 
-def test_a_name_is_taken_once(sagemaker: Any) -> None:
+def test_existing_name_is_refused(sagemaker: Any) -> None:
     model = make_model(sagemaker)
     config = unique("config")
     variants = [{"VariantName": "one", "ModelName": model} | INSTANCE]
@@ -294,7 +294,7 @@ def test_a_configuration_that_cannot_be_served_is_refused(
         sagemaker.create_endpoint_config(EndpointConfigName=unique("config"), ProductionVariants=given)
 
 
-def test_what_is_not_built_is_named(sagemaker: Any) -> None:
+def test_unsupported_parameter_is_refused_by_name(sagemaker: Any) -> None:
     variants = [{"VariantName": "one", "ModelName": make_model(sagemaker)} | INSTANCE]
     output = {"OutputConfig": {"S3OutputPath": "s3://bucket/out"}}
 
@@ -402,7 +402,7 @@ def test_packages_are_listed_by_group_approval_and_order(sagemaker: Any) -> None
         sagemaker.list_model_packages(ModelPackageGroupName="nowhere")
 
 
-def test_a_package_may_stand_outside_of_a_group(sagemaker: Any) -> None:
+def test_package_without_a_group_needs_instance_types(sagemaker: Any) -> None:
     name = unique("package")
     whole = SPECIFICATION | {
         "SupportedTransformInstanceTypes": ["ml.m5.large"],
@@ -432,7 +432,7 @@ def test_a_package_may_stand_outside_of_a_group(sagemaker: Any) -> None:
         ({"InferenceSpecification": {"Containers": []}}, "Containers"),
     ],
 )
-def test_a_package_that_is_not_one_is_refused(sagemaker: Any, given: dict[str, Any], message: str) -> None:
+def test_invalid_package_is_refused(sagemaker: Any, given: dict[str, Any], message: str) -> None:
     group = make_group(sagemaker)
     with refused("ValidationException", message):
         register(sagemaker, **{"group": group} | given)
@@ -448,7 +448,7 @@ def test_a_request_repeated_with_its_token_registers_one_version(sagemaker: Any)
     assert len(sagemaker.list_model_packages(ModelPackageGroupName=group)["ModelPackageSummaryList"]) == 1
 
 
-def test_a_group_goes_when_it_is_empty(sagemaker: Any) -> None:
+def test_only_an_empty_group_can_be_deleted(sagemaker: Any) -> None:
     group = make_group(sagemaker)
     package = register(sagemaker, group)
 
@@ -573,9 +573,7 @@ def test_a_notebook_instance_goes_through_its_statuses(sagemaker: Any) -> None:
         ({"PlatformIdentifier": "notebook-al2023-v3"}, "PlatformIdentifier"),
     ],
 )
-def test_a_notebook_instance_that_cannot_be_is_refused(
-    sagemaker: Any, given: dict[str, Any], message: str
-) -> None:
+def test_invalid_notebook_instance_is_refused(sagemaker: Any, given: dict[str, Any], message: str) -> None:
     with refused("ValidationException", message):
         make_notebook(sagemaker, **given)
 
@@ -625,7 +623,7 @@ def test_every_kind_of_resource_has_tags(sagemaker: Any) -> None:
         assert sagemaker.list_tags(ResourceArn=resource)["Tags"] == []
 
 
-def test_tags_go_with_their_resource_and_need_one(sagemaker: Any) -> None:
+def test_tags_are_deleted_with_their_resource_and_limited(sagemaker: Any) -> None:
     model = make_model(sagemaker, Tags=[{"Key": "old", "Value": "1"}])
     sagemaker.delete_model(ModelName=model)
 

@@ -386,7 +386,7 @@ def test_a_grant_for_a_namespace_allows_its_metrics_alone(
         cloud.enforce_iam(False)
 
 
-def test_a_policy_of_awss_own_grants_what_it_says(cloud: LocalCloud, aws: Callable) -> None:
+def test_aws_managed_policy_grants_its_actions_only(cloud: LocalCloud, aws: Callable) -> None:
     # given a role with nothing but one of AWS's managed policies
     name, keys = assumable(aws)
     aws("iam").attach_role_policy(RoleName=name, PolicyArn="arn:aws:iam::aws:policy/AmazonSageMakerReadOnly")

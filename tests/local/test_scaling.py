@@ -124,7 +124,7 @@ def bench(cloud: LocalCloud) -> Bench:
     return Bench(cloud, CONTAINERS / "multi_model")
 
 
-def test_a_stack_changes_and_removes_what_scales(bench: Bench) -> None:
+def test_stack_updates_and_deletes_scaling(bench: Bench) -> None:
     endpoint = bench.endpoint(bench.config(model=bench.model(Environment={"CAPACITY": "1"})))
     resource = f"endpoint/{endpoint}/variant/AllTraffic"
     client = bench.client("application-autoscaling")
@@ -155,7 +155,7 @@ def test_a_stack_changes_and_removes_what_scales(bench: Bench) -> None:
     ]
 
 
-def test_what_cannot_scale_is_refused_with_the_services_own_codes(bench: Bench, enforced: None) -> None:
+def test_invalid_scaling_request_is_refused_with_the_services_code(bench: Bench, enforced: None) -> None:
     client = bench.client("application-autoscaling")
     nowhere = {"ResourceId": "endpoint/nowhere/variant/AllTraffic"} | DIMENSION
 
@@ -203,5 +203,5 @@ def test_what_cannot_scale_is_refused_with_the_services_own_codes(bench: Bench, 
         (2, [6] * 15, 2),  # low, and yet one instance would be too few
     ],
 )
-def test_a_policy_wants_what_its_target_says(current: int, series: list[float], expected: int) -> None:
+def test_desired_count_follows_the_target_value(current: int, series: list[float], expected: int) -> None:
     assert scaling.wanted(current, 10, series) == expected

@@ -67,7 +67,7 @@ def test_a_first_deployment_passes_when_the_name_is_free():
     check("first", {"Ref": "Parameter"})
 
 
-def test_a_persons_secret_stops_the_stack_until_it_is_shared(aws: Callable[..., Any]):
+def test_existing_secret_stops_the_deployment_until_it_is_shared(aws: Callable[..., Any]):
     aws("secretsmanager").create_secret(Name="a-persons", SecretString="hidden")
     with pytest.raises(secret_names.SecretNameError, match="a-persons, which exists already: choose"):
         check("first", "a-persons")
@@ -94,7 +94,7 @@ def test_a_secret_scheduled_for_deletion_still_holds_its_name(aws: Callable[...,
     aws("secretsmanager").delete_secret(SecretId="going", ForceDeleteWithoutRecovery=True)
 
 
-def test_a_caller_who_may_not_ask_is_not_stopped(
+def test_check_passes_when_the_caller_may_not_read_secrets(
     first: str, enforced: None, aws: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ):
     # given a user without any policy

@@ -191,7 +191,7 @@ def test_a_second_stack_cannot_take_a_name_that_is_taken(stacks: Stacks, kind: s
     stacks.delete(third)
 
 
-def test_a_stack_cannot_take_what_a_person_made(stacks: Stacks, aws: Callable[..., Any]) -> None:
+def test_stack_fails_when_a_resource_of_the_name_exists(stacks: Stacks, aws: Callable[..., Any]) -> None:
     name = f"taken-{uuid.uuid4().hex[:8]}"
     aws("secretsmanager").create_secret(Name=name, SecretString="a person's")
 
@@ -203,7 +203,7 @@ def test_a_stack_cannot_take_what_a_person_made(stacks: Stacks, aws: Callable[..
 
 
 @pytest.mark.parametrize(("policy", "left"), [("RetainExceptOnCreate", False), ("Retain", True)])
-def test_a_failed_first_creation_leaves_what_is_always_retained(
+def test_only_policy_retain_keeps_a_resource_after_failed_creation(
     stacks: Stacks, aws: Callable[..., Any], broken: dict[str, Any], policy: str, left: bool
 ) -> None:
     name = f"kept-{uuid.uuid4().hex[:8]}"
@@ -215,7 +215,7 @@ def test_a_failed_first_creation_leaves_what_is_always_retained(
     assert (name in aws("dynamodb").list_tables()["TableNames"]) == left
 
 
-def test_what_is_retained_outlives_its_stack(stacks: Stacks, aws: Callable[..., Any]) -> None:
+def test_retained_resource_outlives_its_stack(stacks: Stacks, aws: Callable[..., Any]) -> None:
     name = f"kept-{uuid.uuid4().hex[:8]}"
     kept = table(name) | {"DeletionPolicy": "RetainExceptOnCreate", "UpdateReplacePolicy": "Retain"}
     stack, _ = stacks.create({"Kept": kept})

@@ -117,13 +117,13 @@ def test_deletion_removes_every_version_from_the_bucket(ask, s3, properties):
     assert ask("Delete", properties, bucket)["Status"] == "SUCCESS"
 
 
-def test_a_retained_page_stays(ask, s3, properties):
+def test_deletion_keeps_a_retained_page(ask, s3, properties):
     ask("Create", properties)
     assert ask("Delete", properties | {"Retain": "true"}, properties["Bucket"])["Status"] == "SUCCESS"
     assert "index.html" in keys(s3, properties["Bucket"])
 
 
-def test_it_gives_up_in_time_to_say_so(ask, properties):
+def test_creation_times_out_early_enough_to_respond(ask, properties):
     answer = ask("Create", properties, seconds=custom_resource.SPARE_SECONDS - 1)
     assert answer["Status"] == "FAILED"
     assert "TimeoutError" in answer["Reason"]

@@ -52,7 +52,7 @@ def test_idle_jupyterlab_ends_after_a_time_users_cannot_extend(template: dict[st
     }
 
 
-def test_the_space_is_its_owners_alone(template: dict[str, Any]):
+def test_space_is_private_to_its_owner(template: dict[str, Any]):
     space = only(template, "AWS::SageMaker::Space")["Properties"]
     profile = only(template, "AWS::SageMaker::UserProfile")["Properties"]
     assert space["OwnershipSettings"] == {"OwnerUserProfileName": profile["UserProfileName"]}
@@ -93,7 +93,7 @@ def test_the_role_reaches_its_own_space_and_experiments_alone(template: dict[str
     }
 
 
-def test_without_a_key_it_is_sagemakers_own():
+def test_domain_without_a_key_uses_sagemakers_encryption():
     template = synthesized()
     assert "KmsKeyId" not in only(template, "AWS::SageMaker::Domain")["Properties"]
     assert not [action for action in granted(template) if action.startswith("kms:")]

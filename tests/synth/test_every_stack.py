@@ -64,13 +64,13 @@ def test_template_is_the_same_in_the_local_cloud(assembly: Path, cut_off: dict[s
         ["node", "-e", "require('http').get('http://localhost:9')"],
     ],
 )
-def test_the_network_was_cut_while_the_others_were_made(attempt: list[str], cut_off: dict[str, str]):
+def test_templates_are_synthesized_without_a_network(attempt: list[str], cut_off: dict[str, str]):
     done = subprocess.run(attempt, env=cut_off, capture_output=True, text=True)
     assert done.returncode != 0
     assert "the network is cut" in done.stderr
 
 
-def test_no_account_region_or_partition_is_written_down(name: str, assembly: Path):
+def test_assembly_has_no_fixed_account_region_or_partition(name: str, assembly: Path):
     stack = architectures.BY_NAME[name].stack_name("dev")
     for file in (f"{stack}.template.json", f"{stack}.assets.json", "manifest.json"):
         text = (assembly / file).read_text()
@@ -79,7 +79,7 @@ def test_no_account_region_or_partition_is_written_down(name: str, assembly: Pat
         assert "arn:aws:" not in text
 
 
-def test_nothing_knows_of_a_local_cloud_or_of_this_machine(each: Template):
+def test_template_has_no_trace_of_local_cloud_or_machine(each: Template):
     text = json.dumps(each).lower()
     local = ("localhost", "127.0.0.1", "ministack", "fakesnow", "endpoint_url", "000000000000")
     for word in (*local, str(ROOT).lower()):
@@ -145,7 +145,7 @@ def test_sagemaker_assumes_roles_for_this_account_alone(each: Template):
             assert trust["Condition"] == {"StringEquals": {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}}
 
 
-def test_there_is_something_to_check(assembly: Path):
+def test_templates_have_statements_that_the_checks_cover(assembly: Path):
     """The checks above also hold for a stack without wildcards or SageMaker roles; not all are without."""
     made = [template(assembly, name) for name in architectures.BY_NAME]
     found = [statement for each in made for _, _, statement in statements(each)]

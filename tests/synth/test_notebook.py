@@ -46,7 +46,7 @@ def test_a_notebook_is_synthesized_on_each_platform(platform: str):
     assert instance["Properties"]["PlatformIdentifier"] == platform
 
 
-def test_a_platform_that_nobody_offers_is_refused():
+def test_unknown_platform_is_refused():
     with pytest.raises(RuntimeError, match="'notebook-al2023-v3' does not match pattern"):
         notebook(CONTEXT, platform="notebook-al2023-v3")
 
@@ -94,7 +94,7 @@ def test_the_script_is_bash_and_short_enough_for_sagemaker():
     assert "{{" not in script
 
 
-def test_an_instance_starts_though_the_idle_stop_does_not(tmp_path: Path):
+def test_instance_starts_when_the_idle_stop_fails_to_start(tmp_path: Path):
     # given an instance whose systemd refuses
     script = on_start(notebook()).replace("folder=/opt/groundplan\n", f"folder={tmp_path}\n")
     for name, text in (FAKES | {"systemd-run": "exit 1"}).items():
@@ -123,7 +123,7 @@ def test_more_packages_than_a_lifecycle_script_holds_are_refused():
 
 
 @pytest.mark.parametrize("minutes", [-1, 1.5])
-def test_idle_minutes_that_cannot_be_are_refused(minutes: Any):
+def test_invalid_idle_minutes_are_refused(minutes: Any):
     with pytest.raises(ValueError, match=re.escape(f"must be a whole number from 0, got {minutes}")):
         notebook(stop=groundplan.AutoStop(idle_minutes=minutes))
 

@@ -175,7 +175,7 @@ def test_a_deployment_logs_docker_in_to_the_base_images_registry(
     ],
     ids=["no deployment", "another cloud", "no such image", "another command"],
 )
-def test_nothing_is_logged_in_to_where_no_login_is_needed(
+def test_no_login_is_made_when_none_is_needed(
     arguments: list[str], environment: dict[str, str], prod: Path, docker: Path, ecr: list[str]
 ):
     cdk.prepare([*arguments, "-a", str(prod)], environment | {"CDK_DOCKER": str(docker)})
@@ -194,7 +194,7 @@ def test_registry_is_the_dockerfiles_unless_a_build_argument_overrides(
     assert list(registries.needed([assembly.Stack(PROD, {}, ((dockerfile, given),))])) == found
 
 
-def test_a_login_that_fails_is_one_sentence_with_the_registry(prod: Path, docker: Path, ecr: list[str]):
+def test_failed_login_is_reported_in_one_sentence_with_the_registry(prod: Path, docker: Path, ecr: list[str]):
     (docker.parent / "refuse").touch()
     with pytest.raises(registries.RegistryError) as caught:
         registries.log_in(assembly.selected(prod, assembly.parse(["deploy"])), {"CDK_DOCKER": str(docker)})
@@ -204,7 +204,7 @@ def test_a_login_that_fails_is_one_sentence_with_the_registry(prod: Path, docker
     )
 
 
-def test_a_missing_docker_is_said(prod: Path, ecr: list[str]):
+def test_missing_docker_is_reported(prod: Path, ecr: list[str]):
     with pytest.raises(
         registries.RegistryError, match=r"nowhere cannot be started \(No such file or directory\)"
     ):

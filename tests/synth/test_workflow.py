@@ -187,7 +187,7 @@ def test_model_deployed_during_the_comparison_is_not_replaced(now):
 @pytest.mark.parametrize(
     "given", [{}, {"hyperparameters": {}}, {"hyperparameters": {"eta": "0.2"}}, {"hosts": 64}]
 )
-def test_a_sparse_input_is_accepted(given):
+def test_input_without_optional_fields_is_accepted(given):
     assert run(SageMaker(), given).error is None
 
 
@@ -257,7 +257,7 @@ def test_jobs_read_their_channels():
         assert job["EnableNetworkIsolation"] is True
 
 
-def test_another_image_than_the_trainer_serves():
+def test_serving_image_may_differ_from_the_training_image():
     class Server:
         image_uri = "server:1"
         repository = None
@@ -281,7 +281,7 @@ def test_names_are_those_of_the_execution_and_short_enough():
     assert len(arguments(longest, "createTrainingJob")[1]["TrainingJobName"]) <= 63
 
 
-def test_a_failed_job_says_its_own_reason():
+def test_failed_job_is_reported_with_its_own_reason():
     failed = {
         "TrainingJobName": "x-train",
         "TrainingJobStatus": "Failed",
@@ -326,7 +326,7 @@ def test_failed_job_whose_reason_mentions_throttling_is_not_retried():
         ),
     ],
 )
-def test_a_task_that_fails_otherwise_says_so_at_once(error, cause, says):
+def test_unknown_task_error_fails_the_execution_without_a_retry(error, cause, says):
     sagemaker = SageMaker()
     sagemaker.fail = {"createTrainingJob": [TaskError(error, cause)]}
     done = run(sagemaker)
@@ -372,7 +372,7 @@ def _asked(task: str) -> dict[str, int]:
 
 
 @pytest.mark.parametrize("task", [task for task in TASKS if task not in UNDOING | AGAIN])
-def test_throttling_is_retried_whichever_call_it_hits(task):
+def test_throttling_is_retried_for_every_call(task):
     sagemaker = _scene(task)
     sagemaker.fail = {_action(task): [THROTTLED, THROTTLED]}
     done = run(sagemaker, _asked(task))
@@ -383,7 +383,7 @@ def test_throttling_is_retried_whichever_call_it_hits(task):
     assert 2 <= second <= 6
 
 
-def test_throttling_without_end_is_given_up():
+def test_throttling_is_retried_a_limited_number_of_times():
     sagemaker = SageMaker()
     sagemaker.fail = {"createTrainingJob": [THROTTLED] * 1000}
     done = run(sagemaker)
@@ -434,7 +434,7 @@ def test_a_first_deployment_that_fails_leaves_no_endpoint_behind():
     assert sagemaker.packages == {"arn:package/1": "Rejected"}
 
 
-def test_a_deployment_without_end_is_given_up():
+def test_deployment_that_does_not_end_fails_after_a_limit():
     sagemaker = SageMaker(serving="InService")
     sagemaker.statuses = [{"EndpointStatus": "InService"}] * 2 + [{"EndpointStatus": "Updating"}]
     done = run(sagemaker)
@@ -444,7 +444,7 @@ def test_a_deployment_without_end_is_given_up():
     assert sum(done.waited) <= 60 + LOOK_SECONDS
 
 
-def test_a_failed_endpoint_is_cleared_away_and_made_again():
+def test_failed_endpoint_is_deleted_and_created_again():
     sagemaker = SageMaker(serving="Failed")
     done = run(sagemaker)
     assert done.output["deployed"] is True
@@ -469,7 +469,7 @@ def test_deployed_model_stays_when_its_approval_fails():
     assert sagemaker.endpoint is not None
 
 
-def test_what_undoing_meets_does_not_hide_the_reason():
+def test_errors_of_the_rollback_do_not_hide_the_reason():
     sagemaker = SageMaker(serving=None)
     sagemaker.statuses = [{"EndpointStatus": "Failed", "FailureReason": "the image has no serve"}]
     sagemaker.fail = {"deleteEndpoint": [TaskError("X", "y")], "updateModelPackage": [TaskError("X", "y")]}

@@ -115,7 +115,7 @@ HARMFUL = {
 
 
 @pytest.mark.parametrize("name", HARMFUL)
-def test_unpack_refuses_by_name(unpack: Unpack, tmp_path: Path, name: str):
+def test_unpack_refuses_harmful_archives_with_the_reason(unpack: Unpack, tmp_path: Path, name: str):
     body, reason = HARMFUL[name]
     folder = tmp_path / "outer" / "folder"
     folder.mkdir(parents=True)
@@ -202,7 +202,7 @@ def entry(name: str, kind: int = 0) -> zipfile.ZipInfo:
     ],
     ids=["symbolic link", "FIFO", "parent", "absolute", "long name", "bomb", "too many", "cut off"],
 )
-def test_page_refuses_by_name(body: bytes, reason: str):
+def test_page_refuses_harmful_archives_with_the_reason(body: bytes, reason: str):
     with pytest.raises(ValueError, match=reason):
         site.objects(body, {}, {})
 
@@ -215,7 +215,7 @@ def test_page_takes_files_with_their_unix_modes():
 # --- one helper in each room ---
 
 
-def test_each_room_unpacks_in_one_place_alone():
+def test_archives_are_unpacked_in_listed_modules_only():
     allowed = (
         "containers/toolkit/archive.py",
         "local/archives.py",

@@ -35,7 +35,7 @@ class Bucket:
         self.came.set()
 
 
-def test_what_is_written_after_the_end_is_not_brought_over(tmp_path: Path) -> None:
+def test_files_written_after_the_end_are_not_uploaded(tmp_path: Path) -> None:
     # given checkpoints that are brought over while the job runs
     bucket = Bucket()
     checkpoints = Checkpoints(bucket, "s3://data/jobs/one/", [tmp_path], interval=0.01)
@@ -112,7 +112,7 @@ SENTENCE = (
 
 
 @pytest.mark.parametrize("closed", ["closed/file", "closed"])
-def test_what_cannot_be_read_fails_the_job_by_name(tmp_path: Path, closed: str) -> None:
+def test_unreadable_file_fails_the_job_and_is_named(tmp_path: Path, closed: str) -> None:
     # given a file, or a folder, that its owner took all permissions from
     folder, scratch = tmp_path / "checkpoints", tmp_path / "scratch"
     scratch.mkdir()
@@ -158,7 +158,7 @@ def test_folder_removed_during_the_scan_is_skipped(tmp_path: Path, monkeypatch: 
         (RuntimeError("odd"), "InternalServerError: the local cloud failed: RuntimeError('odd')"),
     ],
 )
-def test_whatever_ends_the_copying_is_the_jobs_failure(
+def test_error_of_an_upload_is_the_failure_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, reason: str
 ) -> None:
     # given an upload that fails while the job runs

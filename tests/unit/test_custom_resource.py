@@ -38,7 +38,7 @@ class Recorder:
             raise self.error
 
 
-def test_job_that_ended_after_it_was_listed_is_no_failure(monkeypatch: pytest.MonkeyPatch):
+def test_clean_up_ignores_jobs_that_ended_meanwhile(monkeypatch: pytest.MonkeyPatch):
     # given jobs that end between the list and the call that stops them
     listed = {
         "list_hyper_parameter_tuning_jobs": "HyperParameterTuningJob",

@@ -143,7 +143,7 @@ def _without(definition: dict[str, Any], path: list[Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", sorted(PATHS["States"].keys() - {"Z"}))
-def test_a_state_that_leads_nowhere_is_refused(name: str) -> None:
+def test_state_without_a_next_state_is_refused(name: str) -> None:
     # given a machine with one state whose way on is taken away
     field = "Choices" if PATHS["States"][name]["Type"] == "Choice" else "Next"
     # then that state is named

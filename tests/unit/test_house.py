@@ -63,7 +63,7 @@ def imported(path: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("room", MAY_IMPORT)
-def test_no_room_imports_what_it_may_not_know(room):
+def test_room_imports_allowed_rooms_only(room):
     wrong = {
         str(path.relative_to(ROOT)): sorted(imported(path) - MAY_IMPORT[room])
         for path in tracked(f"{room}/*.py")
@@ -82,7 +82,7 @@ def test_no_room_imports_what_it_may_not_know(room):
         ),
     ],
 )
-def test_what_must_run_anywhere_needs_the_standard_library_alone(folder, module):
+def test_standalone_modules_import_the_standard_library_only(folder, module):
     # given a Python without site-packages
     done = subprocess.run([sys.executable, "-S", "-c", f"import {module}"], cwd=ROOT / folder)
     assert done.returncode == 0
@@ -269,7 +269,7 @@ def test_constructs_folder_does_not_shadow_the_package_constructs():
     assert not (ROOT / "constructs" / "__init__.py").exists()
 
 
-def test_nothing_that_goes_to_aws_knows_of_the_local_cloud():
+def test_code_for_aws_does_not_mention_the_local_cloud():
     word = re.compile(r"ministack|fakesnow|localhost|local cloud|000000000000", re.IGNORECASE)
     hits = [
         f"{path.relative_to(ROOT)}:{number}"

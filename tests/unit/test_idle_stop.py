@@ -93,7 +93,7 @@ def test_activity_counts_after_its_kernel_is_gone() -> None:
     assert instance.after(HOUR / 2, age=None) == 1
 
 
-def test_silence_of_jupyter_stops_after_twice_the_time() -> None:
+def test_instance_stops_after_twice_the_time_without_a_response() -> None:
     instance = Instance()
     assert instance.after(1, age=0) == 0
     assert instance.after(HOUR, SILENCE) == 0
@@ -101,7 +101,7 @@ def test_silence_of_jupyter_stops_after_twice_the_time() -> None:
     assert instance.after(1, SILENCE) == 1
 
 
-def test_an_answer_ends_the_silence() -> None:
+def test_response_of_jupyter_resets_the_silence() -> None:
     instance = Instance()
     instance.after(1, age=0)
     assert instance.after(2 * HOUR - 1, SILENCE) == 0
@@ -132,7 +132,7 @@ def test_a_stop_that_fails_is_tried_at_the_next_poll(capsys: pytest.CaptureFixtu
     assert instance.after(1, age=None) == 4
 
 
-def test_activity_calls_a_failed_stop_off() -> None:
+def test_activity_cancels_a_failed_stop() -> None:
     instance = Instance()
     instance.fails = 1
     assert instance.after(HOUR, age=None) == 1
@@ -234,7 +234,7 @@ def test_a_server_without_terminals_has_none(jupyter: Jupyter) -> None:
         ([kernel("idle", 1) | {"last_activity": "yesterday"}], "not Jupyter's: ValueError"),
     ],
 )
-def test_an_answer_of_another_kind_is_none(jupyter: Jupyter, kernels: Any, reason: str) -> None:
+def test_invalid_response_of_jupyter_raises_no_answer(jupyter: Jupyter, kernels: Any, reason: str) -> None:
     jupyter.kernels = lambda: kernels
     with pytest.raises(NoAnswerError, match=reason):
         seen(jupyter)
@@ -352,7 +352,7 @@ def test_the_aws_cli_is_called_until_it_succeeds(jupyter: Jupyter, tmp_path: Pat
 
 
 @pytest.mark.parametrize("missing", ["aws", "metadata.json"])
-def test_a_stop_without_what_it_needs_says_so(
+def test_stop_without_metadata_or_aws_cli_raises_an_error(
     missing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     metadata = tmp_path / "metadata.json"

@@ -184,7 +184,7 @@ def test_same_content_is_the_same_image_built_once(context, capfd):
     assert hashlib.sha256((first.folder / "image.json").read_bytes()).hexdigest() == first.id
 
 
-def test_other_content_is_another_image_in_the_same_environment(context):
+def test_changed_file_makes_another_image_in_the_same_environment(context):
     first = built(context, PROGRAM)
 
     (context / "data" / "a.csv").write_text("changed")
@@ -358,7 +358,7 @@ def test_stages_share_files_and_a_target_ends_the_build(context):
     assert "WHO=two" in two.config["Env"]
 
 
-def test_what_has_no_effect_here_is_recorded(context):
+def test_instructions_without_a_local_effect_are_recorded(context):
     image = built(
         context,
         FROM + "RUN groupadd -r app && useradd -r -g app app \\\n    # a comment in between\n"
@@ -382,7 +382,7 @@ def test_what_has_no_effect_here_is_recorded(context):
         "pip install six$VERSION --only-binary :all:",
     ],
 )
-def test_every_way_to_say_pip_install(context, command):
+def test_every_form_of_pip_install_works(context, command):
     (context / "limits.txt").write_text("six==1.17.0\n")
     (context / "nested.txt").write_text("# with a comment\n-r sub/more.txt  # nested\n")
     (context / "sub").mkdir()
@@ -439,7 +439,7 @@ def test_every_way_to_say_pip_install(context, command):
         ("??", "2: ??", ""),
     ],
 )
-def test_what_is_not_understood_is_refused_by_file_and_line(context, lines, place, reason):
+def test_unsupported_instruction_is_refused_with_file_and_line(context, lines, place, reason):
     (context / "bad.txt").write_text("-e ./program\n")
     (context / "outside").symlink_to("/etc/hostname")
     (context / "absolute").mkdir()
@@ -463,7 +463,7 @@ def test_what_is_not_understood_is_refused_by_file_and_line(context, lines, plac
         ("FROM nginx:1\n", "Dockerfile:1: FROM nginx:1: the base image nginx:1 is not known: add it to"),
     ],
 )
-def test_a_dockerfile_that_is_none_is_refused(context, text, reason):
+def test_invalid_dockerfile_is_refused(context, text, reason):
     with pytest.raises(BuildError) as caught:
         built(context, text)
     assert str(caught.value).startswith(reason)

@@ -153,7 +153,7 @@ def test_a_failed_command_shows_its_output_and_leaves_nothing(built: Build) -> N
     assert set(store.folder().iterdir()) == before
 
 
-def test_a_command_that_does_not_end_is_ended(built: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_command_is_ended_after_its_time_limit(built: Build, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(commands, "SECONDS", 1)
     with pytest.raises(BuildError, match="RUN python -m work: the command did not end within 1 seconds"):
         built("import time; time.sleep(300)")
@@ -190,7 +190,9 @@ def test_a_command_runs_once_for_the_same_content(built: Build, said: list[str])
         ("os.symlink('../../etc', '/opt/link')", "the link /opt/link -> ../../etc must be relative"),
     ],
 )
-def test_what_a_command_leaves_and_cannot_be_kept_is_named(built: Build, code: str, reason: str) -> None:
+def test_unsupported_result_of_a_command_is_refused_with_the_reason(
+    built: Build, code: str, reason: str
+) -> None:
     with pytest.raises(BuildError, match=f"RUN python -m work: what the command leaves .*: {reason}"):
         built(f"import os, shutil; {code}")
 

@@ -228,7 +228,7 @@ def test_an_image_is_pushed_with_the_manifest_of_its_output(docker, ecr, asset, 
         (["login", "--username", "AWS", "--password-stdin", REGISTRY], 1, "no password"),
     ],
 )
-def test_what_is_not_understood_is_said(docker, command, code, reason):
+def test_unsupported_command_is_refused_with_the_reason(docker, command, code, reason):
     done = docker(*command)
     assert (done.returncode, done.stdout) == (code, "")
     assert reason in done.stderr
@@ -258,7 +258,7 @@ def test_push_is_refused_except_to_the_local_clouds_repositories(docker, ecr):
         '{"config": {"digest": "sha256:%s"}}' % ("0" * 64),
     ],
 )
-def test_a_manifest_of_no_image_here_is_refused(home, manifest):
+def test_manifest_of_an_unknown_image_is_refused(home, manifest):
     with pytest.raises(LookupError, match="this machine"):
         resolve(manifest)
 

@@ -32,7 +32,7 @@ def test_every_other_name_is_left_to_the_resolver(name):
     assert socket.getaddrinfo(name, 80) == [name]
 
 
-def test_asked_for_twice_it_is_there_once():
+def test_resolver_is_installed_once():
     resolve_localhost()
     once = socket.getaddrinfo
     resolve_localhost()

@@ -81,7 +81,7 @@ def test_sigterm_reaches_the_first_process_alone(start: Start) -> None:
 
 
 @pytest.mark.parametrize("end", [namespaces.KILL, signal.SIGKILL])
-def test_nothing_survives_that_left_its_session(start: Start, end: signal.Signals) -> None:
+def test_process_that_left_its_session_is_killed(start: Start, end: signal.Signals) -> None:
     # given a process that left session and parent, and ignores what it can
     orphan = "trap '' TERM HUP INT; exec >/dev/null 2>&1; while :; do sleep 1; done"
     process = start(
@@ -154,7 +154,7 @@ def test_python_is_the_environments_wherever_the_image_has_it(start: Start, pref
     assert said(process) == [f"{prefix} {prefix}"]
 
 
-def test_a_home_with_an_interpreter_in_it_stays_private(
+def test_home_with_a_python_interpreter_stays_private(
     place: Path, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # given a Python that was installed into its owner's home, and an environment of that Python
@@ -193,7 +193,7 @@ def test_a_program_of_a_package_finds_its_python(start: Start) -> None:
     assert said(start("/usr/local/bin/jp.py", "--help"))[0].startswith("usage: jp.py")
 
 
-def test_names_of_hosts_are_known(start: Start) -> None:
+def test_host_names_are_resolved(start: Start) -> None:
     script = "import socket; print(socket.gethostname(), *map(socket.gethostbyname, ('algo-1', 'algo-2')))"
     assert said(start("python", "-c", script)) == ["algo-1 127.0.0.2 127.0.0.3"]
 
@@ -213,9 +213,7 @@ def test_a_folder_that_was_closed_to_its_owner_is_removed(tmp_path: Path) -> Non
     assert kept.stat().st_mode & 0o777 == 0o500
 
 
-def test_where_namespaces_are_refused_the_reason_is_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_refused_namespaces_return_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # given a machine whose kernel refuses them, as an init that cannot unshare says it
     refusing = tmp_path / "init.py"
     refusing.write_text("import os, sys; os.write(int(sys.argv[1]), b'unshare(): Operation not permitted')")

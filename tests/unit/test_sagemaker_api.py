@@ -122,7 +122,7 @@ def test_tag_keys_may_have_the_letters_of_any_language(key: str, fits: bool) -> 
     assert bool(pattern.fullmatch(key)) == fits
 
 
-def test_a_null_member_is_one_left_out(store: Store) -> None:
+def test_null_member_is_treated_as_absent(store: Store) -> None:
     status, answer = ask(store, "ListTrainingJobs", {"NameContains": None, "MaxResults": 5})
     assert (status, answer) == (200, {"TrainingJobSummaries": []})
 
@@ -157,7 +157,7 @@ def test_pages_are_complete_disjoint_and_in_the_order_asked_for() -> None:
 
 
 @pytest.mark.parametrize("order", ["Ascending", "Descending"])
-def test_a_page_begins_behind_the_last_one_whatever_was_deleted(order: str) -> None:
+def test_next_page_is_complete_after_deletions(order: str) -> None:
     # given records of which several were made at once, also without a status
     records = [{"ModelName": f"m-{n}", "CreationTime": 100 + n // 3} | ({"Status": "s"} if n % 2 else {})
                for n in range(9)]  # fmt: skip
@@ -202,7 +202,7 @@ def test_updates_from_many_threads_are_all_stored(store: Store, tmp_path: Path) 
     assert Store(tmp_path / "records.sqlite").scoped("1", "r").get("kind", "name") == {"count": 200}
 
 
-def test_records_of_accounts_and_regions_do_not_meet(store: Store) -> None:
+def test_records_are_separate_per_account_and_region(store: Store) -> None:
     assert store.scoped("1", "r").add("kind", "name", {"of": 1})
     assert not store.scoped("1", "r").add("kind", "name", {"of": 2})
     assert store.scoped("1", "s").get("kind", "name") is None
@@ -233,7 +233,7 @@ def test_a_pace_lets_a_burst_through_then_its_rate(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize("jump", [3600.0, 86_400.0, -3600.0, -86_400.0])
-def test_a_pace_does_not_heed_a_clock_that_jumps(
+def test_pace_ignores_jumps_of_the_wall_clock(
     monkeypatch: pytest.MonkeyPatch, store: Store, jump: float
 ) -> None:
     # given a pace whose burst is used up
@@ -334,7 +334,7 @@ def test_metric_expression_without_a_value_is_refused_by_name(regex: str, said: 
         metrics.check([{"Name": "loss", "Regex": regex}])
 
 
-def test_hosts_are_the_machines_own_and_nobody_elses() -> None:
+def test_hosts_get_unique_loopback_addresses() -> None:
     one, two = instances.reserve(3), instances.reserve(2)
     try:
         names = {host.name for host in one + two}

@@ -87,7 +87,7 @@ REFUSED_WHOLE = {
 
 
 @pytest.mark.parametrize("operation", sorted(api.OPERATIONS))
-def test_no_member_is_taken_in_silence(operation: str) -> None:
+def test_every_input_member_is_used_or_refused(operation: str) -> None:
     whole = REFUSED_WHOLE.get(operation, ())
     inside = tuple(f"{path}{end}" for path in whole for end in (".", "["))
     found = [
@@ -99,7 +99,7 @@ def test_no_member_is_taken_in_silence(operation: str) -> None:
 
 
 @pytest.mark.parametrize("table", ["UNBUILT", "UNBUILT_VALUES", "NO_EFFECT"])
-def test_the_tables_name_members_that_are_there(table: str) -> None:
+def test_tables_name_existing_members(table: str) -> None:
     for operation, paths in getattr(members, table).items():
         for path in paths:
             shape = input_of(operation)

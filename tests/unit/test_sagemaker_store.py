@@ -25,7 +25,7 @@ def full(tmp_path: Path) -> Scope:
     return store.scoped("000000000000", "eu-west-1")
 
 
-def test_a_callers_record_that_finds_no_room_is_an_error(full: Scope) -> None:
+def test_record_of_a_caller_raises_when_the_disk_is_full(full: Scope) -> None:
     with full.store.answering(), pytest.raises(StorageError, match="full"):
         full.add("kind", "name", LARGE)
     with full.store.exclusive(), pytest.raises(StorageError, match="full"):
@@ -33,7 +33,7 @@ def test_a_callers_record_that_finds_no_room_is_an_error(full: Scope) -> None:
     assert full.get("kind", "name") is None
 
 
-def test_an_operation_whose_record_finds_no_room_says_so(full: Scope) -> None:
+def test_operation_returns_insufficient_storage_when_the_disk_is_full(full: Scope) -> None:
     context = Context(SimpleNamespace(settings={}), full, None)  # type: ignore[arg-type]
 
     def create_until_refused() -> None:

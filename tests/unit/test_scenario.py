@@ -17,7 +17,7 @@ HIGH = Metric("coverage", "how much of it", "", "higher", 1)
     ("metric", "value", "reached"),
     [(LOW, 0.42, True), (LOW, 0.43, False), (HIGH, 1, True), (HIGH, 0.99, False), (LOW, math.nan, False)],
 )
-def test_a_bound_is_the_worst_value_that_is_good_enough(metric, value, reached):
+def test_value_at_the_bound_is_reached(metric, value, reached):
     assert metric.reached(value) is reached
 
 
@@ -29,17 +29,17 @@ def test_a_bound_is_the_worst_value_that_is_good_enough(metric, value, reached):
         ({"meaning": "m", "bound": 1.0}, "say whether higher or lower is better"),
     ],
 )
-def test_a_metric_that_does_not_explain_itself_is_refused(wrong, told):
+def test_metric_without_a_complete_description_is_refused(wrong, told):
     with pytest.raises(ValueError, match=told):
         Metric("x", **wrong)
 
 
-def test_a_figure_that_nobody_declared_is_refused():
+def test_undeclared_metric_is_refused():
     with pytest.raises(ValueError, match="metrics without a meaning: speed"):
         ScenarioResult({"error": 0.4, "speed": 3}, (LOW,), [], Report())
 
 
-def test_what_missed_its_bound_is_told_with_the_bound():
+def test_missed_metric_is_reported_with_its_bound():
     result = ScenarioResult({"error": 0.5, "coverage": 1}, (LOW, HIGH), [], Report())
     assert result.missed() == ["error is 0.5, at most 0.42 was to be reached"]
 

@@ -63,7 +63,7 @@ def chosen(name: str, context: dict[str, Any]) -> Any:
     return getattr(load(context), name)
 
 
-def test_without_a_choice_it_is_dev():
+def test_default_environment_is_dev():
     assert load({}) == load({"env": "dev"})
     assert load({}).env == "dev"
 
@@ -113,14 +113,14 @@ def test_the_cdks_own_context_is_left_alone():
 
 
 @pytest.mark.parametrize("key", ["retain", "misspelt.retain", "prod.retain"])
-def test_a_setting_under_another_name_is_not_passed_over(key: str):
+def test_setting_without_an_architecture_is_refused(key: str):
     assert error({key: "true"}) == (
         f"{key} is not a setting, they begin with an architecture's name: {NAMES[0]}.retain"
     )
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_setting_is_tried_with_a_wrong_value(name: str):
+def test_every_setting_has_an_invalid_value_to_test(name: str):
     assert set(wrong(name)) == {path for path, info in fields(KINDS[name]) if not group(info)}
 
 
@@ -128,13 +128,13 @@ def test_every_setting_is_tried_with_a_wrong_value(name: str):
     ("name", "path", "value"),
     [(name, path, value) for name in NAMES for path, value in wrong(name).items()],
 )
-def test_a_wrong_value_is_answered_by_its_own_sentence(name: str, path: str, value: str):
+def test_invalid_value_is_refused_with_the_allowed_ones(name: str, path: str, value: str):
     allowed = dict(fields(KINDS[name]))[path].description
     assert error({f"{name}.{path}": value}) == f"{name}.{path} must be {allowed}, got {value!r}"
 
 
 @pytest.mark.parametrize("value", ["stage", "", 7, None, ["dev"]])
-def test_another_environment_is_answered_by_what_there_is(value: Any):
+def test_unknown_environment_is_refused_with_the_existing_ones(value: Any):
     assert error({"env": value}) == f"env must be dev or prod, got {value!r}"
 
 

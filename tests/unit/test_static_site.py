@@ -110,7 +110,7 @@ def test_pages_share_files_by_links(folder: Path):
     assert links == {path.name: f"../../shared/{path.name}" for path in (WEB / "shared").iterdir()}
 
 
-def test_what_was_never_created_is_deleted_without_a_call(monkeypatch):
+def test_deletion_without_a_bucket_makes_no_call(monkeypatch):
     # GIVEN a creation that failed before it had a bucket, and an SDK that cannot be used
     monkeypatch.setattr(site, "client", None)
     with cloudformation() as stub:

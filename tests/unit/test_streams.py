@@ -128,7 +128,7 @@ def test_deliver_treats_an_invalid_answer_as_a_failed_invocation(halved: bool) -
     assert (["1"] in function.seen) == halved
 
 
-def test_reported_failures_come_again_from_the_first_on() -> None:
+def test_batch_is_retried_from_the_first_reported_failure() -> None:
     function = Function(2, reports=True)
     assert function.run([record(1), record(2), record(3)], **REPORTS)
     assert function.seen == [["1", "2", "3"], ["2", "3"]]

@@ -33,7 +33,7 @@ def test_environment_has_the_locked_packages_and_is_built_once(own_home, capfd):
     assert capfd.readouterr().err.count("installed it in") == 1
 
 
-def test_a_changed_lock_file_is_followed_to_the_letter(own_home):
+def test_packages_removed_from_the_lock_file_are_uninstalled(own_home):
     lock = own_home / "requirements.txt"
     lock.write_text("six==1.17.0\n")
     python = envs.build(own_home / "envs" / "it", lock)

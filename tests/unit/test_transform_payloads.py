@@ -60,7 +60,7 @@ def test_limits_come_from_request_then_container_then_defaults() -> None:
     assert Limits.of({}, wrong) == Limits(1, "MultiRecord", 6)
 
 
-def test_container_is_told_what_the_request_sets_alone() -> None:
+def test_container_environment_has_values_of_the_request_only() -> None:
     assert environment({}) == {"SAGEMAKER_BATCH": "true"}
     given = {"MaxPayloadInMB": 6, "BatchStrategy": "MultiRecord", "Environment": {"A": "b"}}
     assert environment(given) == {

@@ -239,7 +239,7 @@ def mixed(python: Path, micro: Path, tmp_path_factory: pytest.TempPathFactory) -
     return made
 
 
-def test_one_users_trouble_stays_their_own(mixed):
+def test_failed_task_reports_its_reason_and_others_succeed(mixed):
     """GIVEN a job of good tasks with bad ones before and between, WHEN it has run, THEN each bad one says to
     its user which picture it is and what to do, the good ones are done, and the job succeeded."""
     made = mixed
@@ -312,7 +312,7 @@ def test_job_resumes_from_its_checkpoints_after_an_interruption(job, optimizer):
     assert weights(made) == weights(alone)
 
 
-def test_a_task_that_takes_the_process_with_it_fails_alone(job):
+def test_task_whose_worker_is_killed_fails_and_the_next_succeeds(job):
     """GIVEN a worker that is ended from outside, as for want of memory, WHEN the job goes on, THEN that
     task has failed with a sentence for its user, and the next is done."""
     made = job().prepare([task("huge", *GOOD, steps=100_000), task("next", *GOOD)], PICTURES)
@@ -336,7 +336,7 @@ def spoil(path: Path, name: str) -> None:
     path.write_bytes(content)
 
 
-def test_numbers_that_run_away_fail_the_task(python, micro, tmp_path):
+def test_task_fails_when_the_loss_is_not_finite(python, micro, tmp_path):
     """GIVEN numbers that are none, here from the base itself, WHEN a task learns, THEN it fails at once."""
     base = tmp_path / "base"
     shutil.copytree(micro, base)
@@ -355,7 +355,7 @@ def test_hosts_share_the_tasks(job):
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
-def test_the_full_copy_is_a_pipeline_of_its_own(job, python, optimizer):
+def test_full_method_writes_a_complete_pipeline(job, python, optimizer):
     made = job().prepare([task("one", *GOOD)], PICTURES, method="full", prior_weight="0", optimizer=optimizer)
     assert made.run() == [0], made.log()[-3000:]
     assert "adapter/pipeline/model_index.json" in verified(made, "one")["files"]
@@ -411,7 +411,7 @@ def elsewhere(
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_an_adapter_gives_elsewhere_what_its_previews_showed(elsewhere, way):
+def test_adapter_loaded_by_diffusers_reproduces_its_preview(elsewhere, way):
     """GIVEN a task's adapter, WHEN diffusers' own loader puts it on the base, THEN the same prompt and seed
     give the preview, and without the adapter something else."""
     off, moved = elsewhere[way]
@@ -439,7 +439,7 @@ def test_an_adapter_gives_elsewhere_what_its_previews_showed(elsewhere, way):
     ],
     ids=str,
 )
-def test_what_is_wrong_with_the_job_is_its_failure_reason(job, tasks, hyperparameters, reason):
+def test_invalid_job_fails_with_the_reason(job, tasks, hyperparameters, reason):
     made = job().prepare(tasks, PICTURES, **hyperparameters)
     assert made.run() == [1]
     assert made.failure().startswith(reason)
@@ -455,13 +455,13 @@ def test_job_fails_with_the_reason_when_the_device_differs(job, device):
     assert not made.of("x").exists()
 
 
-def test_a_job_trains_on_the_device_that_it_is_told(mixed):
+def test_job_trains_on_the_configured_device(mixed):
     assert mixed.environment["GROUNDPLAN_DEVICE"] == "cpu"
     assert re.search(r"base \S+ on cpu in torch\.float32", mixed.log())
     assert mixed.result("first")["status"] == "done"
 
 
-def test_a_job_without_a_base_says_so(python, tmp_path):
+def test_job_without_a_base_fails_with_the_reason(python, tmp_path):
     made = Job(python, tmp_path / "job", tmp_path).prepare([task("x", *GOOD)], PICTURES)
     assert made.run() == [1]
     assert made.failure().startswith("there is no base: the channel base has no model_index.json")

@@ -34,7 +34,7 @@ from tests.support.waiting import until
 from toolkit.identity import identity
 
 
-def test_the_image_says_that_it_serves_many_models(built: BuiltImage):
+def test_image_has_the_label_of_multi_model_support(built: BuiltImage):
     labels = built.config["Labels"]
     assert labels["com.amazonaws.sagemaker.capabilities.multi-models"] == "true"
     assert labels["com.amazonaws.sagemaker.capabilities.accept-bind-to-port"] == "true"
@@ -106,7 +106,7 @@ def test_invalid_request_is_refused_with_its_field_and_allowed_values(
     ],
     ids=range(10),
 )
-def test_a_load_of_what_no_model_can_be_is_refused(container: Container, body: Any):
+def test_invalid_load_request_is_refused(container: Container, body: Any):
     status, answer = container.call("POST", "/models", body)
     assert (status, bool(answer["error"])) == (400, True)
 
@@ -149,7 +149,7 @@ def reached(path: Path, user: int = 0) -> bool | None:
     return {0: True, 1: False}.get(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 
 
-def test_a_web_page_is_not_answered(container: Container, made: Path):
+def test_request_of_a_web_page_is_refused(container: Container, made: Path):
     alice = {"model_name": "alice", "url": str(made / "adapters" / "alice")}
     for page in ({"Origin": "http://page.example"}, {"Origin": "null"}, {"Sec-Fetch-Site": "cross-site"}):
         assert container.call("POST", "/models", alice, **page)[0] == 403
@@ -161,14 +161,14 @@ def test_a_web_page_is_not_answered(container: Container, made: Path):
 
 
 @pytest.mark.parametrize("name", ["alice", "bob"])
-def test_it_draws_what_diffusers_draws_with_the_adapter(container: Container, made: Path, name: str):
+def test_pictures_equal_those_of_diffusers_with_the_adapter(container: Container, made: Path, name: str):
     container.load(name, made / "adapters" / name)
     first, second = container.draw(name, seed=7, count=2)
     assert apart(first, expected(made, f"{name}-7")) <= ROUNDING
     assert apart(second, expected(made, f"{name}-8")) <= ROUNDING
 
 
-def test_a_picture_depends_on_its_own_request_alone(container: Container, made: Path):
+def test_picture_does_not_depend_on_concurrent_requests(container: Container, made: Path):
     # given what each request draws by itself
     for name in ("alice", "bob"):
         container.load(name, made / "adapters" / name)
@@ -189,7 +189,7 @@ def test_a_picture_depends_on_its_own_request_alone(container: Container, made: 
     assert min(different) > 10 * ROUNDING
 
 
-def test_switching_to_and_fro_changes_nothing(container: Container, made: Path):
+def test_switching_between_adapters_does_not_change_pictures(container: Container, made: Path):
     for name in ("alice", "bob"):
         container.load(name, made / "adapters" / name)
     first = container.draw("alice", seed=7)[0]
@@ -199,7 +199,7 @@ def test_switching_to_and_fro_changes_nothing(container: Container, made: Path):
     assert apart(container.draw("alice", seed=7)[0], first) == 0
 
 
-def test_requests_at_once_share_batches(container: Container, made: Path):
+def test_concurrent_requests_share_batches(container: Container, made: Path):
     container.load("alice", made / "adapters" / "alice")
     before = container.batches()
     with ThreadPoolExecutor(8) as pool:
@@ -222,7 +222,7 @@ def test_load_returns_507_when_memory_is_full_until_an_unload(container: Contain
     assert container.load("one-more", large)[0] == 200
 
 
-def test_unloading_gives_the_memory_back(container: Container, made: Path):
+def test_unload_frees_the_memory(container: Container, made: Path):
     large = made / "adapters" / "large"
     size = (large / "adapter_model.safetensors").stat().st_size
     count = BUDGET // size
@@ -320,7 +320,9 @@ def test_triton_is_started_again_when_it_aborts(restarted: tuple[Container, int]
     assert container.unload("alice") == 200
 
 
-def test_a_pipeline_that_cannot_be_sealed_is_unloaded(restarted: tuple[Container, int], copied: Path):
+def test_pipeline_whose_shared_memory_stays_public_is_unloaded(
+    restarted: tuple[Container, int], copied: Path
+):
     container, _ = restarted
     before = len(container.children)
     # when a full pipeline is loaded whose shared memory cannot be made its owner's alone
@@ -339,7 +341,9 @@ def test_a_pipeline_that_cannot_be_sealed_is_unloaded(restarted: tuple[Container
     assert container.call("GET", "/models/full")[0] == 404
 
 
-def test_a_full_copy_is_served_too_until_sigterm(restarted: tuple[Container, int], made: Path, copied: Path):
+def test_full_pipeline_is_served_and_sigterm_completes_its_requests(
+    restarted: tuple[Container, int], made: Path, copied: Path
+):
     container, _ = restarted
     assert container.load("alice", made / "adapters" / "alice")[0] == 200
     before = len(container.children)
@@ -363,7 +367,7 @@ def test_a_full_copy_is_served_too_until_sigterm(restarted: tuple[Container, int
     assert not list(container.folder.glob("personalization-*"))
 
 
-def test_triton_dies_with_its_parent(built: BuiltImage, made: Path, tmp_path: Path):
+def test_triton_ends_when_its_parent_is_killed(built: BuiltImage, made: Path, tmp_path: Path):
     with Container(built, tmp_path / "home", GROUNDPLAN_BASE=str(made / "base")) as container:
         until(lambda: len(container.children) > 1, "Triton")
         assert container.ping() in (0, 503)
@@ -412,13 +416,15 @@ def test_base_is_fetched_completely_from_s3_into_its_folder_only(
         ({"GROUNDPLAN_BASE": "/etc", "GROUNDPLAN_BATCH": "many"}, "GROUNDPLAN_BATCH"),
     ],
 )
-def test_without_a_base_it_ends_and_says_why(built: BuiltImage, tmp_path: Path, environment, reason):
+def test_container_without_a_base_exits_with_the_reason(
+    built: BuiltImage, tmp_path: Path, environment, reason
+):
     with Container(built, tmp_path, **environment) as container:
         assert container.process.wait(60) == 1
         assert reason in container.log.read_text().splitlines()[-1]
 
 
-def test_it_ends_with_the_reason_when_another_device_is_found(built: BuiltImage, tmp_path: Path):
+def test_container_exits_with_the_reason_when_the_device_differs(built: BuiltImage, tmp_path: Path):
     with Container(built, tmp_path, GROUNDPLAN_BASE="/nowhere", GROUNDPLAN_DEVICE="cuda") as container:
         assert container.process.wait(120) == 1
         last = container.log.read_text().splitlines()[-1]
@@ -426,7 +432,7 @@ def test_it_ends_with_the_reason_when_another_device_is_found(built: BuiltImage,
     assert "finds 'cpu'" in last
 
 
-def test_it_looks_for_the_base_when_the_device_is_right(built: BuiltImage, tmp_path: Path):
+def test_container_checks_the_base_after_the_device(built: BuiltImage, tmp_path: Path):
     with Container(built, tmp_path, GROUNDPLAN_BASE="/nowhere", GROUNDPLAN_DEVICE="cpu") as container:
         assert container.process.wait(120) == 1
         assert "no folder" in container.log.read_text().splitlines()[-1]

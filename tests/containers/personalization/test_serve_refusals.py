@@ -106,7 +106,7 @@ def test_a_corrupt_or_foreign_file_is_refused(
     assert reason in refusal(container, archive)
 
 
-def test_only_what_an_adapter_consists_of_is_taken(container: Container, archive: Path):
+def test_archive_with_another_file_or_invalid_metadata_is_refused(container: Container, archive: Path):
     for name in ("pytorch_model.bin", "model.py", "deep/adapter.json"):
         path = archive / name
         path.parent.mkdir(exist_ok=True)
@@ -121,7 +121,7 @@ def test_only_what_an_adapter_consists_of_is_taken(container: Container, archive
     assert container.load("whole-again", archive)[0] == 200
 
 
-def test_nothing_outside_the_archive_is_read(container: Container, made: Path, archive: Path):
+def test_file_outside_the_archive_is_not_read(container: Container, made: Path, archive: Path):
     weights = archive / "adapter_model.safetensors"
     weights.unlink()
     weights.symlink_to(made / "adapters" / "alice" / weights.name)
@@ -179,7 +179,7 @@ def half(content: float, kind: str) -> Callable[[dict[str, Any], bytearray], Non
 
 @pytest.mark.parametrize("kind", ["F32", "F16", "BF16"])
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, -2e4])
-def test_a_weight_that_draws_black_is_refused_by_name(
+def test_weight_too_large_for_half_precision_is_refused_by_name(
     container: Container, made: Path, archive: Path, value: float, kind: str
 ):
     weights = archive / "adapter_model.safetensors"
@@ -260,7 +260,7 @@ def test_the_same_weight_under_two_names_is_refused(container: Container, made: 
     assert "which are the same" in refusal(container, archive)
 
 
-def test_no_archive_makes_the_endpoint_fail(container: Container, made: Path, archive: Path):
+def test_random_corrupt_archives_do_not_crash_the_endpoint(container: Container, made: Path, archive: Path):
     """Hundreds of spoilt archives, each made from a whole one by a few changes."""
     dice = random.Random(7)
     whole = {path.name: path.read_bytes() for path in (made / "adapters" / "alice").iterdir()}

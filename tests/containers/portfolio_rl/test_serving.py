@@ -56,7 +56,7 @@ def test_account_gets_an_order_in_units(server: Server) -> None:
     assert cost < 600
 
 
-def test_accounts_of_one_request_do_not_touch_each_other(server: Server) -> None:
+def test_accounts_of_one_request_do_not_affect_each_other(server: Server) -> None:
     alone = server.order(ACCOUNT)
     broken = ACCOUNT | {"cash": -1.0}
     _, answer = server.ask({"accounts": [broken, ACCOUNT, {}, ACCOUNT]})
@@ -93,9 +93,7 @@ def test_accounts_of_one_request_do_not_touch_each_other(server: Server) -> None
         ({"history": {}}, "'history' is unknown, must be one of "),
     ],
 )
-def test_account_that_makes_no_sense_gets_no_trade(
-    server: Server, change: dict[str, Any], reason: str
-) -> None:
+def test_invalid_account_gets_no_trade(server: Server, change: dict[str, Any], reason: str) -> None:
     order = server.order(ACCOUNT | change)
     assert order["valid"] is False
     assert order["reason"].startswith(reason)
@@ -109,7 +107,7 @@ def test_numbers_that_json_does_not_know_are_refused(server: Server) -> None:
         assert order["reason"].startswith("cash must be a finite number")
 
 
-def test_many_accounts_need_no_more_memory_than_some(server: Server) -> None:
+def test_memory_does_not_grow_with_the_number_of_accounts(server: Server) -> None:
     # given some accounts, when ten times as many are asked for
     server.ask({"accounts": [ACCOUNT] * 400})
     some = server.peak_mib
@@ -148,7 +146,7 @@ def test_orders_are_affordable_by_the_numbers_given(server: Server) -> None:
     assert sum(any(order["units"].values()) for order in answer["orders"]) > 500
 
 
-def test_mask_cannot_be_forgotten(server: Server) -> None:
+def test_account_without_a_mask_is_refused(server: Server) -> None:
     account = {name: value for name, value in ACCOUNT.items() if name != "mask"}
     assert server.order(account)["reason"] == "mask is missing"
 
@@ -161,7 +159,7 @@ def test_mask_is_obeyed(server: Server) -> None:
     assert (order["valid"], order["units"]) == (True, {"1": -10, "2": 0, "3": 10})
 
 
-def test_prices_outside_of_those_trained_on_are_told(server: Server) -> None:
+def test_order_warns_of_prices_outside_the_training_range(server: Server) -> None:
     order = server.order(ACCOUNT | {"prices": {"1": 400.0, "2": 35.0, "3": 47.0}})
     assert order["warning"] == "prices outside of those trained on: 1"
     assert "warning" not in server.order(ACCOUNT)
@@ -188,7 +186,7 @@ def test_every_order_is_in_the_audit_log(server: Server) -> None:
         ({"mask": {"1": [True] * 20_000, "2": None}}, {"mask": {"1": [True] * 11, "2": None}}),
     ],
 )
-def test_no_content_hides_an_account_in_the_audit_log(
+def test_audit_log_has_each_account_shortened_and_redacted(
     server: Server, change: dict[str, Any], written: dict[str, Any]
 ) -> None:
     # given an account with a field that is long, deep, or looks like a secret, after a sound one
@@ -224,7 +222,7 @@ def test_wrong_request_is_refused_with_a_reason(
     assert answer["error"].startswith(error)
 
 
-def test_switch_that_cannot_be_read_means_stop(trained: Job, server_python: Path) -> None:
+def test_unreadable_stop_switch_stops_trades(trained: Job, server_python: Path) -> None:
     # given a switch in Systems Manager that nobody answers for
     nobody = {
         "AWS_ENDPOINT_URL": "http://127.0.0.1:9",

@@ -27,7 +27,7 @@ def asked(server: Server, **change: Any) -> Any:
     return answer
 
 
-def test_schedule_of_the_next_day_earns_what_it_can(server: Server) -> None:
+def test_schedule_of_the_next_day_earns_from_the_price_spread(server: Server) -> None:
     # given a request for a day that the caller's history does not have
     answer = asked(server)
     # when its self-schedule meets the prices of the day
@@ -212,7 +212,7 @@ HISTORY = prices.request(ROWS, LAST)["history"]
         ({"extra": 1}, "'extra' is unknown, must be one of hour, now, "),
     ],
 )
-def test_request_that_makes_no_sense_is_refused(server: Server, change: dict[str, Any], error: str) -> None:
+def test_request_with_an_invalid_field_is_refused(server: Server, change: dict[str, Any], error: str) -> None:
     status, answer = server.ask(prices.request(ROWS, LAST, **change))
     assert status == 400, answer
     assert answer["error"].startswith(error)
@@ -229,7 +229,7 @@ def test_day_whose_prices_are_known_is_not_forecast(server: Server) -> None:
     )
 
 
-def test_schedule_that_cannot_be_is_no_offer(server: Server) -> None:
+def test_infeasible_schedule_makes_no_offer(server: Server) -> None:
     status, answer = server.ask(
         prices.request(ROWS, LAST, asset={"power": 0.1, "final": 30}, state_of_charge=1)
     )

@@ -14,7 +14,7 @@ from tests.support.power_bidding import images, prices
 from tests.support.power_bidding.images import QUICK, Job, packed, run, train, write_histories
 
 
-def test_job_leaves_fits_weights_and_a_capture(trained: Job) -> None:
+def test_job_writes_fits_and_weights_and_logs_the_capture(trained: Job) -> None:
     card = trained.json("model/model.json")
     assert card["trained_to"] == prices.hour(24 * prices.DAYS)
     assert card["version"].startswith(f"{card['trained_to']}-")
@@ -129,7 +129,7 @@ def test_failed_processing_job_says_why(server_python: Path, tmp_path: Path) -> 
         ),
     ],
 )
-def test_setting_that_makes_no_sense_is_refused(
+def test_invalid_hyperparameter_is_the_failure_reason(
     hyperparameters: dict[str, str], failure: str, trainer: Path, tmp_path: Path
 ) -> None:
     job = train(tmp_path, trainer, QUICK | hyperparameters)
@@ -137,7 +137,7 @@ def test_setting_that_makes_no_sense_is_refused(
     assert job.text("output/failure").startswith(failure)
 
 
-def test_history_that_makes_no_sense_is_refused(trainer: Path, tmp_path: Path) -> None:
+def test_invalid_history_is_the_failure_reason(trainer: Path, tmp_path: Path) -> None:
     job = train(tmp_path / "none", trainer, QUICK)
     assert (
         job.text("output/failure")

@@ -73,7 +73,7 @@ def test_models_of_different_preprocessing_are_scored_on_their_common_holdout(
     assert set(found) == {"candidate", "champion", "rows"}
 
 
-def test_what_cannot_be_compared_is_said(
+def test_incomparable_models_fail_the_job_with_the_reason(
     image: Image, secret: str, warehouse: Warehouse, table: str, judge, tmp_path: Path
 ):
     given = {**QUICK, "secret": secret, "table": table, "target": "Y"}

@@ -107,7 +107,7 @@ REASONS = {
 
 @pytest.mark.usefixtures("tables")
 @pytest.mark.parametrize("names", [list(REASONS)[i::5] for i in range(5)], ids=str)
-def test_the_reason_names_what_is_wrong(image: Image, secret: str, names: list[str]):
+def test_failure_reason_names_the_invalid_input(image: Image, secret: str, names: list[str]):
     """Several jobs at a time: each waits for Python more than for anything else."""
     given = {**QUICK, "secret": secret, "table": "GOOD", "target": "Y"}
     jobs = {name: image.train(given | REASONS[name][0]) for name in names}
@@ -191,7 +191,7 @@ def without(known: dict[str, Any], *names: str, **more: Any) -> dict[str, Any]:
 
 
 @pytest.mark.usefixtures("tables")
-def test_a_key_is_enough_and_so_is_a_password(image: Image, aws: dict[str, str], warehouse: Warehouse):
+def test_login_works_with_a_key_or_a_password(image: Image, aws: dict[str, str], warehouse: Warehouse):
     known = warehouse.credentials
     phrase = "correct horse battery"
     jobs = [
@@ -289,7 +289,7 @@ sys.exit(__main__.main())
 
 
 @pytest.mark.parametrize("where", ["alone", "together"])
-def test_a_key_in_a_librarys_error_is_not_told(image_python: Path, tmp_path: Path, where: str):
+def test_key_in_a_librarys_error_is_redacted(image_python: Path, tmp_path: Path, where: str):
     # given a library that puts the key that it was given, line by line, into its error
     config = tmp_path / "input" / "config"
     config.mkdir(parents=True)

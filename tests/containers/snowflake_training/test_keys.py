@@ -119,7 +119,7 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("name", MISTAKES)
-def test_key_that_cannot_be_read_is_answered_by_the_mistake(name: str):
+def test_unreadable_key_raises_its_reason_without_the_key(name: str):
     given, phrase, reason = MISTAKES[name]
     with pytest.raises(Failure) as caught:
         private_key(given, phrase)

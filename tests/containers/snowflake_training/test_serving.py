@@ -71,20 +71,20 @@ def lines(rows: list[list[Any]]) -> str:
     return "\n".join(",".join(map(cell, row)) for row in rows) + "\n"
 
 
-def test_it_says_that_it_is_ready(endpoint: Endpoint):
+def test_ping_returns_200(endpoint: Endpoint):
     connection = http.client.HTTPConnection("127.0.0.1", endpoint.port, timeout=20)
     connection.request("GET", "/ping")
     assert connection.getresponse().status == 200
 
 
 @pytest.mark.parametrize("sign", [{"Origin": "http://page.example"}, {"Sec-Fetch-Site": "cross-site"}])
-def test_a_web_page_gets_no_predictions(endpoint: Endpoint, sign: dict[str, str]):
+def test_request_of_a_web_page_is_refused(endpoint: Endpoint, sign: dict[str, str]):
     connection = http.client.HTTPConnection("127.0.0.1", endpoint.port, timeout=20)
     connection.request("POST", "/invocations", lines(ROWS), {"Content-Type": "text/csv", **sign})
     assert connection.getresponse().status == 403
 
 
-def test_the_columns_in_order_are_written_down(model: tuple[Image, Path]):
+def test_preparation_file_has_the_columns_in_order(model: tuple[Image, Path]):
     kinds = json.loads((model[1] / "model/preparation.json").read_text())["kinds"]
     assert ",".join(kinds) == HEADING
 
@@ -117,7 +117,7 @@ def test_predictions_are_those_of_the_training(endpoint: Endpoint, warehouse: Wa
     assert (sum(error**2 for error in errors) / len(errors)) ** 0.5 < 0.2 * spread
 
 
-def test_a_blank_and_text_never_seen_are_a_blank(endpoint: Endpoint):
+def test_unknown_category_and_blank_text_are_missing_values(endpoint: Endpoint):
     unknown, blank, spaces = ([[1.0, 1.0, kind, True, 3.0]] for kind in ("atlantis", None, "  "))
     assert endpoint.csv(lines(unknown)) == endpoint.csv(lines(blank)) == endpoint.csv(lines(spaces))
 
@@ -228,7 +228,7 @@ def test_a_bad_instance_is_named(endpoint: Endpoint, body: str, reason: str):
     assert endpoint.refusal(body, content_type="application/json").startswith(reason)
 
 
-def test_it_goes_on_after_bad_requests(endpoint: Endpoint):
+def test_server_answers_after_invalid_requests(endpoint: Endpoint):
     expected = endpoint.csv(lines(ROWS))
     for _ in range(20):
         endpoint.refusal("x,y\n")
@@ -321,7 +321,7 @@ def test_workers_end_with_their_server(server):
         time.sleep(0.05)
 
 
-def test_sigterm_ends_it_cleanly(model: tuple[Image, Path]):
+def test_server_exits_with_0_on_sigterm(model: tuple[Image, Path]):
     image, base = model
     port = free_port()
     process = image.start("serve", base, BIND_HOST="127.0.0.1", SAGEMAKER_BIND_TO_PORT=str(port))
@@ -339,7 +339,9 @@ def test_sigterm_ends_it_cleanly(model: tuple[Image, Path]):
         ({"preparation.json": "{"}, "model's preparation.json is not of this container"),
     ],
 )
-def test_what_is_no_model_is_not_served(image: Image, tmp_path: Path, files: dict[str, str], reason: str):
+def test_server_without_a_valid_model_exits_with_the_reason(
+    image: Image, tmp_path: Path, files: dict[str, str], reason: str
+):
     base = tmp_path / "ml"
     (base / "model").mkdir(parents=True)
     for name, content in files.items():

@@ -88,7 +88,7 @@ def test_the_held_out_rows_do_not_depend_on_the_hosts(warehouse: Warehouse, awkw
     assert np.array_equal(np.sort(np.concatenate(alone)), held[0])
 
 
-def test_copies_of_a_row_are_on_one_side(warehouse: Warehouse, awkward: Table):
+def test_copies_of_a_row_are_in_the_same_split(warehouse: Warehouse, awkward: Table):
     split = Split.of(awkward, **SPLIT)
     (part,) = everything(warehouse, awkward, split, 1)
     ids, out = part.ids(), split.held_out(part.hashes)
@@ -123,7 +123,7 @@ def test_holdout_changes_with_the_seed_and_grows_with_the_fraction(warehouse: Wa
     assert 0.02 < len(same) / 30_000 < 0.06  # 0.2 * 0.2 by chance
 
 
-def test_both_hold_out(warehouse: Warehouse, awkward: Table):
+def test_pull_with_two_splits_returns_their_common_holdout(warehouse: Warehouse, awkward: Table):
     """Rows that neither of two models with splits of their own was trained on."""
     splits = [Split.of(awkward, 1, 0.3), Split.of(awkward, 2, 0.3)]
     ids = [
@@ -136,7 +136,7 @@ def test_both_hold_out(warehouse: Warehouse, awkward: Table):
     assert ids[0] & ids[1] == ids[2]
 
 
-def test_what_a_survey_tells(awkward: Table):
+def test_survey_returns_column_kinds_and_counts(awkward: Table):
     assert awkward.kinds == {
         "ID": "number",
         "N": "number",
@@ -150,7 +150,7 @@ def test_what_a_survey_tells(awkward: Table):
     assert awkward.filled["N"] < awkward.filled["ID"] == 30_100
 
 
-def test_columns_of_any_name(warehouse: Warehouse):
+def test_columns_of_any_name_are_pulled(warehouse: Warehouse):
     names = ["it's", 'a "quoted" name', "lower", "naïve % {x}", "SELECT"]
     columns = ", ".join(f"{quoted(name)} FLOAT" for name in names)
     warehouse.run(f'CREATE OR REPLACE TABLE "Odd Names" ({columns}, "y ; --" FLOAT)')
@@ -179,12 +179,12 @@ def test_a_table_is_quoted_part_by_part(name: str, sql: str):
     "name",
     ["", "a b", "t; DROP TABLE t", 't" UNION SELECT', "a.b.c.d", "(SELECT 1)", "t--", "1t", '"open', "a..b"],
 )
-def test_what_is_no_table_is_refused(name: str):
+def test_invalid_table_name_is_refused(name: str):
     with pytest.raises(Failure, match=r"is not TABLE, SCHEMA\.TABLE or DATABASE\.SCHEMA\.TABLE"):
         qualified(name)
 
 
-def test_the_target_may_differ_in_case(warehouse: Warehouse):
+def test_unquoted_target_matches_a_column_in_another_case(warehouse: Warehouse):
     warehouse.numbers("CASES", 30)
     assert survey(warehouse.session, "cases", "y").target == "Y"
     with pytest.raises(Failure, match='has no column "y": it has A, B, Y'):

@@ -91,7 +91,7 @@ collective.finalize = late
 """
 
 
-def test_a_host_that_says_goodbye_late_has_not_failed(image: Image, given: dict[str, str], tmp_path: Path):
+def test_host_with_a_late_shutdown_message_is_not_lost(image: Image, given: dict[str, str], tmp_path: Path):
     # given a second host that takes its time between its last round and its farewell
     (tmp_path / "sitecustomize.py").write_text(LATE)
     job = image.train(given, hosts=2, PYTHONPATH=os.pathsep.join((import_path(IMAGE), str(tmp_path))))
@@ -99,7 +99,7 @@ def test_a_host_that_says_goodbye_late_has_not_failed(image: Image, given: dict[
     job.succeeded()
 
 
-def test_what_a_job_leaves_behind(image: Image, given: dict[str, str]):
+def test_job_writes_model_metrics_and_learning_curves(image: Image, given: dict[str, str]):
     job = image.train(given, hosts=2).succeeded()
     metrics, preparation = job.metrics(), job.preparation()
     model = job.first.base / "model"
@@ -184,7 +184,7 @@ def test_hosts_may_start_in_any_order(image: Image, given: dict[str, str], tmp_p
 # --- checkpoints ---
 
 
-def test_a_killed_job_goes_on_where_it_was(image: Image, given: dict[str, str], tmp_path: Path):
+def test_killed_job_resumes_from_its_checkpoint(image: Image, given: dict[str, str], tmp_path: Path):
     long = {**given, "rounds": "400", "early_stopping_rounds": "30", "eta": "0.1", "checkpoint_every": "20"}
     long |= {"subsample": "0.5", "colsample_bytree": "0.5", "max_depth": "6"}
     whole = image.train(long, hosts=2).succeeded().metrics()
@@ -220,9 +220,7 @@ def test_a_killed_job_goes_on_where_it_was(image: Image, given: dict[str, str], 
     assert (new[0] / "checkpoints" / checkpoint.name).exists()
 
 
-def test_a_checkpoint_of_other_settings_is_not_gone_on_from(
-    image: Image, given: dict[str, str], tmp_path: Path
-):
+def test_checkpoint_of_other_settings_is_ignored(image: Image, given: dict[str, str], tmp_path: Path):
     bases = [tmp_path / "0"]
     image.train({**given, "checkpoint_every": "5"}, bases=bases).succeeded()
     for marker in ("uploading", "uploaded"):  # as SageMaker puts beside checkpoints
@@ -236,7 +234,7 @@ def test_a_checkpoint_of_other_settings_is_not_gone_on_from(
     assert more.metrics()["rounds"] == 20
 
 
-def test_a_damaged_checkpoint_is_passed_over(image: Image, given: dict[str, str], tmp_path: Path):
+def test_damaged_checkpoint_is_ignored(image: Image, given: dict[str, str], tmp_path: Path):
     bases = [tmp_path / "0"]
     (bases[0] / "checkpoints").mkdir(parents=True)
     (bases[0] / "checkpoints" / "checkpoint.ubj").write_bytes(b"half of")
@@ -281,7 +279,7 @@ def test_a_lost_host_fails_the_others(image: Image, given: dict[str, str], victi
 
 
 @pytest.mark.parametrize("victim", [0, 1])
-def test_work_that_waits_for_a_lost_host_is_ended(image: Image, given: dict[str, str], victim: int):
+def test_worker_that_waits_for_a_lost_host_is_ended(image: Image, given: dict[str, str], victim: int):
     # given work that does not notice that a host is gone, as XGBoost's at times does not
     endless = {**given, "rounds": "50000", "timeout": "600"}
     job = image.train(endless, hosts=3, GROUNDPLAN_LOSS_GRACE_SECONDS=str(LOSS_GRACE))
@@ -298,7 +296,7 @@ def test_work_that_waits_for_a_lost_host_is_ended(image: Image, given: dict[str,
     assert [(host.process.returncode, host.failure) for host in others] == [(1, told)] * 2
 
 
-def test_a_host_that_is_done_is_not_missed(image: Image, given: dict[str, str]):
+def test_host_that_finished_early_is_not_reported_as_lost(image: Image, given: dict[str, str]):
     # given a first host that takes longer to write the model than a lost host would be waited for
     base = image.folder / "slow"
     slow = base / "model" / ".model.ubj.part"
@@ -351,7 +349,7 @@ def test_host_is_lost_only_without_a_shutdown_message(first: Watch):
     until(lambda: first.alone, "the end of the others")
 
 
-def test_an_instance_that_vanishes_is_asked_for(first: Watch):
+def test_connections_between_hosts_use_tcp_keepalive(first: Watch):
     # given two hosts that have nothing to say to each other
     Watch(Cluster(first.cluster.hosts, first.cluster.hosts[1])).start()
     # then the kernel asks from time to time, on both sides, whether the other is there
@@ -376,7 +374,7 @@ def timers(host: str, port: int) -> list[str]:
     return [row[5][:2] for row in rows if row[3] == established and address in row[1:3]]
 
 
-def test_a_worker_that_dies_is_reported(image: Image, given: dict[str, str]):
+def test_killed_worker_is_the_failure_reason(image: Image, given: dict[str, str]):
     job = image.train({**given, "rounds": "50000"})
     wait_for(job.first, r"\[5\] ")
     (worker,) = children(job.first.process.pid)
@@ -386,7 +384,7 @@ def test_a_worker_that_dies_is_reported(image: Image, given: dict[str, str]):
     assert job.first.log.splitlines()[-1] == f"ERROR {told}"
 
 
-def test_a_worker_that_dies_is_the_reason_of_every_host(image: Image, given: dict[str, str]):
+def test_killed_worker_is_the_failure_reason_on_every_host(image: Image, given: dict[str, str]):
     job = image.train({**given, "rounds": "50000", "timeout": "600"}, hosts=3)
     wait_for(job.first, r"\[5\] ")
     (worker,) = children(job.hosts[1].process.pid)
@@ -441,7 +439,7 @@ def test_text_columns_become_categories_and_unusable_columns_are_named(image: Im
     assert job.metrics()["importance"]["KIND"] > 0
 
 
-def test_coordinates_are_turned(image: Image, secret: str, mixed: str):
+def test_rotated_coordinates_are_added_as_features(image: Image, secret: str, mixed: str):
     given = {**QUICK, "secret": secret, "table": mixed, "target": "PRICE"}
     job = image.train({**given, "coordinates": "lat, lon"}).succeeded()
     importance = job.metrics()["importance"]
@@ -450,7 +448,7 @@ def test_coordinates_are_turned(image: Image, secret: str, mixed: str):
     assert sum(value for name, value in importance.items() if "°" in name) > 0
 
 
-def test_what_is_written_is_json_for_everybody(image: Image, given: dict[str, str]):
+def test_json_files_have_no_nan_and_no_infinity(image: Image, given: dict[str, str]):
     """No NaN and no infinity, which only Python's reader takes."""
     job = image.train(given).succeeded()
     paths = [*job.first.base.glob("model/*.json"), *job.first.base.glob("output/data/*.json")]

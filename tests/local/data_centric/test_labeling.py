@@ -353,7 +353,7 @@ def test_invalid_answer_names_the_field(deployed: Deployed, open_runs: dict[str,
         assert (status, told["error"]["code"], told["error"]["field"]) == (400, "invalid", field)
 
 
-def test_cost_is_told_before_the_run(deployed: Deployed) -> None:
+def test_estimate_returns_the_cost_without_starting_a_run(deployed: Deployed) -> None:
     manifest = deployed.manifest("estimate", [{"source": f"text {number}"} for number in range(10)])
     state = deployed.ended(deployed.start(name="estimate", manifest=manifest, estimate_only=True))
     assert state["status"] == "SUCCEEDED", state

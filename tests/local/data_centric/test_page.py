@@ -305,7 +305,7 @@ def test_the_end_of_a_lease_is_announced(visit, service):
     expect_answers(page, 1)
 
 
-def test_a_blocked_labeler_is_told(visit, service):
+def test_blocked_labeler_sees_a_message(visit, service):
     # given a run that blocks at the first wrong answer to a gold question
     gold = {service.picture(f"gold/{number}.png", drawn(number, (90, 60))): 0 for number in range(9)}
     names = [service.picture(f"{number}.png", drawn(number, (90, 60))) for number in range(9)]
@@ -388,7 +388,7 @@ def test_a_busy_service_is_asked_again(visit, service, monkeypatch):
     assert not refusals
 
 
-def test_a_picture_that_cannot_be_loaded_holds_nobody(visit, service):
+def test_task_whose_picture_is_missing_cannot_be_answered_until_reloaded(visit, service):
     # given a picture that is gone from the bucket
     shapes(service, count=1)
     gone = service.objects.pop("0.png")
@@ -612,7 +612,7 @@ def test_a_phone_of_360_pixels_shows_picture_and_classes(visit, service):
     expect_answers(page, 1)
 
 
-def test_everything_can_be_reached_by_keys(visit, service):
+def test_all_controls_are_reachable_by_keyboard(visit, service):
     # given a task of a run whose instructions are closed
     shapes(service)
     page = visit()

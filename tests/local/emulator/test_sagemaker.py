@@ -33,7 +33,7 @@ def test_a_role_may_do_in_sagemaker_what_its_policy_grants(
     assert refused.value.response["Error"]["Code"] == "AccessDeniedException"
 
 
-def test_who_does_not_sign_is_refused(cloud: LocalCloud, aws: Callable, enforced: None) -> None:
+def test_unsigned_request_is_refused(cloud: LocalCloud, aws: Callable, enforced: None) -> None:
     unsigned = Config(signature_version=UNSIGNED)
     sagemaker = boto3.client(
         "sagemaker", endpoint_url=cloud.endpoint_url, region_name=REGION, config=unsigned
@@ -66,7 +66,7 @@ def test_an_absent_image_is_an_error(aws: Callable, image: str) -> None:
     assert aws("ecr").describe_images(repositoryName="hooks", imageIds=[{"imageTag": "1"}])["imageDetails"]
 
 
-def test_a_bucket_that_wants_encrypted_requests_is_reached(cloud: LocalCloud, aws: Callable) -> None:
+def test_bucket_policy_that_requires_tls_allows_requests(cloud: LocalCloud, aws: Callable) -> None:
     # given a bucket as the house makes it, and a role that may read it
     name = next(names)
     aws("s3").create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": REGION})
@@ -86,7 +86,7 @@ def test_a_bucket_that_wants_encrypted_requests_is_reached(cloud: LocalCloud, aw
         cloud.enforce_iam(False)
 
 
-def test_a_grant_may_name_the_streams_of_a_log(cloud: LocalCloud, aws: Callable) -> None:
+def test_grant_is_limited_to_log_streams(cloud: LocalCloud, aws: Callable) -> None:
     # given a log with two streams, and a role that may delete those whose names begin with "mine"
     group = next(names)
     aws("logs").create_log_group(logGroupName=group)

@@ -16,7 +16,7 @@ from tests.support.clouds import own_keys
 from tests.support.deployments import ACCOUNT, HOSTED, REGION, Stack, asked, assumed, hosting, names
 
 
-def test_a_stack_makes_changes_replaces_and_deletes_what_serves(
+def test_stack_creates_updates_and_deletes_an_endpoint(
     aws: Callable, image: str, execution_role: str
 ) -> None:
     sagemaker, stack = aws("sagemaker"), Stack(aws)
@@ -49,7 +49,7 @@ def test_a_stack_makes_changes_replaces_and_deletes_what_serves(
     assert sagemaker.list_endpoints(NameContains=stack.name)["Endpoints"] == []
 
 
-def test_a_stack_takes_back_what_failed(aws: Callable, image: str, execution_role: str) -> None:
+def test_failed_stack_creation_is_rolled_back(aws: Callable, image: str, execution_role: str) -> None:
     # given a stack whose endpoint's configuration names a model that is not there
     resources = hosting(image, execution_role)
     resources["Config"]["Properties"]["ProductionVariants"][0]["ModelName"] = "nobody"
@@ -159,7 +159,7 @@ def test_a_secret_is_referred_to_by_its_arn(cloud: LocalCloud, aws: Callable) ->
         aws("secretsmanager").get_secret_value(SecretId=name)
 
 
-def test_an_alarm_calculates_with_metrics(aws: Callable) -> None:
+def test_alarm_evaluates_metric_math(aws: Callable) -> None:
     # given an alarm on the sum of two metrics
     metrics: list[dict[str, Any]] = [{"Id": "sum", "Expression": "FILL(a, 0) + FILL(b, 0)"}]
     for each in ("a", "b"):

@@ -98,7 +98,7 @@ def test_an_sdk_task_calls_sagemaker(aws: Callable) -> None:
 
 
 @pytest.mark.parametrize("end", ["the execution is stopped", "the task's time is over"])
-def test_a_job_ends_with_its_task(
+def test_job_is_stopped_when_its_task_ends(
     aws: Callable, image: str, bucket: str, execution_role: str, end: str
 ) -> None:
     # given a task that waits for a long job
@@ -152,7 +152,7 @@ def test_every_integration_acts_under_the_machines_role(aws: Callable, enforced:
         assert done["status"] == "SUCCEEDED", done
 
 
-def test_an_execution_ends_when_its_time_is_over(aws: Callable) -> None:
+def test_execution_times_out(aws: Callable) -> None:
     machine = Machine(aws, {"Type": "Wait", "Seconds": 4}, TimeoutSeconds=1)
     ended = machine.run()
     assert (ended["status"], ended["error"]) == ("TIMED_OUT", "States.Timeout")

@@ -131,7 +131,9 @@ def test_request_with_a_token_is_answered_under_the_functions_role(ask: Ask, tok
     assert ask("GET", "/api/nothing", token)[0] == 404
 
 
-def test_a_new_model_gets_addresses_that_take_its_pictures(ask: Ask, token: str, deployed: SimpleNamespace):
+def test_new_model_gets_upload_addresses_and_is_purged_when_deleted(
+    ask: Ask, token: str, deployed: SimpleNamespace
+):
     body = {
         "name": "Tom",
         "subject": "cat",
@@ -251,7 +253,7 @@ def test_every_listener_is_known_and_on_the_loopback(deployed: SimpleNamespace):
     assert len([port for address, port in found if address in containers]) == 1
 
 
-def test_what_is_destroyed_leaves_nothing(deployed: SimpleNamespace):
+def test_destroyed_stack_leaves_no_resources(deployed: SimpleNamespace):
     """Last: what a job would have left is there, and goes too."""
     s3, bucket = deployed.client("s3"), deployed.out["DataBucket"]
     s3.put_object(Bucket=bucket, Key=f"jobs/{STACK}-0/tasks.json", Body=b"{}")

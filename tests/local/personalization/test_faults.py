@@ -40,12 +40,12 @@ def test_no_request_is_lost_and_none_is_trained_twice(figures: dict[str, Any]) -
         assert found[name] == 0, figures["found"]
 
 
-def test_nothing_is_left_over_and_everybody_is_told(figures: dict[str, Any]) -> None:
+def test_no_data_is_left_behind_and_every_user_is_notified(figures: dict[str, Any]) -> None:
     for name in ("left_behind", "counters_off", "not_notified"):
         assert figures["metrics"][name] == 0, figures["found"]
 
 
-def test_faults_have_struck(figures: dict[str, Any]) -> None:
+def test_faults_were_injected(figures: dict[str, Any]) -> None:
     struck = figures["faults"]
     assert set(struck) >= {kind.name for kind in KINDS}
     assert struck["cloud_crashes"] == 2

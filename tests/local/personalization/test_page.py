@@ -60,7 +60,7 @@ def signed_in(visit: Callable[[], Page], service: Service, user: str = ADA) -> P
     return page
 
 
-def test_from_a_few_photographs_to_pictures_and_away(visit, service, pictures, tmp_path):
+def test_user_creates_a_model_makes_pictures_and_deletes_it(visit, service, pictures, tmp_path):
     # GIVEN a person who signs in, and whose first model waits for its pictures
     page = signed_in(visit, service)
     created(page, pictures)
@@ -119,7 +119,7 @@ def test_from_a_few_photographs_to_pictures_and_away(visit, service, pictures, t
     assert not service.models
 
 
-def test_another_person_sees_nothing_of_it(visit, service, pictures):
+def test_other_user_does_not_see_the_model(visit, service, pictures):
     # GIVEN a model of Ada's
     ada = signed_in(visit, service)
     created(ada, pictures)
@@ -153,7 +153,7 @@ def test_only_failed_uploads_are_sent_again(visit, service, pictures):
     assert len([call for call in service.calls if call.endswith("/start")]) == 1
 
 
-def test_what_is_wrong_is_said_at_its_field(visit, service, pictures, tmp_path):
+def test_validation_error_is_shown_at_its_field(visit, service, pictures, tmp_path):
     page = signed_in(visit, service)
     page.get_by_role("link", name="Create your first model").click()
     start = page.get_by_role("button", name="Upload and start")
@@ -207,7 +207,7 @@ def test_user_above_the_rate_limit_is_told_when_to_retry(visit, service, picture
     expect(said).to_have_text(re.compile(r"many pictures. Try again at \d\d:\d\d:\d\d, in (40|39) s."))
 
 
-def test_a_lent_password_is_changed_before_anything_else(visit, service):
+def test_temporary_password_must_be_changed_at_first_sign_in(visit, service):
     page = visit()
     sign_in(page, EVE, "not that one")
     expect(page.get_by_role("alert")).to_have_text("That email address and password do not match.")
@@ -225,7 +225,7 @@ def test_a_lent_password_is_changed_before_anything_else(visit, service):
     assert service.passwords[EVE] == "Eve-and-nobody-else"
 
 
-def test_an_account_can_be_made_and_its_password_found_again(visit, service):
+def test_user_signs_up_and_resets_the_password(visit, service):
     # GIVEN a pool that lets people in, and a person who types the address of another
     page = visit()
     page.get_by_role("button", name="Create an account").click()
@@ -279,7 +279,7 @@ def test_session_is_renewed_until_it_is_revoked(visit, service):
     until(lambda: not service.refreshes, "the revocation")
 
 
-def test_what_a_person_wrote_is_text_wherever_it_is_shown(visit, service, pictures):
+def test_text_of_users_is_escaped_in_every_view(visit, service, pictures):
     # GIVEN a name and a prompt that would be a script
     service.seconds = 0.1
     evil = "<img src=x onerror=alert(1)>"
@@ -294,7 +294,7 @@ def test_what_a_person_wrote_is_text_wherever_it_is_shown(visit, service, pictur
     expect(page.get_by_role("link", name=evil)).to_be_visible()
 
 
-def test_no_view_keeps_anybody_out(visit, service, pictures, browser, address):
+def test_no_view_has_accessibility_errors(visit, service, pictures, browser, address):
     """By axe's rules for WCAG 2.2 AA, light and dark, on a desk and on a phone."""
     seen = Visit(hasty(browser))
     page = seen.page
@@ -324,7 +324,7 @@ def test_no_view_keeps_anybody_out(visit, service, pictures, browser, address):
     assert {view: found for view, found in barriers.items() if found} == {}
 
 
-def test_everything_can_be_reached_by_keys(visit, service):
+def test_all_controls_are_reachable_by_keyboard(visit, service):
     page = signed_in(visit, service)
     page.reload()
     expect(page.get_by_text("Nothing here yet")).to_be_visible()

@@ -85,7 +85,7 @@ def test_the_loss_of_a_training_reaches_cloudwatch(make_world):
 
 
 @pytest.mark.parametrize("jump", [3600, 86_400, -3600, -86_400])
-def test_the_sweeper_finishes_what_a_wrong_clock_stamped(make_world, monkeypatch, jump):
+def test_sweeper_completes_rows_with_times_of_a_wrong_clock(make_world, monkeypatch, jump):
     # given a model that is deleted and one that gets ready, under a clock that is wrong and without events
     offset, real = [float(jump)], environment.SystemClock.now
     monkeypatch.setattr(environment.SystemClock, "now", lambda clock: real(clock) + offset[0])
@@ -111,7 +111,7 @@ def test_the_sweeper_finishes_what_a_wrong_clock_stamped(make_world, monkeypatch
     until(lambda: world.shown(again)["status"] == "READY", "the next model", meanwhile=world.sweep)
 
 
-def test_while_it_trains_its_user_sees_how_far_it_is(make_world):
+def test_model_shows_its_progress_while_it_trains(make_world):
     world = make_world(mode="wait")
     model = world.start()
     world.dispatch()
@@ -191,7 +191,7 @@ def test_step_killed_after_any_write_loses_and_repeats_nothing(make_world, step)
         check_ready(world, jobs=2 if mode == "interrupted" else 1)
 
 
-def test_the_start_is_killed_after_any_write_and_repeated(make_world):
+def test_start_killed_after_any_write_can_be_repeated(make_world):
     worlds: list[World] = []
     while True:
         world = make_world()
@@ -229,7 +229,7 @@ def test_repeated_late_and_reordered_events_change_nothing(make_world):
     check_ready(world)
 
 
-def test_with_no_event_at_all_the_sweeper_does_everything(make_world):
+def test_sweeper_completes_requests_without_any_event(make_world):
     world = make_world()
     world.start()
     world.start()
@@ -243,7 +243,7 @@ def test_with_no_event_at_all_the_sweeper_does_everything(make_world):
 # What goes wrong in training
 
 
-def test_a_task_that_fails_tells_its_user_why(make_world):
+def test_failed_task_reports_its_reason_to_the_user(make_world):
     world = make_world(mode="bad")
     model = world.start()
     world.train()
@@ -272,7 +272,7 @@ def test_failed_request_advises_a_restart_after_the_last_attempt(make_world):
     assert world.rows("users")[0]["active"] == 0
 
 
-def test_while_sagemaker_takes_no_more_requests_wait_in_the_queue(make_world, personalization_cloud):
+def test_requests_stay_queued_while_the_quota_is_zero(make_world, personalization_cloud):
     world = make_world()
     world.start()
     world.start()
@@ -293,7 +293,7 @@ def test_while_sagemaker_takes_no_more_requests_wait_in_the_queue(make_world, pe
 @pytest.mark.parametrize(
     ("on_demand", "spots", "warm"), [(0, 1, 0), (1, 0, 0), (1, 0, 1), (2, 1, 0)], ids=str
 )
-def test_requests_are_trained_on_whatever_quota_the_account_has(
+def test_requests_are_trained_with_any_nonzero_quota(
     make_world, personalization_cloud, on_demand, spots, warm, spot
 ):
     # given an account with no quota but these, and a deployment that keeps instances while jobs follow
@@ -388,7 +388,7 @@ def model_data(key: str) -> bool:
     return "/checkpoints/" in key or not key.startswith("jobs/")
 
 
-def test_a_deletion_in_a_shared_job_leaves_the_others_alone(make_world):
+def test_deletion_in_a_shared_job_does_not_affect_other_models(make_world):
     world = make_world(settings={"tasks_per_host": 2, "hosts_max": 1})
     gone, kept = world.start(), world.start()
     world.dispatch()

@@ -45,7 +45,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:No application metrics")
 GENERATE = "POST /api/models/{model}/generations"
 
 
-def test_pictures_are_made_kept_and_found_again(make_world):
+def test_generated_pictures_are_stored_and_listed(make_world):
     world = make_world()
     model = ready(world)
     status, made = world.ask(GENERATE, {"prompt": "sks cat on the moon", "seed": 7, "count": 2}, model=model)
@@ -65,7 +65,7 @@ def test_pictures_are_made_kept_and_found_again(make_world):
     assert [item["generation"] for item in listed] == [made["generation"]]
 
 
-def test_without_a_seed_one_is_drawn_and_told(make_world):
+def test_generation_without_a_seed_returns_a_random_one(make_world):
     world = make_world()
     model = ready(world)
     made = [world.ask(GENERATE, {"prompt": "a"}, model=model)[1] for _ in range(2)]
@@ -73,7 +73,7 @@ def test_without_a_seed_one_is_drawn_and_told(make_world):
     assert [asked["seed"] for _, asked in ENDPOINT.asked] == [one["seed"] for one in made]
 
 
-def test_many_generations_come_in_pages_newest_first_and_each_once(make_world, monkeypatch):
+def test_generations_are_listed_in_pages_newest_first(make_world, monkeypatch):
     monkeypatch.setattr(service, "PAGE", 3)
     world = make_world()
     model, other = ready(world), ready(world)
@@ -165,7 +165,7 @@ def test_generation_that_fails_at_the_endpoint_returns_its_status(make_world, er
     assert row["status"] == "FAILED"
 
 
-def test_a_model_deleted_while_its_pictures_are_made_leaves_none(make_world, monkeypatch):
+def test_model_deleted_during_a_generation_leaves_no_pictures(make_world, monkeypatch):
     world = make_world()
     model = ready(world)
     invoke = Endpoint.invoke_endpoint
@@ -224,7 +224,7 @@ def test_resource_of_another_user_is_not_found(make_world):
 IMAGES = [{"type": "image/png", "bytes": 900}]
 
 
-def test_a_forged_target_is_refused_and_reaches_nobody(make_world):
+def test_caller_cannot_choose_the_target_model(make_world):
     world = make_world()
     model = ready(world)
     for field in ("TargetModel", "target", "model", "user"):
@@ -394,7 +394,7 @@ def test_pictures_that_are_not_made_are_not_counted(make_world):
     assert (busy, made) == ([503] * 3, 201)
 
 
-def test_a_model_is_held_to_its_pixels_in_all(make_world):
+def test_pixels_of_a_model_are_limited_in_total(make_world):
     world = make_world(limits={"model_pixels": 64 * 64 * 2})
     two, three = world.upload(2), world.upload(3)
     status, answer = world.ask("POST /api/models/{model}/start", model=three)
@@ -429,7 +429,7 @@ def test_a_start_reads_no_more_than_headers(make_world, monkeypatch):
     assert len(body) > 3 * HEADER_BYTES
 
 
-def test_limits_from_the_settings_are_told_with_their_field(make_world):
+def test_values_above_configured_limits_are_refused_with_their_field(make_world):
     world = make_world(limits={"images_min": 2, "images_max": 3, "image_bytes": 1000, "prompt_chars": 10})
     for count in (1, 4):
         status, answer = world.ask(

@@ -115,7 +115,7 @@ def test_model_is_trained_judged_and_registered(running: LocalCloud, runs: Pipel
 # Roles
 
 
-def test_pipeline_does_no_more_than_its_role_may(running: LocalCloud, runs: PipelineRuns) -> None:
+def test_pipeline_step_fails_without_the_grant_of_its_role(running: LocalCloud, runs: PipelineRuns) -> None:
     # given roles that may not start the job, not pass its role, and not invoke the function
     arn = runs.function(QUICK)
     of_jobs = ("sagemaker:*TrainingJob", "*")
@@ -143,7 +143,7 @@ def test_role_that_does_not_trust_sagemaker_is_not_assumed(running: LocalCloud, 
     assert f"Could not assume role {stranger}" in runs.steps(execution)["Train"]["FailureReason"]
 
 
-def test_callers_do_no_more_than_their_policies_grant(running: LocalCloud, runs: PipelineRuns) -> None:
+def test_caller_without_the_grant_is_refused(running: LocalCloud, runs: PipelineRuns) -> None:
     # given a caller who may create one pipeline and start none, and may pass no role
     pipeline = f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:pipeline/allowed"
     acting = runs.aws("sagemaker", **assumed(runs.aws, ("sagemaker:CreatePipeline", pipeline)))
@@ -359,7 +359,7 @@ def test_definition_of_the_python_sdk_runs(runs: PipelineRuns) -> None:
 # Another server
 
 
-def test_next_server_goes_on_with_an_execution(running: LocalCloud, runs: PipelineRuns) -> None:
+def test_execution_continues_after_a_server_crash(running: LocalCloud, runs: PipelineRuns) -> None:
     # given two jobs and a callback, when the server dies
     url, _ = runs.queue()
     again = {"ExceptionType": ["SageMaker.JOB_INTERNAL_ERROR"], "IntervalSeconds": 0}

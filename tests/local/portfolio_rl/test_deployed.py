@@ -86,7 +86,7 @@ def test_the_first_policy_serves_and_its_orders_keep_the_rules(
     assert sum(trades.final) / job.values[:, -1].sum() > 0.98
 
 
-def test_a_refused_account_pages_someone(aws: Callable, job: PolicyJob, service: OrderService) -> None:
+def test_refused_account_raises_the_alarm(aws: Callable, job: PolicyJob, service: OrderService) -> None:
     # given the alarm for refused orders, which is quiet
     alarm = next(
         found["AlarmName"]
@@ -107,7 +107,7 @@ def test_a_refused_account_pages_someone(aws: Callable, job: PolicyJob, service:
     until(in_alarm, "the alarm")
 
 
-def test_the_stop_switch_ends_all_trades(
+def test_stop_switch_stops_all_trades(
     aws: Callable, deployed: Outputs, job: PolicyJob, service: OrderService
 ) -> None:
     account, switch = first_account(job), deployed["StopParameterName"]
@@ -194,7 +194,7 @@ def words(process: int, option: str) -> str:
     return ""
 
 
-def test_what_is_left_running_is_told(aws: Callable, deployed: Outputs) -> None:
+def test_running_notebook_instance_is_reported(aws: Callable, deployed: Outputs) -> None:
     # given the stack's notebook instance, which runs, and its endpoint, which is meant to
     (function,) = [
         found["FunctionName"]

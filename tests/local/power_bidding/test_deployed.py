@@ -102,7 +102,7 @@ def test_every_replayed_hour_has_one_offer_in_time(lived: dict[str, float]) -> N
     assert lived["retrainings"] >= 1
 
 
-def test_athena_sees_offers_beside_prices(desk: Desk, replay: Replay) -> None:
+def test_athena_joins_offers_with_prices(desk: Desk, replay: Replay) -> None:
     found = desk.ask_athena(replay)
     names, *rows = found["offers and prices"]
     assert names[:4] == ["asset", "hour_utc", "market", "location"]
@@ -144,7 +144,7 @@ def run_of(desk: Desk, hour: str) -> dict[str, Any]:
     return asset["offers"][0]
 
 
-def test_the_switch_stops_and_holds_offers(desk: Desk, market: FeedServer, hour: str) -> None:
+def test_switch_stops_offers_or_holds_them_for_release(desk: Desk, market: FeedServer, hour: str) -> None:
     ssm, functions = scenario_aws.client("ssm"), scenario_aws.client("lambda")
 
     def turned(to: str) -> None:
@@ -173,7 +173,7 @@ def test_the_switch_stops_and_holds_offers(desk: Desk, market: FeedServer, hour:
     assert len(market.results()["offers"]) == 2
 
 
-def test_one_command_goes_back_to_the_former_model(
+def test_roll_back_function_restores_the_former_model(
     desk: Desk, deployed: Outputs, market: FeedServer, hour: str, replay: Replay
 ) -> None:
     # given two versions that have been in service
@@ -208,7 +208,7 @@ def test_missing_endpoint_leads_to_a_fallback_or_no_offer(
     assert (offer["status"], offer["source"]) in [("sent", "fallback"), ("no_offer", "none")]
 
 
-def test_backfill_prepares_every_hour_of_its_list(
+def test_backfill_prepares_every_listed_hour(
     desk: Desk, deployed: Outputs, market: FeedServer, hour: str, aws: Callable
 ) -> None:
     hours = [later(hour, number) for number in (-30, -29, -28)]
@@ -240,7 +240,7 @@ def test_the_notebook_drives_and_inspects_the_machines(
     assert (told["status"], told["states"] > 5, told["offers"] > 0) == ("SUCCEEDED", True, True)
 
 
-def test_what_is_destroyed_leaves_no_endpoint_and_no_log(
+def test_destroyed_stack_leaves_no_endpoint_logs(
     cloud: LocalCloud, deployed: Outputs, desk: Desk, aws: Callable
 ) -> None:
     # given endpoints' logs, whose lines expire

@@ -52,7 +52,7 @@ def test_hosts_hold_every_row_once_unlike_those_of_the_sample(done: tuple, hosts
     assert at["rows_ratio_vs_sample"] == pytest.approx(1 / expected, rel=0.02)
 
 
-def test_errors_come_with_intervals_that_hold_their_seeds_mean(done: tuple) -> None:
+def test_errors_have_students_t_intervals_over_seeds(done: tuple) -> None:
     for at in (*done[0]["hosts"].values(), done[0]["published"], done[0]["same_split"]):
         for name in ("rmse", "rmse_sample_scheme", "rmse_ratio"):
             found = at[name]
@@ -66,7 +66,7 @@ def test_errors_come_with_intervals_that_hold_their_seeds_mean(done: tuple) -> N
         assert at["rmse_ratio"]["values"] == pytest.approx([ours / sample for ours, sample in pairs])
 
 
-def test_both_schemes_learn(done: tuple) -> None:
+def test_models_of_both_schemes_beat_the_mean(done: tuple) -> None:
     # to say the mean of all house values is wrong by 1.15 on California Housing, in its unit
     best, plain = done[0]["rmse_best"]["mean"], done[0]["hosts"]["2"]
     if "California" in done[0]["data"]:
@@ -88,7 +88,7 @@ def test_real_processes_train_what_one_process_does(done: tuple) -> None:
             assert done[0]["collective"][scheme][str(hosts)] == pytest.approx(1, abs=0.02)
 
 
-def test_what_is_wanted_and_not_reached_is_said(done: tuple) -> None:
+def test_missed_bound_is_printed(done: tuple) -> None:
     # sixty rounds are too few for the best error
     figures, said = done
     assert figures["metrics"]["rmse_best"] > 0.42
@@ -106,7 +106,7 @@ def test_what_is_wanted_and_not_reached_is_said(done: tuple) -> None:
         (["--connection", "nowhere.json"], "there is no connection file nowhere.json"),
     ],
 )
-def test_a_wrong_option_is_one_sentence(
+def test_invalid_option_is_refused_with_one_sentence(
     wrong: list[str], said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as stopped:
@@ -115,7 +115,7 @@ def test_a_wrong_option_is_one_sentence(
     assert said in capsys.readouterr().err
 
 
-def test_nothing_of_a_run_stays_behind(tmp_path: Path) -> None:
+def test_failed_run_leaves_no_files_and_no_server(tmp_path: Path) -> None:
     # given a run that fails at once, with its Snowflake started
     environment = os.environ | {"TMPDIR": str(tmp_path), "GROUNDPLAN_DATA": str(tmp_path)}
     environment.pop("GROUNDPLAN_SNOWFLAKE", None)

@@ -100,13 +100,13 @@ def test_the_sdk_reports_nothing_about_its_use(trained: dict[str, Any]) -> None:
     assert trained["defaults"]["SageMaker"]["PythonSDK"]["Modules"]["TelemetryOptOut"] is True
 
 
-def test_its_endpoint_answers_for_blocks_that_training_never_saw(trained: dict[str, Any]) -> None:
+def test_endpoint_of_the_notebook_predicts_held_out_blocks(trained: dict[str, Any]) -> None:
     assert trained["answers"] == trained["unseen"] > 1_500
     # twenty trees are few, and yet far better than to say the mean
     assert trained["rmse"] < 0.7 * trained["guess"]
 
 
-def test_it_leaves_only_the_model_behind(cloud: LocalCloud, trained: dict[str, Any]) -> None:
+def test_notebook_deletes_all_resources_but_the_table(cloud: LocalCloud, trained: dict[str, Any]) -> None:
     sagemaker = client(cloud, "sagemaker")
     assert sagemaker.list_endpoints()["Endpoints"] == []
     assert sagemaker.list_endpoint_configs()["EndpointConfigs"] == []

@@ -156,7 +156,7 @@ def test_a_model_that_cannot_be_served_leaves_the_old_one(
     assert ask() == "0.4"
 
 
-def test_throttled_calls_are_made_again(
+def test_throttled_calls_are_retried(
     start: Callable, end: Callable, aws: Callable, cloud: LocalCloud
 ) -> None:
     # given a service that lets no job start
@@ -178,7 +178,7 @@ def test_throttled_calls_are_made_again(
     cloud.configure(create_training_job_per_second=None)
 
 
-def test_a_failed_run_pages(aws: Callable) -> None:
+def test_failed_run_raises_the_alarm(aws: Callable) -> None:
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         alarms = aws("cloudwatch").describe_alarms(AlarmNamePrefix=STACK)["MetricAlarms"]

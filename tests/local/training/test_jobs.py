@@ -183,7 +183,7 @@ while count == 0:
     assert object_text(s3, key) == "20"
 
 
-def test_a_job_past_its_time_may_save_what_it_has(sagemaker: Any, s3: Any) -> None:
+def test_job_past_its_maximum_runtime_may_save_its_model(sagemaker: Any, s3: Any) -> None:
     script = """
 def save(*_):
     (base / "model" / "weights").write_text("half trained")

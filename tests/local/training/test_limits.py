@@ -129,7 +129,7 @@ def test_many_callers_at_once_lose_no_job(cloud: LocalCloud, sagemaker: Any, s3:
     assert sizes == [5, 5, 2]
 
 
-def test_requests_that_this_cloud_cannot_honour_are_refused_by_name(
+def test_unsupported_and_invalid_requests_are_refused_with_the_reason(
     cloud: LocalCloud, sagemaker: Any, s3: Any
 ) -> None:
     pipe = channel("train", f"s3://{BUCKET}/x") | {"InputMode": "Pipe"}
@@ -299,7 +299,7 @@ def test_injected_faults_end_jobs_with_the_services_messages(
     assert run(sagemaker, "pass")["TrainingJobStatus"] == "Completed"
 
 
-def test_events_are_lost_as_many_as_asked_for(cloud: LocalCloud, sagemaker: Any, s3: Any) -> None:
+def test_injected_fault_loses_the_given_number_of_events(cloud: LocalCloud, sagemaker: Any, s3: Any) -> None:
     heard = listen(cloud)
     cloud.configure(fault_lose_events=2)
     job = run(sagemaker, "pass")
@@ -389,7 +389,7 @@ time.sleep(1)
     s3.put_bucket_notification_configuration(Bucket=BUCKET, NotificationConfiguration={})
 
 
-def test_a_manifest_of_many_objects_keeps_where_each_lay(sagemaker: Any, s3: Any) -> None:
+def test_objects_of_a_manifest_keep_their_relative_paths(sagemaker: Any, s3: Any) -> None:
     paths = [f"user-{number % 7}/model-{number % 3}/{number:02}" for number in range(120)]
     for path in paths:
         s3.put_object(Bucket=BUCKET, Key=f"uploads/{path}", Body=path.encode())

@@ -173,7 +173,7 @@ def test_two_instances_share_the_objects(bench: Transforms) -> None:
     assert not [instance for instance in set(found.values()) if alive(instance)]
 
 
-def test_execution_parameters_hold_unless_the_request_says(bench: Transforms) -> None:
+def test_execution_parameters_apply_unless_the_request_overrides(bench: Transforms) -> None:
     # given a container that asks for two requests at once and all records in one
     said = {"MaxConcurrentTransforms": 2, "BatchStrategy": "MULTI_RECORD", "MaxPayloadInMB": 4}
     model = bench.model(Environment={"PARAMETERS": json.dumps(said)})

@@ -129,7 +129,7 @@ MAY = {
 
 
 @pytest.mark.parametrize("id", FUNCTIONS)
-def test_a_function_may_do_what_it_does_and_no_more(id: str, dev: Template):
+def test_function_has_exactly_the_grants_of_its_work(id: str, dev: Template):
     assert set(grants(dev, id)) == MAY[id] | LOGS | DEAD
 
 
@@ -139,7 +139,7 @@ def test_function_of_a_stack_with_a_key_may_use_it(id: str, prod: Template):
     assert set(grants(prod, id)) == MAY[id] | LOGS | DEAD | use
 
 
-def test_the_api_writes_pictures_and_nothing_that_others_trust(dev: Template):
+def test_api_writes_uploads_and_generations_only(dev: Template):
     may = grants(dev, "ApiFunction")
     assert may["s3:PutObject"] == {"DataBucket/uploads/*", "DataBucket/generations/*"}
     assert may["s3:DeleteObject"] == {"DataBucket/generations/*"}
@@ -253,7 +253,7 @@ def test_page_and_api_share_one_https_origin(dev: Template):
     assert service["CustomOriginConfig"]["OriginProtocolPolicy"] == "https-only"
 
 
-def test_the_edge_keeps_no_error_for_the_next_user(dev: Template):
+def test_distribution_caches_no_errors(dev: Template):
     config = only(dev, "AWS::CloudFront::Distribution")["Properties"]["DistributionConfig"]
     kept = {each["ErrorCode"]: each["ErrorCachingMinTTL"] for each in config["CustomErrorResponses"]}
     assert {status for status in kept if kept[status] == 0} >= {404, 414, 500, 501, 502, 503, 504}
@@ -303,7 +303,7 @@ def test_browsers_may_upload_from_the_page_alone(dev: Template):
     assert set(rule["AllowedMethods"]) == {"GET", "POST"}
 
 
-def test_what_is_no_longer_needed_expires(dev: Template):
+def test_uploads_and_job_files_expire(dev: Template):
     data = of_type(dev, "AWS::S3::Bucket")[variable(dev, "DATA_BUCKET").strip("<>")]["Properties"]
     rules = {rule.get("Prefix", ""): rule for rule in data["LifecycleConfiguration"]["Rules"]}
     assert set(rules) == {"jobs/", "uploads/", ""}
@@ -410,7 +410,7 @@ def test_functions_have_existing_handlers_and_their_settings(dev: Template):
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_the_code_takes_the_settings_that_it_is_told(
+def test_code_reads_the_settings_of_its_variables(
     variant: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ):
     from personalization.aws.environment import read
@@ -429,7 +429,7 @@ def test_the_code_takes_the_settings_that_it_is_told(
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_lambda_takes_the_variables_of_every_function(variant: str, request: pytest.FixtureRequest):
+def test_variables_of_every_function_fit_the_limit_of_lambda(variant: str, request: pytest.FixtureRequest):
     template_ = request.getfixturevalue(variant)
     for id in FUNCTIONS:
         given = function(template_, id)["Environment"]["Variables"]
@@ -465,7 +465,7 @@ def test_streams_are_filtered_by_status_with_a_dead_letter_queue(dev: Template):
     assert wanted == {"Dispatcher": ["QUEUED"], "Notifier": ["READY", "FAILED"], "Purger": ["DELETED"]}
 
 
-def test_events_are_the_stacks_own_and_a_sweep_comes_regularly(dev: Template):
+def test_event_rules_match_the_stacks_events_and_schedules(dev: Template):
     rules = {
         re.match("[A-Z][a-z]+", name)[0]: rule["Properties"]  # type: ignore[index]
         for name, rule in of_type(dev, "AWS::Events::Rule").items()
@@ -558,7 +558,7 @@ def test_the_endpoint_scales_on_invocations_within_bounds(prod: Template):
 # Who is told
 
 
-def test_what_goes_wrong_pages_someone(dev: Template, chosen: Template):
+def test_alarms_watch_every_failure_and_notify_the_pager(dev: Template, chosen: Template):
     (pager,) = [name for name in of_type(dev, "AWS::SNS::Topic") if name.startswith("Pager")]
     watched = {}
     for alarm in of_type(dev, "AWS::CloudWatch::Alarm").values():
@@ -593,7 +593,7 @@ def test_alarms_watch_metrics_that_the_functions_report(dev: Template):
         ]
 
 
-def test_everything_that_can_be_is_tagged(dev: Template):
+def test_every_taggable_resource_is_tagged(dev: Template):
     tagged = 0
     for resource in dev["Resources"].values():
         tags = resource["Properties"].get("Tags", resource["Properties"].get("UserPoolTags"))
@@ -613,7 +613,7 @@ def test_everything_that_can_be_is_tagged(dev: Template):
 # What stays
 
 
-def test_dev_leaves_nothing_behind(dev: Template):
+def test_dev_retains_no_resources(dev: Template):
     for name, resource in dev["Resources"].items():
         assert resource.get("DeletionPolicy", "Delete") == "Delete", name
         assert resource.get("UpdateReplacePolicy", "Delete") == "Delete", name
@@ -652,7 +652,7 @@ def test_clean_up_knows_the_jobs_by_their_names(dev: Template):
     assert not any(found.owns(other) for other in (f"{name}-two", f"{name}-two-{job}", f"{name}{job}"))
 
 
-def test_the_outputs_are_what_scenarios_start_from(dev: Template):
+def test_outputs_are_those_of_the_scenario(dev: Template):
     assert set(dev["Outputs"]) == {
         "SiteUrl",
         "ApiUrl",
@@ -672,7 +672,7 @@ def test_the_outputs_are_what_scenarios_start_from(dev: Template):
     }
 
 
-def test_every_log_has_its_group_and_wildcards_were_looked_at(dev: Template, prod: Template):
+def test_every_log_has_a_group_and_wildcards_are_reviewed(dev: Template, prod: Template):
     for template in (dev, prod):
         assert len(of_type(template, "AWS::Logs::LogGroup")) == len(FUNCTIONS) + 4
         assert wildcards(template) > 30

@@ -52,7 +52,7 @@ def test_incomparable_policy_is_deployed_only_on_request(dev: Template):
         assert done.output["reason"] == (None if deployed else reason)
 
 
-def test_training_is_cut_off_and_serving_has_its_own_image(dev: Template):
+def test_training_has_network_isolation_and_serving_a_separate_image(dev: Template):
     found = workflow(dev)["States"]
     assert found["Train"]["Arguments"]["EnableNetworkIsolation"] is True
     assert "InputDataConfig" not in found["Train"]["Arguments"]
@@ -80,7 +80,7 @@ def test_the_stop_switch_is_read_by_the_endpoint_alone(dev: Template):
     assert not [action for action in allowed(dev, "Training") if action.startswith("ssm")]
 
 
-def test_refusals_and_unknown_prices_page_someone(dev: Template):
+def test_refusals_and_unknown_prices_raise_alarms(dev: Template):
     filters = {
         found["Properties"]["MetricTransformations"][0]["MetricName"]: found["Properties"]["FilterPattern"]
         for found in of_type(dev, "AWS::Logs::MetricFilter").values()
@@ -98,7 +98,7 @@ def test_refusals_and_unknown_prices_page_someone(dev: Template):
 @pytest.mark.parametrize(
     ("variant", "schedule"), [("prod", "rate(7 days)"), ("chosen", "cron(0 6 ? * MON *)")]
 )
-def test_retraining_starts_by_the_clock(variant: str, schedule: str, request: pytest.FixtureRequest):
+def test_retraining_starts_on_its_schedule(variant: str, schedule: str, request: pytest.FixtureRequest):
     template = request.getfixturevalue(variant)
     (rule,) = [
         rule["Properties"]
@@ -115,7 +115,7 @@ def test_no_training_starts_by_itself_unless_chosen(dev: Template):
     assert [name[:11] for name in of_type(dev, "AWS::Events::Rule")] == ["LeftRunning"]
 
 
-def test_what_is_left_running_is_looked_for_and_told(dev: Template):
+def test_function_may_list_running_resources_and_notify_the_pager(dev: Template):
     (topic,) = of_type(dev, "AWS::SNS::Topic")
     grants = allowed(dev, "LeftRunning")
     assert grants["sns:Publish"] == {f"<{topic}>"}
@@ -142,7 +142,7 @@ def test_prod_retains_policies_audit_log_and_key_without_a_notebook(prod: Templa
     assert not of_type(prod, "AWS::SageMaker::NotebookInstance")
 
 
-def test_a_domain_takes_the_notebook_instances_place(chosen: Template, dev: Template):
+def test_domain_replaces_the_notebook_instance(chosen: Template, dev: Template):
     domain = only(chosen, "AWS::SageMaker::Domain")["Properties"]
     assert domain["VpcId"] == "vpc-0123abcd"
     assert not of_type(chosen, "AWS::SageMaker::NotebookInstance")
@@ -198,7 +198,7 @@ def test_a_notebook_may_ask_for_list_prices(chosen: Template, dev: Template):
         assert allowed(template, role)["pricing:GetProducts"] == {"*"}
 
 
-def test_the_outputs_are_what_scenarios_and_notebooks_start_from(dev: Template):
+def test_outputs_are_those_of_scenario_and_notebooks(dev: Template):
     assert set(dev["Outputs"]) == {
         "StateMachineArn",
         "EndpointName",
@@ -221,7 +221,7 @@ def test_the_rule_that_retrains_can_be_found_and_disabled(prod: Template):
     assert prod["Outputs"]["RetrainRuleName"]["Value"] == {"Ref": rule}
 
 
-def test_every_log_has_its_group_and_wildcards_were_looked_at(dev: Template, prod: Template):
+def test_every_log_has_a_group_and_wildcards_are_reviewed(dev: Template, prod: Template):
     for template in (dev, prod):
         assert len(of_type(template, "AWS::Logs::LogGroup")) == 4
         assert wildcards(template) > 5

@@ -50,20 +50,20 @@ def test_every_machine_is_sound_and_can_be_created(id: str, variant: str, reques
     assert diagnose(json.dumps(definition).replace("<AWS::Partition>", "aws")) == []
 
 
-def test_a_late_feed_is_asked_again_and_then_given_up(dev: Template):
+def test_late_feed_is_retried_a_limited_number_of_times(dev: Template):
     late = {"feed": "load", "status": "late", "reason": "not published"}
     done = Run(feed(dev, 1), {}, lambda action, arguments: {"Payload": late})
     assert [arguments["Payload"]["attempt"] for _, arguments in done.calls] == list(range(TRIES))
     assert (done.waited, done.output) == ([300] * (TRIES - 1), late)
 
 
-def test_a_feed_that_comes_at_last_is_taken(dev: Template):
+def test_feed_that_arrives_after_retries_is_used(dev: Template):
     answers = iter(["late", "late", "ready"])
     done = Run(feed(dev, 2), {}, lambda *_: {"Payload": {"feed": "weather", "status": next(answers)}})
     assert (len(done.calls), done.output["status"]) == (3, "ready")
 
 
-def test_a_feed_that_fails_is_told_as_missing(dev: Template):
+def test_failed_feed_is_reported_as_missing(dev: Template):
     def call(action: str, arguments: dict[str, Any]) -> Any:
         raise TaskError("FeedMalformedError", "flat series")
 
@@ -76,7 +76,7 @@ def test_a_feed_that_fails_is_told_as_missing(dev: Template):
     }
 
 
-def test_a_feed_that_is_down_is_asked_again(dev: Template):
+def test_feed_that_is_down_is_retried(dev: Template):
     answers = iter([TaskError("FeedDownError", "503"), {"Payload": {"feed": "load", "status": "ready"}}])
 
     def call(action: str, arguments: dict[str, Any]) -> Any:
@@ -97,7 +97,7 @@ def test_a_feed_that_is_down_is_asked_again(dev: Template):
         ({"hour": "2022-01-31T05:00Z", "rate": "fast"}, "rate a number above 0"),
     ],
 )
-def test_an_hour_that_is_none_is_refused(given: dict[str, Any], says: str, dev: Template):
+def test_invalid_hour_is_refused(given: dict[str, Any], says: str, dev: Template):
     done = Run(machine(dev, "Prepare"), given, lambda *_: None)
     assert done.error == "AcceptFailed"
     assert says in str(done.cause)
@@ -105,7 +105,7 @@ def test_an_hour_that_is_none_is_refused(given: dict[str, Any], says: str, dev: 
 
 
 @pytest.mark.parametrize("quiet", [False, True])
-def test_an_hour_without_a_dataset_is_told_all_the_same(quiet: bool, dev: Template):
+def test_event_is_sent_for_an_hour_without_a_dataset(quiet: bool, dev: Template):
     # given
     definition = machine(dev, "Prepare")
     definition["States"]["Fetch"] = {"Type": "Pass", "Assign": {"feeds": []}, "Next": "Consolidate"}
@@ -134,7 +134,7 @@ def retried(state: dict[str, Any], error: str) -> int:
 
 
 @pytest.mark.parametrize("error", KILLED)
-def test_a_function_that_was_killed_is_tried_again(error: str, dev: Template):
+def test_killed_function_is_retried(error: str, dev: Template):
     prepare, bid = (machine(dev, id)["States"] for id in ("Prepare", "Bid"))
     asset = bid["Bid"]["ItemProcessor"]["States"]
     feed = prepare["Fetch"]["Branches"][0]["States"]["FetchMarketPrices"]
@@ -164,7 +164,7 @@ def around_the_map(template: Template) -> dict[str, Any]:
         (TaskError("Lambda.Unknown", "no answer"), None, "Lambda.Unknown no answer"),
     ],
 )
-def test_no_trouble_with_the_model_stops_the_offers(current: Any, answer: Any, told: str, dev: Template):
+def test_offers_are_made_when_retraining_fails(current: Any, answer: Any, told: str, dev: Template):
     def call(action: str, arguments: dict[str, Any]) -> Any:
         found = current if function_of(arguments) == "CheckModel" else answer
         if isinstance(found, TaskError):
@@ -209,7 +209,7 @@ def test_the_pipeline_is_what_the_sdk_renders(tmp_path):
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_nothing_of_the_pipeline_is_left_to_fill_in(variant: str, request: pytest.FixtureRequest):
+def test_pipeline_definition_has_no_placeholders(variant: str, request: pytest.FixtureRequest):
     pipeline = only(request.getfixturevalue(variant), "AWS::SageMaker::Pipeline")["Properties"]
     body = flat(pipeline["PipelineDefinition"]["PipelineDefinitionBody"])
     assert "${" not in body

@@ -17,7 +17,7 @@ LONGEST = 41
 """Characters of a stack's name: a training job has 63, of which 22 follow the stack's name."""
 
 
-def test_a_plain_stacks_names_are_as_they_were(dev: Template) -> None:
+def test_names_of_the_default_stack_are_unchanged(dev: Template) -> None:
     assert {
         flat(resource["Properties"][NAMED[resource["Type"]]])
         for resource in dev["Resources"].values()

@@ -44,7 +44,7 @@ def test_labels_come_out_as_a_manifest() -> None:
     assert found.version == manifests.version(labels)
 
 
-def test_items_that_nobody_could_label_can_be_sent_back() -> None:
+def test_items_without_a_label_are_in_the_unlabeled_manifest() -> None:
     world, found = labeled_run()
     assert [entry.item for entry in manifests.parse(found.unlabeled)] == [world.entries[2].item]
     assert (found.report.items, found.report.unlabeled, found.report.unsure) == (2, 1, 2)

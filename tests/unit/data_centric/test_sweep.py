@@ -76,12 +76,12 @@ def test_invalid_input_is_refused(changes: dict[str, Any], sentence: str) -> Non
 
 
 @pytest.mark.parametrize("given", [None, [], "digits", {}])
-def test_input_that_says_nothing_is_refused(given: Any) -> None:
+def test_empty_input_is_refused(given: Any) -> None:
     with pytest.raises(SweepError):
         parse(given, LIMITS)
 
 
-def test_all_problems_are_told_at_once() -> None:
+def test_all_problems_are_reported_at_once() -> None:
     with pytest.raises(SweepError) as refused:
         parse({"fractions": [2], "seeds": "0"}, LIMITS)
     assert len(refused.value.problems) == 4

@@ -89,7 +89,7 @@ def test_unreadable_arrays_are_named(body: bytes, sentence: str) -> None:
         ),
     ],
 )
-def test_faults_of_channels_are_told(channels: dict[str, Any], sentences: list[str]) -> None:
+def test_problems_of_channels_are_reported(channels: dict[str, Any], sentences: list[str]) -> None:
     found = problems(**channels)
     assert len(found) == len(sentences)
     assert all(text.startswith(sentence) for text, sentence in zip(found, sentences, strict=True))

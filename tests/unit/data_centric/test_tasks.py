@@ -74,7 +74,7 @@ def test_lease_that_ended_goes_to_another() -> None:
     assert world.tasks[0].answers == {"b": 1}
 
 
-def test_late_answer_is_kept_if_nobody_took_the_task() -> None:
+def test_late_answer_is_kept_when_the_task_is_not_leased() -> None:
     world = World(1)
     world.next("a")
     world.pass_time()
@@ -343,7 +343,7 @@ def test_task_is_due_when_another_labeler_may_have_it(changes: dict, due: int | 
     assert task(**changes).due == due
 
 
-def test_lease_takes_the_place_that_ended_first() -> None:
+def test_new_lease_replaces_the_one_that_ended_first() -> None:
     full = task(leases={"a": 70, "b": 60})
     assert full.leased("c", 59, 99) is None
     given = full.leased("c", 80, 140)

@@ -71,7 +71,7 @@ def test_every_operation_documents_security_and_error_responses():
             assert ("404" in operation["responses"]) == ("{" in path), (path, method)
 
 
-def test_every_field_that_a_caller_sends_says_what_is_allowed():
+def test_every_request_field_has_a_description():
     for name in ("NewModel", "NewImage", "NewGeneration"):
         for field, schema in DOCUMENT["components"]["schemas"][name]["properties"].items():
             assert schema["description"], (name, field)
@@ -84,7 +84,7 @@ def test_every_error_code_is_in_the_document():
         assert set(re.findall(r'Problem\(\s*\d+, "([a-z_]+)"', text)) <= set(codes)
 
 
-def test_a_cold_start_does_not_wait_for_the_pictures_library():
+def test_handler_module_does_not_import_pillow():
     program = "import sys; import personalization.handlers.api; sys.exit('PIL' in sys.modules)"
     env = os.environ | {"PYTHONPATH": str(ROOT / "runtime")}
     subprocess.run([sys.executable, "-c", program], env=env, check=True)
@@ -93,7 +93,7 @@ def test_a_cold_start_does_not_wait_for_the_pictures_library():
 # Who asks
 
 
-def test_the_caller_is_who_the_token_says_and_nobody_else():
+def test_caller_is_identified_by_the_token_only():
     _, call = parse(event(CREATE, GOOD, headers={"X-User": "somebody", "sub": "somebody"}))
     assert call.user == "6f1c3a52-0d1e-4c7e-9c35-1b0f5a7d2e11"
 
@@ -101,7 +101,7 @@ def test_the_caller_is_who_the_token_says_and_nobody_else():
 @pytest.mark.parametrize(
     "context", [{}, {"authorizer": {}}, {"authorizer": {"jwt": {"claims": {"sub": ""}}}}]
 )
-def test_without_a_checked_token_nothing_happens(context):
+def test_request_without_a_verified_token_is_refused(context):
     assert problem(CREATE, GOOD, requestContext=context).status == 401
 
 
@@ -171,7 +171,7 @@ def test_invalid_model_is_refused_with_its_field_and_allowed_values(body, field,
         ({"prompt": "a cat", "steps": 9999}, "steps"),
     ],
 )
-def test_a_bad_generation_is_answered_by_its_field(body, field):
+def test_invalid_generation_is_refused_with_its_field(body, field):
     found = problem(GENERATE, body)
     assert (found.status, found.field) == (422, field)
     assert found.message.startswith(("must be ", "is missing, must be ", "is unknown, must be one of: "))
@@ -213,7 +213,7 @@ def test_an_emoji_written_as_a_surrogate_pair_is_a_name():
 
 
 @pytest.mark.parametrize("number", ["1000.0", "1e3", "1000", "10E2"])
-def test_a_whole_number_is_one_however_it_is_written(number):
+def test_whole_number_is_accepted_in_any_notation(number):
     _, call = parse(event(CREATE, json.dumps(GOOD).replace("900", number)))
     found = call.body["images"][0]["bytes"]
     assert (found, type(found)) == (1000, int)
@@ -243,7 +243,7 @@ def test_an_idempotency_key_outside_the_document_is_refused(key):
 
 
 @pytest.mark.parametrize("before", ["", "0" * 25, "0" * 26 + "\n", "\ud800" * 26, "O" * 26])
-def test_a_page_that_begins_at_no_id_is_refused(before):
+def test_page_that_begins_at_an_invalid_id_is_refused(before):
     route = "GET /api/models/{model}/generations"
     assert problem(route, None, queryStringParameters={"before": before}).field == "before"
 
@@ -261,7 +261,7 @@ def test_a_prompt_may_have_lines_and_a_name_may_not():
     assert problem(CREATE, GOOD | {"name": "a\u2028b"}).field == "name"
 
 
-def test_the_document_allows_whatever_the_limits_may_be_set_to():
+def test_bounds_of_the_document_are_those_of_the_limits():
     def most(field: str) -> int:
         [found] = [each.le for each in Limits.model_fields[field].metadata if hasattr(each, "le")]
         return found
@@ -281,11 +281,11 @@ def test_base64_body_is_decoded_and_an_invalid_one_refused():
     assert problem(CREATE, base64.b64encode(b"\xff\xfe{").decode(), isBase64Encoded=True).status == 400
 
 
-def test_a_body_that_is_too_large_is_not_even_read():
+def test_body_above_the_limit_is_refused_before_parsing():
     assert problem(CREATE, "[" * (BODY_BYTES + 1)).status == 413
 
 
-def test_what_comes_back_when_it_is_worth_trying_again():
+def test_problem_with_a_retry_time_sets_retry_after():
     answer = Problem(429, "too_many", "at most 3 models are allowed", "models", retry_after=0.2).answer()
     assert answer.headers == {"Retry-After": "1"}
     assert answer.body == {
@@ -331,7 +331,7 @@ def test_pictures_come_back_as_bytes():
     assert invoke(json.dumps({"images": [PNG]}).encode()) == [endpoint.PNG + b"..."]
 
 
-def test_what_the_model_refuses_names_the_field():
+def test_refusal_of_the_model_names_the_field():
     with pytest.raises(FieldRefusedError) as caught:
         invoke(model_error(400, '{"error": "prompt: at most 77 tokens"}'))
     assert (caught.value.field, caught.value.message) == ("prompt", "at most 77 tokens")
@@ -369,6 +369,6 @@ def test_unexpected_error_is_reported_as_busy_with_a_retry_time(error):
         b'{"images": 5}',
     ],
 )
-def test_an_answer_without_pictures_is_none(body):
+def test_response_without_pictures_is_an_error(body):
     with pytest.raises(BusyError):
         invoke(body)

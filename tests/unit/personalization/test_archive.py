@@ -16,7 +16,7 @@ FILES = {"adapter_model.safetensors": bytes(range(256)) * 99, "adapter.json": b'
 ROOT = Path(__file__).resolve().parents[3]
 
 
-def test_it_holds_the_files_flat_and_nothing_else():
+def test_archive_has_the_files_without_folders_or_times():
     with tarfile.open(fileobj=io.BytesIO(build(FILES)), mode="r:gz") as tar:
         members = tar.getmembers()
         assert [member.name for member in members] == ["adapter.json", "adapter_model.safetensors"]
@@ -42,5 +42,5 @@ def test_archive_bytes_do_not_depend_on_order_time_or_process():
     assert other.stdout == first
 
 
-def test_other_files_are_other_bytes():
+def test_archive_bytes_change_with_the_files():
     assert build(FILES) != build(FILES | {"adapter.json": b'{"rank": 9}'})

@@ -83,7 +83,7 @@ def test_notify_raises_when_every_record_failed(notifications: Notifications) ->
         notified(ready("a", 101), ready("b", 102))
 
 
-def test_a_bad_record_does_not_repeat_those_before_it(notifications: Notifications) -> None:
+def test_failing_record_does_not_repeat_earlier_records(notifications: Notifications) -> None:
     # given a batch whose third record always fails
     notifications.refused = {"c"}
     batch = [ready(name, number) for number, name in enumerate("abcde", start=101)]

@@ -55,7 +55,7 @@ TOGETHER = {
 CHOICES = list(walk(Personalization, "personalization", TEXTS))
 
 
-def test_every_setting_has_bounds_to_try() -> None:
+def test_every_setting_is_tried_at_its_bounds() -> None:
     assert untried(Personalization, CHOICES) == set()
 
 

@@ -203,7 +203,7 @@ def test_failing_creation_of_a_job_does_not_block_later_requests() -> None:
     assert list(desk.training.jobs) == [jobs[second]]
 
 
-def test_no_further_job_is_begun_when_many_are_put_off() -> None:
+def test_no_new_job_is_claimed_while_many_are_postponed() -> None:
     desk = Desk(burst=1000, rate=10.0, tasks_per_host=1, hosts_max=1)
     desk.training.refuse = PutOff("ServiceUnavailable")
     desk.add(100)
@@ -212,7 +212,7 @@ def test_no_further_job_is_begun_when_many_are_put_off() -> None:
     assert len(desk.store.claimed) <= 10
 
 
-def test_a_job_that_exists_is_not_narrowed() -> None:
+def test_existing_job_is_not_narrowed() -> None:
     # given a job that SageMaker has, whose answer was lost, and an account that is full since
     desk, account = desk_of(on_demand=0, spot=2)
     names = desk.add(4)
@@ -271,7 +271,7 @@ def of(user: str, desk: Desk, count: int) -> list[str]:
     return desk.add(count, user=user)
 
 
-def test_a_users_first_request_goes_before_anothers_many() -> None:
+def test_first_request_of_a_user_is_in_the_next_job() -> None:
     # given one user with as many requests as the limits allow, and one who comes later
     desk = Desk(burst=100)
     of("many", desk, 100)

@@ -52,7 +52,7 @@ def test_bucket_of_a_user_admits_requests_after_a_clock_jump(jump: float) -> Non
     assert waited <= SKEW_SECONDS + 1 / rate
 
 
-def test_bucket_believes_no_time_that_is_far_ahead() -> None:
+def test_bucket_ignores_a_stored_time_far_ahead() -> None:
     state = Bucket(0.0, START + HOUR)
     written: list[Bucket] = []
 
@@ -122,7 +122,7 @@ def test_instances_are_not_kept_because_a_clock_was_ahead(jump: float) -> None:
 
 
 @pytest.mark.parametrize("jump", JUMPS)
-def test_drain_ends_in_time_whichever_way_the_clock_jumps(jump: float) -> None:
+def test_drain_ends_in_time_despite_clock_jumps(jump: float) -> None:
     # given a queue that is longer than the time, and a clock that jumps while it is worked on
     desk = Desk(burst=1, rate=1.0, tasks_per_host=1, hosts_max=1)
     desk.add(100)
@@ -172,7 +172,7 @@ def test_queue_order_does_not_depend_on_a_wrong_clock(jump: float) -> None:
     assert desk.request(early).status == Status.LAUNCHED
 
 
-def test_monotonic_time_is_what_waits_are_measured_by() -> None:
+def test_drain_measures_waits_by_monotonic_time() -> None:
     assert drain.__defaults__ == (time.monotonic,)
 
 

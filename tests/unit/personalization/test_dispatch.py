@@ -27,7 +27,7 @@ REFUSALS = (
 """Refusals of CreateTrainingJob: throttled; quota unreadable, 0, used up, or too small for the job."""
 
 
-def test_an_empty_queue_costs_nothing():
+def test_dispatch_of_an_empty_queue_takes_no_token():
     desk = Desk()
     assert dispatch(desk.backend) is None
     assert desk.store.bucket() is None, "no token was taken"
@@ -50,7 +50,7 @@ def test_waiting_requests_become_one_job_with_a_task_each():
     assert f"{USER}/{names[0]}/01" in manifest
 
 
-def test_the_longest_waiting_go_first_and_the_rest_wait():
+def test_oldest_requests_are_dispatched_first():
     desk = Desk()
     names = desk.add(7)
     dispatch(desk.backend)
@@ -67,7 +67,7 @@ def test_the_longest_tasks_are_shared_out_first():
     assert all(hosts[name] != hosts[long] for name in short)
 
 
-def test_the_pace_holds_jobs_back_and_says_until_when():
+def test_dispatch_above_the_pace_returns_the_wait():
     desk = Desk(burst=1, rate=0.5)
     desk.add(9)
     assert dispatch(desk.backend) == 0
@@ -200,7 +200,7 @@ def asked(desk: Desk) -> dict[str, Any]:
     return desk.training.asked[-1]
 
 
-def test_the_request_names_where_everything_is():
+def test_training_request_names_all_s3_locations():
     base = {"uri": "s3://bases/sd15/"}
     desk = Desk(base=base, hyperparameters={"steps": 400, "train_text_encoder": False})
     desk.add(3)
@@ -250,7 +250,7 @@ def test_base_from_hugging_face_is_a_hyperparameter_with_network_access():
     assert "base" not in [channel["ChannelName"] for channel in asked(desk)["InputDataConfig"]]
 
 
-def test_spot_by_default_but_not_at_the_last_chance():
+def test_spot_is_used_except_for_the_last_attempt():
     desk = Desk(burst=9)
     desk.add()
     dispatch(desk.backend)
@@ -276,14 +276,14 @@ def test_instances_are_kept_only_while_jobs_follow_each_other():
     assert kept == [False, True, True, False, True]
 
 
-def test_the_same_job_asks_for_the_same():
+def test_training_request_of_a_job_is_reproducible():
     desk = Desk()
     desk.add()
     dispatch(desk.backend)
     assert job_request(desk.backend, desk.job(), 1) == asked(desk)
 
 
-def test_a_job_that_runs_takes_its_requests_along():
+def test_requests_of_a_running_job_are_training():
     desk = Desk()
     names = desk.add(2)
     dispatch(desk.backend)
@@ -365,7 +365,7 @@ def test_late_collection_of_a_job_leaves_requests_of_another_alone():
     assert len(desk.store.claimed) == 2
 
 
-def test_who_is_interrupted_goes_on_from_the_last_checkpoint():
+def test_interrupted_request_resumes_from_its_last_checkpoint():
     desk = Desk()
     [name] = desk.add()
     dispatch(desk.backend)
@@ -392,7 +392,7 @@ def test_who_is_interrupted_goes_on_from_the_last_checkpoint():
 @pytest.mark.parametrize(
     ("reason", "told"), [("CapacityError: no ml.g5.xlarge", "no room"), ("AlgorithmError", "again and again")]
 )
-def test_the_last_failure_tells_what_it_was(reason, told):
+def test_last_failure_is_reported_with_its_reason(reason, told):
     desk = Desk()
     [name] = desk.add(attempt=3)
     dispatch(desk.backend)
@@ -411,7 +411,7 @@ def test_requests_of_an_unknown_job_return_to_the_queue():
     assert desk.request(name).status == Status.QUEUED
 
 
-def test_a_job_that_works_for_nobody_is_stopped():
+def test_job_whose_requests_are_deleted_is_stopped():
     desk = Desk()
     [name] = desk.add()
     dispatch(desk.backend)
@@ -464,7 +464,7 @@ def broken_results() -> dict[str, Callable[[Desk, str], None]]:
 
 
 @pytest.mark.parametrize("how", broken_results())
-def test_a_result_that_is_not_whole_is_never_served(how):
+def test_incomplete_result_is_not_published(how):
     desk = Desk()
     [name] = desk.add()
     dispatch(desk.backend)
@@ -477,7 +477,7 @@ def test_a_result_that_is_not_whole_is_never_served(how):
     assert desk.request(name).status == Status.QUEUED, "at the job's end it is trained again"
 
 
-def test_what_is_ready_is_measured_once():
+def test_ready_request_is_measured_once():
     desk = Desk()
     [name] = desk.add()
     dispatch(desk.backend)

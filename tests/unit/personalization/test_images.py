@@ -43,7 +43,7 @@ def test_a_picture_in_any_colours_passes(mode):
 @pytest.mark.parametrize(
     "content", [b"", b"GIF89a", b"<svg xmlns='http://www.w3.org/2000/svg'/>", b"\x00" * 999]
 )
-def test_what_is_no_picture_is_refused(content):
+def test_file_that_is_not_a_picture_is_refused(content):
     assert refused(content) == "is not a picture of the type image/png"
 
 
@@ -52,7 +52,7 @@ def test_a_picture_of_another_type_than_announced_is_refused():
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])
-def test_a_header_is_enough(kind):
+def test_check_needs_the_first_bytes_only(kind):
     whole = picture(kind, (300, 300))
     assert check(whole[:1000], f"image/{kind.lower()}", PIXELS, SIDE) == (300, 300)
 

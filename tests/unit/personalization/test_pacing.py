@@ -39,7 +39,7 @@ def test_bucket_never_admits_more_than_burst_plus_refill(seed):
     assert len(passed) == pytest.approx(0.8 * now, rel=0.05), "and not much slower than it"
 
 
-def test_a_clock_that_is_behind_gives_no_tokens_twice():
+def test_clock_behind_others_refills_no_token_twice():
     bucket = Shared()
     assert [bucket.take(100.0, burst=1) for _ in range(1)] == [0]
     assert bucket.take(40.0, burst=1) > 0
@@ -55,7 +55,7 @@ def test_take_retries_after_conflicts_and_returns_a_short_wait():
     assert crowded.state is None
 
 
-def test_several_tokens_are_taken_at_once_or_not_at_all():
+def test_several_tokens_are_taken_atomically():
     # given
     bucket = Shared()
 

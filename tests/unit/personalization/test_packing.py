@@ -27,13 +27,13 @@ def test_every_task_is_on_exactly_one_instance(hosts):
     assert sorted(itertools.chain(*plan)) == list(range(13))
 
 
-def test_an_instance_begins_with_its_longest():
+def test_tasks_of_an_instance_are_sorted_longest_first():
     seconds = [3.0, 9.0, 1.0, 7.0, 5.0]
     for host in pack(seconds, 2):
         assert [seconds[task] for task in host] == sorted((seconds[task] for task in host), reverse=True)
 
 
-def test_the_plan_follows_from_the_durations_alone():
+def test_plan_is_a_function_of_the_durations():
     assert pack([5.0, 5.0, 5.0], 2) == pack([5.0, 5.0, 5.0], 2) == [[0, 2], [1]]
 
 

@@ -240,7 +240,7 @@ def test_jobs_are_never_created_faster_than_the_pace() -> None:
     assert np.diff(starts).min() < 1 / rate  # the burst is used
 
 
-def test_the_same_seed_is_the_same_day() -> None:
+def test_simulated_day_is_reproducible_by_its_seed() -> None:
     first, again, other = rough(), rough(), rough(seed=1)
     assert replace(first, seconds=0) == replace(again, seconds=0)
     assert first.waits != other.waits
@@ -254,7 +254,7 @@ def test_packed_users_wait_less_than_with_a_job_each() -> None:
     assert ours.gpu_hours < theirs.gpu_hours
 
 
-def test_a_person_gets_tables_figures_and_pictures(
+def test_benchmark_prints_tables_and_writes_figures_and_charts(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     figures, pictures = tmp_path / "new" / "figures.json", tmp_path / "pictures"
@@ -276,7 +276,7 @@ def test_a_person_gets_tables_figures_and_pictures(
         (["--adapter-size-ratio", "0.5"], "--adapter-size-ratio takes a number from 1"),
     ],
 )
-def test_a_wrong_option_is_one_sentence(
+def test_invalid_option_is_refused_with_one_sentence(
     wrong: list[str], said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as stopped:

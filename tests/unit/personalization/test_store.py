@@ -60,7 +60,7 @@ def test_times_sort_as_texts():
     assert iso(1e9) == "2001-09-09T01:46:40.000000Z"
 
 
-def test_ids_sort_by_their_time_and_never_meet():
+def test_ids_sort_by_time_and_are_unique():
     made = [ids.new(1_795_416_632 + number / 1000) for number in range(2000)]
     assert made == sorted(made)
     assert len({ids.new(1e9) for _ in range(5000)}) == 5000
@@ -70,11 +70,11 @@ def test_ids_sort_by_their_time_and_never_meet():
 @pytest.mark.parametrize(
     "text", ["", "a" * 25, "a" * 27, "A" * 26, "i" * 26, "../" + "a" * 23, "a" * 26 + "\n", "a" * 25 + "é"]
 )
-def test_what_is_no_id_is_seen_at_once(text):
+def test_invalid_id_is_detected(text):
     assert not ids.valid(text)
 
 
-def test_only_a_tasks_own_result_is_one():
+def test_request_of_result_accepts_keys_of_results_only():
     job, request = "g-01m83jqb217ewrch1hkw4ns6z5", "01m83jqav0ppw1v617gkkkdbxc"
     assert keys.request_of_result(keys.result(job, request)) == (job, request)
     for key in (
@@ -132,7 +132,7 @@ def test_failed_condition_returns_its_index_and_is_not_retried():
 @pytest.mark.parametrize(
     "reason", ["TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"]
 )
-def test_what_two_writers_haste_causes_is_tried_again(reason):
+def test_transaction_conflict_is_retried(reason):
     client: Any = Client(cancelled("None", reason), cancelled(reason, "None"))
     assert not write(client, *parts(client, 2))
     assert len(client.calls) == 3
@@ -145,7 +145,7 @@ def test_persistent_transaction_conflict_raises_an_error():
     assert len(client.calls) == CONFLICT_TRIES
 
 
-def test_one_part_is_written_by_itself():
+def test_single_part_is_written_without_a_transaction():
     client: Any = Client(refused("ConditionalCheckFailedException"))
     assert write(client, *parts(client, 1)) == {0}
     client: Any = Client(refused("TransactionConflictException"))

@@ -80,7 +80,7 @@ def test_explicit_trigger_replaces_an_implied_dependency() -> None:
     assert definition.parse(text).steps["Call"].dependencies == (Dependency("Train", "Failed"),)
 
 
-def test_null_members_are_members_left_out() -> None:
+def test_null_members_are_treated_as_absent() -> None:
     text = defined(fail(Description=None), MlflowConfig=None, PipelineExperimentConfig=None)
     assert definition.parse(text).experiment == {}
 
@@ -324,7 +324,7 @@ UNBUILT: dict[str, tuple[str, str]] = {
 
 
 @pytest.mark.parametrize("what", UNBUILT)
-def test_what_is_not_built_is_refused_by_name(what: str) -> None:
+def test_unsupported_member_is_refused_by_name(what: str) -> None:
     text, named = UNBUILT[what]
     error = refused(text)
     assert (error.code, error.status) == ("NotImplementedByLocalCloud", 501)

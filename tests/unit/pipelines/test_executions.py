@@ -370,7 +370,7 @@ def test_retried_execution_repeats_what_did_not_succeed(world: PipelineWorld) ->
     assert error.value.code == "ConflictException"
 
 
-def test_retried_execution_forgets_what_ran_because_of_the_failure(world: PipelineWorld) -> None:
+def test_retried_execution_removes_steps_triggered_by_the_failure(world: PipelineWorld) -> None:
     # given steps that ran because another failed: one, one behind it, a condition, and one in its branch
     world.plan = {"Train": ["AlgorithmError: a", "Completed"]}
     failed: dict[str, Any] = {"DependsOn": [{"Step": "Train", "Trigger": "Failed"}]}
@@ -634,7 +634,7 @@ def test_another_server_retries_lost_jobs_by_policy(world: PipelineWorld, policy
     assert len(other.asked) == int(policy)
 
 
-def test_another_server_asks_for_a_job_that_was_not(world: PipelineWorld) -> None:
+def test_restarted_server_requests_a_job_that_was_not_created(world: PipelineWorld) -> None:
     # given a server that ended between the name of the job and the request
     world.plan = {"Train": ["InProgress"]}
     arn = world.start(defined(training()))
@@ -654,7 +654,7 @@ def test_another_server_asks_for_a_job_that_was_not(world: PipelineWorld) -> Non
     assert [asked["TrainingJobName"] for asked in other.asked] == [name]
 
 
-def test_function_is_lost_with_its_server(world: PipelineWorld) -> None:
+def test_step_of_a_running_function_fails_after_a_restart(world: PipelineWorld) -> None:
     opened, world.functions[ARN] = gate()
     arn = world.start(defined(function(ARN)))
     until(lambda: world.statuses(arn) == {"Call": "Executing"}, "the function", 20)

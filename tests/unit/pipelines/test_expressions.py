@@ -95,7 +95,7 @@ def test_current_time_is_iso_8601() -> None:
         (".", None),
     ],
 )
-def test_path_is_parsed_whole_or_not_at_all(text: str, path: Any) -> None:
+def test_path_is_parsed_completely_or_refused(text: str, path: Any) -> None:
     assert parse_path(text) == path
 
 

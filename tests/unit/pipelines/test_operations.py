@@ -126,7 +126,7 @@ def test_definition_is_read_from_s3(world: PipelineWorld) -> None:
         ),
     ],
 )
-def test_what_is_not_there_is_not_found(world: PipelineWorld, operation: str, params: dict[str, Any]) -> None:
+def test_missing_resource_is_not_found(world: PipelineWorld, operation: str, params: dict[str, Any]) -> None:
     error = refused(world, operation, **params)
     assert (error.code, error.message.endswith("does not exist.")) == ("ResourceNotFound", True)
 

@@ -22,7 +22,7 @@ def ruled(*constraints: dict) -> dict:
     return RULES | {"constraints": list(constraints)}
 
 
-def test_an_order_moves_units_and_cash_with_its_fees():
+def test_order_changes_units_and_cash_less_fees():
     after = execute(Account({"A": 20, "B": 0}, 100.0), {"A": -10, "B": 10}, PRICES, RULES)
     assert after.units == {"A": 10, "B": 10}
     # 10 units of $10 come in, less 10 fees of $0.2 and 1 %, and 10 units of $20 go out
@@ -82,6 +82,6 @@ def test_a_broken_rule_is_named(rules: dict, units: dict, cash: float, order: di
     assert broken(Account(units, cash), order, PRICES, rules) == [says]
 
 
-def test_a_rule_that_was_broken_before_forbids_no_sale():
+def test_rule_broken_before_the_order_allows_a_sale():
     rules = ruled({"kind": "cap", "assets": ["B"], "share": 0.1, "checked": "both"})
     assert broken(Account({"A": 0, "B": 30}, 10.0), {"A": 0, "B": -10}, PRICES, rules) == []

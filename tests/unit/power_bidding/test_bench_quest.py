@@ -77,7 +77,7 @@ def test_download_that_fails_names_the_option(
         (["--published", "/gone"], "there is no folder /gone"),
     ],
 )
-def test_option_that_makes_no_sense_is_refused(
+def test_invalid_option_is_refused(
     arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit):

@@ -145,7 +145,7 @@ def real_time(segments: list) -> dict[str, Any]:
         ({"model": ""}, "version"),
     ],
 )
-def test_wrong_answer_of_the_model_never_leaves(change: dict[str, Any], named: str) -> None:
+def test_invalid_response_of_the_model_is_not_offered(change: dict[str, Any], named: str) -> None:
     world = World("self_schedule", LAST)
     world.model.change = change
     with pytest.raises(ModelAnswerError) as raised:
@@ -246,13 +246,13 @@ def test_real_time_offer_replaces_the_day_ahead_award() -> None:
 
 
 @pytest.mark.parametrize("status", ["stopped", "no_offer"])
-def test_offers_that_did_not_leave_move_nothing(status: str) -> None:
+def test_unsent_offers_do_not_change_the_state_of_charge(status: str) -> None:
     world = World()
     world.offers.put_level(ASSET, NIGHT, 10.0)
     assert carried(world, [row(NIGHT, ((3.0, -150.0),), status=status)]).level == 10.0
 
 
-def test_run_repeated_carries_from_the_same_start() -> None:
+def test_repeated_run_carries_from_the_same_level() -> None:
     world = World()
     world.offers.put_level(ASSET, NIGHT, 10.0)
     offers = [row(NIGHT, ((3.0, -150.0),))]

@@ -215,7 +215,7 @@ def models_of(client: Any) -> EndpointModels:
         ("ValidationError", None, ModelAnswerError),
     ],
 )
-def test_error_of_the_endpoint_has_its_meaning(code: str, status: int | None, kind: type[Exception]) -> None:
+def test_endpoint_error_raises_its_exception(code: str, status: int | None, kind: type[Exception]) -> None:
     client, stub = stubbed("sagemaker-runtime")
     more = {"OriginalStatusCode": status, "OriginalMessage": "hour must be"} if status else {}
     stub.add_client_error("invoke_endpoint", code, modeled_fields=more or None)
@@ -253,7 +253,7 @@ HOSTING = {
 }
 
 
-def test_endpoint_is_made_of_what_is_not_there() -> None:
+def test_only_missing_parts_of_an_endpoint_are_created() -> None:
     client, stub = stubbed("sagemaker")
     logs, log_stub = stubbed("logs")
     endpoints = SageMakerEndpoints(

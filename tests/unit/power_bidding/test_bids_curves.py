@@ -141,7 +141,7 @@ def test_charge_is_carried_through_hours_without_a_bid() -> None:
 
 
 @given(st.lists(mws, min_size=1, max_size=25))
-def test_possible_agrees_with_trying_every_start(schedule: list[float]) -> None:
+def test_possible_agrees_with_a_search_over_initial_charges(schedule: list[float]) -> None:
     # given whether some state of charge delivers the schedule, tried in steps of 0.05 MWh
     def delivered(level: float) -> float:
         """Return the least distance to the bounds on the way; negative where one is left."""

@@ -98,7 +98,7 @@ def test_offer_is_sent_with_its_id(server: Server) -> None:
     assert server.asked == [("POST", "/offers", KEY, body)]
 
 
-def test_market_that_has_the_offer_is_fine(server: Server) -> None:
+def test_offer_that_the_market_already_has_is_accepted(server: Server) -> None:
     server.answers = [(409, {"accepted": True, "error": "it is here already"})]
     market(server).send(OFFER)
 
@@ -143,7 +143,7 @@ def test_failing_market_is_asked_again(server: Server, status: int) -> None:
         (200, b"[" + b" " * LARGEST_ANSWER + b"]"),
     ],
 )
-def test_answer_that_says_nothing_leaves_the_offer_unknown(server: Server, answer: Answer) -> None:
+def test_invalid_market_response_raises_market_down(server: Server, answer: Answer) -> None:
     server.answers = [answer]
     with pytest.raises(MarketDownError) as raised:
         market(server).send(OFFER)

@@ -179,7 +179,7 @@ def test_missing_value_is_interpolated_between_its_neighbours(place):
     )
 
 
-def test_first_hour_without_a_price_is_incomplete_and_told(place):
+def test_first_hour_without_a_price_is_reported_as_incomplete(place):
     output = place.run(NOW, without=["market_prices"])
     assert output["status"] == "incomplete"
     assert output["flags"] == {f"price:{hub}": "missing" for hub in HUBS}
@@ -191,7 +191,7 @@ def test_other_columns_may_be_missing(place):
     assert output["flags"] == {"load": "missing", "temperature": "missing"}
 
 
-def test_carried_value_is_not_carried_on_for_ever(place):
+def test_value_is_carried_for_three_hours_at_most(place):
     far = [("load", hour) for hour in range(NOW - 30, NOW + 60)]
     place.run(NOW, gaps=far, changed={"load": {NOW: 40_000.0}})
     flags = [place.run(hour, gaps=far)["flags"]["load"] for hour in range(NOW + 1, NOW + 6)]

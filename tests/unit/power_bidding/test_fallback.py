@@ -161,7 +161,7 @@ def test_market_that_is_down_is_asked_again_until_the_deadline() -> None:
     assert f"the market may have {before.digest}" in row.reason
 
 
-def test_lost_answer_is_found_out_after_the_deadline() -> None:
+def test_lost_market_response_is_resolved_after_the_deadline() -> None:
     world = World()
     world.market.down = -1
     with pytest.raises(MarketDownError):

@@ -83,7 +83,7 @@ def test_server_knows_each_fault_of_a_feed(feed: str, kind: str):
     assert {feeds.served(TrialFault(kind, feed, variant)) for variant in range(3)} <= set(SERVED)
 
 
-def test_queue_keeps_to_the_lanes_that_are_free():
+def test_queue_returns_trials_of_free_lanes_only():
     # given
     stopped, killed = Trial((TrialFault("stopped"),)), Trial((TrialFault("killed"),))
     queue = Queue([stopped, killed, Trial((DOWN,))], chance())
@@ -95,7 +95,7 @@ def test_queue_keeps_to_the_lanes_that_are_free():
     assert len(queue) == 0
 
 
-def test_fault_that_did_not_strike_is_tried_again_some_times():
+def test_fault_that_did_not_occur_is_retried_with_a_limit():
     queue, trial = Queue([], chance()), Trial((DOWN, LATE))
     for attempt in range(2, ATTEMPTS + 1):
         queue.again(trial, [LATE])
@@ -134,7 +134,9 @@ def test_outcome_follows_the_markets_offers_and_punctual_no_offers(
         (None, False, False),
     ],
 )
-def test_row_is_held_against_the_market(given: dict[str, str] | None, at_market: bool, expected: bool):
+def test_disagrees_compares_a_row_with_the_market(
+    given: dict[str, str] | None, at_market: bool, expected: bool
+):
     assert disagrees(given, at_market) is expected
 
 

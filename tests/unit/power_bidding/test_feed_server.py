@@ -172,7 +172,7 @@ def test_keys_are_rotated_by_a_control_call(server):
     assert after["market"]["key"] != before["market"]["key"]
 
 
-def test_clock_runs_at_its_rate_and_stands_when_paused():
+def test_clock_runs_at_its_rate_and_can_be_paused():
     real = [100.0]
     clock = ReplayClock(50.0, 360, real=lambda: real[0])
     real[0] += 10
@@ -196,7 +196,7 @@ def test_clock_runs_at_its_rate_and_stands_when_paused():
         ("hour_utc,price:A\n", "has no hours"),
     ],
 )
-def test_history_that_cannot_be_read_says_why(tmp_path, text, problem):
+def test_invalid_history_is_refused_with_the_reason(tmp_path, text, problem):
     path = tmp_path / "history.csv"
     path.write_text(text)
     with pytest.raises(ValueError, match=problem):

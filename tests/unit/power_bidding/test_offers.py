@@ -312,7 +312,7 @@ def test_nothing_leaves_while_stopped_however_runs_interleave(
     assert world.market.sent == 0
 
 
-def test_killed_worker_is_killed() -> None:
+def test_kill_ends_a_worker_without_running_handlers() -> None:
     # the support itself: a kill ends the function, and no handler of it runs
     world = World()
     (result,) = world.turns.run(works(world, ["bids"]), [], [(0, 1)])

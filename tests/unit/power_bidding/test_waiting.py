@@ -209,7 +209,7 @@ def test_sweep_goes_on_after_a_wait_that_fails() -> None:
     assert room.answers == [("one", "Succeeded")]
 
 
-def test_pipeline_of_somebody_else_is_left_alone() -> None:
+def test_execution_of_another_pipeline_is_ignored() -> None:
     room = Room()
     assert waiting.execution_changed(room.room, "arn:other", "Failed") is None
     assert waiting.step_changed(room.room, "arn:other") is None
@@ -230,7 +230,7 @@ def test_request_is_of_the_state_machines_execution() -> None:
     st.lists(st.tuples(st.integers(0, 4), st.integers(1, 5)), max_size=4),
     st.booleans(),
 )
-def test_wait_ends_once_in_any_order_with_anyone_killed(
+def test_wait_ends_once_in_any_order_despite_kills(
     status: str, kinds: list[str], schedule: list[int], kill: list, early: bool
 ) -> None:
     # given a task, perhaps after a try that started the pipeline, and events and sweeps meanwhile

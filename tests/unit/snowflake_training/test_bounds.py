@@ -26,7 +26,7 @@ TEXTS = {
 CHOICES = list(walk(SnowflakeTraining, "snowflake_training", TEXTS))
 
 
-def test_every_setting_has_bounds_to_try() -> None:
+def test_every_setting_is_tried_at_its_bounds() -> None:
     assert untried(SnowflakeTraining, CHOICES) == set()
 
 

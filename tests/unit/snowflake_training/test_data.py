@@ -75,7 +75,7 @@ def test_table_comes_from_a_package_when_the_loader_fails(nothing_fetched):
     assert "plotnine" in table.source
 
 
-def test_a_loader_that_answered_once_is_not_asked_again(nothing_fetched, monkeypatch, tmp_path):
+def test_loaded_table_is_cached(nothing_fetched, monkeypatch, tmp_path):
     monkeypatch.setattr(data.envs, "home", lambda: tmp_path)
     kept = tmp_path / "data" / "california_housing_scikit_learn.csv"
     kept.parent.mkdir()

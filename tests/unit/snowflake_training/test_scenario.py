@@ -24,7 +24,7 @@ def connection_file(tmp_path, monkeypatch):
     return path
 
 
-def test_without_a_connection_a_person_is_told_what_to_set(monkeypatch):
+def test_missing_connection_raises_an_error_that_names_the_variable(monkeypatch):
     monkeypatch.delenv("GROUNDPLAN_SNOWFLAKE", raising=False)
     with pytest.raises(ScenarioError, match="set GROUNDPLAN_SNOWFLAKE"):
         warehouse.connection()

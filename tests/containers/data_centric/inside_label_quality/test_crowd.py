@@ -86,7 +86,7 @@ def test_answers_without_two_to_an_item_are_refused(answers: Any) -> None:
         consensus(np.array(answers), ["a", "b"][: len(answers[0])], np.array([0, 1]), np.full((2, 2), 0.5))
 
 
-def test_above_chance_is_that_of_all_permutations() -> None:
+def test_above_chance_equals_the_z_score_over_all_permutations() -> None:
     # given
     generator = np.random.default_rng(0)
     probabilities = generator.dirichlet([1, 1, 1], 6)

@@ -208,7 +208,7 @@ def test_account_is_refused_when_its_mask_allows_no_admissible_order(
         "last step",
     ],
 )
-def test_account_that_makes_no_sense_gets_no_trade(rules: Rules, session: Any, spoil: str) -> None:
+def test_invalid_account_gets_no_trade(rules: Rules, session: Any, spoil: str) -> None:
     # given sound accounts, of which the first is spoilt
     assets = len(rules.assets)
     observation, *_ = observed(rules, 50)
@@ -257,7 +257,7 @@ def test_wrong_shape_or_type_is_refused(rules: Rules, session: Any) -> None:
             session.run(None, spoilt)
 
 
-def test_every_order_is_tried() -> None:
+def test_accounts_of_these_tests_lead_to_many_orders() -> None:
     """Without it, the tests above might compare orders without a trade alone."""
     rules = PROBLEMS["strict"]
     _, lots, cash, prices, _ = observed(rules, 500)

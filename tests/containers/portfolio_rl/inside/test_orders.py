@@ -80,7 +80,7 @@ def test_mask_has_exactly_the_admissible_joint_orders(rules: Rules) -> None:
     assert 0.02 < masks.mean() < 0.98  # the states try both
 
 
-def test_no_order_without_a_trade_is_refused(rules: Rules) -> None:
+def test_order_without_a_trade_is_never_refused(rules: Rules) -> None:
     compiled = rules.compiled()
     lots, cash, prices = states(rules, 200, seed=1)
     nothing = np.zeros(len(rules.assets), np.int8)

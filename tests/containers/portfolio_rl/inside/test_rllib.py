@@ -74,7 +74,7 @@ def test_gains_add_up_to_the_final_value(problem: rllib.Problem) -> None:
     assert np.allclose(1000 * (1 + total), environment.accounts.total())
 
 
-def test_ray_is_not_started_where_others_reach_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ray_is_not_started_on_a_host_with_a_network(monkeypatch: pytest.MonkeyPatch) -> None:
     # given a host that is a process of a machine with a network
     monkeypatch.setattr(cluster, "interfaces", lambda: {"lo", "eth0"})
     monkeypatch.setattr(cluster, "_is_up", lambda interface: interface == "eth0")

@@ -99,7 +99,7 @@ def test_history_that_is_too_short_to_choose_from_is_refused(tmp_path: Path, row
     task_of(replace(settings, method="ppo"), tmp_path)
 
 
-def test_prices_of_the_choice_are_not_those_of_the_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hyperparameters_are_chosen_on_prices_outside_the_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     # given the shortest history that is allowed
     steps = 20
     rows = least_windows(steps) + LOOK_BACK + steps - 1

@@ -56,7 +56,7 @@ def test_orders_are_the_same_on_one_thread_and_on_three(monkeypatch: pytest.Monk
     assert np.array_equal(found[0][1], found[1][1])
 
 
-def test_error_of_a_part_is_the_error_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_in_one_thread_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(values.config, "NUMBA_NUM_THREADS", 2)
 
     def work(begin: int, end: int) -> None:
@@ -137,7 +137,7 @@ def test_baselines_keep_the_rules(name: str) -> None:
             assert run.traded.mean() > 500
 
 
-def test_paired_interval_covers_the_truth_as_often_as_it_says() -> None:
+def test_paired_interval_covers_the_true_ratio_in_95_percent() -> None:
     generator = np.random.default_rng(0)
     covered = 0
     for _ in range(400):

@@ -58,13 +58,13 @@ def test_orders_do_not_depend_on_later_prices_in_any_window() -> None:
     assert not same[rows >= row].all()
 
 
-def test_more_parts_than_windows_is_one_for_each_window() -> None:
+def test_number_of_parts_is_limited_to_the_windows() -> None:
     history = prices()[: PAST + 23]
     assert len(walk(history, 100).final) == 4
 
 
 @pytest.mark.parametrize("overlap", [1, 20])
-def test_the_interval_holds_zero_as_often_as_it_says(overlap: int) -> None:
+def test_interval_of_gains_without_a_mean_excludes_zero_rarely(overlap: int) -> None:
     # given gains without a mean, each the sum of as many steps as overlap
     generator = np.random.default_rng(0)
     outside = 0

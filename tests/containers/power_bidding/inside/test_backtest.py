@@ -132,7 +132,7 @@ def test_day_without_a_price_is_left_out(folder: Path) -> None:
         ),
     ],
 )
-def test_asset_that_makes_no_sense_is_refused(
+def test_invalid_asset_is_refused(
     folder: Path, toml: str, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (folder / "asset.toml").write_text(toml)
@@ -149,7 +149,7 @@ def test_asset_that_makes_no_sense_is_refused(
         ({"price": "lmp"}, "the price must be column lmp, the columns are price: choose one by name"),
     ],
 )
-def test_option_that_makes_no_sense_is_refused(
+def test_invalid_option_is_refused(
     folder: Path, options: dict, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(command(folder, **options)) == 1

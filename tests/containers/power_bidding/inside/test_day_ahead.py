@@ -76,7 +76,7 @@ def test_decision_loss_changes_the_network_and_the_combination() -> None:
         assert (found[name + backtest.DECIDED][LAST] != found[name][LAST]).any(), name
 
 
-def test_models_find_what_the_feed_says() -> None:
+def test_models_use_the_signal_of_a_feed() -> None:
     panel = Panel.of(history())
     found = true_forecasts()
     later = slice(LAST, DAYS)

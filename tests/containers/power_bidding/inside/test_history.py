@@ -74,7 +74,7 @@ def written(folder: Path, *texts: str) -> list[Path]:
     return paths
 
 
-def test_files_that_follow_one_another_are_one_history(tmp_path: Path) -> None:
+def test_consecutive_files_make_one_history_with_missing_values(tmp_path: Path) -> None:
     # given two files with an hour between them that is in none, and an empty cell
     first = f"{HEAD}\n2019-02-01T08:00Z,36.5,20000\n2019-02-01T09:00+00:00,35,\n"
     paths = written(tmp_path, first, f"{HEAD}\n2019-02-01T11:00Z,-4,21000\n")
@@ -111,7 +111,7 @@ def test_files_that_follow_one_another_are_one_history(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_file_that_makes_no_sense_is_refused_by_line(tmp_path: Path, text: str, message: str) -> None:
+def test_invalid_history_file_is_refused_with_its_line(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(Failure) as error:
         read_csv(written(tmp_path, text), None, PACIFIC)
     assert message in str(error.value)

@@ -13,7 +13,7 @@ def test_capture_is_a_ratio_of_sums() -> None:
     assert found.low < found.value < found.high
 
 
-def test_difference_of_the_same_is_nothing() -> None:
+def test_difference_of_equal_series_is_zero() -> None:
     days = np.random.default_rng(0).uniform(1, 2, 100)
     assert measures.difference(days, days, days) == measures.Interval(0, 0, 0)
 

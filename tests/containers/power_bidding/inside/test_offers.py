@@ -87,7 +87,7 @@ def test_reach_keeps_the_store_within_its_bounds() -> None:
         ([(1.0, 20.0), (2.0, 10.0)], "segments must increase in MW and in price"),
     ],
 )
-def test_curve_that_breaks_a_rule_does_not_leave(segments: list, reason: str) -> None:
+def test_curve_that_breaks_a_rule_is_refused(segments: list, reason: str) -> None:
     with pytest.raises(OfferError) as error:
         checked(segments, BATTERY, MARKET)
     assert str(error.value).startswith(reason)

@@ -179,7 +179,7 @@ def test_room_for_later_purchases_is_kept_at_any_price() -> None:
     assert curves.mw_at(curve, -100) < 0
 
 
-def test_store_that_is_behind_its_awards_buys_at_any_price() -> None:
+def test_store_short_of_its_awards_buys_at_any_price() -> None:
     awards = np.zeros(HOURS)
     awards[1:4] = 8
     curve = real_time.curve(BATTERY, np.full(HOURS, 30.0), 20.0, awards=awards, **LIMITS)
@@ -187,7 +187,7 @@ def test_store_that_is_behind_its_awards_buys_at_any_price() -> None:
     assert -4 / 0.85 - 0.4 <= curves.mw_at(curve, 1900) <= -4 / 0.85
 
 
-def test_limits_are_those_of_doing_the_awards_alone() -> None:
+def test_limits_are_those_of_delivering_the_awards_only() -> None:
     generator = np.random.default_rng(4)
     for _ in range(50):
         # given awards that a schedule can do from 10 MWh
@@ -266,7 +266,7 @@ def selector(market: Market, hours: int) -> replay.Policy:
         ("selector", 60),
     ],
 )
-def test_curves_are_the_same_whatever_comes_later(name: str, hour: int) -> None:
+def test_curves_do_not_depend_on_later_prices(name: str, hour: int) -> None:
     # given two histories that differ in all that is not known 75 minutes before the hour
     market, hours = random_market(8, days=5), 120
     real_time_prices, day_ahead = market.real_time.copy(), market.day_ahead.copy()
@@ -300,7 +300,7 @@ def test_replay_carries_the_store_from_hour_to_hour() -> None:
     assert found.dollars.sum() == pytest.approx(float(np.array(mw) @ market.real_time.mean(1)))
 
 
-def test_level_is_projected_through_the_hour_between() -> None:
+def test_level_is_projected_to_the_start_of_the_offered_hour() -> None:
     # given a charge in every hour and prices that are as expected
     market = Market(np.full((24, 12), 20.0), np.full(24, 20.0), 11)
     seen: list[float] = []
@@ -335,7 +335,7 @@ def test_selector_follows_what_earned_most_before() -> None:
     assert asked == ["a", "a", "b", "b", "a"]
 
 
-def test_selector_forgets_what_is_long_ago() -> None:
+def test_selector_ignores_days_before_the_trailing_window() -> None:
     dollars = np.zeros(real_time.TRAILING_DAYS + 1)
     old = dollars.copy()
     old[0] = 1000

@@ -240,7 +240,7 @@ def test_call_up_while_charging_only_lessens_the_charge() -> None:
     assert found.profit(prices, BATTERY) == pytest.approx(-4 * 20 + 8 * 100)
 
 
-def test_level_before_an_hour_is_the_callers() -> None:
+def test_solve_starts_at_the_level_of_the_caller() -> None:
     prices = random_prices(np.random.default_rng(4), 24)
     program = RegulationScheduler(BATTERY, Regulation(), 24)
     for level in (0.0, 20.0, 7.0):
@@ -283,6 +283,6 @@ def test_prices_that_are_no_numbers_are_refused(field: str, message: str) -> Non
         ({"called_up": 0.8}, "regulation: called_up and called_down must be 1 together at most, got 0.8 and"),
     ],
 )
-def test_terms_that_make_no_sense_are_refused(given: Any, message: str) -> None:
+def test_invalid_terms_are_refused(given: Any, message: str) -> None:
     with pytest.raises(Failure, match=message):
         regulation_of(given, "a.toml")

@@ -92,7 +92,7 @@ def test_output_changes_by_the_ramp_limit_at_most() -> None:
     assert np.abs(np.diff(free)).max() > 3
 
 
-def test_asset_says_what_is_in_store_before_and_after() -> None:
+def test_schedule_keeps_the_assets_initial_and_final_charge() -> None:
     asset = replace(BATTERY, initial=6, final=4)
     found = Scheduler(asset, 4).solve([10, 20, 30, 40])
     check(found, asset, 6, 4)

@@ -76,7 +76,7 @@ def test_missing_forecasts_leave_their_weight_to_the_others(model: Trained) -> N
 
 
 @pytest.mark.parametrize("broken", ["model.json", "HUB/served/boosting.txt", "HUB/judged/network.npz"])
-def test_files_that_are_no_model_are_refused(model: Trained, broken: str, tmp_path: Path) -> None:
+def test_incomplete_model_files_are_refused(model: Trained, broken: str, tmp_path: Path) -> None:
     trained.write(model, tmp_path)
     (tmp_path / broken).unlink()
     with pytest.raises(Failure, match=r"the model must be a folder with model\.json of this image"):

@@ -38,6 +38,6 @@ def test_trees_without_a_split_are_constants() -> None:
 @pytest.mark.parametrize(
     "text", ["", "tree", "\nTree=0\nleaf_value=a", "\nTree=0\nthreshold=1\nleaf_value=1"]
 )
-def test_text_that_is_no_model_is_refused(text: str) -> None:
+def test_text_that_is_not_a_model_is_refused(text: str) -> None:
     with pytest.raises(TreesError):
         Trees.read(text)

@@ -43,7 +43,7 @@ def arguments(folder: Path, *more: str) -> list[str]:
     ]
 
 
-def test_table_has_the_runs_their_epochs_and_the_sources_figures(
+def test_table_has_runs_with_epochs_and_published_figures(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     # when
