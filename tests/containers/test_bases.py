@@ -25,7 +25,7 @@ def test_every_dockerfile_starts_from_a_listed_base():
             assert image in BASES, f"{path} starts FROM {image}, which containers/bases.toml does not list"
 
 
-def test_the_local_builder_knows_a_base_from_any_registry():
+def test_local_builder_finds_a_base_from_any_registry():
     (dockerfile,) = (path for path in CONTAINERS.glob("*/*/Dockerfile") if "ARG REGISTRY" in path.read_text())
     for registry in (REGISTRY, "123456789012.dkr.ecr.eu-west-1.amazonaws.com", "a.b:5000/c"):
         (image,) = registries.bases(dockerfile, {"REGISTRY": registry} if registry != REGISTRY else {})

@@ -119,7 +119,7 @@ def test_a_tables_columns_are_those_of_its_definition(aws: Callable, offers: dic
     assert rows[1] == [None, "-8.0", "2022-02-01", "00"]
 
 
-def test_a_view_of_a_view_is_answered(aws: Callable, offers: dict[str, str]) -> None:
+def test_query_through_a_view_of_a_view_works(aws: Callable, offers: dict[str, str]) -> None:
     assert ask(aws("athena"), "SELECT l.largest FROM largest l") == ("SUCCEEDED", [["largest"], ["9.5"]])
 
 

@@ -252,7 +252,7 @@ def test_resources_created_just_before_a_crash_are_deleted(own: LocalCloud) -> N
     assert [group["ModelPackageGroupName"] for group in groups] == ["knows"]
 
 
-def test_a_crash_loses_nothing_that_was_answered(own: LocalCloud) -> None:
+def test_crash_loses_no_confirmed_write(own: LocalCloud) -> None:
     # given writers who note what was answered
     own.start()
     key = {"AttributeName": "id", "AttributeType": "S"}
@@ -492,7 +492,7 @@ def test_cdk_deploys_a_stack_whose_iam_is_enforced(cloud: LocalCloud, tmp_path: 
     assert "small" not in [stack["name"] for stack in cloud.status()["stacks"]]
 
 
-def test_a_failed_deployment_says_why(cloud: LocalCloud, tmp_path: Path) -> None:
+def test_failed_deployment_reports_the_reason(cloud: LocalCloud, tmp_path: Path) -> None:
     (tmp_path / "app.py").write_text("raise SystemExit('this app has a mistake')\n")
     with pytest.raises(CloudError, match="this app has a mistake"):
         cloud.deploy("any", app=shlex.join([sys.executable, str(tmp_path / "app.py")]))

@@ -408,7 +408,7 @@ def test_page_uploads_to_the_bucket_with_a_presigned_form(aws: Callable[..., Any
     ],
     ids=lambda changed: next(iter(changed)),
 )
-def test_an_upload_that_is_not_what_was_signed_is_refused(
+def test_upload_that_differs_from_its_signature_is_refused(
     aws: Callable[..., Any], page: Page, changed: dict[str, Any]
 ) -> None:
     post = presigned(aws, page, f"uploads/refused/{uuid.uuid4().hex}")

@@ -121,7 +121,7 @@ def bucket(cloud: LocalCloud, aws: Callable) -> str:
 
 
 @pytest.mark.parametrize("service", READS)
-def test_only_an_issued_key_is_answered(cloud: LocalCloud, service: Any) -> None:
+def test_only_an_issued_key_is_accepted(cloud: LocalCloud, service: Any) -> None:
     call = READS[service]
     # given the cloud's own key, its call is answered
     if service == "sagemaker-runtime":
@@ -145,7 +145,7 @@ def test_only_an_issued_key_is_answered(cloud: LocalCloud, service: Any) -> None
     assert refusal(lambda: call(unsigned)) in MISSING
 
 
-def test_a_users_key_is_known_until_it_is_deactivated(cloud: LocalCloud, aws: Callable) -> None:
+def test_key_of_a_user_is_valid_until_deactivated(cloud: LocalCloud, aws: Callable) -> None:
     # given a user's key
     name = f"user-{uuid.uuid4().hex[:8]}"
     aws("iam").create_user(UserName=name)
@@ -158,7 +158,7 @@ def test_a_users_key_is_known_until_it_is_deactivated(cloud: LocalCloud, aws: Ca
 
 
 @pytest.mark.parametrize("token", ["", "another"])
-def test_a_session_is_known_by_its_token(cloud: LocalCloud, aws: Callable, token: str) -> None:
+def test_session_is_identified_by_its_token(cloud: LocalCloud, aws: Callable, token: str) -> None:
     session = aws("sts").get_session_token()["Credentials"]
     given = {
         "aws_access_key_id": session["AccessKeyId"],

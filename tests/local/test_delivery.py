@@ -418,7 +418,7 @@ def test_stack_fails_when_it_reserves_more_concurrency_than_is_available(
     assert any(REFUSED.format(10) in each and "HandlerErrorCode: InvalidRequest" in each for each in reasons)
 
 
-def test_a_cancelled_transaction_says_why_for_each_of_its_writes(stack: Stack) -> None:
+def test_cancelled_transaction_has_a_reason_for_each_write(stack: Stack) -> None:
     dynamodb, table = stack.client("dynamodb"), stack.of["Done"]
     stack.put("Done", "there", status="READY")
 

@@ -207,7 +207,7 @@ def test_hook_whose_target_is_missing_is_named(
     assert said.startswith(f"MOVED hook '{hook}': MiniStack has no {place}"), said
 
 
-def test_a_hook_whose_function_takes_other_arguments_is_named(in_the_clouds_environment: Callable) -> None:
+def test_hook_whose_target_has_other_arguments_is_named(in_the_clouds_environment: Callable) -> None:
     # given a MiniStack whose function lost a parameter
     program = "import ministack.services.ecr as ecr\necr._describe_images = lambda request: None\n" + INSTALL
     said = in_the_clouds_environment(program).stdout

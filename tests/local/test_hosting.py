@@ -197,7 +197,7 @@ def _escaping() -> bytes:
     return target.getvalue()
 
 
-def test_an_endpoint_that_cannot_start_has_failed_and_says_why(bench: Bench, settings: Any) -> None:
+def test_endpoint_that_cannot_start_fails_with_the_reason(bench: Bench, settings: Any) -> None:
     settings(endpoint_startup_timeout=1.0)
     registry = bench.image.partition("/")[0]
     reasons = {

@@ -97,7 +97,7 @@ said["then"] = retry(), files()["stuck"]
     assert said["then"] == [True, "x"]
 
 
-def test_a_late_write_is_not_tried_without_room_for_it(told: Callable[[str], dict[str, Any]]) -> None:
+def test_late_write_is_not_attempted_without_enough_space(told: Callable[[str], dict[str, Any]]) -> None:
     # given an object that was refused, and is larger than what is free
     said = told("""
 refuses += ["bucket"]

@@ -128,7 +128,7 @@ def test_model_is_loaded_by_its_first_request_as_by_sagemaker(bench: Many) -> No
     assert two["headers"]["content-type"] == "application/json"
 
 
-def test_first_requests_that_come_together_load_a_model_once(bench: Many) -> None:
+def test_concurrent_first_requests_load_a_model_once(bench: Many) -> None:
     endpoint, _ = bench.serve("slow", load_seconds=0.5)
 
     with ThreadPoolExecutor(8) as pool:
@@ -154,7 +154,7 @@ def test_slow_model_continues_loading_after_the_invocation_timeout(bench: Many, 
     assert until(ready)["loads"] == ["slow"]
 
 
-def test_metrics_say_what_was_loaded_and_how_long_it_took(bench: Many) -> None:
+def test_metrics_count_loads_and_their_durations(bench: Many) -> None:
     # Given two models where one fits, asked in turn
     endpoint, _ = bench.serve("one", "two", capacity=1)
     for target in ("one", "one", "two"):

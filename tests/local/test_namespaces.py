@@ -143,7 +143,7 @@ answer = {
     assert answer["data"] == []
 
 
-def test_a_container_changes_nothing_outside(world: World, cloud: LocalCloud, tmp_path: Path) -> None:
+def test_container_cannot_change_files_outside(world: World, cloud: LocalCloud, tmp_path: Path) -> None:
     # given places of this machine, among them those that a container shows
     targets = [tmp_path, cloud.home, Path.home(), Path("/etc"), Path("/usr/bin"), Path("/usr/local/bin")]
     targets += [TEMPORARY, Path(sys.base_prefix), Path(os.__file__).parent]
@@ -249,7 +249,7 @@ while not os.path.exists("/tmp/left"):
 """A process that left its session, and folders that are closed to their own owner."""
 
 
-def test_nothing_of_a_job_is_left(world: World, cloud: LocalCloud) -> None:
+def test_ended_job_leaves_no_processes_and_files(world: World, cloud: LocalCloud) -> None:
     before = set(TEMPORARY.iterdir())
     script = LEAVES + "os.chmod('/opt/ml/output/data/closed', 0o755)"  # else its output could not be read
     name = world.begin(script)
@@ -334,7 +334,7 @@ with socket.create_server((host, 5000)):
 
 
 @pytest.mark.parametrize("isolated", [True, False])
-def test_an_isolated_job_reaches_its_own_hosts_alone(world: World, isolated: bool) -> None:
+def test_isolated_job_reaches_its_own_hosts_only(world: World, isolated: bool) -> None:
     # given something that listens on this machine
     with socket.create_server(("127.0.0.1", 0)) as outside:
         port = str(outside.getsockname()[1])

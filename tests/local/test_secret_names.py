@@ -84,7 +84,7 @@ def test_a_stack_is_refused_another_secrets_name_for_its_own(first: str, aws: Ca
     aws("secretsmanager").delete_secret(SecretId="another", ForceDeleteWithoutRecovery=True)
 
 
-def test_a_secret_scheduled_for_deletion_still_holds_its_name(aws: Callable[..., Any]):
+def test_name_of_a_secret_scheduled_for_deletion_is_taken(aws: Callable[..., Any]):
     # given a secret in its recovery window
     aws("secretsmanager").create_secret(Name="going", SecretString="hidden")
     aws("secretsmanager").delete_secret(SecretId="going", RecoveryWindowInDays=7)

@@ -171,7 +171,7 @@ KINDS = (
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_second_stack_cannot_take_a_name_that_is_taken(stacks: Stacks, kind: str) -> None:
+def test_second_stack_cannot_use_an_existing_name(stacks: Stacks, kind: str) -> None:
     # given a stack with a named resource
     name = f"taken-{uuid.uuid4().hex[:8]}"
     first, status = stacks.create(named(kind, name))

@@ -70,7 +70,7 @@ REPEATED = {
 
 @pytest.mark.parametrize("env", ["dev", "prod"])
 @pytest.mark.parametrize("name", architectures.BY_NAME)
-def test_a_construct_makes_at_most_eight_resources(name: str, env: str):
+def test_construct_creates_at_most_eight_resources(name: str, env: str):
     for construct in stack_of(App(context=CONTEXT), name, load({"env": env})).node.children:
         kinds = [
             each.cfn_resource_type for each in construct.node.find_all() if isinstance(each, CfnResource)
@@ -80,7 +80,7 @@ def test_a_construct_makes_at_most_eight_resources(name: str, env: str):
 
 
 @pytest.mark.parametrize("name", architectures.BY_NAME)
-def test_the_key_is_used_for_this_accounts_alarms_alone(name: str, prod_assembly: Path):
+def test_key_is_used_for_alarms_of_this_account_only(name: str, prod_assembly: Path):
     # given
     made = template(prod_assembly, name, "prod")
     keys, alarms = (of_type(made, kind) for kind in ("AWS::KMS::Key", "AWS::CloudWatch::Alarm"))

@@ -76,7 +76,7 @@ def granted(template: dict[str, Any]) -> dict[str, list[str]]:
     }
 
 
-def test_the_role_reaches_its_own_space_and_experiments_alone(template: dict[str, Any]):
+def test_role_reaches_its_own_space_and_experiments_only(template: dict[str, Any]):
     actions = granted(template)
     arn = "arn:<AWS::Partition>:sagemaker:<AWS::Region>:<AWS::AccountId>"
     (domain,) = of_type(template, "AWS::SageMaker::Domain")

@@ -116,7 +116,7 @@ def test_no_managed_policy_is_used(each: Template):
     assert "FullAccess" not in json.dumps(each)
 
 
-def test_every_wildcard_has_its_reason_beside_it(each: Template):
+def test_every_wildcard_has_a_reason(each: Template):
     for name, policy, statement in statements(each):
         accepted = {
             rule["id"]: rule["reason"]
@@ -132,13 +132,13 @@ def test_every_wildcard_has_its_reason_beside_it(each: Template):
                 assert len(reason) > 20, f"{name}: {resource}"
 
 
-def test_roles_are_passed_by_name_and_to_sagemaker_alone(each: Template):
+def test_roles_are_passed_by_name_and_to_sagemaker_only(each: Template):
     for statement in [s for _, _, s in statements(each) if s["Action"] == "iam:PassRole"]:
         assert all("*" not in flat(resource) for resource in listed(statement["Resource"]))
         assert statement["Condition"] == {"StringEquals": {"iam:PassedToService": "sagemaker.amazonaws.com"}}
 
 
-def test_sagemaker_assumes_roles_for_this_account_alone(each: Template):
+def test_sagemaker_assumes_roles_for_this_account_only(each: Template):
     for name, role in of_type(each, "AWS::IAM::Role").items():
         if name.startswith(("TrainingRole", "ServingRole")):
             (trust,) = role["Properties"]["AssumeRolePolicyDocument"]["Statement"]

@@ -60,7 +60,7 @@ def test_image_is_rebuilt_only_when_its_content_changes(
 
 
 @pytest.mark.parametrize("name", architectures.BY_NAME)
-def test_images_are_pushed_with_a_manifest_that_sagemaker_takes(name: str, assembly: Path) -> None:
+def test_images_are_pushed_with_a_manifest_that_sagemaker_accepts(name: str, assembly: Path) -> None:
     path = assembly / f"{architectures.BY_NAME[name].stack_name('dev')}.assets.json"
     images = json.loads(path.read_text())["dockerImages"].values()
     assert len(images) == len([image for image in IMAGES if image.parts[0] == name])

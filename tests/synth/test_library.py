@@ -138,7 +138,7 @@ def synthesized(python: Path, cut_off: dict[str, str], tmp_path_factory: pytest.
     return folder / "out"
 
 
-def test_stack_of_another_project_needs_the_wheel_alone(synthesized: Path) -> None:
+def test_stack_of_another_project_needs_the_wheel_only(synthesized: Path) -> None:
     # then its custom resources have the functions that serve them, with their code
     template = json.loads((synthesized / "shop.template.json").read_text())
     kinds = Counter(resource["Type"] for resource in template["Resources"].values())
@@ -154,7 +154,7 @@ def test_stack_of_another_project_needs_the_wheel_alone(synthesized: Path) -> No
     assert kinds["AWS::SageMaker::NotebookInstanceLifecycleConfig"] == 1
 
 
-def test_stack_on_resources_that_exist_creates_none_of_them(
+def test_stack_with_existing_resources_does_not_create_them(
     synthesized: Path,
 ) -> None:
     template = json.loads((synthesized / "theirs.template.json").read_text())

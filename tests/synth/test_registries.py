@@ -126,7 +126,7 @@ def names(prod: Path, *arguments: str) -> list[str]:
         ["--strict", "deploy", "--outputs-file", "out.json", "--", PROD],
     ],
 )
-def test_a_command_line_is_read_as_the_cdk_reads_it(arguments: list[str]):
+def test_command_line_is_parsed_as_by_the_cdk(arguments: list[str]):
     line = assembly.parse(arguments)
     assert (line.command, line.patterns) == ("deploy", (PROD,))
 

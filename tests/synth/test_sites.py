@@ -18,7 +18,7 @@ def files(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("folder", PAGES, ids=lambda folder: folder.name)
-def test_asset_of_a_page_holds_linked_files(folder, tmp_path):
+def test_asset_of_a_page_has_linked_files(folder, tmp_path):
     # given a page that links to files which pages share
     assert any(path.is_symlink() for path in folder.rglob("*"))
 

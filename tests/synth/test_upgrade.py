@@ -65,7 +65,7 @@ def joined(value: dict[str, Any]) -> Any:
 
 @pytest.mark.parametrize("env", ["dev", "prod"])
 @pytest.mark.parametrize("name", architectures.BY_NAME)
-def test_upgrade_replaces_nothing_that_is_kept(name: str, env: str, request: pytest.FixtureRequest) -> None:
+def test_upgrade_replaces_no_retained_resource(name: str, env: str, request: pytest.FixtureRequest) -> None:
     folder: Path = request.getfixturevalue("assembly" if env == "dev" else "prod_assembly")
     now = kept(template(folder, name, env))
     before = json.loads((Path(__file__).parent / name / "kept.json").read_text())[env]

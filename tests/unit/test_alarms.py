@@ -37,7 +37,7 @@ def test_one_metric_against_its_threshold() -> None:
     ("treatment", "wanted"),
     [("missing", "INSUFFICIENT_DATA"), ("notBreaching", "OK"), ("breaching", "ALARM"), ("ignore", None)],
 )
-def test_no_data_counts_as_the_alarm_says(treatment: str, wanted: str | None) -> None:
+def test_missing_data_is_treated_as_configured(treatment: str, wanted: str | None) -> None:
     assert state({"a": [None]}, MetricName="a", TreatMissingData=treatment) == wanted
 
 

@@ -130,7 +130,7 @@ def test_unpack_refuses_harmful_archives_with_the_reason(unpack: Unpack, tmp_pat
 
 
 @pytest.mark.parametrize("mode", ["w", "w:gz", "w:bz2", "w:xz"])
-def test_unpack_gives_what_was_packed(unpack: Unpack, tmp_path: Path, mode: str):
+def test_unpack_returns_the_packed_files(unpack: Unpack, tmp_path: Path, mode: str):
     deep = "/".join(["n" * 99] * 10)  # nearly 1,000 characters, of which no part is long
     files = {
         "model.ubj": bytes(range(256)) * 2000,
@@ -163,7 +163,7 @@ def test_unpack_needs_no_memory_for_a_bomb(unpack: Unpack, tmp_path: Path):
     assert not list((tmp_path / "new").rglob("zeros"))
 
 
-def test_scenarios_read_files_alone_and_no_more_than_allowed():
+def test_scenarios_read_regular_files_up_to_a_limit():
     body = packed(member("./a", b"1"), member("b/c", b"2"), member("b", b"", tarfile.DIRTYPE))
     assert of_scenarios.files(body) == {"a": b"1", "b/c": b"2"}
     for name in ("symbolic link", "hard link", "FIFO", "bomb", "too many files", "no archive", "cut off"):
@@ -207,7 +207,7 @@ def test_page_refuses_harmful_archives_with_the_reason(body: bytes, reason: str)
         site.objects(body, {}, {})
 
 
-def test_page_takes_files_with_their_unix_modes():
+def test_page_accepts_files_with_unix_modes():
     body = zipped((entry("js/app.js", stat.S_IFREG), b"1"), (entry("js/", stat.S_IFDIR), b""))
     assert {item.key for item in site.objects(body, {}, {})} == {"index.html", "js/app.js", "config.json"}
 

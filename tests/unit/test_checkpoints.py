@@ -50,7 +50,7 @@ def test_files_written_after_the_end_are_not_uploaded(tmp_path: Path) -> None:
     assert bucket.keys == ["jobs/one/before"]
 
 
-def test_markers_stand_beside_checkpoints_as_sagemakers_do(tmp_path: Path) -> None:
+def test_markers_are_written_next_to_checkpoints_as_by_sagemaker(tmp_path: Path) -> None:
     # given a checkpoint
     bucket = Bucket()
     checkpoints = Checkpoints(bucket, "s3://data/jobs/one/", [tmp_path], interval=0.01)

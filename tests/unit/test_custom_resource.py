@@ -90,7 +90,7 @@ def test_respond_answers_with_the_id_from_the_properties():
     }
 
 
-def test_respond_keeps_the_id_of_what_is_deleted():
+def test_respond_keeps_the_id_of_a_deleted_resource():
     resource = Recorder()
     with cloudformation() as stub:
         answer = stub.request(resource, "Delete", {"Name": "new"}, physical_id="old")
@@ -99,7 +99,7 @@ def test_respond_keeps_the_id_of_what_is_deleted():
 
 
 @pytest.mark.parametrize("failures", [0, 1, 2])
-def test_respond_repeats_the_answer_until_it_is_taken(failures, monkeypatch):
+def test_respond_retries_until_the_response_is_accepted(failures, monkeypatch):
     monkeypatch.setattr(custom_resource.time, "sleep", lambda seconds: None)
     resource = Recorder(ValueError("no such table"))
     with cloudformation(failures) as stub:
@@ -109,7 +109,7 @@ def test_respond_repeats_the_answer_until_it_is_taken(failures, monkeypatch):
     assert answer["PhysicalResourceId"] == "x"
 
 
-def test_respond_raises_when_no_answer_is_taken(monkeypatch):
+def test_respond_raises_when_no_response_is_accepted(monkeypatch):
     monkeypatch.setattr(custom_resource.time, "sleep", lambda seconds: None)
     with cloudformation(failures=3) as stub, pytest.raises(OSError, match="500"):
         stub.request(Recorder(), "Create", {"Name": "x"})

@@ -55,7 +55,7 @@ EXPRESSIONS = machine(
 
 
 @pytest.mark.parametrize("definition", [PATHS, EXPRESSIONS], ids=["JSONPath", "JSONata"])
-def test_a_definition_that_uses_every_field_is_taken(definition: dict[str, Any]) -> None:
+def test_definition_with_every_field_is_accepted(definition: dict[str, Any]) -> None:
     assert found(definition) == []
 
 
@@ -150,6 +150,6 @@ def test_state_without_a_next_state_is_refused(name: str) -> None:
     assert (SCHEMA, f"/States/{name}") in found(_without(PATHS, ["States", name, field]))
 
 
-def test_a_diagnostic_reads_as_aws_writes_it() -> None:
+def test_diagnostic_has_the_words_of_aws() -> None:
     shown = str(Diagnostic(TARGET, "Missing 'Next' target: pass3", "/States/pass1/Next"))
     assert shown == "MISSING_TRANSITION_TARGET: Missing 'Next' target: pass3 at /States/pass1/Next"

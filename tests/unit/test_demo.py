@@ -259,13 +259,13 @@ def test_interrupt_stops_the_cloud_and_writes_the_report(architecture, demonstra
     assert done.cloud.asked[-1] == "stop"
 
 
-def test_keep_leaves_the_cloud_running_and_says_where(architecture, demonstrate):
+def test_keep_leaves_the_cloud_running_and_prints_its_address(architecture, demonstrate):
     done = demonstrate(architecture("good", good), keep=True)
     assert "stop" not in done.cloud.asked
     assert "http://127.0.0.1:1" in done.told
 
 
-def test_the_report_stands_alone_and_can_be_read_without_seeing(architecture, demonstrate):
+def test_report_is_self_contained_and_accessible(architecture, demonstrate):
     page = demonstrate(architecture("good", good)).page
 
     assert not re.search(r'(src|href)="(?!#)', page)
@@ -305,7 +305,7 @@ def test_progress_without_a_terminal_writes_each_repeated_subject_once():
     assert stream.getvalue().split("\n") == ["    job · round 1", "    asking", "    job · round 4", ""]
 
 
-def test_a_step_that_fails_is_marked_so():
+def test_failed_step_is_marked():
     stream = io.StringIO()
     with pytest.raises(ValueError, match="no"), Progress(stream).step("deploy"):
         raise ValueError("no")

@@ -118,7 +118,7 @@ def test_every_runtime_package_has_the_three_rooms():
 
 @pytest.mark.parametrize("name", RUNTIMES)
 @pytest.mark.parametrize(("room", "forbidden"), [("core", {"aws", "handlers"}), ("aws", {"handlers"})])
-def test_runtime_room_imports_no_room_that_depends_on_it(name, room, forbidden):
+def test_lower_runtime_room_imports_no_higher_one(name, room, forbidden):
     wrong = {
         module: sorted(words)
         for module, imported_ in runtime_imports(name).items()

@@ -85,7 +85,7 @@ def test_a_fresh_instance_gets_the_full_time(age: float | None) -> None:
     assert instance.after(1, age) == 1
 
 
-def test_activity_counts_after_its_kernel_is_gone() -> None:
+def test_activity_counts_after_its_kernel_ended() -> None:
     instance = Instance()
     assert instance.after(HOUR / 2, age=0) == 0
     # when the kernel was shut down
@@ -109,7 +109,7 @@ def test_response_of_jupyter_resets_the_silence() -> None:
     assert instance.after(2 * HOUR - 1, SILENCE) == 0
 
 
-def test_a_jupyter_that_never_answered_stops_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+def test_instance_is_not_stopped_before_jupyters_first_response(capsys: pytest.CaptureFixture[str]) -> None:
     instance = Instance()
     for _ in range(10):
         assert instance.after(HOUR, SILENCE) == 0
@@ -240,14 +240,14 @@ def test_invalid_response_of_jupyter_raises_no_answer(jupyter: Jupyter, kernels:
         seen(jupyter)
 
 
-def test_a_server_that_is_gone_does_not_answer(jupyter: Jupyter) -> None:
+def test_stopped_server_raises_no_answer(jupyter: Jupyter) -> None:
     jupyter.server.shutdown()
     jupyter.server.server_close()
     with pytest.raises(NoAnswerError, match="ConnectionRefused"):
         seen(jupyter)
 
 
-def test_jupyters_own_certificate_is_taken(jupyter: Jupyter, tmp_path: Path) -> None:
+def test_self_signed_certificate_of_jupyter_is_accepted(jupyter: Jupyter, tmp_path: Path) -> None:
     # given a server as SageMaker's, with a certificate that nobody signed
     cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
     subject = ["-subj", "/CN=elsewhere", "-days", "1", "-nodes"]

@@ -218,7 +218,7 @@ def test_two_builds_at_once_give_one_image(context, home):
     assert not list(store.folder().glob(".building*"))
 
 
-def test_an_image_whose_environment_is_gone_is_built_again(context):
+def test_image_whose_environment_is_missing_is_rebuilt(context):
     image = built(context, PROGRAM + 'LABEL gone="yes"\n')
     environment = (image.folder / "env").resolve()
     environment.rename(environment.with_name("elsewhere"))
@@ -237,7 +237,7 @@ def test_image_of_an_older_format_is_not_current(context, monkeypatch):
     assert not build.current(image)
 
 
-def test_a_failed_installation_names_its_line_and_leaves_nothing_behind(context, home, capfd):
+def test_failed_installation_names_its_line_and_leaves_no_files(context, home, capfd):
     before = {path.name for path in [*store.folder().iterdir(), *(home / "envs").iterdir()]}
 
     with pytest.raises(BuildError) as caught:

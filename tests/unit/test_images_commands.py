@@ -99,13 +99,13 @@ for path in ("/tmp/x", "/var/tmp/x", "/root/x", "/run/x", "/dev/shm/x"):
     assert modes == {"file": 0o444, "program": 0o555}
 
 
-def test_a_command_sees_what_an_earlier_one_wrote(built: Build) -> None:
+def test_command_reads_files_of_an_earlier_one(built: Build) -> None:
     code = "import sys; open('/opt/log', 'a').write(sys.argv[1])\n"
     image = built(code, 'RUN python -m work one && mkdir /opt/x\nRUN ["python", "-m", "work", "two"]\n')
     assert (image.folder / "root/opt/log").read_text() == "onetwo"
 
 
-def test_a_command_has_the_environment_of_the_image_alone(
+def test_command_has_the_environment_of_the_image_only(
     built: Build, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # given a builder with credentials
@@ -144,7 +144,7 @@ def test_a_command_has_no_network(built: Build) -> None:
     assert os.strerror(int((image.folder / "root/opt/told").read_text())) == "Connection refused"
 
 
-def test_a_failed_command_shows_its_output_and_leaves_nothing(built: Build) -> None:
+def test_failed_command_prints_its_output_and_leaves_no_files(built: Build) -> None:
     built("")
     before = set(store.folder().iterdir())
     with pytest.raises(BuildError) as caught:

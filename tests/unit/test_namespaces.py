@@ -67,7 +67,7 @@ def test_exit_codes_are_those_of_a_container(start: Start, script: str, code: in
     assert start("/bin/bash", "-c", script).wait(60) == code
 
 
-def test_sigterm_reaches_the_first_process_alone(start: Start) -> None:
+def test_sigterm_reaches_the_first_process_only(start: Start) -> None:
     # given a command that waits for a child, which would tell if it were asked to end as well
     child = "trap 'echo child told' TERM; echo ready; while :; do sleep 0.05; done"
     process = start("/bin/bash", "-c", f'trap "sleep 1; echo told; exit 5" TERM; bash -c "{child}" & wait')
@@ -147,7 +147,7 @@ cat /opt/program/run; ls /usr/bin/own 2> /dev/null || echo gone
 
 
 @pytest.mark.parametrize("prefix", ["/usr/local", "/usr", "/opt/conda", sys.base_prefix])
-def test_python_is_the_environments_wherever_the_image_has_it(start: Start, prefix: str) -> None:
+def test_python_of_the_image_is_that_of_its_environment(start: Start, prefix: str) -> None:
     # also where this machine has the interpreter behind the environment
     script = "import jmespath, sys, pathlib; print(sys.prefix, pathlib.Path(jmespath.__file__).parents[4])"
     process = start(f"{prefix}/bin/python3", "-c", script, prefix=prefix)
@@ -246,7 +246,7 @@ os.write(int(sys.argv[1]), b"[Errno 1] unshare(): Operation not permitted")
     ],
     ids=["no process", "no time", "no memory"],
 )
-def test_a_trial_is_repeated_after_a_transient_failure_alone(
+def test_trial_is_repeated_after_a_transient_failure_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: str, seconds: int, reason: str
 ) -> None:
     # given a machine that has no resources for the first trial, and refuses namespaces

@@ -135,14 +135,14 @@ def test_caller_without_the_grant_is_refused_before_the_lookup(store: Store) -> 
     assert platform.asked == [("sagemaker:DescribeTrainingJob", arn)]
 
 
-def test_an_answer_has_only_what_the_services_model_has() -> None:
+def test_response_has_members_of_the_service_model_only() -> None:
     shape = api.service_model().operation_model("ListTrainingJobs").output_shape
     record = {"TrainingJobName": "a", "_internal": 1, "HyperParameters": {"a": "b"}, "CreationTime": None}
     shown = api.shaped(shape, {"TrainingJobSummaries": [record], "Other": 1})
     assert shown == {"TrainingJobSummaries": [{"TrainingJobName": "a"}]}
 
 
-def test_pages_are_complete_disjoint_and_in_the_order_asked_for() -> None:
+def test_pages_are_complete_disjoint_and_in_the_requested_order() -> None:
     records = [{"TrainingJobName": f"job-{n:02}", "CreationTime": 100 - n} for n in range(25)]
     seen, token = [], {}
     while True:
@@ -209,7 +209,7 @@ def test_records_are_separate_per_account_and_region(store: Store) -> None:
     assert store.scoped("2", "r").get("kind", "name") is None
 
 
-def test_a_pace_lets_a_burst_through_then_its_rate(monkeypatch: pytest.MonkeyPatch, store: Store) -> None:
+def test_pace_admits_a_burst_then_its_rate(monkeypatch: pytest.MonkeyPatch, store: Store) -> None:
     clock = SimpleNamespace(now=1000.0)
     monkeypatch.setattr(quotas.time, "monotonic", lambda: clock.now)
     context = Context(Platform(), store.scoped("1", "r"))  # type: ignore[arg-type]
@@ -274,7 +274,7 @@ def test_warm_pool_lasts_its_time_despite_clock_jumps(
 
 
 @pytest.mark.parametrize("jump", [3600.0, 86_400.0])
-def test_scaling_goes_on_when_a_clock_went_back(monkeypatch: pytest.MonkeyPatch, jump: float) -> None:
+def test_scaling_continues_after_a_clock_moved_back(monkeypatch: pytest.MonkeyPatch, jump: float) -> None:
     # given a change of instances that a clock stamped which was ahead
     assert scaling.elapsed(time.time() + jump) == float("inf")
     assert scaling.elapsed(time.time() - 30) == pytest.approx(30, abs=5)
@@ -291,7 +291,7 @@ def test_scaling_goes_on_when_a_clock_went_back(monkeypatch: pytest.MonkeyPatch,
         ("data", "database/x", "database/x"),
     ],
 )
-def test_an_object_lies_in_its_channel_where_sagemaker_puts_it(prefix: str, key: str, path: str) -> None:
+def test_path_of_an_object_in_a_channel_is_sagemakers(prefix: str, key: str, path: str) -> None:
     assert str(artifacts.relative(key, prefix)) == path
 
 

@@ -135,7 +135,7 @@ def test_a_value_that_is_not_served_is_refused() -> None:
     assert said == f"{path} PREFIX_AWARE"
 
 
-def test_an_operation_refuses_before_it_does_anything(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_operation_refuses_before_any_effect(monkeypatch: pytest.MonkeyPatch) -> None:
     # given an operation that must not be reached
     def reached(context: Any, params: Any) -> None:
         raise AssertionError("The operation was reached")

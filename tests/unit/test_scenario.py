@@ -59,20 +59,20 @@ def test_every_scenario_declares_each_metric_once(name):
     assert callable(scenario.run)
 
 
-def test_an_address_is_reached_where_it_is_on_aws(monkeypatch):
+def test_address_on_aws_is_used_unchanged(monkeypatch):
     monkeypatch.delenv("GROUNDPLAN_ADDRESS", raising=False)
     assert aws.address("https://a1.execute-api.eu-west-1.amazonaws.com/") == (
         "https://a1.execute-api.eu-west-1.amazonaws.com"
     )
 
 
-def test_an_address_is_reached_where_the_environment_says(monkeypatch):
+def test_address_is_resolved_by_the_environment(monkeypatch):
     monkeypatch.setenv("GROUNDPLAN_ADDRESS", "http://{label}.{service}.here:4566")
     assert aws.address("https://a1.execute-api.eu-west-1.amazonaws.com/") == "http://a1.execute-api.here:4566"
     assert aws.address("https://d2.cloudfront.net/page") == "http://d2.cloudfront.here:4566/page"
 
 
-def test_a_benchmark_that_fails_says_how_it_ended(tmp_path, monkeypatch):
+def test_failed_benchmark_is_reported_with_its_exit(tmp_path, monkeypatch):
     (tmp_path / "failing.py").write_text("print('first')\nraise SystemExit('no room left')\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     told = []
@@ -81,7 +81,7 @@ def test_a_benchmark_that_fails_says_how_it_ended(tmp_path, monkeypatch):
     assert told == ["first", "no room left"]
 
 
-def test_a_benchmarks_figures_are_those_it_wrote(tmp_path, monkeypatch):
+def test_benchmark_returns_its_written_figures(tmp_path, monkeypatch):
     program = "import json, sys\njson.dump({'given': sys.argv[3:]}, open(sys.argv[2], 'w'))\n"
     (tmp_path / "measuring_me.py").write_text(program)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))

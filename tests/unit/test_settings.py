@@ -101,12 +101,12 @@ def test_a_number_from_a_list_must_be_on_the_list(name: str):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_an_override_goes_over_the_environments_own_value(name: str):
+def test_override_replaces_the_environments_value(name: str):
     assert chosen(name, {"env": "prod", f"{name}.retain": "false"}).retain is False
     assert chosen(name, {"env": "prod"}).retain is True
 
 
-def test_the_cdks_own_context_is_left_alone():
+def test_context_of_the_cdk_is_ignored():
     assert load({"@aws-cdk/core:checkSecretUsage": True, "aws:cdk:x": 1, "availability-zones": []}) == load(
         {}
     )
@@ -153,7 +153,7 @@ def test_unknown_setting_is_refused_with_the_existing_ones(name: str):
 
 
 @pytest.mark.parametrize(("name", "path"), GROUPS)
-def test_unknown_field_of_a_group_is_answered_by_its_fields(name: str, path: str):
+def test_unknown_field_of_a_group_is_refused_with_its_fields(name: str, path: str):
     inner = group(dict(fields(KINDS[name]))[path])
     assert inner
     allowed = ", ".join(info.alias or field for field, info in inner.model_fields.items())
@@ -173,7 +173,7 @@ def test_a_group_is_set_field_by_field(name: str, path: str):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_subnets_and_security_groups_come_together(name: str):
+def test_subnets_and_security_groups_are_required_together(name: str):
     assert error({f"{name}.subnet_ids": "subnet-0123abcd"}) == (
         f"{name}.security_group_ids must be given together with subnet_ids, got none"
     )
@@ -183,14 +183,14 @@ def test_subnets_and_security_groups_come_together(name: str):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_all_wrong_values_are_told_at_once(name: str):
+def test_all_invalid_values_are_reported_at_once(name: str):
     values = {f"{name}.{path}": value for path, value in wrong(name).items()}
     lines = error({"env": "stage"} | values).splitlines()
     assert sorted(line.partition(" ")[0] for line in lines) == sorted(["env", *values])
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_field_says_what_is_allowed(name: str):
+def test_every_field_documents_its_allowed_values(name: str):
     for path, info in fields(KINDS[name]):
         assert info.description or group(info), path
 

@@ -192,7 +192,7 @@ def test_presigned_address_with_a_repeated_parameter_is_refused(name: str) -> No
         signatures.claim(replace(request, raw_query=f"{request.raw_query}&{name}=AKIAROOT"))
 
 
-def test_a_request_without_a_signature_claims_none() -> None:
+def test_request_without_a_signature_has_no_claim() -> None:
     bearer = (("host", "127.0.0.1"), ("authorization", "Bearer token"))
     assert signatures.claim(Request("GET", "/", "list-type=2", bearer)) is None
 
@@ -290,7 +290,7 @@ def test_a_signature_that_is_no_ascii_text_is_refused() -> None:
 # The cloud's own key ----------------------------------------------------------------------------------
 
 
-def test_a_clouds_key_is_made_once_for_its_owner_alone(tmp_path: Path) -> None:
+def test_key_is_created_once_and_readable_by_its_owner_only(tmp_path: Path) -> None:
     # given a home that has a key, whose file somebody opened to others
     key = keys.ensure(tmp_path)
     (tmp_path / keys.FILE).chmod(0o644)

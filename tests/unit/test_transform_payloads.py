@@ -17,7 +17,7 @@ from local.sagemaker.transform.payloads import PayloadError, assembled, payloads
         ("Line", [b"a,1\r\n", b"b\rc\n", b"\n", b"d"]),
     ],
 )
-def test_records_end_with_a_newline_and_nothing_else(split: str, found: list[bytes]) -> None:
+def test_records_are_split_at_newlines_only(split: str, found: list[bytes]) -> None:
     assert list(records(io.BytesIO(b"a,1\r\nb\rc\n\nd"), split)) == found
 
 

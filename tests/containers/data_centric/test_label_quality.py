@@ -109,7 +109,7 @@ def test_review_manifest_has_suspects_with_reasons(job: Job) -> None:
     assert "duplicate" in copy["review"]["kinds"]
 
 
-def test_report_counts_what_was_found(job: Job) -> None:
+def test_report_counts_the_findings(job: Job) -> None:
     report = job.json("processing/output/report.json")
     assert (report["items"], report["unlabeled"]) == (COUNT - 1, 0)
     assert report["unreadable"] == {"count": 1, "sources": [f"{PREFIX}{BROKEN}.png"]}
@@ -188,7 +188,7 @@ def test_consensus_of_answers_replaces_the_labels(examiner: Path, tmp_path: Path
         ({"answers/0.json": b"{"}, ARGUMENTS, "0.json must be JSON"),
     ],
 )
-def test_refused_job_says_why_in_its_exit_message(
+def test_refused_job_has_the_reason_in_its_exit_message(
     files: dict[str, bytes], arguments: tuple[str, ...], reason: str, examiner: Path, tmp_path: Path
 ) -> None:
     done = run(prepared(tmp_path / "job", FILES | files), examiner, *arguments)

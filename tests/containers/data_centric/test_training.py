@@ -76,7 +76,7 @@ def test_results_count_selection_in_the_seconds(job: Job) -> None:
     assert (job.base / "model/model.pt").stat().st_size > 10_000
 
 
-def test_stopped_job_goes_on_to_the_same_model(job: Job, trainer: Path, tmp_path: Path) -> None:
+def test_resumed_job_trains_the_same_model(job: Job, trainer: Path, tmp_path: Path) -> None:
     # given a job that SIGTERM ends after an epoch
     base = prepared(tmp_path, QUICK | {"seeds": "0,7"}, CHANNELS)
     process = start(base, trainer)
@@ -100,7 +100,7 @@ def test_stopped_job_goes_on_to_the_same_model(job: Job, trainer: Path, tmp_path
         ({}, {"validation": arrays(2, 1)}, "validation must have an example of each class, got none of 2"),
     ],
 )
-def test_refused_job_says_why_before_it_trains(
+def test_invalid_job_fails_with_the_reason_before_training(
     hyperparameters: dict[str, str],
     channels: dict[str, dict[str, bytes]],
     reason: str,
@@ -123,7 +123,7 @@ def hosts_of(
     return [prepared(folder / str(rank), hyperparameters, each) for rank, each in enumerate(channels)]
 
 
-def test_job_of_two_hosts_goes_on_with_one(job: Job, trainer: Path, tmp_path: Path) -> None:
+def test_job_of_two_hosts_resumes_with_one(job: Job, trainer: Path, tmp_path: Path) -> None:
     # given a job of two hosts and many seeds, and SIGTERM at the second
     many = QUICK | {"seeds": ",".join(map(str, [7, 0, *range(100, 198)])), "timeout": "60"}
     bases = hosts_of(tmp_path, many, CHANNELS, CHANNELS)

@@ -309,7 +309,7 @@ def copied(made: Path, tmp_path: Path) -> Path:
     return archive
 
 
-def test_triton_is_started_again_when_it_aborts(restarted: tuple[Container, int], made: Path):
+def test_triton_is_restarted_when_it_aborts(restarted: tuple[Container, int], made: Path):
     # given a Triton that aborts while it loads the base
     # then another serves, and nothing is left of the first
     container, aborted = restarted

@@ -154,7 +154,7 @@ def test_network_learns_to_trade_more_assets_than_can_be_enumerated(trainer: Pat
     assert "baselines left out: greedy on estimated moments, random: " in job.log
 
 
-def test_job_that_is_taken_away_goes_on_where_it_was(trainer: Path, tmp_path: Path) -> None:
+def test_interrupted_job_resumes_from_its_checkpoint(trainer: Path, tmp_path: Path) -> None:
     # given PPO, whole and interrupted after its first checkpoint
     settings = {"method": "ppo", "episodes": "18000", "checkpoint_every": "2", "seed": "4"}
     channels = {"rules": {"rules.json": RULES}, "prices": {"prices.csv": history()}}

@@ -105,7 +105,7 @@ def test_worse_candidate_is_not_accepted(
     assert found["reason"].startswith("capture must be at least 0.99, got ")
 
 
-def test_failed_processing_job_says_why(server_python: Path, tmp_path: Path) -> None:
+def test_failed_processing_job_has_the_reason_in_its_message(server_python: Path, tmp_path: Path) -> None:
     job = run(tmp_path, server_python, "evaluate")
     assert job.code == 1
     assert job.text("output/message") == "folder candidate must have a file model.tar.gz"

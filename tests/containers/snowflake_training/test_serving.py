@@ -145,7 +145,7 @@ def test_a_large_batch_is_answered_row_by_row(endpoint: Endpoint):
     assert endpoint.csv(lines(ROWS * 5000)) == expected * 5000
 
 
-def test_predictions_come_as_the_caller_accepts_them(endpoint: Endpoint):
+def test_predictions_have_the_accepted_content_type(endpoint: Endpoint):
     rows = lines(ROWS)
     for accept, kind in {
         "application/json": "application/json",

@@ -43,7 +43,7 @@ def test_every_hyperparameter_has_a_test_of_an_invalid_value():
 
 
 @pytest.mark.parametrize(("name", "value"), WRONG.items())
-def test_a_wrong_value_is_named_with_what_is_allowed(name: str, value: str):
+def test_invalid_value_is_refused_with_the_allowed_ones(name: str, value: str):
     with pytest.raises(Failure) as raised:
         Settings.read(NEEDED | {name: value})
     (field,) = (field for field in fields(Settings) if name_of(field.name) == name)

@@ -359,7 +359,7 @@ def test_connections_between_hosts_use_tcp_keepalive(first: Watch):
         time.sleep(0.05)
 
 
-def test_a_port_that_is_taken_is_named(first: Watch):
+def test_port_in_use_is_named(first: Watch):
     with pytest.raises(
         Failure, match=f"^host {first.cluster.host} cannot listen on port {PORT}: Address already in use$"
     ):

@@ -154,7 +154,7 @@ def answers_of(raced: Raced) -> dict[str, set[str]]:
     return {row["item"]["S"]: set(row["answers"]["M"]) for row in raced.rows if "item" in row}
 
 
-def test_racing_labelers_lose_and_double_nothing(raced: Raced) -> None:
+def test_concurrent_labelers_lose_and_duplicate_no_answers(raced: Raced) -> None:
     assert [problem for each in raced.labelers for problem in each.problems] == []
     stored, kept = answers_of(raced), [item for each in raced.labelers for item in each.kept]
     # then each acknowledged answer is stored once, and nothing else is

@@ -121,7 +121,7 @@ def test_an_answer_can_be_given_by_a_click(visit, service):
     assert service.answers("shapes") == {first: {ADA: 1}, second: {ADA: None}}
 
 
-def test_keys_that_are_not_answers_answer_nothing(visit, service):
+def test_other_keys_do_not_answer(visit, service):
     # given a task
     shapes(service)
     page = visit()
@@ -366,7 +366,7 @@ def test_a_run_that_is_closed_is_named(visit, service):
     expect(page.get_by_role("heading", name="No open runs")).to_be_visible()
 
 
-def test_a_busy_service_is_asked_again(visit, service, monkeypatch):
+def test_throttled_request_is_retried(visit, service, monkeypatch):
     # given a service that refuses twice
     shapes(service)
     page = visit()

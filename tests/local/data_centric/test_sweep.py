@@ -87,7 +87,7 @@ def swept(cloud: LocalCloud, run: Callable[..., Execution]) -> Execution:
 
 
 @pytest.mark.timeout(1800)
-def test_sweep_compares_what_completed(swept: Execution, read: Callable[[str], bytes]) -> None:
+def test_sweep_compares_completed_jobs(swept: Execution, read: Callable[[str], bytes]) -> None:
     # given a sweep that was throttled, lost an instance and was stopped in part on its way
     output = swept["output"]
     # then the other jobs have completed, and the one that was stopped is recorded with the reason
@@ -225,7 +225,7 @@ def test_bad_sweep_is_refused_before_any_job(
     assert len(jobs(aws)) == before
 
 
-def test_estimate_can_be_asked_alone(run: Callable[..., Execution], aws: Callable) -> None:
+def test_estimate_starts_no_job(run: Callable[..., Execution], aws: Callable) -> None:
     before = len(jobs(aws))
     found = run(estimate_only=True)
     assert found["output"]["estimate"]["dollars_per_hour"] > 0

@@ -83,7 +83,7 @@ def test_run_goes_from_manifest_to_answers(client) -> None:
     assert all_done(desk, "c", 2) == 3 + gold_answers(desk, "c")
 
 
-def test_lease_that_ended_goes_to_another(client) -> None:
+def test_ended_lease_goes_to_another_labeler(client) -> None:
     desk = desk_of(client, name="late", labels=1)
     workflow.load(desk, entries(1))
     given = workflow.next_task(desk, "a")
@@ -96,7 +96,7 @@ def test_lease_that_ended_goes_to_another(client) -> None:
     assert workflow.submit(desk, "b", given.item, 0) == "kept"
 
 
-def test_labelers_at_once_lose_and_double_nothing(client) -> None:
+def test_concurrent_labelers_lose_and_duplicate_no_answers(client) -> None:
     # given five labelers at once, who submit twice
     desk = desk_of(client, name="race", labels=3)
     workflow.load(desk, entries(12))

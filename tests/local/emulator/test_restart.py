@@ -15,7 +15,7 @@ from tests.support.deployments import names, role
 from tests.support.waiting import until
 
 
-def test_execution_goes_on_where_it_was_after_a_crash(tmp_path: Path) -> None:
+def test_execution_continues_after_a_crash(tmp_path: Path) -> None:
     with LocalCloud(tmp_path / "cloud") as cloud:
         aws = functools.partial(client, cloud)
         sqs, states = aws("sqs"), aws("stepfunctions")

@@ -20,7 +20,7 @@ def test_sagemaker_answers_at_the_clouds_address(aws: Callable) -> None:
         aws("sagemaker-runtime").invoke_endpoint(EndpointName="nobody", Body=b"")
 
 
-def test_a_role_may_do_in_sagemaker_what_its_policy_grants(
+def test_role_has_the_grants_of_its_policy_in_sagemaker(
     cloud: LocalCloud, aws: Callable, enforced: None
 ) -> None:
     # given a role that may list models, and nothing else

@@ -352,7 +352,7 @@ def callback(aws: Callable) -> tuple[Blocks, Callable[[], str]]:
     return Blocks(aws, flow, ("sqs:SendMessage", "*")), token
 
 
-def test_callback_is_waited_for_while_it_sends_heartbeats(aws: Callable, callback: tuple) -> None:
+def test_task_waits_for_a_callback_that_sends_heartbeats(aws: Callable, callback: tuple) -> None:
     machine, token = callback
     states, execution = aws("stepfunctions"), machine.start()
     asked = token()

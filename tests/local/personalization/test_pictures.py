@@ -48,7 +48,7 @@ def drawn() -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", picture_files.files())
-def test_the_reader_sees_what_a_browser_draws(name, drawn, tmp_path):
+def test_reader_decodes_pictures_as_a_browser_draws_them(name, drawn, tmp_path):
     # given
     (tmp_path / "00").write_bytes(picture_files.files()[name][1])
     # when

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 
-def test_generated_requests_are_answered_by_the_document(tmp_path: Path) -> None:
+def test_responses_to_generated_requests_match_the_document(tmp_path: Path) -> None:
     # when the benchmark sends a few
     figures = tmp_path / "requests.json"
     sent = ["--requests", "200", "--processes", "1", "--seed", "1", "--json", str(figures)]

@@ -406,7 +406,7 @@ def test_deletion_in_a_shared_job_does_not_affect_other_models(make_world):
     assert described["TrainingJobStatus"] == "Completed"
 
 
-def test_an_upload_that_comes_after_the_deletion_is_removed_too(make_world):
+def test_upload_after_the_deletion_is_removed(make_world):
     world = make_world()
     model = world.upload()
     world.ask("DELETE /api/models/{model}", model=model)
@@ -417,7 +417,7 @@ def test_an_upload_that_comes_after_the_deletion_is_removed_too(make_world):
     assert world.objects("uploads/") == []
 
 
-def test_a_model_deleted_while_its_archive_is_written_leaves_none(make_world, monkeypatch):
+def test_model_deleted_while_its_archive_is_written_leaves_no_archive(make_world, monkeypatch):
     world = make_world()
     model = world.start()
     world.train()

@@ -258,7 +258,7 @@ def test_a_model_that_is_not_ready_makes_no_pictures(make_world, state):
         (b"x" * 900, "image/jpeg", "announced were 900 bytes of image/png"),
     ],
 )
-def test_a_start_without_its_pictures_says_which_and_trains_nothing(make_world, content, content_type, told):
+def test_start_with_missing_pictures_names_them_and_trains_nothing(make_world, content, content_type, told):
     world = make_world()
     good, picture = png(), {"type": "image/png", "bytes": 900}
     images = [{"type": "image/png", "bytes": len(good)}, picture]
@@ -273,7 +273,7 @@ def test_a_start_without_its_pictures_says_which_and_trains_nothing(make_world, 
     assert (world.rows("requests"), world.shown(model)["status"]) == ([], "CREATED")
 
 
-def test_an_upload_takes_exactly_what_was_announced_and_nothing_else(make_world):
+def test_upload_accepts_the_announced_file_only(make_world):
     """The form itself is S3's to check, and the local one checks it too: size, type and place."""
     world = make_world()
     picture = png()
@@ -379,7 +379,7 @@ def test_rate_limit_counts_pictures_and_not_requests(make_world):
     assert len([row for row in world.rows("generations") if "made" not in row]) == 2
 
 
-def test_pictures_that_are_not_made_are_not_counted(make_world):
+def test_failed_generations_do_not_count_for_the_rate_limit(make_world):
     # given
     world = make_world(limits={"pictures_per_minute": 4})
     model = ready(world)

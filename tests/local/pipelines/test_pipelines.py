@@ -209,7 +209,7 @@ def test_function_and_callback_hand_on_their_outputs(running: LocalCloud, runs: 
     assert runs.steps(execution)["Fail"]["FailureReason"] == "by hand"
 
 
-def test_function_that_takes_too_long_fails_its_step(running: LocalCloud, runs: PipelineRuns) -> None:
+def test_function_that_times_out_fails_its_step(running: LocalCloud, runs: PipelineRuns) -> None:
     running.configure(pipeline_lambda_timeout=0.5)
     execution = runs.start(defined(function(runs.function(SLOW))), runs.pipeline_role())
     assert runs.ended(execution) == "Failed"
@@ -279,7 +279,7 @@ def stack_with(
     return {"Pipeline": {"Type": "AWS::SageMaker::Pipeline", "Properties": given}}
 
 
-def test_pipeline_of_a_stack_is_made_changed_and_deleted(runs: PipelineRuns) -> None:
+def test_stack_creates_updates_and_deletes_a_pipeline(runs: PipelineRuns) -> None:
     stack, name = Stack(runs.aws), runs.unique("stack")
     # when a stack has a definition in its template, and parameters and tags as it may write them
     body = {"PipelineDefinitionBody": defined(fail(message="one"))}

@@ -119,7 +119,7 @@ def signed(cloud: LocalCloud, url: str) -> urllib.request.Request:
     return urllib.request.Request(url, headers=dict(request.headers))  # noqa: S310
 
 
-def test_the_api_answers_signed_requests_alone(
+def test_api_answers_signed_requests_only(
     cloud: LocalCloud, deployed: Outputs, desk: Desk, replay: Replay
 ) -> None:
     url = scenario_aws.address(deployed["ApiUrl"])

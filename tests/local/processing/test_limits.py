@@ -33,7 +33,7 @@ def test_jobs_past_a_quota_are_refused_by_its_name(cloud: LocalCloud, sagemaker:
     assert run(sagemaker, s3, "")["ProcessingJobStatus"] == "Completed"
 
 
-def test_job_does_what_its_role_may_do(cloud: LocalCloud, sagemaker: Any, s3: Any) -> None:
+def test_job_has_the_grants_of_its_role(cloud: LocalCloud, sagemaker: Any, s3: Any) -> None:
     # given enforced IAM, and roles that each lack one permission
     roles = {without: role(cloud, without) for without in ("", *GRANTS)}
     requests = {without: request(s3, "print('heard')", RoleArn=arn) for without, arn in roles.items()}
@@ -207,7 +207,7 @@ def test_wrong_request_is_refused_and_names_the_field(cloud: LocalCloud, s3: Any
 
 
 @pytest.mark.parametrize("case", UNBUILT)
-def test_request_for_what_is_not_built_is_refused(cloud: LocalCloud, s3: Any, case: str) -> None:
+def test_unsupported_request_is_refused(cloud: LocalCloud, s3: Any, case: str) -> None:
     members, said = UNBUILT[case]
     error = refusal(cloud, s3, members)
     assert error["Code"] == "NotImplementedByLocalCloud"

@@ -82,7 +82,7 @@ def test_pull_by_arrow_takes_less_memory_than_by_tuples(done: tuple) -> None:
     assert taken["ratio_over_imports"] < 0.5
 
 
-def test_real_processes_train_what_one_process_does(done: tuple) -> None:
+def test_several_processes_train_the_same_model_as_one(done: tuple) -> None:
     for scheme in ("ours", "sample"):
         for hosts in HOSTS:
             assert done[0]["collective"][scheme][str(hosts)] == pytest.approx(1, abs=0.02)

@@ -71,7 +71,7 @@ def tables(cloud: LocalCloud) -> dict[str, int]:
 
 
 @pytest.mark.parametrize("path", sorted(NOTEBOOKS.glob("*.ipynb")), ids=lambda path: path.stem)
-def test_a_notebook_is_kept_without_what_it_printed(path: Path) -> None:
+def test_notebook_is_stored_without_output(path: Path) -> None:
     # an output holds what was on one person's screen: account ids, rows of data
     code = [cell for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == "code"]
     assert code
@@ -96,7 +96,7 @@ def test_the_second_notebook_trains_on_two_instances(cloud: LocalCloud, trained:
     assert trained["final"]["validation:rmse"] > 0
 
 
-def test_the_sdk_reports_nothing_about_its_use(trained: dict[str, Any]) -> None:
+def test_sdk_sends_no_usage_reports(trained: dict[str, Any]) -> None:
     assert trained["defaults"]["SageMaker"]["PythonSDK"]["Modules"]["TelemetryOptOut"] is True
 
 

@@ -123,7 +123,7 @@ def test_a_worse_model_is_registered_and_not_deployed(run: Callable, aws: Callab
     assert ask() == "0.5"
 
 
-def test_a_better_model_takes_over(run: Callable, aws: Callable, ask: Callable) -> None:
+def test_better_model_is_deployed(run: Callable, aws: Callable, ask: Callable) -> None:
     done = run(hyperparameters={"eta": 0.4}, hosts=1)
     assert done["status"] == "SUCCEEDED", done
     assert done["output"]["deployed"] is True

@@ -127,7 +127,7 @@ def test_object_with_a_failed_record_has_no_output(
     assert bench.data_log(job)[1:] == expected
 
 
-def test_server_errors_are_retried_as_often_as_asked(bench: Transforms) -> None:
+def test_server_errors_are_retried_up_to_the_requested_maximum(bench: Transforms) -> None:
     # given one record that is answered at the third attempt, and a job that tries three times
     uri = bench.input(a_csv="flaky 2\n")
     enough = bench.start(uri, ModelClientConfig={"InvocationsMaxRetries": 2})

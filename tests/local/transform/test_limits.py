@@ -32,7 +32,7 @@ def test_jobs_past_a_quota_are_refused_by_its_name(bench: Transforms) -> None:
     bench.start(uri, ModelName=model)
 
 
-def test_job_does_what_its_models_role_may_do(bench: Transforms) -> None:
+def test_job_has_the_grants_of_its_models_role(bench: Transforms) -> None:
     # given models whose roles lack one grant each, and policies that are enforced
     missing = ("", "s3:PutObject", "s3:GetObject", "s3:ListBucket", "logs:")
     models = {}
@@ -159,7 +159,7 @@ def test_wrong_request_is_refused_and_names_the_field(bench: Transforms, case: s
 
 
 @pytest.mark.parametrize("case", UNBUILT)
-def test_request_for_what_is_not_built_is_refused(bench: Transforms, case: str) -> None:
+def test_unsupported_request_is_refused(bench: Transforms, case: str) -> None:
     members, said = UNBUILT[case]
     error = refusal(bench, members)
     assert error["Code"] == "NotImplementedByLocalCloud"

@@ -57,7 +57,7 @@ def test_invalid_tuning_job_is_refused(path: str, value: Any, sentence: str, sag
         sagemaker.create_hyper_parameter_tuning_job(**changed(path, value))
 
 
-def test_name_that_is_taken_or_unknown_is_refused(sagemaker: Any) -> None:
+def test_existing_or_unknown_name_is_refused(sagemaker: Any) -> None:
     asked = tuning()
     tuned(sagemaker, asked)
     with pytest.raises(ClientError, match=r"\(ResourceInUse\).*already exists. Choose a different name"):

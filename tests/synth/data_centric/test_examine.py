@@ -112,7 +112,7 @@ def test_failed_job_fails_the_examination_with_its_reason(definition: dict[str, 
     assert run.cause == "Examine: the job is Stopped"
 
 
-def test_job_reads_and_writes_its_folders_alone(dev: Template) -> None:
+def test_job_reads_and_writes_its_folders_only(dev: Template) -> None:
     may: dict[str, set[str]] = {"s3:GetObject": set(), "s3:PutObject": set()}
     for name, _, each in statements(dev):
         if name.startswith("ExamineJob"):
@@ -121,7 +121,7 @@ def test_job_reads_and_writes_its_folders_alone(dev: Template) -> None:
     assert may == {"s3:GetObject": {"inputs", "labels"}, "s3:PutObject": {"labels"}}
 
 
-def test_deleted_stack_stops_its_jobs_alone(dev: Template, definition: dict[str, Any]) -> None:
+def test_deleted_stack_stops_its_jobs_only(dev: Template, definition: dict[str, Any]) -> None:
     # given a job of an execution
     ((_, asked), *_) = examined(definition, GIVEN, {}, DONE).calls
     job = asked["ProcessingJobName"]

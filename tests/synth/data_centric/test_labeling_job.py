@@ -84,7 +84,7 @@ def labeled(definition: dict[str, Any], given: dict[str, Any], *answers: Any) ->
     return Run(definition, given, SageMaker(*answers))
 
 
-def test_execution_starts_a_job_that_sagemaker_takes(definition: dict[str, Any]) -> None:
+def test_execution_starts_a_valid_labeling_job(definition: dict[str, Any]) -> None:
     run = labeled(definition, GIVEN, {}, seen("Initializing"), seen("InProgress"), seen("Completed"))
     ((_, asked), *_) = run.calls
     role = {"RoleArn": "arn:aws:iam::000000000000:role/job"}
@@ -162,7 +162,7 @@ def test_job_that_does_not_stop_ends_the_execution(definition: dict[str, Any]) -
     assert run.visited.count("Stop") > 10
 
 
-def test_roles_may_do_what_the_job_needs_and_no_more(synthesized: Template) -> None:
+def test_roles_have_exactly_the_grants_of_the_job(synthesized: Template) -> None:
     job = {action: sorted(on) for action, on in allowed(synthesized, "AnimalsJob").items()}
     assert all(re.search("/(inputs|labels)/[*]$|cdk-hnb659fds-assets", each) for each in job["s3:GetObject"])
     assert [each.rpartition(">")[2] for each in job["s3:PutObject"]] == ["/labels/*"]
@@ -173,7 +173,7 @@ def test_roles_may_do_what_the_job_needs_and_no_more(synthesized: Template) -> N
     assert [each.partition(":labeling-job/")[2] for each in jobs] == ["labeling-animals-*"]
 
 
-def test_bucket_with_a_key_encrypts_what_the_job_writes(assembly: Path) -> None:
+def test_bucket_with_a_key_encrypts_the_output_of_jobs(assembly: Path) -> None:
     made = json.loads((assembly / "keyed.template.json").read_text())
     text = flat(only(made, "AWS::StepFunctions::StateMachine")["Properties"]["DefinitionString"])
     written = json.loads(text)["States"]["Start"]["Arguments"]["OutputConfig"]

@@ -158,7 +158,7 @@ def test_problems_end_the_sweep_before_a_job(definition: dict[str, Any]) -> None
     assert "Train" not in run.visited
 
 
-def test_estimate_alone_starts_no_job(definition: dict[str, Any]) -> None:
+def test_estimate_starts_no_job(definition: dict[str, Any]) -> None:
     run = swept(definition, PLANNED | {"estimate_only": True})
     assert run.output == {"estimate": {"jobs": 1}}
     assert "Train" not in run.visited
@@ -276,7 +276,7 @@ def test_roles_of_a_sweep_have_no_wide_grants(dev: Template) -> None:
     assert "iam:PassedToService" in text
 
 
-def test_stack_deletes_what_sweeps_created(dev: Template) -> None:
+def test_deleted_stack_deletes_resources_of_sweeps(dev: Template) -> None:
     (resource,) = of_type(dev, "Custom::SageMakerCleanUp").values()
     given = resource["Properties"]
     (suffix,) = given["Suffixes"]

@@ -84,7 +84,7 @@ def test_synthesis_without_the_layer_says_how_to_build_it(monkeypatch: pytest.Mo
 # Least privilege
 
 
-def test_roles_are_passed_by_name_and_to_sagemaker_alone(each: Template):
+def test_roles_are_passed_by_name_and_to_sagemaker_only(each: Template):
     passed = [(n, s) for n, _, s in statements(each) if s["Action"] == "iam:PassRole"]
     assert {re.sub("Role.*", "", name) for name, _ in passed} == {"Dispatcher", "Sweeper"}
     for _, statement in passed:
@@ -168,7 +168,7 @@ def test_training_reads_pictures_and_writes_its_jobs_folder(dev: Template):
     assert not [action for action in may if action.startswith(("dynamodb:", "sagemaker:", "iam:"))]
 
 
-def test_jobs_are_made_and_stopped_under_the_stacks_name_alone(dev: Template, chosen: Template):
+def test_jobs_are_created_and_stopped_under_the_stacks_name_only(dev: Template, chosen: Template):
     for template_, name in ((dev, NAME), (chosen, "pictures")):
         for _, _, statement in statements(template_):
             actions = listed(statement["Action"])
@@ -272,7 +272,7 @@ def test_every_answer_of_the_site_has_security_headers(dev: Template):
         assert behavior["ResponseHeadersPolicyId"]
 
 
-def test_the_pages_files_are_read_by_its_distribution_alone(dev: Template):
+def test_files_of_the_page_are_read_by_its_distribution_only(dev: Template):
     ((_, policy),) = [
         (n, r) for n, r in of_type(dev, "AWS::S3::BucketPolicy").items() if n.startswith("Site")
     ]
@@ -295,7 +295,7 @@ def test_page_settings_have_the_client_id_and_the_limits(dev: Template):
 # What is kept
 
 
-def test_browsers_may_upload_from_the_page_alone(dev: Template):
+def test_cors_allows_uploads_from_the_page_only(dev: Template):
     data = of_type(dev, "AWS::S3::Bucket")[variable(dev, "DATA_BUCKET").strip("<>")]["Properties"]
     (rule,) = data["CorsConfiguration"]["CorsRules"]
     (origin,) = map(flat, rule["AllowedOrigins"])
@@ -369,7 +369,7 @@ def test_prod_has_point_in_time_recovery_and_its_own_key(dev: Template, prod: Te
     assert arn in allowed(prod, "TrainingRole")["kms:GenerateDataKey"]
 
 
-def test_volumes_are_encrypted_with_the_key_where_sagemaker_takes_one(prod: Template, chosen: Template):
+def test_volumes_are_encrypted_with_the_key_when_sagemaker_allows_it(prod: Template, chosen: Template):
     """An instance with disks of its own encrypts them by itself, and SageMaker refuses a key for it."""
     assert json.loads(variable(prod, "JOB_SETTINGS"))["volume_key"] == ""
     (key,) = of_type(chosen, "AWS::KMS::Key")
@@ -643,7 +643,7 @@ def test_clean_up_runs_between_functions_and_bucket_on_deletion(dev: Template):
     assert variable(dev, "DATA_BUCKET").strip("<>") in resource["DependsOn"]
 
 
-def test_clean_up_knows_the_jobs_by_their_names(dev: Template):
+def test_clean_up_finds_jobs_by_their_names(dev: Template):
     found = leftovers(only(dev, "Custom::SageMakerCleanUp")["Properties"])
     name, job = found.endpoint, ids.new(1.8e9)
     assert found.owns(name)

@@ -72,7 +72,7 @@ def test_own_rules_and_prices_are_channels_of_both_jobs(chosen: Template):
     assert any(resource.endswith("/inputs/*") for resource in allowed(chosen, "Training")["s3:GetObject"])
 
 
-def test_the_stop_switch_is_read_by_the_endpoint_alone(dev: Template):
+def test_stop_switch_is_read_by_the_endpoint_only(dev: Template):
     ((switch, resource),) = of_type(dev, "AWS::SSM::Parameter").items()
     assert (resource["Properties"]["Type"], resource["Properties"]["Value"]) == ("String", "go")
     (arn,) = allowed(dev, "Serving")["ssm:GetParameter"]
@@ -156,7 +156,7 @@ EXPERIMENTS = ("ExperimentTraining", "ExperimentServing")
 
 
 @pytest.mark.parametrize(("variant", "notebook"), [("dev", "Notebook"), ("chosen", "Domain")])
-def test_a_notebook_passes_the_roles_of_experiments_alone(
+def test_notebook_passes_the_roles_of_experiments_only(
     variant: str, notebook: str, request: pytest.FixtureRequest
 ):
     template: Template = request.getfixturevalue(variant)

@@ -229,7 +229,7 @@ def test_jobs_join_the_vpc_and_keep_local_disks_to_themselves(chosen: Template, 
     assert steps(prod)["Train"]["ResourceConfig"]["VolumeKmsKeyId"].startswith("<Key")
 
 
-def test_credentials_are_read_by_feeds_and_offers_alone(dev: Template):
+def test_credentials_are_read_by_feeds_and_offers_only(dev: Template):
     readers = {
         name
         for name in of_type(dev, "AWS::Lambda::Function")
@@ -267,7 +267,7 @@ def test_provisioned_endpoint_may_join_the_vpc_and_use_the_key(prod: Template, c
     assert "kms:CreateGrant" not in allowed(prod, "DeployRole")
 
 
-def test_only_the_deploying_function_makes_endpoints(dev: Template):
+def test_only_the_deploying_function_creates_endpoints(dev: Template):
     makers = {
         name.partition("Function")[0]
         for name in of_type(dev, "AWS::Lambda::Function")

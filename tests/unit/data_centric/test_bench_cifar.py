@@ -20,7 +20,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_size_is_for_a_cpu_unless_it_is_the_sources(folder: Path) -> None:
+def test_default_size_is_for_a_cpu(folder: Path) -> None:
     small, whole = cifar.parse([]), cifar.parse(["--whole", "--epochs", "7", "--set", "learning_rate=0.2"])
     assert (small.pictures, small.epochs, small.model, small.set) == (3_000, 20, "small", ["augment=true"])
     assert (whole.pictures, whole.epochs, whole.model) == (50_000, 7, "resnet18")
@@ -47,7 +47,7 @@ def test_measures_with_the_threads_that_are_chosen(folder: Path, monkeypatch: py
         (["--data", "/gone"], "there is no cifar10/train.parquet and no cifar10/test.parquet in /gone"),
     ],
 )
-def test_cifar_option_that_makes_no_sense_is_refused(
+def test_invalid_cifar_option_is_refused(
     arguments: list[str], message: str, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit):
@@ -55,7 +55,7 @@ def test_cifar_option_that_makes_no_sense_is_refused(
     assert message in capsys.readouterr().err
 
 
-def test_folder_of_the_data_is_asked_for(
+def test_missing_data_folder_is_reported(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.delenv("GROUNDPLAN_DATA", raising=False)

@@ -61,7 +61,7 @@ def test_modules_are_downloaded_once(checkout: Path, tmp_path: Path, monkeypatch
         (["--repeats", "0"], "must be a whole number from 1, got 0"),
     ],
 )
-def test_speed_option_that_makes_no_sense_is_refused(
+def test_invalid_speed_option_is_refused(
     arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit):
@@ -78,7 +78,7 @@ def test_speed_option_that_makes_no_sense_is_refused(
         (["--strategies", "glitter"], "invalid choice: 'glitter'"),
     ],
 )
-def test_selection_option_that_makes_no_sense_is_refused(
+def test_invalid_selection_option_is_refused(
     arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit):

@@ -218,5 +218,5 @@ def test_chart_has_each_cell_with_its_interval() -> None:
     assert all(40 <= float(mark.get("cy") or 0) <= 388 for mark in marks)
 
 
-def test_chart_without_a_run_says_so() -> None:
+def test_chart_without_a_run_has_a_note() -> None:
     assert "No job completed." in svg("empty", compared((FULL, [])))

@@ -159,7 +159,7 @@ def test_refusals_have_their_codes() -> None:
     assert site("GET", "/api/runs").body == {"runs": []}
 
 
-def test_blocked_labeler_is_told_so() -> None:
+def test_blocked_labeler_gets_an_error() -> None:
     run = with_settings(gold_every=2, gold_least=1)
     site = Site(with_settings(name="other"), items=0)
     desk = Desk(site.world.table, run, lambda: site.world.time)

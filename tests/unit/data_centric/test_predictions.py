@@ -108,7 +108,7 @@ def test_errors_are_the_labels_that_differ_from_predictions() -> None:
     assert {item: label.choice for item, label in wrong.items()} == {found.entries[0].item: 0}
 
 
-def test_report_tells_wrong_predictions_of_each_group() -> None:
+def test_report_counts_wrong_predictions_of_each_group() -> None:
     # given 4 predictions of a low confidence and 20 others, 10 of these in the sample
     found = select([line(number, 0.1 if number < 4 else 0.9) for number in range(24)], sample_share=0.5)
     # when 3 of the first are labeled, 2 differently, and 1 of the sample is labeled differently

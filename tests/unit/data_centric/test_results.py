@@ -34,7 +34,7 @@ def results_of(world: World) -> Results:
     return results(world.run, world.entries, world.tasks, labels, 10)
 
 
-def test_labels_come_out_as_a_manifest() -> None:
+def test_labels_are_written_as_a_manifest() -> None:
     world, found = labeled_run()
     entries = manifests.parse(found.labeled)
     assert [entry.source for entry in entries] == [entry.source for entry in world.entries[:2]]

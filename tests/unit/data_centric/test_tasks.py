@@ -27,7 +27,7 @@ def all_done(world: World, names: list[str], choice: int | None = 0) -> list[int
     return done
 
 
-def test_each_item_goes_to_as_many_labelers_as_wanted() -> None:
+def test_each_item_goes_to_the_configured_number_of_labelers() -> None:
     world = World(10, with_settings(labels=3, most_labels=3))
     done = all_done(world, PEOPLE)
     assert done == [10, 10, 10, 0, 0, 0]
@@ -59,7 +59,7 @@ def test_task_in_hand_is_given_again() -> None:
     assert world.labeler("a").given == 1
 
 
-def test_lease_that_ended_goes_to_another() -> None:
+def test_ended_lease_goes_to_another_labeler() -> None:
     # given an item whose labeler vanishes
     world = World(1, with_settings(labels=1))
     assert world.next("a") == world.item
@@ -81,7 +81,7 @@ def test_late_answer_is_kept_when_the_task_is_not_leased() -> None:
     assert world.submit("a", world.item, 2) == "kept"
 
 
-def test_labeler_who_vanished_may_have_the_task_again() -> None:
+def test_labeler_whose_lease_ended_may_get_the_task_again() -> None:
     world = World(1, with_settings(labels=1))
     world.next("a")
     world.pass_time()
@@ -96,7 +96,7 @@ def test_lease_lasts_as_long_as_set() -> None:
     assert found.until == world.time + RUN.lease_seconds
 
 
-def test_first_answer_stays() -> None:
+def test_first_answer_is_not_replaced() -> None:
     world = World(1)
     world.next("a")
     assert [world.submit("a", world.item, choice) for choice in (1, 2)] == ["kept", "already"]
@@ -150,7 +150,7 @@ def test_gold_questions_are_mixed_in() -> None:
     assert workflow.progress(world.desk) == Progress(60, 60, 60, 0, 0, 1, 0)
 
 
-def test_gold_questions_cannot_be_told_apart() -> None:
+def test_gold_questions_look_like_other_tasks() -> None:
     # given what two labelers see
     world = with_gold()
     truths = {task.item for task in world.tasks if task.gold}
@@ -229,7 +229,7 @@ def test_no_item_gets_more_labels_than_the_most() -> None:
     assert workflow.progress(world.desk).extra == 2
 
 
-def test_run_loaded_again_stays_as_it_is() -> None:
+def test_run_loaded_again_is_unchanged() -> None:
     world = World(3)
     world.next("a")
     workflow.load(world.desk, world.entries[::-1])
@@ -250,7 +250,7 @@ def test_run_is_closed_until_it_is_loaded() -> None:
         workflow.next_task(replace(world.desk, run=with_settings(name="other")), "a")
 
 
-def test_run_that_is_still_loading_lets_nobody_in() -> None:
+def test_run_that_is_loading_gives_no_tasks() -> None:
     # given a run whose loading was killed after its first tasks
     world = World(0, with_settings(name="other"))
     desk, items = replace(world.desk, run=RUN), entries(30)
@@ -271,7 +271,7 @@ def test_run_that_is_still_loading_lets_nobody_in() -> None:
     assert workflow.progress(desk).items == 30
 
 
-def test_closed_run_takes_no_more_answers() -> None:
+def test_closed_run_refuses_answers() -> None:
     world = World(2)
     done, held = world.next("a"), None
     assert done

@@ -115,7 +115,7 @@ def late() -> World:
     return world
 
 
-def test_late_answer_is_kept_or_the_task_is_anothers() -> None:
+def test_late_answer_is_kept_or_the_task_was_leased_again() -> None:
     def checked() -> Iterator[Case[World]]:
         works = lambda world: [lambda: world.submit("ann", world.item), lambda: world.next("bob")]  # noqa: E731
         for case in cases(late, works):
@@ -213,7 +213,7 @@ def test_budget_is_not_exceeded_by_two_at_once() -> None:
     finished(checked(), 180)
 
 
-def test_labels_are_asked_for_while_others_answer() -> None:
+def test_more_labels_are_requested_while_others_answer() -> None:
     def nearly() -> World:
         world = World(1, with_settings(extra_labels=1))
         item = world.next("ann")

@@ -90,7 +90,7 @@ def test_each_seed_is_a_run_with_its_epochs() -> None:
 
 
 @pytest.mark.parametrize("fail_at", range(1, 12))
-def test_repetition_completes_what_a_failure_left(fail_at: int) -> None:
+def test_repetition_completes_a_failed_logging(fail_at: int) -> None:
     # given a comparison that ends at one of its requests
     mlflow, tracked = Mlflow(), [(run(seed), rows(2)) for seed in (0, 1)]
     mlflow.fail_at = fail_at

@@ -251,7 +251,7 @@ def test_page_that_begins_at_an_invalid_id_is_refused(before):
 @pytest.mark.parametrize(
     "text", ["\x00", "a\x08", "\x1f", "a\x7f", "\x85", "\x9fa", "\ufeff", "\u2003\u00a0"]
 )
-def test_control_characters_and_blanks_alone_are_neither_name_nor_prompt(text):
+def test_control_characters_or_blanks_are_no_name_or_prompt(text):
     assert problem(CREATE, GOOD | {"name": text}).field == "name"
     assert problem(GENERATE, {"prompt": text}).field == "prompt"
 
@@ -327,7 +327,7 @@ def invoke(answer: bytes | Exception) -> list[bytes]:
     return runtime.generate("u/m.tar.gz", {"prompt": "a cat", "seed": 1, "count": 1})
 
 
-def test_pictures_come_back_as_bytes():
+def test_pictures_are_returned_as_bytes():
     assert invoke(json.dumps({"images": [PNG]}).encode()) == [endpoint.PNG + b"..."]
 
 

@@ -39,7 +39,7 @@ def first_requests(on_demand: int, spots: int, warm: int = 0, spot: bool = True)
 @pytest.mark.parametrize(
     ("on_demand", "spots", "warm"), [(0, 2, 0), (2, 0, 0), (1, 0, 0), (0, 1, 0), (2, 0, 2), (2, 2, 2)]
 )
-def test_dispatch_trains_on_whatever_capacity_the_account_has(
+def test_dispatch_uses_any_capacity_of_the_account(
     on_demand: int, spots: int, warm: int, spot: bool
 ) -> None:
     day = first_requests(on_demand, spots, warm, spot)

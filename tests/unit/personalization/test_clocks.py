@@ -82,7 +82,7 @@ def onwards(desk: Desk, seconds: float) -> None:
 
 @pytest.mark.parametrize("jump", JUMPS)
 @pytest.mark.parametrize("refusal", [None, PutOff("no answer"), QuotaExceededError("full", 4, 0)], ids=repr)
-def test_dispatcher_and_sweeper_go_on_after_a_clock_jumped(jump: float, refusal: Exception | None) -> None:
+def test_dispatcher_and_sweeper_work_after_a_clock_jump(jump: float, refusal: Exception | None) -> None:
     # given requests that are dispatched, or put off, under a clock that is wrong
     desk = Desk(burst=9)
     desk.clock.time = START + jump

@@ -141,7 +141,7 @@ def test_requests_back_off_while_the_quota_is_used_up():
     assert {desk.request(name).attempt for name in names} == {1}
 
 
-def test_requests_fail_with_advice_when_the_quota_stays_used_up():
+def test_requests_fail_with_advice_while_the_quota_is_used_up():
     desk = Desk(burst=1000, max_launches=5, max_attempts=1)
     [name] = desk.add(last_attempt=1)
     desk.training.refuse = QuotaExceededError("ResourceLimitExceeded", 4, 0)
@@ -234,7 +234,7 @@ def test_output_has_its_key_when_volumes_take_none(key: str, volume_key: str):
 
 
 @pytest.mark.parametrize("device", ["cuda", "cpu"])
-def test_the_container_is_told_the_device_it_must_find(device: str):
+def test_container_gets_the_required_device(device: str):
     desk = Desk(base={"uri": "s3://bases/sd15/"}, device=device)
     desk.add()
     dispatch(desk.backend)
@@ -344,7 +344,7 @@ def test_finished_task_is_not_trained_again_after_a_race():
     assert (desk.request(name).status, desk.request(name).attempt) == (Status.READY, 1)
 
 
-def test_late_collection_of_a_job_leaves_requests_of_another_alone():
+def test_late_collection_does_not_change_requests_of_another_job():
     desk = Desk()
     [name] = desk.add()
     dispatch(desk.backend)

@@ -77,7 +77,7 @@ def test_an_instance_that_cannot_run_the_images_is_refused(instance: str):
         ("serving_instance_type", "ml.g6.xlarge", HOSTING),
     ],
 )
-def test_an_instance_type_is_refused_with_what_is_allowed(field: str, instance: str, allowed: str):
+def test_invalid_instance_type_is_refused_with_the_allowed_ones(field: str, instance: str, allowed: str):
     assert error({f"{NAME}.{field}": instance}).startswith(f"{NAME}.{field} must be {allowed}")
 
 

@@ -38,7 +38,7 @@ REQUEST = Request(
 )
 
 
-def test_a_request_comes_back_as_it_was_put():
+def test_request_is_read_back_unchanged():
     assert request_of(unmarshal(marshal(request_item(REQUEST)))) == REQUEST
 
 
@@ -164,7 +164,7 @@ def test_any_other_error_is_raised_at_once(count):
 # Settings
 
 
-def test_a_setting_that_is_not_known_is_named(monkeypatch):
+def test_unknown_setting_is_named(monkeypatch):
     monkeypatch.setenv("LIMITS", '{"models": 3, "modles": 4}')
     with pytest.raises(ValueError, match=r"LIMITS has the unknown modles, must have .*models"):
         read(Limits, "LIMITS")

@@ -362,7 +362,7 @@ def test_register_step_has_no_members_that_aws_sets(member: str) -> None:
     assert f"Unknown Argument member '{member}'" in refused(defined(step)).message
 
 
-def test_definition_of_every_step_type_is_taken() -> None:
+def test_definition_of_every_step_type_is_accepted() -> None:
     # given one step of each
     request = {"ExecutionRoleArn": get("Parameters.Role"), "PrimaryContainer": {"Image": "i"}}
     steps = [

@@ -323,7 +323,7 @@ def test_retries_end_with_the_policys_attempts(world: PipelineWorld) -> None:
         (ApiError("ResourceLimitExceeded", "The limit is 0"), "SAGEMAKER_RESOURCE_LIMIT"),
     ],
 )
-def test_failure_without_a_policy_says_so(world: PipelineWorld, failure: Any, exception: str) -> None:
+def test_failure_without_a_retry_policy_is_reported(world: PipelineWorld, failure: Any, exception: str) -> None:
     world.plan = {"Train": [failure]}
     arn, _ = world.run(defined(training(**retried("SageMaker.CAPACITY_ERROR"))))
     assert world.steps(arn)["Train"]["FailureReason"].endswith(
@@ -349,7 +349,7 @@ def test_unbuilt_request_is_not_retried(world: PipelineWorld) -> None:
     assert world.run(defined(training()))[1] == "Failed"
 
 
-def test_retried_execution_repeats_what_did_not_succeed(world: PipelineWorld) -> None:
+def test_retried_execution_repeats_unsuccessful_steps(world: PipelineWorld) -> None:
     # given an execution that failed in its second step
     world.plan = {"B": ["AlgorithmError: a", "Completed"]}
     text = defined(training("A"), training("B", DependsOn=["A"]), training("C", DependsOn=["B"]))
@@ -523,7 +523,7 @@ def test_stop_waits_for_a_function(world: PipelineWorld) -> None:
     assert world.statuses(arn) == {"Call": "Succeeded", "Train": "Stopped"}
 
 
-def test_stop_fails_when_a_function_takes_too_long(world: PipelineWorld) -> None:
+def test_stop_fails_when_a_function_times_out(world: PipelineWorld) -> None:
     opened = threading.Event()
 
     def too_long(event: Any) -> Any:
@@ -604,7 +604,7 @@ def test_result_of_another_pipeline_is_not_reused(world: PipelineWorld) -> None:
 # Another server
 
 
-def test_another_server_goes_on_with_a_callback(world: PipelineWorld) -> None:
+def test_restarted_server_continues_with_a_callback(world: PipelineWorld) -> None:
     # given an execution that waits for an answer when the server ends
     arn = world.start(defined(callback(QUEUE), training("Next", DependsOn=["Ask"])))
     until(lambda: world.statuses(arn) == {"Ask": "Executing"}, "the callback", 20)

@@ -56,7 +56,7 @@ EVALUATOR = Evaluator(
         ({"Std:JsonGet": {"S3Uri": join("s3://bucket/", "metrics.json"), "Path": "metrics.rmse"}}, 0.25),
     ],
 )
-def test_value_stands_for_what_it_refers_to(value: Any, expected: Any) -> None:
+def test_reference_is_replaced_by_its_value(value: Any, expected: Any) -> None:
     assert EVALUATOR.value(value) == expected
 
 
@@ -177,7 +177,7 @@ DAY = 86_400
         ("an hour", None),
     ],
 )
-def test_duration_is_read_as_aws_writes_it(duration: str, seconds: int | None) -> None:
+def test_duration_is_parsed_in_the_format_of_aws(duration: str, seconds: int | None) -> None:
     assert caching.seconds_of(duration) == seconds
 
 

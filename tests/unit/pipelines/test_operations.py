@@ -50,7 +50,7 @@ def test_pipeline_is_described_as_created(world: PipelineWorld) -> None:
     assert world.call("ListTags", ResourceArn=arn) == {"Tags": [{"Key": "a", "Value": "b"}]}
 
 
-def test_pipeline_is_updated_by_what_is_given(world: PipelineWorld) -> None:
+def test_update_changes_the_given_fields_only(world: PipelineWorld) -> None:
     world.create(EMPTY, PipelineDescription="before")
     # when
     world.call("UpdatePipeline", PipelineName="p", PipelineDefinition=defined(fail()), RoleArn=f"{ROLE}2")
@@ -315,7 +315,7 @@ def test_steps_are_listed_last_first_in_pages(world: PipelineWorld) -> None:
         ("MlflowExperimentName", "e"),
     ],
 )
-def test_start_with_what_is_not_built_is_refused(world: PipelineWorld, member: str, value: Any) -> None:
+def test_start_with_an_unsupported_parameter_is_refused(world: PipelineWorld, member: str, value: Any) -> None:
     world.create(EMPTY)
     error = refused(world, "StartPipelineExecution", PipelineName="p", **{member: value})
     assert error.code == "NotImplementedByLocalCloud"

@@ -100,7 +100,7 @@ def test_the_price_is_that_of_training_on_demand(capsys: pytest.CaptureFixture[s
         (PriceList(failure=EndpointConnectionError(endpoint_url="https://there")), "Could not connect"),
     ],
 )
-def test_without_a_price_one_sentence_says_so(
+def test_missing_price_is_reported_in_one_sentence(
     prices: PriceList, said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run(prices)

@@ -28,7 +28,7 @@ from tests.support.power_bidding.desks import ASSET, LAST, LOCATION, NIGHT, ZONE
 TARGET = NIGHT + 2
 
 
-def test_request_holds_what_was_known_at_the_hour() -> None:
+def test_request_has_the_data_known_at_the_hour() -> None:
     # given a history that later runs have written on, and a dataset with hours ahead
     world = World()
     world.past.prices = {NIGHT: 31.0, NIGHT + 1: 99.0}
@@ -192,7 +192,7 @@ def test_bids_fail_without_a_model_in_service() -> None:
         make_bids(world.desk, NIGHT, 1, ASSET)
 
 
-def test_throttled_endpoint_is_told_apart() -> None:
+def test_throttled_endpoint_raises_its_own_error() -> None:
     world = World()
     world.model.throttled = 1
     with pytest.raises(EndpointThrottledError):

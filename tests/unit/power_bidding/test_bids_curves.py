@@ -96,7 +96,7 @@ def test_checked_names_the_rule_that_a_curve_breaks(curve: object, named: str) -
     "curve",
     [SOURCE, ((-8.0, -150.0),), ((-8.0, 84.9), (8.0, 100.0)), ((-8.0, -150.0), (-0.1, 0.0), (0.1, 1.0))],
 )
-def test_checked_lets_a_right_curve_pass(curve: curves.Curve) -> None:
+def test_checked_accepts_a_valid_curve(curve: curves.Curve) -> None:
     assert curves.checked(curve, BATTERY, RULES) == curve
 
 

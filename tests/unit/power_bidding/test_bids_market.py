@@ -122,7 +122,7 @@ def test_refusal_is_final_and_has_its_reason(server: Server, answer: Answer, rea
 
 
 @pytest.mark.parametrize("status", [429, 500, 502, 503])
-def test_failing_market_is_asked_again(server: Server, status: int) -> None:
+def test_request_to_a_failing_market_is_retried(server: Server, status: int) -> None:
     pauses: list[float] = []
     server.answers = [(status, {}), (status, {}), (200, {"accepted": True})]
     market(server, pauses).send(OFFER)
@@ -160,7 +160,7 @@ def test_rotated_key_is_read_again(server: Server) -> None:
     assert [key for _, _, key, _ in server.asked] == [KEY, f"{KEY}-1", f"{KEY}-1"]
 
 
-def test_refused_key_is_told_without_the_key(server: Server) -> None:
+def test_refused_key_is_reported_without_the_key(server: Server) -> None:
     server.answers = [(403, {})]
     with pytest.raises(MarketDownError, match="refuses the key: 403") as raised:
         market(server).send(OFFER)

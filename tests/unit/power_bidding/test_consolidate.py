@@ -140,7 +140,7 @@ def test_feeds_in_any_order_give_the_same_bytes():
     assert all(outcome == outcomes[0] for outcome in outcomes)
 
 
-def test_same_input_changes_nothing_after_an_earlier_hour_came_late(place):
+def test_same_input_changes_nothing_after_a_late_earlier_hour(place):
     feeds = place.answers(NOW, without=["load"])
     first = place.run(NOW, feeds)
     place.run(NOW - 1)

@@ -100,7 +100,7 @@ def test_fallback_that_the_state_of_charge_forbids_is_no_offer(level: float, mw:
     assert (row.status, world.market.sent) == ("no_offer", 0)
 
 
-def test_market_that_manages_charge_takes_any_fallback() -> None:
+def test_any_fallback_is_sent_when_the_market_manages_charge() -> None:
     world = World("managed_curves")
     world.market.known = Telemetry(2.9, {})
     day_ahead(world, 3.0)
@@ -108,7 +108,7 @@ def test_market_that_manages_charge_takes_any_fallback() -> None:
     assert world.row(TARGET).status == "sent"  # type: ignore[union-attr]
 
 
-def test_curve_for_another_hour_is_never_taken() -> None:
+def test_curve_for_another_hour_is_never_used() -> None:
     world = World()
     day_ahead(world, 3.0, hour=TARGET - 1)
     day_ahead(world, 3.0, hour=TARGET + 1)
@@ -125,7 +125,7 @@ def test_offer_that_waits_for_release_is_left_to_the_operator() -> None:
     assert (world.row(TARGET), world.market.sent) == (before, 0)
 
 
-def test_offer_of_a_killed_run_is_sent_as_it_was() -> None:
+def test_offer_of_a_killed_run_is_sent_unchanged() -> None:
     # given a run that was killed after its first write
     world = World()
     world.turns.run([lambda: make_bids(world.desk, NIGHT, 1, ASSET)], [], [(0, 2)])
@@ -140,7 +140,7 @@ def test_offer_of_a_killed_run_is_sent_as_it_was() -> None:
     assert (row.status, row.source, row.curve) == ("sent", "model", before.curve)
 
 
-def test_market_that_is_down_is_asked_again_until_the_deadline() -> None:
+def test_request_to_the_market_is_retried_until_the_deadline() -> None:
     # given an offer whose answer was lost
     world = World()
     world.market.down = 99

@@ -74,7 +74,7 @@ def test_future_of_the_history_changes_nothing_that_is_published():
     assert seen[0] == seen[1]
 
 
-def test_external_forecast_stays_as_it_was_at_the_deadline(server):
+def test_external_forecast_does_not_change_after_the_deadline(server):
     day = hours.hours_of("2022-02-02", TEXAS)
     at = {}
     for now in ("2022-02-01T14:00Z", "2022-02-01T16:00Z", "2022-02-01T22:00Z", "2022-02-03T00:00Z"):
@@ -159,7 +159,7 @@ def test_offer_and_results_over_http(server):
         ("/faults", {"feed": "load", "kind": "corrected", "from": NOW}, "a correction needs"),
     ],
 )
-def test_bad_control_call_says_what_is_wrong(server, path, body, text):
+def test_invalid_control_call_is_refused_with_the_reason(server, path, body, text):
     status, answer = ask(server, "POST", path, body, server.control_key)
     assert status == 400
     assert text in answer["error"]

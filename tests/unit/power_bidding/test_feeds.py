@@ -106,7 +106,7 @@ def test_corrupt_feed_is_refused_by_the_check_for_it(feed, kind, shape):
     assert store.list(f"raw/{feed}/date=2022-01-31/hour=18/")
 
 
-def test_hour_that_the_operator_no_longer_keeps_is_gone():
+def test_hour_before_the_operators_retention_is_unavailable():
     old = hours.text(hours.parse(NOW) - 40 * 31 * 24)
     with replay(NOW, "caiso") as server:
         assert fetched(server, "market_prices", MemoryObjects(), old)["status"] == "gone"

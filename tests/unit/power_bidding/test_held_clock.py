@@ -29,7 +29,7 @@ class Feeds:
         self.set.append(change)
 
 
-def test_held_clock_stands_almost_still_and_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_held_clock_almost_stops_until_it_is_released(monkeypatch: pytest.MonkeyPatch) -> None:
     # given a clock that runs an hour a second
     now = 100.0
     monkeypatch.setattr(clock.time, "monotonic", lambda: now)

@@ -30,7 +30,7 @@ def test_billed_counts_started_milliseconds(seconds: float, told: str) -> None:
 
 
 @pytest.mark.parametrize("seconds", [0, -1, float("nan"), float("inf")])
-def test_billed_refuses_what_is_no_duration(seconds: float) -> None:
+def test_billed_refuses_an_invalid_duration(seconds: float) -> None:
     with pytest.raises(ValueError, match="seconds must be a number above 0"):
         billed(seconds)
 

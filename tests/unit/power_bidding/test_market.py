@@ -167,5 +167,5 @@ def test_charge_never_leaves_its_bounds(wanted, charge, discharge):
     assert energy <= 1e-6  # nothing is sold that was not bought
 
 
-def test_checked_offer_is_what_was_given():
+def test_checked_offer_equals_the_given_one():
     assert checked(CURVE, ASSET, -150, 2_000) == [(mw, price) for mw, price in CURVE]

@@ -83,7 +83,7 @@ def test_loss_of_too_few_days_is_no_judgement() -> None:
     assert loss_ratio(inspection(dict.fromkeys(range(1, 8), 30.0)), ASSET, LOCATION, "7", RUN) == 3.0
 
 
-def test_loss_looks_at_14_days_and_never_ahead() -> None:
+def test_loss_uses_the_last_14_days_only() -> None:
     # given terrible forecasts of today, which is not over, and of days long ago
     desk = inspection(dict.fromkeys(range(1, 15), 5.0) | {0: 500.0, -1: 500.0, 15: 500.0, 16: 500.0})
     before = loss_ratio(desk, ASSET, LOCATION, "7", RUN)
@@ -121,7 +121,7 @@ def test_day_like_the_one_before_has_a_ratio_too(error: float, ratio: float) -> 
     assert day_ratio(Forecast(ASSET, "2022-02-02", 0, [30 + error] * 24, "7", 0, "x"), prices, ZONE) == ratio
 
 
-def test_run_goes_on_while_a_retraining_executes() -> None:
+def test_run_continues_while_a_retraining_executes() -> None:
     found = check_model(inspection(), Trainings(True), Serving("e", "7", RUN - 200), None, RUN)
     assert found["current"]
     assert found["reason"].startswith("retraining already: trained on data that ends 200 hours before")

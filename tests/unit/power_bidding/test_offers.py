@@ -80,7 +80,7 @@ def test_bids_are_sent_once_when_the_switch_is_go() -> None:
     assert (world.row(TARGET), world.market.sent, world.model.calls) == (row, 1, 1)
 
 
-def test_nothing_leaves_when_the_switch_is_stop() -> None:
+def test_no_offer_is_sent_when_the_switch_is_stop() -> None:
     world = World()
     world.switch = "stop"
     make_bids(world.desk, NIGHT, 1, ASSET)
@@ -95,7 +95,7 @@ def test_nothing_leaves_when_the_switch_is_stop() -> None:
     assert list(world.market.accepted) == [(ASSET, "2022-01-31T07:00Z#RT")]
 
 
-def test_offer_that_is_tried_but_stopped_stays() -> None:
+def test_offer_marked_by_a_killed_run_survives_a_stop() -> None:
     # given a run that was killed between its mark and the market
     world = World()
     world.turns.run([lambda: make_bids(world.desk, NIGHT, 1, ASSET)], [], [(0, 4)])
@@ -245,7 +245,7 @@ def check_one_offer(world: World) -> None:
     st.sampled_from([0, 0, 1, -1]),
     st.sampled_from([{}, {"model"}]),
 )
-def test_exactly_one_offer_leaves_however_runs_interleave_and_die(
+def test_exactly_one_offer_is_sent_by_interleaved_and_killed_runs(
     kinds: list[str], schedule: list[int], kill: list, down: int, refuses: set[str]
 ) -> None:
     # given runs for one hour that meet in any order, some killed after any write
@@ -275,7 +275,7 @@ TURNS = 16
 @pytest.mark.parametrize(
     "kinds", [["bids", "fall back"], ["fall back", "bids"], ["bids", "newer"], ["bids", "stopped bids"]]
 )
-def test_one_offer_leaves_wherever_another_run_comes_between(kinds: list[str]) -> None:
+def test_one_offer_is_sent_wherever_another_run_interleaves(kinds: list[str]) -> None:
     # given one run interrupted at every turn by another, which is interrupted at every turn of its own
     for first in range(TURNS):
         for second in range(1, TURNS):
@@ -303,7 +303,7 @@ def test_killed_run_sends_the_same_offer_once(first: int, second: int) -> None:
     st.lists(st.integers(0, 2), max_size=60),
     st.lists(st.tuples(st.integers(0, 2), st.integers(1, 6)), max_size=3),
 )
-def test_nothing_leaves_while_stopped_however_runs_interleave(
+def test_no_offer_is_sent_while_stopped_by_interleaved_runs(
     kinds: list[str], schedule: list[int], kill: list
 ) -> None:
     world = World()

@@ -198,7 +198,7 @@ def test_sweep_ends_the_wait_whose_event_was_lost() -> None:
     assert room.answers == [("one", "PipelineCompletedWithFailures")]
 
 
-def test_sweep_goes_on_after_a_wait_that_fails() -> None:
+def test_sweep_continues_after_a_wait_that_fails() -> None:
     room = Room()
     room.rows["broken"] = {"request": "broken", "token": "zero", "execution": "gone", "answered": ""}
     room.broken = {"gone"}
@@ -260,7 +260,7 @@ def test_wait_ends_once_in_any_order_despite_kills(
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(1, 6), st.sampled_from(ENDED))
-def test_killed_ending_is_made_up_for_by_the_sweeper(at: int, status: str) -> None:
+def test_sweeper_completes_a_killed_ending(at: int, status: str) -> None:
     room = Room()
     room.task("one")
     room.turns.run([lambda: room.event(status)], [], [(0, at)])

@@ -243,7 +243,7 @@ def test_learning_rate_falls_along_a_cosine(data: Data) -> None:
     assert rates == pytest.approx([0.05 * (1 + math.cos(math.pi * epoch / 6)) / 2 for epoch in range(6)])
 
 
-def test_evaluation_leaves_the_model_as_it_is(data: Data) -> None:
+def test_evaluation_does_not_change_the_model(data: Data) -> None:
     # given a network with running statistics of its batches
     learner = Learner(replace(QUICK, model="resnet18"), data, 0, CPU)
     before = {name: value.clone() for name, value in learner.model.state_dict().items()}
@@ -269,7 +269,7 @@ def test_rate_of_the_fast_recipe_rises_and_falls(data: Data) -> None:
     assert rates == pytest.approx([0.05 / 25, 0.05 * 0.52, 0.05, 0.025, 0])
 
 
-def test_fast_recipe_smooths_labels_of_what_is_minimised_only(data: Data) -> None:
+def test_fast_recipe_smooths_labels_of_the_minimized_loss_only(data: Data) -> None:
     # given one step on all examples, neither augmented nor at a low rate
     settings = replace(QUICK, strategy="full", fraction=1.0, batch_size=60, momentum=0.0, weight_decay=0.0)
     learner, other = (Learner(replace(settings, recipe=name), data, 0, CPU) for name in ("fast", "plain"))

@@ -39,7 +39,7 @@ def test_consensus_is_better_than_majority() -> None:
     assert found.confidence[right].mean() > found.confidence[~right].mean() + 0.02
 
 
-def test_spammers_are_told_from_weak_labelers() -> None:
+def test_spammers_are_distinguished_from_weak_labelers() -> None:
     answers, truth, probabilities = crowd()
     found = {each.name: each for each in consensus(answers, NAMES, truth, probabilities).labelers}
     assert {name: each.verdict for name, each in found.items()} == {

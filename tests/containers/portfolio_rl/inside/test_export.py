@@ -137,7 +137,7 @@ def test_file_of_a_price_historys_policy_gives_its_orders(tmp_path: Path) -> Non
         assert (actions[at] == expected).all()
 
 
-def test_file_gives_admissible_orders_whatever_the_mask_allows(rules: Rules, session: Any) -> None:
+def test_file_gives_admissible_orders_for_any_mask(rules: Rules, session: Any) -> None:
     compiled, generator = rules.compiled(), np.random.default_rng(0)
     observation, lots, cash, prices, _ = observed(rules, 500, seed=3)
     for mask in (full(rules, 500), generator.random(full(rules, 500).shape) < 0.5):
@@ -272,7 +272,7 @@ def test_more_joint_orders_than_can_be_tried_are_refused() -> None:
         maximiser(parse({"assets": [{"name": name} for name in "ABCDEF"]}))
 
 
-def test_champion_of_an_earlier_version_is_asked_in_single_precision(tmp_path: Path) -> None:
+def test_champion_of_an_earlier_version_runs_in_single_precision(tmp_path: Path) -> None:
     # given a file with an observation in single precision, without its number of choices; it buys all it may
     observation = helper.make_tensor_value_info("observation", TensorProto.FLOAT, ["accounts", 4])
     mask = helper.make_tensor_value_info("mask", TensorProto.BOOL, ["accounts", 1, 3])

@@ -44,7 +44,7 @@ def test_drawn_orders_are_never_refused(problem: rllib.Problem) -> None:
     assert traded > 1000
 
 
-def test_learning_masks_what_drawing_masked(problem: rllib.Problem) -> None:
+def test_training_applies_the_masks_of_sampling(problem: rllib.Problem) -> None:
     # given drawn orders
     environment = rllib.Trading({"problem": problem, "num_envs": 500})
     module = module_of(problem, environment)

@@ -71,7 +71,7 @@ def test_backtest_finds_a_pattern_that_naive_forecasts_miss(found: dict[str, Any
     assert "regulation" not in found
 
 
-def test_regulation_is_reported_beside_energy(folder: Path) -> None:
+def test_regulation_is_reported_with_energy(folder: Path) -> None:
     # given files with prices of regulation, and an asset that offers it
     for name, first, days in (("a.csv", 0, 74), ("b.csv", 74, 7)):
         written(folder / name, first, days, ",regulation_up,regulation_down")

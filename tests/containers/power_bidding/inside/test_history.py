@@ -56,7 +56,7 @@ def test_days_that_are_not_whole_are_left_out() -> None:
     assert found.days.of.tolist().count(-1) == 60 - 24
 
 
-def test_missing_prices_stay_missing() -> None:
+def test_missing_prices_are_not_filled() -> None:
     found = history("2022-06-01T05:00", 48, CENTRAL)
     found.prices[30] = np.nan
     grid = found.days.grid(found.prices)

@@ -139,7 +139,7 @@ def test_input_that_cannot_be_bid_is_refused(prices: Any, awards: Any, message: 
 # --- awards ---
 
 
-def test_curve_delivers_what_was_sold_and_takes_what_was_bought() -> None:
+def test_curve_delivers_sold_energy_and_takes_bought_energy() -> None:
     generator = np.random.default_rng(3)
     for sign in (1, -1):
         for _ in range(30):
@@ -315,7 +315,7 @@ def test_level_is_projected_to_the_start_of_the_offered_hour() -> None:
     assert seen[1:] == pytest.approx(found.levels[:-1].tolist())
 
 
-def test_selector_follows_what_earned_most_before() -> None:
+def test_selector_follows_the_policy_that_earned_most() -> None:
     # given policy b, which earns more than a on the first two days and less afterwards
     daily = {"a": np.array([0.0, 0, 9, 9, 9]), "b": np.array([1.0, 1, 0, 0, 0])}
     asked: list[str] = []

@@ -64,7 +64,7 @@ def test_schedules_earn_what_they_promise_at_the_days_prices() -> None:
     assert (result.revenue.dollars <= result.revenue.foresight + 1e-6).all()
 
 
-def test_capacity_prices_of_the_day_and_later_are_not_known() -> None:
+def test_capacity_prices_of_the_day_and_later_are_not_used() -> None:
     # given the same days, but other capacity prices from the first day on
     found = history()
     later = found.days.hours(BEGIN).start

@@ -100,7 +100,7 @@ def test_schedule_keeps_the_assets_initial_and_final_charge() -> None:
     assert Scheduler(asset, 4).solve([10, 20, 30, 40], level=4).level[0] <= 4 + 8 * 0.85
 
 
-def test_water_value_is_what_one_more_unit_earns() -> None:
+def test_water_value_is_the_profit_of_one_more_unit() -> None:
     prices = np.random.default_rng(1).normal(30, 20, 24)
     program = Scheduler(BATTERY, 24)
     before, after = (program.solve(prices, level).profit(prices, BATTERY) for level in (10, 10.001))

@@ -238,7 +238,7 @@ def test_caller_needs_to_pass_the_role(labeling: Labeling) -> None:
         caller(labeling.cloud, create).create_labeling_job(**asked)
 
 
-def test_name_that_is_taken_or_unknown_is_refused(labeling: Labeling) -> None:
+def test_existing_or_unknown_name_is_refused(labeling: Labeling) -> None:
     asked = labeling.request(labeling.manifest([{"source": "x"}]))
     labeling.labeled(asked)
     upper = asked | {"LabelingJobName": asked["LabelingJobName"].upper()}
