@@ -105,9 +105,7 @@ def test_command_reads_files_of_an_earlier_one(built: Build) -> None:
     assert (image.folder / "root/opt/log").read_text() == "onetwo"
 
 
-def test_command_has_the_environment_of_the_image_only(
-    built: Build, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_command_has_the_environment_of_the_image_only(built: Build, monkeypatch: pytest.MonkeyPatch) -> None:
     # given a builder with credentials
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "of the builder")
     monkeypatch.setenv("SSL_CERT_FILE", "/certificates.pem")

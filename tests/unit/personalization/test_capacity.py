@@ -39,9 +39,7 @@ def first_requests(on_demand: int, spots: int, warm: int = 0, spot: bool = True)
 @pytest.mark.parametrize(
     ("on_demand", "spots", "warm"), [(0, 2, 0), (2, 0, 0), (1, 0, 0), (0, 1, 0), (2, 0, 2), (2, 2, 2)]
 )
-def test_dispatch_uses_any_capacity_of_the_account(
-    on_demand: int, spots: int, warm: int, spot: bool
-) -> None:
+def test_dispatch_uses_any_capacity_of_the_account(on_demand: int, spots: int, warm: int, spot: bool) -> None:
     day = first_requests(on_demand, spots, warm, spot)
     assert (day.ready, day.lost, day.duplicates) == (4, 0, 0)
     # a few jobs one after the other, each with its start: nobody waits for a job that is put off

@@ -323,7 +323,9 @@ def test_retries_end_with_the_policys_attempts(world: PipelineWorld) -> None:
         (ApiError("ResourceLimitExceeded", "The limit is 0"), "SAGEMAKER_RESOURCE_LIMIT"),
     ],
 )
-def test_failure_without_a_retry_policy_is_reported(world: PipelineWorld, failure: Any, exception: str) -> None:
+def test_failure_without_a_retry_policy_is_reported(
+    world: PipelineWorld, failure: Any, exception: str
+) -> None:
     world.plan = {"Train": [failure]}
     arn, _ = world.run(defined(training(**retried("SageMaker.CAPACITY_ERROR"))))
     assert world.steps(arn)["Train"]["FailureReason"].endswith(

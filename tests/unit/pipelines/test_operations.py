@@ -315,7 +315,9 @@ def test_steps_are_listed_last_first_in_pages(world: PipelineWorld) -> None:
         ("MlflowExperimentName", "e"),
     ],
 )
-def test_start_with_an_unsupported_parameter_is_refused(world: PipelineWorld, member: str, value: Any) -> None:
+def test_start_with_an_unsupported_parameter_is_refused(
+    world: PipelineWorld, member: str, value: Any
+) -> None:
     world.create(EMPTY)
     error = refused(world, "StartPipelineExecution", PipelineName="p", **{member: value})
     assert error.code == "NotImplementedByLocalCloud"
