@@ -60,8 +60,10 @@ class Visit:
             self.complaints.append(f"{kind}: {text}")
 
     def barriers(self) -> list[str]:
-        """Return the accessibility errors that axe finds by the rules of WCAG 2.2 AA, and elements wider than the
-        screen; in light and dark, on a desktop and on a phone."""
+        """Return errors that axe finds by the rules of WCAG 2.2 AA, and elements wider than the screen.
+
+        Checks light and dark, on a desktop and on a phone.
+        """
         found = set()
         schemes: tuple[tuple[int, Literal["light", "dark"]], ...] = ((1200, "light"), (375, "dark"))
         for width, scheme in schemes:

@@ -78,7 +78,7 @@ class Bench:
         return address
 
     def grants(self, *without: str) -> list[dict[str, Any]]:
-        """Return the statements that a model's role needs, without those whose action begins with one of these."""
+        """Return the statements that a model's role needs, except those whose action begins with `without`."""
         statements = [
             ("s3:GetObject", f"arn:aws:s3:::{self.bucket}/*"),
             ("s3:ListBucket", f"arn:aws:s3:::{self.bucket}"),
@@ -141,7 +141,7 @@ class Bench:
         return name
 
     def config(self, *variants: dict[str, Any], model: str | None = None, serverless: bool = False) -> str:
-        """Create an endpoint configuration with these variants, or with one that serves `model`; return its name."""
+        """Create a configuration with these variants, or with one that serves `model`; return its name."""
         if not variants:
             size = (
                 {"ServerlessConfig": SERVERLESS}

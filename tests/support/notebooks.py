@@ -71,7 +71,7 @@ class DataScientist:
 
 
 def data_scientist(cloud: LocalCloud, stack: str, folder: Path, **environment: str) -> DataScientist:
-    """Return the data scientist of a deployed stack. `environment` has additional variables of the notebooks."""
+    """Return the data scientist of a deployed stack. `environment`: additional variables of notebooks."""
     instance = client(cloud, "sagemaker").describe_notebook_instance(NotebookInstanceName=stack)
     session = client(cloud, "sts").assume_role(RoleArn=instance["RoleArn"], RoleSessionName="SageMaker")
     keys = {

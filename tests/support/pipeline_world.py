@@ -37,7 +37,7 @@ class PipelineWorld:
         self.folder, self.store = folder, Store(folder / "records.sqlite")
         self.store._db.execute(
             "PRAGMA synchronous=OFF"
-        )  # these records need not survive a crash of the machine
+        )  # records need not survive a crash
         self.plan: dict[str, list[Any]] = {}
         self.asked: list[dict[str, Any]] = []
         """Requests that create jobs"""

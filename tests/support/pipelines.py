@@ -32,7 +32,7 @@ def training(name: str = "Train", **members: Any) -> dict[str, Any]:
 
 
 def processing(name: str = "Process", **members: Any) -> dict[str, Any]:
-    """Return a processing step with an output `report`, whose `metrics.json` is the property file `Metrics`."""
+    """Return a processing step with an output `report` and the property file `Metrics`, `metrics.json` in it."""
     output = {
         "S3Uri": "s3://bucket/report",
         "LocalPath": "/opt/ml/processing/out",

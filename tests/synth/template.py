@@ -75,7 +75,7 @@ def wildcards(template: Template) -> int:
 
 
 def retained_types(template: Template) -> set[str]:
-    """Return the types of retained resources. Check that a failed first deployment deletes them nevertheless."""
+    """Return the types of retained resources. Check that a failed first deployment still deletes them."""
     retained = {
         resource["Type"]: (resource["DeletionPolicy"], resource["UpdateReplacePolicy"])
         for resource in template["Resources"].values()

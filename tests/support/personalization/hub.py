@@ -13,7 +13,7 @@ from threading import Thread
 
 
 class Hub:
-    """One repository, `owner/name`. `commits`: the folder of each commit; `branches`: the commit of each branch."""
+    """The repository `owner/name`. `commits`: folder of each commit; `branches`: commit of each branch."""
 
     def __init__(self, commits: dict[str, Path], branches: dict[str, str]):
         self.commits, self.branches = commits, branches

@@ -1,4 +1,4 @@
-"""Make small pipelines and adapters for the tests of serving, and the pictures that diffusers draws with them.
+"""Make small pipelines and adapters for the serving tests, and the pictures that diffusers draws with them.
 
     python pipelines.py FOLDER     # in an environment with diffusers and peft
 

@@ -39,7 +39,7 @@ def write_manifest(folder: Path, **fields: Any) -> None:
 
 
 def pipelines(made_once: MakeOnce) -> Path:
-    """Return the folder that `pipelines.py` fills, once for all tests. It runs in the training image, for peft."""
+    """Return the folder that `pipelines.py` fills once, in the training image, which has peft."""
     image = build(CONTAINERS, CONTAINERS / "personalization" / "finetune" / "Dockerfile")
     python, script = image.folder / "env" / "bin" / "python", Path(__file__).with_name("pipelines.py")
     quiet = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}

@@ -188,7 +188,7 @@ class World:
         return answer["statusCode"], json.loads(answer["body"])
 
     def send(self, route: str, body: Any = None, user: str = USER, **event: Any) -> dict[str, Any]:
-        """Return the response that API Gateway gets. Check that a successful one matches the API's document."""
+        """Return the response to API Gateway. Check that a successful one matches the API's document."""
         event = {
             "routeKey": route,
             "body": json.dumps(body),

@@ -1,4 +1,4 @@
-"""Run the image as SageMaker does, without SageMaker: one process per host, each at a separate loopback address,
+"""Run the image as SageMaker does, without SageMaker: one process per host, each at its own loopback address,
 a folder in place of `/opt/ml`, and Snowflake and Secrets Manager on this machine.
 """
 

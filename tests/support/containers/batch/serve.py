@@ -56,7 +56,7 @@ class Handler(BaseHTTPRequestHandler):
         self.leave(body, 200, json.dumps(self.seen(body)).encode())
 
     def leave(self, body: bytes, status: int, answer: bytes) -> None:
-        """Answer a request after removing it from the count, because the next one may arrive before this returns."""
+        """Answer a request. Uncount it first: the next one may arrive before this returns."""
         with lock:
             here.remove(body)
         self.answer(status, answer)
