@@ -1,4 +1,4 @@
-"""Every image starts from a base that somebody chose, on a day that is written down."""
+"""Every image starts from a listed base image with its date."""
 
 from __future__ import annotations
 

@@ -78,7 +78,7 @@ class Bench:
         return address
 
     def grants(self, *without: str) -> list[dict[str, Any]]:
-        """Return the statements that a model's role needs, except those whose action begins with `without`."""
+        """Return the statements of a model's role, except those whose action begins with `without`."""
         statements = [
             ("s3:GetObject", f"arn:aws:s3:::{self.bucket}/*"),
             ("s3:ListBucket", f"arn:aws:s3:::{self.bucket}"),

@@ -35,9 +35,7 @@ class PipelineWorld:
     def __init__(self, folder: Path):
         self.settings: dict[str, Any] = {"pipeline_poll": 0.01}
         self.folder, self.store = folder, Store(folder / "records.sqlite")
-        self.store._db.execute(
-            "PRAGMA synchronous=OFF"
-        )  # records need not survive a crash
+        self.store._db.execute("PRAGMA synchronous=OFF")  # records need not survive a crash
         self.plan: dict[str, list[Any]] = {}
         self.asked: list[dict[str, Any]] = []
         """Requests that create jobs"""

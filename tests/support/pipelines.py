@@ -32,7 +32,7 @@ def training(name: str = "Train", **members: Any) -> dict[str, Any]:
 
 
 def processing(name: str = "Process", **members: Any) -> dict[str, Any]:
-    """Return a processing step with an output `report` and the property file `Metrics`, `metrics.json` in it."""
+    """Return a processing step with an output `report`; its `metrics.json` is property file `Metrics`."""
     output = {
         "S3Uri": "s3://bucket/report",
         "LocalPath": "/opt/ml/processing/out",

@@ -40,7 +40,7 @@ class Transforms(Bench):
         return f"s3://{self.bucket}/{prefix}/"
 
     def request(self, uri: str, **members: Any) -> dict[str, Any]:
-        """Return a request for a job that sends each line separately. `input` and `output` change its members."""
+        """Return a request for a job that sends lines separately. `input` and `output` change its members."""
         name = members.pop("TransformJobName", None) or unique("transform")
         source = {"S3DataType": members.pop("data_type", "S3Prefix"), "S3Uri": uri}
         given = {"DataSource": {"S3DataSource": source}, "SplitType": "Line"} | members.pop("input", {})

@@ -1,4 +1,4 @@
-"""A processing job that examines labels: what it leaves, and what it refuses."""
+"""A processing job that examines labels: its results, and the input that it refuses."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_review_manifest_has_suspects_with_reasons(job: Job) -> None:
     assert review["reason"].startswith("The model gives middle a probability of 0.")
     assert {each["label"] for each in review["neighbours"]} == {"middle"}
     assert all(each["source-ref"].startswith(PREFIX) for each in review["neighbours"])
-    # and the copy with another label is suspected as both
+    # and the copy with another label is suspected for both reasons
     assert copy["review"]["suggested"] == "left"
     assert "duplicate" in copy["review"]["kinds"]
 
@@ -135,7 +135,7 @@ def test_kept_manifest_lacks_the_redundant_examples(job: Job) -> None:
     report, kept = job.json("processing/output/report.json"), manifest(job, "kept.manifest")
     assert len(kept) == COUNT - 1 - report["redundant"]
     assert report["redundant"] == 3 * 9
-    # the suspects stay
+    # suspected examples are kept
     assert manifest(job, "review.manifest").keys() <= kept.keys()
 
 

@@ -1,4 +1,4 @@
-"""`train` as SageMaker starts it: what a job leaves, how it goes on, and what it refuses."""
+"""`train` as SageMaker starts it: results, resuming, and input that it refuses."""
 
 from __future__ import annotations
 
@@ -85,9 +85,9 @@ def test_resumed_job_trains_the_same_model(job: Job, trainer: Path, tmp_path: Pa
     stopped = ended(base, process)
     assert (stopped.code, stopped.failure) == (0, "")
     assert not (base / "model").exists()
-    # when SageMaker starts it again
+    # when SageMaker restarts it
     again = ended(base, start(base, trainer))
-    # then it has gone on, and leaves the model of the job that was never stopped
+    # then it resumes, and writes the model of an uninterrupted job
     assert again.code == 0, again.log
     assert "seed 0 continues after epoch" in again.log
     assert (base / "model/model.pt").read_bytes() == (job.base / "model/model.pt").read_bytes()
@@ -131,17 +131,17 @@ def test_job_of_two_hosts_resumes_with_one(job: Job, trainer: Path, tmp_path: Pa
     until(lambda: "seed=7 epoch=2/4" in (bases[0] / "log").read_text(), "the second epoch", process=first)
     second.send_signal(signal.SIGTERM)
     stopped = [ended(base, process) for base, process in zip(bases, (first, second), strict=True)]
-    # then both stop, and only the first has written
+    # then both stop, and only the first has written a checkpoint
     assert [(job.code, job.failure) for job in stopped] == [(0, "")] * 2, stopped[0].log + stopped[1].log
     assert (bases[0] / "checkpoints" / "seed-7.pt").exists()
     assert "epoch=" not in stopped[1].log
     written = "checkpoints", "output", "model"
     assert not [path for name in written for path in (bases[1] / name).glob("**/*")]
-    # when the first goes on alone
+    # when the first host resumes alone
     (bases[0] / "input" / "config" / "resourceconfig.json").unlink()
     prepared(bases[0], QUICK | {"seeds": "0,7"}, {})
     again = ended(bases[0], start(bases[0], trainer))
-    # then it ends as a job that had one host all the time
+    # then its results are those of a job on one host
     assert again.code == 0, again.log
     assert "seed 7 continues after epoch" in again.log
     for run, other in zip(runs(again), runs(job), strict=True):

@@ -1,4 +1,4 @@
-"""What SageMaker and the users of a multi-model endpoint rely on, against the image and a real Triton."""
+"""The serving container of a multi-model endpoint, with a real Triton."""
 
 from __future__ import annotations
 
@@ -118,21 +118,21 @@ def test_triton_listens_on_no_port_and_its_socket_is_private(container: Containe
     # and the socket lies in a folder that only its owner may enter
     folder = container.socket.parent.stat()
     assert (folder.st_uid, stat.S_IMODE(folder.st_mode)) == (os.getuid(), 0o700)
-    # and what Triton and its models exchange can be read by nobody else
+    # and the shared memory of Triton and its models is private
     mapped = Path(f"/proc/{container.base_process}/maps").read_text().split()
     shared = {Path(name) for name in mapped if name.startswith("/dev/shm/triton")}  # noqa: S108
     assert shared
     assert {stat.S_IMODE(path.stat().st_mode) & 0o077 for path in shared} == {0}
-    # and another user cannot open it: only root can run a process as another user, to try it
+    # and another user cannot connect to it; only root can run a process as another user
     if os.getuid() == 0:
         assert reached(container.socket) is True
         assert reached(container.socket, user=65534) is False
 
 
 def reached(path: Path, user: int = 0) -> bool | None:
-    """Whether that user's processes can connect to a socket; None where something else is in the way."""
+    """Return whether a process of a user can connect to a socket; None after another error."""
     child = os.fork()
-    if child == 0:  # not another program: it may lie where that user reads nothing
+    if child == 0:  # a fork, because that user may not be able to read a program
         code = 2
         try:
             if user:
@@ -169,7 +169,7 @@ def test_pictures_equal_those_of_diffusers_with_the_adapter(container: Container
 
 
 def test_picture_does_not_depend_on_concurrent_requests(container: Container, made: Path):
-    # given what each request draws by itself
+    # given the picture of each request when sent alone
     for name in ("alice", "bob"):
         container.load(name, made / "adapters" / name)
     requests = [
@@ -179,7 +179,7 @@ def test_picture_does_not_depend_on_concurrent_requests(container: Container, ma
         for prompt in (PROMPT, "a drawing of sks dog by night")
     ]
     alone = [container.draw(name, **request)[0] for name, request in requests]
-    # when all come at once, several times
+    # when all are sent at once, several times
     with ThreadPoolExecutor(len(requests)) as pool:
         together = list(pool.map(lambda each: container.draw(each[0], **each[1])[0], requests * 3))
     # then each gets its own picture
@@ -228,7 +228,7 @@ def test_unload_frees_the_memory(container: Container, made: Path):
     count = BUDGET // size
 
     def round_() -> tuple[int, int]:
-        """Memory with all of them in use, and after they are unloaded."""
+        """Return the memory with all adapters in use, and after they are unloaded."""
         for number in range(count):
             assert container.load(f"large-{number}", large)[0] == 200
             container.draw(f"large-{number}", steps=1)
@@ -237,7 +237,7 @@ def test_unload_frees_the_memory(container: Container, made: Path):
             assert container.unload(f"large-{number}") == 200
         return full, container.memory
 
-    round_()  # what is taken once, and kept
+    round_()  # memory that is allocated once and kept
     full, empty = round_()
     assert full - empty > 0.7 * count * size
     later = [round_()[1] for _ in range(4)]
@@ -257,7 +257,7 @@ def test_a_model_that_is_in_use_is_unloaded_afterwards(container: Container, mad
 
 
 def program(pid: int) -> str:
-    """The name of the file that a process runs, "" when it is gone."""
+    """Return the name of the file that a process runs; "" if it has ended."""
     try:
         return Path(f"/proc/{pid}/exe").readlink().name
     except OSError:
@@ -265,7 +265,7 @@ def program(pid: int) -> str:
 
 
 def server(container: Container) -> int | None:
-    """The process of Triton."""
+    """Return the process id of Triton."""
     return next((pid for pid in container.children if "tritonserver" in program(pid)), None)
 
 
@@ -282,15 +282,17 @@ def sealed(pid):
 triton._seal = sealed
 sys.exit(__main__.main())
 """
-"""The container's program. While there is a file `refused`, no shared memory can be made its owner's."""
+"""The container's program. While a file `refused` exists, shared memory cannot be made private."""
 
 
 @pytest.fixture(scope="module")
 def restarted(
     built: BuiltImage, made: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Container, int]]:
-    """A container whose Triton aborted while it loaded the base, and the process of that one. Triton's Python
-    cannot encode the names of its folders."""
+    """A container whose Triton aborted while it loaded the base, and the process id of that Triton.
+
+    Triton's Python cannot encode the names of the container's folders.
+    """
     folder = tmp_path_factory.mktemp("restarted")
     home, base = (folder / f"{name} å" for name in ("home", "base"))
     base.symlink_to(made / "base")
@@ -311,7 +313,7 @@ def copied(made: Path, tmp_path: Path) -> Path:
 
 def test_triton_is_restarted_when_it_aborts(restarted: tuple[Container, int], made: Path):
     # given a Triton that aborts while it loads the base
-    # then another serves, and nothing is left of the first
+    # then another one serves, and no process of the first is left
     container, aborted = restarted
     assert server(container) not in (None, aborted)
     assert [program(pid) for pid in container.children].count("triton_python_backend_stub") == 1
@@ -325,11 +327,11 @@ def test_pipeline_whose_shared_memory_stays_public_is_unloaded(
 ):
     container, _ = restarted
     before = len(container.children)
-    # when a full pipeline is loaded whose shared memory cannot be made its owner's alone
+    # when a full pipeline is loaded whose shared memory cannot be made private
     refused = container.folder / "refused"
     refused.touch()
     assert container.load("full", copied)[0] == 400
-    # then nothing of it is left
+    # then its processes and files are removed
     assert not Path(f"/proc/{int(refused.read_text())}").exists()
     assert len(container.children) == before
     assert not list(container.folder.rglob("*full-*"))
@@ -337,7 +339,7 @@ def test_pipeline_whose_shared_memory_stays_public_is_unloaded(
     ready = [container.asked(f"/v2/models/{name}/ready")[0] for name in names]
     assert ready.count(200) == 1
     refused.unlink()
-    # and its name is free
+    # and its name can be used again
     assert container.call("GET", "/models/full")[0] == 404
 
 
@@ -354,7 +356,7 @@ def test_full_pipeline_is_served_and_sigterm_completes_its_requests(
     assert container.unload("full") == 200
     assert len(container.children) == before
 
-    # and on SIGTERM requests under way are answered before all ends
+    # and on SIGTERM requests in progress are answered before the container exits
     with ThreadPoolExecutor(1) as pool:
         used = container.seconds
         drawing = pool.submit(container.draw, "alice", seed=7, steps=100)

@@ -1,4 +1,4 @@
-"""What the endpoint does not take for a model: foreign, corrupt or unusable files."""
+"""Models that the endpoint refuses: incompatible, corrupt or unusable files."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_an_adapter_of_another_shape_is_refused(container: Container, made: Path
 
 
 def safetensors(shapes: dict[str, tuple[str, list[int]]], metadata: dict[str, str] | None = None) -> bytes:
-    """A file of that format, all zeros."""
+    """Return a safetensors file whose values are all 0."""
     sizes = {"F32": 4, "F16": 2, "I64": 8, "F64": 8}
     header: dict[str, Any] = {"__metadata__": metadata} if metadata else {}
     end = 0
@@ -143,7 +143,7 @@ NUMBERS = {"F32": np.float32, "F16": np.float16}
 
 
 def spoilt(source: Path, target: Path, change: Callable[[dict[str, Any], bytearray], None]) -> None:
-    """A copy of a safetensors file, its header and data changed."""
+    """Copy a safetensors file with a changed header or changed data."""
     content = source.read_bytes()
     size = int.from_bytes(content[:8], "little")
     header, data = json.loads(content[8 : 8 + size]), bytearray(content[8 + size :])
@@ -153,7 +153,7 @@ def spoilt(source: Path, target: Path, change: Callable[[dict[str, Any], bytearr
 
 
 def half(content: float, kind: str) -> Callable[[dict[str, Any], bytearray], None]:
-    """Puts a number at the end of the first tensor, and turns all into that type."""
+    """Return a change that converts all tensors to a type and sets the last value of the first one."""
 
     def change(header: dict[str, Any], data: bytearray) -> None:
         numbers = np.frombuffer(bytes(data), np.float32).copy()
@@ -261,7 +261,7 @@ def test_the_same_weight_under_two_names_is_refused(container: Container, made: 
 
 
 def test_random_corrupt_archives_do_not_crash_the_endpoint(container: Container, made: Path, archive: Path):
-    """Hundreds of spoilt archives, each made from a whole one by a few changes."""
+    """Load hundreds of corrupt archives, each made from a valid one by a few changes."""
     dice = random.Random(7)
     whole = {path.name: path.read_bytes() for path in (made / "adapters" / "alice").iterdir()}
     values = [
@@ -331,7 +331,7 @@ def test_random_corrupt_archives_do_not_crash_the_endpoint(container: Container,
         status, answer = container.load("spoilt", archive)
         assert status in (200, 400), (number, name, status, answer)
         statuses.append(status)
-        if status == 200:  # what is taken can be drawn, or is named
+        if status == 200:  # a loaded model draws, or the error names the cause
             assert container.invoke("spoilt", steps=1)[0] in (200, 400)
             assert container.unload("spoilt") == 200
     assert statuses.count(400) > 200

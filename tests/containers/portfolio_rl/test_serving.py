@@ -108,11 +108,11 @@ def test_numbers_that_json_does_not_know_are_refused(server: Server) -> None:
 
 
 def test_memory_does_not_grow_with_the_number_of_accounts(server: Server) -> None:
-    # given some accounts, when ten times as many are asked for
+    # given some accounts, when ten times as many are sent
     server.ask({"accounts": [ACCOUNT] * 400})
     some = server.peak_mib
     status, answer = server.ask({"accounts": [ACCOUNT] * 4000})
-    # then each gets its order, within the memory of the smallest serverless endpoint
+    # then each gets an order, within the memory of the smallest serverless endpoint
     assert (status, len(answer["orders"])) == (200, 4000)
     assert server.peak_mib < 1.5 * some
     assert server.peak_mib < 1024
@@ -152,7 +152,7 @@ def test_account_without_a_mask_is_refused(server: Server) -> None:
 
 
 def test_mask_is_obeyed(server: Server) -> None:
-    # given a mask that lets nothing but one choice for each asset
+    # given a mask that allows one choice for each asset
     only = {"1": 4, "2": 5, "3": 6}
     mask = {name: [k == allowed for k in range(11)] for name, allowed in only.items()}
     order = server.order(ACCOUNT | {"mask": mask})
@@ -189,12 +189,12 @@ def test_every_order_is_in_the_audit_log(server: Server) -> None:
 def test_audit_log_has_each_account_shortened_and_redacted(
     server: Server, change: dict[str, Any], written: dict[str, Any]
 ) -> None:
-    # given an account with a field that is long, deep, or looks like a secret, after a sound one
+    # given a valid account, and one with a field that is long, deep, or looks like a secret
     before = len(server.audit)
     status, answer = server.ask({"accounts": [ACCOUNT, ACCOUNT | change]})
     # when its lines are read
     lines = server.audit[before:]
-    # then both are there and short, with the fields that an account has
+    # then both are logged, short, with the fields of an account
     assert status == 200
     assert [line["units"] for line in lines] == [order["units"] for order in answer["orders"]]
     assert [line["valid"] for line in lines] == [True, False]
@@ -223,7 +223,7 @@ def test_wrong_request_is_refused_with_a_reason(
 
 
 def test_unreadable_stop_switch_stops_trades(trained: Job, server_python: Path) -> None:
-    # given a switch in Systems Manager that nobody answers for
+    # given a switch in Systems Manager, which does not answer
     nobody = {
         "AWS_ENDPOINT_URL": "http://127.0.0.1:9",
         "AWS_REGION": "eu-west-1",
@@ -310,18 +310,18 @@ def test_serving_computes_the_signals_that_training_used(
     found = said(server_python, environment(SERVE, job.base), job.base, program, given)
     assert found == pytest.approx(expected)
 
-    # then an account with its history gets an order, and none without
+    # then an account with its history gets an order, and one without gets none
     account = {"holdings": {"A": 3, "B": 0}, "cash": 500.0, "prices": prices, "step": 2, "mask": "all"}
     with served(job.base, server_python) as server:
         assert server.order(account | {"history": last})["valid"] is True
         assert server.order(account)["reason"] == "history must have prices for each of A, B"
         short = last | {"B": last["B"][1:]}
         assert server.order(account | {"history": short})["reason"] == "history.B must be a list of 21 prices"
-        # and none with a history of other prices than the present ones
+        # and one whose history does not end with the current prices gets none
         for wrong in ([*last["B"][1:], 2 * last["B"][-1]], [last["B"][0], *last["B"][:-1]]):
             reason = server.order(account | {"history": last | {"B": wrong}})["reason"]
             assert reason == "history.B must end with prices.B, the present price"
-    # and a warning where the signals leave the range that the card has
+    # and an order has a warning when the signals leave the range of the card
     card = job.json("model/card.json") | {"signal_range": [[-9.0, -9, -9, -9], [9.0, 9, 9, 9]]}
     (job.base / "model" / "card.json").write_text(json.dumps(card))
     jump = last | {"B": [last["B"][-1] / 2] * 20 + [last["B"][-1]]}

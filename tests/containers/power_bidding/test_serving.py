@@ -16,9 +16,9 @@ from tests.support.power_bidding.images import Job, Server
 
 ROWS = prices.rows()
 LAST = prices.DAYS - 1
-"""Days whose prices a request has; the model knows one more"""
+"""Days whose prices a request has. The model's history has one more"""
 DAY = ROWS[prices.begin(LAST) :][:24]
-"""Hours of the day that a request asks for"""
+"""Hours of the requested day"""
 
 
 def asked(server: Server, **change: Any) -> Any:
@@ -30,13 +30,13 @@ def asked(server: Server, **change: Any) -> Any:
 def test_schedule_of_the_next_day_earns_from_the_price_spread(server: Server) -> None:
     # given a request for a day that the caller's history does not have
     answer = asked(server)
-    # when its self-schedule meets the prices of the day
+    # when its self-schedule is settled at the prices of the day
     offers = answer["day_ahead"]
     assert [offer["hour"] for offer in offers] == [prices.hour(prices.begin(LAST) + k) for k in range(24)]
     net = [offer["segments"][0][0] for offer in offers]
     assert all(offer["segments"] == [[mw, -150.0]] for offer, mw in zip(offers, net, strict=True))
     earned = sum(mw * row["price"] for mw, row in zip(net, DAY, strict=True))
-    # then it charges in the night, sells at the peak, and ends as it may
+    # then it charges at night, sells at the peak, and ends at an allowed level
     assert earned > 800
     assert min(net) == -8
     assert max(net) == 8
@@ -76,7 +76,7 @@ def test_day_ahead_offers_beside_curves_are_the_schedule(server: Server) -> None
     found = [asked(server, mode=mode)["day_ahead"] for mode in ("curves", "self_schedule")]
     assert found[0] == found[1]
     assert all(len(offer["segments"]) == 1 for offer in found[0])
-    # and sell no more than a full store and what is bought before
+    # and sell no more than a full store and the energy bought before
     charge = 32.0
     for offer in found[0]:
         mw = offer["segments"][0][0]
@@ -141,7 +141,7 @@ def real_time(spikes: bool) -> list[dict[str, float]]:
 def test_selected_policy_is_the_one_that_earned_most(
     server: Server, spikes: bool, policies: set[str]
 ) -> None:
-    # given a past in which waiting for spikes paid, or did not
+    # given a history in which waiting for spikes paid, or did not
     change = {"mode": "curves", "real_time_policy": "selected"}
     status, answer = server.ask(prices.request(real_time(spikes), LAST, **change))
     assert status == 200, answer
@@ -149,7 +149,7 @@ def test_selected_policy_is_the_one_that_earned_most(
     found = answer["real_time"]
     assert found["policy"] in policies
     assert (len(found["segments"]) > 1) == spikes
-    # and an award is delivered all the same
+    # and an award is delivered nevertheless
     if not spikes:
         awards = {found["hour"]: 3.0}
         _, kept = server.ask(prices.request(real_time(spikes), LAST, **change, awards=awards))
@@ -219,7 +219,7 @@ def test_request_with_an_invalid_field_is_refused(server: Server, change: dict[s
 
 
 def test_day_whose_prices_are_known_is_not_forecast(server: Server) -> None:
-    # given a history with the prices of the day that is asked for
+    # given a history with the prices of the requested day
     body = prices.request(ROWS, LAST)
     body["history"]["price"] = [row["price"] for row in ROWS]
     status, answer = server.ask(body)

@@ -41,7 +41,7 @@ def test_models_find_a_pattern_that_naive_forecasts_miss(trained: Job) -> None:
 
 
 def test_decision_loss_trains_another_network(trained: Job, trainer: Path, tmp_path: Path) -> None:
-    # given two jobs that differ in the loss alone, each a value of the deployment's setting
+    # given two jobs with different losses, the values of the deployment's setting
     error, decision = get_args(NetworkLoss)
     job = train(tmp_path / "job", trainer, QUICK | {"network_loss": decision}, HUB=prices.csv(prices.rows()))
     assert job.code == 0, job.log[-3000:]
@@ -98,7 +98,7 @@ def test_worse_candidate_is_not_accepted(
     assert found["accepted"] is False
     assert "is above the champion's" in found["reason"]
     assert found["loss"]["over_champion"]["low"] > 0
-    # and alone for its capture, where the floor is above it
+    # and for its capture alone, if the minimum is above it
     job = compared(tmp_path / "alone", server_python, Job(worse, 0, ""), None, "--floor", "0.99")
     found = job.json("processing/output/evaluation.json")
     assert (found["accepted"], found["floor"]) == (False, 0.99)

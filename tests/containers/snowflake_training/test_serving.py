@@ -1,4 +1,4 @@
-"""What a caller of the endpoint relies on: rows in as CSV or JSON, a prediction for each, or why not."""
+"""The endpoint: rows as CSV or JSON, a prediction for each, and refusals with a reason."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def model(
     secret: str,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[tuple[Image, Path]]:
-    """The `/opt/ml` of a job that trained on numbers, text, booleans and a place."""
+    """The `/opt/ml` of a job that trained on numbers, text, booleans and coordinates."""
     warehouse.run(
         "CREATE OR REPLACE TABLE SERVED AS SELECT SEQ4() % 40 / 10::FLOAT AS LAT, "
         "SEQ4() % 39 / 10::FLOAT AS LON, "
@@ -98,18 +98,18 @@ def test_every_way_to_send_rows_gives_the_same_predictions(endpoint: Endpoint):
     assert endpoint.csv(HEADING + "\n" + lines(ROWS)) == expected
     assert endpoint.csv("\ufeff" + HEADING.lower() + "\r\n" + lines(ROWS).replace("\n", "\r\n")) == expected
     assert endpoint.csv(",".join(names[::-1]) + "\n" + lines([row[::-1] for row in ROWS])) == expected
-    # columns of the table that the model does not use may come along, the target among them
+    # requests may have columns that the model does not use, such as the target
     more = [[*row, "house 1", 12] for row in ROWS]
     assert endpoint.csv(HEADING + ",NAME,PRICE\n" + lines(more)) == expected
     assert endpoint.json(ROWS) == pytest.approx(expected)
     assert endpoint.json(named) == pytest.approx(expected)
     assert endpoint.json([dict(reversed(row.items())) for row in named]) == pytest.approx(expected)
-    # one at a time or all at once
+    # one row at a time, or all in one request
     assert [endpoint.csv(lines([row]))[0] for row in ROWS] == expected
 
 
 def test_predictions_are_those_of_the_training(endpoint: Endpoint, warehouse: Warehouse):
-    """A row of the table, sent as it stands there, is predicted close to its target."""
+    """The prediction of a row of the table is close to its target."""
     rows = warehouse.run(f"SELECT {HEADING}, PRICE FROM SERVED ORDER BY LAT, LON, ROOMS LIMIT 500")
     found = endpoint.csv(lines([list(row[:-1]) for row in rows]))
     errors = [prediction - float(row[-1]) for prediction, row in zip(found, rows, strict=True)]
@@ -150,7 +150,7 @@ def test_predictions_have_the_accepted_content_type(endpoint: Endpoint):
     for accept, kind in {
         "application/json": "application/json",
         "text/csv": "text/csv",
-        "*/*": "text/csv",  # as the rows came
+        "*/*": "text/csv",  # in the order of the rows
         "text/*;q=0.5, application/json": "application/json",
     }.items():
         status, found, _ = endpoint.ask(rows, content_type="text/csv", accept=accept)
@@ -237,7 +237,7 @@ def test_server_answers_after_invalid_requests(endpoint: Endpoint):
 
 @pytest.fixture
 def server(model: tuple[Image, Path]) -> Iterator[tuple[Endpoint, subprocess.Popen[str], list[int]]]:
-    """A server of its own, its process, and the processes of its workers."""
+    """A separate server, its process, and the processes of its workers."""
     image, base = model
     port = free_port()
     process = image.start(
@@ -264,7 +264,7 @@ def ping(endpoint: Endpoint) -> int:
 
 def test_ping_is_answered_while_all_workers_are_busy(server):
     endpoint, _, workers = server
-    # given workers that do not get on, and more requests than they can take, of 6 MB each
+    # given stopped workers, and more requests of 6 MB each than they can take
     expected = endpoint.csv(lines(ROWS))
     body = lines(ROWS * 80_000)
     assert len(body) > 6 * 2**20
@@ -276,12 +276,12 @@ def test_ping_is_answered_while_all_workers_are_busy(server):
         for _ in large:
             assert there.acquire(timeout=60)
         small = [pool.submit(endpoint.ask, lines(ROWS), timeout=120) for _ in range(70)]
-        # when so many wait that the rest is refused
+        # when so many are waiting that others are refused
         arriving = as_completed([*large, *small], timeout=60)
-        assert [next(arriving).result()[0] for _ in range(10)] == [503] * 10  # of 74 at once, 64 are taken
-        # then /ping is answered all the same
+        assert [next(arriving).result()[0] for _ in range(10)] == [503] * 10  # of 74 at once, 64 are accepted
+        # then /ping is still answered
         assert [ping(endpoint) for _ in range(5)] == [200] * 5
-        # and once the workers go on, every request that was taken is answered
+        # and once the workers continue, every accepted request is answered
         for worker in workers:
             os.kill(worker, signal.SIGCONT)
         answers = [request.result() for request in [*large, *small]]
@@ -295,7 +295,7 @@ def test_ping_is_answered_while_all_workers_are_busy(server):
 @pytest.mark.parametrize("moment", ["before a request", "during a request"])
 def test_server_ends_when_a_worker_is_lost(server, model: tuple[Image, Path], moment: str):
     endpoint, process, workers = server
-    # given one of two workers gone
+    # given that one of two workers was killed
     with ThreadPoolExecutor() as pool:
         if moment == "before a request":
             os.kill(workers[0], signal.SIGKILL)
@@ -306,7 +306,7 @@ def test_server_ends_when_a_worker_is_lost(server, model: tuple[Image, Path], mo
         if moment == "during a request":
             wait(asked, return_when=FIRST_COMPLETED)  # the other worker answers
             os.kill(workers[0], signal.SIGKILL)
-        # then the server does not go on with the other alone, and says why
+        # then the server exits instead of continuing with the other, and logs the reason
         assert process.wait(20) == 1
     assert (model[1] / "log").read_text().splitlines()[-1] == "ERROR a process that predicts ended with -9"
 

@@ -1,4 +1,4 @@
-"""Hyperparameters: each wrong value is answered by one sentence that names it and what is allowed."""
+"""Hyperparameters: the error of an invalid value is one sentence with the name and the allowed values."""
 
 from __future__ import annotations
 

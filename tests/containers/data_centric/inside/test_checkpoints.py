@@ -1,4 +1,4 @@
-"""Which checkpoints a job goes on from, and what it refuses before it trains."""
+"""Checkpoints that a job resumes from, and input that it refuses before training."""
 
 from __future__ import annotations
 

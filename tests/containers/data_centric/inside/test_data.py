@@ -1,4 +1,4 @@
-"""Channels in every format, and what is refused."""
+"""Channels in every format, and refused ones."""
 
 from __future__ import annotations
 

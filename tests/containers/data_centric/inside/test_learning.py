@@ -78,11 +78,11 @@ def test_resumed_run_equals_one_that_was_never_stopped(changed: dict[str, Any], 
     settings = replace(QUICK, **changed)
     whole = run(settings, data, 6)
     first = run(settings, data, 4)
-    # when another process goes on with it
+    # when another process resumes it
     resumed = Learner(settings, data, 0, CPU)
     resumed.load_state_dict(through_a_file(first.state_dict()))
     advanced(resumed, 2)
-    # then weights and rows are the same to the bit
+    # then weights and rows are identical
     assert resumed.done
     assert told(resumed) == told(whole)
     for ours, theirs in zip(resumed.model.parameters(), whole.model.parameters(), strict=True):
@@ -257,7 +257,7 @@ def test_evaluation_does_not_change_the_model(data: Data) -> None:
 
 def test_resnet9_has_the_size_of_the_published_one() -> None:
     model = models.build("resnet9", (3, 32, 32), 10, 0)
-    # and a bias of the last layer, which the published one has not
+    # and a bias of the last layer, which the published one does not have
     assert sum(parameter.numel() for parameter in model.parameters()) == 6_573_120 + 10
     logits, features = model.both(torch.rand(2, 3, 16, 16))
     assert (logits.shape, features.shape) == ((2, 10), (2, 512))
@@ -278,7 +278,7 @@ def test_fast_recipe_smooths_labels_of_the_minimized_loss_only(data: Data) -> No
     labels = data.train.labels
     # when
     loss, _ = learner._train(0, Selection(torch.arange(60), torch.ones(60)))
-    # then it follows the smoothed loss, and tells the other
+    # then it minimizes the smoothed loss, and reports the other one
     torch.nn.functional.cross_entropy(other.model(images), labels, label_smoothing=0.2).backward()
     for ours, theirs in zip(learner.model.parameters(), other.model.parameters(), strict=True):
         assert theirs.grad is not None

@@ -1,4 +1,4 @@
-"""Budgets, gradients in closed form, and what holds for every strategy."""
+"""Budgets, gradients in closed form, and properties of every strategy."""
 
 from __future__ import annotations
 

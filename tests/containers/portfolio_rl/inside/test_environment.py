@@ -1,4 +1,4 @@
-"""The Gymnasium environments: their contract, and that they and the accounts below them agree."""
+"""The Gymnasium environments: their contract, and that they agree with the accounts that they use."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Prices: the source's curves, and a user's history, of which the future stays unknown."""
+"""Prices: the source's curves, and a user's history, whose signals use no later prices."""
 
 from __future__ import annotations
 

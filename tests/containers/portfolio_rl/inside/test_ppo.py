@@ -1,4 +1,4 @@
-"""PPO: it learns, its seeds reproduce it, and a job that is taken away goes on where it was."""
+"""PPO: that it learns, is reproducible by its seed, and resumes from a checkpoint."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rules as data: what is wrong with them is one sentence that names the field and what is allowed."""
+"""Rules as data. An error is one sentence that names the field and the allowed values."""
 
 from __future__ import annotations
 

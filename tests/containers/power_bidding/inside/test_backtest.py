@@ -19,7 +19,7 @@ START = round(datetime(2022, 1, 1, tzinfo=UTC).timestamp())
 def written(path: Path, first: int, days: int, capacity: str = "") -> Path:
     """Prices whose peak is in the evening of even days and in the morning of odd ones.
 
-    :param capacity: names of more columns, each with the same price in all hours
+    :param capacity: names of additional columns, each with the same price in all hours
     """
     generator = np.random.default_rng(first)
     lines = ["hour_utc,price" + capacity]
@@ -54,7 +54,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """The results with the decision loss beside the usual one."""
+    """Results with the decision loss, next to the usual loss."""
     folder = with_histories(tmp_path_factory.mktemp("backtest"))
     assert main([*command(folder), "--decision-loss"]) == 0
     return json.loads((folder / "results.json").read_text())

@@ -1,4 +1,4 @@
-"""Market days with 23 and 25 hours, and hourly CSV files: what is read of them, and what is refused."""
+"""Market days with 23 and 25 hours, and hourly CSV files: valid and refused ones."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CENTRAL, PACIFIC = "America/Chicago", "America/Los_Angeles"
 
 
 def history(start: str, hours: int, zone: str) -> History:
-    """Prices that are the number of the hour."""
+    """Return prices that equal the number of the hour."""
     first = round(datetime.fromisoformat(start).replace(tzinfo=UTC).timestamp() / 3600)
     return History(first, np.arange(hours, dtype=np.float64), {}, zone)
 
@@ -75,10 +75,10 @@ def written(folder: Path, *texts: str) -> list[Path]:
 
 
 def test_consecutive_files_make_one_history_with_missing_values(tmp_path: Path) -> None:
-    # given two files with an hour between them that is in none, and an empty cell
+    # given two files with a missing hour between them, and an empty cell
     first = f"{HEAD}\n2019-02-01T08:00Z,36.5,20000\n2019-02-01T09:00+00:00,35,\n"
     paths = written(tmp_path, first, f"{HEAD}\n2019-02-01T11:00Z,-4,21000\n")
-    # when they are read, then both are missing values
+    # when they are read, then the hour and the cell are missing values
     found = read_csv(paths, None, PACIFIC)
     assert found.start == datetime(2019, 2, 1, 8, tzinfo=UTC).timestamp() / 3600
     np.testing.assert_array_equal(found.prices, [36.5, 35, np.nan, -4])

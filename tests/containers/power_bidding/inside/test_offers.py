@@ -1,4 +1,4 @@
-"""Offers: curves of an asset that takes prices as given, what the store can do, and what must not leave."""
+"""Offers: curves of a price taker, the limits of the store, and curves that are refused."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BATTERY = Asset()
 
 
 def managed(asset: Asset, prices: np.ndarray, buys: float, sells: float) -> float:
-    """Return what a market earns the asset that schedules the store by its offered prices."""
+    """Return the asset's earnings in a market that schedules the store by its offered prices."""
     # its objective is (price - sells) * discharge + (buys - price) * charge: a degradation and a discount
     shifted = replace(asset, charge_efficiency=asset.charge_efficiency, degradation=sells - buys)
     found = Scheduler(shifted, len(prices)).solve(prices - buys)

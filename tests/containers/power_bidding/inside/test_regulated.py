@@ -1,4 +1,4 @@
-"""Schedules that sell regulation by market days: settlement, what they know, and what is left out."""
+"""Schedules that sell regulation by market days: settlement, known prices, and days that are left out."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def history() -> History:
 
 
 def forecast(found: History) -> Doubles:
-    """A forecast of the energy price that is right but for noise."""
+    """Return a forecast of the energy price that is right except for noise."""
     grid = found.days.grid(found.prices)
     return grid + np.random.default_rng(1).normal(0, 3, grid.shape)
 

@@ -1,4 +1,4 @@
-"""The storage program: the optimum, by another formulation and another solver, and what it refuses."""
+"""The storage program: the optimum by another formulation and another solver, and refused input."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_schedule_is_optimal_on_a_thousand_random_programs() -> None:
     generator = np.random.default_rng(0)
     infeasible = 0
     for _ in range(500):
-        # given an asset, prices, a level before and one that must be left
+        # given an asset, prices, an initial level and a required final level
         asset, hours = random_asset(generator), int(generator.integers(1, 30))
         prices = generator.normal(30, 40, hours)
         level = generator.uniform(0, asset.energy)
@@ -59,7 +59,7 @@ def test_schedule_is_optimal_on_a_thousand_random_programs() -> None:
                 assert expected is None
                 infeasible += 1
                 continue
-            # then both earn the same, and the schedule can be done
+            # then both earn the same, and the schedule is feasible
             assert found.profit(prices, asset) == pytest.approx(expected, rel=1e-6, abs=1e-6)
             check(found, asset, level, final)
     assert 0 < infeasible < 500

@@ -54,7 +54,7 @@ def test_model_forecasts_the_same_from_its_files(model: Trained, tmp_path: Path)
     found = panel()
     for name, each in model.locations["HUB"].items():
         ours, theirs = (fit.forecast(found, 75) for fit in (each, again.locations["HUB"][name]))
-        # then the forecasts are the same to the bit, and near the prices
+        # then the forecasts are identical, and near the prices
         assert (ours == theirs).all()
         assert np.abs(ours - found.prices[75]).mean() < 15
 
