@@ -1,4 +1,4 @@
-"""MLflow apps: a real server, called by AWS's own plugin and by signed requests, under enforced policies."""
+"""MLflow apps: a real server, called by AWS's plugin and by signed requests, under enforced policies."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def app(aws: Callable, cloud: LocalCloud) -> Iterator[str]:
 
 @pytest.fixture
 def connect(cloud: LocalCloud, app: str, monkeypatch: pytest.MonkeyPatch) -> Callable[..., MlflowApp]:
-    """Return a client of the app with these credentials, by default the person's own."""
+    """Return a client of the app with these credentials, by default the cloud's own key."""
     for name, value in cloud.env().items():
         monkeypatch.setenv(name, value)
 

@@ -1,4 +1,4 @@
-"""SageMaker at the cloud's address: its API, its callers, ECR and logs beside it."""
+"""SageMaker at the cloud's address: its API, its callers, ECR and logs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_role_has_the_grants_of_its_policy_in_sagemaker(
 ) -> None:
     # given a role that may list models, and nothing else
     acting = aws("sagemaker", **assumed(aws, ("sagemaker:ListModels", "*")))
-    # then it lists them, and is refused anything else by AWS's own sentence
+    # then it lists them, and other calls are refused with AWS's message
     assert acting.list_models(NameContains="nobody")["Models"] == []
     with pytest.raises(ClientError, match="not authorized to perform: sagemaker:DeleteModel on resource: "
                        f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:model/mine") as refused:  # fmt: skip
@@ -55,7 +55,7 @@ def test_only_a_role_that_trusts_sagemaker_is_assumed(
         reason = str(error)
     else:
         reason = job(aws, request["TrainingJobName"])["FailureReason"]
-    # then the job does not run, and the reason says why
+    # then the job does not run, and fails with the reason
     assert "Could not assume role" in reason
 
 
@@ -67,7 +67,7 @@ def test_an_absent_image_is_an_error(aws: Callable, image: str) -> None:
 
 
 def test_bucket_policy_that_requires_tls_allows_requests(cloud: LocalCloud, aws: Callable) -> None:
-    # given a bucket as the house makes it, and a role that may read it
+    # given a bucket as this project's stacks create it, and a role that may read it
     name = next(names)
     aws("s3").create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": REGION})
     aws("s3").put_object(Bucket=name, Key="key", Body=b"content")

@@ -1,4 +1,4 @@
-"""Requests through the deployed pipeline with faults injected: the benchmark itself, with a few of them."""
+"""The benchmark of requests to the deployed stack with injected faults, with a few requests."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ REQUESTS = 16
 
 @pytest.fixture(scope="module")
 def figures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What a short run found."""
+    """Figures of a short run."""
     file = tmp_path_factory.mktemp("faults") / "figures.json"
     command = [sys.executable, "-m", "benchmarks.personalization.faults", "--json", str(file)]
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""A browser as the judge of what a person sees in a picture: the fine-tune learns from the same pixels."""
+"""The fine-tuning reads the same pixels from a picture as a browser displays."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.browser import chromium
 
 ROOT = Path(__file__).resolve().parents[3]
 NEAR = 12
-"""Of 255: decoders of JPEG and colour engines round in their own ways."""
+"""Allowed difference of 255, because decoders of JPEG and colour engines round differently."""
 ON_WHITE = """
 async (address) => {
   const image = new Image();
@@ -36,7 +36,7 @@ async (address) => {
 
 @pytest.fixture(scope="module")
 def drawn() -> dict[str, Any]:
-    """Each of the pictures as the browser draws it on white."""
+    """Return each of the pictures as the browser draws it on white."""
     found = {}
     with chromium() as browser:
         page = browser.new_page()

@@ -1,4 +1,4 @@
-"""Generated requests on real tables: no failure, and no answer that the API's document does not promise."""
+"""Generated requests on real tables: no failure, and only responses that the API's document has."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def test_responses_to_generated_requests_match_the_document(tmp_path: Path) -> N
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.personalization.api", *sent], capture_output=True, text=True
     )
-    # then each answer is one of the document's
+    # then each response is one of the document's
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads(figures.read_text())
     assert found["requests"] >= 200

@@ -1,5 +1,5 @@
-"""The Lambdas of `personalization` on a running cloud: killed after each of their writes, called twice, late
-and never. Each world has tables and jobs of its own and is judged when the sweeper has done its work."""
+"""The Lambda functions of `personalization` on a running cloud: killed after each write, called twice, too
+late, and never. Each world has separate tables and jobs, and is checked after the sweeper has run."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from tests.support.personalization.world import (
 pytestmark = pytest.mark.filterwarnings("ignore:No application metrics")
 
 LAPSE = 5
-"""Speed of the functions' clock: their waits last seconds, a job only a fraction of a second."""
+"""Speed of the functions' clock: they wait for seconds, but a job takes only a fraction of a second."""
 
 
 def pause(seconds: float) -> None:
@@ -48,7 +48,7 @@ def _time_lapse(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sweep, "Sweeper", functools.partial(Sweeper, sleep=pause))
 
 
-# A day without mishap
+# Without faults
 
 
 def test_model_becomes_an_archive_that_the_endpoint_loads(make_world):
@@ -86,7 +86,7 @@ def test_the_loss_of_a_training_reaches_cloudwatch(make_world):
 
 @pytest.mark.parametrize("jump", [3600, 86_400, -3600, -86_400])
 def test_sweeper_completes_rows_with_times_of_a_wrong_clock(make_world, monkeypatch, jump):
-    # given a model that is deleted and one that gets ready, under a clock that is wrong and without events
+    # given a deleted model and one that becomes ready, with a wrong clock and without events
     offset, real = [float(jump)], environment.SystemClock.now
     monkeypatch.setattr(environment.SystemClock, "now", lambda clock: real(clock) + offset[0])
     world = make_world()
@@ -97,7 +97,7 @@ def test_sweeper_completes_rows_with_times_of_a_wrong_clock(make_world, monkeypa
     assert world.shown(kept)["status"] == "READY"
     # when the clock is right again
     offset[0] = 0.0
-    # then the sweeper removes what belonged to the one, and tells of the other where that is worth it
+    # then the sweeper deletes the data of the first, and notifies of the other unless it seems too old
 
     def row(model: str) -> dict[str, Any]:
         return next((row for row in world.rows("requests") if row["request"] == model), {})
@@ -106,7 +106,7 @@ def test_sweeper_completes_rows_with_times_of_a_wrong_clock(make_world, monkeypa
     assert [key for key in world.objects() if gone in key] == []
     if jump > 0:
         until(lambda: "notified" in row(kept), "the notice", meanwhile=world.sweep)
-    # and what is asked for next goes its way
+    # and the next request completes
     again = world.start()
     until(lambda: world.shown(again)["status"] == "READY", "the next model", meanwhile=world.sweep)
 
@@ -135,9 +135,9 @@ def test_requests_that_wait_together_are_trained_together(make_world):
 # Killed after each write
 
 PREPARED = ["TransactWriteItems", "PutObject", "CopyObject", "TransactWriteItems", "UpdateItem"]
-"""PREPARING; the archive, the first picture; READY; what a step took."""
+"""Writes: PREPARING, the archive, the first picture, READY, the seconds of a step"""
 STEPS: dict[str, tuple[str, list[Callable[[World], None]], Callable[[World], None], list[str]]] = {
-    # name: how the training ends; what goes well before; what is killed; what it writes
+    # name: end of the training, earlier steps, killed step, its writes
     "dispatcher": (
         "done",
         [],
@@ -240,7 +240,7 @@ def test_sweeper_completes_requests_without_any_event(make_world):
     )
 
 
-# What goes wrong in training
+# Failures of training
 
 
 def test_failed_task_reports_its_reason_to_the_user(make_world):
@@ -261,7 +261,7 @@ def test_failed_request_advises_a_restart_after_the_last_attempt(make_world):
     assert shown["status"] == "FAILED"
     assert "start the model again" in shown["reason"]
     assert len(world.jobs()) == 2
-    # The instances behave again
+    # Training works again
     world.mode = "interrupted"
     world.enter()
     assert world.ask("POST /api/models/{model}/start", model=model)[0] == 202
@@ -296,20 +296,20 @@ def test_requests_stay_queued_while_the_quota_is_zero(make_world, personalizatio
 def test_requests_are_trained_with_any_nonzero_quota(
     make_world, personalization_cloud, on_demand, spots, warm, spot
 ):
-    # given an account with no quota but these, and a deployment that keeps instances while jobs follow
+    # given an account with these quotas only, and a deployment that keeps instances between jobs
     quotas = {"training_instances": on_demand, "training_spot_instances": spots, "warm_pool_instances": warm}
     settings = {"spot": spot, "keep_alive": 60, "hosts_max": 2, "tasks_per_host": 1}
     personalization_cloud.configure(**quotas)
     try:
         world = make_world(settings=settings)
-        # when three requests come, which are a job of two instances and one more
+        # when three requests arrive, for a job of two instances and another job
         for _ in range(3):
             world.start()
         # then all are trained
         finish([world])
         assert world.statuses() == ["READY"] * 3
         assert [user["active"] for user in world.rows("users")] == [0]
-        # and what waits for another job makes room for the next test
+        # and warm pools are removed for the next test
         sagemaker = environment.client("sagemaker")
         for pool in sagemaker.list_training_jobs(WarmPoolStatusEquals="Available")["TrainingJobSummaries"]:
             over = {"KeepAlivePeriodInSeconds": 0}
@@ -396,7 +396,7 @@ def test_deletion_in_a_shared_job_does_not_affect_other_models(make_world):
     world.purge()
     until(world.ended, "the training")
     assert world.objects(f"uploads/{USER}/{gone}/")
-    # when the job's end is told, then nothing is left, before any sweep
+    # when the job's end is collected, then the data is deleted, before any sweep
     world.collect()
     assert [key for key in world.objects() if gone in key and model_data(key)] == []
     assert world.shown(kept)["status"] == "READY"

@@ -1,4 +1,4 @@
-"""The API of `personalization` on real tables and a real bucket: what is right, what is wrong, who is out."""
+"""The API of `personalization` on real tables and a real bucket: valid and invalid requests, and limits."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from tests.support.personalization.world import (
 
 pytestmark = pytest.mark.filterwarnings("ignore:No application metrics")
 
-# The API: what is right
+# The API: valid requests
 
 
 GENERATE = "POST /api/models/{model}/generations"
@@ -180,7 +180,7 @@ def test_model_deleted_during_a_generation_leaves_no_pictures(make_world, monkey
     assert world.objects("generations/") == []
 
 
-# The API: what is wrong
+# The API: invalid requests
 
 
 def test_resource_of_another_user_is_not_found(make_world):
@@ -274,7 +274,7 @@ def test_start_with_missing_pictures_names_them_and_trains_nothing(make_world, c
 
 
 def test_upload_accepts_the_announced_file_only(make_world):
-    """The form itself is S3's to check, and the local one checks it too: size, type and place."""
+    """S3, and the local cloud's S3, check the form: size, type and key."""
     world = make_world()
     picture = png()
     images = [{"type": "image/png", "bytes": len(picture)}]
@@ -292,7 +292,7 @@ def test_upload_accepts_the_announced_file_only(make_world):
 
 
 def form(upload: dict[str, Any], content: bytes, **changed: str) -> int:
-    """Send a multipart form as a browser does; returns the status."""
+    """Send a multipart form as a browser does; return the status."""
     lines = []
     for name, value in {**upload["fields"], **changed}.items():
         lines += [b"--x", f'Content-Disposition: form-data; name="{name}"'.encode(), b"", value.encode()]

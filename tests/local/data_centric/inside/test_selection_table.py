@@ -1,4 +1,4 @@
-"""Intervals, paired differences, and results that are kept."""
+"""Intervals, paired differences, and stored results."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_resumed_benchmark_trains_missing_runs_only(
     assert trained == ["glister"]
     assert after[:2] == before
     assert len(Results(path).rows) == 3
-    # and runs that were not trained beside full have no ratio of seconds
+    # and runs without a run of `full` have no ratio of seconds
     assert "time_ratio" not in after[2]
 
 
