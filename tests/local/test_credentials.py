@@ -1,4 +1,4 @@
-"""Who may call the local cloud, with IAM off: whoever signs with a key that it issued."""
+"""Callers of the local cloud with IAM off: requests must be signed with a key that it issued."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def handler(event, context):
 
 
 def refusal(call: Callable[[], Any]) -> str:
-    """The code of the error that AWS's SDK gets."""
+    """Return the code of the error that AWS's SDK raises."""
     with pytest.raises(ClientError) as refused:
         call()
     return refused.value.response["Error"]["Code"]
@@ -64,7 +64,7 @@ def refusal(call: Callable[[], Any]) -> str:
 def fetch(
     url: str, method: str = "GET", body: bytes | None = None, **headers: str
 ) -> tuple[int, bytes, dict[str, str]]:
-    """Status, body and headers of an answer; the request is as unsigned as it is given."""
+    """Send a request without adding a signature; return status, body and headers of the response."""
     place = urlsplit(url)
     address = url.replace(place.netloc, f"127.0.0.1:{place.port}", 1)
     request = urllib.request.Request(address, body, {"Host": place.netloc} | headers, method=method)  # noqa: S310
@@ -77,7 +77,7 @@ def fetch(
 
 @pytest.fixture(scope="module")
 def function(aws: Callable) -> str:
-    """A function that says who it is."""
+    """A function that returns its identity."""
     name = f"credentials-{uuid.uuid4().hex[:8]}"
     return make_function(aws, name)
 
@@ -123,12 +123,12 @@ def bucket(cloud: LocalCloud, aws: Callable) -> str:
 @pytest.mark.parametrize("service", READS)
 def test_only_an_issued_key_is_accepted(cloud: LocalCloud, service: Any) -> None:
     call = READS[service]
-    # given the cloud's own key, its call is answered
+    # given the cloud's own key, then the call succeeds
     if service == "sagemaker-runtime":
         assert refusal(lambda: call(client(cloud, service))) == "ValidationError"
     else:
         call(client(cloud, service))
-    # then made-up keys, an account's number and another cloud's key are unknown
+    # then invented keys, an account id and another cloud's key are unknown
     other = keys.new()
     for key, secret in (("test", "test"), (ACCOUNT, "test"), (other.access_key_id, other.secret_access_key)):
         made_up = {"aws_access_key_id": key, "aws_secret_access_key": secret}
@@ -152,7 +152,7 @@ def test_key_of_a_user_is_valid_until_deactivated(cloud: LocalCloud, aws: Callab
     key = aws("iam").create_access_key(UserName=name)["AccessKey"]
     theirs = {"aws_access_key_id": key["AccessKeyId"], "aws_secret_access_key": key["SecretAccessKey"]}
     assert client(cloud, "sts", **theirs).get_caller_identity()["Arn"].endswith(f":user/{name}")
-    # when it is deactivated; then nobody is known by it
+    # when it is deactivated; then calls with it are refused
     aws("iam").update_access_key(UserName=name, AccessKeyId=key["AccessKeyId"], Status="Inactive")
     assert refusal(lambda: client(cloud, "sqs", **theirs).list_queues()) == "InvalidClientTokenId"
 
@@ -172,7 +172,7 @@ def test_session_is_identified_by_its_token(cloud: LocalCloud, aws: Callable, to
 
 
 def test_an_expired_session_is_refused(in_the_clouds_environment: Callable) -> None:
-    # given a session whose hour is over
+    # given an expired session
     program = """
 import time
 from ministack.services import sts
@@ -192,7 +192,7 @@ except signatures.SignatureError as error:
 
 def test_a_function_acts_with_a_session_of_its_role(cloud: LocalCloud, aws: Callable, function: str) -> None:
     assert f"assumed-role/{function}/" in invoke(aws, function)
-    # given the function's own session; when somebody uses it with another secret; then it is refused
+    # given the function's session; when it is used with another secret; then it is refused
     known = invoke(aws, function, keys=True)
     session = {
         "aws_access_key_id": known["ACCESS_KEY_ID"],
@@ -218,12 +218,12 @@ def test_control_addresses_need_a_signature_with_the_clouds_key(
     headers = [{}, *(dict(keys.signed(key, "POST", url, body)) for key in strangers)]
     headers.append(dict(keys.signed(cloud.key, "POST", url, b"{}")))  # signed for another body
     headers.append({"Authorization": f"Bearer {cloud.key.secret_access_key}"})
-    # then none of them sets anything or reads the status
+    # then none of them can change a setting or read the status
     for given in headers:
         assert fetch(url, "POST", body, **given)[0] == 403
         assert fetch(f"{cloud.endpoint_url}/_groundplan/status", **given)[0] == 403
     assert not cloud.status()["iam_enforced"]
-    # and whoever may read its home does
+    # and a user who may read its home can
     assert (
         fetch(
             url, "POST", b'{"enforce": false}', **keys.signed(cloud.key, "POST", url, b'{"enforce": false}')
@@ -263,7 +263,7 @@ def test_a_changed_or_expired_presigned_address_is_refused(aws: Callable, bucket
     place = {"Bucket": bucket, "Key": "a b/ü.txt"}
     url = aws("s3").generate_presigned_url("get_object", Params=place, ExpiresIn=600)
     assert fetch(url)[:2] == (200, b"hidden")
-    # then it is refused for another object, with another signature, longer than it was made for, or later
+    # then it is refused for another object, with another signature or expiry, and after its expiry
     signature = url.rpartition("X-Amz-Signature=")[2][:64]
     for other in (
         url.replace("%20b", "%20c"),
@@ -335,7 +335,7 @@ def test_policy_of_a_form_must_be_signed(aws: Callable, bucket: str) -> None:
         return fetch(post["url"], "POST", body, **headers)[0]
 
     assert send(post["fields"]) == 204
-    # then its policy cannot be another's, and it cannot do without one
+    # then another form's policy, and no policy, are refused
     forged = post["fields"] | {"policy": other["policy"], "key": "uploads/two"}
     unsigned = {"key": "uploads/two"}
     made_up = post["fields"] | {
@@ -349,7 +349,7 @@ def test_policy_of_a_form_must_be_signed(aws: Callable, bucket: str) -> None:
 def test_form_signature_is_refused_outside_its_bucket(
     cloud: LocalCloud, aws: Callable, bucket: str, function: str
 ) -> None:
-    # given a form that was signed for an upload; when it is sent to another service; then it is no signature
+    # given a form that is signed for an upload; when it is sent to another service; then it is refused
     post = aws("s3").generate_presigned_post(bucket, "uploads/one", ExpiresIn=600)
     body, headers = upload(post["fields"], b"content")
     for path in (f"/2015-03-31/functions/{function}/invocations", "/_ministack/reset", f"/{bucket}/key"):
@@ -373,7 +373,7 @@ def test_the_code_of_a_function_has_a_presigned_address(
 
 @pytest.fixture(scope="module")
 def api(cloud: LocalCloud, aws: Callable, function: str) -> Iterator[str]:
-    """An HTTP API with a route for everybody and one for IAM's callers."""
+    """An HTTP API with a public route and one with IAM authorization."""
     made = aws("apigatewayv2").create_api(Name="credentials", ProtocolType="HTTP")
     identifier = made["ApiId"]
     arn = aws("lambda").get_function(FunctionName=function)["Configuration"]["FunctionArn"]
@@ -409,7 +409,7 @@ def test_route_with_iam_authorization_needs_a_signature(cloud: LocalCloud, api: 
 
 
 def handshake(port: int, host: str, path: str) -> int:
-    """The status of an answer to a WebSocket's handshake."""
+    """Return the status of the response to a WebSocket handshake."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     headers = {"Host": f"{host}:{port}", "Connection": "Upgrade", "Upgrade": "websocket"}
     headers |= {"Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ=="}
@@ -506,7 +506,7 @@ def test_unsigned_request_is_refused_by_every_route(
 ) -> None:
     url = f"http://{host.format(bucket=bucket)}:{cloud.port}{path}"
     status, said, _ = fetch(url, method, b"{}" if method == "POST" else None, **headers)
-    # a preflight that is answered is empty; nothing else is answered
+    # the response to a preflight is empty; other requests are refused
     assert status in (400, 401, 403, 404) or (method == "OPTIONS" and said == b""), (status, said)
     assert b"hidden" not in said
 
@@ -515,7 +515,7 @@ def test_unsigned_request_is_refused_by_every_route(
 
 
 def test_key_survives_a_restart_and_other_keys_are_refused(tmp_path: Path, cloud: LocalCloud) -> None:
-    # given a home of an older version: it has functions, and no key
+    # given a home of an older version, with functions and without a key
     with LocalCloud(tmp_path / "older") as older:
         key = older.key
         file = older.home / keys.FILE
@@ -528,7 +528,7 @@ def test_key_survives_a_restart_and_other_keys_are_refused(tmp_path: Path, cloud
         older.start()
         assert older.key == key
         older.stop()
-        # when the file is gone; then it gets another, the old one is unknown, and its functions go on
+        # when the file is missing; then there is a new key, the old one is unknown, and functions still work
         file.unlink()
         with pytest.raises(CloudError, match="started"):
             older.env()

@@ -1,4 +1,4 @@
-"""Endpoints on the local cloud, through plain boto3: what serves, what fails and why, what comes back."""
+"""Endpoints on the local cloud, through boto3: serving, failures, updates, and restarts."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.support.hosting import SERVERLESS, Bench, alive, unique
 from tests.support.waiting import until
 
 ROOM = {"serverless_concurrency": 1000}
-"""For the endpoints of all these tests together."""
+"""Clients and a model's resources for all tests of this file."""
 
 
 @pytest.fixture(scope="module")
@@ -33,19 +33,19 @@ def bench(cloud: LocalCloud) -> Bench:
 
 @pytest.fixture
 def settings(cloud: LocalCloud) -> Iterator[Any]:
-    """Sets the cloud's settings for one test."""
+    """Changes the cloud's settings for one test."""
     yield cloud.configure
     cloud.configure(**dict.fromkeys(quotas.DEFAULTS) | ROOM)
 
 
-# What serves
+# Serving
 
 
 def test_endpoint_passes_headers_of_the_request_and_the_response(bench: Bench) -> None:
-    # Given an endpoint whose model has an environment of its own
+    # Given an endpoint whose model has environment variables
     endpoint = bench.endpoint(bench.config(model=bench.model("one", Environment={"FLAVOUR": "plain"})))
 
-    # When it is asked with everything that a caller may say
+    # When it is invoked with all parameters
     answer = bench.runtime.invoke_endpoint(
         EndpointName=endpoint,
         Body=b"a,b\n1,2\n",
@@ -56,7 +56,7 @@ def test_endpoint_passes_headers_of_the_request_and_the_response(bench: Bench) -
         InferenceId="42",
     )
 
-    # Then the container saw it, and its answer comes back with the headers that callers get
+    # Then the container gets them, and its response is returned with the headers for callers
     asked = json.loads(answer["Body"].read())
     assert asked["model"] == {"model.txt": "one"}
     assert asked["path"] == "/invocations"
@@ -67,14 +67,14 @@ def test_endpoint_passes_headers_of_the_request_and_the_response(bench: Bench) -
     assert asked["headers"]["x-amzn-sagemaker-target-model"] == "that one"
     assert asked["headers"]["x-amzn-sagemaker-inference-id"] == "42"
     assert asked["environment"]["FLAVOUR"] == "plain"
-    assert asked["environment"]["OMP_WAIT_POLICY"] == "PASSIVE"  # the machine is not its own
+    assert asked["environment"]["OMP_WAIT_POLICY"] == "PASSIVE"  # the container shares the machine
     assert asked["environment"]["AWS_ACCESS_KEY_ID"].startswith("ASIA")  # a session of the model's role
     assert answer["ContentType"] == "application/json"
     assert answer["InvokedProductionVariant"] == "AllTraffic"
     assert answer["CustomAttributes"] == "from the container"
     assert "x-not-for-the-caller" not in answer["ResponseMetadata"]["HTTPHeaders"]
 
-    # And Describe says what runs
+    # And the description has the running variant
     (variant,) = bench.describe(endpoint)["ProductionVariants"]
     assert (variant["CurrentInstanceCount"], variant["DesiredInstanceCount"]) == (1, 1)
     assert variant["CurrentWeight"] == 1.0
@@ -138,7 +138,7 @@ def test_traffic_follows_weights_unless_the_caller_names_a_variant(bench: Bench)
     with pytest.raises(ClientError, match="has no variant neither"):
         bench.ask(endpoint, TargetVariant="neither")
 
-    # When the weights are turned round, so is the traffic
+    # When the weights are swapped, the traffic is too
     bench.sagemaker.update_endpoint_weights_and_capacities(
         EndpointName=endpoint,
         DesiredWeightsAndCapacities=[
@@ -187,7 +187,7 @@ def test_a_model_may_come_from_an_approved_package(bench: Bench) -> None:
     assert (answer["environment"]["A"], answer["environment"]["B"]) == ("1", "2")
 
 
-# What fails, and why
+# Failures
 
 
 def _escaping() -> bytes:
@@ -342,7 +342,7 @@ def test_creating_an_endpoint_needs_a_grant_on_its_configuration_too(bench: Benc
     assert bench.settled(name)["EndpointStatus"] == "InService"
 
 
-# Updates and the end
+# Updates and deletion
 
 
 def test_update_serves_without_a_gap_and_stops_the_old_container(bench: Bench) -> None:
@@ -350,7 +350,7 @@ def test_update_serves_without_a_gap_and_stops_the_old_container(bench: Bench) -
     old = bench.ask(endpoint)["instance"]
     new = bench.config(model=bench.model("new", Environment={"SLOW": "0.7"}))
 
-    # When it is updated while requests come in, one of them longer than the update
+    # When it is updated while it gets requests, one of them longer than the update
     with ThreadPoolExecutor() as pool:
         long = pool.submit(bench.ask, endpoint, {"sleep": 2})
         bench.sagemaker.update_endpoint(EndpointName=endpoint, EndpointConfigName=new)
@@ -360,7 +360,7 @@ def test_update_serves_without_a_gap_and_stops_the_old_container(bench: Bench) -
             answers.append(bench.ask(endpoint)["model"]["model.txt"])
         answered = long.result()["model"]["model.txt"]
 
-    # Then the old one answered until the new one did, and finished what it had begun
+    # Then the old container answers until the new one does, and completes its requests
     assert pending["EndpointStatus"] == "Updating"
     assert pending["PendingDeploymentSummary"]["EndpointConfigName"] == new
     assert pending["EndpointConfigName"] != new
@@ -429,7 +429,7 @@ def test_deleted_endpoint_leaves_no_container_and_no_files(bench: Bench) -> None
 
 
 def test_every_change_of_state_is_an_event(bench: Bench) -> None:
-    # Given a rule that brings the events of one endpoint to a queue
+    # Given a rule that sends the events of one endpoint to a queue
     name, rule = unique("endpoint"), unique("rule")
     sqs, events = bench.client("sqs"), bench.client("events")
     queue = sqs.create_queue(QueueName=unique("queue"))["QueueUrl"]
@@ -438,14 +438,14 @@ def test_every_change_of_state_is_an_event(bench: Bench) -> None:
     events.put_rule(Name=rule, EventPattern=json.dumps(pattern | {"detail": {"EndpointName": [name]}}))
     events.put_targets(Rule=rule, Targets=[{"Id": "queue", "Arn": arn}])
 
-    # When it comes into service
+    # When it is in service
     config = bench.config(model=bench.model())
     bench.sagemaker.create_endpoint(
         EndpointName=name, EndpointConfigName=config, Tags=[{"Key": "team", "Value": "one"}]
     )
     bench.settled(name)
 
-    # Then each state was told, with what the service tells
+    # Then there is an event of each status, with the members of the service's events
     received: list[dict[str, Any]] = []
 
     def told() -> bool:
@@ -468,7 +468,7 @@ def test_every_change_of_state_is_an_event(bench: Bench) -> None:
 
 
 def test_idle_serverless_container_stops_and_the_next_request_starts_one(bench: Bench, settings: Any) -> None:
-    # Given an endpoint in service, whose container was therefore seen to answer
+    # Given an endpoint in service, whose container has answered
     settings(serverless_idle=0.3)
     others = bench.folders()
     endpoint = bench.endpoint(
@@ -478,11 +478,11 @@ def test_idle_serverless_container_stops_and_the_next_request_starts_one(bench: 
     (variant,) = bench.describe(endpoint)["ProductionVariants"]
     assert variant["CurrentServerlessConfig"] == SERVERLESS
 
-    # When nothing is asked for a while, it goes, with its files
+    # When it is idle, then the container and its files are removed
     until(lambda: not alive(first["instance"]))
     until(lambda: not bench.folders() - others)
 
-    # Then requests that come together start one new container, and all wait for it
+    # Then concurrent requests start one new container, and all wait for it
     with ThreadPoolExecutor(2) as pool:
         answers = list(pool.map(lambda _: bench.ask(endpoint), range(2)))
     assert len({answer["instance"] for answer in answers}) == 1
@@ -511,7 +511,7 @@ def test_serverless_requests_above_the_maximum_concurrency_are_throttled(bench: 
         codes = sorted(pool.map(code, range(5)))
 
     assert codes == ["ThrottlingException"] * 3 + ["answered"] * 2
-    assert bench.ask(endpoint)["instance"]  # and there is room again
+    assert bench.ask(endpoint)["instance"]  # and requests are accepted again
 
 
 def test_an_injected_fault_throttles_the_requests_that_it_names(bench: Bench, settings: Any) -> None:
@@ -539,13 +539,13 @@ def test_serverless_endpoint_fails_at_creation_when_its_container_exits(bench: B
     assert "exit code 5" in bench.describe(endpoint)["FailureReason"]
 
 
-# The cloud's own end
+# Restarts of the cloud
 
 
 def test_restart_restores_endpoints_and_settles_pending_ones(tmp_path: Path) -> None:
     with LocalCloud(tmp_path / "cloud") as cloud:
         bench = Bench(cloud)
-        # Given endpoints in service, whose models and configurations are gone
+        # Given endpoints in service, whose models and configurations are deleted
         model = bench.model("instance")
         config = bench.config(model=model)
         instance = bench.endpoint(config)
@@ -559,18 +559,18 @@ def test_restart_restores_endpoints_and_settles_pending_ones(tmp_path: Path) -> 
         creating = unique("endpoint")
         bench.sagemaker.create_endpoint(EndpointName=creating, EndpointConfigName=never)
         bench.sagemaker.update_endpoint(EndpointName=updating, EndpointConfigName=never)
-        # And a notebook instance that takes its time
+        # And a notebook instance in a long transition
         cloud.configure(notebook_transition=3600.0)
         notebook = {"NotebookInstanceName": "slow"}
         bench.sagemaker.create_notebook_instance(**notebook, InstanceType="ml.t3.medium", RoleArn=bench.role)
         time.sleep(0.5)
 
-        # When the server is killed and comes again
+        # When the server is killed and restarted
         cloud.kill()
         until(lambda: not any(alive(each) for each in before))
         cloud.start()
 
-        # Then each serves what it served, and what was under way has ended
+        # Then each serves the same model, and pending changes have ended
         for endpoint, text in ((instance, "instance"), (serverless, "serverless"), (updating, "before")):
             answer = bench.ask(endpoint)
             assert answer["model"] == {"model.txt": text}
@@ -584,7 +584,7 @@ def test_restart_restores_endpoints_and_settles_pending_ones(tmp_path: Path) -> 
         arrived = bench.sagemaker.describe_notebook_instance(**notebook)
         assert arrived["NotebookInstanceStatus"] == "InService"
 
-        # And a clean end leaves no container
+        # And a regular stop leaves no container
         after = [bench.ask(each)["instance"] for each in (instance, serverless, updating)]
     assert not any(alive(each) for each in after)
     assert not list((tmp_path / "cloud" / "instances").glob("endpoints/*"))

@@ -1,4 +1,4 @@
-"""SageMaker's records on the local cloud, through plain boto3: what is kept, what is refused and how."""
+"""SageMaker's records on the local cloud, through boto3: stored fields and refusals."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def client(cloud: LocalCloud) -> Any:
             endpoint_url=cloud.endpoint_url,
             region_name=REGION,
             **own_keys(cloud),
-            # What the service refuses is asked of the service, not of the client.
+            # The client must not validate, so that the service does
             config=Config(parameter_validation=False, retries={"total_max_attempts": 1}),
         )
 
@@ -189,7 +189,7 @@ def test_a_model_whose_image_has_an_oci_manifest_is_refused(
         )
         container = {"ModelPackageName": package["ModelPackageArn"]}
 
-    # Then SageMaker makes no model of it
+    # Then SageMaker creates no model of it
     with refused(
         "ValidationException", f"Unsupported manifest media type {re.escape(kind)} for image {image}"
     ):
@@ -203,10 +203,10 @@ def test_pages_skip_nothing_when_records_are_deleted_between_them(sagemaker: Any
     names = [make_model(sagemaker, f"{word}-{number}") for number in range(7)]
     asked = {"NameContains": word, "SortBy": by, "SortOrder": "Ascending", "MaxResults": 3}
     first = sagemaker.list_models(**asked)
-    # when one of its models is deleted, and its last one, and one that is still to come
+    # when one of its models is deleted, its last one, and one of the next page
     for name in (names[0], names[2], names[4]):
         sagemaker.delete_model(ModelName=name)
-    # then the next page goes on behind it, and a token of another order is refused
+    # then the next page continues after it, and a token of another order is refused
     rest = sagemaker.list_models(**asked, NextToken=first["NextToken"])
     assert [each["ModelName"] for each in rest["Models"]] == [names[3], names[5], names[6]]
     assert "NextToken" not in rest
@@ -357,7 +357,7 @@ def test_versions_are_numbered_in_their_group_and_wait_for_approval(sagemaker: A
     assert found["InferenceSpecification"] == SPECIFICATION
     assert found["ModelMetrics"] == metrics
     assert found["CustomerMetadataProperties"] == {"rmse": "0.42"}
-    assert "ModelPackageName" not in found  # a version has none
+    assert "ModelPackageName" not in found  # versions have no name
 
     # A number is not used twice
     sagemaker.delete_model_package(ModelPackageName=second)

@@ -1,4 +1,4 @@
-"""Rolling updates of an endpoint: in batches, without a gap, and back where a batch does not start."""
+"""Rolling updates of an endpoint: in batches, without a gap, and rolled back if a batch fails."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def config(bench: Bench, model: str, instances: int = 2) -> str:
 
 
 def instances_of(bench: Bench, endpoint: str, count: int) -> set[str]:
-    """The instances of an endpoint that answers requests at once with so many instances."""
+    """Wait until an endpoint answers from this number of instances; return them."""
     found: set[str] = set()
 
     def answered() -> bool:
@@ -51,7 +51,7 @@ def test_rolling_update_serves_from_old_and_new_instances(bench: Bench) -> None:
     old = instances_of(bench, endpoint, 2)
     new = config(bench, bench.model("new"))
 
-    # When half of it is replaced at a time, each half watched for two seconds
+    # When half of it is replaced at a time, with a wait of two seconds
     bench.sagemaker.update_endpoint(
         EndpointName=endpoint, EndpointConfigName=new, DeploymentConfig=policy(HALF, wait=2)
     )
@@ -86,7 +86,7 @@ def test_rolling_update_rolls_back_when_the_first_batch_fails(bench: Bench) -> N
 
 
 def test_rolling_update_rolls_back_when_a_later_batch_fails(bench: Bench) -> None:
-    # Given an update whose model is gone from S3 once the first batch has it
+    # Given an update whose model is deleted from S3 after the first batch has fetched it
     before = config(bench, bench.model("old"))
     endpoint, data = bench.endpoint(before), bench.data("new")
     new = config(bench, bench.model(ModelDataUrl=data))

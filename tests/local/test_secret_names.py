@@ -1,4 +1,4 @@
-"""A deployment is refused before it starts where a secret's name is taken."""
+"""A deployment is refused before it starts if a secret's name is taken."""
 
 from __future__ import annotations
 
@@ -76,9 +76,9 @@ def test_existing_secret_stops_the_deployment_until_it_is_shared(aws: Callable[.
 
 
 def test_a_stack_is_refused_another_secrets_name_for_its_own(first: str, aws: Callable[..., Any]):
-    # given a stack with a secret, and somebody else's secret
+    # given a stack with a secret, and another secret
     aws("secretsmanager").create_secret(Name="another", SecretString="hidden")
-    # when the stack is to rename its own to that, then it is refused
+    # when the stack is to rename its secret to the other's name, then it is refused
     with pytest.raises(secret_names.SecretNameError, match="another, which exists already"):
         check(first, "another")
     aws("secretsmanager").delete_secret(SecretId="another", ForceDeleteWithoutRecovery=True)
@@ -88,7 +88,7 @@ def test_name_of_a_secret_scheduled_for_deletion_is_taken(aws: Callable[..., Any
     # given a secret in its recovery window
     aws("secretsmanager").create_secret(Name="going", SecretString="hidden")
     aws("secretsmanager").delete_secret(SecretId="going", RecoveryWindowInDays=7)
-    # then the refusal says so
+    # then the error mentions it
     with pytest.raises(secret_names.SecretNameError, match=r"exists already \(scheduled for deletion\)"):
         check("first", "going")
     aws("secretsmanager").delete_secret(SecretId="going", ForceDeleteWithoutRecovery=True)

@@ -1,4 +1,4 @@
-"""The benchmark as a person runs it: against a Snowflake that it starts itself, small enough for a test."""
+"""The benchmark from the command line, with a Snowflake that it starts itself, at a small size."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], str]:
-    """The figures of a short run, and what it printed."""
+    """Figures and output of a short run."""
     figures = tmp_path_factory.mktemp("benchmark") / "new" / "figures.json"
     sizes = ["--seeds", "2", "--rounds", "60", "--rows-memory", "120000", "--collective-rounds", "5"]
     sizes += ["--memory-repeats", "1"]
@@ -45,7 +45,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], str]
 def test_hosts_hold_every_row_once_unlike_those_of_the_sample(done: tuple, hosts: int) -> None:
     at = done[0]["hosts"][str(hosts)]
     assert (at["coverage"], at["duplicate_rows"]) == (1.0, 0)
-    # a row is in none of n draws of a share p each with probability (1 - p)^n
+    # a row is in none of n random draws of the share p with probability (1 - p)^n
     expected = 1 - (1 - round(100 / hosts) / 100) ** hosts
     assert at["coverage_sample_scheme"] == pytest.approx(expected, abs=0.01)
     assert at["duplicate_rows_sample_scheme"] > 1_000
@@ -67,7 +67,7 @@ def test_errors_have_students_t_intervals_over_seeds(done: tuple) -> None:
 
 
 def test_models_of_both_schemes_beat_the_mean(done: tuple) -> None:
-    # to say the mean of all house values is wrong by 1.15 on California Housing, in its unit
+    # predicting the mean of all house values has an RMSE of 1.15 on California Housing, in its unit
     best, plain = done[0]["rmse_best"]["mean"], done[0]["hosts"]["2"]
     if "California" in done[0]["data"]:
         assert best < plain["rmse"]["mean"] < 0.7
@@ -89,7 +89,7 @@ def test_several_processes_train_the_same_model_as_one(done: tuple) -> None:
 
 
 def test_missed_bound_is_printed(done: tuple) -> None:
-    # sixty rounds are too few for the best error
+    # sixty rounds are too few for the best RMSE
     figures, said = done
     assert figures["metrics"]["rmse_best"] > 0.42
     (line,) = [line for line in said.splitlines() if line.strip().startswith("rmse_best")]
@@ -116,7 +116,7 @@ def test_invalid_option_is_refused_with_one_sentence(
 
 
 def test_failed_run_leaves_no_files_and_no_server(tmp_path: Path) -> None:
-    # given a run that fails at once, with its Snowflake started
+    # given a run that fails right after the start of its Snowflake
     environment = os.environ | {"TMPDIR": str(tmp_path), "GROUNDPLAN_DATA": str(tmp_path)}
     environment.pop("GROUNDPLAN_SNOWFLAKE", None)
     done = subprocess.run(
@@ -128,7 +128,7 @@ def test_failed_run_leaves_no_files_and_no_server(tmp_path: Path) -> None:
         timeout=300,
         check=False,
     )
-    # then it says so, and neither its folder nor its server is left
+    # then it reports the failure, and leaves neither its folder nor its server
     assert done.returncode != 0
     assert "there is no california_housing.csv" in done.stderr
     assert list(tmp_path.iterdir()) == []

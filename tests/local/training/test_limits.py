@@ -42,7 +42,7 @@ def test_spot_and_on_demand_instances_have_quotas_of_their_own(
 
     # given no quota on demand
     cloud.configure(training_instances=0, training_spot_instances=1)
-    # then a job on demand is refused by its own quota's name, and one on spot capacity is not
+    # then an on-demand job is refused with the name of its quota, and a spot job is not
     assert "'ml.m5.large for training job usage' is 0 Instances" in refusal()
     first = request("time.sleep(300)", **spot())
     sagemaker.create_training_job(**first)
@@ -50,7 +50,7 @@ def test_spot_and_on_demand_instances_have_quotas_of_their_own(
         "'ml.m5.large for spot training job usage' is 1 Instances, with current utilization of 1"
         in refusal(**spot())
     )
-    # and the other way round, whatever runs on spot capacity
+    # and the other way round, while a spot job runs
     cloud.configure(training_instances=1, training_spot_instances=0)
     assert "'ml.m5.large for spot training job usage' is 0 Instances" in refusal(**spot())
     assert run(sagemaker, "")["TrainingJobStatus"] == "Completed"
@@ -70,7 +70,7 @@ def test_warm_pool_needs_a_quota_and_counts_as_on_demand(cloud: LocalCloud, sage
     # given no quota for warm pools, then the job runs and leaves none
     cloud.configure(training_instances=1, warm_pool_instances=0)
     assert pool(run(sagemaker, "", **kept)) == "Terminated"
-    # given one, then the pool takes the only instance on demand, for a job of its kind alone
+    # given one, then the pool uses the only on-demand instance, for matching jobs only
     cloud.configure(warm_pool_instances=1)
     first = run(sagemaker, "", **kept)
     assert pool(first) == "Available"
@@ -94,7 +94,7 @@ def test_calls_above_the_rate_are_throttled_and_retried_by_sdks(
         hasty.create_training_job(**jobs[2])
     assert throttled.value.response["Error"] == {"Code": "ThrottlingException", "Message": "Rate exceeded"}
     assert throttled.value.response["ResponseMetadata"]["HTTPStatusCode"] == 400
-    # Then the SDK's own retries get another through
+    # Then the SDK's retries succeed
     answer = sagemaker.create_training_job(**jobs[3])
     assert answer["ResponseMetadata"]["RetryAttempts"] >= 1
     for job in (*jobs[:2], jobs[3]):
@@ -161,7 +161,7 @@ def test_job_without_a_needed_permission_in_its_role_fails(
     data: dict[str, Any] = {"InputDataConfig": [channel("train", f"s3://{BUCKET}/granted")]}
     roles = {without: role(cloud, without) for without in ("", *GRANTS)}
     cloud.enforce_iam(True)
-    # When every grant is there, the job completes, and its container may do what the role may
+    # When no grant is missing, the job completes, and its container has the role's permissions
     script = """
 import urllib.request
 print(os.environ["AWS_ACCESS_KEY_ID"][:4])
@@ -169,26 +169,26 @@ print(os.environ["AWS_ACCESS_KEY_ID"][:4])
     job = run(sagemaker, script, RoleArn=roles[""], **data)
     assert job["TrainingJobStatus"] == "Completed", job.get("FailureReason")
     assert list(logged(cloud, job["TrainingJobName"]).values()) == [["ASIA"]]
-    # When the role may not read, or not write, the job fails and says what it may not do
+    # When the role may not read, or not write, the job fails and names the missing permission
     for without, action in (("read", "s3:ListBucket"), ("write", "s3:PutObject")):
         job = run(sagemaker, "", RoleArn=roles[without], **data)
         assert job["TrainingJobStatus"] == "Failed"
         assert "AccessDenied" in job["FailureReason"]
         assert action in job["FailureReason"]
-    # When it may not pull the image, there is no job
+    # When it may not pull the image, the job is not created
     with pytest.raises(ClientError, match=r"ValidationException.*not authorized to perform: ecr:"):
         sagemaker.create_training_job(**request("", RoleArn=roles["pull"]))
     # When it may not write logs, the job completes without any
     job = run(sagemaker, "print('unheard')", RoleArn=roles["logs"])
     assert job["TrainingJobStatus"] == "Completed", job.get("FailureReason")
     assert logged(cloud, job["TrainingJobName"]) == {}
-    # When SageMaker may not assume it, there is no job
+    # When SageMaker may not assume it, the job is not created
     with pytest.raises(ClientError, match="Could not assume role"):
         sagemaker.create_training_job(**request("", RoleArn="arn:aws:iam::000000000000:role/nobodys"))
 
 
 def test_policies_limit_the_jobs_and_roles_of_a_caller(cloud: LocalCloud, sagemaker: Any, s3: Any) -> None:
-    # Given a caller who may start jobs of one name's prefix, and pass one role to SageMaker
+    # Given a caller who may start jobs with a name prefix, and pass one role to SageMaker
     own, other = role(cloud), role(cloud)
     jobs = f"arn:aws:sagemaker:{cloud.region}:000000000000:training-job/mine-*"
     passing = {"StringEquals": {"iam:PassedToService": "sagemaker.amazonaws.com"}}
@@ -198,11 +198,11 @@ def test_policies_limit_the_jobs_and_roles_of_a_caller(cloud: LocalCloud, sagema
         {"Action": "iam:PassRole", "Resource": own, "Condition": passing},
     )
     cloud.enforce_iam(True)
-    # When that is what is asked for, then the job runs
+    # When the request is within these grants, then the job runs
     name = f"mine-{next(names)}"
     person.create_training_job(**request("", TrainingJobName=name, RoleArn=own))
     assert ended(person, name)["TrainingJobStatus"] == "Completed"
-    # When it is another job, another role, tags or another operation, it is denied by name
+    # When it has another name, another role, tags or another operation, it is denied with the action's name
     tag: dict[str, Any] = {"Tags": [{"Key": "a", "Value": "b"}]}
     for action, asked in (
         ("sagemaker:CreateTrainingJob", request("", RoleArn=own)),
@@ -226,7 +226,7 @@ while done < 30 and not stop:
 state.write_text(str(done))
 (base / "model" / "done").write_text(str(done))
 """
-"""A job of three seconds that saves when it is told to end, and goes on from there."""
+"""Script of a job of three seconds that saves a checkpoint on SIGTERM and resumes from it."""
 
 
 def struck(cloud: LocalCloud, name: str) -> dict[str, int]:
@@ -236,13 +236,13 @@ def struck(cloud: LocalCloud, name: str) -> dict[str, int]:
 def test_interrupted_spot_job_resumes_from_its_checkpoints(
     cloud: LocalCloud, sagemaker: Any, s3: Any
 ) -> None:
-    # Given two interruptions to come, a second into the training each time
+    # Given two injected interruptions, each a second after the start of training
     cloud.configure(fault_interrupt_training_jobs=2, fault_training_after=1.0)
     checkpoints: Any = {"CheckpointConfig": {"S3Uri": f"s3://{BUCKET}/spot"}}
 
     job = run(sagemaker, COUNTS, **checkpoints, **spot())
 
-    # Then it came to its end in three attempts, none of which began anew
+    # Then it completes in three attempts, and only the first starts from the beginning
     assert job["TrainingJobStatus"] == "Completed", job.get("FailureReason")
     assert archive(s3, job["ModelArtifacts"]["S3ModelArtifacts"]) == {"done": "30"}
     begun = ["Starting", "Downloading", "Training"]
@@ -263,7 +263,7 @@ def test_interruptions_hit_spot_jobs_only_within_their_maximum_wait(
     assert run(sagemaker, "time.sleep(0.8)")["TrainingJobStatus"] == "Completed"
     assert struck(cloud, "fault_interrupt_training_jobs")["injected"] == 0
 
-    # A job that waits longer than it may is stopped
+    # A job above its maximum wait is stopped
     job = run(sagemaker, "time.sleep(60)", **spot(MaxRuntimeInSeconds=3, MaxWaitTimeInSeconds=3))
     assert job["TrainingJobStatus"] == "Stopped"
     assert job["SecondaryStatus"] == "MaxWaitTimeExceeded"
@@ -290,10 +290,10 @@ def test_injected_faults_end_jobs_with_the_services_messages(
     with pytest.raises(ClientError, match="Rate exceeded") as refused:
         client(cloud, "sagemaker", attempts=1).create_training_job(**params)
     assert refused.value.response["Error"]["Code"] == "ThrottlingException"
-    sagemaker.create_training_job(**params)  # the next one is let through
+    sagemaker.create_training_job(**params)  # the next call is accepted
     assert ended(sagemaker, params["TrainingJobName"])["TrainingJobStatus"] == "Completed"
 
-    # and each was counted, and is over
+    # and each was counted, and none is left
     names = ("no_capacity", "fail_training_jobs", "stop_training_jobs", "throttle_training_jobs")
     assert [struck(cloud, f"fault_{name}") for name in names] == [{"injected": 1, "left": 0}] * 4
     assert run(sagemaker, "pass")["TrainingJobStatus"] == "Completed"
@@ -311,7 +311,7 @@ def test_injected_fault_loses_the_given_number_of_events(cloud: LocalCloud, sage
 
 
 def test_warm_pool_is_reused_by_the_next_matching_job(cloud: LocalCloud, sagemaker: Any, s3: Any) -> None:
-    # Given instances that take their time, and a job that keeps them
+    # Given slow instance starts, and a job that keeps its instances
     cloud.configure(training_launch=1.5)
     resources = {"InstanceType": "ml.m5.large", "InstanceCount": 1, "VolumeSizeInGB": 1}
     kept: Any = {"ResourceConfig": resources | {"KeepAlivePeriodInSeconds": 600}}
@@ -327,7 +327,7 @@ def test_warm_pool_is_reused_by_the_next_matching_job(cloud: LocalCloud, sagemak
     assert launch(cold) >= 1.5
     assert pool(cold)["Status"] == "Available"
 
-    # When one of another kind comes, then it does not get them; one of the same kind does
+    # When jobs start, then one with another configuration does not get them, and a matching one does
     other = run(sagemaker, "pass", ResourceConfig=resources | {"VolumeSizeInGB": 2})
     assert launch(other) >= 1.5
     assert "WarmPoolStatus" not in other
@@ -336,7 +336,7 @@ def test_warm_pool_is_reused_by_the_next_matching_job(cloud: LocalCloud, sagemak
     assert pool(cold)["Status"] == "Reused"
     assert pool(cold)["ReusedByJob"] == warm["TrainingJobName"]
 
-    # And they are listed as such, and go when their time is over
+    # And they are listed as warm pools, and end when their time is over
     listed = sagemaker.list_training_jobs(WarmPoolStatusEquals="Available")["TrainingJobSummaries"]
     assert [each["TrainingJobName"] for each in listed] == [warm["TrainingJobName"]]
     over = {"ResourceConfig": {"KeepAlivePeriodInSeconds": 0}}
@@ -350,7 +350,7 @@ def test_warm_pool_is_reused_by_the_next_matching_job(cloud: LocalCloud, sagemak
 def test_checkpoint_files_are_uploaded_in_order_with_a_notification_each(
     cloud: LocalCloud, sagemaker: Any, s3: Any
 ) -> None:
-    # Given a bucket that tells a queue of every result
+    # Given a bucket that notifies a queue of every object
     sqs, name = client(cloud, "sqs"), next(names)
     queue = sqs.create_queue(QueueName=name)["QueueUrl"]
     arn = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
@@ -359,7 +359,7 @@ def test_checkpoint_files_are_uploaded_in_order_with_a_notification_each(
     s3.put_bucket_notification_configuration(
         Bucket=BUCKET, NotificationConfiguration={"QueueConfigurations": [told]}
     )
-    # When a job writes its result after all that the result speaks of, whatever their names
+    # When a job writes its result after the files that it lists, in another order than their names
     script = """
 folder = base / "checkpoints" / "request"
 (folder / "z").mkdir(parents=True)
@@ -373,7 +373,7 @@ time.sleep(1)
     job = run(sagemaker, script, **checkpoints)
     assert job["TrainingJobStatus"] == "Completed", job.get("FailureReason")
 
-    # Then the objects came in that order
+    # Then the notifications have the order of the writes
     keys: list[str] = []
 
     def receive() -> bool:
