@@ -1,4 +1,4 @@
-"""The rules that every construct of the library keeps."""
+"""Rules for every construct of the library."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CONSTRUCTS = [item for item in PUBLIC if inspect.isclass(item) and issubclass(it
 
 
 def props_of(construct: type) -> list[inspect.Parameter]:
-    """What follows `(self, scope, id)`. The class itself shows only its metaclass's `(*args, **kwargs)`."""
+    """Return the parameters after `(self, scope, id)`. The class's signature is its metaclass's."""
     return list(inspect.signature(construct.__init__).parameters.values())[3:]
 
 
@@ -65,7 +65,7 @@ REPEATED = {
     "AWS::CloudWatch::Alarm",
     "AWS::Glue::Table",
 }
-"""Types of which a construct makes one for each thing that it is told; they count once."""
+"""Types of which a construct creates one per given item. They count once."""
 
 
 @pytest.mark.parametrize("env", ["dev", "prod"])
@@ -109,7 +109,7 @@ def test_a_wildcard_without_a_reason_is_refused_at_synthesis():
 
 
 def endpoint(instances: groundplan.Instances) -> dict[str, Any]:
-    """The production variant of a `MultiModelEndpoint`."""
+    """Return the production variant of a `MultiModelEndpoint`."""
     stack = Stack(App(), "Stack")
     groundplan.MultiModelEndpoint(
         stack,

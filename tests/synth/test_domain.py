@@ -1,4 +1,4 @@
-"""The alternative to a notebook instance: a domain whose JupyterLab SageMaker ends when it is idle."""
+"""The alternative to a notebook instance: a domain whose idle JupyterLab SageMaker stops."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.synth.template import flat, listed, of_type, only
 
 
 def synthesized(**props: Any) -> dict[str, Any]:
-    """The template, which CloudFormation's schemas and the rule pack have passed."""
+    """The template, validated by CloudFormation's schemas and the rule pack."""
     app = App(context=CONTEXT)
     Validations.of(app).add_plugins(AwsSolutionsChecks(app))
     return domain_template(app, **props)
@@ -64,7 +64,7 @@ def test_space_is_private_to_its_owner(template: dict[str, Any]):
 
 
 def granted(template: dict[str, Any]) -> dict[str, list[str]]:
-    """The resources that the notebooks' role is granted, by action."""
+    """Return the resources granted to the notebooks' role, by action."""
     settings = only(template, "AWS::SageMaker::Domain")["Properties"]["DefaultUserSettings"]
     role = settings["ExecutionRole"]["Fn::GetAtt"][0]
     return {

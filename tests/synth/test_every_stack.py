@@ -1,4 +1,4 @@
-"""What a reviewer looks for in every architecture's template, and what must not be in one."""
+"""Required and forbidden contents of every architecture's template."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.synth.conftest import ROOT, synthesize, template
 from tests.synth.template import Template, flat, listed, of_type, statements
 
 VARIANTS = {"dev": "assembly", "prod": "prod_assembly", "chosen": "chosen_assembly"}
-"""Each variant's fixture with its folder."""
+"""Fixture with the assembly's folder, by variant."""
 
 
 @pytest.fixture(params=architectures.BY_NAME)
@@ -47,7 +47,7 @@ def test_two_synths_are_byte_identical(assembly: Path, cut_off: dict[str, str], 
 
 def test_template_is_the_same_in_the_local_cloud(assembly: Path, cut_off: dict[str, str], tmp_path: Path):
     *_, one = architectures.ALL
-    # as the local cloud synthesizes it: without the CDK's validation
+    # as the local cloud synthesizes it, without the CDK's validation
     env = cut_off | {"CDK_VALIDATION": "false"}
     alone = synthesize(tmp_path / "alone", env, {"only": one.name})
     file = f"{one.stack_name('dev')}.template.json"
@@ -88,7 +88,7 @@ def test_template_has_no_trace_of_local_cloud_or_machine(each: Template):
 
 
 def test_the_command_lines_settings_are_the_recommended_ones():
-    """As the CDK's own package lists them for this version."""
+    """The recommended flags are those that the CDK's package lists for this version."""
     (archive,) = (Path(aws_cdk.__file__).parent / "_jsii").glob("aws-cdk-lib*.tgz")
     with tarfile.open(archive) as files:
         member = files.extractfile("package/recommended-feature-flags.json")
@@ -146,7 +146,7 @@ def test_sagemaker_assumes_roles_for_this_account_only(each: Template):
 
 
 def test_templates_have_statements_that_the_checks_cover(assembly: Path):
-    """The checks above also hold for a stack without wildcards or SageMaker roles; not all are without."""
+    """Some stacks have wildcards and SageMaker roles, so that the checks above are not vacuous."""
     made = [template(assembly, name) for name in architectures.BY_NAME]
     found = [statement for each in made for _, _, statement in statements(each)]
     assert any("*" in flat(resource) for each in found for resource in listed(each["Resource"]))
@@ -204,5 +204,5 @@ def test_eventbridge_may_use_the_key_of_the_dead_letters(each: Template):
         policy = resource["Properties"]["KeyPolicy"]["Statement"]
         (statement,) = [s for s in policy if "events.amazonaws.com" in listed(s["Principal"].get("Service"))]
         assert set(statement["Action"]) == {"kms:Decrypt", "kms:GenerateDataKey*"}
-        # It sends no aws:SourceAccount when it uses the key: under that condition, dead letters would be lost
+        # EventBridge uses the key without aws:SourceAccount: such a condition would lose dead letters
         assert "Condition" not in statement

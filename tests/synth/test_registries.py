@@ -1,4 +1,4 @@
-"""What is looked at before a deployment: the command line, the stacks, the registries to log in to."""
+"""Preparation of a deployment: the command line, the stacks, the registries to log in to."""
 
 from __future__ import annotations
 
@@ -48,9 +48,9 @@ FROM ${{REGISTRY}}/sagemaker-tritonserver:1
 
 @pytest.fixture
 def docker(tmp_path: Path) -> Path:
-    """A program that keeps what it is called with, and fails where a file `refuse` lies beside it."""
+    """A program that records its arguments and input, and fails if there is a file `refuse` next to it."""
     program = tmp_path / "docker"
-    # A first line holds no interpreter whose path has blanks
+    # A shebang line cannot have an interpreter whose path has spaces
     python, script = shlex.quote(sys.executable), shlex.quote(f"{tmp_path}/docker.py")
     program.write_text(f'#!/bin/sh\nexec {python} {script} "$@"\n')
     Path(tmp_path, "docker.py").write_text(
@@ -65,7 +65,7 @@ def docker(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def ecr(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """An ECR that answers GetAuthorizationToken; the Regions that requests were signed for."""
+    """A server of ECR's GetAuthorizationToken; yields the Regions that requests were signed for."""
     regions: list[str] = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -159,7 +159,7 @@ def test_a_deployment_logs_docker_in_to_the_base_images_registry(
     # when
     cdk.prepare([*before, "-a", str(prod), "deploy", "shop-prod-*"], {"CDK_DOCKER": str(docker)})
 
-    # then the password comes from that Region and goes to standard input alone
+    # then the password comes from that Region and is passed by standard input only
     assert ecr == ["eu-central-1"]
     called = (docker.parent / "called").read_text()
     assert called == f"login --username AWS --password-stdin {OTHER}\nsecret"

@@ -1,4 +1,4 @@
-"""State machines of the library's building blocks, and what is found in them at synthesis."""
+"""State machines of the library's building blocks, and errors found at synthesis."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every path through the workflow: the definition that is deployed, with SageMaker's answers scripted."""
+"""Every path through the deployed workflow definition, with scripted responses of SageMaker."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ def test_a_wrong_input_is_refused_before_anything_starts(given, says):
     ],
 )
 def test_incomparable_model_is_registered_and_deployed_on_request(given, deployed, status, reason):
-    # given an evaluation that has no figure for the champion
+    # given an evaluation without a metric of the champion
     sagemaker = SageMaker(serving="InService")
     del sagemaker.figures["champion"]
     sagemaker.figures["comparable"] = 0.0
@@ -196,9 +196,9 @@ VERSION = "arn:package/3"
 
 @pytest.mark.parametrize(("serving", "verb"), [("InService", "updateEndpoint"), (None, "createEndpoint")])
 def test_an_earlier_version_is_deployed_without_training(serving, verb):
-    # given a registry with an approved version 3; when an execution asks for it
+    # given a registry with an approved version 3; when an execution requests it
     done = run(SageMaker(serving=serving), {"version": 3})
-    # then its own image and model serve, and nothing is trained, compared or registered
+    # then its image and model are deployed, without training, comparison or registration
     (model,) = arguments(done, "createModel")
     assert model["PrimaryContainer"] == {
         "Image": "image:old",
@@ -213,12 +213,12 @@ def test_an_earlier_version_is_deployed_without_training(serving, verb):
 
 @pytest.mark.parametrize("registered", [{}, {"A": "1"}, {"STOP": "/other", "A": "1"}])
 def test_an_earlier_version_gets_the_endpoints_variables(registered):
-    # given an earlier version whose package has no variables, others, or another value of one
+    # given an earlier version whose package has no variables, other ones, or another value of one
     sagemaker = SageMaker(serving="InService")
     sagemaker.variables = registered
     # when it is deployed at an endpoint with variables
     done = run(sagemaker, {"version": 3}, endpoint={"environment": {"STOP": "/trading"}})
-    # then the endpoint's variables hold
+    # then the endpoint's variables are used
     (model,) = arguments(done, "createModel")
     assert model["PrimaryContainer"]["Environment"] == registered | {"STOP": "/trading"}
 
@@ -292,7 +292,7 @@ def test_failed_job_is_reported_with_its_own_reason():
     done = run(sagemaker)
     assert done.error == "TrainFailed"
     assert done.cause == "Train: AlgorithmError: table HOUSES does not exist, exit code: 1"
-    assert verbs(done) == ["createTrainingJob"]  # the model in service is left alone
+    assert verbs(done) == ["createTrainingJob"]  # the deployed model is unchanged
 
 
 def test_failed_job_whose_reason_mentions_throttling_is_not_retried():
@@ -346,7 +346,7 @@ def test_job_without_the_metric_fails_and_names_it():
 TASKS = [name for name, state in DEFINITION["States"].items() if state["Type"] == "Task"]
 UNDOING = {"RemoveEndpoint", "Reject"}
 AGAIN = {"Evaluate", "DescribeAgain", "LookAtEndpoint"}
-"""Tasks whose action an earlier task has, too."""
+"""Tasks with the same action as an earlier task."""
 
 
 def _action(task: str) -> str:
@@ -355,7 +355,7 @@ def _action(task: str) -> str:
 
 
 def _scene(task: str) -> SageMaker:
-    """A course of events in which `task` is reached first among those of its action."""
+    """Return a scenario in which `task` is the first task of its action."""
     if task == "ClearEndpoint":
         return SageMaker(serving="Failed")
     if task == "NotCompared":
@@ -409,7 +409,7 @@ def test_any_other_error_ends_the_execution_with_its_reason(task):
 def test_a_deployment_that_fails_leaves_the_old_model_serving():
     sagemaker = SageMaker(serving="InService")
     sagemaker.statuses = [
-        {"EndpointStatus": "InService"},  # asked for the champion
+        {"EndpointStatus": "InService"},  # to find the champion
         {"EndpointStatus": "InService"},  # and again before the update
         {"EndpointStatus": "Updating"},
         {"EndpointStatus": "InService", "EndpointConfigName": "old", "FailureReason": "/ping answered 500"},

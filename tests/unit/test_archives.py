@@ -1,4 +1,4 @@
-"""Archives of strangers: what would leave its folder, is no plain file, or never ends, is refused by name."""
+"""Untrusted archives: paths out of the folder, special files and bombs are refused with the name."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def readers(*rooms: str) -> list[Path]:
 
 @pytest.fixture(params=["container", "local"])
 def unpack(request: pytest.FixtureRequest, tmp_path: Path) -> Unpack:
-    """Each room's one way to unpack, to at most a megabyte and fifty members."""
+    """The unpack function of each room, with limits of a megabyte and fifty members."""
     if request.param == "local":
         return lambda body, folder: of_local.unpack(io.BytesIO(body), folder, MOST_BYTES, MOST_MEMBERS)
 
@@ -67,14 +67,14 @@ def member(name: str, body: bytes = b"x", kind: bytes = tarfile.REGTYPE, link: s
 
 
 def long_header(size: int) -> bytes:
-    """An archive whose first member has, by its header, a name of so many bytes."""
+    """Return an archive whose first member's header claims a name of this many bytes."""
     header = tarfile.TarInfo("././@LongLink")
     header.type, header.size = tarfile.GNUTYPE_LONGNAME, size
     return gzip.compress(header.tobuf(tarfile.GNU_FORMAT) + b"a" * min(size, 2_000_000))
 
 
 def chained_headers(count: int) -> bytes:
-    """An archive of headers alone, each about the next."""
+    """Return an archive of extended headers only."""
     body = b"11 path=ab\n"
     header = tarfile.TarInfo("pax")
     header.type, header.size = tarfile.XHDTYPE, len(body)
@@ -121,7 +121,7 @@ def test_unpack_refuses_harmful_archives_with_the_reason(unpack: Unpack, tmp_pat
     folder.mkdir(parents=True)
     with pytest.raises(of_local.ArchiveError, match=reason):
         unpack(body, folder)
-    # then nothing is outside of the folder, and nothing in it but plain files, no more than allowed
+    # then nothing is outside of the folder, and it has only regular files within the limits
     found = [path for path in (tmp_path / "outer").rglob("*") if path != folder]
     assert all(folder in path.parents for path in found)
     assert all(stat.S_IFMT(path.lstat().st_mode) in (stat.S_IFREG, stat.S_IFDIR) for path in found)
@@ -131,7 +131,7 @@ def test_unpack_refuses_harmful_archives_with_the_reason(unpack: Unpack, tmp_pat
 
 @pytest.mark.parametrize("mode", ["w", "w:gz", "w:bz2", "w:xz"])
 def test_unpack_returns_the_packed_files(unpack: Unpack, tmp_path: Path, mode: str):
-    deep = "/".join(["n" * 99] * 10)  # nearly 1,000 characters, of which no part is long
+    deep = "/".join(["n" * 99] * 10)  # nearly 1,000 characters in short parts
     files = {
         "model.ubj": bytes(range(256)) * 2000,
         "a/b/c.json": b"{}",
@@ -157,7 +157,7 @@ def test_unpack_needs_no_memory_for_a_bomb(unpack: Unpack, tmp_path: Path):
     header = tarfile.TarInfo("zeros")
     header.size = 3 * 2**30
     body = gzip.compress(header.tobuf()) + gzip.compress(bytes(2**20)) * 3000
-    # when it is unpacked, then it is refused before its first byte is written
+    # when it is unpacked, then it is refused before the first byte is written
     with pytest.raises(of_local.ArchiveError, match="it unpacks to more than 1000000 bytes"):
         unpack(body, tmp_path / "new")
     assert not list((tmp_path / "new").rglob("zeros"))

@@ -1,4 +1,4 @@
-"""Files of a container's, read without following its links out of it."""
+"""Reading files of a container without following links out of its folder."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_pipe_or_link_out_of_the_folder_is_refused(root: Path, target: str) -> N
 
 
 def test_folder_swapped_for_a_link_is_not_followed(root: Path) -> None:
-    # given a container that swaps a folder for a link to the secret's, again and again
+    # given a container that repeatedly swaps a folder for a link to the secret's folder
     (root.parent / "file").write_text("secret")
     (root / "swapped").symlink_to(root.parent)
     stop = threading.Event()
@@ -52,7 +52,7 @@ def test_folder_swapped_for_a_link_is_not_followed(root: Path) -> None:
 
     swapping = threading.Thread(target=swap)
     swapping.start()
-    # when the file is read all the time, then it is the container's own or it is not there
+    # when the file is read repeatedly, then it is the container's own file or it is missing
     read = set()
     try:
         for _ in range(3_000):

@@ -1,4 +1,4 @@
-"""The demonstration: what it writes, and that one architecture's failure stays its own."""
+"""The demonstration: its report, and that one architecture's failure does not affect others."""
 
 import base64
 import html
@@ -23,7 +23,7 @@ ERROR = Metric("error", "how <wrong> it is", "$", "lower", 0.5)
 
 
 class Cloud:
-    """Stands where a cloud would: it remembers what it was asked."""
+    """A replacement of the cloud that records its calls."""
 
     endpoint_url = "http://127.0.0.1:1"
 
@@ -49,7 +49,7 @@ class Cloud:
 
 @pytest.fixture
 def architecture(monkeypatch):
-    """Makes an architecture whose scenario is the given function."""
+    """Creates an architecture whose scenario is the given function."""
     monkeypatch.setattr(demo_run, "deployed", lambda stack: {"AWS::S3::Bucket": 2})
 
     def make(name, run, **more):
@@ -128,7 +128,7 @@ def test_failed_preparation_is_the_reason_in_the_report(architecture, demonstrat
 
 
 def test_embedded_svg_keeps_its_colours_and_gets_unique_ids(tmp_path):
-    # given a picture with a colour that looks like the reference to a name
+    # given a picture with a colour that looks like a reference to an id
     path = tmp_path / "chart.svg"
     path.write_text(
         '<svg xmlns="http://www.w3.org/2000/svg"><clipPath id="inside"/><g id="unused"/>'

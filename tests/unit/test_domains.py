@@ -1,4 +1,4 @@
-"""Domains, user profiles and spaces of the local SageMaker: what is kept, and what is refused as on AWS."""
+"""Domains, user profiles and spaces of the local SageMaker: stored fields, and refusals as on AWS."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ DOMAIN = {
 
 
 def idle(**minutes: int) -> dict[str, Any]:
-    """Settings of JupyterLab with `Min`, `Max` and `chosen` minutes."""
+    """Return settings of JupyterLab with `Min`, `Max` and `chosen` minutes."""
     times = {f"{name.replace('chosen', '')}IdleTimeoutInMinutes": value for name, value in minutes.items()}
     lab = {"AppLifecycleManagement": {"IdleSettings": times}}
     return {"JupyterLabAppSettings": lab}
 
 
 class Cloud:
-    """The parts of a cloud that records ask."""
+    """The parts of a cloud that records use."""
 
     settings: dict[str, Any] = {}  # noqa: RUF012 - nothing is set
 
@@ -77,7 +77,7 @@ def test_domain_is_described_listed_and_deleted_with_its_contents(sagemaker: Sag
     assert [each["DomainId"] for each in sagemaker("ListDomains")["Domains"]] == [domain]
     assert len(sagemaker("ListSpaces", DomainIdEquals=domain, SpaceNameContains="la")["Spaces"]) == 1
     assert sagemaker("ListUserProfiles", DomainIdEquals="d-other")["UserProfiles"] == []
-    # and it is deleted from within
+    # and its contents are deleted before it
     for operation, which in (
         ("DeleteDomain", {"DomainId": domain}),
         ("DeleteUserProfile", mine),

@@ -1,4 +1,4 @@
-"""What a CloudFront edge keeps of an origin's errors, and for how long."""
+"""Caching of an origin's errors in a CloudFront edge."""
 
 from __future__ import annotations
 

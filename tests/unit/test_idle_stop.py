@@ -1,8 +1,7 @@
 """The program that stops a notebook instance once nothing on it is active.
 
-It is asked with a clock of the test's, and run as the instance runs it: against a server that answers as
-Jupyter does (jupyter_server's REST API, `/api/kernels` and `/api/terminals`), with an `aws` that writes its
-calls down.
+It is called with the test's clock, and run as on an instance: against a server that answers as Jupyter does
+(jupyter_server's REST API, `/api/kernels` and `/api/terminals`), with an `aws` that records its calls.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ HOUR = 3600.0
 
 
 class Instance:
-    """An instance at some time, with what its Jupyter would answer and what came of the stops."""
+    """An instance at some time, with the responses of its Jupyter and the results of stops."""
 
     def __init__(self, idle: float = HOUR):
         self.now = 1000.0
@@ -52,8 +51,10 @@ class Instance:
             raise StopError("throttled")
 
     def after(self, seconds: float, age: float | Exception | None = None) -> int:
-        """Poll once when `seconds` have passed, with the last activity `age` seconds ago (None: nothing
-        runs); returns how often the instance was stopped so far."""
+        """Poll once after `seconds`; return how often the instance was stopped so far.
+
+        :param age: seconds since the last activity; None: nothing runs
+        """
         self.now += seconds
         self.answer = age if isinstance(age, Exception) else Activity(age, "")
         self.watch.poll()
@@ -147,7 +148,7 @@ def ago(seconds: float) -> str:
 
 
 class Jupyter:
-    """A server that answers as Jupyter does, with kernels and terminals of the test's."""
+    """A server that answers as Jupyter does, with the test's kernels and terminals."""
 
     def __init__(self) -> None:
         self.kernels: Callable[[], list[dict[str, Any]]] = list
@@ -177,7 +178,7 @@ class Jupyter:
 
 
 def kernel(state: str, age: float) -> dict[str, Any]:
-    """A kernel as `/api/kernels` has it."""
+    """Return a kernel as in `/api/kernels`."""
     return {
         "id": "5a4bd1a1-9a0d-4b3c-8a4f-3d4a0c2b5a10",
         "name": "groundplan",
@@ -248,7 +249,7 @@ def test_stopped_server_raises_no_answer(jupyter: Jupyter) -> None:
 
 
 def test_self_signed_certificate_of_jupyter_is_accepted(jupyter: Jupyter, tmp_path: Path) -> None:
-    # given a server as SageMaker's, with a certificate that nobody signed
+    # given a server as SageMaker's, with a self-signed certificate
     cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
     subject = ["-subj", "/CN=elsewhere", "-days", "1", "-nodes"]
     files = ["-keyout", str(key), "-out", str(cert)]
@@ -266,7 +267,7 @@ def test_self_signed_certificate_of_jupyter_is_accepted(jupyter: Jupyter, tmp_pa
 # As the instance runs it
 
 IDLE, POLL = 0.5, 0.05
-"""Seconds; so many polls take longer than the idle time, however slow the machine is."""
+"""Idle time and polling interval in seconds. `MANY` polls take longer than the idle time on any machine."""
 MANY = 3 * int(IDLE / POLL)
 
 
@@ -279,7 +280,7 @@ METADATA = json.dumps(
 
 
 class Running:
-    """The idle stop as a process. The `aws` that it finds is a program whose first calls fail."""
+    """The idle stop as a process, with an `aws` whose first calls fail."""
 
     def __init__(self, folder: Path, jupyter: Jupyter, failures: int = 0):
         self.calls_file, self.log = folder / "calls", folder / "log"
@@ -324,13 +325,13 @@ def running(folder: Path, jupyter: Jupyter, failures: int = 0) -> Iterator[Runni
 
 @pytest.mark.parametrize("what", ["kernel", "terminal"])
 def test_an_instance_in_use_runs_until_it_is_idle(what: str, jupyter: Jupyter, tmp_path: Path) -> None:
-    # given a kernel that has executed without a word for an hour, or a terminal that prints
+    # given a kernel that has executed without output for an hour, or a terminal with output
     if what == "kernel":
         jupyter.kernels = lambda: [kernel("busy", HOUR)]
     else:
         jupyter.terminals = lambda: [{"name": "1", "last_activity": ago(0)}]
     with running(tmp_path, jupyter) as program:
-        # when many times the idle time passes
+        # when a multiple of the idle time passes
         program.until(lambda: jupyter.polls > MANY, "polls")
         # then
         assert program.calls == []

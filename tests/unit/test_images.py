@@ -1,4 +1,4 @@
-"""A Dockerfile becomes an image without an engine: what it may say, what comes out, and how it runs."""
+"""Building images from Dockerfiles without Docker: supported instructions, results, and running them."""
 
 import concurrent.futures
 import hashlib
@@ -21,7 +21,7 @@ ROOT = envs.ROOT
 
 @pytest.fixture(scope="module", autouse=True)
 def home(tmp_path_factory):
-    """A store of its own for this module, with the installer borrowed."""
+    """A separate store for this module that shares the installer."""
     folder = tmp_path_factory.mktemp("home")
     (folder / "envs").mkdir()
     (folder / "images").mkdir()
@@ -55,7 +55,7 @@ def built(context, text, **options):
 
 
 def run(image, *args, entrypoint=None, **environment):
-    """What the example program says about how it was started."""
+    """Run the image's example program; return its report about its start."""
     command, own, folder = image.launch(list(args), entrypoint)
     done = subprocess.run(command, env=own | environment, cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -84,20 +84,20 @@ ENTRYPOINT ["python", "-m", "program"]
 
 
 def test_an_image_runs_as_its_dockerfile_says(context):
-    # Given an image that finds its code and data by paths inside the image
+    # Given an image with code and data at paths inside the image
     image = built(context, PROGRAM)
     root = image.folder / "root"
 
     # When it is started with an argument
     said = run(image, "train", "--data=/opt/data/a.csv")
 
-    # Then the paths lead to this machine, and only those that are in the image
+    # Then paths of the image are mapped to this machine, and others are not
     assert said["args"] == ["train", f"--data={root}/opt/data/a.csv"]
     assert said["cwd"] == str(root / "opt" / "work")
     assert str(root / "opt" / "program") in said["path"]
     assert said["env"]["DATA"] == f"{root}/opt/data:/var/nowhere"
     assert said["env"]["ADDRESS"] == "http://host:80//opt/data"
-    # And Python is the image's own, with its packages
+    # And Python is the image's, with its packages
     assert said["executable"] == str(image.folder / "env" / "bin" / "python")
     command, environment, _ = image.launch([], ["python", "-c", "import six; print(six.__version__)"])
     assert subprocess.check_output(command, env=environment, text=True) == "1.17.0\n"
@@ -122,7 +122,7 @@ def test_a_container_inherits_nothing_from_the_server(context, monkeypatch):
         ('ENTRYPOINT ["python", "-m", "program"]\nCMD ["serve"]', [], None, ["serve"]),
         ('ENTRYPOINT ["python", "-m", "program"]\nCMD ["serve"]', ["train"], None, ["train"]),
         ('CMD ["serve"]\nENTRYPOINT ["python", "-m", "program"]', [], None, ["serve"]),
-        ('ENTRYPOINT ["python", "-m", "program"]', [], None, []),  # the base's own command is gone
+        ('ENTRYPOINT ["python", "-m", "program"]', [], None, []),  # the base's command is reset
         ('CMD ["python", "-m", "program", "serve"]', [], None, ["serve"]),
         ('CMD ["python", "-m", "program", "serve"]', ["python", "-m", "program", "x"], None, ["x"]),
         ('ENTRYPOINT ["x"]\nENTRYPOINT ["/usr/local/bin/python3", "-m", "program"]', ["y"], None, ["y"]),
@@ -140,7 +140,7 @@ def test_entry_point_and_command_combine_as_in_docker(context, lines, args, entr
 
 
 def test_programs_of_packages_and_of_the_image_are_found(context):
-    # Given a package with a program of its own, and a script that the image puts on the path
+    # Given a package with a program, and a script that the image puts on the path
     (context / "serve").write_text(
         "#!/usr/bin/env python\nimport six, sys\nprint(sys.argv[1], six.__name__)\n"
     )
@@ -168,13 +168,13 @@ def test_no_container_can_change_the_files_of_the_next(context):
     assert modes == {0}
 
 
-# What is the same image
+# Identity of images
 
 
 def test_same_content_is_the_same_image_built_once(context, capfd):
     first = built(context, PROGRAM)
 
-    # When only what does not reach the image differs
+    # When only files outside of the image differ
     (context / "README.md").write_text("not copied")
     again = built(context, "# a comment\n" + PROGRAM)
 
@@ -245,12 +245,12 @@ def test_failed_installation_names_its_line_and_leaves_no_files(context, home, c
 
     assert str(caught.value).startswith("Dockerfile:10: RUN pip install six==0.0.0.nowhere$TOKEN: ")
     assert "hidden" not in str(caught.value)
-    assert "six" in capfd.readouterr().err  # the installer's own reason
+    assert "six" in capfd.readouterr().err  # the installer's reason
     assert {path.name for path in [*store.folder().iterdir(), *(home / "envs").iterdir()]} == before
 
 
 def test_index_of_the_dockerfile_is_used_without_showing_its_password(context, monkeypatch, capfd):
-    # Given an index that answers nobody, while this machine has one that does, where the base came from
+    # Given an unreachable index, while the machine's own index, which the base came from, is reachable
     built(context, FROM)
     monkeypatch.setenv("UV_HTTP_RETRIES", "0")
     text = FROM + "ARG PASSWORD\nRUN pip install --index-url http://me:$PASSWORD@127.0.0.1:1/simple six\n"
@@ -263,7 +263,7 @@ def test_index_of_the_dockerfile_is_used_without_showing_its_password(context, m
     assert "hidden" not in shown + str(caught.value)
 
 
-# What a Dockerfile may say
+# Instructions of a Dockerfile
 
 
 @pytest.mark.parametrize(
@@ -336,7 +336,7 @@ LABEL tag=$TAG architecture=${TARGETARCH}
 """
     image = built(context, text, build_args={"TAG": "3.11-slim", "KIND": "special"}, architecture="arm64")
     variables = dict(each.split("=", 1) for each in image.config["Env"])
-    # Of the variables on one line, none sees another
+    # Variables on one line do not use each other's new values
     assert variables["A"] == "special"
     assert variables["B"] == "two words "
     assert variables["C"] == "$KIND"

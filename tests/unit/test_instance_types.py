@@ -1,4 +1,4 @@
-"""The table of instance types: compared with botocore, and what the local cloud refuses by it."""
+"""The table of instance types: comparison with botocore, and refusals of the local cloud."""
 
 from __future__ import annotations
 

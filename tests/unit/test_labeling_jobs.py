@@ -1,4 +1,4 @@
-"""Labeling jobs: what CreateLabelingJob refuses, its files, its template, its simulated labelers."""
+"""Labeling jobs: refusals of CreateLabelingJob, files, the template, simulated labelers."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ REQUEST: dict[str, Any] = {
 
 
 class Cloud:
-    """What operations ask of a cloud: its settings."""
+    """The part of a cloud that operations use: its settings."""
 
     settings: Mapping[str, Any] = {}
 

@@ -1,4 +1,4 @@
-"""Names below `localhost`, found without the machine's resolver."""
+"""Names below `localhost` are resolved without the machine's resolver."""
 
 import socket
 
@@ -9,7 +9,7 @@ from local.names import resolve_localhost
 
 @pytest.fixture(autouse=True)
 def resolver(monkeypatch):
-    """Stands for the machine's resolver, and is in its place again afterwards; it knows no such names."""
+    """A replacement of the machine's resolver without such names. The resolver is restored afterwards."""
     asked = []
 
     def getaddrinfo(host, *arguments, **named):

@@ -1,4 +1,4 @@
-"""The local cloud's price list: what it answers, page by page, and what it refuses."""
+"""The local cloud's price list: products, pages, and refusals."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ IN_IRELAND = {"regionCode": "eu-west-1"}
 
 
 def ask(tmp_path: Path, operation: str = "GetProducts", region: str = "us-east-1", **params: Any) -> Any:
-    """Send one request as the SDKs do; returns the answer, or the code and the message of the error."""
+    """Send one request as the SDKs do; return the response, or the code and the message of the error."""
     store = Store(tmp_path / "records.sqlite")
     body = json.dumps({"ServiceCode": "AmazonSageMaker"} | params).encode()
     headers = {"X-Amz-Target": f"{PRICES}.{operation}"}

@@ -1,4 +1,4 @@
-"""SageMaker's front without a cloud: what is validated, authorized, throttled, paged and stored."""
+"""SageMaker's API without a cloud: validation, authorization, throttling, pages, and records."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from local.sagemaker.store import Store
 
 
 class Platform:
-    """The one part of a cloud that answers before anything is done: who may do what."""
+    """A platform that only authorizes callers."""
 
     def __init__(self, granted: set[tuple[str, str]] | None = None):
         self.settings: dict[str, Any] = {}
@@ -41,7 +41,7 @@ def store(tmp_path: Path) -> Store:
 def ask(
     store: Store, operation: str, body: Any = None, platform: Platform | None = None, **changed: Any
 ) -> tuple[int, dict[str, Any]]:
-    """Send one operation as the SDKs do; returns the status and the decoded answer."""
+    """Send one operation as the SDKs do; return the status and the decoded response."""
     content = body if isinstance(body, bytes) else json.dumps(body or {}).encode()
     given = {
         "method": "POST",
@@ -107,7 +107,7 @@ def test_every_pattern_of_the_model_but_the_inexpressible_is_enforced() -> None:
         if "pattern" in shape.metadata
     }
     assert len(patterns) > 200
-    # One, of Athena's catalogues, is about halves of UTF-16 characters.
+    # One pattern, of Athena's catalogues, has UTF-16 surrogates.
     assert [each for each in patterns if api._pattern(each) is None] == [
         pattern for pattern in patterns if "uD800" in pattern
     ]
@@ -158,13 +158,13 @@ def test_pages_are_complete_disjoint_and_in_the_requested_order() -> None:
 
 @pytest.mark.parametrize("order", ["Ascending", "Descending"])
 def test_next_page_is_complete_after_deletions(order: str) -> None:
-    # given records of which several were made at once, also without a status
+    # given records, some with equal times, some without a status
     records = [{"ModelName": f"m-{n}", "CreationTime": 100 + n // 3} | ({"Status": "s"} if n % 2 else {})
                for n in range(9)]  # fmt: skip
     for by in ("CreationTime", "Name", "Status"):
         asked = {"MaxResults": 4, "SortOrder": order, "SortBy": by}
         first = api.page(asked, records, "M")
-        # when all of the first page is deleted, then the rest is complete
+        # when the whole first page is deleted, then the rest is complete
         seen = [each["ModelName"] for each in first["M"]]
         left = [each for each in records if each["ModelName"] not in seen]
         rest = api.page(asked | {"NextToken": first["NextToken"], "MaxResults": 100}, left, "M")
@@ -239,7 +239,7 @@ def test_pace_ignores_jumps_of_the_wall_clock(
     # given a pace whose burst is used up
     pace = quotas.Pace()
     assert [pace.take(rate=0.001, burst=2) for _ in range(3)] == [True, True, False]
-    # when the wall clock jumps, either way, then nothing more and nothing less is let through
+    # when the wall clock jumps, in either direction, then the same calls are admitted
     wall = time.time()
     monkeypatch.setattr(time, "time", lambda: wall + jump)
     assert not pace.take(rate=0.001, burst=2)
@@ -250,7 +250,7 @@ def test_pace_ignores_jumps_of_the_wall_clock(
 def test_warm_pool_lasts_its_time_despite_clock_jumps(
     monkeypatch: pytest.MonkeyPatch, store: Store, jump: float
 ) -> None:
-    # given a pool of ten minutes that has waited for one
+    # given a pool of ten minutes that has been idle for one
     monotonic, wall = [5000.0], time.time()
     monkeypatch.setattr(warm_pools.time, "monotonic", lambda: monotonic[0])
     context = Context(Platform(), store.scoped("1", "r"))  # type: ignore[arg-type]
@@ -264,7 +264,7 @@ def test_warm_pool_lasts_its_time_despite_clock_jumps(
     monotonic[0] += 60
     # when the clock jumps
     monkeypatch.setattr(time, "time", lambda: wall + jump)
-    # then it is there for nine minutes more, billed for what it waited, and no longer
+    # then it exists for nine more minutes, billed for its idle time
     assert warm_pools.current(record)["WarmPoolStatus"] == {
         "Status": "Available",
         "ResourceRetainedBillableTimeInSeconds": 60,
@@ -275,7 +275,7 @@ def test_warm_pool_lasts_its_time_despite_clock_jumps(
 
 @pytest.mark.parametrize("jump", [3600.0, 86_400.0])
 def test_scaling_continues_after_a_clock_moved_back(monkeypatch: pytest.MonkeyPatch, jump: float) -> None:
-    # given a change of instances that a clock stamped which was ahead
+    # given a change of instances with the time of a clock that was ahead
     assert scaling.elapsed(time.time() + jump) == float("inf")
     assert scaling.elapsed(time.time() - 30) == pytest.approx(30, abs=5)
 

@@ -1,4 +1,4 @@
-"""Records that cannot be written: an error to whoever asked, and a wait for what goes on by itself."""
+"""Records that cannot be written: an error for a caller, and a wait for background jobs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LARGE = {"text": "x" * 1_000_000}
 
 @pytest.fixture
 def full(tmp_path: Path) -> Scope:
-    """The records of a place, in a database that may not grow."""
+    """Records in a database that cannot grow."""
     store = Store(tmp_path / "records.sqlite")
     pages = store._db.execute("PRAGMA page_count").fetchone()[0]
     store._db.execute(f"PRAGMA max_page_count={pages}")
@@ -47,12 +47,12 @@ def test_operation_returns_insufficient_storage_when_the_disk_is_full(full: Scop
 
 
 def test_background_record_is_written_when_the_disk_has_room(full: Scope) -> None:
-    # given a job at work, and no room
+    # given a running job, and a full disk
     job = threading.Thread(target=full.add, args=("kind", "name", LARGE))
     job.start()
     job.join(0.2)
     assert job.is_alive()
-    # when there is room; then its record is there
+    # when there is space; then its record is written
     full.store._db.execute("PRAGMA max_page_count=100000")
     until = time.monotonic() + 60
     while job.is_alive() and time.monotonic() < until:

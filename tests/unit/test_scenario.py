@@ -1,4 +1,4 @@
-"""The words of every scenario: metrics with a meaning, and what they say of a run."""
+"""Metrics of scenarios with a meaning, and the results of a run."""
 
 import importlib
 import math

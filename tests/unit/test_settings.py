@@ -1,6 +1,6 @@
-"""Settings of every architecture: the defaults, single overrides, and one sentence for each wrong value.
+"""Settings of every architecture: the defaults, overrides, and one sentence for each invalid value.
 
-`wrong_settings.json` of an architecture has a wrong value for each of its own settings, by path.
+`wrong_settings.json` of an architecture has an invalid value for each of its own settings, by path.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ WRONG_SHARED = {
 
 
 def wrong(name: str) -> dict[str, str]:
-    """Return a wrong value for each setting of an architecture, by path."""
+    """Return an invalid value for each setting of an architecture, by path."""
     return WRONG_SHARED | json.loads((Path(__file__).parent / name / "wrong_settings.json").read_text())
 
 

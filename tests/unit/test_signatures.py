@@ -1,4 +1,4 @@
-"""Signatures that AWS's SDK makes are verified, and nothing else is."""
+"""Only signatures as made by AWS's SDK are verified."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ CALLS: dict[str, Callable[[Any], Any]] = {
 
 
 def sent(service: Any, call: Callable[[Any], Any], **config: Any) -> Request:
-    """What the SDK sends for a call."""
+    """Return the request that the SDK sends for a call."""
     seen = []
 
     def keep(request: Any, **_: Any) -> AWSResponse:
@@ -135,10 +135,10 @@ def test_a_request_is_valid_for_a_quarter_of_an_hour(minutes: int, refused: bool
 
 @pytest.mark.parametrize("style", ["path", "virtual"])
 def test_a_presigned_address_is_verified_until_it_expires(style: str) -> None:
-    # given an address that is valid for a minute
+    # given a URL that is valid for a minute
     request = presigned(60, s3={"addressing_style": style})
     check(request)
-    # then it is neither before its time, nor after, nor with another name
+    # then it is refused before its time, after it, and with another name
     for seconds in (-1000, 62):
         with pytest.raises(SignatureError) as error:
             check(request, now=datetime.now(UTC) + timedelta(seconds=seconds))
@@ -291,10 +291,10 @@ def test_a_signature_that_is_no_ascii_text_is_refused() -> None:
 
 
 def test_key_is_created_once_and_readable_by_its_owner_only(tmp_path: Path) -> None:
-    # given a home that has a key, whose file somebody opened to others
+    # given a home with a key whose file was made readable for others
     key = keys.ensure(tmp_path)
     (tmp_path / keys.FILE).chmod(0o644)
-    # when it is asked for again; then it is the same, and its owner's alone
+    # when it is read again; then it is the same, and private
     assert keys.ensure(tmp_path) == keys.read(tmp_path) == key
     assert (tmp_path / keys.FILE).stat().st_mode & 0o777 == 0o600
     assert keys.new() != keys.new()

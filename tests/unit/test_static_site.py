@@ -1,4 +1,4 @@
-"""What is published of a page."""
+"""The published files of a page."""
 
 from __future__ import annotations
 
@@ -90,13 +90,13 @@ def test_each_page_of_this_project_can_be_published(folder: Path):
     # GIVEN its files, as the CDK packs them
     files = {item.key: item for item in site.objects(packed(folder), {}, ORIGINS)}
 
-    # WHEN they are published THEN nothing is left to fill in, and nothing weakens the policy
+    # WHEN they are published THEN no placeholder is left, and the policy has no unsafe source
     text = files["index.html"].body.decode()
     assert "{{" not in text
     assert "unsafe" not in text
     assert b"innerHTML" not in b"".join(item.body for item in files.values())
 
-    # THEN every file that another one names is there
+    # THEN every referenced file exists
     for name, item in files.items():
         if item.content_type.startswith("text/"):
             for named in REFERENCE.findall(item.body.decode()):
@@ -105,7 +105,7 @@ def test_each_page_of_this_project_can_be_published(folder: Path):
 
 @pytest.mark.parametrize("folder", PAGES, ids=lambda folder: folder.name)
 def test_pages_share_files_by_links(folder: Path):
-    # a copy would grow apart from the file that it was made of
+    # a copy would diverge from the original file
     links = {path.name: path.readlink().as_posix() for path in (folder / "shared").iterdir()}
     assert links == {path.name: f"../../shared/{path.name}" for path in (WEB / "shared").iterdir()}
 

@@ -1,4 +1,4 @@
-"""What becomes of a batch of stream records that a function fails: Lambda's rules, without a cloud."""
+"""Lambda's rules for a batch of stream records that a function fails on, without a cloud."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def record(number: int, age: float = 0) -> dict[str, Any]:
 
 
 class Function:
-    """Fails whatever holds a poisoned record, or reports the poisoned ones."""
+    """A function that fails on batches with a poisoned record, or reports the poisoned records."""
 
     def __init__(self, *poisoned: int, reports: bool = False):
         self.poisoned, self.reports = {str(each) for each in poisoned}, reports
@@ -85,7 +85,7 @@ def test_deliver_repeats_no_record_before_the_lowest_reported() -> None:
     # given a function that reports two records, the later one first
     function = Function(4, 2, reports=True)
     batch = [record(number) for number in range(1, 6)]
-    # when its batch may be halved as well
+    # when its batch may be bisected as well
     assert function.run(batch, **REPORTS, BisectBatchOnFunctionError=True)
     # then the batch is divided at the lowest reported record, and nowhere else
     assert function.seen == [["1", "2", "3", "4", "5"], ["2", "3", "4", "5"]]
@@ -110,7 +110,7 @@ def test_deliver_gives_a_new_checkpoint_its_own_attempts() -> None:
 
 @pytest.mark.parametrize("halved", [False, True])
 def test_deliver_treats_an_invalid_answer_as_a_failed_invocation(halved: bool) -> None:
-    # given a function whose answer for one record names no record of the batch
+    # given a function that reports a null identifier for one record
     function = Function()
 
     def invoke(batch: list[dict]) -> dict[str, Any]:
@@ -122,7 +122,7 @@ def test_deliver_treats_an_invalid_answer_as_a_failed_invocation(halved: bool) -
     assert function.run(
         [record(1), record(2), record(3)], **REPORTS, BisectBatchOnFunctionError=str(halved).lower()
     )
-    # then the whole batch is delivered again, or its halves
+    # then the whole batch, or its halves, are delivered again
     lost = ["2"] if halved else ["1", "2", "3"]
     assert function.lost == [(lost, "RetryAttemptsExhausted")]
     assert (["1"] in function.seen) == halved

@@ -1,4 +1,4 @@
-"""The template of labeling: who may do what, how a run fails, what outlives the stack."""
+"""The template of labeling: permissions, failures of a run, and retained resources."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ MAY = {
     "PreAnnotation": set[str](),
     "PostAnnotation": READ,
 }
-"""What each function may do, besides logs and dead letters"""
+"""Actions of each function, except those for logs and dead letters"""
 
 
 @pytest.fixture(params=VARIANTS)
@@ -48,7 +48,7 @@ def each(request: pytest.FixtureRequest) -> Template:
 
 
 def grants(template: Template, id: str) -> dict[str, set[str]]:
-    """Of a function's role: the resources by action, with logical ids in the place of ARNs."""
+    """Return the resources of a function's role by action, with logical ids instead of ARNs."""
     return allowed(template, f"{id}Role")
 
 
@@ -105,7 +105,7 @@ def test_no_action_is_a_wildcard(each: Template) -> None:
         assert not any("*" in action for action in listed(statement["Action"])), name
 
 
-# Who may come in
+# Access of users
 
 
 def test_every_route_asks_for_a_token(each: Template) -> None:
@@ -167,7 +167,7 @@ def test_function_ends_before_its_step(each: Template) -> None:
     for id in ("Check", "Load", "Watch", "Consolidate"):
         assert function(each, id)["Timeout"] < states[id]["TimeoutSeconds"]
     assert function(each, "ApiFunction")["Timeout"] == 29
-    # A request in flight ends before the answers are read
+    # Requests in progress end before the answers are read
     assert "1 : 30" in states["Settle"]["Seconds"]
 
 
@@ -199,7 +199,7 @@ def test_alarms_page_a_person(dev: Template, chosen: Template) -> None:
         assert threshold == late
 
 
-# What outlives the stack
+# Retained resources
 
 
 def test_retained_data_is_protected(dev: Template, prod: Template, chosen: Template) -> None:

@@ -1,4 +1,4 @@
-"""The template of personalization: what a reviewer would look for in it, and what must not be in it."""
+"""The template of personalization: required and forbidden contents."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def each(request: pytest.FixtureRequest) -> Template:
 
 
 def function(template: Template, id: str) -> dict[str, Any]:
-    """The properties of the Lambda function in the construct `id`."""
+    """Return the properties of the Lambda function in the construct `id`."""
     whole = re.compile(rf"{id}(Function)?[0-9A-F]{{8}}")
     (found,) = [
         r["Properties"] for n, r in of_type(template, "AWS::Lambda::Function").items() if whole.fullmatch(n)
@@ -56,7 +56,7 @@ def variable(template: Template, name: str) -> str:
 
 
 def grants(template: Template, id: str) -> dict[str, set[str]]:
-    """Of a function's role: what it may do, and the ends of the ARNs on which."""
+    """Return the actions of a function's role with the ends of their resources' ARNs."""
     names = {f"<{n}.Arn>": re.sub(r"[0-9A-F]{8}$", "", n) for n in template["Resources"]}
     shown: dict[str, set[str]] = {}
     for action, resources in allowed(template, f"{id}Role").items():
@@ -187,7 +187,7 @@ def test_grant_to_read_a_base_exists_only_for_s3(dev: Template, chosen: Template
     assert json.loads(variable(dev, "JOB_SETTINGS"))["base"] == {"id": BASE}
 
 
-# Who comes in
+# Access of users
 
 
 def test_routes_are_those_of_the_document_and_need_a_token(dev: Template):
@@ -292,7 +292,7 @@ def test_page_settings_have_the_client_id_and_the_limits(dev: Template):
     assert flat(properties["StorageBucket"]) == variable(dev, "DATA_BUCKET")
 
 
-# What is kept
+# Stored data
 
 
 def test_cors_allows_uploads_from_the_page_only(dev: Template):
@@ -370,7 +370,7 @@ def test_prod_has_point_in_time_recovery_and_its_own_key(dev: Template, prod: Te
 
 
 def test_volumes_are_encrypted_with_the_key_when_sagemaker_allows_it(prod: Template, chosen: Template):
-    """An instance with disks of its own encrypts them by itself, and SageMaker refuses a key for it."""
+    """An instance with local disks encrypts them itself, and SageMaker refuses a key for its volume."""
     assert json.loads(variable(prod, "JOB_SETTINGS"))["volume_key"] == ""
     (key,) = of_type(chosen, "AWS::KMS::Key")
     assert json.loads(variable(chosen, "JOB_SETTINGS"))["volume_key"] == f"<{key}.Arn>"
@@ -389,7 +389,7 @@ def test_the_output_of_jobs_is_encrypted_on_every_instance_type(variant: str, re
     assert f"<{key}.Arn>" in allowed(made, "TrainingRole")["kms:GenerateDataKey"]
 
 
-# What happens by itself
+# Functions and events
 
 
 def test_functions_have_existing_handlers_and_their_settings(dev: Template):
@@ -555,7 +555,7 @@ def test_the_endpoint_scales_on_invocations_within_bounds(prod: Template):
     assert only(prod, "AWS::SageMaker::Endpoint")["Properties"]["RetainAllVariantProperties"] is True
 
 
-# Who is told
+# Alarms
 
 
 def test_alarms_watch_every_failure_and_notify_the_pager(dev: Template, chosen: Template):
@@ -610,7 +610,7 @@ def test_every_taggable_resource_is_tagged(dev: Template):
     }
 
 
-# What stays
+# Retained resources
 
 
 def test_dev_retains_no_resources(dev: Template):

@@ -1,4 +1,4 @@
-"""The template of portfolio_rl: what a reviewer would look for in it, and what must not be in it."""
+"""The template of portfolio_rl: required and forbidden contents."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FIGURES = {"candidate": 5_100.0, "champion": 5_000.0, "validation": 5_100.0}
 
 
 def workflow(template: Template) -> dict[str, Any]:
-    """The state machine's definition, references shown as `<Name>`."""
+    """Return the state machine's definition, with references as `<Name>`."""
     machine = only(template, "AWS::StepFunctions::StateMachine")["Properties"]
     return json.loads(flat(machine["DefinitionString"]))
 
@@ -146,7 +146,7 @@ def test_domain_replaces_the_notebook_instance(chosen: Template, dev: Template):
     domain = only(chosen, "AWS::SageMaker::Domain")["Properties"]
     assert domain["VpcId"] == "vpc-0123abcd"
     assert not of_type(chosen, "AWS::SageMaker::NotebookInstance")
-    # its role may do what the notebook instance's may
+    # its role has the grants of the notebook instance's role
     experiments = {"sagemaker:CreateTrainingJob", "sagemaker:CreateEndpoint", "states:StartExecution"}
     assert experiments <= set(allowed(chosen, "Domain"))
     assert experiments <= set(allowed(dev, "Notebook"))
@@ -184,7 +184,7 @@ def test_experiments_cannot_write_deployed_models_or_the_audit_log(dev: Template
     assert (
         allowed(dev, "ExperimentServing")["ssm:GetParameter"] == allowed(dev, "Serving")["ssm:GetParameter"]
     )
-    # and those of the workflow have nothing to do with a notebook's folder
+    # and the workflow's roles have no access to the notebook's folder
     for role in ("Training", "Serving"):
         assert not [arn for arns in allowed(dev, role).values() for arn in arns if "/notebook/" in arn]
 

@@ -1,4 +1,4 @@
-"""The template of power_bidding: what a reviewer would look for in it, and what must not be in it."""
+"""The template of power_bidding: required and forbidden contents."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ VARIANTS = ["dev", "prod", "chosen"]
 
 
 def machine(template: Template, id: str) -> dict[str, Any]:
-    """Return the definition of a state machine, references shown as `<Name>`."""
+    """Return the definition of a state machine, with references as `<Name>`."""
     (found,) = [
         each["Properties"]
         for name, each in of_type(template, "AWS::StepFunctions::StateMachine").items()
@@ -35,7 +35,7 @@ def function_of(arguments: dict[str, Any]) -> str:
 
 
 def feed(template: Template, index: int) -> dict[str, Any]:
-    """Return the branch of a feed as a machine of its own, with the variables around it."""
+    """Return the branch of a feed as a separate machine, with the variables of the outer one."""
     branch = machine(template, "Prepare")["States"]["Fetch"]["Branches"][index]
     around = {"hour": "2022-01-31T05:00Z", "pause": 300, "tries": TRIES}
     begin = {"Type": "Pass", "Assign": around, "Next": branch["StartAt"]}
@@ -126,7 +126,7 @@ def test_event_is_sent_for_an_hour_without_a_dataset(quiet: bool, dev: Template)
 
 
 def retried(state: dict[str, Any], error: str) -> int:
-    """Return how often a state is tried again after an error."""
+    """Return how often a state is retried after an error."""
     for rule in state["Retry"]:
         if {error, "States.ALL"} & set(rule["ErrorEquals"]):
             return rule["MaxAttempts"]
@@ -144,7 +144,7 @@ def test_killed_function_is_retried(error: str, dev: Template):
 
 
 def around_the_map(template: Template) -> dict[str, Any]:
-    """Return `bid` with its Map replaced by a state that tells the variables."""
+    """Return `bid` with its Map replaced by a state that outputs the variables."""
     definition = machine(template, "Bid")
     definition["States"]["Bid"] = {
         "Type": "Pass",
@@ -262,7 +262,7 @@ def test_provisioned_endpoint_may_join_the_vpc_and_use_the_key(prod: Template, c
     # given a serverless endpoint in prod, and one on an instance, with VPC and key, in chosen
     assert "ec2:CreateNetworkInterface" in allowed(chosen, "ServingRole")
     assert flat(allowed(chosen, "DeployRole")["kms:CreateGrant"].pop()).startswith("<Key")
-    # then only the latter's roles may more
+    # then only the roles of the latter have the additional grants
     assert "ec2:CreateNetworkInterface" not in allowed(prod, "ServingRole")
     assert "kms:CreateGrant" not in allowed(prod, "DeployRole")
 

@@ -1,4 +1,4 @@
-"""The template of snowflake_training: what a reviewer would look for in it, and what must not be in it."""
+"""The template of snowflake_training: required and forbidden contents."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ from tests.synth.template import (
 
 NAME = "groundplan-dev-snowflake-training"
 NAMED = ("TrainingJobName", "ModelName", "EndpointConfigName")
-"""Arguments that name what a call creates."""
+"""Arguments with the name of a created resource."""
 
 
 def workflow(template: Template) -> dict[str, Any]:
-    """The state machine's definition, references shown as `<Name>`."""
+    """Return the state machine's definition, with references as `<Name>`."""
     return json.loads(
         flat(only(template, "AWS::StepFunctions::StateMachine")["Properties"]["DefinitionString"])
     )
@@ -181,7 +181,7 @@ def test_the_deployed_workflow_is_sound(variant: str, request: pytest.FixtureReq
 
 @pytest.mark.parametrize("serving", [None, "InService", "Failed"])
 def test_the_deployed_workflow_trains_and_deploys(serving: str | None, dev: Template):
-    """The text in the template, not the definition it was made from."""
+    """Check the text in the template, not the definition that it was made from."""
     sagemaker = SageMaker(serving)
     done = Run(workflow(dev), {}, sagemaker)
     assert (done.error, done.cause) == (None, None)
@@ -216,7 +216,7 @@ def test_jobs_and_notebook_join_the_vpc_when_given(dev: Template, vpc: Template)
     assert not [action for action in allowed(dev, "Training") if action.startswith("ec2:")]
 
 
-# What stays
+# Retained resources
 
 
 def test_dev_retains_no_resources(dev: Template):

@@ -1,4 +1,4 @@
-"""Consolidation: majority and Dawid-Skene, ties, unsure answers, and what the model gains."""
+"""Consolidation: majority and Dawid-Skene, ties, unsure answers, and the gain of the model."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_matrices_and_shares_are_found() -> None:
 
 
 def test_good_labeler_outweighs_two_bad_ones() -> None:
-    # given a labeler who is always right, four who guess, and an item where two of these say otherwise
+    # given a labeler who is always right, four who guess, and an item where two of these disagree with it
     draw = random.Random(5)
     given = [
         Answer(f"item-{number}", name, number % 2 if name == "good" else draw.randrange(2))

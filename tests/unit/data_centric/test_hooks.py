@@ -1,4 +1,4 @@
-"""Annotation functions: the default ones, and responses of others that are wrong."""
+"""Annotation functions: the default ones, and invalid responses of others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The HTTP API: what it tells labelers, what it refuses, and that it keeps to its document."""
+"""The HTTP API: responses to labelers, refusals, and conformance with its document."""
 
 from __future__ import annotations
 

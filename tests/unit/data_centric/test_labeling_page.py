@@ -1,4 +1,4 @@
-"""The figures of the labeling page: what a report has when there is no browser, or it fails."""
+"""The figures of the labeling page in a report, without a browser or with one that fails."""
 
 from __future__ import annotations
 

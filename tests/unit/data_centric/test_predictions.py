@@ -1,4 +1,4 @@
-"""Predictions: which of them a run labels, and what the labels tell of the model."""
+"""Predictions: selection for a run, and the model's errors by the labels."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_least_confident_are_selected_where_most_items_are_given() -> None:
 def test_sample_is_of_confident_predictions_and_seeded() -> None:
     # given 10 predictions of a low confidence and 200 others
     lines = [line(number, 0.1 if number < 10 else 0.9) for number in range(210)]
-    # when a tenth of the others is sampled, in whatever order the lines are
+    # when a tenth of the others is sampled, in any order of the lines
     found = select(lines, sample_share=0.1)
     again = select(random.Random(1).sample(lines, len(lines)), sample_share=0.1)
     other = select(lines, sample_share=0.1, seed=1)

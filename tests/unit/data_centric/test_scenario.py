@@ -1,4 +1,4 @@
-"""What the scenario computes of labels, and what its simulated labelers answer."""
+"""The scenario's computations on labels, and the answers of its simulated labelers."""
 
 from __future__ import annotations
 

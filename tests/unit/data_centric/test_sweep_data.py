@@ -121,7 +121,7 @@ def test_manifest_of_other_classes_is_refused() -> None:
 
 
 def test_labels_are_read_without_the_pictures() -> None:
-    # given a file that counts what is read of it
+    # given a file that counts the bytes read
     class Counting(io.BytesIO):
         count = 0
 
@@ -134,5 +134,5 @@ def test_labels_are_read_without_the_pictures() -> None:
     stream = Counting(whole)
     # when its labels are read
     assert sweep_data.npz_labels(stream, "part.npz") == {"0", "1", "2"}
-    # then the pictures were not
+    # then the pictures were not read
     assert stream.count < len(whole) / 4

@@ -1,4 +1,4 @@
-"""Tasks: who gets which, for how long, gold questions, extra labels, and what labelers may see."""
+"""Tasks: assignment, leases, gold questions, additional labels, and what labelers can see."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PEOPLE = [f"labeler-{number}" for number in range(6)]
 
 
 def all_done(world: World, names: list[str], choice: int | None = 0) -> list[int]:
-    """Let each labeler do all tasks there are; return how many each did."""
+    """Let each labeler do all available tasks; return the number of each."""
     done = []
     for name in names:
         count = 0
@@ -67,7 +67,7 @@ def test_ended_lease_goes_to_another_labeler() -> None:
     # when the lease has ended
     world.pass_time()
     assert world.next("b") == world.item
-    # then the late answer is refused, and the other one kept
+    # then the late answer is refused, and the other one is kept
     with pytest.raises(NoTaskError, match="has no lease"):
         world.submit("a", world.item)
     assert world.submit("b", world.item, 1) == "kept"
@@ -151,7 +151,7 @@ def test_gold_questions_are_mixed_in() -> None:
 
 
 def test_gold_questions_look_like_other_tasks() -> None:
-    # given what two labelers see
+    # given the tasks that two labelers get
     world = with_gold()
     truths = {task.item for task in world.tasks if task.gold}
     places = []
@@ -202,7 +202,7 @@ def test_more_labels_go_to_the_least_confident_items() -> None:
             world.submit(name, item, number if item == disputed else None if item == unsure else 2)
     # when
     assert workflow.ask_for_more(world.desk) == 2
-    # then others get these, and no more are asked for while they are open
+    # then other labelers get these, and no more labels are requested while they are open
     assert {task.item for task in world.tasks if not task.complete} == {disputed, unsure}
     assert workflow.ask_for_more(world.desk) == 0
     assert all_done(world, ["a", "b", "c"], 1) == [0, 0, 2]
@@ -256,7 +256,7 @@ def test_run_that_is_loading_gives_no_tasks() -> None:
     desk, items = replace(world.desk, run=RUN), entries(30)
     workflow.begin(desk, items, (), {})
     workflow.add_tasks(desk, workflow.tasks_of(RUN, items[:25], {}))
-    # when labelers come, then they are refused, and nothing is leased
+    # when labelers request tasks, then they are refused, and nothing is leased
     with pytest.raises(NoRunError, match="no open run animals"):
         workflow.next_task(desk, "a")
     with pytest.raises(NoRunError):
@@ -298,7 +298,7 @@ def test_run_keeps_its_settings() -> None:
 
 
 def test_answers_to_gold_questions_count_as_submitted() -> None:
-    # or a labeler could tell them by the count that does not grow
+    # otherwise labelers would recognize gold questions by the count
     world = with_gold()
     for number in range(1, 30):
         item = world.next("a")

@@ -1,4 +1,4 @@
-"""The table's adapter: rows come back as they were, and only a failed condition is another write."""
+"""The table's adapter: rows are read back unchanged, and only a failed condition means another write."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_failed_condition_is_another_write() -> None:
 
 
 def test_conflict_of_transactions_is_tried_again() -> None:
-    # a conflict does not say that the other write came first: that one may fail too
+    # a conflict does not mean that the other write succeeded: it may fail too
     table, stub, pauses = stubbed()
     cancelled(stub, "TransactionConflict", "None")
     cancelled(stub, "ThrottlingError", "None")

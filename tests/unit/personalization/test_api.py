@@ -1,4 +1,4 @@
-"""The API as its document describes it: every route has its code, every bad body a sentence that helps."""
+"""The API and its document: every route has code, and every invalid body a helpful error."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_handler_module_does_not_import_pillow():
     subprocess.run([sys.executable, "-c", program], env=env, check=True)
 
 
-# Who asks
+# Authentication
 
 
 def test_caller_is_identified_by_the_token_only():
@@ -110,7 +110,7 @@ def test_another_route_is_not_found(route):
     assert problem(route, None).answer().body == http.not_found().answer().body
 
 
-# What is sent
+# Requests
 
 
 @pytest.mark.parametrize(
@@ -300,7 +300,7 @@ PNG = base64.b64encode(endpoint.PNG + b"...").decode()
 
 
 class Endpoint:
-    """SageMaker's runtime with one answer."""
+    """SageMaker's runtime client with one response."""
 
     def __init__(self, answer: bytes | Exception):
         self.answer, self.asked = answer, {}

@@ -1,4 +1,4 @@
-"""The audit of the faults' benchmark finds what it is there to find."""
+"""The audit of the benchmark with faults finds lost, wrong and duplicate work."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a base model is known by: its weights, and nothing else of its repository."""
+"""The identity of a base model depends on its weights only."""
 
 import json
 import struct
@@ -41,7 +41,7 @@ def test_identity_does_not_depend_on_files_without_weights(base: Path):
     # given the id of a base
     known = identity(base)
     assert known.startswith("weights:")
-    # when what people commit to a repository changes, and the weights are saved anew
+    # when other files of the repository change, and the weights are saved again
     (base / "README.md").write_text("better words")
     index = json.loads((base / "model_index.json").read_text())
     (base / "model_index.json").write_text(json.dumps(index | {"_diffusers_version": "9"}))

@@ -1,4 +1,4 @@
-"""From the queue into jobs and out of them, in virtual time: nothing lost, nothing twice, come what may."""
+"""Requests from the queue to jobs and results, in virtual time: none is lost or repeated after failures."""
 
 from __future__ import annotations
 
@@ -222,12 +222,12 @@ def test_training_request_names_all_s3_locations():
 
 @pytest.mark.parametrize(("key", "volume_key"), [("arn:key", "arn:key"), ("arn:key", ""), ("", "")])
 def test_output_has_its_key_when_volumes_take_none(key: str, volume_key: str):
-    # given instances whose volumes take the stack's key, or local disks, or no key at all
+    # given instances whose volumes use the stack's key, or local disks, or a stack without a key
     desk = Desk(key=key, volume_key=volume_key)
     # when a job is created
     desk.add()
     dispatch(desk.backend)
-    # then each has its own key
+    # then output and volumes have their own keys
     request = asked(desk)
     assert request["OutputDataConfig"].get("KmsKeyId", "") == key
     assert request["ResourceConfig"].get("VolumeKmsKeyId", "") == volume_key
@@ -321,7 +321,7 @@ def test_tasks_of_one_job_end_separately():
 
 
 def overtaken(desk: Desk, meanwhile: Callable[[Request], object]) -> None:
-    """Between a collector's look at a request and its first change of it, somebody else acts."""
+    """Run another action between a collector's read of a request and its first write."""
     move = desk.store.move
 
     def late(before: Request, after: Request, **more: Any) -> bool:
@@ -338,7 +338,7 @@ def test_finished_task_is_not_trained_again_after_a_race():
     dispatch(desk.backend)
     desk.result(name)
     desk.end(desk.job().job)
-    # A collector that saw the job run, and was slow, marks the request as in training only now
+    # A slow collector, which read the job as running, marks the request as training only now
     overtaken(desk, lambda seen: desk.store.move(seen, replace(seen, status=Status.TRAINING)))
     collect(desk.backend, desk.job())
     assert (desk.request(name).status, desk.request(name).attempt) == (Status.READY, 1)
@@ -381,7 +381,7 @@ def test_interrupted_request_resumes_from_its_last_checkpoint():
     copied = keys.checkpoint(second, name)
     assert desk.objects.get(f"{copied}state/step") == b"first"
     assert desk.objects.get(f"{copied}progress.json") is None
-    # A launch that is repeated late must not turn back what the job has reached since
+    # A late repeated launch must not revert the job's later status
     desk.objects.put(f"{copied}state/step", b"second")
     running = desk.store.job(second)
     assert running
@@ -491,7 +491,7 @@ def test_ready_request_is_measured_once():
 
 @pytest.mark.parametrize("seed", range(12))
 def test_random_crashes_end_each_request_exactly_once(seed):
-    """Two hundred requests; calls die at random between any two steps, events are lost, jobs fail."""
+    """Two hundred requests, with random crashes between steps, lost events and failed jobs."""
     rng, desk = random.Random(seed), Desk(burst=5, rate=1.0)
     names = desk.add(200)
 
@@ -535,7 +535,7 @@ def test_random_crashes_end_each_request_exactly_once(seed):
                 if request.job == job and request.status in IN_FLIGHT and rng.random() < 0.85:
                     alive(lambda name=request.request: desk.result(name))
             desk.end(job, rng.choice(["Completed", "Failed", "Stopped"]))
-            if rng.random() < 0.6:  # else the event is lost
+            if rng.random() < 0.6:  # otherwise the event is lost
                 alive(lambda job=job: collect(desk.backend, desk.store.job(job)))  # type: ignore[arg-type]
         desk.clock.time += rng.uniform(1, 60)
         alive(desk.sweep)

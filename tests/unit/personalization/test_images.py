@@ -1,4 +1,4 @@
-"""What counts as a picture: judged by its header, refused with a reason, at no cost in memory or time."""
+"""Validation of pictures by their header, with a reason for refusals, and without decoding."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_picture_that_is_too_small_is_refused_with_the_minimum():
 
 
 def bomb(width: int, height: int) -> bytes:
-    """A PNG of a few kilobytes that says it is so large."""
+    """Return a PNG of a few kilobytes whose header claims this size."""
 
     def chunk(kind: bytes, body: bytes) -> bytes:
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))

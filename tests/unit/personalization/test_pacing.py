@@ -1,4 +1,4 @@
-"""The token bucket: never faster than its rate, whoever takes and however they crowd."""
+"""The token bucket keeps its rate with any number of concurrent callers."""
 
 from __future__ import annotations
 

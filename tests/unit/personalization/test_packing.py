@@ -1,4 +1,4 @@
-"""Fine-tunes onto instances: nothing is forgotten, and the instances end at about the same time."""
+"""Packing fine-tunes onto instances: each is packed once, and instances end at about the same time."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from personalization.core.packing import lower_bound, makespan, pack
 
 
 def best(seconds: list[float], hosts: int) -> float:
-    """The shortest makespan there is, by trying all."""
+    """Return the minimum makespan by exhaustive search."""
     ways = itertools.product(range(hosts), repeat=len(seconds))
     return min(
         max(sum(time for time, to in zip(seconds, way, strict=True) if to == host) for host in range(hosts))

@@ -1,4 +1,4 @@
-"""The pictures of the demonstration: the base must not know what its users bring."""
+"""The pictures of the demonstration: the base must not be trained on the users' subjects."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The API lets in the pictures that the fine-tune reads, and it sees in them what people see."""
+"""The API accepts the pictures that the fine-tuning reads, and the reader decodes them as displayed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support import picture_files
 
 FILES = picture_files.files()
 NEAR = 10
-"""Of 255: what JPEG and the rounding of colour profiles leave."""
+"""Allowed difference of 255, from JPEG and the rounding of colour profiles."""
 
 
 def colours(picture: Image.Image) -> list[tuple[int, ...]]:

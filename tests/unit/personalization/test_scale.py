@@ -1,5 +1,5 @@
-"""What the simulated figures rest on: exact caches, packing within its proven bound, a service that behaves
-as AWS documents, and a launch day on which nothing is lost."""
+"""The simulation behind the figures: exact caches, packing within its proven bound, a training service that
+behaves as AWS documents, and a launch day without lost requests."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from personalization.core.packing import lower_bound, makespan, pack
 
 
 def least_recently_used(asked: np.ndarray, places: int) -> list[bool]:
-    """Hit or miss of each request, by a cache that is one."""
+    """Return hit or miss of each request in a simulated LRU cache."""
     held: OrderedDict[int, None] = OrderedDict()
     hits = []
     for model in asked.tolist():
@@ -61,7 +61,7 @@ def test_hit_rate_of_adapters_is_five_times_full_copies() -> None:
         found["hit_rate_adapters"] / found["hit_rate_full_copies"], rel=1e-9
     )
     assert found["hit_rate_ratio"] >= 5
-    # and one copy's place is the resident base's, so with memory for one there is none for adapters
+    # and the resident base takes the memory of one copy, so memory for one leaves none for adapters
     assert cache.places(1, 300) == 0
 
 
@@ -69,7 +69,7 @@ def test_hit_rate_of_adapters_is_five_times_full_copies() -> None:
 
 
 def best(seconds: list[float], hosts: int) -> float:
-    """The least makespan, by trying every packing."""
+    """Return the minimum makespan by exhaustive search."""
     every = itertools.product(range(hosts), repeat=len(seconds))
     return min(
         max(sum(s for s, on in zip(seconds, plan, strict=True) if on == h) for h in range(hosts))
@@ -98,7 +98,7 @@ def test_makespan_of_a_full_job_is_within_5_percent() -> None:
 
 
 class Seen:
-    """A fleet with all that it tells."""
+    """A fleet and its events."""
 
     def __init__(self, **terms: float) -> None:
         self.clock = Clock()
@@ -146,7 +146,7 @@ def test_simulated_job_names_are_unique_and_the_quota_counts_instances() -> None
     seen.create("c", [10])
     assert seen.fleet.meter.most_instances == 3
     seen.clock.run()
-    seen.create("d", [1], [1], [1])  # all are free again
+    seen.create("d", [1], [1], [1])  # all instances are free again
 
 
 def test_results_come_per_task_and_billing_lasts_until_job_end() -> None:
@@ -163,14 +163,14 @@ def test_results_come_per_task_and_billing_lasts_until_job_end() -> None:
 def test_warm_pool_serves_matching_jobs_and_is_billed_while_idle() -> None:
     seen = Seen(quota=4, provision_cold=100, load_cold=20, provision_warm=5, load_warm=5)
     seen.create("a", [80], [80], keep_alive=600)
-    seen.clock.run(300)  # ended at 200, warm since
+    seen.clock.run(300)  # ended at 200, warm since then
     seen.clock.now = 300
-    seen.create("b", [10], keep_alive=600)  # another shape: cold
+    seen.create("b", [10], keep_alive=600)  # another shape, so a cold start
     seen.create("c", [10], [10], keep_alive=600)
     assert seen.fleet.meter.warm_starts == 1
     assert seen.fleet.meter.warm == 2 * 100
     seen.clock.run()
-    # both pools waited their ten minutes in the end
+    # both pools were idle for their ten minutes at the end
     assert seen.fleet.meter.warm == 2 * 100 + 2 * 600 + 600
     seen.create("d", [1], [1], [1], [1])
 
@@ -216,25 +216,25 @@ def rough(seed: int = 0, **settings: bool) -> Outcome:
 def test_day_with_faults_ends_each_request_exactly_once(spot: bool) -> None:
     # given missing capacity, broken and interrupted instances, a full quota, events lost and sent twice
     day = rough(spot=spot)
-    # then all of that happened
+    # then all of these faults occurred
     assert day.without_capacity
     assert day.refused
     assert day.interrupted if spot else day.broken
-    # and nothing of it was the users' loss
+    # and no request was lost or repeated
     assert (day.lost, day.duplicates) == (0, 0)
     assert day.ready + day.failed == 400
     assert day.most_instances <= ROUGH.quota + ROUGH.spot_quota
 
 
 def test_jobs_are_never_created_faster_than_the_pace() -> None:
-    # given more instances than are ever asked for, and a spike above the pace
+    # given more instances than needed, and a spike above the pace
     terms = replace(ROUGH, quota=200_000, spot_quota=200_000)
     account = Account(users=80_000, part=0.005, terms=terms)
     for one in (account, account.one_per_user):
         day = one.launch_day()
         assert day.throttled == 0
         starts, rate = np.array(day.starts), one.rate * one.part
-        # in whatever stretch of time, no more than the burst and what comes back meanwhile
+        # in any period, no more than the burst plus the refill
         for many in (2, 10, 50):
             assert np.all(starts[many:] - starts[:-many] >= (many - PACE.burst) / rate - 1e-6)
     assert np.diff(starts).min() < 1 / rate  # the burst is used

@@ -1,4 +1,4 @@
-"""Plain values into DynamoDB and back, and what a write does when others write too."""
+"""Conversion to DynamoDB and back, and concurrent writes."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_a_move_writes_when_a_request_returned_to_the_queue():
     store, client = store_of_tables()
     # when it returns to the queue
     assert store.move(replace(REQUEST, requeued_at=0.0), replace(REQUEST, status=Status.QUEUED))
-    # then its row says when
+    # then its row has the time
     (asked,) = client.calls
     first = asked["TransactItems"][0]["Update"]
     assert {"S": iso(REQUEST.requeued_at)} in first["ExpressionAttributeValues"].values()
@@ -89,7 +89,7 @@ def test_request_of_result_accepts_keys_of_results_only():
 
 
 class Client:
-    """DynamoDB that answers as it is told, and then as if all were well."""
+    """DynamoDB client with scripted errors, which then succeeds."""
 
     def __init__(self, *answers: ClientError):
         self.answers, self.calls = list(answers), []
@@ -196,7 +196,7 @@ def test_a_full_job_is_claimed_in_one_transaction(monkeypatch):
     claimed = [replace(one, status=Status.LAUNCHED, job="job") for one in asked]
     # when a job claims all of them
     assert store.claim(job(asked), list(zip(asked, claimed, strict=True)))
-    # then DynamoDB's limit of 100 items holds, with a row of its user for each, should their count change
+    # then a transaction has at most DynamoDB's 100 items, even with a row of the user for each request
     [call] = client.calls
     assert len(call["TransactItems"]) == 1 + 2 * REQUESTS_PER_JOB <= 100
     assert 1 + 3 * REQUESTS_PER_JOB <= 100

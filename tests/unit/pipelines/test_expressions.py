@@ -200,10 +200,10 @@ def test_cache_key_is_of_values_not_of_their_order() -> None:
     ],
 )
 def test_retries_follow_their_policy(policy: dict[str, Any], delays: list[float | None]) -> None:
-    # given a policy, and a step that fails at once each time
+    # given a policy, and a step whose attempts fail at once
     (found,) = retries.parse([{"ExceptionType": ["Step.THROTTLING"]} | policy], jobs=True)
     elapsed, seen = 0.0, []
-    # when it is retried until it is not
+    # when it is retried as long as the policy allows
     for made in range(len(delays)):
         seen.append(found.delay(made, elapsed))
         elapsed += seen[-1] or 0

@@ -1,4 +1,4 @@
-"""The operations of pipelines and executions: what is kept, listed, limited and refused."""
+"""The operations of pipelines and executions: stored fields, lists, limits and refusals."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_update_changes_the_given_fields_only(world: PipelineWorld) -> None:
     found = world.call("DescribePipeline", PipelineName="p")
     assert (found["PipelineDescription"], found["RoleArn"]) == ("before", f"{ROLE}2")
     assert json.loads(found["PipelineDefinition"])["Steps"] == [fail()]
-    # and a definition that is refused changes nothing
+    # and an invalid definition changes nothing
     assert (
         refused(world, "UpdatePipeline", PipelineName="p", PipelineDefinition="{").code
         == "ValidationException"
@@ -70,7 +70,7 @@ def test_create_is_done_once_by_its_token(world: PipelineWorld) -> None:
     request = {"PipelineName": "p", "RoleArn": ROLE, "PipelineDefinition": EMPTY}
     for _ in range(2):
         assert world.call("CreatePipeline", **request, ClientRequestToken=TOKEN) == {"PipelineArn": PIPELINE}
-    # and by another token it is another pipeline of the same name
+    # and with another token it is another pipeline of the same name
     error = refused(world, "CreatePipeline", **request)
     assert (error.code, "already exists" in error.message) == ("ValidationException", True)
 
@@ -218,7 +218,7 @@ def test_parameters_that_do_not_fit_are_refused(
 
 
 def test_parameters_have_the_types_of_their_definition(world: PipelineWorld) -> None:
-    # given a job that is told of all of them
+    # given a job that gets all of them
     arguments = {
         "HyperParameters": {
             name: {"Std:Join": {"On": "", "Values": [get(f"Parameters.{name}")]}}
@@ -342,13 +342,13 @@ def test_pipelines_of_an_account_are_limited(world: PipelineWorld) -> None:
 
 
 def test_executions_at_once_are_limited(world: PipelineWorld) -> None:
-    # given an execution that runs
+    # given a running execution
     world.settings["pipeline_executions"] = 1
     world.plan = {"Train": ["InProgress"]}
     arn = world.start(defined(training()))
     error = refused(world, "StartPipelineExecution", PipelineName="p")
     assert error.code == "ResourceLimitExceeded"
-    # when it has ended, then there is room
+    # when it has ended, then another one can start
     until(lambda: world.asked, "the job", 20)
     world.end_job(world.asked[0]["TrainingJobName"], "Completed")
     world.ended(arn)

@@ -1,4 +1,4 @@
-"""The check of orders that the demonstration uses: it knows the rules alone, and finds what breaks them."""
+"""The demonstration's check of orders, which uses the rules only and finds violations."""
 
 from __future__ import annotations
 

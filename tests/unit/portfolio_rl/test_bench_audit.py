@@ -1,4 +1,4 @@
-"""The independent check of orders finds each violation, and none in what the rules allow."""
+"""The independent check of orders finds each violation, and none in allowed orders."""
 
 from __future__ import annotations
 

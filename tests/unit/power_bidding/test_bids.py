@@ -1,4 +1,4 @@
-"""Making bids: what the model is asked, and what of its answer is refused."""
+"""Making bids: the request to the model, and invalid responses."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ TARGET = NIGHT + 2
 
 
 def test_request_has_the_data_known_at_the_hour() -> None:
-    # given a history that later runs have written on, and a dataset with hours ahead
+    # given a history with hours of later runs, and a dataset with future hours
     world = World()
     world.past.prices = {NIGHT: 31.0, NIGHT + 1: 99.0}
     world.ahead.known = {
@@ -57,7 +57,7 @@ def test_request_has_the_data_known_at_the_hour() -> None:
 
 
 def test_forecast_of_a_closed_day_is_the_frozen_one() -> None:
-    # given forecasts frozen by this run, by a later one, and what the dataset says
+    # given forecasts frozen by this run and by a later one, and the forecast of the dataset
     class Frozen:
         def days(self, location: str, first: str, last: str) -> dict[str, dict[str, str | int]]:
             cells = {"f06": "50.0", "g06": NIGHT, "f07": "60.0", "g07": NIGHT + 1, "h05": "1.0,,,"}
@@ -67,7 +67,7 @@ def test_forecast_of_a_closed_day_is_the_frozen_one() -> None:
     named = f"price_forecast:{LOCATION}"
     world.ahead.known = {named: {hours.text(NIGHT + 1): 1.0, hours.text(NIGHT + 2): 2.0}}
     values = readings.gathered(Frozen(), world.ahead, LOCATION, NIGHT, 1)
-    # then the frozen one counts, unless it was frozen later
+    # then the frozen one is used, unless it was frozen later
     assert values["price_forecast"] == {NIGHT + 1: 50.0, NIGHT + 2: 2.0}
 
 
@@ -160,7 +160,7 @@ def test_curve_that_the_state_of_charge_forbids_never_leaves(level: float, segme
         world = World(mode)
         world.market.known = Telemetry(level, {})
         world.model.change = {"real_time": {"hour": "2022-01-31T07:00Z", "segments": segments}}
-        if mode == "managed_curves":  # the market sees to it
+        if mode == "managed_curves":  # the market manages the charge
             make_bids(world.desk, NIGHT, 1, ASSET)
             assert world.market.sent == 1
         else:
@@ -232,7 +232,7 @@ def test_own_awards_carry_the_state_of_charge() -> None:
     ]
     # when
     found = carried(world, offers)
-    # then the hour without a bid has changed nothing, and the next run goes on from the end of this one
+    # then the hour without a bid changes nothing, and the next run continues from the end of this one
     assert found.level == pytest.approx(10 + 3.4 - 5 - 3 - 1)
     assert found.awards == {NIGHT + 1: 1.0, NIGHT + 4: 2.0}
     assert world.offers.levels[ASSET, NIGHT + 1] == pytest.approx(10 + 3.4 - 5 - 3)

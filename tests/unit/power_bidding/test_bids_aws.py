@@ -1,4 +1,4 @@
-"""The adapters: valid requests to AWS, plain values back, and errors by their meaning."""
+"""The adapters: valid requests to AWS, plain values in responses, and errors as exceptions."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ class Place:
         return Backend(self.objects, self.hours, self.history, HUBS, TEXAS)
 
     def answers(self, now: int, *, without=(), gaps=(), changed=None, published: float | None = None):
-        """Write what the feeds found for the run of `now`; return their results."""
+        """Write the feeds' files for the run of `now`; return their results."""
         results = []
         for feed, names in SERIES.items():
             if feed in without:
@@ -78,7 +78,7 @@ class Place:
         return consolidate(request, self.backend())
 
     def state(self):
-        """Return everything that lasts."""
+        """Return all stored data."""
         return copy.deepcopy((self.objects.all, self.hours.all, self.history.cells, self.history.frozen))
 
     def dataset(self, hour: int):
@@ -328,7 +328,7 @@ def test_version_of_a_killed_run_with_other_input_is_kept(place):
     place.kills.at = -1
     # when
     output = place.run(NOW)
-    # then: the object that was written is version 1 for good
+    # then: the written object remains version 1
     assert output["version"] == 2
     assert decoded(place.objects.all["datasets/date=2022-01-31/hour=12/v1.json"])["flags"] == {
         "load": "missing"

@@ -1,4 +1,4 @@
-"""Deployment: an endpoint per version, tried before it is named; a rollback; what a killed one leaves."""
+"""Deployment: an endpoint per version, tested before it is named, rollback, and killed deployments."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PREFIX = "stack-model"
 
 
 class Cloud:
-    """Endpoints that come into service after some looks."""
+    """Endpoints that are in service after some polls."""
 
     def __init__(self) -> None:
         self.turns = Turns()
@@ -175,7 +175,7 @@ def test_rollback_swaps_the_two_versions() -> None:
     assert roll_back(cloud.stage, None).version == "1"
     assert cloud.value.former
     assert cloud.value.former.version == "2"
-    # naming the version makes it safe to repeat
+    # naming the version makes a rollback idempotent
     assert roll_back(cloud.stage, "1").version == "1"
     assert roll_back(cloud.stage, "2").version == "2"
 

@@ -1,4 +1,4 @@
-"""The faults' benchmark: which trials it makes, and how it judges what became of the offers."""
+"""The benchmark with faults: its trials, and its evaluation of the resulting offers."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ def results(*offered: str, doubles: int = 0) -> dict:
 
 
 def test_table_counts_each_struck_fault_of_an_hour():
-    # given an hour with two faults, of which one struck, and an hour without
+    # given an hour with two faults, of which one occurred, and an hour without faults
     hour = Hour(Trial((DOWN, LATE)), RUN, OFFERED, DUE, missed=[LATE], flagged=True)
     plain = Hour(Trial(), "2024-09-10T05:00Z", "2024-09-10T23:00Z", DUE)
     # when
@@ -163,7 +163,7 @@ def test_table_counts_each_struck_fault_of_an_hour():
 
 
 def test_no_offer_that_is_not_counted_has_no_alarm(monkeypatch: pytest.MonkeyPatch):
-    # given two no-offers before, and three more, of which the metric counts two
+    # given two earlier no-offers, and three more, of which the metric counts two
     monkeypatch.setattr("benchmarks.power_bidding.faults.no_offers.METRIC_SECONDS", 0)
     counts = iter([2, 4])
     monkeypatch.setattr(NoOffers, "_count", lambda self: next(counts))
@@ -195,7 +195,7 @@ def test_metric_of_a_log_line_is_counted(line: str, expected: int):
 
 
 def test_fault_that_no_answer_showed_is_missed():
-    # given a trial with two faults, while one of the feeds is asked
+    # given a trial with two faults, while one of the feeds is requested
     with replay(RUN) as server:
         control = FeedServer(server.url, server.control_key, server.secret())
         given = feeds.FeedFaults(control, "HB_NORTH", chance())

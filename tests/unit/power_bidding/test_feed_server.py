@@ -1,4 +1,4 @@
-"""The replay's server: what it publishes when, whom it answers, how it starts and ends."""
+"""The replay's server: publication times, access, start and end."""
 
 import json
 import signal
@@ -20,7 +20,7 @@ NOW = "2022-01-31T18:00Z"
 
 
 def ask(server, method: str, path: str, body=None, key: str | None = None, **headers: str):
-    """Return the status and the JSON of an answer; `key` is the market's where it is not given."""
+    """Return the status and the JSON of a response. `key` is the market's by default."""
     named = {"x-api-key": server.keys.market if key is None else key}
     named |= {name.replace("_", "-"): value for name, value in headers.items()}
     answer = urllib3.request(method, server.url + path, headers=named, json=body, timeout=10)
@@ -55,7 +55,7 @@ def test_values_are_published_at_their_time_and_not_before(server, name, now, la
 
 
 def test_future_of_the_history_changes_nothing_that_is_published():
-    # given: two histories that are the same up to what is published now
+    # given: two histories that are equal in the values published so far
     now, known = hours.parse(NOW), hours.parse("2022-02-01T06:00Z")
     one, other = history(now - 14 * 24, 21), history(now - 14 * 24, 21)
     for name, values in other.series.items():

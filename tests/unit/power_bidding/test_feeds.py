@@ -134,7 +134,7 @@ def test_secret_without_a_field_names_it():
 
 
 class Secret:
-    """Counts the reads; answers with what the server asks for now, or with what it asked for at first."""
+    """Counts the reads; returns the server's current keys, or its first ones."""
 
     def __init__(self, server):
         self.server, self.reads, self.known = server, 0, server.secret()

@@ -1,4 +1,4 @@
-"""A history of one's own, imported."""
+"""Import of a user's history."""
 
 from __future__ import annotations
 

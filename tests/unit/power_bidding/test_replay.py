@@ -1,4 +1,4 @@
-"""A replay's rate follows what a rehearsed offer took, its figures follow the market's settlement."""
+"""A replay's rate follows the duration of a rehearsed offer; its figures follow the market's settlement."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_replay_rate_falls_when_a_rehearsed_offer_takes_longer() -> None:
 
 
 def test_awards_earn_only_what_the_store_can_deliver() -> None:
-    # given a store that buys 8 MWh once, and awards that sell them twice
+    # given a store that buys 8 MWh once, and awards that sell this energy twice
     asset = {"energy": 8.0, "charge_efficiency": 1.0, "discharge_efficiency": 1.0}
     rows = [
         {"award": award, "day_ahead_price": day_ahead, "price": price}

@@ -1,4 +1,4 @@
-"""The clients of the sources, against the replay's server and against answers of odd shapes."""
+"""The clients of the sources, against the replay's server and unusual responses."""
 
 import io
 import json
@@ -21,7 +21,7 @@ NOW = "2022-01-31T18:00Z"
 
 
 class Scripted(Client):
-    """Answers as given, in turn; keeps what was asked."""
+    """Returns the given responses in turn; records the requests."""
 
     def __init__(self, bodies: Sequence[bytes], clock: float = 0):
         super().__init__()
@@ -70,7 +70,7 @@ def test_market_client_reads_published_prices(shape, client):
         # when
         prices = client(server).prices(HUBS, now - 24, now + 48, now)
         load = client(server).load(now - 24, now + 48, now)
-    # then: the history's values, up to the end of the day that is published
+    # then: the history's values, up to the end of the published day
     past, zone = server.world.history.series, server.world.zone.key
     end = hours.hours_of(hours.market_day(now, zone), zone)[-1] + 1
     for hub in HUBS:
@@ -294,7 +294,7 @@ def test_forecast_client_refuses_an_invalid_response(document):
 
 
 class Pool(urllib3.PoolManager):
-    """Answers with the statuses given, in turn."""
+    """Answers with the given statuses in turn."""
 
     def __init__(self, *answers: urllib3.HTTPResponse | Exception):
         super().__init__()

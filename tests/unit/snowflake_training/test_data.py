@@ -1,4 +1,4 @@
-"""Which table is trained on, and what is said when it cannot be had."""
+"""The choice of the training table, and errors when it is not available."""
 
 from pathlib import Path
 
@@ -27,7 +27,7 @@ SCIKIT_LEARN = [
 
 @pytest.fixture
 def nothing_fetched(monkeypatch):
-    """No machine outside is asked: scikit-learn's origin is out of reach."""
+    """Make scikit-learn's origin unreachable."""
     monkeypatch.delenv("GROUNDPLAN_DATA", raising=False)
 
     def refuse(url):
