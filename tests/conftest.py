@@ -15,7 +15,7 @@ from tooling import envs
 
 TESTS = Path(__file__).parent
 CONTAINERS = TESTS.parent / "containers"
-collect_ignore = ["support"]  # helpers, and a fixture architecture with tests of its own
+collect_ignore = ["support"]  # helpers, and an example architecture with its tests
 KINDS = {
     "unit": "functions and classes, without services",
     "synth": "the templates, without network access",

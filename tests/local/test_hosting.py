@@ -514,7 +514,7 @@ def test_serverless_requests_above_the_maximum_concurrency_are_throttled(bench: 
     assert bench.ask(endpoint)["instance"]  # and requests are accepted again
 
 
-def test_an_injected_fault_throttles_the_requests_that_it_names(bench: Bench, settings: Any) -> None:
+def test_injected_fault_throttles_matching_requests(bench: Bench, settings: Any) -> None:
     endpoint = bench.endpoint(bench.config(model=bench.model(), serverless=True))
     settings(fault_throttle_endpoints=1, fault_throttle_request='"hour": 7')
 

@@ -64,7 +64,7 @@ def make_model(sagemaker: Any, name: str | None = None, **given: Any) -> str:
 # Models
 
 
-def test_a_model_is_described_as_it_was_created(sagemaker: Any) -> None:
+def test_model_is_described_with_its_created_fields(sagemaker: Any) -> None:
     name = make_model(
         sagemaker,
         PrimaryContainer={"Image": IMAGE, "ModelDataUrl": DATA, "Environment": {"A": "1"}},
@@ -217,7 +217,7 @@ def test_pages_skip_nothing_when_records_are_deleted_between_them(sagemaker: Any
 # Endpoint configurations
 
 
-def test_an_endpoint_configuration_is_described_as_it_was_created(sagemaker: Any) -> None:
+def test_endpoint_configuration_is_described_with_its_created_fields(sagemaker: Any) -> None:
     model, name = make_model(sagemaker), unique("config")
     capture = {
         "EnableCapture": False,

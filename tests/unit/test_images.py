@@ -83,7 +83,7 @@ ENTRYPOINT ["python", "-m", "program"]
 # How an image runs
 
 
-def test_an_image_runs_as_its_dockerfile_says(context):
+def test_image_runs_by_its_dockerfile(context):
     # Given an image with code and data at paths inside the image
     image = built(context, PROGRAM)
     root = image.folder / "root"
@@ -309,14 +309,14 @@ def test_links_stay_links_and_lead_to_the_images_own_file(context):
         ("data/**", ["data/a.csv", "data/deep/c.json"], ["program"]),
     ],
 )
-def test_dockerignore_excludes_what_docker_excludes(tmp_path, rules, ignored, kept):
+def test_dockerignore_excludes_the_files_that_docker_excludes(tmp_path, rules, ignored, kept):
     (tmp_path / ".dockerignore").write_text(rules)
     context = BuildContext(tmp_path, tmp_path / "Dockerfile")
     assert [path for path in ignored if not context.ignored(path)] == []
     assert [path for path in kept if context.ignored(path)] == []
 
 
-def test_what_dockerignore_excludes_is_not_copied(context):
+def test_excluded_files_are_not_copied(context):
     (context / ".dockerignore").write_text("*\n!data\ndata/deep\n")
     assert files(built(context, FROM + "COPY . /x\n")) == ["/x/data/a.csv", "/x/data/b.csv"]
     with pytest.raises(BuildError, match=r"Dockerfile:2: .*\.dockerignore excludes it"):
@@ -476,7 +476,7 @@ def test_missing_dockerfile_or_stage_is_named(context):
         built(context, FROM, target="nowhere")
 
 
-def test_a_digest_pins_a_base_that_the_table_knows():
+def test_digest_pins_a_listed_base():
     digest = "@sha256:" + "0" * 64
     assert bases.find("python:3.11-slim" + digest).python == "3.11"
     with pytest.raises(LookupError, match="not known"):

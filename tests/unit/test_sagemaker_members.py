@@ -288,7 +288,7 @@ def test_describe_and_list_answer_every_required_member(kind: str, tmp_path: Pat
     ("output", "place"),
     [({}, "s3://b/out/n/output/model.tar.gz"), ({"CompressionType": "NONE"}, "s3://b/out/n/output/model/")],
 )
-def test_a_training_job_has_what_sdks_read_unconditionally(
+def test_training_job_has_the_members_that_sdks_require(
     output: dict[str, str], place: str, tmp_path: Path
 ) -> None:
     context = api.Context(Cloud(), Store(tmp_path / "records.sqlite").scoped("1", "r"))  # type: ignore[arg-type]

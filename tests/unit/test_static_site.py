@@ -43,7 +43,7 @@ def test_code_is_not_cached_but_pictures_are():
     assert page["icon.svg"].cache_control == "public, max-age=86400"
 
 
-def test_html_is_published_after_the_files_it_references():
+def test_html_is_published_after_its_referenced_files():
     assert list(published(index__html="", app__js="", zoo__css=""))[-1] == "index.html"
 
 

@@ -72,7 +72,7 @@ def test_curves_increase_within_floor_and_cap(server: Server, mode: str) -> None
         assert -150 <= costs[0] <= costs[-1] <= 2000
 
 
-def test_day_ahead_offers_beside_curves_are_the_schedule(server: Server) -> None:
+def test_day_ahead_offers_of_curve_modes_are_the_schedule(server: Server) -> None:
     found = [asked(server, mode=mode)["day_ahead"] for mode in ("curves", "self_schedule")]
     assert found[0] == found[1]
     assert all(len(offer["segments"]) == 1 for offer in found[0])

@@ -1,4 +1,4 @@
-"""`train` and `evaluate`: the model's files, the comparison of two models, and what is refused."""
+"""`train` and `evaluate`: the model's files, the comparison of two models, and refused input."""
 
 from __future__ import annotations
 

@@ -99,7 +99,7 @@ def test_labelers_complete_a_run(visit, service):
         seen = label(page, key_of_truth, most=7)
         assert len(seen) == len(set(seen)) >= 4
 
-    # then every picture has both labels, and the page says so
+    # then every picture has both labels, and the page shows the end
     expect(page.get_by_role("heading", name="All items are complete")).to_be_visible()
     given = service.answers("shapes")
     for number in range(4):
@@ -254,11 +254,11 @@ def test_an_answer_outlives_its_session_for_its_labeler_only(visit, service, use
     page.keyboard.press("2")
     expect(page.get_by_text("Your session has ended.")).to_contain_text("Your last answer is kept")
 
-    # when a person signs in
+    # when a user signs in
     enter(page, user)
     expect_task(page)
 
-    # then it is sent if the person is the one who gave it
+    # then it is sent if this user gave it
     assert service.answers("shapes") == ({first: {ADA: 1}} if user == ADA else {})
 
 

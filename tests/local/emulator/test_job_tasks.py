@@ -135,7 +135,7 @@ def test_job_is_stopped_with_its_execution(aws: Callable, request_of: Callable, 
     until(lambda: status() == "Stopped", "the job's end")
 
 
-def test_task_that_waits_for_no_job_starts_it(aws: Callable, enforced: None, request_of: Callable) -> None:
+def test_task_without_sync_only_starts_the_job(aws: Callable, enforced: None, request_of: Callable) -> None:
     # given only the grants to create a job
     request = request_of("Transform")
     state = task("sagemaker:createTransformJob", request)

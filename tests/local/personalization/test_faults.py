@@ -32,7 +32,7 @@ def figures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return json.loads(file.read_text())
 
 
-def test_no_request_is_lost_and_none_is_trained_twice(figures: dict[str, Any]) -> None:
+def test_each_request_ends_once_without_duplicate_training(figures: dict[str, Any]) -> None:
     found = figures["metrics"]
     assert found["requests"] == REQUESTS
     assert found["ready"] + found["failed"] + found["deleted"] == REQUESTS

@@ -257,7 +257,7 @@ def test_killed_container_fails_the_job_with_exit_code_137(sagemaker: Any, s3: A
     assert job["FailureReason"] == "AlgorithmError: , exit code: 137"
 
 
-def test_a_channel_without_objects_fails_the_job_and_names_it(sagemaker: Any, s3: Any) -> None:
+def test_empty_channel_fails_the_job_and_is_named(sagemaker: Any, s3: Any) -> None:
     uri = f"s3://{BUCKET}/nothing/here/"
     job = run(sagemaker, "", InputDataConfig=[channel("train", uri)])
     assert job["TrainingJobStatus"] == "Failed"

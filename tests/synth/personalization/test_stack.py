@@ -349,7 +349,7 @@ def test_prod_has_point_in_time_recovery_and_its_own_key(dev: Template, prod: Te
     for table in of_type(prod, "AWS::DynamoDB::Table").values():
         properties = table["Properties"]
         assert properties["PointInTimeRecoverySpecification"] == {"PointInTimeRecoveryEnabled": True}
-        # A first deployment that fails must be able to delete what it made
+        # A failed first deployment must be able to delete its resources
         assert properties["DeletionProtectionEnabled"] is False
         assert flat(properties["SSESpecification"]["KMSMasterKeyId"]) == arn
     data = of_type(prod, "AWS::S3::Bucket")[variable(prod, "DATA_BUCKET").strip("<>")]["Properties"]

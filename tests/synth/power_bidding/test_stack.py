@@ -196,7 +196,7 @@ def test_runs_start_by_the_clock_where_that_is_chosen(
     assert schedule["Target"]["DeadLetterConfig"]
 
 
-def test_the_pipeline_is_what_the_sdk_renders(tmp_path):
+def test_pipeline_equals_the_definition_rendered_by_the_sdk(tmp_path):
     python = envs.environment("notebooks")
     done = subprocess.run(
         [str(python), "-c", "from pipelines.power_bidding.render import rendered; print(rendered(), end='')"],

@@ -32,7 +32,7 @@ def test_majority_is_the_class_with_most_votes() -> None:
     assert (found["a"].probabilities, found["a"].answers) == (pytest.approx((1 / 3, 2 / 3, 0)), 3)
 
 
-def test_tie_goes_to_the_most_frequent_class_and_is_marked() -> None:
+def test_tie_is_resolved_to_the_most_frequent_class_and_marked() -> None:
     found = majority(answers(a="01", b="11", c="02"), 3)
     assert {item: (each.choice, each.tied) for item, each in found.items()} == {
         "a": (1, True),

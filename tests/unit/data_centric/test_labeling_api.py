@@ -72,7 +72,7 @@ def code(answered: Answer) -> tuple[int, str, str]:
     return answered.status, error["code"], error["field"]
 
 
-def test_labeler_goes_from_the_list_to_the_last_task() -> None:
+def test_labeler_completes_a_run_from_the_list() -> None:
     site = Site()
     (run,) = (site("GET", "/api/runs").body or {})["runs"]
     assert run == {

@@ -49,7 +49,7 @@ def finished(found: Iterator[Case[World]], least: int) -> None:
 
 
 @pytest.mark.parametrize("stale", [False, True])
-def test_last_place_goes_to_one_labeler(stale: bool) -> None:
+def test_last_free_label_is_assigned_to_one_labeler(stale: bool) -> None:
     def checked() -> Iterator[Case[World]]:
         works = lambda world: [lambda: world.next("ann"), lambda: world.next("bob")]  # noqa: E731
         for case in cases(lambda: World(1, ONE_LABEL, stale), works):

@@ -137,7 +137,7 @@ def returned_after_an_interruption(desk: Desk, account: SmallAccount) -> tuple[s
     return early, late
 
 
-def test_dispatch_puts_an_interrupted_request_back_where_it_returned() -> None:
+def test_dispatch_requeues_an_interrupted_request_at_its_return_time() -> None:
     # given an interrupted request, and one that was queued before its return
     desk, account = desk_of(on_demand=0, spot=1)
     early, late = returned_after_an_interruption(desk, account)
@@ -275,7 +275,7 @@ def test_first_request_of_a_user_is_in_the_next_job() -> None:
     of("many", desk, 100)
     desk.clock.time += 600
     [first] = of("one", desk, 1)
-    # when a job is made
+    # when a job is created
     dispatch(desk.backend)
     # then it has requests of both
     members = desk.store.requests(desk.job().requests)
@@ -283,7 +283,7 @@ def test_first_request_of_a_user_is_in_the_next_job() -> None:
     assert [request.user for request in members].count("many") == 3
 
 
-def test_weighing_users_halves_the_wait_beside_one_with_many_requests(
+def test_weighting_users_halves_waits_when_one_has_many_requests(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # given four instances, a user with a hundred requests, and fifty others in the next two hours

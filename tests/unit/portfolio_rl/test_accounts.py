@@ -30,7 +30,7 @@ def test_order_changes_units_and_cash_less_fees():
 
 
 @pytest.mark.parametrize("order", [{"A": 0, "B": 0}, {"A": 50, "B": 0}, {"A": 10, "B": 40}])
-def test_an_order_within_the_rules_breaks_none(order: dict[str, int]):
+def test_order_within_the_rules_has_no_violation(order: dict[str, int]):
     assert broken(start(RULES), order, PRICES, RULES) == []
 
 
@@ -78,7 +78,7 @@ def test_an_order_within_the_rules_breaks_none(order: dict[str, int]):
         ),
     ],
 )
-def test_a_broken_rule_is_named(rules: dict, units: dict, cash: float, order: dict, says: str):
+def test_violated_rule_is_named(rules: dict, units: dict, cash: float, order: dict, says: str):
     assert broken(Account(units, cash), order, PRICES, rules) == [says]
 
 

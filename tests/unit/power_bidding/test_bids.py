@@ -177,7 +177,7 @@ def test_model_gets_no_awards_when_they_need_not_be_kept() -> None:
 
 
 @pytest.mark.parametrize(("mode", "sold"), [("curves", 0), ("managed_curves", 1)])
-def test_day_ahead_schedule_beside_curves_must_be_possible(mode: Mode, sold: int) -> None:
+def test_day_ahead_schedule_of_curve_modes_must_be_possible(mode: Mode, sold: int) -> None:
     world = World(mode, LAST)
     world.model.change = {"day_ahead": schedule([8.0] * 5)}
     with contextlib.nullcontext() if sold else pytest.raises(ModelAnswerError, match="no state of charge"):

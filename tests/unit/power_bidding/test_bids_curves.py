@@ -48,7 +48,7 @@ def test_cleared_never_falls_when_the_price_rises(curve: curves.Curve, one: floa
 
 
 @given(drawn())
-def test_checked_curve_never_buys_above_what_it_sells_for(curve: curves.Curve) -> None:
+def test_checked_curve_never_buys_above_its_selling_prices(curve: curves.Curve) -> None:
     # given a valid curve
     try:
         curves.checked(curve, LOSSY, RULES)
@@ -124,7 +124,7 @@ def test_charge_never_leaves_its_bounds(level: float, awards: list[float]) -> No
 
 
 @given(st.floats(1, 32), mws)
-def test_charge_delivers_what_it_allows(level: float, mw: float) -> None:
+def test_charge_moves_the_energy_within_its_limits(level: float, mw: float) -> None:
     least, most = charge.limits(level, LOSSY)
     after = charge.after(level, mw, LOSSY)
     kept = LOSSY.retention * level

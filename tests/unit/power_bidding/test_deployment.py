@@ -194,7 +194,7 @@ def test_rollback_without_a_former_version_is_refused() -> None:
     assert cloud.value.now.version == "2"
 
 
-def test_deployment_after_a_rollback_goes_forward() -> None:
+def test_deployment_after_a_rollback_succeeds() -> None:
     cloud = Cloud()
     deployed(cloud, 1, 2)
     roll_back(cloud.stage, None)

@@ -79,7 +79,7 @@ def test_feeds_that_are_waited_for_share_their_hours():
 
 @pytest.mark.parametrize("feed", FEEDS)
 @pytest.mark.parametrize("kind", FEED_KINDS)
-def test_server_knows_each_fault_of_a_feed(feed: str, kind: str):
+def test_server_supports_each_fault_of_a_feed(feed: str, kind: str):
     assert {feeds.served(TrialFault(kind, feed, variant)) for variant in range(3)} <= set(SERVED)
 
 

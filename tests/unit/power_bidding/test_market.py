@@ -107,7 +107,7 @@ def test_offer_without_a_field_is_refused_by_its_name(field):
     assert field in body["error"]
 
 
-def test_charge_is_carried_and_limits_what_is_delivered():
+def test_charge_is_carried_and_limits_delivery():
     found = market()
     for number in range(5):
         found.offer(offer(MIDNIGHT + 5 + number, [[-8.0, -150.0]]), MIDNIGHT)

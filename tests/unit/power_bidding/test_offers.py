@@ -43,7 +43,7 @@ def test_day_ahead_offers_are_due_at_ten_local_time(day: str, deadline: str, len
 
 
 @given(hour_numbers)
-def test_run_offers_only_what_is_not_due_within_its_hour(run: int) -> None:
+def test_run_makes_offers_not_due_within_its_hour_only(run: int) -> None:
     for slot in offers.slots(run, SETTINGS):
         assert offers.due(slot, SETTINGS) >= (run + 0.75 if slot.market == "RT" else run + 1)
 

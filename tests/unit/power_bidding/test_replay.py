@@ -27,7 +27,7 @@ def test_replay_rate_falls_when_a_rehearsed_offer_takes_longer() -> None:
     assert rates[0] > rates[1] > rates[2] >= 1
 
 
-def test_awards_earn_only_what_the_store_can_deliver() -> None:
+def test_awards_earn_only_deliverable_energy() -> None:
     # given a store that buys 8 MWh once, and awards that sell this energy twice
     asset = {"energy": 8.0, "charge_efficiency": 1.0, "discharge_efficiency": 1.0}
     rows = [

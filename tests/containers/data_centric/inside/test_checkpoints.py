@@ -18,7 +18,7 @@ from toolkit.failure import Failure
 KEY = checkpoints.key_of(Settings(), "abc")
 
 
-def test_checkpoint_is_read_as_it_was_written(tmp_path: Path) -> None:
+def test_checkpoint_is_read_back_unchanged(tmp_path: Path) -> None:
     path = tmp_path / "seed-0.pt"
     assert checkpoints.read(path, KEY) is None
     checkpoints.write(path, KEY, {"rows": [{"epoch": 1}], "weights": torch.arange(3)})

@@ -88,7 +88,7 @@ def test_balanced_glister_selects_the_best_of_each_class(make_state: Callable[..
 
 def test_stochastic_greedy_selects_the_best_of_a_sample(make_state: Callable[..., State]) -> None:
     state = make_state(count=40)
-    # given a sample that holds everything, it is greedy
+    # given a sample of all examples, it is greedy
     whole = Glister(0, epsilon=1e-9).select(state, 10).indices
     assert torch.equal(whole, Glister(0).select(state, 10).indices)
     # given the paper's sample of n / k * ln(1 / epsilon), 28 of 40, the first taken is one of the best 13

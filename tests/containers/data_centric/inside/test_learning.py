@@ -204,7 +204,7 @@ def test_augmented_pictures_are_windows_of_the_padded_ones() -> None:
 
 
 @pytest.mark.parametrize("strategy", ["glister", "craig", "fewer_epochs"])
-def test_run_learns_what_distinguishes_the_classes(strategy: str, data: Data) -> None:
+def test_run_learns_to_distinguish_the_classes(strategy: str, data: Data) -> None:
     settings = replace(QUICK, strategy=strategy, fraction=0.5, epochs=20, learning_rate=0.02)
     learner = Learner(settings, data, 0, CPU)
     while not learner.done:

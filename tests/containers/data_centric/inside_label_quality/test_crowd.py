@@ -34,7 +34,7 @@ def test_consensus_is_better_than_majority() -> None:
     found = consensus(answers, NAMES, truth, probabilities)
     right = found.labels == truth
     assert right.mean() > (found.majority == truth).mean() + 0.03
-    # and the confidence tells right from wrong
+    # and the confidence is higher for right labels
     assert ((found.confidence > 0) & (found.confidence <= 1)).all()
     assert found.confidence[right].mean() > found.confidence[~right].mean() + 0.02
 

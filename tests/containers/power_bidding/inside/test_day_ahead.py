@@ -85,7 +85,7 @@ def test_models_use_the_signal_of_a_feed() -> None:
         assert error[name] < 0.9 * error["persistence"], name
 
 
-def test_external_forecast_is_used_where_it_is_known() -> None:
+def test_external_forecast_is_used_when_available() -> None:
     # given an external forecast that is right, and unknown on the last day
     true = history()
     true.feeds[EXTERNAL][:] = true.prices

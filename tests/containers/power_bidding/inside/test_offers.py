@@ -58,7 +58,7 @@ def test_quantities_are_rounded_towards_zero() -> None:
         (0, 0, [(0, -150)]),
     ],
 )
-def test_curve_is_limited_to_what_the_store_can_do(least: float, most: float, expected: list) -> None:
+def test_curve_is_limited_to_the_capability_of_the_store(least: float, most: float, expected: list) -> None:
     assert limited([(-8, -150), (0, 20), (8, 40)], least, most) == expected
 
 

@@ -227,7 +227,7 @@ def test_store_never_leaves_its_bounds_in_settlement() -> None:
             assert abs(sold) <= abs(curves.mw_at(curve, price)) / 12 + 1e-9
 
 
-def test_foresight_is_at_least_what_any_policy_earns() -> None:
+def test_foresight_earns_at_least_as_much_as_any_policy() -> None:
     market = random_market(6)
     best = settlement.foresight(BATTERY, market.real_time, [slice(0, 96)]).sum()
     for policy in policies(market).values():

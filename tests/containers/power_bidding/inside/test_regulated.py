@@ -44,7 +44,7 @@ def sold(found: History, terms: Regulation = TERMS) -> regulated.Sold:
     return regulated.sold(found, forecasts, BATTERY, terms, BEGIN, DAYS)["noisy"]
 
 
-def test_schedules_earn_what_they_promise_at_the_days_prices() -> None:
+def test_dollars_of_a_schedule_are_those_at_the_days_prices() -> None:
     # given
     found = history()
     assert found.days.length[12] == 23

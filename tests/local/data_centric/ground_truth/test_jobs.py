@@ -129,7 +129,7 @@ def test_stopping_condition_stops_the_job(labeling: Labeling, conditions: Any, l
     assert sum("animal" in line for line in labeling.output(job)) == labeled
 
 
-def test_stopped_job_keeps_what_was_labeled(labeling: Labeling) -> None:
+def test_stopped_job_keeps_its_labels(labeling: Labeling) -> None:
     # given a job with slow labelers
     labeling.cloud.configure(labeling_answer=0.2)
     asked = labeling.request(labeling.manifest([{"source": f"text {n}"} for n in range(500)]))
