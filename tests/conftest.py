@@ -15,7 +15,7 @@ from tooling import envs
 
 TESTS = Path(__file__).parent
 CONTAINERS = TESTS.parent / "containers"
-collect_ignore = ["support"]  # helpers, and a fixture architecture with tests of its own
+collect_ignore = ["support"]  # helpers, and an example architecture with its tests
 KINDS = {
     "unit": "functions and classes, without services",
     "synth": "the templates, without network access",
@@ -61,13 +61,13 @@ def made_once(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> MakeO
     No test may write to it.
     """
     base = tmp_path_factory.getbasetemp()
-    shared = base if worker_id == "master" else base.parent  # each worker has a folder of its own in it
+    shared = base if worker_id == "master" else base.parent  # it contains a folder of each worker
 
     def made(name: str, make: Callable[[Path], object]) -> Path:
         folder, whole = shared / "once" / name, shared / "once" / f"{name}.whole"
         with envs.locked(shared / "once" / f"{name}.lock"):
             if not whole.exists():
-                shutil.rmtree(folder, ignore_errors=True)  # another worker may have failed half-way
+                shutil.rmtree(folder, ignore_errors=True)  # another worker may have failed before the end
                 folder.mkdir()
                 make(folder)
                 whole.touch()

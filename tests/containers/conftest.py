@@ -1,4 +1,4 @@
-"""What the images' programs find on this machine in the place of AWS."""
+"""Replacements of AWS on this machine for the images' programs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ REGION = "eu-west-1"
 
 @pytest.fixture(scope="session")
 def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """The environment of a container that finds Secrets Manager on this machine."""
+    """Environment variables of a container that uses the Secrets Manager on this machine."""
     port = free_port()
     settings = {
         "GATEWAY_PORT": str(port),

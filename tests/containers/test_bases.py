@@ -1,4 +1,4 @@
-"""Every image starts from a base that somebody chose, on a day that is written down."""
+"""Every image starts from a listed base image with its date."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_every_dockerfile_starts_from_a_listed_base():
             assert image in BASES, f"{path} starts FROM {image}, which containers/bases.toml does not list"
 
 
-def test_the_local_builder_knows_a_base_from_any_registry():
+def test_local_builder_finds_a_base_from_any_registry():
     (dockerfile,) = (path for path in CONTAINERS.glob("*/*/Dockerfile") if "ARG REGISTRY" in path.read_text())
     for registry in (REGISTRY, "123456789012.dkr.ecr.eu-west-1.amazonaws.com", "a.b:5000/c"):
         (image,) = registries.bases(dockerfile, {"REGISTRY": registry} if registry != REGISTRY else {})
@@ -35,7 +35,7 @@ def test_the_local_builder_knows_a_base_from_any_registry():
         bases.find("a.b:5000/c/python:3.11-slim")
 
 
-def test_a_base_has_a_tag_or_digest_and_the_day_it_was_chosen():
+def test_base_image_has_a_tag_or_digest_and_its_date():
     for image, base in BASES.items():
         assert ":" in image.rpartition("/")[2]
         assert not image.endswith(":latest")

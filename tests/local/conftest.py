@@ -22,20 +22,20 @@ from tests.support.waiting import until
 
 @pytest.fixture(scope="module", autouse=True)
 def no_session_of_another_cloud() -> None:
-    """boto3 keeps a session, and with it the keys of the cloud that another file's tests spoke to."""
+    """Drop boto3's default session, which has the keys of another file's cloud."""
     boto3.DEFAULT_SESSION = None
 
 
 @pytest.fixture(scope="session")
 def shared_cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCloud]:
-    """A running cloud in a folder of its own, on a free port. Environments and images are shared."""
+    """A running cloud in a separate folder, on a free port. Environments and images are shared."""
     with LocalCloud(tmp_path_factory.mktemp("cloud")) as running:
         yield running
 
 
 @pytest.fixture(scope="module")
 def cloud(shared_cloud: LocalCloud) -> Iterator[LocalCloud]:
-    """The session's cloud. After each file its settings are the defaults and no endpoint is left, for all
+    """The session's cloud. After each file its settings are reset and all endpoints are deleted, because the
     endpoints of an account share its quotas."""
     yield shared_cloud
     shared_cloud.configure(**dict.fromkeys(shared_cloud.configure()))
@@ -44,7 +44,7 @@ def cloud(shared_cloud: LocalCloud) -> Iterator[LocalCloud]:
     def none_left() -> bool:
         left = sagemaker.list_endpoints(MaxResults=100)["Endpoints"]
         for endpoint in left:
-            with contextlib.suppress(ClientError):  # one that changes cannot be deleted yet
+            with contextlib.suppress(ClientError):  # an endpoint that is being changed cannot be deleted yet
                 sagemaker.delete_endpoint(EndpointName=endpoint["EndpointName"])
         return not left
 
@@ -53,7 +53,7 @@ def cloud(shared_cloud: LocalCloud) -> Iterator[LocalCloud]:
 
 @pytest.fixture(scope="module")
 def aws(cloud: LocalCloud) -> Callable[..., Any]:
-    """`aws("s3")` is a client with the person's own keys; `aws("s3", **credentials)` one with others."""
+    """`aws("s3")` returns a client with the cloud's own key, `aws("s3", **credentials)` one with others."""
     return functools.cache(functools.partial(client, cloud))
 
 
@@ -67,7 +67,7 @@ def enforced(cloud: LocalCloud) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def in_the_clouds_environment() -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Run a Python program in the server's own environment; returns what it printed."""
+    """Run a Python program in the server's environment; return the completed process."""
     from tooling import envs
 
     def run(program: str, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -26,7 +26,7 @@ OFFERS = "SELECT mw, date, hour FROM offers ORDER BY date, hour, mw"
 
 @pytest.fixture(scope="module")
 def tables(aws: Callable) -> Iterator[dict[str, str]]:
-    """A stack with a table, a view over it and a view over the view; its outputs."""
+    """Outputs of a stack with a table, a view of it and a view of the view."""
     app = App()
     synthesizer = DefaultStackSynthesizer(generate_bootstrap_version_rule=False)
     stack = Stack(app, "queries-test", synthesizer=synthesizer)
@@ -65,7 +65,7 @@ def tables(aws: Callable) -> Iterator[dict[str, str]]:
 
 @pytest.fixture(scope="module")
 def offers(aws: Callable, tables: dict[str, str]) -> dict[str, str]:
-    """Files in partitions of the table, and beside them."""
+    """Files inside and outside of the table's partitions."""
     for key, assets in {
         "bids/date=2022-01-31/hour=05/a.parquet": {"asset": ["north"], "mw": [8.0]},
         "bids/date=2022-01-31/hour=17/a.parquet": {"asset": ["north", "west"], "mw": [1.5, 2.5]},
@@ -100,7 +100,7 @@ def ask(athena: Any, query: str) -> tuple[str, list[list[str | None]] | str]:
     return "SUCCEEDED", [[cell.get("VarCharValue") for cell in row["Data"]] for row in rows]
 
 
-def test_queries_see_projected_partitions_alone(aws: Callable, offers: dict[str, str]) -> None:
+def test_query_returns_projected_partitions_only(aws: Callable, offers: dict[str, str]) -> None:
     assert ask(aws("athena"), OFFERS) == (
         "SUCCEEDED",
         [
@@ -119,7 +119,7 @@ def test_a_tables_columns_are_those_of_its_definition(aws: Callable, offers: dic
     assert rows[1] == [None, "-8.0", "2022-02-01", "00"]
 
 
-def test_a_view_of_a_view_is_answered(aws: Callable, offers: dict[str, str]) -> None:
+def test_query_through_a_view_of_a_view_works(aws: Callable, offers: dict[str, str]) -> None:
     assert ask(aws("athena"), "SELECT l.largest FROM largest l") == ("SUCCEEDED", [["largest"], ["9.5"]])
 
 
@@ -140,7 +140,7 @@ def test_a_named_query_is_kept_with_its_text(aws: Callable, tables: dict[str, st
         "SET enable_external_access = true",
     ],
 )
-def test_a_query_reaches_no_file_of_the_machine(aws: Callable, tables: dict[str, str], query: str) -> None:
+def test_query_cannot_read_local_files(aws: Callable, tables: dict[str, str], query: str) -> None:
     assert ask(aws("athena"), query)[0] == "FAILED"
 
 
@@ -152,7 +152,7 @@ def test_a_query_reaches_no_file_of_the_machine(aws: Callable, tables: dict[str,
         ([("glue:*", "*")], "s3:GetObject"),
     ],
 )
-def test_who_asks_must_be_allowed_to_read(
+def test_caller_needs_grants_on_all_data_of_a_view(
     cloud: LocalCloud,
     aws: Callable,
     offers: dict[str, str],
@@ -160,11 +160,11 @@ def test_who_asks_must_be_allowed_to_read(
     granted: list[tuple[str, str]],
     missing: str | None,
 ) -> None:
-    # given a person with a role that may query, and read some of what a query reads
+    # given a caller whose role may query, and may read a part of the data of a query
     athena = client(cloud, "athena", **assumed(aws, ("athena:*", "*"), *granted))
-    # when they ask through a view
+    # when it queries a view
     status, answer = ask(athena, "SELECT total FROM totals WHERE asset = 'north'")
-    # then the answer tells what is missing
+    # then the error names the missing grant
     if missing is None:
         assert (status, answer) == ("SUCCEEDED", [["total"], ["9.5"]])
     else:
@@ -172,10 +172,10 @@ def test_who_asks_must_be_allowed_to_read(
         assert missing in answer
 
 
-def test_a_schedule_says_when_and_starts_by_its_role(
+def test_schedule_passes_its_time_and_uses_its_role(
     aws: Callable, enforced: None, request: pytest.FixtureRequest
 ) -> None:
-    # given two schedules of a machine, one with a role that may start it
+    # given two schedules of a machine, only one of them with a role that may start it
     states, scheduler = aws("stepfunctions"), aws("scheduler")
     account_role = role(aws, "states.amazonaws.com")
     machine = states.create_state_machine(
@@ -198,13 +198,13 @@ def test_a_schedule_says_when_and_starts_by_its_role(
         )
         request.addfinalizer(lambda name=name: scheduler.delete_schedule(Name=name))
 
-    # when their time has come
+    # when both are due
     def started() -> list[dict[str, Any]]:
         return states.list_executions(stateMachineArn=machine)["executions"]
 
     until(started, "an execution")
-    time.sleep(1)  # for the other one, which was due with it
-    # then one execution runs, and knows the minute
+    time.sleep(1)  # for the other one, which was due at the same time
+    # then one execution runs, with the scheduled minute in its input
     (only,) = started()
     told = json.loads(states.describe_execution(executionArn=only["executionArn"])["input"])
     assert told["by"] == "may"

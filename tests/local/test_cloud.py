@@ -1,4 +1,4 @@
-"""The local cloud as a person holds it: it starts, stops, survives, and takes everything with it."""
+"""The local cloud from the outside: start, stop, stored state, crashes, and clean-up of all processes."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ TEST_ROLE = {"Version": "2012-10-17", "Statement": []}
 
 @pytest.fixture
 def own(tmp_path: Path) -> Iterator[LocalCloud]:
-    """A cloud that a test may kill."""
+    """A separate cloud that a test may kill."""
     cloud = LocalCloud(tmp_path / "cloud")
     yield cloud
     cloud.stop()
@@ -47,7 +47,7 @@ def own(tmp_path: Path) -> Iterator[LocalCloud]:
 
 
 def processes(cloud: LocalCloud) -> dict[int, str]:
-    """Every process that names the cloud's folder in its command or environment, and its command."""
+    """Return commands of processes with the cloud's folder in their command or environment, by id."""
     found = {}
     for folder in Path("/proc").glob("[0-9]*"):
         try:
@@ -60,7 +60,7 @@ def processes(cloud: LocalCloud) -> dict[int, str]:
 
 
 def listening(pids: set[int]) -> set[str]:
-    """The addresses, in hexadecimal, on which these processes listen."""
+    """Return the addresses, in hexadecimal, on which these processes listen."""
     sockets = set()
     for pid in pids:
         for descriptor in Path(f"/proc/{pid}/fd").glob("*"):
@@ -78,7 +78,7 @@ def listening(pids: set[int]) -> set[str]:
 
 
 def function(cloud: LocalCloud, name: str) -> None:
-    """A Lambda function that ran once, so that its process is warm."""
+    """Create a Lambda function and invoke it, so that its process is warm."""
     archive = BytesIO()
     with zipfile.ZipFile(archive, "w") as file:
         file.writestr("index.py", "def handler(event, context):\n    return 'here'\n")
@@ -97,11 +97,11 @@ def test_a_cloud_starts_answers_and_stops(own: LocalCloud) -> None:
     # given a cloud that was never started
     assert not own.running
     own.start()
-    # then it answers, says what runs, and a second handle on its folder is the same cloud
+    # then it answers, reports what runs, and a second handle on its folder is the same cloud
     assert own.running
     assert client(own, "sts").get_caller_identity()["Account"] == "000000000000"
     assert LocalCloud(own.home).status()["pid"] == own.status()["pid"]
-    own.start()  # nothing happens
+    own.start()  # this has no effect
     # when it stops, then nothing answers and no process is left
     own.stop()
     assert not own.running
@@ -110,12 +110,12 @@ def test_a_cloud_starts_answers_and_stops(own: LocalCloud) -> None:
         own.status()
 
 
-def test_all_who_start_it_at_once_get_one_cloud(own: LocalCloud) -> None:
-    # given handles that all find no cloud
+def test_concurrent_starts_share_one_cloud(own: LocalCloud) -> None:
+    # given several handles on a folder without a running cloud
     handles = [own, *(LocalCloud(own.home) for _ in range(4))]
     with ThreadPoolExecutor() as pool:
         list(pool.map(LocalCloud.start, handles))
-    # then all are handles on the one that runs
+    # then all are handles on the same running cloud
     assert all(handle.running for handle in handles)
     assert own.status()["endpoint_url"] == own.endpoint_url
 
@@ -129,30 +129,30 @@ def test_only_the_loopback_interface_is_bound(own: LocalCloud) -> None:
 
 
 def test_a_server_that_does_not_end_is_killed(own: LocalCloud, monkeypatch: pytest.MonkeyPatch) -> None:
-    # given a server that takes no signal but the last
+    # given a server that ends by SIGKILL only
     own.start()
     pid = own.status()["pid"]
     os.kill(pid, signal.SIGSTOP)
     monkeypatch.setattr(own, "_pid", lambda: pid)
     monkeypatch.setattr("local.cloud.STOP_SECONDS", 0.5)
-    # when it is stopped; then it is gone, and nobody waits for ever
+    # when it is stopped; then it is killed after a limited time
     own.stop()
     assert not alive(pid)
 
 
 @pytest.mark.parametrize("end", ["stop", "SIGTERM", "SIGINT", "SIGKILL", "SIGSEGV"])
-def test_everything_ends_with_the_server(own: LocalCloud, end: str) -> None:
-    # given a cloud with a warm function, beside its Snowflake
+def test_all_processes_end_with_the_server(own: LocalCloud, end: str) -> None:
+    # given a cloud with a warm function, and its Snowflake
     own.start()
     function(own, "warm")
     before = processes(own)
     assert len(before) >= 3
-    # when it ends, however
+    # when it ends in any way
     if end == "stop":
         own.stop()
     else:
         os.kill(own.status()["pid"], getattr(signal, end))
-    # then nothing of it is left
+    # then no process of it is left
     until(lambda: not any(alive_process(pid) for pid in before), f"the end after {end}")
     assert not own.running
 
@@ -165,8 +165,8 @@ def alive_process(pid: int) -> bool:
 
 
 @pytest.mark.parametrize("end", ["stop", "kill", "crash"])
-def test_state_survives(own: LocalCloud, end: str) -> None:
-    # given something in every kind of store
+def test_state_survives_a_restart(own: LocalCloud, end: str) -> None:
+    # given data in every kind of store
     own.start()
     address, snowflake = own.endpoint_url, own.snowflake.read_text()
     s3 = client(own, "s3")
@@ -182,7 +182,7 @@ def test_state_survives(own: LocalCloud, end: str) -> None:
     own.enforce_iam(True)
     own.configure(training_instances=3)
     if end == "kill":
-        # a crash loses what was changed in the last moment, and nothing before
+        # a crash loses only changes of the last moment
         last = {"cloudformation": "CREATE_COMPLETE", "lambda": "kept", "secretsmanager": "hidden"}
         until(lambda: all(saved(own, *each) for each in last.items()), "a snapshot")
         own.kill()
@@ -192,7 +192,7 @@ def test_state_survives(own: LocalCloud, end: str) -> None:
         own.stop()
     # when it starts again
     own.start()
-    # then it is where it was, holds what it held, and is set as it was set
+    # then it has the same address, data and settings
     assert own.status()["iam_enforced"]
     assert own.configure()["training_instances"] == 3
     assert own.endpoint_url == address
@@ -213,8 +213,8 @@ def saved(cloud: LocalCloud, service: str, what: str) -> bool:
     return file.exists() and what in file.read_text()
 
 
-def test_what_a_stack_made_in_the_moment_before_a_crash_is_taken_away(own: LocalCloud) -> None:
-    # given two stacks under way, each with a group; the server dies before one's group is in its memory
+def test_resources_created_just_before_a_crash_are_deleted(own: LocalCloud) -> None:
+    # given two stacks in progress, each with a group; the server crashes before one stack's state has it
     own.start()
     formation = client(own, "cloudformation")
     for stack in ("knows", "forgot"):
@@ -247,13 +247,13 @@ def test_what_a_stack_made_in_the_moment_before_a_crash_is_taken_away(own: Local
     memory.write_text(json.dumps(state))
     # when it starts again
     own.start()
-    # then that group is gone, as if it had never been made, and the other is still its stack's
+    # then that group is deleted, and the other one still belongs to its stack
     groups = client(own, "sagemaker").list_model_package_groups()["ModelPackageGroupSummaryList"]
     assert [group["ModelPackageGroupName"] for group in groups] == ["knows"]
 
 
-def test_a_crash_loses_nothing_that_was_answered(own: LocalCloud) -> None:
-    # given writers who note what was answered
+def test_crash_loses_no_confirmed_write(own: LocalCloud) -> None:
+    # given writers that record confirmed writes
     own.start()
     key = {"AttributeName": "id", "AttributeType": "S"}
     client(own, "dynamodb").create_table(
@@ -266,7 +266,7 @@ def test_a_crash_loses_nothing_that_was_answered(own: LocalCloud) -> None:
 
     def write(writer: int) -> None:
         dynamodb = client(own, "dynamodb")
-        with contextlib.suppress(BotoCoreError):  # the server is gone
+        with contextlib.suppress(BotoCoreError):  # the server has crashed
             for number in range(100_000):
                 dynamodb.put_item(TableName="rows", Item={"id": {"S": f"{writer}-{number}"}})
                 answered.append(f"{writer}-{number}")
@@ -275,11 +275,11 @@ def test_a_crash_loses_nothing_that_was_answered(own: LocalCloud) -> None:
     for thread in writers:
         thread.start()
     until(lambda: len(answered) > 200, "enough rows")
-    # when the server crashes in the middle of it
+    # when the server crashes during the writes
     own.crash()
     for thread in writers:
         thread.join()
-    # then all of it is there afterwards
+    # then all confirmed writes are stored
     own.start()
     pages = client(own, "dynamodb").get_paginator("scan").paginate(TableName="rows")
     kept = {row["id"]["S"] for page in pages for row in page["Items"]}
@@ -287,7 +287,7 @@ def test_a_crash_loses_nothing_that_was_answered(own: LocalCloud) -> None:
 
 
 def test_stacks_under_way_when_the_server_died_can_be_updated(own: LocalCloud) -> None:
-    # given a stack that is being made and one that is being updated
+    # given a stack that is being created and one that is being updated
     own.start()
     handle = {"Type": "AWS::CloudFormation::WaitConditionHandle"}
     wait = {
@@ -303,10 +303,10 @@ def test_stacks_under_way_when_the_server_died_can_be_updated(own: LocalCloud) -
     formation.create_stack(StackName="half", TemplateBody=json.dumps({"Resources": waits}))
     until(lambda: saved(own, "cloudformation", '"CREATE_IN_PROGRESS"'), "a snapshot of the stack")
     until(lambda: saved(own, "cloudformation", '"UPDATE_IN_PROGRESS"'), "a snapshot of the update")
-    # when the server dies and starts again
+    # when the server crashes and starts again
     own.kill()
     own.start()
-    # then the CDK can go on from their states: it makes the one again, and updates the other
+    # then the CDK can continue from their states: it creates the first again, and updates the other
     formation = client(own, "cloudformation")
     stacks = {stack["StackName"]: stack["StackStatus"] for stack in formation.describe_stacks()["Stacks"]}
     assert stacks == {"half": "ROLLBACK_FAILED", "changed": "UPDATE_ROLLBACK_COMPLETE"}
@@ -321,7 +321,7 @@ def test_two_clouds_run_side_by_side(own: LocalCloud, cloud: LocalCloud) -> None
     own.start()
     where = {"LocationConstraint": own.region}
     client(own, "s3").create_bucket(Bucket="mine", CreateBucketConfiguration=where)
-    # then each has its own address, its own Snowflake and its own things
+    # then each has its own address, Snowflake and resources
     assert own.endpoint_url != cloud.endpoint_url
     assert own.status()["snowflake"] != cloud.status()["snowflake"]
     there = [bucket["Name"] for bucket in client(cloud, "s3").list_buckets()["Buckets"]]
@@ -348,13 +348,11 @@ def test_a_second_server_in_the_same_folder_is_refused(cloud: LocalCloud) -> Non
         {"Host": "127.0.0.1.page.example"},
     ],
 )
-def test_a_page_of_the_web_reaches_nothing_through_the_browser(
-    cloud: LocalCloud, headers: dict[str, str]
-) -> None:
+def test_request_of_a_web_page_is_refused(cloud: LocalCloud, headers: dict[str, str]) -> None:
     secret = client(cloud, "secretsmanager")
     with contextlib.suppress(secret.exceptions.ResourceExistsException):
         secret.create_secret(Name="not-for-pages", SecretString="hidden")
-    # a request that a page got hold of, signature and all
+    # a signed request that a page has obtained
     wanted = b'{"SecretId": "not-for-pages"}'
     request = AWSRequest("POST", f"{cloud.endpoint_url}/", data=wanted)
     request.headers["X-Amz-Target"] = "secretsmanager.GetSecretValue"
@@ -370,25 +368,25 @@ def test_a_page_of_the_web_reaches_nothing_through_the_browser(
         except urllib.error.HTTPError as error:
             return error.code, error.read()
 
-    # given a request that is answered where it comes from a program, or from a page of this machine
+    # given a request that is answered if it comes from a program or from a page of this machine
     assert b"hidden" in ask("/", wanted, **signed)[1]
     assert b"hidden" in ask("/", wanted, **signed, Origin="http://page.localhost:8000")[1]
-    # then it is refused from a browser that shows another page, and so is what sets the cloud
+    # then it is refused from a browser with another page, and so are requests that configure the cloud
     status, said = ask("/", wanted, **signed, **headers)
     assert (status, b"hidden" in said) == (403, False)
     assert ask("/_groundplan/iam", b'{"enforce": true}', **headers)[0] == 403
     assert not cloud.status()["iam_enforced"]
 
 
-def test_secrets_at_rest_are_the_persons_alone(cloud: LocalCloud) -> None:
+def test_files_with_secrets_are_private(cloud: LocalCloud) -> None:
     assert stat.S_IMODE(cloud.home.stat().st_mode) == 0o700
     assert stat.S_IMODE(cloud.snowflake.stat().st_mode) == 0o600
 
 
-def test_nothing_of_the_persons_environment_reaches_a_function(
+def test_environment_of_the_user_is_hidden_from_functions(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # given a person with credentials of their own
+    # given a user with their own credentials
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "the person's own")
     monkeypatch.setenv("SNOWFLAKE_PASSWORD", "the person's own")
     with LocalCloud(tmp_path / "cloud") as cloud:
@@ -396,7 +394,8 @@ def test_nothing_of_the_persons_environment_reaches_a_function(
         for pid in processes(cloud):
             said = Path(f"/proc/{pid}/environ").read_bytes()
             command = Path(f"/proc/{pid}/cmdline").read_bytes()
-            if b"local.emulator.server" not in command:  # it has forgotten it, but the kernel shows its start
+            # the server unset them, but /proc shows its initial environment
+            if b"local.emulator.server" not in command:
                 assert b"the person's own" not in said, command
 
 
@@ -422,7 +421,7 @@ def test_the_command_line_starts_shows_and_stops(tmp_path: Path) -> None:
     try:
         up = local("up")
         assert up.returncode == 0, up.stderr
-        # what it prints is typed as it is: it finds this cloud, and AWS's SDKs then talk to it
+        # the printed commands work as they are: they find this cloud, and AWS's SDKs then use it
         (turn,) = re.findall(r'eval "\$\(.*\)"', up.stdout)
         turned = subprocess.run(
             ["bash", "-c", f"{turn} && echo $AWS_ENDPOINT_URL"], cwd=envs.ROOT, capture_output=True, text=True
@@ -463,9 +462,7 @@ def handler(event, context):
 """
 
 
-def test_the_plain_cdk_deploys_and_iam_is_enforced_on_what_it_deployed(
-    cloud: LocalCloud, tmp_path: Path
-) -> None:
+def test_cdk_deploys_a_stack_whose_iam_is_enforced(cloud: LocalCloud, tmp_path: Path) -> None:
     # given a CDK app whose function writes to a bucket
     (tmp_path / "code").mkdir()
     (tmp_path / "code" / "index.py").write_text(HANDLER)
@@ -496,17 +493,17 @@ def test_the_plain_cdk_deploys_and_iam_is_enforced_on_what_it_deployed(
     assert "small" not in [stack["name"] for stack in cloud.status()["stacks"]]
 
 
-def test_a_failed_deployment_says_why(cloud: LocalCloud, tmp_path: Path) -> None:
+def test_failed_deployment_reports_the_reason(cloud: LocalCloud, tmp_path: Path) -> None:
     (tmp_path / "app.py").write_text("raise SystemExit('this app has a mistake')\n")
     with pytest.raises(CloudError, match="this app has a mistake"):
         cloud.deploy("any", app=shlex.join([sys.executable, str(tmp_path / "app.py")]))
 
 
-def test_a_group_is_alive_until_its_last_process_ends() -> None:
+def test_process_group_is_alive_until_its_last_process_ends() -> None:
     process = subprocess.Popen(["sleep", "60"], start_new_session=True)
     assert alive(process.pid)
     process.kill()
-    until(lambda: not alive(process.pid), "the end of the group")  # though nobody has waited for it
+    until(lambda: not alive(process.pid), "the end of the group")  # although no process has waited for it
     process.wait()
 
 
@@ -517,7 +514,7 @@ def test_a_port_that_is_in_use_is_named(tmp_path: Path) -> None:
             LocalCloud(tmp_path / "cloud", port=port).start()
 
 
-def test_a_folder_that_cannot_be_the_clouds_is_named(tmp_path: Path) -> None:
+def test_unusable_home_folder_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(CloudError, match=r"the cloud's folder, cannot be used by this user .*--home"):
         LocalCloud(tmp_path / "file" / "cloud").start()

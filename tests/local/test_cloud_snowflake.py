@@ -36,7 +36,7 @@ def asked(sql, **proof):
 
 @pytest.fixture
 def connector(cloud: LocalCloud) -> Callable[..., str]:
-    """Run a program with the connector, in the environment that has it; returns what it printed."""
+    """Run a program in the environment with the connector; return its output."""
 
     def run(program: str, cloud: LocalCloud = cloud) -> str:
         done = subprocess.run(
@@ -51,7 +51,7 @@ def connector(cloud: LocalCloud) -> Callable[..., str]:
     return run
 
 
-def test_the_users_key_and_password_let_in_and_nothing_else(connector: Callable[..., str]) -> None:
+def test_login_needs_the_users_key_or_password(connector: Callable[..., str]) -> None:
     assert connector("print(asked('SELECT 1', private_key=own_key()))") == "[(1,)]"
     assert connector("print(asked('SELECT 1', password=given['password']))") == "[(1,)]"
     refused = """
@@ -65,7 +65,7 @@ for proof in ({"private_key": other_key()}, {"password": "guessed"}):
 
 
 def test_a_large_result_comes_in_batches_that_workers_can_share(connector: Callable[..., str]) -> None:
-    # given a result of more rows than one batch holds
+    # given a result with more rows than one batch
     program = """
 import pickle
 with connect(private_key=own_key()) as connection:
@@ -75,7 +75,7 @@ with connect(private_key=own_key()) as connection:
     numbers = [number for batch in batches for number in batch.to_arrow()["N"].to_pylist()]
     print(len(batches) > 2, sum(batch.rowcount for batch in batches), numbers == list(range(50000)))
 """
-    # then each batch travels to another process by itself, and together they are the whole result
+    # then each batch can be sent to another process separately, and together they are the whole result
     assert connector(program) == "True 50000 True"
 
 

@@ -1,5 +1,5 @@
-"""A page behind CloudFront, as a browser on this machine reaches it: its files, its API, its uploads, its
-sign-in; and what pages from elsewhere get."""
+"""A page behind CloudFront in a browser on this machine: its files, API, uploads and sign-in, and refused
+requests of other pages."""
 
 from __future__ import annotations
 
@@ -210,7 +210,7 @@ class Reply:
 
 @dataclass
 class Page:
-    """A browser that shows the distribution's page."""
+    """A simulated browser with the distribution's page."""
 
     cloud: LocalCloud
     outputs: dict[str, str]
@@ -224,11 +224,11 @@ class Page:
         return f"http://{self.host}"
 
     def send(self, path: str, method: str = "GET", body: bytes | None = None, /, **headers: str) -> Reply:
-        """A request to the distribution, as the browser that resolves `*.localhost` to the loopback."""
+        """Send a request to the distribution. Browsers resolve `*.localhost` to the loopback."""
         return send(f"{self.cloud.endpoint_url}{path}", method, body, {"Host": self.host} | headers)
 
     def fetch(self, url: str, method: str, body: bytes | None, **headers: str) -> Reply:
-        """What a script of the page asks of another origin."""
+        """Send a request of the page's script to another origin."""
         return send(url, method, body, {"Origin": self.origin, "Sec-Fetch-Site": "cross-site"} | headers)
 
 
@@ -249,7 +249,7 @@ class NoRedirects(urllib.request.HTTPRedirectHandler):
 
 @pytest.fixture(scope="module")
 def page(cloud: LocalCloud, aws: Callable[..., Any]) -> Iterator[Page]:
-    """The stack is deployed, its page is in the bucket, and IAM is enforced."""
+    """The deployed stack with its page in the bucket, and with IAM enforced."""
     stack = f"page-{uuid.uuid4().hex[:8]}"
     formation = aws("cloudformation")
     formation.create_stack(
@@ -276,7 +276,7 @@ def page(cloud: LocalCloud, aws: Callable[..., Any]) -> Iterator[Page]:
 
 
 def token(page: Page) -> str:
-    """Sign in as the page does: without an SDK, from the browser."""
+    """Sign in as the page does, without an SDK; return the token."""
     request = {
         "AuthFlow": "USER_PASSWORD_AUTH",
         "ClientId": page.outputs["Client"],
@@ -296,7 +296,7 @@ def token(page: Page) -> str:
     return json.loads(answer.body)["AuthenticationResult"]["IdToken"]
 
 
-def test_the_page_comes_from_the_bucket_that_only_the_distribution_may_read(page: Page) -> None:
+def test_page_is_served_from_a_bucket_private_to_the_distribution(page: Page) -> None:
     index, script = page.send("/"), page.send("/js/app.js", **{"Sec-Fetch-Site": "same-origin"})
     assert (index.status, index.body) == (200, b"<h1>page</h1>")
     assert index.headers["content-type"] == "text/html"
@@ -306,18 +306,18 @@ def test_the_page_comes_from_the_bucket_that_only_the_distribution_may_read(page
     assert direct.status == 403
 
 
-def test_the_edge_answers_everybody_with_an_error_that_it_keeps(page: Page) -> None:
-    # Given two users, one of whom meets an error that the distribution says nothing about
+def test_distribution_caches_errors_unless_their_ttl_is_0(page: Page) -> None:
+    # Given two users, one of whom gets an error without a TTL in the distribution
     one, other = ({"Authorization": f"Bearer {token(page)}"} for _ in range(2))
     assert page.send("/api/kept?status=502", **one).status == 502
 
-    # Then the next user gets it too, and one with a TTL of 0 is asked for again
+    # Then the next user gets it too, and an error with a TTL of 0 is not cached
     assert page.send("/api/kept", **other).status == 502
     assert page.send("/api/not-kept?status=503", **one).status == 503
     assert page.send("/api/not-kept", **other).status == 201
 
 
-def test_the_page_is_there_where_iam_is_not_enforced(page: Page) -> None:
+def test_page_is_served_without_enforced_iam(page: Page) -> None:
     page.cloud.enforce_iam(False)
     try:
         assert page.send("/").status == 200
@@ -326,7 +326,7 @@ def test_the_page_is_there_where_iam_is_not_enforced(page: Page) -> None:
 
 
 def test_the_api_answers_behind_the_page_with_the_callers_claims(page: Page) -> None:
-    # Given someone who signed in from the page
+    # Given a user who signed in from the page
     signed = {"Authorization": f"Bearer {token(page)}", "Origin": page.origin}
 
     answer = page.send(
@@ -342,12 +342,12 @@ def test_the_api_answers_behind_the_page_with_the_callers_claims(page: Page) -> 
     )
     assert said["sub"]
     assert page.send("/api/models", "DELETE", None, **signed).status == 201
-    # and nobody else gets in
+    # and requests without a valid token are refused
     assert page.send("/api/models").status == 401
     assert page.send("/api/models", Authorization="Bearer no.token.this").status == 401
 
 
-def test_a_browser_may_sign_in_from_the_page(page: Page) -> None:
+def test_cors_allows_sign_in_from_the_page(page: Page) -> None:
     asks = {
         "Access-Control-Request-Method": "POST",
         "Access-Control-Request-Headers": "content-type,x-amz-target",
@@ -380,7 +380,7 @@ def presigned(aws: Callable[..., Any], page: Page, key: str, most: int = 100) ->
     )
 
 
-def test_an_upload_goes_from_the_page_straight_to_the_bucket(aws: Callable[..., Any], page: Page) -> None:
+def test_page_uploads_to_the_bucket_with_a_presigned_form(aws: Callable[..., Any], page: Page) -> None:
     post = presigned(aws, page, "uploads/somebody/00")
     body, kind = form(post["fields"], b"an image")
 
@@ -408,7 +408,7 @@ def test_an_upload_goes_from_the_page_straight_to_the_bucket(aws: Callable[..., 
     ],
     ids=lambda changed: next(iter(changed)),
 )
-def test_an_upload_that_is_not_what_was_signed_is_refused(
+def test_upload_that_differs_from_its_signature_is_refused(
     aws: Callable[..., Any], page: Page, changed: dict[str, Any]
 ) -> None:
     post = presigned(aws, page, f"uploads/refused/{uuid.uuid4().hex}")
@@ -425,9 +425,7 @@ def test_an_upload_that_is_not_what_was_signed_is_refused(
 
 
 @pytest.mark.parametrize("origin", ["https://evil.example", "http://cloudfront.localhost.evil.example"])
-def test_a_page_from_elsewhere_is_refused_everywhere(
-    aws: Callable[..., Any], page: Page, origin: str
-) -> None:
+def test_requests_from_another_origin_are_refused(aws: Callable[..., Any], page: Page, origin: str) -> None:
     post = presigned(aws, page, "uploads/foreign")
     body, kind = form(post["fields"], b"an image")
     foreign = {"Origin": origin}

@@ -1,4 +1,4 @@
-"""Who may call the local cloud, with IAM off: whoever signs with a key that it issued."""
+"""Callers of the local cloud with IAM off: requests must be signed with a key that it issued."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def handler(event, context):
 
 
 def refusal(call: Callable[[], Any]) -> str:
-    """The code of the error that AWS's SDK gets."""
+    """Return the code of the error that AWS's SDK raises."""
     with pytest.raises(ClientError) as refused:
         call()
     return refused.value.response["Error"]["Code"]
@@ -64,7 +64,7 @@ def refusal(call: Callable[[], Any]) -> str:
 def fetch(
     url: str, method: str = "GET", body: bytes | None = None, **headers: str
 ) -> tuple[int, bytes, dict[str, str]]:
-    """Status, body and headers of an answer; the request is as unsigned as it is given."""
+    """Send a request without adding a signature; return status, body and headers of the response."""
     place = urlsplit(url)
     address = url.replace(place.netloc, f"127.0.0.1:{place.port}", 1)
     request = urllib.request.Request(address, body, {"Host": place.netloc} | headers, method=method)  # noqa: S310
@@ -77,7 +77,7 @@ def fetch(
 
 @pytest.fixture(scope="module")
 def function(aws: Callable) -> str:
-    """A function that says who it is."""
+    """A function that returns its identity."""
     name = f"credentials-{uuid.uuid4().hex[:8]}"
     return make_function(aws, name)
 
@@ -121,14 +121,14 @@ def bucket(cloud: LocalCloud, aws: Callable) -> str:
 
 
 @pytest.mark.parametrize("service", READS)
-def test_only_an_issued_key_is_answered(cloud: LocalCloud, service: Any) -> None:
+def test_only_an_issued_key_is_accepted(cloud: LocalCloud, service: Any) -> None:
     call = READS[service]
-    # given the cloud's own key, its call is answered
+    # given the cloud's own key, then the call succeeds
     if service == "sagemaker-runtime":
         assert refusal(lambda: call(client(cloud, service))) == "ValidationError"
     else:
         call(client(cloud, service))
-    # then made-up keys, an account's number and another cloud's key are unknown
+    # then invented keys, an account id and another cloud's key are unknown
     other = keys.new()
     for key, secret in (("test", "test"), (ACCOUNT, "test"), (other.access_key_id, other.secret_access_key)):
         made_up = {"aws_access_key_id": key, "aws_secret_access_key": secret}
@@ -145,20 +145,20 @@ def test_only_an_issued_key_is_answered(cloud: LocalCloud, service: Any) -> None
     assert refusal(lambda: call(unsigned)) in MISSING
 
 
-def test_a_users_key_is_known_until_it_is_deactivated(cloud: LocalCloud, aws: Callable) -> None:
+def test_key_of_a_user_is_valid_until_deactivated(cloud: LocalCloud, aws: Callable) -> None:
     # given a user's key
     name = f"user-{uuid.uuid4().hex[:8]}"
     aws("iam").create_user(UserName=name)
     key = aws("iam").create_access_key(UserName=name)["AccessKey"]
     theirs = {"aws_access_key_id": key["AccessKeyId"], "aws_secret_access_key": key["SecretAccessKey"]}
     assert client(cloud, "sts", **theirs).get_caller_identity()["Arn"].endswith(f":user/{name}")
-    # when it is deactivated; then nobody is known by it
+    # when it is deactivated; then calls with it are refused
     aws("iam").update_access_key(UserName=name, AccessKeyId=key["AccessKeyId"], Status="Inactive")
     assert refusal(lambda: client(cloud, "sqs", **theirs).list_queues()) == "InvalidClientTokenId"
 
 
 @pytest.mark.parametrize("token", ["", "another"])
-def test_a_session_is_known_by_its_token(cloud: LocalCloud, aws: Callable, token: str) -> None:
+def test_session_is_identified_by_its_token(cloud: LocalCloud, aws: Callable, token: str) -> None:
     session = aws("sts").get_session_token()["Credentials"]
     given = {
         "aws_access_key_id": session["AccessKeyId"],
@@ -172,7 +172,7 @@ def test_a_session_is_known_by_its_token(cloud: LocalCloud, aws: Callable, token
 
 
 def test_an_expired_session_is_refused(in_the_clouds_environment: Callable) -> None:
-    # given a session whose hour is over
+    # given an expired session
     program = """
 import time
 from ministack.services import sts
@@ -192,7 +192,7 @@ except signatures.SignatureError as error:
 
 def test_a_function_acts_with_a_session_of_its_role(cloud: LocalCloud, aws: Callable, function: str) -> None:
     assert f"assumed-role/{function}/" in invoke(aws, function)
-    # given the function's own session; when somebody uses it with another secret; then it is refused
+    # given the function's session; when it is used with another secret; then it is refused
     known = invoke(aws, function, keys=True)
     session = {
         "aws_access_key_id": known["ACCESS_KEY_ID"],
@@ -207,7 +207,9 @@ def test_a_function_acts_with_a_session_of_its_role(cloud: LocalCloud, aws: Call
 # The cloud's own addresses ----------------------------------------------------------------------------
 
 
-def test_the_clouds_own_addresses_want_its_key(cloud: LocalCloud, aws: Callable, function: str) -> None:
+def test_control_addresses_need_a_signature_with_the_clouds_key(
+    cloud: LocalCloud, aws: Callable, function: str
+) -> None:
     # given a function's session, another cloud's key, and the right key over another body
     known = invoke(aws, function, keys=True)
     url = f"{cloud.endpoint_url}/_groundplan/iam"
@@ -216,12 +218,12 @@ def test_the_clouds_own_addresses_want_its_key(cloud: LocalCloud, aws: Callable,
     headers = [{}, *(dict(keys.signed(key, "POST", url, body)) for key in strangers)]
     headers.append(dict(keys.signed(cloud.key, "POST", url, b"{}")))  # signed for another body
     headers.append({"Authorization": f"Bearer {cloud.key.secret_access_key}"})
-    # then none of them sets anything or reads the status
+    # then none of them can change a setting or read the status
     for given in headers:
         assert fetch(url, "POST", body, **given)[0] == 403
         assert fetch(f"{cloud.endpoint_url}/_groundplan/status", **given)[0] == 403
     assert not cloud.status()["iam_enforced"]
-    # and whoever may read its home does
+    # and a user who may read its home can
     assert (
         fetch(
             url, "POST", b'{"enforce": false}', **keys.signed(cloud.key, "POST", url, b'{"enforce": false}')
@@ -234,13 +236,13 @@ def test_the_clouds_own_addresses_want_its_key(cloud: LocalCloud, aws: Callable,
     "path",
     ["/_ministack/reset", "/_ministack/config", "/_ministack/health", "/health", "/_localstack/health"],
 )
-def test_the_emulators_own_addresses_are_not_served(cloud: LocalCloud, path: str) -> None:
+def test_internal_addresses_of_the_emulator_are_refused(cloud: LocalCloud, path: str) -> None:
     for host in (urlsplit(cloud.endpoint_url).netloc, f"abcdef01.execute-api.localhost:{cloud.port}"):
         for method in ("GET", "POST", "PUT"):
             assert fetch(f"http://{host}{path}", method, b"" if method != "GET" else None)[0] == 403
 
 
-def test_a_person_enforces_iam_by_a_command(cloud: LocalCloud) -> None:
+def test_command_line_enforces_iam(cloud: LocalCloud) -> None:
     def local(*arguments: str) -> subprocess.CompletedProcess[str]:
         program = [sys.executable, "-m", "local", "--home", str(cloud.home), *arguments]
         return subprocess.run(program, capture_output=True, text=True, check=False)
@@ -261,7 +263,7 @@ def test_a_changed_or_expired_presigned_address_is_refused(aws: Callable, bucket
     place = {"Bucket": bucket, "Key": "a b/ü.txt"}
     url = aws("s3").generate_presigned_url("get_object", Params=place, ExpiresIn=600)
     assert fetch(url)[:2] == (200, b"hidden")
-    # then it is refused for another object, with another signature, longer than it was made for, or later
+    # then it is refused for another object, with another signature or expiry, and after its expiry
     signature = url.rpartition("X-Amz-Signature=")[2][:64]
     for other in (
         url.replace("%20b", "%20c"),
@@ -288,7 +290,7 @@ def test_an_unsigned_request_gets_no_object(cloud: LocalCloud, bucket: str) -> N
     assert fetch(f"{cloud.endpoint_url}/{bucket}/new", "PUT", b"text")[0] == 403
 
 
-def test_what_a_bucket_opens_to_everybody_needs_no_signature(
+def test_object_that_a_policy_makes_public_needs_no_signature(
     cloud: LocalCloud, aws: Callable, bucket: str
 ) -> None:
     aws("s3").put_object(Bucket=bucket, Key="public/page", Body=b"open")
@@ -323,7 +325,7 @@ def upload(fields: dict[str, str], content: bytes) -> tuple[bytes, dict[str, str
     return body, {"Content-Type": f"multipart/form-data; boundary={boundary}"}
 
 
-def test_a_forms_policy_is_signed(aws: Callable, bucket: str) -> None:
+def test_policy_of_a_form_must_be_signed(aws: Callable, bucket: str) -> None:
     # given a form for one object, with IAM off
     post = aws("s3").generate_presigned_post(bucket, "uploads/one", ExpiresIn=600)
     other = aws("s3").generate_presigned_post(bucket, "uploads/two", ExpiresIn=600)["fields"]
@@ -333,7 +335,7 @@ def test_a_forms_policy_is_signed(aws: Callable, bucket: str) -> None:
         return fetch(post["url"], "POST", body, **headers)[0]
 
     assert send(post["fields"]) == 204
-    # then its policy cannot be another's, and it cannot do without one
+    # then another form's policy, and no policy, are refused
     forged = post["fields"] | {"policy": other["policy"], "key": "uploads/two"}
     unsigned = {"key": "uploads/two"}
     made_up = post["fields"] | {
@@ -344,10 +346,10 @@ def test_a_forms_policy_is_signed(aws: Callable, bucket: str) -> None:
     assert refusal(lambda: aws("s3").head_object(Bucket=bucket, Key="uploads/two")) == "404"
 
 
-def test_a_form_opens_nothing_but_its_bucket(
+def test_form_signature_is_refused_outside_its_bucket(
     cloud: LocalCloud, aws: Callable, bucket: str, function: str
 ) -> None:
-    # given a form that was signed for an upload; when it is sent to another service; then it is no signature
+    # given a form that is signed for an upload; when it is sent to another service; then it is refused
     post = aws("s3").generate_presigned_post(bucket, "uploads/one", ExpiresIn=600)
     body, headers = upload(post["fields"], b"content")
     for path in (f"/2015-03-31/functions/{function}/invocations", "/_ministack/reset", f"/{bucket}/key"):
@@ -371,7 +373,7 @@ def test_the_code_of_a_function_has_a_presigned_address(
 
 @pytest.fixture(scope="module")
 def api(cloud: LocalCloud, aws: Callable, function: str) -> Iterator[str]:
-    """An HTTP API with a route for everybody and one for IAM's callers."""
+    """An HTTP API with a public route and one with IAM authorization."""
     made = aws("apigatewayv2").create_api(Name="credentials", ProtocolType="HTTP")
     identifier = made["ApiId"]
     arn = aws("lambda").get_function(FunctionName=function)["Configuration"]["FunctionArn"]
@@ -392,7 +394,7 @@ def test_a_route_without_an_authorizer_needs_no_signature(api: str) -> None:
     assert fetch(f"{api}/open", Authorization="Bearer a-token")[0] == 200
 
 
-def test_a_route_of_iams_needs_one(cloud: LocalCloud, api: str) -> None:
+def test_route_with_iam_authorization_needs_a_signature(cloud: LocalCloud, api: str) -> None:
     from botocore.auth import SigV4Auth
     from botocore.awsrequest import AWSRequest
     from botocore.credentials import Credentials
@@ -407,7 +409,7 @@ def test_a_route_of_iams_needs_one(cloud: LocalCloud, api: str) -> None:
 
 
 def handshake(port: int, host: str, path: str) -> int:
-    """The status of an answer to a WebSocket's handshake."""
+    """Return the status of the response to a WebSocket handshake."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     headers = {"Host": f"{host}:{port}", "Connection": "Upgrade", "Upgrade": "websocket"}
     headers |= {"Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ=="}
@@ -419,7 +421,7 @@ def handshake(port: int, host: str, path: str) -> int:
 
 
 @pytest.mark.parametrize(("authorization", "status"), [("NONE", 101), ("AWS_IAM", 403)])
-def test_a_socket_opens_where_its_route_lets_it(
+def test_websocket_opens_according_to_its_routes_authorization(
     cloud: LocalCloud, aws: Callable, authorization: str, status: int
 ) -> None:
     made = aws("apigatewayv2").create_api(
@@ -450,7 +452,7 @@ def test_public_calls_of_a_user_pool_need_no_signature(cloud: LocalCloud, aws: C
 
 
 @pytest.mark.parametrize("operation", ["assume_role_with_web_identity", "assume_role_with_saml"])
-def test_a_token_that_is_not_verified_opens_nothing(cloud: LocalCloud, operation: str) -> None:
+def test_unverified_token_gets_no_credentials(cloud: LocalCloud, operation: str) -> None:
     sts = boto3.client(
         "sts",
         endpoint_url=cloud.endpoint_url,
@@ -499,12 +501,12 @@ def test_a_token_that_is_not_verified_opens_nothing(cloud: LocalCloud, operation
         ),
     ],
 )
-def test_an_unsigned_request_reaches_no_service_by_another_door(
+def test_unsigned_request_is_refused_by_every_route(
     cloud: LocalCloud, bucket: str, host: str, method: str, path: str, headers: dict[str, str]
 ) -> None:
     url = f"http://{host.format(bucket=bucket)}:{cloud.port}{path}"
     status, said, _ = fetch(url, method, b"{}" if method == "POST" else None, **headers)
-    # a preflight that is answered is empty; nothing else is answered
+    # the response to a preflight is empty; other requests are refused
     assert status in (400, 401, 403, 404) or (method == "OPTIONS" and said == b""), (status, said)
     assert b"hidden" not in said
 
@@ -512,8 +514,8 @@ def test_an_unsigned_request_reaches_no_service_by_another_door(
 # The file ---------------------------------------------------------------------------------------------
 
 
-def test_the_key_is_kept_and_another_clouds_is_refused(tmp_path: Path, cloud: LocalCloud) -> None:
-    # given a home of an older version: it has functions, and no key
+def test_key_survives_a_restart_and_other_keys_are_refused(tmp_path: Path, cloud: LocalCloud) -> None:
+    # given a home of an older version, with functions and without a key
     with LocalCloud(tmp_path / "older") as older:
         key = older.key
         file = older.home / keys.FILE
@@ -526,7 +528,7 @@ def test_the_key_is_kept_and_another_clouds_is_refused(tmp_path: Path, cloud: Lo
         older.start()
         assert older.key == key
         older.stop()
-        # when the file is gone; then it gets another, the old one is unknown, and its functions go on
+        # when the file is missing; then there is a new key, the old one is unknown, and functions still work
         file.unlink()
         with pytest.raises(CloudError, match="started"):
             older.env()

@@ -1,4 +1,4 @@
-"""What reaches functions, how often, and where it goes when it never succeeds: streams, events, objects."""
+"""Delivery of stream records, events and object notifications to functions: retries and dead letters."""
 
 from __future__ import annotations
 
@@ -210,7 +210,7 @@ def template() -> dict[str, Any]:
 
 
 class Stack:
-    """The deployed template; `of[...]` are its resources."""
+    """The deployed template; `of[...]` has its resources."""
 
     def __init__(self, cloud: LocalCloud):
         self.cloud, name = cloud, f"delivery-{uuid.uuid4().hex[:8]}"
@@ -231,14 +231,14 @@ class Stack:
         return client(self.cloud, service)
 
     def put(self, table: str, *keys: str, **attributes: str) -> None:
-        """Write items at once, so that they come in one batch."""
+        """Write items in one transaction, so that they are in one batch."""
         dynamodb = self.client("dynamodb")
         for key in keys:
             item = {"id": {"S": key}} | {name: {"S": value} for name, value in attributes.items()}
             dynamodb.put_item(TableName=self.of[table], Item=item)
 
     def received(self, queue: str) -> list[dict[str, Any]]:
-        """Take what is in a queue."""
+        """Receive and delete the messages of a queue."""
         sqs, found = self.client("sqs"), []
         while some := sqs.receive_message(
             QueueUrl=self.of[queue], MaxNumberOfMessages=10, MessageAttributeNames=["All"]
@@ -249,7 +249,7 @@ class Stack:
         return found
 
     def gather(self, queue: str, enough: Callable[[list[Any]], Any]) -> list[Any]:
-        """What a queue got, as JSON, once that is enough."""
+        """Collect a queue's messages as JSON until they suffice; return them."""
         found: list[Any] = []
 
         def there() -> bool:
@@ -273,7 +273,7 @@ def stack(cloud: LocalCloud) -> Iterator[Stack]:
 
 @pytest.fixture
 def struck(cloud: LocalCloud) -> Iterator[Callable[[str], int]]:
-    """How often a fault has struck in this test."""
+    """Return how often a fault was injected in this test."""
     yield lambda name: cloud.status()["faults"][name]["injected"]
     cloud.configure(**dict.fromkeys(faults.DEFAULTS), faults_injected=None)
 
@@ -281,35 +281,35 @@ def struck(cloud: LocalCloud) -> Iterator[Callable[[str], int]]:
 # Streams
 
 
-def test_a_poisoned_record_alone_is_given_up_where_batches_are_halved(stack: Stack) -> None:
+def test_only_the_failing_record_is_discarded_when_batches_are_bisected(stack: Stack) -> None:
     stack.put("Bisected", "a", "b", "poison-1", "c")
 
     (lost,) = stack.gather("Lost", lambda found: found)
     seen = stack.gather("Seen", lambda found: ["c"] in found)
 
-    # Then every other record was processed, and the destination knows which one was not
+    # Then every other record was processed, and the destination got the failed one
     assert {"a", "b", "c"} <= set(flat([batch for batch in seen if "poison-1" not in batch]))
-    assert seen.count(["poison-1"]) == 2  # an attempt, and one more
+    assert seen.count(["poison-1"]) == 2  # one attempt and one retry
     assert lost["requestContext"]["condition"] == "RetryAttemptsExhausted"
     assert lost["DDBStreamBatchInfo"]["batchSize"] == 1
 
 
-def test_a_failing_batch_is_tried_as_often_as_the_mapping_says(stack: Stack) -> None:
+def test_failing_batch_is_retried_up_to_the_mappings_maximum(stack: Stack) -> None:
     stack.put("Bounded", "poison-2")
     (lost,) = stack.gather("Lost", lambda found: found)
     assert lost["requestContext"]["condition"] == "RetryAttemptsExhausted"
 
-    # and what comes after it is delivered
+    # and later records are delivered
     stack.put("Bounded", "after")
     seen = stack.gather("Seen", lambda found: ["after"] in found)
     assert seen.count(["poison-2"]) == 3
 
 
-def test_only_what_a_function_reports_as_failed_comes_again(stack: Stack) -> None:
+def test_batch_is_retried_from_the_first_reported_failure(stack: Stack) -> None:
     stack.put("Reported", "d", "poison-3", "e")
     (lost,) = stack.gather("Lost", lambda found: found)
     seen = stack.gather("Seen", lambda found: len(found) >= 2)
-    assert seen == [["d", "poison-3", "e"], ["poison-3", "e"]]  # from the failed one on; "d" is done
+    assert seen == [["d", "poison-3", "e"], ["poison-3", "e"]]  # from the failed record on; "d" was processed
     assert lost["DDBStreamBatchInfo"]["batchSize"] == 2
 
 
@@ -317,11 +317,11 @@ def test_only_what_a_function_reports_as_failed_comes_again(stack: Stack) -> Non
 def test_a_queue_delivers_again_what_failed_or_was_answered_invalidly(stack: Stack, answer: str) -> None:
     # given a message for which the function reports a failure at first, or answers with a null identifier
     stack.client("sqs").send_message(QueueUrl=stack.of["Messages"], MessageBody=answer)
-    # then it is delivered again when its visibility timeout has passed
+    # then it is delivered again after its visibility timeout
     stack.gather("Heard", lambda found: flat(found).count(answer) == 2)
 
 
-def test_a_filter_lets_only_what_it_names_through(stack: Stack) -> None:
+def test_filter_passes_matching_records_only(stack: Stack) -> None:
     for status in ("QUEUED", "TRAINING", "READY"):
         stack.put("Filtered", "f", status=status)
     stack.put("Filtered", "g", status="READY")  # new, not changed
@@ -343,11 +343,11 @@ def test_failed_event_is_retried_then_dead_lettered_unchanged(stack: Stack) -> N
     assert json.loads(letters[0]["Body"])["detail"] == {"number": 1}
     assert letters[0]["MessageAttributes"]["ErrorMessage"]["StringValue"] == "never"
     assert stack.gather("Seen", lambda found: len(found) >= 3) == [["failed", {"number": 1}]] * 3
-    # and what has nobody to go to is in the rule's own queue
+    # and an undeliverable event is in the rule's own queue
     assert stack.gather("RuleLetters", lambda found: found)[0]["detail"] == {"number": 1}
 
 
-def test_a_notification_comes_for_the_suffix_alone_and_failures_are_put_aside(stack: Stack) -> None:
+def test_notification_filters_by_suffix_and_failures_become_dead_letters(stack: Stack) -> None:
     s3 = stack.client("s3")
     for key in ("jobs/j/checkpoints/r/progress.json", "jobs/j/checkpoints/r/result.json", "result.json"):
         s3.put_object(Bucket=stack.of["Bucket"], Key=key, Body=b"{}")
@@ -359,7 +359,7 @@ def test_a_notification_comes_for_the_suffix_alone_and_failures_are_put_aside(st
     assert seen == [["failed", ["jobs/j/checkpoints/r/result.json"]]] * 3
 
 
-def test_a_functions_reserved_concurrency_is_what_the_template_says(stack: Stack) -> None:
+def test_reserved_concurrency_is_that_of_the_template(stack: Stack) -> None:
     found = stack.client("lambda").get_function_concurrency(FunctionName=stack.of["Fails"])
     assert found["ReservedConcurrentExecutions"] == 7
 
@@ -387,7 +387,9 @@ def test_lambda_refuses_a_reservation_that_leaves_too_little(
     assert found["ReservedConcurrentExecutions"] == 7
 
 
-def test_a_stack_that_reserves_what_a_new_account_has_not_fails(stack: Stack, cloud: LocalCloud) -> None:
+def test_stack_fails_when_it_reserves_more_concurrency_than_is_available(
+    stack: Stack, cloud: LocalCloud
+) -> None:
     formation, name = stack.client("cloudformation"), f"reserves-{uuid.uuid4().hex[:8]}"
     role = stack.client("lambda").get_function(FunctionName=stack.of["Fails"])["Configuration"]["Role"]
     function = {
@@ -416,7 +418,7 @@ def test_a_stack_that_reserves_what_a_new_account_has_not_fails(stack: Stack, cl
     assert any(REFUSED.format(10) in each and "HandlerErrorCode: InvalidRequest" in each for each in reasons)
 
 
-def test_a_cancelled_transaction_says_why_for_each_of_its_writes(stack: Stack) -> None:
+def test_cancelled_transaction_has_a_reason_for_each_write(stack: Stack) -> None:
     dynamodb, table = stack.client("dynamodb"), stack.of["Done"]
     stack.put("Done", "there", status="READY")
 
@@ -433,14 +435,14 @@ def test_a_cancelled_transaction_says_why_for_each_of_its_writes(stack: Stack) -
     assert answer["Error"]["Code"] == "TransactionCanceledException"
     assert (first["Code"], second["Code"]) == ("None", "ConditionalCheckFailed")
     assert second["Item"]["status"] == {"S": "READY"}
-    assert "Item" not in dynamodb.get_item(TableName=table, Key={"id": {"S": "new"}})  # nothing was done
+    assert "Item" not in dynamodb.get_item(TableName=table, Key={"id": {"S": "new"}})  # nothing was written
     assert "[None, ConditionalCheckFailed]" in answer["Error"]["Message"]
 
 
 # Faults
 
 
-def test_records_come_twice_and_late_when_asked_for(
+def test_injected_faults_repeat_and_delay_records(
     stack: Stack, cloud: LocalCloud, struck: Callable[[str], int]
 ) -> None:
     cloud.configure(fault_repeat_stream_batches=1, fault_stream_seconds=0.5)
@@ -457,7 +459,7 @@ def test_records_come_twice_and_late_when_asked_for(
 
 
 @pytest.mark.parametrize("write", [1, 2, 3])
-def test_a_function_dies_before_the_write_that_is_named(
+def test_injected_fault_kills_a_function_before_the_given_write(
     stack: Stack, cloud: LocalCloud, struck: Callable[[str], int], write: int
 ) -> None:
     run = uuid.uuid4().hex[:6]
@@ -481,7 +483,7 @@ def test_a_function_dies_before_the_write_that_is_named(
     assert done() == [f"{run}-{number}" for number in range(write - 1)]
     at = cloud.status()["faults"]["fault_kill_functions"]["at"]
     assert [(where.rpartition(" ")[2], count) for where, count in at.items()] == [(str(write), 1)]
-    # and the next invocation is none the worse
+    # and the next invocation is not affected
     assert json.load(call()["Payload"]) == "done"
     assert len(done()) == 3
 
@@ -498,7 +500,9 @@ def test_writes_are_counted_within_one_invocation(
     assert cloud.status()["function_writes"][stack.of["Steps"]] == 3
 
 
-def test_events_of_objects_get_lost(stack: Stack, cloud: LocalCloud, struck: Callable[[str], int]) -> None:
+def test_injected_fault_loses_object_events(
+    stack: Stack, cloud: LocalCloud, struck: Callable[[str], int]
+) -> None:
     cloud.configure(fault_lose_object_events=2)
     for key in ("told/1", "other", "told/2"):
         stack.client("s3").put_object(Bucket=stack.of["Bucket"], Key=key, Body=b"")
@@ -508,7 +512,7 @@ def test_events_of_objects_get_lost(stack: Stack, cloud: LocalCloud, struck: Cal
     assert event["detail"]["object"]["key"] == "told/3"
 
 
-def test_what_is_no_fault_is_refused(cloud: LocalCloud) -> None:
+def test_invalid_fault_setting_is_refused(cloud: LocalCloud) -> None:
     with pytest.raises(Exception, match="fault_nonsense is no setting"):
         cloud.configure(fault_nonsense=1)
     with pytest.raises(Exception, match="fault_kill_function must be a text or null"):
@@ -518,7 +522,7 @@ def test_what_is_no_fault_is_refused(cloud: LocalCloud) -> None:
 # A restart
 
 
-def test_a_stream_goes_on_after_a_restart_where_it_was(tmp_path: Path) -> None:
+def test_stream_delivery_resumes_after_a_restart(tmp_path: Path) -> None:
     with LocalCloud(tmp_path / "cloud") as cloud:
         cloud.configure(lambda_concurrent_executions=107)  # one of its functions has 7 reserved
         stack = Stack(cloud)
@@ -526,7 +530,7 @@ def test_a_stream_goes_on_after_a_restart_where_it_was(tmp_path: Path) -> None:
             stack.put("Bounded", f"before-{number}")
         stack.gather("Seen", lambda found: len(flat(found)) == 5)
         cloud.configure(fault_delay_stream_batches=1, fault_stream_seconds=600)
-        stack.put("Bounded", "meanwhile")  # on its way when the cloud ends
+        stack.put("Bounded", "meanwhile")  # in delivery when the cloud ends
         until(lambda: cloud.status()["faults"]["fault_delay_stream_batches"]["injected"], "the delay")
 
         cloud.stop()

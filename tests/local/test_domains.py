@@ -1,4 +1,4 @@
-"""The construct's own template, in the local cloud: a domain comes, changes and goes with its stack."""
+"""The construct's template in the local cloud: a domain is created, updated and deleted with its stack."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from botocore.exceptions import ClientError
 from tests.support.domains import domain_template
 
 
-def test_a_domain_comes_changes_and_goes_with_its_stack(aws: Callable[..., Any]) -> None:
+def test_stack_creates_updates_and_deletes_a_domain(aws: Callable[..., Any]) -> None:
     formation, sagemaker = aws("cloudformation"), aws("sagemaker")
 
     def deploy(act: Callable[..., Any], done: str, **props: Any) -> dict[str, str]:
@@ -30,12 +30,12 @@ def test_a_domain_comes_changes_and_goes_with_its_stack(aws: Callable[..., Any])
     assert sagemaker.describe_space(DomainId=domain["DomainId"], SpaceName="trial")["Status"] == "InService"
     # when another idle time is deployed
     again = deploy(formation.update_stack, "stack_update_complete", idle_minutes=90)
-    # then the domain is the same one with that time
+    # then the same domain has that time
     assert again == outputs
     settings = sagemaker.describe_domain(DomainId=outputs["DomainId"])["DefaultUserSettings"]
     lab = settings["JupyterLabAppSettings"]["AppLifecycleManagement"]
     assert lab["IdleSettings"]["IdleTimeoutInMinutes"] == 90
-    # and nothing of it is left after the stack
+    # and nothing of it is left after the stack's deletion
     formation.delete_stack(StackName="domain")
     waiter = formation.get_waiter("stack_delete_complete")
     waiter.wait(StackName="domain", WaiterConfig={"Delay": 1, "MaxAttempts": 120})

@@ -1,4 +1,4 @@
-"""A full disk: a write that cannot be kept is an error, and nothing that was answered is lost."""
+"""A full disk: a write that cannot be stored is an error, and no confirmed write is lost."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def prepare(cloud: LocalCloud) -> None:
 
 
 def present(cloud: LocalCloud) -> list[str]:
-    """Everything that was written and is there; objects with their content."""
+    """Return the names of all stored writes. Objects count only with their content."""
     s3 = client(cloud, "s3")
     rows = client(cloud, "dynamodb").scan(TableName="rows")["Items"]
     keys = [each["Key"] for each in s3.list_objects_v2(Bucket="full-disk").get("Contents", [])]
@@ -125,11 +125,11 @@ def names(number: int) -> set[str]:
 
 @pytest.fixture(scope="module")
 def full() -> Iterator[dict[str, Any]]:
-    """What happened on a file system of 128 MiB, in a mount namespace of its own."""
+    """Results of a scenario on a file system of 128 MiB, in a separate mount namespace."""
     with tempfile.TemporaryDirectory() as folder:
         mount = 'mount -t tmpfs -o size=128m none "$0" && exec "$@"'
         program = [sys.executable, "-c", SCENARIO, folder]
-        # There, folders above this user's cache have no owner that the jsii of the CDK knows
+        # In it, folders above this user's cache have no owner that the CDK's jsii knows
         own = {"PYTHONPATH": os.pathsep.join(sys.path), "JSII_RUNTIME_PACKAGE_CACHE": "disabled"}
         done = subprocess.run(
             ["unshare", "-Urm", "sh", "-c", mount, folder, *program],
@@ -144,28 +144,28 @@ def full() -> Iterator[dict[str, Any]]:
 
 def test_every_service_refuses_a_write_while_the_disk_is_full(full: dict[str, Any]) -> None:
     assert set(full["with room"][0]) == names(0)
-    # when it is full; then each service says so, in words its SDK reads, with a status it does not retry
+    # when it is full; then each service returns an error that its SDK parses and does not retry
     kept, refused = full["full"]
     assert kept == []
     assert refused == [[service, "InsufficientStorage", 507] for service in WRITES]
-    # and what is there can be read
+    # and stored data can be read
     assert names(0) <= set(full["reads"])
     assert not names(1) & set(full["reads"])
 
 
-def test_writes_go_on_when_there_is_room_again(full: dict[str, Any]) -> None:
+def test_writes_succeed_when_the_disk_has_room_again(full: dict[str, Any]) -> None:
     assert set(full["room again"][0]) == names(2)
     assert f"was full: {len(WRITES)} writes were refused" in full["log"]
 
 
-def test_a_full_disk_and_a_crash_lose_nothing_that_was_answered(full: dict[str, Any]) -> None:
+def test_confirmed_writes_survive_a_full_disk_and_a_crash(full: dict[str, Any]) -> None:
     assert set(full["at once"]) == names(1000) <= set(full["kept"])
     assert len(full["answered"]) > len(WRITES)
     assert set(full["answered"]) <= set(full["there"])
 
 
-def test_what_could_not_be_saved_is_saved_later(tmp_path: Path) -> None:
-    # given a cloud that, with plenty of room, may write no file of more than a kilobyte
+def test_unsaved_state_is_saved_when_writing_is_possible_again(tmp_path: Path) -> None:
+    # given a cloud with free space, but a limit of a kilobyte per file
     with LocalCloud(tmp_path / "cloud") as cloud:
         prepare(cloud)
         pid = cloud.status()["pid"]
@@ -178,7 +178,7 @@ def test_what_could_not_be_saved_is_saved_later(tmp_path: Path) -> None:
                 return error.response["Error"]["Code"]
             return ""
 
-        # when state cannot be saved; then writes are errors, and those before it are remembered
+        # when state cannot be saved; then writes fail, and earlier ones are kept in memory
         answered: list[str] = []
 
         def write_until_refused() -> bool:
@@ -191,7 +191,7 @@ def test_what_could_not_be_saved_is_saved_later(tmp_path: Path) -> None:
         # and so are an object and a record that do not fit
         assert refused("s3", "object" * 10) == "InsufficientStorage"
         assert refused("sagemaker", "group") == "InsufficientStorage"
-        # when there is room again; then what was answered before is saved too
+        # when the limit is removed; then earlier confirmed writes are saved too
         resource.prlimit(pid, resource.RLIMIT_FSIZE, before)
         until(lambda: not refused("iam", "last"), "a write that is kept")
         until(lambda: "is saved again" in (cloud.home / "cloud.log").read_text(), "the log says so")
@@ -200,20 +200,20 @@ def test_what_could_not_be_saved_is_saved_later(tmp_path: Path) -> None:
         assert {*answered, "last"} <= set(present(cloud))
 
 
-def test_an_object_that_cannot_be_written_is_an_error_of_its_own(tmp_path: Path) -> None:
-    # given a cloud that, with plenty of room, may write no file of more than a megabyte
+def test_object_too_large_to_write_fails_without_affecting_others(tmp_path: Path) -> None:
+    # given a cloud with free space, but a limit of a megabyte per file
     with LocalCloud(tmp_path / "cloud") as cloud:
         prepare(cloud)
         s3 = client(cloud, "s3")
         pid = cloud.status()["pid"]
         before = resource.prlimit(pid, resource.RLIMIT_FSIZE, (1 << 20, resource.RLIM_INFINITY))
-        # when an object is larger; then that is an error, and others are kept
+        # when an object is larger; then its write fails, and others are stored
         with pytest.raises(ClientError) as refused:
             s3.put_object(Bucket="full-disk", Key="large", Body=b"x" * (2 << 20))
         assert refused.value.response["Error"]["Code"] == "InsufficientStorage"
         for number in range(3):
             WRITES["iam"](client(cloud, "iam"), f"user-{number}")
-        # when there is room; then it is written as well, and stays
+        # when the limit is removed; then it is written as well, and is kept
         resource.prlimit(pid, resource.RLIMIT_FSIZE, before)
         stored = cloud.home / "s3" / ACCOUNT / "full-disk"
         until(lambda: any(file.stat().st_size == 2 << 20 for file in stored.glob("*")), "the object on disk")

@@ -1,4 +1,4 @@
-"""Each hook into MiniStack finds its place, and is named when MiniStack has moved."""
+"""Each hook applies to MiniStack, and is named if MiniStack has changed."""
 
 from __future__ import annotations
 
@@ -136,8 +136,8 @@ print("left", *sorted(different(before, state())), len(reach.CHANGES))
 """
 
 
-def test_every_hook_finds_its_place_in_the_pinned_ministack(in_the_clouds_environment: Callable) -> None:
-    # when all hooks are put in place; then none has moved, and the list above is complete
+def test_every_hook_applies_to_the_pinned_ministack(in_the_clouds_environment: Callable) -> None:
+    # when all hooks are installed; then no target is missing, and the list above is complete
     assert "MOVED" not in in_the_clouds_environment(INSTALL).stdout
     program = "import local.emulator.patches; from local.emulator import reach; print(*reach.HOOKS)"
     found = in_the_clouds_environment(program).stdout
@@ -199,15 +199,15 @@ def test_every_hook_finds_its_place_in_the_pinned_ministack(in_the_clouds_enviro
         ("branches_have_a_history", "services.stepfunctions._run_sub_machine"),
     ],
 )
-def test_a_hook_whose_place_moved_is_named(
+def test_hook_whose_target_is_missing_is_named(
     hook: str, place: str, in_the_clouds_environment: Callable
 ) -> None:
-    # given a MiniStack in which the hook's place has another name; then starting fails and says which hook
+    # given a MiniStack in which the hook's target has another name; then the start fails and names the hook
     said = in_the_clouds_environment(INSTALL, place).stdout
     assert said.startswith(f"MOVED hook '{hook}': MiniStack has no {place}"), said
 
 
-def test_a_hook_whose_function_takes_other_arguments_is_named(in_the_clouds_environment: Callable) -> None:
+def test_hook_whose_target_has_other_arguments_is_named(in_the_clouds_environment: Callable) -> None:
     # given a MiniStack whose function lost a parameter
     program = "import ministack.services.ecr as ecr\necr._describe_images = lambda request: None\n" + INSTALL
     said = in_the_clouds_environment(program).stdout
@@ -218,5 +218,5 @@ def test_a_hook_whose_function_takes_other_arguments_is_named(in_the_clouds_envi
 def test_all_changes_are_listed_and_can_be_undone(in_the_clouds_environment: Callable) -> None:
     # when all hooks are installed and undone, twice, and then an installation fails in its last hook
     said = in_the_clouds_environment(UNDO).stdout.splitlines()
-    # then each change was listed, only the hook that asserts places made none, and MiniStack is as it was
+    # then each change was listed, only the hook that checks targets made none, and MiniStack is unchanged
     assert said == [*["changed True", "unlisted", "idle calls_are_signed", "left 0"] * 2, "left 0"]

@@ -1,4 +1,4 @@
-"""Endpoints on the local cloud, through plain boto3: what serves, what fails and why, what comes back."""
+"""Endpoints on the local cloud, through boto3: serving, failures, updates, and restarts."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.support.hosting import SERVERLESS, Bench, alive, unique
 from tests.support.waiting import until
 
 ROOM = {"serverless_concurrency": 1000}
-"""For the endpoints of all these tests together."""
+"""Clients and a model's resources for all tests of this file."""
 
 
 @pytest.fixture(scope="module")
@@ -33,19 +33,19 @@ def bench(cloud: LocalCloud) -> Bench:
 
 @pytest.fixture
 def settings(cloud: LocalCloud) -> Iterator[Any]:
-    """Sets the cloud's settings for one test."""
+    """Changes the cloud's settings for one test."""
     yield cloud.configure
     cloud.configure(**dict.fromkeys(quotas.DEFAULTS) | ROOM)
 
 
-# What serves
+# Serving
 
 
-def test_an_endpoint_answers_with_its_model_and_passes_on_what_the_caller_said(bench: Bench) -> None:
-    # Given an endpoint whose model has an environment of its own
+def test_endpoint_passes_headers_of_the_request_and_the_response(bench: Bench) -> None:
+    # Given an endpoint whose model has environment variables
     endpoint = bench.endpoint(bench.config(model=bench.model("one", Environment={"FLAVOUR": "plain"})))
 
-    # When it is asked with everything that a caller may say
+    # When it is invoked with all parameters
     answer = bench.runtime.invoke_endpoint(
         EndpointName=endpoint,
         Body=b"a,b\n1,2\n",
@@ -56,7 +56,7 @@ def test_an_endpoint_answers_with_its_model_and_passes_on_what_the_caller_said(b
         InferenceId="42",
     )
 
-    # Then the container saw it, and its answer comes back with the headers that callers get
+    # Then the container gets them, and its response is returned with the headers for callers
     asked = json.loads(answer["Body"].read())
     assert asked["model"] == {"model.txt": "one"}
     assert asked["path"] == "/invocations"
@@ -67,14 +67,14 @@ def test_an_endpoint_answers_with_its_model_and_passes_on_what_the_caller_said(b
     assert asked["headers"]["x-amzn-sagemaker-target-model"] == "that one"
     assert asked["headers"]["x-amzn-sagemaker-inference-id"] == "42"
     assert asked["environment"]["FLAVOUR"] == "plain"
-    assert asked["environment"]["OMP_WAIT_POLICY"] == "PASSIVE"  # the machine is not its own
+    assert asked["environment"]["OMP_WAIT_POLICY"] == "PASSIVE"  # the container shares the machine
     assert asked["environment"]["AWS_ACCESS_KEY_ID"].startswith("ASIA")  # a session of the model's role
     assert answer["ContentType"] == "application/json"
     assert answer["InvokedProductionVariant"] == "AllTraffic"
     assert answer["CustomAttributes"] == "from the container"
     assert "x-not-for-the-caller" not in answer["ResponseMetadata"]["HTTPHeaders"]
 
-    # And Describe says what runs
+    # And the description has the running variant
     (variant,) = bench.describe(endpoint)["ProductionVariants"]
     assert (variant["CurrentInstanceCount"], variant["DesiredInstanceCount"]) == (1, 1)
     assert variant["CurrentWeight"] == 1.0
@@ -122,7 +122,7 @@ def test_logs_and_metrics_reach_cloudwatch(bench: Bench) -> None:
     assert total("OverheadLatency") > 0
 
 
-def test_traffic_goes_by_weight_and_a_caller_may_name_the_variant(bench: Bench) -> None:
+def test_traffic_follows_weights_unless_the_caller_names_a_variant(bench: Bench) -> None:
     def variant(name: str, weight: float) -> dict[str, Any]:
         model = bench.model(name)
         size = {"InstanceType": "ml.m5.large", "InitialInstanceCount": 1, "InitialVariantWeight": weight}
@@ -138,7 +138,7 @@ def test_traffic_goes_by_weight_and_a_caller_may_name_the_variant(bench: Bench) 
     with pytest.raises(ClientError, match="has no variant neither"):
         bench.ask(endpoint, TargetVariant="neither")
 
-    # When the weights are turned round, so is the traffic
+    # When the weights are swapped, the traffic is too
     bench.sagemaker.update_endpoint_weights_and_capacities(
         EndpointName=endpoint,
         DesiredWeightsAndCapacities=[
@@ -187,7 +187,7 @@ def test_a_model_may_come_from_an_approved_package(bench: Bench) -> None:
     assert (answer["environment"]["A"], answer["environment"]["B"]) == ("1", "2")
 
 
-# What fails, and why
+# Failures
 
 
 def _escaping() -> bytes:
@@ -197,7 +197,7 @@ def _escaping() -> bytes:
     return target.getvalue()
 
 
-def test_an_endpoint_that_cannot_start_has_failed_and_says_why(bench: Bench, settings: Any) -> None:
+def test_endpoint_that_cannot_start_fails_with_the_reason(bench: Bench, settings: Any) -> None:
     settings(endpoint_startup_timeout=1.0)
     registry = bench.image.partition("/")[0]
     reasons = {
@@ -226,7 +226,7 @@ def test_an_endpoint_that_cannot_start_has_failed_and_says_why(bench: Bench, set
         bench.sagemaker.delete_endpoint(EndpointName=endpoint)
 
 
-def test_a_model_that_was_deleted_fails_the_endpoint_that_is_made_of_it(bench: Bench) -> None:
+def test_endpoint_of_a_deleted_model_fails(bench: Bench) -> None:
     model = bench.model()
     config = bench.config(model=model)
     bench.sagemaker.delete_model(ModelName=model)
@@ -236,7 +236,7 @@ def test_a_model_that_was_deleted_fails_the_endpoint_that_is_made_of_it(bench: B
     assert f'model/{model}"' in bench.describe(endpoint)["FailureReason"]
 
 
-def test_what_the_container_answers_wrongly_is_a_model_error(bench: Bench, settings: Any) -> None:
+def test_invalid_response_of_the_container_is_a_model_error(bench: Bench, settings: Any) -> None:
     endpoint = bench.endpoint(bench.config(model=bench.model()))
 
     with pytest.raises(ClientError) as bad:
@@ -260,7 +260,7 @@ def test_what_the_container_answers_wrongly_is_a_model_error(bench: Bench, setti
     assert "Your invocation timed out" in too_slow["OriginalMessage"]
 
 
-def test_a_request_that_is_not_the_containers_business_is_refused_before_it(bench: Bench) -> None:
+def test_invalid_invocation_is_refused_before_the_container(bench: Bench) -> None:
     endpoint = bench.endpoint(bench.config(model=bench.model(), serverless=True))
 
     with pytest.raises(ClientError) as unknown:
@@ -276,7 +276,7 @@ def test_a_request_that_is_not_the_containers_business_is_refused_before_it(benc
     assert "less than or equal to 4194304" in large.value.response["Error"]["Message"]
 
 
-def test_a_container_that_ends_is_started_again_by_the_next_request(bench: Bench) -> None:
+def test_container_that_exits_is_restarted_by_the_next_request(bench: Bench) -> None:
     endpoint = bench.endpoint(bench.config(model=bench.model()))
     first = bench.ask(endpoint)["instance"]
 
@@ -289,7 +289,7 @@ def test_a_container_that_ends_is_started_again_by_the_next_request(bench: Bench
 # Roles
 
 
-def test_the_models_own_role_must_be_allowed_to_fetch_and_the_caller_to_ask(bench: Bench) -> None:
+def test_model_role_needs_read_grants_and_the_caller_invoke(bench: Bench) -> None:
     no_data = bench.new_role("no-data", *bench.grants("s3:GetObject"))
     no_image = bench.new_role("no-image", *bench.grants("ecr:BatchGetImage"))
     not_ours = bench.new_role("not-ours", *bench.grants(), service="lambda")
@@ -342,15 +342,15 @@ def test_creating_an_endpoint_needs_a_grant_on_its_configuration_too(bench: Benc
     assert bench.settled(name)["EndpointStatus"] == "InService"
 
 
-# Updates and the end
+# Updates and deletion
 
 
-def test_an_update_leaves_no_gap_and_the_old_container_goes(bench: Bench) -> None:
+def test_update_serves_without_a_gap_and_stops_the_old_container(bench: Bench) -> None:
     endpoint = bench.endpoint(bench.config(model=bench.model("old")))
     old = bench.ask(endpoint)["instance"]
     new = bench.config(model=bench.model("new", Environment={"SLOW": "0.7"}))
 
-    # When it is updated while requests come in, one of them longer than the update
+    # When it is updated while it gets requests, one of them longer than the update
     with ThreadPoolExecutor() as pool:
         long = pool.submit(bench.ask, endpoint, {"sleep": 2})
         bench.sagemaker.update_endpoint(EndpointName=endpoint, EndpointConfigName=new)
@@ -360,7 +360,7 @@ def test_an_update_leaves_no_gap_and_the_old_container_goes(bench: Bench) -> Non
             answers.append(bench.ask(endpoint)["model"]["model.txt"])
         answered = long.result()["model"]["model.txt"]
 
-    # Then the old one answered until the new one did, and finished what it had begun
+    # Then the old container answers until the new one does, and completes its requests
     assert pending["EndpointStatus"] == "Updating"
     assert pending["PendingDeploymentSummary"]["EndpointConfigName"] == new
     assert pending["EndpointConfigName"] != new
@@ -371,7 +371,7 @@ def test_an_update_leaves_no_gap_and_the_old_container_goes(bench: Bench) -> Non
     until(lambda: not alive(old))
 
 
-def test_an_update_that_fails_leaves_the_old_one_in_service_with_the_reason(bench: Bench) -> None:
+def test_failed_update_leaves_the_old_configuration_in_service(bench: Bench) -> None:
     config = bench.config(model=bench.model("old"))
     endpoint = bench.endpoint(config)
     before = bench.ask(endpoint)["instance"]
@@ -386,7 +386,7 @@ def test_an_update_that_fails_leaves_the_old_one_in_service_with_the_reason(benc
     assert bench.ask(endpoint)["instance"] == before
 
 
-def test_an_endpoint_at_work_refuses_more_work_and_a_failed_one_an_update(bench: Bench) -> None:
+def test_busy_or_failed_endpoint_refuses_a_change(bench: Bench) -> None:
     slow = bench.config(model=bench.model(Environment={"SLOW": "1"}))
     name = unique("endpoint")
     bench.sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=slow)
@@ -405,7 +405,7 @@ def test_an_endpoint_at_work_refuses_more_work_and_a_failed_one_an_update(bench:
         bench.sagemaker.update_endpoint(EndpointName=failed, EndpointConfigName=slow)
 
 
-def test_a_deleted_endpoint_is_gone_with_its_container_and_its_files(bench: Bench) -> None:
+def test_deleted_endpoint_leaves_no_container_and_no_files(bench: Bench) -> None:
     others = bench.folders()
     endpoint = bench.endpoint(bench.config(model=bench.model()))
     asked, own = bench.ask(endpoint), bench.folders() - others
@@ -429,7 +429,7 @@ def test_a_deleted_endpoint_is_gone_with_its_container_and_its_files(bench: Benc
 
 
 def test_every_change_of_state_is_an_event(bench: Bench) -> None:
-    # Given a rule that brings the events of one endpoint to a queue
+    # Given a rule that sends the events of one endpoint to a queue
     name, rule = unique("endpoint"), unique("rule")
     sqs, events = bench.client("sqs"), bench.client("events")
     queue = sqs.create_queue(QueueName=unique("queue"))["QueueUrl"]
@@ -438,14 +438,14 @@ def test_every_change_of_state_is_an_event(bench: Bench) -> None:
     events.put_rule(Name=rule, EventPattern=json.dumps(pattern | {"detail": {"EndpointName": [name]}}))
     events.put_targets(Rule=rule, Targets=[{"Id": "queue", "Arn": arn}])
 
-    # When it comes into service
+    # When it is in service
     config = bench.config(model=bench.model())
     bench.sagemaker.create_endpoint(
         EndpointName=name, EndpointConfigName=config, Tags=[{"Key": "team", "Value": "one"}]
     )
     bench.settled(name)
 
-    # Then each state was told, with what the service tells
+    # Then there is an event of each status, with the members of the service's events
     received: list[dict[str, Any]] = []
 
     def told() -> bool:
@@ -467,10 +467,8 @@ def test_every_change_of_state_is_an_event(bench: Bench) -> None:
 # Serverless
 
 
-def test_a_serverless_container_goes_when_idle_and_comes_with_the_next_request(
-    bench: Bench, settings: Any
-) -> None:
-    # Given an endpoint in service, whose container was therefore seen to answer
+def test_idle_serverless_container_stops_and_the_next_request_starts_one(bench: Bench, settings: Any) -> None:
+    # Given an endpoint in service, whose container has answered
     settings(serverless_idle=0.3)
     others = bench.folders()
     endpoint = bench.endpoint(
@@ -480,11 +478,11 @@ def test_a_serverless_container_goes_when_idle_and_comes_with_the_next_request(
     (variant,) = bench.describe(endpoint)["ProductionVariants"]
     assert variant["CurrentServerlessConfig"] == SERVERLESS
 
-    # When nothing is asked for a while, it goes, with its files
+    # When it is idle, then the container and its files are removed
     until(lambda: not alive(first["instance"]))
     until(lambda: not bench.folders() - others)
 
-    # Then requests that come together start one new container, and all wait for it
+    # Then concurrent requests start one new container, and all wait for it
     with ThreadPoolExecutor(2) as pool:
         answers = list(pool.map(lambda _: bench.ask(endpoint), range(2)))
     assert len({answer["instance"] for answer in answers}) == 1
@@ -492,14 +490,14 @@ def test_a_serverless_container_goes_when_idle_and_comes_with_the_next_request(
     assert answers[0]["model"] == {"model.txt": "one"}
 
 
-def test_a_serverless_container_that_is_asked_stays(bench: Bench, settings: Any) -> None:
+def test_busy_serverless_container_is_not_stopped(bench: Bench, settings: Any) -> None:
     settings(serverless_idle=0.2)
     endpoint = bench.endpoint(bench.config(model=bench.model(), serverless=True))
 
     assert bench.ask(endpoint, {"sleep": 1})["instance"]
 
 
-def test_more_at_once_than_a_serverless_endpoint_takes_is_throttled(bench: Bench) -> None:
+def test_serverless_requests_above_the_maximum_concurrency_are_throttled(bench: Bench) -> None:
     endpoint = bench.endpoint(bench.config(model=bench.model(), serverless=True))
 
     def code(_: int) -> str:
@@ -513,10 +511,10 @@ def test_more_at_once_than_a_serverless_endpoint_takes_is_throttled(bench: Bench
         codes = sorted(pool.map(code, range(5)))
 
     assert codes == ["ThrottlingException"] * 3 + ["answered"] * 2
-    assert bench.ask(endpoint)["instance"]  # and there is room again
+    assert bench.ask(endpoint)["instance"]  # and requests are accepted again
 
 
-def test_an_injected_fault_throttles_the_requests_that_it_names(bench: Bench, settings: Any) -> None:
+def test_injected_fault_throttles_matching_requests(bench: Bench, settings: Any) -> None:
     endpoint = bench.endpoint(bench.config(model=bench.model(), serverless=True))
     settings(fault_throttle_endpoints=1, fault_throttle_request='"hour": 7')
 
@@ -533,7 +531,7 @@ def test_serverless_endpoints_share_the_concurrency_of_the_account(bench: Bench,
     assert refused.value.response["Error"]["Code"] == "ResourceLimitExceeded"
 
 
-def test_a_serverless_endpoint_whose_container_does_not_answer_fails_at_creation(bench: Bench) -> None:
+def test_serverless_endpoint_fails_at_creation_when_its_container_exits(bench: Bench) -> None:
     config = bench.config(model=bench.model(Environment={"EXIT": "5"}), serverless=True)
 
     endpoint = bench.endpoint(config, status="Failed")
@@ -541,13 +539,13 @@ def test_a_serverless_endpoint_whose_container_does_not_answer_fails_at_creation
     assert "exit code 5" in bench.describe(endpoint)["FailureReason"]
 
 
-# The cloud's own end
+# Restarts of the cloud
 
 
-def test_a_restart_brings_back_what_was_in_service_and_leaves_nothing_stuck(tmp_path: Path) -> None:
+def test_restart_restores_endpoints_and_settles_pending_ones(tmp_path: Path) -> None:
     with LocalCloud(tmp_path / "cloud") as cloud:
         bench = Bench(cloud)
-        # Given endpoints in service, whose models and configurations are gone
+        # Given endpoints in service, whose models and configurations are deleted
         model = bench.model("instance")
         config = bench.config(model=model)
         instance = bench.endpoint(config)
@@ -561,18 +559,18 @@ def test_a_restart_brings_back_what_was_in_service_and_leaves_nothing_stuck(tmp_
         creating = unique("endpoint")
         bench.sagemaker.create_endpoint(EndpointName=creating, EndpointConfigName=never)
         bench.sagemaker.update_endpoint(EndpointName=updating, EndpointConfigName=never)
-        # And a notebook instance that takes its time
+        # And a notebook instance in a long transition
         cloud.configure(notebook_transition=3600.0)
         notebook = {"NotebookInstanceName": "slow"}
         bench.sagemaker.create_notebook_instance(**notebook, InstanceType="ml.t3.medium", RoleArn=bench.role)
         time.sleep(0.5)
 
-        # When the server is killed and comes again
+        # When the server is killed and restarted
         cloud.kill()
         until(lambda: not any(alive(each) for each in before))
         cloud.start()
 
-        # Then each serves what it served, and what was under way has ended
+        # Then each serves the same model, and pending changes have ended
         for endpoint, text in ((instance, "instance"), (serverless, "serverless"), (updating, "before")):
             answer = bench.ask(endpoint)
             assert answer["model"] == {"model.txt": text}
@@ -586,7 +584,7 @@ def test_a_restart_brings_back_what_was_in_service_and_leaves_nothing_stuck(tmp_
         arrived = bench.sagemaker.describe_notebook_instance(**notebook)
         assert arrived["NotebookInstanceStatus"] == "InService"
 
-        # And a clean end leaves no container
+        # And a regular stop leaves no container
         after = [bench.ask(each)["instance"] for each in (instance, serverless, updating)]
     assert not any(alive(each) for each in after)
     assert not list((tmp_path / "cloud" / "instances").glob("endpoints/*"))

@@ -1,4 +1,4 @@
-"""Writes that the disk refuses are done later: each on its own, in order, and never over a newer state."""
+"""Writes that the disk refuses are retried later, separately, in order, and never over a newer state."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def versioned():
 
 @pytest.fixture
 def told(in_the_clouds_environment: Callable[..., Any], tmp_path: Path) -> Callable[[str], dict[str, Any]]:
-    """Run a scenario against the emulator's own S3; returns what it put into `said`."""
+    """Run a scenario against the emulator's S3; return the content of its `said`."""
 
     def run(scenario: str) -> dict[str, Any]:
         program = f"{WORLD}\n{scenario}\nprint(json.dumps(said))"
@@ -78,7 +78,7 @@ def told(in_the_clouds_environment: Callable[..., Any], tmp_path: Path) -> Calla
     return run
 
 
-def test_an_object_that_cannot_be_written_holds_up_no_other(told: Callable[[str], dict[str, Any]]) -> None:
+def test_failed_late_write_does_not_block_others(told: Callable[[str], dict[str, Any]]) -> None:
     # given two objects that were refused; when one of them, the later, can be written
     said = told("""
 refuses += ["bucket"]
@@ -90,15 +90,15 @@ said["logged"] = list(logs)
 refuses.clear()
 said["then"] = retry(), files()["stuck"]
 """)
-    # then it is; the other is logged once, tried again, and written when that is possible
+    # then it is written; the other is logged once, retried, and written when that is possible
     assert said["lost"] == [True, True]
     assert (said["all"], said["written"]) == ([False, False], ["free"])
     assert sum("bucket/stuck" in line for line in said["logged"]) == 1, said["logged"]
     assert said["then"] == [True, "x"]
 
 
-def test_a_late_write_is_not_tried_without_room_for_it(told: Callable[[str], dict[str, Any]]) -> None:
-    # given an object that was refused, and is larger than what is free
+def test_late_write_is_not_attempted_without_enough_space(told: Callable[[str], dict[str, Any]]) -> None:
+    # given a refused object that is larger than the free space
     said = told("""
 refuses += ["bucket"]
 call("PUT", "/bucket/large", b"x" * 101)
@@ -107,11 +107,11 @@ said["small disk"] = retry(), list(files())
 room = 101
 said["larger disk"] = retry(), len(files()["large"])
 """)
-    # then it takes no room from others until there is enough for it
+    # then it uses no space until there is enough for it
     assert said == {"small disk": [False, []], "larger disk": [True, 101]}
 
 
-def test_an_older_object_is_not_written_over_a_newer_or_deleted_one(
+def test_late_write_does_not_replace_a_newer_or_deleted_object(
     told: Callable[[str], dict[str, Any]],
 ) -> None:
     # given two objects that the full disk refused; then one is written again and the other is deleted
@@ -126,7 +126,7 @@ refuses.clear()
 said["all"] = retry()
 said["files"] = files()
 """)
-    # when there is room, then neither comes back
+    # when there is space, then neither is written
     assert (said["replaced"], said["all"]) == (False, True)
     assert said["files"]["replaced"] == "newer"
     assert not [name for name in said["files"] if name.startswith("deleted")]
@@ -135,7 +135,7 @@ said["files"] = files()
 def test_a_version_is_written_before_the_object_that_replaced_it(
     told: Callable[[str], dict[str, Any]],
 ) -> None:
-    # given an object in a versioned bucket, and no room for a copy of its version
+    # given an object in a versioned bucket, and no space for a copy of its version
     said = told("""
 versioned()
 first, _ = call("PUT", "/bucket/key", b"older")
@@ -147,7 +147,7 @@ said["all"] = retry()
 said["version"] = (folder / ".versions" / "111122223333" / "bucket" / first / "key").read_text()
 said["object"] = (folder / "111122223333" / "bucket" / "key").read_text()
 """)
-    # when there is room again, then each has its own content
+    # when there is space again, then each version has its own content
     assert (said["lost"], said["meanwhile"], said["all"]) == (True, "older", True)
     assert (said["version"], said["object"]) == ("older", "newer")
 
@@ -171,13 +171,13 @@ refuses.clear()
 said["all"] = retry()
 said["files"] = {str(path.relative_to(folder)): "" for path in folder.rglob("*") if path.is_file()}
 """)
-    # when there is room, then neither comes back
+    # when there is space, then neither is written
     assert (said["lost"], said["all"]) == ([True, True], True)
     assert sorted(said["files"]) == ["111122223333/bucket/version", "111122223333/bucket/version.meta.json"]
 
 
 def test_a_deletion_waits_for_a_late_write_that_has_begun(told: Callable[[str], dict[str, Any]]) -> None:
-    # given an object that is written late, slowly; when it is deleted while that goes on
+    # given a slow late write of an object; when the object is deleted during the write
     said = told("""
 import threading
 refuses += ["bucket"]
@@ -202,7 +202,7 @@ said["files"] = list(files())
     assert said["files"] == []
 
 
-def test_state_that_cannot_be_encoded_is_refused_like_a_full_disk(
+def test_state_that_cannot_be_encoded_refuses_writes(
     told: Callable[[str], dict[str, Any]],
 ) -> None:
     # given a service whose state cannot be encoded, before one whose state can
@@ -227,7 +227,7 @@ cloud.snapshots.save()
 said["then"] = cloud.refusal(0)
 said["logged"] = [line for line in logs if "saved" in line]
 """)
-    # when it is saved, then that fails, writes are refused, the other is saved; until it can be encoded
+    # when state is saved, then that fails and writes are refused until it can be encoded; the other is saved
     assert said["raised"].startswith("The state of broken cannot be encoded: TypeError(")
     assert said["raised"] in said["refusal"]
     assert said["saved"] == ["whole.json"]

@@ -1,4 +1,4 @@
-"""Many models behind one endpoint, through plain boto3: what is loaded, what goes, who may ask for what."""
+"""Many models behind one endpoint, through boto3: loading, eviction, and permissions."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CONTAINER = CONTAINERS / "multi_model"
 
 
 class Many(Bench):
-    """A bench whose endpoints serve every archive below a prefix of their own."""
+    """A bench whose endpoints serve every archive below a separate prefix."""
 
     def serve(
         self,
@@ -32,7 +32,10 @@ class Many(Bench):
         role: str | None = None,
         load_seconds: float = 0.0,
     ) -> tuple[str, str]:
-        """Endpoint and prefix. There is a model `<name>.tar.gz`, with the name as its text, for each name."""
+        """Create an endpoint with a model `<name>.tar.gz` for each name; return endpoint and prefix.
+
+        The text of a model is its name.
+        """
         prefix = unique("adapters")
         for name in models:
             self.put_model(prefix, f"{name}.tar.gz", name)
@@ -53,7 +56,7 @@ class Many(Bench):
         self.put(f"{prefix}/{target}", archive({"model.txt": text} | files))
 
     def has_files(self, answer: dict[str, Any]) -> bool:
-        """Whether an instance has the files of the model that answered, whose target is the test's alone."""
+        """Return whether an instance has the answering model's files. Targets are unique to a test."""
         inside = f"ml/models/{answer['name']}/model"
         return any((folder / inside).exists() for folder in self.folders())
 
@@ -84,7 +87,7 @@ def bench(cloud: LocalCloud) -> Many:
 
 @pytest.fixture
 def settings(cloud: LocalCloud) -> Iterator[Any]:
-    """Sets the cloud's settings for one test."""
+    """Changes the cloud's settings for one test."""
     yield cloud.configure
     cloud.configure(**dict.fromkeys(quotas.DEFAULTS))
 
@@ -96,7 +99,7 @@ def refused(bench: Many, endpoint: str, request: Any = None, **said: str) -> Any
 
 
 def refusal(bench: Many, endpoint: str, **said: str) -> Any:
-    """The error that an invocation gets, None when it is answered."""
+    """Return the error of an invocation; None if it succeeds."""
     try:
         bench.ask(endpoint, None, **said)
     except ClientError as error:
@@ -104,20 +107,20 @@ def refusal(bench: Many, endpoint: str, **said: str) -> Any:
     return None
 
 
-# What is loaded
+# Loading
 
 
-def test_a_model_is_loaded_with_its_first_request_and_asked_as_sagemaker_does(bench: Many) -> None:
-    # Given an endpoint over a prefix, and one model in a folder of its own
+def test_model_is_loaded_by_its_first_request_as_by_sagemaker(bench: Many) -> None:
+    # Given an endpoint over a prefix, and one model in a subfolder
     endpoint, prefix = bench.serve("first")
     bench.put_model(prefix, "somebody/their-own.tar.gz", "two")  # added while it serves
 
-    # When both are asked, one of them twice
+    # When both are invoked, one of them twice
     one = bench.ask(endpoint, TargetModel="first.tar.gz")
     bench.ask(endpoint, TargetModel="first.tar.gz")
     two = bench.ask(endpoint, TargetModel="somebody/their-own.tar.gz")
 
-    # Then each was loaded once, from where SageMaker puts it, and knows what it is asked as
+    # Then each was loaded once, from SageMaker's path, and gets the name of its target
     assert one["model"] == {"model.txt": "first"}
     assert one["url"] == f"/opt/ml/models/{one['name']}/model"
     assert one["multi_model"] == "true"
@@ -128,7 +131,7 @@ def test_a_model_is_loaded_with_its_first_request_and_asked_as_sagemaker_does(be
     assert two["headers"]["content-type"] == "application/json"
 
 
-def test_first_requests_that_come_together_load_a_model_once(bench: Many) -> None:
+def test_concurrent_first_requests_load_a_model_once(bench: Many) -> None:
     endpoint, _ = bench.serve("slow", load_seconds=0.5)
 
     with ThreadPoolExecutor(8) as pool:
@@ -137,7 +140,7 @@ def test_first_requests_that_come_together_load_a_model_once(bench: Many) -> Non
     assert all(answer["loads"] == ["slow"] for answer in answers)
 
 
-def test_a_model_that_takes_longer_than_a_caller_waits_goes_on_loading(bench: Many, settings: Any) -> None:
+def test_slow_model_continues_loading_after_the_invocation_timeout(bench: Many, settings: Any) -> None:
     endpoint, _ = bench.serve("slow", load_seconds=1.5)
     settings(invocation_timeout=0.3)
 
@@ -154,13 +157,13 @@ def test_a_model_that_takes_longer_than_a_caller_waits_goes_on_loading(bench: Ma
     assert until(ready)["loads"] == ["slow"]
 
 
-def test_metrics_say_what_was_loaded_and_how_long_it_took(bench: Many) -> None:
-    # Given two models where one fits, asked in turn
+def test_metrics_count_loads_and_their_durations(bench: Many) -> None:
+    # Given two models, of which one fits into memory, invoked in turn
     endpoint, _ = bench.serve("one", "two", capacity=1)
     for target in ("one", "one", "two"):
         bench.text(endpoint, f"{target}.tar.gz")
 
-    # Then one of three was there already, two were fetched and loaded, one was unloaded
+    # Then one of three invocations found its model, two fetched and loaded it, and one model was unloaded
     until(lambda: bench.total(endpoint, "ModelCacheHit")["SampleCount"] == 3)
     assert bench.total(endpoint, "ModelCacheHit")["Sum"] == 1
     assert bench.total(endpoint, "Invocations")["Sum"] == 3
@@ -168,28 +171,29 @@ def test_metrics_say_what_was_loaded_and_how_long_it_took(bench: Many) -> None:
     for name in ("ModelDownloadingTime", "ModelLoadingWaitTime"):
         assert bench.total(endpoint, name)["SampleCount"] == 2
         assert bench.total(endpoint, name)["Sum"] > 0
-    assert bench.total(endpoint, "ModelLoadingTime")["SampleCount"] == 3  # one answered that it does not fit
+    # three loads: one was refused because memory was full
+    assert bench.total(endpoint, "ModelLoadingTime")["SampleCount"] == 3
     assert bench.total(endpoint, "ModelUnloadingTime")["SampleCount"] == 1
     assert bench.total(endpoint, "ModelLatency")["Sum"] > 0
     assert bench.total(endpoint, "OverheadLatency")["Sum"] > 0
     assert bench.total(endpoint, "LoadedModelCount", "/aws/sagemaker/Endpoints")["Maximum"] == 1
 
 
-# What is let go
+# Eviction
 
 
-def test_what_does_not_fit_in_memory_takes_the_place_of_what_was_used_least_recently(bench: Many) -> None:
-    # Given memory for two of three models, of which the first was asked last
+def test_least_recently_used_model_is_evicted_when_memory_is_full(bench: Many) -> None:
+    # Given memory for two of three models, of which the first was used last
     endpoint, prefix = bench.serve(*"abc", capacity=2)
     for target in "aba":
         bench.text(endpoint, f"{target}.tar.gz")
 
-    # When a third comes and then each again
+    # When the third is invoked, and then each again
     for target in "cab":
         bench.text(endpoint, f"{target}.tar.gz")
 
-    # Then the second gave way, not the first; and its files had stayed: an archive that was
-    # replaced meanwhile is not fetched again, as on AWS
+    # Then the second was unloaded, not the first, and its files were kept: an archive that was
+    # replaced in the meantime is not fetched again, as on AWS
     bench.put_model(prefix, "c.tar.gz", "another")
     bench.text(endpoint, "b.tar.gz")
     last = bench.ask(endpoint, TargetModel="c.tar.gz")
@@ -197,7 +201,7 @@ def test_what_does_not_fit_in_memory_takes_the_place_of_what_was_used_least_rece
     assert last["model"]["model.txt"] == "c"
 
 
-def test_a_full_volume_lets_go_of_files_as_well(bench: Many, settings: Any) -> None:
+def test_files_of_a_model_are_evicted_from_a_full_volume(bench: Many, settings: Any) -> None:
     # Given a volume for two models of a kilobyte
     settings(endpoint_volume_gb=2_500 / 1e9)
     endpoint, prefix = bench.serve()
@@ -205,25 +209,25 @@ def test_a_full_volume_lets_go_of_files_as_well(bench: Many, settings: Any) -> N
         bench.put_model(prefix, f"full-{name}.tar.gz", name * 1000)
     asked = {name: bench.ask(endpoint, TargetModel=f"full-{name}.tar.gz") for name in "abc"}
 
-    # Then the first model's files are gone, and it is fetched anew with its next request
+    # Then the first model's files are deleted, and it is fetched again with its next request
     assert not bench.has_files(asked["a"])
     assert bench.has_files(asked["c"])
     bench.put_model(prefix, "full-a.tar.gz", "new")
     assert bench.text(endpoint, "full-a.tar.gz") == "new"
 
-    # And what is larger than the volume is refused, as a container without memory would
+    # And a model larger than the volume is refused, as if memory was full
     bench.put_model(prefix, "large.tar.gz", "x" * 3_000)
     answer = refused(bench, endpoint, TargetModel="large.tar.gz")
     assert (answer["Error"]["Code"], answer["OriginalStatusCode"]) == ("ModelError", 507)
     assert bench.text(endpoint, "full-a.tar.gz") == "new"
 
 
-def test_a_model_that_is_being_asked_stays_and_what_finds_no_room_is_told_so(bench: Many) -> None:
+def test_busy_model_is_not_evicted_and_the_other_gets_507(bench: Many) -> None:
     endpoint, _ = bench.serve("busy", "other", capacity=1)
     bench.text(endpoint, "busy.tar.gz")
 
     def refused_meanwhile() -> dict[str, Any] | None:
-        """Until the long request has reached its model, the other one finds room."""
+        """Invoke the other model during a long request. It fits until that has reached its model."""
         with ThreadPoolExecutor(1) as pool:
             long = pool.submit(bench.ask, endpoint, {"sleep": 5}, TargetModel="busy.tar.gz")
             answer = None
@@ -232,15 +236,15 @@ def test_a_model_that_is_being_asked_stays_and_what_finds_no_room_is_told_so(ben
             assert long.result()["model"]["model.txt"] == "busy"
             return answer
 
-    # On a busy machine the long request may have ended before the other one is asked: then once more
+    # On a busy machine the long request may end before the other invocation; then try again
     answer = until(refused_meanwhile)
 
     assert (answer["Error"]["Code"], answer["OriginalStatusCode"]) == ("ModelError", 507)
     assert "no memory left" in answer["OriginalMessage"]
-    assert bench.text(endpoint, "other.tar.gz") == "other"  # and afterwards there is room
+    assert bench.text(endpoint, "other.tar.gz") == "other"  # and afterwards there is memory
 
 
-def test_without_caching_a_model_goes_after_each_request(bench: Many) -> None:
+def test_model_is_unloaded_after_each_request_without_caching(bench: Many) -> None:
     endpoint, prefix = bench.serve("uncached", cached=False)
     asked = bench.ask(endpoint, TargetModel="uncached.tar.gz")
     assert not bench.has_files(asked)
@@ -250,8 +254,8 @@ def test_without_caching_a_model_goes_after_each_request(bench: Many) -> None:
     assert bench.text(endpoint, "uncached.tar.gz") == "after"
 
 
-def test_many_callers_of_more_models_than_fit_all_get_their_own(bench: Many) -> None:
-    """Loading, unloading and asking at once: nobody is answered by another's model, nobody waits for ever."""
+def test_concurrent_callers_get_their_models_while_models_are_evicted(bench: Many) -> None:
+    """While models load and unload concurrently, every caller gets the response of its model in time."""
     endpoint, _ = bench.serve(*(f"m{number}" for number in range(12)), capacity=6)
     wrong: list[str] = []
 
@@ -268,10 +272,10 @@ def test_many_callers_of_more_models_than_fit_all_get_their_own(bench: Many) -> 
     assert not wrong
 
 
-# What is refused
+# Refusals
 
 
-def test_what_cannot_be_fetched_is_the_callers_mistake(bench: Many) -> None:
+def test_model_that_cannot_be_downloaded_is_a_validation_error(bench: Many) -> None:
     endpoint, prefix = bench.serve("here")
     bench.put(f"{prefix}/broken.tar.gz", b"this is no archive")
     bench.put("secret.tar.gz", archive({"model.txt": "beside the prefix"}))
@@ -286,11 +290,11 @@ def test_what_cannot_be_fetched_is_the_callers_mistake(bench: Many) -> None:
         assert answer["Error"]["Code"] == "ValidationError", target
         assert "relative path" in answer["Error"]["Message"], target
     assert "must name one" in refused(bench, endpoint)["Error"]["Message"]
-    # and nothing of that keeps the endpoint from what it can do
+    # and the endpoint still serves valid requests
     assert bench.text(endpoint, "here.tar.gz") == "here"
 
 
-def test_what_the_container_does_not_take_is_a_model_error_and_is_tried_anew(bench: Many) -> None:
+def test_refused_model_is_a_model_error_and_is_loaded_again(bench: Many) -> None:
     endpoint, prefix = bench.serve("fine")
     bench.put_model(prefix, "bad.tar.gz", "bad", broken="yes")
 
@@ -321,7 +325,7 @@ def grant(bench: Many, keys: str) -> dict[str, str]:
     return {"Effect": "Allow", "Action": "s3:GetObject", "Resource": f"arn:aws:s3:::{bench.bucket}/{keys}"}
 
 
-def test_a_policy_may_name_the_models_that_its_holder_may_ask(bench: Many, enforced: None) -> None:
+def test_policy_limits_invocations_to_target_models(bench: Many, enforced: None) -> None:
     endpoint, _ = bench.serve("mine", "theirs")
     arn = bench.describe(endpoint)["EndpointArn"]
     only = {"StringEquals": {"sagemaker:TargetModel": "mine.tar.gz"}}
@@ -336,14 +340,14 @@ def test_a_policy_may_name_the_models_that_its_holder_may_ask(bench: Many, enfor
 # Several instances
 
 
-def test_a_model_stays_on_one_of_several_instances_until_that_is_busy(bench: Many, settings: Any) -> None:
-    # Given three instances, and so many models that none of the instances is left out by chance
+def test_model_stays_on_one_instance_until_that_is_busy(bench: Many, settings: Any) -> None:
+    # Given three instances, and so many models that each instance gets some
     names = [f"m{number}" for number in range(24)]
     endpoint, _ = bench.serve(*names, instances=3)
     (variant,) = bench.describe(endpoint)["ProductionVariants"]
     assert (variant["CurrentInstanceCount"], variant["DesiredInstanceCount"]) == (3, 3)
 
-    # When each is asked again and again, then it is always the same instance, and all have some
+    # When each is invoked repeatedly, then its instance is always the same, and each instance has some
     placed: dict[str, set[str]] = {name: set() for name in names}
     for _ in range(3):
         for name in names:
@@ -351,14 +355,14 @@ def test_a_model_stays_on_one_of_several_instances_until_that_is_busy(bench: Man
     assert all(len(instances) == 1 for instances in placed.values())
     assert len(set().union(*placed.values())) == 3
 
-    # And when one model is asked by many at once, others take it on
+    # And when one model gets many concurrent requests, other instances serve it too
     settings(multi_model_busy=2)
     with ThreadPoolExecutor(8) as pool:
         calls = [pool.submit(bench.ask, endpoint, {"sleep": 0.7}, TargetModel="m0.tar.gz") for _ in range(6)]
         assert len({call.result()["instance"] for call in calls}) == 3
 
 
-def test_instances_come_and_go_while_it_serves(bench: Many) -> None:
+def test_endpoint_scales_in_and_out_while_serving(bench: Many) -> None:
     endpoint, _ = bench.serve("one")
     stop, wrong = threading.Event(), []
 
@@ -385,10 +389,10 @@ def test_instances_come_and_go_while_it_serves(bench: Many) -> None:
     assert not wrong
 
 
-# The cloud's own end
+# Restarts of the cloud
 
 
-def test_a_restart_brings_the_endpoint_back(tmp_path: Path) -> None:
+def test_endpoint_is_restored_after_a_restart(tmp_path: Path) -> None:
     with LocalCloud(tmp_path / "cloud") as cloud:
         bench = Many(cloud, CONTAINER)
         endpoint, _ = bench.serve("one", instances=2)

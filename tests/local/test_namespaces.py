@@ -1,5 +1,5 @@
-"""Containers in namespaces of their own, with IAM enforced: what they see, what they leave, and containers
-written as AWS's own examples are."""
+"""Containers in separate namespaces, with IAM enforced: what they can access, what is left, and containers in
+the style of AWS's examples."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class World(Bench):
         self.role = self.new_role("trains", *self.grants(), put)
 
     def begin(self, script: str, instances: int = 1, **members: Any) -> str:
-        """Start a job that runs `script` in each container; returns its name."""
+        """Start a job that runs `script` in each container; return its name."""
         name = f"{self.name}-{next(numbers)}"
         self.sagemaker.create_training_job(
             **{
@@ -72,7 +72,7 @@ class World(Bench):
         return until(job, f"the end of {name}")
 
     def train(self, script: str, instances: int = 1, **members: Any) -> dict[str, str]:
-        """Run a job to its end; returns the files of its model."""
+        """Run a job to its end; return the files of its model."""
         job = self.end(self.begin(script, instances, **members))
         assert job["TrainingJobStatus"] == "Completed", job.get("FailureReason")
         key = job["ModelArtifacts"]["S3ModelArtifacts"].removeprefix(f"s3://{self.bucket}/")
@@ -85,7 +85,7 @@ class World(Bench):
             }
 
     def probe(self, script: str, **hyperparameters: Any) -> Any:
-        """What a job of one instance leaves as `answer`."""
+        """Run a job of one instance; return the content of its file `answer`."""
         script += "\n(MODEL / 'answer').write_text(json.dumps(answer))"
         given = {name: json.dumps(value) for name, value in hyperparameters.items()}
         return json.loads(self.train(script, hyperparameters=given)["answer"])
@@ -103,13 +103,13 @@ def world(cloud: LocalCloud) -> Iterator[World]:
     cloud.configure(container_isolation=None, **dict.fromkeys(paces))
 
 
-# What a container sees
+# What a container can access
 
 
 def test_a_container_sees_neither_home_nor_state_nor_other_jobs(
     world: World, cloud: LocalCloud, tmp_path: Path
 ) -> None:
-    # given a file of the owner's, the cloud's secrets, and another job that runs
+    # given a file of the user, the cloud's secrets, and another running job
     (tmp_path / "private").write_text("mine")
     other = world.begin("time.sleep(300)")
     until(lambda: processes("TRAINING_JOB_NAME", other), "the start of the other job")
@@ -135,7 +135,7 @@ answer = {
     answer = world.probe(script, hidden=[str(path) for path in hidden])
     world.sagemaker.stop_training_job(TrainingJobName=other)
     world.end(other)
-    # then there is nothing of it
+    # then it finds none of them
     assert answer["paths"] == []
     assert answer["processes"] == [1, answer["own"]]
     shown = {".python", *(path.parts[1] for path in own if len(path.parts) > 1)}
@@ -143,16 +143,17 @@ answer = {
     assert answer["data"] == []
 
 
-def test_a_container_changes_nothing_outside(world: World, cloud: LocalCloud, tmp_path: Path) -> None:
-    # given places of this machine, among them those that a container shows
+def test_container_cannot_change_files_outside(world: World, cloud: LocalCloud, tmp_path: Path) -> None:
+    # given folders of this machine, some of which exist in a container
     targets = [tmp_path, cloud.home, Path.home(), Path("/etc"), Path("/usr/bin"), Path("/usr/local/bin")]
     targets += [TEMPORARY, Path(sys.base_prefix), Path(os.__file__).parent]
-    closed = [Path("/sys/devices/system"), Path("/proc/sys/kernel")]  # else it has a layer of its own there
+    # writes here are refused; elsewhere they may go to the container's own layer
+    closed = [Path("/sys/devices/system"), Path("/proc/sys/kernel")]
     if not Path(os.__file__).is_relative_to("/usr"):
         closed.append(Path(os.__file__).parent)
     files = [str(folder / "written-by-a-container") for folder in {*targets, *closed}]
     domain = Path("/proc/sys/kernel/domainname").read_text()
-    # when a container writes there, and takes what it would need to write elsewhere
+    # when a container writes there, and tries to get the means to write elsewhere
     script = """
 answer = {"refused": []}
 for path in json.loads(hyperparameters["files"]):
@@ -175,7 +176,7 @@ answer["ways"] = [
 answer["wrote"] = open("/tmp/written-by-a-container").read()
 """
     answer = world.probe(script, files=files)
-    # then what it wrote is nowhere, and the rest was refused
+    # then its files are not on this machine, and the attempts were refused
     assert not [path for path in files if os.path.lexists(path)]
     assert answer["wrote"] == "x"
     assert {str(folder / "written-by-a-container") for folder in closed} <= set(answer["refused"])
@@ -198,7 +199,7 @@ os.symlink(secret, "/opt/ml/output/failure")
 time.sleep(0.5)
 sys.exit(int(hyperparameters["code"]))
 """
-"""Leaves links that lead to a file outside, wherever the cloud looks for files of the container's, and goes
+"""Script that writes links to a file outside at all paths where the cloud reads a container's files, and runs
 on while the cloud copies checkpoints."""
 
 
@@ -207,7 +208,7 @@ on while the cloud copies checkpoints."""
 def test_the_cloud_follows_no_link_out_of_a_container(
     world: World, tmp_path: Path, code: int, compression: str
 ) -> None:
-    # given a file of the owner's, and a job that leaves links to it
+    # given a file of the user, and a job that writes links to it
     (tmp_path / "secret").write_text("nobody's business")
     prefix = f"{next(numbers)}-stolen"
     name = world.begin(
@@ -219,7 +220,7 @@ def test_the_cloud_follows_no_link_out_of_a_container(
     # when it has ended
     job = world.end(name)
     assert job["TrainingJobStatus"] == ("Failed" if code else "Completed")
-    # then what is its own is in S3, and the file is nowhere
+    # then only the job's own files are in S3
     s3 = world.client("s3")
     found = s3.list_objects_v2(Bucket=world.bucket, Prefix=prefix)["Contents"]
     stored = {each["Key"]: s3.get_object(Bucket=world.bucket, Key=each["Key"]) for each in found}
@@ -232,7 +233,7 @@ def test_the_cloud_follows_no_link_out_of_a_container(
     assert "nobody's business" not in job.get("FailureReason", "")
 
 
-# What it leaves
+# What is left of a container
 
 
 LEAVES = """
@@ -246,12 +247,13 @@ for folder in ("/tmp/closed", "/opt/ml/output/data/closed"):
 while not os.path.exists("/tmp/left"):
     time.sleep(0.01)
 """
-"""A process that left its session, and folders that are closed to their own owner."""
+"""Script that starts a process in another session, and makes folders without any permission."""
 
 
-def test_nothing_of_a_job_is_left(world: World, cloud: LocalCloud) -> None:
+def test_ended_job_leaves_no_processes_and_files(world: World, cloud: LocalCloud) -> None:
     before = set(TEMPORARY.iterdir())
-    script = LEAVES + "os.chmod('/opt/ml/output/data/closed', 0o755)"  # else its output could not be read
+    # make the output readable again
+    script = LEAVES + "os.chmod('/opt/ml/output/data/closed', 0o755)"
     name = world.begin(script)
     assert world.end(name)["TrainingJobStatus"] == "Completed"
     assert not processes("TRAINING_JOB_NAME", name)
@@ -260,8 +262,8 @@ def test_nothing_of_a_job_is_left(world: World, cloud: LocalCloud) -> None:
     assert not [path for path in set(TEMPORARY.iterdir()) - before if path.name == "closed"]
 
 
-def test_nothing_of_a_job_is_left_when_the_cloud_is_killed(tmp_path: Path) -> None:
-    # given a job with a process that left its session, in a cloud of its own
+def test_killed_cloud_leaves_no_processes_and_files_of_a_job(tmp_path: Path) -> None:
+    # given a job with a process in another session, in a separate cloud
     with LocalCloud(tmp_path / "cloud") as cloud:
         world = World(cloud)
         name = world.begin(LEAVES + "time.sleep(300)")
@@ -274,7 +276,7 @@ def test_nothing_of_a_job_is_left_when_the_cloud_is_killed(tmp_path: Path) -> No
         assert not list((cloud.home / "instances" / "training").glob("*"))
 
 
-# Containers as AWS writes them
+# Containers in the style of AWS's examples
 
 
 def test_hosts_find_each_other_by_the_services_names(world: World) -> None:
@@ -302,7 +304,7 @@ else:
 (MODEL / host).write_text(f"{rows} {heard}")
 (MODEL / f"hosts-of-{host}").write_text(" ".join(hosts))
 """
-    # when they train, then all of it is as on SageMaker
+    # when they train, then names and addresses are as on SageMaker
     channel = {"ChannelName": "train", "DataSource": {"S3DataSource": source}}
     assert world.train(script, 2, InputDataConfig=[channel]) == {
         "algo-1": "1,2 algo-2",
@@ -334,13 +336,13 @@ with socket.create_server((host, 5000)):
 
 
 @pytest.mark.parametrize("isolated", [True, False])
-def test_an_isolated_job_reaches_its_own_hosts_alone(world: World, isolated: bool) -> None:
-    # given something that listens on this machine
+def test_isolated_job_reaches_its_own_hosts_only(world: World, isolated: bool) -> None:
+    # given a listener on this machine
     with socket.create_server(("127.0.0.1", 0)) as outside:
         port = str(outside.getsockname()[1])
-        # when a job of two hosts asks it and each other
+        # when the hosts of a job connect to it and to each other
         files = world.train(REACH, 2, EnableNetworkIsolation=isolated, hyperparameters={"port": port})
-    # then the hosts reach each other, and this machine only where the job is not isolated
+    # then the hosts reach each other, and the listener only if the job is not isolated
     found = [json.loads(files[name]) for name in ("algo-1", "algo-2")]
     assert [each["missing"] for each in found] == [[], []]
     assert {each["machine"] for each in found} == {not isolated}
@@ -388,8 +390,8 @@ if os.environ["SM_CURRENT_HOST"] == os.environ["SM_MASTER_ADDR"]:
 """
 
 
-def test_the_sdks_own_way_of_running_a_script_works(world: World, cloud: LocalCloud, tmp_path: Path) -> None:
-    # given a script, and an image that does not know it
+def test_script_mode_of_the_sdk_works(world: World, cloud: LocalCloud, tmp_path: Path) -> None:
+    # given a script, and an image without it
     (tmp_path / "source").mkdir()
     (tmp_path / "source" / "train.py").write_text(SOURCE)
     # when SageMaker's SDK 3 trains with it
@@ -401,7 +403,7 @@ def test_the_sdks_own_way_of_running_a_script_works(world: World, cloud: LocalCl
     done = subprocess.run(
         [*command, *arguments], env=environment, capture_output=True, text=True, check=False, cwd=tmp_path
     )
-    # then its way of starting it, /bin/bash and literal paths, found all that it needs on both hosts
+    # then its start command, with /bin/bash and literal paths, works on both hosts
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     job = world.end(done.stdout.split()[-1])
     assert job["TrainingJobStatus"] == "Completed", job.get("FailureReason")
@@ -414,22 +416,22 @@ def test_the_sdks_own_way_of_running_a_script_works(world: World, cloud: LocalCl
         assert said.read().decode() == '0.5 ["algo-1", "algo-2"] /opt/ml/input/data/code'
 
 
-# The other way
+# Without namespaces
 
 
-def test_a_plain_process_says_that_it_is_one(world: World, cloud: LocalCloud) -> None:
+def test_status_and_log_report_plain_processes(world: World, cloud: LocalCloud) -> None:
     assert cloud.status()["containers"] == "namespaces of their own"
     cloud.configure(container_isolation="plain")
     try:
-        # when a container runs as it does where the kernel has no namespaces
-        # (whose entry point has no literal path, which it would not find)
+        # when a container runs as on a kernel without namespaces
+        # (its entry point has no literal path, which would not exist)
         config = "os.environ['SAGEMAKER_BASE_DIR'] + '/input/config/resourceconfig.json'"
         script = f"import json, os; print(json.load(open({config}))['hosts'])"
         algorithm = {"TrainingImage": world.image, "TrainingInputMode": "File"}
         algorithm |= {"ContainerEntrypoint": ["python", "-c", script]}
         name = world.begin("", AlgorithmSpecification=algorithm)
         assert world.end(name)["TrainingJobStatus"] == "Completed"
-        # then the status and the job's log say so and why, and its host is an address
+        # then the status and the job's log report this with the reason, and its host is an address
         why = "plain processes: the setting container_isolation is plain"
         assert cloud.status()["containers"] == why
         logs, group = world.client("logs"), "/aws/sagemaker/TrainingJobs"

@@ -1,4 +1,4 @@
-"""The local price list, asked with boto3 by a role with the permission and by a role without it."""
+"""The local price list, called with boto3 by a role with the permission and by a role without it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ WANTED = {"instanceName": "ml.m5.xlarge", "component": "Training", "regionCode":
 
 
 def products(**credentials: Any) -> list[dict[str, Any]]:
-    """Ask for the products that are wanted, with nothing but the environment and these credentials."""
+    """Request the products with only the environment and these credentials."""
     pricing = boto3.Session().client("pricing", region_name="us-east-1", **credentials)
     filters: Any = [{"Type": "TERM_MATCH", "Field": field, "Value": value} for field, value in WANTED.items()]
     pages = pricing.get_paginator("get_products").paginate(ServiceCode="AmazonSageMaker", Filters=filters)
@@ -32,9 +32,9 @@ def test_only_a_role_with_the_permission_gets_prices(
         monkeypatch.setenv(name, value)
     allowed = assumed(aws, ("pricing:GetProducts", "*"))
     denied = assumed(aws, ("pricing:DescribeServices", "*"))
-    # when the role with the permission asks, then it gets the product
+    # when the role with the permission calls, then it gets the product
     (found,) = products(**allowed)
     assert found["product"]["attributes"]["usagetype"] == "USE1-Train:ml.m5.xlarge"
-    # when the role without the permission asks, then it is refused
+    # when the role without the permission calls, then it is refused
     with pytest.raises(ClientError, match=r"\(AccessDeniedException\).*pricing:GetProducts"):
         products(**denied)

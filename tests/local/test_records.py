@@ -1,4 +1,4 @@
-"""SageMaker's records on the local cloud, through plain boto3: what is kept, what is refused and how."""
+"""SageMaker's records on the local cloud, through boto3: stored fields and refusals."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def client(cloud: LocalCloud) -> Any:
             endpoint_url=cloud.endpoint_url,
             region_name=REGION,
             **own_keys(cloud),
-            # What the service refuses is asked of the service, not of the client.
+            # The client must not validate, so that the service does
             config=Config(parameter_validation=False, retries={"total_max_attempts": 1}),
         )
 
@@ -64,7 +64,7 @@ def make_model(sagemaker: Any, name: str | None = None, **given: Any) -> str:
 # Models
 
 
-def test_a_model_is_described_as_it_was_created(sagemaker: Any) -> None:
+def test_model_is_described_with_its_created_fields(sagemaker: Any) -> None:
     name = make_model(
         sagemaker,
         PrimaryContainer={"Image": IMAGE, "ModelDataUrl": DATA, "Environment": {"A": "1"}},
@@ -122,14 +122,14 @@ def test_a_model_is_described_as_it_was_created(sagemaker: Any) -> None:
         ({"Tags": [{"Key": "aws:a", "Value": "1"}]}, "reserved for system use"),
     ],
 )
-def test_a_model_that_is_not_one_is_refused(sagemaker: Any, given: dict[str, Any], message: str) -> None:
+def test_invalid_model_is_refused(sagemaker: Any, given: dict[str, Any], message: str) -> None:
     name = unique("model")
     with refused("ValidationException", message):
         make_model(sagemaker, **{"name": name} | given)
     assert not sagemaker.list_models(NameContains=name)["Models"]
 
 
-def test_a_name_is_taken_once(sagemaker: Any) -> None:
+def test_existing_name_is_refused(sagemaker: Any) -> None:
     model = make_model(sagemaker)
     config = unique("config")
     variants = [{"VariantName": "one", "ModelName": model} | INSTANCE]
@@ -189,7 +189,7 @@ def test_a_model_whose_image_has_an_oci_manifest_is_refused(
         )
         container = {"ModelPackageName": package["ModelPackageArn"]}
 
-    # Then SageMaker makes no model of it
+    # Then SageMaker creates no model of it
     with refused(
         "ValidationException", f"Unsupported manifest media type {re.escape(kind)} for image {image}"
     ):
@@ -203,10 +203,10 @@ def test_pages_skip_nothing_when_records_are_deleted_between_them(sagemaker: Any
     names = [make_model(sagemaker, f"{word}-{number}") for number in range(7)]
     asked = {"NameContains": word, "SortBy": by, "SortOrder": "Ascending", "MaxResults": 3}
     first = sagemaker.list_models(**asked)
-    # when one of its models is deleted, and its last one, and one that is still to come
+    # when one of its models is deleted, its last one, and one of the next page
     for name in (names[0], names[2], names[4]):
         sagemaker.delete_model(ModelName=name)
-    # then the next page goes on behind it, and a token of another order is refused
+    # then the next page continues after it, and a token of another order is refused
     rest = sagemaker.list_models(**asked, NextToken=first["NextToken"])
     assert [each["ModelName"] for each in rest["Models"]] == [names[3], names[5], names[6]]
     assert "NextToken" not in rest
@@ -217,7 +217,7 @@ def test_pages_skip_nothing_when_records_are_deleted_between_them(sagemaker: Any
 # Endpoint configurations
 
 
-def test_an_endpoint_configuration_is_described_as_it_was_created(sagemaker: Any) -> None:
+def test_endpoint_configuration_is_described_with_its_created_fields(sagemaker: Any) -> None:
     model, name = make_model(sagemaker), unique("config")
     capture = {
         "EnableCapture": False,
@@ -294,7 +294,7 @@ def test_a_configuration_that_cannot_be_served_is_refused(
         sagemaker.create_endpoint_config(EndpointConfigName=unique("config"), ProductionVariants=given)
 
 
-def test_what_is_not_built_is_named(sagemaker: Any) -> None:
+def test_unsupported_parameter_is_refused_by_name(sagemaker: Any) -> None:
     variants = [{"VariantName": "one", "ModelName": make_model(sagemaker)} | INSTANCE]
     output = {"OutputConfig": {"S3OutputPath": "s3://bucket/out"}}
 
@@ -357,7 +357,7 @@ def test_versions_are_numbered_in_their_group_and_wait_for_approval(sagemaker: A
     assert found["InferenceSpecification"] == SPECIFICATION
     assert found["ModelMetrics"] == metrics
     assert found["CustomerMetadataProperties"] == {"rmse": "0.42"}
-    assert "ModelPackageName" not in found  # a version has none
+    assert "ModelPackageName" not in found  # versions have no name
 
     # A number is not used twice
     sagemaker.delete_model_package(ModelPackageName=second)
@@ -386,7 +386,7 @@ def test_approval_and_properties_can_be_changed(sagemaker: Any) -> None:
         sagemaker.update_model_package(ModelPackageArn=package, ModelApprovalStatus="Perhaps")
 
 
-def test_packages_are_listed_by_group_and_approval_newest_first_when_asked(sagemaker: Any) -> None:
+def test_packages_are_listed_by_group_approval_and_order(sagemaker: Any) -> None:
     group = make_group(sagemaker)
     packages = [register(sagemaker, group) for _ in range(11)]
     sagemaker.update_model_package(ModelPackageArn=packages[1], ModelApprovalStatus="Approved")
@@ -402,7 +402,7 @@ def test_packages_are_listed_by_group_and_approval_newest_first_when_asked(sagem
         sagemaker.list_model_packages(ModelPackageGroupName="nowhere")
 
 
-def test_a_package_may_stand_outside_of_a_group(sagemaker: Any) -> None:
+def test_package_without_a_group_needs_instance_types(sagemaker: Any) -> None:
     name = unique("package")
     whole = SPECIFICATION | {
         "SupportedTransformInstanceTypes": ["ml.m5.large"],
@@ -432,7 +432,7 @@ def test_a_package_may_stand_outside_of_a_group(sagemaker: Any) -> None:
         ({"InferenceSpecification": {"Containers": []}}, "Containers"),
     ],
 )
-def test_a_package_that_is_not_one_is_refused(sagemaker: Any, given: dict[str, Any], message: str) -> None:
+def test_invalid_package_is_refused(sagemaker: Any, given: dict[str, Any], message: str) -> None:
     group = make_group(sagemaker)
     with refused("ValidationException", message):
         register(sagemaker, **{"group": group} | given)
@@ -448,7 +448,7 @@ def test_a_request_repeated_with_its_token_registers_one_version(sagemaker: Any)
     assert len(sagemaker.list_model_packages(ModelPackageGroupName=group)["ModelPackageSummaryList"]) == 1
 
 
-def test_a_group_goes_when_it_is_empty(sagemaker: Any) -> None:
+def test_only_an_empty_group_can_be_deleted(sagemaker: Any) -> None:
     group = make_group(sagemaker)
     package = register(sagemaker, group)
 
@@ -573,9 +573,7 @@ def test_a_notebook_instance_goes_through_its_statuses(sagemaker: Any) -> None:
         ({"PlatformIdentifier": "notebook-al2023-v3"}, "PlatformIdentifier"),
     ],
 )
-def test_a_notebook_instance_that_cannot_be_is_refused(
-    sagemaker: Any, given: dict[str, Any], message: str
-) -> None:
+def test_invalid_notebook_instance_is_refused(sagemaker: Any, given: dict[str, Any], message: str) -> None:
     with refused("ValidationException", message):
         make_notebook(sagemaker, **given)
 
@@ -625,7 +623,7 @@ def test_every_kind_of_resource_has_tags(sagemaker: Any) -> None:
         assert sagemaker.list_tags(ResourceArn=resource)["Tags"] == []
 
 
-def test_tags_go_with_their_resource_and_need_one(sagemaker: Any) -> None:
+def test_tags_are_deleted_with_their_resource_and_limited(sagemaker: Any) -> None:
     model = make_model(sagemaker, Tags=[{"Key": "old", "Value": "1"}])
     sagemaker.delete_model(ModelName=model)
 

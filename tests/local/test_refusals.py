@@ -1,4 +1,4 @@
-"""The local cloud refuses what AWS refuses: definitions, roles, sizes, policies, targets."""
+"""The local cloud refuses invalid input as AWS does: definitions, roles, sizes, policies, targets."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def trusted(aws: Callable) -> str:
 
 @pytest.fixture
 def made(states: Any, trusted: str) -> Callable[[str], str]:
-    """Create a state machine; returns its ARN."""
+    """Create a state machine; return its ARN."""
 
     def make(definition: str, **given: Any) -> str:
         request = {"name": next(names), "definition": definition, "roleArn": trusted} | given
@@ -61,7 +61,7 @@ def made(states: Any, trusted: str) -> Callable[[str], str]:
 
 @pytest.fixture
 def ran(states: Any, made: Callable[[str], str]) -> Callable[..., dict[str, Any]]:
-    """Run a definition once; returns the description of the ended execution."""
+    """Run a definition once; return the description of the ended execution."""
 
     def run(definition: str, given: str = "{}") -> dict[str, Any]:
         arn = states.start_execution(stateMachineArn=made(definition), input=given)["executionArn"]
@@ -89,9 +89,9 @@ WRONG = {
 def test_a_wrong_definition_is_refused_by_every_operation(
     states: Any, made: Callable, trusted: str, definition: str
 ) -> None:
-    # given a state machine that is right
+    # given a valid state machine
     arn = made(machine(A=END))
-    # then a wrong definition neither makes another nor changes it, and is diagnosed
+    # then an invalid definition neither creates a machine nor changes this one, and is diagnosed
     with refused("InvalidDefinition", "Invalid State Machine Definition: '"):
         made(definition)
     with refused("InvalidDefinition"):
@@ -102,7 +102,7 @@ def test_a_wrong_definition_is_refused_by_every_operation(
     assert {each["severity"] for each in found["diagnostics"]} == {"ERROR"}
 
 
-def test_a_right_definition_is_valid_and_a_wrong_expression_is_not(states: Any) -> None:
+def test_definition_is_validated_with_its_jsonata_expressions(states: Any) -> None:
     right, wrong = jsonata(A=END | {"Output": "{% 1 %}"}), jsonata(A=END | {"Output": "{% 1 + %}"})
     assert states.validate_state_machine_definition(definition=right)["result"] == "OK"
     found = states.validate_state_machine_definition(definition=wrong)
@@ -112,11 +112,11 @@ def test_a_right_definition_is_valid_and_a_wrong_expression_is_not(states: Any) 
 def test_a_machine_needs_a_role_that_step_functions_may_assume(
     aws: Callable, states: Any, made: Callable
 ) -> None:
-    # given a role that is not there and one of another service
+    # given a missing role and one of another service
     nobody = f"arn:aws:iam::{ACCOUNT}:role/nobody"
     arn = made(machine(A=END))
     for each in (nobody, role(aws, "lambda.amazonaws.com")):
-        # then no machine is made with it, nor given it
+        # then no machine can be created with it or updated to it
         with refused("AccessDeniedException", "states.amazonaws.com"):
             made(machine(A=END), roleArn=each)
         with refused("AccessDeniedException"):
@@ -135,7 +135,7 @@ def test_a_stack_with_a_wrong_definition_or_role_rolls_back(aws: Callable, trust
         stack = Stack(aws)
         assert stack.create(resources(definition, role_arn)) == "ROLLBACK_COMPLETE"
         assert said in stack.reasons
-    # and an update to a wrong one keeps what is there
+    # and an update to an invalid one changes nothing
     stack = Stack(aws)
     right = resources(machine(A=END), trusted)
     assert stack.create(right) == "CREATE_COMPLETE", stack.reasons
@@ -153,13 +153,13 @@ def test_starting_a_running_execution_again_answers_the_first(states: Any, made:
     arn = made(machine(A={"Type": "Wait", "Seconds": 600, "End": True}))
     request = {"stateMachineArn": arn, "name": next(names), "input": '{"a": 1}'}
     first = states.start_execution(**request)
-    # then the same request answers with it, and another input does not
+    # then the same request returns it, and one with another input is refused
     again = states.start_execution(**request)
     assert (again["executionArn"], again["startDate"]) == (first["executionArn"], first["startDate"])
     with refused("ExecutionAlreadyExists"):
         states.start_execution(**request | {"input": "{}"})
     assert len(states.list_executions(stateMachineArn=arn)["executions"]) == 1
-    # and once it has ended, nor does the same request
+    # and after its end the same request is refused too
     states.stop_execution(executionArn=first["executionArn"])
     with refused("ExecutionAlreadyExists"):
         states.start_execution(**request)
@@ -169,7 +169,7 @@ def test_starting_a_running_execution_again_answers_the_first(states: Any, made:
     ("given", "code"),
     [(json.dumps("ä" * (LARGEST // 2)), "ValidationException"), ("{", "InvalidExecutionInput")],
 )
-def test_an_input_that_is_too_large_or_no_json_is_refused(
+def test_execution_input_that_is_too_large_or_invalid_is_refused(
     states: Any, made: Callable, given: str, code: str
 ) -> None:
     arn = made(machine(A=END))
@@ -179,7 +179,7 @@ def test_an_input_that_is_too_large_or_no_json_is_refused(
 
 @pytest.mark.parametrize("within", ["a state", "a branch", "a task"])
 def test_a_result_over_256_kib_ends_the_execution(aws: Callable, ran: Callable, within: str) -> None:
-    # given a state whose output is larger than one may be, under a catch of all errors
+    # given a state whose output is too large, with a catcher of all errors
     catch = {"Catch": [{"ErrorEquals": ["States.ALL"], "Next": "Caught"}]}
     large: dict[str, Any] = {"Type": "Pass", "Output": LARGE}
     if within == "a branch":
@@ -245,7 +245,7 @@ def test_sdk_tasks_answer_with_numbers_and_booleans(aws: Callable, ran: Callable
         assert ended["status"] == "SUCCEEDED", ended
         return json.loads(ended["output"])
 
-    # then their numbers and booleans are such, and a list of one is a list
+    # then numbers, booleans and lists of one item keep their types
     listed = task("s3:listObjectsV2", Bucket=bucket)
     assert (listed["KeyCount"], listed["IsTruncated"]) == (1, False)
     assert [each["Size"] for each in listed["Contents"]] == [5]
@@ -254,10 +254,10 @@ def test_sdk_tasks_answer_with_numbers_and_booleans(aws: Callable, ran: Callable
     assert alarms["MetricAlarms"] == []
 
 
-def test_operations_with_a_host_prefix_are_reached_by_the_clouds_variables(
+def test_operations_with_a_host_prefix_work_with_printed_variables(
     cloud: LocalCloud, made: Callable, trusted: str
 ) -> None:
-    # given a program that knows nothing but what `local env` prints
+    # given a program with only the variables that `local env` prints
     definition = jsonata(A={"Type": "Pass", "Output": 1, "End": True})
     arn = made(definition, type="EXPRESS")
     program = f"""
@@ -271,7 +271,7 @@ print(states.test_state(definition=state, roleArn={trusted!r})["output"])
         [sys.executable, "-c", program], env={"PATH": os.environ["PATH"]} | cloud.env(),
         cwd=envs.ROOT, capture_output=True, text=True, check=False,
     )  # fmt: skip
-    # then it reaches both
+    # then both calls work
     assert said.stdout.split() == ["1", "2"], said.stderr
 
 
@@ -335,11 +335,11 @@ def test_a_policy_that_does_not_exist_is_not_attached(aws: Callable, arn: str) -
     iam.create_role(RoleName=name, AssumeRolePolicyDocument=trust)
     iam.create_user(UserName=name)
     iam.create_group(GroupName=name)
-    # then no entity takes it
+    # then it can be attached to no entity
     for entity in ("Role", "User", "Group"):
         with refused("NoSuchEntity", "does not exist or is not attachable"):
             getattr(iam, f"attach_{entity.lower()}_policy")(**{f"{entity}Name": name, "PolicyArn": arn})
-    # nor does a stack's
+    # nor by a stack
     trusts = {"AssumeRolePolicyDocument": json.loads(trust)}
     for kind, properties in (("Role", trusts), ("User", {})):
         stack = Stack(aws)
@@ -349,7 +349,7 @@ def test_a_policy_that_does_not_exist_is_not_attached(aws: Callable, arn: str) -
 
 
 def assumable(aws: Callable) -> tuple[str, dict[str, str]]:
-    """The name of a new role that may do nothing yet, and keys of a session of it."""
+    """Create a role without grants; return its name and the keys of a session."""
     arn = role(aws, "lambda.amazonaws.com")
     name = arn.rpartition("/")[2]
     trust = policy({"Effect": "Allow", "Principal": {"AWS": "*"}, "Action": "sts:AssumeRole"})
@@ -378,7 +378,7 @@ def test_a_grant_for_a_namespace_allows_its_metrics_alone(
     data = [{"MetricName": "loss", "Value": float(value)} for value in range(values)]
     cloud.enforce_iam(True)
     try:
-        # then it puts them there, and nowhere else
+        # then it can put them there only
         aws("cloudwatch", **keys).put_metric_data(Namespace="/aws/sagemaker/TrainingJobs", MetricData=data)
         with pytest.raises(ClientError, match="AccessDenied"):
             aws("cloudwatch", **keys).put_metric_data(Namespace="elsewhere", MetricData=data)
@@ -386,13 +386,13 @@ def test_a_grant_for_a_namespace_allows_its_metrics_alone(
         cloud.enforce_iam(False)
 
 
-def test_a_policy_of_awss_own_grants_what_it_says(cloud: LocalCloud, aws: Callable) -> None:
-    # given a role with nothing but one of AWS's managed policies
+def test_aws_managed_policy_grants_its_actions_only(cloud: LocalCloud, aws: Callable) -> None:
+    # given a role with only one of AWS's managed policies
     name, keys = assumable(aws)
     aws("iam").attach_role_policy(RoleName=name, PolicyArn="arn:aws:iam::aws:policy/AmazonSageMakerReadOnly")
     cloud.enforce_iam(True)
     try:
-        # then it may read, and not delete
+        # then it can read, and cannot delete
         assert "Models" in aws("sagemaker", **keys).list_models()
         with pytest.raises(ClientError, match="AccessDenied"):
             aws("sagemaker", **keys).delete_model(ModelName="m")
@@ -402,7 +402,7 @@ def test_a_policy_of_awss_own_grants_what_it_says(cloud: LocalCloud, aws: Callab
 
 @pytest.mark.parametrize(("given", "expected"), [("", "default"), ("a,b", "a+b")])
 def test_a_condition_compares_a_joined_list(aws: Callable, given: str, expected: str) -> None:
-    # given a template that asks, as the CDK's bootstrap template does, whether a list has something
+    # given a template with a condition on a joined list, as in the CDK's bootstrap template
     joined = {"Fn::Join": ["+", {"Ref": "List"}]}
     template = {
         "Parameters": {"List": {"Type": "CommaDelimitedList", "Default": ""}},
@@ -417,7 +417,7 @@ def test_a_condition_compares_a_joined_list(aws: Callable, given: str, expected:
     def outputs() -> Any:
         return formation.describe_stacks(StackName=name)["Stacks"][0].get("Outputs")
 
-    # then it is told right
+    # then the condition is evaluated correctly
     (shown,) = until(outputs, "the stack's outputs")
     assert shown["OutputValue"] == expected
 

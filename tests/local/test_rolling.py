@@ -1,4 +1,4 @@
-"""Rolling updates of an endpoint: in batches, without a gap, and back where a batch does not start."""
+"""Rolling updates of an endpoint: in batches, without a gap, and rolled back if a batch fails."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def config(bench: Bench, model: str, instances: int = 2) -> str:
 
 
 def instances_of(bench: Bench, endpoint: str, count: int) -> set[str]:
-    """The instances of an endpoint that answers requests at once with so many instances."""
+    """Wait until an endpoint answers from this number of instances; return them."""
     found: set[str] = set()
 
     def answered() -> bool:
@@ -45,13 +45,13 @@ def instances_of(bench: Bench, endpoint: str, count: int) -> set[str]:
     return found
 
 
-def test_an_update_in_batches_has_old_and_new_instances_answer_side_by_side(bench: Bench) -> None:
+def test_rolling_update_serves_from_old_and_new_instances(bench: Bench) -> None:
     # Given an endpoint of two instances
     endpoint = bench.endpoint(config(bench, bench.model("old")))
     old = instances_of(bench, endpoint, 2)
     new = config(bench, bench.model("new"))
 
-    # When half of it is replaced at a time, each half watched for two seconds
+    # When half of it is replaced at a time, with a wait of two seconds
     bench.sagemaker.update_endpoint(
         EndpointName=endpoint, EndpointConfigName=new, DeploymentConfig=policy(HALF, wait=2)
     )
@@ -70,7 +70,7 @@ def test_an_update_in_batches_has_old_and_new_instances_answer_side_by_side(benc
     assert len(instances_of(bench, endpoint, 2)) == 2
 
 
-def test_a_batch_that_does_not_start_puts_the_old_instances_back(bench: Bench) -> None:
+def test_rolling_update_rolls_back_when_the_first_batch_fails(bench: Bench) -> None:
     before = config(bench, bench.model("old"))
     endpoint = bench.endpoint(before)
     broken = config(bench, bench.model(Environment={"EXIT": "4"}))
@@ -85,8 +85,8 @@ def test_a_batch_that_does_not_start_puts_the_old_instances_back(bench: Bench) -
     assert len(instances_of(bench, endpoint, 2)) == 2
 
 
-def test_a_later_batch_that_does_not_start_puts_the_old_instances_back(bench: Bench) -> None:
-    # Given an update whose model is gone from S3 once the first batch has it
+def test_rolling_update_rolls_back_when_a_later_batch_fails(bench: Bench) -> None:
+    # Given an update whose model is deleted from S3 after the first batch has fetched it
     before = config(bench, bench.model("old"))
     endpoint, data = bench.endpoint(before), bench.data("new")
     new = config(bench, bench.model(ModelDataUrl=data))
@@ -134,7 +134,7 @@ def test_two_update_policies_are_refused(bench: Bench) -> None:
         )
 
 
-def test_a_serverless_endpoint_is_updated_all_at_once_whatever_the_policy(bench: Bench) -> None:
+def test_serverless_endpoint_is_updated_at_once_despite_a_rolling_policy(bench: Bench) -> None:
     endpoint = bench.endpoint(bench.config(model=bench.model("old"), serverless=True))
     variant = {"VariantName": "AllTraffic", "ModelName": bench.model("new"), "ServerlessConfig": SERVERLESS}
     new = bench.config(variant)

@@ -1,4 +1,4 @@
-"""Endpoints that grow and shrink with their traffic, by a policy from a template."""
+"""Endpoints that scale with their traffic by a policy from a template."""
 
 from __future__ import annotations
 
@@ -70,12 +70,12 @@ class Stack:
 
 
 def instances(bench: Bench, endpoint: str) -> tuple[int, int]:
-    """Running, and wanted."""
+    """Return the numbers of running and desired instances."""
     (variant,) = bench.describe(endpoint)["ProductionVariants"]
     return variant["CurrentInstanceCount"], variant["DesiredInstanceCount"]
 
 
-def test_an_endpoint_follows_its_traffic_within_its_bounds_over_a_restart(tmp_path: Path) -> None:
+def test_endpoint_scales_with_traffic_within_bounds_across_a_restart(tmp_path: Path) -> None:
     with LocalCloud(tmp_path / "cloud") as cloud:
         cloud.configure(**FAST)
         bench = Bench(cloud)
@@ -88,7 +88,7 @@ def test_an_endpoint_follows_its_traffic_within_its_bounds_over_a_restart(tmp_pa
         assert outputs["Policy"] == outputs["Arn"]
         assert outputs["Arn"].endswith("policyName/by-traffic")
 
-        # When far more come, then it grows to the most that it may
+        # When there are many more, then it scales out to its maximum
         stop = threading.Event()
 
         def ask() -> None:
@@ -103,7 +103,7 @@ def test_an_endpoint_follows_its_traffic_within_its_bounds_over_a_restart(tmp_pa
         finally:
             stop.set()
             asking.join()
-        # And with nobody left it shrinks to the least, also after a restart
+        # And without requests it scales in to its minimum, also after a restart
         cloud.stop()
         cloud.start()
         bench = Bench.__new__(Bench)
@@ -111,7 +111,7 @@ def test_an_endpoint_follows_its_traffic_within_its_bounds_over_a_restart(tmp_pa
         bench.sagemaker = bench.client("sagemaker")
         until(lambda: instances(bench, endpoint) == (1, 1))
 
-        # And that is on record
+        # And the activities are recorded
         activities = bench.client("application-autoscaling").describe_scaling_activities(
             ServiceNamespace="sagemaker", ResourceId=resource
         )["ScalingActivities"]
@@ -124,7 +124,7 @@ def bench(cloud: LocalCloud) -> Bench:
     return Bench(cloud, CONTAINERS / "multi_model")
 
 
-def test_a_stack_changes_and_removes_what_scales(bench: Bench) -> None:
+def test_stack_updates_and_deletes_scaling(bench: Bench) -> None:
     endpoint = bench.endpoint(bench.config(model=bench.model(Environment={"CAPACITY": "1"})))
     resource = f"endpoint/{endpoint}/variant/AllTraffic"
     client = bench.client("application-autoscaling")
@@ -155,7 +155,7 @@ def test_a_stack_changes_and_removes_what_scales(bench: Bench) -> None:
     ]
 
 
-def test_what_cannot_scale_is_refused_with_the_services_own_codes(bench: Bench, enforced: None) -> None:
+def test_invalid_scaling_request_is_refused_with_the_services_code(bench: Bench, enforced: None) -> None:
     client = bench.client("application-autoscaling")
     nowhere = {"ResourceId": "endpoint/nowhere/variant/AllTraffic"} | DIMENSION
 
@@ -194,14 +194,14 @@ def test_what_cannot_scale_is_refused_with_the_services_own_codes(bench: Bench, 
     ("current", "series", "expected"),
     [
         (1, [30, 30, 30], 3),  # above the target three times in a row
-        (2, [11, 11, 11], 3),  # a little above, which asks for one more at least
-        (1, [30, 30, 9], 1),  # not yet in a row
+        (2, [11, 11, 11], 3),  # slightly above, which adds at least one
+        (1, [30, 30, 9], 1),  # not three times in a row
         (3, [2] * 15, 1),  # low for fifteen periods
-        (3, [0] * 15, 0),  # nobody asks; the least is for the bounds to say
-        (3, [2] * 14, 3),  # not yet
-        (3, [9.5] * 15, 3),  # below the target, but not by a tenth
-        (2, [6] * 15, 2),  # low, and yet one instance would be too few
+        (3, [0] * 15, 0),  # no requests; the minimum is applied later
+        (3, [2] * 14, 3),  # one period too few
+        (3, [9.5] * 15, 3),  # below the target by less than a tenth
+        (2, [6] * 15, 2),  # low, but one instance would be too few
     ],
 )
-def test_a_policy_wants_what_its_target_says(current: int, series: list[float], expected: int) -> None:
+def test_desired_count_follows_the_target_value(current: int, series: list[float], expected: int) -> None:
     assert scaling.wanted(current, 10, series) == expected

@@ -1,4 +1,4 @@
-"""A deployment is refused before it starts where a secret's name is taken."""
+"""A deployment is refused before it starts if a secret's name is taken."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def first(aws: Callable[..., Any]) -> Iterator[str]:
     )
 
 
-def test_a_second_stack_is_refused_with_the_settings_when_the_name_is_taken(first: str):
+def test_second_stack_is_refused_when_the_secret_name_is_taken(first: str):
     with pytest.raises(secret_names.SecretNameError) as caught:
         check("second")
     message = str(caught.value)
@@ -67,7 +67,7 @@ def test_a_first_deployment_passes_when_the_name_is_free():
     check("first", {"Ref": "Parameter"})
 
 
-def test_a_persons_secret_stops_the_stack_until_it_is_shared(aws: Callable[..., Any]):
+def test_existing_secret_stops_the_deployment_until_it_is_shared(aws: Callable[..., Any]):
     aws("secretsmanager").create_secret(Name="a-persons", SecretString="hidden")
     with pytest.raises(secret_names.SecretNameError, match="a-persons, which exists already: choose"):
         check("first", "a-persons")
@@ -76,25 +76,25 @@ def test_a_persons_secret_stops_the_stack_until_it_is_shared(aws: Callable[..., 
 
 
 def test_a_stack_is_refused_another_secrets_name_for_its_own(first: str, aws: Callable[..., Any]):
-    # given a stack with a secret, and somebody else's secret
+    # given a stack with a secret, and another secret
     aws("secretsmanager").create_secret(Name="another", SecretString="hidden")
-    # when the stack is to rename its own to that, then it is refused
+    # when the stack is to rename its secret to the other's name, then it is refused
     with pytest.raises(secret_names.SecretNameError, match="another, which exists already"):
         check(first, "another")
     aws("secretsmanager").delete_secret(SecretId="another", ForceDeleteWithoutRecovery=True)
 
 
-def test_a_secret_scheduled_for_deletion_still_holds_its_name(aws: Callable[..., Any]):
+def test_name_of_a_secret_scheduled_for_deletion_is_taken(aws: Callable[..., Any]):
     # given a secret in its recovery window
     aws("secretsmanager").create_secret(Name="going", SecretString="hidden")
     aws("secretsmanager").delete_secret(SecretId="going", RecoveryWindowInDays=7)
-    # then the refusal says so
+    # then the error mentions it
     with pytest.raises(secret_names.SecretNameError, match=r"exists already \(scheduled for deletion\)"):
         check("first", "going")
     aws("secretsmanager").delete_secret(SecretId="going", ForceDeleteWithoutRecovery=True)
 
 
-def test_a_caller_who_may_not_ask_is_not_stopped(
+def test_check_passes_when_the_caller_may_not_read_secrets(
     first: str, enforced: None, aws: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ):
     # given a user without any policy

@@ -1,4 +1,4 @@
-"""The server, whose own botocore is older, reads the service models of the locked one."""
+"""The server, whose botocore is older, reads the service models of the locked botocore."""
 
 from __future__ import annotations
 
@@ -17,6 +17,6 @@ def test_server_reads_the_locked_service_models(
 ) -> None:
     # when the server's environment loads the models
     statuses, platforms = in_the_clouds_environment(PROGRAM).stdout.splitlines()
-    # then values that its own botocore lacks are there
+    # then they have values that its own botocore lacks
     assert "CompletedWithFailures" in statuses
     assert "notebook-al2023-v2" in platforms

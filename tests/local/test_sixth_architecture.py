@@ -47,9 +47,9 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(project: Path, *command: str) -> str:
-    """Run a command in the copy, which has environments of its own; return its output.
+    """Run a command in the copy, which has separate environments; return its output.
 
-    The CDK validates the template of its stack in `dev`; those of the others are validated here.
+    The CDK validates the template of the new stack in `dev`; other tests validate those of the others.
     """
     own = {name: value for name, value in os.environ.items() if not name.startswith(("GROUNDPLAN_", "AWS_"))}
     done = subprocess.run(
@@ -67,16 +67,16 @@ def run(project: Path, *command: str) -> str:
 
 @pytest.mark.timeout(1800)
 def test_sixth_architecture_needs_its_folders_and_one_entry(project: Path) -> None:
-    # when it is demonstrated, then it is synthesized, deployed and run with its policies enforced
+    # when its demonstration runs, then it is synthesized, deployed and used with its policies enforced
     run(project, "make", "demo", "ARCH=notes")
     results = json.loads((project / "out" / "results.json").read_text())
     assert results["notes"]["status"] == "ok"
     assert results["notes"]["metrics"]["kept"] == 1
     assert "Short notes" in (project / "out" / "report" / "index.html").read_text()
-    # when the tests that are its own run, and those that every architecture has to pass
+    # when its own tests and the tests of every architecture run
     python = str(project / ".groundplan" / "envs" / "app" / "bin" / "python")
     said = run(project, python, "-m", "pytest", "-v", "-m", "notes", "tests", "--snapshot-update")
-    # then they are found, by its folders and by the list
+    # then they include it, by its folders and by the list
     for passed in (
         "test_note_that_is_too_long",
         "imports_nothing_of_another[notes]",
@@ -88,9 +88,9 @@ def test_sixth_architecture_needs_its_folders_and_one_entry(project: Path) -> No
         "answered_by_its_own_sentence[notes-longest-0]",
     ):
         assert any(passed in line and "PASSED" in line for line in said.splitlines()), said
-    # and the tests that are of no architecture pass with it, whatever the number of architectures
+    # and the tests of no architecture pass with it, for any number of architectures
     run(project, python, "-m", "pytest", "tests/unit/test_settings.py", "tests/synth/test_registries.py")
-    # and its settings are checked as all others are
+    # and its settings are checked as those of the others
     refused = subprocess.run(
         [python, "app.py"],
         cwd=project,

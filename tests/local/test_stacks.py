@@ -1,4 +1,4 @@
-"""What CloudFormation refuses on AWS: a name that is taken, and the deletion of what is protected."""
+"""Refusals of CloudFormation as on AWS: existing names, and deletion of protected resources."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Stacks:
         self.client = client
 
     def create(self, resources: Template, name: str = "") -> tuple[str, str]:
-        """Returns the stack's name and the state that it comes to."""
+        """Create a stack; return its name and final status."""
         name = name or f"stack-{uuid.uuid4().hex[:8]}"
         self.client.create_stack(
             StackName=name,
@@ -65,7 +65,7 @@ def stacks(aws: Callable[..., Any]) -> Stacks:
 
 @pytest.fixture
 def broken(aws: Callable[..., Any]) -> dict[str, Any]:
-    """A resource that cannot be created, after `Kept`: its name is taken."""
+    """A resource that is created after `Kept` and fails, because its name is taken"""
     name = f"taken-{uuid.uuid4().hex[:8]}"
     aws("secretsmanager").create_secret(Name=name, SecretString="a person's")
     return {"Type": "AWS::SecretsManager::Secret", "Properties": {"Name": name}, "DependsOn": "Kept"}
@@ -89,7 +89,7 @@ def role(name: str) -> dict[str, Any]:
 
 
 def named(kind: str, name: str) -> Template:
-    """A stack with one resource of this name, and what it needs besides under generated names."""
+    """Return a template with one resource of this name, and other needed resources under generated names."""
     helper = {"Helper": {"Type": "AWS::IAM::Role", "Properties": {"AssumeRolePolicyDocument": ASSUME}}}
     arn = {"Fn::GetAtt": ["Helper", "Arn"]}
     key = {
@@ -171,18 +171,18 @@ KINDS = (
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_second_stack_cannot_take_a_name_that_is_taken(stacks: Stacks, kind: str) -> None:
+def test_second_stack_cannot_use_an_existing_name(stacks: Stacks, kind: str) -> None:
     # given a stack with a named resource
     name = f"taken-{uuid.uuid4().hex[:8]}"
     first, status = stacks.create(named(kind, name))
     assert status == "CREATE_COMPLETE", stacks.reasons(first)
 
-    # when another stack wants the same name, then it is rolled back, and says so
+    # when another stack uses the same name, then it is rolled back with the reason
     second, status = stacks.create(named(kind, name))
     assert status == "ROLLBACK_COMPLETE"
     assert "already exists" in stacks.reasons(second)
 
-    # and deleting it leaves the first stack's resource: the name is free only after that one is gone
+    # and deleting it keeps the first stack's resource: the name is free only after that one is deleted
     assert stacks.delete(second) == "DELETE_COMPLETE"
     assert stacks.create(named(kind, name))[1] == "ROLLBACK_COMPLETE"
     assert stacks.delete(first) == "DELETE_COMPLETE"
@@ -191,7 +191,7 @@ def test_a_second_stack_cannot_take_a_name_that_is_taken(stacks: Stacks, kind: s
     stacks.delete(third)
 
 
-def test_a_stack_cannot_take_what_a_person_made(stacks: Stacks, aws: Callable[..., Any]) -> None:
+def test_stack_fails_when_a_resource_of_the_name_exists(stacks: Stacks, aws: Callable[..., Any]) -> None:
     name = f"taken-{uuid.uuid4().hex[:8]}"
     aws("secretsmanager").create_secret(Name=name, SecretString="a person's")
 
@@ -203,7 +203,7 @@ def test_a_stack_cannot_take_what_a_person_made(stacks: Stacks, aws: Callable[..
 
 
 @pytest.mark.parametrize(("policy", "left"), [("RetainExceptOnCreate", False), ("Retain", True)])
-def test_a_failed_first_creation_leaves_what_is_always_retained(
+def test_only_policy_retain_keeps_a_resource_after_failed_creation(
     stacks: Stacks, aws: Callable[..., Any], broken: dict[str, Any], policy: str, left: bool
 ) -> None:
     name = f"kept-{uuid.uuid4().hex[:8]}"
@@ -215,7 +215,7 @@ def test_a_failed_first_creation_leaves_what_is_always_retained(
     assert (name in aws("dynamodb").list_tables()["TableNames"]) == left
 
 
-def test_what_is_retained_outlives_its_stack(stacks: Stacks, aws: Callable[..., Any]) -> None:
+def test_retained_resource_outlives_its_stack(stacks: Stacks, aws: Callable[..., Any]) -> None:
     name = f"kept-{uuid.uuid4().hex[:8]}"
     kept = table(name) | {"DeletionPolicy": "RetainExceptOnCreate", "UpdateReplacePolicy": "Retain"}
     stack, _ = stacks.create({"Kept": kept})
@@ -246,7 +246,7 @@ def test_a_protected_pool_is_not_deleted(stacks: Stacks, aws: Callable[..., Any]
     assert status == "CREATE_COMPLETE"
     (resource,) = stacks.client.describe_stack_resources(StackName=stack)["StackResources"]
 
-    # then neither the stack nor a call deletes it, before the protection is off
+    # then neither the stack nor a call can delete it before the protection is off
     cognito, pool_id = aws("cognito-idp"), resource["PhysicalResourceId"]
     assert stacks.delete(stack) == "DELETE_FAILED"
     with pytest.raises(ClientError, match="deletion protection is activated"):

@@ -1,4 +1,4 @@
-"""A page's bucket in the local cloud: published, published again, emptied."""
+"""A page's bucket in the local cloud: publishing, updating and deleting the page."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Ask = Callable[..., dict[str, str]]
 
 @pytest.fixture
 def ask(cloud: LocalCloud, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ask]:
-    """`ask("Update", properties)` is CloudFormation's request; returns what it is answered."""
+    """`ask("Update", properties)` sends CloudFormation's request and returns the response."""
     for name, value in cloud.env().items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(site, "_clients", {})
@@ -57,11 +57,11 @@ def keys(s3: Any, bucket: str) -> set[str]:
     return {item["Key"] for item in s3.list_objects_v2(Bucket=bucket).get("Contents", [])}
 
 
-def test_the_page_is_in_the_bucket_with_what_only_the_sdk_knows(ask, s3, properties, cloud):
+def test_creation_publishes_the_page_with_settings_and_endpoint_addresses(ask, s3, properties, cloud):
     # WHEN CloudFormation creates it
     answer = ask("Create", properties)
 
-    # THEN the files are there, the settings keep their types, and the hosts are those the SDK calls
+    # THEN the files are stored, the settings keep their types, and the hosts are those of the SDK
     assert answer["Status"] == "SUCCESS", answer["Reason"]
     assert answer["PhysicalResourceId"] == properties["Bucket"]
     page = s3.get_object(Bucket=properties["Bucket"], Key="index.html")
@@ -72,13 +72,13 @@ def test_the_page_is_in_the_bucket_with_what_only_the_sdk_knows(ask, s3, propert
     assert config == {"clientId": "abc", "limits": {"models": 3}, "cognitoEndpoint": cloud.endpoint_url}
 
 
-def test_a_next_release_leaves_nothing_of_the_one_before_and_may_be_repeated(ask, s3, properties):
+def test_update_replaces_all_files_and_can_be_repeated(ask, s3, properties):
     ask("Create", properties)
     for _ in range(2):
-        # WHEN another asset is published, and CloudFormation asks again
+        # WHEN another asset is published, twice
         answer = ask("Update", properties | {"SourceKey": "two.zip"}, properties["Bucket"])
 
-        # THEN the bucket holds that one alone
+        # THEN the bucket has the files of that asset only
         assert answer["Status"] == "SUCCESS", answer["Reason"]
         assert keys(s3, properties["Bucket"]) == {"index.html", "app.js", "config.json"}
         assert s3.get_object(Bucket=properties["Bucket"], Key="app.js")["Body"].read() == b"two"
@@ -92,7 +92,7 @@ def test_a_next_release_leaves_nothing_of_the_one_before_and_may_be_repeated(ask
         ({"Config": "[]"}, "Config is a JSON object"),
     ],
 )
-def test_a_failed_release_says_why_and_leaves_the_page_as_it_was(ask, s3, properties, change, words):
+def test_failed_update_reports_the_reason_and_keeps_the_page(ask, s3, properties, change, words):
     ask("Create", properties)
     answer = ask("Update", properties | change, properties["Bucket"])
     assert answer["Status"] == "FAILED"
@@ -101,29 +101,29 @@ def test_a_failed_release_says_why_and_leaves_the_page_as_it_was(ask, s3, proper
     assert s3.get_object(Bucket=properties["Bucket"], Key="app.js")["Body"].read() == b"one"
 
 
-def test_a_deleted_stack_leaves_an_empty_bucket_with_every_version_gone(ask, s3, properties):
-    # GIVEN a bucket with versions, some of them of files that are gone
+def test_deletion_removes_every_version_from_the_bucket(ask, s3, properties):
+    # GIVEN a bucket with versions, some of them of deleted files
     bucket = properties["Bucket"]
     s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
     ask("Create", properties)
     ask("Update", properties | {"SourceKey": "two.zip"}, bucket)
 
-    # WHEN the stack goes, and CloudFormation asks twice
+    # WHEN the stack is deleted, with two requests of CloudFormation
     first, second = ask("Delete", properties, bucket), ask("Delete", properties, bucket)
 
-    # THEN the bucket can be deleted, and a third request finds nothing to do
+    # THEN the bucket can be deleted, and a third request succeeds too
     assert first["Status"] == second["Status"] == "SUCCESS", first["Reason"]
     s3.delete_bucket(Bucket=bucket)
     assert ask("Delete", properties, bucket)["Status"] == "SUCCESS"
 
 
-def test_a_retained_page_stays(ask, s3, properties):
+def test_deletion_keeps_a_retained_page(ask, s3, properties):
     ask("Create", properties)
     assert ask("Delete", properties | {"Retain": "true"}, properties["Bucket"])["Status"] == "SUCCESS"
     assert "index.html" in keys(s3, properties["Bucket"])
 
 
-def test_it_gives_up_in_time_to_say_so(ask, properties):
+def test_creation_times_out_early_enough_to_respond(ask, properties):
     answer = ask("Create", properties, seconds=custom_resource.SPARE_SECONDS - 1)
     assert answer["Status"] == "FAILED"
     assert "TimeoutError" in answer["Reason"]

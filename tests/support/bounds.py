@@ -21,16 +21,16 @@ SHARED: Texts = {
     "security_group_ids": [",".join(f"sg-{number:017x}" for number in range(5))],
     "endpoint_name": ["a", "a" * 36],
 }
-"""For fields of text that architectures share: the shortest, the longest, other allowed shapes."""
+"""Values of text fields that architectures share: shortest, longest and other allowed forms."""
 NETWORK = {
     "subnet_ids": {"security_group_ids": "sg-0123abcd"},
     "security_group_ids": {"subnet_ids": "subnet-0123abcd"},
 }
-"""What else must be chosen so that the bound of a shared field may be."""
+"""Other fields that must be set so that the bound of a shared field is valid."""
 
 
 def bounds(name: str, info: FieldInfo, texts: Texts) -> list[Any]:
-    """Return the least and the most that a field takes, or each of its literals."""
+    """Return the minimum and the maximum of a field, or each of its literals."""
     if name in texts:
         return texts[name]
     if info.annotation is bool:
@@ -54,7 +54,7 @@ def bounds(name: str, info: FieldInfo, texts: Texts) -> list[Any]:
 
 
 def walk(model: type[BaseModel], path: str, texts: Texts) -> Iterator[tuple[str, Any]]:
-    """Yield each field of a model, by its path in the settings, with each of its bounds."""
+    """Yield the path of each field of a model in the settings with each of its bounds."""
     for field, info in model.model_fields.items():
         name = info.alias or field
         if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
@@ -65,13 +65,13 @@ def walk(model: type[BaseModel], path: str, texts: Texts) -> Iterator[tuple[str,
 
 
 def untried(model: type[BaseModel], choices: list[tuple[str, Any]]) -> set[str]:
-    """Return the fields of a model that no choice is for."""
+    """Return the fields of a model that no choice sets."""
     tried = {part for path, _ in choices for part in path.split(".")}
     return {info.alias or name for name, info in model.model_fields.items()} - tried
 
 
 def chosen(path: str, value: Any, together: Mapping[str, Mapping[str, str]]) -> Settings:
-    """Return the settings with this one at its bound, as the command line gives it."""
+    """Return the settings with one of them at a bound, given as text as on the command line."""
     architecture, _, _ = path.partition(".")
     text = str(value).lower() if isinstance(value, bool) else str(value)
     others = together.get(path.rpartition(".")[2], {})
@@ -79,5 +79,5 @@ def chosen(path: str, value: Any, together: Mapping[str, Mapping[str, str]]) -> 
 
 
 def accepted(operation: str, request: dict[str, Any]) -> None:
-    """Check a request by botocore's model of SageMaker: types, required members, lengths, patterns."""
+    """Check types, required members, lengths and patterns of a request with botocore's model of SageMaker."""
     validate(service_model().operation_model(operation).input_shape, request)

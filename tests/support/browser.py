@@ -1,4 +1,4 @@
-"""Headless Chromium in tests, and what one person sees in it."""
+"""Headless Chromium in tests, and the page of one user in it."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ def require_browser() -> None:
 
 @dataclass
 class Visit:
-    """A page that one person looks at, in a browser profile of their own."""
+    """A page of one user in a separate browser profile."""
 
     page: Page
     complaints: list[str] = field(default_factory=list)
-    """What the browser's console said: errors of the page, and what its security policy forbade."""
+    """Errors in the browser's console, violations of the content security policy included."""
 
     def __post_init__(self) -> None:
         self.page.set_default_timeout(PATIENCE_MS)
@@ -55,13 +55,15 @@ class Visit:
 
     def _heard(self, message: object) -> None:
         kind, text = message.type, message.text  # pyright: ignore[reportAttributeAccessIssue]
-        # That a server answered 4xx is what the page has to tell its user, and the tests look for that
+        # The page shows responses of status 4xx to its user, and the tests check for that
         if kind in ("error", "warning") and "Failed to load resource" not in text:
             self.complaints.append(f"{kind}: {text}")
 
     def barriers(self) -> list[str]:
-        """What keeps people out, in light and in dark, wide and on a phone: what axe finds by the rules of
-        WCAG 2.2 AA, and what sticks out of the screen."""
+        """Return errors that axe finds by the rules of WCAG 2.2 AA, and elements wider than the screen.
+
+        Checks light and dark, on a desktop and on a phone.
+        """
         found = set()
         schemes: tuple[tuple[int, Literal["light", "dark"]], ...] = ((1200, "light"), (375, "dark"))
         for width, scheme in schemes:

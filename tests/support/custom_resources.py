@@ -1,4 +1,4 @@
-"""CloudFormation's side of a custom resource: requests, and a server for the answers."""
+"""CloudFormation's side of a custom resource: requests, and a server for the responses."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Answer = dict[str, str]
 
 
 class CloudFormation(HTTPServer):
-    """Keeps the answers that it takes; fails the first `failures` with HTTP status 500."""
+    """Stores the accepted responses; refuses the first `failures` with HTTP status 500."""
 
     def __init__(self, failures: int = 0):
         stub = self
@@ -47,7 +47,7 @@ class CloudFormation(HTTPServer):
         physical_id: str = "",
         seconds: float = 60,
     ) -> Answer:
-        """Call a handler that has `seconds` left; return its answer."""
+        """Call a handler whose remaining time is `seconds`; return its response."""
         event = {"RequestType": kind, "ResourceProperties": properties, "StackId": "s", "RequestId": "r"}
         event |= {"LogicalResourceId": "l", "ResponseURL": f"http://127.0.0.1:{self.server_port}/"}
         if physical_id:

@@ -21,7 +21,7 @@ def network(scope: Stack, vpc_id: str = "vpc-0123abcd") -> Network:
 
 
 def domain_template(app: App, *, own_key: bool = False, **props: Any) -> dict[str, Any]:
-    """Return the template of a domain whose notebooks may experiment."""
+    """Return the template of a domain whose notebooks may start experiments."""
     synthesizer = DefaultStackSynthesizer(generate_bootstrap_version_rule=False)
     stack = Stack(app, "Trial", synthesizer=synthesizer)
     if own_key:

@@ -1,4 +1,4 @@
-"""What the tests of hosting use: a local cloud with a small image in its registry, a role and a bucket."""
+"""Helpers of the hosting tests: a local cloud with a small image in its registry, a role and a bucket."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ def unique(name: str) -> str:
 
 
 class Bench:
-    """Clients of a cloud, and what a model needs there."""
+    """Clients of a cloud, with the image, bucket and role of a model."""
 
     def __init__(self, cloud: LocalCloud, container: Path = CONTAINERS / "hosting"):
         self.cloud, self.container = cloud, container
-        self.name = unique(container.name.replace("_", "-"))  # several share a cloud
+        self.name = unique(container.name.replace("_", "-"))  # several benches share a cloud
         self.sagemaker = self.client("sagemaker")
         self.runtime = self.client("sagemaker-runtime")
         self.image = self._push()
@@ -54,15 +54,15 @@ class Bench:
         )
 
     def folders(self) -> set[Path]:
-        """What containers of endpoints have on this machine's disk now."""
+        """Return the folders of the endpoints' containers on this machine."""
         return set((self.cloud.home / "instances" / "endpoints").glob("*"))
 
     @staticmethod
     def fetched(folder: Path, model: str) -> bool:
-        """Whether the container in this folder has the model of this name, whether it answers yet or not."""
+        """Return whether the container in this folder has the files of this model. It may not answer yet."""
         try:
             return any(path.read_text() == model for path in folder.rglob("model.txt"))
-        except FileNotFoundError:  # the container has ended meanwhile
+        except FileNotFoundError:  # the container ended in the meantime
             return False
 
     def _push(self) -> str:
@@ -78,7 +78,7 @@ class Bench:
         return address
 
     def grants(self, *without: str) -> list[dict[str, Any]]:
-        """The statements that a model's role needs here, but those whose action begins so."""
+        """Return the statements of a model's role, except those whose action begins with `without`."""
         statements = [
             ("s3:GetObject", f"arn:aws:s3:::{self.bucket}/*"),
             ("s3:ListBucket", f"arn:aws:s3:::{self.bucket}"),
@@ -115,7 +115,7 @@ class Bench:
         return arn
 
     def as_user(self, service: str, *statements: dict[str, Any]) -> Any:
-        """A client of someone who may do this much."""
+        """Return a client of a new user with these policy statements."""
         iam, name = self.client("iam"), unique("someone")
         iam.create_user(UserName=name)
         document = json.dumps({"Version": "2012-10-17", "Statement": list(statements)})
@@ -128,7 +128,7 @@ class Bench:
         return f"s3://{self.bucket}/{key}"
 
     def data(self, text: str) -> str:
-        """The address of a model archive that holds this text in `model.txt`."""
+        """Upload a model archive with this text in `model.txt`; return its URI."""
         return self.put(f"{unique('data')}/model.tar.gz", archive({"model.txt": text}))
 
     def model(self, text: str = "one", role: str | None = None, **container: Any) -> str:
@@ -141,7 +141,7 @@ class Bench:
         return name
 
     def config(self, *variants: dict[str, Any], model: str | None = None, serverless: bool = False) -> str:
-        """An endpoint configuration: of these variants, or of one that serves `model`."""
+        """Create a configuration with these variants, or with one that serves `model`; return its name."""
         if not variants:
             size = (
                 {"ServerlessConfig": SERVERLESS}
@@ -154,7 +154,7 @@ class Bench:
         return name
 
     def endpoint(self, config: str, status: str = "InService") -> str:
-        """A new endpoint, once it has this status."""
+        """Create an endpoint and wait until it has this status; return its name."""
         name = unique("endpoint")
         self.sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=config)
         assert self.settled(name)["EndpointStatus"] == status, self.describe(name)
@@ -171,7 +171,7 @@ class Bench:
         return until(rests)
 
     def ask(self, endpoint: str, request: Any = None, **more: Any) -> Any:
-        """The container's own document about a request."""
+        """Invoke the endpoint; return the container's JSON about the request."""
         answer = self.runtime.invoke_endpoint(
             EndpointName=endpoint, Body=json.dumps(request or {}), ContentType="application/json", **more
         )
@@ -189,5 +189,5 @@ def archive(files: dict[str, str]) -> bytes:
 
 
 def alive(instance: str) -> bool:
-    """Whether a process runs on this machine for the container at this address, which is its alone."""
+    """Return whether a process of the container at this address runs. No two containers share an address."""
     return bool(processes("BIND_HOST", instance))

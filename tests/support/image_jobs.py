@@ -1,4 +1,4 @@
-"""Training images run as SageMaker runs them, without SageMaker: a folder takes the place of `/opt/ml`."""
+"""Run training images as SageMaker does, without SageMaker: a folder replaces `/opt/ml`."""
 
 from __future__ import annotations
 
@@ -13,14 +13,17 @@ from local.sagemaker.instances import LoopbackAddress, reserve
 from tooling.containers import import_path
 
 NEVER = 300
-"""A job that runs for longer, in seconds, is considered stuck."""
+"""Seconds after which a job is considered stuck."""
 
 _reserved: list[LoopbackAddress] = []
-"""Kept until this process ends: a listener of an earlier test may still be there."""
+"""Reserved until this process ends, because a listener of an earlier test may still exist."""
 
 
 def addresses(count: int) -> list[str]:
-    """Reserve loopback addresses for the hosts of a job, which no other process gets; sorted by rank."""
+    """Reserve loopback addresses for the hosts of a job; return them sorted by rank.
+
+    No other process gets them.
+    """
     new = reserve(count)
     _reserved.extend(new)
     return sorted(address.name for address in new)
@@ -34,7 +37,7 @@ class Job:
     code: int
     log: str
     files: list[str] = field(default_factory=list)
-    """In a container, the files that it wrote outside of `/opt/ml`."""
+    """Files that a container wrote outside of `/opt/ml`."""
 
     @property
     def failure(self) -> str:

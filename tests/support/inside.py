@@ -8,7 +8,7 @@ import sysconfig
 from pathlib import Path
 
 NEVER = 900
-"""Seconds after which tests that do not end are taken to hang."""
+"""Seconds after which running tests are considered stuck."""
 THREADS = ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
@@ -20,7 +20,7 @@ def run(python: Path, import_path: str, folder: Path, **variables: str) -> None:
     :param import_path: PYTHONPATH of the image's program
     :param variables: environment variables of the image
     """
-    # pytest itself is this environment's: behind the image's own packages on the path
+    # pytest comes from this environment, so it follows the image's own packages on the path
     program = (
         f"import sys; sys.path[:0] = {import_path.split(os.pathsep)!r};"
         f"sys.path.append({sysconfig.get_path('purelib')!r});"

@@ -1,4 +1,4 @@
-"""What the tests of SageMaker's jobs share: clients, roles, callers, events and logs."""
+"""Helpers of the tests of SageMaker's jobs: clients, roles, callers, events and logs."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ def push(cloud: LocalCloud, context: Path, image: str) -> None:
 
 
 def client(cloud: LocalCloud, service: Any, attempts: int = 5) -> Any:
-    """A client with the person's own key, the same one for the same cloud."""
+    """Return the client of a cloud with the cloud's own key. It is created once."""
     env = cloud.env()
     names = ("AWS_ENDPOINT_URL", "AWS_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
     return _client(service, attempts, *(env[name] for name in names))
 
 
-@functools.cache  # making one takes longer than most calls
+@functools.cache  # creating one takes longer than most calls
 def _client(service: Any, attempts: int, address: str, region: str, key: str, secret: str) -> Any:
     return boto3.client(
         service,
@@ -135,7 +135,7 @@ GRANTS = {
 
 
 def role(cloud: LocalCloud, *without: str) -> str:
-    """A role for SageMaker with all of GRANTS but these; returns its ARN."""
+    """Create a role for SageMaker with GRANTS except for these; return its ARN."""
     iam, name = client(cloud, "iam"), next(names)
     trust = {
         "Effect": "Allow",
@@ -154,7 +154,7 @@ def role(cloud: LocalCloud, *without: str) -> str:
 
 
 def caller(cloud: LocalCloud, *statements: dict[str, Any]) -> Any:
-    """A SageMaker client of a person with these policy statements and no others."""
+    """Return a SageMaker client of a new user with these policy statements only."""
     iam, name = client(cloud, "iam"), next(names)
     iam.create_user(UserName=name)
     document = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow"} | each for each in statements]}

@@ -1,4 +1,4 @@
-"""Notebooks run as a data scientist runs them: every cell, in their own environment, under the role of the
+"""Run notebooks as a data scientist does: all cells, in the notebooks' environment, under the role of the
 stack's notebook instance."""
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from tests.support.clouds import client
 from tooling import envs
 
 NEVER = 540
-"""Seconds that a notebook may take: a cell has no limit of its own, for on a busy machine it would be met."""
+"""Maximum seconds of a notebook. Cells have no separate limit, which a busy machine would exceed."""
 
 HASTE = """
 import time
 real = time.sleep
 time.sleep = lambda seconds: real(min(seconds, 0.5))
 """
-"""Shortens the polling interval of SageMaker's SDK, five seconds, because local jobs take less."""
+"""Shorten the polling interval of SageMaker's SDK, five seconds, because local jobs take less."""
 
 EXECUTE = (
     f"haste = {HASTE!r}"
@@ -41,21 +41,21 @@ client.execute()
 print("".join(output["text"] for output in notebook.cells[-1]["outputs"]))  # a text may come in pieces
 """
 )
-"""Runs a notebook, then has its kernel tell what is wanted, as JSON in the last line."""
+"""Run a notebook, then print the wanted variables of its kernel as JSON in the last line."""
 
 
 @dataclass(frozen=True)
 class DataScientist:
-    """Whoever sits at a stack's notebook instance."""
+    """A user of a stack's notebook instance."""
 
     folder: Path
-    """Where the notebooks lie."""
+    """Folder of the notebooks."""
     environment: dict[str, str]
     credentials: dict[str, str]
-    """Of the instance's role, as boto3 takes them."""
+    """Credentials of the instance's role as arguments of boto3."""
 
     def run(self, notebook: str, wanted: str) -> dict[str, Any]:
-        """Run every cell; returns what `wanted`, as arguments of `dict`, is in the end."""
+        """Run every cell; return the final values of `wanted`, which has the form of arguments of `dict`."""
         done = subprocess.run(
             [str(envs.environment("notebooks")), "-c", EXECUTE, f"{notebook}.ipynb", wanted],
             cwd=self.folder,
@@ -71,7 +71,7 @@ class DataScientist:
 
 
 def data_scientist(cloud: LocalCloud, stack: str, folder: Path, **environment: str) -> DataScientist:
-    """Return the data scientist of a deployed stack; `environment` are variables of the notebooks besides."""
+    """Return the data scientist of a deployed stack. `environment`: additional variables of notebooks."""
     instance = client(cloud, "sagemaker").describe_notebook_instance(NotebookInstanceName=stack)
     session = client(cloud, "sts").assume_role(RoleArn=instance["RoleArn"], RoleSessionName="SageMaker")
     keys = {
@@ -81,7 +81,7 @@ def data_scientist(cloud: LocalCloud, stack: str, folder: Path, **environment: s
     }
     own = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "GROUNDPLAN_"))}
     own |= cloud.env() | keys | {"GROUNDPLAN_STACK": stack} | environment
-    # A connection is not for notebooks to find in a file: they read the stack's secret
+    # Notebooks must read the connection from the stack's secret, not from a file
     own.pop("GROUNDPLAN_SNOWFLAKE", None)
     if data := os.environ.get("GROUNDPLAN_DATA"):
         own["GROUNDPLAN_DATA"] = str(Path(data).expanduser().resolve())

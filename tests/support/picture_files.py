@@ -1,4 +1,4 @@
-"""Pictures as cameras, phones and drawing programs write them, each with what a person sees in it."""
+"""Pictures as cameras, phones and drawing programs write them, with the colours that a viewer displays."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ RED, GREEN, BLUE, GREY, WHITE = (
     (255, 255, 255),
 )
 MIDDLES = ((30, 20), (90, 20), (30, 60), (90, 60))
-"""The middle of each quarter: upper left, upper right, lower left, lower right."""
+"""Centres of the quarters: upper left, upper right, lower left, lower right."""
 SEEN = (RED, GREEN, BLUE, GREY)
-"""What a person sees there, unless a file of `files` says otherwise."""
+"""Displayed colours at these points, unless a file of `files` has others."""
 
 
 def quarters(colours: tuple[Any, ...] = SEEN, mode: str = "RGB") -> Image.Image:
@@ -43,7 +43,7 @@ def chunk(kind: bytes, body: bytes) -> bytes:
 
 
 def png(samples: np.ndarray, depth: int, colour_type: int, *extra: bytes) -> bytes:
-    """A PNG of big-endian `samples`, (height, bytes of a row)."""
+    """Return a PNG of big-endian `samples` [height, bytes of a row]."""
     height = len(samples)
     header = struct.pack(">IIBBBBB", SIZE[0], height, depth, colour_type, 0, 0, 0)
     rows = b"".join(b"\0" + row.tobytes() for row in samples)
@@ -54,13 +54,13 @@ def png(samples: np.ndarray, depth: int, colour_type: int, *extra: bytes) -> byt
 
 
 def deep_grey(levels: tuple[int, ...], *extra: bytes) -> bytes:
-    """A PNG of 16-bit grey with these levels, of 65,535, in its quarters."""
+    """Return a 16-bit grayscale PNG with these levels (0 to 65,535) in its quarters."""
     samples = np.asarray(quarters(tuple(levels), "I"))
     return png(samples.astype(">u2"), 16, 0, *extra)
 
 
 def profile(order: str = "RGB", space: bytes = b"RGB ") -> bytes:
-    """An ICC profile like sRGB's whose primaries are in another order: of `GRB` red means green."""
+    """Return an ICC profile like sRGB's with its primaries in another order: with `GRB`, red means green."""
 
     def fixed(*values: float) -> bytes:
         return b"".join(struct.pack(">i", round(value * 65536)) for value in values)
@@ -91,7 +91,7 @@ def profile(order: str = "RGB", space: bytes = b"RGB ") -> bytes:
 
 
 def turned(orientation: int) -> bytes:
-    """A JPEG whose samples lie as `orientation` says, so that whoever turns it sees `SEEN`."""
+    """Return a JPEG stored in this Exif orientation. A decoder that applies the orientation gets `SEEN`."""
     back = {
         2: Image.Transpose.FLIP_LEFT_RIGHT,
         3: Image.Transpose.ROTATE_180,
@@ -107,7 +107,7 @@ def turned(orientation: int) -> bytes:
 
 
 def hidden() -> Image.Image:
-    """Transparent on the left, above colours that a drawing program has left there."""
+    """Return a picture whose left half is transparent but still has colours, as drawing programs write it."""
     picture = quarters((RED, GREEN, BLUE, GREY)).convert("RGBA")
     alpha = Image.new("L", SIZE, 255)
     alpha.paste(0, (0, 0, 60, 80))
@@ -116,7 +116,7 @@ def hidden() -> Image.Image:
 
 
 def files() -> dict[str, tuple[str, bytes, tuple[Any, ...]]]:
-    """Name: type, content, and the colours that a person sees in its quarters."""
+    """Return type, content and the displayed colours of the quarters, by name."""
     plain, other = quarters(), quarters((WHITE,) * 4)
     half = quarters()
     half.putalpha(128)

@@ -21,7 +21,7 @@ JOBS = (
     *(("s3:*", f"arn:aws:s3:::{BUCKET}{end}") for end in ("", "/*")),
     *(("logs:*", "*"), ("ecr:*", "*"), ("cloudwatch:PutMetricData", "*")),
 )
-"""What a training job needs of the cloud."""
+"""Grants of a training job's role."""
 _numbers = itertools.count()
 
 
@@ -39,7 +39,7 @@ class PipelineRuns:
         return f"{name}-{next(_numbers)}"
 
     def training(self, script: str, name: str = "Train", **members: Any) -> dict[str, Any]:
-        """A training step whose container runs a script; the metric `rmse` is what it prints of it."""
+        """Return a training step whose container runs a script. The metric `rmse` is read from its output."""
         arguments = {
             "AlgorithmSpecification": {
                 "TrainingImage": IMAGE,
@@ -55,7 +55,7 @@ class PipelineRuns:
         return {"Name": name, "Type": "Training", "Arguments": arguments} | members
 
     def pipeline_role(self, *grants: tuple[str, str]) -> str:
-        """A role that may start training jobs with the jobs' role, and what `grants` add."""
+        """Create a role that may start training jobs with the jobs' role, plus `grants`; return its ARN."""
         of_jobs = f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:training-job/pipelines-*"
         return role(
             self.aws,
@@ -66,7 +66,7 @@ class PipelineRuns:
         )
 
     def function(self, code: str, **members: Any) -> str:
-        """The ARN of a function whose `handler` is in `code`."""
+        """Create a function whose `handler` is in `code`; return its ARN."""
         archive = io.BytesIO()
         with zipfile.ZipFile(archive, "w") as file:
             file.writestr("index.py", code)
@@ -81,14 +81,14 @@ class PipelineRuns:
         return self.aws("lambda").create_function(**request | members)["FunctionArn"]
 
     def queue(self, name: str | None = None) -> tuple[str, str]:
-        """The URL and the ARN of a new queue."""
+        """Create a queue; return its URL and ARN."""
         sqs = self.aws("sqs")
         url = sqs.create_queue(QueueName=name or self.unique("pipelines"))["QueueUrl"]
         found = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])
         return url, found["Attributes"]["QueueArn"]
 
     def received(self, url: str) -> list[dict[str, Any]]:
-        """The messages in a queue, which are then gone from it."""
+        """Receive and delete the messages in a queue; return them."""
         sqs = self.aws("sqs")
         messages = sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages", [])
         for message in messages:
@@ -109,7 +109,7 @@ class PipelineRuns:
         return found["PipelineExecutionStatus"]
 
     def ended(self, arn: str) -> str:
-        """The last status of an execution, once it has ended."""
+        """Wait until an execution has ended; return its status."""
         until(lambda: self.status(arn) in ENDED, f"the end of {arn}")
         return self.status(arn)
 
@@ -123,6 +123,6 @@ class PipelineRuns:
         return {name: step["StepStatus"] for name, step in self.steps(arn).items()}
 
     def job(self, step: dict[str, Any]) -> dict[str, Any]:
-        """The training job of a step."""
+        """Return the description of a step's training job."""
         name = step["Metadata"]["TrainingJob"]["Arn"].rpartition("/")[2]
         return self.sagemaker.describe_training_job(TrainingJobName=name)

@@ -1,4 +1,4 @@
-"""A SageMaker without a cloud: jobs, queues and functions that do what a test says."""
+"""SageMaker's pipelines without a cloud: jobs, queues and functions that behave as a test plans."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from tests.support.waiting import until
 ACCOUNT, REGION = "000000000000", "eu-west-1"
 ENDED = ("Succeeded", "Failed", "Stopped", "CompletedWithFailures")
 KINDS = {"TrainingJob": "training-job", "ProcessingJob": "processing-job", "TransformJob": "transform-job"}
-"""The kinds of jobs, as operations and as ARNs name them."""
+"""Kinds of jobs: the name in operations, and in ARNs."""
 
 
 class PipelineWorld:
-    """Operations of one account, as its owner calls them; at once the platform that SageMaker runs on.
+    """Operations of one account, called by its owner. Also the platform that SageMaker runs on.
 
-    `plan` has, by the name of a step, how its jobs go, one after the other: `Completed`, `Stopped`,
+    `plan` lists the outcomes of the successive jobs of a step, by the step's name: `Completed`, `Stopped`,
     `InProgress` (until `end_job`), a FailureReason, or the ApiError that refuses the request. Without a plan,
     jobs complete.
     """
@@ -35,19 +35,19 @@ class PipelineWorld:
     def __init__(self, folder: Path):
         self.settings: dict[str, Any] = {"pipeline_poll": 0.01}
         self.folder, self.store = folder, Store(folder / "records.sqlite")
-        self.store._db.execute("PRAGMA synchronous=OFF")  # these records need not survive the machine
+        self.store._db.execute("PRAGMA synchronous=OFF")  # records need not survive a crash
         self.plan: dict[str, list[Any]] = {}
         self.asked: list[dict[str, Any]] = []
-        """The requests for jobs."""
+        """Requests that create jobs"""
         self.results: dict[str, dict[str, Any]] = {}
-        """What jobs of a kind, such as `TrainingJob`, say of themselves besides."""
+        """Additional members in the descriptions of a kind of jobs, such as `TrainingJob`"""
         self.events: list[tuple[str, dict[str, Any]]] = []
         self.messages: list[dict[str, Any]] = []
-        """Sent to the queue of callbacks."""
+        """Messages in the queue of callbacks"""
         self.functions: dict[str, Callable[[Any], Any]] = {}
         self.objects: dict[str, bytes] = {}
 
-    # What SageMaker asks of its platform
+    # Methods of the platform
 
     def authorize(self, *asked: Any) -> None: ...
 
@@ -62,7 +62,7 @@ class PipelineWorld:
     def client(self, service: str, *where: Any) -> Any:
         return self
 
-    # What it asks of other services, whatever the client
+    # Methods of other services' clients
 
     def send_message(self, QueueUrl: str, MessageBody: str) -> None:
         self.messages.append(json.loads(MessageBody))
@@ -84,7 +84,7 @@ class PipelineWorld:
     # Jobs
 
     def jobs(self) -> dict[str, Operation]:
-        """The operations of jobs, which go as planned."""
+        """Operations of jobs, with the planned outcomes."""
         return {
             f"{verb}{kind}": Operation(functools.partial(do, kind), None, ())
             for kind in KINDS
@@ -116,7 +116,7 @@ class PipelineWorld:
     def end_job(self, name: str, planned: str) -> None:
         self.scope.change("fake-job", name, lambda job: job | _ending(job["_Kind"], planned))
 
-    # What a test does
+    # Helpers for tests
 
     @property
     def scope(self) -> Any:
@@ -140,7 +140,7 @@ class PipelineWorld:
         return self.call("DescribePipelineExecution", PipelineExecutionArn=arn)
 
     def steps(self, arn: str) -> dict[str, dict[str, Any]]:
-        """The steps of an execution by name, in the order in which they started."""
+        """Return the steps of an execution by name, in the order of their start."""
         answer = self.call(
             "ListPipelineExecutionSteps", PipelineExecutionArn=arn, SortOrder="Ascending", MaxResults=100
         )
@@ -154,7 +154,7 @@ class PipelineWorld:
         return bool(record["Steps"].get(step, {}).get("_Waiting"))
 
     def ended(self, arn: str) -> dict[str, Any]:
-        """The description of an execution, once it has ended."""
+        """Wait until an execution has ended; return its description."""
 
         def look() -> dict[str, Any] | None:
             found = self.describe(arn)
@@ -163,12 +163,12 @@ class PipelineWorld:
         return until(look, f"the end of {arn}", 20)
 
     def run(self, text: str, **members: Any) -> tuple[str, str]:
-        """Run a new pipeline to its end; its execution's ARN and status."""
+        """Run a new pipeline to its end; return the ARN and the status of its execution."""
         arn = self.start(text, **members)
         return arn, self.ended(arn)["PipelineExecutionStatus"]
 
     def restart(self) -> PipelineWorld:
-        """Another server with the records of this one, whose executions it goes on with."""
+        """Return another server with the records of this one. It continues this one's executions."""
         pipelines.shutdown(self.store)
         other = PipelineWorld(self.folder)
         other.plan, other.functions, other.objects = self.plan, self.functions, self.objects
@@ -178,19 +178,19 @@ class PipelineWorld:
         pipelines.recover(self, self.store)  # type: ignore[arg-type]
 
     def changes(self, step: str) -> list[str]:
-        """The statuses of a step, as its events have them."""
+        """Return the statuses of a step in its events."""
         return [detail["currentStepStatus"] for _, detail in self.events if detail.get("stepName") == step]
 
 
 def _ending(kind: str, planned: str) -> dict[str, str]:
-    """The members of a job that say how it goes."""
+    """Return the members of a job's description that report its outcome."""
     if planned in ("Completed", "Stopped", "InProgress"):
         return {f"{kind}Status": planned}
     return {f"{kind}Status": "Failed", "FailureReason": planned}
 
 
 def gate() -> tuple[threading.Event, Callable[[Any], Any]]:
-    """A function that answers once the event is set."""
+    """Return an event, and a function that returns once the event is set."""
     opened = threading.Event()
 
     def wait(event: Any) -> Any:

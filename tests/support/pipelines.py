@@ -20,7 +20,7 @@ def join(*values: Any, on: str = "") -> dict[str, Any]:
 
 
 def training(name: str = "Train", **members: Any) -> dict[str, Any]:
-    """A training step; `arguments` are added to those that every training job needs."""
+    """Return a training step. `arguments` are added to those that every training job needs."""
     arguments = {
         "AlgorithmSpecification": {"TrainingImage": IMAGE, "TrainingInputMode": "File"},
         "RoleArn": ROLE,
@@ -32,7 +32,7 @@ def training(name: str = "Train", **members: Any) -> dict[str, Any]:
 
 
 def processing(name: str = "Process", **members: Any) -> dict[str, Any]:
-    """A processing step with an output `report`, whose `metrics.json` is the property file `Metrics`."""
+    """Return a processing step with an output `report`; its `metrics.json` is property file `Metrics`."""
     output = {
         "S3Uri": "s3://bucket/report",
         "LocalPath": "/opt/ml/processing/out",
@@ -50,7 +50,7 @@ def processing(name: str = "Process", **members: Any) -> dict[str, Any]:
 
 
 def metric(path: str, step: str = "Process", file: str = "Metrics") -> dict[str, Any]:
-    """A value in a property file."""
+    """Return an expression for a value in a property file."""
     return {"Std:JsonGet": {"PropertyFile": get(f"Steps.{step}.PropertyFiles.{file}"), "Path": path}}
 
 
@@ -77,7 +77,7 @@ def condition(
 
 
 def function(arn: str, name: str = "Call", outputs: Any = (), **members: Any) -> dict[str, Any]:
-    """A Lambda step; `outputs` are names of outputs, or pairs of a name and a type."""
+    """Return a Lambda step. `outputs` are names of outputs, or pairs of a name and a type."""
     return {
         "Name": name,
         "Type": "Lambda",
@@ -105,6 +105,6 @@ def parameter(name: str, kind: str = "String", **members: Any) -> dict[str, Any]
 
 
 def defined(*steps: Any, parameters: Any = (), **members: Any) -> str:
-    """The text of a definition."""
+    """Return the text of a definition."""
     document = {"Version": "2020-12-01", "Metadata": {}, "Parameters": list(parameters), "Steps": list(steps)}
     return json.dumps(document | members)

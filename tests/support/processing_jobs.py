@@ -24,7 +24,7 @@ resources = json.loads((base / "config" / "resourceconfig.json").read_text())
 host, hosts = resources["current_host"], resources["hosts"]
 processing, out = base / "processing", base / "processing" / "out"
 """
-"""What stands before every script."""
+"""First lines of every script."""
 PACES = {
     "processing_upload_interval": 0.1,
     "processing_log_interval": 0.1,
@@ -33,19 +33,19 @@ PACES = {
 
 
 def source(name: str, uri: str, **members: Any) -> dict[str, Any]:
-    """An input at /opt/ml/processing/NAME."""
+    """Return an input at /opt/ml/processing/NAME."""
     given = {"S3Uri": uri, "LocalPath": f"/opt/ml/processing/{name}", "S3DataType": "S3Prefix"}
     return {"InputName": name, "S3Input": given | {"S3InputMode": "File"} | members}
 
 
 def output(mode: str = "EndOfJob", name: str = "out", **members: Any) -> dict[str, Any]:
-    """An output from /opt/ml/processing/NAME to NAME in the bucket."""
+    """Return an output from /opt/ml/processing/NAME to NAME in the bucket."""
     given = {"S3Uri": f"s3://{BUCKET}/{name}", "LocalPath": f"/opt/ml/processing/{name}"}
     return {"OutputName": name, "S3Output": given | {"S3UploadMode": mode} | members}
 
 
 def request(s3: Any, script: str, instances: int = 1, **members: Any) -> dict[str, Any]:
-    """A request for a job that runs this script, which is an input as it is for the SDK's ScriptProcessor.
+    """Return a request for a job that runs this script, given as an input as by the SDK's ScriptProcessor.
 
     Its output is below the job's name in the bucket. A member that is None is left out.
     """
@@ -78,7 +78,7 @@ def run(sagemaker: Any, s3: Any, script: str, instances: int = 1, **members: Any
 
 
 def objects(s3: Any, prefix: str) -> dict[str, str]:
-    """The objects below a prefix of the bucket, as text by what follows it."""
+    """Return the texts of the objects below a prefix of the bucket, by the rest of their keys."""
     found = s3.list_objects_v2(Bucket=BUCKET, Prefix=prefix).get("Contents", [])
     return {
         each["Key"].removeprefix(prefix): s3.get_object(Bucket=BUCKET, Key=each["Key"])["Body"]

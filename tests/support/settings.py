@@ -1,4 +1,4 @@
-"""What the settings answer to wrong values."""
+"""Errors of the settings."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """The page of an architecture on this machine, with a user pool in memory.
 
-Two origins, as there are on AWS: one serves the page and `/api`, the other stands for Cognito and S3 and has
-to be allowed by CORS and by the page's content security policy. The page's files come through the same
-function that publishes them.
+There are two origins, as on AWS: one serves the page and `/api`, the other simulates Cognito and S3 and must
+be allowed by CORS and by the page's content security policy. The page's files are prepared by the function
+that publishes them.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def packed(folder: Path) -> bytes:
 
 @dataclass
 class Pool:
-    """Users and their sessions, as Cognito has them."""
+    """Users and sessions, as in Cognito."""
 
     passwords: dict[str, str] = field(
         default_factory=lambda: {"ada@example.org": "Groundplan-1", "bob@example.org": "Groundplan-2"}
@@ -62,7 +62,7 @@ class Pool:
             if not user:
                 raise PermissionError("NotAuthorizedException", "Refresh Token has been revoked")
             renewed = self._tokens(user)
-            del self.refreshes[renewed.pop("RefreshToken")]  # the one that was used stays
+            del self.refreshes[renewed.pop("RefreshToken")]  # the used refresh token stays valid
             return {"AuthenticationResult": renewed}
         if action == "RespondToAuthChallenge":
             user, chosen = body["Session"], body["ChallengeResponses"]["NEW_PASSWORD"]
@@ -96,7 +96,7 @@ class Pool:
 
 @dataclass
 class Site(Pool):
-    """What is behind a page: the users, the API, and the objects of a bucket."""
+    """The backend of a page: users, API, and objects of a bucket."""
 
     objects: dict[str, bytes] = field(default_factory=dict)
     storage: str = ""
@@ -118,7 +118,7 @@ class _Answers(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def handle_one_request(self) -> None:
-        with suppress(ConnectionError):  # a page that is left asks no further
+        with suppress(ConnectionError):  # the page that sent the request was closed
             super().handle_one_request()
 
     def log_message(self, format: str, *args: object) -> None:

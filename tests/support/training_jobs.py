@@ -24,7 +24,7 @@ resources = json.loads((config / "resourceconfig.json").read_text())
 host, hosts = resources["current_host"], resources["hosts"]
 exec(json.loads((config / "hyperparameters.json").read_text())["script"])
 """
-"""A container that runs what its hyperparameter says."""
+"""Program of a container that runs the code in a hyperparameter."""
 PACES = {
     "training_checkpoint_interval": 0.2,
     "training_log_interval": 0.1,

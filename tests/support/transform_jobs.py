@@ -1,4 +1,4 @@
-"""Transform jobs on a small model, in a cloud of the tests' own."""
+"""Transform jobs on a small model, in a separate cloud."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Transforms(Bench):
     def client(self, service: Any, **keys: str) -> Any:
         if keys:
             return super().client(service, **keys)
-        if service not in self._clients:  # making one takes longer than most calls
+        if service not in self._clients:  # creating one takes longer than most calls
             self._clients[service] = super().client(service)
         return self._clients[service]
 
@@ -40,7 +40,7 @@ class Transforms(Bench):
         return f"s3://{self.bucket}/{prefix}/"
 
     def request(self, uri: str, **members: Any) -> dict[str, Any]:
-        """A request for a job that sends each line by itself; `input` and `output` change its two ends."""
+        """Return a request for a job that sends lines separately. `input` and `output` change its members."""
         name = members.pop("TransformJobName", None) or unique("transform")
         source = {"S3DataType": members.pop("data_type", "S3Prefix"), "S3Uri": uri}
         given = {"DataSource": {"S3DataSource": source}, "SplitType": "Line"} | members.pop("input", {})
@@ -70,7 +70,7 @@ class Transforms(Bench):
         return self.ended(self.start(uri, **members))
 
     def outputs(self, job: dict[str, Any]) -> dict[str, bytes]:
-        """The output objects of a job by what follows its name."""
+        """Return the output objects of a job by the part of their keys after its name."""
         prefix = f"{job['TransformJobName']}/"
         found = self.s3.list_objects_v2(Bucket=self.bucket, Prefix=prefix).get("Contents", [])
         return {
@@ -81,11 +81,11 @@ class Transforms(Bench):
         }
 
     def answers(self, job: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
-        """What the container said about the requests for each output object, in order."""
+        """Return the container's responses in each output object, in order."""
         return {name: list(map(json.loads, body.splitlines())) for name, body in self.outputs(job).items()}
 
     def data_log(self, job: dict[str, Any]) -> list[str]:
-        """What the service itself wrote into the log of a job, without the times."""
+        """Return the lines that the service wrote into the log of a job, without times."""
         logs, group, name = self.client("logs"), "/aws/sagemaker/TransformJobs", job["TransformJobName"]
         streams = logs.describe_log_streams(logGroupName=group, logStreamNamePrefix=f"{name}/")["logStreams"]
         return [

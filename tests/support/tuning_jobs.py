@@ -19,7 +19,7 @@ X = {"Name": "x", "MinValue": "0", "MaxValue": "1", "ScalingType": "Linear"}
 
 
 def tuning(script: str = SCRIPT, **config: Any) -> dict[str, Any]:
-    """Return a request: four jobs, two at once, that draw x at random. `config` changes its configuration."""
+    """Return a request for four jobs, two at a time, with random x. `config` changes the configuration."""
     definition = request(script)
     static = definition.pop("HyperParameters")
     del definition["TrainingJobName"]

@@ -1,4 +1,4 @@
-"""Run functions against each other, one call of a port at a time, in a given order."""
+"""Interleave functions at their calls of a port, in a given order."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 
 
 class Killed(BaseException):
-    """The function's container is gone. No code of the function handles it."""
+    """The container of the function was killed. No code of the function handles it."""
 
 
 class Turns:

@@ -54,7 +54,7 @@ def workflow(
     groups: Sequence[str] = (),
     encrypted: bool = False,
 ) -> Workflow:
-    """Return a workflow on a bucket and roles that exist, with these fields of its parts changed."""
+    """Return a workflow with an existing bucket and existing roles. Arguments change fields of its parts."""
     stack = Stack(App(), "Stack", env=Environment(account=ACCOUNT, region=REGION))
     key = kms.Key.from_key_arn(stack, "Key", KEY) if encrypted else None
     bucket = s3.Bucket.from_bucket_name(stack, "Existing", "bucket")
@@ -83,11 +83,11 @@ def workflow(
 
 
 class SageMaker:
-    """SageMaker as the workflow sees it.
+    """A simulated SageMaker.
 
-    `candidate` and `champion` are what the evaluation says; `fail` maps an action to what it raises, one
-    after the other; `statuses` are what the endpoint shows, one look after the other, the last for ever;
-    `variables` are the environment of earlier packages.
+    `candidate` and `champion`: metrics of the evaluation. `fail`: the errors that an action raises, in order.
+    `statuses`: the endpoint's successive descriptions, of which the last is repeated. `variables`: the
+    environment of earlier packages.
     """
 
     def __init__(self, serving: str | None = None, candidate: float = 0.40, champion: float = 0.50):
@@ -171,7 +171,7 @@ class SageMaker:
 
 
 def run(sagemaker: Callable[..., Any], given: Any = None, **changes: Any) -> Run:
-    """Run the workflow with these `changes` to it."""
+    """Run the workflow with `changes` to its parts."""
     return Run(workflow(**changes).definition(), {} if given is None else given, sagemaker)
 
 

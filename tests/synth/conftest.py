@@ -1,4 +1,4 @@
-"""The app, and variants of it, synthesized as a person would, in processes that cannot reach anything."""
+"""The app and variants of it, synthesized as from the command line, in processes without a network."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from tests.conftest import MakeOnce
 
 ROOT = Path(__file__).resolve().parents[2]
 CONTEXT: dict[str, Any] = json.loads((ROOT / "cdk.json").read_text())["context"]
-"""The feature flags that the CDK's command line gives to the app."""
+"""Feature flags that the CDK's command line passes to the app."""
 
 CHOSEN = {
     "subnet_ids": "subnet-0123abcd,subnet-0123abce",
     "security_group_ids": "sg-0123abcd",
     "alarm_email": "someone@example.com",
 }
-"""For every architecture: its jobs join a VPC, and alarms go to a person."""
+"""For every architecture: its jobs join a VPC, and alarms are sent by email."""
 
 CHOSEN_BY_CALLER = {name: os.environ[name] for name in ("CDK_VALIDATION",) if name in os.environ}
 """CDK_VALIDATION=false skips the CDK's validation, most of the synthesis time, for `prod` and `chosen`."""
@@ -60,14 +60,14 @@ def cut_off(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         "HOME": str(folder / "home"),
         "PYTHONPATH": str(folder),
         "NODE_OPTIONS": f"--require {folder / 'cut.js'}",
-        # What the CDK's Python unpacks of its own is no part of a synthesis
+        # Files that the CDK's Python unpacks are not part of a synthesis
         "JSII_RUNTIME_PACKAGE_CACHE_ROOT": str(Path(cache) / "aws" / "jsii" / "package-cache"),
         "JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION": "20",
     }
 
 
 def synthesize(out: Path, env: Mapping[str, str], context: Mapping[str, Any] | None = None) -> Path:
-    """Run `python app.py` as the CDK's command line does; returns the cloud assembly's folder."""
+    """Run `python app.py` as the CDK's command line does; return the folder of the cloud assembly."""
     done = subprocess.run(
         [sys.executable, "app.py"],
         cwd=ROOT,
@@ -97,7 +97,7 @@ def stack_of(scope: Construct, name: str, settings: Settings, id: str = "") -> S
 
 @pytest.fixture(scope="session")
 def assembly(made_once: MakeOnce, cut_off: dict[str, str]) -> Path:
-    """`dev`, as it is without a choice."""
+    """The assembly of `dev` with default settings."""
     env = cut_off | {"PYTHONHASHSEED": "1", "TZ": "UTC"}
     return made_once("dev", lambda folder: synthesize(folder, env))
 
@@ -109,7 +109,7 @@ def prod_assembly(made_once: MakeOnce, cut_off: dict[str, str]) -> Path:
 
 @pytest.fixture(scope="session")
 def chosen_assembly(made_once: MakeOnce, cut_off: dict[str, str]) -> Path:
-    """`dev` with other settings: those of `CHOSEN`, and those in each architecture's `chosen.json`."""
+    """The assembly of `dev` with the settings in `CHOSEN` and in each architecture's `chosen.json`."""
     context = {}
     for name in architectures.BY_NAME:
         own = json.loads((Path(__file__).parent / name / "chosen.json").read_text())

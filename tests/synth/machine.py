@@ -1,4 +1,4 @@
-"""A small Step Functions: the states, expressions and catchers that the workflow uses."""
+"""A simulation of Step Functions: the states, expressions and catchers that the workflow uses."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from jsonata.utils import Utils
 
 
 class TaskError(Exception):
-    """What a task raises: the name of an error and its cause, as Step Functions would see them."""
+    """An error of a task, with the name and the cause that Step Functions would get."""
 
     def __init__(self, error: str, cause: str = ""):
         super().__init__(error, cause)
@@ -20,10 +20,10 @@ class TaskError(Exception):
 
 
 class Run:
-    """One execution. `call(action, arguments)` answers for SageMaker or raises `TaskError`.
+    """One execution. `call(action, arguments)` returns SageMaker's response or raises `TaskError`.
 
-    Afterwards: `visited` (names of states), `calls` (action, arguments), `waited` (seconds), and either
-    `output` or `error` and `cause`.
+    Attributes afterwards: `visited` (names of states), `calls` (action, arguments), `waited` (seconds), and
+    either `output` or `error` and `cause`.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class Run:
         return state.get("Next"), output
 
     def _assign(self, holder: dict[str, Any], value: Any, **more: Any) -> None:
-        """All expressions see the variables as they were before the state."""
+        """Evaluate the assignments. All expressions use the variables' values before the state."""
         self.variables |= {
             name: self._fill(item, value, **more) for name, item in holder.get("Assign", {}).items()
         }

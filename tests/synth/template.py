@@ -1,4 +1,4 @@
-"""What tests ask of a template."""
+"""Helpers to read a template."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NAMED = {
     "AWS::SecretsManager::Secret": "Name",
     "AWS::ApiGatewayV2::Api": "Name",
 }
-"""The property with the physical name, by type."""
+"""Property with the physical name, by resource type."""
 
 
 def of_type(template: Template, kind: str) -> dict[str, dict[str, Any]]:
@@ -32,7 +32,7 @@ def only(template: Template, kind: str) -> dict[str, Any]:
 
 
 def flat(value: Any) -> str:
-    """A text with joins carried out and references as `<Name>`."""
+    """Return a text with joins evaluated and references as `<Name>`."""
     match value:
         case {"Ref": name}:
             return f"<{name}>"
@@ -51,14 +51,14 @@ def listed(value: Any) -> list[Any]:
 
 
 def statements(template: Template) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
-    """(policy's name, policy, statement) for all that a role is allowed."""
+    """Return (name of the policy, policy, statement) for every statement of the roles' policies."""
     for name, policy in of_type(template, "AWS::IAM::Policy").items():
         for statement in policy["Properties"]["PolicyDocument"]["Statement"]:
             yield name, policy, statement
 
 
 def allowed(template: Template, role: str) -> dict[str, set[str]]:
-    """Resources by action, for the role whose logical id begins with `role`."""
+    """Return the allowed resources by action of the role whose logical id begins with `role`."""
     found: dict[str, set[str]] = {}
     for name, _, statement in statements(template):
         if name.startswith(role):
@@ -68,14 +68,14 @@ def allowed(template: Template, role: str) -> dict[str, set[str]]:
 
 
 def wildcards(template: Template) -> int:
-    """How many resources with a `*` the policies name."""
+    """Return the number of resources with a `*` in the policies."""
     return sum(
         "*" in flat(each) for _, _, found in statements(template) for each in listed(found["Resource"])
     )
 
 
 def retained_types(template: Template) -> set[str]:
-    """The types that outlive their stack. What a failed first deployment made goes with it all the same."""
+    """Return the types of retained resources. Check that a failed first deployment still deletes them."""
     retained = {
         resource["Type"]: (resource["DeletionPolicy"], resource["UpdateReplacePolicy"])
         for resource in template["Resources"].values()
@@ -86,7 +86,7 @@ def retained_types(template: Template) -> set[str]:
 
 
 def logs_may_use(template: Template) -> bool:
-    """Whether CloudWatch Logs may encrypt with the stack's key, for the log groups of this account alone."""
+    """Return whether CloudWatch Logs may use the stack's key for the log groups of this account only."""
     policy = only(template, "AWS::KMS::Key")["Properties"]["KeyPolicy"]["Statement"]
     granted = [s for s in policy if flat(s["Principal"].get("Service", "")).startswith("logs.")]
     actions = {action for statement in granted for action in statement["Action"]}

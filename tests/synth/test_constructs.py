@@ -1,4 +1,4 @@
-"""The rules that every construct of the library keeps."""
+"""Rules for every construct of the library."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ CONSTRUCTS = [item for item in PUBLIC if inspect.isclass(item) and issubclass(it
 
 
 def props_of(construct: type) -> list[inspect.Parameter]:
-    """What follows `(self, scope, id)`. The class itself shows only its metaclass's `(*args, **kwargs)`."""
+    """Return the parameters after `(self, scope, id)`. The class's signature is its metaclass's."""
     return list(inspect.signature(construct.__init__).parameters.values())[3:]
 
 
 README = (ROOT / "constructs" / "README.md").read_text()
 
 
-def test_the_folder_is_no_package_or_it_would_shadow_the_cdks_own():
+def test_constructs_folder_is_no_package_that_shadows_the_cdks():
     assert not (ROOT / "constructs" / "__init__.py").exists()
 
 
@@ -44,7 +44,7 @@ def test_a_construct_takes_at_most_seven_props_by_name(construct: type):
 
 
 @pytest.mark.parametrize("construct", CONSTRUCTS, ids=lambda c: c.__name__)
-def test_a_construct_says_itself_in_a_sentence_and_explains_every_prop(construct: type):
+def test_docstring_of_a_construct_explains_it_and_every_prop(construct: type):
     text = inspect.getdoc(construct) or ""
     assert text.splitlines()[0].endswith(".")
     for name in (prop.name for prop in props_of(construct)):
@@ -65,12 +65,12 @@ REPEATED = {
     "AWS::CloudWatch::Alarm",
     "AWS::Glue::Table",
 }
-"""Types of which a construct makes one for each thing that it is told; they count once."""
+"""Types of which a construct creates one per given item. They count once."""
 
 
 @pytest.mark.parametrize("env", ["dev", "prod"])
 @pytest.mark.parametrize("name", architectures.BY_NAME)
-def test_a_construct_makes_at_most_eight_resources(name: str, env: str):
+def test_construct_creates_at_most_eight_resources(name: str, env: str):
     for construct in stack_of(App(context=CONTEXT), name, load({"env": env})).node.children:
         kinds = [
             each.cfn_resource_type for each in construct.node.find_all() if isinstance(each, CfnResource)
@@ -80,7 +80,7 @@ def test_a_construct_makes_at_most_eight_resources(name: str, env: str):
 
 
 @pytest.mark.parametrize("name", architectures.BY_NAME)
-def test_the_key_is_used_for_this_accounts_alarms_alone(name: str, prod_assembly: Path):
+def test_key_is_used_for_alarms_of_this_account_only(name: str, prod_assembly: Path):
     # given
     made = template(prod_assembly, name, "prod")
     keys, alarms = (of_type(made, kind) for kind in ("AWS::KMS::Key", "AWS::CloudWatch::Alarm"))
@@ -109,7 +109,7 @@ def test_a_wildcard_without_a_reason_is_refused_at_synthesis():
 
 
 def endpoint(instances: groundplan.Instances) -> dict[str, Any]:
-    """The production variant of a `MultiModelEndpoint`."""
+    """Return the production variant of a `MultiModelEndpoint`."""
     stack = Stack(App(), "Stack")
     groundplan.MultiModelEndpoint(
         stack,
@@ -127,7 +127,7 @@ def endpoint(instances: groundplan.Instances) -> dict[str, Any]:
     return config["Properties"]["ProductionVariants"][0]
 
 
-def test_an_endpoint_without_a_gpu_has_no_host_image_of_its_own():
+def test_endpoint_without_a_gpu_has_no_host_image():
     assert "InferenceAmiVersion" not in endpoint(groundplan.Instances(type="ml.m5.xlarge"))
 
 

@@ -1,4 +1,4 @@
-"""The alternative to a notebook instance: a domain whose JupyterLab SageMaker ends when it is idle."""
+"""The alternative to a notebook instance: a domain whose idle JupyterLab SageMaker stops."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.synth.template import flat, listed, of_type, only
 
 
 def synthesized(**props: Any) -> dict[str, Any]:
-    """The template, which CloudFormation's schemas and the rule pack have passed."""
+    """The template, validated by CloudFormation's schemas and the rule pack."""
     app = App(context=CONTEXT)
     Validations.of(app).add_plugins(AwsSolutionsChecks(app))
     return domain_template(app, **props)
@@ -41,7 +41,7 @@ def test_the_domain_is_private_and_leaves_no_file_system(template: dict[str, Any
     assert settings["AutoMountHomeEFS"] == "Disabled"
 
 
-def test_an_idle_jupyterlab_is_ended_and_the_user_cannot_prolong_it(template: dict[str, Any]):
+def test_idle_jupyterlab_ends_after_a_time_users_cannot_extend(template: dict[str, Any]):
     settings = only(template, "AWS::SageMaker::Domain")["Properties"]["DefaultUserSettings"]
     idle = settings["JupyterLabAppSettings"]["AppLifecycleManagement"]["IdleSettings"]
     assert idle == {
@@ -52,7 +52,7 @@ def test_an_idle_jupyterlab_is_ended_and_the_user_cannot_prolong_it(template: di
     }
 
 
-def test_the_space_is_its_owners_alone(template: dict[str, Any]):
+def test_space_is_private_to_its_owner(template: dict[str, Any]):
     space = only(template, "AWS::SageMaker::Space")["Properties"]
     profile = only(template, "AWS::SageMaker::UserProfile")["Properties"]
     assert space["OwnershipSettings"] == {"OwnerUserProfileName": profile["UserProfileName"]}
@@ -64,7 +64,7 @@ def test_the_space_is_its_owners_alone(template: dict[str, Any]):
 
 
 def granted(template: dict[str, Any]) -> dict[str, list[str]]:
-    """The resources that the notebooks' role is granted, by action."""
+    """Return the resources granted to the notebooks' role, by action."""
     settings = only(template, "AWS::SageMaker::Domain")["Properties"]["DefaultUserSettings"]
     role = settings["ExecutionRole"]["Fn::GetAtt"][0]
     return {
@@ -76,7 +76,7 @@ def granted(template: dict[str, Any]) -> dict[str, list[str]]:
     }
 
 
-def test_the_role_reaches_its_own_space_and_experiments_alone(template: dict[str, Any]):
+def test_role_reaches_its_own_space_and_experiments_only(template: dict[str, Any]):
     actions = granted(template)
     arn = "arn:<AWS::Partition>:sagemaker:<AWS::Region>:<AWS::AccountId>"
     (domain,) = of_type(template, "AWS::SageMaker::Domain")
@@ -93,7 +93,7 @@ def test_the_role_reaches_its_own_space_and_experiments_alone(template: dict[str
     }
 
 
-def test_without_a_key_it_is_sagemakers_own():
+def test_domain_without_a_key_uses_sagemakers_encryption():
     template = synthesized()
     assert "KmsKeyId" not in only(template, "AWS::SageMaker::Domain")["Properties"]
     assert not [action for action in granted(template) if action.startswith("kms:")]

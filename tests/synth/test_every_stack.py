@@ -1,4 +1,4 @@
-"""What a reviewer looks for in every architecture's template, and what must not be in one."""
+"""Required and forbidden contents of every architecture's template."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.synth.conftest import ROOT, synthesize, template
 from tests.synth.template import Template, flat, listed, of_type, statements
 
 VARIANTS = {"dev": "assembly", "prod": "prod_assembly", "chosen": "chosen_assembly"}
-"""Each variant's fixture with its folder."""
+"""Fixture with the assembly's folder, by variant."""
 
 
 @pytest.fixture(params=architectures.BY_NAME)
@@ -47,7 +47,7 @@ def test_two_synths_are_byte_identical(assembly: Path, cut_off: dict[str, str], 
 
 def test_template_is_the_same_in_the_local_cloud(assembly: Path, cut_off: dict[str, str], tmp_path: Path):
     *_, one = architectures.ALL
-    # as the local cloud synthesizes it: without the CDK's validation
+    # as the local cloud synthesizes it, without the CDK's validation
     env = cut_off | {"CDK_VALIDATION": "false"}
     alone = synthesize(tmp_path / "alone", env, {"only": one.name})
     file = f"{one.stack_name('dev')}.template.json"
@@ -64,13 +64,13 @@ def test_template_is_the_same_in_the_local_cloud(assembly: Path, cut_off: dict[s
         ["node", "-e", "require('http').get('http://localhost:9')"],
     ],
 )
-def test_the_network_was_cut_while_the_others_were_made(attempt: list[str], cut_off: dict[str, str]):
+def test_templates_are_synthesized_without_a_network(attempt: list[str], cut_off: dict[str, str]):
     done = subprocess.run(attempt, env=cut_off, capture_output=True, text=True)
     assert done.returncode != 0
     assert "the network is cut" in done.stderr
 
 
-def test_no_account_region_or_partition_is_written_down(name: str, assembly: Path):
+def test_assembly_has_no_fixed_account_region_or_partition(name: str, assembly: Path):
     stack = architectures.BY_NAME[name].stack_name("dev")
     for file in (f"{stack}.template.json", f"{stack}.assets.json", "manifest.json"):
         text = (assembly / file).read_text()
@@ -79,7 +79,7 @@ def test_no_account_region_or_partition_is_written_down(name: str, assembly: Pat
         assert "arn:aws:" not in text
 
 
-def test_nothing_knows_of_a_local_cloud_or_of_this_machine(each: Template):
+def test_template_has_no_trace_of_local_cloud_or_machine(each: Template):
     text = json.dumps(each).lower()
     local = ("localhost", "127.0.0.1", "ministack", "fakesnow", "endpoint_url", "000000000000")
     for word in (*local, str(ROOT).lower()):
@@ -88,7 +88,7 @@ def test_nothing_knows_of_a_local_cloud_or_of_this_machine(each: Template):
 
 
 def test_the_command_lines_settings_are_the_recommended_ones():
-    """As the CDK's own package lists them for this version."""
+    """The recommended flags are those that the CDK's package lists for this version."""
     (archive,) = (Path(aws_cdk.__file__).parent / "_jsii").glob("aws-cdk-lib*.tgz")
     with tarfile.open(archive) as files:
         member = files.extractfile("package/recommended-feature-flags.json")
@@ -116,7 +116,7 @@ def test_no_managed_policy_is_used(each: Template):
     assert "FullAccess" not in json.dumps(each)
 
 
-def test_every_wildcard_has_its_reason_beside_it(each: Template):
+def test_every_wildcard_has_a_reason(each: Template):
     for name, policy, statement in statements(each):
         accepted = {
             rule["id"]: rule["reason"]
@@ -132,21 +132,21 @@ def test_every_wildcard_has_its_reason_beside_it(each: Template):
                 assert len(reason) > 20, f"{name}: {resource}"
 
 
-def test_roles_are_passed_by_name_and_to_sagemaker_alone(each: Template):
+def test_roles_are_passed_by_name_and_to_sagemaker_only(each: Template):
     for statement in [s for _, _, s in statements(each) if s["Action"] == "iam:PassRole"]:
         assert all("*" not in flat(resource) for resource in listed(statement["Resource"]))
         assert statement["Condition"] == {"StringEquals": {"iam:PassedToService": "sagemaker.amazonaws.com"}}
 
 
-def test_sagemaker_assumes_roles_for_this_account_alone(each: Template):
+def test_sagemaker_assumes_roles_for_this_account_only(each: Template):
     for name, role in of_type(each, "AWS::IAM::Role").items():
         if name.startswith(("TrainingRole", "ServingRole")):
             (trust,) = role["Properties"]["AssumeRolePolicyDocument"]["Statement"]
             assert trust["Condition"] == {"StringEquals": {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}}
 
 
-def test_there_is_something_to_check(assembly: Path):
-    """The checks above also hold for a stack without wildcards or SageMaker roles; not all are without."""
+def test_templates_have_statements_that_the_checks_cover(assembly: Path):
+    """Some stacks have wildcards and SageMaker roles, so that the checks above are not vacuous."""
     made = [template(assembly, name) for name in architectures.BY_NAME]
     found = [statement for each in made for _, _, statement in statements(each)]
     assert any("*" in flat(resource) for each in found for resource in listed(each["Resource"]))
@@ -173,7 +173,7 @@ def test_buckets_are_private_and_encrypted(each: Template):
 
 
 @pytest.mark.parametrize("variant", ["dev", "prod"])
-def test_every_log_is_kept_for_as_long_as_the_settings_say(
+def test_every_log_group_has_the_configured_retention(
     name: str, variant: str, request: pytest.FixtureRequest
 ):
     days = getattr(load({"env": variant}), name).log_retention_days
@@ -204,5 +204,5 @@ def test_eventbridge_may_use_the_key_of_the_dead_letters(each: Template):
         policy = resource["Properties"]["KeyPolicy"]["Statement"]
         (statement,) = [s for s in policy if "events.amazonaws.com" in listed(s["Principal"].get("Service"))]
         assert set(statement["Action"]) == {"kms:Decrypt", "kms:GenerateDataKey*"}
-        # It sends no aws:SourceAccount when it uses the key: under that condition, dead letters would be lost
+        # EventBridge uses the key without aws:SourceAccount: such a condition would lose dead letters
         assert "Condition" not in statement

@@ -1,4 +1,4 @@
-"""An image is rebuilt when its content changes, and only then."""
+"""An image is rebuilt only when its content changes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ IMAGES = sorted(path.parent.relative_to(CONTAINERS) for path in CONTAINERS.glob(
 
 @pytest.fixture
 def asset_hash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], str]:
-    """The asset hash of an image in a copy of the build context, which is `tmp_path/containers`."""
+    """Returns the asset hash of an image in a copy of the build context, `tmp_path/containers`."""
     context = shutil.copytree(
         CONTAINERS, tmp_path / "containers", ignore=shutil.ignore_patterns("__pycache__")
     )
@@ -37,7 +37,7 @@ def test_image_is_rebuilt_only_when_its_content_changes(
     image: Path, asset_hash: Callable[[Path], str], tmp_path: Path
 ) -> None:
     context, before = tmp_path / "containers", asset_hash(image)
-    # when only documentation and other images change, then the hash stays
+    # when only documentation and other images change, then the hash does not change
     changed(context / image / "README.md")
     (context / image / "notes.txt").write_text("not in the image")
     for other in IMAGES:
@@ -60,7 +60,7 @@ def test_image_is_rebuilt_only_when_its_content_changes(
 
 
 @pytest.mark.parametrize("name", architectures.BY_NAME)
-def test_images_are_pushed_with_a_manifest_that_sagemaker_takes(name: str, assembly: Path) -> None:
+def test_images_are_pushed_with_a_manifest_that_sagemaker_accepts(name: str, assembly: Path) -> None:
     path = assembly / f"{architectures.BY_NAME[name].stack_name('dev')}.assets.json"
     images = json.loads(path.read_text())["dockerImages"].values()
     assert len(images) == len([image for image in IMAGES if image.parts[0] == name])

@@ -1,4 +1,4 @@
-"""The construct library works in another project that has installed only its wheel."""
+"""The construct library works in another project that has only installed its wheel."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
         subprocess.run([str(envs.uv()), *command], check=True, env=settings, cwd=folder)
     (wheel,) = (folder / "dist").glob("*.whl")
     python = envs.python_of(folder / "env")
-    # In the versions that this project has locked
+    # With the locked versions of this project
     lock = (envs.ROOT / "requirements.txt").read_text().splitlines()
     (folder / "locked.txt").write_text("\n".join(line for line in lock if not line.startswith("-e ")))
     install = ["pip", "install", "--quiet", "--python", str(python), "--constraint", "locked.txt", str(wheel)]
@@ -121,7 +121,7 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def synthesized(python: Path, cut_off: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The templates of an app in an empty folder."""
+    """Return the templates of an app in an empty folder."""
     folder = tmp_path_factory.mktemp("app")
     (folder / "app.py").write_text(APP)
     (folder / "openapi.json").write_text(json.dumps(DOCUMENT))
@@ -138,8 +138,8 @@ def synthesized(python: Path, cut_off: dict[str, str], tmp_path_factory: pytest.
     return folder / "out"
 
 
-def test_stack_of_another_project_needs_the_wheel_alone(synthesized: Path) -> None:
-    # then its custom resources have the functions that serve them, with their code
+def test_stack_of_another_project_needs_the_wheel_only(synthesized: Path) -> None:
+    # then its custom resources have their functions, with code
     template = json.loads((synthesized / "shop.template.json").read_text())
     kinds = Counter(resource["Type"] for resource in template["Resources"].values())
     assert kinds["Custom::SageMakerCleanUp"] == kinds["Custom::SiteFiles"] == 1
@@ -148,18 +148,18 @@ def test_stack_of_another_project_needs_the_wheel_alone(synthesized: Path) -> No
     assert len(code) == 2
     for path in code:
         assert (path.parent / "groundplan" / "lambdas" / "custom_resource.py").is_file()
-    # and its labelers a page
+    # and a labelers' page
     assert any("crowd-image-classifier" in path.read_text() for path in synthesized.glob("asset.*.html"))
-    # and its notebook the script that runs at each start, with what is packed into it
+    # and its notebook has the start script with the packed files
     assert kinds["AWS::SageMaker::NotebookInstanceLifecycleConfig"] == 1
 
 
-def test_stack_on_resources_that_exist_creates_none_of_them(
+def test_stack_with_existing_resources_does_not_create_them(
     synthesized: Path,
 ) -> None:
     template = json.loads((synthesized / "theirs.template.json").read_text())
     kinds = Counter(resource["Type"] for resource in template["Resources"].values())
-    # then it has the workflow's own role, and policies for theirs
+    # then it has the workflow's role, and policies for the existing roles
     assert kinds["AWS::IAM::Role"] == 1
     assert not kinds.keys() & {"AWS::S3::Bucket", "AWS::KMS::Key", "AWS::EC2::VPC", "AWS::ECR::Repository"}
     policies = [each for each in template["Resources"].values() if each["Type"] == "AWS::IAM::Policy"]

@@ -1,4 +1,4 @@
-"""Physical names: two stacks of one kind stand side by side, and a name leaves room for what is appended."""
+"""Physical names: two stacks of one kind do not collide, and a name leaves room for suffixes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.synth.conftest import stack_of
 from tests.synth.template import NAMED, flat
 
 ENDPOINTS = [each.name for each in architectures.ALL if "endpoint_name" in KINDS[each.name].model_fields]
-"""The architectures whose endpoint has a setting for its name."""
+"""Architectures with a setting for the endpoint's name"""
 
 
 def names(template: Path) -> set[tuple[str, str]]:
@@ -36,7 +36,7 @@ def test_two_stages_of_one_account_share_no_name(name: str, tmp_path: Path) -> N
     # when
     app.synth()
 
-    # then they differ in every name but those that a setting gives
+    # then all their names differ, except those from settings
     chosen = {value for _, value in getattr(settings, name) if isinstance(value, str)}
     (blue,), (green,) = (tmp_path.glob(f"assembly-{stage}/*.template.json") for stage in ("blue", "green"))
     assert len(names(blue)) == len(names(green))
@@ -44,7 +44,7 @@ def test_two_stages_of_one_account_share_no_name(name: str, tmp_path: Path) -> N
 
 
 def accepts(name: str, endpoint_name: str) -> bool:
-    """Whether the settings of an architecture take a name for its endpoint."""
+    """Return whether the settings of an architecture accept a name for its endpoint."""
     try:
         load({f"{name}.endpoint_name": endpoint_name})
     except SettingsError:

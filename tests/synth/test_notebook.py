@@ -1,4 +1,4 @@
-"""What a notebook instance is made of: its platform, and the script that runs at each of its starts."""
+"""Notebook instances: the platform, and the script that runs at each start."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ PACKAGES = ["pandas==2.3.3", "matplotlib==3.11.0"]
 
 
 def notebook(context: dict[str, Any] | None = None, **props: Any) -> dict[str, Any]:
-    """The template of a stack with one notebook instance."""
+    """Return the template of a stack with one notebook instance."""
     stack = Stack(App(context=context), "Stack")
     groundplan.SageMakerNotebook(stack, "Notebook", **({"name": "trial", "packages": PACKAGES} | props))
     return dict(Template.from_stack(stack).to_json())
 
 
 def on_start(template: dict[str, Any]) -> str:
-    """The lifecycle script, as SageMaker decodes it."""
+    """Return the decoded lifecycle script."""
     (config,) = of_type(template, "AWS::SageMaker::NotebookInstanceLifecycleConfig").values()
     (hook,) = config["Properties"]["OnStart"]
     return hook["Content"]["Fn::Base64"]
@@ -46,7 +46,7 @@ def test_a_notebook_is_synthesized_on_each_platform(platform: str):
     assert instance["Properties"]["PlatformIdentifier"] == platform
 
 
-def test_a_platform_that_nobody_offers_is_refused():
+def test_unknown_platform_is_refused():
     with pytest.raises(RuntimeError, match="'notebook-al2023-v3' does not match pattern"):
         notebook(CONTEXT, platform="notebook-al2023-v3")
 
@@ -56,12 +56,12 @@ FAKES = {
     "sudo": 'test "$*" = "-u ec2-user -i nohup bash -eu" && cat >> kernel.sh',
     "python3.11": "exit 1",
 }
-"""What stands in for programs of the instance: what is started is written down."""
+"""Replacements of the instance's programs, which record their calls."""
 
 
 @pytest.mark.parametrize("idle_minutes", [45, 0, None])
 def test_the_script_starts_the_idle_stop_and_the_kernel(idle_minutes: int | None, tmp_path: Path):
-    # given the script, with folders and programs of this test's
+    # given the script with this test's folders and programs
     script = on_start(notebook(stop=groundplan.AutoStop(idle_minutes=idle_minutes)))
     folder, programs = tmp_path / "groundplan", tmp_path / "bin"
     assert script.count("folder=/opt/groundplan\n") == 1
@@ -73,10 +73,10 @@ def test_the_script_starts_the_idle_stop_and_the_kernel(idle_minutes: int | None
     # when it runs
     environment = {"PATH": f"{programs}:{os.environ['PATH']}"}
     subprocess.run(["bash"], input=script, text=True, check=True, cwd=tmp_path, env=environment, timeout=60)
-    # then what it unpacked is what the library has
+    # then it unpacked the files of the library
     assert (folder / "idle_stop.py").read_bytes() == (SCRIPTS / "idle_stop.py").read_bytes()
     assert (folder / "packages.txt").read_text().splitlines() == PACKAGES
-    # and it started what it should
+    # and it started the expected programs
     kernel = tmp_path / "kernel.sh"
     until(lambda: kernel.exists() and kernel.read_text().endswith("--display-name groundplan\n"))
     assert f'--requirement "{folder}/packages.txt"' in kernel.read_text()
@@ -94,7 +94,7 @@ def test_the_script_is_bash_and_short_enough_for_sagemaker():
     assert "{{" not in script
 
 
-def test_an_instance_starts_though_the_idle_stop_does_not(tmp_path: Path):
+def test_instance_starts_when_the_idle_stop_fails_to_start(tmp_path: Path):
     # given an instance whose systemd refuses
     script = on_start(notebook()).replace("folder=/opt/groundplan\n", f"folder={tmp_path}\n")
     for name, text in (FAKES | {"systemd-run": "exit 1"}).items():
@@ -116,14 +116,14 @@ def test_an_instance_starts_though_the_idle_stop_does_not(tmp_path: Path):
 
 
 def test_more_packages_than_a_lifecycle_script_holds_are_refused():
-    # given names that no packer makes shorter
+    # given names that cannot be compressed
     names = [hashlib.sha256(str(number).encode()).hexdigest() for number in range(300)]
     with pytest.raises(ValueError, match=f"300 packages make a script of .* {LONGEST_SCRIPT} are allowed"):
         notebook(packages=names)
 
 
 @pytest.mark.parametrize("minutes", [-1, 1.5])
-def test_idle_minutes_that_cannot_be_are_refused(minutes: Any):
+def test_invalid_idle_minutes_are_refused(minutes: Any):
     with pytest.raises(ValueError, match=re.escape(f"must be a whole number from 0, got {minutes}")):
         notebook(stop=groundplan.AutoStop(idle_minutes=minutes))
 

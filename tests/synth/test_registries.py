@@ -1,4 +1,4 @@
-"""What is looked at before a deployment: the command line, the stacks, the registries to log in to."""
+"""Preparation of a deployment: the command line, the stacks, the registries to log in to."""
 
 from __future__ import annotations
 
@@ -48,9 +48,9 @@ FROM ${{REGISTRY}}/sagemaker-tritonserver:1
 
 @pytest.fixture
 def docker(tmp_path: Path) -> Path:
-    """A program that keeps what it is called with, and fails where a file `refuse` lies beside it."""
+    """A program that records its arguments and input, and fails if there is a file `refuse` next to it."""
     program = tmp_path / "docker"
-    # A first line holds no interpreter whose path has blanks
+    # A shebang line cannot have an interpreter whose path has spaces
     python, script = shlex.quote(sys.executable), shlex.quote(f"{tmp_path}/docker.py")
     program.write_text(f'#!/bin/sh\nexec {python} {script} "$@"\n')
     Path(tmp_path, "docker.py").write_text(
@@ -65,7 +65,7 @@ def docker(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def ecr(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """An ECR that answers GetAuthorizationToken; the Regions that requests were signed for."""
+    """A server of ECR's GetAuthorizationToken; yields the Regions that requests were signed for."""
     regions: list[str] = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -126,7 +126,7 @@ def names(prod: Path, *arguments: str) -> list[str]:
         ["--strict", "deploy", "--outputs-file", "out.json", "--", PROD],
     ],
 )
-def test_a_command_line_is_read_as_the_cdk_reads_it(arguments: list[str]):
+def test_command_line_is_parsed_as_by_the_cdk(arguments: list[str]):
     line = assembly.parse(arguments)
     assert (line.command, line.patterns) == ("deploy", (PROD,))
 
@@ -159,7 +159,7 @@ def test_a_deployment_logs_docker_in_to_the_base_images_registry(
     # when
     cdk.prepare([*before, "-a", str(prod), "deploy", "shop-prod-*"], {"CDK_DOCKER": str(docker)})
 
-    # then the password comes from that Region and goes to standard input alone
+    # then the password comes from that Region and is passed by standard input only
     assert ecr == ["eu-central-1"]
     called = (docker.parent / "called").read_text()
     assert called == f"login --username AWS --password-stdin {OTHER}\nsecret"
@@ -175,7 +175,7 @@ def test_a_deployment_logs_docker_in_to_the_base_images_registry(
     ],
     ids=["no deployment", "another cloud", "no such image", "another command"],
 )
-def test_nothing_is_logged_in_to_where_no_login_is_needed(
+def test_no_login_is_made_when_none_is_needed(
     arguments: list[str], environment: dict[str, str], prod: Path, docker: Path, ecr: list[str]
 ):
     cdk.prepare([*arguments, "-a", str(prod)], environment | {"CDK_DOCKER": str(docker)})
@@ -187,14 +187,14 @@ def test_nothing_is_logged_in_to_where_no_login_is_needed(
     ("given", "found"),
     [({}, [DEFAULT]), ({"REGISTRY": OTHER}, [OTHER]), ({"REGISTRY": "mirror.example.com/aws"}, [])],
 )
-def test_the_registry_is_the_dockerfiles_unless_a_build_argument_names_another(
+def test_registry_is_the_dockerfiles_unless_a_build_argument_overrides(
     given: dict[str, str], found: list[str], shop: Path
 ):
     dockerfile = shop / "image" / "Dockerfile"
     assert list(registries.needed([assembly.Stack(PROD, {}, ((dockerfile, given),))])) == found
 
 
-def test_a_login_that_fails_is_one_sentence_with_the_registry(prod: Path, docker: Path, ecr: list[str]):
+def test_failed_login_is_reported_in_one_sentence_with_the_registry(prod: Path, docker: Path, ecr: list[str]):
     (docker.parent / "refuse").touch()
     with pytest.raises(registries.RegistryError) as caught:
         registries.log_in(assembly.selected(prod, assembly.parse(["deploy"])), {"CDK_DOCKER": str(docker)})
@@ -204,7 +204,7 @@ def test_a_login_that_fails_is_one_sentence_with_the_registry(prod: Path, docker
     )
 
 
-def test_a_missing_docker_is_said(prod: Path, ecr: list[str]):
+def test_missing_docker_is_reported(prod: Path, ecr: list[str]):
     with pytest.raises(
         registries.RegistryError, match=r"nowhere cannot be started \(No such file or directory\)"
     ):
@@ -229,7 +229,7 @@ def test_make_deploy_without_credentials_ends_before_the_cdk_starts(prod: Path, 
     )
 
 
-def test_a_wrong_setting_ends_the_deployment_with_the_cdks_own_words():
+def test_invalid_setting_ends_the_deployment_with_the_cdks_error():
     line = assembly.parse(["-c", "env=nowhere", "deploy", "--all"])
     with pytest.raises(assembly.SynthesisError, match="nowhere"), assembly.synthesized(line, cdk.environ()):
         pass

@@ -18,15 +18,15 @@ def files(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("folder", PAGES, ids=lambda folder: folder.name)
-def test_asset_of_a_page_holds_linked_files(folder, tmp_path):
-    # given a page that links to files which pages share
+def test_asset_of_a_page_has_linked_files(folder, tmp_path):
+    # given a page with links to shared files
     assert any(path.is_symlink() for path in folder.rglob("*"))
 
     # when the CDK stages its asset
     app = App(outdir=str(tmp_path))
     asset = s3_assets.Asset(Stack(app, "Stack"), "Page", path=str(folder))
 
-    # then each link became the file that it names
+    # then each link is replaced by its target file
     staged = tmp_path / asset.asset_path
     assert files(staged) == files(folder)
     assert not any(path.is_symlink() for path in staged.rglob("*"))

@@ -1,8 +1,8 @@
-"""The templates as last agreed, with the hashes of assets masked.
+"""Snapshots of the templates, with the hashes of assets masked.
 
-A rebuild of the code must not move a logical id: CloudFormation would replace the resource, and with it the
-data, or fail on its physical name. Where a template is meant to change, write the snapshots anew and review
-their diff: `.groundplan/envs/app/bin/python -m pytest tests/synth/test_snapshots.py --snapshot-update`.
+A refactoring must not change a logical id: CloudFormation would replace the resource and lose its data, or
+fail on its physical name. When a template is meant to change, update the snapshots and review their diff:
+`.groundplan/envs/app/bin/python -m pytest tests/synth/test_snapshots.py --snapshot-update`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import architectures
 
 
 class OfArchitecture(JSONSnapshotExtension):
-    """Snapshots that lie in the folder of the architecture that a test is given by `name`."""
+    """Snapshots in the folder of the architecture `name` of a test."""
 
     @classmethod
     def dirname(cls, *, test_location: PyTestLocation) -> str:

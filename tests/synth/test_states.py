@@ -1,4 +1,4 @@
-"""State machines of the library's building blocks, and what is found in them at synthesis."""
+"""State machines of the library's building blocks, and errors found at synthesis."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def machine() -> dict[str, Any]:
     return flow.definition("Begin", seconds=600)
 
 
-def test_machine_of_all_building_blocks_is_one_that_step_functions_takes() -> None:
+def test_machine_of_all_building_blocks_is_a_valid_definition() -> None:
     assert diagnose(json.dumps(machine()).replace(Aws.PARTITION, "aws")) == []
 
 

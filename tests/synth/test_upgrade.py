@@ -1,7 +1,7 @@
 """Upgrades do not replace resources that hold data, have an address or have a physical name.
 
 CloudFormation replaces a resource when its logical id or one of its create-only properties changes. Its data
-or address is then lost, and a physical name that both resources have makes the update fail. `kept.json` of an
+or address is then lost, and a physical name of both resources makes the update fail. `kept.json` of an
 architecture lists, by environment, the resources of deployed stacks. Add new resources to it, and do not
 change existing lines.
 """
@@ -65,11 +65,11 @@ def joined(value: dict[str, Any]) -> Any:
 
 @pytest.mark.parametrize("env", ["dev", "prod"])
 @pytest.mark.parametrize("name", architectures.BY_NAME)
-def test_upgrade_replaces_nothing_that_is_kept(name: str, env: str, request: pytest.FixtureRequest) -> None:
+def test_upgrade_replaces_no_retained_resource(name: str, env: str, request: pytest.FixtureRequest) -> None:
     folder: Path = request.getfixturevalue("assembly" if env == "dev" else "prod_assembly")
     now = kept(template(folder, name, env))
     before = json.loads((Path(__file__).parent / name / "kept.json").read_text())[env]
-    # given a stack of an earlier version, then the template has all of it under the same ids, unchanged
+    # given a stack of an earlier version, then the template has its resources under the same ids, unchanged
     assert {key: now.get(key) for key in before} == before
-    # and what is new is written down for the next upgrade
+    # and new resources are listed for the next upgrade
     assert now.keys() == before.keys()

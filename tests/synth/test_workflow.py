@@ -1,4 +1,4 @@
-"""Every path through the workflow: the definition that is deployed, with SageMaker's answers scripted."""
+"""Every path through the deployed workflow definition, with scripted responses of SageMaker."""
 
 from __future__ import annotations
 
@@ -141,8 +141,8 @@ def test_a_wrong_input_is_refused_before_anything_starts(given, says):
         ({"deploy_if_incomparable": True}, True, "Approved", None),
     ],
 )
-def test_a_model_that_cannot_be_compared_is_registered_and_deployed_if_asked(given, deployed, status, reason):
-    # given an evaluation that has no figure for the champion
+def test_incomparable_model_is_registered_and_deployed_on_request(given, deployed, status, reason):
+    # given an evaluation without a metric of the champion
     sagemaker = SageMaker(serving="InService")
     del sagemaker.figures["champion"]
     sagemaker.figures["comparable"] = 0.0
@@ -154,13 +154,13 @@ def test_a_model_that_cannot_be_compared_is_registered_and_deployed_if_asked(giv
     assert ("updateEndpoint" in verbs(done)) is deployed
 
 
-def test_a_worse_model_stays_out_also_where_incomparable_ones_are_deployed():
+def test_worse_model_is_not_deployed_when_incomparable_ones_are():
     done = run(SageMaker(serving="InService", candidate=0.6), {"deploy_if_incomparable": True})
     assert (done.output["deployed"], done.output["reason"]) == (False, "Not better than the model in service")
 
 
 @pytest.mark.parametrize("now", [{"EndpointConfigName": "another"}, {"EndpointStatus": "Updating"}])
-def test_a_model_in_service_that_changed_since_the_comparison_is_kept(now):
+def test_model_deployed_during_the_comparison_is_not_replaced(now):
     # given another execution that deploys while this one evaluates
     sagemaker = SageMaker(serving="InService")
     create = sagemaker.createTrainingJob
@@ -187,7 +187,7 @@ def test_a_model_in_service_that_changed_since_the_comparison_is_kept(now):
 @pytest.mark.parametrize(
     "given", [{}, {"hyperparameters": {}}, {"hyperparameters": {"eta": "0.2"}}, {"hosts": 64}]
 )
-def test_a_sparse_input_is_accepted(given):
+def test_input_without_optional_fields_is_accepted(given):
     assert run(SageMaker(), given).error is None
 
 
@@ -196,9 +196,9 @@ VERSION = "arn:package/3"
 
 @pytest.mark.parametrize(("serving", "verb"), [("InService", "updateEndpoint"), (None, "createEndpoint")])
 def test_an_earlier_version_is_deployed_without_training(serving, verb):
-    # given a registry with an approved version 3; when an execution asks for it
+    # given a registry with an approved version 3; when an execution requests it
     done = run(SageMaker(serving=serving), {"version": 3})
-    # then its own image and model serve, and nothing is trained, compared or registered
+    # then its image and model are deployed, without training, comparison or registration
     (model,) = arguments(done, "createModel")
     assert model["PrimaryContainer"] == {
         "Image": "image:old",
@@ -213,12 +213,12 @@ def test_an_earlier_version_is_deployed_without_training(serving, verb):
 
 @pytest.mark.parametrize("registered", [{}, {"A": "1"}, {"STOP": "/other", "A": "1"}])
 def test_an_earlier_version_gets_the_endpoints_variables(registered):
-    # given an earlier version whose package has no variables, others, or another value of one
+    # given an earlier version whose package has no variables, other ones, or another value of one
     sagemaker = SageMaker(serving="InService")
     sagemaker.variables = registered
     # when it is deployed at an endpoint with variables
     done = run(sagemaker, {"version": 3}, endpoint={"environment": {"STOP": "/trading"}})
-    # then the endpoint's variables hold
+    # then the endpoint's variables are used
     (model,) = arguments(done, "createModel")
     assert model["PrimaryContainer"]["Environment"] == registered | {"STOP": "/trading"}
 
@@ -257,7 +257,7 @@ def test_jobs_read_their_channels():
         assert job["EnableNetworkIsolation"] is True
 
 
-def test_another_image_than_the_trainer_serves():
+def test_serving_image_may_differ_from_the_training_image():
     class Server:
         image_uri = "server:1"
         repository = None
@@ -281,7 +281,7 @@ def test_names_are_those_of_the_execution_and_short_enough():
     assert len(arguments(longest, "createTrainingJob")[1]["TrainingJobName"]) <= 63
 
 
-def test_a_failed_job_says_its_own_reason():
+def test_failed_job_is_reported_with_its_own_reason():
     failed = {
         "TrainingJobName": "x-train",
         "TrainingJobStatus": "Failed",
@@ -292,10 +292,10 @@ def test_a_failed_job_says_its_own_reason():
     done = run(sagemaker)
     assert done.error == "TrainFailed"
     assert done.cause == "Train: AlgorithmError: table HOUSES does not exist, exit code: 1"
-    assert verbs(done) == ["createTrainingJob"]  # the model in service is left alone
+    assert verbs(done) == ["createTrainingJob"]  # the deployed model is unchanged
 
 
-def test_a_job_that_failed_with_a_word_about_throttling_is_not_started_again():
+def test_failed_job_whose_reason_mentions_throttling_is_not_retried():
     failed = {"TrainingJobName": "x", "FailureReason": "AlgorithmError: the warehouse throttled the query"}
     sagemaker = SageMaker()
     sagemaker.fail = {"createTrainingJob": [TaskError("States.TaskFailed", json.dumps(failed))]}
@@ -326,7 +326,7 @@ def test_a_job_that_failed_with_a_word_about_throttling_is_not_started_again():
         ),
     ],
 )
-def test_a_task_that_fails_otherwise_says_so_at_once(error, cause, says):
+def test_unknown_task_error_fails_the_execution_without_a_retry(error, cause, says):
     sagemaker = SageMaker()
     sagemaker.fail = {"createTrainingJob": [TaskError(error, cause)]}
     done = run(sagemaker)
@@ -334,7 +334,7 @@ def test_a_task_that_fails_otherwise_says_so_at_once(error, cause, says):
     assert len(done.calls) == 1
 
 
-def test_a_job_without_the_metric_is_a_failure_that_names_it():
+def test_job_without_the_metric_fails_and_names_it():
     sagemaker = SageMaker()
     del sagemaker.figures["validation"]
     done = run(sagemaker)
@@ -346,7 +346,7 @@ def test_a_job_without_the_metric_is_a_failure_that_names_it():
 TASKS = [name for name, state in DEFINITION["States"].items() if state["Type"] == "Task"]
 UNDOING = {"RemoveEndpoint", "Reject"}
 AGAIN = {"Evaluate", "DescribeAgain", "LookAtEndpoint"}
-"""Tasks whose action an earlier task has, too."""
+"""Tasks with the same action as an earlier task."""
 
 
 def _action(task: str) -> str:
@@ -355,7 +355,7 @@ def _action(task: str) -> str:
 
 
 def _scene(task: str) -> SageMaker:
-    """A course of events in which `task` is reached first among those of its action."""
+    """Return a scenario in which `task` is the first task of its action."""
     if task == "ClearEndpoint":
         return SageMaker(serving="Failed")
     if task == "NotCompared":
@@ -372,7 +372,7 @@ def _asked(task: str) -> dict[str, int]:
 
 
 @pytest.mark.parametrize("task", [task for task in TASKS if task not in UNDOING | AGAIN])
-def test_throttling_is_retried_whichever_call_it_hits(task):
+def test_throttling_is_retried_for_every_call(task):
     sagemaker = _scene(task)
     sagemaker.fail = {_action(task): [THROTTLED, THROTTLED]}
     done = run(sagemaker, _asked(task))
@@ -383,7 +383,7 @@ def test_throttling_is_retried_whichever_call_it_hits(task):
     assert 2 <= second <= 6
 
 
-def test_throttling_without_end_is_given_up():
+def test_throttling_is_retried_a_limited_number_of_times():
     sagemaker = SageMaker()
     sagemaker.fail = {"createTrainingJob": [THROTTLED] * 1000}
     done = run(sagemaker)
@@ -409,7 +409,7 @@ def test_any_other_error_ends_the_execution_with_its_reason(task):
 def test_a_deployment_that_fails_leaves_the_old_model_serving():
     sagemaker = SageMaker(serving="InService")
     sagemaker.statuses = [
-        {"EndpointStatus": "InService"},  # asked for the champion
+        {"EndpointStatus": "InService"},  # to find the champion
         {"EndpointStatus": "InService"},  # and again before the update
         {"EndpointStatus": "Updating"},
         {"EndpointStatus": "InService", "EndpointConfigName": "old", "FailureReason": "/ping answered 500"},
@@ -434,7 +434,7 @@ def test_a_first_deployment_that_fails_leaves_no_endpoint_behind():
     assert sagemaker.packages == {"arn:package/1": "Rejected"}
 
 
-def test_a_deployment_without_end_is_given_up():
+def test_deployment_that_does_not_end_fails_after_a_limit():
     sagemaker = SageMaker(serving="InService")
     sagemaker.statuses = [{"EndpointStatus": "InService"}] * 2 + [{"EndpointStatus": "Updating"}]
     done = run(sagemaker)
@@ -444,7 +444,7 @@ def test_a_deployment_without_end_is_given_up():
     assert sum(done.waited) <= 60 + LOOK_SECONDS
 
 
-def test_a_failed_endpoint_is_cleared_away_and_made_again():
+def test_failed_endpoint_is_deleted_and_created_again():
     sagemaker = SageMaker(serving="Failed")
     done = run(sagemaker)
     assert done.output["deployed"] is True
@@ -454,14 +454,14 @@ def test_a_failed_endpoint_is_cleared_away_and_made_again():
     ]
 
 
-def test_an_endpoint_that_is_changing_is_waited_for_but_not_for_ever():
+def test_execution_waits_a_limited_time_for_an_updating_endpoint():
     done = run(SageMaker(serving="Updating"))
     assert done.error == "FindEndpointFailed"
     assert done.cause == f"FindEndpoint: endpoint {ENDPOINT} is still Updating"
     assert "createModelPackage" not in verbs(done)
 
 
-def test_a_model_that_serves_already_is_not_undone_when_its_record_fails():
+def test_deployed_model_stays_when_its_approval_fails():
     sagemaker = SageMaker(serving=None)
     sagemaker.fail = {"updateModelPackage": [TaskError("SageMaker.ConflictException", "busy")]}
     done = run(sagemaker)
@@ -469,7 +469,7 @@ def test_a_model_that_serves_already_is_not_undone_when_its_record_fails():
     assert sagemaker.endpoint is not None
 
 
-def test_what_undoing_meets_does_not_hide_the_reason():
+def test_errors_of_the_rollback_do_not_hide_the_reason():
     sagemaker = SageMaker(serving=None)
     sagemaker.statuses = [{"EndpointStatus": "Failed", "FailureReason": "the image has no serve"}]
     sagemaker.fail = {"deleteEndpoint": [TaskError("X", "y")], "updateModelPackage": [TaskError("X", "y")]}
@@ -478,7 +478,7 @@ def test_what_undoing_meets_does_not_hide_the_reason():
     assert done.cause.endswith("the image has no serve")
 
 
-def test_jobs_join_the_vpc_and_use_the_key_that_they_are_given():
+def test_jobs_use_the_given_vpc_and_key():
     network = {"Subnets": ["subnet-1"], "SecurityGroupIds": ["sg-1"]}
     done = run(SageMaker(serving="InService"), subnets=["subnet-1"], groups=["sg-1"], encrypted=True)
     for job in arguments(done, "createTrainingJob"):

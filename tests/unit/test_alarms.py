@@ -1,4 +1,4 @@
-"""When an alarm goes off, by CloudWatch's documented rules."""
+"""States of alarms by CloudWatch's documented rules."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from local.emulator import alarms
 
 
 def state(values: dict[str, alarms.Series], **alarm: Any) -> str | None:
-    """The state of an alarm whose metrics have these values in its periods, the latest first."""
+    """Return the state of an alarm whose metrics have these values in its periods, the latest first."""
 
     def lookup(metric: dict[str, Any], statistic: str, period: int, periods: int) -> alarms.Series:
         return values[metric["MetricName"]]
@@ -30,21 +30,21 @@ def test_one_metric_against_its_threshold() -> None:
     assert state({"a": [1]}, MetricName="a") == "ALARM"
     assert state({"a": [0]}, MetricName="a") == "OK"
     assert state({"a": [1, 0]}, MetricName="a") == "OK"  # all periods must breach,
-    assert state({"a": [1, 0]}, MetricName="a", DatapointsToAlarm=1) == "ALARM"  # or as many as it says
+    assert state({"a": [1, 0]}, MetricName="a", DatapointsToAlarm=1) == "ALARM"  # or as many as configured
 
 
 @pytest.mark.parametrize(
     ("treatment", "wanted"),
     [("missing", "INSUFFICIENT_DATA"), ("notBreaching", "OK"), ("breaching", "ALARM"), ("ignore", None)],
 )
-def test_no_data_counts_as_the_alarm_says(treatment: str, wanted: str | None) -> None:
+def test_missing_data_is_treated_as_configured(treatment: str, wanted: str | None) -> None:
     assert state({"a": [None]}, MetricName="a", TreatMissingData=treatment) == wanted
 
 
 @pytest.mark.parametrize(
     ("expression", "wanted"),
     [
-        ("a + b", "OK"),  # where one has no data there is no sum
+        ("a + b", "OK"),  # the sum is missing if one value is
         ("FILL(a, 0) + FILL(b, 0)", "ALARM"),
         ("SUM([a, b])", "ALARM"),
         ("2 * (a - 3)", "OK"),

@@ -1,4 +1,4 @@
-"""Archives of strangers: what would leave its folder, is no plain file, or never ends, is refused by name."""
+"""Untrusted archives: paths out of the folder, special files and bombs are refused with the name."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def readers(*rooms: str) -> list[Path]:
 
 @pytest.fixture(params=["container", "local"])
 def unpack(request: pytest.FixtureRequest, tmp_path: Path) -> Unpack:
-    """Each room's one way to unpack, to at most a megabyte and fifty members."""
+    """The unpack function of each room, with limits of a megabyte and fifty members."""
     if request.param == "local":
         return lambda body, folder: of_local.unpack(io.BytesIO(body), folder, MOST_BYTES, MOST_MEMBERS)
 
@@ -67,14 +67,14 @@ def member(name: str, body: bytes = b"x", kind: bytes = tarfile.REGTYPE, link: s
 
 
 def long_header(size: int) -> bytes:
-    """An archive whose first member has, by its header, a name of so many bytes."""
+    """Return an archive whose first member's header claims a name of this many bytes."""
     header = tarfile.TarInfo("././@LongLink")
     header.type, header.size = tarfile.GNUTYPE_LONGNAME, size
     return gzip.compress(header.tobuf(tarfile.GNU_FORMAT) + b"a" * min(size, 2_000_000))
 
 
 def chained_headers(count: int) -> bytes:
-    """An archive of headers alone, each about the next."""
+    """Return an archive of extended headers only."""
     body = b"11 path=ab\n"
     header = tarfile.TarInfo("pax")
     header.type, header.size = tarfile.XHDTYPE, len(body)
@@ -115,13 +115,13 @@ HARMFUL = {
 
 
 @pytest.mark.parametrize("name", HARMFUL)
-def test_unpack_refuses_by_name(unpack: Unpack, tmp_path: Path, name: str):
+def test_unpack_refuses_harmful_archives_with_the_reason(unpack: Unpack, tmp_path: Path, name: str):
     body, reason = HARMFUL[name]
     folder = tmp_path / "outer" / "folder"
     folder.mkdir(parents=True)
     with pytest.raises(of_local.ArchiveError, match=reason):
         unpack(body, folder)
-    # then nothing is outside of the folder, and nothing in it but plain files, no more than allowed
+    # then nothing is outside of the folder, and it has only regular files within the limits
     found = [path for path in (tmp_path / "outer").rglob("*") if path != folder]
     assert all(folder in path.parents for path in found)
     assert all(stat.S_IFMT(path.lstat().st_mode) in (stat.S_IFREG, stat.S_IFDIR) for path in found)
@@ -130,8 +130,8 @@ def test_unpack_refuses_by_name(unpack: Unpack, tmp_path: Path, name: str):
 
 
 @pytest.mark.parametrize("mode", ["w", "w:gz", "w:bz2", "w:xz"])
-def test_unpack_gives_what_was_packed(unpack: Unpack, tmp_path: Path, mode: str):
-    deep = "/".join(["n" * 99] * 10)  # nearly 1,000 characters, of which no part is long
+def test_unpack_returns_the_packed_files(unpack: Unpack, tmp_path: Path, mode: str):
+    deep = "/".join(["n" * 99] * 10)  # nearly 1,000 characters in short parts
     files = {
         "model.ubj": bytes(range(256)) * 2000,
         "a/b/c.json": b"{}",
@@ -157,13 +157,13 @@ def test_unpack_needs_no_memory_for_a_bomb(unpack: Unpack, tmp_path: Path):
     header = tarfile.TarInfo("zeros")
     header.size = 3 * 2**30
     body = gzip.compress(header.tobuf()) + gzip.compress(bytes(2**20)) * 3000
-    # when it is unpacked, then it is refused before its first byte is written
+    # when it is unpacked, then it is refused before the first byte is written
     with pytest.raises(of_local.ArchiveError, match="it unpacks to more than 1000000 bytes"):
         unpack(body, tmp_path / "new")
     assert not list((tmp_path / "new").rglob("zeros"))
 
 
-def test_scenarios_read_files_alone_and_no_more_than_allowed():
+def test_scenarios_read_regular_files_up_to_a_limit():
     body = packed(member("./a", b"1"), member("b/c", b"2"), member("b", b"", tarfile.DIRTYPE))
     assert of_scenarios.files(body) == {"a": b"1", "b/c": b"2"}
     for name in ("symbolic link", "hard link", "FIFO", "bomb", "too many files", "no archive", "cut off"):
@@ -202,12 +202,12 @@ def entry(name: str, kind: int = 0) -> zipfile.ZipInfo:
     ],
     ids=["symbolic link", "FIFO", "parent", "absolute", "long name", "bomb", "too many", "cut off"],
 )
-def test_page_refuses_by_name(body: bytes, reason: str):
+def test_page_refuses_harmful_archives_with_the_reason(body: bytes, reason: str):
     with pytest.raises(ValueError, match=reason):
         site.objects(body, {}, {})
 
 
-def test_page_takes_files_with_their_unix_modes():
+def test_page_accepts_files_with_unix_modes():
     body = zipped((entry("js/app.js", stat.S_IFREG), b"1"), (entry("js/", stat.S_IFDIR), b""))
     assert {item.key for item in site.objects(body, {}, {})} == {"index.html", "js/app.js", "config.json"}
 
@@ -215,7 +215,7 @@ def test_page_takes_files_with_their_unix_modes():
 # --- one helper in each room ---
 
 
-def test_each_room_unpacks_in_one_place_alone():
+def test_archives_are_unpacked_in_listed_modules_only():
     allowed = (
         "containers/toolkit/archive.py",
         "local/archives.py",

@@ -1,4 +1,4 @@
-"""Files of a container's, read without following its links out of it."""
+"""Reading files of a container without following links out of its folder."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def root(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("target", ["deep/file", "./deep/../deep/file"])
-def test_a_file_is_read_also_by_a_link_that_stays(root: Path, target: str) -> None:
+def test_file_is_read_through_a_link_inside_the_folder(root: Path, target: str) -> None:
     (root / "link").symlink_to(target)
     with beneath.held(root, root / "link") as file:
         assert file.read_text() == "own"
@@ -32,15 +32,15 @@ OUTSIDE = ["../secret", "deep/../../secret", "{}/secret"]
 
 
 @pytest.mark.parametrize("target", [*OUTSIDE, "nothing", "link", "deep", "pipe"])
-def test_what_is_no_file_of_its_own_is_refused(root: Path, target: str) -> None:
+def test_pipe_or_link_out_of_the_folder_is_refused(root: Path, target: str) -> None:
     os.mkfifo(root / "pipe")
     (root / "link").symlink_to(target.format(root.parent))
     with pytest.raises(FileNotFoundError), beneath.held(root, root / "link") as file:
         file.read_text()
 
 
-def test_a_folder_that_becomes_a_link_meanwhile_leads_nowhere(root: Path) -> None:
-    # given a container that swaps a folder for a link to the secret's, again and again
+def test_folder_swapped_for_a_link_is_not_followed(root: Path) -> None:
+    # given a container that repeatedly swaps a folder for a link to the secret's folder
     (root.parent / "file").write_text("secret")
     (root / "swapped").symlink_to(root.parent)
     stop = threading.Event()
@@ -52,7 +52,7 @@ def test_a_folder_that_becomes_a_link_meanwhile_leads_nowhere(root: Path) -> Non
 
     swapping = threading.Thread(target=swap)
     swapping.start()
-    # when the file is read all the time, then it is the container's own or it is not there
+    # when the file is read repeatedly, then it is the container's own file or it is missing
     read = set()
     try:
         for _ in range(3_000):

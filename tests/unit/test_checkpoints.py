@@ -1,4 +1,4 @@
-"""Checkpoints on their way to S3, without a cloud."""
+"""Upload of checkpoints to S3, without a cloud."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 class Bucket:
-    """An S3 client that takes files, and says when it has one."""
+    """An S3 client that stores files and signals each upload."""
 
     def __init__(self) -> None:
         self.keys: list[str] = []
         self.during: list[str] = []
-        """What was beside a file while it was uploaded."""
+        """Names of the files next to a file during its upload."""
         self.came = threading.Event()
 
     def upload_file(self, file: str, bucket: str, key: str, **_: Any) -> None:
         self.keys.append(key)
-        # What is uploaded may be reached by its descriptor
+        # The uploaded path may be that of a descriptor
         self.during += sorted(path.name for path in Path(file).resolve().parent.iterdir())
         self.came.set()
 
 
-def test_what_is_written_after_the_end_is_not_brought_over(tmp_path: Path) -> None:
-    # given checkpoints that are brought over while the job runs
+def test_files_written_after_the_end_are_not_uploaded(tmp_path: Path) -> None:
+    # given checkpoints that are uploaded while the job runs
     bucket = Bucket()
     checkpoints = Checkpoints(bucket, "s3://data/jobs/one/", [tmp_path], interval=0.01)
     checkpoints.start()
@@ -45,38 +45,38 @@ def test_what_is_written_after_the_end_is_not_brought_over(tmp_path: Path) -> No
     # when the job has failed
     checkpoints.end()
     (tmp_path / "after").write_text("2")
-    # then nobody looks any more
+    # then no more files are uploaded
     assert not any(thread.name == "checkpoints" for thread in threading.enumerate())
     assert bucket.keys == ["jobs/one/before"]
 
 
-def test_markers_stand_beside_checkpoints_as_sagemakers_do(tmp_path: Path) -> None:
+def test_markers_are_written_next_to_checkpoints_as_by_sagemaker(tmp_path: Path) -> None:
     # given a checkpoint
     bucket = Bucket()
     checkpoints = Checkpoints(bucket, "s3://data/jobs/one/", [tmp_path], interval=0.01)
     (tmp_path / "one.bin").write_text("1")
-    # when it is uploaded, then a marker says so, and afterwards another one
+    # when it is uploaded, then there is a marker during the upload, and another one afterwards
     checkpoints.close()
     assert bucket.during == ["one.bin", "one.bin.sagemaker-uploading"]
     assert {path.name for path in tmp_path.iterdir()} == {"one.bin", "one.bin.sagemaker-uploaded"}
-    # and when it has changed, then the second marker is gone while it is uploaded again
+    # and when it has changed, then the second marker is removed during the next upload
     bucket.during.clear()
     (tmp_path / "one.bin").write_text("changed")
     checkpoints.close()
     assert bucket.during == ["one.bin", "one.bin.sagemaker-uploading"]
-    # and no marker was brought over
+    # and no marker was uploaded
     assert bucket.keys == ["jobs/one/one.bin"] * 2
 
 
-def test_fine_tuning_takes_no_marker_for_a_file_of_its_own(tmp_path: Path) -> None:
-    # given files of a task that the local cloud has brought over, and one that it is at
+def test_fine_tuning_ignores_upload_markers_beside_its_files(tmp_path: Path) -> None:
+    # given files of a task that the local cloud has uploaded, and one that it is uploading
     bucket = Bucket()
     for name in ("adapter.json", "adapter_model.safetensors"):
         (tmp_path / name).write_text(name)
     Checkpoints(bucket, "s3://data/jobs/one/", [tmp_path], interval=1).close()
     (tmp_path / "adapter.json.sagemaker-uploading").touch()
     assert len(list(tmp_path.iterdir())) == 5
-    # then what it tells of its files, all of which have to come to S3, is these alone
+    # then the task lists only these files, all of which must be in S3
     found = [path.name for path in sagemaker.files(tmp_path)]
     assert found == ["adapter.json", "adapter_model.safetensors"]
     assert sorted(bucket.keys) == [f"jobs/one/{name}" for name in found]
@@ -112,30 +112,28 @@ SENTENCE = (
 
 
 @pytest.mark.parametrize("closed", ["closed/file", "closed"])
-def test_what_cannot_be_read_fails_the_job_by_name(tmp_path: Path, closed: str) -> None:
-    # given a file, or a folder, that its owner took all permissions from
+def test_unreadable_file_fails_the_job_and_is_named(tmp_path: Path, closed: str) -> None:
+    # given a file, or a folder, without any permission
     folder, scratch = tmp_path / "checkpoints", tmp_path / "scratch"
     scratch.mkdir()
     (folder / "closed").mkdir(parents=True)
     (folder / "closed" / "file").write_text("1")
     (folder / closed).chmod(0)
-    # when it is brought to S3 by somebody who is not root
+    # when it is uploaded by a user other than root
     program = [sys.executable, "-c", READER, str(folder), str(scratch)]
     if os.getuid() == 0:
-        # The folder's owner without the right to pass over permissions
+        # Run as root without the capability to bypass permissions
         program = ["setpriv", "--bounding-set", "-all", "--inh-caps", "-all", *program]
     done = subprocess.run(program, cwd=ROOT, capture_output=True, text=True, timeout=120)
     (folder / closed).chmod(0o700)
-    # then the failure says which one, as a checkpoint, in an archive, and as it is
+    # then the error names it, as a checkpoint, in an archive, and as a single file
     assert done.stdout.splitlines() == [
         SENTENCE.format(what, closed) for what in ("Checkpoint", "Artifact", "Artifact")
     ], done.stderr
 
 
-def test_a_folder_removed_while_it_is_looked_at_is_passed_over(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # given a folder that is removed between its being listed and its being looked into
+def test_folder_removed_during_the_scan_is_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # given a folder that is removed after it is listed, before it is read
     bucket = Bucket()
     (tmp_path / "gone").mkdir()
     (tmp_path / "kept").write_text("1")
@@ -147,7 +145,7 @@ def test_a_folder_removed_while_it_is_looked_at_is_passed_over(
         return scan(path)
 
     monkeypatch.setattr(os, "scandir", remove_first)
-    # when checkpoints are brought over, then the others are
+    # when checkpoints are uploaded, then the other files are
     Checkpoints(bucket, "s3://data/jobs", [tmp_path], interval=1).close()
     assert not (tmp_path / "gone").exists()
     assert bucket.keys == ["jobs/kept"]
@@ -160,7 +158,7 @@ def test_a_folder_removed_while_it_is_looked_at_is_passed_over(
         (RuntimeError("odd"), "InternalServerError: the local cloud failed: RuntimeError('odd')"),
     ],
 )
-def test_whatever_ends_the_copying_is_the_jobs_failure(
+def test_error_of_an_upload_is_the_failure_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, reason: str
 ) -> None:
     # given an upload that fails while the job runs
@@ -172,7 +170,7 @@ def test_whatever_ends_the_copying_is_the_jobs_failure(
     (tmp_path / "one").write_text("1")
     checkpoints = Checkpoints(bucket, "s3://data/jobs", [tmp_path], interval=0.01)
     checkpoints.start()
-    # when it has failed, then the job is told, and its end is too
+    # when it has failed, then the error is reported, and again at the end
     try:
         assert str(until(lambda: checkpoints.error, "an error")) == reason
         with pytest.raises(TransferError):

@@ -1,4 +1,4 @@
-"""Every request of CloudFormation is answered, once, with what came of it."""
+"""Every request of CloudFormation gets one response with its result."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Recorder:
             raise self.error
 
 
-def test_job_that_ended_after_it_was_listed_is_no_failure(monkeypatch: pytest.MonkeyPatch):
+def test_clean_up_ignores_jobs_that_ended_meanwhile(monkeypatch: pytest.MonkeyPatch):
     # given jobs that end between the list and the call that stops them
     listed = {
         "list_hyper_parameter_tuning_jobs": "HyperParameterTuningJob",
@@ -71,7 +71,7 @@ def test_job_that_ended_after_it_was_listed_is_no_failure(monkeypatch: pytest.Mo
     for call in (stop.stop_training_job, stop.stop_hyper_parameter_tuning_job, stop.stop_processing_job):
         call.__dict__["__name__"] = "stop"
     monkeypatch.setattr(clean_up, "client", lambda service: stop)
-    # when the stack is deleted, then its deletion goes on
+    # when the stack is deleted, then its deletion continues
     others = {"HyperParameterTuningJob": "sweep-1", "ProcessingJob": "sweep-1"}
     clean_up.delete(clean_up.Leftovers("sweep-1", "", "", ("a",), others), lambda: 100.0)
     assert stopped == ["HyperParameterTuningJob", "TrainingJob", "ProcessingJob"]
@@ -90,7 +90,7 @@ def test_respond_answers_with_the_id_from_the_properties():
     }
 
 
-def test_respond_keeps_the_id_of_what_is_deleted():
+def test_respond_keeps_the_id_of_a_deleted_resource():
     resource = Recorder()
     with cloudformation() as stub:
         answer = stub.request(resource, "Delete", {"Name": "new"}, physical_id="old")
@@ -99,7 +99,7 @@ def test_respond_keeps_the_id_of_what_is_deleted():
 
 
 @pytest.mark.parametrize("failures", [0, 1, 2])
-def test_respond_repeats_the_answer_until_it_is_taken(failures, monkeypatch):
+def test_respond_retries_until_the_response_is_accepted(failures, monkeypatch):
     monkeypatch.setattr(custom_resource.time, "sleep", lambda seconds: None)
     resource = Recorder(ValueError("no such table"))
     with cloudformation(failures) as stub:
@@ -109,7 +109,7 @@ def test_respond_repeats_the_answer_until_it_is_taken(failures, monkeypatch):
     assert answer["PhysicalResourceId"] == "x"
 
 
-def test_respond_raises_when_no_answer_is_taken(monkeypatch):
+def test_respond_raises_when_no_response_is_accepted(monkeypatch):
     monkeypatch.setattr(custom_resource.time, "sleep", lambda seconds: None)
     with cloudformation(failures=3) as stub, pytest.raises(OSError, match="500"):
         stub.request(Recorder(), "Create", {"Name": "x"})
@@ -136,7 +136,7 @@ def test_respond_rolls_back_a_creation_without_its_properties(handler):
         # when a creation fails before it has an id, and is rolled back
         made = stub.request(handler, "Create", {})
         deleted = stub.request(handler, "Delete", {}, physical_id=made["PhysicalResourceId"])
-    # then the answers say so, without any work
+    # then the responses report this, and no other work is done
     assert made["Status"] == "FAILED"
     assert made["Reason"].startswith("KeyError: ")
     assert deleted["Status"] == "SUCCESS"
@@ -159,7 +159,7 @@ def test_code_of_a_function_imports_on_its_own(name, tmp_path):
         capture_output=True,
         text=True,
     )
-    # then nothing is missing, and nothing else is in it
+    # then it has all needed modules and no others
     assert done.returncode == 0, done.stderr
     files = {path.relative_to(asset).as_posix() for path in asset.rglob("*") if path.is_file()}
     assert files == {"handler.py", "groundplan/lambdas/custom_resource.py"}

@@ -1,4 +1,4 @@
-"""What CreateStateMachine refuses in a definition, and what it takes."""
+"""Valid and invalid definitions for CreateStateMachine."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def machine(**states: Any) -> dict[str, Any]:
 
 
 def found(definition: Any) -> list[tuple[str, str]]:
-    """Code and location of each diagnostic."""
+    """Return code and location of each diagnostic."""
     text = definition if isinstance(definition, str) else json.dumps(definition)
     return [(each.code, each.location) for each in diagnose(text)]
 
@@ -55,7 +55,7 @@ EXPRESSIONS = machine(
 
 
 @pytest.mark.parametrize("definition", [PATHS, EXPRESSIONS], ids=["JSONPath", "JSONata"])
-def test_a_definition_that_uses_every_field_is_taken(definition: dict[str, Any]) -> None:
+def test_definition_with_every_field_is_accepted(definition: dict[str, Any]) -> None:
     assert found(definition) == []
 
 
@@ -119,7 +119,7 @@ def test_a_definition_that_uses_every_field_is_taken(definition: dict[str, Any])
         (machine(A={"Type": "Map", "End": True,
                     "ItemProcessor": machine(B=END) | {"QueryLanguage": "JSONata"}}),
          [(SCHEMA, "/States/A/ItemProcessor")]),
-        # AWS reports a missing target with a missing end, and unreachable states only where there is an end.
+        # AWS reports a missing target with a missing end, and unreachable states only if there is an end
         (machine(A={"Type": "Pass", "Next": "NOPE"}),
          [(TARGET, "/States/A/Next"), ("MISSING_END_STATE", "")]),
         (machine(A={"Type": "Pass", "Next": "B"}, B={"Type": "Pass", "Next": "A"},
@@ -143,13 +143,13 @@ def _without(definition: dict[str, Any], path: list[Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", sorted(PATHS["States"].keys() - {"Z"}))
-def test_a_state_that_leads_nowhere_is_refused(name: str) -> None:
-    # given a machine with one state whose way on is taken away
+def test_state_without_a_next_state_is_refused(name: str) -> None:
+    # given a machine with one state whose transition is removed
     field = "Choices" if PATHS["States"][name]["Type"] == "Choice" else "Next"
     # then that state is named
     assert (SCHEMA, f"/States/{name}") in found(_without(PATHS, ["States", name, field]))
 
 
-def test_a_diagnostic_reads_as_aws_writes_it() -> None:
+def test_diagnostic_has_the_words_of_aws() -> None:
     shown = str(Diagnostic(TARGET, "Missing 'Next' target: pass3", "/States/pass1/Next"))
     assert shown == "MISSING_TRANSITION_TARGET: Missing 'Next' target: pass3 at /States/pass1/Next"

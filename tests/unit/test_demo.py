@@ -1,4 +1,4 @@
-"""The demonstration: what it writes, and that one architecture's failure stays its own."""
+"""The demonstration: its report, and that one architecture's failure does not affect others."""
 
 import base64
 import html
@@ -23,7 +23,7 @@ ERROR = Metric("error", "how <wrong> it is", "$", "lower", 0.5)
 
 
 class Cloud:
-    """Stands where a cloud would: it remembers what it was asked."""
+    """A replacement of the cloud that records its calls."""
 
     endpoint_url = "http://127.0.0.1:1"
 
@@ -49,7 +49,7 @@ class Cloud:
 
 @pytest.fixture
 def architecture(monkeypatch):
-    """Makes an architecture whose scenario is the given function."""
+    """Creates an architecture whose scenario is the given function."""
     monkeypatch.setattr(demo_run, "deployed", lambda stack: {"AWS::S3::Bucket": 2})
 
     def make(name, run, **more):
@@ -116,7 +116,7 @@ def test_requirements_of_a_stack_are_made_before_its_deployment(architecture, de
     assert cloud.asked == ["start", ("iam", False), "prepare", deployed, ("iam", True), "stop"]
 
 
-def test_what_a_stack_needs_and_cannot_be_had_is_the_reason(architecture, demonstrate):
+def test_failed_preparation_is_the_reason_in_the_report(architecture, demonstrate):
     def prepare(progress):
         raise ScenarioError("there is no base")
 
@@ -127,8 +127,8 @@ def test_what_a_stack_needs_and_cannot_be_had_is_the_reason(architecture, demons
     assert "there is no base" in done.page
 
 
-def test_colours_of_a_picture_stay_and_its_names_become_its_own(tmp_path):
-    # given a picture with a colour that looks like the reference to a name
+def test_embedded_svg_keeps_its_colours_and_gets_unique_ids(tmp_path):
+    # given a picture with a colour that looks like a reference to an id
     path = tmp_path / "chart.svg"
     path.write_text(
         '<svg xmlns="http://www.w3.org/2000/svg"><clipPath id="inside"/><g id="unused"/>'
@@ -206,7 +206,7 @@ def test_results_have_the_promised_shape(architecture, demonstrate):
     assert found["artifacts"] == ["out/good/line.svg"]
 
 
-def test_the_stack_is_deployed_first_and_then_held_to_its_policies(architecture, demonstrate):
+def test_iam_is_enforced_after_the_deployment(architecture, demonstrate):
     done = demonstrate(architecture("good", good))
     assert done.cloud.asked == [
         "start",
@@ -217,7 +217,7 @@ def test_the_stack_is_deployed_first_and_then_held_to_its_policies(architecture,
     ]
 
 
-def test_one_failure_leaves_the_others_alone_and_its_reason_is_everywhere(architecture, demonstrate):
+def test_failure_of_one_architecture_is_reported_and_others_continue(architecture, demonstrate):
     done = demonstrate(architecture("bad", bad), architecture("good", good))
 
     assert done.code == 1
@@ -236,7 +236,7 @@ def test_a_figure_that_misses_its_bound_fails_its_architecture(architecture, dem
     assert "error is 0.75, at most 0.5 was to be reached" in done.told
 
 
-def test_a_cloud_that_does_not_start_is_a_reason_for_each_and_is_stopped(architecture, demonstrate):
+def test_cloud_that_cannot_start_fails_every_architecture(architecture, demonstrate):
     def refuse():
         raise RuntimeError("the port is taken")
 
@@ -248,7 +248,7 @@ def test_a_cloud_that_does_not_start_is_a_reason_for_each_and_is_stopped(archite
     assert done.cloud.asked == ["start", "stop"]
 
 
-def test_an_interrupt_stops_the_cloud_and_still_tells_what_was_done(architecture, demonstrate):
+def test_interrupt_stops_the_cloud_and_writes_the_report(architecture, demonstrate):
     def interrupted(stack, out, progress):
         raise KeyboardInterrupt
 
@@ -259,13 +259,13 @@ def test_an_interrupt_stops_the_cloud_and_still_tells_what_was_done(architecture
     assert done.cloud.asked[-1] == "stop"
 
 
-def test_keep_leaves_the_cloud_running_and_says_where(architecture, demonstrate):
+def test_keep_leaves_the_cloud_running_and_prints_its_address(architecture, demonstrate):
     done = demonstrate(architecture("good", good), keep=True)
     assert "stop" not in done.cloud.asked
     assert "http://127.0.0.1:1" in done.told
 
 
-def test_the_report_stands_alone_and_can_be_read_without_seeing(architecture, demonstrate):
+def test_report_is_self_contained_and_accessible(architecture, demonstrate):
     page = demonstrate(architecture("good", good)).page
 
     assert not re.search(r'(src|href)="(?!#)', page)
@@ -277,7 +277,7 @@ def test_the_report_stands_alone_and_can_be_read_without_seeing(architecture, de
     assert "prefers-color-scheme: dark" in page
 
 
-def test_names_in_the_report_are_given_once_and_all_that_are_used_are_there(architecture, demonstrate):
+def test_ids_in_the_report_are_unique_and_references_resolve(architecture, demonstrate):
     page = demonstrate(architecture("a", good), architecture("b", good)).page
     ids = re.findall(r'\sid="([^"]+)"', page)
     assert len(ids) == len(set(ids))
@@ -297,7 +297,7 @@ def test_off_a_terminal_progress_is_plain_lines():
     assert "\x1b" not in stream.getvalue()
 
 
-def test_off_a_terminal_a_subject_that_changes_all_the_time_does_not_fill_the_log():
+def test_progress_without_a_terminal_writes_each_repeated_subject_once():
     stream = io.StringIO()
     progress = Progress(stream)
     for line in ("job · round 1", "job · round 2", "job · round 3", "asking", "job · round 4"):
@@ -305,7 +305,7 @@ def test_off_a_terminal_a_subject_that_changes_all_the_time_does_not_fill_the_lo
     assert stream.getvalue().split("\n") == ["    job · round 1", "    asking", "    job · round 4", ""]
 
 
-def test_a_step_that_fails_is_marked_so():
+def test_failed_step_is_marked():
     stream = io.StringIO()
     with pytest.raises(ValueError, match="no"), Progress(stream).step("deploy"):
         raise ValueError("no")

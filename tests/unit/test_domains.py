@@ -1,4 +1,4 @@
-"""Domains, user profiles and spaces of the local SageMaker: what is kept, and what is refused as on AWS."""
+"""Domains, user profiles and spaces of the local SageMaker: stored fields, and refusals as on AWS."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ DOMAIN = {
 
 
 def idle(**minutes: int) -> dict[str, Any]:
-    """Settings of JupyterLab with `Min`, `Max` and `chosen` minutes."""
+    """Return settings of JupyterLab with `Min`, `Max` and `chosen` minutes."""
     times = {f"{name.replace('chosen', '')}IdleTimeoutInMinutes": value for name, value in minutes.items()}
     lab = {"AppLifecycleManagement": {"IdleSettings": times}}
     return {"JupyterLabAppSettings": lab}
 
 
 class Cloud:
-    """The parts of a cloud that records ask."""
+    """The parts of a cloud that records use."""
 
     settings: dict[str, Any] = {}  # noqa: RUF012 - nothing is set
 
@@ -61,7 +61,7 @@ OWNED = {
 }
 
 
-def test_a_domain_goes_with_all_that_is_in_it(sagemaker: SageMaker) -> None:
+def test_domain_is_described_listed_and_deleted_with_its_contents(sagemaker: SageMaker) -> None:
     # given a domain with a profile and its space
     domain = sagemaker.domain(**idle(Min=60, chosen=90, Max=120))
     mine = {"DomainId": domain, "UserProfileName": "me"}
@@ -77,7 +77,7 @@ def test_a_domain_goes_with_all_that_is_in_it(sagemaker: SageMaker) -> None:
     assert [each["DomainId"] for each in sagemaker("ListDomains")["Domains"]] == [domain]
     assert len(sagemaker("ListSpaces", DomainIdEquals=domain, SpaceNameContains="la")["Spaces"]) == 1
     assert sagemaker("ListUserProfiles", DomainIdEquals="d-other")["UserProfiles"] == []
-    # and it is deleted from within
+    # and its contents are deleted before it
     for operation, which in (
         ("DeleteDomain", {"DomainId": domain}),
         ("DeleteUserProfile", mine),
@@ -122,9 +122,7 @@ def test_settings_change_in_place(sagemaker: SageMaker) -> None:
         ({"DefaultUserSettings": SETTINGS | idle(chosen=120, Max=90)}, "from MinIdleTimeoutInMinutes to Max"),
     ],
 )
-def test_a_domain_that_cannot_be_is_refused(
-    sagemaker: SageMaker, changes: dict[str, Any], reason: str
-) -> None:
+def test_invalid_domain_is_refused(sagemaker: SageMaker, changes: dict[str, Any], reason: str) -> None:
     with pytest.raises(ApiError, match=reason):
         sagemaker("CreateDomain", **(DOMAIN | changes))
 
@@ -138,7 +136,7 @@ def test_a_domain_that_cannot_be_is_refused(
         (OWNED | {"DomainId": "d-nowhere"}, "d-nowhere does not exist"),
     ],
 )
-def test_a_space_that_cannot_be_is_refused(sagemaker: SageMaker, given: dict[str, Any], reason: str) -> None:
+def test_invalid_space_is_refused(sagemaker: SageMaker, given: dict[str, Any], reason: str) -> None:
     domain = sagemaker.domain(**idle(Min=60, chosen=60, Max=120))
     sagemaker("CreateUserProfile", DomainId=domain, UserProfileName="me")
     with pytest.raises(ApiError, match=reason):

@@ -1,4 +1,4 @@
-"""What a CloudFront edge keeps of an origin's errors, and for how long."""
+"""Caching of an origin's errors in a CloudFront edge."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_an_error_is_kept_as_long_as_cloudfront_documents(
     assert seconds(status, {"cache-control": control}, minimum) == expected
 
 
-def test_a_kept_error_is_answered_until_its_time_is_over() -> None:
+def test_cached_error_is_returned_until_its_ttl_ends() -> None:
     # given
     now = [0.0]
     cache = ErrorCache(lambda: now[0])

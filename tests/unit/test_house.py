@@ -1,4 +1,4 @@
-"""The rules that keep the house in order: who may import whom, and what may stand where."""
+"""Rules for the structure of the project: allowed imports, and allowed files in each room."""
 
 import ast
 import graphlib
@@ -15,7 +15,7 @@ from tooling import envs
 ROOT = Path(__file__).resolve().parents[2]
 
 PACKAGES = {path.parent.name for path in ROOT.glob("containers/*/*/*/__init__.py")} | {"toolkit"}
-"""Of the images; each has a name of its own."""
+"""Packages of the images, whose names are unique."""
 
 # room -> the rooms of this project it may import
 MAY_IMPORT = {
@@ -63,7 +63,7 @@ def imported(path: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("room", MAY_IMPORT)
-def test_no_room_imports_what_it_may_not_know(room):
+def test_room_imports_allowed_rooms_only(room):
     wrong = {
         str(path.relative_to(ROOT)): sorted(imported(path) - MAY_IMPORT[room])
         for path in tracked(f"{room}/*.py")
@@ -82,7 +82,7 @@ def test_no_room_imports_what_it_may_not_know(room):
         ),
     ],
 )
-def test_what_must_run_anywhere_needs_the_standard_library_alone(folder, module):
+def test_standalone_modules_import_the_standard_library_only(folder, module):
     # given a Python without site-packages
     done = subprocess.run([sys.executable, "-S", "-c", f"import {module}"], cwd=ROOT / folder)
     assert done.returncode == 0
@@ -93,7 +93,7 @@ AWS_LIBRARIES = ("boto3", "botocore", "aws_lambda_powertools", "mypy_boto3_")
 
 
 def runtime_imports(name: str) -> dict[str, set[str]]:
-    """The modules of a runtime package, each with all that it imports anywhere in it, types included."""
+    """Return the modules of a runtime package with all imports, also those in functions and for types."""
     found = {}
     for path in tracked(f"runtime/{name}/*.py"):
         module = ".".join(path.relative_to(ROOT / "runtime").with_suffix("").parts).removesuffix(".__init__")
@@ -118,7 +118,7 @@ def test_every_runtime_package_has_the_three_rooms():
 
 @pytest.mark.parametrize("name", RUNTIMES)
 @pytest.mark.parametrize(("room", "forbidden"), [("core", {"aws", "handlers"}), ("aws", {"handlers"})])
-def test_runtime_room_imports_no_room_that_depends_on_it(name, room, forbidden):
+def test_lower_runtime_room_imports_no_higher_one(name, room, forbidden):
     wrong = {
         module: sorted(words)
         for module, imported_ in runtime_imports(name).items()
@@ -140,7 +140,7 @@ def test_runtime_core_imports_no_aws_library(name):
 
 
 def imported_at_run_time(tree: ast.AST) -> set[str]:
-    """The packages that a module imports outside `if TYPE_CHECKING`."""
+    """Return the packages that a module imports outside of `if TYPE_CHECKING`."""
     found: set[str] = set()
     left = [tree]
     while left:
@@ -157,7 +157,7 @@ def imported_at_run_time(tree: ast.AST) -> set[str]:
 
 
 def test_stubs_are_imported_for_types_only():
-    # neither Lambda nor the containers have them
+    # Lambda and the containers do not have them
     wrong = {
         str(path.relative_to(ROOT)): stubs
         for path in tracked("*.py")
@@ -182,12 +182,12 @@ def test_an_architecture_imports_nothing_of_another(name):
 
 
 def modules() -> dict[str, Path]:
-    """The project's own modules by their dotted names."""
+    """Return the project's modules by their dotted names."""
     images = [path.parent for path in ROOT.glob("containers/*/*/Dockerfile")]
     bases = [*images, *(ROOT / name for name in ("constructs", "runtime", "containers")), ROOT]
     found = {}
     for path in tracked("*.py"):
-        if path.is_relative_to(ROOT / "tests/support/sixth"):  # a project of its own
+        if path.is_relative_to(ROOT / "tests/support/sixth"):  # a separate project
             continue
         base = next(base for base in bases if path.is_relative_to(base))
         found[".".join(path.relative_to(base).with_suffix("").parts).removesuffix(".__init__")] = path
@@ -195,7 +195,7 @@ def modules() -> dict[str, Path]:
 
 
 def imported_modules(name: str, known: dict[str, Path]) -> set[str]:
-    """The project's modules that a module imports anywhere: at the top, late, or for types only."""
+    """Return the project's modules that a module imports at the top, in functions, or for types."""
     package = name.split(".") if known[name].name == "__init__.py" else name.split(".")[:-1]
     found: set[str] = set()
     for node in ast.walk(ast.parse(known[name].read_text())):
@@ -265,11 +265,11 @@ def test_no_shared_test_names_an_architecture():
     assert not {path: found for path, found in named.items() if found}
 
 
-def test_the_folder_constructs_does_not_shadow_the_package_the_cdk_imports():
+def test_constructs_folder_does_not_shadow_the_package_constructs():
     assert not (ROOT / "constructs" / "__init__.py").exists()
 
 
-def test_nothing_that_goes_to_aws_knows_of_the_local_cloud():
+def test_code_for_aws_does_not_mention_the_local_cloud():
     word = re.compile(r"ministack|fakesnow|localhost|local cloud|000000000000", re.IGNORECASE)
     hits = [
         f"{path.relative_to(ROOT)}:{number}"

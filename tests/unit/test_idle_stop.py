@@ -1,8 +1,7 @@
 """The program that stops a notebook instance once nothing on it is active.
 
-It is asked with a clock of the test's, and run as the instance runs it: against a server that answers as
-Jupyter does (jupyter_server's REST API, `/api/kernels` and `/api/terminals`), with an `aws` that writes its
-calls down.
+It is called with the test's clock, and run as on an instance: against a server that answers as Jupyter does
+(jupyter_server's REST API, `/api/kernels` and `/api/terminals`), with an `aws` that records its calls.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ HOUR = 3600.0
 
 
 class Instance:
-    """An instance at some time, with what its Jupyter would answer and what came of the stops."""
+    """An instance at some time, with the responses of its Jupyter and the results of stops."""
 
     def __init__(self, idle: float = HOUR):
         self.now = 1000.0
@@ -52,8 +51,10 @@ class Instance:
             raise StopError("throttled")
 
     def after(self, seconds: float, age: float | Exception | None = None) -> int:
-        """Poll once when `seconds` have passed, with the last activity `age` seconds ago (None: nothing
-        runs); returns how often the instance was stopped so far."""
+        """Poll once after `seconds`; return how often the instance was stopped so far.
+
+        :param age: seconds since the last activity; None: nothing runs
+        """
         self.now += seconds
         self.answer = age if isinstance(age, Exception) else Activity(age, "")
         self.watch.poll()
@@ -85,7 +86,7 @@ def test_a_fresh_instance_gets_the_full_time(age: float | None) -> None:
     assert instance.after(1, age) == 1
 
 
-def test_activity_counts_after_its_kernel_is_gone() -> None:
+def test_activity_counts_after_its_kernel_ended() -> None:
     instance = Instance()
     assert instance.after(HOUR / 2, age=0) == 0
     # when the kernel was shut down
@@ -93,7 +94,7 @@ def test_activity_counts_after_its_kernel_is_gone() -> None:
     assert instance.after(HOUR / 2, age=None) == 1
 
 
-def test_silence_of_jupyter_stops_after_twice_the_time() -> None:
+def test_instance_stops_after_twice_the_time_without_a_response() -> None:
     instance = Instance()
     assert instance.after(1, age=0) == 0
     assert instance.after(HOUR, SILENCE) == 0
@@ -101,7 +102,7 @@ def test_silence_of_jupyter_stops_after_twice_the_time() -> None:
     assert instance.after(1, SILENCE) == 1
 
 
-def test_an_answer_ends_the_silence() -> None:
+def test_response_of_jupyter_resets_the_silence() -> None:
     instance = Instance()
     instance.after(1, age=0)
     assert instance.after(2 * HOUR - 1, SILENCE) == 0
@@ -109,7 +110,7 @@ def test_an_answer_ends_the_silence() -> None:
     assert instance.after(2 * HOUR - 1, SILENCE) == 0
 
 
-def test_a_jupyter_that_never_answered_stops_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+def test_instance_is_not_stopped_before_jupyters_first_response(capsys: pytest.CaptureFixture[str]) -> None:
     instance = Instance()
     for _ in range(10):
         assert instance.after(HOUR, SILENCE) == 0
@@ -132,7 +133,7 @@ def test_a_stop_that_fails_is_tried_at_the_next_poll(capsys: pytest.CaptureFixtu
     assert instance.after(1, age=None) == 4
 
 
-def test_activity_calls_a_failed_stop_off() -> None:
+def test_activity_cancels_a_failed_stop() -> None:
     instance = Instance()
     instance.fails = 1
     assert instance.after(HOUR, age=None) == 1
@@ -147,7 +148,7 @@ def ago(seconds: float) -> str:
 
 
 class Jupyter:
-    """A server that answers as Jupyter does, with kernels and terminals of the test's."""
+    """A server that answers as Jupyter does, with the test's kernels and terminals."""
 
     def __init__(self) -> None:
         self.kernels: Callable[[], list[dict[str, Any]]] = list
@@ -177,7 +178,7 @@ class Jupyter:
 
 
 def kernel(state: str, age: float) -> dict[str, Any]:
-    """A kernel as `/api/kernels` has it."""
+    """Return a kernel as in `/api/kernels`."""
     return {
         "id": "5a4bd1a1-9a0d-4b3c-8a4f-3d4a0c2b5a10",
         "name": "groundplan",
@@ -234,21 +235,21 @@ def test_a_server_without_terminals_has_none(jupyter: Jupyter) -> None:
         ([kernel("idle", 1) | {"last_activity": "yesterday"}], "not Jupyter's: ValueError"),
     ],
 )
-def test_an_answer_of_another_kind_is_none(jupyter: Jupyter, kernels: Any, reason: str) -> None:
+def test_invalid_response_of_jupyter_raises_no_answer(jupyter: Jupyter, kernels: Any, reason: str) -> None:
     jupyter.kernels = lambda: kernels
     with pytest.raises(NoAnswerError, match=reason):
         seen(jupyter)
 
 
-def test_a_server_that_is_gone_does_not_answer(jupyter: Jupyter) -> None:
+def test_stopped_server_raises_no_answer(jupyter: Jupyter) -> None:
     jupyter.server.shutdown()
     jupyter.server.server_close()
     with pytest.raises(NoAnswerError, match="ConnectionRefused"):
         seen(jupyter)
 
 
-def test_jupyters_own_certificate_is_taken(jupyter: Jupyter, tmp_path: Path) -> None:
-    # given a server as SageMaker's, with a certificate that nobody signed
+def test_self_signed_certificate_of_jupyter_is_accepted(jupyter: Jupyter, tmp_path: Path) -> None:
+    # given a server as SageMaker's, with a self-signed certificate
     cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
     subject = ["-subj", "/CN=elsewhere", "-days", "1", "-nodes"]
     files = ["-keyout", str(key), "-out", str(cert)]
@@ -266,7 +267,7 @@ def test_jupyters_own_certificate_is_taken(jupyter: Jupyter, tmp_path: Path) -> 
 # As the instance runs it
 
 IDLE, POLL = 0.5, 0.05
-"""Seconds; so many polls take longer than the idle time, however slow the machine is."""
+"""Idle time and polling interval in seconds. `MANY` polls take longer than the idle time on any machine."""
 MANY = 3 * int(IDLE / POLL)
 
 
@@ -279,7 +280,7 @@ METADATA = json.dumps(
 
 
 class Running:
-    """The idle stop as a process. The `aws` that it finds is a program whose first calls fail."""
+    """The idle stop as a process, with an `aws` whose first calls fail."""
 
     def __init__(self, folder: Path, jupyter: Jupyter, failures: int = 0):
         self.calls_file, self.log = folder / "calls", folder / "log"
@@ -324,13 +325,13 @@ def running(folder: Path, jupyter: Jupyter, failures: int = 0) -> Iterator[Runni
 
 @pytest.mark.parametrize("what", ["kernel", "terminal"])
 def test_an_instance_in_use_runs_until_it_is_idle(what: str, jupyter: Jupyter, tmp_path: Path) -> None:
-    # given a kernel that has executed without a word for an hour, or a terminal that prints
+    # given a kernel that has executed without output for an hour, or a terminal with output
     if what == "kernel":
         jupyter.kernels = lambda: [kernel("busy", HOUR)]
     else:
         jupyter.terminals = lambda: [{"name": "1", "last_activity": ago(0)}]
     with running(tmp_path, jupyter) as program:
-        # when many times the idle time passes
+        # when a multiple of the idle time passes
         program.until(lambda: jupyter.polls > MANY, "polls")
         # then
         assert program.calls == []
@@ -352,7 +353,7 @@ def test_the_aws_cli_is_called_until_it_succeeds(jupyter: Jupyter, tmp_path: Pat
 
 
 @pytest.mark.parametrize("missing", ["aws", "metadata.json"])
-def test_a_stop_without_what_it_needs_says_so(
+def test_stop_without_metadata_or_aws_cli_raises_an_error(
     missing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     metadata = tmp_path / "metadata.json"

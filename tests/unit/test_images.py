@@ -1,4 +1,4 @@
-"""A Dockerfile becomes an image without an engine: what it may say, what comes out, and how it runs."""
+"""Building images from Dockerfiles without Docker: supported instructions, results, and running them."""
 
 import concurrent.futures
 import hashlib
@@ -21,7 +21,7 @@ ROOT = envs.ROOT
 
 @pytest.fixture(scope="module", autouse=True)
 def home(tmp_path_factory):
-    """A store of its own for this module, with the installer borrowed."""
+    """A separate store for this module that shares the installer."""
     folder = tmp_path_factory.mktemp("home")
     (folder / "envs").mkdir()
     (folder / "images").mkdir()
@@ -55,7 +55,7 @@ def built(context, text, **options):
 
 
 def run(image, *args, entrypoint=None, **environment):
-    """What the example program says about how it was started."""
+    """Run the image's example program; return its report about its start."""
     command, own, folder = image.launch(list(args), entrypoint)
     done = subprocess.run(command, env=own | environment, cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -83,21 +83,21 @@ ENTRYPOINT ["python", "-m", "program"]
 # How an image runs
 
 
-def test_an_image_runs_as_its_dockerfile_says(context):
-    # Given an image that finds its code and data by paths inside the image
+def test_image_runs_by_its_dockerfile(context):
+    # Given an image with code and data at paths inside the image
     image = built(context, PROGRAM)
     root = image.folder / "root"
 
     # When it is started with an argument
     said = run(image, "train", "--data=/opt/data/a.csv")
 
-    # Then the paths lead to this machine, and only those that are in the image
+    # Then paths of the image are mapped to this machine, and others are not
     assert said["args"] == ["train", f"--data={root}/opt/data/a.csv"]
     assert said["cwd"] == str(root / "opt" / "work")
     assert str(root / "opt" / "program") in said["path"]
     assert said["env"]["DATA"] == f"{root}/opt/data:/var/nowhere"
     assert said["env"]["ADDRESS"] == "http://host:80//opt/data"
-    # And Python is the image's own, with its packages
+    # And Python is the image's, with its packages
     assert said["executable"] == str(image.folder / "env" / "bin" / "python")
     command, environment, _ = image.launch([], ["python", "-c", "import six; print(six.__version__)"])
     assert subprocess.check_output(command, env=environment, text=True) == "1.17.0\n"
@@ -122,7 +122,7 @@ def test_a_container_inherits_nothing_from_the_server(context, monkeypatch):
         ('ENTRYPOINT ["python", "-m", "program"]\nCMD ["serve"]', [], None, ["serve"]),
         ('ENTRYPOINT ["python", "-m", "program"]\nCMD ["serve"]', ["train"], None, ["train"]),
         ('CMD ["serve"]\nENTRYPOINT ["python", "-m", "program"]', [], None, ["serve"]),
-        ('ENTRYPOINT ["python", "-m", "program"]', [], None, []),  # the base's own command is gone
+        ('ENTRYPOINT ["python", "-m", "program"]', [], None, []),  # the base's command is reset
         ('CMD ["python", "-m", "program", "serve"]', [], None, ["serve"]),
         ('CMD ["python", "-m", "program", "serve"]', ["python", "-m", "program", "x"], None, ["x"]),
         ('ENTRYPOINT ["x"]\nENTRYPOINT ["/usr/local/bin/python3", "-m", "program"]', ["y"], None, ["y"]),
@@ -140,7 +140,7 @@ def test_entry_point_and_command_combine_as_in_docker(context, lines, args, entr
 
 
 def test_programs_of_packages_and_of_the_image_are_found(context):
-    # Given a package with a program of its own, and a script that the image puts on the path
+    # Given a package with a program, and a script that the image puts on the path
     (context / "serve").write_text(
         "#!/usr/bin/env python\nimport six, sys\nprint(sys.argv[1], six.__name__)\n"
     )
@@ -168,13 +168,13 @@ def test_no_container_can_change_the_files_of_the_next(context):
     assert modes == {0}
 
 
-# What is the same image
+# Identity of images
 
 
-def test_the_same_content_is_the_same_image_and_is_built_once(context, capfd):
+def test_same_content_is_the_same_image_built_once(context, capfd):
     first = built(context, PROGRAM)
 
-    # When only what does not reach the image differs
+    # When only files outside of the image differ
     (context / "README.md").write_text("not copied")
     again = built(context, "# a comment\n" + PROGRAM)
 
@@ -184,7 +184,7 @@ def test_the_same_content_is_the_same_image_and_is_built_once(context, capfd):
     assert hashlib.sha256((first.folder / "image.json").read_bytes()).hexdigest() == first.id
 
 
-def test_other_content_is_another_image_in_the_same_environment(context):
+def test_changed_file_makes_another_image_in_the_same_environment(context):
     first = built(context, PROGRAM)
 
     (context / "data" / "a.csv").write_text("changed")
@@ -218,7 +218,7 @@ def test_two_builds_at_once_give_one_image(context, home):
     assert not list(store.folder().glob(".building*"))
 
 
-def test_an_image_whose_environment_is_gone_is_built_again(context):
+def test_image_whose_environment_is_missing_is_rebuilt(context):
     image = built(context, PROGRAM + 'LABEL gone="yes"\n')
     environment = (image.folder / "env").resolve()
     environment.rename(environment.with_name("elsewhere"))
@@ -230,14 +230,14 @@ def test_an_image_whose_environment_is_gone_is_built_again(context):
         subprocess.run(["rm", "-r", environment.with_name("elsewhere")], check=True)
 
 
-def test_an_image_of_an_older_table_of_bases_is_not_current(context, monkeypatch):
+def test_image_of_an_older_format_is_not_current(context, monkeypatch):
     image = built(context, PROGRAM)
     assert build.current(image)
     monkeypatch.setattr(build, "FORMAT", build.FORMAT + 1)
     assert not build.current(image)
 
 
-def test_a_failed_installation_names_its_line_and_leaves_nothing_behind(context, home, capfd):
+def test_failed_installation_names_its_line_and_leaves_no_files(context, home, capfd):
     before = {path.name for path in [*store.folder().iterdir(), *(home / "envs").iterdir()]}
 
     with pytest.raises(BuildError) as caught:
@@ -245,12 +245,12 @@ def test_a_failed_installation_names_its_line_and_leaves_nothing_behind(context,
 
     assert str(caught.value).startswith("Dockerfile:10: RUN pip install six==0.0.0.nowhere$TOKEN: ")
     assert "hidden" not in str(caught.value)
-    assert "six" in capfd.readouterr().err  # the installer's own reason
+    assert "six" in capfd.readouterr().err  # the installer's reason
     assert {path.name for path in [*store.folder().iterdir(), *(home / "envs").iterdir()]} == before
 
 
-def test_an_index_in_the_dockerfile_comes_first_and_its_password_is_not_shown(context, monkeypatch, capfd):
-    # Given an index that answers nobody, while this machine has one that does, where the base came from
+def test_index_of_the_dockerfile_is_used_without_showing_its_password(context, monkeypatch, capfd):
+    # Given an unreachable index, while the machine's own index, which the base came from, is reachable
     built(context, FROM)
     monkeypatch.setenv("UV_HTTP_RETRIES", "0")
     text = FROM + "ARG PASSWORD\nRUN pip install --index-url http://me:$PASSWORD@127.0.0.1:1/simple six\n"
@@ -263,7 +263,7 @@ def test_an_index_in_the_dockerfile_comes_first_and_its_password_is_not_shown(co
     assert "hidden" not in shown + str(caught.value)
 
 
-# What a Dockerfile may say
+# Instructions of a Dockerfile
 
 
 @pytest.mark.parametrize(
@@ -309,14 +309,14 @@ def test_links_stay_links_and_lead_to_the_images_own_file(context):
         ("data/**", ["data/a.csv", "data/deep/c.json"], ["program"]),
     ],
 )
-def test_dockerignore_excludes_what_docker_excludes(tmp_path, rules, ignored, kept):
+def test_dockerignore_excludes_the_files_that_docker_excludes(tmp_path, rules, ignored, kept):
     (tmp_path / ".dockerignore").write_text(rules)
     context = BuildContext(tmp_path, tmp_path / "Dockerfile")
     assert [path for path in ignored if not context.ignored(path)] == []
     assert [path for path in kept if context.ignored(path)] == []
 
 
-def test_what_dockerignore_excludes_is_not_copied(context):
+def test_excluded_files_are_not_copied(context):
     (context / ".dockerignore").write_text("*\n!data\ndata/deep\n")
     assert files(built(context, FROM + "COPY . /x\n")) == ["/x/data/a.csv", "/x/data/b.csv"]
     with pytest.raises(BuildError, match=r"Dockerfile:2: .*\.dockerignore excludes it"):
@@ -336,7 +336,7 @@ LABEL tag=$TAG architecture=${TARGETARCH}
 """
     image = built(context, text, build_args={"TAG": "3.11-slim", "KIND": "special"}, architecture="arm64")
     variables = dict(each.split("=", 1) for each in image.config["Env"])
-    # Of the variables on one line, none sees another
+    # Variables on one line do not use each other's new values
     assert variables["A"] == "special"
     assert variables["B"] == "two words "
     assert variables["C"] == "$KIND"
@@ -358,7 +358,7 @@ def test_stages_share_files_and_a_target_ends_the_build(context):
     assert "WHO=two" in two.config["Env"]
 
 
-def test_what_has_no_effect_here_is_recorded(context):
+def test_instructions_without_a_local_effect_are_recorded(context):
     image = built(
         context,
         FROM + "RUN groupadd -r app && useradd -r -g app app \\\n    # a comment in between\n"
@@ -382,7 +382,7 @@ def test_what_has_no_effect_here_is_recorded(context):
         "pip install six$VERSION --only-binary :all:",
     ],
 )
-def test_every_way_to_say_pip_install(context, command):
+def test_every_form_of_pip_install_works(context, command):
     (context / "limits.txt").write_text("six==1.17.0\n")
     (context / "nested.txt").write_text("# with a comment\n-r sub/more.txt  # nested\n")
     (context / "sub").mkdir()
@@ -439,7 +439,7 @@ def test_every_way_to_say_pip_install(context, command):
         ("??", "2: ??", ""),
     ],
 )
-def test_what_is_not_understood_is_refused_by_file_and_line(context, lines, place, reason):
+def test_unsupported_instruction_is_refused_with_file_and_line(context, lines, place, reason):
     (context / "bad.txt").write_text("-e ./program\n")
     (context / "outside").symlink_to("/etc/hostname")
     (context / "absolute").mkdir()
@@ -463,20 +463,20 @@ def test_what_is_not_understood_is_refused_by_file_and_line(context, lines, plac
         ("FROM nginx:1\n", "Dockerfile:1: FROM nginx:1: the base image nginx:1 is not known: add it to"),
     ],
 )
-def test_a_dockerfile_that_is_none_is_refused(context, text, reason):
+def test_invalid_dockerfile_is_refused(context, text, reason):
     with pytest.raises(BuildError) as caught:
         built(context, text)
     assert str(caught.value).startswith(reason)
 
 
-def test_a_dockerfile_that_is_not_there_and_a_stage_that_is_not_there_are_named(context):
+def test_missing_dockerfile_or_stage_is_named(context):
     with pytest.raises(BuildError, match=r"other/Dockerfile: there is no such file"):
         build.build(context, context / "other" / "Dockerfile")
     with pytest.raises(BuildError, match="there is no stage named nowhere"):
         built(context, FROM, target="nowhere")
 
 
-def test_a_digest_pins_a_base_that_the_table_knows():
+def test_digest_pins_a_listed_base():
     digest = "@sha256:" + "0" * 64
     assert bases.find("python:3.11-slim" + digest).python == "3.11"
     with pytest.raises(LookupError, match="not known"):

@@ -22,7 +22,7 @@ Build = Callable[..., Image]
 
 @pytest.fixture(scope="module", autouse=True)
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A store of its own for this module, with the installer borrowed."""
+    """A separate store for this module that shares the installer."""
     folder = tmp_path_factory.mktemp("home")
     (folder / "envs").mkdir()
     (folder / "images").mkdir()
@@ -41,7 +41,7 @@ def said() -> list[str]:
 
 @pytest.fixture
 def built(tmp_path: Path, said: list[str]) -> Build:
-    """Build an image with the module `work`, whose code is given, and the lines that run it."""
+    """Build an image with the module `work` of the given code, and the lines that run it."""
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "a.csv").write_text("copied")
     (tmp_path / "data" / "b.csv").write_text("copied")
@@ -78,7 +78,7 @@ for path in ("/tmp/x", "/var/tmp/x", "/root/x", "/run/x", "/dev/shm/x"):
     # when
     root = built(code, lines).folder / "root"
 
-    # then what was written is there, and temporary files are not
+    # then the image has the written files, without temporary ones
     out = root / "opt/out/deep"
     assert (out / "file").read_text() == "a word"
     assert (out / "link").readlink() == Path("file")
@@ -99,23 +99,21 @@ for path in ("/tmp/x", "/var/tmp/x", "/root/x", "/run/x", "/dev/shm/x"):
     assert modes == {"file": 0o444, "program": 0o555}
 
 
-def test_a_command_sees_what_an_earlier_one_wrote(built: Build) -> None:
+def test_command_reads_files_of_an_earlier_one(built: Build) -> None:
     code = "import sys; open('/opt/log', 'a').write(sys.argv[1])\n"
     image = built(code, 'RUN python -m work one && mkdir /opt/x\nRUN ["python", "-m", "work", "two"]\n')
     assert (image.folder / "root/opt/log").read_text() == "onetwo"
 
 
-def test_a_command_has_the_environment_of_the_image_alone(
-    built: Build, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_command_has_the_environment_of_the_image_only(built: Build, monkeypatch: pytest.MonkeyPatch) -> None:
     # given a builder with credentials
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "of the builder")
     monkeypatch.setenv("SSL_CERT_FILE", "/certificates.pem")
     code = "import json, os; json.dump([os.getcwd(), dict(os.environ)], open('/opt/told', 'w'))\n"
-    # when a command stands between instructions that change its environment
+    # when a command is between instructions that change its environment
     lines = "ARG GIVEN\nENV OWN=$GIVEN\nWORKDIR /opt/work\nRUN python -m work\nENV OWN=later\nWORKDIR /opt\n"
     image = built(code, lines, GIVEN="given")
-    # then it had what was set before it
+    # then it has the environment set before it
     folder, environment = json.loads((image.folder / "root/opt/told").read_text())
     assert folder == "/opt/work"
     assert environment.pop("PATH").startswith("/usr/local/bin:")
@@ -131,7 +129,7 @@ def test_a_command_has_the_environment_of_the_image_alone(
 
 
 def test_a_command_has_no_network(built: Build) -> None:
-    # given a port of this machine that takes connections
+    # given a port of this machine that accepts connections
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         code = (
@@ -144,7 +142,7 @@ def test_a_command_has_no_network(built: Build) -> None:
     assert os.strerror(int((image.folder / "root/opt/told").read_text())) == "Connection refused"
 
 
-def test_a_failed_command_shows_its_output_and_leaves_nothing(built: Build) -> None:
+def test_failed_command_prints_its_output_and_leaves_no_files(built: Build) -> None:
     built("")
     before = set(store.folder().iterdir())
     with pytest.raises(BuildError) as caught:
@@ -153,21 +151,21 @@ def test_a_failed_command_shows_its_output_and_leaves_nothing(built: Build) -> N
     assert set(store.folder().iterdir()) == before
 
 
-def test_a_command_that_does_not_end_is_ended(built: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_command_is_ended_after_its_time_limit(built: Build, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(commands, "SECONDS", 1)
     with pytest.raises(BuildError, match="RUN python -m work: the command did not end within 1 seconds"):
         built("import time; time.sleep(300)")
 
 
 def test_a_command_runs_once_for_the_same_content(built: Build, said: list[str]) -> None:
-    # given a command that writes something else each time
+    # given a command that writes a different file each time
     code = "import uuid; print('at work'); open('/opt/told', 'w').write(str(uuid.uuid4()))\n"
     first = built(code)
     # when the image is built again
     assert built(code) == first
-    # then the command did not run
+    # then the command does not run again
     assert [line.strip() for line in said].count("at work") == 1
-    # but it does for other arguments, for other files before it, and for another place among them
+    # but it does for other arguments, other files before it, and another order
     others = [
         built(code, "RUN python -m work now\n"),
         built(code + "# changed\n"),
@@ -190,7 +188,9 @@ def test_a_command_runs_once_for_the_same_content(built: Build, said: list[str])
         ("os.symlink('../../etc', '/opt/link')", "the link /opt/link -> ../../etc must be relative"),
     ],
 )
-def test_what_a_command_leaves_and_cannot_be_kept_is_named(built: Build, code: str, reason: str) -> None:
+def test_unsupported_result_of_a_command_is_refused_with_the_reason(
+    built: Build, code: str, reason: str
+) -> None:
     with pytest.raises(BuildError, match=f"RUN python -m work: what the command leaves .*: {reason}"):
         built(f"import os, shutil; {code}")
 
@@ -216,7 +216,7 @@ def test_without_namespaces_a_command_is_skipped_and_the_image_another(
     # when it allows them
     assert not build.current(skipped)
     ran = built(code)
-    # then the command runs, for another image
+    # then the command runs, and the image is another one
     assert ran.id != skipped.id
     assert (ran.folder / "root/opt/told").read_text() == "ran"
     assert build.current(ran)

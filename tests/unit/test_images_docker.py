@@ -1,4 +1,4 @@
-"""The program that the CDK calls in place of docker, against a real emulator of ECR."""
+"""The program that the CDK calls instead of docker, with a real emulator of ECR."""
 
 import json
 import os
@@ -30,7 +30,7 @@ def python():
 
 @pytest.fixture(scope="module")
 def endpoint(tmp_path_factory, python):
-    """A MiniStack of its own on a free port, ended with the module."""
+    """A separate MiniStack on a free port, ended with the module."""
     log = tmp_path_factory.mktemp("ministack") / "log"
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -68,7 +68,7 @@ def endpoint(tmp_path_factory, python):
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory, python):
-    """A store of its own for this module, with the installer borrowed."""
+    """A separate store for this module that shares the installer."""
     folder = tmp_path_factory.mktemp("home")
     (folder / "envs").mkdir()
     (folder / "envs" / "uv").symlink_to(envs.uv().parents[1])
@@ -79,7 +79,7 @@ def home(tmp_path_factory, python):
 
 @pytest.fixture(scope="module")
 def cloud(home, endpoint, python):
-    """The environment that the CDK's command line runs in, but for what a person's own shell adds."""
+    """The environment of the CDK's command line, without additions of the user's shell."""
     return {
         "PATH": os.environ["PATH"],
         "CDK_DOCKER": str(launcher(home / "a folder", python)),
@@ -132,8 +132,8 @@ def manifest_of(ecr, tag):
     ]
 
 
-def test_what_the_cdk_says_ends_with_an_image_in_ecr_that_runs(docker, ecr, asset):
-    # Given the CDK's own order of commands
+def test_commands_of_the_cdk_push_an_image_that_runs(docker, ecr, asset):
+    # Given the CDK's order of commands
     assert docker("login", "--username", "AWS", "--password-stdin", REGISTRY, given="token").returncode == 0
     assert docker("inspect", "cdkasset-1").returncode == 1
     address = f"{REGISTRY}/assets:1"
@@ -155,7 +155,7 @@ def test_what_the_cdk_says_ends_with_an_image_in_ecr_that_runs(docker, ecr, asse
     assert printed == f"['train'] {asset.name}\n"
 
 
-def test_pushing_the_same_again_is_fine_and_other_content_under_the_tag_is_not(docker, ecr, asset):
+def test_push_repeats_the_same_image_but_refuses_other_content(docker, ecr, asset):
     address = f"{REGISTRY}/assets:2"
     docker("build", "--tag", address, ".")
     assert docker("push", address).returncode == 0
@@ -228,13 +228,13 @@ def test_an_image_is_pushed_with_the_manifest_of_its_output(docker, ecr, asset, 
         (["login", "--username", "AWS", "--password-stdin", REGISTRY], 1, "no password"),
     ],
 )
-def test_what_is_not_understood_is_said(docker, command, code, reason):
+def test_unsupported_command_is_refused_with_the_reason(docker, command, code, reason):
     done = docker(*command)
     assert (done.returncode, done.stdout) == (code, "")
     assert reason in done.stderr
 
 
-def test_an_image_goes_nowhere_but_to_a_repository_of_the_local_cloud(docker, ecr):
+def test_push_is_refused_except_to_the_local_clouds_repositories(docker, ecr):
     docker("build", "--tag", "docker.io/library/mine:1", "--tag", f"{REGISTRY}/missing:1", ".")
     wrong = docker("push", "docker.io/library/mine:1")
     missing = docker("push", f"{REGISTRY}/missing:1")
@@ -258,7 +258,7 @@ def test_an_image_goes_nowhere_but_to_a_repository_of_the_local_cloud(docker, ec
         '{"config": {"digest": "sha256:%s"}}' % ("0" * 64),
     ],
 )
-def test_a_manifest_of_no_image_here_is_refused(home, manifest):
+def test_manifest_of_an_unknown_image_is_refused(home, manifest):
     with pytest.raises(LookupError, match="this machine"):
         resolve(manifest)
 

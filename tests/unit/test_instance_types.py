@@ -1,4 +1,4 @@
-"""The table of instance types: compared with botocore, and what the local cloud refuses by it."""
+"""The table of instance types: comparison with botocore, and refusals of the local cloud."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_the_table_has_the_types_that_sagemaker_offers(use: str, shape: str):
     assert listed == set(service_model().shape_for(shape).enum)
 
 
-def test_each_host_image_exists_and_has_the_cuda_it_is_listed_for():
+def test_each_host_image_has_its_documented_cuda_version():
     shape = service_model().shape_for("ProductionVariant").members["InferenceAmiVersion"]
     sections = re.findall(r"<dt>(\S+?)</dt> <dd>(.*?)</dd>", shape.documentation)
     documented = {name: re.search(r"CUDA version: ([\d.]+)", text) for name, text in sections}
@@ -49,7 +49,7 @@ def test_each_host_image_exists_and_has_the_cuda_it_is_listed_for():
         assert said[1] == version
 
 
-def test_the_images_with_a_gpu_have_the_cuda_that_settings_choose_hosts_for():
+def test_images_with_a_gpu_have_the_cuda_of_the_settings():
     bases = tomllib.loads((ROOT / "containers/bases.toml").read_text())["base"]
     versions = {base["software"]["cuda"] for base in bases if "cuda" in base["software"]}
     assert versions == {CUDA}
@@ -80,7 +80,7 @@ def test_a_host_image_of_the_instances_accelerator_is_accepted():
 
 
 @pytest.mark.parametrize("instance", ["ml.g6.xlarge", "ml.p5.48xlarge", "ml.inf2.xlarge"])
-def test_many_models_are_refused_on_accelerators_that_do_not_support_them(instance: str):
+def test_multi_model_endpoint_is_refused_on_unsupported_accelerators(instance: str):
     with pytest.raises(ApiError, match=f"Multi-model endpoints do not support instance type {instance}"):
         instance_types.check_multi_model(instance)
     instance_types.check_multi_model("ml.g5.xlarge")

@@ -1,4 +1,4 @@
-"""Labeling jobs: what CreateLabelingJob refuses, its files, its template, its simulated labelers."""
+"""Labeling jobs: refusals of CreateLabelingJob, files, the template, simulated labelers."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ REQUEST: dict[str, Any] = {
 
 
 class Cloud:
-    """What operations ask of a cloud: its settings."""
+    """The part of a cloud that operations use: its settings."""
 
     settings: Mapping[str, Any] = {}
 
@@ -168,7 +168,7 @@ def test_answers_have_the_name_of_the_templates_element(page: str, field: str, n
     ("page", "problem"),
     [("<crowd-bounding-box name='a'>", "must have one of the"), ("<crowd-classifier>", "must have a name")],
 )
-def test_template_that_nobody_can_answer_is_refused(page: str, problem: str) -> None:
+def test_template_without_a_usable_element_is_refused(page: str, problem: str) -> None:
     with pytest.raises(ValueError, match=problem):
         template.elements(page.encode())
 
@@ -188,7 +188,7 @@ def labels(found: Crowd, count: int = 400, **fields: Any) -> list[str]:
     ]
 
 
-def test_labelers_are_right_as_often_as_they_are_told() -> None:
+def test_labelers_have_the_configured_accuracy() -> None:
     right = [label == "b" for label in labels(crowd(), truth="b")]
     assert len(right) == 1200
     assert sum(right) / len(right) == pytest.approx(0.8, abs=0.04)

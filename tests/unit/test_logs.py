@@ -1,4 +1,4 @@
-"""What SageMaker finds in the log of a container, and what the local cloud delivers of it."""
+"""The log of a container: SageMaker's metrics in it, and its delivery by the local cloud."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_log_to_stdout_writes_levels_and_redacts_secrets():
     assert lines[:3] == ["INFO train:rmse=0.5", "WARNING login with ***", "ERROR training failed"]
     assert lines[-1] == "ValueError: ***"
     assert done.stderr == ""
-    # as the metric definitions of the templates find it
+    # as by the metric definitions of the templates
     assert re.findall(r"train:rmse=([0-9.eE+-]+)", done.stdout) == ["0.5"]
 
 
@@ -56,7 +56,7 @@ class CloudWatchLogs:
         self.messages += [event["message"] for event in logEvents]
 
 
-def test_writer_delivers_what_is_left_at_once_when_it_is_closed():
+def test_writer_delivers_remaining_lines_at_once_when_closed():
     # given a writer that delivers every ten minutes
     logs = CloudWatchLogs()
     writer = LogWriter(lambda: logs, "group", interval=600)
@@ -65,6 +65,6 @@ def test_writer_delivers_what_is_left_at_once_when_it_is_closed():
     # when it is closed
     began = time.monotonic()
     writer.close()
-    # then nobody waits for that
+    # then the lines are delivered without that wait
     assert logs.messages == ["first", "last"]
     assert time.monotonic() - began < 60

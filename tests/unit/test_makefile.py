@@ -1,4 +1,4 @@
-"""What `make` passes to the CDK."""
+"""Arguments that `make` passes to the CDK."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names below `localhost`, found without the machine's resolver."""
+"""Names below `localhost` are resolved without the machine's resolver."""
 
 import socket
 
@@ -9,7 +9,7 @@ from local.names import resolve_localhost
 
 @pytest.fixture(autouse=True)
 def resolver(monkeypatch):
-    """Stands for the machine's resolver, and is in its place again afterwards; it knows no such names."""
+    """A replacement of the machine's resolver without such names. The resolver is restored afterwards."""
     asked = []
 
     def getaddrinfo(host, *arguments, **named):
@@ -32,7 +32,7 @@ def test_every_other_name_is_left_to_the_resolver(name):
     assert socket.getaddrinfo(name, 80) == [name]
 
 
-def test_asked_for_twice_it_is_there_once():
+def test_resolver_is_installed_once():
     resolve_localhost()
     once = socket.getaddrinfo
     resolve_localhost()

@@ -1,4 +1,4 @@
-"""A command in namespaces of its own: what it sees, how it ends, and that nothing of it stays."""
+"""A command in separate namespaces: what it can access, how it ends, and that nothing is left of it."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ Start = Callable[..., "subprocess.Popen[str]"]
 
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
-    """A folder whose path has what separates paths and options elsewhere."""
+    """A folder whose path has characters that separate paths and options."""
     folder = tmp_path / "a folder's: nä,me"
     (folder / "image").mkdir(parents=True)
     (folder / "ml").mkdir()
-    (folder / "env").symlink_to(sys.prefix)  # as an image's folder has it
+    (folder / "env").symlink_to(sys.prefix)  # as in an image's folder
     return folder
 
 
 @pytest.fixture
 def start(place: Path) -> Iterator[Start]:
-    """Start a command in an image of `place / "image"`; what still runs at the end is killed."""
+    """Start a command in the image `place / "image"`. Processes that still run at the end are killed."""
     started: list[subprocess.Popen[str]] = []
 
     def run(*command: str, prefix: str = "/usr/local", **environment: str) -> subprocess.Popen[str]:
@@ -67,22 +67,22 @@ def test_exit_codes_are_those_of_a_container(start: Start, script: str, code: in
     assert start("/bin/bash", "-c", script).wait(60) == code
 
 
-def test_sigterm_reaches_the_first_process_alone(start: Start) -> None:
-    # given a command that waits for a child, which would tell if it were asked to end as well
+def test_sigterm_reaches_the_first_process_only(start: Start) -> None:
+    # given a command that waits for a child, which would report a SIGTERM
     child = "trap 'echo child told' TERM; echo ready; while :; do sleep 0.05; done"
     process = start("/bin/bash", "-c", f'trap "sleep 1; echo told; exit 5" TERM; bash -c "{child}" & wait')
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
-    # when the supervisor is asked to end
+    # when the supervisor gets SIGTERM
     process.terminate()
-    # then the command alone hears it, ends when it likes, and the child with it
+    # then only the command gets it, ends when it decides, and the child ends with it
     assert said(process) == ["told"]
     assert process.returncode == 5
 
 
 @pytest.mark.parametrize("end", [namespaces.KILL, signal.SIGKILL])
-def test_nothing_survives_that_left_its_session(start: Start, end: signal.Signals) -> None:
-    # given a process that left session and parent, and ignores what it can
+def test_process_that_left_its_session_is_killed(start: Start, end: signal.Signals) -> None:
+    # given a process that left session and parent, and ignores all signals that it can
     orphan = "trap '' TERM HUP INT; exec >/dev/null 2>&1; while :; do sleep 1; done"
     process = start(
         "/bin/bash", "-c", f'(setsid bash -c "{orphan}" &) ; echo ready; sleep 300', OF_A_TEST=str(id(end))
@@ -90,17 +90,17 @@ def test_nothing_survives_that_left_its_session(start: Start, end: signal.Signal
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
     until(lambda: len(processes("OF_A_TEST", str(id(end)))) >= 3, "the process that leaves its session")
-    # when the supervisor is told to end everything, or is killed itself
+    # when the supervisor gets a signal to end everything, or is killed
     process.send_signal(end)
     process.wait(60)
-    # then all of it is gone: with the supervisor, or by the kernel
+    # then all processes have ended, by the supervisor or the kernel
     if end == namespaces.KILL:
         assert not processes("OF_A_TEST", str(id(end)))
     until(lambda: not processes("OF_A_TEST", str(id(end))), "the end of what ran inside")
 
 
 def test_a_process_that_lost_its_parent_is_reaped(start: Start) -> None:
-    # given an orphan that ends, in a container that waits for nobody
+    # given an orphan that ends, in a container that waits for no process
     waits = """
 import pathlib, time
 deadline = time.monotonic() + 60
@@ -111,11 +111,11 @@ while left() and time.monotonic() < deadline:
 print(len(left()))
 """
     process = start("/bin/bash", "-c", '(setsid sleep 0.1 &); exec python -c "$WAITS"', WAITS=waits)
-    # when it has ended, then nothing of it is left
+    # when it has ended, then no zombie is left
     assert said(process) == ["0"]
 
 
-def test_a_program_that_is_not_there_is_named_and_leaves_no_process(start: Start) -> None:
+def test_missing_program_is_named_and_leaves_no_process(start: Start) -> None:
     with pytest.raises(OSError, match=r"no program nothing-of-the-kind \(an executable file\)"):
         start("nothing-of-the-kind", OF_A_TEST="missing")
     with pytest.raises(OSError, match=r"a program /opt that cannot be run: Permission denied"):
@@ -124,7 +124,7 @@ def test_a_program_that_is_not_there_is_named_and_leaves_no_process(start: Start
 
 
 def test_the_images_files_lie_over_this_machines(place: Path, start: Start) -> None:
-    # given an image with files where this machine has folders, and one below /opt
+    # given an image with files at paths of this machine, and one below /opt
     for path in ("usr/bin/own", "usr/local/bin/own-too", "etc/own", "opt/program/run"):
         file = place / "image" / path
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -136,7 +136,7 @@ own; own-too; /etc/own; /opt/program/run
 echo changed > /opt/program/run; rm /usr/bin/own; touch /usr/local/written
 cat /opt/program/run; ls /usr/bin/own 2> /dev/null || echo gone
 """
-    # then they are the image's, and what was done to them is not
+    # then they are the image's files, and the changes are not kept
     assert said(start("/bin/bash", "-c", script)) == [
         "usr/bin/own", "usr/local/bin/own-too", "etc/own", "opt/program/run", "changed", "gone"
     ]  # fmt: skip
@@ -147,17 +147,17 @@ cat /opt/program/run; ls /usr/bin/own 2> /dev/null || echo gone
 
 
 @pytest.mark.parametrize("prefix", ["/usr/local", "/usr", "/opt/conda", sys.base_prefix])
-def test_python_is_the_environments_wherever_the_image_has_it(start: Start, prefix: str) -> None:
-    # also where this machine has the interpreter behind the environment
+def test_python_of_the_image_is_that_of_its_environment(start: Start, prefix: str) -> None:
+    # also if this machine has the environment's base interpreter at that path
     script = "import jmespath, sys, pathlib; print(sys.prefix, pathlib.Path(jmespath.__file__).parents[4])"
     process = start(f"{prefix}/bin/python3", "-c", script, prefix=prefix)
     assert said(process) == [f"{prefix} {prefix}"]
 
 
-def test_a_home_with_an_interpreter_in_it_stays_private(
+def test_home_with_a_python_interpreter_stays_private(
     place: Path, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # given a Python that was installed into its owner's home, and an environment of that Python
+    # given a Python in the user's home, and an environment of that Python
     home, here = place.parent / "home", Path(sys.executable).resolve()
     for name in ("bin/own-tool", "lib/own/notes", "library/python3.notes", ".ssh/id", "notes"):
         (home / name).parent.mkdir(parents=True, exist_ok=True)
@@ -180,7 +180,7 @@ print(json.dumps([sys.base_prefix, [os.path.relpath(path, sys.argv[1]) for path 
 """
     library = {"LD_LIBRARY_PATH": f"{home}/lib"}
     (told,) = said(start("/usr/local/bin/python", "-c", script, str(home), **library))
-    # then it sees that Python, and nothing else of the home
+    # then it can read that Python, and nothing else in the home
     base, found = json.loads(told)
     assert base == str(home)
     assert f"bin/{here.name}" in found
@@ -193,7 +193,7 @@ def test_a_program_of_a_package_finds_its_python(start: Start) -> None:
     assert said(start("/usr/local/bin/jp.py", "--help"))[0].startswith("usage: jp.py")
 
 
-def test_names_of_hosts_are_known(start: Start) -> None:
+def test_host_names_are_resolved(start: Start) -> None:
     script = "import socket; print(socket.gethostname(), *map(socket.gethostbyname, ('algo-1', 'algo-2')))"
     assert said(start("python", "-c", script)) == ["algo-1 127.0.0.2 127.0.0.3"]
 
@@ -207,22 +207,20 @@ def test_a_folder_that_was_closed_to_its_owner_is_removed(tmp_path: Path) -> Non
     (closed / "out").symlink_to(kept)
     for folder in (closed / "deep", closed, closed.parent):
         folder.chmod(0)
-    # when it is removed, then it is gone, and nothing else was touched
+    # when it is removed, then it is deleted, and nothing else is changed
     namespaces.remove(closed.parent)
     assert not closed.parent.exists()
     assert kept.stat().st_mode & 0o777 == 0o500
 
 
-def test_where_namespaces_are_refused_the_reason_is_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # given a machine whose kernel refuses them, as an init that cannot unshare says it
+def test_refused_namespaces_return_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # given a machine whose kernel refuses them, simulated by an init whose unshare fails
     refusing = tmp_path / "init.py"
     refusing.write_text("import os, sys; os.write(int(sys.argv[1]), b'unshare(): Operation not permitted')")
     monkeypatch.setattr(namespaces, "_INIT", refusing)
-    # when it is tried
+    # when a trial runs
     reason = namespaces._unavailable.__wrapped__(tmp_path / "home")
-    # then the reason is the kernel's, and nothing is left of the trial
+    # then the reason is the kernel's, and no file of the trial is left
     assert reason == "unshare(): Operation not permitted"
     assert not list((tmp_path / "home").iterdir())
 
@@ -236,7 +234,7 @@ if tries == 0:
     {first}
 os.write(int(sys.argv[1]), b"[Errno 1] unshare(): Operation not permitted")
 """
-"""An init that does something else at its first try than at the next ones."""
+"""An init that behaves differently at its first start."""
 
 
 @pytest.mark.parametrize(
@@ -248,7 +246,7 @@ os.write(int(sys.argv[1]), b"[Errno 1] unshare(): Operation not permitted")
     ],
     ids=["no process", "no time", "no memory"],
 )
-def test_a_trial_is_repeated_after_a_transient_failure_alone(
+def test_trial_is_repeated_after_a_transient_failure_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: str, seconds: int, reason: str
 ) -> None:
     # given a machine that has no resources for the first trial, and refuses namespaces
@@ -258,12 +256,12 @@ def test_a_trial_is_repeated_after_a_transient_failure_alone(
     monkeypatch.setattr(namespaces, "_INIT", init)
     monkeypatch.setattr(namespaces, "TRIAL_SECONDS", seconds)
     namespaces._unavailable.cache_clear()
-    # when it is tried again and again
+    # when the trial is repeated
     try:
         told = [namespaces.unavailable(tmp_path / "home") for _ in range(3)]
     finally:
         namespaces._unavailable.cache_clear()
-    # then the first failure is told and forgotten, the kernel's answer is kept, and nothing is left
+    # then the first failure is reported and not cached, the kernel's refusal is cached, and no file is left
     assert told[0].startswith(reason)
     assert told[1:] == ["[Errno 1] unshare(): Operation not permitted"] * 2
     assert len(list(tries.iterdir())) == 2

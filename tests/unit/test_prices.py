@@ -1,4 +1,4 @@
-"""The local cloud's price list: what it answers, page by page, and what it refuses."""
+"""The local cloud's price list: products, pages, and refusals."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ IN_IRELAND = {"regionCode": "eu-west-1"}
 
 
 def ask(tmp_path: Path, operation: str = "GetProducts", region: str = "us-east-1", **params: Any) -> Any:
-    """Send one request as the SDKs do; returns the answer, or the code and the message of the error."""
+    """Send one request as the SDKs do; return the response, or the code and the message of the error."""
     store = Store(tmp_path / "records.sqlite")
     body = json.dumps({"ServiceCode": "AmazonSageMaker"} | params).encode()
     headers = {"X-Amz-Target": f"{PRICES}.{operation}"}
@@ -54,7 +54,7 @@ def test_a_product_has_the_price_lists_own_shape(tmp_path: Path) -> None:
         ({"regionCode": "eu-west"}, 0),
     ],
 )
-def test_every_filter_holds_for_what_is_found(tmp_path: Path, fields: dict[str, str], count: int) -> None:
+def test_products_match_every_filter(tmp_path: Path, fields: dict[str, str], count: int) -> None:
     assert len(ask(tmp_path, Filters=term_match(**fields))["PriceList"]) == count
 
 
@@ -91,7 +91,7 @@ def test_pages_have_each_product_once(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_what_is_not_answered_is_refused_by_name(
+def test_unsupported_request_is_refused_by_name(
     tmp_path: Path, params: dict[str, Any], code: str, said: str
 ) -> None:
     refused, message = ask(tmp_path, **params)

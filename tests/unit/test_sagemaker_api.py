@@ -1,4 +1,4 @@
-"""SageMaker's front without a cloud: what is validated, authorized, throttled, paged and stored."""
+"""SageMaker's API without a cloud: validation, authorization, throttling, pages, and records."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from local.sagemaker.store import Store
 
 
 class Platform:
-    """The one part of a cloud that answers before anything is done: who may do what."""
+    """A platform that only authorizes callers."""
 
     def __init__(self, granted: set[tuple[str, str]] | None = None):
         self.settings: dict[str, Any] = {}
@@ -41,7 +41,7 @@ def store(tmp_path: Path) -> Store:
 def ask(
     store: Store, operation: str, body: Any = None, platform: Platform | None = None, **changed: Any
 ) -> tuple[int, dict[str, Any]]:
-    """Send one operation as the SDKs do; returns the status and the decoded answer."""
+    """Send one operation as the SDKs do; return the status and the decoded response."""
     content = body if isinstance(body, bytes) else json.dumps(body or {}).encode()
     given = {
         "method": "POST",
@@ -58,11 +58,11 @@ def ask(
     return status, json.loads(answer)
 
 
-def test_every_operation_that_is_built_is_one_of_the_services_own() -> None:
+def test_every_operation_exists_in_the_service_model() -> None:
     assert set(api.OPERATIONS) <= set(api.service_model().operation_names)
 
 
-def test_an_operation_that_is_not_built_is_answered_by_its_name(store: Store) -> None:
+def test_unsupported_operation_returns_501_and_its_name(store: Store) -> None:
     status, error = ask(store, "CreateAutoMLJobV2")
     assert status == 501
     assert error["message"] == "sagemaker:CreateAutoMLJobV2 is not built in the local cloud"
@@ -93,9 +93,7 @@ def test_a_body_that_is_no_json_object_is_refused(store: Store, body: bytes) -> 
         ({"TrainingJobName": "a", "Colour": "blue"}, 'Unknown parameter in input: "Colour"'),
     ],
 )
-def test_a_request_that_the_services_model_does_not_allow_is_refused_by_member(
-    store: Store, params: dict[str, Any], said: str
-) -> None:
+def test_invalid_request_is_refused_with_the_member(store: Store, params: dict[str, Any], said: str) -> None:
     status, error = ask(store, "DescribeTrainingJob", params)
     assert (status, error["__type"]) == (400, "ValidationException")
     assert said in error["message"]
@@ -109,7 +107,7 @@ def test_every_pattern_of_the_model_but_the_inexpressible_is_enforced() -> None:
         if "pattern" in shape.metadata
     }
     assert len(patterns) > 200
-    # One, of Athena's catalogues, is about halves of UTF-16 characters.
+    # One pattern, of Athena's catalogues, has UTF-16 surrogates.
     assert [each for each in patterns if api._pattern(each) is None] == [
         pattern for pattern in patterns if "uD800" in pattern
     ]
@@ -124,12 +122,12 @@ def test_tag_keys_may_have_the_letters_of_any_language(key: str, fits: bool) -> 
     assert bool(pattern.fullmatch(key)) == fits
 
 
-def test_a_null_member_is_one_left_out(store: Store) -> None:
+def test_null_member_is_treated_as_absent(store: Store) -> None:
     status, answer = ask(store, "ListTrainingJobs", {"NameContains": None, "MaxResults": 5})
     assert (status, answer) == (200, {"TrainingJobSummaries": []})
 
 
-def test_a_caller_without_the_grant_is_refused_before_anything_is_told(store: Store) -> None:
+def test_caller_without_the_grant_is_refused_before_the_lookup(store: Store) -> None:
     platform = Platform(granted=set())
     status, error = ask(store, "DescribeTrainingJob", {"TrainingJobName": "secret"}, platform)
     assert (status, error["__type"]) == (400, "AccessDeniedException")
@@ -137,14 +135,14 @@ def test_a_caller_without_the_grant_is_refused_before_anything_is_told(store: St
     assert platform.asked == [("sagemaker:DescribeTrainingJob", arn)]
 
 
-def test_an_answer_has_only_what_the_services_model_has() -> None:
+def test_response_has_members_of_the_service_model_only() -> None:
     shape = api.service_model().operation_model("ListTrainingJobs").output_shape
     record = {"TrainingJobName": "a", "_internal": 1, "HyperParameters": {"a": "b"}, "CreationTime": None}
     shown = api.shaped(shape, {"TrainingJobSummaries": [record], "Other": 1})
     assert shown == {"TrainingJobSummaries": [{"TrainingJobName": "a"}]}
 
 
-def test_pages_are_complete_disjoint_and_in_the_order_asked_for() -> None:
+def test_pages_are_complete_disjoint_and_in_the_requested_order() -> None:
     records = [{"TrainingJobName": f"job-{n:02}", "CreationTime": 100 - n} for n in range(25)]
     seen, token = [], {}
     while True:
@@ -159,14 +157,14 @@ def test_pages_are_complete_disjoint_and_in_the_order_asked_for() -> None:
 
 
 @pytest.mark.parametrize("order", ["Ascending", "Descending"])
-def test_a_page_begins_behind_the_last_one_whatever_was_deleted(order: str) -> None:
-    # given records of which several were made at once, also without a status
+def test_next_page_is_complete_after_deletions(order: str) -> None:
+    # given records, some with equal times, some without a status
     records = [{"ModelName": f"m-{n}", "CreationTime": 100 + n // 3} | ({"Status": "s"} if n % 2 else {})
                for n in range(9)]  # fmt: skip
     for by in ("CreationTime", "Name", "Status"):
         asked = {"MaxResults": 4, "SortOrder": order, "SortBy": by}
         first = api.page(asked, records, "M")
-        # when all of the first page is deleted, then the rest is complete
+        # when the whole first page is deleted, then the rest is complete
         seen = [each["ModelName"] for each in first["M"]]
         left = [each for each in records if each["ModelName"] not in seen]
         rest = api.page(asked | {"NextToken": first["NextToken"], "MaxResults": 100}, left, "M")
@@ -188,7 +186,7 @@ def test_a_list_is_filtered_by_name_status_and_time() -> None:
     assert names(CreationTimeBefore=1, StatusEquals="Failed") == ["a-0"]
 
 
-def test_updates_from_many_threads_are_all_kept_and_survive_the_process(store: Store, tmp_path: Path) -> None:
+def test_updates_from_many_threads_are_all_stored(store: Store, tmp_path: Path) -> None:
     scope = store.scoped("1", "r")
     scope.add("kind", "name", {"count": 0})
 
@@ -204,14 +202,14 @@ def test_updates_from_many_threads_are_all_kept_and_survive_the_process(store: S
     assert Store(tmp_path / "records.sqlite").scoped("1", "r").get("kind", "name") == {"count": 200}
 
 
-def test_records_of_accounts_and_regions_do_not_meet(store: Store) -> None:
+def test_records_are_separate_per_account_and_region(store: Store) -> None:
     assert store.scoped("1", "r").add("kind", "name", {"of": 1})
     assert not store.scoped("1", "r").add("kind", "name", {"of": 2})
     assert store.scoped("1", "s").get("kind", "name") is None
     assert store.scoped("2", "r").get("kind", "name") is None
 
 
-def test_a_pace_lets_a_burst_through_then_its_rate(monkeypatch: pytest.MonkeyPatch, store: Store) -> None:
+def test_pace_admits_a_burst_then_its_rate(monkeypatch: pytest.MonkeyPatch, store: Store) -> None:
     clock = SimpleNamespace(now=1000.0)
     monkeypatch.setattr(quotas.time, "monotonic", lambda: clock.now)
     context = Context(Platform(), store.scoped("1", "r"))  # type: ignore[arg-type]
@@ -235,13 +233,13 @@ def test_a_pace_lets_a_burst_through_then_its_rate(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize("jump", [3600.0, 86_400.0, -3600.0, -86_400.0])
-def test_a_pace_does_not_heed_a_clock_that_jumps(
+def test_pace_ignores_jumps_of_the_wall_clock(
     monkeypatch: pytest.MonkeyPatch, store: Store, jump: float
 ) -> None:
     # given a pace whose burst is used up
     pace = quotas.Pace()
     assert [pace.take(rate=0.001, burst=2) for _ in range(3)] == [True, True, False]
-    # when the wall clock jumps, either way, then nothing more and nothing less is let through
+    # when the wall clock jumps, in either direction, then the same calls are admitted
     wall = time.time()
     monkeypatch.setattr(time, "time", lambda: wall + jump)
     assert not pace.take(rate=0.001, burst=2)
@@ -249,10 +247,10 @@ def test_a_pace_does_not_heed_a_clock_that_jumps(
 
 
 @pytest.mark.parametrize("jump", [3600.0, 86_400.0, -3600.0, -86_400.0])
-def test_a_warm_pool_lasts_its_time_whichever_way_the_clock_jumps(
+def test_warm_pool_lasts_its_time_despite_clock_jumps(
     monkeypatch: pytest.MonkeyPatch, store: Store, jump: float
 ) -> None:
-    # given a pool of ten minutes that has waited for one
+    # given a pool of ten minutes that has been idle for one
     monotonic, wall = [5000.0], time.time()
     monkeypatch.setattr(warm_pools.time, "monotonic", lambda: monotonic[0])
     context = Context(Platform(), store.scoped("1", "r"))  # type: ignore[arg-type]
@@ -266,7 +264,7 @@ def test_a_warm_pool_lasts_its_time_whichever_way_the_clock_jumps(
     monotonic[0] += 60
     # when the clock jumps
     monkeypatch.setattr(time, "time", lambda: wall + jump)
-    # then it is there for nine minutes more, billed for what it waited, and no longer
+    # then it exists for nine more minutes, billed for its idle time
     assert warm_pools.current(record)["WarmPoolStatus"] == {
         "Status": "Available",
         "ResourceRetainedBillableTimeInSeconds": 60,
@@ -276,8 +274,8 @@ def test_a_warm_pool_lasts_its_time_whichever_way_the_clock_jumps(
 
 
 @pytest.mark.parametrize("jump", [3600.0, 86_400.0])
-def test_scaling_goes_on_when_a_clock_went_back(monkeypatch: pytest.MonkeyPatch, jump: float) -> None:
-    # given a change of instances that a clock stamped which was ahead
+def test_scaling_continues_after_a_clock_moved_back(monkeypatch: pytest.MonkeyPatch, jump: float) -> None:
+    # given a change of instances with the time of a clock that was ahead
     assert scaling.elapsed(time.time() + jump) == float("inf")
     assert scaling.elapsed(time.time() - 30) == pytest.approx(30, abs=5)
 
@@ -293,7 +291,7 @@ def test_scaling_goes_on_when_a_clock_went_back(monkeypatch: pytest.MonkeyPatch,
         ("data", "database/x", "database/x"),
     ],
 )
-def test_an_object_lies_in_its_channel_where_sagemaker_puts_it(prefix: str, key: str, path: str) -> None:
+def test_path_of_an_object_in_a_channel_is_sagemakers(prefix: str, key: str, path: str) -> None:
     assert str(artifacts.relative(key, prefix)) == path
 
 
@@ -303,7 +301,7 @@ def test_a_key_that_leaves_its_folder_is_refused(key: str) -> None:
         artifacts.relative(key, "data")
 
 
-def test_the_files_of_several_hosts_become_one_folder_the_first_hosts_over_the_others(tmp_path: Path) -> None:
+def test_merged_files_prefer_those_of_the_first_host(tmp_path: Path) -> None:
     for host, files in (("one", {"model": "1", "a/x": "1"}), ("two", {"model": "2", "a/y": "2"})):
         for name, text in files.items():
             (tmp_path / host / name).parent.mkdir(parents=True, exist_ok=True)
@@ -331,12 +329,12 @@ def test_metrics_are_the_numbers_that_expressions_capture() -> None:
 
 
 @pytest.mark.parametrize(("regex", "said"), [("(", "not valid"), ("loss=.*", "no group")])
-def test_an_expression_that_finds_no_value_is_refused_by_its_metric(regex: str, said: str) -> None:
+def test_metric_expression_without_a_value_is_refused_by_name(regex: str, said: str) -> None:
     with pytest.raises(ValueError, match=f"metric loss .*{said}"):
         metrics.check([{"Name": "loss", "Regex": regex}])
 
 
-def test_hosts_are_the_machines_own_and_nobody_elses() -> None:
+def test_hosts_get_unique_loopback_addresses() -> None:
     one, two = instances.reserve(3), instances.reserve(2)
     try:
         names = {host.name for host in one + two}

@@ -1,4 +1,4 @@
-"""Every member that a request may have is read, refused by its name, or without effect for a reason."""
+"""Every member of a request is read, refused by name, or has no effect for a stated reason."""
 
 from __future__ import annotations
 
@@ -17,8 +17,10 @@ ROOT = Path(http.__file__).parent
 
 
 def _written() -> set[str]:
-    """The names that the code of the operations has, without the tables of `members.py`. Filters of time are
-    put together from two parts."""
+    """Return the names in the code of the operations, without the tables of `members.py`.
+
+    Names of time filters are composed of two parts.
+    """
     found: set[str] = set()
     for file in ROOT.rglob("*.py"):
         if file.name != "members.py":
@@ -34,7 +36,7 @@ WRITTEN = _written()
 def unaccounted(
     operation: str, shape: Any, path: str = "", seen: frozenset[str] = frozenset()
 ) -> Iterator[str]:
-    """The paths of members that nothing reads and no table names."""
+    """Return the paths of members that no code reads and no table names."""
     if shape.type_name == "list":
         yield from unaccounted(operation, shape.member, f"{path}[]", seen)
     elif shape.type_name == "structure" and shape.name not in seen:
@@ -83,11 +85,11 @@ REFUSED_WHOLE = {
     "CreateLabelingJob": ("HumanTaskConfig.PublicWorkforceTaskPrice",),
     "UpdateTrainingJob": ("ProfilerConfig", "ProfilerRuleConfigurations", "RemoteDebugConfig"),
 }
-"""What an operation's own code refuses as a whole, so that nothing reads what is inside."""
+"""Members that an operation's code refuses as a whole, so that no code reads their contents."""
 
 
 @pytest.mark.parametrize("operation", sorted(api.OPERATIONS))
-def test_no_member_is_taken_in_silence(operation: str) -> None:
+def test_every_input_member_is_used_or_refused(operation: str) -> None:
     whole = REFUSED_WHOLE.get(operation, ())
     inside = tuple(f"{path}{end}" for path in whole for end in (".", "["))
     found = [
@@ -99,7 +101,7 @@ def test_no_member_is_taken_in_silence(operation: str) -> None:
 
 
 @pytest.mark.parametrize("table", ["UNBUILT", "UNBUILT_VALUES", "NO_EFFECT"])
-def test_the_tables_name_members_that_are_there(table: str) -> None:
+def test_tables_name_existing_members(table: str) -> None:
     for operation, paths in getattr(members, table).items():
         for path in paths:
             shape = input_of(operation)
@@ -111,7 +113,7 @@ def test_the_tables_name_members_that_are_there(table: str) -> None:
 
 
 def filled(path: str, value: Any) -> dict[str, Any]:
-    """A request with this at the path, and nothing else."""
+    """Return a request with only this value at the path."""
     for part in reversed(path.split(".")):
         name, listed, _ = part.partition("[]")
         value = {name: [value] if listed else value}
@@ -123,7 +125,7 @@ def filled(path: str, value: Any) -> dict[str, Any]:
 )
 def test_a_member_that_is_not_built_is_refused_by_name(operation: str, path: str) -> None:
     assert members.unbuilt(operation, filled(path, {"given": True})) == path
-    # and one that is empty or false asks for nothing
+    # and an empty or false one has no effect
     for empty in ({}, [], False):
         assert members.unbuilt(operation, filled(path, empty)) is None
 
@@ -135,8 +137,8 @@ def test_a_value_that_is_not_served_is_refused() -> None:
     assert said == f"{path} PREFIX_AWARE"
 
 
-def test_an_operation_refuses_before_it_does_anything(monkeypatch: pytest.MonkeyPatch) -> None:
-    # given an operation that must not be reached
+def test_operation_refuses_before_any_effect(monkeypatch: pytest.MonkeyPatch) -> None:
+    # given an operation that must not run
     def reached(context: Any, params: Any) -> None:
         raise AssertionError("The operation was reached")
 
@@ -151,7 +153,7 @@ def test_an_operation_refuses_before_it_does_anything(monkeypatch: pytest.Monkey
 
 
 class Cloud:
-    """What records ask of a cloud: nothing is refused, and nobody hears their events."""
+    """The part of a cloud that records use: every call is allowed, and events are dropped."""
 
     def __init__(self) -> None:
         self.settings: dict[str, Any] = {}
@@ -176,7 +178,7 @@ TRAINING = {
     "StoppingCondition": {},
     "CreationTime": 1.0,
 }
-"""The record of a training job before it has made anything."""
+"""Return the record of a training job before it has results."""
 PLACE = {"S3DataType": "S3Prefix", "S3Uri": "s3://b/in"}
 JOBS = {
     "TrainingJob": TRAINING,
@@ -220,7 +222,7 @@ JOBS = {
         "LastModifiedTime": 1.0,
     },
 }
-"""The records of jobs, by kind."""
+"""Records of jobs by kind."""
 PREPARED: dict[str, list[tuple[str, dict[str, Any]]]] = {
     "Model": [("CreateModel", {"ModelName": "n", "PrimaryContainer": IMAGE, "ExecutionRoleArn": ROLE})],
     "ModelPackageGroup": [("CreateModelPackageGroup", {"ModelPackageGroupName": "n"})],
@@ -256,7 +258,7 @@ PREPARED["ModelPackage"] = [
 
 
 def absent(shape: Any, value: Any, where: str = "") -> Iterator[str]:
-    """The required members that an answer lacks."""
+    """Return the required members that a response lacks."""
     if shape.type_name == "structure":
         for name in shape.required_members:
             if name not in value:
@@ -270,13 +272,13 @@ def absent(shape: Any, value: Any, where: str = "") -> Iterator[str]:
 
 @pytest.mark.parametrize("kind", [*PREPARED, *JOBS])
 def test_describe_and_list_answer_every_required_member(kind: str, tmp_path: Path) -> None:
-    # given a resource with no more than it must be given
+    # given a resource with the required fields only
     context = api.Context(Cloud(), Store(tmp_path / "records.sqlite").scoped("1", "r"))  # type: ignore[arg-type]
     for operation, params in PREPARED.get(kind, []):
         api.call(context, operation, params)
     if kind in JOBS:
         context.store.add(f"{kind.removesuffix('Job').lower()}-job", "n", JOBS[kind])
-    # then what the service's model requires of an answer is there
+    # then the response has the members that the service model requires
     for operation, params in ((f"Describe{kind}", {f"{kind}Name": "n"}), (f"List{kind}s", {})):
         answer = api.call(context, operation, params)
         assert list(absent(api.service_model().operation_model(operation).output_shape, answer)) == []
@@ -286,7 +288,7 @@ def test_describe_and_list_answer_every_required_member(kind: str, tmp_path: Pat
     ("output", "place"),
     [({}, "s3://b/out/n/output/model.tar.gz"), ({"CompressionType": "NONE"}, "s3://b/out/n/output/model/")],
 )
-def test_a_training_job_has_what_sdks_read_unconditionally(
+def test_training_job_has_the_members_that_sdks_require(
     output: dict[str, str], place: str, tmp_path: Path
 ) -> None:
     context = api.Context(Cloud(), Store(tmp_path / "records.sqlite").scoped("1", "r"))  # type: ignore[arg-type]

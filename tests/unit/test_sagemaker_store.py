@@ -1,4 +1,4 @@
-"""Records that cannot be written: an error to whoever asked, and a wait for what goes on by itself."""
+"""Records that cannot be written: an error for a caller, and a wait for background jobs."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ LARGE = {"text": "x" * 1_000_000}
 
 @pytest.fixture
 def full(tmp_path: Path) -> Scope:
-    """The records of a place, in a database that may not grow."""
+    """Records in a database that cannot grow."""
     store = Store(tmp_path / "records.sqlite")
     pages = store._db.execute("PRAGMA page_count").fetchone()[0]
     store._db.execute(f"PRAGMA max_page_count={pages}")
     return store.scoped("000000000000", "eu-west-1")
 
 
-def test_a_callers_record_that_finds_no_room_is_an_error(full: Scope) -> None:
+def test_record_of_a_caller_raises_when_the_disk_is_full(full: Scope) -> None:
     with full.store.answering(), pytest.raises(StorageError, match="full"):
         full.add("kind", "name", LARGE)
     with full.store.exclusive(), pytest.raises(StorageError, match="full"):
@@ -33,7 +33,7 @@ def test_a_callers_record_that_finds_no_room_is_an_error(full: Scope) -> None:
     assert full.get("kind", "name") is None
 
 
-def test_an_operation_whose_record_finds_no_room_says_so(full: Scope) -> None:
+def test_operation_returns_insufficient_storage_when_the_disk_is_full(full: Scope) -> None:
     context = Context(SimpleNamespace(settings={}), full, None)  # type: ignore[arg-type]
 
     def create_until_refused() -> None:
@@ -46,13 +46,13 @@ def test_an_operation_whose_record_finds_no_room_says_so(full: Scope) -> None:
     assert (refused.value.code, refused.value.status) == ("InsufficientStorage", 507)
 
 
-def test_a_record_that_nobody_waits_for_is_written_when_there_is_room(full: Scope) -> None:
-    # given a job at work, and no room
+def test_background_record_is_written_when_the_disk_has_room(full: Scope) -> None:
+    # given a running job, and a full disk
     job = threading.Thread(target=full.add, args=("kind", "name", LARGE))
     job.start()
     job.join(0.2)
     assert job.is_alive()
-    # when there is room; then its record is there
+    # when there is space; then its record is written
     full.store._db.execute("PRAGMA max_page_count=100000")
     until = time.monotonic() + 60
     while job.is_alive() and time.monotonic() < until:

@@ -1,4 +1,4 @@
-"""The words of every scenario: metrics with a meaning, and what they say of a run."""
+"""Metrics of scenarios with a meaning, and the results of a run."""
 
 import importlib
 import math
@@ -17,7 +17,7 @@ HIGH = Metric("coverage", "how much of it", "", "higher", 1)
     ("metric", "value", "reached"),
     [(LOW, 0.42, True), (LOW, 0.43, False), (HIGH, 1, True), (HIGH, 0.99, False), (LOW, math.nan, False)],
 )
-def test_a_bound_is_the_worst_value_that_is_good_enough(metric, value, reached):
+def test_value_at_the_bound_is_reached(metric, value, reached):
     assert metric.reached(value) is reached
 
 
@@ -29,17 +29,17 @@ def test_a_bound_is_the_worst_value_that_is_good_enough(metric, value, reached):
         ({"meaning": "m", "bound": 1.0}, "say whether higher or lower is better"),
     ],
 )
-def test_a_metric_that_does_not_explain_itself_is_refused(wrong, told):
+def test_metric_without_a_complete_description_is_refused(wrong, told):
     with pytest.raises(ValueError, match=told):
         Metric("x", **wrong)
 
 
-def test_a_figure_that_nobody_declared_is_refused():
+def test_undeclared_metric_is_refused():
     with pytest.raises(ValueError, match="metrics without a meaning: speed"):
         ScenarioResult({"error": 0.4, "speed": 3}, (LOW,), [], Report())
 
 
-def test_what_missed_its_bound_is_told_with_the_bound():
+def test_missed_metric_is_reported_with_its_bound():
     result = ScenarioResult({"error": 0.5, "coverage": 1}, (LOW, HIGH), [], Report())
     assert result.missed() == ["error is 0.5, at most 0.42 was to be reached"]
 
@@ -59,20 +59,20 @@ def test_every_scenario_declares_each_metric_once(name):
     assert callable(scenario.run)
 
 
-def test_an_address_is_reached_where_it_is_on_aws(monkeypatch):
+def test_address_on_aws_is_used_unchanged(monkeypatch):
     monkeypatch.delenv("GROUNDPLAN_ADDRESS", raising=False)
     assert aws.address("https://a1.execute-api.eu-west-1.amazonaws.com/") == (
         "https://a1.execute-api.eu-west-1.amazonaws.com"
     )
 
 
-def test_an_address_is_reached_where_the_environment_says(monkeypatch):
+def test_address_is_resolved_by_the_environment(monkeypatch):
     monkeypatch.setenv("GROUNDPLAN_ADDRESS", "http://{label}.{service}.here:4566")
     assert aws.address("https://a1.execute-api.eu-west-1.amazonaws.com/") == "http://a1.execute-api.here:4566"
     assert aws.address("https://d2.cloudfront.net/page") == "http://d2.cloudfront.here:4566/page"
 
 
-def test_a_benchmark_that_fails_says_how_it_ended(tmp_path, monkeypatch):
+def test_failed_benchmark_is_reported_with_its_exit(tmp_path, monkeypatch):
     (tmp_path / "failing.py").write_text("print('first')\nraise SystemExit('no room left')\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     told = []
@@ -81,7 +81,7 @@ def test_a_benchmark_that_fails_says_how_it_ended(tmp_path, monkeypatch):
     assert told == ["first", "no room left"]
 
 
-def test_a_benchmarks_figures_are_those_it_wrote(tmp_path, monkeypatch):
+def test_benchmark_returns_its_written_figures(tmp_path, monkeypatch):
     program = "import json, sys\njson.dump({'given': sys.argv[3:]}, open(sys.argv[2], 'w'))\n"
     (tmp_path / "measuring_me.py").write_text(program)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))

@@ -1,6 +1,6 @@
-"""Settings of every architecture: the defaults, single overrides, and one sentence for each wrong value.
+"""Settings of every architecture: the defaults, overrides, and one sentence for each invalid value.
 
-`wrong_settings.json` of an architecture has a wrong value for each of its own settings, by path.
+`wrong_settings.json` of an architecture has an invalid value for each of its own settings, by path.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ WRONG_SHARED = {
 
 
 def wrong(name: str) -> dict[str, str]:
-    """Return a wrong value for each setting of an architecture, by path."""
+    """Return an invalid value for each setting of an architecture, by path."""
     return WRONG_SHARED | json.loads((Path(__file__).parent / name / "wrong_settings.json").read_text())
 
 
@@ -63,7 +63,7 @@ def chosen(name: str, context: dict[str, Any]) -> Any:
     return getattr(load(context), name)
 
 
-def test_without_a_choice_it_is_dev():
+def test_default_environment_is_dev():
     assert load({}) == load({"env": "dev"})
     assert load({}).env == "dev"
 
@@ -101,26 +101,26 @@ def test_a_number_from_a_list_must_be_on_the_list(name: str):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_an_override_goes_over_the_environments_own_value(name: str):
+def test_override_replaces_the_environments_value(name: str):
     assert chosen(name, {"env": "prod", f"{name}.retain": "false"}).retain is False
     assert chosen(name, {"env": "prod"}).retain is True
 
 
-def test_the_cdks_own_context_is_left_alone():
+def test_context_of_the_cdk_is_ignored():
     assert load({"@aws-cdk/core:checkSecretUsage": True, "aws:cdk:x": 1, "availability-zones": []}) == load(
         {}
     )
 
 
 @pytest.mark.parametrize("key", ["retain", "misspelt.retain", "prod.retain"])
-def test_a_setting_under_another_name_is_not_passed_over(key: str):
+def test_setting_without_an_architecture_is_refused(key: str):
     assert error({key: "true"}) == (
         f"{key} is not a setting, they begin with an architecture's name: {NAMES[0]}.retain"
     )
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_setting_is_tried_with_a_wrong_value(name: str):
+def test_every_setting_has_an_invalid_value_to_test(name: str):
     assert set(wrong(name)) == {path for path, info in fields(KINDS[name]) if not group(info)}
 
 
@@ -128,17 +128,17 @@ def test_every_setting_is_tried_with_a_wrong_value(name: str):
     ("name", "path", "value"),
     [(name, path, value) for name in NAMES for path, value in wrong(name).items()],
 )
-def test_a_wrong_value_is_answered_by_its_own_sentence(name: str, path: str, value: str):
+def test_invalid_value_is_refused_with_the_allowed_ones(name: str, path: str, value: str):
     allowed = dict(fields(KINDS[name]))[path].description
     assert error({f"{name}.{path}": value}) == f"{name}.{path} must be {allowed}, got {value!r}"
 
 
 @pytest.mark.parametrize("value", ["stage", "", 7, None, ["dev"]])
-def test_another_environment_is_answered_by_what_there_is(value: Any):
+def test_unknown_environment_is_refused_with_the_existing_ones(value: Any):
     assert error({"env": value}) == f"env must be dev or prod, got {value!r}"
 
 
-def test_an_architecture_that_does_not_exist_is_answered_by_those_that_do():
+def test_unknown_architecture_is_refused_with_the_existing_ones():
     first, second, *_ = NAMES
     assert load({"only": f"{second}, {first}"}).only == (second, first)
     allowed = f"architectures to synthesize, comma separated, of {', '.join(NAMES)}"
@@ -147,13 +147,13 @@ def test_an_architecture_that_does_not_exist_is_answered_by_those_that_do():
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_setting_that_does_not_exist_is_answered_by_those_that_do(name: str):
+def test_unknown_setting_is_refused_with_the_existing_ones(name: str):
     allowed = ", ".join(info.alias or field for field, info in KINDS[name].model_fields.items())
     assert error({f"{name}.keep": "true"}) == f"{name}.keep is not a setting, must be one of: {allowed}"
 
 
 @pytest.mark.parametrize(("name", "path"), GROUPS)
-def test_unknown_field_of_a_group_is_answered_by_its_fields(name: str, path: str):
+def test_unknown_field_of_a_group_is_refused_with_its_fields(name: str, path: str):
     inner = group(dict(fields(KINDS[name]))[path])
     assert inner
     allowed = ", ".join(info.alias or field for field, info in inner.model_fields.items())
@@ -173,7 +173,7 @@ def test_a_group_is_set_field_by_field(name: str, path: str):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_subnets_and_security_groups_come_together(name: str):
+def test_subnets_and_security_groups_are_required_together(name: str):
     assert error({f"{name}.subnet_ids": "subnet-0123abcd"}) == (
         f"{name}.security_group_ids must be given together with subnet_ids, got none"
     )
@@ -183,14 +183,14 @@ def test_subnets_and_security_groups_come_together(name: str):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_all_wrong_values_are_told_at_once(name: str):
+def test_all_invalid_values_are_reported_at_once(name: str):
     values = {f"{name}.{path}": value for path, value in wrong(name).items()}
     lines = error({"env": "stage"} | values).splitlines()
     assert sorted(line.partition(" ")[0] for line in lines) == sorted(["env", *values])
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_field_says_what_is_allowed(name: str):
+def test_every_field_documents_its_allowed_values(name: str):
     for path, info in fields(KINDS[name]):
         assert info.description or group(info), path
 
@@ -201,7 +201,7 @@ def test_environments_name_only_settings_that_exist():
     assert {env for kind in KINDS.values() for env in kind.ENVIRONMENTS} <= set(get_args(Environment))
 
 
-def test_the_app_says_it_in_one_sentence_and_ends_with_1(tmp_path: Path):
+def test_app_prints_one_sentence_and_exits_with_1(tmp_path: Path):
     context = json.dumps({f"{NAMES[0]}.retain": "perhaps"})
     done = subprocess.run(
         [sys.executable, str(ROOT / "app.py")],

@@ -1,4 +1,4 @@
-"""Signatures that AWS's SDK makes are verified, and nothing else is."""
+"""Only signatures as made by AWS's SDK are verified."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ CALLS: dict[str, Callable[[Any], Any]] = {
 
 
 def sent(service: Any, call: Callable[[Any], Any], **config: Any) -> Request:
-    """What the SDK sends for a call."""
+    """Return the request that the SDK sends for a call."""
     seen = []
 
     def keep(request: Any, **_: Any) -> AWSResponse:
@@ -92,12 +92,12 @@ def presigned(seconds: int = 60, **config: Any) -> Request:
 
 
 @pytest.mark.parametrize("service", CALLS)
-def test_what_the_sdk_signs_is_verified(service: str) -> None:
+def test_signature_of_the_sdk_is_verified(service: str) -> None:
     check(sent(service, CALLS[service]))
 
 
 @pytest.mark.parametrize("service", CALLS)
-def test_nothing_of_a_signed_request_may_change(service: str) -> None:
+def test_changed_request_is_refused(service: str) -> None:
     request = sent(service, CALLS[service])
     changed = [
         replace(request, method="DELETE"),
@@ -135,10 +135,10 @@ def test_a_request_is_valid_for_a_quarter_of_an_hour(minutes: int, refused: bool
 
 @pytest.mark.parametrize("style", ["path", "virtual"])
 def test_a_presigned_address_is_verified_until_it_expires(style: str) -> None:
-    # given an address that is valid for a minute
+    # given a URL that is valid for a minute
     request = presigned(60, s3={"addressing_style": style})
     check(request)
-    # then it is neither before its time, nor after, nor with another name
+    # then it is refused before its time, after it, and with another name
     for seconds in (-1000, 62):
         with pytest.raises(SignatureError) as error:
             check(request, now=datetime.now(UTC) + timedelta(seconds=seconds))
@@ -186,13 +186,13 @@ def test_a_request_that_claims_two_keys_is_refused(change: Callable[[Request], R
 
 
 @pytest.mark.parametrize("name", ["X-Amz-Credential", "x-amz-credential", "X-Amz-Date"])
-def test_a_presigned_address_that_says_a_thing_twice_is_refused(name: str) -> None:
+def test_presigned_address_with_a_repeated_parameter_is_refused(name: str) -> None:
     request = presigned()
     with pytest.raises(SignatureError):
         signatures.claim(replace(request, raw_query=f"{request.raw_query}&{name}=AKIAROOT"))
 
 
-def test_a_request_without_a_signature_claims_none() -> None:
+def test_request_without_a_signature_has_no_claim() -> None:
     bearer = (("host", "127.0.0.1"), ("authorization", "Bearer token"))
     assert signatures.claim(Request("GET", "/", "list-type=2", bearer)) is None
 
@@ -266,7 +266,7 @@ def test_a_body_in_signed_chunks_is_verified(kind: str) -> None:
     ],
     ids=["another byte", "without a chunk", "cut off", "empty", "malformed"],
 )
-def test_nothing_of_a_chunked_body_may_change(kind: str, change: Callable[[bytes], bytes]) -> None:
+def test_changed_chunked_body_is_refused(kind: str, change: Callable[[bytes], bytes]) -> None:
     request = chunked(kind)
     with pytest.raises(SignatureError, match="does not match"):
         check(replace(request, body=change(request.body)), now=NOW)
@@ -290,18 +290,18 @@ def test_a_signature_that_is_no_ascii_text_is_refused() -> None:
 # The cloud's own key ----------------------------------------------------------------------------------
 
 
-def test_a_clouds_key_is_made_once_for_its_owner_alone(tmp_path: Path) -> None:
-    # given a home that has a key, whose file somebody opened to others
+def test_key_is_created_once_and_readable_by_its_owner_only(tmp_path: Path) -> None:
+    # given a home with a key whose file was made readable for others
     key = keys.ensure(tmp_path)
     (tmp_path / keys.FILE).chmod(0o644)
-    # when it is asked for again; then it is the same, and its owner's alone
+    # when it is read again; then it is the same, and private
     assert keys.ensure(tmp_path) == keys.read(tmp_path) == key
     assert (tmp_path / keys.FILE).stat().st_mode & 0o777 == 0o600
     assert keys.new() != keys.new()
 
 
 @pytest.mark.parametrize("body", [b"", b'{"enforce": true}'])
-def test_what_the_own_signer_signs_is_verified(body: bytes) -> None:
+def test_signature_of_the_own_signer_is_verified(body: bytes) -> None:
     key = keys.new()
     headers = keys.signed(key, "POST", "http://127.0.0.1:4566/_groundplan/iam", body)
     pairs = (("host", "127.0.0.1:4566"), *((name.lower(), value) for name, value in headers.items()))

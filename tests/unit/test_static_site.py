@@ -1,4 +1,4 @@
-"""What is published of a page."""
+"""The published files of a page."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def published(**files: str) -> dict[str, site.Object]:
     return {item.key: item for item in site.objects(zipped(**files), {"region": "eu-west-1"}, ORIGINS)}
 
 
-def test_each_file_has_the_type_without_which_a_browser_refuses_it():
+def test_each_file_has_its_content_type():
     page = published(
         index__html="", app__js="", style__css="", icon__svg="", **{"a/photo__JPG": "", "b__bin": ""}
     )
@@ -37,17 +37,17 @@ def test_each_file_has_the_type_without_which_a_browser_refuses_it():
     }
 
 
-def test_what_keeps_its_name_is_asked_for_again_at_each_visit_and_pictures_are_not():
+def test_code_is_not_cached_but_pictures_are():
     page = published(index__html="", app__js="", icon__svg="")
     assert {page[key].cache_control for key in ("index.html", "app.js", "config.json")} == {"no-cache"}
     assert page["icon.svg"].cache_control == "public, max-age=86400"
 
 
-def test_the_html_comes_last_so_that_it_never_names_a_file_that_is_not_there():
+def test_html_is_published_after_its_referenced_files():
     assert list(published(index__html="", app__js="", zoo__css=""))[-1] == "index.html"
 
 
-def test_the_policy_of_the_page_names_the_hosts_and_the_script_is_left_as_it_is():
+def test_hosts_are_inserted_into_html_but_not_into_scripts():
     page = published(index__html="connect-src 'self' {{identity}} {{storage}}", app__js="{{identity}}")
     assert page["index.html"].body.decode() == (
         "connect-src 'self' https://cognito-idp.eu-west-1.amazonaws.com https://a https://b"
@@ -55,7 +55,7 @@ def test_the_policy_of_the_page_names_the_hosts_and_the_script_is_left_as_it_is(
     assert page["app.js"].body == b"{{identity}}"
 
 
-def test_the_settings_are_a_file_of_their_own_even_over_one_in_the_asset():
+def test_settings_replace_a_config_file_of_the_asset():
     page = published(index__html="", config__json="{}")
     assert json.loads(page["config.json"].body) == {"region": "eu-west-1"}
 
@@ -76,7 +76,7 @@ def test_two_runs_publish_the_same_bytes():
         (zipped(index__html="", **{"/etc/app__js": ""}), "not a name inside the page"),
     ],
 )
-def test_an_asset_that_is_no_page_is_refused_with_what_is_wrong(archive, words):
+def test_invalid_asset_is_refused_with_the_reason(archive, words):
     with pytest.raises(ValueError, match=words):
         site.objects(archive, {}, ORIGINS)
 
@@ -90,13 +90,13 @@ def test_each_page_of_this_project_can_be_published(folder: Path):
     # GIVEN its files, as the CDK packs them
     files = {item.key: item for item in site.objects(packed(folder), {}, ORIGINS)}
 
-    # WHEN they are published THEN nothing is left to fill in, and nothing weakens the policy
+    # WHEN they are published THEN no placeholder is left, and the policy has no unsafe source
     text = files["index.html"].body.decode()
     assert "{{" not in text
     assert "unsafe" not in text
     assert b"innerHTML" not in b"".join(item.body for item in files.values())
 
-    # THEN every file that another one names is there
+    # THEN every referenced file exists
     for name, item in files.items():
         if item.content_type.startswith("text/"):
             for named in REFERENCE.findall(item.body.decode()):
@@ -105,12 +105,12 @@ def test_each_page_of_this_project_can_be_published(folder: Path):
 
 @pytest.mark.parametrize("folder", PAGES, ids=lambda folder: folder.name)
 def test_pages_share_files_by_links(folder: Path):
-    # a copy would grow apart from the file that it was made of
+    # a copy would diverge from the original file
     links = {path.name: path.readlink().as_posix() for path in (folder / "shared").iterdir()}
     assert links == {path.name: f"../../shared/{path.name}" for path in (WEB / "shared").iterdir()}
 
 
-def test_what_was_never_created_is_deleted_without_a_call(monkeypatch):
+def test_deletion_without_a_bucket_makes_no_call(monkeypatch):
     # GIVEN a creation that failed before it had a bucket, and an SDK that cannot be used
     monkeypatch.setattr(site, "client", None)
     with cloudformation() as stub:

@@ -1,4 +1,4 @@
-"""What becomes of a batch of stream records that a function fails: Lambda's rules, without a cloud."""
+"""Lambda's rules for a batch of stream records that a function fails on, without a cloud."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def record(number: int, age: float = 0) -> dict[str, Any]:
 
 
 class Function:
-    """Fails whatever holds a poisoned record, or reports the poisoned ones."""
+    """A function that fails on batches with a poisoned record, or reports the poisoned records."""
 
     def __init__(self, *poisoned: int, reports: bool = False):
         self.poisoned, self.reports = {str(each) for each in poisoned}, reports
@@ -47,7 +47,7 @@ def numbers(batch: list[dict]) -> list[str]:
     return [each["dynamodb"]["SequenceNumber"] for each in batch]
 
 
-def test_without_a_limit_it_is_tried_until_it_is_of_no_use() -> None:
+def test_batch_without_a_retry_limit_is_retried_until_delivery_stops() -> None:
     function = Function(1)
     assert not function.run([record(1)])
     assert len(function.seen) == 20
@@ -62,7 +62,7 @@ def test_a_limit_counts_the_attempts_after_the_first(retries: int) -> None:
     assert function.lost == [(["1", "2"], "RetryAttemptsExhausted")]
 
 
-def test_halving_leaves_only_the_poisoned_record_behind_and_keeps_the_order() -> None:
+def test_bisecting_discards_only_the_failing_record_and_keeps_the_order() -> None:
     function = Function(3)
     batch = [record(number) for number in range(6)]
     assert function.run(batch, MaximumRetryAttempts=0, BisectBatchOnFunctionError="true")
@@ -71,7 +71,7 @@ def test_halving_leaves_only_the_poisoned_record_behind_and_keeps_the_order() ->
     assert done == ["0", "1", "2", "4", "5"]
 
 
-def test_what_is_too_old_is_given_up_and_the_rest_goes_on() -> None:
+def test_records_above_the_maximum_age_are_discarded() -> None:
     function = Function(1)
     assert function.run([record(1, age=70), record(2, age=10)], MaximumRecordAgeInSeconds=60)
     assert function.lost == [(["1"], "MaxRecordAgeExceeded")]
@@ -85,7 +85,7 @@ def test_deliver_repeats_no_record_before_the_lowest_reported() -> None:
     # given a function that reports two records, the later one first
     function = Function(4, 2, reports=True)
     batch = [record(number) for number in range(1, 6)]
-    # when its batch may be halved as well
+    # when its batch may be bisected as well
     assert function.run(batch, **REPORTS, BisectBatchOnFunctionError=True)
     # then the batch is divided at the lowest reported record, and nowhere else
     assert function.seen == [["1", "2", "3", "4", "5"], ["2", "3", "4", "5"]]
@@ -110,7 +110,7 @@ def test_deliver_gives_a_new_checkpoint_its_own_attempts() -> None:
 
 @pytest.mark.parametrize("halved", [False, True])
 def test_deliver_treats_an_invalid_answer_as_a_failed_invocation(halved: bool) -> None:
-    # given a function whose answer for one record names no record of the batch
+    # given a function that reports a null identifier for one record
     function = Function()
 
     def invoke(batch: list[dict]) -> dict[str, Any]:
@@ -122,13 +122,13 @@ def test_deliver_treats_an_invalid_answer_as_a_failed_invocation(halved: bool) -
     assert function.run(
         [record(1), record(2), record(3)], **REPORTS, BisectBatchOnFunctionError=str(halved).lower()
     )
-    # then the whole batch is delivered again, or its halves
+    # then the whole batch, or its halves, are delivered again
     lost = ["2"] if halved else ["1", "2", "3"]
     assert function.lost == [(lost, "RetryAttemptsExhausted")]
     assert (["1"] in function.seen) == halved
 
 
-def test_reported_failures_come_again_from_the_first_on() -> None:
+def test_batch_is_retried_from_the_first_reported_failure() -> None:
     function = Function(2, reports=True)
     assert function.run([record(1), record(2), record(3)], **REPORTS)
     assert function.seen == [["1", "2", "3"], ["2", "3"]]
@@ -164,6 +164,6 @@ def test_checkpoint_is_the_lowest_reported_record_or_none(answer: Any, checkpoin
     assert Rules.of(REPORTS).checkpoint(batch, {"body": answer}) == checkpoint
 
 
-def test_checkpoint_ignores_the_answer_of_a_mapping_that_does_not_ask_for_it() -> None:
+def test_checkpoint_ignores_reported_failures_when_not_configured() -> None:
     answer = {"batchItemFailures": [{"itemIdentifier": "1"}]}
     assert Rules.of({}).checkpoint([record(1), record(2)], {"body": answer}) == 2

@@ -1,4 +1,4 @@
-"""Environments are made once, found again by content, and made again after a failure."""
+"""Environments are built once, found again by content, and built again after a failure."""
 
 import subprocess
 
@@ -10,22 +10,22 @@ from tooling import envs
 @pytest.fixture
 def own_home(tmp_path, monkeypatch):
     monkeypatch.setenv("GROUNDPLAN_HOME", str(tmp_path))
-    # The installer is the same everywhere: borrow it.
+    # Share the installer, which is the same everywhere
     program = envs.ROOT / ".groundplan" / "envs" / "uv" / "bin" / "uv"
     monkeypatch.setattr(envs, "uv", lambda: program)
     return tmp_path
 
 
-def test_an_environment_holds_what_is_locked_and_is_not_built_twice(own_home, capfd):
+def test_environment_has_the_locked_packages_and_is_built_once(own_home, capfd):
     # Given a locked requirement
     lock = own_home / "requirements.txt"
     lock.write_text("six==1.17.0\n")
 
-    # When it is asked for twice
+    # When it is built twice
     python = envs.build(own_home / "envs" / "it", lock)
     envs.build(own_home / "envs" / "it", lock)
 
-    # Then it holds the package, and was installed once
+    # Then it has the package, which was installed once
     shown = subprocess.run(
         [python, "-c", "import six; print(six.__version__)"], capture_output=True, text=True
     )
@@ -33,7 +33,7 @@ def test_an_environment_holds_what_is_locked_and_is_not_built_twice(own_home, ca
     assert capfd.readouterr().err.count("installed it in") == 1
 
 
-def test_a_changed_lock_file_is_followed_to_the_letter(own_home):
+def test_packages_removed_from_the_lock_file_are_uninstalled(own_home):
     lock = own_home / "requirements.txt"
     lock.write_text("six==1.17.0\n")
     python = envs.build(own_home / "envs" / "it", lock)
@@ -52,7 +52,7 @@ def test_a_failed_installation_is_tried_again(own_home):
     with pytest.raises(subprocess.CalledProcessError):
         envs.build(own_home / "envs" / "it", lock)
 
-    # When the lock file is mended
+    # When the lock file is corrected
     lock.write_text("six==1.17.0\n")
     python = envs.build(own_home / "envs" / "it", lock)
 
@@ -65,8 +65,8 @@ def test_an_unknown_environment_is_named():
         envs.environment("nowhere")
 
 
-def test_what_pip_is_told_of_packages_is_read_with_any_character(tmp_path, monkeypatch):
-    # Given a pip with an index and folders whose names have quotes in them, and a variable that comes first
+def test_pip_settings_with_special_characters_are_read(tmp_path, monkeypatch):
+    # Given a pip with an index and folders whose names have quotes, and an overriding variable
     shown = [
         ":env:.index-url='https://person:pa%27ss@example.org/simple'",
         "global.find-links='\\n/opt/wheels\\n/opt/more'",
@@ -79,10 +79,10 @@ def test_what_pip_is_told_of_packages_is_read_with_any_character(tmp_path, monke
     monkeypatch.setattr(envs, "MACHINE_PYTHON", python)
     envs.pip_settings.cache_clear()
 
-    # When they are turned into the installer's
+    # When they are converted to settings of the installer
     settings = envs.pip_settings()
 
-    # Then each is whole
+    # Then each is complete
     assert settings["UV_DEFAULT_INDEX"] == "https://person:pa%27ss@example.org/simple"
     assert settings["UV_FIND_LINKS"] == "/opt/wheels,/opt/more"
     python.write_text("#!/bin/sh\ncat <<'EOF'\n" + shown[3] + "\nEOF\n")
@@ -96,7 +96,7 @@ def test_what_pip_is_told_of_packages_is_read_with_any_character(tmp_path, monke
     [("project", "a clone of your own"), ("home", "GROUNDPLAN_HOME"), ("person", "HOME to a folder")],
 )
 def test_a_folder_that_cannot_be_written_is_named(closed, said, tmp_path, monkeypatch):
-    # Given the folders of everything, one of which this user may not write
+    # Given the configured folders, one of which this user may not write
     folders = {name: tmp_path / name for name in ("project", "home", "person")}
     for folder in folders.values():
         folder.mkdir()
@@ -108,7 +108,7 @@ def test_a_folder_that_cannot_be_written_is_named(closed, said, tmp_path, monkey
         envs.os, "access", lambda path, mode: path != folders[closed]
     )  # root may write anywhere
 
-    # Then one sentence says which, and what to do
+    # Then one sentence names it and the remedy
     problem = envs.unwritable()
     assert problem is not None
     assert str(folders[closed]) in problem

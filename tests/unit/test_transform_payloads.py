@@ -17,7 +17,7 @@ from local.sagemaker.transform.payloads import PayloadError, assembled, payloads
         ("Line", [b"a,1\r\n", b"b\rc\n", b"\n", b"d"]),
     ],
 )
-def test_records_end_with_a_newline_and_nothing_else(split: str, found: list[bytes]) -> None:
+def test_records_are_split_at_newlines_only(split: str, found: list[bytes]) -> None:
     assert list(records(io.BytesIO(b"a,1\r\nb\rc\n\nd"), split)) == found
 
 
@@ -54,13 +54,13 @@ def test_limits_come_from_request_then_container_then_defaults() -> None:
     assert Limits.of({}, said) == Limits(8, "SingleRecord", 2)
     given = {"MaxConcurrentTransforms": 3, "BatchStrategy": "MultiRecord", "MaxPayloadInMB": 1}
     assert Limits.of(given, said) == Limits(3, "MultiRecord", 1)
-    # zero is as if it was not set, and nonsense from the container is ignored
+    # zero means unset, and invalid values of the container are ignored
     assert Limits.of({"MaxConcurrentTransforms": 0}, said).concurrent == 8
     wrong = {"MaxConcurrentTransforms": "many", "BatchStrategy": ["x"], "MaxPayloadInMB": True}
     assert Limits.of({}, wrong) == Limits(1, "MultiRecord", 6)
 
 
-def test_container_is_told_what_the_request_sets_alone() -> None:
+def test_container_environment_has_values_of_the_request_only() -> None:
     assert environment({}) == {"SAGEMAKER_BATCH": "true"}
     given = {"MaxPayloadInMB": 6, "BatchStrategy": "MultiRecord", "Environment": {"A": "b"}}
     assert environment(given) == {

@@ -1,4 +1,4 @@
-"""A processing job that examines labels: what it leaves, and what it refuses."""
+"""A processing job that examines labels: its results, and the input that it refuses."""
 
 from __future__ import annotations
 
@@ -104,12 +104,12 @@ def test_review_manifest_has_suspects_with_reasons(job: Job) -> None:
     assert review["reason"].startswith("The model gives middle a probability of 0.")
     assert {each["label"] for each in review["neighbours"]} == {"middle"}
     assert all(each["source-ref"].startswith(PREFIX) for each in review["neighbours"])
-    # and the copy with another label is suspected as both
+    # and the copy with another label is suspected for both reasons
     assert copy["review"]["suggested"] == "left"
     assert "duplicate" in copy["review"]["kinds"]
 
 
-def test_report_counts_what_was_found(job: Job) -> None:
+def test_report_counts_the_findings(job: Job) -> None:
     report = job.json("processing/output/report.json")
     assert (report["items"], report["unlabeled"]) == (COUNT - 1, 0)
     assert report["unreadable"] == {"count": 1, "sources": [f"{PREFIX}{BROKEN}.png"]}
@@ -135,7 +135,7 @@ def test_kept_manifest_lacks_the_redundant_examples(job: Job) -> None:
     report, kept = job.json("processing/output/report.json"), manifest(job, "kept.manifest")
     assert len(kept) == COUNT - 1 - report["redundant"]
     assert report["redundant"] == 3 * 9
-    # the suspects stay
+    # suspected examples are kept
     assert manifest(job, "review.manifest").keys() <= kept.keys()
 
 
@@ -188,7 +188,7 @@ def test_consensus_of_answers_replaces_the_labels(examiner: Path, tmp_path: Path
         ({"answers/0.json": b"{"}, ARGUMENTS, "0.json must be JSON"),
     ],
 )
-def test_refused_job_says_why_in_its_exit_message(
+def test_refused_job_has_the_reason_in_its_exit_message(
     files: dict[str, bytes], arguments: tuple[str, ...], reason: str, examiner: Path, tmp_path: Path
 ) -> None:
     done = run(prepared(tmp_path / "job", FILES | files), examiner, *arguments)

@@ -1,4 +1,4 @@
-"""`train` as SageMaker starts it: what a job leaves, how it goes on, and what it refuses."""
+"""`train` as SageMaker starts it: results, resuming, and input that it refuses."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_results_count_selection_in_the_seconds(job: Job) -> None:
     assert (job.base / "model/model.pt").stat().st_size > 10_000
 
 
-def test_stopped_job_goes_on_to_the_same_model(job: Job, trainer: Path, tmp_path: Path) -> None:
+def test_resumed_job_trains_the_same_model(job: Job, trainer: Path, tmp_path: Path) -> None:
     # given a job that SIGTERM ends after an epoch
     base = prepared(tmp_path, QUICK | {"seeds": "0,7"}, CHANNELS)
     process = start(base, trainer)
@@ -85,9 +85,9 @@ def test_stopped_job_goes_on_to_the_same_model(job: Job, trainer: Path, tmp_path
     stopped = ended(base, process)
     assert (stopped.code, stopped.failure) == (0, "")
     assert not (base / "model").exists()
-    # when SageMaker starts it again
+    # when SageMaker restarts it
     again = ended(base, start(base, trainer))
-    # then it has gone on, and leaves the model of the job that was never stopped
+    # then it resumes, and writes the model of an uninterrupted job
     assert again.code == 0, again.log
     assert "seed 0 continues after epoch" in again.log
     assert (base / "model/model.pt").read_bytes() == (job.base / "model/model.pt").read_bytes()
@@ -100,7 +100,7 @@ def test_stopped_job_goes_on_to_the_same_model(job: Job, trainer: Path, tmp_path
         ({}, {"validation": arrays(2, 1)}, "validation must have an example of each class, got none of 2"),
     ],
 )
-def test_refused_job_says_why_before_it_trains(
+def test_invalid_job_fails_with_the_reason_before_training(
     hyperparameters: dict[str, str],
     channels: dict[str, dict[str, bytes]],
     reason: str,
@@ -123,7 +123,7 @@ def hosts_of(
     return [prepared(folder / str(rank), hyperparameters, each) for rank, each in enumerate(channels)]
 
 
-def test_job_of_two_hosts_goes_on_with_one(job: Job, trainer: Path, tmp_path: Path) -> None:
+def test_job_of_two_hosts_resumes_with_one(job: Job, trainer: Path, tmp_path: Path) -> None:
     # given a job of two hosts and many seeds, and SIGTERM at the second
     many = QUICK | {"seeds": ",".join(map(str, [7, 0, *range(100, 198)])), "timeout": "60"}
     bases = hosts_of(tmp_path, many, CHANNELS, CHANNELS)
@@ -131,17 +131,17 @@ def test_job_of_two_hosts_goes_on_with_one(job: Job, trainer: Path, tmp_path: Pa
     until(lambda: "seed=7 epoch=2/4" in (bases[0] / "log").read_text(), "the second epoch", process=first)
     second.send_signal(signal.SIGTERM)
     stopped = [ended(base, process) for base, process in zip(bases, (first, second), strict=True)]
-    # then both stop, and only the first has written
+    # then both stop, and only the first has written a checkpoint
     assert [(job.code, job.failure) for job in stopped] == [(0, "")] * 2, stopped[0].log + stopped[1].log
     assert (bases[0] / "checkpoints" / "seed-7.pt").exists()
     assert "epoch=" not in stopped[1].log
     written = "checkpoints", "output", "model"
     assert not [path for name in written for path in (bases[1] / name).glob("**/*")]
-    # when the first goes on alone
+    # when the first host resumes alone
     (bases[0] / "input" / "config" / "resourceconfig.json").unlink()
     prepared(bases[0], QUICK | {"seeds": "0,7"}, {})
     again = ended(bases[0], start(bases[0], trainer))
-    # then it ends as a job that had one host all the time
+    # then its results are those of a job on one host
     assert again.code == 0, again.log
     assert "seed 7 continues after epoch" in again.log
     for run, other in zip(runs(again), runs(job), strict=True):

@@ -22,14 +22,14 @@ def built() -> BuiltImage:
 
 @pytest.fixture(scope="session")
 def made(made_once: MakeOnce) -> Path:
-    """Pipelines, adapters and what diffusers itself draws with them."""
+    """Pipelines, adapters, and the pictures that diffusers draws with them."""
     return pipelines(made_once)
 
 
 @pytest.fixture(scope="module")
 def serving(built: BuiltImage, made: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Container]:
-    """With room for three of the large adapters."""
-    # A path as long as a person's may be, and with what else may be in one
+    """A serving container with memory for three of the large adapters."""
+    # A long path with a space and an apostrophe
     folder = tmp_path_factory.mktemp("serving") / "a folder's name" / ("deep" * 20)
     settings = {"GROUNDPLAN_MEMORY": str(BUDGET), "GROUNDPLAN_ADAPTER_BYTES": str(BUDGET)}
     with Container(built, folder, GROUNDPLAN_BASE=str(made / "base"), **settings) as container:
@@ -39,7 +39,7 @@ def serving(built: BuiltImage, made: Path, tmp_path_factory: pytest.TempPathFact
 
 @pytest.fixture
 def container(serving: Container) -> Iterator[Container]:
-    """Without any model loaded."""
+    """A serving container without a loaded model."""
     yield serving
     for model in serving.call("GET", "/models")[1]["models"]:
         assert serving.unload(model["modelName"]) == 200
@@ -47,5 +47,5 @@ def container(serving: Container) -> Iterator[Container]:
 
 @pytest.fixture
 def archive(made: Path, tmp_path: Path) -> Path:
-    """A copy of an adapter's archive, to spoil."""
+    """A copy of an adapter's archive, which the test changes."""
     return shutil.copytree(made / "adapters" / "alice", tmp_path / "archive")

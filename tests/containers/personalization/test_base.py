@@ -1,4 +1,4 @@
-"""A base on the Hugging Face Hub: both images fetch the commit that is named, and name its weights alike."""
+"""A base on the Hugging Face Hub: both images fetch the given commit, and identify its weights alike."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ for line in sys.stdin:
         told = str(error)
     print("told", *told.split(), flush=True)
 """
-"""Prints by what an image knows each base of its input, or why it has none."""
+"""Program that prints the identity of each base in its input, or the reason why a base has none."""
 
 
 @pytest.fixture(scope="module")
 def hub(tmp_path_factory: pytest.TempPathFactory) -> Hub:
-    """A repository of two commits whose weights differ, with what else such repositories hold."""
+    """A repository of two commits with different weights, and with the other files of such repositories."""
     folders = {}
     for commit in (OLD, NEW):
         folder = folders[commit] = tmp_path_factory.mktemp("commit")
@@ -49,7 +49,7 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Hub:
             (folder / part / "config.json").write_text("{}")
             for variant in ("", ".fp16", ".non_ema"):
                 header = json.dumps({"w": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}).encode()
-                data = f"{part[0]}{commit[0]}{variant[-2:]:>2}".encode()  # no file is like another
+                data = f"{part[0]}{commit[0]}{variant[-2:]:>2}".encode()  # all files differ
                 content = struct.pack("<Q", len(header)) + header + data
                 (folder / part / f"diffusion_pytorch_model{variant}.safetensors").write_bytes(content)
             (folder / part / "diffusion_pytorch_model.bin").write_bytes(b"a pickle")
@@ -89,17 +89,17 @@ def test_both_images_fetch_the_named_commit_of_a_base(hub: Hub, tmp_path: Path, 
             pytest.fail(log.read()[-1000:])
 
         hub.fetched.clear()
-        # given a commit by name, then it is had, whatever came after it
+        # given a commit, then it is fetched, although later ones exist
         old = fetched(f"owner/name@{OLD}")
         assert {commit for commit, _ in hub.fetched} == {OLD}
         assert {name for _, name in hub.fetched if not name.endswith(".json")} == {
             "unet/diffusion_pytorch_model.safetensors",
             "vae/diffusion_pytorch_model.safetensors",
         }
-        # and a branch stands for its last commit, and a commit that is not there is named
+        # and a branch means its last commit, and a missing commit is named in the error
         branch, new, nowhere = map(fetched, ("owner/name@fp16", "owner/name", "owner/name@nowhere"))
     assert "owner/name@nowhere cannot be fetched" in nowhere
-    # and what both images know it by are its weights
+    # and both images identify it by its weights
     weights = [identity(hub.commits[commit]) for commit in (OLD, OLD, NEW)]
     assert [old, branch, new] == weights
     assert old != new

@@ -1,4 +1,4 @@
-"""What a user, and whoever waits for a job's files, rely on in the fine-tuning container."""
+"""The fine-tuning container: the results and files of its jobs, and its errors."""
 
 from __future__ import annotations
 
@@ -53,12 +53,12 @@ StableDiffusionPipeline(
     scheduler=DDIMScheduler(), safety_checker=None, feature_extractor=None, requires_safety_checker=False,
 ).save_pretrained(folder)
 """
-"""Stable Diffusion's format with random weights: the usual autoencoder, noise as target."""
+"""Program that writes a base in Stable Diffusion's format with random weights."""
 
 
 @pytest.fixture(scope="session")
 def python() -> Path:
-    """The Python of the image, built as `cdk deploy` has it built."""
+    """The Python of the image, built as by `cdk deploy`."""
     image = build.build(CONTAINERS, SOURCE / "Dockerfile")
     return image.folder / "env" / "bin" / "python"
 
@@ -85,7 +85,7 @@ def environment(**more: str) -> dict[str, str]:
 
 
 def picture(red: int, kind: str = "PNG", side: int = 48) -> bytes:
-    """A picture with something in it, without an imaging library."""
+    """Return a PNG of a pattern, encoded without an imaging library."""
     rows = b"".join(
         b"\0" + b"".join(bytes((red, x * 5 % 256, y * 5 % 256)) for x in range(side)) for y in range(side)
     )
@@ -108,7 +108,7 @@ def png(width: int, height: int, rows: bytes) -> bytes:
 
 
 BOMB = png(30_000, 30_000, b"\0" * 1000)
-"""A few hundred bytes that say they are 900 million pixels."""
+"""A picture of a few hundred bytes whose header claims 900 million pixels."""
 
 
 def task(request: str, *images: str, **more: Any) -> dict[str, Any]:
@@ -118,7 +118,7 @@ def task(request: str, *images: str, **more: Any) -> dict[str, Any]:
 
 @dataclass
 class Job:
-    """A training job's hosts as SageMaker lays them out: `/opt/ml` of each in a folder."""
+    """A training job with a folder for the `/opt/ml` of each host, as SageMaker creates it."""
 
     python: Path
     folder: Path
@@ -126,7 +126,7 @@ class Job:
     hosts: int = 1
     processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
     environment: dict[str, str] = field(default_factory=dict)
-    """The job's own variables."""
+    """Environment variables of the job"""
 
     def ml(self, rank: int = 0) -> Path:
         return self.folder / f"host-{rank}"
@@ -209,7 +209,7 @@ GOOD = tuple(PICTURES)
 
 
 def verified(job: Job, request: str, rank: int = 0) -> dict[str, Any]:
-    """The result, after every file that it names was found as it says."""
+    """Return the result. Check that every listed file exists with the listed size and digest."""
     result = job.result(request, rank)
     assert result["status"] == "done", result
     for name, told in result["files"].items():
@@ -223,7 +223,7 @@ BAD = [*(f"bad{number}" for number in range(4)), "absent", "empty"]
 
 @pytest.fixture(scope="module")
 def mixed(python: Path, micro: Path, tmp_path_factory: pytest.TempPathFactory) -> Job:
-    """A job of good tasks with bad ones before and between, which is told its device."""
+    """A job with valid and invalid tasks, with the device in its environment."""
     pictures = PICTURES | {
         "bob/m/00": b"this is no picture",
         "bob/m/01": picture(9)[:900],
@@ -239,9 +239,9 @@ def mixed(python: Path, micro: Path, tmp_path_factory: pytest.TempPathFactory) -
     return made
 
 
-def test_one_users_trouble_stays_their_own(mixed):
-    """GIVEN a job of good tasks with bad ones before and between, WHEN it has run, THEN each bad one says to
-    its user which picture it is and what to do, the good ones are done, and the job succeeded."""
+def test_failed_task_reports_its_reason_and_others_succeed(mixed):
+    """GIVEN a job with valid and invalid tasks, WHEN it has run, THEN the reason of each invalid task names
+    the picture and the remedy, the valid tasks are done, and the job has succeeded."""
     made = mixed
     reasons = {request: made.result(request)["reason"] for request in BAD}
     assert reasons == {
@@ -275,13 +275,13 @@ def test_one_users_trouble_stays_their_own(mixed):
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
-def test_a_job_that_is_taken_away_goes_on_where_it_was(job, optimizer):
-    """GIVEN a job ended by SIGTERM in the midst of a task, started again and ended without a warning, WHEN it
-    goes on from its checkpoints, THEN it ends with the weights of a job that was left alone."""
+def test_job_resumes_from_its_checkpoints_after_an_interruption(job, optimizer):
+    """GIVEN a job that is ended by SIGTERM during a task, restarted, and then killed, WHEN it resumes from
+    its checkpoints, THEN its weights are those of an uninterrupted job."""
     tasks = [task("one", *GOOD, steps=60), task("two", *GOOD, steps=4)]
 
     def weights(made: Job) -> list[tuple[dict, bytes]]:
-        """Names, shapes and values. The metadata between them has no order that one could compare."""
+        """Return names, shapes and values of the weights. The metadata has no order, so it is left out."""
         found = []
         for each in tasks:
             content = (made.of(each["request"]) / "adapter/adapter_model.safetensors").read_bytes()
@@ -303,7 +303,7 @@ def test_a_job_that_is_taken_away_goes_on_where_it_was(job, optimizer):
         if number == signal.SIGTERM:
             process.send_signal(number)
         else:
-            os.killpg(process.pid, number)  # the machine is gone
+            os.killpg(process.pid, number)  # the machine is lost
         assert process.wait(PATIENCE) == code
         assert not (made.of("one") / "result.json").exists()
     assert made.run() == [0], made.log()[-3000:]
@@ -312,9 +312,9 @@ def test_a_job_that_is_taken_away_goes_on_where_it_was(job, optimizer):
     assert weights(made) == weights(alone)
 
 
-def test_a_task_that_takes_the_process_with_it_fails_alone(job):
-    """GIVEN a worker that is ended from outside, as for want of memory, WHEN the job goes on, THEN that
-    task has failed with a sentence for its user, and the next is done."""
+def test_task_whose_worker_is_killed_fails_and_the_next_succeeds(job):
+    """GIVEN a worker that is killed, as when memory runs out, WHEN the job continues, THEN that task has
+    failed with a reason for its user, and the next task is done."""
     made = job().prepare([task("huge", *GOOD, steps=100_000), task("next", *GOOD)], PICTURES)
     process = made.start()
     made.await_((made.of("huge") / "state/state.pt").exists, process)
@@ -336,8 +336,8 @@ def spoil(path: Path, name: str) -> None:
     path.write_bytes(content)
 
 
-def test_numbers_that_run_away_fail_the_task(python, micro, tmp_path):
-    """GIVEN numbers that are none, here from the base itself, WHEN a task learns, THEN it fails at once."""
+def test_task_fails_when_the_loss_is_not_finite(python, micro, tmp_path):
+    """GIVEN infinite values, here in the base, WHEN a task trains, THEN it fails at once."""
     base = tmp_path / "base"
     shutil.copytree(micro, base)
     spoil(base / "unet/diffusion_pytorch_model.safetensors", "conv_out.bias")
@@ -355,7 +355,7 @@ def test_hosts_share_the_tasks(job):
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
-def test_the_full_copy_is_a_pipeline_of_its_own(job, python, optimizer):
+def test_full_method_writes_a_complete_pipeline(job, python, optimizer):
     made = job().prepare([task("one", *GOOD)], PICTURES, method="full", prior_weight="0", optimizer=optimizer)
     assert made.run() == [0], made.log()[-3000:]
     assert "adapter/pipeline/model_index.json" in verified(made, "one")["files"]
@@ -395,7 +395,7 @@ WAYS = {
 def elsewhere(
     python: Path, micro: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, tuple[float, float]]:
-    """By way, how far diffusers' picture with an adapter is from the preview, and from the one without."""
+    """Differences of diffusers' picture with the adapter to the preview and to that without it, by way."""
     made = {way: Job(python, tmp_path_factory.mktemp("way"), micro) for way in WAYS}
     for way, job in made.items():
         job.prepare([task("one", *GOOD, steps=20)], PICTURES, learning_rate="0.01", **WAYS[way])
@@ -411,9 +411,9 @@ def elsewhere(
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_an_adapter_gives_elsewhere_what_its_previews_showed(elsewhere, way):
-    """GIVEN a task's adapter, WHEN diffusers' own loader puts it on the base, THEN the same prompt and seed
-    give the preview, and without the adapter something else."""
+def test_adapter_loaded_by_diffusers_reproduces_its_preview(elsewhere, way):
+    """GIVEN a task's adapter, WHEN diffusers' own loader adds it to the base, THEN the same prompt and seed
+    give the preview, and a different picture without the adapter."""
     off, moved = elsewhere[way]
     assert off < 0.01
     assert moved > 0.02
@@ -439,14 +439,14 @@ def test_an_adapter_gives_elsewhere_what_its_previews_showed(elsewhere, way):
     ],
     ids=str,
 )
-def test_what_is_wrong_with_the_job_is_its_failure_reason(job, tasks, hyperparameters, reason):
+def test_invalid_job_fails_with_the_reason(job, tasks, hyperparameters, reason):
     made = job().prepare(tasks, PICTURES, **hyperparameters)
     assert made.run() == [1]
     assert made.failure().startswith(reason)
 
 
 @pytest.mark.parametrize("device", ["cuda", "gpu"])
-def test_a_job_ends_with_the_reason_when_another_device_is_found(job, device):
+def test_job_fails_with_the_reason_when_the_device_differs(job, device):
     made = job().prepare([task("x", *GOOD)], PICTURES)
     made.environment["GROUNDPLAN_DEVICE"] = device
     assert made.run() == [1]
@@ -455,13 +455,13 @@ def test_a_job_ends_with_the_reason_when_another_device_is_found(job, device):
     assert not made.of("x").exists()
 
 
-def test_a_job_trains_on_the_device_that_it_is_told(mixed):
+def test_job_trains_on_the_configured_device(mixed):
     assert mixed.environment["GROUNDPLAN_DEVICE"] == "cpu"
     assert re.search(r"base \S+ on cpu in torch\.float32", mixed.log())
     assert mixed.result("first")["status"] == "done"
 
 
-def test_a_job_without_a_base_says_so(python, tmp_path):
+def test_job_without_a_base_fails_with_the_reason(python, tmp_path):
     made = Job(python, tmp_path / "job", tmp_path).prepare([task("x", *GOOD)], PICTURES)
     assert made.run() == [1]
     assert made.failure().startswith("there is no base: the channel base has no model_index.json")
@@ -492,7 +492,7 @@ print(json.dumps(found))
 
 @pytest.fixture(scope="module")
 def learned(python: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, float]]:
-    """By optimizer, what became of a small network."""
+    """Results of training a small network, by optimizer."""
     told = subprocess.run(
         [str(python), "-c", LEARNS, "adamw", "muon"],
         check=True,
@@ -525,9 +525,9 @@ for name in sys.argv[2:]:
 """
 
 
-def test_a_base_of_ones_own_comes_out_the_same_and_can_be_personalized(python, tmp_path):
+def test_own_base_trains_reproducibly_and_is_accepted_by_a_job(python, tmp_path):
     """GIVEN pictures with captions, WHEN a base is trained on them twice, THEN the weights are the same, and
-    a job accepts it."""
+    a job accepts the base."""
     for number in range(2):
         (tmp_path / f"{number}.png").write_bytes(picture(100 * number, side=64))
     (tmp_path / "captions.json").write_text(json.dumps({"0.png": "a wall", "1.png": "the moon"}))

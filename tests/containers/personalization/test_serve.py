@@ -1,4 +1,4 @@
-"""What SageMaker and the users of a multi-model endpoint rely on, against the image and a real Triton."""
+"""The serving container of a multi-model endpoint, with a real Triton."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from tests.support.waiting import until
 from toolkit.identity import identity
 
 
-def test_the_image_says_that_it_serves_many_models(built: BuiltImage):
+def test_image_has_the_label_of_multi_model_support(built: BuiltImage):
     labels = built.config["Labels"]
     assert labels["com.amazonaws.sagemaker.capabilities.multi-models"] == "true"
     assert labels["com.amazonaws.sagemaker.capabilities.accept-bind-to-port"] == "true"
@@ -81,7 +81,9 @@ def test_a_model_is_loaded_once_listed_and_unloaded(container: Container, made: 
         ({"prompt": "cat", "negative": "dog"}, "negative"),
     ],
 )
-def test_a_bad_request_is_told_which_field_and_what_is_allowed(container: Container, made: Path, body, field):
+def test_invalid_request_is_refused_with_its_field_and_allowed_values(
+    container: Container, made: Path, body, field
+):
     container.load("alice", made / "adapters" / "alice")
     status, answer = container.call("POST", "/models/alice/invoke", body)
     assert status == 400
@@ -104,33 +106,33 @@ def test_a_bad_request_is_told_which_field_and_what_is_allowed(container: Contai
     ],
     ids=range(10),
 )
-def test_a_load_of_what_no_model_can_be_is_refused(container: Container, body: Any):
+def test_invalid_load_request_is_refused(container: Container, body: Any):
     status, answer = container.call("POST", "/models", body)
     assert (status, bool(answer["error"])) == (400, True)
 
 
-def test_triton_listens_on_no_port_and_its_socket_is_its_owners_alone(container: Container):
+def test_triton_listens_on_no_port_and_its_socket_is_private(container: Container):
     # then the API's port is the only one of all processes
     ports = {port for _, port in listening(container.children)}
     assert ports == {container.port}
     # and the socket lies in a folder that only its owner may enter
     folder = container.socket.parent.stat()
     assert (folder.st_uid, stat.S_IMODE(folder.st_mode)) == (os.getuid(), 0o700)
-    # and what Triton and its models exchange can be read by nobody else
+    # and the shared memory of Triton and its models is private
     mapped = Path(f"/proc/{container.base_process}/maps").read_text().split()
     shared = {Path(name) for name in mapped if name.startswith("/dev/shm/triton")}  # noqa: S108
     assert shared
     assert {stat.S_IMODE(path.stat().st_mode) & 0o077 for path in shared} == {0}
-    # and another user cannot open it: only root can run a process as another user, to try it
+    # and another user cannot connect to it; only root can run a process as another user
     if os.getuid() == 0:
         assert reached(container.socket) is True
         assert reached(container.socket, user=65534) is False
 
 
 def reached(path: Path, user: int = 0) -> bool | None:
-    """Whether that user's processes can connect to a socket; None where something else is in the way."""
+    """Return whether a process of a user can connect to a socket; None after another error."""
     child = os.fork()
-    if child == 0:  # not another program: it may lie where that user reads nothing
+    if child == 0:  # a fork, because that user may not be able to read a program
         code = 2
         try:
             if user:
@@ -147,7 +149,7 @@ def reached(path: Path, user: int = 0) -> bool | None:
     return {0: True, 1: False}.get(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 
 
-def test_a_web_page_is_not_answered(container: Container, made: Path):
+def test_request_of_a_web_page_is_refused(container: Container, made: Path):
     alice = {"model_name": "alice", "url": str(made / "adapters" / "alice")}
     for page in ({"Origin": "http://page.example"}, {"Origin": "null"}, {"Sec-Fetch-Site": "cross-site"}):
         assert container.call("POST", "/models", alice, **page)[0] == 403
@@ -159,15 +161,15 @@ def test_a_web_page_is_not_answered(container: Container, made: Path):
 
 
 @pytest.mark.parametrize("name", ["alice", "bob"])
-def test_it_draws_what_diffusers_draws_with_the_adapter(container: Container, made: Path, name: str):
+def test_pictures_equal_those_of_diffusers_with_the_adapter(container: Container, made: Path, name: str):
     container.load(name, made / "adapters" / name)
     first, second = container.draw(name, seed=7, count=2)
     assert apart(first, expected(made, f"{name}-7")) <= ROUNDING
     assert apart(second, expected(made, f"{name}-8")) <= ROUNDING
 
 
-def test_a_picture_depends_on_its_own_request_alone(container: Container, made: Path):
-    # given what each request draws by itself
+def test_picture_does_not_depend_on_concurrent_requests(container: Container, made: Path):
+    # given the picture of each request when sent alone
     for name in ("alice", "bob"):
         container.load(name, made / "adapters" / name)
     requests = [
@@ -177,7 +179,7 @@ def test_a_picture_depends_on_its_own_request_alone(container: Container, made: 
         for prompt in (PROMPT, "a drawing of sks dog by night")
     ]
     alone = [container.draw(name, **request)[0] for name, request in requests]
-    # when all come at once, several times
+    # when all are sent at once, several times
     with ThreadPoolExecutor(len(requests)) as pool:
         together = list(pool.map(lambda each: container.draw(each[0], **each[1])[0], requests * 3))
     # then each gets its own picture
@@ -187,7 +189,7 @@ def test_a_picture_depends_on_its_own_request_alone(container: Container, made: 
     assert min(different) > 10 * ROUNDING
 
 
-def test_switching_to_and_fro_changes_nothing(container: Container, made: Path):
+def test_switching_between_adapters_does_not_change_pictures(container: Container, made: Path):
     for name in ("alice", "bob"):
         container.load(name, made / "adapters" / name)
     first = container.draw("alice", seed=7)[0]
@@ -197,7 +199,7 @@ def test_switching_to_and_fro_changes_nothing(container: Container, made: Path):
     assert apart(container.draw("alice", seed=7)[0], first) == 0
 
 
-def test_requests_at_once_share_batches(container: Container, made: Path):
+def test_concurrent_requests_share_batches(container: Container, made: Path):
     container.load("alice", made / "adapters" / "alice")
     before = container.batches()
     with ThreadPoolExecutor(8) as pool:
@@ -207,7 +209,7 @@ def test_requests_at_once_share_batches(container: Container, made: Path):
     assert batches < 16
 
 
-def test_what_does_not_fit_is_answered_by_507_until_something_is_unloaded(container: Container, made: Path):
+def test_load_returns_507_when_memory_is_full_until_an_unload(container: Container, made: Path):
     large = made / "adapters" / "large"
     count = BUDGET // (large / "adapter_model.safetensors").stat().st_size
     names = [f"large-{number}" for number in range(count)]
@@ -220,13 +222,13 @@ def test_what_does_not_fit_is_answered_by_507_until_something_is_unloaded(contai
     assert container.load("one-more", large)[0] == 200
 
 
-def test_unloading_gives_the_memory_back(container: Container, made: Path):
+def test_unload_frees_the_memory(container: Container, made: Path):
     large = made / "adapters" / "large"
     size = (large / "adapter_model.safetensors").stat().st_size
     count = BUDGET // size
 
     def round_() -> tuple[int, int]:
-        """Memory with all of them in use, and after they are unloaded."""
+        """Return the memory with all adapters in use, and after they are unloaded."""
         for number in range(count):
             assert container.load(f"large-{number}", large)[0] == 200
             container.draw(f"large-{number}", steps=1)
@@ -235,7 +237,7 @@ def test_unloading_gives_the_memory_back(container: Container, made: Path):
             assert container.unload(f"large-{number}") == 200
         return full, container.memory
 
-    round_()  # what is taken once, and kept
+    round_()  # memory that is allocated once and kept
     full, empty = round_()
     assert full - empty > 0.7 * count * size
     later = [round_()[1] for _ in range(4)]
@@ -255,7 +257,7 @@ def test_a_model_that_is_in_use_is_unloaded_afterwards(container: Container, mad
 
 
 def program(pid: int) -> str:
-    """The name of the file that a process runs, "" when it is gone."""
+    """Return the name of the file that a process runs; "" if it has ended."""
     try:
         return Path(f"/proc/{pid}/exe").readlink().name
     except OSError:
@@ -263,7 +265,7 @@ def program(pid: int) -> str:
 
 
 def server(container: Container) -> int | None:
-    """The process of Triton."""
+    """Return the process id of Triton."""
     return next((pid for pid in container.children if "tritonserver" in program(pid)), None)
 
 
@@ -280,15 +282,17 @@ def sealed(pid):
 triton._seal = sealed
 sys.exit(__main__.main())
 """
-"""The container's program. While there is a file `refused`, no shared memory can be made its owner's."""
+"""The container's program. While a file `refused` exists, shared memory cannot be made private."""
 
 
 @pytest.fixture(scope="module")
 def restarted(
     built: BuiltImage, made: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Container, int]]:
-    """A container whose Triton aborted while it loaded the base, and the process of that one. Triton's Python
-    cannot encode the names of its folders."""
+    """A container whose Triton aborted while it loaded the base, and the process id of that Triton.
+
+    Triton's Python cannot encode the names of the container's folders.
+    """
     folder = tmp_path_factory.mktemp("restarted")
     home, base = (folder / f"{name} å" for name in ("home", "base"))
     base.symlink_to(made / "base")
@@ -307,9 +311,9 @@ def copied(made: Path, tmp_path: Path) -> Path:
     return archive
 
 
-def test_triton_is_started_again_when_it_aborts(restarted: tuple[Container, int], made: Path):
+def test_triton_is_restarted_when_it_aborts(restarted: tuple[Container, int], made: Path):
     # given a Triton that aborts while it loads the base
-    # then another serves, and nothing is left of the first
+    # then another one serves, and no process of the first is left
     container, aborted = restarted
     assert server(container) not in (None, aborted)
     assert [program(pid) for pid in container.children].count("triton_python_backend_stub") == 1
@@ -318,14 +322,16 @@ def test_triton_is_started_again_when_it_aborts(restarted: tuple[Container, int]
     assert container.unload("alice") == 200
 
 
-def test_a_pipeline_that_cannot_be_sealed_is_unloaded(restarted: tuple[Container, int], copied: Path):
+def test_pipeline_whose_shared_memory_stays_public_is_unloaded(
+    restarted: tuple[Container, int], copied: Path
+):
     container, _ = restarted
     before = len(container.children)
-    # when a full pipeline is loaded whose shared memory cannot be made its owner's alone
+    # when a full pipeline is loaded whose shared memory cannot be made private
     refused = container.folder / "refused"
     refused.touch()
     assert container.load("full", copied)[0] == 400
-    # then nothing of it is left
+    # then its processes and files are removed
     assert not Path(f"/proc/{int(refused.read_text())}").exists()
     assert len(container.children) == before
     assert not list(container.folder.rglob("*full-*"))
@@ -333,11 +339,13 @@ def test_a_pipeline_that_cannot_be_sealed_is_unloaded(restarted: tuple[Container
     ready = [container.asked(f"/v2/models/{name}/ready")[0] for name in names]
     assert ready.count(200) == 1
     refused.unlink()
-    # and its name is free
+    # and its name can be used again
     assert container.call("GET", "/models/full")[0] == 404
 
 
-def test_a_full_copy_is_served_too_until_sigterm(restarted: tuple[Container, int], made: Path, copied: Path):
+def test_full_pipeline_is_served_and_sigterm_completes_its_requests(
+    restarted: tuple[Container, int], made: Path, copied: Path
+):
     container, _ = restarted
     assert container.load("alice", made / "adapters" / "alice")[0] == 200
     before = len(container.children)
@@ -348,7 +356,7 @@ def test_a_full_copy_is_served_too_until_sigterm(restarted: tuple[Container, int
     assert container.unload("full") == 200
     assert len(container.children) == before
 
-    # and on SIGTERM requests under way are answered before all ends
+    # and on SIGTERM requests in progress are answered before the container exits
     with ThreadPoolExecutor(1) as pool:
         used = container.seconds
         drawing = pool.submit(container.draw, "alice", seed=7, steps=100)
@@ -361,7 +369,7 @@ def test_a_full_copy_is_served_too_until_sigterm(restarted: tuple[Container, int
     assert not list(container.folder.glob("personalization-*"))
 
 
-def test_triton_dies_with_its_parent(built: BuiltImage, made: Path, tmp_path: Path):
+def test_triton_ends_when_its_parent_is_killed(built: BuiltImage, made: Path, tmp_path: Path):
     with Container(built, tmp_path / "home", GROUNDPLAN_BASE=str(made / "base")) as container:
         until(lambda: len(container.children) > 1, "Triton")
         assert container.ping() in (0, 503)
@@ -369,7 +377,7 @@ def test_triton_dies_with_its_parent(built: BuiltImage, made: Path, tmp_path: Pa
         until(lambda: not container.children, "the end of all processes")
 
 
-def test_the_base_is_fetched_from_s3_whole_and_into_its_folder_alone(
+def test_base_is_fetched_completely_from_s3_into_its_folder_only(
     built: BuiltImage, made: Path, aws: dict[str, str], tmp_path: Path
 ):
     s3: Any = boto3.client(
@@ -410,13 +418,15 @@ def test_the_base_is_fetched_from_s3_whole_and_into_its_folder_alone(
         ({"GROUNDPLAN_BASE": "/etc", "GROUNDPLAN_BATCH": "many"}, "GROUNDPLAN_BATCH"),
     ],
 )
-def test_without_a_base_it_ends_and_says_why(built: BuiltImage, tmp_path: Path, environment, reason):
+def test_container_without_a_base_exits_with_the_reason(
+    built: BuiltImage, tmp_path: Path, environment, reason
+):
     with Container(built, tmp_path, **environment) as container:
         assert container.process.wait(60) == 1
         assert reason in container.log.read_text().splitlines()[-1]
 
 
-def test_it_ends_with_the_reason_when_another_device_is_found(built: BuiltImage, tmp_path: Path):
+def test_container_exits_with_the_reason_when_the_device_differs(built: BuiltImage, tmp_path: Path):
     with Container(built, tmp_path, GROUNDPLAN_BASE="/nowhere", GROUNDPLAN_DEVICE="cuda") as container:
         assert container.process.wait(120) == 1
         last = container.log.read_text().splitlines()[-1]
@@ -424,13 +434,13 @@ def test_it_ends_with_the_reason_when_another_device_is_found(built: BuiltImage,
     assert "finds 'cpu'" in last
 
 
-def test_it_looks_for_the_base_when_the_device_is_right(built: BuiltImage, tmp_path: Path):
+def test_container_checks_the_base_after_the_device(built: BuiltImage, tmp_path: Path):
     with Container(built, tmp_path, GROUNDPLAN_BASE="/nowhere", GROUNDPLAN_DEVICE="cpu") as container:
         assert container.process.wait(120) == 1
         assert "no folder" in container.log.read_text().splitlines()[-1]
 
 
-def test_when_the_base_dies_the_container_ends_for_another_to_take_its_place(serving: Container):
+def test_container_exits_when_the_process_of_the_base_is_killed(serving: Container):
     os.kill(serving.base_process, signal.SIGKILL)
     assert serving.process.wait(60) == 1
     assert "the base's process died" in serving.log.read_text()

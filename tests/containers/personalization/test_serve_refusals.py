@@ -1,4 +1,4 @@
-"""What the endpoint does not take for a model: foreign, corrupt or unusable files."""
+"""Models that the endpoint refuses: incompatible, corrupt or unusable files."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_an_adapter_of_another_shape_is_refused(container: Container, made: Path
 
 
 def safetensors(shapes: dict[str, tuple[str, list[int]]], metadata: dict[str, str] | None = None) -> bytes:
-    """A file of that format, all zeros."""
+    """Return a safetensors file whose values are all 0."""
     sizes = {"F32": 4, "F16": 2, "I64": 8, "F64": 8}
     header: dict[str, Any] = {"__metadata__": metadata} if metadata else {}
     end = 0
@@ -106,7 +106,7 @@ def test_a_corrupt_or_foreign_file_is_refused(
     assert reason in refusal(container, archive)
 
 
-def test_only_what_an_adapter_consists_of_is_taken(container: Container, archive: Path):
+def test_archive_with_another_file_or_invalid_metadata_is_refused(container: Container, archive: Path):
     for name in ("pytorch_model.bin", "model.py", "deep/adapter.json"):
         path = archive / name
         path.parent.mkdir(exist_ok=True)
@@ -121,7 +121,7 @@ def test_only_what_an_adapter_consists_of_is_taken(container: Container, archive
     assert container.load("whole-again", archive)[0] == 200
 
 
-def test_nothing_outside_the_archive_is_read(container: Container, made: Path, archive: Path):
+def test_file_outside_the_archive_is_not_read(container: Container, made: Path, archive: Path):
     weights = archive / "adapter_model.safetensors"
     weights.unlink()
     weights.symlink_to(made / "adapters" / "alice" / weights.name)
@@ -143,7 +143,7 @@ NUMBERS = {"F32": np.float32, "F16": np.float16}
 
 
 def spoilt(source: Path, target: Path, change: Callable[[dict[str, Any], bytearray], None]) -> None:
-    """A copy of a safetensors file, its header and data changed."""
+    """Copy a safetensors file with a changed header or changed data."""
     content = source.read_bytes()
     size = int.from_bytes(content[:8], "little")
     header, data = json.loads(content[8 : 8 + size]), bytearray(content[8 + size :])
@@ -153,7 +153,7 @@ def spoilt(source: Path, target: Path, change: Callable[[dict[str, Any], bytearr
 
 
 def half(content: float, kind: str) -> Callable[[dict[str, Any], bytearray], None]:
-    """Puts a number at the end of the first tensor, and turns all into that type."""
+    """Return a change that converts all tensors to a type and sets the last value of the first one."""
 
     def change(header: dict[str, Any], data: bytearray) -> None:
         numbers = np.frombuffer(bytes(data), np.float32).copy()
@@ -179,7 +179,7 @@ def half(content: float, kind: str) -> Callable[[dict[str, Any], bytearray], Non
 
 @pytest.mark.parametrize("kind", ["F32", "F16", "BF16"])
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, -2e4])
-def test_a_weight_that_draws_black_is_refused_by_name(
+def test_weight_too_large_for_half_precision_is_refused_by_name(
     container: Container, made: Path, archive: Path, value: float, kind: str
 ):
     weights = archive / "adapter_model.safetensors"
@@ -218,7 +218,7 @@ print(*(type(each).__name__ for each in made + resident.make(cat)))
 """
 
 
-def test_a_picture_of_no_numbers_is_an_error_and_not_black(built: BuiltImage, made: Path):
+def test_picture_with_nan_is_an_error_and_not_black(built: BuiltImage, made: Path):
     (python, *_), own, directory = built.launch([])
     run = subprocess.run(
         [python, "-c", DRAW, str(made / "base")], env=own, cwd=directory, capture_output=True, text=True
@@ -229,7 +229,7 @@ def test_a_picture_of_no_numbers_is_an_error_and_not_black(built: BuiltImage, ma
 @pytest.mark.parametrize(
     "alpha", [10**400, -(10**400), "8", True, [8], {}, 1e5, float("nan"), float("inf")], ids=range(9)
 )
-def test_an_alpha_that_is_no_usable_number_is_refused_by_name(
+def test_adapter_with_an_unusable_alpha_is_refused_by_name(
     container: Container, archive: Path, made: Path, alpha: Any
 ):
     def change(header: dict[str, Any], data: bytearray) -> None:
@@ -260,8 +260,8 @@ def test_the_same_weight_under_two_names_is_refused(container: Container, made: 
     assert "which are the same" in refusal(container, archive)
 
 
-def test_no_archive_makes_the_endpoint_fail(container: Container, made: Path, archive: Path):
-    """Hundreds of spoilt archives, each made from a whole one by a few changes."""
+def test_random_corrupt_archives_do_not_crash_the_endpoint(container: Container, made: Path, archive: Path):
+    """Load hundreds of corrupt archives, each made from a valid one by a few changes."""
     dice = random.Random(7)
     whole = {path.name: path.read_bytes() for path in (made / "adapters" / "alice").iterdir()}
     values = [
@@ -331,7 +331,7 @@ def test_no_archive_makes_the_endpoint_fail(container: Container, made: Path, ar
         status, answer = container.load("spoilt", archive)
         assert status in (200, 400), (number, name, status, answer)
         statuses.append(status)
-        if status == 200:  # what is taken can be drawn, or is named
+        if status == 200:  # a loaded model draws, or the error names the cause
             assert container.invoke("spoilt", steps=1)[0] in (200, 400)
             assert container.unload("spoilt") == 200
     assert statuses.count(400) > 200

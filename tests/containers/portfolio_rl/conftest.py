@@ -1,4 +1,4 @@
-"""Both images of the architecture, and a model that the one has trained for the other to serve."""
+"""Both images of the architecture, and a model of the training image for the serving image."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def trained_on_own_prices(trainer: Path, shared: Path) -> images.Job:
 
 @pytest.fixture(scope="session")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of this run of the tests, the same in all of its processes."""
+    """A folder that all processes of this test run share."""
     base = tmp_path_factory.getbasetemp()
     found = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "portfolio"
     found.mkdir(exist_ok=True)
@@ -50,7 +50,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def once(base: Path, trainer: Path, hyperparameters: dict[str, str], **channels: Any) -> images.Job:
-    """Run a job in the first process that needs it, and return it in each."""
+    """Run a job in the first process that needs it; return it in each process."""
     ended = base / "code"
     with envs.locked(base.with_suffix(".lock")):
         if not ended.exists():

@@ -1,4 +1,4 @@
-"""The compiled code in the training image: jobs in a container of it compile nothing."""
+"""The compiled code in the training image: jobs in its container compile nothing."""
 
 from __future__ import annotations
 

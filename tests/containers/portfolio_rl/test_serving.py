@@ -56,7 +56,7 @@ def test_account_gets_an_order_in_units(server: Server) -> None:
     assert cost < 600
 
 
-def test_accounts_of_one_request_do_not_touch_each_other(server: Server) -> None:
+def test_accounts_of_one_request_do_not_affect_each_other(server: Server) -> None:
     alone = server.order(ACCOUNT)
     broken = ACCOUNT | {"cash": -1.0}
     _, answer = server.ask({"accounts": [broken, ACCOUNT, {}, ACCOUNT]})
@@ -93,9 +93,7 @@ def test_accounts_of_one_request_do_not_touch_each_other(server: Server) -> None
         ({"history": {}}, "'history' is unknown, must be one of "),
     ],
 )
-def test_account_that_makes_no_sense_gets_no_trade(
-    server: Server, change: dict[str, Any], reason: str
-) -> None:
+def test_invalid_account_gets_no_trade(server: Server, change: dict[str, Any], reason: str) -> None:
     order = server.order(ACCOUNT | change)
     assert order["valid"] is False
     assert order["reason"].startswith(reason)
@@ -109,12 +107,12 @@ def test_numbers_that_json_does_not_know_are_refused(server: Server) -> None:
         assert order["reason"].startswith("cash must be a finite number")
 
 
-def test_many_accounts_need_no_more_memory_than_some(server: Server) -> None:
-    # given some accounts, when ten times as many are asked for
+def test_memory_does_not_grow_with_the_number_of_accounts(server: Server) -> None:
+    # given some accounts, when ten times as many are sent
     server.ask({"accounts": [ACCOUNT] * 400})
     some = server.peak_mib
     status, answer = server.ask({"accounts": [ACCOUNT] * 4000})
-    # then each gets its order, within the memory of the smallest serverless endpoint
+    # then each gets an order, within the memory of the smallest serverless endpoint
     assert (status, len(answer["orders"])) == (200, 4000)
     assert server.peak_mib < 1.5 * some
     assert server.peak_mib < 1024
@@ -148,20 +146,20 @@ def test_orders_are_affordable_by_the_numbers_given(server: Server) -> None:
     assert sum(any(order["units"].values()) for order in answer["orders"]) > 500
 
 
-def test_mask_cannot_be_forgotten(server: Server) -> None:
+def test_account_without_a_mask_is_refused(server: Server) -> None:
     account = {name: value for name, value in ACCOUNT.items() if name != "mask"}
     assert server.order(account)["reason"] == "mask is missing"
 
 
 def test_mask_is_obeyed(server: Server) -> None:
-    # given a mask that lets nothing but one choice for each asset
+    # given a mask that allows one choice for each asset
     only = {"1": 4, "2": 5, "3": 6}
     mask = {name: [k == allowed for k in range(11)] for name, allowed in only.items()}
     order = server.order(ACCOUNT | {"mask": mask})
     assert (order["valid"], order["units"]) == (True, {"1": -10, "2": 0, "3": 10})
 
 
-def test_prices_outside_of_those_trained_on_are_told(server: Server) -> None:
+def test_order_warns_of_prices_outside_the_training_range(server: Server) -> None:
     order = server.order(ACCOUNT | {"prices": {"1": 400.0, "2": 35.0, "3": 47.0}})
     assert order["warning"] == "prices outside of those trained on: 1"
     assert "warning" not in server.order(ACCOUNT)
@@ -188,15 +186,15 @@ def test_every_order_is_in_the_audit_log(server: Server) -> None:
         ({"mask": {"1": [True] * 20_000, "2": None}}, {"mask": {"1": [True] * 11, "2": None}}),
     ],
 )
-def test_no_content_hides_an_account_in_the_audit_log(
+def test_audit_log_has_each_account_shortened_and_redacted(
     server: Server, change: dict[str, Any], written: dict[str, Any]
 ) -> None:
-    # given an account with a field that is long, deep, or looks like a secret, after a sound one
+    # given a valid account, and one with a field that is long, deep, or looks like a secret
     before = len(server.audit)
     status, answer = server.ask({"accounts": [ACCOUNT, ACCOUNT | change]})
     # when its lines are read
     lines = server.audit[before:]
-    # then both are there and short, with the fields that an account has
+    # then both are logged, short, with the fields of an account
     assert status == 200
     assert [line["units"] for line in lines] == [order["units"] for order in answer["orders"]]
     assert [line["valid"] for line in lines] == [True, False]
@@ -224,8 +222,8 @@ def test_wrong_request_is_refused_with_a_reason(
     assert answer["error"].startswith(error)
 
 
-def test_switch_that_cannot_be_read_means_stop(trained: Job, server_python: Path) -> None:
-    # given a switch in Systems Manager that nobody answers for
+def test_unreadable_stop_switch_stops_trades(trained: Job, server_python: Path) -> None:
+    # given a switch in Systems Manager, which does not answer
     nobody = {
         "AWS_ENDPOINT_URL": "http://127.0.0.1:9",
         "AWS_REGION": "eu-west-1",
@@ -312,18 +310,18 @@ def test_serving_computes_the_signals_that_training_used(
     found = said(server_python, environment(SERVE, job.base), job.base, program, given)
     assert found == pytest.approx(expected)
 
-    # then an account with its history gets an order, and none without
+    # then an account with its history gets an order, and one without gets none
     account = {"holdings": {"A": 3, "B": 0}, "cash": 500.0, "prices": prices, "step": 2, "mask": "all"}
     with served(job.base, server_python) as server:
         assert server.order(account | {"history": last})["valid"] is True
         assert server.order(account)["reason"] == "history must have prices for each of A, B"
         short = last | {"B": last["B"][1:]}
         assert server.order(account | {"history": short})["reason"] == "history.B must be a list of 21 prices"
-        # and none with a history of other prices than the present ones
+        # and one whose history does not end with the current prices gets none
         for wrong in ([*last["B"][1:], 2 * last["B"][-1]], [last["B"][0], *last["B"][:-1]]):
             reason = server.order(account | {"history": last | {"B": wrong}})["reason"]
             assert reason == "history.B must end with prices.B, the present price"
-    # and a warning where the signals leave the range that the card has
+    # and an order has a warning when the signals leave the range of the card
     card = job.json("model/card.json") | {"signal_range": [[-9.0, -9, -9, -9], [9.0, 9, 9, 9]]}
     (job.base / "model" / "card.json").write_text(json.dumps(card))
     jump = last | {"B": [last["B"][-1] / 2] * 20 + [last["B"][-1]]}

@@ -1,4 +1,4 @@
-"""The training job: what it leaves behind, what it refuses, and that it goes on where it was."""
+"""The training job: its results, the input that it refuses, and resuming."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_own_prices_are_split_by_time(trained_on_own_prices: Job) -> None:
     assert len(low) == 4
     assert all(below < 0 < above for below, above in zip(low, high, strict=True))
     assert card["held_out_episodes"] == 60 - 20 + 1  # windows of twenty in the last fifth of 300 rows
-    # and a policy that is fitted anew on the way is told beside the one that was fitted once
+    # and the results compare a policy that is refitted on the way with the one that was fitted once
     walked = job.json("output/data/results.json")["walk_forward"]
     assert walked["gain_over_hold"]["low"] < walked["gain_over_hold"]["value"]
     assert walked["gain_over_fitted_once"]["value"] != 0
@@ -154,7 +154,7 @@ def test_network_learns_to_trade_more_assets_than_can_be_enumerated(trainer: Pat
     assert "baselines left out: greedy on estimated moments, random: " in job.log
 
 
-def test_job_that_is_taken_away_goes_on_where_it_was(trainer: Path, tmp_path: Path) -> None:
+def test_interrupted_job_resumes_from_its_checkpoint(trainer: Path, tmp_path: Path) -> None:
     # given PPO, whole and interrupted after its first checkpoint
     settings = {"method": "ppo", "episodes": "18000", "checkpoint_every": "2", "seed": "4"}
     channels = {"rules": {"rules.json": RULES}, "prices": {"prices.csv": history()}}
@@ -167,10 +167,10 @@ def test_job_that_is_taken_away_goes_on_where_it_was(trainer: Path, tmp_path: Pa
     assert process.wait(60) == 0
     assert not (base / "model").exists()
 
-    # when it is started again
+    # when it is restarted
     again = train(base, trainer, settings)
 
-    # then it learns what it would have learnt, and ends with the policy that it would have had
+    # then it trains the same policy as the uninterrupted job
     assert again.code == 0, again.log[-3000:]
     assert "continuing after " in again.log
     results = [job.json("output/data/results.json") for job in (whole, again)]

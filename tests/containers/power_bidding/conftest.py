@@ -1,4 +1,4 @@
-"""The images of the architecture, and a model that one has trained for the other to serve."""
+"""The images of the architecture, and a model of the training image for the serving image."""
 
 from __future__ import annotations
 

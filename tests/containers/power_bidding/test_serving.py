@@ -16,9 +16,9 @@ from tests.support.power_bidding.images import Job, Server
 
 ROWS = prices.rows()
 LAST = prices.DAYS - 1
-"""Days whose prices a request has; the model knows one more"""
+"""Days whose prices a request has. The model's history has one more"""
 DAY = ROWS[prices.begin(LAST) :][:24]
-"""Hours of the day that a request asks for"""
+"""Hours of the requested day"""
 
 
 def asked(server: Server, **change: Any) -> Any:
@@ -27,16 +27,16 @@ def asked(server: Server, **change: Any) -> Any:
     return answer
 
 
-def test_schedule_of_the_next_day_earns_what_it_can(server: Server) -> None:
+def test_schedule_of_the_next_day_earns_from_the_price_spread(server: Server) -> None:
     # given a request for a day that the caller's history does not have
     answer = asked(server)
-    # when its self-schedule meets the prices of the day
+    # when its self-schedule is settled at the prices of the day
     offers = answer["day_ahead"]
     assert [offer["hour"] for offer in offers] == [prices.hour(prices.begin(LAST) + k) for k in range(24)]
     net = [offer["segments"][0][0] for offer in offers]
     assert all(offer["segments"] == [[mw, -150.0]] for offer, mw in zip(offers, net, strict=True))
     earned = sum(mw * row["price"] for mw, row in zip(net, DAY, strict=True))
-    # then it charges in the night, sells at the peak, and ends as it may
+    # then it charges at night, sells at the peak, and ends at an allowed level
     assert earned > 800
     assert min(net) == -8
     assert max(net) == 8
@@ -72,11 +72,11 @@ def test_curves_increase_within_floor_and_cap(server: Server, mode: str) -> None
         assert -150 <= costs[0] <= costs[-1] <= 2000
 
 
-def test_day_ahead_offers_beside_curves_are_the_schedule(server: Server) -> None:
+def test_day_ahead_offers_of_curve_modes_are_the_schedule(server: Server) -> None:
     found = [asked(server, mode=mode)["day_ahead"] for mode in ("curves", "self_schedule")]
     assert found[0] == found[1]
     assert all(len(offer["segments"]) == 1 for offer in found[0])
-    # and sell no more than a full store and what is bought before
+    # and sell no more than a full store and the energy bought before
     charge = 32.0
     for offer in found[0]:
         mw = offer["segments"][0][0]
@@ -84,7 +84,7 @@ def test_day_ahead_offers_beside_curves_are_the_schedule(server: Server) -> None
         assert charge >= -1e-6
 
 
-def test_day_ahead_offers_of_an_empty_store_sell_only_what_they_bought(server: Server) -> None:
+def test_day_ahead_offers_of_an_empty_store_sell_only_purchases(server: Server) -> None:
     # given a real-time hour after the start of the day-ahead market day
     hour = prices.hour(prices.begin(LAST) + 1)
     # when the store is empty at that hour
@@ -98,7 +98,7 @@ def test_day_ahead_offers_of_an_empty_store_sell_only_what_they_bought(server: S
 
 
 @pytest.mark.parametrize(("mode", "most"), [("curves", 1.0), ("managed_curves", 8.0)])
-def test_curve_is_cut_where_the_market_does_not_know_the_store(
+def test_curve_is_limited_when_the_market_ignores_state_of_charge(
     server: Server, mode: str, most: float
 ) -> None:
     answer = asked(server, mode=mode, state_of_charge=1.0)
@@ -141,7 +141,7 @@ def real_time(spikes: bool) -> list[dict[str, float]]:
 def test_selected_policy_is_the_one_that_earned_most(
     server: Server, spikes: bool, policies: set[str]
 ) -> None:
-    # given a past in which waiting for spikes paid, or did not
+    # given a history in which waiting for spikes paid, or did not
     change = {"mode": "curves", "real_time_policy": "selected"}
     status, answer = server.ask(prices.request(real_time(spikes), LAST, **change))
     assert status == 200, answer
@@ -149,7 +149,7 @@ def test_selected_policy_is_the_one_that_earned_most(
     found = answer["real_time"]
     assert found["policy"] in policies
     assert (len(found["segments"]) > 1) == spikes
-    # and an award is delivered all the same
+    # and an award is delivered nevertheless
     if not spikes:
         awards = {found["hour"]: 3.0}
         _, kept = server.ask(prices.request(real_time(spikes), LAST, **change, awards=awards))
@@ -212,14 +212,14 @@ HISTORY = prices.request(ROWS, LAST)["history"]
         ({"extra": 1}, "'extra' is unknown, must be one of hour, now, "),
     ],
 )
-def test_request_that_makes_no_sense_is_refused(server: Server, change: dict[str, Any], error: str) -> None:
+def test_request_with_an_invalid_field_is_refused(server: Server, change: dict[str, Any], error: str) -> None:
     status, answer = server.ask(prices.request(ROWS, LAST, **change))
     assert status == 400, answer
     assert answer["error"].startswith(error)
 
 
 def test_day_whose_prices_are_known_is_not_forecast(server: Server) -> None:
-    # given a history with the prices of the day that is asked for
+    # given a history with the prices of the requested day
     body = prices.request(ROWS, LAST)
     body["history"]["price"] = [row["price"] for row in ROWS]
     status, answer = server.ask(body)
@@ -229,7 +229,7 @@ def test_day_whose_prices_are_known_is_not_forecast(server: Server) -> None:
     )
 
 
-def test_schedule_that_cannot_be_is_no_offer(server: Server) -> None:
+def test_infeasible_schedule_makes_no_offer(server: Server) -> None:
     status, answer = server.ask(
         prices.request(ROWS, LAST, asset={"power": 0.1, "final": 30}, state_of_charge=1)
     )

@@ -1,4 +1,4 @@
-"""`train` and `evaluate`: the model's files, the comparison of two models, and what is refused."""
+"""`train` and `evaluate`: the model's files, the comparison of two models, and refused input."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support.power_bidding import images, prices
 from tests.support.power_bidding.images import QUICK, Job, packed, run, train, write_histories
 
 
-def test_job_leaves_fits_weights_and_a_capture(trained: Job) -> None:
+def test_job_writes_fits_and_weights_and_logs_the_capture(trained: Job) -> None:
     card = trained.json("model/model.json")
     assert card["trained_to"] == prices.hour(24 * prices.DAYS)
     assert card["version"].startswith(f"{card['trained_to']}-")
@@ -41,7 +41,7 @@ def test_models_find_a_pattern_that_naive_forecasts_miss(trained: Job) -> None:
 
 
 def test_decision_loss_trains_another_network(trained: Job, trainer: Path, tmp_path: Path) -> None:
-    # given two jobs that differ in the loss alone, each a value of the deployment's setting
+    # given two jobs with different losses, the values of the deployment's setting
     error, decision = get_args(NetworkLoss)
     job = train(tmp_path / "job", trainer, QUICK | {"network_loss": decision}, HUB=prices.csv(prices.rows()))
     assert job.code == 0, job.log[-3000:]
@@ -98,14 +98,14 @@ def test_worse_candidate_is_not_accepted(
     assert found["accepted"] is False
     assert "is above the champion's" in found["reason"]
     assert found["loss"]["over_champion"]["low"] > 0
-    # and alone for its capture, where the floor is above it
+    # and for its capture alone, if the minimum is above it
     job = compared(tmp_path / "alone", server_python, Job(worse, 0, ""), None, "--floor", "0.99")
     found = job.json("processing/output/evaluation.json")
     assert (found["accepted"], found["floor"]) == (False, 0.99)
     assert found["reason"].startswith("capture must be at least 0.99, got ")
 
 
-def test_failed_processing_job_says_why(server_python: Path, tmp_path: Path) -> None:
+def test_failed_processing_job_has_the_reason_in_its_message(server_python: Path, tmp_path: Path) -> None:
     job = run(tmp_path, server_python, "evaluate")
     assert job.code == 1
     assert job.text("output/message") == "folder candidate must have a file model.tar.gz"
@@ -129,7 +129,7 @@ def test_failed_processing_job_says_why(server_python: Path, tmp_path: Path) -> 
         ),
     ],
 )
-def test_setting_that_makes_no_sense_is_refused(
+def test_invalid_hyperparameter_is_the_failure_reason(
     hyperparameters: dict[str, str], failure: str, trainer: Path, tmp_path: Path
 ) -> None:
     job = train(tmp_path, trainer, QUICK | hyperparameters)
@@ -137,7 +137,7 @@ def test_setting_that_makes_no_sense_is_refused(
     assert job.text("output/failure").startswith(failure)
 
 
-def test_history_that_makes_no_sense_is_refused(trainer: Path, tmp_path: Path) -> None:
+def test_invalid_history_is_the_failure_reason(trainer: Path, tmp_path: Path) -> None:
     job = train(tmp_path / "none", trainer, QUICK)
     assert (
         job.text("output/failure")

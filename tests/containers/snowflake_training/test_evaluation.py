@@ -1,4 +1,4 @@
-"""Two models on the rows that both hold out: what makes a candidate better than the champion."""
+"""The comparison of candidate and champion on their common holdout."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def table(warehouse: Warehouse) -> str:
 
 
 def packed(job: Job, into: Path) -> Path:
-    """`model.tar.gz` as SageMaker makes it of a job's model."""
+    """Write the `model.tar.gz` that SageMaker makes from a job's model."""
     into.mkdir(parents=True)
     with tarfile.open(into / "model.tar.gz", "w:gz") as archive:
         for path in (job.first.base / "model").iterdir():
@@ -60,7 +60,7 @@ def test_both_are_scored_on_the_rows_held_out(image: Image, secret: str, table: 
     assert found["candidate"] < found["champion"]
 
 
-def test_models_of_different_preparation_are_scored_on_rows_new_to_both(
+def test_models_of_different_preprocessing_are_scored_on_their_common_holdout(
     image: Image, secret: str, table: str, judge
 ):
     given = {**QUICK, "secret": secret, "table": table, "target": "Y"}
@@ -73,7 +73,7 @@ def test_models_of_different_preparation_are_scored_on_rows_new_to_both(
     assert set(found) == {"candidate", "champion", "rows"}
 
 
-def test_what_cannot_be_compared_is_said(
+def test_incomparable_models_fail_the_job_with_the_reason(
     image: Image, secret: str, warehouse: Warehouse, table: str, judge, tmp_path: Path
 ):
     given = {**QUICK, "secret": secret, "table": table, "target": "Y"}
@@ -81,20 +81,20 @@ def test_what_cannot_be_compared_is_said(
     for job in (model, other):
         job.succeeded()
     assert judge(model, other).reason() == "the champion predicts A, not Y"
-    # a column that is gone from the table
+    # a column that is missing from the table
     warehouse.run(f"CREATE OR REPLACE TABLE LESS AS SELECT A, B, Y FROM {table}")
     reason = judge(model, model, table="LESS").reason()
     assert reason == "the candidate needs column KIND (text), which LESS does not have"
-    # a table of nothing but rows that the model was trained on
+    # a table whose rows are all training rows of the model
     split = Split.of(survey(warehouse.session, table, "Y"), 42, 0.2)
     warehouse.run(f"CREATE OR REPLACE TABLE SEEN AS SELECT * FROM {table} WHERE NOT ({split.held_out_sql})")
     reason = judge(model, model, table="SEEN").reason()
     assert reason == "no row of table SEEN was held out from both models"
-    # an archive of something else
+    # an archive without a model
     strange = image.train(given).succeeded()
     (strange.first.base / "model/preparation.json").unlink()
     assert "holds no preparation.json" in judge(model, strange).reason()
-    # no champion at all
+    # no champion
     base = tmp_path / "alone"
     packed(model, base / "input/data/candidate")
     shutil.copytree(base / "input/data/candidate", base / "input/data/unused")

@@ -1,4 +1,4 @@
-"""What goes wrong ends the job in seconds, on all hosts, with one sentence that names it, and no secret."""
+"""Errors end the job within seconds, on all hosts, with one sentence that names the cause and no secret."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def tables(warehouse: Warehouse) -> None:
     warehouse.run("CREATE OR REPLACE TABLE ENDLESS AS SELECT A, B, 'inf'::FLOAT AS Y FROM GOOD")
     warehouse.run("CREATE OR REPLACE TABLE HUGE AS SELECT A, 1e200 AS B, Y FROM GOOD")
     warehouse.run("CREATE OR REPLACE TABLE ABOVE AS SELECT A, B, A + 1 AS Y FROM GOOD")
-    # one row alone is outside of what an objective takes, so one host alone would find it while it trains
+    # only one row is outside the range of an objective, so only one host would find it while training
     for name, least in {"BELOW": "-3", "NONE": "0"}.items():
         warehouse.run(
             f"CREATE OR REPLACE TABLE {name} AS "
@@ -107,8 +107,8 @@ REASONS = {
 
 @pytest.mark.usefixtures("tables")
 @pytest.mark.parametrize("names", [list(REASONS)[i::5] for i in range(5)], ids=str)
-def test_the_reason_names_what_is_wrong(image: Image, secret: str, names: list[str]):
-    """Several jobs at a time: each waits for Python more than for anything else."""
+def test_failure_reason_names_the_invalid_input(image: Image, secret: str, names: list[str]):
+    """Run several jobs at a time, because each mostly waits for the start of Python."""
     given = {**QUICK, "secret": secret, "table": "GOOD", "target": "Y"}
     jobs = {name: image.train(given | REASONS[name][0]) for name in names}
     found = {name: job.reason() for name, job in jobs.items()}
@@ -151,17 +151,17 @@ if os.environ.get("FAIL") == "1":
 def test_a_learners_exception_is_the_reason_of_every_host(
     image: Image, secret: str, tmp_path: Path, rank: int
 ):
-    # given a learner that fails on one of three hosts, in the midst of the training
+    # given a learner that fails on one of three hosts during the training
     (tmp_path / "sitecustomize.py").write_text(FAILING.replace("{rank}", str(rank)))
     path = os.pathsep.join((import_path(IMAGE), str(tmp_path)))
     given = {**QUICK, "secret": secret, "table": "GOOD", "target": "Y", "timeout": "600"}
     job = image.train(given, hosts=3, PYTHONPATH=path, FAIL="1")
-    # then all hosts give its reason, whole, and it is the last that they say
+    # then all hosts report its complete reason, as their last line
     reason = job.reason()
     assert reason == f"host {job.hosts[rank].name}: XGBoostError: the learner's own reason"
     for host in job.hosts:
         assert host.log.splitlines()[-1] == f"ERROR {reason}"
-    # and the log of the host where it happened has the whole trace
+    # and the log of the failed host has the whole traceback
     assert "Stack trace" in job.hosts[rank].log
 
 
@@ -170,7 +170,7 @@ def test_a_learners_exception_is_the_reason_of_every_host(
     "name", ["no such table", "infinite target", "dropped", "bad setting", "no such secret"]
 )
 def test_all_hosts_end_with_the_reason(image: Image, secret: str, name: str):
-    """Whichever host it is that finds it, and with what the others were waiting in."""
+    """The reason does not depend on the failed host, or on what the other hosts were waiting for."""
     change, reason = REASONS[name]
     job = image.train({**QUICK, "secret": secret, "table": "GOOD", "target": "Y", **change}, hosts=3)
     assert job.reason() == reason
@@ -191,7 +191,7 @@ def without(known: dict[str, Any], *names: str, **more: Any) -> dict[str, Any]:
 
 
 @pytest.mark.usefixtures("tables")
-def test_a_key_is_enough_and_so_is_a_password(image: Image, aws: dict[str, str], warehouse: Warehouse):
+def test_login_works_with_a_key_or_a_password(image: Image, aws: dict[str, str], warehouse: Warehouse):
     known = warehouse.credentials
     phrase = "correct horse battery"
     jobs = [
@@ -208,7 +208,7 @@ def test_a_key_is_enough_and_so_is_a_password(image: Image, aws: dict[str, str],
                 private_key_passphrase=phrase,
             ),
         ),
-        # the key is what counts where there are both
+        # the key is used if there are both
         login(image, aws, "by-both", {**known, "password": "wrong"}),
     ]
     for job in jobs:
@@ -219,7 +219,7 @@ def test_a_key_is_enough_and_so_is_a_password(image: Image, aws: dict[str, str],
 
 
 @pytest.mark.usefixtures("tables")
-def test_what_is_wrong_with_a_secret_is_told_without_telling_it(
+def test_error_of_a_secret_is_reported_without_its_content(
     image: Image, aws: dict[str, str], warehouse: Warehouse
 ):
     known = warehouse.credentials
@@ -289,8 +289,8 @@ sys.exit(__main__.main())
 
 
 @pytest.mark.parametrize("where", ["alone", "together"])
-def test_a_key_in_a_librarys_error_is_not_told(image_python: Path, tmp_path: Path, where: str):
-    # given a library that puts the key that it was given, line by line, into its error
+def test_key_in_a_librarys_error_is_redacted(image_python: Path, tmp_path: Path, where: str):
+    # given a library whose error has the lines of the key
     config = tmp_path / "input" / "config"
     config.mkdir(parents=True)
     (config / "hyperparameters.json").write_text('{"secret": "S", "table": "T", "target": "Y"}')
@@ -301,7 +301,7 @@ def test_a_key_in_a_librarys_error_is_not_told(image_python: Path, tmp_path: Pat
         text=True,
         timeout=60,
     )
-    # then the log has the whole trace and the failure its reason, both without the key
+    # then the log has the whole traceback and the failure file the reason, both without the key
     told = done.stdout + done.stderr
     reason = (tmp_path / "output" / "failure").read_text()
     assert done.returncode == 1
@@ -311,7 +311,7 @@ def test_a_key_in_a_librarys_error_is_not_told(image_python: Path, tmp_path: Pat
 
 
 def everything_told(job: Job) -> str:
-    """The log, the failure, and every file that the job wrote."""
+    """Return the log, the failure, and every file that the job wrote."""
     texts = []
     for path in job.first.base.rglob("*"):
         if path.is_file():
@@ -320,5 +320,5 @@ def everything_told(job: Job) -> str:
 
 
 def body(pem: str) -> list[str]:
-    """The lines of a key, each of which must not be told."""
+    """Return the lines of a key, none of which may be reported."""
     return [line for line in pem.splitlines() if line and not line.startswith("-----")]

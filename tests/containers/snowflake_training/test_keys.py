@@ -1,4 +1,4 @@
-"""The private key of the secret: what can be read is accepted, else the mistake is named without the key."""
+"""The private key of the secret: readable keys are accepted; errors name the cause without the key."""
 
 from __future__ import annotations
 
@@ -119,11 +119,11 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("name", MISTAKES)
-def test_key_that_cannot_be_read_is_answered_by_the_mistake(name: str):
+def test_unreadable_key_raises_its_reason_without_the_key(name: str):
     given, phrase, reason = MISTAKES[name]
     with pytest.raises(Failure) as caught:
         private_key(given, phrase)
-    # then the sentence is its own, and neither it nor what Python would print of it holds the key
+    # then each error has its own sentence, and neither it nor Python's traceback has the key
     assert str(caught.value) == reason
     assert caught.value.__cause__ is None
     assert caught.value.__suppress_context__ or caught.value.__context__ is None

@@ -1,4 +1,4 @@
-"""One definition of preparation: a table's rows, sent to the endpoint, get the training's predictions."""
+"""Preprocessing in training and serving: a table's rows get the same predictions from the endpoint."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ for batch in pull(connection, table, model.preparation.kinds, model.preparation.
     found.update(zip(map(int, batch.columns["ID"].to_pylist()), predictions.tolist()))
 print(json.dumps(found))
 """
-"""What the training's own reading of the table predicts for each row."""
+"""Return the predictions of the training's code for each row of the table."""
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +66,7 @@ def trained(
     secret: str,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[tuple[Image, Path]]:
-    """A model of a table with every value that serving could read in another way."""
+    """A model of a table with every value that serving could parse differently."""
     warehouse.run(
         "CREATE OR REPLACE TABLE OWN_ROWS (ID NUMBER(38, 0), KIND TEXT, AMOUNT FLOAT, WHOLE NUMBER(38, 0), "
         "MONEY NUMBER(20, 4), FLAG BOOLEAN, SINCE DATE, Y FLOAT)"
@@ -91,7 +91,7 @@ def trained(
 
 
 def cell(value: Any) -> str:
-    """A value as Python writes it."""
+    """Return a value as Python prints it."""
     return "" if value is None else str(value)
 
 
@@ -107,12 +107,12 @@ def test_own_rows_get_the_predictions_of_the_training(trained: tuple[Image, Path
         check=True,
     )
     expected = {int(number): value for number, value in json.loads(done.stdout).items()}
-    # and that the text matters to the model, all ten spellings of it
+    # and that the text affects the model, in all ten spellings
     preparation = json.loads((base / "model/preparation.json").read_text())
     assert len(preparation["categories"]["KIND"]) == len(KINDS)
     assert json.loads((base / "model/metrics.json").read_text())["importance"]["KIND"] > 0.3
     assert len(set(expected.values())) > 100
-    # when the rows are sent as they stand in the table, to the container's own server
+    # when the rows are sent to the container's server as they are in the table
     port = free_port()
     process = image.start("serve", base, BIND_HOST="127.0.0.1", SAGEMAKER_BIND_TO_PORT=str(port))
     until(lambda: answering(port), "the start of the server", process=process)
@@ -122,7 +122,7 @@ def test_own_rows_get_the_predictions_of_the_training(trained: tuple[Image, Path
     text = io.StringIO()
     csv.writer(text).writerows([names, *[[cell(value) for value in row] for row in rows]])
     endpoint = Endpoint(port)
-    # then as CSV and as JSON the predictions are the training's, to the last bit
+    # then the predictions for CSV and JSON are identical to those of the training
     assert endpoint.csv(text.getvalue()) == order
     plain = [
         {name: float(value) if name in ("MONEY", "WHOLE", "ID") and value is not None else value

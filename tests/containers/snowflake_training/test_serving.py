@@ -1,4 +1,4 @@
-"""What a caller of the endpoint relies on: rows in as CSV or JSON, a prediction for each, or why not."""
+"""The endpoint: rows as CSV or JSON, a prediction for each, and refusals with a reason."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def model(
     secret: str,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[tuple[Image, Path]]:
-    """The `/opt/ml` of a job that trained on numbers, text, booleans and a place."""
+    """The `/opt/ml` of a job that trained on numbers, text, booleans and coordinates."""
     warehouse.run(
         "CREATE OR REPLACE TABLE SERVED AS SELECT SEQ4() % 40 / 10::FLOAT AS LAT, "
         "SEQ4() % 39 / 10::FLOAT AS LON, "
@@ -71,20 +71,20 @@ def lines(rows: list[list[Any]]) -> str:
     return "\n".join(",".join(map(cell, row)) for row in rows) + "\n"
 
 
-def test_it_says_that_it_is_ready(endpoint: Endpoint):
+def test_ping_returns_200(endpoint: Endpoint):
     connection = http.client.HTTPConnection("127.0.0.1", endpoint.port, timeout=20)
     connection.request("GET", "/ping")
     assert connection.getresponse().status == 200
 
 
 @pytest.mark.parametrize("sign", [{"Origin": "http://page.example"}, {"Sec-Fetch-Site": "cross-site"}])
-def test_a_web_page_gets_no_predictions(endpoint: Endpoint, sign: dict[str, str]):
+def test_request_of_a_web_page_is_refused(endpoint: Endpoint, sign: dict[str, str]):
     connection = http.client.HTTPConnection("127.0.0.1", endpoint.port, timeout=20)
     connection.request("POST", "/invocations", lines(ROWS), {"Content-Type": "text/csv", **sign})
     assert connection.getresponse().status == 403
 
 
-def test_the_columns_in_order_are_written_down(model: tuple[Image, Path]):
+def test_preparation_file_has_the_columns_in_order(model: tuple[Image, Path]):
     kinds = json.loads((model[1] / "model/preparation.json").read_text())["kinds"]
     assert ",".join(kinds) == HEADING
 
@@ -98,18 +98,18 @@ def test_every_way_to_send_rows_gives_the_same_predictions(endpoint: Endpoint):
     assert endpoint.csv(HEADING + "\n" + lines(ROWS)) == expected
     assert endpoint.csv("\ufeff" + HEADING.lower() + "\r\n" + lines(ROWS).replace("\n", "\r\n")) == expected
     assert endpoint.csv(",".join(names[::-1]) + "\n" + lines([row[::-1] for row in ROWS])) == expected
-    # columns of the table that the model does not use may come along, the target among them
+    # requests may have columns that the model does not use, such as the target
     more = [[*row, "house 1", 12] for row in ROWS]
     assert endpoint.csv(HEADING + ",NAME,PRICE\n" + lines(more)) == expected
     assert endpoint.json(ROWS) == pytest.approx(expected)
     assert endpoint.json(named) == pytest.approx(expected)
     assert endpoint.json([dict(reversed(row.items())) for row in named]) == pytest.approx(expected)
-    # one at a time or all at once
+    # one row at a time, or all in one request
     assert [endpoint.csv(lines([row]))[0] for row in ROWS] == expected
 
 
 def test_predictions_are_those_of_the_training(endpoint: Endpoint, warehouse: Warehouse):
-    """A row of the table, sent as it stands there, is predicted close to its target."""
+    """The prediction of a row of the table is close to its target."""
     rows = warehouse.run(f"SELECT {HEADING}, PRICE FROM SERVED ORDER BY LAT, LON, ROOMS LIMIT 500")
     found = endpoint.csv(lines([list(row[:-1]) for row in rows]))
     errors = [prediction - float(row[-1]) for prediction, row in zip(found, rows, strict=True)]
@@ -117,7 +117,7 @@ def test_predictions_are_those_of_the_training(endpoint: Endpoint, warehouse: Wa
     assert (sum(error**2 for error in errors) / len(errors)) ** 0.5 < 0.2 * spread
 
 
-def test_a_blank_and_text_never_seen_are_a_blank(endpoint: Endpoint):
+def test_unknown_category_and_blank_text_are_missing_values(endpoint: Endpoint):
     unknown, blank, spaces = ([[1.0, 1.0, kind, True, 3.0]] for kind in ("atlantis", None, "  "))
     assert endpoint.csv(lines(unknown)) == endpoint.csv(lines(blank)) == endpoint.csv(lines(spaces))
 
@@ -145,12 +145,12 @@ def test_a_large_batch_is_answered_row_by_row(endpoint: Endpoint):
     assert endpoint.csv(lines(ROWS * 5000)) == expected * 5000
 
 
-def test_predictions_come_as_the_caller_accepts_them(endpoint: Endpoint):
+def test_predictions_have_the_accepted_content_type(endpoint: Endpoint):
     rows = lines(ROWS)
     for accept, kind in {
         "application/json": "application/json",
         "text/csv": "text/csv",
-        "*/*": "text/csv",  # as the rows came
+        "*/*": "text/csv",  # in the order of the rows
         "text/*;q=0.5, application/json": "application/json",
     }.items():
         status, found, _ = endpoint.ask(rows, content_type="text/csv", accept=accept)
@@ -228,7 +228,7 @@ def test_a_bad_instance_is_named(endpoint: Endpoint, body: str, reason: str):
     assert endpoint.refusal(body, content_type="application/json").startswith(reason)
 
 
-def test_it_goes_on_after_bad_requests(endpoint: Endpoint):
+def test_server_answers_after_invalid_requests(endpoint: Endpoint):
     expected = endpoint.csv(lines(ROWS))
     for _ in range(20):
         endpoint.refusal("x,y\n")
@@ -237,7 +237,7 @@ def test_it_goes_on_after_bad_requests(endpoint: Endpoint):
 
 @pytest.fixture
 def server(model: tuple[Image, Path]) -> Iterator[tuple[Endpoint, subprocess.Popen[str], list[int]]]:
-    """A server of its own, its process, and the processes of its workers."""
+    """A separate server, its process, and the processes of its workers."""
     image, base = model
     port = free_port()
     process = image.start(
@@ -264,7 +264,7 @@ def ping(endpoint: Endpoint) -> int:
 
 def test_ping_is_answered_while_all_workers_are_busy(server):
     endpoint, _, workers = server
-    # given workers that do not get on, and more requests than they can take, of 6 MB each
+    # given stopped workers, and more requests of 6 MB each than they can take
     expected = endpoint.csv(lines(ROWS))
     body = lines(ROWS * 80_000)
     assert len(body) > 6 * 2**20
@@ -276,12 +276,12 @@ def test_ping_is_answered_while_all_workers_are_busy(server):
         for _ in large:
             assert there.acquire(timeout=60)
         small = [pool.submit(endpoint.ask, lines(ROWS), timeout=120) for _ in range(70)]
-        # when so many wait that the rest is refused
+        # when so many are waiting that others are refused
         arriving = as_completed([*large, *small], timeout=60)
-        assert [next(arriving).result()[0] for _ in range(10)] == [503] * 10  # of 74 at once, 64 are taken
-        # then /ping is answered all the same
+        assert [next(arriving).result()[0] for _ in range(10)] == [503] * 10  # of 74 at once, 64 are accepted
+        # then /ping is still answered
         assert [ping(endpoint) for _ in range(5)] == [200] * 5
-        # and once the workers go on, every request that was taken is answered
+        # and once the workers continue, every accepted request is answered
         for worker in workers:
             os.kill(worker, signal.SIGCONT)
         answers = [request.result() for request in [*large, *small]]
@@ -295,7 +295,7 @@ def test_ping_is_answered_while_all_workers_are_busy(server):
 @pytest.mark.parametrize("moment", ["before a request", "during a request"])
 def test_server_ends_when_a_worker_is_lost(server, model: tuple[Image, Path], moment: str):
     endpoint, process, workers = server
-    # given one of two workers gone
+    # given that one of two workers was killed
     with ThreadPoolExecutor() as pool:
         if moment == "before a request":
             os.kill(workers[0], signal.SIGKILL)
@@ -306,7 +306,7 @@ def test_server_ends_when_a_worker_is_lost(server, model: tuple[Image, Path], mo
         if moment == "during a request":
             wait(asked, return_when=FIRST_COMPLETED)  # the other worker answers
             os.kill(workers[0], signal.SIGKILL)
-        # then the server does not go on with the other alone, and says why
+        # then the server exits instead of continuing with the other, and logs the reason
         assert process.wait(20) == 1
     assert (model[1] / "log").read_text().splitlines()[-1] == "ERROR a process that predicts ended with -9"
 
@@ -321,7 +321,7 @@ def test_workers_end_with_their_server(server):
         time.sleep(0.05)
 
 
-def test_sigterm_ends_it_cleanly(model: tuple[Image, Path]):
+def test_server_exits_with_0_on_sigterm(model: tuple[Image, Path]):
     image, base = model
     port = free_port()
     process = image.start("serve", base, BIND_HOST="127.0.0.1", SAGEMAKER_BIND_TO_PORT=str(port))
@@ -339,7 +339,9 @@ def test_sigterm_ends_it_cleanly(model: tuple[Image, Path]):
         ({"preparation.json": "{"}, "model's preparation.json is not of this container"),
     ],
 )
-def test_what_is_no_model_is_not_served(image: Image, tmp_path: Path, files: dict[str, str], reason: str):
+def test_server_without_a_valid_model_exits_with_the_reason(
+    image: Image, tmp_path: Path, files: dict[str, str], reason: str
+):
     base = tmp_path / "ml"
     (base / "model").mkdir(parents=True)
     for name, content in files.items():

@@ -1,4 +1,4 @@
-"""Hyperparameters: each wrong value is answered by one sentence that names it and what is allowed."""
+"""Hyperparameters: the error of an invalid value is one sentence with the name and the allowed values."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ WRONG = {
 }
 
 
-def test_every_hyperparameter_has_a_wrong_value_here():
+def test_every_hyperparameter_has_a_test_of_an_invalid_value():
     assert set(WRONG) == {name_of(field.name) for field in fields(Settings)}
 
 
 @pytest.mark.parametrize(("name", "value"), WRONG.items())
-def test_a_wrong_value_is_named_with_what_is_allowed(name: str, value: str):
+def test_invalid_value_is_refused_with_the_allowed_ones(name: str, value: str):
     with pytest.raises(Failure) as raised:
         Settings.read(NEEDED | {name: value})
     (field,) = (field for field in fields(Settings) if name_of(field.name) == name)
@@ -51,13 +51,13 @@ def test_a_wrong_value_is_named_with_what_is_allowed(name: str, value: str):
 
 
 @pytest.mark.parametrize("name", NEEDED)
-def test_what_has_no_default_must_be_there(name: str):
+def test_missing_required_hyperparameter_is_refused(name: str):
     given = {key: value for key, value in NEEDED.items() if key != name}
     with pytest.raises(Failure, match=f"^hyperparameter {name} is missing, must be"):
         Settings.read(given)
 
 
-def test_an_unknown_name_is_refused_and_sagemakers_own_pass_by():
+def test_unknown_hyperparameter_is_refused_unless_it_is_sagemakers():
     with pytest.raises(Failure, match="there is no hyperparameter max_dept; there are alpha, "):
         Settings.read(NEEDED | {"max_dept": "3"})
     Settings.read(NEEDED | {"sagemaker_region": "x", "_tuning_objective_metric": "validation:rmse"})
@@ -76,6 +76,6 @@ def _text(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else "" if value == () else str(value)
 
 
-def test_xgboosts_own_names_reach_it():
+def test_parameters_of_xgboost_keep_their_names():
     told = Settings.read(NEEDED | {"lambda": "2", "eta": "0.1"}).booster_parameters()
     assert (told["lambda"], told["eta"], told["eval_metric"]) == (2.0, 0.1, "rmse")

@@ -1,4 +1,4 @@
-"""The pull: every row to one host, the same rows held out whoever pulls them, no name that becomes SQL."""
+"""The pull: every row goes to one host, the holdout does not depend on the hosts, and names are quoted."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SPLIT = {"seed": 42, "fraction": 0.2}
 
 @dataclass
 class Part:
-    """What one host pulls: int64 hashes, and the columns as Arrow has them."""
+    """The rows of one host: int64 hashes, and the columns in Arrow."""
 
     hashes: np.ndarray
     columns: pa.Table
@@ -30,7 +30,7 @@ class Part:
 
 
 def everything(warehouse: Warehouse, table: Table, split: Split, hosts: int) -> list[Part]:
-    """The parts of all hosts; none is empty."""
+    """Return the parts of all hosts. Check that none is empty."""
     parts = []
     for host in range(hosts):
         batches = list(pull(warehouse.session, table, table.kinds, split, host, hosts))
@@ -41,7 +41,7 @@ def everything(warehouse: Warehouse, table: Table, split: Split, hosts: int) -> 
 
 @pytest.fixture(scope="module")
 def awkward(warehouse: Warehouse) -> Table:
-    """Blanks, copies, the least and the largest integers, text, booleans, a column that is none of them."""
+    """A table with blanks, copies, the smallest and largest integers, text, booleans and a date."""
     warehouse.run(
         "CREATE OR REPLACE TABLE AWKWARD AS SELECT SEQ4() AS ID, "
         "CASE WHEN SEQ4() % 3 = 0 THEN NULL ELSE SEQ4() % 50 END AS N, "
@@ -59,14 +59,14 @@ def awkward(warehouse: Warehouse) -> Table:
 def test_each_row_goes_to_one_host(warehouse: Warehouse, awkward: Table, hosts: int):
     # when each of several hosts pulls its part
     parts = everything(warehouse, awkward, Split.of(awkward, **SPLIT), hosts)
-    # then together they have each row as often as the table has it, and no row is with two of them
+    # then together they have each row as often as the table, and no row is in two parts
     pulled = [np.sort(part.ids()) for part in parts]
     expected = np.sort(np.concatenate([np.arange(30_000), np.arange(100)]))
     assert np.array_equal(np.sort(np.concatenate(pulled)), expected)
     for one in range(hosts):
         for other in range(one):
             assert not np.intersect1d(pulled[one], pulled[other]).size
-    # and their parts are of one size, give or take chance
+    # and the parts have about the same size
     sizes = np.array([len(part) for part in pulled])
     assert abs(sizes / expected.size - 1 / hosts).max() < 0.02
 
@@ -78,17 +78,17 @@ def test_the_held_out_rows_do_not_depend_on_the_hosts(warehouse: Warehouse, awkw
         parts = everything(warehouse, awkward, split, hosts)
         out = [part.hashes[split.held_out(part.hashes)] for part in parts]
         held.append(np.sort(np.concatenate(out)))
-        # each host holds out the same share: the split is not the partition by another name
+        # each host holds out the same share: the split does not depend on the partition
         shares = np.array([len(rows) / len(part.hashes) for rows, part in zip(out, parts, strict=True)])
         assert abs(shares - 0.2).max() < 0.02
     assert np.array_equal(held[0], held[1])
     assert np.array_equal(held[0], held[2])
-    # and Snowflake, asked for the held-out rows alone, gives just those
+    # and a query for the held-out rows returns exactly those
     alone = [batch.hashes for batch in pull_held_out(warehouse.session, awkward, {}, [split])]
     assert np.array_equal(np.sort(np.concatenate(alone)), held[0])
 
 
-def test_copies_of_a_row_are_on_one_side(warehouse: Warehouse, awkward: Table):
+def test_copies_of_a_row_are_in_the_same_split(warehouse: Warehouse, awkward: Table):
     split = Split.of(awkward, **SPLIT)
     (part,) = everything(warehouse, awkward, split, 1)
     ids, out = part.ids(), split.held_out(part.hashes)
@@ -111,9 +111,7 @@ def test_a_growing_table_keeps_its_held_out_rows(warehouse: Warehouse):
     assert then < now
 
 
-def test_another_seed_holds_out_other_rows_and_another_fraction_more_of_the_same(
-    warehouse: Warehouse, awkward: Table
-):
+def test_holdout_changes_with_the_seed_and_grows_with_the_fraction(warehouse: Warehouse, awkward: Table):
     (part,) = everything(warehouse, awkward, Split.of(awkward, 42, 0.2), 1)
     fewer = Split.of(awkward, 42, 0.2).held_out(part.hashes)
     more = Split.of(awkward, 42, 0.3).held_out(part.hashes)
@@ -125,8 +123,8 @@ def test_another_seed_holds_out_other_rows_and_another_fraction_more_of_the_same
     assert 0.02 < len(same) / 30_000 < 0.06  # 0.2 * 0.2 by chance
 
 
-def test_both_hold_out(warehouse: Warehouse, awkward: Table):
-    """Rows that neither of two models with splits of their own was trained on."""
+def test_pull_with_two_splits_returns_their_common_holdout(warehouse: Warehouse, awkward: Table):
+    """The common holdout of two models with different splits is pulled."""
     splits = [Split.of(awkward, 1, 0.3), Split.of(awkward, 2, 0.3)]
     ids = [
         set(np.concatenate([b.columns["ID"].to_numpy() for b in batches]))
@@ -138,7 +136,7 @@ def test_both_hold_out(warehouse: Warehouse, awkward: Table):
     assert ids[0] & ids[1] == ids[2]
 
 
-def test_what_a_survey_tells(awkward: Table):
+def test_survey_returns_column_kinds_and_counts(awkward: Table):
     assert awkward.kinds == {
         "ID": "number",
         "N": "number",
@@ -152,7 +150,7 @@ def test_what_a_survey_tells(awkward: Table):
     assert awkward.filled["N"] < awkward.filled["ID"] == 30_100
 
 
-def test_columns_of_any_name(warehouse: Warehouse):
+def test_columns_of_any_name_are_pulled(warehouse: Warehouse):
     names = ["it's", 'a "quoted" name', "lower", "naïve % {x}", "SELECT"]
     columns = ", ".join(f"{quoted(name)} FLOAT" for name in names)
     warehouse.run(f'CREATE OR REPLACE TABLE "Odd Names" ({columns}, "y ; --" FLOAT)')
@@ -181,12 +179,12 @@ def test_a_table_is_quoted_part_by_part(name: str, sql: str):
     "name",
     ["", "a b", "t; DROP TABLE t", 't" UNION SELECT', "a.b.c.d", "(SELECT 1)", "t--", "1t", '"open', "a..b"],
 )
-def test_what_is_no_table_is_refused(name: str):
+def test_invalid_table_name_is_refused(name: str):
     with pytest.raises(Failure, match=r"is not TABLE, SCHEMA\.TABLE or DATABASE\.SCHEMA\.TABLE"):
         qualified(name)
 
 
-def test_the_target_may_differ_in_case(warehouse: Warehouse):
+def test_unquoted_target_matches_a_column_in_another_case(warehouse: Warehouse):
     warehouse.numbers("CASES", 30)
     assert survey(warehouse.session, "cases", "y").target == "Y"
     with pytest.raises(Failure, match='has no column "y": it has A, B, Y'):

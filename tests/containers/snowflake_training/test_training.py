@@ -1,4 +1,4 @@
-"""A training job, whole: what the hosts pull, what they agree on, what they leave behind."""
+"""A complete training job: the rows of the hosts, their model, their files and their failures."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from toolkit.sagemaker import Cluster
 from toolkit.watch import PORT, SHUTDOWN, Watch
 
 LOSS_GRACE = 2
-"""A shorter wait after the loss of a host, in seconds, for tests that sit it out"""
+"""Shorter wait after the loss of a host in seconds, for tests that wait until its end"""
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def given(table: str, secret: str) -> dict[str, str]:
 
 
 def wait_for(host: Host, pattern: str) -> re.Match[str]:
-    """The first match in the host's log, as soon as it is there."""
+    """Wait for a match in the host's log; return it."""
     until = time.monotonic() + PATIENCE
     while time.monotonic() < until:
         if found := re.search(pattern, host.log):
@@ -66,14 +66,14 @@ def test_any_number_of_hosts_trains_one_model_on_all_rows(image: Image, given: d
     held_out = jobs[1].metrics()["rows_validation"]
     assert whole.size == 4000
     for job in jobs.values():
-        # then the hosts' rows are the table's, each once
+        # then the hosts have each row of the table once
         parts = [host.rows for host in job.hosts]
         assert np.array_equal(np.sort(np.concatenate(parts)), whole)
-        # the same rows are held out, by all hosts together
+        # the hosts together hold out the same rows
         summaries = [host.output("summary") for host in job.hosts]
         assert sum(summary["rows_validation"] for summary in summaries) == held_out
         assert sum(summary["rows_train"] for summary in summaries) == 4000 - held_out
-        # and the error on them is the same, but for where the quantiles of a sketch fall
+        # and the error on them is the same, except for the quantiles of a sketch
         assert job.metrics()["validation_rmse"] == pytest.approx(
             jobs[1].metrics()["validation_rmse"], rel=0.03
         )
@@ -91,15 +91,15 @@ collective.finalize = late
 """
 
 
-def test_a_host_that_says_goodbye_late_has_not_failed(image: Image, given: dict[str, str], tmp_path: Path):
-    # given a second host that takes its time between its last round and its farewell
+def test_host_with_a_late_shutdown_message_is_not_lost(image: Image, given: dict[str, str], tmp_path: Path):
+    # given a second host that waits between its last round and its shutdown message
     (tmp_path / "sitecustomize.py").write_text(LATE)
     job = image.train(given, hosts=2, PYTHONPATH=os.pathsep.join((import_path(IMAGE), str(tmp_path))))
-    # then the first one, where all meet, has stayed until then
+    # then the first host, which all connect to, has waited for the message
     job.succeeded()
 
 
-def test_what_a_job_leaves_behind(image: Image, given: dict[str, str]):
+def test_job_writes_model_metrics_and_learning_curves(image: Image, given: dict[str, str]):
     job = image.train(given, hosts=2).succeeded()
     metrics, preparation = job.metrics(), job.preparation()
     model = job.first.base / "model"
@@ -123,7 +123,7 @@ def test_what_a_job_leaves_behind(image: Image, given: dict[str, str]):
             "validation": curve["validation"],
             "own": curve["hosts"][rank],
         }
-    # the mean of the hosts' squared errors, weighed by their rows, is the whole's
+    # the mean of the hosts' squared errors, weighted by their rows, is the total error
     weights = [host.output("summary")["rows_validation"] for host in job.hosts]
     squares = np.average(np.square(curve["hosts"]), axis=0, weights=weights)
     assert np.sqrt(squares) == pytest.approx(curve["validation"], rel=1e-4)
@@ -133,19 +133,19 @@ def test_what_a_job_leaves_behind(image: Image, given: dict[str, str]):
 
 
 def test_the_best_round_is_kept(image: Image, given: dict[str, str]):
-    # given a job that overfits: deep trees, great steps, hardly any rows
+    # given a job that overfits: deep trees, large steps, few rows
     overfit = {**given, "rounds": "300", "eta": "1", "max_depth": "12", "early_stopping_rounds": "7"}
     overfit |= {"validation_fraction": "0.9", "min_child_weight": "0", "subsample": "0.3"}
     job = image.train(overfit, hosts=2).succeeded()
     metrics = job.metrics()
     curve = metrics["learning_curve"]["validation"]
-    # then it stops early, a patience after its best round, and that round's model is kept
+    # then it stops `early_stopping_rounds` after its best round, and keeps the model of that round
     assert metrics["rounds"] == metrics["best_round"] + 7 < 300
     assert metrics["validation_rmse"] == min(curve)
 
 
 def sides(warehouse: Warehouse, table: Table, split: Split) -> set[bool]:
-    """Whether there are rows held out, and rows not."""
+    """Return whether some rows are held out and some are not."""
     batches = pull(warehouse.session, table, {}, split)
     return {bool(out) for batch in batches for out in split.held_out(batch.hashes)}
 
@@ -171,7 +171,7 @@ def test_a_host_without_rows_takes_part(image: Image, warehouse: Warehouse, give
 
 
 def test_hosts_may_start_in_any_order(image: Image, given: dict[str, str], tmp_path: Path):
-    # given that the others come seconds before the first, where they are to meet
+    # given that the others start seconds before the first host, which they connect to
     bases = [tmp_path / str(rank) for rank in range(3)]
     job = image.train(given, hosts=3, bases=bases)
     os.killpg(job.first.process.pid, signal.SIGKILL)
@@ -184,7 +184,7 @@ def test_hosts_may_start_in_any_order(image: Image, given: dict[str, str], tmp_p
 # --- checkpoints ---
 
 
-def test_a_killed_job_goes_on_where_it_was(image: Image, given: dict[str, str], tmp_path: Path):
+def test_killed_job_resumes_from_its_checkpoint(image: Image, given: dict[str, str], tmp_path: Path):
     long = {**given, "rounds": "400", "early_stopping_rounds": "30", "eta": "0.1", "checkpoint_every": "20"}
     long |= {"subsample": "0.5", "colsample_bytree": "0.5", "max_depth": "6"}
     whole = image.train(long, hosts=2).succeeded().metrics()
@@ -198,17 +198,17 @@ def test_a_killed_job_goes_on_where_it_was(image: Image, given: dict[str, str], 
     (checkpoint,) = (bases[0] / "checkpoints").iterdir()
     assert not (bases[1] / "checkpoints").exists()
     assert not (bases[0] / "model").exists()
-    # when new hosts, with other addresses, start with what the first one saved and nothing else
+    # when new hosts with other addresses start with the checkpoint of the first host only
     new = [tmp_path / "resumed" / str(rank) for rank in range(2)]
     shutil.copytree(bases[0] / "checkpoints", new[0] / "checkpoints")
     resumed = image.train(long, hosts=2, bases=new).succeeded()
-    # then it does not begin anew, and both hosts say from where they go on
+    # then training resumes, and both hosts log from which round
     for host in resumed.hosts:
         begun = int(wait_for(host, r"going on from the checkpoint of round (\d+)")[1])
         assert begun >= 40
         assert begun % 20 == 0
         assert int(wait_for(host, r"(?m)^INFO \[(\d+)\] ")[1]) == begun + 1
-    # and it ends as if nothing had happened: curve, early stopping, model
+    # and the learning curve, early stopping and model are those of an uninterrupted job
     again = resumed.metrics()
     assert again["rounds"] == whole["rounds"]
     assert again["best_round"] == whole["best_round"]
@@ -220,23 +220,21 @@ def test_a_killed_job_goes_on_where_it_was(image: Image, given: dict[str, str], 
     assert (new[0] / "checkpoints" / checkpoint.name).exists()
 
 
-def test_a_checkpoint_of_other_settings_is_not_gone_on_from(
-    image: Image, given: dict[str, str], tmp_path: Path
-):
+def test_checkpoint_of_other_settings_is_ignored(image: Image, given: dict[str, str], tmp_path: Path):
     bases = [tmp_path / "0"]
     image.train({**given, "checkpoint_every": "5"}, bases=bases).succeeded()
-    for marker in ("uploading", "uploaded"):  # as SageMaker puts beside checkpoints
+    for marker in ("uploading", "uploaded"):  # as SageMaker writes them next to checkpoints
         (bases[0] / "checkpoints" / f"checkpoint.ubj.sagemaker-{marker}").touch()
     changed = image.train({**given, "checkpoint_every": "5", "max_depth": "4"}, bases=bases).succeeded()
     assert "made with other settings or another table: training begins anew" in changed.first.log
     assert changed.metrics()["rounds"] == int(given["rounds"])
-    # more rounds are not another training
+    # another number of rounds does not invalidate the checkpoint
     more = image.train({**given, "max_depth": "4", "rounds": "20"}, bases=bases).succeeded()
     assert "going on from the checkpoint of round 10" in more.first.log
     assert more.metrics()["rounds"] == 20
 
 
-def test_a_damaged_checkpoint_is_passed_over(image: Image, given: dict[str, str], tmp_path: Path):
+def test_damaged_checkpoint_is_ignored(image: Image, given: dict[str, str], tmp_path: Path):
     bases = [tmp_path / "0"]
     (bases[0] / "checkpoints").mkdir(parents=True)
     (bases[0] / "checkpoints" / "checkpoint.ubj").write_bytes(b"half of")
@@ -257,7 +255,7 @@ def test_sigterm_saves_a_checkpoint_and_ends_cleanly(image: Image, given: dict[s
     stopped = [int(re.findall(r"stopped after round (\d+)", host.log)[0]) for host in job.hosts]
     assert stopped[0] == stopped[1]
     assert not (bases[0] / "model").exists()
-    # then it can go on from there
+    # then it can resume from there
     finish = image.train({**endless, "rounds": str(stopped[0] + 3)}, hosts=2, bases=bases).succeeded()
     assert finish.metrics()["rounds"] == stopped[0] + 3
     assert f"going on from the checkpoint of round {stopped[0]}" in finish.first.log
@@ -265,13 +263,13 @@ def test_sigterm_saves_a_checkpoint_and_ends_cleanly(image: Image, given: dict[s
 
 @pytest.mark.parametrize("victim", [0, 1])
 def test_a_lost_host_fails_the_others(image: Image, given: dict[str, str], victim: int):
-    # given a host that is gone without a word
+    # given a host that is killed without a shutdown message
     job = image.train({**given, "rounds": "50000", "timeout": "600"}, hosts=3)
     wait_for(job.first, r"\[5\] ")
     started = time.monotonic()
     os.killpg(job.hosts[victim].process.pid, signal.SIGKILL)
     job.wait()
-    # then the others fail long before any of their timeouts, and say what happened
+    # then the others fail long before their timeouts, with the reason
     assert time.monotonic() - started < 60
     for rank, host in enumerate(job.hosts):
         if rank != victim:
@@ -281,8 +279,8 @@ def test_a_lost_host_fails_the_others(image: Image, given: dict[str, str], victi
 
 
 @pytest.mark.parametrize("victim", [0, 1])
-def test_work_that_waits_for_a_lost_host_is_ended(image: Image, given: dict[str, str], victim: int):
-    # given work that does not notice that a host is gone, as XGBoost's at times does not
+def test_worker_that_waits_for_a_lost_host_is_ended(image: Image, given: dict[str, str], victim: int):
+    # given a worker that does not notice that a host is lost, as XGBoost sometimes does not
     endless = {**given, "rounds": "50000", "timeout": "600"}
     job = image.train(endless, hosts=3, GROUNDPLAN_LOSS_GRACE_SECONDS=str(LOSS_GRACE))
     wait_for(job.first, r"\[5\] ")
@@ -293,13 +291,13 @@ def test_work_that_waits_for_a_lost_host_is_ended(image: Image, given: dict[str,
         os.kill(worker, signal.SIGSTOP)
     os.killpg(lost.process.pid, signal.SIGKILL)
     job.wait()
-    # then it is ended, and each host says which one is gone
+    # then it is ended, and each host names the lost one
     told = f"host {lost.name} was lost while the others waited for it; its log says why"
     assert [(host.process.returncode, host.failure) for host in others] == [(1, told)] * 2
 
 
-def test_a_host_that_is_done_is_not_missed(image: Image, given: dict[str, str]):
-    # given a first host that takes longer to write the model than a lost host would be waited for
+def test_host_that_finished_early_is_not_reported_as_lost(image: Image, given: dict[str, str]):
+    # given a first host that writes the model for longer than the wait after a loss
     base = image.folder / "slow"
     slow = base / "model" / ".model.ubj.part"
     slow.parent.mkdir(parents=True)
@@ -309,7 +307,7 @@ def test_a_host_that_is_done_is_not_missed(image: Image, given: dict[str, str]):
     first, other = job.hosts
     assert other.wait() == 0
     time.sleep(LOSS_GRACE + 2)
-    # then it is left to its work
+    # then it is not interrupted
     assert first.process.poll() is None
     assert slow.read_bytes()
     job.succeeded()
@@ -333,35 +331,35 @@ def join(watch: Watch, name: str) -> socket.socket:
 def test_host_is_lost_only_without_a_shutdown_message(first: Watch):
     _, second, third = first.cluster.hosts
     staying = join(first, third)
-    # given a host whose work is done, and somebody who is no host of the job
+    # given a host that has finished, and a client that is not a host of the job
     for name, last_words in ((second, SHUTDOWN), ("somebody", b"")):
         with join(first, name) as connection:
             connection.sendall(last_words)
             connection.shutdown(socket.SHUT_WR)
-            assert connection.recv(100) == b""  # it is heard
+            assert connection.recv(100) == b""  # its message has arrived
     assert first.lost is None
     assert not first.alone
-    # when one goes without a word, then all are told, also who comes later
+    # when one host is lost without a message, then all are notified, and also hosts that connect later
     join(first, second).close()
     assert staying.recv(100) == f"{second}\n".encode()
     assert first.lost == second
     assert join(first, third).recv(100) == f"{second}\n".encode()
-    # and the first host knows when it is the last one left
+    # and the first host knows when it is the last one
     staying.close()
     until(lambda: first.alone, "the end of the others")
 
 
-def test_an_instance_that_vanishes_is_asked_for(first: Watch):
-    # given two hosts that have nothing to say to each other
+def test_connections_between_hosts_use_tcp_keepalive(first: Watch):
+    # given two hosts that send no messages
     Watch(Cluster(first.cluster.hosts, first.cluster.hosts[1])).start()
-    # then the kernel asks from time to time, on both sides, whether the other is there
+    # then the kernel sends keepalive probes on both sides
     until = time.monotonic() + PATIENCE
     while timers(first.cluster.host, PORT) != ["02", "02"]:
         assert time.monotonic() < until, timers(first.cluster.host, PORT)
         time.sleep(0.05)
 
 
-def test_a_port_that_is_taken_is_named(first: Watch):
+def test_port_in_use_is_named(first: Watch):
     with pytest.raises(
         Failure, match=f"^host {first.cluster.host} cannot listen on port {PORT}: Address already in use$"
     ):
@@ -369,14 +367,14 @@ def test_a_port_that_is_taken_is_named(first: Watch):
 
 
 def timers(host: str, port: int) -> list[str]:
-    """The kernel's pending timer at either end of each connection to a port; 02 is keepalive's."""
+    """Return the pending kernel timer at either end of each connection to a port; 02 means keepalive."""
     address = f"{int.from_bytes(socket.inet_aton(host), 'little'):08X}:{port:04X}"
     rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
     established = "01"
     return [row[5][:2] for row in rows if row[3] == established and address in row[1:3]]
 
 
-def test_a_worker_that_dies_is_reported(image: Image, given: dict[str, str]):
+def test_killed_worker_is_the_failure_reason(image: Image, given: dict[str, str]):
     job = image.train({**given, "rounds": "50000"})
     wait_for(job.first, r"\[5\] ")
     (worker,) = children(job.first.process.pid)
@@ -386,7 +384,7 @@ def test_a_worker_that_dies_is_reported(image: Image, given: dict[str, str]):
     assert job.first.log.splitlines()[-1] == f"ERROR {told}"
 
 
-def test_a_worker_that_dies_is_the_reason_of_every_host(image: Image, given: dict[str, str]):
+def test_killed_worker_is_the_failure_reason_on_every_host(image: Image, given: dict[str, str]):
     job = image.train({**given, "rounds": "50000", "timeout": "600"}, hosts=3)
     wait_for(job.first, r"\[5\] ")
     (worker,) = children(job.hosts[1].process.pid)
@@ -401,7 +399,7 @@ def test_a_worker_that_dies_is_the_reason_of_every_host(image: Image, given: dic
 
 @pytest.fixture(scope="module")
 def mixed(warehouse: Warehouse) -> str:
-    """A place, a category, blanks in a feature (every 10th row) and in the target (every 8th)."""
+    """A table with coordinates, a category, and blanks in a feature (every 10th row) and the target (8th)."""
     warehouse.run(
         "CREATE OR REPLACE TABLE MIXED AS SELECT SEQ4() % 40 / 10::FLOAT AS LAT, "
         "SEQ4() % 39 / 10::FLOAT AS LON, "
@@ -429,7 +427,7 @@ def test_blanks_are_counted_and_kept_or_dropped(image: Image, secret: str, mixed
     assert rows == [labelled.sum(), (labelled & ~blank).sum()]
 
 
-def test_text_becomes_a_category_and_what_cannot_be_used_is_named(image: Image, secret: str, mixed: str):
+def test_text_columns_become_categories_and_unusable_columns_are_named(image: Image, secret: str, mixed: str):
     job = image.train({**QUICK, "secret": secret, "table": mixed, "target": "PRICE", "rounds": "60"}, hosts=2)
     found = job.succeeded().preparation()
     assert found["categories"] == {"KIND": ["coast", "inland"]}
@@ -441,7 +439,7 @@ def test_text_becomes_a_category_and_what_cannot_be_used_is_named(image: Image, 
     assert job.metrics()["importance"]["KIND"] > 0
 
 
-def test_coordinates_are_turned(image: Image, secret: str, mixed: str):
+def test_rotated_coordinates_are_added_as_features(image: Image, secret: str, mixed: str):
     given = {**QUICK, "secret": secret, "table": mixed, "target": "PRICE"}
     job = image.train({**given, "coordinates": "lat, lon"}).succeeded()
     importance = job.metrics()["importance"]
@@ -450,8 +448,8 @@ def test_coordinates_are_turned(image: Image, secret: str, mixed: str):
     assert sum(value for name, value in importance.items() if "°" in name) > 0
 
 
-def test_what_is_written_is_json_for_everybody(image: Image, given: dict[str, str]):
-    """No NaN and no infinity, which only Python's reader takes."""
+def test_json_files_have_no_nan_and_no_infinity(image: Image, given: dict[str, str]):
+    """NaN and Infinity are not JSON; only Python's parser accepts them."""
     job = image.train(given).succeeded()
     paths = [*job.first.base.glob("model/*.json"), *job.first.base.glob("output/data/*.json")]
     assert len(paths) == 4

@@ -1,4 +1,4 @@
-"""Labeling on the deployed template under enforced IAM: from a manifest to labels, by labelers who race."""
+"""Labeling on the deployed template under enforced IAM: from a manifest to labels by concurrent labelers."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def predicted_line(source: str, number: int) -> dict[str, Any]:
 
 @dataclass
 class Raced:
-    """A run of predictions of a low confidence and a sample of others, completed by labelers who raced."""
+    """A run of predictions of a low confidence and a sample of others, completed by concurrent labelers."""
 
     execution: str
     output: dict[str, Any]
@@ -106,7 +106,7 @@ def raced(deployed: Deployed) -> Raced:
         0,
     )
     assert shown["instructions"] == "Look at the ears."
-    # A labeler takes a task and never comes back
+    # A labeler takes a task and does not answer
     status, _ = deployed.ask("POST", "/api/runs/race/task", deployed.tokens["gone"])
     assert status == 200
 
@@ -154,13 +154,13 @@ def answers_of(raced: Raced) -> dict[str, set[str]]:
     return {row["item"]["S"]: set(row["answers"]["M"]) for row in raced.rows if "item" in row}
 
 
-def test_racing_labelers_lose_and_double_nothing(raced: Raced) -> None:
+def test_concurrent_labelers_lose_and_duplicate_no_answers(raced: Raced) -> None:
     assert [problem for each in raced.labelers for problem in each.problems] == []
     stored, kept = answers_of(raced), [item for each in raced.labelers for item in each.kept]
-    # then each acknowledged answer is stored once, and nothing else is
+    # then exactly the acknowledged answers are stored, each once
     assert sum(map(len, stored.values())) == len(kept) >= 3 * ITEMS
     assert all(len(set(each.kept)) == len(each.kept) for each in raced.labelers)
-    # and each item has as many labels as were asked for
+    # and each item has the requested number of labels
     wanted = {row["item"]["S"]: int(row["wanted"]["N"]) for row in raced.rows if "item" in row}
     lacking = {entry.item: len(stored[entry.item]) for entry in raced.items}
     assert lacking == {entry.item: wanted[entry.item] for entry in raced.items}
@@ -287,7 +287,7 @@ def test_reviewer_sees_both_labels_and_neighbours(deployed: Deployed, open_runs:
     assert fetched(neighbour["url"]) == (200, b"picture 0")
     status, picture = fetched(task["source"]["url"])
     assert (status, picture[:8]) == (200, b"picture ")
-    # the same task while the lease holds
+    # the same task during the lease
     status, again = deployed.ask("POST", "/api/runs/review/task", ann)
     assert (status, again["item"], again["until"]) == (200, task["item"], task["until"])
 
@@ -310,13 +310,13 @@ def test_labeler_reaches_no_task_of_others(deployed: Deployed, open_runs: dict[s
     assert status == 200
     body = {"item": task["item"], "choice": 0}
     assert deployed.ask("POST", "/api/runs/secret/answers", ann, body)[0] == 404
-    # the item of another run, and one that another labeler holds
+    # an item of another run, and one that another labeler has leased
     status, told = deployed.ask("POST", "/api/runs/review/answers", ann, body)
     assert (status, told["error"]["code"]) == (409, "no_lease")
     _, held = deployed.ask("POST", "/api/runs/review/task", ann)
     body = {"item": held["item"], "choice": 0}
     assert deployed.ask("POST", "/api/runs/review/answers", deployed.tokens["bob"], body)[0] == 409
-    # nobody, and a token that is none
+    # no token, and an invalid one
     for token in ("", "token"):
         assert deployed.ask("GET", "/api/runs", token)[0] == 401
 
@@ -353,7 +353,7 @@ def test_invalid_answer_names_the_field(deployed: Deployed, open_runs: dict[str,
         assert (status, told["error"]["code"], told["error"]["field"]) == (400, "invalid", field)
 
 
-def test_cost_is_told_before_the_run(deployed: Deployed) -> None:
+def test_estimate_returns_the_cost_without_starting_a_run(deployed: Deployed) -> None:
     manifest = deployed.manifest("estimate", [{"source": f"text {number}"} for number in range(10)])
     state = deployed.ended(deployed.start(name="estimate", manifest=manifest, estimate_only=True))
     assert state["status"] == "SUCCEEDED", state
@@ -392,12 +392,12 @@ def test_examination_finds_a_wrong_label_for_review(deployed: Deployed) -> None:
     # when they are examined
     state = deployed.ended(deployed.begin("ExamineArn", given))
     assert state["status"] == "SUCCEEDED", state
-    # then the wrong one is to be reviewed, with the right class suggested
+    # then the wrong label is in the review manifest, with the right class suggested
     output = json.loads(state["output"])
     reviews = manifests.parse(deployed.get(output["review_manifest"]))
     suggested = {entry.source: entry.fields["review"]["suggested"] for entry in reviews}
     assert suggested[lines[WRONG]["source-ref"]] == CLASSES[WRONG % 3]
-    # and the review manifest is one that a labeling run takes, to correct the manifest that was examined
+    # and a labeling run accepts the review manifest, to correct the examined manifest
     review = {"name": "again", "kind": "review", "manifest": output["review_manifest"]}
     ended = deployed.ended(deployed.start(**review, corrects=given["manifest"], estimate_only=True))
     assert ended["status"] == "SUCCEEDED", ended
@@ -412,7 +412,7 @@ def test_picture_of_the_page_answers_nothing(
     site = deployed.cloud.local_url(deployed.out["SiteUrl"])
     # when a picture is taken of the expert's task
     light, dark = labeling_page.take(site, "shown", expert, tmp_path, "review", seconds=60)
-    # then there is one for each scheme, small enough for a report
+    # then there is one for each colour scheme, small enough for a report
     pixels = [np.asarray(Image.open(path).convert("L"), float) for path in (light, dark)]
     assert pixels[0].shape == pixels[1].shape
     assert pixels[0].mean() > 150 > 100 > pixels[1].mean()

@@ -1,4 +1,4 @@
-"""MLflow apps: a real server, called by AWS's own plugin and by signed requests, under enforced policies."""
+"""MLflow apps: a real server, called by AWS's plugin and by signed requests, under enforced policies."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def app(aws: Callable, cloud: LocalCloud) -> Iterator[str]:
 
 @pytest.fixture
 def connect(cloud: LocalCloud, app: str, monkeypatch: pytest.MonkeyPatch) -> Callable[..., MlflowApp]:
-    """Return a client of the app with these credentials, by default the person's own."""
+    """Return a client of the app with these credentials, by default the cloud's own key."""
     for name, value in cloud.env().items():
         monkeypatch.setenv(name, value)
 
@@ -102,7 +102,7 @@ def test_request_without_a_signature_is_refused(cloud: LocalCloud, app: str) -> 
     assert refused.value.code in (401, 403, 404)
 
 
-def test_server_listens_on_no_port_and_other_users_reach_no_socket(
+def test_server_listens_on_no_port_and_its_socket_is_private(
     cloud: LocalCloud, app: str, connect: Callable[..., MlflowApp]
 ) -> None:
     connect().find_experiment("Default")

@@ -42,8 +42,8 @@ def address(service: Service) -> Iterator[str]:
 
 @pytest.fixture
 def visit(browser: Browser, address: str) -> Iterator[Callable[..., Page]]:
-    """`visit(user)` is the page of a signed-in labeler, in a profile of their own. The browser has nothing to
-    complain of at the end."""
+    """`visit(user)` returns the page of a signed-in labeler, in a separate browser profile. At the end the
+    browser's console must have no errors."""
     visits: list[Visit] = []
 
     def opened(user: str = ADA, **context: object) -> Page:
@@ -99,7 +99,7 @@ def test_labelers_complete_a_run(visit, service):
         seen = label(page, key_of_truth, most=7)
         assert len(seen) == len(set(seen)) >= 4
 
-    # then every picture has both labels, and the page says so
+    # then every picture has both labels, and the page shows the end
     expect(page.get_by_role("heading", name="All items are complete")).to_be_visible()
     given = service.answers("shapes")
     for number in range(4):
@@ -121,14 +121,14 @@ def test_an_answer_can_be_given_by_a_click(visit, service):
     assert service.answers("shapes") == {first: {ADA: 1}, second: {ADA: None}}
 
 
-def test_keys_that_are_not_answers_answer_nothing(visit, service):
+def test_other_keys_do_not_answer(visit, service):
     # given a task
     shapes(service)
     page = visit()
     open_run(page, "shapes")
     expect_task(page)
 
-    # when keys are pressed that have another meaning, or none, or while shortcuts are off
+    # when keys with another meaning or none are pressed, or any key while shortcuts are off
     page.keyboard.press("4")
     page.keyboard.press("Alt+1")
     page.keyboard.press("i")
@@ -141,7 +141,7 @@ def test_keys_that_are_not_answers_answer_nothing(visit, service):
     expect_task(page)
     page.keyboard.press("u")
 
-    # then no answer was sent, until shortcuts are on
+    # then no answer is sent until shortcuts are on
     assert not [call for call in service.calls if call.endswith("/answers")]
     page.get_by_label("Keyboard shortcuts").check()
     page.keyboard.press("u")
@@ -159,7 +159,7 @@ def test_a_key_pressed_twice_answers_one_task(visit, service):
     page.keyboard.press("1")
     second = picture_after(page, first)
 
-    # when the key is pressed again, then the second task does not take it at once
+    # when the key is pressed again at once, then it does not answer the second task
     page.keyboard.press("1")
     expect(choice(page, "Unsure")).to_have_attribute("aria-disabled", "true")
     page.clock.run_for(300)
@@ -175,7 +175,7 @@ def test_a_key_pressed_twice_answers_one_task(visit, service):
 
 
 def test_an_answer_is_sent_when_the_connection_is_back(visit, service):
-    # given a labeler who answers without a connection
+    # given a labeler who answers while offline
     shapes(service)
     page = visit()
     open_run(page, "shapes")
@@ -189,7 +189,7 @@ def test_an_answer_is_sent_when_the_connection_is_back(visit, service):
     assert service.answers("shapes") == {}
     page.context.set_offline(False)
 
-    # then the answer arrives, and the next task is there
+    # then the answer is stored, and the next task is shown
     expect_answers(page, 1)
     assert service.answers("shapes") == {first: {ADA: 1}}
     expect(page.get_by_role("alert")).to_have_count(0)
@@ -254,11 +254,11 @@ def test_an_answer_outlives_its_session_for_its_labeler_only(visit, service, use
     page.keyboard.press("2")
     expect(page.get_by_text("Your session has ended.")).to_contain_text("Your last answer is kept")
 
-    # when a person signs in
+    # when a user signs in
     enter(page, user)
     expect_task(page)
 
-    # then it is sent if the person is the one who gave it
+    # then it is sent if this user gave it
     assert service.answers("shapes") == ({first: {ADA: 1}} if user == ADA else {})
 
 
@@ -276,7 +276,7 @@ def test_a_late_answer_is_refused_when_another_has_the_task(visit, service):
     # when the first labeler answers
     page.keyboard.press("1")
 
-    # then the page says that it does not count, and waits for other tasks
+    # then the page shows that the answer does not count, and waits for other tasks
     expect(page.get_by_role("alert")).to_contain_text("Your answer to it does not count.")
     expect(page.get_by_role("heading", name="No task for you at the moment")).to_be_visible()
     other.keyboard.press("2")
@@ -300,12 +300,12 @@ def test_the_end_of_a_lease_is_announced(visit, service):
     page.clock.fast_forward("00:31")
     expect(lease).to_contain_text("The time for this task is over.")
 
-    # then an answer still counts while nobody else has the task
+    # then an answer still counts if no other labeler has the task
     page.keyboard.press("1")
     expect_answers(page, 1)
 
 
-def test_a_blocked_labeler_is_told(visit, service):
+def test_blocked_labeler_sees_a_message(visit, service):
     # given a run that blocks at the first wrong answer to a gold question
     gold = {service.picture(f"gold/{number}.png", drawn(number, (90, 60))): 0 for number in range(9)}
     names = [service.picture(f"{number}.png", drawn(number, (90, 60))) for number in range(9)]
@@ -325,13 +325,13 @@ def test_a_blocked_labeler_is_told(visit, service):
         page.keyboard.press("2")
         expect(blocked.or_(page.locator(f".stage img:not([src$='/{before}'])"))).to_be_visible()
 
-    # then the labeler is told, and gets no more tasks
+    # then the labeler sees a message, and gets no more tasks
     expect(blocked).to_be_visible()
     expect(page.get_by_role("img", name=PICTURE)).to_have_count(0)
 
 
 def test_a_new_task_appears_by_itself(visit, service):
-    # given a picture that another labeler holds
+    # given a picture that another labeler has leased
     shapes(service, count=1)
     other = visit(BOB)
     open_run(other, "shapes")
@@ -341,13 +341,13 @@ def test_a_new_task_appears_by_itself(visit, service):
     open_run(page, "shapes")
     expect(page.get_by_role("heading", name="No task for you at the moment")).to_be_visible()
 
-    # when the page looks again in vain, then the focus stays
+    # when the page polls without a new task, then the focus does not move
     page.get_by_role("button", name="Look again").focus()
     with page.expect_response("**/task"):
         page.clock.fast_forward(25_000)
     expect(page.get_by_role("button", name="Look again")).to_be_focused()
 
-    # when that lease ends, then the waiting labeler gets the task, and the focus its first answer
+    # when that lease ends, then the waiting labeler gets the task, with the focus on its first answer
     service.ahead += 601
     page.clock.fast_forward(25_000)
     assert expect_task(page) == "0.png"
@@ -366,7 +366,7 @@ def test_a_run_that_is_closed_is_named(visit, service):
     expect(page.get_by_role("heading", name="No open runs")).to_be_visible()
 
 
-def test_a_busy_service_is_asked_again(visit, service, monkeypatch):
+def test_throttled_request_is_retried(visit, service, monkeypatch):
     # given a service that refuses twice
     shapes(service)
     page = visit()
@@ -382,21 +382,21 @@ def test_a_busy_service_is_asked_again(visit, service, monkeypatch):
 
     monkeypatch.setattr(workflow, "submit", busy)
 
-    # when the labeler answers, then the page repeats it
+    # when the labeler answers, then the page retries
     page.keyboard.press("1")
     expect_answers(page, 1)
     assert not refusals
 
 
-def test_a_picture_that_cannot_be_loaded_holds_nobody(visit, service):
-    # given a picture that is gone from the bucket
+def test_task_whose_picture_is_missing_cannot_be_answered_until_reloaded(visit, service):
+    # given a picture that is missing from the bucket
     shapes(service, count=1)
     gone = service.objects.pop("0.png")
     page = visit()
     open_run(page, "shapes")
     expect(page.get_by_role("alert")).to_contain_text("The picture cannot be loaded.")
 
-    # when a class is chosen, then it is not taken
+    # when a class is chosen, then the choice is ignored
     page.keyboard.press("1")
     expect(choice(page, "circle")).to_have_attribute("aria-disabled", "true")
     assert service.answers("shapes") == {}
@@ -437,7 +437,7 @@ def test_the_picture_zooms_and_moves(visit, service):
     page.mouse.wheel(0, -5000)
     until(lambda: abs(box()[2] - 8 * fitted[2]) < 1, "the largest size")
 
-    # when arrow keys and the pointer move it, then it follows, and stays in the stage
+    # when arrow keys and the pointer move it, then it moves, and stays in the stage
     before = box()
     page.keyboard.press("ArrowLeft")
     assert box()[0] == pytest.approx(before[0] + 60)
@@ -468,7 +468,7 @@ def test_two_fingers_zoom_the_picture(visit, service):
         points = [{"x": x + side * each, "y": y, "id": side + 1} for each in apart for side in (-1, 1)]
         touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
 
-    # when two fingers go from 40 to 120 pixels apart
+    # when two fingers move from 40 to 120 pixels apart
     fingers("touchStart", 20)
     for each in (30, 40, 50, 60):
         fingers("touchMove", each)
@@ -497,7 +497,7 @@ def test_a_review_shows_labels_reason_and_neighbours(visit, service):
     loaded = "images => images.every(image => image.complete && image.naturalWidth > 0)"
     until(lambda: neighbours.locator("img").evaluate_all(loaded), "the neighbours' pictures")
 
-    # when one is chosen, then it is the answer
+    # when one is chosen, then it is sent as the answer
     page.keyboard.press(str(SHAPES.index(suggested) + 1))
     expect_answers(page, 1)
     assert [*service.answers("shapes-review").values()] == [{ADA: SHAPES.index(suggested)}]
@@ -517,7 +517,7 @@ def test_one_of_many_classes_can_be_found(visit, service):
     page.keyboard.press("Enter")
     page.keyboard.press("Enter")
 
-    # then that class is the answer
+    # then that class is sent as the answer
     expect_answers(page, 1)
     assert service.answers("shapes") == {"0.png": {ADA: 47}}
 
@@ -531,7 +531,7 @@ def test_the_next_text_is_announced(visit, service):
     first = expect_task(page)
     expect(page.get_by_role("button", name="Instructions")).to_be_hidden()
 
-    # when one is answered, then a screen reader is told of both
+    # when one is answered, then a screen reader announces both
     page.keyboard.press("1")
     expect_answers(page, 1)
     other = "second" if first.startswith("first") else "first"
@@ -547,7 +547,7 @@ def test_texts_of_a_run_are_never_run(visit, service):
     page = visit()
     page.on("dialog", lambda dialog: pytest.fail(f"a script ran: {dialog.message}"))
 
-    # then they are read as they were written
+    # then they are shown as text
     open_run(page, "texts")
     assert expect_task(page) == f"{evil} item"
     choice(page, evil).click()
@@ -565,7 +565,7 @@ def test_the_page_asks_for_no_task_of_a_closed_view(visit, service):
     expect(page.get_by_text("0 of 4 complete")).to_be_visible()
     page.unroute("**/task")
 
-    # then no task is leased, even when the browser comes back
+    # then no task is leased, even when the browser is online again
     page.evaluate("window.dispatchEvent(new Event('online'))")
     page.reload()
     expect(page.get_by_text("0 of 4 complete")).to_be_visible()
@@ -573,7 +573,7 @@ def test_the_page_asks_for_no_task_of_a_closed_view(visit, service):
 
 
 def test_no_view_has_accessibility_errors(service, browser, address):
-    """By axe's rules for WCAG 2.2 AA, light and dark, on a desk and on a phone."""
+    """By axe's rules for WCAG 2.2 AA, in light and dark, on a desktop and on a phone."""
     example(service)
     seen = Visit(browser.new_context(locale="en-GB").new_page())
     page = seen.page
@@ -612,7 +612,7 @@ def test_a_phone_of_360_pixels_shows_picture_and_classes(visit, service):
     expect_answers(page, 1)
 
 
-def test_everything_can_be_reached_by_keys(visit, service):
+def test_all_controls_are_reachable_by_keyboard(visit, service):
     # given a task of a run whose instructions are closed
     shapes(service)
     page = visit()
@@ -622,7 +622,7 @@ def test_everything_can_be_reached_by_keys(visit, service):
     page.reload()
     expect_task(page)
 
-    # when the labeler presses Tab, then the focus goes through the page in its order
+    # when the labeler presses Tab, then the focus moves through the page in order
     stops = []
     for _ in range(13):
         page.keyboard.press("Tab")
@@ -636,7 +636,7 @@ def test_everything_can_be_reached_by_keys(visit, service):
         *("Zoom out", "Zoom in", "Fit", "1 circle", "2 square", "3 triangle", "U Unsure"),
     ]
 
-    # when Enter answers, then the focus stays at the same answer of the next task
+    # when Enter answers, then the focus is on the same answer of the next task
     page.keyboard.press("Enter")
     expect_answers(page, 1)
     expect_task(page)

@@ -51,7 +51,7 @@ def deployed(cloud: LocalCloud, aws: Callable) -> Iterator[Outputs]:
 
 @pytest.fixture(scope="module")
 def run(aws: Callable, deployed: Outputs) -> Callable[..., Execution]:
-    """Run a sweep to its end; returns its execution, with its output as an object."""
+    """Run a sweep to its end; return its execution, with its output as an object."""
 
     def execute(**changes: Any) -> Execution:
         states, text = aws("stepfunctions"), json.dumps(GIVEN | changes)
@@ -87,10 +87,10 @@ def swept(cloud: LocalCloud, run: Callable[..., Execution]) -> Execution:
 
 
 @pytest.mark.timeout(1800)
-def test_sweep_compares_what_completed(swept: Execution, read: Callable[[str], bytes]) -> None:
-    # given a sweep that was throttled, lost an instance and was stopped in part on its way
+def test_sweep_compares_completed_jobs(swept: Execution, read: Callable[[str], bytes]) -> None:
+    # given a sweep in which a call was throttled, a job lost its instance and another was stopped
     output = swept["output"]
-    # then the other jobs have completed, and the one that was stopped is recorded with the reason
+    # then the other jobs have completed, and the stopped one is recorded with its reason
     (stopped,) = output["failed"]
     assert (output["completed"], stopped["reason"]) == (3, "the job is Stopped (Stopped)")
     assert output["estimate"]["jobs"] == 4
@@ -108,10 +108,10 @@ def test_sweep_compares_what_completed(swept: Execution, read: Callable[[str], b
     assert {(row["cell"], row["seed"]) for row in runs} == {
         (row["cell"], seed) for row in whole for seed in ("0", "1")
     }
-    # and each run says which labels and which data it was trained on
+    # and each run records the labels and the data that it was trained on
     assert {row["labels"] for row in runs} == {output["labels"]} != {""}
     assert len({row["data"] for row in runs}) == 1
-    # and the epochs of each job are beside them, and a chart
+    # and there are the epochs of each job, and a chart
     for row in whole:
         epochs = pyarrow.parquet.read_table(
             io.BytesIO(read(f"{output['folder']}/epochs/{row['cell']}.parquet"))
@@ -148,13 +148,13 @@ def test_results_of_an_experiment_are_one_table(
     # when its results are read
     runs = results.runs(deployed["DataBucket"], "default")
     epochs = results.epochs(deployed["DataBucket"], "default")
-    # then each run of each job is there, the best first
+    # then they contain each run of each job, the best first
     ours = runs.filter(pc.field("sweep") == swept["output"]["folder"].rpartition("/")[2])
     assert ours.num_rows == 6
     best = runs["best_validation_accuracy"].to_pylist()
     assert best == sorted(best, reverse=True)
     assert set(ours["labels"].to_pylist()) == {swept["output"]["labels"]}
-    # and so is each of their epochs, with losses and seconds
+    # and each epoch of these runs, with losses and seconds
     assert {"train_loss", "validation_accuracy", "training_seconds", "selection_seconds"} <= set(
         epochs.column_names
     )
@@ -171,7 +171,7 @@ def test_job_that_lost_its_instance_is_started_again(swept: Execution, aws: Call
 
 @pytest.fixture(scope="module")
 def searched(run: Callable[..., Execution]) -> Execution:
-    """A sweep with a tuning job over the fraction, in place of a list."""
+    """A sweep with a tuning job over the fraction, instead of a list of fractions."""
     found = run(fractions=[0.2, 0.8], seeds=[0, 1], search={"method": "Random", "jobs": 2, "at_once": 2})
     assert found["status"] == "SUCCEEDED", found
     return found
@@ -219,13 +219,13 @@ def test_bad_sweep_is_refused_before_any_job(
     before = len(jobs(aws))
     # when the sweep is started
     found = run(**changes)
-    # then it fails with the reason, and there is no job of it
+    # then it fails with the reason, and without a job
     assert (found["status"], found["error"]) == ("FAILED", "PlanFailed")
     assert sentence in found["cause"]
     assert len(jobs(aws)) == before
 
 
-def test_estimate_can_be_asked_alone(run: Callable[..., Execution], aws: Callable) -> None:
+def test_estimate_starts_no_job(run: Callable[..., Execution], aws: Callable) -> None:
     before = len(jobs(aws))
     found = run(estimate_only=True)
     assert found["output"]["estimate"]["dollars_per_hour"] > 0
@@ -236,7 +236,7 @@ def test_estimate_can_be_asked_alone(run: Callable[..., Execution], aws: Callabl
 def test_deleted_stack_leaves_no_jobs_and_no_logs(
     searched: Execution, cloud: LocalCloud, aws: Callable, deployed: Outputs
 ) -> None:
-    # given a tuning job of the stack that would run for long
+    # given a long tuning job of the stack
     sagemaker = aws("sagemaker")
     (earlier,) = sagemaker.list_hyper_parameter_tuning_jobs()["HyperParameterTuningJobSummaries"]
     job = sagemaker.describe_hyper_parameter_tuning_job(
@@ -258,7 +258,7 @@ def test_deleted_stack_leaves_no_jobs_and_no_logs(
     until(lambda: streams(aws, examined, "Processing"), "a processing job's log")
     # when the stack is deleted
     cloud.destroy(STACK, context=ONLY)
-    # then these jobs and the training jobs are over, and no log of theirs is left
+    # then these jobs and the training jobs have ended, and their logs are deleted
     for each in sagemaker.list_hyper_parameter_tuning_jobs()["HyperParameterTuningJobSummaries"]:
         assert each["HyperParameterTuningJobStatus"] in ("Completed", "Stopped")
     running = sagemaker.list_training_jobs(StatusEquals="InProgress", NameContains=name)

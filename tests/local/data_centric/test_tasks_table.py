@@ -47,7 +47,7 @@ def desk_of(client, **changes) -> Desk:
 
 
 def all_done(desk: Desk, name: str, choice: int | None) -> int:
-    """Let a labeler do all tasks there are; return how many."""
+    """Let a labeler do all available tasks; return their number."""
     count = 0
     while found := workflow.next_task(desk, name):
         workflow.submit(desk, name, found.item, choice)
@@ -60,7 +60,7 @@ def gold_answers(desk: Desk, name: str) -> int:
 
 
 def test_run_goes_from_manifest_to_answers(client) -> None:
-    # given more items than one write takes, and gold questions
+    # given more items than fit into one write, and gold questions
     desk = desk_of(client, name="whole", labels=2, extra_labels=3, gold_every=4, gold_least=10)
     items, gold = entries(30), entries(5, "gold")
     known = {each.item: 1 for each in gold}
@@ -83,7 +83,7 @@ def test_run_goes_from_manifest_to_answers(client) -> None:
     assert all_done(desk, "c", 2) == 3 + gold_answers(desk, "c")
 
 
-def test_lease_that_ended_goes_to_another(client) -> None:
+def test_ended_lease_goes_to_another_labeler(client) -> None:
     desk = desk_of(client, name="late", labels=1)
     workflow.load(desk, entries(1))
     given = workflow.next_task(desk, "a")
@@ -96,7 +96,7 @@ def test_lease_that_ended_goes_to_another(client) -> None:
     assert workflow.submit(desk, "b", given.item, 0) == "kept"
 
 
-def test_labelers_at_once_lose_and_double_nothing(client) -> None:
+def test_concurrent_labelers_lose_and_duplicate_no_answers(client) -> None:
     # given five labelers at once, who submit twice
     desk = desk_of(client, name="race", labels=3)
     workflow.load(desk, entries(12))
@@ -115,7 +115,7 @@ def test_labelers_at_once_lose_and_double_nothing(client) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    # when those who found nothing free while others worked come back
+    # when labelers who found no free task ask again
     for number in range(5):
         all_done(desk, f"labeler-{number}", 0)
     # then

@@ -16,7 +16,7 @@ from tooling import envs
 
 @pytest.fixture(scope="module")
 def image(cloud: LocalCloud, aws: Callable, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A container that trains and serves as its settings say, pushed to the cloud's ECR."""
+    """A container that trains and serves by its settings, pushed to the cloud's ECR."""
     context = tmp_path_factory.mktemp("image")
     (context / "program.py").write_text(PROGRAM)
     (context / "Dockerfile").write_text(
@@ -55,7 +55,7 @@ def bucket(aws: Callable) -> str:
 
 @pytest.fixture(scope="module")
 def execution_role(aws: Callable) -> str:
-    """What a training job and an endpoint need of the cloud in these tests."""
+    """Grants of the role of training jobs and endpoints in these tests."""
     return role(
         aws,
         "sagemaker.amazonaws.com",

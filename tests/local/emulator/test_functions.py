@@ -42,7 +42,7 @@ def function(aws: Callable) -> str:
     return name
 
 
-def test_a_function_has_its_roles_session_even_before_iam_is_enforced(aws: Callable, function: str) -> None:
+def test_function_has_a_session_of_its_role_without_enforced_iam(aws: Callable, function: str) -> None:
     answer = json.load(aws("lambda").invoke(FunctionName=function, Payload=b"{}")["Payload"])
     assert ":assumed-role/hooks-" in answer
 

@@ -18,7 +18,7 @@ CLUSTER = {"InstanceType": "ml.m5.large", "InstanceCount": 1}
 
 
 def grants(noun: str) -> list[tuple[str, str]]:
-    """What AWS documents that a state machine needs to run a job of this kind."""
+    """Return the grants that a state machine needs to run a job of this kind, as AWS documents them."""
     operations = [f"sagemaker:{verb}{noun}Job" for verb in ("Create", "Describe", "Stop")]
     passing = [("iam:PassRole", "*")] if noun == "Processing" else []
     return [(each, "*") for each in (*operations, "sagemaker:ListTags")] + [
@@ -29,7 +29,7 @@ def grants(noun: str) -> list[tuple[str, str]]:
 
 @pytest.fixture
 def request_of(aws: Callable, image: str, bucket: str, execution_role: str) -> Callable[..., dict[str, Any]]:
-    """Make the request for a job of a kind, which completes, fails or goes on (`end`)."""
+    """Return a request for a job of a kind that completes, fails or does not end, by `end`."""
 
     def processing(end: str) -> dict[str, Any]:
         program = {"complete": "pass", "fail": "raise SystemExit(3)", "go on": "import time; time.sleep(300)"}
@@ -102,7 +102,7 @@ def test_failed_job_fails_its_task_with_its_description(
 def test_task_without_a_grant_is_refused(
     aws: Callable, enforced: None, request_of: Callable, noun: str, missing: str, action: str
 ) -> None:
-    # given all grants but one, and the managed rule of training jobs in place of the job's own
+    # given all grants except one, and the managed rule of training jobs instead of the job's own
     request = request_of(noun)
     allowed = [grant for grant in grants(noun) if grant[0] != missing]
     machine = Machine(aws, task(sync(noun), request), *allowed, ("events:*", RULE.format("Training")))
@@ -135,8 +135,8 @@ def test_job_is_stopped_with_its_execution(aws: Callable, request_of: Callable, 
     until(lambda: status() == "Stopped", "the job's end")
 
 
-def test_task_that_waits_for_no_job_starts_it(aws: Callable, enforced: None, request_of: Callable) -> None:
-    # given the grants to create a job alone
+def test_task_without_sync_only_starts_the_job(aws: Callable, enforced: None, request_of: Callable) -> None:
+    # given only the grants to create a job
     request = request_of("Transform")
     state = task("sagemaker:createTransformJob", request)
     ended = Machine(aws, state, ("sagemaker:CreateTransformJob", "*")).run()

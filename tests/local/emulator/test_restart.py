@@ -1,4 +1,4 @@
-"""State machines of a cloud that dies: their executions go on."""
+"""State machines of a cloud that crashes: their executions continue."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.deployments import names, role
 from tests.support.waiting import until
 
 
-def test_execution_goes_on_where_it_was_after_a_crash(tmp_path: Path) -> None:
+def test_execution_continues_after_a_crash(tmp_path: Path) -> None:
     with LocalCloud(tmp_path / "cloud") as cloud:
         aws = functools.partial(client, cloud)
         sqs, states = aws("sqs"), aws("stepfunctions")
@@ -38,10 +38,10 @@ def test_execution_goes_on_where_it_was_after_a_crash(tmp_path: Path) -> None:
             return [each for each in found if each["type"] == kind]
 
         until(lambda: events("WaitStateEntered"), "the wait")
-        # when the cloud dies, and starts again
+        # when the cloud crashes and starts again
         cloud.crash()
         cloud.start()
-        # then it ends with what it knew, and has sent no second message
+        # then it ends with its earlier values, and has sent no second message
         until(lambda: events("ExecutionSucceeded"), "the execution's end")
         ended = states.describe_execution(executionArn=execution)
         assert (ended["status"], json.loads(ended["output"])) == ("SUCCEEDED", "hello")

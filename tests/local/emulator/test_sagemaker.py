@@ -1,4 +1,4 @@
-"""SageMaker at the cloud's address: its API, its callers, ECR and logs beside it."""
+"""SageMaker at the cloud's address: its API, its callers, ECR and logs."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ def test_sagemaker_answers_at_the_clouds_address(aws: Callable) -> None:
         aws("sagemaker-runtime").invoke_endpoint(EndpointName="nobody", Body=b"")
 
 
-def test_a_role_may_do_in_sagemaker_what_its_policy_grants(
+def test_role_has_the_grants_of_its_policy_in_sagemaker(
     cloud: LocalCloud, aws: Callable, enforced: None
 ) -> None:
     # given a role that may list models, and nothing else
     acting = aws("sagemaker", **assumed(aws, ("sagemaker:ListModels", "*")))
-    # then it lists them, and is refused anything else by AWS's own sentence
+    # then it lists them, and other calls are refused with AWS's message
     assert acting.list_models(NameContains="nobody")["Models"] == []
     with pytest.raises(ClientError, match="not authorized to perform: sagemaker:DeleteModel on resource: "
                        f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:model/mine") as refused:  # fmt: skip
@@ -33,7 +33,7 @@ def test_a_role_may_do_in_sagemaker_what_its_policy_grants(
     assert refused.value.response["Error"]["Code"] == "AccessDeniedException"
 
 
-def test_who_does_not_sign_is_refused(cloud: LocalCloud, aws: Callable, enforced: None) -> None:
+def test_unsigned_request_is_refused(cloud: LocalCloud, aws: Callable, enforced: None) -> None:
     unsigned = Config(signature_version=UNSIGNED)
     sagemaker = boto3.client(
         "sagemaker", endpoint_url=cloud.endpoint_url, region_name=REGION, config=unsigned
@@ -55,7 +55,7 @@ def test_only_a_role_that_trusts_sagemaker_is_assumed(
         reason = str(error)
     else:
         reason = job(aws, request["TrainingJobName"])["FailureReason"]
-    # then the job does not run, and the reason says why
+    # then the job does not run, and fails with the reason
     assert "Could not assume role" in reason
 
 
@@ -66,8 +66,8 @@ def test_an_absent_image_is_an_error(aws: Callable, image: str) -> None:
     assert aws("ecr").describe_images(repositoryName="hooks", imageIds=[{"imageTag": "1"}])["imageDetails"]
 
 
-def test_a_bucket_that_wants_encrypted_requests_is_reached(cloud: LocalCloud, aws: Callable) -> None:
-    # given a bucket as the house makes it, and a role that may read it
+def test_bucket_policy_that_requires_tls_allows_requests(cloud: LocalCloud, aws: Callable) -> None:
+    # given a bucket as this project's stacks create it, and a role that may read it
     name = next(names)
     aws("s3").create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": REGION})
     aws("s3").put_object(Bucket=name, Key="key", Body=b"content")
@@ -86,7 +86,7 @@ def test_a_bucket_that_wants_encrypted_requests_is_reached(cloud: LocalCloud, aw
         cloud.enforce_iam(False)
 
 
-def test_a_grant_may_name_the_streams_of_a_log(cloud: LocalCloud, aws: Callable) -> None:
+def test_grant_is_limited_to_log_streams(cloud: LocalCloud, aws: Callable) -> None:
     # given a log with two streams, and a role that may delete those whose names begin with "mine"
     group = next(names)
     aws("logs").create_log_group(logGroupName=group)

@@ -16,11 +16,11 @@ from tests.support.clouds import own_keys
 from tests.support.deployments import ACCOUNT, HOSTED, REGION, Stack, asked, assumed, hosting, names
 
 
-def test_a_stack_makes_changes_replaces_and_deletes_what_serves(
+def test_stack_creates_updates_and_deletes_an_endpoint(
     aws: Callable, image: str, execution_role: str
 ) -> None:
     sagemaker, stack = aws("sagemaker"), Stack(aws)
-    # when a stack with an endpoint is made, then it serves, Ref is the ARN, and the stack's tags are on it
+    # when a stack with an endpoint is created, then it serves, Ref is the ARN, and it has the stack's tags
     assert stack.create(hosting(image, execution_role, ANSWER="one"), HOSTED) == "CREATE_COMPLETE", (
         stack.reasons
     )
@@ -30,8 +30,8 @@ def test_a_stack_makes_changes_replaces_and_deletes_what_serves(
     assert asked(aws, first["Endpoint"]) == "one"
     tags = {tag["Key"]: tag["Value"] for tag in sagemaker.list_tags(ResourceArn=first["Ref"])["Tags"]}
     assert (tags["team"], tags["aws:cloudformation:stack-name"]) == ("ours", stack.name)
-    # when the model changes, then model and configuration are others, the endpoint is the same one and
-    # serves the new model, and the old ones are gone
+    # when the model changes, then model and configuration are replaced, the endpoint is the same and serves
+    # the new model, and the old ones are deleted
     assert stack.update(hosting(image, execution_role, ANSWER="two"), HOSTED) == "UPDATE_COMPLETE", (
         stack.reasons
     )
@@ -49,19 +49,19 @@ def test_a_stack_makes_changes_replaces_and_deletes_what_serves(
     assert sagemaker.list_endpoints(NameContains=stack.name)["Endpoints"] == []
 
 
-def test_a_stack_takes_back_what_failed(aws: Callable, image: str, execution_role: str) -> None:
-    # given a stack whose endpoint's configuration names a model that is not there
+def test_failed_stack_creation_is_rolled_back(aws: Callable, image: str, execution_role: str) -> None:
+    # given a stack whose endpoint configuration names a missing model
     resources = hosting(image, execution_role)
     resources["Config"]["Properties"]["ProductionVariants"][0]["ModelName"] = "nobody"
     stack = Stack(aws)
-    # then it is rolled back with SageMaker's own reason, and the model that came up is gone
+    # then it is rolled back with SageMaker's reason, and the created model is deleted
     assert stack.create(resources) == "ROLLBACK_COMPLETE"
     assert "nobody" in stack.reasons
     assert aws("sagemaker").list_models(NameContains=stack.name)["Models"] == []
 
 
-def test_the_cdk_is_answered_when_the_change_of_a_stack_is_over(cloud: LocalCloud, aws: Callable) -> None:
-    # given a stack that waits for a signal, for a second
+def test_describe_stacks_returns_to_the_cdk_after_the_change_ends(cloud: LocalCloud, aws: Callable) -> None:
+    # given a stack that waits one second for a signal
     name, formation = next(names), aws("cloudformation")
     wait = {"Handle": {"Ref": "Handle"}, "Timeout": "1"}
     resources = {
@@ -69,9 +69,9 @@ def test_the_cdk_is_answered_when_the_change_of_a_stack_is_over(cloud: LocalClou
         "Wait": {"Type": "AWS::CloudFormation::WaitCondition", "Properties": wait},
     }
     formation.create_stack(StackName=name, TemplateBody=json.dumps({"Resources": resources}))
-    # when others ask, then they are told how it is
+    # when another client calls, then it gets the current status
     assert formation.describe_stacks(StackName=name)["Stacks"][0]["StackStatus"] == "CREATE_IN_PROGRESS"
-    # when the CDK asks, which would come back in five seconds, then it is told how it ends
+    # when the CDK calls, which polls every five seconds, then it gets the final status
     cdk = boto3.client(
         "cloudformation",
         endpoint_url=cloud.endpoint_url,
@@ -118,7 +118,7 @@ def test_a_stack_makes_notebooks_and_model_groups(aws: Callable, execution_role:
     assert first["GroupRef"] == f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:model-package-group/{group}-5"
     # when the notebook's disk grows and the group has another name
     assert stack.update(resources("echo two", 8), outputs) == "UPDATE_COMPLETE", stack.reasons
-    # then the notebook is the same one, changed, and runs; the group is another one
+    # then the notebook is updated and runs, and the group is replaced
     assert stack.outputs["Notebook"] == first["Notebook"]
     notebook = sagemaker.describe_notebook_instance(NotebookInstanceName=first["Notebook"])
     assert notebook["VolumeSizeInGB"] == 8
@@ -129,7 +129,7 @@ def test_a_stack_makes_notebooks_and_model_groups(aws: Callable, execution_role:
 
 
 def test_a_secret_is_referred_to_by_its_arn(cloud: LocalCloud, aws: Callable) -> None:
-    # given a stack with a secret, and a role that may read what the secret's Ref names
+    # given a stack with a secret, and a role that may read the secret by its Ref
     stack, name = Stack(aws), next(names)
 
     def resources(description: str) -> dict[str, Any]:
@@ -142,7 +142,7 @@ def test_a_secret_is_referred_to_by_its_arn(cloud: LocalCloud, aws: Callable) ->
     reader, stranger = assumed(aws, ("secretsmanager:GetSecretValue", arn)), assumed(aws)
     cloud.enforce_iam(True)
     try:
-        # then it may, by the secret's ARN and by its name, and another may not
+        # then it can read by the secret's ARN and by its name, and another role cannot
         for reference in (arn, name):
             read = aws("secretsmanager", **reader).get_secret_value(SecretId=reference)
             assert read["SecretString"] == "hidden"
@@ -150,7 +150,7 @@ def test_a_secret_is_referred_to_by_its_arn(cloud: LocalCloud, aws: Callable) ->
                 aws("secretsmanager", **stranger).get_secret_value(SecretId=reference)
     finally:
         cloud.enforce_iam(False)
-    # and the stack changes it and deletes it
+    # and the stack updates it and deletes it
     assert stack.update(resources("two"), {"Arn": {"Ref": "Secret"}}) == "UPDATE_COMPLETE", stack.reasons
     assert stack.outputs["Arn"] == arn
     assert aws("secretsmanager").describe_secret(SecretId=arn)["Description"] == "two"
@@ -159,7 +159,7 @@ def test_a_secret_is_referred_to_by_its_arn(cloud: LocalCloud, aws: Callable) ->
         aws("secretsmanager").get_secret_value(SecretId=name)
 
 
-def test_an_alarm_calculates_with_metrics(aws: Callable) -> None:
+def test_alarm_evaluates_metric_math(aws: Callable) -> None:
     # given an alarm on the sum of two metrics
     metrics: list[dict[str, Any]] = [{"Id": "sum", "Expression": "FILL(a, 0) + FILL(b, 0)"}]
     for each in ("a", "b"):

@@ -1,4 +1,4 @@
-"""State machines: their tasks, their roles, their end, the alarms on them."""
+"""State machines: tasks, roles, ends of executions, and alarms."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.support.waiting import until
 def test_a_task_waits_for_its_training_job(
     aws: Callable, enforced: None, image: str, bucket: str, execution_role: str
 ) -> None:
-    # given IAM enforced and a state machine with the grants that AWS documents
+    # given enforced IAM and a state machine with the grants that AWS documents
     request = training(image, bucket, execution_role, seconds="0.2")
     machine = Machine(aws, task("sagemaker:createTrainingJob.sync", request), *SYNC)
     # when it runs
@@ -47,7 +47,7 @@ def test_a_failed_job_fails_its_task_with_the_jobs_description(
 def test_a_task_without_a_grant_is_refused(
     aws: Callable, enforced: None, image: str, bucket: str, execution_role: str, missing: str
 ) -> None:
-    # given all grants but one
+    # given all grants except one
     grants = [grant for grant in SYNC if grant[0] != missing]
     request = training(image, bucket, execution_role)
     ended = Machine(aws, task("sagemaker:createTrainingJob.sync", request), *grants).run()
@@ -75,10 +75,10 @@ def test_errors_have_the_sdks_names(
     invalid: str,
     exceeded: str,
 ) -> None:
-    # an error that the SDK has no class for, as validation's and throttling's, is its base class
+    # an error without a class in the SDK, such as of validation or throttling, has the base class
     ended = Machine(aws, task(f"{resource}:createModel", {"ModelName": "not a name!"})).run()
     assert (ended["status"], ended["error"]) == ("FAILED", invalid), ended
-    # one that it has a class for is that class
+    # an error with a class in the SDK has that class
     cloud.configure(training_instances=0)
     try:
         request = training(image, bucket, execution_role)
@@ -98,7 +98,7 @@ def test_an_sdk_task_calls_sagemaker(aws: Callable) -> None:
 
 
 @pytest.mark.parametrize("end", ["the execution is stopped", "the task's time is over"])
-def test_a_job_ends_with_its_task(
+def test_job_is_stopped_when_its_task_ends(
     aws: Callable, image: str, bucket: str, execution_role: str, end: str
 ) -> None:
     # given a task that waits for a long job
@@ -115,7 +115,7 @@ def test_a_job_ends_with_its_task(
     until(running, "the job's start")
     if "stopped" in end:
         machine.stop(execution)
-    # then the job is stopped, and the execution keeps the end that it came to
+    # then the job is stopped, and the status of the execution does not change
     assert job(aws, name)["TrainingJobStatus"] == "Stopped"
     ended = until(lambda: machine.ended(execution), "the execution's end")
     wanted = ("ABORTED", None) if "stopped" in end else ("FAILED", "States.Timeout")
@@ -125,7 +125,7 @@ def test_a_job_ends_with_its_task(
 
 
 def test_every_integration_acts_under_the_machines_role(aws: Callable, enforced: None) -> None:
-    # given a topic and a table, and machines that may use neither
+    # given a topic and a table, and machines without grants on them
     topic = aws("sns").create_topic(Name=next(names))["TopicArn"]
     table = next(names)
     aws("dynamodb").create_table(
@@ -144,7 +144,7 @@ def test_every_integration_acts_under_the_machines_role(aws: Callable, enforced:
         (task("aws-sdk:dynamodb:putItem", item), "DynamoDb.DynamoDbException", put),
     ]
     for state, error, grant in tasks:
-        # then without the grant the task is refused, and with it the task is done
+        # then the task is refused without the grant, and succeeds with it
         refused = Machine(aws, state).run()
         assert (refused["status"], refused["error"]) == ("FAILED", error), refused
         assert f"not authorized to perform: {grant[0]}" in refused["cause"]
@@ -152,14 +152,14 @@ def test_every_integration_acts_under_the_machines_role(aws: Callable, enforced:
         assert done["status"] == "SUCCEEDED", done
 
 
-def test_an_execution_ends_when_its_time_is_over(aws: Callable) -> None:
+def test_execution_times_out(aws: Callable) -> None:
     machine = Machine(aws, {"Type": "Wait", "Seconds": 4}, TimeoutSeconds=1)
     ended = machine.run()
     assert (ended["status"], ended["error"]) == ("TIMED_OUT", "States.Timeout")
 
 
-def test_an_alarm_on_failed_executions_goes_off_for_its_own_machine(aws: Callable) -> None:
-    # given two machines that fail, and an alarm on one of them that tells a queue
+def test_alarm_on_failed_executions_fires_for_its_state_machine_only(aws: Callable) -> None:
+    # given two machines that fail, and an alarm on one of them that notifies a queue
     failing = {"Type": "Fail", "Error": "Wrong", "Cause": "as it should"}
     watched, other = (Machine(aws, failing, QueryLanguage="JSONata") for _ in range(2))
     topic = aws("sns").create_topic(Name=next(names))["TopicArn"]
@@ -183,7 +183,7 @@ def test_an_alarm_on_failed_executions_goes_off_for_its_own_machine(aws: Callabl
     def state() -> str:
         return aws("cloudwatch").describe_alarms(AlarmNames=[alarm])["MetricAlarms"][0]["StateValue"]
 
-    # when the other one fails, then nothing; when its own does, then it goes off
+    # when the other one fails, then it stays quiet; when its own machine fails, then it fires
     other.run()
     assert state() != "ALARM"
     watched.run()
@@ -207,7 +207,7 @@ class Blocks(Machine):
 
 
 def test_branches_and_iterations_run_and_pass_on_their_outputs(aws: Callable, enforced: None) -> None:
-    # given branches at the same time, then an iteration for each of two parts
+    # given parallel branches, then an iteration for each of two parts
     def branch(name: str, output: str) -> Branch:
         inside = Branch(name)
         inside.call(name, "aws-sdk:sagemaker:listEndpoints", {"MaxResults": 1}, None, output=output)
@@ -237,7 +237,7 @@ def test_branches_and_iterations_run_and_pass_on_their_outputs(aws: Callable, en
 
 
 def test_each_branch_has_its_history_and_its_own_variables(aws: Callable, enforced: None) -> None:
-    # given two branches that assign the same variable before the other one reads it
+    # given two branches that each assign a variable before the other one reads it
     def branch(name: str) -> Branch:
         inside = Branch(name)
         inside.call(name, "aws-sdk:sagemaker:listEndpoints", {}, f"{name} waits", assign={"mine": name})
@@ -333,7 +333,7 @@ def test_result_writer_is_refused_by_name(aws: Callable, bucket: str) -> None:
 
 @pytest.fixture
 def callback(aws: Callable) -> tuple[Blocks, Callable[[], str]]:
-    """A machine that asks by a queue and waits for the answer, and the token of its next question."""
+    """A machine that sends a message and waits for its callback; the token of its next message."""
     sqs = aws("sqs")
     queue = sqs.create_queue(QueueName=next(names))["QueueUrl"]
     flow = Flow()
@@ -352,11 +352,11 @@ def callback(aws: Callable) -> tuple[Blocks, Callable[[], str]]:
     return Blocks(aws, flow, ("sqs:SendMessage", "*")), token
 
 
-def test_callback_is_waited_for_while_it_sends_heartbeats(aws: Callable, callback: tuple) -> None:
+def test_task_waits_for_a_callback_that_sends_heartbeats(aws: Callable, callback: tuple) -> None:
     machine, token = callback
     states, execution = aws("stepfunctions"), machine.start()
     asked = token()
-    # when the worker takes longer than the heartbeat, and sends some
+    # when the worker takes longer than the heartbeat, and sends heartbeats
     for _ in range(6):
         states.send_task_heartbeat(taskToken=asked)
         time.sleep(0.5)

@@ -1,4 +1,4 @@
-"""A cloud for the Lambda functions, which run in the test's process, and pictures to upload."""
+"""A cloud for Lambda functions that run in the test's process, and pictures to upload."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from tests.support.personalization.world import (
 
 @pytest.fixture(scope="session")
 def personalization_cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCloud]:
-    """A cloud with the image of a training that takes no time, a bucket and a topic."""
+    """A cloud with a training image that ends at once, a bucket and a topic."""
     with LocalCloud(tmp_path_factory.mktemp("cloud")) as running:
         context = tmp_path_factory.mktemp("image")
         (context / "Dockerfile").write_text(DOCKERFILE)
@@ -63,7 +63,7 @@ def personalization_cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 def make_world(
     personalization_cloud: LocalCloud, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[..., World]]:
-    """Worlds of this test, each on its own tables; jobs that still run at the end are stopped."""
+    """Creates worlds, each with its own tables; jobs that still run at the end are stopped."""
     made: list[World] = []
     settings = {"DATA_BUCKET": BUCKET, "ENDPOINT_NAME": "endpoint", "TOPIC_ARN": TOPIC_ARN}
     for name, value in (personalization_cloud.env() | settings).items():
@@ -75,7 +75,7 @@ def make_world(
         "LIMITS",
         *(f"{name.upper()}_TABLE" for name in TABLES),
     ):
-        monkeypatch.setenv(name, "")  # the world's own, put back at the end
+        monkeypatch.setenv(name, "")  # the world's variables, restored at the end
 
     @functools.cache
     def killing_client(service: str) -> Any:
@@ -106,7 +106,7 @@ def make_world(
 
 @pytest.fixture(scope="session")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Five photographs of different sizes, one of them as large as a camera makes them."""
+    """Five photographs of different sizes, one of them with the size of a camera's."""
     folder, paths = tmp_path_factory.mktemp("pictures"), []
     for place, size in enumerate([(4000, 3000), (700, 700), (640, 480), (480, 640), (500, 500)]):
         noise = Image.effect_noise((size[0] // 20, size[1] // 20), 90).resize(size)

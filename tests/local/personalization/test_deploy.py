@@ -1,4 +1,4 @@
-"""personalization as `cdk deploy` makes it: it stands, lets in who may come in, and leaves nothing behind."""
+"""personalization deployed by `cdk deploy`: its resources, access to it, and its deletion."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ BASES = "bases-of-the-test"
 CHOICE = {
     "only": "personalization",
     "personalization.base": f"s3://{BASES}/micro/",
-    # The containers end where PyTorch finds another device than the instance type promises
+    # The containers exit if PyTorch finds another device than the instance type has
     "personalization.training_instance_type": "ml.m5.xlarge",
     "personalization.serving_instance_type": "ml.m5.xlarge",
     "personalization.serving_memory_mb": "64",
-    # Every function, job and service must be allowed to use the key, too
+    # Every function, job and service also needs grants on the key
     "personalization.own_key": "true",
     "personalization.hyperparameters.steps": "20",
     "personalization.hyperparameters.preview_steps": "4",
@@ -48,13 +48,13 @@ PASSWORD = "Long-enough-1234"
 
 @pytest.fixture(scope="module")
 def base(made_once: MakeOnce) -> Path:
-    """A pipeline of a million random weights, made by the image that will train it."""
+    """A pipeline of a million random weights, made by the training image."""
     return pipelines(made_once) / "base"
 
 
 @pytest.fixture(scope="module")
 def deployed(tmp_path_factory: pytest.TempPathFactory, base: Path) -> Iterator[SimpleNamespace]:
-    """The stack in a cloud of its own, with a base that was there before, and IAM enforced from then on."""
+    """The stack in a separate cloud, with an existing base, and IAM enforced after the deployment."""
     with LocalCloud(tmp_path_factory.mktemp("personalization")) as cloud:
         s3 = client(cloud, "s3")
         s3.create_bucket(Bucket=BASES, CreateBucketConfiguration={"LocationConstraint": cloud.region})
@@ -70,9 +70,9 @@ Ask = Callable[..., tuple[int, Any]]
 
 @pytest.fixture(scope="module")
 def ask(deployed: SimpleNamespace) -> Ask:
-    """`ask("GET", "/api/models", token)` through the page's own origin: status and JSON."""
+    """`ask("GET", "/api/models", token)` calls through the page's origin and returns status and JSON."""
     cloud = deployed.cloud
-    # Browsers find *.localhost by themselves, Python does not
+    # Browsers resolve *.localhost themselves, Python does not
     host = urllib.parse.urlsplit(cloud.local_url(deployed.out["SiteUrl"])).netloc
 
     def ask(method: str, path: str, token: str = "", body: Any = None) -> tuple[int, Any]:
@@ -116,7 +116,7 @@ def test_the_endpoint_is_in_service_with_the_bases_container(deployed: SimpleNam
     ]
 
 
-def test_who_has_no_token_is_not_let_in(ask: Ask, token: str):
+def test_request_without_a_token_is_refused(ask: Ask, token: str):
     head, claims, signature = token.split(".")
     other = json.loads(base64.urlsafe_b64decode(claims + "=" * (-len(claims) % 4)))
     other["sub"] = "11111111-2222-3333-4444-555555555555"
@@ -125,13 +125,15 @@ def test_who_has_no_token_is_not_let_in(ask: Ask, token: str):
         assert ask("GET", "/api/models", wrong)[0] == 401, wrong
 
 
-def test_who_has_one_is_answered_by_the_function_under_its_own_role(ask: Ask, token: str):
+def test_request_with_a_token_is_answered_under_the_functions_role(ask: Ask, token: str):
     assert ask("GET", "/api/models", token) == (200, {"models": []})
     assert ask("GET", "/api/models/00000000000000000000000000", token)[0] == 404
     assert ask("GET", "/api/nothing", token)[0] == 404
 
 
-def test_a_new_model_gets_addresses_that_take_its_pictures(ask: Ask, token: str, deployed: SimpleNamespace):
+def test_new_model_gets_upload_addresses_and_is_purged_when_deleted(
+    ask: Ask, token: str, deployed: SimpleNamespace
+):
     body = {
         "name": "Tom",
         "subject": "cat",
@@ -148,7 +150,7 @@ def test_a_new_model_gets_addresses_that_take_its_pictures(ask: Ask, token: str,
     until(lambda: not deployed.client("dynamodb").scan(TableName=table)["Items"], "the purge")
 
 
-def test_every_function_runs_under_the_role_that_the_template_gives_it(deployed: SimpleNamespace):
+def test_every_function_runs_under_its_role_in_the_template(deployed: SimpleNamespace):
     functions = {
         name.removesuffix("FunctionName"): value
         for name, value in deployed.out.items()
@@ -174,7 +176,7 @@ def test_every_function_runs_under_the_role_that_the_template_gives_it(deployed:
         assert not (json.loads(told) or {}).get("batchItemFailures"), f"{name}: {told}"
 
 
-def test_the_page_is_in_its_bucket_and_knows_where_to_sign_in(deployed: SimpleNamespace):
+def test_page_and_its_sign_in_settings_are_in_the_bucket(deployed: SimpleNamespace):
     template = deployed.client("cloudformation")
     resources = template.describe_stack_resources(StackName=STACK)["StackResources"]
     (bucket,) = [
@@ -192,7 +194,7 @@ def test_person_makes_private_pictures_from_photographs_in_a_browser(
     deployed: SimpleNamespace,
     pictures: list[Path],
 ):
-    # GIVEN two invited people, each with the page open in a browser of their own
+    # GIVEN two invited users, each with the page open in a separate browser
     pool, cognito = deployed.out["UserPoolId"], deployed.client("cognito-idp")
     address = deployed.cloud.local_url(deployed.out["SiteUrl"]) + "/"
     with chromium() as browser:
@@ -204,22 +206,22 @@ def test_person_makes_private_pictures_from_photographs_in_a_browser(
             sign_in(visit.page, name, PASSWORD)
             expect(visit.page.get_by_role("heading", name="Your models")).to_be_visible()
 
-        # WHEN one uploads photographs THEN the page tells how far it is until pictures can be made
+        # WHEN one uploads photographs THEN the page shows the progress until pictures can be made
         created(ada.page, pictures)
         expect(ada.page.get_by_role("button", name="Make pictures")).to_be_visible(timeout=240_000)
         expect(ada.page.get_by_role("img", name="First picture 1 of your cat")).to_be_visible()
 
-        # WHEN a picture is asked for THEN it comes from the endpoint
+        # WHEN a picture is requested THEN it comes from the endpoint
         drawn(ada.page, "a photo of sks cat", seed=7)
         picture = ada.page.get_by_role("article").get_by_role("img").first
         expect(picture).to_be_visible(timeout=120_000)
         assert picture.evaluate("image => image.decode().then(() => image.naturalWidth)") == 64
 
-        # AND the other, with the very address, sees that there is nothing
+        # AND the other user, with the same address, sees that there is no such model
         bob.page.goto(ada.page.url)
         expect(bob.page.get_by_text("There is no such model among yours.")).to_be_visible()
 
-        # WHEN the model is deleted THEN it is gone from the page, and soon from table and bucket
+        # WHEN the model is deleted THEN it disappears from the page, and soon from table and bucket
         ada.page.get_by_role("button", name="Delete this model").click()
         ada.page.get_by_role("button", name="Delete everything").click()
         expect(ada.page.get_by_text("Nothing here yet")).to_be_visible()
@@ -238,24 +240,24 @@ def test_person_makes_private_pictures_from_photographs_in_a_browser(
 
 
 def test_every_listener_is_known_and_on_the_loopback(deployed: SimpleNamespace):
-    """With a page, an endpoint and functions in use; `docs/security.md` says of each who may speak to it."""
+    """With a page, an endpoint and functions in use. `docs/security.md` lists the clients of a listener."""
     # given the port of the cloud, that of its Snowflake, and those of containers
     now = deployed.cloud.status()
     known = {("127.0.0.1", urllib.parse.urlsplit(now["endpoint_url"]).port), ("127.0.0.1", now["snowflake"])}
     containers = ipaddress.ip_network("127.64.0.0/10")
-    # when all that the cloud started is asked
+    # when the listeners of all processes of the cloud are listed
     found = listening(descendants(now["pid"]))
-    # then there is nothing else, and the endpoint's container listens on its one port alone
+    # then there is no other one, and the endpoint's container listens on one port only
     unknown = {(str(address), port) for address, port in found if address not in containers} - known
     assert not unknown
     assert len([port for address, port in found if address in containers]) == 1
 
 
-def test_what_is_destroyed_leaves_nothing(deployed: SimpleNamespace):
-    """Last: what a job would have left is there, and goes too."""
+def test_destroyed_stack_leaves_no_resources(deployed: SimpleNamespace):
+    """Must run last. It adds an object of a job, which must be deleted too."""
     s3, bucket = deployed.client("s3"), deployed.out["DataBucket"]
     s3.put_object(Bucket=bucket, Key=f"jobs/{STACK}-0/tasks.json", Body=b"{}")
-    deployed.cloud.enforce_iam(False)  # the CDK's publishing roles are not what is tested
+    deployed.cloud.enforce_iam(False)  # this test does not cover the CDK's publishing roles
     deployed.cloud.destroy(STACK, context=CHOICE)
     assert [each["Name"] for each in s3.list_buckets()["Buckets"] if "personalization" in each["Name"]] == []
     assert deployed.client("dynamodb").list_tables()["TableNames"] == []

@@ -1,4 +1,4 @@
-"""Requests through the deployed pipeline with faults injected: the benchmark itself, with a few of them."""
+"""The benchmark of requests to the deployed stack with injected faults, with a few requests."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ REQUESTS = 16
 
 @pytest.fixture(scope="module")
 def figures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What a short run found."""
+    """Figures of a short run."""
     file = tmp_path_factory.mktemp("faults") / "figures.json"
     command = [sys.executable, "-m", "benchmarks.personalization.faults", "--json", str(file)]
     done = subprocess.run(
@@ -32,7 +32,7 @@ def figures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return json.loads(file.read_text())
 
 
-def test_no_request_is_lost_and_none_is_trained_twice(figures: dict[str, Any]) -> None:
+def test_each_request_ends_once_without_duplicate_training(figures: dict[str, Any]) -> None:
     found = figures["metrics"]
     assert found["requests"] == REQUESTS
     assert found["ready"] + found["failed"] + found["deleted"] == REQUESTS
@@ -40,12 +40,12 @@ def test_no_request_is_lost_and_none_is_trained_twice(figures: dict[str, Any]) -
         assert found[name] == 0, figures["found"]
 
 
-def test_nothing_is_left_over_and_everybody_is_told(figures: dict[str, Any]) -> None:
+def test_no_data_is_left_behind_and_every_user_is_notified(figures: dict[str, Any]) -> None:
     for name in ("left_behind", "counters_off", "not_notified"):
         assert figures["metrics"][name] == 0, figures["found"]
 
 
-def test_faults_have_struck(figures: dict[str, Any]) -> None:
+def test_faults_were_injected(figures: dict[str, Any]) -> None:
     struck = figures["faults"]
     assert set(struck) >= {kind.name for kind in KINDS}
     assert struck["cloud_crashes"] == 2

@@ -1,4 +1,4 @@
-"""The page of `personalization` in headless Chromium, as a person uses it."""
+"""The page of `personalization` in headless Chromium, as a user uses it."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def address(service: Service) -> Iterator[str]:
 
 @pytest.fixture
 def visit(browser: Browser, address: str) -> Iterator[Callable[[], Page]]:
-    """`visit()` is the page, in a profile of its own. The browser has nothing to complain of at the end."""
+    """`visit()` returns the page in a separate browser profile. At the end the console has no errors."""
     visits: list[Visit] = []
 
     def opened() -> Page:
@@ -60,26 +60,26 @@ def signed_in(visit: Callable[[], Page], service: Service, user: str = ADA) -> P
     return page
 
 
-def test_from_a_few_photographs_to_pictures_and_away(visit, service, pictures, tmp_path):
-    # GIVEN a person who signs in, and whose first model waits for its pictures
+def test_user_creates_a_model_makes_pictures_and_deletes_it(visit, service, pictures, tmp_path):
+    # GIVEN a signed-in user with a first model that has no pictures yet
     page = signed_in(visit, service)
     created(page, pictures)
 
-    # THEN every picture arrived, and the camera's was made smaller on the way and is still itself
+    # THEN every picture is uploaded, and the camera's was scaled down and is otherwise the same
     (model,) = service.models.values()
     sizes = [Image.open(io.BytesIO(service.objects[key])).size for key in model["images"]]
     assert sizes == [(1600, 1200), (700, 700), (640, 480), (480, 640), (500, 500)]
     assert service.objects[model["images"][1]] == pictures[1].read_bytes()
 
-    # WHEN it is looked at, nothing else THEN the page itself tells how far it is
+    # WHEN the page is left open THEN it shows the progress by itself
     status = page.get_by_role("region", name="Status")
     expect(status.get_by_text(re.compile(r"Learning your cat: step \d+ of 300"))).to_be_visible()
     assert 0 < float(page.get_by_role("progressbar").get_attribute("value") or 0) <= 1
-    service.seconds = 0.1  # the rest of its time is over
+    service.seconds = 0.1  # skip the remaining training time
     expect(page.get_by_role("img", name="First picture 1 of your cat")).to_be_visible()
     expect(page.get_by_role("button", name="Make pictures")).to_be_visible()
 
-    # WHEN pictures are asked for THEN they appear, those of a seed the same each time
+    # WHEN pictures are requested THEN they appear, and those of the same seed are equal
     drawn(page, "a photo of sks cat on a beach", seed=7, count=2)
     works = page.get_by_role("article")
     expect(works).to_have_count(1)
@@ -89,13 +89,13 @@ def test_from_a_few_photographs_to_pictures_and_away(visit, service, pictures, t
     )
     expect(works.first.get_by_text("Seed 7")).to_be_visible()
 
-    # and can be kept
+    # and can be downloaded
     with page.expect_download() as kept:
         works.first.get_by_role("button", name="Download picture 1").click()
     kept.value.save_as(tmp_path / "kept.png")
     assert Image.open(tmp_path / "kept.png").format == "PNG"
 
-    # WHEN the page is loaded again THEN the person is still signed in, what they made is there
+    # WHEN the page is reloaded THEN the user is still signed in and sees the pictures
     for seed in (8, 9, 10):
         drawn(page, f"number {seed}", seed=seed)
         expect(works.first.get_by_text(f"Seed {seed}")).to_be_visible()
@@ -108,7 +108,7 @@ def test_from_a_few_photographs_to_pictures_and_away(visit, service, pictures, t
     expect(page.get_by_label("Seed")).to_have_value("7")
     expect(page.get_by_label("What do you want to see?")).to_have_value("a photo of sks cat on a beach")
 
-    # WHEN the model is deleted THEN only after a question, and with everything
+    # WHEN the model is deleted THEN a confirmation is required, and all its data is deleted
     page.get_by_role("button", name="Delete this model").click()
     page.get_by_role("button", name="Keep it").click()
     assert service.models
@@ -119,29 +119,29 @@ def test_from_a_few_photographs_to_pictures_and_away(visit, service, pictures, t
     assert not service.models
 
 
-def test_another_person_sees_nothing_of_it(visit, service, pictures):
+def test_other_user_does_not_see_the_model(visit, service, pictures):
     # GIVEN a model of Ada's
     ada = signed_in(visit, service)
     created(ada, pictures)
 
-    # WHEN Bob looks, also by its address
+    # WHEN Bob opens his list, and the model's address
     bob = signed_in(visit, service, BOB)
     expect(bob.get_by_text("Nothing here yet")).to_be_visible()
     bob.goto(ada.url)
 
-    # THEN he is told what he would be told of one that never was
+    # THEN he sees the message for a model that does not exist
     expect(bob.get_by_text("There is no such model among yours.")).to_be_visible()
     expect(bob.get_by_text("Miso")).to_have_count(0)
 
 
-def test_a_picture_that_was_lost_is_sent_again_and_nothing_else_is(visit, service, pictures):
+def test_only_failed_uploads_are_sent_again(visit, service, pictures):
     # GIVEN a storage that refuses two of five uploads
     page = signed_in(visit, service)
     fill_in(page, pictures)
     service.uploads_lost = 2
     page.get_by_role("button", name="Upload and start").click()
 
-    # WHEN the person tries again, picture by picture
+    # WHEN the user retries, picture by picture
     expect(page.get_by_text("2 of 5 pictures did not arrive")).to_be_visible()
     assert not [call for call in service.calls if call.endswith("/start")]
     for _ in range(2):
@@ -153,12 +153,12 @@ def test_a_picture_that_was_lost_is_sent_again_and_nothing_else_is(visit, servic
     assert len([call for call in service.calls if call.endswith("/start")]) == 1
 
 
-def test_what_is_wrong_is_said_at_its_field(visit, service, pictures, tmp_path):
+def test_validation_error_is_shown_at_its_field(visit, service, pictures, tmp_path):
     page = signed_in(visit, service)
     page.get_by_role("link", name="Create your first model").click()
     start = page.get_by_role("button", name="Upload and start")
 
-    # WHEN a field is missing THEN it says so itself, and the keys go there
+    # WHEN a field is missing THEN the error is shown there, and the field has the focus
     start.click()
     name = page.get_by_label("Name")
     expect(name).to_be_focused()
@@ -172,7 +172,7 @@ def test_what_is_wrong_is_said_at_its_field(visit, service, pictures, tmp_path):
     chooser = page.get_by_label("Choose pictures")
     expect(chooser).to_have_accessible_description(re.compile("Choose at least 4 pictures."))
 
-    # WHEN a file is no picture, or too small to learn from THEN it is named and left out
+    # WHEN a file is not a picture, or too small for training THEN it is named and left out
     no_picture, tiny = tmp_path / "letter.jpg", tmp_path / "dot.png"
     no_picture.write_text("Dear Ada")
     Image.new("RGB", (8, 8)).save(tiny)
@@ -183,13 +183,13 @@ def test_what_is_wrong_is_said_at_its_field(visit, service, pictures, tmp_path):
     expect(page.get_by_text("dot.png is too small")).to_be_visible()
     expect(page.get_by_text("5 of up to 20 chosen.")).to_be_visible()
 
-    # WHEN the API refuses a field THEN its words are at that field
+    # WHEN the API refuses a field THEN its message is shown at that field
     start.click()
     expect(name).to_have_accessible_description(re.compile("You have a model of this name."))
     assert not service.models
 
 
-def test_who_makes_too_many_pictures_is_told_when_to_come_back(visit, service, pictures):
+def test_user_above_the_rate_limit_is_told_when_to_retry(visit, service, pictures):
     service.seconds = 0.1
     page = signed_in(visit, service)
     created(page, pictures)
@@ -207,7 +207,7 @@ def test_who_makes_too_many_pictures_is_told_when_to_come_back(visit, service, p
     expect(said).to_have_text(re.compile(r"many pictures. Try again at \d\d:\d\d:\d\d, in (40|39) s."))
 
 
-def test_a_lent_password_is_changed_before_anything_else(visit, service):
+def test_temporary_password_must_be_changed_at_first_sign_in(visit, service):
     page = visit()
     sign_in(page, EVE, "not that one")
     expect(page.get_by_role("alert")).to_have_text("That email address and password do not match.")
@@ -225,8 +225,8 @@ def test_a_lent_password_is_changed_before_anything_else(visit, service):
     assert service.passwords[EVE] == "Eve-and-nobody-else"
 
 
-def test_an_account_can_be_made_and_its_password_found_again(visit, service):
-    # GIVEN a pool that lets people in, and a person who types the address of another
+def test_user_signs_up_and_resets_the_password(visit, service):
+    # GIVEN a pool with open sign-up, and a user who enters an existing address
     page = visit()
     page.get_by_role("button", name="Create an account").click()
     for user in (ADA, "fay@example.org"):
@@ -244,7 +244,7 @@ def test_an_account_can_be_made_and_its_password_found_again(visit, service):
         if code == "000000":
             expect(page.get_by_label("Code")).to_have_accessible_description(re.compile("Invalid"))
 
-    # THEN the person is in, and gets in again without the password
+    # THEN the user is signed in, and can reset the password
     expect(page.get_by_role("heading", name="Your models")).to_be_visible()
     page.get_by_role("button", name="Sign out").click()
     page.get_by_role("button", name="Forgot your password?").click()
@@ -258,19 +258,19 @@ def test_an_account_can_be_made_and_its_password_found_again(visit, service):
     assert service.passwords["fay@example.org"] == "Fay-found-it-again-1"
 
 
-def test_a_session_is_renewed_while_it_may_be_and_ends_where_it_is_taken_back(visit, service):
-    # GIVEN tokens that are over as soon as they are given
+def test_session_is_renewed_until_it_is_revoked(visit, service):
+    # GIVEN tokens that expire at once
     service.token_seconds = 0
     page = signed_in(visit, service)
     expect(page.get_by_text("Nothing here yet")).to_be_visible()
     assert len(service.tokens) > 1
 
-    # WHEN Cognito takes the session back THEN the person is asked to sign in again
+    # WHEN Cognito revokes the session THEN the user must sign in again
     service.refreshes.clear()
     page.reload()
     expect(page.get_by_text("Your session has ended.")).to_be_visible()
 
-    # WHEN a person signs out THEN the tokens are gone here, and there
+    # WHEN a user signs out THEN the tokens are deleted in the browser and revoked in Cognito
     sign_in(page, ADA, service.passwords[ADA])
     expect(page.get_by_text("Nothing here yet")).to_be_visible()
     page.get_by_role("button", name="Sign out").click()
@@ -279,8 +279,8 @@ def test_a_session_is_renewed_while_it_may_be_and_ends_where_it_is_taken_back(vi
     until(lambda: not service.refreshes, "the revocation")
 
 
-def test_what_a_person_wrote_is_text_wherever_it_is_shown(visit, service, pictures):
-    # GIVEN a name and a prompt that would be a script
+def test_text_of_users_is_escaped_in_every_view(visit, service, pictures):
+    # GIVEN a name and a prompt with a script
     service.seconds = 0.1
     evil = "<img src=x onerror=alert(1)>"
     page = signed_in(visit, service)
@@ -288,14 +288,14 @@ def test_what_a_person_wrote_is_text_wherever_it_is_shown(visit, service, pictur
     created(page, pictures, name=evil)
     drawn(page, evil)
 
-    # THEN it is read as it was written
+    # THEN they are shown as text
     expect(page.get_by_role("article").get_by_text(evil)).to_be_visible()
     page.get_by_role("link", name="Your models").click()
     expect(page.get_by_role("link", name=evil)).to_be_visible()
 
 
-def test_no_view_keeps_anybody_out(visit, service, pictures, browser, address):
-    """By axe's rules for WCAG 2.2 AA, light and dark, on a desk and on a phone."""
+def test_no_view_has_accessibility_errors(visit, service, pictures, browser, address):
+    """By axe's rules for WCAG 2.2 AA, in light and dark, on a desktop and on a phone."""
     seen = Visit(hasty(browser))
     page = seen.page
     page.goto(address)
@@ -324,7 +324,7 @@ def test_no_view_keeps_anybody_out(visit, service, pictures, browser, address):
     assert {view: found for view, found in barriers.items() if found} == {}
 
 
-def test_everything_can_be_reached_by_keys(visit, service):
+def test_all_controls_are_reachable_by_keyboard(visit, service):
     page = signed_in(visit, service)
     page.reload()
     expect(page.get_by_text("Nothing here yet")).to_be_visible()

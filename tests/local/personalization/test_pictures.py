@@ -1,4 +1,4 @@
-"""A browser as the judge of what a person sees in a picture: the fine-tune learns from the same pixels."""
+"""The fine-tuning reads the same pixels from a picture as a browser displays."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.browser import chromium
 
 ROOT = Path(__file__).resolve().parents[3]
 NEAR = 12
-"""Of 255: decoders of JPEG and colour engines round in their own ways."""
+"""Allowed difference of 255, because decoders of JPEG and colour engines round differently."""
 ON_WHITE = """
 async (address) => {
   const image = new Image();
@@ -36,7 +36,7 @@ async (address) => {
 
 @pytest.fixture(scope="module")
 def drawn() -> dict[str, Any]:
-    """Each of the pictures as the browser draws it on white."""
+    """Return each of the pictures as the browser draws it on white."""
     found = {}
     with chromium() as browser:
         page = browser.new_page()
@@ -48,7 +48,7 @@ def drawn() -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", picture_files.files())
-def test_the_reader_sees_what_a_browser_draws(name, drawn, tmp_path):
+def test_reader_decodes_pictures_as_a_browser_draws_them(name, drawn, tmp_path):
     # given
     (tmp_path / "00").write_bytes(picture_files.files()[name][1])
     # when

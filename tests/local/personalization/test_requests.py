@@ -1,4 +1,4 @@
-"""Generated requests on real tables: no failure, and no answer that the API's document does not promise."""
+"""Generated requests on real tables: no failure, and only responses that the API's document has."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import sys
 from pathlib import Path
 
 
-def test_generated_requests_are_answered_by_the_document(tmp_path: Path) -> None:
+def test_responses_to_generated_requests_match_the_document(tmp_path: Path) -> None:
     # when the benchmark sends a few
     figures = tmp_path / "requests.json"
     sent = ["--requests", "200", "--processes", "1", "--seed", "1", "--json", str(figures)]
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.personalization.api", *sent], capture_output=True, text=True
     )
-    # then each answer is one of the document's
+    # then each response is one of the document's
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads(figures.read_text())
     assert found["requests"] >= 200

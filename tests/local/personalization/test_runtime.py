@@ -1,5 +1,5 @@
-"""The Lambdas of `personalization` on a running cloud: killed after each of their writes, called twice, late
-and never. Each world has tables and jobs of its own and is judged when the sweeper has done its work."""
+"""The Lambda functions of `personalization` on a running cloud: killed after each write, called twice, too
+late, and never. Each world has separate tables and jobs, and is checked after the sweeper has run."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from tests.support.personalization.world import (
 pytestmark = pytest.mark.filterwarnings("ignore:No application metrics")
 
 LAPSE = 5
-"""Speed of the functions' clock: their waits last seconds, a job only a fraction of a second."""
+"""Speed of the functions' clock: they wait for seconds, but a job takes only a fraction of a second."""
 
 
 def pause(seconds: float) -> None:
@@ -48,10 +48,10 @@ def _time_lapse(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sweep, "Sweeper", functools.partial(Sweeper, sleep=pause))
 
 
-# A day without mishap
+# Without faults
 
 
-def test_a_model_goes_from_its_pictures_to_the_archive_that_the_endpoint_loads(make_world):
+def test_model_becomes_an_archive_that_the_endpoint_loads(make_world):
     world = make_world()
     model = world.start(pictures=2)
     assert world.shown(model)["status"] == "QUEUED"
@@ -85,8 +85,8 @@ def test_the_loss_of_a_training_reaches_cloudwatch(make_world):
 
 
 @pytest.mark.parametrize("jump", [3600, 86_400, -3600, -86_400])
-def test_the_sweeper_finishes_what_a_wrong_clock_stamped(make_world, monkeypatch, jump):
-    # given a model that is deleted and one that gets ready, under a clock that is wrong and without events
+def test_sweeper_completes_rows_with_times_of_a_wrong_clock(make_world, monkeypatch, jump):
+    # given a deleted model and one that becomes ready, with a wrong clock and without events
     offset, real = [float(jump)], environment.SystemClock.now
     monkeypatch.setattr(environment.SystemClock, "now", lambda clock: real(clock) + offset[0])
     world = make_world()
@@ -97,7 +97,7 @@ def test_the_sweeper_finishes_what_a_wrong_clock_stamped(make_world, monkeypatch
     assert world.shown(kept)["status"] == "READY"
     # when the clock is right again
     offset[0] = 0.0
-    # then the sweeper removes what belonged to the one, and tells of the other where that is worth it
+    # then the sweeper deletes the data of the first, and notifies of the other unless it seems too old
 
     def row(model: str) -> dict[str, Any]:
         return next((row for row in world.rows("requests") if row["request"] == model), {})
@@ -106,12 +106,12 @@ def test_the_sweeper_finishes_what_a_wrong_clock_stamped(make_world, monkeypatch
     assert [key for key in world.objects() if gone in key] == []
     if jump > 0:
         until(lambda: "notified" in row(kept), "the notice", meanwhile=world.sweep)
-    # and what is asked for next goes its way
+    # and the next request completes
     again = world.start()
     until(lambda: world.shown(again)["status"] == "READY", "the next model", meanwhile=world.sweep)
 
 
-def test_while_it_trains_its_user_sees_how_far_it_is(make_world):
+def test_model_shows_its_progress_while_it_trains(make_world):
     world = make_world(mode="wait")
     model = world.start()
     world.dispatch()
@@ -135,9 +135,9 @@ def test_requests_that_wait_together_are_trained_together(make_world):
 # Killed after each write
 
 PREPARED = ["TransactWriteItems", "PutObject", "CopyObject", "TransactWriteItems", "UpdateItem"]
-"""PREPARING; the archive, the first picture; READY; what a step took."""
+"""Writes: PREPARING, the archive, the first picture, READY, the seconds of a step"""
 STEPS: dict[str, tuple[str, list[Callable[[World], None]], Callable[[World], None], list[str]]] = {
-    # name: how the training ends; what goes well before; what is killed; what it writes
+    # name: end of the training, earlier steps, killed step, its writes
     "dispatcher": (
         "done",
         [],
@@ -172,7 +172,7 @@ STEPS: dict[str, tuple[str, list[Callable[[World], None]], Callable[[World], Non
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_killed_after_any_write_nothing_is_lost_and_nothing_is_done_twice(make_world, step):
+def test_step_killed_after_any_write_loses_and_repeats_nothing(make_world, step):
     mode, before, work, writes = STEPS[step]
     worlds = [make_world(mode=mode) for _ in range(len(writes) + 1)]
     for world in worlds:
@@ -191,7 +191,7 @@ def test_killed_after_any_write_nothing_is_lost_and_nothing_is_done_twice(make_w
         check_ready(world, jobs=2 if mode == "interrupted" else 1)
 
 
-def test_the_start_is_killed_after_any_write_and_repeated(make_world):
+def test_start_killed_after_any_write_can_be_repeated(make_world):
     worlds: list[World] = []
     while True:
         world = make_world()
@@ -211,7 +211,7 @@ def test_the_start_is_killed_after_any_write_and_repeated(make_world):
         check_ready(world)
 
 
-def test_events_that_come_twice_late_and_out_of_order_change_nothing(make_world):
+def test_repeated_late_and_reordered_events_change_nothing(make_world):
     world = make_world()
     world.start()
     world.prepare()
@@ -229,7 +229,7 @@ def test_events_that_come_twice_late_and_out_of_order_change_nothing(make_world)
     check_ready(world)
 
 
-def test_with_no_event_at_all_the_sweeper_does_everything(make_world):
+def test_sweeper_completes_requests_without_any_event(make_world):
     world = make_world()
     world.start()
     world.start()
@@ -240,10 +240,10 @@ def test_with_no_event_at_all_the_sweeper_does_everything(make_world):
     )
 
 
-# What goes wrong in training
+# Failures of training
 
 
-def test_a_task_that_fails_tells_its_user_why(make_world):
+def test_failed_task_reports_its_reason_to_the_user(make_world):
     world = make_world(mode="bad")
     model = world.start()
     world.train()
@@ -253,7 +253,7 @@ def test_a_task_that_fails_tells_its_user_why(make_world):
     assert world.rows("users")[0]["active"] == 0
 
 
-def test_after_the_last_attempt_the_user_is_told_what_to_do_and_may_start_again(make_world):
+def test_failed_request_advises_a_restart_after_the_last_attempt(make_world):
     world = make_world(mode="crash", pace={"max_attempts": 2})
     model = world.start()
     finish([world])
@@ -261,7 +261,7 @@ def test_after_the_last_attempt_the_user_is_told_what_to_do_and_may_start_again(
     assert shown["status"] == "FAILED"
     assert "start the model again" in shown["reason"]
     assert len(world.jobs()) == 2
-    # The instances behave again
+    # Training works again
     world.mode = "interrupted"
     world.enter()
     assert world.ask("POST /api/models/{model}/start", model=model)[0] == 202
@@ -272,7 +272,7 @@ def test_after_the_last_attempt_the_user_is_told_what_to_do_and_may_start_again(
     assert world.rows("users")[0]["active"] == 0
 
 
-def test_while_sagemaker_takes_no_more_requests_wait_in_the_queue(make_world, personalization_cloud):
+def test_requests_stay_queued_while_the_quota_is_zero(make_world, personalization_cloud):
     world = make_world()
     world.start()
     world.start()
@@ -293,23 +293,23 @@ def test_while_sagemaker_takes_no_more_requests_wait_in_the_queue(make_world, pe
 @pytest.mark.parametrize(
     ("on_demand", "spots", "warm"), [(0, 1, 0), (1, 0, 0), (1, 0, 1), (2, 1, 0)], ids=str
 )
-def test_requests_are_trained_on_whatever_quota_the_account_has(
+def test_requests_are_trained_with_any_nonzero_quota(
     make_world, personalization_cloud, on_demand, spots, warm, spot
 ):
-    # given an account with no quota but these, and a deployment that keeps instances while jobs follow
+    # given an account with these quotas only, and a deployment that keeps instances between jobs
     quotas = {"training_instances": on_demand, "training_spot_instances": spots, "warm_pool_instances": warm}
     settings = {"spot": spot, "keep_alive": 60, "hosts_max": 2, "tasks_per_host": 1}
     personalization_cloud.configure(**quotas)
     try:
         world = make_world(settings=settings)
-        # when three requests come, which are a job of two instances and one more
+        # when three requests arrive, for a job of two instances and another job
         for _ in range(3):
             world.start()
         # then all are trained
         finish([world])
         assert world.statuses() == ["READY"] * 3
         assert [user["active"] for user in world.rows("users")] == [0]
-        # and what waits for another job makes room for the next test
+        # and warm pools are removed for the next test
         sagemaker = environment.client("sagemaker")
         for pool in sagemaker.list_training_jobs(WarmPoolStatusEquals="Available")["TrainingJobSummaries"]:
             over = {"KeepAlivePeriodInSeconds": 0}
@@ -320,7 +320,7 @@ def test_requests_are_trained_on_whatever_quota_the_account_has(
         )
 
 
-def test_a_job_that_sagemaker_refuses_for_good_fails_its_requests_and_no_one_elses(make_world):
+def test_permanently_refused_job_fails_its_request(make_world):
     world = make_world(settings={"image": IMAGE.replace("tests:1", "tests:gone")}, pace={"max_attempts": 2})
     model = world.start()
     finish([world])
@@ -332,7 +332,7 @@ def test_a_job_that_sagemaker_refuses_for_good_fails_its_requests_and_no_one_els
 
 
 @pytest.mark.parametrize("state", ["CREATED", "QUEUED", "LAUNCHED", "TRAINING", "READY", "FAILED"])
-def test_a_deleted_model_is_gone_at_once_and_its_data_soon(make_world, state):
+def test_deleted_model_disappears_at_once_and_its_data_after_purge(make_world, state):
     world = make_world(mode={"TRAINING": "wait", "FAILED": "bad"}.get(state, "done"))
     model = world.upload()
     if state != "CREATED":
@@ -388,7 +388,7 @@ def model_data(key: str) -> bool:
     return "/checkpoints/" in key or not key.startswith("jobs/")
 
 
-def test_a_deletion_in_a_shared_job_leaves_the_others_alone(make_world):
+def test_deletion_in_a_shared_job_does_not_affect_other_models(make_world):
     world = make_world(settings={"tasks_per_host": 2, "hosts_max": 1})
     gone, kept = world.start(), world.start()
     world.dispatch()
@@ -396,7 +396,7 @@ def test_a_deletion_in_a_shared_job_leaves_the_others_alone(make_world):
     world.purge()
     until(world.ended, "the training")
     assert world.objects(f"uploads/{USER}/{gone}/")
-    # when the job's end is told, then nothing is left, before any sweep
+    # when the job's end is collected, then the data is deleted, before any sweep
     world.collect()
     assert [key for key in world.objects() if gone in key and model_data(key)] == []
     assert world.shown(kept)["status"] == "READY"
@@ -406,7 +406,7 @@ def test_a_deletion_in_a_shared_job_leaves_the_others_alone(make_world):
     assert described["TrainingJobStatus"] == "Completed"
 
 
-def test_an_upload_that_comes_after_the_deletion_is_removed_too(make_world):
+def test_upload_after_the_deletion_is_removed(make_world):
     world = make_world()
     model = world.upload()
     world.ask("DELETE /api/models/{model}", model=model)
@@ -417,7 +417,7 @@ def test_an_upload_that_comes_after_the_deletion_is_removed_too(make_world):
     assert world.objects("uploads/") == []
 
 
-def test_a_model_deleted_while_its_archive_is_written_leaves_none(make_world, monkeypatch):
+def test_model_deleted_while_its_archive_is_written_leaves_no_archive(make_world, monkeypatch):
     world = make_world()
     model = world.start()
     world.train()
@@ -440,7 +440,7 @@ def test_a_model_deleted_while_its_archive_is_written_leaves_none(make_world, mo
 # The pace
 
 
-def test_jobs_are_created_at_the_pace_of_the_settings_by_however_many_dispatchers(make_world):
+def test_several_dispatchers_create_jobs_at_the_configured_pace(make_world):
     world = make_world(pace={"rate": 0.001, "burst": 2}, settings={"tasks_per_host": 1, "hosts_max": 1})
     for _ in range(4):
         world.start()

@@ -1,4 +1,4 @@
-"""The API of `personalization` on real tables and a real bucket: what is right, what is wrong, who is out."""
+"""The API of `personalization` on real tables and a real bucket: valid and invalid requests, and limits."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ from tests.support.personalization.world import (
 
 pytestmark = pytest.mark.filterwarnings("ignore:No application metrics")
 
-# The API: what is right
+# The API: valid requests
 
 
 GENERATE = "POST /api/models/{model}/generations"
 
 
-def test_pictures_are_made_kept_and_found_again(make_world):
+def test_generated_pictures_are_stored_and_listed(make_world):
     world = make_world()
     model = ready(world)
     status, made = world.ask(GENERATE, {"prompt": "sks cat on the moon", "seed": 7, "count": 2}, model=model)
@@ -65,7 +65,7 @@ def test_pictures_are_made_kept_and_found_again(make_world):
     assert [item["generation"] for item in listed] == [made["generation"]]
 
 
-def test_without_a_seed_one_is_drawn_and_told(make_world):
+def test_generation_without_a_seed_returns_a_random_one(make_world):
     world = make_world()
     model = ready(world)
     made = [world.ask(GENERATE, {"prompt": "a"}, model=model)[1] for _ in range(2)]
@@ -73,7 +73,7 @@ def test_without_a_seed_one_is_drawn_and_told(make_world):
     assert [asked["seed"] for _, asked in ENDPOINT.asked] == [one["seed"] for one in made]
 
 
-def test_many_generations_come_in_pages_newest_first_and_each_once(make_world, monkeypatch):
+def test_generations_are_listed_in_pages_newest_first(make_world, monkeypatch):
     monkeypatch.setattr(service, "PAGE", 3)
     world = make_world()
     model, other = ready(world), ready(world)
@@ -151,7 +151,7 @@ def test_generation_killed_after_any_write_is_completed_by_its_key(make_world, m
         (("ThrottlingException", 0, ""), 503, ""),
     ],
 )
-def test_an_endpoint_that_makes_none_is_told_as_what_to_do(make_world, error, status, field):
+def test_generation_that_fails_at_the_endpoint_returns_its_status(make_world, error, status, field):
     world = make_world()
     model = ready(world)
     code, original, message = error
@@ -165,7 +165,7 @@ def test_an_endpoint_that_makes_none_is_told_as_what_to_do(make_world, error, st
     assert row["status"] == "FAILED"
 
 
-def test_a_model_deleted_while_its_pictures_are_made_leaves_none(make_world, monkeypatch):
+def test_model_deleted_during_a_generation_leaves_no_pictures(make_world, monkeypatch):
     world = make_world()
     model = ready(world)
     invoke = Endpoint.invoke_endpoint
@@ -180,10 +180,10 @@ def test_a_model_deleted_while_its_pictures_are_made_leaves_none(make_world, mon
     assert world.objects("generations/") == []
 
 
-# The API: what is wrong
+# The API: invalid requests
 
 
-def test_what_is_somebody_elses_is_as_if_it_had_never_been(make_world):
+def test_resource_of_another_user_is_not_found(make_world):
     world, thief = make_world(), "00000000-0000-4000-8000-000000000000"
     model = ready(world)
     made = world.ask(GENERATE, {"prompt": "a"}, model=model)[1]["generation"]
@@ -224,7 +224,7 @@ def test_what_is_somebody_elses_is_as_if_it_had_never_been(make_world):
 IMAGES = [{"type": "image/png", "bytes": 900}]
 
 
-def test_a_forged_target_is_refused_and_reaches_nobody(make_world):
+def test_caller_cannot_choose_the_target_model(make_world):
     world = make_world()
     model = ready(world)
     for field in ("TargetModel", "target", "model", "user"):
@@ -258,7 +258,7 @@ def test_a_model_that_is_not_ready_makes_no_pictures(make_world, state):
         (b"x" * 900, "image/jpeg", "announced were 900 bytes of image/png"),
     ],
 )
-def test_a_start_without_its_pictures_says_which_and_trains_nothing(make_world, content, content_type, told):
+def test_start_with_missing_pictures_names_them_and_trains_nothing(make_world, content, content_type, told):
     world = make_world()
     good, picture = png(), {"type": "image/png", "bytes": 900}
     images = [{"type": "image/png", "bytes": len(good)}, picture]
@@ -273,8 +273,8 @@ def test_a_start_without_its_pictures_says_which_and_trains_nothing(make_world, 
     assert (world.rows("requests"), world.shown(model)["status"]) == ([], "CREATED")
 
 
-def test_an_upload_takes_exactly_what_was_announced_and_nothing_else(make_world):
-    """The form itself is S3's to check, and the local one checks it too: size, type and place."""
+def test_upload_accepts_the_announced_file_only(make_world):
+    """S3, and the local cloud's S3, check the form: size, type and key."""
     world = make_world()
     picture = png()
     images = [{"type": "image/png", "bytes": len(picture)}]
@@ -292,7 +292,7 @@ def test_an_upload_takes_exactly_what_was_announced_and_nothing_else(make_world)
 
 
 def form(upload: dict[str, Any], content: bytes, **changed: str) -> int:
-    """Send a multipart form as a browser does; returns the status."""
+    """Send a multipart form as a browser does; return the status."""
     lines = []
     for name, value in {**upload["fields"], **changed}.items():
         lines += [b"--x", f'Content-Disposition: form-data; name="{name}"'.encode(), b"", value.encode()]
@@ -316,7 +316,7 @@ def form(upload: dict[str, Any], content: bytes, **changed: str) -> int:
 # Limits
 
 
-def test_the_number_of_models_is_bounded_however_many_are_made_at_once(make_world):
+def test_number_of_models_is_limited_for_concurrent_creations(make_world):
     world = make_world(limits={"models": 3})
     body = {"name": "x", "subject": "cat", "images": IMAGES}
     with ThreadPoolExecutor(8) as pool:
@@ -330,7 +330,7 @@ def test_the_number_of_models_is_bounded_however_many_are_made_at_once(make_worl
     assert int(refused["headers"]["Retry-After"]) >= 1
 
 
-def test_the_number_of_trainings_is_bounded_and_an_end_makes_room(make_world):
+def test_number_of_active_trainings_is_limited_until_one_ends(make_world):
     world = make_world(limits={"active": 1})
     first, second = world.start(), world.upload()
     status, answer = world.ask("POST /api/models/{model}/start", model=second)
@@ -360,7 +360,7 @@ def test_rate_limit_of_one_user_does_not_slow_others(make_world):
     assert world.ask("GET /api/models", user="somebody else")[0] == 200
 
 
-def test_a_user_is_held_to_pictures_a_minute_however_they_are_asked_for(make_world):
+def test_rate_limit_counts_pictures_and_not_requests(make_world):
     # given
     world = make_world(limits={"pictures_per_minute": 6})
     model = ready(world)
@@ -379,7 +379,7 @@ def test_a_user_is_held_to_pictures_a_minute_however_they_are_asked_for(make_wor
     assert len([row for row in world.rows("generations") if "made" not in row]) == 2
 
 
-def test_pictures_that_are_not_made_are_not_counted(make_world):
+def test_failed_generations_do_not_count_for_the_rate_limit(make_world):
     # given
     world = make_world(limits={"pictures_per_minute": 4})
     model = ready(world)
@@ -394,7 +394,7 @@ def test_pictures_that_are_not_made_are_not_counted(make_world):
     assert (busy, made) == ([503] * 3, 201)
 
 
-def test_a_model_is_held_to_its_pixels_in_all(make_world):
+def test_pixels_of_a_model_are_limited_in_total(make_world):
     world = make_world(limits={"model_pixels": 64 * 64 * 2})
     two, three = world.upload(2), world.upload(3)
     status, answer = world.ask("POST /api/models/{model}/start", model=three)
@@ -429,7 +429,7 @@ def test_a_start_reads_no_more_than_headers(make_world, monkeypatch):
     assert len(body) > 3 * HEADER_BYTES
 
 
-def test_limits_from_the_settings_are_told_with_their_field(make_world):
+def test_values_above_configured_limits_are_refused_with_their_field(make_world):
     world = make_world(limits={"images_min": 2, "images_max": 3, "image_bytes": 1000, "prompt_chars": 10})
     for count in (1, 4):
         status, answer = world.ask(

@@ -1,4 +1,4 @@
-"""A cloud of their own for the tests of pipelines, with the image of the tests of training jobs."""
+"""A separate cloud for the tests of pipelines, with the image of the tests of training jobs."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def runs(running: LocalCloud, tmp_path_factory: pytest.TempPathFactory) -> Pipel
 
 @pytest.fixture(autouse=True)
 def unhurried(running: LocalCloud) -> Iterator[None]:
-    """Paces that do not slow a test down; afterwards IAM is off and the settings are the defaults."""
+    """The cloud with fast paces. Afterwards IAM is off and the settings are reset."""
     running.configure(**PACES | {"pipeline_poll": 0.05})
     yield
     running.enforce_iam(False)

@@ -1,4 +1,4 @@
-"""Pipelines at a running cloud: real jobs, functions, queues and events, under the roles that run them."""
+"""Pipelines on a running cloud: real jobs, functions, queues and events, with their roles."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def listen(runs: PipelineRuns) -> str:
 
 
 def test_model_is_trained_judged_and_registered(running: LocalCloud, runs: PipelineRuns) -> None:
-    # given a pipeline that registers a model whose metric is good, under a role with no more than it needs
+    # given a pipeline that registers a model with a good metric, under a role with exactly the needed grants
     group = runs.unique("group")
     container = {"Image": IMAGE, "ModelDataUrl": ARTIFACT}
     package = {
@@ -92,7 +92,7 @@ def test_model_is_trained_judged_and_registered(running: LocalCloud, runs: Pipel
     assert found["MetadataProperties"]["GeneratedBy"] == arn
     name = steps["Create"]["Metadata"]["Model"]["Arn"].rpartition("/")[2]
     assert runs.sagemaker.describe_model(ModelName=name)["PrimaryContainer"]["ModelDataUrl"] == artifact
-    # and every change of a status has come to the queue
+    # and the queue has an event of every status change
     running.enforce_iam(False)
     events: list[dict[str, Any]] = []
 
@@ -115,8 +115,8 @@ def test_model_is_trained_judged_and_registered(running: LocalCloud, runs: Pipel
 # Roles
 
 
-def test_pipeline_does_no_more_than_its_role_may(running: LocalCloud, runs: PipelineRuns) -> None:
-    # given roles that may not start the job, not pass its role, and not invoke the function
+def test_pipeline_step_fails_without_the_grant_of_its_role(running: LocalCloud, runs: PipelineRuns) -> None:
+    # given roles without the grants to start the job, to pass its role, and to invoke the function
     arn = runs.function(QUICK)
     of_jobs = ("sagemaker:*TrainingJob", "*")
     cases = {
@@ -143,7 +143,7 @@ def test_role_that_does_not_trust_sagemaker_is_not_assumed(running: LocalCloud, 
     assert f"Could not assume role {stranger}" in runs.steps(execution)["Train"]["FailureReason"]
 
 
-def test_callers_do_no_more_than_their_policies_grant(running: LocalCloud, runs: PipelineRuns) -> None:
+def test_caller_without_the_grant_is_refused(running: LocalCloud, runs: PipelineRuns) -> None:
     # given a caller who may create one pipeline and start none, and may pass no role
     pipeline = f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:pipeline/allowed"
     acting = runs.aws("sagemaker", **assumed(runs.aws, ("sagemaker:CreatePipeline", pipeline)))
@@ -186,7 +186,7 @@ def test_condition_reads_json_that_the_role_may_read(
 
 
 def test_function_and_callback_hand_on_their_outputs(running: LocalCloud, runs: PipelineRuns) -> None:
-    # given a function that counts, and a queue that is told what it found
+    # given a function that counts, and a queue that gets its result
     arn = runs.function(QUICK)
     url, queue = runs.queue()
     text = defined(
@@ -209,7 +209,7 @@ def test_function_and_callback_hand_on_their_outputs(running: LocalCloud, runs: 
     assert runs.steps(execution)["Fail"]["FailureReason"] == "by hand"
 
 
-def test_function_that_takes_too_long_fails_its_step(running: LocalCloud, runs: PipelineRuns) -> None:
+def test_function_that_times_out_fails_its_step(running: LocalCloud, runs: PipelineRuns) -> None:
     running.configure(pipeline_lambda_timeout=0.5)
     execution = runs.start(defined(function(runs.function(SLOW))), runs.pipeline_role())
     assert runs.ended(execution) == "Failed"
@@ -220,7 +220,7 @@ def test_function_that_takes_too_long_fails_its_step(running: LocalCloud, runs: 
 
 
 def test_job_without_capacity_is_retried(running: LocalCloud, runs: PipelineRuns) -> None:
-    # given two jobs that will not find capacity, and a request that will be throttled
+    # given two jobs without capacity, and a request that is throttled
     running.configure(fault_no_capacity=2, fault_throttle_training_jobs=1)
     policy = {"ExceptionType": ["SageMaker.CAPACITY_ERROR", "Step.THROTTLING"], "IntervalSeconds": 0}
     # when
@@ -235,7 +235,7 @@ def test_job_without_capacity_is_retried(running: LocalCloud, runs: PipelineRuns
     reason = runs.steps(execution)["Train"]["FailureReason"]
     assert reason.startswith("ClientError: CapacityError")
     assert reason.endswith("for the exception type SAGEMAKER_CAPACITY_ERROR.")
-    # and is then retried as a whole
+    # and the execution is then retried
     runs.sagemaker.retry_pipeline_execution(PipelineExecutionArn=execution)
     assert runs.ended(execution) == "Succeeded"
 
@@ -269,7 +269,7 @@ def test_stop_stops_the_job(runs: PipelineRuns) -> None:
     assert (step["StepStatus"], runs.job(step)["TrainingJobStatus"]) == ("Stopped", "Stopped")
 
 
-# Other ways in
+# Other callers
 
 
 def stack_with(
@@ -279,9 +279,9 @@ def stack_with(
     return {"Pipeline": {"Type": "AWS::SageMaker::Pipeline", "Properties": given}}
 
 
-def test_pipeline_of_a_stack_is_made_changed_and_deleted(runs: PipelineRuns) -> None:
+def test_stack_creates_updates_and_deletes_a_pipeline(runs: PipelineRuns) -> None:
     stack, name = Stack(runs.aws), runs.unique("stack")
-    # when a stack has a definition in its template, and parameters and tags as it may write them
+    # when a stack has a definition in its template, with parameters and tags
     body = {"PipelineDefinitionBody": defined(fail(message="one"))}
     tags = [{"Key": "of", "Value": "tests"}]
     parallel = {"ParallelismConfiguration": {"MaxParallelExecutionSteps": "3"}}
@@ -293,13 +293,13 @@ def test_pipeline_of_a_stack_is_made_changed_and_deleted(runs: PipelineRuns) -> 
     assert found["PipelineDefinition"] == body["PipelineDefinitionBody"]
     assert found["ParallelismConfiguration"] == {"MaxParallelExecutionSteps": 3}
     assert tags[0] in runs.sagemaker.list_tags(ResourceArn=found["PipelineArn"])["Tags"]
-    # when its definition is then one in S3, then that is the pipeline's
+    # when it changes to a definition in S3, then the pipeline has that definition
     runs.aws("s3").put_object(Bucket=BUCKET, Key="definition.json", Body=defined(fail(message="two")))
     place = {"PipelineDefinitionS3Location": {"Bucket": BUCKET, "Key": "definition.json"}}
     assert stack.update(stack_with(runs, name, place)) == "UPDATE_COMPLETE", stack.reasons
     found = runs.sagemaker.describe_pipeline(PipelineName=name)
     assert found["PipelineDefinition"] == defined(fail(message="two"))
-    # when the stack is deleted, then the pipeline is gone
+    # when the stack is deleted, then the pipeline is deleted
     stack.delete()
     with pytest.raises(ClientError, match="does not exist"):
         runs.sagemaker.describe_pipeline(PipelineName=name)
@@ -335,7 +335,7 @@ def test_state_machine_starts_a_pipeline(runs: PipelineRuns) -> None:
 
 
 def test_definition_of_the_python_sdk_runs(runs: PipelineRuns) -> None:
-    # given what the definition names: a function and a queue
+    # given the function and the queue in the definition
     text = (Path(__file__).parent / "rendered" / "definition.json").read_text()
     judge = "def handler(event, context): return {'rmse': 0.25, 'verdict': 'good', 'seen': event}"
     runs.function(judge, FunctionName="pipelines-rendered")
@@ -359,8 +359,8 @@ def test_definition_of_the_python_sdk_runs(runs: PipelineRuns) -> None:
 # Another server
 
 
-def test_next_server_goes_on_with_an_execution(running: LocalCloud, runs: PipelineRuns) -> None:
-    # given two jobs and a callback, when the server dies
+def test_execution_continues_after_a_server_crash(running: LocalCloud, runs: PipelineRuns) -> None:
+    # given two jobs and a callback, when the server crashes
     url, _ = runs.queue()
     again = {"ExceptionType": ["SageMaker.JOB_INTERNAL_ERROR"], "IntervalSeconds": 0}
     retried = defined(
@@ -381,7 +381,7 @@ def test_next_server_goes_on_with_an_execution(running: LocalCloud, runs: Pipeli
     # then the job without a policy has failed with its step
     assert runs.ended(lost) == "Failed"
     assert "The local cloud ended" in runs.steps(lost)["Train"]["FailureReason"]
-    # and the other is trained again, and the answer still counts
+    # and the other job is retried, and the callback is still accepted
 
     def second() -> bool:
         step = runs.steps(execution)["Train"]

@@ -43,7 +43,7 @@ def evaluate(runs: PipelineRuns) -> dict[str, object]:
 def test_property_file_decides_a_condition(
     running: LocalCloud, runs: PipelineRuns, most: str, status: str
 ) -> None:
-    # given a report, a condition on a value in it, and a job that is told where the report lies
+    # given a report, a condition on a value in it, and a job that gets the report's URI
     place = get("Steps.Process.ProcessingOutputConfig.Outputs['report'].S3Output.S3Uri")
     script = "print(json.loads((config / 'hyperparameters.json').read_text())['report'])"
     train = runs.training(script)
@@ -71,7 +71,7 @@ def test_property_file_decides_a_condition(
 
 
 def test_stop_stops_the_processing_job(running: LocalCloud, runs: PipelineRuns) -> None:
-    # given a processing job that runs on
+    # given a running processing job
     step = evaluate(runs)
     arguments = step["Arguments"]
     assert isinstance(arguments, dict)

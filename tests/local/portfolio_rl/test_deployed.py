@@ -1,4 +1,4 @@
-"""The project's own stack under enforced IAM: a policy trained, served, refused, stopped, and put back."""
+"""The project's stack under enforced IAM: training, serving, refusals, the stop switch, and rollback."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def deployed(cloud: LocalCloud) -> Iterator[Outputs]:
 
 @pytest.fixture(scope="module")
 def run(aws: Callable, deployed: Outputs) -> Callable[..., dict[str, Any]]:
-    """Start the workflow; returns its output when it has succeeded."""
+    """Run the workflow until it succeeds; return its output."""
 
     def execute(**given: Any) -> dict[str, Any]:
         states = aws("stepfunctions")
@@ -74,7 +74,7 @@ def service(deployed: Outputs, first: dict[str, Any]) -> OrderService:
     return OrderService(deployed["EndpointName"])
 
 
-# In this order: each goes on from what the one before left
+# In this order: each test depends on the state after the previous one
 
 
 def test_the_first_policy_serves_and_its_orders_keep_the_rules(
@@ -86,7 +86,7 @@ def test_the_first_policy_serves_and_its_orders_keep_the_rules(
     assert sum(trades.final) / job.values[:, -1].sum() > 0.98
 
 
-def test_a_refused_account_pages_someone(aws: Callable, job: PolicyJob, service: OrderService) -> None:
+def test_refused_account_raises_the_alarm(aws: Callable, job: PolicyJob, service: OrderService) -> None:
     # given the alarm for refused orders, which is quiet
     alarm = next(
         found["AlarmName"]
@@ -99,7 +99,7 @@ def test_a_refused_account_pages_someone(aws: Callable, job: PolicyJob, service:
         return found["StateValue"] == "ALARM"
 
     assert not in_alarm()
-    # when an account without an admissible choice asks for an order
+    # when an account without an admissible choice requests an order
     account = first_account(job)
     (order,) = service.ask([account | {"mask": {name: [False] * 11 for name in account["prices"]}}])
     # then it gets no trade, and the alarm fires
@@ -107,7 +107,7 @@ def test_a_refused_account_pages_someone(aws: Callable, job: PolicyJob, service:
     until(in_alarm, "the alarm")
 
 
-def test_the_stop_switch_ends_all_trades(
+def test_stop_switch_stops_all_trades(
     aws: Callable, deployed: Outputs, job: PolicyJob, service: OrderService
 ) -> None:
     account, switch = first_account(job), deployed["StopParameterName"]
@@ -119,16 +119,16 @@ def test_the_stop_switch_ends_all_trades(
     until(lambda: service.ask([account])[0]["valid"], "trades again")
 
 
-def test_a_worse_policy_stays_out_and_an_earlier_one_comes_back(
+def test_worse_policy_is_not_deployed_but_an_earlier_version_is(
     run: Callable, first: dict[str, Any], service: OrderService
 ) -> None:
-    # given a policy in service; when one is trained that had no time to learn
+    # given a deployed policy; when another one is trained for too short a time
     before = service.serves()
     worse = run(hyperparameters=QUICK | {"method": "ppo", "episodes": "1200"})
-    # then it is registered and stays out of service
+    # then it is registered and not deployed
     assert (worse["deployed"], service.serves()) == (False, before)
     assert worse["candidate_value"] < worse["champion_value"]
-    # and one command deploys a version of the registry again
+    # and an input deploys a version of the registry again
     back = run(version=int(first["model_package_arn"].rpartition("/")[2]))
     assert back["deployed"]
     assert service.serves() != before
@@ -137,7 +137,7 @@ def test_a_worse_policy_stays_out_and_an_earlier_one_comes_back(
 def test_two_hosts_learn_with_ray_and_survive_a_lost_node(
     aws: Callable, cloud: LocalCloud, deployed: Outputs
 ) -> None:
-    # given a job of two hosts that learn together, cut off from every network
+    # given a job of two hosts that train together, with network isolation
     name = f"{STACK}-notebook-ray"
     aws("sagemaker").create_training_job(
         TrainingJobName=name,
@@ -160,7 +160,7 @@ def test_two_hosts_learn_with_ray_and_survive_a_lost_node(
         found = aws("sagemaker").describe_training_job(TrainingJobName=name)
         return None if found["TrainingJobStatus"] == "InProgress" else found
 
-    # then it joins again, the job goes on to its end, and both hosts have sampled
+    # then it rejoins, the job completes, and both hosts have sampled
     job = until(ended, "the end of the job", 600)
     assert job["TrainingJobStatus"] == "Completed", job.get("FailureReason")
     assert "algo-2 lost its node and joins again" in said(cloud, name, "algo-2")
@@ -170,13 +170,13 @@ def test_two_hosts_learn_with_ray_and_survive_a_lost_node(
 
 
 def said(cloud: LocalCloud, job: str, host: str) -> str:
-    """What a host of a job has logged."""
+    """Return the log of a host of a job."""
     streams = logged(cloud, job).items()
     return "\n".join(line for stream, lines in streams if f"{host}-" in stream for line in lines)
 
 
 def programs(job: str, program: str) -> list[int]:
-    """The processes of a job that run a program."""
+    """Return the processes of a job that run a program."""
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
@@ -187,23 +187,23 @@ def programs(job: str, program: str) -> list[int]:
 
 
 def words(process: int, option: str) -> str:
-    """The value of an option that a process was started with."""
+    """Return the value of an option in a process's command line."""
     for word in Path(f"/proc/{process}/cmdline").read_text().split("\0"):
         if word.startswith(f"--{option}="):
             return word.partition("=")[2]
     return ""
 
 
-def test_what_is_left_running_is_told(aws: Callable, deployed: Outputs) -> None:
-    # given the stack's notebook instance, which runs, and its endpoint, which is meant to
+def test_running_notebook_instance_is_reported(aws: Callable, deployed: Outputs) -> None:
+    # given the stack's running notebook instance, and its endpoint, which is expected to run
     (function,) = [
         found["FunctionName"]
         for found in aws("lambda").list_functions()["Functions"]
         if found["FunctionName"].startswith(f"{STACK}-LeftRunning")
     ]
-    # when the evening's look comes
+    # when the daily check runs
     answer = aws("lambda").invoke(FunctionName=function)
-    # then the notebook is told, under the function's own role
+    # then it reports the notebook, under the function's role
     assert "FunctionError" not in answer
     (line,) = json.loads(answer["Payload"].read())
     assert line.startswith(f"notebook instance {STACK}, since ")
@@ -220,7 +220,7 @@ def test_the_notebook_runs_with_the_role_of_its_instance(cloud: LocalCloud, depl
         "2 x ml.m5.xlarge for at most 30 minutes: $0.26 at $0.257 an hour (list price, eu-west-1)"
     )
     assert found["best"] > 3 * found["hold"]
-    # the mask let nothing through but what it allows
+    # the order is within the mask
     assert found["orders"] > 50
     assert found["orders"] + found["refused"] == 500
     allowed = {"1": {8}, "2": {5}, "3": {1, 2}}
@@ -232,7 +232,7 @@ def test_the_notebook_runs_with_the_role_of_its_instance(cloud: LocalCloud, depl
 
 
 def first_account(job: PolicyJob) -> dict[str, Any]:
-    """The first held-out episode's account at its start."""
+    """Return the account at the start of the first held-out episode."""
     names = [asset["name"] for asset in job.card["rules"]["assets"]]
     prices = dict(zip(names, job.prices[0, 0].astype(float).tolist(), strict=True))
     return state(start(job.card["rules"]), prices, 0)

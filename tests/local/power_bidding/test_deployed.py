@@ -1,4 +1,4 @@
-"""The project's own stack under enforced IAM: hours of a market replayed, offers sent, stopped, put back."""
+"""The project's stack under enforced IAM: replayed hours of a market, offers, the switch, and rollback."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def deployed(cloud: LocalCloud, replay: Replay) -> Iterator[Outputs]:
     context = ONLY | {
         "power_bidding.assets": f"battery-1@{replay.location}",
         "power_bidding.time_zone": replay.zone,
-        "power_bidding.lead_hours": "10",  # half a minute of the replay, on a busy machine too
+        "power_bidding.lead_hours": "10",  # half a minute for the replay, also on a busy machine
         "power_bidding.late_minutes": "30",
     }
     outputs = cloud.deploy(STACK, context=context)[STACK]
@@ -75,7 +75,7 @@ def desk(deployed: Outputs, lived: dict[str, float]) -> Desk:
 
 @pytest.fixture(scope="module")
 def hour(replay: Replay) -> str:
-    """An hour after the replayed ones."""
+    """Return an hour after the replayed ones."""
     return later(replay.first, FEW.hours + 2)
 
 
@@ -91,7 +91,7 @@ def market(
         yield feeds
 
 
-# In this order: each goes on from what the one before left
+# In this order: each test depends on the state after the previous one
 
 
 def test_every_replayed_hour_has_one_offer_in_time(lived: dict[str, float]) -> None:
@@ -102,7 +102,7 @@ def test_every_replayed_hour_has_one_offer_in_time(lived: dict[str, float]) -> N
     assert lived["retrainings"] >= 1
 
 
-def test_athena_sees_offers_beside_prices(desk: Desk, replay: Replay) -> None:
+def test_athena_joins_offers_with_prices(desk: Desk, replay: Replay) -> None:
     found = desk.ask_athena(replay)
     names, *rows = found["offers and prices"]
     assert names[:4] == ["asset", "hour_utc", "market", "location"]
@@ -119,7 +119,7 @@ def signed(cloud: LocalCloud, url: str) -> urllib.request.Request:
     return urllib.request.Request(url, headers=dict(request.headers))  # noqa: S310
 
 
-def test_the_api_answers_signed_requests_alone(
+def test_api_answers_signed_requests_only(
     cloud: LocalCloud, deployed: Outputs, desk: Desk, replay: Replay
 ) -> None:
     url = scenario_aws.address(deployed["ApiUrl"])
@@ -135,7 +135,7 @@ def test_the_api_answers_signed_requests_alone(
 
 
 def run_of(desk: Desk, hour: str) -> dict[str, Any]:
-    """Run `bid` for an hour; return what became of its real-time offer."""
+    """Run `bid` for an hour; return the resulting real-time offer."""
     states = scenario_aws.client("stepfunctions")
     execution = states.start_execution(
         stateMachineArn=desk.outputs["BidArn"], input=json.dumps({"hour": hour, "version": 0, "rate": 60})
@@ -144,18 +144,18 @@ def run_of(desk: Desk, hour: str) -> dict[str, Any]:
     return asset["offers"][0]
 
 
-def test_the_switch_stops_and_holds_offers(desk: Desk, market: FeedServer, hour: str) -> None:
+def test_switch_stops_offers_or_holds_them_for_release(desk: Desk, market: FeedServer, hour: str) -> None:
     ssm, functions = scenario_aws.client("ssm"), scenario_aws.client("lambda")
 
     def turned(to: str) -> None:
         ssm.put_parameter(Name=desk.outputs["SwitchParameterName"], Value=to, Type="String", Overwrite=True)
 
     try:
-        # given an offer that waits for a person
+        # given an offer that waits for its release
         turned("approve")
         assert run_of(desk, hour)["status"] == "proposed"
         assert market.results()["offers"] == []
-        # when it is released, then it is in the market, once
+        # when it is released, then the market has it once
         answer = functions.invoke(
             FunctionName=desk.outputs["ReleaseFunctionName"], Payload=json.dumps({"hour": hour})
         )
@@ -163,7 +163,7 @@ def test_the_switch_stops_and_holds_offers(desk: Desk, market: FeedServer, hour:
         assert (len(released["sent"]), released["refused"]) == (1, [])
         assert run_of(desk, hour)["status"] == "sent"
         assert [offer["market"] for offer in market.results()["offers"]] == ["RT"]
-        # when all offers are stopped, then the next one stays, until they may leave again
+        # when all offers are stopped, then the next one is held until the switch allows offers again
         turned("stop")
         assert run_of(desk, later(hour, 1))["status"] == "stopped"
         assert len(market.results()["offers"]) == 1
@@ -173,10 +173,10 @@ def test_the_switch_stops_and_holds_offers(desk: Desk, market: FeedServer, hour:
     assert len(market.results()["offers"]) == 2
 
 
-def test_one_command_goes_back_to_the_former_model(
+def test_roll_back_function_restores_the_former_model(
     desk: Desk, deployed: Outputs, market: FeedServer, hour: str, replay: Replay
 ) -> None:
-    # given two versions that have been in service
+    # given two versions that have been deployed
     functions, sagemaker = scenario_aws.client("lambda"), scenario_aws.client("sagemaker")
     before = json.loads(desk.endpoint())
     if before["former"] is None:  # the second model was not better
@@ -186,15 +186,15 @@ def test_one_command_goes_back_to_the_former_model(
         event |= {"image": container["Image"], "model_data": container["ModelDataUrl"]}
         functions.invoke(FunctionName=deployed["DeployFunctionName"], Payload=json.dumps(event))
         before = json.loads(desk.endpoint())
-    # when an operator goes back
+    # when an operator rolls back
     answer = functions.invoke(FunctionName=deployed["RollBackFunctionName"], Payload=b"{}")
     back = json.load(answer["Payload"])
-    # then the former one serves, and can be left again
+    # then the former one serves, and can be replaced again
     assert back["version"] == before["former"]["version"]
     assert json.loads(desk.endpoint())["former"]["version"] == before["version"]
 
 
-def test_an_endpoint_that_is_gone_leaves_an_earlier_offer_or_none(
+def test_missing_endpoint_leads_to_a_fallback_or_no_offer(
     desk: Desk, market: FeedServer, hour: str, aws: Callable
 ) -> None:
     ssm, name = scenario_aws.client("ssm"), desk.outputs["EndpointParameterName"]
@@ -208,7 +208,7 @@ def test_an_endpoint_that_is_gone_leaves_an_earlier_offer_or_none(
     assert (offer["status"], offer["source"]) in [("sent", "fallback"), ("no_offer", "none")]
 
 
-def test_backfill_prepares_every_hour_of_its_list(
+def test_backfill_prepares_every_listed_hour(
     desk: Desk, deployed: Outputs, market: FeedServer, hour: str, aws: Callable
 ) -> None:
     hours = [later(hour, number) for number in (-30, -29, -28)]
@@ -240,10 +240,10 @@ def test_the_notebook_drives_and_inspects_the_machines(
     assert (told["status"], told["states"] > 5, told["offers"] > 0) == ("SUCCEEDED", True, True)
 
 
-def test_what_is_destroyed_leaves_no_endpoint_and_no_log(
+def test_destroyed_stack_leaves_no_endpoint_logs(
     cloud: LocalCloud, deployed: Outputs, desk: Desk, aws: Callable
 ) -> None:
-    # given endpoints' logs, whose lines expire
+    # given logs of endpoints, which have a retention
     cloud.enforce_iam(False)
     beginning = f"/aws/sagemaker/Endpoints/{STACK}-"
 
@@ -253,7 +253,7 @@ def test_what_is_destroyed_leaves_no_endpoint_and_no_log(
     assert {each["retentionInDays"] for each in logs()} == {30}
     # when the stack is destroyed
     cloud.destroy(STACK, context=ONLY)
-    # then nothing of them is left
+    # then they are deleted
     assert logs() == []
     left = aws("sagemaker").list_endpoints(NameContains=STACK)["Endpoints"]
     until(lambda: not aws("sagemaker").list_endpoints(NameContains=STACK)["Endpoints"], f"the end of {left}")

@@ -1,4 +1,4 @@
-"""Fetch and consolidate on a running cloud's tables, bucket, secret and bus, from a replay's server."""
+"""Fetch and consolidate from a replay's server, with a running cloud's tables, bucket, secret and bus."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A cloud of their own for the tests of processing jobs."""
+"""A separate cloud for the tests of processing jobs."""
 
 from __future__ import annotations
 

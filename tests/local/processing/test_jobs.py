@@ -28,7 +28,7 @@ from tests.support.waiting import until
 def test_job_reads_input_and_leaves_output_message_logs_and_events(
     cloud: LocalCloud, sagemaker: Any, s3: Any
 ) -> None:
-    # given data in S3, a script that says everything it sees, and a listener on the bus
+    # given data in S3, a script that prints its environment, and a listener on the bus
     heard = listen(cloud, "Processing")
     s3.put_object(Bucket=BUCKET, Key="data/a/one.csv", Body=b"1,2,3")
     script = """
@@ -43,7 +43,7 @@ print("to standard error", file=sys.stderr)
         "ContainerEntrypoint": ["python", f"{CODE}/run.py"],
         "ContainerArguments": ["--rows", "3"],
     }
-    # when it is processed
+    # when a job processes it
     job = run(
         sagemaker,
         s3,
@@ -54,12 +54,12 @@ print("to standard error", file=sys.stderr)
         Tags=[{"Key": "team", "Value": "a"}],
     )
     name = job["ProcessingJobName"]
-    # then the job says so, with its times and message
+    # then the job's description has its status, times and message
     assert job["ProcessingJobStatus"] == "Completed", job.get("FailureReason")
     assert job["ExitMessage"] == "three rows"
     assert "FailureReason" not in job
     assert job["CreationTime"] <= job["ProcessingStartTime"] < job["ProcessingEndTime"]
-    # and its configuration was what SageMaker documents
+    # and its configuration was as SageMaker documents it
     config = json.loads(objects(s3, f"{name}/")["deep/config.json"])
     assert (config["ProcessingJobName"], config["ProcessingJobArn"]) == (name, job["ProcessingJobArn"])
     assert config["AppSpecification"] == application
@@ -86,7 +86,7 @@ print("to standard error", file=sys.stderr)
     ((stream, lines),) = logged(cloud, name, "Processing").items()
     assert stream.startswith(f"{name}/algo-1-")
     assert lines == ["1,2,3 blue ['--rows', '3']", "to standard error"]
-    # and the bus heard of each status
+    # and the bus got an event of each status
     until(lambda: "Completed" in [each["detail"]["ProcessingJobStatus"] for each in heard()], "the end")
     first, last = [each["detail"] for each in heard()]
     assert first["ProcessingJobStatus"] == "InProgress"
@@ -96,7 +96,7 @@ print("to standard error", file=sys.stderr)
 
 
 def test_two_instances_share_sharded_input_and_one_output(sagemaker: Any, s3: Any) -> None:
-    # given five objects, sharded for one input and whole for another, and a manifest of two
+    # given five objects, sharded for one input and replicated for another, and a manifest of two
     for number in range(5):
         s3.put_object(Bucket=BUCKET, Key=f"parts/part-{number}", Body=b"x")
     manifest = [{"prefix": f"s3://{BUCKET}/parts/"}, "part-1", "part-3"]
@@ -106,7 +106,7 @@ def test_two_instances_share_sharded_input_and_one_output(sagemaker: Any, s3: An
         source("whole", f"s3://{BUCKET}/parts/part"),
         source("listed", f"s3://{BUCKET}/manifest", S3DataType="ManifestFile"),
     ]
-    # when two instances look at them
+    # when two instances list them
     script = """
 seen = {name: sorted(file.name for file in (processing / name).iterdir())
         for name in ("shard", "whole", "listed")}
@@ -115,19 +115,19 @@ seen = {name: sorted(file.name for file in (processing / name).iterdir())
 assert len(hosts) == 2 and socket.gethostbyname(hosts[1 - hosts.index(host)])
 """
     job = run(sagemaker, s3, script, 2, inputs=inputs)
-    # then each got its shard and all of the rest, and both wrote to one prefix
+    # then each got its shard and all other objects, and both wrote to one prefix
     assert job["ProcessingJobStatus"] == "Completed", job.get("FailureReason")
     found = objects(s3, f"{job['ProcessingJobName']}/")
     first, second = (json.loads(found[f"{number}.json"]) for number in (0, 1))
     assert (first["shard"], second["shard"]) == (["part-0", "part-2", "part-4"], ["part-1", "part-3"])
     assert first["whole"] == second["whole"] == [f"part-{number}" for number in range(5)]
     assert first["listed"] == second["listed"] == ["part-1", "part-3"]
-    # and their messages stand one after the other
+    # and their messages are concatenated
     assert job["ExitMessage"] == "[0][1]"
 
 
 def test_failed_container_gives_reason_and_message_without_output(sagemaker: Any, s3: Any) -> None:
-    # given two hosts, of which the second fails and the first would go on for ever
+    # given two hosts, of which the second fails and the first does not end
     script = """
 (out / "half").write_text("x")
 if host == hosts[0]:
@@ -142,7 +142,7 @@ sys.exit(3)
     assert job["FailureReason"].endswith("é, exit code: 3")
     assert job["ExitMessage"].startswith("Column PRICE is missing. éé")
     assert len(job["ExitMessage"].encode()) in (1023, 1024)
-    # and what is uploaded when the job completes is not
+    # and output of the mode EndOfJob is not uploaded
     assert objects(s3, f"{job['ProcessingJobName']}/") == {}
 
 
@@ -160,7 +160,7 @@ def test_image_runs_with_its_own_entry_point(cloud: LocalCloud, sagemaker: Any, 
 
 
 def test_continuous_output_is_uploaded_while_the_job_runs(sagemaker: Any, s3: Any) -> None:
-    # given a job that writes, waits to be stopped and writes again, to both kinds of output
+    # given a job that writes to both kinds of output, waits until it is stopped and writes again
     name = f"continuous-{next(names)}"
     outputs = [
         output("Continuous", "now", S3Uri=f"s3://{BUCKET}/{name}/now/"),
@@ -185,7 +185,7 @@ while True:
     # when it is stopped
     sagemaker.stop_processing_job(ProcessingJobName=name)
     job = ended(sagemaker, name)
-    # then what it wrote last is there too; links are not followed, and EndOfJob is for jobs that complete
+    # then the last file is uploaded too; links are not followed, and EndOfJob output needs a completed job
     assert job["ProcessingJobStatus"] == "Stopped"
     assert objects(s3, f"{name}/") == {"now/sub/first": "1", "now/last": "2"}
 
@@ -244,7 +244,7 @@ keys = sorted(name for name in os.environ if name.startswith("AWS_") and name !=
 
 
 def test_application_manages_its_own_input_and_output(sagemaker: Any, s3: Any) -> None:
-    # given an input and an output that are the container's own affair
+    # given an input and an output that the application manages
     own = {"S3Uri": f"s3://{BUCKET}/nothing-here", "S3DataType": "S3Prefix"}
     place = {"S3Uri": "s3://no-such-bucket-anywhere/x", "S3UploadMode": "EndOfJob"}
     job = run(
@@ -264,7 +264,7 @@ def test_job_that_ends_can_be_deleted_and_its_name_reused(sagemaker: Any, s3: An
     name = params["ProcessingJobName"]
     arn = sagemaker.create_processing_job(**params)["ProcessingJobArn"]
     assert sagemaker.list_tags(ResourceArn=arn)["Tags"] == [{"Key": "team", "Value": "a"}]
-    # when it is to be deleted, or made again, then both are refused while it runs
+    # when it is deleted, or created again, then both are refused while it runs
     for call in (
         lambda: sagemaker.delete_processing_job(ProcessingJobName=name),
         lambda: sagemaker.create_processing_job(**params),
@@ -273,7 +273,7 @@ def test_job_that_ends_can_be_deleted_and_its_name_reused(sagemaker: Any, s3: An
             call()
     sagemaker.stop_processing_job(ProcessingJobName=name)
     ended(sagemaker, name)
-    # and once it has ended it is deleted, and another may have its name
+    # and after its end it can be deleted and its name reused
     sagemaker.delete_processing_job(ProcessingJobName=name)
     for operation in ("describe", "stop", "delete"):
         with pytest.raises(ClientError, match=r"ValidationException.*Could not find requested job"):
@@ -291,10 +291,10 @@ def test_killed_server_leaves_its_jobs_failed_and_no_processes(
     name = params["ProcessingJobName"]
     sagemaker.create_processing_job(**params)
     until(lambda: len(processes("TEST_JOB", name)) == 2, "the start")
-    # when the server is killed, then its processes end by themselves
+    # when the server is killed, then the processes of the job end
     cloud.kill()
     until(lambda: not processes("TEST_JOB", name), "the end of the job's processes")
-    # and when it is started again, the job has failed with a reason, and its files are gone
+    # and when it is restarted, the job has failed with a reason, and its files are deleted
     cloud.start()
     job = sagemaker.describe_processing_job(ProcessingJobName=name)
     assert job["ProcessingJobStatus"] == "Failed"

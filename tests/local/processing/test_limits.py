@@ -18,7 +18,7 @@ def test_jobs_past_a_quota_are_refused_by_its_name(cloud: LocalCloud, sagemaker:
     cloud.configure(processing_instances=2, processing_instances_per_job=2, training_instances=0)
     first = request(s3, "time.sleep(300)", 2)
     sagemaker.create_processing_job(**first)
-    # then another job is refused, as is one that is too large by itself
+    # then another job is refused, and also one that exceeds the quota alone
     with pytest.raises(ClientError, match="ResourceLimitExceeded") as refused:
         sagemaker.create_processing_job(**request(s3, ""))
     assert (
@@ -27,13 +27,13 @@ def test_jobs_past_a_quota_are_refused_by_its_name(cloud: LocalCloud, sagemaker:
     ) in str(refused.value)
     with pytest.raises(ClientError, match="'Maximum number of instances per processing job' is 2"):
         sagemaker.create_processing_job(**request(s3, "", 3))
-    # and when the first has ended, there is room again
+    # and when the first has ended, another job can start
     sagemaker.stop_processing_job(ProcessingJobName=first["ProcessingJobName"])
     ended(sagemaker, first["ProcessingJobName"])
     assert run(sagemaker, s3, "")["ProcessingJobStatus"] == "Completed"
 
 
-def test_job_does_what_its_role_may_do(cloud: LocalCloud, sagemaker: Any, s3: Any) -> None:
+def test_job_has_the_grants_of_its_role(cloud: LocalCloud, sagemaker: Any, s3: Any) -> None:
     # given enforced IAM, and roles that each lack one permission
     roles = {without: role(cloud, without) for without in ("", *GRANTS)}
     requests = {without: request(s3, "print('heard')", RoleArn=arn) for without, arn in roles.items()}
@@ -49,10 +49,10 @@ def test_job_does_what_its_role_may_do(cloud: LocalCloud, sagemaker: Any, s3: An
     assert found["logs"]["ProcessingJobStatus"] == "Completed", found["logs"].get("FailureReason")
     assert list(logged(cloud, found[""]["ProcessingJobName"], "Processing").values()) == [["heard"]]
     assert logged(cloud, found["logs"]["ProcessingJobName"], "Processing") == {}
-    # and without reading, the job fails and says what it may not do
+    # and without the read grant, the job fails and names the missing permission
     assert found["read"]["ProcessingJobStatus"] == "Failed"
     assert "s3:ListBucket" in found["read"]["FailureReason"]
-    # and there is no job whose role may not pull the image, or may not be assumed
+    # and a job whose role cannot pull the image or cannot be assumed is not created
     with pytest.raises(ClientError, match=r"ValidationException.*not authorized to perform: ecr:"):
         sagemaker.create_processing_job(**requests["pull"])
     nobodys = requests["pull"] | {"RoleArn": "arn:aws:iam::000000000000:role/nobodys"}
@@ -62,7 +62,7 @@ def test_job_does_what_its_role_may_do(cloud: LocalCloud, sagemaker: Any, s3: An
 
 @pytest.mark.parametrize("mode", ["EndOfJob", "Continuous"])
 def test_role_without_put_object_fails_the_job(cloud: LocalCloud, sagemaker: Any, s3: Any, mode: str) -> None:
-    # given a job that writes output, and waits where that is uploaded while it runs
+    # given a job that writes output, and runs on if that is uploaded continuously
     wait = "time.sleep(300)" if mode == "Continuous" else ""
     script = f"(out / 'rows').write_text('1')\n{wait}"
     name = f"unwritten-{next(names)}"
@@ -71,7 +71,7 @@ def test_role_without_put_object_fails_the_job(cloud: LocalCloud, sagemaker: Any
     cloud.enforce_iam(True)
     sagemaker.create_processing_job(**params)
     job = ended(sagemaker, name)
-    # then it fails with what the role lacks
+    # then it fails with the missing permission
     assert job["ProcessingJobStatus"] == "Failed"
     assert job["FailureReason"].startswith("ClientError: Output upload failed:")
     assert "s3:PutObject" in job["FailureReason"]
@@ -80,7 +80,7 @@ def test_role_without_put_object_fails_the_job(cloud: LocalCloud, sagemaker: Any
 
 
 def test_policies_limit_the_jobs_and_roles_of_a_caller(cloud: LocalCloud, sagemaker: Any, s3: Any) -> None:
-    # given a caller who may start jobs of one name's prefix, and pass one role to SageMaker
+    # given a caller who may start jobs with a name prefix, and pass one role to SageMaker
     own, other = role(cloud), role(cloud)
     jobs = f"arn:aws:sagemaker:{cloud.region}:000000000000:processing-job/mine-*"
     passing = {"StringEquals": {"iam:PassedToService": "sagemaker.amazonaws.com"}}
@@ -95,7 +95,7 @@ def test_policies_limit_the_jobs_and_roles_of_a_caller(cloud: LocalCloud, sagema
     # then such a job runs
     person.create_processing_job(**allowed)
     assert ended(person, name)["ProcessingJobStatus"] == "Completed"
-    # and another one, another role, tags or another operation is denied by name
+    # and another name, another role, tags or another operation is denied with the action's name
     again = allowed | {"ProcessingJobName": f"{name}-2"}
     for action, asked in (
         ("sagemaker:CreateProcessingJob", again | {"ProcessingJobName": "other"}),
@@ -207,7 +207,7 @@ def test_wrong_request_is_refused_and_names_the_field(cloud: LocalCloud, s3: Any
 
 
 @pytest.mark.parametrize("case", UNBUILT)
-def test_request_for_what_is_not_built_is_refused(cloud: LocalCloud, s3: Any, case: str) -> None:
+def test_unsupported_request_is_refused(cloud: LocalCloud, s3: Any, case: str) -> None:
     members, said = UNBUILT[case]
     error = refusal(cloud, s3, members)
     assert error["Code"] == "NotImplementedByLocalCloud"

@@ -1,4 +1,4 @@
-"""The benchmark as a person runs it: against a Snowflake that it starts itself, small enough for a test."""
+"""The benchmark from the command line, with a Snowflake that it starts itself, at a small size."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], str]:
-    """The figures of a short run, and what it printed."""
+    """Figures and output of a short run."""
     figures = tmp_path_factory.mktemp("benchmark") / "new" / "figures.json"
     sizes = ["--seeds", "2", "--rounds", "60", "--rows-memory", "120000", "--collective-rounds", "5"]
     sizes += ["--memory-repeats", "1"]
@@ -42,17 +42,17 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], str]
 
 
 @pytest.mark.parametrize("hosts", HOSTS)
-def test_our_hosts_hold_every_row_once_and_the_sample_s_do_not(done: tuple, hosts: int) -> None:
+def test_hosts_hold_every_row_once_unlike_those_of_the_sample(done: tuple, hosts: int) -> None:
     at = done[0]["hosts"][str(hosts)]
     assert (at["coverage"], at["duplicate_rows"]) == (1.0, 0)
-    # a row is in none of n draws of a share p each with probability (1 - p)^n
+    # a row is in none of n random draws of the share p with probability (1 - p)^n
     expected = 1 - (1 - round(100 / hosts) / 100) ** hosts
     assert at["coverage_sample_scheme"] == pytest.approx(expected, abs=0.01)
     assert at["duplicate_rows_sample_scheme"] > 1_000
     assert at["rows_ratio_vs_sample"] == pytest.approx(1 / expected, rel=0.02)
 
 
-def test_errors_come_with_intervals_that_hold_their_seeds_mean(done: tuple) -> None:
+def test_errors_have_students_t_intervals_over_seeds(done: tuple) -> None:
     for at in (*done[0]["hosts"].values(), done[0]["published"], done[0]["same_split"]):
         for name in ("rmse", "rmse_sample_scheme", "rmse_ratio"):
             found = at[name]
@@ -66,15 +66,15 @@ def test_errors_come_with_intervals_that_hold_their_seeds_mean(done: tuple) -> N
         assert at["rmse_ratio"]["values"] == pytest.approx([ours / sample for ours, sample in pairs])
 
 
-def test_both_schemes_learn(done: tuple) -> None:
-    # to say the mean of all house values is wrong by 1.15 on California Housing, in its unit
+def test_models_of_both_schemes_beat_the_mean(done: tuple) -> None:
+    # predicting the mean of all house values has an RMSE of 1.15 on California Housing, in its unit
     best, plain = done[0]["rmse_best"]["mean"], done[0]["hosts"]["2"]
     if "California" in done[0]["data"]:
         assert best < plain["rmse"]["mean"] < 0.7
         assert plain["rmse_sample_scheme"]["mean"] < 0.7
 
 
-def test_a_pull_by_arrow_takes_less_memory_than_one_by_tuples(done: tuple) -> None:
+def test_pull_by_arrow_takes_less_memory_than_by_tuples(done: tuple) -> None:
     taken = done[0]["memory"]
     assert taken["rows"] == 120_000
     assert taken["peak_memory_ratio"] == pytest.approx(taken["ours_mib"] / taken["sample_mib"])
@@ -82,14 +82,14 @@ def test_a_pull_by_arrow_takes_less_memory_than_one_by_tuples(done: tuple) -> No
     assert taken["ratio_over_imports"] < 0.5
 
 
-def test_real_processes_train_what_one_process_does(done: tuple) -> None:
+def test_several_processes_train_the_same_model_as_one(done: tuple) -> None:
     for scheme in ("ours", "sample"):
         for hosts in HOSTS:
             assert done[0]["collective"][scheme][str(hosts)] == pytest.approx(1, abs=0.02)
 
 
-def test_what_is_wanted_and_not_reached_is_said(done: tuple) -> None:
-    # sixty rounds are too few for the best error
+def test_missed_bound_is_printed(done: tuple) -> None:
+    # sixty rounds are too few for the best RMSE
     figures, said = done
     assert figures["metrics"]["rmse_best"] > 0.42
     (line,) = [line for line in said.splitlines() if line.strip().startswith("rmse_best")]
@@ -106,7 +106,7 @@ def test_what_is_wanted_and_not_reached_is_said(done: tuple) -> None:
         (["--connection", "nowhere.json"], "there is no connection file nowhere.json"),
     ],
 )
-def test_a_wrong_option_is_one_sentence(
+def test_invalid_option_is_refused_with_one_sentence(
     wrong: list[str], said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as stopped:
@@ -115,8 +115,8 @@ def test_a_wrong_option_is_one_sentence(
     assert said in capsys.readouterr().err
 
 
-def test_nothing_of_a_run_stays_behind(tmp_path: Path) -> None:
-    # given a run that fails at once, with its Snowflake started
+def test_failed_run_leaves_no_files_and_no_server(tmp_path: Path) -> None:
+    # given a run that fails right after the start of its Snowflake
     environment = os.environ | {"TMPDIR": str(tmp_path), "GROUNDPLAN_DATA": str(tmp_path)}
     environment.pop("GROUNDPLAN_SNOWFLAKE", None)
     done = subprocess.run(
@@ -128,7 +128,7 @@ def test_nothing_of_a_run_stays_behind(tmp_path: Path) -> None:
         timeout=300,
         check=False,
     )
-    # then it says so, and neither its folder nor its server is left
+    # then it reports the failure, and leaves neither its folder nor its server
     assert done.returncode != 0
     assert "there is no california_housing.csv" in done.stderr
     assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,4 @@
-"""The notebooks as a data scientist runs them: every cell, in their own environment, under the role of the
+"""The notebooks run as by a data scientist: all cells, in the notebooks' environment, under the role of the
 stack's notebook instance, with IAM enforced."""
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ ROUNDS = 20
 
 @pytest.fixture(scope="module")
 def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCloud]:
-    """A cloud of its own with the project's stack and the connection in its secret."""
+    """A separate cloud with the project's stack and the connection in its secret."""
     if not os.environ.get("GROUNDPLAN_DATA"):
         try:
             data.reach(data.ORIGIN)
@@ -63,7 +63,7 @@ def trained(scientist: DataScientist, loaded: dict[str, Any]) -> dict[str, Any]:
 
 
 def tables(cloud: LocalCloud) -> dict[str, int]:
-    """Rows by table in the local Snowflake."""
+    """Return the number of rows of each table in the local Snowflake."""
     with warehouse.connect(json.loads(cloud.snowflake.read_text())) as session, session.cursor() as cursor:
         names = [name for (name,) in cursor.execute("SELECT table_name FROM information_schema.tables") or ()]
         counts = [next(iter(cursor.execute(f"SELECT COUNT(*) FROM {name}") or ()))[0] for name in names]  # noqa: S608
@@ -71,8 +71,8 @@ def tables(cloud: LocalCloud) -> dict[str, int]:
 
 
 @pytest.mark.parametrize("path", sorted(NOTEBOOKS.glob("*.ipynb")), ids=lambda path: path.stem)
-def test_a_notebook_is_kept_without_what_it_printed(path: Path) -> None:
-    # an output holds what was on one person's screen: account ids, rows of data
+def test_notebook_is_stored_without_output(path: Path) -> None:
+    # output could contain account ids and rows of data
     code = [cell for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == "code"]
     assert code
     assert not [cell for cell in code if cell["outputs"] or cell["execution_count"]]
@@ -81,7 +81,7 @@ def test_a_notebook_is_kept_without_what_it_printed(path: Path) -> None:
 def test_the_first_notebook_loads_the_whole_table(cloud: LocalCloud, loaded: dict[str, Any]) -> None:
     assert loaded["rows"] == 20_640
     assert tables(cloud)[loaded["table"]] == 20_640
-    # blank cells arrive as blanks: the census's own file has 207, scikit-learn's copy none
+    # blank cells are missing values: the census's file has 207, scikit-learn's copy none
     assert loaded["blanks"] == (207 if os.environ.get("GROUNDPLAN_DATA") else 0)
 
 
@@ -89,24 +89,24 @@ def test_the_second_notebook_trains_on_two_instances(cloud: LocalCloud, trained:
     job = client(cloud, "sagemaker").describe_training_job(TrainingJobName=trained["job"])
     assert job["TrainingJobStatus"] == "Completed"
     assert job["ResourceConfig"]["InstanceCount"] == 2
-    # it saw every row but those kept back, grew the trees it was asked for, and told its metrics
+    # it used every row except the holdout, trained the requested trees, and reported its metrics
     assert trained["seen"] + trained["unseen"] == 20_640
     assert trained["final"]["rows:pulled"] == trained["seen"]
     assert trained["trees"] == ROUNDS
     assert trained["final"]["validation:rmse"] > 0
 
 
-def test_the_sdk_reports_nothing_about_its_use(trained: dict[str, Any]) -> None:
+def test_sdk_sends_no_usage_reports(trained: dict[str, Any]) -> None:
     assert trained["defaults"]["SageMaker"]["PythonSDK"]["Modules"]["TelemetryOptOut"] is True
 
 
-def test_its_endpoint_answers_for_blocks_that_training_never_saw(trained: dict[str, Any]) -> None:
+def test_endpoint_of_the_notebook_predicts_held_out_blocks(trained: dict[str, Any]) -> None:
     assert trained["answers"] == trained["unseen"] > 1_500
-    # twenty trees are few, and yet far better than to say the mean
+    # twenty trees are few, but much better than predicting the mean
     assert trained["rmse"] < 0.7 * trained["guess"]
 
 
-def test_it_leaves_only_the_model_behind(cloud: LocalCloud, trained: dict[str, Any]) -> None:
+def test_notebook_deletes_all_resources_but_the_table(cloud: LocalCloud, trained: dict[str, Any]) -> None:
     sagemaker = client(cloud, "sagemaker")
     assert sagemaker.list_endpoints()["Endpoints"] == []
     assert sagemaker.list_endpoint_configs()["EndpointConfigs"] == []
@@ -117,7 +117,7 @@ def test_it_leaves_only_the_model_behind(cloud: LocalCloud, trained: dict[str, A
 def test_the_notebooks_role_trains_under_its_own_names_only(
     cloud: LocalCloud, scientist: DataScientist
 ) -> None:
-    # given the data scientist's credentials; when they touch the endpoint that is in service
+    # given the data scientist's credentials; when they are used to change the deployed endpoint
     own = client(cloud, "sagemaker", **scientist.credentials)
     # then IAM refuses
     with pytest.raises(ClientError, match="sagemaker:DeleteEndpoint"):

@@ -1,6 +1,6 @@
-"""The deployed workflow under enforced IAM: what it deploys, what it refuses, and what `cdk destroy` leaves.
+"""The deployed workflow under enforced IAM: deployments, refusals, and `cdk destroy`.
 
-The stack is the project's own; only its container is one that does at once what it is told.
+The stack is the project's own, except for a container that simulates training at once.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tooling import envs
 STACK = "groundplan-dev-snowflake-training"
 APP = shlex.join([str(envs.environment("app")), str(Path(__file__).parent / "workflow" / "app.py")])
 CONTEXT = {"snowflake_training.endpoint_name": "workflow", "snowflake_training.secret_name": "workflow"}
-"""Names of its own, so that it can stand beside another deployment of the same stack."""
+"""Separate names, so that it can be deployed next to another deployment of the same stack."""
 
 Outputs = dict[str, str]
 Execution = dict[str, Any]
@@ -40,7 +40,7 @@ def deployed(cloud: LocalCloud) -> Iterator[Outputs]:
 
 @pytest.fixture(scope="module")
 def start(aws: Callable, deployed: Outputs) -> Callable[..., str]:
-    """Start the workflow; returns the ARN of its execution."""
+    """Start the workflow; return the ARN of its execution."""
 
     def begin(**given: Any) -> str:
         arn = deployed["StateMachineArn"]
@@ -52,7 +52,7 @@ def start(aws: Callable, deployed: Outputs) -> Callable[..., str]:
 
 @pytest.fixture(scope="module")
 def end(aws: Callable) -> Callable[[str], Execution]:
-    """An execution when it has ended, with its output as an object."""
+    """Wait for the end of an execution; return it with its output as an object."""
 
     def wait(execution: str) -> Execution:
         while True:
@@ -66,13 +66,13 @@ def end(aws: Callable) -> Callable[[str], Execution]:
 
 @pytest.fixture(scope="module")
 def run(start: Callable[..., str], end: Callable[[str], Execution]) -> Callable[..., Execution]:
-    """Start the workflow; returns its execution when it has ended."""
+    """Run the workflow to its end; return its execution."""
     return lambda **given: end(start(**given))
 
 
 @pytest.fixture
 def ask(aws: Callable, deployed: Outputs) -> Callable[[], str]:
-    """What the endpoint answers: the error of the model that serves."""
+    """Return the endpoint's response, the error of the deployed model."""
 
     def invoke() -> str:
         answer = aws("sagemaker-runtime").invoke_endpoint(EndpointName=deployed["EndpointName"], Body=b"1")
@@ -90,13 +90,13 @@ def last_package(aws: Callable, deployed: Outputs) -> dict[str, Any]:
     return aws("sagemaker").list_model_packages(ModelPackageGroupName=group)["ModelPackageSummaryList"][0]
 
 
-# In this order: each goes on from what the one before left
+# In this order: each test depends on the state after the previous one
 
 
 def test_a_first_failure_leaves_no_endpoint(run: Callable, aws: Callable, deployed: Outputs) -> None:
-    # given nothing in service; when the first model cannot be served
+    # given no endpoint; when the first model cannot be served
     done = run(hyperparameters={"max_depth": 1})
-    # then the reason is SageMaker's, and no endpoint is left to pay for or to stand in the way
+    # then the reason is SageMaker's, and no endpoint is left, which would cost and block the next one
     assert (done["status"], done["error"]) == ("FAILED", "DeployFailed")
     assert "ping health check" in done["cause"]
     assert last_package(aws, deployed)["ModelApprovalStatus"] == "Rejected"
@@ -123,7 +123,7 @@ def test_a_worse_model_is_registered_and_not_deployed(run: Callable, aws: Callab
     assert ask() == "0.5"
 
 
-def test_a_better_model_takes_over(run: Callable, aws: Callable, ask: Callable) -> None:
+def test_better_model_is_deployed(run: Callable, aws: Callable, ask: Callable) -> None:
     done = run(hyperparameters={"eta": 0.4}, hosts=1)
     assert done["status"] == "SUCCEEDED", done
     assert done["output"]["deployed"] is True
@@ -132,9 +132,7 @@ def test_a_better_model_takes_over(run: Callable, aws: Callable, ask: Callable) 
     assert ask() == "0.4"
 
 
-def test_a_missing_table_fails_with_its_name_and_leaves_the_model_in_service(
-    run: Callable, ask: Callable
-) -> None:
+def test_execution_fails_with_the_tables_name_when_it_is_missing(run: Callable, ask: Callable) -> None:
     done = run(table="MISSING")
     assert (done["status"], done["error"]) == ("FAILED", "TrainFailed")
     assert "table MISSING does not exist" in done["cause"]
@@ -158,10 +156,10 @@ def test_a_model_that_cannot_be_served_leaves_the_old_one(
     assert ask() == "0.4"
 
 
-def test_throttled_calls_are_made_again(
+def test_throttled_calls_are_retried(
     start: Callable, end: Callable, aws: Callable, cloud: LocalCloud
 ) -> None:
-    # given a service that lets no job start
+    # given a service that throttles all jobs
     cloud.configure(create_training_job_burst=0)
     states = aws("stepfunctions")
 
@@ -170,17 +168,17 @@ def test_throttled_calls_are_made_again(
         return [e["stateEnteredEventDetails"]["name"] for e in events if "stateEnteredEventDetails" in e]
 
     try:
-        # when the workflow wants one
+        # when the workflow starts one
         execution = start(hyperparameters={"eta": 0.9})
         until(lambda: "BackOff" in entered(), "the refusal")
     finally:
         cloud.configure(create_training_job_burst=100, create_training_job_per_second=100.0)
-    # then the call is made again later, and succeeds
+    # then the call is retried later, and succeeds
     assert end(execution)["status"] == "SUCCEEDED"
     cloud.configure(create_training_job_per_second=None)
 
 
-def test_a_failed_run_pages(aws: Callable) -> None:
+def test_failed_run_raises_the_alarm(aws: Callable) -> None:
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         alarms = aws("cloudwatch").describe_alarms(AlarmNamePrefix=STACK)["MetricAlarms"]
@@ -206,13 +204,13 @@ def test_the_workflow_fails_where_a_grant_is_missing(run: Callable, aws: Callabl
         done = run()
     finally:
         iam.put_role_policy(RoleName=role, PolicyName=policy, PolicyDocument=json.dumps(document))
-    # then it fails there, and says so
+    # then it fails there with the reason
     assert done["error"] == "RegisterFailed"
     assert "not authorized to perform: sagemaker:CreateModelPackage" in done["cause"]
 
 
 def leftovers(aws: Callable, names: str) -> dict[str, list[str]]:
-    """All that has one of the stack's names, by kind; but for ended jobs, which SageMaker never forgets."""
+    """Return all resources with one of the stack's names, by kind, except ended jobs, which remain."""
     sagemaker = aws("sagemaker")
     found = {
         "endpoints": [e["EndpointName"] for e in sagemaker.list_endpoints()["Endpoints"]],
@@ -250,10 +248,10 @@ def leftovers(aws: Callable, names: str) -> dict[str, list[str]]:
     return {kind: each for kind, each in mine.items() if each}
 
 
-def test_destroy_leaves_nothing_while_a_job_runs_and_nothing_of_others_goes(
+def test_destroy_deletes_the_stacks_resources_only_while_a_job_runs(
     cloud: LocalCloud, aws: Callable, deployed: Outputs
 ) -> None:
-    # given a job that runs, a model that a notebook made, and one whose name only begins like ours
+    # given a running job, a notebook's model, and a model of another stack whose name begins like this one's
     name, sagemaker = deployed["EndpointName"], aws("sagemaker")
     container = sagemaker.describe_model(ModelName=sagemaker.list_models()["Models"][0]["ModelName"])
     primary = {key: container["PrimaryContainer"][key] for key in ("Image", "ModelDataUrl")}
@@ -267,9 +265,9 @@ def test_destroy_leaves_nothing_while_a_job_runs_and_nothing_of_others_goes(
     while not sagemaker.list_training_jobs(StatusEquals="InProgress")["TrainingJobSummaries"]:
         assert time.monotonic() < deadline
         time.sleep(0.1)
-    # when the stack is destroyed, by roles that may do just what they were granted
+    # when the stack is destroyed, with enforced IAM
     cloud.destroy(STACK, app=APP, context=CONTEXT)
-    # then nothing is left but what is another's
+    # then only the other stack's model is left
     try:
         assert leftovers(aws, name) == {"models": [f"{name}-2-0123456789ab"]}
     finally:

@@ -16,9 +16,7 @@ from tests.support.training_jobs import archive, channel, in_training, request, 
 from tests.support.waiting import until
 
 
-def test_a_job_reads_its_channel_and_leaves_model_output_logs_metrics_and_events(
-    cloud: LocalCloud, sagemaker: Any, s3: Any
-) -> None:
+def test_job_reads_a_channel_and_writes_results_and_logs(cloud: LocalCloud, sagemaker: Any, s3: Any) -> None:
     # Given data in S3, a script that declares a metric, and a listener on the bus
     heard = listen(cloud)
     s3.put_object(Bucket=BUCKET, Key="data/a/one.csv", Body=b"1,2,3")
@@ -41,7 +39,7 @@ print("to standard error", file=sys.stderr)
         Tags=[{"Key": "team", "Value": "a"}],
     )
     name = job["TrainingJobName"]
-    # Then the job says so, with its times and its transitions in order
+    # Then the job's description has its status, times, and transitions in order
     assert job["TrainingJobStatus"] == "Completed", job.get("FailureReason")
     transitions = job["SecondaryStatusTransitions"]
     assert [each["Status"] for each in transitions] == [
@@ -50,7 +48,7 @@ print("to standard error", file=sys.stderr)
     assert all(each["StartTime"] <= each["EndTime"] for each in transitions)
     assert job["CreationTime"] <= job["TrainingStartTime"] < job["TrainingEndTime"]
     assert job["BillableTimeInSeconds"] >= 1
-    # and with what SDKs read unconditionally
+    # and the members that SDKs read unconditionally
     output = {"S3OutputPath": f"s3://{BUCKET}/out", "KmsKeyId": "", "CompressionType": "GZIP"}
     assert job["OutputDataConfig"] == output
     (read,) = job["InputDataConfig"]
@@ -64,7 +62,7 @@ print("to standard error", file=sys.stderr)
     ((stream, lines),) = logged(cloud, name).items()
     assert stream.startswith(f"{name}/algo-1-")
     assert lines == ["1,2,3 blue", "validation:rmse=0.5", "validation:rmse=0.25", "to standard error"]
-    # and the last value is the job's, all of them CloudWatch's
+    # and the job has the last value of the metric, CloudWatch all values
     (final,) = job["FinalMetricDataList"]
     assert (final["MetricName"], final["Value"]) == ("validation:rmse", 0.25)
     statistics = client(cloud, "cloudwatch").get_metric_statistics(
@@ -77,7 +75,7 @@ print("to standard error", file=sys.stderr)
         Statistics=["SampleCount", "Sum"],
     )
     assert sum(point["Sum"] for point in statistics["Datapoints"]) == 0.75
-    # and the bus heard of each status
+    # and the bus got an event of each status
     until(lambda: "Completed" in [each["detail"]["SecondaryStatus"] for each in heard()], "the last event")
     events = sorted(heard(), key=lambda each: each["detail"]["LastModifiedTime"])
     details = [each["detail"] for each in events]
@@ -87,7 +85,7 @@ print("to standard error", file=sys.stderr)
     assert {each["resources"][0] for each in events} == {job["TrainingJobArn"]}
 
 
-def test_two_instances_reach_each_other_by_host_name_on_one_port(sagemaker: Any, s3: Any) -> None:
+def test_two_instances_connect_by_host_name_on_the_same_port(sagemaker: Any, s3: Any) -> None:
     # Given a script in which every host listens on the same port under its own name
     script = """
 server = socket.create_server((host, 5000))
@@ -109,7 +107,7 @@ else:
 """
     # When two train
     job = run(sagemaker, script, instances=2)
-    # Then the first heard the second's name, and the model is both hosts' files in one archive
+    # Then the first received the second's name, and the model archive has the files of both hosts
     assert job["TrainingJobStatus"] == "Completed", job.get("FailureReason")
     output = f"s3://{BUCKET}/out/{job['TrainingJobName']}/output/output.tar.gz"
     resources = json.loads(archive(s3, output)["resources"])
@@ -130,9 +128,7 @@ else:
     ]
 
 
-def test_a_sharded_channel_is_dealt_out_and_a_replicated_one_is_whole_everywhere(
-    sagemaker: Any, s3: Any
-) -> None:
+def test_sharded_channel_is_split_and_replicated_channel_copied_to_hosts(sagemaker: Any, s3: Any) -> None:
     for number in range(5):
         s3.put_object(Bucket=BUCKET, Key=f"parts/part-{number}", Body=b"x")
     script = """
@@ -159,8 +155,8 @@ for channel in ("shard", "whole"):
     }
 
 
-def test_checkpoints_are_uploaded_during_a_job_and_restored_in_the_next(sagemaker: Any, s3: Any) -> None:
-    # Given a job that counts in a checkpoint and goes on until it is stopped
+def test_checkpoints_are_uploaded_while_training_and_restored_by_another_job(sagemaker: Any, s3: Any) -> None:
+    # Given a job that writes a count to a checkpoint and runs until it is stopped
     script = """
 file = base / "checkpoints" / "state" / "count"
 file.parent.mkdir(exist_ok=True)
@@ -180,14 +176,14 @@ while count == 0:
     assert in_training(sagemaker, params["TrainingJobName"])
     sagemaker.stop_training_job(TrainingJobName=params["TrainingJobName"])
     assert ended(sagemaker, params["TrainingJobName"])["TrainingJobStatus"] == "Stopped"
-    # and a second job goes on from it, and leaves its own at the end
+    # and a second job resumes from it, and stores its own at the end
     job = run(sagemaker, script, CheckpointConfig=checkpoints)
     assert job["TrainingJobStatus"] == "Completed", job.get("FailureReason")
     assert archive(s3, job["ModelArtifacts"]["S3ModelArtifacts"]) == {"started_from": "10"}
     assert object_text(s3, key) == "20"
 
 
-def test_a_job_past_its_time_may_save_what_it_has(sagemaker: Any, s3: Any) -> None:
+def test_job_past_its_maximum_runtime_may_save_its_model(sagemaker: Any, s3: Any) -> None:
     script = """
 def save(*_):
     (base / "model" / "weights").write_text("half trained")
@@ -201,10 +197,10 @@ while True:
     assert archive(s3, job["ModelArtifacts"]["S3ModelArtifacts"]) == {"weights": "half trained"}
 
 
-def test_a_stopped_job_that_ignores_sigterm_is_killed_with_its_children(
+def test_stopped_job_that_ignores_sigterm_is_killed_with_children(
     cloud: LocalCloud, sagemaker: Any, s3: Any
 ) -> None:
-    # Given a job that ignores SIGTERM, and its child too
+    # Given a job that ignores SIGTERM, as its child does
     script = """
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 import subprocess
@@ -218,7 +214,7 @@ while True:
     until(lambda: len(processes("TRAINING_JOB_NAME", name)) == 2, "the start of both")
     # When it is stopped
     sagemaker.stop_training_job(TrainingJobName=name)
-    # Then it is Stopping, and after the grace Stopped and gone
+    # Then it is Stopping, and after the grace period Stopped, without processes
     assert sagemaker.describe_training_job(TrainingJobName=name)["TrainingJobStatus"] == "Stopping"
     job = ended(sagemaker, name)
     assert (job["TrainingJobStatus"], job["SecondaryStatus"]) == ("Stopped", "Stopped")
@@ -231,8 +227,8 @@ while True:
         sagemaker.stop_training_job(TrainingJobName=name)
 
 
-def test_a_failure_on_one_instance_ends_the_job_with_what_it_wrote(sagemaker: Any, s3: Any) -> None:
-    # Given two hosts, of which the second fails and the first would go on for ever
+def test_failure_of_one_instance_fails_the_job_with_its_message(sagemaker: Any, s3: Any) -> None:
+    # Given two hosts, of which the second fails and the first does not end
     script = """
 (base / "output" / "data" / "rows").write_text("read")
 (base / "model" / "half").write_text("")
@@ -242,13 +238,13 @@ if host == hosts[0]:
 (base / "output" / "failure").write_text("Table HOUSES has no column PRICE. " + "x" * 2000)
 sys.exit(3)
 """
-    # When they train, then the job fails with the reason, cut, and the exit code
+    # When they train, then the job fails with the truncated reason and the exit code
     job = run(sagemaker, script, instances=2)
     assert (job["TrainingJobStatus"], job["SecondaryStatus"]) == ("Failed", "Failed")
     assert job["FailureReason"].startswith("AlgorithmError: Table HOUSES has no column PRICE. xxx")
     assert job["FailureReason"].endswith("x, exit code: 3")
     assert len(job["FailureReason"]) == 1024
-    # and the output is kept, but no half of a model
+    # and the output is stored, but no partial model
     assert "rows" in archive(s3, f"s3://{BUCKET}/out/{job['TrainingJobName']}/output/output.tar.gz")
     assert (
         s3.list_objects_v2(Bucket=BUCKET, Prefix=f"out/{job['TrainingJobName']}/output/model")["KeyCount"]
@@ -256,12 +252,12 @@ sys.exit(3)
     )
 
 
-def test_a_container_that_is_killed_fails_with_a_containers_exit_code(sagemaker: Any, s3: Any) -> None:
+def test_killed_container_fails_the_job_with_exit_code_137(sagemaker: Any, s3: Any) -> None:
     job = run(sagemaker, "os.kill(os.getpid(), signal.SIGKILL)")
     assert job["FailureReason"] == "AlgorithmError: , exit code: 137"
 
 
-def test_a_channel_without_objects_fails_the_job_and_names_it(sagemaker: Any, s3: Any) -> None:
+def test_empty_channel_fails_the_job_and_is_named(sagemaker: Any, s3: Any) -> None:
     uri = f"s3://{BUCKET}/nothing/here/"
     job = run(sagemaker, "", InputDataConfig=[channel("train", uri)])
     assert job["TrainingJobStatus"] == "Failed"
@@ -294,7 +290,7 @@ def test_lines_are_in_the_log_while_the_job_runs(cloud: LocalCloud, sagemaker: A
     assert in_training(sagemaker, name)
 
 
-def test_the_entry_point_and_its_arguments_may_be_the_jobs_own(sagemaker: Any, s3: Any) -> None:
+def test_job_overrides_the_entry_point_and_its_arguments(sagemaker: Any, s3: Any) -> None:
     code = "import sys, pathlib; pathlib.Path(sys.argv[1], 'm').write_text(str(sys.argv[2:]))"
     algorithm = {
         "ContainerEntrypoint": ["python", "-c", code],
@@ -324,7 +320,7 @@ channels = json.loads((config / "inputdataconfig.json").read_text())
 seen = {name: sorted(path.name for path in (base / "input/data" / name).iterdir()) for name in channels}
 (base / "model" / resources["current_group_name"]).write_text(json.dumps(seen))
 """
-    # When they train, and want their model uncompressed
+    # When they train, with an uncompressed model
     job = run(
         sagemaker,
         script,
@@ -332,7 +328,7 @@ seen = {name: sorted(path.name for path in (base / "input/data" / name).iterdir(
         OutputDataConfig={"S3OutputPath": f"s3://{BUCKET}/out", "CompressionType": "NONE"},
         ResourceConfig={"InstanceGroups": groups, "VolumeSizeInGB": 1},
     )
-    # Then each group saw its own
+    # Then each group got its channels
     assert job["TrainingJobStatus"] == "Completed", job.get("FailureReason")
     place = job["ModelArtifacts"]["S3ModelArtifacts"]
     assert place == f"s3://{BUCKET}/out/{job['TrainingJobName']}/output/model/"
@@ -370,15 +366,15 @@ time.sleep(300)
     assert len(processes("TRAINING_JOB_NAME", name)) == 2
     # When the server is killed
     cloud.kill()
-    # Then its processes end by themselves
+    # Then the processes of the job end
     until(lambda: not processes("TRAINING_JOB_NAME", name), "the end of the job's processes")
-    # and when it is started again, the job has failed with a reason, and its files are gone
+    # and when it is restarted, the job has failed with a reason, and its files are deleted
     cloud.start()
     job = sagemaker.describe_training_job(TrainingJobName=params["TrainingJobName"])
     assert (job["TrainingJobStatus"], job["SecondaryStatus"]) == ("Failed", "Failed")
     assert "local cloud ended" in job["FailureReason"]
     assert list((cloud.home / "instances").glob("training/*")) == []
-    # and a job that goes on from the checkpoint completes
+    # and a job that resumes from the checkpoint completes
     again = request(
         "assert (base / 'checkpoints' / 'count').read_text() == '10'", CheckpointConfig=checkpoints
     )
@@ -386,7 +382,7 @@ time.sleep(300)
     assert ended(sagemaker, again["TrainingJobName"])["TrainingJobStatus"] == "Completed"
 
 
-def test_a_job_that_runs_when_the_cloud_is_stopped_says_so(
+def test_running_job_fails_with_the_reason_when_the_cloud_stops(
     cloud: LocalCloud, sagemaker: Any, s3: Any
 ) -> None:
     params = request("time.sleep(300)")

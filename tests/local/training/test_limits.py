@@ -15,7 +15,7 @@ from tests.support.training_jobs import archive, channel, request, run, spot
 from tests.support.waiting import until
 
 
-def test_jobs_past_the_quota_are_refused_and_fit_again_once_others_end(
+def test_jobs_above_the_quota_are_refused_until_others_end(
     cloud: LocalCloud, sagemaker: Any, s3: Any
 ) -> None:
     cloud.configure(training_instances=2)
@@ -42,7 +42,7 @@ def test_spot_and_on_demand_instances_have_quotas_of_their_own(
 
     # given no quota on demand
     cloud.configure(training_instances=0, training_spot_instances=1)
-    # then a job on demand is refused by its own quota's name, and one on spot capacity is not
+    # then an on-demand job is refused with the name of its quota, and a spot job is not
     assert "'ml.m5.large for training job usage' is 0 Instances" in refusal()
     first = request("time.sleep(300)", **spot())
     sagemaker.create_training_job(**first)
@@ -50,7 +50,7 @@ def test_spot_and_on_demand_instances_have_quotas_of_their_own(
         "'ml.m5.large for spot training job usage' is 1 Instances, with current utilization of 1"
         in refusal(**spot())
     )
-    # and the other way round, whatever runs on spot capacity
+    # and the other way round, while a spot job runs
     cloud.configure(training_instances=1, training_spot_instances=0)
     assert "'ml.m5.large for spot training job usage' is 0 Instances" in refusal(**spot())
     assert run(sagemaker, "")["TrainingJobStatus"] == "Completed"
@@ -58,9 +58,7 @@ def test_spot_and_on_demand_instances_have_quotas_of_their_own(
     ended(sagemaker, first["TrainingJobName"])
 
 
-def test_a_warm_pool_counts_on_demand_and_is_not_kept_without_a_quota(
-    cloud: LocalCloud, sagemaker: Any, s3: Any
-) -> None:
+def test_warm_pool_needs_a_quota_and_counts_as_on_demand(cloud: LocalCloud, sagemaker: Any, s3: Any) -> None:
     resources = {"InstanceType": "ml.m5.large", "InstanceCount": 1, "VolumeSizeInGB": 1}
     kept: Any = {"ResourceConfig": resources | {"KeepAlivePeriodInSeconds": 600}}
 
@@ -72,7 +70,7 @@ def test_a_warm_pool_counts_on_demand_and_is_not_kept_without_a_quota(
     # given no quota for warm pools, then the job runs and leaves none
     cloud.configure(training_instances=1, warm_pool_instances=0)
     assert pool(run(sagemaker, "", **kept)) == "Terminated"
-    # given one, then the pool takes the only instance on demand, for a job of its kind alone
+    # given one, then the pool uses the only on-demand instance, for matching jobs only
     cloud.configure(warm_pool_instances=1)
     first = run(sagemaker, "", **kept)
     assert pool(first) == "Available"
@@ -84,7 +82,7 @@ def test_a_warm_pool_counts_on_demand_and_is_not_kept_without_a_quota(
     sagemaker.update_training_job(TrainingJobName=second["TrainingJobName"], **over)
 
 
-def test_calls_too_fast_are_throttled_with_an_error_that_the_sdk_retries(
+def test_calls_above_the_rate_are_throttled_and_retried_by_sdks(
     cloud: LocalCloud, sagemaker: Any, s3: Any
 ) -> None:
     cloud.configure(create_training_job_burst=2, create_training_job_per_second=0.5)
@@ -96,14 +94,14 @@ def test_calls_too_fast_are_throttled_with_an_error_that_the_sdk_retries(
         hasty.create_training_job(**jobs[2])
     assert throttled.value.response["Error"] == {"Code": "ThrottlingException", "Message": "Rate exceeded"}
     assert throttled.value.response["ResponseMetadata"]["HTTPStatusCode"] == 400
-    # Then the SDK's own retries get another through
+    # Then the SDK's retries succeed
     answer = sagemaker.create_training_job(**jobs[3])
     assert answer["ResponseMetadata"]["RetryAttempts"] >= 1
     for job in (*jobs[:2], jobs[3]):
         ended(sagemaker, job["TrainingJobName"])
 
 
-def test_a_name_is_taken_for_ever_and_an_unknown_one_is_not_found(sagemaker: Any, s3: Any) -> None:
+def test_job_name_is_never_reused_and_unknown_is_not_found(sagemaker: Any, s3: Any) -> None:
     params = request("")
     sagemaker.create_training_job(**params)
     with pytest.raises(ClientError, match="ResourceInUse"):
@@ -131,7 +129,7 @@ def test_many_callers_at_once_lose_no_job(cloud: LocalCloud, sagemaker: Any, s3:
     assert sizes == [5, 5, 2]
 
 
-def test_requests_that_this_cloud_cannot_honour_are_refused_by_name(
+def test_unsupported_and_invalid_requests_are_refused_with_the_reason(
     cloud: LocalCloud, sagemaker: Any, s3: Any
 ) -> None:
     pipe = channel("train", f"s3://{BUCKET}/x") | {"InputMode": "Pipe"}
@@ -163,7 +161,7 @@ def test_job_without_a_needed_permission_in_its_role_fails(
     data: dict[str, Any] = {"InputDataConfig": [channel("train", f"s3://{BUCKET}/granted")]}
     roles = {without: role(cloud, without) for without in ("", *GRANTS)}
     cloud.enforce_iam(True)
-    # When every grant is there, the job completes, and its container may do what the role may
+    # When no grant is missing, the job completes, and its container has the role's permissions
     script = """
 import urllib.request
 print(os.environ["AWS_ACCESS_KEY_ID"][:4])
@@ -171,26 +169,26 @@ print(os.environ["AWS_ACCESS_KEY_ID"][:4])
     job = run(sagemaker, script, RoleArn=roles[""], **data)
     assert job["TrainingJobStatus"] == "Completed", job.get("FailureReason")
     assert list(logged(cloud, job["TrainingJobName"]).values()) == [["ASIA"]]
-    # When the role may not read, or not write, the job fails and says what it may not do
+    # When the role may not read, or not write, the job fails and names the missing permission
     for without, action in (("read", "s3:ListBucket"), ("write", "s3:PutObject")):
         job = run(sagemaker, "", RoleArn=roles[without], **data)
         assert job["TrainingJobStatus"] == "Failed"
         assert "AccessDenied" in job["FailureReason"]
         assert action in job["FailureReason"]
-    # When it may not pull the image, there is no job
+    # When it may not pull the image, the job is not created
     with pytest.raises(ClientError, match=r"ValidationException.*not authorized to perform: ecr:"):
         sagemaker.create_training_job(**request("", RoleArn=roles["pull"]))
     # When it may not write logs, the job completes without any
     job = run(sagemaker, "print('unheard')", RoleArn=roles["logs"])
     assert job["TrainingJobStatus"] == "Completed", job.get("FailureReason")
     assert logged(cloud, job["TrainingJobName"]) == {}
-    # When SageMaker may not assume it, there is no job
+    # When SageMaker may not assume it, the job is not created
     with pytest.raises(ClientError, match="Could not assume role"):
         sagemaker.create_training_job(**request("", RoleArn="arn:aws:iam::000000000000:role/nobodys"))
 
 
 def test_policies_limit_the_jobs_and_roles_of_a_caller(cloud: LocalCloud, sagemaker: Any, s3: Any) -> None:
-    # Given a caller who may start jobs of one name's prefix, and pass one role to SageMaker
+    # Given a caller who may start jobs with a name prefix, and pass one role to SageMaker
     own, other = role(cloud), role(cloud)
     jobs = f"arn:aws:sagemaker:{cloud.region}:000000000000:training-job/mine-*"
     passing = {"StringEquals": {"iam:PassedToService": "sagemaker.amazonaws.com"}}
@@ -200,11 +198,11 @@ def test_policies_limit_the_jobs_and_roles_of_a_caller(cloud: LocalCloud, sagema
         {"Action": "iam:PassRole", "Resource": own, "Condition": passing},
     )
     cloud.enforce_iam(True)
-    # When that is what is asked for, then the job runs
+    # When the request is within these grants, then the job runs
     name = f"mine-{next(names)}"
     person.create_training_job(**request("", TrainingJobName=name, RoleArn=own))
     assert ended(person, name)["TrainingJobStatus"] == "Completed"
-    # When it is another job, another role, tags or another operation, it is denied by name
+    # When it has another name, another role, tags or another operation, it is denied with the action's name
     tag: dict[str, Any] = {"Tags": [{"Key": "a", "Value": "b"}]}
     for action, asked in (
         ("sagemaker:CreateTrainingJob", request("", RoleArn=own)),
@@ -228,23 +226,23 @@ while done < 30 and not stop:
 state.write_text(str(done))
 (base / "model" / "done").write_text(str(done))
 """
-"""A job of three seconds that saves when it is told to end, and goes on from there."""
+"""Script of a job of three seconds that saves a checkpoint on SIGTERM and resumes from it."""
 
 
 def struck(cloud: LocalCloud, name: str) -> dict[str, int]:
     return cloud.status()["faults"][name]
 
 
-def test_a_spot_job_that_is_interrupted_goes_on_from_its_checkpoints(
+def test_interrupted_spot_job_resumes_from_its_checkpoints(
     cloud: LocalCloud, sagemaker: Any, s3: Any
 ) -> None:
-    # Given two interruptions to come, a second into the training each time
+    # Given two injected interruptions, each a second after the start of training
     cloud.configure(fault_interrupt_training_jobs=2, fault_training_after=1.0)
     checkpoints: Any = {"CheckpointConfig": {"S3Uri": f"s3://{BUCKET}/spot"}}
 
     job = run(sagemaker, COUNTS, **checkpoints, **spot())
 
-    # Then it came to its end in three attempts, none of which began anew
+    # Then it completes in three attempts, and only the first starts from the beginning
     assert job["TrainingJobStatus"] == "Completed", job.get("FailureReason")
     assert archive(s3, job["ModelArtifacts"]["S3ModelArtifacts"]) == {"done": "30"}
     begun = ["Starting", "Downloading", "Training"]
@@ -258,20 +256,20 @@ def test_a_spot_job_that_is_interrupted_goes_on_from_its_checkpoints(
     assert struck(cloud, "fault_interrupt_training_jobs") == {"injected": 2, "left": 0}
 
 
-def test_only_spot_capacity_is_taken_back_and_only_for_so_long(
+def test_interruptions_hit_spot_jobs_only_within_their_maximum_wait(
     cloud: LocalCloud, sagemaker: Any, s3: Any
 ) -> None:
     cloud.configure(fault_interrupt_training_jobs=9, fault_training_after=0.2)
     assert run(sagemaker, "time.sleep(0.8)")["TrainingJobStatus"] == "Completed"
     assert struck(cloud, "fault_interrupt_training_jobs")["injected"] == 0
 
-    # A job that waits longer than it may is stopped
+    # A job above its maximum wait is stopped
     job = run(sagemaker, "time.sleep(60)", **spot(MaxRuntimeInSeconds=3, MaxWaitTimeInSeconds=3))
     assert job["TrainingJobStatus"] == "Stopped"
     assert job["SecondaryStatus"] == "MaxWaitTimeExceeded"
 
 
-def test_faults_of_the_service_end_jobs_as_the_service_says_it(
+def test_injected_faults_end_jobs_with_the_services_messages(
     cloud: LocalCloud, sagemaker: Any, s3: Any
 ) -> None:
     cloud.configure(fault_no_capacity=1, fault_training_after=0.2)
@@ -292,16 +290,16 @@ def test_faults_of_the_service_end_jobs_as_the_service_says_it(
     with pytest.raises(ClientError, match="Rate exceeded") as refused:
         client(cloud, "sagemaker", attempts=1).create_training_job(**params)
     assert refused.value.response["Error"]["Code"] == "ThrottlingException"
-    sagemaker.create_training_job(**params)  # the next one is let through
+    sagemaker.create_training_job(**params)  # the next call is accepted
     assert ended(sagemaker, params["TrainingJobName"])["TrainingJobStatus"] == "Completed"
 
-    # and each was counted, and is over
+    # and each was counted, and none is left
     names = ("no_capacity", "fail_training_jobs", "stop_training_jobs", "throttle_training_jobs")
     assert [struck(cloud, f"fault_{name}") for name in names] == [{"injected": 1, "left": 0}] * 4
     assert run(sagemaker, "pass")["TrainingJobStatus"] == "Completed"
 
 
-def test_events_are_lost_as_many_as_asked_for(cloud: LocalCloud, sagemaker: Any, s3: Any) -> None:
+def test_injected_fault_loses_the_given_number_of_events(cloud: LocalCloud, sagemaker: Any, s3: Any) -> None:
     heard = listen(cloud)
     cloud.configure(fault_lose_events=2)
     job = run(sagemaker, "pass")
@@ -312,10 +310,8 @@ def test_events_are_lost_as_many_as_asked_for(cloud: LocalCloud, sagemaker: Any,
     assert struck(cloud, "fault_lose_events") == {"injected": 2, "left": 0}
 
 
-def test_the_next_job_of_the_same_kind_takes_over_a_warm_pool(
-    cloud: LocalCloud, sagemaker: Any, s3: Any
-) -> None:
-    # Given instances that take their time, and a job that keeps them
+def test_warm_pool_is_reused_by_the_next_matching_job(cloud: LocalCloud, sagemaker: Any, s3: Any) -> None:
+    # Given slow instance starts, and a job that keeps its instances
     cloud.configure(training_launch=1.5)
     resources = {"InstanceType": "ml.m5.large", "InstanceCount": 1, "VolumeSizeInGB": 1}
     kept: Any = {"ResourceConfig": resources | {"KeepAlivePeriodInSeconds": 600}}
@@ -331,7 +327,7 @@ def test_the_next_job_of_the_same_kind_takes_over_a_warm_pool(
     assert launch(cold) >= 1.5
     assert pool(cold)["Status"] == "Available"
 
-    # When one of another kind comes, then it does not get them; one of the same kind does
+    # When jobs start, then one with another configuration does not get them, and a matching one does
     other = run(sagemaker, "pass", ResourceConfig=resources | {"VolumeSizeInGB": 2})
     assert launch(other) >= 1.5
     assert "WarmPoolStatus" not in other
@@ -340,7 +336,7 @@ def test_the_next_job_of_the_same_kind_takes_over_a_warm_pool(
     assert pool(cold)["Status"] == "Reused"
     assert pool(cold)["ReusedByJob"] == warm["TrainingJobName"]
 
-    # And they are listed as such, and go when their time is over
+    # And they are listed as warm pools, and end when their time is over
     listed = sagemaker.list_training_jobs(WarmPoolStatusEquals="Available")["TrainingJobSummaries"]
     assert [each["TrainingJobName"] for each in listed] == [warm["TrainingJobName"]]
     over = {"ResourceConfig": {"KeepAlivePeriodInSeconds": 0}}
@@ -351,10 +347,10 @@ def test_the_next_job_of_the_same_kind_takes_over_a_warm_pool(
         sagemaker.create_training_job(**request("pass", **kept, **spot()))
 
 
-def test_what_a_job_writes_last_is_in_s3_last_and_each_object_is_told(
+def test_checkpoint_files_are_uploaded_in_order_with_a_notification_each(
     cloud: LocalCloud, sagemaker: Any, s3: Any
 ) -> None:
-    # Given a bucket that tells a queue of every result
+    # Given a bucket that notifies a queue of every object
     sqs, name = client(cloud, "sqs"), next(names)
     queue = sqs.create_queue(QueueName=name)["QueueUrl"]
     arn = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
@@ -363,7 +359,7 @@ def test_what_a_job_writes_last_is_in_s3_last_and_each_object_is_told(
     s3.put_bucket_notification_configuration(
         Bucket=BUCKET, NotificationConfiguration={"QueueConfigurations": [told]}
     )
-    # When a job writes its result after all that the result speaks of, whatever their names
+    # When a job writes its result after the files that it lists, in another order than their names
     script = """
 folder = base / "checkpoints" / "request"
 (folder / "z").mkdir(parents=True)
@@ -377,7 +373,7 @@ time.sleep(1)
     job = run(sagemaker, script, **checkpoints)
     assert job["TrainingJobStatus"] == "Completed", job.get("FailureReason")
 
-    # Then the objects came in that order
+    # Then the notifications have the order of the writes
     keys: list[str] = []
 
     def receive() -> bool:
@@ -393,7 +389,7 @@ time.sleep(1)
     s3.put_bucket_notification_configuration(Bucket=BUCKET, NotificationConfiguration={})
 
 
-def test_a_manifest_of_many_objects_keeps_where_each_lay(sagemaker: Any, s3: Any) -> None:
+def test_objects_of_a_manifest_keep_their_relative_paths(sagemaker: Any, s3: Any) -> None:
     paths = [f"user-{number % 7}/model-{number % 3}/{number:02}" for number in range(120)]
     for path in paths:
         s3.put_object(Bucket=BUCKET, Key=f"uploads/{path}", Body=path.encode())

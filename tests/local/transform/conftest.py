@@ -1,4 +1,4 @@
-"""A cloud of their own for the tests of transform jobs."""
+"""A separate cloud for the tests of transform jobs."""
 
 from __future__ import annotations
 

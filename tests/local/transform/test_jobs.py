@@ -19,7 +19,7 @@ SEE = "See job logs for more information"
 
 
 def test_lines_are_sent_concurrently_and_answered_in_order(bench: Transforms) -> None:
-    # given lines of which the first three are answered once three requests are there, and a listener
+    # given lines whose first three requests are answered only together, and a listener
     heard = listen(bench.cloud, "Transform")
     uri = bench.input(one_csv="meet 3 a\nmeet 3 b\nmeet 3 c\nd\ne", sub__two_csv="f\n")
     # when a job may send three at once
@@ -45,7 +45,7 @@ def test_lines_are_sent_concurrently_and_answered_in_order(bench: Transforms) ->
         "one.csv.out": ["meet 3 a\n", "meet 3 b\n", "meet 3 c\n", "d\n", "e"],
         "sub/two.csv.out": ["f\n"],
     }
-    # and the container got what SageMaker documents, and never more requests than it may
+    # and the container got the documented variables, and never more requests than the maximum
     everything = [each for answers in found.values() for each in answers]
     assert max(each["peak"] for each in everything) == 3
     first = everything[0]
@@ -59,14 +59,14 @@ def test_lines_are_sent_concurrently_and_answered_in_order(bench: Transforms) ->
         "COLOUR2": "of the model",
     }
     assert bench.data_log(job) == ["MaxConcurrentTransforms=3, MaxPayloadInMB=2, BatchStrategy=SINGLE_RECORD"]
-    # and the bus heard of each status
+    # and the bus got an event of each status
     until(lambda: "Completed" in [each["detail"]["TransformJobStatus"] for each in heard()], "the end")
     details = [each["detail"] for each in heard()]
     assert [each["TransformJobStatus"] for each in details] == ["InProgress", "Completed"]
     assert details[1]["TransformEndTime"] == round(job["TransformEndTime"].timestamp() * 1000)
     assert (details[1]["ModelName"], details[1]["Tags"]) == (job["ModelName"], {"team": "a"})
     assert heard()[0]["resources"] == [job["TransformJobArn"]]
-    # and it is listed, under a name that no other job may have
+    # and it is listed, and no other job can have its name
     listed = bench.sagemaker.list_transform_jobs(NameContains=name)["TransformJobSummaries"]
     assert [each["TransformJobStatus"] for each in listed] == ["Completed"]
     with pytest.raises(ClientError, match="ResourceInUse"):
@@ -78,14 +78,14 @@ def test_whole_objects_of_a_manifest_are_one_request_each(bench: Transforms) -> 
     compressed = {"a_txt": gzip.compress(b"one\ntwo\n"), "b_txt": gzip.compress(b"three")}
     uri = bench.input(**compressed, c_txt="no gzip", d_txt="not listed")
     bench.put("list.manifest", json.dumps([{"prefix": uri}, "a.txt", "b.txt", "c.txt"]).encode())
-    # when they are decompressed and not split, and answers are put together as they are
+    # when they are decompressed, not split, and responses are concatenated
     job = bench.run(
         f"s3://{bench.bucket}/list.manifest",
         data_type="ManifestFile",
         input={"SplitType": "None", "CompressionType": "Gzip"},
         output={"AssembleWith": "None"},
     )
-    # then each was one request, and the one that cannot be decompressed fails the job
+    # then each is one request, and the one that cannot be decompressed fails the job
     assert job["FailureReason"] == f"ClientError: {SEE}"
     assert "c.txt: Unable to decompress the data" in bench.data_log(job)[1]
     found = {name: json.loads(body)["body"] for name, body in bench.outputs(job).items()}
@@ -98,7 +98,7 @@ def test_multi_record_fills_payloads_up_to_the_limit(bench: Transforms) -> None:
     uri = bench.input(lines_csv=line * 5, large_csv="y" * 1_048_577)
     # when as many as fit are sent at a time
     job = bench.run(uri, BatchStrategy="MultiRecord", MaxPayloadInMB=1)
-    # then there were two of two and one of one, and the object whose line is larger failed
+    # then there are two requests of two lines and one of one, and the object with a larger line fails
     assert (job["TransformJobStatus"], job["FailureReason"]) == ("Failed", f"ClientError: {SEE}")
     sizes = {name: [each["body"] for each in answers] for name, answers in bench.answers(job).items()}
     assert sizes == {"lines.csv.out": [800_000, 800_000, 400_000]}
@@ -116,10 +116,10 @@ def test_multi_record_fills_payloads_up_to_the_limit(bench: Transforms) -> None:
 def test_object_with_a_failed_record_has_no_output(
     bench: Transforms, status: int, reason: str, lines: list[str]
 ) -> None:
-    # given three objects, of which the second has a record that the container fails on
+    # given three objects, of which the second has a record that the container cannot process
     uri = bench.input(a_csv="1\n", b_csv=f"2\nfail {status}\n3\n", c_csv="4\n")
     job = bench.run(uri, ModelClientConfig={"InvocationsMaxRetries": 1})
-    # then the job fails, says so in its log, and the other objects have their output
+    # then the job fails with a line in its log, and the other objects have their output
     assert (job["TransformJobStatus"], job["FailureReason"]) == ("Failed", f"{reason}: {SEE}")
     assert sorted(bench.outputs(job)) == ["a.csv.out", "c.csv.out"]
     key = uri.removeprefix("s3://")
@@ -127,11 +127,11 @@ def test_object_with_a_failed_record_has_no_output(
     assert bench.data_log(job)[1:] == expected
 
 
-def test_server_errors_are_retried_as_often_as_asked(bench: Transforms) -> None:
+def test_server_errors_are_retried_up_to_the_requested_maximum(bench: Transforms) -> None:
     # given one record that is answered at the third attempt, and a job that tries three times
     uri = bench.input(a_csv="flaky 2\n")
     enough = bench.start(uri, ModelClientConfig={"InvocationsMaxRetries": 2})
-    # and one that tries twice
+    # and a job that tries twice
     few = bench.start(uri, ModelClientConfig={"InvocationsMaxRetries": 1})
     job = bench.ended(enough)
     assert job["TransformJobStatus"] == "Completed", job.get("FailureReason")
@@ -173,31 +173,31 @@ def test_two_instances_share_the_objects(bench: Transforms) -> None:
     assert not [instance for instance in set(found.values()) if alive(instance)]
 
 
-def test_execution_parameters_hold_unless_the_request_says(bench: Transforms) -> None:
-    # given a container that asks for two requests at once and all records in one
+def test_execution_parameters_apply_unless_the_request_overrides(bench: Transforms) -> None:
+    # given a container whose parameters are two concurrent requests and all records in one
     said = {"MaxConcurrentTransforms": 2, "BatchStrategy": "MULTI_RECORD", "MaxPayloadInMB": 4}
     model = bench.model(Environment={"PARAMETERS": json.dumps(said)})
     params = bench.request(bench.input(a_csv="1\n2\n"), ModelName=model, MaxPayloadInMB=3)
     del params["BatchStrategy"]
     bench.sagemaker.create_transform_job(**params)
     job = bench.ended(params["TransformJobName"])
-    # then what the request leaves open is as the container says
+    # then parameters that the request does not set are the container's
     assert job["TransformJobStatus"] == "Completed", job.get("FailureReason")
     (answer,) = bench.answers(job)["a.csv.out"]
     assert answer["body"] == "1\n2\n"
     log = bench.data_log(job)
     assert log == ["MaxConcurrentTransforms=2, MaxPayloadInMB=3, BatchStrategy=MULTI_RECORD"]
-    # and it is not told what nobody set
+    # and the container gets no unset parameters
     assert "SAGEMAKER_BATCH_STRATEGY" not in answer["environment"]
 
 
 def busy(name: str) -> list[int]:
-    """The processes of a job whose container has its name as COLOUR."""
+    """Return the processes of a job whose container has its name in COLOUR."""
     return processes("COLOUR", name)
 
 
 def started(bench: Transforms, **members: Any) -> str:
-    """A job whose first object is done and whose second one waits for ever."""
+    """Start a job whose first object completes and whose second one does not end."""
     name = f"{bench.name}-waits"
     uri = bench.input(a_csv="1\n", b_csv="wait\n")
     job = bench.start(uri, Environment={"COLOUR": name}, **members)
@@ -221,11 +221,11 @@ def test_stopped_job_stores_nothing_and_leaves_no_process(bench: Transforms) -> 
 def test_job_that_runs_when_the_cloud_stops_has_failed(bench: Transforms) -> None:
     # given a job that waits for an answer
     name = started(bench)
-    # when the cloud is stopped, then nothing of the job is left
+    # when the cloud is stopped, then no process of the job is left
     bench.cloud.stop()
     assert not busy(f"{bench.name}-waits")
     assert list((bench.cloud.home / "instances").glob("transform/*")) == []
-    # and when it is started again, the job says why it failed
+    # and when it is restarted, the job has failed with a reason
     bench.cloud.start()
     job = bench.job(name)
     assert job["TransformJobStatus"] == "Failed"

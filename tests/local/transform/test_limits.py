@@ -13,11 +13,11 @@ from tests.support.waiting import until
 
 
 def test_jobs_past_a_quota_are_refused_by_its_name(bench: Transforms) -> None:
-    # given a quota of one instance, and a job that has it
+    # given a quota of one instance, and a job that uses it
     bench.cloud.configure(transform_instances=1, transform_instances_per_job=1)
     model, uri = bench.model(), bench.input(a_csv="wait\n")
     first = bench.start(uri, ModelName=model)
-    # then another job is refused, as is one that is too large by itself
+    # then another job is refused, and also one that exceeds the quota alone
     with pytest.raises(ClientError, match="ResourceLimitExceeded") as refused:
         bench.start(uri, ModelName=model)
     assert (
@@ -26,19 +26,19 @@ def test_jobs_past_a_quota_are_refused_by_its_name(bench: Transforms) -> None:
     )
     with pytest.raises(ClientError, match="'Maximum number of instances per transform job' is 1"):
         bench.start(uri, ModelName=model, resources={"InstanceCount": 2})
-    # and when the first has ended, there is room again
+    # and when the first has ended, another job can start
     bench.sagemaker.stop_transform_job(TransformJobName=first)
     bench.ended(first)
     bench.start(uri, ModelName=model)
 
 
-def test_job_does_what_its_models_role_may_do(bench: Transforms) -> None:
+def test_job_has_the_grants_of_its_models_role(bench: Transforms) -> None:
     # given models whose roles lack one grant each, and policies that are enforced
     missing = ("", "s3:PutObject", "s3:GetObject", "s3:ListBucket", "logs:")
     models = {}
     for without in missing:
         role = bench.new_role("transforms", *bench.grants(*filter(None, [without])))
-        # Model data would need s3:GetObject as well
+        # Model data would also need s3:GetObject
         models[without] = bench.model(role=role, ModelDataUrl=None)
     models["sts:"] = bench.model(role="arn:aws:iam::000000000000:role/nobodys", ModelDataUrl=None)
     uri = bench.input(a_csv="1\n")
@@ -55,7 +55,7 @@ def test_job_does_what_its_models_role_may_do(bench: Transforms) -> None:
     told = {stream["logStreamName"].partition("/")[0] for stream in streams}
     assert started[""] in told
     assert started["logs:"] not in told
-    # and without reading, listing, writing or a role that can be assumed, the job fails and says so
+    # and without read, list or write grants, or a role that can be assumed, the job fails with the reason
     assert found["sts:"]["FailureReason"].startswith("ClientError: Could not assume role")
     assert "s3:GetObject" in found["s3:GetObject"]["FailureReason"]
     assert "s3:ListBucket" in found["s3:ListBucket"]["FailureReason"]
@@ -65,13 +65,13 @@ def test_job_does_what_its_models_role_may_do(bench: Transforms) -> None:
 
 
 def test_caller_needs_the_operation_and_no_role(bench: Transforms) -> None:
-    # given a caller who may start transform jobs of one name's prefix, and pass no role
+    # given a caller who may start transform jobs with a name prefix, and may pass no role
     jobs = f"arn:aws:sagemaker:{bench.cloud.region}:000000000000:transform-job/mine-*"
     grant = {"Effect": "Allow", "Action": "sagemaker:CreateTransformJob", "Resource": jobs}
     person = bench.as_user("sagemaker", grant)
     params = bench.request(bench.input(a_csv="1"), TransformJobName=f"mine-{bench.name}")
     bench.cloud.enforce_iam(True)
-    # then such a job runs, for the role is the model's, and another one is denied
+    # then such a job runs, because the role is the model's, and another one is denied
     person.create_transform_job(**params)
     bench.ended(params["TransformJobName"])
     with pytest.raises(ClientError, match="not authorized to perform: sagemaker:CreateTransformJob"):
@@ -159,7 +159,7 @@ def test_wrong_request_is_refused_and_names_the_field(bench: Transforms, case: s
 
 
 @pytest.mark.parametrize("case", UNBUILT)
-def test_request_for_what_is_not_built_is_refused(bench: Transforms, case: str) -> None:
+def test_unsupported_request_is_refused(bench: Transforms, case: str) -> None:
     members, said = UNBUILT[case]
     error = refusal(bench, members)
     assert error["Code"] == "NotImplementedByLocalCloud"
@@ -167,7 +167,7 @@ def test_request_for_what_is_not_built_is_refused(bench: Transforms, case: str) 
 
 
 def test_models_that_cannot_transform_are_refused(bench: Transforms) -> None:
-    # given a model with network isolation, one of many models, a pipeline, and one without a role
+    # given models with network isolation, with many models, with several containers, and without a role
     container = {"Image": bench.image, "ModelDataUrl": f"s3://{bench.bucket}/models/"}
     cases: list[tuple[dict[str, Any], str]] = [
         ({"PrimaryContainer": container, "EnableNetworkIsolation": True}, "EnableNetworkIsolation"),
@@ -181,6 +181,6 @@ def test_models_that_cannot_transform_are_refused(bench: Transforms) -> None:
         bench.sagemaker.create_model(
             ModelName=name, **{member: value for member, value in given.items() if value is not None}
         )
-        # then no job can be made with it, and the refusal says why
+        # then no job can be created with it, and the error has the reason
         assert said in refusal(bench, {}, name)["Message"]
     assert until(lambda: not bench.cloud.status()["transform_jobs_running"])

@@ -24,7 +24,7 @@ def test_tuning_job_finds_its_best_training_job(cloud: LocalCloud, sagemaker: An
     name = asked["HyperParameterTuningJobName"]
     # when x is tuned
     found = tuned(sagemaker, asked)
-    # then all of its training jobs have ended, each with an x of its own
+    # then all of its training jobs have ended, each with a different x
     assert found["HyperParameterTuningJobStatus"] == "Completed", found
     jobs = jobs_of(sagemaker, name)
     assert [job["TrainingJobName"].rpartition("-")[0] for job in jobs] == [
@@ -43,7 +43,7 @@ def test_tuning_job_finds_its_best_training_job(cloud: LocalCloud, sagemaker: An
     )
     assert found["TrainingJobStatusCounters"]["Completed"] == 4
     assert found["ObjectiveStatusCounters"] == {"Succeeded": 4, "Pending": 0, "Failed": 0}
-    # and a training job says which tuning job it is of, and is tagged like it
+    # and a training job has the ARN of its tuning job, and its tags
     described = sagemaker.describe_training_job(TrainingJobName=best["TrainingJobName"])
     assert described["TuningJobArn"] == found["HyperParameterTuningJobArn"]
     assert described["HyperParameters"] == {
@@ -53,7 +53,7 @@ def test_tuning_job_finds_its_best_training_job(cloud: LocalCloud, sagemaker: An
     }
     tags = sagemaker.list_tags(ResourceArn=described["TrainingJobArn"])["Tags"]
     assert {"Key": "team", "Value": "a"} in tags
-    # and the bus has heard of its end
+    # and the bus got an event of its end
     kinds = until(
         lambda: [event["detail"]["HyperParameterTuningJobStatus"] for event in heard()][1:],
         "the end on the bus",
@@ -103,7 +103,7 @@ def test_bayesian_search_comes_closer_than_its_first_draws(sagemaker: Any) -> No
 
 
 def test_job_that_is_worse_than_the_median_is_stopped_early(sagemaker: Any) -> None:
-    # given a good and a bad value, one after the other, and epochs that take a while
+    # given a good and a bad value, one after the other, with slow epochs
     script = """
 given = json.loads((config / "hyperparameters.json").read_text())
 for epoch in range(40):
@@ -120,7 +120,7 @@ for epoch in range(40):
     )
     # when they are tried
     found = tuned(sagemaker, asked)
-    # then the bad one is stopped, and both count
+    # then the job with the bad one is stopped, and both are counted
     jobs = jobs_of(sagemaker, asked["HyperParameterTuningJobName"])
     assert [job["TrainingJobStatus"] for job in jobs] == ["Completed", "Stopped"]
     assert found["HyperParameterTuningJobStatus"] == "Completed"
@@ -129,7 +129,7 @@ for epoch in range(40):
 
 
 def test_stopped_tuning_job_stops_its_training_jobs(sagemaker: Any) -> None:
-    # given a tuning job whose training jobs run
+    # given a tuning job with running training jobs
     asked = tuning(SCRIPT + "time.sleep(300)")
     name = asked["HyperParameterTuningJobName"]
     sagemaker.create_hyper_parameter_tuning_job(**asked)
@@ -142,7 +142,7 @@ def test_stopped_tuning_job_stops_its_training_jobs(sagemaker: Any) -> None:
         found = sagemaker.describe_hyper_parameter_tuning_job(HyperParameterTuningJobName=name)
         return found["HyperParameterTuningJobStatus"] == "Stopped"
 
-    # then it ends with them, and there is no other
+    # then it ends with them, and starts no other
     until(stopped, "the end of the tuning job")
     assert [job["TrainingJobStatus"] for job in jobs_of(sagemaker, name)] == ["Stopped"] * 2
     with pytest.raises(ClientError, match="is in status Stopped"):
@@ -173,7 +173,7 @@ def test_throttled_training_job_is_started_again(cloud: LocalCloud, sagemaker: A
 
 
 def test_restarted_cloud_fails_its_tuning_job(running: LocalCloud) -> None:
-    # given a tuning job at work
+    # given a running tuning job
     asked = tuning(SCRIPT + "time.sleep(300)")
     sagemaker = client(running, "sagemaker")
     sagemaker.create_hyper_parameter_tuning_job(**asked)

@@ -1,4 +1,4 @@
-"""What CreateHyperParameterTuningJob refuses: values, permissions, and what is not built here."""
+"""Refusals of CreateHyperParameterTuningJob: invalid values, missing permissions, unsupported features."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_invalid_tuning_job_is_refused(path: str, value: Any, sentence: str, sag
         sagemaker.create_hyper_parameter_tuning_job(**changed(path, value))
 
 
-def test_name_that_is_taken_or_unknown_is_refused(sagemaker: Any) -> None:
+def test_existing_or_unknown_name_is_refused(sagemaker: Any) -> None:
     asked = tuning()
     tuned(sagemaker, asked)
     with pytest.raises(ClientError, match=r"\(ResourceInUse\).*already exists. Choose a different name"):
@@ -67,17 +67,17 @@ def test_name_that_is_taken_or_unknown_is_refused(sagemaker: Any) -> None:
 
 
 def test_caller_needs_to_pass_the_role_and_nothing_more(cloud: LocalCloud) -> None:
-    # given a caller that may create tuning jobs, and one that may pass their role besides
+    # given a caller who may create tuning jobs, and one who may also pass their role
     own = role(cloud)
     create = {"Action": "sagemaker:*HyperParameterTuningJob", "Resource": "*"}
     passing = {"StringEquals": {"iam:PassedToService": "sagemaker.amazonaws.com"}}
     without = caller(cloud, create)
     allowed = caller(cloud, create, {"Action": "iam:PassRole", "Resource": own, "Condition": passing})
     cloud.enforce_iam(True)
-    # when the first asks, then it is refused
+    # when the first creates one, then it is refused
     with pytest.raises(ClientError, match="not authorized to perform: iam:PassRole"):
         without.create_hyper_parameter_tuning_job(**changed(f"{DEFINITION}.RoleArn", own))
-    # when the second asks, then its jobs run, although it may create none itself
+    # when the second creates one, then its training jobs run, although the caller may not create these
     asked = changed(f"{DEFINITION}.RoleArn", own)
     found = tuned(allowed, asked)
     assert found["TrainingJobStatusCounters"]["Completed"] == 4, found

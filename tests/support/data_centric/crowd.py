@@ -1,4 +1,4 @@
-"""Simulated labelers: most with an accuracy of their own, some spammers."""
+"""Simulated labelers: most with an individual accuracy, some spammers."""
 
 from __future__ import annotations
 

@@ -85,7 +85,7 @@ class Deployed:
 
 
 def deploy(cloud: LocalCloud) -> Deployed:
-    """Deploy the stack with a key of its own, sign users up, and enforce IAM from then on."""
+    """Deploy the stack with its own key, sign users up, and then enforce IAM."""
     out = cloud.deploy(STACK, context={"only": "data_centric", "data_centric.own_key": "true"})[STACK]
     cognito = client(cloud, "cognito-idp")
     cognito.create_group(UserPoolId=out["UserPoolId"], GroupName="experts")

@@ -60,7 +60,7 @@ class Client:
 
 @dataclass
 class Labeler:
-    """A labeler who loses responses, submits twice and tries others' tasks."""
+    """A labeler who loses responses, submits twice and requests the tasks of others."""
 
     ask: Client
     token: str
@@ -69,7 +69,7 @@ class Labeler:
     """Returns the answer to an item"""
     draw: random.Random
     kept: list[str] = field(default_factory=list)
-    """Items whose answers were acknowledged, each as often as that was"""
+    """Items whose answers were acknowledged, once for each acknowledgement"""
     problems: list[str] = field(default_factory=list)
     """Responses that the API must not give"""
 

@@ -1,4 +1,4 @@
-"""What a labeler does on the page."""
+"""Actions of a labeler on the page."""
 
 from __future__ import annotations
 

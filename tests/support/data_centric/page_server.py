@@ -1,4 +1,4 @@
-"""The labeling page on this machine, with the API's own code over a table in memory: to work on the page.
+"""Serve the labeling page on this machine for development, with the API's own code over a table in memory.
 
 python -m tests.support.data_centric.page_server  # sign in as ada@example.org, password "Groundplan-1"
 """
@@ -120,7 +120,7 @@ class Service(Site):
     def _answer(self, event: http.GatewayEvent) -> Answer:
         try:
             operation, call = http.parse(event)
-            # Each request meets a new container of the function, which has counted nothing yet
+            # Each request gets a new container of the function, whose counters are empty
             return api.answer(api.Service(self.table, self, KEY, self.now), operation.name, call)
         except Problem as problem:
             return problem.answer()

@@ -43,18 +43,18 @@ ENVIRONMENT = {
 
 @dataclass
 class Steps:
-    """What the functions share: it stands for `data_centric.aws.environment` and the clients."""
+    """State that the functions share. Replaces `data_centric.aws.environment` and the clients."""
 
     table: Rows = field(default_factory=Rows)
     stored: dict[str, bytes] = field(default_factory=dict)
     """Objects of the bucket by key"""
     time: float = 1_000_000.0
     left: list[int] = field(default_factory=list)
-    """Milliseconds that `Load` has left each time it looks; then plenty"""
+    """Remaining milliseconds that `Load` reads, in order; after these, many"""
     pre: Callable[[Mapping[str, Any]], Any] = hooks.task_input
     places = Places("data")
 
-    # In the place of data_centric.aws.objects.Objects
+    # Methods of data_centric.aws.objects.Objects
 
     def read(self, key: str, most: int | None = None) -> bytes:
         if key not in self.stored:
@@ -64,7 +64,7 @@ class Steps:
     def write(self, key: str, body: bytes, content_type: str) -> None:
         self.stored[key] = body
 
-    # In the place of the client of Lambda
+    # Methods of the client of Lambda
 
     def invoke(self, FunctionName: str, Payload: bytes) -> dict[str, Any]:
         request = json.loads(Payload)

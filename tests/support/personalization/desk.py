@@ -32,7 +32,7 @@ class Clock:
 
 
 class SageMaker:
-    """Takes a name once. `refuse` is raised as long as it is set, before anything is created."""
+    """SageMaker in memory. A job name is created once. While `refuse` is set, `create` raises it."""
 
     def __init__(self) -> None:
         self.jobs: dict[str, Described] = {}
@@ -55,7 +55,7 @@ class SageMaker:
 
 
 class Store(MemoryStore):
-    """Also tells which jobs were claimed."""
+    """A store that records the claimed jobs."""
 
     def __init__(self, on_move: Callable[[Request | None, Request], object]) -> None:
         super().__init__(on_move)
@@ -71,7 +71,7 @@ class Store(MemoryStore):
 
 
 class Desk:
-    """A backend in memory and what a test asks of it."""
+    """A backend in memory with helpers for tests."""
 
     def __init__(self, **settings: Any) -> None:
         pace: dict[str, Any] = {"rate": 1.0, "burst": 3}
@@ -117,7 +117,7 @@ class Desk:
         self.training.jobs[job] = Described(status, reason)
 
     def result(self, name: str, **changes: Any) -> None:
-        """What the training task of this request leaves behind."""
+        """Store the result that the training task of this request writes."""
         folder = keys.checkpoint(self.request(name).job, name)
         files = {"adapter/adapter.json": b"{}", "adapter/adapter_model.safetensors": name.encode()}
         told = {k: {"bytes": len(v), "sha256": hashlib.sha256(v).hexdigest()} for k, v in files.items()}

@@ -1,4 +1,4 @@
-"""A Hugging Face Hub on this machine, as far as its client asks for a model's files."""
+"""A Hugging Face Hub on this machine with the requests that its client sends for a model's files."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from threading import Thread
 
 
 class Hub:
-    """One repository, `owner/name`: `commits` have a folder each, `branches` name commits."""
+    """The repository `owner/name`. `commits`: folder of each commit; `branches`: commit of each branch."""
 
     def __init__(self, commits: dict[str, Path], branches: dict[str, str]):
         self.commits, self.branches = commits, branches
         self.fetched: list[tuple[str, str]] = []
-        """Commit and file of each download."""
+        """Commit and file of each download"""
 
     def folder(self, revision: str) -> tuple[str, Path] | None:
         commit = self.branches.get(revision, revision)
@@ -30,7 +30,7 @@ class Hub:
 
 @contextlib.contextmanager
 def serving(hub: Hub) -> Iterator[str]:
-    """The address, for `HF_ENDPOINT`."""
+    """Return the URL for `HF_ENDPOINT`."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"hub": hub}))
     Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     try:
@@ -99,7 +99,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:
-        """Nothing."""
+        """Write no log."""
 
 
 def _etag(path: Path) -> str:

@@ -6,7 +6,7 @@ from personalization.core.pacing import Bucket, take
 
 
 class Shared:
-    """One item that many change by compare and swap. `rivals` of the next swaps come too late."""
+    """An item that several callers change by compare and swap. The next `rivals` swaps fail."""
 
     def __init__(self, rivals: int = 0):
         self.state: Bucket | None = None

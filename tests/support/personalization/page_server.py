@@ -1,8 +1,8 @@
-"""The page of `personalization` on this machine, with an API in memory behind it: to work on the page.
+"""Serve the page of `personalization` on this machine for development, with an API in memory.
 
     python -m tests.support.personalization.page_server  # sign in as ada@example.org, password "Groundplan-1"
 
-Models "train" by the clock; what is "generated" is a tint of an upload.
+Training is simulated by the clock, and generation by tinting an uploaded picture.
 """
 
 from __future__ import annotations
@@ -37,7 +37,10 @@ STEPS = 300
 
 @functools.cache
 def schema(name: str) -> Any:
-    """What checks a body against the API's document. Raises `fastjsonschema.JsonSchemaException`."""
+    """Return the function that validates a body with the API's document.
+
+    It raises `fastjsonschema.JsonSchemaException`.
+    """
     found = {"$ref": f"#/components/schemas/{name}", "components": DOCUMENT["components"]}
     return fastjsonschema.compile(found)
 
@@ -64,18 +67,18 @@ def _now() -> str:
 
 @dataclass
 class Service(Site):
-    """Users, models and pictures in memory. `seconds`: how long a model takes from its start to READY."""
+    """Users, models and pictures in memory. `seconds`: time of a model from its start to READY."""
 
     seconds: float = 8
     uploads_lost: int = 0
-    """So many uploads from now on are refused, as if their time were over."""
+    """Number of next uploads that are refused as if their form had expired"""
     busy_seconds: int = 0
-    """When not 0: every creation of pictures is answered with 429, to be tried again after so many."""
+    """If not 0, each generation is answered with status 429 and this retry time"""
     models: dict[str, dict[str, Any]] = field(default_factory=dict)
     generations: dict[str, dict[str, Any]] = field(default_factory=dict)
     promised: dict[str, dict[str, Any]] = field(default_factory=dict)
     breaches: list[str] = field(default_factory=list)
-    """What was asked, or answered, otherwise than the API's document says."""
+    """Requests and responses that violate the API's document"""
     calls: list[str] = field(default_factory=list)
     lock: threading.RLock = field(default_factory=threading.RLock)
 

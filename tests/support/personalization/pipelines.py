@@ -1,10 +1,10 @@
-"""Small pipelines and adapters for the tests of serving, and what diffusers itself makes of them.
+"""Make small pipelines and adapters for the serving tests, and the pictures that diffusers draws with them.
 
     python pipelines.py FOLDER     # in an environment with diffusers and peft
 
 Makes in FOLDER: base/, full/ and wider/, text-to-image pipelines of random weights; adapters/NAME/; and
-expected/NAME-SEED.png, drawn by diffusers with its own loader of adapters. The weights are random: what is
-tested is that the right ones are used.
+expected/NAME-SEED.png, drawn by diffusers with its own loader of adapters. The weights are random, because
+the tests only check that the right ones are used.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ ATTENTION = ["to_q", "to_k", "to_v", "to_out.0"]
 
 
 def pipeline(folder: Path, seed: int, width: int = 32) -> StableDiffusionPipeline:
-    """A Stable Diffusion of about a million weights that draws 64 x 64 pixels."""
+    """Return a Stable Diffusion pipeline of about a million weights that draws 64 x 64 pixels."""
     torch.manual_seed(seed)
     letters = [chr(code) for code in range(33, 127)]
     words = [*letters, *(letter + "</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]

@@ -28,11 +28,10 @@ CONTAINER = CONTAINERS / "personalization" / "serve"
 PROMPT, STEPS, GUIDANCE = "a photo of sks cat", 3, 5.0
 ASKED = {"prompt": PROMPT, "steps": STEPS, "guidance": GUIDANCE}
 ROUNDING = 3
-"""How far a colour (0 to 255) may be off where the same sums are added in another order."""
+"""Maximum difference of a colour (0 to 255) when the same sums are added in another order."""
 BUDGET = 24 * 2**20
 PATIENCE = 500
-"""Seconds after which what does not happen is taken never to happen: a start takes ten, on a busy machine
-many times that."""
+"""Seconds after which a wait fails. A start takes ten seconds, and many times that on a busy machine."""
 
 
 def write_manifest(folder: Path, **fields: Any) -> None:
@@ -40,7 +39,7 @@ def write_manifest(folder: Path, **fields: Any) -> None:
 
 
 def pipelines(made_once: MakeOnce) -> Path:
-    """What `pipelines.py` makes, once for all tests: it takes the image that trains, which has peft."""
+    """Return the folder that `pipelines.py` fills once, in the training image, which has peft."""
     image = build(CONTAINERS, CONTAINERS / "personalization" / "finetune" / "Dockerfile")
     python, script = image.folder / "env" / "bin" / "python", Path(__file__).with_name("pipelines.py")
     quiet = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
@@ -59,7 +58,7 @@ class Container:
     """The image, started as SageMaker starts it."""
 
     def __init__(self, built: BuiltImage, folder: Path, program: str = "", **environment: str):
-        """`program` is Python in the place of the image's own."""
+        """`program` is Python code that replaces the image's program."""
         command, own, directory = built.launch([])
         if program:
             command = [command[0], "-c", program]
@@ -92,7 +91,7 @@ class Container:
             until(lambda: self.ping() == 200 or self.process.poll() is not None, "the base")
             assert self.process.poll() is None, self.log.read_text()[-1000:]
         except BaseException:
-            self.__exit__()  # no `with` has begun that would end it
+            self.__exit__()  # no `with` statement would end it yet
             raise
         return self
 
@@ -139,7 +138,7 @@ class Container:
             connection.close()
 
     def asked(self, path: str) -> tuple[int, bytes]:
-        """Ask Triton itself; return the status and the body of its answer."""
+        """Send a request to Triton itself; return the status and the body of its response."""
         connection = http.client.HTTPConnection("triton")
         connection.sock = socket.socket(socket.AF_UNIX)
         folder = os.open(self.socket.parent, os.O_PATH)

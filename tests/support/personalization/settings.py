@@ -1,4 +1,4 @@
-"""The settings of `personalization` as its functions get them, with single values changed."""
+"""The settings of `personalization` as its functions get them, with some values changed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ DEFAULT = load({}).of(Personalization)
 
 
 def job_settings(**changes: Any) -> JobSettings:
-    """The default deployment's, with `changes` to single fields."""
+    """Return the job settings of the default deployment with `changes` to fields."""
     made: dict[str, Any] = variables.job_settings(DEFAULT, image="image", role="role", tags={})
     made["prompts"] = tuple(made["prompts"])
     return JobSettings(**(made | changes))
@@ -33,7 +33,7 @@ def texts(
     limits: dict[str, Any] | None = None,
     pace: dict[str, Any] | None = None,
 ) -> dict[str, str]:
-    """The three variables as JSON, by name."""
+    """Return the three environment variables, JSON texts by name."""
     made = variables.job_settings(DEFAULT, image="image", role="role", tags={})
     return {
         "JOB_SETTINGS": json.dumps(made | (job or {})),

@@ -1,7 +1,7 @@
-"""The Lambdas of `personalization` on a running cloud, with all that a test needs to judge them.
+"""The Lambda functions of `personalization` on a running cloud, with helpers to check their effects.
 
-The handlers run in the test's own process, so that a test can kill them where it likes; tables, bucket,
-training jobs and topic are the cloud's.
+The handlers run in the test's process, so that a test can kill them at any write. Tables, bucket, training
+jobs and topic are in the cloud.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ USER = "6f1c3a52-0d1e-4c7e-9c35-1b0f5a7d2e11"
 
 
 class Endpoint:
-    """A multi-model endpoint, as SageMaker's runtime client shows one. It paints in no time."""
+    """A multi-model endpoint behind the interface of SageMaker's runtime client. It answers at once."""
 
     asked: list[tuple[str, dict[str, Any]]]
     fail: Exception | None
@@ -129,11 +129,11 @@ ENDPOINT = Endpoint()
 
 
 class Killed(BaseException):
-    """The Lambda is gone: no `except Exception` sees it."""
+    """The function was killed. `except Exception` does not catch it."""
 
 
 class Killer:
-    """Kills after the k-th write that AWS carried out, when the answer is on its way."""
+    """Kills the function after the k-th write that AWS executed, before the response arrives."""
 
     def __init__(self) -> None:
         self.after, self.seen = 0, []
@@ -150,7 +150,7 @@ KILLER = Killer()
 
 @dataclass
 class World:
-    """One deployment's tables, and one user in it."""
+    """The tables of one deployment, with one user."""
 
     name: str
     mode: str = "done"
@@ -160,7 +160,7 @@ class World:
     limits: dict[str, Any] = field(default_factory=dict)
 
     def enter(self) -> World:
-        """From now on the handlers of this process are this deployment's."""
+        """Let the handlers of this process use this deployment."""
         for table in TABLES:
             os.environ[f"{table.upper()}_TABLE"] = f"{self.name}-{table}"
         job = {
@@ -181,14 +181,14 @@ class World:
             cached.cache_clear()
         return self
 
-    # What its user does
+    # Actions of the user
 
     def ask(self, route: str, body: Any = None, user: str = USER, **path: str) -> tuple[int, dict[str, Any]]:
         answer = self.send(route, body, user, pathParameters=path)
         return answer["statusCode"], json.loads(answer["body"])
 
     def send(self, route: str, body: Any = None, user: str = USER, **event: Any) -> dict[str, Any]:
-        """What API Gateway gets for a request. What succeeds has the shape that the document promises."""
+        """Return the response to API Gateway. Check that a successful one matches the API's document."""
         event = {
             "routeKey": route,
             "body": json.dumps(body),
@@ -207,7 +207,7 @@ class World:
         return answer
 
     def upload(self, pictures: int = 1) -> str:
-        """Create a model and put its pictures where the answer says, as a browser would."""
+        """Create a model and upload its pictures with the forms of the response, as a browser would."""
         picture = png()
         images = [{"type": "image/png", "bytes": len(picture)}] * pictures
         body = {"name": "Mimi", "subject": "cat", "images": images}
@@ -229,13 +229,13 @@ class World:
     def shown(self, model: str) -> dict[str, Any]:
         return self.ask("GET /api/models/{model}", model=model)[1]
 
-    # What the events cause
+    # Handlers of events
 
     def dispatch(self) -> None:
         dispatch.handler({}, CONTEXT)
 
     def train(self) -> None:
-        """Dispatch, and wait for the jobs' end."""
+        """Dispatch, and wait until the jobs have ended."""
         self.dispatch()
         until(self.ended, "the training")
 
@@ -250,7 +250,7 @@ class World:
                 prepare.handler({"Records": [{"s3": {"object": {"key": key}}}]}, CONTEXT)
 
     def stream(self, handler: Callable[[dict[str, Any], Any], Any]) -> None:
-        """Each request's last change, as the stream would tell of it. No record fails."""
+        """Deliver the last change of each request as the stream would. No record may fail."""
         records = [changed(number, row) for number, row in enumerate(self.rows("requests"))]
         if records:  # Lambda sends no empty batch
             assert handler({"Records": records}, CONTEXT) == {"batchItemFailures": []}
@@ -264,7 +264,7 @@ class World:
     def sweep(self) -> None:
         sweep.handler({}, CONTEXT)
 
-    # What is there
+    # State
 
     def rows(self, table: str) -> list[dict[str, Any]]:
         found = environment.client("dynamodb").scan(TableName=f"{self.name}-{table}", ConsistentRead=True)
@@ -274,7 +274,7 @@ class World:
         return [row["status"] for row in self.rows("requests")]
 
     def jobs(self) -> list[str]:
-        """The training jobs that SageMaker knows, oldest first."""
+        """Return the training jobs in SageMaker, oldest first."""
         asked = {"NameContains": f"{self.name}-", "SortBy": "CreationTime", "SortOrder": "Ascending"}
         found = environment.client("sagemaker").list_training_jobs(**asked)["TrainingJobSummaries"]
         return [job["TrainingJobName"] for job in found]
@@ -291,13 +291,13 @@ class World:
 
 
 def changed(number: int, row: Mapping[str, Any], before: str = "-") -> dict[str, Any]:
-    """The record of a stream that tells of a row's change from the status `before`."""
+    """Return a stream record of a row's change from the status `before`."""
     images = {"NewImage": marshal(row), "OldImage": marshal({"status": before})}
     return {"dynamodb": images | {"SequenceNumber": str(number)}}
 
 
 def record(name: str, number: int, status: Status, before: str = "-") -> dict[str, Any]:
-    """The record of a request that reaches `status`; it need not be in the table."""
+    """Return a stream record of a request that reaches `status`. The request need not be in the table."""
     request = Request(
         request=name, user="ada", model=name, subject="cat", images=1, steps=0, estimate=0.0,
         status=status, attempt=1, last_attempt=1, queued_at=0.0, updated=0.0,
@@ -306,7 +306,7 @@ def record(name: str, number: int, status: Status, before: str = "-") -> dict[st
 
 
 CLIENTS: dict[tuple[int, str], Any] = {}
-"""A client takes longer to make than a test."""
+"""Clients, reused because creating one takes longer than a test."""
 NUMBERS = iter(range(1000, 10_000))
 
 
@@ -340,7 +340,7 @@ def png(side: int = 64) -> bytes:
 
 
 def killed(world: World, step: Callable[[World], Any], after: int) -> bool:
-    """Run `step` and kill it after so many writes; False when it came to its end before."""
+    """Run `step` and kill it after this number of writes. Return False if it ended before."""
     KILLER.after, KILLER.seen = after, []
     try:
         step(world)
@@ -352,7 +352,7 @@ def killed(world: World, step: Callable[[World], Any], after: int) -> bool:
 
 
 def finish(worlds: list[World]) -> None:
-    """Only the sweeper runs from now on, for each world until all of it has come to an end."""
+    """Run only the sweeper, until all requests of each world have ended."""
     left = list(worlds)
     deadline = time.monotonic() + 120
     while left:
@@ -366,7 +366,7 @@ def finish(worlds: list[World]) -> None:
 
 
 def check_ready(world: World, jobs: int = 1) -> None:
-    """Every model is READY, and was trained in so many jobs and no more."""
+    """Check that every model is READY and was trained in exactly this number of jobs."""
     world.enter()
     assert len(world.rows("models")) == len(world.models)
     for row in world.rows("models"):
@@ -386,7 +386,7 @@ def check_ready(world: World, jobs: int = 1) -> None:
 
 
 def ready(world: World) -> str:
-    """A model that is READY, without a training."""
+    """Create a model that is READY without a training; return its id."""
     model = world.start()
     world.dispatch()
     [row] = [row for row in world.rows("requests") if row["request"] == model]

@@ -1,4 +1,4 @@
-"""The images of portfolio_rl as SageMaker runs them, without SageMaker: `/opt/ml` is a folder."""
+"""Run the images of portfolio_rl as SageMaker does, without SageMaker: a folder replaces `/opt/ml`."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def start(base: Path, interpreter: Path) -> subprocess.Popen[bytes]:
 
 
 def train(base: Path, interpreter: Path, hyperparameters: dict[str, str], **channels: dict[str, str]) -> Job:
-    """Run a job to its end. A channel is its files' texts by name."""
+    """Run a job to its end. A channel is a dict of file contents by name."""
     process = start(prepared(base, hyperparameters, channels), interpreter)
     try:
         code = process.wait(NEVER)
@@ -143,12 +143,12 @@ class Server:
 
     @property
     def peak_mib(self) -> float:
-        """The most memory that the server has had resident, in MiB."""
+        """Return the maximum resident memory of the server in MiB."""
         status = Path(f"/proc/{self.pid}/status").read_text().splitlines()
         (line,) = [line for line in status if line.startswith("VmHWM:")]
         return int(line.split()[1]) / 1024
 
     @property
     def audit(self) -> list[dict[str, Any]]:
-        """The lines of the audit log."""
+        """Return the lines of the audit log."""
         return [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith('{"audit"')]

@@ -1,4 +1,4 @@
-"""A price history of one's own, and rules for it."""
+"""A user's price history, and rules for it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 
 def history(rows: int = 300, seed: int = 0) -> str:
-    """A CSV of two random walks."""
+    """Return a CSV file of two random walks."""
     steps = np.random.default_rng(seed).normal(0, 0.02, (rows, 2))
     prices = 40 * np.exp(np.cumsum(steps, axis=0))
     return "date,A,B\n" + "".join(f"{day},{a:.4f},{b:.4f}\n" for day, (a, b) in enumerate(prices))

@@ -1,4 +1,4 @@
-"""The ports of bidding in memory: each call is a turn, each write may be the last."""
+"""The ports of bidding in memory. Workers interleave at each call and can be killed after each write."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ class Ahead:
 
 
 class Market:
-    """A market that takes one offer for an hour, in time."""
+    """A market that accepts one offer for an hour, before its deadline."""
 
     def __init__(self, turns: Turns, clock: Clock) -> None:
         self.turns, self.clock = turns, clock
@@ -115,7 +115,7 @@ class Market:
         self.accepted: dict[tuple[str, str], Offer] = {}
         self.sent = 0
         self.down = 0
-        """Calls that fail before they reach the market; negative: those that fail after they did"""
+        """Number of calls that fail before they reach the market; negative: after they reached it"""
         self.refuses: set[str] = set()
         """Sources of offers that are refused"""
         self.known = Telemetry(16.0, {})
@@ -161,7 +161,7 @@ class Clock:
 
 
 class Model:
-    """Answers with what a model would: a curve for each hour asked, different at each call."""
+    """A model that returns a curve for each requested hour, different at each call."""
 
     def __init__(self) -> None:
         self.calls = 0
@@ -203,7 +203,7 @@ class Model:
 
 @dataclass
 class World:
-    """A desk, and what is behind it."""
+    """A desk with its market, model, tables and files."""
 
     mode: str = "curves"
     run: int = NIGHT

@@ -1,4 +1,4 @@
-"""A replay of made-up history, and the ports of the runtime in memory."""
+"""A replay of a synthetic history, and the ports of the runtime in memory."""
 
 from __future__ import annotations
 

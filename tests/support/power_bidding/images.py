@@ -1,4 +1,4 @@
-"""The images of power_bidding as SageMaker runs them, without SageMaker: `/opt/ml` is a folder."""
+"""Run the images of power_bidding as SageMaker does, without SageMaker: a folder replaces `/opt/ml`."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def write_histories(folder: Path, histories: dict[str, str]) -> None:
 
 
 def packed(model: Path, folder: Path) -> None:
-    """Write `model.tar.gz` as SageMaker makes it of a model's folder."""
+    """Write the `model.tar.gz` that SageMaker makes from a model's folder."""
     folder.mkdir(parents=True)
     with tarfile.open(folder / "model.tar.gz", "w:gz") as archive:
         for path in model.iterdir():

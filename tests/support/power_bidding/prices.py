@@ -1,4 +1,4 @@
-"""Hourly prices and feeds that are made up, as CSV and as requests."""
+"""Synthetic hourly prices and feeds, as CSV and as requests."""
 
 from __future__ import annotations
 

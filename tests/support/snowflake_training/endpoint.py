@@ -19,8 +19,10 @@ class Endpoint:
         sent: Callable[[], object] = lambda: None,
         **headers: str,
     ) -> tuple[int, str, str]:
-        """Status, content type and body of the answer; `content_type` and `accept` become headers. `sent` is
-        called once the request is with the server."""
+        """Return status, content type and body of the response. `content_type` and `accept` become headers.
+
+        `sent` is called when the request has been sent.
+        """
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
         named = {name.replace("_", "-").title(): value for name, value in headers.items()}
         connection.request("POST", "/invocations", body.encode() if isinstance(body, str) else body, named)

@@ -1,5 +1,5 @@
-"""The image as SageMaker runs it, without SageMaker: one process per host at a loopback address of its own,
-`/opt/ml` in a folder, Snowflake and Secrets Manager on this machine.
+"""Run the image as SageMaker does, without SageMaker: one process per host, each at its own loopback address,
+a folder in place of `/opt/ml`, and Snowflake and Secrets Manager on this machine.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from tooling.containers import CONTAINERS, import_path
 IMAGE = CONTAINERS / "snowflake_training" / "train_and_serve"
 REGION = "eu-west-1"
 PATIENCE = 120
-"""Seconds after which a container that does not end is taken to hang."""
+"""Seconds after which a container is considered stuck."""
 
 QUICK = {"rounds": "12", "max_depth": "3", "early_stopping_rounds": "0", "nthread": "1", "timeout": "60"}
 

@@ -32,7 +32,7 @@ def definition(dev: Template) -> dict[str, Any]:
 
 
 def examined(definition: dict[str, Any], given: dict[str, Any], *answers: Any) -> Run:
-    """Run the machine; `answers` are the job's creation, and what is then seen of the job."""
+    """Run the machine. `answers`: the response to the job's creation, then the job's descriptions."""
     left = iter(answers)
 
     def service(action: str, arguments: dict[str, Any]) -> Any:
@@ -49,7 +49,7 @@ def test_examination_waits_for_its_job_and_names_the_results(definition: dict[st
     ((_, asked), *_) = run.calls
     job = asked["ProcessingJobName"]
     assert re.fullmatch("groundplan-dev-data-centric-examine-[0-9a-f]{12}", job)
-    # given a job that SageMaker takes
+    # given a job that SageMaker accepts
     validate(
         service_model().operation_model("CreateProcessingJob").input_shape,
         asked | {"RoleArn": "arn:aws:iam::000000000000:role/job"},
@@ -57,7 +57,7 @@ def test_examination_waits_for_its_job_and_names_the_results(definition: dict[st
     assert asked["AppSpecification"]["ContainerArguments"] == ["--attribute", "animal", "--side", "8"]
     inputs = {each["InputName"]: each["S3Input"]["S3Uri"] for each in asked["ProcessingInputs"]}
     assert inputs == {"manifest": GIVEN["manifest"], "pictures": GIVEN["pictures"]}
-    # then the output names what a review run needs
+    # then the output has the input of a review run
     assert run.output["review_manifest"] == f"s3://BUCKET/labels/{job}/review.manifest"
     assert "manifest" not in run.output
     assert run.waited
@@ -112,7 +112,7 @@ def test_failed_job_fails_the_examination_with_its_reason(definition: dict[str, 
     assert run.cause == "Examine: the job is Stopped"
 
 
-def test_job_reads_and_writes_its_folders_alone(dev: Template) -> None:
+def test_job_reads_and_writes_its_folders_only(dev: Template) -> None:
     may: dict[str, set[str]] = {"s3:GetObject": set(), "s3:PutObject": set()}
     for name, _, each in statements(dev):
         if name.startswith("ExamineJob"):
@@ -121,12 +121,12 @@ def test_job_reads_and_writes_its_folders_alone(dev: Template) -> None:
     assert may == {"s3:GetObject": {"inputs", "labels"}, "s3:PutObject": {"labels"}}
 
 
-def test_deleted_stack_stops_its_jobs_alone(dev: Template, definition: dict[str, Any]) -> None:
+def test_deleted_stack_stops_its_jobs_only(dev: Template, definition: dict[str, Any]) -> None:
     # given a job of an execution
     ((_, asked), *_) = examined(definition, GIVEN, {}, DONE).calls
     job = asked["ProcessingJobName"]
     prefix = job[:-12]
-    # then clean-up knows its name from those of another stack, and of a person
+    # then clean-up distinguishes its name from those of another stack and of a user
     found = leftovers(only(dev, "Custom::SageMakerCleanUp")["Properties"])
     assert found.beginning("ProcessingJob") == prefix.removesuffix("-")
     assert found.owns(job)

@@ -1,4 +1,4 @@
-"""The template of labeling: who may do what, how a run fails, what outlives the stack."""
+"""The template of labeling: permissions, failures of a run, and retained resources."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ MAY = {
     "PreAnnotation": set[str](),
     "PostAnnotation": READ,
 }
-"""What each function may do, besides logs and dead letters"""
+"""Actions of each function, except those for logs and dead letters"""
 
 
 @pytest.fixture(params=VARIANTS)
@@ -48,7 +48,7 @@ def each(request: pytest.FixtureRequest) -> Template:
 
 
 def grants(template: Template, id: str) -> dict[str, set[str]]:
-    """Of a function's role: the resources by action, with logical ids in the place of ARNs."""
+    """Return the resources of a function's role by action, with logical ids instead of ARNs."""
     return allowed(template, f"{id}Role")
 
 
@@ -64,7 +64,7 @@ def function(template: Template, id: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("id", TASKS)
-def test_function_may_do_its_work_and_nothing_else(dev: Template, id: str) -> None:
+def test_function_has_exactly_the_grants_of_its_work(dev: Template, id: str) -> None:
     assert set(grants(dev, id)) == MAY[id] | LOGS | DEAD
 
 
@@ -78,7 +78,7 @@ def test_functions_reach_their_folders_only(each: Template) -> None:
         assert folders(id, "s3:PutObject") == ({"labels/*"} if id == "Consolidate" else set())
 
 
-def test_labelers_secret_is_read_by_the_api_alone(each: Template) -> None:
+def test_labelers_secret_is_read_by_the_api_only(each: Template) -> None:
     readers = {
         name
         for name, _, statement in statements(each)
@@ -105,7 +105,7 @@ def test_no_action_is_a_wildcard(each: Template) -> None:
         assert not any("*" in action for action in listed(statement["Action"])), name
 
 
-# Who may come in
+# Access of users
 
 
 def test_every_route_asks_for_a_token(each: Template) -> None:
@@ -125,7 +125,7 @@ def test_every_route_asks_for_a_token(each: Template) -> None:
     assert group["GroupName"] == "operators"
 
 
-def test_nobody_signs_up_unless_chosen(dev: Template, chosen: Template) -> None:
+def test_sign_up_is_closed_by_default(dev: Template, chosen: Template) -> None:
     for template, administrators in ((dev, True), (chosen, False)):
         pool = only(template, "AWS::Cognito::UserPool")["Properties"]
         assert pool["AdminCreateUserConfig"]["AllowAdminCreateUserOnly"] is administrators
@@ -167,7 +167,7 @@ def test_function_ends_before_its_step(each: Template) -> None:
     for id in ("Check", "Load", "Watch", "Consolidate"):
         assert function(each, id)["Timeout"] < states[id]["TimeoutSeconds"]
     assert function(each, "ApiFunction")["Timeout"] == 29
-    # A request in flight ends before the answers are read
+    # Requests in progress end before the answers are read
     assert "1 : 30" in states["Settle"]["Seconds"]
 
 
@@ -199,7 +199,7 @@ def test_alarms_page_a_person(dev: Template, chosen: Template) -> None:
         assert threshold == late
 
 
-# What outlives the stack
+# Retained resources
 
 
 def test_retained_data_is_protected(dev: Template, prod: Template, chosen: Template) -> None:
@@ -219,7 +219,7 @@ def test_retained_data_is_protected(dev: Template, prod: Template, chosen: Templ
     assert recovery == {"PointInTimeRecoveryEnabled": True}
 
 
-def test_clean_up_runs_after_what_writes_and_before_the_bucket(dev: Template) -> None:
+def test_clean_up_runs_between_writers_and_bucket_on_deletion(dev: Template) -> None:
     ((clean_up, resource),) = of_type(dev, "Custom::SageMakerCleanUp").items()
     machines = of_type(dev, "AWS::StepFunctions::StateMachine")
     functions = of_type(dev, "AWS::Lambda::Function")
@@ -249,7 +249,7 @@ def test_table_has_the_index_that_functions_query(dev: Template) -> None:
     assert [key["AttributeName"] for key in index["KeySchema"]] == ["queue", "due"]
 
 
-def test_browsers_may_read_pictures_from_the_page_alone(dev: Template) -> None:
+def test_cors_allows_reads_from_the_page_only(dev: Template) -> None:
     (bucket,) = [
         each["Properties"]
         for name, each in of_type(dev, "AWS::S3::Bucket").items()

@@ -41,7 +41,7 @@ def seen(status: str, **more: Any) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def assembly(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What CloudFormation's schemas and the rule pack have passed."""
+    """The template, validated by CloudFormation's schemas and the rule pack."""
     folder = tmp_path_factory.mktemp("labeling")
     app = App(outdir=str(folder), context=CONTEXT)
     Validations.of(app).add_plugins(AwsSolutionsChecks(app))
@@ -66,7 +66,7 @@ def definition(synthesized: Template) -> dict[str, Any]:
 
 
 class SageMaker:
-    """Answers the job's creation, and then what is seen of it; the last answer is repeated."""
+    """Responses to the job's creation, then its descriptions, of which the last is repeated."""
 
     def __init__(self, *answers: Any) -> None:
         self.answers = list(answers)
@@ -84,7 +84,7 @@ def labeled(definition: dict[str, Any], given: dict[str, Any], *answers: Any) ->
     return Run(definition, given, SageMaker(*answers))
 
 
-def test_execution_starts_a_job_that_sagemaker_takes(definition: dict[str, Any]) -> None:
+def test_execution_starts_a_valid_labeling_job(definition: dict[str, Any]) -> None:
     run = labeled(definition, GIVEN, {}, seen("Initializing"), seen("InProgress"), seen("Completed"))
     ((_, asked), *_) = run.calls
     role = {"RoleArn": "arn:aws:iam::000000000000:role/job"}
@@ -140,7 +140,7 @@ def test_failed_job_fails_the_execution_with_its_reason(definition: dict[str, An
 
 
 def test_job_that_takes_too_long_is_stopped(definition: dict[str, Any]) -> None:
-    # given a job that stops once it is told to
+    # given a job that stops when requested
     class Slow(SageMaker):
         def __call__(self, action: str, arguments: dict[str, Any]) -> Any:
             if action.endswith("stopLabelingJob"):
@@ -148,7 +148,7 @@ def test_job_that_takes_too_long_is_stopped(definition: dict[str, Any]) -> None:
             return super().__call__(action, arguments)
 
     run = Run(definition, GIVEN, Slow({}, seen("InProgress")))
-    # then the execution fails after the days of the task, with fewer looks than its history could hold
+    # then the execution fails after the days of the task, with fewer polls than fit into its history
     assert run.cause == "Label: the job is Stopped after 10 days: 5 objects are labeled, 2 are not"
     assert run.visited.count("Stop") == 1
     assert 10 * DAY <= sum(run.waited) < 10 * DAY + 300
@@ -162,7 +162,7 @@ def test_job_that_does_not_stop_ends_the_execution(definition: dict[str, Any]) -
     assert run.visited.count("Stop") > 10
 
 
-def test_roles_may_do_what_the_job_needs_and_no_more(synthesized: Template) -> None:
+def test_roles_have_exactly_the_grants_of_the_job(synthesized: Template) -> None:
     job = {action: sorted(on) for action, on in allowed(synthesized, "AnimalsJob").items()}
     assert all(re.search("/(inputs|labels)/[*]$|cdk-hnb659fds-assets", each) for each in job["s3:GetObject"])
     assert [each.rpartition(">")[2] for each in job["s3:PutObject"]] == ["/labels/*"]
@@ -173,7 +173,7 @@ def test_roles_may_do_what_the_job_needs_and_no_more(synthesized: Template) -> N
     assert [each.partition(":labeling-job/")[2] for each in jobs] == ["labeling-animals-*"]
 
 
-def test_bucket_with_a_key_encrypts_what_the_job_writes(assembly: Path) -> None:
+def test_bucket_with_a_key_encrypts_the_output_of_jobs(assembly: Path) -> None:
     made = json.loads((assembly / "keyed.template.json").read_text())
     text = flat(only(made, "AWS::StepFunctions::StateMachine")["Properties"]["DefinitionString"])
     written = json.loads(text)["States"]["Start"]["Arguments"]["OutputConfig"]
@@ -182,10 +182,10 @@ def test_bucket_with_a_key_encrypts_what_the_job_writes(assembly: Path) -> None:
 
 
 def test_template_and_classes_are_those_of_the_task(assembly: Path) -> None:
-    # given the files that are uploaded
+    # given the uploaded files
     pages = [path.read_text() for path in assembly.glob("asset.*.html")]
     texts = [path.read_bytes() for path in assembly.glob("asset.*.json")]
-    # then they are the page for labelers and its classes
+    # then they are the labelers' page and its classes
     assert any("Choose the animal that the &lt;picture&gt; shows." in page for page in pages)
     assert ["cat", "dog", "owl"] in [manifest.categories(text) for text in texts]
 

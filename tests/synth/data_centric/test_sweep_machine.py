@@ -1,4 +1,4 @@
-"""The state machine of a sweep, run state by state: what happens to a job, and what ends the sweep."""
+"""The state machine of a sweep, run state by state: outcomes of a job, and ends of the sweep."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def definition(dev: Template) -> dict[str, Any]:
 
 
 class SageMaker:
-    """Answers each call with the next of `answers`, and then with a job that completed."""
+    """Answers each call with the next of `answers`, then with a completed job."""
 
     def __init__(self, *answers: Any) -> None:
         self.answers = list(answers)
@@ -57,7 +57,7 @@ class SageMaker:
 
 
 def trained(definition: dict[str, Any], *answers: Any) -> Run:
-    """Run the branch of one job, with the variables that are around it."""
+    """Run the branch of one job with the variables of the machine."""
     branch = definition["States"]["Train"]["ItemProcessor"]
     around = {"plan": {"labels": "v1", "channels": CHANNELS}, "run": "0123456789ab"}
     start = {"Type": "Pass", "Assign": around, "Next": branch["StartAt"]}
@@ -93,7 +93,7 @@ def test_job_without_capacity_is_started_under_another_name(definition: dict[str
     run = trained(definition, CAPACITY, THROTTLED)
     assert names(run) == ["0123456789ab-007-1", "0123456789ab-007-2", "0123456789ab-007-2"]
     assert run.output["billed_seconds"] == 7 + 61
-    # and goes on from the checkpoints of the first
+    # and it resumes from the checkpoints of the first
     assert len({given["CheckpointConfig"]["S3Uri"] for _, given in run.calls}) == 1
     assert run.output["job"].endswith("-2")
 
@@ -158,7 +158,7 @@ def test_problems_end_the_sweep_before_a_job(definition: dict[str, Any]) -> None
     assert "Train" not in run.visited
 
 
-def test_estimate_alone_starts_no_job(definition: dict[str, Any]) -> None:
+def test_estimate_starts_no_job(definition: dict[str, Any]) -> None:
     run = swept(definition, PLANNED | {"estimate_only": True})
     assert run.output == {"estimate": {"jobs": 1}}
     assert "Train" not in run.visited
@@ -171,7 +171,7 @@ def test_search_follows_the_controls_and_is_compared(definition: dict[str, Any])
     plan["search"] = {"config": config, "hyperparameters": {"strategy": "glister", "seeds": "0,1"}}
     # when the machine runs
     run = swept(definition, plan, {"completed": 1, "failed": []}, HyperParameterTuningJobName="sweep-1")
-    # then the tuning job is one that SageMaker takes
+    # then the tuning job is valid for SageMaker
     (asked,) = [given for action, given in run.calls if "HyperParameterTuningJob" in action]
     asked["TrainingJobDefinition"]["RoleArn"] = "arn:aws:iam::000000000000:role/training"
     validate(service_model().operation_model("CreateHyperParameterTuningJob").input_shape, asked)
@@ -179,7 +179,7 @@ def test_search_follows_the_controls_and_is_compared(definition: dict[str, Any])
         "strategy": "glister",
         "seeds": "0,1",
     }
-    # and the comparison is told its name
+    # and the comparison gets its name
     assert run.calls[-1][1]["Payload"]["search"] == "sweep-1"
 
 
@@ -216,7 +216,7 @@ def test_search_that_fails_loses_no_finished_job(
 
     # when the search is repeated, fails or was started before
     run = Run(definition | {"States": states}, {"dataset": "digits"}, service)
-    # then the jobs are compared, with what the search has trained, and its failure is told
+    # then the jobs are compared with those of the search, and its failure is reported
     assert run.calls[-1][1]["Payload"]["search"].startswith(compared)
     assert (compared == "") == (run.calls[-1][1]["Payload"]["search"] == "")
     assert run.output["completed"] == 1
@@ -269,14 +269,14 @@ def test_jobs_and_searches_have_the_hosts_that_are_chosen(
 def test_roles_of_a_sweep_have_no_wide_grants(dev: Template) -> None:
     own = [(name, each) for name, _, each in statements(dev) if name.startswith("Sweep")]
     wide = {action for _, each in own if each["Resource"] == "*" for action in listed(each["Action"])}
-    # prices, metrics, sign-in to the registry, traces and delivery of logs know no resource
+    # prices, metrics, registry sign-in, traces and log delivery have no resource-level permissions
     assert {action.partition(":")[0] for action in wide} <= {"pricing", "cloudwatch", "ecr", "xray", "logs"}
     text = json.dumps([each for name, each in own if name.startswith("SweepRole")])
     assert "training-job/groundplan-dev-data-centric-sweep-*" in text
     assert "iam:PassedToService" in text
 
 
-def test_stack_deletes_what_sweeps_created(dev: Template) -> None:
+def test_deleted_stack_deletes_resources_of_sweeps(dev: Template) -> None:
     (resource,) = of_type(dev, "Custom::SageMakerCleanUp").values()
     given = resource["Properties"]
     (suffix,) = given["Suffixes"]

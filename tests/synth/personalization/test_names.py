@@ -1,4 +1,4 @@
-"""Physical names of personalization leave room for what is appended to them."""
+"""Physical names of personalization leave room for suffixes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.synth.conftest import stack_of
 
 NAME = "personalization"
 LONGEST = 36
-"""Characters of a stack's name: a training job has 63, of which 27 follow the stack's name."""
+"""Maximum length of a stack's name: a training job has 63 characters, 27 of them after the stack's name."""
 
 
 def test_a_stack_name_without_room_for_its_jobs_is_refused() -> None:

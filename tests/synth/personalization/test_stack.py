@@ -1,4 +1,4 @@
-"""The template of personalization: what a reviewer would look for in it, and what must not be in it."""
+"""The template of personalization: required and forbidden contents."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def each(request: pytest.FixtureRequest) -> Template:
 
 
 def function(template: Template, id: str) -> dict[str, Any]:
-    """The properties of the Lambda function in the construct `id`."""
+    """Return the properties of the Lambda function in the construct `id`."""
     whole = re.compile(rf"{id}(Function)?[0-9A-F]{{8}}")
     (found,) = [
         r["Properties"] for n, r in of_type(template, "AWS::Lambda::Function").items() if whole.fullmatch(n)
@@ -56,7 +56,7 @@ def variable(template: Template, name: str) -> str:
 
 
 def grants(template: Template, id: str) -> dict[str, set[str]]:
-    """Of a function's role: what it may do, and the ends of the ARNs on which."""
+    """Return the actions of a function's role with the ends of their resources' ARNs."""
     names = {f"<{n}.Arn>": re.sub(r"[0-9A-F]{8}$", "", n) for n in template["Resources"]}
     shown: dict[str, set[str]] = {}
     for action, resources in allowed(template, f"{id}Role").items():
@@ -70,9 +70,7 @@ def grants(template: Template, id: str) -> dict[str, set[str]]:
 # Synthesis is pure
 
 
-def test_without_the_functions_libraries_one_sentence_says_how_to_make_them(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-):
+def test_synthesis_without_the_layer_says_how_to_build_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     from aws_cdk import App
 
     from settings.personalization import Personalization
@@ -86,7 +84,7 @@ def test_without_the_functions_libraries_one_sentence_says_how_to_make_them(
 # Least privilege
 
 
-def test_roles_are_passed_by_name_and_to_sagemaker_alone(each: Template):
+def test_roles_are_passed_by_name_and_to_sagemaker_only(each: Template):
     passed = [(n, s) for n, _, s in statements(each) if s["Action"] == "iam:PassRole"]
     assert {re.sub("Role.*", "", name) for name, _ in passed} == {"Dispatcher", "Sweeper"}
     for _, statement in passed:
@@ -131,17 +129,17 @@ MAY = {
 
 
 @pytest.mark.parametrize("id", FUNCTIONS)
-def test_a_function_may_do_what_it_does_and_no_more(id: str, dev: Template):
+def test_function_has_exactly_the_grants_of_its_work(id: str, dev: Template):
     assert set(grants(dev, id)) == MAY[id] | LOGS | DEAD
 
 
 @pytest.mark.parametrize("id", FUNCTIONS)
-def test_a_function_of_a_stack_with_a_key_may_use_it_besides(id: str, prod: Template):
+def test_function_of_a_stack_with_a_key_may_use_it(id: str, prod: Template):
     use = {"kms:Decrypt", "kms:Encrypt", "kms:GenerateDataKey", "kms:DescribeKey"}
     assert set(grants(prod, id)) == MAY[id] | LOGS | DEAD | use
 
 
-def test_the_api_writes_pictures_and_nothing_that_others_trust(dev: Template):
+def test_api_writes_uploads_and_generations_only(dev: Template):
     may = grants(dev, "ApiFunction")
     assert may["s3:PutObject"] == {"DataBucket/uploads/*", "DataBucket/generations/*"}
     assert may["s3:DeleteObject"] == {"DataBucket/generations/*"}
@@ -149,7 +147,7 @@ def test_the_api_writes_pictures_and_nothing_that_others_trust(dev: Template):
     assert may["dynamodb:ConditionCheckItem"] >= {"TablesModels"}
 
 
-def test_only_who_prepares_writes_an_adapter_and_only_the_endpoint_reads_it(dev: Template):
+def test_adapters_are_written_by_preparers_and_read_by_the_endpoint(dev: Template):
     def who(action: str, folder: str) -> set[str]:
         return {
             re.sub("Role.*", "", name)
@@ -170,7 +168,7 @@ def test_training_reads_pictures_and_writes_its_jobs_folder(dev: Template):
     assert not [action for action in may if action.startswith(("dynamodb:", "sagemaker:", "iam:"))]
 
 
-def test_jobs_are_made_and_stopped_under_the_stacks_name_alone(dev: Template, chosen: Template):
+def test_jobs_are_created_and_stopped_under_the_stacks_name_only(dev: Template, chosen: Template):
     for template_, name in ((dev, NAME), (chosen, "pictures")):
         for _, _, statement in statements(template_):
             actions = listed(statement["Action"])
@@ -180,7 +178,7 @@ def test_jobs_are_made_and_stopped_under_the_stacks_name_alone(dev: Template, ch
         assert variable(template_, "JOB_PREFIX") == name
 
 
-def test_a_base_in_s3_is_read_and_one_of_hugging_face_needs_no_grant(dev: Template, chosen: Template):
+def test_grant_to_read_a_base_exists_only_for_s3(dev: Template, chosen: Template):
     for role in ("TrainingRole", "EndpointServingRole"):
         resources = allowed(chosen, role)["s3:GetObject"]
         assert "arn:<AWS::Partition>:s3:::bases/pictures/v1/*" in resources
@@ -189,10 +187,10 @@ def test_a_base_in_s3_is_read_and_one_of_hugging_face_needs_no_grant(dev: Templa
     assert json.loads(variable(dev, "JOB_SETTINGS"))["base"] == {"id": BASE}
 
 
-# Who comes in
+# Access of users
 
 
-def test_every_route_of_the_document_wants_a_token_and_there_is_no_other(dev: Template):
+def test_routes_are_those_of_the_document_and_need_a_token(dev: Template):
     document = json.loads((ROOT / "runtime" / "personalization" / "openapi.json").read_text())
     routes = [route["Properties"] for route in of_type(dev, "AWS::ApiGatewayV2::Route").values()]
     expected = {
@@ -208,14 +206,14 @@ def test_every_route_of_the_document_wants_a_token_and_there_is_no_other(dev: Te
     assert {flat(route["AuthorizerId"]) for route in routes} == {f"<{authorizer}>"}
 
 
-def test_tokens_are_of_the_stacks_own_users_for_its_own_client(dev: Template):
+def test_authorizer_accepts_tokens_of_the_stacks_pool_and_client_only(dev: Template):
     (pool,), (client,) = (of_type(dev, f"AWS::Cognito::{kind}") for kind in ("UserPool", "UserPoolClient"))
     jwt = only(dev, "AWS::ApiGatewayV2::Authorizer")["Properties"]["JwtConfiguration"]
     assert flat(jwt["Issuer"]) == f"https://<{pool}.ProviderName>"
     assert [flat(audience) for audience in jwt["Audience"]] == [f"<{client}>"]
 
 
-def test_the_api_is_throttled_and_logs_who_asked_without_addresses_or_queries(dev: Template):
+def test_api_is_throttled_and_logs_users_without_addresses_or_queries(dev: Template):
     stage = only(dev, "AWS::ApiGatewayV2::Stage")["Properties"]
     assert stage["DefaultRouteSettings"]["ThrottlingRateLimit"] > 0
     assert stage["DefaultRouteSettings"]["ThrottlingBurstLimit"] > 0
@@ -225,7 +223,7 @@ def test_the_api_is_throttled_and_logs_who_asked_without_addresses_or_queries(de
         assert word not in logged
 
 
-def test_passwords_are_strong_and_nobody_signs_up_unless_the_settings_say(dev: Template, chosen: Template):
+def test_passwords_are_strong_and_sign_up_is_closed_by_default(dev: Template, chosen: Template):
     pool = only(dev, "AWS::Cognito::UserPool")["Properties"]
     policy = pool["Policies"]["PasswordPolicy"]
     assert policy["MinimumLength"] >= 12
@@ -242,7 +240,7 @@ def test_passwords_are_strong_and_nobody_signs_up_unless_the_settings_say(dev: T
 # The page
 
 
-def test_the_page_is_behind_https_with_its_api_under_the_same_origin(dev: Template):
+def test_page_and_api_share_one_https_origin(dev: Template):
     config = only(dev, "AWS::CloudFront::Distribution")["Properties"]["DistributionConfig"]
     (api,) = config["CacheBehaviors"]
     assert api["PathPattern"] == "/api/*"
@@ -255,7 +253,7 @@ def test_the_page_is_behind_https_with_its_api_under_the_same_origin(dev: Templa
     assert service["CustomOriginConfig"]["OriginProtocolPolicy"] == "https-only"
 
 
-def test_the_edge_keeps_no_error_for_the_next_user(dev: Template):
+def test_distribution_caches_no_errors(dev: Template):
     config = only(dev, "AWS::CloudFront::Distribution")["Properties"]["DistributionConfig"]
     kept = {each["ErrorCode"]: each["ErrorCachingMinTTL"] for each in config["CustomErrorResponses"]}
     assert {status for status in kept if kept[status] == 0} >= {404, 414, 500, 501, 502, 503, 504}
@@ -274,7 +272,7 @@ def test_every_answer_of_the_site_has_security_headers(dev: Template):
         assert behavior["ResponseHeadersPolicyId"]
 
 
-def test_the_pages_files_are_read_by_its_distribution_alone(dev: Template):
+def test_files_of_the_page_are_read_by_its_distribution_only(dev: Template):
     ((_, policy),) = [
         (n, r) for n, r in of_type(dev, "AWS::S3::BucketPolicy").items() if n.startswith("Site")
     ]
@@ -285,7 +283,7 @@ def test_the_pages_files_are_read_by_its_distribution_alone(dev: Template):
     assert "<SiteDistribution" in flat(arn)
 
 
-def test_the_page_is_told_where_to_sign_in_and_what_is_allowed(dev: Template):
+def test_page_settings_have_the_client_id_and_the_limits(dev: Template):
     properties = only(dev, "Custom::SiteFiles")["Properties"]
     config = json.loads(flat(properties["Config"]))
     (client,) = of_type(dev, "AWS::Cognito::UserPoolClient")
@@ -294,10 +292,10 @@ def test_the_page_is_told_where_to_sign_in_and_what_is_allowed(dev: Template):
     assert flat(properties["StorageBucket"]) == variable(dev, "DATA_BUCKET")
 
 
-# What is kept
+# Stored data
 
 
-def test_browsers_may_upload_from_the_page_alone(dev: Template):
+def test_cors_allows_uploads_from_the_page_only(dev: Template):
     data = of_type(dev, "AWS::S3::Bucket")[variable(dev, "DATA_BUCKET").strip("<>")]["Properties"]
     (rule,) = data["CorsConfiguration"]["CorsRules"]
     (origin,) = map(flat, rule["AllowedOrigins"])
@@ -305,7 +303,7 @@ def test_browsers_may_upload_from_the_page_alone(dev: Template):
     assert set(rule["AllowedMethods"]) == {"GET", "POST"}
 
 
-def test_what_is_no_longer_needed_expires(dev: Template):
+def test_uploads_and_job_files_expire(dev: Template):
     data = of_type(dev, "AWS::S3::Bucket")[variable(dev, "DATA_BUCKET").strip("<>")]["Properties"]
     rules = {rule.get("Prefix", ""): rule for rule in data["LifecycleConfiguration"]["Rules"]}
     assert set(rules) == {"jobs/", "uploads/", ""}
@@ -314,7 +312,7 @@ def test_what_is_no_longer_needed_expires(dev: Template):
     assert "ExpirationInDays" not in rules[""]
 
 
-def test_tables_have_the_keys_and_indexes_that_the_code_asks_for(dev: Template):
+def test_tables_have_the_keys_and_indexes_of_the_code(dev: Template):
     shapes = {
         re.sub(r"^Tables(.*)[0-9A-F]{8}$", r"\1", name): (
             [key["AttributeName"] for key in table["Properties"]["KeySchema"]],
@@ -336,7 +334,7 @@ def test_tables_have_the_keys_and_indexes_that_the_code_asks_for(dev: Template):
         assert table["Properties"]["BillingMode"] == "PAY_PER_REQUEST"
 
 
-def test_no_stream_has_more_than_the_two_readers_that_it_takes(dev: Template):
+def test_no_stream_has_more_than_two_readers(dev: Template):
     readers: dict[str, int] = {}
     for mapping in of_type(dev, "AWS::Lambda::EventSourceMapping").values():
         stream = flat(mapping["Properties"]["EventSourceArn"])
@@ -344,14 +342,14 @@ def test_no_stream_has_more_than_the_two_readers_that_it_takes(dev: Template):
     assert sorted(readers.values()) == [1, 2]
 
 
-def test_prod_can_be_put_back_and_is_encrypted_with_its_own_key(dev: Template, prod: Template):
+def test_prod_has_point_in_time_recovery_and_its_own_key(dev: Template, prod: Template):
     ((key, resource),) = of_type(prod, "AWS::KMS::Key").items()
     assert resource["Properties"]["EnableKeyRotation"] is True
     arn = f"<{key}.Arn>"
     for table in of_type(prod, "AWS::DynamoDB::Table").values():
         properties = table["Properties"]
         assert properties["PointInTimeRecoverySpecification"] == {"PointInTimeRecoveryEnabled": True}
-        # A first deployment that fails must be able to delete what it made
+        # A failed first deployment must be able to delete its resources
         assert properties["DeletionProtectionEnabled"] is False
         assert flat(properties["SSESpecification"]["KMSMasterKeyId"]) == arn
     data = of_type(prod, "AWS::S3::Bucket")[variable(prod, "DATA_BUCKET").strip("<>")]["Properties"]
@@ -371,8 +369,8 @@ def test_prod_can_be_put_back_and_is_encrypted_with_its_own_key(dev: Template, p
     assert arn in allowed(prod, "TrainingRole")["kms:GenerateDataKey"]
 
 
-def test_volumes_are_encrypted_with_the_key_where_sagemaker_takes_one(prod: Template, chosen: Template):
-    """An instance with disks of its own encrypts them by itself, and SageMaker refuses a key for it."""
+def test_volumes_are_encrypted_with_the_key_when_sagemaker_allows_it(prod: Template, chosen: Template):
+    """An instance with local disks encrypts them itself, and SageMaker refuses a key for its volume."""
     assert json.loads(variable(prod, "JOB_SETTINGS"))["volume_key"] == ""
     (key,) = of_type(chosen, "AWS::KMS::Key")
     assert json.loads(variable(chosen, "JOB_SETTINGS"))["volume_key"] == f"<{key}.Arn>"
@@ -391,10 +389,10 @@ def test_the_output_of_jobs_is_encrypted_on_every_instance_type(variant: str, re
     assert f"<{key}.Arn>" in allowed(made, "TrainingRole")["kms:GenerateDataKey"]
 
 
-# What happens by itself
+# Functions and events
 
 
-def test_functions_run_the_code_that_is_there_with_the_settings_that_it_knows(dev: Template):
+def test_functions_have_existing_handlers_and_their_settings(dev: Template):
     code = ROOT / "runtime" / "personalization"
     for id in FUNCTIONS:
         properties = function(dev, id)
@@ -412,7 +410,7 @@ def test_functions_run_the_code_that_is_there_with_the_settings_that_it_knows(de
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_the_code_takes_the_settings_that_it_is_told(
+def test_code_reads_the_settings_of_its_variables(
     variant: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ):
     from personalization.aws.environment import read
@@ -431,7 +429,7 @@ def test_the_code_takes_the_settings_that_it_is_told(
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_lambda_takes_the_variables_of_every_function(variant: str, request: pytest.FixtureRequest):
+def test_variables_of_every_function_fit_the_limit_of_lambda(variant: str, request: pytest.FixtureRequest):
     template_ = request.getfixturevalue(variant)
     for id in FUNCTIONS:
         given = function(template_, id)["Environment"]["Variables"]
@@ -442,7 +440,7 @@ def test_lambda_takes_the_variables_of_every_function(variant: str, request: pyt
         assert size <= 4096
 
 
-def test_concurrency_is_reserved_for_the_api_alone_and_only_when_chosen(dev: Template, chosen: Template):
+def test_concurrency_is_reserved_only_for_the_api_when_configured(dev: Template, chosen: Template):
     for template_, wanted in ((dev, {}), (chosen, {"ApiFunction": 5})):
         reserved = {
             id: function(template_, id).get("ReservedConcurrentExecutions")
@@ -452,7 +450,7 @@ def test_concurrency_is_reserved_for_the_api_alone_and_only_when_chosen(dev: Tem
         assert reserved == wanted
 
 
-def test_streams_are_read_by_status_and_what_fails_is_put_aside(dev: Template):
+def test_streams_are_filtered_by_status_with_a_dead_letter_queue(dev: Template):
     (queue,) = of_type(dev, "AWS::SQS::Queue")
     wanted = {}
     for name, mapping in of_type(dev, "AWS::Lambda::EventSourceMapping").items():
@@ -467,7 +465,7 @@ def test_streams_are_read_by_status_and_what_fails_is_put_aside(dev: Template):
     assert wanted == {"Dispatcher": ["QUEUED"], "Notifier": ["READY", "FAILED"], "Purger": ["DELETED"]}
 
 
-def test_events_are_the_stacks_own_and_a_sweep_comes_regularly(dev: Template):
+def test_event_rules_match_the_stacks_events_and_schedules(dev: Template):
     rules = {
         re.match("[A-Z][a-z]+", name)[0]: rule["Properties"]  # type: ignore[index]
         for name, rule in of_type(dev, "AWS::Events::Rule").items()
@@ -480,7 +478,7 @@ def test_events_are_the_stacks_own_and_a_sweep_comes_regularly(dev: Template):
     assert rules["Sweeper"]["ScheduleExpression"] == "rate(5 minutes)"
 
 
-def test_the_image_of_a_job_is_built_for_the_instances_it_runs_on(assembly: Path):
+def test_images_are_built_for_the_platform_of_their_instances(assembly: Path):
     images = json.loads((assembly / f"{NAME}.assets.json").read_text())["dockerImages"].values()
     assert len(images) == 2
     assert {image["source"]["platform"] for image in images} == {"linux/amd64"}
@@ -557,10 +555,10 @@ def test_the_endpoint_scales_on_invocations_within_bounds(prod: Template):
     assert only(prod, "AWS::SageMaker::Endpoint")["Properties"]["RetainAllVariantProperties"] is True
 
 
-# Who is told
+# Alarms
 
 
-def test_what_goes_wrong_pages_someone(dev: Template, chosen: Template):
+def test_alarms_watch_every_failure_and_notify_the_pager(dev: Template, chosen: Template):
     (pager,) = [name for name in of_type(dev, "AWS::SNS::Topic") if name.startswith("Pager")]
     watched = {}
     for alarm in of_type(dev, "AWS::CloudWatch::Alarm").values():
@@ -595,7 +593,7 @@ def test_alarms_watch_metrics_that_the_functions_report(dev: Template):
         ]
 
 
-def test_everything_that_can_be_is_tagged(dev: Template):
+def test_every_taggable_resource_is_tagged(dev: Template):
     tagged = 0
     for resource in dev["Resources"].values():
         tags = resource["Properties"].get("Tags", resource["Properties"].get("UserPoolTags"))
@@ -612,10 +610,10 @@ def test_everything_that_can_be_is_tagged(dev: Template):
     }
 
 
-# What stays
+# Retained resources
 
 
-def test_dev_leaves_nothing_behind(dev: Template):
+def test_dev_retains_no_resources(dev: Template):
     for name, resource in dev["Resources"].items():
         assert resource.get("DeletionPolicy", "Delete") == "Delete", name
         assert resource.get("UpdateReplacePolicy", "Delete") == "Delete", name
@@ -624,7 +622,7 @@ def test_dev_leaves_nothing_behind(dev: Template):
     assert properties["EndpointName"] == NAME
 
 
-def test_prod_retains_pictures_tables_accounts_and_the_key_and_nothing_that_runs(prod: Template):
+def test_prod_retains_pictures_tables_accounts_and_key_only(prod: Template):
     retained = retained_types(prod)
     assert retained == {
         "AWS::S3::Bucket",
@@ -637,7 +635,7 @@ def test_prod_retains_pictures_tables_accounts_and_the_key_and_nothing_that_runs
     assert only(prod, "Custom::SageMakerCleanUp")["Properties"]["BucketName"] == ""
 
 
-def test_clean_up_runs_after_functions_and_endpoint_and_before_the_bucket(dev: Template):
+def test_clean_up_runs_between_functions_and_bucket_on_deletion(dev: Template):
     ((clean_up, resource),) = of_type(dev, "Custom::SageMakerCleanUp").items()
     makers = [n for n in of_type(dev, "AWS::Lambda::Function") if n.startswith(FUNCTIONS)]
     for name in (*makers, *of_type(dev, "AWS::SageMaker::Endpoint")):
@@ -645,7 +643,7 @@ def test_clean_up_runs_after_functions_and_endpoint_and_before_the_bucket(dev: T
     assert variable(dev, "DATA_BUCKET").strip("<>") in resource["DependsOn"]
 
 
-def test_clean_up_knows_the_jobs_by_their_names(dev: Template):
+def test_clean_up_finds_jobs_by_their_names(dev: Template):
     found = leftovers(only(dev, "Custom::SageMakerCleanUp")["Properties"])
     name, job = found.endpoint, ids.new(1.8e9)
     assert found.owns(name)
@@ -654,7 +652,7 @@ def test_clean_up_knows_the_jobs_by_their_names(dev: Template):
     assert not any(found.owns(other) for other in (f"{name}-two", f"{name}-two-{job}", f"{name}{job}"))
 
 
-def test_the_outputs_are_what_scenarios_start_from(dev: Template):
+def test_outputs_are_those_of_the_scenario(dev: Template):
     assert set(dev["Outputs"]) == {
         "SiteUrl",
         "ApiUrl",
@@ -674,7 +672,7 @@ def test_the_outputs_are_what_scenarios_start_from(dev: Template):
     }
 
 
-def test_every_log_has_its_group_and_wildcards_were_looked_at(dev: Template, prod: Template):
+def test_every_log_has_a_group_and_wildcards_are_reviewed(dev: Template, prod: Template):
     for template in (dev, prod):
         assert len(of_type(template, "AWS::Logs::LogGroup")) == len(FUNCTIONS) + 4
         assert wildcards(template) > 30

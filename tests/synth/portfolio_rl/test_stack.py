@@ -1,4 +1,4 @@
-"""The template of portfolio_rl: what a reviewer would look for in it, and what must not be in it."""
+"""The template of portfolio_rl: required and forbidden contents."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FIGURES = {"candidate": 5_100.0, "champion": 5_000.0, "validation": 5_100.0}
 
 
 def workflow(template: Template) -> dict[str, Any]:
-    """The state machine's definition, references shown as `<Name>`."""
+    """Return the state machine's definition, with references as `<Name>`."""
     machine = only(template, "AWS::StepFunctions::StateMachine")["Properties"]
     return json.loads(flat(machine["DefinitionString"]))
 
@@ -38,7 +38,7 @@ def test_the_policy_of_the_higher_value_is_deployed(candidate: float, deployed: 
     assert (done.error, done.output["deployed"]) == (None, deployed)
 
 
-def test_a_policy_under_new_rules_is_deployed_only_when_asked_for(dev: Template):
+def test_incomparable_policy_is_deployed_only_on_request(dev: Template):
     for given, deployed in (({}, False), ({"deploy_if_incomparable": True}, True)):
         sagemaker = SageMaker("InService")
         sagemaker.figures = FIGURES | {"comparable": 0.0}
@@ -52,7 +52,7 @@ def test_a_policy_under_new_rules_is_deployed_only_when_asked_for(dev: Template)
         assert done.output["reason"] == (None if deployed else reason)
 
 
-def test_training_is_cut_off_and_serving_has_its_own_image(dev: Template):
+def test_training_has_network_isolation_and_serving_a_separate_image(dev: Template):
     found = workflow(dev)["States"]
     assert found["Train"]["Arguments"]["EnableNetworkIsolation"] is True
     assert "InputDataConfig" not in found["Train"]["Arguments"]
@@ -72,7 +72,7 @@ def test_own_rules_and_prices_are_channels_of_both_jobs(chosen: Template):
     assert any(resource.endswith("/inputs/*") for resource in allowed(chosen, "Training")["s3:GetObject"])
 
 
-def test_the_stop_switch_is_read_by_the_endpoint_alone(dev: Template):
+def test_stop_switch_is_read_by_the_endpoint_only(dev: Template):
     ((switch, resource),) = of_type(dev, "AWS::SSM::Parameter").items()
     assert (resource["Properties"]["Type"], resource["Properties"]["Value"]) == ("String", "go")
     (arn,) = allowed(dev, "Serving")["ssm:GetParameter"]
@@ -80,7 +80,7 @@ def test_the_stop_switch_is_read_by_the_endpoint_alone(dev: Template):
     assert not [action for action in allowed(dev, "Training") if action.startswith("ssm")]
 
 
-def test_refusals_and_unknown_prices_page_someone(dev: Template):
+def test_refusals_and_unknown_prices_raise_alarms(dev: Template):
     filters = {
         found["Properties"]["MetricTransformations"][0]["MetricName"]: found["Properties"]["FilterPattern"]
         for found in of_type(dev, "AWS::Logs::MetricFilter").values()
@@ -98,7 +98,7 @@ def test_refusals_and_unknown_prices_page_someone(dev: Template):
 @pytest.mark.parametrize(
     ("variant", "schedule"), [("prod", "rate(7 days)"), ("chosen", "cron(0 6 ? * MON *)")]
 )
-def test_retraining_starts_by_the_clock(variant: str, schedule: str, request: pytest.FixtureRequest):
+def test_retraining_starts_on_its_schedule(variant: str, schedule: str, request: pytest.FixtureRequest):
     template = request.getfixturevalue(variant)
     (rule,) = [
         rule["Properties"]
@@ -115,7 +115,7 @@ def test_no_training_starts_by_itself_unless_chosen(dev: Template):
     assert [name[:11] for name in of_type(dev, "AWS::Events::Rule")] == ["LeftRunning"]
 
 
-def test_what_is_left_running_is_looked_for_and_told(dev: Template):
+def test_function_may_list_running_resources_and_notify_the_pager(dev: Template):
     (topic,) = of_type(dev, "AWS::SNS::Topic")
     grants = allowed(dev, "LeftRunning")
     assert grants["sns:Publish"] == {f"<{topic}>"}
@@ -126,7 +126,7 @@ def test_what_is_left_running_is_looked_for_and_told(dev: Template):
     }
 
 
-def test_prod_retains_policies_its_audit_log_and_its_key_and_has_no_notebook(prod: Template):
+def test_prod_retains_policies_audit_log_and_key_without_a_notebook(prod: Template):
     retained = {
         resource["Properties"].get("LogGroupName")
         for resource in of_type(prod, "AWS::Logs::LogGroup").values()
@@ -142,11 +142,11 @@ def test_prod_retains_policies_its_audit_log_and_its_key_and_has_no_notebook(pro
     assert not of_type(prod, "AWS::SageMaker::NotebookInstance")
 
 
-def test_a_domain_takes_the_notebook_instances_place(chosen: Template, dev: Template):
+def test_domain_replaces_the_notebook_instance(chosen: Template, dev: Template):
     domain = only(chosen, "AWS::SageMaker::Domain")["Properties"]
     assert domain["VpcId"] == "vpc-0123abcd"
     assert not of_type(chosen, "AWS::SageMaker::NotebookInstance")
-    # its role may do what the notebook instance's may
+    # its role has the grants of the notebook instance's role
     experiments = {"sagemaker:CreateTrainingJob", "sagemaker:CreateEndpoint", "states:StartExecution"}
     assert experiments <= set(allowed(chosen, "Domain"))
     assert experiments <= set(allowed(dev, "Notebook"))
@@ -156,7 +156,7 @@ EXPERIMENTS = ("ExperimentTraining", "ExperimentServing")
 
 
 @pytest.mark.parametrize(("variant", "notebook"), [("dev", "Notebook"), ("chosen", "Domain")])
-def test_a_notebook_passes_the_roles_of_experiments_alone(
+def test_notebook_passes_the_roles_of_experiments_only(
     variant: str, notebook: str, request: pytest.FixtureRequest
 ):
     template: Template = request.getfixturevalue(variant)
@@ -169,7 +169,7 @@ def test_a_notebook_passes_the_roles_of_experiments_alone(
     }
 
 
-def test_experiments_can_write_neither_models_in_service_nor_the_audit_log(dev: Template, chosen: Template):
+def test_experiments_cannot_write_deployed_models_or_the_audit_log(dev: Template, chosen: Template):
     for template in (dev, chosen):
         for role in EXPERIMENTS:
             grants = allowed(template, role)
@@ -184,7 +184,7 @@ def test_experiments_can_write_neither_models_in_service_nor_the_audit_log(dev: 
     assert (
         allowed(dev, "ExperimentServing")["ssm:GetParameter"] == allowed(dev, "Serving")["ssm:GetParameter"]
     )
-    # and those of the workflow have nothing to do with a notebook's folder
+    # and the workflow's roles have no access to the notebook's folder
     for role in ("Training", "Serving"):
         assert not [arn for arns in allowed(dev, role).values() for arn in arns if "/notebook/" in arn]
 
@@ -198,7 +198,7 @@ def test_a_notebook_may_ask_for_list_prices(chosen: Template, dev: Template):
         assert allowed(template, role)["pricing:GetProducts"] == {"*"}
 
 
-def test_the_outputs_are_what_scenarios_and_notebooks_start_from(dev: Template):
+def test_outputs_are_those_of_scenario_and_notebooks(dev: Template):
     assert set(dev["Outputs"]) == {
         "StateMachineArn",
         "EndpointName",
@@ -221,7 +221,7 @@ def test_the_rule_that_retrains_can_be_found_and_disabled(prod: Template):
     assert prod["Outputs"]["RetrainRuleName"]["Value"] == {"Ref": rule}
 
 
-def test_every_log_has_its_group_and_wildcards_were_looked_at(dev: Template, prod: Template):
+def test_every_log_has_a_group_and_wildcards_are_reviewed(dev: Template, prod: Template):
     for template in (dev, prod):
         assert len(of_type(template, "AWS::Logs::LogGroup")) == 4
         assert wildcards(template) > 5

@@ -1,4 +1,4 @@
-"""The template of power_bidding: what a reviewer would look for in it, and what must not be in it."""
+"""The template of power_bidding: required and forbidden contents."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ VARIANTS = ["dev", "prod", "chosen"]
 
 
 def machine(template: Template, id: str) -> dict[str, Any]:
-    """Return the definition of a state machine, references shown as `<Name>`."""
+    """Return the definition of a state machine, with references as `<Name>`."""
     (found,) = [
         each["Properties"]
         for name, each in of_type(template, "AWS::StepFunctions::StateMachine").items()
@@ -35,7 +35,7 @@ def function_of(arguments: dict[str, Any]) -> str:
 
 
 def feed(template: Template, index: int) -> dict[str, Any]:
-    """Return the branch of a feed as a machine of its own, with the variables around it."""
+    """Return the branch of a feed as a separate machine, with the variables of the outer one."""
     branch = machine(template, "Prepare")["States"]["Fetch"]["Branches"][index]
     around = {"hour": "2022-01-31T05:00Z", "pause": 300, "tries": TRIES}
     begin = {"Type": "Pass", "Assign": around, "Next": branch["StartAt"]}
@@ -50,20 +50,20 @@ def test_every_machine_is_sound_and_can_be_created(id: str, variant: str, reques
     assert diagnose(json.dumps(definition).replace("<AWS::Partition>", "aws")) == []
 
 
-def test_a_late_feed_is_asked_again_and_then_given_up(dev: Template):
+def test_late_feed_is_retried_a_limited_number_of_times(dev: Template):
     late = {"feed": "load", "status": "late", "reason": "not published"}
     done = Run(feed(dev, 1), {}, lambda action, arguments: {"Payload": late})
     assert [arguments["Payload"]["attempt"] for _, arguments in done.calls] == list(range(TRIES))
     assert (done.waited, done.output) == ([300] * (TRIES - 1), late)
 
 
-def test_a_feed_that_comes_at_last_is_taken(dev: Template):
+def test_feed_that_arrives_after_retries_is_used(dev: Template):
     answers = iter(["late", "late", "ready"])
     done = Run(feed(dev, 2), {}, lambda *_: {"Payload": {"feed": "weather", "status": next(answers)}})
     assert (len(done.calls), done.output["status"]) == (3, "ready")
 
 
-def test_a_feed_that_fails_is_told_as_missing(dev: Template):
+def test_failed_feed_is_reported_as_missing(dev: Template):
     def call(action: str, arguments: dict[str, Any]) -> Any:
         raise TaskError("FeedMalformedError", "flat series")
 
@@ -76,7 +76,7 @@ def test_a_feed_that_fails_is_told_as_missing(dev: Template):
     }
 
 
-def test_a_feed_that_is_down_is_asked_again(dev: Template):
+def test_feed_that_is_down_is_retried(dev: Template):
     answers = iter([TaskError("FeedDownError", "503"), {"Payload": {"feed": "load", "status": "ready"}}])
 
     def call(action: str, arguments: dict[str, Any]) -> Any:
@@ -97,7 +97,7 @@ def test_a_feed_that_is_down_is_asked_again(dev: Template):
         ({"hour": "2022-01-31T05:00Z", "rate": "fast"}, "rate a number above 0"),
     ],
 )
-def test_an_hour_that_is_none_is_refused(given: dict[str, Any], says: str, dev: Template):
+def test_invalid_hour_is_refused(given: dict[str, Any], says: str, dev: Template):
     done = Run(machine(dev, "Prepare"), given, lambda *_: None)
     assert done.error == "AcceptFailed"
     assert says in str(done.cause)
@@ -105,7 +105,7 @@ def test_an_hour_that_is_none_is_refused(given: dict[str, Any], says: str, dev: 
 
 
 @pytest.mark.parametrize("quiet", [False, True])
-def test_an_hour_without_a_dataset_is_told_all_the_same(quiet: bool, dev: Template):
+def test_event_is_sent_for_an_hour_without_a_dataset(quiet: bool, dev: Template):
     # given
     definition = machine(dev, "Prepare")
     definition["States"]["Fetch"] = {"Type": "Pass", "Assign": {"feeds": []}, "Next": "Consolidate"}
@@ -126,7 +126,7 @@ def test_an_hour_without_a_dataset_is_told_all_the_same(quiet: bool, dev: Templa
 
 
 def retried(state: dict[str, Any], error: str) -> int:
-    """Return how often a state is tried again after an error."""
+    """Return how often a state is retried after an error."""
     for rule in state["Retry"]:
         if {error, "States.ALL"} & set(rule["ErrorEquals"]):
             return rule["MaxAttempts"]
@@ -134,7 +134,7 @@ def retried(state: dict[str, Any], error: str) -> int:
 
 
 @pytest.mark.parametrize("error", KILLED)
-def test_a_function_that_was_killed_is_tried_again(error: str, dev: Template):
+def test_killed_function_is_retried(error: str, dev: Template):
     prepare, bid = (machine(dev, id)["States"] for id in ("Prepare", "Bid"))
     asset = bid["Bid"]["ItemProcessor"]["States"]
     feed = prepare["Fetch"]["Branches"][0]["States"]["FetchMarketPrices"]
@@ -144,7 +144,7 @@ def test_a_function_that_was_killed_is_tried_again(error: str, dev: Template):
 
 
 def around_the_map(template: Template) -> dict[str, Any]:
-    """Return `bid` with its Map replaced by a state that tells the variables."""
+    """Return `bid` with its Map replaced by a state that outputs the variables."""
     definition = machine(template, "Bid")
     definition["States"]["Bid"] = {
         "Type": "Pass",
@@ -164,7 +164,7 @@ def around_the_map(template: Template) -> dict[str, Any]:
         (TaskError("Lambda.Unknown", "no answer"), None, "Lambda.Unknown no answer"),
     ],
 )
-def test_no_trouble_with_the_model_stops_the_offers(current: Any, answer: Any, told: str, dev: Template):
+def test_offers_are_made_when_retraining_fails(current: Any, answer: Any, told: str, dev: Template):
     def call(action: str, arguments: dict[str, Any]) -> Any:
         found = current if function_of(arguments) == "CheckModel" else answer
         if isinstance(found, TaskError):
@@ -196,7 +196,7 @@ def test_runs_start_by_the_clock_where_that_is_chosen(
     assert schedule["Target"]["DeadLetterConfig"]
 
 
-def test_the_pipeline_is_what_the_sdk_renders(tmp_path):
+def test_pipeline_equals_the_definition_rendered_by_the_sdk(tmp_path):
     python = envs.environment("notebooks")
     done = subprocess.run(
         [str(python), "-c", "from pipelines.power_bidding.render import rendered; print(rendered(), end='')"],
@@ -209,7 +209,7 @@ def test_the_pipeline_is_what_the_sdk_renders(tmp_path):
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_nothing_of_the_pipeline_is_left_to_fill_in(variant: str, request: pytest.FixtureRequest):
+def test_pipeline_definition_has_no_placeholders(variant: str, request: pytest.FixtureRequest):
     pipeline = only(request.getfixturevalue(variant), "AWS::SageMaker::Pipeline")["Properties"]
     body = flat(pipeline["PipelineDefinition"]["PipelineDefinitionBody"])
     assert "${" not in body
@@ -229,7 +229,7 @@ def test_jobs_join_the_vpc_and_keep_local_disks_to_themselves(chosen: Template, 
     assert steps(prod)["Train"]["ResourceConfig"]["VolumeKmsKeyId"].startswith("<Key")
 
 
-def test_credentials_are_read_by_feeds_and_offers_alone(dev: Template):
+def test_credentials_are_read_by_feeds_and_offers_only(dev: Template):
     readers = {
         name
         for name in of_type(dev, "AWS::Lambda::Function")
@@ -262,12 +262,12 @@ def test_provisioned_endpoint_may_join_the_vpc_and_use_the_key(prod: Template, c
     # given a serverless endpoint in prod, and one on an instance, with VPC and key, in chosen
     assert "ec2:CreateNetworkInterface" in allowed(chosen, "ServingRole")
     assert flat(allowed(chosen, "DeployRole")["kms:CreateGrant"].pop()).startswith("<Key")
-    # then only the latter's roles may more
+    # then only the roles of the latter have the additional grants
     assert "ec2:CreateNetworkInterface" not in allowed(prod, "ServingRole")
     assert "kms:CreateGrant" not in allowed(prod, "DeployRole")
 
 
-def test_only_the_deploying_function_makes_endpoints(dev: Template):
+def test_only_the_deploying_function_creates_endpoints(dev: Template):
     makers = {
         name.partition("Function")[0]
         for name in of_type(dev, "AWS::Lambda::Function")

@@ -1,4 +1,4 @@
-"""Physical names of snowflake_training leave room for what is appended to them."""
+"""Physical names of snowflake_training leave room for suffixes."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from tests.synth.template import NAMED, Template, flat
 
 NAME = "snowflake_training"
 LONGEST = 41
-"""Characters of a stack's name: a training job has 63, of which 22 follow the stack's name."""
+"""Maximum length of a stack's name: a training job has 63 characters, 22 of them after the stack's name."""
 
 
-def test_a_plain_stacks_names_are_as_they_were(dev: Template) -> None:
+def test_names_of_the_default_stack_are_unchanged(dev: Template) -> None:
     assert {
         flat(resource["Properties"][NAMED[resource["Type"]]])
         for resource in dev["Resources"].values()

@@ -1,4 +1,4 @@
-"""The template of snowflake_training: what a reviewer would look for in it, and what must not be in it."""
+"""The template of snowflake_training: required and forbidden contents."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ from tests.synth.template import (
 
 NAME = "groundplan-dev-snowflake-training"
 NAMED = ("TrainingJobName", "ModelName", "EndpointConfigName")
-"""Arguments that name what a call creates."""
+"""Arguments with the name of a created resource."""
 
 
 def workflow(template: Template) -> dict[str, Any]:
-    """The state machine's definition, references shown as `<Name>`."""
+    """Return the state machine's definition, with references as `<Name>`."""
     return json.loads(
         flat(only(template, "AWS::StepFunctions::StateMachine")["Properties"]["DefinitionString"])
     )
 
 
-def test_the_definition_is_one_that_can_be_created(dev: Template, prod: Template, vpc: Template):
+def test_workflow_definition_is_valid(dev: Template, prod: Template, vpc: Template):
     for template in (dev, prod, vpc):
         assert diagnose(json.dumps(workflow(template)).replace("<AWS::Partition>", "aws")) == []
 
@@ -46,7 +46,7 @@ def test_the_definition_is_one_that_can_be_created(dev: Template, prod: Template
 # Least privilege
 
 
-def test_the_workflow_may_do_what_it_does_and_no_more(dev: Template):
+def test_workflow_has_exactly_the_grants_of_its_calls(dev: Template):
     called = {
         "sagemaker:" + verb[0].upper() + verb[1:]
         for state in workflow(dev)["States"].values()
@@ -63,7 +63,7 @@ def test_the_workflow_may_do_what_it_does_and_no_more(dev: Template):
         assert rule.endswith(":rule/StepFunctionsGetEventsForSageMakerTrainingJobsRule")
 
 
-def test_only_who_reads_snowflake_reads_the_secret(dev: Template):
+def test_secret_is_read_by_roles_that_read_snowflake_only(dev: Template):
     secret = {f"<{name}>" for name in of_type(dev, "AWS::SecretsManager::Secret")}
     readers = {
         name for name, _, s in statements(dev) if "secretsmanager:GetSecretValue" in listed(s["Action"])
@@ -99,13 +99,13 @@ def test_the_secret_is_created_without_a_value(dev: Template):
     assert not {"SecretString", "GenerateSecretString"} & set(properties)
 
 
-def test_a_job_is_told_the_secrets_name_only(dev: Template):
+def test_job_gets_the_secrets_name_only(dev: Template):
     job = workflow(dev)["States"]["Train"]["Arguments"]
     assert "'secret': 'snowflake_credentials'" in job["HyperParameters"]
     assert "Environment" not in job
 
 
-def test_a_secret_that_is_there_already_is_only_read(vpc: Template):
+def test_existing_secret_is_read_and_not_created(vpc: Template):
     assert not of_type(vpc, "AWS::SecretsManager::Secret")
     (resource,) = allowed(vpc, "Training")["secretsmanager:GetSecretValue"]
     assert resource.endswith(":secret:snowflake_credentials-??????")
@@ -124,14 +124,14 @@ def test_the_notebook_is_without_root_and_stopped_every_evening(dev: Template):
     assert allowed(dev, "NotebookStop")["sagemaker:StopNotebookInstance"]
 
 
-def test_jobs_may_reach_snowflake_and_encrypt_what_they_say_to_each_other(dev: Template):
+def test_jobs_reach_snowflake_and_encrypt_traffic_between_hosts(dev: Template):
     for state in ("Train", "Evaluate"):
         job = workflow(dev)["States"][state]["Arguments"]
         assert job["EnableNetworkIsolation"] is False
         assert job["EnableInterContainerTrafficEncryption"] is True
 
 
-def test_a_failed_run_and_a_failing_model_page_someone(dev: Template, vpc: Template):
+def test_failed_runs_and_endpoint_errors_raise_alarms(dev: Template, vpc: Template):
     topic = only(dev, "AWS::SNS::Topic")
     (name,) = of_type(dev, "AWS::SNS::Topic")
     assert topic
@@ -153,7 +153,7 @@ def test_a_failed_run_and_a_failing_model_page_someone(dev: Template, vpc: Templ
     assert only(vpc, "AWS::SNS::Subscription")["Properties"]["Endpoint"] == "someone@example.com"
 
 
-def test_everything_that_can_be_is_tagged(dev: Template):
+def test_every_taggable_resource_is_tagged(dev: Template):
     tagged = [r for r in dev["Resources"].values() if "Tags" in r["Properties"]]
     assert len(tagged) > 12
     for resource in tagged:
@@ -181,7 +181,7 @@ def test_the_deployed_workflow_is_sound(variant: str, request: pytest.FixtureReq
 
 @pytest.mark.parametrize("serving", [None, "InService", "Failed"])
 def test_the_deployed_workflow_trains_and_deploys(serving: str | None, dev: Template):
-    """The text in the template, not the definition it was made from."""
+    """Check the text in the template, not the definition that it was made from."""
     sagemaker = SageMaker(serving)
     done = Run(workflow(dev), {}, sagemaker)
     assert (done.error, done.cause) == (None, None)
@@ -203,7 +203,7 @@ def test_a_serverless_endpoint_with_the_settings_size(dev: Template):
 # In a VPC
 
 
-def test_in_a_vpc_jobs_and_notebook_join_it(dev: Template, vpc: Template):
+def test_jobs_and_notebook_join_the_vpc_when_given(dev: Template, vpc: Template):
     expected = {"Subnets": ["subnet-0123abcd", "subnet-0123abce"], "SecurityGroupIds": ["sg-0123abcd"]}
     assert workflow(vpc)["States"]["Train"]["Arguments"]["VpcConfig"] == expected
     assert workflow(vpc)["States"]["Evaluate"]["Arguments"]["VpcConfig"] == expected
@@ -216,10 +216,10 @@ def test_in_a_vpc_jobs_and_notebook_join_it(dev: Template, vpc: Template):
     assert not [action for action in allowed(dev, "Training") if action.startswith("ec2:")]
 
 
-# What stays
+# Retained resources
 
 
-def test_dev_leaves_nothing_behind(dev: Template):
+def test_dev_retains_no_resources(dev: Template):
     for name, resource in dev["Resources"].items():
         assert resource.get("DeletionPolicy", "Delete") == "Delete", name
         assert resource.get("UpdateReplacePolicy", "Delete") == "Delete", name
@@ -236,7 +236,7 @@ def test_clean_up_runs_after_the_workflow_and_before_its_resources(dev: Template
         assert set(of_type(dev, kind)) <= set(resource["DependsOn"])
 
 
-def test_clean_up_knows_what_an_execution_and_a_notebook_made_by_their_names(dev: Template):
+def test_clean_up_matches_names_of_executions_and_notebooks_only(dev: Template):
     found = leftovers(only(dev, "Custom::SageMakerCleanUp")["Properties"])
     sagemaker = SageMaker(serving="InService")
     done = Run(workflow(dev), {}, sagemaker)
@@ -282,7 +282,7 @@ def test_prod_encrypts_with_its_own_key(prod: Template):
     assert arn in allowed(prod, "Serving")["kms:Decrypt"]
 
 
-def test_a_key_is_a_jobs_only_with_the_right_to_lend_it(prod: Template):
+def test_create_grant_on_the_key_is_limited_to_aws_resources(prod: Template):
     lent = [statement for _, _, statement in statements(prod) if statement["Action"] == "kms:CreateGrant"]
     assert [s["Condition"] for s in lent] == [{"Bool": {"kms:GrantIsForAWSResource": "true"}}]
 
@@ -301,7 +301,7 @@ def test_prod_has_no_notebook(prod: Template):
     assert "NotebookInstanceName" not in prod["Outputs"]
 
 
-def test_the_outputs_are_what_scenarios_and_notebooks_start_from(dev: Template):
+def test_outputs_are_those_of_scenario_and_notebooks(dev: Template):
     assert set(dev["Outputs"]) == {
         "StateMachineArn",
         "EndpointName",
@@ -318,7 +318,7 @@ def test_the_outputs_are_what_scenarios_and_notebooks_start_from(dev: Template):
     }
 
 
-def test_every_log_has_its_group_and_wildcards_were_looked_at(dev: Template, prod: Template):
+def test_every_log_has_a_group_and_wildcards_are_reviewed(dev: Template, prod: Template):
     for template in (dev, prod):
         assert len(of_type(template, "AWS::Logs::LogGroup")) == 3
         assert wildcards(template) > 5

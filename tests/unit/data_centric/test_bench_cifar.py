@@ -12,7 +12,7 @@ from benchmarks.data_centric import cifar, inside
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with the files, which GROUNDPLAN_DATA names."""
+    """A folder with the files; GROUNDPLAN_DATA is its path."""
     monkeypatch.setenv("GROUNDPLAN_DATA", str(tmp_path))
     for name in cifar.FILES:
         (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -20,12 +20,12 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_size_is_for_a_cpu_unless_it_is_the_sources(folder: Path) -> None:
+def test_default_size_is_for_a_cpu(folder: Path) -> None:
     small, whole = cifar.parse([]), cifar.parse(["--whole", "--epochs", "7", "--set", "learning_rate=0.2"])
     assert (small.pictures, small.epochs, small.model, small.set) == (3_000, 20, "small", ["augment=true"])
     assert (whole.pictures, whole.epochs, whole.model) == (50_000, 7, "resnet18")
     assert (whole.fast_epochs, whole.fast_model) == (24, "resnet9")
-    # the last of a name counts
+    # the last value of a name is used
     assert whole.set[-1] == "learning_rate=0.2"
     assert small.data == folder
 
@@ -47,7 +47,7 @@ def test_measures_with_the_threads_that_are_chosen(folder: Path, monkeypatch: py
         (["--data", "/gone"], "there is no cifar10/train.parquet and no cifar10/test.parquet in /gone"),
     ],
 )
-def test_cifar_option_that_makes_no_sense_is_refused(
+def test_invalid_cifar_option_is_refused(
     arguments: list[str], message: str, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit):
@@ -55,7 +55,7 @@ def test_cifar_option_that_makes_no_sense_is_refused(
     assert message in capsys.readouterr().err
 
 
-def test_folder_of_the_data_is_asked_for(
+def test_missing_data_folder_is_reported(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.delenv("GROUNDPLAN_DATA", raising=False)

@@ -14,7 +14,7 @@ CONTENT = {name: f"# {name}\n".encode() for name in speed.FILES}
 
 @pytest.fixture
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A checkout whose files are those of the commit."""
+    """A checkout with the files of the commit."""
     hashes = {name: hashlib.sha256(content).hexdigest() for name, content in CONTENT.items()}
     monkeypatch.setattr(speed, "FILES", hashes)
     folder = tmp_path / "checkout" / speed.FOLDER
@@ -44,10 +44,10 @@ def test_modules_are_downloaded_once(checkout: Path, tmp_path: Path, monkeypatch
     # given a server with the files
     monkeypatch.setenv("GROUNDPLAN_HOME", str(tmp_path / "home"))
     monkeypatch.setattr(speed, "URL", (checkout / speed.FOLDER).as_uri())
-    # when they are asked for, and again once it is gone
+    # when they are requested, and again after it has ended
     root = speed.published(None)
     monkeypatch.setattr(speed, "URL", "file:///gone")
-    # then they are kept
+    # then they come from the cache
     assert speed.published(None) == root
     assert {name: (root / name).read_bytes() for name in CONTENT} == CONTENT
 
@@ -61,7 +61,7 @@ def test_modules_are_downloaded_once(checkout: Path, tmp_path: Path, monkeypatch
         (["--repeats", "0"], "must be a whole number from 1, got 0"),
     ],
 )
-def test_speed_option_that_makes_no_sense_is_refused(
+def test_invalid_speed_option_is_refused(
     arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit):
@@ -78,7 +78,7 @@ def test_speed_option_that_makes_no_sense_is_refused(
         (["--strategies", "glitter"], "invalid choice: 'glitter'"),
     ],
 )
-def test_selection_option_that_makes_no_sense_is_refused(
+def test_invalid_selection_option_is_refused(
     arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit):

@@ -136,7 +136,7 @@ def test_smallest_fraction_as_accurate_as_full_is_recommended() -> None:
     assert recommended(rows, 0.0).fraction == 0.5
 
 
-def test_control_is_recommended_where_it_is_as_good() -> None:
+def test_control_is_recommended_when_equally_good() -> None:
     rows = compared(
         (FULL, runs(FULL, 0.90, 0.91, 0.92)),
         (TENTH, runs(TENTH, 0.899, 0.909, 0.919)),
@@ -218,5 +218,5 @@ def test_chart_has_each_cell_with_its_interval() -> None:
     assert all(40 <= float(mark.get("cy") or 0) <= 388 for mark in marks)
 
 
-def test_chart_without_a_run_says_so() -> None:
+def test_chart_without_a_run_has_a_note() -> None:
     assert "No job completed." in svg("empty", compared((FULL, [])))

@@ -1,4 +1,4 @@
-"""Consolidation: majority and Dawid-Skene, ties, unsure answers, and what the model gains."""
+"""Consolidation: majority and Dawid-Skene, ties, unsure answers, and the gain of the model."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_majority_is_the_class_with_most_votes() -> None:
     assert (found["a"].probabilities, found["a"].answers) == (pytest.approx((1 / 3, 2 / 3, 0)), 3)
 
 
-def test_tie_goes_to_the_most_frequent_class_and_is_marked() -> None:
+def test_tie_is_resolved_to_the_most_frequent_class_and_marked() -> None:
     found = majority(answers(a="01", b="11", c="02"), 3)
     assert {item: (each.choice, each.tied) for item, each in found.items()} == {
         "a": (1, True),
@@ -106,7 +106,7 @@ def test_matrices_and_shares_are_found() -> None:
 
 
 def test_good_labeler_outweighs_two_bad_ones() -> None:
-    # given a labeler who is always right, four who guess, and an item where two of these say otherwise
+    # given a labeler who is always right, four who guess, and an item where two of these disagree with it
     draw = random.Random(5)
     given = [
         Answer(f"item-{number}", name, number % 2 if name == "good" else draw.randrange(2))

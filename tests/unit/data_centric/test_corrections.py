@@ -38,7 +38,7 @@ def merged(body: bytes, run: list[int], answers: dict[int, int]) -> Corrected:
 
 @pytest.mark.parametrize("start", [b"", b"\xef\xbb\xbf"])
 @pytest.mark.parametrize("end", [b"", b"\n", b"\r\n\n"])
-def test_lines_without_an_answer_stay_byte_for_byte(start: bytes, end: bytes) -> None:
+def test_lines_without_an_answer_are_copied_byte_for_byte(start: bytes, end: bytes) -> None:
     # given a run of three items; one is changed, one confirmed, one has no answer
     body = start + b"\n".join(FULL) + end
     # when

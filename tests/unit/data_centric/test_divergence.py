@@ -23,7 +23,7 @@ def judged(people: Crowd, each: int = 3) -> dict[str, Reliability]:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_spammers_are_found_and_nobody_else(seed: int) -> None:
+def test_only_spammers_are_judged_as_spammers(seed: int) -> None:
     # given one labeler who gives any answer, and one who gives always the same
     people = crowd(seed, items=600)
     found = judged(people)
@@ -47,7 +47,7 @@ def test_labeler_with_few_answers_is_not_judged() -> None:
     assert (found["new"].verdict, found["new"].answers) == ("unknown", 4)
 
 
-def test_items_of_one_class_judge_nobody() -> None:
+def test_reliability_is_unknown_for_items_of_one_class() -> None:
     given = [Answer(f"item-{number}", name, 0) for number in range(200) for name in ("a", "b", "c")]
     assert {person.verdict for person in reliability(given, dawid_skene(given, 2))} == {"unknown"}
 

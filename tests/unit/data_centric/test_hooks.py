@@ -1,4 +1,4 @@
-"""Annotation functions: the default ones, and responses of others that are wrong."""
+"""Annotation functions: the default ones, and invalid responses of others."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def shown(response: Any, run: RunSettings = RUN, **fields: Any) -> TaskRow | Non
     return hooks.prepared(task, entry, response, run, PLACES)
 
 
-def test_default_function_shows_the_item_as_it_is() -> None:
+def test_default_function_shows_the_item_unchanged() -> None:
     (entry,) = manifests.parse(json.dumps({"source-ref": SOURCE, "review": REVIEW}).encode())
     request = hooks.pre_request("arn:job", entry)
     assert request["dataObject"] == {"source-ref": SOURCE, "review": REVIEW}

@@ -1,4 +1,4 @@
-"""The input of a run: what is refused, by name, and what comes from the stack's settings."""
+"""The input of a run: invalid fields, and defaults from the stack's settings."""
 
 from __future__ import annotations
 

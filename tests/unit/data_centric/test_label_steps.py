@@ -89,7 +89,7 @@ def test_every_step_may_be_repeated(steps: Steps) -> None:
     assert {name: steps.stored[f"labels/texts/{name}"] for name in RESULTS} == written
 
 
-def test_loading_goes_on_where_its_time_ended(steps: Steps, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_loading_continues_after_its_time_limit(steps: Steps, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(load_run, "AT_ONCE", 2)
     asked = given(steps)
     steps.check(asked)
@@ -145,7 +145,7 @@ def test_open_run_is_not_consolidated(steps: Steps) -> None:
         steps.consolidate(asked)
 
 
-def test_run_that_ended_early_has_what_there_is(steps: Steps) -> None:
+def test_run_that_ended_early_has_partial_results(steps: Steps) -> None:
     asked = given(steps)
     steps.check(asked)
     steps.load(asked)
@@ -163,7 +163,7 @@ PREDICTED: list[dict[str, Any]] = [
 PREDICTIONS = {"attribute": "model", "at_most_confidence": 0.25, "sample_share": 0.3}
 
 
-def test_unsure_predictions_come_back_as_errors_with_labels(steps: Steps) -> None:
+def test_wrong_predictions_are_returned_with_their_labels(steps: Steps) -> None:
     # given a run of the predictions of a low confidence, and a sample of the others
     asked = given(steps, predictions=PREDICTIONS)
     steps.put("inputs/texts.manifest", PREDICTED)
@@ -176,7 +176,7 @@ def test_unsure_predictions_come_back_as_errors_with_labels(steps: Steps) -> Non
     steps.label("texts", 0, "ann", "bob")
     assert steps.watch("texts")["closed"]
     found = steps.consolidate(asked)
-    # then all are errors, with the right label beside the prediction
+    # then all are errors, with the right label next to the prediction
     assert found["errors_manifest"] == "s3://data/labels/texts/errors.manifest"
     errors = manifests.parse(steps.stored["labels/texts/errors.manifest"])
     assert [(entry.fields["model"], entry.fields["label"]) for entry in errors] == [(1, 0)] * 5

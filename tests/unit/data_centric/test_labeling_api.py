@@ -1,4 +1,4 @@
-"""The HTTP API: what it tells labelers, what it refuses, and that it keeps to its document."""
+"""The HTTP API: responses to labelers, refusals, and conformance with its document."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def code(answered: Answer) -> tuple[int, str, str]:
     return answered.status, error["code"], error["field"]
 
 
-def test_labeler_goes_from_the_list_to_the_last_task() -> None:
+def test_labeler_completes_a_run_from_the_list() -> None:
     site = Site()
     (run,) = (site("GET", "/api/runs").body or {})["runs"]
     assert run == {
@@ -159,7 +159,7 @@ def test_refusals_have_their_codes() -> None:
     assert site("GET", "/api/runs").body == {"runs": []}
 
 
-def test_blocked_labeler_is_told_so() -> None:
+def test_blocked_labeler_gets_an_error() -> None:
     run = with_settings(gold_every=2, gold_least=1)
     site = Site(with_settings(name="other"), items=0)
     desk = Desk(site.world.table, run, lambda: site.world.time)

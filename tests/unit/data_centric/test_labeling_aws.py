@@ -81,7 +81,7 @@ EVENT: Any = {
         (RuntimeError("the secret's value"), 500, "internal"),
     ],
 )
-def test_handler_tells_no_more_than_that_it_failed(
+def test_handler_hides_the_reason_of_an_unexpected_failure(
     error: Exception, status: int, code: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def failing() -> Any:

@@ -1,4 +1,4 @@
-"""The figures of the labeling page: what a report has when there is no browser, or it fails."""
+"""The figures of the labeling page in a report, without a browser or with one that fails."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_missing_browser_is_one_sentence_of_the_report(
     assert (page.figures, page.notes, told[-1]) == ([], [sentence], sentence)
 
 
-def test_failure_of_the_browser_is_told_once_with_its_log(
+def test_failure_of_the_browser_is_reported_once_with_its_log(
     page: LabelingPage, told: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # given

@@ -31,14 +31,14 @@ def manifest(*lines: Any) -> bytes:
     return "\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines).encode()
 
 
-def test_line_of_ground_truth_comes_back_as_it_was() -> None:
+def test_line_of_ground_truth_is_written_unchanged() -> None:
     entries = manifests.parse(manifest(LINE))
     labels = manifests.labels_of(entries, "sport", CLASSES)
     assert labels == {manifests.item_of("source-ref", PICTURE): LABEL}
     assert json.loads(manifests.labeled(entries, "sport", labels)) == LINE
 
 
-def test_text_is_told_apart_by_its_type() -> None:
+def test_text_is_distinguished_by_its_type() -> None:
     (entry,) = manifests.parse(manifest({"source": "a text"}))
     line = json.loads(manifests.labeled([entry], "sport", {entry.item: LABEL}))
     assert line["sport-metadata"]["type"] == "groundtruth/text-classification"
@@ -177,6 +177,6 @@ def test_invalid_attribute_is_refused(name: str) -> None:
         manifests.check_attribute(name)
 
 
-def test_valid_attributes_are_taken() -> None:
+def test_valid_attributes_are_accepted() -> None:
     for name in ("a", "identify-sport", "a" * 127):
         manifests.check_attribute(name)

@@ -1,4 +1,4 @@
-"""Predictions: which of them a run labels, and what the labels tell of the model."""
+"""Predictions: selection for a run, and the model's errors by the labels."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_least_confident_are_selected_where_most_items_are_given() -> None:
 def test_sample_is_of_confident_predictions_and_seeded() -> None:
     # given 10 predictions of a low confidence and 200 others
     lines = [line(number, 0.1 if number < 10 else 0.9) for number in range(210)]
-    # when a tenth of the others is sampled, in whatever order the lines are
+    # when a tenth of the others is sampled, in any order of the lines
     found = select(lines, sample_share=0.1)
     again = select(random.Random(1).sample(lines, len(lines)), sample_share=0.1)
     other = select(lines, sample_share=0.1, seed=1)
@@ -108,7 +108,7 @@ def test_errors_are_the_labels_that_differ_from_predictions() -> None:
     assert {item: label.choice for item, label in wrong.items()} == {found.entries[0].item: 0}
 
 
-def test_report_tells_wrong_predictions_of_each_group() -> None:
+def test_report_counts_wrong_predictions_of_each_group() -> None:
     # given 4 predictions of a low confidence and 20 others, 10 of these in the sample
     found = select([line(number, 0.1 if number < 4 else 0.9) for number in range(24)], sample_share=0.5)
     # when 3 of the first are labeled, 2 differently, and 1 of the sample is labeled differently

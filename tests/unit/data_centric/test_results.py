@@ -16,7 +16,7 @@ IDENTITIES = ("ann@example.com", "bob@example.com")
 
 
 def labeled_run() -> tuple[World, Results]:
-    """Three items: two agreed on, one that both labelers are unsure of."""
+    """Return a run of three items: two with agreement, one that both labelers are unsure of."""
     world = World(3)
     for identity in IDENTITIES:
         name = pseudonym(identity, b"secret")
@@ -34,7 +34,7 @@ def results_of(world: World) -> Results:
     return results(world.run, world.entries, world.tasks, labels, 10)
 
 
-def test_labels_come_out_as_a_manifest() -> None:
+def test_labels_are_written_as_a_manifest() -> None:
     world, found = labeled_run()
     entries = manifests.parse(found.labeled)
     assert [entry.source for entry in entries] == [entry.source for entry in world.entries[:2]]
@@ -44,7 +44,7 @@ def test_labels_come_out_as_a_manifest() -> None:
     assert found.version == manifests.version(labels)
 
 
-def test_items_that_nobody_could_label_can_be_sent_back() -> None:
+def test_items_without_a_label_are_in_the_unlabeled_manifest() -> None:
     world, found = labeled_run()
     assert [entry.item for entry in manifests.parse(found.unlabeled)] == [world.entries[2].item]
     assert (found.report.items, found.report.unlabeled, found.report.unsure) == (2, 1, 2)

@@ -1,4 +1,4 @@
-"""What the scenario computes of labels, and what its simulated labelers answer."""
+"""The scenario's computations on labels, and the answers of its simulated labelers."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_labelers_are_known_by_their_items() -> None:
     assert steps.votes_of(found) == {1: [4, 5], 2: [7]}
 
 
-def test_labelers_are_as_accurate_as_they_are_made() -> None:
+def test_labelers_have_their_configured_accuracy() -> None:
     labeler = Labeler("ann", "", "", "", accuracy=0.7, draw=np.random.default_rng(1))
     chosen = np.array([labeler.choose(3) for _ in range(4000)])
     assert abs((chosen == 3).mean() - 0.7) < 0.03

@@ -1,4 +1,4 @@
-"""The input of a sweep: its jobs, their cost, and what is refused before any of them."""
+"""The input of a sweep: its jobs, their cost, and refusals before the first job."""
 
 from __future__ import annotations
 
@@ -76,12 +76,12 @@ def test_invalid_input_is_refused(changes: dict[str, Any], sentence: str) -> Non
 
 
 @pytest.mark.parametrize("given", [None, [], "digits", {}])
-def test_input_that_says_nothing_is_refused(given: Any) -> None:
+def test_empty_input_is_refused(given: Any) -> None:
     with pytest.raises(SweepError):
         parse(given, LIMITS)
 
 
-def test_all_problems_are_told_at_once() -> None:
+def test_all_problems_are_reported_at_once() -> None:
     with pytest.raises(SweepError) as refused:
         parse({"fractions": [2], "seeds": "0"}, LIMITS)
     assert len(refused.value.problems) == 4
@@ -93,11 +93,11 @@ def test_estimate_is_known_before_the_first_job() -> None:
     jobs = cells(found, LIMITS)
     # when no sweep has measured anything
     first = estimate(found, jobs, Rates(3600, 0.5))
-    # then the maximum is told
+    # then the estimate has the maximum
     assert (first["jobs"], first["runs"], first["full_runs"]) == (5, 15, 6.6)
     assert (first["most_seconds"], first["most_dollars"]) == (18_000, 2.5)
     assert (first["expected_seconds"], first["expected_dollars"]) == (None, None)
-    # when an earlier sweep has measured, then so is what to expect
+    # when an earlier sweep has measured, then it also has the expected cost
     second = estimate(found, jobs, Rates(3600, 0.5, full_seconds=100, start_seconds=60))
     assert (second["expected_seconds"], second["expected_dollars"]) == (960, 0.13)
 

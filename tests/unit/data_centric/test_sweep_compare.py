@@ -1,4 +1,4 @@
-"""The comparison as the state machine calls it: what it writes, and what it does without MLflow."""
+"""The comparison as the state machine calls it: its output files, also when MLflow fails."""
 
 from __future__ import annotations
 

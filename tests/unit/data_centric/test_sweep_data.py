@@ -89,7 +89,7 @@ def test_unreadable_arrays_are_named(body: bytes, sentence: str) -> None:
         ),
     ],
 )
-def test_faults_of_channels_are_told(channels: dict[str, Any], sentences: list[str]) -> None:
+def test_problems_of_channels_are_reported(channels: dict[str, Any], sentences: list[str]) -> None:
     found = problems(**channels)
     assert len(found) == len(sentences)
     assert all(text.startswith(sentence) for text, sentence in zip(found, sentences, strict=True))
@@ -121,7 +121,7 @@ def test_manifest_of_other_classes_is_refused() -> None:
 
 
 def test_labels_are_read_without_the_pictures() -> None:
-    # given a file that counts what is read of it
+    # given a file that counts the bytes read
     class Counting(io.BytesIO):
         count = 0
 
@@ -134,5 +134,5 @@ def test_labels_are_read_without_the_pictures() -> None:
     stream = Counting(whole)
     # when its labels are read
     assert sweep_data.npz_labels(stream, "part.npz") == {"0", "1", "2"}
-    # then the pictures were not
+    # then the pictures were not read
     assert stream.count < len(whole) / 4

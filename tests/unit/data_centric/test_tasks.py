@@ -1,4 +1,4 @@
-"""Tasks: who gets which, for how long, gold questions, extra labels, and what labelers may see."""
+"""Tasks: assignment, leases, gold questions, additional labels, and what labelers can see."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PEOPLE = [f"labeler-{number}" for number in range(6)]
 
 
 def all_done(world: World, names: list[str], choice: int | None = 0) -> list[int]:
-    """Let each labeler do all tasks there are; return how many each did."""
+    """Let each labeler do all available tasks; return the number of each."""
     done = []
     for name in names:
         count = 0
@@ -27,7 +27,7 @@ def all_done(world: World, names: list[str], choice: int | None = 0) -> list[int
     return done
 
 
-def test_each_item_goes_to_as_many_labelers_as_wanted() -> None:
+def test_each_item_goes_to_the_configured_number_of_labelers() -> None:
     world = World(10, with_settings(labels=3, most_labels=3))
     done = all_done(world, PEOPLE)
     assert done == [10, 10, 10, 0, 0, 0]
@@ -59,7 +59,7 @@ def test_task_in_hand_is_given_again() -> None:
     assert world.labeler("a").given == 1
 
 
-def test_lease_that_ended_goes_to_another() -> None:
+def test_ended_lease_goes_to_another_labeler() -> None:
     # given an item whose labeler vanishes
     world = World(1, with_settings(labels=1))
     assert world.next("a") == world.item
@@ -67,21 +67,21 @@ def test_lease_that_ended_goes_to_another() -> None:
     # when the lease has ended
     world.pass_time()
     assert world.next("b") == world.item
-    # then the late answer is refused, and the other one kept
+    # then the late answer is refused, and the other one is kept
     with pytest.raises(NoTaskError, match="has no lease"):
         world.submit("a", world.item)
     assert world.submit("b", world.item, 1) == "kept"
     assert world.tasks[0].answers == {"b": 1}
 
 
-def test_late_answer_is_kept_if_nobody_took_the_task() -> None:
+def test_late_answer_is_kept_when_the_task_is_not_leased() -> None:
     world = World(1)
     world.next("a")
     world.pass_time()
     assert world.submit("a", world.item, 2) == "kept"
 
 
-def test_labeler_who_vanished_may_have_the_task_again() -> None:
+def test_labeler_whose_lease_ended_may_get_the_task_again() -> None:
     world = World(1, with_settings(labels=1))
     world.next("a")
     world.pass_time()
@@ -96,7 +96,7 @@ def test_lease_lasts_as_long_as_set() -> None:
     assert found.until == world.time + RUN.lease_seconds
 
 
-def test_first_answer_stays() -> None:
+def test_first_answer_is_not_replaced() -> None:
     world = World(1)
     world.next("a")
     assert [world.submit("a", world.item, choice) for choice in (1, 2)] == ["kept", "already"]
@@ -150,8 +150,8 @@ def test_gold_questions_are_mixed_in() -> None:
     assert workflow.progress(world.desk) == Progress(60, 60, 60, 0, 0, 1, 0)
 
 
-def test_gold_questions_cannot_be_told_apart() -> None:
-    # given what two labelers see
+def test_gold_questions_look_like_other_tasks() -> None:
+    # given the tasks that two labelers get
     world = with_gold()
     truths = {task.item for task in world.tasks if task.gold}
     places = []
@@ -202,7 +202,7 @@ def test_more_labels_go_to_the_least_confident_items() -> None:
             world.submit(name, item, number if item == disputed else None if item == unsure else 2)
     # when
     assert workflow.ask_for_more(world.desk) == 2
-    # then others get these, and no more are asked for while they are open
+    # then other labelers get these, and no more labels are requested while they are open
     assert {task.item for task in world.tasks if not task.complete} == {disputed, unsure}
     assert workflow.ask_for_more(world.desk) == 0
     assert all_done(world, ["a", "b", "c"], 1) == [0, 0, 2]
@@ -229,7 +229,7 @@ def test_no_item_gets_more_labels_than_the_most() -> None:
     assert workflow.progress(world.desk).extra == 2
 
 
-def test_run_loaded_again_stays_as_it_is() -> None:
+def test_run_loaded_again_is_unchanged() -> None:
     world = World(3)
     world.next("a")
     workflow.load(world.desk, world.entries[::-1])
@@ -250,13 +250,13 @@ def test_run_is_closed_until_it_is_loaded() -> None:
         workflow.next_task(replace(world.desk, run=with_settings(name="other")), "a")
 
 
-def test_run_that_is_still_loading_lets_nobody_in() -> None:
+def test_run_that_is_loading_gives_no_tasks() -> None:
     # given a run whose loading was killed after its first tasks
     world = World(0, with_settings(name="other"))
     desk, items = replace(world.desk, run=RUN), entries(30)
     workflow.begin(desk, items, (), {})
     workflow.add_tasks(desk, workflow.tasks_of(RUN, items[:25], {}))
-    # when labelers come, then they are refused, and nothing is leased
+    # when labelers request tasks, then they are refused, and nothing is leased
     with pytest.raises(NoRunError, match="no open run animals"):
         workflow.next_task(desk, "a")
     with pytest.raises(NoRunError):
@@ -271,7 +271,7 @@ def test_run_that_is_still_loading_lets_nobody_in() -> None:
     assert workflow.progress(desk).items == 30
 
 
-def test_closed_run_takes_no_more_answers() -> None:
+def test_closed_run_refuses_answers() -> None:
     world = World(2)
     done, held = world.next("a"), None
     assert done
@@ -298,7 +298,7 @@ def test_run_keeps_its_settings() -> None:
 
 
 def test_answers_to_gold_questions_count_as_submitted() -> None:
-    # or a labeler could tell them by the count that does not grow
+    # otherwise labelers would recognize gold questions by the count
     world = with_gold()
     for number in range(1, 30):
         item = world.next("a")
@@ -343,7 +343,7 @@ def test_task_is_due_when_another_labeler_may_have_it(changes: dict, due: int | 
     assert task(**changes).due == due
 
 
-def test_lease_takes_the_place_that_ended_first() -> None:
+def test_new_lease_replaces_the_one_that_ended_first() -> None:
     full = task(leases={"a": 70, "b": 60})
     assert full.leased("c", 59, 99) is None
     given = full.leased("c", 80, 140)

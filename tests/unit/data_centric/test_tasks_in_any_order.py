@@ -37,7 +37,7 @@ def cases(
 
 
 def finished(found: Iterator[Case[World]], least: int) -> None:
-    """Let all labelers finish each case, then count what was lost or doubled in at least so many orders."""
+    """Let all labelers finish each case; count lost and duplicate work in at least this number of orders."""
     count = lost = double = 0
     for case in found:
         case.world.finish(PEOPLE)
@@ -49,7 +49,7 @@ def finished(found: Iterator[Case[World]], least: int) -> None:
 
 
 @pytest.mark.parametrize("stale", [False, True])
-def test_last_place_goes_to_one_labeler(stale: bool) -> None:
+def test_last_free_label_is_assigned_to_one_labeler(stale: bool) -> None:
     def checked() -> Iterator[Case[World]]:
         works = lambda world: [lambda: world.next("ann"), lambda: world.next("bob")]  # noqa: E731
         for case in cases(lambda: World(1, ONE_LABEL, stale), works):
@@ -108,14 +108,14 @@ def test_answer_submitted_twice_counts_once() -> None:
 
 
 def late() -> World:
-    """One task, whose labeler comes back after the lease's end."""
+    """Return a world with one task, whose labeler answers after the lease's end."""
     world = World(1, ONE_LABEL)
     assert world.next("ann")
     world.pass_time()
     return world
 
 
-def test_late_answer_is_kept_or_the_task_is_anothers() -> None:
+def test_late_answer_is_kept_or_the_task_was_leased_again() -> None:
     def checked() -> Iterator[Case[World]]:
         works = lambda world: [lambda: world.submit("ann", world.item), lambda: world.next("bob")]  # noqa: E731
         for case in cases(late, works):
@@ -190,7 +190,7 @@ def test_answer_while_a_run_closes_is_stored_or_refused() -> None:
 
 
 def disputed() -> World:
-    """Two items whose labelers disagree, and a budget for one more label."""
+    """Return a world with two items whose labelers disagree, and a budget for one more label."""
     world = World(2, with_settings(extra_labels=1))
     for number, name in enumerate(("ann", "bob")):
         while item := world.next(name):
@@ -213,7 +213,7 @@ def test_budget_is_not_exceeded_by_two_at_once() -> None:
     finished(checked(), 180)
 
 
-def test_labels_are_asked_for_while_others_answer() -> None:
+def test_more_labels_are_requested_while_others_answer() -> None:
     def nearly() -> World:
         world = World(1, with_settings(extra_labels=1))
         item = world.next("ann")
@@ -254,7 +254,7 @@ def test_run_loaded_by_two_at_once_has_each_task_once() -> None:
 
 
 def script(world: World, name: str, draw: random.Random) -> Work:
-    """A labeler who vanishes, submits twice, comes late, or changes their mind, as it comes."""
+    """A labeler who randomly vanishes, submits twice, answers late, or changes the answer."""
     steps = [draw.choices(["work", "twice", "vanish", "late", "more"], [6, 2, 2, 2, 1])[0] for _ in range(4)]
     choices = [draw.choice([0, 1, 2, None]) for _ in steps]
 

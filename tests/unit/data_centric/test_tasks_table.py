@@ -1,4 +1,4 @@
-"""The table's adapter: rows come back as they were, and only a failed condition is another write."""
+"""The table's adapter: rows are read back unchanged, and only a failed condition means another write."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def stubbed() -> tuple[DynamoTasks, Stubber, list[float]]:
 
 
 @pytest.mark.parametrize("row", [TASK, replace(TASK, truth=0, answers={}, leases={}), LABELER, RUN])
-def test_row_comes_back_as_it_was_put(row: Row) -> None:
+def test_row_is_read_back_unchanged(row: Row) -> None:
     table, stub, _ = stubbed()
     stub.add_response("get_item", {"Item": item_of(row)})
     if isinstance(row, TaskRow):
@@ -93,7 +93,7 @@ def test_failed_condition_is_another_write() -> None:
 
 
 def test_conflict_of_transactions_is_tried_again() -> None:
-    # a conflict does not say that the other write came first: that one may fail too
+    # a conflict does not mean that the other write succeeded: it may fail too
     table, stub, pauses = stubbed()
     cancelled(stub, "TransactionConflict", "None")
     cancelled(stub, "ThrottlingError", "None")
@@ -128,7 +128,7 @@ def test_queries_read_every_page() -> None:
     assert [task.item for task in table.tasks("r")] == ["i", "j"]
 
 
-def test_open_runs_alone_are_listed() -> None:
+def test_only_open_runs_are_listed() -> None:
     table, stub, _ = stubbed()
     indexed = [item_of(replace(RUN, status=status)).get("queue") for status in ("loading", "open", "closed")]
     assert indexed == [None, {"S": "runs"}, None]
@@ -146,6 +146,6 @@ def test_open_runs_alone_are_listed() -> None:
         ("AccessDeniedException", [], False),
     ],
 )
-def test_request_that_may_succeed_later_is_known(code: str, reasons: list[Any], busy: bool) -> None:
+def test_retryable_error_is_recognized(code: str, reasons: list[Any], busy: bool) -> None:
     answered: Any = {"Error": {"Code": code}, "CancellationReasons": reasons}
     assert tasks_table.is_busy(ClientError(answered, "TransactWriteItems")) is busy

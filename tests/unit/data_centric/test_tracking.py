@@ -1,4 +1,4 @@
-"""Runs as they are logged with MLflow: each once, whatever is repeated."""
+"""Runs logged with MLflow: each once, also after repetitions."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_each_seed_is_a_run_with_its_epochs() -> None:
 
 
 @pytest.mark.parametrize("fail_at", range(1, 12))
-def test_repetition_completes_what_a_failure_left(fail_at: int) -> None:
+def test_repetition_completes_a_failed_logging(fail_at: int) -> None:
     # given a comparison that ends at one of its requests
     mlflow, tracked = Mlflow(), [(run(seed), rows(2)) for seed in (0, 1)]
     mlflow.fail_at = fail_at
@@ -99,7 +99,7 @@ def test_repetition_completes_what_a_failure_left(fail_at: int) -> None:
     # when it runs again, twice
     log(mlflow, "digits", SWEEP, tracked, BEGAN)
     assert log(mlflow, "digits", SWEEP, tracked, BEGAN) == 0
-    # then each seed is there once, with each epoch once
+    # then each seed is logged once, with each epoch once
     assert sorted(each["tags"][KEY] for each in mlflow.runs.values()) == ["job-4/0", "job-4/1"]
     assert len(mlflow.experiments) == 1
     assert {len(each["metrics"]) for each in mlflow.runs.values()} == {2 * 6 + 4}

@@ -1,4 +1,4 @@
-"""Watching a run: extra labels, its end, and the pauses."""
+"""Watching a run: additional labels, its end, and the pauses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The API as its document describes it: every route has its code, every bad body a sentence that helps."""
+"""The API and its document: every route has code, and every invalid body a helpful error."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def problem(route: str, body: Any, **changes: Any) -> Problem:
 # The document
 
 
-def test_every_operation_has_its_code_and_no_code_is_without_one():
+def test_operations_of_document_and_code_are_the_same():
     assert {operation.name for operation in operations().values()} == set(OPERATIONS)
 
 
@@ -59,7 +59,7 @@ def test_every_reference_in_the_document_leads_somewhere():
             found = found[part]
 
 
-def test_every_operation_says_who_may_call_it_and_what_can_go_wrong():
+def test_every_operation_documents_security_and_error_responses():
     assert DOCUMENT["openapi"].startswith("3.1")
     assert DOCUMENT["security"] == [{"user": []}]
     for path, methods in DOCUMENT["paths"].items():
@@ -71,7 +71,7 @@ def test_every_operation_says_who_may_call_it_and_what_can_go_wrong():
             assert ("404" in operation["responses"]) == ("{" in path), (path, method)
 
 
-def test_every_field_that_a_caller_sends_says_what_is_allowed():
+def test_every_request_field_has_a_description():
     for name in ("NewModel", "NewImage", "NewGeneration"):
         for field, schema in DOCUMENT["components"]["schemas"][name]["properties"].items():
             assert schema["description"], (name, field)
@@ -84,16 +84,16 @@ def test_every_error_code_is_in_the_document():
         assert set(re.findall(r'Problem\(\s*\d+, "([a-z_]+)"', text)) <= set(codes)
 
 
-def test_a_cold_start_does_not_wait_for_the_pictures_library():
+def test_handler_module_does_not_import_pillow():
     program = "import sys; import personalization.handlers.api; sys.exit('PIL' in sys.modules)"
     env = os.environ | {"PYTHONPATH": str(ROOT / "runtime")}
     subprocess.run([sys.executable, "-c", program], env=env, check=True)
 
 
-# Who asks
+# Authentication
 
 
-def test_the_caller_is_who_the_token_says_and_nobody_else():
+def test_caller_is_identified_by_the_token_only():
     _, call = parse(event(CREATE, GOOD, headers={"X-User": "somebody", "sub": "somebody"}))
     assert call.user == "6f1c3a52-0d1e-4c7e-9c35-1b0f5a7d2e11"
 
@@ -101,7 +101,7 @@ def test_the_caller_is_who_the_token_says_and_nobody_else():
 @pytest.mark.parametrize(
     "context", [{}, {"authorizer": {}}, {"authorizer": {"jwt": {"claims": {"sub": ""}}}}]
 )
-def test_without_a_checked_token_nothing_happens(context):
+def test_request_without_a_verified_token_is_refused(context):
     assert problem(CREATE, GOOD, requestContext=context).status == 401
 
 
@@ -110,7 +110,7 @@ def test_another_route_is_not_found(route):
     assert problem(route, None).answer().body == http.not_found().answer().body
 
 
-# What is sent
+# Requests
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ def test_another_route_is_not_found(route):
         (None, "", "an object with name"),
     ],
 )
-def test_a_bad_model_is_answered_by_its_field_and_what_is_allowed(body, field, told):
+def test_invalid_model_is_refused_with_its_field_and_allowed_values(body, field, told):
     found = problem(CREATE, body)
     assert (found.status, found.code, found.field) == (422, "invalid", field)
     assert told in found.message
@@ -171,7 +171,7 @@ def test_a_bad_model_is_answered_by_its_field_and_what_is_allowed(body, field, t
         ({"prompt": "a cat", "steps": 9999}, "steps"),
     ],
 )
-def test_a_bad_generation_is_answered_by_its_field(body, field):
+def test_invalid_generation_is_refused_with_its_field(body, field):
     found = problem(GENERATE, body)
     assert (found.status, found.field) == (422, field)
     assert found.message.startswith(("must be ", "is missing, must be ", "is unknown, must be one of: "))
@@ -213,14 +213,14 @@ def test_an_emoji_written_as_a_surrogate_pair_is_a_name():
 
 
 @pytest.mark.parametrize("number", ["1000.0", "1e3", "1000", "10E2"])
-def test_a_whole_number_is_one_however_it_is_written(number):
+def test_whole_number_is_accepted_in_any_notation(number):
     _, call = parse(event(CREATE, json.dumps(GOOD).replace("900", number)))
     found = call.body["images"][0]["bytes"]
     assert (found, type(found)) == (1000, int)
 
 
 @pytest.mark.parametrize("number", ["1" * 400, "1" * 5_000, "1e400", "-1e400", "1e999999999", "0.5"])
-def test_a_number_that_is_no_size_is_answered_by_its_field(number):
+def test_invalid_picture_size_is_refused_with_its_field(number):
     found = problem(CREATE, json.dumps(GOOD).replace("900", number))
     assert (found.status, found.field) == (422, "images[0].bytes")
 
@@ -243,7 +243,7 @@ def test_an_idempotency_key_outside_the_document_is_refused(key):
 
 
 @pytest.mark.parametrize("before", ["", "0" * 25, "0" * 26 + "\n", "\ud800" * 26, "O" * 26])
-def test_a_page_that_begins_at_no_id_is_refused(before):
+def test_page_that_begins_at_an_invalid_id_is_refused(before):
     route = "GET /api/models/{model}/generations"
     assert problem(route, None, queryStringParameters={"before": before}).field == "before"
 
@@ -251,7 +251,7 @@ def test_a_page_that_begins_at_no_id_is_refused(before):
 @pytest.mark.parametrize(
     "text", ["\x00", "a\x08", "\x1f", "a\x7f", "\x85", "\x9fa", "\ufeff", "\u2003\u00a0"]
 )
-def test_control_characters_and_blanks_alone_are_neither_name_nor_prompt(text):
+def test_control_characters_or_blanks_are_no_name_or_prompt(text):
     assert problem(CREATE, GOOD | {"name": text}).field == "name"
     assert problem(GENERATE, {"prompt": text}).field == "prompt"
 
@@ -261,7 +261,7 @@ def test_a_prompt_may_have_lines_and_a_name_may_not():
     assert problem(CREATE, GOOD | {"name": "a\u2028b"}).field == "name"
 
 
-def test_the_document_allows_whatever_the_limits_may_be_set_to():
+def test_bounds_of_the_document_are_those_of_the_limits():
     def most(field: str) -> int:
         [found] = [each.le for each in Limits.model_fields[field].metadata if hasattr(each, "le")]
         return found
@@ -274,18 +274,18 @@ def test_the_document_allows_whatever_the_limits_may_be_set_to():
     assert least == schemas["NewGeneration"]["properties"]["count"]["maximum"]
 
 
-def test_a_body_in_base64_is_read_and_a_forged_one_refused():
+def test_base64_body_is_decoded_and_an_invalid_one_refused():
     body = base64.b64encode(json.dumps(GOOD).encode()).decode()
     assert parse(event(CREATE, body, isBase64Encoded=True))[1].body == GOOD
     assert problem(CREATE, "%%%", isBase64Encoded=True).status == 400
     assert problem(CREATE, base64.b64encode(b"\xff\xfe{").decode(), isBase64Encoded=True).status == 400
 
 
-def test_a_body_that_is_too_large_is_not_even_read():
+def test_body_above_the_limit_is_refused_before_parsing():
     assert problem(CREATE, "[" * (BODY_BYTES + 1)).status == 413
 
 
-def test_what_comes_back_when_it_is_worth_trying_again():
+def test_problem_with_a_retry_time_sets_retry_after():
     answer = Problem(429, "too_many", "at most 3 models are allowed", "models", retry_after=0.2).answer()
     assert answer.headers == {"Retry-After": "1"}
     assert answer.body == {
@@ -300,7 +300,7 @@ PNG = base64.b64encode(endpoint.PNG + b"...").decode()
 
 
 class Endpoint:
-    """SageMaker's runtime with one answer."""
+    """SageMaker's runtime client with one response."""
 
     def __init__(self, answer: bytes | Exception):
         self.answer, self.asked = answer, {}
@@ -327,11 +327,11 @@ def invoke(answer: bytes | Exception) -> list[bytes]:
     return runtime.generate("u/m.tar.gz", {"prompt": "a cat", "seed": 1, "count": 1})
 
 
-def test_pictures_come_back_as_bytes():
+def test_pictures_are_returned_as_bytes():
     assert invoke(json.dumps({"images": [PNG]}).encode()) == [endpoint.PNG + b"..."]
 
 
-def test_what_the_model_refuses_names_the_field():
+def test_refusal_of_the_model_names_the_field():
     with pytest.raises(FieldRefusedError) as caught:
         invoke(model_error(400, '{"error": "prompt: at most 77 tokens"}'))
     assert (caught.value.field, caught.value.message) == ("prompt", "at most 77 tokens")
@@ -351,7 +351,7 @@ def test_what_the_model_refuses_names_the_field():
         ReadTimeoutError(endpoint_url="e"),
     ],
 )
-def test_everything_else_is_worth_another_try_and_tells_nothing_of_the_inside(error):
+def test_unexpected_error_is_reported_as_busy_with_a_retry_time(error):
     with pytest.raises(BusyError) as caught:
         invoke(error)
     assert caught.value.seconds >= 1
@@ -369,6 +369,6 @@ def test_everything_else_is_worth_another_try_and_tells_nothing_of_the_inside(er
         b'{"images": 5}',
     ],
 )
-def test_an_answer_without_pictures_is_none(body):
+def test_response_without_pictures_is_an_error(body):
     with pytest.raises(BusyError):
         invoke(body)

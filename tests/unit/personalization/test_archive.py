@@ -1,4 +1,4 @@
-"""The archive that the endpoint loads: the same files make the same bytes, anywhere and at any time."""
+"""The archive that the endpoint loads: the same files always make the same bytes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FILES = {"adapter_model.safetensors": bytes(range(256)) * 99, "adapter.json": b'
 ROOT = Path(__file__).resolve().parents[3]
 
 
-def test_it_holds_the_files_flat_and_nothing_else():
+def test_archive_has_the_files_without_folders_or_times():
     with tarfile.open(fileobj=io.BytesIO(build(FILES)), mode="r:gz") as tar:
         members = tar.getmembers()
         assert [member.name for member in members] == ["adapter.json", "adapter_model.safetensors"]
@@ -28,9 +28,9 @@ def test_it_holds_the_files_flat_and_nothing_else():
             assert content.read() == FILES[member.name]
 
 
-def test_equal_files_are_equal_bytes_in_any_order_at_any_time_and_in_another_process():
+def test_archive_bytes_do_not_depend_on_order_time_or_process():
     first = build(FILES)
-    time.sleep(1.1)  # a time in it would show
+    time.sleep(1.1)  # a time in the archive would differ
     assert build(dict(reversed(FILES.items()))) == first
     program = (
         "import sys; from personalization.core.archive import build;"
@@ -42,5 +42,5 @@ def test_equal_files_are_equal_bytes_in_any_order_at_any_time_and_in_another_pro
     assert other.stdout == first
 
 
-def test_other_files_are_other_bytes():
+def test_archive_bytes_change_with_the_files():
     assert build(FILES) != build(FILES | {"adapter.json": b'{"rank": 9}'})

@@ -1,4 +1,4 @@
-"""The audit of the faults' benchmark finds what it is there to find."""
+"""The audit of the benchmark with faults finds lost, wrong and duplicate work."""
 
 from __future__ import annotations
 
@@ -38,23 +38,23 @@ def ends(asked: Wish, status: str, keys: list[str], weights: bytes = b"", reason
     return found
 
 
-def test_a_whole_run_is_clean() -> None:
+def test_audit_of_a_complete_run_finds_no_errors() -> None:
     asked = wish()
     found = ends(asked, "READY", [TARGET], asked.adapter)
     assert (found.lost, found.wrong, found.left_behind, found.ends["READY"]) == ([], [], [], 1)
 
 
 @pytest.mark.parametrize("status", ["QUEUED", "LAUNCHED", "TRAINING", "PREPARING", "CREATED", ""])
-def test_what_has_not_come_to_an_end_is_lost(status: str) -> None:
+def test_audit_counts_an_unfinished_request_as_lost(status: str) -> None:
     assert len(ends(wish(), status, []).lost) == 1
 
 
-def test_ready_without_an_adapter_is_lost_and_anothers_adapter_is_wrong() -> None:
+def test_audit_counts_a_missing_and_another_users_adapter() -> None:
     assert len(ends(wish(), "READY", []).lost) == 1
     assert len(ends(wish(), "READY", [TARGET], b"of somebody else").wrong) == 1
 
 
-def test_a_failure_has_a_reason_and_a_bad_picture_is_one() -> None:
+def test_audit_counts_a_failure_without_a_valid_reason() -> None:
     assert len(ends(wish(), "FAILED", []).wrong) == 1
     assert ends(wish(), "FAILED", [], reason="interrupted").failed_for_faults == 1
     assert ends(wish(bad=True), "FAILED", [], reason="images[0] cannot be read").wrong == []
@@ -62,7 +62,7 @@ def test_a_failure_has_a_reason_and_a_bad_picture_is_one() -> None:
     assert len(ends(wish(bad=True), "READY", [TARGET]).wrong) == 1
 
 
-def test_of_a_deleted_model_nothing_may_be_left() -> None:
+def test_audit_finds_data_of_a_deleted_model() -> None:
     gone = wish(deleted=True)
     assert ends(gone, "", []).left_behind == []
     keys = [TARGET, "uploads/ann/m1/00", "jobs/j/checkpoints/m1/result.json"]
@@ -82,12 +82,12 @@ def job(name: str, status: str, began: float, ended: float) -> JobRecord:
     return JobRecord(name, status, began, ended, ["m1"])
 
 
-def test_a_retry_after_a_failed_job_is_none_too_many() -> None:
+def test_audit_accepts_a_retry_after_a_failed_job() -> None:
     found = attempts(job("a", "Failed", 0, 1), job("b", "Completed", 2, 3), done_in=("b",))
     assert (found.retries, found.duplicates, found.unexplained) == (1, [], [])
 
 
-def test_a_fine_tune_that_was_done_twice_is_found() -> None:
+def test_audit_finds_a_duplicate_training() -> None:
     twice = attempts(job("a", "Failed", 0, 1), job("b", "Completed", 2, 3), done_in=("a", "b"))
     assert len(twice.duplicates) == 1
     at_once = attempts(job("a", "Failed", 0, 3), job("b", "Completed", 2, 4), done_in=("b",))

@@ -1,4 +1,4 @@
-"""What a base model is known by: its weights, and nothing else of its repository."""
+"""The identity of a base model depends on its weights only."""
 
 import json
 import struct
@@ -37,11 +37,11 @@ def base(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_what_is_no_weight_leaves_the_identity_as_it_is(base: Path):
+def test_identity_does_not_depend_on_files_without_weights(base: Path):
     # given the id of a base
     known = identity(base)
     assert known.startswith("weights:")
-    # when what people commit to a repository changes, and the weights are saved anew
+    # when other files of the repository change, and the weights are saved again
     (base / "README.md").write_text("better words")
     index = json.loads((base / "model_index.json").read_text())
     (base / "model_index.json").write_text(json.dumps(index | {"_diffusers_version": "9"}))
@@ -66,13 +66,13 @@ def test_what_is_no_weight_leaves_the_identity_as_it_is(base: Path):
     ],
     ids=["byte", "type", "shape", "fewer", "name"],
 )
-def test_other_weights_are_another_base(base: Path, tensors: dict):
+def test_identity_changes_with_the_weights(base: Path, tensors: dict):
     known = identity(base)
     safetensors(base / "unet" / "diffusion_pytorch_model.safetensors", tensors)
     assert identity(base) != known
 
 
-def test_weights_of_another_component_are_another_base(base: Path):
+def test_identity_changes_with_the_component_of_the_weights(base: Path):
     known = identity(base)
     (base / "vae").rename(base / "other")
     (base / "unet").rename(base / "vae")

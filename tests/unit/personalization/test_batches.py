@@ -1,4 +1,4 @@
-"""Batches of the requests table's stream: what the functions report, and what Lambda delivers again."""
+"""Batches of the requests table's stream: reported failures, and redelivery by Lambda."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def ready(name: str, number: int, before: str = "-") -> dict[str, Any]:
 
 
 class Notifications:
-    """The topic, which refuses some models, and the marks of those that were notified."""
+    """A topic that refuses some models, and the marks of notified requests."""
 
     def __init__(self, *refused: str) -> None:
         self.refused, self.asked, self.published = set(refused), Counter[str](), Counter[str]()
@@ -63,7 +63,7 @@ def test_notify_reports_the_records_that_failed_and_tries_every_one(notification
     notifications.refused = {"b"}
     # when the function gets it
     answer = notified(ready("a", 101), ready("b", 102), ready("c", 103))
-    # then it names that record, and the others are notified
+    # then it reports that record, and the others are notified
     assert answer == {"batchItemFailures": [{"itemIdentifier": "102"}]}
     assert notifications.published == {"a": 1, "c": 1}
 
@@ -83,7 +83,7 @@ def test_notify_raises_when_every_record_failed(notifications: Notifications) ->
         notified(ready("a", 101), ready("b", 102))
 
 
-def test_a_bad_record_does_not_repeat_those_before_it(notifications: Notifications) -> None:
+def test_failing_record_does_not_repeat_earlier_records(notifications: Notifications) -> None:
     # given a batch whose third record always fails
     notifications.refused = {"c"}
     batch = [ready(name, number) for number, name in enumerate("abcde", start=101)]
@@ -98,9 +98,9 @@ def test_a_bad_record_does_not_repeat_those_before_it(notifications: Notificatio
     def give_up(records: list[dict[str, Any]], result: dict[str, Any], condition: str) -> None:
         lost.extend(each["dynamodb"]["SequenceNumber"] for each in records)
 
-    # when the stream delivers it by the mapping that the stack has
+    # when the stream delivers it with the stack's mapping
     assert deliver(batch, Rules.of(MAPPING), invoke, give_up, lambda record: 0.0, lambda attempt: True)
-    # then the records before it were processed once, and nobody was notified twice
+    # then the earlier records were processed once, and no user was notified twice
     assert (notifications.asked["a"], notifications.asked["b"]) == (1, 1)
     assert notifications.asked["c"] == 3
     assert notifications.published == {"a": 1, "b": 1, "d": 1, "e": 1}
@@ -122,6 +122,6 @@ def test_purge_reports_the_records_that_failed(monkeypatch: pytest.MonkeyPatch) 
     # when the function gets both
     batch: list[Any] = [record("a", 101, Status.DELETED), record("b", 102, Status.DELETED)]
     answer = purge.handler({"Records": batch}, CONTEXT)
-    # then it names the one, and the other is purged
+    # then it reports the first, and the other is purged
     assert answer == {"batchItemFailures": [{"itemIdentifier": "101"}]}
     assert purged == ["b"]

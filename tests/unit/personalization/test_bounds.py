@@ -1,4 +1,4 @@
-"""Every bound of a setting is accepted by what is behind it: the functions, the container, SageMaker."""
+"""Every bound of a setting is accepted by the functions, the container and SageMaker."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ ROLE = "arn:aws:iam::123456789012:role/training"
 IMAGE = "123456789012.dkr.ecr.us-east-1.amazonaws.com/image:1"
 KEY = "arn:aws:kms:us-east-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab"
 LAMBDA_BYTES = 4096
-"""All that Lambda takes of environment variables."""
+"""Maximum bytes of a function's environment variables."""
 
 TEXTS = {
     **SHARED,
@@ -55,7 +55,7 @@ TOGETHER = {
 CHOICES = list(walk(Personalization, "personalization", TEXTS))
 
 
-def test_every_setting_has_bounds_to_try() -> None:
+def test_every_setting_is_tried_at_its_bounds() -> None:
     assert untried(Personalization, CHOICES) == set()
 
 
@@ -65,29 +65,29 @@ def test_bound_of_a_setting_is_accepted(
 ) -> None:
     # given a setting at its bound
     settings = chosen(path, value, TOGETHER).of(Personalization)
-    # then the functions' own parser takes what the stack tells them
+    # then the functions' parser accepts the stack's variables
     told = tell(settings)
     for name, text in told.items():
         monkeypatch.setenv(name, text)
     job, limits, pace = read(JobSettings, "JOB_SETTINGS"), read(Limits, "LIMITS"), read(Pace, "PACE")
     assert limits.images_min <= limits.images_max
     assert sum(len(name) + len(text) for name, text in told.items()) < LAMBDA_BYTES - 1500
-    # and SageMaker takes the job that they ask for, with as many requests as fit
+    # and SageMaker accepts their job, with as many requests as fit
     request, tasks = asked(job, pace, limits)
     for one in request:
         accepted("CreateTrainingJob", one)
-    # and the container takes its hyperparameters and its tasks
+    # and the container accepts its hyperparameters and tasks
     personalization_finetune.settings.Settings.read(request[0]["HyperParameters"])
     (tmp_path / "tasks.json").write_bytes(tasks)
     found = personalization_finetune.tasks.read(tmp_path / "tasks.json", job.hosts_max)
     assert len(found) == job.capacity
-    # and each of its fine-tunes gets steps
+    # and each fine-tune gets steps
     assert all(1 <= task.steps <= int(job.hyperparameters["steps"]) for task in found)
     assert retention(settings.log_retention_days)
 
 
 def tell(settings: Personalization) -> dict[str, str]:
-    """The functions' variables, with ARNs as long as they are on AWS."""
+    """Return the functions' variables, with ARNs as long as on AWS."""
     vpc = {"Subnets": list(settings.subnet_ids), "SecurityGroupIds": list(settings.security_group_ids)}
     job = variables.job_settings(
         settings,
@@ -106,7 +106,7 @@ def tell(settings: Personalization) -> dict[str, str]:
 
 
 def asked(job: JobSettings, pace: Pace, limits: Limits) -> tuple[list[dict[str, Any]], bytes]:
-    """What SageMaker is asked for a full job, on spot capacity, on demand and with a warm pool; its tasks."""
+    """Return SageMaker's requests for a full job on spot, on demand and with a warm pool, and its tasks."""
     store, objects, requests = MemoryStore(lambda before, after: None), MemoryObjects(), []
 
     class Training:
@@ -149,7 +149,7 @@ def asked(job: JobSettings, pace: Pace, limits: Limits) -> tuple[list[dict[str, 
 
 @pytest.mark.parametrize("env", ["dev", "prod"])
 def test_defaults_stay_within_a_new_accounts_quotas(env: str) -> None:
-    # no warm pools, and nothing of Lambda's concurrency reserved
+    # no warm pools, and no reserved concurrency of Lambda
     settings = load({"env": env}).of(Personalization)
     assert (settings.keep_alive_seconds, settings.reserved_concurrency) == (0, 0)
 

@@ -1,4 +1,4 @@
-"""Quotas of a new account: requests are trained on whatever kind of capacity the account has."""
+"""Quotas of a new account: requests are trained on any kind of capacity that the account has."""
 
 from __future__ import annotations
 
@@ -39,22 +39,20 @@ def first_requests(on_demand: int, spots: int, warm: int = 0, spot: bool = True)
 @pytest.mark.parametrize(
     ("on_demand", "spots", "warm"), [(0, 2, 0), (2, 0, 0), (1, 0, 0), (0, 1, 0), (2, 0, 2), (2, 2, 2)]
 )
-def test_dispatch_trains_on_whatever_capacity_the_account_has(
-    on_demand: int, spots: int, warm: int, spot: bool
-) -> None:
+def test_dispatch_uses_any_capacity_of_the_account(on_demand: int, spots: int, warm: int, spot: bool) -> None:
     day = first_requests(on_demand, spots, warm, spot)
     assert (day.ready, day.lost, day.duplicates) == (4, 0, 0)
-    # a few jobs one after the other, each with its start: nobody waits for a job that is put off
+    # a few jobs in sequence, each with its start: no request waits for a postponed job
     assert day.waits[100] < 45 * 60
 
 
-def test_dispatch_fails_requests_with_a_reason_where_there_is_no_quota() -> None:
+def test_dispatch_fails_requests_with_a_reason_without_any_quota() -> None:
     day = first_requests(0, 0)
     assert (day.ready, day.failed, day.without_room, day.lost) == (0, 4, 4, 0)
 
 
 class SmallAccount:
-    """SageMaker's client for an account with these quotas. Nothing that runs ever ends."""
+    """SageMaker's client for an account with these quotas. Jobs do not end."""
 
     def __init__(self, on_demand: int, spot: int) -> None:
         self.quota, self.used = {False: on_demand, True: spot}, {False: 0, True: 0}
@@ -107,7 +105,7 @@ def test_dispatch_narrows_a_job_to_the_instances_that_are_free() -> None:
     names = desk.add(4)
     # when they are dispatched
     drain(desk)
-    # then those of one host are trained, and the others are queued where they were, none of them twice
+    # then those of one host are trained, and the others keep their place in the queue, each once
     [request] = account.jobs.values()
     assert request["ResourceConfig"]["InstanceCount"] == 1
     tasks = json.loads(desk.objects.get(keys.tasks(request["TrainingJobName"])) or b"")["tasks"]
@@ -139,31 +137,31 @@ def returned_after_an_interruption(desk: Desk, account: SmallAccount) -> tuple[s
     return early, late
 
 
-def test_dispatch_puts_an_interrupted_request_back_where_it_returned() -> None:
-    # given an interrupted request, and one that was queued before it came back
+def test_dispatch_requeues_an_interrupted_request_at_its_return_time() -> None:
+    # given an interrupted request, and one that was queued before its return
     desk, account = desk_of(on_demand=0, spot=1)
     early, late = returned_after_an_interruption(desk, account)
-    # when the job that has both finds no instance
+    # when the job with both finds no instance
     assert {desk.request(name).status for name in (early, late)} == {"QUEUED"}
-    # then the one that has waited longer stays ahead
+    # then the one that has waited longer stays first
     assert [request.request for request in desk.store.queue(10)] == [late, early]
 
 
 def test_sweeper_measures_the_wait_since_a_request_was_queued_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    # given an interrupted request that was packed once more, in vain
+    # given an interrupted request that was packed again without success
     desk, account = desk_of(on_demand=0, spot=1)
     returned_after_an_interruption(desk, account)
     told: dict[str, float] = {}
     backend = replace(desk.backend, count=told.__setitem__)
     monkeypatch.setattr(sweep, "DISPATCH_SECONDS", 0)
-    # when the sweeper looks at the queue
+    # when the sweeper reads the queue
     assert sweep.Sweeper(backend, Mock(), Mock(), Mock()).queue() == []
-    # then the alarm hears of ten minutes, not of the training before them
+    # then the metric is ten minutes, without the training before them
     assert told == {"QueueDepth": 2, "OldestQueuedSeconds": pytest.approx(600, abs=1)}
 
 
-def test_dispatch_waits_for_spot_that_is_in_use_rather_than_pay_more() -> None:
-    # given a spot quota that is used up, and room on demand
+def test_dispatch_waits_for_used_spot_despite_free_on_demand() -> None:
+    # given a spot quota that is used up, and free on-demand capacity
     desk, account = desk_of(on_demand=9, spot=1)
     desk.add(1)
     drain(desk)
@@ -172,8 +170,8 @@ def test_dispatch_waits_for_spot_that_is_in_use_rather_than_pay_more() -> None:
     assert account.used == {False: 0, True: 1}
 
 
-def test_dispatch_does_not_wait_for_a_warm_pool_when_spot_is_free() -> None:
-    # given jobs that follow each other, for which instances are kept, and no room on demand
+def test_dispatch_uses_free_spot_instead_of_waiting_for_warm_pools() -> None:
+    # given successive jobs, for which instances are kept, and no free on-demand capacity
     desk, account = desk_of(on_demand=1, spot=9, keep_alive=600)
     for _ in range(4):
         desk.add(1)
@@ -181,8 +179,8 @@ def test_dispatch_does_not_wait_for_a_warm_pool_when_spot_is_free() -> None:
     assert account.used == {False: 1, True: 3}
 
 
-def test_a_job_without_an_answer_does_not_hold_the_requests_after_it() -> None:
-    # given a job whose creation fails on SageMaker's side, again and again
+def test_failing_creation_of_a_job_does_not_block_later_requests() -> None:
+    # given a job whose creation repeatedly fails in SageMaker
     desk = Desk(burst=100)
     [first] = desk.add(1)
     create, broken = desk.training.create, []
@@ -195,7 +193,7 @@ def test_a_job_without_an_answer_does_not_hold_the_requests_after_it() -> None:
 
     desk.training.create = fail_first  # type: ignore[method-assign]
     dispatch(desk.backend)
-    # when another comes
+    # when another request is queued
     [second] = desk.add(1)
     dispatch(desk.backend)
     # then it does not wait
@@ -203,7 +201,7 @@ def test_a_job_without_an_answer_does_not_hold_the_requests_after_it() -> None:
     assert list(desk.training.jobs) == [jobs[second]]
 
 
-def test_no_further_job_is_begun_when_many_are_put_off() -> None:
+def test_no_new_job_is_claimed_while_many_are_postponed() -> None:
     desk = Desk(burst=1000, rate=10.0, tasks_per_host=1, hosts_max=1)
     desk.training.refuse = PutOff("ServiceUnavailable")
     desk.add(100)
@@ -212,15 +210,15 @@ def test_no_further_job_is_begun_when_many_are_put_off() -> None:
     assert len(desk.store.claimed) <= 10
 
 
-def test_a_job_that_exists_is_not_narrowed() -> None:
-    # given a job that SageMaker has, whose answer was lost, and an account that is full since
+def test_existing_job_is_not_narrowed() -> None:
+    # given a job in SageMaker whose creation response was lost, and an account that is full since then
     desk, account = desk_of(on_demand=0, spot=2)
     names = desk.add(4)
     dispatch(desk.backend)
     job = desk.job()
     claimed = desk.store.job(job.job)
     assert claimed
-    # SageMaker looks at quotas before it looks at names
+    # SageMaker checks quotas before names
     account.used[True] = 1
     request = account.jobs.pop(job.job)
     again = replace(claimed, status=JobStatus.CLAIMED)
@@ -229,7 +227,7 @@ def test_a_job_that_exists_is_not_narrowed() -> None:
     account.describe_training_job = lambda TrainingJobName: {"TrainingJobStatus": "InProgress"}  # type: ignore[method-assign]
     # when its launch is repeated
     launch(desk.backend, again)
-    # then all of its requests stay in it
+    # then it keeps all of its requests
     account.describe_training_job, account.jobs[job.job] = found, request  # type: ignore[method-assign]
     assert {desk.request(name).job for name in names} == {job.job}
     assert desk.job().status == JobStatus.CREATED
@@ -271,29 +269,29 @@ def of(user: str, desk: Desk, count: int) -> list[str]:
     return desk.add(count, user=user)
 
 
-def test_a_users_first_request_goes_before_anothers_many() -> None:
-    # given one user with as many requests as the limits allow, and one who comes later
+def test_first_request_of_a_user_is_in_the_next_job() -> None:
+    # given a user with the maximum number of requests, and a later user
     desk = Desk(burst=100)
     of("many", desk, 100)
     desk.clock.time += 600
     [first] = of("one", desk, 1)
-    # when a job is made
+    # when a job is created
     dispatch(desk.backend)
-    # then it has both
+    # then it has requests of both
     members = desk.store.requests(desk.job().requests)
     assert first in [request.request for request in members]
     assert [request.user for request in members].count("many") == 3
 
 
-def test_weighing_users_halves_the_wait_beside_one_with_many_requests(
+def test_weighting_users_halves_waits_when_one_has_many_requests(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # given four instances, a user who sends a hundred requests, and fifty others in the two hours after that
+    # given four instances, a user with a hundred requests, and fifty others in the next two hours
     def others_wait() -> float:
         terms = Terms(quota=0, spot_quota=4, **CALM)  # type: ignore[arg-type]
         return Account(users=150, heavy=100, terms=terms, steadily=7200).launch_day().waits_of_others[50]
 
-    # when users are weighed, and when whoever came first goes first
+    # when users are weighted, and when requests are first come, first served
     weighed = others_wait()
     monkeypatch.setattr("personalization.core.dispatch.FURTHER_SECONDS", 0.0)
     unweighed = others_wait()

@@ -1,4 +1,4 @@
-"""Clocks that jump, an hour or a day, ahead and back: nothing is locked, and nothing is done twice."""
+"""Clocks that jump by an hour or a day, forward and back: nothing blocks, and nothing is repeated."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ JUMPS = [HOUR, DAY, -HOUR, -DAY]
 
 
 def takes(bucket: Shared, now: float, seconds: float) -> int:
-    """How many tokens are taken from `now` on, asking every second."""
+    """Return the number of tokens taken from `now` on, with an attempt every second."""
     return sum(bucket.take(now + second) == 0 for second in range(int(seconds)))
 
 
@@ -35,24 +35,24 @@ def test_bucket_keeps_its_rate_after_a_clock_jumped(jump: float) -> None:
     # when the clock jumps, is used, and jumps back
     there = takes(bucket, START + 60 + jump, 60)
     back = takes(bucket, START + 120, 200)
-    # then each jump lets at most a burst more through, and holds nobody for longer than clocks are apart
+    # then each jump admits at most one more burst, and blocks no longer than the allowed clock skew
     assert (60 - SKEW_SECONDS) / 2 <= there <= 3 + 30
     assert (200 - SKEW_SECONDS) / 2 - 1 <= back <= 3 + 100
 
 
 @pytest.mark.parametrize("jump", JUMPS)
-def test_bucket_of_one_user_is_not_locked_after_a_clock_jumped(jump: float) -> None:
-    # given a user's bucket as `Accounts.wait` has it, emptied by a clock that was wrong
+def test_bucket_of_a_user_admits_requests_after_a_clock_jump(jump: float) -> None:
+    # given a user's bucket as in `Accounts.wait`, emptied by a wrong clock
     rate, burst = 60 / 60, 60
     bucket = Shared()
     while bucket.take(START + jump, rate, burst) == 0:
         pass
-    # then within the time that clocks may be apart, the user is let in again
+    # then within the allowed clock skew, the user is admitted again
     waited = next(second for second in range(200) if bucket.take(START + second, rate, burst) == 0)
     assert waited <= SKEW_SECONDS + 1 / rate
 
 
-def test_bucket_believes_no_time_that_is_far_ahead() -> None:
+def test_bucket_ignores_a_stored_time_far_ahead() -> None:
     state = Bucket(0.0, START + HOUR)
     written: list[Bucket] = []
 
@@ -65,7 +65,7 @@ def test_bucket_believes_no_time_that_is_far_ahead() -> None:
 
 
 def onwards(desk: Desk, seconds: float) -> None:
-    """Let the dispatcher and the sweeper's look at jobs run for so long, every ten seconds."""
+    """Run the dispatcher and the sweeper's check of jobs every ten seconds for this time."""
     for _ in range(int(seconds / 10)):
         dispatch(desk.backend)
         for job, told in desk.training.jobs.items():
@@ -82,8 +82,8 @@ def onwards(desk: Desk, seconds: float) -> None:
 
 @pytest.mark.parametrize("jump", JUMPS)
 @pytest.mark.parametrize("refusal", [None, PutOff("no answer"), QuotaExceededError("full", 4, 0)], ids=repr)
-def test_dispatcher_and_sweeper_go_on_after_a_clock_jumped(jump: float, refusal: Exception | None) -> None:
-    # given requests that are dispatched, or put off, under a clock that is wrong
+def test_dispatcher_and_sweeper_work_after_a_clock_jump(jump: float, refusal: Exception | None) -> None:
+    # given requests that are dispatched, or postponed, with a wrong clock
     desk = Desk(burst=9)
     desk.clock.time = START + jump
     names = desk.add(3)
@@ -99,7 +99,7 @@ def test_dispatcher_and_sweeper_go_on_after_a_clock_jumped(jump: float, refusal:
 
 
 @pytest.mark.parametrize("jump", JUMPS)
-def test_a_job_claimed_by_a_killed_dispatcher_is_launched_after_a_clock_jumped(jump: float) -> None:
+def test_job_of_a_killed_dispatcher_is_launched_after_clock_jump(jump: float) -> None:
     desk = Desk(burst=9)
     [name] = desk.add(1)
     desk.clock.time = START + jump
@@ -112,18 +112,18 @@ def test_a_job_claimed_by_a_killed_dispatcher_is_launched_after_a_clock_jumped(j
 
 @pytest.mark.parametrize("jump", [HOUR, DAY])
 def test_instances_are_not_kept_because_a_clock_was_ahead(jump: float) -> None:
-    # given that the last job was created by a clock that was ahead
+    # given a last job that was created with a clock that was ahead
     desk = Desk(keep_alive=600, burst=9)
     desk.store.swap_bucket(None, Bucket(9.0, START + jump))
     desk.add(1)
     dispatch(desk.backend)
-    # then nobody knows that jobs follow each other
+    # then jobs do not count as successive
     assert "KeepAlivePeriodInSeconds" not in desk.training.asked[-1]["ResourceConfig"]
 
 
 @pytest.mark.parametrize("jump", JUMPS)
-def test_drain_ends_in_time_whichever_way_the_clock_jumps(jump: float) -> None:
-    # given a queue that is longer than the time, and a clock that jumps while it is worked on
+def test_drain_ends_in_time_despite_clock_jumps(jump: float) -> None:
+    # given a queue that takes longer than the time limit, and a clock that jumps in the meantime
     desk = Desk(burst=1, rate=1.0, tasks_per_host=1, hosts_max=1)
     desk.add(100)
     monotonic, jumps = [0.0], [jump]
@@ -134,7 +134,7 @@ def test_drain_ends_in_time_whichever_way_the_clock_jumps(jump: float) -> None:
 
     drain(desk.backend, 20, sleep, lambda: monotonic[0])
     assert 18 <= monotonic[0] <= 20
-    # and the pace was kept, but for one burst
+    # and the pace was kept, except for one burst
     assert 10 <= len(desk.training.jobs) <= 23
 
 
@@ -159,8 +159,8 @@ def running_since(moment: float) -> GenerationRow:
 
 
 @pytest.mark.parametrize("jump", JUMPS)
-def test_the_order_of_the_queue_is_not_decided_by_a_wrong_clock(jump: float) -> None:
-    # given a request that a wrong clock stamped, and later ones
+def test_queue_order_does_not_depend_on_a_wrong_clock(jump: float) -> None:
+    # given a request with the time of a wrong clock, and later ones
     desk = Desk(tasks_per_host=1, hosts_max=1, burst=9)
     desk.clock.time = START + jump
     [early] = desk.add(1, user="a")
@@ -172,13 +172,13 @@ def test_the_order_of_the_queue_is_not_decided_by_a_wrong_clock(jump: float) -> 
     assert desk.request(early).status == Status.LAUNCHED
 
 
-def test_monotonic_time_is_what_waits_are_measured_by() -> None:
+def test_drain_measures_waits_by_monotonic_time() -> None:
     assert drain.__defaults__ == (time.monotonic,)
 
 
 @pytest.mark.parametrize("behind", [0.0, 1.0, SKEW_SECONDS])
-def test_dispatcher_whose_clock_is_behind_sees_that_the_account_is_full(behind: float) -> None:
-    # given an account that was full so often that the next try is as far off as it may be
+def test_dispatcher_with_a_slow_clock_respects_the_backoff(behind: float) -> None:
+    # given an account that was full so often that the wait has reached its maximum
     desk = Desk(burst=1000, rate=10.0)
     desk.training.refuse = QuotaExceededError("full", 4, 0)
     desk.add(1)
@@ -190,6 +190,6 @@ def test_dispatcher_whose_clock_is_behind_sees_that_the_account_is_full(behind: 
     # when another dispatcher runs, whose clock is behind
     desk.clock.time -= behind
     again = dispatch(desk.backend)
-    # then it waits for that try, too, and begins no job
+    # then it waits for the same time, too, and creates no job
     assert again == pytest.approx(wait + behind)
     assert len(desk.store.claimed) == begun

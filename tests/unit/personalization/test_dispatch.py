@@ -1,4 +1,4 @@
-"""From the queue into jobs and out of them, in virtual time: nothing lost, nothing twice, come what may."""
+"""Requests from the queue to jobs and results, in virtual time: none is lost or repeated after failures."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ REFUSALS = (
 """Refusals of CreateTrainingJob: throttled; quota unreadable, 0, used up, or too small for the job."""
 
 
-def test_an_empty_queue_costs_nothing():
+def test_dispatch_of_an_empty_queue_takes_no_token():
     desk = Desk()
     assert dispatch(desk.backend) is None
     assert desk.store.bucket() is None, "no token was taken"
@@ -50,7 +50,7 @@ def test_waiting_requests_become_one_job_with_a_task_each():
     assert f"{USER}/{names[0]}/01" in manifest
 
 
-def test_the_longest_waiting_go_first_and_the_rest_wait():
+def test_oldest_requests_are_dispatched_first():
     desk = Desk()
     names = desk.add(7)
     dispatch(desk.backend)
@@ -67,7 +67,7 @@ def test_the_longest_tasks_are_shared_out_first():
     assert all(hosts[name] != hosts[long] for name in short)
 
 
-def test_the_pace_holds_jobs_back_and_says_until_when():
+def test_dispatch_above_the_pace_returns_the_wait():
     desk = Desk(burst=1, rate=0.5)
     desk.add(9)
     assert dispatch(desk.backend) == 0
@@ -87,7 +87,7 @@ def test_two_dispatchers_with_the_same_list_make_one_job():
     assert len(desk.store.jobs()) == 1
 
 
-def test_a_repeated_launch_writes_the_same_bytes_and_makes_no_second_job():
+def test_repeated_launch_writes_the_same_bytes_without_a_second_job():
     desk = Desk()
     desk.add(4)
     dispatch(desk.backend)
@@ -98,7 +98,7 @@ def test_a_repeated_launch_writes_the_same_bytes_and_makes_no_second_job():
     assert len(desk.training.asked) == 1
 
 
-def test_what_is_put_off_keeps_its_name_and_waits_longer_each_time():
+def test_postponed_job_keeps_its_name_and_backs_off():
     desk = Desk(burst=100)
     desk.add(4)
     desk.training.refuse = PutOff("InternalFailure")
@@ -115,7 +115,7 @@ def test_what_is_put_off_keeps_its_name_and_waits_longer_each_time():
     assert [request["TrainingJobName"] for request in desk.training.asked] == [name]
 
 
-def test_requests_wait_longer_each_time_while_the_quota_is_used_up():
+def test_requests_back_off_while_the_quota_is_used_up():
     desk = Desk(burst=100)
     names = desk.add(4)
     desk.training.refuse = QuotaExceededError("ResourceLimitExceeded", 4, 0)
@@ -141,7 +141,7 @@ def test_requests_wait_longer_each_time_while_the_quota_is_used_up():
     assert {desk.request(name).attempt for name in names} == {1}
 
 
-def test_requests_fail_with_advice_when_the_quota_stays_used_up():
+def test_requests_fail_with_advice_while_the_quota_is_used_up():
     desk = Desk(burst=1000, max_launches=5, max_attempts=1)
     [name] = desk.add(last_attempt=1)
     desk.training.refuse = QuotaExceededError("ResourceLimitExceeded", 4, 0)
@@ -153,7 +153,7 @@ def test_requests_fail_with_advice_when_the_quota_stays_used_up():
     assert "start it again" in request.reason
 
 
-def test_a_job_that_was_created_while_its_answer_was_lost_is_not_given_up():
+def test_created_job_is_kept_when_its_response_was_lost():
     desk = Desk(max_launches=1)
     [name] = desk.add()
     dispatch(desk.backend)
@@ -163,7 +163,7 @@ def test_a_job_that_was_created_while_its_answer_was_lost_is_not_given_up():
     assert desk.request(name).status == Status.LAUNCHED
 
 
-def test_a_refused_job_gives_its_requests_another_chance_then_the_truth():
+def test_requests_of_refused_jobs_fail_after_their_last_attempt():
     desk = Desk(burst=100)
     [name] = desk.add()
     desk.training.refuse = Refused("ValidationException: no such image")
@@ -200,7 +200,7 @@ def asked(desk: Desk) -> dict[str, Any]:
     return desk.training.asked[-1]
 
 
-def test_the_request_names_where_everything_is():
+def test_training_request_names_all_s3_locations():
     base = {"uri": "s3://bases/sd15/"}
     desk = Desk(base=base, hyperparameters={"steps": 400, "train_text_encoder": False})
     desk.add(3)
@@ -221,27 +221,27 @@ def test_the_request_names_where_everything_is():
 
 
 @pytest.mark.parametrize(("key", "volume_key"), [("arn:key", "arn:key"), ("arn:key", ""), ("", "")])
-def test_a_jobs_output_is_encrypted_also_where_its_volumes_take_no_key(key: str, volume_key: str):
-    # given instances whose volumes take the stack's key, or local disks, or no key at all
+def test_output_has_its_key_when_volumes_take_none(key: str, volume_key: str):
+    # given instances whose volumes use the stack's key, or local disks, or a stack without a key
     desk = Desk(key=key, volume_key=volume_key)
     # when a job is created
     desk.add()
     dispatch(desk.backend)
-    # then each has its own key
+    # then output and volumes have their own keys
     request = asked(desk)
     assert request["OutputDataConfig"].get("KmsKeyId", "") == key
     assert request["ResourceConfig"].get("VolumeKmsKeyId", "") == volume_key
 
 
 @pytest.mark.parametrize("device", ["cuda", "cpu"])
-def test_the_container_is_told_the_device_it_must_find(device: str):
+def test_container_gets_the_required_device(device: str):
     desk = Desk(base={"uri": "s3://bases/sd15/"}, device=device)
     desk.add()
     dispatch(desk.backend)
     assert asked(desk)["Environment"] == {"GROUNDPLAN_DEVICE": device}
 
 
-def test_a_base_from_hugging_face_is_a_hyperparameter_and_needs_the_network():
+def test_base_from_hugging_face_is_a_hyperparameter_with_network_access():
     desk = Desk(base={"id": "some/base"})
     desk.add()
     dispatch(desk.backend)
@@ -250,7 +250,7 @@ def test_a_base_from_hugging_face_is_a_hyperparameter_and_needs_the_network():
     assert "base" not in [channel["ChannelName"] for channel in asked(desk)["InputDataConfig"]]
 
 
-def test_spot_by_default_but_not_at_the_last_chance():
+def test_spot_is_used_except_for_the_last_attempt():
     desk = Desk(burst=9)
     desk.add()
     dispatch(desk.backend)
@@ -276,14 +276,14 @@ def test_instances_are_kept_only_while_jobs_follow_each_other():
     assert kept == [False, True, True, False, True]
 
 
-def test_the_same_job_asks_for_the_same():
+def test_training_request_of_a_job_is_reproducible():
     desk = Desk()
     desk.add()
     dispatch(desk.backend)
     assert job_request(desk.backend, desk.job(), 1) == asked(desk)
 
 
-def test_a_job_that_runs_takes_its_requests_along():
+def test_requests_of_a_running_job_are_training():
     desk = Desk()
     names = desk.add(2)
     dispatch(desk.backend)
@@ -291,7 +291,7 @@ def test_a_job_that_runs_takes_its_requests_along():
     assert {desk.request(name).status for name in names} == {Status.TRAINING}
 
 
-def test_a_task_that_is_done_does_not_wait_for_the_others():
+def test_finished_task_is_ready_while_others_run():
     desk = Desk()
     done, running = desk.add(2)
     dispatch(desk.backend)
@@ -301,7 +301,7 @@ def test_a_task_that_is_done_does_not_wait_for_the_others():
     assert desk.training.stopped == []
 
 
-def test_each_task_of_a_job_has_an_end_of_its_own():
+def test_tasks_of_one_job_end_separately():
     desk = Desk()
     done, failed, lost = desk.add(3)
     dispatch(desk.backend)
@@ -321,7 +321,7 @@ def test_each_task_of_a_job_has_an_end_of_its_own():
 
 
 def overtaken(desk: Desk, meanwhile: Callable[[Request], object]) -> None:
-    """Between a collector's look at a request and its first change of it, somebody else acts."""
+    """Run another action between a collector's read of a request and its first write."""
     move = desk.store.move
 
     def late(before: Request, after: Request, **more: Any) -> bool:
@@ -338,13 +338,13 @@ def test_finished_task_is_not_trained_again_after_a_race():
     dispatch(desk.backend)
     desk.result(name)
     desk.end(desk.job().job)
-    # A collector that saw the job run, and was slow, marks the request as in training only now
+    # A slow collector, which read the job as running, marks the request as training only now
     overtaken(desk, lambda seen: desk.store.move(seen, replace(seen, status=Status.TRAINING)))
     collect(desk.backend, desk.job())
     assert (desk.request(name).status, desk.request(name).attempt) == (Status.READY, 1)
 
 
-def test_late_collection_of_a_job_leaves_requests_of_another_alone():
+def test_late_collection_does_not_change_requests_of_another_job():
     desk = Desk()
     [name] = desk.add()
     dispatch(desk.backend)
@@ -365,7 +365,7 @@ def test_late_collection_of_a_job_leaves_requests_of_another_alone():
     assert len(desk.store.claimed) == 2
 
 
-def test_who_is_interrupted_goes_on_from_the_last_checkpoint():
+def test_interrupted_request_resumes_from_its_last_checkpoint():
     desk = Desk()
     [name] = desk.add()
     dispatch(desk.backend)
@@ -381,7 +381,7 @@ def test_who_is_interrupted_goes_on_from_the_last_checkpoint():
     copied = keys.checkpoint(second, name)
     assert desk.objects.get(f"{copied}state/step") == b"first"
     assert desk.objects.get(f"{copied}progress.json") is None
-    # A launch that is repeated late must not turn back what the job has reached since
+    # A late repeated launch must not revert the job's later status
     desk.objects.put(f"{copied}state/step", b"second")
     running = desk.store.job(second)
     assert running
@@ -392,7 +392,7 @@ def test_who_is_interrupted_goes_on_from_the_last_checkpoint():
 @pytest.mark.parametrize(
     ("reason", "told"), [("CapacityError: no ml.g5.xlarge", "no room"), ("AlgorithmError", "again and again")]
 )
-def test_the_last_failure_tells_what_it_was(reason, told):
+def test_last_failure_is_reported_with_its_reason(reason, told):
     desk = Desk()
     [name] = desk.add(attempt=3)
     dispatch(desk.backend)
@@ -402,7 +402,7 @@ def test_the_last_failure_tells_what_it_was(reason, told):
     assert told in desk.request(name).reason
 
 
-def test_a_job_that_sagemaker_forgot_does_not_hold_its_requests_for_ever():
+def test_requests_of_an_unknown_job_return_to_the_queue():
     desk = Desk()
     [name] = desk.add()
     dispatch(desk.backend)
@@ -411,7 +411,7 @@ def test_a_job_that_sagemaker_forgot_does_not_hold_its_requests_for_ever():
     assert desk.request(name).status == Status.QUEUED
 
 
-def test_a_job_that_works_for_nobody_is_stopped():
+def test_job_whose_requests_are_deleted_is_stopped():
     desk = Desk()
     [name] = desk.add()
     dispatch(desk.backend)
@@ -420,7 +420,7 @@ def test_a_job_that_works_for_nobody_is_stopped():
     assert desk.training.stopped == [desk.job().job]
 
 
-def test_one_request_that_cannot_be_read_does_not_stop_the_others():
+def test_unreadable_result_does_not_block_other_requests():
     desk = Desk()
     broken, good = desk.add(2)
     dispatch(desk.backend)
@@ -464,7 +464,7 @@ def broken_results() -> dict[str, Callable[[Desk, str], None]]:
 
 
 @pytest.mark.parametrize("how", broken_results())
-def test_a_result_that_is_not_whole_is_never_served(how):
+def test_incomplete_result_is_not_published(how):
     desk = Desk()
     [name] = desk.add()
     dispatch(desk.backend)
@@ -477,7 +477,7 @@ def test_a_result_that_is_not_whole_is_never_served(how):
     assert desk.request(name).status == Status.QUEUED, "at the job's end it is trained again"
 
 
-def test_what_is_ready_is_measured_once():
+def test_ready_request_is_measured_once():
     desk = Desk()
     [name] = desk.add()
     dispatch(desk.backend)
@@ -490,8 +490,8 @@ def test_what_is_ready_is_measured_once():
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_whatever_goes_wrong_every_request_ends_once_and_is_in_one_job_at_a_time(seed):
-    """Two hundred requests; calls die at random between any two steps, events are lost, jobs fail."""
+def test_random_crashes_end_each_request_exactly_once(seed):
+    """Two hundred requests, with random crashes between steps, lost events and failed jobs."""
     rng, desk = random.Random(seed), Desk(burst=5, rate=1.0)
     names = desk.add(200)
 
@@ -535,7 +535,7 @@ def test_whatever_goes_wrong_every_request_ends_once_and_is_in_one_job_at_a_time
                 if request.job == job and request.status in IN_FLIGHT and rng.random() < 0.85:
                     alive(lambda name=request.request: desk.result(name))
             desk.end(job, rng.choice(["Completed", "Failed", "Stopped"]))
-            if rng.random() < 0.6:  # else the event is lost
+            if rng.random() < 0.6:  # otherwise the event is lost
                 alive(lambda job=job: collect(desk.backend, desk.store.job(job)))  # type: ignore[arg-type]
         desk.clock.time += rng.uniform(1, 60)
         alive(desk.sweep)

@@ -1,4 +1,4 @@
-"""What counts as a picture: judged by its header, refused with a reason, at no cost in memory or time."""
+"""Validation of pictures by their header, with a reason for refusals, and without decoding."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_a_picture_in_any_colours_passes(mode):
 @pytest.mark.parametrize(
     "content", [b"", b"GIF89a", b"<svg xmlns='http://www.w3.org/2000/svg'/>", b"\x00" * 999]
 )
-def test_what_is_no_picture_is_refused(content):
+def test_file_that_is_not_a_picture_is_refused(content):
     assert refused(content) == "is not a picture of the type image/png"
 
 
@@ -52,7 +52,7 @@ def test_a_picture_of_another_type_than_announced_is_refused():
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])
-def test_a_header_is_enough(kind):
+def test_check_needs_the_first_bytes_only(kind):
     whole = picture(kind, (300, 300))
     assert check(whole[:1000], f"image/{kind.lower()}", PIXELS, SIDE) == (300, 300)
 
@@ -74,18 +74,18 @@ def test_a_header_with_a_damaged_part_is_refused():
     assert refused(bytes(whole))
 
 
-def test_heic_is_refused_by_name_with_what_is_allowed():
+def test_heic_is_refused_by_name_with_the_allowed_types():
     content = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(200)
     told = "must be JPEG, PNG or WebP, got HEIC or AVIF"
     assert refused(content, "image/jpeg") == told
 
 
-def test_one_that_is_too_small_is_refused_with_what_is_allowed():
+def test_picture_that_is_too_small_is_refused_with_the_minimum():
     assert refused(picture(size=(63, 200))) == "must have at least 64 pixels a side, got 63 x 200"
 
 
 def bomb(width: int, height: int) -> bytes:
-    """A PNG of a few kilobytes that says it is so large."""
+    """Return a PNG of a few kilobytes whose header claims this size."""
 
     def chunk(kind: bytes, body: bytes) -> bytes:
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
@@ -96,7 +96,7 @@ def bomb(width: int, height: int) -> bytes:
 
 
 @pytest.mark.parametrize("size", [(8_000, 6_000), (20_000, 20_000), (65_000, 65_000), (2_000_000_000, 64)])
-def test_a_decompression_bomb_is_refused_before_it_fills_the_memory(size):
+def test_decompression_bomb_is_refused_before_decoding(size):
     content = bomb(*size)
     assert len(content) < 10_000
     Image.init()

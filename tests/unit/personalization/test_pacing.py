@@ -1,4 +1,4 @@
-"""The token bucket: never faster than its rate, whoever takes and however they crowd."""
+"""The token bucket keeps its rate with any number of concurrent callers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from personalization.core.pacing import CONTENDED_SECONDS, TRIES, take
 from tests.support.personalization.pace import Shared
 
 
-def test_a_burst_passes_at_once_then_one_comes_back_at_a_time():
+def test_bucket_admits_a_burst_then_refills_at_its_rate():
     bucket = Shared()
     assert [bucket.take(100.0) for _ in range(3)] == [0, 0, 0]
     assert bucket.take(100.0) == pytest.approx(2.0), "at half a token a second"
@@ -19,14 +19,14 @@ def test_a_burst_passes_at_once_then_one_comes_back_at_a_time():
     assert bucket.take(102.0) == pytest.approx(2.0)
 
 
-def test_a_long_pause_fills_it_to_the_burst_and_no_further():
+def test_bucket_refills_to_the_burst_at_most():
     bucket = Shared()
     assert bucket.take(0.0) == 0
     assert [bucket.take(1e6) for _ in range(4)] == [0, 0, 0, pytest.approx(2.0)]
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_in_no_span_of_time_do_more_pass_than_the_burst_and_what_came_back(seed):
+def test_bucket_never_admits_more_than_burst_plus_refill(seed):
     rng, bucket, now, passed = random.Random(seed), Shared(), 0.0, []
     for _ in range(2000):
         now += rng.expovariate(3.0)
@@ -39,7 +39,7 @@ def test_in_no_span_of_time_do_more_pass_than_the_burst_and_what_came_back(seed)
     assert len(passed) == pytest.approx(0.8 * now, rel=0.05), "and not much slower than it"
 
 
-def test_a_clock_that_is_behind_gives_no_tokens_twice():
+def test_clock_behind_others_refills_no_token_twice():
     bucket = Shared()
     assert [bucket.take(100.0, burst=1) for _ in range(1)] == [0]
     assert bucket.take(40.0, burst=1) > 0
@@ -48,14 +48,14 @@ def test_a_clock_that_is_behind_gives_no_tokens_twice():
     assert bucket.take(103.0, burst=1) > 0
 
 
-def test_who_is_overtaken_looks_again_and_who_always_is_comes_back_soon():
+def test_take_retries_after_conflicts_and_returns_a_short_wait():
     assert Shared(rivals=TRIES - 1).take(1.0) == 0
     crowded = Shared(rivals=TRIES)
     assert crowded.take(1.0) == CONTENDED_SECONDS
     assert crowded.state is None
 
 
-def test_several_tokens_are_taken_at_once_or_not_at_all():
+def test_several_tokens_are_taken_atomically():
     # given
     bucket = Shared()
 
@@ -70,7 +70,7 @@ def test_several_tokens_are_taken_at_once_or_not_at_all():
     assert several(4, 100.0) == 0
 
 
-def test_what_is_given_back_fills_it_no_further_than_the_burst():
+def test_returned_tokens_fill_the_bucket_to_the_burst_at_most():
     bucket = Shared()
     for _ in range(3):
         assert take(bucket.read, bucket.swap, 100.0, rate=0.5, burst=6, cost=-4) == 0

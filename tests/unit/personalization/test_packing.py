@@ -1,4 +1,4 @@
-"""Fine-tunes onto instances: nothing is forgotten, and the instances end at about the same time."""
+"""Packing fine-tunes onto instances: each is packed once, and instances end at about the same time."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from personalization.core.packing import lower_bound, makespan, pack
 
 
 def best(seconds: list[float], hosts: int) -> float:
-    """The shortest makespan there is, by trying all."""
+    """Return the minimum makespan by exhaustive search."""
     ways = itertools.product(range(hosts), repeat=len(seconds))
     return min(
         max(sum(time for time, to in zip(seconds, way, strict=True) if to == host) for host in range(hosts))
@@ -27,13 +27,13 @@ def test_every_task_is_on_exactly_one_instance(hosts):
     assert sorted(itertools.chain(*plan)) == list(range(13))
 
 
-def test_an_instance_begins_with_its_longest():
+def test_tasks_of_an_instance_are_sorted_longest_first():
     seconds = [3.0, 9.0, 1.0, 7.0, 5.0]
     for host in pack(seconds, 2):
         assert [seconds[task] for task in host] == sorted((seconds[task] for task in host), reverse=True)
 
 
-def test_the_plan_follows_from_the_durations_alone():
+def test_plan_is_a_function_of_the_durations():
     assert pack([5.0, 5.0, 5.0], 2) == pack([5.0, 5.0, 5.0], 2) == [[0, 2], [1]]
 
 
@@ -53,7 +53,7 @@ def test_packing_is_at_most_a_third_worse_than_the_best(seed):
     assert makespan(seconds, pack(seconds, hosts)) <= shortest * (4 / 3 - 1 / (3 * hosts)) + 1e-9
 
 
-def test_with_noisy_estimates_a_full_job_ends_within_five_percent_of_the_bound():
+def test_packing_with_noisy_estimates_is_within_5_percent_of_bound():
     """30 fine-tunes of 200 to 2,000 s on four instances, each estimate wrong by a tenth (one deviation)."""
     rng, ratios, chunks = random.Random(1), [], []
     for _ in range(400):

@@ -1,11 +1,11 @@
-"""The pictures of the demonstration: the base must not know what its users bring."""
+"""The pictures of the demonstration: the base must not be trained on the users' subjects."""
 
 from __future__ import annotations
 
 from scenarios.personalization import corpus, pictures
 
 
-def test_the_base_has_seen_none_of_the_users_subjects():
+def test_training_corpus_has_no_subject_of_a_user():
     brought = {path for _, path, _ in (pictures.SUBJECTS | pictures.SPARE).values()}
     assert len(brought) == 4
     assert not brought & set(corpus.CORPUS)

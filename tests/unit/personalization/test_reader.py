@@ -1,4 +1,4 @@
-"""The API lets in the pictures that the fine-tune reads, and it sees in them what people see."""
+"""The API accepts the pictures that the fine-tuning reads, and the reader decodes them as displayed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support import picture_files
 
 FILES = picture_files.files()
 NEAR = 10
-"""Of 255: what JPEG and the rounding of colour profiles leave."""
+"""Allowed difference of 255, from JPEG and the rounding of colour profiles."""
 
 
 def colours(picture: Image.Image) -> list[tuple[int, ...]]:
@@ -30,7 +30,7 @@ def near(found: list[tuple[int, ...]], wanted: tuple[tuple[int, ...], ...]) -> b
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_the_reader_sees_what_a_person_sees(name, tmp_path):
+def test_reader_decodes_colours_and_orientation_as_displayed(name, tmp_path):
     # given
     _, content, seen = FILES[name]
     (tmp_path / "00").write_bytes(content)
@@ -42,7 +42,7 @@ def test_the_reader_sees_what_a_person_sees(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_the_api_lets_in_what_the_reader_reads(name):
+def test_api_accepts_pictures_that_the_reader_reads(name):
     kind, content, _ = FILES[name]
     assert sorted(check(content, kind, 10_000, 64)) == sorted(picture_files.SIZE)
 
@@ -59,7 +59,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_both_refuse_what_is_no_picture_to_learn_from(name, tmp_path):
+def test_api_and_reader_refuse_unusable_pictures(name, tmp_path):
     kind, content = BAD[name]
     (tmp_path / "00").write_bytes(content)
     with pytest.raises(NotAnImage):
@@ -70,7 +70,7 @@ def test_both_refuse_what_is_no_picture_to_learn_from(name, tmp_path):
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
 @pytest.mark.parametrize("kept", [0.95, 0.6])
-def test_the_reader_refuses_what_ends_too_soon(kind, kept, tmp_path):
+def test_reader_refuses_a_truncated_picture(kind, kept, tmp_path):
     content = picture_files.saved(Image.effect_noise((300, 300), 40).convert("RGB"), kind)
     (tmp_path / "00").write_bytes(content[: int(len(content) * kept)])
     with pytest.raises(pictures.BadPicture):
@@ -85,7 +85,7 @@ def test_exif_that_cannot_be_read_is_no_reason_to_refuse(tmp_path):
     assert near(colours(pictures.read(tmp_path / "00")), picture_files.SEEN)
 
 
-def test_the_reader_takes_whatever_the_limits_may_be_set_to():
+def test_reader_accepts_the_bounds_of_the_limits():
     def bound(field: str, name: str) -> int:
         [found] = [getattr(each, name) for each in Limits.model_fields[field].metadata if hasattr(each, name)]
         return found
@@ -94,11 +94,11 @@ def test_the_reader_takes_whatever_the_limits_may_be_set_to():
     assert bound("image_side", "ge") >= pictures.LEAST_SIDE
 
 
-def test_the_largest_picture_is_within_what_pillow_opens():
+def test_pillow_opens_the_largest_allowed_picture():
     assert 2 * (Image.MAX_IMAGE_PIXELS or 0) > pictures.MOST_PIXELS
 
 
-def test_the_header_is_enough_for_a_photograph_with_a_thumbnail_and_a_profile():
+def test_header_bytes_suffice_for_photographs_with_thumbnail_and_profile():
     exif = b"Exif\0\0" + bytes(60_000)
     picture = Image.effect_noise((3000, 2000), 90).convert("RGB")
     content = picture_files.saved(picture, "JPEG", quality=95, exif=exif, icc_profile=bytes(100_000))

@@ -1,5 +1,5 @@
-"""What the simulated figures rest on: exact caches, packing within its proven bound, a service that behaves
-as AWS documents, and a launch day on which nothing is lost."""
+"""The simulation behind the figures: exact caches, packing within its proven bound, a training service that
+behaves as AWS documents, and a launch day without lost requests."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from personalization.core.packing import lower_bound, makespan, pack
 
 
 def least_recently_used(asked: np.ndarray, places: int) -> list[bool]:
-    """Hit or miss of each request, by a cache that is one."""
+    """Return hit or miss of each request in a simulated LRU cache."""
     held: OrderedDict[int, None] = OrderedDict()
     hits = []
     for model in asked.tolist():
@@ -34,7 +34,7 @@ def least_recently_used(asked: np.ndarray, places: int) -> list[bool]:
 
 
 @pytest.mark.parametrize(("exponent", "requests"), [(1.0, 5_000), (0.6, 1_024), (1.4, 1)])
-def test_stack_distances_say_what_a_real_cache_of_any_size_does(exponent: float, requests: int) -> None:
+def test_stack_distances_agree_with_a_simulated_lru_cache(exponent: float, requests: int) -> None:
     asked = cache.stream(500, exponent, seed=1, requests=requests)
     distances = cache.stack_distances(asked)
     for places in (1, 2, 10, 123, 499, 500):
@@ -55,13 +55,13 @@ def test_replicas_are_caches_of_their_own(route: str) -> None:
     assert cache.replicas(asked, users, 3, route).hit_rate(places) == pytest.approx(hits[settled:].mean())
 
 
-def test_adapters_hit_far_more_often_than_full_copies_in_the_same_memory() -> None:
+def test_hit_rate_of_adapters_is_five_times_full_copies() -> None:
     found = cache.hit_rate_ratio(cache.size_ratio())
     assert found["hit_rate_ratio"] == pytest.approx(
         found["hit_rate_adapters"] / found["hit_rate_full_copies"], rel=1e-9
     )
     assert found["hit_rate_ratio"] >= 5
-    # and one copy's place is the resident base's, so with memory for one there is none for adapters
+    # and the resident base takes the memory of one copy, so memory for one leaves none for adapters
     assert cache.places(1, 300) == 0
 
 
@@ -69,7 +69,7 @@ def test_adapters_hit_far_more_often_than_full_copies_in_the_same_memory() -> No
 
 
 def best(seconds: list[float], hosts: int) -> float:
-    """The least makespan, by trying every packing."""
+    """Return the minimum makespan by exhaustive search."""
     every = itertools.product(range(hosts), repeat=len(seconds))
     return min(
         max(sum(s for s, on in zip(seconds, plan, strict=True) if on == h) for h in range(hosts))
@@ -78,7 +78,7 @@ def best(seconds: list[float], hosts: int) -> float:
 
 
 @pytest.mark.parametrize(("tasks", "hosts"), [(5, 2), (7, 2), (7, 3), (6, 4)])
-def test_the_deployed_packing_keeps_the_bound_that_is_proven_for_it(tasks: int, hosts: int) -> None:
+def test_packing_keeps_grahams_bound(tasks: int, hosts: int) -> None:
     for seed in range(10):
         seconds = np.random.default_rng([seed, tasks, hosts]).uniform(1, 10, tasks).tolist()
         least = best(seconds, hosts)
@@ -87,7 +87,7 @@ def test_the_deployed_packing_keeps_the_bound_that_is_proven_for_it(tasks: int, 
         assert makespan(seconds, pack(seconds, hosts)) <= (4 / 3 - 1 / (3 * hosts)) * least + 1e-9
 
 
-def test_a_full_job_of_the_deployment_ends_within_a_twentieth_of_the_least() -> None:
+def test_makespan_of_a_full_job_is_within_5_percent() -> None:
     found = packing.makespan_ratio()
     assert 1 <= found["makespan_ratio_low"] < found["makespan_ratio"] < found["makespan_ratio_high"] <= 1.05
     assert packing.makespan_ratio(packing=packing.chunks)["makespan_ratio"] > found["makespan_ratio_high"]
@@ -98,7 +98,7 @@ def test_a_full_job_of_the_deployment_ends_within_a_twentieth_of_the_least() -> 
 
 
 class Seen:
-    """A fleet with all that it tells."""
+    """A fleet and its events."""
 
     def __init__(self, **terms: float) -> None:
         self.clock = Clock()
@@ -136,7 +136,7 @@ def test_calls_beyond_the_rate_are_throttled() -> None:
     assert (seen.fleet.meter.calls, seen.fleet.meter.throttled, seen.fleet.meter.created) == (4, 1, 3)
 
 
-def test_a_name_is_taken_for_good_and_the_quota_counts_instances() -> None:
+def test_simulated_job_names_are_unique_and_the_quota_counts_instances() -> None:
     seen = Seen(quota=3)
     seen.create("a", [10], [10])
     with pytest.raises(NameTaken):
@@ -146,10 +146,10 @@ def test_a_name_is_taken_for_good_and_the_quota_counts_instances() -> None:
     seen.create("c", [10])
     assert seen.fleet.meter.most_instances == 3
     seen.clock.run()
-    seen.create("d", [1], [1], [1])  # all are free again
+    seen.create("d", [1], [1], [1])  # all instances are free again
 
 
-def test_each_result_comes_when_its_task_ends_and_every_host_is_billed_until_the_last() -> None:
+def test_results_come_per_task_and_billing_lasts_until_job_end() -> None:
     seen = Seen(provision_cold=100, load_cold=20)
     seen.create("a", [50, 30], [60])
     seen.clock.run()
@@ -160,22 +160,22 @@ def test_each_result_comes_when_its_task_ends_and_every_host_is_billed_until_the
     assert seen.fleet.dollars == pytest.approx(200 / 3600 * Terms().price)
 
 
-def test_a_warm_pool_serves_its_shape_only_and_costs_while_it_waits() -> None:
+def test_warm_pool_serves_matching_jobs_and_is_billed_while_idle() -> None:
     seen = Seen(quota=4, provision_cold=100, load_cold=20, provision_warm=5, load_warm=5)
     seen.create("a", [80], [80], keep_alive=600)
-    seen.clock.run(300)  # ended at 200, warm since
+    seen.clock.run(300)  # ended at 200, warm since then
     seen.clock.now = 300
-    seen.create("b", [10], keep_alive=600)  # another shape: cold
+    seen.create("b", [10], keep_alive=600)  # another shape, so a cold start
     seen.create("c", [10], [10], keep_alive=600)
     assert seen.fleet.meter.warm_starts == 1
     assert seen.fleet.meter.warm == 2 * 100
     seen.clock.run()
-    # both pools waited their ten minutes in the end
+    # both pools were idle for their ten minutes at the end
     assert seen.fleet.meter.warm == 2 * 100 + 2 * 600 + 600
     seen.create("d", [1], [1], [1], [1])
 
 
-def test_spot_goes_on_from_the_last_checkpoint_and_never_repeats_a_result() -> None:
+def test_spot_job_resumes_from_a_checkpoint_without_repeated_results() -> None:
     seen = Seen(interruptions=20, checkpoint_every=60)
     for number in range(20):
         seen.create(f"job{number}", [300, 300], [600], spot=True, keep_alive=600)
@@ -213,34 +213,34 @@ def rough(seed: int = 0, **settings: bool) -> Outcome:
 
 
 @pytest.mark.parametrize("spot", [True, False])
-def test_on_a_rough_day_every_request_ends_and_none_is_trained_twice(spot: bool) -> None:
+def test_day_with_faults_ends_each_request_exactly_once(spot: bool) -> None:
     # given missing capacity, broken and interrupted instances, a full quota, events lost and sent twice
     day = rough(spot=spot)
-    # then all of that happened
+    # then all of these faults occurred
     assert day.without_capacity
     assert day.refused
     assert day.interrupted if spot else day.broken
-    # and nothing of it was the users' loss
+    # and no request was lost or repeated
     assert (day.lost, day.duplicates) == (0, 0)
     assert day.ready + day.failed == 400
     assert day.most_instances <= ROUGH.quota + ROUGH.spot_quota
 
 
 def test_jobs_are_never_created_faster_than_the_pace() -> None:
-    # given more instances than are ever asked for, and a spike above the pace
+    # given more instances than needed, and a spike above the pace
     terms = replace(ROUGH, quota=200_000, spot_quota=200_000)
     account = Account(users=80_000, part=0.005, terms=terms)
     for one in (account, account.one_per_user):
         day = one.launch_day()
         assert day.throttled == 0
         starts, rate = np.array(day.starts), one.rate * one.part
-        # in whatever stretch of time, no more than the burst and what comes back meanwhile
+        # in any period, no more than the burst plus the refill
         for many in (2, 10, 50):
             assert np.all(starts[many:] - starts[:-many] >= (many - PACE.burst) / rate - 1e-6)
     assert np.diff(starts).min() < 1 / rate  # the burst is used
 
 
-def test_the_same_seed_is_the_same_day() -> None:
+def test_simulated_day_is_reproducible_by_its_seed() -> None:
     first, again, other = rough(), rough(), rough(seed=1)
     assert replace(first, seconds=0) == replace(again, seconds=0)
     assert first.waits != other.waits
@@ -254,7 +254,7 @@ def test_packed_users_wait_less_than_with_a_job_each() -> None:
     assert ours.gpu_hours < theirs.gpu_hours
 
 
-def test_a_person_gets_tables_figures_and_pictures(
+def test_benchmark_prints_tables_and_writes_figures_and_charts(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     figures, pictures = tmp_path / "new" / "figures.json", tmp_path / "pictures"
@@ -276,7 +276,7 @@ def test_a_person_gets_tables_figures_and_pictures(
         (["--adapter-size-ratio", "0.5"], "--adapter-size-ratio takes a number from 1"),
     ],
 )
-def test_a_wrong_option_is_one_sentence(
+def test_invalid_option_is_refused_with_one_sentence(
     wrong: list[str], said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as stopped:

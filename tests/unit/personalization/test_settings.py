@@ -28,7 +28,7 @@ TRAINING = "an x86 instance type for SageMaker training"
         ({"limits.images_min": "30"}, "limits.images_max must be at least limits.images_min (30), got 20"),
     ],
 )
-def test_values_that_cannot_go_together_are_named(choice: dict[str, str], sentence: str):
+def test_contradictory_values_are_refused(choice: dict[str, str], sentence: str):
     assert error({f"{NAME}.{name}": value for name, value in choice.items()}) == f"{NAME}.{sentence}"
 
 
@@ -39,19 +39,19 @@ def test_the_default_base_is_one_commit():
 @pytest.mark.parametrize(
     "base", ["owner/name", "owner/name@fp16", "s3://some-bucket/base/", "s3://some-bucket/a/b.c/"]
 )
-def test_a_base_is_a_hugging_face_id_or_a_folder_in_s3(base: str):
+def test_base_may_be_a_hugging_face_id_or_s3_folder(base: str):
     assert load({f"{NAME}.base": base}).of(Personalization).base == base
 
 
 @pytest.mark.parametrize(
     "base", ["name", "s3://some-bucket/base", "s3://", "/opt/base", "a/b/c", "https://x/y"]
 )
-def test_nothing_else_is_a_base(base: str):
+def test_invalid_base_is_refused(base: str):
     assert error({f"{NAME}.base": base}).startswith(f"{NAME}.base must be a text-to-image pipeline")
 
 
 @pytest.mark.parametrize("instance", ["ml.g5.xlarge", "ml.g4dn.2xlarge", "ml.m5d.large", "ml.m5.large"])
-def test_an_endpoint_of_many_models_stands_on_the_instances_that_take_it(instance: str):
+def test_supported_instance_type_of_a_multi_model_endpoint_is_accepted(instance: str):
     chosen = load({f"{NAME}.serving_instance_type": instance}).of(Personalization)
     assert chosen.serving_instance_type == instance
 
@@ -77,7 +77,7 @@ def test_an_instance_that_cannot_run_the_images_is_refused(instance: str):
         ("serving_instance_type", "ml.g6.xlarge", HOSTING),
     ],
 )
-def test_an_instance_type_is_refused_with_what_is_allowed(field: str, instance: str, allowed: str):
+def test_invalid_instance_type_is_refused_with_the_allowed_ones(field: str, instance: str, allowed: str):
     assert error({f"{NAME}.{field}": instance}).startswith(f"{NAME}.{field} must be {allowed}")
 
 
@@ -89,13 +89,13 @@ def test_the_serving_image_may_come_from_another_registry(registry: str):
 
 
 @pytest.mark.parametrize("env", ["dev", "prod"])
-def test_one_user_alone_adds_no_instance(env):
+def test_rate_limit_of_one_user_cannot_scale_the_endpoint(env):
     # Target tracking scales on the invocations of all users, so only a user's own limit bounds one user
     chosen = load({"env": env}).of(Personalization)
     assert chosen.limits.pictures_per_minute <= chosen.invocations_per_instance * chosen.min_instances
 
 
-def test_prod_of_personalization_keeps_and_guards_more():
+def test_prod_retains_and_encrypts_data_unlike_dev():
     dev, prod = (load({"env": env}).of(Personalization) for env in ("dev", "prod"))
     assert (prod.retain, prod.own_key, prod.point_in_time_recovery) == (True, True, True)
     assert (dev.retain, dev.own_key, dev.point_in_time_recovery) == (False, False, False)

@@ -1,4 +1,4 @@
-"""Plain values into DynamoDB and back, and what a write does when others write too."""
+"""Conversion to DynamoDB and back, and concurrent writes."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ REQUEST = Request(
 )
 
 
-def test_a_request_comes_back_as_it_was_put():
+def test_request_is_read_back_unchanged():
     assert request_of(unmarshal(marshal(request_item(REQUEST)))) == REQUEST
 
 
@@ -47,7 +47,7 @@ def test_a_move_writes_when_a_request_returned_to_the_queue():
     store, client = store_of_tables()
     # when it returns to the queue
     assert store.move(replace(REQUEST, requeued_at=0.0), replace(REQUEST, status=Status.QUEUED))
-    # then its row says when
+    # then its row has the time
     (asked,) = client.calls
     first = asked["TransactItems"][0]["Update"]
     assert {"S": iso(REQUEST.requeued_at)} in first["ExpressionAttributeValues"].values()
@@ -60,7 +60,7 @@ def test_times_sort_as_texts():
     assert iso(1e9) == "2001-09-09T01:46:40.000000Z"
 
 
-def test_ids_sort_by_their_time_and_never_meet():
+def test_ids_sort_by_time_and_are_unique():
     made = [ids.new(1_795_416_632 + number / 1000) for number in range(2000)]
     assert made == sorted(made)
     assert len({ids.new(1e9) for _ in range(5000)}) == 5000
@@ -70,11 +70,11 @@ def test_ids_sort_by_their_time_and_never_meet():
 @pytest.mark.parametrize(
     "text", ["", "a" * 25, "a" * 27, "A" * 26, "i" * 26, "../" + "a" * 23, "a" * 26 + "\n", "a" * 25 + "é"]
 )
-def test_what_is_no_id_is_seen_at_once(text):
+def test_invalid_id_is_detected(text):
     assert not ids.valid(text)
 
 
-def test_only_a_tasks_own_result_is_one():
+def test_request_of_result_accepts_keys_of_results_only():
     job, request = "g-01m83jqb217ewrch1hkw4ns6z5", "01m83jqav0ppw1v617gkkkdbxc"
     assert keys.request_of_result(keys.result(job, request)) == (job, request)
     for key in (
@@ -89,7 +89,7 @@ def test_only_a_tasks_own_result_is_one():
 
 
 class Client:
-    """DynamoDB that answers as it is told, and then as if all were well."""
+    """DynamoDB client with scripted errors, which then succeeds."""
 
     def __init__(self, *answers: ClientError):
         self.answers, self.calls = list(answers), []
@@ -123,7 +123,7 @@ def parts(client: Any, count: int) -> list[Any]:
     return [Table(client, "t").put({"key": str(n)}, "attribute_not_exists(#key)") for n in range(count)]
 
 
-def test_a_failed_condition_is_told_by_its_place_and_not_tried_again():
+def test_failed_condition_returns_its_index_and_is_not_retried():
     client: Any = Client(cancelled("None", "ConditionalCheckFailed", "None"))
     assert write(client, *parts(client, 3)) == {1}
     assert len(client.calls) == 1
@@ -132,20 +132,20 @@ def test_a_failed_condition_is_told_by_its_place_and_not_tried_again():
 @pytest.mark.parametrize(
     "reason", ["TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"]
 )
-def test_what_two_writers_haste_causes_is_tried_again(reason):
+def test_transaction_conflict_is_retried(reason):
     client: Any = Client(cancelled("None", reason), cancelled(reason, "None"))
     assert not write(client, *parts(client, 2))
     assert len(client.calls) == 3
 
 
-def test_a_conflict_that_does_not_end_is_an_error_and_not_a_failed_condition():
+def test_persistent_transaction_conflict_raises_an_error():
     client: Any = Client(*[cancelled("TransactionConflict", "None")] * CONFLICT_TRIES)
     with pytest.raises(ClientError):
         write(client, *parts(client, 2))
     assert len(client.calls) == CONFLICT_TRIES
 
 
-def test_one_part_is_written_by_itself():
+def test_single_part_is_written_without_a_transaction():
     client: Any = Client(refused("ConditionalCheckFailedException"))
     assert write(client, *parts(client, 1)) == {0}
     client: Any = Client(refused("TransactionConflictException"))
@@ -164,7 +164,7 @@ def test_any_other_error_is_raised_at_once(count):
 # Settings
 
 
-def test_a_setting_that_is_not_known_is_named(monkeypatch):
+def test_unknown_setting_is_named(monkeypatch):
     monkeypatch.setenv("LIMITS", '{"models": 3, "modles": 4}')
     with pytest.raises(ValueError, match=r"LIMITS has the unknown modles, must have .*models"):
         read(Limits, "LIMITS")
@@ -196,7 +196,7 @@ def test_a_full_job_is_claimed_in_one_transaction(monkeypatch):
     claimed = [replace(one, status=Status.LAUNCHED, job="job") for one in asked]
     # when a job claims all of them
     assert store.claim(job(asked), list(zip(asked, claimed, strict=True)))
-    # then DynamoDB's limit of 100 items holds, with a row of its user for each, should their count change
+    # then a transaction has at most DynamoDB's 100 items, even with a row of the user for each request
     [call] = client.calls
     assert len(call["TransactItems"]) == 1 + 2 * REQUESTS_PER_JOB <= 100
     assert 1 + 3 * REQUESTS_PER_JOB <= 100

@@ -1,4 +1,4 @@
-"""The tries to reach what is another's: on an API that leaks, they find it."""
+"""Attempts to access other users' data, which must find the leaks of an API."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Api = Callable[[str, str, dict[str, str], dict[str, Any]], Answer]
 
 
 def strict(method: str, path: str, headers: dict[str, str], body: dict[str, Any]) -> Answer:
-    """As the API should be: one answer to whatever is not the caller's."""
+    """Answer as the API should: with the same error for all resources that are not the caller's."""
     if not path.startswith("/api/"):
         return 403, {}
     if headers.get("Authorization") != f"Bearer {token()}":
@@ -39,7 +39,7 @@ def token() -> str:
 
 @pytest.fixture
 def tried() -> Iterator[Callable[[Api], list[Attempt]]]:
-    """All tries on a server that answers as `api` says."""
+    """Runs all attempts on a server that answers by `api`."""
     servers = []
 
     def run(api: Api) -> list[Attempt]:
@@ -79,7 +79,7 @@ def tried() -> Iterator[Callable[[Api], list[Attempt]]]:
         server.server_close()
 
 
-def test_an_api_that_keeps_everybody_to_their_own_has_no_escapes(tried):
+def test_strict_api_has_no_escapes(tried):
     made = tried(strict)
     assert len(made) >= 70
     assert [attempt.what for attempt in made if attempt.escaped] == []
@@ -121,7 +121,7 @@ LEAKS: dict[str, Callable[[str, str, dict[str, str], dict[str, Any]], Answer | N
 
 
 @pytest.mark.parametrize("leak", LEAKS)
-def test_a_leak_is_found(tried, leak: str):
+def test_leaking_api_has_escapes(tried, leak: str):
     def leaking(method: str, path: str, headers: dict[str, str], body: dict[str, Any]) -> Answer:
         return LEAKS[leak](method, path, headers, body) or strict(method, path, headers, body)
 

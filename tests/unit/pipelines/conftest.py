@@ -1,4 +1,4 @@
-"""Operations that another package registers stand in for those of processing and transform jobs."""
+"""Registers replacements of the operations of processing and transform jobs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def all_jobs_are_built(monkeypatch: pytest.MonkeyPatch) -> None:
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[PipelineWorld]:
     found = PipelineWorld(tmp_path)
     for name in found.jobs():
-        # A restart makes another world on the same records
+        # A restart creates another world on the same records
         monkeypatch.setitem(api.OPERATIONS, name, _of_platform(name))
     yield found
     pipelines.shutdown(found.store)

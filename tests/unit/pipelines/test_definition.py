@@ -1,4 +1,4 @@
-"""Definitions of pipelines: what is taken, and what is refused by which words."""
+"""Definitions of pipelines: valid ones, and the errors of invalid ones."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_definition_is_flattened_with_implied_dependencies() -> None:
 
 
 def test_explicit_trigger_replaces_an_implied_dependency() -> None:
-    # given a step that tells of the failure of another, which it refers to
+    # given a step that reports the failure of another step, which it refers to
     text = defined(
         training(),
         function(
@@ -80,7 +80,7 @@ def test_explicit_trigger_replaces_an_implied_dependency() -> None:
     assert definition.parse(text).steps["Call"].dependencies == (Dependency("Train", "Failed"),)
 
 
-def test_null_members_are_members_left_out() -> None:
+def test_null_members_are_treated_as_absent() -> None:
     text = defined(fail(Description=None), MlflowConfig=None, PipelineExperimentConfig=None)
     assert definition.parse(text).experiment == {}
 
@@ -324,7 +324,7 @@ UNBUILT: dict[str, tuple[str, str]] = {
 
 
 @pytest.mark.parametrize("what", UNBUILT)
-def test_what_is_not_built_is_refused_by_name(what: str) -> None:
+def test_unsupported_member_is_refused_by_name(what: str) -> None:
     text, named = UNBUILT[what]
     error = refused(text)
     assert (error.code, error.status) == ("NotImplementedByLocalCloud", 501)
@@ -349,9 +349,9 @@ def test_step_type_waits_for_its_operation(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_every_step_type_of_the_service_is_known() -> None:
-    # given what an execution can say of its steps
+    # given the step types in the description of an execution
     shape = api.service_model().shape_for("PipelineExecutionStepMetadata")
-    # then each belongs to a type that is built, or refused by name
+    # then each is supported, or refused by name
     built = {each.metadata for each in step_types.TYPES.values()}
     assert built | set(step_types.UNBUILT.values()) == set(shape.members)
 
@@ -362,7 +362,7 @@ def test_register_step_has_no_members_that_aws_sets(member: str) -> None:
     assert f"Unknown Argument member '{member}'" in refused(defined(step)).message
 
 
-def test_definition_of_every_step_type_is_taken() -> None:
+def test_definition_of_every_step_type_is_accepted() -> None:
     # given one step of each
     request = {"ExecutionRoleArn": get("Parameters.Role"), "PrimaryContainer": {"Image": "i"}}
     steps = [

@@ -1,4 +1,4 @@
-"""Executions of pipelines, with jobs, functions and queues that do what a test says."""
+"""Executions of pipelines, with planned outcomes of jobs, functions and queues."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_step_uses_the_results_of_another(world: PipelineWorld) -> None:
 
 @pytest.mark.parametrize(("rmse", "branch"), [(0.25, "Train"), (0.75, "Fail")])
 def test_property_file_decides_a_condition(world: PipelineWorld, rmse: float, branch: str) -> None:
-    # given a report of a processing job, whose place a training job is told
+    # given a report of a processing job, whose URI a training job gets
     world.objects["s3://bucket/report/metrics.json"] = json.dumps({"best": [{"rmse": rmse}]}).encode()
     place = get("Steps.Process.ProcessingOutputConfig.Outputs['report'].S3Output.S3Uri")
     train = training(arguments={"HyperParameters": {"report": place}})
@@ -86,7 +86,7 @@ def test_property_file_that_is_missing_fails_its_reader(world: PipelineWorld) ->
 
 
 def test_transform_job_uses_a_model_of_the_pipeline(world: PipelineWorld) -> None:
-    # given a model that is made of what a job trained
+    # given a model that is created from the artifact of a training job
     container = {"Image": IMAGE, "ModelDataUrl": get("Steps.Train.ModelArtifacts.S3ModelArtifacts")}
     request = {"ExecutionRoleArn": ROLE, "PrimaryContainer": container}
     model = {"Name": "Model", "Type": "Model", "Arguments": request}
@@ -115,7 +115,7 @@ def test_transform_job_uses_a_model_of_the_pipeline(world: PipelineWorld) -> Non
 
 
 def test_package_is_registered_once_in_a_new_group(world: PipelineWorld) -> None:
-    # given a group that is not there
+    # given a missing group
     arguments = {"ModelPackageGroupName": "group", "SourceUri": get("Execution.PipelineExecutionArn")}
     text = defined({"Name": "Register", "Type": "RegisterModel", "Arguments": arguments})
     # when the pipeline runs twice
@@ -131,7 +131,7 @@ def test_package_is_registered_once_in_a_new_group(world: PipelineWorld) -> None
 
 
 def test_job_name_has_a_custom_prefix(world: PipelineWorld) -> None:
-    # given a name in the definition, and a hyperparameter that is the job's own name
+    # given a name in the definition, and a hyperparameter with the job's name
     arguments = {
         "TrainingJobName": "nightly",
         "HyperParameters": {"me": get("Execution.TrainingJobName")},
@@ -149,7 +149,7 @@ def test_long_step_name_is_cut_in_job_names(world: PipelineWorld) -> None:
 
 
 def test_execution_variables_describe_the_execution(world: PipelineWorld) -> None:
-    # given a function that is told all of them
+    # given a function that gets all of them
     names = ("PipelineName", "PipelineArn", "PipelineExecutionId", "PipelineExecutionArn", "StartDateTime")
     heard: dict[str, Any] = {}
     world.functions[ARN] = lambda event: heard.update(event)
@@ -168,7 +168,7 @@ def test_execution_variables_describe_the_execution(world: PipelineWorld) -> Non
 
 
 def test_only_the_branch_of_the_outcome_runs(world: PipelineWorld) -> None:
-    # given a condition on a parameter, and a step behind the branch that is not taken
+    # given a condition on a parameter, and a step that depends on the other branch
     text = defined(
         condition("Check", compare("GreaterThan", get("Parameters.N"), 1), then=[training("A")],
                   otherwise=[training("B")]),
@@ -179,7 +179,7 @@ def test_only_the_branch_of_the_outcome_runs(world: PipelineWorld) -> None:
     arn, status = world.run(text)
     assert (status, world.statuses(arn)) == ("Succeeded", {"Check": "Succeeded", "A": "Succeeded"})
     assert world.steps(arn)["Check"]["Metadata"] == {"Condition": {"Outcome": "True"}}
-    # and with the other value the other steps
+    # and with the other value the other steps run
     arn = world.start(PipelineParameters=[{"Name": "N", "Value": "1"}])
     world.ended(arn)
     assert list(world.statuses(arn)) == ["Check", "B", "Behind"]
@@ -201,7 +201,7 @@ def test_fail_step_ends_an_execution_with_its_message(world: PipelineWorld) -> N
 
 
 def test_parallel_steps_keep_to_their_maximum(world: PipelineWorld) -> None:
-    # given four jobs that run until they are ended, and room for two
+    # given four jobs that run until they are ended, and a maximum of two
     world.plan = {name: ["InProgress"] for name in "ABCD"}
     world.create(defined(*map(training, "ABCD")), ParallelismConfiguration={"MaxParallelExecutionSteps": 2})
     arn = world.start()
@@ -211,7 +211,7 @@ def test_parallel_steps_keep_to_their_maximum(world: PipelineWorld) -> None:
     world.end_job(world.asked[0]["TrainingJobName"], "Completed")
     running |= {"A": "Succeeded", "C": "Executing"}
     until(lambda: world.statuses(arn) == running, "a third job", 20)
-    # and a new maximum is kept to at once
+    # and a new maximum applies at once
     parallel = {"MaxParallelExecutionSteps": 3}
     world.call("UpdatePipelineExecution", PipelineExecutionArn=arn, ParallelismConfiguration=parallel)
     until(lambda: world.statuses(arn) == running | {"D": "Executing"}, "the fourth job", 20)
@@ -224,7 +224,7 @@ def test_parallel_steps_keep_to_their_maximum(world: PipelineWorld) -> None:
 
 
 def test_no_step_starts_after_a_failure(world: PipelineWorld) -> None:
-    # given a job that fails while another runs, and one that could follow the other
+    # given a job that fails while another one runs, and a job that depends on the other one
     world.plan = {"Bad": ["AlgorithmError: no data, exit code: 1"], "Other": ["InProgress"]}
     text = defined(training("Bad"), training("Other"), training("Next", DependsOn=["Other"]))
     arn = world.start(text)
@@ -237,8 +237,8 @@ def test_no_step_starts_after_a_failure(world: PipelineWorld) -> None:
     assert world.steps(arn)["Bad"]["FailureReason"] == "ClientError: AlgorithmError: no data, exit code: 1"
 
 
-def test_failure_that_a_step_waits_for_does_not_fail_the_execution(world: PipelineWorld) -> None:
-    # given a function that is told of the failure of a job, and a step after success
+def test_failure_with_a_dependent_step_does_not_fail_the_execution(world: PipelineWorld) -> None:
+    # given a function that gets the failure of a job, and a step that needs the job's success
     world.plan = {"Train": ["AlgorithmError: , exit code: 1"]}
     heard: list[Any] = []
     world.functions[ARN] = heard.append
@@ -323,7 +323,9 @@ def test_retries_end_with_the_policys_attempts(world: PipelineWorld) -> None:
         (ApiError("ResourceLimitExceeded", "The limit is 0"), "SAGEMAKER_RESOURCE_LIMIT"),
     ],
 )
-def test_failure_without_a_policy_says_so(world: PipelineWorld, failure: Any, exception: str) -> None:
+def test_failure_without_a_retry_policy_is_reported(
+    world: PipelineWorld, failure: Any, exception: str
+) -> None:
     world.plan = {"Train": [failure]}
     arn, _ = world.run(defined(training(**retried("SageMaker.CAPACITY_ERROR"))))
     assert world.steps(arn)["Train"]["FailureReason"].endswith(
@@ -349,13 +351,13 @@ def test_unbuilt_request_is_not_retried(world: PipelineWorld) -> None:
     assert world.run(defined(training()))[1] == "Failed"
 
 
-def test_retried_execution_repeats_what_did_not_succeed(world: PipelineWorld) -> None:
+def test_retried_execution_repeats_unsuccessful_steps(world: PipelineWorld) -> None:
     # given an execution that failed in its second step
     world.plan = {"B": ["AlgorithmError: a", "Completed"]}
     text = defined(training("A"), training("B", DependsOn=["A"]), training("C", DependsOn=["B"]))
     arn, status = world.run(text)
     assert (status, world.statuses(arn)) == ("Failed", {"A": "Succeeded", "B": "Failed"})
-    # when it is retried, twice by the same request
+    # when it is retried, twice with the same token
     token = "t" * 32
     for _ in range(2):
         world.call("RetryPipelineExecution", PipelineExecutionArn=arn, ClientRequestToken=token)
@@ -370,8 +372,8 @@ def test_retried_execution_repeats_what_did_not_succeed(world: PipelineWorld) ->
     assert error.value.code == "ConflictException"
 
 
-def test_retried_execution_forgets_what_ran_because_of_the_failure(world: PipelineWorld) -> None:
-    # given steps that ran because another failed: one, one behind it, a condition, and one in its branch
+def test_retried_execution_removes_steps_triggered_by_the_failure(world: PipelineWorld) -> None:
+    # given steps triggered by a failure: one, its successor, a condition, and one in its branch
     world.plan = {"Train": ["AlgorithmError: a", "Completed"]}
     failed: dict[str, Any] = {"DependsOn": [{"Step": "Train", "Trigger": "Failed"}]}
     behind = training("Behind", DependsOn=["Tell"])
@@ -380,7 +382,7 @@ def test_retried_execution_forgets_what_ran_because_of_the_failure(world: Pipeli
     )
     arn, status = world.run(text)
     assert (status, len(world.statuses(arn))) == ("CompletedWithFailures", 5)
-    # when the other succeeds
+    # when a retry of the failed step succeeds
     world.call("RetryPipelineExecution", PipelineExecutionArn=arn)
     # then
     assert world.ended(arn)["PipelineExecutionStatus"] == "Succeeded"
@@ -430,7 +432,7 @@ def test_lambda_error_fails_its_step(world: PipelineWorld) -> None:
 
 
 def test_callback_waits_for_its_answer(world: PipelineWorld) -> None:
-    # given a step that asks, and a job that uses the answer
+    # given a callback step, and a job that uses its output
     ask = callback(QUEUE, outputs=[("n", "Integer")], Arguments={"a": [get("Execution.PipelineName")]})
     check = condition("Check", compare("Equals", get("Steps.Ask.OutputParameters['n']"), 5))
     arn = world.start(defined(ask, check))
@@ -439,12 +441,12 @@ def test_callback_waits_for_its_answer(world: PipelineWorld) -> None:
     token = message.pop("token")
     assert message == {"pipelineExecutionArn": arn, "arguments": {"a": ["p"]}, "status": "Executing"}
     assert re.fullmatch(r"[A-Za-z0-9]{10}", token)
-    # when it is answered with what the step does not declare, then that is refused
+    # when it is answered with an undeclared output, then that is refused
     for outputs in ([], [{"Name": "n", "Value": "five"}], [{"Name": "m", "Value": "5"}]):
         with pytest.raises(ApiError) as error:
             world.call("SendPipelineExecutionStepSuccess", CallbackToken=token, OutputParameters=outputs)
         assert error.value.code == "ValidationException"
-    # and when it is answered, twice by the same request
+    # and when it is answered, twice with the same token
     answer = {"CallbackToken": token, "OutputParameters": [{"Name": "n", "Value": "5"}]}
     for _ in range(2):
         world.call("SendPipelineExecutionStepSuccess", **answer, ClientRequestToken="r" * 32)
@@ -476,7 +478,7 @@ def test_callback_failure_fails_its_step(world: PipelineWorld) -> None:
 
 
 def test_stop_ends_jobs_and_starts_no_more(world: PipelineWorld) -> None:
-    # given a job that runs, one that waits for its next attempt, and one behind
+    # given a running job, one that waits for its next attempt, and one that depends on these
     world.plan = {"A": ["InProgress"], "B": [INTERNAL]}
     later = retried("SageMaker.JOB_INTERNAL_ERROR", IntervalSeconds=1_000)
     arn = world.start(defined(training("A"), training("B", **later), training("C", DependsOn=["A"])))
@@ -495,7 +497,7 @@ def test_stop_ends_jobs_and_starts_no_more(world: PipelineWorld) -> None:
 def test_stop_waits_for_a_callbacks_answer(world: PipelineWorld) -> None:
     arn = world.start(defined(callback(QUEUE), training("Next", DependsOn=["Ask"])))
     until(lambda: world.messages, "the message", 20)
-    # when it is stopped, then the receiver is told
+    # when it is stopped, then the receiver is notified
     world.call("StopPipelineExecution", PipelineExecutionArn=arn)
     until(lambda: len(world.messages) == 2, "the second message", 20)
     assert world.messages[1] == world.messages[0] | {"status": "Stopping"}
@@ -513,7 +515,7 @@ def test_stop_waits_for_a_function(world: PipelineWorld) -> None:
     arn = world.start(defined(function(ARN), training(), training("Next", DependsOn=["Call"])))
     both = {"Call": "Executing", "Train": "Executing"}
     until(lambda: world.statuses(arn) == both, "both steps", 20)
-    # when it is stopped, then the job is, and the function goes on
+    # when it is stopped, then the job is stopped, and the function runs on
     world.call("StopPipelineExecution", PipelineExecutionArn=arn)
     stopped = {"Call": "Executing", "Train": "Stopped"}
     until(lambda: world.statuses(arn) == stopped, "the end of the job", 20)
@@ -523,7 +525,7 @@ def test_stop_waits_for_a_function(world: PipelineWorld) -> None:
     assert world.statuses(arn) == {"Call": "Succeeded", "Train": "Stopped"}
 
 
-def test_stop_fails_when_a_function_takes_too_long(world: PipelineWorld) -> None:
+def test_stop_fails_when_a_function_times_out(world: PipelineWorld) -> None:
     opened = threading.Event()
 
     def too_long(event: Any) -> Any:
@@ -560,13 +562,13 @@ def test_equal_step_is_not_run_again(world: PipelineWorld) -> None:
     # given a result
     use = training("Use", arguments={"HyperParameters": {"of": get("Steps.Train.TrainingJobName")}})
     first, _ = world.run(defined(cached(), use))
-    # when the pipeline runs again, and again, with another output path, which is not part of the key
+    # when the pipeline runs twice again, once with another output path, which is not part of the key
     output: dict[str, Any] = {"OutputDataConfig": {"S3OutputPath": "s3://bucket/other"}}
     world.call("UpdatePipeline", PipelineName="p", PipelineDefinition=defined(cached(**output), use))
     for _ in range(2):
         arn = world.start()
         assert world.ended(arn)["PipelineExecutionStatus"] == "Succeeded"
-        # then its result is the first one's
+        # then it reuses the first result
         step = world.steps(arn)["Train"]
         assert step["CacheHitResult"] == {"SourcePipelineExecutionArn": first}
         assert step["Metadata"] == world.steps(first)["Train"]["Metadata"]
@@ -604,13 +606,13 @@ def test_result_of_another_pipeline_is_not_reused(world: PipelineWorld) -> None:
 # Another server
 
 
-def test_another_server_goes_on_with_a_callback(world: PipelineWorld) -> None:
-    # given an execution that waits for an answer when the server ends
+def test_restarted_server_continues_with_a_callback(world: PipelineWorld) -> None:
+    # given an execution that waits for a callback when the server ends
     arn = world.start(defined(callback(QUEUE), training("Next", DependsOn=["Ask"])))
     until(lambda: world.statuses(arn) == {"Ask": "Executing"}, "the callback", 20)
     token = world.messages[0]["token"]
     other = world.restart()
-    # when the next one goes on, and the answer comes
+    # when the next server continues it, and the callback arrives
     other.recover()
     other.call("SendPipelineExecutionStepSuccess", CallbackToken=token)
     # then
@@ -634,8 +636,8 @@ def test_another_server_retries_lost_jobs_by_policy(world: PipelineWorld, policy
     assert len(other.asked) == int(policy)
 
 
-def test_another_server_asks_for_a_job_that_was_not(world: PipelineWorld) -> None:
-    # given a server that ended between the name of the job and the request
+def test_restarted_server_requests_a_job_that_was_not_created(world: PipelineWorld) -> None:
+    # given a server that ended after it stored the job's name, before the request
     world.plan = {"Train": ["InProgress"]}
     arn = world.start(defined(training()))
     until(lambda: world.statuses(arn) == {"Train": "Executing"}, "the job", 20)
@@ -654,7 +656,7 @@ def test_another_server_asks_for_a_job_that_was_not(world: PipelineWorld) -> Non
     assert [asked["TrainingJobName"] for asked in other.asked] == [name]
 
 
-def test_function_is_lost_with_its_server(world: PipelineWorld) -> None:
+def test_step_of_a_running_function_fails_after_a_restart(world: PipelineWorld) -> None:
     opened, world.functions[ARN] = gate()
     arn = world.start(defined(function(ARN)))
     until(lambda: world.statuses(arn) == {"Call": "Executing"}, "the function", 20)
@@ -691,7 +693,7 @@ def test_every_status_change_is_an_event(world: PipelineWorld) -> None:
         "pipelineArn": arn.partition("/execution")[0],
         "pipelineExecutionArn": arn,
     }
-    # and its own say when it began and ended
+    # and the execution's events have its start and end
     first, final = of_all
     assert first["currentPipelineExecutionStatus"] == "Executing"
     assert "previousPipelineExecutionStatus" not in first
@@ -708,7 +710,7 @@ def test_every_status_change_is_an_event(world: PipelineWorld) -> None:
 
 
 def test_role_of_the_pipeline_makes_the_calls(world: PipelineWorld, monkeypatch: pytest.MonkeyPatch) -> None:
-    # given a cloud that notes who asks for what
+    # given a cloud that records the callers
     asked: list[tuple[str, str]] = []
     monkeypatch.setattr(
         world, "authorize", lambda account, region, key, action, *rest: asked.append((key, action))

@@ -56,7 +56,7 @@ EVALUATOR = Evaluator(
         ({"Std:JsonGet": {"S3Uri": join("s3://bucket/", "metrics.json"), "Path": "metrics.rmse"}}, 0.25),
     ],
 )
-def test_value_stands_for_what_it_refers_to(value: Any, expected: Any) -> None:
+def test_reference_is_replaced_by_its_value(value: Any, expected: Any) -> None:
     assert EVALUATOR.value(value) == expected
 
 
@@ -95,7 +95,7 @@ def test_current_time_is_iso_8601() -> None:
         (".", None),
     ],
 )
-def test_path_is_parsed_whole_or_not_at_all(text: str, path: Any) -> None:
+def test_path_is_parsed_completely_or_refused(text: str, path: Any) -> None:
     assert parse_path(text) == path
 
 
@@ -177,7 +177,7 @@ DAY = 86_400
         ("an hour", None),
     ],
 )
-def test_duration_is_read_as_aws_writes_it(duration: str, seconds: int | None) -> None:
+def test_duration_is_parsed_in_the_format_of_aws(duration: str, seconds: int | None) -> None:
     assert caching.seconds_of(duration) == seconds
 
 
@@ -200,10 +200,10 @@ def test_cache_key_is_of_values_not_of_their_order() -> None:
     ],
 )
 def test_retries_follow_their_policy(policy: dict[str, Any], delays: list[float | None]) -> None:
-    # given a policy, and a step that fails at once each time
+    # given a policy, and a step whose attempts fail at once
     (found,) = retries.parse([{"ExceptionType": ["Step.THROTTLING"]} | policy], jobs=True)
     elapsed, seen = 0.0, []
-    # when it is retried until it is not
+    # when it is retried as long as the policy allows
     for made in range(len(delays)):
         seen.append(found.delay(made, elapsed))
         elapsed += seen[-1] or 0

@@ -1,4 +1,4 @@
-"""The operations of pipelines and executions: what is kept, listed, limited and refused."""
+"""The operations of pipelines and executions: stored fields, lists, limits and refusals."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_pipeline_is_described_as_created(world: PipelineWorld) -> None:
     assert world.call("ListTags", ResourceArn=arn) == {"Tags": [{"Key": "a", "Value": "b"}]}
 
 
-def test_pipeline_is_updated_by_what_is_given(world: PipelineWorld) -> None:
+def test_update_changes_the_given_fields_only(world: PipelineWorld) -> None:
     world.create(EMPTY, PipelineDescription="before")
     # when
     world.call("UpdatePipeline", PipelineName="p", PipelineDefinition=defined(fail()), RoleArn=f"{ROLE}2")
@@ -58,7 +58,7 @@ def test_pipeline_is_updated_by_what_is_given(world: PipelineWorld) -> None:
     found = world.call("DescribePipeline", PipelineName="p")
     assert (found["PipelineDescription"], found["RoleArn"]) == ("before", f"{ROLE}2")
     assert json.loads(found["PipelineDefinition"])["Steps"] == [fail()]
-    # and a definition that is refused changes nothing
+    # and an invalid definition changes nothing
     assert (
         refused(world, "UpdatePipeline", PipelineName="p", PipelineDefinition="{").code
         == "ValidationException"
@@ -70,7 +70,7 @@ def test_create_is_done_once_by_its_token(world: PipelineWorld) -> None:
     request = {"PipelineName": "p", "RoleArn": ROLE, "PipelineDefinition": EMPTY}
     for _ in range(2):
         assert world.call("CreatePipeline", **request, ClientRequestToken=TOKEN) == {"PipelineArn": PIPELINE}
-    # and by another token it is another pipeline of the same name
+    # and with another token it is another pipeline of the same name
     error = refused(world, "CreatePipeline", **request)
     assert (error.code, "already exists" in error.message) == ("ValidationException", True)
 
@@ -126,7 +126,7 @@ def test_definition_is_read_from_s3(world: PipelineWorld) -> None:
         ),
     ],
 )
-def test_what_is_not_there_is_not_found(world: PipelineWorld, operation: str, params: dict[str, Any]) -> None:
+def test_missing_resource_is_not_found(world: PipelineWorld, operation: str, params: dict[str, Any]) -> None:
     error = refused(world, operation, **params)
     assert (error.code, error.message.endswith("does not exist.")) == ("ResourceNotFound", True)
 
@@ -218,7 +218,7 @@ def test_parameters_that_do_not_fit_are_refused(
 
 
 def test_parameters_have_the_types_of_their_definition(world: PipelineWorld) -> None:
-    # given a job that is told of all of them
+    # given a job that gets all of them
     arguments = {
         "HyperParameters": {
             name: {"Std:Join": {"On": "", "Values": [get(f"Parameters.{name}")]}}
@@ -315,7 +315,9 @@ def test_steps_are_listed_last_first_in_pages(world: PipelineWorld) -> None:
         ("MlflowExperimentName", "e"),
     ],
 )
-def test_start_with_what_is_not_built_is_refused(world: PipelineWorld, member: str, value: Any) -> None:
+def test_start_with_an_unsupported_parameter_is_refused(
+    world: PipelineWorld, member: str, value: Any
+) -> None:
     world.create(EMPTY)
     error = refused(world, "StartPipelineExecution", PipelineName="p", **{member: value})
     assert error.code == "NotImplementedByLocalCloud"
@@ -340,13 +342,13 @@ def test_pipelines_of_an_account_are_limited(world: PipelineWorld) -> None:
 
 
 def test_executions_at_once_are_limited(world: PipelineWorld) -> None:
-    # given an execution that runs
+    # given a running execution
     world.settings["pipeline_executions"] = 1
     world.plan = {"Train": ["InProgress"]}
     arn = world.start(defined(training()))
     error = refused(world, "StartPipelineExecution", PipelineName="p")
     assert error.code == "ResourceLimitExceeded"
-    # when it has ended, then there is room
+    # when it has ended, then another one can start
     until(lambda: world.asked, "the job", 20)
     world.end_job(world.asked[0]["TrainingJobName"], "Completed")
     world.ended(arn)

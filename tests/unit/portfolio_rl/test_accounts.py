@@ -1,4 +1,4 @@
-"""The check of orders that the demonstration uses: it knows the rules alone, and finds what breaks them."""
+"""The demonstration's check of orders, which uses the rules only and finds violations."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def ruled(*constraints: dict) -> dict:
     return RULES | {"constraints": list(constraints)}
 
 
-def test_an_order_moves_units_and_cash_with_its_fees():
+def test_order_changes_units_and_cash_less_fees():
     after = execute(Account({"A": 20, "B": 0}, 100.0), {"A": -10, "B": 10}, PRICES, RULES)
     assert after.units == {"A": 10, "B": 10}
     # 10 units of $10 come in, less 10 fees of $0.2 and 1 %, and 10 units of $20 go out
@@ -30,7 +30,7 @@ def test_an_order_moves_units_and_cash_with_its_fees():
 
 
 @pytest.mark.parametrize("order", [{"A": 0, "B": 0}, {"A": 50, "B": 0}, {"A": 10, "B": 40}])
-def test_an_order_within_the_rules_breaks_none(order: dict[str, int]):
+def test_order_within_the_rules_has_no_violation(order: dict[str, int]):
     assert broken(start(RULES), order, PRICES, RULES) == []
 
 
@@ -78,10 +78,10 @@ def test_an_order_within_the_rules_breaks_none(order: dict[str, int]):
         ),
     ],
 )
-def test_a_broken_rule_is_named(rules: dict, units: dict, cash: float, order: dict, says: str):
+def test_violated_rule_is_named(rules: dict, units: dict, cash: float, order: dict, says: str):
     assert broken(Account(units, cash), order, PRICES, rules) == [says]
 
 
-def test_a_rule_that_was_broken_before_forbids_no_sale():
+def test_rule_broken_before_the_order_allows_a_sale():
     rules = ruled({"kind": "cap", "assets": ["B"], "share": 0.1, "checked": "both"})
     assert broken(Account({"A": 0, "B": 30}, 10.0), {"A": 0, "B": -10}, PRICES, rules) == []

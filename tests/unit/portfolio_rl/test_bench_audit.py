@@ -1,4 +1,4 @@
-"""The independent check of orders finds each violation, and none in what the rules allow."""
+"""The independent check of orders finds each violation, and none in allowed orders."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_order_outside_the_callers_mask_is_found():
 
 
 @pytest.mark.parametrize(("order", "asset"), [((0, 0, 1), 3), ((0, 2, 0), 2)])
-def test_share_after_the_order_counts_in_strict_alone(order, asset):
+def test_share_after_the_order_counts_in_strict_only(order, asset):
     lots, cash = ((0, 0, 1), 1200.0) if asset == 3 else ((0, 0, 0), 1000.0)
     assert broken(lots, cash, order) == []
     words = "a third" if asset == 3 else "two thirds"

@@ -1,4 +1,4 @@
-"""The benchmarks' bounds: what is missed is named and sets the exit code."""
+"""The benchmarks' bounds: a missed bound is named and sets the exit code."""
 
 from __future__ import annotations
 

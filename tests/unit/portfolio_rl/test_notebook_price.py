@@ -1,4 +1,4 @@
-"""The notebook's cell about costs: which products of the AWS Price List it goes by, and what it says."""
+"""The notebook's cell about costs: the products of the AWS Price List that it uses, and its output."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ UNKNOWN = "What the job costs at most is not known: "
 
 
 def product(usage: str, *dollars: str) -> str:
-    """A product as the Price List has it, with a rate for each price."""
+    """Return a product in the format of the Price List, with a rate for each price."""
     rates = {f"rate-{price}": {"pricePerUnit": {"USD": price}} for price in dollars}
     return json.dumps(
         {
@@ -28,7 +28,7 @@ def product(usage: str, *dollars: str) -> str:
 
 
 class PriceList:
-    """A client that answers with these pages, or fails."""
+    """A client that returns these pages, or fails."""
 
     def __init__(self, *pages: list[str], failure: Exception | None = None):
         self.pages, self.failure = pages, failure
@@ -100,7 +100,7 @@ def test_the_price_is_that_of_training_on_demand(capsys: pytest.CaptureFixture[s
         (PriceList(failure=EndpointConnectionError(endpoint_url="https://there")), "Could not connect"),
     ],
 )
-def test_without_a_price_one_sentence_says_so(
+def test_missing_price_is_reported_in_one_sentence(
     prices: PriceList, said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run(prices)

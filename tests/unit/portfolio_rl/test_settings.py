@@ -41,7 +41,7 @@ def test_the_container_reads_the_same_hyperparameters_with_the_same_defaults():
         ("cron(0 6 * * *)", False),
     ],
 )
-def test_a_schedule_is_one_that_eventbridge_takes(schedule: str, taken: bool):
+def test_schedule_must_be_a_valid_eventbridge_expression(schedule: str, taken: bool):
     assert bool(re.fullmatch(SCHEDULE, schedule)) is taken
 
 

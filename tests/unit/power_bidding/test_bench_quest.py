@@ -1,4 +1,4 @@
-"""The benchmark beside QuEST runs the files of one commit only, from a checkout or downloaded once."""
+"""The benchmark against QuEST runs the files of one commit only, from a checkout or downloaded once."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ CONTENT = {name: f"# {name}\n".encode() for name in quest.FILES}
 
 @pytest.fixture
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A checkout whose files are those of the commit."""
+    """A checkout with the files of the commit."""
     hashes = {name: hashlib.sha256(content).hexdigest() for name, content in CONTENT.items()}
     monkeypatch.setattr(quest, "FILES", hashes)
     for name, content in CONTENT.items():
@@ -53,10 +53,10 @@ def test_folder_without_the_files_is_refused(tmp_path: Path) -> None:
 def test_files_are_downloaded_once(checkout: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # given a server with the files
     monkeypatch.setattr(quest, "URL", (checkout / quest.FOLDER).as_uri())
-    # when they are asked for, and again once it is gone
+    # when they are requested, and again after it has ended
     root = quest.published(None)
     monkeypatch.setattr(quest, "URL", "file:///gone")
-    # then they are kept
+    # then they come from the cache
     assert quest.published(None) == root
     assert {name: (root / name).read_bytes() for name in CONTENT} == CONTENT
     assert root.is_relative_to(home)
@@ -77,7 +77,7 @@ def test_download_that_fails_names_the_option(
         (["--published", "/gone"], "there is no folder /gone"),
     ],
 )
-def test_option_that_makes_no_sense_is_refused(
+def test_invalid_option_is_refused(
     arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit):

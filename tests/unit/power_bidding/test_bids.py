@@ -1,4 +1,4 @@
-"""Making bids: what the model is asked, and what of its answer is refused."""
+"""Making bids: the request to the model, and invalid responses."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ from tests.support.power_bidding.desks import ASSET, LAST, LOCATION, NIGHT, ZONE
 TARGET = NIGHT + 2
 
 
-def test_request_holds_what_was_known_at_the_hour() -> None:
-    # given a history that later runs have written on, and a dataset with hours ahead
+def test_request_has_the_data_known_at_the_hour() -> None:
+    # given a history with hours of later runs, and a dataset with future hours
     world = World()
     world.past.prices = {NIGHT: 31.0, NIGHT + 1: 99.0}
     world.ahead.known = {
@@ -57,7 +57,7 @@ def test_request_holds_what_was_known_at_the_hour() -> None:
 
 
 def test_forecast_of_a_closed_day_is_the_frozen_one() -> None:
-    # given forecasts frozen by this run, by a later one, and what the dataset says
+    # given forecasts frozen by this run and by a later one, and the forecast of the dataset
     class Frozen:
         def days(self, location: str, first: str, last: str) -> dict[str, dict[str, str | int]]:
             cells = {"f06": "50.0", "g06": NIGHT, "f07": "60.0", "g07": NIGHT + 1, "h05": "1.0,,,"}
@@ -67,7 +67,7 @@ def test_forecast_of_a_closed_day_is_the_frozen_one() -> None:
     named = f"price_forecast:{LOCATION}"
     world.ahead.known = {named: {hours.text(NIGHT + 1): 1.0, hours.text(NIGHT + 2): 2.0}}
     values = readings.gathered(Frozen(), world.ahead, LOCATION, NIGHT, 1)
-    # then the frozen one counts, unless it was frozen later
+    # then the frozen one is used, unless it was frozen later
     assert values["price_forecast"] == {NIGHT + 1: 50.0, NIGHT + 2: 2.0}
 
 
@@ -145,7 +145,7 @@ def real_time(segments: list) -> dict[str, Any]:
         ({"model": ""}, "version"),
     ],
 )
-def test_wrong_answer_of_the_model_never_leaves(change: dict[str, Any], named: str) -> None:
+def test_invalid_response_of_the_model_is_not_offered(change: dict[str, Any], named: str) -> None:
     world = World("self_schedule", LAST)
     world.model.change = change
     with pytest.raises(ModelAnswerError) as raised:
@@ -160,7 +160,7 @@ def test_curve_that_the_state_of_charge_forbids_never_leaves(level: float, segme
         world = World(mode)
         world.market.known = Telemetry(level, {})
         world.model.change = {"real_time": {"hour": "2022-01-31T07:00Z", "segments": segments}}
-        if mode == "managed_curves":  # the market sees to it
+        if mode == "managed_curves":  # the market manages the charge
             make_bids(world.desk, NIGHT, 1, ASSET)
             assert world.market.sent == 1
         else:
@@ -169,7 +169,7 @@ def test_curve_that_the_state_of_charge_forbids_never_leaves(level: float, segme
             assert world.market.sent == 0
 
 
-def test_model_is_told_no_awards_where_they_need_not_be_kept() -> None:
+def test_model_gets_no_awards_when_they_need_not_be_kept() -> None:
     world = World(keep_awards=False)
     world.market.known = Telemetry(12.5, {NIGHT + 1: -3.0})
     make_bids(world.desk, NIGHT, 1, ASSET)
@@ -177,7 +177,7 @@ def test_model_is_told_no_awards_where_they_need_not_be_kept() -> None:
 
 
 @pytest.mark.parametrize(("mode", "sold"), [("curves", 0), ("managed_curves", 1)])
-def test_day_ahead_schedule_beside_curves_must_be_possible(mode: Mode, sold: int) -> None:
+def test_day_ahead_schedule_of_curve_modes_must_be_possible(mode: Mode, sold: int) -> None:
     world = World(mode, LAST)
     world.model.change = {"day_ahead": schedule([8.0] * 5)}
     with contextlib.nullcontext() if sold else pytest.raises(ModelAnswerError, match="no state of charge"):
@@ -192,7 +192,7 @@ def test_bids_fail_without_a_model_in_service() -> None:
         make_bids(world.desk, NIGHT, 1, ASSET)
 
 
-def test_throttled_endpoint_is_told_apart() -> None:
+def test_throttled_endpoint_raises_its_own_error() -> None:
     world = World()
     world.model.throttled = 1
     with pytest.raises(EndpointThrottledError):
@@ -232,7 +232,7 @@ def test_own_awards_carry_the_state_of_charge() -> None:
     ]
     # when
     found = carried(world, offers)
-    # then the hour without a bid has changed nothing, and the next run goes on from the end of this one
+    # then the hour without a bid changes nothing, and the next run continues from the end of this one
     assert found.level == pytest.approx(10 + 3.4 - 5 - 3 - 1)
     assert found.awards == {NIGHT + 1: 1.0, NIGHT + 4: 2.0}
     assert world.offers.levels[ASSET, NIGHT + 1] == pytest.approx(10 + 3.4 - 5 - 3)
@@ -246,13 +246,13 @@ def test_real_time_offer_replaces_the_day_ahead_award() -> None:
 
 
 @pytest.mark.parametrize("status", ["stopped", "no_offer"])
-def test_offers_that_did_not_leave_move_nothing(status: str) -> None:
+def test_unsent_offers_do_not_change_the_state_of_charge(status: str) -> None:
     world = World()
     world.offers.put_level(ASSET, NIGHT, 10.0)
     assert carried(world, [row(NIGHT, ((3.0, -150.0),), status=status)]).level == 10.0
 
 
-def test_run_repeated_carries_from_the_same_start() -> None:
+def test_repeated_run_carries_from_the_same_level() -> None:
     world = World()
     world.offers.put_level(ASSET, NIGHT, 10.0)
     offers = [row(NIGHT, ((3.0, -150.0),))]

@@ -47,7 +47,7 @@ def day_of_bids() -> World:
     return world
 
 
-def test_bids_of_a_day_come_in_pages() -> None:
+def test_bids_of_a_day_are_returned_in_pages() -> None:
     world = day_of_bids()
     seen: list[tuple[str, str]] = []
     query = {"date": "2022-02-01", "asset": ASSET, "limit": "5"}
@@ -62,7 +62,7 @@ def test_bids_of_a_day_come_in_pages() -> None:
     assert seen == [(f"2022-02-01T{hour:02d}:00Z", "DA") for hour in range(6, 24)]
 
 
-def test_bids_of_an_hour_hold_what_was_offered() -> None:
+def test_bids_of_an_hour_have_the_offered_segments() -> None:
     world = day_of_bids()
     status, body = get(world, "/bids/{hour}", hour="2022-01-31T15:00Z")
     assert status == 200
@@ -103,7 +103,7 @@ def test_bids_of_an_hour_hold_what_was_offered() -> None:
         ({"date": "2022-02-01", "asset": ASSET, "page": "1"}, "page", "date, asset, limit, next"),
     ],
 )
-def test_wrong_query_is_answered_with_its_field(query: dict[str, str], field: str, allowed: str) -> None:
+def test_invalid_query_is_refused_with_its_field(query: dict[str, str], field: str, allowed: str) -> None:
     status, body = get(World(), "/bids", query)
     assert (status, body["field"]) == (400, field)
     assert allowed in body["error"]
@@ -112,7 +112,7 @@ def test_wrong_query_is_answered_with_its_field(query: dict[str, str], field: st
 @pytest.mark.parametrize(
     "hour", ["", "2022-01-31", "2022-01-31T05:30Z", "2022-01-31T25:00Z", "forecast#2022-02-01"]
 )
-def test_wrong_hour_is_answered_with_its_field(hour: str) -> None:
+def test_invalid_hour_is_refused_with_its_field(hour: str) -> None:
     status, body = get(World(), "/bids/{hour}", hour=hour)
     assert (status, body["field"]) == (400, "hour")
     assert "2022-01-31T05:00Z" in body["error"]

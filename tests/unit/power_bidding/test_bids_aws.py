@@ -1,4 +1,4 @@
-"""The adapters: valid requests to AWS, plain values back, and errors by their meaning."""
+"""The adapters: valid requests to AWS, plain values in responses, and errors as exceptions."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def stubbed(service: Any) -> tuple[Any, Stubber]:
     return client, stubber
 
 
-def test_offer_comes_back_as_it_was_put() -> None:
+def test_offer_is_read_back_unchanged() -> None:
     client, stub = stubbed("dynamodb")
     stub.add_response("get_item", {"Item": marshal(item_of(OFFER))})
     assert DynamoBids(Table(client, "bids")).get(ASSET, OFFER.slot) == OFFER
@@ -110,7 +110,7 @@ def test_rows_of_other_kinds_are_not_offers() -> None:
     assert table.level(ASSET, NIGHT) == (NIGHT - 1, 12.5)
 
 
-def test_forecast_comes_back_as_it_was_put() -> None:
+def test_forecast_is_read_back_unchanged() -> None:
     client, stub = stubbed("dynamodb")
     table = DynamoBids(Table(client, "bids"))
     forecast = Forecast(ASSET, "2022-02-01", NIGHT, [1.5, -2.0], "7", NIGHT, "m")
@@ -215,7 +215,7 @@ def models_of(client: Any) -> EndpointModels:
         ("ValidationError", None, ModelAnswerError),
     ],
 )
-def test_error_of_the_endpoint_has_its_meaning(code: str, status: int | None, kind: type[Exception]) -> None:
+def test_endpoint_error_raises_its_exception(code: str, status: int | None, kind: type[Exception]) -> None:
     client, stub = stubbed("sagemaker-runtime")
     more = {"OriginalStatusCode": status, "OriginalMessage": "hour must be"} if status else {}
     stub.add_client_error("invoke_endpoint", code, modeled_fields=more or None)
@@ -253,7 +253,7 @@ HOSTING = {
 }
 
 
-def test_endpoint_is_made_of_what_is_not_there() -> None:
+def test_only_missing_parts_of_an_endpoint_are_created() -> None:
     client, stub = stubbed("sagemaker")
     logs, log_stub = stubbed("logs")
     endpoints = SageMakerEndpoints(
@@ -284,7 +284,7 @@ def test_endpoint_is_made_of_what_is_not_there() -> None:
     stub.assert_no_pending_responses()
 
 
-def test_endpoint_that_is_gone_is_deleted_already() -> None:
+def test_deleting_a_missing_endpoint_is_no_error() -> None:
     client, stub = stubbed("sagemaker")
     logs, _ = stubbed("logs")
     endpoints = SageMakerEndpoints(client, logs, "m", "r", {**HOSTING, "tags": {}})

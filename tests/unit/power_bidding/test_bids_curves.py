@@ -1,4 +1,4 @@
-"""Curves and the state of charge: what the market clears, what may leave, and what the asset can deliver."""
+"""Curves and the state of charge: clearing, valid curves, and energy that the asset can deliver."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ def test_cleared_never_falls_when_the_price_rises(curve: curves.Curve, one: floa
 
 
 @given(drawn())
-def test_checked_curve_never_buys_above_what_it_sells_for(curve: curves.Curve) -> None:
-    # given a curve that may leave
+def test_checked_curve_never_buys_above_its_selling_prices(curve: curves.Curve) -> None:
+    # given a valid curve
     try:
         curves.checked(curve, LOSSY, RULES)
     except CurveError:
         assume(False)
-    # then a MWh bought at any charge price earns at any sell price, after losses
+    # then a MWh bought at any charge price has a profit at any sell price, after losses
     for bought, buy in curve:
         for sold, sell in curve:
             assert not (bought < 0 < sold) or buy < LOSSY.round_trip * sell
@@ -96,7 +96,7 @@ def test_checked_names_the_rule_that_a_curve_breaks(curve: object, named: str) -
     "curve",
     [SOURCE, ((-8.0, -150.0),), ((-8.0, 84.9), (8.0, 100.0)), ((-8.0, -150.0), (-0.1, 0.0), (0.1, 1.0))],
 )
-def test_checked_lets_a_right_curve_pass(curve: curves.Curve) -> None:
+def test_checked_accepts_a_valid_curve(curve: curves.Curve) -> None:
     assert curves.checked(curve, BATTERY, RULES) == curve
 
 
@@ -124,7 +124,7 @@ def test_charge_never_leaves_its_bounds(level: float, awards: list[float]) -> No
 
 
 @given(st.floats(1, 32), mws)
-def test_charge_delivers_what_it_allows(level: float, mw: float) -> None:
+def test_charge_moves_the_energy_within_its_limits(level: float, mw: float) -> None:
     least, most = charge.limits(level, LOSSY)
     after = charge.after(level, mw, LOSSY)
     kept = LOSSY.retention * level
@@ -141,10 +141,10 @@ def test_charge_is_carried_through_hours_without_a_bid() -> None:
 
 
 @given(st.lists(mws, min_size=1, max_size=25))
-def test_possible_agrees_with_trying_every_start(schedule: list[float]) -> None:
+def test_possible_agrees_with_a_search_over_initial_charges(schedule: list[float]) -> None:
     # given whether some state of charge delivers the schedule, tried in steps of 0.05 MWh
     def delivered(level: float) -> float:
-        """Return the least distance to the bounds on the way; negative where one is left."""
+        """Return the minimum distance to the bounds; negative if a bound is exceeded."""
         room = math.inf
         for mw in schedule:
             level -= mw if mw > 0 else 0.85 * mw
@@ -152,6 +152,6 @@ def test_possible_agrees_with_trying_every_start(schedule: list[float]) -> None:
         return room
 
     best = max(delivered(step / 20) for step in range(641))
-    # then the same is said, where the steps are fine enough to tell
+    # then the result is the same, if the steps are fine enough
     assume(abs(best) > 0.05)
     assert charge.possible(schedule, BATTERY) == (best > 0)

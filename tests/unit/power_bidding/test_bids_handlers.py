@@ -1,4 +1,4 @@
-"""The handlers: events as they come, to core and back."""
+"""The handlers: from events to `core` and back."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Parameter:
 
 
 class Aws:
-    """Waits, pipeline, callbacks, bucket and endpoints, as far as the handlers use them."""
+    """Waits, pipeline, callbacks, bucket and endpoints, with the methods that the handlers use."""
 
     def __init__(self) -> None:
         self.files: dict[str, bytes] = {}

@@ -23,7 +23,7 @@ Answer = tuple[int, Any]
 
 
 class Server:
-    """Answers each request by the next of `answers`, the last one again and again."""
+    """Answers each request with the next of `answers`; the last one is repeated."""
 
     def __init__(self) -> None:
         self.answers: list[Answer] = []
@@ -70,7 +70,7 @@ def server() -> Iterator[Server]:
 
 
 class Secret:
-    """A key that is rotated: the second reading has the new one."""
+    """A key that is rotated: the second read returns the new one."""
 
     def __init__(self, url: str) -> None:
         self.url, self.key, self.reads = url, KEY, 0
@@ -98,7 +98,7 @@ def test_offer_is_sent_with_its_id(server: Server) -> None:
     assert server.asked == [("POST", "/offers", KEY, body)]
 
 
-def test_market_that_has_the_offer_is_fine(server: Server) -> None:
+def test_offer_that_the_market_already_has_is_accepted(server: Server) -> None:
     server.answers = [(409, {"accepted": True, "error": "it is here already"})]
     market(server).send(OFFER)
 
@@ -122,7 +122,7 @@ def test_refusal_is_final_and_has_its_reason(server: Server, answer: Answer, rea
 
 
 @pytest.mark.parametrize("status", [429, 500, 502, 503])
-def test_failing_market_is_asked_again(server: Server, status: int) -> None:
+def test_request_to_a_failing_market_is_retried(server: Server, status: int) -> None:
     pauses: list[float] = []
     server.answers = [(status, {}), (status, {}), (200, {"accepted": True})]
     market(server, pauses).send(OFFER)
@@ -143,7 +143,7 @@ def test_failing_market_is_asked_again(server: Server, status: int) -> None:
         (200, b"[" + b" " * LARGEST_ANSWER + b"]"),
     ],
 )
-def test_answer_that_says_nothing_leaves_the_offer_unknown(server: Server, answer: Answer) -> None:
+def test_invalid_market_response_raises_market_down(server: Server, answer: Answer) -> None:
     server.answers = [answer]
     with pytest.raises(MarketDownError) as raised:
         market(server).send(OFFER)
@@ -160,7 +160,7 @@ def test_rotated_key_is_read_again(server: Server) -> None:
     assert [key for _, _, key, _ in server.asked] == [KEY, f"{KEY}-1", f"{KEY}-1"]
 
 
-def test_refused_key_is_told_without_the_key(server: Server) -> None:
+def test_refused_key_is_reported_without_the_key(server: Server) -> None:
     server.answers = [(403, {})]
     with pytest.raises(MarketDownError, match="refuses the key: 403") as raised:
         market(server).send(OFFER)

@@ -46,7 +46,7 @@ class Place:
         return Backend(self.objects, self.hours, self.history, HUBS, TEXAS)
 
     def answers(self, now: int, *, without=(), gaps=(), changed=None, published: float | None = None):
-        """Write what the feeds found for the run of `now`; return their results."""
+        """Write the feeds' files for the run of `now`; return their results."""
         results = []
         for feed, names in SERIES.items():
             if feed in without:
@@ -78,7 +78,7 @@ class Place:
         return consolidate(request, self.backend())
 
     def state(self):
-        """Return everything that lasts."""
+        """Return all stored data."""
         return copy.deepcopy((self.objects.all, self.hours.all, self.history.cells, self.history.frozen))
 
     def dataset(self, hour: int):
@@ -140,7 +140,7 @@ def test_feeds_in_any_order_give_the_same_bytes():
     assert all(outcome == outcomes[0] for outcome in outcomes)
 
 
-def test_same_input_changes_nothing_after_an_earlier_hour_came_late(place):
+def test_same_input_changes_nothing_after_a_late_earlier_hour(place):
     feeds = place.answers(NOW, without=["load"])
     first = place.run(NOW, feeds)
     place.run(NOW - 1)
@@ -162,7 +162,7 @@ def test_missing_feed_is_taken_from_the_earlier_dataset(place, feed, flags):
     assert place.dataset(NOW)["values"]["HB_WEST"]["load"] == PAST.series["load"][NOW]
 
 
-def test_feed_missing_for_hours_is_taken_from_the_newest_that_had_it(place):
+def test_feed_missing_for_hours_is_taken_from_its_newest_dataset(place):
     place.run(NOW - 6)
     outputs = [place.run(hour, without=["load"]) for hour in range(NOW - 5, NOW + 1)]
     assert outputs[-1]["flags"] == {"load": "earlier forecast"}
@@ -179,7 +179,7 @@ def test_missing_value_is_interpolated_between_its_neighbours(place):
     )
 
 
-def test_first_hour_without_a_price_is_incomplete_and_told(place):
+def test_first_hour_without_a_price_is_reported_as_incomplete(place):
     output = place.run(NOW, without=["market_prices"])
     assert output["status"] == "incomplete"
     assert output["flags"] == {f"price:{hub}": "missing" for hub in HUBS}
@@ -191,14 +191,14 @@ def test_other_columns_may_be_missing(place):
     assert output["flags"] == {"load": "missing", "temperature": "missing"}
 
 
-def test_carried_value_is_not_carried_on_for_ever(place):
+def test_value_is_carried_for_three_hours_at_most(place):
     far = [("load", hour) for hour in range(NOW - 30, NOW + 60)]
     place.run(NOW, gaps=far, changed={"load": {NOW: 40_000.0}})
     flags = [place.run(hour, gaps=far)["flags"]["load"] for hour in range(NOW + 1, NOW + 6)]
     assert flags == ["carried"] * 3 + ["missing"] * 2
 
 
-def test_real_time_price_arrives_as_a_version_of_the_hour_before(place):
+def test_real_time_price_makes_a_version_of_the_previous_hour(place):
     place.run(NOW)
     place.run(NOW + 1)
     row = place.hours.all[NOW]
@@ -282,7 +282,7 @@ def test_forecast_published_after_the_deadline_is_never_frozen(place):
 
 
 @pytest.mark.parametrize(("day", "count"), [("2022-03-13", 23), ("2022-11-06", 25)])
-def test_forecast_of_a_day_the_clocks_change_has_all_its_hours(place, day, count, monkeypatch):
+def test_forecast_has_all_hours_of_a_daylight_saving_day(place, day, count, monkeypatch):
     run = int(hours.day_ahead_deadline(day, TEXAS)) - 1
     monkeypatch.setitem(globals(), "PAST", history(run - 40, 6))
     place.run(run)
@@ -328,7 +328,7 @@ def test_version_of_a_killed_run_with_other_input_is_kept(place):
     place.kills.at = -1
     # when
     output = place.run(NOW)
-    # then: the object that was written is version 1 for good
+    # then: the written object remains version 1
     assert output["version"] == 2
     assert decoded(place.objects.all["datasets/date=2022-01-31/hour=12/v1.json"])["flags"] == {
         "load": "missing"

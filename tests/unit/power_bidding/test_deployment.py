@@ -1,4 +1,4 @@
-"""Deployment: an endpoint per version, tried before it is named; a rollback; what a killed one leaves."""
+"""Deployment: an endpoint per version, tested before it is named, rollback, and killed deployments."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PREFIX = "stack-model"
 
 
 class Cloud:
-    """Endpoints that come into service after some looks."""
+    """Endpoints that are in service after some polls."""
 
     def __init__(self) -> None:
         self.turns = Turns()
@@ -148,7 +148,7 @@ def never_answers(cloud: Cloud) -> None:
 
 
 @pytest.mark.parametrize("fail", [fails_to_start, starts_too_slowly, answers_wrong, never_answers])
-def test_failed_trial_deletes_what_it_made(fail: Callable[[Cloud], None]) -> None:
+def test_failed_trial_deletes_its_endpoint(fail: Callable[[Cloud], None]) -> None:
     cloud = Cloud()
     deployed(cloud, 1, 2)
     before = cloud.value
@@ -175,12 +175,12 @@ def test_rollback_swaps_the_two_versions() -> None:
     assert roll_back(cloud.stage, None).version == "1"
     assert cloud.value.former
     assert cloud.value.former.version == "2"
-    # naming the version makes it safe to repeat
+    # naming the version makes a rollback idempotent
     assert roll_back(cloud.stage, "1").version == "1"
     assert roll_back(cloud.stage, "2").version == "2"
 
 
-def test_rollback_refuses_what_is_not_there() -> None:
+def test_rollback_without_a_former_version_is_refused() -> None:
     cloud = Cloud()
     with pytest.raises(ValueError, match="no former version"):
         roll_back(cloud.stage, None)
@@ -194,7 +194,7 @@ def test_rollback_refuses_what_is_not_there() -> None:
     assert cloud.value.now.version == "2"
 
 
-def test_deployment_after_a_rollback_goes_forward() -> None:
+def test_deployment_after_a_rollback_succeeds() -> None:
     cloud = Cloud()
     deployed(cloud, 1, 2)
     roll_back(cloud.stage, None)
@@ -220,14 +220,14 @@ def test_wrong_request_to_deploy_names_the_field(event: dict[str, str], named: s
         version_of(event, NIGHT)
 
 
-def test_deployment_takes_a_package_or_an_image() -> None:
+def test_deployment_accepts_a_package_or_an_image() -> None:
     given = {"request": "a" * 32, "version": "1"}
     assert version_of({**given, "model_package_arn": "arn"}, 5).source == {"model_package_arn": "arn"}
     source = {"model_data": "s3://a", "image": "b"}
     assert version_of({**given, **source}, 5) == Version("a" * 32, "1", 5, source)
 
 
-def test_trial_asks_what_bids_would_ask_and_checks_the_answer() -> None:
+def test_trial_sends_a_request_of_bids_and_checks_the_response() -> None:
     world = World()
     desk = world.desk
     trial = Trial(desk.assets, SETTINGS, desk.history, desk.datasets, desk.models)

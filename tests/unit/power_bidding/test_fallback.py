@@ -1,4 +1,4 @@
-"""Each failure of a run ends in an offer of the latest curve for the same hour, or explicitly in none."""
+"""Each failure of a run ends in an offer of the latest curve for the same hour, or in a no-offer."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_failure_ends_in_the_latest_curve_or_no_offer(fail: Any, error: Any, awa
         assert (row.status, row.source, row.curve) == ("no_offer", "none", ())
         assert str(raised.value) in row.reason
         assert world.market.accepted == {}
-    # repeated, nothing changes
+    # a repetition changes nothing
     sent = world.market.sent
     fall_back(world.desk, NIGHT, ASSET, "again")
     assert (world.row(TARGET), world.market.sent) == (row, sent)
@@ -100,7 +100,7 @@ def test_fallback_that_the_state_of_charge_forbids_is_no_offer(level: float, mw:
     assert (row.status, world.market.sent) == ("no_offer", 0)
 
 
-def test_market_that_manages_charge_takes_any_fallback() -> None:
+def test_any_fallback_is_sent_when_the_market_manages_charge() -> None:
     world = World("managed_curves")
     world.market.known = Telemetry(2.9, {})
     day_ahead(world, 3.0)
@@ -108,7 +108,7 @@ def test_market_that_manages_charge_takes_any_fallback() -> None:
     assert world.row(TARGET).status == "sent"  # type: ignore[union-attr]
 
 
-def test_curve_for_another_hour_is_never_taken() -> None:
+def test_curve_for_another_hour_is_never_used() -> None:
     world = World()
     day_ahead(world, 3.0, hour=TARGET - 1)
     day_ahead(world, 3.0, hour=TARGET + 1)
@@ -125,7 +125,7 @@ def test_offer_that_waits_for_release_is_left_to_the_operator() -> None:
     assert (world.row(TARGET), world.market.sent) == (before, 0)
 
 
-def test_offer_of_a_killed_run_is_sent_as_it_was() -> None:
+def test_offer_of_a_killed_run_is_sent_unchanged() -> None:
     # given a run that was killed after its first write
     world = World()
     world.turns.run([lambda: make_bids(world.desk, NIGHT, 1, ASSET)], [], [(0, 2)])
@@ -140,8 +140,8 @@ def test_offer_of_a_killed_run_is_sent_as_it_was() -> None:
     assert (row.status, row.source, row.curve) == ("sent", "model", before.curve)
 
 
-def test_market_that_is_down_is_asked_again_until_the_deadline() -> None:
-    # given an offer whose answer was lost
+def test_request_to_the_market_is_retried_until_the_deadline() -> None:
+    # given an offer whose response was lost
     world = World()
     world.market.down = 99
     world.offers.put_level(ASSET, NIGHT, 16.0)
@@ -154,14 +154,14 @@ def test_market_that_is_down_is_asked_again_until_the_deadline() -> None:
     # when the deadline passes
     world.clock.time = NIGHT + 0.75
     fall_back(world.desk, NIGHT, ASSET, "x")
-    # then the hour is explicitly without an offer, and the reason says what is not known
+    # then the hour has a no-offer, whose reason names the unknown state of the offer
     row = world.row(TARGET)
     assert row
     assert row.status == "no_offer"
     assert f"the market may have {before.digest}" in row.reason
 
 
-def test_lost_answer_is_found_out_after_the_deadline() -> None:
+def test_lost_market_response_is_resolved_after_the_deadline() -> None:
     world = World()
     world.market.down = -1
     with pytest.raises(MarketDownError):
@@ -185,7 +185,7 @@ def test_late_run_makes_no_offer() -> None:
 
 @pytest.mark.parametrize("run", [LAST - 1, LAST])
 def test_closed_day_ahead_market_keeps_no_real_time_offer_back(run: int) -> None:
-    # given a run that begins after the day-ahead deadline, but long before its own hour's
+    # given a run that begins after the day-ahead deadline, but before the deadline of its hour
     world, ours = World("self_schedule", run), run + 18
     world.clock.time = run + 6
     desk = replace(world.desk, settings=replace(SETTINGS, lead_hours=18))
@@ -196,36 +196,36 @@ def test_closed_day_ahead_market_keeps_no_real_time_offer_back(run: int) -> None
         fall_back(desk, run, ASSET, "late")
     else:
         make_bids(desk, run, 1, ASSET)
-    # then the model is asked for the real-time one alone, which leaves
+    # then the model is asked for the real-time offer only, which is sent
     (asked,) = world.model.asked
     assert asked["day_ahead"] is None
     assert [offer.slot for offer in world.market.accepted.values()] == [Slot(ours, "RT")]
-    # and the last run says that there are no day-ahead ones
+    # and the last run records no-offers for the day ahead
     rows = [world.row(hour, "DA") for hour in DAY]
     assert {row and row.status for row in rows} == {"no_offer" if run == LAST else None}
 
 
 def test_day_ahead_falls_back_to_the_run_before() -> None:
-    # given offers for the day that the run before has prepared
+    # given offers for the day from the previous run
     world = World("self_schedule", LAST - 1)
     make_bids(world.desk, LAST - 1, 1, ASSET)
     world.clock.time = LAST + 0.25
     no_model(world)
     # when the last run fails
     fall_back(world.desk, LAST, ASSET, "no model")
-    # then those leave
+    # then those are sent
     rows = [world.row(hour, "DA") for hour in DAY]
     assert {(row.status, row.source) for row in rows if row} == {("sent", "fallback")}
     assert world.counts == {"FallbackHours": 24, "NoOfferHours": 1}
 
 
 def test_day_ahead_fallback_must_be_possible_as_a_whole() -> None:
-    # given offers of 40 MWh, of which each is possible, but not all of them
+    # given offers of 40 MWh, of which each is possible alone, but not all together
     world = World("self_schedule", LAST)
     for hour in DAY[:5]:
         day_ahead(world, 8.0, "proposed", hour)
     fall_back(world.desk, LAST, ASSET, "x")
-    # then as many leave as the battery can deliver
+    # then as many are sent as the battery can deliver
     sent = [hour for hour in DAY if world.row(hour, "DA").status == "sent"]  # type: ignore[union-attr]
     assert sent == [*DAY[1:5]]
 

@@ -1,4 +1,4 @@
-"""The faults' benchmark: which trials it makes, and how it judges what became of the offers."""
+"""The benchmark with faults: its trials, and its evaluation of the resulting offers."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def row(status: str, source: str = "model", made: str = "2024-09-10T20:00:00Z") 
 
 
 @pytest.mark.parametrize("together", [1, 2, 4])
-def test_plan_has_each_fault_so_often_and_each_feed_once_an_hour(together: int):
+def test_plan_has_each_fault_five_times_and_feeds_once_hourly(together: int):
     trials = plan(KINDS, 5, together, chance())
     counts = Counter(fault.name for trial in trials for fault in trial.faults)
     assert set(counts.values()) == {5}
@@ -79,11 +79,11 @@ def test_feeds_that_are_waited_for_share_their_hours():
 
 @pytest.mark.parametrize("feed", FEEDS)
 @pytest.mark.parametrize("kind", FEED_KINDS)
-def test_server_knows_each_fault_of_a_feed(feed: str, kind: str):
+def test_server_supports_each_fault_of_a_feed(feed: str, kind: str):
     assert {feeds.served(TrialFault(kind, feed, variant)) for variant in range(3)} <= set(SERVED)
 
 
-def test_queue_keeps_to_the_lanes_that_are_free():
+def test_queue_returns_trials_of_free_lanes_only():
     # given
     stopped, killed = Trial((TrialFault("stopped"),)), Trial((TrialFault("killed"),))
     queue = Queue([stopped, killed, Trial((DOWN,))], chance())
@@ -95,7 +95,7 @@ def test_queue_keeps_to_the_lanes_that_are_free():
     assert len(queue) == 0
 
 
-def test_fault_that_did_not_strike_is_tried_again_some_times():
+def test_fault_that_did_not_occur_is_retried_with_a_limit():
     queue, trial = Queue([], chance()), Trial((DOWN, LATE))
     for attempt in range(2, ATTEMPTS + 1):
         queue.again(trial, [LATE])
@@ -118,7 +118,7 @@ def test_fault_that_did_not_strike_is_tried_again_some_times():
         (None, False, LOST),
     ],
 )
-def test_outcome_is_what_the_market_has_or_was_said_in_time(
+def test_outcome_follows_the_markets_offers_and_punctual_no_offers(
     given: dict[str, str] | None, at_market: bool, expected: str
 ):
     assert outcome(given, at_market, DUE) == expected
@@ -134,7 +134,9 @@ def test_outcome_is_what_the_market_has_or_was_said_in_time(
         (None, False, False),
     ],
 )
-def test_row_is_held_against_the_market(given: dict[str, str] | None, at_market: bool, expected: bool):
+def test_disagrees_compares_a_row_with_the_market(
+    given: dict[str, str] | None, at_market: bool, expected: bool
+):
     assert disagrees(given, at_market) is expected
 
 
@@ -144,7 +146,7 @@ def results(*offered: str, doubles: int = 0) -> dict:
 
 
 def test_table_counts_each_struck_fault_of_an_hour():
-    # given an hour with two faults, of which one struck, and an hour without
+    # given an hour with two faults, of which one occurred, and an hour without faults
     hour = Hour(Trial((DOWN, LATE)), RUN, OFFERED, DUE, missed=[LATE], flagged=True)
     plain = Hour(Trial(), "2024-09-10T05:00Z", "2024-09-10T23:00Z", DUE)
     # when
@@ -161,7 +163,7 @@ def test_table_counts_each_struck_fault_of_an_hour():
 
 
 def test_no_offer_that_is_not_counted_has_no_alarm(monkeypatch: pytest.MonkeyPatch):
-    # given two no-offers before, and three more, of which the metric counts two
+    # given two earlier no-offers, and three more, of which the metric counts two
     monkeypatch.setattr("benchmarks.power_bidding.faults.no_offers.METRIC_SECONDS", 0)
     counts = iter([2, 4])
     monkeypatch.setattr(NoOffers, "_count", lambda self: next(counts))
@@ -193,7 +195,7 @@ def test_metric_of_a_log_line_is_counted(line: str, expected: int):
 
 
 def test_fault_that_no_answer_showed_is_missed():
-    # given a trial with two faults, while one of the feeds is asked
+    # given a trial with two faults, while one of the feeds is requested
     with replay(RUN) as server:
         control = FeedServer(server.url, server.control_key, server.secret())
         given = feeds.FeedFaults(control, "HB_NORTH", chance())

@@ -1,4 +1,4 @@
-"""The replay's server: what it publishes when, whom it answers, how it starts and ends."""
+"""The replay's server: publication times, access, start and end."""
 
 import json
 import signal
@@ -20,7 +20,7 @@ NOW = "2022-01-31T18:00Z"
 
 
 def ask(server, method: str, path: str, body=None, key: str | None = None, **headers: str):
-    """Return the status and the JSON of an answer; `key` is the market's where it is not given."""
+    """Return the status and the JSON of a response. `key` is the market's by default."""
     named = {"x-api-key": server.keys.market if key is None else key}
     named |= {name.replace("_", "-"): value for name, value in headers.items()}
     answer = urllib3.request(method, server.url + path, headers=named, json=body, timeout=10)
@@ -55,7 +55,7 @@ def test_values_are_published_at_their_time_and_not_before(server, name, now, la
 
 
 def test_future_of_the_history_changes_nothing_that_is_published():
-    # given: two histories that are the same up to what is published now
+    # given: two histories that are equal in the values published so far
     now, known = hours.parse(NOW), hours.parse("2022-02-01T06:00Z")
     one, other = history(now - 14 * 24, 21), history(now - 14 * 24, 21)
     for name, values in other.series.items():
@@ -74,7 +74,7 @@ def test_future_of_the_history_changes_nothing_that_is_published():
     assert seen[0] == seen[1]
 
 
-def test_external_forecast_stays_as_it_was_at_the_deadline(server):
+def test_external_forecast_does_not_change_after_the_deadline(server):
     day = hours.hours_of("2022-02-02", TEXAS)
     at = {}
     for now in ("2022-02-01T14:00Z", "2022-02-01T16:00Z", "2022-02-01T22:00Z", "2022-02-03T00:00Z"):
@@ -159,7 +159,7 @@ def test_offer_and_results_over_http(server):
         ("/faults", {"feed": "load", "kind": "corrected", "from": NOW}, "a correction needs"),
     ],
 )
-def test_bad_control_call_says_what_is_wrong(server, path, body, text):
+def test_invalid_control_call_is_refused_with_the_reason(server, path, body, text):
     status, answer = ask(server, "POST", path, body, server.control_key)
     assert status == 400
     assert text in answer["error"]
@@ -172,7 +172,7 @@ def test_keys_are_rotated_by_a_control_call(server):
     assert after["market"]["key"] != before["market"]["key"]
 
 
-def test_clock_runs_at_its_rate_and_stands_when_paused():
+def test_clock_runs_at_its_rate_and_can_be_paused():
     real = [100.0]
     clock = ReplayClock(50.0, 360, real=lambda: real[0])
     real[0] += 10
@@ -196,7 +196,7 @@ def test_clock_runs_at_its_rate_and_stands_when_paused():
         ("hour_utc,price:A\n", "has no hours"),
     ],
 )
-def test_history_that_cannot_be_read_says_why(tmp_path, text, problem):
+def test_invalid_history_is_refused_with_the_reason(tmp_path, text, problem):
     path = tmp_path / "history.csv"
     path.write_text(text)
     with pytest.raises(ValueError, match=problem):

@@ -83,7 +83,7 @@ def test_broken_feed_raises_the_error_of_its_fault(feed, shape, kind, error):
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("feed", layer.FEEDS)
-def test_late_feed_is_late_until_it_arrives(feed, shape):
+def test_late_feed_is_reported_until_it_arrives(feed, shape):
     with replay(NOW, shape) as server:
         put(server, feed=feed, kind="late")
         late = fetched(server, feed, MemoryObjects())
@@ -106,7 +106,7 @@ def test_corrupt_feed_is_refused_by_the_check_for_it(feed, kind, shape):
     assert store.list(f"raw/{feed}/date=2022-01-31/hour=18/")
 
 
-def test_hour_that_the_operator_no_longer_keeps_is_gone():
+def test_hour_before_the_operators_retention_is_unavailable():
     old = hours.text(hours.parse(NOW) - 40 * 31 * 24)
     with replay(NOW, "caiso") as server:
         assert fetched(server, "market_prices", MemoryObjects(), old)["status"] == "gone"
@@ -123,7 +123,7 @@ def test_null_of_the_weather_is_an_answer():
     assert files.decoded(store.all[result["key"]]).series["temperature"][hours.parse(NOW)] is None
 
 
-def test_secret_without_a_field_names_it():
+def test_missing_field_of_a_secret_is_named():
     with pytest.raises(ValueError, match=r"the feeds' secret has no weather\.url"):
         layer.fetch("weather", 0, settings(), {}, MemoryObjects())
     with pytest.raises(ValueError, match=r"prices\.source of the feeds' secret must be caiso or ercot"):
@@ -134,7 +134,7 @@ def test_secret_without_a_field_names_it():
 
 
 class Secret:
-    """Counts the reads; answers with what the server asks for now, or with what it asked for at first."""
+    """Counts the reads; returns the server's current keys, or its first ones."""
 
     def __init__(self, server):
         self.server, self.reads, self.known = server, 0, server.secret()

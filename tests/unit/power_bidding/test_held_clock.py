@@ -29,7 +29,7 @@ class Feeds:
         self.set.append(change)
 
 
-def test_held_clock_stands_almost_still_and_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_held_clock_almost_stops_until_it_is_released(monkeypatch: pytest.MonkeyPatch) -> None:
     # given a clock that runs an hour a second
     now = 100.0
     monkeypatch.setattr(clock.time, "monotonic", lambda: now)
@@ -45,10 +45,10 @@ def test_held_clock_stands_almost_still_and_goes_on(monkeypatch: pytest.MonkeyPa
     held.release()
     held.release()
     now += 5
-    # then the hold counts in real time only
+    # then the hold only takes real time
     assert at_the_end_of_the_hold == pytest.approx(10.01)
     assert held.hours() == pytest.approx(15.01)
     assert held.held_seconds == 36
-    # and feeds and functions are told once of each change, with the same time
+    # and feeds and functions get each change once, with the same time
     assert desk.set == [(3600, 0.0), (1, pytest.approx(10)), (3600, pytest.approx(10.01))]
     assert feeds.set == [{"paused": False}, {"rate": 1}, {"rate": 3600}]

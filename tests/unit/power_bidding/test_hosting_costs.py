@@ -1,4 +1,4 @@
-"""What serverless and provisioned hosting cost in a month, and the request that is timed."""
+"""Monthly costs of serverless and provisioned hosting, and the timed request."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_billed_counts_started_milliseconds(seconds: float, told: str) -> None:
 
 
 @pytest.mark.parametrize("seconds", [0, -1, float("nan"), float("inf")])
-def test_billed_refuses_what_is_no_duration(seconds: float) -> None:
+def test_billed_refuses_an_invalid_duration(seconds: float) -> None:
     with pytest.raises(ValueError, match="seconds must be a number above 0"):
         billed(seconds)
 
@@ -50,7 +50,7 @@ def test_month_is_billed_by_second_and_by_hour() -> None:
         ("0.00004", "0.001", 0.9),
         ("0.00002", "0.0007", 0.0334),
         ("0.0001", "0.0013", 7.77),
-        # equal to the last digit: 730 * 0.001 = 18,250 * 0.00004
+        # exactly equal: 730 * 0.001 = 18,250 * 0.00004
         ("0.00004", "0.001", 1.0),
         ("0.00012", "0.00001", 400.0),
     ],
@@ -72,7 +72,7 @@ def test_cost_ratio_follows_assets_memory_and_instance() -> None:
     )
     # when
     found = hosting.costs(chosen, first=6, warm=1)
-    # then two assets are asked for every hour, at the prices of that memory and that instance
+    # then two assets are requested every hour, at the prices of that memory and that instance
     assert found["invocations_a_month"] == 1460
     assert found["dollars_serverless"] == pytest.approx(1460 * 6 * 0.00008)
     assert found["dollars_provisioned"] == pytest.approx(730 * 0.204)
@@ -106,7 +106,7 @@ def test_request_has_the_hours_of_production(tmp_path: Path) -> None:
     path.write_text("\n".join(["hour_utc,price:HUB,real_time:HUB,load,temperature", *rows, ""]))
     # when
     asked = json.loads(hosting.request(Replay(path, "HUB", FIRST, "", "", "", ()), PowerBidding()))
-    # then prices go to the end of the market day, and the hours before are repeated
+    # then prices end with the market day, and the hours before are repeated
     history = asked["history"]
     assert history["start"] == later(FIRST, -392 * 24)
     ahead = {name: len(values) - 392 * 24 for name, values in history.items() if name != "start" and values}

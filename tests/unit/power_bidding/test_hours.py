@@ -47,7 +47,7 @@ def test_day_ahead_deadline_is_ten_local_of_the_day_before():
     assert hours.day_ahead_deadline("2022-07-01", TEXAS) == hours.parse("2022-06-30T15:00Z")
 
 
-def test_hour_ending_tells_the_repeated_hour_from_the_first():
+def test_hour_ending_distinguishes_the_repeated_hour():
     first = hours.hour_ending("2022-11-06", 2, TEXAS)
     second = hours.hour_ending("2022-11-06", 2, TEXAS, repeated=True)
     assert (first, second) == (hours.parse("2022-11-06T06:00Z"), hours.parse("2022-11-06T07:00Z"))

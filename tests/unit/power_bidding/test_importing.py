@@ -1,4 +1,4 @@
-"""A history of one's own, imported."""
+"""Import of a user's history."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Days:
         return True
 
 
-def test_rows_are_kept_by_location_and_day() -> None:
+def test_rows_are_stored_by_location_and_day() -> None:
     table = Days()
     assert import_history(TEXT, HUBS, table) == 2
     assert sorted(table.days) == [
@@ -42,7 +42,7 @@ def test_rows_are_kept_by_location_and_day() -> None:
     assert unpacked(table.days["HB_WEST", "2022-02-01"][hours.parse("2022-02-01T00:00Z")])["price"] is None
 
 
-def test_days_that_are_there_stay() -> None:
+def test_existing_days_are_not_overwritten() -> None:
     table = Days()
     import_history(TEXT, HUBS, table)
     before = dict(table.days)

@@ -16,7 +16,7 @@ from power_feeds import hours
 from tests.support.power_bidding.feeds import ASSET, TEXAS
 
 MIDNIGHT = hours.parse("2022-01-31T06:00Z")
-"""Of 31 January in Texas."""
+"""Midnight of 31 January in Texas"""
 CURVE = [[-8.0, -150.0], [0.0, 20.0], [1.65, 80.79], [5.15, 105.34], [8.0, 230.15]]
 
 
@@ -50,7 +50,7 @@ def test_real_time_offer_is_due_75_minutes_before_its_hour(early, status):
 @pytest.mark.parametrize(
     ("now", "status"), [("2022-01-31T16:00Z", 200), ("2022-01-31T17:00Z", 422)], ids=["10:00", "11:00"]
 )
-def test_day_ahead_offer_is_due_at_ten_of_the_day_before(now, status):
+def test_day_ahead_offer_is_due_at_ten_the_previous_day(now, status):
     tomorrow = hours.parse("2022-02-01T12:00Z")
     assert market().offer(offer(tomorrow, market="DA"), hours.parse(now))[0] == status
 
@@ -58,7 +58,7 @@ def test_day_ahead_offer_is_due_at_ten_of_the_day_before(now, status):
 def test_second_offer_for_an_hour_is_refused():
     found, hour = market(), MIDNIGHT + 5
     assert found.offer(offer(hour), MIDNIGHT) == (200, {"accepted": True})
-    # when, then: the same again is fine, another is not, another market is
+    # when, then: a repeated offer is no double, another one is, and one of another market is accepted
     assert found.offer(offer(hour), MIDNIGHT)[0] == 409
     assert found.results(MIDNIGHT)["double"] == 0
     assert found.offer(offer(hour, name="b"), MIDNIGHT) == (409, {"error": "already offered"})
@@ -107,7 +107,7 @@ def test_offer_without_a_field_is_refused_by_its_name(field):
     assert field in body["error"]
 
 
-def test_charge_is_carried_and_limits_what_is_delivered():
+def test_charge_is_carried_and_limits_delivery():
     found = market()
     for number in range(5):
         found.offer(offer(MIDNIGHT + 5 + number, [[-8.0, -150.0]]), MIDNIGHT)
@@ -116,14 +116,14 @@ def test_charge_is_carried_and_limits_what_is_delivered():
     settled = found.results(MIDNIGHT + 20)["settled"]
     charged = [row["mw"] for row in settled if row["mw"] < 0]
     sold = [row["mw"] for row in settled if row["mw"] > 0]
-    # 32 MWh hold five hours at 8 MW and 85 % with something left out
+    # 32 MWh take less than five hours of charging at 8 MW and 85 %
     assert charged == pytest.approx([-8, -8, -8, -8, -(32 - 4 * 6.8) / 0.85])
     assert sold == pytest.approx([8, 8, 8, 8])
     assert found.results(MIDNIGHT + 20)["revenue"]["battery"] == pytest.approx((sum(charged) + 32) * 50)
 
 
-def test_day_ahead_award_settles_at_its_price_and_the_rest_in_real_time():
-    # given: charge in the battery, and an award of 2 MW in an hour that is dear in real time
+def test_day_ahead_award_settles_at_its_price():
+    # given: a charged battery, and an award of 2 MW in an hour with a high real-time price
     prices = dict.fromkeys(range(MIDNIGHT, MIDNIGHT + 96), 50.0)
     hour = MIDNIGHT + 30
     found = market(prices=prices, real_time={hour: 200.0})
@@ -164,8 +164,8 @@ def test_charge_never_leaves_its_bounds(wanted, charge, discharge):
         soc = asset.after(done, soc)
         energy += done
         assert 0 <= soc <= 32
-    assert energy <= 1e-6  # nothing is sold that was not bought
+    assert energy <= 1e-6  # no sale without bought energy
 
 
-def test_checked_offer_is_what_was_given():
+def test_checked_offer_equals_the_given_one():
     assert checked(CURVE, ASSET, -150, 2_000) == [(mw, price) for mw, price in CURVE]

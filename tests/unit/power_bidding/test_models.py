@@ -1,4 +1,4 @@
-"""Whether the model in service is current: age, trailing loss, and what holds a retraining back."""
+"""Whether the deployed model is current: age, trailing loss, and reasons against a retraining."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Trainings:
 
 
 def inspection(errors: dict[int, float] | None = None, model: str = "7") -> Inspection:
-    """Return an inspection with forecasts that are off by so many $/MWh, for the days so long before today.
+    """Return an inspection with forecasts that are off by these $/MWh, by days before today.
 
     Prices alternate from day to day between 30 and 40 $/MWh, so persistence is off by 10.
     """
@@ -83,12 +83,12 @@ def test_loss_of_too_few_days_is_no_judgement() -> None:
     assert loss_ratio(inspection(dict.fromkeys(range(1, 8), 30.0)), ASSET, LOCATION, "7", RUN) == 3.0
 
 
-def test_loss_looks_at_14_days_and_never_ahead() -> None:
-    # given terrible forecasts of today, which is not over, and of days long ago
+def test_loss_uses_the_last_14_days_only() -> None:
+    # given very wrong forecasts of today, which has not ended, and of days long ago
     desk = inspection(dict.fromkeys(range(1, 15), 5.0) | {0: 500.0, -1: 500.0, 15: 500.0, 16: 500.0})
     before = loss_ratio(desk, ASSET, LOCATION, "7", RUN)
     assert before == pytest.approx(0.5)
-    # when all that comes after the run's hour is another
+    # when all data after the run's hour differs
     past = desk.history
     assert isinstance(past, Past)
     for hour in [each for each in past.prices if each > RUN]:
@@ -109,7 +109,7 @@ def test_days_of_23_and_25_hours_are_judged(day: str) -> None:
     prices = dict.fromkeys(before, 30.0) | dict.fromkeys(whole, 40.0)
     forecast = Forecast(ASSET, day, whole[0], [45.0] * len(whole), "7", 0, "x")
     assert day_ratio(forecast, prices, ZONE) == 0.5
-    # a price that is missing is no judgement
+    # a missing price gives no loss
     del prices[whole[3]]
     assert day_ratio(forecast, prices, ZONE) is None
 
@@ -121,7 +121,7 @@ def test_day_like_the_one_before_has_a_ratio_too(error: float, ratio: float) -> 
     assert day_ratio(Forecast(ASSET, "2022-02-02", 0, [30 + error] * 24, "7", 0, "x"), prices, ZONE) == ratio
 
 
-def test_run_goes_on_while_a_retraining_executes() -> None:
+def test_run_continues_while_a_retraining_executes() -> None:
     found = check_model(inspection(), Trainings(True), Serving("e", "7", RUN - 200), None, RUN)
     assert found["current"]
     assert found["reason"].startswith("retraining already: trained on data that ends 200 hours before")
@@ -131,6 +131,6 @@ def test_run_goes_on_while_a_retraining_executes() -> None:
     ("last", "current"), [(RUN - 24, False), (RUN - 23, True), (RUN, True), (RUN + 1, False)]
 )
 def test_model_in_service_is_not_retrained_too_soon(last: int, current: bool) -> None:
-    # a pipeline that failed, or whose version did not win, is not started again each hour
+    # after a failed pipeline, or a version that was not better, it is not started again every hour
     found = check_model(inspection(), Trainings(), Serving("e", "7", RUN - 200), last, RUN)
     assert found["current"] is current

@@ -1,4 +1,4 @@
-"""When offers are due, and how each leaves exactly once: the switch, two runs at once, killed runs."""
+"""Deadlines of offers, and sending each exactly once: the switch, concurrent runs, killed runs."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_day_ahead_offers_are_due_at_ten_local_time(day: str, deadline: str, len
 
 
 @given(hour_numbers)
-def test_run_offers_only_what_is_not_due_within_its_hour(run: int) -> None:
+def test_run_makes_offers_not_due_within_its_hour_only(run: int) -> None:
     for slot in offers.slots(run, SETTINGS):
         assert offers.due(slot, SETTINGS) >= (run + 0.75 if slot.market == "RT" else run + 1)
 
@@ -80,7 +80,7 @@ def test_bids_are_sent_once_when_the_switch_is_go() -> None:
     assert (world.row(TARGET), world.market.sent, world.model.calls) == (row, 1, 1)
 
 
-def test_nothing_leaves_when_the_switch_is_stop() -> None:
+def test_no_offer_is_sent_when_the_switch_is_stop() -> None:
     world = World()
     world.switch = "stop"
     make_bids(world.desk, NIGHT, 1, ASSET)
@@ -89,20 +89,20 @@ def test_nothing_leaves_when_the_switch_is_stop() -> None:
         release(world.desk, NIGHT)
     row = world.row(TARGET)
     assert (row and row.status, world.market.sent) == ("stopped", 0)
-    # when the operator sets it back and runs the hour again
+    # when the operator resets the switch and runs the hour again
     world.switch = "go"
     make_bids(world.desk, NIGHT, 1, ASSET)
     assert list(world.market.accepted) == [(ASSET, "2022-01-31T07:00Z#RT")]
 
 
-def test_offer_that_is_tried_but_stopped_stays() -> None:
+def test_offer_marked_by_a_killed_run_survives_a_stop() -> None:
     # given a run that was killed between its mark and the market
     world = World()
     world.turns.run([lambda: make_bids(world.desk, NIGHT, 1, ASSET)], [], [(0, 4)])
     row = world.row(TARGET)
     assert row
     assert (row.tried, world.market.sent) == ("2022-01-31T05:15:00Z", 0)
-    # when the switch is stop, and go again
+    # when the switch is set to stop, and to go again
     world.switch = "stop"
     make_bids(world.desk, NIGHT, 1, ASSET)
     assert world.market.sent == 0
@@ -151,21 +151,21 @@ def test_newer_dataset_replaces_an_offer_that_has_not_left() -> None:
     assert after
     assert before.curve != after.curve
     assert after.version == 2
-    # an older one does not
+    # an older one does not replace it
     make_bids(world.desk, NIGHT, 1, ASSET)
     assert world.row(TARGET) == after
 
 
-def test_offer_that_may_have_left_is_sent_again_as_it_was() -> None:
-    # given an answer of the market that was lost
+def test_offer_without_a_response_is_sent_again_unchanged() -> None:
+    # given a lost response of the market
     world = World()
     world.market.down = -1
     with pytest.raises(MarketDownError):
         make_bids(world.desk, NIGHT, 1, ASSET)
     before = world.row(TARGET)
-    # when a newer dataset is there
+    # when there is a newer dataset
     make_bids(world.desk, NIGHT, 2, ASSET)
-    # then the same offer is sent, and the market knows it
+    # then the same offer is sent, and the market recognizes it
     row = world.row(TARGET)
     assert row
     assert before
@@ -217,13 +217,13 @@ def works(world: World, kinds: list[str]) -> list:
 
 
 def stopped_bids(world: World) -> None:
-    """Set the switch to stop while others run, and run too."""
+    """Set the switch to stop while others run, then run."""
     world.switch = "stop"
     make_bids(world.desk, NIGHT, 1, ASSET)
 
 
 def check_one_offer(world: World) -> None:
-    """The market has at most one offer for the hour, and the table says the truth about it."""
+    """Check that the market has at most one offer for the hour, and that the table agrees."""
     row = world.row(TARGET)
     accepted = world.market.accepted.get((ASSET, Slot(TARGET, "RT").key))
     if accepted:
@@ -245,17 +245,17 @@ def check_one_offer(world: World) -> None:
     st.sampled_from([0, 0, 1, -1]),
     st.sampled_from([{}, {"model"}]),
 )
-def test_exactly_one_offer_leaves_however_runs_interleave_and_die(
+def test_exactly_one_offer_is_sent_by_interleaved_and_killed_runs(
     kinds: list[str], schedule: list[int], kill: list, down: int, refuses: set[str]
 ) -> None:
-    # given runs for one hour that meet in any order, some killed after any write
+    # given runs for one hour that interleave in any order, some killed after any write
     world = World()
     world.market.down, world.market.refuses = down, refuses
     results = world.turns.run(works(world, kinds), schedule, kill)
     bugs = [each for each in results if isinstance(each, Exception)]
     assert all(isinstance(each, MarketDownError | MarketRefusedError) for each in bugs), bugs
     assert len(world.market.accepted) <= 1
-    # when the state machine goes on: the bids again, and a fallback where they fail
+    # when the state machine continues: the bids again, and a fallback if they fail
     world.market.down = 0
     try:
         make_bids(world.desk, NIGHT, 1, ASSET)
@@ -269,14 +269,14 @@ def test_exactly_one_offer_leaves_however_runs_interleave_and_die(
 
 
 TURNS = 16
-"""More than a run has."""
+"""More turns than a run has."""
 
 
 @pytest.mark.parametrize(
     "kinds", [["bids", "fall back"], ["fall back", "bids"], ["bids", "newer"], ["bids", "stopped bids"]]
 )
-def test_one_offer_leaves_wherever_another_run_comes_between(kinds: list[str]) -> None:
-    # given one run interrupted at every turn by another, which is interrupted at every turn of its own
+def test_one_offer_is_sent_wherever_another_run_interleaves(kinds: list[str]) -> None:
+    # given one run interrupted at every turn by another, which is itself interrupted at every turn
     for first in range(TURNS):
         for second in range(1, TURNS):
             world = World()
@@ -288,7 +288,7 @@ def test_one_offer_leaves_wherever_another_run_comes_between(kinds: list[str]) -
 @settings(max_examples=60, deadline=None)
 @given(st.integers(1, 12), st.integers(1, 12))
 def test_killed_run_sends_the_same_offer_once(first: int, second: int) -> None:
-    # given a run killed after any of its writes, and again at the next try
+    # given a run killed after any of its writes, and again at the next attempt
     world = World()
     for at in (first, second):
         world.turns.run(works(world, ["bids"]), [], [(0, at)])
@@ -303,7 +303,7 @@ def test_killed_run_sends_the_same_offer_once(first: int, second: int) -> None:
     st.lists(st.integers(0, 2), max_size=60),
     st.lists(st.tuples(st.integers(0, 2), st.integers(1, 6)), max_size=3),
 )
-def test_nothing_leaves_while_stopped_however_runs_interleave(
+def test_no_offer_is_sent_while_stopped_by_interleaved_runs(
     kinds: list[str], schedule: list[int], kill: list
 ) -> None:
     world = World()
@@ -312,8 +312,8 @@ def test_nothing_leaves_while_stopped_however_runs_interleave(
     assert world.market.sent == 0
 
 
-def test_killed_worker_is_killed() -> None:
-    # the support itself: a kill ends the function, and no handler of it runs
+def test_kill_ends_a_worker_without_running_handlers() -> None:
+    # a test of the helper: a kill ends the function, and none of its handlers runs
     world = World()
     (result,) = world.turns.run(works(world, ["bids"]), [], [(0, 1)])
     assert isinstance(result, Killed)

@@ -1,4 +1,4 @@
-"""Each quality check: a series like the real ones that must pass, and one that must not."""
+"""Each quality check: a realistic series that passes, and one that is refused."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""A replay's rate follows what a rehearsed offer took, its figures follow the market's settlement."""
+"""A replay's rate follows the duration of a rehearsed offer; its figures follow the market's settlement."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ def test_an_offer_has_its_room_before_the_deadline(seconds: float) -> None:
     assert rate <= plan.rate
 
 
-def test_a_quiet_machine_replays_as_fast_as_planned_and_a_busy_one_slower() -> None:
+def test_replay_rate_falls_when_a_rehearsed_offer_takes_longer() -> None:
     rates = [steps.sustained_rate(seconds, NOTICE_HOURS, steps.WEEK) for seconds in (0.5, 2.0, 4.0)]
     assert rates[0] == steps.WEEK.rate
     assert rates[0] > rates[1] > rates[2] >= 1
 
 
-def test_awards_earn_only_what_the_store_can_deliver() -> None:
-    # given a store that buys 8 MWh once, and awards that sell them twice
+def test_awards_earn_only_deliverable_energy() -> None:
+    # given a store that buys 8 MWh once, and awards that sell this energy twice
     asset = {"energy": 8.0, "charge_efficiency": 1.0, "discharge_efficiency": 1.0}
     rows = [
         {"award": award, "day_ahead_price": day_ahead, "price": price}

@@ -1,4 +1,4 @@
-"""The clients of the sources, against the replay's server and against answers of odd shapes."""
+"""The clients of the sources, against the replay's server and unusual responses."""
 
 import io
 import json
@@ -21,7 +21,7 @@ NOW = "2022-01-31T18:00Z"
 
 
 class Scripted(Client):
-    """Answers as given, in turn; keeps what was asked."""
+    """Returns the given responses in turn; records the requests."""
 
     def __init__(self, bodies: Sequence[bytes], clock: float = 0):
         super().__init__()
@@ -64,13 +64,13 @@ def day_ahead(rows: Sequence[tuple[str, str, float | None, bool]], day: str) -> 
 
 
 @pytest.mark.parametrize(("shape", "client"), [("ercot", ercot_of), ("caiso", caiso)])
-def test_market_client_reads_what_is_published(shape, client):
+def test_market_client_reads_published_prices(shape, client):
     now = hours.parse(NOW)
     with replay(NOW, shape) as server:
         # when
         prices = client(server).prices(HUBS, now - 24, now + 48, now)
         load = client(server).load(now - 24, now + 48, now)
-    # then: the history's values, up to the end of the day that is published
+    # then: the history's values, up to the end of the published day
     past, zone = server.world.history.series, server.world.zone.key
     end = hours.hours_of(hours.market_day(now, zone), zone)[-1] + 1
     for hub in HUBS:
@@ -140,7 +140,7 @@ def test_ercot_null_of_the_repeated_hour_is_missing():
 
 @pytest.mark.parametrize("day", [AUTUMN, SPRING])
 @pytest.mark.parametrize(("shape", "client"), [("ercot", ercot_of), ("caiso", caiso)])
-def test_whole_chain_is_right_on_days_the_clocks_change(shape, client, day):
+def test_whole_chain_is_right_on_daylight_saving_days(shape, client, day):
     now = hours.parse(f"{day}T22:00Z")
     with replay(hours.text(now), shape) as server:
         found = client(server).prices(HUBS, now - 24, now + 10, now)
@@ -180,7 +180,7 @@ def test_rows_that_disagree_are_refused():
         report(DAM, [["2022-01-31", "05:00", "HB_NORTH", float("nan"), False]]),
     ],
 )
-def test_ercot_client_refuses_what_it_cannot_read(body):
+def test_ercot_client_refuses_an_invalid_response(body):
     now = hours.parse(NOW)
     with pytest.raises(FeedMalformedError):
         offline(body).prices(["HB_NORTH"], now - 24, now + 1, now)
@@ -214,12 +214,12 @@ DAMAGED[45] ^= 0xFF
         (archive("a.csv", "INTERVALSTARTTIME_GMT,LMP_TYPE,NODE,MW\nnever,LMP,A,1\n"), FeedMalformedError),
     ],
 )
-def test_caiso_client_refuses_what_it_cannot_read(body, kind):
+def test_caiso_client_refuses_an_invalid_response(body, kind):
     with pytest.raises(kind):
         Caiso(Scripted([body]), "https://x").prices(["A"], 0, 24, 0)
 
 
-def test_caiso_says_from_when_hours_are_kept():
+def test_caiso_returns_the_earliest_available_hour():
     body = archive("a.xml", ERROR.format(1000, "No data returned for the specified selection"))
     now = hours.parse(NOW)
     found = Caiso(Scripted([body, body], clock=now), "https://x").prices(["A"], 0, 24, 12)
@@ -242,7 +242,7 @@ def test_caiso_is_asked_in_gmt_and_in_its_own_form():
     ]
 
 
-def test_weather_older_than_is_kept_is_gone():
+def test_weather_before_the_retention_is_unavailable():
     now = hours.parse(NOW)
     with replay(NOW) as server:
         url, key = f"{server.url}/v1/forecast", server.keys.weather
@@ -266,7 +266,7 @@ def weather_of(values: Sequence[object], unit: str) -> bytes:
         weather_of(["warm"], "°C"),
     ],
 )
-def test_weather_client_refuses_what_it_cannot_read(body):
+def test_weather_client_refuses_an_invalid_response(body):
     with pytest.raises(FeedMalformedError):
         weather.fetch(Scripted([body]), "https://x", "key", 0, 24)
 
@@ -285,7 +285,7 @@ def test_weather_client_refuses_what_it_cannot_read(body):
         },
     ],
 )
-def test_forecast_client_refuses_what_it_cannot_read(document):
+def test_forecast_client_refuses_an_invalid_response(document):
     with pytest.raises(FeedMalformedError):
         forecast.fetch(Scripted([json.dumps(document).encode()]), "https://x", "key", ["A"], 0, 24)
 
@@ -294,7 +294,7 @@ def test_forecast_client_refuses_what_it_cannot_read(document):
 
 
 class Pool(urllib3.PoolManager):
-    """Answers with the statuses given, in turn."""
+    """Answers with the given statuses in turn."""
 
     def __init__(self, *answers: urllib3.HTTPResponse | Exception):
         super().__init__()
@@ -318,7 +318,7 @@ def client_of(*answers: urllib3.HTTPResponse | Exception) -> tuple[Client, list[
     return Client(("s3cret",), sleep=waits.append, pool=Pool(*answers), most_bytes=100), waits
 
 
-def test_client_tries_again_and_waits_as_told():
+def test_client_retries_after_the_requested_wait():
     client, waits = client_of(
         response(429, headers={"Retry-After": "4"}),
         response(503, headers={"Retry-After": "900"}),
@@ -328,7 +328,7 @@ def test_client_tries_again_and_waits_as_told():
     assert waits == [4, 10]
 
 
-def test_client_waits_longer_where_it_is_throttled():
+def test_client_waits_longer_when_throttled():
     client, waits = client_of(response(429), response(502), response(200, b"ok"))
     assert client.get("https://x/y", {}, {}).body == b"ok"
     assert waits == [6, 2]

@@ -1,4 +1,4 @@
-"""The wait for a pipeline ends exactly once, in any order of tokens and events, whatever is killed."""
+"""The wait for a pipeline ends exactly once, in any order of tokens and events, and after any kill."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Room:
         """By client request token"""
         self.status = "Executing"
         self.over: set[str] = set()
-        """Tokens that are no longer waited for"""
+        """Tokens whose task has ended"""
         self.answers: list[tuple[str, str]] = []
         self.beats: list[str] = []
         self.broken: set[str] = set()
@@ -50,7 +50,7 @@ class Room:
 
     def open(self) -> Sequence[Wait]:
         self.turns.point()
-        # DynamoDB compares only attributes that are there
+        # DynamoDB compares only existing attributes
         whole = [row for row in self.rows.values() if "token" in row and "answered" in row]
         return [{**row} for row in whole if row["answered"] != row["token"]]
 
@@ -101,13 +101,13 @@ class Room:
         self.beats.append(token)
         return token not in self.over
 
-    # What happens
+    # Events
 
     def task(self, token: str) -> str:
         return waiting.begin(self.room, NIGHT, token, MACHINE, "s3://bucket/training/")
 
     def event(self, status: str) -> None:
-        """The pipeline's event comes, once there is a pipeline."""
+        """Deliver the pipeline's event, if a pipeline was started."""
         for execution in [*self.executions.values()]:
             if status in ENDED:
                 self.status = status
@@ -138,7 +138,7 @@ def test_event_after_the_token_ends_the_wait(status: str) -> None:
 
 @pytest.mark.parametrize("status", ENDED)
 def test_event_before_the_token_is_kept(status: str) -> None:
-    # given a pipeline that has ended before anybody has seen the token of the task that is tried again
+    # given a pipeline that ended before the token of the retried task was stored
     room = Room()
     room.turns.run([lambda: room.task("one")], [], [(0, 2)])
     room.rows.clear()
@@ -154,7 +154,7 @@ def test_event_before_the_token_is_kept(status: str) -> None:
 def test_late_status_of_the_pipeline_does_not_hide_the_event() -> None:
     room = Room()
     execution = room.task("one")
-    # when the event says more than the pipeline's own answer yet
+    # when the event is newer than the pipeline's description
     waiting.execution_changed(room.room, execution, "Succeeded")
     assert room.answers == [("one", "Succeeded")]
 
@@ -198,7 +198,7 @@ def test_sweep_ends_the_wait_whose_event_was_lost() -> None:
     assert room.answers == [("one", "PipelineCompletedWithFailures")]
 
 
-def test_sweep_goes_on_after_a_wait_that_fails() -> None:
+def test_sweep_continues_after_a_wait_that_fails() -> None:
     room = Room()
     room.rows["broken"] = {"request": "broken", "token": "zero", "execution": "gone", "answered": ""}
     room.broken = {"gone"}
@@ -209,7 +209,7 @@ def test_sweep_goes_on_after_a_wait_that_fails() -> None:
     assert room.answers == [("one", "Succeeded")]
 
 
-def test_pipeline_of_somebody_else_is_left_alone() -> None:
+def test_execution_of_another_pipeline_is_ignored() -> None:
     room = Room()
     assert waiting.execution_changed(room.room, "arn:other", "Failed") is None
     assert waiting.step_changed(room.room, "arn:other") is None
@@ -230,10 +230,10 @@ def test_request_is_of_the_state_machines_execution() -> None:
     st.lists(st.tuples(st.integers(0, 4), st.integers(1, 5)), max_size=4),
     st.booleans(),
 )
-def test_wait_ends_once_in_any_order_with_anyone_killed(
+def test_wait_ends_once_in_any_order_despite_kills(
     status: str, kinds: list[str], schedule: list[int], kill: list, early: bool
 ) -> None:
-    # given a task, perhaps after a try that started the pipeline, and events and sweeps meanwhile
+    # given a task, perhaps after an attempt that started the pipeline, with concurrent events and sweeps
     room = Room()
     if early:
         room.turns.run([lambda: room.task("first")], [], [(0, 2)])
@@ -244,14 +244,14 @@ def test_wait_ends_once_in_any_order_with_anyone_killed(
     ]
     results = room.turns.run(works, schedule, kill)
     assert not [each for each in results if isinstance(each, Exception)]
-    # when a killed task is tried again with a new token, the pipeline ends, and only the sweeper is left
+    # when a killed task is retried with a new token, the pipeline ends, and only the sweeper runs
     killed = isinstance(results[0], Killed)
     token = "again" if killed else room.rows[REQUEST].get("token", "")
     if killed:
         room.task(token)
     room.status = status
     room.sweep()
-    # then the pipeline was started once, and the token that is waited for was answered once
+    # then the pipeline was started once, and the current token was answered once
     assert len(room.executions) == 1
     assert [answer for each, answer in room.answers if each == token] == [answer_of(status)]
     assert {answer for _, answer in room.answers} == {answer_of(status)}
@@ -260,7 +260,7 @@ def test_wait_ends_once_in_any_order_with_anyone_killed(
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(1, 6), st.sampled_from(ENDED))
-def test_killed_ending_is_made_up_for_by_the_sweeper(at: int, status: str) -> None:
+def test_sweeper_completes_a_killed_ending(at: int, status: str) -> None:
     room = Room()
     room.task("one")
     room.turns.run([lambda: room.event(status)], [], [(0, at)])
@@ -271,7 +271,7 @@ def test_killed_ending_is_made_up_for_by_the_sweeper(at: int, status: str) -> No
 
 
 def test_pipeline_that_never_started_leaves_an_open_wait() -> None:
-    # given a task killed before it started the pipeline: it is tried again, or its heartbeat runs out
+    # given a task killed before it started the pipeline: it is retried, or its heartbeat times out
     room = Room()
     room.turns.run([lambda: room.task("one")], [], [(0, 1)])
     room.sweep()

@@ -1,4 +1,4 @@
-"""Every bound of a setting is accepted by what is behind it: the container and SageMaker."""
+"""Every bound of a setting is accepted by the container and SageMaker."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ TEXTS = {
 CHOICES = list(walk(SnowflakeTraining, "snowflake_training", TEXTS))
 
 
-def test_every_setting_has_bounds_to_try() -> None:
+def test_every_setting_is_tried_at_its_bounds() -> None:
     assert untried(SnowflakeTraining, CHOICES) == set()
 
 
@@ -34,12 +34,12 @@ def test_every_setting_has_bounds_to_try() -> None:
 def test_bound_of_a_setting_is_accepted(path: str, value: Any) -> None:
     # given a setting at its bound
     settings = chosen(path, value, NETWORK).of(SnowflakeTraining)
-    # then the container's own parser takes the hyperparameters
+    # then the container's parser accepts the hyperparameters
     inputs = {"table": settings.table, "target": settings.target}
     hyperparameters = {**settings.hyperparameters.as_texts(), **inputs}
     given = hyperparameters | {"secret": settings.secret_name, "mode": "train"}
     snowflake_xgboost.settings.Settings.read(given)
-    # and SageMaker takes what the workflow asks for
+    # and SageMaker accepts the workflow's requests
     states = definition(settings, inputs)["States"]
     job = states["Train"]["Arguments"] | {
         "TrainingJobName": "a" * 40 + "-0123456789ab-train",

@@ -1,4 +1,4 @@
-"""Which table is trained on, and what is said when it cannot be had."""
+"""The choice of the training table, and errors when it is not available."""
 
 from pathlib import Path
 
@@ -27,7 +27,7 @@ SCIKIT_LEARN = [
 
 @pytest.fixture
 def nothing_fetched(monkeypatch):
-    """No machine outside is asked: scikit-learn's origin is out of reach."""
+    """Make scikit-learn's origin unreachable."""
     monkeypatch.delenv("GROUNDPLAN_DATA", raising=False)
 
     def refuse(url):
@@ -36,7 +36,7 @@ def nothing_fetched(monkeypatch):
     monkeypatch.setattr(data, "reach", refuse)
 
 
-def test_a_named_folder_is_used_in_scikit_learns_columns_with_blanks_kept(tmp_path, monkeypatch):
+def test_table_of_a_given_folder_has_scikit_learns_columns(tmp_path, monkeypatch):
     (tmp_path / "california_housing.csv").write_text(CSV)
     monkeypatch.setenv("GROUNDPLAN_DATA", str(tmp_path))
 
@@ -62,7 +62,7 @@ def test_a_file_that_lacks_columns_is_refused_by_their_names(tmp_path, monkeypat
         data.load()
 
 
-def test_out_of_reach_of_the_loader_a_real_table_comes_out_of_a_package(nothing_fetched):
+def test_table_comes_from_a_package_when_the_loader_fails(nothing_fetched):
     said = []
 
     table = data.load(said.append)
@@ -75,7 +75,7 @@ def test_out_of_reach_of_the_loader_a_real_table_comes_out_of_a_package(nothing_
     assert "plotnine" in table.source
 
 
-def test_a_loader_that_answered_once_is_not_asked_again(nothing_fetched, monkeypatch, tmp_path):
+def test_loaded_table_is_cached(nothing_fetched, monkeypatch, tmp_path):
     monkeypatch.setattr(data.envs, "home", lambda: tmp_path)
     kept = tmp_path / "data" / "california_housing_scikit_learn.csv"
     kept.parent.mkdir()
@@ -93,7 +93,7 @@ def test_columns_are_declared_by_type_and_quoted():
     assert warehouse.declaration(rows) == '"TABLE" DOUBLE, "CUT" VARCHAR, "A""B" DOUBLE'
 
 
-def test_an_empty_cell_is_a_blank_and_the_text_na_is_not(tmp_path: Path):
+def test_empty_cell_is_a_missing_value_unlike_the_text_na(tmp_path: Path):
     path = tmp_path / "table.csv"
     path.write_text("rooms,place\n4,NA\n,\n6,coast\n")
     found = data.read(path)

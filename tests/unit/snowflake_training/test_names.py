@@ -1,4 +1,4 @@
-"""One grammar for names in Snowflake: the settings and the container take and refuse the same ones."""
+"""One grammar for names in Snowflake: settings and container accept and refuse the same ones."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ NO_PAIRS = ["A", "A,", ",B", "A,B,C", "A B", '"A,B"']
 
 
 def trainable(name: str, text: str) -> bool:
-    """Whether the container takes this hyperparameter."""
+    """Return whether the container accepts this hyperparameter."""
     try:
         Settings.read({"secret": "s", "table": "T", "target": "Y", name: text})
     except Failure:

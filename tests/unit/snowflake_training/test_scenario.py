@@ -1,4 +1,4 @@
-"""What the scenario counts, asks for, and reads of a connection."""
+"""The scenario's counts, prediction requests, and connection file."""
 
 import numpy as np
 import pyarrow as pa
@@ -8,12 +8,12 @@ from scenarios import ScenarioError
 from scenarios.snowflake_training import steps, warehouse
 
 
-def test_rows_that_were_lost_or_came_twice_are_counted_and_equal_rows_are_not():
+def test_coverage_counts_lost_and_duplicate_rows_but_not_equal_ones():
     # given a table of five rows, two of them equal in every column
     table = np.array([1, 2, 3, 4, 4])
-    # then all of them, in any order, are complete and disjoint
+    # then all rows, in any order, have full coverage and no duplicates
     assert steps.reached(table, np.array([4, 3, 2, 1, 4])) == {"coverage": 1.0, "duplicate_rows": 0.0}
-    # and a lost row or one that came again, twice here, is seen
+    # and lost and repeated rows (two here) are counted
     assert steps.reached(table, np.array([1, 1, 1, 2, 4, 4])) == {"coverage": 0.8, "duplicate_rows": 2.0}
 
 
@@ -24,7 +24,7 @@ def connection_file(tmp_path, monkeypatch):
     return path
 
 
-def test_without_a_connection_a_person_is_told_what_to_set(monkeypatch):
+def test_missing_connection_raises_an_error_that_names_the_variable(monkeypatch):
     monkeypatch.delenv("GROUNDPLAN_SNOWFLAKE", raising=False)
     with pytest.raises(ScenarioError, match="set GROUNDPLAN_SNOWFLAKE"):
         warehouse.connection()
@@ -38,14 +38,14 @@ def test_missing_field_of_a_connection_is_named_without_values(connection_file):
 
 
 @pytest.mark.parametrize("content", ["password=hush", '["hush"]'])
-def test_a_connection_file_that_is_not_json_is_told_without_its_content(connection_file, content):
+def test_invalid_connection_file_is_reported_without_its_content(connection_file, content):
     connection_file.write_text(content)
     with pytest.raises(ScenarioError, match="is not a JSON object") as caught:
         warehouse.connection()
     assert "hush" not in str(caught.value)
 
 
-def test_predictions_are_asked_for_in_batches_with_names_and_blanks_as_nothing(monkeypatch):
+def test_predictions_are_requested_in_batches_of_csv_with_headers(monkeypatch):
     asked = []
 
     class Endpoint:

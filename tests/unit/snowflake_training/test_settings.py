@@ -23,7 +23,7 @@ def test_hyperparameters_are_overridden_as_the_command_line_gives_them():
     assert found.table == load({}).of(SnowflakeTraining).table
 
 
-def test_the_memory_of_the_endpoint_is_a_number_from_a_list():
+def test_serverless_memory_of_4096_mb_is_accepted():
     assert load({f"{NAME}.serverless_memory_mb": "4096"}).of(SnowflakeTraining).serverless_memory_mb == 4096
 
 
@@ -37,11 +37,11 @@ def test_the_memory_of_the_endpoint_is_a_number_from_a_list():
         ("instance_type", "ml.g5.xlarge", "an x86 instance type for SageMaker training, without a GPU"),
     ],
 )
-def test_an_instance_type_is_refused_with_what_is_allowed(field: str, instance: str, allowed: str):
+def test_invalid_instance_type_is_refused_with_the_allowed_ones(field: str, instance: str, allowed: str):
     assert error({f"{NAME}.{field}": instance}).startswith(f"{NAME}.{field} must be {allowed}")
 
 
-def test_hyperparameters_are_texts_as_sagemaker_wants_them():
+def test_hyperparameters_are_converted_to_text():
     texts = load({f"{NAME}.hyperparameters.record_rows": "true"}).of(SnowflakeTraining).hyperparameters
     given = texts.as_texts()
     assert given["eta"] == "0.05"

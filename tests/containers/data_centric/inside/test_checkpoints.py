@@ -1,4 +1,4 @@
-"""Which checkpoints a job goes on from, and what it refuses before it trains."""
+"""Checkpoints that a job resumes from, and input that it refuses before training."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from toolkit.failure import Failure
 KEY = checkpoints.key_of(Settings(), "abc")
 
 
-def test_checkpoint_is_read_as_it_was_written(tmp_path: Path) -> None:
+def test_checkpoint_is_read_back_unchanged(tmp_path: Path) -> None:
     path = tmp_path / "seed-0.pt"
     assert checkpoints.read(path, KEY) is None
     checkpoints.write(path, KEY, {"rows": [{"epoch": 1}], "weights": torch.arange(3)})

@@ -1,4 +1,4 @@
-"""Channels in every format, and what is refused."""
+"""Channels in every format, and refused ones."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_embeddings_stay_with_their_examples(tmp_path: Path) -> None:
     assert torch.equal(found.embeddings, pixels.float())
 
 
-def test_pictures_are_scaled_and_made_grey(tmp_path: Path) -> None:
+def test_pictures_are_scaled_and_converted_to_grayscale(tmp_path: Path) -> None:
     folders(tmp_path / "train")
     (tmp_path / "train" / "cat" / "wide.png").write_bytes(png(np.zeros((5, 30, 3), np.uint8)))
     assert read(tmp_path, side=4, grey=True).train.images.shape[1:] == (1, 4, 4)

@@ -45,7 +45,7 @@ def greedy_by_definition(state: State, shares: list[list[int]], groups: list[int
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_glister_takes_what_the_definition_takes_at_every_budget(
+def test_glister_selects_as_its_definition_at_every_budget(
     seed: int, make_state: Callable[..., State]
 ) -> None:
     state = make_state(seed=seed)
@@ -66,7 +66,7 @@ def test_rounds_of_glister_update_the_validation_loss_between_them(
         assert Glister(rounds).select(state, k).indices.tolist() == expected
 
 
-def test_rounds_change_what_is_taken(make_state: Callable[..., State]) -> None:
+def test_rounds_change_the_selection(make_state: Callable[..., State]) -> None:
     # the update matters on these problems: without it, all rounds would rank alike
     found = [
         (set(Glister(1).select(state, 6).indices.tolist()), set(Glister(0).select(state, 6).indices.tolist()))
@@ -75,7 +75,7 @@ def test_rounds_change_what_is_taken(make_state: Callable[..., State]) -> None:
     assert any(once != anew for once, anew in found)
 
 
-def test_balanced_glister_takes_the_best_of_each_class(make_state: Callable[..., State]) -> None:
+def test_balanced_glister_selects_the_best_of_each_class(make_state: Callable[..., State]) -> None:
     state = make_state(count=20)
     groups = state.labels.tolist()
     for k in range(1, 21):
@@ -86,9 +86,9 @@ def test_balanced_glister_takes_the_best_of_each_class(make_state: Callable[...,
         assert torch.equal(torch.bincount(state.labels[found], minlength=3), quotas)
 
 
-def test_stochastic_greedy_takes_the_best_of_a_sample(make_state: Callable[..., State]) -> None:
+def test_stochastic_greedy_selects_the_best_of_a_sample(make_state: Callable[..., State]) -> None:
     state = make_state(count=40)
-    # given a sample that holds everything, it is greedy
+    # given a sample of all examples, it is greedy
     whole = Glister(0, epsilon=1e-9).select(state, 10).indices
     assert torch.equal(whole, Glister(0).select(state, 10).indices)
     # given the paper's sample of n / k * ln(1 / epsilon), 28 of 40, the first taken is one of the best 13

@@ -62,7 +62,7 @@ def one_thread() -> Any:
 
 
 @pytest.mark.parametrize("name", RUNS)
-def test_two_hosts_train_what_one_does(name: str, two: dict[str, Any]) -> None:
+def test_two_hosts_train_the_same_model_as_one(name: str, two: dict[str, Any]) -> None:
     found, expected = two[name], runs_on_hosts.result(name, Hosts())
     # the subset and its weights of every epoch
     for (indices, weights), (others, theirs) in zip(found["selections"], expected["selections"], strict=True):

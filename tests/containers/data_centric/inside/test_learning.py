@@ -78,11 +78,11 @@ def test_resumed_run_equals_one_that_was_never_stopped(changed: dict[str, Any], 
     settings = replace(QUICK, **changed)
     whole = run(settings, data, 6)
     first = run(settings, data, 4)
-    # when another process goes on with it
+    # when another process resumes it
     resumed = Learner(settings, data, 0, CPU)
     resumed.load_state_dict(through_a_file(first.state_dict()))
     advanced(resumed, 2)
-    # then weights and rows are the same to the bit
+    # then weights and rows are identical
     assert resumed.done
     assert told(resumed) == told(whole)
     for ours, theirs in zip(resumed.model.parameters(), whole.model.parameters(), strict=True):
@@ -133,7 +133,7 @@ def test_recorded_outputs_are_those_of_the_last_training_step(data: Data) -> Non
     torch.testing.assert_close(learner.records.losses, expected)
 
 
-def test_outputs_of_a_model_give_the_gradient_of_its_last_layer(data: Data) -> None:
+def test_gradient_of_the_last_layer_is_computed_from_model_outputs(data: Data) -> None:
     learner = Learner(QUICK, data, 0, CPU)
     found = learner._state(0).train()
     images = torch.cat([batch.images for batch in learner.loaders["train"].all()])
@@ -204,7 +204,7 @@ def test_augmented_pictures_are_windows_of_the_padded_ones() -> None:
 
 
 @pytest.mark.parametrize("strategy", ["glister", "craig", "fewer_epochs"])
-def test_run_learns_what_distinguishes_the_classes(strategy: str, data: Data) -> None:
+def test_run_learns_to_distinguish_the_classes(strategy: str, data: Data) -> None:
     settings = replace(QUICK, strategy=strategy, fraction=0.5, epochs=20, learning_rate=0.02)
     learner = Learner(settings, data, 0, CPU)
     while not learner.done:
@@ -243,7 +243,7 @@ def test_learning_rate_falls_along_a_cosine(data: Data) -> None:
     assert rates == pytest.approx([0.05 * (1 + math.cos(math.pi * epoch / 6)) / 2 for epoch in range(6)])
 
 
-def test_evaluation_leaves_the_model_as_it_is(data: Data) -> None:
+def test_evaluation_does_not_change_the_model(data: Data) -> None:
     # given a network with running statistics of its batches
     learner = Learner(replace(QUICK, model="resnet18"), data, 0, CPU)
     before = {name: value.clone() for name, value in learner.model.state_dict().items()}
@@ -257,7 +257,7 @@ def test_evaluation_leaves_the_model_as_it_is(data: Data) -> None:
 
 def test_resnet9_has_the_size_of_the_published_one() -> None:
     model = models.build("resnet9", (3, 32, 32), 10, 0)
-    # and a bias of the last layer, which the published one has not
+    # and a bias of the last layer, which the published one does not have
     assert sum(parameter.numel() for parameter in model.parameters()) == 6_573_120 + 10
     logits, features = model.both(torch.rand(2, 3, 16, 16))
     assert (logits.shape, features.shape) == ((2, 10), (2, 512))
@@ -269,7 +269,7 @@ def test_rate_of_the_fast_recipe_rises_and_falls(data: Data) -> None:
     assert rates == pytest.approx([0.05 / 25, 0.05 * 0.52, 0.05, 0.025, 0])
 
 
-def test_fast_recipe_smooths_labels_of_what_is_minimised_only(data: Data) -> None:
+def test_fast_recipe_smooths_labels_of_the_minimized_loss_only(data: Data) -> None:
     # given one step on all examples, neither augmented nor at a low rate
     settings = replace(QUICK, strategy="full", fraction=1.0, batch_size=60, momentum=0.0, weight_decay=0.0)
     learner, other = (Learner(replace(settings, recipe=name), data, 0, CPU) for name in ("fast", "plain"))
@@ -278,7 +278,7 @@ def test_fast_recipe_smooths_labels_of_what_is_minimised_only(data: Data) -> Non
     labels = data.train.labels
     # when
     loss, _ = learner._train(0, Selection(torch.arange(60), torch.ones(60)))
-    # then it follows the smoothed loss, and tells the other
+    # then it minimizes the smoothed loss, and reports the other one
     torch.nn.functional.cross_entropy(other.model(images), labels, label_smoothing=0.2).backward()
     for ours, theirs in zip(learner.model.parameters(), other.model.parameters(), strict=True):
         assert theirs.grad is not None

@@ -54,7 +54,7 @@ def test_disparity_gains_equal_those_of_the_definition(seed: int) -> None:
     assert disparity_min_gains(distance) == pytest.approx([expected[each] for each in range(10)])
 
 
-def test_exploration_favours_what_is_unlike_the_rest() -> None:
+def test_exploration_prefers_dissimilar_examples() -> None:
     # given nine examples in one direction and one in another
     points = torch.tensor([[1.0, 0.01 * each] for each in range(9)] + [[0.0, 1.0]])
     chances = exploration(cosines(points))
@@ -63,7 +63,7 @@ def test_exploration_favours_what_is_unlike_the_rest() -> None:
     assert int(chances.argmax()) == 9
 
 
-def test_milo_begins_with_graph_cut_and_goes_on_at_random(make_state: Callable[..., State]) -> None:
+def test_milo_begins_with_graph_cut_and_continues_at_random(make_state: Callable[..., State]) -> None:
     # given 12 epochs, of which a sixth is easy
     state, milo = make_state(count=60), Milo()
     counts = torch.bincount(state.labels)

@@ -1,4 +1,4 @@
-"""Budgets, gradients in closed form, and what holds for every strategy."""
+"""Budgets, gradients in closed form, and properties of every strategy."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_strategy_keeps_its_budget_when_all_gradients_are_zero(
 
 
 @pytest.mark.parametrize("name", MAKERS)
-def test_resumed_strategy_goes_on_as_if_never_stopped(name: str, make_state: Callable[..., State]) -> None:
+def test_resumed_strategy_equals_an_uninterrupted_one(name: str, make_state: Callable[..., State]) -> None:
     # given losses from the first epoch on
     state = make_state(count=30, losses=torch.arange(30.0))
     whole, first, second = (strategy(name, Choices(interval=3)) for _ in range(3))

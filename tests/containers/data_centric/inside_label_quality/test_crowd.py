@@ -34,12 +34,12 @@ def test_consensus_is_better_than_majority() -> None:
     found = consensus(answers, NAMES, truth, probabilities)
     right = found.labels == truth
     assert right.mean() > (found.majority == truth).mean() + 0.03
-    # and the confidence tells right from wrong
+    # and the confidence is higher for right labels
     assert ((found.confidence > 0) & (found.confidence <= 1)).all()
     assert found.confidence[right].mean() > found.confidence[~right].mean() + 0.02
 
 
-def test_spammers_are_told_from_weak_labelers() -> None:
+def test_spammers_are_distinguished_from_weak_labelers() -> None:
     answers, truth, probabilities = crowd()
     found = {each.name: each for each in consensus(answers, NAMES, truth, probabilities).labelers}
     assert {name: each.verdict for name, each in found.items()} == {
@@ -86,7 +86,7 @@ def test_answers_without_two_to_an_item_are_refused(answers: Any) -> None:
         consensus(np.array(answers), ["a", "b"][: len(answers[0])], np.array([0, 1]), np.full((2, 2), 0.5))
 
 
-def test_above_chance_is_that_of_all_permutations() -> None:
+def test_above_chance_equals_the_z_score_over_all_permutations() -> None:
     # given
     generator = np.random.default_rng(0)
     probabilities = generator.dirichlet([1, 1, 1], 6)

@@ -1,4 +1,4 @@
-"""Pictures and tables, and what is refused."""
+"""Valid and refused pictures and tables."""
 
 from __future__ import annotations
 

@@ -55,7 +55,9 @@ def test_answers_that_cannot_be_used_are_counted(columns: Any, make_examples: Ca
     assert (found.labels == labels).all()
 
 
-def test_class_that_no_labeler_chose_is_not_human(columns: Any, make_examples: Callable[..., Any]) -> None:
+def test_label_without_a_labelers_vote_is_not_human_annotated(
+    columns: Any, make_examples: Callable[..., Any]
+) -> None:
     # given an owl that both of its labelers take for a dog, as the manifest does, and that the model knows
     labels = np.arange(60) % 3
     labels[2] = 1

@@ -1,4 +1,4 @@
-"""Manifests: what is read, and which lines are refused."""
+"""Manifests: valid and refused lines."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ def test_copies_are_redundant_before_other_examples() -> None:
     assert find(0.5, groups) == [2, 3, 5, 6, 7]
 
 
-def test_an_example_of_each_class_stays() -> None:
+def test_one_example_of_each_class_is_kept() -> None:
     found = redundant.find(LABELS, PROBABILITIES, APART, NONE, 0.9)
     assert {*LABELS[~found].tolist()} == {0, 1}
     assert find(0.9, suspected=NONE) == [0, 2, 3, 4, 5, 6, 7, 8]

@@ -50,7 +50,7 @@ def rules(request: pytest.FixtureRequest) -> Rules:
 
 
 def states(rules: Rules, count: int, seed: int = 0) -> tuple[Any, Any, Any]:
-    """Random accounts: lots [E, N], cash [E] and prices [E, N]; some hold nothing, some have no cash."""
+    """Return random accounts: lots [E, N], cash [E] and prices [E, N]. Some have no units, some no cash."""
     generator = np.random.default_rng(seed)
     assets = len(rules.assets)
     lots = generator.integers(0, 2 + rules.largest_order, (count, assets)).astype(np.int32)
@@ -58,5 +58,5 @@ def states(rules: Rules, count: int, seed: int = 0) -> tuple[Any, Any, Any]:
     cash = generator.gamma(0.7, 1500, count)
     cash[generator.random(count) < 0.1] = 0
     prices = generator.uniform(0.5, 60, (count, assets)).astype(np.float32)
-    prices[generator.random((count, assets)) < 0.02] = 0.01  # cheaper than its fees
+    prices[generator.random((count, assets)) < 0.02] = 0.01  # prices below the fee
     return lots, cash, prices

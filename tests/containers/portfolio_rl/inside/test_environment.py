@@ -1,4 +1,4 @@
-"""The Gymnasium environments: their contract, and that they and the accounts below them agree."""
+"""The Gymnasium environments: their contract, and that they agree with the accounts that they use."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_masked_joint_orders_are_never_refused(variant: str) -> None:
     assert refused == 0
 
 
-def test_mask_for_each_asset_lets_through_what_is_refused_together() -> None:
+def test_mask_per_asset_allows_joint_orders_that_are_refused() -> None:
     env = PortfolioVectorEnv(100, "strict", "legs")
     seen, _ = env.reset(seed=0)
     generator, refused, tried = np.random.default_rng(0), 0, 0
@@ -51,7 +51,7 @@ def test_mask_for_each_asset_lets_through_what_is_refused_together() -> None:
     assert refused / tried > 0.05
 
 
-def test_episodes_end_together_and_start_anew_at_the_next_step() -> None:
+def test_episodes_end_together_and_restart_at_the_next_step() -> None:
     env = PortfolioVectorEnv(3)
     env.reset(seed=1)
     hold = np.full(3, 1331 // 2)
@@ -112,6 +112,6 @@ def test_time_is_observed_but_in_the_published_variant() -> None:
         assert env.observation_space["observations"].shape == (size,)  # pyright: ignore[reportIndexIssue]
 
 
-def test_own_rules_of_another_number_of_assets_need_own_prices() -> None:
+def test_rules_for_another_number_of_assets_need_own_prices() -> None:
     with pytest.raises(Failure, match="the market must have 1 assets, got 3"):
         PortfolioVectorEnv(1, rules=PROBLEMS["one asset"])

@@ -1,4 +1,4 @@
-"""The exported policy: the same orders as the policy it is made of, and no trade where it must refuse."""
+"""The exported policy: the same orders as the original policy, and no trade for refused accounts."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def market(rules: Rules) -> Curves:
 
 
 def network(rules: Rules) -> ppo.Policy:
-    """A network with random logits, so that it wants all kinds of orders."""
+    """Return a network with random logits, so that it chooses all kinds of orders."""
     torch.manual_seed(0)
     learner = ppo.Learner(rules, market(rules), ppo.Hyperparameters())
     learner.statistics.add(learner.market.draw(np.random.default_rng(0), 500).prices)
@@ -46,7 +46,7 @@ def network(rules: Rules) -> ppo.Policy:
 
 
 def maximiser(rules: Rules) -> values.Maximiser:
-    """Random cubic values."""
+    """Return random cubic value functions."""
     assets = len(rules.assets)
     weights = np.random.default_rng(1).normal(size=(19, len(values.monomials(assets + 1, 3))))
     return values.Maximiser(values.Values(weights, 3), rules.compiled())
@@ -65,7 +65,7 @@ def session(policy: Any, tmp_path_factory: pytest.TempPathFactory) -> onnxruntim
 
 
 def observed(rules: Rules, count: int, seed: int = 0) -> tuple[Any, ...]:
-    """Observations of random accounts with the accounts themselves."""
+    """Return random accounts and their observations."""
     lots, cash, prices = states(rules, count, seed)
     steps = np.random.default_rng(seed).integers(0, 19, count)
     return observation_of(rules, lots, cash, prices, steps), lots, cash, prices, steps
@@ -77,7 +77,7 @@ def observation_of(rules: Rules, lots: Any, cash: Any, prices: Any, steps: Any) 
 
 
 def at_limits(rules: Rules, count: int) -> tuple[Any, Any, Any]:
-    """Lots, cash and prices of accounts for which some order is just within a limit or beyond it."""
+    """Return lots, cash and prices of accounts for which some order is just within or beyond a limit."""
     c, generator = rules.compiled(), np.random.default_rng(7)
     lots, _, prices = states(rules, count, seed=7)
     prices = prices * 10 ** generator.uniform(0, 4, (count, 1))
@@ -107,7 +107,7 @@ def test_file_gives_the_policys_orders(rules: Rules, policy: Any, session: Any) 
         at = steps == step
         empty = np.empty((at.sum(), 0), np.float32)
         expected[at] = policy(step, lots[at], cash[at], np.ascontiguousarray(prices[at]), empty)
-    # but for ties, a network's single precision, and orders at a limit: the file is stricter
+    # except for ties, a network's single precision, and orders at a limit, where the file is stricter
     compiled = rules.compiled()
     stricter = compiled._replace(turnover=compiled.turnover * (1 - 2e-9))
     inside = [e for e in range(300) if trade(expected[e], lots[e], cash[e], prices[e], stricter)[0]]
@@ -124,7 +124,7 @@ def test_file_of_a_price_historys_policy_gives_its_orders(tmp_path: Path) -> Non
     export(policy, 2 * assets, tmp_path / "policy.onnx")
     file = onnxruntime.InferenceSession(tmp_path / "policy.onnx", providers=["CPUExecutionProvider"])
 
-    # when both are asked about the same accounts
+    # when both get the same accounts
     observation, lots, cash, prices, steps = observed(rules, count)
     signals = generator.normal(size=(count, 2 * assets)).astype(np.float32)
     given = {"observation": np.hstack([observation, signals]), "mask": full(rules, count)}
@@ -137,7 +137,7 @@ def test_file_of_a_price_historys_policy_gives_its_orders(tmp_path: Path) -> Non
         assert (actions[at] == expected).all()
 
 
-def test_file_gives_admissible_orders_whatever_the_mask_allows(rules: Rules, session: Any) -> None:
+def test_file_gives_admissible_orders_for_any_mask(rules: Rules, session: Any) -> None:
     compiled, generator = rules.compiled(), np.random.default_rng(0)
     observation, lots, cash, prices, _ = observed(rules, 500, seed=3)
     for mask in (full(rules, 500), generator.random(full(rules, 500).shape) < 0.5):
@@ -163,18 +163,18 @@ def test_file_gives_admissible_orders_at_every_limit(rules: Rules, session: Any)
     lots, cash, prices = at_limits(rules, count)
     steps = np.random.default_rng(0).integers(0, 19, count)
     observation = observation_of(rules, lots, cash, prices, steps)
-    # when they are asked for in parts, which need less memory
+    # when they are requested in parts, which need less memory
     parts = [slice(at, at + 100) for at in range(0, count, 100)]
     mask = full(rules, 100)
     found = [session.run(["actions"], {"observation": observation[at], "mask": mask})[0] for at in parts]
     orders = np.concatenate(found).astype(np.int8)
-    # then each order is admissible by the very numbers given, and many trade
+    # then each order is admissible with the exact numbers given, and many trade
     wrong = [e for e in range(count) if not trade(orders[e], lots[e], cash[e], prices[e], compiled)[0]]
     assert wrong == []
     assert orders.any(1).mean() > 0.2
 
 
-def test_account_is_refused_where_no_order_in_its_mask_is_admissible(
+def test_account_is_refused_when_its_mask_allows_no_admissible_order(
     rules: Rules, policy: Any, session: Any
 ) -> None:
     # given accounts whose masks leave out half of all choices, no trade among them
@@ -208,8 +208,8 @@ def test_account_is_refused_where_no_order_in_its_mask_is_admissible(
         "last step",
     ],
 )
-def test_account_that_makes_no_sense_gets_no_trade(rules: Rules, session: Any, spoil: str) -> None:
-    # given sound accounts, of which the first is spoilt
+def test_invalid_account_gets_no_trade(rules: Rules, session: Any, spoil: str) -> None:
+    # given valid accounts, of which the first is made invalid
     assets = len(rules.assets)
     observation, *_ = observed(rules, 50)
     mask = full(rules, 50)
@@ -236,7 +236,7 @@ def test_account_that_makes_no_sense_gets_no_trade(rules: Rules, session: Any, s
     # when
     actions, valid = session.run(None, {"observation": observation, "mask": mask})
 
-    # then it alone is refused
+    # then only that account is refused
     assert not valid[0]
     assert not actions[0].any()
     assert valid[1:].all()
@@ -257,8 +257,8 @@ def test_wrong_shape_or_type_is_refused(rules: Rules, session: Any) -> None:
             session.run(None, spoilt)
 
 
-def test_every_order_is_tried() -> None:
-    """Without it, the tests above might compare orders without a trade alone."""
+def test_accounts_of_these_tests_lead_to_many_orders() -> None:
+    """Otherwise the tests above might compare only orders without a trade."""
     rules = PROBLEMS["strict"]
     _, lots, cash, prices, _ = observed(rules, 500)
     policy = maximiser(rules)
@@ -272,8 +272,8 @@ def test_more_joint_orders_than_can_be_tried_are_refused() -> None:
         maximiser(parse({"assets": [{"name": name} for name in "ABCDEF"]}))
 
 
-def test_champion_of_an_earlier_version_is_asked_in_single_precision(tmp_path: Path) -> None:
-    # given a file with an observation in single precision, without its number of choices; it buys all it may
+def test_champion_of_an_earlier_version_runs_in_single_precision(tmp_path: Path) -> None:
+    # given a file with an observation in single precision and no number of choices; it buys the maximum
     observation = helper.make_tensor_value_info("observation", TensorProto.FLOAT, ["accounts", 4])
     mask = helper.make_tensor_value_info("mask", TensorProto.BOOL, ["accounts", 1, 3])
     actions = helper.make_tensor_value_info("actions", TensorProto.INT64, ["accounts", 1])
@@ -287,7 +287,7 @@ def test_champion_of_an_earlier_version_is_asked_in_single_precision(tmp_path: P
     onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=9), tmp_path / POLICY)
     rules = parse({"assets": [{"name": "A"}], "largest_order": 1})
     (tmp_path / CARD).write_text(json.dumps({"rules": rules.as_dict()}))
-    # when it is asked for more accounts than it takes at once
+    # when it gets more accounts than fit into one batch
     lots, prices = np.zeros((100, 1), np.int32), np.ones((100, 1), np.float32)
     orders = Exported(tmp_path)(0, lots, np.full(100, 50.0), prices, np.empty((100, 0), np.float32))
     # then every account gets an order

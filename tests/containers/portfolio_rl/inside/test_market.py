@@ -1,4 +1,4 @@
-"""Prices: the source's curves, and a user's history, of which the future stays unknown."""
+"""Prices: the source's curves, and a user's history, whose signals use no later prices."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_price_file_is_read_by_its_heading(tmp_path: Path) -> None:
     assert read_prices(tmp_path / "prices.csv", ("A", "B"), least=2).tolist() == [[1, 2], [3, 4]]
 
 
-def test_signals_of_a_time_know_nothing_later() -> None:
+def test_signals_do_not_depend_on_later_prices() -> None:
     # given two histories that differ from one row on
     generator = np.random.default_rng(0)
     prices = 50 * np.exp(np.cumsum(generator.normal(0, 0.02, (200, 2)), axis=0))
@@ -75,7 +75,7 @@ def test_signals_of_a_time_know_nothing_later() -> None:
     assert not same[rows == 120].any()
 
 
-def test_windows_are_the_history_in_order() -> None:
+def test_windows_follow_the_order_of_the_history() -> None:
     prices = np.arange(1.0, 101.0)[:, None]
     every = History(prices, History.scales_of(prices)).every()
     assert len(every.prices) == 100 - LOOK_BACK - 20 + 1

@@ -80,7 +80,7 @@ def test_mask_has_exactly_the_admissible_joint_orders(rules: Rules) -> None:
     assert 0.02 < masks.mean() < 0.98  # the states try both
 
 
-def test_no_order_without_a_trade_is_refused(rules: Rules) -> None:
+def test_order_without_a_trade_is_never_refused(rules: Rules) -> None:
     compiled = rules.compiled()
     lots, cash, prices = states(rules, 200, seed=1)
     nothing = np.zeros(len(rules.assets), np.int8)
@@ -98,7 +98,7 @@ def test_sequential_masks_reach_exactly_the_admissible_orders(rules: Rules) -> N
         orders.joint_masks(lots, cash, prices, compiled, masks)
         admissible = {tuple(order) for order in every[masks[0]].tolist()}
 
-        # when each admissible order is asked for by its legs, and many random ones are drawn
+        # when each admissible order is built leg by leg, and many random ones are drawn
         wanted = np.array(sorted(admissible), np.int8)
         count = len(wanted)
         scores = np.zeros((count, 2 * assets, options), np.float32)
@@ -109,7 +109,7 @@ def test_sequential_masks_reach_exactly_the_admissible_orders(rules: Rules) -> N
         noise = np.random.default_rng(seed).random((2000, 2 * assets))
         drawn = chosen(compiled, np.zeros((2000, 2 * assets, options), np.float32), noise, lots, cash, prices)
 
-        # then each is given, and nothing else ever
+        # then exactly these orders result
         assert np.array_equal(asked, wanted)
         assert {tuple(order) for order in drawn.tolist()} <= admissible
 
@@ -157,7 +157,7 @@ def test_likelihood_of_a_drawn_order_is_the_masked_softmax() -> None:
         likelihood,
     )
 
-    # then each comes as often as its likelihood says, and that is of the masks it was drawn under
+    # then frequencies match the likelihoods, which use the masks of the drawing
     masked = np.where(masks, scores, -np.inf)
     log_p = masked - np.log(np.exp(masked).sum(-1, keepdims=True))
     taken = np.take_along_axis(log_p, legs[:, :, None], -1)[:, :, 0].sum(-1)
@@ -222,7 +222,7 @@ def test_published_kernel_keeps_the_sources_faults() -> None:
 
 
 def test_both_published_kernels_agree() -> None:
-    # given accounts and orders that the source's mask lets through
+    # given accounts and orders that the source's mask allows
     variant = VARIANTS["published"]
     rules = variant.rules.compiled(faithful=True)
     lots, cash, prices = states(variant.rules, 400, seed=2)
@@ -252,7 +252,7 @@ def test_both_published_kernels_agree() -> None:
     unused = np.zeros(400)
     orders.settle(actions, lots, cash, now, rules, unused, unused.copy(), np.zeros(400, np.bool_))
 
-    # then they agree but for rounding, and so do their masks of the next state
+    # then they agree except for rounding, and so do their masks of the next state
     assert np.array_equal(fast_lots, lots)
     assert np.allclose(fast_cash, cash, atol=0.01)
     orders.joint_masks(lots, cash, np.full((400, 3), 40, np.float32), rules, joint)

@@ -1,4 +1,4 @@
-"""PPO: it learns, its seeds reproduce it, and a job that is taken away goes on where it was."""
+"""PPO: that it learns, is reproducible by its seed, and resumes from a checkpoint."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def learner() -> ppo.Learner:
     return learner
 
 
-def test_it_earns_more_than_any_policy_without_knowledge(learner: ppo.Learner) -> None:
+def test_policy_earns_more_than_random_and_rebalance(learner: ppo.Learner) -> None:
     rules = VARIANT.rules.compiled()
     unseen = VARIANT.market.draw(np.random.default_rng(9), 2000)
     ours = values.run(learner.policy(), unseen, rules, 1000).final.mean()
@@ -39,7 +39,7 @@ def test_it_earns_more_than_any_policy_without_knowledge(learner: ppo.Learner) -
         assert ours > 1.5 * values.run(other, unseen, rules, 1000).final.mean()
 
 
-def test_its_orders_are_all_admissible(learner: ppo.Learner) -> None:
+def test_policy_gives_admissible_orders_only(learner: ppo.Learner) -> None:
     rules = VARIANT.rules.compiled()
     unseen = VARIANT.market.draw(np.random.default_rng(9), 200)
     run = values.run(learner.policy(), unseen, rules, 1000)
@@ -53,7 +53,7 @@ def weights(learner: ppo.Learner) -> torch.Tensor:
     return torch.cat([each.flatten() for each in learner.network.parameters()]).detach()
 
 
-def test_same_seed_learns_the_same_and_another_does_not() -> None:
+def test_weights_depend_on_the_seed_only() -> None:
     found = []
     for seed in (1, 1, 2):
         learner = ppo.Learner(VARIANT.rules, VARIANT.market, ppo.Hyperparameters(2400, batch=800, seed=seed))
@@ -63,7 +63,7 @@ def test_same_seed_learns_the_same_and_another_does_not() -> None:
     assert not torch.equal(found[0], found[2])
 
 
-def test_training_goes_on_from_a_checkpoint_as_if_never_interrupted() -> None:
+def test_training_resumed_from_a_checkpoint_equals_an_uninterrupted_one() -> None:
     # given a run of six batches
     how = ppo.Hyperparameters(4800, batch=800, seed=3)
     whole = ppo.Learner(VARIANT.rules, VARIANT.market, how)

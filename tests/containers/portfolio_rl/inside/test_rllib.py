@@ -1,4 +1,4 @@
-"""The policy as Ray RLlib learns it: its mask, and its environment."""
+"""The policy in Ray RLlib: its mask and its environment."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def module_of(problem: rllib.Problem, environment: rllib.Trading) -> Any:
 
 
 def test_drawn_orders_are_never_refused(problem: rllib.Problem) -> None:
-    # given a network that knows nothing, when it trades whole episodes
+    # given an untrained network, when it trades whole episodes
     environment = rllib.Trading({"problem": problem, "num_envs": 200})
     module = module_of(problem, environment)
     observations, _ = environment.reset(seed=1)
@@ -44,7 +44,7 @@ def test_drawn_orders_are_never_refused(problem: rllib.Problem) -> None:
     assert traded > 1000
 
 
-def test_learning_masks_what_drawing_masked(problem: rllib.Problem) -> None:
+def test_training_applies_the_masks_of_sampling(problem: rllib.Problem) -> None:
     # given drawn orders
     environment = rllib.Trading({"problem": problem, "num_envs": 500})
     module = module_of(problem, environment)
@@ -54,7 +54,7 @@ def test_learning_masks_what_drawing_masked(problem: rllib.Problem) -> None:
         observations, *_ = environment.step(drawn[Columns.ACTIONS].numpy())
     batch = {Columns.OBS: torch.from_numpy(observations).float()}
     drawn = module.forward_exploration(batch)
-    # when the same orders are learned from
+    # when they are used for training
     found = module.forward_train(batch | {Columns.ACTIONS: drawn[Columns.ACTIONS]})
     likelihood = module.get_train_action_dist_cls().from_logits(found[Columns.ACTION_DIST_INPUTS])
     # then they are as likely as when they were drawn
@@ -74,13 +74,13 @@ def test_gains_add_up_to_the_final_value(problem: rllib.Problem) -> None:
     assert np.allclose(1000 * (1 + total), environment.accounts.total())
 
 
-def test_ray_is_not_started_where_others_reach_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    # given a host that is a process of a machine with a network
+def test_ray_is_not_started_on_a_host_with_a_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    # given a host that runs on a machine with a network
     monkeypatch.setattr(cluster, "interfaces", lambda: {"lo", "eth0"})
     monkeypatch.setattr(cluster, "_is_up", lambda interface: interface == "eth0")
     monkeypatch.setattr("subprocess.Popen", lambda *_, **__: pytest.fail("a program was started"))
     alone = Cluster(("127.0.0.2",), "127.0.0.2")
-    # when Ray is to be started, then the job fails instead, and says what to do
+    # when Ray is to be started, then the job fails instead, and the reason says what to do
     with pytest.raises(Failure, match="run the job with network isolation"), cluster.head(alone, 1):
         pass
     with pytest.raises(Failure, match="run the job with network isolation"):

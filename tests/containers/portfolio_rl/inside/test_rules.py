@@ -1,4 +1,4 @@
-"""Rules as data: what is wrong with them is one sentence that names the field and what is allowed."""
+"""Rules as data. An error is one sentence that names the field and the allowed values."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_wrong_constraint_is_named(constraint: Any, sentence: str) -> None:
         parse({"assets": [A], "constraints": [constraint]})
 
 
-def test_rules_survive_a_file(rules: Rules, tmp_path: Path) -> None:
+def test_rules_written_to_a_file_read_back_equal(rules: Rules, tmp_path: Path) -> None:
     path = tmp_path / "rules.json"
     path.write_text(json.dumps(rules.as_dict()))
     assert read(path) == rules
@@ -136,7 +136,9 @@ def with_name(text: str) -> str:
     ],
     ids=range(14),
 )
-def test_wrong_file_is_one_short_sentence(tmp_path: Path, text: str, sentence: str) -> None:
+def test_invalid_rules_file_is_refused_with_one_short_sentence(
+    tmp_path: Path, text: str, sentence: str
+) -> None:
     (tmp_path / "rules.json").write_text(text)
     with pytest.raises(Failure, match=sentence) as caught:
         read(tmp_path / "rules.json")

@@ -81,7 +81,7 @@ def test_no_training_seed_draws_held_out_episodes(tmp_path: Path, seed: int) -> 
 
 @pytest.mark.parametrize(("rows", "enough"), [(315, True), (314, False)])
 def test_history_that_is_too_short_to_choose_from_is_refused(tmp_path: Path, rows: int, enough: bool) -> None:
-    # given half of a history, in which the choice needs 158 rows
+    # given half of a history, of which the selection needs 158 rows
     (tmp_path / "rules").mkdir()
     (tmp_path / "rules" / "rules.json").write_text(json.dumps(RULES.as_dict()))
     (tmp_path / "prices").mkdir()
@@ -95,11 +95,11 @@ def test_history_that_is_too_short_to_choose_from_is_refused(tmp_path: Path, row
             Failure, match=r"fitted needs at least 158 rows before .* got 157 of 314; give more"
         ):
             task_of(settings, tmp_path)
-    # and a network, which chooses nothing, may have fewer
+    # and a network, which needs no selection, may have fewer
     task_of(replace(settings, method="ppo"), tmp_path)
 
 
-def test_prices_of_the_choice_are_not_those_of_the_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hyperparameters_are_chosen_on_prices_outside_the_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     # given the shortest history that is allowed
     steps = 20
     rows = least_windows(steps) + LOOK_BACK + steps - 1
@@ -119,7 +119,7 @@ def test_prices_of_the_choice_are_not_those_of_the_fit(monkeypatch: pytest.Monke
     monkeypatch.setattr("portfolio_trader.values.run", trade)
     # when its hyperparameters are chosen
     selected(every, RULES.compiled(), RULES.cash, 0, (QUICK, QUICK))
-    # then no price of the windows that decide was fitted to, and there are twenty of them
+    # then the twenty windows of the selection have no price of the fit
     assert len(traded[0].prices) == steps
     assert not np.isin(traded[0].prices[..., 0], fits[0].prices[..., 0]).any()
     with pytest.raises(ValueError, match="at least "):
@@ -129,7 +129,7 @@ def test_prices_of_the_choice_are_not_those_of_the_fit(monkeypatch: pytest.Monke
 # --- many assets ---
 
 
-def test_baselines_that_list_every_order_are_left_out_of_many_assets() -> None:
+def test_enumerating_baselines_are_left_out_for_many_assets() -> None:
     # given six assets, which have 1,771,561 joint orders
     rules = parse({"cash": 10000, "assets": [{"name": each, **ASSET} for each in "ABCDEF"]})
     task = own(rules, prices(200, 0.01, assets=6), 120)
@@ -159,7 +159,7 @@ def packed(channels: Path, side: str, folder: Path) -> None:
 
 
 def model(folder: Path, task: Task, seed: int, **changes: Any) -> tuple[Path, Any]:
-    """Export a policy that is fitted to the past of a task; return its folder and the policy."""
+    """Export a policy that is fitted to the training prices of a task; return its folder and the policy."""
     assert isinstance(task.market, History)
     rules = task.rules.compiled()
     policy = Maximiser(fitted(task.market.every(), rules, task.rules.cash, seed, QUICK), rules)
@@ -207,7 +207,7 @@ def test_each_policy_sees_signals_by_its_own_scales(
     assert isinstance(new.market, History)
     assert values["champion"] == pytest.approx(traded(champion, old.market.scales), abs=0.5)
     assert values["candidate"] == pytest.approx(traded(candidate, new.market.scales), abs=0.5)
-    # which makes a difference
+    # and the results differ
     assert abs(traded(champion, old.market.scales) - traded(champion, new.market.scales)) > 5
 
 

@@ -1,4 +1,4 @@
-"""Value functions: exact maximisation, and what fitting to observed episodes alone is worth."""
+"""Value functions: exact maximization, and the gain of fitting to observed episodes only."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_maximiser_gives_the_best_admissible_order(name: str) -> None:
     # when
     actions, best = policy.best(0, lots, cash, prices, np.empty((40, 0)))
 
-    # then no admissible order of all has a higher value
+    # then no other admissible order has a higher value
     for e in range(40):
         found = []
         for order in every_order(3, 5):
@@ -39,7 +39,7 @@ def test_maximiser_gives_the_best_admissible_order(name: str) -> None:
 
 
 def test_orders_are_the_same_on_one_thread_and_on_three(monkeypatch: pytest.MonkeyPatch) -> None:
-    # given more accounts than one thread takes
+    # given more accounts than one thread processes
     variant = VARIANTS["strict"]
     weights = np.random.default_rng(0).normal(size=(1, len(values.monomials(4, 2))))
     policy = values.Maximiser(values.Values(weights, 2), variant.rules.compiled())
@@ -56,7 +56,7 @@ def test_orders_are_the_same_on_one_thread_and_on_three(monkeypatch: pytest.Monk
     assert np.array_equal(found[0][1], found[1][1])
 
 
-def test_error_of_a_part_is_the_error_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_in_one_thread_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(values.config, "NUMBA_NUM_THREADS", 2)
 
     def work(begin: int, end: int) -> None:
@@ -69,7 +69,7 @@ def test_error_of_a_part_is_the_error_of_all(monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_fitted_values_earn_more_than_greedy_where_waiting_pays(name: str) -> None:
-    # given what 600 episodes show, and paths that nobody saw
+    # given 600 observed episodes, and other paths
     variant = VARIANTS[name]
     rules = variant.rules.compiled(variant.faithful)
     observed = variant.market.draw(np.random.default_rng(1), 600)
@@ -81,7 +81,7 @@ def test_fitted_values_earn_more_than_greedy_where_waiting_pays(name: str) -> No
     ours = values.run(values.Maximiser(fitted, rules), unseen, rules, 1000)
     greedy = values.run(values.Maximiser(values.greedy(means, rules), rules), unseen, rules, 1000)
 
-    # then fitted values gain where the next price is not all that counts, and lose little elsewhere
+    # then fitted values gain where more than the next price counts, and lose little elsewhere
     ratio = measures.ratio(ours.final, greedy.final)
     assert ratio.low > (1 if name == "published" else 0.97)
     assert ours.final.mean() > 2900
@@ -137,7 +137,7 @@ def test_baselines_keep_the_rules(name: str) -> None:
             assert run.traded.mean() > 500
 
 
-def test_paired_interval_covers_the_truth_as_often_as_it_says() -> None:
+def test_paired_interval_covers_the_true_ratio_in_95_percent() -> None:
     generator = np.random.default_rng(0)
     covered = 0
     for _ in range(400):

@@ -40,7 +40,7 @@ def test_one_part_is_the_policy_that_was_fitted_once() -> None:
     assert np.array_equal(walk(prices(), 1).values, once.values)
 
 
-def test_every_window_is_traded_by_a_policy_that_knows_nothing_later() -> None:
+def test_orders_do_not_depend_on_later_prices_in_any_window() -> None:
     # given two histories that differ from one row on, in the third of four parts
     windows = ROWS - PAST - 20 + 1
     changed = prices()
@@ -50,7 +50,7 @@ def test_every_window_is_traded_by_a_policy_that_knows_nothing_later() -> None:
     # when both are walked through
     ours, theirs = walk(prices(), 4), walk(changed, 4)
 
-    # then the windows are those of a policy that was fitted once, and every order before that row is the same
+    # then the windows are those of a policy that was fitted once, and orders before that row are equal
     assert np.array_equal(ours.values.shape, (windows, 20))
     rows = PAST + np.arange(windows)[:, None] + np.arange(19)
     same = np.all(ours.actions == theirs.actions, axis=2)
@@ -58,14 +58,14 @@ def test_every_window_is_traded_by_a_policy_that_knows_nothing_later() -> None:
     assert not same[rows >= row].all()
 
 
-def test_more_parts_than_windows_is_one_for_each_window() -> None:
+def test_number_of_parts_is_limited_to_the_windows() -> None:
     history = prices()[: PAST + 23]
     assert len(walk(history, 100).final) == 4
 
 
 @pytest.mark.parametrize("overlap", [1, 20])
-def test_the_interval_holds_zero_as_often_as_it_says(overlap: int) -> None:
-    # given gains without a mean, each the sum of as many steps as overlap
+def test_interval_of_gains_without_a_mean_excludes_zero_rarely(overlap: int) -> None:
+    # given gains whose mean is 0, each the sum of `overlap` steps
     generator = np.random.default_rng(0)
     outside = 0
     for _ in range(2000):
@@ -73,5 +73,5 @@ def test_the_interval_holds_zero_as_often_as_it_says(overlap: int) -> None:
         found = measures.gain(steps[overlap:] - steps[:-overlap], np.zeros(401), overlap)
         outside += not found.low < 0 < found.high
 
-    # then one in twenty of their intervals lies beside zero
+    # then about one in twenty of their intervals excludes zero
     assert 0.03 < outside / 2000 < 0.06

@@ -19,7 +19,7 @@ START = round(datetime(2022, 1, 1, tzinfo=UTC).timestamp())
 def written(path: Path, first: int, days: int, capacity: str = "") -> Path:
     """Prices whose peak is in the evening of even days and in the morning of odd ones.
 
-    :param capacity: names of more columns, each with the same price in all hours
+    :param capacity: names of additional columns, each with the same price in all hours
     """
     generator = np.random.default_rng(first)
     lines = ["hour_utc,price" + capacity]
@@ -54,7 +54,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """The results with the decision loss beside the usual one."""
+    """Results with the decision loss, next to the usual loss."""
     folder = with_histories(tmp_path_factory.mktemp("backtest"))
     assert main([*command(folder), "--decision-loss"]) == 0
     return json.loads((folder / "results.json").read_text())
@@ -71,7 +71,7 @@ def test_backtest_finds_a_pattern_that_naive_forecasts_miss(found: dict[str, Any
     assert "regulation" not in found
 
 
-def test_regulation_is_reported_beside_energy(folder: Path) -> None:
+def test_regulation_is_reported_with_energy(folder: Path) -> None:
     # given files with prices of regulation, and an asset that offers it
     for name, first, days in (("a.csv", 0, 74), ("b.csv", 74, 7)):
         written(folder / name, first, days, ",regulation_up,regulation_down")
@@ -132,7 +132,7 @@ def test_day_without_a_price_is_left_out(folder: Path) -> None:
         ),
     ],
 )
-def test_asset_that_makes_no_sense_is_refused(
+def test_invalid_asset_is_refused(
     folder: Path, toml: str, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (folder / "asset.toml").write_text(toml)
@@ -149,7 +149,7 @@ def test_asset_that_makes_no_sense_is_refused(
         ({"price": "lmp"}, "the price must be column lmp, the columns are price: choose one by name"),
     ],
 )
-def test_option_that_makes_no_sense_is_refused(
+def test_invalid_option_is_refused(
     folder: Path, options: dict, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(command(folder, **options)) == 1

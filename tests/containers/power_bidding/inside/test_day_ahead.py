@@ -1,4 +1,4 @@
-"""Forecasts: nothing from after the deadline, a pattern that is found, and a combination of all families."""
+"""Forecasts: no data from after the deadline, a found pattern, and the combination of all families."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ def true_forecasts() -> dict[str, np.ndarray]:
 
 
 def test_forecast_does_not_change_with_the_future() -> None:
-    # given two histories that are the same until the bids are due: prices to the end of the day before, feeds
-    # to the end of the day before that, an external forecast to the end of the day
+    # given two histories that are equal in the data known when bids are due: prices to the end of the
+    # previous day, feeds to the end of the day before that, an external forecast to the end of the day
     other = history()
     noise = np.random.default_rng(1)
     other.prices[24 * LAST :] = noise.normal(500, 100, 24 * (DAYS - LAST))
@@ -53,7 +53,7 @@ def test_forecast_does_not_change_with_the_future() -> None:
     other.feeds[EXTERNAL][24 * (LAST + 1) :] = noise.normal(500, 100, 24 * (DAYS - LAST - 1))
     # when the day is forecast from each
     ours, theirs = true_forecasts(), forecasts(other)
-    # then the forecasts are the same to the bit, and there are some
+    # then the forecasts are identical, and not all are missing
     assert len(ours) == 13
     for name, found in ours.items():
         assert np.isfinite(found[LAST]).all(), name
@@ -76,7 +76,7 @@ def test_decision_loss_changes_the_network_and_the_combination() -> None:
         assert (found[name + backtest.DECIDED][LAST] != found[name][LAST]).any(), name
 
 
-def test_models_find_what_the_feed_says() -> None:
+def test_models_use_the_signal_of_a_feed() -> None:
     panel = Panel.of(history())
     found = true_forecasts()
     later = slice(LAST, DAYS)
@@ -85,7 +85,7 @@ def test_models_find_what_the_feed_says() -> None:
         assert error[name] < 0.9 * error["persistence"], name
 
 
-def test_external_forecast_is_used_where_it_is_known() -> None:
+def test_external_forecast_is_used_when_available() -> None:
     # given an external forecast that is right, and unknown on the last day
     true = history()
     true.feeds[EXTERNAL][:] = true.prices
@@ -94,7 +94,7 @@ def test_external_forecast_is_used_where_it_is_known() -> None:
     found = {family.name: day_ahead.walk(panel, family, 60, DAYS).forecasts for family in quick(panel)}
     # when the forecasts are combined
     combined = day_ahead.combined(panel, found, DAYS - 2, DAYS)
-    # then it has most of the weight, and the others are left where it is unknown
+    # then it has most of the weight, and the others are used where it is unknown
     shares = day_ahead.shares(panel, found, DAYS - 2, prior=0)
     assert shares[day_ahead.EXTERNAL] == pytest.approx(1, abs=1e-6)
     assert day_ahead.EXTERNAL not in day_ahead.shares(panel, found, DAYS - 1)
@@ -122,7 +122,7 @@ def test_weights_go_to_the_better_forecast() -> None:
     generator = np.random.default_rng(0)
     actual = generator.normal(size=(100, 24))
     every = np.stack([actual, actual + 5, generator.normal(size=(100, 24))])
-    # when weights are learnt, then the level is no error and the noise gets nothing
+    # when weights are learnt, then an error of the level does not count, and the noise gets no weight
     found = weights(every, actual, prior=0)
     assert found.sum() == pytest.approx(1)
     assert found[2] == pytest.approx(0, abs=1e-6)

@@ -1,4 +1,4 @@
-"""Market days with 23 and 25 hours, and hourly CSV files: what is read of them, and what is refused."""
+"""Market days with 23 and 25 hours, and hourly CSV files: valid and refused ones."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CENTRAL, PACIFIC = "America/Chicago", "America/Los_Angeles"
 
 
 def history(start: str, hours: int, zone: str) -> History:
-    """Prices that are the number of the hour."""
+    """Return prices that equal the number of the hour."""
     first = round(datetime.fromisoformat(start).replace(tzinfo=UTC).timestamp() / 3600)
     return History(first, np.arange(hours, dtype=np.float64), {}, zone)
 
@@ -56,7 +56,7 @@ def test_days_that_are_not_whole_are_left_out() -> None:
     assert found.days.of.tolist().count(-1) == 60 - 24
 
 
-def test_missing_prices_stay_missing() -> None:
+def test_missing_prices_are_not_filled() -> None:
     found = history("2022-06-01T05:00", 48, CENTRAL)
     found.prices[30] = np.nan
     grid = found.days.grid(found.prices)
@@ -74,11 +74,11 @@ def written(folder: Path, *texts: str) -> list[Path]:
     return paths
 
 
-def test_files_that_follow_one_another_are_one_history(tmp_path: Path) -> None:
-    # given two files with an hour between them that is in none, and an empty cell
+def test_consecutive_files_make_one_history_with_missing_values(tmp_path: Path) -> None:
+    # given two files with a missing hour between them, and an empty cell
     first = f"{HEAD}\n2019-02-01T08:00Z,36.5,20000\n2019-02-01T09:00+00:00,35,\n"
     paths = written(tmp_path, first, f"{HEAD}\n2019-02-01T11:00Z,-4,21000\n")
-    # when they are read, then both are missing values
+    # when they are read, then the hour and the cell are missing values
     found = read_csv(paths, None, PACIFIC)
     assert found.start == datetime(2019, 2, 1, 8, tzinfo=UTC).timestamp() / 3600
     np.testing.assert_array_equal(found.prices, [36.5, 35, np.nan, -4])
@@ -111,7 +111,7 @@ def test_files_that_follow_one_another_are_one_history(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_file_that_makes_no_sense_is_refused_by_line(tmp_path: Path, text: str, message: str) -> None:
+def test_invalid_history_file_is_refused_with_its_line(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(Failure) as error:
         read_csv(written(tmp_path, text), None, PACIFIC)
     assert message in str(error.value)

@@ -13,13 +13,13 @@ def test_capture_is_a_ratio_of_sums() -> None:
     assert found.low < found.value < found.high
 
 
-def test_difference_of_the_same_is_nothing() -> None:
+def test_difference_of_equal_series_is_zero() -> None:
     days = np.random.default_rng(0).uniform(1, 2, 100)
     assert measures.difference(days, days, days) == measures.Interval(0, 0, 0)
 
 
 def test_interval_covers_the_truth_where_days_depend_on_each_other() -> None:
-    # given many histories whose differences follow the day before, around zero
+    # given many histories whose differences depend on the previous day, with mean 0
     generator = np.random.default_rng(0)
     missed = 0
     for _ in range(200):
@@ -28,5 +28,5 @@ def test_interval_covers_the_truth_where_days_depend_on_each_other() -> None:
             noise[day] += 0.5 * noise[day - 1]
         found = measures.difference(noise, np.zeros(365), np.full(365, 10.0))
         missed += not found.low < 0 < found.high
-    # then about one in twenty intervals misses it
+    # then about one in twenty intervals excludes 0
     assert missed < 30

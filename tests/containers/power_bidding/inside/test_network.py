@@ -1,4 +1,4 @@
-"""The recurrent network in NumPy gives what Keras gives, and learns."""
+"""The recurrent network in NumPy computes the results of Keras, and learns."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_numpy_gives_the_forecasts_of_keras() -> None:
 def test_training_beats_the_mean_of_the_last_week() -> None:
     from power_forecaster import lstm
 
-    # given days whose prices alternate, which the mean of a week does not see
+    # given days whose prices alternate, which the mean of a week does not forecast
     days = 160
     shape = np.sin(np.arange(24))
     prices = np.stack([shape if day % 2 else -shape for day in range(days)]).ravel()
@@ -66,5 +66,5 @@ def test_decision_loss_falls_where_it_is_trained() -> None:
     error, decision, again = (lstm.fit(*given, scaled[past], 0, 15, each) for each in (None, loss, None))
     # then the loss on these days is lower
     assert loss(decision(*given), days)[0].mean() < 0.9 * loss(error(*given), days)[0].mean()
-    # and nothing of it is left in the last network
+    # and the last network does not depend on it
     assert all((getattr(again, name) == value).all() for name, value in vars(error).items())

@@ -1,4 +1,4 @@
-"""Offers: curves of an asset that takes prices as given, what the store can do, and what must not leave."""
+"""Offers: curves of a price taker, the limits of the store, and curves that are refused."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BATTERY = Asset()
 
 
 def managed(asset: Asset, prices: np.ndarray, buys: float, sells: float) -> float:
-    """Return what a market earns the asset that schedules the store by its offered prices."""
+    """Return the asset's earnings in a market that schedules the store by its offered prices."""
     # its objective is (price - sells) * discharge + (buys - price) * charge: a degradation and a discount
     shifted = replace(asset, charge_efficiency=asset.charge_efficiency, degradation=sells - buys)
     found = Scheduler(shifted, len(prices)).solve(prices - buys)
@@ -58,7 +58,7 @@ def test_quantities_are_rounded_towards_zero() -> None:
         (0, 0, [(0, -150)]),
     ],
 )
-def test_curve_is_limited_to_what_the_store_can_do(least: float, most: float, expected: list) -> None:
+def test_curve_is_limited_to_the_capability_of_the_store(least: float, most: float, expected: list) -> None:
     assert limited([(-8, -150), (0, 20), (8, 40)], least, most) == expected
 
 
@@ -87,7 +87,7 @@ def test_reach_keeps_the_store_within_its_bounds() -> None:
         ([(1.0, 20.0), (2.0, 10.0)], "segments must increase in MW and in price"),
     ],
 )
-def test_curve_that_breaks_a_rule_does_not_leave(segments: list, reason: str) -> None:
+def test_curve_that_breaks_a_rule_is_refused(segments: list, reason: str) -> None:
     with pytest.raises(OfferError) as error:
         checked(segments, BATTERY, MARKET)
     assert str(error.value).startswith(reason)

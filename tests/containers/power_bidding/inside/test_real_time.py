@@ -1,4 +1,4 @@
-"""Real-time curves: their form, the awards they keep, their settlement, and that they never look ahead."""
+"""Real-time curves: their form, the kept awards, settlement, and independence of later prices."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def random_asset(generator: np.random.Generator) -> Asset:
 
 
 def random_prices(generator: np.random.Generator, hours: int) -> Any:
-    """Some hours are negative, some are spikes."""
+    """Return random prices with some negative hours and some spikes."""
     prices = generator.normal(25, 30, hours)
     return np.where(generator.random(hours) < 0.05, generator.uniform(200, 3000, hours), prices)
 
@@ -83,7 +83,7 @@ def test_energy_is_sold_above_its_cost_after_losses() -> None:
         level = generator.uniform(asset.lowest, asset.energy)
         # when
         curve = real_time.curve(asset, prices, level, errors=random_errors(generator), **LIMITS)
-        # then a block that is charged costs less than any block is sold for
+        # then each charged block costs less than any sold block earns
         ends_of_charging = [at for (mw, _), (_, at) in pairwise(curve) if mw < 0]
         sales = [at for mw, at in curve if mw > 0]
         if ends_of_charging and sales and sales[0] > TERMS.floor:
@@ -103,7 +103,7 @@ def test_water_value_without_errors_is_the_dual() -> None:
         prices = generator.uniform(5, 60, 12)
         # when
         values = water_value.water_values(asset, prices[None], Errors.none())[0]
-        # then in between two levels it is what one more MWh earns from the second hour on
+        # then between two levels it is the profit of one more MWh from the second hour on
         level = float(generator.uniform(3, 29))
         earned = [program.solve(prices[1:], level + d).profit(prices[1:], asset) for d in (-2, 2)]
         found = np.interp([level - 1, level, level + 1], water_value.levels(asset), values).mean()
@@ -112,7 +112,7 @@ def test_water_value_without_errors_is_the_dual() -> None:
 
 
 def test_errors_keep_mean_and_spikes() -> None:
-    # given mostly nothing, a spike in a hundred, and a missing price
+    # given prices that are mostly 0, a spike in a hundred, and a missing price
     seen = np.zeros(1001)
     seen[:10], seen[1000] = 900.0, np.nan
     # when
@@ -139,11 +139,11 @@ def test_input_that_cannot_be_bid_is_refused(prices: Any, awards: Any, message: 
 # --- awards ---
 
 
-def test_curve_delivers_what_was_sold_and_takes_what_was_bought() -> None:
+def test_curve_delivers_sold_energy_and_takes_bought_energy() -> None:
     generator = np.random.default_rng(3)
     for sign in (1, -1):
         for _ in range(30):
-            # given an award that the store can do, and prices against it
+            # given an award that the store can deliver, and prices against it
             awards = np.zeros(HOURS)
             awards[0] = sign * round(generator.uniform(0.5, 6), 1)
             prices = random_prices(generator, HOURS)
@@ -151,7 +151,7 @@ def test_curve_delivers_what_was_sold_and_takes_what_was_bought() -> None:
             curve = real_time.curve(
                 BATTERY, prices, 16.0, awards=awards, errors=random_errors(generator), **LIMITS
             )
-            # then no price undoes it
+            # then it is delivered at any price
             assert all(sign * mw >= abs(awards[0]) - 1e-9 for mw, _ in curve)
 
 
@@ -162,7 +162,7 @@ def test_energy_of_later_awards_is_kept_at_any_price() -> None:
     prices = np.full(HOURS, 30.0)
     # when
     curve = real_time.curve(BATTERY, prices, 20.0, awards=awards, **LIMITS)
-    # then only the rest is sold
+    # then only the remaining energy is sold
     assert curves.mw_at(curve, 1900) == 4
     # and without awards all of the power
     assert curves.mw_at(real_time.curve(BATTERY, prices, 20.0, **LIMITS), 1900) == 8
@@ -174,29 +174,29 @@ def test_room_for_later_purchases_is_kept_at_any_price() -> None:
     awards[3:5] = -8
     # when
     curve = real_time.curve(BATTERY, np.full(HOURS, 30.0), 16.0, awards=awards, **LIMITS)
-    # then at most the rest is filled
+    # then at most the remaining room is filled
     assert curves.mw_at(curve, -100) * -0.85 <= 32 - 13.6 - 16 + 1e-9
     assert curves.mw_at(curve, -100) < 0
 
 
-def test_store_that_is_behind_its_awards_buys_at_any_price() -> None:
+def test_store_short_of_its_awards_buys_at_any_price() -> None:
     awards = np.zeros(HOURS)
     awards[1:4] = 8
     curve = real_time.curve(BATTERY, np.full(HOURS, 30.0), 20.0, awards=awards, **LIMITS)
-    # then by the hour's end it holds what they need, to the next step of the output
+    # then at the end of the hour it has the energy for them, to the next step of the output
     assert -4 / 0.85 - 0.4 <= curves.mw_at(curve, 1900) <= -4 / 0.85
 
 
-def test_limits_are_those_of_doing_the_awards_alone() -> None:
+def test_limits_are_those_of_delivering_the_awards_only() -> None:
     generator = np.random.default_rng(4)
     for _ in range(50):
-        # given awards that a schedule can do from 10 MWh
+        # given awards that a schedule can deliver from 10 MWh
         awards = Scheduler(BATTERY, 12).solve(random_prices(generator, 12), 10.0).net
         limits = Limits.of(BATTERY, awards)
-        # when they are done, from the least that must be in store after the first hour
+        # when they are delivered from the minimum level after the first hour
         level = float(limits.need[0])
         levels = [level := curves.level_after(BATTERY, level, mw) for mw in awards[1:]]
-        # then the store is never below its lowest level, and touches it unless nothing is needed
+        # then the store never falls below its minimum, and reaches it unless no energy is needed
         assert min(levels) == pytest.approx(0, abs=1e-6) or limits.need[0] == 0
         assert min(levels) >= -1e-6
 
@@ -227,7 +227,7 @@ def test_store_never_leaves_its_bounds_in_settlement() -> None:
             assert abs(sold) <= abs(curves.mw_at(curve, price)) / 12 + 1e-9
 
 
-def test_foresight_is_at_least_what_any_policy_earns() -> None:
+def test_foresight_earns_at_least_as_much_as_any_policy() -> None:
     market = random_market(6)
     best = settlement.foresight(BATTERY, market.real_time, [slice(0, 96)]).sum()
     for policy in policies(market).values():
@@ -266,8 +266,8 @@ def selector(market: Market, hours: int) -> replay.Policy:
         ("selector", 60),
     ],
 )
-def test_curves_are_the_same_whatever_comes_later(name: str, hour: int) -> None:
-    # given two histories that differ in all that is not known 75 minutes before the hour
+def test_curves_do_not_depend_on_later_prices(name: str, hour: int) -> None:
+    # given two histories that differ in all data that is unknown 75 minutes before the hour
     market, hours = random_market(8, days=5), 120
     real_time_prices, day_ahead = market.real_time.copy(), market.day_ahead.copy()
     generator = np.random.default_rng(9)
@@ -282,7 +282,7 @@ def test_curves_are_the_same_whatever_comes_later(name: str, hour: int) -> None:
     for each in (market, other):
         policy = selector(each, hours) if name == "selector" else policies(each)[name]
         made.append(replay.replay(each, BATTERY, policy, 0, hours).curves)
-    # then the curves up to the hour are the same to the bit, and those after it are not
+    # then the curves up to the hour are identical, and those after it are not
     assert made[0][: hour + 1] == made[1][: hour + 1]
     assert made[0][hour + 1 :] != made[1][hour + 1 :]
 
@@ -300,7 +300,7 @@ def test_replay_carries_the_store_from_hour_to_hour() -> None:
     assert found.dollars.sum() == pytest.approx(float(np.array(mw) @ market.real_time.mean(1)))
 
 
-def test_level_is_projected_through_the_hour_between() -> None:
+def test_level_is_projected_to_the_start_of_the_offered_hour() -> None:
     # given a charge in every hour and prices that are as expected
     market = Market(np.full((24, 12), 20.0), np.full(24, 20.0), 11)
     seen: list[float] = []
@@ -311,11 +311,11 @@ def test_level_is_projected_through_the_hour_between() -> None:
 
     # when
     found = replay.replay(market, BATTERY, policy, 0, 24)
-    # then each curve is made for the level that its hour begins with
+    # then each curve is made for the level at the start of its hour
     assert seen[1:] == pytest.approx(found.levels[:-1].tolist())
 
 
-def test_selector_follows_what_earned_most_before() -> None:
+def test_selector_follows_the_policy_that_earned_most() -> None:
     # given policy b, which earns more than a on the first two days and less afterwards
     daily = {"a": np.array([0.0, 0, 9, 9, 9]), "b": np.array([1.0, 1, 0, 0, 0])}
     asked: list[str] = []
@@ -335,7 +335,7 @@ def test_selector_follows_what_earned_most_before() -> None:
     assert asked == ["a", "a", "b", "b", "a"]
 
 
-def test_selector_forgets_what_is_long_ago() -> None:
+def test_selector_ignores_days_before_the_trailing_window() -> None:
     dollars = np.zeros(real_time.TRAILING_DAYS + 1)
     old = dollars.copy()
     old[0] = 1000

@@ -1,4 +1,4 @@
-"""Schedules that sell regulation by market days: settlement, what they know, and what is left out."""
+"""Schedules that sell regulation by market days: settlement, known prices, and days that are left out."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def history() -> History:
 
 
 def forecast(found: History) -> Doubles:
-    """A forecast of the energy price that is right but for noise."""
+    """Return a forecast of the energy price that is right except for noise."""
     grid = found.days.grid(found.prices)
     return grid + np.random.default_rng(1).normal(0, 3, grid.shape)
 
@@ -44,7 +44,7 @@ def sold(found: History, terms: Regulation = TERMS) -> regulated.Sold:
     return regulated.sold(found, forecasts, BATTERY, terms, BEGIN, DAYS)["noisy"]
 
 
-def test_schedules_earn_what_they_promise_at_the_days_prices() -> None:
+def test_dollars_of_a_schedule_are_those_at_the_days_prices() -> None:
     # given
     found = history()
     assert found.days.length[12] == 23
@@ -64,7 +64,7 @@ def test_schedules_earn_what_they_promise_at_the_days_prices() -> None:
     assert (result.revenue.dollars <= result.revenue.foresight + 1e-6).all()
 
 
-def test_capacity_prices_of_the_day_and_later_are_not_known() -> None:
+def test_capacity_prices_of_the_day_and_later_are_not_used() -> None:
     # given the same days, but other capacity prices from the first day on
     found = history()
     later = found.days.hours(BEGIN).start

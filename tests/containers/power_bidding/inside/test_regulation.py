@@ -1,4 +1,4 @@
-"""Regulation beside energy: the optimum by other formulations and another solver, and full calls followed."""
+"""Regulation and energy: the optimum by other formulations and another solver, and following full calls."""
 
 from __future__ import annotations
 
@@ -52,14 +52,14 @@ def random_prices(generator: np.random.Generator, hours: int) -> Prices:
 
 
 def sums(asset: Asset, hours: int) -> tuple[Any, Any]:
-    """Return what is left of a MWh stored in an hour [to, from], and of the level before all [to]."""
+    """Return the remainder of a MWh stored in an hour [to, from], and of the initial level [to]."""
     k = np.arange(hours)
     left = np.where(k[:, None] >= k, asset.retention ** np.maximum(k[:, None] - k, 0), 0.0)
     return left, asset.retention ** (k + 1) * asset.initial
 
 
 def independent(asset: Asset, terms: Regulation, prices: Prices, final: float) -> float | None:
-    """Return the optimum of a program without levels and capacities: those are sums and differences."""
+    """Return the optimum of a program whose levels and capacities are sums and differences."""
     hours = len(prices.energy)
     one, none = np.eye(hours), np.zeros((hours, hours))
     shares = [1 - terms.called_up - terms.called_down, terms.called_up, terms.called_down]
@@ -138,8 +138,10 @@ def quest(asset: Asset, terms: Regulation, prices: Prices) -> float | None:
 def levels_after_full_calls(
     found: RegulatedSchedule, asset: Asset, share: float, up: bool
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the highest and the lowest level that the battery can have after full calls for a share of each
-    hour, from the level expected before it. It is lower the more it charges and discharges by turns."""
+    """Return the highest and the lowest level after full calls for a share of each hour.
+
+    An hour starts from its expected level. Alternating charge and discharge lower the level.
+    """
     before = asset.retention * np.concatenate([[asset.initial], found.level[:-1]])
     net = found.net + (found.up if up else -found.down)
     idle = (asset.power - np.abs(net)) / 2
@@ -240,7 +242,7 @@ def test_call_up_while_charging_only_lessens_the_charge() -> None:
     assert found.profit(prices, BATTERY) == pytest.approx(-4 * 20 + 8 * 100)
 
 
-def test_level_before_an_hour_is_the_callers() -> None:
+def test_solve_starts_at_the_level_of_the_caller() -> None:
     prices = random_prices(np.random.default_rng(4), 24)
     program = RegulationScheduler(BATTERY, Regulation(), 24)
     for level in (0.0, 20.0, 7.0):
@@ -283,6 +285,6 @@ def test_prices_that_are_no_numbers_are_refused(field: str, message: str) -> Non
         ({"called_up": 0.8}, "regulation: called_up and called_down must be 1 together at most, got 0.8 and"),
     ],
 )
-def test_terms_that_make_no_sense_are_refused(given: Any, message: str) -> None:
+def test_invalid_terms_are_refused(given: Any, message: str) -> None:
     with pytest.raises(Failure, match=message):
         regulation_of(given, "a.toml")

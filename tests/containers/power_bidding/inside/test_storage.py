@@ -1,4 +1,4 @@
-"""The storage program: the optimum, by another formulation and another solver, and what it refuses."""
+"""The storage program: the optimum by another formulation and another solver, and refused input."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_schedule_is_optimal_on_a_thousand_random_programs() -> None:
     generator = np.random.default_rng(0)
     infeasible = 0
     for _ in range(500):
-        # given an asset, prices, a level before and one that must be left
+        # given an asset, prices, an initial level and a required final level
         asset, hours = random_asset(generator), int(generator.integers(1, 30))
         prices = generator.normal(30, 40, hours)
         level = generator.uniform(0, asset.energy)
@@ -59,7 +59,7 @@ def test_schedule_is_optimal_on_a_thousand_random_programs() -> None:
                 assert expected is None
                 infeasible += 1
                 continue
-            # then both earn the same, and the schedule can be done
+            # then both earn the same, and the schedule is feasible
             assert found.profit(prices, asset) == pytest.approx(expected, rel=1e-6, abs=1e-6)
             check(found, asset, level, final)
     assert 0 < infeasible < 500
@@ -92,7 +92,7 @@ def test_output_changes_by_the_ramp_limit_at_most() -> None:
     assert np.abs(np.diff(free)).max() > 3
 
 
-def test_asset_says_what_is_in_store_before_and_after() -> None:
+def test_schedule_keeps_the_assets_initial_and_final_charge() -> None:
     asset = replace(BATTERY, initial=6, final=4)
     found = Scheduler(asset, 4).solve([10, 20, 30, 40])
     check(found, asset, 6, 4)
@@ -100,7 +100,7 @@ def test_asset_says_what_is_in_store_before_and_after() -> None:
     assert Scheduler(asset, 4).solve([10, 20, 30, 40], level=4).level[0] <= 4 + 8 * 0.85
 
 
-def test_water_value_is_what_one_more_unit_earns() -> None:
+def test_water_value_is_the_profit_of_one_more_unit() -> None:
     prices = np.random.default_rng(1).normal(30, 20, 24)
     program = Scheduler(BATTERY, 24)
     before, after = (program.solve(prices, level).profit(prices, BATTERY) for level in (10, 10.001))
@@ -113,7 +113,7 @@ def test_prices_that_are_no_numbers_are_refused(prices: Any) -> None:
         Scheduler(BATTERY, 3).solve(prices)
 
 
-def test_end_that_cannot_be_reached_is_refused_and_the_next_is_solved() -> None:
+def test_unreachable_final_charge_is_refused_and_the_next_program_solved() -> None:
     program = Scheduler(replace(BATTERY, power=1), 2)
     with pytest.raises(OptimizationError, match="no optimum"):
         program.solve([10, 20], final=30)

@@ -54,12 +54,12 @@ def test_model_forecasts_the_same_from_its_files(model: Trained, tmp_path: Path)
     found = panel()
     for name, each in model.locations["HUB"].items():
         ours, theirs = (fit.forecast(found, 75) for fit in (each, again.locations["HUB"][name]))
-        # then the forecasts are the same to the bit, and near the prices
+        # then the forecasts are identical, and near the prices
         assert (ours == theirs).all()
         assert np.abs(ours - found.prices[75]).mean() < 15
 
 
-def test_day_is_judged_by_a_fit_that_has_not_seen_it(model: Trained) -> None:
+def test_day_is_judged_by_a_fit_of_earlier_days(model: Trained) -> None:
     dates = panel().days.dates
     befores = {day: getattr(model.unseen("HUB", int(dates[day])), "before", None) for day in (49, 50, 69, 70)}
     judged, served = (model.locations["HUB"][name].before for name in (JUDGED, SERVED))
@@ -76,7 +76,7 @@ def test_missing_forecasts_leave_their_weight_to_the_others(model: Trained) -> N
 
 
 @pytest.mark.parametrize("broken", ["model.json", "HUB/served/boosting.txt", "HUB/judged/network.npz"])
-def test_files_that_are_no_model_are_refused(model: Trained, broken: str, tmp_path: Path) -> None:
+def test_incomplete_model_files_are_refused(model: Trained, broken: str, tmp_path: Path) -> None:
     trained.write(model, tmp_path)
     (tmp_path / broken).unlink()
     with pytest.raises(Failure, match=r"the model must be a folder with model\.json of this image"):

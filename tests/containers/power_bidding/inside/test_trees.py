@@ -1,4 +1,4 @@
-"""Boosted trees in NumPy give what LightGBM gives."""
+"""Boosted trees in NumPy compute the results of LightGBM."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def test_numpy_gives_the_forecasts_of_lightgbm(missing: float) -> None:
     y = np.nan_to_num(x[..., 0] * x[..., 4]) + np.nan_to_num(x[..., 3])
     model = boosting.fit(x, y, 0)
     trees = Trees.read(model.model_to_string())
-    # when rows with and without missing values are asked, some of them at a threshold
+    # when rows with and without missing values are predicted, some of them at a threshold
     rows = generator.normal(size=(500, 8))
     for split in range(400):
         rows[split, trees.feature[split % 300, 0]] = trees.threshold[split % 300, 0]
@@ -38,6 +38,6 @@ def test_trees_without_a_split_are_constants() -> None:
 @pytest.mark.parametrize(
     "text", ["", "tree", "\nTree=0\nleaf_value=a", "\nTree=0\nthreshold=1\nleaf_value=1"]
 )
-def test_text_that_is_no_model_is_refused(text: str) -> None:
+def test_text_that_is_not_a_model_is_refused(text: str) -> None:
     with pytest.raises(TreesError):
         Trees.read(text)

@@ -1,4 +1,4 @@
-"""A cloud of their own for the tests of labeling jobs, with IAM enforced."""
+"""A separate cloud for the tests of labeling jobs, with IAM enforced."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def job_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Labeling]:
 
 @pytest.fixture
 def labeling(job_stack: Labeling) -> Iterator[Labeling]:
-    """After each test its settings are reset."""
+    """The cloud; its settings are reset after each test."""
     job_stack.cloud.configure(labeling_log_interval=0.05)
     yield job_stack
     job_stack.cloud.configure(**dict.fromkeys(job_stack.cloud.configure()))

@@ -1,4 +1,4 @@
-"""Labeling jobs with simulated labelers: data_centric's own annotation functions, policies enforced."""
+"""Labeling jobs with simulated labelers, data_centric's annotation functions, and enforced policies."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_construct_labels_pictures_that_data_centric_reads(labeling: Labeling) -
     manifest = labeling.manifest([*lines, {"source-ref": other, "animal": 2}])
     # when the construct's state machine labels them
     done = labeling.executed({"manifest": manifest, "attribute": "animal"})
-    # then it names the job and what it labeled
+    # then its output names the job and the labeled manifest
     assert done["status"] == "SUCCEEDED", done
     output = json.loads(done["output"])
     assert (output["labeled"], output["failed"], output["unlabeled"]) == (12, 1, 0)
@@ -37,11 +37,11 @@ def test_construct_labels_pictures_that_data_centric_reads(labeling: Labeling) -
     right = [found[each.item].class_name == each.fields["true-class"] for each in entries]
     assert sum(right) >= 10
     assert {each.job for each in found.values()} == {output["job"]}
-    # and the failed picture's line says why
+    # and the line of the failed picture has the reason
     failed = json.loads(body.splitlines()[-1])
     assert f"Cannot read {other} (line 13)" in failed["animal-metadata"]["failure-reason"]
     assert "animal" not in failed
-    # and the log says first that nobody has labeled them
+    # and the log first says that the labels are simulated
     said = labeling.logged(output["job"])
     assert said[0] == SIMULATED
     assert "simulated by the local cloud" in said[0]
@@ -83,7 +83,7 @@ def test_job_leaves_answers_and_requests_where_ground_truth_does(labeling: Label
     (response,) = labeling.keys(f"{folder}/worker-response/iteration-2/3/")
     answers = json.loads(labeling.get(f"s3://{labeling.bucket}/{response}"))["answers"]
     assert [each["answerContent"] for each in answers] == [{"animal": {"label": "cat"}}] * 3
-    # and the bus has heard of its end
+    # and the bus got an event of its end
     until(lambda: heard() and heard()[-1]["detail"]["LabelingJobStatus"] == "Completed", "the event")
     # and it is listed
     sagemaker = labeling.client("sagemaker")
@@ -129,8 +129,8 @@ def test_stopping_condition_stops_the_job(labeling: Labeling, conditions: Any, l
     assert sum("animal" in line for line in labeling.output(job)) == labeled
 
 
-def test_stopped_job_keeps_what_was_labeled(labeling: Labeling) -> None:
-    # given a job whose labelers take their time
+def test_stopped_job_keeps_its_labels(labeling: Labeling) -> None:
+    # given a job with slow labelers
     labeling.cloud.configure(labeling_answer=0.2)
     asked = labeling.request(labeling.manifest([{"source": f"text {n}"} for n in range(500)]))
     asked["HumanTaskConfig"]["MaxConcurrentTaskCount"] = 2
@@ -140,7 +140,7 @@ def test_stopped_job_keeps_what_was_labeled(labeling: Labeling) -> None:
     # when it is stopped, twice
     for _ in range(2):
         sagemaker.stop_labeling_job(LabelingJobName=name)
-    # then its output manifest has all lines, and labels of some
+    # then its output manifest has all lines, some of them with labels
     job = labeling.ended(name)
     assert job["LabelingJobStatus"] == "Stopped"
     lines = labeling.output(job)
@@ -178,7 +178,7 @@ def test_failed_job_names_the_line_or_the_function(
 
 
 def test_failing_function_fails_the_job_with_its_error(labeling: Labeling) -> None:
-    # given the post-annotation function in the place of the other
+    # given the post-annotation function as the pre-annotation function
     asked = labeling.request(labeling.manifest([{"source": "x"}]), PreHumanTaskLambdaArn=labeling.out["Post"])
     job = labeling.labeled(asked)
     assert job["LabelingJobStatus"] == "Failed"
@@ -193,7 +193,7 @@ def handler(event, context):
         raise RuntimeError("cannot show " + found["source"])
     return {"taskInput": {}, "isHumanAnnotationRequired": found.get("wanted", True)}
 """
-"""A pre-annotation function that fails for some lines and wants no labels for others."""
+"""A pre-annotation function that fails for some lines and needs no labels for others."""
 
 
 def picky(labeling: Labeling, lines: list[dict[str, Any]]) -> dict[str, Any]:
@@ -238,7 +238,7 @@ def test_caller_needs_to_pass_the_role(labeling: Labeling) -> None:
         caller(labeling.cloud, create).create_labeling_job(**asked)
 
 
-def test_name_that_is_taken_or_unknown_is_refused(labeling: Labeling) -> None:
+def test_existing_or_unknown_name_is_refused(labeling: Labeling) -> None:
     asked = labeling.request(labeling.manifest([{"source": "x"}]))
     labeling.labeled(asked)
     upper = asked | {"LabelingJobName": asked["LabelingJobName"].upper()}
@@ -250,7 +250,7 @@ def test_name_that_is_taken_or_unknown_is_refused(labeling: Labeling) -> None:
 
 
 def test_state_machine_waits_for_a_job_with_sync(labeling: Labeling) -> None:
-    # given a machine with the grants of the other kinds' .sync
+    # given a machine with the grants of the .sync integrations of other job kinds
     asked = labeling.request(labeling.manifest([{"source": "x", "true-class": "owl"}]))
     rule = f"arn:aws:events:{labeling.cloud.region}:000000000000:rule/"
     grants = [("sagemaker:*", "*"), ("iam:PassRole", "*"), ("events:*", f"{rule}StepFunctionsGetEvents*")]
@@ -263,7 +263,7 @@ def test_state_machine_waits_for_a_job_with_sync(labeling: Labeling) -> None:
 
 
 def test_restarted_cloud_fails_its_labeling_job(labeling: Labeling) -> None:
-    # given a job at work
+    # given a running job
     labeling.cloud.configure(labeling_answer=30)
     asked = labeling.request(labeling.manifest([{"source": f"text {n}"} for n in range(9)]))
     labeling.client("sagemaker").create_labeling_job(**asked)

@@ -24,7 +24,7 @@ def jpeg(image: Any) -> bytes:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Noise of 8 by 8 pixels whose brightness is the class: 40 pictures of each, and 10 for the test."""
+    """Pictures of 8 by 8 pixels of noise whose brightness is the class: 40 of each class, and 10 to test."""
     generator = np.random.default_rng(0)
     for name, each in zip(cifar.FILES, (40, 10), strict=True):
         labels = generator.permutation(np.repeat(np.arange(10), each))
@@ -43,7 +43,7 @@ def arguments(folder: Path, *more: str) -> list[str]:
     ]
 
 
-def test_table_has_the_runs_their_epochs_and_the_sources_figures(
+def test_table_has_runs_with_epochs_and_published_figures(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     # when
@@ -58,7 +58,7 @@ def test_table_has_the_runs_their_epochs_and_the_sources_figures(
         *([name, "small", part, "4"] for name in ("adaptive_random", "glister") for part in ("0.5", "0.1")),
     ]
     assert ["fast", "recipe,", "full", "small", "1", "2"] in [line[:6] for line in lines]
-    # and the source's
+    # and the published figures
     assert ["source,", "V100", "resnet18", "0.5", "100", "91.42", "-1.30", "0.480"] in lines
     report = json.loads((tmp_path / "out.json").read_text())
     metrics = report["metrics"]
@@ -66,7 +66,7 @@ def test_table_has_the_runs_their_epochs_and_the_sources_figures(
     assert 0 < metrics["time_ratio_fewer_epochs_50"] < 1
     assert metrics["epochs_fast_recipe"] == 2
     assert {"accuracy_glister_10", "median_ratio_adaptive_random_50"} <= metrics.keys()
-    # and a benchmark that is started again trains nothing
+    # and a restarted benchmark trains nothing
     assert cifar_measured.main(arguments(folder, *more)) == 0
     assert "epoch" not in capsys.readouterr().out.partition("intervals")[0]
     assert json.loads((tmp_path / "out.json").read_text())["metrics"] == metrics
@@ -78,7 +78,7 @@ def test_pictures_are_as_many_of_each_class(folder: Path) -> None:
     assert data.validation.labels.bincount().tolist() == [3] * 10
     assert data.test is not None
     assert data.test.labels.bincount().tolist() == [10] * 10
-    # and each has its own picture
+    # and each has its own chart
     means = data.train.images.float().mean((1, 2, 3))
     assert ((means - 10) / 20).round().int().tolist() == data.train.labels.tolist()
 

@@ -1,4 +1,4 @@
-"""Intervals, paired differences, and results that are kept."""
+"""Intervals, paired differences, and stored results."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_runs_of_a_seed_are_measured_against_full(experiment: Experiment) -> Non
     assert all(0 <= each["accuracy"] <= 100 for each in rows)
 
 
-def test_stopped_benchmark_trains_only_what_is_missing(
+def test_resumed_benchmark_trains_missing_runs_only(
     experiment: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # given results of two of three runs, and half a line of the third
@@ -102,11 +102,11 @@ def test_stopped_benchmark_trains_only_what_is_missing(
     assert trained == ["glister"]
     assert after[:2] == before
     assert len(Results(path).rows) == 3
-    # and runs that were not trained beside full have no ratio of seconds
+    # and runs without a run of `full` have no ratio of seconds
     assert "time_ratio" not in after[2]
 
 
-def test_results_of_another_split_are_not_taken(experiment: Experiment, tmp_path: Path) -> None:
+def test_results_of_another_split_are_ignored(experiment: Experiment, tmp_path: Path) -> None:
     path = tmp_path / "runs.jsonl"
     measured(experiment, [FULL], 0, Results(path))
     other = Experiment(experiment.pictures, experiment.epochs, development=True)

@@ -1,10 +1,10 @@
-"""Render the definition beside this file with the SageMaker Python SDK, as a data scientist would write it.
+"""Render the definition next to this file with the SageMaker Python SDK, as a data scientist would write it.
 
     cd tests/local/pipelines/rendered
     AWS_DEFAULT_REGION=eu-west-1 ../../../../.groundplan/envs/notebooks/bin/python render.py
 
-Needs the environment `notebooks` (`python -m tooling.envs notebooks`), and no network. The SDK asks for a
-Region as it is imported.
+Needs the environment `notebooks` (`python -m tooling.envs notebooks`), and no network. The SDK needs a Region
+when it is imported.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ QUEUE = "https://sqs.eu-west-1.amazonaws.com/000000000000/pipelines-rendered"
 
 
 class OfflineSession(PipelineSession):
-    """A session that does not ask AWS for its bucket."""
+    """A session that does not request its bucket from AWS."""
 
     def default_bucket(self) -> str:
         return "training-tests"

@@ -1,4 +1,4 @@
-"""The project's own app, with a container that does at once what it is told."""
+"""The project's app with a container that simulates training at once."""
 
 import sys
 from pathlib import Path

@@ -1,7 +1,7 @@
-"""A container that does at once what it is told: `eta` is the error of the model that it trains.
+"""A container that simulates training at once: `eta` is the error of the trained model.
 
-`table=MISSING` fails as a missing table does, `gamma` is how many seconds it trains, and a model of
-`max_depth=1` cannot be served.
+`table=MISSING` fails as a missing table does, `gamma` is the duration of the training in seconds, and a model
+of `max_depth=1` cannot be served.
 """
 
 import json

@@ -1,8 +1,8 @@
-"""A container that serves transform jobs: it answers each request with a line of JSON about it.
+"""A container that serves transform jobs: it answers each request with a line of JSON about the request.
 
-Environment: EXIT (end at once with this code), PARAMETERS (what /execution-parameters answers).
-A request's body may begin with: fail STATUS (answer so), flaky N (answer 500 N times, then as usual), meet N
-(wait until N requests are here at once), wait (for ever), die.
+Environment: EXIT (exit at once with this code), PARAMETERS (response to /execution-parameters).
+A request's body may begin with: fail STATUS (answer with this status), flaky N (answer N times with 500, then
+as usual), meet N (wait until N requests are being processed), wait (never answer), die (exit).
 """
 
 import json
@@ -56,7 +56,7 @@ class Handler(BaseHTTPRequestHandler):
         self.leave(body, 200, json.dumps(self.seen(body)).encode())
 
     def leave(self, body: bytes, status: int, answer: bytes) -> None:
-        """Answer a request, which counts no longer by then: the next one may come before this ends."""
+        """Answer a request. Uncount it first: the next one may arrive before this returns."""
         with lock:
             here.remove(body)
         self.answer(status, answer)

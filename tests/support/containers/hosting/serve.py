@@ -1,7 +1,8 @@
-"""A container that serves, in as few lines as the tests need: it answers with what it was given and asked.
+"""A minimal serving container: its responses contain its model, its environment and the request.
 
-Environment: EXIT (end at once with this code), SLOW (seconds before it listens), PING (status of /ping).
-A request in JSON may say sleep (seconds), status and text (answer so), size (bytes to answer), die.
+Environment: EXIT (exit at once with this code), SLOW (seconds before it listens), PING (status of /ping).
+Fields of a request in JSON: sleep (seconds), status and text (of the response), size (bytes of the response),
+die (exit).
 """
 
 import json

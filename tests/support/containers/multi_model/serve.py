@@ -1,7 +1,7 @@
-"""A container with SageMaker's multi-model API, in as few lines as the tests need.
+"""A minimal container with SageMaker's multi-model API.
 
-Environment: CAPACITY (models in memory at once), LOAD_SECONDS (how long a load takes). A model that holds a
-file `broken` is refused. A request in JSON may say sleep (seconds) and status (answer so).
+Environment: CAPACITY (maximum number of loaded models), LOAD_SECONDS (duration of a load). A model with a
+file `broken` is refused. Fields of a request in JSON: sleep (seconds) and status (of the response).
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Answers with the model and its own name, at that name's address."""
+"""Answer with the model and the host name; listen at the address of that name."""
 
 import json
 import os

@@ -1,5 +1,5 @@
 # ruff: noqa: F401 - what the script may use
-"""Runs what its hyperparameter says, with everything that SageMaker gives at hand."""
+"""Run the code in a hyperparameter, with SageMaker's configuration in variables."""
 
 import json
 import os

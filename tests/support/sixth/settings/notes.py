@@ -11,7 +11,7 @@ from settings.base import ArchitectureSettings
 
 
 class Notes(ArchitectureSettings):
-    """Field by field, what a deployment of `notes` may choose."""
+    """The settings of a deployment of `notes`."""
 
     ENVIRONMENTS: ClassVar[Mapping[str, Mapping[str, Any]]] = {"prod": {"retain": True}}
 

@@ -1,4 +1,4 @@
-"""Keeps a note."""
+"""Store a note."""
 
 from __future__ import annotations
 

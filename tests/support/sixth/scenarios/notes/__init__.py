@@ -1,4 +1,4 @@
-"""What a person does with `notes` once it is deployed: has a note kept and reads it."""
+"""Use of a deployed `notes`: store a note and read it."""
 
 from __future__ import annotations
 

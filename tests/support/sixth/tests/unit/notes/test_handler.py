@@ -1,4 +1,4 @@
-"""What is a note."""
+"""Valid and invalid notes."""
 
 from __future__ import annotations
 
