@@ -38,7 +38,7 @@ quick: setup ## the unit tests only, in less than a minute
 	@$(app)/python -m pytest -q -n $(WORKERS) tests/unit
 
 lint: setup
-	@$(app)/ruff check . && $(app)/ruff format --check . && $(app)/pyright
+	@$(app)/ruff check . && $(app)/ruff format --check . && $(app)/pyright && $(app)/python -m tooling.prose
 
 docs: ## build the documentation site in out/docs; broken links fail
 	@NO_MKDOCS_2_WARNING=1 "$$("$(PYTHON)" -m tooling.envs docs)" -m mkdocs build --strict --quiet --clean && echo "site in out/docs/index.html"

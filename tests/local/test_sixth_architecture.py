@@ -81,11 +81,11 @@ def test_sixth_architecture_needs_its_folders_and_one_entry(project: Path) -> No
         "test_note_that_is_too_long",
         "imports_nothing_of_another[notes]",
         "agreed_on[notes]",
-        "replaces_nothing_that_is_kept[notes-prod]",
+        "replaces_no_retained_resource[notes-prod]",
         "at_most_eight_resources[notes-prod]",
         "share_no_name[notes]",
-        "tried_with_a_wrong_value[notes]",
-        "answered_by_its_own_sentence[notes-longest-0]",
+        "has_an_invalid_value_to_test[notes]",
+        "refused_with_the_allowed_ones[notes-longest-0]",
     ):
         assert any(passed in line and "PASSED" in line for line in said.splitlines()), said
     # and the tests of no architecture pass with it, for any number of architectures

@@ -27,7 +27,7 @@ def loss_gradient(layer: Tensor, outputs: Outputs, rows: list[int]) -> Tensor:
 
 def greedy_by_definition(state: State, shares: list[list[int]], groups: list[int]) -> list[int]:
     """Take shares[round][group] examples in each round, by the product of their gradients with that of the
-    validation loss after one step on all that were taken.
+    validation loss after one step on those already taken.
     """
     train, validation = state.train(), state.validation()
     start = torch.zeros(3, 5, dtype=torch.float64)
