@@ -25,7 +25,7 @@ from subset_training.reading import Decoding, decoded
 from subset_training.recipes import FAST
 from subset_training.settings import Settings
 from tooling.table import print_table
-from toolkit.failure import Failure
+from toolkit.failure import FatalError
 
 CLASSES = tuple(map(str, range(10)))
 VALIDATION = 0.1
@@ -45,7 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
     data = pictures(options.data, options.pictures)
     try:
         chosen = settings_of(options)
-    except Failure as failure:
+    except FatalError as failure:
         raise SystemExit(str(failure)) from None
     print(
         f"{len(chosen)} runs for each seed, {len(data.train)} training pictures, on {device.type}"
@@ -105,7 +105,7 @@ def examples(path: Path, each: int | None = None) -> Examples:
 
 
 def settings_of(options: argparse.Namespace) -> dict[Cell, Settings]:
-    """Return the hyperparameters of all cells. Raises `Failure` for invalid ones."""
+    """Return the hyperparameters of all cells. Raises `FatalError` for invalid ones."""
     found: dict[Cell, Settings] = {}
     cells = [(FULL, 1.0), *((name, part) for name in (FEWER, RANDOM, GLISTER) for part in options.fractions)]
     for strategy, fraction in cells:

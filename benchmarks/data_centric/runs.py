@@ -68,7 +68,7 @@ class Experiment:
         return mnist.conditioned(given, condition, seed)
 
     def settings(self, cell: Cell) -> Settings:
-        """Return the hyperparameters of a cell. Raises `Failure` for invalid ones."""
+        """Return the hyperparameters of a cell. Raises `FatalError` for invalid ones."""
         own = {"strategy": cell.strategy, "fraction": str(cell.fraction), "epochs": str(self.epochs)}
         return Settings.read(own | dict(self.chosen))
 

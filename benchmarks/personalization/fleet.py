@@ -69,11 +69,11 @@ class Terms:
     task_failure: float = 0.002
 
 
-class Throttled(Exception):
+class ThrottledError(Exception):
     """CreateTrainingJob was called more often than its rate allows."""
 
 
-class QuotaExceeded(Exception):
+class QuotaExceededError(Exception):
     """More instances were asked for than the account may run: `limit`, of which `used` are in use."""
 
     def __init__(self, limit: int, used: int) -> None:
@@ -81,7 +81,7 @@ class QuotaExceeded(Exception):
         self.limit, self.used = limit, used
 
 
-class NameTaken(Exception):
+class NameTakenError(Exception):
     """A training job of that name was created before."""
 
 
@@ -158,23 +158,23 @@ class Fleet:
     def create(
         self, name: str, tasks: Sequence[Sequence[Task]], *, spot: bool = False, keep_alive: float = 0
     ) -> None:
-        """Raises `Throttled`, `NameTaken` or `QuotaExceeded`, in the order in which AWS looks."""
+        """Raises `ThrottledError`, `NameTakenError` or `QuotaExceededError`, in the order of AWS."""
         terms, now = self.terms, self.clock.now
         self.meter.calls += 1
         self._tokens = min(terms.burst, self._tokens + (now - self._refilled) * terms.rate)
         self._refilled = now
         if self._tokens < 1:
             self.meter.throttled += 1
-            raise Throttled
+            raise ThrottledError
         self._tokens -= 1
         if name in self.jobs:
-            raise NameTaken
+            raise NameTakenError
         hosts = len(tasks)
         warm = not spot and bool(self._pools.get(hosts))
         limit = terms.spot_quota if spot else terms.quota
         if not warm and self._used[spot] + hosts > limit:
             self.meter.refused += 1
-            raise QuotaExceeded(limit, self._used[spot])
+            raise QuotaExceededError(limit, self._used[spot])
         job = Job(name, [list(host) for host in tasks], spot, 0 if spot else keep_alive)
         self.jobs[name] = job
         self.meter.created += 1

@@ -28,7 +28,7 @@ from personalization.core import archive, keys
 from personalization.core.collect import INTERRUPTED, NO_CAPACITY, collect
 from personalization.core.dispatch import dispatch, horizon
 from personalization.core.model import JobStatus, Request, Status
-from personalization.core.ports import Backend, Described, PutOff, QuotaExceededError
+from personalization.core.ports import Backend, Described, LaunchPostponedError, QuotaExceededError
 from personalization.core.prepare import prepare
 from personalization.core.settings import JobSettings, Pace
 from settings import load
@@ -303,7 +303,7 @@ class LaunchDay:
         except NameTaken:
             return
         except Throttled as error:
-            raise PutOff("Throttled") from error
+            raise LaunchPostponedError("Throttled") from error
         except QuotaExceeded as error:
             raise QuotaExceededError(str(error), error.limit, error.limit - error.used) from error
         for task in listed:

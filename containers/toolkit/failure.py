@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 
-class Failure(Exception):
+class FatalError(Exception):
     """The job or the endpoint cannot continue. The message is the failure reason that SageMaker shows."""
 
 

@@ -1,6 +1,6 @@
 """Typed hyperparameters with defaults and bounds.
 
-SageMaker passes all values as text. An invalid value raises a `Failure` that names it.
+SageMaker passes all values as text. An invalid value raises a `FatalError` that names it.
 
     @dataclass(frozen=True)
     class Settings(Options):
@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, ClassVar, Self
 
-from .failure import Failure
+from .failure import FatalError
 
 Parser = Callable[[str], Any]
 """Converts the text of a hyperparameter. Raises ValueError or KeyError if it is invalid."""
@@ -84,7 +84,7 @@ class Options:
 
     @classmethod
     def read(cls, given: Mapping[str, str]) -> Self:
-        """Parse the content of `hyperparameters.json`. Raises `Failure` for the first invalid value.
+        """Parse the content of `hyperparameters.json`. Raises `FatalError` for the first invalid value.
 
         Names that SageMaker and its SDK add (`sagemaker_...`, `_tuning_...`) are ignored.
         """
@@ -94,11 +94,11 @@ class Options:
             if name.startswith(("sagemaker_", "_")):
                 continue
             if name not in known:
-                raise Failure(f"there is no {cls.NOUN} {name}; there are {', '.join(sorted(known))}")
+                raise FatalError(f"there is no {cls.NOUN} {name}; there are {', '.join(sorted(known))}")
             values[known[name].name] = _parsed(f"{cls.NOUN} {name}", str(text), known[name].metadata)
         for name, each in known.items():
             if each.name not in values and each.default is MISSING:
-                raise Failure(f"{cls.NOUN} {name} is missing, must be {each.metadata['allowed']}")
+                raise FatalError(f"{cls.NOUN} {name} is missing, must be {each.metadata['allowed']}")
         return cls(**values)
 
 
@@ -106,4 +106,4 @@ def _parsed(name: str, text: str, metadata: Mapping[str, Any]) -> Any:
     try:
         return metadata["parse"](text.strip())
     except (ValueError, KeyError):
-        raise Failure(f"{name} must be {metadata['allowed']}, got {text!r}") from None
+        raise FatalError(f"{name} must be {metadata['allowed']}, got {text!r}") from None

@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable
 from io import BufferedIOBase
 
-from .failure import Failure
+from .failure import FatalError
 from .sagemaker import Cluster
 
 PORT = 9098
@@ -55,7 +55,7 @@ class Watch:
         self._guard = threading.Lock()
 
     def start(self) -> None:
-        """Connect to the first host, or listen on it. Raises `Failure` if the first host's port is in use."""
+        """Connect to the first host, or listen on it. Raises `FatalError` if its port is in use."""
         follow = self._listen() if self.cluster.first else self._call
         threading.Thread(target=follow, daemon=True).start()
 
@@ -137,7 +137,7 @@ class Watch:
         try:
             server = Server((socket.gethostbyname(first), PORT), Line)
         except OSError as error:
-            raise Failure(f"host {first} cannot listen on port {PORT}: {error.strerror}") from None
+            raise FatalError(f"host {first} cannot listen on port {PORT}: {error.strerror}") from None
         return server.serve_forever
 
     # --- the others ---

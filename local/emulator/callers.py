@@ -232,7 +232,7 @@ def downloads_have_presigned_addresses(cloud: Cloud) -> None:
 # Requests ---------------------------------------------------------------------------------------------
 
 
-class Refusal(Exception):
+class RefusedError(Exception):
     """A request is refused with AWS's error code and a message."""
 
     def __init__(self, code: str, message: str):
@@ -298,7 +298,7 @@ class Gate:
                 self._unsigned(request, path)
                 _verified.set("")
                 return Admitted(receive, request, path)
-        except (SignatureError, Refusal) as refused:
+        except (SignatureError, RefusedError) as refused:
             return await _refuse(request, path, refused, send)
         body = await _body(receive)
         if body is None:
@@ -313,7 +313,7 @@ class Gate:
             else:
                 await self._verify(request, claim, path)
                 _verified.set(claim.access_key_id)
-        except (SignatureError, Refusal) as refused:
+        except (SignatureError, RefusedError) as refused:
             return await _refuse(request, path, refused, send)
         return Admitted(_again(body, receive), request, path)
 
@@ -338,7 +338,7 @@ class Gate:
             if claim is not None:
                 await self._verify(request, claim, scope["path"])
                 return True
-        except (SignatureError, Refusal):
+        except (SignatureError, RefusedError):
             return False
         found = reach("app._parse_execute_api_url")(request.header("host"), scope["path"])
         place = found and reach("services.apigateway.find_api_scope")(found[0])
@@ -351,7 +351,9 @@ class Gate:
     async def _verify(self, request: Request, claim: Claim, path: str) -> None:
         own = claim.access_key_id in {key.access_key_id for key in _own_keys.values()}
         if path.startswith(EMULATOR) and not (own and path.startswith(DOWNLOADS)):
-            raise Refusal("AccessDeniedException", "The emulator's own addresses are not part of the cloud.")
+            raise RefusedError(
+                "AccessDeniedException", "The emulator's own addresses are not part of the cloud."
+            )
         secret = secret_of(claim)
         if len(request.body) > ONE_MIB:
             await asyncio.to_thread(signatures.verify, request, claim, secret)
@@ -359,7 +361,7 @@ class Gate:
             signatures.verify(request, claim, secret)
 
     def _unsigned(self, request: Request, path: str) -> None:
-        """Raise `Refusal` for a request that AWS would not answer without a signature.
+        """Raise `RefusedError` for a request that AWS would not answer without a signature.
 
         Allowed are: the secret addresses of custom resources and wait conditions, preflights, distributions,
         routes of APIs (whose authorizers decide), function URLs without IAM, pages and public calls of user
@@ -388,7 +390,7 @@ class Gate:
         service, operation = ("s3", "") if bucket else _called(request, path)
         if path == "/" and operation in reach("core.iam_actions.unsigned_operations")(service):
             if service in UNVERIFIED:
-                raise Refusal(
+                raise RefusedError(
                     "AccessDeniedException", f"The local cloud does not verify the token of {operation}."
                 )
             return
@@ -398,7 +400,7 @@ class Gate:
     def _form(self, request: Request, path: str) -> None:
         """Check a browser's upload form, whose policy is signed. Without a policy it is an unsigned request.
 
-        Raises `SignatureError` and `Refusal`."""
+        Raises `SignatureError` and `RefusedError`."""
         parse = reach("services.s3._parse_multipart_form")
         parts = parse(request.header("content-type"), request.body)
         fields = {name.lower(): value.decode("latin-1") for name, _, _, value in parts if name != "file"}
@@ -425,8 +427,8 @@ class Gate:
         _verified.set(claim.access_key_id)
 
 
-def _missing() -> Refusal:
-    return Refusal("MissingAuthenticationToken", "Request is missing Authentication Token")
+def _missing() -> RefusedError:
+    return RefusedError("MissingAuthenticationToken", "Request is missing Authentication Token")
 
 
 def _distribution(host: str) -> bool:
@@ -543,7 +545,9 @@ def _again(body: bytes, receive: Callable) -> Callable:
     return receive_again
 
 
-async def _refuse(request: Request, path: str, refused: SignatureError | Refusal, send: Callable) -> None:
+async def _refuse(
+    request: Request, path: str, refused: SignatureError | RefusedError, send: Callable
+) -> None:
     """Send an error response in the protocol of the called service."""
     headers, service = _headers(request), _called(request, path)[0]
     identifier = str(uuid.uuid4())

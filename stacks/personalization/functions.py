@@ -144,9 +144,7 @@ TASKS = {
     "Notifier": Task(
         module="notify", does="Tells of models that are ready and of those that failed", work=(NOTIFY,)
     ),
-    "Purger": Task(
-        module="purge", does="Deletes the data of a deleted model", work=(PURGE,), seconds=300
-    ),
+    "Purger": Task(module="purge", does="Deletes the data of a deleted model", work=(PURGE,), seconds=300),
     # does the work of the other functions if their event was lost, so it has all their permissions
     "Sweeper": Task(
         module="sweep",

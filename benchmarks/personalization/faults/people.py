@@ -57,7 +57,7 @@ class Wish:
         return hashlib.sha256(b"".join(self.pictures)).digest()
 
 
-class Gone(Exception):
+class GoneError(Exception):
     """404: nothing of the caller's is there."""
 
 
@@ -72,11 +72,11 @@ class Api:
         self._lock = threading.Lock()
 
     def ask(self, person: Person, method: str, path: str, body: Any = None) -> dict[str, Any]:
-        """The answer's JSON. Raises `Gone`, and `RuntimeError` for any other refusal."""
+        """The answer's JSON. Raises `GoneError`, and `RuntimeError` for any other refusal."""
         headers = {"host": self._host, "authorization": f"Bearer {person.token}"}
         status, found = self._send(method, self._endpoint + path, headers=headers, json=body)
         if status == 404:
-            raise Gone
+            raise GoneError
         if status >= 400:
             raise RuntimeError(f"{method} {path}: {status} {found.decode(errors='replace')[:500]}")
         return json.loads(found)
@@ -170,7 +170,7 @@ def fulfil(api: Api, wish: Wish) -> None:
 
 
 def delete(api: Api, wish: Wish) -> None:
-    with contextlib.suppress(Gone):  # by an earlier try, whose answer was lost
+    with contextlib.suppress(GoneError):  # by an earlier try, whose answer was lost
         api.ask(wish.person, "DELETE", f"/api/models/{wish.model}")
     wish.deleted = True
 

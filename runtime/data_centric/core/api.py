@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
 from data_centric.core import workflow
-from data_centric.core.http import Answer, Call, Problem, busy, invalid, not_found
+from data_centric.core.http import Answer, Call, HttpError, busy, invalid, not_found
 from data_centric.core.labelers import pseudonym
 from data_centric.core.manifests import REFERENCE
 from data_centric.core.reviews import Review
@@ -60,7 +60,7 @@ class Service:
 
 
 def answer(service: Service, operation: str, call: Call) -> Answer:
-    """Answer a request. Raises `Problem`."""
+    """Answer a request. Raises `HttpError`."""
     try:
         return _OPERATIONS[operation](service, call)
     except NoRunError:
@@ -69,11 +69,11 @@ def answer(service: Service, operation: str, call: Call) -> Answer:
         raise busy() from None
     except BlockedError:
         service.count("Refused", 1)
-        raise Problem(
+        raise HttpError(
             403, "blocked", "Too many of your answers to test questions were wrong. Ask the run's operator."
         ) from None
     except NoTaskError:
-        raise Problem(
+        raise HttpError(
             409, "no_lease", "This task is no longer yours: its time ended, or it was never given to you."
         ) from None
 
@@ -104,7 +104,7 @@ def _submit(service: Service, call: Call) -> Answer:
 
 def _progress(service: Service, call: Call) -> Answer:
     if OPERATORS not in call.groups:
-        raise Problem(403, "forbidden", f"Only members of the group {OPERATORS} may see this.")
+        raise HttpError(403, "forbidden", f"Only members of the group {OPERATORS} may see this.")
     row = _stored(service, call)
     return Answer(200, asdict(workflow.progress(_desk(service, row))))
 
@@ -118,7 +118,7 @@ _OPERATIONS: Mapping[str, Callable[[Service, Call], Answer]] = {
 
 
 def _row(service: Service, call: Call) -> RunRow:
-    """Return the run that the call names. Raises `Problem` unless it exists and the user may label it."""
+    """Return the run that the call names. Raises `HttpError` unless it exists and the user may label it."""
     row = _stored(service, call)
     if not _may(row, call):
         raise not_found()

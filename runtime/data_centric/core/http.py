@@ -57,7 +57,7 @@ class Answer:
         return {"statusCode": self.status, "headers": headers, "body": json.dumps(self.body)}
 
 
-class Problem(Exception):
+class HttpError(Exception):
     """An error response."""
 
     def __init__(self, status: int, code: str, message: str, field: str = "") -> None:
@@ -70,12 +70,12 @@ class Problem(Exception):
         return Answer(self.status, {"error": error}, headers)
 
 
-def not_found() -> Problem:
-    return Problem(404, "not_found", "There is no open run of this name that you may label.")
+def not_found() -> HttpError:
+    return HttpError(404, "not_found", "There is no open run of this name that you may label.")
 
 
-def busy() -> Problem:
-    return Problem(503, "busy", "Too many labelers wrote at the same time. Try again.")
+def busy() -> HttpError:
+    return HttpError(503, "busy", "Too many labelers wrote at the same time. Try again.")
 
 
 @dataclass(frozen=True)
@@ -106,14 +106,14 @@ def _validator(document: Mapping[str, Any], wanted: Mapping[str, Any]) -> Callab
 
 
 def parse(event: GatewayEvent) -> tuple[Operation, Call]:
-    """Return the operation and its call. Raises `Problem`."""
+    """Return the operation and its call. Raises `HttpError`."""
     operation = operations().get(event.get("routeKey", ""))
     if operation is None:
         raise not_found()
     claims = event.get("requestContext", {}).get("authorizer", {}).get("jwt", {}).get("claims", {})
     user = claims.get("sub")
     if not user:
-        raise Problem(401, "unauthorized", "Sign in.")
+        raise HttpError(401, "unauthorized", "Sign in.")
     # API Gateway formats a list in a claim as `[first second]`
     groups = frozenset(str(claims.get("cognito:groups", "")).strip("[]").replace(",", " ").split())
     body = _body(event, operation.check_body) if operation.check_body else None
@@ -125,17 +125,17 @@ def _body(event: GatewayEvent, check: Callable[[Any], Any]) -> Any:
     try:
         read = base64.b64decode(content, validate=True) if event.get("isBase64Encoded") else content.encode()
         if len(read) > BODY_BYTES:
-            raise Problem(413, "too_large", f"The body must have at most {BODY_BYTES} bytes.")
+            raise HttpError(413, "too_large", f"The body must have at most {BODY_BYTES} bytes.")
         body = json.loads(read.decode())
     except (ValueError, RecursionError):
-        raise Problem(400, "bad_request", "The body must be JSON.") from None
+        raise HttpError(400, "bad_request", "The body must be JSON.") from None
     try:
         return check(body)
     except fastjsonschema.JsonSchemaValueException as error:
         raise _invalid(error) from None
 
 
-def _invalid(error: fastjsonschema.JsonSchemaValueException) -> Problem:
+def _invalid(error: fastjsonschema.JsonSchemaValueException) -> HttpError:
     """Return an error that names the field and what is allowed, by the document's description."""
     definition, path = error.definition or {}, [str(part) for part in error.path][1:]
     if error.rule == "required":
@@ -150,5 +150,5 @@ def _invalid(error: fastjsonschema.JsonSchemaValueException) -> Problem:
     return invalid(name, f"{name} must be {definition.get('description', 'another value')}")
 
 
-def invalid(field: str, message: str) -> Problem:
-    return Problem(400, "invalid", message, field)
+def invalid(field: str, message: str) -> HttpError:
+    return HttpError(400, "invalid", message, field)

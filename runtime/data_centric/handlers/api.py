@@ -12,7 +12,7 @@ from data_centric.aws import environment
 from data_centric.aws.observe import count, logger, metrics
 from data_centric.aws.tasks_table import is_busy
 from data_centric.core.api import Service, answer
-from data_centric.core.http import Answer, GatewayEvent, GatewayResponse, Problem, busy, parse
+from data_centric.core.http import Answer, GatewayEvent, GatewayResponse, HttpError, busy, parse
 
 
 @functools.cache
@@ -39,10 +39,10 @@ def respond(event: GatewayEvent) -> Answer:
     try:
         operation, call = parse(event)
         return answer(service(), operation.name, call)
-    except Problem as problem:
+    except HttpError as problem:
         return problem.answer()
     except Exception as error:
         if isinstance(error, ClientError) and is_busy(error):
             return busy().answer()
         logger.exception("the request failed")
-        return Problem(500, "internal", "Something went wrong here. Try again.").answer()
+        return HttpError(500, "internal", "Something went wrong here. Try again.").answer()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError, ConnectionError, HTTPClientError, ParamValidationError
 
-from personalization.core.ports import Described, PutOff, QuotaExceededError, Refused
+from personalization.core.ports import Described, JobRefusedError, LaunchPostponedError, QuotaExceededError
 
 if TYPE_CHECKING:
     from mypy_boto3_sagemaker import SageMakerClient
@@ -46,11 +46,13 @@ class SageMaker:
             message = error.response["Error"].get("Message", "")
             if code == "ResourceLimitExceeded":
                 raise _quota_exceeded(message) from error
-            raise (PutOff if code in LATER else Refused)(f"{code}: {message}") from error
+            raise (LaunchPostponedError if code in LATER else JobRefusedError)(
+                f"{code}: {message}"
+            ) from error
         except ParamValidationError as error:
-            raise Refused(str(error)) from error
+            raise JobRefusedError(str(error)) from error
         except (ConnectionError, HTTPClientError) as error:
-            raise PutOff(f"no answer from SageMaker: {error}") from error
+            raise LaunchPostponedError(f"no answer from SageMaker: {error}") from error
 
     def describe(self, name: str) -> Described | None:
         try:

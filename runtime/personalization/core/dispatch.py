@@ -22,7 +22,7 @@ from personalization.core.jobs import job_request
 from personalization.core.model import IN_JOB, Job, JobStatus, Request, Status, trigger
 from personalization.core.pacing import SKEW_SECONDS, is_ahead, take
 from personalization.core.packing import pack
-from personalization.core.ports import Backend, PutOff, QuotaExceededError, Refused
+from personalization.core.ports import Backend, JobRefusedError, LaunchPostponedError, QuotaExceededError
 
 log = logging.getLogger(__name__)
 
@@ -185,11 +185,11 @@ def launch(backend: Backend, job: Job) -> None:
     write_inputs(backend, job, members)
     try:
         create(backend, job, members)
-    except PutOff as error:
+    except LaunchPostponedError as error:
         log.warning("%s is put off: %s", job.job, error)
         backend.count("JobsPutOff", 1)
         put_off(backend, job, members, isinstance(error, QuotaExceededError))
-    except Refused as error:
+    except JobRefusedError as error:
         log.error("%s is refused: %s", job.job, error)
         abandon(backend, job)
 
@@ -199,7 +199,7 @@ def create(backend: Backend, job: Job, members: list[Request]) -> None:
 
     If only a part of a quota is free, the job gets fewer instances. If the kind in the settings has a quota
     that is all in use, the job waits for it; if its quota is 0 or unknown, the job uses the other kind.
-    Raises `PutOff`, `Refused`.
+    Raises `LaunchPostponedError`, `JobRefusedError`.
     """
     wanted = backend.settings.spot
     kinds = list(dict.fromkeys((job.spot, wanted, not wanted)))
@@ -224,7 +224,7 @@ def create(backend: Backend, job: Job, members: list[Request]) -> None:
         else:
             created(backend, job, asked)
             return
-    raise reason or PutOff("no kind of capacity was tried")
+    raise reason or LaunchPostponedError("no kind of capacity was tried")
 
 
 def created(backend: Backend, job: Job, asked: Job) -> None:

@@ -62,7 +62,7 @@ class Answer:
         return {"statusCode": self.status, "headers": headers, "body": json.dumps(self.body)}
 
 
-class Problem(Exception):
+class HttpError(Exception):
     """An error of a request, with the fields of the API's error answers."""
 
     def __init__(
@@ -78,13 +78,13 @@ class Problem(Exception):
         return Answer(self.status, {"error": error}, headers)
 
 
-def not_found() -> Problem:
+def not_found() -> HttpError:
     """Return the same error for objects that never existed, were deleted, or belong to another user."""
-    return Problem(404, "not_found", "There is nothing of yours at this address.")
+    return HttpError(404, "not_found", "There is nothing of yours at this address.")
 
 
-def invalid(field: str, message: str) -> Problem:
-    return Problem(422, "invalid", message, field)
+def invalid(field: str, message: str) -> HttpError:
+    return HttpError(422, "invalid", message, field)
 
 
 @dataclass(frozen=True)
@@ -137,14 +137,14 @@ def _validator(document: Mapping[str, Any], wanted: Mapping[str, Any]) -> Callab
 
 
 def parse(event: GatewayEvent) -> tuple[Operation, Call]:
-    """Return the operation and the call of an API Gateway event (payload 2.0). Raises `Problem`."""
+    """Return the operation and the call of an API Gateway event (payload 2.0). Raises `HttpError`."""
     operation = operations().get(event.get("routeKey", ""))
     if operation is None:
         raise not_found()
     claims = event.get("requestContext", {}).get("authorizer", {}).get("jwt", {}).get("claims", {})
     user = claims.get("sub")
     if not user:
-        raise Problem(401, "unauthorized", "Sign in.")
+        raise HttpError(401, "unauthorized", "Sign in.")
     headers = {name.lower(): value for name, value in (event.get("headers") or {}).items()}
     query = event.get("queryStringParameters") or {}
     for parameter in operation.parameters:
@@ -172,14 +172,16 @@ def _check(parameter: Parameter, given: str) -> None:
 def _body(event: GatewayEvent, headers: Mapping[str, str], check: Callable[[Any], Any]) -> Any:
     kind = headers.get("content-type", JSON).partition(";")[0].strip().lower()
     if kind != JSON:
-        raise Problem(415, "unsupported_type", f"The body's content type must be {JSON}, got {kind[:80]!r}.")
+        raise HttpError(
+            415, "unsupported_type", f"The body's content type must be {JSON}, got {kind[:80]!r}."
+        )
     content = event.get("body") or ""
     try:
         read = base64.b64decode(content, validate=True) if event.get("isBase64Encoded") else content.encode()
     except ValueError:  # no base64, or a lone surrogate
         raise _not_json("it is not UTF-8") from None
     if len(read) > BODY_BYTES:
-        raise Problem(413, "too_large", f"The body is larger than {BODY_BYTES} bytes.")
+        raise HttpError(413, "too_large", f"The body is larger than {BODY_BYTES} bytes.")
     try:
         body = decode(read)
     except UnicodeError:
@@ -194,8 +196,8 @@ def _body(event: GatewayEvent, headers: Mapping[str, str], check: Callable[[Any]
         raise _told(error) from None
 
 
-def _not_json(why: str) -> Problem:
-    return Problem(400, "bad_request", f"The body is not JSON as RFC 7493 defines it: {why}.")
+def _not_json(why: str) -> HttpError:
+    return HttpError(400, "bad_request", f"The body is not JSON as RFC 7493 defines it: {why}.")
 
 
 def decode(content: bytes) -> Any:
@@ -231,7 +233,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _told(error: fastjsonschema.JsonSchemaValueException) -> Problem:
+def _told(error: fastjsonschema.JsonSchemaValueException) -> HttpError:
     """Return the problem with the field's name and what the OpenAPI document allows for it."""
     definition, path = error.definition or {}, [str(part) for part in error.path][1:]
     if error.rule == "required":

@@ -16,12 +16,12 @@ HEADER_BYTES = 262_144
 HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1", b"avif", b"avis")
 
 
-class NotAnImage(ValueError):
+class ImageError(ValueError):
     """The picture is invalid. The message continues a sentence that begins with the field's name: "is …"."""
 
 
 def check(content: bytes, content_type: str, most_pixels: int, least_side: int) -> tuple[int, int]:
-    """Return the width and height in pixels of the first frame, as stored. Raises `NotAnImage`.
+    """Return the width and height in pixels of the first frame, as stored. Raises `ImageError`.
 
     :param content: the file, or its beginning with the whole header; `HEADER_BYTES` are usually enough
     """
@@ -35,14 +35,14 @@ def check(content: bytes, content_type: str, most_pixels: int, least_side: int) 
             width, height = picture.size
     except UnidentifiedImageError:
         if content[4:8] == b"ftyp" and content[8:12] in HEIF_BRANDS:
-            raise NotAnImage("must be JPEG, PNG or WebP, got HEIC or AVIF") from None
-        raise NotAnImage(f"is not a picture of the type {content_type}") from None
+            raise ImageError("must be JPEG, PNG or WebP, got HEIC or AVIF") from None
+        raise ImageError(f"is not a picture of the type {content_type}") from None
     except Image.DecompressionBombError:
-        raise NotAnImage(f"must have at most {most_pixels} pixels") from None
+        raise ImageError(f"must have at most {most_pixels} pixels") from None
     except Exception as error:  # decoders raise any exception for damaged or forged files
-        raise NotAnImage("is damaged: its header cannot be read") from error
+        raise ImageError("is damaged: its header cannot be read") from error
     if width * height > most_pixels:
-        raise NotAnImage(f"must have at most {most_pixels} pixels, got {width} x {height}")
+        raise ImageError(f"must have at most {most_pixels} pixels, got {width} x {height}")
     if min(width, height) < least_side:
-        raise NotAnImage(f"must have at least {least_side} pixels a side, got {width} x {height}")
+        raise ImageError(f"must have at least {least_side} pixels a side, got {width} x {height}")
     return width, height

@@ -130,11 +130,11 @@ class Described:
         return self.status in ("Completed", "Failed", "Stopped")
 
 
-class PutOff(Exception):
+class LaunchPostponedError(Exception):
     """SageMaker rejects the job for now: it throttles, fails, or a quota is used up. To be retried."""
 
 
-class QuotaExceededError(PutOff):
+class QuotaExceededError(LaunchPostponedError):
     """The account's quota allows fewer instances of this kind of capacity (spot or on demand) than requested.
 
     `limit` is the quota, None if SageMaker's message has none; `free` is the unused part of it.
@@ -145,7 +145,7 @@ class QuotaExceededError(PutOff):
         self.limit, self.free = limit, free
 
 
-class Refused(Exception):
+class JobRefusedError(Exception):
     """SageMaker rejects the job for a reason that a retry does not change."""
 
 
@@ -155,7 +155,7 @@ class Training(Protocol):
     def create(self, request: dict[str, Any]) -> None:
         """Create the job. Does nothing if a job of this name exists.
 
-        Raises `QuotaExceededError`, `PutOff`, `Refused`.
+        Raises `QuotaExceededError`, `LaunchPostponedError`, `JobRefusedError`.
         """
         ...
 

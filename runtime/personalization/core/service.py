@@ -16,7 +16,7 @@ from typing import Any
 
 from personalization.core import images, keys
 from personalization.core.generations import DONE, FAILED, shown_status
-from personalization.core.http import Answer, Call, Problem, invalid, not_found
+from personalization.core.http import Answer, Call, HttpError, invalid, not_found
 from personalization.core.model import IN_JOB, Status, trigger
 from personalization.core.ports import (
     AbsentError,
@@ -59,17 +59,17 @@ class Service:
 
 
 def answer(service: Service, operation: str, call: Call) -> Answer:
-    """Return the answer of an operation. `AbsentError` and `Problem` become error answers."""
+    """Return the answer of an operation. `AbsentError` and `HttpError` become error answers."""
     try:
         if wait := service.accounts.wait(call.user, service.clock.now()):
             most = service.limits.requests_per_minute
-            raise Problem(
+            raise HttpError(
                 429, "too_many", f"at most {most} requests a minute are allowed", "requests_per_minute", wait
             )
         return OPERATIONS[operation](service, call)
     except AbsentError:
         return not_found().answer()
-    except Problem as problem:
+    except HttpError as problem:
         return problem.answer()
 
 
@@ -89,7 +89,7 @@ def create_model(service: Service, call: Call) -> Answer:
         model = service.accounts.create(call.user, name, call.body["subject"].strip(), wanted, now)
     except LimitReachedError:
         message = f"at most {limits.models} models are allowed: delete one first"
-        raise Problem(429, "too_many", message, "models", retry_after=60) from None
+        raise HttpError(429, "too_many", message, "models", retry_after=60) from None
     uploads = [
         service.bucket.upload(
             keys.upload(call.user, model["model"], number), image["type"], image["bytes"], UPLOAD_SECONDS
@@ -112,7 +112,7 @@ def start_model(service: Service, call: Call) -> Answer:
             service.accounts.start(model, steps, estimate, service.pace.max_attempts, service.clock.now())
         except LimitReachedError:
             message = f"at most {service.limits.active} trainings at once are allowed: wait for one to end"
-            raise Problem(429, "too_many", message, "active", retry_after=60) from None
+            raise HttpError(429, "too_many", message, "active", retry_after=60) from None
     return Answer(202, {"model": model["model"]})
 
 
@@ -120,7 +120,7 @@ def check_uploads(service: Service, model: ModelRow) -> None:
     """Check that every announced picture was uploaded with its size and type, and is within the limits.
 
     Only headers are read, so the cost of a start does not depend on the size of the uploads. The fine-tune
-    decodes the pictures and reports damaged ones. Raises `Problem`.
+    decodes the pictures and reports damaged ones. Raises `HttpError`.
     """
     pixels, most = 0, service.limits.model_pixels
     for number, wanted in enumerate(model["images"]):
@@ -133,7 +133,7 @@ def check_uploads(service: Service, model: ModelRow) -> None:
             raise invalid(field, f"is {found[0]} bytes of {found[1]}, announced were {told}")
         try:
             width, height = _check_header(service, key, wanted)
-        except images.NotAnImage as error:
+        except images.ImageError as error:
             raise invalid(field, str(error)) from error
         pixels += width * height
     if pixels > most:
@@ -141,14 +141,14 @@ def check_uploads(service: Service, model: ModelRow) -> None:
 
 
 def _check_header(service: Service, key: str, wanted: ImageRow) -> tuple[int, int]:
-    """Return the width and height of a picture. Raises `images.NotAnImage`."""
+    """Return the width and height of a picture. Raises `images.ImageError`."""
     limits = service.limits
     start = min(images.HEADER_BYTES, wanted["bytes"])
     for most in (start, wanted["bytes"]):
         content = service.bucket.get_start(key, most) or b""
         try:
             return images.check(content, wanted["type"], limits.image_pixels, limits.image_side)
-        except images.NotAnImage:  # a long colour profile may precede it; WebP's decoder needs the whole file
+        except images.ImageError:  # a long colour profile may precede it; WebP's decoder needs the whole file
             if most == wanted["bytes"]:
                 raise
     raise AssertionError("unreachable")
@@ -240,7 +240,7 @@ def create_generation(service: Service, call: Call) -> Answer:
 def _count_pictures(service: Service, user: str, count: int) -> None:
     if wait := service.accounts.wait_for_pictures(user, count, service.clock.now()):
         most = service.limits.pictures_per_minute
-        raise Problem(
+        raise HttpError(
             429, "too_many", f"at most {most} pictures a minute are allowed", "pictures_per_minute", wait
         )
 
@@ -253,22 +253,22 @@ def _give_back(service: Service, user: str, count: int) -> None:
 def _begin(
     service: Service, model: ModelRow, prompt: str, seed: int, count: int, key: str | None
 ) -> GenerationRow:
-    """Return a new generation, or the earlier one of the idempotency key. Raises `Problem`, `AbsentError`."""
+    """Return a new generation, or the one of the same idempotency key. Raises `HttpError`, `AbsentError`."""
     try:
         return service.accounts.begin(model, prompt, seed, count, key, service.clock.now())
     except NotReadyError as error:
         message = f"The model is {error.args[0]}; wait until it is READY."
-        raise Problem(409, "not_ready", message, "model") from None
+        raise HttpError(409, "not_ready", message, "model") from None
     except KeyReusedError:
         raise invalid("Idempotency-Key", "was used for another request") from None
     except StillRunningError:
-        raise Problem(503, "unavailable", "The first request is still running.", retry_after=2) from None
+        raise HttpError(503, "unavailable", "The first request is still running.", retry_after=2) from None
 
 
 def make_pictures(service: Service, model: ModelRow, generation: GenerationRow) -> None:
     """Invoke the endpoint, store the request and the pictures, then set the generation to DONE.
 
-    Raises `Problem`, and `AbsentError` if the model was deleted meanwhile.
+    Raises `HttpError`, and `AbsentError` if the model was deleted meanwhile.
     """
     folder = keys.generation(model["user"], model["model"], generation["generation"])
     request: GenerationRequest = {
@@ -288,7 +288,7 @@ def make_pictures(service: Service, model: ModelRow, generation: GenerationRow) 
         log.warning("the endpoint made no pictures: %s", error)
         service.accounts.end(generation, FAILED, service.clock.now())
         message = "The model is being loaded or the service is busy. Try again."
-        raise Problem(503, "unavailable", message, retry_after=error.seconds) from error
+        raise HttpError(503, "unavailable", message, retry_after=error.seconds) from error
     if not service.accounts.end(generation, DONE, service.clock.now()):
         service.bucket.delete(service.bucket.list(folder))  # the model was deleted meanwhile
         raise AbsentError

@@ -10,7 +10,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from personalization.aws import environment
 from personalization.aws.endpoint import SageMakerEndpoint
 from personalization.aws.observe import count, logger, metrics
-from personalization.core.http import Answer, GatewayEvent, GatewayResponse, Problem, parse
+from personalization.core.http import Answer, GatewayEvent, GatewayResponse, HttpError, parse
 from personalization.core.service import Service, answer
 from personalization.core.settings import JobSettings, Limits, Pace
 
@@ -48,8 +48,8 @@ def respond(event: GatewayEvent) -> Answer:
     try:
         operation, call = parse(event)
         return answer(service(), operation.name, call)
-    except Problem as problem:
+    except HttpError as problem:
         return problem.answer()
     except Exception:
         logger.exception("the request failed")
-        return Problem(500, "internal", "Something went wrong here. Try again.").answer()
+        return HttpError(500, "internal", "Something went wrong here. Try again.").answer()

@@ -223,7 +223,7 @@ def test_picture_with_nan_is_an_error_and_not_black(built: BuiltImage, made: Pat
     run = subprocess.run(
         [python, "-c", DRAW, str(made / "base")], env=own, cwd=directory, capture_output=True, text=True
     )
-    assert run.stdout.split() == ["bytes", "Unusable"], run.stderr[-1000:]
+    assert run.stdout.split() == ["bytes", "UnusableModelError"], run.stderr[-1000:]
 
 
 @pytest.mark.parametrize(

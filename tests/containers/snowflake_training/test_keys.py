@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from snowflake_xgboost.keys import private_key
-from toolkit.failure import Failure
+from toolkit.failure import FatalError
 
 PHRASE = "correct horse"
 RSA = rsa.generate_private_key(public_exponent=65537, key_size=2048)
@@ -121,7 +121,7 @@ MISTAKES = {
 @pytest.mark.parametrize("name", MISTAKES)
 def test_unreadable_key_raises_its_reason_without_the_key(name: str):
     given, phrase, reason = MISTAKES[name]
-    with pytest.raises(Failure) as caught:
+    with pytest.raises(FatalError) as caught:
         private_key(given, phrase)
     # then each error has its own sentence, and neither it nor Python's traceback has the key
     assert str(caught.value) == reason

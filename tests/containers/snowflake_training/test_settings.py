@@ -7,7 +7,7 @@ from dataclasses import MISSING, fields
 import pytest
 
 from snowflake_xgboost.settings import Settings, name_of
-from toolkit.failure import Failure
+from toolkit.failure import FatalError
 
 NEEDED = {"secret": "s", "table": "t", "target": "y"}
 WRONG = {
@@ -44,7 +44,7 @@ def test_every_hyperparameter_has_a_test_of_an_invalid_value():
 
 @pytest.mark.parametrize(("name", "value"), WRONG.items())
 def test_invalid_value_is_refused_with_the_allowed_ones(name: str, value: str):
-    with pytest.raises(Failure) as raised:
+    with pytest.raises(FatalError) as raised:
         Settings.read(NEEDED | {name: value})
     (field,) = (field for field in fields(Settings) if name_of(field.name) == name)
     assert str(raised.value) == f"hyperparameter {name} must be {field.metadata['allowed']}, got {value!r}"
@@ -53,12 +53,12 @@ def test_invalid_value_is_refused_with_the_allowed_ones(name: str, value: str):
 @pytest.mark.parametrize("name", NEEDED)
 def test_missing_required_hyperparameter_is_refused(name: str):
     given = {key: value for key, value in NEEDED.items() if key != name}
-    with pytest.raises(Failure, match=f"^hyperparameter {name} is missing, must be"):
+    with pytest.raises(FatalError, match=f"^hyperparameter {name} is missing, must be"):
         Settings.read(given)
 
 
 def test_unknown_hyperparameter_is_refused_unless_it_is_sagemakers():
-    with pytest.raises(Failure, match="there is no hyperparameter max_dept; there are alpha, "):
+    with pytest.raises(FatalError, match="there is no hyperparameter max_dept; there are alpha, "):
         Settings.read(NEEDED | {"max_dept": "3"})
     Settings.read(NEEDED | {"sagemaker_region": "x", "_tuning_objective_metric": "validation:rmse"})
 

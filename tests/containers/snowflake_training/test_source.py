@@ -13,7 +13,7 @@ from snowflake_xgboost.source import pull, pull_held_out, survey
 from snowflake_xgboost.split import Split
 from snowflake_xgboost.table import Table, qualified
 from tests.support.snowflake_training.image import Warehouse
-from toolkit.failure import Failure
+from toolkit.failure import FatalError
 
 SPLIT = {"seed": 42, "fraction": 0.2}
 
@@ -180,12 +180,12 @@ def test_a_table_is_quoted_part_by_part(name: str, sql: str):
     ["", "a b", "t; DROP TABLE t", 't" UNION SELECT', "a.b.c.d", "(SELECT 1)", "t--", "1t", '"open', "a..b"],
 )
 def test_invalid_table_name_is_refused(name: str):
-    with pytest.raises(Failure, match=r"is not TABLE, SCHEMA\.TABLE or DATABASE\.SCHEMA\.TABLE"):
+    with pytest.raises(FatalError, match=r"is not TABLE, SCHEMA\.TABLE or DATABASE\.SCHEMA\.TABLE"):
         qualified(name)
 
 
 def test_unquoted_target_matches_a_column_in_another_case(warehouse: Warehouse):
     warehouse.numbers("CASES", 30)
     assert survey(warehouse.session, "cases", "y").target == "Y"
-    with pytest.raises(Failure, match='has no column "y": it has A, B, Y'):
+    with pytest.raises(FatalError, match='has no column "y": it has A, B, Y'):
         survey(warehouse.session, "CASES", '"y"')

@@ -30,7 +30,7 @@ from tests.support.snowflake_training.image import (
 )
 from tests.support.waiting import until
 from tooling.containers import import_path
-from toolkit.failure import Failure
+from toolkit.failure import FatalError
 from toolkit.sagemaker import Cluster
 from toolkit.watch import PORT, SHUTDOWN, Watch
 
@@ -361,7 +361,8 @@ def test_connections_between_hosts_use_tcp_keepalive(first: Watch):
 
 def test_port_in_use_is_named(first: Watch):
     with pytest.raises(
-        Failure, match=f"^host {first.cluster.host} cannot listen on port {PORT}: Address already in use$"
+        FatalError,
+        match=f"^host {first.cluster.host} cannot listen on port {PORT}: Address already in use$",
     ):
         Watch(first.cluster).start()
 

@@ -20,7 +20,7 @@ from typing import Any
 from PIL import Image, ImageDraw
 
 from data_centric.core import api, http, manifests, reviews, workflow
-from data_centric.core.http import Answer, Problem
+from data_centric.core.http import Answer, HttpError
 from data_centric.core.labelers import pseudonym
 from data_centric.core.manifests import Entry
 from data_centric.core.runs import RunSettings
@@ -122,7 +122,7 @@ class Service(Site):
             operation, call = http.parse(event)
             # Each request gets a new container of the function, whose counters are empty
             return api.answer(api.Service(self.table, self, KEY, self.now), operation.name, call)
-        except Problem as problem:
+        except HttpError as problem:
             return problem.answer()
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from data_centric.core import api, http, workflow
 from data_centric.core.api import Service, answer
-from data_centric.core.http import Answer, Problem, parse
+from data_centric.core.http import Answer, HttpError, parse
 from data_centric.core.labelers import pseudonym
 from data_centric.core.manifests import parse as parsed
 from data_centric.core.runs import RunSettings
@@ -50,7 +50,7 @@ class Site:
         try:
             operation, call = parse(found)
             return answer(self.service, operation.name, call)
-        except Problem as problem:
+        except HttpError as problem:
             return problem.answer()
 
 
@@ -238,7 +238,7 @@ def test_body_may_be_base64() -> None:
     found |= {"body": base64.b64encode(found["body"].encode()).decode(), "isBase64Encoded": True}
     _, call = parse(found)
     assert call.body == {"item": ITEM, "choice": None}
-    with pytest.raises(Problem, match="must be JSON"):
+    with pytest.raises(HttpError, match="must be JSON"):
         parse(found | {"body": "\N{SNOWMAN}"})
 
 

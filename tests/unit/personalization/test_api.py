@@ -17,7 +17,7 @@ from botocore.exceptions import ClientError, ReadTimeoutError
 
 from personalization.aws import endpoint
 from personalization.core import http
-from personalization.core.http import BODY_BYTES, Problem, operations, parse
+from personalization.core.http import BODY_BYTES, HttpError, operations, parse
 from personalization.core.ports import BusyError, FieldRefusedError
 from personalization.core.service import OPERATIONS
 from settings.personalization import Limits
@@ -39,8 +39,8 @@ def event(route: str, body: Any = None, **changes: Any) -> Any:
     } | changes
 
 
-def problem(route: str, body: Any, **changes: Any) -> Problem:
-    with pytest.raises(Problem) as caught:
+def problem(route: str, body: Any, **changes: Any) -> HttpError:
+    with pytest.raises(HttpError) as caught:
         parse(event(route, body, **changes))
     return caught.value
 
@@ -286,7 +286,7 @@ def test_body_above_the_limit_is_refused_before_parsing():
 
 
 def test_problem_with_a_retry_time_sets_retry_after():
-    answer = Problem(429, "too_many", "at most 3 models are allowed", "models", retry_after=0.2).answer()
+    answer = HttpError(429, "too_many", "at most 3 models are allowed", "models", retry_after=0.2).answer()
     assert answer.headers == {"Retry-After": "1"}
     assert answer.body == {
         "error": {"code": "too_many", "field": "models", "message": "at most 3 models are allowed"}

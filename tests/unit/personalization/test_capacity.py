@@ -17,7 +17,7 @@ from personalization.core import keys, sweep
 from personalization.core.collect import collect
 from personalization.core.dispatch import dispatch, launch
 from personalization.core.model import JobStatus
-from personalization.core.ports import PutOff, QuotaExceededError
+from personalization.core.ports import LaunchPostponedError, QuotaExceededError
 from tests.support.personalization.desk import Desk
 
 CALM = {
@@ -188,7 +188,7 @@ def test_failing_creation_of_a_job_does_not_block_later_requests() -> None:
     def fail_first(request: dict[str, Any]) -> None:
         broken.append(request["TrainingJobName"])
         if request["TrainingJobName"] == broken[0]:
-            raise PutOff("InternalFailure")
+            raise LaunchPostponedError("InternalFailure")
         create(request)
 
     desk.training.create = fail_first  # type: ignore[method-assign]
@@ -203,7 +203,7 @@ def test_failing_creation_of_a_job_does_not_block_later_requests() -> None:
 
 def test_no_new_job_is_claimed_while_many_are_postponed() -> None:
     desk = Desk(burst=1000, rate=10.0, tasks_per_host=1, hosts_max=1)
-    desk.training.refuse = PutOff("ServiceUnavailable")
+    desk.training.refuse = LaunchPostponedError("ServiceUnavailable")
     desk.add(100)
     for _ in range(300):
         desk.clock.time += dispatch(desk.backend) or 0.1

@@ -12,7 +12,7 @@ from personalization.core.dispatch import LONGEST_WAIT, claim, dispatch, drain, 
 from personalization.core.generations import shown_status
 from personalization.core.model import JobStatus, Status
 from personalization.core.pacing import SKEW_SECONDS, Bucket, take
-from personalization.core.ports import PutOff, QuotaExceededError
+from personalization.core.ports import LaunchPostponedError, QuotaExceededError
 from personalization.core.rows import GenerationRow
 from personalization.core.times import iso
 from tests.support.personalization.desk import START, USER, Desk
@@ -81,7 +81,9 @@ def onwards(desk: Desk, seconds: float) -> None:
 
 
 @pytest.mark.parametrize("jump", JUMPS)
-@pytest.mark.parametrize("refusal", [None, PutOff("no answer"), QuotaExceededError("full", 4, 0)], ids=repr)
+@pytest.mark.parametrize(
+    "refusal", [None, LaunchPostponedError("no answer"), QuotaExceededError("full", 4, 0)], ids=repr
+)
 def test_dispatcher_and_sweeper_work_after_a_clock_jump(jump: float, refusal: Exception | None) -> None:
     # given requests that are dispatched, or postponed, with a wrong clock
     desk = Desk(burst=9)

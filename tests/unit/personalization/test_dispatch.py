@@ -16,12 +16,12 @@ from personalization.core.collect import collect
 from personalization.core.dispatch import claim, dispatch, launch
 from personalization.core.jobs import job_request
 from personalization.core.model import IN_FLIGHT, JobStatus, Request, Status
-from personalization.core.ports import PutOff, QuotaExceededError, Refused
+from personalization.core.ports import JobRefusedError, LaunchPostponedError, QuotaExceededError
 from personalization.core.prepare import prepare
 from tests.support.personalization.desk import USER, Desk
 
 REFUSALS = (
-    PutOff("Throttling"),
+    LaunchPostponedError("Throttling"),
     *(QuotaExceededError("", *of) for of in ((None, 0), (0, 0), (2, 0), (2, 1))),
 )
 """Refusals of CreateTrainingJob: throttled; quota unreadable, 0, used up, or too small for the job."""
@@ -101,7 +101,7 @@ def test_repeated_launch_writes_the_same_bytes_without_a_second_job():
 def test_postponed_job_keeps_its_name_and_backs_off():
     desk = Desk(burst=100)
     desk.add(4)
-    desk.training.refuse = PutOff("InternalFailure")
+    desk.training.refuse = LaunchPostponedError("InternalFailure")
     waits = []
     for _ in range(5):
         assert dispatch(desk.backend) == 0
@@ -157,7 +157,7 @@ def test_created_job_is_kept_when_its_response_was_lost():
     desk = Desk(max_launches=1)
     [name] = desk.add()
     dispatch(desk.backend)
-    desk.training.refuse = Refused("ValidationException")
+    desk.training.refuse = JobRefusedError("ValidationException")
     job = replace(desk.job(), status=JobStatus.CLAIMED)
     launch(desk.backend, job)
     assert desk.request(name).status == Status.LAUNCHED
@@ -166,7 +166,7 @@ def test_created_job_is_kept_when_its_response_was_lost():
 def test_requests_of_refused_jobs_fail_after_their_last_attempt():
     desk = Desk(burst=100)
     [name] = desk.add()
-    desk.training.refuse = Refused("ValidationException: no such image")
+    desk.training.refuse = JobRefusedError("ValidationException: no such image")
     for _ in range(10):
         dispatch(desk.backend)
     request = desk.request(name)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from PIL import Image, ImageFile, JpegImagePlugin, WebPImagePlugin
 
-from personalization.core.images import NotAnImage, check
+from personalization.core.images import ImageError, check
 
 PIXELS, SIDE = 40_000_000, 64
 
@@ -23,7 +23,7 @@ def picture(kind: str = "PNG", size: tuple[int, int] = (96, 80), **options: Any)
 
 
 def refused(content: bytes, content_type: str = "image/png", pixels: int = PIXELS) -> str:
-    with pytest.raises(NotAnImage) as caught:
+    with pytest.raises(ImageError) as caught:
         check(content, content_type, pixels, SIDE)
     return str(caught.value)
 

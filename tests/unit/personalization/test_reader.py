@@ -7,7 +7,7 @@ import io
 import pytest
 from PIL import Image
 
-from personalization.core.images import HEADER_BYTES, NotAnImage, check
+from personalization.core.images import HEADER_BYTES, ImageError, check
 from personalization_finetune import pictures
 from settings.personalization import Limits
 from tests.support import picture_files
@@ -62,9 +62,9 @@ BAD = {
 def test_api_and_reader_refuse_unusable_pictures(name, tmp_path):
     kind, content = BAD[name]
     (tmp_path / "00").write_bytes(content)
-    with pytest.raises(NotAnImage):
+    with pytest.raises(ImageError):
         check(content, kind, pictures.MOST_PIXELS, pictures.LEAST_SIDE)
-    with pytest.raises(pictures.BadPicture):
+    with pytest.raises(pictures.PictureError):
         pictures.read(tmp_path / "00")
 
 
@@ -73,7 +73,7 @@ def test_api_and_reader_refuse_unusable_pictures(name, tmp_path):
 def test_reader_refuses_a_truncated_picture(kind, kept, tmp_path):
     content = picture_files.saved(Image.effect_noise((300, 300), 40).convert("RGB"), kind)
     (tmp_path / "00").write_bytes(content[: int(len(content) * kept)])
-    with pytest.raises(pictures.BadPicture):
+    with pytest.raises(pictures.PictureError):
         pictures.read(tmp_path / "00")
 
 

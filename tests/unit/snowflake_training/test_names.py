@@ -9,7 +9,7 @@ import pytest
 from settings import SettingsError, load, snowflake_training
 from snowflake_xgboost import identifiers
 from snowflake_xgboost.settings import Settings
-from toolkit.failure import Failure
+from toolkit.failure import FatalError
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -56,7 +56,7 @@ def trainable(name: str, text: str) -> bool:
     """Return whether the container accepts this hyperparameter."""
     try:
         Settings.read({"secret": "s", "table": "T", "target": "Y", name: text})
-    except Failure:
+    except FatalError:
         return False
     return True
 

@@ -6,7 +6,7 @@ import logging
 import sys
 
 from toolkit import sagemaker
-from toolkit.failure import Failure, scrub
+from toolkit.failure import FatalError, scrub
 from toolkit.logs import log_to_stdout
 
 from .settings import Settings, named
@@ -28,7 +28,7 @@ def main(arguments: list[str]) -> int:
         from .job import run
 
         run(inputs, settings)
-    except Failure as failure:
+    except FatalError as failure:
         return fail(failure)
     except Exception as error:
         log.exception("the job failed")

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from toolkit.failure import Failure
+from toolkit.failure import FatalError
 
 from .manifests import files
 
@@ -26,14 +26,14 @@ Answers = Mapping[str, Mapping[str, str]]
 def read(folder: Path) -> Answers:
     """Return the answers in the files of a folder, without unsure ones.
 
-    An answer that occurs twice counts once. Raises `Failure` for an invalid file, and for two different
+    An answer that occurs twice counts once. Raises `FatalError` for an invalid file, and for two different
     answers of a labeler to an item.
     """
     found: dict[str, dict[str, str]] = {}
     for path in files(folder):
         for place, source, labeler, label in _in_file(path):
             if found.setdefault(source, {}).setdefault(labeler, label) != label:
-                raise Failure(f"{place}: {labeler} must have one answer to {source}, got another before")
+                raise FatalError(f"{place}: {labeler} must have one answer to {source}, got another before")
     return found
 
 
@@ -42,15 +42,15 @@ def _in_file(path: Path) -> Iterator[tuple[str, str, str, str]]:
     try:
         items = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
-        raise Failure(f"{path.name} must be JSON: {error}") from None
+        raise FatalError(f"{path.name} must be JSON: {error}") from None
     if not isinstance(items, list):
-        raise Failure(f"{path.name} must be a list of objects, got {type(items).__name__}")
+        raise FatalError(f"{path.name} must be a list of objects, got {type(items).__name__}")
     for number, item in enumerate(items):
         place = f"{path.name} item {number}"
         data = _field(place, item, "dataObject", dict)
         source = data.get("s3Uri", data.get("content"))
         if not isinstance(source, str):
-            raise Failure(
+            raise FatalError(
                 f"{place}: dataObject must have s3Uri or content, got {', '.join(data) or 'neither'}"
             )
         for annotation in _field(place, item, "annotations", list):
@@ -64,7 +64,7 @@ def _in_file(path: Path) -> Iterator[tuple[str, str, str, str]]:
 def _field(place: str, found: Any, name: str, kind: type) -> Any:
     value = found.get(name) if isinstance(found, Mapping) else None
     if not isinstance(value, kind):
-        raise Failure(f"{place}: {name} must be a {kind.__name__}, got {value!r:.100}")
+        raise FatalError(f"{place}: {name} must be a {kind.__name__}, got {value!r:.100}")
     return value
 
 
@@ -73,7 +73,7 @@ def _label(place: str, content: str) -> str | None:
     try:
         found = json.loads(content)
     except (ValueError, RecursionError) as error:
-        raise Failure(f"{place}: content must be JSON: {error}") from None
+        raise FatalError(f"{place}: content must be JSON: {error}") from None
     for each in (found, *(found.values() if isinstance(found, Mapping) else ())):
         if isinstance(each, Mapping) and isinstance(each.get("label"), str):
             return each["label"]

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 from cleanlab.multiannotator import get_label_quality_multiannotator
 
-from toolkit.failure import Failure
+from toolkit.failure import FatalError
 
 CHANCE = 3.0
 """A labeler whose agreement with the model is fewer standard deviations above chance is a likely spammer."""
@@ -64,12 +64,12 @@ def consensus(answers: Any, names: Sequence[str], given: Any, probabilities: Any
     :param given: [n], labels that the model was trained on
     :param probabilities: [n, K], out of fold, not calibrated: CROWDLAB weighs the model by its accuracy
 
-    Raises `Failure` unless there are two labelers, and an item with two answers.
+    Raises `FatalError` unless there are two labelers, and an item with two answers.
     """
     classes = probabilities.shape[1]
     some = np.flatnonzero((answers != NONE).any(1))
     if len(names) < 2 or not ((answers != NONE).sum(1) > 1).any():
-        raise Failure(
+        raise FatalError(
             f"answers must be of at least 2 labelers, with an item that 2 of them answered, got {len(names)}"
         )
     table = np.where(answers[some] == NONE, np.nan, answers[some])

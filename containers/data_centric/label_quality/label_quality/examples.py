@@ -18,7 +18,7 @@ import pyarrow
 import pyarrow.parquet
 from PIL import Image, ImageOps
 
-from toolkit.failure import Failure
+from toolkit.failure import FatalError
 
 from .manifests import Line
 from .settings import Settings
@@ -53,11 +53,11 @@ def read(base: Path, prefix: str, lines: Sequence[Line], settings: Settings) -> 
     :param base: folder of the job's inputs
     :param prefix: S3 URI of the input `pictures`
 
-    Raises `Failure` for invalid input, and if more than `most_unreadable` items are unreadable.
+    Raises `FatalError` for invalid input, and if more than `most_unreadable` items are unreadable.
     """
     present = [name for name in (PICTURES, TABLE) if (base / name).is_dir()]
     if len(present) != 1:
-        raise Failure(
+        raise FatalError(
             f"the job must have input {PICTURES} or {TABLE}, got {' and '.join(present) or 'neither'}"
         )
     if present[0] == PICTURES:
@@ -67,7 +67,7 @@ def read(base: Path, prefix: str, lines: Sequence[Line], settings: Settings) -> 
 
 def _pictures(folder: Path, prefix: str, lines: Sequence[Line], settings: Settings) -> Examples:
     if not prefix:
-        raise Failure(f"input {PICTURES} must have an S3Uri in processingjobconfig.json")
+        raise FatalError(f"input {PICTURES} must have an S3Uri in processingjobconfig.json")
     arrays: list[Any] = []
     digests: list[bytes] = []
     kept: list[Line] = []
@@ -127,42 +127,42 @@ def _rows(folder: Path) -> tuple[tuple[str, ...], dict[str, Any]]:
         try:
             table = pyarrow.parquet.read_table(path)
         except (OSError, pyarrow.ArrowException) as error:
-            raise Failure(f"{path.name} must be a Parquet file: {error}") from None
+            raise FatalError(f"{path.name} must be a Parquet file: {error}") from None
         names = tuple(name for name in table.column_names if name != SOURCE)
         if SOURCE not in table.column_names or not names:
-            raise Failure(
+            raise FatalError(
                 f"{path.name} must have a column {SOURCE} and columns of numbers, got"
                 f" {', '.join(table.column_names) or 'none'}"
             )
         if columns is not None and names != columns:
-            raise Failure(f"{path.name} must have columns {', '.join(columns)}, got {', '.join(names)}")
+            raise FatalError(f"{path.name} must have columns {', '.join(columns)}, got {', '.join(names)}")
         columns = names
         numbers = np.stack([_numbers(path.name, name, table[name]) for name in names], 1)
         for number, source in enumerate(table[SOURCE].to_pylist()):
             if source in rows:
-                raise Failure(f"{path.name} row {number}: {SOURCE} {source!r} must have one row, got two")
+                raise FatalError(f"{path.name} row {number}: {SOURCE} {source!r} must have one row, got two")
             rows[source] = numbers[number]
     if columns is None:
-        raise Failure(f"folder {folder.name} must hold Parquet files, got none")
+        raise FatalError(f"folder {folder.name} must hold Parquet files, got none")
     return columns, rows
 
 
 def _numbers(file: str, name: str, column: Any) -> Any:
-    """Return a column as float32 [n]. Raises `Failure` for other types than numbers, and missing values."""
+    """Return a column as float32 [n]. Raises `FatalError` for other types and missing values."""
     kind, types = column.type, pyarrow.types
     if not (types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind)):
-        raise Failure(f"{file}: column {name} must have numbers, got {kind}")
+        raise FatalError(f"{file}: column {name} must have numbers, got {kind}")
     values = np.array([np.nan if each is None else each for each in column.to_pylist()], np.float32)
     wrong = np.flatnonzero(~np.isfinite(values))
     if len(wrong):
-        raise Failure(f"{file} row {wrong[0]}: {name} must be a finite number, got {values[wrong[0]]}")
+        raise FatalError(f"{file} row {wrong[0]}: {name} must be a finite number, got {values[wrong[0]]}")
     return values
 
 
 def _leave_out(line: Line, unreadable: list[str], settings: Settings) -> None:
     unreadable.append(line.source)
     if len(unreadable) > settings.most_unreadable:
-        raise Failure(
+        raise FatalError(
             f"at most {settings.most_unreadable} items may be missing or unreadable (most_unreadable),"
             f" got more: {', '.join(unreadable[:NAMED])}"
         )
@@ -180,7 +180,7 @@ def _checked(examples: Examples) -> Examples:
         counts[line.class_name] = counts.get(line.class_name, 0) + 1
     few = [name for name, count in counts.items() if count < 2]
     if few or len(counts) < 2:
-        raise Failure(
+        raise FatalError(
             "there must be at least 2 classes of at least 2 readable items each, got"
             f" {', '.join(f'{name} ({count})' for name, count in counts.items()) or 'none'}"
         )

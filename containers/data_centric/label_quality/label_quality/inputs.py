@@ -30,7 +30,7 @@ class Inputs:
 
 
 def read(settings: Settings) -> Inputs:
-    """Read all inputs. Raises `Failure` for invalid ones."""
+    """Read all inputs. Raises `FatalError` for invalid ones."""
     folder = sagemaker.PROCESSING
     manifest = manifests.read(folder / "manifest", settings.attribute)
     answered = answers.read(folder / "answers")

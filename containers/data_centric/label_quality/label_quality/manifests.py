@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-from toolkit.failure import Failure
+from toolkit.failure import FatalError
 
 REFERENCE, TEXT = "source-ref", "source"
 SOURCES = (REFERENCE, TEXT)
@@ -51,11 +51,11 @@ class Manifest:
 
 
 def read(folder: Path, attribute: str) -> Manifest:
-    """Read the only file of a folder. Raises `Failure` that names invalid lines."""
+    """Read the only file of a folder. Raises `FatalError` that names invalid lines."""
     _check_attribute(attribute)
     paths = files(folder)
     if len(paths) != 1:
-        raise Failure(f"folder {folder.name} must hold one file, got {len(paths) or 'none'}")
+        raise FatalError(f"folder {folder.name} must hold one file, got {len(paths) or 'none'}")
     first: dict[str, int] = {}
     classes: dict[int, str] = {}
 
@@ -73,7 +73,7 @@ def read(folder: Path, attribute: str) -> Manifest:
     found = _each(paths[0], line)
     names = [*classes.values()]
     if len(names) < 2 or len(set(names)) < len(names):
-        raise Failure(
+        raise FatalError(
             f"{paths[0].name} must have labels {attribute} of at least 2 classes with different names,"
             f" got {', '.join(names) or 'none'}"
         )
@@ -107,7 +107,7 @@ def written(lines: Iterable[Fields]) -> bytes:
 
 def _check_attribute(name: str) -> None:
     if name in (*SOURCES, REVIEW) or name.endswith((METADATA, "-ref")):
-        raise Failure(f"argument attribute must be the label's attribute in the manifest, got {name!r}")
+        raise FatalError(f"argument attribute must be the label's attribute in the manifest, got {name!r}")
 
 
 def files(folder: Path) -> list[Path]:
@@ -115,7 +115,7 @@ def files(folder: Path) -> list[Path]:
 
 
 def _each(path: Path, read: Callable[[int, Fields], Read]) -> list[Read]:
-    """Apply `read` to each line that is not blank. Raises `Failure` that names the lines it rejects."""
+    """Apply `read` to each line that is not blank. Raises `FatalError` that names the lines it rejects."""
     found: list[Read] = []
     problems: list[str] = []
     with path.open("rb") as content:
@@ -129,7 +129,7 @@ def _each(path: Path, read: Callable[[int, Fields], Read]) -> list[Read]:
                 problems.append(f"line {number}: {error}")
     if problems:
         more = f"; and {len(problems) - NAMED} more" if len(problems) > NAMED else ""
-        raise Failure(f"{path.name}: {'; '.join(problems[:NAMED])}{more}")
+        raise FatalError(f"{path.name}: {'; '.join(problems[:NAMED])}{more}")
     return found
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from toolkit.failure import Failure
+from toolkit.failure import FatalError
 from toolkit.options import Options, flag, number, text, whole
 
 
@@ -43,13 +43,13 @@ class Settings(Options):
 def named(arguments: Sequence[str]) -> dict[str, str]:
     """Return the values of `--name value` by name. Hyphens in a name are read as underscores."""
     if len(arguments) % 2:
-        raise Failure(f"arguments must be pairs of --NAME VALUE, got {' '.join(arguments)}")
+        raise FatalError(f"arguments must be pairs of --NAME VALUE, got {' '.join(arguments)}")
     found: dict[str, str] = {}
     for name, value in zip(arguments[::2], arguments[1::2], strict=True):
         key = name.removeprefix("--").replace("-", "_")
         if not name.startswith("--") or not key:
-            raise Failure(f"an argument's name must begin with --, got {name}")
+            raise FatalError(f"an argument's name must begin with --, got {name}")
         if key in found:
-            raise Failure(f"argument {key} must be given once, got it twice")
+            raise FatalError(f"argument {key} must be given once, got it twice")
         found[key] = value
     return found

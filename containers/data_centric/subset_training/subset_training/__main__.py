@@ -7,7 +7,7 @@ import os
 import sys
 
 from toolkit import sagemaker
-from toolkit.failure import Failure, Stopped, scrub
+from toolkit.failure import FatalError, Stopped, scrub
 from toolkit.logs import log_to_stdout
 
 log = logging.getLogger(__package__)
@@ -18,7 +18,7 @@ def main() -> int:
     log_to_stdout("subset_training")
     try:
         if sys.argv[1:] != ["train"]:
-            raise Failure(f"the argument must be train, got {' '.join(sys.argv[1:]) or 'nothing'}")
+            raise FatalError(f"the argument must be train, got {' '.join(sys.argv[1:]) or 'nothing'}")
 
         from .settings import Settings  # here, so that a wrong argument fails before the import of PyTorch
 
@@ -29,7 +29,7 @@ def main() -> int:
         run(settings)
     except Stopped:
         return 0
-    except Failure as failure:
+    except FatalError as failure:
         return fail(failure)
     except Exception as error:
         log.exception("training failed")

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from toolkit.failure import Failure
+from toolkit.failure import FatalError
 
 from .reading import Decoding, Raw, read
 from .selection import permuted, random_numbers
@@ -63,7 +63,7 @@ class Data:
 def load(channels: Path, how: Decoding, validation_fraction: float) -> Data:
     """Read the channels `train`, `validation` and `test`; the latter two are optional.
 
-    Without the channel `validation`, a share of each class is split off `train`. Raises `Failure`.
+    Without the channel `validation`, a share of each class is split off `train`. Raises `FatalError`.
     """
     raw = {
         name: read(channels / name, how)
@@ -72,15 +72,15 @@ def load(channels: Path, how: Decoding, validation_fraction: float) -> Data:
     }
     classes = tuple(sorted(set(raw[TRAIN].labels), key=_order))
     if len(classes) < 2:
-        raise Failure(f"channel {TRAIN} must have at least 2 classes, got {', '.join(classes)}")
+        raise FatalError(f"channel {TRAIN} must have at least 2 classes, got {', '.join(classes)}")
     shape, columns = raw[TRAIN].images[0].shape, raw[TRAIN].columns
     for name, each in raw.items():
         if each.columns != columns:
             given, wanted = (", ".join(names) or "pictures" for names in (each.columns, columns))
-            raise Failure(f"channel {name} must have the columns of {TRAIN}, {wanted}, got {given}")
+            raise FatalError(f"channel {name} must have the columns of {TRAIN}, {wanted}, got {given}")
         if each.images[0].shape != shape:
             given, wanted = ("x".join(map(str, size)) for size in (each.images[0].shape, shape))
-            raise Failure(f"pictures of channel {name} must be {wanted} as those of {TRAIN}, got {given}")
+            raise FatalError(f"pictures of channel {name} must be {wanted} as those of {TRAIN}, got {given}")
     found = {name: _examples(name, each, classes) for name, each in raw.items()}
     if VALIDATION in found:
         _require_every_class(found[VALIDATION], classes)
@@ -101,7 +101,7 @@ def _examples(channel: str, raw: Raw, classes: tuple[str, ...]) -> Examples:
     unknown = sorted(set(raw.labels) - numbers.keys(), key=_order)
     if unknown:
         shown = ", ".join(unknown)
-        raise Failure(f"classes of channel {channel} must be among those of {TRAIN}, got {shown}")
+        raise FatalError(f"classes of channel {channel} must be among those of {TRAIN}, got {shown}")
     images = torch.from_numpy(np.ascontiguousarray(np.stack(raw.images)))
     labels = torch.tensor([numbers[label] for label in raw.labels])
     embeddings = torch.from_numpy(np.stack(raw.embeddings)) if raw.embeddings else None
@@ -112,7 +112,7 @@ def _require_every_class(validation: Examples, classes: tuple[str, ...]) -> None
     counts = torch.bincount(validation.labels, minlength=len(classes)).tolist()
     absent = [name for name, count in zip(classes, counts, strict=True) if not count]
     if absent:
-        raise Failure(
+        raise FatalError(
             f"channel {VALIDATION} must have an example of each class, got none of {', '.join(absent)}"
         )
 
@@ -120,13 +120,13 @@ def _require_every_class(validation: Examples, classes: tuple[str, ...]) -> None
 def split(examples: Examples, classes: tuple[str, ...], fraction: float) -> tuple[Examples, Examples]:
     """Split each class into training and validation examples, at least one of each.
 
-    Raises `Failure` for a class of one example.
+    Raises `FatalError` for a class of one example.
     """
     held: list[Tensor] = []
     for number, name in enumerate(classes):
         members = (examples.labels == number).nonzero().squeeze(1)
         if len(members) < 2:
-            raise Failure(
+            raise FatalError(
                 f"class {name} must have at least 2 examples, one of them for validation, got {len(members)}"
             )
         count = min(max(1, round(fraction * len(members))), len(members) - 1)

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from toolkit import sagemaker
-from toolkit.failure import Failure, Stopped, scrub
+from toolkit.failure import FatalError, Stopped, scrub
 from toolkit.sagemaker import Cluster
 from toolkit.watch import Watch
 
@@ -154,8 +154,8 @@ def joined(cluster: Cluster, timeout: int, device: torch.device, stop: Callable[
     """Connect to the other hosts; on exit, wait for them or report the failure to them.
 
     :param timeout: seconds that hosts wait for each other, at the start and in each operation
-    :raises Failure: names the hosts that did not join or do not answer. If another host fails or is lost, the
-        process ends with that reason
+    :raises FatalError: names the hosts that did not join or do not answer. If another host fails or is lost,
+        the process ends with that reason
     """
     if cluster.size == 1:
         yield Hosts(stop)
@@ -170,18 +170,18 @@ def joined(cluster: Cluster, timeout: int, device: torch.device, stop: Callable[
             if not _is_of_hosts(error):
                 raise
             log.warning("%s", scrub(error))
-            raise Failure(_unanswered(cluster, store, timeout, error)) from error
+            raise FatalError(_unanswered(cluster, store, timeout, error)) from error
     except Stopped:
         end.shut_down()
         raise
-    except Failure as failure:
+    except FatalError as failure:
         end.fail(str(failure))
         raise
     except Exception as error:
         log.exception("training failed")
         reason = f"host {cluster.host}: {type(error).__name__}: {error}"
         end.fail(reason)
-        raise Failure(reason) from error
+        raise FatalError(reason) from error
     end.shut_down()
 
 
@@ -212,7 +212,7 @@ class _End:
 
 
 def _meet(cluster: Cluster, watch: Watch, timeout: int, stop: Callable[[], None]) -> dist.TCPStore:
-    """Wait until all hosts have joined. Return the store on the first host. Raises `Failure`."""
+    """Wait until all hosts have joined. Return the store on the first host. Raises `FatalError`."""
     first, limit = cluster.hosts[0], timedelta(seconds=timeout)
     found: list[str] = []
 
@@ -221,7 +221,7 @@ def _meet(cluster: Cluster, watch: Watch, timeout: int, stop: Callable[[], None]
         while names := missing():
             stop()
             if time.monotonic() > until:
-                raise Failure(f"{', '.join(sorted(names))} did not join within {timeout} s (timeout)")
+                raise FatalError(f"{', '.join(sorted(names))} did not join within {timeout} s (timeout)")
             time.sleep(POLL)
 
     def unknown() -> set[str]:
@@ -235,7 +235,7 @@ def _meet(cluster: Cluster, watch: Watch, timeout: int, stop: Callable[[], None]
             # The store's default listener would accept connections on all addresses of the machine
             listener = socket.create_server((found[0], PORT))
         except OSError as error:
-            raise Failure(f"host {first} cannot listen on port {PORT}: {error.strerror}") from None
+            raise FatalError(f"host {first} cannot listen on port {PORT}: {error.strerror}") from None
         store = _store(found[0], limit, listener)
         watch.start()
         wait(lambda: set(cluster.hosts[1:]) - watch.joined)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from toolkit.failure import Failure
+from toolkit.failure import FatalError
 
 from . import models
 from .data import Data, Examples
@@ -92,7 +92,7 @@ class Learner:
     def epoch(self) -> Row:
         """Select, train and validate for one epoch. Returns its row.
 
-        Raises `Failure` if the loss is NaN or infinite.
+        Raises `FatalError` if the loss is NaN or infinite.
         """
         number = len(self.rows)
         torch.manual_seed(random_numbers(self.seed, number, "layers").initial_seed())  # seeds dropout
@@ -121,7 +121,7 @@ class Learner:
             "selection_forwards": self.forwards - forwards,
         }
         if not math.isfinite(loss):
-            raise Failure(
+            raise FatalError(
                 f"training diverged in epoch {number + 1} of seed {self.seed}: the loss is {loss};"
                 f" learning_rate must be below {self.settings.learning_rate:g}"
             )

@@ -23,7 +23,7 @@ import pyarrow
 import pyarrow.parquet
 from PIL import Image, ImageOps
 
-from toolkit.failure import Failure
+from toolkit.failure import FatalError
 
 from . import tables
 
@@ -63,10 +63,10 @@ class Raw:
 
 
 def read(folder: Path, how: Decoding) -> Raw:
-    """Read a channel. Raises `Failure` for invalid content."""
+    """Read a channel. Raises `FatalError` for invalid content."""
     name = folder.name
     if not folder.is_dir():
-        raise Failure(f"channel {name} is missing")
+        raise FatalError(f"channel {name} is missing")
     kinds = {
         "arrays": sorted(folder.glob("*.npz")),
         "Parquet": sorted(folder.rglob("*.parquet")),
@@ -74,7 +74,7 @@ def read(folder: Path, how: Decoding) -> Raw:
     }
     found = [kind for kind, paths in kinds.items() if paths]
     if len(found) != 1:
-        raise Failure(
+        raise FatalError(
             f"channel {name} must hold one kind of data (.npz, .parquet, or a folder of pictures for each"
             f" class), got {' and '.join(found) or 'none of them'}"
         )
@@ -87,15 +87,15 @@ def read(folder: Path, how: Decoding) -> Raw:
     else:
         _decode_all(name, _folders(folder, paths), how, raw)
     if not raw.images:
-        raise Failure(f"channel {name} must hold examples, got none")
+        raise FatalError(f"channel {name} must hold examples, got none")
     sizes = {image.shape for image in raw.images}
     if len(sizes) > 1:
         shown = ", ".join("x".join(map(str, shape)) for shape in sorted(sizes)[:3])
-        raise Failure(
+        raise FatalError(
             f"pictures of channel {name} must have one size, got {shown}: set side to scale them to one"
         )
     if raw.embeddings and len(raw.embeddings) != len(raw.images):
-        raise Failure(f"channel {name} must have an embedding for each picture or for none")
+        raise FatalError(f"channel {name} must have an embedding for each picture or for none")
     return raw
 
 
@@ -104,18 +104,18 @@ def _read_arrays(path: Path, raw: Raw) -> None:
         with np.load(path, allow_pickle=False) as found:
             arrays = {name: found[name] for name in found.files}
     except (OSError, ValueError, EOFError) as error:
-        raise Failure(f"{path.name} must be an .npz file of NumPy arrays: {error}") from None
+        raise FatalError(f"{path.name} must be an .npz file of NumPy arrays: {error}") from None
     missing = " and ".join(sorted({"images", "labels"} - arrays.keys()))
     if missing:
-        raise Failure(f"{path.name} must have arrays images and labels, {missing} missing")
+        raise FatalError(f"{path.name} must have arrays images and labels, {missing} missing")
     images, labels = arrays["images"], arrays["labels"]
     if images.dtype != np.uint8 or images.ndim not in (3, 4):
-        raise Failure(
+        raise FatalError(
             f"{path.name}: images must be uint8 [n, H, W] or [n, H, W, channels], got {images.dtype}"
             f" {list(images.shape)}"
         )
     if labels.shape != images.shape[:1]:
-        raise Failure(f"{path.name}: labels must be [{len(images)}], got {list(labels.shape)}")
+        raise FatalError(f"{path.name}: labels must be [{len(images)}], got {list(labels.shape)}")
     raw.images += list(images[:, None] if images.ndim == 3 else images.transpose(0, 3, 1, 2))
     raw.labels += [str(label) for label in labels.tolist()]
     if "embeddings" in arrays:
@@ -130,7 +130,7 @@ def _folders(folder: Path, paths: list[Path]) -> Iterator[Row]:
     for path in paths:
         place = path.relative_to(folder)
         if len(place.parts) < 2:
-            raise Failure(f"channel {folder.name}: {place} must be in a folder of its class")
+            raise FatalError(f"channel {folder.name}: {place} must be in a folder of its class")
         yield str(place), path, place.parts[0], None
 
 
@@ -138,10 +138,10 @@ def _opened(path: Path) -> pyarrow.parquet.ParquetFile:
     try:
         found = pyarrow.parquet.ParquetFile(path)
     except (OSError, pyarrow.ArrowException) as error:
-        raise Failure(f"{path.name} must be a Parquet file: {error}") from None
+        raise FatalError(f"{path.name} must be a Parquet file: {error}") from None
     names = found.schema_arrow.names
     if tables.LABEL not in names or len(names) < 2:
-        raise Failure(
+        raise FatalError(
             f"{path.name} must have columns label, and {' or '.join(PICTURES)} or numbers,"
             f" got {', '.join(names)}"
         )
@@ -155,7 +155,7 @@ def _read_parquet(channel: str, paths: list[Path], how: Decoding, raw: Raw) -> N
     for path in paths:
         names, values, labels = tables.numbers(path, _opened(path))
         if raw.columns and names != raw.columns:
-            raise Failure(
+            raise FatalError(
                 f"{path.name} must have the columns {', '.join(raw.columns)}, got {', '.join(names)}"
             )
         raw.columns = names
@@ -169,7 +169,7 @@ def _pictures(paths: list[Path]) -> Iterator[Row]:
         names = table.schema_arrow.names
         picture = next((each for each in PICTURES if each in names), None)
         if picture is None:
-            raise Failure(
+            raise FatalError(
                 f"{path.name} must have a column {' or '.join(PICTURES)} as other files of the channel,"
                 f" got {', '.join(names)}"
             )
@@ -178,7 +178,7 @@ def _pictures(paths: list[Path]) -> Iterator[Row]:
         for batch in table.iter_batches(1024, columns=wanted):
             for row in batch.to_pylist():
                 if row["label"] is None:
-                    raise Failure(f"{path.name} row {number} must have a label")
+                    raise FatalError(f"{path.name} row {number} must have a label")
                 content = row[picture]
                 content = content.get("bytes") if isinstance(content, dict) else content
                 yield f"{path.name} row {number}", content or b"", str(row["label"]), row.get("embedding")
@@ -192,7 +192,7 @@ def _decode_all(channel: str, rows: Iterator[Row], how: Decoding, raw: Raw) -> N
         except Exception:  # decoders raise many types of errors for damaged files
             raw.unreadable.append(name)
             if len(raw.unreadable) > how.most_unreadable:
-                raise Failure(
+                raise FatalError(
                     f"channel {channel} must have at most {how.most_unreadable} unreadable pictures"
                     f" (most_unreadable), got more: {_first(raw.unreadable)}"
                 ) from None

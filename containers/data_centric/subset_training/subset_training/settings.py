@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from toolkit.failure import Failure
+from toolkit.failure import FatalError
 from toolkit.options import Options, choice, flag, number, option, whole
 
 from . import models
@@ -92,13 +92,15 @@ class Settings(Options):
     """Maximum seconds that hosts wait for each other: to join, and in each operation"""
 
     def check(self) -> None:
-        """Raise `Failure` for hyperparameters that contradict each other."""
+        """Raise `FatalError` for hyperparameters that contradict each other."""
         if self.strategy in UNBUDGETED and self.fraction != 1:
-            raise Failure(
+            raise FatalError(
                 f"hyperparameter fraction must be 1 with strategy {self.strategy}, got {self.fraction:g}"
             )
         if self.recipe != PLAIN and self.model == models.MLP:
-            raise Failure(f"hyperparameter recipe must be {PLAIN} with model {models.MLP}, got {self.recipe}")
+            raise FatalError(
+                f"hyperparameter recipe must be {PLAIN} with model {models.MLP}, got {self.recipe}"
+            )
 
     @property
     def augmented(self) -> bool:

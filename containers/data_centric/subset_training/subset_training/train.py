@@ -13,7 +13,7 @@ import pyarrow.parquet
 import torch
 
 from toolkit import sagemaker
-from toolkit.failure import Failure
+from toolkit.failure import FatalError
 from toolkit.sagemaker import Cluster
 from toolkit.stopping import Interruption
 
@@ -87,28 +87,28 @@ def train(settings: Settings, data: Data, digest: str, device: torch.device, hos
 
 
 def require_same(digest: str, cluster: Cluster, hosts: Hosts) -> None:
-    """Raise `Failure` if the data of this host and of rank 0 differ."""
+    """Raise `FatalError` if the data of this host and of rank 0 differ."""
     found = hosts.gather(torch.tensor([list(bytes.fromhex(digest))])).tolist()
     others = [host for host, each in zip(cluster.hosts, found, strict=True) if each != found[0]]
     if others:
-        raise Failure(
+        raise FatalError(
             f"all hosts must have the data of {cluster.hosts[0]} (S3DataDistributionType FullyReplicated),"
             f" got other data on {', '.join(others)}"
         )
 
 
 def check_fit(settings: Settings, data: Data) -> None:
-    """Raise `Failure` for a model that does not support the data, or pictures too small for it."""
+    """Raise `FatalError` for a model that does not support the data, or pictures too small for it."""
     if data.columns:
         if settings.model != models.MLP:
-            raise Failure(f"model must be {models.MLP} for a table, got {settings.model}")
+            raise FatalError(f"model must be {models.MLP} for a table, got {settings.model}")
         if settings.augment:
-            raise Failure("augment must be false for a table")
+            raise FatalError("augment must be false for a table")
         return
     side = min(data.train.images.shape[2:])
     least = max(PADDING + 1 if settings.augmented else 0, models.LEAST_SIDE[settings.model])
     if side < least:
-        raise Failure(f"pictures must have at least {least} pixels on each side, got {side}")
+        raise FatalError(f"pictures must have at least {least} pixels on each side, got {side}")
 
 
 def trained(

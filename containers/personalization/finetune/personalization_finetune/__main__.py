@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 from toolkit import sagemaker
-from toolkit.failure import Failure, Stopped, scrub
+from toolkit.failure import FatalError, Stopped, scrub
 from toolkit.logs import log_to_stdout
 
 from . import tasks
@@ -45,7 +45,7 @@ def train() -> int:
     try:
         Settings.read(sagemaker.hyperparameters())  # reports invalid settings before slow imports
         left = mine()
-    except Failure as failure:
+    except FatalError as failure:
         return fail(failure)
     stopping: list[float] = []
     signal.signal(signal.SIGTERM, lambda *_: stopping.append(time.monotonic()))
@@ -118,7 +118,7 @@ def work(scratch: str) -> int:
     except Stopped:
         log.info("stopped; what was learned so far is kept")
         return 0
-    except Failure as failure:
+    except FatalError as failure:
         return fail(failure)
     except Exception as error:
         log.exception("the worker failed")

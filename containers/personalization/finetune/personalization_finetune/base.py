@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from toolkit.failure import Failure
+from toolkit.failure import FatalError
 from toolkit.identity import APART, identity
 
 from .settings import Settings
@@ -34,7 +34,7 @@ class Base:
 def load(settings: Settings, channel: Path) -> Base:
     """Load the base that `settings` names from the Hugging Face Hub, or else the one in the channel `base`.
 
-    Raises `Failure` if there is neither, before the slow import of diffusers.
+    Raises `FatalError` if there is neither, before the slow import of diffusers.
     """
     device = _device(os.environ.get("GROUNDPLAN_DEVICE", ""))
     dtype = precision(settings.precision, device)
@@ -45,14 +45,14 @@ def load(settings: Settings, channel: Path) -> Base:
     elif (channel / "model_index.json").exists():
         folder = channel
     else:
-        raise Failure(
+        raise FatalError(
             "there is no base: the channel base has no model_index.json, hyperparameter base is empty"
         )
     named = settings.base or "in the channel base"
     try:
         name = identity(folder)
     except (OSError, ValueError) as error:
-        raise Failure(f"the weights of the base {named} cannot be read: {error}") from None
+        raise FatalError(f"the weights of the base {named} cannot be read: {error}") from None
     pipeline_class = _diffusers()
     try:
         pipeline = pipeline_class.from_pretrained(
@@ -63,7 +63,7 @@ def load(settings: Settings, channel: Path) -> Base:
             use_safetensors=True,  # other formats may execute code while they are read
         )
     except Exception as error:
-        raise Failure(f"the base {named} is not a Stable Diffusion pipeline: {error}") from None
+        raise FatalError(f"the base {named} is not a Stable Diffusion pipeline: {error}") from None
     pipeline.set_progress_bar_config(disable=True)
     for part in (pipeline.vae, pipeline.unet, pipeline.text_encoder):
         part.eval().requires_grad_(False)
@@ -83,7 +83,7 @@ def _diffusers() -> type[StableDiffusionPipeline]:
 
 
 def _device(wanted: str) -> torch.device:
-    """Return the device that PyTorch finds. Raises `Failure` if it is not `wanted`; empty allows any device.
+    """Return the device that PyTorch finds. Raises `FatalError` if it is not `wanted`; empty allows any.
 
     Without this check, a job on a GPU instance whose GPU is absent, or whose driver is too old for the
     image's CUDA, would train on the CPU.
@@ -93,7 +93,7 @@ def _device(wanted: str) -> torch.device:
         found = "cuda" if torch.cuda.is_available() else "cpu"
     if wanted and found != wanted:
         said = "; ".join(str(warning.message) for warning in caught)
-        raise Failure(
+        raise FatalError(
             f"GROUNDPLAN_DEVICE is {wanted!r}, PyTorch for CUDA {torch.version.cuda} finds {found!r}"
             + (f": {said}" if said else "")
         )
@@ -104,7 +104,7 @@ def precision(wanted: str, device: torch.device) -> torch.dtype:
     """Return the type for computations. `auto`: bf16 if the GPU supports it, else fp16; fp32 on the CPU."""
     if device.type == "cpu":
         if wanted in ("bf16", "fp16"):
-            raise Failure(f"hyperparameter precision must be auto or fp32 without a GPU, got {wanted!r}")
+            raise FatalError(f"hyperparameter precision must be auto or fp32 without a GPU, got {wanted!r}")
         return torch.float32
     if wanted == "auto":
         wanted = "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
@@ -124,5 +124,5 @@ def _downloaded(named: str) -> Path:
             ignore_patterns=["*.*.safetensors", f"{APART}/*"],
         )
     except Exception as error:
-        raise Failure(f"the base {named} cannot be fetched: {type(error).__name__}: {error}") from None
+        raise FatalError(f"the base {named} cannot be fetched: {type(error).__name__}: {error}") from None
     return Path(folder)

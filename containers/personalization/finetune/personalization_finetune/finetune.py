@@ -19,7 +19,7 @@ from toolkit.stopping import Interruption
 
 from . import images
 from .base import Base
-from .failure import TaskFailure
+from .failure import TaskError
 from .learner import TARGETS, TEXT, WEIGHTS, Learner, key_of, prior_latents, saved
 from .results import OUT_OF_MEMORY, Progress, finish
 from .settings import Settings
@@ -52,7 +52,7 @@ def run(
     reason = ""
     try:
         metrics = _learn(task, settings, base, pictures, scratch, folder, stop, progress, steps)
-    except TaskFailure as failure:
+    except TaskError as failure:
         reason = str(failure)
     except (torch.OutOfMemoryError, MemoryError):
         reason = OUT_OF_MEMORY

@@ -10,23 +10,23 @@ import torch
 from PIL import Image, ImageOps
 
 from . import pictures
-from .failure import TaskFailure
+from .failure import TaskError
 
 
 def read(folder: Path, paths: tuple[str, ...]) -> Iterator[Image.Image]:
     """Yield the pictures as RGB, upright, one in memory at a time.
 
-    Raises `TaskFailure` with the number of the first unusable picture and the reason.
+    Raises `TaskError` with the number of the first unusable picture and the reason.
     """
     if not paths:
-        raise TaskFailure("There are no pictures to learn from: upload some of your subject.")
+        raise TaskError("There are no pictures to learn from: upload some of your subject.")
     for number, path in enumerate(paths, 1):
         try:
             yield pictures.read(folder / path)
         except FileNotFoundError:
-            raise TaskFailure(f"Picture {number} never arrived: make a model with it again.") from None
-        except pictures.BadPicture as error:
-            raise TaskFailure(f"Picture {number} {error}.") from None
+            raise TaskError(f"Picture {number} never arrived: make a model with it again.") from None
+        except pictures.PictureError as error:
+            raise TaskError(f"Picture {number} {error}.") from None
 
 
 def variants(

@@ -21,7 +21,7 @@ from peft.utils import get_peft_model_state_dict
 from PIL import Image
 
 from .base import Base
-from .failure import TaskFailure
+from .failure import TaskError
 from .optimizing import optimizers
 from .settings import Settings
 
@@ -147,7 +147,7 @@ class Learner:
     ) -> float:
         """Run one step on a batch of the subject's latents and one of its class's; return the subject's loss.
 
-        Raises `TaskFailure` if the loss is not finite.
+        Raises `TaskError` if the loss is not finite.
 
         :param prior: latents of the subject's class; None: no prior loss
         :param words: returns the embedded prompts for a number of subject and of class latents
@@ -170,7 +170,7 @@ class Learner:
         whole = loss + settings.prior_weight * errors[own:].mean() if prior is not None else loss
         value = loss.item()
         if not math.isfinite(value):
-            raise TaskFailure(
+            raise TaskError(
                 "Learning went astray: the numbers became too large. Start it again; if that does not help, "
                 "use pictures that show the subject more clearly."
             )

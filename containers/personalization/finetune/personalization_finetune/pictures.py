@@ -19,12 +19,12 @@ COLOUR_SPACES = {"L": "GRAY", "RGB": "RGB", "CMYK": "CMYK"}
 DEEP_GREY = ("I", "I;16", "I;16L", "I;16B", "I;16N")
 
 
-class BadPicture(ValueError):
+class PictureError(ValueError):
     """The file is unusable. The message continues a sentence that begins with the picture's name."""
 
 
 def read(path: Path) -> Image.Image:
-    """Return the picture as RGB. Raises `BadPicture`, and `FileNotFoundError`.
+    """Return the picture as RGB. Raises `PictureError`, and `FileNotFoundError`.
 
     Its size is checked before a pixel is decoded.
     """
@@ -37,24 +37,24 @@ def read(path: Path) -> Image.Image:
     except Image.DecompressionBombError:
         raise _too_large() from None
     except Exception:  # decoders raise any exception for damaged or forged files
-        raise BadPicture("is not a JPEG, PNG or WebP picture: make a model with another instead") from None
+        raise PictureError("is not a JPEG, PNG or WebP picture: make a model with another instead") from None
     with opened:
         width, height = opened.size
         if width * height > MOST_PIXELS:
             raise _too_large()
         if min(width, height) < LEAST_SIDE:
-            raise BadPicture(f"is {width} x {height} pixels: use one of at least {LEAST_SIDE} on each side")
+            raise PictureError(f"is {width} x {height} pixels: use one of at least {LEAST_SIDE} on each side")
         try:
             return as_seen(opened)
         except MemoryError:
             raise
         except Exception:
             message = "is damaged and cannot be read to its end: make a model with another instead"
-            raise BadPicture(message) from None
+            raise PictureError(message) from None
 
 
-def _too_large() -> BadPicture:
-    return BadPicture(f"has more than {MOST_PIXELS // 1_000_000} million pixels: make it smaller")
+def _too_large() -> PictureError:
+    return PictureError(f"has more than {MOST_PIXELS // 1_000_000} million pixels: make it smaller")
 
 
 def as_seen(opened: Image.Image) -> Image.Image:

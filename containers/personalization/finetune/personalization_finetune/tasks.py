@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from toolkit.failure import Failure
+from toolkit.failure import FatalError
 
 TRIGGER = "sks"
 """A word without a meaning in the base. Training gives it the meaning of the user's subject."""
@@ -37,27 +37,27 @@ class Task:
 
 
 def read(path: Path, hosts: int) -> list[Task]:
-    """Return all tasks of the job. Raises `Failure` with the error in the file, which no user wrote."""
+    """Return all tasks of the job. Raises `FatalError` with the error in the file, which no user wrote."""
     try:
         found = json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise Failure(f"channel tasks: tasks.json cannot be read: {type(error).__name__}") from None
+        raise FatalError(f"channel tasks: tasks.json cannot be read: {type(error).__name__}") from None
     if not isinstance(found, dict) or found.get("version") != 1 or not isinstance(found.get("tasks"), list):
-        raise Failure('tasks.json is not {"version": 1, "tasks": [...]}')
+        raise FatalError('tasks.json is not {"version": 1, "tasks": [...]}')
     tasks = [_task(f"tasks.json, task {number}", given, hosts) for number, given in enumerate(found["tasks"])]
     if len({task.request for task in tasks}) < len(tasks):
-        raise Failure("tasks.json has the same request twice")
+        raise FatalError("tasks.json has the same request twice")
     return tasks
 
 
 def _task(where: str, given: Any, hosts: int) -> Task:
-    def wrong(name: str, allowed: str) -> Failure:
-        return Failure(f"{where}: {name} must be {allowed}")
+    def wrong(name: str, allowed: str) -> FatalError:
+        return FatalError(f"{where}: {name} must be {allowed}")
 
     if not isinstance(given, dict):
-        raise Failure(f"{where} is not an object")
+        raise FatalError(f"{where} is not an object")
     if unknown := sorted(set(given) - set(Task.__dataclass_fields__)):
-        raise Failure(f"{where}: there is no {unknown[0]}")
+        raise FatalError(f"{where}: there is no {unknown[0]}")
 
     def text(name: str, shape: re.Pattern[str]) -> str:
         value = given.get(name)

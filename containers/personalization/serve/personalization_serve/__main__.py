@@ -17,7 +17,7 @@ from pathlib import Path
 
 from waitress.server import create_server
 
-from toolkit.failure import Failure, scrub
+from toolkit.failure import FatalError, scrub
 from toolkit.logs import log_to_stdout
 
 from . import base, device
@@ -33,7 +33,7 @@ GRACE = 60
 
 
 def serve() -> int:
-    """Serve until SIGTERM, then raise `SystemExit`. Raises `Failure` if the container cannot serve."""
+    """Serve until SIGTERM, then raise `SystemExit`. Raises `FatalError` if the container cannot serve."""
     settings = Settings.read()
     front = Front(settings)
     # One thread for each request that may wait in Triton, and some for /ping and model loading
@@ -56,7 +56,7 @@ def serve() -> int:
             front.models = Models(settings, triton, fetched, Path(scratch))
             taken = f"{front.models.budget} bytes for models on the {triton.state['device']}"
             log.info("base %s resident after %.1f s, %s", fetched.id, time.monotonic() - begun, taken)
-            raise Failure(f"{triton.watch()} died")
+            raise FatalError(f"{triton.watch()} died")
         finally:
             front.stopping = True
             asked = sys.exc_info()[0] is SystemExit
@@ -70,7 +70,7 @@ def main() -> int:
     log_to_stdout("personalization_serve")
     try:
         return serve()
-    except Failure as failure:
+    except FatalError as failure:
         log.error("%s", scrub(failure))
         return 1
 

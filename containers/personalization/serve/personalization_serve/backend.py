@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import triton_python_backend_utils as pb  # pyright: ignore[reportMissingImports] - Triton's own
 
-from .pipeline import Picture, Resident, Unusable
+from .pipeline import Picture, Resident, UnusableModelError
 
 
 class Full:
@@ -67,7 +67,7 @@ class Full:
             own = [next(made) for _ in range(each["count"])]
             errors = [picture for picture in own if isinstance(picture, Exception)]
             images = [base64.b64encode(picture).decode() for picture in own if isinstance(picture, bytes)]
-            if errors and isinstance(errors[0], Unusable):
+            if errors and isinstance(errors[0], UnusableModelError):
                 answers.append({"refused": str(errors[0])})
             else:
                 answers.append(errors[0] if errors else {"images": images})

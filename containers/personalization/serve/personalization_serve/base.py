@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from toolkit.failure import Failure
+from toolkit.failure import FatalError
 from toolkit.identity import files_identity, identity
 
 
@@ -35,7 +35,7 @@ class Base:
 
 
 def fetch(base: str, scratch: Path) -> Base:
-    """Return the base. Raises `Failure` if it cannot be fetched or has no readable weights.
+    """Return the base. Raises `FatalError` if it cannot be fetched or has no readable weights.
 
     :param base: a folder, which is used in place; `s3://bucket/prefix/`, which is downloaded to `scratch`; or
         a Hugging Face id, `owner/name` or `owner/name@revision`, which is downloaded to the library's cache
@@ -48,13 +48,13 @@ def fetch(base: str, scratch: Path) -> Base:
     elif re.fullmatch(r"[\w.-]+/[\w.-]+(@[\w./-]+)?", base):
         folder, revision = _from_hugging_face(base)
     else:
-        raise Failure(f"GROUNDPLAN_BASE is {base!r}: no folder, no Hugging Face id, no s3:// address")
+        raise FatalError(f"GROUNDPLAN_BASE is {base!r}: no folder, no Hugging Face id, no s3:// address")
     if not (folder / "model_index.json").is_file():
-        raise Failure(f"there is no pipeline at {base}: model_index.json is missing")
+        raise FatalError(f"there is no pipeline at {base}: model_index.json is missing")
     try:
         return Base(folder, identity(folder), revision)
     except (OSError, ValueError) as error:
-        raise Failure(f"the weights of {base} cannot be read: {error}") from None
+        raise FatalError(f"the weights of {base} cannot be read: {error}") from None
 
 
 def _from_s3(address: str, into: Path) -> Path:
@@ -71,14 +71,14 @@ def _from_s3(address: str, into: Path) -> Path:
         def download(key: str) -> None:
             path = into / key.removeprefix(prefix)
             if not path.resolve().is_relative_to(into.resolve()):
-                raise Failure(f"{address} holds {key}, which leads out of its folder")
+                raise FatalError(f"{address} holds {key}, which leads out of its folder")
             path.parent.mkdir(parents=True, exist_ok=True)
             s3.download_file(bucket, key, str(path))
 
         with ThreadPoolExecutor(8) as pool:
             list(pool.map(download, (key for key in keys if not key.endswith("/"))))
     except (BotoCoreError, ClientError) as error:
-        raise Failure(f"the base cannot be fetched from {address}: {error}") from None
+        raise FatalError(f"the base cannot be fetched from {address}: {error}") from None
     return into
 
 
@@ -89,5 +89,5 @@ def _from_hugging_face(base: str) -> tuple[Path, str]:
     try:
         folder = Path(DiffusionPipeline.download(name, revision=revision or None, use_safetensors=True))
     except (OSError, ValueError) as error:
-        raise Failure(f"the base {base} cannot be fetched from Hugging Face: {error}") from None
+        raise FatalError(f"the base {base} cannot be fetched from Hugging Face: {error}") from None
     return folder, f"{name}@{folder.name}"

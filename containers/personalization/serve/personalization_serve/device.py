@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from toolkit.failure import Failure
+from toolkit.failure import FatalError
 
 PROBE = """
 import torch
@@ -14,7 +14,7 @@ print("cuda" if torch.cuda.is_available() else "cpu", torch.version.cuda)
 
 
 def check(wanted: str) -> None:
-    """Raise `Failure` unless PyTorch finds the device `wanted`, which is `cuda`, `cpu` or empty for either.
+    """Raise `FatalError` unless PyTorch finds the device `wanted`, which is `cuda`, `cpu` or empty for any.
 
     Without a GPU, or with a driver that is too old for the image's CUDA, PyTorch would serve from the CPU.
     PyTorch is imported in a separate process, because this one does not need it.
@@ -23,11 +23,11 @@ def check(wanted: str) -> None:
         return
     probe = subprocess.run([sys.executable, "-c", PROBE], capture_output=True, text=True)
     if probe.returncode:
-        raise Failure(f"PyTorch cannot be loaded: {_last_line(probe.stderr)}")
+        raise FatalError(f"PyTorch cannot be loaded: {_last_line(probe.stderr)}")
     found, cuda = probe.stdout.split()
     if found != wanted:
         warning = " ".join(line.strip() for line in probe.stderr.splitlines() if "CUDA" in line)
-        raise Failure(
+        raise FatalError(
             f"GROUNDPLAN_DEVICE is {wanted!r}, PyTorch for CUDA {cuda} finds {found!r}"
             + (f": {warning}" if warning else "")
         )

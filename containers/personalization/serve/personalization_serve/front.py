@@ -16,7 +16,7 @@ from typing import Any
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 
-from toolkit.failure import Failure, scrub
+from toolkit.failure import FatalError, scrub
 
 from .models import Models
 from .settings import RequestError, Settings, generation
@@ -135,5 +135,5 @@ def _http_error(error: HTTPException) -> Response:
 
 def _failed(error: Exception) -> Response:
     """Log the error, and return an answer without its details."""
-    log.error("request failed: %s", scrub(error if isinstance(error, Failure) else repr(error)))
+    log.error("request failed: %s", scrub(error if isinstance(error, FatalError) else repr(error)))
     return answer({"error": "the request could not be carried out"}, 500)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from toolkit.failure import Failure
+from toolkit.failure import FatalError
 
 from . import archive, weights
 from .base import Base
@@ -102,7 +102,7 @@ class Models:
             pipeline = f"full-{next(self._numbers)}"
             try:
                 self.triton.load(pipeline, folder / archive.PIPELINE)
-            except Failure as failure:
+            except FatalError as failure:
                 raise RequestError(400, f"the pipeline in the archive cannot be loaded: {failure}") from None
             model.pipeline = pipeline
             return

@@ -33,7 +33,7 @@ class Picture:
     guidance: float
 
 
-class Unusable(Exception):
+class UnusableModelError(Exception):
     """The model's weights make no valid picture. The message is for the caller."""
 
 
@@ -149,10 +149,10 @@ class Resident:
             return self._denoise(pictures[:half]) + self._denoise(pictures[half:])
         return [self._png(image) for image in found.images]
 
-    def _png(self, image: np.ndarray) -> bytes | Unusable:
-        """Return the PNG of an image (height, width, 3) from 0 to 1. NaN would become black: `Unusable`."""
+    def _png(self, image: np.ndarray) -> bytes | UnusableModelError:
+        """Return the PNG of an image (height, width, 3) from 0 to 1, or an error if it has NaN."""
         if not np.isfinite(image).all():
-            return Unusable("the model's weights overflow: it makes no picture of this prompt")
+            return UnusableModelError("the model's weights overflow: it makes no picture of this prompt")
         stream = io.BytesIO()
         self.pipeline.image_processor.numpy_to_pil(image)[0].save(stream, "PNG")
         return stream.getvalue()

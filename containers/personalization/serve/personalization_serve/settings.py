@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from toolkit.failure import Failure
+from toolkit.failure import FatalError
 
 
 class RequestError(Exception):
@@ -28,7 +28,7 @@ def _number(value: str | None, default: Any, kind: type, least: float, name: str
     except ValueError:
         found = None
     if found is None or not found >= least:
-        raise Failure(f"{name} must be a number from {least:g}, got {value!r}")
+        raise FatalError(f"{name} must be a number from {least:g}, got {value!r}")
     return found
 
 
@@ -58,14 +58,14 @@ class Settings:
 
     @classmethod
     def read(cls, environment: Mapping[str, str] = os.environ) -> Settings:
-        """Read the environment variables. Raises `Failure` with the invalid variable and what is allowed."""
+        """Read the environment variables. Raises `FatalError` that names an invalid variable."""
 
         def number(name: str, default: Any, kind: type = int, least: float = 1) -> Any:
             return _number(environment.get(name), default, kind, least, name)
 
         base = environment.get("GROUNDPLAN_BASE", "").strip()
         if not base:
-            raise Failure("GROUNDPLAN_BASE is missing: s3://bucket/prefix/, a Hugging Face id or a folder")
+            raise FatalError("GROUNDPLAN_BASE is missing: s3://bucket/prefix/, a Hugging Face id or a folder")
         return cls(
             base=base,
             device=environment.get("GROUNDPLAN_DEVICE", ""),

@@ -26,7 +26,7 @@ from typing import Any
 import urllib3
 import urllib3.connection
 
-from toolkit.failure import Failure
+from toolkit.failure import FatalError
 
 from .settings import RequestError, Settings
 
@@ -77,7 +77,7 @@ class Triton:
         self._http = _Pool("triton", maxsize=settings.queue, block=False, folder=self._folder)
 
     def start(self, pipeline: Path) -> None:
-        """Start Triton and wait until the base is resident. Raises `Failure`.
+        """Start Triton and wait until the base is resident. Raises `FatalError`.
 
         Must be called from the main thread: Triton gets SIGTERM when the calling thread ends.
         """
@@ -101,12 +101,12 @@ class Triton:
                 break
             log.warning("Triton aborted while it loaded the base: starting it again")
         else:
-            raise Failure(f"Triton aborted {ABORTS} times before the base was resident")
+            raise FatalError(f"Triton aborted {ABORTS} times before the base was resident")
         self.state = json.loads(state.read_text())
         _seal(self.state["pid"])
 
     def _begin(self, command: list[str], environment: dict[str, str]) -> bool:
-        """Start Triton and wait until the base is resident; False if Triton aborts. Raises `Failure`."""
+        """Start Triton and wait until the base is resident; False if Triton aborts. Raises `FatalError`."""
         prctl = ctypes.CDLL(None).prctl  # before the fork, because few calls are safe in the child
         self.process = subprocess.Popen(
             command,
@@ -119,7 +119,7 @@ class Triton:
             if (code := self.process.poll()) is None:
                 time.sleep(0.05)
             elif code != -signal.SIGABRT:
-                raise Failure(f"Triton ended with {code} before the base was resident")
+                raise FatalError(f"Triton ended with {code} before the base was resident")
             else:
                 with contextlib.suppress(ProcessLookupError):  # the base's process may have exited too
                     os.killpg(self.process.pid, signal.SIGKILL)
@@ -164,7 +164,7 @@ class Triton:
         """Return the model's answer to a request. Paths in `request` are relative to `scratch`.
 
         Raises `RequestError` with 503 if too many requests wait, and with 400 if the model's weights are
-        unusable; `Failure` if Triton does not answer or returns another error.
+        unusable; `FatalError` if Triton does not answer or returns another error.
         """
         tensor = {"name": "request", "shape": [1, 1], "datatype": "BYTES", "data": [json.dumps(request)]}
         answer = self._call("POST", f"models/{model}/infer", {"inputs": [tensor]})
@@ -176,21 +176,21 @@ class Triton:
     def load(self, model: str, pipeline: Path) -> None:
         """Load a user's full pipeline as a separate model. If that fails, remove it completely.
 
-        Raises `Failure`, and `OSError` if the permissions of its shared memory cannot be restricted.
+        Raises `FatalError`, and `OSError` if the permissions of its shared memory cannot be restricted.
         """
         state = self._write(model, "Full", pipeline)
         try:
             self._call("POST", f"repository/models/{model}/load", {})
             _seal(json.loads(state.read_text())["pid"])
         except BaseException:
-            with contextlib.suppress(Failure):  # report the first error
+            with contextlib.suppress(FatalError):  # report the first error
                 self.unload(model)
             self._remove(model)
             state.unlink(missing_ok=True)
             raise
 
     def unload(self, model: str) -> None:
-        """Unload a model and wait until its process has exited, at most `GRACE`. Raises `Failure`."""
+        """Unload a model and wait until its process has exited, at most `GRACE`. Raises `FatalError`."""
         state = self.repository.parent / f"{model}.json"
         pid = json.loads(state.read_text())["pid"] if state.exists() else None
         self._call("POST", f"repository/models/{model}/unload", {})
@@ -241,17 +241,17 @@ class Triton:
                 method, f"/v2/{path}", body=json.dumps(body).encode(), retries=False, timeout=None
             )
         except urllib3.exceptions.HTTPError as error:
-            raise Failure(f"Triton does not answer: {error}") from None
+            raise FatalError(f"Triton does not answer: {error}") from None
         if answer.status == 200:
             return json.loads(answer.data or b"{}")
         reason = answer.data.decode(errors="replace")[:2000]
         if "maximum queue size" in reason:
             raise RequestError(503, "too many requests wait: try again in a moment")
-        raise Failure(f"Triton answers {answer.status}: {reason}")
+        raise FatalError(f"Triton answers {answer.status}: {reason}")
 
 
 def _installed(scratch: Path) -> tuple[list[str], dict[str, str]]:
-    """Return the command of Triton with its backends, and its environment. Raises `Failure`.
+    """Return the command of Triton with its backends, and its environment. Raises `FatalError`.
 
     NVIDIA's image has Triton in /opt/tritonserver. The wheel nvidia-pytriton contains the same program, the
     Python backend, and a stub for each version of Python that must be in the backend's folder.
@@ -261,7 +261,7 @@ def _installed(scratch: Path) -> tuple[list[str], dict[str, str]]:
         return [program], environment
     found = importlib.util.find_spec("pytriton")
     if found is None or not found.origin:
-        raise Failure("there is no Triton: neither tritonserver nor the package nvidia-pytriton")
+        raise FatalError("there is no Triton: neither tritonserver nor the package nvidia-pytriton")
     home = Path(found.origin).parent / "tritonserver"
     backend = scratch / "backends" / "python"
     shutil.copytree(home / "backends" / "python", backend)

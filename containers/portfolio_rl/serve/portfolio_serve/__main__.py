@@ -10,7 +10,7 @@ import sys
 from waitress.server import create_server
 
 from toolkit import sagemaker
-from toolkit.failure import Failure, scrub
+from toolkit.failure import FatalError, scrub
 from toolkit.logs import log_to_stdout
 
 from .application import LARGEST, application
@@ -23,11 +23,13 @@ THREADS = 8
 
 
 def serve() -> None:
-    """Serve until SIGTERM. Raises `Failure` if the model cannot be loaded or `STOP_PARAMETER` is not set."""
+    """Serve until SIGTERM. Raises `FatalError` if the model or `STOP_PARAMETER` is missing or invalid."""
     predictor = Predictor(sagemaker.MODEL)
     parameter = os.environ.get("STOP_PARAMETER")
     if not parameter:  # an endpoint that was deployed without a stop switch must not trade
-        raise Failure("STOP_PARAMETER must name the stop switch's parameter in Systems Manager, or be none")
+        raise FatalError(
+            "STOP_PARAMETER must name the stop switch's parameter in Systems Manager, or be none"
+        )
     switch = Switch("" if parameter == "none" else parameter)
     host = os.environ.get("BIND_HOST", "0.0.0.0")  # noqa: S104 - SageMaker reaches a container from outside
     port = int(os.environ.get("SAGEMAKER_BIND_TO_PORT", "8080"))
@@ -48,9 +50,9 @@ def main() -> int:
     log_to_stdout("portfolio_serve")
     try:
         if sys.argv[1:] != ["serve"]:
-            raise Failure(f"the argument must be serve, got {' '.join(sys.argv[1:]) or 'nothing'}")
+            raise FatalError(f"the argument must be serve, got {' '.join(sys.argv[1:]) or 'nothing'}")
         serve()
-    except Failure as failure:
+    except FatalError as failure:
         log.error("%s", scrub(failure))
         return 1
     return 0

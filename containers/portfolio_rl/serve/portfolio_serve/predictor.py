@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from toolkit.failure import Failure
+from toolkit.failure import FatalError
 
 POLICY, CARD = "policy.onnx", "card.json"
 MOST_ACCOUNTS = 10_000
@@ -34,7 +34,7 @@ class RequestError(Exception):
 
 
 class Predictor:
-    """A policy file and its card, from a model's folder. Raises `Failure` if they are not a valid model."""
+    """A policy file and its card, from a model's folder. Raises `FatalError` if they are invalid."""
 
     def __init__(self, folder: Path, threads: int = 1):
         self._one_run = threading.Lock()  # limits memory: each run allocates its arrays
@@ -55,7 +55,7 @@ class Predictor:
             self.choices = int(self.session.get_modelmeta().custom_metadata_map["choices"])
             self.name = f"{self.card['variant']} {self.card['method']} seed {self.card['seed']}"
         except Exception as error:
-            raise Failure(
+            raise FatalError(
                 f"the model must contain a policy ({POLICY}) and its card ({CARD}): {error}"
             ) from None
 

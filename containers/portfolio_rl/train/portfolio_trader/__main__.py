@@ -7,7 +7,7 @@ import os
 import sys
 
 from toolkit import sagemaker
-from toolkit.failure import Failure, Stopped, scrub
+from toolkit.failure import FatalError, Stopped, scrub
 from toolkit.logs import log_to_stdout
 
 from .settings import Settings
@@ -25,7 +25,7 @@ def main() -> int:
         return 0
     try:
         if sys.argv[1:] != ["train"]:
-            raise Failure(f"the argument must be train, got {' '.join(sys.argv[1:]) or 'nothing'}")
+            raise FatalError(f"the argument must be train, got {' '.join(sys.argv[1:]) or 'nothing'}")
         settings = Settings.read(sagemaker.hyperparameters())
         threads = str(settings.threads or os.cpu_count() or 1)
         # before the libraries are imported; sums on one thread are the same on every instance
@@ -38,7 +38,7 @@ def main() -> int:
         run(settings)
     except Stopped:
         return 0
-    except Failure as failure:
+    except FatalError as failure:
         return fail(failure)
     except Exception as error:
         log.exception("training failed")

@@ -23,7 +23,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from toolkit.failure import Failure
+from toolkit.failure import FatalError
 from toolkit.sagemaker import Cluster
 from toolkit.stopping import Interruption
 
@@ -52,7 +52,7 @@ def head(cluster: Cluster, processors: int) -> Iterator[None]:
     """Run Ray's head on this host, connect to it, and wait for a node of every host.
 
     :param processors: number of processors of each node for env runners
-    :raises Failure: names the hosts that did not join in time
+    :raises FatalError: names the hosts that did not join in time
     """
     address = _address(cluster.host)
     _require_own_network(address)
@@ -68,7 +68,7 @@ def head(cluster: Cluster, processors: int) -> Iterator[None]:
 def join(cluster: Cluster, processors: int) -> None:
     """Run a node of the cluster on this host until the head has ended.
 
-    :raises Failure: if the head does not start, or this host's node fails repeatedly
+    :raises FatalError: if the head does not start, or this host's node fails repeatedly
     """
     stop, first, own = Interruption(), _address(cluster.hosts[0]), _address(cluster.host)
     _require_own_network(own)
@@ -76,7 +76,7 @@ def join(cluster: Cluster, processors: int) -> None:
     while not _listens(first):
         stop.check()
         if time.monotonic() > patience:
-            raise Failure(f"{cluster.hosts[0]} did not start Ray's head within {PATIENCE:.0f} s")
+            raise FatalError(f"{cluster.hosts[0]} did not start Ray's head within {PATIENCE:.0f} s")
         time.sleep(POLL)
     for attempt in range(10):
         if attempt:
@@ -91,7 +91,7 @@ def join(cluster: Cluster, processors: int) -> None:
                 time.sleep(POLL)
         if not _listens(first):
             return
-    raise Failure(f"the Ray node of {cluster.host} ends again and again")
+    raise FatalError(f"the Ray node of {cluster.host} ends again and again")
 
 
 def lost(cluster: Cluster) -> list[str]:
@@ -130,7 +130,7 @@ def _connect(address: str) -> None:
             )
             return
         if time.monotonic() > patience:
-            raise Failure(f"Ray's head did not start within {PATIENCE:.0f} s")
+            raise FatalError(f"Ray's head did not start within {PATIENCE:.0f} s")
         time.sleep(POLL)
 
 
@@ -138,15 +138,15 @@ def _await_nodes(cluster: Cluster) -> None:
     patience = time.monotonic() + PATIENCE
     while missing := lost(cluster):
         if time.monotonic() > patience:
-            raise Failure(f"{', '.join(missing)} did not join the Ray cluster within {PATIENCE:.0f} s")
+            raise FatalError(f"{', '.join(missing)} did not join the Ray cluster within {PATIENCE:.0f} s")
         time.sleep(POLL)
     log.info("Ray runs on %s", ", ".join(cluster.hosts))
 
 
 def _require_own_network(address: str) -> None:
-    """Raise `Failure` if the hosts are processes of a machine that share its network with other processes."""
+    """Raise `FatalError` if the hosts are processes that share a machine's network with other processes."""
     if address.startswith("127.") and any(map(_is_up, interfaces() - {"lo"})):
-        raise Failure(
+        raise FatalError(
             "Ray's processes listen on every address of this machine: run the job with network isolation"
             " (EnableNetworkIsolation), in a container with namespaces of its own"
         )

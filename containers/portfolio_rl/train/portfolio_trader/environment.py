@@ -26,7 +26,7 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
-from toolkit.failure import Failure
+from toolkit.failure import FatalError
 
 from . import published, variants
 from .market import Curves, Episodes, Market
@@ -42,7 +42,7 @@ class Accounts:
 
     def __init__(self, rules: Rules, market: Market, count: int, faithful: bool = False):
         if market.assets != len(rules.assets):
-            raise Failure(f"the market must have {len(rules.assets)} assets, got {market.assets}")
+            raise FatalError(f"the market must have {len(rules.assets)} assets, got {market.assets}")
         self.rules, self.market, self.count = rules.compiled(faithful), market, count
         self.start, assets = rules.cash, len(rules.assets)
         self.lots = np.zeros((count, assets), np.int32)

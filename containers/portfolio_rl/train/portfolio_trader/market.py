@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from toolkit.failure import Failure
+from toolkit.failure import FatalError
 
 from .rules import shortened
 
@@ -175,8 +175,8 @@ def _windows(rows: Any, length: int) -> Any:
 def read_prices(path: Path, names: tuple[str, ...], least: int) -> np.ndarray[Any, np.dtype[np.float64]]:
     """Read a CSV file with one row for each time, oldest first, and a column for each of `names`.
 
-    Other columns, such as the date, are ignored. Returns float64 [rows, N]. Raises `Failure` that names the
-    file's line and column.
+    Other columns, such as the date, are ignored. Returns float64 [rows, N]. Raises `FatalError` that names
+    the file's line and column.
 
     :param least: minimum number of rows
     """
@@ -187,7 +187,7 @@ def read_prices(path: Path, names: tuple[str, ...], least: int) -> np.ndarray[An
             for name in names:
                 if header.count(name) != 1:
                     shown = shortened(", ".join(header))
-                    raise Failure(f"{path.name} must have one column {name!r}, its columns are {shown}")
+                    raise FatalError(f"{path.name} must have one column {name!r}, its columns are {shown}")
             columns = [header.index(name) for name in names]
             rows = [
                 [_price(row, column, f"{path.name} line {line}") for column in columns]
@@ -195,13 +195,13 @@ def read_prices(path: Path, names: tuple[str, ...], least: int) -> np.ndarray[An
                 if row
             ]
         except UnicodeDecodeError as error:
-            raise Failure(f"{path.name} must be a CSV file in UTF-8, got {error.reason}") from None
+            raise FatalError(f"{path.name} must be a CSV file in UTF-8, got {error.reason}") from None
         except csv.Error as error:
-            raise Failure(
+            raise FatalError(
                 f"{path.name} line {reader.line_num} must be a row of a CSV file: {error}"
             ) from None
     if len(rows) < least:
-        raise Failure(f"{path.name} must have at least {least} rows of prices, got {len(rows)}")
+        raise FatalError(f"{path.name} must have at least {least} rows of prices, got {len(rows)}")
     return np.array(rows, np.float64)
 
 
@@ -212,7 +212,7 @@ def _price(row: list[str], column: int, where: str) -> float:
     except ValueError:
         value = 0.0
     if not LOWEST_PRICE <= value <= HIGHEST_PRICE:
-        raise Failure(
+        raise FatalError(
             f"{where} column {column + 1} must be a price of at least {LOWEST_PRICE} and at most"
             f" {HIGHEST_PRICE:g}, got {shortened(repr(text))}"
         )

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from toolkit.failure import Failure
+from toolkit.failure import FatalError
 
 from . import published
 from .rules import Compiled
@@ -31,11 +31,11 @@ MOST_JOINT_ORDERS = 200_000
 def every_order(assets: int, largest: int) -> np.ndarray[Any, np.dtype[np.int8]]:
     """Return all orders as int8 [(2K+1)^N, N]. The index of an order is the number with its legs as digits.
 
-    Raises `Failure` if there are too many.
+    Raises `FatalError` if there are too many.
     """
     count = (2 * largest + 1) ** assets
     if count > MOST_JOINT_ORDERS:
-        raise Failure(
+        raise FatalError(
             f"{assets} assets with a largest_order of {largest} have {count} joint orders: at most"
             f" {MOST_JOINT_ORDERS} are tried for each account; take fewer assets or a smaller largest_order"
         )

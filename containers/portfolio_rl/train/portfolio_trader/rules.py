@@ -35,7 +35,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from toolkit.failure import Failure
+from toolkit.failure import FatalError
 
 Checked = Literal["before", "after", "both"]
 Floats = np.ndarray[Any, np.dtype[np.float64]]
@@ -202,13 +202,13 @@ class Rules:
 
 
 def read(path: Path) -> Rules:
-    """Read rules from a JSON file. Raises `Failure` that names the field and what is allowed."""
+    """Read rules from a JSON file. Raises `FatalError` that names the field and what is allowed."""
     try:
         return parse(json.loads(path.read_text("utf-8-sig"), object_pairs_hook=_once))
     except (OSError, ValueError) as error:
-        raise Failure(f"{path.name} must be a JSON file with rules: {error}") from None
+        raise FatalError(f"{path.name} must be a JSON file with rules: {error}") from None
     except RecursionError:
-        raise Failure(
+        raise FatalError(
             f"{path.name} must be a JSON file with rules: its values are nested too deeply"
         ) from None
 
@@ -224,19 +224,19 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def parse(given: Any) -> Rules:
-    """Return the rules in `given`, as in the module's example. Raises `Failure` for the first wrong value."""
+    """Return the rules in `given`, as in the module's example. Raises `FatalError` for an invalid value."""
     _known(given, "rules", [each.name for each in fields(Rules)], required=("assets",))
     rows = _list(given["assets"], "assets")
     if not 1 <= len(rows) <= MOST_ASSETS:
-        raise Failure(f"assets must be a list of 1 to {MOST_ASSETS} assets, got {len(rows)}")
+        raise FatalError(f"assets must be a list of 1 to {MOST_ASSETS} assets, got {len(rows)}")
     assets = tuple(_asset(row, f"assets[{index}]") for index, row in enumerate(rows))
     names = [asset.name for asset in assets]
     for index, name in enumerate(names):
         if name in names[:index]:
-            raise Failure(f"assets[{index}].name must differ from the other names, got {name!r}")
+            raise FatalError(f"assets[{index}].name must differ from the other names, got {name!r}")
     listed = _list(given.get("constraints", []), "constraints")
     if len(listed) > MOST_CONSTRAINTS:
-        raise Failure(f"constraints must be a list of up to {MOST_CONSTRAINTS}, got {len(listed)}")
+        raise FatalError(f"constraints must be a list of up to {MOST_CONSTRAINTS}, got {len(listed)}")
     return Rules(
         assets,
         tuple(_constraint(row, f"constraints[{index}]", names) for index, row in enumerate(listed)),
@@ -249,9 +249,9 @@ def _asset(row: Any, where: str) -> Asset:
     _known(row, where, [each.name for each in fields(Asset)], required=("name",))
     name = row["name"]
     if not isinstance(name, str) or not name.strip():
-        raise Failure(f"{where}.name must be a non-empty string, got {_shown(name)}")
+        raise FatalError(f"{where}.name must be a non-empty string, got {_shown(name)}")
     if name != name.strip() or len(name) > LONGEST_NAME or not name.isprintable():
-        raise Failure(
+        raise FatalError(
             f"{where}.name must have up to {LONGEST_NAME} printable characters and no blank at its ends,"
             f" got {_shown(name)}"
         )
@@ -268,7 +268,7 @@ def _asset(row: Any, where: str) -> Asset:
 def _constraint(row: Any, where: str, names: list[str]) -> Constraint:
     found = row.get("kind") if isinstance(row, Mapping) else row
     if not isinstance(row, Mapping) or not isinstance(found, str) or found not in KINDS:
-        raise Failure(f"{where}.kind must be one of {', '.join(KINDS)}, got {_shown(found)}")
+        raise FatalError(f"{where}.kind must be one of {', '.join(KINDS)}, got {_shown(found)}")
     kind = KINDS[found]
     known = [each.name for each in fields(kind)]
     required = [name for name in known if name not in ("checked", "sides")]
@@ -289,17 +289,17 @@ def _constraint(row: Any, where: str, names: list[str]) -> Constraint:
 
 def _known(row: Any, where: str, known: Iterable[str], required: Iterable[str]) -> None:
     if not isinstance(row, Mapping):
-        raise Failure(f"{where} must be an object, got {_shown(row)}")
+        raise FatalError(f"{where} must be an object, got {_shown(row)}")
     if unknown := [name for name in row if name not in known]:
-        raise Failure(f"{where}.{shortened(unknown[0])} is unknown, must be one of {', '.join(known)}")
+        raise FatalError(f"{where}.{shortened(unknown[0])} is unknown, must be one of {', '.join(known)}")
     for name in required:
         if name not in row:
-            raise Failure(f"{where}.{name} is missing")
+            raise FatalError(f"{where}.{name} is missing")
 
 
 def _list(value: Any, where: str) -> list[Any]:
     if not isinstance(value, list | tuple):
-        raise Failure(f"{where} must be a list, got {_shown(value)}")
+        raise FatalError(f"{where} must be a list, got {_shown(value)}")
     return list(value)
 
 
@@ -307,30 +307,32 @@ def _number(value: Any, where: str, least: float, most: float, above: bool = Fal
     good = isinstance(value, int | float) and not isinstance(value, bool)  # nan is in no interval
     if not good or not (least < value <= most or (value == least and not above)):
         start = "above" if above else "from"
-        raise Failure(f"{where} must be a number {start} {least:g} and up to {most:g}, got {_shown(value)}")
+        raise FatalError(
+            f"{where} must be a number {start} {least:g} and up to {most:g}, got {_shown(value)}"
+        )
     return float(value)
 
 
 def _whole(value: Any, where: str, least: int, most: int) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
-        raise Failure(f"{where} must be a whole number from {least} to {most}, got {_shown(value)}")
+        raise FatalError(f"{where} must be a whole number from {least} to {most}, got {_shown(value)}")
     return value
 
 
 def _one(value: Any, where: str, allowed: Iterable[str]) -> Any:
     if value not in tuple(allowed):
-        raise Failure(f"{where} must be one of {shortened(', '.join(allowed))}, got {_shown(value)}")
+        raise FatalError(f"{where} must be one of {shortened(', '.join(allowed))}, got {_shown(value)}")
     return value
 
 
 def _some(value: Any, where: str, allowed: Iterable[str]) -> tuple[Any, ...]:
     chosen = _list(value, where)
     if not chosen:
-        raise Failure(f"{where} must name at least one of {shortened(', '.join(allowed))}")
+        raise FatalError(f"{where} must name at least one of {shortened(', '.join(allowed))}")
     for index, each in enumerate(chosen):
         _one(each, f"{where}[{index}]", allowed)
         if each in chosen[:index]:
-            raise Failure(f"{where}[{index}] must differ from the others, got {_shown(each)}")
+            raise FatalError(f"{where}[{index}] must differ from the others, got {_shown(each)}")
     return tuple(chosen)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from toolkit.failure import Failure
+from toolkit.failure import FatalError
 from toolkit.options import Options, choice, flag, number, whole
 
 from .variants import VARIANTS
@@ -50,9 +50,9 @@ class Settings(Options):
     """Threads of a process; 0: all cores for `fitted`, one for networks, which are too small for more."""
 
     def check(self) -> None:
-        """Raise `Failure` if two hyperparameters contradict each other."""
+        """Raise `FatalError` if two hyperparameters contradict each other."""
         if self.objective != "mean" and self.method != "ppo":
-            raise Failure(
+            raise FatalError(
                 f"hyperparameter objective must be mean with method {self.method}, got {self.objective!r}:"
                 " log and cvar need method ppo"
             )

@@ -20,7 +20,7 @@ import numpy as np
 
 from toolkit import sagemaker
 from toolkit.archive import ArchiveError, unpack
-from toolkit.failure import Failure
+from toolkit.failure import FatalError
 from toolkit.stopping import Interruption
 
 from . import baselines, measures, values, variants
@@ -75,19 +75,19 @@ def held_out_generator() -> np.random.Generator:
 
 
 def file_of(channels: Path, name: str, file: str) -> Path | None:
-    """Return the file of a channel, None without the channel. Raises `Failure` for any other content."""
+    """Return the file of a channel, None without the channel. Raises `FatalError` for any other content."""
     folder = channels / name
     if not folder.exists():
         return None
     found = sorted(path.name for path in folder.iterdir())
     if found != [file] or not (folder / file).is_file():
         shown = ", ".join(found[:5]) + (", ..." if len(found) > 5 else "")
-        raise Failure(f"channel {name} must hold one file, {file}, got {shown or 'nothing'}")
+        raise FatalError(f"channel {name} must hold one file, {file}, got {shown or 'nothing'}")
     return folder / file
 
 
 def task_of(settings: Settings, channels: Path = sagemaker.CHANNELS) -> Task:
-    """Read the channels. Raises `Failure` if their content is invalid."""
+    """Read the channels. Raises `FatalError` if their content is invalid."""
     chosen = variants.variant(settings.variant)
     own_rules = file_of(channels, "rules", "rules.json")
     own_prices = file_of(channels, "prices", "prices.csv")
@@ -95,7 +95,7 @@ def task_of(settings: Settings, channels: Path = sagemaker.CHANNELS) -> Task:
     if own_prices:
         return own_task(rules, own_prices, settings)
     if len(rules.assets) != chosen.market.assets:
-        raise Failure(
+        raise FatalError(
             f"rules.json has {len(rules.assets)} assets and variant {chosen.name} has prices of"
             f" {chosen.market.assets}: give the prices of yours in a channel `prices`"
         )
@@ -110,14 +110,14 @@ def own_task(rules: Rules, path: Path, settings: Settings) -> Task:
     past = prices[: round(len(prices) * (1 - settings.test_fraction))]
     scales = History.scales_of(past)
     if len(prices) - len(past) < 3 * steps - 1:
-        raise Failure(
+        raise FatalError(
             f"{path.name}: the held-out share must have at least {3 * steps - 1} of its {len(prices)} rows,"
             f" got {len(prices) - len(past)}: fewer say nothing about a policy; give more rows, or a larger"
             " test_fraction"
         )
     needed = values.least_windows(steps) + LOOK_BACK + steps - 1
     if settings.method == "fitted" and settings.mode == "train" and len(past) < needed:
-        raise Failure(
+        raise FatalError(
             f"{path.name}: method fitted needs at least {needed} rows before the held-out share, got"
             f" {len(past)} of {len(prices)}; give more rows, or a smaller test_fraction"
         )
@@ -134,7 +134,9 @@ def run(settings: Settings) -> None:
         return
     hosts = sagemaker.cluster()
     if hosts.size > 1 and settings.method != "rllib":
-        raise Failure(f"method {settings.method} learns on one instance: hosts must be 1, got {hosts.size}")
+        raise FatalError(
+            f"method {settings.method} learns on one instance: hosts must be 1, got {hosts.size}"
+        )
     if not hosts.first:
         from . import cluster
 
@@ -198,9 +200,9 @@ def too_many(rules: Rules) -> str:
 
 
 def check_orders(task: Task, settings: Settings) -> None:
-    """Raise `Failure` if the method would have to try too many joint orders."""
+    """Raise `FatalError` if the method would have to try too many joint orders."""
     if settings.method == "fitted" and not enumerable(task.rules):
-        raise Failure(
+        raise FatalError(
             f"method must be ppo or rllib for {too_many(task.rules)}; fitted takes at most"
             f" {MOST_JOINT_ORDERS}, enough for 5 assets with largest_order 5"
         )
@@ -399,7 +401,7 @@ def evaluate(settings: Settings) -> None:
             policy = Exported(_unpacked(side, Path(scratch) / side))
             if differs := _differs(policy.card, task):
                 if side == "candidate":
-                    raise Failure(f"the candidate was trained {differs} than this job's")
+                    raise FatalError(f"the candidate was trained {differs} than this job's")
                 log.warning("not compared: the champion was trained %s than this job's", differs)
                 log.info("comparable:value=0")
                 return
@@ -423,7 +425,7 @@ def _unpacked(side: str, folder: Path) -> Path:
     try:
         unpack(archive, folder)
     except ArchiveError as error:
-        raise Failure(f"the {side}'s model.tar.gz must be a whole archive: {error}") from None
+        raise FatalError(f"the {side}'s model.tar.gz must be a whole archive: {error}") from None
     return folder
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from toolkit.failure import Failure
+from toolkit.failure import FatalError
 
 from .market import Curves, source_curves
 from .rules import Asset, Cap, CashFloor, Rules
@@ -51,7 +51,7 @@ VARIANTS = {
 
 
 def variant(name: str) -> Variant:
-    """Return a variant by its name. Raises `Failure` if there is none."""
+    """Return a variant by its name. Raises `FatalError` if there is none."""
     if name not in VARIANTS:
-        raise Failure(f"variant must be one of {', '.join(VARIANTS)}, got {name!r}")
+        raise FatalError(f"variant must be one of {', '.join(VARIANTS)}, got {name!r}")
     return VARIANTS[name]

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 
 from toolkit import sagemaker
-from toolkit.failure import Failure, Stopped, scrub
+from toolkit.failure import FatalError, Stopped, scrub
 from toolkit.logs import log_to_stdout
 
 log = logging.getLogger(__package__)
@@ -67,7 +67,7 @@ def main(arguments: list[str]) -> int:
         return COMMANDS[command](arguments[1:])
     except Stopped:
         return 0
-    except Failure as failure:
+    except FatalError as failure:
         return fail(failure, command)
     except Exception as error:
         log.exception("%s failed", command)

@@ -19,7 +19,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import numpy as np
 
-from toolkit.failure import Failure
+from toolkit.failure import FatalError
 from toolkit.logs import log_to_stdout
 
 from . import day_ahead, fitting, measures, naive, regulated, schedules
@@ -41,7 +41,7 @@ def main(arguments: list[str]) -> int:
     log_to_stdout(__package__ or "")
     try:
         report = run(options)
-    except Failure as error:
+    except FatalError as error:
         log.error("%s", error)
         return 1
     options.json.write_text(json.dumps(report, indent=1) + "\n")
@@ -65,17 +65,17 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
-    """Return the results. Raises `Failure` that names the error in a file or an option."""
+    """Return the results. Raises `FatalError` that names the error in a file or an option."""
     zone, (asset, terms) = _zone(options.zone), read_asset(options.asset)
     if options.seeds < 1:
-        raise Failure(f"--seeds must be a whole number from 1, got {options.seeds}")
+        raise FatalError(f"--seeds must be a whole number from 1, got {options.seeds}")
     history = read_csv([options.history, options.evaluate], options.price, zone)
     if terms is not None:
         regulated.check_columns(history, options.evaluate.name)
     first = read_csv([options.evaluate], options.price, zone).days.dates
     begin, end = np.searchsorted(history.days.dates, [first[0], first[-1] + 1]) if len(first) else (0, 0)
     if end - begin < measures.BLOCK or begin < LEAST:
-        raise Failure(
+        raise FatalError(
             f"{options.evaluate.name} must have at least {measures.BLOCK} whole market days, and"
             f" {options.history.name} {LEAST} before them; got {end - begin} and {begin}"
         )
@@ -169,14 +169,14 @@ def summary(runs: list[dict[str, schedules.Revenue]], asset: Asset) -> dict[str,
 def read_asset(path: Path | None) -> tuple[Asset, Regulation | None]:
     """Read an asset from TOML, with its regulation terms if there is a table `[regulation]`.
 
-    Missing fields get their defaults. Raises `Failure`.
+    Missing fields get their defaults. Raises `FatalError`.
     """
     if path is None:
         return Asset(), None
     try:
         given = tomllib.loads(path.read_text())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise Failure(f"{path.name} must be TOML: {error}") from None
+        raise FatalError(f"{path.name} must be TOML: {error}") from None
     terms = regulation_of(given.pop("regulation"), path.name) if "regulation" in given else None
     return asset_of(given, path.name), terms
 
@@ -185,5 +185,5 @@ def _zone(name: str) -> str:
     try:
         ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise Failure(f"--zone must be a time zone such as America/Chicago, got {name!r}") from None
+        raise FatalError(f"--zone must be a time zone such as America/Chicago, got {name!r}") from None
     return name

@@ -20,7 +20,7 @@ import numpy as np
 
 from toolkit import sagemaker
 from toolkit.archive import ArchiveError, unpack
-from toolkit.failure import Failure
+from toolkit.failure import FatalError
 
 from . import judging, locations, measures, naive, trained
 from .history import EPOCH
@@ -40,7 +40,7 @@ only two blocks, so its intervals are too narrow to reject a candidate for any p
 
 
 def main(arguments: list[str]) -> None:
-    """Write the comparison. Raises `Failure`."""
+    """Write the comparison. Raises `FatalError`."""
     parser = argparse.ArgumentParser(
         prog="python -m power_forecaster evaluate", description=(__doc__ or "").partition("\n")[0]
     )
@@ -51,7 +51,7 @@ def main(arguments: list[str]) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         candidate = _unpacked("candidate", Path(scratch))
         if candidate is None:
-            raise Failure(f"folder candidate must have a file {MODEL}")
+            raise FatalError(f"folder candidate must have a file {MODEL}")
         champion = _unpacked("champion", Path(scratch))
         column = candidate.card["settings"]["price_column"]
         given = locations.read(FOLDER / "history", column, candidate.zone)
@@ -69,7 +69,7 @@ def _unpacked(side: str, scratch: Path) -> Trained | None:
     try:
         unpack(archive, scratch / side)
     except ArchiveError as error:
-        raise Failure(f"the {side}'s {MODEL} must be a whole archive: {error}") from None
+        raise FatalError(f"the {side}'s {MODEL} must be a whole archive: {error}") from None
     return trained.read(scratch / side)
 
 
@@ -78,11 +78,11 @@ def compared(
 ) -> dict[str, Any]:
     """Return the comparison on the days to which neither model was fitted, as JSON.
 
-    Days without a price are omitted. Raises `Failure` if fewer than `LEAST_DAYS` remain.
+    Days without a price are omitted. Raises `FatalError` if fewer than `LEAST_DAYS` remain.
     """
     missing = sorted(set(candidate.locations) - set(given))
     if missing:
-        raise Failure(f"history must have the candidate's locations, {', '.join(missing)} is missing")
+        raise FatalError(f"history must have the candidate's locations, {', '.join(missing)} is missing")
     if champion is not None and (
         champion.zone != candidate.zone or set(candidate.locations) - set(champion.locations)
     ):
@@ -98,7 +98,7 @@ def compared(
     pooled = {name: judging.pooled([each[name] for each in by_location.values()]) for name in names}
     known = judging.known(pooled.values())
     if known.sum() < LEAST_DAYS:
-        raise Failure(
+        raise FatalError(
             f"history must have at least {LEAST_DAYS} market days that no model was fitted to,"
             f" got {known.sum()}"
         )

@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 
-from toolkit.failure import Failure
+from toolkit.failure import FatalError
 
 Doubles = np.ndarray[Any, np.dtype[np.float64]]
 Whole = np.ndarray[Any, np.dtype[np.int64]]
@@ -126,7 +126,7 @@ def read_csv(paths: list[Path], price: str | None, zone: str) -> History:
     """Read hourly rows from consecutive CSV files, each with the columns `hour_utc` and a price.
 
     All other columns of numbers are feeds. An empty cell and an hour without a row are missing values.
-    Raises `Failure` that names file, line and column.
+    Raises `FatalError` that names file, line and column.
 
     :param price: the price's column; None: the only one whose name begins with `price` or `lmp`
     """
@@ -137,9 +137,11 @@ def read_csv(paths: list[Path], price: str | None, zone: str) -> History:
             reader = csv.reader(handle)
             header = [name.strip() for name in next(reader, [])]
             if TIME not in header:
-                raise Failure(f"{path.name} must have a column {TIME}, its columns are {', '.join(header)}")
+                raise FatalError(
+                    f"{path.name} must have a column {TIME}, its columns are {', '.join(header)}"
+                )
             if names and header != names:
-                raise Failure(
+                raise FatalError(
                     f"{path.name} must have the columns {', '.join(names)}, got {', '.join(header)}"
                 )
             names, at = header, header.index(TIME)
@@ -148,7 +150,7 @@ def read_csv(paths: list[Path], price: str | None, zone: str) -> History:
                 if not row:
                     continue
                 if len(row) != len(header):
-                    raise Failure(f"{where} must have {len(header)} cells, got {len(row)}")
+                    raise FatalError(f"{where} must have {len(header)} cells, got {len(row)}")
                 hour = _hour(row[at], where)
                 numbers = [
                     _number(cell, f"{where} column {name}")
@@ -156,14 +158,14 @@ def read_csv(paths: list[Path], price: str | None, zone: str) -> History:
                     if name != TIME
                 ]
                 if rows.setdefault(hour, numbers) is not numbers:
-                    raise Failure(f"{where}: hour {row[at]} occurs twice")
+                    raise FatalError(f"{where}: hour {row[at]} occurs twice")
     if not rows:
-        raise Failure(f"{paths[-1].name} must have rows, got none")
+        raise FatalError(f"{paths[-1].name} must have rows, got none")
     names.remove(TIME)
     chosen = _price_column(names, price)
     start, count = min(rows), max(rows) - min(rows) + 1
     if count > MOST_HOURS:
-        raise Failure(
+        raise FatalError(
             f"{paths[-1].name} must have hours of at most 100 years, got {count:,} from first to last"
         )
     table = np.full((count, len(names)), np.nan)
@@ -178,7 +180,7 @@ def _price_column(names: list[str], price: str | None) -> str:
     found = [price] if price else [name for name in candidates if name.lower().startswith(("price", "lmp"))]
     if len(found) != 1 or found[0] not in names:
         given = f"column {price}" if price else "one column whose name begins with price or lmp"
-        raise Failure(f"the price must be {given}, the columns are {', '.join(names)}: choose one by name")
+        raise FatalError(f"the price must be {given}, the columns are {', '.join(names)}: choose one by name")
     return found[0]
 
 
@@ -190,7 +192,9 @@ def _hour(text: str, where: str) -> int:
     except (ValueError, OverflowError):
         rest, hour = 1.0, 0.0
     if rest:
-        raise Failure(f"{where} column {TIME} must be a whole hour such as 2022-01-31T05:00Z, got {text!r}")
+        raise FatalError(
+            f"{where} column {TIME} must be a whole hour such as 2022-01-31T05:00Z, got {text!r}"
+        )
     return int(hour)
 
 
@@ -201,5 +205,5 @@ def _number(text: str, where: str) -> float:
     except ValueError:
         value = np.inf
     if abs(value) > LARGEST:
-        raise Failure(f"{where} must be a number of at most {LARGEST:g}, or empty, got {text!r}")
+        raise FatalError(f"{where} must be a number of at most {LARGEST:g}, or empty, got {text!r}")
     return value

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from toolkit.failure import Failure
+from toolkit.failure import FatalError
 
 from .history import History, read_csv
 from .panel import Panel
@@ -35,20 +35,20 @@ class Location:
 
 
 def read(folder: Path, column: str, zone: str) -> dict[str, Location]:
-    """Read the files of a folder. Raises `Failure` that names the error in them."""
+    """Read the files of a folder. Raises `FatalError` that names the error in them."""
     paths = sorted(folder.glob("*.csv")) if folder.is_dir() else []
     if not paths:
-        raise Failure(f"folder {folder.name} must have a file LOCATION.csv for each location, got none")
+        raise FatalError(f"folder {folder.name} must have a file LOCATION.csv for each location, got none")
     found: dict[str, Location] = {}
     for path in paths:
         if not NAME.fullmatch(path.stem):
-            raise Failure(f"{path.name} must be named by at most 64 letters, digits, '_', '.' and '-'")
+            raise FatalError(f"{path.name} must be named by at most 64 letters, digits, '_', '.' and '-'")
         history = read_csv([path], column, zone)
         panel = Panel.of(history)
         known = np.isfinite(history.prices)
         priced = [row for row in range(len(panel.days)) if known[panel.days.hours(row)].any()]
         if not priced:
-            raise Failure(f"{path.name} must have a whole market day with prices, got none")
+            raise FatalError(f"{path.name} must have a whole market day with prices, got none")
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
         found[path.stem] = Location(history, panel, priced[-1] + 1, digest)
     return found

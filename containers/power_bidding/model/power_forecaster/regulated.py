@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from toolkit.failure import Failure
+from toolkit.failure import FatalError
 
 from . import measures
 from .features import WEEK, carried, mean_before
@@ -28,15 +28,15 @@ COLUMNS = UP, DOWN = "regulation_up", "regulation_down"
 
 
 def check_columns(history: History, where: str) -> None:
-    """Raise `Failure` unless the history has regulation prices.
+    """Raise `FatalError` unless the history has regulation prices.
 
     :param where: name of the file, for the error
     """
     for name in COLUMNS:
         if name not in history.feeds:
-            raise Failure(f"{where} must have the columns {UP} and {DOWN} for an asset with [regulation]")
+            raise FatalError(f"{where} must have the columns {UP} and {DOWN} for an asset with [regulation]")
         if not np.isfinite(history.feeds[name]).any():
-            raise Failure(f"{where} must have prices in the column {name}, got none")
+            raise FatalError(f"{where} must have prices in the column {name}, got none")
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,9 @@ def summary(
     for name in names:
         known &= np.isfinite(dollars[name]) & np.isfinite(energy_only[name])
     if not known.any():
-        raise Failure(f"the hours to schedule must have a day with all prices of {UP} and {DOWN}, got none")
+        raise FatalError(
+            f"the hours to schedule must have a day with all prices of {UP} and {DOWN}, got none"
+        )
     rows = [
         {
             "forecast": name,

@@ -26,7 +26,7 @@ from typing import Any, cast
 import highspy
 import numpy as np
 
-from toolkit.failure import Failure
+from toolkit.failure import FatalError
 
 from .storage import Asset, Doubles, Entry, assembled, checked_prices, optimum, solver
 
@@ -48,13 +48,13 @@ class Regulation:
     the schedule"""
 
     def checked(self) -> Regulation:
-        """Return the terms. Raises `Failure` that names an invalid field."""
+        """Return the terms. Raises `FatalError` that names an invalid field."""
         for name in ("called_up", "called_down", "sustained"):
             value = getattr(self, name)
             if not 0 <= value <= 1:
-                raise Failure(f"regulation: {name} must be a number from 0 to 1, got {value:g}")
+                raise FatalError(f"regulation: {name} must be a number from 0 to 1, got {value:g}")
         if self.called_up + self.called_down > 1:
-            raise Failure(
+            raise FatalError(
                 "regulation: called_up and called_down must be 1 together at most,"
                 f" got {self.called_up:g} and {self.called_down:g}"
             )
@@ -64,22 +64,22 @@ class Regulation:
 def regulation_of(given: Any, where: str) -> Regulation:
     """Return the terms from a TOML table. Missing fields get their defaults.
 
-    Raises `Failure` that names the field.
+    Raises `FatalError` that names the field.
 
     :param where: name of the file, for errors
     """
     if not isinstance(given, Mapping):
-        raise Failure(f"{where}: regulation must be a table such as [regulation], got {given!r}")
+        raise FatalError(f"{where}: regulation must be a table such as [regulation], got {given!r}")
     body = cast(Mapping[str, Any], given)
     names = [field.name for field in fields(Regulation)]
     for name, value in body.items():
         if name not in names:
-            raise Failure(f"{where}: regulation has {name}, must be of {', '.join(names)}")
+            raise FatalError(f"{where}: regulation has {name}, must be of {', '.join(names)}")
         if name == "shared_power":
             if not isinstance(value, bool):
-                raise Failure(f"{where}: regulation.shared_power must be true or false, got {value!r}")
+                raise FatalError(f"{where}: regulation.shared_power must be true or false, got {value!r}")
         elif isinstance(value, bool) or not isinstance(value, int | float):
-            raise Failure(f"{where}: regulation.{name} must be a number, got {value!r}")
+            raise FatalError(f"{where}: regulation.{name} must be a number, got {value!r}")
     return Regulation(**body).checked()
 
 

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 
-from toolkit.failure import Failure
+from toolkit.failure import FatalError
 
 from .curves import CENT, Terms
 from .history import EPOCH, EXTERNAL, REAL_TIME, Doubles, History
@@ -159,7 +159,7 @@ def _asset(given: Any) -> Asset:
     numbers = {name: _number(value, f"asset.{name}") for name, value in body.items() if value is not None}
     try:
         return Asset(**numbers).checked()
-    except Failure as error:
+    except FatalError as error:
         raise RequestError(str(error).replace("asset: ", "asset.", 1)) from None
 
 

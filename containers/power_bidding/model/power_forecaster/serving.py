@@ -20,7 +20,7 @@ THREADS = 4
 
 
 def serve() -> None:
-    """Serve until SIGTERM. Raises `Failure` if the model cannot be loaded."""
+    """Serve until SIGTERM. Raises `FatalError` if the model cannot be loaded."""
     model = trained.read(sagemaker.MODEL)
     host = os.environ.get("BIND_HOST", "0.0.0.0")  # noqa: S104 - SageMaker reaches a container from outside
     port = int(os.environ.get("SAGEMAKER_BIND_TO_PORT", "8080"))

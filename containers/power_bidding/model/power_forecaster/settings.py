@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from toolkit.failure import Failure
+from toolkit.failure import FatalError
 from toolkit.options import Options, choice, number, option, text, whole
 
 from .day_ahead import EPOCHS, PRIOR, TRAILING
@@ -24,7 +24,7 @@ def _zone(given: str) -> str:
 def _asset(given: str) -> Asset:
     try:
         return asset_of(json.loads(given), "asset")
-    except Failure:
+    except FatalError:
         raise ValueError from None
 
 

@@ -20,7 +20,7 @@ from typing import Any
 import highspy
 import numpy as np
 
-from toolkit.failure import Failure
+from toolkit.failure import FatalError
 
 Doubles = np.ndarray[Any, np.dtype[np.float64]]
 Whole = np.ndarray[Any, np.dtype[np.int64]]
@@ -61,7 +61,7 @@ class Asset:
     """Maximum change of the output in MW from one hour to the next; None: no limit"""
 
     def checked(self) -> Asset:
-        """Return the asset. Raises `Failure` that names a field outside its bounds."""
+        """Return the asset. Raises `FatalError` that names a field outside its bounds."""
         for name, least, most, above in (
             ("power", 0, LARGEST, True),
             ("energy", 0, LARGEST, True),
@@ -79,23 +79,23 @@ class Asset:
                 continue
             if not (least < value <= most or (value == least and not above)):
                 bounds = f"{'above' if above else 'from'} {least:g} and up to {most:g}"
-                raise Failure(f"asset: {name} must be a number {bounds}, got {value:g}")
+                raise FatalError(f"asset: {name} must be a number {bounds}, got {value:g}")
         return self
 
 
 def asset_of(given: Mapping[str, Any], where: str) -> Asset:
     """Return an asset from its fields. Missing fields get their defaults.
 
-    Raises `Failure` that names the field.
+    Raises `FatalError` that names the field.
 
     :param where: source of `given`, for errors
     """
     names = [field.name for field in fields(Asset)]
     for name, value in given.items():
         if name not in names:
-            raise Failure(f"{where} has {name}, which an asset has not; it has {', '.join(names)}")
+            raise FatalError(f"{where} has {name}, which an asset has not; it has {', '.join(names)}")
         if isinstance(value, bool) or not isinstance(value, int | float | None):
-            raise Failure(f"{where}: {name} must be a number, got {value!r}")
+            raise FatalError(f"{where}: {name} must be a number, got {value!r}")
     numbers = {name: float(value) for name, value in given.items() if value is not None}
     return Asset(**numbers).checked()
 

@@ -15,7 +15,7 @@ from importlib.metadata import version
 from typing import Any
 
 from toolkit import sagemaker
-from toolkit.failure import Failure
+from toolkit.failure import FatalError
 from toolkit.stopping import Interruption
 
 from . import day_ahead, evaluate, fitting, locations, naive, trained
@@ -73,7 +73,7 @@ def _fitted(name: str, location: Location, settings: Settings, stop: Interruptio
     judged = end - settings.judged_days
     least = LEAST + LEAST_TRAILING + settings.judged_days
     if end < least:
-        raise Failure(f"{name}.csv must have at least {least} whole market days with prices, got {end}")
+        raise FatalError(f"{name}.csv must have at least {least} whole market days with prices, got {end}")
     # one of the steps of refit_days begins at the judged days, so that one fit is to the days before them
     steps = -(-min(settings.trailing_days, judged - LEAST) // settings.refit_days)
     begin = max(judged - steps * settings.refit_days, LEAST + (judged - LEAST) % settings.refit_days)

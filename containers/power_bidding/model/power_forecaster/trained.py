@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from toolkit import sagemaker
-from toolkit.failure import Failure
+from toolkit.failure import FatalError
 
 from . import naive
 from .history import EPOCH, Doubles
@@ -123,7 +123,7 @@ def _described(fit: Fit) -> dict[str, Any]:
 
 
 def read(folder: Path) -> Trained:
-    """Read the files of a model. Raises `Failure` if they are not a valid model."""
+    """Read the files of a model. Raises `FatalError` if they are not a valid model."""
     try:
         card = json.loads((folder / CARD).read_text())
         locations = {
@@ -136,7 +136,7 @@ def read(folder: Path) -> Trained:
         ):
             raise ValueError("it has no location with a fit to serve")
     except Exception as error:  # invalid files may cause any exception
-        raise Failure(f"the model must be a folder with {CARD} of this image: {error}") from None
+        raise FatalError(f"the model must be a folder with {CARD} of this image: {error}") from None
     return found
 
 

@@ -15,7 +15,7 @@ import tempfile
 import time
 
 from toolkit import sagemaker
-from toolkit.failure import Failure, Stopped, scrub
+from toolkit.failure import FatalError, Stopped, scrub
 from toolkit.logs import log_to_stdout
 from toolkit.sagemaker import Cluster
 from toolkit.watch import Watch
@@ -45,7 +45,7 @@ def _train() -> str | None:
     """Run the worker; return the failure reason, or None."""
     try:
         settings, cluster = Settings.read(sagemaker.hyperparameters()), sagemaker.cluster()
-    except Failure as failure:
+    except FatalError as failure:
         return str(failure)
     stopping: list[float] = []
     signal.signal(signal.SIGTERM, lambda *_: stopping.append(time.monotonic()))
@@ -57,7 +57,7 @@ def _train() -> str | None:
 
                 tracker = start_tracker(cluster, settings.timeout)
             watch.start()
-        except Failure as failure:
+        except FatalError as failure:
             return str(failure)
     with tempfile.TemporaryDirectory() as scratch:  # removed even if the worker is killed
         command = [sys.executable, "-m", "snowflake_xgboost", "work"]
@@ -119,7 +119,7 @@ def work() -> int:
             run(settings, sagemaker.cluster())
     except Stopped:
         return 0
-    except Failure as failure:
+    except FatalError as failure:
         return leave(failure)
     except Exception as error:
         log.exception("training failed")
@@ -156,7 +156,7 @@ def main() -> int:
 
         try:
             return serve()
-        except Failure as failure:
+        except FatalError as failure:
             log.error("%s", scrub(failure))
             return 1
     print("python -m snowflake_xgboost train|serve", file=sys.stderr)  # noqa: T201 - usage

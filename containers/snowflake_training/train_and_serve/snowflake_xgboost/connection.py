@@ -12,7 +12,7 @@ import snowflake.connector
 from botocore.exceptions import BotoCoreError, ClientError
 from snowflake.connector import SnowflakeConnection
 
-from toolkit.failure import Failure, keep_secret, scrub
+from toolkit.failure import FatalError, keep_secret, scrub
 
 from .keys import private_key
 
@@ -31,8 +31,8 @@ logging.getLogger("snowflake").setLevel(logging.CRITICAL)  # it raises its error
 def credentials(secret: str) -> dict[str, Any]:
     """Return the connection parameters in the secret of this name or ARN.
 
-    Raises `Failure` if the secret cannot be read, is not a JSON object, lacks a parameter or has an unknown
-    one.
+    Raises `FatalError` if the secret cannot be read, is not a JSON object, lacks a parameter or has an
+    unknown one.
     """
     try:
         client = boto3.client("secretsmanager", region_name=os.environ.get("AWS_REGION"))
@@ -44,32 +44,32 @@ def credentials(secret: str) -> dict[str, Any]:
             "AccessDeniedException": "the job's role may not read it",
             "DecryptionFailure": "the job's role may not decrypt it",
         }
-        raise Failure(f"secret {secret} cannot be read: {reasons.get(code, code)}") from None
+        raise FatalError(f"secret {secret} cannot be read: {reasons.get(code, code)}") from None
     except (BotoCoreError, KeyError) as error:
-        raise Failure(f"secret {secret} cannot be read: {scrub(error)}") from None
+        raise FatalError(f"secret {secret} cannot be read: {scrub(error)}") from None
     try:
         found = json.loads(text)
     except ValueError:
-        raise Failure(f"secret {secret} is not JSON") from None  # the content must not be shown
+        raise FatalError(f"secret {secret} is not JSON") from None  # the content must not be shown
     if not isinstance(found, dict):
-        raise Failure(f"secret {secret} is not a JSON object")
+        raise FatalError(f"secret {secret} is not a JSON object")
     if wrong := [name for name in PROOFS if not isinstance(found.get(name) or "", str)]:
-        raise Failure(f"secret {secret}: {', '.join(wrong)} is not a text")
+        raise FatalError(f"secret {secret}: {', '.join(wrong)} is not a text")
     keep_secret(*(found.get(name) for name in PROOFS))
     if missing := [name for name in REQUIRED if not found.get(name)]:
-        raise Failure(f"secret {secret} lacks {', '.join(missing)}")
+        raise FatalError(f"secret {secret} lacks {', '.join(missing)}")
     if not (found.get("private_key") or found.get("password")):
-        raise Failure(f"secret {secret} lacks private_key (or, where that cannot be, password)")
+        raise FatalError(f"secret {secret} lacks private_key (or, where that cannot be, password)")
     allowed = (*REQUIRED, *PROOFS, *OPTIONAL)
     if strange := [name for name in found if name not in allowed]:
-        raise Failure(f"secret {secret} holds {', '.join(strange)}: only {', '.join(allowed)} are known")
+        raise FatalError(f"secret {secret} holds {', '.join(strange)}: only {', '.join(allowed)} are known")
     return found
 
 
 def connect(found: dict[str, Any]) -> SnowflakeConnection:
     """Log in with a key pair, or with the password if the secret has no key.
 
-    Raises `Failure` if Snowflake rejects the login or cannot be reached.
+    Raises `FatalError` if Snowflake rejects the login or cannot be reached.
     """
     parameters = {name: found[name] for name in (*REQUIRED, *OPTIONAL) if found.get(name)}
     if found.get("private_key"):
@@ -87,6 +87,6 @@ def connect(found: dict[str, Any]) -> SnowflakeConnection:
             session_parameters={"QUERY_TAG": os.environ.get("TRAINING_JOB_NAME", "snowflake_xgboost")},
         )
     except snowflake.connector.errors.OperationalError as error:
-        raise Failure(f"Snowflake cannot be reached for {who}: {scrub(error.msg or error)}") from None
+        raise FatalError(f"Snowflake cannot be reached for {who}: {scrub(error.msg or error)}") from None
     except snowflake.connector.errors.Error as error:
-        raise Failure(f"Snowflake refused the login of {who}: {scrub(error.msg or error)}") from None
+        raise FatalError(f"Snowflake refused the login of {who}: {scrub(error.msg or error)}") from None

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import xgboost as xgb
 
-from toolkit.failure import Failure
+from toolkit.failure import FatalError
 
 from .preparation import LARGEST, USABLE, Preparation
 from .source import Batch
@@ -138,10 +138,10 @@ def usable(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return features [k, f] and labels [k] of the k usable rows of a batch, and a mask of them, bool [n].
 
-    Adds to the counts in `counts`. Raises `Failure` for a target that is too large.
+    Adds to the counts in `counts`. Raises `FatalError` for a target that is too large.
     """
     if np.any(np.abs(batch.target) > LARGEST):
-        raise Failure(
+        raise FatalError(
             f"target {preparation.target} of table {preparation.table} holds a value that is not {USABLE}"
         )
     labelled = ~np.isnan(batch.target)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from toolkit import archive, sagemaker
-from toolkit.failure import Failure
+from toolkit.failure import FatalError
 
 from .connection import connect, credentials
 from .model import Model
@@ -23,7 +23,7 @@ NAMES: tuple[str, ...] = ("candidate", "champion")
 
 
 def run(settings: Settings) -> None:
-    """Log `candidate:rmse=` and `champion:rmse=`. Raises `Failure` if the models cannot be compared."""
+    """Log `candidate:rmse=` and `champion:rmse=`. Raises `FatalError` if the models cannot be compared."""
     with tempfile.TemporaryDirectory() as scratch:
         models = {name: Model.load(unpacked(name, Path(scratch) / name), settings.nthread) for name in NAMES}
     connection = connect(credentials(settings.secret))
@@ -31,13 +31,17 @@ def run(settings: Settings) -> None:
     kinds: dict[str, str] = {}
     for name, model in models.items():
         if model.preparation.target != table.target:
-            raise Failure(f"the {name} predicts {model.preparation.target}, not {table.target}")
+            raise FatalError(f"the {name} predicts {model.preparation.target}, not {table.target}")
         for column, kind in model.preparation.kinds.items():
             if table.kinds.get(column) != kind:
-                raise Failure(f"the {name} needs column {column} ({kind}), which {table.name} does not have")
+                raise FatalError(
+                    f"the {name} needs column {column} ({kind}), which {table.name} does not have"
+                )
             kinds[column] = kind
         if missing := set(model.preparation.split.columns) - {*table.kinds, table.target}:
-            raise Failure(f"the rows held out from the {name} are told by {', '.join(sorted(missing))}, gone")
+            raise FatalError(
+                f"the rows held out from the {name} are told by {', '.join(sorted(missing))}, gone"
+            )
 
     squares, rows = dict.fromkeys(NAMES, 0.0), 0
     splits = [model.preparation.split for model in models.values()]
@@ -52,7 +56,7 @@ def run(settings: Settings) -> None:
             squares[name] += float(np.sum(errors**2))
         rows += int(kept.sum())
     if rows == 0:
-        raise Failure(f"no row of table {table.name} was held out from both models")
+        raise FatalError(f"no row of table {table.name} was held out from both models")
     scores = {name: math.sqrt(total / rows) for name, total in squares.items()}
     for name, score in scores.items():
         log.info("%s:rmse=%.8g", name, score)
@@ -62,15 +66,15 @@ def run(settings: Settings) -> None:
 
 
 def unpacked(channel: str, into: Path) -> Path:
-    """Return the folder of a channel's model, unpacked if it is a `model.tar.gz`. Raises `Failure`."""
+    """Return the folder of a channel's model, unpacked if it is a `model.tar.gz`. Raises `FatalError`."""
     folder = sagemaker.CHANNELS / channel
     for path in sorted(folder.rglob("*.tar.gz")):
         into.mkdir(parents=True, exist_ok=True)
         try:
             archive.unpack(path, into)
         except archive.ArchiveError as error:
-            raise Failure(f"{path.name} of channel {channel} is not unpacked: {error}") from None
+            raise FatalError(f"{path.name} of channel {channel} is not unpacked: {error}") from None
         return into
     if not folder.is_dir() or not any(folder.iterdir()):
-        raise Failure(f"channel {channel} must hold a model.tar.gz, got nothing")
+        raise FatalError(f"channel {channel} must hold a model.tar.gz, got nothing")
     return folder

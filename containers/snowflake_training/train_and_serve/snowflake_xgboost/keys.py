@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
-from toolkit.failure import Failure
+from toolkit.failure import FatalError
 
 LEAST_BITS = 2048
 """https://docs.snowflake.com/en/user-guide/key-pair-auth"""
@@ -25,7 +25,7 @@ Loader = Callable[[bytes, bytes | None], Any]
 
 
 def private_key(given: str, passphrase: str | None) -> bytes:
-    """Return the key in the format of the connector: DER, PKCS #8, not encrypted. Raises `Failure`.
+    """Return the key in the format of the connector: DER, PKCS #8, not encrypted. Raises `FatalError`.
 
     :param given: PEM (PKCS #8, PKCS #1 or OpenSSH), with line ends of any kind, escaped as `\\n`, or missing;
         or the base64 of DER or of PEM
@@ -36,12 +36,12 @@ def private_key(given: str, passphrase: str | None) -> bytes:
         key = _opened(loader, data, passphrase)
     except (ValueError, UnsupportedAlgorithm):
         if _is_public(data):
-            raise Failure("private_key of the secret must be the private key, got a public key") from None
-        raise Failure("private_key of the secret is damaged, or of an unknown format") from None
+            raise FatalError("private_key of the secret must be the private key, got a public key") from None
+        raise FatalError("private_key of the secret is damaged, or of an unknown format") from None
     if not isinstance(key, (RSAPrivateKey, EllipticCurvePrivateKey)):
-        raise Failure("private_key of the secret is neither an RSA nor an elliptic-curve key")
+        raise FatalError("private_key of the secret is neither an RSA nor an elliptic-curve key")
     if isinstance(key, RSAPrivateKey) and key.key_size < LEAST_BITS:
-        raise Failure(
+        raise FatalError(
             f"private_key of the secret has {key.key_size} bits: Snowflake takes {LEAST_BITS} or more"
         )
     return key.private_bytes(
@@ -52,22 +52,22 @@ def private_key(given: str, passphrase: str | None) -> bytes:
 def _unwrapped(given: str) -> tuple[Loader, bytes]:
     """Return the loader of the key's format, and the key as valid PEM or DER.
 
-    Raises `Failure` for text that cannot be a private key.
+    Raises `FatalError` for text that cannot be a private key.
     """
     text = given.replace("\\r", "").replace("\\n", "\n").replace("\r\n", "\n").replace("\r", "\n")
     text = text.strip("\"' \n\t")
     if text.startswith("ssh-"):
-        raise Failure("private_key of the secret must be the private key, got a public key")
+        raise FatalError("private_key of the secret must be the private key, got a public key")
     if "-----BEGIN" not in text:
         return _from_base64(text)
     block = _BLOCK.search(text)
     if block is None:
-        raise Failure("private_key of the secret is cut off: it has a BEGIN line without its END line")
+        raise FatalError("private_key of the secret is cut off: it has a BEGIN line without its END line")
     label, body = block.groups()
     if label.endswith("PUBLIC KEY"):
-        raise Failure("private_key of the secret must be the private key, got a public key")
+        raise FatalError("private_key of the secret must be the private key, got a public key")
     if not label.endswith("PRIVATE KEY"):
-        raise Failure("private_key of the secret is PEM of something else than a private key")
+        raise FatalError("private_key of the secret is PEM of something else than a private key")
     if "Proc-Type" not in body:  # with this header the lines must stay unchanged
         body = "\n" + textwrap.fill("".join(body.split()), 64) + "\n"
     pem = f"-----BEGIN {label}-----{body}-----END {label}-----\n".encode()
@@ -86,22 +86,22 @@ def _from_base64(text: str) -> tuple[Loader, bytes]:
     if data[:1] == b"\x30":  # DER begins with a sequence
         return serialization.load_der_private_key, data
     if re.fullmatch(r"(file:|~?[./\\])?[^\s]{1,255}\.(p8|pem|der|key|txt)", text):
-        raise Failure("private_key of the secret must be the content of the key's file, got a file name")
-    raise Failure("private_key of the secret is neither PEM nor the base64 of a key")
+        raise FatalError("private_key of the secret must be the content of the key's file, got a file name")
+    raise FatalError("private_key of the secret is neither PEM nor the base64 of a key")
 
 
 def _opened(loader: Loader, data: bytes, passphrase: str | None) -> Any:
-    """Load the key. Raises `Failure` for the passphrase, ValueError or UnsupportedAlgorithm for the key."""
+    """Load the key. Raises `FatalError` for the passphrase; for the key ValueError, UnsupportedAlgorithm."""
     try:
         return loader(data, None)
     except TypeError:  # the key is encrypted
         pass
     if not passphrase:
-        raise Failure("private_key of the secret is encrypted: the secret lacks private_key_passphrase")
+        raise FatalError("private_key of the secret is encrypted: the secret lacks private_key_passphrase")
     try:
         return loader(data, passphrase.encode())
     except (ValueError, TypeError):
-        raise Failure("private_key_passphrase of the secret does not open private_key") from None
+        raise FatalError("private_key_passphrase of the secret does not open private_key") from None
 
 
 def _is_public(data: bytes) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import xgboost as xgb
 
-from toolkit.failure import Failure
+from toolkit.failure import FatalError
 
 from .preparation import Preparation
 
@@ -20,12 +20,12 @@ class Model:
 
     @classmethod
     def load(cls, folder: Path, threads: int = 0) -> Model:
-        """Load a model from its folder. Raises `Failure` if it has no model of this container."""
+        """Load a model from its folder. Raises `FatalError` if it has no model of this container."""
         preparation = Preparation.load(folder)
         try:
             return cls(xgb.Booster({"nthread": threads}, model_file=folder / "model.ubj"), preparation)
         except xgb.core.XGBoostError:
-            raise Failure(f"{folder.name} holds no model.ubj that can be read") from None
+            raise FatalError(f"{folder.name} holds no model.ubj that can be read") from None
 
     def predict(self, features: np.ndarray) -> np.ndarray:
         """Return predictions, float32 [rows].

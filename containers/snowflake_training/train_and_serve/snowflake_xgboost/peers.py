@@ -14,7 +14,7 @@ from xgboost import collective
 from xgboost.core import XGBoostError
 from xgboost.tracker import RabitTracker
 
-from toolkit.failure import Failure
+from toolkit.failure import FatalError
 from toolkit.sagemaker import Cluster
 from toolkit.watch import Watch
 
@@ -32,7 +32,7 @@ T = TypeVar("T")
 def start_tracker(cluster: Cluster, timeout: int) -> RabitTracker:
     """Start the tracker to which all hosts connect, on the first host's address and a fixed port.
 
-    Raises `Failure` if the port is in use, or the host's name cannot be resolved within `timeout` seconds.
+    Raises `FatalError` if the port is in use, or the host's name cannot be resolved within `timeout` seconds.
     """
     until = time.monotonic() + timeout
     while True:
@@ -48,10 +48,12 @@ def start_tracker(cluster: Cluster, timeout: int) -> RabitTracker:
             return tracker
         except OSError:  # the host's name may become resolvable later
             if time.monotonic() > until:
-                raise Failure(f"host {cluster.host} has no address") from None
+                raise FatalError(f"host {cluster.host} has no address") from None
             time.sleep(0.5)
         except XGBoostError:
-            raise Failure(f"host {cluster.host} cannot listen on port {PORT}: something else does") from None
+            raise FatalError(
+                f"host {cluster.host} cannot listen on port {PORT}: something else does"
+            ) from None
 
 
 def end_tracker(tracker: RabitTracker, watch: Watch) -> None:
@@ -68,7 +70,7 @@ def end_tracker(tracker: RabitTracker, watch: Watch) -> None:
 
 @contextlib.contextmanager
 def gathered(cluster: Cluster, timeout: int) -> Iterator[None]:
-    """Connect all hosts, ranked by their names. Raises `Failure` if that takes over `timeout` seconds.
+    """Connect all hosts, ranked by their names. Raises `FatalError` if that takes over `timeout` seconds.
 
     Hosts start in any order, so a host retries until the tracker runs. Afterwards a lost host fails the
     others, usually at once (`toolkit.watch` detects the other cases), and a silent host fails them after
@@ -93,13 +95,13 @@ def gathered(cluster: Cluster, timeout: int) -> Iterator[None]:
             break
         except (XGBoostError, OSError):
             if time.monotonic() > until:
-                raise Failure(
+                raise FatalError(
                     f"host {cluster.host} could not meet host {cluster.hosts[0]} in {timeout} seconds"
                 ) from None
             time.sleep(0.5)
     try:
         yield
-    except Failure:  # from `together`, so it is raised on all hosts, and all disconnect
+    except FatalError:  # from `together`, so it is raised on all hosts, and all disconnect
         collective.finalize()
         raise
     collective.finalize()
@@ -108,12 +110,12 @@ def gathered(cluster: Cluster, timeout: int) -> Iterator[None]:
 def together(cluster: Cluster, work: Callable[[], T]) -> list[T]:
     """Call `work` on every host; return the results of all hosts, by rank, on every host.
 
-    An error on one host raises the same `Failure` on all hosts. So all end with the reason, and none waits
+    An error on one host raises the same `FatalError` on all hosts. So all end with the reason, and none waits
     for a host that has ended.
     """
     try:
         mine: tuple[T | None, str | None] = (work(), None)
-    except Failure as failure:
+    except FatalError as failure:
         mine = (None, str(failure))
     except Exception as error:
         log.exception("host %s failed", cluster.host)
@@ -123,12 +125,12 @@ def together(cluster: Cluster, work: Callable[[], T]) -> list[T]:
     ]
     for _, problem in all_of_them:
         if problem:
-            raise Failure(problem)
+            raise FatalError(problem)
     return [cast(T, result) for result, _ in all_of_them]
 
 
 def agreed(cluster: Cluster, work: Callable[[], T]) -> T:
-    """Call `work` on every host; return this host's result. Raises `Failure` like `together`."""
+    """Call `work` on every host; return this host's result. Raises `FatalError` like `together`."""
     kept: list[T] = []
     together(cluster, lambda: kept.append(work()))
     return kept[0]

@@ -23,7 +23,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from toolkit.failure import Failure
+from toolkit.failure import FatalError
 
 from .identifiers import find
 from .settings import Settings
@@ -56,7 +56,7 @@ ANGLES = tuple(angle for angle in range(10, 180, 10) if angle != 90)
 """Degrees by which coordinates are rotated; 0 and 90 are the coordinates themselves."""
 
 
-class CellError(Failure):
+class CellError(FatalError):
     """A value that cannot be encoded: `row`, from 0, of `column` is not `expected`."""
 
     def __init__(self, column: str, row: int, expected: str):
@@ -123,14 +123,14 @@ class Preparation:
 
     @classmethod
     def load(cls, folder: Path) -> Preparation:
-        """Read `preparation.json` in a model's folder. Raises `Failure` if it is absent or invalid."""
+        """Read `preparation.json` in a model's folder. Raises `FatalError` if it is absent or invalid."""
         path = folder / "preparation.json"
         if not path.exists():
-            raise Failure(f"{folder.name} holds no preparation.json: it is not a model of this container")
+            raise FatalError(f"{folder.name} holds no preparation.json: it is not a model of this container")
         try:
             return cls.from_dict(json.loads(path.read_text()))
         except (ValueError, TypeError, KeyError):
-            raise Failure(f"{folder.name}'s preparation.json is not of this container") from None
+            raise FatalError(f"{folder.name}'s preparation.json is not of this container") from None
 
     @classmethod
     def from_dict(cls, found: dict) -> Preparation:
@@ -141,7 +141,7 @@ class Preparation:
 
 
 def prepare(connection: SnowflakeConnection, table: Table, settings: Settings) -> Preparation:
-    """Return the preprocessing of a table. Raises `Failure` if no usable feature is left."""
+    """Return the preprocessing of a table. Raises `FatalError` if no usable feature is left."""
     from .source import distinct  # here, because serving starts faster without Snowflake's connector
 
     kinds, dictionary, left_out = {}, {}, dict(table.left_out)
@@ -162,7 +162,7 @@ def prepare(connection: SnowflakeConnection, table: Table, settings: Settings) -
         kinds[name] = kind
     if not kinds:
         reasons = "; ".join(f"{name}: {why}" for name, why in left_out.items())
-        raise Failure(f"table {table.name} has no usable feature beside target {table.target} ({reasons})")
+        raise FatalError(f"table {table.name} has no usable feature beside target {table.target} ({reasons})")
     coordinates = tuple(_coordinate(name, kinds, table) for name in settings.coordinates)
     split = Split.of(table, settings.seed, settings.validation_fraction)
     return Preparation(
@@ -180,7 +180,7 @@ def prepare(connection: SnowflakeConnection, table: Table, settings: Settings) -
 def _coordinate(wanted: str, kinds: dict[str, str], table: Table) -> str:
     name = find(wanted, list(kinds))
     if name is None or kinds[name] != "number":
-        raise Failure(
+        raise FatalError(
             f"{wanted} of hyperparameter coordinates is not a column of numbers of table {table.name}"
         )
     return name

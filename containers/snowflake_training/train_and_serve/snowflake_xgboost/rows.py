@@ -17,15 +17,15 @@ CSV, JSON = "text/csv", "application/json"
 NUMBERS = {int, float, type(None)}
 
 
-class BadRequest(Exception):
+class RequestError(Exception):
     """The request is invalid. The message has the row, the column and what is allowed."""
 
 
 def features(body: bytes, kind: str, preparation: Preparation) -> Any:
-    """Return the features of a body of content type `kind`, float32 [rows, features]. Raises `BadRequest`."""
+    """Return the features in a body of content type `kind`, float32 [rows, N]. Raises `RequestError`."""
     columns = (_from_csv if kind == CSV else _from_json)(body, preparation)
     if not next(iter(columns.values())):
-        raise BadRequest("the body has no rows")
+        raise RequestError("the body has no rows")
     arrays = {name: _array(name, preparation.kinds[name], values) for name, values in columns.items()}
     try:
         return preparation.encode(pa.table(arrays))
@@ -38,13 +38,13 @@ def _from_csv(body: bytes, preparation: Preparation) -> dict[str, Sequence[Any]]
     try:
         lines = [line or [""] for line in csv.reader(io.StringIO(body.decode("utf-8-sig")), strict=True)]
     except (UnicodeDecodeError, csv.Error) as error:
-        raise BadRequest(f"the body is not CSV in UTF-8: {error}") from None
+        raise RequestError(f"the body is not CSV in UTF-8: {error}") from None
     names = list(preparation.kinds)
     if lines and _is_heading(lines[0], preparation):
         names, lines = _heading(lines[0], preparation), lines[1:]
     for number, line in enumerate(lines, start=1):
         if len(line) != len(names):
-            raise BadRequest(_wrong_length(number, line, names))
+            raise RequestError(_wrong_length(number, line, names))
     return _columns(names, lines, preparation)
 
 
@@ -53,16 +53,16 @@ def _from_json(body: bytes, preparation: Preparation) -> dict[str, Sequence[Any]
     try:
         found = json.loads(body)
     except (ValueError, RecursionError) as error:
-        raise BadRequest(f"the body is not JSON: {error}") from None
+        raise RequestError(f"the body is not JSON: {error}") from None
     rows = found.get("instances") if isinstance(found, dict) else None
     if not isinstance(rows, list):
-        raise BadRequest('the body is not {"instances": [row, ...]}')
+        raise RequestError('the body is not {"instances": [row, ...]}')
     names, lines = list(preparation.kinds), []
     orders: dict[tuple[str, ...], list[str]] = {}
     for number, row in enumerate(rows, start=1):
         if isinstance(row, list):
             if len(row) != len(names):
-                raise BadRequest(_wrong_length(number, row, names))
+                raise RequestError(_wrong_length(number, row, names))
             lines.append(row)
         elif isinstance(row, dict):
             keys = tuple(row)
@@ -72,7 +72,7 @@ def _from_json(body: bytes, preparation: Preparation) -> dict[str, Sequence[Any]
                 orders[keys] = [key_of[name] for name in names]
             lines.append([row[key] for key in orders[keys]])
         else:
-            raise BadRequest(f"row {number} is neither a list nor an object")
+            raise RequestError(f"row {number} is neither a list nor an object")
     return _columns(names, lines, preparation)
 
 
@@ -124,9 +124,9 @@ def _fits(kind: str, value: Any) -> bool:
     return True
 
 
-def _refusal(name: str, row: int, value: Any, expected: str) -> BadRequest:
+def _refusal(name: str, row: int, value: Any, expected: str) -> RequestError:
     shown = repr(value)
-    return BadRequest(f"row {row + 1}, column {name}: {shown[:100]} is not {expected}")
+    return RequestError(f"row {row + 1}, column {name}: {shown[:100]} is not {expected}")
 
 
 def _is_heading(line: list[str], preparation: Preparation) -> bool:
@@ -138,21 +138,21 @@ def _is_heading(line: list[str], preparation: Preparation) -> bool:
 def _heading(cells: list[str], preparation: Preparation, where: str = "the heading") -> list[str]:
     """Return the model's column names for a line of names. Columns that the model does not use are allowed.
 
-    Raises `BadRequest`.
+    Raises `RequestError`.
     """
     known = {name.upper(): name for name in (*preparation.kinds, *preparation.left_out, preparation.target)}
     names = []
     for cell in cells:
         name = cell if cell in known.values() else known.get(cell.strip().upper())
         if name is None:
-            raise BadRequest(
+            raise RequestError(
                 f"{where} names {cell!r}, which is no column of the model: {list(preparation.kinds)}"
             )
         if name in names:
-            raise BadRequest(f"{where} names {name} twice")
+            raise RequestError(f"{where} names {name} twice")
         names.append(name)
     if missing := [name for name in preparation.kinds if name not in names]:
-        raise BadRequest(f"{where} lacks {', '.join(missing)}")
+        raise RequestError(f"{where} lacks {', '.join(missing)}")
     return names
 
 

@@ -20,7 +20,7 @@ import threading
 from flask import Flask, Response, request
 from waitress.server import create_server
 
-from toolkit.failure import Failure
+from toolkit.failure import FatalError
 
 from .workers import WorkerLostError, Workers, count
 
@@ -92,11 +92,11 @@ def application(workers: Workers) -> Flask:
 
 
 def serve() -> int:
-    """Serve until SIGTERM. Raises `Failure` if the model cannot be loaded."""
+    """Serve until SIGTERM. Raises `FatalError` if the model cannot be loaded."""
     try:
         workers = Workers(count())
     except WorkerLostError as error:
-        raise Failure(str(error)) from None
+        raise FatalError(str(error)) from None
     host = os.environ.get("BIND_HOST", "0.0.0.0")  # noqa: S104 - SageMaker reaches a container from outside
     port = int(os.environ.get("SAGEMAKER_BIND_TO_PORT", "8080"))
     server = create_server(

@@ -29,7 +29,7 @@ import pyarrow as pa
 from snowflake.connector import SnowflakeConnection
 from snowflake.connector.errors import Error
 
-from toolkit.failure import Failure, scrub
+from toolkit.failure import FatalError, scrub
 
 from . import identifiers
 from .identifiers import quoted
@@ -60,26 +60,26 @@ class Batch:
 
 
 def survey(connection: SnowflakeConnection, table: str, target: str) -> Table:
-    """Return a table's columns and counts. Raises `Failure` if it cannot be used for training."""
+    """Return a table's columns and counts. Raises `FatalError` if it cannot be used for training."""
     place = qualified(table)
     with connection.cursor() as cursor:
         try:
             described = cursor.describe(f"SELECT * FROM {place}")
         except Error as error:
             if error.errno == NOT_THERE:
-                raise Failure(f"table {table} does not exist, or the user may not read it") from None
-            raise Failure(f"table {table} cannot be read: {scrub(error.msg)}") from None
+                raise FatalError(f"table {table} does not exist, or the user may not read it") from None
+            raise FatalError(f"table {table} cannot be read: {scrub(error.msg)}") from None
     types = {column.name: column.type_code for column in described}
     column = identifiers.find(target, list(types))
     if column is None:
-        raise Failure(f"table {table} has no column {target}: it has {_listed(types)}")
+        raise FatalError(f"table {table} has no column {target}: it has {_listed(types)}")
     if KINDS.get(types[column]) != "number":
         what = KINDS.get(types[column], TYPES.get(types[column], "of another type"))
-        raise Failure(f"target {column} of table {table} is not a number: it is {what}")
+        raise FatalError(f"target {column} of table {table} is not a number: it is {what}")
     kinds = {name: KINDS[code] for name, code in types.items() if code in KINDS and name != column}
     left_out = {name: TYPES.get(code, "another type") for name, code in types.items() if code not in KINDS}
     if not kinds:
-        raise Failure(f"table {table} has no usable feature beside target {column}: {_listed(types)}")
+        raise FatalError(f"table {table} has no usable feature beside target {column}: {_listed(types)}")
 
     seen = Table(table, column, kinds, {}, left_out, 0, 0, math.nan, _now(connection))
     least = f"MIN({_value(column, 'number')})"  # in Snowflake NaN is greater than all numbers
@@ -91,9 +91,9 @@ def survey(connection: SnowflakeConnection, table: str, target: str) -> Table:
         numbers = ask(connection, table, f"SELECT COUNT(*), {counts} FROM {seen.sql}")[0]
     rows, labelled, *filled = (int(number) for number in (numbers[0], *numbers[2:]))
     if rows == 0:
-        raise Failure(f"table {table} is empty")
+        raise FatalError(f"table {table} is empty")
     if labelled == 0:
-        raise Failure(f"target {column} of table {table} is blank in all {rows} rows")
+        raise FatalError(f"target {column} of table {table} is blank in all {rows} rows")
     filled_of = dict(zip(kinds, filled, strict=True))
     return Table(table, column, kinds, filled_of, left_out, rows, labelled, float(numbers[1]), seen.at)
 
@@ -112,7 +112,7 @@ def pull(
     host: int = 0,
     hosts: int = 1,
 ) -> Iterator[Batch]:
-    """Yield the rows of a host in batches, with a few batches in memory. Raises `Failure`.
+    """Yield the rows of a host in batches, with a few batches in memory. Raises `FatalError`.
 
     Over `host` = 0 … `hosts` - 1 every row of the table comes exactly once.
 
@@ -124,7 +124,7 @@ def pull(
 def pull_held_out(
     connection: SnowflakeConnection, table: Table, columns: dict[str, str], splits: list[Split]
 ) -> Iterator[Batch]:
-    """Yield the rows that are held out by all of `splits`. Raises `Failure`."""
+    """Yield the rows that are held out by all of `splits`. Raises `FatalError`."""
     condition = " AND ".join(dict.fromkeys(split.held_out_sql for split in splits))
     yield from _stream(connection, table, columns, splits[0], condition)
 
@@ -148,16 +148,16 @@ def _stream(
                     ),
                 )
         except Error as error:
-            raise Failure(f"table {table.name} cannot be read: {scrub(error.msg)}") from None
+            raise FatalError(f"table {table.name} cannot be read: {scrub(error.msg)}") from None
 
 
 def ask(connection: SnowflakeConnection, table: str, query: str) -> list[Any]:
-    """Return all rows of a small result. Raises `Failure`."""
+    """Return all rows of a small result. Raises `FatalError`."""
     try:
         with connection.cursor() as cursor:
             return list(cursor.execute(query) or [])
     except Error as error:
-        raise Failure(f"table {table} cannot be read: {scrub(error.msg)}") from None
+        raise FatalError(f"table {table} cannot be read: {scrub(error.msg)}") from None
 
 
 def _one(connection: SnowflakeConnection, query: str) -> Any:

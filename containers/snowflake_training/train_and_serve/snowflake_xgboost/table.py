@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from toolkit.failure import Failure
+from toolkit.failure import FatalError
 
 from . import identifiers
 from .identifiers import quoted
@@ -13,12 +13,12 @@ from .identifiers import quoted
 def qualified(table: str) -> str:
     """Return the SQL of a table's name, each part quoted; unquoted parts become upper case, as in Snowflake.
 
-    Raises `Failure` unless the name is one to three identifiers.
+    Raises `FatalError` unless the name is one to three identifiers.
     """
     try:
         return ".".join(map(quoted, identifiers.table(table)))
     except ValueError:
-        raise Failure(f"table {table!r} is not TABLE, SCHEMA.TABLE or DATABASE.SCHEMA.TABLE") from None
+        raise FatalError(f"table {table!r} is not TABLE, SCHEMA.TABLE or DATABASE.SCHEMA.TABLE") from None
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from snowflake.connector import SnowflakeConnection
 from xgboost import collective
 
 from toolkit import sagemaker
-from toolkit.failure import Failure, Stopped
+from toolkit.failure import FatalError, Stopped
 from toolkit.sagemaker import Cluster, write_bytes, write_json
 
 from .connection import connect, credentials
@@ -91,7 +91,7 @@ class Progress:
 
 
 def run(settings: Settings, cluster: Cluster) -> None:
-    """Train. Raises `Failure` with the reason, the same on all hosts, and `Stopped` after SIGTERM."""
+    """Train. Raises `FatalError` with the reason, the same on all hosts, and `Stopped` after SIGTERM."""
     interruption = TrainingInterruption()
     with tempfile.TemporaryDirectory() as scratch, gathered(cluster, settings.timeout):
         started = time.monotonic()
@@ -190,10 +190,10 @@ def read(
     if totals["rows_pulled"] != table.rows:
         changed = f"table {table.name} had {table.rows} rows, and {totals['rows_pulled']} were read"
         if table.at:
-            raise Failure(f"{changed}, at one moment in time: its parts are not disjoint and complete")
+            raise FatalError(f"{changed}, at one moment in time: its parts are not disjoint and complete")
         log.warning("%s: it changed meanwhile", changed)
     if min(totals["rows_train"], totals["rows_validation"]) == 0 or _usable(totals) < LEAST_ROWS:
-        raise Failure(
+        raise FatalError(
             f"table {table.name} has {_usable(totals)} usable rows of {table.rows} "
             f"({totals['rows_blank_target']} without target {table.target}, blanks={settings.blanks}), "
             f"{totals['rows_validation']} of them held out: at least {LEAST_ROWS} are needed, "
@@ -207,17 +207,17 @@ def read(
 
 
 def look(connection: SnowflakeConnection, settings: Settings) -> tuple[Table, Preparation]:
-    """Return the table's metadata and preprocessing. Raises `Failure` if it cannot be used for training."""
+    """Return the table's metadata and preprocessing. Raises `FatalError` if it is unusable for training."""
     table = survey(connection, settings.table, settings.target)
     if table.labelled < LEAST_ROWS:
-        raise Failure(
+        raise FatalError(
             f"table {table.name} has {table.labelled} rows with target {table.target}: "
             f"at least {LEAST_ROWS} are needed"
         )
     least = float(np.float32(table.least))  # in XGBoost's precision
     above, from_0 = settings.objective in POSITIVE, settings.objective in NOT_NEGATIVE
     if (above and least <= 0) or (from_0 and least < 0):
-        raise Failure(
+        raise FatalError(
             f"target {table.target} of table {table.name} goes down to {table.least:g}: objective "
             f"{settings.objective} takes numbers {'above 0' if above else 'from 0'}"
         )
@@ -319,7 +319,7 @@ def _score(scores: str, name: str) -> float:
     assert found, scores  # noqa: S101 - the metric is ours
     value = float(found[1])
     if not math.isfinite(value):  # the same on all hosts
-        raise Failure(
+        raise FatalError(
             f"the {name} error became {value}: the target's size or eta is beyond what training bears"
         )
     return value

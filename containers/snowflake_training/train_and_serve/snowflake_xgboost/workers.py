@@ -17,7 +17,7 @@ import sys
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from toolkit.failure import Failure
+from toolkit.failure import FatalError
 
 MOST = 4
 """Maximum number of workers, unless `SAGEMAKER_MODEL_SERVER_WORKERS` sets their number."""
@@ -31,7 +31,7 @@ class Workers:
     """A pool of workers. Each request uses one free worker, and waits if none is free."""
 
     def __init__(self, count: int):
-        """Start the workers and wait until all have loaded the model. Raises `Failure`."""
+        """Start the workers and wait until all have loaded the model. Raises `FatalError`."""
         started = [_Worker() for _ in range(count)]
         self.targets = [worker.hello() for worker in started]
         self._free: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
@@ -54,10 +54,10 @@ class _Worker:
         self._line = Connection(ours.detach())
 
     def hello(self) -> str:
-        """Wait for the model and return its target. Raises `Failure`."""
+        """Wait for the model and return its target. Raises `FatalError`."""
         loaded, told = self._exchange()
         if not loaded:
-            raise Failure(told)
+            raise FatalError(told)
         return told
 
     def predict(self, body: bytes, kind: str, answer: str) -> tuple[bool, str]:
@@ -88,12 +88,12 @@ def run(descriptor: int, folder: Path) -> int:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the worker exits when the connection closes
     line = Connection(descriptor)
     from .model import Model  # here, because the import is slow
-    from .rows import JSON, BadRequest, features
+    from .rows import JSON, RequestError, features
 
     with contextlib.suppress(EOFError, OSError):
         try:
             model = Model.load(folder, threads=1)
-        except Failure as failure:
+        except FatalError as failure:
             line.send((False, str(failure)))
             return 1
         line.send((True, model.preparation.target))
@@ -101,7 +101,7 @@ def run(descriptor: int, folder: Path) -> int:
             body, kind, answer = line.recv()
             try:
                 predictions = model.predict(features(body, kind, model.preparation)).tolist()
-            except BadRequest as problem:
+            except RequestError as problem:
                 line.send((False, str(problem)))
                 continue
             if answer == JSON:

@@ -13,7 +13,7 @@ import torch
 from subset_training import checkpoints, train
 from subset_training.data import Data, Examples
 from subset_training.settings import Settings
-from toolkit.failure import Failure
+from toolkit.failure import FatalError
 
 KEY = checkpoints.key_of(Settings(), "abc")
 
@@ -71,5 +71,5 @@ def test_checkpoint_that_cannot_be_read_is_ignored(
 def test_pictures_that_are_too_small_are_refused(side: int, changed: dict[str, Any], least: int) -> None:
     examples = Examples(torch.zeros(2, 1, 9, side, dtype=torch.uint8), torch.arange(2))
     data = Data(examples, examples, None, ("a", "b"), ())
-    with pytest.raises(Failure, match=f"at least {least} pixels on each side, got {side}"):
+    with pytest.raises(FatalError, match=f"at least {least} pixels on each side, got {side}"):
         train.check_fit(replace(Settings(), **changed), data)

@@ -15,7 +15,7 @@ from PIL import Image
 
 from subset_training.data import Data, load
 from subset_training.reading import Decoding
-from toolkit.failure import Failure
+from toolkit.failure import FatalError
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (9, 8, 6, 3), np.uint8)
 LABELS = ["cat", "dog", "emu"] * 3
@@ -92,7 +92,7 @@ def test_pictures_are_scaled_and_converted_to_grayscale(tmp_path: Path) -> None:
     folders(tmp_path / "train")
     (tmp_path / "train" / "cat" / "wide.png").write_bytes(png(np.zeros((5, 30, 3), np.uint8)))
     assert read(tmp_path, side=4, grey=True).train.images.shape[1:] == (1, 4, 4)
-    with pytest.raises(Failure, match="must have one size, got 3x5x30, 3x8x6: set side to scale"):
+    with pytest.raises(FatalError, match="must have one size, got 3x5x30, 3x8x6: set side to scale"):
         read(tmp_path)
 
 
@@ -103,21 +103,21 @@ def test_unreadable_pictures_are_left_out_up_to_a_limit(tmp_path: Path) -> None:
     found = read(tmp_path, most_unreadable=2)
     assert sorted(found.unreadable) == ["train/cat/bad.png", "train/dog/cut.png"]
     assert len(found.train) + len(found.validation) == 9
-    with pytest.raises(Failure, match=r"at most 1 unreadable pictures .*: cat/bad.png, dog/cut.png"):
+    with pytest.raises(FatalError, match=r"at most 1 unreadable pictures .*: cat/bad.png, dog/cut.png"):
         read(tmp_path, most_unreadable=1)
 
 
 def test_channel_without_a_class_is_refused_for_validation(tmp_path: Path) -> None:
     arrays(tmp_path / "train")
     arrays(tmp_path / "validation", IMAGES[:2], LABELS[:2])
-    with pytest.raises(Failure, match="validation must have an example of each class, got none of emu"):
+    with pytest.raises(FatalError, match="validation must have an example of each class, got none of emu"):
         read(tmp_path)
 
 
 def test_class_that_training_does_not_have_is_refused(tmp_path: Path) -> None:
     arrays(tmp_path / "train")
     arrays(tmp_path / "validation", IMAGES[:4], ["cat", "dog", "emu", "yak"])
-    with pytest.raises(Failure, match="validation must be among those of train, got yak"):
+    with pytest.raises(FatalError, match="validation must be among those of train, got yak"):
         read(tmp_path)
 
 
@@ -139,7 +139,7 @@ def test_channel_of_another_content_is_refused(
     for name, content in written.items():
         (tmp_path / "train" / name).parent.mkdir(exist_ok=True)
         (tmp_path / "train" / name).write_bytes(content)
-    with pytest.raises(Failure, match=sentence):
+    with pytest.raises(FatalError, match=sentence):
         read(tmp_path)
 
 
@@ -153,5 +153,5 @@ def test_channel_of_another_content_is_refused(
 )
 def test_arrays_that_do_not_fit_are_refused(given: dict[str, Any], sentence: str, tmp_path: Path) -> None:
     arrays(tmp_path / "train", **given)
-    with pytest.raises(Failure, match=sentence):
+    with pytest.raises(FatalError, match=sentence):
         read(tmp_path)

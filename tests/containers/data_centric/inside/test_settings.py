@@ -6,7 +6,7 @@ import pytest
 
 from subset_training.settings import Settings
 from subset_training.strategies.names import MAKERS, Choices, strategy
-from toolkit.failure import Failure
+from toolkit.failure import FatalError
 
 
 @pytest.mark.parametrize(
@@ -27,7 +27,7 @@ from toolkit.failure import Failure
     ],
 )
 def test_hyperparameter_outside_its_bounds_is_refused(given: dict[str, str], sentence: str) -> None:
-    with pytest.raises(Failure, match=sentence):
+    with pytest.raises(FatalError, match=sentence):
         Settings.read(given).check()
 
 

@@ -18,7 +18,7 @@ from subset_training.loader import statistics
 from subset_training.models import MLP
 from subset_training.reading import Decoding
 from subset_training.settings import Settings
-from toolkit.failure import Failure
+from toolkit.failure import FatalError
 
 LABELS = ["no", "yes"] * 30
 SIGN = np.where(np.arange(60) % 2, 1.0, -1.0)
@@ -85,23 +85,23 @@ def test_run_learns_from_a_table(strategy: str, tmp_path: Path) -> None:
 )
 def test_table_with_other_values_is_refused(columns: dict[str, Any], sentence: str, tmp_path: Path) -> None:
     write(tmp_path / "train", columns)
-    with pytest.raises(Failure, match=sentence):
+    with pytest.raises(FatalError, match=sentence):
         read(tmp_path)
 
 
 def test_row_without_a_label_is_refused(tmp_path: Path) -> None:
     write(tmp_path / "train", COLUMNS, [*LABELS[:59], None])
-    with pytest.raises(Failure, match=r"part.parquet row 59 must have a label"):
+    with pytest.raises(FatalError, match=r"part.parquet row 59 must have a label"):
         read(tmp_path)
 
 
 def test_files_and_channels_must_have_the_same_columns(tmp_path: Path) -> None:
     write(tmp_path / "train", COLUMNS)
     write(tmp_path / "test", {name: COLUMNS[name] for name in ("count", "height", "open")})
-    with pytest.raises(Failure, match=r"test must have the columns of train, .* got count"):
+    with pytest.raises(FatalError, match=r"test must have the columns of train, .* got count"):
         read(tmp_path)
     write(tmp_path / "train", {"height": SIGN}, name="second")
-    with pytest.raises(Failure, match=r"second.parquet must have the columns .* got height"):
+    with pytest.raises(FatalError, match=r"second.parquet must have the columns .* got height"):
         read(tmp_path)
 
 
@@ -116,5 +116,5 @@ def test_setting_for_pictures_is_refused_for_a_table(
     settings: Settings, sentence: str, tmp_path: Path
 ) -> None:
     write(tmp_path / "train", COLUMNS)
-    with pytest.raises(Failure, match=sentence):
+    with pytest.raises(FatalError, match=sentence):
         train.check_fit(settings, read(tmp_path))

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from label_quality import answers
-from toolkit.failure import Failure
+from toolkit.failure import FatalError
 
 
 def item(source: str, **labels: Any) -> dict[str, Any]:
@@ -50,6 +50,6 @@ def test_answers_of_all_files_count_once(tmp_path: Path) -> None:
 )
 def test_invalid_answers_are_named(content: str, reason: str, tmp_path: Path) -> None:
     (tmp_path / "0.json").write_text(content)
-    with pytest.raises(Failure) as raised:
+    with pytest.raises(FatalError) as raised:
         answers.read(tmp_path)
     assert reason in str(raised.value)

@@ -15,7 +15,7 @@ from PIL import Image
 from label_quality.examples import Examples, read
 from label_quality.manifests import Line
 from label_quality.settings import Settings
-from toolkit.failure import Failure
+from toolkit.failure import FatalError
 
 PREFIX = "s3://zoo/all"
 NAMES = ("cat", "cat", "dog", "dog", "dog")
@@ -68,7 +68,7 @@ def test_unreadable_pictures_are_skipped_up_to_the_limit(tmp_path: Path) -> None
     # then
     assert [line.source for line in found.lines] == [line.source for line in LINES[:4]]
     assert list(found.unreadable) == [each.source for each in lines[4:]]
-    with pytest.raises(Failure, match=r"at most 3 items may be missing .* got more: s3://zoo/all/4.png, "):
+    with pytest.raises(FatalError, match=r"at most 3 items may be missing .* got more: s3://zoo/all/4.png, "):
         load(tmp_path, lines, most_unreadable=3)
 
 
@@ -102,24 +102,24 @@ def test_table_is_matched_by_source_and_scaled(tmp_path: Path) -> None:
     ],
 )
 def test_invalid_table_is_refused(columns: Any, reason: str, tmp_path: Path) -> None:
-    with pytest.raises(Failure) as raised:
+    with pytest.raises(FatalError) as raised:
         load(table(tmp_path, **columns))
     assert reason in str(raised.value)
 
 
 def test_class_of_one_readable_item_is_refused(tmp_path: Path) -> None:
     pictures(tmp_path)
-    with pytest.raises(Failure, match=r"at least 2 readable items each, got cat \(1\), dog \(3\)"):
+    with pytest.raises(FatalError, match=r"at least 2 readable items each, got cat \(1\), dog \(3\)"):
         load(tmp_path, LINES[1:])
 
 
 def test_pictures_and_table_together_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(Failure, match="pictures or table, got neither"):
+    with pytest.raises(FatalError, match="pictures or table, got neither"):
         load(tmp_path)
-    with pytest.raises(Failure, match="pictures or table, got pictures and table"):
+    with pytest.raises(FatalError, match="pictures or table, got pictures and table"):
         load(pictures(table(tmp_path, age=range(5))))
 
 
 def test_pictures_without_their_address_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(Failure, match="pictures must have an S3Uri"):
+    with pytest.raises(FatalError, match="pictures must have an S3Uri"):
         load(pictures(tmp_path), prefix="")

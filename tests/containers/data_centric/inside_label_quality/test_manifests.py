@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from label_quality import manifests
-from toolkit.failure import Failure
+from toolkit.failure import FatalError
 
 
 def line(number: int = 0, choice: Any = 0, name: Any = "cat", **fields: Any) -> dict[str, Any]:
@@ -60,31 +60,31 @@ def test_unlabeled_lines_are_counted_and_left_out(tmp_path: Path) -> None:
     ],
 )
 def test_invalid_line_is_named_with_its_reason(wrong: Any, reason: str, tmp_path: Path) -> None:
-    with pytest.raises(Failure) as raised:
+    with pytest.raises(FatalError) as raised:
         read(tmp_path, DOG, wrong)
     assert reason in str(raised.value)
 
 
 def test_only_ten_invalid_lines_are_named(tmp_path: Path) -> None:
-    with pytest.raises(Failure, match=r"line 10: .*; and 2 more$") as raised:
+    with pytest.raises(FatalError, match=r"line 10: .*; and 2 more$") as raised:
         read(tmp_path, *["{}"] * 12)
     assert "line 11" not in str(raised.value)
 
 
 def test_one_class_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(Failure, match=r"must have labels animal of at least 2 classes .* got cat$"):
+    with pytest.raises(FatalError, match=r"must have labels animal of at least 2 classes .* got cat$"):
         read(tmp_path, line(), line(1))
 
 
 @pytest.mark.parametrize("name", ["review", "source", "animal-metadata"])
 def test_attribute_that_is_another_field_is_refused(name: str, tmp_path: Path) -> None:
-    with pytest.raises(Failure, match=f"attribute must be the label's attribute .* got '{name}'"):
+    with pytest.raises(FatalError, match=f"attribute must be the label's attribute .* got '{name}'"):
         read(tmp_path, DOG, attribute=name)
 
 
 def test_two_files_are_refused(tmp_path: Path) -> None:
     (tmp_path / "more").write_text("")
-    with pytest.raises(Failure, match="must hold one file, got 2"):
+    with pytest.raises(FatalError, match="must hold one file, got 2"):
         read(tmp_path, DOG)
 
 

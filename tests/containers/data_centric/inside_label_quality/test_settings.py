@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from label_quality.settings import Settings, named
-from toolkit.failure import Failure
+from toolkit.failure import FatalError
 
 
 def test_hyphens_in_names_are_underscores() -> None:
@@ -25,6 +25,6 @@ def test_hyphens_in_names_are_underscores() -> None:
     ],
 )
 def test_invalid_argument_is_named(words: list[str], reason: str) -> None:
-    with pytest.raises(Failure) as raised:
+    with pytest.raises(FatalError) as raised:
         Settings.read(named(words))
     assert str(raised.value).startswith(reason)

@@ -12,7 +12,7 @@ from gymnasium.utils.env_checker import check_env
 from portfolio_trader import published
 from portfolio_trader.environment import PortfolioEnv, PortfolioVectorEnv
 from portfolio_trader.variants import VARIANTS
-from toolkit.failure import Failure
+from toolkit.failure import FatalError
 
 
 @pytest.mark.parametrize("actions", ["joint", "legs"])
@@ -22,7 +22,7 @@ def test_environment_keeps_gymnasiums_contract(variant: str, actions: Any) -> No
 
 
 def test_unknown_variant_is_named() -> None:
-    with pytest.raises(Failure, match="variant must be one of published, corrected, strict, got 'easy'"):
+    with pytest.raises(FatalError, match="variant must be one of published, corrected, strict, got 'easy'"):
         PortfolioEnv("easy")
 
 
@@ -113,5 +113,5 @@ def test_time_is_observed_but_in_the_published_variant() -> None:
 
 
 def test_rules_for_another_number_of_assets_need_own_prices() -> None:
-    with pytest.raises(Failure, match="the market must have 1 assets, got 3"):
+    with pytest.raises(FatalError, match="the market must have 1 assets, got 3"):
         PortfolioVectorEnv(1, rules=PROBLEMS["one asset"])

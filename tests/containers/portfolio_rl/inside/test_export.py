@@ -20,7 +20,7 @@ from portfolio_trader.exported import CARD, POLICY, Exported
 from portfolio_trader.market import Curves
 from portfolio_trader.orders import every_order, joint_masks, trade
 from portfolio_trader.rules import Rules, parse
-from toolkit.failure import Failure
+from toolkit.failure import FatalError
 
 EXPORTED = ["strict", "every kind of constraint", "one asset", "limits that single precision rounds"]
 
@@ -268,7 +268,7 @@ def test_accounts_of_these_tests_lead_to_many_orders() -> None:
 
 
 def test_more_joint_orders_than_can_be_tried_are_refused() -> None:
-    with pytest.raises(Failure, match="largest_order of 5 have 1771561 joint orders: at most"):
+    with pytest.raises(FatalError, match="largest_order of 5 have 1771561 joint orders: at most"):
         maximiser(parse({"assets": [{"name": name} for name in "ABCDEF"]}))
 
 

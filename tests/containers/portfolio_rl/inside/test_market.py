@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from portfolio_trader.market import LOOK_BACK, History, read_prices, source_curves
-from toolkit.failure import Failure
+from toolkit.failure import FatalError
 
 
 def test_curves_have_the_means_and_deviations_of_the_source() -> None:
@@ -48,7 +48,7 @@ def test_wrong_price_file_is_named_by_line_and_column(
     tmp_path: Path, text: str | bytes, sentence: str
 ) -> None:
     (tmp_path / "prices.csv").write_bytes(text if isinstance(text, bytes) else text.encode())
-    with pytest.raises(Failure, match=sentence):
+    with pytest.raises(FatalError, match=sentence):
         read_prices(tmp_path / "prices.csv", ("A", "B"), least=3)
 
 

@@ -10,7 +10,7 @@ import torch
 from ray.rllib.core.columns import Columns
 
 from portfolio_trader import cluster, rllib, variants
-from toolkit.failure import Failure
+from toolkit.failure import FatalError
 from toolkit.sagemaker import Cluster
 
 
@@ -81,7 +81,7 @@ def test_ray_is_not_started_on_a_host_with_a_network(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("subprocess.Popen", lambda *_, **__: pytest.fail("a program was started"))
     alone = Cluster(("127.0.0.2",), "127.0.0.2")
     # when Ray is to be started, then the job fails instead, and the reason says what to do
-    with pytest.raises(Failure, match="run the job with network isolation"), cluster.head(alone, 1):
+    with pytest.raises(FatalError, match="run the job with network isolation"), cluster.head(alone, 1):
         pass
-    with pytest.raises(Failure, match="run the job with network isolation"):
+    with pytest.raises(FatalError, match="run the job with network isolation"):
         cluster.join(Cluster(("127.0.0.2", "127.0.0.3"), "127.0.0.3"), 1)

@@ -10,7 +10,7 @@ import pytest
 
 from portfolio_trader.rules import Cap, Rules, parse, read
 from portfolio_trader.variants import VARIANTS
-from toolkit.failure import Failure
+from toolkit.failure import FatalError
 
 A = {"name": "A"}
 
@@ -40,7 +40,7 @@ A = {"name": "A"}
     ],
 )
 def test_wrong_asset_or_number_is_named(given: Any, sentence: str) -> None:
-    with pytest.raises(Failure, match=sentence):
+    with pytest.raises(FatalError, match=sentence):
         parse(given)
 
 
@@ -71,7 +71,7 @@ def test_wrong_asset_or_number_is_named(given: Any, sentence: str) -> None:
     ],
 )
 def test_wrong_constraint_is_named(constraint: Any, sentence: str) -> None:
-    with pytest.raises(Failure, match=sentence):
+    with pytest.raises(FatalError, match=sentence):
         parse({"assets": [A], "constraints": [constraint]})
 
 
@@ -83,7 +83,7 @@ def test_rules_written_to_a_file_read_back_equal(rules: Rules, tmp_path: Path) -
 
 def test_file_that_is_no_json_is_named(tmp_path: Path) -> None:
     (tmp_path / "rules.json").write_text("{")
-    with pytest.raises(Failure, match=r"rules\.json must be a JSON file with rules: "):
+    with pytest.raises(FatalError, match=r"rules\.json must be a JSON file with rules: "):
         read(tmp_path / "rules.json")
 
 
@@ -140,7 +140,7 @@ def test_invalid_rules_file_is_refused_with_one_short_sentence(
     tmp_path: Path, text: str, sentence: str
 ) -> None:
     (tmp_path / "rules.json").write_text(text)
-    with pytest.raises(Failure, match=sentence) as caught:
+    with pytest.raises(FatalError, match=sentence) as caught:
         read(tmp_path / "rules.json")
     assert len(str(caught.value)) < 300
 

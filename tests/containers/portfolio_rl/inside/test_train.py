@@ -21,7 +21,7 @@ from portfolio_trader.settings import Settings
 from portfolio_trader.train import HELD_OUT_SEED, Task, task_of
 from portfolio_trader.values import Fitting, Maximiser, Values, fitted, greedy, least_windows, run, selected
 from portfolio_trader.variants import VARIANTS
-from toolkit.failure import Failure
+from toolkit.failure import FatalError
 
 ASSET = {"lot": 25, "buy_rate": 0.001, "sell_rate": 0.001}
 RULES = parse({"cash": 10000, "largest_order": 3, "assets": [{"name": each, **ASSET} for each in "AB"]})
@@ -62,7 +62,7 @@ def test_channel_with_another_content_is_refused(
     for name in files:
         (tmp_path / channel / name).parent.mkdir(exist_ok=True)
         (tmp_path / channel / name).write_text("{}")
-    with pytest.raises(Failure, match=sentence):
+    with pytest.raises(FatalError, match=sentence):
         task_of(Settings(held_out=1000), tmp_path)
 
 
@@ -92,7 +92,7 @@ def test_history_that_is_too_short_to_choose_from_is_refused(tmp_path: Path, row
         assert task_of(settings, tmp_path).market.assets == 2
     else:
         with pytest.raises(
-            Failure, match=r"fitted needs at least 158 rows before .* got 157 of 314; give more"
+            FatalError, match=r"fitted needs at least 158 rows before .* got 157 of 314; give more"
         ):
             task_of(settings, tmp_path)
     # and a network, which needs no selection, may have fewer
@@ -142,7 +142,7 @@ def test_fitted_is_refused_for_too_many_joint_orders(assets: int, largest: int) 
     listed = [{"name": str(each), **ASSET} for each in range(assets)]
     task = own(parse({"assets": listed, "largest_order": largest}), prices(200, 0.01, assets), 120)
     with pytest.raises(
-        Failure, match=r"method must be ppo or rllib for .* joint orders; fitted takes at most 200000"
+        FatalError, match=r"method must be ppo or rllib for .* joint orders; fitted takes at most 200000"
     ):
         train.check_orders(task, Settings())
     train.check_orders(task, Settings(method="ppo"))
@@ -240,7 +240,9 @@ def test_candidate_of_another_problem_is_a_failure(
     task = own(RULES, prices(300, 0.01), 200)
     other = RULES.as_dict() | {"cash": 5000.0}
     packed(tmp_path / "channels", "candidate", model(tmp_path / "new", task, 0, rules=other)[0])
-    with pytest.raises(Failure, match="the candidate was trained under other rules or on other assets than"):
+    with pytest.raises(
+        FatalError, match="the candidate was trained under other rules or on other assets than"
+    ):
         evaluated(task, tmp_path / "channels", monkeypatch, caplog)
 
 
@@ -248,5 +250,5 @@ def test_candidate_of_another_problem_is_a_failure(
 @pytest.mark.parametrize("objective", ["log", "cvar"])
 def test_objective_that_a_method_ignores_is_refused(method: str, objective: str) -> None:
     sentence = f"hyperparameter objective must be mean with method {method}, got '{objective}'"
-    with pytest.raises(Failure, match=sentence):
+    with pytest.raises(FatalError, match=sentence):
         train.run(Settings(method=method, objective=objective))

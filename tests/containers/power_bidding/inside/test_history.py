@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from power_forecaster.history import History, read_csv
-from toolkit.failure import Failure
+from toolkit.failure import FatalError
 
 CENTRAL, PACIFIC = "America/Chicago", "America/Los_Angeles"
 
@@ -112,13 +112,13 @@ def test_consecutive_files_make_one_history_with_missing_values(tmp_path: Path) 
     ],
 )
 def test_invalid_history_file_is_refused_with_its_line(tmp_path: Path, text: str, message: str) -> None:
-    with pytest.raises(Failure) as error:
+    with pytest.raises(FatalError) as error:
         read_csv(written(tmp_path, text), None, PACIFIC)
     assert message in str(error.value)
 
 
 def test_files_with_other_columns_are_refused(tmp_path: Path) -> None:
     with pytest.raises(
-        Failure, match=r"1.csv must have the columns hour_utc, lmp_sp15, load_mw, got hour_utc"
+        FatalError, match=r"1.csv must have the columns hour_utc, lmp_sp15, load_mw, got hour_utc"
     ):
         read_csv(written(tmp_path, f"{HEAD}\n", "hour_utc,lmp_sp15\n"), None, PACIFIC)

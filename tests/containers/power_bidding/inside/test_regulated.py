@@ -13,7 +13,7 @@ from power_forecaster.history import Doubles, History
 from power_forecaster.regulation import Prices, Regulation, RegulationScheduler
 from power_forecaster.schedules import self_schedules
 from power_forecaster.storage import Asset
-from toolkit.failure import Failure
+from toolkit.failure import FatalError
 
 BATTERY = Asset()
 TERMS = Regulation()
@@ -131,5 +131,5 @@ def test_hours_show_the_schedule_with_regulation_and_without() -> None:
 )
 def test_missing_capacity_prices_are_refused(feeds: dict[str, list[float]], message: str) -> None:
     columns = {name: np.array(values) for name, values in feeds.items()}
-    with pytest.raises(Failure, match=message):
+    with pytest.raises(FatalError, match=message):
         regulated.check_columns(History(START, np.ones(1), columns, ZONE), "b.csv")

@@ -17,7 +17,7 @@ from power_forecaster.regulation import (
     regulation_of,
 )
 from power_forecaster.storage import Asset, OptimizationError, Scheduler
-from toolkit.failure import Failure
+from toolkit.failure import FatalError
 
 BATTERY = Asset(power=8, energy=32, charge_efficiency=0.85)
 CLOSE = 1e-6
@@ -286,5 +286,5 @@ def test_prices_that_are_no_numbers_are_refused(field: str, message: str) -> Non
     ],
 )
 def test_invalid_terms_are_refused(given: Any, message: str) -> None:
-    with pytest.raises(Failure, match=message):
+    with pytest.raises(FatalError, match=message):
         regulation_of(given, "a.toml")

@@ -14,7 +14,7 @@ from power_forecaster.network import Network
 from power_forecaster.panel import Panel
 from power_forecaster.scale import Scale
 from power_forecaster.trained import JUDGED, SERVED, Fit, Trained
-from toolkit.failure import Failure
+from toolkit.failure import FatalError
 
 DAYS = 80
 UNITS = 4
@@ -79,5 +79,5 @@ def test_missing_forecasts_leave_their_weight_to_the_others(model: Trained) -> N
 def test_incomplete_model_files_are_refused(model: Trained, broken: str, tmp_path: Path) -> None:
     trained.write(model, tmp_path)
     (tmp_path / broken).unlink()
-    with pytest.raises(Failure, match=r"the model must be a folder with model\.json of this image"):
+    with pytest.raises(FatalError, match=r"the model must be a folder with model\.json of this image"):
         trained.read(tmp_path)
