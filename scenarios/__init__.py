@@ -118,5 +118,5 @@ class ScenarioResult:
                 value = self.metrics[metric.name]
                 if not metric.reached(self.metrics.get(f"{metric.name}_{end}", value)):
                     wanted = "at least" if metric.better == "higher" else "at most"
-                    lines.append(f"{metric.name} is {value:.4g}, {wanted} {metric.bound:g} was to be reached")
+                    lines.append(f"{metric.name} must be {wanted} {metric.bound:g}, got {value:.4g}")
         return lines

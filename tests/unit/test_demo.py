@@ -233,7 +233,7 @@ def test_a_figure_that_misses_its_bound_fails_its_architecture(architecture, dem
     assert done.code == 1
     assert done.results["missed"]["status"] == "failed"
     assert done.results["missed"]["metrics"]["error"] == 0.75
-    assert "error is 0.75, at most 0.5 was to be reached" in done.told
+    assert "error must be at most 0.5, got 0.75" in done.told
 
 
 def test_cloud_that_cannot_start_fails_every_architecture(architecture, demonstrate):

@@ -41,7 +41,7 @@ def test_undeclared_metric_is_refused():
 
 def test_missed_metric_is_reported_with_its_bound():
     result = ScenarioResult({"error": 0.5, "coverage": 1}, (LOW, HIGH), [], Report())
-    assert result.missed() == ["error is 0.5, at most 0.42 was to be reached"]
+    assert result.missed() == ["error must be at most 0.42, got 0.5"]
 
 
 @pytest.mark.parametrize(("low", "misses"), [(0.41, 0), (0.43, 1)])
