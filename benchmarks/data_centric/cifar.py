@@ -39,7 +39,8 @@ WHOLE: dict[str, Any] = {
     "set": ["augment=true", "batch_size=128", "learning_rate=0.1"],
     "fast_set": ["batch_size=512", "learning_rate=0.4"],
 }
-"""The pictures, model and epochs of the source's table, and the fast recipe as published; for a GPU."""
+"""Sizes for a GPU: number of pictures, model and epochs of the table in the AWS post that this architecture
+follows, and the fast recipe as published"""
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -93,7 +93,7 @@ def downloaded(url: str) -> bytes:
 def checked(content: bytes, digest: str, where: str) -> None:
     """Raise `SystemExit` if the content differs from the fixed commit."""
     if (found := hashlib.sha256(content).hexdigest()) != digest:
-        raise SystemExit(f"{where} must have the SHA-256 {digest} of commit {COMMIT[:12]}, got {found}")
+        raise SystemExit(f"{where} must have SHA-256 {digest} as at commit {COMMIT[:12]}, got {found}")
 
 
 if __name__ == "__main__":

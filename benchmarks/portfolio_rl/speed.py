@@ -73,7 +73,7 @@ def published(given: Path | None) -> Path:
 def checked(content: bytes, where: str) -> None:
     """Raise `SystemExit` unless the content is that of the fixed commit."""
     if (digest := hashlib.sha256(content).hexdigest()) != SHA256:
-        raise SystemExit(f"{where} must have the SHA-256 {SHA256} of commit {COMMIT[:12]}, got {digest}")
+        raise SystemExit(f"{where} must have SHA-256 {SHA256} as at commit {COMMIT[:12]}, got {digest}")
 
 
 if __name__ == "__main__":

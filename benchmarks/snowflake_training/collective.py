@@ -23,7 +23,7 @@ from snowflake_xgboost.settings import Settings
 
 def train(scheme: str, values: dict[str, Any], wanted: Settings, hosts: int, seed: int) -> xgboost.Booster:
     """The model of `hosts` processes that pull and train together; `scheme` is ours or sample."""
-    # A fork after OpenMP was used hangs; the fork server has only imported.
+    # A process that is forked after OpenMP was used hangs. The fork server has not used it.
     server = multiprocessing.get_context("forkserver")
     server.set_forkserver_preload([__name__, "scipy.stats"])
     tracker = RabitTracker(host_ip="127.0.0.1", n_workers=hosts, sortby="task")

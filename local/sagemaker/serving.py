@@ -32,7 +32,7 @@ class ThrottledError(Exception):
 
 
 class Variant:
-    """The containers of one production variant. Requests wait while none is ready.
+    """The containers of one production variant. Requests wait until a container is ready.
 
     A serverless variant has at most `MaxConcurrency` concurrent requests, and its container is stopped after
     a time without requests. A container that ended by itself is replaced at the next request.

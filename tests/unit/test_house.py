@@ -15,7 +15,7 @@ from tooling import envs
 ROOT = Path(__file__).resolve().parents[2]
 
 PACKAGES = {path.parent.name for path in ROOT.glob("containers/*/*/*/__init__.py")} | {"toolkit"}
-"""Packages of the images, whose names are unique."""
+"""Names of the Python packages in the container images. No two images have a package of the same name."""
 
 # room -> the rooms of this project it may import
 MAY_IMPORT = {

@@ -50,7 +50,7 @@ def corrected(
     if absent := sorted(wanted[item] for item in wanted.keys() - choices.keys()):
         named = ", ".join(map(str, absent[:MOST_NAMED]))
         more = f" and {len(absent) - MOST_NAMED} more" if len(absent) > MOST_NAMED else ""
-        raise ValueError(f"must have every item of manifest, absent are those of its lines {named}{more}")
+        raise ValueError(f"must have every item of manifest, lacks those in its lines {named}{more}")
     lines, changed, confirmed = manifests.lines_of(body), 0, 0
     for entry in own:
         if label := labels.get(entry.item):

@@ -145,7 +145,7 @@ def _invalid(error: fastjsonschema.JsonSchemaValueException) -> HttpError:
     if error.rule == "additionalProperties":
         known = definition["properties"]
         name = min(set(error.value) - set(known))[:80]
-        return invalid(name, f"{name} is not known, allowed are: {', '.join(known)}")
+        return invalid(name, f"{name} is an unknown field, must be one of: {', '.join(known)}")
     name = ".".join(path) or "body"
     return invalid(name, f"{name} must be {definition.get('description', 'another value')}")
 

@@ -258,4 +258,4 @@ def _seen(what: str, address: str, places: Places) -> None:
 
 def _known(prefix: str, given: Mapping[str, Any], allowed: Sequence[str]) -> None:
     if unknown := sorted(set(given) - set(allowed)):
-        raise InputError(f"{prefix}{unknown[0]} is not known, allowed are: {', '.join(allowed)}")
+        raise InputError(f"{prefix}{unknown[0]} is an unknown field, must be one of: {', '.join(allowed)}")

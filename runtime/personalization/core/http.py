@@ -218,7 +218,7 @@ def decode(content: bytes) -> Any:
 
 
 def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is no number")
+    raise ValueError(f"{name} is not a JSON number")
 
 
 def _number(text: str) -> float | int:

@@ -249,7 +249,7 @@ def test_error_of_a_secret_is_reported_without_its_content(
     assert reasons.pop("nobody-there").startswith(reached)
     assert reasons == {
         "wrong-key": "private_key of the secret is damaged, or of an unknown format",
-        "wrong-passphrase": "private_key_passphrase of the secret does not open private_key",
+        "wrong-passphrase": "private_key_passphrase of the secret does not decrypt private_key",
         "no-proof": "secret no-proof lacks private_key (or, where that cannot be, password)",
         "no-account": "secret no-account lacks account",
         "strange": "secret strange holds insecure_mode: only account, user, warehouse, database, schema, "

@@ -80,7 +80,7 @@ def test_elliptic_curve_key_is_accepted():
 
 PUBLIC = "private_key of the secret must be the private key, got a public key"
 LACKS = "private_key of the secret is encrypted: the secret lacks private_key_passphrase"
-SHUT = "private_key_passphrase of the secret does not open private_key"
+SHUT = "private_key_passphrase of the secret does not decrypt private_key"
 DAMAGED = "private_key of the secret is damaged, or of an unknown format"
 MISTAKES = {
     "no passphrase": (pem(lock=LOCKED), None, LACKS),

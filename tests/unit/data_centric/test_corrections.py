@@ -81,7 +81,7 @@ def test_run_without_answers_changes_nothing() -> None:
 
 
 def test_items_absent_from_the_manifest_are_named() -> None:
-    with pytest.raises(ValueError, match=r"every item of manifest, absent are those of its lines 2, 3$"):
+    with pytest.raises(ValueError, match=r"every item of manifest, lacks those in its lines 2, 3$"):
         merged(b"\n".join(FULL), [0, 8, 9], {})
     with pytest.raises(ValueError, match=r"lines 1, 2, .*, 10 and 2 more$"):
         merged(b"\n".join(FULL), [*range(10, 22)], {})

@@ -86,7 +86,10 @@ def test_gold_questions_have_their_class() -> None:
         ({"settings": []}, "settings must be a JSON object"),
         ({"settings": {}}, "settings.classes must be a list of texts, got None"),
         ({"settings": {"classes": "cat,dog"}}, "settings.classes must be a list of texts"),
-        ({"settings": {"classes": ["a", "b"], "label": 3}}, "settings.label is not known, allowed are"),
+        (
+            {"settings": {"classes": ["a", "b"], "label": 3}},
+            "settings.label is an unknown field",
+        ),
         ({"settings": {"classes": ["a", "b"], "labels": 10}}, "labels must be a whole number from 1 to 9"),
         ({"settings": {"classes": ["a", "b"], "labels": "3"}}, "settings: "),
         ({"settings": {"classes": ["a", "b"], "attribute": 3}}, "settings: "),
@@ -101,7 +104,7 @@ def test_gold_questions_have_their_class() -> None:
         ({"predictions": 0.7}, "predictions must be a JSON object, got 0.7"),
         (
             {"predictions": PREDICTIONS | {"share": 1}},
-            "predictions.share is not known, allowed are",
+            "predictions.share is an unknown field, must be one of",
         ),
         ({"predictions": {"attribute": "p"}}, "predictions.at_most_confidence must be given"),
         ({"predictions": {"at_most_confidence": 1}}, "predictions.attribute must be given"),
@@ -129,7 +132,7 @@ def test_gold_questions_have_their_class() -> None:
             "kind must be label with predictions, got 'review'",
         ),
         ({"estimate_only": "yes"}, "estimate_only must be true or false, got 'yes'"),
-        ({"wage": 3}, "wage is not known, allowed are: name, manifest"),
+        ({"wage": 3}, "wage is an unknown field, must be one of: name, manifest"),
     ],
 )
 def test_invalid_input_is_named(given: dict[str, Any], problem: str) -> None:

@@ -244,7 +244,7 @@ def test_closed_run_corrects_a_manifest_without_new_labels(steps: Steps) -> None
 @pytest.mark.parametrize("estimate_only", [False, True])
 def test_item_absent_from_corrected_manifest_is_a_problem(steps: Steps, estimate_only: bool) -> None:
     checked = steps.check(given(steps, corrects=whole(steps, 4), estimate_only=estimate_only))
-    problem = "corrects: must have every item of manifest, absent are those of its lines 5"
+    problem = "corrects: must have every item of manifest, lacks those in its lines 5"
     assert (checked, steps.table.rows) == ({"problem": problem}, {})
 
 

@@ -138,7 +138,7 @@ def returned_after_an_interruption(desk: Desk, account: SmallAccount) -> tuple[s
 
 
 def test_dispatch_requeues_an_interrupted_request_at_its_return_time() -> None:
-    # given an interrupted request, and one that was queued before its return
+    # given a request that was queued again after an interruption, and one that was queued before that
     desk, account = desk_of(on_demand=0, spot=1)
     early, late = returned_after_an_interruption(desk, account)
     # when the job with both finds no instance

@@ -57,7 +57,7 @@ def _numbered(digests: Sequence[Hashable]) -> Any:
 def _others(points: Any, count: int) -> tuple[Any, Any]:
     """Return distances and indices [n, count] of each point's nearest other points."""
     distances, found = NearestNeighbors(n_neighbors=count + 1).fit(points).kneighbors(points)
-    # Of equal points, the first need not be the point itself
+    # The first neighbour of a point may be an identical point instead of the point itself
     own = found == np.arange(len(points))[:, None]
     own[~own.any(1), -1] = True
     return distances[~own].reshape(-1, count), found[~own].reshape(-1, count)

@@ -245,7 +245,7 @@ def admissible(lots, cash, prices, rules: Compiled, orders, lots_after, cash_aft
                 more = k + 1
                 left = money[leg] - more * purchase[i]
                 if faithful:
-                    possible = not distinct or left >= -5  # the source charges another fee
+                    possible = not distinct or left >= -5  # the sample charges the selling fee
                 else:
                     possible = left >= floor and traded[leg] + more * value[i] <= limit
                     for h in range(len(after)):

@@ -77,7 +77,7 @@ class Turnover:
 
 @dataclass(frozen=True)
 class CashFloor:
-    """No purchase while (`before`), or if (`after`), cash is less than `dollars`."""
+    """No purchase if cash is less than `dollars` before it (`before`), after it (`after`) or either."""
 
     dollars: float
     checked: Checked = "both"

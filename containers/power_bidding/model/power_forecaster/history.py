@@ -166,7 +166,7 @@ def read_csv(paths: list[Path], price: str | None, zone: str) -> History:
     start, count = min(rows), max(rows) - min(rows) + 1
     if count > MOST_HOURS:
         raise FatalError(
-            f"{paths[-1].name} must have hours of at most 100 years, got {count:,} from first to last"
+            f"{paths[-1].name} must span at most 100 years, got {count:,} hours from the first to the last"
         )
     table = np.full((count, len(names)), np.nan)
     for hour, numbers in rows.items():

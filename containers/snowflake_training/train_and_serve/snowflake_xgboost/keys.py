@@ -101,7 +101,7 @@ def _opened(loader: Loader, data: bytes, passphrase: str | None) -> Any:
     try:
         return loader(data, passphrase.encode())
     except (ValueError, TypeError):
-        raise FatalError("private_key_passphrase of the secret does not open private_key") from None
+        raise FatalError("private_key_passphrase of the secret does not decrypt private_key") from None
 
 
 def _is_public(data: bytes) -> bool:

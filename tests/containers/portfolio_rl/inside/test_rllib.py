@@ -75,7 +75,7 @@ def test_gains_add_up_to_the_final_value(problem: rllib.Problem) -> None:
 
 
 def test_ray_is_not_started_on_a_host_with_a_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    # given a host that runs on a machine with a network
+    # given a container without network isolation: an interface besides loopback is up
     monkeypatch.setattr(cluster, "interfaces", lambda: {"lo", "eth0"})
     monkeypatch.setattr(cluster, "_is_up", lambda interface: interface == "eth0")
     monkeypatch.setattr("subprocess.Popen", lambda *_, **__: pytest.fail("a program was started"))
