@@ -80,6 +80,11 @@ class ArchitectureSettings(Choices):
         description="ids such as sg-0a1b2c3d, comma separated, together with subnet_ids",
     )
 
+    @property
+    def serverless_units(self) -> int:
+        """Maximum concurrency of the stack's serverless endpoints; all stacks of an account share its quota."""
+        return 0
+
     def contradictions(self) -> list[str]:
         """Return one message for each combination of values that is not allowed."""
         if bool(self.subnet_ids) == bool(self.security_group_ids):

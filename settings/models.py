@@ -43,7 +43,7 @@ class ModelSettings(ArchitectureSettings):
         Field(default=2048, description="one of 1024, 2048, 3072, 4096, 5120, 6144")
     )
     serverless_concurrency: int = Field(
-        default=5,
+        default=2,
         ge=1,
         le=200,
         description="a whole number from 1 to 200. All serverless endpoints of an account share 10 until"
@@ -59,3 +59,7 @@ class ModelSettings(ArchitectureSettings):
     notebook_instance_type: Annotated[str, AfterValidator(NOTEBOOK_INSTANCES)] = Field(
         default="ml.t3.medium", description=NOTEBOOK_INSTANCES.description
     )
+
+    @property
+    def serverless_units(self) -> int:
+        return self.serverless_concurrency

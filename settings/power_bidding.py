@@ -168,6 +168,11 @@ class PowerBidding(ArchitectureSettings):
     )
     serverless_concurrency: int = Field(default=2, ge=1, le=200, description="a whole number from 1 to 200")
 
+    @property
+    def serverless_units(self) -> int:
+        # the model in service, the one before it and the one being tried
+        return 3 * self.serverless_concurrency if self.hosting == "serverless" else 0
+
     def contradictions(self) -> list[str]:
         found = super().contradictions()
         if self.battery.lowest >= self.battery.energy:

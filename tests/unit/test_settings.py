@@ -68,6 +68,12 @@ def test_default_environment_is_dev():
     assert load({}).env == "dev"
 
 
+@pytest.mark.parametrize("env", ["dev", "prod"])
+def test_serverless_endpoints_of_all_stacks_fit_into_a_new_account(env: str):
+    # 10 units, shared by all serverless endpoints of an account
+    assert sum(chosen(name, {"env": env}).serverless_units for name in NAMES) <= 10
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_prod_keeps_its_data_and_dev_does_not(name: str):
     assert chosen(name, {"env": "prod"}).retain is True

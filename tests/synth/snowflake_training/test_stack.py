@@ -197,7 +197,7 @@ def test_the_workflow_leaves_a_log_and_a_trace(dev: Template):
 
 def test_a_serverless_endpoint_with_the_settings_size(dev: Template):
     variant = workflow(dev)["States"]["CreateEndpointConfig"]["Arguments"]["ProductionVariants"][0]
-    assert variant["ServerlessConfig"] == {"MemorySizeInMB": 2048, "MaxConcurrency": 5}
+    assert variant["ServerlessConfig"] == {"MemorySizeInMB": 2048, "MaxConcurrency": 2}
 
 
 # In a VPC
