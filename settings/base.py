@@ -82,7 +82,7 @@ class ArchitectureSettings(Choices):
 
     @property
     def serverless_units(self) -> int:
-        """Maximum concurrency of the stack's serverless endpoints; all stacks of an account share its quota."""
+        """Maximum concurrency of the serverless endpoints; all stacks of an account share its quota."""
         return 0
 
     def contradictions(self) -> list[str]:

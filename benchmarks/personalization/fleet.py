@@ -73,7 +73,7 @@ class ThrottledError(Exception):
     """CreateTrainingJob was called more often than its rate allows."""
 
 
-class QuotaExceededError(Exception):
+class FleetQuotaError(Exception):
     """More instances were asked for than the account may run: `limit`, of which `used` are in use."""
 
     def __init__(self, limit: int, used: int) -> None:
@@ -158,7 +158,7 @@ class Fleet:
     def create(
         self, name: str, tasks: Sequence[Sequence[Task]], *, spot: bool = False, keep_alive: float = 0
     ) -> None:
-        """Raises `ThrottledError`, `NameTakenError` or `QuotaExceededError`, in the order of AWS."""
+        """Raises `ThrottledError`, `NameTakenError` or `FleetQuotaError`, in the order of AWS."""
         terms, now = self.terms, self.clock.now
         self.meter.calls += 1
         self._tokens = min(terms.burst, self._tokens + (now - self._refilled) * terms.rate)
@@ -174,7 +174,7 @@ class Fleet:
         limit = terms.spot_quota if spot else terms.quota
         if not warm and self._used[spot] + hosts > limit:
             self.meter.refused += 1
-            raise QuotaExceededError(limit, self._used[spot])
+            raise FleetQuotaError(limit, self._used[spot])
         job = Job(name, [list(host) for host in tasks], spot, 0 if spot else keep_alive)
         self.jobs[name] = job
         self.meter.created += 1

@@ -16,12 +16,12 @@ import numpy as np
 from benchmarks.personalization.fleet import (
     Clock,
     Fleet,
+    FleetQuotaError,
     Job,
-    NameTaken,
-    QuotaExceeded,
+    NameTakenError,
     Task,
     Terms,
-    Throttled,
+    ThrottledError,
 )
 from benchmarks.personalization.memory import MemoryObjects, MemoryStore
 from personalization.core import archive, keys
@@ -300,11 +300,11 @@ class LaunchDay:
         spot = request.get("EnableManagedSpotTraining", False)
         try:
             self.fleet.create(name, hosts, spot=spot, keep_alive=keep_alive)
-        except NameTaken:
+        except NameTakenError:
             return
-        except Throttled as error:
+        except ThrottledError as error:
             raise LaunchPostponedError("Throttled") from error
-        except QuotaExceeded as error:
+        except FleetQuotaError as error:
             raise QuotaExceededError(str(error), error.limit, error.limit - error.used) from error
         for task in listed:
             other = self.in_job.get(task["request"])

@@ -13,7 +13,15 @@ import numpy as np
 import pytest
 
 from benchmarks.personalization import cache, packing, scale
-from benchmarks.personalization.fleet import Clock, Fleet, NameTaken, QuotaExceeded, Task, Terms, Throttled
+from benchmarks.personalization.fleet import (
+    Clock,
+    Fleet,
+    FleetQuotaError,
+    NameTakenError,
+    Task,
+    Terms,
+    ThrottledError,
+)
 from benchmarks.personalization.growth import PACE, Account, Outcome, Work
 from personalization.core.packing import lower_bound, makespan, pack
 
@@ -128,7 +136,7 @@ def test_calls_beyond_the_rate_are_throttled() -> None:
     seen = Seen(burst=2, rate=1)
     seen.create("a", [1])
     seen.create("b", [1])
-    with pytest.raises(Throttled):
+    with pytest.raises(ThrottledError):
         seen.create("c", [1])
     seen.clock.run(1)
     seen.clock.now = 1
@@ -139,9 +147,9 @@ def test_calls_beyond_the_rate_are_throttled() -> None:
 def test_simulated_job_names_are_unique_and_the_quota_counts_instances() -> None:
     seen = Seen(quota=3)
     seen.create("a", [10], [10])
-    with pytest.raises(NameTaken):
+    with pytest.raises(NameTakenError):
         seen.create("a", [10])
-    with pytest.raises(QuotaExceeded):
+    with pytest.raises(FleetQuotaError):
         seen.create("b", [10], [10])
     seen.create("c", [10])
     assert seen.fleet.meter.most_instances == 3
