@@ -18,10 +18,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import architectures
 from tooling import envs
 
 ROOT = envs.ROOT
+STACK, TEMPLATE = "groundplan-dev-", ".template.json"
+"""What the file names of templates begin and end with"""
 Resource = Mapping[str, Any]
 KINDS = {
     "AWS::Lambda::Function": ("Lambda function", "compute"),
@@ -265,9 +266,9 @@ def rendered(dot: str) -> str:
 
 
 def main() -> int:
-    for architecture in architectures.ALL:
-        template = ROOT / "cdk.out" / f"{architecture.stack_name('dev')}.template.json"
-        path = ROOT / "docs" / architecture.name / "stack.svg"
+    for template in sorted((ROOT / "cdk.out").glob(f"{STACK}*{TEMPLATE}")):
+        name = template.name.removeprefix(STACK).removesuffix(TEMPLATE).replace("-", "_")
+        path = ROOT / "docs" / name / "stack.svg"
         path.write_text(rendered(draw(json.loads(template.read_text())).dot()))
         print(f"  {path.relative_to(ROOT)}")
     return 0

@@ -36,7 +36,7 @@ def pages(root: Path = ROOT) -> dict[str, str]:
         for path in readmes
         if not any(part.startswith(".") or part == "node_modules" for part in path.parts[len(root.parts) :])
     }
-    own = {path.relative_to(root).as_posix() for path in sorted((root / DOCS).rglob("*.md"))}
+    own = [path.relative_to(root).as_posix() for path in sorted((root / DOCS).rglob("*.md"))]
     return PAGES | found | {path: path.removeprefix(f"{DOCS}/") for path in own}
 
 

@@ -31,7 +31,7 @@ def test_modules_are_found_in_a_checkout(checkout: Path) -> None:
 
 def test_module_of_another_commit_is_refused(checkout: Path) -> None:
     (checkout / speed.FOLDER / "glisterstrategy.py").write_text("changed")
-    with pytest.raises(SystemExit, match=r"glisterstrategy.py must have the SHA-256 .* of commit 8d10c7f"):
+    with pytest.raises(SystemExit, match=r"glisterstrategy.py must have SHA-256 .* as at commit 8d10c7f"):
         speed.published(checkout)
 
 

@@ -93,7 +93,7 @@ def test_gold_questions_have_their_class() -> None:
         ({"settings": {"classes": ["a", "b"], "labels": 10}}, "labels must be a whole number from 1 to 9"),
         ({"settings": {"classes": ["a", "b"], "labels": "3"}}, "settings: "),
         ({"settings": {"classes": ["a", "b"], "attribute": 3}}, "settings: "),
-        ({"settings": {"classes": ["a", "b"], "kind": "x"}}, "settings.kind is not known"),
+        ({"settings": {"classes": ["a", "b"], "kind": "x"}}, "settings.kind is an unknown field"),
         ({"kind": "other"}, "kind must be one of label, review, got 'other'"),
         ({"group": 1}, "group must be a text, got 1"),
         ({"corrects": "s3://data/secret/a"}, "corrects must be in s3://data/inputs/ or s3://data/labels/"),

@@ -192,7 +192,7 @@ def test_a_body_that_is_not_json_is_refused(body):
         ('{"name": "a", "name": "b"}', "a name twice"),
         ('{"images": [{"bytes": 1, "bytes": 1}]}', "a name twice"),
         ("[" * 50_000, "nested too deeply"),
-        ("-Infinity", "no number"),
+        ("-Infinity", "not a JSON number"),
     ],
 )
 def test_a_body_outside_rfc_7493_is_refused_with_the_reason(body, why):

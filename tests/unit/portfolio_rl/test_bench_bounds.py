@@ -60,5 +60,5 @@ def test_wrong_arguments_are_refused(parse, arguments):
 def test_published_code_of_another_content_is_refused(tmp_path: Path):
     path = tmp_path / "trading.py"
     path.write_text("print('other')")
-    with pytest.raises(SystemExit, match="must have the SHA-256 9703dc0a"):
+    with pytest.raises(SystemExit, match="must have SHA-256 9703dc0a"):
         speed.published(path)

@@ -37,9 +37,7 @@ def test_package_is_found_in_a_checkout(checkout: Path) -> None:
 
 def test_file_of_another_commit_is_refused(checkout: Path) -> None:
     (checkout / quest.FOLDER / "valuation/es_gui/tools/optimizer.py").write_text("changed")
-    with pytest.raises(
-        SystemExit, match=r"optimizer.py must have the SHA-256 .* of commit 416a3c26d366, got"
-    ):
+    with pytest.raises(SystemExit, match=r"optimizer.py must have SHA-256 .* as at commit 416a3c26d366, got"):
         quest.published(checkout)
 
 
