@@ -15,7 +15,8 @@ class SageMakerRole(Construct):
     Grant it what else it needs: `secret.grant_read(role.role)`, `bucket.grant_read(...)`.
 
     :param log_group: the log group that SageMaker writes to, such as `/aws/sagemaker/TrainingJobs`.
-    :param network: the VPC of the instances. Default: none, they reach the internet through SageMaker.
+    :param network: the VPC of the instances. Default: none; the instances reach the internet through
+        SageMaker.
     :param role: an existing role that SageMaker may assume. Default: a new one.
     """
 

@@ -128,7 +128,7 @@ async def _held(
 
     These are all messages if `send` is None, else those after the first failed write.
 
-    :param lost: reasons of failed writes, to which the request adds
+    :param lost: reasons of failed writes; the request appends its own
     """
     held: list[dict] = []
 

@@ -28,7 +28,7 @@ class BuildContext:
         return verdict
 
     def find(self, pattern: str) -> list[str]:
-        """Return the sorted paths that match a source of COPY. Raises ValueError if outside the context."""
+        """Return the sorted paths that match a source of COPY. Raises ValueError if it leaves the context."""
         path = posixpath.normpath(pattern.lstrip("/") or ".")
         found = [self.folder / path]
         if re.search(r"[*?\[]", path):

@@ -99,7 +99,7 @@ def prepare(settings: PowerBidding, functions: Mapping[str, str], *, bus: str) -
 
     flow.call("Tell", "events:putEvents", told("$dataset"), "Report")
     flow.report("Report", "{% $dataset %}")
-    # offers are possible without a dataset
+    # `TellAnyway` starts `bid` after a failure too, because offers are possible without a dataset
     flow.choose("IsUntold", Rule(when="{% $quiet %}", then="Failed"), otherwise="TellAnyway")
     flow.try_to("TellAnyway", "events:putEvents", told("{'hour': $hour, 'version': 0}"), "Failed")
     seconds = 60 * settings.late_minutes + TRIES * FETCH_SECONDS + WORK_SECONDS + 600
@@ -235,7 +235,7 @@ def bid(settings: PowerBidding, functions: Mapping[str, str]) -> dict[str, Any]:
         seconds=WORK_SECONDS,
     )
     branch.states["FallBack"]["Retry"] += [
-        # raised until the offer's deadline; after it, the function records that there is no offer
+        # raised only before the offer's deadline; after the deadline, the function records a no-offer
         _again("MarketDownError", attempts=MARKET_TRIES) | {"MaxDelaySeconds": 300},
         _again("States.ALL", attempts=3),
     ]

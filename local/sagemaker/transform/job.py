@@ -116,7 +116,7 @@ class TransformJob(Job):
             with ThreadPoolExecutor(max_workers=count * limits.concurrent) as pool:
                 work = []
                 for index, each in enumerate(containers):
-                    # Distribute objects among the instances. All of an object goes to one instance
+                    # Distribute objects among the instances. All payloads of an object go to one instance
                     queue = PayloadQueue(self._payloads(objects[index::count], limits, scratch, each, logs))
                     self._log(logs, each, str(limits))
                     work += [pool.submit(self._send, queue, each, logs) for _ in range(limits.concurrent)]

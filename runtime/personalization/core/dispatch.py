@@ -43,7 +43,7 @@ def dispatch(backend: Backend) -> float | None:
     """
     now = backend.clock.now()
     latest = horizon(backend, now)
-    # All jobs that were put off, also by a dispatcher whose clock is ahead
+    # `until` covers all jobs that were put off, even by a dispatcher whose clock is ahead
     until = now + LONGEST_WAIT + SKEW_SECONDS
     claimed = backend.store.due(JobStatus.CLAIMED, until, limit=100, horizon=latest)
     due = next((job for job in claimed if not now < job.not_before <= latest), None)
@@ -151,7 +151,7 @@ def claim(backend: Backend, requests: list[Request], steady: bool, attempt: int 
         spot=settings.spot and not steady and not last_chance,
         warm=steady,
         attempt=attempt,
-        # Until then only this dispatcher launches the job.
+        # Before this time, only this dispatcher launches the job.
         not_before=now + backend.pace.stale_seconds,
         updated=now,
     )
@@ -210,7 +210,7 @@ def create(backend: Backend, job: Job, members: list[Request]) -> None:
             backend.training.create(job_request(backend, asked, job.hosts))
         except QuotaExceededError as error:
             log.warning("%s, spot %s: %s", job.job, asked.spot, error)
-            # Report the wait for the configured kind rather than the missing quota of the other
+            # Report the full quota of the configured kind rather than the missing quota of the other kind
             reason = error if reason is None or asked.spot == wanted else reason
             if 1 <= error.free < job.hosts:
                 narrower = narrow(backend, job, members, error.free)

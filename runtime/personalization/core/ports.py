@@ -287,15 +287,16 @@ class FollowUps(Protocol):
     def mark_notified(self, request: Request) -> None: ...
 
     def not_notified(self, status: Status, between: tuple[float, float], ahead: float) -> list[Request]:
-        """Return requests in `status` without a notification that changed in `between`, or after `ahead`."""
+        """Return requests in `status` that were not notified and changed in `between` or after `ahead`."""
         ...
 
     def mark_purged(self, request: Request) -> None: ...
 
     def not_purged(self, before: float, again: float, ahead: float) -> list[Request]:
-        """Return DELETED requests that changed before `before` and are not purged, or changed before `again`.
+        """Return the DELETED requests to purge. They changed before `before`.
 
-        Requests that are not purged and changed after `ahead` are included too.
+        Those that changed before `again` are returned even if they were purged already. Requests that are not
+        purged and changed after `ahead` are returned too.
         """
         ...
 
