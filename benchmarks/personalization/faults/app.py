@@ -1,4 +1,5 @@
-"""The project's own app, with containers that keep to the contracts and train nothing."""
+"""The project's app with stub containers, which implement the interfaces of the real ones and train
+nothing."""
 
 import sys
 from pathlib import Path

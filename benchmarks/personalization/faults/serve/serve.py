@@ -1,4 +1,5 @@
-"""A multi-model server that answers nothing but /ping: the endpoint is not what is measured."""
+"""A stub of the multi-model server that only answers /ping, because the benchmark does not use the
+endpoint."""
 
 import os
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
