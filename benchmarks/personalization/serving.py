@@ -5,7 +5,7 @@
 
 All ways use Triton and SageMaker's multi-model API:
 
-    full       every user's archive is a whole pipeline, a Triton model of its own (the source's way)
+    full       every user's archive is a whole pipeline, a separate Triton model (the way of the AWS post)
     calling    every user's archive is a small Triton model that calls one resident pipeline
     adapter    every user's archive is an adapter, and one resident pipeline serves all (ours)
 
