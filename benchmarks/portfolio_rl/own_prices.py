@@ -1,4 +1,4 @@
-"""Two checks on artificial price histories: a planted signal is found, and none is found in random walks.
+"""Two checks on artificial histories: policies use a planted signal, and gain nothing on random walks.
 
     python -m benchmarks.portfolio_rl.own_prices --json out/own_prices.json
 
