@@ -28,7 +28,7 @@ NAMES = [
 
 
 def chosen(names: list[str]) -> list[str]:
-    """Return the benchmarks with these names, which are benchmarks or architectures; without names, all.
+    """Return the benchmarks with these names of benchmarks or architectures; without names, all benchmarks.
 
     Raises `ValueError` for an unknown name.
     """

@@ -5,7 +5,7 @@
 
 The AWS sample's environment is downloaded from GitHub at a fixed commit, or read from `--published`. It is
 not part of this project: aws-samples/amazon-sagemaker-rl-action-masking, src/trading.py, MIT No Attribution.
-Measures in an environment of its own, on one thread. See benchmarks/README.md for what each figure means.
+Measures in a separate environment, on one thread. benchmarks/README.md explains each figure.
 """
 
 from __future__ import annotations

@@ -1,5 +1,4 @@
-"""The measurements of `benchmarks.portfolio_rl.speed`, inside its environment. Times are CPU times of a
-thread."""
+"""The measurements of `benchmarks.portfolio_rl.speed`, inside its environment, in CPU time of a thread."""
 
 from __future__ import annotations
 

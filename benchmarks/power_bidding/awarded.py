@@ -1,4 +1,4 @@
-"""What `benchmarks.power_bidding.modes` measures, inside its environment."""
+"""The measurements of `benchmarks.power_bidding.modes`, inside its environment."""
 
 from __future__ import annotations
 

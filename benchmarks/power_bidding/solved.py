@@ -1,4 +1,4 @@
-"""What `benchmarks.power_bidding.lp_speed` measures, inside its environment."""
+"""The measurements of `benchmarks.power_bidding.lp_speed`, inside its environment."""
 
 from __future__ import annotations
 

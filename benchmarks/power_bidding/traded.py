@@ -1,4 +1,4 @@
-"""What `benchmarks.power_bidding.real_time` measures, inside its environment."""
+"""The measurements of `benchmarks.power_bidding.real_time`, inside its environment."""
 
 from __future__ import annotations
 

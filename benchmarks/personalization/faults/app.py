@@ -1,5 +1,4 @@
-"""The project's app with stub containers, which implement the interfaces of the real ones and train
-nothing."""
+"""The project's app with stub containers that train nothing but write the same files as the real ones."""
 
 import sys
 from pathlib import Path

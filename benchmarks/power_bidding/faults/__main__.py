@@ -5,7 +5,7 @@
 
 Deploys the project's own stack to a local cloud of its own, with IAM enforced, replays hours of a market
 against it with a fault in each hour, and removes the cloud. Exits with 1 when an hour was lost, an offer was
-sent twice, or a fault was not injected often enough. See benchmarks/README.md for what each figure means.
+sent twice, or a fault was not injected often enough. benchmarks/README.md explains each figure.
 """
 
 from __future__ import annotations

@@ -1,5 +1,4 @@
-"""A stub of the multi-model server that only answers /ping, because the benchmark does not use the
-endpoint."""
+"""A stub of the multi-model server that only answers /ping: the benchmark does not measure the endpoint."""
 
 import os
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
