@@ -17,7 +17,7 @@ Progress = Callable[[str], None]
 
 
 class ScenarioError(Exception):
-    """The architecture failed a check of its scenario. The message describes it in one sentence."""
+    """The architecture failed a check of its scenario. The message describes the failure in one sentence."""
 
 
 @dataclass(frozen=True)

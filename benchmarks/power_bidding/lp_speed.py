@@ -1,4 +1,4 @@
-"""Processor time of the storage program, solved again by HiGHS, against SciPy's `linprog`.
+"""Processor time to re-solve the storage program with HiGHS, compared with SciPy's `linprog`.
 
     python -m benchmarks.power_bidding.lp_speed --json out/lp_speed.json
 

@@ -1,4 +1,4 @@
-"""Energy and regulation bids compared with those of Sandia's QuEST, by running its own code.
+"""Compare our energy and regulation bids with those of Sandia's QuEST, whose code is run.
 
     .groundplan/envs/app/bin/python -m benchmarks.power_bidding.quest --json out/quest.json
     .groundplan/envs/app/bin/python -m benchmarks.power_bidding.quest --published snl-quest

@@ -1,4 +1,4 @@
-"""Real-time curves against a rolling linear program, its dual and a self-schedule, on real prices.
+"""Compare real-time curves with a rolling linear program, its dual and a self-schedule, on real prices.
 
     python -m benchmarks.power_bidding.real_time --zone nyc north hb_south --json out/real_time.json
 

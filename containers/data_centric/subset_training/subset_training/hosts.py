@@ -244,7 +244,7 @@ def _meet(cluster: Cluster, watch: Watch, timeout: int, stop: Callable[[], None]
     watch.start()
     wait(lambda: {first} - watch.joined)
     store = _store(found[0], limit)
-    # The first host times out earlier, and its failure names the missing host
+    # The first host times out before this one, and its failure reason names the missing host
     wait(lambda: set() if store.check(["joined"]) else {first}, timeout + GRACE)
     return store
 
@@ -290,7 +290,7 @@ def _unanswered(cluster: Cluster, store: dist.TCPStore, timeout: int, error: Run
             time.sleep(GRACE)
             waiting.extend(host for host in cluster.hosts if store.check([f"waits/{host}"]))
 
-    # The store is part of the first host's process: if one hangs, the other hangs too
+    # The store runs in the first host's process: if that process hangs, the store hangs too
     asking = threading.Thread(target=ask, daemon=True)
     asking.start()
     asking.join(2 * GRACE)

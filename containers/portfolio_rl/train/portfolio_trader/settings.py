@@ -42,7 +42,7 @@ class Settings(Options):
     runners: int = whole(0, 1024, default=0)
     """Env runners of `rllib` on each host; 0: one for each core."""
     recipe: str = choice("ours", "source", default="ours")
-    """Hyperparameters of `rllib`. `source`: those that the source published, for comparison."""
+    """Hyperparameters of `rllib`. `source`: those of the AWS sample, for comparison."""
     checkpoint_every: int = whole(0, 1_000_000, default=50)
     """Batches of PPO between two checkpoints; 0: none."""
     seed: int = whole(0, 2**31 - 1, default=0)

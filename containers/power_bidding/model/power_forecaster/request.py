@@ -69,7 +69,7 @@ class Request:
     asset: Asset
     market: Terms
     history: History
-    """Prices to the last known one, feeds and the external forecast; each as long as the longest"""
+    """Prices to the last known one, feeds and the external forecast. All are padded to the longest of them"""
     real_time: Doubles
     """Real-time prices of the same hours"""
     level: float
