@@ -1,4 +1,4 @@
-"""Runs all benchmarks, or the named ones, one after the other, even if one fails.
+"""Run all benchmarks, or only the named benchmarks, in sequence. The others run even if one fails.
 
     python -m benchmarks [NAME ...]
 

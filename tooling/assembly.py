@@ -23,7 +23,7 @@ REPLACED = {"output", "quiet"}
 
 
 class PreparationError(Exception):
-    """The deployment would fail. The message says why and how to fix it."""
+    """The deployment would fail. The message has the reason and the remedy."""
 
 
 class SynthesisError(PreparationError):

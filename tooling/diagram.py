@@ -1,4 +1,4 @@
-"""Draw each stack's diagram from its template: what runs, what it calls, and where data is.
+"""Draw each stack's diagram from its template: functions, machines and jobs, their calls, and data stores.
 
     make diagrams    # docs/NAME/stack.svg of every architecture, after a synthesis
 

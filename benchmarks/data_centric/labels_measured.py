@@ -279,7 +279,7 @@ def redundant_ones(seeds: int) -> Figures:
 def _redundant(noise: float, seed: int) -> dict[str, Row]:
     """Return changes of test accuracy, in percentage points, after removing redundant or random examples.
 
-    The baseline is the training on all examples without those that were found as label errors."""
+    The baseline is a training without the examples that were found as label errors."""
     train, test = train_test_split(np.arange(len(TRUTH)), test_size=TESTED, stratify=TRUTH, random_state=seed)
     labels, _ = digits.wrong(TRUTH[train], noise, seed)
     after = job(labels, IMAGES[train], seed=seed)

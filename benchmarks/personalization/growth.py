@@ -344,7 +344,7 @@ class LaunchDay:
     def now(self) -> float:
         return EPOCH + self.clock.now
 
-    # --- what came of it ---
+    # --- results ---
 
     def _outcome(self, seconds: float) -> Outcome:
         meter = self.fleet.meter
@@ -407,8 +407,8 @@ class Account:
 
     @property
     def choice(self) -> dict[str, Any]:
-        """The deployment's settings for this configuration. They are validated, so only deployable ones are
-        simulated."""
+        """The deployment's settings for this configuration. They are validated, so that only deployable
+        settings are simulated."""
         return {
             "hosts_max": self.hosts,
             "tasks_per_host": self.tasks_per_host,

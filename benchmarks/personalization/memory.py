@@ -117,7 +117,7 @@ class MemoryStore:
         if job.status != JobStatus.ENDED:
             heapq.heappush(self._due[job.status], (job.not_before, self._number, job.job))
 
-    # --- what many share ---
+    # --- state that requests and jobs share ---
 
     def bucket(self) -> Bucket | None:
         return self._bucket

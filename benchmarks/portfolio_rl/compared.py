@@ -93,7 +93,7 @@ class Comparison:
         return row
 
     def observed(self, seed: int) -> Episodes:
-        """Return the episodes that a learner of this seed sees, as the image's own job draws them."""
+        """Return the episodes that a learner with this seed observes, drawn as in the image's job."""
         return self.problem.market.draw(np.random.default_rng(seed), OBSERVED)
 
     def maximiser(self, found: values.Values) -> values.Maximiser:

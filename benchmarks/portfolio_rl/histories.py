@@ -59,7 +59,7 @@ def knows(scales: Scales, horizon: float, steps: int) -> Values:
 
     A dollar of an asset is worth exp(horizon * return).
 
-    :param horizon: share of the last return that is still to come
+    :param horizon: share of the last return that future returns are expected to add
     """
     assets = len(RULES.assets)
     terms = monomials(assets + 1 + 2 * assets, 3)

@@ -58,7 +58,8 @@ class Program:
 
     def __init__(self, rules: Compiled, whole_steps: int | None = None, nodes: int = 1000, gap: float = 1e-4):
         """
-        :param whole_steps: decisions with whole lots; later ones may trade fractions. None: all
+        :param whole_steps: number of first decisions with whole lots; later decisions may trade fractions.
+        None: all
         :param nodes: maximum nodes of the search, which then returns the best plan so far
         :param gap: maximum relative difference of the plan's value from the optimum
         """
@@ -106,7 +107,7 @@ class Program:
                 add({b[i]: 1, z[i]: -rules.largest}, -np.inf, 0)
             balance = {c: 1.0} | {s[i]: -gain[i] for i in range(n)} | {b[i]: cost[i] for i in range(n)}
             add(balance | ({old_cash: -1.0} if old else {}), money, money)
-            for i in range(n) if rules.faithful else ():  # each leg has the cash after the earlier ones
+            for i in range(n) if rules.faithful else ():  # each leg has the cash after the earlier legs
                 row = {old_cash: 1.0} if old else {}
                 for j in range(i):
                     row |= {s[j]: gain[j], b[j]: -cost[j]}

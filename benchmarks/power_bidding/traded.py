@@ -110,7 +110,7 @@ def read(path: Path, source: Source) -> tuple[Market, np.datetime64]:
 def traded(
     zone: str, market: Market, first: np.datetime64, tuning: bool
 ) -> tuple[dict[str, Doubles], Doubles]:
-    """Return the dollars of each day by policy, and those of perfect foresight."""
+    """Return the revenue of each day in dollars by policy, and the revenue of perfect foresight."""
     period = SOURCES[zone].tuning if tuning else SOURCES[zone].judging
     days = [int((np.datetime64(day) - first) / np.timedelta64(1, "D")) for day in period]
     begin, end = (day * DAY for day in days)

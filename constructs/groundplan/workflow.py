@@ -41,8 +41,8 @@ class TrainingJobs:
 
     `inputs` and `hyperparameters` are defaults that an execution may override: inputs as fields of its input,
     hyperparameters in its field `hyperparameters`. It cannot override the hyperparameters in `fixed`. The
-    container gets the hyperparameter `mode`: `train` or `evaluate`. `logged` are metrics in the training's
-    log besides those of `Metric`, such as `rows:read` for `rows:read=12`. `channels` are folders of the
+    container gets the hyperparameter `mode`: `train` or `evaluate`. `logged` are further metrics in the
+    training's log besides `Metric`, such as `rows:read` for `rows:read=12`. `channels` are folders of the
     bucket that both kinds of job read, by channel name. `isolated` containers have no network access, except
     to the other hosts of their job.
     """
@@ -263,7 +263,8 @@ class Workflow:
         )
 
     def _find_champion(self, flow: Flow) -> None:
-        """Find the model in service. This comes after the training, during which another may be deployed."""
+        """Find the model in service. This step follows the training, because another model may be deployed
+        during the training."""
         status = "$states.result.Endpoints[EndpointName = $endpoint].EndpointStatus"
         patience = self._deployment_seconds // LOOK_SECONDS
         place = {"EndpointName": "{% $endpoint %}"}

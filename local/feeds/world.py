@@ -57,7 +57,7 @@ class World:
     ) -> Iterator[tuple[int, float | None]]:
         """Yield the published hours from `first` to before `end` with their values; None: a missing value.
 
-        :param published_by: hour of an earlier publication, to which present faults apply too
+        :param published_by: hour of an earlier publication; present faults apply to it too
         """
         column = name.partition(":")[0]
         feed = FEED_OF[column]

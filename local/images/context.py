@@ -1,4 +1,4 @@
-"""The build context: the folder from which COPY takes files, without files that `.dockerignore` excludes."""
+"""The build context: the folder from which COPY copies, without files that `.dockerignore` excludes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 class BuildContext:
-    """The folder from which COPY takes files, without files that `.dockerignore` excludes."""
+    """The folder from which COPY copies files, without files that `.dockerignore` excludes."""
 
     def __init__(self, folder: Path, dockerfile: Path):
         self.folder = folder.resolve()

@@ -107,7 +107,7 @@ def prepare(settings: PowerBidding, functions: Mapping[str, str], *, bus: str) -
 
 
 def _feed(feed: str, function: str) -> Branch:
-    """Return the branch that fetches a feed. Late feeds are retried; failed ones are reported as missing."""
+    """Return the branch that fetches a feed. Late feeds are retried; failed feeds are reported as missing."""
     word = feed.title().replace("_", "")
     got, tries = f"got_{feed}", f"tries_{feed}"
     branch = Branch(f"Begin{word}")

@@ -1,4 +1,4 @@
-"""Fault benchmark: inject a fault in each hour of a replay, and record what happens to the hour's offer.
+"""Fault benchmark: inject a fault in each hour of a replay, and record the outcome of the hour's offer.
 
     python -m benchmarks.power_bidding.faults --json out/faults.json
     python -m benchmarks.power_bidding.faults --times 3 --kinds throttled restarted

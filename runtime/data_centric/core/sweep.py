@@ -45,7 +45,7 @@ class Limits:
     """Limits of the deployed stack."""
 
     strategies: Mapping[str, bool]
-    """Strategies of the training image; whether each takes a fraction"""
+    """Strategies of the training image; whether each supports a fraction"""
     hyperparameters: tuple[str, ...]
     """Hyperparameters that a sweep may set"""
     most_jobs: int

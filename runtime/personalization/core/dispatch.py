@@ -121,7 +121,7 @@ def numbered(requests: Sequence[Request]) -> list[int]:
 
 
 def horizon(backend: Backend, now: float) -> float:
-    """Return the latest time to which a job is put off."""
+    """Return the latest time until which a job may be put off."""
     return now + max(LONGEST_WAIT, backend.pace.stale_seconds) + SKEW_SECONDS
 
 
@@ -315,8 +315,8 @@ def write_inputs(backend: Backend, job: Job, requests: list[Request]) -> None:
 def plan(backend: Backend, job: Job, requests: list[Request]) -> list[dict[str, Any]]:
     """Return the tasks with their hosts. Each host runs its tasks in this order.
 
-    Users' first requests come before their further ones, and short ones before long ones. The order does not
-    change when a host ends, and shortens the wait of most users.
+    First requests of users come before their further requests, and short tasks before long tasks. The order
+    does not change when a host ends, and shortens the wait of most users.
     """
     estimates, numbers = [request.estimate for request in requests], numbered(requests)
     hosts = pack(estimates, min(job.hosts, len(requests)))

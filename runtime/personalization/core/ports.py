@@ -293,10 +293,9 @@ class FollowUps(Protocol):
     def mark_purged(self, request: Request) -> None: ...
 
     def not_purged(self, before: float, again: float, ahead: float) -> list[Request]:
-        """Return the DELETED requests to purge. They changed before `before`.
+        """Return DELETED requests that are not purged and changed before `before` or after `ahead`.
 
-        Those that changed before `again` are returned even if they were purged already. Requests that are not
-        purged and changed after `ahead` are returned too.
+        Requests that changed before `again` are returned even if they were purged.
         """
         ...
 

@@ -38,8 +38,9 @@ PORT = 9097
 """Port of the `TCPStore` on the first host, which the hosts use for rendezvous."""
 POLL = 0.1
 GRACE = 5.0
-"""Seconds to wait for the cause of a failed collective. The watch reports a lost host in that time. If none
-was lost, responsive hosts write to the store, and the failure reason names those that did not."""
+"""Seconds to wait for the cause of a failed collective. The watch reports a lost host in that time. If no
+host was lost, responsive hosts write to the store, and the failure reason names the hosts that did not
+write."""
 CUDA = "cuda"
 
 Both = Callable[[Tensor], tuple[Tensor, Tensor]]
@@ -186,7 +187,7 @@ def joined(cluster: Cluster, timeout: int, device: torch.device, stop: Callable[
 
 
 class _End:
-    """Decides how this process ends: with its own result or, if that comes first, because a host was lost."""
+    """Decides how this process ends: with its result, or because a host was lost, whichever is first."""
 
     def __init__(self, cluster: Cluster):
         self.watch = Watch(cluster, self._on_loss)

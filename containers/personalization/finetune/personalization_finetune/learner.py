@@ -55,7 +55,8 @@ class Learner:
         self.configs: dict[str, LoraConfig] = {}
 
     def begin(self) -> None:
-        """Add the trained parameters and their optimizers. Before, the networks are those of the base."""
+        """Add the trained parameters and their optimizers. Before this call, the networks are equal to the
+        base's."""
         settings = self.settings
         networks = {"unet": (self.unet, TARGETS[settings.targets])}
         if settings.train_text_encoder:

@@ -30,7 +30,7 @@ class Settings(Options):
     episodes: int = whole(100, 100_000_000, default=600_000)
     """Number of training episodes of PPO."""
     cpu_seconds: float = number(0, 1e6, default=0.0)
-    """CPU time after which PPO stops, if it comes first; 0: no limit."""
+    """CPU time after which PPO stops, even before `episodes` are reached; 0: no limit."""
     held_out: int = whole(1000, 1_000_000, default=50_000)
     """Number of held-out episodes for the comparison with the baselines."""
     program: bool = flag(default=False)

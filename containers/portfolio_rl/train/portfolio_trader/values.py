@@ -7,7 +7,7 @@ the problem of the AWS sample, there are no signals, and holdings are in lots. O
 are in dollars.
 
 - `greedy`: degree 1, with the mean of the next price as the value of a unit: the best order if everything
-  were sold at the next prices, without fees. With known means, or with those of observed episodes.
+  were sold at the next prices, without fees. The means are known, or estimated from observed episodes.
 - `fitted`: value iteration, backward from the last decision, on observed episodes only. On many episodes
   drawn from known curves it is the stochastic dynamic program for comparison.
 """
