@@ -3,9 +3,9 @@
     python -m benchmarks.personalization.serving [--users 4] [--rounds 3] [--ways full adapter]
                                                  [--base FOLDER] [--json FILE]
 
-All ways use Triton and SageMaker's multi-model API:
+All ways use Triton and SageMaker's multi-model API. `full` is the way of the published solution:
 
-    full       every user's archive is a whole pipeline, a separate Triton model (the way of the AWS post)
+    full       every user's archive is a whole pipeline, a separate Triton model
     calling    every user's archive is a small Triton model that calls one resident pipeline
     adapter    every user's archive is an adapter, and one resident pipeline serves all (ours)
 

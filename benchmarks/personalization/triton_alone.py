@@ -2,7 +2,7 @@
 
     python triton_alone.py FOLDER PORT BASE|-
 
-In the way of the AWS post, every user's model is a Triton model. With BASE, a resident pipeline is the
+In the published solution, every user's model is a Triton model. With BASE, a resident pipeline is the
 additional model `base`, which the users' models call. Runs until its standard input is closed.
 """
 

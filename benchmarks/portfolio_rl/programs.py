@@ -58,8 +58,7 @@ class Program:
 
     def __init__(self, rules: Compiled, whole_steps: int | None = None, nodes: int = 1000, gap: float = 1e-4):
         """
-        :param whole_steps: number of first decisions with whole lots; later decisions may trade fractions.
-        None: all
+        :param whole_steps: number of first decisions with whole lots, None: all. Later ones may use fractions
         :param nodes: maximum nodes of the search, which then returns the best plan so far
         :param gap: maximum relative difference of the plan's value from the optimum
         """

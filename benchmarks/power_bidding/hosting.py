@@ -43,7 +43,7 @@ STACK = "groundplan-dev-power-bidding"
 REGION = "us-east-1"
 """Region of the list prices"""
 SOURCE_RATIO = 0.2
-"""Ratio of costs that the AWS post reports: serverless hosting saves 80 %."""
+"""Ratio of costs in the published solution, which reports that serverless hosting saves 80 %."""
 HISTORY_HOURS = 24 * 392
 """Days of prices in a production request"""
 WARM = 5
