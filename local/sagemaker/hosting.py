@@ -569,8 +569,8 @@ def recover(platform: Platform, store: Store) -> None:
     """Restore the endpoints at the start of a server.
 
     Endpoints in service are in service again; interrupted creations fail, updates are rolled back, deletions
-    are completed. Returns immediately: containers of instances start in the background, serverless ones with
-    the first request. Earlier requests wait.
+    are completed. Returns immediately: containers of instances start in the background, containers of
+    serverless variants with the first request. Earlier requests wait.
     """
     clean(platform, INSTANCES)
     for account, region in store.scopes():

@@ -249,7 +249,7 @@ def of_errors(
     page: LabelingPage,
     progress: Progress,
 ) -> tuple[Metrics, Any, Story]:
-    """Plant wrong labels, find them, and let an expert review the found ones."""
+    """Plant wrong labels, find them, and let an expert review the labels that were found."""
     bucket = outputs["DataBucket"]
     labels, wrong = pictures.planted(given.digit_labels, PLANTED, SEED)
     manifest = put(

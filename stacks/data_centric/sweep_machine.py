@@ -94,7 +94,7 @@ def sweep(
 
     :param name: name of the state machine, and prefix of the jobs' names
     :param search: prefix of the names of tuning jobs, which have at most 32 characters
-    :param plan: ARN of the function, as is `compare`
+    :param plan: ARN of the function that plans a sweep; `compare`: of the function that compares its runs
     """
     flow = Flow()
     flow.settle(

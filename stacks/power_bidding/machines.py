@@ -162,7 +162,7 @@ def bid(settings: PowerBidding, functions: Mapping[str, str]) -> dict[str, Any]:
         "IsAsked",
         pass_on=True,
     )
-    # Functions are not faster in a replay, so half of the wait is left to the states before and after
+    # Functions are not faster in a replay, so half of the time is reserved for the states before and after
     share = "($rate > 1 ? 0.5 : 1)"
     patience = {"patience": f"{{% $max([1, $floor({60 * minutes} / $rate * {share})]) %}}"}
     asked = "{% $exists($states.input.retrain) and $states.input.retrain %}"

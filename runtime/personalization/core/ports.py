@@ -137,7 +137,8 @@ class LaunchPostponedError(Exception):
 class QuotaExceededError(LaunchPostponedError):
     """The account's quota allows fewer instances of this kind of capacity (spot or on demand) than requested.
 
-    `limit` is the quota, None if SageMaker's message has none; `free` is the unused part of it.
+    `limit` is the quota; None if SageMaker's message does not have it. `free` is the unused part of the
+    quota.
     """
 
     def __init__(self, message: str, limit: int | None = None, free: int = 0) -> None:
