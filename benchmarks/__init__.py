@@ -1,6 +1,6 @@
-"""Benchmarks against the published solution of the same problem, in a package per architecture.
+"""Benchmarks that compare each architecture with the published solution of its problem.
 
-Each package lists in `BENCHMARKS` the modules that `python -m benchmarks` runs.
+There is a package for each architecture. Its `BENCHMARKS` lists the modules that `python -m benchmarks` runs.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""Runs all benchmarks, or the named ones, one after the other, even if one fails.
+"""Run all benchmarks, or only the named benchmarks, in sequence. The others run even if one fails.
 
     python -m benchmarks [NAME ...]
 
@@ -28,7 +28,7 @@ NAMES = [
 
 
 def chosen(names: list[str]) -> list[str]:
-    """Return the benchmarks with these names, which are benchmarks or architectures; without names, all.
+    """Return the benchmarks with these names of benchmarks or architectures; without names, all benchmarks.
 
     Raises `ValueError` for an unknown name.
     """

@@ -74,7 +74,7 @@ def drawing(figure: Figure) -> Markup:
         svg = svg.replace(color, f"var(--figure-{name})")
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     # Ids must be unique in the page: ids that are referred to get a prefix, the others are removed. A colour
-    # such as "#ffffff" looks like a reference.
+    # such as "#ffffff" must not be taken for a reference.
     used = set(re.findall(r"#([\w.-]+)[\")]", svg)) & set(re.findall(r' id="([^"]*)"', svg))
     own = hashlib.sha256(str(figure.path).encode()).hexdigest()[:8]
     svg = re.sub(r' id="([^"]*)"', lambda found: f' id="{own}-{found[1]}"' if found[1] in used else "", svg)

@@ -50,7 +50,8 @@ class LocalCloud:
 
     def __init__(self, home: Path, port: int | None = None, region: str | None = None):
         """
-        :param port: default: the port of the last start, or a free one if that is taken or there was none
+        :param port: default: the port of the last start; a free port at the first start, or if that port is
+            taken
         :param region: default: the Region of the last start, or eu-west-1
         """
         self.home = home.resolve()

@@ -1,10 +1,11 @@
 """Containers in Linux namespaces: their file system, their start, and whether this machine supports them.
 
-A container sees its image, this machine's `/usr` in place of the image's system, `/opt/ml`, and a private
-`/proc`, `/dev`, `/tmp` and `/etc/hosts`. Files that it writes outside of `/opt/ml` go to a private layer,
-which is removed with it. It sees nothing else of this machine: no home directory, no state of the cloud, no
-other job's folder. It uses this machine's network unless it is isolated: then it has a network namespace that
-is private, or shared with the other hosts of its job. The program `namespaces_init.py` sets all this up.
+A container can access its image, this machine's `/usr` in place of the image's system, `/opt/ml`, and a
+private `/proc`, `/dev`, `/tmp` and `/etc/hosts`. Files that it writes outside of `/opt/ml` go to a private
+layer, which is removed with it. It cannot access anything else on this machine, such as home directories, the
+state of the cloud and folders of other jobs. It uses this machine's network unless it is isolated: then it
+has a network namespace that is private, or shared with the other hosts of its job. The program
+`namespaces_init.py` sets all this up.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 If `kept` is set, the command starts only if the files that it writes can stay in the scratch folder. If
 `network` is "own", it gets a new network namespace that has a loopback interface only. If `network` is the
-process ID of another command's supervisor, it joins that one's network namespace.
+process ID of another command's supervisor, it joins that supervisor's network namespace.
 
 `namespaces.py` starts this program with a file descriptor as its argument, and the result of `layout` and the
 command as JSON on standard input. It becomes three processes:

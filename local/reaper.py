@@ -42,7 +42,7 @@ class Reaper:
         )
 
     def adopt(self, group: int) -> None:
-        """Have this process group ended when the cloud ends."""
+        """Register a process group, to be ended when the cloud ends."""
         self._tell(f"+{group}\n")
 
     def release(self, group: int) -> None:

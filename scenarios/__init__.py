@@ -17,7 +17,7 @@ Progress = Callable[[str], None]
 
 
 class ScenarioError(Exception):
-    """The architecture failed a check of its scenario. The message describes it in one sentence."""
+    """The architecture failed a check of its scenario. The message describes the failure in one sentence."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Metric:
             )
 
     def reached(self, value: float) -> bool:
-        """Return whether `value` is within the bound. NaN is not, unless there is no bound."""
+        """Return whether `value` is within the bound. NaN is within the bound only if there is none."""
         if self.bound is None:
             return True
         return value >= self.bound if self.better == "higher" else value <= self.bound
@@ -109,7 +109,7 @@ class ScenarioResult:
         """Return one line for each metric that did not reach its bound.
 
         An estimate with an interval, `NAME_low` to `NAME_high`, misses its bound only if the whole interval
-        does, so that random deviations are no failure.
+        does, so that random deviations do not count as failures.
         """
         lines = []
         for metric in self.declared:

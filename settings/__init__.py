@@ -2,9 +2,9 @@
 
     cdk deploy -c env=prod -c only=ARCHITECTURE -c ARCHITECTURE.FIELD=VALUE -c ARCHITECTURE.GROUP.FIELD=VALUE
 
-`load` returns the `Settings` in the CDK's context, or raises one error with all invalid values and what is
-allowed. A field's `description` is its documentation and the end of its error message. Settings contain no
-secrets and no account ids.
+`load` returns the `Settings` in the CDK's context, or raises one error that lists every invalid value with
+the allowed values. A field's `description` is its documentation and the end of its error message. Settings
+contain no secrets and no account ids.
 """
 
 from settings.base import SettingsError

@@ -186,7 +186,7 @@ class Personalization(ArchitectureSettings):
     }
 
     base: str = Field(
-        # with a revision: without one, an instance loads the latest commit at the time it starts
+        # The id has a revision. Without one, each instance would load the latest commit at its start
         default="stable-diffusion-v1-5/stable-diffusion-v1-5@451f4fe16113bff5a5d2269ed5ad43b0592e9a14",
         pattern=rf"^({HUGGING_FACE}|{S3_FOLDER})$",
         max_length=512,

@@ -170,7 +170,7 @@ class PowerBidding(ArchitectureSettings):
 
     @property
     def serverless_units(self) -> int:
-        # the model in service, the one before it and the one being tried
+        # three endpoints: of the model in service, of the previous model and of the model on trial
         return 3 * self.serverless_concurrency if self.hosting == "serverless" else 0
 
     def contradictions(self) -> list[str]:

@@ -110,7 +110,7 @@ class ModelParts:
         serving_image: assets.DockerImageAsset | None = None,
         environment: Mapping[str, str] | None = None,
     ) -> TrainAndDeploy:
-        """Add the workflow and its outputs. The parameters are those of its parts in `groundplan`."""
+        """Add the workflow and its outputs. The parameters are those of the constructs in `groundplan`."""
         settings = self.settings
         self._images = image, serving_image or image
         self._grant_pull(self.training_role, self.serving_role)

@@ -23,7 +23,7 @@ REPLACED = {"output", "quiet"}
 
 
 class PreparationError(Exception):
-    """The deployment would fail. The message says why and how to fix it."""
+    """The deployment would fail. The message has the reason and the remedy."""
 
 
 class SynthesisError(PreparationError):
@@ -71,7 +71,7 @@ def parse(arguments: Sequence[str]) -> CommandLine:
             words.append(word)
             continue
         given, equals, value = word.partition("=")
-        # the value belongs to the last of several short options in one argument
+        # of several short options in one argument, the last one has the value
         spelt = _letters(given) if given.startswith("--") else given[-1:]
         name, takes_value = known.get(spelt, (given.lstrip("-"), False))
         if not equals and rest:

@@ -1,4 +1,4 @@
-"""Draw each stack's diagram from its template: what runs, what it calls, and where data is.
+"""Draw each stack's diagram from its template: functions, machines and jobs, their calls, and data stores.
 
     make diagrams    # docs/NAME/stack.svg of every architecture, after a synthesis
 
@@ -22,7 +22,7 @@ from tooling import envs
 
 ROOT = envs.ROOT
 STACK, TEMPLATE = "groundplan-dev-", ".template.json"
-"""What the file names of templates begin and end with"""
+"""Prefix and suffix of the file names of templates"""
 Resource = Mapping[str, Any]
 KINDS = {
     "AWS::Lambda::Function": ("Lambda function", "compute"),
@@ -46,7 +46,7 @@ KINDS = {
     "AWS::CloudFront::Distribution": ("CloudFront", "edge"),
     "AWS::Cognito::UserPool": ("Cognito user pool", "edge"),
 }
-"""What each type is called, and its group of colors; other types are not drawn"""
+"""Name and color group of each resource type; other types are not drawn"""
 JOBS = {
     "sagemaker:CreateTrainingJob": "training jobs",
     "sagemaker:CreateProcessingJob": "processing jobs",
@@ -54,7 +54,8 @@ JOBS = {
     "sagemaker:CreateEndpoint": "endpoint",
     "sagemaker:InvokeEndpoint": "endpoint",
 }
-"""What SageMaker runs, by the action that creates or calls it. An endpoint may be in the template"""
+"""Name of what SageMaker runs, by the action that creates or invokes it. An endpoint may be in the
+template"""
 ENDPOINT, MODEL = "AWS::SageMaker::Endpoint", "AWS::SageMaker::Model"
 COLORS = {"compute": "#ed7100", "flow": "#c925a8", "data": "#2e7d32", "edge": "#6b3fd4"}
 GLUE = {
@@ -122,7 +123,7 @@ def draw(template: Mapping[str, Any]) -> Drawing:
     drawing.nodes = {name: node for name, node in drawing.nodes.items() if name not in letters}
     for name in [*drawing.nodes]:
         runs = [resources[name]]
-        if resources[name]["Type"] == ENDPOINT:  # its role is that of its models
+        if resources[name]["Type"] == ENDPOINT:  # an endpoint has the role of its models
             runs += [each for each in resources.values() if each["Type"] == MODEL]
         for each in runs:
             _permitted(drawing, name, roles_of(each), rights)
@@ -143,11 +144,11 @@ class Rights:
     passed: set[str] = field(default_factory=set)
     """Roles that it may pass"""
     jobs: set[str] = field(default_factory=set)
-    """Of `JOBS`"""
+    """Names in `JOBS` that it may create or invoke"""
 
 
 def rights_of(resources: Mapping[str, Resource]) -> dict[str, Rights]:
-    """Return what each role of a template may do, by the role's logical id."""
+    """Return the rights of each role of a template, by the role's logical id."""
     found: dict[str, Rights] = defaultdict(Rights)
     for resource in resources.values():
         if resource["Type"] == "AWS::IAM::Policy":

@@ -1,4 +1,4 @@
-"""Check what a program can see of the project's language: phrases to avoid and long names of tests.
+"""Check the project's language for phrases to avoid and for long names of tests.
 
 .groundplan/envs/app/bin/python -m tooling.prose
 """
@@ -27,7 +27,7 @@ PHRASES = {
 }
 """Phrases to avoid, with what to write instead"""
 NAMES = ("nobody",)
-"""Phrases that are names of users in tests and in files of Linux"""
+"""Phrases that are allowed in some folders, because they are names of users in tests and on Linux"""
 OWN = Path(__file__).resolve().relative_to(ROOT).as_posix()
 PHRASE = re.compile(
     # `allowed is None` is code

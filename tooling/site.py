@@ -97,7 +97,7 @@ def linked(markdown: str, source: str, known: dict[str, str], repository: str = 
         )
 
     parts = FENCE.split(markdown)
-    # text and code alternate: text, fence, code, fence, text, ...
+    # parts alternate between text and code: text, fence, code, fence, text, ...
     return "".join(LINK.sub(changed, part) if number % 4 == 0 else part for number, part in enumerate(parts))
 
 

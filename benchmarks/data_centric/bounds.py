@@ -85,7 +85,7 @@ SPEED = [
 
 
 CIFAR: list[Metric] = []
-"""Figures that are told, without bounds: they depend on the size that is chosen."""
+"""Figures that are reported without bounds, because they depend on the chosen size."""
 
 
 def missed(metrics: Sequence[Metric], figures: dict[str, float]) -> list[str]:

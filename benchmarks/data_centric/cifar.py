@@ -1,11 +1,12 @@
-"""Accuracy and time of training on selected subsets of CIFAR-10, beside a fast recipe on all of it.
+"""Accuracy and time of training on selected subsets of CIFAR-10, compared with a fast recipe on all pictures.
 
     .groundplan/envs/app/bin/python -m benchmarks.data_centric.cifar --json out/cifar.json
     .groundplan/envs/app/bin/python -m benchmarks.data_centric.cifar --whole --runs out/cifar.jsonl
 
-Trains with the image's code in an environment of its own: without options at a size for two CPU cores, with
-`--whole` at the source's, for a GPU. Data: `cifar10/train.parquet` and `cifar10/test.parquet` in the folder
-GROUNDPLAN_DATA. See benchmarks/README.md for what each figure means.
+Trains with the image's code in a separate environment. By default the size is for two CPU cores. With
+`--whole` it is the size in the AWS post that this architecture follows, for a GPU. Data:
+`cifar10/train.parquet` and `cifar10/test.parquet` in the folder GROUNDPLAN_DATA. benchmarks/README.md
+explains each figure.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What `benchmarks.data_centric.cifar` measures, inside its environment."""
+"""The measurements of `benchmarks.data_centric.cifar`, inside its environment."""
 
 from __future__ import annotations
 
@@ -30,10 +30,11 @@ from toolkit.failure import FatalError
 CLASSES = tuple(map(str, range(10)))
 VALIDATION = 0.1
 SUBSETS = "subsets"
-"""Condition of all runs but that of the fast recipe, which is `FAST`."""
+"""Condition of all runs except the run of the fast recipe, whose condition is `FAST`."""
 SOURCE_EPOCHS = 100
 SOURCE = {1.0: (92.72, 1.0), 0.5: (91.42, 0.48), 0.3: (89.76, 0.31), 0.1: (82.82, 0.10)}
-"""ResNet-18 on a V100, by fraction: accuracy in percent, and an epoch's median seconds over those of full."""
+"""Results in the AWS post, for ResNet-18 on a V100. By fraction: accuracy in percent, and the median seconds
+of an epoch divided by those of `full`."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -121,7 +122,7 @@ def settings_of(options: argparse.Namespace) -> dict[Cell, Settings]:
 
 
 def hyperparameters(pairs: Sequence[str]) -> dict[str, str]:
-    """Return the hyperparameters in NAME=VALUE; the last of a name counts."""
+    """Return the hyperparameters in texts NAME=VALUE. If a name is repeated, its last value is used."""
     return {name: value for name, _, value in (pair.partition("=") for pair in pairs)}
 
 
@@ -133,9 +134,9 @@ def measured(
     results: Results,
     started: float,
 ) -> list[Row]:
-    """Return a row for each cell, of runs that take turns now, or whose results were kept.
+    """Return a row for each cell. Runs without stored results are trained now, in turns of one epoch.
 
-    Runs beside which `FULL` is trained get `time_ratio` and `median_ratio`.
+    Runs that are trained together with `FULL` get `time_ratio` and `median_ratio`.
     """
     digest = f"{data.digest} {device.type}"
     keys = {cell: key_of(settings, digest) for cell, settings in chosen.items()}
@@ -163,7 +164,7 @@ def measured(
 def row_of(cell: Cell, learner: Learner) -> Row:
     """Return the results of a completed run; accuracies in percent.
 
-    Seconds are those of the processor on a CPU, which other programs use as well, and of the clock on a GPU.
+    Seconds are processor time on a CPU, because other programs use it too, and clock time on a GPU.
     """
     assert learner.data.test is not None  # noqa: S101 - read with the data
     kind = "seconds" if learner.device.type == "cuda" else "cpu_seconds"
@@ -211,7 +212,7 @@ def epochs_of(table: Table, cell: Cell) -> int:
 
 
 def source_lines(cells: Sequence[Cell]) -> list[tuple[str, ...]]:
-    """Return the source's rows for the fractions of the table."""
+    """Return the rows of the AWS post for the fractions of the table."""
     return [
         (
             "source, V100",

@@ -40,7 +40,7 @@ def source(number: int) -> str:
 
 
 def wrong(labels: Any, share: float, seed: int) -> tuple[Any, Any]:
-    """Replace a share of the labels by other classes; each other class is as likely.
+    """Replace a share of the labels by other classes, with equal probabilities.
 
     Returns the labels [n], and which of them are wrong as [n] of bool.
     """
@@ -54,17 +54,17 @@ def wrong(labels: Any, share: float, seed: int) -> tuple[Any, Any]:
 @dataclass(frozen=True)
 class Answered:
     answers: Mapping[int, Mapping[str, int]]
-    """By item, then labeler: the class"""
+    """Class of each answer, by item and then by labeler"""
     accuracy: Mapping[str, float]
     """True accuracies of the labelers, without spammers"""
     spammers: frozenset[str]
 
 
 def answered(labels: int, seed: int) -> Answered:
-    """Return the answers of simulated labelers to all digits, `labels` an item, each by another labeler.
+    """Return simulated answers to all digits: `labels` answers to each item, from different labelers.
 
-    One spammer answers at random, the other one always the same. The others have accuracies from 50 to 90 %,
-    and wrong answers name each other class as likely.
+    One spammer answers at random, and another one always gives the same answer. The other labelers have
+    accuracies from 50 to 90 %; their wrong answers are uniform over the other classes.
     """
     generator = np.random.default_rng(seed)
     names = [f"labeler-{number:02}" for number in range(LABELERS)]

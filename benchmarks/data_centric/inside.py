@@ -21,7 +21,7 @@ def run(module: str, options: Mapping[str, Any], threads: int = 1) -> int:
         option = f"--{name.replace('_', '-')}"
         if value is True:
             arguments.append(option)
-        elif value is not None and value is not False and value != []:  # 0 is an option
+        elif value is not None and value is not False and value != []:  # 0 is a valid value
             arguments += [option, *map(str, value if isinstance(value, list) else [value])]
     python = envs.environment("benchmarks-data_centric")
     settings = {"PYTHONPATH": os.pathsep.join([str(envs.ROOT), *map(import_path, IMAGES)])}

@@ -1,4 +1,4 @@
-"""What `benchmarks.data_centric.labels` measures, inside its environment."""
+"""The measurements of `benchmarks.data_centric.labels`, inside its environment."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ from tooling.table import print_table
 
 SETTINGS = {"attribute": digits.ATTRIBUTE, "side": "8", "grey": "true"}
 LABELS = (3, 5)
-"""Labels an item"""
+"""Numbers of labels for each item"""
 SHARES = (0.02, 0.05, 0.1, 0.2)
-"""Of wrong labels"""
+"""Shares of wrong labels"""
 REMOVED = (0.3, 0.5, 0.7)
-"""Of the examples of each class"""
+"""Shares of each class's examples that are removed"""
 TESTED = 600
 PLANTED = 90
-"""Duplicates or outliers"""
+"""Number of planted examples of each kind: duplicates or outliers"""
 NOISE = 5
 """Standard deviation of a near-duplicate's noise, in 1/255"""
 
 LEAST_CROWDLAB, LEAST_DAWID_SKENE = 10.0, 4.0
-"""Points over majority, at 3 labels an item"""
+"""Minimum gain over the majority vote in percentage points, with 3 labels for each item"""
 LEAST_RECALL, LEAST_PRECISION = 0.82, 0.70
-"""Of planted errors of 5 %"""
+"""Minimum recall and precision with 5 % of planted label errors"""
 
 Figures = dict[str, Any]
 Row = dict[str, float]
@@ -70,7 +70,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def bounds(figures: Figures) -> list[str]:
-    """Return the bounds that the figures miss."""
+    """Return a message for each bound that a figure misses."""
     found: list[tuple[str, float, float]] = []
     if "consensus" in figures:
         at_three = figures["consensus"]["3"]
@@ -197,7 +197,8 @@ def similar_ones(seeds: int) -> Figures:
 
 
 def _similar(seed: int) -> Row:
-    """Plant noisy copies, copies with another label, and pictures of noise or in negative."""
+    """Plant near-duplicates, duplicates with another label, and outliers; return the shares that are
+    found."""
     generator = np.random.default_rng(seed)
     size, chosen = len(TRUTH), generator.permutation(len(TRUTH))[: 3 * PLANTED].reshape(3, PLANTED)
     noisy = np.clip(IMAGES[chosen[0]] + generator.normal(0, NOISE, (PLANTED, 8, 8, 1)), 0, 255)
@@ -229,11 +230,11 @@ def reasons(seeds: int) -> Figures:
 
 
 def _reasons(seed: int) -> Row:
-    """How well each kind of reason tells planted errors from right labels that the model would change.
+    """Return how well each signal separates planted errors from right labels that the model would change.
 
-    Area under the ROC curve; 0.5 is chance. Shapley values are those of a logistic regression on the pixels,
-    exact for independent pixels (S. Lundberg and S.-I. Lee, 2017), of the log-odds of the suggested class
-    over the given one.
+    The values are areas under the ROC curve; 0.5 is chance. The Shapley values are for the log-odds of the
+    suggested class over the given class, in a logistic regression on the pixels. They are exact for
+    independent pixels (S. Lundberg and S.-I. Lee, 2017).
     """
     labels, planted = digits.wrong(TRUTH, 0.05, seed)
     after = job(labels, seed=seed)
@@ -276,7 +277,9 @@ def redundant_ones(seeds: int) -> Figures:
 
 
 def _redundant(noise: float, seed: int) -> dict[str, Row]:
-    """Compare test accuracy after removal, in points over all examples without label errors found."""
+    """Return changes of test accuracy, in percentage points, after removing redundant or random examples.
+
+    The baseline is a training without the examples that were found as label errors."""
     train, test = train_test_split(np.arange(len(TRUTH)), test_size=TESTED, stratify=TRUTH, random_state=seed)
     labels, _ = digits.wrong(TRUTH[train], noise, seed)
     after = job(labels, IMAGES[train], seed=seed)

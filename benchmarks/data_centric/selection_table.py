@@ -1,4 +1,4 @@
-"""What `benchmarks.data_centric.selection` and `robustness` measure, inside their environment."""
+"""The measurements of `benchmarks.data_centric.selection` and `robustness`, inside their environment."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ from tooling.table import print_table
 
 RANDOM, GLISTER, INFOBATCH, FEWER = "adaptive_random", "glister", "infobatch", "fewer_epochs"
 PAPER = {0.1: (6, -3.0), 0.3: (2.5, -1.2), 0.5: (1.5, -0.2)}
-"""LeNet on MNIST in the GLISTER paper: by fraction, speed-up and points of accuracy against full."""
+"""Results for LeNet on MNIST in the GLISTER paper. By fraction: speed-up, and difference in accuracy to
+`full` in percentage points."""
 
 
 class Table:
-    """Rows of all runs by cell. Intervals are over seeds, and of paired differences."""
+    """Rows of all runs by cell. Intervals are over seeds; differences are paired by seed."""
 
     def __init__(self, rows: Sequence[Row]):
         self.runs: dict[Cell, dict[int, Row]] = {}
@@ -36,7 +37,8 @@ class Table:
         return interval(values) if values else None
 
     def difference(self, cell: Cell, other: Cell) -> Interval | None:
-        """Return the interval of the difference in accuracy, in points, over the seeds of both."""
+        """Return the interval of the difference in accuracy, in percentage points, over seeds that both cells
+        have."""
         ours, theirs = self.runs.get(cell, {}), self.runs.get(other, {})
         both = sorted(ours.keys() & theirs.keys())
         return interval([ours[s]["accuracy"] - theirs[s]["accuracy"] for s in both]) if both else None
@@ -131,7 +133,7 @@ def shown(given: Interval | None, digits: int, sign: str = "") -> str:
 
 
 def figures(table: Table, condition: str, fractions: Sequence[float]) -> dict[str, float]:
-    """Return the figures by name; those of other conditions than clean begin with the condition."""
+    """Return the figures by name. Names begin with the condition, except for the condition `clean`."""
     prefix = "" if condition == mnist.CLEAN else condition.replace(" ", "_") + "_"
     full = Cell(condition, FULL, 1.0)
     found: dict[str, float] = {}

@@ -1,11 +1,11 @@
-"""Seconds of one GLISTER selection, compared with gradients of single examples and with CORDS's own code.
+"""Seconds of a GLISTER selection, compared with per-example gradients and with the code of CORDS.
 
     .groundplan/envs/app/bin/python -m benchmarks.data_centric.speed --json out/speed.json
     .groundplan/envs/app/bin/python -m benchmarks.data_centric.speed --published cords
 
-CORDS is downloaded from GitHub at a fixed commit, or read from a checkout, `--published`. It is not part of
-this project: decile-team/cords, MIT. Measures in an environment of its own, on one thread. See
-benchmarks/README.md for what each figure means.
+CORDS is downloaded from GitHub at a fixed commit, or read from the checkout `--published`. It is not part of
+this project: decile-team/cords, MIT. Measures in a separate environment, on one thread. benchmarks/README.md
+explains each figure.
 """
 
 from __future__ import annotations

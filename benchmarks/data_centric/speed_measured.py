@@ -1,8 +1,9 @@
-"""What `benchmarks.data_centric.speed` measures, inside its environment.
+"""The measurements of `benchmarks.data_centric.speed`, inside its environment.
 
-Ways to the same selection: ours, with a forward pass over the training set or with outputs recorded in
-training; gradients of single examples by autograd, with our greedy; and CORDS's `GLISTERStrategy`, whose
-source is loaded from a folder. The latter two have their own forward pass.
+Four implementations of the same selection are compared. Ours uses either a forward pass over the training
+set, or outputs that were recorded in training. Another one computes per-example gradients with autograd, and
+uses our greedy selection. The last one is `GLISTERStrategy` of CORDS, whose code is loaded from a folder. The
+last two make their own forward passes.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from subset_training.strategies.glister import Glister
 from tooling.table import print_table
 
 BEFORE = 2
-"""Epochs of training before the selection."""
+"""Number of training epochs before the selection."""
 BATCH = 64
 CPU = torch.device("cpu")
 OURS, RECORDED = "ours", "ours, outputs recorded in training"
@@ -53,7 +54,7 @@ def main() -> int:
         AUTOGRAD: lambda: by_example(learner, options.budget),
         CORDS: lambda: by_cords(theirs, learner, options.budget, options.batch),
     }
-    ways[OURS]()  # the first call of many functions is slower
+    ways[OURS]()  # the first call is slower, because functions are initialized
     found: dict[str, list[tuple[Tensor, float]]] = {name: [] for name in ways}
     for _ in range(options.repeats):
         for name, way in ways.items():
@@ -98,18 +99,18 @@ def parse() -> argparse.Namespace:
 
 
 def timed(way: Callable[[], Tensor]) -> tuple[Tensor, float]:
-    """Return a way's selection and its processor seconds."""
+    """Return the selection of an implementation, and its processor seconds."""
     started = time.process_time()
     return way(), time.process_time() - started
 
 
 def shared(ours: Tensor, theirs: Tensor) -> float:
-    """Return the share of our examples that are in the other selection; 0 for one of another size."""
+    """Return the share of our selected examples that are in the other selection; 0 if the sizes differ."""
     return float(torch.isin(ours, theirs).float().mean()) if len(ours) == len(theirs) else 0.0
 
 
 def prepared(count: int) -> Learner:
-    """Return a run, after some epochs, on MNIST repeated to `count` training examples.
+    """Return a run after `BEFORE` epochs on MNIST, whose training set is repeated to `count` examples.
 
     Copies have noise, so that no two gradients are the same.
     """
@@ -132,7 +133,7 @@ def repeated(data: Data, count: int) -> Data:
 
 
 def ours(learner: Learner, budget: int, recorded: Outputs | None = None) -> Tensor:
-    """Select as a training job does, from recorded outputs if there are any."""
+    """Select as a training job does, from the recorded outputs if they are given."""
     state = learner._state(BEFORE)
     if recorded is not None:
         state = replace(state, train=lambda: Outputs(recorded.logits, recorded.features, recorded.labels))
@@ -140,7 +141,7 @@ def ours(learner: Learner, budget: int, recorded: Outputs | None = None) -> Tens
 
 
 def by_example(learner: Learner, budget: int) -> Tensor:
-    """Select by gradients of the last layer that autograd computes for one example at a time."""
+    """Select by last-layer gradients, which autograd computes for each example separately."""
     head = learner.model.head
     gradients = torch.empty(len(learner.data.train), head.weight.numel() + head.bias.numel())
     loader = learner.loaders["train"]
@@ -180,7 +181,7 @@ class ForCords(nn.Module):
 
 
 def by_cords(strategy: Any, learner: Learner, budget: int, batch: int) -> Tensor:
-    """Select by CORDS's code, with the gradients of the whole last layer, in `ROUNDS` rounds."""
+    """Select with CORDS's code in `ROUNDS` rounds, with gradients of weights and bias of the last layer."""
     loaders = []
     for name in ("train", "validation"):
         every = list(learner.loaders[name].all())
@@ -196,7 +197,7 @@ def by_cords(strategy: Any, learner: Learner, budget: int, batch: int) -> Tensor
 
 
 def cords(folder: Path) -> Any:
-    """Return CORDS's `GLISTERStrategy` from the folder of its two modules."""
+    """Return the class `GLISTERStrategy` of CORDS from the folder with its two modules."""
     package = types.ModuleType("published")
     package.__path__ = [str(folder)]
     sys.modules["published"] = package

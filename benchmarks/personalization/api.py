@@ -1,11 +1,11 @@
-"""Send generated requests to the API of `personalization` and judge each answer by the API's document.
+"""Send generated requests to the API of `personalization` and check each answer against the OpenAPI document.
 
     python -m benchmarks.personalization.api --requests 10000 --json out/requests.json
 
-The handler runs in child processes. Each has its own local cloud, with tables and a bucket. A
-quarter of the requests are generated from the document by Schemathesis, right and wrong ones; the others are
-hostile texts, headers, ids and encodings. Only the endpoint is a stand-in, which paints what it is asked for.
-Exits with 1 when an answer is a 5xx or is not what the document says.
+The handler runs in child processes. Each process has a separate local cloud, with tables and a bucket.
+Schemathesis generates a quarter of the requests from the document, valid and invalid ones. The other requests
+have hostile texts, headers, ids and encodings. Only the endpoint is a stub, which returns a picture for every
+prompt. Exits with 1 if an answer has a 5xx status or does not conform to the document.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ TABLES = {
     "generations": ("user", "generation"),
 }
 CHOSEN = load({}).of(Personalization)
-"""The deployment's settings without a choice."""
+"""Default settings of the deployment."""
 WIDEST = {
     "models": 1_000_000,
     "active": 1_000_000,
@@ -64,14 +64,15 @@ WIDEST = {
     "image_bytes": 104_857_600,
     "prompt_chars": 2_000,
 }
-"""Limits as wide as the document: what it allows is then refused for no reason but state."""
+"""Limits as wide as the document's. So a request that the document allows is rejected only because of
+state."""
 SLOW_AND_LARGE = (
     hypothesis.HealthCheck.too_slow,
     hypothesis.HealthCheck.filter_too_much,
     hypothesis.HealthCheck.data_too_large,
     hypothesis.HealthCheck.large_base_example,
 )
-"""What Hypothesis would end a run for."""
+"""Health checks for which Hypothesis would end a run."""
 CONTEXT = SimpleNamespace(
     function_name="api",
     memory_limit_in_mb=1024,
@@ -80,13 +81,14 @@ CONTEXT = SimpleNamespace(
 )
 STATUSES = ("CREATED", "READY", "FAILED")
 REUSED = "was used for another request"
-"""Of an idempotency key: the one refusal that depends on earlier requests, not on the document."""
+"""Part of the error for a reused idempotency key, the only error that depends on earlier requests and not on
+the document."""
 KEPT = 3
-"""Models in each of these that requests may name."""
+"""Number of models in each of these statuses that requests may name."""
 
 
 class Painter:
-    """SageMaker's runtime, with an endpoint that paints every prompt at once."""
+    """A stub of SageMaker's runtime, whose endpoint returns a picture for every prompt immediately."""
 
     def invoke_endpoint(self, Body: bytes, **_: Any) -> dict[str, Any]:
         picture = base64.b64encode(b"\x89PNG\r\n\x1a\n").decode()
@@ -95,17 +97,17 @@ class Painter:
 
 @dataclass
 class Stage:
-    """The API's handler and what its users have: models in several statuses, and generations."""
+    """The API's handler and its users' data: models in several statuses, and generations."""
 
     handler: Callable[[dict[str, Any], Any], dict[str, Any]]
     accounts: Any
     bucket: Any
     models: dict[str, str] = field(default_factory=dict)
-    """The status in which each was put there, by its id."""
+    """Status at creation of each model, by id."""
     generations: list[str] = field(default_factory=list)
 
     def fill(self) -> None:
-        """Put models where there are none yet, and in place of those that requests have deleted."""
+        """Create the missing models, also for models that requests have deleted."""
         from personalization.aws.tables import write
         from personalization.core import keys
 
@@ -120,7 +122,7 @@ class Stage:
             self.models[model] = status
 
     def seen(self, name: str, status: int, body: dict[str, Any]) -> None:
-        """Remember what an answer says there is now."""
+        """Update the known models and generations from an answer."""
         if name == "deleteModel" and self.models.pop(body["model"], None):
             self.fill()
         if name == "createGeneration" and len(self.generations) < KEPT:
@@ -140,12 +142,12 @@ def _png() -> bytes:
 
 @dataclass
 class Judge:
-    """What the document says of each answer. `wrong` holds a sentence for each that is not so."""
+    """Checks answers against the document. `wrong` has a sentence for each answer that does not conform."""
 
     statuses: Counter[int] = field(default_factory=Counter)
     wrong: list[str] = field(default_factory=list)
     answered: Counter[str] = field(default_factory=Counter)
-    """By operation and status."""
+    """Number of answers by operation and status."""
     _validators: dict[str, Any] = field(default_factory=dict)
 
     def validator(self, schema: dict[str, Any]) -> Any:
@@ -159,7 +161,7 @@ class Judge:
         return self.validator(schema).is_valid(value)
 
     def hear(self, route: str, sent: str, answer: dict[str, Any], expected: set[int] | None) -> None:
-        """Count an answer. `expected`: narrower than the document's, for requests of a known kind."""
+        """Count and check an answer. `expected`: allowed statuses, if fewer than in the document."""
         status, method, path = answer["statusCode"], *route.partition(" ")[::2]
         self.statuses[status] += 1
         if not self.statuses.total() % 500:
@@ -188,8 +190,8 @@ def _response(operation: dict[str, Any], status: int) -> dict[str, Any] | None:
 
 
 def send(stage: Stage, judge: Judge, route: str, event: dict[str, Any], expected: set[int] | None) -> None:
-    """Send one request, as API Gateway would hand it on."""
-    # New models are of a user each, so that the list of models does not grow with the run
+    """Send one request in the format of API Gateway."""
+    # Each new model has a different user, so that lists of models do not grow during the run
     user = f"user-{judge.statuses.total()}" if route == "POST /api/models" else USER
     claims = {"authorizer": {"jwt": {"claims": {"sub": user}}}}
     whole = {"version": "2.0", "routeKey": route, "requestContext": claims} | event
@@ -212,10 +214,10 @@ def operations() -> Iterator[tuple[str, str, dict[str, Any]]]:
 
 
 def generated(stage: Stage, judge: Judge, count: int, seed: int) -> None:
-    """About `count` requests of every operation, right and wrong ones, as Schemathesis makes them."""
+    """Send about `count` requests that Schemathesis generates, valid and invalid ones of every operation."""
     schema = schemathesis.openapi.from_dict(DOCUMENT)
     found = list(operations())
-    # What has a body has most that can be wrong
+    # Operations with a body get more requests, because a body has more invalid variants
     shares = {route: 6 if "requestBody" in operation else 1 for route, _, operation in found}
     for route, path, operation in found:
         for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE):
@@ -252,7 +254,7 @@ def _run(
         if "requestBody" in operation:
             absent = type(case.body).__name__ == "NotSet"
             event["headers"]["Content-Type"] = case.media_type or "application/json"
-            if isinstance(case.body, bytes):  # not even a text
+            if isinstance(case.body, bytes):  # not a text
                 event |= {"body": base64.b64encode(case.body).decode(), "isBase64Encoded": True}
                 expected = {400, 422}
             else:
@@ -264,14 +266,14 @@ def _run(
 
 
 def _text(value: Any) -> str:
-    """A parameter as it stands in an address or a header."""
+    """Return a parameter as in an address or a header."""
     return value if isinstance(value, str) else json.dumps(value)
 
 
 def _expected(
     judge: Judge, operation: dict[str, Any], event: dict[str, Any], body: Any, absent: bool
 ) -> set[int] | None:
-    """The statuses that the document leaves for a request with a body."""
+    """Return the statuses that the document allows for a request with a body."""
     if event["headers"]["Content-Type"].partition(";")[0].strip().lower() != "application/json":
         return {415}
     if absent:
@@ -296,7 +298,7 @@ def _expected(
 
 
 def thrown(stage: Stage, judge: Judge, count: int, seed: int) -> None:
-    """`count` requests with what no client sends."""
+    """Send `count` hostile requests, which no client of the API sends."""
     chance = random.Random(seed)  # noqa: S311 - no secret
     routes = [(route, "requestBody" in operation) for route, _, operation in operations()]
     for _ in range(count):
@@ -308,7 +310,7 @@ def thrown(stage: Stage, judge: Judge, count: int, seed: int) -> None:
 
 
 def run(stage: Stage, count: int, seed: int) -> Judge:
-    """Send about `count` requests, a quarter of them generated from the document; return the judgement."""
+    """Send about `count` requests, a quarter of them generated from the document; return the results."""
     judge = Judge()
     stage.fill()
     generated(stage, judge, count // 4, seed)
@@ -318,7 +320,7 @@ def run(stage: Stage, count: int, seed: int) -> Judge:
 
 @contextlib.contextmanager
 def staged() -> Iterator[Stage]:
-    """The API on a local cloud of its own."""
+    """Start a separate local cloud and yield the API on it."""
     from local.cloud import LocalCloud
 
     with tempfile.TemporaryDirectory() as folder, LocalCloud(Path(folder)) as cloud:
@@ -352,7 +354,7 @@ def staged() -> Iterator[Stage]:
 
 
 def share(count: int, seed: int) -> Judge:
-    """Run a part of the requests, in a process and a local cloud of its own."""
+    """Send a part of the requests, in this process and a separate local cloud."""
     os.environ["POWERTOOLS_LOG_LEVEL"] = "CRITICAL"
     with staged() as stage:
         judge = run(stage, count, seed)

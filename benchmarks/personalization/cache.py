@@ -1,9 +1,9 @@
-"""How often a user's model is already in memory: adapters against full copies, and who serves whom.
+"""Cache hit rates of models in memory: adapters compared with full copies, and routes to several replicas.
 
-Every model takes one place, and the least recently used one makes room. Such a cache of `c` places hits
-exactly when fewer than `c` other models were asked for since this one last was. That count, the stack
-distance, does not depend on `c`: one pass over a stream of requests gives the hit rate at every size of
-memory (Mattson et al., Evaluation techniques for storage hierarchies, 1970).
+Every model takes one place, and the least recently used model is evicted. In such a cache with `c` places, a
+request hits exactly if fewer than `c` other models were requested since the last request of its model. This
+number is the stack distance. It does not depend on `c`, so one pass over a stream of requests gives the hit
+rate for every memory size (Mattson et al., Evaluation techniques for storage hierarchies, 1970).
 """
 
 from __future__ import annotations
@@ -13,62 +13,70 @@ from dataclasses import dataclass
 import numpy as np
 
 USERS, EXPONENT, COPIES = 20_000, 1.0, 10
-"""Users, the exponent of their popularity, and the memory of a replica in full copies of the model."""
+"""Number of users, exponent of the Zipf distribution of their requests, and memory of a replica in full
+copies."""
 
 REQUESTS, SETTLED = 400_000, 1 / 4
-"""Requests of a stream, and the share at its start that only fills the caches."""
+"""Number of requests in a stream, and the share of them at its start that only warms up the caches."""
 
 HOT = 0.01
-"""A user with more than this share of all requests is hot: with `spread`, every replica serves them."""
+"""A user with more than this share of all requests is hot: with the route that spreads hot users, every
+replica serves them."""
 
 UNET, TEXT_ENCODER, VAE = 859_520_964, 123_060_480, 83_653_863
-"""Weights of Stable Diffusion 1.5's parts."""
+"""Numbers of weights in the components of Stable Diffusion 1.5."""
 
 LORA_PER_RANK = 199_296
-"""Weights that each unit of rank adds to its UNet: q, k, v and out of all 32 attention layers."""
+"""Number of weights that an adapter has for each unit of rank: q, k, v and out of all 32 attention layers."""
 
 
 NEVER = np.iinfo(np.int64).max
-"""A distance beyond every size of cache."""
+"""A stack distance that exceeds every cache size."""
 
 
 def size_ratio(rank: int = 8) -> float:
-    """Bytes of a full copy of Stable Diffusion 1.5 over those of an adapter, in the same precision, by the
-    weights' counts. The deployment's default rank is 8."""
+    """Return the bytes of a full copy of Stable Diffusion 1.5 divided by those of an adapter.
+
+    Both have the same precision, so it is the ratio of the numbers of weights. The deployment's default rank
+    is 8."""
     return (UNET + TEXT_ENCODER + VAE) / (LORA_PER_RANK * rank)
 
 
 def places(copies: int, adapter_size_ratio: float) -> int:
-    """Adapters that fit where `copies` full copies do: the resident base takes the place of one copy."""
+    """Return the number of adapters that fit into the memory of `copies` full copies, one of which is the
+    base."""
     return int((copies - 1) * adapter_size_ratio)
 
 
 def zipf(users: int, exponent: float) -> np.ndarray:
-    """Each user's share of the requests, the most popular first; float64, shape (users,)."""
+    """Return each user's share of the requests, largest first; float64, shape (users,)."""
     weights = np.arange(1, users + 1, dtype=np.float64) ** -exponent
     return weights / weights.sum()
 
 
 def stream(users: int, exponent: float, seed: int, requests: int = REQUESTS) -> np.ndarray:
-    """Who asks, request by request: independent draws from `zipf`; int64, shape (requests,)."""
+    """Return the user of each request, drawn independently from `zipf`; int64, shape (requests,)."""
     drawn = np.random.default_rng(seed).random(requests)
     return np.searchsorted(np.cumsum(zipf(users, exponent)), drawn).clip(max=users - 1)
 
 
 def stack_distances(asked: np.ndarray) -> np.ndarray:
-    """How many other models were asked for since each request's model last was; int64, shape of `asked`.
+    """Return the stack distance of each request; int64, shape of `asked`.
 
-    It is `NEVER` for the first request of a model.
+    It is the number of other models that were requested since the last request of the same model, or `NEVER`
+    for the first request of a model.
     """
     last = _last_asked(asked)
-    # Between the last time and now, a model counts where it appears first: where its own last time lies
-    # before ours. All times up to ours do (a time's last lies before it), so they are taken off again.
+    # A model counts once between the last request of this model and the present one: at the request whose own
+    # last request is before this model's last one. This condition also holds for every request up to this
+    # model's last one, so these are subtracted.
     distances = _smaller_before(last) - last - 1
     return np.where(last < 0, NEVER, distances)
 
 
 def _last_asked(asked: np.ndarray) -> np.ndarray:
-    """The time of the request before with the same model; before the first, a time of its own below 0."""
+    """Return the index of the previous request of the same model; for a first request, a unique negative
+    number."""
     order = np.argsort(asked, kind="stable")
     same = asked[order[1:]] == asked[order[:-1]]
     last = -1 - np.arange(len(asked))  # all different, so that no two values are equal
@@ -77,12 +85,13 @@ def _last_asked(asked: np.ndarray) -> np.ndarray:
 
 
 def _smaller_before(values: np.ndarray) -> np.ndarray:
-    """For each of different `values`, how many before it are smaller: a merge sort from the top down."""
+    """Return for each value the number of smaller values before it, by a top-down merge sort. All must
+    differ."""
     count = len(values)
     size = 1 << max(count - 1, 1).bit_length()
     padded = np.concatenate([values, np.arange(size - count) + count])
     found = np.zeros(size, dtype=np.int64)
-    order = np.argsort(padded, kind="stable")[None, :]  # each row: the times of a stretch, by value
+    order = np.argsort(padded, kind="stable")[None, :]  # each row: positions of a segment, sorted by value
     while order.shape[1] > 1:
         half = order.shape[1] // 2
         early = order < (np.arange(len(order)) * 2 * half + half)[:, None]
@@ -96,21 +105,22 @@ def _smaller_before(values: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Caches:
-    """One stream over one or more replicas: its distances once settled, and how the load falls.
+    """A stream on one or more replicas: stack distances after the warm-up, and the load of the busiest
+    replica.
 
-    `busiest` is the most loaded replica's share of the requests times the replicas: 1 is even.
+    `busiest` is the number of requests of the busiest replica divided by the mean of all replicas.
     """
 
     distances: np.ndarray
     busiest: float = 1.0
 
     def hit_rate(self, places: int) -> float:
-        """Share of the requests whose model is in memory where each replica holds `places` of them."""
+        """Return the share of requests whose model is in memory if each replica has `places` places."""
         return float(np.mean(self.distances < places))
 
 
 def caches(asked: np.ndarray) -> Caches:
-    """One replica."""
+    """Return the caches of a single replica."""
     return Caches(stack_distances(asked)[int(len(asked) * SETTLED) :])
 
 
@@ -118,15 +128,16 @@ ROUTES = ("round robin", "affinity", "affinity, hot users spread")
 
 
 def routed(asked: np.ndarray, users: int, count: int, route: str, seed: int = 0) -> np.ndarray:
-    """The replica, below `count`, that each request goes to; int64, shape of `asked`.
+    """Return the replica of each request, from 0 to `count` - 1; int64, shape of `asked`.
 
-    `route` is one of `ROUTES`: every request to the next replica, every user to a replica of their own,
-    or that with the `HOT` users' requests to every replica in turn. Raises `ValueError` for another.
+    `route` is one of `ROUTES`. With round robin, each request goes to the next replica. With affinity, all
+    requests of a user go to the same replica; with hot users spread, requests of `HOT` users go to all
+    replicas in turn. Raises `ValueError` for another route.
     """
     if route not in ROUTES:
         raise ValueError(f"route: one of {', '.join(ROUTES)}, not {route!r}")
     turn = np.arange(len(asked)) % count
-    home = np.random.default_rng([seed, count]).integers(count, size=users)  # as a hash spreads them
+    home = np.random.default_rng([seed, count]).integers(count, size=users)  # like a hash of the user
     hot = np.bincount(asked, minlength=users) > HOT * len(asked)
     if route == "affinity":
         return home[asked]
@@ -134,7 +145,7 @@ def routed(asked: np.ndarray, users: int, count: int, route: str, seed: int = 0)
 
 
 def replicas(asked: np.ndarray, users: int, count: int, route: str, seed: int = 0) -> Caches:
-    """`count` replicas with a cache each, with requests as `routed` sends them."""
+    """Return the caches of `count` replicas, with requests routed by `routed`."""
     to = routed(asked, users, count, route, seed)
     distances = np.empty(len(asked), dtype=np.int64)
     for replica in range(count):
@@ -153,10 +164,10 @@ def hit_rate_ratio(
     exponent: float = EXPONENT,
     seed: int = 0,
 ) -> dict[str, float]:
-    """Hit rates at equal memory, of full copies and of adapters beside one base, and their ratio.
+    """Return the hit rates of full copies and of adapters with one base in equal memory, and their ratio.
 
-    `adapter_size_ratio` is the bytes of a full copy over those of an adapter, as they lie in memory;
-    `copies` is the memory in full copies.
+    `adapter_size_ratio` is the bytes of a full copy in memory divided by those of an adapter. `copies` is the
+    memory in full copies.
     """
     cache = caches(stream(users, exponent, seed))
     adapters, full = cache.hit_rate(places(copies, adapter_size_ratio)), cache.hit_rate(copies)

@@ -1,7 +1,7 @@
 """SageMaker training in virtual time: its request rate, quota, start-up, warm pools, spot and failures.
 
-It behaves as AWS documents. What AWS does not state (minutes to start, interruptions, missing capacity)
-stands in `Terms`, as assumptions that a run can change.
+It behaves as AWS documents. AWS does not document start times and the frequency of interruptions and capacity
+errors. These are assumptions in `Terms`, which a run can change.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 
 
 class Clock:
-    """Virtual seconds since the start, and what is to happen when."""
+    """A clock in virtual seconds since the start, with scheduled calls."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -26,7 +26,7 @@ class Clock:
         heapq.heappush(self._agenda, (self.now + seconds, next(self._order), act, given))
 
     def run(self, until: float = float("inf")) -> None:
-        """Let everything happen that is due up to `until`, in order."""
+        """Make all calls that are due up to `until`, in order."""
         while self._agenda and self._agenda[0][0] <= until:
             self.now, _, act, given = heapq.heappop(self._agenda)
             act(*given)
@@ -34,24 +34,24 @@ class Clock:
 
 @dataclass(frozen=True)
 class Terms:
-    """What the account has and how the service behaves. Times in seconds, prices in dollars.
+    """Quotas of the account and behaviour of the service. Times are in seconds, prices in dollars.
 
-    Documented: that CreateTrainingJob has a rate and an account a quota of instances, that a warm pool
-    serves only jobs of its number of hosts, is billed while it waits and counts towards the quota, and that
-    spot jobs have none. `price` is a list price. The rest is assumed.
+    AWS documents the rate limit of CreateTrainingJob, the quotas of instances and the rules of warm pools. A
+    warm pool serves only jobs with its number of hosts, is billed while it waits, and counts towards the
+    quota. Spot jobs have no warm pool. `price` is a list price. All other values are assumptions.
     """
 
     quota: int = 800
-    """Instances on demand at once, those that wait in warm pools included."""
+    """Maximum number of on-demand instances in use, including instances in warm pools."""
     spot_quota: int = 800
-    """Spot instances at once."""
+    """Maximum number of spot instances in use."""
     warm_quota: int = 800
-    """Instances that may wait in warm pools at once. A job beyond it runs, and leaves no pool."""
+    """Maximum number of instances in warm pools. A job that would exceed it leaves no pool at its end."""
     rate: float = 1.0
     burst: int = 5
     price: float = 1.515
-    """An hour of ml.g5.2xlarge for training, on demand in us-east-1: the list price of November 2026, as
-    public tools quote it."""
+    """Price of an on-demand training hour on ml.g5.2xlarge in us-east-1: list price of November 2026, from
+    public price tools."""
     provision_cold: float = 150
     provision_warm: float = 10
     load_cold: float = 90
@@ -60,21 +60,22 @@ class Terms:
     capacity_error: float = 0.01
     capacity_error_after: float = 300
     faults: float = 0.002
-    """Broken instances, for each hour of one: the job fails."""
+    """Number of failures per instance hour. The job then fails."""
     spot_discount: float = 0.6
     interruptions: float = 0.05
-    """For each hour of a spot instance: the job waits `interrupted_for` and begins again."""
+    """Number of interruptions per hour of a spot instance. The job then waits about `interrupted_for` seconds
+    and starts again."""
     interrupted_for: float = 300
     checkpoint_every: float = 60
     task_failure: float = 0.002
 
 
 class ThrottledError(Exception):
-    """CreateTrainingJob was called more often than its rate allows."""
+    """A call of CreateTrainingJob exceeded the rate limit."""
 
 
 class FleetQuotaError(Exception):
-    """More instances were asked for than the account may run: `limit`, of which `used` are in use."""
+    """The request exceeds the quota of instances: `limit` is the quota, `used` are in use."""
 
     def __init__(self, limit: int, used: int) -> None:
         super().__init__(f"{used} of {limit} instances are in use")
@@ -82,12 +83,13 @@ class FleetQuotaError(Exception):
 
 
 class NameTakenError(Exception):
-    """A training job of that name was created before."""
+    """A training job with this name exists."""
 
 
 @dataclass
 class Task:
-    """A fine-tune: the seconds it takes in truth, and those that lie in its last checkpoint."""
+    """A fine-tune: `seconds` is its true duration, `kept` the part of it that the last checkpoint
+    contains."""
 
     request: str
     seconds: float
@@ -97,7 +99,7 @@ class Task:
 
 @dataclass
 class Job:
-    """A training job: per host, its tasks in order. `life` counts its starts: spot may take several."""
+    """A training job: the tasks of each host in order. `life` counts interruptions and the end of the job."""
 
     name: str
     tasks: list[list[Task]]
@@ -117,7 +119,8 @@ class Job:
 
 @dataclass
 class Meter:
-    """What came of a run. GPU seconds are those billed, of all instances together."""
+    """Totals of a run. `billed`, `of_it_spot` and `warm` are billed instance seconds, summed over all
+    instances."""
 
     calls: int = 0
     throttled: int = 0
@@ -136,8 +139,10 @@ class Meter:
 
 
 class Fleet:
-    """`CreateTrainingJob` and what follows. Tells `on_result(job, task, failed)` as a task's result is
-    there, and `on_change(job)` as the job's status changes."""
+    """A simulation of training jobs from `CreateTrainingJob` to their end.
+
+    Calls `on_result(job, task, failed)` when a task has written its result, and `on_change(job)` when a job
+    starts training, is interrupted or ends."""
 
     def __init__(
         self,
@@ -150,15 +155,16 @@ class Fleet:
         self.clock, self.terms, self.meter = clock, terms, Meter()
         self.jobs: dict[str, Job] = {}
         self._random, self._on_result, self._on_change = random, on_result, on_change
-        self._used = {False: 0, True: 0}  # instances, by whether they are spot
-        self._pools: dict[int, list[tuple[float, int]]] = {}  # hosts -> (since, number) of those that wait
+        self._used = {False: 0, True: 0}  # number of instances; key: whether they are spot
+        self._pools: dict[int, list[tuple[float, int]]] = {}  # hosts -> (start, id) of each waiting pool
         self._pool_numbers = itertools.count()
         self._tokens, self._refilled = float(terms.burst), 0.0
 
     def create(
         self, name: str, tasks: Sequence[Sequence[Task]], *, spot: bool = False, keep_alive: float = 0
     ) -> None:
-        """Raises `ThrottledError`, `NameTakenError` or `FleetQuotaError`, in the order of AWS."""
+        """Create a job. Raises `ThrottledError`, `NameTakenError` or `FleetQuotaError`, checked in AWS's
+        order."""
         terms, now = self.terms, self.clock.now
         self.meter.calls += 1
         self._tokens = min(terms.burst, self._tokens + (now - self._refilled) * terms.rate)
@@ -192,12 +198,13 @@ class Fleet:
         return seconds * float(self._random.lognormal(0, self.terms.startup_spread))
 
     def _start(self, job: Job, warm: bool) -> None:
-        """Provisioning is not billed; from the image's pull on, every instance is."""
+        """Provision the instances. That is not billed; all instances are billed from the pull of the image
+        on."""
         terms = self.terms
-        # a cluster needs all of its instances, so it fails when any of them cannot be had
+        # a job needs all its instances, so it fails if any of them is not available
         if not warm and self._random.random() > (1 - terms.capacity_error) ** job.hosts:
             self.meter.without_capacity += 1
-            if job.spot:  # waits for it
+            if job.spot:  # a spot job waits for capacity
                 self.clock.after(self._spread(terms.interrupted_for), self._start, job, False)
                 return
             reason = "CapacityError: Unable to provision requested ML compute capacity."
@@ -239,7 +246,7 @@ class Fleet:
         self._next(job, life, host)
 
     def _interrupt(self, job: Job, life: int) -> None:
-        """A spot instance is taken back: SageMaker starts the job anew from its checkpoints when it can."""
+        """Interrupt a spot job. SageMaker restarts it from its checkpoints when capacity is available."""
         if job.life != life:
             return
         self.meter.interrupted += 1
@@ -256,7 +263,7 @@ class Fleet:
             self._end(job, life, "Failed", "InternalServerError: We encountered an internal error.")
 
     def _checkpoint(self, job: Job) -> None:
-        """What each host keeps of the task that it was in."""
+        """Update the checkpoint of each host's current task."""
         for host, tasks in enumerate(job.tasks):
             task = next((task for task in tasks if not task.done), None)
             if task:
@@ -298,7 +305,7 @@ class Fleet:
 
     @property
     def dollars(self) -> float:
-        """At the list price, less the discount that is assumed for spot."""
+        """Cost at the list price, with the assumed discount for spot instances."""
         meter = self.meter
         seconds = meter.billed - meter.of_it_spot * self.terms.spot_discount + meter.warm
         return seconds / 3600 * self.terms.price

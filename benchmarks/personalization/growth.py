@@ -1,4 +1,4 @@
-"""A launch day: arrivals, the deployed dispatcher over a simulated service, and what each user waits."""
+"""A launch day: arrivals of requests, the deployed dispatcher with a simulated service, and users' waits."""
 
 from __future__ import annotations
 
@@ -36,26 +36,26 @@ from settings.personalization import Personalization
 from stacks.personalization import variables
 
 CHOSEN = load({}).of(Personalization)
-"""The deployment's settings without a choice."""
+"""Default settings of the deployment."""
 HOUR = 3600.0
 EPOCH = 1_800_000_000.0
-"""The moment at which the day begins, in seconds since 1970: any will do."""
+"""Start of the day in seconds since 1970. The value has no effect on the results."""
 LONGEST = 14 * 24 * HOUR
 """Seconds after which a request without an answer counts as lost"""
 EVERY_MINUTE, SWEEP = 60.0, CHOSEN.sweep_minutes * 60.0
 """Seconds between two scheduled runs of the dispatcher, and of the sweeper, as deployed."""
 DISPATCHER, SWEEPER = 45.0, 20.0
-"""Seconds for which a run of the dispatcher, and of the sweeper, goes on creating jobs, as deployed."""
+"""Seconds in which a run of the dispatcher, and of the sweeper, may create jobs, as deployed."""
 PACE = Pace(**variables.pace(CHOSEN))
 HOSTS, TASKS_PER_HOST = CHOSEN.hosts_max, CHOSEN.tasks_per_host
 TERMS = Terms()
 AT_MOST = 1.0
-"""Jobs a second that SageMaker takes: what one job per user may use up."""
+"""Maximum rate of jobs per second that SageMaker accepts, for the comparison with one job per user."""
 STATE = "state/seconds"
-"""Where a fine-tune's checkpoint stands in its folder: here, as the seconds done."""
+"""Key of a fine-tune's checkpoint in its folder. Here its content is the number of seconds done."""
 
 ADAPTER = {"adapter/adapter.json": b"{}", "adapter/adapter_model.safetensors": b"weights"}
-"""Every adapter: the simulation is about when, not what."""
+"""Files of every adapter. All are equal, because only times are simulated."""
 _FILES = {
     name: {"bytes": len(body), "sha256": hashlib.sha256(body).hexdigest()} for name, body in ADAPTER.items()
 }
@@ -67,7 +67,7 @@ RESULT = {
 
 
 def settings_of(chosen: Personalization) -> JobSettings:
-    """What the stack would tell the functions of these settings."""
+    """Return the settings that the stack would pass to the functions."""
     told: dict[str, Any] = variables.job_settings(chosen, image="image", role="role", tags={})
     told["prompts"] = chosen.prompts
     return JobSettings(**told)
@@ -78,10 +78,12 @@ SETTINGS = settings_of(CHOSEN)
 
 @dataclass(frozen=True)
 class Day:
-    """When users ask. Of all, the share `spike` comes after the announcement at `spike_at`, at a rate
-    that falls by e every `spike_decay` seconds; the others come through the day, most often at its middle
-    and a quarter as often at its ends. The first `heavy` requests are of one user, who sends them at once.
-    Times in seconds."""
+    """Arrival times of users' requests, in seconds.
+
+    The share `spike` of the users arrives after the announcement at `spike_at`, at a rate that falls by the
+    factor e every `spike_decay` seconds. The other users arrive over the day, with the highest rate at its
+    middle and a quarter of that at its ends. The first `heavy` requests are from one user, who sends them at
+    the same time."""
 
     users: int = 100_000
     heavy: int = 0
@@ -91,7 +93,7 @@ class Day:
     length: float = 24 * HOUR
 
     def arrivals(self, random: np.random.Generator) -> np.ndarray:
-        """Sorted, one per user; float64, shape (users,)."""
+        """Return the sorted arrival times, one for each user; float64, shape (users,)."""
         hurried = int(self.users * self.spike)
         after = self.spike_at + random.exponential(self.spike_decay, hurried)
         # the rate 1 - 0.6 cos(2 pi t / day), by rejection of uniform times
@@ -105,11 +107,11 @@ class Day:
 
 @dataclass(frozen=True)
 class Work:
-    """What the fine-tunes are, and how the events that tell of them travel. Times in seconds.
+    """Durations of fine-tunes, and delays and losses of events. Times are in seconds.
 
-    A user sends `images` pictures, each number between its bounds as likely, and gets the steps that the
-    deployed settings give for them. The deployed code estimates by the steps; in truth a fine-tune takes
-    `overhead` more, and is longer or shorter by a log-normal factor with mean 1.
+    The number of a user's pictures is uniform between the two bounds in `images`, and determines the number
+    of steps by the deployed settings. The deployed code estimates the duration from the steps. The true
+    duration is the estimate plus `overhead`, times a log-normal factor with mean 1.
     """
 
     images: tuple[int, int] = (5, 20)
@@ -117,47 +119,49 @@ class Work:
     overhead: float = 10
     noise: float = 0.1
     call: float = 0.2
-    """For one turn of the dispatcher: its reads and writes, and CreateTrainingJob."""
+    """Duration of one call of `dispatch`: its reads and writes, and CreateTrainingJob."""
     stream: float = 0.5
     event: float = 2
     events_lost: float = 0.01
     events_twice: float = 0.01
 
     def draw(self, random: np.random.Generator, count: int) -> tuple[np.ndarray, np.ndarray]:
-        """Pictures (int64) and true seconds (float64) of `count` fine-tunes, each of shape (count,)."""
+        """Return numbers of pictures (int64) and true seconds (float64) of fine-tunes, each of shape
+        (count,)."""
         images = random.integers(self.images[0], self.images[1] + 1, count)
         factor = random.lognormal(-(self.noise**2) / 2, self.noise, count)
         return images, (self.estimates(images) + self.overhead) * factor
 
     def estimates(self, images: np.ndarray) -> np.ndarray:
-        """What the deployed code expects of fine-tunes on these pictures, in seconds."""
+        """Return the durations in seconds that the deployed code estimates for these numbers of pictures."""
         steps = {number: SETTINGS.steps(number) for number in range(self.images[0], self.images[1] + 1)}
         return np.array([steps[number] for number in images.tolist()]) * self.seconds_per_step
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a launch day. Waits are from the request to READY, in seconds."""
+    """Results of a launch day. Waits are from the request to READY, in seconds."""
 
     users: int
     ready: int
     failed: int
-    """Of them, `without_room` for want of capacity or time; the others because of their own task."""
+    """Failed requests. `without_room` of them failed for lack of capacity or after interruptions, the others
+    because their task failed."""
     without_room: int
     lost: int
     duplicates: int
     waits: tuple[float, ...]
-    """Their percentiles 0, 1, ..., 100."""
+    """Percentiles 0, 1, ..., 100 of the waits."""
     waits_of_others: tuple[float, ...]
-    """The same of all but the one heavy user."""
+    """The same percentiles, without the requests of the heavy user."""
     last_ready: float
-    """When the last model was ready, in seconds since the day began."""
+    """Time at which the last model became ready, in seconds since the start of the day."""
     jobs: int
     throttled: int
     refused: int
     gpu_hours: float
     training_share: float
-    """Of the hours paid for, those in which a fine-tune ran."""
+    """Share of the billed time in which a fine-tune ran."""
     dollars: float
     warm_starts: int
     interrupted: int
@@ -165,13 +169,14 @@ class Outcome:
     without_capacity: int
     most_instances: int
     starts: tuple[float, ...]
-    """When each job was created."""
+    """Creation time of each job."""
     seconds: float
-    """How long the simulation took."""
+    """Duration of the simulation."""
 
 
 class LaunchDay:
-    """One run. `settings` and `pace` are what the stack would give the Lambdas."""
+    """A run of the simulation. `settings` and `pace` are the settings that the stack would pass to the
+    functions."""
 
     def __init__(
         self, day: Day, work: Work, terms: Terms, settings: JobSettings, pace: Pace, seed: int
@@ -184,7 +189,7 @@ class LaunchDay:
         self.backend = Backend(
             self.store, self.objects, self, self, settings, pace, bucket="data", prefix="launch-day"
         )
-        given = np.random.default_rng([seed, 3])  # the same users and fine-tunes for whatever is compared
+        given = np.random.default_rng([seed, 3])  # equal users and fine-tunes in all compared runs
         self.arrivals = day.arrivals(given)
         self.images, self.seconds = work.draw(given, day.users)
         self.truth: dict[str, float] = {}
@@ -200,9 +205,9 @@ class LaunchDay:
         self.clock.after(self.arrivals[0], self._arrive, 0)
         self.clock.after(EVERY_MINUTE, self._every_minute)
         self.clock.after(SWEEP, self._sweep)
-        gc.disable()  # millions of small objects and no circles: looking for them takes as long as the rest
+        gc.disable()  # there are millions of objects and no reference cycles: a search takes half of the time
         try:
-            with patch.object(archive, "build", lambda files: ARCHIVE):  # of equal adapters: once is enough
+            with patch.object(archive, "build", lambda files: ARCHIVE):  # all archives are equal
                 self.clock.run(LONGEST)
         finally:
             gc.enable()
@@ -236,7 +241,7 @@ class LaunchDay:
             self.clock.after(self.arrivals[number + 1] - self.clock.now, self._arrive, number + 1)
 
     def _moved(self, before: Request | None, after: Request) -> None:
-        """The requests' stream."""
+        """Process a change of a request as the stream of the table does."""
         if after.status == Status.QUEUED:
             self.clock.after(self.work.stream, self._wake)
         elif after.status in (Status.READY, Status.FAILED):
@@ -247,7 +252,7 @@ class LaunchDay:
     # --- the Lambdas ---
 
     def _wake(self, seconds: float = DISPATCHER) -> None:
-        """`dispatch.drain` in virtual time, one at a time. The stream and the schedules start it."""
+        """Run `dispatch.drain` in virtual time, one run at a time. The stream and the schedules start it."""
         self.drains_until = max(self.drains_until, self.clock.now + seconds)
         if not self.draining:
             self.draining = True
@@ -261,7 +266,7 @@ class LaunchDay:
             self.clock.after(max(wait, self.work.call), self._drain)
 
     def _tell(self, act: Callable[..., object], *given: object) -> None:
-        """An event: late, now and then twice, now and then never."""
+        """Deliver an event with a delay. A few events are delivered twice or lost."""
         fate = self.random.random()
         for _ in range(0 if fate < self.work.events_lost else 2 if fate > 1 - self.work.events_twice else 1):
             self.clock.after(float(self.random.exponential(self.work.event)), act, *given)
@@ -325,7 +330,7 @@ class LaunchDay:
         self._tell(self._collect, job.name)
 
     def _result(self, job: Job, task: Task, failed: bool) -> None:
-        """A task's files are in the bucket, `result.json` last."""
+        """Write the files of a task to the bucket, `result.json` last."""
         self.duplicates += task.request in self.trained
         self.trained.add(task.request)
         folder = keys.checkpoint(job.name, task.request)
@@ -339,7 +344,7 @@ class LaunchDay:
     def now(self) -> float:
         return EPOCH + self.clock.now
 
-    # --- what came of it ---
+    # --- results ---
 
     def _outcome(self, seconds: float) -> Outcome:
         meter = self.fleet.meter
@@ -376,10 +381,10 @@ class LaunchDay:
 
 @dataclass(frozen=True)
 class Account:
-    """What is compared: the deployment's settings, and what the account may use.
+    """A configuration to compare: settings of the deployment, and quotas of the account.
 
-    `part` makes everything smaller alike: users, quotas and rates, so that a tenth of the users wait as
-    long as all would, but for chance and for what does not divide.
+    `part` scales users, quotas and rates by the same factor. So a tenth of the users wait as long as all
+    users would, except for random and rounding effects.
     """
 
     hosts: int = HOSTS
@@ -391,18 +396,19 @@ class Account:
     users: int = 100_000
     part: float = 1.0
     heavy: int = 0
-    """Requests of one user, before all others'."""
+    """Number of requests of one user before all other requests."""
     steadily: float = 0
-    """Seconds in which the users come, without an announcement; 0 for the day."""
+    """Duration in seconds in which the users arrive, without an announcement; 0: arrivals as in `Day`."""
 
     @property
     def one_per_user(self) -> Account:
-        """The same with a job for each user, at the most that SageMaker takes."""
+        """The same configuration with a separate job for each user, at SageMaker's maximum rate."""
         return replace(self, hosts=1, tasks_per_host=1, rate=AT_MOST)
 
     @property
     def choice(self) -> dict[str, Any]:
-        """The settings of the deployment that this is: only what can be deployed is simulated."""
+        """The deployment's settings for this configuration. They are validated, so that only deployable
+        settings are simulated."""
         return {
             "hosts_max": self.hosts,
             "tasks_per_host": self.tasks_per_host,

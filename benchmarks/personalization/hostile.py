@@ -15,7 +15,7 @@ NEW_GENERATION = {"prompt": "a photo of sks cat", "seed": 7, "count": 1}
 BODY_BYTES = 65_536
 
 SURROGATES = ("\\ud800", "\\udfff", "a\\udc00b", "\\udc00\\ud800", "\\ud83d", "\\uDBFF x")
-"""Halves of surrogate pairs, as JSON writes them."""
+"""Lone surrogates in JSON notation."""
 TEXTS = ('"{}"', '"a{}"', '"{}b"')
 NOT_JSON = (
     *("", " ", "{", "}", "[", '"', "nul", "NaN", "-Infinity", "Infinity", "'a'", "{'prompt': 'a'}", "\x00"),
@@ -31,7 +31,7 @@ NOT_JSON = (
     *("[" * 100_000, '{"prompt":' * 20_000, '"' + "\\" * 999, "\x7f", "undefined"),
 )
 NESTED = "[" * 3_000 + "]" * 3_000
-"""JSON, but too deep for Python's parser unless its recursion limit was raised, as Hypothesis does."""
+"""Valid JSON that is too deep for Python's parser, unless the recursion limit was raised as by Hypothesis."""
 NUMBERS = (
     *(
         "1e400",
@@ -46,9 +46,9 @@ NUMBERS = (
     ),
     *("4294967296", "4294967295.5", "1e10", '"1"', "true", "null", "[]", "{}", "[1]"),
 )
-"""None of them is a seed, a count or a size."""
+"""Values that are not valid as a seed, a count or a size."""
 WHOLE = (("1000.0", 1000), ("1e3", 1000), ("1.0", 1), ("1E0", 1), ("10e-1", 1), ("4.0", 4), ("4", 4))
-"""Whole numbers to JSON Schema, however they are written."""
+"""Whole numbers according to JSON Schema, in several notations."""
 CONTENT_TYPES = (
     *("text/plain", "", " ", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x"),
     *("application/xml", "application/json, text/plain", "application/jsonx", "json", "\ud800", "a" * 5_000),
@@ -68,13 +68,13 @@ IDS = (
 )
 KEYS = ("", " ", " a", "a ", "a" * 129, "é", "\ud800", "a\nb", "\x00", "💥", "a" * 70_000, "\u00a0", "\t")
 ODD_TEXTS = ("\x00", "\x08", "\x1f", "a\x7f", "\x85", "\x9f", " ", "\ufeff", "\u2003", "\u2028", "\t\r\n")
-"""Neither a name nor a prompt."""
+"""Texts that are not valid as a name or a prompt."""
 FIELDS = ("user", "target", "TargetModel", "__proto__", "", "\x00", "é", "a" * 60_000, "$ref", "constructor")
 
 
 @dataclass
 class Hostile:
-    """One request: its route, the event's other parts, and the statuses that it may be answered with."""
+    """A request: its route, the other parts of its event, and the allowed statuses of its answer."""
 
     route: str
     event: dict[str, Any] = field(default_factory=dict)
@@ -87,7 +87,7 @@ def hostile(
     models: Sequence[str],
     generations: Sequence[str],
 ) -> Hostile:
-    """Draw one. `routes`: each with whether it takes a body; `models` and `generations`: ids that exist."""
+    """Draw a request. `routes`: each with whether it has a body; `models` and `generations`: existing ids."""
     if chance.random() < 0.3:
         route, has_body = chance.choice(routes)
         name = "generation" if "{generation}" in route else "model"
@@ -119,7 +119,7 @@ def hostile(
 
 ROUTE_OF_BEFORE = "GET /api/models/{model}/generations"
 MADE = {201, 404, 409}
-"""The answers to a body that is right: whether the model is ready is another matter."""
+"""Statuses of answers to a valid body. They depend on whether the model is ready."""
 
 
 def _elsewhere(chance: random.Random) -> Hostile:

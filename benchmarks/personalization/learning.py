@@ -1,4 +1,4 @@
-"""What `benchmarks.personalization.quality` measures, inside its environment."""
+"""The measurements of `benchmarks.personalization.quality`, inside its environment."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ RATES = {
     ("full", "muon"): (1.5e-3, 3e-3, 6e-3, 1.2e-2),
     ("full", "adamw"): (5e-4, 1e-3, 2e-3),
 }
-"""By method and optimizer: what the learning rate is chosen from, on the spare subject."""
+"""Candidate learning rates by method and optimizer. The rate is chosen on the spare subject."""
 
 METHODS = "lora", "full"
 
 USUAL = "full", "adamw"
-"""A full fine-tune as it is mostly done, measured as well where another optimizer does better."""
+"""The usual full fine-tune. It is measured too if another optimizer is better."""
 
 LEVELS, REPEATS = 64, 1
-"""Amounts of noise at which the held-out loss is taken, evenly spread; how often at each for a picture."""
+"""Number of evenly spaced noise levels of the held-out loss, and number of draws per level and picture."""
 
 METRICS = [
     Metric("adapter_size_ratio", "bytes of the full copy over bytes of the adapter", "", "higher", 15),
@@ -59,7 +59,7 @@ METRICS = [
 
 @dataclass(frozen=True)
 class FineTune:
-    """One fine-tune: who brings which subject, which way, with which seed."""
+    """A fine-tune to measure: user, subject, method, optimizer, rate and seed."""
 
     user: str
     subject: str
@@ -75,7 +75,8 @@ class FineTune:
 
 @dataclass(frozen=True)
 class FineTuneResult:
-    """`before` and `after` are held-out losses; `bytes` is what has to be kept for the user."""
+    """Result of a fine-tune. `before` and `after` are held-out losses; `bytes` is the size of the user's
+    files."""
 
     before: float
     after: float
@@ -99,7 +100,7 @@ def loaded(folder: str) -> base.Base:
 
 
 def held_out(model: learner.Learner, latents: torch.Tensor, words: torch.Tensor) -> float:
-    """Mean squared error of the denoiser on pictures that it did not learn, the same noise for all."""
+    """Return the denoiser's mean squared error on held-out pictures, with the same noise for all models."""
     random = torch.Generator().manual_seed(12345)
     at = ((torch.arange(LEVELS) + 0.5) / LEVELS * model.noise.config.num_train_timesteps).long()
     found = []
@@ -155,7 +156,7 @@ def fine_tune(work: FineTune) -> FineTuneResult:
 
 
 def interval(values: list[float]) -> tuple[float, float, float]:
-    """The mean and its 95 % interval by Student's t, of at least two values."""
+    """Return the mean of at least two values, and its 95 % interval by Student's t."""
     mean = statistics.fmean(values)
     half = float(stats.t.ppf(0.975, len(values) - 1)) * statistics.stdev(values) / len(values) ** 0.5
     return mean, mean - half, mean + half
@@ -164,8 +165,9 @@ def interval(values: list[float]) -> tuple[float, float, float]:
 def chosen(
     pool: ProcessPoolExecutor, options: argparse.Namespace, folder: Path
 ) -> dict[tuple[str, str], float]:
-    """The best optimizer and learning rate of each method on the spare subject, with another seed; and the
-    best rate of the usual full fine-tune."""
+    """Return the best learning rate, by method and its best optimizer, and for the usual full fine-tune.
+
+    They are chosen on the spare subject, with a different seed."""
     (user, (subject, *_)), *_ = pictures.SPARE.items()
     works = [
         FineTune(user, subject, *way, rate, 1000, options.steps, str(folder), str(options.base))
@@ -219,7 +221,8 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         ]
 
     def ratios(way: tuple[str, str]) -> list[float]:
-        """LoRA's gain over this full fine-tune's, all subjects of a seed together."""
+        """Return LoRA's gain divided by the full fine-tune's for each seed. Gains are summed over
+        subjects."""
         return [
             sum(each.gain for each in of(lora, seed)) / sum(each.gain for each in of(way, seed))
             for seed in range(options.seeds)
@@ -250,7 +253,7 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
 
 def draw(results: dict[FineTune, FineTuneResult], path: Path) -> None:
-    """A row for each subject and way: four pictures each."""
+    """Draw a row of four pictures for each subject, method and optimizer."""
     rows: Iterable[tuple[Any, ...]] = [result.pictures for result in results.values() if result.pictures]
     sheet = np.concatenate([np.concatenate(row, axis=1) for row in rows], axis=0)
     Image.fromarray(sheet).resize([2 * side for side in sheet.shape[1::-1]]).save(path)

@@ -1,6 +1,6 @@
-"""What the deployed onboarding code asks of the world (`personalization.ports`), in memory.
+"""In-memory implementations of the interfaces of the onboarding code (`personalization.core.ports`).
 
-The store compares and swaps as DynamoDB's transactions do, and every list is in the order of its index.
+The store compares and swaps like DynamoDB's transactions, and lists have the order of DynamoDB's index.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ from personalization.core.pacing import Bucket
 
 
 class MemoryStore:
-    """`ports.Store`. `on_move(before, after)` hears of every change of a request: the table's stream."""
+    """`ports.Store` in memory. Like the table's stream, it calls `on_move(before, after)` for each request
+    change."""
 
     def __init__(self, on_move: Callable[[Request | None, Request], object]) -> None:
         self._requests: dict[str, Request] = {}
-        # A change of status is stamped with virtual time: insertion is index order. What returns to the place
-        # that it had is kept apart.
+        # Changes have increasing virtual times, so the insertion order is the index order. Requests that
+        # return to their former place are stored separately.
         self._by_status: dict[Status, dict[str, None]] = {status: {} for status in Status}
         self._returned: dict[Status, dict[str, None]] = {status: {} for status in Status}
         self._jobs: dict[str, Job] = {}
@@ -32,7 +33,7 @@ class MemoryStore:
     # --- requests ---
 
     def add(self, request: Request) -> None:
-        """A new request, as the API puts it."""
+        """Add a new request, as the API does."""
         self._requests[request.request] = request
         self._by_status[request.status][request.request] = None
         self._on_move(None, request)
@@ -81,14 +82,14 @@ class MemoryStore:
         return self._jobs.get(name)
 
     def due(self, status: JobStatus, now: float, limit: int, *, horizon: float) -> list[Job]:
-        if self._latest > horizon:  # a clock has jumped, which no simulation does
+        if self._latest > horizon:  # only after a clock has jumped, which no simulation does
             jobs = [job for job in self._jobs.values() if job.status == status]
             return [job for job in jobs if not now < job.not_before <= horizon][:limit]
         waiting, found, kept = self._due[status], [], []
         while waiting and waiting[0][0] <= now and len(found) < limit:
             entry = heapq.heappop(waiting)
             job = self._jobs[entry[2]]
-            if (job.status, job.not_before) == (status, entry[0]):  # else it has changed since
+            if (job.status, job.not_before) == (status, entry[0]):  # otherwise the job has changed meanwhile
                 found.append(job)
                 kept.append(entry)
         for entry in kept:
@@ -116,7 +117,7 @@ class MemoryStore:
         if job.status != JobStatus.ENDED:
             heapq.heappush(self._due[job.status], (job.not_before, self._number, job.job))
 
-    # --- what many share ---
+    # --- state that requests and jobs share ---
 
     def bucket(self) -> Bucket | None:
         return self._bucket
@@ -138,14 +139,14 @@ class MemoryStore:
 
 
 class MemoryObjects:
-    """`ports.Objects`: a bucket whose keys are found by the folder they lie in."""
+    """`ports.Objects` in memory: a bucket whose keys are indexed by folder."""
 
     def __init__(self) -> None:
         self._folders: dict[str, dict[str, bytes]] = {}
 
     @staticmethod
     def _folder(key: str) -> str:
-        """The first two parts: `jobs/{job}`, `adapters/{user}`, ..."""
+        """Return the first two parts of a key: `jobs/{job}`, `adapters/{user}`, ..."""
         return "/".join(key.split("/", 2)[:2])
 
     def get(self, key: str) -> bytes | None:

@@ -1,9 +1,10 @@
-"""What `benchmarks.personalization.serving` measures with, made in the image's own environment.
+"""Make the models for `benchmarks.personalization.serving`, in the image's environment.
 
     python models.py FOLDER USERS [BASE]
 
-Makes in FOLDER: base/ (BASE, else a pipeline of random weights), and for each user `adapters/N/`, an adapter
-of the U-Net's attention at rank 8 as diffusers saves it. What they draw is noise: only sizes and times count.
+Writes to FOLDER the base, `base/` (a copy of BASE, or else a pipeline of random weights), and for each user
+`adapters/N/`, an adapter of the U-Net's attention layers with rank 8 in diffusers' format. Random models
+generate noise, which is sufficient to measure sizes and times.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ RANK = 8
 
 
 def random_pipeline(folder: Path) -> None:
-    """Stable Diffusion's layout at 64 x 64 pixels, about 17 million weights."""
+    """Write a pipeline with Stable Diffusion's architecture for 64 x 64 pixels, with about 17 million
+    weights."""
     torch.manual_seed(0)
     letters = [chr(code) for code in range(33, 127)]
     words = [*letters, *(letter + "</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]

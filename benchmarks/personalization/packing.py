@@ -1,7 +1,7 @@
-"""How close the deployed packing of fine-tunes onto a job's hosts comes to the best that is possible.
+"""The makespan of the deployed packing of fine-tunes onto a job's hosts, compared with a lower bound.
 
-The packing sees estimates; what counts is how long the last host takes in truth. `lower_bound` of the true
-durations is a time that no packing beats, not even one that knows them.
+The packing knows estimated durations only. The makespan is the true time until the last host ends. No packing
+is faster than `lower_bound` of the true durations, even if it knows these.
 """
 
 from __future__ import annotations
@@ -16,18 +16,19 @@ from personalization.core.packing import lower_bound, makespan, pack
 SEEDS = 200
 
 Packing = Callable[[Sequence[float], int], list[list[int]]]
-"""From estimates and a number of hosts to each host's tasks, as positions in the estimates."""
+"""Maps estimates and a number of hosts to each host's tasks, as positions in the estimates."""
 
 
 def chunks(estimates: Sequence[float], hosts: int) -> list[list[int]]:
-    """What a loop over the queue gives: the first tasks to the first host, and so on."""
+    """Return the packing of a loop over the queue: the first tasks on the first host, and so on."""
     return [part.tolist() for part in np.array_split(np.arange(len(estimates)), hosts)]
 
 
 def ratios(packing: Packing, tasks: int, hosts: int, noise: float, seeds: int = SEEDS) -> np.ndarray:
-    """True makespan over the lower bound, for each of `seeds` draws of fine-tunes, the same for any packing.
+    """Return the true makespan divided by the lower bound, for each of `seeds` draws of fine-tunes.
 
-    `noise` is the standard deviation of the logarithm of the true duration around its estimate.
+    The draws are the same for every packing. `noise` is the standard deviation of the logarithm of the true
+    duration.
     """
     work, found = Work(noise=noise), np.empty(seeds)
     for seed in range(seeds):
@@ -45,7 +46,7 @@ def makespan_ratio(
     packing: Packing = pack,
     seeds: int = SEEDS,
 ) -> dict[str, float]:
-    """The mean over `seeds` draws, at least thirty, and its 95 % interval by the normal distribution."""
+    """Return the mean over `seeds` draws, and its normal 95 % interval, which needs at least thirty draws."""
     found = ratios(packing, tasks, hosts, noise, seeds)
     mean, half = float(found.mean()), 1.96 * float(found.std(ddof=1)) / seeds**0.5
     return {

@@ -1,11 +1,11 @@
-"""LoRA against a full fine-tune, side by side: what an adapter loses in quality, and what it saves in bytes.
+"""Compare LoRA with a full fine-tune: the loss in quality, and the reduction in bytes.
 
     python -m benchmarks.personalization.quality [--seeds 3] [--base FOLDER] [--json FILE]
 
-Both learn the same subjects from the same pictures, in the same steps, with the container's own code. The
-optimizer and the learning rate of each are chosen on another subject. Runs in an environment of its own, on
-the small base that is trained on this machine unless `--base` names another. See benchmarks/README.md for
-what each figure means.
+Both methods train on the same subjects and pictures for the same number of steps, with the container's code.
+The optimizer and the learning rate of each method are chosen on another subject. Runs in a separate
+environment, on the small base that is trained on this machine, unless `--base` names another base.
+benchmarks/README.md explains each figure.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
     for name in ("seeds", "steps", "processes", "json", "pictures"):
         if (value := getattr(options, name)) is not None:
             command += [f"--{name}", str(value)]
-    # Threads that wait for each other in a loop starve whatever else the machine does.
+    # With active waiting, OpenMP's threads would take the CPU from other processes.
     settings = os.environ | {"PYTHONPATH": os.pathsep.join((str(envs.ROOT), import_path(CONTAINER)))}
     return subprocess.run(command, cwd=envs.ROOT, env=settings | {"OMP_WAIT_POLICY": "passive"}).returncode
 

@@ -1,9 +1,9 @@
-"""personalization at 100,000 users: a launch day, the packing of jobs, and serving from memory, simulated.
+"""Simulate `personalization` with 100,000 users: a launch day, the packing of jobs, and serving from memory.
 
     python -m benchmarks.personalization.scale --users 100000 --seeds 3 --json out/scale.json --pictures out
 
-The launch day runs the deployed dispatcher's own code in virtual time. See benchmarks/README.md for what
-each figure means and what is assumed, and docs/personalization/scale.md for what follows from them.
+The launch day runs the code of the deployed dispatcher in virtual time. benchmarks/README.md explains the
+figures and the assumptions, docs/personalization/scale.md the conclusions.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ WANTED = (
 BY_QUOTA, QUOTAS = "instance quota", (200, 400, 800, 1600, 3200)
 REPLICAS = (1, 2, 4, 8)
 PART = 0.1
-"""What is varied is run with a tenth of the users, quotas and rates."""
+"""Runs with varied settings have this share of the users, quotas and rates."""
 
 
 def say(line: str = "") -> None:
@@ -60,7 +60,7 @@ OUTCOME = ["", "p50", "p99", "last", "jobs", "refused", "GPU hours", "training",
 
 
 def line(name: str, one: Outcome) -> list[str]:
-    """A row of the table. The waits are in minutes, the last model's end in hours."""
+    """Return a row of the table. Waits are in minutes, the time of the last model in hours."""
     return [
         name,
         f"{one.waits[50] / 60:.1f}",
@@ -82,7 +82,7 @@ def both(account: Account) -> Iterator[tuple[str, Account]]:
 
 
 def varied(account: Account) -> Iterator[tuple[str, str, Account]]:
-    """Each table's name, the row's, and what is run."""
+    """Yield each run with varied settings: name of its table, name of its row, configuration."""
     for quota in QUOTAS:
         terms = replace(account.terms, quota=quota, spot_quota=quota, warm_quota=quota)
         for name, one in both(replace(account, terms=terms)):
@@ -108,7 +108,8 @@ def varied(account: Account) -> Iterator[tuple[str, str, Account]]:
 
 
 def onboarding(users: int, seeds: int) -> dict[str, Any]:
-    """The day at its full size both ways, its seeds and everything varied at a tenth."""
+    """Simulate the full day with packed jobs and with one job per user, and a tenth of the day with several
+    seeds and varied settings."""
     account = Account(users=users)
     found: dict[str, Any] = {"full": {}, "tenth": {}, "varied": {}}
     for name, one in both(account):
@@ -170,7 +171,7 @@ def draw_onboarding(found: dict[str, Any], folder: Path) -> list[Path]:
 
 
 def packed() -> dict[str, Any]:
-    """`makespan_ratio` by shape and noise, ours and of contiguous chunks, `packing.SEEDS` draws each."""
+    """Return `makespan_ratio` by job size and noise, for our packing and for contiguous chunks."""
     found: dict[str, Any] = {"deployed": packing.makespan_ratio(), "rows": []}
     for tasks, hosts in ((16, 2), (30, 2), (16, 4), (28, 4), (64, 4), (128, 8)):
         for noise in (0.0, 0.05, 0.1, 0.2):
@@ -201,7 +202,7 @@ def tell_packed(found: dict[str, Any]) -> None:
 
 
 def serving(adapter_size_ratio: float, seeds: int, users: int = cache.USERS) -> dict[str, Any]:
-    """Hit rates over seeds; the sensitivities at the first one. Every list is in the order of its heads."""
+    """Return hit rates for each seed, and for the first seed also by popularity, memory and adapter size."""
     pairs = [cache.hit_rate_ratio(adapter_size_ratio, users=users, seed=seed) for seed in range(seeds)]
     found: dict[str, Any] = {
         name: {"mean": float(np.mean(values)), "low": min(values), "high": max(values)}
@@ -306,7 +307,7 @@ def draw_serving(found: dict[str, Any], folder: Path) -> list[Path]:
 
 def main(arguments: list[str] | None = None) -> int:
     options = parse(arguments)
-    logging.getLogger("personalization").setLevel(logging.CRITICAL)  # it warns of every refusal
+    logging.getLogger("personalization").setLevel(logging.CRITICAL)  # it logs a warning for each rejected job
     started, pictures = time.monotonic(), []
     report: dict[str, Any] = {"assumed": {"terms": asdict(Terms()), "work": asdict(Work())}}
     metrics: dict[str, float] = {}
@@ -344,7 +345,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def plainly(value: Any) -> Any:
-    """For JSON; the moments of the jobs' starts are too many to keep."""
+    """Convert an `Outcome` for JSON, without the start times of jobs, which are too many."""
     if isinstance(value, Outcome):
         return {name: part for name, part in asdict(value).items() if name != "starts"}
     raise TypeError(type(value).__name__)

@@ -1,16 +1,16 @@
-"""Cold loads, switches and memory: three ways to put every user's model behind one endpoint, side by side.
+"""Compare cold loads, switches and memory of three ways to serve every user's model from one endpoint.
 
     python -m benchmarks.personalization.serving [--users 4] [--rounds 3] [--ways full adapter]
                                                  [--base FOLDER] [--json FILE]
 
-Each on the real Triton, each through SageMaker's multi-model API:
+All ways use Triton and SageMaker's multi-model API. `full` is the way of the published solution:
 
-    full       every user's archive is a whole pipeline, a Triton model of its own (the source's way)
+    full       every user's archive is a whole pipeline, a separate Triton model
     calling    every user's archive is a small Triton model that calls one resident pipeline
     adapter    every user's archive is an adapter, and one resident pipeline serves all (ours)
 
-A cold load is the time from the archive in the object store to the first picture: fetched over HTTP from this
-machine, unpacked, `POST /models`, one invocation. Times are printed as progress; ratios count.
+A cold load is the time to download the archive over HTTP from this machine, unpack it, load the model with
+`POST /models`, and make the first picture. Times are printed as progress; the results are ratios of times.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ parameters {{ key: "state" value: {{ string_value: "{state}" }} }}
 
 
 class Endpoint:
-    """One way of serving, with its process and the API's port."""
+    """An endpoint with one way of serving: its process and the API's port."""
 
     def __init__(self, way: str, process: subprocess.Popen, port: int, folder: Path, source: str):
         self.way, self.process, self.port = way, process, port
@@ -114,7 +114,7 @@ class Endpoint:
             connection.close()
 
     def cold(self, user: int) -> dict[str, float]:
-        """Seconds of each part of a cold load, and `total`."""
+        """Load a user's model; return the seconds of each part of the cold load, and `total`."""
         archive = f"{self.way}-{user}.tar.gz"
         place = self.folder / "models" / str(user) / "model"
         place.mkdir(parents=True)
@@ -136,9 +136,9 @@ class Endpoint:
         return parts | {"total": marks[-1] - marks[0]}
 
     def invoke(self, user: int, steps: int = ASKED["steps"]) -> float:
-        """Seconds that one picture takes."""
+        """Make one picture; return the seconds that it took."""
         asked = ASKED | {"steps": steps}
-        if self.way != "adapter":  # Triton's own API takes tensors
+        if self.way != "adapter":  # Triton's own API expects tensors
             tensor = {"name": "request", "shape": [1, 1], "datatype": "BYTES", "data": [json.dumps(asked)]}
             asked = {"inputs": [tensor]}
         begun = time.perf_counter()
@@ -151,7 +151,7 @@ class Endpoint:
         return time.perf_counter() - begun
 
     def unload(self, user: int) -> float:
-        """Seconds until it is answered. The archive goes from the disk as well."""
+        """Unload a user's model and delete its files; return the seconds until the unloading was answered."""
         begun = time.perf_counter()
         self.call("DELETE", f"/models/user{user}")
         seconds = time.perf_counter() - begun
@@ -160,7 +160,7 @@ class Endpoint:
 
     @property
     def memory(self) -> float:
-        """MiB of all its processes, each shared page counted once."""
+        """Memory of all processes in MiB. Shared pages count once."""
         mark = f"TMPDIR={self.folder}".encode()
         total = 0
         for entry in Path("/proc").glob("[0-9]*"):
@@ -216,7 +216,7 @@ def endpoint(way: str, image: Image, made: Path, folder: Path, source: str) -> I
 
 
 def pack(made: Path, program: str, users: int, ways: list[str]) -> dict[str, float]:
-    """Each way's archive of every user; returns MiB of one of each."""
+    """Write the archives of all users for each way; return the MiB of one archive of each way."""
     sys.path += import_path(CONTAINER).split(os.pathsep)
     from personalization_serve.base import identity
 
@@ -252,11 +252,11 @@ def median(values: Iterator[float] | list[float]) -> float:
 
 
 def switching(of: Endpoint, times: int = 30) -> float:
-    """Milliseconds by which a request takes longer when the one before it was another user's."""
+    """Return the additional milliseconds of a request that follows a request of another user."""
     for user in (0, 1):
         of.invoke(user, 1)
     same, other = [], []
-    for _ in range(times):  # one after the other, so that whatever else the machine does meets both
+    for _ in range(times):  # alternately, so that other load on the machine affects both kinds equally
         of.invoke(0, 1)
         same.append(of.invoke(0, 1))
         other.append(of.invoke(1, 1))
@@ -267,8 +267,9 @@ def switching(of: Endpoint, times: int = 30) -> float:
 def archived(
     image: Image, users: int, base: str, ways: list[str]
 ) -> Iterator[tuple[Path, str, dict[str, float]]]:
-    """Every user's model, packed for each way and served by HTTP: the folder, the server's URL, and MiB of an
-    archive of each way."""
+    """Pack every user's model for each way, and serve the archives by HTTP.
+
+    Yields the folder, the server's URL, and the MiB of one archive of each way."""
     (python, *_), environment, _ = image.launch([])
     with tempfile.TemporaryDirectory(prefix="serving-") as temporary:
         made = Path(temporary)
@@ -323,7 +324,8 @@ def measure(
     found["cold_load_ratio"] = full["cold_s"]["total"] / adapter["cold_s"]["total"]
     found["warm_switch_ms"] = adapter["switch_ms"]
     found["adapter_size_ratio"] = full["archive_mib"] / adapter["archive_mib"]
-    # What an adapter adds is lost in the processes' own ups and downs: it counts as no less than its archive.
+    # An adapter's memory is smaller than the variation of the processes' memory, so at least its archive's
+    # size is counted.
     found["memory_ratio"] = full["memory_mib"] / max(adapter["memory_mib"], adapter["archive_mib"])
     return found
 

@@ -2,8 +2,8 @@
 
     python triton_alone.py FOLDER PORT BASE|-
 
-The source's way is every user's model as a Triton model. With BASE, a pipeline is resident beside them as the
-model `base`, for theirs to call. Runs until its standard input is closed.
+In the published solution, every user's model is a Triton model. With BASE, a resident pipeline is the
+additional model `base`, which the users' models call. Runs until its standard input is closed.
 """
 
 from __future__ import annotations

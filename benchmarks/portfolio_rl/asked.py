@@ -1,4 +1,4 @@
-"""What `benchmarks.portfolio_rl.refusals` measures, inside its environment."""
+"""The measurements of `benchmarks.portfolio_rl.refusals`, inside its environment."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def session(policy: Any, folder: Path) -> onnxruntime.InferenceSession:
 
 
 def policies(problem: Variant) -> dict[str, Any]:
-    """Return a briefly trained network, one of large random logits, and a fitted value function."""
+    """Return a briefly trained network, a network with large random logits, and a fitted value function."""
     learner = ppo.Learner(problem.rules, problem.market, TRAINED)
     for _ in learner.train():
         pass
@@ -67,8 +67,8 @@ def policies(problem: Variant) -> dict[str, Any]:
 def accounts(problem: Variant, generator: np.random.Generator, count: int) -> tuple[Any, ...]:
     """Return random accounts: lots [E, 3], cash [E], prices [E, 3], steps [E], masks [E, 3, 11].
 
-    A third have cash for exactly some purchase, up to rounding; a third have no asset at all; a fifth of the
-    masks leave out choices at random, but never no trade.
+    A third of the accounts have exactly the cash for a purchase, up to rounding. A third have no assets. A
+    fifth of the masks exclude random choices, but never the choice of no trade.
     """
     steps = generator.integers(problem.market.steps - 1, size=count)
     noise = generator.normal(0, 2, (count, 3)) * problem.market.deviations
@@ -102,7 +102,7 @@ def batches(total: int, size: int) -> Iterator[int]:
 def orders(
     problem: Variant, asked: onnxruntime.InferenceSession, total: int, size: int, seed: int
 ) -> dict[str, Any]:
-    """Ask for `total` orders and return how many break each rule, trade, or were refused."""
+    """Request `total` orders; return how many break each rule, how many trade, and how many were refused."""
     generator = np.random.default_rng(seed)
     counts: dict[str, int] = {}
     traded = refused = 0
@@ -122,7 +122,7 @@ def orders(
 
 
 def refusals(asked: onnxruntime.InferenceSession) -> dict[str, bool]:
-    """Return for each kind of invalid input whether it got no trade and was reported."""
+    """Return whether each kind of invalid input got no trade and was reported as invalid."""
     row = np.array([[20, 10, 0, 500, 40, 35, 48, 3]], np.float64)
     mask = np.ones((1, 3, 11), np.bool_)
 
@@ -135,7 +135,7 @@ def refusals(asked: onnxruntime.InferenceSession) -> dict[str, bool]:
     def raises(seen: Any, allowed: Any) -> bool:
         try:
             asked.run(None, {"observation": seen, "mask": allowed})
-        except Exception as error:  # ONNX Runtime's errors share no class of their own
+        except Exception as error:  # ONNX Runtime has no common class of its errors
             return "INVALID_ARGUMENT" in str(error) or "Unexpected input data type" in str(error)
         return False
 

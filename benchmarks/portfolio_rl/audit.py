@@ -1,7 +1,7 @@
-"""An independent check of orders: the source's rules, written once more in plain NumPy.
+"""An independent check of orders: the rules of the AWS sample, implemented again in plain NumPy.
 
-It shares nothing with `portfolio_trader`. Three assets, lots of 10 units, at most 5 lots in a leg; sales pay
-for purchases. E orders at a time, in double precision.
+It shares no code with `portfolio_trader`. There are three assets, with lots of 10 units and at most 5 lots in
+a leg. Sales can pay for purchases. E orders are checked together, in double precision.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ def violations(lots: Any, cash: Any, prices: Any, orders: Any, mask: Any, after_
     :param cash: [E] dollars before it
     :param prices: [E, 3] dollars for a unit
     :param orders: integers [E, 3] in lots, sales below zero
-    :param mask: bool [E, 3, 11] that the caller allows
-    :param after_too: whether C2 and C3 hold after the order as well (`strict`)
+    :param mask: bool [E, 3, 11] choices that the caller allows
+    :param after_too: whether C2 and C3 are also required after the order, as in `strict`
     """
     cash, prices = np.asarray(cash, np.float64), np.asarray(prices, np.float64)
     orders = np.asarray(orders, np.int64)
@@ -53,6 +53,6 @@ def violations(lots: Any, cash: Any, prices: Any, orders: Any, mask: Any, after_
 
 
 def _shares(lots: Any, cash: Any, prices: Any) -> tuple[Any, Any, Any]:
-    """Return the value of asset 2, of asset 3, and of everything, [E] dollars."""
+    """Return the value of asset 2, of asset 3, and of the whole account, [E] dollars each."""
     held = UNITS * lots * prices
     return held[:, 1], held[:, 2], cash + held.sum(1)

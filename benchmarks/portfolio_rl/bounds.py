@@ -1,4 +1,4 @@
-"""The figures that are wanted, their bounds, and what is made of them over the seeds."""
+"""The figures of these benchmarks, with their bounds and how they are aggregated over seeds."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from scenarios import Metric
 
 SOURCE_DOLLARS = 3000
-"""What the source reports as its mean final value: more than this, from $1,000 after 500,000 episodes."""
+"""The AWS sample reports a mean final value above this, from $1,000, after 500,000 episodes."""
 
 
 def _values() -> list[Metric]:
@@ -153,7 +153,7 @@ def missed(metrics: Sequence[Metric], figures: Mapping[str, float]) -> list[str]
 
 
 def finish(metrics: Sequence[Metric], report: dict[str, Any], path: Path | None, say: Any = print) -> int:
-    """Write the report with its figures, say which bounds are missed, and return the exit code."""
+    """Write the report, print the figures with their bounds, and return the exit code."""
     figures: dict[str, float] = report["metrics"]
     say("\nWanted:")
     for metric in metrics:

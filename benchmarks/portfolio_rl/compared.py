@@ -1,4 +1,4 @@
-"""What `benchmarks.portfolio_rl.values` measures, inside its environment.
+"""The measurements of `benchmarks.portfolio_rl.values`, inside its environment.
 
 Every policy trades on the same held-out paths. Ratios and gains are paired, path by path, with 95 %
 intervals over the paths.
@@ -31,11 +31,12 @@ from portfolio_trader.variants import Variant, variant
 from tooling.table import print_table
 
 OBSERVED, FEW = 1000, 100
-"""Episodes of prices that estimates are made from: as many as the learner sees, and a tenth."""
+"""Numbers of observed episodes from which mean prices are estimated: as many as the learner sees, and a
+tenth."""
 EXPORTED_PATHS = 2000
 CONVEX_PATHS = 2000
 FORESIGHT_NODES, FORESIGHT_GAP = 200, 0.002
-"""For each path: HiGHS stops at whichever it reaches first."""
+"""Limits of nodes and of the relative gap for each path. HiGHS stops at the limit that it reaches first."""
 
 SOURCE = ppo.Hyperparameters(
     batch=1316,
@@ -48,14 +49,16 @@ SOURCE = ppo.Hyperparameters(
     value_weight=1.0,
     width=256,
 )
-"""The source's PPO as near as this learner allows: 25,000 decisions in a batch, minibatches of 1,000, 20
-epochs, rate 1e-4, and RLlib's defaults for the rest (two layers of 256). Different: a clipped objective
-without the KL penalty of weight 1, discount 1 and not 0.99, a reward at every step and not at the last one
-only, prices normalised by running statistics, and a rate that falls to zero."""
+"""The PPO hyperparameters of the AWS sample, as far as this learner supports them. A batch has 25,000
+decisions, a minibatch 1,000; there are 20 epochs, and the learning rate is 1e-4. Other values are RLlib's
+defaults, such as two layers of 256 units. Five things differ from the AWS sample: the objective is clipped
+and has no KL penalty; the discount is 1, not 0.99; every step has a reward, not only the last one; prices are
+normalised by running statistics; the learning rate falls to zero."""
 
 
 class Comparison:
-    """One variant: the paths, and a row for each policy that traded on them."""
+    """The comparison of policies on a variant: its price paths, and a row for each policy that traded on
+    them."""
 
     def __init__(self, problem: Variant, paths: int):
         self.problem, self.rules = problem, problem.rules.compiled(problem.faithful)
@@ -63,15 +66,16 @@ class Comparison:
         self.rows: list[dict[str, Any]] = []
         self.bound = np.zeros(paths)
         self.greedy: dict[int, Any] = {}
-        """Final values of greedy on the observed episodes of each seed, [E]."""
+        """Final values of the greedy policy by seed, [E]; its means are estimated from the seed's observed
+        episodes."""
 
     def trade(self, policy: Any, paths: int | None = None) -> values.Run:
-        """Trade on the first `paths` of the held-out paths, else on all."""
+        """Trade on the first `paths` held-out paths; None: on all."""
         some = Episodes(self.held_out.prices[:paths], self.held_out.signals[:paths])
         return values.run(policy, some, self.rules, self.problem.rules.cash)
 
     def add(self, policy: str, knowledge: str, run: values.Run, **more: Any) -> dict[str, Any]:
-        """Add and print a row; ratio and gain are against the bound and greedy on the same paths."""
+        """Add and print a row, with the ratio to the bound and the gain over greedy on the same paths."""
         if self.rules.faithful:
             count(run, self.held_out.prices[: len(run.final)])
         row = {"policy": policy, "knowledge": knowledge, "paths": len(run.final), **more}
@@ -89,7 +93,7 @@ class Comparison:
         return row
 
     def observed(self, seed: int) -> Episodes:
-        """Return the episodes that a learner of this seed sees, as the image's own job draws them."""
+        """Return the episodes that a learner with this seed observes, drawn as in the image's job."""
         return self.problem.market.draw(np.random.default_rng(seed), OBSERVED)
 
     def maximiser(self, found: values.Values) -> values.Maximiser:
@@ -97,9 +101,9 @@ class Comparison:
 
 
 def count(run: values.Run, prices: Any) -> None:
-    """Write what was traded and paid in fees into a run of `published`, from its holdings, [E, S + 1, N].
+    """Write traded values and fees into a run of the variant `published`, from its holdings [E, S + 1, N].
 
-    Its orders are cut to what is affordable, and purchases are charged the selling fee.
+    In this variant, orders are reduced to affordable ones, and purchases are charged the selling fee.
     """
     units = 10 * np.abs(np.diff(run.lots, axis=1))
     run.traded[:] = (units * prices[:, :-1]).sum((1, 2))
@@ -121,13 +125,13 @@ def timed(work: Callable[[], Any]) -> tuple[Any, float]:
     return work(), time.process_time() - started
 
 
-# --- what is known ---
+# --- policies without learning ---
 
 
 def known_means(now: Comparison) -> float:
-    """Add greedy and the dynamic program with known means; the better one is the bound.
+    """Add the greedy policy and the dynamic program, which know the mean prices. The better one is the bound.
 
-    Returns the program's value over greedy's.
+    Returns the program's value divided by greedy's.
     """
     market = now.problem.market
     greedy = now.trade(now.maximiser(values.greedy(market.means, now.rules)))
@@ -140,7 +144,7 @@ def known_means(now: Comparison) -> float:
 
 
 def estimated_means(now: Comparison, seeds: int) -> None:
-    """Add greedy on the averages of the observed episodes of each seed."""
+    """Add the greedy policy with mean prices that are estimated from the observed episodes of each seed."""
     for seed in range(seeds):
         for count in (FEW, OBSERVED):
             means = now.observed(seed).prices[:count].mean(0, dtype=np.float64)
@@ -151,7 +155,7 @@ def estimated_means(now: Comparison, seeds: int) -> None:
 
 
 def without_learning(now: Comparison) -> None:
-    """Add the baselines that know nothing."""
+    """Add the baselines that have no information about prices."""
     k = now.rules.largest
     nothing = "nothing"
     now.add("hold", nothing, now.trade(baselines.Hold()))
@@ -162,7 +166,7 @@ def without_learning(now: Comparison) -> None:
 
 
 def solved(now: Comparison, paths: int) -> None:
-    """Add what solves a program at every decision, and perfect foresight, on some of the paths."""
+    """Add perfect foresight and the policies that solve a program at every decision, on the first paths."""
     estimated = now.observed(0).prices.mean(0, dtype=np.float64)
     convex = min(CONVEX_PATHS, len(now.bound))
     for knowledge, means in (
@@ -181,11 +185,11 @@ def solved(now: Comparison, paths: int) -> None:
     now.keep(row | {"standard_error": float(final.std(ddof=1) / np.sqrt(paths))}, final)
 
 
-# --- what is learned ---
+# --- learned policies ---
 
 
 def best_learned(now: Comparison, seed: int) -> None:
-    """Add value iteration on observed episodes, with hyperparameters chosen on them alone."""
+    """Add value iteration on observed episodes, with hyperparameters that are chosen on these episodes."""
     observed, cash = now.observed(seed), now.problem.rules.cash
     small = values.Fitting(states=50, draws=1, passes=1)
     values.selected(
@@ -226,7 +230,8 @@ def by_ppo(now: Comparison, seed: int, how: ppo.Hyperparameters, name: str = "PP
 
 
 def exported(now: Comparison, policy: Any) -> dict[str, float] | None:
-    """Return the value of the exported file over the policy's. The published variant has no file."""
+    """Return the value of the exported file divided by the policy's; None for `published`, which has no
+    file."""
     if now.problem.faithful:
         return None
     with tempfile.TemporaryDirectory() as name:
@@ -241,7 +246,7 @@ def exported(now: Comparison, policy: Any) -> dict[str, float] | None:
 
 
 def figures(variants: dict[str, Any]) -> dict[str, float]:
-    """Return the figures of `bounds.VALUES` that were measured, each of the worst seed."""
+    """Return the measured figures of `bounds.VALUES`, each for the worst seed."""
     found: dict[str, float] = {}
     files: list[float] = []
     for name, part in variants.items():

@@ -1,7 +1,8 @@
-"""What `benchmarks.portfolio_rl.own_prices` measures, inside its environment.
+"""The measurements of `benchmarks.portfolio_rl.own_prices`, inside its environment.
 
-A policy is fitted to the past of a history as the image's job does it: hyperparameters chosen on the past,
-the last fifth held out, and fitted anew on the way through it.
+A policy is fitted to the first part of a history, as in the image's job. The last fifth of the history is
+held out. Hyperparameters are chosen on the first part, and the policy is refitted for each part of the
+held-out end.
 """
 
 from __future__ import annotations
@@ -32,11 +33,11 @@ RULES = rules_of(
     }
 )
 PERSISTENCE, NOISE = 0.5, 0.01
-"""Of a planted signal: the share of a time's return, of logarithms, that the next one repeats, and the
-deviation of what is new in it."""
+"""Parameters of a planted signal: the share of a logarithmic return that the next return repeats, and the
+standard deviation of the random part of a return."""
 CONTINUATIONS = 2000
-"""Short histories from the same start, on which both policies are compared: one long one would drift to
-prices at which a lot is worth next to nothing."""
+"""Number of short histories from the same start on which both policies are compared. One long history would
+drift to prices at which a lot is nearly worthless."""
 
 
 def planted(rows: int, generator: np.random.Generator) -> Any:
@@ -54,11 +55,11 @@ def walk(rows: int, seed: int) -> Any:
 
 
 def knows(scales: Scales, horizon: float, steps: int) -> Values:
-    """Return the value of a holding for somebody who knows the signal, to the second order.
+    """Return the value of a holding, to the second order, for a policy that knows the signal.
 
     A dollar of an asset is worth exp(horizon * return).
 
-    :param horizon: share of the last return that is still to come
+    :param horizon: share of the last return that future returns are expected to add
     """
     assets = len(RULES.assets)
     terms = monomials(assets + 1 + 2 * assets, 3)
@@ -94,7 +95,8 @@ def learned(past: Any, seed: int) -> tuple[Maximiser, History, Any]:
 
 
 def of_planted(rows: int, seed: int) -> dict[str, Any]:
-    """Compare what is learned from a history with rules that know its signal, on the prices after it."""
+    """Compare a policy learned from a history with rules that know the signal, on prices after the
+    history."""
     generator = np.random.default_rng(np.random.SeedSequence([seed, 1]))
     policy, known, how = learned(planted(_cut(rows), generator), seed)
     length = LOOK_BACK + known.steps

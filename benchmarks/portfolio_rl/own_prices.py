@@ -1,8 +1,8 @@
-"""Two checks on artificial price histories: a planted signal is found, and none is found in random walks.
+"""Two checks on artificial histories: policies use a planted signal, and gain nothing on random walks.
 
     python -m benchmarks.portfolio_rl.own_prices --json out/own_prices.json
 
-Measures in an environment of its own, on one thread. See benchmarks/README.md for what each figure means.
+Measures in a separate environment, on one thread. benchmarks/README.md explains each figure.
 """
 
 from __future__ import annotations

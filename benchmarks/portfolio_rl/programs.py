@@ -1,7 +1,7 @@
 """Policies that solve a program at every decision: perfect foresight, lookahead, and a convex optimizer.
 
-All of them know the rules as `portfolio_trader.rules` has them, written here as linear constraints. HiGHS
-solves them: mixed-integer ones through SciPy, the convex ones through CVXPY.
+They apply the rules of `portfolio_trader.rules`, which are written here as linear constraints. HiGHS solves
+the programs: mixed-integer programs through SciPy, convex programs through CVXPY.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from portfolio_trader.published import BUY_FEE, SELL_FEE
 from portfolio_trader.rules import Compiled
 
 LARGE = 20_000.0
-"""Dollars that no cap exceeds by: switches a constraint off where nothing is bought."""
+"""Dollars by which no holding can exceed a cap. Adding them disables a constraint if nothing is bought."""
 
 
 @contextmanager
 def silent() -> Iterator[None]:
-    """Keep from the terminal what HiGHS prints past its own options."""
+    """Suppress the output that HiGHS prints despite its options."""
     sys.stdout.flush()
     kept, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
     try:
@@ -43,14 +43,14 @@ def silent() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Plan:
-    """The orders of a horizon of H decisions."""
+    """The orders of H decisions."""
 
     orders: np.ndarray[Any, np.dtype[np.float64]]
     """[H, N] lots"""
     value: float
     """Dollars at the end of the horizon"""
     bound: float
-    """Dollars that no plan exceeds"""
+    """Upper bound of the value of all plans, in dollars"""
 
 
 class Program:
@@ -58,9 +58,9 @@ class Program:
 
     def __init__(self, rules: Compiled, whole_steps: int | None = None, nodes: int = 1000, gap: float = 1e-4):
         """
-        :param whole_steps: decisions with whole lots; later ones may trade fractions. None: all
-        :param nodes: of the search, after which the best plan so far is taken
-        :param gap: share of the value by which a plan may miss the best one
+        :param whole_steps: number of first decisions with whole lots, None: all. Later ones may use fractions
+        :param nodes: maximum nodes of the search, which then returns the best plan so far
+        :param gap: maximum relative difference of the plan's value from the optimum
         """
         if rules.turnover < np.inf or not (rules.buy_allowed.all() and rules.sell_allowed.all()):
             raise ValueError("the program knows caps and cash floors only")
@@ -70,7 +70,7 @@ class Program:
     def plan(self, lots: Any, cash: float, prices: Any) -> Plan:
         """Return the plan of the highest value at the last of `prices`, [H + 1, N] dollars."""
         rules, n, horizon = self.rules, len(self.rules.lot), len(prices) - 1
-        width = 4 * n + 1  # of a decision: sales, purchases, whether each is bought, lots and cash after it
+        width = 4 * n + 1  # for each decision: sales, purchases, bought or not, then lots and cash after it
         sell, buy, bought, held = (slice(k * n, (k + 1) * n) for k in range(4))
         rows: list[dict[int, float]] = []
         low: list[float] = []
@@ -106,7 +106,7 @@ class Program:
                 add({b[i]: 1, z[i]: -rules.largest}, -np.inf, 0)
             balance = {c: 1.0} | {s[i]: -gain[i] for i in range(n)} | {b[i]: cost[i] for i in range(n)}
             add(balance | ({old_cash: -1.0} if old else {}), money, money)
-            for i in range(n) if rules.faithful else ():  # legs in order, each paid from what is there
+            for i in range(n) if rules.faithful else ():  # each leg has the cash after the earlier legs
                 row = {old_cash: 1.0} if old else {}
                 for j in range(i):
                     row |= {s[j]: gain[j], b[j]: -cost[j]}
@@ -159,7 +159,8 @@ def _matrix(rows: list[dict[int, float]], size: int) -> Any:
 
 
 class Lookahead:
-    """Model-predictive control: plan to the end as if prices came as their means, give the first order."""
+    """Model-predictive control: plan to the end with the mean prices as forecast, and execute the first
+    order."""
 
     def __init__(self, means: Any, rules: Compiled):
         self.means, self.rules, self.program = means, rules, Program(rules, whole_steps=1)
@@ -173,7 +174,7 @@ class Lookahead:
 
 
 def reduced(wanted: Any, lots: Any, cash: Any, prices: Any, rules: Compiled) -> Any:
-    """Return `wanted` [E, N] cut to admissible orders. The source cuts by itself what is not affordable."""
+    """Return the orders `wanted` [E, N], reduced to admissible ones."""
     actions = np.empty(lots.shape, np.int8)
     reduce(wanted, lots, cash, prices, rules, actions)
     return actions
@@ -182,8 +183,8 @@ def reduced(wanted: Any, lots: Any, cash: Any, prices: Any, rules: Compiled) -> 
 class Convex:
     """A convex optimizer of one period: the highest mean value after the next step, net of fees.
 
-    Fractions of lots, within the limits of the order, cash and caps; then rounded to whole lots and cut to
-    an admissible order. One problem for all accounts.
+    It chooses fractions of lots within the limits of orders, cash and caps. These are rounded to whole lots
+    and reduced to an admissible order. All accounts are solved in one problem.
     """
 
     def __init__(self, means: Any, rules: Compiled):
@@ -206,7 +207,7 @@ class Convex:
         for members, share in zip(rules.after, rules.after_share, strict=True):
             group = cvxpy.sum(cvxpy.multiply(value * members, held), axis=1)
             left = after + cvxpy.sum(cvxpy.multiply(value, held), axis=1)
-            # what drifted above its cap may stay there
+            # a share that price changes raised above its cap may stay there
             above = np.maximum((lots * value)[:, members].sum(1) - share * whole, 0)
             limits.append(group - share * left <= above + 1e-6 * whole)
         worth = cvxpy.sum(cvxpy.multiply(np.broadcast_to(rules.lot * self.means[step + 1], lots.shape), held))
@@ -220,7 +221,7 @@ class Convex:
 
 
 def foresight(episodes: Episodes, rules: Compiled, cash: float, nodes: int, gap: float) -> tuple[Any, Any]:
-    """Return the value with all prices known beforehand, and what it cannot exceed, [E] dollars each."""
+    """Return the value if all prices are known in advance, and its upper bound, [E] dollars each."""
     program = Program(rules, nodes=nodes, gap=gap)
     plans = [program.plan(np.zeros(len(rules.lot)), cash, prices) for prices in episodes.prices]
     return np.array([plan.value for plan in plans]), np.array([plan.bound for plan in plans])

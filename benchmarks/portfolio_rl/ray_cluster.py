@@ -1,9 +1,9 @@
-"""Ray RLlib on one instance and on two, beside PPO in one process: value, speed, and who sampled.
+"""Compare Ray RLlib on one and on two instances with PPO in one process: value, speed, sampling nodes.
 
     .groundplan/envs/app/bin/python -m benchmarks.portfolio_rl.ray_cluster --json out/ray_cluster.json
 
-Deploys the project's own stack to a local cloud of its own and runs its training jobs there, one after the
-other. See benchmarks/README.md for what each figure means.
+Deploys the project's stack to a separate local cloud and runs its training jobs there in sequence.
+benchmarks/README.md explains each figure.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from tooling.table import print_table
 
 STACK = "groundplan-dev-portfolio-rl"
 CORES = 2
-"""That every job has, over all its instances."""
+"""Number of cores of every job, over all its instances."""
 FIRST = 3
-"""Batches whose time does not count: what runs for the first time compiles."""
+"""Number of first batches that are not timed, because they include compilation."""
 DECISIONS = 19
-"""Of an episode."""
+"""Number of decisions in an episode."""
 LONGEST = 7200
 
 
@@ -137,7 +137,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def train(outputs: dict[str, str], way: Way, seed: int, name: str) -> PolicyJob:
-    """Run a job to its end. Raises `SystemExit` with its reason where it fails."""
+    """Run a job to its end. Raises `SystemExit` with the reason if it fails."""
     sagemaker = boto3.client("sagemaker")
     given = way.hyperparameters | {"seed": seed, "checkpoint_every": 0}
     sagemaker.create_training_job(
@@ -161,7 +161,7 @@ def train(outputs: dict[str, str], way: Way, seed: int, name: str) -> PolicyJob:
 
 
 def decisions_a_second(job: PolicyJob) -> float:
-    """Return the decisions that a job trained on in a second, without its first batches."""
+    """Return the number of decisions per second on which a job trained, without its first batches."""
     first, last = job.curve[FIRST], job.curve[-1]
     return DECISIONS * (last["episodes"] - first["episodes"]) / (last["seconds"] - first["seconds"])
 
@@ -177,7 +177,7 @@ def ratio(job: PolicyJob) -> float:
 def figures(
     plain: list[PolicyJob], one: list[PolicyJob], two: list[PolicyJob], source: list[PolicyJob]
 ) -> dict[str, float]:
-    """Return the figures of `bounds.RAY`. The lists are of the same seeds, in order."""
+    """Return the figures of `bounds.RAY`. All lists have the same seeds in the same order."""
     differences = [ratio(b) - ratio(a) for a, b in zip(one, two, strict=True)]
     middle = statistics.fmean(differences)
     seeds = len(differences)

@@ -2,7 +2,7 @@
 
     python -m benchmarks.portfolio_rl.refusals --json out/refusals.json
 
-Measures in an environment of its own, on one thread. See benchmarks/README.md for what each figure means.
+Measures in a separate environment, on one thread. benchmarks/README.md explains each figure.
 """
 
 from __future__ import annotations

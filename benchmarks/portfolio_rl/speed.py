@@ -1,11 +1,11 @@
-"""Steps of the environment beside the published code, samples of PPO beside sb3-contrib's MaskablePPO.
+"""Speed of the environment against the AWS sample's, and of PPO against sb3-contrib's MaskablePPO.
 
     python -m benchmarks.portfolio_rl.speed --json out/speed.json
     python -m benchmarks.portfolio_rl.speed --published trading.py
 
-The published environment is downloaded from GitHub at a fixed commit, or read from `--published`. It is not
-part of this project: aws-samples/amazon-sagemaker-rl-action-masking, src/trading.py, MIT No Attribution.
-Measures in an environment of its own, on one thread. See benchmarks/README.md for what each figure means.
+The AWS sample's environment is downloaded from GitHub at a fixed commit, or read from `--published`. It is
+not part of this project: aws-samples/amazon-sagemaker-rl-action-masking, src/trading.py, MIT No Attribution.
+Measures in a separate environment, on one thread. benchmarks/README.md explains each figure.
 """
 
 from __future__ import annotations
@@ -53,7 +53,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def published(given: Path | None) -> Path:
-    """Return the published code, downloaded once. Raises `SystemExit` when it is not the expected file."""
+    """Return the AWS sample's code, which is downloaded once. Raises `SystemExit` if the file is not the
+    expected one."""
     path = given or envs.home() / "downloads" / f"trading-{COMMIT[:12]}.py"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)

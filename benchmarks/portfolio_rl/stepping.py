@@ -1,4 +1,4 @@
-"""What `benchmarks.portfolio_rl.speed` measures, inside its environment. Times are a thread's CPU times."""
+"""The measurements of `benchmarks.portfolio_rl.speed`, inside its environment, in CPU time of a thread."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from portfolio_trader.variants import variant
 
 DECISIONS = 19
 COUNT, COUNT_JOINT = 4096, 256
-"""Environments in lockstep."""
+"""Numbers of environments in lockstep."""
 
 
 def say(line: str) -> None:
@@ -38,7 +38,7 @@ def say(line: str) -> None:
 
 
 class WithoutPrints(ast.NodeTransformer):
-    """Removes the statements that only print."""
+    """Removes statements that only print."""
 
     def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
         call = node.value
@@ -48,7 +48,8 @@ class WithoutPrints(ast.NodeTransformer):
 
 
 def published_environment(path: Path) -> Any:
-    """Return the published environment without its prints. It asks for `gym`, whose successor it gets."""
+    """Return the AWS sample's environment without its prints. It imports `gym`, which is replaced by
+    gymnasium."""
     sys.modules["gym"], sys.modules["gym.spaces"] = gymnasium, gymnasium.spaces
     tree = ast.fix_missing_locations(WithoutPrints().visit(ast.parse(path.read_text())))
     with tempfile.TemporaryDirectory() as folder:
@@ -63,9 +64,10 @@ def published_environment(path: Path) -> Any:
 
 
 def steps_of_published(env: Any, seconds: float) -> float:
-    """Return steps in a CPU second, with orders drawn from its mask.
+    """Return the AWS sample's steps per CPU second, with orders drawn from its mask.
 
-    An episode is played twice with the same random numbers: once to draw the orders, once for the time.
+    Each episode is run twice with the same random numbers: first to draw the orders, then to measure the
+    time.
     """
     generator, spent, steps, episode = np.random.default_rng(0), 0.0, 0, 0
     while spent < seconds:
@@ -87,14 +89,14 @@ def steps_of_published(env: Any, seconds: float) -> float:
 
 
 def steps_of_ours(env: Any, draw: Callable[[Any, Any], Any], seconds: float) -> float:
-    """Return steps in a CPU second, counting the step that starts new episodes as no step."""
+    """Return our steps per CPU second, without counting the steps that start new episodes."""
     generator, spent, steps = np.random.default_rng(0), 0.0, 0
     seen, _ = env.reset(seed=1)
     for number in range(10**9):
         actions = draw(seen["action_mask"], generator)
         started = time.thread_time()
         seen, *_ = env.step(actions)
-        if number > DECISIONS:  # what comes before includes compilation
+        if number > DECISIONS:  # earlier steps include compilation
             spent += time.thread_time() - started
             steps += env.num_envs if (number + 1) % (DECISIONS + 1) else 0
         if spent > seconds:
@@ -117,7 +119,7 @@ def masked_joint(mask: Any, generator: np.random.Generator) -> Any:
 
 
 class ObservationOnly(gymnasium.ObservationWrapper[Any, Any, Any]):
-    """The observation without its mask, which MaskablePPO asks for by `action_masks`."""
+    """The environment with the observation only. MaskablePPO gets the mask from `action_masks`."""
 
     def __init__(self, env: PortfolioEnv):
         super().__init__(env)

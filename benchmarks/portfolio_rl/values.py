@@ -1,10 +1,10 @@
-"""What policies are worth: learned ones beside bounds, baselines and solvers, on the same price paths.
+"""Compare the value of learned policies with bounds, baselines and solvers, on the same price paths.
 
     python -m benchmarks.portfolio_rl.values --seeds 3 --json out/values.json
     python -m benchmarks.portfolio_rl.values --variants corrected --only fitted ppo
 
-Measures in an environment of its own, on one thread. PPO takes `--ppo-seconds` of CPU time for each variant
-and seed, an hour for all. See benchmarks/README.md for what each figure means.
+Measures in a separate environment, on one thread. PPO takes `--ppo-seconds` of CPU time for each variant and
+seed, an hour in total. benchmarks/README.md explains each figure.
 """
 
 from __future__ import annotations

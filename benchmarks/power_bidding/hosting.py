@@ -3,9 +3,9 @@
     .groundplan/envs/app/bin/python -m benchmarks.power_bidding.hosting --json out/hosting.json
     .groundplan/envs/app/bin/python -m benchmarks.power_bidding.hosting --seconds 6.2 0.9
 
-Deploys the project's own stack to a local cloud of its own, has the first model trained, and invokes its
-endpoint. With `--seconds`, computes only the costs, for durations measured elsewhere. See
-benchmarks/README.md for what each figure means.
+Deploys the project's stack to a separate local cloud, trains the first model, and invokes its endpoint. With
+`--seconds`, computes only the costs, for durations measured elsewhere. See benchmarks/README.md for what each
+figure means.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ STACK = "groundplan-dev-power-bidding"
 REGION = "us-east-1"
 """Region of the list prices"""
 SOURCE_RATIO = 0.2
-"""Reported by the source: serverless hosting saves 80 %."""
+"""Ratio of costs in the published solution, which reports that serverless hosting saves 80 %."""
 HISTORY_HOURS = 24 * 392
 """Days of prices in a production request"""
 WARM = 5

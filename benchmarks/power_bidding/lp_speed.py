@@ -1,8 +1,8 @@
-"""Processor time of the storage program, solved again by HiGHS, against SciPy's `linprog`.
+"""Processor time to re-solve the storage program with HiGHS, compared with SciPy's `linprog`.
 
     python -m benchmarks.power_bidding.lp_speed --json out/lp_speed.json
 
-Measures in an environment of its own, on one thread. See benchmarks/README.md for what each figure means.
+Measures in a separate environment, on one thread. benchmarks/README.md explains each figure.
 """
 
 from __future__ import annotations

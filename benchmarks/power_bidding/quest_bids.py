@@ -1,4 +1,4 @@
-"""What `benchmarks.power_bidding.quest` measures, inside its environment."""
+"""The measurements of `benchmarks.power_bidding.quest`, inside its environment."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""Real-time curves against a rolling linear program, its dual and a self-schedule, on real prices.
+"""Compare real-time curves with a rolling linear program, its dual and a self-schedule, on real prices.
 
     python -m benchmarks.power_bidding.real_time --zone nyc north hb_south --json out/real_time.json
 
 The prices are the user's own: `nyiso/*.parquet` and `ercot/*.parquet` in the folder GROUNDPLAN_DATA.
-Measures in an environment of its own, on one thread. See benchmarks/README.md for what each figure means.
+Measures in a separate environment, on one thread. benchmarks/README.md explains each figure.
 """
 
 from __future__ import annotations

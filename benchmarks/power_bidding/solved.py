@@ -1,4 +1,4 @@
-"""What `benchmarks.power_bidding.lp_speed` measures, inside its environment."""
+"""The measurements of `benchmarks.power_bidding.lp_speed`, inside its environment."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from tooling.table import print_table
 ASSET = Asset()
 HOURS = 24
 RUN = 100
-"""Instances that one way solves before the next one does."""
+"""Number of instances that a solver solves in its turn."""
 BOUND = 10
 TOLERANCE = 1e-6
-"""Of the optimum, relative."""
+"""Maximum relative difference of the optimum."""
 
 Solve = Callable[[Doubles, float], float]
-"""Returns the dollars of the best schedule, from prices [HOURS] and the MWh in store before."""
+"""Returns the dollars of the best schedule, from prices [HOURS] and the stored MWh before the first hour."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -39,7 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
     }
     seconds = dict.fromkeys(ways, 0.0)
     optima: dict[str, list[float]] = {name: [] for name in ways}
-    # by turns, so that what else the machine does meets all of them; in runs, as a backtest solves
+    # in turns, so that other load on the machine affects all of them equally; in runs, as in a backtest
     for first in range(0, len(instances), RUN):
         for name, solve in ways.items():
             solve(*instances[first])
@@ -67,7 +67,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def random_day(generator: np.random.Generator) -> tuple[Doubles, float]:
-    """Return prices with an evening peak and noise, and a level."""
+    """Return random prices with an evening peak, and a random level of the store."""
     shape = -np.cos((np.arange(HOURS) - 6) / HOURS * 2 * np.pi)
     prices = 30 + generator.uniform(5, 30) * shape + generator.normal(0, generator.uniform(2, 20), HOURS)
     return prices, float(generator.uniform(0, ASSET.energy))
@@ -79,7 +79,7 @@ def warm() -> Solve:
 
 
 def with_levels() -> Solve:
-    """Return `linprog` on the program of `storage.py`, its matrices made once."""
+    """Return a solver with `linprog` for the program of `storage.py`, whose matrices are built once."""
     one, previous = np.eye(HOURS), np.eye(HOURS, k=-1) * ASSET.retention
     balance = csr_array(
         np.hstack([-ASSET.charge_efficiency * one, one / ASSET.discharge_efficiency, one - previous])
@@ -99,7 +99,8 @@ def with_levels() -> Solve:
 
 
 def without_levels() -> Solve:
-    """Return `linprog` on another formulation: each level is the sum of the trades before it."""
+    """Return a solver with `linprog` for another formulation: each level is the sum of the trades before
+    it."""
     k = np.arange(HOURS)
     left = np.where(k[:, None] >= k, ASSET.retention ** np.maximum(k[:, None] - k, 0), 0.0)
     change = np.hstack([left * ASSET.charge_efficiency, -left / ASSET.discharge_efficiency])

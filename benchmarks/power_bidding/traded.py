@@ -1,4 +1,4 @@
-"""What `benchmarks.power_bidding.real_time` measures, inside its environment."""
+"""The measurements of `benchmarks.power_bidding.real_time`, inside its environment."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ BAND = (0.85, 1.15)
 ROLLING, DUAL, BANDED = "rolling LP", "LP's dual", "LP's dual with a band"
 SELF, CURVE, SELECTOR = "self-schedule", "water value curve", "selector"
 HOURLY = "selector, hourly prices"
-"""Compares the policies by hourly means, because a deployment's history has no other prices"""
+"""Selects the policy by revenues at hourly mean prices, because a deployment's history has only these"""
 BASELINES = (ROLLING, DUAL, SELF)
 SELECTABLE = (CURVE, ROLLING, SELF)
-"""The selector's policies; the first one is followed until a day is known."""
+"""Policies for the selector. It uses the first one until the revenue of a day is known."""
 
 
 @dataclass(frozen=True)
@@ -49,11 +49,11 @@ class Source:
     """A market's files."""
 
     intervals: int
-    """In an hour"""
+    """Number of price intervals in an hour"""
     published: int
     """Hour of the day from which the next day's prices are known"""
     tuning: tuple[str, str]
-    """First day, and the day after the last"""
+    """First day of the tuning period, and the day after its last day"""
     judging: tuple[str, str]
 
 
@@ -110,7 +110,7 @@ def read(path: Path, source: Source) -> tuple[Market, np.datetime64]:
 def traded(
     zone: str, market: Market, first: np.datetime64, tuning: bool
 ) -> tuple[dict[str, Doubles], Doubles]:
-    """Return the dollars of each day by policy, and those of perfect foresight."""
+    """Return the revenue of each day in dollars by policy, and the revenue of perfect foresight."""
     period = SOURCES[zone].tuning if tuning else SOURCES[zone].judging
     days = [int((np.datetime64(day) - first) / np.timedelta64(1, "D")) for day in period]
     begin, end = (day * DAY for day in days)
@@ -119,7 +119,7 @@ def traded(
         started = time.process_time()
         found[name] = replay(market, ASSET, policy(name, market), begin, end).daily
         print(f"{zone}: {name}, {time.process_time() - started:.0f} CPU s", flush=True)
-    # the selector compares what its policies earned alone since the first day of the file
+    # the selector compares the revenues that each policy had alone since the first day of the file
     alone = {
         name: found[name] if begin == 0 else replay(market, ASSET, policy(name, market), 0, end).daily
         for name in SELECTABLE
@@ -152,8 +152,10 @@ def policy(name: str, market: Market) -> Policy:
 
 
 def dual(factors: tuple[float, float], band: bool) -> Policy:
-    """Return the curve of the LP's dual: the whole power below and above a price of its own, the LP's MW, or
-    none, between them."""
+    """Return the policy that derives a curve from the dual of the linear program.
+
+    It charges with the full power below one price and discharges with the full power above another price.
+    Between these prices it offers the MW of the linear program with `band`, otherwise 0 MW."""
     program = Scheduler(ASSET, HORIZON)
 
     def found(hour: int, expected: Doubles, level: float) -> Curve:

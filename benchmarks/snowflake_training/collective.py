@@ -1,7 +1,8 @@
-"""Both schemes with a real process for each host, to check the sweep against.
+"""Training with a separate process for each host, by both schemes, to check the comparison in one process.
 
-XGBoost's hosts sum their histograms before any cut is chosen, so what they train together is what one
-process trains on all of their rows. The sweep rests on that to stay within minutes; here it is measured.
+XGBoost's hosts sum their histograms before they choose a split. So they train the same model together as one
+process trains on all their rows. `side_by_side` trains in one process to finish within minutes. Here this
+assumption is measured.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from snowflake_xgboost.settings import Settings
 
 
 def train(scheme: str, values: dict[str, Any], wanted: Settings, hosts: int, seed: int) -> xgboost.Booster:
-    """The model of `hosts` processes that pull and train together; `scheme` is ours or sample."""
+    """Return the model that `hosts` processes train together. `scheme` is `ours` or `sample`."""
     # A process that is forked after OpenMP was used hangs. The fork server has not used it.
     server = multiprocessing.get_context("forkserver")
     server.set_forkserver_preload([__name__, "scipy.stats"])
@@ -73,7 +74,7 @@ def _host(
 def fit(
     wanted: Settings, train: xgboost.DMatrix, validation: xgboost.DMatrix, threads: int
 ) -> xgboost.Booster:
-    """The same for both schemes: the image's parameters, stopped early on the validation rows."""
+    """Train with the image's parameters and early stopping on the validation rows, for both schemes."""
     booster = xgboost.train(
         wanted.booster_parameters() | {"nthread": threads},
         train,

@@ -1,9 +1,9 @@
-"""The memory that one pull takes, in a process of its own.
+"""Measure the memory of one pull of a table, in a separate process.
 
     python -m benchmarks.snowflake_training.memory ours|sample TABLE TARGET CONNECTION
 
-From the connection to the matrices that XGBoost trains on. Prints two numbers, in MiB: resident memory
-once everything is imported, and the most there was from then on.
+A pull is everything from the query to the matrices on which XGBoost trains. Prints two numbers in MiB: the
+resident memory after the imports, and the maximum after that.
 """
 
 from __future__ import annotations
@@ -17,14 +17,15 @@ from snowflake_xgboost.connection import connect
 
 
 def resident(field: str) -> float:
-    """`VmRSS` (now) or `VmHWM` (the most since the last reset) of this process, in MiB."""
+    """Return `VmRSS` (the resident memory) or `VmHWM` (its maximum since the last reset) of this process in
+    MiB."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return int(next(line for line in lines if line.startswith(field)).split()[1]) / 1024
 
 
 def main(scheme: str, table: str, target: str, connection: str) -> None:
     session = connect(json.loads(Path(connection).read_text()))
-    # Only what the scheme itself needs is imported: pandas is a cost of the sample's, not of ours.
+    # Import only the modules that the scheme needs: only the AWS sample's scheme needs pandas.
     if scheme == "ours":
         from benchmarks.snowflake_training import our_scheme
 
@@ -42,7 +43,7 @@ def main(scheme: str, table: str, target: str, connection: str) -> None:
             return sample_scheme.matrix(train, target), sample_scheme.matrix(validation, target)
 
     before = resident("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5")  # the most so far is forgotten
+    Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM
     matrices = pull()
     print(before, resident("VmHWM"))
     del matrices

@@ -1,4 +1,4 @@
-"""Our scheme, by the image's own code: the table dealt out by a hash, Arrow into XGBoost."""
+"""Our scheme, with the image's code: a hash assigns rows to hosts, and XGBoost reads Arrow batches."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from snowflake_xgboost.table import Table
 
 
 def settings(table: str, target: str, coordinates: str = "", **chosen: Any) -> Settings:
-    """The image's defaults, but for what is chosen here."""
+    """Return the image's default hyperparameters, with these changes."""
     given = {"secret": "unused", "table": table, "target": target, "coordinates": coordinates}
     return Settings.read({name: str(value) for name, value in (given | chosen).items()})
 
 
 def look(session: SnowflakeConnection, wanted: Settings) -> tuple[Table, Preparation]:
-    """What the first host decides for all: how the table is read, and how prepared."""
+    """Return the table's metadata and preprocessing, which the first host determines for all hosts."""
     table = survey(session, wanted.table, wanted.target)
     return table, prepare(session, table, wanted)
 
@@ -30,10 +30,10 @@ def look(session: SnowflakeConnection, wanted: Settings) -> tuple[Table, Prepara
 def part(
     session: SnowflakeConnection, table: Table, preparation: Preparation, host: int, hosts: int
 ) -> Iterable[Batch]:
-    """One host's rows."""
+    """Return the rows of a host."""
     return pull(session, table, preparation.kinds, preparation.split, host, hosts)
 
 
 def share(batches: Iterable[Batch], preparation: Preparation, folder: Path) -> Share:
-    """Rows prepared and split into train and validation, on disk in `folder`."""
+    """Preprocess a host's rows, split them for training and validation, and write them to `folder`."""
     return collect(batches, preparation, folder)

@@ -1,9 +1,9 @@
-"""The known sample's scheme: every host draws its own random share of the table.
+"""The scheme of the AWS sample: every host draws a random share of the table.
 
-What aws-samples/amazon-sagemaker-w-snowflake-as-datasource does on each of its training instances,
-so that it can be measured beside ours: `SELECT * FROM table SAMPLE (round(100 / hosts))`, the rows
-fetched as tuples into a pandas DataFrame, rows with a blank dropped, and a random train and
-validation split that the host makes by itself. Then XGBoost trains over all hosts together.
+The AWS sample is aws-samples/amazon-sagemaker-w-snowflake-as-datasource. Each of its training instances runs
+`SELECT * FROM table SAMPLE (round(100 / hosts))`, fetches the rows as tuples into a pandas DataFrame, drops
+rows with a missing value, and splits the others randomly into training and validation rows. Then XGBoost
+trains on all hosts together. This module does the same, for a comparison with our scheme.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ import xgboost
 from snowflake.connector import SnowflakeConnection
 
 VALIDATION_FRACTION = 0.25
-"""Of its rows each host keeps so many from training: the `test_size` that the known sample sets."""
+"""Share of a host's rows that are used for validation: `test_size` in the AWS sample."""
 
 warnings.filterwarnings("ignore", message="pandas only supports SQLAlchemy")
 
 
 def draw(session: SnowflakeConnection, table: str, hosts: int, seed: int | None = None) -> pd.DataFrame:
-    """One host's rows of `table`, blanks and all.
+    """Return a host's rows of `table`, including rows with missing values.
 
-    The known sample gives no seed and draws anew each time; `seed` makes the same draw repeatable.
+    The AWS sample sets no seed, so each of its draws differs. With `seed`, the same draw can be repeated.
     """
     percent = round(100 / hosts)
     query = f"SELECT * FROM {table} SAMPLE ({percent})" + ("" if seed is None else f" SEED ({seed})")
@@ -32,14 +32,14 @@ def draw(session: SnowflakeConnection, table: str, hosts: int, seed: int | None 
 
 
 def seed(repetition: int, host: int) -> int:
-    """Draws by different hosts are independent: each has a seed of its own."""
+    """Return a host's seed. The hosts have different seeds, so their draws are independent."""
     return 1_000 * repetition + host
 
 
 def split(drawn: pd.DataFrame, fraction: float, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The host's own (train, validation) rows: those without a blank, dealt at random.
+    """Split a host's rows without missing values randomly; return (training rows, validation rows).
 
-    `fraction` of them, 0 to 1, go to validation.
+    `fraction`, from 0 to 1, is the share of validation rows.
     """
     whole = drawn.dropna()
     order = np.random.default_rng(seed).permutation(len(whole))
@@ -48,6 +48,6 @@ def split(drawn: pd.DataFrame, fraction: float, seed: int) -> tuple[pd.DataFrame
 
 
 def matrix(rows: pd.DataFrame, target: str) -> xgboost.DMatrix:
-    """What XGBoost trains on: every column of numbers but the target."""
+    """Return the matrix for XGBoost: all columns of numbers except the target as features."""
     features = rows.drop(columns=target).select_dtypes("number")
     return xgboost.DMatrix(features.values, rows[target].values)

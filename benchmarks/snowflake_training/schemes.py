@@ -1,9 +1,9 @@
-"""Training from Snowflake, ours and the known sample's scheme side by side.
+"""Compare training from Snowflake by our scheme and by the scheme of the AWS sample.
 
     python -m benchmarks.snowflake_training.schemes --hosts 2 4 8 --seeds 5 --json out/benchmark.json
 
-Measures in an environment of its own, against the Snowflake of `--connection`, or against a local one
-that is started for the run and removed after it. See benchmarks/README.md for what each figure means.
+Measures in a separate environment, with the Snowflake account of `--connection`, or with a local Snowflake
+that is started for the run and removed afterwards. benchmarks/README.md explains each figure.
 """
 
 from __future__ import annotations
@@ -88,19 +88,19 @@ def start(command: list[str], reaper: Reaper, **options: Any) -> subprocess.Pope
 
 
 def local_snowflake(folder: Path, reaper: Reaper) -> Path:
-    """Start a local Snowflake on a free loopback port; the file to connect with."""
+    """Start a local Snowflake on a free loopback port; return the file with its connection."""
     connection, log = folder / "connection.json", folder / "log"
     command = [str(envs.environment("snowflake")), "-m", "local.snowflake.server"]
     command += ["--home", str(folder / "data"), "--credentials", str(connection)]
     with log.open("wb") as output:
-        own = os.environ | {"TMPDIR": str(folder)}  # what it leaves there goes with the folder
+        own = os.environ | {"TMPDIR": str(folder)}  # its temporary files are removed with the folder
         server = start(command, reaper, stdout=output, stderr=output, env=own)
     await_answer(server, connection, log)
     return connection
 
 
 def await_answer(server: subprocess.Popen, connection: Path, log: Path) -> None:
-    """Until the server takes connections. Raises `RuntimeError` with the end of its log."""
+    """Wait until the server accepts connections. Raises `RuntimeError` with the end of its log."""
     until = time.monotonic() + STARTUP_SECONDS
     while time.monotonic() < until and server.poll() is None:
         with contextlib.suppress(OSError, ValueError, KeyError):

@@ -1,4 +1,4 @@
-"""What `benchmarks.snowflake_training.schemes` measures, inside its environment."""
+"""The measurements of `benchmarks.snowflake_training.schemes`, inside its environment."""
 
 from __future__ import annotations
 
@@ -40,10 +40,11 @@ TEST_FRACTION = 0.2
 
 PLAIN: dict[str, Any] = {"max_depth": 8, "eta": 0.05, "subsample": 0.8}
 PLAIN |= {"colsample_bytree": 1, "min_child_weight": 1}
-"""What the known sample tunes, at values with room to learn; XGBoost's own defaults for the rest."""
+"""The hyperparameters that the AWS sample tunes, with values that allow long training; otherwise defaults."""
 
 KINDEST: dict[str, Any] = PLAIN | {"colsample_bytree": 0.8, "min_child_weight": 5}
-"""Of five sets tried over 8 seeds, the one at which the sample's error is least."""
+"""The hyperparameters with the lowest error of the AWS sample's scheme, of five sets that were tried with 8
+seeds."""
 
 PUBLISHED: dict[str, Any] = {
     "max_depth": 5,
@@ -55,17 +56,18 @@ PUBLISHED: dict[str, Any] = {
     "rounds": 50,
     "early_stopping_rounds": 0,
 }
-"""What the known sample sets."""
+"""The hyperparameters of the AWS sample."""
 
 OTHERS = {
     "same_split": "the sample holding out no more than ours",
     "kindest": "with hyperparameters kindest to the sample",
     "published": "with those that the sample publishes",
 }
-"""What else the schemes are compared with, at the first host count."""
+"""Further comparisons of the schemes at the first host count."""
 
 AT_ONCE, THREADS = 2, 1
-"""Seeds at a time, threads in each: the table is too small for threads to share a tree well."""
+"""Number of concurrent seeds, and threads of each: the table is too small for several threads to speed up a
+tree."""
 
 WANTED = [
     Metric("coverage", "share of the table's rows that our hosts hold together", "", "higher", 1.0),
@@ -77,7 +79,7 @@ WANTED = [
     Metric("rmse_best", "our error with the coordinates turned as well", "", "lower", 0.42),
     Metric("peak_memory_ratio", "memory at the peak of a pull, ours over the sample's", "", "lower", 0.5),
 ]
-"""The figures at the first host count, with the bounds that are wanted of them on California Housing."""
+"""The figures at the first host count, with their bounds for California Housing."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,7 @@ class Estimate:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Estimate:
-        """Of at least two values."""
+        """Return the estimate from at least two values."""
         mean, half = statistics.fmean(values), 0.0
         if spread := statistics.stdev(values):
             half = float(stats.t.ppf(0.975, len(values) - 1)) * spread / len(values) ** 0.5
@@ -103,8 +105,11 @@ class Estimate:
 
 @dataclass(frozen=True)
 class SchemeResult:
-    """One scheme at one host count and seed: the share of the table's rows that the hosts hold, the
-    rows that they hold more often than the table does, how many different ones, and the error."""
+    """Result of a scheme for one host count and seed.
+
+    `coverage` is the share of the table's distinct rows that the hosts have. `duplicates` is the number of
+    rows that the hosts have in addition to those of the table. `distinct` is the number of their distinct
+    rows, `rmse` the error on the test rows."""
 
     coverage: float
     duplicates: int
@@ -113,7 +118,7 @@ class SchemeResult:
 
 
 Pair = tuple[SchemeResult, SchemeResult]
-"""Ours, and the sample's, tested on the same rows."""
+"""Results of our scheme and of the AWS sample's scheme, tested on the same rows."""
 
 
 def say(line: str) -> None:
@@ -124,7 +129,8 @@ def say(line: str) -> None:
 
 
 def numbers_only(table: data.Table) -> data.Table:
-    """The table as the known sample trains on it: columns of numbers, the target in its unit."""
+    """Return the table as the AWS sample uses it: only columns of numbers, with the target in the table's
+    unit."""
     rows = table.rows.select([field.name for field in table.rows.schema if pa.types.is_floating(field.type)])
     index = rows.column_names.index(table.target)
     told = pa.array(rows[table.target].to_numpy() / table.scale, from_pandas=True)
@@ -132,9 +138,9 @@ def numbers_only(table: data.Table) -> data.Table:
 
 
 def keys(columns: dict[str, np.ndarray]) -> list[bytes]:
-    """What a row is known by: the bytes of its values, blanks included."""
+    """Return a key of each row: the bytes of its values, missing values included."""
     values = np.column_stack([np.asarray(columns[name], dtype=np.float64) for name in sorted(columns)])
-    values[np.isnan(values)] = np.nan  # one blank, whatever made it
+    values[np.isnan(values)] = np.nan  # the same bytes for all missing values
     return [row.tobytes() for row in values]
 
 
@@ -143,13 +149,13 @@ def of_arrow(rows: pa.Table) -> dict[str, np.ndarray]:
 
 
 def load(values: dict[str, Any], table: data.Table) -> None:
-    """Make `table` in Snowflake of its rows: one file through a stage."""
+    """Create the table in Snowflake and load its rows as one file through a stage."""
     columns = ", ".join(f'"{name}" DOUBLE' for name in table.rows.column_names)
     with connect(values) as session, session.cursor() as cursor, tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "rows.parquet")
         pyarrow.parquet.write_table(table.rows, path)
         cursor.execute(f"CREATE OR REPLACE TABLE {table.name} ({columns})")
-        stage = f"{table.name}_FILES"  # its own: the local Snowflake shares stages between sessions
+        stage = f"{table.name}_FILES"  # unique: the local Snowflake shares stages between sessions
         cursor.execute(f"CREATE OR REPLACE TEMPORARY STAGE {stage}")
         cursor.execute(f"PUT 'file://{path}' @{stage} AUTO_COMPRESS=FALSE")
         cursor.execute(
@@ -163,7 +169,7 @@ def load(values: dict[str, Any], table: data.Table) -> None:
 
 @dataclass(frozen=True)
 class Repetition:
-    """A test split of the rows: `test` stays here, `table` in Snowflake holds the others."""
+    """A split of the rows: `test` has the test rows, the table `table` in Snowflake the other rows."""
 
     seed: int
     table: str
@@ -172,7 +178,7 @@ class Repetition:
     test: pa.Table
 
     def error(self, booster: xgboost.Booster, features: np.ndarray) -> float:
-        """RMSE on the test rows."""
+        """Return the RMSE on the test rows."""
         matrix = xgboost.DMatrix(features, nthread=THREADS)
         said = booster.predict(matrix, iteration_range=(0, booster.best_iteration + 1))
         return float(np.sqrt(np.mean((said - self.test[self.target].to_numpy()) ** 2)))
@@ -194,7 +200,7 @@ def repetition(values: dict[str, Any], table: data.Table, seed: int) -> Repetiti
 
 
 def ours(session: SnowflakeConnection, now: Repetition, wanted: Settings, hosts: int) -> SchemeResult:
-    """Every host's part, pulled by the image's code; one model on all of them."""
+    """Read every host's rows with the image's code, train one model on all of them, and return the result."""
     seen, preparation = our_scheme.look(session, wanted)
     parts = [list(our_scheme.part(session, seen, preparation, host, hosts)) for host in range(hosts)]
     batches: list[Batch] = list(chain.from_iterable(parts))
@@ -210,12 +216,12 @@ def _columns(batch: Batch, target: str) -> dict[str, np.ndarray]:
 
 
 def encoded(rows: pa.Table, preparation: Preparation) -> np.ndarray:
-    """Rows as our model sees them."""
+    """Return the features of rows for our model."""
     return preparation.encode(rows.select(list(preparation.kinds)))
 
 
 def plain(rows: pa.Table, target: str) -> np.ndarray:
-    """Rows as the sample's model sees them."""
+    """Return the features of rows for the AWS sample's model."""
     return np.column_stack([rows[name].to_numpy() for name in rows.column_names if name != target])
 
 
@@ -226,7 +232,8 @@ def sample(
     hosts: int,
     held_out: float = sample_scheme.VALIDATION_FRACTION,
 ) -> SchemeResult:
-    """Every host's draw and split, as the known sample does it; one model on all of them."""
+    """Draw and split every host's rows as the AWS sample does, train one model on all, and return the
+    result."""
     seeds = [sample_scheme.seed(now.seed, host) for host in range(hosts)]
     drawn = [sample_scheme.draw(session, now.table, hosts, seed) for seed in seeds]
     got = [key for frame in drawn for key in keys({name: frame[name].to_numpy() for name in frame})]
@@ -243,7 +250,7 @@ def sample(
 def memory(
     values: dict[str, Any], connection: Path, table: data.Table, rows: int, repeats: int
 ) -> dict[str, float]:
-    """The median peak of several pulls of `rows` rows by each scheme, each in a fresh process, in MiB."""
+    """Return the median peak memory in MiB of several pulls by each scheme, each in a new process."""
     name = f"{PREFIX}_ROWS"
     source = replace(table, name=f"{PREFIX}_SOURCE")
     load(values, source)
@@ -292,9 +299,11 @@ def memory(
 def at_seed(
     values: dict[str, Any], table: data.Table, options: argparse.Namespace, seed: int
 ) -> dict[int | str, Pair]:
-    """Both schemes at every host count; at the first one also with other hyperparameters, as "kindest" and
-    "published", with the sample holding out no more than ours, as "same_split", and ours with the image's own
-    hyperparameters and the coordinates turned, as "best"."""
+    """Return the results of both schemes at every host count. At the first host count there are also
+
+    - "kindest" and "published": other hyperparameters for both schemes;
+    - "same_split": the AWS sample's scheme with our validation fraction;
+    - "best": our scheme with the image's hyperparameters and rotated coordinates."""
     now, started = repetition(values, table, seed), time.monotonic()
     chosen: dict[str, Any] = {"seed": seed} | ({"rounds": options.rounds} if options.rounds else {})
     first = options.hosts[0]
@@ -323,7 +332,7 @@ def at_seed(
 
 
 def compared(pairs: Sequence[Pair]) -> dict[str, Any]:
-    """The figures of one host count, over its seeds."""
+    """Return the figures of one host count over all seeds."""
     mine, theirs = zip(*pairs, strict=True)
     return {
         "coverage": min(result.coverage for result in mine),
@@ -338,7 +347,8 @@ def compared(pairs: Sequence[Pair]) -> dict[str, Any]:
 
 
 def check(values: dict[str, Any], table: data.Table, options: argparse.Namespace) -> dict[str, Any]:
-    """Error with a process for each host over the error in one process, by scheme and host count."""
+    """Return the error with a process for each host divided by the error in one process, by scheme and host
+    count."""
     found: dict[str, Any] = {"rounds": options.collective_rounds}
     now = repetition(values, table, 0)
     wanted = our_scheme.settings(
@@ -361,7 +371,7 @@ def check(values: dict[str, Any], table: data.Table, options: argparse.Namespace
 
 
 def figures(report: dict[str, Any]) -> dict[str, float]:
-    """The figures in `WANTED`, at the first host count."""
+    """Return the figures in `WANTED` at the first host count."""
     first = next(iter(report["hosts"].values()))
     known = first | report.get("memory", {}) | {"rmse_best": report["rmse_best"]}
     return {
@@ -372,7 +382,7 @@ def figures(report: dict[str, Any]) -> dict[str, float]:
 
 
 def told(report: dict[str, Any], table: data.Table) -> None:
-    """The report for a person."""
+    """Print the report."""
     say(f"\n{table.title}; {report['seeds']} seeds, each with {TEST_FRACTION:.0%} of the rows for a test.")
     say(f"RMSE in {table.unit}: a mean and its 95 % interval. Two figures: ours / sample.\n")
     heads = ("hosts", "coverage", "rows twice", "rows ratio", "rmse, ours", "rmse, sample", "rmse ratio")
@@ -422,7 +432,7 @@ def verdict(report: dict[str, Any], metric: Metric, value: float) -> str:
 
 
 def plainly(value: Any) -> Any:
-    """For JSON."""
+    """Convert an `Estimate` for JSON."""
     if isinstance(value, Estimate):
         return {"mean": value.mean, "low": value.low, "high": value.high, "values": list(value.values)}
     raise TypeError(type(value).__name__)

@@ -20,7 +20,7 @@ class ArtifactBucket(Construct):
     :param bucket: an existing bucket; only `key` may be given with it. Default: a new one.
     :param key: encrypts the objects. Default: S3's own keys, which cost nothing, or the key of `bucket`.
     :param retain: whether the bucket and its objects remain when the stack is deleted. Default: False; the
-        bucket must then be emptied before, which `CleanUp` does.
+        bucket must then be empty before the deletion, and `CleanUp` empties it.
     :param expire: days after which the objects of a folder are deleted. Default: `checkpoints` after 30,
         `evaluation` after 90. Models under `training` are kept, as a registry refers to them.
     :param events: whether S3 sends an event to EventBridge for every object written. Default: False.
@@ -72,7 +72,7 @@ class ArtifactBucket(Construct):
             ],
         )
         if events:
-            # the L2 construct uses a custom resource whose function may change every bucket
+            # L1: the L2 construct would add a custom resource whose function may change every bucket
             resource = bucket.node.default_child
             assert isinstance(resource, s3.CfnBucket)  # noqa: S101 - narrows the type
             resource.notification_configuration = s3.CfnBucket.NotificationConfigurationProperty(

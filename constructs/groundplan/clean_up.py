@@ -85,7 +85,7 @@ class CleanUp(Construct):
                 "ModelPackageGroupName": registry.name if registry else "",
             },
         )
-        for container in (bucket, registry):  # they can be deleted only when they are empty
+        for container in (bucket, registry):  # deleted after the clean-up has emptied them
             if container:
                 resource.node.add_dependency(container)
 

@@ -10,7 +10,7 @@ from groundplan.permissions import acknowledge
 
 
 def dead_letters(scope: Construct, id: str, *, key: kms.IKey | None = None) -> sqs.Queue:
-    """Create a dead-letter queue with a retention of 14 days, to which EventBridge may send too.
+    """Create a dead-letter queue with a retention of 14 days. EventBridge may also send messages to it.
 
     :param key: encrypts the messages. Default: SQS's own encryption, which costs nothing.
     """

@@ -25,8 +25,8 @@ class SageMakerDomain(Construct):
     deletion fails.
 
     :param name: name of the domain, the user profile and the space; unique in the account and Region.
-    :param network: the VPC of all traffic, with its id. Its private subnets need a route to SageMaker's API
-        and runtime, S3, CloudWatch Logs and other services that the notebooks call.
+    :param network: the VPC for all traffic; `vpc_id` is required. Its private subnets need a route to
+        SageMaker's API and runtime, S3, CloudWatch Logs and other services that the notebooks call.
     :param instance_type: instance type of the JupyterLab. Default: ml.t3.medium.
     :param idle_minutes: SageMaker stops the JupyterLab after this time without a busy kernel or an active
         terminal, 60 to 525600. The user may choose a shorter time. Default: 60.

@@ -1,4 +1,4 @@
-"""Container images, as constructs take them."""
+"""Container images that the constructs accept."""
 
 from __future__ import annotations
 

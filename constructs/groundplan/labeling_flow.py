@@ -82,7 +82,7 @@ def labeling(name: str, job: Mapping[str, Any], bucket: ArtifactBucket, seconds:
             f" & ': ' & {counts}) %}}",
         },
     )
-    # stopping fails for a job that has just ended
+    # errors are ignored: StopLabelingJob fails if the job has just ended
     flow.try_to("Stop", "aws-sdk:sagemaker:stopLabelingJob", {"LabelingJobName": "{% $job %}"}, "Pause")
     flow.pause("Pause", "{% $pause %}", "Look")
     flow.report(
@@ -95,7 +95,7 @@ def labeling(name: str, job: Mapping[str, Any], bucket: ArtifactBucket, seconds:
             "unlabeled": "{% $seen.LabelCounters.Unlabeled %}",
         },
     )
-    # includes the time of the polls themselves
+    # the timeout includes the time that the polls take
     return flow.definition("Accept", seconds=seconds + 4 * STOP_SECONDS)
 
 

@@ -146,7 +146,7 @@ class MultiModelEndpoint(Construct):
                 predefined_metric_specification=autoscaling.CfnScalingPolicy.PredefinedMetricSpecificationProperty(
                     predefined_metric_type="SageMakerVariantInvocationsPerInstance"
                 ),
-                # a GPU instance takes minutes to start, and is charged for them
+                # Remove instances slowly: a GPU instance takes minutes to start, and these are charged
                 scale_out_cooldown=60,
                 scale_in_cooldown=600,
             ),
@@ -185,8 +185,8 @@ class MultiModelEndpoint(Construct):
 def _in_batches() -> sagemaker.CfnEndpoint.DeploymentConfigProperty:
     """Return a rolling update that replaces half of the instances at a time.
 
-    During an update there are 1.5 times as many instances, instead of twice as many. SageMaker takes batches
-    of 5 % to 50 % of a variant, so a single instance cannot be updated this way.
+    During an update there are 1.5 times as many instances, instead of twice as many. SageMaker accepts
+    batches of 5 % to 50 % of a variant, so a single instance cannot be updated this way.
     """
     half = sagemaker.CfnEndpoint.CapacitySizeProperty(type="CAPACITY_PERCENT", value=50)
     return sagemaker.CfnEndpoint.DeploymentConfigProperty(

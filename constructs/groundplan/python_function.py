@@ -97,10 +97,10 @@ class PythonFunction(Construct):
     ) -> None:
         """Invoke the function with the changes of `table` that match one of `patterns`, oldest first.
 
-        A pattern is one of a record in `Records`. The function may return a partial batch response
-        (`batchItemFailures`): the batch is then delivered again from the first failed record. If the function
-        raises, the batch is halved and delivered again. Records that fail another `RETRIES` times, or are
-        older than a day, become a dead letter. Raises `ValueError` if the table has no stream.
+        A pattern matches one record of the event's `Records`. The function may return a partial batch
+        response (`batchItemFailures`): the batch is then delivered again from the first failed record. If the
+        function raises, the batch is halved and delivered again. Records that fail another `RETRIES` times,
+        or are older than a day, become a dead letter. Raises `ValueError` if the table has no stream.
         """
         stream = table.table_stream_arn
         if stream is None:
@@ -137,7 +137,7 @@ class PythonFunction(Construct):
             if self._package.dead_letters
             else None,
         )
-        # Lambda checks the role's permissions when the mapping is created
+        # Lambda checks the role's permissions when it creates the mapping, so the role must exist before
         mapping.node.add_dependency(self.role)
 
     def on_events(

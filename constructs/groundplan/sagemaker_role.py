@@ -12,10 +12,11 @@ from groundplan.permissions import allow
 class SageMakerRole(Construct):
     """A role that SageMaker assumes for jobs or an endpoint. Initially it may only write logs and metrics.
 
-    Grant it what else it needs: `secret.grant_read(role.role)`, `bucket.grant_read(...)`.
+    Grant it all further permissions: `secret.grant_read(role.role)`, `bucket.grant_read(...)`.
 
     :param log_group: the log group that SageMaker writes to, such as `/aws/sagemaker/TrainingJobs`.
-    :param network: the VPC of the instances. Default: none, they reach the internet through SageMaker.
+    :param network: the VPC of the instances. Default: none; the instances reach the internet through
+        SageMaker.
     :param role: an existing role that SageMaker may assume. Default: a new one.
     """
 

@@ -41,8 +41,8 @@ class TrainingJobs:
 
     `inputs` and `hyperparameters` are defaults that an execution may override: inputs as fields of its input,
     hyperparameters in its field `hyperparameters`. It cannot override the hyperparameters in `fixed`. The
-    container gets the hyperparameter `mode`: `train` or `evaluate`. `logged` are metrics in the training's
-    log besides those of `Metric`, such as `rows:read` for `rows:read=12`. `channels` are folders of the
+    container gets the hyperparameter `mode`: `train` or `evaluate`. `logged` are further metrics in the
+    training's log besides `Metric`, such as `rows:read` for `rows:read=12`. `channels` are folders of the
     bucket that both kinds of job read, by channel name. `isolated` containers have no network access, except
     to the other hosts of their job.
     """
@@ -67,7 +67,7 @@ class ServerlessEndpoint:
     """The endpoint of the better model. It is serverless: it costs nothing without requests.
 
     `name` has at most 41 letters, digits and hyphens. It is the prefix of all names that the workflow creates
-    in SageMaker. `content_types` are those that the container accepts and returns, such as `text/csv`.
+    in SageMaker. `content_types` are the types that the container accepts and returns, such as `text/csv`.
     `image` serves with the environment variables `environment`. Default: the training image.
     """
 
@@ -105,8 +105,8 @@ class Metric:
 
 
 def volume_key(training: TrainingJobs, bucket: ArtifactBucket) -> str | None:
-    """Return the ARN of the key for the volumes of training instances; None: no key, or none is allowed."""
-    # SageMaker takes no key for instances with local disks, which are always encrypted
+    """Return the ARN of the key for volumes of training instances; None if there is or may be none."""
+    # SageMaker accepts no key for instances with local disks, which are always encrypted
     encrypted = bucket.key and not has_local_disks(training.instance_type)
     return bucket.key.key_arn if bucket.key and encrypted else None
 
@@ -263,7 +263,8 @@ class Workflow:
         )
 
     def _find_champion(self, flow: Flow) -> None:
-        """Find the model in service. This comes after the training, during which another may be deployed."""
+        """Find the model in service. This step follows the training, because another model may be deployed
+        during the training."""
         status = "$states.result.Endpoints[EndpointName = $endpoint].EndpointStatus"
         patience = self._deployment_seconds // LOOK_SECONDS
         place = {"EndpointName": "{% $endpoint %}"}
@@ -288,7 +289,7 @@ class Workflow:
                 then="Failed",
                 assign={"at": "FindEndpoint", "reason": why},
             ),
-            # SageMaker allows no other call than the deletion of a failed endpoint
+            # a failed endpoint can only be deleted
             Rule(when="{% $serving in ['Failed', 'UpdateRollbackFailed'] %}", then="ClearEndpoint"),
             otherwise="WaitToFind",
         )
@@ -477,7 +478,7 @@ class Workflow:
                 assign={"deployed": True},
             ),
             Rule(when=changing, then="WaitToLook"),
-            # in service with another configuration: SageMaker rolled back to the previous model
+            # in service with another configuration, because SageMaker rolled back to the previous model
             otherwise="Undo",
             assign={
                 "at": "Deploy",
@@ -510,9 +511,9 @@ class Workflow:
         """Delete the endpoint that a failed execution created, and reject its model package."""
         flow.choose(
             "Undo",
-            # the model is in service: only its approval failed
+            # the model stays in service, because only its approval failed
             Rule(when="{% $deployed %}", then="Failed"),
-            # this execution created the endpoint, which never served; an older endpoint keeps its model
+            # an endpoint of this execution never served, so it is deleted; an older endpoint keeps its model
             Rule(when="{% $created %}", then="RemoveEndpoint"),
             otherwise="IsRegistered",
         )

@@ -9,7 +9,7 @@ from .failure import redact
 
 
 class _Formatter(logging.Formatter):
-    """Formatter that redacts messages and tracebacks, also those of libraries."""
+    """Formatter that redacts messages and tracebacks, including messages of libraries."""
 
     def format(self, record: logging.LogRecord) -> str:
         return redact(super().format(record))

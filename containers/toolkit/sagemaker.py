@@ -56,7 +56,8 @@ class Cluster:
 
 
 def cluster() -> Cluster:
-    """Read `resourceconfig.json`. Without the file, as when run by hand, the cluster has one host."""
+    """Read `resourceconfig.json`. Without the file, as in a run outside of SageMaker, the cluster has one
+    host."""
     path = CONFIG / "resourceconfig.json"
     if not path.exists():
         return Cluster(("algo-1",), "algo-1")

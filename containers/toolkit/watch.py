@@ -35,7 +35,7 @@ LONGEST = 8192
 
 
 class Watch:
-    """A host's connection to the first host, or, on the first host, those to all others.
+    """The connection of a host to the first host; on the first host, the connections to all other hosts.
 
     :param on_loss: called once, on another thread, when a host is lost. Default: does nothing
     """

@@ -126,9 +126,9 @@ async def _held(
 ) -> list[dict]:
     """Run the application and return the messages of its response that were not sent.
 
-    These are all messages if `send` is None, else those after the first failed write.
+    These are all messages if `send` is None, or else the messages after the first failed write.
 
-    :param lost: reasons of failed writes, to which the request adds
+    :param lost: reasons of failed writes; the request appends its own
     """
     held: list[dict] = []
 

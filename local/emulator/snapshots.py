@@ -80,7 +80,7 @@ class Snapshots:
             self.failure, self._done = None, self._begun
             try:
                 self._objects()
-            except OSError:  # the writer got an error already; the write is retried
+            except OSError:  # the writer already got an error response; the write is retried
                 self._changed.set()
 
     def _write(self) -> None:

@@ -1,4 +1,4 @@
-"""Injected faults: of a feed, between two hours of the replay."""
+"""Injected faults. Each applies to one feed, between two hours of the replay."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ def forecasts(world: World, query: Mapping[str, str], now: float, *, doubled: bo
         },
     }
     text = json.dumps(document)
-    if doubled:  # a JSON object with every location twice, of which a reader must use one
+    if doubled:  # a JSON object that contains every location twice; a reader must use one of the two
         inner = json.dumps(document["forecasts"])[1:-1]
         text = text.replace(inner, f"{inner}, {inner}", 1)
     return text.encode()

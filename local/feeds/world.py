@@ -9,8 +9,8 @@
 
 The external price forecast is the average of the same hour a week before and the mean of the same hour over
 the last 7 published days. The temperature forecast is the temperature at the same hour of the last known day,
-drawn to the mean of that hour over 7 days: its difference from the mean halves with each day ahead. If the
-history's load is metered and not a forecast, the published load is the load of the week before.
+moved towards the mean of that hour over 7 days: its difference from the mean halves with each day ahead. If
+the history's load is metered and not a forecast, the published load is the load of the week before.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class World:
     ) -> Iterator[tuple[int, float | None]]:
         """Yield the published hours from `first` to before `end` with their values; None: a missing value.
 
-        :param published_by: hour of an earlier publication, to which present faults apply too
+        :param published_by: hour of an earlier publication; present faults apply to it too
         """
         column = name.partition(":")[0]
         feed = FEED_OF[column]
@@ -119,7 +119,7 @@ class World:
         return known.get(hour)
 
     def _temperature(self, known: dict[int, float], hour: int, now: float) -> float | None:
-        """Forecast a temperature as described above: the last known day's, drawn to the mean."""
+        """Forecast a temperature as described above: the last known day's, moved towards the mean."""
         days = int(-(-(hour - now) // 24))
         past = [
             known[earlier]

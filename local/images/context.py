@@ -1,4 +1,4 @@
-"""The build context: the folder from which COPY takes files, without files that `.dockerignore` excludes."""
+"""The build context: the folder from which COPY copies, without files that `.dockerignore` excludes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 class BuildContext:
-    """The folder from which COPY takes files, without files that `.dockerignore` excludes."""
+    """The folder from which COPY copies files, without files that `.dockerignore` excludes."""
 
     def __init__(self, folder: Path, dockerfile: Path):
         self.folder = folder.resolve()
@@ -28,7 +28,7 @@ class BuildContext:
         return verdict
 
     def find(self, pattern: str) -> list[str]:
-        """Return the sorted paths that match a source of COPY. Raises ValueError if outside the context."""
+        """Return the sorted paths that match a source of COPY. Raises ValueError if it leaves the context."""
         path = posixpath.normpath(pattern.lstrip("/") or ".")
         found = [self.folder / path]
         if re.search(r"[*?\[]", path):

@@ -180,7 +180,7 @@ def tags() -> dict[str, str]:
 
 
 def tag(image: Image, name: str) -> None:
-    """Give the image a name, such as REPOSITORY:TAG. If another image has the name, it loses it."""
+    """Give the image a name, such as REPOSITORY:TAG. If another image has the name, that image loses it."""
     target = folder() / "tags" / urllib.parse.quote(name, safe="")
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile("w", dir=target.parent, prefix=".", delete=False) as draft:

@@ -238,7 +238,7 @@ def _start(
     """Return a started fleet and its variants' specifications. Raises ServingError.
 
     :param before: specifications of the variants in service, by name
-    :param keep: properties to keep of them, keys of `_RETAINED`
+    :param keep: properties of these variants to keep, keys of `_RETAINED`
     :param rolled: fleet to replace with the rolling policy: its instances are stopped, except the last batch
     :param policy: rolling policy
     """
@@ -278,7 +278,7 @@ def _install(context: Context, name: str, fleet: Fleet, config: Record, specs: l
     capture = config.get("DataCaptureConfig")
     summary = capture and {
         "EnableCapture": capture.get("EnableCapture", False),
-        "CaptureStatus": "Stopped",  # capture is recorded but not performed
+        "CaptureStatus": "Stopped",  # data capture is recorded but not performed
         "CurrentSamplingPercentage": capture["InitialSamplingPercentage"],
         "DestinationS3Uri": capture["DestinationS3Uri"],
         "KmsKeyId": capture.get("KmsKeyId", ""),
@@ -316,7 +316,7 @@ def _reweigh(context: Context, name: str, changes: dict[str, Record]) -> None:
     try:
         if fleet is not None:
             fleet.adjust(specs)
-    except ServingError as error:  # the containers that already ran still serve
+    except ServingError as error:  # the containers that ran before still serve
         reason = _cut(error)
     except Exception as error:  # otherwise the endpoint would keep its transitional status forever
         logger.exception("Endpoint %s", name)
@@ -569,8 +569,8 @@ def recover(platform: Platform, store: Store) -> None:
     """Restore the endpoints at the start of a server.
 
     Endpoints in service are in service again; interrupted creations fail, updates are rolled back, deletions
-    are completed. Returns immediately: containers of instances start in the background, serverless ones with
-    the first request. Earlier requests wait.
+    are completed. Returns immediately: containers of instances start in the background, containers of
+    serverless variants with the first request. Earlier requests wait.
     """
     clean(platform, INSTANCES)
     for account, region in store.scopes():

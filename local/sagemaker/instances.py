@@ -60,9 +60,9 @@ class NoAddressError(Exception):
 class LoopbackAddress:
     """A loopback address that is reserved for one instance on the whole machine, until `release`.
 
-    The reservation is a bound socket. It ends with this process, however that ends, and other clouds on the
-    machine respect it. `port` is 8080, or a free port if 8080 is taken, as by a program that listens on every
-    address.
+    The reservation is a bound socket. It ends with this process, even if the process is killed. Other clouds
+    on the machine respect it. `port` is 8080, or a free port if 8080 is taken, as by a program that listens
+    on every address.
     """
 
     def __init__(self, name: str, port: int, reservation: socket.socket | None):

@@ -74,7 +74,7 @@ class Platform(Protocol):
         ...
 
     def adopt(self, process_group: int) -> None:
-        """Have this process group ended when the cloud ends, however that ends."""
+        """Register a process group, to be ended when the cloud ends for any reason."""
         ...
 
     def release(self, process_group: int) -> None:

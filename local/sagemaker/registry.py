@@ -83,9 +83,9 @@ def _package(context: Context, params: dict[str, Any]) -> str:
 
 
 def _new_package(context: Context, params: dict[str, Any]) -> list[str]:
-    """Return the ARNs to authorize: of a version, both the new package's and its group's.
+    """Return the ARNs to authorize. For a version these are the new package's and its group's.
 
-    AWS accepts a grant on either. A policy that grants both works whichever AWS checks."""
+    AWS accepts a grant on one of the two. A policy that grants both works whichever of them AWS checks."""
     if not params.get("ModelPackageGroupName"):
         return [_package(context, params)]
     group = _plain(str(params["ModelPackageGroupName"]))

@@ -1,7 +1,8 @@
 """Application Auto Scaling of endpoint variants: its operations, and the evaluation of its policies.
 
-Target tracking evaluates its metric like AWS's pair of alarms: three consecutive periods above the target add
-instances, fifteen below 90 % of it remove some. A period is `scaling_period` seconds.
+Target tracking evaluates its metric like AWS's pair of alarms: after three consecutive periods above the
+target it adds instances, and after fifteen below 90 % of the target it removes instances. A period is
+`scaling_period` seconds.
 """
 
 from __future__ import annotations
@@ -252,7 +253,7 @@ def _act(context: Context, policy: Record, lookup: Lookup) -> None:
 
 
 def elapsed(since: float) -> float:
-    """Return the seconds since a time; infinity for a future time, from before the clock was set back."""
+    """Return the seconds since a time; infinity for a future time (the clock was set back)."""
     seconds = now() - since
     return seconds if seconds >= 0 else float("inf")
 

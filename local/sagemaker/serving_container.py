@@ -269,7 +269,7 @@ class ServingContainer:
                 return self.models.invoke(target, headers, body, limit)
             return self.request("POST", "/invocations", headers, body, limit)
         except (ConnectionError, http.client.HTTPException):
-            if self._instance is not None:  # if it is ending, let the next request find it ended
+            if self._instance is not None:  # if it is ending, wait until it has ended
                 self._instance.wait(1)
             raise
 

@@ -47,7 +47,7 @@ def kept(method: Method) -> Method:
 
 
 class Asked(threading.local):
-    """Whether this thread answers a caller, or holds a lock that others wait for."""
+    """Whether this thread answers a caller, or holds a lock that other threads wait for."""
 
     by_a_caller = False
 

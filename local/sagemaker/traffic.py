@@ -23,7 +23,8 @@ logger = logging.getLogger(__name__)
 class Traffic:
     """Metrics of one endpoint's invocations, sent at intervals. Safe from any thread.
 
-    A background thread sends them. It ends when there are none, and is started again at the next invocation.
+    A background thread sends them. The thread ends when no metrics are left, and is started again at the next
+    invocation.
     """
 
     def __init__(self, context: Context, endpoint: str):

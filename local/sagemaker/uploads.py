@@ -100,7 +100,8 @@ class FolderUpload:
                 raise unreadable(self.what, folder, file, error) from error
 
     def _by_time(self, root: Path, folder: Path) -> list[Path]:
-        """Return the files in a folder, the last written one last, without those outside of `root`.
+        """Return the files in a folder by time of their last write, oldest first, without files outside of
+        `root`.
 
         Raises OSError if a folder cannot be read."""
         found = []

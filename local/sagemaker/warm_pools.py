@@ -31,7 +31,7 @@ def current(record: Record) -> Record:
     """Update and return a record with the pool's present status: an expired pool is terminated."""
     pool = record.get("WarmPoolStatus")
     if pool and pool["Status"] == "Available":
-        # A negative time: the machine was restarted since, and with it the clock. The pool has ended
+        # The time is negative if the machine, and with it the clock, was restarted. The pool has ended then
         kept = time.monotonic() - record["_RetainedSince"]
         most = record["ResourceConfig"]["KeepAlivePeriodInSeconds"]
         status = "Available" if 0 <= kept < most else "Terminated"

@@ -48,7 +48,7 @@ KEPT_RESULTS = 16
 
 
 def credentials(path: Path, port: int) -> dict[str, Any]:
-    """Return the connection of the account's only user: from the file, to which it is written, or a new one.
+    """Return the connection of the account's only user from the file; create both if the file does not exist.
 
     It has the same keys as the secret that a training container reads.
     """

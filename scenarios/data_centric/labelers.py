@@ -41,7 +41,7 @@ class Labeler(people.User):
         return (truth + int(self.draw.integers(1, CLASSES))) % CLASSES
 
     def step(self, run: str, truth: Callable[[str], int]) -> bool:
-        """Do one task, if there is one. Return whether there was one."""
+        """Do one task if one is available. Return whether one was available."""
         answer = self.raw("POST", f"/api/runs/{run}/task")
         if answer.status_code != 200:
             self.over = answer.status_code == 404
@@ -50,7 +50,7 @@ class Labeler(people.User):
             return False
         task = answer.json()
         if self.draw.random() < VANISHED:
-            self.vanished += 1  # the lease goes to another labeler, or to this one again
+            self.vanished += 1  # after the lease, the task goes to another labeler, or to this one again
             return True
         body = {"item": task["item"], "choice": self.choose(truth(task["source"]["url"]))}
         for _ in range(2 if self.draw.random() < TWICE else 1):

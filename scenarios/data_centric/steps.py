@@ -32,7 +32,7 @@ Metrics = dict[str, float]
 
 
 def prepare(progress: Progress) -> dict[str, str]:
-    """Return the settings: only as many concurrent jobs as a laptop has cores, for comparable durations."""
+    """Return the settings: one concurrent job for each core of a laptop, so that durations are comparable."""
     return {"data_centric.sweep.at_once": "2"}
 
 
@@ -172,7 +172,7 @@ def work(
     page: LabelingPage,
     progress: Progress,
 ) -> dict[str, Any]:
-    """Run a labeling run to its end. Return its output with `seconds`, without those of the screenshot."""
+    """Run a labeling run to its end. Return its output with `seconds`, which exclude the screenshot."""
     with ThreadPoolExecutor(1) as pool:
         done: Future[aws.Execution] = pool.submit(
             aws.execute, outputs["LabelArn"], started, quiet, f"{stack}-sweep", 900
@@ -194,7 +194,7 @@ def quiet(line: str) -> None:
 
 
 def votes_of(annotated: Sequence[Mapping[str, Any]]) -> dict[int, list[int]]:
-    """Return the answers for each digit by its number, without answers of labelers who were unsure."""
+    """Return the answers to each digit by its number, without unsure answers."""
     found: dict[int, list[int]] = {}
     for item in annotated:
         contents = [json.loads(each["annotationData"]["content"]) for each in item["annotations"]]
@@ -217,7 +217,7 @@ def by_pseudonym(labelers: Sequence[Labeler], annotated: Sequence[Mapping[str, A
 def majority(votes: Mapping[int, Sequence[int]], truth: Mapping[int, int]) -> np.ndarray:
     """Return for each item 1 if the majority is right, or else 0.
 
-    If the right class ties with others, the value is 1 divided by the number of these classes.
+    If the right class ties with others, the value is 1 divided by the number of tied classes.
     """
     found = []
     for number, label_ in truth.items():
@@ -249,7 +249,7 @@ def of_errors(
     page: LabelingPage,
     progress: Progress,
 ) -> tuple[Metrics, Any, Story]:
-    """Plant wrong labels, find them, and let an expert review the found ones."""
+    """Plant wrong labels, find them, and let an expert review the labels that were found."""
     bucket = outputs["DataBucket"]
     labels, wrong = pictures.planted(given.digit_labels, PLANTED, SEED)
     manifest = put(

@@ -18,7 +18,7 @@ class Onboarding:
     trigger: str = ""
     first_image: float = float("nan")
     ready: float = float("nan")
-    seen: list[tuple[float, str, float]] = field(default_factory=list)  # seconds, stage, share done
+    seen: list[tuple[float, str, float]] = field(default_factory=list)  # (seconds, stage, completed share)
     previews: list[bytes] = field(default_factory=list)
     generated: list[bytes] = field(default_factory=list)
     cold: float = float("nan")

@@ -60,7 +60,7 @@ def subjects(folder: Path) -> list[Subject]:
 def write_subjects(folder: Path, chosen: dict[str, tuple] = SUBJECTS, count: int = 8, seed: int = 0) -> None:
     """Write `count` variants of each user's subject, like several photographs of it.
 
-    They differ in distance, position, angle, brightness and size; some are mirrored.
+    The variants differ in distance, position, angle, brightness and size; some are mirrored.
     """
     import numpy as np
     from PIL import Image, ImageEnhance

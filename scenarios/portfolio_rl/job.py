@@ -54,7 +54,7 @@ class PolicyJob:
         return self.table[self.bound_name]["ratio_of_policy"]
 
     def ratio_to(self, bound: np.ndarray) -> dict[str, float]:
-        """Return the same for another bound of these episodes, [R], with an interval by the delta method."""
+        """Return the ratio to another bound of these episodes, [R], with an interval by the delta method."""
         value = float(self.final.mean() / bound.mean())
         deviation = float((self.final - value * bound).std(ddof=1))
         error = 1.96 * deviation / len(bound) ** 0.5 / float(bound.mean())

@@ -21,7 +21,7 @@ SEEDS, SECONDS = (1, 2, 3), 45
 """Seeds of PPO, and the CPU time of each training in seconds."""
 AT_ONCE = 3
 PPO_HELD_OUT = 20_000
-"""Number of held-out episodes of each PPO policy: the first of those of the best policy."""
+"""Number of held-out episodes of each PPO policy. They are the first held-out episodes of the best policy."""
 PATIENCE = 60.0
 """Maximum seconds until the stop switch takes effect."""
 NO_NUMBER = math.nan

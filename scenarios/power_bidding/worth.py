@@ -23,7 +23,7 @@ def measured(results: dict[str, Any], asset: dict[str, Any]) -> dict[str, float]
 def awards_alone(rows: list[dict[str, Any]], asset: dict[str, Any]) -> float:
     """Return the revenue in dollars of following the day-ahead awards, without real-time offers.
 
-    The battery starts empty and delivers awards as far as its charge allows. The shortfall settles at the
+    The battery starts empty and delivers awards as far as its charge allows. Undelivered MWh settle at the
     real-time price.
     """
     charge = dollars = 0.0

@@ -162,8 +162,8 @@ class Service:
 def reached(table: np.ndarray, hosts: np.ndarray) -> dict[str, float]:
     """Return `coverage`, the share of the table's rows that a host read, and `duplicate_rows`.
 
-    The latter is the number of rows that the hosts read in addition. Rows are compared by hash; rows that are
-    equal in all columns have the same hash.
+    `duplicate_rows` is the number of rows that the hosts read in addition to those of the table. Rows are
+    compared by hash; rows that are equal in all columns have the same hash.
     """
     there, pulled = Counter(table.tolist()), Counter(hosts.tolist())
     return {
@@ -272,7 +272,7 @@ def benchmark(path: Path, connection: str, progress: Progress) -> dict[str, Any]
 def compared_figures(found: dict[str, Any], turned: bool) -> dict[str, float]:
     """Return the benchmark's results for `HOSTS` hosts as this scenario's metrics.
 
-    `turned` is whether the table has coordinates. Only then is there a better preprocessing to compare.
+    `turned` is whether the table has coordinates. Without them, there is no better preprocessing to compare.
     """
     at, taken = found["hosts"][str(HOSTS)], found["memory"]
     if at["coverage"] < 1 or at["duplicate_rows"]:

@@ -133,7 +133,7 @@ class LabelingFunctions:
             "BUCKET": bucket.bucket.bucket_name,
             "LABELING": settings.labeling.model_dump_json(),
         }
-        for id, task in reversed(TASKS.items()):  # annotation functions before their callers
+        for id, task in reversed(TASKS.items()):  # an annotation function must exist before its caller
             own = dict(variables)
             if task.invokes:
                 own[_variable(task.invokes)] = self._hook(settings, task.invokes)
@@ -153,7 +153,7 @@ class LabelingFunctions:
             if task.invokes:
                 allow(function.role, "lambda:InvokeFunction", on=[own[_variable(task.invokes)]])
             if task.pseudonyms:
-                # not grant_read, which adds the role to the key's policy: the role is created after the key
+                # grant_read would add the role to the policy of the key, which is created before the role
                 allow(function.role, "secretsmanager:GetSecretValue", on=[secret.secret_arn])
             allow_key(function.role, package.key)
 

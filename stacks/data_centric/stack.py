@@ -165,7 +165,8 @@ class DataCentricStack(Stack):
             api=api,
         )
 
-        # CloudFormation deletes in reverse order: first what writes to the bucket, then its objects
+        # CloudFormation deletes in reverse order: first the resources that write to the bucket, then its
+        # objects
         clean_up = CleanUp(
             self,
             "CleanUp",

@@ -39,7 +39,7 @@ STRATEGIES = {
     "infobatch": False,
     "milo": True,
 }
-"""Strategies of the training image, and whether each takes a fraction."""
+"""Strategies of the training image, and whether each supports a fraction."""
 HYPERPARAMETERS = (
     "epochs",
     "model",
@@ -151,7 +151,7 @@ class Sweep(Construct):
         name = physical_name(self, f"{Stack.of(self).stack_name}-sweep", appended=LONGEST_SUFFIX)
         self.name = name
         """Name of the state machine, and prefix of the jobs' names."""
-        # a tuning job's name has at most 32 characters, of which the execution's suffix has 13
+        # a tuning job's name has at most 32 characters, including 13 of the execution's suffix
         self.search_name = f"sweep-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
         """Prefix of the names of tuning jobs and their training jobs."""
         self._functions = functions

@@ -75,8 +75,8 @@ class SweepJobs:
 
 
 def volume_key(jobs: SweepJobs, bucket: ArtifactBucket) -> str | None:
-    """Return the ARN of the key for the jobs' volumes; None: no key, or none is allowed."""
-    # SageMaker takes no key for instances with local disks, which are always encrypted
+    """Return the ARN of the key for the jobs' volumes; None without a key, or if none is allowed."""
+    # SageMaker accepts no key for instances with local disks, which are always encrypted
     return bucket.key.key_arn if bucket.key and not has_local_disks(jobs.instance_type) else None
 
 
@@ -94,7 +94,7 @@ def sweep(
 
     :param name: name of the state machine, and prefix of the jobs' names
     :param search: prefix of the names of tuning jobs, which have at most 32 characters
-    :param plan: ARN of the function, as is `compare`
+    :param plan: ARN of the function that plans a sweep; `compare`: of the function that compares its runs
     """
     flow = Flow()
     flow.settle(
@@ -350,7 +350,7 @@ def _cell(jobs: SweepJobs, *, name: str, bucket: ArtifactBucket, tags: Mapping[s
 
 
 def _looks(seconds: int) -> int:
-    """Return the number of polls that take these seconds, with the pauses of `_rest`."""
+    """Return how many polls, with the pauses of `_rest`, take at least `seconds`."""
     looks, passed = 0, 0
     while passed < seconds:
         looks += 1
@@ -377,7 +377,7 @@ def _job(
     return {
         "TrainingJobName": f"{{% {job} %}}",
         "HyperParameters": "{% $cell.hyperparameters %}",
-        # of the cell, not of the attempt, so that the next attempt continues from them
+        # all attempts of a cell share its checkpoints, so that the next attempt continues from them
         "CheckpointConfig": {
             "S3Uri": f"{{% '{bucket.url('checkpoints')}/{name}-' & $run & '-' & $cell.id %}}",
             "LocalPath": "/opt/ml/checkpoints",

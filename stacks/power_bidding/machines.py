@@ -99,7 +99,7 @@ def prepare(settings: PowerBidding, functions: Mapping[str, str], *, bus: str) -
 
     flow.call("Tell", "events:putEvents", told("$dataset"), "Report")
     flow.report("Report", "{% $dataset %}")
-    # offers are possible without a dataset
+    # `TellAnyway` starts `bid` after a failure too, because offers are possible without a dataset
     flow.choose("IsUntold", Rule(when="{% $quiet %}", then="Failed"), otherwise="TellAnyway")
     flow.try_to("TellAnyway", "events:putEvents", told("{'hour': $hour, 'version': 0}"), "Failed")
     seconds = 60 * settings.late_minutes + TRIES * FETCH_SECONDS + WORK_SECONDS + 600
@@ -107,7 +107,7 @@ def prepare(settings: PowerBidding, functions: Mapping[str, str], *, bus: str) -
 
 
 def _feed(feed: str, function: str) -> Branch:
-    """Return the branch that fetches a feed. Late feeds are retried; failed ones are reported as missing."""
+    """Return the branch that fetches a feed. Late feeds are retried; failed feeds are reported as missing."""
     word = feed.title().replace("_", "")
     got, tries = f"got_{feed}", f"tries_{feed}"
     branch = Branch(f"Begin{word}")
@@ -162,7 +162,7 @@ def bid(settings: PowerBidding, functions: Mapping[str, str]) -> dict[str, Any]:
         "IsAsked",
         pass_on=True,
     )
-    # Functions are not faster in a replay, so half of the wait is left to the states before and after
+    # Functions are not faster in a replay, so half of the time is reserved for the states before and after
     share = "($rate > 1 ? 0.5 : 1)"
     patience = {"patience": f"{{% $max([1, $floor({60 * minutes} / $rate * {share})]) %}}"}
     asked = "{% $exists($states.input.retrain) and $states.input.retrain %}"
@@ -235,7 +235,7 @@ def bid(settings: PowerBidding, functions: Mapping[str, str]) -> dict[str, Any]:
         seconds=WORK_SECONDS,
     )
     branch.states["FallBack"]["Retry"] += [
-        # raised until the offer's deadline; after it, the function records that there is no offer
+        # raised only before the offer's deadline; after the deadline, the function records a no-offer
         _again("MarketDownError", attempts=MARKET_TRIES) | {"MaxDelaySeconds": 300},
         _again("States.ALL", attempts=3),
     ]

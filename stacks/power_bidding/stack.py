@@ -246,7 +246,8 @@ class PowerBiddingStack(Stack):
         api.serve(functions["ApiFunction"])
         asked = queries(self, name=name, bucket=bucket)
 
-        # CloudFormation deletes in reverse order: first what creates endpoints, then the endpoints
+        # CloudFormation deletes in reverse order: first the resources that create endpoints, then the
+        # endpoints
         clean_up = CleanUp(
             self,
             "CleanUp",

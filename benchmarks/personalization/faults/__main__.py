@@ -1,10 +1,10 @@
-"""Onboard many people through the deployed pipeline while all around it fails: what is lost, what done twice?
+"""Onboard many users through the deployed pipeline under injected faults, and count lost and repeated work.
 
     python -m benchmarks.personalization.faults --requests 1000 --json out/faults.json
 
-Deploys the project's own stack to a local cloud of its own, with IAM enforced and two containers that train
-nothing, and removes all of it. Exits with 1 when a request was lost or a fine-tune was done twice. See
-benchmarks/README.md for what each figure means.
+Deploys the project's stack to a separate local cloud, with IAM enforced and two stub containers that train
+nothing, and removes everything at the end. Exits with 1 if a request was lost or a fine-tune was done twice.
+benchmarks/README.md explains each figure.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ SETTINGS = {
     "limits.models": 1000,
     "limits.active": 100,
     "limits.requests_per_minute": 10_000,
-    "pace.rate": 1,  # what SageMaker sustains
+    "pace.rate": 1,  # SageMaker's sustained rate
     "pace.max_attempts": 5,
 }
 PACES = {
@@ -63,10 +63,10 @@ PACES = {
 }
 PEOPLE_PER_REQUEST = 0.05
 AT_ONCE = 6
-"""People who are being served at the same moment."""
+"""Number of requests that are sent in parallel."""
 LOOK_SECONDS = 2.0
 STANDSTILL_SECONDS = 240
-"""Without any change for so long, what is open is lost."""
+"""Seconds without a change after which open requests count as lost."""
 ENDS = ("READY", "FAILED", "DELETED")
 STATES = ("QUEUED", "LAUNCHED", "TRAINING", "PREPARING", *ENDS)
 
@@ -82,7 +82,7 @@ def main(arguments: list[str] | None = None) -> int:
         cloud = LocalCloud(Path(home))
 
         def end(number: int, _: object) -> None:
-            """Threads may be in the middle of waiting for a cloud that is not there."""
+            """Stop the cloud and exit at once: threads may be waiting for the stopped cloud."""
             cloud.stop()
             shutil.rmtree(home, ignore_errors=True)
             os._exit(128 + number)
@@ -122,7 +122,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 def run(
     cloud: LocalCloud, reaper: Reaper, requests: int, seed: int, stale: int, say: Callable[[str], None]
 ) -> dict[str, Any]:
-    """The figures of one run in this cloud, which is started and ended."""
+    """Start the cloud, make one run in it, stop it, and return the run's figures."""
     with cloud:
         reaper.adopt(cloud.status()["pid"])
         say("deploying the stack")
@@ -136,7 +136,7 @@ def run(
 
 
 class Run:
-    """One deployed stack, its people, and what watches them."""
+    """A run on a deployed stack: its users, their requests, and the threads that observe and sweep."""
 
     def __init__(
         self,
@@ -150,7 +150,7 @@ class Run:
     ):
         self._cloud, self._outputs, self._reaper = cloud, outputs, reaper
         self._say, self._seed = say, seed
-        # Beside the runs of its rule, whose shortest interval is a minute
+        # Additional runs of the sweeper: the shortest interval of its rule is a minute
         self._between_sweeps = stale / 2
         self._api = Api(outputs["ApiUrl"], cloud.endpoint_url)
         count = max(2, min(requests, round(requests * PEOPLE_PER_REQUEST)))
@@ -166,7 +166,7 @@ class Run:
 
     @functools.cache  # noqa: B019 - lives as long as the program
     def _client(self, service: Any) -> Any:
-        """With the account's own keys, and patient: the cloud may be down."""
+        """Return a client with the account's root key. It retries for long, because the cloud may be down."""
         patient = Config(
             retries={"mode": "standard", "total_max_attempts": 12}, read_timeout=310, max_pool_connections=32
         )
@@ -214,11 +214,11 @@ class Run:
         self._reaper.adopt(self._cloud.status()["pid"])
         self._say("the cloud is back")
 
-    # What goes on beside the people
+    # Background work during the requests
 
     @contextlib.contextmanager
     def _beside(self, work: Callable[[], None]) -> Iterator[None]:
-        """Do `work` again and again until the end of the block."""
+        """Repeat `work` in a thread until the end of the block."""
 
         def repeat() -> None:
             while not self._ended.is_set():
@@ -238,7 +238,7 @@ class Run:
             self._client("lambda").invoke(FunctionName=self._outputs["SweeperFunctionName"])
 
     def _watch(self) -> None:
-        """Where the requests are: for the progress, and to know the end."""
+        """Read the states of the requests and jobs, for the progress and to detect the end."""
         rows = self._rows("Requests")
         self._states = Counter(row["status"]["S"] for row in rows)
         open_rows = [row for row in rows if not _done(row)]
@@ -265,12 +265,13 @@ class Run:
         return [row for page in pages for row in page["Items"]]
 
     def _progress(self) -> float:
-        """Half of it is starting, half of it coming to an end."""
+        """Return the progress from 0 to 1. Started requests count one half, ended requests the other half."""
         started = sum(wish.started for wish in self._wishes)
         return (started + sum(self._states[state] for state in ENDS)) / (2 * len(self._wishes))
 
     def _await_end(self) -> bool:
-        """Until nothing is open. False when nothing changes any more."""
+        """Wait until no request or job is open. Return False if nothing has changed for
+        `STANDSTILL_SECONDS`."""
         seen, since = self._open, time.monotonic()
         while self._open:
             time.sleep(LOOK_SECONDS / 4)
@@ -287,7 +288,7 @@ class Run:
 
 
 def _done(row: dict[str, Any]) -> bool:
-    """Nothing is left to do for this request: its user was told, or all of it is removed."""
+    """Return whether a request needs no more work: its user was notified, or all its data is removed."""
     status = row["status"]["S"]
     if status == "DELETED":
         return "purged" in row
@@ -295,7 +296,7 @@ def _done(row: dict[str, Any]) -> bool:
 
 
 def subscribe(sns: Any, sqs: Any, topic: str) -> str:
-    """A queue that gets what the topic says."""
+    """Create a queue that receives the topic's messages; return its URL."""
     queue = sqs.create_queue(QueueName="told")["QueueUrl"]
     arn = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
     statement = {
@@ -312,7 +313,7 @@ def subscribe(sns: Any, sqs: Any, topic: str) -> str:
 
 
 def received(sqs: Any, queue: str) -> Counter[tuple[str, str]]:
-    """How often each model and status was told of."""
+    """Return the number of notifications by model and status."""
     told: Counter[tuple[str, str]] = Counter()
     while messages := sqs.receive_message(QueueUrl=queue, MaxNumberOfMessages=10).get("Messages"):
         for message in messages:

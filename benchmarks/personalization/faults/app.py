@@ -1,4 +1,4 @@
-"""The project's own app, with containers that keep to the contracts and train nothing."""
+"""The project's app with stub containers that train nothing but write the same files as the real ones."""
 
 import sys
 from pathlib import Path

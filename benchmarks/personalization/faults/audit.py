@@ -1,5 +1,7 @@
-"""What has become of every request, judged from outside: by the API, the bucket, SageMaker's own list of
-jobs and what the topic sent. Nothing of the pipeline's own records is believed but the users' counters."""
+"""Check the outcome of every request from the outside.
+
+The sources are the API, the bucket, SageMaker's list of jobs and the topic's messages. Of the pipeline's own
+tables, only the users' counters are read."""
 
 from __future__ import annotations
 
@@ -21,28 +23,29 @@ REASON_OF_BAD = "images[0] cannot be read"
 
 @dataclass
 class Audit:
-    """What was found. Every list holds sentences; but for `retries` each should be empty."""
+    """Results of the audit. Lists have one sentence for each finding and should be empty."""
 
     ends: Counter[str] = field(default_factory=Counter)
     lost: list[str] = field(default_factory=list)
     duplicates: list[str] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
-    """An adapter not made of its user's pictures, a bad picture that did not fail, no reason."""
+    """Adapters that were not made from their user's pictures, bad pictures without a failure, wrong failure
+    reasons."""
     left_behind: list[str] = field(default_factory=list)
-    """Of deleted models."""
+    """Objects of deleted models that are still in the bucket."""
     counters: list[str] = field(default_factory=list)
-    """Users whose count of what is in flight is not 0."""
+    """Users whose number of active fine-tunes is not 0 at the end."""
     untold: list[str] = field(default_factory=list)
-    """Ends without a notification."""
+    """Requests that ended without a notification."""
     told_again: int = 0
     failed_for_faults: int = 0
-    """FAILED with another reason than a bad picture: every attempt was interrupted."""
+    """Number of FAILED requests with another reason than a bad picture: all attempts were interrupted."""
     jobs: Counter[str] = field(default_factory=Counter)
-    """By how they ended."""
+    """Number of jobs by status."""
     retries: int = 0
-    """Times that a request was in a further job."""
+    """Number of times that a request was in another job after its first one."""
     unexplained: list[str] = field(default_factory=list)
-    """Retries after a job that had not ended badly."""
+    """Retries after a job that had completed."""
 
 
 @dataclass
@@ -62,7 +65,7 @@ def audit(
     wishes: Sequence[Wish],
     told: Counter[tuple[str, str]],
 ) -> Audit:
-    """`told`: how often the topic told of a model and a status."""
+    """Return the audit of all started requests. `told`: number of notifications by model and status."""
     found, s3, bucket = Audit(), client("s3"), outputs["DataBucket"]
     asked = [wish for wish in wishes if wish.started]
     keys = [
@@ -96,7 +99,7 @@ def audit(
 def judge_ends(
     found: Audit, asked: list[Wish], states: dict[str, Any], keys: list[str], read: Callable[..., list[bytes]]
 ) -> None:
-    """What each request came to, and whether what is there is what was asked for."""
+    """Check the final status of each request, and the adapter in the bucket."""
     of_model: dict[str, list[str]] = defaultdict(list)
     for key in keys:
         for part in key.removesuffix(".tar.gz").split("/"):
@@ -134,7 +137,7 @@ def judge_ends(
 def judge_attempts(
     found: Audit, asked: list[Wish], jobs: list[JobRecord], keys: list[str], read: Callable[..., list[bytes]]
 ) -> None:
-    """In which jobs each request was, and in how many of them its fine-tune was completed."""
+    """Check the jobs of each request, and the number of jobs that completed its fine-tune."""
     found.jobs.update(job.status for job in jobs)
     of_request: dict[str, list[JobRecord]] = defaultdict(list)
     for job in sorted(jobs, key=lambda job: job.began):

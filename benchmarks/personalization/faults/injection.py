@@ -1,4 +1,4 @@
-"""What goes wrong while people are served: a plan from a seed, spread over the run by its progress."""
+"""Fault injection during the run, by a plan that is drawn from a seed and spread over the run's progress."""
 
 from __future__ import annotations
 
@@ -14,18 +14,19 @@ from local.cloud import LocalCloud
 
 LOOK_SECONDS = 0.5
 KILL_SECONDS = 6.0
-"""A kill that has not struck by then gives its place to another, and comes again later."""
+"""Seconds after which a kill without effect is replaced by another one, and is repeated later."""
 LAST_WRITE = 8
-"""Functions are killed before each of their first so many writes; in long loops these come again."""
+"""Functions are killed before each write up to this number in an invocation. Later writes of long loops
+repeat these."""
 
 
 @dataclass(frozen=True)
 class Kind:
     name: str
     setting: str
-    """Of the local cloud: `local/faults.py`."""
+    """Name of the fault in `local/faults.py`."""
     share: float
-    """How many for each request."""
+    """Number of faults for each request."""
     at_once: int = 1
 
 
@@ -41,14 +42,15 @@ KINDS = (
     Kind("stream_batches_late", "fault_delay_stream_batches", 0.03, 2),
 )
 CRASHES = (0.35, 0.7)
-"""Where in the run's progress the cloud dies."""
+"""Progress of the run at which the cloud crashes."""
 KILL = "fault_kill_functions"
 UNTIL = 0.97
-"""Where in the run's progress the last fault comes."""
+"""Progress of the run after which no fault is injected."""
 
 
 class Injection:
-    """Arms faults as the run goes on, kills functions one after the other, and crashes the cloud."""
+    """Injects faults by the progress of the run, kills functions one after the other, and crashes the
+    cloud."""
 
     def __init__(
         self,
@@ -59,7 +61,8 @@ class Injection:
         crash: Callable[[], None],
         seed: int,
     ):
-        """`functions`: names by handler. `progress`: from 0 to 1. `crash`: kill the cloud, and start it."""
+        """`functions`: names by handler. `progress`: returns 0 to 1. `crash`: kills the cloud and starts it
+        again."""
         self._cloud, self._functions, self._progress, self._crash = cloud, functions, progress, crash
         self._chance = random.Random(seed)  # noqa: S311 - no secret
         self._plan = sorted(self._planned(requests), key=lambda step: step[0])
@@ -93,20 +96,21 @@ class Injection:
         self._cloud.configure(**nothing_more)
 
     def counts(self) -> dict[str, int]:
-        """How many of each fault have struck."""
+        """Return the number of injected faults of each kind."""
         struck = self._cloud.status()["faults"]
         found = {kind.name: struck[kind.setting]["injected"] for kind in KINDS}
         return found | {"functions_killed": struck[KILL]["injected"], "cloud_crashes": self.crashes}
 
     def kills(self) -> dict[str, dict[str, int]]:
-        """By handler: before which of an invocation's writes it was killed, and how often."""
+        """Return the number of kills by handler, then by the write of an invocation before which it was
+        killed."""
         found: dict[str, dict[str, int]] = {}
         for (handler, number), count in sorted(self._struck(self._cloud.status()).items()):
             found.setdefault(handler, {})[str(number)] = count
         return found
 
     def most_writes(self) -> dict[str, int]:
-        """By handler: the most writes of one invocation that were seen."""
+        """Return the maximum number of writes in one invocation by handler."""
         return dict(sorted(self._writes.items()))
 
     def _struck(self, status: dict[str, Any]) -> Counter[tuple[str, int]]:
@@ -144,7 +148,7 @@ class Injection:
             self.crashes += 1
 
     def _next_kill(self, status: dict[str, Any]) -> dict[str, Any]:
-        """Return the next of the writes seen so far before which no process was killed yet."""
+        """Return settings for the next kill: before a write before which no process was killed yet."""
         left = status["faults"][KILL]["left"]
         waited = time.monotonic() - self._armed_at
         if self._armed and left and waited < KILL_SECONDS:

@@ -1,4 +1,4 @@
-"""The people: each makes models as the page does, with a token, over HTTP, and remembers what was said."""
+"""Users who create models over HTTP with a token, as the web page does."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from PIL import Image
 PICTURES = 4
 PASSWORD = "Groundplan-1234"  # noqa: S105 - of accounts that live as long as this run
 PATIENCE_SECONDS = 180
-"""How long a person tries again what the service cannot do now."""
+"""Time in which a client retries requests that the service cannot process now."""
 FAILED_PICTURE = b"bad"
-"""Behind a picture's end, where no decoder looks: tells the stand-in of the training to fail."""
+"""Appended to a picture, where decoders ignore it: makes the stub of the training fail."""
 
 
 @dataclass
@@ -36,16 +36,16 @@ class Person:
 
 @dataclass
 class Wish:
-    """One model that a person asks for, and what has become of it as seen from outside."""
+    """A model that a user requests, with its state as the user sees it."""
 
     number: int
     person: Person
     bad: bool
-    """Its first picture makes its training fail."""
+    """Whether its first picture makes the training fail."""
     twice: bool
-    """Its start is sent twice at once."""
+    """Whether the request to start it is sent twice at the same time."""
     delete_at: str
-    """"", or the status at which it is deleted."""
+    """Status in which it is deleted; empty: it is not deleted."""
     pictures: list[bytes] = field(default_factory=list)
     model: str = ""
     started: bool = False
@@ -53,26 +53,26 @@ class Wish:
 
     @property
     def adapter(self) -> bytes:
-        """The weights that training on these pictures makes, and on no others."""
+        """The weights that only a training on exactly these pictures makes."""
         return hashlib.sha256(b"".join(self.pictures)).digest()
 
 
 class GoneError(Exception):
-    """404: nothing of the caller's is there."""
+    """Status 404: the caller has no such object."""
 
 
 class Api:
-    """A client of the deployed HTTP API that repeats requests that can be repeated."""
+    """A client of the deployed HTTP API. It retries requests that failed, were throttled or got no answer."""
 
     def __init__(self, url: str, endpoint: str):
-        """`endpoint`: where the cloud answers. Browsers find `*.localhost` there, Python does not."""
+        """`endpoint`: address of the cloud. Browsers resolve `*.localhost` to it, but Python does not."""
         self._host, self._endpoint = urlsplit(url).netloc, endpoint
         self.answers = Counter[str]()
         self._pool = urllib3.PoolManager(maxsize=64, retries=False, timeout=urllib3.Timeout(60))
         self._lock = threading.Lock()
 
     def ask(self, person: Person, method: str, path: str, body: Any = None) -> dict[str, Any]:
-        """The answer's JSON. Raises `GoneError`, and `RuntimeError` for any other refusal."""
+        """Return the answer's JSON. Raises `GoneError`, and `RuntimeError` for any other error status."""
         headers = {"host": self._host, "authorization": f"Bearer {person.token}"}
         status, found = self._send(method, self._endpoint + path, headers=headers, json=body)
         if status == 404:
@@ -82,7 +82,7 @@ class Api:
         return json.loads(found)
 
     def upload(self, form: dict[str, Any], picture: bytes) -> bool:
-        """Put a picture; False when the form is not accepted (any more)."""
+        """Upload a picture. Return False if the form is invalid or has expired."""
         fields = form["fields"] | {"file": ("picture", picture, form["fields"]["Content-Type"])}
         return self._send("POST", form["url"], fields=fields)[0] < 300
 
@@ -106,7 +106,7 @@ class Api:
 
 
 def sign_in(cognito: Any, pool: str, client: str, count: int) -> list[Person]:
-    """People with accounts, signed in."""
+    """Create accounts; return their users, signed in."""
     people = []
     for number in range(count):
         name = f"person-{number:03}@example.org"
@@ -124,8 +124,10 @@ def sign_in(cognito: Any, pool: str, client: str, count: int) -> list[Person]:
 
 
 def wishes(people: list[Person], count: int, chance: random.Random) -> list[Wish]:
-    """What they will ask for, in turn: of fifty, three with a bad picture, two that are started twice at
-    once, and two that are deleted before they are done."""
+    """Return the models that the users will request, in turn.
+
+    Of fifty models, three have a bad picture, two are started twice at the same time, and two are deleted
+    before they are ready."""
     found = []
     for number in range(count):
         kind = number % 50
@@ -145,19 +147,19 @@ def wishes(people: list[Person], count: int, chance: random.Random) -> list[Wish
 
 
 def picture(chance: random.Random) -> bytes:
-    """A small JPEG that no other is like."""
+    """Return a small JPEG with random content."""
     content = io.BytesIO()
     Image.frombytes("RGB", (4, 4), chance.randbytes(48)).resize((64, 64)).save(content, "JPEG")
     return content.getvalue()
 
 
 def fulfil(api: Api, wish: Wish) -> None:
-    """Create the model, upload its pictures, start it; perhaps delete it again."""
+    """Create the model, upload its pictures and start it; delete it again if `delete_at` is QUEUED."""
     images = [{"type": "image/jpeg", "bytes": len(each)} for each in wish.pictures]
     body = {"name": f"Wish {wish.number}", "subject": "cat", "images": images}
     while True:
         made = api.ask(wish.person, "POST", "/api/models", body)
-        # A form is signed by the function that made it, and ends with that function's session
+        # A form is signed with the session of the function that made it, and is invalid after that session
         if all(map(api.upload, made["uploads"], wish.pictures)):
             break
     wish.model = made["model"]
@@ -170,12 +172,12 @@ def fulfil(api: Api, wish: Wish) -> None:
 
 
 def delete(api: Api, wish: Wish) -> None:
-    with contextlib.suppress(GoneError):  # by an earlier try, whose answer was lost
+    with contextlib.suppress(GoneError):  # deleted by an earlier attempt, whose answer was lost
         api.ask(wish.person, "DELETE", f"/api/models/{wish.model}")
     wish.deleted = True
 
 
 def shown(api: Api, people: list[Person]) -> Iterator[dict[str, Any]]:
-    """Every model, as its owner is shown it."""
+    """Yield every model as the API shows it to its owner."""
     for person in people:
         yield from api.ask(person, "GET", "/api/models")["models"]

@@ -1,11 +1,11 @@
-"""Fault benchmark: inject a fault in each hour of a replay, and record what happens to the hour's offer.
+"""Fault benchmark: inject a fault in each hour of a replay, and record the outcome of the hour's offer.
 
     python -m benchmarks.power_bidding.faults --json out/faults.json
     python -m benchmarks.power_bidding.faults --times 3 --kinds throttled restarted
 
-Deploys the project's own stack to a local cloud of its own, with IAM enforced, replays hours of a market
-against it with a fault in each hour, and removes the cloud. Exits with 1 when an hour was lost, an offer was
-sent twice, or a fault was not injected often enough. See benchmarks/README.md for what each figure means.
+Deploys the project's stack to a separate local cloud, with IAM enforced. Replays hours of a market with a
+fault in each hour, and removes the cloud. Exits with 1 if an hour was lost, an offer was sent twice, or a
+fault was not injected often enough. benchmarks/README.md explains each figure.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def main(arguments: list[str] | None = None) -> int:
         cloud = LocalCloud(Path(home, "cloud"))
 
         def end(number: int, _: object) -> None:
-            """Other threads may still be waiting for the stopped cloud."""
+            """Stop the servers and exit at once: other threads may still be waiting for the stopped cloud."""
             servers.close()
             cloud.stop()
             shutil.rmtree(home, ignore_errors=True)

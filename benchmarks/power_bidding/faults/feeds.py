@@ -50,7 +50,7 @@ class FeedFaults:
             self._server.fault(fault.feed, served(fault), **when)
 
     def end(self, hour: Hour) -> None:
-        """Remove the faults. Record those that changed no answer."""
+        """Remove the faults. Record the faults that changed no answer."""
         now = self._answers()
         for fault in _of(hour):
             kind = served(fault)

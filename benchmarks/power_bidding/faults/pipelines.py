@@ -1,4 +1,5 @@
-"""Faults of the retraining pipeline: it fails, is stopped, or its end is never reported."""
+"""Faults of the retraining pipeline: a failed execution, a stopped execution, or an end that is not
+reported."""
 
 from __future__ import annotations
 

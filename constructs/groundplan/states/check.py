@@ -147,7 +147,7 @@ def _expressions(value: Any, variables: frozenset[str]) -> Iterator[str]:
 
 
 def _variables(expression: Jsonata) -> tuple[set[str], set[str]]:
-    """Return the variables that an expression uses, and those that it binds."""
+    """Return the variables that an expression uses, and the variables that it binds."""
     used: set[str] = set()
     bound: set[str] = set()
     seen: set[int] = set()

@@ -144,7 +144,8 @@ class _States(ABC):
     def settle(
         self, name: str, assign: Mapping[str, Any], then: str | None, *, pass_on: bool = False
     ) -> None:
-        """Add a Pass state that assigns variables. `pass_on`: its output is its input, otherwise empty."""
+        """Add a Pass state that assigns variables. Its output is its input with `pass_on`, otherwise
+        empty."""
         self._add(
             name,
             {"Type": "Pass", "Assign": dict(assign), **({} if pass_on else {"Output": {}}), **_end(then)},

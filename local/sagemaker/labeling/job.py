@@ -106,7 +106,7 @@ class LabelingJob(Job):
                 self._label_batch(work, work.objects[start : min(start + size, limit)], iteration)
                 self._update(LabelCounters=work.counters)
                 log(f"{len(work.labeled)} of {total} objects are labeled, {len(work.failed)} failed.")
-        finally:  # labels are written however the job ends
+        finally:  # labels are written even if the job fails or is stopped
             self._write_output(work)
         members = {
             "LabelCounters": work.counters,

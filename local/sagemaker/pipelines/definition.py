@@ -58,7 +58,7 @@ class ParameterDefinition:
 
 @dataclass(frozen=True)
 class Dependency:
-    """The outcome of another step for which a step waits."""
+    """The outcome of another step that a step waits for."""
 
     step: str
     trigger: str = COMPLETED

@@ -109,7 +109,7 @@ class References:
 
 
 def type_of(value: Any, known: References) -> str:
-    """Check a value and return its type. Raises ApiError if it is no literal, reference or function."""
+    """Check a value and return its type. Raises ApiError if it is not a literal, reference or function."""
     if isinstance(value, bool):
         return BOOLEAN
     if isinstance(value, int):

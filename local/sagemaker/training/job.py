@@ -121,7 +121,7 @@ class TrainingJob(ContainerJob):
                     checkpoints.close()
                 members |= self._upload(hosts, secondary)
             except artifacts.TransferError:
-                if not failure:  # else the container's failure reason is more important
+                if not failure:  # otherwise report the container's failure reason
                     raise
             if failure:
                 return Outcome("Failed", members | {"FailureReason": failure})

@@ -116,7 +116,7 @@ class TransformJob(Job):
             with ThreadPoolExecutor(max_workers=count * limits.concurrent) as pool:
                 work = []
                 for index, each in enumerate(containers):
-                    # Distribute objects among the instances. All of an object goes to one instance
+                    # Distribute objects among the instances. All payloads of an object go to one instance
                     queue = PayloadQueue(self._payloads(objects[index::count], limits, scratch, each, logs))
                     self._log(logs, each, str(limits))
                     work += [pool.submit(self._send, queue, each, logs) for _ in range(limits.concurrent)]
@@ -236,7 +236,8 @@ class TransformJob(Job):
             self._log(logs, container, f"{name}: {line}")
 
     def _log(self, logs: LogWriter, container: BatchContainer, text: str) -> None:
-        """Write a line of the service to the stream `data-log`, which is beside the container's stream."""
+        """Write a line of the service to the stream `data-log`, which is separate from the container's
+        stream."""
         clock = time.time()
         moment = f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(clock))}.{int(clock % 1 * 1000):03d}"
         logs.write(f"{container.stream}/data-log", f"{moment}:[sagemaker logs]: {text}")

@@ -1,4 +1,4 @@
-"""Settings and clients from a function's environment. Each is made once; every call has a timeout."""
+"""Settings and clients from a function's environment. Each client is made once; every call has a timeout."""
 
 from __future__ import annotations
 

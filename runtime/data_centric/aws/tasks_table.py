@@ -1,8 +1,8 @@
 """The DynamoDB table `Tasks`: `workflow.Table`.
 
-Keys are `run` and `row`: `run`, `task#ITEM` or `labeler#NAME`. The index `due` holds tasks
-that need more labels, and open runs. Its keys are `queue`, `task#RUN`, `gold#RUN` or `runs`, and the number
-`due`, for a run the time at which it was opened. It projects `answers`.
+Keys are `run` and `row`: `run`, `task#ITEM` or `labeler#NAME`. The index `due` has the tasks that need more
+labels, and the open runs. Its keys are `queue`, `task#RUN`, `gold#RUN` or `runs`, and the number `due`, which
+is for a run the time when it was opened. It projects `answers`.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from typing import IO
 
 
 def tar_files(body: bytes, names: Collection[str], most_bytes: int) -> dict[str, bytes]:
-    """Return the files of these names in a gzipped tar archive, without those that it lacks.
+    """Return the files with these names in a gzipped tar archive. Names that the archive lacks are omitted.
 
     Raises `ValueError` if one of them has more than `most_bytes`, or the archive cannot be read.
     """

@@ -122,7 +122,7 @@ def runs_of(cell: Cell, outcome: Outcome, results: Mapping[str, Any], labels: st
 
     :param results: the job's `results.json`
 
-    Raises `ValueError` if the results are not those of the cell, or have no accuracy on the test channel.
+    Raises `ValueError` if the results are of another cell, or have no accuracy on the test channel.
     """
     settings, found = results["settings"], results["runs"]
     if (settings["strategy"], settings["fraction"]) != (cell.strategy, cell.fraction):

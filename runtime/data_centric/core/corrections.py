@@ -19,7 +19,7 @@ class Corrected:
     changed: int
     """Number of items whose class the run changed"""
     confirmed: int
-    """Number of items to which the run gave the class they had"""
+    """Number of items whose class the run confirmed"""
     unanswered: int
     """Number of the run's items without a label of the run, which keep their earlier label"""
 

@@ -1,4 +1,4 @@
-"""Requests and responses of the HTTP API by `openapi.json`: routes, validation, errors."""
+"""Requests and responses of the HTTP API as defined in `openapi.json`: routes, validation, errors."""
 
 from __future__ import annotations
 

@@ -209,7 +209,7 @@ def _run(asked: Request, defaults: Defaults, items: int, *, gold: bool) -> RunSe
         return RunSettings(**{**usual, **asked.settings})
     except ValueError as error:
         raise InputError(f"settings: {error}") from None
-    except TypeError:  # a comparison of a wrong type
+    except TypeError:  # a value of a wrong type was compared with a number
         raise InputError("settings: every value must have the type of its default") from None
 
 

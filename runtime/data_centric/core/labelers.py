@@ -75,7 +75,7 @@ def _of_one(labeler: str, answers: Sequence[Answer], estimate: Estimate) -> Reli
 def _without(probabilities: Sequence[float], likelihood: Sequence[float]) -> list[float]:
     """Return class probabilities with one answer's likelihood divided out.
 
-    :param likelihood: of the answer, given each class
+    :param likelihood: likelihood of the answer, given each class
     """
     weights = [each / given for each, given in zip(probabilities, likelihood, strict=True)]
     total = sum(weights)

@@ -124,7 +124,7 @@ def each(body: bytes, read: Callable[[Entry], Read], only: Container[int] | None
 
 
 def lines_of(body: bytes) -> list[bytes]:
-    """Return the lines of a manifest, blank ones included, without a byte order mark."""
+    """Return the lines of a manifest, including blank lines, without a byte order mark."""
     return body.removeprefix(BYTE_ORDER_MARK).split(b"\n")
 
 

@@ -1,4 +1,5 @@
-"""A model's predictions. A run labels those with a low confidence, and a random sample of the others.
+"""A model's predictions. A run labels the predictions with a low confidence, and a random sample of the other
+predictions.
 
 Labelers do not see the predictions, which would bias them and hide some of the model's errors.
 """
@@ -152,7 +153,7 @@ def report(selection: Selection, labels: Mapping[str, Label]) -> PredictionsRepo
 
 
 def wilson(count: int, total: int) -> tuple[float, float]:
-    """Return the 95 % interval of a share of which `count` in `total` were observed.
+    """Return the 95 % interval of a share, given that `count` of `total` were observed.
 
     https://en.wikipedia.org/wiki/Binomial_proportion_confidence_interval#Wilson_score_interval
     """

@@ -45,7 +45,7 @@ class Limits:
     """Limits of the deployed stack."""
 
     strategies: Mapping[str, bool]
-    """Strategies of the training image; whether each takes a fraction"""
+    """Strategies of the training image; whether each supports a fraction"""
     hyperparameters: tuple[str, ...]
     """Hyperparameters that a sweep may set"""
     most_jobs: int
@@ -140,7 +140,7 @@ def cells(sweep: Sweep, limits: Limits) -> list[Cell]:
 
 
 def estimated(sweep: Sweep, limits: Limits) -> list[Cell]:
-    """Return all jobs of a sweep. Those of its search have the middle of the range as fraction."""
+    """Return all jobs of a sweep. The jobs of its search have the middle of the range as fraction."""
     found = cells(sweep, limits)
     if sweep.search:
         middle = sum(sweep.fractions) / 2
@@ -183,8 +183,9 @@ class Rates:
 def estimate(sweep: Sweep, jobs: Sequence[Cell], rates: Rates) -> dict[str, Any]:
     """Return the jobs, runs, seconds and dollars of a sweep, as a maximum and as an expectation.
 
-    The maximum does not include jobs that are restarted for lack of capacity. The expectation assumes that a
-    run on a fraction takes that share of a run on all examples. It is None if no earlier sweep measured that.
+    The maximum does not include jobs that are restarted for lack of capacity. The expectation assumes that
+    the time of a run is proportional to its fraction. It is None if no earlier sweep measured a run on all
+    examples.
     """
     shares = sum(cell.fraction for cell in jobs) * len(sweep.seeds)
     most = len(jobs) * rates.most_seconds

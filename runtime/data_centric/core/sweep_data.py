@@ -127,7 +127,7 @@ def labels_version(body: bytes, attribute: str, train: set[str] | None) -> str:
 
     :param train: classes of the channel `train`; None if they are unknown
 
-    Raises `ManifestError` for invalid lines, `ValueError` if the classes are not those of `train`.
+    Raises `ManifestError` for invalid lines, `ValueError` if the classes differ from the classes of `train`.
     """
     entries = manifests.parse(body)
     names = _names(entries, attribute)

@@ -35,7 +35,7 @@ KEY_SECONDS = 86_400
 """Time that an idempotency key is kept."""
 DELETE_TRIES = 5
 PICTURES = "picture_"
-"""Prefix of the token bucket of generated pictures in `users`; the one of requests has none."""
+"""Prefix of the token bucket of generated pictures in `users`. The token bucket of requests has no prefix."""
 _AFTER_IDS = ":"
 """Sorts after every id, and before the items that keep idempotency keys."""
 

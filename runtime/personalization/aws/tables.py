@@ -55,7 +55,7 @@ def _plain(value: Any) -> Any:
         return [_plain(item) for item in value]
     if isinstance(value, Mapping):
         return {key: _plain(item) for key, item in value.items()}
-    return str(value) if isinstance(value, str) else value  # a plain str of a StrEnum
+    return str(value) if isinstance(value, str) else value  # converts a StrEnum to str
 
 
 def _number(value: Any) -> Any:

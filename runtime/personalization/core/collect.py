@@ -109,7 +109,7 @@ def put_back(backend: Backend, request: Request, reason: str) -> None:
 
 
 def _members(backend: Backend, job: Job) -> list[Request]:
-    """Return the requests that are in this job, without those that are in a later one."""
+    """Return the requests that are in this job, without requests that are in a later job."""
     return [request for request in backend.store.requests(job.requests) if request.job == job.job]
 
 

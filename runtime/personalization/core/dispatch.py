@@ -43,7 +43,7 @@ def dispatch(backend: Backend) -> float | None:
     """
     now = backend.clock.now()
     latest = horizon(backend, now)
-    # All jobs that were put off, also by a dispatcher whose clock is ahead
+    # `until` covers all jobs that were put off, even by a dispatcher whose clock is ahead
     until = now + LONGEST_WAIT + SKEW_SECONDS
     claimed = backend.store.due(JobStatus.CLAIMED, until, limit=100, horizon=latest)
     due = next((job for job in claimed if not now < job.not_before <= latest), None)
@@ -121,7 +121,7 @@ def numbered(requests: Sequence[Request]) -> list[int]:
 
 
 def horizon(backend: Backend, now: float) -> float:
-    """Return the latest time to which a job is put off."""
+    """Return the latest time until which a job may be put off."""
     return now + max(LONGEST_WAIT, backend.pace.stale_seconds) + SKEW_SECONDS
 
 
@@ -151,7 +151,7 @@ def claim(backend: Backend, requests: list[Request], steady: bool, attempt: int 
         spot=settings.spot and not steady and not last_chance,
         warm=steady,
         attempt=attempt,
-        # Until then only this dispatcher launches the job.
+        # Before this time, only this dispatcher launches the job.
         not_before=now + backend.pace.stale_seconds,
         updated=now,
     )
@@ -210,7 +210,7 @@ def create(backend: Backend, job: Job, members: list[Request]) -> None:
             backend.training.create(job_request(backend, asked, job.hosts))
         except QuotaExceededError as error:
             log.warning("%s, spot %s: %s", job.job, asked.spot, error)
-            # Report the wait for the configured kind rather than the missing quota of the other
+            # Report the full quota of the configured kind rather than the missing quota of the other kind
             reason = error if reason is None or asked.spot == wanted else reason
             if 1 <= error.free < job.hosts:
                 narrower = narrow(backend, job, members, error.free)
@@ -315,8 +315,8 @@ def write_inputs(backend: Backend, job: Job, requests: list[Request]) -> None:
 def plan(backend: Backend, job: Job, requests: list[Request]) -> list[dict[str, Any]]:
     """Return the tasks with their hosts. Each host runs its tasks in this order.
 
-    Users' first requests come before their further ones, and short ones before long ones. The order does not
-    change when a host ends, and shortens the wait of most users.
+    First requests of users come before their further requests, and short tasks before long tasks. The order
+    does not change when a host ends, and shortens the wait of most users.
     """
     estimates, numbers = [request.estimate for request in requests], numbered(requests)
     hosts = pack(estimates, min(job.hosts, len(requests)))

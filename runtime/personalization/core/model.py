@@ -98,7 +98,7 @@ class Job:
 
 
 def trigger(subject: str) -> str:
-    """Return the words that stand for the subject in a prompt."""
+    """Return the words that represent the subject in a prompt."""
     return f"sks {subject}"
 
 

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 def pack(seconds: Sequence[float], hosts: int) -> list[list[int]]:
     """Return for each of `hosts` instances the positions in `seconds` of its tasks, in order.
 
-    The longest tasks start first, so short ones remain to balance the ends. With exact durations the last end
-    is at most 4/3 of the optimum, in practice within a few percent of it.
+    The longest tasks start first, so that short tasks remain to balance the ends of the instances. With exact
+    durations the last end is at most 4/3 of the optimum, in practice within a few percent of it.
     """
     plan: list[list[int]] = [[] for _ in range(hosts)]
     free = [(0.0, host) for host in range(hosts)]

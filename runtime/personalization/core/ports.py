@@ -137,7 +137,8 @@ class LaunchPostponedError(Exception):
 class QuotaExceededError(LaunchPostponedError):
     """The account's quota allows fewer instances of this kind of capacity (spot or on demand) than requested.
 
-    `limit` is the quota, None if SageMaker's message has none; `free` is the unused part of it.
+    `limit` is the quota; None if SageMaker's message does not have it. `free` is the unused part of the
+    quota.
     """
 
     def __init__(self, message: str, limit: int | None = None, free: int = 0) -> None:
@@ -287,15 +288,15 @@ class FollowUps(Protocol):
     def mark_notified(self, request: Request) -> None: ...
 
     def not_notified(self, status: Status, between: tuple[float, float], ahead: float) -> list[Request]:
-        """Return requests in `status` without a notification that changed in `between`, or after `ahead`."""
+        """Return requests in `status` that were not notified and changed in `between` or after `ahead`."""
         ...
 
     def mark_purged(self, request: Request) -> None: ...
 
     def not_purged(self, before: float, again: float, ahead: float) -> list[Request]:
-        """Return DELETED requests that changed before `before` and are not purged, or changed before `again`.
+        """Return DELETED requests that are not purged and changed before `before` or after `ahead`.
 
-        Requests that are not purged and changed after `ahead` are included too.
+        Requests that changed before `again` are returned even if they were purged.
         """
         ...
 

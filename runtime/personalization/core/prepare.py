@@ -117,7 +117,7 @@ def _learn(backend: Backend, result: dict[str, Any]) -> None:
 
 
 def _overtaken(backend: Backend, before: Request, now: Request) -> Request:
-    """Continue from the new state if it is in the same job. States only advance within a job: this ends."""
+    """Continue from the new state if it is in the same job. States only advance in a job, so this ends."""
     return prepare(backend, now) if now.job == before.job else now
 
 

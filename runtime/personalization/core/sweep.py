@@ -64,7 +64,7 @@ class Sweeper:
         return tried([backend], lambda backend: drain(backend, DISPATCH_SECONDS, self.sleep))
 
     def deletions(self) -> list[Exception]:
-        """Purge deleted models that are not purged yet, and again those whose tombstone expires."""
+        """Purge deleted models that are not purged yet, and again models whose tombstone has expired."""
         now, pace = self.backend.clock.now(), self.backend.pace
         expired = now - pace.tombstone_seconds
         found = self.follow_ups.not_purged(now - pace.stale_seconds, expired, now + SKEW_SECONDS)

@@ -25,7 +25,7 @@ MISSING = "Missing"
 
 
 class EndpointModels:
-    """`bid_ports.Models`"""
+    """Implementation of `bid_ports.Models`: invokes an endpoint."""
 
     def __init__(self, client: SageMakerRuntimeClient, parameter: EndpointParameter):
         self.client, self.parameter = client, parameter

@@ -45,7 +45,7 @@ def switch(parameter: Parameters) -> Switch:
 
 
 class EndpointParameter:
-    """`deployment.Parameter`: JSON with the version in service and the former one."""
+    """`deployment.Parameter`: JSON with the version in service and the previous version."""
 
     def __init__(self, parameter: Parameters):
         self.parameter = parameter

@@ -15,7 +15,7 @@ CELL = re.compile(r"[fgh]\d\d")
 
 
 class HistoryReader:
-    """`bid_ports.HistoryTable`"""
+    """Implementation of `bid_ports.HistoryTable`."""
 
     def __init__(self, table: Table):
         self.table = table
@@ -28,7 +28,7 @@ class HistoryReader:
 
 
 class DatasetReader:
-    """`bid_ports.Datasets`"""
+    """Implementation of `bid_ports.Datasets`."""
 
     def __init__(self, table: DynamoHours, bucket: S3Bucket):
         self.table, self.bucket = table, bucket

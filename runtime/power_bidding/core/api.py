@@ -38,7 +38,7 @@ class GatewayResponse(TypedDict):
 
 
 class RequestError(Exception):
-    """The request is invalid. The message says what is allowed."""
+    """The request is invalid. The message has the allowed values."""
 
     def __init__(self, status: int, field: str, message: str):
         super().__init__(message)

@@ -28,7 +28,7 @@ def telemetry(desk: Desk, name: str, run: int, values: Values) -> Telemetry:
 
 
 def telemetry_or_own(desk: Desk, name: str, run: int, values: Values) -> Telemetry:
-    """Return the telemetry; if the market does not answer, from the stored offers."""
+    """Return the telemetry; if the market does not answer, compute it from the stored offers."""
     try:
         return telemetry(desk, name, run, values)
     except MarketDownError:
@@ -59,18 +59,18 @@ def own(desk: Desk, name: str, run: int, values: Values) -> Telemetry:
 
 
 def _counts(desk: Desk, offer: Offer) -> bool:
-    """Return whether the offer changes the state of charge: without a market, each that may be sent does."""
+    """Return whether the offer changes the state of charge: it was sent, or is proposed without a market."""
     return bool(offer.curve) and (
         offer.status == "sent" or (offer.status == "proposed" and not desk.market.open)
     )
 
 
 def _award(offers: Mapping[Slot, Offer], hour: int, values: Values) -> float | None:
-    """Return the MW of the hour's real-time offer, else of its day-ahead one; None without offer or price."""
+    """Return the MW of the hour's real-time or else day-ahead offer; None without an offer or a price."""
     price = values["price"].get(hour)
     for slot, at in ((Slot(hour, "RT"), values["real_time"].get(hour, price)), (Slot(hour, "DA"), price)):
         offer = offers.get(slot)
-        if offer and len(offer.curve) == 1:  # the same at any price
+        if offer and len(offer.curve) == 1:  # a self-schedule: the same MW at any price
             return offer.curve[0][0]
         if offer and at is not None:
             return cleared(offer.curve, at)

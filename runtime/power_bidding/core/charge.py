@@ -23,7 +23,7 @@ def after(level: float, mw: float, battery: Battery) -> float:
     change = (
         delivered / battery.discharge_efficiency if delivered > 0 else delivered * battery.charge_efficiency
     )
-    # Above `energy` only by rounding; below `lowest` only by losses
+    # The result exceeds `energy` only by rounding errors, and is below `lowest` only because of losses
     return min(battery.retention * level - change, battery.energy)
 
 

@@ -174,10 +174,10 @@ def _value(
     earlier: Mapping[int, HourRow],
     before: Dataset | None,
 ) -> tuple[float | None, str | None]:
-    """Return the value of a series at `now`, and its flag if it is not from the source."""
+    """Return the value of a series at `now`, and its flag if the value is not the feed's."""
     value = series.get(name, {}).get(now)
     if column == "real_time":
-        return value, None  # it is published after the hour, and comes as a correction
+        return value, None  # it is published after the hour, so a later run adds it as a correction
     if value is not None:
         return value, None
     if before and (known := before["forward"].get(name, {}).get(hours.text(now))) is not None:

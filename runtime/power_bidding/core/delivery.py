@@ -101,7 +101,7 @@ def _send(desk: Desk, row: Offer) -> Offer:
 def give_up(desk: Desk, none: Offer, lost: str = "") -> Offer | None:
     """Write an explicit no-offer, and return the stored row.
 
-    :param lost: digest of an offer of which it is unknown whether the market has it
+    :param lost: digest of an offer that the market may have received
     Return None if another attempt is sending an offer.
     """
     while True:

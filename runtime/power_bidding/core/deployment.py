@@ -65,7 +65,7 @@ class Endpoints(Protocol):
     def state(self, name: str) -> EndpointState: ...
 
     def names(self) -> Sequence[str]:
-        """Return the names of all endpoints with the prefix, except those being created."""
+        """Return the names of all endpoints with the prefix, except endpoints that are being created."""
         ...
 
     def delete(self, name: str) -> None:

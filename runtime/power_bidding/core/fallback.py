@@ -33,7 +33,7 @@ def fall_back(desk: Desk, run: int, name: str, error: str) -> Report:
         except MarketDownError as failure:
             failures.append(failure)
             if not lateness(desk, slot):
-                break  # each further offer would wait as long
+                break  # each further offer would wait as long for the market
     desk.count("FallbackHours", sum(row.source == "fallback" for row in settled))
     desk.count("NoOfferHours", sum(row.status == "no_offer" for row in settled))
     for failure in failures:
@@ -43,7 +43,7 @@ def fall_back(desk: Desk, run: int, name: str, error: str) -> Report:
 
 def _level(desk: Desk, run: int, name: str) -> float:
     """Return the MWh at the beginning of the run's real-time hour."""
-    # Without the dataset, which may be the cause of the failure
+    # Do not read the dataset, which may be the cause of the failure
     values = readings.stored(desk.history, desk.asset(name).location, run)
     return awards.telemetry_or_own(desk, name, run, values).level
 

@@ -25,7 +25,8 @@ class History(Protocol):
         ...
 
     def freeze(self, location: str, forecast: Mapping[int, float], run: int) -> None:
-        """Write the forecasts of a market day, unless those of a later run are stored. Atomic by UTC day."""
+        """Write the forecasts of a market day, unless forecasts of a later run are stored. Atomic by UTC
+        day."""
         ...
 
 

@@ -25,7 +25,7 @@ def stored(history: HistoryTable, location: str, run: int, days: int = HISTORY_D
     first = run - 24 * days
     found: Values = {name: {} for name in NAMES}
     items = history.days(location, hours.text(first)[:10], hours.text(run + HORIZON_HOURS)[:10])
-    # For a repeated run, values of later runs are in the table too, and are omitted
+    # If the run is repeated, the table also has values of later runs; omit them
     for hour, part, item in _cells(items):
         if hour < first:
             continue

@@ -1,7 +1,7 @@
-"""A fine-tuning container that keeps to the contract of `personalization_finetune` and trains nothing.
+"""A stub of the fine-tuning container `personalization_finetune` with the same files, which trains nothing.
 
-What is measured with it is the pipeline around the training. A task whose first picture's bytes end in
-`bad` fails, alone. Between two writes it may be stopped at any moment, as the real one.
+The benchmark measures the pipeline around the training. A task whose first picture ends with the bytes `bad`
+fails, and no other task. Like the real container, this one may be stopped between any two writes.
 """
 
 import hashlib
@@ -16,7 +16,7 @@ BASE = Path(os.environ.get("SAGEMAKER_BASE_DIR", "/opt/ml"))
 CHECKPOINTS = BASE / "checkpoints"
 CHANNELS = BASE / "input" / "data"
 SECONDS = 0.05
-"""What a fine-tune takes; one that goes on from a checkpoint half of it."""
+"""Duration of a fine-tune. One that continues from a checkpoint takes half of it."""
 
 
 def main() -> None:
@@ -32,7 +32,7 @@ def main() -> None:
 
 def tune(task: dict) -> None:
     folder = CHECKPOINTS / task["request"]
-    if (folder / "result.json").exists():  # from before an interruption
+    if (folder / "result.json").exists():  # written before an interruption
         return
     write(folder / "progress.json", {"stage": "training", "step": 1, "steps": 2, "loss": 1.0})
     images = [(CHANNELS / "images" / name).read_bytes() for name in task["images"]]

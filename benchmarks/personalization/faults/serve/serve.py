@@ -1,4 +1,4 @@
-"""A multi-model server that answers nothing but /ping: the endpoint is not what is measured."""
+"""A stub of the multi-model server that only answers /ping: the benchmark does not measure the endpoint."""
 
 import os
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer

@@ -126,7 +126,7 @@ def delete(found: Leftovers, time_left: Callable[[], float]) -> None:
     endpoints = [item["EndpointName"] for item in _listed("list_endpoints", "Endpoints", found)]
     for name in endpoints:
         _gone(sagemaker.delete_endpoint, EndpointName=name)
-    for name in endpoints:  # configuration and log are in use until then
+    for name in endpoints:  # until it is deleted, its configuration and log are in use
         while not _gone(sagemaker.describe_endpoint, EndpointName=name):
             _pause(time_left, f"endpoint {name} is still being deleted")
     for config in _listed("list_endpoint_configs", "EndpointConfigs", found):
@@ -178,7 +178,7 @@ def _pages(operation: str, key: str, **arguments: Any) -> list[dict[str, Any]]:
 
 
 def _gone(call: Callable[..., Any], **arguments: Any) -> bool:
-    """Make a call. Return True if AWS returns that the resource does not exist."""
+    """Make a call. Return True if AWS responds that the resource does not exist."""
     try:
         call(**arguments)
     except ClientError as error:
@@ -237,7 +237,7 @@ def _streams(group: str, prefix: str) -> list[str]:
 
 
 def _delete_endpoint_logs(found: Leftovers) -> None:
-    """Delete the log groups of endpoints whose names have a suffix. The other one is in the template."""
+    """Delete the log groups of endpoints whose names have a suffix. The template has the other log group."""
     pages = client("logs").get_paginator("describe_log_groups")
     prefix = f"{ENDPOINT_LOGS}{found.endpoint}-"
     groups = [each for page in pages.paginate(logGroupNamePrefix=prefix) for each in page["logGroups"]]

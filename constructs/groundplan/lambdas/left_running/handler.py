@@ -46,7 +46,7 @@ def running(sagemaker: SageMakerClient, name: str) -> Iterator[str]:
         if _owned(job["TrainingJobName"], name):
             yield f"training job {job['TrainingJobName']}, since {job['CreationTime']:%Y-%m-%d %H:%M} UTC"
     for endpoint in _pages(sagemaker, "list_endpoints", "Endpoints", name, StatusEquals="InService"):
-        if _owned(endpoint["EndpointName"], name):  # not the stack's endpoint, which has its name
+        if _owned(endpoint["EndpointName"], name):  # not the stack's endpoint, whose name is `name`
             since = endpoint["CreationTime"]
             yield f"endpoint {endpoint['EndpointName']}, since {since:%Y-%m-%d %H:%M} UTC"
 

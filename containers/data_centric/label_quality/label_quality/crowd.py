@@ -43,7 +43,7 @@ class Labeler:
 @dataclass(frozen=True)
 class Crowd:
     labels: Any
-    """[n]: the consensus of an item with answers, the given label of any other"""
+    """[n]: the consensus for items with answers, the given label for the others"""
     confidence: Any
     """[n]: CROWDLAB's quality of the consensus, from 0 to 1; NaN without answers"""
     majority: Any
@@ -60,7 +60,7 @@ def consensus(answers: Any, names: Sequence[str], given: Any, probabilities: Any
     """Return the consensus of the answers.
 
     :param answers: [n, M], index of the class or NONE
-    :param names: of the M labelers
+    :param names: names of the M labelers
     :param given: [n], labels that the model was trained on
     :param probabilities: [n, K], out of fold, not calibrated: CROWDLAB weighs the model by its accuracy
 

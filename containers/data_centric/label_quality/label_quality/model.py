@@ -22,7 +22,7 @@ LANDMARKS = 400
 """Maximum number of examples with which the kernel is approximated (Williams and Seeger, "Using the Nystroem
 method to speed up kernel machines", 2000)."""
 PENALTY = 0.1
-"""L2 penalty. It and the kernel's width were chosen with other seeds than the benchmark's."""
+"""L2 penalty. The penalty and the kernel's width were chosen with other seeds than those of the benchmark."""
 ROUNDS = 300
 START = (0.0, -3.0)
 """Initial values of the calibration: logarithm of the temperature, and log-odds of the uniform share."""
@@ -89,8 +89,8 @@ def calibrated(probabilities: Any, labels: Any) -> Calibrated:
     """Calibrate probabilities [n, K] with respect to labels [n], some of which are wrong.
 
     Fits a temperature (Guo et al., "On Calibration of Modern Neural Networks", 2017) and a share of the
-    uniform distribution with the least log loss. Without the latter, wrong labels would only raise the
-    temperature.
+    uniform distribution, with the least log loss. Without the uniform share, wrong labels would only raise
+    the temperature.
     """
 
     def mixed(parameters: Any) -> Any:

@@ -62,8 +62,8 @@ def label_errors(labels: Any, probabilities: Any) -> Any:
 def find(given: Given, least_confidence: float, outlier_distance: float) -> list[Suspect]:
     """Return the suspects, least probable labels first, and suspects that are only outliers last.
 
-    The suggested class is the model's, else that of the duplicates, else the one with the next most votes. A
-    suspect that is only an outlier may have its current label as the suggestion.
+    The suggested class is the model's, or else the class of the duplicates, or else the class with the next
+    most votes. A suspect that is only an outlier may have its current label as the suggestion.
     """
     conflicts = _conflicts(given)
     masks: dict[Kind, Any] = {

@@ -61,7 +61,7 @@ class Data:
 
 
 def load(channels: Path, how: Decoding, validation_fraction: float) -> Data:
-    """Read the channels `train`, `validation` and `test`; the latter two are optional.
+    """Read the channels `train`, `validation` and `test`. `validation` and `test` are optional.
 
     Without the channel `validation`, a share of each class is split off `train`. Raises `FatalError`.
     """

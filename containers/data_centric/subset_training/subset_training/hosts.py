@@ -38,8 +38,9 @@ PORT = 9097
 """Port of the `TCPStore` on the first host, which the hosts use for rendezvous."""
 POLL = 0.1
 GRACE = 5.0
-"""Seconds to wait for the cause of a failed collective. The watch reports a lost host in that time. If none
-was lost, responsive hosts write to the store, and the failure reason names those that did not."""
+"""Seconds to wait for the cause of a failed collective. The watch reports a lost host in that time. If no
+host was lost, responsive hosts write to the store, and the failure reason names the hosts that did not
+write."""
 CUDA = "cuda"
 
 Both = Callable[[Tensor], tuple[Tensor, Tensor]]
@@ -186,7 +187,7 @@ def joined(cluster: Cluster, timeout: int, device: torch.device, stop: Callable[
 
 
 class _End:
-    """Decides how this process ends: with its own result or, if that comes first, because a host was lost."""
+    """Decides how this process ends: with its result, or because a host was lost, whichever is first."""
 
     def __init__(self, cluster: Cluster):
         self.watch = Watch(cluster, self._on_loss)
@@ -244,7 +245,7 @@ def _meet(cluster: Cluster, watch: Watch, timeout: int, stop: Callable[[], None]
     watch.start()
     wait(lambda: {first} - watch.joined)
     store = _store(found[0], limit)
-    # The first host times out earlier, and its failure names the missing host
+    # The first host times out before this one, and its failure reason names the missing host
     wait(lambda: set() if store.check(["joined"]) else {first}, timeout + GRACE)
     return store
 
@@ -290,7 +291,7 @@ def _unanswered(cluster: Cluster, store: dist.TCPStore, timeout: int, error: Run
             time.sleep(GRACE)
             waiting.extend(host for host in cluster.hosts if store.check([f"waits/{host}"]))
 
-    # The store is part of the first host's process: if one hangs, the other hangs too
+    # The store runs in the first host's process: if that process hangs, the store hangs too
     asking = threading.Thread(target=ask, daemon=True)
     asking.start()
     asking.join(2 * GRACE)

@@ -196,7 +196,7 @@ class Learner:
         return loss, accuracy
 
     def _smoothed(self, logits: Tensor, labels: Tensor, losses: Tensor) -> Tensor:
-        """Return the losses to minimise, from those without label smoothing."""
+        """Return the losses to minimise, with label smoothing, from the losses without it."""
         if not self.recipe.smoothing:
             return losses
         return functional.cross_entropy(

@@ -35,7 +35,7 @@ class Loader:
         self, examples: Examples, mean: Tensor, deviation: Tensor, size: int, device: torch.device
     ) -> None:
         """:param mean: [channels], for pixels from 0 to 255 or a table's values
-        :param deviation: [channels], likewise"""
+        :param deviation: [channels], in the same units"""
         self.images, self.labels = examples.images.to(device), examples.labels.to(device)
         self.mean, self.deviation = (each.view(1, -1, 1, 1).to(device) for each in (mean, deviation))
         self.size, self.device = size, device

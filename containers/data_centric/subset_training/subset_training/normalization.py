@@ -12,8 +12,9 @@ from torch import Tensor, nn
 class HostsBatchNorm(nn.BatchNorm2d):
     """Batch normalization with the statistics of the batch on all hosts, as if one host had the whole batch.
 
-    `nn.SyncBatchNorm` has no CPU implementation. With mixed precision and an empty share of a host, its hosts
-    exchange different types. All hosts must take part in every training step, also with an empty share.
+    `nn.SyncBatchNorm` has no CPU implementation. With mixed precision, its hosts would exchange different
+    types if the share of one of them is empty. All hosts must take part in every training step, also with an
+    empty share.
 
     :param group: process group of the hosts. Default: the group for tensors on CPUs
     """

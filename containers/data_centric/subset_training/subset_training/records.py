@@ -13,7 +13,8 @@ from .hosts import Hosts
 class Records:
     """The last loss of each training example, and optionally its last logits and features.
 
-    They come from different training steps, with augmented pictures and batch statistics in training mode.
+    The records are from different training steps, with augmented pictures and batch statistics in training
+    mode.
     """
 
     def __init__(self, count: int, classes: int, width: int, outputs: bool, device: torch.device):

@@ -41,7 +41,8 @@ def result(task: tasks.Task) -> Path:
 
 
 def train() -> int:
-    """Run this host's tasks; return the exit code. 0 if each task has a result, even one of a failure."""
+    """Run this host's tasks; return the exit code. 0 if each task has a result, even if it reports a
+    failure."""
     try:
         Settings.read(sagemaker.hyperparameters())  # reports invalid settings before slow imports
         left = mine()

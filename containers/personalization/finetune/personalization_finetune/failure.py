@@ -2,4 +2,4 @@
 
 
 class TaskError(Exception):
-    """A task failed because of its input. The message tells its user what is wrong and what to do."""
+    """A task failed because of its input. The message for the user has the error and the remedy."""

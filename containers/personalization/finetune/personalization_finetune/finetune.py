@@ -41,7 +41,7 @@ def run(
     folder: Path,
     stop: Interruption,
 ) -> None:
-    """Run a task and write its files to `folder`, last `result.json`, also if the task fails.
+    """Run a task and write its files to `folder`, with `result.json` last, even if the task fails.
 
     Raises `Stopped` after SIGTERM, with a checkpoint in `folder` from which another call continues.
     """

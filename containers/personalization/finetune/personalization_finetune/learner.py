@@ -55,7 +55,8 @@ class Learner:
         self.configs: dict[str, LoraConfig] = {}
 
     def begin(self) -> None:
-        """Add the trained parameters and their optimizers. Before, the networks are those of the base."""
+        """Add the trained parameters and their optimizers. Before this call, the networks are equal to the
+        base's."""
         settings = self.settings
         networks = {"unet": (self.unet, TARGETS[settings.targets])}
         if settings.train_text_encoder:
@@ -150,7 +151,7 @@ class Learner:
         Raises `TaskError` if the loss is not finite.
 
         :param prior: latents of the subject's class; None: no prior loss
-        :param words: returns the embedded prompts for a number of subject and of class latents
+        :param words: returns embedded prompts for the given numbers of subject latents and of class latents
         """
         settings = self.settings
 
@@ -254,7 +255,8 @@ class Learner:
         self.random.set_state(state["random"])
 
     def save(self, folder: Path) -> None:
-        """Write the adapter in the format of diffusers' `load_lora_weights`, or the pipeline with `full`."""
+        """Write the adapter in the format of diffusers' `load_lora_weights`; with method `full`, the
+        pipeline."""
         if self.settings.method == "full":
             unet = copy.deepcopy(self.unet).to(self.base.dtype)
             text = self.text.to(self.base.dtype)
@@ -315,7 +317,7 @@ def key_of(*parts: Any) -> str:
 def prior_latents(learner: Learner, subject: str, scratch: Path) -> torch.Tensor | None:
     """Return latents of the subject's class made by the base; None if the settings disable the prior loss.
 
-    They are made once per base, class and settings of generation, and stored in `scratch`.
+    They are generated once for each base, class and generation settings, and stored in `scratch`.
     """
     settings = learner.settings
     if not (settings.prior_weight and settings.prior_images and settings.prior_batch):
@@ -327,7 +329,7 @@ def prior_latents(learner: Learner, subject: str, scratch: Path) -> torch.Tensor
     path = scratch / f"prior-{named}.pt"
     if path.exists():
         return torch.load(path, weights_only=True)
-    seed, made = int(named[:8], 16), []  # independent of the task that makes them first
+    seed, made = int(named[:8], 16), []  # the seed does not depend on the task that generates them
     for start in range(0, settings.prior_images, 8):
         count = min(8, settings.prior_images - start)
         made.append(learner.generate(f"a photo of a {subject}", seed + start, count, latent=True))

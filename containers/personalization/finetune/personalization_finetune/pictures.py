@@ -58,7 +58,7 @@ def _too_large() -> PictureError:
 
 
 def as_seen(opened: Image.Image) -> Image.Image:
-    """Return the first frame of an opened picture as RGB. Raises what its decoder raises."""
+    """Return the first frame of an opened picture as RGB. Raises the decoder's errors."""
     opened.load()
     profile, upright = opened.info.get("icc_profile"), opened
     with contextlib.suppress(Exception):  # viewers ignore unreadable EXIF too

@@ -65,7 +65,7 @@ class Plan:
     autoencoder_width: int = 32
     autoencoder_steps: int = 2500
     autoencoder_batch: int = 8
-    autoencoder_side: int = 32  # pixels; it learns as much from a part of a picture as from the whole
+    autoencoder_side: int = 32  # in pixels; crops train the autoencoder as well as whole pictures
     autoencoder_rate: float = 3e-3
     channels: tuple[int, ...] = (48, 96, 192)
     width: int = 64
@@ -243,7 +243,7 @@ class Clock:
 
 
 def recolored(batch: torch.Tensor, chance: np.random.Generator) -> torch.Tensor:
-    """Return the pictures in other colors, so that the autoencoder learns colors that none of them has.
+    """Return recolored pictures, so that the autoencoder also learns colors that the pictures lack.
 
     Each channel becomes a mixture of the picture's channels or of their negatives.
     """

@@ -37,7 +37,7 @@ class Task:
 
 
 def read(path: Path, hosts: int) -> list[Task]:
-    """Return all tasks of the job. Raises `FatalError` with the error in the file, which no user wrote."""
+    """Return all tasks of the job. Raises `FatalError` for an invalid file, which no user wrote."""
     try:
         found = json.loads(path.read_text())
     except (OSError, ValueError) as error:

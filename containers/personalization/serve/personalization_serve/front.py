@@ -1,8 +1,8 @@
 """SageMaker's multi-model API in front of Triton.
 
 Triton implements this API too, but starts a process for each model. Here a model is an adapter of two small
-files. They are validated and their memory is counted, and each request passes the adapter's path to the
-resident base.
+files. This server validates the files and counts their memory. With each request it passes the adapter's path
+to the resident base.
 """
 
 from __future__ import annotations

@@ -155,7 +155,7 @@ class Models:
             try:
                 self.triton.ask({"forget": adapter})
                 return
-            except RequestError:  # the queue is full; without a retry the memory would leak
+            except RequestError:  # the queue is full: retry, or else the memory would leak
                 time.sleep(0.1)
 
     def generate(self, name: str, request: dict[str, Any]) -> dict[str, Any]:

@@ -5,10 +5,10 @@ In: `application/json`,
     {"accounts": [{"holdings": {"A": 20, "B": 0}, "cash": 512.5, "prices": {"A": 41.2, "B": 35.0}, "step": 3,
                    "mask": "all"}]}
 
-`holdings` are in units, money in dollars, `step` from 0. `mask` is required. It is what the caller allows:
-`"all"`, or for each asset a list of 2K + 1 booleans, from selling K lots to buying K. A policy that was
-trained on a price history also needs `history`: for each asset its last prices, from the oldest to the
-current one.
+`holdings` are in units, money in dollars, `step` from 0. `mask` is required. It has the choices that the
+caller allows: `"all"`, or for each asset a list of 2K + 1 booleans, from selling K lots to buying K. A policy
+that was trained on a price history also needs `history`: for each asset its last prices, from the oldest to
+the current one.
 
 Out: `{"orders": [{"units": {"A": -10, "B": 0}, "valid": true}], "policy": "..."}`. A rejected account has no
 trade, `valid` false and a `reason`. An account outside of the range of the training data has a `warning`.

@@ -55,7 +55,8 @@ def _entry(value: Any) -> Any:
 
 
 def _redacted(value: Any) -> Any:
-    """Redact each text in `value`. In the whole line, a PEM key without an end would hide the order."""
+    """Redact each text in `value`. If the whole line were redacted, a PEM key without an end would hide the
+    order."""
     if isinstance(value, str):
         return redact(value)
     if isinstance(value, dict):

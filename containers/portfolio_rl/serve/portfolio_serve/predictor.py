@@ -20,8 +20,8 @@ CHOICES_IN_A_RUN, CHOICES_IN_A_REQUEST = 2**16, 2**24
 a policy of values computes the value of every joint order, and a network the scores of its legs. A run must
 fit into a processor's cache, and a request must finish within SageMaker's 60 seconds."""
 SAME = 1e-6
-"""Maximum relative difference of a price from the last one of its history. Rounding to single precision makes
-less."""
+"""Maximum relative difference of a price from the last one of its history. Rounding to single precision
+causes a smaller difference."""
 LONGEST = 20
 """Maximum number of characters of a caller's text in reasons and the audit log."""
 

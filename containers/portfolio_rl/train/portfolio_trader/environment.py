@@ -1,17 +1,17 @@
 """The problem as Gymnasium environments: one for a single episode, and a vector environment in lockstep.
 
-Both use `Accounts`, which holds the state of many accounts and advances their time; the variant `published`
-with an action for each leg uses `published.Core`, which does the same in one compiled pass. An observation
-is a dictionary, by RLlib's names:
+Both use `Accounts`, which has the state of many accounts and advances their time. The variant `published`
+with an action for each leg uses `published.Core` instead, which does the same in one compiled pass. An
+observation is a dictionary with RLlib's names:
 
 - `observations`: float32 [2N + 2 + Z]: units held, cash in dollars, prices in dollars, step, signals. The
   variant `published` does not observe the step.
-- `action_mask`: int8, which actions are admissible now.
+- `action_mask`: int8, 1 for each action that is admissible now.
 
 Actions are joint orders by their index in `every_order` (`Discrete`, an exact mask), or a leg for each
 asset (`MultiDiscrete`, 2K+1 choices). A mask for each asset cannot express which legs are admissible
-together. It is the union over all orders, so an order that it allows may be refused. A refused order is not
-executed (`info["refused"]`).
+together. It allows each leg of any admissible order, so an order whose legs are all allowed may be refused. A
+refused order is not executed (`info["refused"]`).
 
 The reward is the total value in dollars at the end of the episode, else 0.
 """

@@ -1,8 +1,8 @@
 """Policies as self-contained ONNX files that apply the rules and reject invalid input.
 
 Inputs, for B accounts: `observation` float64 [B, 2N + 2 + Z] (units held, cash in dollars, prices in
-dollars, step, signals) and `mask` bool [B, N, 2K + 1], what the caller allows for each asset, from selling
-K lots to buying K. Outputs: `actions` int64 [B, N] in lots, and `valid` bool [B].
+dollars, step, signals) and `mask` bool [B, N, 2K + 1], which has the choices that the caller allows for each
+asset, from selling K lots to buying K. Outputs: `actions` int64 [B, N] in lots, and `valid` bool [B].
 
 A file contains the rules: with any mask, the order is admissible as a whole. An account gets no trade, and
 `valid` is false, if its observation is not finite, its holdings are negative or not whole lots, its prices

@@ -30,7 +30,7 @@ class Exported:
         self.session = onnxruntime.InferenceSession(
             str(folder / POLICY), options, providers=["CPUExecutionProvider"]
         )
-        # a champion of an earlier version has inputs in single precision and no number of choices
+        # files of earlier versions have inputs in single precision, and no number of choices in the metadata
         single = self.session.get_inputs()[0].type == "tensor(float)"
         self.kind = np.float32 if single else np.float64
         choices = self.session.get_modelmeta().custom_metadata_map.get("choices", CHOICES_IN_A_RUN // 32)

@@ -1,4 +1,4 @@
-"""Prices: the source's price model, and a user's price history.
+"""Prices: the price model of the AWS sample that this architecture follows, and a user's price history.
 
 Both are a `Market`, which draws episodes of T times. A trader decides at the first T-1 times; the holdings
 are valued at the last one.
@@ -28,7 +28,7 @@ class Episodes(NamedTuple):
     prices: Prices
     """[E, T, N] dollars per unit"""
     signals: Prices
-    """[E, T, Z] what a trader knows at each time in addition to the prices; Z may be 0"""
+    """[E, T, Z] signals that a trader knows at each time in addition to the prices; Z may be 0"""
 
 
 class Market(Protocol):
@@ -84,10 +84,10 @@ class Curves:
 def source_curves(first_is_on_the_curve: bool = True) -> Curves:
     """Return the price model of aws-samples/amazon-sagemaker-rl-action-masking (src/trading.py).
 
-    The source uses its variances 4, 2 and 7 as standard deviations, and so does this model. The source's
+    The sample uses its variances 4, 2 and 7 as standard deviations, and so does this model. The sample's
     `reset` draws the first prices around other means, 40, 35 and 48 dollars.
 
-    :param first_is_on_the_curve: False: use the source's means for the first prices
+    :param first_is_on_the_curve: False: use the sample's means for the first prices
     """
     t = np.arange(20)
     means = np.stack(

@@ -184,7 +184,7 @@ def purchase_mask(i, order, held, cash, fees, traded, prices, whole, allowed, ru
 
 @njit(cache=True, nogil=True)
 def _executed(order, lots, cash, prices, lots_after, cash_after, row) -> bool:
-    """Write lots and cash after the source's execution of an order; return whether it reduced the order."""
+    """Write lots and cash after an order by the AWS sample's rules; return whether it was reduced."""
     cut = False
     wanted = lots_after.copy()
     for j in range(len(lots)):
@@ -201,7 +201,7 @@ def admissible(lots, cash, prices, rules: Compiled, orders, lots_after, cash_aft
 
     Traverses the tree of legs without the branches after an inadmissible prefix. Returns the count.
 
-    :param distinct: whether to omit orders that the source reduces: each has the result of a smaller order
+    :param distinct: whether to omit orders that the sample reduces; each has the result of a smaller order
 
     :param orders: int8 [at least as many as there are, N]
     :param lots_after: int32, of the same shape
@@ -313,7 +313,7 @@ def joint_masks(lots, cash, prices, rules: Compiled, masks) -> None:
 def settle(actions, lots, cash, prices, rules: Compiled, fees, traded, refused) -> None:
     """Execute `actions` [E, N] on all accounts, in place. An inadmissible order is not executed.
 
-    Adds to `fees` [E] and `traded` [E] in dollars, and writes `refused` [E]. With the source's rules, the
+    Adds to `fees` [E] and `traded` [E] in dollars, and writes `refused` [E]. With the AWS sample's rules, the
     possible part of any order is executed, and fees and traded value are not counted.
     """
     for e in range(len(lots)):

@@ -9,7 +9,7 @@ Schulman et al., 2017, with masks as in Huang and Ontañón, 2022. Differences f
   the same expectation as the total at the end, with less noise. Discount 1, lambda 0.6.
 - Prices enter as deviations from the mean of their time, in standard deviations, by running statistics.
   Shares of the total enter as well, because they determine what the caps allow next.
-- The gradient of the loss with respect to the logits is compiled by hand (`clipped_objective`).
+- The gradient of the loss with respect to the logits is hand-written compiled code (`clipped_objective`).
 - A high learning rate, decayed to zero, and small minibatches.
 """
 
@@ -39,7 +39,8 @@ class Hyperparameters:
     episodes: int = 600_000
     """Episodes to train on."""
     cpu_seconds: float = 0.0
-    """Stop after this CPU time, if it comes first; 0: no limit. The rate ends at zero in both cases."""
+    """Stop after this CPU time, even before `episodes` are reached; 0: no limit. The rate ends at zero in
+    both cases."""
     batch: int = 1200
     """Episodes between two updates."""
     minibatch: int = 2400

@@ -1,4 +1,5 @@
-"""`python -m portfolio_trader compile`: compile in the image's build what jobs would compile at their start.
+"""`python -m portfolio_trader compile`: compile, in the image's build, the functions that jobs would compile
+at their start.
 
 numba compiles a function for the types of its arguments, including the layout of arrays. So this calls the
 same functions as a job, with small inputs. The compiled code is stored next to the modules, in `__pycache__`.

@@ -1,6 +1,6 @@
-"""The environment as published, with its faults, for comparison only.
+"""The environment of the AWS sample that this architecture follows, with its faults, for comparison only.
 
-aws-samples/amazon-sagemaker-rl-action-masking, src/trading.py. These properties of the source are kept:
+aws-samples/amazon-sagemaker-rl-action-masking, src/trading.py. These properties of the sample are kept:
 purchases are checked with the buying fee and charged the selling fee; legs are executed in the order of the
 assets, so a sale of asset 3 does not pay for a purchase of asset 1; purchases are reduced to the affordable
 number of lots; a sale is reduced if its fee exceeds the cash before it; with less than a dollar, assets 2 and

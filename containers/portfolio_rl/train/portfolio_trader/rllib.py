@@ -136,14 +136,14 @@ class MaskedOrders(TorchRLModule, ValueFunctionAPI):
         """Return the masked logits, [B, 2N (K+1)], the legs, [B, 2N], and their log-likelihood, [B].
 
         :param chosen: [B, 2N] legs that were drawn before; None: draw them
-        :param noise: as `orders.choose` takes it
+        :param noise: as in `orders.choose`
         """
         account = self._account(batch[Columns.OBS])
         logits = self.network.logits(self._inputs(account))
         lots, cash, prices, _, _ = account
         count, shape = len(lots), tuple(logits.shape)
         scores = logits.detach().numpy()
-        if chosen is not None:  # scores with which the same legs are the most likely ones
+        if chosen is not None:  # scores with which the given legs are the most likely ones
             scores = np.zeros(shape, np.float32)
             np.put_along_axis(scores, chosen[..., None], 1.0, axis=-1)
         legs = np.empty((count, 2 * self.assets), np.int64)
@@ -228,11 +228,11 @@ SOURCE = RllibHyperparameters(
     entropy=0.0,
     width=256,
 )
-"""Hyperparameters of the source's sample (batches of 25,000 decisions), with RLlib's defaults for the others.
+"""Hyperparameters of the AWS sample (batches of 25,000 decisions), with RLlib's defaults for the others.
 
-Differences from the sample: a reward at every step instead of only the last one, in shares of the cash at the
-start; normalised prices; the time and the mask of the whole order in the observation; no clipping of the
-value error.
+The training differs from the sample in four ways. Every step has a reward instead of only the last one, in
+shares of the cash at the start. Prices are normalised. The observation has the time and the mask of the whole
+order. The value error is not clipped.
 """
 RECIPES = {"ours": RllibHyperparameters(), "source": SOURCE}
 

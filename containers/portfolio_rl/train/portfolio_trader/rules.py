@@ -18,10 +18,10 @@ required: no leg sells more than the account has, a sale's proceeds exceed its f
 purchases.
 No constraint forces a trade. The order without a trade is therefore always admissible.
 
-An order is admissible if and only if each of its prefixes is admissible (the sales, then one purchase after
-the other): sales only add cash and free no cap, and each purchase adds to turnover and to the shares of its
-groups while it reduces cash and, by its fee, the total value. Masks for one leg after the other are therefore
-exact, for any number of assets.
+An order is admissible if and only if each of its prefixes is admissible. A prefix is the sales and the
+first purchases. Sales only add cash and free no cap. Each purchase adds to turnover and to the
+shares of its groups, and reduces cash and, by its fee, the total value. Masks for one leg after the other are
+therefore exact, for any number of assets.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ class Compiled(NamedTuple):
     """Purchases leave this much cash."""
     turnover: float
     faithful: bool
-    """Whether orders are masked and executed as the source does (`published.py`)."""
+    """Whether orders are masked and executed as in the AWS sample (`published.py`)."""
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ class Settings(Options):
     episodes: int = whole(100, 100_000_000, default=600_000)
     """Number of training episodes of PPO."""
     cpu_seconds: float = number(0, 1e6, default=0.0)
-    """CPU time after which PPO stops, if it comes first; 0: no limit."""
+    """CPU time after which PPO stops, even before `episodes` are reached; 0: no limit."""
     held_out: int = whole(1000, 1_000_000, default=50_000)
     """Number of held-out episodes for the comparison with the baselines."""
     program: bool = flag(default=False)
@@ -42,7 +42,7 @@ class Settings(Options):
     runners: int = whole(0, 1024, default=0)
     """Env runners of `rllib` on each host; 0: one for each core."""
     recipe: str = choice("ours", "source", default="ours")
-    """Hyperparameters of `rllib`. `source`: those that the source published, for comparison."""
+    """Hyperparameters of `rllib`. `source`: those of the AWS sample, for comparison."""
     checkpoint_every: int = whole(0, 1_000_000, default=50)
     """Batches of PPO between two checkpoints; 0: none."""
     seed: int = whole(0, 2**31 - 1, default=0)

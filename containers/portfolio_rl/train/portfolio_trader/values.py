@@ -3,10 +3,11 @@
 The value of an order is a polynomial in the account's state after it (a post-decision value, Powell,
 Approximate Dynamic Programming, 2nd ed., chapter 4), one polynomial for each decision. Its variables are the
 holding of each asset, cash, and the signals of the time. If prices of different times are independent, as in
-the source's problem, there are no signals and holdings are in lots; on a price history they are in dollars.
+the problem of the AWS sample, there are no signals, and holdings are in lots. On a price history, holdings
+are in dollars.
 
 - `greedy`: degree 1, with the mean of the next price as the value of a unit: the best order if everything
-  were sold at the next prices, without fees. With known means, or with those of observed episodes.
+  were sold at the next prices, without fees. The means are known, or estimated from observed episodes.
 - `fitted`: value iteration, backward from the last decision, on observed episodes only. On many episodes
   drawn from known curves it is the stochastic dynamic program for comparison.
 """
@@ -265,8 +266,9 @@ class Fitting:
     random: float = 0.3
     """Share of random orders, so that the fit also covers accounts that the policy does not visit."""
     ridge: float = 1e-6
-    """Penalty on the weights, relative to the size of each monomial. On a price history, a weight is what a
-    monomial adds to the account's present value, so a large penalty expects prices to stay as they are."""
+    """Penalty on the weights, relative to the size of each monomial. On a price history, a weight is the
+    change that a monomial makes to the account's present value. So with a large penalty, prices are expected
+    not to change."""
 
 
 FEWER_DRAWS, LEAST_DRAWS = 4, 2

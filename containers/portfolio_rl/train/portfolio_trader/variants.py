@@ -37,7 +37,7 @@ class Variant:
     rules: Rules
     market: Curves
     faithful: bool = False
-    """Whether the source's accounting and mask are used, faults included (`published.py`)."""
+    """Whether the accounting and mask of the AWS sample are used, including its faults (`published.py`)."""
 
 
 VARIANTS = {

@@ -1,4 +1,4 @@
-"""`evaluate`: compare a candidate and a champion on the same days, to which neither was fitted.
+"""`evaluate`: compare a candidate and a champion on the same days. Neither was fitted to these days.
 
 /opt/ml/processing/history/LOCATION.csv
 /opt/ml/processing/candidate/model.tar.gz

@@ -51,8 +51,8 @@ def day_of(hour: int, zone: str) -> int:
 def outlook(fit: Fit, request: Request, until: int) -> Outlook:
     """Return prices to the end of the market day of the hour before `until`.
 
-    The missing hours of a market day that is partly published or not published are forecast from the days
-    before it, and those of later days from that forecast, all within the market's floor and cap.
+    Missing hours of the first market day that is not completely published are forecast from the days before
+    it. Later days are forecast from that forecast. All forecasts are within the market's floor and cap.
     """
     history, market = request.history, request.market
     known = np.flatnonzero(np.isfinite(history.prices))

@@ -45,7 +45,10 @@ class Market:
         return self.intervals * (60 * BEFORE - LEAD_MINUTES) // 60
 
     def spread(self, hour: int) -> float:
-        """Return real-time minus day-ahead price, as last seen when the curve of `hour` is fixed."""
+        """Return the mean spread of the last `SPREAD_HOURS` that are seen when the curve of `hour` is fixed.
+
+        The spread is the real-time minus the day-ahead price.
+        """
         end = (hour - BEFORE) * self.intervals + self.seen
         at = np.arange(max(end - SPREAD_HOURS * self.intervals, 0), end)
         if not len(at):

@@ -21,7 +21,7 @@ CURVE, SELECTED = REAL_TIME_POLICIES = ("curve", "selected")
 LEAST_DAYS, MOST_DAYS = 42, 500
 """Minimum and maximum days of a request's history: for the linear models, and to limit the computation."""
 AHEAD = 72
-"""Maximum number of hours after the newest price for which a request may ask."""
+"""Maximum number of hours from the newest price to the requested hours."""
 MOST_AWARDS = 200
 MOST_SEGMENTS = 100
 LONGEST = 30
@@ -69,7 +69,7 @@ class Request:
     asset: Asset
     market: Terms
     history: History
-    """Prices to the last known one, feeds and the external forecast; each as long as the longest"""
+    """Prices to the last known one, feeds and the external forecast. All are padded to the longest of them"""
     real_time: Doubles
     """Real-time prices of the same hours"""
     level: float

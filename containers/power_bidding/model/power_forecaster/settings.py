@@ -43,7 +43,8 @@ class Settings(Options):
     judged_days: int = whole(14, 56, default=28)
     """Number of last days of the history, which the judged fit has not seen"""
     trailing_days: int = whole(14, 364, default=TRAILING)
-    """Number of days before the judged ones, and before the end, on which the weights are learned"""
+    """Number of days on which the weights are learned, before the judged days and before the end of the
+    history"""
     refit_days: int = whole(1, 56, default=28)
     """Days between two fits of trees and network, for the forecasts from which the weights are learned"""
     prior_days: float = number(0, 1000, default=PRIOR)

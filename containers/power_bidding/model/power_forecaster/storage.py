@@ -34,7 +34,7 @@ LARGEST = 1e6
 
 
 class OptimizationError(Exception):
-    """The linear program has no optimal solution. The message says why."""
+    """The linear program has no optimal solution. The message has the reason."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""`train`: fit the models of all locations, learn their weights, judge them on days that they have not seen.
+"""`train`: fit the models of all locations, learn their weights, evaluate both on days that were not used.
 
 Channel `history`: one CSV file for each location, `LOCATION.csv`, see the README.
 """
@@ -65,7 +65,7 @@ def _card(given: dict[str, Location], settings: Settings, seconds: float) -> dic
 
 
 def _fitted(name: str, location: Location, settings: Settings, stop: Interruption) -> dict[str, Fit]:
-    """Return the fits of a location: one to all days, and one to the days before the judged ones.
+    """Return the fits of a location: one to all days, and one to the days before the judged days.
 
     The forecasts from which weights are learned are made as in production, by models fitted to earlier days.
     """
@@ -74,7 +74,7 @@ def _fitted(name: str, location: Location, settings: Settings, stop: Interruptio
     least = LEAST + LEAST_TRAILING + settings.judged_days
     if end < least:
         raise FatalError(f"{name}.csv must have at least {least} whole market days with prices, got {end}")
-    # one of the steps of refit_days begins at the judged days, so that one fit is to the days before them
+    # a step of refit_days begins at the judged days, so that one fit has only the days before them
     steps = -(-min(settings.trailing_days, judged - LEAST) // settings.refit_days)
     begin = max(judged - steps * settings.refit_days, LEAST + (judged - LEAST) % settings.refit_days)
     families = day_ahead.families(

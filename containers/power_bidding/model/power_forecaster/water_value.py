@@ -72,9 +72,9 @@ class Limits:
     def of(cls, asset: Asset, awards: Doubles) -> Limits:
         """Return the limits that keep the awards.
 
-        An hour with a sale sells at least as much, an hour with a purchase buys at least as much. The energy
-        that later awards sell must be stored, or be bought by earlier awards. Other future purchases do not
-        count.
+        An hour whose award is a sale sells at least the award. An hour whose award is a purchase buys at
+        least the award. The energy that later awards sell must be stored, or be bought by earlier awards.
+        Other future purchases do not count.
 
         :param awards: [T] MW, NaN or 0 for hours without an award
         """

@@ -37,7 +37,7 @@ HOST_LOST = 3
 
 def train() -> int:
     """Return the exit code. A failure's reason is in SageMaker's failure file and the log's last line."""
-    reason = _train()  # its tracker, which prints to the log, has ended afterwards
+    reason = _train()  # ends the tracker too, which prints to the log
     return 0 if reason is None else fail(reason)
 
 

@@ -25,7 +25,7 @@ LOGIN_SECONDS = int(os.environ.get("GROUNDPLAN_LOGIN_SECONDS") or 20)
 REQUEST_SECONDS = 120
 """Maximum time of a request. Without it the connector retries failed requests forever."""
 
-logging.getLogger("snowflake").setLevel(logging.CRITICAL)  # it raises its errors too
+logging.getLogger("snowflake").setLevel(logging.CRITICAL)  # it also raises the errors that it logs
 
 
 def credentials(secret: str) -> dict[str, Any]:
@@ -82,7 +82,7 @@ def connect(found: dict[str, Any]) -> SnowflakeConnection:
             **parameters,
             login_timeout=LOGIN_SECONDS,
             network_timeout=REQUEST_SECONDS,
-            client_prefetch_threads=2,  # each keeps a chunk of the result in memory
+            client_prefetch_threads=2,  # each thread keeps a chunk of the result in memory
             application="Groundplan",
             session_parameters={"QUERY_TAG": os.environ.get("TRAINING_JOB_NAME", "snowflake_xgboost")},
         )

@@ -37,7 +37,7 @@ class Shelf:
         self.rows += len(labels)
 
     def pieces(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yield features [n, f] and labels [n] in pieces; one piece of no rows if there are no rows."""
+        """Yield features [n, f] and labels [n] in pieces; a single empty piece if there are no rows."""
         with self.path.open("rb") as file:
             for _ in range(max(1, -(-self.rows // PIECE))):
                 rows = np.fromfile(file, dtype=np.float32, count=PIECE * self.width)

@@ -47,9 +47,9 @@ def quoted(name: str) -> str:
 
 
 def find(wanted: str, names: list[str]) -> str | None:
-    """Return the name in `names` that an identifier means; None if there is none.
+    """Return the name in `names` that an identifier matches; None if there is none.
 
-    An unquoted identifier also means a name that differs only in case, if there is exactly one.
+    An unquoted identifier also matches a name that differs only in case, if there is exactly one such name.
     """
     name = identifier(wanted)
     if name in names or wanted.startswith('"'):

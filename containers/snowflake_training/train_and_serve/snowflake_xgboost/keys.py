@@ -91,7 +91,8 @@ def _from_base64(text: str) -> tuple[Loader, bytes]:
 
 
 def _opened(loader: Loader, data: bytes, passphrase: str | None) -> Any:
-    """Load the key. Raises `FatalError` for the passphrase; for the key ValueError, UnsupportedAlgorithm."""
+    """Load the key. Raises `FatalError` for a wrong passphrase, ValueError or UnsupportedAlgorithm for the
+    key."""
     try:
         return loader(data, None)
     except TypeError:  # the key is encrypted

@@ -72,9 +72,9 @@ def end_tracker(tracker: RabitTracker, watch: Watch) -> None:
 def gathered(cluster: Cluster, timeout: int) -> Iterator[None]:
     """Connect all hosts, ranked by their names. Raises `FatalError` if that takes over `timeout` seconds.
 
-    Hosts start in any order, so a host retries until the tracker runs. Afterwards a lost host fails the
-    others, usually at once (`toolkit.watch` detects the other cases), and a silent host fails them after
-    `timeout` seconds.
+    Hosts start in any order, so a host retries until the tracker runs. If a host is lost afterwards, the
+    other hosts fail, usually at once; `toolkit.watch` detects the other cases. If a host does not answer,
+    they fail after `timeout` seconds.
     """
     if cluster.size == 1:
         yield
@@ -101,7 +101,7 @@ def gathered(cluster: Cluster, timeout: int) -> Iterator[None]:
             time.sleep(0.5)
     try:
         yield
-    except FatalError:  # from `together`, so it is raised on all hosts, and all disconnect
+    except FatalError:  # an error from `together` is raised on all hosts, and all of them disconnect
         collective.finalize()
         raise
     collective.finalize()

@@ -4,7 +4,7 @@ Numbers are unchanged. Text becomes a category, by a dictionary that is the same
 coordinates are also added in rotated form, because trees split along axes and the directions of a map are
 arbitrary. XGBoost learns a default side for missing values at each split, or their rows are dropped.
 
-`Preparation.encode` is the only place where a value is trimmed, taken for missing, looked up, converted or
+`Preparation.encode` is the only place where a value is trimmed, treated as missing, looked up, converted or
 rejected. Training passes the columns as Snowflake stores them, serving the cells as a client sends them.
 """
 

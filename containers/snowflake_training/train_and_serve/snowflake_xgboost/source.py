@@ -7,14 +7,14 @@ the hash are independent. Therefore
 - the hosts' parts are disjoint and complete for any number of hosts;
 - the held-out rows do not depend on the number of hosts, stay held out as the table grows, and copies of a
   row are never on both sides of the split;
-- missing values are no special case (HASH is never NULL), nor is the sign: the bits are masked, because ABS
-  is not defined for the least 64-bit integer.
+- missing values need no special case, because HASH is never NULL. The sign bit is masked out, because ABS is
+  not defined for the least 64-bit integer.
 
-The alternative, one query whose result batches are distributed by rank, has disadvantages: Snowflake splits a
-result by size, so a table of some megabytes is one batch and one host gets all of it; batches have presigned
-URLs that the hosts would have to exchange; and the validation split still needs the hash. Its advantage is
-that one query is one snapshot. Time travel gives the same: all hosts read the table AT the time when the
-first host read its metadata. A table without history is read in its current state, with a warning.
+The alternative is one query whose result batches are distributed by rank. It has disadvantages: Snowflake
+splits a result by size, so a table of some megabytes is one batch and one host gets all of it; batches have
+presigned URLs that the hosts would have to exchange; and the validation split still needs the hash. Its
+advantage is that one query is one snapshot. Time travel gives the same: all hosts read the table AT the time
+when the first host read its metadata. A table without history is read in its current state, with a warning.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ def pull(
 ) -> Iterator[Batch]:
     """Yield the rows of a host in batches, with a few batches in memory. Raises `FatalError`.
 
-    Over `host` = 0 … `hosts` - 1 every row of the table comes exactly once.
+    The calls with `host` = 0 … `hosts` - 1 together yield every row of the table exactly once.
 
     :param columns: the kind (number, text, boolean) of each column to read
     """

@@ -67,7 +67,7 @@ class Progress:
     """The learning curve so far, which also determines early stopping after a resume.
 
     `train`, `validation`: RMSE over the rows of all hosts, by round. `hosts`: for each rank, RMSE over the
-    host's held-out rows by round, None if it has none.
+    host's held-out rows by round; None if the host has no such rows.
     """
 
     train: list[float] = field(default_factory=list)
@@ -227,7 +227,8 @@ def look(connection: SnowflakeConnection, settings: Settings) -> tuple[Table, Pr
 def begin(
     settings: Settings, cluster: Cluster, preparation: Preparation, matrices: list[xgb.DMatrix]
 ) -> tuple[xgb.Booster, Progress]:
-    """Return the model and progress of the first host's checkpoint on all hosts, or new ones."""
+    """Return, on all hosts, the model and progress of the first host's checkpoint, or a new model and
+    progress."""
     found = together(cluster, lambda: read_checkpoint(settings, preparation) if cluster.first else None)[0]
     parameters = settings.booster_parameters()
     if found is None:

@@ -28,7 +28,7 @@ class WorkerLostError(Exception):
 
 
 class Workers:
-    """A pool of workers. Each request uses one free worker, and waits if none is free."""
+    """A pool of workers. Each request uses a free worker, and waits if all workers are busy."""
 
     def __init__(self, count: int):
         """Start the workers and wait until all have loaded the model. Raises `FatalError`."""

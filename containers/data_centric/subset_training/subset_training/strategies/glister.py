@@ -77,7 +77,7 @@ class Mixture:
 
     Repeating a fixed subset costs more accuracy than a good selection gains. The random half is drawn without
     replacement over epochs, as in `AdaptiveRandom`. The first epochs are completely random, because gradients
-    of an untrained model contain no information about the examples at the same cost.
+    of an untrained model cost the same but contain no information about the examples.
 
     :param pool: strategy that selects the pool, of twice the size of the half drawn from it
     :param begin: first epoch, from 0, that draws from a pool

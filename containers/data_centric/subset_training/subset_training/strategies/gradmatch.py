@@ -74,7 +74,7 @@ class GradMatchBatches(Stateless):
 def filled(state: State, indices: Tensor, weights: Tensor, k: int) -> Selection:
     """Return the selection, filled up to the budget with random examples of weight 1.
 
-    :param weights: for which the weighted sum of gradients approximates the sum over the training set
+    :param weights: weights with which the sum of gradients approximates the sum over the training set
     """
     more = permuted(others(len(state), indices), state.generator("filled"))[: k - len(indices)]
     weights = torch.cat([weights, torch.ones(len(more), dtype=weights.dtype)])

@@ -2,7 +2,7 @@
 11 months of CAISO prices.
 
 In those prices, two hubs have equal prices in at most 19 hours of a day, a price repeats for at most 7 hours,
-no day is a copy of the day before, and no day's prices are another day's times twelve.
+no day is a copy of the day before, and no day has the prices of another day times twelve.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """The weather from Open-Meteo's forecast API for customers.
 
-Chosen because its customer plans allow commercial use (the free host does not:
-https://open-meteo.com/en/terms; the data are CC BY 4.0), one answer has past and future hours, and it covers
-the whole world. api.weather.gov is in the public domain, but has no past hours and covers only the United
-States. Format: https://open-meteo.com/en/docs. The secret's `url` contains the place:
+Open-Meteo was chosen for three reasons. Its customer plans allow commercial use, unlike its free host
+(https://open-meteo.com/en/terms); the data are CC BY 4.0. One answer has past and future hours. It covers the
+whole world. api.weather.gov is in the public domain, but has no past hours and covers only the United States.
+Format: https://open-meteo.com/en/docs. The secret's `url` contains the place:
 https://customer-api.open-meteo.com/v1/forecast?latitude=29.76&longitude=-95.36.
 """
 
