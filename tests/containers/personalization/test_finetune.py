@@ -137,7 +137,8 @@ class Job:
             config.mkdir(parents=True, exist_ok=True)
             (data / "tasks").mkdir(parents=True, exist_ok=True)
             (config / "hyperparameters.json").write_text(json.dumps(QUICK | hyperparameters))
-            names = [f"algo-{number}" for number in range(self.hosts, 0, -1)]  # SageMaker promises no order
+            # reversed, because SageMaker does not guarantee the order of the hosts
+            names = [f"algo-{number}" for number in range(self.hosts, 0, -1)]
             (config / "resourceconfig.json").write_text(
                 json.dumps({"current_host": f"algo-{rank + 1}", "hosts": names})
             )

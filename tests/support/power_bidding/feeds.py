@@ -30,8 +30,8 @@ def settings(zone: str = TEXAS, locations: Sequence[str] = HUBS) -> FeedSettings
 
 
 def history(first: int, days: int, *, zone: str = TEXAS, real_time: bool = True, seed: int = 1) -> History:
-    """Return days like ERCOT's: at night all hubs are equal to the cent and some hours repeat the hour
-    before."""
+    """Return days like ERCOT's. At night, the prices of all hubs are equal to the cent, and some hours repeat
+    the price of the hour before."""
     chance = random.Random(seed)
     series: dict[str, dict[int, float]] = {"load": {}, "temperature": {}}
     last = {}
@@ -76,7 +76,7 @@ class KilledError(BaseException):
 
 @dataclass
 class Kills:
-    """Kills at the `at`-th write, before or after it."""
+    """Kills the function at its write number `at`, before the write or after it."""
 
     at: int = -1
     after: bool = False
