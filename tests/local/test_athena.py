@@ -113,7 +113,7 @@ def test_query_returns_projected_partitions_only(aws: Callable, offers: dict[str
     )
 
 
-def test_a_tables_columns_are_those_of_its_definition(aws: Callable, offers: dict[str, str]) -> None:
+def test_tables_columns_are_those_of_its_definition(aws: Callable, offers: dict[str, str]) -> None:
     status, rows = ask(aws("athena"), "SELECT * FROM offers WHERE date = '2022-02-01'")
     assert (status, rows[0]) == ("SUCCEEDED", ["asset", "mw", "date", "hour"])
     assert rows[1] == [None, "-8.0", "2022-02-01", "00"]
@@ -123,7 +123,7 @@ def test_query_through_a_view_of_a_view_works(aws: Callable, offers: dict[str, s
     assert ask(aws("athena"), "SELECT l.largest FROM largest l") == ("SUCCEEDED", [["largest"], ["9.5"]])
 
 
-def test_a_named_query_is_kept_with_its_text(aws: Callable, tables: dict[str, str]) -> None:
+def test_named_query_is_kept_with_its_text(aws: Callable, tables: dict[str, str]) -> None:
     kept = aws("athena").get_named_query(NamedQueryId=tables["AWS::Athena::NamedQuery"])["NamedQuery"]
     assert (kept["Name"], kept["QueryString"]) == ("queries-test-all-offers", OFFERS)
     assert kept["WorkGroup"] == "queries-test"
@@ -211,7 +211,7 @@ def test_schedule_passes_its_time_and_uses_its_role(
     assert time.strptime(told["time"], "%Y-%m-%dT%H:%M:00Z")
 
 
-def test_a_schedule_needs_a_role_of_the_schedulers(aws: Callable, enforced: None) -> None:
+def test_schedule_needs_a_role_of_the_schedulers(aws: Callable, enforced: None) -> None:
     scheduler = aws("scheduler")
     with pytest.raises(
         scheduler.exceptions.ValidationException, match="must allow AWS EventBridge Scheduler"

@@ -93,7 +93,7 @@ def function(cloud: LocalCloud, name: str) -> None:
     assert client(cloud, "lambda").invoke(FunctionName=name)["Payload"].read() == b'"here"'
 
 
-def test_a_cloud_starts_answers_and_stops(own: LocalCloud) -> None:
+def test_cloud_starts_answers_and_stops(own: LocalCloud) -> None:
     # given a cloud that was never started
     assert not own.running
     own.start()
@@ -128,7 +128,7 @@ def test_only_the_loopback_interface_is_bound(own: LocalCloud) -> None:
     assert addresses == {"0100007F"}, "the server and Snowflake on 127.0.0.1, and nothing else"
 
 
-def test_a_server_that_does_not_end_is_killed(own: LocalCloud, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_server_that_does_not_end_is_killed(own: LocalCloud, monkeypatch: pytest.MonkeyPatch) -> None:
     # given a server that ends by SIGKILL only
     own.start()
     pid = own.status()["pid"]
@@ -328,7 +328,7 @@ def test_two_clouds_run_side_by_side(own: LocalCloud, cloud: LocalCloud) -> None
     assert "mine" not in there
 
 
-def test_a_second_server_in_the_same_folder_is_refused(cloud: LocalCloud) -> None:
+def test_second_server_in_the_same_folder_is_refused(cloud: LocalCloud) -> None:
     command = [str(envs.environment("cloud")), "-m", "local.emulator.server", "--port", "1"]
     second = subprocess.run(
         [*command, "--home", str(cloud.home)], cwd=envs.ROOT, capture_output=True, text=True, timeout=60
@@ -408,7 +408,7 @@ def test_settings_are_checked(cloud: LocalCloud) -> None:
         cloud.configure(training_instances="many")
 
 
-def test_the_command_line_starts_shows_and_stops(tmp_path: Path) -> None:
+def test_command_line_starts_shows_and_stops(tmp_path: Path) -> None:
     def local(*command: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", "local", *command, "--home", str(tmp_path / "cloud")],
@@ -507,7 +507,7 @@ def test_process_group_is_alive_until_its_last_process_ends() -> None:
     process.wait()
 
 
-def test_a_port_that_is_in_use_is_named(tmp_path: Path) -> None:
+def test_port_that_is_in_use_is_named(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(CloudError, match=rf"^Port {port} of 127.0.0.1 is in use by another program: .*$"):

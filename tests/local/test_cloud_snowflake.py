@@ -64,7 +64,7 @@ for proof in ({"private_key": other_key()}, {"password": "guessed"}):
     assert connector(refused).split() == ["394304", "390100"]
 
 
-def test_a_large_result_comes_in_batches_that_workers_can_share(connector: Callable[..., str]) -> None:
+def test_large_result_comes_in_batches_that_workers_can_share(connector: Callable[..., str]) -> None:
     # given a result with more rows than one batch
     program = """
 import pickle

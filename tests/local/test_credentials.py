@@ -171,7 +171,7 @@ def test_session_is_identified_by_its_token(cloud: LocalCloud, aws: Callable, to
     )
 
 
-def test_an_expired_session_is_refused(in_the_clouds_environment: Callable) -> None:
+def test_expired_session_is_refused(in_the_clouds_environment: Callable) -> None:
     # given an expired session
     program = """
 import time
@@ -190,7 +190,7 @@ except signatures.SignatureError as error:
     assert in_the_clouds_environment(program).stdout.split() == ["ExpiredTokenException"]
 
 
-def test_a_function_acts_with_a_session_of_its_role(cloud: LocalCloud, aws: Callable, function: str) -> None:
+def test_function_acts_with_a_session_of_its_role(cloud: LocalCloud, aws: Callable, function: str) -> None:
     assert f"assumed-role/{function}/" in invoke(aws, function)
     # given the function's session; when it is used with another secret; then it is refused
     known = invoke(aws, function, keys=True)
@@ -258,7 +258,7 @@ def test_command_line_enforces_iam(cloud: LocalCloud) -> None:
 # Presigned addresses and forms ------------------------------------------------------------------------
 
 
-def test_a_changed_or_expired_presigned_address_is_refused(aws: Callable, bucket: str) -> None:
+def test_changed_or_expired_presigned_address_is_refused(aws: Callable, bucket: str) -> None:
     # given IAM off, and an address that is valid
     place = {"Bucket": bucket, "Key": "a b/ü.txt"}
     url = aws("s3").generate_presigned_url("get_object", Params=place, ExpiresIn=600)
@@ -278,7 +278,7 @@ def test_a_changed_or_expired_presigned_address_is_refused(aws: Callable, bucket
     until(lambda: fetch(brief)[0] == 403 and b"Request has expired" in fetch(brief)[1], "its end")
 
 
-def test_an_unsigned_request_gets_no_object(cloud: LocalCloud, bucket: str) -> None:
+def test_unsigned_request_gets_no_object(cloud: LocalCloud, bucket: str) -> None:
     for url in (
         f"{cloud.endpoint_url}/{bucket}/a%20b/%C3%BC.txt",
         f"http://{bucket}.s3.localhost:{cloud.port}/a%20b/%C3%BC.txt",
@@ -357,7 +357,7 @@ def test_form_signature_is_refused_outside_its_bucket(
     assert invoke(aws, function)
 
 
-def test_the_code_of_a_function_has_a_presigned_address(
+def test_code_of_a_function_has_a_presigned_address(
     cloud: LocalCloud, aws: Callable, function: str
 ) -> None:
     url = aws("lambda").get_function(FunctionName=function)["Code"]["Location"]
@@ -389,7 +389,7 @@ def api(cloud: LocalCloud, aws: Callable, function: str) -> Iterator[str]:
     aws("apigatewayv2").delete_api(ApiId=identifier)
 
 
-def test_a_route_without_an_authorizer_needs_no_signature(api: str) -> None:
+def test_route_without_an_authorizer_needs_no_signature(api: str) -> None:
     assert fetch(f"{api}/open")[0] == 200
     assert fetch(f"{api}/open", Authorization="Bearer a-token")[0] == 200
 

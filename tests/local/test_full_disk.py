@@ -222,7 +222,7 @@ def test_object_too_large_to_write_fails_without_affecting_others(tmp_path: Path
         assert s3.head_object(Bucket="full-disk", Key="large")["ContentLength"] == 2 << 20
 
 
-def test_a_stack_is_saved_while_it_changes_without_requests(in_the_clouds_environment: Callable) -> None:
+def test_stack_is_saved_while_it_changes_without_requests(in_the_clouds_environment: Callable) -> None:
     program = """
 from types import SimpleNamespace
 import local.emulator.patches

@@ -165,7 +165,7 @@ def test_model_data_may_be_a_prefix_or_a_source(bench: Bench) -> None:
     assert served(packed) == {"model.txt": "three"}
 
 
-def test_a_model_may_come_from_an_approved_package(bench: Bench) -> None:
+def test_model_may_come_from_an_approved_package(bench: Bench) -> None:
     group = unique("group")
     bench.sagemaker.create_model_package_group(ModelPackageGroupName=group)
     inside = {

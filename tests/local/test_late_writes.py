@@ -132,7 +132,7 @@ said["files"] = files()
     assert not [name for name in said["files"] if name.startswith("deleted")]
 
 
-def test_a_version_is_written_before_the_object_that_replaced_it(
+def test_version_is_written_before_the_object_that_replaced_it(
     told: Callable[[str], dict[str, Any]],
 ) -> None:
     # given an object in a versioned bucket, and no space for a copy of its version
@@ -176,7 +176,7 @@ said["files"] = {str(path.relative_to(folder)): "" for path in folder.rglob("*")
     assert sorted(said["files"]) == ["111122223333/bucket/version", "111122223333/bucket/version.meta.json"]
 
 
-def test_a_deletion_waits_for_a_late_write_that_has_begun(told: Callable[[str], dict[str, Any]]) -> None:
+def test_deletion_waits_for_a_late_write_that_has_begun(told: Callable[[str], dict[str, Any]]) -> None:
     # given a slow late write of an object; when the object is deleted during the write
     said = told("""
 import threading

@@ -106,7 +106,7 @@ def world(cloud: LocalCloud) -> Iterator[World]:
 # What a container can access
 
 
-def test_a_container_sees_neither_home_nor_state_nor_other_jobs(
+def test_container_sees_neither_home_nor_state_nor_other_jobs(
     world: World, cloud: LocalCloud, tmp_path: Path
 ) -> None:
     # given a file of the user, the cloud's secrets, and another running job
@@ -205,7 +205,7 @@ on while the cloud copies checkpoints."""
 
 @pytest.mark.parametrize("code", [0, 1])
 @pytest.mark.parametrize("compression", ["GZIP", "NONE"])
-def test_the_cloud_follows_no_link_out_of_a_container(
+def test_cloud_follows_no_link_out_of_a_container(
     world: World, tmp_path: Path, code: int, compression: str
 ) -> None:
     # given a file of the user, and a job that writes links to it
@@ -348,7 +348,7 @@ def test_isolated_job_reaches_its_own_hosts_only(world: World, isolated: bool) -
     assert {each["machine"] for each in found} == {not isolated}
 
 
-def test_an_endpoints_container_has_its_files_at_literal_paths(world: World) -> None:
+def test_endpoints_container_has_its_files_at_literal_paths(world: World) -> None:
     endpoint = world.endpoint(world.config(model=world.model("weights")))
     assert world.ask(endpoint) == {"model": "weights", "name": "model.aws.local", "seen": ["ml", "program"]}
     world.sagemaker.delete_endpoint(EndpointName=endpoint)

@@ -166,7 +166,7 @@ def test_lists_are_filtered_sorted_and_cut_into_pages(sagemaker: Any) -> None:
 
 
 @pytest.mark.parametrize("packaged", [False, True])
-def test_a_model_whose_image_has_an_oci_manifest_is_refused(
+def test_model_whose_image_has_an_oci_manifest_is_refused(
     client: Any, sagemaker: Any, packaged: bool
 ) -> None:
     # Given an image that current Docker pushed without `oci-mediatypes=false`
@@ -277,7 +277,7 @@ def test_endpoint_configuration_is_described_with_its_created_fields(sagemaker: 
         ([], "ProductionVariants"),
     ],
 )
-def test_a_configuration_that_cannot_be_served_is_refused(
+def test_configuration_that_cannot_be_served_is_refused(
     sagemaker: Any, variants: list[dict[str, Any]], message: str
 ) -> None:
     many = {"Image": IMAGE, "ModelDataUrl": "s3://bucket/models/", "Mode": "MultiModel"}
@@ -439,7 +439,7 @@ def test_invalid_package_is_refused(sagemaker: Any, given: dict[str, Any], messa
     assert not sagemaker.list_model_packages(ModelPackageGroupName=group)["ModelPackageSummaryList"]
 
 
-def test_a_request_repeated_with_its_token_registers_one_version(sagemaker: Any) -> None:
+def test_request_repeated_with_its_token_registers_one_version(sagemaker: Any) -> None:
     group = make_group(sagemaker)
 
     first, second = (register(sagemaker, group, ClientToken="the-same") for _ in range(2))
@@ -461,7 +461,7 @@ def test_only_an_empty_group_can_be_deleted(sagemaker: Any) -> None:
         sagemaker.describe_model_package_group(ModelPackageGroupName=group)
 
 
-def test_a_package_that_changes_is_an_event(sagemaker: Any, client: Any) -> None:
+def test_package_that_changes_is_an_event(sagemaker: Any, client: Any) -> None:
     group, name = make_group(sagemaker), unique("packages")
     sqs, events = client("sqs"), client("events")
     queue = sqs.create_queue(QueueName=name)["QueueUrl"]
@@ -508,7 +508,7 @@ def reach(sagemaker: Any, name: str, status: str) -> None:
     until(lambda: notebook_status(sagemaker, name) == status)
 
 
-def test_a_notebook_instance_goes_through_its_statuses(sagemaker: Any) -> None:
+def test_notebook_instance_goes_through_its_statuses(sagemaker: Any) -> None:
     lifecycle = unique("lifecycle")
     sagemaker.create_notebook_instance_lifecycle_config(
         NotebookInstanceLifecycleConfigName=lifecycle, OnStart=script("#!/bin/bash\necho started\n")
@@ -578,7 +578,7 @@ def test_invalid_notebook_instance_is_refused(sagemaker: Any, given: dict[str, A
         make_notebook(sagemaker, **given)
 
 
-def test_a_lifecycle_configuration_is_described_updated_and_checked(sagemaker: Any) -> None:
+def test_lifecycle_configuration_is_described_updated_and_checked(sagemaker: Any) -> None:
     which = {"NotebookInstanceLifecycleConfigName": unique("lifecycle")}
     sagemaker.create_notebook_instance_lifecycle_config(**which, OnCreate=script("one"))
 

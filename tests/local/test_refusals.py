@@ -109,7 +109,7 @@ def test_definition_is_validated_with_its_jsonata_expressions(states: Any) -> No
     assert [each["code"] for each in found["diagnostics"]] == ["INVALID_JSONATA_EXPRESSION"]
 
 
-def test_a_machine_needs_a_role_that_step_functions_may_assume(
+def test_machine_needs_a_role_that_step_functions_may_assume(
     aws: Callable, states: Any, made: Callable
 ) -> None:
     # given a missing role and one of another service
@@ -123,7 +123,7 @@ def test_a_machine_needs_a_role_that_step_functions_may_assume(
             states.update_state_machine(stateMachineArn=arn, roleArn=each)
 
 
-def test_a_stack_with_a_wrong_definition_or_role_rolls_back(aws: Callable, trusted: str) -> None:
+def test_stack_with_a_wrong_definition_or_role_rolls_back(aws: Callable, trusted: str) -> None:
     def resources(definition: str, role_arn: str) -> dict[str, Any]:
         properties = {"DefinitionString": definition, "RoleArn": role_arn, "StateMachineName": next(names)}
         return {"Machine": {"Type": "AWS::StepFunctions::StateMachine", "Properties": properties}}
@@ -198,7 +198,7 @@ def test_a_result_over_256_kib_ends_the_execution(aws: Callable, ran: Callable, 
     assert (ended["status"], ended["error"]) == ("FAILED", "States.DataLimitExceeded")
 
 
-def test_a_result_of_256_kib_passes(ran: Callable) -> None:
+def test_result_of_256_kib_passes(ran: Callable) -> None:
     half = {"Type": "Pass", "Output": f"{{% $pad('', {LARGEST - 2}, 'x') %}}", "End": True}
     assert ran(jsonata(A=half))["status"] == "SUCCEEDED"
     task = {"Type": "Task", "Resource": "arn:aws:states:::aws-sdk:secretsmanager:createSecret",
@@ -309,7 +309,7 @@ def test_an_answer_over_6_mb_fails_the_function(aws: Callable, function: str) ->
 
 
 @pytest.mark.parametrize(("kind", "limit"), [("RequestResponse", 6 * 1024 * 1024), ("Event", 1024 * 1024)])
-def test_a_request_over_the_limit_is_refused(aws: Callable, function: str, kind: str, limit: int) -> None:
+def test_request_over_the_limit_is_refused(aws: Callable, function: str, kind: str, limit: int) -> None:
     def ask(size: int) -> Any:
         filler = json.dumps({"a": ""})
         payload = json.dumps({"a": "x" * (size - len(filler))})
@@ -443,7 +443,7 @@ def test_a_target_that_nothing_serves_is_refused_by_name(aws: Callable) -> None:
         )  # fmt: skip
 
 
-def test_a_stacks_rule_with_an_unserved_target_rolls_back(aws: Callable) -> None:
+def test_stacks_rule_with_an_unserved_target_rolls_back(aws: Callable) -> None:
     target = {"Id": "1", "Arn": KINESIS}
     stack = Stack(aws)
     properties = {"ScheduleExpression": "rate(1 day)", "Targets": [target]}

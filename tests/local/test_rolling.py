@@ -112,7 +112,7 @@ def test_rolling_update_rolls_back_when_a_later_batch_fails(bench: Bench) -> Non
         ({"Type": "INSTANCE_COUNT", "Value": 1}, 1),
     ],
 )
-def test_a_batch_must_be_a_share_of_the_instances(bench: Bench, size: dict[str, Any], instances: int) -> None:
+def test_batch_must_be_a_share_of_the_instances(bench: Bench, size: dict[str, Any], instances: int) -> None:
     chosen = config(bench, bench.model(), instances)
     with pytest.raises(ClientError, match=r"MaximumBatchSize must be between 5% and 50%.*got \d+"):
         bench.sagemaker.create_endpoint(

@@ -227,7 +227,7 @@ def test_retained_resource_outlives_its_stack(stacks: Stacks, aws: Callable[...,
     assert stacks.create({"Kept": kept})[1] == "ROLLBACK_COMPLETE"
 
 
-def test_a_protected_table_blocks_the_rollback_of_its_creation(
+def test_protected_table_blocks_the_rollback_of_its_creation(
     stacks: Stacks, broken: dict[str, Any]
 ) -> None:
     name = f"kept-{uuid.uuid4().hex[:8]}"
@@ -239,7 +239,7 @@ def test_a_protected_table_blocks_the_rollback_of_its_creation(
     assert "protected against deletion" in stacks.reasons(stack)
 
 
-def test_a_protected_pool_is_not_deleted(stacks: Stacks, aws: Callable[..., Any]) -> None:
+def test_protected_pool_is_not_deleted(stacks: Stacks, aws: Callable[..., Any]) -> None:
     # given a stack with a protected user pool
     pool = {"Type": "AWS::Cognito::UserPool", "Properties": {"DeletionProtection": "ACTIVE"}}
     stack, status = stacks.create({"Users": pool})

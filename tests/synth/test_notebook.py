@@ -38,7 +38,7 @@ def on_start(template: dict[str, Any]) -> str:
 
 
 @pytest.mark.parametrize("platform", ["notebook-al2023-v1", "notebook-al2023-v2"])
-def test_a_notebook_is_synthesized_on_each_platform(platform: str):
+def test_notebook_is_synthesized_on_each_platform(platform: str):
     # given the CDK's validation against CloudFormation's schemas
     template = notebook(CONTEXT, platform=platform)
     # then
@@ -60,7 +60,7 @@ FAKES = {
 
 
 @pytest.mark.parametrize("idle_minutes", [45, 0, None])
-def test_the_script_starts_the_idle_stop_and_the_kernel(idle_minutes: int | None, tmp_path: Path):
+def test_script_starts_the_idle_stop_and_the_kernel(idle_minutes: int | None, tmp_path: Path):
     # given the script with this test's folders and programs
     script = on_start(notebook(stop=groundplan.AutoStop(idle_minutes=idle_minutes)))
     folder, programs = tmp_path / "groundplan", tmp_path / "bin"
@@ -87,7 +87,7 @@ def test_the_script_starts_the_idle_stop_and_the_kernel(idle_minutes: int | None
     assert said == ([command] if idle_minutes else [])
 
 
-def test_the_script_is_bash_and_short_enough_for_sagemaker():
+def test_script_is_bash_and_short_enough_for_sagemaker():
     script = on_start(notebook())
     subprocess.run(["bash", "-n"], input=script, text=True, check=True)
     assert len(base64.b64encode(script.encode())) <= 16_384
@@ -129,7 +129,7 @@ def test_invalid_idle_minutes_are_refused(minutes: Any):
 
 
 @pytest.mark.parametrize("idle_minutes", [60, None])
-def test_the_notebook_may_stop_itself_and_no_other_instance(idle_minutes: int | None):
+def test_notebook_may_stop_itself_and_no_other_instance(idle_minutes: int | None):
     # given
     template = notebook(stop=groundplan.AutoStop(idle_minutes=idle_minutes))
     (instance,) = of_type(template, "AWS::SageMaker::NotebookInstance").values()

@@ -150,7 +150,7 @@ def test_stacks_are_selected_by_patterns(prod: Path, patterns: list[str], count:
 
 
 @pytest.mark.parametrize("before", [[], ["--all"], ["--ci", "--require-approval", "never"]])
-def test_a_deployment_logs_docker_in_to_the_base_images_registry(
+def test_deployment_logs_docker_in_to_the_base_images_registry(
     before: list[str], prod: Path, docker: Path, ecr: list[str], monkeypatch: pytest.MonkeyPatch
 ):
     # given an ECR and an app, a registry in another Region

@@ -22,7 +22,7 @@ def verbs(run: Run) -> list[str]:
     return [action.removesuffix(".sync").rpartition(":")[2] for action, _ in run.calls]
 
 
-def test_the_first_model_is_deployed_without_a_comparison():
+def test_first_model_is_deployed_without_a_comparison():
     sagemaker = SageMaker(serving=None)
     done = run(sagemaker)
     assert verbs(done).count("createTrainingJob") == 1
@@ -43,7 +43,7 @@ def test_the_first_model_is_deployed_without_a_comparison():
     assert "updateEndpoint" not in verbs(done)
 
 
-def test_a_better_model_replaces_the_one_in_service():
+def test_better_model_replaces_the_one_in_service():
     sagemaker = SageMaker(serving="InService", candidate=0.40, champion=0.50)
     done = run(sagemaker)
     training, evaluation = arguments(done, "createTrainingJob")
@@ -85,7 +85,7 @@ def test_only_a_model_that_is_better_by_enough_is_deployed(candidate, champion, 
     assert ("updateEndpoint" in verbs(done)) is deployed
 
 
-def test_an_execution_overrides_settings():
+def test_execution_overrides_settings():
     given = {"table": "OTHER", "hosts": 5, "hyperparameters": {"eta": 0.1, "rounds": 10, "record_rows": True}}
     done = run(SageMaker(), given)
     job = arguments(done, "createTrainingJob")[0]
@@ -195,7 +195,7 @@ VERSION = "arn:package/3"
 
 
 @pytest.mark.parametrize(("serving", "verb"), [("InService", "updateEndpoint"), (None, "createEndpoint")])
-def test_an_earlier_version_is_deployed_without_training(serving, verb):
+def test_earlier_version_is_deployed_without_training(serving, verb):
     # given a registry with an approved version 3; when an execution requests it
     done = run(SageMaker(serving=serving), {"version": 3})
     # then its image and model are deployed, without training, comparison or registration
@@ -212,7 +212,7 @@ def test_an_earlier_version_is_deployed_without_training(serving, verb):
 
 
 @pytest.mark.parametrize("registered", [{}, {"A": "1"}, {"STOP": "/other", "A": "1"}])
-def test_an_earlier_version_gets_the_endpoints_variables(registered):
+def test_earlier_version_gets_the_endpoints_variables(registered):
     # given an earlier version whose package has no variables, other ones, or another value of one
     sagemaker = SageMaker(serving="InService")
     sagemaker.variables = registered
@@ -224,7 +224,7 @@ def test_an_earlier_version_gets_the_endpoints_variables(registered):
 
 
 @pytest.mark.parametrize("approval", ["Rejected", "PendingManualApproval"])
-def test_a_version_that_is_not_approved_is_refused(approval):
+def test_version_that_is_not_approved_is_refused(approval):
     sagemaker = SageMaker(serving="InService")
     sagemaker.packages[VERSION] = approval
     done = run(sagemaker, {"version": 3})
@@ -235,7 +235,7 @@ def test_a_version_that_is_not_approved_is_refused(approval):
     assert verbs(done) == ["describeModelPackage"]
 
 
-def test_a_version_that_fails_to_deploy_stays_approved():
+def test_version_that_fails_to_deploy_stays_approved():
     sagemaker = SageMaker(serving="InService")
     sagemaker.statuses = [{"EndpointStatus": "InService", "EndpointConfigName": "old"}]
     done = run(sagemaker, {"version": 3})
@@ -406,7 +406,7 @@ def test_any_other_error_ends_the_execution_with_its_reason(task):
     assert done.visited.count(task) == 1
 
 
-def test_a_deployment_that_fails_leaves_the_old_model_serving():
+def test_deployment_that_fails_leaves_the_old_model_serving():
     sagemaker = SageMaker(serving="InService")
     sagemaker.statuses = [
         {"EndpointStatus": "InService"},  # to find the champion
@@ -423,7 +423,7 @@ def test_a_deployment_that_fails_leaves_the_old_model_serving():
     assert "deleteEndpoint" not in verbs(done)
 
 
-def test_a_first_deployment_that_fails_leaves_no_endpoint_behind():
+def test_first_deployment_that_fails_leaves_no_endpoint_behind():
     sagemaker = SageMaker(serving=None)
     sagemaker.statuses = [{"EndpointStatus": "Failed", "FailureReason": "the image has no serve"}]
     done = run(sagemaker)

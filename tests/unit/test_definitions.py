@@ -129,7 +129,7 @@ def test_definition_with_every_field_is_accepted(definition: dict[str, Any]) -> 
         ({"StartAt": "B", "States": {"A": END}}, [(TARGET, "/StartAt"), (TARGET, "/States/A")]),
     ],
 )  # fmt: skip
-def test_a_definition_that_aws_refuses_is_diagnosed(definition: Any, expected: list[tuple[str, str]]) -> None:
+def test_definition_that_aws_refuses_is_diagnosed(definition: Any, expected: list[tuple[str, str]]) -> None:
     assert found(definition) == expected
 
 

@@ -173,7 +173,7 @@ def test_stubs_are_imported_for_types_only():
 
 
 @pytest.mark.parametrize("name", architectures.BY_NAME)
-def test_an_architecture_imports_nothing_of_another(name):
+def test_architecture_imports_nothing_of_another(name):
     others = [other for other in architectures.BY_NAME if other != name]
     for path in tracked(f"*/{name}.py", f"*/{name}/*.py"):
         words = set(re.findall(r"^\s*(?:from|import) ([\w.]+)", path.read_text(), re.MULTILINE))
@@ -229,7 +229,7 @@ def test_no_modules_import_each_other_in_a_circle():
         pytest.fail(" -> ".join(reversed(error.args[1])))
 
 
-def test_a_class_name_has_one_meaning_in_a_package():
+def test_class_name_has_one_meaning_in_a_package():
     places: dict[tuple[str, str], list[str]] = {}
     for name, path in modules().items():
         package = name.partition(".")[0]

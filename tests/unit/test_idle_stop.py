@@ -64,21 +64,21 @@ class Instance:
 SILENCE = NoAnswerError("refused")
 
 
-def test_an_instance_is_stopped_after_the_idle_time() -> None:
+def test_instance_is_stopped_after_the_idle_time() -> None:
     instance = Instance()
     assert instance.after(10, age=0) == 0
     assert instance.after(HOUR - 1, age=HOUR - 1) == 0
     assert instance.after(1, age=HOUR) == 1
 
 
-def test_a_busy_kernel_is_never_idle() -> None:
+def test_busy_kernel_is_never_idle() -> None:
     instance = Instance()
     for _ in range(100):
         assert instance.after(HOUR, age=0) == 0
 
 
 @pytest.mark.parametrize("age", [None, 5 * HOUR])
-def test_a_fresh_instance_gets_the_full_time(age: float | None) -> None:
+def test_fresh_instance_gets_the_full_time(age: float | None) -> None:
     # given no activity, or times from before the start
     instance = Instance()
     assert instance.after(0, age) == 0
@@ -117,7 +117,7 @@ def test_instance_is_not_stopped_before_jupyters_first_response(capsys: pytest.C
     assert "Jupyter has never answered (refused): keep running" in capsys.readouterr().out
 
 
-def test_a_stop_that_fails_is_tried_at_the_next_poll(capsys: pytest.CaptureFixture[str]) -> None:
+def test_stop_that_fails_is_tried_at_the_next_poll(capsys: pytest.CaptureFixture[str]) -> None:
     # given
     instance = Instance()
     instance.fails = 2
@@ -200,7 +200,7 @@ def seen(jupyter: Jupyter) -> Activity:
     return idle_stop.activity_of(jupyter.address)
 
 
-def test_the_latest_of_kernels_and_terminals_counts(jupyter: Jupyter) -> None:
+def test_latest_of_kernels_and_terminals_counts(jupyter: Jupyter) -> None:
     jupyter.kernels = lambda: [kernel("idle", 500), kernel("starting", 900)]
     jupyter.terminals = lambda: [{"name": "1", "last_activity": ago(100)}]
     age, summary = seen(jupyter)
@@ -209,7 +209,7 @@ def test_the_latest_of_kernels_and_terminals_counts(jupyter: Jupyter) -> None:
     assert summary == "2 kernels, 0 busy, 1 terminals"
 
 
-def test_an_executing_kernel_is_active_now(jupyter: Jupyter) -> None:
+def test_executing_kernel_is_active_now(jupyter: Jupyter) -> None:
     jupyter.kernels = lambda: [kernel("idle", 900), kernel("busy", 900)]
     assert seen(jupyter) == Activity(0, "2 kernels, 1 busy, 0 terminals")
 
@@ -222,7 +222,7 @@ def test_times_are_read_as_jupyter_writes_them(jupyter: Jupyter, moment: str) ->
     assert age == pytest.approx(max(0, passed), abs=600)
 
 
-def test_a_server_without_terminals_has_none(jupyter: Jupyter) -> None:
+def test_server_without_terminals_has_none(jupyter: Jupyter) -> None:
     jupyter.terminals = lambda: None
     assert seen(jupyter) == Activity(None, "0 kernels, 0 busy, 0 terminals")
 
@@ -324,7 +324,7 @@ def running(folder: Path, jupyter: Jupyter, failures: int = 0) -> Iterator[Runni
 
 
 @pytest.mark.parametrize("what", ["kernel", "terminal"])
-def test_an_instance_in_use_runs_until_it_is_idle(what: str, jupyter: Jupyter, tmp_path: Path) -> None:
+def test_instance_in_use_runs_until_it_is_idle(what: str, jupyter: Jupyter, tmp_path: Path) -> None:
     # given a kernel that has executed without output for an hour, or a terminal with output
     if what == "kernel":
         jupyter.kernels = lambda: [kernel("busy", HOUR)]
@@ -345,7 +345,7 @@ def test_an_instance_in_use_runs_until_it_is_idle(what: str, jupyter: Jupyter, t
         program.until(lambda: "the stop was accepted" in program.log.read_text(), "its log")
 
 
-def test_the_aws_cli_is_called_until_it_succeeds(jupyter: Jupyter, tmp_path: Path) -> None:
+def test_aws_cli_is_called_until_it_succeeds(jupyter: Jupyter, tmp_path: Path) -> None:
     with running(tmp_path, jupyter, failures=2) as program:
         program.until(lambda: len(program.calls) >= 3, "the third call")
         program.until(lambda: "the stop was accepted" in program.log.read_text(), "its log")
@@ -364,7 +364,7 @@ def test_stop_without_metadata_or_aws_cli_raises_an_error(
         idle_stop.stop_instance(metadata)
 
 
-def test_the_program_is_python_of_the_instances_system() -> None:
+def test_program_is_python_of_the_instances_system() -> None:
     tree = ast.parse(SCRIPT.read_text(), feature_version=(3, 9))
     names = {
         name.name if isinstance(node, ast.Import) else node.module

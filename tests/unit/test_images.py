@@ -103,7 +103,7 @@ def test_image_runs_by_its_dockerfile(context):
     assert subprocess.check_output(command, env=environment, text=True) == "1.17.0\n"
 
 
-def test_a_container_inherits_nothing_from_the_server(context, monkeypatch):
+def test_container_inherits_nothing_from_the_server(context, monkeypatch):
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "of the server")
     monkeypatch.setenv("PYTHONSTARTUP", "/server")
     monkeypatch.setenv("SSL_CERT_FILE", "/certificates.pem")
@@ -156,7 +156,7 @@ def test_programs_of_packages_and_of_the_image_are_found(context):
     assert "tabular data" in subprocess.check_output(command, env=environment, text=True)
 
 
-def test_a_program_of_this_machine_is_not_the_images(context):
+def test_program_of_this_machine_is_not_the_images(context):
     image = built(context, PROGRAM)
     with pytest.raises(FileNotFoundError, match="has no program git"):
         image.launch([], ["git"])

@@ -128,7 +128,7 @@ def test_command_has_the_environment_of_the_image_only(built: Build, monkeypatch
     }
 
 
-def test_a_command_has_no_network(built: Build) -> None:
+def test_command_has_no_network(built: Build) -> None:
     # given a port of this machine that accepts connections
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
@@ -157,7 +157,7 @@ def test_command_is_ended_after_its_time_limit(built: Build, monkeypatch: pytest
         built("import time; time.sleep(300)")
 
 
-def test_a_command_runs_once_for_the_same_content(built: Build, said: list[str]) -> None:
+def test_command_runs_once_for_the_same_content(built: Build, said: list[str]) -> None:
     # given a command that writes a different file each time
     code = "import uuid; print('at work'); open('/opt/told', 'w').write(str(uuid.uuid4()))\n"
     first = built(code)
@@ -195,7 +195,7 @@ def test_unsupported_result_of_a_command_is_refused_with_the_reason(
         built(f"import os, shutil; {code}")
 
 
-def test_a_program_that_is_not_in_the_image_is_named(built: Build) -> None:
+def test_program_that_is_not_in_the_image_is_named(built: Build) -> None:
     with pytest.raises(BuildError, match=r"could not be started: the image has no program python3\.99"):
         built("", "RUN python3.99 -m work\n")
 

@@ -99,7 +99,7 @@ def test_process_that_left_its_session_is_killed(start: Start, end: signal.Signa
     until(lambda: not processes("OF_A_TEST", str(id(end))), "the end of what ran inside")
 
 
-def test_a_process_that_lost_its_parent_is_reaped(start: Start) -> None:
+def test_process_that_lost_its_parent_is_reaped(start: Start) -> None:
     # given an orphan that ends, in a container that waits for no process
     waits = """
 import pathlib, time
@@ -123,7 +123,7 @@ def test_missing_program_is_named_and_leaves_no_process(start: Start) -> None:
     assert not processes("OF_A_TEST", "missing")
 
 
-def test_the_images_files_lie_over_this_machines(place: Path, start: Start) -> None:
+def test_images_files_lie_over_this_machines(place: Path, start: Start) -> None:
     # given an image with files at paths of this machine, and one below /opt
     for path in ("usr/bin/own", "usr/local/bin/own-too", "etc/own", "opt/program/run"):
         file = place / "image" / path
@@ -188,7 +188,7 @@ print(json.dumps([sys.base_prefix, [os.path.relpath(path, sys.argv[1]) for path 
     assert [path for path in found if not path.startswith(python)] == []
 
 
-def test_a_program_of_a_package_finds_its_python(start: Start) -> None:
+def test_program_of_a_package_finds_its_python(start: Start) -> None:
     # its first line names the environment by its path on this machine
     assert said(start("/usr/local/bin/jp.py", "--help"))[0].startswith("usage: jp.py")
 
@@ -198,7 +198,7 @@ def test_host_names_are_resolved(start: Start) -> None:
     assert said(start("python", "-c", script)) == ["algo-1 127.0.0.2 127.0.0.3"]
 
 
-def test_a_folder_that_was_closed_to_its_owner_is_removed(tmp_path: Path) -> None:
+def test_folder_that_was_closed_to_its_owner_is_removed(tmp_path: Path) -> None:
     # given folders that may be neither read nor written, and a link out of them
     kept = tmp_path / "kept"
     kept.mkdir(mode=0o500)
@@ -268,7 +268,7 @@ def test_trial_is_repeated_after_a_transient_failure_only(
     assert not list((tmp_path / "home").iterdir())
 
 
-def test_an_error_of_the_init_keeps_its_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_of_the_init_keeps_its_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     init = tmp_path / "init.py"
     init.write_text(
         "import os, sys; os.write(int(sys.argv[1]), b'[Errno 28] mount(a): No space left on device')"

@@ -72,13 +72,13 @@ def test_unsupported_operation_returns_501_and_its_name(store: Store) -> None:
         assert "sagemaker:InvokeEndpoint" in error["message"]
 
 
-def test_an_operation_that_does_not_exist_is_unknown(store: Store) -> None:
+def test_operation_that_does_not_exist_is_unknown(store: Store) -> None:
     status, error = ask(store, "MakeCoffee")
     assert (status, error["__type"]) == (404, "UnknownOperationException")
 
 
 @pytest.mark.parametrize("body", [b"{", b"[]", b"\xff"])
-def test_a_body_that_is_no_json_object_is_refused(store: Store, body: bytes) -> None:
+def test_body_that_is_no_json_object_is_refused(store: Store, body: bytes) -> None:
     status, error = ask(store, "ListTrainingJobs", body)
     assert (status, error["__type"]) == (400, "SerializationException")
 
@@ -171,7 +171,7 @@ def test_next_page_is_complete_after_deletions(order: str) -> None:
         assert {each["ModelName"] for each in rest["M"]} == {each["ModelName"] for each in left}
 
 
-def test_a_list_is_filtered_by_name_status_and_time() -> None:
+def test_list_is_filtered_by_name_status_and_time() -> None:
     records = [
         {"TrainingJobName": f"{name}-{n}", "TrainingJobStatus": status, "CreationTime": n}
         for n, (name, status) in enumerate([("a", "Failed"), ("a", "Completed"), ("b", "Completed")])
@@ -296,7 +296,7 @@ def test_path_of_an_object_in_a_channel_is_sagemakers(prefix: str, key: str, pat
 
 
 @pytest.mark.parametrize("key", ["data/../../etc/passwd", "data/.."])
-def test_a_key_that_leaves_its_folder_is_refused(key: str) -> None:
+def test_key_that_leaves_its_folder_is_refused(key: str) -> None:
     with pytest.raises(artifacts.TransferError, match="not a path in a folder"):
         artifacts.relative(key, "data")
 
@@ -349,7 +349,7 @@ def test_hosts_get_unique_loopback_addresses() -> None:
     ("platform", "status"),
     [("notebook-al2023-v1", 200), ("notebook-al2023-v2", 200), ("notebook-al2023-v3", 400)],
 )
-def test_a_notebook_has_a_platform_that_aws_offers(store: Store, platform: str, status: int) -> None:
+def test_notebook_has_a_platform_that_aws_offers(store: Store, platform: str, status: int) -> None:
     role = "arn:aws:iam::000000000000:role/r"
     given = {"NotebookInstanceName": "n", "InstanceType": "ml.t3.medium", "RoleArn": role}
     assert ask(store, "CreateNotebookInstance", given | {"PlatformIdentifier": platform})[0] == status

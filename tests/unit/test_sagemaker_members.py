@@ -123,14 +123,14 @@ def filled(path: str, value: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("operation", "path"), [(name, path) for name, paths in members.UNBUILT.items() for path in paths]
 )
-def test_a_member_that_is_not_built_is_refused_by_name(operation: str, path: str) -> None:
+def test_member_that_is_not_built_is_refused_by_name(operation: str, path: str) -> None:
     assert members.unbuilt(operation, filled(path, {"given": True})) == path
     # and an empty or false one has no effect
     for empty in ({}, [], False):
         assert members.unbuilt(operation, filled(path, empty)) is None
 
 
-def test_a_value_that_is_not_served_is_refused() -> None:
+def test_value_that_is_not_served_is_refused() -> None:
     path = "ProductionVariants[].RoutingConfig.RoutingStrategy"
     assert members.unbuilt("CreateEndpointConfig", filled(path, "RANDOM")) is None
     said = members.unbuilt("CreateEndpointConfig", filled(path, "PREFIX_AWARE"))

@@ -55,7 +55,7 @@ def test_batch_without_a_retry_limit_is_retried_until_delivery_stops() -> None:
 
 
 @pytest.mark.parametrize("retries", [0, 1, 3])
-def test_a_limit_counts_the_attempts_after_the_first(retries: int) -> None:
+def test_limit_counts_the_attempts_after_the_first(retries: int) -> None:
     function = Function(1)
     assert function.run([record(1), record(2)], MaximumRetryAttempts=retries)
     assert function.seen == [["1", "2"]] * (retries + 1)

@@ -46,7 +46,7 @@ def test_packages_removed_from_the_lock_file_are_uninstalled(own_home):
     assert subprocess.run([python, "-c", "import six"], capture_output=True).returncode != 0
 
 
-def test_a_failed_installation_is_tried_again(own_home):
+def test_failed_installation_is_tried_again(own_home):
     lock = own_home / "requirements.txt"
     lock.write_text("six==0.0.0.nowhere\n")
     with pytest.raises(subprocess.CalledProcessError):
@@ -60,7 +60,7 @@ def test_a_failed_installation_is_tried_again(own_home):
     assert subprocess.run([python, "-c", "import six"]).returncode == 0
 
 
-def test_an_unknown_environment_is_named():
+def test_unknown_environment_is_named():
     with pytest.raises(ValueError, match="'nowhere' is not one of app, cloud"):
         envs.environment("nowhere")
 
@@ -95,7 +95,7 @@ def test_pip_settings_with_special_characters_are_read(tmp_path, monkeypatch):
     ("closed", "said"),
     [("project", "a clone of your own"), ("home", "GROUNDPLAN_HOME"), ("person", "HOME to a folder")],
 )
-def test_a_folder_that_cannot_be_written_is_named(closed, said, tmp_path, monkeypatch):
+def test_folder_that_cannot_be_written_is_named(closed, said, tmp_path, monkeypatch):
     # Given the configured folders, one of which this user may not write
     folders = {name: tmp_path / name for name in ("project", "home", "person")}
     for folder in folders.values():

@@ -40,7 +40,7 @@ def test_image_has_the_label_of_multi_model_support(built: BuiltImage):
     assert labels["com.amazonaws.sagemaker.capabilities.accept-bind-to-port"] == "true"
 
 
-def test_a_model_is_loaded_once_listed_and_unloaded(container: Container, made: Path):
+def test_model_is_loaded_once_listed_and_unloaded(container: Container, made: Path):
     name, folder = "user/model.tar.gz", made / "adapters" / "alice"
     entry = {"modelName": name, "modelUrl": str(folder)}
     assert container.call("GET", f"/models/{name}")[0] == 404
@@ -244,7 +244,7 @@ def test_unload_frees_the_memory(container: Container, made: Path):
     assert later[-1] < empty + 0.5 * size
 
 
-def test_a_model_that_is_in_use_is_unloaded_afterwards(container: Container, made: Path):
+def test_model_that_is_in_use_is_unloaded_afterwards(container: Container, made: Path):
     container.load("alice", made / "adapters" / "alice")
     with ThreadPoolExecutor(1) as pool:
         before = container.seconds
@@ -447,7 +447,7 @@ def test_container_exits_when_the_process_of_the_base_is_killed(serving: Contain
     until(lambda: not serving.children, "the end of Triton")
 
 
-def test_a_full_copy_is_measured_in_tritons_own_sagemaker_mode(built: BuiltImage, made: Path):
+def test_full_copy_is_measured_in_tritons_own_sagemaker_mode(built: BuiltImage, made: Path):
     with (
         # given the archive of a user's full copy
         archived(built, 1, str(made / "base"), ["full"]) as (folder, source, _),

@@ -140,7 +140,7 @@ def test_numbers_sent_as_json_or_text_are_the_same(endpoint: Endpoint):
     )
 
 
-def test_a_large_batch_is_answered_row_by_row(endpoint: Endpoint):
+def test_large_batch_is_answered_row_by_row(endpoint: Endpoint):
     expected = endpoint.csv(lines(ROWS))
     assert endpoint.csv(lines(ROWS * 5000)) == expected * 5000
 
@@ -197,7 +197,7 @@ def test_another_content_type_is_refused(endpoint: Endpoint):
         (b"1,2,\xff\xfe,true,3", "the body is not CSV in UTF-8"),
     ],
 )
-def test_a_bad_line_is_named(endpoint: Endpoint, body: str | bytes, reason: str):
+def test_bad_line_is_named(endpoint: Endpoint, body: str | bytes, reason: str):
     assert endpoint.refusal(body).startswith(reason)
 
 
@@ -224,7 +224,7 @@ def test_a_bad_line_is_named(endpoint: Endpoint, body: str | bytes, reason: str)
         ('{"instances": [{"LAT": 1, "NO": 2}]}', "row 1 names 'NO', which is no column of the model"),
     ],
 )
-def test_a_bad_instance_is_named(endpoint: Endpoint, body: str, reason: str):
+def test_bad_instance_is_named(endpoint: Endpoint, body: str, reason: str):
     assert endpoint.refusal(body, content_type="application/json").startswith(reason)
 
 

@@ -71,7 +71,7 @@ def test_each_row_goes_to_one_host(warehouse: Warehouse, awkward: Table, hosts: 
     assert abs(sizes / expected.size - 1 / hosts).max() < 0.02
 
 
-def test_the_held_out_rows_do_not_depend_on_the_hosts(warehouse: Warehouse, awkward: Table):
+def test_held_out_rows_do_not_depend_on_the_hosts(warehouse: Warehouse, awkward: Table):
     split = Split.of(awkward, **SPLIT)
     held = []
     for hosts in (1, 2, 4):
@@ -97,7 +97,7 @@ def test_copies_of_a_row_are_in_the_same_split(warehouse: Warehouse, awkward: Ta
     assert len(train) + len(validation) == 30_000
 
 
-def test_a_growing_table_keeps_its_held_out_rows(warehouse: Warehouse):
+def test_growing_table_keeps_its_held_out_rows(warehouse: Warehouse):
     warehouse.numbers("GROWING", 2000)
     table = survey(warehouse.session, "GROWING", "Y")
     split = Split.of(table, **SPLIT)
@@ -171,7 +171,7 @@ def test_columns_of_any_name_are_pulled(warehouse: Warehouse):
         ('s."a ""b"" c"', '"S"."a ""b"" c"'),
     ],
 )
-def test_a_table_is_quoted_part_by_part(name: str, sql: str):
+def test_table_is_quoted_part_by_part(name: str, sql: str):
     assert qualified(name) == sql
 
 

@@ -132,7 +132,7 @@ def test_job_writes_model_metrics_and_learning_curves(image: Image, given: dict[
     assert sum(metrics["importance"].values()) == pytest.approx(1)
 
 
-def test_the_best_round_is_kept(image: Image, given: dict[str, str]):
+def test_best_round_is_kept(image: Image, given: dict[str, str]):
     # given a job that overfits: deep trees, large steps, few rows
     overfit = {**given, "rounds": "300", "eta": "1", "max_depth": "12", "early_stopping_rounds": "7"}
     overfit |= {"validation_fraction": "0.9", "min_child_weight": "0", "subsample": "0.3"}
@@ -150,7 +150,7 @@ def sides(warehouse: Warehouse, table: Table, split: Split) -> set[bool]:
     return {bool(out) for batch in batches for out in split.held_out(batch.hashes)}
 
 
-def test_a_host_without_rows_takes_part(image: Image, warehouse: Warehouse, given: dict[str, str]):
+def test_host_without_rows_takes_part(image: Image, warehouse: Warehouse, given: dict[str, str]):
     # given three distinct rows, 10 times each: two of five hosts or more get none
     warehouse.run("CREATE OR REPLACE TABLE FEW (A FLOAT, Y FLOAT)")
     for a in (1, 2, 3):
@@ -262,7 +262,7 @@ def test_sigterm_saves_a_checkpoint_and_ends_cleanly(image: Image, given: dict[s
 
 
 @pytest.mark.parametrize("victim", [0, 1])
-def test_a_lost_host_fails_the_others(image: Image, given: dict[str, str], victim: int):
+def test_lost_host_fails_the_others(image: Image, given: dict[str, str], victim: int):
     # given a host that is killed without a shutdown message
     job = image.train({**given, "rounds": "50000", "timeout": "600"}, hosts=3)
     wait_for(job.first, r"\[5\] ")

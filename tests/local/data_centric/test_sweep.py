@@ -78,7 +78,7 @@ def read(aws: Callable) -> Callable[[str], bytes]:
 
 @pytest.fixture(scope="module")
 def swept(cloud: LocalCloud, run: Callable[..., Execution]) -> Execution:
-    """A sweep in which the first call is throttled, one job loses its instance and another one is stopped."""
+    """A sweep in which the first call is throttled, one job loses its instance and another job is stopped."""
     faults = ("fault_throttle_training_jobs", "fault_fail_training_jobs", "fault_stop_training_jobs")
     cloud.configure(**dict.fromkeys(faults, 1))
     found = run()
@@ -94,7 +94,7 @@ def test_sweep_compares_completed_jobs(swept: Execution, read: Callable[[str], b
     (stopped,) = output["failed"]
     assert (output["completed"], stopped["reason"]) == (3, "the job is Stopped (Stopped)")
     assert output["estimate"]["jobs"] == 4
-    # and the table has a line for each job, the runs one for each seed of those that completed
+    # and table.csv has a row for each job, and runs.csv a row for each seed of the completed jobs
     table = list(csv.DictReader(io.StringIO(read(f"{output['folder']}/table.csv").decode())))
     assert [(row["strategy"], row["fraction"]) for row in table] == [
         ("full", "1.0"),
@@ -108,10 +108,10 @@ def test_sweep_compares_completed_jobs(swept: Execution, read: Callable[[str], b
     assert {(row["cell"], row["seed"]) for row in runs} == {
         (row["cell"], seed) for row in whole for seed in ("0", "1")
     }
-    # and each run records the labels and the data that it was trained on
+    # and each run records the versions of the labels and of the data that it was trained on
     assert {row["labels"] for row in runs} == {output["labels"]} != {""}
     assert len({row["data"] for row in runs}) == 1
-    # and there are the epochs of each job, and a chart
+    # and there is a file with the epochs of each completed job, and a chart
     for row in whole:
         epochs = pyarrow.parquet.read_table(
             io.BytesIO(read(f"{output['folder']}/epochs/{row['cell']}.parquet"))
@@ -181,7 +181,8 @@ def searched(run: Callable[..., Execution]) -> Execution:
 def test_search_chooses_the_fractions_of_one_strategy(
     searched: Execution, read: Callable[[str], bytes]
 ) -> None:
-    # given a search: then the controls are at the ends of the range, and two fractions between them
+    # given a sweep with a search, then the control strategies have the fractions at the ends of the range,
+    # and the search has tried two fractions between them
     table = json.loads(read(f"{searched['output']['folder']}/table.json"))
     assert [row["strategy"] for row in table] == ["full", *["fewer_epochs"] * 2, *["adaptive_random"] * 2] + (
         ["glister"] * 2

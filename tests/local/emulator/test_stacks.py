@@ -69,7 +69,7 @@ def test_describe_stacks_returns_to_the_cdk_after_the_change_ends(cloud: LocalCl
         "Wait": {"Type": "AWS::CloudFormation::WaitCondition", "Properties": wait},
     }
     formation.create_stack(StackName=name, TemplateBody=json.dumps({"Resources": resources}))
-    # when another client calls, then it gets the current status
+    # when another client calls DescribeStacks, then it gets the current status
     assert formation.describe_stacks(StackName=name)["Stacks"][0]["StackStatus"] == "CREATE_IN_PROGRESS"
     # when the CDK calls, which polls every five seconds, then it gets the final status
     cdk = boto3.client(
@@ -82,7 +82,7 @@ def test_describe_stacks_returns_to_the_cdk_after_the_change_ends(cloud: LocalCl
     assert cdk.describe_stacks(StackName=name)["Stacks"][0]["StackStatus"] == "ROLLBACK_COMPLETE"
 
 
-def test_a_stack_makes_notebooks_and_model_groups(aws: Callable, execution_role: str) -> None:
+def test_stack_makes_notebooks_and_model_groups(aws: Callable, execution_role: str) -> None:
     group = next(names)
 
     def resources(script: str, size: int) -> dict[str, Any]:
@@ -128,7 +128,7 @@ def test_a_stack_makes_notebooks_and_model_groups(aws: Callable, execution_role:
     assert sagemaker.list_notebook_instances(NameContains=stack.name)["NotebookInstances"] == []
 
 
-def test_a_secret_is_referred_to_by_its_arn(cloud: LocalCloud, aws: Callable) -> None:
+def test_secret_is_referred_to_by_its_arn(cloud: LocalCloud, aws: Callable) -> None:
     # given a stack with a secret, and a role that may read the secret by its Ref
     stack, name = Stack(aws), next(names)
 
@@ -142,7 +142,7 @@ def test_a_secret_is_referred_to_by_its_arn(cloud: LocalCloud, aws: Callable) ->
     reader, stranger = assumed(aws, ("secretsmanager:GetSecretValue", arn)), assumed(aws)
     cloud.enforce_iam(True)
     try:
-        # then it can read by the secret's ARN and by its name, and another role cannot
+        # then this role can read the secret by its ARN and by its name, and another role cannot read it
         for reference in (arn, name):
             read = aws("secretsmanager", **reader).get_secret_value(SecretId=reference)
             assert read["SecretString"] == "hidden"

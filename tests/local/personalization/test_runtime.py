@@ -66,7 +66,7 @@ def test_model_becomes_an_archive_that_the_endpoint_loads(make_world):
     assert measured["seconds_per_step"] == pytest.approx(0.1), "40 s for 400 steps, remembered for estimates"
 
 
-def test_the_loss_of_a_training_reaches_cloudwatch(make_world):
+def test_loss_of_a_training_reaches_cloudwatch(make_world):
     world = make_world()
     world.start()
     world.train()
@@ -86,7 +86,7 @@ def test_the_loss_of_a_training_reaches_cloudwatch(make_world):
 
 @pytest.mark.parametrize("jump", [3600, 86_400, -3600, -86_400])
 def test_sweeper_completes_rows_with_times_of_a_wrong_clock(make_world, monkeypatch, jump):
-    # given a deleted model and one that becomes ready, with a wrong clock and without events
+    # given a deleted model and a model that becomes ready, with a wrong clock and without events
     offset, real = [float(jump)], environment.SystemClock.now
     monkeypatch.setattr(environment.SystemClock, "now", lambda clock: real(clock) + offset[0])
     world = make_world()
@@ -97,7 +97,8 @@ def test_sweeper_completes_rows_with_times_of_a_wrong_clock(make_world, monkeypa
     assert world.shown(kept)["status"] == "READY"
     # when the clock is right again
     offset[0] = 0.0
-    # then the sweeper deletes the data of the first, and notifies of the other unless it seems too old
+    # then the sweeper deletes the data of the deleted model, and sends the notification of the other one
+    # unless its times seem too old
 
     def row(model: str) -> dict[str, Any]:
         return next((row for row in world.rows("requests") if row["request"] == model), {})
@@ -437,7 +438,7 @@ def test_model_deleted_while_its_archive_is_written_leaves_no_archive(make_world
     assert world.objects("previews/") == []
 
 
-# The pace
+# The rate of job creation
 
 
 def test_several_dispatchers_create_jobs_at_the_configured_pace(make_world):

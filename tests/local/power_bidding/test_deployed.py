@@ -155,7 +155,7 @@ def test_switch_stops_offers_or_holds_them_for_release(desk: Desk, market: FeedS
         turned("approve")
         assert run_of(desk, hour)["status"] == "proposed"
         assert market.results()["offers"] == []
-        # when it is released, then the market has it once
+        # when the offer is released, then the market has it once
         answer = functions.invoke(
             FunctionName=desk.outputs["ReleaseFunctionName"], Payload=json.dumps({"hour": hour})
         )
@@ -176,7 +176,7 @@ def test_switch_stops_offers_or_holds_them_for_release(desk: Desk, market: FeedS
 def test_roll_back_function_restores_the_former_model(
     desk: Desk, deployed: Outputs, market: FeedServer, hour: str, replay: Replay
 ) -> None:
-    # given two versions that have been deployed
+    # given two model versions that have been deployed
     functions, sagemaker = scenario_aws.client("lambda"), scenario_aws.client("sagemaker")
     before = json.loads(desk.endpoint())
     if before["former"] is None:  # the second model was not better
@@ -189,7 +189,7 @@ def test_roll_back_function_restores_the_former_model(
     # when an operator rolls back
     answer = functions.invoke(FunctionName=deployed["RollBackFunctionName"], Payload=b"{}")
     back = json.load(answer["Payload"])
-    # then the former one serves, and can be replaced again
+    # then the former version serves, and can be replaced again
     assert back["version"] == before["former"]["version"]
     assert json.loads(desk.endpoint())["former"]["version"] == before["version"]
 
@@ -222,7 +222,7 @@ def test_backfill_prepares_every_listed_hour(
     assert {row["hour"] for row in desk.versions()} >= set(hours)
 
 
-def test_the_notebook_drives_and_inspects_the_machines(
+def test_notebook_drives_and_inspects_the_machines(
     cloud: LocalCloud, deployed: Outputs, market: FeedServer, hour: str
 ) -> None:
     done = subprocess.run(

@@ -75,7 +75,7 @@ print("to standard error", file=sys.stderr)
         Statistics=["SampleCount", "Sum"],
     )
     assert sum(point["Sum"] for point in statistics["Datapoints"]) == 0.75
-    # and the bus got an event of each status
+    # and the event bus got an event of each status of the job
     until(lambda: "Completed" in [each["detail"]["SecondaryStatus"] for each in heard()], "the last event")
     events = sorted(heard(), key=lambda each: each["detail"]["LastModifiedTime"])
     details = [each["detail"] for each in events]
@@ -107,7 +107,8 @@ else:
 """
     # When two train
     job = run(sagemaker, script, instances=2)
-    # Then the first received the second's name, and the model archive has the files of both hosts
+    # Then the first host received the name of the second one, and the model archive has the files of both
+    # hosts
     assert job["TrainingJobStatus"] == "Completed", job.get("FailureReason")
     output = f"s3://{BUCKET}/out/{job['TrainingJobName']}/output/output.tar.gz"
     resources = json.loads(archive(s3, output)["resources"])
@@ -176,7 +177,7 @@ while count == 0:
     assert in_training(sagemaker, params["TrainingJobName"])
     sagemaker.stop_training_job(TrainingJobName=params["TrainingJobName"])
     assert ended(sagemaker, params["TrainingJobName"])["TrainingJobStatus"] == "Stopped"
-    # and a second job resumes from it, and stores its own at the end
+    # and a second job resumes from that checkpoint, and stores its own checkpoint at the end
     job = run(sagemaker, script, CheckpointConfig=checkpoints)
     assert job["TrainingJobStatus"] == "Completed", job.get("FailureReason")
     assert archive(s3, job["ModelArtifacts"]["S3ModelArtifacts"]) == {"started_from": "10"}
@@ -267,7 +268,7 @@ def test_empty_channel_fails_the_job_and_is_named(sagemaker: Any, s3: Any) -> No
     ]  # fmt: skip
 
 
-def test_an_output_that_cannot_be_stored_fails_the_job(sagemaker: Any, s3: Any) -> None:
+def test_output_that_cannot_be_stored_fails_the_job(sagemaker: Any, s3: Any) -> None:
     output = {"S3OutputPath": "s3://no-such-bucket-anywhere/out"}
     job = run(sagemaker, "", OutputDataConfig=output)
     assert job["TrainingJobStatus"] == "Failed"
@@ -338,7 +339,7 @@ seen = {name: sorted(path.name for path in (base / "input/data" / name).iterdir(
     assert json.loads(object_text(s3, f"{key}others") or "") == both
 
 
-def test_an_isolated_container_gets_no_credentials(sagemaker: Any, s3: Any) -> None:
+def test_isolated_container_gets_no_credentials(sagemaker: Any, s3: Any) -> None:
     script = "(base / 'model' / 'names').write_text(' '.join(os.environ))"
     job = run(sagemaker, script, EnableNetworkIsolation=True)
     names = archive(s3, job["ModelArtifacts"]["S3ModelArtifacts"])["names"].split()

@@ -40,7 +40,7 @@ def test_spot_and_on_demand_instances_have_quotas_of_their_own(
             sagemaker.create_training_job(**request("", **more))
         return str(refused.value)
 
-    # given no quota on demand
+    # given a quota of 0 for on-demand instances
     cloud.configure(training_instances=0, training_spot_instances=1)
     # then an on-demand job is refused with the name of its quota, and a spot job is not
     assert "'ml.m5.large for training job usage' is 0 Instances" in refusal()
@@ -70,7 +70,8 @@ def test_warm_pool_needs_a_quota_and_counts_as_on_demand(cloud: LocalCloud, sage
     # given no quota for warm pools, then the job runs and leaves none
     cloud.configure(training_instances=1, warm_pool_instances=0)
     assert pool(run(sagemaker, "", **kept)) == "Terminated"
-    # given one, then the pool uses the only on-demand instance, for matching jobs only
+    # given such a quota, then the pool uses the only on-demand instance, and only matching jobs can use the
+    # pool
     cloud.configure(warm_pool_instances=1)
     first = run(sagemaker, "", **kept)
     assert pool(first) == "Available"
@@ -202,7 +203,8 @@ def test_policies_limit_the_jobs_and_roles_of_a_caller(cloud: LocalCloud, sagema
     name = f"mine-{next(names)}"
     person.create_training_job(**request("", TrainingJobName=name, RoleArn=own))
     assert ended(person, name)["TrainingJobStatus"] == "Completed"
-    # When it has another name, another role, tags or another operation, it is denied with the action's name
+    # When it has another name, another role, tags or another operation, it is denied, and the error names the
+    # action
     tag: dict[str, Any] = {"Tags": [{"Key": "a", "Value": "b"}]}
     for action, asked in (
         ("sagemaker:CreateTrainingJob", request("", RoleArn=own)),
@@ -293,7 +295,7 @@ def test_injected_faults_end_jobs_with_the_services_messages(
     sagemaker.create_training_job(**params)  # the next call is accepted
     assert ended(sagemaker, params["TrainingJobName"])["TrainingJobStatus"] == "Completed"
 
-    # and each was counted, and none is left
+    # and each injected fault was counted, and no fault is left
     names = ("no_capacity", "fail_training_jobs", "stop_training_jobs", "throttle_training_jobs")
     assert [struck(cloud, f"fault_{name}") for name in names] == [{"injected": 1, "left": 0}] * 4
     assert run(sagemaker, "pass")["TrainingJobStatus"] == "Completed"
@@ -327,7 +329,8 @@ def test_warm_pool_is_reused_by_the_next_matching_job(cloud: LocalCloud, sagemak
     assert launch(cold) >= 1.5
     assert pool(cold)["Status"] == "Available"
 
-    # When jobs start, then one with another configuration does not get them, and a matching one does
+    # When jobs start, then a job with another configuration does not get the instances, and a matching job
+    # does
     other = run(sagemaker, "pass", ResourceConfig=resources | {"VolumeSizeInGB": 2})
     assert launch(other) >= 1.5
     assert "WarmPoolStatus" not in other
@@ -336,7 +339,7 @@ def test_warm_pool_is_reused_by_the_next_matching_job(cloud: LocalCloud, sagemak
     assert pool(cold)["Status"] == "Reused"
     assert pool(cold)["ReusedByJob"] == warm["TrainingJobName"]
 
-    # And they are listed as warm pools, and end when their time is over
+    # And the pools are listed, and end when their time is over
     listed = sagemaker.list_training_jobs(WarmPoolStatusEquals="Available")["TrainingJobSummaries"]
     assert [each["TrainingJobName"] for each in listed] == [warm["TrainingJobName"]]
     over = {"ResourceConfig": {"KeepAlivePeriodInSeconds": 0}}

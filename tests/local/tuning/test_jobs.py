@@ -53,13 +53,13 @@ def test_tuning_job_finds_its_best_training_job(cloud: LocalCloud, sagemaker: An
     }
     tags = sagemaker.list_tags(ResourceArn=described["TrainingJobArn"])["Tags"]
     assert {"Key": "team", "Value": "a"} in tags
-    # and the bus got an event of its end
+    # and the event bus got an event of the tuning job's end
     kinds = until(
         lambda: [event["detail"]["HyperParameterTuningJobStatus"] for event in heard()][1:],
         "the end on the bus",
     )
     assert kinds == ["Completed"]
-    # and it is listed
+    # and the tuning job is listed
     (listed,) = sagemaker.list_hyper_parameter_tuning_jobs(NameContains=name)[
         "HyperParameterTuningJobSummaries"
     ]
@@ -103,7 +103,7 @@ def test_bayesian_search_comes_closer_than_its_first_draws(sagemaker: Any) -> No
 
 
 def test_job_that_is_worse_than_the_median_is_stopped_early(sagemaker: Any) -> None:
-    # given a good and a bad value, one after the other, with slow epochs
+    # given a good and a bad value, which are tried one after the other with slow epochs
     script = """
 given = json.loads((config / "hyperparameters.json").read_text())
 for epoch in range(40):
@@ -118,9 +118,9 @@ for epoch in range(40):
         ResourceLimits={"MaxParallelTrainingJobs": 1},
         TrainingJobEarlyStoppingType="Auto",
     )
-    # when they are tried
+    # when the tuning job runs
     found = tuned(sagemaker, asked)
-    # then the job with the bad one is stopped, and both are counted
+    # then the job with the bad value is stopped, and both jobs are counted
     jobs = jobs_of(sagemaker, asked["HyperParameterTuningJobName"])
     assert [job["TrainingJobStatus"] for job in jobs] == ["Completed", "Stopped"]
     assert found["HyperParameterTuningJobStatus"] == "Completed"
@@ -142,7 +142,7 @@ def test_stopped_tuning_job_stops_its_training_jobs(sagemaker: Any) -> None:
         found = sagemaker.describe_hyper_parameter_tuning_job(HyperParameterTuningJobName=name)
         return found["HyperParameterTuningJobStatus"] == "Stopped"
 
-    # then it ends with them, and starts no other
+    # then the tuning job and its training jobs end, and no other training job starts
     until(stopped, "the end of the tuning job")
     assert [job["TrainingJobStatus"] for job in jobs_of(sagemaker, name)] == ["Stopped"] * 2
     with pytest.raises(ClientError, match="is in status Stopped"):

@@ -177,7 +177,7 @@ def test_offers_are_made_when_retraining_fails(current: Any, answer: Any, told: 
     assert (done.error, done.output) == (None, {"retraining": told})
 
 
-def test_a_replay_shortens_every_wait(dev: Template):
+def test_replay_shortens_every_wait(dev: Template):
     definition = around_the_map(dev)
     definition["States"]["Retrain"]["Arguments"]["Payload"]["token"] = "token"
     for rate, seconds in ((1, 60 * 22), (60, 11), (3600, 1), (2500, 1)):

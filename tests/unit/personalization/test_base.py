@@ -80,7 +80,7 @@ def test_identity_changes_with_the_component_of_the_weights(base: Path):
     assert identity(base) != known
 
 
-def test_a_base_without_readable_weights_has_no_identity(base: Path):
+def test_base_without_readable_weights_has_no_identity(base: Path):
     weights = base / "unet" / "diffusion_pytorch_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1])
     with pytest.raises(ValueError, match="cut short"):

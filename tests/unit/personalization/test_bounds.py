@@ -154,7 +154,7 @@ def test_defaults_stay_within_a_new_accounts_quotas(env: str) -> None:
     assert (settings.keep_alive_seconds, settings.reserved_concurrency) == (0, 0)
 
 
-def test_the_runtime_has_a_setting_for_every_field() -> None:
+def test_runtime_has_a_setting_for_every_field() -> None:
     told = variables.job_settings(DEFAULT, image=IMAGE, role=ROLE, tags={})
     assert set(told) == set(JobSettings.__dataclass_fields__)
     assert set(variables.limits(DEFAULT)) == set(Limits.__dataclass_fields__)

@@ -299,7 +299,7 @@ def test_weighting_users_halves_waits_when_one_has_many_requests(
     assert weighed < 0.6 * unweighed
 
 
-def test_a_host_trains_first_requests_and_short_ones_first() -> None:
+def test_host_trains_first_requests_and_short_ones_first() -> None:
     desk = Desk(tasks_per_host=4, hosts_max=1)
     [long] = desk.add(1, user="a", estimate=90.0)
     [further] = desk.add(1, user="a", estimate=10.0)

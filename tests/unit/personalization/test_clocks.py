@@ -141,7 +141,7 @@ def test_drain_ends_in_time_despite_clock_jumps(jump: float) -> None:
 
 
 @pytest.mark.parametrize("jump", JUMPS)
-def test_a_generation_stamped_by_a_wrong_clock_ends(jump: float) -> None:
+def test_generation_stamped_by_a_wrong_clock_ends(jump: float) -> None:
     assert shown_status(running_since(START + jump), START) == "FAILED"
     assert shown_status(running_since(START), START + 1) == "RUNNING"
 

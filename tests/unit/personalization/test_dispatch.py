@@ -58,7 +58,7 @@ def test_oldest_requests_are_dispatched_first():
     assert [desk.request(name).status for name in names[4:]] == ["QUEUED"] * 3
 
 
-def test_the_longest_tasks_are_shared_out_first():
+def test_longest_tasks_are_shared_out_first():
     desk = Desk()
     long, *short = [*desk.add(estimate=90.0), *desk.add(3, estimate=30.0)]
     dispatch(desk.backend)
@@ -174,7 +174,7 @@ def test_requests_of_refused_jobs_fail_after_their_last_attempt():
     assert "ValidationException" not in request.reason, "that is for the log"
 
 
-def test_a_request_deleted_after_its_claim_is_not_trained():
+def test_request_deleted_after_its_claim_is_not_trained():
     desk = Desk()
     gone, kept = desk.add(2)
     job = claim(desk.backend, desk.store.queue(2), steady=False)
@@ -186,7 +186,7 @@ def test_a_request_deleted_after_its_claim_is_not_trained():
     assert gone not in (desk.objects.get(keys.manifest(job.job)) or b"").decode()
 
 
-def test_a_job_whose_requests_are_all_deleted_is_never_created():
+def test_job_whose_requests_are_all_deleted_is_never_created():
     desk = Desk()
     [name] = desk.add()
     job = claim(desk.backend, desk.store.queue(1), steady=False)

@@ -32,7 +32,7 @@ def test_contradictory_values_are_refused(choice: dict[str, str], sentence: str)
     assert error({f"{NAME}.{name}": value for name, value in choice.items()}) == f"{NAME}.{sentence}"
 
 
-def test_the_default_base_is_one_commit():
+def test_default_base_is_one_commit():
     assert re.fullmatch(r"[\w.-]+/[\w.-]+@[0-9a-f]{40}", load({}).of(Personalization).base)
 
 
@@ -60,7 +60,7 @@ def test_supported_instance_type_of_a_multi_model_endpoint_is_accepted(instance:
     "instance",
     ["ml.m7g.large", "ml.c6g.xlarge", "ml.inf2.xlarge", "ml.trn1.2xlarge", "ml.p3.2xlarge", "g5.xlarge"],
 )
-def test_an_instance_that_cannot_run_the_images_is_refused(instance: str):
+def test_instance_that_cannot_run_the_images_is_refused(instance: str):
     for field in ("serving_instance_type", "training_instance_type"):
         assert error({f"{NAME}.{field}": instance}).startswith(f"{NAME}.{field} must be an x86")
 
@@ -84,7 +84,7 @@ def test_invalid_instance_type_is_refused_with_the_allowed_ones(field: str, inst
 @pytest.mark.parametrize(
     "registry", ["123456789012.dkr.ecr.eu-central-1.amazonaws.com", "mirror.example.com:5000/aws", ""]
 )
-def test_the_serving_image_may_come_from_another_registry(registry: str):
+def test_serving_image_may_come_from_another_registry(registry: str):
     assert load({f"{NAME}.serving_registry": registry}).of(Personalization).serving_registry == registry
 
 

@@ -42,7 +42,7 @@ def test_request_is_read_back_unchanged():
     assert request_of(unmarshal(marshal(request_item(REQUEST)))) == REQUEST
 
 
-def test_a_move_writes_when_a_request_returned_to_the_queue():
+def test_move_writes_when_a_request_returned_to_the_queue():
     # given a request whose job was interrupted
     store, client = store_of_tables()
     # when it returns to the queue
@@ -189,7 +189,7 @@ def test_settings_of_the_runtime_have_no_defaults(kind):
         assert field.default_factory is MISSING, field.name
 
 
-def test_a_full_job_is_claimed_in_one_transaction(monkeypatch):
+def test_full_job_is_claimed_in_one_transaction(monkeypatch):
     # given as many requests as the settings allow in one job, of as many users
     store, client = store_of_tables()
     asked = [request(number) for number in range(REQUESTS_PER_JOB)]

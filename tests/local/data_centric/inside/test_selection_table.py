@@ -31,7 +31,8 @@ def test_interval_is_that_of_students_t() -> None:
 
 
 def test_differences_pair_the_seeds_that_both_have() -> None:
-    # given three seeds of the reference, and two of ours that are 1 and 2 points below it
+    # given accuracies of three seeds of `random`, and of two seeds of our strategy, which are 1 and 2 points
+    # lower
     rows = [row(RANDOM, seed, 90.0 + seed) for seed in range(3)]
     rows += [row(OURS, 1, 90.0), row(OURS, 2, 90.0)]
     # when
@@ -49,7 +50,7 @@ def test_figures_have_the_names_of_the_bounds() -> None:
     rows = [row(cell, seed, 95.0, **measures) for cell in cells for seed in (0, 1)]
     # when
     found = figures(Table(rows), "clean", [0.5, 0.3, 0.1])
-    # then each bound has its figure, and a figure outside of its bound is named
+    # then each bound has a figure, and each figure outside of its bound is reported
     assert {metric.name for metric in bounds.SELECTION} <= found.keys()
     assert bounds.missed(bounds.SELECTION, found) == [
         "time_ratio_30",
