@@ -69,9 +69,9 @@ def offers(aws: Callable, tables: dict[str, str]) -> dict[str, str]:
     for key, assets in {
         "bids/date=2022-01-31/hour=05/a.parquet": {"asset": ["north"], "mw": [8.0]},
         "bids/date=2022-01-31/hour=17/a.parquet": {"asset": ["north", "west"], "mw": [1.5, 2.5]},
-        # a file without a column of the table, and with one that the table does not have
+        # this file lacks a column of the table, and has a column that the table lacks
         "bids/date=2022-02-01/hour=00/a.parquet": {"mw": [-8.0], "note": ["new"]},
-        # hours have two digits here, days end three days from now and begin in 2022
+        # outside of the projection: hours have two digits, and days range from 2022 to three days from now
         "bids/date=2022-01-31/hour=7/a.parquet": {"asset": ["lost"], "mw": [100.0]},
         "bids/date=2199-01-01/hour=05/a.parquet": {"asset": ["lost"], "mw": [100.0]},
         "bids/date=2021-12-31/hour=05/a.parquet": {"asset": ["lost"], "mw": [100.0]},
@@ -113,7 +113,7 @@ def test_query_returns_projected_partitions_only(aws: Callable, offers: dict[str
     )
 
 
-def test_tables_columns_are_those_of_its_definition(aws: Callable, offers: dict[str, str]) -> None:
+def test_table_has_the_columns_of_its_definition(aws: Callable, offers: dict[str, str]) -> None:
     status, rows = ask(aws("athena"), "SELECT * FROM offers WHERE date = '2022-02-01'")
     assert (status, rows[0]) == ("SUCCEEDED", ["asset", "mw", "date", "hour"])
     assert rows[1] == [None, "-8.0", "2022-02-01", "00"]
@@ -203,7 +203,7 @@ def test_schedule_passes_its_time_and_uses_its_role(
         return states.list_executions(stateMachineArn=machine)["executions"]
 
     until(started, "an execution")
-    time.sleep(1)  # for the other one, which was due at the same time
+    time.sleep(1)  # time for the execution of the other schedule, which was due at the same time
     # then one execution runs, with the scheduled minute in its input
     (only,) = started()
     told = json.loads(states.describe_execution(executionArn=only["executionArn"])["input"])

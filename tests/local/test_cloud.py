@@ -135,7 +135,7 @@ def test_server_that_does_not_end_is_killed(own: LocalCloud, monkeypatch: pytest
     os.kill(pid, signal.SIGSTOP)
     monkeypatch.setattr(own, "_pid", lambda: pid)
     monkeypatch.setattr("local.cloud.STOP_SECONDS", 0.5)
-    # when it is stopped; then it is killed after a limited time
+    # when the server is stopped; then it is killed after a limited time
     own.stop()
     assert not alive(pid)
 
@@ -147,12 +147,12 @@ def test_all_processes_end_with_the_server(own: LocalCloud, end: str) -> None:
     function(own, "warm")
     before = processes(own)
     assert len(before) >= 3
-    # when it ends in any way
+    # when the server ends in any way
     if end == "stop":
         own.stop()
     else:
         os.kill(own.status()["pid"], getattr(signal, end))
-    # then no process of it is left
+    # then no process of the cloud is left
     until(lambda: not any(alive_process(pid) for pid in before), f"the end after {end}")
     assert not own.running
 
@@ -368,10 +368,10 @@ def test_request_of_a_web_page_is_refused(cloud: LocalCloud, headers: dict[str, 
         except urllib.error.HTTPError as error:
             return error.code, error.read()
 
-    # given a request that is answered if it comes from a program or from a page of this machine
+    # given a request that is answered when a program or a page of this machine sends it
     assert b"hidden" in ask("/", wanted, **signed)[1]
     assert b"hidden" in ask("/", wanted, **signed, Origin="http://page.localhost:8000")[1]
-    # then it is refused from a browser with another page, and so are requests that configure the cloud
+    # then the request is refused when another page sends it, and so are requests that configure the cloud
     status, said = ask("/", wanted, **signed, **headers)
     assert (status, b"hidden" in said) == (403, False)
     assert ask("/_groundplan/iam", b'{"enforce": true}', **headers)[0] == 403
@@ -479,12 +479,13 @@ def test_cdk_deploys_a_stack_whose_iam_is_enforced(cloud: LocalCloud, tmp_path: 
         return client(cloud, "lambda").invoke(FunctionName=name)["Payload"].read().decode()
 
     try:
-        # when it is deployed with the grant; then the function may write, also with IAM enforced
+        # when the app is deployed with the grant; then the function can write, also with IAM enforced
         name = deployed("yes")
         assert any("CREATE_COMPLETE" in line for line in said)
         cloud.enforce_iam(True)
         assert answer(name) == '"written"'
-        # when it is deployed again without it, with IAM enforced; then the function is refused
+        # when the app is deployed again without the grant, with IAM enforced; then the function's write is
+        # refused
         name = deployed("no")
         assert "not authorized to perform: s3:PutObject" in answer(name)
     finally:
@@ -503,7 +504,8 @@ def test_process_group_is_alive_until_its_last_process_ends() -> None:
     process = subprocess.Popen(["sleep", "60"], start_new_session=True)
     assert alive(process.pid)
     process.kill()
-    until(lambda: not alive(process.pid), "the end of the group")  # although no process has waited for it
+    # although no process has waited for the child, which is a zombie
+    until(lambda: not alive(process.pid), "the end of the group")
     process.wait()
 
 

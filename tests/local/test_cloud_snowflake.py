@@ -75,7 +75,7 @@ with connect(private_key=own_key()) as connection:
     numbers = [number for batch in batches for number in batch.to_arrow()["N"].to_pylist()]
     print(len(batches) > 2, sum(batch.rowcount for batch in batches), numbers == list(range(50000)))
 """
-    # then each batch can be sent to another process separately, and together they are the whole result
+    # then each batch can be sent to another process separately, and together the batches are the whole result
     assert connector(program) == "True 50000 True"
 
 

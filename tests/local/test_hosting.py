@@ -67,7 +67,8 @@ def test_endpoint_passes_headers_of_the_request_and_the_response(bench: Bench) -
     assert asked["headers"]["x-amzn-sagemaker-target-model"] == "that one"
     assert asked["headers"]["x-amzn-sagemaker-inference-id"] == "42"
     assert asked["environment"]["FLAVOUR"] == "plain"
-    assert asked["environment"]["OMP_WAIT_POLICY"] == "PASSIVE"  # the container shares the machine
+    # PASSIVE, because the container shares the machine's cores
+    assert asked["environment"]["OMP_WAIT_POLICY"] == "PASSIVE"
     assert asked["environment"]["AWS_ACCESS_KEY_ID"].startswith("ASIA")  # a session of the model's role
     assert answer["ContentType"] == "application/json"
     assert answer["InvokedProductionVariant"] == "AllTraffic"
@@ -350,7 +351,7 @@ def test_update_serves_without_a_gap_and_stops_the_old_container(bench: Bench) -
     old = bench.ask(endpoint)["instance"]
     new = bench.config(model=bench.model("new", Environment={"SLOW": "0.7"}))
 
-    # When it is updated while it gets requests, one of them longer than the update
+    # When the endpoint is updated while it gets requests, one of which takes longer than the update
     with ThreadPoolExecutor() as pool:
         long = pool.submit(bench.ask, endpoint, {"sleep": 2})
         bench.sagemaker.update_endpoint(EndpointName=endpoint, EndpointConfigName=new)
@@ -360,7 +361,7 @@ def test_update_serves_without_a_gap_and_stops_the_old_container(bench: Bench) -
             answers.append(bench.ask(endpoint)["model"]["model.txt"])
         answered = long.result()["model"]["model.txt"]
 
-    # Then the old container answers until the new one does, and completes its requests
+    # Then the old container answers until the new one answers, and completes its requests in progress
     assert pending["EndpointStatus"] == "Updating"
     assert pending["PendingDeploymentSummary"]["EndpointConfigName"] == new
     assert pending["EndpointConfigName"] != new
@@ -438,7 +439,7 @@ def test_every_change_of_state_is_an_event(bench: Bench) -> None:
     events.put_rule(Name=rule, EventPattern=json.dumps(pattern | {"detail": {"EndpointName": [name]}}))
     events.put_targets(Rule=rule, Targets=[{"Id": "queue", "Arn": arn}])
 
-    # When it is in service
+    # When the endpoint is in service
     config = bench.config(model=bench.model())
     bench.sagemaker.create_endpoint(
         EndpointName=name, EndpointConfigName=config, Tags=[{"Key": "team", "Value": "one"}]
@@ -542,7 +543,7 @@ def test_serverless_endpoint_fails_at_creation_when_its_container_exits(bench: B
 # Restarts of the cloud
 
 
-def test_restart_restores_endpoints_and_settles_pending_ones(tmp_path: Path) -> None:
+def test_restart_restores_endpoints_and_ends_pending_changes(tmp_path: Path) -> None:
     with LocalCloud(tmp_path / "cloud") as cloud:
         bench = Bench(cloud)
         # Given endpoints in service, whose models and configurations are deleted
@@ -554,7 +555,7 @@ def test_restart_restores_endpoints_and_settles_pending_ones(tmp_path: Path) -> 
         before = [bench.ask(each)["instance"] for each in (instance, serverless, updating)]
         bench.sagemaker.delete_endpoint_config(EndpointConfigName=config)
         bench.sagemaker.delete_model(ModelName=model)
-        # And one that is being created, and one that is being updated
+        # And an endpoint that is being created, and an endpoint that is being updated
         never = bench.config(model=bench.model(Environment={"SLOW": "600"}))
         creating = unique("endpoint")
         bench.sagemaker.create_endpoint(EndpointName=creating, EndpointConfigName=never)
@@ -570,7 +571,7 @@ def test_restart_restores_endpoints_and_settles_pending_ones(tmp_path: Path) -> 
         until(lambda: not any(alive(each) for each in before))
         cloud.start()
 
-        # Then each serves the same model, and pending changes have ended
+        # Then each endpoint serves the same model as before, and pending changes have ended
         for endpoint, text in ((instance, "instance"), (serverless, "serverless"), (updating, "before")):
             answer = bench.ask(endpoint)
             assert answer["model"] == {"model.txt": text}

@@ -115,12 +115,13 @@ def test_model_is_loaded_by_its_first_request_as_by_sagemaker(bench: Many) -> No
     endpoint, prefix = bench.serve("first")
     bench.put_model(prefix, "somebody/their-own.tar.gz", "two")  # added while it serves
 
-    # When both are invoked, one of them twice
+    # When both models are invoked, one of them twice
     one = bench.ask(endpoint, TargetModel="first.tar.gz")
     bench.ask(endpoint, TargetModel="first.tar.gz")
     two = bench.ask(endpoint, TargetModel="somebody/their-own.tar.gz")
 
-    # Then each was loaded once, from SageMaker's path, and gets the name of its target
+    # Then each model was loaded once, from SageMaker's path, and its container gets the name of the target
+    # model
     assert one["model"] == {"model.txt": "first"}
     assert one["url"] == f"/opt/ml/models/{one['name']}/model"
     assert one["multi_model"] == "true"
@@ -183,17 +184,17 @@ def test_metrics_count_loads_and_their_durations(bench: Many) -> None:
 
 
 def test_least_recently_used_model_is_evicted_when_memory_is_full(bench: Many) -> None:
-    # Given memory for two of three models, of which the first was used last
+    # Given memory for two models, with two of three models loaded, of which the first was used last
     endpoint, prefix = bench.serve(*"abc", capacity=2)
     for target in "aba":
         bench.text(endpoint, f"{target}.tar.gz")
 
-    # When the third is invoked, and then each again
+    # When the third model is invoked, and then each model again
     for target in "cab":
         bench.text(endpoint, f"{target}.tar.gz")
 
-    # Then the second was unloaded, not the first, and its files were kept: an archive that was
-    # replaced in the meantime is not fetched again, as on AWS
+    # Then the second model was unloaded and not the first. The files of an unloaded model are kept: an
+    # archive that was replaced in the meantime is not fetched again, as on AWS
     bench.put_model(prefix, "c.tar.gz", "another")
     bench.text(endpoint, "b.tar.gz")
     last = bench.ask(endpoint, TargetModel="c.tar.gz")
@@ -227,7 +228,8 @@ def test_busy_model_is_not_evicted_and_the_other_gets_507(bench: Many) -> None:
     bench.text(endpoint, "busy.tar.gz")
 
     def refused_meanwhile() -> dict[str, Any] | None:
-        """Invoke the other model during a long request. It fits until that has reached its model."""
+        """Invoke the other model during a long request of the first one. The invocation succeeds until the
+        long request has reached its model."""
         with ThreadPoolExecutor(1) as pool:
             long = pool.submit(bench.ask, endpoint, {"sleep": 5}, TargetModel="busy.tar.gz")
             answer = None
@@ -241,7 +243,8 @@ def test_busy_model_is_not_evicted_and_the_other_gets_507(bench: Many) -> None:
 
     assert (answer["Error"]["Code"], answer["OriginalStatusCode"]) == ("ModelError", 507)
     assert "no memory left" in answer["OriginalMessage"]
-    assert bench.text(endpoint, "other.tar.gz") == "other"  # and afterwards there is memory
+    # after the long request, the other model fits into memory
+    assert bench.text(endpoint, "other.tar.gz") == "other"
 
 
 def test_model_is_unloaded_after_each_request_without_caching(bench: Many) -> None:
@@ -347,7 +350,8 @@ def test_model_stays_on_one_instance_until_that_is_busy(bench: Many, settings: A
     (variant,) = bench.describe(endpoint)["ProductionVariants"]
     assert (variant["CurrentInstanceCount"], variant["DesiredInstanceCount"]) == (3, 3)
 
-    # When each is invoked repeatedly, then its instance is always the same, and each instance has some
+    # When each model is invoked repeatedly, then its instance is always the same, and each instance has some
+    # models
     placed: dict[str, set[str]] = {name: set() for name in names}
     for _ in range(3):
         for name in names:

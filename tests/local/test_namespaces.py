@@ -217,7 +217,7 @@ def test_cloud_follows_no_link_out_of_a_container(
         CheckpointConfig={"S3Uri": f"s3://{world.bucket}/{prefix}/checkpoints"},
         OutputDataConfig={"S3OutputPath": f"s3://{world.bucket}/{prefix}", "CompressionType": compression},
     )
-    # when it has ended
+    # when the job has ended
     job = world.end(name)
     assert job["TrainingJobStatus"] == ("Failed" if code else "Completed")
     # then only the job's own files are in S3
@@ -279,7 +279,7 @@ def test_killed_cloud_leaves_no_processes_and_files_of_a_job(tmp_path: Path) -> 
 # Containers in the style of AWS's examples
 
 
-def test_hosts_find_each_other_by_the_services_names(world: World) -> None:
+def test_hosts_find_each_other_by_sagemakers_host_names(world: World) -> None:
     # given two hosts, of which the second calls the first by name
     s3 = world.client("s3")
     s3.put_object(Bucket=world.bucket, Key="data/rows.csv", Body=b"1,2")
@@ -337,7 +337,7 @@ with socket.create_server((host, 5000)):
 
 @pytest.mark.parametrize("isolated", [True, False])
 def test_isolated_job_reaches_its_own_hosts_only(world: World, isolated: bool) -> None:
-    # given a listener on this machine
+    # given a listener on this machine, outside of any container
     with socket.create_server(("127.0.0.1", 0)) as outside:
         port = str(outside.getsockname()[1])
         # when the hosts of a job connect to it and to each other
@@ -348,7 +348,7 @@ def test_isolated_job_reaches_its_own_hosts_only(world: World, isolated: bool) -
     assert {each["machine"] for each in found} == {not isolated}
 
 
-def test_endpoints_container_has_its_files_at_literal_paths(world: World) -> None:
+def test_container_of_an_endpoint_has_files_at_literal_paths(world: World) -> None:
     endpoint = world.endpoint(world.config(model=world.model("weights")))
     assert world.ask(endpoint) == {"model": "weights", "name": "model.aws.local", "seen": ["ml", "program"]}
     world.sagemaker.delete_endpoint(EndpointName=endpoint)

@@ -461,7 +461,7 @@ def test_only_an_empty_group_can_be_deleted(sagemaker: Any) -> None:
         sagemaker.describe_model_package_group(ModelPackageGroupName=group)
 
 
-def test_package_that_changes_is_an_event(sagemaker: Any, client: Any) -> None:
+def test_change_of_a_package_sends_an_event(sagemaker: Any, client: Any) -> None:
     group, name = make_group(sagemaker), unique("packages")
     sqs, events = client("sqs"), client("events")
     queue = sqs.create_queue(QueueName=name)["QueueUrl"]

@@ -378,7 +378,7 @@ def test_a_grant_for_a_namespace_allows_its_metrics_alone(
     data = [{"MetricName": "loss", "Value": float(value)} for value in range(values)]
     cloud.enforce_iam(True)
     try:
-        # then it can put them there only
+        # then it can put metrics into these namespaces only
         aws("cloudwatch", **keys).put_metric_data(Namespace="/aws/sagemaker/TrainingJobs", MetricData=data)
         with pytest.raises(ClientError, match="AccessDenied"):
             aws("cloudwatch", **keys).put_metric_data(Namespace="elsewhere", MetricData=data)
@@ -435,7 +435,7 @@ def test_a_target_that_nothing_serves_is_refused_by_name(aws: Callable) -> None:
     with refused("NotImplementedByLocalCloud", "kinesis"):
         events.put_targets(Rule=rule, Targets=[{"Id": "1", "Arn": served}, {"Id": "2", "Arn": KINESIS}])
     assert [each["Id"] for each in events.list_targets_by_rule(Rule=rule)["Targets"]] == ["1"]
-    # and the scheduler's
+    # and a schedule with such a target is refused
     with refused("NotImplementedByLocalCloud"):
         aws("scheduler").create_schedule(
             Name=next(names), ScheduleExpression="rate(1 day)", FlexibleTimeWindow={"Mode": "OFF"},
@@ -443,7 +443,7 @@ def test_a_target_that_nothing_serves_is_refused_by_name(aws: Callable) -> None:
         )  # fmt: skip
 
 
-def test_stacks_rule_with_an_unserved_target_rolls_back(aws: Callable) -> None:
+def test_stack_whose_rule_has_an_unserved_target_rolls_back(aws: Callable) -> None:
     target = {"Id": "1", "Arn": KINESIS}
     stack = Stack(aws)
     properties = {"ScheduleExpression": "rate(1 day)", "Targets": [target]}

@@ -87,7 +87,7 @@ def test_template_has_no_trace_of_local_cloud_or_machine(each: Template):
     assert not of_type(each, "AWS::CDK::Metadata")
 
 
-def test_command_lines_settings_are_the_recommended_ones():
+def test_feature_flags_are_the_recommended_ones():
     """The recommended flags are those that the CDK's package lists for this version."""
     (archive,) = (Path(aws_cdk.__file__).parent / "_jsii").glob("aws-cdk-lib*.tgz")
     with tarfile.open(archive) as files:

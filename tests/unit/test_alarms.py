@@ -58,6 +58,6 @@ def test_metric_math(expression: str, wanted: str) -> None:
 
 
 @pytest.mark.parametrize("expression", ["ANOMALY_DETECTION_BAND(a)", "a if a else b", "nobody + 1"])
-def test_arithmetic_that_is_not_built_is_refused(expression: str) -> None:
+def test_unsupported_arithmetic_is_refused(expression: str) -> None:
     with pytest.raises(ValueError, match=r"not built|none of its metrics"):
         state({"a": [1]}, Metrics=[{"Id": "e", "Expression": expression}, metric("a")])

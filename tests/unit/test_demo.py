@@ -284,7 +284,7 @@ def test_ids_in_the_report_are_unique_and_references_resolve(architecture, demon
     assert set(re.findall(r'(?:href="|url\()#([^")]+)', page)) <= set(ids)
 
 
-def test_off_a_terminal_progress_is_plain_lines():
+def test_progress_without_a_terminal_is_plain_lines():
     stream = io.StringIO()
     progress = Progress(stream)
 

@@ -222,7 +222,7 @@ def test_times_are_read_as_jupyter_writes_them(jupyter: Jupyter, moment: str) ->
     assert age == pytest.approx(max(0, passed), abs=600)
 
 
-def test_server_without_terminals_has_none(jupyter: Jupyter) -> None:
+def test_server_without_terminals_reports_zero_terminals(jupyter: Jupyter) -> None:
     jupyter.terminals = lambda: None
     assert seen(jupyter) == Activity(None, "0 kernels, 0 busy, 0 terminals")
 
@@ -364,7 +364,7 @@ def test_stop_without_metadata_or_aws_cli_raises_an_error(
         idle_stop.stop_instance(metadata)
 
 
-def test_program_is_python_of_the_instances_system() -> None:
+def test_program_runs_on_the_system_python_of_an_instance() -> None:
     tree = ast.parse(SCRIPT.read_text(), feature_version=(3, 9))
     names = {
         name.name if isinstance(node, ast.Import) else node.module

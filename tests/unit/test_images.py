@@ -156,7 +156,7 @@ def test_programs_of_packages_and_of_the_image_are_found(context):
     assert "tabular data" in subprocess.check_output(command, env=environment, text=True)
 
 
-def test_program_of_this_machine_is_not_the_images(context):
+def test_program_of_this_machine_is_not_found_in_an_image(context):
     image = built(context, PROGRAM)
     with pytest.raises(FileNotFoundError, match="has no program git"):
         image.launch([], ["git"])

@@ -200,7 +200,7 @@ def test_program_that_is_not_in_the_image_is_named(built: Build) -> None:
         built("", "RUN python3.99 -m work\n")
 
 
-def test_without_namespaces_a_command_is_skipped_and_the_image_another(
+def test_image_is_rebuilt_when_its_skipped_command_can_run(
     built: Build, said: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     code = "open('/opt/told', 'w').write('ran')\n"

@@ -123,7 +123,7 @@ def test_missing_program_is_named_and_leaves_no_process(start: Start) -> None:
     assert not processes("OF_A_TEST", "missing")
 
 
-def test_images_files_lie_over_this_machines(place: Path, start: Start) -> None:
+def test_files_of_the_image_hide_those_of_this_machine(place: Path, start: Start) -> None:
     # given an image with files at paths of this machine, and one below /opt
     for path in ("usr/bin/own", "usr/local/bin/own-too", "etc/own", "opt/program/run"):
         file = place / "image" / path
@@ -268,7 +268,7 @@ def test_trial_is_repeated_after_a_transient_failure_only(
     assert not list((tmp_path / "home").iterdir())
 
 
-def test_error_of_the_init_keeps_its_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_of_the_init_process_keeps_its_errno(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     init = tmp_path / "init.py"
     init.write_text(
         "import os, sys; os.write(int(sys.argv[1]), b'[Errno 28] mount(a): No space left on device')"

@@ -32,7 +32,7 @@ def term_match(**fields: str) -> list[dict[str, str]]:
     return [{"Type": "TERM_MATCH", "Field": field, "Value": value} for field, value in fields.items()]
 
 
-def test_product_has_the_price_lists_own_shape(tmp_path: Path) -> None:
+def test_product_has_the_format_of_the_price_list(tmp_path: Path) -> None:
     filters = term_match(regionCode="us-east-1", instanceName="ml.m5.xlarge", component="Training")
     answer = ask(tmp_path, Filters=filters)
     assert set(answer) == {"FormatVersion", "PriceList"}

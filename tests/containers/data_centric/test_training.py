@@ -165,7 +165,7 @@ def test_lost_host_is_the_reason_of_the_other(victim: int, trainer: Path, tmp_pa
     assert (job.code, job.failure) == (1, f"host {hosts[victim][0]} was lost; its log says why"), job.log
 
 
-def test_reason_of_a_failed_host_is_that_of_all(trainer: Path, tmp_path: Path) -> None:
+def test_reason_of_a_failed_host_is_that_of_all_hosts(trainer: Path, tmp_path: Path) -> None:
     # given a second host without a class in its channel
     broken = CHANNELS | {"validation": arrays(2, 1)}
     bases = hosts_of(tmp_path, LONG, CHANNELS, broken)

@@ -148,7 +148,7 @@ if os.environ.get("FAIL") == "1":
 
 @pytest.mark.usefixtures("tables")
 @pytest.mark.parametrize("rank", [0, 1])
-def test_learners_exception_is_the_reason_of_every_host(
+def test_exception_of_a_learner_is_the_reason_of_every_host(
     image: Image, secret: str, tmp_path: Path, rank: int
 ):
     # given a learner that fails on one of three hosts during the training

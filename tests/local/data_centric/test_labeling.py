@@ -301,7 +301,7 @@ def fetched(url: str) -> tuple[int, bytes]:
         return error.code, error.read()
 
 
-def test_labeler_reaches_no_task_of_others(deployed: Deployed, open_runs: dict[str, str]) -> None:
+def test_labeler_cannot_access_tasks_of_other_labelers(deployed: Deployed, open_runs: dict[str, str]) -> None:
     ann, expert = deployed.tokens["ann"], deployed.tokens["expert"]
     # a run for another group does not exist
     _, told = deployed.ask("GET", "/api/runs", ann)
@@ -322,7 +322,7 @@ def test_labeler_reaches_no_task_of_others(deployed: Deployed, open_runs: dict[s
         assert deployed.ask("GET", "/api/runs", token)[0] == 401
 
 
-def test_address_of_a_picture_opens_no_other(deployed: Deployed, open_runs: dict[str, str]) -> None:
+def test_address_of_a_picture_gives_access_to_no_other(deployed: Deployed, open_runs: dict[str, str]) -> None:
     _, task = deployed.ask("POST", "/api/runs/review/task", deployed.tokens["bob"])
     url = task["source"]["url"]
     key = url.partition("?")[0].partition("/inputs/")[2]
@@ -404,7 +404,7 @@ def test_examination_finds_a_wrong_label_for_review(deployed: Deployed) -> None:
     assert ended["status"] == "SUCCEEDED", ended
 
 
-def test_picture_of_the_page_answers_nothing(
+def test_screenshot_of_the_page_answers_no_task(
     deployed: Deployed, open_runs: dict[str, str], tmp_path: Path
 ) -> None:
     # given a review with a reason and a similar picture

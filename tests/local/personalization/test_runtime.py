@@ -366,7 +366,7 @@ def test_deleted_model_disappears_at_once_and_its_data_after_purge(make_world, s
     assert (user["models"], user.get("active", 0)) == (0, 0)
 
 
-def test_killed_after_any_write_a_deletion_still_removes_everything(make_world):
+def test_deletion_killed_after_any_write_still_removes_everything(make_world):
     writes = ["DeleteObjects", "DeleteItem", "UpdateItem"]
     worlds = [make_world() for _ in range(len(writes) + 1)]
     for world in worlds:

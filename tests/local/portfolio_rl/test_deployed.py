@@ -122,7 +122,7 @@ def test_stop_switch_stops_all_trades(
 def test_worse_policy_is_not_deployed_but_an_earlier_version_is(
     run: Callable, first: dict[str, Any], service: OrderService
 ) -> None:
-    # given a deployed policy; when another one is trained for too short a time
+    # given a deployed policy; when another policy is trained for too short a time
     before = service.serves()
     worse = run(hyperparameters=QUICK | {"method": "ppo", "episodes": "1200"})
     # then the new policy is registered and not deployed

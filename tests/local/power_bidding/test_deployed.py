@@ -163,7 +163,8 @@ def test_switch_stops_offers_or_holds_them_for_release(desk: Desk, market: FeedS
         assert (len(released["sent"]), released["refused"]) == (1, [])
         assert run_of(desk, hour)["status"] == "sent"
         assert [offer["market"] for offer in market.results()["offers"]] == ["RT"]
-        # when all offers are stopped, then the next one is held until the switch allows offers again
+        # when the switch stops all offers, then the next offer is not sent until the switch allows offers
+        # again
         turned("stop")
         assert run_of(desk, later(hour, 1))["status"] == "stopped"
         assert len(market.results()["offers"]) == 1
@@ -179,7 +180,7 @@ def test_roll_back_function_restores_the_former_model(
     # given two model versions that have been deployed
     functions, sagemaker = scenario_aws.client("lambda"), scenario_aws.client("sagemaker")
     before = json.loads(desk.endpoint())
-    if before["former"] is None:  # the second model was not better
+    if before["former"] is None:  # the second model was not better, so it was not deployed
         found = sagemaker.describe_model_package(ModelPackageName=before["version"])
         (container,) = found["InferenceSpecification"]["Containers"]
         event = {"hour": hour, "request": "0123456789ab", "version": "the same again"}

@@ -114,7 +114,7 @@ def test_notebook_deletes_all_resources_but_the_table(cloud: LocalCloud, trained
     assert set(tables(cloud)) == {"CALIFORNIA_HOUSING"}
 
 
-def test_notebooks_role_trains_under_its_own_names_only(
+def test_role_of_the_notebook_trains_under_its_own_names_only(
     cloud: LocalCloud, scientist: DataScientist
 ) -> None:
     # given the data scientist's credentials; when they are used to change the deployed endpoint

@@ -32,7 +32,7 @@ def test_jobs_above_the_quota_are_refused_until_others_end(
     assert run(sagemaker, "")["TrainingJobStatus"] == "Completed"
 
 
-def test_spot_and_on_demand_instances_have_quotas_of_their_own(
+def test_spot_and_on_demand_instances_have_separate_quotas(
     cloud: LocalCloud, sagemaker: Any, s3: Any
 ) -> None:
     def refusal(**more: Any) -> str:
@@ -50,7 +50,8 @@ def test_spot_and_on_demand_instances_have_quotas_of_their_own(
         "'ml.m5.large for spot training job usage' is 1 Instances, with current utilization of 1"
         in refusal(**spot())
     )
-    # and the other way round, while a spot job runs
+    # and with the quotas exchanged, while a spot job runs, a spot job is refused and an on-demand job
+    # completes
     cloud.configure(training_instances=1, training_spot_instances=0)
     assert "'ml.m5.large for spot training job usage' is 0 Instances" in refusal(**spot())
     assert run(sagemaker, "")["TrainingJobStatus"] == "Completed"
@@ -67,7 +68,7 @@ def test_warm_pool_needs_a_quota_and_counts_as_on_demand(cloud: LocalCloud, sage
             "Status"
         ]
 
-    # given no quota for warm pools, then the job runs and leaves none
+    # given a quota of 0 for warm pools, then the job runs and leaves no pool
     cloud.configure(training_instances=1, warm_pool_instances=0)
     assert pool(run(sagemaker, "", **kept)) == "Terminated"
     # given such a quota, then the pool uses the only on-demand instance, and only matching jobs can use the

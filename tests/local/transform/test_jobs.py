@@ -23,7 +23,7 @@ def test_lines_are_sent_concurrently_and_answered_in_order(bench: Transforms) ->
     # listener
     heard = listen(bench.cloud, "Transform")
     uri = bench.input(one_csv="meet 3 a\nmeet 3 b\nmeet 3 c\nd\ne", sub__two_csv="f\n")
-    # when a job may send three at once
+    # when a job may send three requests at a time
     job = bench.run(
         uri,
         ModelName=bench.model("the model", Environment={"COLOUR": "blue", "COLOUR2": "of the model"}),

@@ -91,7 +91,7 @@ def test_estimate_is_known_before_the_first_job() -> None:
     # given 3 seeds of full, and of two strategies at 50 and 10 %
     found = sweep(strategies=["full"])
     jobs = cells(found, LIMITS)
-    # when no sweep has measured anything
+    # when no earlier sweep has measured job durations
     first = estimate(found, jobs, Rates(3600, 0.5))
     # then the estimate has the maximum
     assert (first["jobs"], first["runs"], first["full_runs"]) == (5, 15, 6.6)
@@ -126,7 +126,7 @@ def test_search_lists_the_controls_at_the_ends_of_its_range() -> None:
         ("adaptive_random", 0.5),
         ("adaptive_random", 0.05),
     ]
-    # and its own jobs count in the estimate, in the middle of the range
+    # and the search's jobs count in the estimate, with the middle of the range as their fraction
     assert [cell.fraction for cell in estimated(found, LIMITS)[5:]] == [0.275] * 8
 
 

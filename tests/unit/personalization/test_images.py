@@ -108,7 +108,7 @@ def test_decompression_bomb_is_refused_before_decoding(size):
     assert peak < 2_000_000
 
 
-def test_bomb_of_text_is_refused():
+def test_png_with_a_compressed_text_bomb_is_refused():
     def chunk(kind: bytes, body: bytes) -> bytes:
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 

@@ -50,7 +50,7 @@ def test_stack_distances_agree_with_a_simulated_lru_cache(exponent: float, reque
 
 
 @pytest.mark.parametrize("route", cache.ROUTES)
-def test_replicas_are_caches_of_their_own(route: str) -> None:
+def test_replicas_have_separate_caches(route: str) -> None:
     # given requests over three replicas
     users, places = 300, 20
     asked = cache.stream(users, 1.0, seed=2, requests=6_000)

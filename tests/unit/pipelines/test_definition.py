@@ -332,7 +332,7 @@ def test_unsupported_member_is_refused_by_name(what: str) -> None:
 
 
 @pytest.mark.parametrize("kind", step_types.UNBUILT)
-def test_step_type_that_is_not_built_is_refused_by_name(kind: str) -> None:
+def test_unsupported_step_type_is_refused_by_name(kind: str) -> None:
     error = refused(defined({"Name": "a", "Type": kind, "Arguments": {}}))
     assert (
         error.message

@@ -346,7 +346,7 @@ def test_throttled_request_is_retried_without_a_policy(
     assert world.run(defined(training()))[1] == "Succeeded"
 
 
-def test_unbuilt_request_is_not_retried(world: PipelineWorld) -> None:
+def test_unsupported_request_of_a_step_is_not_retried(world: PipelineWorld) -> None:
     world.plan = {"Train": [ApiError("NotImplementedByLocalCloud", "not built", 501), "Completed"]}
     assert world.run(defined(training()))[1] == "Failed"
 
@@ -581,7 +581,7 @@ def test_equal_step_is_not_run_again(world: PipelineWorld) -> None:
     [cached(HyperParameters={"rate": "2"}), cached("Other"), training(), cached(after="T0m")],
     ids=["another argument", "another step", "no caching", "too old"],
 )
-def test_other_step_is_run(world: PipelineWorld, changed: dict[str, Any]) -> None:
+def test_changed_step_is_not_taken_from_the_cache(world: PipelineWorld, changed: dict[str, Any]) -> None:
     world.run(defined(cached()))
     world.call("UpdatePipeline", PipelineName="p", PipelineDefinition=defined(changed))
     arn = world.start()

@@ -108,7 +108,7 @@ def test_item_is_found_by_its_name() -> None:
 
 
 @pytest.mark.parametrize("path", ["$..a", "a[*]", "a[?(@.b)]", "a[0:]", "a[0,1]"])
-def test_json_path_to_several_values_is_not_built(path: str) -> None:
+def test_json_path_to_several_values_is_unsupported(path: str) -> None:
     with pytest.raises(ApiError, match="which may name several values") as error:
         json_path(path)
     assert error.value.code == "NotImplementedByLocalCloud"

@@ -30,7 +30,7 @@ def test_order_changes_units_and_cash_less_fees():
 
 
 @pytest.mark.parametrize("order", [{"A": 0, "B": 0}, {"A": 50, "B": 0}, {"A": 10, "B": 40}])
-def test_order_within_the_rules_has_no_violation(order: dict[str, int]):
+def test_order_within_the_rules_violates_none(order: dict[str, int]):
     assert broken(start(RULES), order, PRICES, RULES) == []
 
 

@@ -155,7 +155,7 @@ def test_invalid_response_of_the_model_is_not_offered(change: dict[str, Any], na
 
 
 @pytest.mark.parametrize(("level", "segments"), [(4.0, [[5.0, -150.0]]), (30.0, [[-5.0, -150.0]])])
-def test_curve_that_the_state_of_charge_forbids_never_leaves(level: float, segments: list) -> None:
+def test_curve_that_the_state_of_charge_forbids_is_not_sent(level: float, segments: list) -> None:
     for mode in ("self_schedule", "curves", "managed_curves"):
         world = World(mode)
         world.market.known = Telemetry(level, {})

@@ -35,7 +35,7 @@ def test_billed_refuses_an_invalid_duration(seconds: float) -> None:
         billed(seconds)
 
 
-def test_month_is_billed_by_second_and_by_hour() -> None:
+def test_serverless_month_is_billed_by_second_provisioned_by_hour() -> None:
     # given 2 GB at $0.00004 a second, and an instance at $0.115 an hour
     prices = costs("0.00004", "0.115")
     # then 730 invocations of 5 s are 3,650 s, and the instance runs for 730 h

@@ -14,7 +14,7 @@ NOTICE_HOURS = 3.75
 
 
 @pytest.mark.parametrize("seconds", [0.01, 0.9, 2.7, 30.0])
-def test_offer_has_its_room_before_the_deadline(seconds: float) -> None:
+def test_replay_rate_leaves_time_for_an_offer(seconds: float) -> None:
     plan = replace(steps.WEEK, rate=2100, room=6)
     rate = steps.sustained_rate(seconds, NOTICE_HOURS, plan)
     assert NOTICE_HOURS * 3600 / rate >= plan.room * seconds

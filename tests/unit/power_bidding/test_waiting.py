@@ -168,7 +168,7 @@ def test_event_out_of_order_changes_nothing() -> None:
     assert room.answers == [("one", "PipelineStopped")]
 
 
-def test_answer_to_a_task_that_timed_out_is_fine() -> None:
+def test_answer_to_a_timed_out_task_is_ignored() -> None:
     room = Room()
     room.task("one")
     room.over.add("one")

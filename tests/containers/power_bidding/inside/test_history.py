@@ -43,7 +43,7 @@ def test_hour_that_occurs_twice_is_averaged_and_spread_again() -> None:
     assert found.days.spread(0, grid[0])[:5].tolist() == [0, 1.5, 1.5, 3, 4]
 
 
-def test_hour_that_does_not_exist_is_between_its_neighbours() -> None:
+def test_skipped_hour_is_interpolated_between_its_neighbours() -> None:
     found = history("2022-03-13T06:00", 23, CENTRAL)
     grid = found.days.grid(found.prices)
     assert grid[0, :5].tolist() == [0, 1, 1.5, 2, 3]

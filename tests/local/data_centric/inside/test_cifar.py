@@ -72,7 +72,7 @@ def test_table_has_runs_with_epochs_and_published_figures(
     assert json.loads((tmp_path / "out.json").read_text())["metrics"] == metrics
 
 
-def test_pictures_are_as_many_of_each_class(folder: Path) -> None:
+def test_each_split_has_equally_many_pictures_of_each_class(folder: Path) -> None:
     data = cifar_measured.pictures(folder, 300)
     assert data.train.labels.bincount().tolist() == [27] * 10
     assert data.validation.labels.bincount().tolist() == [3] * 10

@@ -24,7 +24,7 @@ def row(cell: Cell, seed: int, accuracy: float, **more: float) -> dict[str, Any]
     return {**cell._asdict(), "seed": seed, "accuracy": accuracy, **more}
 
 
-def test_interval_is_that_of_students_t() -> None:
+def test_interval_uses_students_t_distribution() -> None:
     found = interval([1.0, 2.0, 3.0])
     # 4.3027 standard errors of 1 / sqrt(3), for two degrees of freedom
     assert found == pytest.approx((2, 2 - 4.3027 / 3**0.5, 2 + 4.3027 / 3**0.5), abs=1e-4)
