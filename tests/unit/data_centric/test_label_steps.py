@@ -176,7 +176,7 @@ def test_wrong_predictions_are_returned_with_their_labels(steps: Steps) -> None:
     steps.label("texts", 0, "ann", "bob")
     assert steps.watch("texts")["closed"]
     found = steps.consolidate(asked)
-    # then all lines are in the errors manifest, with the right label next to the prediction
+    # then all items of the run are in the errors manifest, with the right label next to the prediction
     assert found["errors_manifest"] == "s3://data/labels/texts/errors.manifest"
     errors = manifests.parse(steps.stored["labels/texts/errors.manifest"])
     assert [(entry.fields["model"], entry.fields["label"]) for entry in errors] == [(1, 0)] * 5

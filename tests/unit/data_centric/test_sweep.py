@@ -88,7 +88,7 @@ def test_all_problems_are_reported_at_once() -> None:
 
 
 def test_estimate_is_known_before_the_first_job() -> None:
-    # given 3 seeds of full, and of two strategies at 50 and 10 %
+    # given 3 seeds of `full`, and of the two control strategies at 50 % and at 10 %
     found = sweep(strategies=["full"])
     jobs = cells(found, LIMITS)
     # when no earlier sweep has measured job durations
@@ -97,7 +97,7 @@ def test_estimate_is_known_before_the_first_job() -> None:
     assert (first["jobs"], first["runs"], first["full_runs"]) == (5, 15, 6.6)
     assert (first["most_seconds"], first["most_dollars"]) == (18_000, 2.5)
     assert (first["expected_seconds"], first["expected_dollars"]) == (None, None)
-    # when an earlier sweep has measured, then it also has the expected cost
+    # when an earlier sweep has measured job durations, then the estimate also has the expected cost
     second = estimate(found, jobs, Rates(3600, 0.5, full_seconds=100, start_seconds=60))
     assert (second["expected_seconds"], second["expected_dollars"]) == (960, 0.13)
 

@@ -1,4 +1,5 @@
-"""The table's adapter: rows are read back unchanged, and only a failed condition means another write."""
+"""The table's adapter: rows are read back unchanged, and only a failed condition means that another process
+has written the row."""
 
 from __future__ import annotations
 

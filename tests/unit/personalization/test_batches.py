@@ -61,9 +61,9 @@ def notified(*records: Any) -> Any:
 def test_notify_reports_the_records_that_failed_and_tries_every_one(notifications: Notifications) -> None:
     # given a batch with a model whose notification fails
     notifications.refused = {"b"}
-    # when the function gets it
+    # when the function gets the batch
     answer = notified(ready("a", 101), ready("b", 102), ready("c", 103))
-    # then it reports that record, and the others are notified
+    # then it reports that record, and the users of the other models are notified
     assert answer == {"batchItemFailures": [{"itemIdentifier": "102"}]}
     assert notifications.published == {"a": 1, "c": 1}
 
@@ -119,9 +119,9 @@ def test_purge_reports_the_records_that_failed(monkeypatch: pytest.MonkeyPatch) 
     for name in ("backend", "accounts", "follow_ups"):
         monkeypatch.setattr(environment, name, lambda: None)
     monkeypatch.setattr(purge, "purge", remove)
-    # when the function gets both
+    # when the function gets a batch with both models
     batch: list[Any] = [record("a", 101, Status.DELETED), record("b", 102, Status.DELETED)]
     answer = purge.handler({"Records": batch}, CONTEXT)
-    # then it reports the first, and the other is purged
+    # then it reports the record of the failed deletion, and the other model is purged
     assert answer == {"batchItemFailures": [{"itemIdentifier": "101"}]}
     assert purged == ["b"]

@@ -68,7 +68,7 @@ def test_instance_that_cannot_run_the_images_is_refused(instance: str):
 @pytest.mark.parametrize(
     ("field", "instance", "allowed"),
     [
-        # SageMaker does not offer the family for this use, or this size of it
+        # SageMaker does not offer this family, or this size of the family, for this use
         ("serving_instance_type", "ml.t3.large", HOSTING),
         ("training_instance_type", "ml.m5d.xlarge", TRAINING),
         # The image cannot use it: Volta, Arm, no multi-model endpoints
@@ -90,7 +90,8 @@ def test_serving_image_may_come_from_another_registry(registry: str):
 
 @pytest.mark.parametrize("env", ["dev", "prod"])
 def test_rate_limit_of_one_user_cannot_scale_the_endpoint(env):
-    # Target tracking scales on the invocations of all users, so only a user's own limit bounds one user
+    # Target tracking scales on the invocations of all users, so only the rate limit of a user bounds what one
+    # user causes
     chosen = load({"env": env}).of(Personalization)
     assert chosen.limits.pictures_per_minute <= chosen.invocations_per_instance * chosen.min_instances
 

@@ -1,4 +1,4 @@
-"""Attempts to access other users' data, which must find the leaks of an API."""
+"""The benchmark's attempts to access other users' data find each leak of an API."""
 
 from __future__ import annotations
 

@@ -203,7 +203,7 @@ def test_retries_follow_their_policy(policy: dict[str, Any], delays: list[float 
     # given a policy, and a step whose attempts fail at once
     (found,) = retries.parse([{"ExceptionType": ["Step.THROTTLING"]} | policy], jobs=True)
     elapsed, seen = 0.0, []
-    # when it is retried as long as the policy allows
+    # when the step is retried as long as the policy allows
     for made in range(len(delays)):
         seen.append(found.delay(made, elapsed))
         elapsed += seen[-1] or 0

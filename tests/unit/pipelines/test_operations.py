@@ -70,7 +70,7 @@ def test_create_is_done_once_by_its_token(world: PipelineWorld) -> None:
     request = {"PipelineName": "p", "RoleArn": ROLE, "PipelineDefinition": EMPTY}
     for _ in range(2):
         assert world.call("CreatePipeline", **request, ClientRequestToken=TOKEN) == {"PipelineArn": PIPELINE}
-    # and with another token it is another pipeline of the same name
+    # and with another token, the call would create another pipeline with the same name, and is refused
     error = refused(world, "CreatePipeline", **request)
     assert (error.code, "already exists" in error.message) == ("ValidationException", True)
 
@@ -140,7 +140,7 @@ def test_deleted_pipeline_leaves_nothing(world: PipelineWorld) -> None:
     second = world.start()
     error = refused(world, "DeletePipeline", PipelineName="p")
     assert (error.code, "1 executions are running" in error.message) == ("ConflictException", True)
-    # when it is deleted after the end of the other
+    # when the pipeline is deleted after the second execution has ended
     world.call("StopPipelineExecution", PipelineExecutionArn=second)
     world.ended(second)
     assert world.call("DeletePipeline", PipelineName="p") == {"PipelineArn": PIPELINE}
@@ -218,7 +218,7 @@ def test_parameters_that_do_not_fit_are_refused(
 
 
 def test_parameters_have_the_types_of_their_definition(world: PipelineWorld) -> None:
-    # given a job that gets all of them
+    # given a job that gets all parameters
     arguments = {
         "HyperParameters": {
             name: {"Std:Join": {"On": "", "Values": [get(f"Parameters.{name}")]}}

@@ -31,7 +31,7 @@ def test_the_container_reads_the_same_hyperparameters_with_the_same_defaults():
         ("rate(7 days)", True),
         ("cron(0 6 ? * MON *)", True),
         ("cron(0 6 1 * ? *)", True),
-        # which EventBridge refuses
+        # EventBridge refuses this expression
         ("rate(1 days)", False),
         ("rate(7 day)", False),
         ("rate(0 days)", False),

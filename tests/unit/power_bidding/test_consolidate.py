@@ -312,7 +312,8 @@ def test_run_killed_anywhere_and_repeated_gives_the_same(after):
         place, feeds = prepared()
         for _ in range(2):
             place.kills.at, place.kills.after, place.kills.writes = at, after, 0
-            with contextlib.suppress(KilledError):  # the second run may have fewer writes left
+            # the second run may have fewer writes than the number at which it would be killed
+            with contextlib.suppress(KilledError):
                 place.run(NOW, feeds)
         place.kills.at = -1
         # then

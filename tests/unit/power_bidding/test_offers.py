@@ -75,7 +75,7 @@ def test_bids_are_sent_once_when_the_switch_is_go() -> None:
     assert report["offers"] == [
         {"offer": "2022-01-31T07:00Z#RT", "status": "sent", "source": "model", "reason": ""}
     ]
-    # when it runs again, nothing changes
+    # when the bids run again, nothing changes
     make_bids(world.desk, NIGHT, 2, ASSET)
     assert (world.row(TARGET), world.market.sent, world.model.calls) == (row, 1, 1)
 
@@ -96,7 +96,7 @@ def test_no_offer_is_sent_when_the_switch_is_stop() -> None:
 
 
 def test_offer_marked_by_a_killed_run_survives_a_stop() -> None:
-    # given a run that was killed between its mark and the market
+    # given a run that was killed after it marked the offer as leaving, before the market got it
     world = World()
     world.turns.run([lambda: make_bids(world.desk, NIGHT, 1, ASSET)], [], [(0, 4)])
     row = world.row(TARGET)
@@ -151,7 +151,7 @@ def test_newer_dataset_replaces_an_offer_that_has_not_left() -> None:
     assert after
     assert before.curve != after.curve
     assert after.version == 2
-    # an older one does not replace it
+    # an older dataset does not replace the offer
     make_bids(world.desk, NIGHT, 1, ASSET)
     assert world.row(TARGET) == after
 
@@ -217,7 +217,7 @@ def works(world: World, kinds: list[str]) -> list:
 
 
 def stopped_bids(world: World) -> None:
-    """Set the switch to stop while others run, then run."""
+    """Set the switch to stop while other workers run, then run the bids."""
     world.switch = "stop"
     make_bids(world.desk, NIGHT, 1, ASSET)
 
@@ -255,7 +255,7 @@ def test_exactly_one_offer_is_sent_by_interleaved_and_killed_runs(
     bugs = [each for each in results if isinstance(each, Exception)]
     assert all(isinstance(each, MarketDownError | MarketRefusedError) for each in bugs), bugs
     assert len(world.market.accepted) <= 1
-    # when the state machine continues: the bids again, and a fallback if they fail
+    # when the state machine continues: it runs the bids again, and a fallback if they fail
     world.market.down = 0
     try:
         make_bids(world.desk, NIGHT, 1, ASSET)
@@ -276,7 +276,7 @@ TURNS = 16
     "kinds", [["bids", "fall back"], ["fall back", "bids"], ["bids", "newer"], ["bids", "stopped bids"]]
 )
 def test_one_offer_is_sent_wherever_another_run_interleaves(kinds: list[str]) -> None:
-    # given one run interrupted at every turn by another, which is itself interrupted at every turn
+    # given a run that another run interrupts at any call, and which a third run interrupts at any call
     for first in range(TURNS):
         for second in range(1, TURNS):
             world = World()
@@ -313,7 +313,7 @@ def test_no_offer_is_sent_while_stopped_by_interleaved_runs(
 
 
 def test_kill_ends_a_worker_without_running_handlers() -> None:
-    # a test of the helper: a kill ends the function, and none of its handlers runs
+    # a test of the helper `Turns`: a kill ends the function without running its exception handlers
     world = World()
     (result,) = world.turns.run(works(world, ["bids"]), [], [(0, 1)])
     assert isinstance(result, Killed)

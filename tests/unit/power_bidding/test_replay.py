@@ -1,4 +1,5 @@
-"""A replay's rate follows the duration of a rehearsed offer; its figures follow the market's settlement."""
+"""The rate of a replay depends on the duration of a rehearsed offer, and the figures agree with the market's
+settlement."""
 
 from __future__ import annotations
 
@@ -28,13 +29,13 @@ def test_replay_rate_falls_when_a_rehearsed_offer_takes_longer() -> None:
 
 
 def test_awards_earn_only_deliverable_energy() -> None:
-    # given a store that buys 8 MWh once, and awards that sell this energy twice
+    # given a battery that buys 8 MWh once, and awards that sell this energy twice
     asset = {"energy": 8.0, "charge_efficiency": 1.0, "discharge_efficiency": 1.0}
     rows = [
         {"award": award, "day_ahead_price": day_ahead, "price": price}
         for award, day_ahead, price in [(-8.0, 10.0, 12.0), (8.0, 50.0, 40.0), (8.0, 60.0, 90.0)]
     ]
-    # then the second sale is bought back at the real-time price
+    # then the energy of the second sale is bought back at the real-time price
     assert worth.awards_alone(rows, asset) == -80 + 400 + 8 * 60 - 8 * 90
 
 

@@ -107,7 +107,7 @@ class Room:
         return waiting.begin(self.room, NIGHT, token, MACHINE, "s3://bucket/training/")
 
     def event(self, status: str) -> None:
-        """Deliver the pipeline's event, if a pipeline was started."""
+        """Deliver the event of the pipeline's end, if a pipeline was started."""
         for execution in [*self.executions.values()]:
             if status in ENDED:
                 self.status = status
@@ -251,7 +251,7 @@ def test_wait_ends_once_in_any_order_despite_kills(
         room.task(token)
     room.status = status
     room.sweep()
-    # then the pipeline was started once, and the current token was answered once
+    # then the pipeline was started once, and the current token got one answer
     assert len(room.executions) == 1
     assert [answer for each, answer in room.answers if each == token] == [answer_of(status)]
     assert {answer for _, answer in room.answers} == {answer_of(status)}
