@@ -128,7 +128,7 @@ def test_failed_preparation_is_the_reason_in_the_report(architecture, demonstrat
 
 
 def test_embedded_svg_keeps_its_colours_and_gets_unique_ids(tmp_path):
-    # given a picture with a colour that looks like a reference to an id
+    # given an SVG with a colour that looks like a reference to an id
     path = tmp_path / "chart.svg"
     path.write_text(
         '<svg xmlns="http://www.w3.org/2000/svg"><clipPath id="inside"/><g id="unused"/>'

@@ -33,7 +33,7 @@ MAY_IMPORT = {
         "scenarios",
         "local",
         *PACKAGES,
-        # for the project's own stack with other containers
+        # needed for the project's own stack with other containers
         "app",
         "architectures",
         "stacks",
@@ -157,7 +157,7 @@ def imported_at_run_time(tree: ast.AST) -> set[str]:
 
 
 def test_stubs_are_imported_for_types_only():
-    # Lambda and the containers do not have them
+    # Lambda and the containers do not have the stubs
     wrong = {
         str(path.relative_to(ROOT)): stubs
         for path in tracked("*.py")
@@ -187,7 +187,7 @@ def modules() -> dict[str, Path]:
     bases = [*images, *(ROOT / name for name in ("constructs", "runtime", "containers")), ROOT]
     found = {}
     for path in tracked("*.py"):
-        if path.is_relative_to(ROOT / "tests/support/sixth"):  # a separate project
+        if path.is_relative_to(ROOT / "tests/support/sixth"):  # this folder is a separate project
             continue
         base = next(base for base in bases if path.is_relative_to(base))
         found[".".join(path.relative_to(base).with_suffix("").parts).removesuffix(".__init__")] = path

@@ -51,9 +51,9 @@ class Instance:
             raise StopError("throttled")
 
     def after(self, seconds: float, age: float | Exception | None = None) -> int:
-        """Poll once after `seconds`; return how often the instance was stopped so far.
+        """Poll once after `seconds`; return how often the instance has been stopped so far.
 
-        :param age: seconds since the last activity; None: nothing runs
+        :param age: seconds since the last activity; None if no kernel or terminal runs
         """
         self.now += seconds
         self.answer = age if isinstance(age, Exception) else Activity(age, "")
@@ -123,12 +123,12 @@ def test_stop_that_fails_is_tried_at_the_next_poll(capsys: pytest.CaptureFixture
     instance.fails = 2
     # when
     calls = [instance.after(seconds, age=None) for seconds in (HOUR, 60, 60)]
-    # then it was called until it was accepted
+    # then the stop was called until SageMaker accepted it
     assert calls == [1, 2, 3]
     said = capsys.readouterr().out
     assert said.count("the stop failed, the next poll decides again: throttled") == 2
     assert said.count("the stop was accepted") == 1
-    # and, as the instance runs on, once more after the same time
+    # and once more after the idle time, because the instance is still running
     assert instance.after(HOUR - 1, age=None) == 3
     assert instance.after(1, age=None) == 4
 
@@ -264,7 +264,7 @@ def test_self_signed_certificate_of_jupyter_is_accepted(jupyter: Jupyter, tmp_pa
     assert idle_stop.activity_of(jupyter.address.replace("http:", "https:")).age == 0
 
 
-# As the instance runs it
+# The program as a process, as an instance runs it
 
 IDLE, POLL = 0.5, 0.05
 """Idle time and polling interval in seconds. `MANY` polls take longer than the idle time on any machine."""
@@ -331,11 +331,11 @@ def test_instance_in_use_runs_until_it_is_idle(what: str, jupyter: Jupyter, tmp_
     else:
         jupyter.terminals = lambda: [{"name": "1", "last_activity": ago(0)}]
     with running(tmp_path, jupyter) as program:
-        # when a multiple of the idle time passes
+        # when a multiple of the idle time has passed
         program.until(lambda: jupyter.polls > MANY, "polls")
         # then
         assert program.calls == []
-        # and when nothing is active any more
+        # and when the kernel or terminal is no longer active
         jupyter.kernels = lambda: [kernel("idle", HOUR)]
         jupyter.terminals = lambda: [{"name": "1", "last_activity": ago(HOUR)}]
         program.until(lambda: program.calls, "the stop")

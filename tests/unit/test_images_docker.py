@@ -146,7 +146,7 @@ def test_commands_of_the_cdk_push_an_image_that_runs(docker, ecr, asset):
         done = docker(*command)
         assert done.returncode == 0, done.stderr
 
-    # Then ECR's manifest leads back to the image, by the digest of its configuration
+    # Then ECR's manifest identifies the image by the digest of its configuration
     manifest = manifest_of(ecr, "1")
     image = resolve(manifest)
     assert json.loads(manifest)["config"]["digest"] == f"sha256:{image.id}"

@@ -18,7 +18,7 @@ IN_IRELAND = {"regionCode": "eu-west-1"}
 
 
 def ask(tmp_path: Path, operation: str = "GetProducts", region: str = "us-east-1", **params: Any) -> Any:
-    """Send one request as the SDKs do; return the response, or the code and the message of the error."""
+    """Send one request as the SDKs do; return the response, or the error's code and message."""
     store = Store(tmp_path / "records.sqlite")
     body = json.dumps({"ServiceCode": "AmazonSageMaker"} | params).encode()
     headers = {"X-Amz-Target": f"{PRICES}.{operation}"}

@@ -70,7 +70,7 @@ def test_default_environment_is_dev():
 
 @pytest.mark.parametrize("env", ["dev", "prod"])
 def test_serverless_endpoints_of_all_stacks_fit_into_a_new_account(env: str):
-    # 10 units, shared by all serverless endpoints of an account
+    # the quota of a new account: 10 concurrent invocations for all serverless endpoints together
     assert sum(chosen(name, {"env": env}).serverless_units for name in NAMES) <= 10
 
 

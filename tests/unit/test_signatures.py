@@ -1,4 +1,4 @@
-"""Only signatures as made by AWS's SDK are verified."""
+"""Verification of signatures: those of AWS's SDK are accepted, and any other request is refused."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ def test_presigned_address_is_verified_until_it_expires(style: str) -> None:
     # given a URL that is valid for a minute
     request = presigned(60, s3={"addressing_style": style})
     check(request)
-    # then it is refused before its time, after it, and with another name
+    # then the URL is refused before it is valid, after it has expired, and for another object
     for seconds in (-1000, 62):
         with pytest.raises(SignatureError) as error:
             check(request, now=datetime.now(UTC) + timedelta(seconds=seconds))
@@ -291,10 +291,10 @@ def test_signature_that_is_no_ascii_text_is_refused() -> None:
 
 
 def test_key_is_created_once_and_readable_by_its_owner_only(tmp_path: Path) -> None:
-    # given a home with a key whose file was made readable for others
+    # given a home with a key, in a file that other users can read
     key = keys.ensure(tmp_path)
     (tmp_path / keys.FILE).chmod(0o644)
-    # when it is read again; then it is the same, and private
+    # when the key is read again; then it is the same, and its file is private
     assert keys.ensure(tmp_path) == keys.read(tmp_path) == key
     assert (tmp_path / keys.FILE).stat().st_mode & 0o777 == 0o600
     assert keys.new() != keys.new()

@@ -479,7 +479,7 @@ def test_callback_failure_fails_its_step(world: PipelineWorld) -> None:
 
 
 def test_stop_ends_jobs_and_starts_no_more(world: PipelineWorld) -> None:
-    # given a running job, a job that waits for its next attempt, and a job that depends on both
+    # given a running job, a job that waits for its next attempt, and a job that depends on the running job
     world.plan = {"A": ["InProgress"], "B": [INTERNAL]}
     later = retried("SageMaker.JOB_INTERNAL_ERROR", IntervalSeconds=1_000)
     arn = world.start(defined(training("A"), training("B", **later), training("C", DependsOn=["A"])))

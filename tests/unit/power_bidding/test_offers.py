@@ -276,7 +276,8 @@ TURNS = 16
     "kinds", [["bids", "fall back"], ["fall back", "bids"], ["bids", "newer"], ["bids", "stopped bids"]]
 )
 def test_one_offer_is_sent_wherever_another_run_interleaves(kinds: list[str]) -> None:
-    # given a run that another run interrupts at any call, and which a third run interrupts at any call
+    # given two runs: after any number of its calls, the first is interrupted by the second, which makes any
+    # number of calls before the first continues
     for first in range(TURNS):
         for second in range(1, TURNS):
             world = World()

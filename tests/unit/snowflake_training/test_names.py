@@ -1,4 +1,4 @@
-"""One grammar for names in Snowflake: settings and container accept and refuse the same ones."""
+"""Names in Snowflake: the settings and the container accept and refuse the same names."""
 
 from __future__ import annotations
 
