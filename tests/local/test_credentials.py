@@ -357,9 +357,7 @@ def test_form_signature_is_refused_outside_its_bucket(
     assert invoke(aws, function)
 
 
-def test_code_of_a_function_has_a_presigned_address(
-    cloud: LocalCloud, aws: Callable, function: str
-) -> None:
+def test_code_of_a_function_has_a_presigned_address(cloud: LocalCloud, aws: Callable, function: str) -> None:
     url = aws("lambda").get_function(FunctionName=function)["Code"]["Location"]
     status, archive, _ = fetch(url)
     assert status == 200

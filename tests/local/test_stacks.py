@@ -227,9 +227,7 @@ def test_retained_resource_outlives_its_stack(stacks: Stacks, aws: Callable[...,
     assert stacks.create({"Kept": kept})[1] == "ROLLBACK_COMPLETE"
 
 
-def test_protected_table_blocks_the_rollback_of_its_creation(
-    stacks: Stacks, broken: dict[str, Any]
-) -> None:
+def test_protected_table_blocks_the_rollback_of_its_creation(stacks: Stacks, broken: dict[str, Any]) -> None:
     name = f"kept-{uuid.uuid4().hex[:8]}"
     protected = table(name, DeletionProtectionEnabled=True)
 

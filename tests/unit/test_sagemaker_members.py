@@ -137,7 +137,7 @@ def test_value_that_is_not_served_is_refused() -> None:
 
 
 def test_operation_refuses_before_any_effect(monkeypatch: pytest.MonkeyPatch) -> None:
-    # given an operation whose effects would be recorded
+    # given an operation that fails the test if it runs
     def reached(context: Any, params: Any) -> None:
         raise AssertionError("The operation was reached")
 

@@ -106,7 +106,7 @@ def test_folder_that_cannot_be_written_is_named(closed, said, tmp_path, monkeypa
     assert envs.unwritable() is None
     monkeypatch.setattr(
         envs.os, "access", lambda path, mode: path != folders[closed]
-    )  # skipped, because root can write to any folder
+    )  # os.access is replaced, because root can write to any folder
 
     # Then the error names the folder and the remedy in one sentence
     problem = envs.unwritable()

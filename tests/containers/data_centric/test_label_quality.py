@@ -47,7 +47,8 @@ def line(number: int) -> dict[str, Any]:
 
 
 def answers() -> bytes:
-    """Four labelers who are right, two of them on each picture, and one who answers at random."""
+    """Answers of four labelers who are right, two of whom answer each picture, and of one who answers at
+    random."""
     draw = np.random.default_rng(0)
 
     def annotation(labeler: int, choice: int) -> dict[str, Any]:
@@ -97,7 +98,7 @@ def manifest(job: Job, name: str) -> dict[str, dict[str, Any]]:
 def test_review_manifest_has_suspects_with_reasons(job: Job) -> None:
     found = manifest(job, "review.manifest")
     wrong, copy = found[str(WRONG)], found[str(COPY)]
-    # the manifest's line is unchanged, but for the review
+    # the line of the manifest is unchanged, except for the review
     review = wrong.pop("review")
     assert wrong == line(WRONG)
     assert (review["kinds"], review["given"], review["suggested"]) == (["label"], "right", "middle")
@@ -135,7 +136,7 @@ def test_kept_manifest_lacks_the_redundant_examples(job: Job) -> None:
     report, kept = job.json("processing/output/report.json"), manifest(job, "kept.manifest")
     assert len(kept) == COUNT - 1 - report["redundant"]
     assert report["redundant"] == 3 * 9
-    # suspected examples are kept
+    # suspected examples are never redundant, so they are kept
     assert manifest(job, "review.manifest").keys() <= kept.keys()
 
 

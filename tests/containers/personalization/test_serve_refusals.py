@@ -99,9 +99,7 @@ A, B = QUERY.format("A"), QUERY.format("B")
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_corrupt_or_foreign_file_is_refused(
-    container: Container, archive: Path, content: bytes, reason: str
-):
+def test_corrupt_or_foreign_file_is_refused(container: Container, archive: Path, content: bytes, reason: str):
     (archive / "adapter_model.safetensors").write_bytes(content)
     assert reason in refusal(container, archive)
 
@@ -331,7 +329,7 @@ def test_random_corrupt_archives_do_not_crash_the_endpoint(container: Container,
         status, answer = container.load("spoilt", archive)
         assert status in (200, 400), (number, name, status, answer)
         statuses.append(status)
-        if status == 200:  # a loaded model draws, or the error names the cause
+        if status == 200:  # either the model is loaded and draws, or the error names the cause
             assert container.invoke("spoilt", steps=1)[0] in (200, 400)
             assert container.unload("spoilt") == 200
     assert statuses.count(400) > 200

@@ -108,11 +108,11 @@ def test_numbers_that_json_does_not_know_are_refused(server: Server) -> None:
 
 
 def test_memory_does_not_grow_with_the_number_of_accounts(server: Server) -> None:
-    # given some accounts, when ten times as many are sent
+    # given a request, when another request has ten times as many accounts
     server.ask({"accounts": [ACCOUNT] * 400})
     some = server.peak_mib
     status, answer = server.ask({"accounts": [ACCOUNT] * 4000})
-    # then each gets an order, within the memory of the smallest serverless endpoint
+    # then each account gets an order, and the server's memory fits into the smallest serverless endpoint
     assert (status, len(answer["orders"])) == (200, 4000)
     assert server.peak_mib < 1.5 * some
     assert server.peak_mib < 1024
@@ -133,7 +133,7 @@ def test_orders_are_affordable_by_the_numbers_given(server: Server) -> None:
         )
     # when
     _, answer = server.ask({"accounts": accounts})
-    # then no order costs more, and most buy something
+    # then no order costs more than the cash, and most orders buy something
     left = [
         Fraction(str(account["cash"]))
         - sum(
@@ -192,9 +192,9 @@ def test_audit_log_has_each_account_shortened_and_redacted(
     # given a valid account, and one with a field that is long, deep, or looks like a secret
     before = len(server.audit)
     status, answer = server.ask({"accounts": [ACCOUNT, ACCOUNT | change]})
-    # when its lines are read
+    # when the lines of the audit log are read
     lines = server.audit[before:]
-    # then both are logged, short, with the fields of an account
+    # then both accounts are logged in short lines with the fields of an account
     assert status == 200
     assert [line["units"] for line in lines] == [order["units"] for order in answer["orders"]]
     assert [line["valid"] for line in lines] == [True, False]
@@ -223,7 +223,7 @@ def test_wrong_request_is_refused_with_a_reason(
 
 
 def test_unreadable_stop_switch_stops_trades(trained: Job, server_python: Path) -> None:
-    # given a switch in Systems Manager, which does not answer
+    # given a stop switch in Systems Manager, which does not answer
     nobody = {
         "AWS_ENDPOINT_URL": "http://127.0.0.1:9",
         "AWS_REGION": "eu-west-1",
@@ -310,18 +310,18 @@ def test_serving_computes_the_signals_that_training_used(
     found = said(server_python, environment(SERVE, job.base), job.base, program, given)
     assert found == pytest.approx(expected)
 
-    # then an account with its history gets an order, and one without gets none
+    # then an account with its price history gets an order, and an account without it gets none
     account = {"holdings": {"A": 3, "B": 0}, "cash": 500.0, "prices": prices, "step": 2, "mask": "all"}
     with served(job.base, server_python) as server:
         assert server.order(account | {"history": last})["valid"] is True
         assert server.order(account)["reason"] == "history must have prices for each of A, B"
         short = last | {"B": last["B"][1:]}
         assert server.order(account | {"history": short})["reason"] == "history.B must be a list of 21 prices"
-        # and one whose history does not end with the current prices gets none
+        # and an account whose history does not end with the current prices gets no order
         for wrong in ([*last["B"][1:], 2 * last["B"][-1]], [last["B"][0], *last["B"][:-1]]):
             reason = server.order(account | {"history": last | {"B": wrong}})["reason"]
             assert reason == "history.B must end with prices.B, the present price"
-    # and an order has a warning when the signals leave the range of the card
+    # and an order has a warning when its signals are outside of the range in the model card
     card = job.json("model/card.json") | {"signal_range": [[-9.0, -9, -9, -9], [9.0, 9, 9, 9]]}
     (job.base / "model" / "card.json").write_text(json.dumps(card))
     jump = last | {"B": [last["B"][-1] / 2] * 20 + [last["B"][-1]]}

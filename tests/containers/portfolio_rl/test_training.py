@@ -40,7 +40,7 @@ def test_job_leaves_a_policy_its_card_and_its_comparison(trained: Job) -> None:
 def test_candidate_and_champion_are_judged_on_the_same_prices(
     trained: Job, trainer: Path, tmp_path: Path
 ) -> None:
-    # given the model of a job, as both
+    # given the model of a job as both candidate and champion
     base = prepared(tmp_path / "job", QUICK | {"variant": "strict", "mode": "evaluate"}, {})
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w:gz") as archive:
@@ -75,7 +75,7 @@ def test_own_prices_are_split_by_time(trained_on_own_prices: Job) -> None:
     assert len(low) == 4
     assert all(below < 0 < above for below, above in zip(low, high, strict=True))
     assert card["held_out_episodes"] == 60 - 20 + 1  # windows of twenty in the last fifth of 300 rows
-    # and the results compare a policy that is refitted on the way with the one that was fitted once
+    # and the results compare a policy that is refitted at several times with the policy that was fitted once
     walked = job.json("output/data/results.json")["walk_forward"]
     assert walked["gain_over_hold"]["low"] < walked["gain_over_hold"]["value"]
     assert walked["gain_over_fitted_once"]["value"] != 0
@@ -144,7 +144,7 @@ def test_network_learns_to_trade_more_assets_than_can_be_enumerated(trainer: Pat
     job = train(
         tmp_path / "job", trainer, settings, rules={"rules.json": MANY}, prices={"prices.csv": MANY_PRICES}
     )
-    # then a policy is exported, and the results say which baselines are missing
+    # then a policy is exported, and the results list the missing baselines
     assert job.code == 0, job.log[-3000:]
     assert (job.base / "model" / "policy.onnx").stat().st_size > 1000
     results = job.json("output/data/results.json")
@@ -155,7 +155,8 @@ def test_network_learns_to_trade_more_assets_than_can_be_enumerated(trainer: Pat
 
 
 def test_interrupted_job_resumes_from_its_checkpoint(trainer: Path, tmp_path: Path) -> None:
-    # given PPO, whole and interrupted after its first checkpoint
+    # given two jobs with PPO: one that is not interrupted, and one that is interrupted after its first
+    # checkpoint
     settings = {"method": "ppo", "episodes": "18000", "checkpoint_every": "2", "seed": "4"}
     channels = {"rules": {"rules.json": RULES}, "prices": {"prices.csv": history()}}
     whole = train(tmp_path / "whole", trainer, settings, **channels)
@@ -167,7 +168,7 @@ def test_interrupted_job_resumes_from_its_checkpoint(trainer: Path, tmp_path: Pa
     assert process.wait(60) == 0
     assert not (base / "model").exists()
 
-    # when it is restarted
+    # when the interrupted job is restarted
     again = train(base, trainer, settings)
 
     # then it trains the same policy as the uninterrupted job

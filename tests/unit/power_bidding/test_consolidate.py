@@ -90,7 +90,7 @@ def place() -> Place:
     return Place()
 
 
-def test_complete_hour_has_the_sources_values(place):
+def test_complete_hour_has_the_values_of_the_feeds(place):
     output = place.run(NOW)
     assert output == {
         "hour": hours.text(NOW),

@@ -75,7 +75,7 @@ def test_split_takes_a_share_of_each_class(tmp_path: Path) -> None:
     assert torch.bincount(found.validation.labels).tolist() == [2, 1]
     assert torch.bincount(found.train.labels).tolist() == [4, 2]
     assert found.digest == again.digest
-    # no example is in both
+    # no example is in both parts
     every = torch.cat([found.train.images, found.validation.images]).flatten(1)
     assert len(every.unique(dim=0)) == 9
 

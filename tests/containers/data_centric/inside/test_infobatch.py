@@ -1,4 +1,4 @@
-"""InfoBatch leaves out examples without a bias."""
+"""InfoBatch leaves out examples without biasing the gradient."""
 
 from __future__ import annotations
 

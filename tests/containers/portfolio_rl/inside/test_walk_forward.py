@@ -50,7 +50,7 @@ def test_orders_do_not_depend_on_later_prices_in_any_window() -> None:
     # when both are walked through
     ours, theirs = walk(prices(), 4), walk(changed, 4)
 
-    # then the windows are those of a policy that was fitted once, and orders before that row are equal
+    # then the windows are those of a policy that was fitted once, and the orders before that row are equal
     assert np.array_equal(ours.values.shape, (windows, 20))
     rows = PAST + np.arange(windows)[:, None] + np.arange(19)
     same = np.all(ours.actions == theirs.actions, axis=2)
@@ -73,5 +73,5 @@ def test_interval_of_gains_without_a_mean_excludes_zero_rarely(overlap: int) -> 
         found = measures.gain(steps[overlap:] - steps[:-overlap], np.zeros(401), overlap)
         outside += not found.low < 0 < found.high
 
-    # then about one in twenty of their intervals excludes zero
+    # then about one in twenty intervals excludes zero
     assert 0.03 < outside / 2000 < 0.06

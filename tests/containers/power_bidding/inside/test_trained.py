@@ -47,10 +47,10 @@ def model() -> Trained:
 
 
 def test_model_forecasts_the_same_from_its_files(model: Trained, tmp_path: Path) -> None:
-    # given a model that is written and read
+    # given a model, and a copy that was written to files and read again
     trained.write(model, tmp_path)
     again = trained.read(tmp_path)
-    # when both forecast a day
+    # when both models forecast a day
     found = panel()
     for name, each in model.locations["HUB"].items():
         ours, theirs = (fit.forecast(found, 75) for fit in (each, again.locations["HUB"][name]))
