@@ -25,7 +25,8 @@ CONSTRUCTS = [item for item in PUBLIC if inspect.isclass(item) and issubclass(it
 
 
 def props_of(construct: type) -> list[inspect.Parameter]:
-    """Return the parameters after `(self, scope, id)`. The class's signature is its metaclass's."""
+    """Return the parameters of `__init__` after `(self, scope, id)`. The signature of the class is that of
+    its metaclass, so it cannot be used."""
     return list(inspect.signature(construct.__init__).parameters.values())[3:]
 
 

@@ -204,5 +204,6 @@ def test_eventbridge_may_use_the_key_of_the_dead_letters(each: Template):
         policy = resource["Properties"]["KeyPolicy"]["Statement"]
         (statement,) = [s for s in policy if "events.amazonaws.com" in listed(s["Principal"].get("Service"))]
         assert set(statement["Action"]) == {"kms:Decrypt", "kms:GenerateDataKey*"}
-        # EventBridge uses the key without aws:SourceAccount: such a condition would lose dead letters
+        # EventBridge does not send aws:SourceAccount when it uses the key, so a condition on it would lose
+        # dead letters
         assert "Condition" not in statement

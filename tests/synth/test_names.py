@@ -36,7 +36,7 @@ def test_two_stages_of_one_account_share_no_name(name: str, tmp_path: Path) -> N
     # when
     app.synth()
 
-    # then all their names differ, except those from settings
+    # then all names differ, except the names given in settings
     chosen = {value for _, value in getattr(settings, name) if isinstance(value, str)}
     (blue,), (green,) = (tmp_path.glob(f"assembly-{stage}/*.template.json") for stage in ("blue", "green"))
     assert len(names(blue)) == len(names(green))

@@ -142,7 +142,7 @@ def test_a_wrong_input_is_refused_before_anything_starts(given, says):
     ],
 )
 def test_incomparable_model_is_registered_and_deployed_on_request(given, deployed, status, reason):
-    # given an evaluation without a metric of the champion
+    # given an evaluation without a metric for the champion
     sagemaker = SageMaker(serving="InService")
     del sagemaker.figures["champion"]
     sagemaker.figures["comparable"] = 0.0
@@ -161,7 +161,7 @@ def test_worse_model_is_not_deployed_when_incomparable_ones_are():
 
 @pytest.mark.parametrize("now", [{"EndpointConfigName": "another"}, {"EndpointStatus": "Updating"}])
 def test_model_deployed_during_the_comparison_is_not_replaced(now):
-    # given another execution that deploys while this one evaluates
+    # given another execution that deploys a model while this execution evaluates
     sagemaker = SageMaker(serving="InService")
     create = sagemaker.createTrainingJob
 
@@ -196,9 +196,9 @@ VERSION = "arn:package/3"
 
 @pytest.mark.parametrize(("serving", "verb"), [("InService", "updateEndpoint"), (None, "createEndpoint")])
 def test_earlier_version_is_deployed_without_training(serving, verb):
-    # given a registry with an approved version 3; when an execution requests it
+    # given a registry with an approved version 3; when an execution requests version 3
     done = run(SageMaker(serving=serving), {"version": 3})
-    # then its image and model are deployed, without training, comparison or registration
+    # then the image and the model of version 3 are deployed, without training, comparison or registration
     (model,) = arguments(done, "createModel")
     assert model["PrimaryContainer"] == {
         "Image": "image:old",
@@ -213,12 +213,13 @@ def test_earlier_version_is_deployed_without_training(serving, verb):
 
 @pytest.mark.parametrize("registered", [{}, {"A": "1"}, {"STOP": "/other", "A": "1"}])
 def test_earlier_version_gets_the_endpoints_variables(registered):
-    # given an earlier version whose package has no variables, other ones, or another value of one
+    # given an earlier version whose package has no environment variables, other variables, or another value
+    # of a variable
     sagemaker = SageMaker(serving="InService")
     sagemaker.variables = registered
-    # when it is deployed at an endpoint with variables
+    # when this version is deployed to an endpoint that has variables
     done = run(sagemaker, {"version": 3}, endpoint={"environment": {"STOP": "/trading"}})
-    # then the endpoint's variables are used
+    # then the values of the endpoint's variables are used
     (model,) = arguments(done, "createModel")
     assert model["PrimaryContainer"]["Environment"] == registered | {"STOP": "/trading"}
 
@@ -410,7 +411,7 @@ def test_deployment_that_fails_leaves_the_old_model_serving():
     sagemaker = SageMaker(serving="InService")
     sagemaker.statuses = [
         {"EndpointStatus": "InService"},  # to find the champion
-        {"EndpointStatus": "InService"},  # and again before the update
+        {"EndpointStatus": "InService"},  # and once more before the update
         {"EndpointStatus": "Updating"},
         {"EndpointStatus": "InService", "EndpointConfigName": "old", "FailureReason": "/ping answered 500"},
     ]
@@ -485,4 +486,4 @@ def test_jobs_use_the_given_vpc_and_key():
         assert job["VpcConfig"] == network
         assert job["ResourceConfig"]["VolumeKmsKeyId"] == KEY
         assert job["OutputDataConfig"]["KmsKeyId"] == KEY
-    assert "VpcConfig" not in arguments(done, "createModel")[0]  # a serverless endpoint cannot have one
+    assert "VpcConfig" not in arguments(done, "createModel")[0]  # a serverless endpoint cannot have a VPC

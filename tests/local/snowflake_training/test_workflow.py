@@ -266,7 +266,7 @@ def test_destroy_deletes_the_stacks_resources_only_while_a_job_runs(
     while not sagemaker.list_training_jobs(StatusEquals="InProgress")["TrainingJobSummaries"]:
         assert time.monotonic() < deadline
         time.sleep(0.1)
-    # when the stack is destroyed, with enforced IAM
+    # when the stack is destroyed with IAM enforced
     cloud.destroy(STACK, app=APP, context=CONTEXT)
     # then only the model of the other stack is left
     try:

@@ -370,7 +370,7 @@ def test_prod_has_point_in_time_recovery_and_its_own_key(dev: Template, prod: Te
 
 
 def test_volumes_are_encrypted_with_the_key_when_sagemaker_allows_it(prod: Template, chosen: Template):
-    """An instance with local disks encrypts them itself, and SageMaker refuses a key for its volume."""
+    """An instance with local disks encrypts the disks itself, and SageMaker rejects a key for its volume."""
     assert json.loads(variable(prod, "JOB_SETTINGS"))["volume_key"] == ""
     (key,) = of_type(chosen, "AWS::KMS::Key")
     assert json.loads(variable(chosen, "JOB_SETTINGS"))["volume_key"] == f"<{key}.Arn>"
@@ -381,9 +381,9 @@ def test_volumes_are_encrypted_with_the_key_when_sagemaker_allows_it(prod: Templ
 
 @pytest.mark.parametrize("variant", ["prod", "chosen"])
 def test_output_of_jobs_is_encrypted_on_every_instance_type(variant: str, request: pytest.FixtureRequest):
-    # given instances with local disks, and without
+    # given a stack whose jobs run on instances with local disks, and one without local disks
     made = request.getfixturevalue(variant)
-    # then the output is under the stack's key, which the training role may use
+    # then the output is encrypted with the stack's key, which the training role may use
     (key,) = of_type(made, "AWS::KMS::Key")
     assert json.loads(variable(made, "JOB_SETTINGS"))["key"] == f"<{key}.Arn>"
     assert f"<{key}.Arn>" in allowed(made, "TrainingRole")["kms:GenerateDataKey"]
@@ -433,7 +433,7 @@ def test_variables_of_every_function_fit_the_limit_of_lambda(variant: str, reque
     template_ = request.getfixturevalue(variant)
     for id in FUNCTIONS:
         given = function(template_, id)["Environment"]["Variables"]
-        # a reference becomes an ARN or a name of some length
+        # a reference counts as 100 characters, about the length of an ARN
         size = sum(
             len(name) + len(re.sub(r"<[^>]*>", "x" * 100, flat(value))) for name, value in given.items()
         )
@@ -648,7 +648,7 @@ def test_clean_up_finds_jobs_by_their_names(dev: Template):
     name, job = found.endpoint, ids.new(1.8e9)
     assert found.owns(name)
     assert found.owns(f"{name}-{job}")
-    # another stack's name may begin with this one's
+    # the name of another stack can begin with the name of this stack
     assert not any(found.owns(other) for other in (f"{name}-two", f"{name}-two-{job}", f"{name}{job}"))
 
 

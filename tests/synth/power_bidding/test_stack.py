@@ -35,7 +35,7 @@ def function_of(arguments: dict[str, Any]) -> str:
 
 
 def feed(template: Template, index: int) -> dict[str, Any]:
-    """Return the branch of a feed as a separate machine, with the variables of the outer one."""
+    """Return the branch of a feed as a separate machine, with the variables of the outer machine."""
     branch = machine(template, "Prepare")["States"]["Fetch"]["Branches"][index]
     around = {"hour": "2022-01-31T05:00Z", "pause": 300, "tries": TRIES}
     begin = {"Type": "Pass", "Assign": around, "Next": branch["StartAt"]}
@@ -262,7 +262,7 @@ def test_provisioned_endpoint_may_join_the_vpc_and_use_the_key(prod: Template, c
     # given a serverless endpoint in prod, and one on an instance, with VPC and key, in chosen
     assert "ec2:CreateNetworkInterface" in allowed(chosen, "ServingRole")
     assert flat(allowed(chosen, "DeployRole")["kms:CreateGrant"].pop()).startswith("<Key")
-    # then only the roles of the latter have the additional grants
+    # then only the roles of the stack with the instance have the additional grants
     assert "ec2:CreateNetworkInterface" not in allowed(prod, "ServingRole")
     assert "kms:CreateGrant" not in allowed(prod, "DeployRole")
 

@@ -181,7 +181,7 @@ def test_deployed_workflow_is_sound(variant: str, request: pytest.FixtureRequest
 
 @pytest.mark.parametrize("serving", [None, "InService", "Failed"])
 def test_deployed_workflow_trains_and_deploys(serving: str | None, dev: Template):
-    """Check the text in the template, not the definition that it was made from."""
+    """Check the definition in the template, not the objects from which it was made."""
     sagemaker = SageMaker(serving)
     done = Run(workflow(dev), {}, sagemaker)
     assert (done.error, done.cause) == (None, None)
@@ -244,7 +244,7 @@ def test_clean_up_matches_names_of_executions_and_notebooks_only(dev: Template):
     made = [value for given in calls for key, value in given.items() if key in NAMED]
     assert len(set(made)) == 3, made
     assert all(map(found.owns, [*made, f"{NAME}-notebook-2026-11-29-07-00-00-123"]))
-    # another stack's name may begin with this one's
+    # the name of another stack can begin with the name of this stack
     execution = made[0].removeprefix(NAME)
     assert not any(map(found.owns, (f"{NAME}-two", f"{NAME}-two{execution}", f"{NAME}notebook-1")))
 
@@ -288,7 +288,7 @@ def test_create_grant_on_the_key_is_limited_to_aws_resources(prod: Template):
 
 
 def test_workflow_on_local_disks_lends_no_key(vpc: Template):
-    """Local disks encrypt themselves; SageMaker refuses a VolumeKmsKeyId for them."""
+    """Local disks are always encrypted; SageMaker rejects a VolumeKmsKeyId for them."""
     text = json.dumps(vpc)
     assert "ml.r5d.xlarge" in text
     assert "VolumeKmsKeyId" not in text
