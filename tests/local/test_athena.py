@@ -160,9 +160,9 @@ def test_caller_needs_grants_on_all_data_of_a_view(
     granted: list[tuple[str, str]],
     missing: str | None,
 ) -> None:
-    # given a caller whose role may query, and may read a part of the data of a query
+    # given a caller whose role may run queries, and may read only a part of the data of a view
     athena = client(cloud, "athena", **assumed(aws, ("athena:*", "*"), *granted))
-    # when it queries a view
+    # when the caller queries a view
     status, answer = ask(athena, "SELECT total FROM totals WHERE asset = 'north'")
     # then the error names the missing grant
     if missing is None:
@@ -198,7 +198,7 @@ def test_schedule_passes_its_time_and_uses_its_role(
         )
         request.addfinalizer(lambda name=name: scheduler.delete_schedule(Name=name))
 
-    # when both are due
+    # when both schedules are due
     def started() -> list[dict[str, Any]]:
         return states.list_executions(stateMachineArn=machine)["executions"]
 

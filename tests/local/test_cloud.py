@@ -97,12 +97,12 @@ def test_cloud_starts_answers_and_stops(own: LocalCloud) -> None:
     # given a cloud that was never started
     assert not own.running
     own.start()
-    # then it answers, reports what runs, and a second handle on its folder is the same cloud
+    # then the cloud answers and reports its processes, and a second handle on its folder is the same cloud
     assert own.running
     assert client(own, "sts").get_caller_identity()["Account"] == "000000000000"
     assert LocalCloud(own.home).status()["pid"] == own.status()["pid"]
-    own.start()  # this has no effect
-    # when it stops, then nothing answers and no process is left
+    own.start()  # a second start has no effect
+    # when the cloud stops, then nothing answers and no process is left
     own.stop()
     assert not own.running
     assert not processes(own)
@@ -192,7 +192,7 @@ def test_state_survives_a_restart(own: LocalCloud, end: str) -> None:
         own.stop()
     # when it starts again
     own.start()
-    # then it has the same address, data and settings
+    # then the cloud has the same address, data and settings
     assert own.status()["iam_enforced"]
     assert own.configure()["training_instances"] == 3
     assert own.endpoint_url == address
@@ -214,7 +214,8 @@ def saved(cloud: LocalCloud, service: str, what: str) -> bool:
 
 
 def test_resources_created_just_before_a_crash_are_deleted(own: LocalCloud) -> None:
-    # given two stacks in progress, each with a group; the server crashes before one stack's state has it
+    # given two stacks in progress, each with a log group, and a crash before the group is in the state of one
+    # stack
     own.start()
     formation = client(own, "cloudformation")
     for stack in ("knows", "forgot"):
@@ -247,7 +248,7 @@ def test_resources_created_just_before_a_crash_are_deleted(own: LocalCloud) -> N
     memory.write_text(json.dumps(state))
     # when it starts again
     own.start()
-    # then that group is deleted, and the other one still belongs to its stack
+    # then the group that no stack's state contains is deleted, and the other one still belongs to its stack
     groups = client(own, "sagemaker").list_model_package_groups()["ModelPackageGroupSummaryList"]
     assert [group["ModelPackageGroupName"] for group in groups] == ["knows"]
 
@@ -321,7 +322,7 @@ def test_two_clouds_run_side_by_side(own: LocalCloud, cloud: LocalCloud) -> None
     own.start()
     where = {"LocationConstraint": own.region}
     client(own, "s3").create_bucket(Bucket="mine", CreateBucketConfiguration=where)
-    # then each has its own address, Snowflake and resources
+    # then each cloud has its own address, Snowflake and resources
     assert own.endpoint_url != cloud.endpoint_url
     assert own.status()["snowflake"] != cloud.status()["snowflake"]
     there = [bucket["Name"] for bucket in client(cloud, "s3").list_buckets()["Buckets"]]

@@ -152,7 +152,7 @@ def test_key_of_a_user_is_valid_until_deactivated(cloud: LocalCloud, aws: Callab
     key = aws("iam").create_access_key(UserName=name)["AccessKey"]
     theirs = {"aws_access_key_id": key["AccessKeyId"], "aws_secret_access_key": key["SecretAccessKey"]}
     assert client(cloud, "sts", **theirs).get_caller_identity()["Arn"].endswith(f":user/{name}")
-    # when it is deactivated; then calls with it are refused
+    # when the key is deactivated; then calls with it are refused
     aws("iam").update_access_key(UserName=name, AccessKeyId=key["AccessKeyId"], Status="Inactive")
     assert refusal(lambda: client(cloud, "sqs", **theirs).list_queues()) == "InvalidClientTokenId"
 
@@ -218,7 +218,7 @@ def test_control_addresses_need_a_signature_with_the_clouds_key(
     headers = [{}, *(dict(keys.signed(key, "POST", url, body)) for key in strangers)]
     headers.append(dict(keys.signed(cloud.key, "POST", url, b"{}")))  # signed for another body
     headers.append({"Authorization": f"Bearer {cloud.key.secret_access_key}"})
-    # then none of them can change a setting or read the status
+    # then a request with any of these can neither change a setting nor read the status
     for given in headers:
         assert fetch(url, "POST", body, **given)[0] == 403
         assert fetch(f"{cloud.endpoint_url}/_groundplan/status", **given)[0] == 403
@@ -263,7 +263,7 @@ def test_changed_or_expired_presigned_address_is_refused(aws: Callable, bucket: 
     place = {"Bucket": bucket, "Key": "a b/ü.txt"}
     url = aws("s3").generate_presigned_url("get_object", Params=place, ExpiresIn=600)
     assert fetch(url)[:2] == (200, b"hidden")
-    # then it is refused for another object, with another signature or expiry, and after its expiry
+    # then the address is refused for another object, with another signature or expiry, and after its expiry
     signature = url.rpartition("X-Amz-Signature=")[2][:64]
     for other in (
         url.replace("%20b", "%20c"),
@@ -522,7 +522,7 @@ def test_key_survives_a_restart_and_other_keys_are_refused(tmp_path: Path, cloud
         name = make_function(aws, "kept")
         assert refusal(lambda: client(older, "sts", **own_keys(cloud)).get_caller_identity()) in UNKNOWN
         older.stop()
-        # when it starts again; then the key is the same
+        # when the cloud starts again; then the key is the same
         older.start()
         assert older.key == key
         older.stop()

@@ -318,7 +318,7 @@ def test_batch_is_retried_from_the_first_reported_failure(stack: Stack) -> None:
 def test_a_queue_delivers_again_what_failed_or_was_answered_invalidly(stack: Stack, answer: str) -> None:
     # given a message for which the function reports a failure at first, or answers with a null identifier
     stack.client("sqs").send_message(QueueUrl=stack.of["Messages"], MessageBody=answer)
-    # then it is delivered again after its visibility timeout
+    # then the message is delivered again after its visibility timeout
     stack.gather("Heard", lambda found: flat(found).count(answer) == 2)
 
 

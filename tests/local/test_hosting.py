@@ -45,7 +45,7 @@ def test_endpoint_passes_headers_of_the_request_and_the_response(bench: Bench) -
     # Given an endpoint whose model has environment variables
     endpoint = bench.endpoint(bench.config(model=bench.model("one", Environment={"FLAVOUR": "plain"})))
 
-    # When it is invoked with all parameters
+    # When the endpoint is invoked with all parameters
     answer = bench.runtime.invoke_endpoint(
         EndpointName=endpoint,
         Body=b"a,b\n1,2\n",
@@ -479,7 +479,7 @@ def test_idle_serverless_container_stops_and_the_next_request_starts_one(bench: 
     (variant,) = bench.describe(endpoint)["ProductionVariants"]
     assert variant["CurrentServerlessConfig"] == SERVERLESS
 
-    # When it is idle, then the container and its files are removed
+    # When the endpoint is idle, then the container and its files are removed
     until(lambda: not alive(first["instance"]))
     until(lambda: not bench.folders() - others)
 

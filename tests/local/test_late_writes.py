@@ -107,7 +107,7 @@ said["small disk"] = retry(), list(files())
 room = 101
 said["larger disk"] = retry(), len(files()["large"])
 """)
-    # then it uses no space until there is enough for it
+    # then the object uses no space until there is enough for all of it
     assert said == {"small disk": [False, []], "larger disk": [True, 101]}
 
 
@@ -198,7 +198,7 @@ deleting.set()
 late.join()
 said["files"] = list(files())
 """)
-    # then it stays deleted
+    # then the object stays deleted
     assert said["files"] == []
 
 

@@ -210,7 +210,7 @@ def test_files_of_a_model_are_evicted_from_a_full_volume(bench: Many, settings: 
         bench.put_model(prefix, f"full-{name}.tar.gz", name * 1000)
     asked = {name: bench.ask(endpoint, TargetModel=f"full-{name}.tar.gz") for name in "abc"}
 
-    # Then the first model's files are deleted, and it is fetched again with its next request
+    # Then the first model's files are deleted, and the next request for that model fetches them again
     assert not bench.has_files(asked["a"])
     assert bench.has_files(asked["c"])
     bench.put_model(prefix, "full-a.tar.gz", "new")
@@ -344,7 +344,7 @@ def test_policy_limits_invocations_to_target_models(bench: Many, enforced: None)
 
 
 def test_model_stays_on_one_instance_until_that_is_busy(bench: Many, settings: Any) -> None:
-    # Given three instances, and so many models that each instance gets some
+    # Given three instances, and enough models that each instance gets some of them
     names = [f"m{number}" for number in range(24)]
     endpoint, _ = bench.serve(*names, instances=3)
     (variant,) = bench.describe(endpoint)["ProductionVariants"]

@@ -135,7 +135,7 @@ answer = {
     answer = world.probe(script, hidden=[str(path) for path in hidden])
     world.sagemaker.stop_training_job(TrainingJobName=other)
     world.end(other)
-    # then it finds none of them
+    # then the container finds none of them
     assert answer["paths"] == []
     assert answer["processes"] == [1, answer["own"]]
     shown = {".python", *(path.parts[1] for path in own if len(path.parts) > 1)}
@@ -304,7 +304,7 @@ else:
 (MODEL / host).write_text(f"{rows} {heard}")
 (MODEL / f"hosts-of-{host}").write_text(" ".join(hosts))
 """
-    # when they train, then names and addresses are as on SageMaker
+    # when the hosts train, then names and addresses are as on SageMaker
     channel = {"ChannelName": "train", "DataSource": {"S3DataSource": source}}
     assert world.train(script, 2, InputDataConfig=[channel]) == {
         "algo-1": "1,2 algo-2",

@@ -193,7 +193,7 @@ def test_a_result_over_256_kib_ends_the_execution(aws: Callable, ran: Callable, 
         large = {"Type": "Task", "Resource": "arn:aws:states:::aws-sdk:secretsmanager:createSecret",
                  "Arguments": arguments} | catch  # fmt: skip
     more = {"Caught": {"Type": "Succeed"}} if "Catch" in large else {}
-    # when it runs; then the execution fails, which States.ALL does not catch
+    # when the machine runs; then the execution fails with an error that States.ALL does not catch
     ended = ran(jsonata(A=large | {"End": True}, **more))
     assert (ended["status"], ended["error"]) == ("FAILED", "States.DataLimitExceeded")
 
@@ -228,7 +228,7 @@ def test_jsonata_makes_the_output_of_every_type_of_state(ran: Callable) -> None:
         },
         E={"Type": "Succeed", "Output": {"succeed": "{% $states.input.choice %}", "kept": "{% $kept %}"}},
     )
-    # then each is evaluated
+    # then each Output is evaluated
     ended = ran(definition, '{"one": 1}')
     assert json.loads(ended["output"]) == {"succeed": [1, 2], "kept": [1, 2]}, ended
 
@@ -335,11 +335,11 @@ def test_a_policy_that_does_not_exist_is_not_attached(aws: Callable, arn: str) -
     iam.create_role(RoleName=name, AssumeRolePolicyDocument=trust)
     iam.create_user(UserName=name)
     iam.create_group(GroupName=name)
-    # then it can be attached to no entity
+    # then the missing policy can be attached to no user, group or role
     for entity in ("Role", "User", "Group"):
         with refused("NoSuchEntity", "does not exist or is not attachable"):
             getattr(iam, f"attach_{entity.lower()}_policy")(**{f"{entity}Name": name, "PolicyArn": arn})
-    # nor by a stack
+    # and a stack cannot attach it either
     trusts = {"AssumeRolePolicyDocument": json.loads(trust)}
     for kind, properties in (("Role", trusts), ("User", {})):
         stack = Stack(aws)
@@ -392,7 +392,7 @@ def test_aws_managed_policy_grants_its_actions_only(cloud: LocalCloud, aws: Call
     aws("iam").attach_role_policy(RoleName=name, PolicyArn="arn:aws:iam::aws:policy/AmazonSageMakerReadOnly")
     cloud.enforce_iam(True)
     try:
-        # then it can read, and cannot delete
+        # then the role can read, and cannot delete
         assert "Models" in aws("sagemaker", **keys).list_models()
         with pytest.raises(ClientError, match="AccessDenied"):
             aws("sagemaker", **keys).delete_model(ModelName="m")

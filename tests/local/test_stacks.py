@@ -244,7 +244,7 @@ def test_protected_pool_is_not_deleted(stacks: Stacks, aws: Callable[..., Any]) 
     assert status == "CREATE_COMPLETE"
     (resource,) = stacks.client.describe_stack_resources(StackName=stack)["StackResources"]
 
-    # then neither the stack nor a call can delete it before the protection is off
+    # then neither a stack deletion nor an API call can delete the pool before the protection is off
     cognito, pool_id = aws("cognito-idp"), resource["PhysicalResourceId"]
     assert stacks.delete(stack) == "DELETE_FAILED"
     with pytest.raises(ClientError, match="deletion protection is activated"):

@@ -112,7 +112,7 @@ while left() and time.monotonic() < deadline:
 print(len(left()))
 """
     process = start("/bin/bash", "-c", '(setsid sleep 0.1 &); exec python -c "$WAITS"', WAITS=waits)
-    # when it has ended, then no zombie is left
+    # when the orphan has ended, then no zombie is left
     assert said(process) == ["0"]
 
 

@@ -119,7 +119,7 @@ def test_memory_does_not_grow_with_the_number_of_accounts(server: Server) -> Non
 
 
 def test_orders_are_affordable_by_the_numbers_given(server: Server) -> None:
-    # given large accounts whose cash is, to the cent, at most what some order costs
+    # given large accounts whose cash equals the cost of some order, or is up to a cent less
     fees = {"1": Fraction("0.03"), "2": Fraction("0.045"), "3": Fraction("0.035")}
     generator, accounts = random.Random(0), []
     for _ in range(2000):
@@ -298,7 +298,7 @@ def test_serving_computes_the_signals_that_training_used(
     rows = [line.split(",") for line in history().splitlines()[100:121]]
     last = {name: [float(row[column]) for row in rows] for column, name in ((1, "A"), (2, "B"))}
 
-    # when both images compute its signals
+    # when both images compute the signals of the decision
     prices = {name: column[-1] for name, column in last.items()}
     expected = said(trainer, training(job.base), job.base, SIGNALS, last)
     program = (

@@ -54,7 +54,7 @@ def test_candidate_and_champion_are_judged_on_the_same_prices(
     # when
     job = train(base, trainer, QUICK | {"variant": "strict", "mode": "evaluate"})
 
-    # then both have the value that the job itself measured
+    # then candidate and champion have the value that the job itself measured
     assert job.code == 0, job.log
     values = dict(re.findall(r"(candidate|champion):value=([0-9.]+)", job.log))
     assert values["candidate"] == values["champion"]
@@ -171,7 +171,7 @@ def test_interrupted_job_resumes_from_its_checkpoint(trainer: Path, tmp_path: Pa
     # when the interrupted job is restarted
     again = train(base, trainer, settings)
 
-    # then it trains the same policy as the uninterrupted job
+    # then it ends with the same policy as the uninterrupted job
     assert again.code == 0, again.log[-3000:]
     assert "continuing after " in again.log
     results = [job.json("output/data/results.json") for job in (whole, again)]

@@ -71,7 +71,7 @@ def test_candidate_and_champion_are_judged_on_the_same_days(
     # given the same model as candidate and champion, when the serving image compares them
     job = compared(tmp_path, server_python, trained, trained)
     assert job.code == 0, job.log
-    # then both have the capture that the training job measured
+    # then candidate and champion have the capture that the training job measured
     found = job.json("processing/output/evaluation.json")
     expected = trained.json("output/data/evaluation.json")["capture"]["candidate"]
     assert found["capture"]["candidate"] == found["capture"]["champion"] == expected
@@ -91,7 +91,7 @@ def test_worse_candidate_is_not_accepted(
     for fit in card["fits"]["HUB"].values():
         fit["weights"] = {"mean of 28 days": 1.0}
     (worse / "model/model.json").write_text(json.dumps(card))
-    # when it is compared with the unchanged model
+    # when the candidate is compared with the unchanged model
     job = compared(tmp_path / "job", server_python, Job(worse, 0, ""), trained, "--floor", "0.5")
     # then the candidate is rejected because of its loss
     found = job.json("processing/output/evaluation.json")

@@ -139,7 +139,7 @@ def test_best_round_is_kept(image: Image, given: dict[str, str]):
     job = image.train(overfit, hosts=2).succeeded()
     metrics = job.metrics()
     curve = metrics["learning_curve"]["validation"]
-    # then it stops `early_stopping_rounds` after its best round, and keeps the model of that round
+    # then the job stops `early_stopping_rounds` after its best round, and keeps the model of that round
     assert metrics["rounds"] == metrics["best_round"] + 7 < 300
     assert metrics["validation_rmse"] == min(curve)
 
@@ -269,7 +269,7 @@ def test_lost_host_fails_the_others(image: Image, given: dict[str, str], victim:
     started = time.monotonic()
     os.killpg(job.hosts[victim].process.pid, signal.SIGKILL)
     job.wait()
-    # then the others fail long before their timeouts, with the reason
+    # then the other hosts fail with the reason, long before their timeouts
     assert time.monotonic() - started < 60
     for rank, host in enumerate(job.hosts):
         if rank != victim:

@@ -390,7 +390,7 @@ def test_examination_finds_a_wrong_label_for_review(deployed: Deployed) -> None:
         "pictures": f"s3://{deployed.bucket}/inputs/columns/",
         "arguments": {"side": 8, "grey": True},
     }
-    # when they are examined
+    # when the pictures are examined
     state = deployed.ended(deployed.begin("ExamineArn", given))
     assert state["status"] == "SUCCEEDED", state
     # then the wrong label is in the review manifest, with the right class suggested

@@ -116,7 +116,7 @@ def test_app_is_described_listed_and_tagged(aws: Callable, app: str) -> None:
     sagemaker = aws("sagemaker")
     found = sagemaker.describe_mlflow_app(Arn=app)
     assert (found["Name"], found["Status"]) == ("tests", "Created")
-    # and its version is that of the server
+    # and the app's version is that of the MLflow server
     lock = (envs.ROOT / "local/sagemaker/mlflow/requirements.txt").read_text()
     assert f"\nmlflow=={found['MlflowVersion']}\n" in lock
     assert [each["Arn"] for each in sagemaker.list_mlflow_apps()["Summaries"]] == [app]

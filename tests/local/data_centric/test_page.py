@@ -258,12 +258,12 @@ def test_answer_outlives_its_session_for_its_labeler_only(visit, service, user):
     enter(page, user)
     expect_task(page)
 
-    # then it is sent if this user gave it
+    # then the answer is sent if this user gave it
     assert service.answers("shapes") == ({first: {ADA: 1}} if user == ADA else {})
 
 
 def test_late_answer_is_refused_when_another_has_the_task(visit, service):
-    # given one picture, whose lease ends and which another labeler gets
+    # given a picture whose lease ends, and which another labeler then gets
     shapes(service, count=1)
     page = visit()
     open_run(page, "shapes")
@@ -347,7 +347,8 @@ def test_new_task_appears_by_itself(visit, service):
         page.clock.fast_forward(25_000)
     expect(page.get_by_role("button", name="Look again")).to_be_focused()
 
-    # when that lease ends, then the waiting labeler gets the task, with the focus on its first answer
+    # when the other labeler's lease ends, then the waiting labeler gets the task, with the focus on its first
+    # answer
     service.ahead += 601
     page.clock.fast_forward(25_000)
     assert expect_task(page) == "0.png"
@@ -547,7 +548,7 @@ def test_texts_of_a_run_are_never_run(visit, service):
     page = visit()
     page.on("dialog", lambda dialog: pytest.fail(f"a script ran: {dialog.message}"))
 
-    # then they are shown as text
+    # then the texts are shown as text
     open_run(page, "texts")
     assert expect_task(page) == f"{evil} item"
     choice(page, evil).click()

@@ -145,10 +145,10 @@ def test_results_of_an_experiment_are_one_table(
     # given a sweep of the experiment
     for name, value in cloud.env().items():
         monkeypatch.setenv(name, value)
-    # when its results are read
+    # when the results of the experiment are read
     runs = results.runs(deployed["DataBucket"], "default")
     epochs = results.epochs(deployed["DataBucket"], "default")
-    # then they contain each run of each job, the best first
+    # then the results contain each run of each job, the best run first
     ours = runs.filter(pc.field("sweep") == swept["output"]["folder"].rpartition("/")[2])
     assert ours.num_rows == 6
     best = runs["best_validation_accuracy"].to_pylist()
@@ -220,7 +220,7 @@ def test_bad_sweep_is_refused_before_any_job(
     before = len(jobs(aws))
     # when the sweep is started
     found = run(**changes)
-    # then it fails with the reason, and without a job
+    # then the sweep fails with the reason, and starts no job
     assert (found["status"], found["error"]) == ("FAILED", "PlanFailed")
     assert sentence in found["cause"]
     assert len(jobs(aws)) == before
@@ -259,7 +259,7 @@ def test_deleted_stack_leaves_no_jobs_and_no_logs(
     until(lambda: streams(aws, examined, "Processing"), "a processing job's log")
     # when the stack is deleted
     cloud.destroy(STACK, context=ONLY)
-    # then these jobs and the training jobs have ended, and their logs are deleted
+    # then both jobs and all training jobs have ended, and their logs are deleted
     for each in sagemaker.list_hyper_parameter_tuning_jobs()["HyperParameterTuningJobSummaries"]:
         assert each["HyperParameterTuningJobStatus"] in ("Completed", "Stopped")
     running = sagemaker.list_training_jobs(StatusEquals="InProgress", NameContains=name)
@@ -271,7 +271,8 @@ def test_deleted_stack_leaves_no_jobs_and_no_logs(
 
 
 def examination(aws: Callable, machine: str) -> str:
-    """Start a job like those of the state machine `machine`, which would run for an hour; return its name."""
+    """Start a job that would run for an hour, with the name and role of a job of the state machine `machine`;
+    return the job's name."""
     definition = aws("stepfunctions").describe_state_machine(stateMachineArn=machine)["definition"]
     job = json.loads(definition)["States"]["Start"]["Arguments"]
     program = "import time; print('begun', flush=True); time.sleep(3600)"

@@ -88,6 +88,6 @@ def test_function_fails_by_its_own_exception(aws: Callable, function: str) -> No
     state = task("lambda:invoke", arguments, Catch=catch)
     caught = {"Type": "Pass", "Output": "caught", "End": True}
     machine = Machine(aws, state, States={"Only": {"End": True} | state, "Caught": caught})
-    # then it is caught
+    # then the machine catches the exception
     ended = machine.run()
     assert (ended["status"], ended["output"]) == ("SUCCEEDED", '"caught"'), ended

@@ -54,7 +54,7 @@ def test_failed_stack_creation_is_rolled_back(aws: Callable, image: str, executi
     resources = hosting(image, execution_role)
     resources["Config"]["Properties"]["ProductionVariants"][0]["ModelName"] = "nobody"
     stack = Stack(aws)
-    # then it is rolled back with SageMaker's reason, and the created model is deleted
+    # then the stack is rolled back with SageMaker's reason, and the created model is deleted
     assert stack.create(resources) == "ROLLBACK_COMPLETE"
     assert "nobody" in stack.reasons
     assert aws("sagemaker").list_models(NameContains=stack.name)["Models"] == []

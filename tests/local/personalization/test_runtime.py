@@ -306,7 +306,7 @@ def test_requests_are_trained_with_any_nonzero_quota(
         # when three requests arrive, for a job of two instances and another job
         for _ in range(3):
             world.start()
-        # then all are trained
+        # then all requests are trained
         finish([world])
         assert world.statuses() == ["READY"] * 3
         assert [user["active"] for user in world.rows("users")] == [0]

@@ -293,7 +293,7 @@ def test_stack_creates_updates_and_deletes_a_pipeline(runs: PipelineRuns) -> Non
     assert found["PipelineDefinition"] == body["PipelineDefinitionBody"]
     assert found["ParallelismConfiguration"] == {"MaxParallelExecutionSteps": 3}
     assert tags[0] in runs.sagemaker.list_tags(ResourceArn=found["PipelineArn"])["Tags"]
-    # when it changes to a definition in S3, then the pipeline has that definition
+    # when the stack is updated with a definition in S3, then the pipeline has that definition
     runs.aws("s3").put_object(Bucket=BUCKET, Key="definition.json", Body=defined(fail(message="two")))
     place = {"PipelineDefinitionS3Location": {"Bucket": BUCKET, "Key": "definition.json"}}
     assert stack.update(stack_with(runs, name, place)) == "UPDATE_COMPLETE", stack.reasons
@@ -375,7 +375,7 @@ def test_execution_continues_after_a_server_crash(running: LocalCloud, runs: Pip
     (message,) = until(lambda: runs.received(url), "the message")
     first = runs.job(runs.steps(execution)["Train"])["TrainingJobName"]
     running.crash()
-    # when another one starts
+    # when another server starts
     running.start()
     running.configure(pipeline_poll=0.05)
     # then the job without a policy has failed with its step

@@ -102,7 +102,7 @@ def test_refused_account_raises_the_alarm(aws: Callable, job: PolicyJob, service
     # when an account without an admissible choice requests an order
     account = first_account(job)
     (order,) = service.ask([account | {"mask": {name: [False] * 11 for name in account["prices"]}}])
-    # then it gets no trade, and the alarm fires
+    # then the account gets no trade, and the alarm fires
     assert (order["valid"], set(order["units"].values())) == (False, {0})
     until(in_alarm, "the alarm")
 
@@ -203,7 +203,7 @@ def test_running_notebook_instance_is_reported(aws: Callable, deployed: Outputs)
     ]
     # when the daily check runs
     answer = aws("lambda").invoke(FunctionName=function)
-    # then it reports the notebook, under the function's role
+    # then the check, under the function's role, reports the notebook instance
     assert "FunctionError" not in answer
     (line,) = json.loads(answer["Payload"].read())
     assert line.startswith(f"notebook instance {STACK}, since ")

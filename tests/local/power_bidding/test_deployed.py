@@ -83,7 +83,7 @@ def hour(replay: Replay) -> str:
 def market(
     desk: Desk, replay: Replay, hour: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[FeedServer]:
-    """A server whose clock stands still at `hour`."""
+    """A market server whose clock is paused at `hour`."""
     folder = tmp_path_factory.mktemp("market")
     with replaying(replay, hour, 1, desk.assets(), folder) as feeds:
         desk.credentials(feeds.secret)
@@ -254,7 +254,7 @@ def test_destroyed_stack_leaves_no_endpoint_logs(
     assert {each["retentionInDays"] for each in logs()} == {30}
     # when the stack is destroyed
     cloud.destroy(STACK, context=ONLY)
-    # then they are deleted
+    # then the logs are deleted
     assert logs() == []
     left = aws("sagemaker").list_endpoints(NameContains=STACK)["Endpoints"]
     until(lambda: not aws("sagemaker").list_endpoints(NameContains=STACK)["Endpoints"], f"the end of {left}")

@@ -115,7 +115,7 @@ seen = {name: sorted(file.name for file in (processing / name).iterdir())
 assert len(hosts) == 2 and socket.gethostbyname(hosts[1 - hosts.index(host)])
 """
     job = run(sagemaker, s3, script, 2, inputs=inputs)
-    # then each got its shard and all replicated objects, and both wrote to the same prefix
+    # then each instance got its shard and all replicated objects, and both wrote to the same prefix
     assert job["ProcessingJobStatus"] == "Completed", job.get("FailureReason")
     found = objects(s3, f"{job['ProcessingJobName']}/")
     first, second = (json.loads(found[f"{number}.json"]) for number in (0, 1))
@@ -127,7 +127,7 @@ assert len(hosts) == 2 and socket.gethostbyname(hosts[1 - hosts.index(host)])
 
 
 def test_failed_container_gives_reason_and_message_without_output(sagemaker: Any, s3: Any) -> None:
-    # given two hosts, of which the second fails and the first does not end
+    # given two hosts: the second fails, and the first does not end
     script = """
 (out / "half").write_text("x")
 if host == hosts[0]:
@@ -205,7 +205,7 @@ while True:
     name = params["ProcessingJobName"]
     sagemaker.create_processing_job(**params)
     until(lambda: len(processes("TEST_JOB", name)) == 2, "the start of both")
-    # when it is stopped, then it is Stopping, and after the grace period Stopped
+    # when the job is stopped, then its status is Stopping, and after the grace period Stopped
     sagemaker.stop_processing_job(ProcessingJobName=name)
     assert sagemaker.describe_processing_job(ProcessingJobName=name)["ProcessingJobStatus"] == "Stopping"
     job = ended(sagemaker, name)
@@ -295,7 +295,7 @@ def test_killed_server_leaves_its_jobs_failed_and_no_processes(
     # when the server is killed, then the processes of the job end
     cloud.kill()
     until(lambda: not processes("TEST_JOB", name), "the end of the job's processes")
-    # and when it is restarted, the job has failed with a reason, and its files are deleted
+    # and when the server is restarted, the job has failed with a reason, and its files are deleted
     cloud.start()
     job = sagemaker.describe_processing_job(ProcessingJobName=name)
     assert job["ProcessingJobStatus"] == "Failed"

@@ -71,7 +71,7 @@ def test_role_without_put_object_fails_the_job(cloud: LocalCloud, sagemaker: Any
     cloud.enforce_iam(True)
     sagemaker.create_processing_job(**params)
     job = ended(sagemaker, name)
-    # then it fails with the missing permission
+    # then the job fails with the missing permission
     assert job["ProcessingJobStatus"] == "Failed"
     assert job["FailureReason"].startswith("ClientError: Output upload failed:")
     assert "s3:PutObject" in job["FailureReason"]
@@ -92,7 +92,7 @@ def test_policies_limit_the_jobs_and_roles_of_a_caller(cloud: LocalCloud, sagema
     name = f"mine-{next(names)}"
     allowed = request(s3, "", ProcessingJobName=name, RoleArn=own)
     cloud.enforce_iam(True)
-    # then such a job runs
+    # then a job with that prefix and role runs
     person.create_processing_job(**allowed)
     assert ended(person, name)["ProcessingJobStatus"] == "Completed"
     # and another name, another role, tags or another operation is denied with the action's name

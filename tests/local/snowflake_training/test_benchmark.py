@@ -129,7 +129,7 @@ def test_failed_run_leaves_no_files_and_no_server(tmp_path: Path) -> None:
         timeout=300,
         check=False,
     )
-    # then it reports the failure, and leaves neither its folder nor its server
+    # then the benchmark reports the failure, and leaves neither its folder nor its server
     assert done.returncode != 0
     assert "there is no california_housing.csv" in done.stderr
     assert list(tmp_path.iterdir()) == []

@@ -252,7 +252,8 @@ def leftovers(aws: Callable, names: str) -> dict[str, list[str]]:
 def test_destroy_deletes_the_stacks_resources_only_while_a_job_runs(
     cloud: LocalCloud, aws: Callable, deployed: Outputs
 ) -> None:
-    # given a running job, a notebook's model, and a model of another stack whose name begins like this one's
+    # given a running job, a model of a notebook, and a model of another stack whose name begins with this
+    # stack's name
     name, sagemaker = deployed["EndpointName"], aws("sagemaker")
     container = sagemaker.describe_model(ModelName=sagemaker.list_models()["Models"][0]["ModelName"])
     primary = {key: container["PrimaryContainer"][key] for key in ("Image", "ModelDataUrl")}

@@ -28,7 +28,7 @@ print("to standard error", file=sys.stderr)
 (base / "model" / "weights").write_text("w")
 (base / "output" / "data" / "summary").write_text(json.dumps(sorted(os.environ)))
 """
-    # When it is trained
+    # When the job runs
     metric = {"Name": "validation:rmse", "Regex": "validation:rmse=([0-9.eE+-]+)"}
     job = run(
         sagemaker,
@@ -172,7 +172,7 @@ while count == 0:
     key = checkpoints["S3Uri"].removeprefix(f"s3://{BUCKET}/") + "/state/count"
     params = request(script, CheckpointConfig=checkpoints)
     sagemaker.create_training_job(**params)
-    # When it runs, then its checkpoint is in S3 already
+    # When the job runs, then its checkpoint is in S3 before the job ends
     until(lambda: object_text(s3, key) == "10", "the checkpoint's copy")
     assert in_training(sagemaker, params["TrainingJobName"])
     sagemaker.stop_training_job(TrainingJobName=params["TrainingJobName"])
@@ -215,7 +215,7 @@ while True:
     until(lambda: len(processes("TRAINING_JOB_NAME", name)) == 2, "the start of both")
     # When it is stopped
     sagemaker.stop_training_job(TrainingJobName=name)
-    # Then it is Stopping, and after the grace period Stopped, without processes
+    # Then its status is Stopping, and after the grace period Stopped, and no process is left
     assert sagemaker.describe_training_job(TrainingJobName=name)["TrainingJobStatus"] == "Stopping"
     job = ended(sagemaker, name)
     assert (job["TrainingJobStatus"], job["SecondaryStatus"]) == ("Stopped", "Stopped")
@@ -229,7 +229,7 @@ while True:
 
 
 def test_failure_of_one_instance_fails_the_job_with_its_message(sagemaker: Any, s3: Any) -> None:
-    # Given two hosts, of which the second fails and the first does not end
+    # Given two hosts: the second fails, and the first does not end
     script = """
 (base / "output" / "data" / "rows").write_text("read")
 (base / "model" / "half").write_text("")
@@ -239,7 +239,7 @@ if host == hosts[0]:
 (base / "output" / "failure").write_text("Table HOUSES has no column PRICE. " + "x" * 2000)
 sys.exit(3)
 """
-    # When they train, then the job fails with the truncated reason and the exit code
+    # When the job runs, then it fails with the truncated reason and the exit code
     job = run(sagemaker, script, instances=2)
     assert (job["TrainingJobStatus"], job["SecondaryStatus"]) == ("Failed", "Failed")
     assert job["FailureReason"].startswith("AlgorithmError: Table HOUSES has no column PRICE. xxx")
@@ -321,7 +321,7 @@ channels = json.loads((config / "inputdataconfig.json").read_text())
 seen = {name: sorted(path.name for path in (base / "input/data" / name).iterdir()) for name in channels}
 (base / "model" / resources["current_group_name"]).write_text(json.dumps(seen))
 """
-    # When they train, with an uncompressed model
+    # When a job with an uncompressed model runs
     job = run(
         sagemaker,
         script,
@@ -369,7 +369,7 @@ time.sleep(300)
     cloud.kill()
     # Then the processes of the job end
     until(lambda: not processes("TRAINING_JOB_NAME", name), "the end of the job's processes")
-    # and when it is restarted, the job has failed with a reason, and its files are deleted
+    # and when the server is restarted, the job has failed with a reason, and its files are deleted
     cloud.start()
     job = sagemaker.describe_training_job(TrainingJobName=params["TrainingJobName"])
     assert (job["TrainingJobStatus"], job["SecondaryStatus"]) == ("Failed", "Failed")

@@ -177,14 +177,14 @@ print(os.environ["AWS_ACCESS_KEY_ID"][:4])
         assert job["TrainingJobStatus"] == "Failed"
         assert "AccessDenied" in job["FailureReason"]
         assert action in job["FailureReason"]
-    # When it may not pull the image, the job is not created
+    # When the role may not pull the image, the job is not created
     with pytest.raises(ClientError, match=r"ValidationException.*not authorized to perform: ecr:"):
         sagemaker.create_training_job(**request("", RoleArn=roles["pull"]))
-    # When it may not write logs, the job completes without any
+    # When the role may not write logs, the job completes without logs
     job = run(sagemaker, "print('unheard')", RoleArn=roles["logs"])
     assert job["TrainingJobStatus"] == "Completed", job.get("FailureReason")
     assert logged(cloud, job["TrainingJobName"]) == {}
-    # When SageMaker may not assume it, the job is not created
+    # When SageMaker may not assume the role, the job is not created
     with pytest.raises(ClientError, match="Could not assume role"):
         sagemaker.create_training_job(**request("", RoleArn="arn:aws:iam::000000000000:role/nobodys"))
 
@@ -204,8 +204,8 @@ def test_policies_limit_the_jobs_and_roles_of_a_caller(cloud: LocalCloud, sagema
     name = f"mine-{next(names)}"
     person.create_training_job(**request("", TrainingJobName=name, RoleArn=own))
     assert ended(person, name)["TrainingJobStatus"] == "Completed"
-    # When it has another name, another role, tags or another operation, it is denied, and the error names the
-    # action
+    # When the request has another name, another role, tags or another operation, it is denied, and the error
+    # names the action
     tag: dict[str, Any] = {"Tags": [{"Key": "a", "Value": "b"}]}
     for action, asked in (
         ("sagemaker:CreateTrainingJob", request("", RoleArn=own)),
@@ -245,7 +245,7 @@ def test_interrupted_spot_job_resumes_from_its_checkpoints(
 
     job = run(sagemaker, COUNTS, **checkpoints, **spot())
 
-    # Then it completes in three attempts, and only the first starts from the beginning
+    # Then the job completes in three attempts, and only the first attempt starts from the beginning
     assert job["TrainingJobStatus"] == "Completed", job.get("FailureReason")
     assert archive(s3, job["ModelArtifacts"]["S3ModelArtifacts"]) == {"done": "30"}
     begun = ["Starting", "Downloading", "Training"]

@@ -35,7 +35,7 @@ def test_lines_are_sent_concurrently_and_answered_in_order(bench: Transforms) ->
         Tags=[{"Key": "team", "Value": "a"}],
     )
     name = job["TransformJobName"]
-    # then it completes, with its times and the service's defaults
+    # then the job completes, with its times and the service's defaults
     assert job["TransformJobStatus"] == "Completed", job.get("FailureReason")
     assert job["CreationTime"] <= job["TransformStartTime"] < job["TransformEndTime"]
     assert job["TransformInput"]["CompressionType"] == "None"
@@ -227,7 +227,7 @@ def test_job_that_runs_when_the_cloud_stops_has_failed(bench: Transforms) -> Non
     bench.cloud.stop()
     assert not busy(f"{bench.name}-waits")
     assert list((bench.cloud.home / "instances").glob("transform/*")) == []
-    # and when it is restarted, the job has failed with a reason
+    # and when the cloud is restarted, the job has failed with a reason
     bench.cloud.start()
     job = bench.job(name)
     assert job["TransformJobStatus"] == "Failed"

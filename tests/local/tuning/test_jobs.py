@@ -24,7 +24,7 @@ def test_tuning_job_finds_its_best_training_job(cloud: LocalCloud, sagemaker: An
     name = asked["HyperParameterTuningJobName"]
     # when x is tuned
     found = tuned(sagemaker, asked)
-    # then all of its training jobs have ended, each with a different x
+    # then all training jobs have ended, each with a different x
     assert found["HyperParameterTuningJobStatus"] == "Completed", found
     jobs = jobs_of(sagemaker, name)
     assert [job["TrainingJobName"].rpartition("-")[0] for job in jobs] == [
@@ -134,7 +134,7 @@ def test_stopped_tuning_job_stops_its_training_jobs(sagemaker: Any) -> None:
     name = asked["HyperParameterTuningJobName"]
     sagemaker.create_hyper_parameter_tuning_job(**asked)
     until(lambda: len(jobs_of(sagemaker, name)) == 2, "two training jobs")
-    # when it is stopped, twice
+    # when the tuning job is stopped, twice
     for _ in range(2):
         sagemaker.stop_hyper_parameter_tuning_job(HyperParameterTuningJobName=name)
 

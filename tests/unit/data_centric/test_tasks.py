@@ -266,7 +266,7 @@ def test_run_that_is_loading_gives_no_tasks() -> None:
         workflow.progress(desk)
     assert [*world.table.open_runs()] == ["other"]
     assert not any(task.leases for task in world.table.tasks("animals"))
-    # when it is loaded again, then it is open with all tasks
+    # when the run is loaded again, then it is open with all tasks
     workflow.load(desk, items)
     assert workflow.next_task(desk, "a")
     assert workflow.progress(desk).items == 30

@@ -103,7 +103,7 @@ def test_dispatch_narrows_a_job_to_the_instances_that_are_free() -> None:
     # given four requests, which make a job of two hosts, and a quota of one instance
     desk, account = desk_of(on_demand=0, spot=1)
     names = desk.add(4)
-    # when they are dispatched
+    # when the requests are dispatched
     drain(desk)
     # then the requests of one host are trained, and the others keep their place in the queue, each of them
     # once

@@ -348,7 +348,7 @@ def test_executions_at_once_are_limited(world: PipelineWorld) -> None:
     arn = world.start(defined(training()))
     error = refused(world, "StartPipelineExecution", PipelineName="p")
     assert error.code == "ResourceLimitExceeded"
-    # when it has ended, then another one can start
+    # when the execution has ended, then another one can start
     until(lambda: world.asked, "the job", 20)
     world.end_job(world.asked[0]["TrainingJobName"], "Completed")
     world.ended(arn)

@@ -307,7 +307,7 @@ def test_run_killed_anywhere_and_repeated_gives_the_same(after):
     output = place.run(NOW, feeds)
     wanted, writes = place.state(), place.kills.writes
     assert writes > 10
-    # when: it is killed at each of its writes in turn, twice
+    # when: the run is killed at each of its writes in turn, twice
     for at in range(1, writes + 1):
         place, feeds = prepared()
         for _ in range(2):

@@ -189,7 +189,7 @@ def test_closed_day_ahead_market_keeps_no_real_time_offer_back(run: int) -> None
     world, ours = World("self_schedule", run), run + 18
     world.clock.time = run + 6
     desk = replace(world.desk, settings=replace(SETTINGS, lead_hours=18))
-    # when it makes its offers
+    # when the run makes its offers
     if run == LAST:
         with pytest.raises(MarketRefusedError, match="late: it was due"):
             make_bids(desk, run, 1, ASSET)

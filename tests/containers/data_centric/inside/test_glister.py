@@ -100,7 +100,7 @@ def test_stochastic_greedy_selects_the_best_of_a_sample(make_state: Callable[...
 
 
 def test_mixture_is_half_random_and_half_from_the_pool(make_state: Callable[..., State]) -> None:
-    # given a pool with twice the examples that are drawn from it, which is kept for ten epochs
+    # given a pool that is kept for ten epochs, and has twice as many examples as are drawn from it
     pool = Held(Glister(balanced=True), 10)
     mixture, random = Mixture(pool), AdaptiveRandom()
     drawn = []

@@ -247,7 +247,7 @@ def test_evaluation_does_not_change_the_model(data: Data) -> None:
     # given a network with running statistics of its batches
     learner = Learner(replace(QUICK, model="resnet18"), data, 0, CPU)
     before = {name: value.clone() for name, value in learner.model.state_dict().items()}
-    # when it is evaluated in batches of different sizes
+    # when the network is evaluated in batches of different sizes
     loss, accuracy = learner.evaluate(learner.loaders["validation"])
     learner.loaders["validation"].size = 2
     # then neither the network nor the result changes

@@ -170,7 +170,7 @@ def test_file_gives_admissible_orders_at_every_limit(rules: Rules, session: Any)
     mask = full(rules, 100)
     found = [session.run(["actions"], {"observation": observation[at], "mask": mask})[0] for at in parts]
     orders = np.concatenate(found).astype(np.int8)
-    # then each order is admissible with the exact numbers given, and many trade
+    # then each order is admissible at the account's exact numbers, and many orders trade
     wrong = [e for e in range(count) if not trade(orders[e], lots[e], cash[e], prices[e], compiled)[0]]
     assert wrong == []
     assert orders.any(1).mean() > 0.2
@@ -290,7 +290,7 @@ def test_champion_of_an_earlier_version_runs_in_single_precision(tmp_path: Path)
     onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=9), tmp_path / POLICY)
     rules = parse({"assets": [{"name": "A"}], "largest_order": 1})
     (tmp_path / CARD).write_text(json.dumps({"rules": rules.as_dict()}))
-    # when it gets more accounts than fit into one batch
+    # when the policy gets more accounts than fit into one batch
     lots, prices = np.zeros((100, 1), np.int32), np.ones((100, 1), np.float32)
     orders = Exported(tmp_path)(0, lots, np.full(100, 50.0), prices, np.empty((100, 0), np.float32))
     # then every account gets an order

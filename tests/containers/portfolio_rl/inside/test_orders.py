@@ -98,7 +98,7 @@ def test_sequential_masks_reach_exactly_the_admissible_orders(rules: Rules) -> N
         orders.joint_masks(lots, cash, prices, compiled, masks)
         admissible = {tuple(order) for order in every[masks[0]].tolist()}
 
-        # when each admissible order is built leg by leg, and many random ones are drawn
+        # when each admissible order is built leg by leg, and many random orders are drawn
         wanted = np.array(sorted(admissible), np.int8)
         count = len(wanted)
         scores = np.zeros((count, 2 * assets, options), np.float32)

@@ -54,7 +54,7 @@ def test_training_applies_the_masks_of_sampling(problem: rllib.Problem) -> None:
         observations, *_ = environment.step(drawn[Columns.ACTIONS].numpy())
     batch = {Columns.OBS: torch.from_numpy(observations).float()}
     drawn = module.forward_exploration(batch)
-    # when they are used for training
+    # when the orders are used for training
     found = module.forward_train(batch | {Columns.ACTIONS: drawn[Columns.ACTIONS]})
     likelihood = module.get_train_action_dist_cls().from_logits(found[Columns.ACTION_DIST_INPUTS])
     # then their likelihoods in training are the same as when they were drawn

@@ -47,7 +47,7 @@ def test_orders_do_not_depend_on_later_prices_in_any_window() -> None:
     row = PAST + windows // 2 + 5
     changed[row:] *= 1.5
 
-    # when both are walked through
+    # when both histories are evaluated walk-forward
     ours, theirs = walk(prices(), 4), walk(changed, 4)
 
     # then the windows are those of a policy that was fitted once, and the orders before that row are equal

@@ -78,7 +78,7 @@ def test_consecutive_files_make_one_history_with_missing_values(tmp_path: Path) 
     # given two files with a missing hour between them, and an empty cell
     first = f"{HEAD}\n2019-02-01T08:00Z,36.5,20000\n2019-02-01T09:00+00:00,35,\n"
     paths = written(tmp_path, first, f"{HEAD}\n2019-02-01T11:00Z,-4,21000\n")
-    # when they are read, then the hour and the cell are missing values
+    # when the files are read, then the hour and the cell are missing values
     found = read_csv(paths, None, PACIFIC)
     assert found.start == datetime(2019, 2, 1, 8, tzinfo=UTC).timestamp() / 3600
     np.testing.assert_array_equal(found.prices, [36.5, 35, np.nan, -4])

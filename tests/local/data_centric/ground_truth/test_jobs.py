@@ -58,9 +58,9 @@ def test_job_leaves_answers_and_requests_where_ground_truth_does(labeling: Label
     texts = [{"source": f"text {n}", "true-class": CLASSES[n % 3], "kept": n} for n in range(4)]
     asked = labeling.request(labeling.manifest(texts), MaxConcurrentTaskCount=3)
     name = asked["LabelingJobName"]
-    # when they are labeled in two batches
+    # when a job labels the texts in two batches
     job = labeling.labeled(asked)
-    # then each is labeled with its true class and keeps its fields
+    # then each text has its true class as its label, and keeps its fields
     assert job["LabelingJobStatus"] == "Completed", job
     assert job["LabelCounters"] == NOBODY | {"TotalLabeled": 4, "HumanLabeled": 4, "Unlabeled": 0}
     lines = labeling.output(job)
@@ -137,7 +137,7 @@ def test_stopped_job_keeps_its_labels(labeling: Labeling) -> None:
     name, sagemaker = asked["LabelingJobName"], labeling.client("sagemaker")
     sagemaker.create_labeling_job(**asked)
     until(lambda: labeling.described(name)["LabelCounters"]["TotalLabeled"], "the first labels")
-    # when it is stopped, twice
+    # when the job is stopped, twice
     for _ in range(2):
         sagemaker.stop_labeling_job(LabelingJobName=name)
     # then its output manifest has all lines, some of them with labels
@@ -255,7 +255,7 @@ def test_state_machine_waits_for_a_job_with_sync(labeling: Labeling) -> None:
     rule = f"arn:aws:events:{labeling.cloud.region}:000000000000:rule/"
     grants = [("sagemaker:*", "*"), ("iam:PassRole", "*"), ("events:*", f"{rule}StepFunctionsGetEvents*")]
     state = task("sagemaker:createLabelingJob.sync", asked, Output="{% $states.result %}")
-    # when it runs
+    # when the machine runs
     done = Machine(labeling.client, state, *grants).run()
     # then its result is the job's description
     assert done["status"] == "SUCCEEDED", done

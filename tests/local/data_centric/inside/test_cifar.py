@@ -78,7 +78,7 @@ def test_each_split_has_equally_many_pictures_of_each_class(folder: Path) -> Non
     assert data.validation.labels.bincount().tolist() == [3] * 10
     assert data.test is not None
     assert data.test.labels.bincount().tolist() == [10] * 10
-    # and each has its own chart
+    # and the brightness of each picture is that of its class
     means = data.train.images.float().mean((1, 2, 3))
     assert ((means - 10) / 20).round().int().tolist() == data.train.labels.tolist()
 

@@ -97,7 +97,7 @@ def test_resumed_benchmark_trains_missing_runs_only(
     trained: list[str] = []
     learner = runs.Learner
     monkeypatch.setattr(runs, "Learner", lambda *given: trained.append(given[0].strategy) or learner(*given))
-    # when it is run again
+    # when the benchmark is run again
     after = measured(experiment, [FULL, RANDOM, OURS], 0, Results(path))
     # then
     assert trained == ["glister"]
