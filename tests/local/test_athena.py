@@ -175,7 +175,7 @@ def test_caller_needs_grants_on_all_data_of_a_view(
 def test_schedule_passes_its_time_and_uses_its_role(
     aws: Callable, enforced: None, request: pytest.FixtureRequest
 ) -> None:
-    # given two schedules of a machine, only one of them with a role that may start it
+    # given two schedules of a state machine, of which only one has a role that may start the machine
     states, scheduler = aws("stepfunctions"), aws("scheduler")
     account_role = role(aws, "states.amazonaws.com")
     machine = states.create_state_machine(

@@ -166,7 +166,7 @@ def alive_process(pid: int) -> bool:
 
 @pytest.mark.parametrize("end", ["stop", "kill", "crash"])
 def test_state_survives_a_restart(own: LocalCloud, end: str) -> None:
-    # given data in every kind of store
+    # given data in each kind of store
     own.start()
     address, snowflake = own.endpoint_url, own.snowflake.read_text()
     s3 = client(own, "s3")
@@ -214,8 +214,8 @@ def saved(cloud: LocalCloud, service: str, what: str) -> bool:
 
 
 def test_resources_created_just_before_a_crash_are_deleted(own: LocalCloud) -> None:
-    # given two stacks in progress, each with a log group, and a crash before the group is in the state of one
-    # stack
+    # given two stacks in progress, each with a model package group, and a crash before the state of one stack
+    # contains its group
     own.start()
     formation = client(own, "cloudformation")
     for stack in ("knows", "forgot"):
@@ -248,7 +248,7 @@ def test_resources_created_just_before_a_crash_are_deleted(own: LocalCloud) -> N
     memory.write_text(json.dumps(state))
     # when it starts again
     own.start()
-    # then the group that no stack's state contains is deleted, and the other one still belongs to its stack
+    # then the group that is in no stack's state is deleted, and the other group still belongs to its stack
     groups = client(own, "sagemaker").list_model_package_groups()["ModelPackageGroupSummaryList"]
     assert [group["ModelPackageGroupName"] for group in groups] == ["knows"]
 

@@ -216,14 +216,14 @@ def test_control_addresses_need_a_signature_with_the_clouds_key(
     body = b'{"enforce": true}'
     strangers = [keys.Key(known["ACCESS_KEY_ID"], known["SECRET_ACCESS_KEY"]), keys.new()]
     headers = [{}, *(dict(keys.signed(key, "POST", url, body)) for key in strangers)]
-    headers.append(dict(keys.signed(cloud.key, "POST", url, b"{}")))  # signed for another body
+    headers.append(dict(keys.signed(cloud.key, "POST", url, b"{}")))  # a signature for another body
     headers.append({"Authorization": f"Bearer {cloud.key.secret_access_key}"})
     # then a request with any of these can neither change a setting nor read the status
     for given in headers:
         assert fetch(url, "POST", body, **given)[0] == 403
         assert fetch(f"{cloud.endpoint_url}/_groundplan/status", **given)[0] == 403
     assert not cloud.status()["iam_enforced"]
-    # and a user who may read its home can
+    # and a user who can read the key in the cloud's home can change the setting
     assert (
         fetch(
             url, "POST", b'{"enforce": false}', **keys.signed(cloud.key, "POST", url, b'{"enforce": false}')

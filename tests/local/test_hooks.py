@@ -202,7 +202,8 @@ def test_every_hook_applies_to_the_pinned_ministack(in_the_clouds_environment: C
 def test_hook_whose_target_is_missing_is_named(
     hook: str, place: str, in_the_clouds_environment: Callable
 ) -> None:
-    # given a MiniStack in which the hook's target has another name; then the start fails and names the hook
+    # given a MiniStack in which the target of a hook has another name; then the start fails, and the error
+    # names the hook
     said = in_the_clouds_environment(INSTALL, place).stdout
     assert said.startswith(f"MOVED hook '{hook}': MiniStack has no {place}"), said
 

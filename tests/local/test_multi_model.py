@@ -159,12 +159,13 @@ def test_slow_model_continues_loading_after_the_invocation_timeout(bench: Many, 
 
 
 def test_metrics_count_loads_and_their_durations(bench: Many) -> None:
-    # Given two models, of which one fits into memory, invoked in turn
+    # Given memory for one model, and two models that are invoked in turn
     endpoint, _ = bench.serve("one", "two", capacity=1)
     for target in ("one", "one", "two"):
         bench.text(endpoint, f"{target}.tar.gz")
 
-    # Then one of three invocations found its model, two fetched and loaded it, and one model was unloaded
+    # Then one of three invocations found its model loaded, two fetched and loaded their model, and one model
+    # was unloaded
     until(lambda: bench.total(endpoint, "ModelCacheHit")["SampleCount"] == 3)
     assert bench.total(endpoint, "ModelCacheHit")["Sum"] == 1
     assert bench.total(endpoint, "Invocations")["Sum"] == 3

@@ -122,7 +122,7 @@ def test_container_sees_neither_home_nor_state_nor_other_jobs(
         *(Path("/etc/shadow"), envs.ROOT / "README.md"),
     ]
     assert all(os.path.lexists(path) for path in hidden)
-    # when a container looks for all of them, and for processes
+    # when a container searches for the file, the secrets and the job, and lists processes
     script = """
 answer = {
     "paths": [path for path in json.loads(hyperparameters["hidden"]) if os.path.lexists(path)],
@@ -144,16 +144,17 @@ answer = {
 
 
 def test_container_cannot_change_files_outside(world: World, cloud: LocalCloud, tmp_path: Path) -> None:
-    # given folders of this machine, some of which exist in a container
+    # given folders of this machine; some of the paths exist in a container too
     targets = [tmp_path, cloud.home, Path.home(), Path("/etc"), Path("/usr/bin"), Path("/usr/local/bin")]
     targets += [TEMPORARY, Path(sys.base_prefix), Path(os.__file__).parent]
-    # writes here are refused; elsewhere they may go to the container's own layer
+    # Writes to these paths are refused; writes to other paths may go to the container's own layer.
     closed = [Path("/sys/devices/system"), Path("/proc/sys/kernel")]
     if not Path(os.__file__).is_relative_to("/usr"):
         closed.append(Path(os.__file__).parent)
     files = [str(folder / "written-by-a-container") for folder in {*targets, *closed}]
     domain = Path("/proc/sys/kernel/domainname").read_text()
-    # when a container writes there, and tries to get the means to write elsewhere
+    # when a container writes to these folders, and tries to change the kernel's settings, mount file systems
+    # and create namespaces
     script = """
 answer = {"refused": []}
 for path in json.loads(hyperparameters["files"]):
@@ -176,7 +177,7 @@ answer["ways"] = [
 answer["wrote"] = open("/tmp/written-by-a-container").read()
 """
     answer = world.probe(script, files=files)
-    # then its files are not on this machine, and the attempts were refused
+    # then the files are not on this machine, and the attempts were refused
     assert not [path for path in files if os.path.lexists(path)]
     assert answer["wrote"] == "x"
     assert {str(folder / "written-by-a-container") for folder in closed} <= set(answer["refused"])
@@ -424,14 +425,15 @@ def test_status_and_log_report_plain_processes(world: World, cloud: LocalCloud) 
     cloud.configure(container_isolation="plain")
     try:
         # when a container runs as on a kernel without namespaces
-        # (its entry point has no literal path, which would not exist)
+        # (the entry point has no absolute path, which would not exist on this machine)
         config = "os.environ['SAGEMAKER_BASE_DIR'] + '/input/config/resourceconfig.json'"
         script = f"import json, os; print(json.load(open({config}))['hosts'])"
         algorithm = {"TrainingImage": world.image, "TrainingInputMode": "File"}
         algorithm |= {"ContainerEntrypoint": ["python", "-c", script]}
         name = world.begin("", AlgorithmSpecification=algorithm)
         assert world.end(name)["TrainingJobStatus"] == "Completed"
-        # then the status and the job's log report this with the reason, and its host is an address
+        # then the status and the job's log report plain processes and the reason, and the job's host is an
+        # address
         why = "plain processes: the setting container_isolation is plain"
         assert cloud.status()["containers"] == why
         logs, group = world.client("logs"), "/aws/sagemaker/TrainingJobs"

@@ -33,7 +33,7 @@ def client(cloud: LocalCloud) -> Any:
             endpoint_url=cloud.endpoint_url,
             region_name=REGION,
             **own_keys(cloud),
-            # The client must not validate, so that the service does
+            # The client does not validate parameters, so that the service has to
             config=Config(parameter_validation=False, retries={"total_max_attempts": 1}),
         )
 
@@ -198,15 +198,15 @@ def test_model_whose_image_has_an_oci_manifest_is_refused(
 
 @pytest.mark.parametrize("by", ["Name", "CreationTime"])
 def test_pages_skip_nothing_when_records_are_deleted_between_them(sagemaker: Any, by: str) -> None:
-    # given seven models, and a first page of three
+    # given seven models, of which the first page has three
     word = unique("paged")
     names = [make_model(sagemaker, f"{word}-{number}") for number in range(7)]
     asked = {"NameContains": word, "SortBy": by, "SortOrder": "Ascending", "MaxResults": 3}
     first = sagemaker.list_models(**asked)
-    # when one of its models is deleted, its last one, and one of the next page
+    # when a model of the first page, its last model, and a model of the next page are deleted
     for name in (names[0], names[2], names[4]):
         sagemaker.delete_model(ModelName=name)
-    # then the next page continues after it, and a token of another order is refused
+    # then the next page continues after the first one, and a token of another sort order is refused
     rest = sagemaker.list_models(**asked, NextToken=first["NextToken"])
     assert [each["ModelName"] for each in rest["Models"]] == [names[3], names[5], names[6]]
     assert "NextToken" not in rest
@@ -357,7 +357,7 @@ def test_versions_are_numbered_in_their_group_and_wait_for_approval(sagemaker: A
     assert found["InferenceSpecification"] == SPECIFICATION
     assert found["ModelMetrics"] == metrics
     assert found["CustomerMetadataProperties"] == {"rmse": "0.42"}
-    assert "ModelPackageName" not in found  # versions have no name
+    assert "ModelPackageName" not in found  # versions of a group have no name
 
     # A number is not used twice
     sagemaker.delete_model_package(ModelPackageName=second)

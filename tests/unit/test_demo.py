@@ -1,4 +1,4 @@
-"""The demonstration: its report, and that one architecture's failure does not affect others."""
+"""The demonstration: its report, and that the failure of one architecture does not affect the others."""
 
 import base64
 import html

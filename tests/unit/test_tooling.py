@@ -79,7 +79,7 @@ def test_pip_settings_with_special_characters_are_read(tmp_path, monkeypatch):
     monkeypatch.setattr(envs, "MACHINE_PYTHON", python)
     envs.pip_settings.cache_clear()
 
-    # When pip's settings are converted to those of uv
+    # When pip's settings are converted to settings of uv
     settings = envs.pip_settings()
 
     # Then each setting is complete

@@ -21,7 +21,7 @@ CREATED = "2026-11-30T04:00:00.000000"
 
 
 def picture(number: int) -> bytes:
-    """A bright column, whose place is the class, in noise."""
+    """A picture of noise with a bright column, whose position is the class."""
     number = 0 if number == COPY else number
     pixels = np.random.default_rng(number).integers(0, 90, (8, 8), np.uint8)
     pixels[:, 1 + 2 * (number % 3)] += 150

@@ -19,7 +19,7 @@ QUICK = {"strategy": "glister", "fraction": "0.3", "epochs": "4", "interval": "2
 
 
 def arrays(count: int, seed: int) -> dict[str, bytes]:
-    """Noise of 8 by 8 pixels with a bright column, whose place is the class."""
+    """Pictures of 8 by 8 pixels: noise with a bright column, whose position is the class."""
     labels = np.arange(count) % 3
     images = np.random.default_rng(seed).integers(0, 120, (count, 8, 8), np.uint8)
     for image, label in zip(images, labels, strict=True):

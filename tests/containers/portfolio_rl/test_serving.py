@@ -119,7 +119,7 @@ def test_memory_does_not_grow_with_the_number_of_accounts(server: Server) -> Non
 
 
 def test_orders_are_affordable_by_the_numbers_given(server: Server) -> None:
-    # given large accounts whose cash equals the cost of some order, or is up to a cent less
+    # given large accounts whose cash equals the cost of some order, or is one or two cents less
     fees = {"1": Fraction("0.03"), "2": Fraction("0.045"), "3": Fraction("0.035")}
     generator, accounts = random.Random(0), []
     for _ in range(2000):

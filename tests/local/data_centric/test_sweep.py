@@ -207,7 +207,7 @@ def test_search_chooses_the_fractions_of_one_strategy(
 def test_bad_sweep_is_refused_before_any_job(
     changes: dict[str, Any], sentence: str, run: Callable[..., Execution], aws: Callable, deployed: Outputs
 ) -> None:
-    # given datasets with faults
+    # given invalid datasets
     bucket = deployed["DataBucket"]
     for name, validation, labels in (
         ("gap", arrays(2, 1), manifest(60, 0)),

@@ -240,7 +240,8 @@ def test_person_makes_private_pictures_from_photographs_in_a_browser(
 
 
 def test_every_listener_is_known_and_on_the_loopback(deployed: SimpleNamespace):
-    """With a page, an endpoint and functions in use. `docs/security.md` lists the clients of a listener."""
+    """Check the ports while a page, an endpoint and functions are in use. `docs/security.md` lists the
+    clients of a listener."""
     # given the ports of the cloud and of its Snowflake, and the addresses of containers
     now = deployed.cloud.status()
     known = {("127.0.0.1", urllib.parse.urlsplit(now["endpoint_url"]).port), ("127.0.0.1", now["snowflake"])}

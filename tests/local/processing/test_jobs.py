@@ -96,7 +96,8 @@ print("to standard error", file=sys.stderr)
 
 
 def test_two_instances_share_sharded_input_and_one_output(sagemaker: Any, s3: Any) -> None:
-    # given five objects, sharded for one input and replicated for another, and a manifest of two
+    # given five objects that are sharded for one input and replicated for another, and an input with a
+    # manifest of two objects
     for number in range(5):
         s3.put_object(Bucket=BUCKET, Key=f"parts/part-{number}", Body=b"x")
     manifest = [{"prefix": f"s3://{BUCKET}/parts/"}, "part-1", "part-3"]
@@ -160,7 +161,8 @@ def test_image_runs_with_its_own_entry_point(cloud: LocalCloud, sagemaker: Any, 
 
 
 def test_continuous_output_is_uploaded_while_the_job_runs(sagemaker: Any, s3: Any) -> None:
-    # given a job that writes to both kinds of output, waits until it is stopped and writes again
+    # given a job that writes to a continuous and an EndOfJob output, waits until it is stopped and writes
+    # again
     name = f"continuous-{next(names)}"
     outputs = [
         output("Continuous", "now", S3Uri=f"s3://{BUCKET}/{name}/now/"),

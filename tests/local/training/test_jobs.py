@@ -303,7 +303,7 @@ def test_job_overrides_the_entry_point_and_its_arguments(sagemaker: Any, s3: Any
 
 
 def test_channels_of_instance_groups_and_manifests_with_uncompressed_model(sagemaker: Any, s3: Any) -> None:
-    # Given two groups of instances, a channel for one of them, and another listed by a manifest
+    # Given two instance groups, a channel for one of them, and another channel whose objects a manifest lists
     for key in ("listed/a.csv", "listed/b.csv", "listed/c.csv"):
         s3.put_object(Bucket=BUCKET, Key=key, Body=b"x")
     manifest = [{"prefix": f"s3://{BUCKET}/listed/"}, "a.csv", "c.csv"]

@@ -75,7 +75,7 @@ def test_lines_are_sent_concurrently_and_answered_in_order(bench: Transforms) ->
 
 
 def test_whole_objects_of_a_manifest_are_one_request_each(bench: Transforms) -> None:
-    # given a manifest of three objects out of four, one of which is not compressed
+    # given a manifest that lists three of four objects, one of which is not compressed
     compressed = {"a_txt": gzip.compress(b"one\ntwo\n"), "b_txt": gzip.compress(b"three")}
     uri = bench.input(**compressed, c_txt="no gzip", d_txt="not listed")
     bench.put("list.manifest", json.dumps([{"prefix": uri}, "a.txt", "b.txt", "c.txt"]).encode())

@@ -1,4 +1,4 @@
-"""Annotation functions: the default ones, and invalid responses of others."""
+"""Annotation functions: the default functions, and invalid responses of a user's own functions."""
 
 from __future__ import annotations
 

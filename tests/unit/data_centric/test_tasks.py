@@ -60,7 +60,7 @@ def test_task_in_hand_is_given_again() -> None:
 
 
 def test_ended_lease_goes_to_another_labeler() -> None:
-    # given an item whose labeler vanishes
+    # given an item whose labeler does not answer
     world = World(1, with_settings(labels=1))
     assert world.next("a") == world.item
     assert world.next("b") is None

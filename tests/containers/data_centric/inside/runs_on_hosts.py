@@ -47,7 +47,7 @@ RUNS = {
 
 
 def examples(count: int, seed: int) -> Examples:
-    """Noise of 8 by 8 pixels with a bright column, whose place is the class."""
+    """Pictures of 8 by 8 pixels: noise with a bright column, whose position is the class."""
     generator = torch.Generator().manual_seed(seed)
     labels = torch.arange(count) % 3
     images = torch.randint(120, (count, 1, 8, 8), generator=generator)

@@ -65,7 +65,7 @@ def test_number_of_parts_is_limited_to_the_windows() -> None:
 
 @pytest.mark.parametrize("overlap", [1, 20])
 def test_interval_of_gains_without_a_mean_excludes_zero_rarely(overlap: int) -> None:
-    # given gains whose mean is 0, each the sum of `overlap` steps
+    # given gains with a mean of 0, each of which is the sum of `overlap` steps
     generator = np.random.default_rng(0)
     outside = 0
     for _ in range(2000):
