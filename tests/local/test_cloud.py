@@ -129,7 +129,7 @@ def test_only_the_loopback_interface_is_bound(own: LocalCloud) -> None:
 
 
 def test_server_that_does_not_end_is_killed(own: LocalCloud, monkeypatch: pytest.MonkeyPatch) -> None:
-    # given a server that ends by SIGKILL only
+    # given a server that ends only by SIGKILL
     own.start()
     pid = own.status()["pid"]
     os.kill(pid, signal.SIGSTOP)
@@ -182,7 +182,7 @@ def test_state_survives_a_restart(own: LocalCloud, end: str) -> None:
     own.enforce_iam(True)
     own.configure(training_instances=3)
     if end == "kill":
-        # a crash loses only changes of the last moment
+        # wait, because a crash can lose the most recent changes
         last = {"cloudformation": "CREATE_COMPLETE", "lambda": "kept", "secretsmanager": "hidden"}
         until(lambda: all(saved(own, *each) for each in last.items()), "a snapshot")
         own.kill()
@@ -395,7 +395,7 @@ def test_environment_of_the_user_is_hidden_from_functions(
         for pid in processes(cloud):
             said = Path(f"/proc/{pid}/environ").read_bytes()
             command = Path(f"/proc/{pid}/cmdline").read_bytes()
-            # the server unset them, but /proc shows its initial environment
+            # the server has unset the credentials, but /proc shows the environment with which it was started
             if b"local.emulator.server" not in command:
                 assert b"the person's own" not in said, command
 

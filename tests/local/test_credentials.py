@@ -128,7 +128,7 @@ def test_only_an_issued_key_is_accepted(cloud: LocalCloud, service: Any) -> None
         assert refusal(lambda: call(client(cloud, service))) == "ValidationError"
     else:
         call(client(cloud, service))
-    # then invented keys, an account id and another cloud's key are unknown
+    # then invented keys, an account id as a key, and another cloud's key are unknown
     other = keys.new()
     for key, secret in (("test", "test"), (ACCOUNT, "test"), (other.access_key_id, other.secret_access_key)):
         made_up = {"aws_access_key_id": key, "aws_secret_access_key": secret}
@@ -335,7 +335,7 @@ def test_policy_of_a_form_must_be_signed(aws: Callable, bucket: str) -> None:
         return fetch(post["url"], "POST", body, **headers)[0]
 
     assert send(post["fields"]) == 204
-    # then another form's policy, and no policy, are refused
+    # then a form with another form's policy, and a form without a policy, are refused
     forged = post["fields"] | {"policy": other["policy"], "key": "uploads/two"}
     unsigned = {"key": "uploads/two"}
     made_up = post["fields"] | {

@@ -129,7 +129,7 @@ def full() -> Iterator[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as folder:
         mount = 'mount -t tmpfs -o size=128m none "$0" && exec "$@"'
         program = [sys.executable, "-c", SCENARIO, folder]
-        # In it, folders above this user's cache have no owner that the CDK's jsii knows
+        # In the namespace, folders above this user's cache have an owner that the CDK's jsii does not know
         own = {"PYTHONPATH": os.pathsep.join(sys.path), "JSII_RUNTIME_PACKAGE_CACHE": "disabled"}
         done = subprocess.run(
             ["unshare", "-Urm", "sh", "-c", mount, folder, *program],

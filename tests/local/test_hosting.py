@@ -56,7 +56,8 @@ def test_endpoint_passes_headers_of_the_request_and_the_response(bench: Bench) -
         InferenceId="42",
     )
 
-    # Then the container gets them, and its response is returned with the headers for callers
+    # Then the container gets the parameters, and its response is returned with the headers that callers may
+    # see
     asked = json.loads(answer["Body"].read())
     assert asked["model"] == {"model.txt": "one"}
     assert asked["path"] == "/invocations"
@@ -139,7 +140,7 @@ def test_traffic_follows_weights_unless_the_caller_names_a_variant(bench: Bench)
     with pytest.raises(ClientError, match="has no variant neither"):
         bench.ask(endpoint, TargetVariant="neither")
 
-    # When the weights are swapped, the traffic is too
+    # When the weights are swapped, then the shares of the traffic are swapped
     bench.sagemaker.update_endpoint_weights_and_capacities(
         EndpointName=endpoint,
         DesiredWeightsAndCapacities=[
@@ -585,7 +586,7 @@ def test_restart_restores_endpoints_and_ends_pending_changes(tmp_path: Path) -> 
         arrived = bench.sagemaker.describe_notebook_instance(**notebook)
         assert arrived["NotebookInstanceStatus"] == "InService"
 
-        # And a regular stop leaves no container
+        # And when the cloud is stopped, no container is left
         after = [bench.ask(each)["instance"] for each in (instance, serverless, updating)]
     assert not any(alive(each) for each in after)
     assert not list((tmp_path / "cloud" / "instances").glob("endpoints/*"))

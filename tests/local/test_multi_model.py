@@ -313,7 +313,7 @@ def test_refused_model_is_a_model_error_and_is_loaded_again(bench: Many) -> None
 
 
 def test_models_are_fetched_with_the_endpoints_own_role(bench: Many, enforced: None) -> None:
-    """The caller needs InvokeEndpoint and nothing else; the role needs the object."""
+    """The caller needs InvokeEndpoint only; the endpoint's role needs read access to the model archive."""
     role = bench.new_role("narrow", *bench.grants("s3:GetObject"), grant(bench, "*/mine/*"))
     endpoint, prefix = bench.serve(role=role)
     bench.put_model(prefix, "mine/a.tar.gz", "mine")

@@ -404,7 +404,7 @@ def test_script_mode_of_the_sdk_works(world: World, cloud: LocalCloud, tmp_path:
     done = subprocess.run(
         [*command, *arguments], env=environment, capture_output=True, text=True, check=False, cwd=tmp_path
     )
-    # then its start command, with /bin/bash and literal paths, works on both hosts
+    # then the job's start command, with /bin/bash and absolute paths, works on both hosts
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     job = world.end(done.stdout.split()[-1])
     assert job["TrainingJobStatus"] == "Completed", job.get("FailureReason")

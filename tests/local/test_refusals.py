@@ -91,7 +91,8 @@ def test_a_wrong_definition_is_refused_by_every_operation(
 ) -> None:
     # given a valid state machine
     arn = made(machine(A=END))
-    # then an invalid definition neither creates a machine nor changes this one, and is diagnosed
+    # then an invalid definition neither creates a machine nor changes the valid one, and the error has the
+    # diagnostics
     with refused("InvalidDefinition", "Invalid State Machine Definition: '"):
         made(definition)
     with refused("InvalidDefinition"):
@@ -112,7 +113,7 @@ def test_definition_is_validated_with_its_jsonata_expressions(states: Any) -> No
 def test_machine_needs_a_role_that_step_functions_may_assume(
     aws: Callable, states: Any, made: Callable
 ) -> None:
-    # given a missing role and one of another service
+    # given a missing role, and a role that trusts another service
     nobody = f"arn:aws:iam::{ACCOUNT}:role/nobody"
     arn = made(machine(A=END))
     for each in (nobody, role(aws, "lambda.amazonaws.com")):
@@ -135,7 +136,7 @@ def test_stack_with_a_wrong_definition_or_role_rolls_back(aws: Callable, trusted
         stack = Stack(aws)
         assert stack.create(resources(definition, role_arn)) == "ROLLBACK_COMPLETE"
         assert said in stack.reasons
-    # and an update to an invalid one changes nothing
+    # and an update to an invalid definition or role changes nothing
     stack = Stack(aws)
     right = resources(machine(A=END), trusted)
     assert stack.create(right) == "CREATE_COMPLETE", stack.reasons
@@ -153,7 +154,7 @@ def test_starting_a_running_execution_again_answers_the_first(states: Any, made:
     arn = made(machine(A={"Type": "Wait", "Seconds": 600, "End": True}))
     request = {"stateMachineArn": arn, "name": next(names), "input": '{"a": 1}'}
     first = states.start_execution(**request)
-    # then the same request returns it, and one with another input is refused
+    # then the same request returns the running execution, and a request with another input is refused
     again = states.start_execution(**request)
     assert (again["executionArn"], again["startDate"]) == (first["executionArn"], first["startDate"])
     with refused("ExecutionAlreadyExists"):
@@ -209,7 +210,7 @@ def test_result_of_256_kib_passes(ran: Callable) -> None:
 
 
 def test_jsonata_makes_the_output_of_every_type_of_state(ran: Callable) -> None:
-    # given one machine with an Output in Succeed, Parallel and a Choice's default
+    # given a machine with an Output in a Succeed state, a Parallel state and a Choice state's default
     branch = {"StartAt": "B", "States": {"B": {"Type": "Pass", "End": True}}}
     definition = jsonata(
         A={

@@ -81,7 +81,7 @@ def test_endpoint_scales_with_traffic_within_bounds_across_a_restart(tmp_path: P
         bench = Bench(cloud)
         endpoint = bench.endpoint(bench.config(model=bench.model()))
         resource = f"endpoint/{endpoint}/variant/AllTraffic"
-        # Given a policy of three requests a period for each instance, from a template
+        # Given a scaling policy from a template: three requests a period for each instance
         stack = Stack(bench, template(resource))
         outputs = stack.settled("CREATE_COMPLETE")
         assert outputs["Target"] == outputs["Id"] == f"{resource}|{DIMENSION['ScalableDimension']}|sagemaker"

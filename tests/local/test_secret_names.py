@@ -78,7 +78,8 @@ def test_existing_secret_stops_the_deployment_until_it_is_shared(aws: Callable[.
 def test_stack_is_refused_another_secrets_name_for_its_own(first: str, aws: Callable[..., Any]):
     # given a stack with a secret, and another secret
     aws("secretsmanager").create_secret(Name="another", SecretString="hidden")
-    # when the stack is to rename its secret to the other's name, then it is refused
+    # when an update would rename the stack's secret to the name of the other secret, then the update is
+    # refused
     with pytest.raises(secret_names.SecretNameError, match="another, which exists already"):
         check(first, "another")
     aws("secretsmanager").delete_secret(SecretId="another", ForceDeleteWithoutRecovery=True)

@@ -49,7 +49,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(project: Path, *command: str) -> str:
     """Run a command in the copy, which has separate environments; return its output.
 
-    The CDK validates the template of the new stack in `dev`; other tests validate those of the others.
+    The CDK validates the template of the new stack in `dev`. Other tests validate the templates of the other
+    stacks.
     """
     own = {name: value for name, value in os.environ.items() if not name.startswith(("GROUNDPLAN_", "AWS_"))}
     done = subprocess.run(

@@ -89,7 +89,8 @@ def role(name: str) -> dict[str, Any]:
 
 
 def named(kind: str, name: str) -> Template:
-    """Return a template with one resource of this name, and other needed resources under generated names."""
+    """Return a template with a resource of this name, and the resources that it needs under generated
+    names."""
     helper = {"Helper": {"Type": "AWS::IAM::Role", "Properties": {"AssumeRolePolicyDocument": ASSUME}}}
     arn = {"Fn::GetAtt": ["Helper", "Arn"]}
     key = {
@@ -182,7 +183,8 @@ def test_second_stack_cannot_use_an_existing_name(stacks: Stacks, kind: str) -> 
     assert status == "ROLLBACK_COMPLETE"
     assert "already exists" in stacks.reasons(second)
 
-    # and deleting it keeps the first stack's resource: the name is free only after that one is deleted
+    # and its deletion keeps the resource of the first stack: the name is free only after the first stack is
+    # deleted
     assert stacks.delete(second) == "DELETE_COMPLETE"
     assert stacks.create(named(kind, name))[1] == "ROLLBACK_COMPLETE"
     assert stacks.delete(first) == "DELETE_COMPLETE"

@@ -152,7 +152,7 @@ def test_consensus_of_answers_replaces_the_labels(examiner: Path, tmp_path: Path
     base = prepared(tmp_path / "job", FILES | {"answers/0.json": answers()})
     # when
     done = run(base, examiner, *ARGUMENTS)
-    # then the wrong label is right, and labels without answers are unchanged
+    # then the wrong label is corrected, and labels without answers are unchanged
     assert done.code == 0, done.log
     found = manifest(done, "labels.manifest")
     metadata = found[str(WRONG)]["column-metadata"]

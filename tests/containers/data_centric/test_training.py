@@ -77,7 +77,7 @@ def test_results_count_selection_in_the_seconds(job: Job) -> None:
 
 
 def test_resumed_job_trains_the_same_model(job: Job, trainer: Path, tmp_path: Path) -> None:
-    # given a job that SIGTERM ends after an epoch
+    # given a job that gets SIGTERM after an epoch
     base = prepared(tmp_path, QUICK | {"seeds": "0,7"}, CHANNELS)
     process = start(base, trainer)
     until(lambda: "epoch=2/4" in (base / "log").read_text(), "the second epoch", process=process)

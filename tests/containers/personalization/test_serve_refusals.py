@@ -151,7 +151,7 @@ def spoilt(source: Path, target: Path, change: Callable[[dict[str, Any], bytearr
 
 
 def half(content: float, kind: str) -> Callable[[dict[str, Any], bytearray], None]:
-    """Return a change that converts all tensors to a type and sets the last value of the first one."""
+    """Return a change that converts all tensors to a type and sets the last value of the first tensor."""
 
     def change(header: dict[str, Any], data: bytearray) -> None:
         numbers = np.frombuffer(bytes(data), np.float32).copy()

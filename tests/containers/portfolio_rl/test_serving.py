@@ -1,4 +1,4 @@
-"""Orders over HTTP: admissible ones, refusals with a reason, the audit log and the stop switch."""
+"""Orders over HTTP: admissible orders, refusals with a reason, the audit log and the stop switch."""
 
 from __future__ import annotations
 
@@ -189,7 +189,7 @@ def test_every_order_is_in_the_audit_log(server: Server) -> None:
 def test_audit_log_has_each_account_shortened_and_redacted(
     server: Server, change: dict[str, Any], written: dict[str, Any]
 ) -> None:
-    # given a valid account, and one with a field that is long, deep, or looks like a secret
+    # given a valid account, and an account with a field that is long, deeply nested, or looks like a secret
     before = len(server.audit)
     status, answer = server.ask({"accounts": [ACCOUNT, ACCOUNT | change]})
     # when the lines of the audit log are read
@@ -292,7 +292,7 @@ print(json.dumps(((raw - card["scales"]["mean"]) / card["scales"]["deviation"]).
 def test_serving_computes_the_signals_that_training_used(
     trained_on_own_prices: Job, trainer: Path, server_python: Path, tmp_path: Path
 ) -> None:
-    # given a copy of a policy of a price history, and the prices before a decision
+    # given a copy of a policy that was trained on a price history, and the prices before a decision
     job = Job(tmp_path / "job", 0, "")
     shutil.copytree(trained_on_own_prices.base / "model", job.base / "model")
     rows = [line.split(",") for line in history().splitlines()[100:121]]

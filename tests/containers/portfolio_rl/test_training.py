@@ -60,7 +60,7 @@ def test_candidate_and_champion_are_judged_on_the_same_prices(
     assert values["candidate"] == values["champion"]
     validated = trained.json("output/data/results.json")["table"]["policy"]["mean"]
     assert float(values["candidate"]) == pytest.approx(validated, rel=0.002)
-    # and a candidate under other rules is refused
+    # and a candidate with other rules is refused
     shutil.rmtree(base / "output", ignore_errors=True)
     other = train(base, trainer, QUICK | {"variant": "corrected", "mode": "evaluate"})
     assert other.code == 1

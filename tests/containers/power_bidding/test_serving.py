@@ -129,7 +129,7 @@ def test_answer_does_not_change_with_the_order_of_requests(server: Server) -> No
 
 
 def real_time(spikes: bool) -> list[dict[str, float]]:
-    """Return the hours with real-time prices equal to the day-ahead ones, except for random spikes."""
+    """Return the hours with real-time prices that equal the day-ahead prices, except for random spikes."""
     chance = random.Random(2)
     return [
         row | {"real_time": row["price"] + (600.0 if spikes and chance.random() < 0.02 else 0.0)}

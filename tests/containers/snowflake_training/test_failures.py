@@ -108,7 +108,7 @@ REASONS = {
 @pytest.mark.usefixtures("tables")
 @pytest.mark.parametrize("names", [list(REASONS)[i::5] for i in range(5)], ids=str)
 def test_failure_reason_names_the_invalid_input(image: Image, secret: str, names: list[str]):
-    """Run several jobs at a time, because each mostly waits for the start of Python."""
+    """Run several jobs at a time, because a job spends most of its time starting Python."""
     given = {**QUICK, "secret": secret, "table": "GOOD", "target": "Y"}
     jobs = {name: image.train(given | REASONS[name][0]) for name in names}
     found = {name: job.reason() for name, job in jobs.items()}

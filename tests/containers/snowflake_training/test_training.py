@@ -339,7 +339,8 @@ def test_host_is_lost_only_without_a_shutdown_message(first: Watch):
             assert connection.recv(100) == b""  # the shutdown message of the host has arrived
     assert first.lost is None
     assert not first.alone
-    # when one host is lost without a message, then all are notified, and also hosts that connect later
+    # when one host is lost without a shutdown message, then all hosts are notified, also those that connect
+    # later
     join(first, second).close()
     assert staying.recv(100) == f"{second}\n".encode()
     assert first.lost == second

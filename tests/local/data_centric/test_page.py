@@ -149,7 +149,7 @@ def test_other_keys_do_not_answer(visit, service):
 
 
 def test_key_pressed_twice_answers_one_task(visit, service):
-    # given tasks, and a clock that stands still when the first is answered
+    # given tasks, and a browser clock that is paused when the first task is answered
     shapes(service)
     page = visit()
     page.clock.install()

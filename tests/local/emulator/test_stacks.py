@@ -71,7 +71,7 @@ def test_describe_stacks_returns_to_the_cdk_after_the_change_ends(cloud: LocalCl
     formation.create_stack(StackName=name, TemplateBody=json.dumps({"Resources": resources}))
     # when another client calls DescribeStacks, then it gets the current status
     assert formation.describe_stacks(StackName=name)["Stacks"][0]["StackStatus"] == "CREATE_IN_PROGRESS"
-    # when the CDK calls, which polls every five seconds, then it gets the final status
+    # when the CDK calls DescribeStacks, which it does every five seconds, then it gets the final status
     cdk = boto3.client(
         "cloudformation",
         endpoint_url=cloud.endpoint_url,
@@ -116,7 +116,7 @@ def test_stack_makes_notebooks_and_model_groups(aws: Callable, execution_role: s
     first = stack.outputs
     assert first["NotebookRef"].endswith(f":notebook-instance/{first['Notebook']}")
     assert first["GroupRef"] == f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:model-package-group/{group}-5"
-    # when the notebook's disk grows and the group has another name
+    # when the stack is updated with a larger notebook disk and another name of the group
     assert stack.update(resources("echo two", 8), outputs) == "UPDATE_COMPLETE", stack.reasons
     # then the notebook is updated and runs, and the group is replaced
     assert stack.outputs["Notebook"] == first["Notebook"]

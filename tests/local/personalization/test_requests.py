@@ -1,4 +1,4 @@
-"""Generated requests on real tables: no failure, and only responses that the API's document has."""
+"""Generated requests to the API on real tables: each response conforms to the API's document."""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
-"""The Lambda functions of `personalization` on a running cloud: killed after each write, called twice, too
-late, and never. Each world has separate tables and jobs, and is checked after the sweeper has run."""
+"""The Lambda functions of `personalization` on a running cloud: killed after each write, called twice, called
+too late, and never called. Each world has separate tables and jobs, and is checked after the sweeper has
+run."""
 
 from __future__ import annotations
 

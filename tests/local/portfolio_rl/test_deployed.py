@@ -87,7 +87,7 @@ def test_first_policy_serves_and_its_orders_keep_the_rules(
 
 
 def test_refused_account_raises_the_alarm(aws: Callable, job: PolicyJob, service: OrderService) -> None:
-    # given the alarm for refused orders, which is quiet
+    # given the alarm for refused orders, which does not fire yet
     alarm = next(
         found["AlarmName"]
         for found in aws("cloudwatch").describe_alarms()["MetricAlarms"]

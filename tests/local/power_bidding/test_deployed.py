@@ -46,7 +46,8 @@ def deployed(cloud: LocalCloud, replay: Replay) -> Iterator[Outputs]:
     context = ONLY | {
         "power_bidding.assets": f"battery-1@{replay.location}",
         "power_bidding.time_zone": replay.zone,
-        "power_bidding.lead_hours": "10",  # half a minute for the replay, also on a busy machine
+        # at this rate the replay takes half a minute, also on a busy machine
+        "power_bidding.lead_hours": "10",
         "power_bidding.late_minutes": "30",
     }
     outputs = cloud.deploy(STACK, context=context)[STACK]

@@ -95,7 +95,8 @@ def test_policies_limit_the_jobs_and_roles_of_a_caller(cloud: LocalCloud, sagema
     # then a job with that prefix and role runs
     person.create_processing_job(**allowed)
     assert ended(person, name)["ProcessingJobStatus"] == "Completed"
-    # and another name, another role, tags or another operation is denied with the action's name
+    # and a request with another name, another role, tags or another operation is denied, and the error names
+    # the action
     again = allowed | {"ProcessingJobName": f"{name}-2"}
     for action, asked in (
         ("sagemaker:CreateProcessingJob", again | {"ProcessingJobName": "other"}),

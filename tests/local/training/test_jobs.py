@@ -62,7 +62,7 @@ print("to standard error", file=sys.stderr)
     ((stream, lines),) = logged(cloud, name).items()
     assert stream.startswith(f"{name}/algo-1-")
     assert lines == ["1,2,3 blue", "validation:rmse=0.5", "validation:rmse=0.25", "to standard error"]
-    # and the job has the last value of the metric, CloudWatch all values
+    # and the job's description has the last value of the metric, and CloudWatch has all values
     (final,) = job["FinalMetricDataList"]
     assert (final["MetricName"], final["Value"]) == ("validation:rmse", 0.25)
     statistics = client(cloud, "cloudwatch").get_metric_statistics(

@@ -363,7 +363,7 @@ def test_checkpoint_files_are_uploaded_in_order_with_a_notification_each(
     s3.put_bucket_notification_configuration(
         Bucket=BUCKET, NotificationConfiguration={"QueueConfigurations": [told]}
     )
-    # When a job writes its result after the files that it lists, in another order than their names
+    # When a job writes files in an order other than alphabetical, and last the result that lists them
     script = """
 folder = base / "checkpoints" / "request"
 (folder / "z").mkdir(parents=True)

@@ -97,7 +97,7 @@ def test_multi_record_fills_payloads_up_to_the_limit(bench: Transforms) -> None:
     # given lines of 400,000 bytes, of which two fit into a megabyte
     line = "x" * 399_999 + "\n"
     uri = bench.input(lines_csv=line * 5, large_csv="y" * 1_048_577)
-    # when as many as fit are sent at a time
+    # when a request has as many lines as fit
     job = bench.run(uri, BatchStrategy="MultiRecord", MaxPayloadInMB=1)
     # then there are two requests of two lines and one request of one line, and the object with a larger line
     # fails
@@ -183,7 +183,7 @@ def test_execution_parameters_apply_unless_the_request_overrides(bench: Transfor
     del params["BatchStrategy"]
     bench.sagemaker.create_transform_job(**params)
     job = bench.ended(params["TransformJobName"])
-    # then parameters that the request does not set are the container's
+    # then the container's values apply to parameters that the job's request does not set
     assert job["TransformJobStatus"] == "Completed", job.get("FailureReason")
     (answer,) = bench.answers(job)["a.csv.out"]
     assert answer["body"] == "1\n2\n"

@@ -55,7 +55,8 @@ def test_job_has_the_grants_of_its_models_role(bench: Transforms) -> None:
     told = {stream["logStreamName"].partition("/")[0] for stream in streams}
     assert started[""] in told
     assert started["logs:"] not in told
-    # and without read, list or write grants, or a role that can be assumed, the job fails with the reason
+    # and without a grant to read, list or write, or when the role cannot be assumed, the job fails with the
+    # reason
     assert found["sts:"]["FailureReason"].startswith("ClientError: Could not assume role")
     assert "s3:GetObject" in found["s3:GetObject"]["FailureReason"]
     assert "s3:ListBucket" in found["s3:ListBucket"]["FailureReason"]

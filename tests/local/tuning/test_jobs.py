@@ -35,7 +35,7 @@ def test_tuning_job_finds_its_best_training_job(cloud: LocalCloud, sagemaker: An
         x = float(job["TunedHyperParameters"]["x"])
         assert 0 <= x <= 1
         assert value == pytest.approx(1 - (x - 0.7) ** 2, abs=1e-6)
-    # and the best of them is the one with the largest objective
+    # and the best training job is the one with the largest objective value
     best = found["BestTrainingJob"]
     assert values([best]) == [max(values(jobs))]
     assert values(jobs_of(sagemaker, name, SortBy="FinalObjectiveMetricValue", SortOrder="Descending")) == (
@@ -43,7 +43,7 @@ def test_tuning_job_finds_its_best_training_job(cloud: LocalCloud, sagemaker: An
     )
     assert found["TrainingJobStatusCounters"]["Completed"] == 4
     assert found["ObjectiveStatusCounters"] == {"Succeeded": 4, "Pending": 0, "Failed": 0}
-    # and a training job has the ARN of its tuning job, and its tags
+    # and each training job has the tuning job's ARN and tags
     described = sagemaker.describe_training_job(TrainingJobName=best["TrainingJobName"])
     assert described["TuningJobArn"] == found["HyperParameterTuningJobArn"]
     assert described["HyperParameters"] == {

@@ -67,7 +67,7 @@ def test_existing_or_unknown_name_is_refused(sagemaker: Any) -> None:
 
 
 def test_caller_needs_to_pass_the_role_and_nothing_more(cloud: LocalCloud) -> None:
-    # given a caller who may create tuning jobs, and one who may also pass their role
+    # given a caller who may create tuning jobs, and a caller who may also pass the role of the jobs
     own = role(cloud)
     create = {"Action": "sagemaker:*HyperParameterTuningJob", "Resource": "*"}
     passing = {"StringEquals": {"iam:PassedToService": "sagemaker.amazonaws.com"}}

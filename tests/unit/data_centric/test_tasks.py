@@ -16,7 +16,7 @@ PEOPLE = [f"labeler-{number}" for number in range(6)]
 
 
 def all_done(world: World, names: list[str], choice: int | None = 0) -> list[int]:
-    """Let each labeler do all available tasks; return the number of each."""
+    """Let each labeler do all available tasks; return how many each labeler did."""
     done = []
     for name in names:
         count = 0

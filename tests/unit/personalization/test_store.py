@@ -89,7 +89,7 @@ def test_request_of_result_accepts_keys_of_results_only():
 
 
 class Client:
-    """DynamoDB client with scripted errors, which then succeeds."""
+    """A DynamoDB client that raises the scripted errors first, and then succeeds."""
 
     def __init__(self, *answers: ClientError):
         self.answers, self.calls = list(answers), []

@@ -1,4 +1,4 @@
-"""GLISTER against its definition: autograd and a greedy that steps the real layer."""
+"""GLISTER compared with its definition: autograd, and a greedy algorithm that updates the real last layer."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from subset_training.strategies.held import Held
 
 
 def loss_gradient(layer: Tensor, outputs: Outputs, rows: list[int]) -> Tensor:
-    """The gradient of the summed loss of some rows to a change of the last layer, by autograd."""
+    """Return the gradient of the summed loss of some rows with respect to a change of the last layer, by
+    autograd."""
     change = layer.clone().requires_grad_()
     logits = outputs.logits[rows] + outputs.inputs[rows] @ change.T
     loss = functional.cross_entropy(logits, outputs.labels[rows], reduction="sum")

@@ -1,4 +1,4 @@
-"""Orthogonal matching pursuit against least squares, and GradMatch against the gradients themselves."""
+"""Orthogonal matching pursuit compared with least squares, and GradMatch compared with the full gradient."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_all_examples_of_a_batch_have_its_weight(make_state: Callable[..., State
 
 
 def test_random_examples_fill_the_budget_with_weight_one(make_state: Callable[..., State]) -> None:
-    # given two of five examples, with weights for the sum over twelve
+    # given two selected examples for a budget of five, whose weights add up to those of twelve examples
     chosen = filled(make_state(), torch.tensor([7, 2]), torch.tensor([5.0, 4.0]), 5)
     # then
     assert chosen.indices[:2].tolist() == [7, 2]

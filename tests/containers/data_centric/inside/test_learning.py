@@ -1,4 +1,4 @@
-"""The training loop: weights, amortised forward passes, resumption, and that it learns."""
+"""The training loop: example weights, reuse of forward passes, resumption, and learning."""
 
 from __future__ import annotations
 

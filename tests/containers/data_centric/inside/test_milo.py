@@ -1,4 +1,4 @@
-"""MILO's set functions by brute force, its probabilities and its curriculum."""
+"""MILO's set functions compared with brute force, its probabilities and its curriculum."""
 
 from __future__ import annotations
 

@@ -18,7 +18,8 @@ BUDGETED = [name for name in MAKERS if name not in (*UNBUDGETED, FEWER_EPOCHS)]
 
 
 def gradients(outputs: Outputs) -> torch.Tensor:
-    """Each example's gradient to the last layer's weights and bias by autograd, [n, C, D + 1]."""
+    """Return each example's gradient with respect to the last layer's weights and bias, by autograd: [n, C, D
+    + 1]."""
     found = []
     for row in range(len(outputs)):
         layer = torch.zeros(outputs.logits.shape[1], outputs.inputs.shape[1], dtype=torch.float64)

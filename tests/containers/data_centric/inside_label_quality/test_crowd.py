@@ -1,4 +1,4 @@
-"""Consensus of labelers and model, and who is a spammer."""
+"""The consensus of labelers and a model, and the detection of spammers."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ def test_neighbours_are_those_of_all_distances() -> None:
 
 
 def test_more_copies_than_neighbours_are_one_group() -> None:
-    # given three times as many copies as neighbours
+    # given three times as many copies as the number of neighbours that are searched
     points = np.concatenate([cloud(), np.repeat(cloud()[:1], 3 * NEIGHBOURS, 0)])
     digests = [*range(60), *[0] * 3 * NEIGHBOURS]
     # when

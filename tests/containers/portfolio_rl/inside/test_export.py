@@ -260,7 +260,7 @@ def test_wrong_shape_or_type_is_refused(rules: Rules, session: Any) -> None:
 
 
 def test_accounts_of_these_tests_lead_to_many_orders() -> None:
-    """Otherwise the tests above might compare only orders without a trade."""
+    """Without this, the tests above might compare only orders without a trade."""
     rules = PROBLEMS["strict"]
     _, lots, cash, prices, _ = observed(rules, 500)
     policy = maximiser(rules)

@@ -1,4 +1,4 @@
-"""Which orders are admissible: the masks against every joint order, tried one by one."""
+"""Admissible orders: the masks are compared with every joint order, tried one by one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from portfolio_trader.variants import VARIANTS
 
 
 def by_hand(rules: Rules, order: Any, lots: Any, cash: float, prices: Any) -> bool:
-    """The rules as their documentation states them, for one order, in plain Python."""
+    """Return whether the rules, as their documentation states them, admit one order; in plain Python."""
     whole = cash + sum(int(n) * a.lot * float(p) for n, a, p in zip(lots, rules.assets, prices, strict=True))
     shares = {a.name: int(n) * a.lot * float(p) for n, a, p in zip(lots, rules.assets, prices, strict=True)}
     traded, fees, after = 0.0, 0.0, cash

@@ -69,7 +69,7 @@ def test_error_in_one_thread_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_fitted_values_earn_more_than_greedy_where_waiting_pays(name: str) -> None:
-    # given 600 observed episodes, and other paths
+    # given 600 observed episodes, and other price paths for the comparison
     variant = VARIANTS[name]
     rules = variant.rules.compiled(variant.faithful)
     observed = variant.market.draw(np.random.default_rng(1), 600)

@@ -41,7 +41,7 @@ def test_one_part_is_the_policy_that_was_fitted_once() -> None:
 
 
 def test_orders_do_not_depend_on_later_prices_in_any_window() -> None:
-    # given two histories that differ from one row on, in the third of four parts
+    # given two histories that are equal up to a row in the third of four parts
     windows = ROWS - PAST - 20 + 1
     changed = prices()
     row = PAST + windows // 2 + 5

@@ -1,4 +1,4 @@
-"""Forecasts: no data from after the deadline, a found pattern, and the combination of all families."""
+"""Forecasts: they use no data from after the deadline, find a pattern, and combine all model families."""
 
 from __future__ import annotations
 

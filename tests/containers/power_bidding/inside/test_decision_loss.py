@@ -1,4 +1,4 @@
-"""The decision loss: 0 for a perfect forecast, at least the regret, and its gradient."""
+"""The decision loss: it is 0 for a perfect forecast and at least the regret; and its gradient."""
 
 from __future__ import annotations
 

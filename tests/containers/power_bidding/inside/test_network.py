@@ -1,4 +1,4 @@
-"""The recurrent network in NumPy computes the results of Keras, and learns."""
+"""The recurrent network in NumPy computes the same results as Keras, and learns."""
 
 from __future__ import annotations
 

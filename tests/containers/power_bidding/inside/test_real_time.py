@@ -143,7 +143,7 @@ def test_curve_delivers_sold_energy_and_takes_bought_energy() -> None:
     generator = np.random.default_rng(3)
     for sign in (1, -1):
         for _ in range(30):
-            # given an award that the store can deliver, and prices against it
+            # given an award that the battery can deliver, and prices at which it would not
             awards = np.zeros(HOURS)
             awards[0] = sign * round(generator.uniform(0.5, 6), 1)
             prices = random_prices(generator, HOURS)

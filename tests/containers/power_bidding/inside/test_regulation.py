@@ -53,7 +53,8 @@ def random_prices(generator: np.random.Generator, hours: int) -> Prices:
 
 
 def sums(asset: Asset, hours: int) -> tuple[Any, Any]:
-    """Return the remainder of a MWh stored in an hour [to, from], and of the initial level [to]."""
+    """Return the share of energy that is left in hour `to` of energy stored in hour `from`, [to, from], and
+    the remaining initial level [to]."""
     k = np.arange(hours)
     left = np.where(k[:, None] >= k, asset.retention ** np.maximum(k[:, None] - k, 0), 0.0)
     return left, asset.retention ** (k + 1) * asset.initial

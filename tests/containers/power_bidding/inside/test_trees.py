@@ -1,4 +1,4 @@
-"""Boosted trees in NumPy compute the results of LightGBM."""
+"""Boosted trees in NumPy compute the same results as LightGBM."""
 
 from __future__ import annotations
 
