@@ -15,7 +15,7 @@ from tooling import envs
 
 TESTS = Path(__file__).parent
 CONTAINERS = TESTS.parent / "containers"
-# has helpers, and an example architecture whose tests are not those of this project
+# `support` has helpers, and an example architecture whose tests run only in a copy of the project
 collect_ignore = ["support"]
 KINDS = {
     "unit": "functions and classes, without services",

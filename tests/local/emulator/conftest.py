@@ -39,7 +39,7 @@ def image(cloud: LocalCloud, aws: Callable, tmp_path_factory: pytest.TempPathFac
 
 @pytest.fixture(scope="module", autouse=True)
 def unhurried(cloud: LocalCloud) -> Iterator[None]:
-    """Set quotas and durations that do not slow a test down."""
+    """Set quotas, rates and durations that do not slow a test down."""
     cloud.configure(create_training_job_burst=100, training_stop_grace=2.0)
     yield
     cloud.configure(create_training_job_burst=None, training_stop_grace=None)

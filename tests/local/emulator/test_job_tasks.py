@@ -102,8 +102,8 @@ def test_failed_job_fails_its_task_with_its_description(
 def test_task_without_a_grant_is_refused(
     aws: Callable, enforced: None, request_of: Callable, noun: str, missing: str, action: str
 ) -> None:
-    # given all grants except one, or a grant on the managed rule of training jobs instead of that of this job
-    # kind
+    # given all grants except one, and a grant on the managed rule of training jobs, which is not the rule of
+    # this kind
     request = request_of(noun)
     allowed = [grant for grant in grants(noun) if grant[0] != missing]
     machine = Machine(aws, task(sync(noun), request), *allowed, ("events:*", RULE.format("Training")))

@@ -46,7 +46,7 @@ def deployed(cloud: LocalCloud, replay: Replay) -> Iterator[Outputs]:
     context = ONLY | {
         "power_bidding.assets": f"battery-1@{replay.location}",
         "power_bidding.time_zone": replay.zone,
-        # at this rate the replay takes half a minute, also on a busy machine
+        # a lead of 10 hours leaves half a minute of real time in the replay, also on a busy machine
         "power_bidding.lead_hours": "10",
         "power_bidding.late_minutes": "30",
     }

@@ -211,8 +211,8 @@ def test_workflow_fails_where_a_grant_is_missing(run: Callable, aws: Callable, d
 
 
 def leftovers(aws: Callable, names: str) -> dict[str, list[str]]:
-    """Return all resources whose name begins like the stack's, by kind. Ended jobs are left out, because they
-    cannot be deleted."""
+    """Return the resources whose name contains the stack's name or `names`, by kind. Ended jobs are left out,
+    because they remain."""
     sagemaker = aws("sagemaker")
     found = {
         "endpoints": [e["EndpointName"] for e in sagemaker.list_endpoints()["Endpoints"]],

@@ -110,7 +110,7 @@ def test_all_examples_of_a_batch_have_its_weight(make_state: Callable[..., State
 
 
 def test_random_examples_fill_the_budget_with_weight_one(make_state: Callable[..., State]) -> None:
-    # given two selected examples for a budget of five, whose weights add up to those of twelve examples
+    # given two selected examples with the weights 5 and 4, and a budget of five of twelve examples
     chosen = filled(make_state(), torch.tensor([7, 2]), torch.tensor([5.0, 4.0]), 5)
     # then
     assert chosen.indices[:2].tolist() == [7, 2]
