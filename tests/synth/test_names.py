@@ -1,4 +1,5 @@
-"""Physical names: two stacks of one kind do not collide, and a name leaves room for suffixes."""
+"""Physical names: the names of two stacks of one architecture do not collide, and each leaves room for
+suffixes."""
 
 from __future__ import annotations
 

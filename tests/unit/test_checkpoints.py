@@ -122,7 +122,7 @@ def test_unreadable_file_fails_the_job_and_is_named(tmp_path: Path, closed: str)
     # when a user other than root uploads it
     program = [sys.executable, "-c", READER, str(folder), str(scratch)]
     if os.getuid() == 0:
-        # Run as root without the capability to bypass permissions
+        # as root, the program runs without the capability to bypass permissions
         program = ["setpriv", "--bounding-set", "-all", "--inh-caps", "-all", *program]
     done = subprocess.run(program, cwd=ROOT, capture_output=True, text=True, timeout=120)
     (folder / closed).chmod(0o700)

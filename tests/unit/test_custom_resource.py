@@ -71,7 +71,7 @@ def test_clean_up_ignores_jobs_that_ended_meanwhile(monkeypatch: pytest.MonkeyPa
     for call in (stop.stop_training_job, stop.stop_hyper_parameter_tuning_job, stop.stop_processing_job):
         call.__dict__["__name__"] = "stop"
     monkeypatch.setattr(clean_up, "client", lambda service: stop)
-    # when the stack is deleted, then its deletion continues
+    # when the stack is deleted, then the jobs that have ended do not stop its deletion
     others = {"HyperParameterTuningJob": "sweep-1", "ProcessingJob": "sweep-1"}
     clean_up.delete(clean_up.Leftovers("sweep-1", "", "", ("a",), others), lambda: 100.0)
     assert stopped == ["HyperParameterTuningJob", "TrainingJob", "ProcessingJob"]

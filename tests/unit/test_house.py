@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = {path.parent.name for path in ROOT.glob("containers/*/*/*/__init__.py")} | {"toolkit"}
 """Names of the Python packages in the container images. No two images have a package of the same name."""
 
-# room -> the rooms of this project it may import
+# maps each room to the rooms of this project that it may import
 MAY_IMPORT = {
     "settings": {"settings", "architectures"},
     "stacks": {"stacks", "groundplan", "settings"},

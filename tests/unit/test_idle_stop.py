@@ -79,7 +79,7 @@ def test_busy_kernel_is_never_idle() -> None:
 
 @pytest.mark.parametrize("age", [None, 5 * HOUR])
 def test_fresh_instance_gets_the_full_time(age: float | None) -> None:
-    # given no activity, or times from before the start
+    # given no activity, or activity from before the start of the program
     instance = Instance()
     assert instance.after(0, age) == 0
     assert instance.after(HOUR - 1, age) == 0
@@ -249,7 +249,7 @@ def test_stopped_server_raises_no_answer(jupyter: Jupyter) -> None:
 
 
 def test_self_signed_certificate_of_jupyter_is_accepted(jupyter: Jupyter, tmp_path: Path) -> None:
-    # given a server as SageMaker's, with a self-signed certificate
+    # given a server with a self-signed certificate, as on SageMaker's instances
     cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
     subject = ["-subj", "/CN=elsewhere", "-days", "1", "-nodes"]
     files = ["-keyout", str(key), "-out", str(cert)]
@@ -294,7 +294,7 @@ class Running:
         aws.chmod(0o755)
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
-                # without site-packages, as on the instance's system Python
+                # without site-packages, as with the system Python of an instance
                 [
                     *(sys.executable, "-I", "-S", str(SCRIPT)),
                     *("--idle-minutes", str(IDLE / 60), "--poll-seconds", str(POLL)),

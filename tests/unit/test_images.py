@@ -97,7 +97,7 @@ def test_image_runs_by_its_dockerfile(context):
     assert str(root / "opt" / "program") in said["path"]
     assert said["env"]["DATA"] == f"{root}/opt/data:/var/nowhere"
     assert said["env"]["ADDRESS"] == "http://host:80//opt/data"
-    # And Python is the image's, with its packages
+    # And the program runs with the image's Python and packages
     assert said["executable"] == str(image.folder / "env" / "bin" / "python")
     command, environment, _ = image.launch([], ["python", "-c", "import six; print(six.__version__)"])
     assert subprocess.check_output(command, env=environment, text=True) == "1.17.0\n"

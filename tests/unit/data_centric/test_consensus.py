@@ -107,7 +107,8 @@ def test_estimate_finds_confusion_matrices_and_class_shares() -> None:
 
 
 def test_good_labeler_outweighs_two_bad_ones() -> None:
-    # given a labeler who is always right, four who guess, and an item where two of these disagree with it
+    # given a labeler who is always right, four labelers who guess, and an item about which two of the four
+    # disagree with the first
     draw = random.Random(5)
     given = [
         Answer(f"item-{number}", name, number % 2 if name == "good" else draw.randrange(2))

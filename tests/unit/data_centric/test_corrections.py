@@ -1,4 +1,4 @@
-"""Corrections: a whole manifest with the labels of a run."""
+"""Corrections: a complete manifest in which the labels of a run replace earlier labels."""
 
 from __future__ import annotations
 

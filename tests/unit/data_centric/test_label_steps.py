@@ -1,4 +1,4 @@
-"""The functions of the state machine `Label`, one after the other, repeated and failing."""
+"""The functions of the state machine `Label`: called one after the other, called repeatedly, and failing."""
 
 from __future__ import annotations
 
@@ -209,7 +209,7 @@ def whole(steps: Steps, count: int) -> str:
 
 
 def test_corrected_manifest_has_the_runs_labels(steps: Steps) -> None:
-    # given a run of two of five texts
+    # given a run with two of the five texts of a manifest
     asked = given(steps, corrects=whole(steps, 5))
     steps.put("inputs/texts.manifest", LINES[1:3])
     steps.check(asked)

@@ -1,4 +1,4 @@
-"""Predictions: selection for a run, and the model's errors by the labels."""
+"""Predictions: their selection for a run, and the model's errors as measured by the labels."""
 
 from __future__ import annotations
 

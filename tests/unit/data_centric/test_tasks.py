@@ -299,7 +299,7 @@ def test_run_keeps_its_settings() -> None:
 
 
 def test_answers_to_gold_questions_count_as_submitted() -> None:
-    # otherwise labelers would recognize gold questions by the count
+    # counted, because otherwise labelers would recognize gold questions by the count
     world = with_gold()
     for number in range(1, 30):
         item = world.next("a")

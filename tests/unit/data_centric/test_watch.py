@@ -61,5 +61,5 @@ def test_checks_stay_below_the_limit_of_an_execution() -> None:
         elapsed = checks = 0
         while elapsed < 3600 * hours:
             elapsed, checks = elapsed + pause(elapsed, hours), checks + 1
-        # 9 events for each check, and room for retries below 25,000
+        # 9 events for each check; with retries, the history must stay below 25,000 events
         assert checks <= MOST_CHECKS + 200

@@ -1,4 +1,5 @@
-"""The API and its document: every route has code, and every invalid body a helpful error."""
+"""The API and its document: every route has code, and every invalid body gets an error that names the
+field."""
 
 from __future__ import annotations
 

@@ -28,7 +28,8 @@ def ready(name: str, number: int, before: str = "-") -> dict[str, Any]:
 
 
 class Notifications:
-    """A topic that refuses some models, and the marks of notified requests."""
+    """A topic that refuses messages about some models, and a record of the requests that are marked as
+    notified."""
 
     def __init__(self, *refused: str) -> None:
         self.refused, self.asked, self.published = set(refused), Counter[str](), Counter[str]()

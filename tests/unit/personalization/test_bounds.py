@@ -106,7 +106,8 @@ def tell(settings: Personalization) -> dict[str, str]:
 
 
 def asked(job: JobSettings, pace: Pace, limits: Limits) -> tuple[list[dict[str, Any]], bytes]:
-    """Return SageMaker's requests for a full job on spot, on demand and with a warm pool, and its tasks."""
+    """Return the requests to SageMaker for a full job: on spot, on demand and with a warm pool; and the job's
+    tasks."""
     store, objects, requests = MemoryStore(lambda before, after: None), MemoryObjects(), []
 
     class Training:

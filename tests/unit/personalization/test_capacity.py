@@ -273,7 +273,7 @@ def of(user: str, desk: Desk, count: int) -> list[str]:
 
 
 def test_first_request_of_a_user_is_in_the_next_job() -> None:
-    # given a user with the maximum number of requests, and a later user
+    # given a user with the maximum number of requests, and a user whose request comes later
     desk = Desk(burst=100)
     of("many", desk, 100)
     desk.clock.time += 600

@@ -29,7 +29,7 @@ def takes(bucket: Shared, now: float, seconds: float) -> int:
 
 @pytest.mark.parametrize("jump", JUMPS)
 def test_bucket_keeps_its_rate_after_a_clock_jumped(jump: float) -> None:
-    # given a bucket in use, at half a token a second
+    # given a bucket in use, which is refilled with half a token a second
     bucket = Shared()
     assert takes(bucket, START, 60) == 3 + 29
     # when the clock jumps, the bucket is used, and the clock jumps back
@@ -163,7 +163,7 @@ def running_since(moment: float) -> GenerationRow:
 
 @pytest.mark.parametrize("jump", JUMPS)
 def test_queue_order_does_not_depend_on_a_wrong_clock(jump: float) -> None:
-    # given a request with the time of a wrong clock, and later ones
+    # given a request with the time of a wrong clock, and later requests
     desk = Desk(tasks_per_host=1, hosts_max=1, burst=9)
     desk.clock.time = START + jump
     [early] = desk.add(1, user="a")

@@ -491,7 +491,7 @@ def test_ready_request_is_measured_once():
 
 @pytest.mark.parametrize("seed", range(12))
 def test_random_crashes_end_each_request_exactly_once(seed):
-    """Two hundred requests, with random crashes between steps, lost events and failed jobs."""
+    """Dispatch two hundred requests, with random crashes between steps, lost events and failed jobs."""
     rng, desk = random.Random(seed), Desk(burst=5, rate=1.0)
     names = desk.add(200)
 

@@ -237,7 +237,7 @@ def test_day_with_faults_ends_each_request_exactly_once(spot: bool) -> None:
 
 
 def test_jobs_are_never_created_faster_than_the_pace() -> None:
-    # given more instances than needed, and a spike above the pace
+    # given more instances than needed, and a spike of requests above the rate of job creation
     terms = replace(ROUGH, quota=200_000, spot_quota=200_000)
     account = Account(users=80_000, part=0.005, terms=terms)
     for one in (account, account.one_per_user):

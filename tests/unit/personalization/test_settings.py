@@ -71,7 +71,7 @@ def test_instance_that_cannot_run_the_images_is_refused(instance: str):
         # SageMaker does not offer this family, or this size of the family, for this use
         ("serving_instance_type", "ml.t3.large", HOSTING),
         ("training_instance_type", "ml.m5d.xlarge", TRAINING),
-        # The image cannot use it: Volta, Arm, no multi-model endpoints
+        # The image cannot use the instance: a Volta GPU, an Arm CPU, or no support for multi-model endpoints
         ("training_instance_type", "ml.p3.2xlarge", TRAINING),
         ("serving_instance_type", "ml.c7g.xlarge", HOSTING),
         ("serving_instance_type", "ml.g6.xlarge", HOSTING),

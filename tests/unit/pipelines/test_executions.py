@@ -65,7 +65,7 @@ def test_step_uses_the_results_of_another(world: PipelineWorld) -> None:
 
 @pytest.mark.parametrize(("rmse", "branch"), [(0.25, "Train"), (0.75, "Fail")])
 def test_property_file_decides_a_condition(world: PipelineWorld, rmse: float, branch: str) -> None:
-    # given a report of a processing job, whose URI a training job gets
+    # given a processing job that writes a report, and a training job that gets the report's URI
     world.objects["s3://bucket/report/metrics.json"] = json.dumps({"best": [{"rmse": rmse}]}).encode()
     place = get("Steps.Process.ProcessingOutputConfig.Outputs['report'].S3Output.S3Uri")
     train = training(arguments={"HyperParameters": {"report": place}})
@@ -131,7 +131,7 @@ def test_package_is_registered_once_in_a_new_group(world: PipelineWorld) -> None
 
 
 def test_job_name_has_a_custom_prefix(world: PipelineWorld) -> None:
-    # given a name in the definition, and a hyperparameter with the job's name
+    # given a definition with a job name prefix, and a hyperparameter that refers to the job's name
     arguments = {
         "TrainingJobName": "nightly",
         "HyperParameters": {"me": get("Execution.TrainingJobName")},
@@ -168,7 +168,7 @@ def test_execution_variables_describe_the_execution(world: PipelineWorld) -> Non
 
 
 def test_only_the_branch_of_the_outcome_runs(world: PipelineWorld) -> None:
-    # given a condition on a parameter, and a step that depends on the other branch
+    # given a condition on a parameter, and a step that depends on the branch that does not run
     text = defined(
         condition("Check", compare("GreaterThan", get("Parameters.N"), 1), then=[training("A")],
                   otherwise=[training("B")]),
@@ -201,7 +201,7 @@ def test_fail_step_ends_an_execution_with_its_message(world: PipelineWorld) -> N
 
 
 def test_parallel_steps_keep_to_their_maximum(world: PipelineWorld) -> None:
-    # given four jobs that run until they are ended, and a maximum of two
+    # given four jobs that run until the test ends them, and a maximum of two parallel steps
     world.plan = {name: ["InProgress"] for name in "ABCD"}
     world.create(defined(*map(training, "ABCD")), ParallelismConfiguration={"MaxParallelExecutionSteps": 2})
     arn = world.start()
@@ -613,7 +613,7 @@ def test_restarted_server_continues_with_a_callback(world: PipelineWorld) -> Non
     until(lambda: world.statuses(arn) == {"Ask": "Executing"}, "the callback", 20)
     token = world.messages[0]["token"]
     other = world.restart()
-    # when the next server continues it, and the callback arrives
+    # when the next server continues the execution, and the callback is answered
     other.recover()
     other.call("SendPipelineExecutionStepSuccess", CallbackToken=token)
     # then
@@ -638,7 +638,7 @@ def test_another_server_retries_lost_jobs_by_policy(world: PipelineWorld, policy
 
 
 def test_restarted_server_requests_a_job_that_was_not_created(world: PipelineWorld) -> None:
-    # given a server that ended after it stored the job's name, before the request
+    # given a server that ended after it stored the job's name, and before it requested the job
     world.plan = {"Train": ["InProgress"]}
     arn = world.start(defined(training()))
     until(lambda: world.statuses(arn) == {"Train": "Executing"}, "the job", 20)

@@ -1,4 +1,4 @@
-"""Values, conditions, durations and retry policies of pipelines, evaluated."""
+"""Evaluation of the values, conditions, durations and retry policies of pipelines."""
 
 from __future__ import annotations
 

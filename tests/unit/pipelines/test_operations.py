@@ -132,7 +132,7 @@ def test_missing_resource_is_not_found(world: PipelineWorld, operation: str, par
 
 
 def test_deleted_pipeline_leaves_nothing(world: PipelineWorld) -> None:
-    # given a pipeline with tags, an execution that ended, and one that runs
+    # given a pipeline with tags, an execution that has ended, and an execution that is running
     world.plan = {"Train": ["Completed", "InProgress"]}
     world.create(defined(training()), Tags=[{"Key": "a", "Value": "b"}])
     first = world.start()

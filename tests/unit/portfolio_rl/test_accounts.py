@@ -1,4 +1,4 @@
-"""The demonstration's check of orders, which uses the rules only and finds violations."""
+"""The demonstration's check of orders, which finds violations from the rules alone."""
 
 from __future__ import annotations
 

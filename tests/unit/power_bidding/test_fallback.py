@@ -63,7 +63,7 @@ FAILURES = {
 @pytest.mark.parametrize(("fail", "error"), FAILURES.items(), ids=lambda each: getattr(each, "__name__", ""))
 @pytest.mark.parametrize("award", [True, False])
 def test_failure_ends_in_the_latest_curve_or_no_offer(fail: Any, error: Any, award: bool) -> None:
-    # given a day-ahead award for the hour, or none, and a failure
+    # given a failure, and an hour with or without a day-ahead award
     world = World()
     fail(world)
     if award:
@@ -200,7 +200,7 @@ def test_closed_day_ahead_market_keeps_no_real_time_offer_back(run: int) -> None
     (asked,) = world.model.asked
     assert asked["day_ahead"] is None
     assert [offer.slot for offer in world.market.accepted.values()] == [Slot(ours, "RT")]
-    # and the last run records no-offers for the day ahead
+    # and the last run before the deadline records no-offers for the day ahead
     rows = [world.row(hour, "DA") for hour in DAY]
     assert {row and row.status for row in rows} == {"no_offer" if run == LAST else None}
 

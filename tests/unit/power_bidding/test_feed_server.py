@@ -1,4 +1,4 @@
-"""The replay's server: publication times, access, start and end."""
+"""The replay's server: publication times, access control, start and shutdown."""
 
 import json
 import signal

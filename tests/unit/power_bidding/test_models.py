@@ -1,4 +1,5 @@
-"""Whether the deployed model is current: age, trailing loss, and reasons against a retraining."""
+"""The check whether the deployed model is current: its age, its trailing loss, and reasons against a
+retraining."""
 
 from __future__ import annotations
 
@@ -83,7 +84,7 @@ def test_loss_of_too_few_days_is_no_judgement() -> None:
 
 
 def test_loss_uses_the_last_14_days_only() -> None:
-    # given very wrong forecasts of today, which has not ended, and of days long ago
+    # given very wrong forecasts for today, which has not ended, and for days more than 14 days ago
     desk = inspection(dict.fromkeys(range(1, 15), 5.0) | {0: 500.0, -1: 500.0, 15: 500.0, 16: 500.0})
     before = loss_ratio(desk, ASSET, LOCATION, "7", RUN)
     assert before == pytest.approx(0.5)

@@ -102,7 +102,7 @@ def test_offer_marked_by_a_killed_run_survives_a_stop() -> None:
     row = world.row(TARGET)
     assert row
     assert (row.tried, world.market.sent) == ("2022-01-31T05:15:00Z", 0)
-    # when the switch is set to stop, and to go again
+    # when the switch is set to `stop`, and then to `go` again
     world.switch = "stop"
     make_bids(world.desk, NIGHT, 1, ASSET)
     assert world.market.sent == 0
@@ -248,7 +248,7 @@ def check_one_offer(world: World) -> None:
 def test_exactly_one_offer_is_sent_by_interleaved_and_killed_runs(
     kinds: list[str], schedule: list[int], kill: list, down: int, refuses: set[str]
 ) -> None:
-    # given runs for one hour that interleave in any order, some killed after any write
+    # given runs for the same hour that interleave in any order, some of them killed after any write
     world = World()
     world.market.down, world.market.refuses = down, refuses
     results = world.turns.run(works(world, kinds), schedule, kill)
@@ -289,7 +289,7 @@ def test_one_offer_is_sent_wherever_another_run_interleaves(kinds: list[str]) ->
 @settings(max_examples=60, deadline=None)
 @given(st.integers(1, 12), st.integers(1, 12))
 def test_killed_run_sends_the_same_offer_once(first: int, second: int) -> None:
-    # given a run killed after any of its writes, and again at the next attempt
+    # given a run that is killed after any of its writes, and killed again at the next attempt
     world = World()
     for at in (first, second):
         world.turns.run(works(world, ["bids"]), [], [(0, at)])

@@ -233,7 +233,7 @@ def test_request_is_of_the_state_machines_execution() -> None:
 def test_wait_ends_once_in_any_order_despite_kills(
     status: str, kinds: list[str], schedule: list[int], kill: list, early: bool
 ) -> None:
-    # given a task, perhaps after an attempt that started the pipeline, with concurrent events and sweeps
+    # given a task with concurrent events and sweeps; an earlier attempt may have started the pipeline
     room = Room()
     if early:
         room.turns.run([lambda: room.task("first")], [], [(0, 2)])
@@ -271,7 +271,8 @@ def test_sweeper_completes_a_killed_ending(at: int, status: str) -> None:
 
 
 def test_pipeline_that_never_started_leaves_an_open_wait() -> None:
-    # given a task killed before it started the pipeline: it is retried, or its heartbeat times out
+    # given a task that was killed before it started the pipeline, and that is retried or ends by its
+    # heartbeat timeout
     room = Room()
     room.turns.run([lambda: room.task("one")], [], [(0, 1)])
     room.sweep()

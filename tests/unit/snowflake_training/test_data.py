@@ -1,4 +1,4 @@
-"""The choice of the training table, and errors when it is not available."""
+"""The choice of the training table, and the errors when the table is not available."""
 
 from pathlib import Path
 
